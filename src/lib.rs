@@ -1,0 +1,29 @@
+//! `jurist` trains LLM judges with REAL (regression-aware reinforcement learning, arXiv 2603.17145)
+//! on any GPU that wgpu reaches, and runs the trained judge anywhere WebGPU runs.
+//!
+//! ```text
+//! text ─► tokens ─► rollouts ─► packed batch ─► logits ─► score distribution ─► loss or reward ─► gradient ─► weights
+//! data     text      rollout      train            model         judge                train           ops        train
+//!                                                                    │
+//!                                                                    └─► score, evidence, report   (judge, eval)
+//! ```
+//!
+//! Every folder is one station of this line, and a value only ever moves to the right. `ARCHITECTURE.md` says who may
+//! import whom; `tests/house.rs` holds it.
+
+pub mod data;
+pub mod eval;
+pub mod gpu;
+pub mod judge;
+pub mod miniature;
+pub mod model;
+pub mod ops;
+pub mod random;
+pub mod rollout;
+pub mod text;
+pub mod train;
+
+#[cfg(not(target_arch = "wasm32"))]
+pub mod cli;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod reference;
