@@ -1,0 +1,227 @@
+//! The whole decoder, forward and backward, composed of the operations beside it.
+//!
+//! One layer maps the residual stream x `[T, hidden]` to x + attention + MLP, both behind a norm:
+//!
+//! ```text
+//! n = norm(x)    q, k, v = linear(n)    q, k = rotate(q), rotate(k)    x' = x + linear(attend(q, k, v))
+//! m = norm(x')   g, u = linear(m)                                      x'' = x' + linear(silu(g) · u)
+//! ```
+//!
+//! (Qwen3 norms each head of q and k before it rotates them.) After the last layer one more norm, then logits for the
+//! rows that carry loss.
+//!
+//! The backward walks the same lines from the bottom up. Where the forward reads a value twice, as the residual stream
+//! before each norm, its gradient is the sum of both uses.
+
+use super::Error;
+use super::attention::Attended;
+use super::batch::Batch;
+use super::embedding::{gather, scatter_add};
+use super::matmul::{add_scaled, linear, linear_db, linear_dw, linear_dx};
+use super::norm::{rms_norm, rms_norm_backward};
+use super::rope::Tables;
+use super::spec::{Gradients, Spec, Weights, layer_name};
+use super::swiglu::{swiglu, swiglu_backward};
+
+/// What the forward computed, and the backward reads.
+#[derive(Clone, Debug)]
+pub struct Trace {
+    /// The rows that logits were asked for: `[R]`.
+    pub rows: Vec<u32>,
+    /// `[R, vocab]`.
+    pub logits: Vec<f64>,
+    /// The residual stream after the last layer, and the final norm of it: both `[T, hidden]`.
+    pub last: Vec<f64>,
+    pub normed: Vec<f64>,
+    pub layers: Vec<LayerTrace>,
+    rope: Tables,
+}
+
+/// The activations of one layer.
+#[derive(Clone, Debug)]
+pub struct LayerTrace {
+    /// The residual stream as it enters, and its norm: `[T, hidden]`.
+    pub x: Vec<f64>,
+    pub attention_in: Vec<f64>,
+    /// q and k as projected, before norm and rotation: `[T, heads · head_dim]`, `[T, kv_heads · head_dim]`.
+    pub q_projected: Vec<f64>,
+    pub k_projected: Vec<f64>,
+    /// q, k and v as attention reads them.
+    pub q: Vec<f64>,
+    pub k: Vec<f64>,
+    pub v: Vec<f64>,
+    pub attended: Attended,
+    /// The residual stream after attention, and its norm: `[T, hidden]`.
+    pub middle: Vec<f64>,
+    pub mlp_in: Vec<f64>,
+    /// `[T, intermediate]`.
+    pub gate: Vec<f64>,
+    pub up: Vec<f64>,
+    pub activated: Vec<f64>,
+}
+
+/// Runs `batch` through the decoder, with logits for `rows` (token indices; the row of token t predicts token t + 1).
+pub fn forward(spec: &Spec, weights: &Weights, batch: &Batch, rows: &[u32]) -> Result<Trace, Error> {
+    spec.check(weights)?;
+    batch.check(spec.vocab)?;
+    if let Some(&row) = rows.iter().find(|&&row| row as usize >= batch.tokens()) {
+        return Err(Error::Row { row, tokens: batch.tokens() });
+    }
+    let pass = Pass { spec, weights, batch, rope: Tables::new(&spec.inv_freq, &batch.positions, spec.rope_scale) };
+
+    let mut x = gather(weights.get("model.embed_tokens.weight")?, &batch.ids, spec.hidden);
+    let mut layers = Vec::with_capacity(spec.layers);
+    for layer in 0..spec.layers {
+        let (out, trace) = pass.layer(layer, x)?;
+        layers.push(trace);
+        x = out;
+    }
+    let normed = rms_norm(&x, weights.get("model.norm.weight")?, spec.rms_norm_eps);
+    let logits = linear(&gather(&normed, rows, spec.hidden), weights.get(spec.head_name())?, None, spec.hidden);
+    Ok(Trace { rows: rows.to_vec(), logits, last: x, normed, layers, rope: pass.rope })
+}
+
+/// The gradient of every weight, from `dlogits` `[R, vocab]` for the rows of `trace`.
+///
+/// `trace` must come from [`forward`] with the same `spec`, `weights` and `batch`.
+pub fn backward(spec: &Spec, weights: &Weights, batch: &Batch, trace: &Trace, dlogits: &[f64]) -> Result<Gradients, Error> {
+    if dlogits.len() != trace.logits.len() {
+        return Err(Error::LogitsGradient { rows: trace.rows.len(), vocab: spec.vocab, found: dlogits.len() });
+    }
+    let mut pass = BackwardPass { spec, weights, batch, rope: &trace.rope, gradients: Weights::zeros(spec) };
+
+    let carried = gather(&trace.normed, &trace.rows, spec.hidden);
+    let dcarried = pass.linear(spec.head_name(), &carried, dlogits, spec.hidden)?;
+    let mut dnormed = vec![0.0; trace.normed.len()];
+    scatter_add(&mut dnormed, &trace.rows, &dcarried, spec.hidden);
+
+    let mut dx = pass.norm("model.norm.weight", &trace.last, &dnormed)?;
+    for (layer, kept) in trace.layers.iter().enumerate().rev() {
+        dx = pass.layer(layer, kept, dx)?;
+    }
+    // With tied embeddings this adds to what the head left there.
+    scatter_add(pass.gradients.get_mut("model.embed_tokens.weight")?, &batch.ids, &dx, spec.hidden);
+    Ok(pass.gradients)
+}
+
+/// The forward of one batch.
+struct Pass<'a> {
+    spec: &'a Spec,
+    weights: &'a Weights,
+    batch: &'a Batch,
+    rope: Tables,
+}
+
+impl Pass<'_> {
+    fn layer(&self, layer: usize, x: Vec<f64>) -> Result<(Vec<f64>, LayerTrace), Error> {
+        let spec = self.spec;
+        let weight = |name: &str| self.weights.get(&layer_name(layer, name));
+        let (eps, hidden) = (spec.rms_norm_eps, spec.hidden);
+
+        let attention_in = rms_norm(&x, weight("input_layernorm.weight")?, eps);
+        let q_projected = self.project(layer, "self_attn.q_proj", &attention_in)?;
+        let k_projected = self.project(layer, "self_attn.k_proj", &attention_in)?;
+        let v = self.project(layer, "self_attn.v_proj", &attention_in)?;
+        let q = self.prepare(layer, "self_attn.q_norm.weight", &q_projected)?;
+        let k = self.prepare(layer, "self_attn.k_norm.weight", &k_projected)?;
+        let attended = spec.attention().forward(self.batch.layout(), &q, &k, &v);
+        let mut middle = linear(&attended.out, weight("self_attn.o_proj.weight")?, None, spec.heads * spec.head_dim);
+        add_scaled(&mut middle, 1.0, &x);
+
+        let mlp_in = rms_norm(&middle, weight("post_attention_layernorm.weight")?, eps);
+        let gate = linear(&mlp_in, weight("mlp.gate_proj.weight")?, None, hidden);
+        let up = linear(&mlp_in, weight("mlp.up_proj.weight")?, None, hidden);
+        let activated = swiglu(&gate, &up);
+        let mut out = linear(&activated, weight("mlp.down_proj.weight")?, None, spec.intermediate);
+        add_scaled(&mut out, 1.0, &middle);
+
+        let trace =
+            LayerTrace { x, attention_in, q_projected, k_projected, q, k, v, attended, middle, mlp_in, gate, up, activated };
+        Ok((out, trace))
+    }
+
+    /// A q, k or v projection with its bias, where the model has one.
+    fn project(&self, layer: usize, name: &str, x: &[f64]) -> Result<Vec<f64>, Error> {
+        let tensor = |suffix: &str| self.weights.get(&layer_name(layer, &format!("{name}.{suffix}")));
+        let bias = if self.spec.qkv_bias { Some(tensor("bias")?) } else { None };
+        Ok(linear(x, tensor("weight")?, bias, self.spec.hidden))
+    }
+
+    /// Projected q or k heads, normed where the model does so, and rotated.
+    fn prepare(&self, layer: usize, norm: &str, projected: &[f64]) -> Result<Vec<f64>, Error> {
+        if !self.spec.qk_norm {
+            return Ok(self.rope.rotate(projected));
+        }
+        let normed = rms_norm(projected, self.weights.get(&layer_name(layer, norm))?, self.spec.rms_norm_eps);
+        Ok(self.rope.rotate(&normed))
+    }
+}
+
+/// The backward of one batch. Each method takes dL/d(its output), adds the gradients of its weights to `gradients`, and
+/// returns dL/d(its input).
+struct BackwardPass<'a> {
+    spec: &'a Spec,
+    weights: &'a Weights,
+    batch: &'a Batch,
+    rope: &'a Tables,
+    gradients: Gradients,
+}
+
+impl BackwardPass<'_> {
+    fn layer(&mut self, layer: usize, kept: &LayerTrace, dout: Vec<f64>) -> Result<Vec<f64>, Error> {
+        let hidden = self.spec.hidden;
+        let name = |name: &str| layer_name(layer, name);
+
+        // out = middle + down(silu(gate) · up)
+        let dactivated = self.linear(&name("mlp.down_proj.weight"), &kept.activated, &dout, self.spec.intermediate)?;
+        let (dgate, dup) = swiglu_backward(&kept.gate, &kept.up, &dactivated);
+        let mut dmlp_in = self.linear(&name("mlp.gate_proj.weight"), &kept.mlp_in, &dgate, hidden)?;
+        add_scaled(&mut dmlp_in, 1.0, &self.linear(&name("mlp.up_proj.weight"), &kept.mlp_in, &dup, hidden)?);
+        let mut dmiddle = self.norm(&name("post_attention_layernorm.weight"), &kept.middle, &dmlp_in)?;
+        add_scaled(&mut dmiddle, 1.0, &dout);
+
+        // middle = x + o(attend(q, k, v))
+        let q_width = self.spec.heads * self.spec.head_dim;
+        let dattended = self.linear(&name("self_attn.o_proj.weight"), &kept.attended.out, &dmiddle, q_width)?;
+        let qkv = (&kept.q[..], &kept.k[..], &kept.v[..]);
+        let (dq, dk, dv) = self.spec.attention().backward(self.batch.layout(), qkv, &kept.attended, &dattended);
+        let dq = self.prepare(&name("self_attn.q_norm.weight"), &kept.q_projected, &dq)?;
+        let dk = self.prepare(&name("self_attn.k_norm.weight"), &kept.k_projected, &dk)?;
+        let mut dattention_in = self.project(&name("self_attn.q_proj"), &kept.attention_in, &dq)?;
+        add_scaled(&mut dattention_in, 1.0, &self.project(&name("self_attn.k_proj"), &kept.attention_in, &dk)?);
+        add_scaled(&mut dattention_in, 1.0, &self.project(&name("self_attn.v_proj"), &kept.attention_in, &dv)?);
+        let mut dx = self.norm(&name("input_layernorm.weight"), &kept.x, &dattention_in)?;
+        add_scaled(&mut dx, 1.0, &dmiddle);
+        Ok(dx)
+    }
+
+    fn linear(&mut self, name: &str, x: &[f64], dy: &[f64], inputs: usize) -> Result<Vec<f64>, Error> {
+        let weight = self.weights.get(name)?;
+        self.gradients.add(name, &linear_dw(dy, x, inputs, weight.len() / inputs))?;
+        Ok(linear_dx(dy, weight, inputs))
+    }
+
+    fn norm(&mut self, name: &str, x: &[f64], dy: &[f64]) -> Result<Vec<f64>, Error> {
+        let (dx, dw) = rms_norm_backward(x, self.weights.get(name)?, self.spec.rms_norm_eps, dy);
+        self.gradients.add(name, &dw)?;
+        Ok(dx)
+    }
+
+    fn project(&mut self, name: &str, x: &[f64], dy: &[f64]) -> Result<Vec<f64>, Error> {
+        if self.spec.qkv_bias {
+            let bias = format!("{name}.bias");
+            let outputs = self.weights.get(&bias)?.len();
+            self.gradients.add(&bias, &linear_db(dy, outputs))?;
+        }
+        self.linear(&format!("{name}.weight"), x, dy, self.spec.hidden)
+    }
+
+    fn prepare(&mut self, norm: &str, projected: &[f64], dy: &[f64]) -> Result<Vec<f64>, Error> {
+        let dnormed = self.rope.rotate_backward(dy);
+        if self.spec.qk_norm { self.norm(norm, projected, &dnormed) } else { Ok(dnormed) }
+    }
+}
+
+#[cfg(test)]
+#[path = "decoder_tests.rs"]
+mod tests;
