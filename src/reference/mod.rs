@@ -22,7 +22,7 @@
 //! - Matrices are row-major slices; `[T, H]` means T rows of H numbers. Weights are `[outputs, inputs]`, as in PyTorch.
 //! - `d` before a name is the derivative of the (scalar) loss by that quantity: `dx` = dL/dx, of the same shape as `x`.
 //! - Backward functions *return* gradients; who has several uses of one input adds them up (the chain rule's sum over paths).
-//! - The operations trust their shapes and assert them. [`decoder::forward`] and [`decoder::backward`] take
+//! - The operations trust shapes, token ids and row indices, and panic on wrong ones. [`decoder::forward`] and [`decoder::backward`] take
 //!   foreign input and check it first, so that a bad batch ends in an [`Error`] and not in a panic.
 
 pub mod attention;
