@@ -6,7 +6,7 @@
 //!
 //! | file          | forward                                          | backward needs                          |
 //! |---------------|--------------------------------------------------|-----------------------------------------|
-//! | [`embedding`] | x = E[id]                                        | the ids                                 |
+//! | [`embedding`] | `x = E[id]`                                      | the ids                                 |
 //! | [`norm`]      | y = w · x / rms(x)                               | x                                       |
 //! | [`matmul`]    | y = x Wᵀ + b                                     | x for dW, W for dx                      |
 //! | [`rope`]      | rotates pairs of q and k by position             | nothing: the inverse rotation           |
@@ -22,8 +22,8 @@
 //! - Matrices are row-major slices; `[T, H]` means T rows of H numbers. Weights are `[outputs, inputs]`, as in PyTorch.
 //! - `d` before a name is the derivative of the (scalar) loss by that quantity: `dx` = dL/dx, of the same shape as `x`.
 //! - Backward functions *return* gradients; who has several uses of one input adds them up (the chain rule's sum over paths).
-//! - The operations trust shapes, token ids and row indices, and panic on wrong ones. [`decoder::forward`] and [`decoder::backward`] take
-//!   foreign input and check it first, so that a bad batch ends in an [`Error`] and not in a panic.
+//! - The operations trust shapes, token ids and row indices, and panic on wrong ones. [`decoder::forward`] and
+//!   [`decoder::backward`] take foreign input and check it first: a bad batch ends in an [`Error`], not in a panic.
 
 pub mod attention;
 pub mod batch;
