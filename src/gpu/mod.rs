@@ -1,1 +1,332 @@
-//! gpu
+//! The only room that names wgpu: adapter, device, kernels and the plan that runs them.
+//!
+//! ```text
+//! Gpu       one device: adapter facts, limits, tuning, the first error it met, a cache of kernels
+//! Kernel    one entry point of one WGSL file, assembled with constants, compiled once
+//! Plan      a list of dispatches over planned buffers, made once, run every step with live sizes
+//! ```
+//!
+//! Everything that waits is `async`, so that the same code runs in a browser; `pollster` drives it natively.
+
+mod adapter;
+mod error;
+mod kernel;
+mod oneshot;
+mod plan;
+
+pub use adapter::{AdapterFacts, Class};
+pub use error::GpuError;
+pub use kernel::{KernelSpec, SHADERS, assemble};
+pub use plan::{Dispatch, Grid, Live, Plan, PlanBuilder, Size, Tensor, Word};
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A GPU buffer that outlives plans: a weight, a gradient, a moment. Its length is counted in 32-bit words.
+#[derive(Clone, Debug)]
+pub struct Buffer {
+    pub(crate) raw: wgpu::Buffer,
+    pub name: Arc<str>,
+    pub words: usize,
+}
+
+/// Which limits to ask the device for.
+#[derive(Clone, Debug, Default)]
+pub enum Limits {
+    /// All that the adapter has.
+    #[default]
+    Adapter,
+    /// WebGPU's defaults: what every browser gives, and what the tests hold every kernel to.
+    Portable,
+    /// WebGPU's defaults with at most this many bytes a storage binding.
+    Binding(u64),
+}
+
+/// How to open a [`Gpu`].
+#[derive(Clone, Debug, Default)]
+pub struct GpuOptions {
+    /// A number of [`Gpu::adapters`], or part of an adapter's name. `None`: the best one.
+    pub adapter: Option<String>,
+    pub limits: Limits,
+    /// Keep the compiler's bounds checks in the shaders. Slower; kernels guard their own edges, and tests turn this on.
+    pub checked: bool,
+    /// Bytes that buffers may take in all; `None`: no limit but the driver's.
+    pub memory: Option<u64>,
+}
+
+/// Choices made once for an adapter, by class. They are part of what a checkpoint records: another choice may round
+/// differently.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tuning {
+    /// Threads that share one row in row-wise kernels (norms, softmax, sampling). 1: a thread a row, no barriers.
+    pub lanes: u32,
+    /// Threads of a matmul workgroup along columns and rows; each makes an 8 x 8 tile.
+    pub matmul_group: [u32; 2],
+    /// Floating point operations after which a step is split into another submission.
+    pub flops_per_submit: u64,
+}
+
+impl Tuning {
+    fn of(class: Class) -> Self {
+        match class {
+            // A CPU runs a workgroup on one core, eight invocations at a time: barriers cost, small groups balance.
+            Class::Software => Tuning { lanes: 1, matmul_group: [8, 1], flops_per_submit: 20_000_000_000 },
+            Class::Integrated | Class::Web => Tuning { lanes: 64, matmul_group: [8, 8], flops_per_submit: 200_000_000_000 },
+            Class::Discrete => Tuning { lanes: 64, matmul_group: [8, 8], flops_per_submit: 2_000_000_000_000 },
+        }
+    }
+}
+
+struct Shared {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    facts: AdapterFacts,
+    tuning: Tuning,
+    checked: bool,
+    memory: Option<u64>,
+    allocated: Mutex<u64>,
+    fault: Arc<Mutex<Option<Fault>>>,
+    kernels: Mutex<HashMap<KernelSpec, Arc<kernel::Kernel>>>,
+}
+
+enum Fault {
+    OutOfMemory,
+    Lost(String),
+    Rejected(String),
+}
+
+/// One opened GPU. Cheap to clone; all clones are the same device.
+#[derive(Clone)]
+pub struct Gpu {
+    shared: Arc<Shared>,
+}
+
+fn instance() -> wgpu::Instance {
+    wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle())
+}
+
+impl Gpu {
+    /// The adapters of this machine, best first.
+    pub async fn adapters() -> Vec<AdapterFacts> {
+        adapter::list(&instance()).await.iter().map(|a| adapter::facts(&a.get_info())).collect()
+    }
+
+    /// Opens the adapter that `options` names.
+    ///
+    /// # Errors
+    /// No adapter at all (with what to install here), no such adapter, or a device that asks for more than it has.
+    pub async fn open(options: &GpuOptions) -> Result<Gpu, GpuError> {
+        let adapter = adapter::choose(&instance(), options.adapter.as_deref()).await?;
+        let facts = adapter::facts(&adapter.get_info());
+        let limits = match options.limits {
+            Limits::Adapter => adapter.limits(),
+            Limits::Portable => wgpu::Limits::default(),
+            Limits::Binding(bytes) => wgpu::Limits { max_storage_buffer_binding_size: bytes, ..wgpu::Limits::default() },
+        };
+        let descriptor = wgpu::DeviceDescriptor { label: Some("jurist"), required_limits: limits, ..Default::default() };
+        let (device, queue) = adapter
+            .request_device(&descriptor)
+            .await
+            .map_err(|e| GpuError::NoDevice { adapter: facts.to_string(), reason: e.to_string() })?;
+
+        let fault = Arc::new(Mutex::new(None));
+        let keep = fault.clone();
+        device.on_uncaptured_error(Arc::new(move |e| {
+            record(
+                &keep,
+                match e {
+                    wgpu::Error::OutOfMemory { .. } => Fault::OutOfMemory,
+                    other => Fault::Rejected(other.to_string()),
+                },
+            );
+        }));
+        let keep = fault.clone();
+        device.set_device_lost_callback(move |reason, text| {
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                record(&keep, Fault::Lost(if text.is_empty() { format!("{reason:?}") } else { text }));
+            }
+        });
+        let shared = Shared {
+            device,
+            queue,
+            tuning: Tuning::of(facts.class),
+            facts,
+            checked: options.checked,
+            memory: options.memory,
+            allocated: Mutex::new(0),
+            fault,
+            kernels: Mutex::new(HashMap::new()),
+        };
+        Ok(Gpu { shared: Arc::new(shared) })
+    }
+
+    /// Name, backend, driver and class of the adapter.
+    pub fn facts(&self) -> &AdapterFacts {
+        &self.shared.facts
+    }
+
+    pub fn tuning(&self) -> &Tuning {
+        &self.shared.tuning
+    }
+
+    /// The largest storage binding, in bytes.
+    pub fn max_binding(&self) -> u64 {
+        self.shared.device.limits().max_storage_buffer_binding_size
+    }
+
+    /// Bytes of all buffers made so far.
+    pub fn allocated(&self) -> u64 {
+        *self.shared.allocated.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The limits that matter here, as (name, value): for `jurist doctor`.
+    pub fn limits(&self) -> Vec<(&'static str, u64)> {
+        let l = self.shared.device.limits();
+        vec![
+            ("storage binding (bytes)", l.max_storage_buffer_binding_size),
+            ("buffer (bytes)", l.max_buffer_size),
+            ("storage buffers a stage", u64::from(l.max_storage_buffers_per_shader_stage)),
+            ("workgroup memory (bytes)", u64::from(l.max_compute_workgroup_storage_size)),
+            ("invocations a workgroup", u64::from(l.max_compute_invocations_per_workgroup)),
+            ("workgroups a dimension", u64::from(l.max_compute_workgroups_per_dimension)),
+        ]
+    }
+
+    /// A zeroed buffer of `words` 32-bit words that outlives plans.
+    ///
+    /// # Errors
+    /// Larger than a binding or a buffer may be, over the memory budget, or out of memory.
+    pub fn buffer(&self, name: &str, words: usize) -> Result<Buffer, GpuError> {
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
+        let raw = self.allocate(name, words, usage)?;
+        Ok(Buffer { raw, name: name.into(), words })
+    }
+
+    fn allocate(&self, name: &str, words: usize, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer, GpuError> {
+        let shared = &*self.shared;
+        let size = (words.max(4) as u64 * 4).next_multiple_of(16);
+        let limits = shared.device.limits();
+        let adapter = || shared.facts.name.clone();
+        if usage.contains(wgpu::BufferUsages::STORAGE) && size > limits.max_storage_buffer_binding_size {
+            let allowed = limits.max_storage_buffer_binding_size;
+            return Err(GpuError::BindingTooLarge { what: name.into(), needed: size, allowed, adapter: adapter() });
+        }
+        if size > limits.max_buffer_size {
+            let allowed = limits.max_buffer_size;
+            return Err(GpuError::BufferTooLarge { what: name.into(), needed: size, allowed, adapter: adapter() });
+        }
+        {
+            let mut allocated = shared.allocated.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(memory) = shared.memory.filter(|m| *allocated + size > *m) {
+                return Err(GpuError::OverBudget { needed: (*allocated + size) >> 20, available: memory >> 20 });
+            }
+            *allocated += size;
+        }
+        let raw =
+            shared.device.create_buffer(&wgpu::BufferDescriptor { label: Some(name), size, usage, mapped_at_creation: false });
+        match self.check() {
+            Err(GpuError::OutOfMemory { .. }) => Err(GpuError::OutOfMemory { what: name.into(), bytes: size }),
+            Err(other) => Err(other),
+            Ok(()) => Ok(raw),
+        }
+    }
+
+    /// Uploads `data` to `buffer` from word `offset` on, in pieces that never ask for a large staging buffer.
+    pub fn write<T: bytemuck::Pod>(&self, buffer: &Buffer, offset: usize, data: &[T]) -> Result<(), GpuError> {
+        const PIECE: usize = 8 << 20;
+        let bytes: &[u8] = bytemuck::cast_slice(data);
+        for (i, piece) in bytes.chunks(PIECE).enumerate() {
+            self.shared.queue.write_buffer(&buffer.raw, (offset * 4 + i * PIECE) as u64, piece);
+            if bytes.len() > PIECE {
+                self.shared.queue.submit([]);
+            }
+        }
+        self.check()
+    }
+
+    /// Reads `words` 32-bit words of `buffer` from word `offset` on. Waits for all work submitted before.
+    pub async fn read<T: bytemuck::Pod>(&self, buffer: &Buffer, offset: usize, words: usize) -> Result<Vec<T>, GpuError> {
+        let mut parts = self.read_many(&[(buffer, offset, words)]).await?;
+        Ok(bytemuck::cast_slice(&parts.pop().unwrap_or_default()).to_vec())
+    }
+
+    /// Several reads with one wait; the answer holds the raw words of each.
+    pub async fn read_many(&self, parts: &[(&Buffer, usize, usize)]) -> Result<Vec<Vec<u32>>, GpuError> {
+        let shared = &*self.shared;
+        let total: usize = parts.iter().map(|(_, _, words)| words).sum();
+        if total == 0 {
+            return Ok(parts.iter().map(|_| Vec::new()).collect());
+        }
+        let descriptor = wgpu::BufferDescriptor {
+            label: Some("readback"),
+            size: total as u64 * 4,
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        };
+        let staging = shared.device.create_buffer(&descriptor);
+        let mut encoder = shared.device.create_command_encoder(&Default::default());
+        let mut at = 0;
+        for (buffer, offset, words) in parts {
+            encoder.copy_buffer_to_buffer(&buffer.raw, *offset as u64 * 4, &staging, at, *words as u64 * 4);
+            at += *words as u64 * 4;
+        }
+        shared.queue.submit([encoder.finish()]);
+        let (sender, receiver) = oneshot::channel();
+        staging.map_async(wgpu::MapMode::Read, .., move |result| sender.send(result));
+        self.wait()?;
+        let mapped = receiver.await;
+        self.check()?;
+        if !matches!(mapped, Some(Ok(()))) {
+            return Err(GpuError::DeviceLost { reason: "a result could not be read back".into() });
+        }
+        let range = staging.get_mapped_range(..).map_err(|e| GpuError::Validation { reason: e.to_string() })?;
+        let mut words: &[u32] = bytemuck::cast_slice(&range);
+        let mut out = Vec::with_capacity(parts.len());
+        for (_, _, n) in parts {
+            let (head, tail) = words.split_at(*n);
+            out.push(head.to_vec());
+            words = tail;
+        }
+        Ok(out)
+    }
+
+    /// Waits for all submitted work. In a browser nothing may block, and nothing needs to: awaiting a read is enough.
+    fn wait(&self) -> Result<(), GpuError> {
+        if cfg!(target_arch = "wasm32") {
+            return Ok(());
+        }
+        match self.shared.device.poll(wgpu::PollType::wait_indefinitely()) {
+            Ok(_) => Ok(()),
+            Err(e) => self.check().and(Err(GpuError::DeviceLost { reason: e.to_string() })),
+        }
+    }
+
+    /// The first error that the device met, if any. It stays: after it no result can be trusted.
+    pub fn check(&self) -> Result<(), GpuError> {
+        match &*self.shared.fault.lock().unwrap_or_else(PoisonError::into_inner) {
+            None => Ok(()),
+            Some(Fault::OutOfMemory) => Err(GpuError::OutOfMemory { what: "a buffer".into(), bytes: self.allocated() }),
+            Some(Fault::Lost(reason)) => Err(GpuError::DeviceLost { reason: reason.clone() }),
+            Some(Fault::Rejected(reason)) => Err(GpuError::Validation { reason: reason.clone() }),
+        }
+    }
+
+    fn kernel(&self, spec: &KernelSpec) -> Result<Arc<kernel::Kernel>, GpuError> {
+        let mut kernels = self.shared.kernels.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(kernel) = kernels.get(spec) {
+            return Ok(kernel.clone());
+        }
+        let kernel = Arc::new(kernel::Kernel::compile(&self.shared.device, spec, self.shared.checked)?);
+        self.check()?;
+        kernels.insert(spec.clone(), kernel.clone());
+        Ok(kernel)
+    }
+}
+
+fn record(slot: &Mutex<Option<Fault>>, fault: Fault) {
+    let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+    // A lost device explains all that came before it; otherwise the first error is the cause of the others.
+    if slot.is_none() || matches!(fault, Fault::Lost(_)) {
+        *slot = Some(fault);
+    }
+}

@@ -1,1 +1,60 @@
-//! ops
+//! The operations of a decoder: one file each, forward and backward side by side, each recording itself into a plan.
+//!
+//! A function here states shapes and contract (`=` writes, `+=` accumulates), picks the kernel's variant and appends its
+//! dispatches; the mathematics is in the header of the WGSL file of the same name, and as plain loops in `reference`.
+
+pub mod adamw;
+pub mod attention;
+pub mod cached_attention;
+pub mod embedding;
+pub mod grad_norm;
+pub mod loss_head;
+pub mod matmul;
+pub mod rmsnorm;
+pub mod rope;
+pub mod rows;
+pub mod sample;
+pub mod swiglu;
+
+use crate::gpu::{Grid, KernelSpec, Size, Tuning};
+
+/// Threads a workgroup of the element-wise kernels.
+const GROUP: u32 = 64;
+
+/// One thread an element.
+fn elements(size: Size) -> Grid {
+    Grid::Threads { size, per: GROUP }
+}
+
+/// The constants of `lib/row.wgsl` for a row-wise kernel.
+fn row_constants(tuning: &Tuning) -> [(&'static str, u32); 2] {
+    [("LANES", tuning.lanes), ("TEAM", u32::from(tuning.lanes > 1))]
+}
+
+/// The grid of a row-wise kernel: see `shaders/lib/row.wgsl`.
+fn row_grid(rows: Size, tuning: &Tuning) -> Grid {
+    Grid::Threads { size: rows, per: if tuning.lanes > 1 { 1 } else { GROUP } }
+}
+
+/// Every kernel variant worth compiling in a test: all entry points, with and without each switch, for software and for
+/// GPU tuning.
+pub fn catalogue() -> Vec<KernelSpec> {
+    let software = Tuning { lanes: 1, matmul_group: [8, 1], flops_per_submit: u64::MAX };
+    let gpu = Tuning { lanes: 64, matmul_group: [8, 8], flops_per_submit: u64::MAX };
+    let mut all = Vec::new();
+    for tuning in [software, gpu] {
+        all.extend(matmul::variants(&tuning));
+        all.extend(rmsnorm::variants(&tuning));
+        all.extend(loss_head::variants(&tuning));
+        all.extend(sample::variants(&tuning));
+    }
+    all.extend(attention::variants());
+    all.extend(cached_attention::variants());
+    all.extend(embedding::variants());
+    all.extend(rows::variants());
+    all.extend(rope::variants());
+    all.extend(swiglu::variants());
+    all.extend(grad_norm::variants());
+    all.extend(adamw::variants());
+    all
+}

@@ -1,0 +1,41 @@
+// AdamW with decoupled weight decay (Loshchilov & Hutter 2019), as torch.optim.AdamW:
+//     p ← p (1 - lr·decay)
+//     m ← β1 m + (1 - β1) g        v ← β2 v + (1 - β2) g²
+//     p ← p - lr / (1 - β1ᵗ) · m / (sqrt(v) / sqrt(1 - β2ᵗ) + eps)
+// with g scaled by the clip factor that grad_norm.wgsl left on the GPU. If the gradient is not finite, nothing moves.
+//
+// Contract   in place on p, m and v. One thread an element.
+#include "lib/grid.wgsl"
+
+struct Params {
+    size: u32,
+    lr: f32,
+    decay: f32,
+    beta1: f32,
+    beta2: f32,
+    eps: f32,
+    correction1: f32, // 1 - β1ᵗ
+    correction2: f32, // sqrt(1 - β2ᵗ)
+}
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> gradient: array<f32>;
+@group(0) @binding(2) var<storage, read> norm: array<f32>; // norm, clip factor, finite (1 or 0)
+@group(0) @binding(3) var<storage, read_write> p: array<f32>;
+@group(0) @binding(4) var<storage, read_write> m: array<f32>;
+@group(0) @binding(5) var<storage, read_write> v: array<f32>;
+
+@compute @workgroup_size(64)
+fn advance(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+           @builtin(local_invocation_index) thread: u32) {
+    let i = group_index(group, groups) * 64u + thread;
+    if (i >= params.size || norm[2] == 0.0) {
+        return;
+    }
+    let g = gradient[i] * norm[1];
+    let first = params.beta1 * m[i] + (1.0 - params.beta1) * g;
+    let second = params.beta2 * v[i] + (1.0 - params.beta2) * g * g;
+    m[i] = first;
+    v[i] = second;
+    p[i] = p[i] * (1.0 - params.lr * params.decay)
+         - params.lr / params.correction1 * first / (sqrt(second) / params.correction2 + params.eps);
+}

@@ -1,0 +1,266 @@
+// Grouped-query causal attention over packed sequences, online softmax, both directions.  (Dao et al. 2022)
+//
+// The fused tensor qkv is [T, heads + 2 kv_heads, HEAD_DIM]; query head h reads key head h / GROUP_SIZE.
+// spans[t] = (prefix_start, prefix_len, own_start, query_end): token t sees the keys
+//     prefix_start .. prefix_start + prefix_len   (a prompt shared by several chains; length 0 when there is none)
+//     own_start ..= t                             (its own sequence up to itself)
+// and a key s is seen by the queries s .. query_end. A sliding window WINDOW (0: none) hides keys whose
+// position is WINDOW or more behind the query's.
+//
+// Contract   forward     out[T, heads, D] = …, stats[T, heads].x = log-sum-exp of the scaled scores
+//            prepare     stats[T, heads].y = sum(dout · out): the share of the softmax gradient common to a row
+//            backward_q  the q heads of dqkv = …          backward_kv  the k and v heads of dqkv = …
+//            p = exp(q·k/√D - lse),  dv += p dout,  ds = p (dout·v - stats.y)/√D,  dq += ds k,  dk += ds q
+// Grid       one thread a (token, head); heads are the slow index, so neighbours walk the same keys.
+// Why so     Nothing of size T x T exists. Each gradient element is owned by one thread that walks its
+//            contributors in order (for keys: the later queries of all heads in the group): no atomics.
+#include "lib/grid.wgsl"
+
+struct Params {
+    tokens: u32,
+    scale: f32, // 1 / sqrt(head_dim)
+}
+@group(0) @binding(0) var<uniform> params: Params;
+
+alias Piece = vec{{LANE_WIDTH}}<f32>;
+const PIECES: u32 = {{PIECES}}u; // HEAD_DIM / LANE_WIDTH
+const HEADS: u32 = {{HEADS}}u;
+const KV_HEADS: u32 = {{KV_HEADS}}u;
+const GROUP_SIZE: u32 = HEADS / KV_HEADS;
+const STRIDE: u32 = (HEADS + 2u * KV_HEADS) * PIECES; // a token of qkv
+const WINDOW: u32 = {{WINDOW}}u;
+
+fn query_at(token: u32, head: u32) -> u32 {
+    return token * STRIDE + head * PIECES;
+}
+
+fn key_at(token: u32, kv_head: u32) -> u32 {
+    return token * STRIDE + (HEADS + kv_head) * PIECES;
+}
+
+fn value_at(token: u32, kv_head: u32) -> u32 {
+    return token * STRIDE + (HEADS + KV_HEADS + kv_head) * PIECES;
+}
+
+#if WINDOWED
+// First visible own key of token t.
+fn own_from(t: u32, span: vec4<u32>) -> u32 {
+    return max(span.z, max(t + 1u, WINDOW) - WINDOW);
+}
+
+// First visible key of the shared prefix: it lies (t - own_start) + (prefix_end - s) positions behind t.
+fn prefix_from(t: u32, span: vec4<u32>) -> u32 {
+    let reach = max(t - span.z + span.y + 1u, WINDOW) - WINDOW;
+    return span.x + min(reach, span.y);
+}
+
+fn hidden(s: u32, t: u32, span: vec4<u32>) -> bool {
+    if (s >= span.z) {
+        return t - s >= WINDOW;
+    }
+    return (t - span.z) + span.y - (s - span.x) >= WINDOW;
+}
+#else
+fn own_from(t: u32, span: vec4<u32>) -> u32 {
+    return span.z;
+}
+
+fn prefix_from(t: u32, span: vec4<u32>) -> u32 {
+    return span.x;
+}
+#endif
+
+#if forward
+@group(0) @binding(1) var<storage, read> qkv: array<Piece>;
+@group(0) @binding(2) var<storage, read> spans: array<vec4<u32>>; // [T]
+@group(0) @binding(3) var<storage, read_write> out: array<Piece>; // [T, heads, D]
+@group(0) @binding(4) var<storage, read_write> stats: array<vec2<f32>>; // [T, heads]
+
+@compute @workgroup_size(64)
+fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+           @builtin(local_invocation_index) thread: u32) {
+    let i = group_index(group, groups) * 64u + thread;
+    if (i >= params.tokens * HEADS) {
+        return;
+    }
+    let head = i / params.tokens;
+    let t = i % params.tokens;
+    let kv_head = head / GROUP_SIZE;
+    let span = spans[t];
+#for P PIECES
+    let q{{P}} = qkv[query_at(t, head) + {{P}}u] * params.scale;
+    var sum{{P}} = Piece();
+#end
+    var top = -1e30;
+    var mass = 0.0;
+    // Two runs of keys in one loop: the shared prefix, then the own sequence.
+    var s = prefix_from(t, span);
+    var end = span.x + span.y;
+    var second = false;
+    loop {
+        if (s >= end) {
+            if (second) {
+                break;
+            }
+            second = true;
+            s = own_from(t, span);
+            end = t + 1u;
+        }
+        let key = key_at(s, kv_head);
+        var score = 0.0;
+#for P PIECES
+        score += dot(q{{P}}, qkv[key + {{P}}u]);
+#end
+        // One exponential for both cases: the new key is the largest so far, or it is not.
+        let gap = exp(-abs(score - top));
+        let larger = score > top;
+        let shrink = select(1.0, gap, larger);
+        let p = select(gap, 1.0, larger);
+        top = max(top, score);
+        mass = mass * shrink + p;
+        let value = value_at(s, kv_head);
+#for P PIECES
+        sum{{P}} = sum{{P}} * shrink + p * qkv[value + {{P}}u];
+#end
+        s++;
+    }
+    let at = (t * HEADS + head) * PIECES;
+#for P PIECES
+    out[at + {{P}}u] = sum{{P}} / mass;
+#end
+    stats[t * HEADS + head] = vec2<f32>(top + log(mass), 0.0);
+}
+#endif
+
+#if prepare
+@group(0) @binding(1) var<storage, read> out: array<Piece>; // [T, heads, D]
+@group(0) @binding(2) var<storage, read> dout: array<Piece>; // [T, heads, D]
+@group(0) @binding(3) var<storage, read_write> stats: array<vec2<f32>>; // [T, heads]
+
+@compute @workgroup_size(64)
+fn prepare(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+           @builtin(local_invocation_index) thread: u32) {
+    let i = group_index(group, groups) * 64u + thread;
+    if (i >= params.tokens * HEADS) {
+        return;
+    }
+    var sum = 0.0;
+    for (var p = i * PIECES; p < (i + 1u) * PIECES; p++) {
+        sum += dot(out[p], dout[p]);
+    }
+    stats[i].y = sum;
+}
+#endif
+
+#if backward_q
+@group(0) @binding(1) var<storage, read> qkv: array<Piece>;
+@group(0) @binding(2) var<storage, read> spans: array<vec4<u32>>; // [T]
+@group(0) @binding(3) var<storage, read> dout: array<Piece>; // [T, heads, D]
+@group(0) @binding(4) var<storage, read> stats: array<vec2<f32>>; // [T, heads]
+@group(0) @binding(5) var<storage, read_write> dqkv: array<Piece>;
+
+@compute @workgroup_size(64)
+fn backward_q(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+              @builtin(local_invocation_index) thread: u32) {
+    let i = group_index(group, groups) * 64u + thread;
+    if (i >= params.tokens * HEADS) {
+        return;
+    }
+    let head = i / params.tokens;
+    let t = i % params.tokens;
+    let kv_head = head / GROUP_SIZE;
+    let span = spans[t];
+    let stat = stats[t * HEADS + head];
+#for P PIECES
+    let q{{P}} = qkv[query_at(t, head) + {{P}}u] * params.scale;
+    let o{{P}} = dout[(t * HEADS + head) * PIECES + {{P}}u];
+    var sum{{P}} = Piece();
+#end
+    var s = prefix_from(t, span);
+    var end = span.x + span.y;
+    var second = false;
+    loop {
+        if (s >= end) {
+            if (second) {
+                break;
+            }
+            second = true;
+            s = own_from(t, span);
+            end = t + 1u;
+        }
+        let key = key_at(s, kv_head);
+        let value = value_at(s, kv_head);
+        var score = 0.0;
+        var dp = 0.0;
+#for P PIECES
+        let k{{P}} = qkv[key + {{P}}u];
+        score += dot(q{{P}}, k{{P}});
+        dp += dot(o{{P}}, qkv[value + {{P}}u]);
+#end
+        let ds = exp(min(score - stat.x, 0.0)) * (dp - stat.y);
+#for P PIECES
+        sum{{P}} += ds * k{{P}};
+#end
+        s++;
+    }
+#for P PIECES
+    dqkv[query_at(t, head) + {{P}}u] = sum{{P}} * params.scale;
+#end
+}
+#endif
+
+#if backward_kv
+@group(0) @binding(1) var<storage, read> qkv: array<Piece>;
+@group(0) @binding(2) var<storage, read> spans: array<vec4<u32>>; // [T]
+@group(0) @binding(3) var<storage, read> dout: array<Piece>; // [T, heads, D]
+@group(0) @binding(4) var<storage, read> stats: array<vec2<f32>>; // [T, heads]
+@group(0) @binding(5) var<storage, read_write> dqkv: array<Piece>;
+
+@compute @workgroup_size(64)
+fn backward_kv(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+               @builtin(local_invocation_index) thread: u32) {
+    let i = group_index(group, groups) * 64u + thread;
+    if (i >= params.tokens * KV_HEADS) {
+        return;
+    }
+    let kv_head = i / params.tokens;
+    let s = i % params.tokens;
+    let end = spans[s].w;
+#for P PIECES
+    let k{{P}} = qkv[key_at(s, kv_head) + {{P}}u] * params.scale;
+    let v{{P}} = qkv[value_at(s, kv_head) + {{P}}u];
+    var dk{{P}} = Piece();
+    var dv{{P}} = Piece();
+#end
+    for (var t = s; t < end; t++) {
+#if WINDOWED
+        if (hidden(s, t, spans[t])) {
+            continue;
+        }
+#endif
+        for (var head = kv_head * GROUP_SIZE; head < (kv_head + 1u) * GROUP_SIZE; head++) {
+            let query = query_at(t, head);
+            let given = (t * HEADS + head) * PIECES;
+            let stat = stats[t * HEADS + head];
+            var score = 0.0;
+            var dp = 0.0;
+#for P PIECES
+            let q{{P}} = qkv[query + {{P}}u];
+            let o{{P}} = dout[given + {{P}}u];
+            score += dot(q{{P}}, k{{P}});
+            dp += dot(o{{P}}, v{{P}});
+#end
+            let p = exp(min(score - stat.x, 0.0));
+            let ds = p * (dp - stat.y);
+#for P PIECES
+            dv{{P}} += p * o{{P}};
+            dk{{P}} += ds * q{{P}};
+#end
+        }
+    }
+#for P PIECES
+    dqkv[key_at(s, kv_head) + {{P}}u] = dk{{P}} * params.scale;
+    dqkv[value_at(s, kv_head) + {{P}}u] = dv{{P}};
+#end
+}
+#endif

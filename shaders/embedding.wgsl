@@ -1,0 +1,57 @@
+// Token embedding.
+//
+// Contract   forward    y[t, :] = table[ids[t], :]
+//            backward   dtable[id, :] += sum of dy[t, :] over the tokens t that carry id
+// Why so     The host sorts the tokens of a batch by id, so that each row of the table is owned by one thread a
+//            column: no atomics, the same bits every run. Ids are checked on the host; here they are trusted.
+#include "lib/grid.wgsl"
+
+#if forward
+struct Params {
+    size: u32, // T * H
+    width: u32, // H
+}
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> ids: array<u32>; // [T]
+@group(0) @binding(2) var<storage, read> table: array<f32>; // [V, H]
+@group(0) @binding(3) var<storage, read_write> y: array<f32>; // [T, H]
+
+@compute @workgroup_size(64)
+fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+           @builtin(local_invocation_index) thread: u32) {
+    let i = group_index(group, groups) * 64u + thread;
+    if (i >= params.size) {
+        return;
+    }
+    y[i] = table[ids[i / params.width] * params.width + i % params.width];
+}
+#endif
+
+#if backward
+struct Params {
+    size: u32, // distinct ids * H
+    width: u32, // H
+}
+@group(0) @binding(0) var<uniform> params: Params;
+// Per distinct id: the id, and where its tokens lie in `tokens`.
+@group(0) @binding(1) var<storage, read> buckets: array<vec4<u32>>; // [U]: id, start, end, -
+@group(0) @binding(2) var<storage, read> tokens: array<u32>; // [T]
+@group(0) @binding(3) var<storage, read> dy: array<f32>; // [T, H]
+@group(0) @binding(4) var<storage, read_write> dtable: array<f32>; // [V, H]
+
+@compute @workgroup_size(64)
+fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+            @builtin(local_invocation_index) thread: u32) {
+    let i = group_index(group, groups) * 64u + thread;
+    if (i >= params.size) {
+        return;
+    }
+    let bucket = buckets[i / params.width];
+    let column = i % params.width;
+    var sum = 0.0;
+    for (var n = bucket.y; n < bucket.z; n++) {
+        sum += dy[tokens[n] * params.width + column];
+    }
+    dtable[bucket.x * params.width + column] += sum;
+}
+#endif

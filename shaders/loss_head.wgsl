@@ -1,0 +1,144 @@
+// The loss head: one kernel pair for every objective, over chunks of rows, in place on the chunk's logits.
+//
+// A row is one position whose next token carries loss. Its objective is given by `rows[r]`:
+//     tokens a and b with weights (cross-entropy of a soft target; -advantage · log-prob in RL), an entropy weight,
+//     and a score term: weight, kind and label y for the squared error of the expected score E.
+// Every such loss has a gradient of one form, with few coefficients c and p = softmax(z):
+//     dL/dz_j = -(c_j - p_j Σc) + w_H · dH/dz_j,      c_k = -p_k ∂L/∂p_k,      dH/dz_j = -p_j (log p_j + H)
+//     -w log p_a                  c_a = w
+//     w (E - y)², E = Σ v_k p_k         (full)         c_k = -2w (E - y) p_k v_k
+//     w (E - y)², E = Σ v_k p_k / Σ p_k (renormalised) c_k = -2w (E - y) q_k (v_k - E),  q_k = p_k / Σ p_k
+// Written so, nothing is divided by a small probability.
+//
+// Contract   stats       stats[r] = (lse, log p_a, log p_b, entropy, p(score 1), …, p(score K))
+//            gradient    logits[r, :] = dL/dz, from the logits and their stats
+// Grid       rows of the chunk; LANES threads a row (lib/row.wgsl).
+#include "lib/row.wgsl"
+
+struct Row {
+    a: u32,
+    b: u32,
+    weight_a: f32,
+    weight_b: f32,
+    entropy_weight: f32,
+    score_kind: u32, // 0: none, 1: squared error of the full expectation, 2: of the renormalised one
+    score_weight: f32,
+    label: f32,
+}
+
+struct Params {
+    rows: u32, // rows of this chunk
+    start: u32, // first row of this chunk
+    vocab: u32,
+    scores: u32, // K
+}
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> rows: array<Row>; // [R]
+@group(0) @binding(2) var<storage, read> score_tokens: array<u32>; // [K]
+
+#if stats
+@group(0) @binding(3) var<storage, read> logits: array<f32>; // [chunk, V]
+@group(0) @binding(4) var<storage, read_write> out: array<f32>; // [R, 4 + K]
+
+@compute @workgroup_size(GROUP)
+fn stats(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+         @builtin(local_invocation_index) thread: u32) {
+    let row = row_of(group, groups, thread);
+    let lane = lane_of(thread);
+    if (row >= params.rows) {
+        return;
+    }
+    let z = row * params.vocab;
+    var top = -1e30;
+    for (var j = lane; j < params.vocab; j += LANES) {
+        top = max(top, logits[z + j]);
+    }
+    top = row_max(lane, top);
+    var mass = 0.0;
+    var moment = 0.0;
+    for (var j = lane; j < params.vocab; j += LANES) {
+        let gap = logits[z + j] - top;
+        let e = exp(gap);
+        mass += e;
+        moment += e * gap;
+    }
+    mass = row_sum(lane, mass);
+    moment = row_sum(lane, moment);
+    let lse = top + log(mass);
+    let spec = rows[params.start + row];
+    let at = (params.start + row) * (4u + params.scores);
+    if (lane == 0u) {
+        out[at] = lse;
+        out[at + 1u] = logits[z + spec.a] - lse;
+        out[at + 2u] = logits[z + spec.b] - lse;
+        out[at + 3u] = log(mass) - moment / mass; // H = lse - Σ p z
+    }
+    for (var k = lane; k < params.scores; k += LANES) {
+        out[at + 4u + k] = exp(logits[z + score_tokens[k]] - lse);
+    }
+}
+#endif
+
+#if gradient
+@group(0) @binding(3) var<storage, read> score_values: array<f32>; // [K]
+@group(0) @binding(4) var<storage, read> stats: array<f32>; // [R, 4 + K]
+@group(0) @binding(5) var<storage, read_write> logits: array<f32>; // [chunk, V]: z in, dL/dz out
+
+// The coefficient of score k; `mass` is Σ p over the scores, `expected` is E of the row's kind.
+fn score_coefficient(spec: Row, k: u32, p: f32, mass: f32, expected: f32) -> f32 {
+    let slope = -2.0 * spec.score_weight * (expected - spec.label);
+    if (spec.score_kind == 1u) {
+        return slope * p * score_values[k];
+    }
+    return slope * p / mass * (score_values[k] - expected);
+}
+
+@compute @workgroup_size(GROUP)
+fn gradient(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+            @builtin(local_invocation_index) thread: u32) {
+    let row = row_of(group, groups, thread);
+    let lane = lane_of(thread);
+    if (row >= params.rows) {
+        return;
+    }
+    let z = row * params.vocab;
+    let spec = rows[params.start + row];
+    let at = (params.start + row) * (4u + params.scores);
+    let lse = stats[at];
+    let entropy = stats[at + 3u];
+
+    var total = spec.weight_a + spec.weight_b; // Σc
+    var mass = 0.0;
+    var expected = 0.0;
+    if (spec.score_kind != 0u) {
+        for (var k = 0u; k < params.scores; k++) {
+            mass += stats[at + 4u + k];
+            expected += stats[at + 4u + k] * score_values[k];
+        }
+        // A score mass that underflowed has no distribution to refine: the score term vanishes.
+        mass = max(mass, 1e-30);
+        if (spec.score_kind == 2u) {
+            expected /= mass;
+        }
+        for (var k = 0u; k < params.scores; k++) {
+            total += score_coefficient(spec, k, stats[at + 4u + k], mass, expected);
+        }
+    }
+    for (var j = lane; j < params.vocab; j += LANES) {
+        let log_p = logits[z + j] - lse;
+        logits[z + j] = exp(log_p) * (total - spec.entropy_weight * (log_p + entropy));
+    }
+#if TEAM
+    storageBarrier();
+#endif
+    if (lane == 0u) {
+        logits[z + spec.a] -= spec.weight_a;
+        logits[z + spec.b] -= spec.weight_b;
+        if (spec.score_kind != 0u) {
+            for (var k = 0u; k < params.scores; k++) {
+                logits[z + score_tokens[k]] -= score_coefficient(spec, k, stats[at + 4u + k], mass, expected);
+            }
+        }
+    }
+}
+#endif

@@ -1,0 +1,175 @@
+// RMSNorm:  y = x · w / rms(x),  rms(x) = sqrt(mean(x²) + eps)                         (Zhang & Sennrich 2019)
+//
+// Rows are [R, W]. Plain norms have one weight row. Qwen3's norm of q and k sees the fused [T, heads, head_dim]
+// tensor: head h of a token takes weight row 0 (q heads), row 1 (k heads), or is copied (v heads).
+//
+// Contract   forward           y = …
+//            backward          dx = …, with ACCUMULATE dx += …; inverse[r] = 1 / rms (for weight_partial)
+//            weight_partial    partial[b, s, j] = sum over the 64 rows of block b whose weight row is s
+//            weight_reduce     dw[s, j] += sum over b
+//            dx = (w·dy - x · mean(w·dy·x) / rms²) / rms,   dw = sum over rows of dy · x / rms
+// Why so     The weight gradient is summed in two fixed stages instead of by atomics: same bits every run.
+#include "lib/row.wgsl"
+
+#if forward
+struct Params {
+    rows: u32,
+    width: u32,
+    heads: u32, // heads a token: 1 for a plain norm
+    q_heads: u32, // heads with weight row 0
+    normed: u32, // heads that are normed at all (q and k)
+    eps: f32,
+}
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>; // [R, W]
+@group(0) @binding(2) var<storage, read> w: array<f32>; // [1 or 2, W]
+@group(0) @binding(3) var<storage, read_write> y: array<f32>; // [R, W]
+
+@compute @workgroup_size(GROUP)
+fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+           @builtin(local_invocation_index) thread: u32) {
+    let row = row_of(group, groups, thread);
+    let lane = lane_of(thread);
+    if (row >= params.rows) {
+        return;
+    }
+    let start = row * params.width;
+    let head = row % params.heads;
+    if (head >= params.normed) {
+        for (var j = lane; j < params.width; j += LANES) {
+            y[start + j] = x[start + j];
+        }
+        return;
+    }
+    let weights = select(0u, params.width, head >= params.q_heads);
+    var squares = 0.0;
+    for (var j = lane; j < params.width; j += LANES) {
+        squares += x[start + j] * x[start + j];
+    }
+    let inv = inverseSqrt(row_sum(lane, squares) / f32(params.width) + params.eps);
+    for (var j = lane; j < params.width; j += LANES) {
+        y[start + j] = x[start + j] * inv * w[weights + j];
+    }
+}
+#endif
+
+#if backward
+struct Params {
+    rows: u32,
+    width: u32,
+    heads: u32,
+    q_heads: u32,
+    normed: u32,
+    eps: f32,
+}
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>; // [R, W]
+@group(0) @binding(2) var<storage, read> w: array<f32>; // [1 or 2, W]
+@group(0) @binding(3) var<storage, read> dy: array<f32>; // [R, W]
+@group(0) @binding(4) var<storage, read_write> dx: array<f32>; // [R, W]
+@group(0) @binding(5) var<storage, read_write> inverse: array<f32>; // [R]
+
+fn give(i: u32, value: f32) {
+#if ACCUMULATE
+    dx[i] += value;
+#else
+    dx[i] = value;
+#endif
+}
+
+@compute @workgroup_size(GROUP)
+fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+            @builtin(local_invocation_index) thread: u32) {
+    let row = row_of(group, groups, thread);
+    let lane = lane_of(thread);
+    if (row >= params.rows) {
+        return;
+    }
+    let start = row * params.width;
+    let head = row % params.heads;
+    if (head >= params.normed) {
+        for (var j = lane; j < params.width; j += LANES) {
+            give(start + j, dy[start + j]);
+        }
+        return;
+    }
+    let weights = select(0u, params.width, head >= params.q_heads);
+    var squares = 0.0;
+    var along = 0.0;
+    for (var j = lane; j < params.width; j += LANES) {
+        let v = x[start + j];
+        squares += v * v;
+        along += v * w[weights + j] * dy[start + j];
+    }
+    let inv = inverseSqrt(row_sum(lane, squares) / f32(params.width) + params.eps);
+    let mean = row_sum(lane, along) / f32(params.width);
+    for (var j = lane; j < params.width; j += LANES) {
+        give(start + j, inv * (w[weights + j] * dy[start + j] - x[start + j] * inv * inv * mean));
+    }
+    if (lane == 0u) {
+        inverse[row] = inv;
+    }
+}
+#endif
+
+#if weight_partial
+struct Params {
+    rows: u32,
+    width: u32,
+    heads: u32,
+    q_heads: u32,
+    normed: u32,
+    sets: u32, // weight rows: 1, or 2 with Qwen3's q and k norms
+    size: u32, // blocks * sets * width
+}
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>; // [R, W]
+@group(0) @binding(2) var<storage, read> dy: array<f32>; // [R, W]
+@group(0) @binding(3) var<storage, read> inverse: array<f32>; // [R]
+@group(0) @binding(4) var<storage, read_write> partials: array<f32>; // [blocks, sets, W]
+
+@compute @workgroup_size(64)
+fn weight_partial(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+                  @builtin(local_invocation_index) thread: u32) {
+    let i = group_index(group, groups) * 64u + thread;
+    if (i >= params.size) {
+        return;
+    }
+    let j = i % params.width;
+    let s = (i / params.width) % params.sets;
+    let block = i / (params.width * params.sets);
+    let end = min(params.rows, (block + 1u) * 64u);
+    var sum = 0.0;
+    for (var row = block * 64u; row < end; row++) {
+        let head = row % params.heads;
+        if (head < params.normed && (head >= params.q_heads) == (s == 1u)) {
+            let at = row * params.width + j;
+            sum += dy[at] * x[at] * inverse[row];
+        }
+    }
+    partials[i] = sum;
+}
+#endif
+
+#if weight_reduce
+struct Params {
+    blocks: u32,
+    size: u32, // sets * width
+}
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> partials: array<f32>; // [blocks, size]
+@group(0) @binding(2) var<storage, read_write> dw: array<f32>; // [size]
+
+@compute @workgroup_size(64)
+fn weight_reduce(@builtin(global_invocation_id) id: vec3<u32>) {
+    let i = id.x;
+    if (i >= params.size) {
+        return;
+    }
+    var sum = 0.0;
+    for (var b = 0u; b < params.blocks; b++) {
+        sum += partials[b * params.size + i];
+    }
+    dw[i] += sum;
+}
+#endif

@@ -1,0 +1,173 @@
+// The next token of each row, on the GPU: greedy, or sampled with temperature, top-k and top-p.
+//
+// Sampling is by inverse CDF in vocabulary order: u · (mass of the kept tokens) falls into one token's share. Kept are the
+// tokens whose logit is at least a threshold: of the k largest (top-k), then of the smallest set of the largest that
+// holds top_p of their mass; ties are kept. The threshold is found by bisection over the bits of the logits, so no
+// sorting and no list of any length is needed. u comes from Threefry-2x32 keyed by the run and counted by
+// (row, position): what a row draws does not depend on its neighbours.
+//
+// Contract   next: token[r], and log p(token) under the softmax at this temperature of *all* tokens (greedy: temperature 1),
+//            appended to row r's history; the row's place moves on by one position.
+// Grid       rows; LANES threads a row (lib/row.wgsl).
+#include "lib/row.wgsl"
+#include "lib/threefry.wgsl"
+
+struct Params {
+    rows: u32,
+    vocab: u32,
+    history: u32, // tokens a row's history holds
+    temperature: f32, // 0: greedy
+    top_p: f32,
+    top_k: u32, // 0: off
+    key_low: u32,
+    key_high: u32,
+}
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> logits: array<f32>; // [B, V]
+@group(0) @binding(2) var<storage, read_write> place: array<vec4<u32>>; // [B]: slot, position, prefix_slot, prefix_len
+@group(0) @binding(3) var<storage, read_write> ids: array<u32>; // [B]: the input of the next step
+@group(0) @binding(4) var<storage, read_write> streams: array<vec2<u32>>; // [B]: random stream of the row, tokens drawn
+@group(0) @binding(5) var<storage, read_write> drawn: array<vec2<u32>>; // [B, history]: token, bits of its log-prob
+
+// Bits of a float, reordered so that unsigned comparison is float comparison.
+fn ordered(x: f32) -> u32 {
+    let bits = bitcast<u32>(x);
+    return select(bits | 0x80000000u, ~bits, (bits & 0x80000000u) != 0u);
+}
+
+@compute @workgroup_size(GROUP)
+fn next(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+        @builtin(local_invocation_index) thread: u32) {
+    let row = row_of(group, groups, thread);
+    let lane = lane_of(thread);
+    if (row >= params.rows) {
+        return;
+    }
+    let z = row * params.vocab;
+    let greedy = params.temperature <= 0.0;
+    let inverse = select(1.0 / params.temperature, 1.0, greedy);
+
+    var top = -1e30;
+    for (var j = lane; j < params.vocab; j += LANES) {
+        top = max(top, logits[z + j]);
+    }
+    top = row_max(lane, top);
+    var mass = 0.0;
+    for (var j = lane; j < params.vocab; j += LANES) {
+        mass += exp((logits[z + j] - top) * inverse);
+    }
+    mass = row_sum(lane, mass);
+
+    var threshold = 0u;
+    if (greedy) {
+        threshold = ordered(top);
+    } else {
+        if (params.top_k > 0u && params.top_k < params.vocab) {
+            threshold = largest_threshold(z, lane, top, 0.0, 0u, f32(params.top_k));
+        }
+        if (params.top_p < 1.0) {
+            let kept = mass_above(z, lane, top, inverse, threshold);
+            threshold = max(threshold, largest_threshold(z, lane, top, inverse, threshold, params.top_p * kept));
+        }
+    }
+
+    // Each lane owns a contiguous share of the vocabulary; the lane in whose share u falls finds the token.
+    let share = (params.vocab + LANES - 1u) / LANES;
+    let first = min(lane * share, params.vocab);
+    let last = min(first + share, params.vocab);
+    var own = 0.0;
+    for (var j = first; j < last; j++) {
+        if (ordered(logits[z + j]) >= threshold) {
+            own += exp((logits[z + j] - top) * inverse);
+        }
+    }
+    let stream = streams[row];
+    let bits = threefry2x32(vec2<u32>(params.key_low, params.key_high), vec2<u32>(stream.x, place[row].y)).x;
+    let u = select(unit_float(bits), 0.0, greedy); // greedy: the first of equal logits
+    let token = find(z, lane, first, last, own, u, top, inverse, threshold);
+    if (lane == 0u) {
+        let log_p = (logits[z + token] - top) * inverse - log(mass);
+        if (stream.y < params.history) {
+            drawn[row * params.history + stream.y] = vec2<u32>(token, bitcast<u32>(log_p));
+        }
+        ids[row] = token;
+        streams[row].y = stream.y + 1u;
+        place[row].y += 1u;
+    }
+}
+
+// Mass (or, with inverse 0, number) of the tokens at or above a threshold.
+fn mass_above(z: u32, lane: u32, top: f32, inverse: f32, threshold: u32) -> f32 {
+    var sum = 0.0;
+    for (var j = lane; j < params.vocab; j += LANES) {
+        if (ordered(logits[z + j]) >= threshold) {
+            sum += exp((logits[z + j] - top) * inverse);
+        }
+    }
+    return row_sum(lane, sum);
+}
+
+// The largest threshold, not below `least`, that still keeps `wanted` mass: one bit after the other.
+fn largest_threshold(z: u32, lane: u32, top: f32, inverse: f32, least: u32, wanted: f32) -> u32 {
+    var found = 0u;
+    for (var bit = 0u; bit < 32u; bit++) {
+        let trial = found | (0x80000000u >> bit);
+        if (mass_above(z, lane, top, inverse, max(trial, least)) >= wanted) {
+            found = trial;
+        }
+    }
+    return max(found, least);
+}
+
+#if TEAM
+var<workgroup> chosen: u32;
+
+fn find(z: u32, lane: u32, first: u32, last: u32, own: f32, u: f32, top: f32, inverse: f32, threshold: u32) -> u32 {
+    workgroupBarrier();
+    team[lane] = own;
+    if (lane == 0u) {
+        chosen = 0u;
+    }
+    workgroupBarrier();
+    var before = 0.0;
+    var total = 0.0;
+    var owner = 0u; // the lane whose share holds the goal; the last lane with any mass if rounding overshoots
+    for (var l = 0u; l < LANES; l++) {
+        total += team[l];
+    }
+    let goal = u * total;
+    var sum = 0.0;
+    for (var l = 0u; l < LANES; l++) {
+        if (team[l] > 0.0 && sum <= goal) {
+            owner = l;
+            before = sum;
+        }
+        sum += team[l];
+    }
+    if (lane == owner) {
+        chosen = walk(z, first, last, before, goal, top, inverse, threshold);
+    }
+    workgroupBarrier();
+    return chosen;
+}
+#else
+fn find(z: u32, lane: u32, first: u32, last: u32, own: f32, u: f32, top: f32, inverse: f32, threshold: u32) -> u32 {
+    return walk(z, first, last, 0.0, u * own, top, inverse, threshold);
+}
+#endif
+
+// The first kept token at which the running mass exceeds the goal; the last kept one if none does.
+fn walk(z: u32, first: u32, last: u32, before: f32, goal: f32, top: f32, inverse: f32, threshold: u32) -> u32 {
+    var sum = before;
+    var token = first;
+    for (var j = first; j < last; j++) {
+        if (ordered(logits[z + j]) >= threshold) {
+            token = j;
+            sum += exp((logits[z + j] - top) * inverse);
+            if (sum > goal) {
+                break;
+            }
+        }
+    }
+    return token;
+}

@@ -1,0 +1,53 @@
+// SwiGLU on the fused [T, 2F] output of gate and up:  y = silu(gate) · up,  silu(g) = g · sigmoid(g)   (Shazeer 2020)
+//
+// Contract   forward  y[T, F] = …      backward  dgu[T, 2F] = …
+#include "lib/grid.wgsl"
+
+struct Params {
+    size: u32, // T * F
+    width: u32, // F
+}
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> gate_up: array<f32>; // [T, 2F]
+#if forward
+@group(0) @binding(2) var<storage, read_write> y: array<f32>; // [T, F]
+#endif
+#if backward
+@group(0) @binding(2) var<storage, read> dy: array<f32>; // [T, F]
+@group(0) @binding(3) var<storage, read_write> dgate_up: array<f32>; // [T, 2F]
+#endif
+
+// exp of a large argument is infinite on some drivers and undefined on others.
+fn sigmoid(x: f32) -> f32 {
+    return 1.0 / (1.0 + exp(-clamp(x, -80.0, 80.0)));
+}
+
+#if forward
+@compute @workgroup_size(64)
+fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+           @builtin(local_invocation_index) thread: u32) {
+    let i = group_index(group, groups) * 64u + thread;
+    if (i >= params.size) {
+        return;
+    }
+    let at = (i / params.width) * 2u * params.width + i % params.width;
+    let g = gate_up[at];
+    y[i] = g * sigmoid(g) * gate_up[at + params.width];
+}
+#endif
+
+#if backward
+@compute @workgroup_size(64)
+fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+            @builtin(local_invocation_index) thread: u32) {
+    let i = group_index(group, groups) * 64u + thread;
+    if (i >= params.size) {
+        return;
+    }
+    let at = (i / params.width) * 2u * params.width + i % params.width;
+    let g = gate_up[at];
+    let s = sigmoid(g);
+    dgate_up[at] = dy[i] * gate_up[at + params.width] * s * (1.0 + g * (1.0 - s));
+    dgate_up[at + params.width] = dy[i] * g * s;
+}
+#endif

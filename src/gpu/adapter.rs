@@ -1,0 +1,128 @@
+//! Which GPU: list, choose, classify.
+//!
+//! Real GPUs come before software ones, native interfaces before OpenGL. A choice by name or number always wins.
+
+use super::GpuError;
+
+/// What kind of machine an adapter is; kernels and tile sizes are picked by it, once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// A CPU that pretends: lavapipe, llvmpipe, SwiftShader, WARP.
+    Software,
+    /// Shares memory with the CPU.
+    Integrated,
+    /// Has its own memory.
+    Discrete,
+    /// In a browser, where the adapter does not tell.
+    Web,
+}
+
+impl std::fmt::Display for Class {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Class::Software => "software",
+            Class::Integrated => "integrated",
+            Class::Discrete => "discrete",
+            Class::Web => "web",
+        })
+    }
+}
+
+/// Facts about one adapter, for people.
+#[derive(Clone, Debug)]
+pub struct AdapterFacts {
+    pub name: String,
+    pub backend: String,
+    pub driver: String,
+    pub class: Class,
+}
+
+impl std::fmt::Display for AdapterFacts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({}, {}", self.name, self.backend, self.class)?;
+        if !self.driver.trim().is_empty() {
+            write!(f, ", {}", self.driver.trim())?;
+        }
+        f.write_str(")")
+    }
+}
+
+pub(super) fn facts(info: &wgpu::AdapterInfo) -> AdapterFacts {
+    let class = match info.device_type {
+        _ if info.backend == wgpu::Backend::BrowserWebGpu => Class::Web,
+        wgpu::DeviceType::Cpu => Class::Software,
+        wgpu::DeviceType::DiscreteGpu => Class::Discrete,
+        // OpenGL reports no type; its software renderers name themselves.
+        _ if ["llvmpipe", "softpipe", "swiftshader", "basic render"].iter().any(|s| info.name.to_lowercase().contains(s)) => {
+            Class::Software
+        }
+        _ => Class::Integrated,
+    };
+    let driver = format!("{} {}", info.driver, info.driver_info);
+    AdapterFacts { name: info.name.clone(), backend: format!("{:?}", info.backend), driver, class }
+}
+
+/// Smaller is better.
+fn rank(info: &wgpu::AdapterInfo) -> (u8, u8) {
+    let class = match facts(info).class {
+        Class::Discrete => 0,
+        Class::Integrated => 1,
+        Class::Web => 2,
+        Class::Software => 3,
+    };
+    let backend = match info.backend {
+        wgpu::Backend::Vulkan | wgpu::Backend::Metal | wgpu::Backend::BrowserWebGpu => 0,
+        wgpu::Backend::Dx12 => 1,
+        _ => 2,
+    };
+    (class, backend)
+}
+
+/// All adapters, best first. The position in this list is the number that `--adapter` takes.
+pub(super) async fn list(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
+    let mut adapters = instance.enumerate_adapters(wgpu::Backends::all()).await;
+    // OpenGL ES below compute shaders shows up here too, and can run nothing.
+    adapters.retain(|a| a.limits().max_compute_workgroups_per_dimension > 0);
+    adapters.sort_by_key(|a| rank(&a.get_info()));
+    adapters
+}
+
+/// The adapter that `wanted` (a number of the list, or part of a name, a backend or both) means; the best one if `None`.
+pub(super) async fn choose(instance: &wgpu::Instance, wanted: Option<&str>) -> Result<wgpu::Adapter, GpuError> {
+    if cfg!(target_arch = "wasm32") {
+        let options =
+            wgpu::RequestAdapterOptions { power_preference: wgpu::PowerPreference::HighPerformance, ..Default::default() };
+        return instance.request_adapter(&options).await.map_err(|e| GpuError::NoAdapter { advice: e.to_string() });
+    }
+    let adapters = list(instance).await;
+    if adapters.is_empty() {
+        return Err(GpuError::NoAdapter { advice: install_advice() });
+    }
+    let Some(wanted) = wanted.map(str::trim).filter(|w| !w.is_empty()) else {
+        return adapters.into_iter().next().ok_or_else(|| GpuError::NoAdapter { advice: install_advice() });
+    };
+    let described: Vec<String> = adapters.iter().map(|a| facts(&a.get_info()).to_string()).collect();
+    let position = match wanted.parse::<usize>() {
+        Ok(number) => (number < adapters.len()).then_some(number),
+        Err(_) => described.iter().position(|d| d.to_lowercase().contains(&wanted.to_lowercase())),
+    };
+    match position.and_then(|p| adapters.into_iter().nth(p)) {
+        Some(adapter) => Ok(adapter),
+        None => {
+            let list = described.iter().enumerate().map(|(i, d)| format!("  {i}: {d}")).collect::<Vec<_>>().join("\n");
+            Err(GpuError::NoSuchAdapter { wanted: wanted.to_string(), list })
+        }
+    }
+}
+
+fn install_advice() -> String {
+    match std::env::consts::OS {
+        "linux" => "Install a Vulkan driver: on Debian or Ubuntu `sudo apt-get install mesa-vulkan-drivers` (AMD, Intel, and a software \
+                    driver for machines without a GPU), on Fedora `sudo dnf install mesa-vulkan-drivers`; for NVIDIA the vendor's driver. \
+                    In a container, the device files must be passed in (for example --device /dev/dri)."
+            .into(),
+        "windows" => "Update the graphics driver; DirectX 12 or Vulkan is needed. WARP, the software adapter, comes with Windows 10 and later.".into(),
+        "macos" => "Metal is needed: macOS 10.13 or later on hardware that supports it.".into(),
+        other => format!("jurist needs Vulkan, Metal, DirectX 12 or OpenGL ES 3.1; none answered on {other}."),
+    }
+}

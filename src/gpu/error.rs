@@ -1,0 +1,49 @@
+//! What can go wrong between jurist and a GPU.
+
+/// Errors of the `gpu` room. Every message says what was asked, what was found and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum GpuError {
+    #[error("no GPU adapter was found.\n{advice}")]
+    NoAdapter { advice: String },
+
+    #[error(
+        "no adapter matches `{wanted}`; the adapters here are:\n{list}\nGive --adapter (or JURIST_ADAPTER) a number or part of a name from this list"
+    )]
+    NoSuchAdapter { wanted: String, list: String },
+
+    #[error("the adapter `{adapter}` refused a device: {reason}")]
+    NoDevice { adapter: String, reason: String },
+
+    #[error(
+        "{what} needs {needed} bytes in one binding, but `{adapter}` allows {allowed}; use a smaller model or batch, or another adapter (--adapter)"
+    )]
+    BindingTooLarge { what: String, needed: u64, allowed: u64, adapter: String },
+
+    #[error(
+        "{what} needs a buffer of {needed} bytes, but `{adapter}` allows {allowed}; use a smaller model or batch, or another adapter (--adapter)"
+    )]
+    BufferTooLarge { what: String, needed: u64, allowed: u64, adapter: String },
+
+    #[error(
+        "out of GPU memory while making {what} ({bytes} bytes); lower per_device_train_batch_size or max_length, or choose an adapter with more memory"
+    )]
+    OutOfMemory { what: String, bytes: u64 },
+
+    #[error(
+        "this needs {needed} MiB for GPU buffers, but only {available} MiB of memory are free; lower per_device_train_batch_size or max_length"
+    )]
+    OverBudget { needed: u64, available: u64 },
+
+    #[error(
+        "the GPU was lost: {reason}. The last checkpoint is intact; restart with --resume (a driver update, a sleep or a too long kernel can cause this)"
+    )]
+    DeviceLost { reason: String },
+
+    #[error(
+        "the GPU rejected a command: {reason}. This is a defect of jurist or of the driver; `jurist doctor` tells which kernel fails"
+    )]
+    Validation { reason: String },
+
+    #[error("shader {kernel}: {reason}")]
+    Shader { kernel: String, reason: String },
+}

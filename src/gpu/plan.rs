@@ -1,0 +1,437 @@
+//! A plan: the dispatches of one step over planned buffers, made once and run every step.
+//!
+//! Operations *record* themselves into a [`PlanBuilder`]: which kernel, which tensors, which sizes. Building then
+//!
+//! 1. gives every scratch tensor a buffer; two tensors whose lifetimes do not touch share one (one wgpu buffer per shared
+//!    slot, because wgpu refuses a dispatch that binds one buffer both as `read` and as `read_write`);
+//! 2. compiles the kernels and makes the bind groups.
+//!
+//! Running writes all parameters into one small arena and encodes the dispatches with grids from the step's *real* sizes
+//! ([`Live`] values: how many tokens, how many rows): nothing is padded, and nothing but encoding happens per step.
+
+use std::sync::Arc;
+
+use super::kernel::{Kernel, KernelSpec};
+use super::{Buffer, Gpu, GpuError, Tuning};
+
+/// Uniform offsets must be multiples of this on every adapter.
+const ARENA_STRIDE: u64 = 256;
+/// More workgroups than this in a row are folded into a second dimension (the limit is 65,535).
+const FOLD: u32 = 32_768;
+
+/// A tensor of a plan. Its shape is known to the operations; the plan knows its length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tensor(usize);
+
+/// A number that each run sets anew: a count of tokens or rows, or a scalar such as the learning rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Live(usize);
+
+/// A size that is fixed or follows a live number: `clamp(live - start, 0, len) * times`.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    live: Option<Live>,
+    start: u32,
+    len: u32,
+    times: u32,
+}
+
+impl Size {
+    pub const fn fixed(n: u32) -> Self {
+        Size { live: None, start: 0, len: n, times: 1 }
+    }
+
+    /// The live number, at most `max`.
+    pub const fn live(live: Live, max: u32) -> Self {
+        Size { live: Some(live), start: 0, len: max, times: 1 }
+    }
+
+    /// How much of rows `start .. start + len` this size covers: the size of one chunk of it.
+    pub const fn chunk(self, start: u32, len: u32) -> Self {
+        match self.live {
+            Some(_) => Size { start, len, ..self },
+            None => {
+                let rest = self.len.saturating_sub(start);
+                Size { len: if rest < len { rest } else { len }, ..self }
+            }
+        }
+    }
+
+    pub const fn times(self, n: u32) -> Self {
+        Size { times: self.times * n, ..self }
+    }
+
+    /// The largest value it can take: what buffers are made for.
+    pub const fn max(self) -> u32 {
+        self.len * self.times
+    }
+
+    fn value(self, live: &[u32]) -> u32 {
+        let n = match self.live {
+            Some(Live(i)) => live.get(i).copied().unwrap_or(0).saturating_sub(self.start).min(self.len),
+            None => self.len,
+        };
+        n * self.times
+    }
+}
+
+/// One 32-bit field of a kernel's `Params`.
+#[derive(Clone, Copy, Debug)]
+pub enum Word {
+    U(u32),
+    F(f32),
+    Size(Size),
+    Live(Live),
+}
+
+/// How many workgroups.
+#[derive(Clone, Copy, Debug)]
+pub enum Grid {
+    /// Enough groups of `per` for `size` threads, folded into two dimensions when many (`group_index` in WGSL).
+    Threads { size: Size, per: u32 },
+    /// A rectangle of tiles: `x` columns by `y` rows of tiles.
+    Tiles { x: Size, tile_x: u32, y: Size, tile_y: u32 },
+}
+
+impl Grid {
+    fn groups(self, live: &[u32]) -> [u32; 2] {
+        match self {
+            Grid::Threads { size, per } => {
+                let n = size.value(live).div_ceil(per);
+                if n <= FOLD { [n, 1] } else { [FOLD, n.div_ceil(FOLD)] }
+            }
+            Grid::Tiles { x, tile_x, y, tile_y } => [x.value(live).div_ceil(tile_x), y.value(live).div_ceil(tile_y)],
+        }
+    }
+}
+
+/// One recorded kernel call. `tensors` are the storage bindings 1, 2, … in order; `words` the fields of `Params`.
+pub struct Dispatch<'a> {
+    pub kernel: KernelSpec,
+    pub tensors: &'a [Tensor],
+    pub words: &'a [Word],
+    pub grid: Grid,
+    /// Floating point operations per unit of `work`: splits long steps into submissions.
+    pub flops: u64,
+    pub work: Size,
+}
+
+enum Kind {
+    /// Written before it is read within one run; its buffer may be shared.
+    Scratch,
+    /// Inputs and results: one buffer of its own, kept between runs.
+    Kept,
+    /// A buffer that outlives the plan.
+    Imported(Buffer),
+}
+
+struct Planned {
+    name: String,
+    words: usize,
+    kind: Kind,
+    first: usize,
+    last: usize,
+}
+
+enum Step {
+    Dispatch { kernel: KernelSpec, tensors: Vec<Tensor>, words: Vec<Word>, grid: Grid, flops: u64, work: Size },
+    Clear(Tensor),
+}
+
+/// Records operations; see the module's page.
+pub struct PlanBuilder {
+    tuning: Tuning,
+    tensors: Vec<Planned>,
+    steps: Vec<Step>,
+    lives: usize,
+}
+
+impl PlanBuilder {
+    /// An empty plan for adapters that want `tuning`.
+    pub fn new(tuning: &Tuning) -> Self {
+        PlanBuilder { tuning: tuning.clone(), tensors: Vec::new(), steps: Vec::new(), lives: 0 }
+    }
+
+    pub fn tuning(&self) -> &Tuning {
+        &self.tuning
+    }
+
+    /// A number that each run gives; runs pass them in the order of these calls.
+    pub fn live(&mut self) -> Live {
+        self.lives += 1;
+        Live(self.lives - 1)
+    }
+
+    fn add(&mut self, name: &str, words: usize, kind: Kind) -> Tensor {
+        self.tensors.push(Planned { name: name.to_string(), words, kind, first: usize::MAX, last: 0 });
+        Tensor(self.tensors.len() - 1)
+    }
+
+    /// A tensor that lives from its first to its last use within a run.
+    pub fn scratch(&mut self, name: &str, words: usize) -> Tensor {
+        self.add(name, words, Kind::Scratch)
+    }
+
+    /// A tensor with a buffer of its own, written or read by the host between runs.
+    pub fn kept(&mut self, name: &str, words: usize) -> Tensor {
+        self.add(name, words, Kind::Kept)
+    }
+
+    /// A weight or another buffer that outlives the plan.
+    pub fn import(&mut self, buffer: &Buffer) -> Tensor {
+        if let Some(i) = self.tensors.iter().position(|t| matches!(&t.kind, Kind::Imported(b) if b.raw == buffer.raw)) {
+            return Tensor(i);
+        }
+        self.add(&buffer.name, buffer.words, Kind::Imported(buffer.clone()))
+    }
+
+    /// Length in 32-bit words.
+    pub fn words(&self, tensor: Tensor) -> usize {
+        self.tensors[tensor.0].words
+    }
+
+    fn touch(&mut self, tensor: Tensor) {
+        let now = self.steps.len();
+        let t = &mut self.tensors[tensor.0];
+        t.first = t.first.min(now);
+        t.last = t.last.max(now);
+    }
+
+    /// Appends a kernel call.
+    pub fn dispatch(&mut self, d: Dispatch<'_>) {
+        for t in d.tensors {
+            self.touch(*t);
+        }
+        self.steps.push(Step::Dispatch {
+            kernel: d.kernel,
+            tensors: d.tensors.to_vec(),
+            words: d.words.to_vec(),
+            grid: d.grid,
+            flops: d.flops,
+            work: d.work,
+        });
+    }
+
+    /// Fills a tensor with zeros.
+    pub fn clear(&mut self, tensor: Tensor) {
+        self.touch(tensor);
+        self.steps.push(Step::Clear(tensor));
+    }
+
+    /// Which shared slot each scratch tensor gets (`None`: not scratch, or unused), and the words of each slot.
+    fn slots(&self) -> (Vec<Option<usize>>, Vec<usize>) {
+        let mut slot_of = vec![None; self.tensors.len()];
+        let mut slots: Vec<usize> = Vec::new();
+        let mut free: Vec<usize> = Vec::new();
+        let scratch = |t: &Planned| matches!(t.kind, Kind::Scratch) && t.first != usize::MAX;
+        for step in 0..self.steps.len() {
+            let starting = self.tensors.iter().enumerate().filter(|(_, t)| scratch(t) && t.first == step);
+            for (i, t) in starting {
+                let fitting = free.iter().copied().filter(|s| slots[*s] >= t.words).min_by_key(|s| slots[*s]);
+                let slot = match fitting.or_else(|| free.iter().copied().max_by_key(|s| slots[*s])) {
+                    Some(slot) => {
+                        free.retain(|s| *s != slot);
+                        slots[slot] = slots[slot].max(t.words);
+                        slot
+                    }
+                    None => {
+                        slots.push(t.words);
+                        slots.len() - 1
+                    }
+                };
+                slot_of[i] = Some(slot);
+            }
+            for (i, t) in self.tensors.iter().enumerate().filter(|(_, t)| scratch(t) && t.last == step) {
+                debug_assert!(t.first <= step);
+                free.extend(slot_of[i]);
+            }
+        }
+        (slot_of, slots)
+    }
+
+    /// Bytes that [`PlanBuilder::build`] will allocate, imported buffers not counted.
+    pub fn bytes(&self) -> u64 {
+        let (_, slots) = self.slots();
+        let kept: usize = self.tensors.iter().filter(|t| matches!(t.kind, Kind::Kept)).map(|t| t.words).sum();
+        (slots.iter().sum::<usize>() + kept) as u64 * 4 + self.steps.len() as u64 * ARENA_STRIDE
+    }
+
+    /// Makes buffers, kernels and bind groups.
+    ///
+    /// # Errors
+    /// A tensor larger than a binding may be, out of memory, or a shader that does not compile.
+    pub fn build(self, gpu: &Gpu) -> Result<Plan, GpuError> {
+        let (slot_of, slots) = self.slots();
+        // A slot carries the name of its largest tenant, so that a message about it says something.
+        let mut shared = Vec::new();
+        for (slot, words) in slots.iter().enumerate() {
+            let tenants = self.tensors.iter().zip(&slot_of).filter(|(_, s)| **s == Some(slot));
+            let name = tenants.max_by_key(|(t, _)| t.words).map_or("scratch", |(t, _)| t.name.as_str());
+            shared.push(gpu.buffer(name, *words)?);
+        }
+        let mut buffers = Vec::new();
+        for (i, t) in self.tensors.iter().enumerate() {
+            buffers.push(match (&t.kind, slot_of[i]) {
+                (Kind::Imported(buffer), _) => Some(buffer.clone()),
+                (Kind::Kept, _) => Some(gpu.buffer(&t.name, t.words)?),
+                (Kind::Scratch, Some(slot)) => Some(Buffer { words: t.words, ..shared[slot].clone() }),
+                (Kind::Scratch, None) => None,
+            });
+        }
+        let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+        let arena_words = (self.steps.len().max(1) as u64 * ARENA_STRIDE / 4) as usize;
+        let arena = gpu.allocate("kernel parameters", arena_words, usage)?;
+        let mut steps = Vec::new();
+        for (i, step) in self.steps.into_iter().enumerate() {
+            steps.push(prepare(gpu, step, i, &buffers, &arena)?);
+        }
+        gpu.check()?;
+        Ok(Plan { gpu: gpu.clone(), buffers, arena, arena_words, steps, lives: self.lives })
+    }
+}
+
+enum Ready {
+    Dispatch { kernel: Arc<Kernel>, bind: wgpu::BindGroup, words: Vec<Word>, grid: Grid, flops: u64, work: Size },
+    Clear(Buffer),
+}
+
+fn prepare(gpu: &Gpu, step: Step, index: usize, buffers: &[Option<Buffer>], arena: &wgpu::Buffer) -> Result<Ready, GpuError> {
+    let buffer = |t: Tensor| {
+        let missing = || GpuError::Validation { reason: format!("tensor {} of the plan has no buffer", t.0) };
+        buffers.get(t.0).and_then(Option::as_ref).ok_or_else(missing)
+    };
+    let (spec, tensors, words, grid, flops, work) = match step {
+        Step::Clear(t) => return Ok(Ready::Clear(buffer(t)?.clone())),
+        Step::Dispatch { kernel, tensors, words, grid, flops, work } => (kernel, tensors, words, grid, flops, work),
+    };
+    let kernel = gpu.kernel(&spec)?;
+    if kernel.storages != tensors.len() || kernel.words != words.len() {
+        let reason = format!(
+            "is given {} tensors and {} parameters, but declares {} and {}",
+            tensors.len(),
+            words.len(),
+            kernel.storages,
+            kernel.words
+        );
+        return Err(GpuError::Shader { kernel: spec.to_string(), reason });
+    }
+    let params = wgpu::BufferBinding {
+        buffer: arena,
+        offset: index as u64 * ARENA_STRIDE,
+        size: std::num::NonZeroU64::new((words.len() as u64 * 4).next_multiple_of(16)),
+    };
+    let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: wgpu::BindingResource::Buffer(params) }];
+    for (i, t) in tensors.iter().enumerate() {
+        entries.push(wgpu::BindGroupEntry { binding: i as u32 + 1, resource: buffer(*t)?.raw.as_entire_binding() });
+    }
+    let label = spec.to_string();
+    let bind = gpu.shared.device.create_bind_group(&wgpu::BindGroupDescriptor {
+        label: Some(&label),
+        layout: &kernel.layout,
+        entries: &entries,
+    });
+    Ok(Ready::Dispatch { kernel, bind, words, grid, flops, work })
+}
+
+/// A step that can be run again and again.
+pub struct Plan {
+    gpu: Gpu,
+    buffers: Vec<Option<Buffer>>,
+    arena: wgpu::Buffer,
+    arena_words: usize,
+    steps: Vec<Ready>,
+    lives: usize,
+}
+
+impl Plan {
+    /// The buffer behind a kept or imported tensor.
+    ///
+    /// # Errors
+    /// A scratch tensor that no operation uses has none.
+    pub fn buffer(&self, tensor: Tensor) -> Result<&Buffer, GpuError> {
+        let missing = || GpuError::Validation { reason: format!("tensor {} of the plan has no buffer", tensor.0) };
+        self.buffers.get(tensor.0).and_then(Option::as_ref).ok_or_else(missing)
+    }
+
+    /// Writes the start of a kept tensor. The data must fit.
+    pub fn write<T: bytemuck::Pod>(&self, tensor: Tensor, data: &[T]) -> Result<(), GpuError> {
+        self.gpu.write(self.buffer(tensor)?, 0, data)
+    }
+
+    /// Reads the first `words` of a kept tensor.
+    pub async fn read<T: bytemuck::Pod>(&self, tensor: Tensor, words: usize) -> Result<Vec<T>, GpuError> {
+        self.gpu.read(self.buffer(tensor)?, 0, words).await
+    }
+
+    /// Runs the plan `times` times with these live values (floats as their bits), without waiting.
+    ///
+    /// # Errors
+    /// What the device reported up to now; too few live values.
+    pub fn run_times(&self, live: &[u32], times: usize) -> Result<(), GpuError> {
+        if live.len() != self.lives {
+            let reason = format!("a plan with {} live values was given {}", self.lives, live.len());
+            return Err(GpuError::Validation { reason });
+        }
+        let shared = &*self.gpu.shared;
+        shared.queue.write_buffer(&self.arena, 0, bytemuck::cast_slice(&self.parameters(live)));
+        let mut encoder = shared.device.create_command_encoder(&Default::default());
+        let mut pass = None;
+        let mut flops = 0;
+        for _ in 0..times {
+            for step in &self.steps {
+                match step {
+                    Ready::Clear(buffer) => {
+                        drop(pass.take());
+                        encoder.clear_buffer(&buffer.raw, 0, None);
+                    }
+                    Ready::Dispatch { kernel, bind, grid, flops: per, work, .. } => {
+                        let [x, y] = grid.groups(live);
+                        if x == 0 || y == 0 {
+                            continue;
+                        }
+                        if flops > shared.tuning.flops_per_submit {
+                            drop(pass.take());
+                            shared.queue.submit([std::mem::replace(
+                                &mut encoder,
+                                shared.device.create_command_encoder(&Default::default()),
+                            )
+                            .finish()]);
+                            flops = 0;
+                        }
+                        let pass = pass.get_or_insert_with(|| encoder.begin_compute_pass(&Default::default()).forget_lifetime());
+                        pass.set_pipeline(&kernel.pipeline);
+                        pass.set_bind_group(0, bind, &[]);
+                        pass.dispatch_workgroups(x, y, 1);
+                        flops += per * u64::from(work.value(live));
+                    }
+                }
+            }
+        }
+        drop(pass);
+        shared.queue.submit([encoder.finish()]);
+        self.gpu.check()
+    }
+
+    /// Runs the plan once.
+    pub fn run(&self, live: &[u32]) -> Result<(), GpuError> {
+        self.run_times(live, 1)
+    }
+
+    fn parameters(&self, live: &[u32]) -> Vec<u32> {
+        let mut arena = vec![0u32; self.arena_words];
+        let stride = (ARENA_STRIDE / 4) as usize;
+        for (slot, step) in arena.chunks_mut(stride).zip(&self.steps) {
+            if let Ready::Dispatch { words, .. } = step {
+                for (field, word) in slot.iter_mut().zip(words) {
+                    *field = match *word {
+                        Word::U(n) => n,
+                        Word::F(x) => x.to_bits(),
+                        Word::Size(size) => size.value(live),
+                        Word::Live(Live(i)) => live.get(i).copied().unwrap_or(0),
+                    };
+                }
+            }
+        }
+        arena
+    }
+}

@@ -1,0 +1,54 @@
+//! The global gradient norm and clip factor (`shaders/grad_norm.wgsl`).
+
+use super::elements;
+use crate::gpu::{Dispatch, Grid, KernelSpec, PlanBuilder, Size, Tensor, Word};
+
+/// Elements that one thread of the first stage sums.
+const RUN: u32 = 256;
+/// Sums that are left after the second stage.
+const SHORT: u32 = 256;
+
+fn spec(entry: &'static str) -> KernelSpec {
+    KernelSpec::new("grad_norm.wgsl", entry, &[])
+}
+
+/// `result[4] = (norm, clip factor, 1 if finite else 0, 0)` over all `gradients`; `max_norm` 0 means no clipping.
+pub fn grad_norm(plan: &mut PlanBuilder, gradients: &[Tensor], max_norm: f32, result: Tensor) {
+    let sizes: Vec<u32> = gradients.iter().map(|g| plan.words(*g) as u32).collect();
+    let total: u32 = sizes.iter().map(|n| n.div_ceil(RUN)).sum();
+    let partials = plan.scratch("norm partials", total as usize);
+    let short = plan.scratch("norm sums", SHORT as usize);
+    let mut start = 0;
+    for (gradient, size) in gradients.iter().zip(sizes) {
+        let runs = Size::fixed(size.div_ceil(RUN));
+        plan.dispatch(Dispatch {
+            kernel: spec("squares"),
+            tensors: &[*gradient, partials],
+            words: &[Word::U(size), Word::U(start)],
+            grid: elements(runs),
+            flops: u64::from(RUN) * 2,
+            work: runs,
+        });
+        start += runs.max();
+    }
+    plan.dispatch(Dispatch {
+        kernel: spec("shorten"),
+        tensors: &[partials, short],
+        words: &[Word::U(total)],
+        grid: elements(Size::fixed(SHORT)),
+        flops: 1,
+        work: Size::fixed(total),
+    });
+    plan.dispatch(Dispatch {
+        kernel: spec("finish"),
+        tensors: &[short, result],
+        words: &[Word::F(max_norm)],
+        grid: Grid::Threads { size: Size::fixed(1), per: 1 },
+        flops: 1,
+        work: Size::fixed(SHORT),
+    });
+}
+
+pub(super) fn variants() -> Vec<KernelSpec> {
+    ["squares", "shorten", "finish"].map(spec).to_vec()
+}

@@ -1,0 +1,131 @@
+//! Matrix products: forward, input gradient and weight gradient of a linear layer (`shaders/matmul.wgsl`).
+
+use crate::gpu::{Dispatch, Grid, KernelSpec, PlanBuilder, Size, Tensor, Tuning, Word};
+
+/// Which sides are transposed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// `C[M, N] = A[M, K] · B[N, K]ᵀ`: `y = x Wᵀ`.
+    Nt,
+    /// `C[M, N] = A[M, K] · B[K, N]`: `dx = dy W`.
+    Nn,
+    /// `C[M, N] = A[K, M]ᵀ · B[K, N]`: `dW = dyᵀ x`.
+    Tn,
+}
+
+/// What happens to a product before it is stored.
+#[derive(Clone, Copy, Debug)]
+pub enum Epilogue {
+    /// `C = A·B`
+    Write,
+    /// `C = A·B + bias[N]`
+    Bias(Tensor),
+    /// `C = A·B + R[M, N]`, where R is another tensor.
+    Residual(Tensor),
+    /// `C += A·B`
+    Accumulate,
+}
+
+/// One product. `m`, `n`, `k` are its sizes; at most one of them may be live.
+#[derive(Clone, Copy, Debug)]
+pub struct Product {
+    pub layout: Layout,
+    pub a: Tensor,
+    pub b: Tensor,
+    pub c: Tensor,
+    pub m: Size,
+    pub n: Size,
+    pub k: Size,
+    /// First row of A, of B (in `Tn` only) and of C: for chunks of longer matrices.
+    pub starts: [u32; 3],
+    pub epilogue: Epilogue,
+}
+
+fn spec(layout: Layout, wide: bool, epilogue: Epilogue, tuning: &Tuning) -> KernelSpec {
+    let entry = match layout {
+        Layout::Nt => "nt",
+        Layout::Nn => "nn",
+        Layout::Tn => "tn",
+    };
+    let [x, y] = tuning.matmul_group;
+    KernelSpec::new(
+        "matmul.wgsl",
+        entry,
+        &[
+            ("WIDE", u32::from(wide)),
+            ("BIAS", u32::from(matches!(epilogue, Epilogue::Bias(_)))),
+            ("RESIDUAL", u32::from(matches!(epilogue, Epilogue::Residual(_)))),
+            ("ACCUMULATE", u32::from(matches!(epilogue, Epilogue::Accumulate))),
+            ("GROUP_X", x),
+            ("GROUP_Y", y),
+        ],
+    )
+}
+
+/// Records `p`.
+pub fn product(plan: &mut PlanBuilder, p: Product) {
+    let by_four = |size: Size| size.max().is_multiple_of(4);
+    let wide = match p.layout {
+        Layout::Nt => by_four(p.k),
+        Layout::Nn => by_four(p.k) && by_four(p.n),
+        Layout::Tn => by_four(p.m) && by_four(p.n),
+    };
+    let [x, y] = plan.tuning().matmul_group;
+    let mut tensors = vec![p.a, p.b, p.c];
+    if let Epilogue::Bias(t) | Epilogue::Residual(t) = p.epilogue {
+        tensors.push(t);
+    }
+    let kernel = spec(p.layout, wide, p.epilogue, plan.tuning());
+    let words =
+        [Word::Size(p.m), Word::Size(p.n), Word::Size(p.k), Word::U(p.starts[0]), Word::U(p.starts[1]), Word::U(p.starts[2])];
+    // The live size, if any, scales the work.
+    let (work, others) = match p.layout {
+        Layout::Tn => (p.k, u64::from(p.m.max()) * u64::from(p.n.max())),
+        _ => (p.m, u64::from(p.k.max()) * u64::from(p.n.max())),
+    };
+    plan.dispatch(Dispatch {
+        kernel,
+        tensors: &tensors,
+        words: &words,
+        grid: Grid::Tiles { x: p.n, tile_x: 8 * x, y: p.m, tile_y: 8 * y },
+        flops: 2 * others,
+        work,
+    });
+}
+
+/// `y[T, N] = x[T, K] · w[N, K]ᵀ`, then the epilogue.
+pub fn forward(plan: &mut PlanBuilder, x: Tensor, w: Tensor, y: Tensor, [t, n, k]: [Size; 3], epilogue: Epilogue) {
+    product(plan, Product { layout: Layout::Nt, a: x, b: w, c: y, m: t, n, k, starts: [0; 3], epilogue });
+}
+
+/// `dx[T, K] = dy[T, N] · w[N, K]`, or `+=`.
+pub fn backward_input(plan: &mut PlanBuilder, dy: Tensor, w: Tensor, dx: Tensor, [t, n, k]: [Size; 3], epilogue: Epilogue) {
+    product(plan, Product { layout: Layout::Nn, a: dy, b: w, c: dx, m: t, n: k, k: n, starts: [0; 3], epilogue });
+}
+
+/// `dw[N, K] += dy[T, N]ᵀ · x[T, K]`
+pub fn backward_weight(plan: &mut PlanBuilder, dy: Tensor, x: Tensor, dw: Tensor, [t, n, k]: [Size; 3]) {
+    let epilogue = Epilogue::Accumulate;
+    product(plan, Product { layout: Layout::Tn, a: dy, b: x, c: dw, m: n, n: k, k: t, starts: [0; 3], epilogue });
+}
+
+/// `db[N] += sum over T of dy[T, N]`: the bias gradient, as a product with a column of ones.
+pub fn backward_bias(plan: &mut PlanBuilder, dy: Tensor, ones: Tensor, db: Tensor, t: Size, n: Size) {
+    let one = Size::fixed(1);
+    let epilogue = Epilogue::Accumulate;
+    product(plan, Product { layout: Layout::Tn, a: ones, b: dy, c: db, m: one, n, k: t, starts: [0; 3], epilogue });
+}
+
+pub(super) fn variants(tuning: &Tuning) -> Vec<KernelSpec> {
+    let mut plan = PlanBuilder::new(tuning);
+    let t = plan.kept("epilogue", 1);
+    let mut all = Vec::new();
+    for layout in [Layout::Nt, Layout::Nn, Layout::Tn] {
+        for wide in [true, false] {
+            for epilogue in [Epilogue::Write, Epilogue::Bias(t), Epilogue::Residual(t), Epilogue::Accumulate] {
+                all.push(spec(layout, wide, epilogue, tuning));
+            }
+        }
+    }
+    all
+}

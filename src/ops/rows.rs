@@ -1,0 +1,33 @@
+//! Rows that carry loss: picked out, and their gradients handed back (`shaders/rows.wgsl`).
+
+use super::elements;
+use crate::gpu::{Dispatch, KernelSpec, PlanBuilder, Size, Tensor, Word};
+
+/// In the map of [`scatter`]: this token has no row.
+pub const NO_ROW: u32 = u32::MAX;
+
+fn record(plan: &mut PlanBuilder, entry: &'static str, tensors: [Tensor; 3], count: Size, width: u32) {
+    let size = count.times(width);
+    plan.dispatch(Dispatch {
+        kernel: KernelSpec::new("rows.wgsl", entry, &[]),
+        tensors: &tensors,
+        words: &[Word::Size(size), Word::U(width)],
+        grid: elements(size),
+        flops: 1,
+        work: size,
+    });
+}
+
+/// `y[R, W] = x[rows]`, `rows` being `[R]` token indices.
+pub fn gather(plan: &mut PlanBuilder, rows: Tensor, x: Tensor, y: Tensor, count: Size, width: u32) {
+    record(plan, "gather", [rows, x, y], count, width);
+}
+
+/// `dx[T, W] = dy[row_of]`, zero where `row_of` (`[T]`) is [`NO_ROW`].
+pub fn scatter(plan: &mut PlanBuilder, row_of: Tensor, dy: Tensor, dx: Tensor, tokens: Size, width: u32) {
+    record(plan, "scatter", [row_of, dy, dx], tokens, width);
+}
+
+pub(super) fn variants() -> Vec<KernelSpec> {
+    vec![KernelSpec::new("rows.wgsl", "gather", &[]), KernelSpec::new("rows.wgsl", "scatter", &[])]
+}

@@ -1,0 +1,34 @@
+//! SwiGLU on the fused gate and up projections (`shaders/swiglu.wgsl`).
+
+use super::elements;
+use crate::gpu::{Dispatch, KernelSpec, PlanBuilder, Size, Tensor, Word};
+
+fn spec(entry: &'static str) -> KernelSpec {
+    KernelSpec::new("swiglu.wgsl", entry, &[])
+}
+
+fn record(plan: &mut PlanBuilder, entry: &'static str, tensors: &[Tensor], tokens: Size, width: u32) {
+    let size = tokens.times(width);
+    plan.dispatch(Dispatch {
+        kernel: spec(entry),
+        tensors,
+        words: &[Word::Size(size), Word::U(width)],
+        grid: elements(size),
+        flops: 10,
+        work: size,
+    });
+}
+
+/// `y[T, F] = silu(gate) · up` of `gate_up[T, 2F]`.
+pub fn forward(plan: &mut PlanBuilder, gate_up: Tensor, y: Tensor, tokens: Size, width: u32) {
+    record(plan, "forward", &[gate_up, y], tokens, width);
+}
+
+/// `dgate_up[T, 2F] = …` from `dy[T, F]`.
+pub fn backward(plan: &mut PlanBuilder, gate_up: Tensor, dy: Tensor, dgate_up: Tensor, tokens: Size, width: u32) {
+    record(plan, "backward", &[gate_up, dy, dgate_up], tokens, width);
+}
+
+pub(super) fn variants() -> Vec<KernelSpec> {
+    vec![spec("forward"), spec("backward")]
+}
