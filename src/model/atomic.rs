@@ -172,3 +172,108 @@ fn sync_dir(dir: &Path) -> Result<(), ModelError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(dir: &Path, text: &str) -> Result<(), ModelError> {
+        fs::write(dir.join("a"), text).map_err(|e| ModelError::io("write", dir, e))
+    }
+
+    fn entries(dir: &Path) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    fn content(dir: &Path) -> String {
+        fs::read_to_string(dir.join("a")).unwrap()
+    }
+
+    #[test]
+    fn creates_and_replaces() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("x/model");
+        for text in ["one", "two"] {
+            atomic_dir(&path, |tmp| write(tmp, text)).unwrap();
+            assert_eq!(content(&path), text);
+            assert_eq!(entries(path.parent().unwrap()), ["model"]);
+        }
+    }
+
+    #[test]
+    fn a_failed_save_changes_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("model");
+        atomic_dir(&path, |tmp| write(tmp, "good")).unwrap();
+        let failed = atomic_dir(&path, |tmp| {
+            write(tmp, "half")?;
+            Err(ModelError::WriteOrder("stop".into()))
+        });
+        assert!(failed.is_err());
+        assert_eq!((content(&path).as_str(), entries(root.path())), ("good", vec!["model".to_string()]));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_disk_is_named_and_the_old_directory_stays() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("model");
+        atomic_dir(&path, |tmp| write(tmp, "good")).unwrap();
+        let full = Path::new("/dev/full");
+        let result = atomic_dir(&path, |_| fs::write(full, b"x").map_err(|e| ModelError::io("write", full, e)));
+        let message = result.unwrap_err().to_string();
+        assert!(message.contains("no space left") && message.contains("untouched"), "{message}");
+        assert_eq!((content(&path).as_str(), entries(root.path())), ("good", vec!["model".to_string()]));
+    }
+
+    /// The pictures that a kill can leave behind, and what becomes of them.
+    #[test]
+    fn recovers_from_a_kill() {
+        let cases: [(&[&str], Option<&str>); 6] = [
+            (&["m", "m.tmp-7"], Some("m")),            // while writing
+            (&["m.tmp-7", "m.old-7"], Some("m.tmp-7")), // between the renames
+            (&["m", "m.old-7"], Some("m")),            // before the removal
+            (&["m.old-7"], Some("m.old-7")),           // someone removed the rest
+            (&["m.tmp-7"], None),                      // the very first save
+            (&["m", "m.tmp-x", "m.tmp-"], Some("m")),  // names that are not ours stay
+        ];
+        for (before, survivor) in cases {
+            let root = tempfile::tempdir().unwrap();
+            for name in before {
+                fs::create_dir(root.path().join(name)).unwrap();
+                write(&root.path().join(name), name).unwrap();
+            }
+            recover(&root.path().join("m")).unwrap();
+            let path = root.path().join("m");
+            assert_eq!(path.exists().then(|| content(&path)).as_deref(), survivor, "{before:?}");
+            let left = entries(root.path()).into_iter().filter(|n| !["m", "m.tmp-x", "m.tmp-"].contains(&n.as_str())).count();
+            assert_eq!(left, 0, "{before:?}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_living_writer_is_left_alone() {
+        let root = tempfile::tempdir().unwrap();
+        for name in ["m.tmp-7", "m.old-7"] {
+            fs::create_dir(root.path().join(name)).unwrap();
+        }
+        let lock = hold(&root.path().join("m.tmp-7"));
+        recover(&root.path().join("m")).unwrap();
+        assert_eq!(entries(root.path()), ["m.old-7", "m.tmp-7"]);
+        drop(lock);
+        recover(&root.path().join("m")).unwrap();
+        assert_eq!(entries(root.path()), ["m"]);
+    }
+
+    #[test]
+    fn paths_without_a_name_and_files_are_refused() {
+        let root = tempfile::tempdir().unwrap();
+        write(root.path(), "file").unwrap();
+        for path in [Path::new("/"), Path::new(".."), &root.path().join("a")] {
+            assert!(atomic_dir(path, |tmp| write(tmp, "x")).is_err(), "{path:?}");
+        }
+    }
+}

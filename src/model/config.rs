@@ -18,8 +18,9 @@ use super::dtype::Dtype;
 use super::error::ModelError;
 use keys::{Keys, describe};
 
-/// More parameters than any model of these families has; keeps every byte count far from overflow.
-const MOST_PARAMETERS: u128 = 1 << 42;
+/// More parameters than any model of these families has, and no more than can be counted in bytes on this machine (4 GiB
+/// in a browser): keeps every product of sizes far from overflow.
+const MOST_PARAMETERS: u128 = if usize::BITS == 32 { 1 << 30 } else { 1 << 42 };
 const MOST_LAYERS: usize = 4096;
 
 /// The decoder families that are built. They share one decoder; the differences are fields of [`Config`].
@@ -274,7 +275,7 @@ impl Config {
 
     /// Trainable numbers in the model; a tied head counts once.
     pub fn parameter_count(&self) -> u64 {
-        self.count_parameters() as u64 // at most 2^42, checked on reading
+        self.count_parameters() as u64 // at most MOST_PARAMETERS, checked on reading
     }
 
     /// In u128, where products of three sizes below 2^26 and a number of layers cannot overflow.

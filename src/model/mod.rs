@@ -17,3 +17,6 @@ pub mod atomic;
 pub mod directory;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod save;
+
+#[cfg(test)]
+mod tests;
