@@ -1,1 +1,22 @@
-//! model
+//! The model room: what a Hugging Face directory says (`config`), which tensors it holds (`names`), and how their
+//! numbers get in and out: `source` is what all weights look like, `checkpoint` reads them from files, `init` makes them
+//! from a seed, `save` writes them.
+
+pub mod checkpoint;
+pub mod config;
+pub mod dtype;
+pub mod error;
+pub mod init;
+pub mod layout;
+pub mod names;
+pub mod source;
+
+#[cfg(not(target_arch = "wasm32"))]
+pub mod atomic;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod directory;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod save;
+
+#[cfg(test)]
+mod tests;

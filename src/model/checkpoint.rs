@@ -1,0 +1,242 @@
+//! Weights in safetensors files: mapped into memory on a desktop, handed in as bytes in a browser.
+//!
+//! Opening checks everything that can be checked without reading the numbers: that the files are whole, and that names,
+//! shapes and types are those of the model in `config.json`. The numbers are checked for NaN while they stream.
+
+use std::collections::{BTreeMap, HashMap};
+
+use safetensors::{SafeTensorError, SafeTensors};
+
+use super::config::Config;
+use super::dtype::{Dtype, first_non_finite};
+use super::error::ModelError;
+use super::names::{EMBED, LM_HEAD, TensorSpec, tensors};
+use super::source::TensorSource;
+
+/// Names listed in a message before "and n more".
+const LISTED: usize = 5;
+/// Elements compared at a time where a tied model brings a head of its own.
+const PIECE: usize = 1 << 16;
+
+/// The bytes of one safetensors file: a memory map or a buffer.
+pub type Bytes = Box<dyn AsRef<[u8]> + Send + Sync>;
+
+/// A checkpoint whose names, shapes and types agree with its `config.json`.
+pub struct Checkpoint {
+    config: Config,
+    shards: Vec<Bytes>,
+    places: HashMap<String, Place>,
+    notes: Vec<String>,
+}
+
+/// Where a tensor lies.
+struct Place {
+    shard: usize,
+    /// First byte within the shard.
+    start: usize,
+    /// Elements.
+    len: usize,
+    dtype: Dtype,
+}
+
+/// A tensor as a file's header describes it.
+struct Found {
+    file: String,
+    shard: usize,
+    start: usize,
+    shape: Vec<usize>,
+    dtype: safetensors::Dtype,
+}
+
+impl Checkpoint {
+    /// A checkpoint from the bytes of its safetensors files, with the name of each for messages.
+    ///
+    /// # Errors
+    /// A damaged file, a missing or unexpected tensor, a wrong shape, a type other than f32, f16, bf16.
+    pub fn from_files(config: Config, files: Vec<(String, Bytes)>) -> Result<Self, ModelError> {
+        Self::from_files_with_index(config, files, &BTreeMap::new())
+    }
+
+    /// The same, and every tensor must be in the file where `weight_map` says.
+    pub(super) fn from_files_with_index(
+        config: Config,
+        files: Vec<(String, Bytes)>,
+        weight_map: &BTreeMap<String, String>,
+    ) -> Result<Self, ModelError> {
+        let mut found = BTreeMap::new();
+        let mut shards = Vec::with_capacity(files.len());
+        for (file, bytes) in files {
+            read_header(&file, shards.len(), (*bytes).as_ref(), &mut found)?;
+            shards.push(bytes);
+        }
+        check_index(weight_map, &found)?;
+        let mut checkpoint = Checkpoint { config, shards, places: HashMap::new(), notes: Vec::new() };
+        let head = checkpoint.place_all(found)?;
+        if let Some(head) = head {
+            checkpoint.check_spare_head(head)?;
+        }
+        Ok(checkpoint)
+    }
+
+    /// What the user may want to know: things that were ignored, and why.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// The type in which the embedding is stored; other tensors may differ.
+    pub fn dtype(&self) -> Dtype {
+        self.places.get(EMBED).map_or(Dtype::F32, |place| place.dtype)
+    }
+
+    /// Checks every found tensor against the model; returns the head that a tied model did not need to bring.
+    fn place_all(&mut self, mut found: BTreeMap<String, Found>) -> Result<Option<Place>, ModelError> {
+        found.retain(|name, _| !name.ends_with("rotary_emb.inv_freq")); // a buffer, computed from config.json
+        let specs = tensors(&self.config);
+        let mut missing = Vec::new();
+        for spec in &specs {
+            match found.remove(&spec.name) {
+                Some(tensor) => drop(self.places.insert(spec.name.clone(), place(spec, &tensor)?)),
+                None => missing.push(spec.name.as_str()),
+            }
+        }
+        let head = if self.config.tie_word_embeddings { found.remove(LM_HEAD) } else { None };
+        let unexpected: Vec<&str> = found.keys().map(String::as_str).collect();
+        if !missing.is_empty() {
+            return Err(missing_tensors(&missing, &unexpected));
+        }
+        if !unexpected.is_empty() {
+            return Err(ModelError::UnexpectedTensors { count: unexpected.len(), names: list(&unexpected) });
+        }
+        let shape = vec![self.config.vocab_size, self.config.hidden_size];
+        head.map(|tensor| place(&TensorSpec { name: LM_HEAD.into(), shape }, &tensor)).transpose()
+    }
+
+    /// A tied model may carry a copy of its embedding as head. A head that differs means that `config.json` is wrong:
+    /// transformers would not tie it either.
+    fn check_spare_head(&mut self, head: Place) -> Result<(), ModelError> {
+        let len = head.len;
+        self.places.insert(LM_HEAD.into(), head);
+        let (mut a, mut b) = (vec![0.0; PIECE.min(len)], vec![0.0; PIECE.min(len)]);
+        for start in (0..len).step_by(PIECE) {
+            let piece = PIECE.min(len - start);
+            self.read(EMBED, start, &mut a[..piece])?;
+            self.read(LM_HEAD, start, &mut b[..piece])?;
+            if a[..piece] != b[..piece] {
+                return Err(ModelError::Inconsistent(format!(
+                    "`tie_word_embeddings` is true, but the files hold an `{LM_HEAD}` that differs from `{EMBED}`; \
+                     set `tie_word_embeddings` to false, or remove the head"
+                )));
+            }
+        }
+        self.places.remove(LM_HEAD);
+        self.notes.push(format!("`{LM_HEAD}` is a copy of the embedding and was ignored (the head is tied)"));
+        Ok(())
+    }
+}
+
+impl TensorSource for Checkpoint {
+    fn config(&self) -> &Config {
+        &self.config
+    }
+
+    fn read(&self, tensor: &str, start: usize, out: &mut [f32]) -> Result<(), ModelError> {
+        let place = self.places.get(tensor).ok_or_else(|| ModelError::UnknownTensor(tensor.into()))?;
+        let end = start.saturating_add(out.len());
+        if end > place.len {
+            return Err(ModelError::OutOfBounds { tensor: tensor.into(), len: place.len, start, end });
+        }
+        let width = place.dtype.bytes();
+        let bytes = (*self.shards[place.shard]).as_ref();
+        place.dtype.widen(&bytes[place.start + start * width..place.start + end * width], out);
+        match first_non_finite(out) {
+            Some(at) => Err(ModelError::NonFinite { tensor: tensor.into(), index: start + at, value: out[at] }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Parses the header of one file and adds its tensors to `found`.
+fn read_header(file: &str, shard: usize, bytes: &[u8], found: &mut BTreeMap<String, Found>) -> Result<(), ModelError> {
+    let (header, metadata) = SafeTensors::read_metadata(bytes)
+        .map_err(|error| ModelError::Corrupt { file: file.into(), reason: explain(&error, bytes) })?;
+    for (name, info) in metadata.tensors() {
+        let start = 8 + header + info.data_offsets.0;
+        let tensor = Found { file: file.into(), shard, start, shape: info.shape.clone(), dtype: info.dtype };
+        if let Some(other) = found.insert(name.clone(), tensor) {
+            let reason = format!("tensor `{name}` is in {} as well", other.file);
+            return Err(ModelError::Corrupt { file: file.into(), reason });
+        }
+    }
+    Ok(())
+}
+
+/// Why a file is no safetensors file, in words that say what to do. The two commonest causes are not damage at all.
+fn explain(error: &SafeTensorError, bytes: &[u8]) -> String {
+    if bytes.starts_with(b"version https://git-lfs") {
+        return "it is a Git LFS pointer, not the file itself (run `git lfs pull`)".into();
+    }
+    if bytes.first() == Some(&b'<') {
+        return "it starts like a web page, so a download has failed".into();
+    }
+    let size = bytes.len();
+    match error {
+        SafeTensorError::HeaderTooSmall => format!("it has {size} bytes, too few for a safetensors header"),
+        SafeTensorError::InvalidHeaderLength | SafeTensorError::HeaderTooLarge => {
+            let length = bytes.first_chunk().map_or(0, |b| u64::from_le_bytes(*b));
+            format!("its header should be {length} bytes long, but the file has {size} bytes")
+        }
+        SafeTensorError::MetadataIncompleteBuffer => {
+            format!("the tensors in its header do not fill the file exactly ({size} bytes)")
+        }
+        SafeTensorError::InvalidOffset(name) => format!("the bytes of tensor `{name}` overlap others or leave a gap"),
+        SafeTensorError::TensorInvalidInfo => "a tensor's shape and its number of bytes do not agree".into(),
+        other => other.to_string(),
+    }
+}
+
+fn check_index(weight_map: &BTreeMap<String, String>, found: &BTreeMap<String, Found>) -> Result<(), ModelError> {
+    for (name, file) in weight_map {
+        if found.get(name).is_none_or(|tensor| tensor.file != *file) {
+            let reason = format!("the index says that it holds tensor `{name}`, which is not there");
+            return Err(ModelError::Corrupt { file: file.clone(), reason });
+        }
+    }
+    Ok(())
+}
+
+fn place(spec: &TensorSpec, tensor: &Found) -> Result<Place, ModelError> {
+    if tensor.shape != spec.shape {
+        return Err(ModelError::Shape {
+            tensor: spec.name.clone(),
+            file: tensor.file.clone(),
+            expected: spec.shape.clone(),
+            found: tensor.shape.clone(),
+        });
+    }
+    let dtype = Dtype::from_safetensors(tensor.dtype).ok_or_else(|| ModelError::TensorDtype {
+        tensor: spec.name.clone(),
+        file: tensor.file.clone(),
+        found: tensor.dtype.to_string(),
+    })?;
+    Ok(Place { shard: tensor.shard, start: tensor.start, len: spec.len(), dtype })
+}
+
+fn missing_tensors(missing: &[&str], unexpected: &[&str]) -> ModelError {
+    let hint = if missing == [LM_HEAD] {
+        "; if the head is the embedding, set `tie_word_embeddings` to true".into()
+    } else if unexpected.is_empty() {
+        String::new()
+    } else {
+        format!("; not part of that model, but there: {}", list(unexpected))
+    };
+    ModelError::MissingTensors { count: missing.len(), names: list(missing), hint }
+}
+
+/// The first names, and how many more there are.
+fn list(names: &[&str]) -> String {
+    let shown = names.iter().take(LISTED).map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(LISTED) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}

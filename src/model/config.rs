@@ -1,0 +1,375 @@
+//! `config.json` of a Hugging Face model: which decoder this is, and how large.
+//!
+//! Read in the old form (`rope_theta`, `rope_scaling`, `torch_dtype`) and in that of transformers 5 (`rope_parameters`,
+//! `dtype`), and written back as it was read: every key that this crate does not know is kept, in its place.
+//! A setting that would change the mathematics and is not built is refused by name (see `refuse`).
+
+mod keys;
+mod refuse;
+mod rope;
+#[cfg(test)]
+mod tests;
+
+pub use rope::{Rope, RopeScaling};
+
+use serde_json::{Map, Value};
+
+use super::dtype::Dtype;
+use super::error::ModelError;
+use keys::{Keys, describe};
+
+/// More parameters than any model of these families has, and no more than can be counted in bytes on this machine (4 GiB
+/// in a browser): keeps every product of sizes far from overflow.
+const MOST_PARAMETERS: u128 = if usize::BITS == 32 { 1 << 30 } else { 1 << 42 };
+const MOST_LAYERS: usize = 4096;
+
+/// The decoder families that are built. They share one decoder; the differences are fields of [`Config`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// Llama 1, 2, 3 and everything that borrowed its name.
+    Llama,
+    /// Llama with a sliding window.
+    Mistral,
+    /// Llama with biases on q, k, v.
+    Qwen2,
+    /// Llama with an RMS norm on each head of q and k.
+    Qwen3,
+}
+
+impl Family {
+    const ALL: [Family; 4] = [Family::Llama, Family::Mistral, Family::Qwen2, Family::Qwen3];
+
+    /// `model_type` in `config.json`.
+    pub fn model_type(self) -> &'static str {
+        match self {
+            Family::Llama => "llama",
+            Family::Mistral => "mistral",
+            Family::Qwen2 => "qwen2",
+            Family::Qwen3 => "qwen3",
+        }
+    }
+
+    /// The entry of `architectures`.
+    pub fn architecture(self) -> &'static str {
+        match self {
+            Family::Llama => "LlamaForCausalLM",
+            Family::Mistral => "MistralForCausalLM",
+            Family::Qwen2 => "Qwen2ForCausalLM",
+            Family::Qwen3 => "Qwen3ForCausalLM",
+        }
+    }
+
+    /// `max_position_embeddings` where the file does not say (transformers 5.23, `configuration_<family>.py`).
+    fn default_positions(self) -> usize {
+        match self {
+            Family::Llama => 2048,
+            Family::Mistral => 4096 * 32,
+            Family::Qwen2 | Family::Qwen3 => 32_768,
+        }
+    }
+
+    /// `num_key_value_heads` where the file does not say; an explicit null means "as many as query heads".
+    fn default_kv_heads(self, heads: usize) -> usize {
+        match self {
+            Family::Llama => heads,
+            Family::Mistral => 8,
+            Family::Qwen2 | Family::Qwen3 => 32,
+        }
+    }
+
+    /// Special tokens where the file does not say: (bos, eos).
+    fn default_tokens(self) -> (&'static [u32], &'static [u32]) {
+        match self {
+            Family::Llama | Family::Mistral => (&[1], &[2]),
+            Family::Qwen2 | Family::Qwen3 => (&[], &[]),
+        }
+    }
+
+    /// Reads `model_type` and `architectures`; one of the two is enough, both must agree.
+    fn read(keys: &Keys) -> Result<Self, ModelError> {
+        const SUPPORTED: &str = "llama, mistral, qwen2, qwen3 (as ...ForCausalLM)";
+        let unsupported = |key: &str, found: &str| ModelError::Unsupported {
+            key: key.into(),
+            found: format!("\"{found}\""),
+            supported: SUPPORTED.into(),
+        };
+        let by_type = match keys.text("model_type")? {
+            None => None,
+            Some(name) => {
+                let family = Family::ALL.into_iter().find(|f| f.model_type() == name);
+                Some(family.ok_or_else(|| unsupported("model_type", name))?)
+            }
+        };
+        let architectures = keys.texts("architectures")?.unwrap_or_default();
+        let by_architecture = match architectures.first() {
+            None => None,
+            Some(name) => {
+                let family = Family::ALL.into_iter().find(|f| f.architecture() == *name);
+                Some(family.ok_or_else(|| unsupported("architectures", name))?)
+            }
+        };
+        match (by_type, by_architecture) {
+            (Some(a), Some(b)) if a != b => Err(ModelError::Inconsistent(format!(
+                "`model_type` is \"{}\", but `architectures` is \"{}\"; they must name the same family",
+                a.model_type(),
+                b.architecture()
+            ))),
+            (Some(family), _) | (None, Some(family)) => Ok(family),
+            (None, None) => Err(keys.missing("model_type", SUPPORTED)),
+        }
+    }
+}
+
+/// A decoder-only model as `config.json` describes it.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub family: Family,
+    /// Rows of the embedding, V.
+    pub vocab_size: usize,
+    /// Width of the residual stream, H.
+    pub hidden_size: usize,
+    /// Width of the SwiGLU branch, F.
+    pub intermediate_size: usize,
+    pub num_hidden_layers: usize,
+    /// Query heads.
+    pub num_attention_heads: usize,
+    /// Key and value heads; divides the query heads.
+    pub num_key_value_heads: usize,
+    /// Width of one head, even. Not always `hidden_size / num_attention_heads`.
+    pub head_dim: usize,
+    pub rms_norm_eps: f64,
+    pub rope: Rope,
+    /// Longest context the model was made for, in tokens.
+    pub max_position_embeddings: usize,
+    /// `Some(w)`: a token sees only the w latest positions, itself included.
+    pub sliding_window: Option<usize>,
+    /// The output head is the embedding; there is no `lm_head.weight`.
+    pub tie_word_embeddings: bool,
+    /// RMS norm over each head of q and k (Qwen3).
+    pub qk_norm: bool,
+    /// Biases on q, k and v (Qwen2).
+    pub qkv_bias: bool,
+    pub bos_token_id: Option<u32>,
+    /// Every token that ends a text; may be empty.
+    pub eos_token_ids: Vec<u32>,
+    pub pad_token_id: Option<u32>,
+    /// How the weights are said to be stored. The files have the last word.
+    pub dtype: Option<Dtype>,
+    source: Source,
+}
+
+/// The file as it was read.
+#[derive(Clone, Debug)]
+struct Source {
+    text: String,
+    map: Map<String, Value>,
+}
+
+impl Config {
+    /// Reads the text of a `config.json`.
+    ///
+    /// # Errors
+    /// Not JSON; a missing, mistyped or impossible value; a setting that is not built, by name.
+    pub fn from_json(text: &str) -> Result<Self, ModelError> {
+        let value: Value = serde_json::from_str(text).map_err(|e| ModelError::Json(e.to_string()))?;
+        let map = match value {
+            Value::Object(map) => map,
+            other => return Err(ModelError::Json(format!("expected an object, found {}", describe(&other)))),
+        };
+        let keys = Keys::new(&map);
+        let family = Family::read(&keys)?;
+        refuse::refuse_unsupported(&keys, family)?;
+        let mut config = Self::read_sizes(&keys, family)?;
+        config.source = Source { text: text.to_string(), map };
+        config.check_sizes()?;
+        Ok(config)
+    }
+
+    /// Reads `config.json` in `dir`.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn open(dir: &std::path::Path) -> Result<Self, ModelError> {
+        let path = dir.join("config.json");
+        let text = std::fs::read_to_string(&path).map_err(|e| ModelError::io("read", &path, e))?;
+        Self::from_json(&text).map_err(|e| e.in_file(path.display().to_string()))
+    }
+
+    fn read_sizes(keys: &Keys, family: Family) -> Result<Self, ModelError> {
+        let hidden_size = keys.required_size("hidden_size")?;
+        let heads = keys.required_size("num_attention_heads")?;
+        let layers = keys.required_size("num_hidden_layers")?;
+        let kv_default = if keys.has("num_key_value_heads") { heads } else { family.default_kv_heads(heads) };
+        let max_positions = keys.size("max_position_embeddings")?.unwrap_or(family.default_positions());
+        refuse::refuse_layer_types(keys, layers)?;
+        let (bos, eos) = family.default_tokens();
+        Ok(Config {
+            family,
+            vocab_size: keys.required_size("vocab_size")?,
+            hidden_size,
+            intermediate_size: keys.required_size("intermediate_size")?,
+            num_hidden_layers: layers,
+            num_attention_heads: heads,
+            num_key_value_heads: keys.size("num_key_value_heads")?.unwrap_or(kv_default),
+            head_dim: read_head_dim(keys, family, hidden_size, heads)?,
+            rms_norm_eps: keys.positive("rms_norm_eps")?.unwrap_or(1e-6),
+            rope: Rope::read(keys, max_positions)?,
+            max_position_embeddings: max_positions,
+            sliding_window: read_window(keys, family, layers)?,
+            tie_word_embeddings: keys.boolean("tie_word_embeddings")?.unwrap_or(false),
+            qk_norm: family == Family::Qwen3,
+            qkv_bias: family == Family::Qwen2,
+            bos_token_id: keys.token_ids("bos_token_id", bos)?.first().copied(),
+            eos_token_ids: keys.token_ids("eos_token_id", eos)?,
+            pad_token_id: keys.token_ids("pad_token_id", &[])?.first().copied(),
+            dtype: read_dtype(keys)?,
+            source: Source { text: String::new(), map: Map::new() },
+        })
+    }
+
+    fn check_sizes(&self) -> Result<(), ModelError> {
+        let (heads, kv_heads) = (self.num_attention_heads, self.num_key_value_heads);
+        if !heads.is_multiple_of(kv_heads) {
+            return Err(ModelError::Inconsistent(format!(
+                "`num_attention_heads` is {heads}, `num_key_value_heads` is {kv_heads}; the first must be a multiple of the second"
+            )));
+        }
+        if !self.head_dim.is_multiple_of(2) {
+            return Err(ModelError::BadValue {
+                key: "head_dim".into(),
+                expected: "an even number (rotary embedding turns pairs)".into(),
+                found: self.head_dim.to_string(),
+            });
+        }
+        let too_large = |key: &str, most: u128, found: u128| ModelError::BadValue {
+            key: key.into(),
+            expected: format!("at most {most}"),
+            found: found.to_string(),
+        };
+        if self.num_hidden_layers > MOST_LAYERS {
+            return Err(too_large("num_hidden_layers", MOST_LAYERS as u128, self.num_hidden_layers as u128));
+        }
+        match self.count_parameters() {
+            count if count > MOST_PARAMETERS => Err(too_large("number of parameters", MOST_PARAMETERS, count)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Rows of the stacked q, k, v matrix: `(heads + 2 kv_heads) head_dim`.
+    pub fn qkv_rows(&self) -> usize {
+        self.q_rows() + 2 * self.kv_rows()
+    }
+
+    /// Rows of the q matrix: `heads * head_dim`.
+    pub fn q_rows(&self) -> usize {
+        self.num_attention_heads * self.head_dim
+    }
+
+    /// Rows of the k matrix, and of v: `kv_heads * head_dim`.
+    pub fn kv_rows(&self) -> usize {
+        self.num_key_value_heads * self.head_dim
+    }
+
+    /// Inverse rotary frequencies in radians per position, `[head_dim / 2]`, in f64 (see [`Rope::inv_freq`]).
+    pub fn inv_freq(&self) -> Vec<f64> {
+        self.rope.inv_freq(self.head_dim)
+    }
+
+    /// Trainable numbers in the model; a tied head counts once.
+    pub fn parameter_count(&self) -> u64 {
+        self.count_parameters() as u64 // at most MOST_PARAMETERS, checked on reading
+    }
+
+    /// In u128, where products of three sizes below 2^26 and a number of layers cannot overflow.
+    fn count_parameters(&self) -> u128 {
+        let [vocab, hidden, inner, layers] =
+            [self.vocab_size, self.hidden_size, self.intermediate_size, self.num_hidden_layers].map(|n| n as u128);
+        let [heads, kv_heads, width] = [self.num_attention_heads, self.num_key_value_heads, self.head_dim].map(|n| n as u128);
+        let (q, qkv) = (heads * width, (heads + 2 * kv_heads) * width);
+        let extras = if self.qk_norm { 2 * width } else { 0 } + if self.qkv_bias { qkv } else { 0 };
+        let layer = hidden * (qkv + q + 3 * inner + 2) + extras;
+        let embeddings = if self.tie_word_embeddings { 1 } else { 2 };
+        embeddings * vocab * hidden + layers * layer + hidden
+    }
+
+    /// The file as it was read, every key in its place.
+    pub fn raw(&self) -> &Map<String, Value> {
+        &self.source.map
+    }
+
+    /// The text of a `config.json` for weights stored as `dtype`: the very text that was read where that already says so;
+    /// otherwise the same keys in the same order with `dtype` (or the older `torch_dtype`) set.
+    ///
+    /// The dtype must be right because transformers 5 loads weights in the format that the config names.
+    pub fn to_json(&self, dtype: Dtype) -> String {
+        if self.dtype == Some(dtype) {
+            return self.source.text.clone();
+        }
+        let mut map = self.source.map.clone();
+        let old_form = map.contains_key("torch_dtype") || !map.contains_key("dtype") && !map.contains_key("rope_parameters");
+        map.insert(if old_form { "torch_dtype" } else { "dtype" }.into(), dtype.config_name().into());
+        if old_form && map.contains_key("dtype") {
+            map.insert("dtype".into(), dtype.config_name().into());
+        }
+        format!("{:#}\n", Value::Object(map))
+    }
+}
+
+fn read_head_dim(keys: &Keys, family: Family, hidden_size: usize, heads: usize) -> Result<usize, ModelError> {
+    if let Some(head_dim) = keys.size("head_dim")? {
+        return Ok(head_dim);
+    }
+    if family == Family::Qwen3 {
+        return Ok(128);
+    }
+    if !hidden_size.is_multiple_of(heads) {
+        return Err(ModelError::Inconsistent(format!(
+            "`hidden_size` is {hidden_size}, `num_attention_heads` is {heads}, and there is no `head_dim`; \
+             the first must be a multiple of the second"
+        )));
+    }
+    Ok(hidden_size / heads)
+}
+
+/// The window of every layer, or none. Layers of two kinds in one model are not built.
+fn read_window(keys: &Keys, family: Family, layers: usize) -> Result<Option<usize>, ModelError> {
+    match family {
+        Family::Llama => Ok(None),
+        Family::Mistral => {
+            let window = if keys.has("sliding_window") { keys.size("sliding_window")? } else { Some(4096) };
+            if let (Some(window), Some(_)) = (window, keys.get("layer_types")) {
+                return Err(ModelError::Inconsistent(format!(
+                    "`sliding_window` is {window}, but `layer_types` says full_attention; set `sliding_window` to null or remove `layer_types`"
+                )));
+            }
+            Ok(window)
+        }
+        Family::Qwen2 | Family::Qwen3 => {
+            let used = keys.boolean("use_sliding_window")?.unwrap_or(false);
+            let written = if keys.has("sliding_window") { keys.size("sliding_window")? } else { Some(4096) };
+            let first_windowed = match keys.get("max_window_layers") {
+                None => 28,
+                Some(value) => value.as_u64().ok_or_else(|| keys.bad("max_window_layers", "an integer of at least 0", value))?,
+            };
+            let all_full = keys.get("layer_types").is_some() || first_windowed >= layers as u64;
+            if used && written.is_some() && !all_full {
+                return Err(ModelError::Unsupported {
+                    key: "use_sliding_window".into(),
+                    found: format!("true with max_window_layers {first_windowed} of {layers} layers"),
+                    supported: "full attention in every layer (false)".into(),
+                });
+            }
+            Ok(None)
+        }
+    }
+}
+
+fn read_dtype(keys: &Keys) -> Result<Option<Dtype>, ModelError> {
+    for key in ["dtype", "torch_dtype"] {
+        if let Some(name) = keys.text(key)? {
+            let dtype = Dtype::from_config_name(name);
+            let refusal =
+                || ModelError::Unsupported { key: key.into(), found: format!("\"{name}\""), supported: "float32, float16, bfloat16".into() };
+            return dtype.map(Some).ok_or_else(refusal);
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,175 @@
+//! The tensors of a model: under their Hugging Face names, as files hold them, and fused into groups, as the GPU does.
+//!
+//! ```text
+//! files                                          groups
+//! model.layers.0.self_attn.q_proj.weight [Q, H]  ┐
+//! model.layers.0.self_attn.k_proj.weight [K, H]  ├ layers.0.qkv [Q + 2K, H]: one matmul reads x once
+//! model.layers.0.self_attn.v_proj.weight [K, H]  ┘
+//! ```
+//!
+//! All matrices are `[out, in]`, row-major; stacking by rows is therefore plain concatenation.
+
+use super::config::Config;
+
+/// One tensor as a file holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorSpec {
+    pub name: String,
+    /// `[out, in]`, or `[n]` for norms and biases.
+    pub shape: Vec<usize>,
+}
+
+impl TensorSpec {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// What a group does in the decoder. Optimisers and initialisation treat the kinds differently.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Embedding,
+    Matrix,
+    Norm,
+    Bias,
+}
+
+/// Tensors of one kind that live in one buffer, stacked by rows: `[rows, cols]`.
+///
+/// A norm is `[1, H]`, the pair of q and k norms `[2, head_dim]`, a bias `[n, 1]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    pub name: String,
+    pub kind: Kind,
+    pub rows: usize,
+    pub cols: usize,
+    pub parts: Vec<Part>,
+}
+
+/// One tensor within a group: rows `row_offset .. row_offset + rows`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    pub hf_name: String,
+    pub row_offset: usize,
+    pub rows: usize,
+}
+
+impl Group {
+    fn new(name: String, kind: Kind, cols: usize, parts: Vec<(String, usize)>) -> Self {
+        let mut rows = 0;
+        let parts = parts
+            .into_iter()
+            .map(|(hf_name, part_rows)| {
+                rows += part_rows;
+                Part { hf_name, row_offset: rows - part_rows, rows: part_rows }
+            })
+            .collect();
+        Group { name, kind, rows, cols, parts }
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.rows * self.cols
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The shape of `part` in a file.
+    fn shape_of(&self, part: &Part) -> Vec<usize> {
+        match self.kind {
+            Kind::Embedding | Kind::Matrix => vec![part.rows, self.cols],
+            Kind::Norm => vec![self.cols],
+            Kind::Bias => vec![part.rows],
+        }
+    }
+}
+
+/// Where the groups of one model lie in [`Groups::list`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LayerGroups {
+    pub input_norm: usize,
+    pub qkv: usize,
+    pub qkv_bias: Option<usize>,
+    pub qk_norm: Option<usize>,
+    pub o: usize,
+    pub post_norm: usize,
+    pub gate_up: usize,
+    pub down: usize,
+}
+
+/// Every group of a model, in the order of the forward pass, and an index by role.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Groups {
+    pub list: Vec<Group>,
+    pub embed: usize,
+    pub layers: Vec<LayerGroups>,
+    pub final_norm: usize,
+    /// `None`: the head is the embedding.
+    pub head: Option<usize>,
+}
+
+impl Groups {
+    /// The groups of the model that `config` describes.
+    pub fn of(config: &Config) -> Self {
+        let mut list = Vec::new();
+        let mut add = |group: Group| {
+            list.push(group);
+            list.len() - 1
+        };
+        let (vocab, hidden) = (config.vocab_size, config.hidden_size);
+        let one = |name: &str, kind, rows, hf_name: &str| Group::new(name.into(), kind, hidden, vec![(hf_name.into(), rows)]);
+        let embed = add(one("embed", Kind::Embedding, vocab, EMBED));
+        let layers = (0..config.num_hidden_layers).map(|layer| add_layer(config, layer, &mut add)).collect();
+        let final_norm = add(one("final_norm", Kind::Norm, 1, "model.norm.weight"));
+        let head = (!config.tie_word_embeddings).then(|| add(one("head", Kind::Matrix, vocab, LM_HEAD)));
+        Groups { list, embed, layers, final_norm, head }
+    }
+
+    /// The group that multiplies the last hidden state to logits: the head, or the embedding where they are tied.
+    pub fn output(&self) -> usize {
+        self.head.unwrap_or(self.embed)
+    }
+}
+
+/// Name of the token embedding.
+pub const EMBED: &str = "model.embed_tokens.weight";
+/// Name of the output head; absent from tied models.
+pub const LM_HEAD: &str = "lm_head.weight";
+
+fn add_layer(config: &Config, layer: usize, add: &mut impl FnMut(Group) -> usize) -> LayerGroups {
+    let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+    let (q, kv) = (config.q_rows(), config.kv_rows());
+    let mut group = |name: &str, kind, cols, parts: &[(&str, usize)]| {
+        let parts = parts.iter().map(|(hf, rows)| (format!("model.layers.{layer}.{hf}"), *rows)).collect();
+        add(Group::new(format!("layers.{layer}.{name}"), kind, cols, parts))
+    };
+    let input_norm = group("input_norm", Kind::Norm, hidden, &[("input_layernorm.weight", 1)]);
+    let qkv_parts = [("self_attn.q_proj.weight", q), ("self_attn.k_proj.weight", kv), ("self_attn.v_proj.weight", kv)];
+    let qkv = group("qkv", Kind::Matrix, hidden, &qkv_parts);
+    let bias_parts = [("self_attn.q_proj.bias", q), ("self_attn.k_proj.bias", kv), ("self_attn.v_proj.bias", kv)];
+    let qkv_bias = config.qkv_bias.then(|| group("qkv_bias", Kind::Bias, 1, &bias_parts));
+    let norm_parts = [("self_attn.q_norm.weight", 1), ("self_attn.k_norm.weight", 1)];
+    let qk_norm = config.qk_norm.then(|| group("qk_norm", Kind::Norm, config.head_dim, &norm_parts));
+    let o = group("o", Kind::Matrix, q, &[("self_attn.o_proj.weight", hidden)]);
+    let post_norm = group("post_norm", Kind::Norm, hidden, &[("post_attention_layernorm.weight", 1)]);
+    let gate_up = group("gate_up", Kind::Matrix, hidden, &[("mlp.gate_proj.weight", inner), ("mlp.up_proj.weight", inner)]);
+    let down = group("down", Kind::Matrix, inner, &[("mlp.down_proj.weight", hidden)]);
+    LayerGroups { input_norm, qkv, qkv_bias, qk_norm, o, post_norm, gate_up, down }
+}
+
+/// Every tensor that the files of this model hold, in the order in which they are written.
+pub fn tensors(config: &Config) -> Vec<TensorSpec> {
+    let groups = Groups::of(config);
+    let of_group = |group: &Group| {
+        let spec = |part: &Part| TensorSpec { name: part.hf_name.clone(), shape: group.shape_of(part) };
+        group.parts.iter().map(spec).collect::<Vec<_>>()
+    };
+    groups.list.iter().flat_map(of_group).collect()
+}

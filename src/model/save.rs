@@ -1,0 +1,194 @@
+//! Writing a Hugging Face directory, tensor by tensor: the model is never in memory as a whole.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use super::atomic::atomic_dir;
+use super::config::Config;
+use super::directory::INDEX;
+use super::dtype::{Dtype, first_non_finite};
+use super::error::ModelError;
+use super::layout::{self, Shard};
+use super::names::{TensorSpec, tensors};
+use super::source::TensorSource;
+
+/// Elements read and written at a time.
+const PIECE: usize = 1 << 18;
+
+/// Writes `config.json`, safetensors and index into a directory that exists, taking the tensors piece by piece in the
+/// order of [`tensors`]. Not atomic: use it inside [`atomic_dir`], as [`save_checkpoint`] does.
+pub struct CheckpointWriter {
+    dir: PathBuf,
+    dtype: Dtype,
+    shards: std::vec::IntoIter<Shard>,
+    file: Option<OpenShard>,
+    bytes: Vec<u8>,
+}
+
+/// The file that is being written.
+struct OpenShard {
+    path: PathBuf,
+    out: BufWriter<File>,
+    tensors: std::vec::IntoIter<TensorSpec>,
+    current: Option<TensorSpec>,
+    /// Elements of the current tensor already written.
+    written: usize,
+}
+
+impl CheckpointWriter {
+    /// Starts a checkpoint in `dir`: writes `config.json` and, above `shard_bytes`, the index.
+    pub fn create(dir: &Path, config: &Config, dtype: Dtype, shard_bytes: u64) -> Result<Self, ModelError> {
+        let shards = layout::shards(tensors(config), dtype, shard_bytes);
+        write_file(&dir.join("config.json"), config.to_json(dtype).as_bytes())?;
+        if let Some(index) = layout::index(&shards, dtype) {
+            write_file(&dir.join(INDEX), index.as_bytes())?;
+        }
+        let mut writer = CheckpointWriter { dir: dir.into(), dtype, shards: shards.into_iter(), file: None, bytes: Vec::new() };
+        writer.advance()?;
+        Ok(writer)
+    }
+
+    /// Appends `values` to `tensor`, which must be the one whose turn it is.
+    ///
+    /// # Errors
+    /// NaN or infinity (a broken model is not saved), a value too large for `dtype`, a wrong tensor or too many
+    /// elements, a full disk.
+    pub fn write(&mut self, tensor: &str, values: &[f32]) -> Result<(), ModelError> {
+        let Some(OpenShard { path, out, current: Some(spec), written, .. }) = &mut self.file else {
+            return Err(ModelError::WriteOrder(format!("`{tensor}` came after the last tensor")));
+        };
+        if spec.name != tensor {
+            return Err(ModelError::WriteOrder(format!("expected `{}`, found `{tensor}`", spec.name)));
+        }
+        if values.len() > spec.len() - *written {
+            return Err(ModelError::WriteOrder(format!("`{tensor}` has {} elements, more came", spec.len())));
+        }
+        if let Some(at) = first_non_finite(values) {
+            return Err(ModelError::NonFinite { tensor: tensor.into(), index: *written + at, value: values[at] });
+        }
+        self.bytes.clear();
+        self.dtype.narrow(values, &mut self.bytes);
+        refuse_overflow(tensor, *written, values, &self.bytes, self.dtype)?;
+        out.write_all(&self.bytes).map_err(|e| ModelError::io("write", path.as_path(), e))?;
+        *written += values.len();
+        if *written == spec.len() { self.advance() } else { Ok(()) }
+    }
+
+    /// Ends the checkpoint; every tensor must have come.
+    pub fn finish(self) -> Result<(), ModelError> {
+        match self.file.and_then(|file| file.current) {
+            Some(spec) => Err(ModelError::WriteOrder(format!("`{}` is not complete", spec.name))),
+            None => Ok(()),
+        }
+    }
+
+    /// Goes on to the next tensor, in the next file where this one is full.
+    fn advance(&mut self) -> Result<(), ModelError> {
+        if let Some(file) = &mut self.file {
+            file.written = 0;
+            file.current = file.tensors.next();
+            if file.current.is_some() {
+                return Ok(());
+            }
+            file.out.flush().map_err(|e| ModelError::io("write", file.path.as_path(), e))?;
+        }
+        self.file = match self.shards.next() {
+            Some(shard) => Some(OpenShard::create(&self.dir, shard, self.dtype)?),
+            None => None,
+        };
+        Ok(())
+    }
+}
+
+impl OpenShard {
+    fn create(dir: &Path, shard: Shard, dtype: Dtype) -> Result<Self, ModelError> {
+        let path = dir.join(&shard.file);
+        let file = File::create(&path).map_err(|e| ModelError::io("create", &path, e))?;
+        let mut out = BufWriter::with_capacity(1 << 20, file);
+        out.write_all(&layout::header(&shard, dtype)).map_err(|e| ModelError::io("write", &path, e))?;
+        let mut tensors = shard.tensors.into_iter();
+        let current = tensors.next();
+        Ok(OpenShard { path, out, tensors, current, written: 0 })
+    }
+}
+
+/// f16 ends at 65504 (bf16 just below f32): rounding to infinity would save a broken model.
+fn refuse_overflow(tensor: &str, start: usize, values: &[f32], bytes: &[u8], dtype: Dtype) -> Result<(), ModelError> {
+    if dtype == Dtype::F32 {
+        return Ok(());
+    }
+    let exponent: u16 = if dtype == Dtype::F16 { 0x7C00 } else { 0x7F80 };
+    let infinite = |raw: &[u8; 2]| u16::from_le_bytes(*raw) & exponent == exponent;
+    match bytes.as_chunks::<2>().0.iter().position(infinite) {
+        Some(at) => Err(ModelError::OutOfRangeForDtype {
+            tensor: tensor.into(),
+            index: start + at,
+            value: values[at],
+            dtype: dtype.config_name(),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Writes one file as a whole.
+pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), ModelError> {
+    std::fs::write(path, bytes).map_err(|e| ModelError::io("write", path, e))
+}
+
+/// Writes all tensors of `source` with a [`CheckpointWriter`], and `extras` (tokenizer, generation config: file name and
+/// bytes) beside them, into a directory that exists.
+pub fn write_checkpoint(
+    dir: &Path,
+    dtype: Dtype,
+    source: &dyn TensorSource,
+    extras: &[(String, Vec<u8>)],
+    shard_bytes: u64,
+) -> Result<(), ModelError> {
+    let config = source.config();
+    for (name, bytes) in extras {
+        let reserved = name == "config.json" || name == INDEX || name.ends_with(".safetensors");
+        if reserved || name.contains(['/', '\\']) || name.is_empty() || name == ".." {
+            return Err(ModelError::WriteOrder(format!("\"{name}\" cannot be an extra file of a checkpoint")));
+        }
+        write_file(&dir.join(name), bytes)?;
+    }
+    let mut writer = CheckpointWriter::create(dir, config, dtype, shard_bytes)?;
+    let mut buffer = Vec::new();
+    for spec in tensors(config) {
+        for start in (0..spec.len()).step_by(PIECE) {
+            buffer.resize(PIECE.min(spec.len() - start), 0.0);
+            source.read(&spec.name, start, &mut buffer)?;
+            writer.write(&spec.name, &buffer)?;
+        }
+    }
+    writer.finish()
+}
+
+/// Saves a whole model to `dir`, atomically: until all bytes are on the disk, what was there stays.
+///
+/// # Errors
+/// Those of [`CheckpointWriter::write`] and [`atomic_dir`]; also a `dir` that holds something other than a model, which
+/// is never replaced.
+pub fn save_checkpoint(
+    dir: &Path,
+    dtype: Dtype,
+    source: &dyn TensorSource,
+    extras: &[(String, Vec<u8>)],
+    shard_bytes: u64,
+) -> Result<(), ModelError> {
+    refuse_foreign_dir(dir)?;
+    atomic_dir(dir, |tmp| write_checkpoint(tmp, dtype, source, extras, shard_bytes))
+}
+
+/// Replacing a directory deletes what is in it; only an empty one or an earlier checkpoint may go.
+fn refuse_foreign_dir(dir: &Path) -> Result<(), ModelError> {
+    let Ok(mut entries) = std::fs::read_dir(dir) else { return Ok(()) };
+    if entries.next().is_some() && !dir.join("config.json").is_file() {
+        return Err(ModelError::Inconsistent(format!(
+            "{} holds files but no config.json, so it is no checkpoint and is not replaced; choose another directory",
+            dir.display()
+        )));
+    }
+    Ok(())
+}

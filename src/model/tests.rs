@@ -1,0 +1,376 @@
+//! What goes out comes in again, bit for bit, and what is broken is refused with a message that helps.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::checkpoint::Checkpoint;
+use super::config::Config;
+use super::dtype::Dtype;
+use super::error::ModelError;
+use super::init::Init;
+use super::layout::DEFAULT_SHARD_BYTES;
+use super::names::{self, Groups, Kind};
+use super::save::{CheckpointWriter, save_checkpoint, write_checkpoint};
+use super::source::{TensorSource, stream_group};
+
+pub const FAMILIES: [&str; 4] = ["llama", "mistral", "qwen2", "qwen3"];
+
+/// `path` in the shared folder, or `None` with a printed reason where there is no such folder.
+pub fn shared(path: &str) -> Option<PathBuf> {
+    let root = std::env::var_os("JURIST_SHARED").map_or(Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
+    let path = root.join(path);
+    if !path.exists() {
+        eprintln!("skipped: {} does not exist (set JURIST_SHARED)", path.display());
+        return None;
+    }
+    Some(path)
+}
+
+/// A small `config.json` in the old form; awkward sizes on purpose.
+pub fn tiny(family: &str) -> String {
+    edited(family, json!({}))
+}
+
+/// The same with keys replaced; "-" removes a key.
+pub fn edited(family: &str, edit: Value) -> String {
+    let architecture = ["Llama", "Mistral", "Qwen2", "Qwen3"].iter().find(|a| a.to_lowercase() == family).unwrap();
+    let mut config = json!({
+        "architectures": [format!("{architecture}ForCausalLM")], "model_type": family, "vocab_size": 37, "hidden_size": 16,
+        "intermediate_size": 22, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 4,
+        "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "sliding_window": null, "bos_token_id": null, "eos_token_id": 2,
+        "tie_word_embeddings": family.starts_with("qwen"), "torch_dtype": "float32"
+    });
+    if family == "llama" {
+        config.as_object_mut().unwrap().shift_remove("bos_token_id");
+    }
+    for (key, value) in edit.as_object().unwrap() {
+        match value.as_str() {
+            Some("-") => drop(config.as_object_mut().unwrap().shift_remove(key)),
+            _ => config[key] = value.clone(),
+        }
+    }
+    config.to_string()
+}
+
+pub fn init(family: &str, seed: u64) -> Init {
+    Init::new(Config::from_json(&tiny(family)).unwrap(), seed)
+}
+
+fn read_all(source: &dyn TensorSource, name: &str) -> Vec<f32> {
+    let spec = names::tensors(source.config()).into_iter().find(|t| t.name == name).unwrap();
+    let mut values = vec![0.0; spec.len()];
+    source.read(name, 0, &mut values).unwrap_or_else(|e| panic!("{e}"));
+    values
+}
+
+fn same(a: &dyn TensorSource, b: &dyn TensorSource, dtype: Dtype) {
+    for spec in names::tensors(a.config()) {
+        let (mut bytes, mut want) = (Vec::new(), vec![0.0; spec.len()]);
+        dtype.narrow(&read_all(a, &spec.name), &mut bytes);
+        dtype.widen(&bytes, &mut want);
+        let got = read_all(b, &spec.name);
+        assert!(want.iter().zip(&got).all(|(x, y)| x.to_bits() == y.to_bits()), "{} {dtype:?}", spec.name);
+    }
+}
+
+#[test]
+fn round_trip() {
+    let root = tempfile::tempdir().unwrap();
+    for family in FAMILIES {
+        for (dtype, shard) in [(Dtype::F32, DEFAULT_SHARD_BYTES), (Dtype::Bf16, 2000), (Dtype::F16, 1)] {
+            let dir = root.path().join("deep/er").join(format!("{family}-{dtype:?}"));
+            let source = init(family, 3);
+            let extras = [("tokenizer.json".to_string(), b"{}".to_vec())];
+            save_checkpoint(&dir, dtype, &source, &extras, shard).unwrap();
+            let back = Checkpoint::open(&dir).unwrap_or_else(|e| panic!("{family} {dtype:?}: {e}"));
+            assert_eq!((back.dtype(), back.config().dtype), (dtype, Some(dtype)));
+            assert_eq!(dir.join("model.safetensors").exists(), shard == DEFAULT_SHARD_BYTES);
+            assert_eq!(fs::read(dir.join("tokenizer.json")).unwrap(), b"{}");
+            same(&source, &back, dtype);
+        }
+    }
+}
+
+#[test]
+fn golden_checkpoints() {
+    let Some(golden) = shared("reference/golden") else { return };
+    let root = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(golden).unwrap().flatten().filter(|e| e.path().is_dir()) {
+        let checkpoint = Checkpoint::open(&entry.path().join("checkpoint")).unwrap_or_else(|e| panic!("{:?}: {e}", entry.path()));
+        assert!(checkpoint.notes().is_empty());
+        let dir = root.path().join(entry.file_name());
+        save_checkpoint(&dir, Dtype::F32, &checkpoint, &[], 100_000).unwrap();
+        same(&checkpoint, &Checkpoint::open(&dir).unwrap(), Dtype::F32);
+        let config = |dir: &Path| fs::read(dir.join("config.json")).unwrap();
+        assert!(config(&dir) == config(&entry.path().join("checkpoint")), "config.json is written back byte for byte");
+    }
+}
+
+#[test]
+fn pretrained_checkpoint() {
+    let Some(dir) = shared("models/stories260k") else { return };
+    let checkpoint = Checkpoint::open(&dir).unwrap();
+    assert_eq!(checkpoint.config().parameter_count(), 260_032);
+}
+
+/// A group read in odd pieces equals its tensors one after the other.
+#[test]
+fn groups_are_tensors_stacked() {
+    for family in FAMILIES {
+        let source = init(family, 1);
+        let groups = Groups::of(source.config());
+        for group in &groups.list {
+            let want: Vec<f32> = group.parts.iter().flat_map(|p| read_all(&source, &p.hf_name)).collect();
+            assert_eq!(want.len(), group.len());
+            let mut got = Vec::new();
+            stream_group(&source, group, 7, |start, values| {
+                assert_eq!(start, got.len());
+                got.extend_from_slice(values);
+                Ok::<(), ModelError>(())
+            })
+            .unwrap();
+            assert_eq!(got, want, "{}", group.name);
+        }
+        let embed = &groups.list[groups.embed];
+        assert!(source.read_group(embed, embed.len() - 1, &mut [0.0; 2]).is_err());
+    }
+}
+
+#[test]
+fn group_shapes() {
+    let groups = Groups::of(init("qwen2", 0).config());
+    let layer = &groups.layers[1];
+    let shape = |i: usize| (groups.list[i].kind, groups.list[i].rows, groups.list[i].cols);
+    assert_eq!(shape(layer.qkv), (Kind::Matrix, 32, 16));
+    assert_eq!(layer.qkv_bias.map(shape), Some((Kind::Bias, 32, 1)));
+    assert_eq!(groups.list[layer.qkv].parts[2].row_offset, 24);
+    assert_eq!((shape(layer.gate_up), shape(layer.down)), ((Kind::Matrix, 44, 16), (Kind::Matrix, 16, 22)));
+    assert_eq!((layer.qk_norm, groups.head, groups.output()), (None, None, groups.embed));
+    let groups = Groups::of(init("llama", 0).config());
+    assert_eq!(groups.output(), groups.list.len() - 1);
+    let qwen3 = Groups::of(init("qwen3", 0).config());
+    let norm = &qwen3.list[qwen3.layers[0].qk_norm.unwrap()];
+    assert_eq!((norm.rows, norm.cols, norm.parts[1].hf_name.as_str()), (2, 4, "model.layers.0.self_attn.k_norm.weight"));
+}
+
+#[test]
+fn initial_weights() {
+    let config = Config::from_json(&edited("llama", json!({"hidden_size": 64, "head_dim": 16, "vocab_size": 500}))).unwrap();
+    let source = Init::new(config.clone(), 5);
+    for (name, sd) in [
+        ("model.embed_tokens.weight", 0.125),
+        ("model.layers.0.self_attn.q_proj.weight", 0.125),
+        ("model.layers.1.self_attn.o_proj.weight", 0.0625),
+        ("model.layers.1.mlp.down_proj.weight", 1.0 / 22f64.sqrt() / 2.0),
+    ] {
+        let values = read_all(&source, name);
+        let mean = values.iter().map(|v| f64::from(*v)).sum::<f64>() / values.len() as f64;
+        let found = (values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / values.len() as f64).sqrt();
+        assert!((found / sd - 1.0).abs() < 0.06 && mean.abs() < 0.1 * sd, "{name}: {found} {sd} {mean}");
+    }
+    assert!(read_all(&source, "model.norm.weight").iter().all(|v| *v == 1.0));
+    assert!(read_all(&init("qwen2", 5), "model.layers.0.self_attn.k_proj.bias").iter().all(|v| *v == 0.0));
+    let q = |layer: usize, seed| read_all(&Init::new(config.clone(), seed), &format!("model.layers.{layer}.self_attn.q_proj.weight"));
+    assert_eq!(q(0, 5), q(0, 5));
+    assert_ne!(q(0, 5), q(1, 5));
+    assert_ne!(q(0, 5), q(0, 6));
+    assert!(source.read("model.norm.weight", 60, &mut [0.0; 5]).is_err());
+    assert!(source.read("nothing", 0, &mut []).is_err());
+}
+
+/// A checkpoint to be damaged: the tensors of `source` as (name, dtype, shape, bytes).
+struct Draft {
+    config: String,
+    tensors: Vec<(String, String, Vec<usize>, Vec<u8>)>,
+}
+
+impl Draft {
+    fn new(family: &str) -> Self {
+        let source = init(family, 2);
+        let tensor = |spec: names::TensorSpec| {
+            let mut bytes = Vec::new();
+            Dtype::F32.narrow(&read_all(&source, &spec.name), &mut bytes);
+            (spec.name, "F32".to_string(), spec.shape, bytes)
+        };
+        Draft { config: tiny(family), tensors: names::tensors(source.config()).into_iter().map(tensor).collect() }
+    }
+
+    fn push(&mut self, name: &str, shape: &[usize], value: f32) {
+        let bytes = (0..shape.iter().product()).flat_map(|_| value.to_le_bytes()).collect();
+        self.tensors.push((name.into(), "F32".into(), shape.to_vec(), bytes));
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
+        for (name, dtype, shape, bytes) in &self.tensors {
+            let start = data.len();
+            data.extend(bytes);
+            header.insert(name.clone(), json!({"dtype": dtype, "shape": shape, "data_offsets": [start, data.len()]}));
+        }
+        with_header(&Value::Object(header).to_string(), &data)
+    }
+
+    fn open(&self) -> Result<Checkpoint, ModelError> {
+        from_bytes(&self.config, self.bytes())
+    }
+}
+
+fn with_header(header: &str, data: &[u8]) -> Vec<u8> {
+    [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat()
+}
+
+fn from_bytes(config: &str, bytes: Vec<u8>) -> Result<Checkpoint, ModelError> {
+    Checkpoint::from_files(Config::from_json(config)?, vec![("model.safetensors".into(), Box::new(bytes))])
+}
+
+fn assert_message(case: &str, result: Result<Checkpoint, ModelError>, needles: &[&str]) {
+    let Err(error) = result else { panic!("{case}: was accepted") };
+    let message = error.to_string();
+    for needle in needles {
+        assert!(message.contains(needle), "{case}: \"{message}\" lacks \"{needle}\"");
+    }
+}
+
+#[test]
+fn a_draft_is_sound() {
+    let draft = Draft::new("llama");
+    same(&init("llama", 2), &draft.open().unwrap(), Dtype::F32);
+}
+
+#[test]
+fn damaged_files() {
+    let (config, good) = (tiny("llama"), Draft::new("llama").bytes());
+    let tensor = |offsets: &str| format!(r#"{{"a":{{"dtype":"F32","shape":[2],"data_offsets":[0,8]}},"b":{{"dtype":"F32","shape":[2],"data_offsets":{offsets}}}}}"#);
+    let cases: Vec<(&str, Vec<u8>, &[&str])> = vec![
+        ("empty", vec![], &["model.safetensors", "0 bytes", "again"]),
+        ("short", vec![1, 2, 3], &["3 bytes"]),
+        ("truncated data", good[..good.len() - 1].to_vec(), &["model.safetensors", "do not fill"]),
+        ("truncated header", good[..100].to_vec(), &["header", "100 bytes"]),
+        ("trailing bytes", [&good[..], b"x"].concat(), &["do not fill"]),
+        ("header length too big", [&u64::MAX.to_le_bytes()[..], b"{}"].concat(), &["header", "18446744073709551615"]),
+        ("header not JSON", with_header("{{{", &[]), &["JSON"]),
+        ("header not UTF-8", [&2u64.to_le_bytes()[..], &[0xFF, 0xFE]].concat(), &["UTF-8"]),
+        ("overlapping offsets", with_header(&tensor("[4,12]"), &[0; 12]), &["`b`", "overlap"]),
+        ("gap", with_header(&tensor("[12,20]"), &[0; 20]), &["`b`", "gap"]),
+        ("reversed offsets", with_header(&tensor("[8,0]"), &[0; 8]), &["`b`"]),
+        ("size against shape", with_header(&tensor("[8,12]"), &[0; 12]), &["shape", "bytes"]),
+        ("unknown dtype", with_header(r#"{"a":{"dtype":"F7","shape":[0],"data_offsets":[0,0]}}"#, &[]), &["F7"]),
+        ("overflowing shape", with_header(r#"{"a":{"dtype":"F32","shape":[4294967296,4294967296,8],"data_offsets":[0,0]}}"#, &[]), &["overflow"]),
+        ("LFS pointer", b"version https://git-lfs.github.com/spec/v1\noid".to_vec(), &["Git LFS", "git lfs pull"]),
+        ("web page", b"<!DOCTYPE html><html>".to_vec(), &["web page"]),
+    ];
+    for (case, bytes, needles) in cases {
+        assert_message(case, from_bytes(&config, bytes), needles);
+    }
+}
+
+#[test]
+fn wrong_tensors() {
+    type Edit = fn(&mut Draft);
+    let cases: Vec<(&str, &str, Edit, &[&str])> = vec![
+        ("missing", "llama", |d| drop(d.tensors.remove(3)), &["1 tensors", "missing", "k_proj.weight"]),
+        ("missing head", "llama", |d| drop(d.tensors.pop()), &["lm_head.weight", "tie_word_embeddings"]),
+        ("all missing", "llama", |d| d.tensors.clear(), &["21 tensors", "embed_tokens", "and 16 more"]),
+        ("other names", "llama", |d| d.tensors.iter_mut().for_each(|t| t.0 = format!("x.{}", t.0)), &["missing", "but there: `x."]),
+        ("unexpected", "llama", |d| d.push("score.weight", &[1, 16], 0.0), &["1 tensors are not part", "score.weight"]),
+        ("biases nobody asked for", "llama", |d| d.push("model.layers.0.self_attn.q_proj.bias", &[16], 0.0), &["q_proj.bias"]),
+        ("shape", "llama", |d| (d.tensors[0].2, d.config) = (vec![37, 16], edited("llama", json!({"vocab_size": 38}))), &["embed_tokens", "[37, 16]", "[38, 16]"]),
+        ("transposed", "llama", |d| d.tensors[0].2 = vec![16, 37], &["embed_tokens", "[16, 37]"]),
+        ("dtype", "llama", |d| d.tensors[0].1 = "I32".into(), &["embed_tokens", "I32", "BF16"]),
+        ("tied with another head", "qwen3", |d| d.push("lm_head.weight", &[37, 16], 0.5), &["tie_word_embeddings", "differs"]),
+        ("tied with a misshapen head", "qwen3", |d| d.push("lm_head.weight", &[36, 16], 0.5), &["lm_head.weight", "[36, 16]"]),
+    ];
+    for (case, family, edit, needles) in cases {
+        let mut draft = Draft::new(family);
+        edit(&mut draft);
+        assert_message(case, draft.open(), needles);
+    }
+}
+
+#[test]
+fn what_is_ignored() {
+    let mut draft = Draft::new("qwen3");
+    draft.push("model.layers.0.self_attn.rotary_emb.inv_freq", &[2], 1.0);
+    assert!(draft.open().unwrap().notes().is_empty());
+    let (_, dtype, shape, bytes) = draft.tensors[0].clone();
+    draft.tensors.push(("lm_head.weight".into(), dtype, shape, bytes));
+    let checkpoint = draft.open().unwrap();
+    assert!(checkpoint.notes()[0].contains("lm_head.weight"));
+    assert!(checkpoint.read("lm_head.weight", 0, &mut [0.0]).is_err());
+}
+
+#[test]
+fn non_finite_weights_are_named() {
+    for (bits, name) in [(f32::NAN, "NaN"), (f32::NEG_INFINITY, "-inf")] {
+        let mut draft = Draft::new("llama");
+        draft.tensors[2].3[40..44].copy_from_slice(&bits.to_le_bytes());
+        let checkpoint = draft.open().unwrap();
+        let error = checkpoint.read("model.layers.0.self_attn.q_proj.weight", 4, &mut [0.0; 20]).unwrap_err().to_string();
+        assert!(error.contains("q_proj.weight") && error.contains("element 10") && error.contains(name), "{error}");
+        assert!(checkpoint.read("model.layers.0.self_attn.q_proj.weight", 11, &mut [0.0; 20]).is_ok());
+    }
+}
+
+#[test]
+fn damaged_directories() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path();
+    assert_message("no config", Checkpoint::open(dir), &["config.json", "read"]);
+    fs::write(dir.join("config.json"), edited("llama", json!({"hidden_act": "relu"}))).unwrap();
+    assert_message("file is named", Checkpoint::open(dir), &["config.json", "hidden_act"]);
+    fs::write(dir.join("config.json"), tiny("llama")).unwrap();
+    assert_message("no weights", Checkpoint::open(dir), &["no weights", "model.safetensors"]);
+    fs::write(dir.join("pytorch_model.bin"), b"").unwrap();
+    assert_message("bin only", Checkpoint::open(dir), &["pytorch_model.bin", "save_pretrained"]);
+    for (case, index, needles) in [
+        ("index not JSON", "{", &["index.json", "JSON"][..]),
+        ("index without map", "{}", &["weight_map"]),
+        ("index with a path", r#"{"weight_map": {"a": "../../etc/passwd"}}"#, &["plain file name"]),
+        ("index with a number", r#"{"weight_map": {"a": 3}}"#, &["`a`", "string"]),
+        ("missing shard", r#"{"weight_map": {"a": "b.safetensors"}}"#, &["open", "b.safetensors"]),
+    ] {
+        fs::write(dir.join("model.safetensors.index.json"), index).unwrap();
+        assert_message(case, Checkpoint::open(dir), needles);
+    }
+    fs::remove_file(dir.join("model.safetensors.index.json")).unwrap();
+    write_checkpoint(dir, Dtype::F32, &init("llama", 1), &[], 4000).unwrap();
+    Checkpoint::open(dir).unwrap();
+    let index = fs::read_to_string(dir.join("model.safetensors.index.json")).unwrap();
+    let wrong = index.replace("\"model.norm.weight\": \"model-00005", "\"model.norm.weight\": \"model-00001");
+    assert_ne!(index, wrong);
+    fs::write(dir.join("model.safetensors.index.json"), wrong).unwrap();
+    assert_message("index disagrees", Checkpoint::open(dir), &["model-00001", "`model.norm.weight`"]);
+}
+
+#[test]
+fn the_writer_keeps_order() {
+    let root = tempfile::tempdir().unwrap();
+    let source = init("llama", 1);
+    let start = || CheckpointWriter::create(root.path(), source.config(), Dtype::F16, DEFAULT_SHARD_BYTES).unwrap();
+    let message = |result: Result<(), ModelError>| result.unwrap_err().to_string();
+    const EMBED: &str = "model.embed_tokens.weight";
+    assert!(message(start().write("model.norm.weight", &[1.0])).contains("expected `model.embed_tokens.weight`"));
+    assert!(message(start().write(EMBED, &[0.0; 37 * 16 + 1])).contains("more came"));
+    assert!(message(start().finish()).contains("not complete"));
+    let mut writer = start();
+    writer.write(EMBED, &[1.0; 8]).unwrap();
+    assert!(message(writer.write(EMBED, &[0.0, f32::NAN])).contains("NaN at element 9"));
+    assert!(message(writer.write(EMBED, &[0.0, 70_000.0])).contains("70000 at element 9 does not fit into float16"));
+    assert!(message(writer.finish()).contains("not complete"));
+    for name in ["../x", "config.json", "model.safetensors", ""] {
+        let extras = [(name.to_string(), Vec::new())];
+        let result = write_checkpoint(root.path(), Dtype::F32, &source, &extras, DEFAULT_SHARD_BYTES);
+        assert!(message(result).contains("extra file"), "{name}");
+    }
+}
+
+#[test]
+fn a_foreign_directory_is_not_replaced() {
+    let root = tempfile::tempdir().unwrap();
+    fs::write(root.path().join("thesis.tex"), b"years of work").unwrap();
+    let error = save_checkpoint(root.path(), Dtype::F32, &init("llama", 1), &[], DEFAULT_SHARD_BYTES).unwrap_err();
+    assert!(error.to_string().contains("is not replaced"), "{error}");
+    assert!(root.path().join("thesis.tex").exists());
+}
