@@ -69,6 +69,13 @@ pub enum ModelError {
 
     #[error("writing a checkpoint: {0}")]
     WriteOrder(String),
+
+    #[error(transparent)]
+    Gpu(#[from] crate::gpu::GpuError),
+
+    /// A batch that does not fit the pass it is given to, or the model.
+    #[error("{what}: at most {allowed}, but the batch has {found}")]
+    Batch { what: &'static str, allowed: usize, found: usize },
 }
 
 impl ModelError {

@@ -1,15 +1,19 @@
-//! The model room: what a Hugging Face directory says (`config`), which tensors it holds (`names`), and how their
-//! numbers get in and out: `source` is what all weights look like, `checkpoint` reads them from files, `init` makes them
-//! from a seed, `save` writes them.
+//! The model room.
+//!
+//! What a Hugging Face directory says (`config`), which tensors it holds (`names`), and how their numbers get in and out:
+//! `source` is what all weights look like, `checkpoint` reads them from files, `init` makes them from a seed, `save` writes
+//! them. On the GPU they are `weights`, and `decoder` runs them: forward, backward, and with a cache.
 
 pub mod checkpoint;
 pub mod config;
+pub mod decoder;
 pub mod dtype;
 pub mod error;
 pub mod init;
 pub mod layout;
 pub mod names;
 pub mod source;
+pub mod weights;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub mod atomic;

@@ -1,0 +1,295 @@
+//! Cached decoding: prompts of different length are prefilled together, then all rows advance one token a step.
+//!
+//! A *slot* holds the keys and values of one sequence; a *row* is one sequence being written. A row may read the first
+//! positions of its cache from another slot, so that the chains of one prompt share what was computed for it.
+//!
+//! ```text
+//! prefill   prompt tokens ─► caches, logits of each row's last token
+//! step      logits ─► draw ─► ids ─► decoder over the caches ─► logits        (all on the GPU, any number of times)
+//! force     ids given by the host instead of drawn
+//! ```
+
+use super::{Attention, Inputs, Recorder, rope_table, rope_values};
+use crate::gpu::{Buffer, Gpu, Plan, PlanBuilder, Size};
+use crate::model::error::ModelError;
+use crate::model::weights::Weights;
+use crate::ops::cached_attention::cache_words;
+use crate::ops::rope::Positions;
+use crate::ops::sample::{self, Sampling};
+
+/// What a cache is planned for.
+#[derive(Clone, Copy, Debug)]
+pub struct CacheSizes {
+    /// Sequences that have a cache of their own.
+    pub slots: usize,
+    /// Rows that advance together.
+    pub rows: usize,
+    /// Tokens of one prefill.
+    pub prefill: usize,
+    /// Positions a slot holds.
+    pub max_length: usize,
+    /// Tokens a row may draw.
+    pub history: usize,
+}
+
+/// How tokens are drawn.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sampler {
+    /// 0 is greedy.
+    pub temperature: f32,
+    /// 1 is off.
+    pub top_p: f32,
+    /// 0 is off.
+    pub top_k: u32,
+    /// The run's random key; with a row's stream and position it fixes each draw.
+    pub key: [u32; 2],
+}
+
+impl Sampler {
+    /// The most probable token, always.
+    pub const GREEDY: Sampler = Sampler { temperature: 0.0, top_p: 1.0, top_k: 0, key: [0, 0] };
+}
+
+/// One drawn token.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Draw {
+    pub token: u32,
+    /// Under the softmax of all tokens at the sampler's temperature (greedy: at temperature 1).
+    pub log_p: f32,
+}
+
+/// Where a row's next token goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub slot: u32,
+    /// Position of the row's last token so far.
+    pub position: u32,
+    /// Positions below `prefix_len` are read from `prefix_slot`.
+    pub prefix_slot: u32,
+    pub prefix_len: u32,
+}
+
+/// The caches, and the three plans over them.
+pub struct CachePass {
+    gpu: Gpu,
+    weights: Weights,
+    sizes: CacheSizes,
+    state: State,
+    prefill: Prefill,
+    step: Plan,
+    force: Plan,
+}
+
+/// Buffers that the plans share.
+struct State {
+    caches: Vec<Buffer>,
+    /// `[rows]`, `[rows, 4]`, `[rows, 2]`, `[rows, history, 2]`, `[rows, V]`
+    ids: Buffer,
+    place: Buffer,
+    streams: Buffer,
+    drawn: Buffer,
+    logits: Buffer,
+}
+
+struct Prefill {
+    plan: Plan,
+    ids: crate::gpu::Tensor,
+    place: crate::gpu::Tensor,
+    rows: crate::gpu::Tensor,
+}
+
+impl CachePass {
+    /// Plans caches and passes for `weights`.
+    ///
+    /// # Errors
+    /// Out of memory, or a cache over the adapter's binding limit.
+    pub fn new(gpu: &Gpu, weights: &Weights, sizes: CacheSizes) -> Result<Self, ModelError> {
+        let config = &weights.config;
+        if sizes.max_length > config.max_position_embeddings {
+            let (allowed, found) = (config.max_position_embeddings, sizes.max_length);
+            return Err(ModelError::Batch { what: "positions of a cache (max_position_embeddings)", allowed, found });
+        }
+        let recorder = Recorder::new(weights);
+        let cache = cache_words(&recorder.shape.heads, sizes.slots, sizes.max_length);
+        let make = |i: usize| gpu.buffer(&format!("cache of layer {i}"), cache);
+        let state = State {
+            caches: (0..config.num_hidden_layers).map(make).collect::<Result<_, _>>()?,
+            ids: gpu.buffer("next token ids", sizes.rows)?,
+            place: gpu.buffer("places", sizes.rows * 4)?,
+            streams: gpu.buffer("random streams", sizes.rows * 2)?,
+            drawn: gpu.buffer("drawn tokens", sizes.rows * sizes.history * 2)?,
+            logits: gpu.buffer("next-token logits", sizes.rows * config.vocab_size)?,
+        };
+        let prefill = Prefill::new(gpu, &recorder, &state, sizes)?;
+        let step = advance(gpu, &recorder, &state, sizes, true)?;
+        let force = advance(gpu, &recorder, &state, sizes, false)?;
+        Ok(CachePass { gpu: gpu.clone(), weights: weights.clone(), sizes, state, prefill, step, force })
+    }
+
+    /// What this pass was planned for.
+    pub fn sizes(&self) -> CacheSizes {
+        self.sizes
+    }
+
+    /// Runs whole prompts, prompt `i` into slot `i`, and readies row `r` to continue prompt `rows[r]`, with the random
+    /// stream `streams[r]`. A row that continues a prompt writes into a slot of its own, given by `slots[r]`; it may be the
+    /// prompt's slot if no other row continues it.
+    ///
+    /// # Errors
+    /// More prompts, rows, tokens or positions than planned; ids outside the vocabulary; an empty prompt.
+    pub fn prefill(&self, prompts: &[&[u32]], rows: &[PrefillRow]) -> Result<(), ModelError> {
+        self.check_prompts(prompts, rows)?;
+        let (mut ids, mut place, mut last) = (Vec::new(), Vec::new(), Vec::new());
+        for (slot, prompt) in prompts.iter().enumerate() {
+            ids.extend_from_slice(prompt);
+            place.extend((0..prompt.len()).map(|p| [slot as u32, p as u32, slot as u32, 0]));
+            last.push(ids.len() as u32 - 1);
+        }
+        let wanted: Vec<u32> = rows.iter().map(|r| last[r.prompt as usize]).collect();
+        let places: Vec<[u32; 4]> = rows.iter().map(|r| {
+            let len = prompts[r.prompt as usize].len() as u32;
+            [r.slot, len - 1, r.prompt, if r.slot == r.prompt { 0 } else { len }]
+        }).collect();
+        let streams: Vec<[u32; 2]> = rows.iter().map(|r| [r.stream, 0]).collect();
+        self.gpu.write(&self.state.place, 0, &places)?;
+        self.gpu.write(&self.state.streams, 0, &streams)?;
+        self.prefill.plan.write(self.prefill.ids, &ids)?;
+        self.prefill.plan.write(self.prefill.place, &place)?;
+        self.prefill.plan.write(self.prefill.rows, &wanted)?;
+        Ok(self.prefill.plan.run(&[ids.len() as u32, rows.len() as u32])?)
+    }
+
+    fn check_prompts(&self, prompts: &[&[u32]], rows: &[PrefillRow]) -> Result<(), ModelError> {
+        let sizes = &self.sizes;
+        let limit = |what, allowed: usize, found: usize| match found > allowed {
+            true => Err(ModelError::Batch { what, allowed, found }),
+            false => Ok(()),
+        };
+        limit("prompts", sizes.slots, prompts.len())?;
+        limit("rows", sizes.rows, rows.len())?;
+        limit("tokens of a prefill", sizes.prefill, prompts.iter().map(|p| p.len()).sum())?;
+        limit("tokens of a prompt", sizes.max_length, prompts.iter().map(|p| p.len()).max().unwrap_or(0))?;
+        let largest = prompts.iter().flat_map(|p| p.iter()).copied().max().unwrap_or(0) as usize;
+        limit("largest token id", self.weights.config.vocab_size - 1, largest)?;
+        let fits = |r: &PrefillRow| (r.prompt as usize) < prompts.len() && (r.slot as usize) < sizes.slots;
+        if prompts.iter().any(|p| p.is_empty()) || !rows.iter().all(fits) {
+            return Err(ModelError::Inconsistent("a prompt is empty, or a row names a prompt or slot that is not there".into()));
+        }
+        Ok(())
+    }
+
+    /// `times` steps of the first `rows` rows: draw from the logits, feed what was drawn.
+    pub fn step(&self, rows: usize, times: usize, sampler: Sampler) -> Result<(), ModelError> {
+        let live = [
+            rows as u32,
+            sampler.temperature.to_bits(),
+            sampler.top_p.to_bits(),
+            sampler.top_k,
+            sampler.key[0],
+            sampler.key[1],
+        ];
+        Ok(self.step.run_times(&live, times)?)
+    }
+
+    /// One step with tokens given by the host, one a row, at the next position of each.
+    pub async fn force(&self, ids: &[u32]) -> Result<(), ModelError> {
+        let largest = ids.iter().copied().max().unwrap_or(0) as usize;
+        if largest >= self.weights.config.vocab_size {
+            let allowed = self.weights.config.vocab_size - 1;
+            return Err(ModelError::Batch { what: "largest token id", allowed, found: largest });
+        }
+        let mut place: Vec<u32> = self.gpu.read(&self.state.place, 0, ids.len() * 4).await?;
+        place.chunks_exact_mut(4).for_each(|p| p[1] += 1);
+        self.gpu.write(&self.state.place, 0, &place)?;
+        self.gpu.write(&self.state.ids, 0, ids)?;
+        Ok(self.force.run(&[ids.len() as u32])?)
+    }
+
+    /// Next-token logits `[rows, V]`.
+    pub async fn logits(&self, rows: usize) -> Result<Vec<f32>, ModelError> {
+        Ok(self.gpu.read(&self.state.logits, 0, rows * self.weights.config.vocab_size).await?)
+    }
+
+    /// What the first `rows` rows have drawn since their prefill. Waits for it.
+    pub async fn drawn(&self, rows: usize) -> Result<Vec<Vec<Draw>>, ModelError> {
+        let history = self.sizes.history;
+        let parts = [(&self.state.streams, 0, rows * 2), (&self.state.drawn, 0, rows * history * 2)];
+        let read = self.gpu.read_many(&parts).await?;
+        let counts = read[0].chunks_exact(2).map(|s| (s[1] as usize).min(history));
+        let draw = |d: &[u32]| Draw { token: d[0], log_p: f32::from_bits(d[1]) };
+        let rows = read[1].chunks_exact(history * 2);
+        Ok(counts.zip(rows).map(|(n, row)| row.chunks_exact(2).take(n).map(draw).collect()).collect())
+    }
+}
+
+/// A row that is about to continue a prompt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PrefillRow {
+    /// Index of the prompt, which is also its slot.
+    pub prompt: u32,
+    /// Slot that the row writes its own tokens to.
+    pub slot: u32,
+    /// Random stream.
+    pub stream: u32,
+}
+
+impl Prefill {
+    fn new(gpu: &Gpu, recorder: &Recorder, state: &State, sizes: CacheSizes) -> Result<Self, ModelError> {
+        let mut plan = PlanBuilder::new(gpu.tuning());
+        let (live_tokens, live_rows) = (plan.live(), plan.live());
+        let ids = plan.kept("prompt ids", sizes.prefill);
+        let place = plan.kept("prompt places", sizes.prefill * 4);
+        let rows = plan.kept("prompt rows", sizes.rows);
+        let rope = rope_table(&mut plan, &recorder.weights.config, sizes.max_length);
+        let tokens = Size::live(live_tokens, sizes.prefill as u32);
+        let inputs = Inputs { ids, positions: (place, Positions::Place), rope, tokens };
+        let caches: Vec<_> = state.caches.iter().map(|c| plan.import(c)).collect();
+        let attention = Attention::Cached { place, caches: &caches, max_length: sizes.max_length as u32 };
+        let trace = recorder.forward(&mut plan, inputs, &attention);
+        let logits = plan.import(&state.logits);
+        recorder.logits(&mut plan, rows, trace.output, logits, Size::live(live_rows, sizes.rows as u32));
+        let plan = plan.build(gpu)?;
+        plan.write(rope, &rope_values(&recorder.weights.config, sizes.max_length))?;
+        Ok(Prefill { plan, ids, place, rows })
+    }
+}
+
+/// One step of all rows; with `draw`, the tokens are drawn from the logits first.
+fn advance(gpu: &Gpu, recorder: &Recorder, state: &State, sizes: CacheSizes, draw: bool) -> Result<Plan, ModelError> {
+    let mut plan = PlanBuilder::new(gpu.tuning());
+    let live = plan.live();
+    let count = Size::live(live, sizes.rows as u32);
+    let (ids, place) = (plan.import(&state.ids), plan.import(&state.place));
+    let logits = plan.import(&state.logits);
+    if draw {
+        let sampling = Sampling {
+            temperature: plan.live(),
+            top_p: plan.live(),
+            top_k: plan.live(),
+            key: [plan.live(), plan.live()],
+        };
+        let rows = sample::Rows {
+            logits,
+            place,
+            ids,
+            streams: plan.import(&state.streams),
+            drawn: plan.import(&state.drawn),
+            count,
+            vocab: recorder.shape.vocab,
+            history: sizes.history as u32,
+        };
+        sample::next(&mut plan, rows, sampling);
+    }
+    // A row that runs past its slot (it finished long ago) keeps its last position's rope: nobody reads the result.
+    let rope = rope_table(&mut plan, &recorder.weights.config, sizes.max_length + sizes.history + 1);
+    let inputs = Inputs { ids, positions: (place, Positions::Place), rope, tokens: count };
+    let caches: Vec<_> = state.caches.iter().map(|c| plan.import(c)).collect();
+    let attention = Attention::Cached { place, caches: &caches, max_length: sizes.max_length as u32 };
+    let trace = recorder.forward(&mut plan, inputs, &attention);
+    let every = plan.kept("every row", sizes.rows);
+    recorder.logits(&mut plan, every, trace.output, logits, count);
+    let plan = plan.build(gpu)?;
+    plan.write(rope, &rope_values(&recorder.weights.config, sizes.max_length + sizes.history + 1))?;
+    plan.write(every, &(0..sizes.rows as u32).collect::<Vec<_>>())?;
+    Ok(plan)
+}

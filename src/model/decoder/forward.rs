@@ -1,0 +1,116 @@
+//! The forward pass, recorded.
+
+use super::{Attention, Inputs, LayerTrace, Recorder, Trace, words};
+use crate::gpu::{PlanBuilder, Size, Tensor};
+use crate::model::names::LayerGroups;
+use crate::ops::matmul::Epilogue;
+use crate::ops::rope::Rotation;
+use crate::ops::{attention, cached_attention, embedding, matmul, rmsnorm, rope, swiglu};
+
+impl Recorder<'_> {
+    /// Records embedding and all layers; the final norm is left to whoever knows which rows are wanted.
+    pub(super) fn forward(&self, plan: &mut PlanBuilder, inputs: Inputs, attention: &Attention) -> Trace {
+        let mut hidden = plan.scratch("embedded tokens", words(inputs.tokens, self.shape.hidden));
+        let table = self.weights.tensor(plan, self.weights.groups.embed);
+        embedding::forward(plan, inputs.ids, table, hidden, inputs.tokens, self.shape.hidden);
+        let mut layers = Vec::new();
+        for (index, groups) in self.weights.groups.layers.iter().enumerate() {
+            let (trace, output) = self.layer(plan, inputs, attention, index, groups, hidden);
+            layers.push(trace);
+            hidden = output;
+        }
+        Trace { layers, output: hidden }
+    }
+
+    /// One layer; returns its trace and its output `[T, H]`.
+    fn layer(
+        &self,
+        plan: &mut PlanBuilder,
+        inputs: Inputs,
+        attention: &Attention,
+        index: usize,
+        groups: &LayerGroups,
+        input: Tensor,
+    ) -> (LayerTrace, Tensor) {
+        let (shape, t) = (&self.shape, inputs.tokens);
+        let hidden = Size::fixed(shape.hidden);
+        let wide = |plan: &mut PlanBuilder, name: &str, width: u32| plan.scratch(name, words(t, width));
+        let weight = |plan: &mut PlanBuilder, group: usize| self.weights.tensor(plan, group);
+
+        let input_normed = wide(plan, "normed layer input", shape.hidden);
+        let w = weight(plan, groups.input_norm);
+        rmsnorm::forward(plan, shape.norm(), input, w, input_normed, t);
+        let (raw_qkv, qkv) = self.queries(plan, inputs, groups, input_normed);
+
+        let attended = wide(plan, "attention output", shape.attended());
+        let stats = match *attention {
+            Attention::Packed(spans) => {
+                let stats = wide(plan, "attention log-sums", shape.heads.heads * 2);
+                attention::forward(plan, &shape.heads, qkv, spans, attended, stats, t);
+                Some(stats)
+            }
+            Attention::Cached { place, caches, max_length } => {
+                let cache = (caches[index], max_length);
+                cached_attention::forward(plan, &shape.heads, (qkv, place), cache, attended, t);
+                None
+            }
+        };
+
+        let middle = wide(plan, "residual after attention", shape.hidden);
+        let w = weight(plan, groups.o);
+        let sizes = [t, hidden, Size::fixed(shape.attended())];
+        matmul::forward(plan, attended, w, middle, sizes, Epilogue::Residual(input));
+
+        let middle_normed = wide(plan, "normed MLP input", shape.hidden);
+        let w = weight(plan, groups.post_norm);
+        rmsnorm::forward(plan, shape.norm(), middle, w, middle_normed, t);
+        let gate_up = wide(plan, "MLP gate and up", 2 * shape.inner);
+        let w = weight(plan, groups.gate_up);
+        matmul::forward(plan, middle_normed, w, gate_up, [t, Size::fixed(2 * shape.inner), hidden], Epilogue::Write);
+        let inner = wide(plan, "MLP inner", shape.inner);
+        swiglu::forward(plan, gate_up, inner, t, shape.inner);
+
+        let output = wide(plan, "layer output", shape.hidden);
+        let w = weight(plan, groups.down);
+        let sizes = [t, hidden, Size::fixed(shape.inner)];
+        matmul::forward(plan, inner, w, output, sizes, Epilogue::Residual(middle));
+        let trace =
+            LayerTrace { input, input_normed, raw_qkv, qkv, attended, stats, middle, middle_normed, gate_up, inner };
+        (trace, output)
+    }
+
+    /// Fused q, k, v of the normed input: projected, normed per head where the model does so, and rotated.
+    fn queries(
+        &self,
+        plan: &mut PlanBuilder,
+        inputs: Inputs,
+        groups: &LayerGroups,
+        normed: Tensor,
+    ) -> (Option<Tensor>, Tensor) {
+        let (shape, t) = (&self.shape, inputs.tokens);
+        let projected = plan.scratch("q, k, v", words(t, shape.qkv()));
+        let epilogue = match groups.qkv_bias {
+            Some(bias) => Epilogue::Bias(self.weights.tensor(plan, bias)),
+            None => Epilogue::Write,
+        };
+        let w = self.weights.tensor(plan, groups.qkv);
+        let sizes = [t, Size::fixed(shape.qkv()), Size::fixed(shape.hidden)];
+        matmul::forward(plan, normed, w, projected, sizes, epilogue);
+        let (raw, qkv) = match groups.qk_norm {
+            None => (None, projected),
+            Some(group) => {
+                let qkv = plan.scratch("normed q, k, v", words(t, shape.qkv()));
+                let w = self.weights.tensor(plan, group);
+                rmsnorm::forward(plan, shape.head_norm(), projected, w, qkv, t.times(shape.heads.total()));
+                (Some(projected), qkv)
+            }
+        };
+        rope::rotate(plan, self.rotation(false), qkv, inputs.rope, inputs.positions, t);
+        (raw, qkv)
+    }
+
+    pub(super) fn rotation(&self, backward: bool) -> Rotation {
+        let h = &self.shape.heads;
+        Rotation { heads: h.total(), rotated: h.heads + h.kv_heads, head_dim: h.head_dim, backward }
+    }
+}

@@ -1,0 +1,149 @@
+//! The decoder: one parametrised Llama, Mistral, Qwen2 and Qwen3, composed by hand out of `ops`.
+//!
+//! ```text
+//! ids ─ embed ─► h ──┬─ norm ─ qkv ─ (q/k norm) ─ rope ─ attention ─ o ─┬─ norm ─ gate·up ─ swiglu ─ down ─► + ─► h …  norm ─ head
+//!                    └────────────────────── + ◄────────────────────────┘
+//! ```
+//!
+//! `forward` records the left-to-right pass and returns a [`Trace`] of the tensors that the way back needs; `backward`
+//! walks the trace from right to left. Both only *record* into a plan; `pass` owns plans for packed batches (training,
+//! scoring), `decode` for cached generation.
+
+mod backward;
+mod decode;
+mod forward;
+mod pass;
+
+pub use decode::{CachePass, CacheSizes, Draw, Place, PrefillRow, Sampler};
+pub use pass::{LogitsPass, PackedInputs, Pass, PassSizes, RowStats};
+
+use super::config::Config;
+use super::weights::Weights;
+use crate::gpu::{PlanBuilder, Size, Tensor};
+use crate::ops::attention::Heads;
+use crate::ops::rmsnorm::Norm;
+use crate::ops::rope::Positions;
+
+/// The sizes of a decoder as kernels want them.
+#[derive(Clone, Copy, Debug)]
+struct Shape {
+    heads: Heads,
+    hidden: u32,
+    inner: u32,
+    vocab: u32,
+    eps: f32,
+}
+
+impl Shape {
+    fn of(config: &Config) -> Self {
+        Shape {
+            heads: Heads {
+                heads: config.num_attention_heads as u32,
+                kv_heads: config.num_key_value_heads as u32,
+                head_dim: config.head_dim as u32,
+                window: config.sliding_window.map(|w| w as u32),
+            },
+            hidden: config.hidden_size as u32,
+            inner: config.intermediate_size as u32,
+            vocab: config.vocab_size as u32,
+            eps: config.rms_norm_eps as f32,
+        }
+    }
+
+    /// Columns of the fused q, k, v.
+    fn qkv(&self) -> u32 {
+        self.heads.total() * self.heads.head_dim
+    }
+
+    /// Columns of the attention output.
+    fn attended(&self) -> u32 {
+        self.heads.heads * self.heads.head_dim
+    }
+
+    fn norm(&self) -> Norm {
+        Norm::plain(self.hidden, self.eps)
+    }
+
+    /// Qwen3's norm of each q and k head; v heads are copied.
+    fn head_norm(&self) -> Norm {
+        let Heads { heads, kv_heads, head_dim, .. } = self.heads;
+        Norm { width: head_dim, heads: self.heads.total(), q_heads: heads, normed: heads + kv_heads, eps: self.eps }
+    }
+}
+
+/// What a pass reads besides the weights.
+#[derive(Clone, Copy, Debug)]
+struct Inputs {
+    /// `[T]`
+    ids: Tensor,
+    /// `[T]`, or the `[T, 4]` place of cached attention.
+    positions: (Tensor, Positions),
+    /// `[positions, head_dim / 2, 2]`
+    rope: Tensor,
+    tokens: Size,
+}
+
+/// How tokens see each other.
+enum Attention<'a> {
+    /// `spans`, `[T, 4]`.
+    Packed(Tensor),
+    /// One cache a layer, each for `max_length` positions a slot, and `place`, `[T, 4]`.
+    Cached { place: Tensor, caches: &'a [Tensor], max_length: u32 },
+}
+
+/// The tensors of one layer that its way back needs.
+#[derive(Clone, Copy, Debug)]
+struct LayerTrace {
+    /// `[T, H]`, input of the layer.
+    input: Tensor,
+    /// `[T, H]`
+    input_normed: Tensor,
+    /// `[T, heads, D]` before the q/k norm, if there is one.
+    raw_qkv: Option<Tensor>,
+    /// `[T, heads, D]`, after rope.
+    qkv: Tensor,
+    /// `[T, heads, D]`
+    attended: Tensor,
+    /// `[T, heads, 2]`; none with a cache.
+    stats: Option<Tensor>,
+    /// `[T, H]`, between the two blocks.
+    middle: Tensor,
+    /// `[T, H]`
+    middle_normed: Tensor,
+    /// `[T, 2F]`
+    gate_up: Tensor,
+    /// `[T, F]`
+    inner: Tensor,
+}
+
+/// What a forward pass leaves behind.
+struct Trace {
+    layers: Vec<LayerTrace>,
+    /// `[T, H]`, output of the last layer before the final norm.
+    output: Tensor,
+}
+
+fn words(size: Size, width: u32) -> usize {
+    size.max() as usize * width as usize
+}
+
+/// The host-made rope table of `config`, as a kept tensor of the plan to be filled after building.
+fn rope_table(plan: &mut PlanBuilder, config: &Config, positions: usize) -> Tensor {
+    plan.kept("rope table", positions * config.head_dim)
+}
+
+fn rope_values(config: &Config, positions: usize) -> Vec<[f32; 2]> {
+    crate::ops::rope::table(&config.inv_freq(), 1.0, positions)
+}
+
+/// Shorthand for recording against one model.
+struct Recorder<'a> {
+    weights: &'a Weights,
+    shape: Shape,
+}
+
+impl<'a> Recorder<'a> {
+    fn new(weights: &'a Weights) -> Self {
+        Recorder { weights, shape: Shape::of(&weights.config) }
+    }
+}

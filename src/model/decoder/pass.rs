@@ -1,0 +1,313 @@
+//! Passes over packed batches: plans that are made once and run on batch after batch.
+
+use super::backward::BackwardInputs;
+use super::{Attention, Inputs, Recorder, rope_table, rope_values, words};
+use crate::gpu::{Gpu, Plan, PlanBuilder, Size, Tensor};
+use crate::model::error::ModelError;
+use crate::model::weights::Weights;
+use crate::ops::loss_head::{self, LossGradient, LossHead, RowObjective, STATS};
+use crate::ops::matmul::Epilogue;
+use crate::ops::rope::Positions;
+use crate::ops::rows::NO_ROW;
+use crate::ops::{embedding, matmul, rmsnorm, rows};
+
+/// Bytes that the logits of one chunk may take.
+const LOGITS_BYTES: u64 = 32 << 20;
+
+/// What a pass is planned for; batches may be smaller.
+#[derive(Clone, Debug)]
+pub struct PassSizes {
+    /// Most tokens of a batch, T.
+    pub tokens: usize,
+    /// Most rows that carry loss, R.
+    pub rows: usize,
+    /// Token ids of the scores and their values, K each; may be empty.
+    pub score_tokens: Vec<u32>,
+    pub score_values: Vec<f32>,
+}
+
+/// A packed batch as the decoder reads it; see `train::pack` for how spans are made.
+#[derive(Clone, Debug, Default)]
+pub struct PackedInputs {
+    /// `[T]`
+    pub ids: Vec<u32>,
+    /// `[T]`
+    pub positions: Vec<u32>,
+    /// `[T]`: prefix_start, prefix_len, own_start, query_end.
+    pub spans: Vec<[u32; 4]>,
+    /// `[R]`: tokens whose logits are wanted, strictly increasing.
+    pub rows: Vec<u32>,
+    /// `[R]`
+    pub objectives: Vec<RowObjective>,
+}
+
+/// What the loss head knows about one row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RowStats {
+    pub log_sum_exp: f32,
+    /// Log-probability of the objective's tokens a and b.
+    pub log_p_a: f32,
+    pub log_p_b: f32,
+    /// Of the whole softmax, in nats.
+    pub entropy: f32,
+    /// Full-vocabulary probability of each score token.
+    pub score_probs: Vec<f32>,
+}
+
+/// The parts that every packed pass shares.
+struct Front {
+    ids: Tensor,
+    positions: Tensor,
+    spans: Tensor,
+    rows: Tensor,
+    rope: Tensor,
+    tokens: Size,
+    count: Size,
+}
+
+impl Front {
+    fn new(plan: &mut PlanBuilder, weights: &Weights, tokens: usize, rows: usize) -> Self {
+        let (live_tokens, live_rows) = (plan.live(), plan.live());
+        Front {
+            ids: plan.kept("token ids", tokens),
+            positions: plan.kept("positions", tokens),
+            spans: plan.kept("spans", tokens * 4),
+            rows: plan.kept("loss rows", rows),
+            rope: rope_table(plan, &weights.config, weights.config.max_position_embeddings),
+            tokens: Size::live(live_tokens, tokens as u32),
+            count: Size::live(live_rows, rows as u32),
+        }
+    }
+
+    fn inputs(&self) -> Inputs {
+        let positions = (self.positions, Positions::Plain);
+        Inputs { ids: self.ids, positions, rope: self.rope, tokens: self.tokens }
+    }
+
+    fn write(&self, plan: &Plan, batch: &PackedInputs) -> Result<(), ModelError> {
+        plan.write(self.ids, &batch.ids)?;
+        plan.write(self.positions, &batch.positions)?;
+        plan.write(self.spans, &batch.spans)?;
+        plan.write(self.rows, &batch.rows)?;
+        Ok(())
+    }
+}
+
+/// Everything that a shader would trust is checked here.
+fn check(weights: &Weights, tokens: usize, rows: usize, batch: &PackedInputs) -> Result<(), ModelError> {
+    let config = &weights.config;
+    let limit = |what, allowed: usize, found: usize| match found > allowed {
+        true => Err(ModelError::Batch { what, allowed, found }),
+        false => Ok(()),
+    };
+    let t = batch.ids.len();
+    limit("tokens in a batch", tokens, t)?;
+    limit("rows that carry loss", rows, batch.rows.len())?;
+    limit("largest token id", config.vocab_size - 1, batch.ids.iter().copied().max().unwrap_or(0) as usize)?;
+    let furthest = batch.positions.iter().copied().max().unwrap_or(0) as usize;
+    limit("last position (max_position_embeddings - 1)", config.max_position_embeddings - 1, furthest)?;
+    limit("largest row of the batch", t.saturating_sub(1), batch.rows.iter().copied().max().unwrap_or(0) as usize)?;
+    let targets = batch.objectives.iter().map(|o| o.a.max(o.b)).max().unwrap_or(0);
+    limit("largest token of an objective", config.vocab_size - 1, targets as usize)?;
+    let spans_fit = batch.spans.iter().enumerate().all(|(i, s)| {
+        let i = i as u32;
+        s[0].checked_add(s[1]).is_some_and(|end| end <= s[2]) && s[2] <= i && i < s[3] && s[3] as usize <= t
+    });
+    let lengths_fit = batch.positions.len() == t
+        && batch.spans.len() == t
+        && batch.objectives.len() == batch.rows.len()
+        && batch.rows.windows(2).all(|w| w[0] < w[1]);
+    if spans_fit && lengths_fit {
+        return Ok(());
+    }
+    Err(ModelError::Inconsistent("a packed batch whose spans, positions, rows and objectives do not fit together".into()))
+}
+
+/// Forward over a packed batch, statistics of its rows, and with a gradient also backward.
+pub struct Pass {
+    gpu: Gpu,
+    weights: Weights,
+    plan: Plan,
+    front: Front,
+    sizes: PassSizes,
+    objectives: Tensor,
+    stats: Tensor,
+    way_back: Option<WayBack>,
+}
+
+/// The inputs of the way back.
+struct WayBack {
+    row_of: Tensor,
+    buckets: (Tensor, Tensor),
+}
+
+impl Pass {
+    /// Plans a pass; with `gradient`, it adds the weight gradients of each batch to it.
+    ///
+    /// # Errors
+    /// Out of memory, a tensor over the adapter's limits, or score tokens outside the vocabulary.
+    pub fn new(gpu: &Gpu, weights: &Weights, gradient: Option<&Weights>, sizes: PassSizes) -> Result<Self, ModelError> {
+        let largest = sizes.score_tokens.iter().copied().max().unwrap_or(0) as usize;
+        if largest >= weights.config.vocab_size || sizes.score_tokens.len() != sizes.score_values.len() {
+            return Err(ModelError::Batch { what: "largest score token", allowed: weights.config.vocab_size - 1, found: largest });
+        }
+        let recorder = Recorder::new(weights);
+        let (hidden, vocab) = (recorder.shape.hidden, recorder.shape.vocab);
+        let mut plan = PlanBuilder::new(gpu.tuning());
+        let front = Front::new(&mut plan, weights, sizes.tokens, sizes.rows);
+        let inputs = front.inputs();
+        let trace = recorder.forward(&mut plan, inputs, &Attention::Packed(front.spans));
+
+        let scores = sizes.score_tokens.len();
+        let chosen = plan.scratch("rows that carry loss", words(front.count, hidden));
+        rows::gather(&mut plan, front.rows, trace.output, chosen, front.count, hidden);
+        let normed = plan.scratch("normed rows", words(front.count, hidden));
+        let groups = &weights.groups;
+        let w = weights.tensor(&mut plan, groups.final_norm);
+        rmsnorm::forward(&mut plan, recorder.shape.norm(), chosen, w, normed, front.count);
+        let head = LossHead {
+            hidden: normed,
+            table: weights.tensor(&mut plan, groups.output()),
+            rows: plan.kept("row objectives", sizes.rows * 8),
+            score_tokens: plan.kept("score tokens", scores),
+            score_values: plan.kept("score values", scores),
+            stats: plan.kept("row statistics", sizes.rows * (STATS + scores)),
+            count: front.count,
+            width: hidden,
+            vocab,
+            scores: scores as u32,
+            chunk: loss_head::chunk_rows(vocab, sizes.rows as u32, LOGITS_BYTES),
+        };
+        let mut ones = None;
+        let way_back = match gradient {
+            None => {
+                loss_head::record(&mut plan, head, None);
+                None
+            }
+            Some(gradient) => {
+                let dnormed = plan.scratch("d normed rows", words(front.count, hidden));
+                let dtable = Some(gradient.tensor(&mut plan, groups.output()));
+                loss_head::record(&mut plan, head, Some(LossGradient { dhidden: dnormed, dtable }));
+                let dchosen = plan.scratch("d rows", words(front.count, hidden));
+                let (w, dw) = recorder.pair(&mut plan, gradient, groups.final_norm);
+                let b = rmsnorm::Backward { x: chosen, w, dy: dnormed, dx: dchosen, dw: Some(dw), accumulate: false };
+                rmsnorm::backward(&mut plan, recorder.shape.norm(), b, front.count);
+                let row_of = plan.kept("row of each token", sizes.tokens);
+                let dh = plan.scratch("d residual stream", words(front.tokens, hidden));
+                rows::scatter(&mut plan, row_of, dchosen, dh, front.tokens, hidden);
+                let distinct = plan.live();
+                let most = sizes.tokens.min(weights.config.vocab_size);
+                let buckets = (plan.kept("token buckets", most * 4), plan.kept("tokens by id", sizes.tokens));
+                let all_ones = plan.kept("ones", sizes.tokens);
+                ones = weights.config.qkv_bias.then_some(all_ones);
+                let extra = BackwardInputs {
+                    spans: front.spans,
+                    buckets,
+                    distinct: Size::live(distinct, most as u32),
+                    ones: all_ones,
+                };
+                recorder.backward(&mut plan, inputs, extra, &trace, gradient, dh);
+                Some(WayBack { row_of, buckets })
+            }
+        };
+        let plan = plan.build(gpu)?;
+        plan.write(front.rope, &rope_values(&weights.config, weights.config.max_position_embeddings))?;
+        plan.write(head.score_tokens, &sizes.score_tokens)?;
+        plan.write(head.score_values, &sizes.score_values)?;
+        if let Some(ones) = ones {
+            plan.write(ones, &vec![1f32; sizes.tokens])?;
+        }
+        let (objectives, stats) = (head.rows, head.stats);
+        Ok(Pass { gpu: gpu.clone(), weights: weights.clone(), plan, front, sizes, objectives, stats, way_back })
+    }
+
+    /// What this pass was planned for.
+    pub fn sizes(&self) -> &PassSizes {
+        &self.sizes
+    }
+
+    /// Runs one batch, without waiting. With a gradient, it is *added* to.
+    ///
+    /// # Errors
+    /// A batch over the planned sizes, an id outside the vocabulary, a position past the model's context.
+    pub fn run(&self, batch: &PackedInputs) -> Result<(), ModelError> {
+        check(&self.weights, self.sizes.tokens, self.sizes.rows, batch)?;
+        self.front.write(&self.plan, batch)?;
+        self.plan.write(self.objectives, &batch.objectives)?;
+        let mut live = vec![batch.ids.len() as u32, batch.rows.len() as u32];
+        if let Some(way_back) = &self.way_back {
+            let sorted = embedding::buckets(&batch.ids);
+            let mut row_of = vec![NO_ROW; batch.ids.len()];
+            for (r, t) in batch.rows.iter().enumerate() {
+                row_of[*t as usize] = r as u32;
+            }
+            self.plan.write(way_back.row_of, &row_of)?;
+            self.plan.write(way_back.buckets.0, &sorted.buckets)?;
+            self.plan.write(way_back.buckets.1, &sorted.tokens)?;
+            live.push(sorted.buckets.len() as u32);
+        }
+        Ok(self.plan.run(&live)?)
+    }
+
+    /// Statistics of the last batch's rows. Waits for it.
+    pub async fn stats(&self, rows: usize) -> Result<Vec<RowStats>, ModelError> {
+        let width = STATS + self.sizes.score_tokens.len();
+        let values: Vec<f32> = self.gpu.read(self.plan.buffer(self.stats)?, 0, rows * width).await?;
+        let row = |v: &[f32]| RowStats {
+            log_sum_exp: v[0],
+            log_p_a: v[1],
+            log_p_b: v[2],
+            entropy: v[3],
+            score_probs: v[STATS..].to_vec(),
+        };
+        Ok(values.chunks_exact(width).map(row).collect())
+    }
+}
+
+/// Forward over a packed batch, and all logits of the chosen rows: for checks and small models.
+pub struct LogitsPass {
+    weights: Weights,
+    plan: Plan,
+    front: Front,
+    logits: Tensor,
+    sizes: [usize; 2],
+}
+
+impl LogitsPass {
+    /// Plans for at most `tokens` tokens and `rows` rows. The logits `[rows, V]` exist as a whole.
+    pub fn new(gpu: &Gpu, weights: &Weights, tokens: usize, rows: usize) -> Result<Self, ModelError> {
+        let recorder = Recorder::new(weights);
+        let mut plan = PlanBuilder::new(gpu.tuning());
+        let front = Front::new(&mut plan, weights, tokens, rows);
+        let trace = recorder.forward(&mut plan, front.inputs(), &Attention::Packed(front.spans));
+        let logits = plan.kept("logits", rows * weights.config.vocab_size);
+        recorder.logits(&mut plan, front.rows, trace.output, logits, front.count);
+        let plan = plan.build(gpu)?;
+        plan.write(front.rope, &rope_values(&weights.config, weights.config.max_position_embeddings))?;
+        Ok(LogitsPass { weights: weights.clone(), plan, front, logits, sizes: [tokens, rows] })
+    }
+
+    /// Logits `[R, V]` of the batch's rows; its objectives are not used.
+    pub async fn run(&self, batch: &PackedInputs) -> Result<Vec<f32>, ModelError> {
+        let batch = PackedInputs { objectives: vec![RowObjective::default(); batch.rows.len()], ..batch.clone() };
+        check(&self.weights, self.sizes[0], self.sizes[1], &batch)?;
+        self.front.write(&self.plan, &batch)?;
+        self.plan.run(&[batch.ids.len() as u32, batch.rows.len() as u32])?;
+        Ok(self.plan.read(self.logits, batch.rows.len() * self.weights.config.vocab_size).await?)
+    }
+}
+
+impl Recorder<'_> {
+    /// `logits[R, V]` of `rows` of the last hidden states: gather, final norm, head.
+    pub(super) fn logits(&self, plan: &mut PlanBuilder, rows: Tensor, hidden: Tensor, logits: Tensor, count: Size) {
+        let width = self.shape.hidden;
+        let chosen = plan.scratch("rows for logits", words(count, width));
+        rows::gather(plan, rows, hidden, chosen, count, width);
+        let normed = plan.scratch("normed rows", words(count, width));
+        let w = self.weights.tensor(plan, self.weights.groups.final_norm);
+        rmsnorm::forward(plan, self.shape.norm(), chosen, w, normed, count);
+        let table = self.weights.tensor(plan, self.weights.groups.output());
+        let sizes = [count, Size::fixed(self.shape.vocab), Size::fixed(width)];
+        matmul::forward(plan, normed, table, logits, sizes, Epilogue::Write);
+    }
+}
