@@ -29,7 +29,8 @@ pub fn atomic_dir<E: From<ModelError>>(path: &Path, fill: impl FnOnce(&Path) -> 
     let tmp = target.sibling(TMP, &pid);
     fs::create_dir(&tmp).map_err(|e| ModelError::io("create", &tmp, e))?;
     let _lock = hold(&tmp);
-    let result = fill(&tmp).and_then(|()| sync_tree(&tmp).map_err(E::from)).and_then(|()| target.swap(&tmp, &pid).map_err(E::from));
+    let result =
+        fill(&tmp).and_then(|()| sync_tree(&tmp).map_err(E::from)).and_then(|()| target.swap(&tmp, &pid).map_err(E::from));
     if result.is_err() {
         let _ = fs::remove_dir_all(&tmp); // the first error is the one to report; a leftover is cleaned next time
     }
@@ -55,7 +56,8 @@ struct Target {
 impl Target {
     fn of(path: &Path) -> Result<Self, ModelError> {
         // A link is followed, so that what it points to is replaced and the link stays.
-        let path = if path.is_symlink() { fs::canonicalize(path).map_err(|e| ModelError::io("resolve", path, e))? } else { path.into() };
+        let path =
+            if path.is_symlink() { fs::canonicalize(path).map_err(|e| ModelError::io("resolve", path, e))? } else { path.into() };
         if path.exists() && !path.is_dir() {
             return Err(ModelError::Inconsistent(format!("{} is a file; expected a directory or nothing", path.display())));
         }
@@ -83,7 +85,8 @@ impl Target {
         for entry in fs::read_dir(&self.parent).map_err(|e| ModelError::io("list", &self.parent, e))? {
             let name = entry.map_err(|e| ModelError::io("list", &self.parent, e))?.file_name();
             let rest = name.as_encoded_bytes().strip_prefix(prefix.as_encoded_bytes());
-            let pid = rest.and_then(|r| str::from_utf8(r).ok()).filter(|r| !r.is_empty() && r.bytes().all(|b| b.is_ascii_digit()));
+            let pid =
+                rest.and_then(|r| str::from_utf8(r).ok()).filter(|r| !r.is_empty() && r.bytes().all(|b| b.is_ascii_digit()));
             pids.extend(pid.map(str::to_string));
         }
         Ok(pids)
@@ -97,6 +100,7 @@ impl Target {
             }
             if !self.path.exists() {
                 rename(if tmp.exists() { &tmp } else { &old }, &self.path)?;
+                sync_dir(&self.parent)?;
             }
             remove(&old)?;
         }
@@ -232,12 +236,12 @@ mod tests {
     #[test]
     fn recovers_from_a_kill() {
         let cases: [(&[&str], Option<&str>); 6] = [
-            (&["m", "m.tmp-7"], Some("m")),            // while writing
+            (&["m", "m.tmp-7"], Some("m")),             // while writing
             (&["m.tmp-7", "m.old-7"], Some("m.tmp-7")), // between the renames
-            (&["m", "m.old-7"], Some("m")),            // before the removal
-            (&["m.old-7"], Some("m.old-7")),           // someone removed the rest
-            (&["m.tmp-7"], None),                      // the very first save
-            (&["m", "m.tmp-x", "m.tmp-"], Some("m")),  // names that are not ours stay
+            (&["m", "m.old-7"], Some("m")),             // before the removal
+            (&["m.old-7"], Some("m.old-7")),            // someone removed the rest
+            (&["m.tmp-7"], None),                       // the very first save
+            (&["m", "m.tmp-x", "m.tmp-"], Some("m")),   // names that are not ours stay
         ];
         for (before, survivor) in cases {
             let root = tempfile::tempdir().unwrap();

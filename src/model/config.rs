@@ -366,8 +366,11 @@ fn read_dtype(keys: &Keys) -> Result<Option<Dtype>, ModelError> {
     for key in ["dtype", "torch_dtype"] {
         if let Some(name) = keys.text(key)? {
             let dtype = Dtype::from_config_name(name);
-            let refusal =
-                || ModelError::Unsupported { key: key.into(), found: format!("\"{name}\""), supported: "float32, float16, bfloat16".into() };
+            let refusal = || ModelError::Unsupported {
+                key: key.into(),
+                found: format!("\"{name}\""),
+                supported: "float32, float16, bfloat16".into(),
+            };
             return dtype.map(Some).ok_or_else(refusal);
         }
     }

@@ -143,7 +143,8 @@ mod tests {
         let bf = through(Dtype::Bf16, &[1.0 + 2f32.powi(-8), 1.0 + 3.0 * 2f32.powi(-8), 1.0 + 2f32.powi(-8) + 1e-6]);
         assert_eq!(bf, [1.0, 1.0 + 2f32.powi(-6), 1.0 + 2f32.powi(-7)]);
         // f16 has 11: the same with 2^-11; and its smallest subnormal is 2^-24.
-        let half = through(Dtype::F16, &[1.0 + 2f32.powi(-11), 1.0 + 3.0 * 2f32.powi(-11), 2f32.powi(-24), 2f32.powi(-25), 65_520.0]);
+        let half =
+            through(Dtype::F16, &[1.0 + 2f32.powi(-11), 1.0 + 3.0 * 2f32.powi(-11), 2f32.powi(-24), 2f32.powi(-25), 65_520.0]);
         assert_eq!(half, [1.0, 1.0 + 2f32.powi(-9), 2f32.powi(-24), 0.0, f32::INFINITY]);
     }
 

@@ -172,7 +172,8 @@ fn initial_weights() {
     }
     assert!(read_all(&source, "model.norm.weight").iter().all(|v| *v == 1.0));
     assert!(read_all(&init("qwen2", 5), "model.layers.0.self_attn.k_proj.bias").iter().all(|v| *v == 0.0));
-    let q = |layer: usize, seed| read_all(&Init::new(config.clone(), seed), &format!("model.layers.{layer}.self_attn.q_proj.weight"));
+    let q =
+        |layer: usize, seed| read_all(&Init::new(config.clone(), seed), &format!("model.layers.{layer}.self_attn.q_proj.weight"));
     assert_eq!(q(0, 5), q(0, 5));
     assert_ne!(q(0, 5), q(1, 5));
     assert_ne!(q(0, 5), q(0, 6));
@@ -242,7 +243,11 @@ fn a_draft_is_sound() {
 #[test]
 fn damaged_files() {
     let (config, good) = (tiny("llama"), Draft::new("llama").bytes());
-    let tensor = |offsets: &str| format!(r#"{{"a":{{"dtype":"F32","shape":[2],"data_offsets":[0,8]}},"b":{{"dtype":"F32","shape":[2],"data_offsets":{offsets}}}}}"#);
+    let tensor = |offsets: &str| {
+        format!(
+            r#"{{"a":{{"dtype":"F32","shape":[2],"data_offsets":[0,8]}},"b":{{"dtype":"F32","shape":[2],"data_offsets":{offsets}}}}}"#
+        )
+    };
     let cases: Vec<(&str, Vec<u8>, &[&str])> = vec![
         ("empty", vec![], &["model.safetensors", "0 bytes", "again"]),
         ("short", vec![1, 2, 3], &["3 bytes"]),
@@ -257,7 +262,11 @@ fn damaged_files() {
         ("reversed offsets", with_header(&tensor("[8,0]"), &[0; 8]), &["`b`"]),
         ("size against shape", with_header(&tensor("[8,12]"), &[0; 12]), &["shape", "bytes"]),
         ("unknown dtype", with_header(r#"{"a":{"dtype":"F7","shape":[0],"data_offsets":[0,0]}}"#, &[]), &["F7"]),
-        ("overflowing shape", with_header(r#"{"a":{"dtype":"F32","shape":[4294967296,4294967296,8],"data_offsets":[0,0]}}"#, &[]), &["overflow"]),
+        (
+            "overflowing shape",
+            with_header(r#"{"a":{"dtype":"F32","shape":[4294967296,4294967296,8],"data_offsets":[0,0]}}"#, &[]),
+            &["overflow"],
+        ),
         ("LFS pointer", b"version https://git-lfs.github.com/spec/v1\noid".to_vec(), &["Git LFS", "git lfs pull"]),
         ("web page", b"<!DOCTYPE html><html>".to_vec(), &["web page"]),
     ];
@@ -273,10 +282,20 @@ fn wrong_tensors() {
         ("missing", "llama", |d| drop(d.tensors.remove(3)), &["1 tensors", "missing", "k_proj.weight"]),
         ("missing head", "llama", |d| drop(d.tensors.pop()), &["lm_head.weight", "tie_word_embeddings"]),
         ("all missing", "llama", |d| d.tensors.clear(), &["21 tensors", "embed_tokens", "and 16 more"]),
-        ("other names", "llama", |d| d.tensors.iter_mut().for_each(|t| t.0 = format!("x.{}", t.0)), &["missing", "but there: `x."]),
+        (
+            "other names",
+            "llama",
+            |d| d.tensors.iter_mut().for_each(|t| t.0 = format!("x.{}", t.0)),
+            &["missing", "but there: `x."],
+        ),
         ("unexpected", "llama", |d| d.push("score.weight", &[1, 16], 0.0), &["1 tensors are not part", "score.weight"]),
         ("biases nobody asked for", "llama", |d| d.push("model.layers.0.self_attn.q_proj.bias", &[16], 0.0), &["q_proj.bias"]),
-        ("shape", "llama", |d| (d.tensors[0].2, d.config) = (vec![37, 16], edited("llama", json!({"vocab_size": 38}))), &["embed_tokens", "[37, 16]", "[38, 16]"]),
+        (
+            "shape",
+            "llama",
+            |d| (d.tensors[0].2, d.config) = (vec![37, 16], edited("llama", json!({"vocab_size": 38}))),
+            &["embed_tokens", "[37, 16]", "[38, 16]"],
+        ),
         ("transposed", "llama", |d| d.tensors[0].2 = vec![16, 37], &["embed_tokens", "[16, 37]"]),
         ("dtype", "llama", |d| d.tensors[0].1 = "I32".into(), &["embed_tokens", "I32", "BF16"]),
         ("tied with another head", "qwen3", |d| d.push("lm_head.weight", &[37, 16], 0.5), &["tie_word_embeddings", "differs"]),
@@ -373,4 +392,29 @@ fn a_foreign_directory_is_not_replaced() {
     let error = save_checkpoint(root.path(), Dtype::F32, &init("llama", 1), &[], DEFAULT_SHARD_BYTES).unwrap_err();
     assert!(error.to_string().contains("is not replaced"), "{error}");
     assert!(root.path().join("thesis.tex").exists());
+}
+
+/// Random damage: whatever a byte becomes, the answer is a checkpoint or an error, never a panic.
+#[test]
+fn random_damage_never_panics() {
+    let mut random = crate::random::Stream::new(9, 9);
+    let (config, good) = (tiny("qwen3"), Draft::new("qwen3").bytes());
+    let header = 8 + u64::from_le_bytes(*good.first_chunk().unwrap()) as usize;
+    for _ in 0..2000 {
+        let mut bytes = good.clone();
+        for _ in 0..1 + random.below(3) {
+            bytes[random.below(header)] = random.bits() as u8;
+        }
+        if let Ok(checkpoint) = from_bytes(&config, bytes) {
+            for spec in names::tensors(checkpoint.config()) {
+                let _ = checkpoint.read(&spec.name, 0, &mut vec![0.0; spec.len()]);
+            }
+        }
+    }
+    for _ in 0..2000 {
+        let mut text = config.clone().into_bytes();
+        text[random.below(config.len())] = b"0\"[]{},-9e."[random.below(11)];
+        let _ = Config::from_json(&String::from_utf8_lossy(&text));
+        let _ = Config::from_json(&config[..random.below(config.len())]);
+    }
 }

@@ -76,12 +76,16 @@ fn golden_configs() {
 fn family_defaults() {
     let config = read(&edited("mistral", json!({"sliding_window": "-", "num_key_value_heads": null, "head_dim": null})));
     assert_eq!((config.sliding_window, config.num_key_value_heads, config.head_dim), (Some(4096), 4, 4));
-    let config = read(&edited("llama", json!({"num_key_value_heads": "-", "rope_theta": "-", "rms_norm_eps": "-", "eos_token_id": "-"})));
+    let config =
+        read(&edited("llama", json!({"num_key_value_heads": "-", "rope_theta": "-", "rms_norm_eps": "-", "eos_token_id": "-"})));
     assert_eq!((config.num_key_value_heads, config.rope.theta, config.rms_norm_eps), (4, 1e4, 1e-6));
     assert_eq!((config.bos_token_id, config.eos_token_ids.as_slice(), config.max_position_embeddings), (Some(1), &[2][..], 2048));
     let config = read(&edited("qwen3", json!({"head_dim": "-"})));
     assert_eq!((config.head_dim, config.bos_token_id, config.tie_word_embeddings), (128, None, true));
-    let config = read(&edited("llama", json!({"pad_token_id": -1, "eos_token_id": null, "attention_dropout": 0.1, "hidden_act": "swish"})));
+    let config = read(&edited(
+        "llama",
+        json!({"pad_token_id": -1, "eos_token_id": null, "attention_dropout": 0.1, "hidden_act": "swish"}),
+    ));
     assert_eq!((config.pad_token_id, config.eos_token_ids.len()), (None, 0));
     assert_eq!(read(&edited("llama", json!({"architectures": "-"}))).family, Family::Llama);
     assert_eq!(read(&edited("llama", json!({"model_type": "-"}))).family, Family::Llama);
@@ -163,7 +167,8 @@ fn llama3_frequencies() {
 #[test]
 fn refusals() {
     let llama3 = |edit: Value| {
-        let mut rope = json!({"rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0});
+        let mut rope =
+            json!({"rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0});
         rope.as_object_mut().unwrap().extend(edit.as_object().unwrap().clone());
         json!({"rope_theta": "-", "rope_parameters": rope})
     };
@@ -174,7 +179,11 @@ fn refusals() {
         ("llama", json!({"model_type": 3}), &["`model_type`", "a string", "found 3"]),
         ("llama", json!({"model_type": "mistral"}), &["same family"]),
         ("qwen2", json!({"architectures": ["Qwen2ForRewardModel"]}), &["architectures", "Qwen2ForRewardModel"]),
-        ("llama", json!({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}), &["rope_scaling.rope_type", "yarn", "default, llama3"]),
+        (
+            "llama",
+            json!({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}),
+            &["rope_scaling.rope_type", "yarn", "default, llama3"],
+        ),
         ("llama", json!({"rope_scaling": {"type": "linear", "factor": 2.0}}), &["rope_scaling.type", "linear"]),
         ("llama", json!({"rope_scaling": {"type": "dynamic", "factor": 2.0}}), &["dynamic"]),
         ("qwen3", json!({"rope_parameters": {"rope_type": "longrope"}}), &["rope_parameters.rope_type", "longrope"]),
@@ -200,7 +209,11 @@ fn refusals() {
         ("llama", json!({"auto_map": {"AutoModelForCausalLM": "mine.Model"}}), &["auto_map.AutoModelForCausalLM", "mine.Model"]),
         ("qwen3", json!({"layer_types": [full, "sliding_attention"]}), &["layer_types", "sliding_attention"]),
         ("qwen3", json!({"layer_types": [full]}), &["layer_types", "num_hidden_layers"]),
-        ("qwen2", json!({"use_sliding_window": true, "sliding_window": 8, "max_window_layers": 1}), &["use_sliding_window", "1 of 2"]),
+        (
+            "qwen2",
+            json!({"use_sliding_window": true, "sliding_window": 8, "max_window_layers": 1}),
+            &["use_sliding_window", "1 of 2"],
+        ),
         ("mistral", json!({"sliding_window": 8, "layer_types": [full, full]}), &["sliding_window", "layer_types"]),
         ("mistral", json!({"sliding_window": 0}), &["sliding_window", "at least 1", "found 0"]),
         ("llama", json!({"head_dim": 5}), &["head_dim", "even", "5"]),
@@ -214,7 +227,11 @@ fn refusals() {
         ("llama", json!({"hidden_size": [16]}), &["hidden_size", "the list [16]"]),
         ("llama", json!({"intermediate_size": 1e300}), &["intermediate_size", "1e"]),
         ("llama", json!({"vocab_size": u64::MAX}), &["vocab_size", "at most"]),
-        ("llama", json!({"vocab_size": 1 << 26, "hidden_size": 1 << 26, "intermediate_size": 1 << 26}), &["parameters", "at most"]),
+        (
+            "llama",
+            json!({"vocab_size": 1 << 26, "hidden_size": 1 << 26, "intermediate_size": 1 << 26}),
+            &["parameters", "at most"],
+        ),
         ("llama", json!({"num_attention_heads": 1 << 26, "num_key_value_heads": 1 << 26, "head_dim": 1 << 26}), &["parameters"]),
         ("llama", json!({"num_hidden_layers": 100_000}), &["num_hidden_layers", "at most"]),
         ("llama", json!({"rms_norm_eps": 0}), &["rms_norm_eps", "above 0"]),
@@ -233,7 +250,9 @@ fn refusals() {
 
 #[test]
 fn not_json() {
-    for (text, needle) in [("", "JSON"), ("{\"a\": 1", "JSON"), ("[1]", "the list [1]"), ("{\"rope_theta\": NaN}", "JSON"), ("\u{0}", "JSON")] {
+    for (text, needle) in
+        [("", "JSON"), ("{\"a\": 1", "JSON"), ("[1]", "the list [1]"), ("{\"rope_theta\": NaN}", "JSON"), ("\u{0}", "JSON")]
+    {
         let error = Config::from_json(text).unwrap_err().to_string();
         assert!(error.contains(needle), "{text:?}: {error}");
     }
