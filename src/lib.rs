@@ -26,4 +26,6 @@ pub mod train;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod cli;
 #[cfg(not(target_arch = "wasm32"))]
+pub mod doctor;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod reference;

@@ -244,6 +244,13 @@ impl Gpu {
         self.check()
     }
 
+    /// Fills buffers with zeros.
+    pub fn clear(&self, buffers: &[Buffer]) {
+        let mut encoder = self.shared.device.create_command_encoder(&Default::default());
+        buffers.iter().for_each(|b| encoder.clear_buffer(&b.raw, 0, None));
+        self.shared.queue.submit([encoder.finish()]);
+    }
+
     /// Reads `words` 32-bit words of `buffer` from word `offset` on. Waits for all work submitted before.
     pub async fn read<T: bytemuck::Pod>(&self, buffer: &Buffer, offset: usize, words: usize) -> Result<Vec<T>, GpuError> {
         let mut parts = self.read_many(&[(buffer, offset, words)]).await?;

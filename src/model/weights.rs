@@ -60,6 +60,11 @@ impl Weights {
         self.buffers.iter().map(|b| b.words as u64 * 4).sum()
     }
 
+    /// Fills all buffers with zeros.
+    pub fn clear(&self, gpu: &Gpu) {
+        gpu.clear(&self.buffers);
+    }
+
     /// Where the tensor named `hf_name` lies: its buffer, first element and number of elements.
     pub fn locate(&self, hf_name: &str) -> Option<(&Buffer, usize, usize)> {
         self.iter().find_map(|(group, buffer)| {

@@ -41,6 +41,24 @@ pub struct PackedInputs {
     pub objectives: Vec<RowObjective>,
 }
 
+impl PackedInputs {
+    /// Appends a plain sequence; returns the index of its first token in the batch.
+    pub fn push(&mut self, ids: &[u32]) -> u32 {
+        let start = self.ids.len() as u32;
+        let end = start + ids.len() as u32;
+        self.ids.extend_from_slice(ids);
+        self.positions.extend(0..ids.len() as u32);
+        self.spans.extend(ids.iter().map(|_| [start, 0, start, end]));
+        start
+    }
+
+    /// Appends a row that carries loss; rows must come in increasing order.
+    pub fn push_row(&mut self, token: u32, objective: RowObjective) {
+        self.rows.push(token);
+        self.objectives.push(objective);
+    }
+}
+
 /// What the loss head knows about one row.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RowStats {

@@ -1,0 +1,348 @@
+//! The decoder against golden values made elsewhere (PyTorch): a directory with `checkpoint/` and
+//! `reference.safetensors`. Sizes, score tokens and score values all come from the file.
+
+use std::path::Path;
+
+use super::golden::Golden;
+use super::DoctorError;
+use crate::gpu::Gpu;
+use crate::model::checkpoint::Checkpoint;
+use crate::model::decoder::{
+    CachePass, CacheSizes, LogitsPass, PackedInputs, Pass, PassSizes, PrefillRow, RowStats, Sampler,
+};
+use crate::model::names::tensors;
+use crate::model::weights::Weights;
+use crate::ops::loss_head::{RowObjective, SCORE_FULL, SCORE_RENORMALISED};
+
+/// Logits may differ by this much.
+pub const LOGITS_TOLERANCE: f64 = 1e-4;
+/// Gradients may differ by this much of their tensor's largest entry.
+pub const GRADIENT_TOLERANCE: f64 = 1e-3;
+/// Greedy tokens are compared up to the first position whose two best logits are closer than this.
+pub const NEAR_TIE: f32 = 1e-3;
+
+/// The largest deviation within one group of keys.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    /// For example `ce.grad`.
+    pub group: String,
+    /// Where the largest deviation is.
+    pub worst: String,
+    pub deviation: f64,
+    pub tolerance: f64,
+}
+
+impl Finding {
+    /// Within tolerance; a deviation that is not a number is not.
+    pub fn passes(&self) -> bool {
+        self.deviation <= self.tolerance
+    }
+}
+
+/// All findings of one directory.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    pub findings: Vec<Finding>,
+}
+
+impl Report {
+    pub fn passes(&self) -> bool {
+        !self.findings.is_empty() && self.findings.iter().all(Finding::passes)
+    }
+
+    /// Keeps the larger deviation of a group.
+    fn add(&mut self, group: &str, worst: &str, deviation: f64, tolerance: f64) {
+        let fresh = Finding { group: group.into(), worst: worst.into(), deviation, tolerance };
+        match self.findings.iter_mut().find(|f| f.group == group) {
+            None => self.findings.push(fresh),
+            // `!(a <= b)` so that NaN wins.
+            Some(f) if !(deviation <= f.deviation) => *f = fresh,
+            Some(_) => {}
+        }
+    }
+
+    fn compare(&mut self, group: &str, key: &str, ours: &[f32], theirs: &[f32], tolerance: f64) {
+        if ours.len() != theirs.len() {
+            return self.add(group, &format!("{key}: {} values, the file has {}", ours.len(), theirs.len()), f64::NAN, tolerance);
+        }
+        let mut worst = 0.0f64;
+        for (a, b) in ours.iter().zip(theirs) {
+            let d = (f64::from(*a) - f64::from(*b)).abs();
+            if !(d <= worst) {
+                worst = d;
+            }
+        }
+        self.add(group, key, worst, tolerance);
+    }
+
+    /// Relative to the largest entry of `theirs`.
+    fn compare_gradient(&mut self, group: &str, key: &str, ours: &[f32], theirs: &[f32]) {
+        let scale = theirs.iter().fold(0f32, |m, v| m.max(v.abs())).max(1e-12);
+        let shrink = |v: &[f32]| v.iter().map(|x| x / scale).collect::<Vec<_>>();
+        self.compare(group, key, &shrink(ours), &shrink(theirs), GRADIENT_TOLERANCE);
+    }
+}
+
+impl std::fmt::Display for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for x in &self.findings {
+            let verdict = if x.passes() { "ok  " } else { "FAIL" };
+            writeln!(f, "  {verdict} {:<18} {:>9.2e} of {:.0e}   {}", x.group, x.deviation, x.tolerance, x.worst)?;
+        }
+        Ok(())
+    }
+}
+
+/// Compares the model in `dir/checkpoint` with `dir/reference.safetensors` on `gpu`.
+///
+/// # Errors
+/// A file that is missing, damaged or inconsistent. Deviations are in the report.
+pub async fn against(gpu: &Gpu, dir: &Path) -> Result<Report, DoctorError> {
+    let checkpoint = Checkpoint::open(&dir.join("checkpoint"))?;
+    let golden = Golden::open(&dir.join("reference.safetensors"))?;
+    let weights = Weights::upload(gpu, &checkpoint)?;
+    let mut report = Report::default();
+    let mut check = Check::new(gpu, &weights, &golden)?;
+    check.logits(&mut report).await?;
+    check.cross_entropy(&mut report).await?;
+    check.rail(&mut report).await?;
+    check.real(&mut report).await?;
+    check.greedy(&mut report).await?;
+    Ok(report)
+}
+
+/// A batch of the file: sequences without their padding.
+struct Sequences {
+    ids: Vec<Vec<u32>>,
+    /// Columns of the padded form.
+    width: usize,
+}
+
+struct Check<'a> {
+    gpu: &'a Gpu,
+    weights: &'a Weights,
+    golden: &'a Golden,
+    gradient: Weights,
+    score_tokens: Vec<u32>,
+    score_values: Vec<f32>,
+    plain: Sequences,
+}
+
+impl<'a> Check<'a> {
+    fn new(gpu: &'a Gpu, weights: &'a Weights, golden: &'a Golden) -> Result<Self, DoctorError> {
+        let input = golden.ids("input_ids")?;
+        let width = input.shape.get(1).copied().unwrap_or(0);
+        if input.shape.len() != 2 || width < 2 {
+            return Err(golden.fault("input_ids", format!("expected [batch, at least 2], found {:?}", input.shape)));
+        }
+        let plain = Sequences { ids: input.rows().map(<[u32]>::to_vec).collect(), width };
+        let gradient = Weights::zeros(gpu, &weights.config, "gradient")?;
+        let score_tokens = golden.ids("rail.score_token_ids")?.values;
+        let score_values = golden.floats("rail.score_values")?.values;
+        if score_tokens.len() != score_values.len() {
+            return Err(golden.fault("rail.score_values", "needs as many values as there are score tokens"));
+        }
+        Ok(Check { gpu, weights, golden, gradient, score_tokens, score_values, plain })
+    }
+
+    async fn logits(&mut self, report: &mut Report) -> Result<(), DoctorError> {
+        let mut batch = PackedInputs::default();
+        self.plain.ids.iter().for_each(|ids| {
+            batch.push(ids);
+        });
+        batch.rows = (0..batch.ids.len() as u32).collect();
+        let pass = LogitsPass::new(self.gpu, self.weights, batch.ids.len(), batch.ids.len())?;
+        let ours = pass.run(&batch).await?;
+        report.compare("logits", "logits", &ours, &self.golden.floats("logits")?.values, LOGITS_TOLERANCE);
+        Ok(())
+    }
+
+    /// Runs a batch forward and backward and compares every gradient with `<prefix>.grad.<parameter>`.
+    async fn gradients(&mut self, report: &mut Report, prefix: &str, batch: &PackedInputs) -> Result<Vec<RowStats>, DoctorError> {
+        let sizes = PassSizes {
+            tokens: batch.ids.len(),
+            rows: batch.rows.len(),
+            score_tokens: self.score_tokens.clone(),
+            score_values: self.score_values.clone(),
+        };
+        let pass = Pass::new(self.gpu, self.weights, Some(&self.gradient), sizes)?;
+        self.gradient.clear(self.gpu);
+        pass.run(batch)?;
+        let stats = pass.stats(batch.rows.len()).await?;
+        let group = format!("{prefix}.grad");
+        for spec in tensors(&self.weights.config) {
+            let key = format!("{group}.{}", spec.name);
+            let ours = self.gradient.tensor_values(self.gpu, &spec.name).await?;
+            report.compare_gradient(&group, &key, &ours, &self.golden.floats(&key)?.values);
+        }
+        Ok(stats)
+    }
+
+    fn compare_scalar(&self, report: &mut Report, key: &str, ours: f64) -> Result<(), DoctorError> {
+        let theirs = self.golden.scalar(key)?;
+        // Losses are sums of many terms: relative beyond 1.
+        let scale = f64::from(theirs).abs().max(1.0);
+        report.add("losses", key, (ours - f64::from(theirs)).abs() / scale, LOGITS_TOLERANCE);
+        Ok(())
+    }
+
+    async fn cross_entropy(&mut self, report: &mut Report) -> Result<(), DoctorError> {
+        let targets = self.plain.ids.len() * (self.plain.width - 1);
+        let weight = 1.0 / targets as f32;
+        let mut batch = PackedInputs::default();
+        for ids in &self.plain.ids {
+            let start = batch.push(ids);
+            for (i, next) in ids[1..].iter().enumerate() {
+                let objective = RowObjective { a: *next, b: *next, weight_a: weight, ..Default::default() };
+                batch.push_row(start + i as u32, objective);
+            }
+        }
+        let stats = self.gradients(report, "ce", &batch).await?;
+        let loss = stats.iter().map(|s| -f64::from(s.log_p_a)).sum::<f64>() / targets as f64;
+        self.compare_scalar(report, "ce.loss", loss)
+    }
+
+    async fn rail(&mut self, report: &mut Report) -> Result<(), DoctorError> {
+        let labels = self.golden.floats("rail.targets")?.values;
+        if labels.len() != self.plain.ids.len() {
+            return Err(self.golden.fault("rail.targets", "needs one label a sequence"));
+        }
+        for (prefix, score_kind) in [("rail.full", SCORE_FULL), ("rail.renorm", SCORE_RENORMALISED)] {
+            let mut batch = PackedInputs::default();
+            for (ids, label) in self.plain.ids.iter().zip(&labels) {
+                let start = batch.push(ids);
+                let score_weight = 1.0 / labels.len() as f32;
+                let objective = RowObjective { score_kind, score_weight, label: *label, ..Default::default() };
+                batch.push_row(start + ids.len() as u32 - 1, objective);
+            }
+            let stats = self.gradients(report, prefix, &batch).await?;
+            let expected: Vec<f32> = stats.iter().map(|s| self.expected(s, score_kind) as f32).collect();
+            let key = format!("{prefix}.expected");
+            report.compare("expected score", &key, &expected, &self.golden.floats(&key)?.values, LOGITS_TOLERANCE);
+            self.compare_scalar(report, &format!("{prefix}.loss"), mean_square(&expected, &labels))?;
+        }
+        Ok(())
+    }
+
+    fn expected(&self, stats: &RowStats, kind: u32) -> f64 {
+        let pairs = || stats.score_probs.iter().zip(&self.score_values).map(|(p, v)| (f64::from(*p), f64::from(*v)));
+        let full: f64 = pairs().map(|(p, v)| p * v).sum();
+        if kind == SCORE_FULL { full } else { full / pairs().map(|(p, _)| p).sum::<f64>() }
+    }
+
+    /// The surrogate of REAL with given advantages: sum(-A log p m) / sum(m) + beta mean (E - y)².
+    async fn real(&mut self, report: &mut Report) -> Result<(), DoctorError> {
+        let golden = self.golden;
+        let real = Real::read(golden)?;
+        for (prefix, mask_key) in [("real.all", "real.response_mask"), ("real.cot", "real.cot_mask")] {
+            let mask = golden.floats(mask_key)?;
+            if mask.shape != [real.sequences.ids.len(), real.sequences.width] {
+                return Err(golden.fault(mask_key, format!("has shape {:?}, unlike real.input_ids", mask.shape)));
+            }
+            let total: f32 = mask.values.iter().sum();
+            let masks: Vec<&[f32]> = mask.rows().collect();
+            let batch = real.batch(&masks, total);
+            let stats = self.gradients(report, prefix, &batch).await?;
+
+            let mut pg = 0.0;
+            let mut expected = Vec::new();
+            for (objective, row) in batch.objectives.iter().zip(&stats) {
+                pg -= f64::from(objective.weight_a) * f64::from(row.log_p_a);
+                if objective.score_kind != 0 {
+                    expected.push(self.expected(row, SCORE_FULL) as f32);
+                }
+            }
+            let mse = mean_square(&expected, &real.labels);
+            report.compare("expected score", "real.expected", &expected, &golden.floats("real.expected")?.values, LOGITS_TOLERANCE);
+            self.compare_scalar(report, &format!("{prefix}.pg_loss"), pg)?;
+            self.compare_scalar(report, &format!("{prefix}.loss"), pg + f64::from(real.beta) * mse)?;
+        }
+        Ok(())
+    }
+
+    /// Greedy continuation through the cache.
+    async fn greedy(&mut self, report: &mut Report) -> Result<(), DoctorError> {
+        let prompt = self.golden.ids("gen.prompt_ids")?.values;
+        let theirs = self.golden.ids("gen.output_ids")?.values;
+        let gaps = self.golden.floats("gen.top2_gap")?.values;
+        let sizes = CacheSizes {
+            slots: 1,
+            rows: 1,
+            prefill: prompt.len(),
+            max_length: prompt.len() + theirs.len(),
+            history: theirs.len(),
+        };
+        let pass = CachePass::new(self.gpu, self.weights, sizes)?;
+        pass.prefill(&[&prompt], &[PrefillRow { prompt: 0, slot: 0, stream: 0 }])?;
+        pass.step(1, theirs.len(), Sampler::GREEDY)?;
+        let ours = pass.drawn(1).await?.pop().unwrap_or_default();
+        let certain = gaps.iter().position(|g| *g < NEAR_TIE).unwrap_or(theirs.len()).min(theirs.len());
+        let wrong = (0..certain).find(|i| ours.get(*i).map(|d| d.token) != Some(theirs[*i]));
+        let worst = match wrong {
+            Some(i) => format!("token {i} differs"),
+            None => format!("{certain} of {} tokens, then a near-tie", theirs.len()),
+        };
+        let worst = if wrong.is_none() && certain == theirs.len() { format!("all {certain} tokens") } else { worst };
+        report.add("greedy", &worst, if wrong.is_some() { 1.0 } else { 0.0 }, 0.0);
+        Ok(())
+    }
+}
+
+fn mean_square(a: &[f32], b: &[f32]) -> f64 {
+    let sum: f64 = a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum();
+    sum / a.len().max(1) as f64
+}
+
+/// The `real.*` inputs of the file.
+struct Real {
+    sequences: Sequences,
+    /// Index of the score token in each sequence.
+    score_index: Vec<u32>,
+    labels: Vec<f32>,
+    advantages: Vec<f32>,
+    beta: f32,
+}
+
+impl Real {
+    fn read(golden: &Golden) -> Result<Self, DoctorError> {
+        let input = golden.ids("real.input_ids")?;
+        let mask = golden.ids("real.attention_mask")?;
+        let (score_index, labels) = (golden.ids("real.score_index")?.values, golden.floats("real.targets")?.values);
+        let (advantages, beta) = (golden.floats("real.advantages")?.values, golden.scalar("real.beta")?);
+        let n = input.shape.first().copied().unwrap_or(0);
+        if input.shape.len() != 2 || mask.shape != input.shape {
+            return Err(golden.fault("real.attention_mask", "must have the shape of real.input_ids"));
+        }
+        if [score_index.len(), labels.len(), advantages.len()].iter().any(|l| *l != n) {
+            return Err(golden.fault("real.score_index", "needs one score index, target and advantage a sequence"));
+        }
+        let kept = |(ids, mask): (&[u32], &[u32])| ids.iter().zip(mask).filter(|(_, m)| **m != 0).map(|(i, _)| *i).collect();
+        let ids: Vec<Vec<u32>> = input.rows().zip(mask.rows()).map(kept).collect();
+        if ids.iter().zip(&score_index).any(|(ids, s)| *s == 0 || *s as usize >= ids.len()) {
+            return Err(golden.fault("real.score_index", "is outside its sequence"));
+        }
+        Ok(Real { sequences: Sequences { ids, width: input.shape[1] }, score_index, labels, advantages, beta })
+    }
+
+    fn batch(&self, masks: &[&[f32]], total: f32) -> PackedInputs {
+        let mut batch = PackedInputs::default();
+        for (i, ids) in self.sequences.ids.iter().enumerate() {
+            let start = batch.push(ids);
+            for t in 1..ids.len() {
+                let is_score = t as u32 == self.score_index[i];
+                let weight_a = self.advantages[i] * masks[i][t] / total;
+                if weight_a == 0.0 && masks[i][t] == 0.0 && !is_score {
+                    continue;
+                }
+                let mut objective = RowObjective { a: ids[t], b: ids[t], weight_a, ..Default::default() };
+                if is_score {
+                    objective.score_kind = SCORE_FULL;
+                    objective.score_weight = self.beta / self.labels.len() as f32;
+                    objective.label = self.labels[i];
+                }
+                batch.push_row(start + t as u32 - 1, objective);
+            }
+        }
+        batch
+    }
+}

@@ -1,0 +1,33 @@
+//! `jurist doctor`: does this adapter compute what it should?
+//!
+//! `against` holds the decoder to golden values of another implementation; `kernels` each operation to the f64 reference.
+
+mod against;
+mod golden;
+
+pub use against::{Report, against};
+pub use golden::Golden;
+
+use crate::model::error::ModelError;
+
+/// Errors of the doctor: what it was given cannot be checked. A check that fails is not an error but a result.
+#[derive(Debug, thiserror::Error)]
+pub enum DoctorError {
+    #[error("cannot read {path}: {source}")]
+    Io { path: String, source: std::io::Error },
+
+    #[error("{path} is damaged or no safetensors file: {reason}")]
+    Damaged { path: String, reason: String },
+
+    #[error("{path}: key `{key}`: {problem}")]
+    Key { path: String, key: String, problem: String },
+
+    #[error(transparent)]
+    Model(#[from] ModelError),
+}
+
+impl From<crate::gpu::GpuError> for DoctorError {
+    fn from(e: crate::gpu::GpuError) -> Self {
+        DoctorError::Model(e.into())
+    }
+}
