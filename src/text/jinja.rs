@@ -1,7 +1,9 @@
 //! The Jinja environment of this crate, and JSON values in and out of it.
 
+use std::sync::Arc;
+
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, ValueKind};
+use minijinja::value::{Enumerator, Kwargs, Object, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, Value};
 use serde::Serialize;
 use serde_json::Value as Json;
@@ -47,7 +49,21 @@ pub fn json_to_template(json: &Json) -> Value {
         },
         Json::String(text) => Value::from(text.as_str()),
         Json::Array(items) => items.iter().map(json_to_template).collect(),
-        Json::Object(fields) => fields.iter().map(|(key, value)| (key.as_str(), json_to_template(value))).collect(),
+        Json::Object(fields) => Value::from_object(JsonObject(fields.clone())),
+    }
+}
+
+/// A JSON object that stays one: keys in their order, values converted when a template asks for them.
+#[derive(Debug)]
+struct JsonObject(serde_json::Map<String, Json>);
+
+impl Object for JsonObject {
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        self.0.get(key.as_str()?).map(json_to_template)
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        Enumerator::Values(self.0.keys().map(|key| Value::from(key.as_str())).collect())
     }
 }
 

@@ -82,3 +82,6 @@ pub(crate) mod test_files {
         Some(Tokenizer::from_dir(&dir).unwrap())
     }
 }
+
+#[cfg(test)]
+mod tests;
