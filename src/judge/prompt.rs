@@ -181,7 +181,9 @@ impl JudgePrompt {
                 };
                 return Err(misfit(example, "the row has no `prompt` and no `messages`".into(), fix));
             }
-            _ => self.framed(&self.filled(example)?)?,
+            // A template file ends in a newline or two, which a chat frame does not need.
+            (_, _, Some(_)) => self.framed(self.filled(example)?.trim_end())?,
+            (_, _, None) => self.filled(example)?,
         };
         if text.trim().is_empty() {
             return Err(misfit(example, "the prompt is empty".into(), "check the template and the row's columns"));
@@ -257,7 +259,7 @@ impl JudgePrompt {
         match &self.chat {
             None => Ok(text.to_string()),
             Some(chat) => {
-                let message = serde_json::json!({"role": "user", "content": text.trim_end()});
+                let message = serde_json::json!({"role": "user", "content": text});
                 Ok(chat.render(&[message], &self.chat_options)?)
             }
         }
@@ -330,4 +332,162 @@ pub fn preview(sequence: &Sequence, tokenizer: &Tokenizer) -> String {
         }
     }
     table + &format!("label {}, nearest score at position {}\n", sequence.label, sequence.score)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{Reader, View};
+    use crate::text::{SpecialTokens, test_files::shared_tokenizer, train_bpe, word_level};
+
+    fn row(json: &str) -> Example {
+        let view = View { labels: crate::data::Labels::Optional, ..View::default() };
+        Reader { view, ..Reader::default() }.read_str("rows.jsonl", json).unwrap().examples.remove(0)
+    }
+
+    fn bpe() -> Tokenizer {
+        let texts =
+            ["Good answer, it is right. So the overall score is 4. ## Instruction Say hi. ## Response Hi. ## Assessment"; 20];
+        train_bpe(texts.iter(), 500, &SpecialTokens::for_decoder()).unwrap()
+    }
+
+    fn prompt(template: Template, tokenizer: &Tokenizer) -> JudgePrompt {
+        JudgePrompt::new(template, DEFAULT_PHRASE, "1..5".parse().unwrap(), false, tokenizer).unwrap()
+    }
+
+    fn own(source: &str) -> Template {
+        Template::Own { name: "mine.jinja".into(), source: source.into() }
+    }
+
+    #[test]
+    fn a_labelled_row_with_a_chain() {
+        let tokenizer = bpe();
+        let prompt = prompt(Template::Plain, &tokenizer);
+        let tokens = prompt.score_tokens(&tokenizer).unwrap();
+        let example = row(r#"{"prompt": "Say hi.", "chain": " Good answer.\n So the overall score is **4**.", "score": 4.25}"#);
+        let s = prompt.sequence(&example, &tokens, &tokenizer, false).unwrap();
+        assert_eq!(tokenizer.decode(&s.ids, true).unwrap(), "Say hi. Good answer. So the overall score is 4");
+        assert_eq!((s.ids[0], s.score, s.chain.start, s.stem.start), (1, s.ids.len() - 1, s.prompt_len, s.chain.end));
+        assert_eq!(tokenizer.decode(&s.ids[s.chain.clone()], false).unwrap(), " Good answer.");
+        assert_eq!((s.split.weights.as_slice(), s.label), (&[(3, 0.75), (4, 0.25)][..], 4.25));
+        assert_eq!(s.ids, tokenizer.encode("Say hi. Good answer. So the overall score is 4", true).unwrap());
+        let with_eos = prompt.sequence(&example, &tokens, &tokenizer, true).unwrap();
+        assert_eq!((with_eos.score, with_eos.ids.last()), (s.score, tokenizer.eos_ids().first()));
+    }
+
+    #[test]
+    fn a_row_without_a_chain_goes_straight_to_the_phrase() {
+        let tokenizer = bpe();
+        let prompt = prompt(Template::Plain, &tokenizer);
+        let tokens = prompt.score_tokens(&tokenizer).unwrap();
+        for (json, text) in [
+            (r#"{"prompt": "Say hi.", "score": 1}"#, "Say hi. So the overall score is 1"),
+            (r#"{"prompt": "Say hi.\n", "score": 5}"#, "Say hi.\nSo the overall score is 5"),
+            (
+                r#"{"messages": [{"role":"system","content":"S"},{"role":"user","content":"U\n"}], "score": 5}"#,
+                "S\n\nU\nSo the overall score is 5",
+            ),
+        ] {
+            let s = prompt.sequence(&row(json), &tokens, &tokenizer, false).unwrap();
+            assert_eq!(tokenizer.decode(&s.ids, true).unwrap(), text);
+            assert!(s.chain.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_prompt_that_brings_its_bos_keeps_one() {
+        let tokenizer = bpe();
+        let ids = prompt(Template::Plain, &tokenizer).prompt_ids(&row(r#"{"prompt": "<|bos|>Say"}"#), &tokenizer).unwrap();
+        assert_eq!(ids.iter().filter(|&&id| Some(id) == tokenizer.bos_id()).count(), 1);
+    }
+
+    #[test]
+    fn the_grading_prompt_shows_what_the_row_has() {
+        let tokenizer = bpe();
+        let prompt = prompt(Template::Judge, &tokenizer);
+        let short = prompt.text(&row(r#"{"instruction": "I {{ x }}", "response": "R"}"#)).unwrap();
+        assert!(short.contains("## Instruction\nI {{ x }}\n\n## Response\nR\n\n## Assessment\n"), "{short}");
+        assert!(short.contains("these scores: 1, 2, 3, 4, 5.") && !short.contains("Rubric") && !short.contains("best score"));
+        let long = prompt.text(&row(r#"{"instruction": "I", "response": "R", "reference": "A", "rubric": "clear?"}"#)).unwrap();
+        assert!(long.contains("best score\nA\n\n## Rubric\nclear?\n\n## Assessment\n"), "{long}");
+        assert!(long.contains("misses, measured by the rubric and by nothing else.\nClose"), "{long}");
+    }
+
+    #[test]
+    fn a_template_of_ones_own_reads_any_column() {
+        let tokenizer = bpe();
+        let example = row(r#"{"sentence1": "A", "refs": ["x", "y"], "score": 3}"#);
+        let prompt = prompt(own("{{ sentence1 }}/{{ refs[1] }}/{{ scores | last }}{% if extra %}!{% endif %}"), &tokenizer);
+        assert_eq!(prompt.text(&example).unwrap(), "A/y/5");
+    }
+
+    #[test]
+    fn words_of_the_miniature() {
+        let special = SpecialTokens { unk: Some("<unk>".into()), ..Default::default() };
+        let tokenizer = word_level(&["bos", "judge", "ok", "bad", "score", "1", "2"], &special).unwrap();
+        let prompt = JudgePrompt::new(Template::Plain, "score", "1..2".parse().unwrap(), false, &tokenizer).unwrap();
+        let tokens = prompt.score_tokens(&tokenizer).unwrap();
+        let example = row(r#"{"prompt": "bos judge", "chain": "ok bad", "score": 2}"#);
+        let s = prompt.sequence(&example, &tokens, &tokenizer, false).unwrap();
+        assert_eq!((s.ids.as_slice(), s.prompt_len, s.chain, s.stem, s.score), (&[1, 2, 3, 4, 5, 7][..], 2, 2..4, 4..5, 5));
+    }
+
+    #[test]
+    fn rows_that_do_not_fit_say_why() {
+        let tokenizer = bpe();
+        let cases = [
+            (Template::Plain, r#"{"instruction": "I", "response": "R"}"#, "rows.jsonl:1: the row has no `prompt`"),
+            (Template::Plain, r#"{"instruction": "I", "response": "R"}"#, "use the template `judge`"),
+            (Template::Plain, r#"{"a": 1}"#, "write a template of your own"),
+            (Template::Judge, r#"{"prompt": "p"}"#, "no `instruction` with a `response`"),
+            (own("{{ missing }}"), r#"{"prompt": "p", "q": 1}"#, "the row's columns are prompt, q"),
+            (own("{{ raise_exception('no') }}"), r#"{"prompt": "p"}"#, "rows.jsonl:1: prompt template: no (line 1"),
+            (own(" \n"), r#"{"prompt": "p"}"#, "the prompt is empty"),
+        ];
+        for (template, json, message) in cases {
+            let error = prompt(template, &tokenizer).text(&row(json)).unwrap_err().to_string();
+            assert!(error.contains(message), "{error}\nexpected {message}");
+        }
+        let plain = prompt(Template::Plain, &tokenizer);
+        let tokens = plain.score_tokens(&tokenizer).unwrap();
+        for (json, message) in [
+            (r#"{"prompt": "p"}"#, "rows.jsonl:1: the row has no label"),
+            (r#"{"prompt": "p", "score": 6}"#, "label 6 is outside the scale's 1 to 5"),
+        ] {
+            let error = plain.sequence(&row(json), &tokens, &tokenizer, false).unwrap_err().to_string();
+            assert!(error.contains(message), "{error}\nexpected {message}");
+        }
+        let scale: Scale = "1..5".parse().unwrap();
+        let new =
+            |template, chat| JudgePrompt::new(template, DEFAULT_PHRASE, scale.clone(), chat, &tokenizer).unwrap_err().to_string();
+        assert!(new(own("{% for %}"), false).starts_with("prompt template mine.jinja: syntax error"));
+        assert!(new(Template::Plain, true).contains("turn the chat frame off"));
+        assert!(Template::named("/nowhere.jinja").unwrap_err().to_string().contains("name `plain`, `judge`, or a Jinja file"));
+    }
+
+    #[test]
+    fn preview_shows_every_part() {
+        let tokenizer = bpe();
+        let prompt = prompt(Template::Judge, &tokenizer);
+        let tokens = prompt.score_tokens(&tokenizer).unwrap();
+        let example = row(r#"{"instruction": "I", "response": "R", "feedback": "Good.", "score": 2}"#);
+        let table = preview(&prompt.sequence(&example, &tokens, &tokenizer, true).unwrap(), &tokenizer);
+        for part in ["prompt", "chain", "phrase", "score", "end", "more)", "label 2, nearest score at position"] {
+            assert!(table.contains(part), "{part} is not in\n{table}");
+        }
+    }
+
+    #[test]
+    fn qwen3_chat_frame() {
+        let Some(tokenizer) = shared_tokenizer("qwen3-tokenizer") else { return };
+        let prompt = JudgePrompt::new(Template::Judge, DEFAULT_PHRASE, "1..5".parse().unwrap(), true, &tokenizer).unwrap();
+        let tokens = prompt.score_tokens(&tokenizer).unwrap();
+        let example = row(r#"{"instruction": "I", "response": "R", "feedback": "Good.", "score": 2}"#);
+        let s = prompt.sequence(&example, &tokens, &tokenizer, false).unwrap();
+        let text = tokenizer.decode(&s.ids, false).unwrap();
+        assert!(text.starts_with("<|im_start|>user\nYou judge"), "{text}");
+        let end = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\nGood. So the overall score is 2";
+        assert!(text.ends_with(end), "{text}");
+        assert_eq!(tokenizer.encode(&text, false).unwrap(), s.ids);
+    }
 }
