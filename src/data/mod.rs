@@ -1,1 +1,68 @@
-//! data
+//! Rows in: JSON Lines or a JSON array, from a file (plain or `.gz`) or from text.
+//!
+//! Every column of a row is kept in its order ([`Row`]), so that `jurist score` can write it back untouched; beside it
+//! stands what a judge needs ([`Record`]): a prompt in one of the recognised layouts, a chain of thought, a score. A row of
+//! another layout is not an error here: one's own prompt template may read any column.
+//!
+//! A leaf room: it knows no tokenizer and no scale. Whether a score lies on the scale is the judge's business.
+
+mod read;
+mod record;
+
+pub use read::{Dataset, Example, Reader};
+pub use record::{Chains, Grading, Labels, Message, Prompt, Record, Row, View};
+
+/// What can be wrong with a data file. Each message names the file and, where there is one, the line and the field.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DataError {
+    /// The file as a whole cannot be used.
+    #[error("{file}: {found}; {fix}")]
+    File {
+        /// The file.
+        file: String,
+        /// What was found.
+        found: String,
+        /// What to do.
+        fix: String,
+    },
+    /// One line is no row.
+    #[error("{file}:{line}: {found}; {fix}")]
+    Line {
+        /// The file.
+        file: String,
+        /// The line, from 1.
+        line: usize,
+        /// What was found.
+        found: String,
+        /// What to do.
+        fix: String,
+    },
+    /// One field of a row cannot be used.
+    #[error("{file}:{line}: field `{field}`: {found}; {fix}")]
+    Field {
+        /// The file.
+        file: String,
+        /// The line where the row begins, from 1.
+        line: usize,
+        /// The column.
+        field: String,
+        /// What was found.
+        found: String,
+        /// What to do.
+        fix: String,
+    },
+}
+
+/// The room's result.
+pub type Result<T> = std::result::Result<T, DataError>;
+
+/// At most `chars` characters of `text`, with dots where it was cut: for messages.
+fn shorten(text: &str, chars: usize) -> String {
+    match text.char_indices().nth(chars) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

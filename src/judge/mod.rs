@@ -1,1 +1,80 @@
-//! judge
+//! The judge: what a score is, how a row becomes its prompt, and how logits become a prediction.
+//!
+//! - [`Scale`]: the grid of scores, each with the text that is generated for it and the value it stands for;
+//! - [`ScoreTokens`]: the token of each score, found in context with the model's own tokenizer;
+//! - [`JudgePrompt`]: a row to prompt tokens, and a labelled row to a supervised sequence with its parts known by position;
+//! - [`Prediction`]: the distribution over scores, and what is read from it (RAIL's expected score, the decoded score).
+
+mod predict;
+mod prompt;
+mod scale;
+
+pub use predict::{Expectation, Judgement, Prediction};
+pub use prompt::{DEFAULT_PHRASE, JudgePrompt, Sequence, Template, preview};
+pub use scale::{Scale, ScoreTokens, Split};
+
+/// What can go wrong between a row and a judgement.
+#[derive(Debug, thiserror::Error)]
+pub enum JudgeError {
+    /// A scale that cannot be one.
+    #[error("scale `{spec}`: {found}; {fix}")]
+    Scale {
+        /// The scale as given.
+        spec: String,
+        /// What is wrong with it.
+        found: String,
+        /// What to do.
+        fix: String,
+    },
+    /// A label that is not on the scale.
+    #[error("label {label} is outside the scale's {min} to {max}; rescale the labels or choose another scale")]
+    Label {
+        /// The label.
+        label: f64,
+        /// The smallest value of the scale.
+        min: f64,
+        /// The largest.
+        max: f64,
+    },
+    /// A score that is no single token of its own.
+    #[error("score `{score}` after {phrase:?}: {found}; {fix}")]
+    ScoreToken {
+        /// The score's text.
+        score: String,
+        /// The phrase before it.
+        phrase: String,
+        /// What the tokenizer makes of it.
+        found: String,
+        /// What to do.
+        fix: String,
+    },
+    /// Probabilities that are none.
+    #[error("no prediction: {0}")]
+    Probabilities(String),
+    /// A template that cannot be read, or fails.
+    #[error("prompt template {name}: {found}; {fix}")]
+    Template {
+        /// The template's name or file.
+        name: String,
+        /// What happened.
+        found: String,
+        /// What to do.
+        fix: String,
+    },
+    /// A row that does not fit the template.
+    #[error("{place}: {found}; {fix}")]
+    Row {
+        /// `file:line`.
+        place: String,
+        /// What is missing or wrong.
+        found: String,
+        /// What to do.
+        fix: String,
+    },
+    /// From the tokenizer or its chat template.
+    #[error(transparent)]
+    Text(#[from] crate::text::TextError),
+}
+
+/// The room's result.
+pub type Result<T> = std::result::Result<T, JudgeError>;

@@ -1,1 +1,87 @@
-//! text
+//! Text to token ids and back: Hugging Face tokenizers, chat templates, and tokenizers made from scratch.
+//!
+//! This room is a leaf: it knows nothing of models, judges or data files. A [`Tokenizer`] keeps the files it was made of,
+//! so that a saved checkpoint carries them byte for byte.
+
+mod chat;
+mod jinja;
+mod stream;
+mod tokenizer;
+mod train;
+
+pub use chat::{ChatOptions, ChatTemplate, Date, concatenate};
+pub use jinja::{json_to_template, template_environment, template_failure};
+pub use stream::StreamDecoder;
+pub use tokenizer::{Files, TOKENIZER_FILES, Tokenizer};
+pub use train::{SpecialTokens, train_bpe, word_level};
+
+/// What can go wrong between text and tokens.
+#[derive(Debug, thiserror::Error)]
+pub enum TextError {
+    /// A file of the tokenizer is not there.
+    #[error("{place}: no `{file}` found; {fix}")]
+    MissingFile {
+        /// The directory or the caller's name for the set of files.
+        place: String,
+        /// The file that was looked for.
+        file: String,
+        /// What to do about it.
+        fix: String,
+    },
+    /// A file could not be read or written.
+    #[error("{path}: cannot {action}: {source}")]
+    Io {
+        /// The path in question.
+        path: String,
+        /// "read" or "write".
+        action: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file is there, and its content is not what it should be.
+    #[error("`{file}`: {found}; expected {expected}")]
+    BadFile {
+        /// The file's name.
+        file: String,
+        /// What was found.
+        found: String,
+        /// What should be there.
+        expected: String,
+    },
+    /// The tokenizer refused a text or a list of ids.
+    #[error("the tokenizer cannot {action}: {found}")]
+    Tokenizer {
+        /// "encode ..." or "decode ...".
+        action: String,
+        /// What the `tokenizers` crate said.
+        found: String,
+    },
+    /// The chat template failed, or refused these messages.
+    #[error("chat template: {0}")]
+    Chat(String),
+    /// A tokenizer cannot be made from these settings.
+    #[error("cannot make a tokenizer: {0}")]
+    Make(String),
+}
+
+/// The room's result.
+pub type Result<T> = std::result::Result<T, TextError>;
+
+#[cfg(test)]
+pub(crate) mod test_files {
+    use super::Tokenizer;
+
+    /// A tokenizer under `models/` of the shared directory, or `None` with the reason printed.
+    pub fn shared_tokenizer(name: &str) -> Option<Tokenizer> {
+        let root = std::env::var("JURIST_SHARED").unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../shared").into());
+        let dir = std::path::Path::new(&root).join("models").join(name);
+        if !dir.join("tokenizer.json").exists() {
+            eprintln!("skipped: {} has no tokenizer.json (set JURIST_SHARED)", dir.display());
+            return None;
+        }
+        Some(Tokenizer::from_dir(&dir).unwrap())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,493 @@
+//! Rows to prompts, and labelled rows to supervised sequences.
+//!
+//! The sequence of a judge is always prompt, chain of thought (may be absent), stem, score:
+//!
+//! ```text
+//! ids      p p p p p p p  c c c c c  s s s s s  y
+//!          prompt         chain      stem       score (the last token)
+//! ```
+//!
+//! Each part is encoded by itself and the parts are joined as tokens, because that is what generation does: the prompt
+//! is given, the chain is sampled token by token, the stem is forced. As text, parts are joined by one space where the
+//! left one does not end in white space.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use minijinja::{Environment, UndefinedBehavior};
+
+use super::{JudgeError, Result, Scale, ScoreTokens, Split};
+use crate::data::{Example, Prompt};
+use crate::text::{ChatOptions, ChatTemplate, Tokenizer, concatenate, json_to_template, template_environment, template_failure};
+
+/// The phrase before the score, as Prometheus' training data and TRACT have it.
+pub const DEFAULT_PHRASE: &str = "So the overall score is ";
+
+/// The built-in grading prompt: the parts that Prometheus' absolute grading has, in words of its own.
+const JUDGE: &str = "\
+You judge how well a response does what an instruction asks for.
+Read the parts below. Then write a short assessment that says what the response gets right and what it misses\
+{% if rubric %}, measured by the rubric and by nothing else{% endif %}.
+Close with the words \"{{ phrase | trim }}\" and one of these scores: {{ scores | join(', ') }}.
+
+## Instruction
+{{ instruction }}
+
+## Response
+{{ response }}
+{% if reference %}
+
+## An answer that deserves the best score
+{{ reference }}
+{% endif %}
+{% if rubric %}
+
+## Rubric
+{{ rubric }}
+{% endif %}
+
+## Assessment
+
+";
+
+/// Which text a row becomes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Template {
+    /// The row's own prompt (`prompt` or `messages`), unchanged.
+    Plain,
+    /// The built-in grading prompt over `instruction`, `response`, and where present `reference` and `rubric`.
+    Judge,
+    /// A Jinja template of one's own. It sees every column of the row by its name, `scores` (the scale's texts) and
+    /// `phrase`; a column that is missing is an error, unless the template tests for it with `if`.
+    Own {
+        /// The file it came from, for messages.
+        name: String,
+        /// Its text.
+        source: String,
+    },
+}
+
+impl Template {
+    /// `plain`, `judge`, or else the path of a Jinja file.
+    ///
+    /// # Errors
+    /// A file that cannot be read as text.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn named(name: &str) -> Result<Self> {
+        match name {
+            "plain" => Ok(Template::Plain),
+            "judge" => Ok(Template::Judge),
+            path => match std::fs::read_to_string(path) {
+                Ok(source) => Ok(Template::Own { name: path.into(), source }),
+                Err(error) => Err(JudgeError::Template {
+                    name: path.into(),
+                    found: error.to_string(),
+                    fix: "name `plain`, `judge`, or a Jinja file".into(),
+                }),
+            },
+        }
+    }
+}
+
+/// How rows become prompts: the template, the phrase before the score, the scale, and the chat frame if any.
+#[derive(Clone, Debug)]
+pub struct JudgePrompt {
+    template: Template,
+    environment: Arc<Environment<'static>>,
+    phrase: String,
+    scale: Scale,
+    chat: Option<ChatTemplate>,
+    /// What the chat template is asked for.
+    pub chat_options: ChatOptions,
+}
+
+/// A row as tokens, its parts known by position.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sequence {
+    /// All tokens: prompt, chain, stem, score, and EOS where asked for.
+    pub ids: Vec<u32>,
+    /// The first so many are the prompt.
+    pub prompt_len: usize,
+    /// The chain of thought; empty where the row has none.
+    pub chain: Range<usize>,
+    /// The phrase before the score.
+    pub stem: Range<usize>,
+    /// The score's position: the logits one position before it are the score distribution. The token there is the nearest
+    /// score's.
+    pub score: usize,
+    /// The label on the scale.
+    pub split: Split,
+    /// The label as a number.
+    pub label: f64,
+}
+
+impl JudgePrompt {
+    /// A prompt for this tokenizer. With `chat`, the text is one user's message (or the row's own messages) in the
+    /// tokenizer's chat template; without, it is encoded as plain text with the tokenizer's special tokens (BOS).
+    ///
+    /// # Errors
+    /// A template that is no Jinja; `chat` with a tokenizer that has no chat template.
+    pub fn new(template: Template, phrase: &str, scale: Scale, chat: bool, tokenizer: &Tokenizer) -> Result<Self> {
+        let (name, source) = match &template {
+            Template::Plain => ("plain", ""),
+            Template::Judge => ("judge", JUDGE),
+            Template::Own { name, source } => (name.as_str(), source.as_str()),
+        };
+        let broken = |error: minijinja::Error| JudgeError::Template {
+            name: name.into(),
+            found: template_failure(&error),
+            fix: "correct the Jinja there".into(),
+        };
+        let mut environment = template_environment().map_err(broken)?;
+        environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
+        environment.add_template_owned("prompt", source.to_string()).map_err(broken)?;
+        let chat = if chat { Some(chat_template(tokenizer)?) } else { None };
+        let environment = Arc::new(environment);
+        Ok(JudgePrompt { template, environment, phrase: phrase.into(), scale, chat, chat_options: ChatOptions::default() })
+    }
+
+    /// The scale of this judge.
+    pub fn scale(&self) -> &Scale {
+        &self.scale
+    }
+
+    /// The phrase before the score.
+    pub fn phrase(&self) -> &str {
+        &self.phrase
+    }
+
+    /// The score tokens behind this prompt's phrase.
+    ///
+    /// # Errors
+    /// As [`ScoreTokens::resolve`].
+    pub fn score_tokens(&self, tokenizer: &Tokenizer) -> Result<ScoreTokens> {
+        ScoreTokens::resolve(&self.scale, &self.phrase, tokenizer)
+    }
+
+    /// The whole prompt as text, in its chat frame if there is one.
+    ///
+    /// # Errors
+    /// A row without the columns that the template needs; whatever a template raises; a prompt with nothing in it.
+    pub fn text(&self, example: &Example) -> Result<String> {
+        let text = match (&self.template, &example.record.prompt, &self.chat) {
+            (Template::Plain, Some(Prompt::Messages(messages)), Some(chat)) => chat.render(messages, &self.chat_options)?,
+            (Template::Plain, Some(Prompt::Messages(messages)), None) => concatenate(messages.iter().map(|m| m.content.as_str())),
+            (Template::Plain, Some(Prompt::Text(text)), _) => self.framed(text)?,
+            (Template::Plain, None, _) => {
+                let fix = if example.record.grading.is_some() {
+                    "it has `instruction` and `response`: use the template `judge`"
+                } else {
+                    "give it one, or write a template of your own over its columns"
+                };
+                return Err(misfit(example, "the row has no `prompt` and no `messages`".into(), fix));
+            }
+            // A template file ends in a newline or two, which a chat frame does not need.
+            (_, _, Some(_)) => self.framed(self.filled(example)?.trim_end())?,
+            (_, _, None) => self.filled(example)?,
+        };
+        if text.trim().is_empty() {
+            return Err(misfit(example, "the prompt is empty".into(), "check the template and the row's columns"));
+        }
+        Ok(text)
+    }
+
+    /// The prompt's tokens. A chat template writes its own special tokens, BOS included; plain text gets the tokenizer's.
+    ///
+    /// # Errors
+    /// As [`JudgePrompt::text`], and whatever the tokenizer refuses.
+    pub fn prompt_ids(&self, example: &Example, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
+        self.encode_prompt(&self.text(example)?, tokenizer)
+    }
+
+    fn encode_prompt(&self, text: &str, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
+        // Text that already begins with BOS must not get a second one, whoever wrote it there.
+        let has_bos = tokenizer.special_text("bos_token").is_some_and(|bos| !bos.is_empty() && text.starts_with(bos));
+        Ok(tokenizer.encode(text, self.chat.is_none() && !has_bos)?)
+    }
+
+    /// A labelled row as one sequence: prompt, chain (if the row has one), stem, score, and with `eos` the tokenizer's
+    /// first EOS behind it.
+    ///
+    /// A chain that already ends in the phrase and a score loses both, so that they do not come twice.
+    ///
+    /// # Errors
+    /// As [`JudgePrompt::prompt_ids`]; a row without a label or with one off the scale; `eos` without an EOS token.
+    pub fn sequence(&self, example: &Example, tokens: &ScoreTokens, tokenizer: &Tokenizer, eos: bool) -> Result<Sequence> {
+        let Some(label) = example.record.score else {
+            return Err(misfit(example, "the row has no label".into(), "give it a score, or drop it"));
+        };
+        let split =
+            self.scale.split(label).map_err(|error| misfit(example, error.to_string(), "or skip such rows with --skip-bad"))?;
+        let text = self.text(example)?;
+        let mut ids = self.encode_prompt(&text, tokenizer)?;
+        let prompt_len = ids.len();
+        let mut ends_in_space = text.ends_with(char::is_whitespace);
+        if let Some(chain) = example.record.chain.as_deref().map(|chain| self.without_conclusion(chain)).filter(|c| !c.is_empty())
+        {
+            let lead = if ends_in_space { "" } else { " " };
+            ids.extend(tokenizer.encode_continuation(&format!("{lead}{chain}"))?);
+            ends_in_space = false;
+        }
+        let chain = prompt_len..ids.len();
+        ids.extend(tokens.stem_after(ends_in_space));
+        let stem = chain.end..ids.len();
+        let score = ids.len();
+        ids.push(tokens.ids[split.nearest]);
+        if eos {
+            let fix = "set eos_token in tokenizer_config.json, or train without EOS";
+            let id = tokenizer.eos_ids().first().ok_or_else(|| misfit(example, "the tokenizer has no EOS token".into(), fix))?;
+            ids.push(*id);
+        }
+        Ok(Sequence { ids, prompt_len, chain, stem, score, split, label })
+    }
+
+    /// The chain without white space around it and without a final "phrase score." of its own.
+    fn without_conclusion<'a>(&self, chain: &'a str) -> &'a str {
+        let chain = chain.trim();
+        let phrase = self.phrase.trim();
+        if phrase.is_empty() {
+            return chain;
+        }
+        let Some(at) = chain.rfind(phrase) else { return chain };
+        let said = chain[at + phrase.len()..].trim_matches(|c: char| c.is_whitespace() || ".!:*\"'()".contains(c));
+        let is_score = self.scale.texts().iter().any(|text| text == said) || said.parse::<f64>().is_ok();
+        if is_score { chain[..at].trim_end() } else { chain }
+    }
+
+    /// A text as the user's one message, or as it is.
+    fn framed(&self, text: &str) -> Result<String> {
+        match &self.chat {
+            None => Ok(text.to_string()),
+            Some(chat) => {
+                let message = serde_json::json!({"role": "user", "content": text});
+                Ok(chat.render(&[message], &self.chat_options)?)
+            }
+        }
+    }
+
+    /// The template over the row's columns.
+    fn filled(&self, example: &Example) -> Result<String> {
+        let mut columns = match &self.template {
+            Template::Judge => {
+                let Some(parts) = &example.record.grading else {
+                    let fix = "give it both, or use the template `plain` with a column `prompt`";
+                    return Err(misfit(example, "the row has no `instruction` with a `response`".into(), fix));
+                };
+                let parts = serde_json::to_value(parts).unwrap_or_default();
+                parts.as_object().cloned().unwrap_or_default()
+            }
+            _ => example.row.fields.clone(),
+        };
+        columns.insert("phrase".into(), self.phrase.clone().into());
+        columns.insert("scores".into(), self.scale.texts().to_vec().into());
+        let context = json_to_template(&serde_json::Value::Object(columns));
+        let rendered = self.environment.get_template("prompt").and_then(|template| template.render(context));
+        rendered.map_err(|error| {
+            let names: Vec<&str> = example.row.fields.keys().map(String::as_str).collect();
+            let fix = format!("the row's columns are {}", names.join(", "));
+            misfit(example, format!("prompt template: {}", template_failure(&error)), &fix)
+        })
+    }
+}
+
+fn chat_template(tokenizer: &Tokenizer) -> Result<ChatTemplate> {
+    ChatTemplate::of(tokenizer)?.ok_or_else(|| JudgeError::Template {
+        name: "of the chat".into(),
+        found: "the tokenizer has none (no `chat_template.jinja`, no `chat_template` in tokenizer_config.json)".into(),
+        fix: "turn the chat frame off, or use a chat model".into(),
+    })
+}
+
+fn misfit(example: &Example, found: String, fix: &str) -> JudgeError {
+    JudgeError::Row { place: example.row.place(), found, fix: fix.into() }
+}
+
+/// How many tokens of a part are shown at either end.
+const EDGE: usize = 12;
+
+/// A sequence as a small table: position, token id, the token as the vocabulary spells it, and its part. The middle of a
+/// long part is left out.
+pub fn preview(sequence: &Sequence, tokenizer: &Tokenizer) -> String {
+    let end = sequence.ids.len();
+    let parts = [
+        ("prompt", 0..sequence.prompt_len),
+        ("chain", sequence.chain.clone()),
+        ("phrase", sequence.stem.clone()),
+        ("score", sequence.score..sequence.score + 1),
+        ("end", sequence.score + 1..end),
+    ];
+    let mut table = format!("{:>6} {:>7}  {:<24} part\n", "pos", "id", "token");
+    for (name, range) in parts {
+        let hidden = if range.len() > 2 * EDGE + 1 { range.start + EDGE..range.end - EDGE } else { range.end..range.end };
+        for position in range {
+            if hidden.contains(&position) {
+                if position == hidden.start {
+                    table += &format!("{:>6} {:>7}  {:<24} {name}\n", "...", "", format!("({} more)", hidden.len()));
+                }
+                continue;
+            }
+            let id = sequence.ids[position];
+            let token = tokenizer.id_to_token(id).unwrap_or_else(|| "(not in the vocabulary)".into());
+            table += &format!("{position:>6} {id:>7}  {:<24} {name}\n", token.escape_debug().to_string());
+        }
+    }
+    table + &format!("label {}, nearest score at position {}\n", sequence.label, sequence.score)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{Reader, View};
+    use crate::text::{SpecialTokens, test_files::shared_tokenizer, train_bpe, word_level};
+
+    fn row(json: &str) -> Example {
+        let view = View { labels: crate::data::Labels::Optional, ..View::default() };
+        Reader { view, ..Reader::default() }.read_str("rows.jsonl", json).unwrap().examples.remove(0)
+    }
+
+    fn bpe() -> Tokenizer {
+        let texts =
+            ["Good answer, it is right. So the overall score is 4. ## Instruction Say hi. ## Response Hi. ## Assessment"; 20];
+        train_bpe(texts.iter(), 500, &SpecialTokens::for_decoder()).unwrap()
+    }
+
+    fn prompt(template: Template, tokenizer: &Tokenizer) -> JudgePrompt {
+        JudgePrompt::new(template, DEFAULT_PHRASE, "1..5".parse().unwrap(), false, tokenizer).unwrap()
+    }
+
+    fn own(source: &str) -> Template {
+        Template::Own { name: "mine.jinja".into(), source: source.into() }
+    }
+
+    #[test]
+    fn a_labelled_row_with_a_chain() {
+        let tokenizer = bpe();
+        let prompt = prompt(Template::Plain, &tokenizer);
+        let tokens = prompt.score_tokens(&tokenizer).unwrap();
+        let example = row(r#"{"prompt": "Say hi.", "chain": " Good answer.\n So the overall score is **4**.", "score": 4.25}"#);
+        let s = prompt.sequence(&example, &tokens, &tokenizer, false).unwrap();
+        assert_eq!(tokenizer.decode(&s.ids, true).unwrap(), "Say hi. Good answer. So the overall score is 4");
+        assert_eq!((s.ids[0], s.score, s.chain.start, s.stem.start), (1, s.ids.len() - 1, s.prompt_len, s.chain.end));
+        assert_eq!(tokenizer.decode(&s.ids[s.chain.clone()], false).unwrap(), " Good answer.");
+        assert_eq!((s.split.weights.as_slice(), s.label), (&[(3, 0.75), (4, 0.25)][..], 4.25));
+        assert_eq!(s.ids, tokenizer.encode("Say hi. Good answer. So the overall score is 4", true).unwrap());
+        let with_eos = prompt.sequence(&example, &tokens, &tokenizer, true).unwrap();
+        assert_eq!((with_eos.score, with_eos.ids.last()), (s.score, tokenizer.eos_ids().first()));
+    }
+
+    #[test]
+    fn a_row_without_a_chain_goes_straight_to_the_phrase() {
+        let tokenizer = bpe();
+        let prompt = prompt(Template::Plain, &tokenizer);
+        let tokens = prompt.score_tokens(&tokenizer).unwrap();
+        for (json, text) in [
+            (r#"{"prompt": "Say hi.", "score": 1}"#, "Say hi. So the overall score is 1"),
+            (r#"{"prompt": "Say hi.\n", "score": 5}"#, "Say hi.\nSo the overall score is 5"),
+            (
+                r#"{"messages": [{"role":"system","content":"S"},{"role":"user","content":"U\n"}], "score": 5}"#,
+                "S\n\nU\nSo the overall score is 5",
+            ),
+        ] {
+            let s = prompt.sequence(&row(json), &tokens, &tokenizer, false).unwrap();
+            assert_eq!(tokenizer.decode(&s.ids, true).unwrap(), text);
+            assert!(s.chain.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_prompt_that_brings_its_bos_keeps_one() {
+        let tokenizer = bpe();
+        let ids = prompt(Template::Plain, &tokenizer).prompt_ids(&row(r#"{"prompt": "<|bos|>Say"}"#), &tokenizer).unwrap();
+        assert_eq!(ids.iter().filter(|&&id| Some(id) == tokenizer.bos_id()).count(), 1);
+    }
+
+    #[test]
+    fn the_grading_prompt_shows_what_the_row_has() {
+        let tokenizer = bpe();
+        let prompt = prompt(Template::Judge, &tokenizer);
+        let short = prompt.text(&row(r#"{"instruction": "I {{ x }}", "response": "R"}"#)).unwrap();
+        assert!(short.contains("## Instruction\nI {{ x }}\n\n## Response\nR\n\n## Assessment\n"), "{short}");
+        assert!(short.contains("these scores: 1, 2, 3, 4, 5.") && !short.contains("Rubric") && !short.contains("best score"));
+        let long = prompt.text(&row(r#"{"instruction": "I", "response": "R", "reference": "A", "rubric": "clear?"}"#)).unwrap();
+        assert!(long.contains("best score\nA\n\n## Rubric\nclear?\n\n## Assessment\n"), "{long}");
+        assert!(long.contains("misses, measured by the rubric and by nothing else.\nClose"), "{long}");
+    }
+
+    #[test]
+    fn a_template_of_ones_own_reads_any_column() {
+        let tokenizer = bpe();
+        let example = row(r#"{"sentence1": "A", "refs": ["x", "y"], "score": 3}"#);
+        let prompt = prompt(own("{{ sentence1 }}/{{ refs[1] }}/{{ scores | last }}{% if extra %}!{% endif %}"), &tokenizer);
+        assert_eq!(prompt.text(&example).unwrap(), "A/y/5");
+    }
+
+    #[test]
+    fn words_of_the_miniature() {
+        let special = SpecialTokens { unk: Some("<unk>".into()), ..Default::default() };
+        let tokenizer = word_level(&["bos", "judge", "ok", "bad", "score", "1", "2"], &special).unwrap();
+        let prompt = JudgePrompt::new(Template::Plain, "score", "1..2".parse().unwrap(), false, &tokenizer).unwrap();
+        let tokens = prompt.score_tokens(&tokenizer).unwrap();
+        let example = row(r#"{"prompt": "bos judge", "chain": "ok bad", "score": 2}"#);
+        let s = prompt.sequence(&example, &tokens, &tokenizer, false).unwrap();
+        assert_eq!((s.ids.as_slice(), s.prompt_len, s.chain, s.stem, s.score), (&[1, 2, 3, 4, 5, 7][..], 2, 2..4, 4..5, 5));
+    }
+
+    #[test]
+    fn rows_that_do_not_fit_say_why() {
+        let tokenizer = bpe();
+        let cases = [
+            (Template::Plain, r#"{"instruction": "I", "response": "R"}"#, "rows.jsonl:1: the row has no `prompt`"),
+            (Template::Plain, r#"{"instruction": "I", "response": "R"}"#, "use the template `judge`"),
+            (Template::Plain, r#"{"a": 1}"#, "write a template of your own"),
+            (Template::Judge, r#"{"prompt": "p"}"#, "no `instruction` with a `response`"),
+            (own("{{ missing }}"), r#"{"prompt": "p", "q": 1}"#, "the row's columns are prompt, q"),
+            (own("{{ raise_exception('no') }}"), r#"{"prompt": "p"}"#, "rows.jsonl:1: prompt template: no (line 1"),
+            (own(" \n"), r#"{"prompt": "p"}"#, "the prompt is empty"),
+        ];
+        for (template, json, message) in cases {
+            let error = prompt(template, &tokenizer).text(&row(json)).unwrap_err().to_string();
+            assert!(error.contains(message), "{error}\nexpected {message}");
+        }
+        let plain = prompt(Template::Plain, &tokenizer);
+        let tokens = plain.score_tokens(&tokenizer).unwrap();
+        for (json, message) in [
+            (r#"{"prompt": "p"}"#, "rows.jsonl:1: the row has no label"),
+            (r#"{"prompt": "p", "score": 6}"#, "label 6 is outside the scale's 1 to 5"),
+        ] {
+            let error = plain.sequence(&row(json), &tokens, &tokenizer, false).unwrap_err().to_string();
+            assert!(error.contains(message), "{error}\nexpected {message}");
+        }
+        let scale: Scale = "1..5".parse().unwrap();
+        let new =
+            |template, chat| JudgePrompt::new(template, DEFAULT_PHRASE, scale.clone(), chat, &tokenizer).unwrap_err().to_string();
+        assert!(new(own("{% for %}"), false).starts_with("prompt template mine.jinja: syntax error"));
+        assert!(new(Template::Plain, true).contains("turn the chat frame off"));
+        assert!(Template::named("/nowhere.jinja").unwrap_err().to_string().contains("name `plain`, `judge`, or a Jinja file"));
+    }
+
+    #[test]
+    fn preview_shows_every_part() {
+        let tokenizer = bpe();
+        let prompt = prompt(Template::Judge, &tokenizer);
+        let tokens = prompt.score_tokens(&tokenizer).unwrap();
+        let example = row(r#"{"instruction": "I", "response": "R", "feedback": "Good.", "score": 2}"#);
+        let table = preview(&prompt.sequence(&example, &tokens, &tokenizer, true).unwrap(), &tokenizer);
+        for part in ["prompt", "chain", "phrase", "score", "end", "more)", "label 2, nearest score at position"] {
+            assert!(table.contains(part), "{part} is not in\n{table}");
+        }
+    }
+
+    #[test]
+    fn qwen3_chat_frame() {
+        let Some(tokenizer) = shared_tokenizer("qwen3-tokenizer") else { return };
+        let prompt = JudgePrompt::new(Template::Judge, DEFAULT_PHRASE, "1..5".parse().unwrap(), true, &tokenizer).unwrap();
+        let tokens = prompt.score_tokens(&tokenizer).unwrap();
+        let example = row(r#"{"instruction": "I", "response": "R", "feedback": "Good.", "score": 2}"#);
+        let s = prompt.sequence(&example, &tokens, &tokenizer, false).unwrap();
+        let text = tokenizer.decode(&s.ids, false).unwrap();
+        assert!(text.starts_with("<|im_start|>user\nYou judge"), "{text}");
+        let end = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\nGood. So the overall score is 2";
+        assert!(text.ends_with(end), "{text}");
+        assert_eq!(tokenizer.encode(&text, false).unwrap(), s.ids);
+    }
+}

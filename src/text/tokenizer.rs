@@ -1,0 +1,328 @@
+//! A tokenizer out of a Hugging Face directory, with the little that a decoder needs to know around it.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::{Result, TextError};
+
+/// A set of files by name: what a Hugging Face directory holds, read into memory (the browser has no directory).
+pub type Files = BTreeMap<String, Vec<u8>>;
+
+/// The files that make up a tokenizer; those present travel with every checkpoint byte for byte.
+pub const TOKENIZER_FILES: [&str; 9] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "generation_config.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+];
+
+/// Texts that no tokenizer merges with what follows; see [`Tokenizer::encode_continuation`].
+const ANCHORS: [&str; 3] = ["\n", "\u{1}", "."];
+
+/// A Hugging Face tokenizer, its special tokens, and the files it came from.
+#[derive(Clone, Debug)]
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    files: Files,
+    special: BTreeMap<String, String>,
+    bos: Option<u32>,
+    eos: Vec<u32>,
+    vocab_size: usize,
+    prepends_space: bool,
+}
+
+impl Tokenizer {
+    /// From the files of a Hugging Face directory. `tokenizer.json` is required; `config.json` is read for the ids of BOS
+    /// and EOS but not kept (it belongs to the model); other names are ignored.
+    ///
+    /// EOS ids are the union, in this order, of `eos_token_id` (a number or a list) in `generation_config.json` and in
+    /// `config.json`, and of `eos_token` in `tokenizer_config.json` or `special_tokens_map.json`. BOS is `bos_token` of
+    /// the tokenizer's own files where they mention it, else `bos_token_id`.
+    ///
+    /// # Errors
+    /// A missing `tokenizer.json`, and files that are not what their name says.
+    pub fn from_files(files: Files) -> Result<Self> {
+        let Some(json) = files.get("tokenizer.json") else {
+            return Err(TextError::MissingFile {
+                place: "tokenizer".into(),
+                file: "tokenizer.json".into(),
+                fix: "older models come with `tokenizer.model` only: load them once with transformers and save them \
+                      (`AutoTokenizer.from_pretrained(d).save_pretrained(d)`)"
+                    .into(),
+            });
+        };
+        let mut inner = tokenizers::Tokenizer::from_bytes(json).map_err(|error| TextError::BadFile {
+            file: "tokenizer.json".into(),
+            found: error.to_string(),
+            expected: "a Hugging Face fast tokenizer".into(),
+        })?;
+        // A tokenizer saved with truncation would cut rows silently, one saved with padding would lengthen them.
+        inner.with_truncation(None).map_err(|error| TextError::Make(error.to_string()))?;
+        inner.with_padding(None);
+
+        let tokenizer_config = json_object(&files, "tokenizer_config.json")?;
+        let special_map = json_object(&files, "special_tokens_map.json")?;
+        let special = special_texts(&[&special_map, &tokenizer_config]);
+        let mut tokenizer = Tokenizer {
+            vocab_size: inner.get_vocab(true).values().max().map_or(0, |&id| id as usize + 1),
+            prepends_space: prepends_space(&inner),
+            inner,
+            special,
+            bos: None,
+            eos: Vec::new(),
+            files: Files::new(),
+        };
+        tokenizer.find_bos_and_eos(&files, &[&tokenizer_config, &special_map])?;
+        tokenizer.files = files.into_iter().filter(|(name, _)| TOKENIZER_FILES.contains(&name.as_str())).collect();
+        Ok(tokenizer)
+    }
+
+    /// From the bytes of a `tokenizer.json` alone: no special tokens by role, no chat template.
+    ///
+    /// # Errors
+    /// Bytes that are not a Hugging Face fast tokenizer.
+    pub fn from_bytes(tokenizer_json: &[u8]) -> Result<Self> {
+        Self::from_files(Files::from([("tokenizer.json".to_string(), tokenizer_json.to_vec())]))
+    }
+
+    /// From a Hugging Face directory.
+    ///
+    /// # Errors
+    /// No such directory, no `tokenizer.json` in it, unreadable or malformed files.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn from_dir(dir: &std::path::Path) -> Result<Self> {
+        let place = dir.display().to_string();
+        if !dir.join("tokenizer.json").is_file() {
+            let fix = if !dir.is_dir() {
+                "the directory does not exist"
+            } else if dir.join("tokenizer.model").exists() {
+                "there is only a `tokenizer.model`: load it once with transformers and save it as a fast tokenizer"
+            } else {
+                "name the Hugging Face directory of a model, or train a tokenizer"
+            };
+            return Err(TextError::MissingFile { place, file: "tokenizer.json".into(), fix: fix.into() });
+        }
+        let mut files = Files::new();
+        for name in TOKENIZER_FILES.iter().chain(&["config.json"]) {
+            let path = dir.join(name);
+            if path.is_file() {
+                let bytes = std::fs::read(&path).map_err(|source| TextError::Io {
+                    path: path.display().to_string(),
+                    action: "read",
+                    source,
+                })?;
+                files.insert((*name).to_string(), bytes);
+            }
+        }
+        Self::from_files(files)
+    }
+
+    /// Writes the files this tokenizer came from into `dir`, byte for byte.
+    ///
+    /// # Errors
+    /// Whatever the file system refuses.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn save_to(&self, dir: &std::path::Path) -> Result<()> {
+        for (name, bytes) in &self.files {
+            let path = dir.join(name);
+            std::fs::write(&path, bytes).map_err(|source| TextError::Io {
+                path: path.display().to_string(),
+                action: "write",
+                source,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The files this tokenizer came from: those of [`TOKENIZER_FILES`] that were present.
+    pub fn files(&self) -> &Files {
+        &self.files
+    }
+
+    /// Token ids of `text`. With `add_special`, the tokenizer's own frame is put around it (a BOS, for most Llamas).
+    ///
+    /// # Errors
+    /// A character outside the vocabulary of a tokenizer that has neither bytes nor an unknown token to fall back on.
+    pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>> {
+        let encoding = self.inner.encode_fast(text, add_special).map_err(|error| TextError::Tokenizer {
+            action: format!("encode {:?}", shorten(text, 60)),
+            found: error.to_string(),
+        })?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Token ids of `text` as it continues some other text: no frame, and none of the space that Llama-2-like
+    /// tokenizers put before everything they encode. There, `text` is encoded behind an anchor that merges with nothing,
+    /// and the anchor's tokens are taken off again.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`]; or a tokenizer with which every anchor merges.
+    pub fn encode_continuation(&self, text: &str) -> Result<Vec<u32>> {
+        if !self.prepends_space || text.is_empty() {
+            return self.encode(text, false);
+        }
+        for anchor in ANCHORS {
+            let anchor_ids = self.encode(anchor, false)?;
+            let ids = self.encode(&format!("{anchor}{text}"), false)?;
+            if let Some(rest) = ids.strip_prefix(anchor_ids.as_slice()) {
+                return Ok(rest.to_vec());
+            }
+        }
+        Err(TextError::Tokenizer {
+            action: format!("encode {:?} as a continuation", shorten(text, 60)),
+            found: "it puts a space before every text and merges across each separator that was tried".into(),
+        })
+    }
+
+    /// The text of `ids`. With `skip_special`, tokens marked special leave no trace. Bytes that are no UTF-8 become U+FFFD.
+    ///
+    /// # Errors
+    /// Whatever the tokenizer's decoder refuses.
+    pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
+        self.inner
+            .decode(ids, skip_special)
+            .map_err(|error| TextError::Tokenizer { action: format!("decode {} tokens", ids.len()), found: error.to_string() })
+    }
+
+    /// One more than the largest token id, added tokens included. A model's embedding may have more rows.
+    pub fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    /// The id of a token by its spelling in the vocabulary (" the" is "Ġthe" in a byte-level one).
+    pub fn token_to_id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    /// A token's spelling in the vocabulary.
+    pub fn id_to_token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
+    /// A special token's text by its role: "bos_token", "eos_token", "pad_token", "unk_token".
+    pub fn special_text(&self, role: &str) -> Option<&str> {
+        self.special.get(role).map(String::as_str)
+    }
+
+    /// All special tokens by role, as a chat template sees them.
+    pub fn special_texts(&self) -> &BTreeMap<String, String> {
+        &self.special
+    }
+
+    /// The id that begins a text, where the model has one.
+    pub fn bos_id(&self) -> Option<u32> {
+        self.bos
+    }
+
+    /// The ids that end a text: generation stops at any of them. May be empty.
+    pub fn eos_ids(&self) -> &[u32] {
+        &self.eos
+    }
+
+    /// The id for what is not in the vocabulary, where there is one.
+    pub fn unk_id(&self) -> Option<u32> {
+        use tokenizers::models::ModelWrapper;
+        let named = match self.inner.get_model() {
+            ModelWrapper::WordLevel(model) => Some(model.unk_token.clone()),
+            ModelWrapper::BPE(model) => model.unk_token.clone(),
+            _ => None,
+        };
+        named.as_deref().or(self.special_text("unk_token")).and_then(|token| self.token_to_id(token))
+    }
+
+    fn find_bos_and_eos(&mut self, files: &Files, texts: &[&Value]) -> Result<()> {
+        let mut bos = None;
+        for file in ["generation_config.json", "config.json"] {
+            let config = json_object(files, file)?;
+            for id in ids_of(&config, "eos_token_id", file)? {
+                push_new(&mut self.eos, id);
+            }
+            bos = bos.or(ids_of(&config, "bos_token_id", file)?.first().copied());
+        }
+        if let Some(id) = self.special_text("eos_token").and_then(|text| self.token_to_id(text)) {
+            push_new(&mut self.eos, id);
+        }
+        let mentioned = texts.iter().any(|config| config.get("bos_token").is_some());
+        self.bos = if mentioned { self.special_text("bos_token").and_then(|text| self.token_to_id(text)) } else { bos };
+        Ok(())
+    }
+}
+
+/// The JSON object in `files[name]`, or an empty one where there is no such file.
+pub(super) fn json_object(files: &Files, name: &str) -> Result<Value> {
+    let Some(bytes) = files.get(name) else { return Ok(Value::Object(Default::default())) };
+    let bad = |found: String| TextError::BadFile { file: name.into(), found, expected: "a JSON object".into() };
+    match serde_json::from_slice(bytes) {
+        Ok(value @ Value::Object(_)) => Ok(value),
+        Ok(other) => Err(bad(shorten(&other.to_string(), 60))),
+        Err(error) => Err(bad(error.to_string())),
+    }
+}
+
+/// Token ids under `key`: a number, a list of numbers, or nothing.
+fn ids_of(config: &Value, key: &str, file: &str) -> Result<Vec<u32>> {
+    let one = |value: &Value| {
+        value.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or_else(|| TextError::BadFile {
+            file: file.into(),
+            found: format!("`{key}` is {}", shorten(&value.to_string(), 60)),
+            expected: "a token id or a list of token ids".into(),
+        })
+    };
+    match config.get(key) {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::Array(list)) => list.iter().map(one).collect(),
+        Some(value) => Ok(vec![one(value)?]),
+    }
+}
+
+/// Texts of the special tokens by role. Values are strings or `{"content": ...}`; later configs override earlier ones.
+fn special_texts(configs: &[&Value]) -> BTreeMap<String, String> {
+    let mut texts = BTreeMap::new();
+    for config in configs {
+        for role in ["bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token", "mask_token"] {
+            let value = config.get(role);
+            if let Some(text) = value.and_then(Value::as_str).or_else(|| value?.get("content")?.as_str()) {
+                texts.insert(role.to_string(), text.to_string());
+            }
+        }
+    }
+    texts
+}
+
+/// Whether a space is put before every text: Llama 2 and Mistral do it in their normalizer or pre-tokenizer.
+fn prepends_space(inner: &tokenizers::Tokenizer) -> bool {
+    let parts = [serde_json::to_value(inner.get_normalizer()), serde_json::to_value(inner.get_pre_tokenizer())];
+    parts.iter().flatten().any(part_prepends)
+}
+
+fn part_prepends(part: &Value) -> bool {
+    let text = |key: &str| part.get(key).and_then(Value::as_str);
+    let here = match text("type") {
+        Some("Prepend") => true,
+        Some("Metaspace") => text("prepend_scheme") != Some("never"),
+        Some("ByteLevel") => part.get("add_prefix_space") == Some(&Value::Bool(true)),
+        _ => false,
+    };
+    let nested = ["normalizers", "pretokenizers"].iter().filter_map(|key| part.get(*key)?.as_array());
+    here || nested.flatten().any(part_prepends)
+}
+
+fn push_new(ids: &mut Vec<u32>, id: u32) {
+    if !ids.contains(&id) {
+        ids.push(id);
+    }
+}
+
+/// At most `chars` characters of `text`, with dots where it was cut: for messages.
+pub(super) fn shorten(text: &str, chars: usize) -> String {
+    match text.char_indices().nth(chars) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_string(),
+    }
+}
