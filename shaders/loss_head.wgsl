@@ -10,7 +10,7 @@
 //     w (E - y)², E = Σ v_k p_k / Σ p_k (renormalised) c_k = -2w (E - y) q_k (v_k - E),  q_k = p_k / Σ p_k
 // Written so, nothing is divided by a small probability.
 //
-// Contract   stats       stats[r] = (lse, log p_a, log p_b, entropy, p(score 1), …, p(score K))
+// Contract   stats       stats[r] = (lse, log p_a, log p_b, entropy, log p(score 1), …, log p(score K))
 //            gradient    logits[r, :] = dL/dz, from the logits and their stats
 // Grid       rows of the chunk; LANES threads a row (lib/row.wgsl).
 #include "lib/row.wgsl"
@@ -74,7 +74,7 @@ fn stats(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) group
         out[at + 3u] = log(mass) - moment / mass; // H = lse - Σ p z
     }
     for (var k = lane; k < params.scores; k += LANES) {
-        out[at + 4u + k] = exp(logits[z + score_tokens[k]] - lse);
+        out[at + 4u + k] = logits[z + score_tokens[k]] - lse;
     }
 }
 #endif
@@ -84,13 +84,43 @@ fn stats(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) group
 @group(0) @binding(4) var<storage, read> stats: array<f32>; // [R, 4 + K]
 @group(0) @binding(5) var<storage, read_write> logits: array<f32>; // [chunk, V]: z in, dL/dz out
 
-// The coefficient of score k; `mass` is Σ p over the scores, `expected` is E of the row's kind.
-fn score_coefficient(spec: Row, k: u32, p: f32, mass: f32, expected: f32) -> f32 {
-    let slope = -2.0 * spec.score_weight * (expected - spec.label);
-    if (spec.score_kind == 1u) {
-        return slope * p * score_values[k];
+// The score distribution that a row's score term sees: p of the full vocabulary, or q of the scores alone. q is taken
+// relative to the likeliest score, so that it exists however small the scores' mass is.
+struct ScoreView {
+    shift: f32, // log p of the likeliest score (renormalised), or 0
+    mass: f32, // Σ exp(log p - shift), or 1
+    expected: f32, // E
+}
+
+fn score_share(at: u32, k: u32, view: ScoreView) -> f32 {
+    return exp(stats[at + 4u + k] - view.shift) / view.mass;
+}
+
+fn score_view(spec: Row, at: u32) -> ScoreView {
+    var view = ScoreView(0.0, 1.0, 0.0);
+    if (spec.score_kind == 2u) {
+        view.shift = -1e30;
+        view.mass = 0.0;
+        for (var k = 0u; k < params.scores; k++) {
+            view.shift = max(view.shift, stats[at + 4u + k]);
+        }
+        for (var k = 0u; k < params.scores; k++) {
+            view.mass += exp(stats[at + 4u + k] - view.shift);
+        }
     }
-    return slope * p / mass * (score_values[k] - expected);
+    for (var k = 0u; k < params.scores; k++) {
+        view.expected += score_share(at, k, view) * score_values[k];
+    }
+    return view;
+}
+
+// The coefficient c_k of score k.
+fn score_coefficient(spec: Row, at: u32, k: u32, view: ScoreView) -> f32 {
+    let slope = -2.0 * spec.score_weight * (view.expected - spec.label) * score_share(at, k, view);
+    if (spec.score_kind == 1u) {
+        return slope * score_values[k];
+    }
+    return slope * (score_values[k] - view.expected);
 }
 
 @compute @workgroup_size(GROUP)
@@ -108,20 +138,11 @@ fn gradient(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gr
     let entropy = stats[at + 3u];
 
     var total = spec.weight_a + spec.weight_b; // Σc
-    var mass = 0.0;
-    var expected = 0.0;
+    var view = ScoreView(0.0, 1.0, 0.0);
     if (spec.score_kind != 0u) {
+        view = score_view(spec, at);
         for (var k = 0u; k < params.scores; k++) {
-            mass += stats[at + 4u + k];
-            expected += stats[at + 4u + k] * score_values[k];
-        }
-        // A score mass that underflowed has no distribution to refine: the score term vanishes.
-        mass = max(mass, 1e-30);
-        if (spec.score_kind == 2u) {
-            expected /= mass;
-        }
-        for (var k = 0u; k < params.scores; k++) {
-            total += score_coefficient(spec, k, stats[at + 4u + k], mass, expected);
+            total += score_coefficient(spec, at, k, view);
         }
     }
     for (var j = lane; j < params.vocab; j += LANES) {
@@ -136,7 +157,7 @@ fn gradient(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gr
         logits[z + spec.b] -= spec.weight_b;
         if (spec.score_kind != 0u) {
             for (var k = 0u; k < params.scores; k++) {
-                logits[z + score_tokens[k]] -= score_coefficient(spec, k, stats[at + 4u + k], mass, expected);
+                logits[z + score_tokens[k]] -= score_coefficient(spec, at, k, view);
             }
         }
     }

@@ -225,7 +225,7 @@ impl<'a> Check<'a> {
     }
 
     fn expected(&self, stats: &RowStats, kind: u32) -> f64 {
-        let pairs = || stats.score_probs.iter().zip(&self.score_values).map(|(p, v)| (f64::from(*p), f64::from(*v)));
+        let pairs = || stats.score_log_probs.iter().zip(&self.score_values).map(|(p, v)| (f64::from(*p).exp(), f64::from(*v)));
         let full: f64 = pairs().map(|(p, v)| p * v).sum();
         if kind == SCORE_FULL { full } else { full / pairs().map(|(p, _)| p).sum::<f64>() }
     }

@@ -78,9 +78,18 @@ fn rank(info: &wgpu::AdapterInfo) -> (u8, u8) {
     (class, backend)
 }
 
+fn instance(backends: wgpu::Backends) -> wgpu::Instance {
+    let descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    wgpu::Instance::new(wgpu::InstanceDescriptor { backends, ..descriptor })
+}
+
 /// All adapters, best first. The position in this list is the number that `--adapter` takes.
-pub(super) async fn list(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
-    let mut adapters = instance.enumerate_adapters(wgpu::Backends::all()).await;
+pub(super) async fn list() -> Vec<wgpu::Adapter> {
+    sorted(wgpu::Backends::all()).await
+}
+
+async fn sorted(backends: wgpu::Backends) -> Vec<wgpu::Adapter> {
+    let mut adapters = instance(backends).enumerate_adapters(backends).await;
     // OpenGL ES below compute shaders shows up here too, and can run nothing.
     adapters.retain(|a| a.limits().max_compute_workgroups_per_dimension > 0);
     adapters.sort_by_key(|a| rank(&a.get_info()));
@@ -88,29 +97,34 @@ pub(super) async fn list(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
 }
 
 /// The adapter that `wanted` (a number of the list, or part of a name, a backend or both) means; the best one if `None`.
-pub(super) async fn choose(instance: &wgpu::Instance, wanted: Option<&str>) -> Result<wgpu::Adapter, GpuError> {
+pub(super) async fn choose(wanted: Option<&str>) -> Result<wgpu::Adapter, GpuError> {
     if cfg!(target_arch = "wasm32") {
-        let options =
-            wgpu::RequestAdapterOptions { power_preference: wgpu::PowerPreference::HighPerformance, ..Default::default() };
+        let options = wgpu::RequestAdapterOptions { power_preference: wgpu::PowerPreference::HighPerformance, ..Default::default() };
+        let instance = instance(wgpu::Backends::BROWSER_WEBGPU);
         return instance.request_adapter(&options).await.map_err(|e| GpuError::NoAdapter { advice: e.to_string() });
     }
-    let adapters = list(instance).await;
-    if adapters.is_empty() {
-        return Err(GpuError::NoAdapter { advice: install_advice() });
+    let wanted = wanted.map(str::trim).filter(|w| !w.is_empty());
+    if wanted.is_none() {
+        // OpenGL is the last resort: asking for it is slow, and its loaders talk on stderr.
+        if let Some(best) = sorted(wgpu::Backends::PRIMARY).await.into_iter().next() {
+            return Ok(best);
+        }
     }
-    let Some(wanted) = wanted.map(str::trim).filter(|w| !w.is_empty()) else {
-        return adapters.into_iter().next().ok_or_else(|| GpuError::NoAdapter { advice: install_advice() });
-    };
+    let adapters = list().await;
     let described: Vec<String> = adapters.iter().map(|a| facts(&a.get_info()).to_string()).collect();
-    let position = match wanted.parse::<usize>() {
-        Ok(number) => (number < adapters.len()).then_some(number),
-        Err(_) => described.iter().position(|d| d.to_lowercase().contains(&wanted.to_lowercase())),
+    let position = match wanted {
+        None => Some(0),
+        Some(wanted) => match wanted.parse::<usize>() {
+            Ok(number) => Some(number),
+            Err(_) => described.iter().position(|d| d.to_lowercase().contains(&wanted.to_lowercase())),
+        },
     };
     match position.and_then(|p| adapters.into_iter().nth(p)) {
         Some(adapter) => Ok(adapter),
+        None if described.is_empty() => Err(GpuError::NoAdapter { advice: install_advice() }),
         None => {
             let list = described.iter().enumerate().map(|(i, d)| format!("  {i}: {d}")).collect::<Vec<_>>().join("\n");
-            Err(GpuError::NoSuchAdapter { wanted: wanted.to_string(), list })
+            Err(GpuError::NoSuchAdapter { wanted: wanted.unwrap_or_default().to_string(), list })
         }
     }
 }

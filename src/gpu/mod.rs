@@ -101,14 +101,10 @@ pub struct Gpu {
     shared: Arc<Shared>,
 }
 
-fn instance() -> wgpu::Instance {
-    wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle())
-}
-
 impl Gpu {
     /// The adapters of this machine, best first.
     pub async fn adapters() -> Vec<AdapterFacts> {
-        adapter::list(&instance()).await.iter().map(|a| adapter::facts(&a.get_info())).collect()
+        adapter::list().await.iter().map(|a| adapter::facts(&a.get_info())).collect()
     }
 
     /// Opens the adapter that `options` names.
@@ -116,7 +112,7 @@ impl Gpu {
     /// # Errors
     /// No adapter at all (with what to install here), no such adapter, or a device that asks for more than it has.
     pub async fn open(options: &GpuOptions) -> Result<Gpu, GpuError> {
-        let adapter = adapter::choose(&instance(), options.adapter.as_deref()).await?;
+        let adapter = adapter::choose(options.adapter.as_deref()).await?;
         let facts = adapter::facts(&adapter.get_info());
         let limits = match options.limits {
             Limits::Adapter => adapter.limits(),

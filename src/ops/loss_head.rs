@@ -33,7 +33,7 @@ pub const SCORE_FULL: u32 = 1;
 /// `(E - y)²` with `E = Σ v_k p_k / Σ p_k`.
 pub const SCORE_RENORMALISED: u32 = 2;
 
-/// Statistics a row in front of its K score probabilities: lse, log p(a), log p(b), entropy.
+/// Statistics a row in front of the K log-probabilities of its scores: lse, log p(a), log p(b), entropy.
 pub const STATS: usize = 4;
 
 /// What the loss head reads and writes.

@@ -52,6 +52,33 @@ impl PackedInputs {
         start
     }
 
+    /// Appends a prompt and its continuations, which share it: the prompt's tokens are computed once. The prompt's last
+    /// token is repeated at the head of each continuation, because its next token differs there. Returns the index of
+    /// each continuation's first token (that repeated one).
+    ///
+    /// An empty prompt has nothing to repeat: it returns no indices and appends nothing.
+    pub fn push_shared(&mut self, prompt: &[u32], continuations: &[&[u32]]) -> Vec<u32> {
+        let Some((last, prefix)) = prompt.split_last() else { return Vec::new() };
+        let start = self.ids.len() as u32;
+        let prefix_len = prefix.len() as u32;
+        let total: usize = continuations.iter().map(|c| c.len() + 1).sum();
+        let end = start + prefix_len + total as u32;
+        self.ids.extend_from_slice(prefix);
+        self.positions.extend(0..prefix_len);
+        self.spans.extend(prefix.iter().map(|_| [start, 0, start, end]));
+        let mut heads = Vec::new();
+        for continuation in continuations {
+            let own = self.ids.len() as u32;
+            let own_end = own + 1 + continuation.len() as u32;
+            self.ids.push(*last);
+            self.ids.extend_from_slice(continuation);
+            self.positions.extend(prefix_len..prefix_len + 1 + continuation.len() as u32);
+            self.spans.extend((own..own_end).map(|_| [start, prefix_len, own, own_end]));
+            heads.push(own);
+        }
+        heads
+    }
+
     /// Appends a row that carries loss; rows must come in increasing order.
     pub fn push_row(&mut self, token: u32, objective: RowObjective) {
         self.rows.push(token);
@@ -68,8 +95,8 @@ pub struct RowStats {
     pub log_p_b: f32,
     /// Of the whole softmax, in nats.
     pub entropy: f32,
-    /// Full-vocabulary probability of each score token.
-    pub score_probs: Vec<f32>,
+    /// Full-vocabulary log-probability of each score token.
+    pub score_log_probs: Vec<f32>,
 }
 
 /// The parts that every packed pass shares.
@@ -276,7 +303,7 @@ impl Pass {
             log_p_a: v[1],
             log_p_b: v[2],
             entropy: v[3],
-            score_probs: v[STATS..].to_vec(),
+            score_log_probs: v[STATS..].to_vec(),
         };
         Ok(values.chunks_exact(width).map(row).collect())
     }

@@ -1,0 +1,80 @@
+//! The optimiser on the GPU: global gradient norm, clipping and AdamW as one plan over all parameters.
+
+use crate::gpu::{Gpu, Plan, PlanBuilder, Tensor};
+use crate::model::error::ModelError;
+use crate::model::names::Kind;
+use crate::model::weights::Weights;
+use crate::ops::adamw::{self, AdamW, State, StepScalars};
+use crate::ops::grad_norm::grad_norm;
+
+/// Settings of a run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct OptimiserSettings {
+    pub beta1: f64,
+    pub beta2: f64,
+    pub epsilon: f64,
+    /// Decoupled decay of matrices and embeddings; norms and biases do not decay.
+    pub weight_decay: f64,
+    /// 0: no clipping.
+    pub max_grad_norm: f64,
+}
+
+/// Moments, gradients and the plan that applies them.
+pub struct Optimiser {
+    settings: OptimiserSettings,
+    plan: Plan,
+    result: Tensor,
+    pub gradient: Weights,
+    pub m: Weights,
+    pub v: Weights,
+}
+
+/// What a step found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepOutcome {
+    /// Before clipping.
+    pub grad_norm: f32,
+    /// False: the gradient held NaN or infinity, and nothing was changed.
+    pub applied: bool,
+}
+
+impl Optimiser {
+    /// Zero moments and gradients for `weights`.
+    pub fn new(gpu: &Gpu, weights: &Weights, settings: OptimiserSettings) -> Result<Self, ModelError> {
+        let gradient = Weights::zeros(gpu, &weights.config, "gradient")?;
+        let m = Weights::zeros(gpu, &weights.config, "first moment")?;
+        let v = Weights::zeros(gpu, &weights.config, "second moment")?;
+        let mut plan = PlanBuilder::new(gpu.tuning());
+        let scalars = StepScalars { lr: plan.live(), correction1: plan.live(), correction2: plan.live() };
+        let result = plan.kept("gradient norm", 4);
+        let groups = &weights.groups.list;
+        let gradients: Vec<Tensor> = (0..groups.len()).map(|g| gradient.tensor(&mut plan, g)).collect();
+        grad_norm(&mut plan, &gradients, settings.max_grad_norm as f32, result);
+        let adam = AdamW { beta1: settings.beta1 as f32, beta2: settings.beta2 as f32, eps: settings.epsilon as f32 };
+        for (g, group) in groups.iter().enumerate() {
+            let decays = matches!(group.kind, Kind::Matrix | Kind::Embedding);
+            let state = State {
+                parameter: weights.tensor(&mut plan, g),
+                gradient: gradients[g],
+                m: m.tensor(&mut plan, g),
+                v: v.tensor(&mut plan, g),
+                decay: if decays { settings.weight_decay as f32 } else { 0.0 },
+            };
+            adamw::advance(&mut plan, adam, scalars, result, state);
+        }
+        let plan = plan.build(gpu)?;
+        Ok(Optimiser { settings, plan, result, gradient, m, v })
+    }
+
+    /// Applies the accumulated gradient as the `t`-th applied step (from 1), then clears it. Waits for the result.
+    pub async fn step(&self, gpu: &Gpu, learning_rate: f64, t: u64) -> Result<StepOutcome, ModelError> {
+        let t = t.max(1) as f64;
+        let correction1 = 1.0 - self.settings.beta1.powf(t);
+        let correction2 = (1.0 - self.settings.beta2.powf(t)).sqrt();
+        let live = [learning_rate, correction1, correction2].map(|x| (x as f32).to_bits());
+        self.plan.run(&live)?;
+        self.gradient.clear(gpu);
+        let result: Vec<f32> = self.plan.read(self.result, 4).await?;
+        Ok(StepOutcome { grad_norm: result[0], applied: result[2] != 0.0 })
+    }
+}
