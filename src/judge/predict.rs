@@ -46,8 +46,8 @@ impl Prediction {
             let found = format!("{} log-probabilities for {} scores", log_probs.len(), scale.len());
             return Err(JudgeError::Probabilities(found));
         }
-        // f32 kernels overshoot 0 by a little; NaN fails the comparison.
-        if let Some(i) = log_probs.iter().position(|&log_p| !(log_p <= 1e-3)) {
+        // f32 kernels overshoot 0 by a little.
+        if let Some(i) = log_probs.iter().position(|log_p| log_p.is_nan() || *log_p > 1e-3) {
             return Err(JudgeError::Probabilities(format!(
                 "log-probability {} of score `{}` is not one; the model's logits are not finite",
                 log_probs[i],
