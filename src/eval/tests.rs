@@ -1,0 +1,1 @@
+//! All metrics against scipy, scikit-learn and krippendorff.
