@@ -34,8 +34,11 @@ const MOST_POINTS: usize = 1500;
 /// Colours of the style sheet.
 const SERIES: usize = 6;
 
-fn series(k: usize) -> String {
-    format!("s{}", k % SERIES)
+/// The colour class of a curve: by its name, so that it keeps its colour from chart to chart. The colours of people and
+/// judge (0 and 1) come last.
+fn series(name: &str, names: &[&str]) -> String {
+    let place = names.iter().position(|known| *known == name).unwrap_or(0);
+    format!("s{}", (place + 2) % SERIES)
 }
 
 /// Frame, horizontal grid with labels, and the two axis titles.
@@ -58,8 +61,8 @@ fn placed(axis: &Axis, count: usize) -> Vec<(f64, String)> {
     axis.ticks(count).into_iter().map(|(value, text)| (axis.at(value), text)).collect()
 }
 
-/// All curves of one kind over the training step.
-pub fn learning(kind: &str, curves: &[&Curve]) -> Chart {
+/// All curves of one kind over the training step; `names` are those of all curves of the report.
+pub fn learning(kind: &str, curves: &[&Curve], names: &[&str]) -> Chart {
     let right = RIGHT - 34.0;
     let finite = || curves.iter().flat_map(|c| &c.points).filter(|p| p.0.is_finite() && p.1.is_finite());
     let (first, last) = finite().fold((f64::INFINITY, 0.0_f64), |(l, h), p| (l.min(p.0), h.max(p.0)));
@@ -69,48 +72,55 @@ pub fn learning(kind: &str, curves: &[&Curve]) -> Chart {
     frame(&mut svg, &placed(&x, 4), &placed(&y, 4), "step", "");
     let mut smoothed = false;
     let mut ends = Vec::new();
-    for (k, curve) in curves.iter().enumerate() {
+    for curve in curves {
+        let class = series(&curve.name, names);
         let pixel = |p: &(f64, f64)| (p.0.is_finite() && p.1.is_finite()).then(|| (x.at(p.0), y.at(p.1)));
         let raw: Vec<_> = curve.points.iter().map(pixel).collect();
         let mut line = curve.points.clone();
         if line.len() > SMOOTH_ABOVE {
             smoothed = true;
-            svg.polyline(&raw, &format!("raw {}", series(k)));
+            svg.polyline(&raw, &format!("raw {class}"));
             line = running_mean(&line, line.len() / 30);
         }
-        svg.polyline(&line.iter().map(pixel).collect::<Vec<_>>(), &format!("line {}", series(k)));
+        svg.polyline(&line.iter().map(pixel).collect::<Vec<_>>(), &format!("line {class}"));
         if let Some(end) = line.iter().rev().find(|p| pixel(p).is_some()) {
-            ends.push((k, *end));
+            ends.push(End { name: &curve.name, class: class.clone(), x: x.at(end.0), y: y.at(end.1), value: end.1 });
         }
         if line.len() <= 40 {
             for p in line.iter().filter(|p| pixel(p).is_some()) {
                 let title = format!("{}: {} at step {}", curve.name, figure(p.1), figure(p.0));
-                svg.circle((x.at(p.0), y.at(p.1)), 2.2, &format!("dot {}", series(k)), &title);
+                svg.circle((x.at(p.0), y.at(p.1)), 2.2, &format!("dot {class}"), &title);
             }
         }
     }
-    end_labels(&mut svg, &ends, &x, &y, curves);
+    end_labels(&mut svg, ends);
     Chart {
         title: kind.to_string(),
         caption: if smoothed { "Faint: every step. Strong: running mean.".into() } else { String::new() },
-        legend: curves.iter().enumerate().map(|(k, c)| (series(k), c.name.clone())).collect(),
+        legend: curves.iter().map(|c| (series(&c.name, names), c.name.clone())).collect(),
         svg: svg.finish(),
         header: vec!["curve".into(), "step".into(), kind.to_string()],
         rows: curves.iter().flat_map(|c| thinned(&c.points).map(|p| vec![c.name.clone(), figure(p.0), figure(p.1)])).collect(),
     }
 }
 
+/// Where a curve ends, in pixels, and its last value.
+struct End<'a> {
+    name: &'a str,
+    class: String,
+    x: f64,
+    y: f64,
+    value: f64,
+}
+
 /// The last value of each curve beside its end, pushed apart where they would overlap.
-fn end_labels(svg: &mut Svg, ends: &[(usize, (f64, f64))], x: &Axis, y: &Axis, curves: &[&Curve]) {
-    let mut sorted: Vec<_> = ends.to_vec();
-    sorted.sort_by(|a, b| y.at(a.1.1).total_cmp(&y.at(b.1.1)));
+fn end_labels(svg: &mut Svg, mut ends: Vec<End>) {
+    ends.sort_by(|a, b| a.y.total_cmp(&b.y));
     let mut lowest = f64::NEG_INFINITY;
-    for (k, (step, value)) in sorted {
-        let title = format!("{}: {} at step {}", curves[k].name, figure(value), figure(step));
-        svg.circle((x.at(step), y.at(value)), 3.0, &format!("dot {}", series(k)), &title);
-        let at = (y.at(value) + 4.0).max(lowest + 13.0);
-        lowest = at;
-        svg.text((x.at(step) + 7.0, at), Anchor::Start, &format!("value {}", series(k)), &figure(value));
+    for End { name, class, x, y, value } in ends {
+        svg.circle((x, y), 3.0, &format!("dot {class}"), &format!("{name}: {} at the end", figure(value)));
+        lowest = (y + 4.0).max(lowest + 13.0);
+        svg.text((x + 7.0, lowest), Anchor::Start, &format!("value {class}"), &figure(value));
     }
 }
 
@@ -165,11 +175,11 @@ pub fn reliability_chart(grid: &Grid, scores: &[(f64, f64)]) -> Chart {
     let y = Axis::new(low - pad, high + pad, BOTTOM, TOP);
     let mut svg = Svg::new(WIDTH, HEIGHT, "Human score against the judge's expected score");
     frame(&mut svg, &placed(&x, 5), &placed(&y, 5), "judge, expected score", "people");
-    svg.line((x.at(low), y.at(low)), (x.at(high), y.at(high)), "diagonal");
     let stride = scores.len().div_ceil(MOST_POINTS).max(1);
     for (human, judge) in scores.iter().step_by(stride) {
         svg.circle((x.at(*judge), y.at(*human)), 2.4, "cloud judge", "");
     }
+    svg.line((x.at(low), y.at(low)), (x.at(high), y.at(high)), "diagonal");
     let (human, judge): (Vec<f64>, Vec<f64>) = scores.iter().copied().unzip();
     let bins = reliability(&human, &judge, 10).ok().and_then(Result::ok).unwrap_or_default();
     for bin in &bins {
@@ -182,7 +192,7 @@ pub fn reliability_chart(grid: &Grid, scores: &[(f64, f64)]) -> Chart {
     let error = |e: Option<f64>| e.map_or("–".to_string(), |e| fixed(e, 3));
     Chart {
         title: "Does a score mean what people mean?".into(),
-        caption: "On the dashed line the judge says what people say. Bars: 95 % of the mean.".into(),
+        caption: "On the dashed line the judge says what people say. Whiskers: 95 % interval of the mean.".into(),
         legend: vec![("judge".into(), "one row".into()), ("ink".into(), "mean of a tenth of the rows".into())],
         svg: svg.finish(),
         header: ["rows", "judge, mean", "people, mean", "standard error"].map(String::from).to_vec(),
@@ -227,7 +237,7 @@ pub fn ladder(table: &MetricTable) -> Option<Chart> {
     Some(Chart {
         title: format!("{column}, between floor and ceiling"),
         caption: String::new(),
-        legend: names,
+        legend: names.into_iter().map(|(class, name)| (format!("{class} round"), name)).collect(),
         svg: svg.finish(),
         header: vec!["test".into(), "row".into(), column.clone()],
         rows,
@@ -252,13 +262,15 @@ fn swatch(role: Role, name: &str, names: &mut Vec<(String, String)>) -> String {
 
 /// A judge's distribution over the scale with the human and the expected score marked.
 pub fn distribution(example: &Example) -> Chart {
-    let (width, height, bottom) = (300.0, 150.0, 112.0);
+    let (width, height, bottom) = (300.0, 142.0, 106.0);
     let places = example.probabilities.len().max(1);
     let slot = (width - 24.0) / places as f64;
     let centre = |k: f64| 12.0 + slot * (k + 0.5);
     let mut svg = Svg::new(width, height, &format!("Probability of each score; expected {:.2}", example.expected));
     svg.line((12.0, bottom), (width - 12.0, bottom), "axis");
-    let y = Axis::new(0.0, 1.0, bottom, 18.0);
+    // Few scales, so that examples can be compared; a flat distribution gets a finer one.
+    let tallest = example.probabilities.iter().map(|(_, p)| *p).filter(|p| p.is_finite()).fold(0.0, f64::max);
+    let y = Axis::new(0.0, if tallest > 0.4 { tallest.max(0.8) } else { 0.4 }, bottom, 18.0);
     let bar = (0.62 * slot).min(40.0);
     for (k, (text, p)) in example.probabilities.iter().enumerate() {
         let (x, p) = (centre(k as f64), if p.is_finite() { p.clamp(0.0, 1.0) } else { 0.0 });
@@ -273,11 +285,13 @@ pub fn distribution(example: &Example) -> Chart {
     }
     let scale: Vec<f64> = example.probabilities.iter().filter_map(|(text, _)| text.trim().parse().ok()).collect();
     if scale.len() == example.probabilities.len() {
-        let markers = [(example.human, "people"), (Some(example.expected), "judge")];
-        for (score, class) in markers.into_iter().filter_map(|(s, c)| s.filter(|s| s.is_finite()).map(|s| (s, c))) {
+        // The judge's marker is smaller and comes last, so that both show where they agree.
+        let markers = [(example.human, "people", 8.0), (Some(example.expected), "judge", 5.0)];
+        for (score, class, size) in markers {
+            let Some(score) = score.filter(|s| s.is_finite()) else { continue };
             let x = centre(place_on(&scale, score));
             let title = format!("{} {}", if class == "people" { "people" } else { "expected" }, fixed(score, 2));
-            svg.triangle((x, bottom + 21.0), 6.0, &format!("marker {class}"), &title);
+            svg.triangle((x, bottom + 20.0 + (8.0 - size) / 2.0), size, &format!("marker {class}"), &title);
         }
     }
     Chart {

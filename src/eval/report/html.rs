@@ -8,6 +8,9 @@ use std::fmt::Write;
 
 const STYLE: &str = include_str!("style.css");
 
+/// A metric table with more rows than this is about as tall as three charts.
+const LONG_TABLE: usize = 12;
+
 /// `text` without characters that mean something in HTML; control characters become U+FFFD.
 pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -29,15 +32,8 @@ pub fn escape(text: &str) -> String {
 /// The whole document.
 pub fn page(report: &Report) -> String {
     let title = escape(&report.title);
-    let sections = [
-        header(report),
-        agreement(&report.metrics),
-        scores(report),
-        learning(&report.curves),
-        examples(&report.examples),
-        run(report),
-    ]
-    .concat();
+    let sections =
+        [header(report), agreement(report), learning(&report.curves), examples(&report.examples), run(report)].concat();
     format!(
         r#"<!doctype html>
 <html lang="en">
@@ -81,12 +77,19 @@ fn header(report: &Report) -> String {
     html + "</header>\n"
 }
 
-fn agreement(table: &MetricTable) -> String {
+/// Metrics and score charts: a long table has all charts beside it, a short one only the ladder.
+fn agreement(report: &Report) -> String {
+    let table = &report.metrics;
+    let charts = score_charts(report);
     if table.groups.is_empty() {
-        return String::new();
+        return if charts.is_empty() { String::new() } else { section("Scores", &figures(&charts)) };
     }
-    let chart = charts::ladder(table).map(|c| figure(&c)).unwrap_or_default();
-    section("Agreement with people", &format!("<div class=\"beside\">\n{}{chart}</div>\n", metric_table(table)))
+    let rows: usize = table.groups.iter().map(|g| g.rows.len()).sum();
+    let (beside, below) = if rows > LONG_TABLE { (charts, Vec::new()) } else { (Vec::new(), charts) };
+    let column: String = charts::ladder(table).iter().chain(&beside).map(figure).collect();
+    let content = format!("<div class=\"beside\">\n{}<div class=\"stack\">\n{column}</div>\n</div>\n", metric_table(table));
+    let scores = if below.is_empty() { String::new() } else { section("Scores", &figures(&below)) };
+    section("Agreement with people", &content) + &scores
 }
 
 fn metric_table(table: &MetricTable) -> String {
@@ -126,13 +129,18 @@ fn group_body(group: &MetricGroup, columns: usize) -> String {
     html + "</tbody>\n"
 }
 
+/// Three decimals and a real minus sign.
+fn number(x: f64) -> String {
+    fixed(x, 3).replace('-', "−")
+}
+
 fn cell(figure: &Figure) -> String {
     match (&figure.value, figure.interval) {
         (Ok(value), Some((low, high))) => {
-            let interval = format!("{} to {}", fixed(low, 3), fixed(high, 3));
-            format!("<td>{}<small>{interval}</small></td>", fixed(*value, 3))
+            let interval = format!("{} to {}", number(low), number(high));
+            format!("<td>{}<small>{interval}</small></td>", number(*value))
         }
-        (Ok(value), None) => format!("<td>{}</td>", fixed(*value, 3)),
+        (Ok(value), None) => format!("<td>{}</td>", number(*value)),
         (Err(reason), _) => format!("<td title=\"{}\">–</td>", escape(&reason.to_string())),
     }
 }
@@ -157,32 +165,38 @@ fn reasons(table: &MetricTable) -> Vec<(String, Vec<String>)> {
     found
 }
 
-fn scores(report: &Report) -> String {
+fn score_charts(report: &Report) -> Vec<Chart> {
     let finite: Vec<(f64, f64)> = report.scores.iter().copied().filter(|(h, s)| h.is_finite() && s.is_finite()).collect();
     match Grid::new(&report.scale) {
         Ok(grid) if !finite.is_empty() => {
-            let charts = [charts::score_histogram(&grid, &finite), charts::reliability_chart(&grid, &finite)];
-            section("Scores", &figures(&charts))
+            vec![charts::score_histogram(&grid, &finite), charts::reliability_chart(&grid, &finite)]
         }
-        _ => String::new(),
+        _ => Vec::new(),
     }
 }
 
 fn learning(curves: &[Curve]) -> String {
-    let mut kinds: Vec<&str> = Vec::new();
-    for curve in curves.iter().filter(|c| !c.points.is_empty()) {
-        if !kinds.contains(&curve.kind.as_str()) {
-            kinds.push(&curve.kind);
-        }
-    }
+    let drawn: Vec<&Curve> = curves.iter().filter(|c| !c.points.is_empty()).collect();
+    let kinds = distinct(drawn.iter().map(|c| c.kind.as_str()));
+    let names = distinct(drawn.iter().map(|c| c.name.as_str()));
     if kinds.is_empty() {
         return String::new();
     }
     let of_kind = |kind: &&str| {
-        let same: Vec<&Curve> = curves.iter().filter(|c| c.kind == *kind && !c.points.is_empty()).collect();
-        charts::learning(kind, &same)
+        let same: Vec<&Curve> = drawn.iter().copied().filter(|c| c.kind == *kind).collect();
+        charts::learning(kind, &same, &names)
     };
     section("Learning", &figures(&kinds.iter().map(of_kind).collect::<Vec<_>>()))
+}
+
+fn distinct<'a>(texts: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut found = Vec::new();
+    for text in texts {
+        if !found.contains(&text) {
+            found.push(text);
+        }
+    }
+    found
 }
 
 fn examples(examples: &[Example]) -> String {

@@ -17,7 +17,8 @@ mod svg;
 #[cfg(test)]
 mod tests;
 
-use super::Measured;
+use super::table::{Cell, Table};
+use super::{Agreement, Measured};
 
 /// Everything the page shows. Empty parts leave their section out.
 #[derive(Clone, Debug, Default)]
@@ -113,6 +114,44 @@ pub struct Figure {
     pub value: Measured,
     /// Lower and upper end.
     pub interval: Option<(f64, f64)>,
+}
+
+/// The metrics of a report's table: key in [`Agreement`] and column head.
+pub const MAIN_METRICS: [(&str, &str); 6] = [
+    ("pearson", "Pearson r"),
+    ("spearman", "Spearman ρ"),
+    ("kendall_tau_b", "Kendall τ-b"),
+    ("rmse", "RMSE"),
+    ("mae", "MAE"),
+    ("bias", "bias"),
+];
+
+impl MetricRow {
+    /// A row of the [`MAIN_METRICS`] of `agreement`.
+    pub fn new(name: &str, role: Role, agreement: &Agreement) -> Self {
+        let figures = MAIN_METRICS.iter().filter_map(|(key, _)| agreement.get(key).cloned().map(Figure::from));
+        MetricRow { name: name.to_string(), role, figures: figures.collect() }
+    }
+}
+
+impl MetricTable {
+    /// A table with the columns of [`MAIN_METRICS`].
+    pub fn new(groups: Vec<MetricGroup>) -> Self {
+        MetricTable { columns: MAIN_METRICS.iter().map(|(_, head)| head.to_string()).collect(), groups }
+    }
+
+    /// The same figures as plain text: one table a group, named in the head of its first column.
+    pub fn to_text(&self) -> Vec<Table> {
+        let text = |group: &MetricGroup| {
+            let mut table = Table::new([&group.name].into_iter().chain(&self.columns));
+            for row in &group.rows {
+                let figures = row.figures.iter().map(|f| Cell::number(&f.value, 3));
+                table.row([Cell::from(row.name.as_str())].into_iter().chain(figures));
+            }
+            table
+        };
+        self.groups.iter().map(text).collect()
+    }
 }
 
 impl From<Measured> for Figure {

@@ -17,12 +17,12 @@ fn metric_row(name: &str, role: Role, scores: &[(f64, f64)]) -> MetricRow {
     let (human, judge): (Vec<f64>, Vec<Option<f64>>) = scores.iter().map(|&(h, s)| (h, Some(s))).unzip();
     let grid = Grid::new(&[1.0, 2.0, 3.0, 4.0, 5.0]).unwrap();
     let agreement = Agreement::measure(&human, &judge, &grid).unwrap();
-    let keys = ["pearson", "spearman", "kendall_tau_b", "rmse", "bias"];
-    let mut figures: Vec<Figure> = keys.iter().map(|key| agreement.get(key).unwrap().clone().into()).collect();
-    if let (Role::Judge, Ok(r)) = (role, figures[0].value.clone()) {
-        figures[0].interval = Some((r - 0.021, r + 0.019));
+    let mut row = MetricRow::new(name, role, &agreement);
+    assert_eq!(row.figures.len(), MAIN_METRICS.len());
+    if let (Role::Judge, Ok(r)) = (role, row.figures[0].value.clone()) {
+        row.figures[0].interval = Some((r - 0.021, r + 0.019));
     }
-    MetricRow { name: name.into(), role, figures }
+    row
 }
 
 /// A report of invented numbers with everything in it.
@@ -42,7 +42,6 @@ fn sample() -> Report {
         MetricGroup { name: name.into(), rows }
     };
     let groups = [("test", 0.5), ("ood1", 0.55), ("ood2", 0.6), ("ood3", 1.3)].map(|(n, s)| group(n, s, stream)).to_vec();
-    let columns = ["Pearson r", "Spearman ρ", "Kendall τ-b", "RMSE", "bias"].map(String::from).to_vec();
     let loss = |k: u32| 0.55 + 2.6 * (-f64::from(k) / 90.0).exp();
     let train = (1..=600).map(|k| (f64::from(k), loss(k) + 0.09 * stream.normal())).collect();
     let validation: Vec<(f64, f64)> = (1..=12).map(|k| (f64::from(50 * k), loss(50 * k) + 0.05)).collect();
@@ -83,7 +82,7 @@ fn sample() -> Report {
         ],
         scale: vec![1.0, 2.0, 3.0, 4.0, 5.0],
         scores,
-        metrics: MetricTable { columns, groups },
+        metrics: MetricTable::new(groups),
         examples: vec![
             example(
                 "rubric tone major structure minor clarity minor response wording strong , but wording sloppy , sections superb , attitude faulty , judge",
@@ -150,4 +149,11 @@ fn strange_numbers_do_not_break_the_page() {
     assert!(!html.contains("=\"NaN") && !html.contains("=\"inf") && !html.contains("MNaN"));
     report.scale = vec![2.0, 1.0];
     assert!(!report.to_html().contains("How the scores fall"));
+}
+
+#[test]
+fn the_table_as_text() {
+    let text = sample().metrics.to_text()[0].to_string();
+    assert!(text.starts_with("test             Pearson r  Spearman ρ  Kendall τ-b   RMSE"), "{text}");
+    assert!(text.contains("– all judge scores are the same: Pearson r of constant, Spearman ρ of constant"), "{text}");
 }
