@@ -30,7 +30,7 @@ pub fn bias(human: &[f64], judge: &[f64]) -> Measured {
 ///
 /// # Errors
 /// Undefined without rows.
-pub fn label_agreement(human: &[usize], judge: &[usize], steps: usize) -> Measured {
+pub(crate) fn label_agreement(human: &[usize], judge: &[usize], steps: usize) -> Measured {
     at_least(1, human.len())?;
     let close = human.iter().zip(judge).filter(|(h, s)| h.abs_diff(**s) <= steps).count();
     Ok(close as f64 / human.len() as f64)
@@ -38,7 +38,7 @@ pub fn label_agreement(human: &[usize], judge: &[usize], steps: usize) -> Measur
 
 /// How a kappa weighs a disagreement of `d` places on the scale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Weights {
+pub(crate) enum Weights {
     /// Any disagreement counts 1.
     Unweighted,
     /// d
@@ -51,7 +51,7 @@ pub enum Weights {
 ///
 /// # Errors
 /// Undefined without rows, or if both use one and the same label only.
-pub fn kappa(human: &[usize], judge: &[usize], labels: usize, weights: Weights) -> Measured {
+pub(crate) fn kappa(human: &[usize], judge: &[usize], labels: usize, weights: Weights) -> Measured {
     at_least(1, human.len())?;
     let n = human.len() as f64;
     let weight = |h: usize, s: usize| match weights {

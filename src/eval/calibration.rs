@@ -20,6 +20,16 @@ pub struct ProperScores {
 /// Columns of different length; rows that are no distribution over the scale. Human scores between the values of the
 /// scale make the figures undefined.
 pub fn proper_scores(probabilities: &[Vec<f64>], human: &[f64], grid: &Grid) -> Result<ProperScores, EvalError> {
+    check_rows(probabilities, human, grid)?;
+    let labels = at_least(1, human.len()).and_then(|()| grid.exact_labels(human));
+    let score = |f: fn(&[f64], usize) -> f64| -> Measured {
+        let labels = labels.as_ref().map_err(Clone::clone)?;
+        Ok(mean(&probabilities.iter().zip(labels).map(|(p, &y)| f(p, y)).collect::<Vec<_>>()))
+    };
+    Ok(ProperScores { rps: score(rps), nll: score(|p, y| -p[y].ln()), brier: score(brier) })
+}
+
+fn check_rows(probabilities: &[Vec<f64>], human: &[f64], grid: &Grid) -> Result<(), EvalError> {
     same_length("the probability column", probabilities.len(), "the human column", human.len())?;
     let expected = grid.values().len();
     for (row, p) in probabilities.iter().enumerate() {
@@ -28,12 +38,7 @@ pub fn proper_scores(probabilities: &[Vec<f64>], human: &[f64], grid: &Grid) -> 
             return Err(EvalError::Probabilities { row, expected, found: p.clone() });
         }
     }
-    let labels = at_least(1, human.len()).and_then(|()| grid.exact_labels(human));
-    let score = |f: fn(&[f64], usize) -> f64| -> Measured {
-        let labels = labels.as_ref().map_err(Clone::clone)?;
-        Ok(mean(&probabilities.iter().zip(labels).map(|(p, &y)| f(p, y)).collect::<Vec<_>>()))
-    };
-    Ok(ProperScores { rps: score(rps), nll: score(|p, y| -p[y].ln()), brier: score(brier) })
+    Ok(())
 }
 
 fn rps(p: &[f64], label: usize) -> f64 {
@@ -48,6 +53,28 @@ fn rps(p: &[f64], label: usize) -> f64 {
 
 fn brier(p: &[f64], label: usize) -> f64 {
     p.iter().enumerate().map(|(k, share)| (share - f64::from(u8::from(k == label))).powi(2)).sum()
+}
+
+/// Ordinal expected calibration error: for each threshold k of the scale the gap between the predicted P(y <= k) and how
+/// often people stay at or below k, in at most ten bins of equal size, weighted by size; the mean over thresholds. 0 to 1.
+///
+/// # Errors
+/// As [`proper_scores`].
+pub fn ordinal_ece(probabilities: &[Vec<f64>], human: &[f64], grid: &Grid) -> Result<Measured, EvalError> {
+    check_rows(probabilities, human, grid)?;
+    let labels = match at_least(1, human.len()).and_then(|()| grid.exact_labels(human)) {
+        Ok(labels) => labels,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    let thresholds = grid.values().len() - 1;
+    let mut total = 0.0;
+    for k in 0..thresholds {
+        let predicted: Vec<f64> = probabilities.iter().map(|p| p[..=k].iter().sum()).collect();
+        let happened: Vec<f64> = labels.iter().map(|&y| f64::from(u8::from(y <= k))).collect();
+        let bins = reliability(&happened, &predicted, 10)?.unwrap_or_default();
+        total += bins.iter().map(|b| (b.judge - b.human).abs() * b.n as f64).sum::<f64>() / human.len() as f64;
+    }
+    Ok(Ok(total / thresholds as f64))
 }
 
 /// Rows with similar judge scores and what people said of them.
@@ -113,6 +140,18 @@ mod tests {
         assert!(proper_scores(&[vec![0.5, 0.5, 0.5]], &[2.0], &grid).is_err());
         let between = proper_scores(&[vec![0.5, 0.3, 0.2]], &[2.5], &grid).unwrap();
         assert_eq!(between.rps, Err(Undefined::BetweenLabels(2.5)));
+    }
+
+    #[test]
+    fn ordinal_ece_of_honest_and_dishonest_probabilities() {
+        let grid = Grid::new(&[1.0, 2.0, 3.0]).unwrap();
+        let human: Vec<f64> = (0..100).map(|k| [1.0, 1.0, 2.0, 3.0][k % 4]).collect();
+        let ece = |p: [f64; 3]| ordinal_ece(&vec![p.to_vec(); 100], &human, &grid).unwrap().unwrap();
+        assert!(ece([0.5, 0.25, 0.25]) < 1e-12);
+        // P(y <= 1) is 0.2 off, P(y <= 2) is right.
+        assert!((ece([0.3, 0.45, 0.25]) - 0.1).abs() < 1e-12);
+        assert!(ordinal_ece(&[vec![1.0]], &[1.0], &grid).is_err());
+        assert_eq!(ordinal_ece(&[], &[], &grid).unwrap(), Err(Undefined::TooFewRows { found: 0, needed: 1 }));
     }
 
     #[test]

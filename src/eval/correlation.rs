@@ -3,14 +3,14 @@
 //! All functions take two columns of equal length without NaN (see [`crate::eval::metrics`] for the checks) and compare
 //! row by row; surplus rows of the longer column are ignored.
 
-use super::{Measured, Undefined, at_least, is_constant, mean};
+use super::{Measured, Undefined, at_least, is_constant, mean, paired};
 
 /// Pearson correlation, two passes in f64: covariance / (sd sd), in [-1, 1].
 ///
 /// # Errors
 /// Undefined for fewer than two rows or a constant column.
 pub fn pearson(human: &[f64], judge: &[f64]) -> Measured {
-    varied(human, judge)?;
+    let (human, judge) = varied(human, judge)?;
     let (human, judge) = (deviations(human), deviations(judge));
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f64>();
     let r = dot(&human, &judge) / (dot(&human, &human).sqrt() * dot(&judge, &judge).sqrt());
@@ -22,6 +22,7 @@ pub fn pearson(human: &[f64], judge: &[f64]) -> Measured {
 /// # Errors
 /// As [`pearson`].
 pub fn spearman(human: &[f64], judge: &[f64]) -> Measured {
+    let (human, judge) = paired(human, judge);
     pearson(&average_ranks(human), &average_ranks(judge))
 }
 
@@ -30,7 +31,7 @@ pub fn spearman(human: &[f64], judge: &[f64]) -> Measured {
 /// # Errors
 /// As [`pearson`].
 pub fn kendall_tau_b(human: &[f64], judge: &[f64]) -> Measured {
-    varied(human, judge)?;
+    let (human, judge) = varied(human, judge)?;
     let pairs = PairCounts::of(human, judge);
     let difference = pairs.concordant() as f64 - pairs.discordant as f64;
     let human_differ = (pairs.total - pairs.tied_human) as f64;
@@ -43,6 +44,7 @@ pub fn kendall_tau_b(human: &[f64], judge: &[f64]) -> Measured {
 /// # Errors
 /// Undefined for fewer than two rows or if all human scores are the same.
 pub fn pairwise_accuracy(human: &[f64], judge: &[f64]) -> Measured {
+    let (human, judge) = paired(human, judge);
     at_least(2, human.len())?;
     if is_constant(human) {
         return Err(Undefined::ConstantHuman);
@@ -50,6 +52,24 @@ pub fn pairwise_accuracy(human: &[f64], judge: &[f64]) -> Measured {
     let pairs = PairCounts::of(human, judge);
     let judge_ties = pairs.tied_judge - pairs.tied_both;
     Ok((pairs.concordant() as f64 + 0.5 * judge_ties as f64) / (pairs.total - pairs.tied_human) as f64)
+}
+
+/// Length bias: Spearman's rho of judge and response length with the human score held fixed (partial correlation of
+/// ranks, (r_sl - r_sh r_lh) / sqrt((1 - r_sh²)(1 - r_lh²))). Near 0 for a judge that likes length no more than people do.
+///
+/// # Errors
+/// Undefined where one of the three correlations is, or where the human score explains judge or length completely.
+pub fn length_bias(human: &[f64], judge: &[f64], length: &[f64]) -> Measured {
+    if is_constant(length) {
+        return Err(Undefined::ConstantPredictor);
+    }
+    let judge_length = spearman(length, judge)?;
+    let (judge_human, length_human) = (spearman(human, judge)?, spearman(human, length)?);
+    let unexplained = (1.0 - judge_human.powi(2)) * (1.0 - length_human.powi(2));
+    if unexplained < 1e-12 {
+        return Err(Undefined::NoVariance);
+    }
+    Ok(((judge_length - judge_human * length_human) / unexplained.sqrt()).clamp(-1.0, 1.0))
 }
 
 /// Ranks from 1; equal values share the mean of their places.
@@ -130,16 +150,17 @@ fn sort_counting_inversions(values: &mut [f64]) -> u64 {
     inversions
 }
 
-/// Both columns have two rows and two values.
-fn varied(human: &[f64], judge: &[f64]) -> Result<(), Undefined> {
-    at_least(2, human.len().min(judge.len()))?;
+/// The rows both columns share: at least two, with two values in each column.
+fn varied<'a>(human: &'a [f64], judge: &'a [f64]) -> Result<(&'a [f64], &'a [f64]), Undefined> {
+    let (human, judge) = paired(human, judge);
+    at_least(2, human.len())?;
     if is_constant(human) {
         return Err(Undefined::ConstantHuman);
     }
     if is_constant(judge) {
         return Err(Undefined::ConstantJudge);
     }
-    Ok(())
+    Ok((human, judge))
 }
 
 /// Deviations from the mean, scaled to at most 1 so that squares neither overflow nor vanish.
@@ -184,6 +205,21 @@ mod tests {
         assert_eq!(pairwise_accuracy(&[2.0, 2.0], &[3.0, 4.0]), Err(Undefined::ConstantHuman));
         // A constant that does not survive a naive mean: 0.1 + 0.1 + 0.1 != 0.3.
         assert_eq!(pearson(&[1.0, 2.0, 3.0], &[0.1; 3]), Err(Undefined::ConstantJudge));
+    }
+
+    #[test]
+    fn length_bias_is_what_people_do_not_explain() {
+        let mut stream = crate::random::Stream::new(5, 1);
+        let n = 4000;
+        let human: Vec<f64> = (0..n).map(|_| stream.below(5) as f64).collect();
+        let length: Vec<f64> = human.iter().map(|h| h + 2.0 * stream.normal()).collect();
+        let fair: Vec<f64> = human.iter().map(|h| h + stream.normal()).collect();
+        let biased: Vec<f64> = fair.iter().zip(&length).map(|(s, l)| s + l).collect();
+        assert!(spearman(&length, &fair).unwrap() > 0.3);
+        assert!(length_bias(&human, &fair, &length).unwrap().abs() < 0.05);
+        assert!(length_bias(&human, &biased, &length).unwrap() > 0.8);
+        assert_eq!(length_bias(&human, &fair, &vec![3.0; n]), Err(Undefined::ConstantPredictor));
+        assert_eq!(length_bias(&human, &human, &length), Err(Undefined::NoVariance));
     }
 
     #[test]

@@ -130,6 +130,12 @@ pub(crate) fn at_least(needed: usize, found: usize) -> Result<(), Undefined> {
     if found >= needed { Ok(()) } else { Err(Undefined::TooFewRows { found, needed }) }
 }
 
+/// Both columns cut to the rows they share.
+pub(crate) fn paired<'a>(human: &'a [f64], judge: &'a [f64]) -> (&'a [f64], &'a [f64]) {
+    let rows = human.len().min(judge.len());
+    (&human[..rows], &judge[..rows])
+}
+
 pub(crate) fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }

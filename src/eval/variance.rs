@@ -1,6 +1,6 @@
 //! Agreement as a share of variance: intraclass correlation, Lin's concordance, Krippendorff's alpha.
 
-use super::{Measured, Undefined, at_least, mean};
+use super::{Measured, Undefined, at_least, mean, paired};
 
 /// Shrout & Fleiss (1979) intraclass correlations of single ratings from a two-way analysis of variance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +16,8 @@ pub enum Icc {
 /// # Errors
 /// Undefined for fewer than two rows or if nothing varies.
 pub fn icc(human: &[f64], judge: &[f64], kind: Icc) -> Measured {
-    at_least(2, human.len().min(judge.len()))?;
+    let (human, judge) = paired(human, judge);
+    at_least(2, human.len())?;
     let (n, raters) = (human.len() as f64, 2.0);
     let (human_mean, judge_mean) = (mean(human), mean(judge));
     let grand = (human_mean + judge_mean) / 2.0;
@@ -41,7 +42,8 @@ pub fn icc(human: &[f64], judge: &[f64], kind: Icc) -> Measured {
 /// # Errors
 /// Undefined without rows or if both columns are one and the same constant.
 pub fn concordance(human: &[f64], judge: &[f64]) -> Measured {
-    at_least(1, human.len().min(judge.len()))?;
+    let (human, judge) = paired(human, judge);
+    at_least(1, human.len())?;
     let (human_mean, judge_mean) = (mean(human), mean(judge));
     let (mut covariance, mut variances) = (0.0, 0.0);
     for (h, s) in human.iter().zip(judge) {
@@ -55,7 +57,7 @@ pub fn concordance(human: &[f64], judge: &[f64]) -> Measured {
 
 /// Level of measurement of Krippendorff's alpha: what a disagreement costs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
+pub(crate) enum Level {
     /// Any disagreement costs the same.
     Nominal,
     /// By how many ratings lie between the two labels.
@@ -69,7 +71,7 @@ pub enum Level {
 ///
 /// # Errors
 /// Undefined without rows or if one label is used throughout.
-pub fn krippendorff_alpha(human: &[usize], judge: &[usize], scale: &[f64], level: Level) -> Measured {
+pub(crate) fn krippendorff_alpha(human: &[usize], judge: &[usize], scale: &[f64], level: Level) -> Measured {
     at_least(1, human.len().min(judge.len()))?;
     let labels = scale.len();
     let mut counts = vec![0.0; labels];
