@@ -1,1 +1,145 @@
-//! eval
+//! How well a judge agrees with people: plain numbers in, figures out. Nothing here knows models, prompts or GPUs.
+//!
+//! | question | file |
+//! |---|---|
+//! | does the judge order items as people do? | [`correlation`] |
+//! | does it give the same scores? | [`agreement`] (errors, labels), [`variance`] (ICC, CCC, Krippendorff) |
+//! | does it use the scale as people do? | [`distribution`] |
+//! | do its probabilities mean what they say? | [`calibration`] |
+//! | all of them at once, by name | [`metrics`] |
+//! | is that better than not reading? | [`floors`] |
+//! | is it luck? | [`intervals`] |
+//! | how to show it | [`table`], [`report`] |
+//!
+//! A metric that does not exist for the data (a correlation with a constant, a kappa of one label) is [`Undefined`] with
+//! the reason; it is never reported as 0.
+
+pub mod agreement;
+pub mod calibration;
+pub mod correlation;
+pub mod distribution;
+pub mod floors;
+pub mod intervals;
+pub mod metrics;
+pub mod report;
+pub mod table;
+pub mod variance;
+
+#[cfg(test)]
+mod tests;
+
+pub use agreement::{bias, mae, rmse};
+pub use correlation::{kendall_tau_b, pearson, spearman};
+pub use metrics::{Agreement, Grid};
+
+/// A figure, or why there is none.
+pub type Measured = Result<f64, Undefined>;
+
+/// Why a metric has no value for some data. Not an error: the rest of the table is still good.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum Undefined {
+    /// Fewer rows than the formula needs.
+    #[error("it needs at least {needed} rows with a score, there are {found}")]
+    TooFewRows {
+        /// Rows there are.
+        found: usize,
+        /// Rows needed.
+        needed: usize,
+    },
+    /// People gave one score only.
+    #[error("all human scores are the same")]
+    ConstantHuman,
+    /// The judge gave one score only.
+    #[error("all judge scores are the same")]
+    ConstantJudge,
+    /// One value in both columns together.
+    #[error("people and judge use one and the same score throughout")]
+    OneLabel,
+    /// Label metrics need human scores that are labels.
+    #[error("the human score {0} lies between the values of the scale (a mean of annotators?)")]
+    BetweenLabels(f64),
+    /// Nothing varies between rows or within them.
+    #[error("the scores do not vary")]
+    NoVariance,
+    /// A predictor (such as a response length) is constant.
+    #[error("all values of the predictor are the same")]
+    ConstantPredictor,
+    /// Too many bootstrap resamples had no value.
+    #[error("only {found} of {asked} resamples had a value")]
+    TooFewResamples {
+        /// Resamples with a value.
+        found: usize,
+        /// Resamples asked for.
+        asked: usize,
+    },
+}
+
+/// What went wrong in the eval room: data that no metric can be asked of.
+#[derive(Debug, PartialEq, thiserror::Error)]
+pub enum EvalError {
+    /// Two columns of different length.
+    #[error("{left} has {left_len} rows and {right} has {right_len}: they must be row by row the same items")]
+    Lengths {
+        /// Name of the first column.
+        left: &'static str,
+        /// Its rows.
+        left_len: usize,
+        /// Name of the second column.
+        right: &'static str,
+        /// Its rows.
+        right_len: usize,
+    },
+    /// NaN or an infinity in a column.
+    #[error("row {row} of {column} is {value}, which is no score: leave an unparsed judge score empty (null)")]
+    NotFinite {
+        /// Name of the column.
+        column: &'static str,
+        /// Row, from 0.
+        row: usize,
+        /// What was found.
+        value: f64,
+    },
+    /// Scale values that are not a scale.
+    #[error("a scale needs at least two finite values in strictly ascending order, found {0:?}")]
+    Scale(Vec<f64>),
+    /// A probability row of the wrong length or sum.
+    #[error("row {row}: expected {expected} probabilities in [0, 1] that sum to 1, found {found:?}")]
+    Probabilities {
+        /// Row, from 0.
+        row: usize,
+        /// Size of the scale.
+        expected: usize,
+        /// The row.
+        found: Vec<f64>,
+    },
+}
+
+pub(crate) fn same_length(left: &'static str, left_len: usize, right: &'static str, right_len: usize) -> Result<(), EvalError> {
+    if left_len == right_len { Ok(()) } else { Err(EvalError::Lengths { left, left_len, right, right_len }) }
+}
+
+pub(crate) fn all_finite(column: &'static str, values: &[f64]) -> Result<(), EvalError> {
+    match values.iter().position(|v| !v.is_finite()) {
+        Some(row) => Err(EvalError::NotFinite { column, row, value: values[row] }),
+        None => Ok(()),
+    }
+}
+
+/// [`Undefined::TooFewRows`] unless there are at least `needed` rows.
+pub(crate) fn at_least(needed: usize, found: usize) -> Result<(), Undefined> {
+    if found >= needed { Ok(()) } else { Err(Undefined::TooFewRows { found, needed }) }
+}
+
+/// Both columns cut to the rows they share.
+pub(crate) fn paired<'a>(human: &'a [f64], judge: &'a [f64]) -> (&'a [f64], &'a [f64]) {
+    let rows = human.len().min(judge.len());
+    (&human[..rows], &judge[..rows])
+}
+
+pub(crate) fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+pub(crate) fn is_constant(values: &[f64]) -> bool {
+    values.windows(2).all(|pair| pair[0] == pair[1])
+}

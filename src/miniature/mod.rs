@@ -1,1 +1,328 @@
-//! miniature
+//! A synthetic judging task small enough to learn in minutes and rich enough to need reading.
+//!
+//! A rubric asks for a few weighted criteria; a response praises or blames them in paraphrases, with negations, silence
+//! and distractors; the quality of the response is the satisfied share of the weight:
+//!
+//! ```text
+//! rubric clarity major tone minor safety plain response wording not poor , lunch fine , voice weak , advice good , judge
+//!                                               chain:  clarity ok tone bad safety ok   score phrase and score:  score 4
+//! ```
+//!
+//! Simulated annotators read it with errors, so the labels are noisy as human ones are, and the best possible judge
+//! (the mean of many annotators) is known. Training rows carry the score *and* the chain of one annotator.
+//!
+//! | station | file |
+//! |---|---|
+//! | the vocabulary | [`words`] |
+//! | what is true of an item, and how it is said | `grammar` |
+//! | what people make of it: labels, chains, ceiling | `annotators` |
+//! | what a judge gets right without reading | `floors` |
+//!
+//! Every item has its own random stream, so item `n` of a split never depends on how many items are made.
+
+mod annotators;
+mod floors;
+mod grammar;
+pub mod words;
+
+pub use floors::word_count_floor;
+pub use words::{SCORE_PHRASE, SCORES, vocabulary};
+
+use crate::random::Stream;
+use serde_json::{Value, json};
+
+/// What went wrong in the miniature room.
+#[derive(Debug, thiserror::Error)]
+pub enum MiniatureError {
+    /// A name that is no version of the task.
+    #[error("unknown version \"{0}\" of the miniature: expected \"e\" (base) or \"h\" (harder)")]
+    UnknownVersion(String),
+    /// A name that is no split.
+    #[error("unknown split \"{0}\" of the miniature: expected one of train, validation, test, ood1, ood2, ood3")]
+    UnknownSplit(String),
+    /// The word-count floor needs rows to fit on.
+    #[error("the word-count floor is fitted on training items, but none were given: pass the training split")]
+    NoTrainingItems,
+}
+
+/// Difficulty of the task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// Base version: one segment says how a criterion fares.
+    E,
+    /// Harder: a third of the criteria are first described the wrong way round, then corrected after `but`.
+    H,
+}
+
+impl std::str::FromStr for Version {
+    type Err = MiniatureError;
+
+    fn from_str(name: &str) -> Result<Self, MiniatureError> {
+        match name {
+            "e" | "E" => Ok(Version::E),
+            "h" | "H" => Ok(Version::H),
+            _ => Err(MiniatureError::UnknownVersion(name.to_string())),
+        }
+    }
+}
+
+/// One of the six sets of items.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Split {
+    /// One annotator an item; six pairs of criteria never meet in it.
+    Train,
+    /// As `Train`, with three annotators.
+    Validation,
+    /// As `Train`, with three annotators.
+    Test,
+    /// At least two of the pairs of criteria that never meet in training.
+    Ood1,
+    /// Longer rubrics: six or seven criteria.
+    Ood2,
+    /// Half of the words rare, and three to five distractors.
+    Ood3,
+}
+
+impl Split {
+    /// All six, training first.
+    pub const ALL: [Split; 6] = [Split::Train, Split::Validation, Split::Test, Split::Ood1, Split::Ood2, Split::Ood3];
+
+    /// The four that judges are compared on.
+    pub const TESTS: [Split; 4] = [Split::Test, Split::Ood1, Split::Ood2, Split::Ood3];
+
+    /// Name in rows and file names.
+    pub fn name(self) -> &'static str {
+        match self {
+            Split::Train => "train",
+            Split::Validation => "validation",
+            Split::Test => "test",
+            Split::Ood1 => "ood1",
+            Split::Ood2 => "ood2",
+            Split::Ood3 => "ood3",
+        }
+    }
+
+    /// How many annotators score an item: a training label is one opinion, a test label the mean of three.
+    fn annotators(self) -> usize {
+        if self == Split::Train { 1 } else { 3 }
+    }
+}
+
+impl std::str::FromStr for Split {
+    type Err = MiniatureError;
+
+    fn from_str(name: &str) -> Result<Self, MiniatureError> {
+        let known = Split::ALL.into_iter().find(|s| s.name() == name);
+        known.ok_or_else(|| MiniatureError::UnknownSplit(name.to_string()))
+    }
+}
+
+/// How many items each split has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Training items.
+    pub train: usize,
+    /// Validation items.
+    pub validation: usize,
+    /// Items in each of the four tests.
+    pub test: usize,
+}
+
+impl Sizes {
+    /// The sizes that the study note's figures are for.
+    pub fn full() -> Self {
+        Sizes { train: 20_000, validation: 800, test: 800 }
+    }
+
+    /// Small enough for a demonstration on a software adapter.
+    pub fn demo() -> Self {
+        Sizes { train: 6_000, validation: 200, test: 300 }
+    }
+
+    /// Items of one split.
+    pub fn of(&self, split: Split) -> usize {
+        match split {
+            Split::Train => self.train,
+            Split::Validation => self.validation,
+            _ => self.test,
+        }
+    }
+}
+
+/// A criterion of an item's rubric and whether the response meets it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// One of [`words::CRITERIA`].
+    pub criterion: &'static str,
+    /// 1, 2 or 3.
+    pub weight: u8,
+    /// True if the response meets the criterion.
+    pub met: bool,
+}
+
+/// One judging task with what is true of it and what annotators said.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Item {
+    /// For example `ood1-17`.
+    pub id: String,
+    /// The split it belongs to.
+    pub split: Split,
+    /// Words separated by spaces, from `rubric` to `judge`; the tokenizer adds `<bos>`.
+    pub prompt: String,
+    /// The first annotator's chain of thought as a teacher wrote it down: `<criterion> ok|bad` in rubric order. The
+    /// teacher copies the annotator's errors and adds a few.
+    pub chain: String,
+    /// Mean of `labels`.
+    pub score: f64,
+    /// True quality: satisfied weight / total weight, in [0, 1].
+    pub quality: f64,
+    /// The true verdicts in rubric order.
+    pub verdicts: Vec<Verdict>,
+    /// Each annotator's score, 1..=5; one in training, three elsewhere.
+    pub labels: Vec<u8>,
+}
+
+impl Item {
+    /// The item as one JSON row: `{id, prompt, chain, score, quality, verdicts, labels, split}`; `verdicts` maps each
+    /// criterion to "ok" or "bad". A training score is an integer.
+    pub fn to_row(&self) -> Value {
+        let verdicts: serde_json::Map<String, Value> =
+            self.verdicts.iter().map(|v| (v.criterion.to_string(), json!(verdict_word(v.met)))).collect();
+        let score = match self.labels.as_slice() {
+            [only] => json!(only),
+            _ => json!(self.score),
+        };
+        json!({
+            "id": self.id,
+            "prompt": self.prompt,
+            "chain": self.chain,
+            "score": score,
+            "quality": self.quality,
+            "verdicts": verdicts,
+            "labels": self.labels,
+            "split": self.split.name(),
+        })
+    }
+
+    /// The chain with every verdict right.
+    pub fn true_chain(&self) -> String {
+        let met: Vec<bool> = self.verdicts.iter().map(|v| v.met).collect();
+        write_chain(&self.verdicts, &met)
+    }
+
+    /// The first annotator's score and the mean of the others': over many items their correlation is what one person
+    /// reaches. `None` for a training item, which has one annotator.
+    pub fn one_against_rest(&self) -> Option<(f64, f64)> {
+        let (first, rest) = self.labels.split_first()?;
+        let total: f64 = rest.iter().map(|&l| f64::from(l)).sum();
+        (!rest.is_empty()).then(|| (f64::from(*first), total / rest.len() as f64))
+    }
+
+    /// Words of the response, from after `response` to before `judge`.
+    pub fn response_length(&self) -> usize {
+        self.prompt.split_whitespace().skip_while(|w| *w != "response").count().saturating_sub(2)
+    }
+}
+
+/// The task of one version and seed: a source of items.
+#[derive(Clone, Copy, Debug)]
+pub struct Miniature {
+    version: Version,
+    seed: u64,
+}
+
+impl Miniature {
+    /// The task of `version` with all of its items drawn from `seed`.
+    pub fn new(version: Version, seed: u64) -> Self {
+        Miniature { version, seed }
+    }
+
+    /// Item `n` of `split`: the same whatever else is made.
+    pub fn item(&self, split: Split, n: usize) -> Item {
+        let mut stream = self.stream(Purpose::Item, split, n);
+        let truth = grammar::Truth::draw(self.version, split, &mut stream);
+        let prompt = truth.write(&mut stream);
+        let opinions: Vec<annotators::Opinion> =
+            (0..split.annotators()).map(|_| annotators::Opinion::draw(&truth.verdicts, &mut stream)).collect();
+        let labels: Vec<u8> = opinions.iter().map(|o| o.score).collect();
+        let chain = opinions[0].teacher_chain(&truth.verdicts, &mut stream);
+        let score = labels.iter().map(|&l| f64::from(l)).sum::<f64>() / labels.len() as f64;
+        let quality = annotators::quality(&truth.verdicts, truth.verdicts.iter().map(|v| v.met));
+        Item { id: format!("{}-{n}", split.name()), split, prompt, chain, score, quality, verdicts: truth.verdicts, labels }
+    }
+
+    /// The first `count` items of `split`.
+    pub fn items(&self, split: Split, count: usize) -> Vec<Item> {
+        (0..count).map(|n| self.item(split, n)).collect()
+    }
+
+    /// The score of the best possible judge for item `n`: the mean of 150 fresh annotators, in [1, 5].
+    pub fn ceiling(&self, split: Split, n: usize) -> f64 {
+        let item = self.item(split, n);
+        let mut stream = self.stream(Purpose::Ceiling, split, n);
+        annotators::mean_score(&item.verdicts, 150, &mut stream)
+    }
+
+    fn stream(&self, purpose: Purpose, split: Split, n: usize) -> Stream {
+        // "mi" in ASCII sets these streams apart from any other that a run draws from the same seed.
+        let tag = 0x6D69_u64 << 48 | (purpose as u64) << 44 | (split as u64) << 40;
+        Stream::new(self.seed, tag | n as u64)
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Purpose {
+    Item,
+    Ceiling,
+}
+
+/// The share of an item's criteria whose verdict in `chain` is right, in [0, 1]. A criterion the chain does not judge
+/// counts as wrong; one it judges twice counts by its last verdict.
+pub fn verdicts_right(chain: &str, item: &Item) -> f64 {
+    let words: Vec<&str> = chain.split_whitespace().collect();
+    let said = |criterion: &str| {
+        words.windows(2).rev().find(|pair| pair[0] == criterion && matches!(pair[1], "ok" | "bad")).map(|pair| pair[1])
+    };
+    let right = item.verdicts.iter().filter(|v| said(v.criterion) == Some(verdict_word(v.met))).count();
+    right as f64 / item.verdicts.len() as f64
+}
+
+/// The `config.json` of the decoder this task is sized for: a Llama of about 107,000 parameters.
+pub fn config() -> Value {
+    json!({
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "vocab_size": 97,
+        "hidden_size": 64,
+        "intermediate_size": 176,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "head_dim": 16,
+        "hidden_act": "silu",
+        "max_position_embeddings": 256,
+        "rope_theta": 10000.0,
+        "rms_norm_eps": 1e-6,
+        "attention_bias": false,
+        "mlp_bias": false,
+        "tie_word_embeddings": true,
+        "initializer_range": 0.125,
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": null,
+        "torch_dtype": "float32",
+    })
+}
+
+fn verdict_word(met: bool) -> &'static str {
+    if met { "ok" } else { "bad" }
+}
+
+fn write_chain(verdicts: &[Verdict], said: &[bool]) -> String {
+    let parts: Vec<String> =
+        verdicts.iter().zip(said).map(|(v, &met)| format!("{} {}", v.criterion, verdict_word(met))).collect();
+    parts.join(" ")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,73 @@
+//! What a judge reaches without reading: every table of metrics carries these rows.
+
+use super::{EvalError, Undefined, all_finite, at_least, is_constant, mean, same_length};
+
+/// A predictor fitted by least squares on one column: score = intercept + slope · x.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Line {
+    /// Score at x = 0.
+    pub intercept: f64,
+    /// Score per unit of x.
+    pub slope: f64,
+}
+
+/// The constant floor: every row gets the mean of the training scores, which minimises the squared error of any constant.
+/// Without training scores pass the test scores themselves: the floor is then a little better than fair.
+///
+/// # Errors
+/// Undefined without training scores.
+pub fn constant(train: &[f64], rows: usize) -> Result<Vec<f64>, Undefined> {
+    at_least(1, train.len())?;
+    Ok(vec![mean(train); rows])
+}
+
+/// The length floor: a line in ln(1 + length) of the response (in words, tokens or characters).
+///
+/// # Errors
+/// Columns of different length, or scores that are not finite.
+pub fn fit_length(lengths: &[usize], scores: &[f64]) -> Result<Result<Line, Undefined>, EvalError> {
+    same_length("the length column", lengths.len(), "the score column", scores.len())?;
+    all_finite("the score column", scores)?;
+    Ok(least_squares(&logs(lengths), scores))
+}
+
+impl Line {
+    /// The length floor's scores for responses of these lengths.
+    pub fn of_lengths(&self, lengths: &[usize]) -> Vec<f64> {
+        logs(lengths).iter().map(|x| self.intercept + self.slope * x).collect()
+    }
+}
+
+fn logs(lengths: &[usize]) -> Vec<f64> {
+    lengths.iter().map(|&n| (n as f64).ln_1p()).collect()
+}
+
+fn least_squares(x: &[f64], y: &[f64]) -> Result<Line, Undefined> {
+    at_least(2, x.len())?;
+    if is_constant(x) {
+        return Err(Undefined::ConstantPredictor);
+    }
+    let (x_mean, y_mean) = (mean(x), mean(y));
+    let covariance: f64 = x.iter().zip(y).map(|(x, y)| (x - x_mean) * (y - y_mean)).sum();
+    let variance: f64 = x.iter().map(|x| (x - x_mean).powi(2)).sum();
+    let slope = covariance / variance;
+    Ok(Line { intercept: y_mean - slope * x_mean, slope })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn floors() {
+        assert_eq!(constant(&[1.0, 2.0, 6.0], 2).unwrap(), [3.0, 3.0]);
+        assert!(constant(&[], 2).is_err());
+        let lengths = [3, 10, 50, 200];
+        let scores: Vec<f64> = lengths.iter().map(|&n| 1.0 + 0.5 * (n as f64).ln_1p()).collect();
+        let line = fit_length(&lengths, &scores).unwrap().unwrap();
+        assert!((line.slope - 0.5).abs() < 1e-12 && (line.intercept - 1.0).abs() < 1e-12);
+        assert!((line.of_lengths(&[50])[0] - scores[2]).abs() < 1e-12);
+        assert_eq!(fit_length(&[4, 4], &[1.0, 2.0]).unwrap(), Err(Undefined::ConstantPredictor));
+        assert!(fit_length(&[4], &[1.0, 2.0]).is_err());
+    }
+}

@@ -1,0 +1,159 @@
+//! The page is well formed, holds what it was given, and nothing it was not.
+
+use super::*;
+use crate::eval::{Agreement, Grid, Undefined, floors};
+use crate::random::Stream;
+
+fn rows(count: usize, noise: f64, stream: &mut Stream) -> Vec<(f64, f64)> {
+    let row = |_| {
+        let quality = 1.0 + 4.0 * stream.uniform();
+        let human = (0..3).map(|_| (quality + 0.5 * stream.normal()).round().clamp(1.0, 5.0)).sum::<f64>() / 3.0;
+        (human, (3.0 + 0.85 * (quality - 3.0) + noise * stream.normal()).clamp(1.0, 5.0))
+    };
+    (0..count).map(row).collect()
+}
+
+fn metric_row(name: &str, role: Role, scores: &[(f64, f64)]) -> MetricRow {
+    let (human, judge): (Vec<f64>, Vec<Option<f64>>) = scores.iter().map(|&(h, s)| (h, Some(s))).unzip();
+    let grid = Grid::new(&[1.0, 2.0, 3.0, 4.0, 5.0]).unwrap();
+    let agreement = Agreement::measure(&human, &judge, &grid).unwrap();
+    let mut row = MetricRow::new(name, role, &agreement);
+    assert_eq!(row.figures.len(), MAIN_METRICS.len());
+    if let (Role::Judge, Ok(r)) = (role, row.figures[0].value.clone()) {
+        row.figures[0].interval = Some((r - 0.021, r + 0.019));
+    }
+    row
+}
+
+/// A report of invented numbers with everything in it.
+fn sample() -> Report {
+    let stream = &mut Stream::new(11, 0);
+    let scores = rows(800, 0.45, stream);
+    let group = |name: &str, noise: f64, stream: &mut Stream| {
+        let judge = rows(400, noise, stream);
+        let constant: Vec<_> = floors::constant(&[3.0], 400).unwrap().into_iter().zip(&judge).map(|(c, r)| (r.0, c)).collect();
+        let rows = vec![
+            metric_row("judge, SFT", Role::Judge, &judge),
+            metric_row("constant", Role::Floor, &constant),
+            metric_row("response length", Role::Floor, &rows(400, 9.0, stream)),
+            metric_row("word counts", Role::Floor, &rows(400, 2.6, stream)),
+            metric_row("150 annotators", Role::Ceiling, &rows(400, 0.05, stream)),
+        ];
+        MetricGroup { name: name.into(), rows }
+    };
+    let groups = [("test", 0.5), ("ood1", 0.55), ("ood2", 0.6), ("ood3", 1.3)].map(|(n, s)| group(n, s, stream)).to_vec();
+    let loss = |k: u32| 0.55 + 2.6 * (-f64::from(k) / 90.0).exp();
+    let train = (1..=600).map(|k| (f64::from(k), loss(k) + 0.09 * stream.normal())).collect();
+    let validation: Vec<(f64, f64)> = (1..=12).map(|k| (f64::from(50 * k), loss(50 * k) + 0.05)).collect();
+    let r = (1..=12).map(|k| (f64::from(50 * k), 0.83 - 0.75 * (-f64::from(k) / 3.5).exp())).collect();
+    let curve = |name: &str, kind: &str, points| Curve { name: name.into(), kind: kind.into(), points };
+    let fact = |name: &str, value: &str| (name.to_string(), value.to_string());
+    let headline =
+        |label: &str, value: &str, detail: &str| Headline { label: label.into(), value: value.into(), detail: detail.into() };
+    let example = |prompt: &str, chain: &str, human, p: [f64; 5], decoded: &str| Example {
+        prompt: prompt.into(),
+        chain: chain.into(),
+        human,
+        expected: p.iter().zip(1..).map(|(p, k)| p * f64::from(k)).sum(),
+        decoded: decoded.into(),
+        probabilities: ["1", "2", "3", "4", "5"].map(String::from).into_iter().zip(p).collect(),
+    };
+    Report {
+        title: "A judge from scratch, trained by SFT".into(),
+        subtitle: "Invented numbers: 107,000 parameters, trained for 600 steps on 6,000 rows of the miniature task.".into(),
+        headlines: vec![
+            headline("Pearson r, test", "0.92", "word counts 0.35, ceiling 0.95"),
+            headline("RMSE", "0.54", "constant 1.29"),
+            headline("bias", "−0.01", "judge minus people"),
+            headline("rows", "800", "0 without a score"),
+        ],
+        facts: vec![
+            fact("method", "sft"),
+            fact("model", "llama, 2 layers of width 64"),
+            fact("adapter", "llvmpipe (Vulkan, software)"),
+            fact("seed", "0"),
+            fact("steps", "600 of 64 rows"),
+            fact("time", "1 min 52 s"),
+        ],
+        curves: vec![
+            curve("training", "loss, nats per token", train),
+            curve("validation", "loss, nats per token", validation),
+            curve("validation", "Pearson r with people", r),
+        ],
+        scale: vec![1.0, 2.0, 3.0, 4.0, 5.0],
+        scores,
+        metrics: MetricTable::new(groups),
+        examples: vec![
+            example(
+                "rubric tone major structure minor clarity minor response wording strong , but wording sloppy , sections superb , attitude faulty , judge",
+                "tone bad structure ok clarity bad",
+                Some(5.0 / 3.0),
+                [0.46, 0.41, 0.1, 0.025, 0.005],
+                "1",
+            ),
+            example(
+                "rubric depth plain safety major evidence plain response sources not weak , advice good , analysis solid , lunch awful , judge",
+                "depth ok safety ok evidence ok",
+                Some(5.0),
+                [0.003, 0.012, 0.055, 0.23, 0.7],
+                "5",
+            ),
+            example("Please judge <this> & \"that\".\n\nA second paragraph.", "", None, [0.1, 0.15, 0.4, 0.25, 0.1], "3"),
+        ],
+        notes: vec!["The judge is read by the mean of its distribution over the scores, not by the digit it writes.".into()],
+    }
+}
+
+#[test]
+fn a_full_page() {
+    let html = sample().to_html();
+    for part in ["Agreement with people", "How the scores fall", "Does a score mean", "Learning", "Examples", "The run"] {
+        assert!(html.contains(part), "{part} is missing");
+    }
+    assert!(html.contains("Please judge &lt;this&gt; &amp; &quot;that&quot;."));
+    assert!(html.contains("all judge scores are the same: Pearson r of constant"));
+    for forbidden in ["<script", "http://", "https://", "NaN", "inf\"", "url("] {
+        assert!(!html.contains(forbidden), "{forbidden} in the page");
+    }
+    // Every element that is opened is closed.
+    for tag in ["svg", "table", "details", "figure", "section", "div", "dl", "li", "p", "text", "main", "title"] {
+        let opened = html.matches(&format!("<{tag}>")).count() + html.matches(&format!("<{tag} ")).count();
+        assert_eq!(opened, html.matches(&format!("</{tag}>")).count(), "{tag}");
+    }
+    // To look at it: REPORT_SAMPLE=/tmp/report.html cargo test a_full_page
+    if let Ok(path) = std::env::var("REPORT_SAMPLE") {
+        std::fs::write(path, &html).unwrap();
+    }
+}
+
+#[test]
+fn an_empty_report_is_a_page_without_sections() {
+    let html = Report { title: "</title><script>alert(1)</script>".into(), ..Report::default() }.to_html();
+    assert!(!html.contains("<section") && !html.contains("<script"));
+}
+
+#[test]
+fn strange_numbers_do_not_break_the_page() {
+    let mut report = sample();
+    report.curves[0].points = vec![(1.0, f64::NAN), (2.0, f64::INFINITY), (3.0, 2.0), (4.0, 2.0)];
+    report.curves[1].points = vec![(1.0, f64::NAN)];
+    report.curves[2].points.clear();
+    report.scores = vec![(3.0, f64::NAN), (3.0, 3.0)];
+    report.examples[0].probabilities[0].1 = f64::NAN;
+    report.examples[1].human = Some(f64::NAN);
+    report.examples[2].probabilities.clear();
+    report.metrics.groups.truncate(1);
+    report.metrics.groups[0].rows.truncate(1);
+    report.metrics.groups[0].rows[0].figures = vec![Err(Undefined::ConstantHuman).into()];
+    let html = report.to_html();
+    assert!(!html.contains("=\"NaN") && !html.contains("=\"inf") && !html.contains("MNaN"));
+    report.scale = vec![2.0, 1.0];
+    assert!(!report.to_html().contains("How the scores fall"));
+}
+
+#[test]
+fn the_table_as_text() {
+    let text = sample().metrics.to_text()[0].to_string();
+    assert!(text.starts_with("test             Pearson r  Spearman ρ  Kendall τ-b   RMSE"), "{text}");
+    assert!(text.contains("– all judge scores are the same: Pearson r of constant, Spearman ρ of constant"), "{text}");
+}

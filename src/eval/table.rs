@@ -1,0 +1,131 @@
+//! A plain text table: first column left, the others right, gaps explained underneath.
+
+use super::Measured;
+use std::fmt;
+
+/// A cell of a [`Table`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Cell {
+    /// Shown as it is.
+    Text(String),
+    /// Shown as "–", with the reason under the table.
+    Missing(String),
+}
+
+impl Cell {
+    /// A figure with `decimals` places, or the reason why there is none.
+    pub fn number(value: &Measured, decimals: usize) -> Self {
+        match value {
+            Ok(x) => Cell::Text(fixed(*x, decimals)),
+            Err(reason) => Cell::Missing(reason.to_string()),
+        }
+    }
+
+    fn shown(&self) -> &str {
+        match self {
+            Cell::Text(text) => text,
+            Cell::Missing(_) => "–",
+        }
+    }
+}
+
+impl<T: Into<String>> From<T> for Cell {
+    fn from(text: T) -> Self {
+        Cell::Text(text.into())
+    }
+}
+
+/// Rows and columns of text, aligned by `Display`.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Table {
+    header: Vec<String>,
+    rows: Vec<Vec<Cell>>,
+}
+
+impl Table {
+    /// A table with these column heads.
+    pub fn new(header: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Table { header: header.into_iter().map(Into::into).collect(), rows: Vec::new() }
+    }
+
+    /// Adds a row; missing cells stay empty, surplus cells widen the table.
+    pub fn row(&mut self, cells: impl IntoIterator<Item = Cell>) -> &mut Self {
+        self.rows.push(cells.into_iter().collect());
+        self
+    }
+
+    /// Each distinct reason for a "–" with the places it stands in: "column of row".
+    fn reasons(&self) -> Vec<(&str, Vec<String>)> {
+        let mut found: Vec<(&str, Vec<String>)> = Vec::new();
+        for row in &self.rows {
+            for (column, cell) in row.iter().enumerate() {
+                let Cell::Missing(reason) = cell else { continue };
+                let head = self.header.get(column).map_or("", String::as_str);
+                let place = format!("{head} of {}", row[0].shown());
+                match found.iter_mut().find(|(known, _)| known == reason) {
+                    Some((_, places)) => places.push(place),
+                    None => found.push((reason, vec![place])),
+                }
+            }
+        }
+        found
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let columns = self.rows.iter().map(Vec::len).chain([self.header.len()]).max().unwrap_or(0);
+        let head = |column: usize| self.header.get(column).map_or("", String::as_str);
+        let cell = |row: &'_ [Cell], column: usize| row.get(column).map_or(String::new(), |c| c.shown().to_string());
+        let widths: Vec<usize> = (0..columns)
+            .map(|c| self.rows.iter().map(|r| width(&cell(r, c))).chain([width(head(c))]).max().unwrap_or(0))
+            .collect();
+        let line = |cells: &dyn Fn(usize) -> String| {
+            let padded: Vec<String> = widths.iter().enumerate().map(|(c, &w)| pad(&cells(c), w, c > 0)).collect();
+            padded.join("  ").trim_end().to_string()
+        };
+        writeln!(f, "{}", line(&|c| head(c).to_string()))?;
+        writeln!(f, "{}", line(&|c| "─".repeat(widths[c])))?;
+        for row in &self.rows {
+            writeln!(f, "{}", line(&|c| cell(row, c)))?;
+        }
+        for (reason, places) in self.reasons() {
+            writeln!(f, "– {reason}: {}", places.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+/// `x` with a fixed number of decimals, and without a minus sign where it rounds to zero.
+pub fn fixed(x: f64, decimals: usize) -> String {
+    let text = format!("{x:.decimals$}");
+    match text.strip_prefix('-') {
+        Some(rest) if rest.chars().all(|c| c == '0' || c == '.') => rest.to_string(),
+        _ => text,
+    }
+}
+
+fn width(text: &str) -> usize {
+    text.chars().count()
+}
+
+fn pad(text: &str, to: usize, right: bool) -> String {
+    let space = " ".repeat(to.saturating_sub(width(text)));
+    if right { space + text } else { text.to_string() + &space }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval::Undefined;
+
+    #[test]
+    fn aligned_with_reasons() {
+        let mut table = Table::new(["judge", "r", "RMSE"]);
+        table.row(["trained".into(), Cell::number(&Ok(0.8134), 3), Cell::number(&Ok(0.71), 3)]);
+        table.row(["constant".into(), Cell::number(&Err(Undefined::ConstantJudge), 3), Cell::number(&Ok(-0.0001), 2)]);
+        let expected = "judge         r   RMSE\n────────  ─────  ─────\ntrained   0.813  0.710\nconstant      –   0.00\n\
+                        – all judge scores are the same: r of constant\n";
+        assert_eq!(table.to_string(), expected);
+    }
+}

@@ -1,0 +1,129 @@
+//! What is true of an item, and the prompt that says it.
+
+use super::words::{BLAME, CRITERIA, OFF_TOPIC, PRAISE, TOPICS, WEIGHTS};
+use super::{Split, Verdict, Version};
+use crate::random::Stream;
+
+/// Pairs of criteria that never meet in training, validation, test and OOD-3.
+const HELD_OUT: [(usize, usize); 6] = [(0, 1), (2, 3), (4, 5), (6, 7), (0, 4), (2, 6)];
+
+/// A violated criterion is not mentioned at all with this probability.
+const SILENT: f64 = 0.12;
+/// "not" before the quality word, whose meaning it flips.
+const NEGATED: f64 = 0.3;
+/// Version H: a criterion is first described wrongly, then corrected after `but`.
+const CORRECTED: f64 = 0.35;
+
+/// The facts behind a prompt.
+pub struct Truth {
+    /// Rubric order.
+    pub verdicts: Vec<Verdict>,
+    criteria: Vec<usize>,
+    version: Version,
+    split: Split,
+}
+
+impl Truth {
+    /// Draws a rubric that fits the split, and which of its criteria the response meets.
+    pub fn draw(version: Version, split: Split, stream: &mut Stream) -> Self {
+        let criteria = draw_criteria(split, stream);
+        // Beta(1, 1), one value an item: responses differ in how good they are as a whole.
+        let goodness = stream.uniform();
+        let verdicts = criteria
+            .iter()
+            .map(|&c| Verdict {
+                criterion: CRITERIA[c],
+                weight: 1 + stream.below(WEIGHTS.len()) as u8,
+                met: stream.chance(goodness),
+            })
+            .collect();
+        Truth { verdicts, criteria, version, split }
+    }
+
+    /// The prompt: `rubric <criterion weight> x m response <segment ,> ... judge`.
+    pub fn write(&self, stream: &mut Stream) -> String {
+        let mut words = vec!["rubric"];
+        for v in &self.verdicts {
+            words.extend([v.criterion, WEIGHTS[usize::from(v.weight) - 1]]);
+        }
+        words.push("response");
+        let mut segments = self.segments(stream);
+        stream.shuffle(&mut segments);
+        words.extend(segments.iter().flatten());
+        words.push("judge");
+        words.join(" ")
+    }
+
+    /// One entry a criterion that is mentioned, and the distractors; in order of the rubric.
+    fn segments(&self, stream: &mut Stream) -> Vec<Vec<&'static str>> {
+        let rare = if self.split == Split::Ood3 { 0.5 } else { 0.02 };
+        let mut segments = Vec::new();
+        for (verdict, &criterion) in self.verdicts.iter().zip(&self.criteria) {
+            if !verdict.met && stream.chance(SILENT) {
+                continue;
+            }
+            let mut words = Vec::new();
+            if self.version == Version::H && stream.chance(CORRECTED) {
+                words.extend(segment(topic(criterion, rare, stream), !verdict.met, rare, stream));
+                words.push("but");
+            }
+            words.extend(segment(topic(criterion, rare, stream), verdict.met, rare, stream));
+            segments.push(words);
+        }
+        let distractors = if self.split == Split::Ood3 { 3 + stream.below(3) } else { stream.below(3) };
+        for _ in 0..distractors {
+            let subject = self.distracting_topic(rare, stream);
+            let praise = stream.chance(0.5);
+            segments.push(segment(subject, praise, rare, stream));
+        }
+        segments
+    }
+
+    /// Half of the time a criterion that the rubric does not ask for (if there is one), else an off-topic word.
+    fn distracting_topic(&self, rare: f64, stream: &mut Stream) -> &'static str {
+        let others: Vec<usize> = (0..CRITERIA.len()).filter(|c| !self.criteria.contains(c)).collect();
+        if stream.chance(0.5) && !others.is_empty() {
+            topic(others[stream.below(others.len())], rare, stream)
+        } else {
+            OFF_TOPIC[stream.below(OFF_TOPIC.len())]
+        }
+    }
+}
+
+/// Draws the number of criteria and the criteria until they fit the split. The number is redrawn too: four criteria
+/// without a held-out pair are rarer than three, and no five exist, so training rubrics are mostly of length three.
+fn draw_criteria(split: Split, stream: &mut Stream) -> Vec<usize> {
+    loop {
+        let count = if split == Split::Ood2 { 6 + stream.below(2) } else { 3 + stream.below(3) };
+        let mut criteria: Vec<usize> = (0..CRITERIA.len()).collect();
+        stream.shuffle(&mut criteria);
+        criteria.truncate(count);
+        let held_out = HELD_OUT.iter().filter(|(a, b)| criteria.contains(a) && criteria.contains(b)).count();
+        let fits = match split {
+            Split::Ood1 => held_out >= 2,
+            Split::Ood2 => true,
+            _ => held_out == 0,
+        };
+        if fits {
+            return criteria;
+        }
+    }
+}
+
+/// `topic [not] quality ,`
+fn segment(topic: &'static str, praised: bool, rare: f64, stream: &mut Stream) -> Vec<&'static str> {
+    let negated = stream.chance(NEGATED);
+    let list = if praised != negated { &PRAISE } else { &BLAME };
+    let quality = list[paraphrase(list.len(), rare, stream)];
+    if negated { vec![topic, "not", quality, ","] } else { vec![topic, quality, ","] }
+}
+
+fn topic(criterion: usize, rare: f64, stream: &mut Stream) -> &'static str {
+    TOPICS[criterion][paraphrase(TOPICS[criterion].len(), rare, stream)]
+}
+
+/// An index into a word list whose last two words are rare.
+fn paraphrase(words: usize, rare: f64, stream: &mut Stream) -> usize {
+    let common = words - 2;
+    if stream.chance(rare) { common + stream.below(2) } else { stream.below(common) }
+}

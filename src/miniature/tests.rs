@@ -1,0 +1,186 @@
+//! The task against the figures of its study note (800 items a test: a correlation near .9 has a sampling error of .01,
+//! one near .3 of .03).
+
+use super::*;
+use std::collections::{HashMap, HashSet};
+
+const ITEMS: usize = 800;
+
+fn pearson(a: &[f64], b: &[f64]) -> f64 {
+    let mean = |x: &[f64]| x.iter().sum::<f64>() / x.len() as f64;
+    let (ma, mb) = (mean(a), mean(b));
+    let product = |x: &[f64], mx: f64, y: &[f64], my: f64| -> f64 { x.iter().zip(y).map(|(p, q)| (p - mx) * (q - my)).sum() };
+    product(a, ma, b, mb) / (product(a, ma, a, ma) * product(b, mb, b, mb)).sqrt()
+}
+
+fn rmse(a: &[f64], b: &[f64]) -> f64 {
+    (a.iter().zip(b).map(|(x, y)| (x - y).powi(2)).sum::<f64>() / a.len() as f64).sqrt()
+}
+
+fn scores(items: &[Item]) -> Vec<f64> {
+    items.iter().map(|i| i.score).collect()
+}
+
+/// Figures of one test split: ceiling r, ceiling RMSE, one annotator r, word counts r, length r, constant RMSE.
+fn figures(task: &Miniature, train: &[Item], split: Split) -> [f64; 6] {
+    let items = task.items(split, ITEMS);
+    let human = scores(&items);
+    let ceiling: Vec<f64> = (0..ITEMS).map(|n| task.ceiling(split, n)).collect();
+    let (one, rest): (Vec<f64>, Vec<f64>) = items.iter().filter_map(Item::one_against_rest).unzip();
+    let counts = word_count_floor(train, &items).unwrap();
+    let length: Vec<f64> = items.iter().map(|i| (i.response_length() as f64).ln()).collect();
+    let constant = vec![scores(train).iter().sum::<f64>() / train.len() as f64; ITEMS];
+    [
+        pearson(&human, &ceiling),
+        rmse(&human, &ceiling),
+        pearson(&one, &rest),
+        pearson(&human, &counts),
+        pearson(&human, &length),
+        rmse(&human, &constant),
+    ]
+}
+
+fn check(version: Version, expected: [[Option<f64>; 6]; 4]) {
+    let task = Miniature::new(version, 0);
+    let train = task.items(Split::Train, 8000);
+    // Sampling error of 800 items, in the order of `figures`: about two standard errors of a difference.
+    let tolerance = [0.02, 0.04, 0.04, 0.09, 0.11, 0.08];
+    for (split, want) in Split::TESTS.into_iter().zip(expected) {
+        let found = figures(&task, &train, split);
+        println!(
+            "{version:?} {:6} ceiling r {:.3} RMSE {:.3}, one annotator {:.2}, word counts {:.2}, length {:.2}, constant RMSE {:.3}",
+            split.name(),
+            found[0],
+            found[1],
+            found[2],
+            found[3],
+            found[4],
+            found[5]
+        );
+        for ((found, want), tolerance) in found.into_iter().zip(want).zip(tolerance) {
+            if let Some(want) = want {
+                assert!((found - want).abs() < tolerance, "{version:?} {}: {found:.3}, expected {want}", split.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn base_version_has_the_figures_of_the_study_note() {
+    check(
+        Version::E,
+        [
+            [0.947, 0.417, 0.79, 0.35, 0.08, 1.295].map(Some),
+            [0.948, 0.397, 0.80, 0.49, 0.08, 1.242].map(Some),
+            [0.957, 0.353, 0.84, 0.57, 0.20, 1.218].map(Some),
+            [0.952, 0.403, 0.81, 0.30, 0.09, 1.320].map(Some),
+        ],
+    );
+}
+
+#[test]
+fn harder_version_has_the_figures_of_the_study_note() {
+    let row = |ceiling, counts, length| [Some(ceiling), None, None, Some(counts), Some(length), None];
+    check(Version::H, [row(0.952, 0.27, 0.08), row(0.955, 0.40, 0.15), row(0.950, 0.35, 0.11), row(0.945, 0.20, 0.13)]);
+}
+
+#[test]
+fn training_labels_are_flat() {
+    let items = Miniature::new(Version::E, 0).items(Split::Train, 20_000);
+    for (label, percent) in (1..=5).zip([21.0, 18.0, 21.0, 19.0, 21.0]) {
+        let share = 100.0 * items.iter().filter(|i| i.labels[0] == label).count() as f64 / items.len() as f64;
+        println!("label {label}: {share:.1} %");
+        assert!((share - percent).abs() < 2.0, "label {label}: {share:.1} %, expected {percent} %");
+    }
+    let accuracy = items.iter().map(|i| verdicts_right(&i.chain, i)).sum::<f64>() / items.len() as f64;
+    println!("teacher verdicts right: {accuracy:.3}");
+    assert!((accuracy - 0.861).abs() < 0.01, "{accuracy}");
+}
+
+#[test]
+fn prompts_have_the_lengths_of_the_study_note() {
+    let mean_length = |version, split| {
+        let items = Miniature::new(version, 0).items(split, 2000);
+        items.iter().map(|i| i.prompt.split(' ').count() + 1).sum::<usize>() as f64 / items.len() as f64
+    };
+    for (version, lengths) in [(Version::E, [24.0, 31.0, 40.0, 34.0]), (Version::H, [28.0, 38.0, 50.0, 38.0])] {
+        for (split, expected) in Split::TESTS.into_iter().zip(lengths) {
+            let found = mean_length(version, split);
+            println!("{version:?} {}: {found:.1}", split.name());
+            assert!((found - expected).abs() < 1.5, "{version:?} {}: {found:.1}, expected {expected}", split.name());
+        }
+    }
+}
+
+#[test]
+fn every_word_is_in_the_vocabulary_and_rows_are_complete() {
+    let words: HashSet<&str> = vocabulary().into_iter().collect();
+    for version in [Version::E, Version::H] {
+        for split in Split::ALL {
+            for item in Miniature::new(version, 3).items(split, 100) {
+                assert!(item.prompt.split(' ').chain(item.chain.split(' ')).all(|w| words.contains(w)));
+                assert!(item.prompt.starts_with("rubric ") && item.prompt.ends_with(" judge"));
+                assert_eq!(item.labels.len(), if split == Split::Train { 1 } else { 3 });
+                assert_eq!(verdicts_right(&item.true_chain(), &item), 1.0);
+                let row = item.to_row();
+                let keys: Vec<&String> = row.as_object().unwrap().keys().collect();
+                assert_eq!(keys, ["id", "prompt", "chain", "score", "quality", "verdicts", "labels", "split"]);
+            }
+        }
+    }
+}
+
+/// Reading the prompt by rule gives the true verdicts of every criterion that is mentioned.
+#[test]
+fn prompts_say_what_is_true() {
+    let criterion_of: HashMap<&str, &str> =
+        words::TOPICS.iter().zip(words::CRITERIA).flat_map(|(topics, c)| topics.iter().map(move |t| (*t, c))).collect();
+    for version in [Version::E, Version::H] {
+        for item in Miniature::new(version, 1).items(Split::Test, 300) {
+            let response = item.prompt.split_once(" response ").unwrap().1;
+            let mut read: HashMap<&str, bool> = HashMap::new();
+            for segment in response.trim_end_matches("judge").split(',') {
+                let words: Vec<&str> = segment.split_whitespace().filter(|w| *w != "but").collect();
+                if let (Some(topic), Some(quality)) = (words.first(), words.last())
+                    && let Some(criterion) = criterion_of.get(topic)
+                {
+                    read.insert(criterion, words::PRAISE.contains(quality) != words.contains(&"not"));
+                }
+            }
+            for v in &item.verdicts {
+                assert_eq!(read.get(v.criterion).copied().unwrap_or(false), v.met, "{}", item.prompt);
+            }
+        }
+    }
+}
+
+#[test]
+fn items_do_not_depend_on_each_other() {
+    let task = Miniature::new(Version::H, 42);
+    assert_eq!(task.item(Split::Ood2, 7), task.items(Split::Ood2, 20)[7]);
+    assert_ne!(task.item(Split::Test, 7).prompt, task.item(Split::Validation, 7).prompt);
+    assert_ne!(task.item(Split::Test, 7).prompt, Miniature::new(Version::H, 43).item(Split::Test, 7).prompt);
+    // The exact words of one item: a change of the task shows here.
+    println!("{}", task.item(Split::Test, 0).to_row());
+}
+
+#[test]
+fn names_are_read_back() {
+    for split in Split::ALL {
+        assert_eq!(split.name().parse::<Split>().unwrap(), split);
+    }
+    assert_eq!("h".parse::<Version>().unwrap(), Version::H);
+    let message = "x".parse::<Version>().unwrap_err().to_string();
+    assert!(message.contains("\"x\"") && message.contains("expected"), "{message}");
+    assert!(word_count_floor(&[], &[]).is_err());
+}
+
+#[test]
+fn chains_are_marked() {
+    let item = Miniature::new(Version::E, 5).item(Split::Test, 1);
+    assert_eq!(verdicts_right("", &item), 0.0);
+    let first = &item.verdicts[0];
+    let wrong = if first.met { "bad" } else { "ok" };
+    let corrected = format!("{} {wrong} {}", first.criterion, item.true_chain());
+    assert_eq!(verdicts_right(&corrected, &item), 1.0);
+}
