@@ -107,8 +107,8 @@ fn sync_tree(dir: &Path) -> Result<(), TrainError> {
         if path.is_dir() {
             sync_tree(&path)?;
         } else {
-            // Windows syncs only what was opened for writing.
-            let file = OpenOptions::new().read(true).write(true).open(&path).map_err(|e| io_error("open", &path, e))?;
+            // Windows syncs only what was opened for writing; elsewhere a read-only file (copied with its mode) syncs too.
+            let file = OpenOptions::new().read(true).write(cfg!(windows)).open(&path).map_err(|e| io_error("open", &path, e))?;
             file.sync_all().map_err(|e| io_error("sync", &path, e))?;
         }
     }
