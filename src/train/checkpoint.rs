@@ -22,7 +22,7 @@ use super::config::TrainConfig;
 use super::error::BoxError;
 use super::log::MetricsWriter;
 use super::order::Cursor;
-use super::training_state::{Parameter, Part, StateReader, TRAINING_STATE, write_training_state};
+use super::training_state::{Parameter, StateReader, Supply, TRAINING_STATE, write_training_state};
 
 /// File of a checkpoint that says where the run stands.
 pub const TRAINER_STATE: &str = "trainer_state.json";
@@ -162,7 +162,7 @@ pub fn save_checkpoint(
     output_dir: &Path,
     state: &TrainerState,
     parameters: &[Parameter],
-    supply: &mut dyn FnMut(Part, &Parameter, &mut Vec<f32>) -> Result<(), BoxError>,
+    supply: &mut Supply,
     write_model: impl FnOnce(&Path) -> Result<(), BoxError>,
 ) -> Result<PathBuf, TrainError> {
     let path = output_dir.join(checkpoint_name(state.global_step));

@@ -1,5 +1,6 @@
 use super::*;
 use crate::train::log::Metrics;
+use crate::train::training_state::Part;
 
 fn parameters() -> Vec<Parameter> {
     vec![Parameter { name: "w".into(), shape: vec![2, 3] }]
@@ -197,4 +198,48 @@ fn the_resolved_config_is_written() {
     let out = dir.path().join("a/b");
     write_resolved_config(&out, &TrainConfig::default()).unwrap();
     assert!(fs::read_to_string(out.join(RESOLVED_CONFIG)).unwrap().starts_with("method = \"sft\"\n"));
+}
+
+/// Set for the process that [`killed_at_any_moment`] kills: the folder it saves into.
+const SAVE_INTO: &str = "JURIST_TEST_SAVE_INTO";
+
+/// Not a test by itself: saves checkpoints, each after the newest, until it is killed.
+#[test]
+fn saves_until_killed() {
+    let Some(dir) = std::env::var_os(SAVE_INTO).map(PathBuf::from) else { return };
+    let parameters = [Parameter { name: "w".into(), shape: vec![100_000] }];
+    loop {
+        let newest = latest_checkpoint(&dir).unwrap().checkpoint;
+        let step = newest.map_or(1, |checkpoint| checkpoint.state.global_step + 1);
+        save_checkpoint(&dir, &state(step), &parameters, &mut supply, write_model).unwrap();
+        rotate_checkpoints(&dir, Some(2), None).unwrap();
+    }
+}
+
+/// A process that does nothing but save is killed a dozen times: each time every checkpoint that is there is complete,
+/// and none that was there before has been lost.
+#[test]
+fn killed_at_any_moment() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut newest, mut kills) = (0, 0);
+    // A slow disk may need more than a dozen lives (of growing length) to finish its first checkpoint.
+    while kills < 12 || (newest == 0 && kills < 100) {
+        kills += 1;
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "train::checkpoint::tests::saves_until_killed"])
+            .env(SAVE_INTO, dir.path())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(60 + 7 * kills));
+        assert!(child.try_wait().unwrap().is_none(), "the saving process ended by itself");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let latest = latest_checkpoint(dir.path()).unwrap();
+        assert!(latest.passed_over.is_empty(), "{:?}", latest.passed_over);
+        let step = latest.checkpoint.map_or(0, |checkpoint| checkpoint.state.global_step);
+        assert!(step >= newest, "step {newest} was lost: the newest is {step}");
+        newest = step;
+    }
+    assert!(newest > 0, "no checkpoint was finished");
 }

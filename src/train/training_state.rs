@@ -63,13 +63,12 @@ impl Parameter {
     }
 }
 
+/// Hands out a part of a parameter, into an empty buffer.
+pub type Supply<'a> = dyn FnMut(Part, &Parameter, &mut Vec<f32>) -> Result<(), BoxError> + 'a;
+
 /// Writes the state of `parameters`. `supply` puts a part of a parameter into the (empty) buffer; it is called once for
 /// each, part by part, in the order of `parameters`.
-pub fn write_training_state(
-    path: &Path,
-    parameters: &[Parameter],
-    supply: &mut dyn FnMut(Part, &Parameter, &mut Vec<f32>) -> Result<(), BoxError>,
-) -> Result<(), TrainError> {
+pub fn write_training_state(path: &Path, parameters: &[Parameter], supply: &mut Supply) -> Result<(), TrainError> {
     let written = |e| io_error("write", path, e);
     let mut file = BufWriter::with_capacity(1 << 20, File::create(path).map_err(written)?);
     let header = header(parameters);
