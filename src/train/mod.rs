@@ -1,1 +1,26 @@
-//! train
+//! Training: what a run is asked to do, in which order it sees the data, how fast it learns, and what it leaves behind.
+//!
+//! ```text
+//! config ─► order ─► pack ─► (model, ops: logits, loss, gradient) ─► schedule ─► AdamW ─► checkpoint, log
+//! ```
+//!
+//! One row of data passes these files from left to right. Only `checkpoint`, `training_state`, `atomic` and the TOML
+//! side of `config` touch files; they are native only, the rest compiles to wasm.
+
+pub mod config;
+pub mod error;
+pub mod log;
+pub mod optimiser;
+pub mod order;
+pub mod pack;
+pub mod schedule;
+
+#[cfg(not(target_arch = "wasm32"))]
+pub mod atomic;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod checkpoint;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod training_state;
+
+pub use config::TrainConfig;
+pub use error::TrainError;

@@ -1,0 +1,237 @@
+//! The command tree.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::settings::SettingFlags;
+
+/// Train LLM judges on any GPU that wgpu reaches, and measure how well they agree with people.
+#[derive(Debug, Parser)]
+#[command(name = "jurist", version, propagate_version = true, after_help = EXAMPLES, max_term_width = 120)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+
+    /// GPU to use, by (part of) its name or its index in `jurist doctor` [env: JURIST_ADAPTER]
+    #[arg(long, global = true, value_name = "NAME|INDEX")]
+    pub adapter: Option<String>,
+
+    /// Show warnings and errors only
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  jurist doctor
+  jurist train --model-name-or-path ./qwen3-0.6b --train-file train.jsonl --output-dir judge --learning-rate 1e-5
+  jurist train --config run.toml --resume
+  jurist score --model judge --input answers.jsonl > scored.jsonl
+  jurist eval scored.jsonl";
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Train(TrainArgs),
+    Score(ScoreArgs),
+    Eval(EvalArgs),
+    Doctor(DoctorArgs),
+    Demo(DemoArgs),
+}
+
+/// Train a judge
+#[derive(Debug, Args)]
+#[command(after_help = TRAIN_EXAMPLES)]
+pub struct TrainArgs {
+    /// TOML file with settings; environment (JURIST_<SETTING>) and flags go on top
+    #[arg(long, short, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// One setting by its name in the config file; named flags go on top
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+
+    /// Print the resolved config as TOML and stop
+    #[arg(long)]
+    pub print_config: bool,
+
+    #[command(flatten)]
+    pub settings: SettingFlags,
+}
+
+const TRAIN_EXAMPLES: &str = "\
+Examples:
+  From a Hugging Face folder:
+    jurist train --model-name-or-path ./qwen3-0.6b --train-file train.jsonl --eval-file dev.jsonl --output-dir judge
+  From scratch, with a tokenizer trained on the data:
+    jurist train --init config.json --vocab-size 2048 --train-file train.jsonl --output-dir judge --learning-rate 3e-3
+  With a config file, some settings changed, going on from the newest checkpoint:
+    jurist train --config run.toml --set weight_decay=0.1 --max-steps 2000 --resume
+
+Ctrl-C finishes the step, writes a checkpoint and exits with code 130; a second Ctrl-C ends at once.";
+
+/// Score rows with a trained judge
+///
+/// Every column of the input is kept; one object `judge` is added: expected, decoded, probs, mass.
+#[derive(Debug, Args)]
+#[command(after_help = SCORE_EXAMPLES)]
+pub struct ScoreArgs {
+    /// Model folder
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+
+    /// Rows to score
+    #[arg(long, value_name = "FILE")]
+    pub input: PathBuf,
+
+    /// Where the scored rows go [default: stdout]
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub judging: JudgingArgs,
+}
+
+const SCORE_EXAMPLES: &str = "\
+Examples:
+  jurist score --model judge --input answers.jsonl > scored.jsonl
+  jurist score --model judge --input answers.jsonl --output scored.jsonl --expectation full";
+
+/// Measure how well a judge agrees with people
+///
+/// Pearson, Spearman, Kendall tau-b, RMSE, MAE, with the constant and length floors beside them.
+#[derive(Debug, Args)]
+#[command(after_help = EVAL_EXAMPLES)]
+pub struct EvalArgs {
+    /// Rows that `jurist score` wrote
+    #[arg(value_name = "SCORED", required_unless_present = "model", conflicts_with_all = ["model", "input"])]
+    pub scored: Option<PathBuf>,
+
+    /// Model folder, to score and measure in one go
+    #[arg(long, value_name = "DIR", requires = "input")]
+    pub model: Option<PathBuf>,
+
+    /// Rows with human scores, for --model
+    #[arg(long, value_name = "FILE", requires = "model")]
+    pub input: Option<PathBuf>,
+
+    /// Which of the judge's numbers is compared with the labels
+    #[arg(long, value_enum, default_value_t = Predicted::Expected)]
+    pub predicted: Predicted,
+
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+
+    #[command(flatten)]
+    pub judging: JudgingArgs,
+}
+
+const EVAL_EXAMPLES: &str = "\
+Examples:
+  jurist eval scored.jsonl
+  jurist eval --model judge --input dev.jsonl --label-column human --json";
+
+/// How rows are judged, for `score` and `eval`. What is left out is taken from the model's own `jurist.toml`, if it has
+/// one.
+#[derive(Debug, Args)]
+pub struct JudgingArgs {
+    /// Scores, as in training
+    #[arg(long, value_name = "SCALE", help_heading = "Judge")]
+    pub scale: Option<String>,
+
+    /// Words before the score
+    #[arg(long, value_name = "TEXT", help_heading = "Judge")]
+    pub phrase: Option<String>,
+
+    /// Prompt template: a built-in one by name, or a Jinja file
+    #[arg(long, value_name = "NAME|FILE", help_heading = "Judge")]
+    pub template: Option<String>,
+
+    /// Wrap prompts in the model's chat template
+    #[arg(long, value_name = "WHEN", value_parser = ["auto", "always", "never"], help_heading = "Judge")]
+    pub chat: Option<String>,
+
+    /// Expected score over the scale's tokens only, or over the full vocabulary
+    #[arg(long, value_enum, default_value_t = Expectation::Renormalised, help_heading = "Judge")]
+    pub expectation: Expectation,
+
+    /// Column with the human score
+    #[arg(long, value_name = "COLUMN", help_heading = "Rows")]
+    pub label_column: Option<String>,
+
+    /// Skip and count malformed rows instead of stopping at the first
+    #[arg(long, help_heading = "Rows")]
+    pub skip_bad: bool,
+
+    /// Longest row in tokens; longer ones are counted and skipped
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=1 << 20), help_heading = "Rows")]
+    pub max_length: Option<u32>,
+
+    /// Rows in one packed batch
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1 << 16),
+          help_heading = "Rows")]
+    pub batch_size: u32,
+}
+
+/// Over which tokens the expected score is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Expectation {
+    /// The scale's tokens, renormalised
+    Renormalised,
+    /// The full vocabulary: mass outside the scale counts as 0
+    Full,
+}
+
+/// Which of the judge's numbers is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Predicted {
+    /// The mean of the score distribution
+    Expected,
+    /// Its most probable score
+    Decoded,
+}
+
+/// List adapters and check every kernel against the reference
+#[derive(Debug, Args)]
+#[command(after_help = DOCTOR_EXAMPLES)]
+pub struct DoctorArgs {
+    /// Compare with PyTorch: a folder with `checkpoint/` and `reference.safetensors`
+    #[arg(long, value_name = "DIR")]
+    pub against: Option<PathBuf>,
+
+    /// List adapters and their limits only
+    #[arg(long, conflicts_with = "against")]
+    pub list: bool,
+
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  jurist doctor --list
+  jurist doctor --adapter llvmpipe
+  jurist doctor --against golden/qwen3";
+
+/// Train a small judge on a synthetic task, with a report
+#[derive(Debug, Args)]
+#[command(after_help = DEMO_EXAMPLES)]
+pub struct DemoArgs {
+    /// Folder for data, models and report.html
+    #[arg(long, value_name = "DIR", default_value = "demo")]
+    pub output_dir: PathBuf,
+
+    /// A shorter run
+    #[arg(long)]
+    pub quick: bool,
+
+    /// Seed of data, weights and order
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+}
+
+const DEMO_EXAMPLES: &str = "\
+Example:
+  jurist demo --quick && open demo/report.html";

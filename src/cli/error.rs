@@ -1,0 +1,72 @@
+//! Errors as the user meets them: one line, causes chained, and an exit code.
+
+use std::error::Error;
+use std::io;
+use std::path::PathBuf;
+
+use crate::train::TrainError;
+
+/// What ends a command early.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    #[error(transparent)]
+    Train(#[from] TrainError),
+
+    /// The config file cannot be read.
+    #[error("cannot read the config file {}", path.display())]
+    ConfigFile { path: PathBuf, source: io::Error },
+
+    /// Ctrl-C; the work so far is in a checkpoint.
+    #[error("interrupted; the run goes on from {} with --resume", checkpoint.display())]
+    Interrupted { checkpoint: PathBuf },
+
+    /// Results cannot be written.
+    #[error("cannot write the results")]
+    Output { source: io::Error },
+
+    /// The system refuses a handler for Ctrl-C.
+    #[error("cannot watch for Ctrl-C")]
+    Signal { source: ctrlc::Error },
+
+    /// A command of this tree that the rooms behind it do not serve yet.
+    #[error("`jurist {command}` is not wired to the GPU in this build")]
+    NotWired { command: &'static str },
+}
+
+impl From<crate::train::config::SettingError> for CliError {
+    fn from(error: crate::train::config::SettingError) -> Self {
+        CliError::Train(error.into())
+    }
+}
+
+impl CliError {
+    /// 1 failed, 2 command or config, 130 interrupted; 0 where only the reader of our output has gone.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            CliError::Train(error) if error.is_usage() => 2,
+            CliError::ConfigFile { .. } => 2,
+            CliError::Interrupted { .. } => 130,
+            CliError::Output { source } if source.kind() == io::ErrorKind::BrokenPipe => 0,
+            _ => 1,
+        }
+    }
+
+    /// The error and its causes in one line; `None` when there is nothing to tell (`jurist score ... | head`).
+    pub fn message(&self) -> Option<String> {
+        (self.exit_code() != 0).then(|| chain(self))
+    }
+}
+
+/// An error and its causes, joined by colons. A cause that its parent has already told is left out.
+pub fn chain(error: &dyn Error) -> String {
+    let mut message = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let told = error.to_string();
+        if !message.contains(&told) {
+            message = format!("{message}: {told}");
+        }
+        cause = error.source();
+    }
+    message
+}

@@ -1,0 +1,47 @@
+//! `jurist train`.
+
+use std::path::Path;
+
+use super::{CliError, Context, TrainArgs};
+use crate::train::TrainConfig;
+use crate::train::config::{Layers, Origin, Raw};
+use crate::train::log::Progress;
+
+/// Resolves the config and trains.
+pub fn run(args: &TrainArgs, context: &Context) -> Result<(), CliError> {
+    let mut progress = context.progress();
+    let config = resolve(args, context, &mut progress)?;
+    if args.print_config {
+        return print(&config.to_toml()?);
+    }
+    Err(CliError::NotWired { command: "train" })
+}
+
+/// The config of the four layers: defaults < file < environment < flags.
+pub fn resolve(args: &TrainArgs, context: &Context, progress: &mut dyn Progress) -> Result<TrainConfig, CliError> {
+    let mut layers = Layers::default();
+    if let Some(path) = &args.config {
+        let text = read(path)?;
+        layers.put_toml(&text, &path.display().to_string())?;
+    }
+    layers.put_env(context.env.iter().filter(|(_, value)| !value.is_empty()).cloned())?;
+    args.set.iter().try_for_each(|text| layers.put_set(text))?;
+    args.settings.put_into(&mut layers)?;
+    if let Some(adapter) = &context.adapter {
+        layers.put("adapter", &Raw::Bare(adapter.clone()), Origin::Flag("--adapter".into()))?;
+    }
+    // Warnings first: a misspelt variable may be the reason for what is said next.
+    layers.warnings().iter().for_each(|warning| progress.warn(warning));
+    Ok(layers.resolve()?)
+}
+
+fn read(path: &Path) -> Result<String, CliError> {
+    std::fs::read_to_string(path).map_err(|source| CliError::ConfigFile { path: path.into(), source })
+}
+
+/// Writes a result to stdout.
+fn print(text: &str) -> Result<(), CliError> {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|source| CliError::Output { source })
+}

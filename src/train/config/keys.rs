@@ -1,0 +1,261 @@
+//! The table of settings: the one place that knows each key's name, what it may hold, and what it is for. The config
+//! file, the environment, the flags, `--help` and the error messages are all made from it.
+
+use std::fmt;
+
+use serde_json::Value;
+
+/// One setting of a training run.
+#[derive(Debug)]
+pub struct Key {
+    /// Name in the config file; `JURIST_<NAME>` in the environment; `--<name>` with hyphens as a flag.
+    pub name: &'static str,
+    /// Heading under which `--help` lists it.
+    pub group: &'static str,
+    pub kind: Kind,
+    pub help: &'static str,
+}
+
+/// What a setting may hold.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kind {
+    /// Any text that is not empty.
+    Text,
+    /// A file or folder.
+    Path,
+    /// One of these words.
+    OneOf(&'static [&'static str]),
+    Flag,
+    /// `true`, or a file or folder.
+    FlagOrPath,
+    /// An integer of at least `min`.
+    Whole {
+        min: i64,
+        max: i64,
+    },
+    /// `max_steps`: an integer of at least 1, or -1 for "not set" as in transformers.
+    WholeOrUnset,
+    /// A finite number in the interval.
+    Number(Interval),
+}
+
+/// An interval of numbers whose ends may be left out.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Interval {
+    pub min: f64,
+    pub max: f64,
+    pub min_allowed: bool,
+    pub max_allowed: bool,
+}
+
+impl Interval {
+    const fn closed(min: f64, max: f64) -> Self {
+        Interval { min, max, min_allowed: true, max_allowed: true }
+    }
+
+    const fn above(min: f64, max: f64) -> Self {
+        Interval { min, max, min_allowed: false, max_allowed: true }
+    }
+
+    const fn half_open(min: f64, max: f64) -> Self {
+        Interval { min, max, min_allowed: true, max_allowed: false }
+    }
+
+    fn holds(&self, x: f64) -> bool {
+        let low = if self.min_allowed { x >= self.min } else { x > self.min };
+        let high = if self.max_allowed { x <= self.max } else { x < self.max };
+        low && high && x.is_finite()
+    }
+}
+
+/// A setting's value as somebody wrote it, before it is checked.
+#[derive(Clone, Debug)]
+pub enum Raw {
+    /// Text without a type: a flag or an environment variable.
+    Bare(String),
+    /// A string of the config file.
+    Quoted(String),
+    Flag(bool),
+    Whole(i64),
+    Number(f64),
+    /// A table, an array, or a date, as it is to be shown.
+    Other(String),
+}
+
+impl fmt::Display for Raw {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Raw::Bare(text) => write!(f, "{text}"),
+            Raw::Quoted(text) => write!(f, "{text:?}"),
+            Raw::Flag(flag) => write!(f, "{flag}"),
+            Raw::Whole(n) => write!(f, "{n}"),
+            Raw::Number(x) => write!(f, "{x}"),
+            Raw::Other(shown) => write!(f, "{shown}"),
+        }
+    }
+}
+
+impl Raw {
+    fn text(&self) -> Option<&str> {
+        match self {
+            Raw::Bare(text) | Raw::Quoted(text) if !text.trim().is_empty() => Some(text),
+            _ => None,
+        }
+    }
+
+    fn flag(&self) -> Option<bool> {
+        match self {
+            Raw::Flag(flag) => Some(*flag),
+            Raw::Bare(text) => match text.to_ascii_lowercase().as_str() {
+                "true" | "1" | "yes" | "on" => Some(true),
+                "false" | "0" | "no" | "off" => Some(false),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    fn whole(&self) -> Option<i64> {
+        match self {
+            Raw::Whole(n) => Some(*n),
+            Raw::Bare(text) => text.trim().replace('_', "").parse().ok(),
+            _ => None,
+        }
+    }
+
+    fn number(&self) -> Option<f64> {
+        match self {
+            Raw::Number(x) => Some(*x),
+            Raw::Whole(n) => Some(*n as f64),
+            Raw::Bare(text) => text.trim().replace('_', "").parse().ok(),
+            _ => None,
+        }
+    }
+}
+
+impl Kind {
+    /// The value in the type of this setting, or `None` when `raw` is not one that it may hold.
+    pub fn read(&self, raw: &Raw) -> Option<Value> {
+        match self {
+            // A bare number is a text too: `adapter = 0`.
+            Kind::Text if matches!(raw, Raw::Whole(_)) => Some(Value::from(raw.to_string())),
+            Kind::Text | Kind::Path => raw.text().map(Value::from),
+            Kind::OneOf(words) => raw.text().filter(|text| words.contains(text)).map(Value::from),
+            Kind::Flag => raw.flag().map(Value::from),
+            Kind::FlagOrPath => raw.flag().map(Value::from).or_else(|| raw.text().map(Value::from)),
+            Kind::Whole { min, max } => raw.whole().filter(|n| (*min..=*max).contains(n)).map(Value::from),
+            Kind::WholeOrUnset => raw.whole().filter(|n| *n == -1 || *n >= 1).map(Value::from),
+            Kind::Number(interval) => raw.number().filter(|x| interval.holds(*x)).map(Value::from),
+        }
+    }
+
+    /// True when a flag may stand without a value (`--skip-bad` for `--skip-bad true`).
+    pub fn is_switch(&self) -> bool {
+        matches!(self, Kind::Flag | Kind::FlagOrPath)
+    }
+}
+
+/// What is allowed, as the end of "expected ...".
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Kind::Text => write!(f, "a text that is not empty"),
+            Kind::Path => write!(f, "the path of a file or folder"),
+            Kind::OneOf(words) => write!(f, "one of {}", words.join(", ")),
+            Kind::Flag => write!(f, "true or false"),
+            Kind::FlagOrPath => write!(f, "true, false, or the path of a checkpoint"),
+            Kind::Whole { min, max: i64::MAX } => write!(f, "a whole number of at least {min}"),
+            Kind::Whole { min, max } => write!(f, "a whole number from {min} to {max}"),
+            Kind::WholeOrUnset => write!(f, "a whole number of at least 1, or -1 to go by num_train_epochs"),
+            Kind::Number(i) => {
+                let low = if i.min_allowed { "at least" } else { "above" };
+                let high = if i.max_allowed { "at most" } else { "below" };
+                write!(f, "a number {low} {} and {high} {}", i.min, i.max)
+            }
+        }
+    }
+}
+
+/// Methods that run today.
+pub const METHODS: &[&str] = &["sft"];
+/// Methods whose names are kept for what is coming, so that asking for one gets an answer and not a riddle.
+pub const METHODS_NOT_BUILT: &[&str] = &["real", "reinforce", "raft", "tract"];
+
+/// Numbers by which checkpoints are compared.
+pub const BEST_METRICS: &[&str] = &["loss", "pearson", "spearman", "kendall", "rmse", "mae"];
+
+const MODEL: &str = "Model";
+const DATA: &str = "Data";
+const JUDGE: &str = "Judge";
+const OPTIMISER: &str = "Optimiser";
+const RUN: &str = "Run";
+
+const fn whole(min: i64) -> Kind {
+    Kind::Whole { min, max: i64::MAX }
+}
+
+/// For what is a `u32` on the GPU and in packed batches.
+const fn count(min: i64, max: i64) -> Kind {
+    Kind::Whole { min, max }
+}
+
+const fn key(name: &'static str, group: &'static str, kind: Kind, help: &'static str) -> Key {
+    Key { name, group, kind, help }
+}
+
+/// Every setting, in the order in which `--help` and the resolved config show them.
+#[rustfmt::skip]
+pub const KEYS: &[Key] = &[
+    key("method", MODEL, Kind::OneOf(METHODS), "How to train: sft (cross-entropy on chain of thought, score phrase and score)"),
+    key("model_name_or_path", MODEL, Kind::Path, "Hugging Face model folder to start from"),
+    key("init", MODEL, Kind::Path, "config.json of a model to start from scratch, weights drawn from `seed`"),
+    key("tokenizer", MODEL, Kind::Path, "tokenizer.json, or a folder with one, when it is not the model's own"),
+    key("vocab_size", MODEL, count(64, 1 << 20), "With `init` and no tokenizer: train a BPE of this size on the training data"),
+    key("save_dtype", MODEL, Kind::OneOf(&["float32", "bfloat16", "float16"]), "Number format of the saved weights [default: the start model's]"),
+
+    key("train_file", DATA, Kind::Path, "Rows to train on"),
+    key("eval_file", DATA, Kind::Path, "Rows to evaluate on"),
+    key("label_column", DATA, Kind::Text, "Column with the human score"),
+    key("chain_column", DATA, Kind::Text, "Column with the chain of thought, if the rows have one"),
+    key("skip_bad", DATA, Kind::Flag, "Skip and count malformed rows instead of stopping at the first"),
+    key("max_length", DATA, count(2, 1 << 20), "Longest row in tokens; longer ones are counted and skipped"),
+
+    key("scale", JUDGE, Kind::Text, "Scores: \"1..5\", \"0..4=0..1\" (texts 0 to 4 for values 0 to 1), or \"bad=0,fair=0.5,good=1\""),
+    key("phrase", JUDGE, Kind::Text, "Words between the chain of thought and the score"),
+    key("template", JUDGE, Kind::Text, "Prompt template: a built-in one by name, or a Jinja file"),
+    key("chat", JUDGE, Kind::OneOf(&["auto", "always", "never"]), "Wrap prompts in the model's chat template (auto: if it has one)"),
+    key("completion_only_loss", JUDGE, Kind::Flag, "Learn the judgement only, not the prompt"),
+
+    key("learning_rate", OPTIMISER, Kind::Number(Interval::above(0.0, 10.0)), "Highest learning rate"),
+    key("lr_scheduler_type", OPTIMISER, Kind::OneOf(&["constant", "linear", "cosine"]), "Learning rate after the warm-up"),
+    key("min_lr_ratio", OPTIMISER, Kind::Number(Interval::half_open(0.0, 1.0)), "Where linear and cosine end, as a share of learning_rate"),
+    key("warmup_ratio", OPTIMISER, Kind::Number(Interval::closed(0.0, 1.0)), "Warm-up as a share of all steps"),
+    key("warmup_steps", OPTIMISER, whole(0), "Warm-up in steps"),
+    key("weight_decay", OPTIMISER, Kind::Number(Interval::closed(0.0, 10.0)), "AdamW's decay of weight matrices"),
+    key("adam_beta1", OPTIMISER, Kind::Number(Interval::half_open(0.0, 1.0)), "AdamW's first moment"),
+    key("adam_beta2", OPTIMISER, Kind::Number(Interval::half_open(0.0, 1.0)), "AdamW's second moment"),
+    key("adam_epsilon", OPTIMISER, Kind::Number(Interval::above(0.0, 1.0)), "AdamW's epsilon"),
+    key("max_grad_norm", OPTIMISER, Kind::Number(Interval::closed(0.0, 1e9)), "Clip the gradient to this norm; 0 = never"),
+    key("max_nonfinite_steps", OPTIMISER, whole(1), "Stop after this many steps in a row whose gradient was not finite"),
+
+    key("num_train_epochs", RUN, Kind::Number(Interval::above(0.0, 1e6)), "Passes over the data"),
+    key("max_steps", RUN, Kind::WholeOrUnset, "Number of steps; -1 = by num_train_epochs"),
+    key("per_device_train_batch_size", RUN, count(1, 1 << 16), "Rows in one packed batch"),
+    key("per_device_eval_batch_size", RUN, count(1, 1 << 16), "Rows in one packed batch of the evaluation"),
+    key("gradient_accumulation_steps", RUN, count(1, 1 << 16), "Packed batches in one step"),
+    key("seed", RUN, whole(0), "Seed of weights and data order"),
+    key("output_dir", RUN, Kind::Path, "Folder for checkpoints, logs and the trained model"),
+    key("logging_steps", RUN, whole(1), "Steps between two lines of metrics.jsonl"),
+    key("eval_steps", RUN, whole(0), "Steps between two evaluations; 0 = at the end only"),
+    key("save_steps", RUN, whole(0), "Steps between two checkpoints; 0 = at the end only"),
+    key("save_total_limit", RUN, whole(1), "Keep this many checkpoints (the best and the newest always stay) [default: all]"),
+    key("load_best_model_at_end", RUN, Kind::Flag, "Leave the best checkpoint's weights in output_dir, not the last step's"),
+    key("metric_for_best_model", RUN, Kind::OneOf(BEST_METRICS), "What the best checkpoint is best at"),
+    key("resume_from_checkpoint", RUN, Kind::FlagOrPath, "Go on from the newest checkpoint in output_dir (true) or from this one"),
+    key("adapter", RUN, Kind::Text, "GPU to use, by name or index"),
+];
+
+/// The table's entry for `name`.
+pub fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}

@@ -1,0 +1,473 @@
+//! What a training run is asked to do, put together from four layers: defaults, the config file, the environment
+//! (`JURIST_<KEY>`), and flags; a later layer wins. Each value is checked against the table in [`keys`], and a message
+//! about it names the layer it came from. The names are those of transformers and TRL where the meaning is the same.
+
+pub mod keys;
+mod suggest;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+pub use keys::{KEYS, Key, Kind, Raw};
+pub use suggest::{closest, edit_distance};
+
+/// Where a value was written.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Origin {
+    /// A config file, by its path.
+    File(String),
+    /// An environment variable, by its name.
+    Env(String),
+    /// A flag, as it is written.
+    Flag(String),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let (Origin::File(name) | Origin::Env(name) | Origin::Flag(name)) = self;
+        f.write_str(name)
+    }
+}
+
+/// A setting that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingError {
+    #[error("{origin}: unknown setting `{key}`{}", did_you_mean(hint))]
+    Unknown { origin: Origin, key: String, hint: Option<&'static str> },
+
+    #[error("{origin}: {key} = {found}: expected {expected}{}", did_you_mean(hint))]
+    Value { origin: Origin, key: &'static str, found: String, expected: String, hint: Option<&'static str> },
+
+    #[error("{origin}: {key} = {value} is not built yet; this version has {}", built.join(", "))]
+    NotBuilt { origin: Origin, key: &'static str, value: String, built: &'static [&'static str] },
+
+    #[error("--set {text}: expected KEY=VALUE, for example --set learning_rate=3e-4")]
+    MalformedSet { text: String },
+
+    #[error("{key} is not set: {why}; give --{} or put {key} in the config file", key.replace('_', "-"))]
+    Missing { key: &'static str, why: &'static str },
+
+    #[error("{0}")]
+    Conflict(String),
+}
+
+fn did_you_mean(hint: &Option<&'static str>) -> String {
+    hint.map(|word| format!("; did you mean `{word}`?")).unwrap_or_default()
+}
+
+/// The settings of a training run, resolved and checked. [`keys::KEYS`] says what each is for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainConfig {
+    pub method: String,
+    pub model_name_or_path: Option<String>,
+    pub init: Option<String>,
+    pub tokenizer: Option<String>,
+    pub vocab_size: Option<u32>,
+    pub save_dtype: Option<String>,
+
+    pub train_file: String,
+    pub eval_file: Option<String>,
+    pub label_column: String,
+    pub chain_column: String,
+    pub skip_bad: bool,
+    pub max_length: u32,
+
+    pub scale: String,
+    pub phrase: String,
+    pub template: String,
+    pub chat: String,
+    pub completion_only_loss: bool,
+
+    pub learning_rate: f64,
+    pub lr_scheduler_type: String,
+    pub min_lr_ratio: f64,
+    pub warmup_ratio: f64,
+    pub warmup_steps: u64,
+    pub weight_decay: f64,
+    pub adam_beta1: f64,
+    pub adam_beta2: f64,
+    pub adam_epsilon: f64,
+    pub max_grad_norm: f64,
+    pub max_nonfinite_steps: u64,
+
+    pub num_train_epochs: f64,
+    pub max_steps: i64,
+    pub per_device_train_batch_size: u32,
+    pub per_device_eval_batch_size: u32,
+    pub gradient_accumulation_steps: u32,
+    pub seed: u64,
+    pub output_dir: String,
+    pub logging_steps: u64,
+    pub eval_steps: u64,
+    pub save_steps: u64,
+    pub save_total_limit: Option<u64>,
+    pub load_best_model_at_end: bool,
+    pub metric_for_best_model: String,
+    #[serde(skip_serializing_if = "Resume::is_no")]
+    pub resume_from_checkpoint: Resume,
+    pub adapter: Option<String>,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        TrainConfig {
+            method: "sft".into(),
+            model_name_or_path: None,
+            init: None,
+            tokenizer: None,
+            vocab_size: None,
+            save_dtype: None,
+            train_file: String::new(),
+            eval_file: None,
+            label_column: "score".into(),
+            chain_column: "chain".into(),
+            skip_bad: false,
+            max_length: 1024,
+            scale: "1..5".into(),
+            phrase: "So the overall score is".into(),
+            template: "default".into(),
+            chat: "auto".into(),
+            completion_only_loss: true,
+            learning_rate: 2e-5,
+            lr_scheduler_type: "linear".into(),
+            min_lr_ratio: 0.0,
+            warmup_ratio: 0.0,
+            warmup_steps: 0,
+            weight_decay: 0.0,
+            adam_beta1: 0.9,
+            adam_beta2: 0.999,
+            adam_epsilon: 1e-8,
+            max_grad_norm: 1.0,
+            max_nonfinite_steps: 5,
+            num_train_epochs: 3.0,
+            max_steps: -1,
+            per_device_train_batch_size: 8,
+            per_device_eval_batch_size: 8,
+            gradient_accumulation_steps: 1,
+            seed: 42,
+            output_dir: String::new(),
+            logging_steps: 1,
+            eval_steps: 0,
+            save_steps: 500,
+            save_total_limit: None,
+            load_best_model_at_end: false,
+            metric_for_best_model: "loss".into(),
+            resume_from_checkpoint: Resume::default(),
+            adapter: None,
+        }
+    }
+}
+
+/// `resume_from_checkpoint`: `true`, `false`, or a checkpoint's folder.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Resume {
+    /// `true`: from the newest complete checkpoint in `output_dir`. `false`: a new run.
+    Newest(bool),
+    From(String),
+}
+
+impl Default for Resume {
+    fn default() -> Self {
+        Resume::Newest(false)
+    }
+}
+
+impl Resume {
+    /// True for a new run.
+    pub fn is_no(&self) -> bool {
+        *self == Resume::Newest(false)
+    }
+}
+
+/// Settings under way: the layers so far, each value with its origin.
+#[derive(Debug, Default)]
+pub struct Layers {
+    values: BTreeMap<&'static str, (Value, Origin)>,
+    warnings: Vec<String>,
+}
+
+impl Layers {
+    /// Lays one value over what was there.
+    pub fn put(&mut self, name: &str, raw: &Raw, origin: Origin) -> Result<(), SettingError> {
+        if let ("method", Raw::Bare(value) | Raw::Quoted(value)) = (name, raw)
+            && keys::METHODS_NOT_BUILT.contains(&value.as_str())
+        {
+            return Err(SettingError::NotBuilt { origin, key: "method", value: value.clone(), built: keys::METHODS });
+        }
+        let Some(key) = keys::find(name) else {
+            return Err(SettingError::Unknown { origin, key: name.into(), hint: closest(name, names()) });
+        };
+        let Some(value) = key.kind.read(raw) else {
+            let hint = match (&key.kind, raw) {
+                (Kind::OneOf(words), Raw::Bare(word) | Raw::Quoted(word)) => closest(word, words.iter().copied()),
+                _ => None,
+            };
+            let expected = key.kind.to_string();
+            return Err(SettingError::Value { origin, key: key.name, found: raw.to_string(), expected, hint });
+        };
+        self.values.insert(key.name, (value, origin));
+        Ok(())
+    }
+
+    /// Lays the environment over the config file: every `JURIST_<KEY>`. A variable that names no setting is a warning
+    /// (it may belong to something else) with the likely meaning, when it resembles one.
+    pub fn put_env(&mut self, vars: impl IntoIterator<Item = (String, String)>) -> Result<(), SettingError> {
+        for (name, value) in vars {
+            let Some(key) = name.strip_prefix("JURIST_").map(str::to_ascii_lowercase) else { continue };
+            if keys::find(&key).is_some() {
+                self.put(&key, &Raw::Bare(value), Origin::Env(name))?;
+            } else if let Some(hint) = closest(&key, names()) {
+                let hint = hint.to_ascii_uppercase();
+                self.warnings.push(format!("{name} is set but names no setting; did you mean JURIST_{hint}?"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Lays one `--set KEY=VALUE` over the rest. Hyphens in the key count as underscores.
+    pub fn put_set(&mut self, text: &str) -> Result<(), SettingError> {
+        let Some((key, value)) = text.split_once('=').filter(|(key, _)| !key.trim().is_empty()) else {
+            return Err(SettingError::MalformedSet { text: text.into() });
+        };
+        let value = value.trim();
+        // A quoted value, as one would write it in the file, means the same here.
+        let bare = value.strip_prefix('"').and_then(|v| v.strip_suffix('"')).unwrap_or(value);
+        self.put(&key.trim().replace('-', "_"), &Raw::Bare(bare.into()), Origin::Flag("--set".into()))
+    }
+
+    /// Lays a TOML text over the defaults. `name` is the file's, for messages.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn put_toml(&mut self, text: &str, name: &str) -> Result<(), super::TrainError> {
+        let origin = Origin::File(name.into());
+        let table: toml::Table = text.parse().map_err(|e: toml::de::Error| super::TrainError::Toml {
+            origin: origin.clone(),
+            message: e.to_string().trim_end().to_string(),
+        })?;
+        // `method` first: with one that is not built yet, its own settings are unknown too, and that is not the news.
+        let (method, rest): (Vec<_>, Vec<_>) = table.into_iter().partition(|(name, _)| name == "method");
+        for (key, value) in method.into_iter().chain(rest) {
+            self.put(&key, &raw_of_toml(value), origin.clone())?;
+        }
+        Ok(())
+    }
+
+    /// What was noticed but is no error.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// The config that these layers make, checked as a whole.
+    pub fn resolve(&self) -> Result<TrainConfig, SettingError> {
+        let map: Map<String, Value> = self.values.iter().map(|(k, (v, _))| (k.to_string(), v.clone())).collect();
+        // Each value fits its key, so this can fail only if the table and the struct disagree; a test holds that.
+        let config: TrainConfig =
+            serde_json::from_value(Value::Object(map)).map_err(|e| SettingError::Conflict(e.to_string()))?;
+        config.check()?;
+        Ok(config)
+    }
+}
+
+/// Names of all settings.
+fn names() -> impl Iterator<Item = &'static str> {
+    KEYS.iter().map(|key| key.name)
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn raw_of_toml(value: toml::Value) -> Raw {
+    match value {
+        toml::Value::String(text) => Raw::Quoted(text),
+        toml::Value::Boolean(flag) => Raw::Flag(flag),
+        toml::Value::Integer(n) => Raw::Whole(n),
+        toml::Value::Float(x) => Raw::Number(x),
+        toml::Value::Array(_) => Raw::Other("[...]".into()),
+        toml::Value::Table(_) => Raw::Other("a table".into()),
+        toml::Value::Datetime(date) => Raw::Other(date.to_string()),
+    }
+}
+
+impl TrainConfig {
+    /// What no single value shows: settings that are needed, and settings that do not go together.
+    fn check(&self) -> Result<(), SettingError> {
+        let conflict = |message: &str| Err(SettingError::Conflict(message.into()));
+        let missing = |key, why| Err(SettingError::Missing { key, why });
+        match (&self.model_name_or_path, &self.init) {
+            (Some(_), Some(_)) => {
+                return conflict("model_name_or_path and init are both set: start from a model or from scratch, not both");
+            }
+            (None, None) => {
+                return missing("model_name_or_path", "a run starts from a model folder (or from scratch, with init)");
+            }
+            (Some(_), None) if self.vocab_size.is_some() => {
+                return conflict("vocab_size is for a run from scratch (init): a model brings its own vocabulary");
+            }
+            (None, Some(_)) if self.tokenizer.is_none() && self.vocab_size.is_none() => {
+                return missing("vocab_size", "a run from scratch needs a tokenizer, or the size of one to train on the data");
+            }
+            _ => {}
+        }
+        if self.tokenizer.is_some() && self.vocab_size.is_some() {
+            return conflict("tokenizer and vocab_size are both set: use a tokenizer or train one, not both");
+        }
+        if self.train_file.is_empty() {
+            return missing("train_file", "there is nothing to train on");
+        }
+        if self.output_dir.is_empty() {
+            return missing("output_dir", "the trained model needs a folder");
+        }
+        parse_scale(&self.scale)?;
+        if self.warmup_ratio > 0.0 && self.warmup_steps > 0 {
+            return conflict("warmup_ratio and warmup_steps are both set: give one");
+        }
+        if self.min_lr_ratio > 0.0 && self.lr_scheduler_type == "constant" {
+            return conflict(
+                "min_lr_ratio has no effect with lr_scheduler_type = constant: leave it out, or choose linear or cosine",
+            );
+        }
+        self.check_evaluation()
+    }
+
+    fn check_evaluation(&self) -> Result<(), SettingError> {
+        let conflict = |message: String| Err(SettingError::Conflict(message));
+        if self.eval_file.is_none() {
+            if self.eval_steps > 0 {
+                return conflict(format!("eval_steps = {} needs an eval_file", self.eval_steps));
+            }
+            if self.load_best_model_at_end {
+                return conflict("load_best_model_at_end needs an eval_file".into());
+            }
+        }
+        if self.load_best_model_at_end {
+            if self.eval_steps == 0 {
+                return conflict("load_best_model_at_end needs eval_steps of at least 1".into());
+            }
+            if !self.save_steps.is_multiple_of(self.eval_steps) {
+                let (save, eval) = (self.save_steps, self.eval_steps);
+                return conflict(format!(
+                    "load_best_model_at_end needs save_steps ({save}) to be a multiple of eval_steps ({eval}): only an evaluated \
+                     checkpoint can be the best"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Rows in one optimiser step (the last step of an epoch may have fewer).
+    pub fn rows_per_step(&self) -> usize {
+        self.per_device_train_batch_size as usize * self.gradient_accumulation_steps as usize
+    }
+
+    /// Number of optimiser steps on `rows` rows, counted as transformers does: an epoch's last step may be short, and
+    /// no step crosses an epoch.
+    pub fn total_steps(&self, rows: usize) -> u64 {
+        if self.max_steps > 0 {
+            return self.max_steps as u64;
+        }
+        let steps_per_epoch = rows.div_ceil(self.rows_per_step()) as f64;
+        (self.num_train_epochs * steps_per_epoch).ceil() as u64
+    }
+
+    /// Number of warm-up steps of a run of `total` steps.
+    pub fn warmup(&self, total: u64) -> u64 {
+        if self.warmup_steps > 0 { self.warmup_steps } else { (total as f64 * self.warmup_ratio).ceil() as u64 }
+    }
+
+    /// The learning rate's course over a run of `total` steps.
+    pub fn schedule(&self, total: u64) -> super::schedule::Schedule {
+        use super::schedule::{Decay, Schedule};
+        let decay = match self.lr_scheduler_type.as_str() {
+            "cosine" => Decay::Cosine,
+            "linear" => Decay::Linear,
+            _ => Decay::Constant,
+        };
+        Schedule { decay, base: self.learning_rate, warmup: self.warmup(total), total, floor: self.min_lr_ratio }
+    }
+
+    /// True when a larger `metric_for_best_model` is better.
+    pub fn greater_is_better(&self) -> bool {
+        matches!(self.metric_for_best_model.as_str(), "pearson" | "spearman" | "kendall")
+    }
+
+    /// The resolved config as a TOML text: every setting that has a value, always in the same order, so that equal
+    /// configs give equal bytes. `resume_from_checkpoint` is left out: it says how a run was continued, not what it is.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn to_toml(&self) -> Result<String, SettingError> {
+        let described = TrainConfig { resume_from_checkpoint: Resume::default(), ..self.clone() };
+        toml::to_string(&described).map_err(|e| SettingError::Conflict(format!("the config cannot be written as TOML: {e}")))
+    }
+
+    /// The settings in which two configs differ, each as `key: mine, theirs`; for a word of warning on resume.
+    pub fn differences(&self, other: &TrainConfig) -> Vec<String> {
+        let (Ok(Value::Object(mine)), Ok(Value::Object(theirs))) = (serde_json::to_value(self), serde_json::to_value(other))
+        else {
+            return Vec::new();
+        };
+        let show = |value: Option<&Value>| value.filter(|v| !v.is_null()).map_or("not set".into(), Value::to_string);
+        names()
+            .filter(|name| *name != "resume_from_checkpoint" && mine.get(*name) != theirs.get(*name))
+            .map(|name| format!("{name}: {}, {}", show(mine.get(name)), show(theirs.get(name))))
+            .collect()
+    }
+}
+
+/// Reads the `scale` setting into (text, value) pairs, in order of value.
+///
+/// Three forms: `1..5` (each number is its own text), `0..4=0..1` (texts 0 to 4 for evenly spaced values 0 to 1), and
+/// `bad=0,fair=0.5,good=1`.
+pub fn parse_scale(scale: &str) -> Result<Vec<(String, f64)>, SettingError> {
+    scale_pairs(scale).and_then(check_scale).map_err(|why| {
+        SettingError::Conflict(format!(
+            "scale = {scale:?}: {why}; expected a range as 1..5, a range with values as 0..4=0..1, or a list as bad=0,fair=0.5,good=1"
+        ))
+    })
+}
+
+/// More scores than anybody rates with; it keeps a slip like `1..50000000` from filling the memory.
+const MOST_SCORES: i64 = 256;
+
+fn scale_pairs(scale: &str) -> Result<Vec<(String, f64)>, &'static str> {
+    if scale.contains(',') || !scale.contains("..") {
+        return scale.split(',').map(scale_entry).collect();
+    }
+    let (texts, values) = scale.split_once('=').unwrap_or((scale, scale));
+    let (first, last) = range_ends::<i64>(texts).ok_or("texts are not a range of whole numbers")?;
+    let (low, high) = range_ends::<f64>(values).ok_or("values are not a range of numbers")?;
+    if !(1..MOST_SCORES).contains(&last.saturating_sub(first)) {
+        return Err("a scale has from 2 to 256 scores, the lowest first");
+    }
+    let value = |i: i64| low + (high - low) * (i - first) as f64 / (last - first) as f64;
+    Ok((first..=last).map(|i| (i.to_string(), value(i))).collect())
+}
+
+fn range_ends<T: std::str::FromStr>(range: &str) -> Option<(T, T)> {
+    let (low, high) = range.split_once("..")?;
+    Some((low.trim().parse().ok()?, high.trim().parse().ok()?))
+}
+
+fn scale_entry(entry: &str) -> Result<(String, f64), &'static str> {
+    let (text, value) = entry.split_once('=').unwrap_or((entry, entry));
+    let value = value.trim().parse().map_err(|_| "a score's value is not a number")?;
+    Ok((text.trim().to_string(), value))
+}
+
+fn check_scale(pairs: Vec<(String, f64)>) -> Result<Vec<(String, f64)>, &'static str> {
+    let mut texts: Vec<&str> = pairs.iter().map(|(text, _)| text.as_str()).collect();
+    texts.sort_unstable();
+    if !(2..=MOST_SCORES as usize).contains(&pairs.len()) {
+        Err("a scale has from 2 to 256 scores, the lowest first")
+    } else if pairs.iter().any(|(text, value)| text.is_empty() || !value.is_finite()) {
+        Err("every score has a text and a finite value")
+    } else if !pairs.windows(2).all(|w| w[0].1 < w[1].1) {
+        Err("values must increase")
+    } else if texts.windows(2).any(|w| w[0] == w[1]) {
+        Err("a text appears twice")
+    } else {
+        Ok(pairs)
+    }
+}

@@ -1,0 +1,55 @@
+//! Everything that can go wrong in this room.
+
+use std::path::PathBuf;
+
+use super::config::{Origin, SettingError};
+
+/// An error of another room, carried through a closure that this room was handed.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What can go wrong while a run is configured, fed, or saved.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// A setting that is unknown, malformed, out of range, missing or in conflict with another.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
+
+    /// The config file is not TOML. `message` carries line, column and the offending text.
+    #[error("{origin} is not valid TOML: {message}")]
+    Toml { origin: Origin, message: String },
+
+    /// A file or folder could not be read or written.
+    #[error("cannot {action} {}", path.display())]
+    Io { action: &'static str, path: PathBuf, source: std::io::Error },
+
+    /// Nothing to train on.
+    #[error("no training rows are left; {why}")]
+    NoRows { why: String },
+
+    /// The data is not what the checkpoint was written with.
+    #[error("cannot resume: {what}; resume with the data and settings of the first run, or start anew in another output_dir")]
+    ResumeMismatch { what: String },
+
+    /// An example that cannot be packed: a fault of the caller, named by its index in the batch.
+    #[error("example {example}: {problem}")]
+    Example { example: usize, problem: String },
+
+    /// More tokens than the packed batch was planned for.
+    #[error("the batch needs {needed} tokens but {budget} were planned; lower per_device_train_batch_size or max_length")]
+    Budget { needed: usize, budget: usize },
+
+    /// A checkpoint that is damaged or of another model.
+    #[error("checkpoint {}: {problem}", path.display())]
+    Checkpoint { path: PathBuf, problem: String },
+
+    /// A closure of another room failed while a checkpoint was written or read.
+    #[error("cannot {action} {}", path.display())]
+    Inside { action: &'static str, path: PathBuf, source: BoxError },
+}
+
+impl TrainError {
+    /// True when the user's command or config is at fault (exit code 2) and not the run (exit code 1).
+    pub fn is_usage(&self) -> bool {
+        matches!(self, TrainError::Setting(_) | TrainError::Toml { .. })
+    }
+}
