@@ -4,4 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod attention;
 mod matmul;
+mod norm;
+mod pointwise;
