@@ -5,6 +5,10 @@
 mod common;
 
 mod attention;
+mod differences;
+mod loss;
 mod matmul;
 mod norm;
+mod optim;
 mod pointwise;
+mod sample;
