@@ -43,10 +43,17 @@ pub fn open(limits: Limits, checked: bool) -> Gpu {
     pollster::block_on(Gpu::open(&options)).unwrap_or_else(|e| panic!("the GPU tests need an adapter: {e}"))
 }
 
-/// The device of this test binary: WebGPU's default limits, bounds checks on.
+/// The device of this test binary: WebGPU's default limits, bounds checks on. `JURIST_UNCHECKED=1` turns them off, as
+/// they are outside the tests.
 pub fn gpu() -> Gpu {
     static GPU: OnceLock<Gpu> = OnceLock::new();
-    GPU.get_or_init(|| open(Limits::Portable, true)).clone()
+    let make = || {
+        let checked = !std::env::var("JURIST_UNCHECKED").is_ok_and(|v| v == "1");
+        let gpu = open(Limits::Portable, checked);
+        println!("{}, {}", gpu.facts(), if checked { "checked" } else { "unchecked" });
+        gpu
+    };
+    GPU.get_or_init(make).clone()
 }
 
 /// One thread a row, as for CPU adapters.

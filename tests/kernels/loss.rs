@@ -75,24 +75,38 @@ fn every_objective_in_chunks() {
     }
 }
 
+/// More live rows than planned, 9 in chunks of 4: the last chunk must not go on past the planned end.
+#[test]
+fn too_many_rows_are_cut() {
+    let rows = objectives()[..9].to_vec();
+    check_live(&software(), Case { rows, planned: 9, chunk: 4, width: 8, steepness: 1.0 }, 12);
+}
+
 fn check(tuning: &Tuning, case: Case) {
+    let live = case.rows.len() as u32;
+    check_live(tuning, case, live);
+}
+
+fn check_live(tuning: &Tuning, case: Case, live: u32) {
     let Case { rows, planned, chunk, width, steepness } = case;
     let (count, vocab, scores) = (rows.len(), VOCAB as usize, SCALE.len());
-    let hidden: Vec<f64> = random(planned * width, 1);
+    // A few rows more than planned, which nobody may touch.
+    let room = planned + 4;
+    let hidden: Vec<f64> = random(room * width, 1);
     let table: Vec<f64> =
         random(vocab * width, 2).iter().map(|x| f64::from((x * steepness / (width as f64).sqrt()) as f32)).collect();
     let dtable_start = random(vocab * width, 3);
 
     let mut rig = Rig::new(tuning);
-    let live = Size::live(rig.live(count as u32), planned as u32);
+    let live = Size::live(rig.live(live), planned as u32);
     let (ghidden, gtable) = (rig.floats("hidden", &hidden), rig.floats("table", &table));
     let mut objectives = rows.clone();
-    objectives.resize(planned, RowObjective { a: u32::MAX, b: u32::MAX, weight_a: f32::NAN, ..RowObjective::default() });
+    objectives.resize(room, RowObjective { a: u32::MAX, b: u32::MAX, weight_a: f32::NAN, ..RowObjective::default() });
     let grows = rig.words("objectives", bytemuck::cast_slice(&objectives));
     let score_tokens = rig.words("score tokens", &SCALE.map(|s| s.0));
     let score_values = rig.floats("score values", &SCALE.map(|s| s.1));
-    let stats = rig.output("stats", planned * (STATS + scores));
-    let (dhidden, dtable) = (rig.output("dhidden", planned * width), rig.floats("dtable", &dtable_start));
+    let stats = rig.output("stats", room * (STATS + scores));
+    let (dhidden, dtable) = (rig.output("dhidden", room * width), rig.floats("dtable", &dtable_start));
     let head = LossHead {
         hidden: ghidden,
         table: gtable,
@@ -129,12 +143,12 @@ fn check(tuning: &Tuning, case: Case) {
     }
     assert!(found[count * stride..].iter().all(|x| *x == UNTOUCHED), "{name}: stats written past the live rows");
 
-    let mut expected = vec![UNTOUCHED; planned * width];
+    let mut expected = vec![UNTOUCHED; room * width];
     // Row by row: a row with a small loss must be right on its own scale, not on the largest row's.
     let exact = linear_dx(&dlogits, &table, width);
     expected[..count * width].copy_from_slice(&exact);
     let found = ran.floats(dhidden);
-    for r in 0..planned {
+    for r in 0..room {
         let at = r * width..(r + 1) * width;
         // A row that is right already has a gradient of nearly 0, the difference of equal numbers.
         let floored = |x: &[f64]| [x, &[1e-3]].concat();
