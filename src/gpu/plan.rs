@@ -48,13 +48,11 @@ impl Size {
 
     /// How much of rows `start .. start + len` this size covers: the size of one chunk of it.
     pub const fn chunk(self, start: u32, len: u32) -> Self {
-        match self.live {
-            Some(_) => Size { start, len, ..self },
-            None => {
-                let rest = self.len.saturating_sub(start);
-                Size { len: if rest < len { rest } else { len }, ..self }
-            }
-        }
+        let rest = self.len.saturating_sub(start);
+        let len = if rest < len { rest } else { len };
+        // A live size is counted from `start` when it runs; a fixed one is cut now.
+        let start = if self.live.is_some() { start } else { 0 };
+        Size { start, len, ..self }
     }
 
     pub const fn times(self, n: u32) -> Self {
