@@ -64,8 +64,9 @@ pub struct GpuOptions {
     pub limits: Limits,
     /// Keep the compiler's bounds checks in the shaders. Slower; kernels guard their own edges, and tests turn this on.
     pub checked: bool,
-    /// Bytes that buffers may take in all; `None`: no limit but the driver's.
-    pub memory: Option<u64>,
+    /// Bytes that buffers may take in all on a software adapter, whose memory is the machine's: the system would end the
+    /// process rather than refuse. `None`: no limit but the driver's.
+    pub software_memory: Option<u64>,
 }
 
 /// Choices made once for an adapter, by class. They are part of what a checkpoint records: another choice may round
@@ -156,13 +157,14 @@ impl Gpu {
                 record(&keep, Fault::Lost(if text.is_empty() { format!("{reason:?}") } else { text }));
             }
         });
+        let memory = options.software_memory.filter(|_| facts.class == Class::Software);
         let shared = Shared {
             device,
             queue,
             tuning: Tuning::of(facts.class),
             facts,
             checked: options.checked,
-            memory: options.memory,
+            memory,
             allocated: Arc::new(Mutex::new(0)),
             fault,
             kernels: Mutex::new(HashMap::new()),
