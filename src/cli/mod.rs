@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed, 2 the command or config cannot be used, 130 interrupted after a checkpoint.
 
 mod args;
+mod demo;
 mod doctor;
 mod error;
 mod eval;
@@ -104,7 +105,7 @@ fn dispatch(command: Command, context: &Context) -> Result<(), CliError> {
         Command::Score(args) => score::run(&args, context),
         Command::Eval(args) => eval::run(&args, context),
         Command::Doctor(args) => doctor::run(&args, context),
-        Command::Demo(_) => Err(CliError::NotWired { command: "demo" }),
+        Command::Demo(args) => demo::run(&args, context),
     }
 }
 
