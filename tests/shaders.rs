@@ -36,7 +36,8 @@ fn every_variant_validates_within_the_default_limits() {
         let storages = of(|s| matches!(s, AddressSpace::Storage { .. })).count();
         assert!(storages <= STORAGE_BUFFERS, "{spec}: {storages} storage bindings");
 
-        let memory: u32 = of(|s| *s == AddressSpace::WorkGroup).map(|(_, v)| module.types[v.ty].inner.size(module.to_ctx())).sum();
+        let memory: u32 =
+            of(|s| *s == AddressSpace::WorkGroup).map(|(_, v)| module.types[v.ty].inner.size(module.to_ctx())).sum();
         assert!(memory <= WORKGROUP_MEMORY, "{spec}: {memory} bytes of workgroup memory");
     }
 }

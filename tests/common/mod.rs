@@ -179,9 +179,12 @@ pub fn sum(a: &[f64], b: &[f64]) -> Vec<f64> {
 pub fn deviation(found: &[f64], expected: &[f64]) -> f64 {
     assert_eq!(found.len(), expected.len());
     let largest = expected.iter().fold(1e-20, |m: f64, x| m.max(x.abs()));
-    // NaN must not win over a comparison: it counts as infinitely far.
-    let gap = |(a, b): (&f64, &f64)| if a.is_finite() { (a - b).abs() } else { f64::INFINITY };
     found.iter().zip(expected).map(gap).fold(0.0, f64::max) / largest
+}
+
+/// NaN must not slip through a comparison: it counts as infinitely far.
+fn gap((found, expected): (&f64, &f64)) -> f64 {
+    if found.is_finite() { (found - expected).abs() } else { f64::INFINITY }
 }
 
 /// How much a forward result may be off, relative to its tensor's largest entry.
@@ -200,7 +203,7 @@ pub fn close(name: &str, found: &[f64], expected: &[f64], tolerance: f64) {
     }
     let largest = expected.iter().fold(1e-20, |m: f64, x| m.max(x.abs()));
     let bad: Vec<String> = (0..found.len())
-        .filter(|i| !((found[*i] - expected[*i]).abs() <= tolerance * largest))
+        .filter(|i| gap((&found[*i], &expected[*i])) > tolerance * largest)
         .map(|i| format!("[{i}] {} expected {}", found[i], expected[i]))
         .collect();
     let few = bad.iter().take(8).cloned().collect::<Vec<_>>().join("\n  ");
