@@ -59,7 +59,7 @@ MODELS = {
     ),
     "mistral_window5": (
         MistralConfig(
-            vocab_size=101, hidden_size=21, intermediate_size=29, num_hidden_layers=2, num_attention_heads=4,
+            vocab_size=101, hidden_size=15, intermediate_size=19, num_hidden_layers=2, num_attention_heads=4,
             num_key_value_heads=2, head_dim=6, sliding_window=5, rms_norm_eps=1e-5, tie_word_embeddings=False,
             max_position_embeddings=64, bos_token_id=1, eos_token_id=2, pad_token_id=0, **theta(1e4),
         ),
@@ -67,7 +67,7 @@ MODELS = {
     ),
     "llama3_rope": (
         LlamaConfig(
-            vocab_size=61, hidden_size=21, intermediate_size=26, num_hidden_layers=1, num_attention_heads=3,
+            vocab_size=61, hidden_size=15, intermediate_size=22, num_hidden_layers=1, num_attention_heads=3,
             num_key_value_heads=3, head_dim=14, rms_norm_eps=1e-5, tie_word_embeddings=False,
             max_position_embeddings=128, bos_token_id=1, eos_token_id=2, pad_token_id=0,
             rope_parameters={
