@@ -68,6 +68,7 @@ fn next(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         if (params.top_p < 1.0) {
             let kept = mass_above(z, lane, top, inverse, threshold);
             threshold = max(threshold, largest_threshold(z, lane, top, inverse, threshold, params.top_p * kept));
+            threshold = min(threshold, ordered(top)); // top_p 0 keeps the largest, not nothing
         }
     }
 

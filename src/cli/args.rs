@@ -84,7 +84,7 @@ pub struct ScoreArgs {
     #[arg(long, value_name = "FILE")]
     pub input: PathBuf,
 
-    /// Where the scored rows go [default: stdout]
+    /// Where the scored rows go [default: standard output]
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 
@@ -115,9 +115,9 @@ pub struct EvalArgs {
     #[arg(long, value_name = "FILE", requires = "model")]
     pub input: Option<PathBuf>,
 
-    /// Which of the judge's numbers is compared with the labels
-    #[arg(long, value_enum, default_value_t = Predicted::Expected)]
-    pub predicted: Predicted,
+    /// Write a page with tables, charts and examples
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
 
     /// Print JSON instead of a table
     #[arg(long)]
@@ -132,7 +132,7 @@ Examples:
   jurist eval scored.jsonl
   jurist eval --model judge --input dev.jsonl --label-column human --json";
 
-/// How rows are judged, for `score` and `eval`. What is left out is taken from the model's own `jurist.toml`, if it has
+/// How rows are judged, for `score` and `eval`. What is left out is taken from the model's own `judge.json`, if it has
 /// one.
 #[derive(Debug, Args)]
 pub struct JudgingArgs {
@@ -156,6 +156,23 @@ pub struct JudgingArgs {
     #[arg(long, value_enum, default_value_t = Expectation::Renormalised, help_heading = "Judge")]
     pub expectation: Expectation,
 
+    /// Chains of thought a row, their distributions averaged
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024),
+          help_heading = "Judge")]
+    pub chains: u32,
+
+    /// Temperature of the chains; 0 takes the likeliest token [default: 0 with one chain, 1 with several]
+    #[arg(long, value_name = "X", value_parser = temperature, help_heading = "Judge")]
+    pub temperature: Option<f32>,
+
+    /// Seed of the chains
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Judge")]
+    pub seed: u64,
+
+    /// Most tokens of a chain; with 0 the judge writes none [default: as trained]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1 << 20), help_heading = "Judge")]
+    pub max_completion_length: Option<u32>,
+
     /// Column with the human score
     #[arg(long, value_name = "COLUMN", help_heading = "Rows")]
     pub label_column: Option<String>,
@@ -168,10 +185,15 @@ pub struct JudgingArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=1 << 20), help_heading = "Rows")]
     pub max_length: Option<u32>,
 
-    /// Rows in one packed batch
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1 << 16),
+    /// Chains that are written together
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1 << 16),
           help_heading = "Rows")]
     pub batch_size: u32,
+}
+
+fn temperature(text: &str) -> Result<f32, String> {
+    let expected = || format!("`{text}` is no temperature; expected a number from 0 to 100");
+    text.parse().ok().filter(|t| (0.0..=100.0).contains(t)).ok_or_else(expected)
 }
 
 /// Over which tokens the expected score is taken.
@@ -181,15 +203,6 @@ pub enum Expectation {
     Renormalised,
     /// The full vocabulary: mass outside the scale counts as 0
     Full,
-}
-
-/// Which of the judge's numbers is compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Predicted {
-    /// The mean of the score distribution
-    Expected,
-    /// Its most probable score
-    Decoded,
 }
 
 /// List adapters and check every kernel against the reference
@@ -203,10 +216,6 @@ pub struct DoctorArgs {
     /// List adapters and their limits only
     #[arg(long, conflicts_with = "against")]
     pub list: bool,
-
-    /// Print JSON instead of a table
-    #[arg(long)]
-    pub json: bool,
 }
 
 const DOCTOR_EXAMPLES: &str = "\

@@ -12,6 +12,25 @@ pub enum CliError {
     #[error(transparent)]
     Train(#[from] TrainError),
 
+    #[error(transparent)]
+    Gpu(#[from] crate::gpu::GpuError),
+    #[error(transparent)]
+    Judge(#[from] crate::judge::JudgeError),
+    #[error(transparent)]
+    Data(#[from] crate::data::DataError),
+    #[error(transparent)]
+    Eval(#[from] crate::eval::EvalError),
+    #[error(transparent)]
+    Doctor(#[from] crate::doctor::DoctorError),
+
+    /// A check found what should not be; its table is already printed.
+    #[error("{0}")]
+    Failed(String),
+
+    /// An output file cannot be written.
+    #[error("cannot write {}", path.display())]
+    OutputFile { path: PathBuf, source: io::Error },
+
     /// The config file cannot be read.
     #[error("cannot read the config file {}", path.display())]
     ConfigFile { path: PathBuf, source: io::Error },

@@ -3,9 +3,13 @@
 //! Exit codes: 0 done, 1 failed, 2 the command or config cannot be used, 130 interrupted after a checkpoint.
 
 mod args;
+mod doctor;
 mod error;
+mod eval;
+mod judging;
 mod interrupt;
 mod progress;
+mod score;
 mod settings;
 mod train;
 
@@ -14,11 +18,14 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-pub use args::{Cli, Command, DemoArgs, DoctorArgs, EvalArgs, Expectation, Predicted, ScoreArgs, TrainArgs};
+pub use args::{Cli, Command, DemoArgs, DoctorArgs, EvalArgs, Expectation, JudgingArgs, ScoreArgs, TrainArgs};
 pub use error::CliError;
 pub use interrupt::Interrupt;
 pub use progress::{SystemClock, TerminalProgress};
 pub use settings::SettingFlags;
+
+use crate::gpu::{Gpu, GpuOptions};
+use crate::train::log::Progress;
 
 /// What every command has at hand.
 pub struct Context {
@@ -37,10 +44,34 @@ impl Context {
         Context { adapter, quiet, env }
     }
 
+    /// Opens the adapter asked for, and says which one it is.
+    pub fn gpu(&self, progress: &mut dyn Progress) -> Result<Gpu, CliError> {
+        let options =
+            GpuOptions { adapter: self.adapter.clone(), software_memory: free_memory(), ..GpuOptions::default() };
+        let gpu = pollster::block_on(Gpu::open(&options))?;
+        progress.note(&format!("adapter: {}", gpu.facts()));
+        Ok(gpu)
+    }
+
     /// Somebody who shows progress on stderr, as far as `--quiet` and the terminal allow.
     pub fn progress(&self) -> TerminalProgress {
         TerminalProgress::new(self.quiet)
     }
+}
+
+/// Bytes of memory that the system could give, where it says so (Linux); a little is left for everything else.
+fn free_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find(|l| l.starts_with("MemAvailable:"))?;
+    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some((kib << 10) / 10 * 9)
+}
+
+/// Writes a result to standard output.
+fn print(text: &str) -> Result<(), CliError> {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|source| CliError::Output { source })
 }
 
 /// Runs the program with these arguments (the program's name first) and returns its exit code.
@@ -70,9 +101,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn dispatch(command: Command, context: &Context) -> Result<(), CliError> {
     match command {
         Command::Train(args) => train::run(&args, context),
-        Command::Score(_) => Err(CliError::NotWired { command: "score" }),
-        Command::Eval(_) => Err(CliError::NotWired { command: "eval" }),
-        Command::Doctor(_) => Err(CliError::NotWired { command: "doctor" }),
+        Command::Score(args) => score::run(&args, context),
+        Command::Eval(args) => eval::run(&args, context),
+        Command::Doctor(args) => doctor::run(&args, context),
         Command::Demo(_) => Err(CliError::NotWired { command: "demo" }),
     }
 }

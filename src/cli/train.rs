@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use super::{CliError, Context, TrainArgs};
+use super::{CliError, Context, Interrupt, SystemClock, TrainArgs, print};
 use crate::train::TrainConfig;
 use crate::train::config::{Layers, Origin, Raw};
 use crate::train::log::Progress;
+use crate::train::run::{Ended, Surroundings, run as train};
 
 /// Resolves the config and trains.
 pub fn run(args: &TrainArgs, context: &Context) -> Result<(), CliError> {
@@ -14,7 +15,21 @@ pub fn run(args: &TrainArgs, context: &Context) -> Result<(), CliError> {
     if args.print_config {
         return print(&config.to_toml()?);
     }
-    Err(CliError::NotWired { command: "train" })
+    let gpu = context.gpu(&mut progress)?;
+    let interrupt = Interrupt::watch()?;
+    let around = Surroundings {
+        gpu: &gpu,
+        clock: &SystemClock::start(),
+        progress: &mut progress,
+        interrupted: &|| interrupt.requested(),
+    };
+    match pollster::block_on(train(&config, around))? {
+        Ended::Interrupted { checkpoint } => Err(CliError::Interrupted { checkpoint }),
+        Ended::Finished { steps, seconds } => {
+            progress.note(&format!("{steps} steps in {seconds:.1} s; the judge is in {}", config.output_dir));
+            Ok(())
+        }
+    }
 }
 
 /// The config of the four layers: defaults < file < environment < flags.
@@ -37,11 +52,4 @@ pub fn resolve(args: &TrainArgs, context: &Context, progress: &mut dyn Progress)
 
 fn read(path: &Path) -> Result<String, CliError> {
     std::fs::read_to_string(path).map_err(|source| CliError::ConfigFile { path: path.into(), source })
-}
-
-/// Writes a result to stdout.
-fn print(text: &str) -> Result<(), CliError> {
-    use std::io::Write;
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|source| CliError::Output { source })
 }

@@ -28,6 +28,20 @@ pub struct Buffer {
     pub(crate) raw: wgpu::Buffer,
     pub name: Arc<str>,
     pub words: usize,
+    _share: Arc<Share>,
+}
+
+/// A buffer's part of the memory budget, given back with its last clone.
+#[derive(Debug)]
+struct Share {
+    bytes: u64,
+    allocated: Arc<Mutex<u64>>,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        *self.allocated.lock().unwrap_or_else(PoisonError::into_inner) -= self.bytes;
+    }
 }
 
 /// Which limits to ask the device for.
@@ -50,8 +64,9 @@ pub struct GpuOptions {
     pub limits: Limits,
     /// Keep the compiler's bounds checks in the shaders. Slower; kernels guard their own edges, and tests turn this on.
     pub checked: bool,
-    /// Bytes that buffers may take in all; `None`: no limit but the driver's.
-    pub memory: Option<u64>,
+    /// Bytes that buffers may take in all on a software adapter, whose memory is the machine's: the system would end the
+    /// process rather than refuse. `None`: no limit but the driver's.
+    pub software_memory: Option<u64>,
 }
 
 /// Choices made once for an adapter, by class. They are part of what a checkpoint records: another choice may round
@@ -84,7 +99,7 @@ struct Shared {
     tuning: Tuning,
     checked: bool,
     memory: Option<u64>,
-    allocated: Mutex<u64>,
+    allocated: Arc<Mutex<u64>>,
     fault: Arc<Mutex<Option<Fault>>>,
     kernels: Mutex<HashMap<KernelSpec, Arc<kernel::Kernel>>>,
 }
@@ -142,14 +157,15 @@ impl Gpu {
                 record(&keep, Fault::Lost(if text.is_empty() { format!("{reason:?}") } else { text }));
             }
         });
+        let memory = options.software_memory.filter(|_| facts.class == Class::Software);
         let shared = Shared {
             device,
             queue,
             tuning: Tuning::of(facts.class),
             facts,
             checked: options.checked,
-            memory: options.memory,
-            allocated: Mutex::new(0),
+            memory,
+            allocated: Arc::new(Mutex::new(0)),
             fault,
             kernels: Mutex::new(HashMap::new()),
         };
@@ -170,7 +186,7 @@ impl Gpu {
         self.shared.device.limits().max_storage_buffer_binding_size
     }
 
-    /// Bytes of all buffers made so far.
+    /// Bytes of all buffers that are alive.
     pub fn allocated(&self) -> u64 {
         *self.shared.allocated.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -194,11 +210,10 @@ impl Gpu {
     /// Larger than a binding or a buffer may be, over the memory budget, or out of memory.
     pub fn buffer(&self, name: &str, words: usize) -> Result<Buffer, GpuError> {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
-        let raw = self.allocate(name, words, usage)?;
-        Ok(Buffer { raw, name: name.into(), words })
+        self.allocate(name, words, usage)
     }
 
-    fn allocate(&self, name: &str, words: usize, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer, GpuError> {
+    fn allocate(&self, name: &str, words: usize, usage: wgpu::BufferUsages) -> Result<Buffer, GpuError> {
         let shared = &*self.shared;
         let size = (words.max(4) as u64 * 4).next_multiple_of(16);
         let limits = shared.device.limits();
@@ -218,12 +233,13 @@ impl Gpu {
             }
             *allocated += size;
         }
+        let share = Arc::new(Share { bytes: size, allocated: shared.allocated.clone() });
         let raw =
             shared.device.create_buffer(&wgpu::BufferDescriptor { label: Some(name), size, usage, mapped_at_creation: false });
         match self.check() {
             Err(GpuError::OutOfMemory { .. }) => Err(GpuError::OutOfMemory { what: name.into(), bytes: size }),
             Err(other) => Err(other),
-            Ok(()) => Ok(raw),
+            Ok(()) => Ok(Buffer { raw, name: name.into(), words, _share: share }),
         }
     }
 

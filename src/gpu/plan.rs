@@ -48,13 +48,11 @@ impl Size {
 
     /// How much of rows `start .. start + len` this size covers: the size of one chunk of it.
     pub const fn chunk(self, start: u32, len: u32) -> Self {
-        match self.live {
-            Some(_) => Size { start, len, ..self },
-            None => {
-                let rest = self.len.saturating_sub(start);
-                Size { len: if rest < len { rest } else { len }, ..self }
-            }
-        }
+        let rest = self.len.saturating_sub(start);
+        let len = if rest < len { rest } else { len };
+        // A live size is counted from `start` when it runs; a fixed one is cut now.
+        let start = if self.live.is_some() { start } else { 0 };
+        Size { start, len, ..self }
     }
 
     pub const fn times(self, n: u32) -> Self {
@@ -295,7 +293,7 @@ enum Ready {
     Clear(Buffer),
 }
 
-fn prepare(gpu: &Gpu, step: Step, index: usize, buffers: &[Option<Buffer>], arena: &wgpu::Buffer) -> Result<Ready, GpuError> {
+fn prepare(gpu: &Gpu, step: Step, index: usize, buffers: &[Option<Buffer>], arena: &Buffer) -> Result<Ready, GpuError> {
     let buffer = |t: Tensor| {
         let missing = || GpuError::Validation { reason: format!("tensor {} of the plan has no buffer", t.0) };
         buffers.get(t.0).and_then(Option::as_ref).ok_or_else(missing)
@@ -316,7 +314,7 @@ fn prepare(gpu: &Gpu, step: Step, index: usize, buffers: &[Option<Buffer>], aren
         return Err(GpuError::Shader { kernel: spec.to_string(), reason });
     }
     let params = wgpu::BufferBinding {
-        buffer: arena,
+        buffer: &arena.raw,
         offset: index as u64 * ARENA_STRIDE,
         size: std::num::NonZeroU64::new((words.len() as u64 * 4).next_multiple_of(16)),
     };
@@ -337,7 +335,7 @@ fn prepare(gpu: &Gpu, step: Step, index: usize, buffers: &[Option<Buffer>], aren
 pub struct Plan {
     gpu: Gpu,
     buffers: Vec<Option<Buffer>>,
-    arena: wgpu::Buffer,
+    arena: Buffer,
     arena_words: usize,
     steps: Vec<Ready>,
     lives: usize,
@@ -373,7 +371,7 @@ impl Plan {
             return Err(GpuError::Validation { reason });
         }
         let shared = &*self.gpu.shared;
-        shared.queue.write_buffer(&self.arena, 0, bytemuck::cast_slice(&self.parameters(live)));
+        shared.queue.write_buffer(&self.arena.raw, 0, bytemuck::cast_slice(&self.parameters(live)));
         let mut encoder = shared.device.create_command_encoder(&Default::default());
         let mut pass = None;
         let mut flops = 0;

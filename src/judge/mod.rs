@@ -3,15 +3,21 @@
 //! - [`Scale`]: the grid of scores, each with the text that is generated for it and the value it stands for;
 //! - [`ScoreTokens`]: the token of each score, found in context with the model's own tokenizer;
 //! - [`JudgePrompt`]: a row to prompt tokens, and a labelled row to a supervised sequence with its parts known by position;
-//! - [`Prediction`]: the distribution over scores, and what is read from it (RAIL's expected score, the decoded score).
+//! - [`Prediction`]: the distribution over scores, and what is read from it (RAIL's expected score, the decoded score);
+//! - [`Judge`]: a model with all of this; its [`JudgeSettings`] lie beside the weights as `judge.json`.
 
+#[allow(clippy::module_inception)] // the judge of the judge room
+mod judge;
 mod predict;
 mod prompt;
 mod scale;
+mod settings;
 
+pub use judge::{Judge, Judged, Judging};
 pub use predict::{Expectation, Judgement, Prediction};
 pub use prompt::{DEFAULT_PHRASE, JudgePrompt, Sequence, Template, preview};
 pub use scale::{Scale, ScoreTokens, Split};
+pub use settings::{JUDGE_FILE, JudgeSettings};
 
 /// What can go wrong between a row and a judgement.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +77,15 @@ pub enum JudgeError {
         /// What to do.
         fix: String,
     },
+    /// A `judge.json` that cannot be used.
+    #[error("judge.json: {found}; train the judge anew, or give scale, phrase and template as flags and remove the file")]
+    Settings {
+        /// What is wrong with it.
+        found: String,
+    },
+    /// From the model or the GPU.
+    #[error(transparent)]
+    Model(#[from] crate::model::error::ModelError),
     /// From the tokenizer or its chat template.
     #[error(transparent)]
     Text(#[from] crate::text::TextError),

@@ -199,6 +199,15 @@ impl JudgePrompt {
         self.encode_prompt(&self.text(example)?, tokenizer)
     }
 
+    /// The prompt's tokens, and whether its text ends in white space (which decides the form of the phrase behind it).
+    ///
+    /// # Errors
+    /// As [`JudgePrompt::prompt_ids`].
+    pub fn prompt(&self, example: &Example, tokenizer: &Tokenizer) -> Result<(Vec<u32>, bool)> {
+        let text = self.text(example)?;
+        Ok((self.encode_prompt(&text, tokenizer)?, text.ends_with(char::is_whitespace)))
+    }
+
     fn encode_prompt(&self, text: &str, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
         // Text that already begins with BOS must not get a second one, whoever wrote it there.
         let has_bos = tokenizer.special_text("bos_token").is_some_and(|bos| !bos.is_empty() && text.starts_with(bos));

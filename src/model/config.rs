@@ -290,6 +290,20 @@ impl Config {
         embeddings * vocab * hidden + layers * layer + hidden
     }
 
+    /// The same model with another vocabulary size and special tokens left to the tokenizer: for a model from scratch whose
+    /// tokenizer was trained on the data.
+    ///
+    /// # Errors
+    /// As [`Config::from_json`].
+    pub fn with_vocab_size(&self, vocab_size: usize) -> Result<Self, ModelError> {
+        let mut map = self.source.map.clone();
+        map.insert("vocab_size".into(), vocab_size.into());
+        for key in ["bos_token_id", "eos_token_id", "pad_token_id"] {
+            map.shift_remove(key);
+        }
+        Self::from_json(&format!("{:#}\n", Value::Object(map)))
+    }
+
     /// The file as it was read, every key in its place.
     pub fn raw(&self) -> &Map<String, Value> {
         &self.source.map

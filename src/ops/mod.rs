@@ -56,5 +56,6 @@ pub fn catalogue() -> Vec<KernelSpec> {
     all.extend(swiglu::variants());
     all.extend(grad_norm::variants());
     all.extend(adamw::variants());
+    all.push(KernelSpec::new("lib/threefry.wgsl", "answers", &[]));
     all
 }

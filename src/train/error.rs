@@ -38,6 +38,23 @@ pub enum TrainError {
     #[error("the batch needs {needed} tokens but {budget} were planned; lower per_device_train_batch_size or max_length")]
     Budget { needed: usize, budget: usize },
 
+    /// Too many steps in a row without a usable gradient.
+    #[error(
+        "the gradient was not finite in {steps} steps in a row, the last one step {step}; the model is as it was before them. \
+         Lower learning_rate, check the data, or resume from an earlier checkpoint"
+    )]
+    Diverged { steps: u64, step: u64 },
+
+    /// From the rooms that training stands on.
+    #[error(transparent)]
+    Model(#[from] crate::model::error::ModelError),
+    #[error(transparent)]
+    Judge(#[from] crate::judge::JudgeError),
+    #[error(transparent)]
+    Text(#[from] crate::text::TextError),
+    #[error(transparent)]
+    Data(#[from] crate::data::DataError),
+
     /// A checkpoint that is damaged or of another model.
     #[error("checkpoint {}: {problem}", path.display())]
     Checkpoint { path: PathBuf, problem: String },

@@ -9,16 +9,22 @@
 
 pub mod config;
 pub mod error;
+pub mod examples;
 pub mod log;
 pub mod optimiser;
 pub mod order;
 pub mod pack;
 pub mod schedule;
+pub mod trainer;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub mod atomic;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod checkpoint;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod run;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod start;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod training_state;
 

@@ -222,7 +222,8 @@ pub const KEYS: &[Key] = &[
 
     key("scale", JUDGE, Kind::Text, "Scores: \"1..5\", \"0..4=0..1\" (texts 0 to 4 for values 0 to 1), or \"bad=0,fair=0.5,good=1\""),
     key("phrase", JUDGE, Kind::Text, "Words between the chain of thought and the score"),
-    key("template", JUDGE, Kind::Text, "Prompt template: a built-in one by name, or a Jinja file"),
+    key("max_completion_length", JUDGE, Kind::Whole { min: 0, max: 1 << 20 }, "Most tokens of a chain of thought (0: twice the longest one in the training data)"),
+    key("template", JUDGE, Kind::Text, "Prompt template: plain (the row's prompt), judge (built-in grading prompt), a Jinja file, or auto (what the rows have)"),
     key("chat", JUDGE, Kind::OneOf(&["auto", "always", "never"]), "Wrap prompts in the model's chat template (auto: if it has one)"),
     key("completion_only_loss", JUDGE, Kind::Flag, "Learn the judgement only, not the prompt"),
 

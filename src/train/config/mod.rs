@@ -13,6 +13,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::judge::Scale;
 pub use keys::{KEYS, Key, Kind, Raw};
 pub use suggest::{closest, edit_distance};
 
@@ -80,6 +81,7 @@ pub struct TrainConfig {
 
     pub scale: String,
     pub phrase: String,
+    pub max_completion_length: u32,
     pub template: String,
     pub chat: String,
     pub completion_only_loss: bool,
@@ -126,12 +128,13 @@ impl Default for TrainConfig {
             train_file: String::new(),
             eval_file: None,
             label_column: "score".into(),
-            chain_column: "chain".into(),
+            chain_column: "auto".into(),
             skip_bad: false,
             max_length: 1024,
             scale: "1..5".into(),
-            phrase: "So the overall score is".into(),
-            template: "default".into(),
+            phrase: crate::judge::DEFAULT_PHRASE.into(),
+            max_completion_length: 0,
+            template: "auto".into(),
             chat: "auto".into(),
             completion_only_loss: true,
             learning_rate: 2e-5,
@@ -321,7 +324,7 @@ impl TrainConfig {
         if self.output_dir.is_empty() {
             return missing("output_dir", "the trained model needs a folder");
         }
-        parse_scale(&self.scale)?;
+        self.scale()?;
         if self.warmup_ratio > 0.0 && self.warmup_steps > 0 {
             return conflict("warmup_ratio and warmup_steps are both set: give one");
         }
@@ -331,6 +334,11 @@ impl TrainConfig {
             );
         }
         self.check_evaluation()
+    }
+
+    /// The scale that the `scale` setting writes.
+    pub fn scale(&self) -> Result<Scale, SettingError> {
+        self.scale.parse().map_err(|e: crate::judge::JudgeError| SettingError::Conflict(e.to_string()))
     }
 
     fn check_evaluation(&self) -> Result<(), SettingError> {
@@ -413,61 +421,5 @@ impl TrainConfig {
             .filter(|name| *name != "resume_from_checkpoint" && mine.get(*name) != theirs.get(*name))
             .map(|name| format!("{name}: {}, {}", show(mine.get(name)), show(theirs.get(name))))
             .collect()
-    }
-}
-
-/// Reads the `scale` setting into (text, value) pairs, in order of value.
-///
-/// Three forms: `1..5` (each number is its own text), `0..4=0..1` (texts 0 to 4 for evenly spaced values 0 to 1), and
-/// `bad=0,fair=0.5,good=1`.
-pub fn parse_scale(scale: &str) -> Result<Vec<(String, f64)>, SettingError> {
-    scale_pairs(scale).and_then(check_scale).map_err(|why| {
-        SettingError::Conflict(format!(
-            "scale = {scale:?}: {why}; expected a range as 1..5, a range with values as 0..4=0..1, or a list as bad=0,fair=0.5,good=1"
-        ))
-    })
-}
-
-/// More scores than anybody rates with; it keeps a slip like `1..50000000` from filling the memory.
-const MOST_SCORES: i64 = 256;
-
-fn scale_pairs(scale: &str) -> Result<Vec<(String, f64)>, &'static str> {
-    if scale.contains(',') || !scale.contains("..") {
-        return scale.split(',').map(scale_entry).collect();
-    }
-    let (texts, values) = scale.split_once('=').unwrap_or((scale, scale));
-    let (first, last) = range_ends::<i64>(texts).ok_or("texts are not a range of whole numbers")?;
-    let (low, high) = range_ends::<f64>(values).ok_or("values are not a range of numbers")?;
-    if !(1..MOST_SCORES).contains(&last.saturating_sub(first)) {
-        return Err("a scale has from 2 to 256 scores, the lowest first");
-    }
-    let value = |i: i64| low + (high - low) * (i - first) as f64 / (last - first) as f64;
-    Ok((first..=last).map(|i| (i.to_string(), value(i))).collect())
-}
-
-fn range_ends<T: std::str::FromStr>(range: &str) -> Option<(T, T)> {
-    let (low, high) = range.split_once("..")?;
-    Some((low.trim().parse().ok()?, high.trim().parse().ok()?))
-}
-
-fn scale_entry(entry: &str) -> Result<(String, f64), &'static str> {
-    let (text, value) = entry.split_once('=').unwrap_or((entry, entry));
-    let value = value.trim().parse().map_err(|_| "a score's value is not a number")?;
-    Ok((text.trim().to_string(), value))
-}
-
-fn check_scale(pairs: Vec<(String, f64)>) -> Result<Vec<(String, f64)>, &'static str> {
-    let mut texts: Vec<&str> = pairs.iter().map(|(text, _)| text.as_str()).collect();
-    texts.sort_unstable();
-    if !(2..=MOST_SCORES as usize).contains(&pairs.len()) {
-        Err("a scale has from 2 to 256 scores, the lowest first")
-    } else if pairs.iter().any(|(text, value)| text.is_empty() || !value.is_finite()) {
-        Err("every score has a text and a finite value")
-    } else if !pairs.windows(2).all(|w| w[0].1 < w[1].1) {
-        Err("values must increase")
-    } else if texts.windows(2).any(|w| w[0] == w[1]) {
-        Err("a text appears twice")
-    } else {
-        Ok(pairs)
     }
 }

@@ -1,0 +1,35 @@
+//! `jurist doctor`: adapters, limits, and whether this adapter computes what it should.
+
+use super::{CliError, Context, DoctorArgs, print};
+use crate::doctor;
+use crate::gpu::Gpu;
+
+/// Lists, checks kernels, or compares with golden values.
+pub fn run(args: &DoctorArgs, context: &Context) -> Result<(), CliError> {
+    let mut progress = context.progress();
+    if let Some(dir) = &args.against {
+        let gpu = context.gpu(&mut progress)?;
+        let report = pollster::block_on(doctor::against(&gpu, dir))?;
+        print(&format!("{}\n{report}", dir.display()))?;
+        return verdict(report.passes(), "some values are outside their tolerance");
+    }
+    let adapters = pollster::block_on(Gpu::adapters());
+    let mut text = String::from("adapters\n");
+    for (i, facts) in adapters.iter().enumerate() {
+        text += &format!("  {i}: {facts}\n");
+    }
+    let gpu = context.gpu(&mut progress)?;
+    text += &format!("chosen: {}\n", gpu.facts());
+    for (name, value) in gpu.limits() {
+        text += &format!("  {name:<26} {value}\n");
+    }
+    print(&text)?;
+    Ok(())
+}
+
+fn verdict(passes: bool, failure: &str) -> Result<(), CliError> {
+    if passes {
+        return print("passed\n");
+    }
+    Err(CliError::Failed(failure.into()))
+}

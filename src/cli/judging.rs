@@ -1,0 +1,95 @@
+//! What `score` and `eval` share: the judge of a folder with the flags laid over its settings, and rows to judge.
+
+use std::path::Path;
+
+use super::{CliError, Context, Expectation, JudgingArgs};
+use crate::data::{Chains, Dataset, Labels, Reader, View};
+use crate::judge::{self, DEFAULT_PHRASE, Judge, JudgeError, JudgeSettings, Judged, Judging, Template};
+use crate::text::{ChatTemplate, Tokenizer};
+use crate::train::log::Progress;
+
+impl JudgingArgs {
+    /// Reads rows; chains in them are left alone, since the judge writes its own.
+    pub fn rows(&self, file: &Path, labels: Labels, progress: &mut dyn Progress) -> Result<Dataset, CliError> {
+        let label_column = self.label_column.clone().unwrap_or_else(|| "score".into());
+        let view = View { label_column, labels, chain_column: None, chains: Chains::Ignore };
+        let reader = Reader { view, skip_bad: self.skip_bad, limit: None };
+        let rows = reader.read_path(file)?;
+        if let Some(first) = rows.bad.first() {
+            progress.warn(&format!("{}: {} bad rows skipped, the first: {first}", file.display(), rows.bad.len()));
+        }
+        Ok(rows)
+    }
+
+    fn judging(&self) -> Judging {
+        let several = if self.chains > 1 { 1.0 } else { 0.0 };
+        Judging {
+            expectation: match self.expectation {
+                Expectation::Renormalised => judge::Expectation::Renormalised,
+                Expectation::Full => judge::Expectation::FullVocabulary,
+            },
+            chains: self.chains as usize,
+            temperature: self.temperature.unwrap_or(several),
+            seed: self.seed,
+            batch_size: self.batch_size as usize,
+            max_length: self.max_length.map_or(usize::MAX, |n| n as usize),
+        }
+    }
+
+    /// The model's own settings, where it has them, under the flags.
+    fn settings(&self, stored: Option<JudgeSettings>, tokenizer: &Tokenizer) -> Result<JudgeSettings, JudgeError> {
+        let has_chat = || Ok::<_, JudgeError>(ChatTemplate::of(tokenizer)?.is_some());
+        let mut settings = match stored {
+            Some(settings) => settings,
+            None => JudgeSettings::new("1..5".parse()?, DEFAULT_PHRASE, &Template::Judge, has_chat()?),
+        };
+        if let Some(scale) = &self.scale {
+            settings.scale = scale.parse()?;
+        }
+        if let Some(phrase) = &self.phrase {
+            settings.phrase = phrase.clone();
+        }
+        if let Some(template) = &self.template {
+            let with = JudgeSettings::new(settings.scale.clone(), &settings.phrase, &Template::named(template)?, settings.chat);
+            settings = JudgeSettings { template: with.template, template_source: with.template_source, ..settings };
+        }
+        match self.chat.as_deref() {
+            Some("always") => settings.chat = true,
+            Some("never") => settings.chat = false,
+            Some(_) => settings.chat = has_chat()?,
+            None => {}
+        }
+        if let Some(most) = self.max_completion_length {
+            settings.chain = most > 0;
+            settings.max_completion_length = most as usize;
+        }
+        Ok(settings)
+    }
+
+    /// Judges all rows with the judge in `model`.
+    pub fn judge(
+        &self,
+        model: &Path,
+        rows: &Dataset,
+        context: &Context,
+        progress: &mut dyn Progress,
+    ) -> Result<(Judge, Vec<Judged>), CliError> {
+        if !model.join("config.json").is_file() {
+            let problem = "there is no config.json in it; expected a Hugging Face folder, such as jurist train writes";
+            return Err(CliError::Failed(format!("model {}: {problem}", model.display())));
+        }
+        let gpu = context.gpu(progress)?;
+        let judge = Judge::open(&gpu, model, |stored, tokenizer| self.settings(stored, tokenizer))?;
+        judge.score_tokens().warnings.iter().for_each(|w| progress.warn(w));
+        let total = rows.examples.len() as u64;
+        progress.begin("judging", 0, total);
+        let judging = self.judging();
+        let judged = pollster::block_on(judge.judge(&rows.examples, &judging, |done| progress.step(done as u64, f64::NAN)))?;
+        progress.end();
+        let failed = judged.iter().filter(|j| j.prediction.is_none()).count();
+        if let Some(error) = judged.iter().find_map(|j| j.judgement.error.as_deref()) {
+            progress.warn(&format!("{failed} of {total} rows could not be judged, the first: {error}"));
+        }
+        Ok((judge, judged))
+    }
+}

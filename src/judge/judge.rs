@@ -1,0 +1,287 @@
+//! The judge itself: a model, its tokenizer and its settings; rows in, judgements out.
+//!
+//! A row's prompt is read, a chain of thought is written if this judge writes one, the phrase is put behind it where it
+//! is missing, and the next-token distribution there is the score distribution. The place of the score is known, never
+//! searched for in text.
+
+use super::{Expectation, JudgePrompt, JudgeSettings, Judgement, Prediction, Result, ScoreTokens};
+use crate::data::Example;
+use crate::gpu::Gpu;
+use crate::model::decoder::{PackedInputs, Pass, PassSizes, Sampler};
+use crate::model::error::ModelError;
+use crate::model::weights::Weights;
+use crate::ops::loss_head::RowObjective;
+use crate::random::threefry2x32;
+use crate::rollout::{Chain, Ending, Rollout, RolloutSizes, Stop};
+use crate::text::Tokenizer;
+
+/// Tokens of one scoring pass, unless a single row needs more.
+const PASS_TOKENS: usize = 4096;
+
+/// How rows are judged.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Judging {
+    pub expectation: Expectation,
+    /// Chains of thought a row; their distributions are averaged.
+    pub chains: usize,
+    /// 0: greedy.
+    pub temperature: f32,
+    pub seed: u64,
+    /// Chains that are written together.
+    pub batch_size: usize,
+    /// Longest prompt plus chain; longer rows are judged with an error.
+    pub max_length: usize,
+}
+
+impl Default for Judging {
+    fn default() -> Self {
+        let max_length = usize::MAX;
+        Judging { expectation: Expectation::default(), chains: 1, temperature: 0.0, seed: 0, batch_size: 64, max_length }
+    }
+}
+
+/// A judgement with what it was made from.
+#[derive(Clone, Debug)]
+pub struct Judged {
+    pub judgement: Judgement,
+    /// `None` where the row could not be judged.
+    pub prediction: Option<Prediction>,
+    /// Each chain as text; empty for a judge that writes none.
+    pub chains: Vec<String>,
+}
+
+/// A model that judges.
+pub struct Judge {
+    gpu: Gpu,
+    weights: Weights,
+    tokenizer: Tokenizer,
+    prompt: JudgePrompt,
+    tokens: ScoreTokens,
+    settings: JudgeSettings,
+}
+
+/// A row under way.
+struct Reading {
+    prompt: Vec<u32>,
+    /// Everything up to the score, one for each chain, prompt left out.
+    continuations: Vec<Vec<u32>>,
+    chains: Vec<String>,
+    forced: bool,
+}
+
+impl Judge {
+    /// Puts a judge together.
+    ///
+    /// # Errors
+    /// A template or scale that does not fit the tokenizer.
+    pub fn new(gpu: &Gpu, weights: &Weights, tokenizer: Tokenizer, settings: JudgeSettings) -> Result<Self> {
+        let prompt = settings.prompt(&tokenizer)?;
+        let tokens = prompt.score_tokens(&tokenizer)?;
+        Ok(Judge { gpu: gpu.clone(), weights: weights.clone(), tokenizer, prompt, tokens, settings })
+    }
+
+    /// Opens a judge's folder: a Hugging Face directory with `judge.json` beside it. `change` may adjust the settings, or
+    /// make them where the folder has none.
+    ///
+    /// # Errors
+    /// Files that are missing or damaged; settings that do not fit.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn open(
+        gpu: &Gpu,
+        dir: &std::path::Path,
+        change: impl FnOnce(Option<JudgeSettings>, &Tokenizer) -> Result<JudgeSettings>,
+    ) -> Result<Self> {
+        use super::settings::JUDGE_FILE;
+        let tokenizer = Tokenizer::from_dir(dir)?;
+        let stored = match std::fs::read_to_string(dir.join(JUDGE_FILE)) {
+            Ok(text) => Some(JudgeSettings::from_json(&text)?),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
+            Err(e) => return Err(super::JudgeError::Settings { found: e.to_string() }),
+        };
+        let settings = change(stored, &tokenizer)?;
+        let checkpoint = crate::model::checkpoint::Checkpoint::open(dir)?;
+        let weights = Weights::upload(gpu, &checkpoint)?;
+        Self::new(gpu, &weights, tokenizer, settings)
+    }
+
+    pub fn settings(&self) -> &JudgeSettings {
+        &self.settings
+    }
+
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// The score tokens and the phrase's tokens in this tokenizer.
+    pub fn score_tokens(&self) -> &ScoreTokens {
+        &self.tokens
+    }
+
+    /// Judges rows; the answer has one entry a row, in order. `progress` hears how many rows have their chain.
+    ///
+    /// A row that cannot be judged (no prompt, too long) gets a judgement that says why; the others go on.
+    ///
+    /// # Errors
+    /// What the GPU reports.
+    pub async fn judge(
+        &self,
+        examples: &[Example],
+        judging: &Judging,
+        progress: impl FnMut(usize),
+    ) -> Result<Vec<Judged>> {
+        let context = self.weights.config.max_position_embeddings.min(judging.max_length);
+        let room = if self.settings.chain { self.settings.max_completion_length } else { 0 };
+        let longest_phrase = self.tokens.stem.len().max(self.tokens.opening.len());
+        let mut readings = Vec::new();
+        let mut spaces = Vec::new();
+        for example in examples {
+            let read = self.prompt.prompt(example, &self.tokenizer).map_err(|e| e.to_string()).and_then(|(ids, space)| {
+                let needed = ids.len() + room + longest_phrase;
+                match needed > context {
+                    true => Err(format!("the row needs {needed} tokens with its chain, but only {context} fit")),
+                    false => Ok((ids, space)),
+                }
+            });
+            let read = read.map(|(prompt, space)| {
+                spaces.push(space);
+                Reading { prompt, continuations: Vec::new(), chains: Vec::new(), forced: false }
+            });
+            readings.push(read);
+        }
+        let mut open: Vec<&mut Reading> = readings.iter_mut().filter_map(|r| r.as_mut().ok()).collect();
+        if self.settings.chain {
+            self.write_chains(&mut open, judging, room, progress).await?;
+        } else {
+            for (reading, space) in open.iter_mut().zip(&spaces) {
+                reading.continuations.push(self.tokens.stem_after(*space).to_vec());
+            }
+        }
+        let log_probs = self.score_log_probs(&open).await?;
+        let mut log_probs = log_probs.into_iter();
+        readings.iter().map(|r| self.conclude(r, judging, &mut log_probs)).collect()
+    }
+
+    async fn write_chains(
+        &self,
+        readings: &mut [&mut Reading],
+        judging: &Judging,
+        room: usize,
+        progress: impl FnMut(usize),
+    ) -> Result<()> {
+        if readings.is_empty() {
+            return Ok(());
+        }
+        let prompts: Vec<Vec<u32>> = readings.iter().map(|r| r.prompt.clone()).collect();
+        let group = judging.chains.max(1);
+        let sizes = RolloutSizes {
+            rows: judging.batch_size.max(group).min(prompts.len() * group),
+            group,
+            prompt: prompts.iter().map(Vec::len).max().unwrap_or(0),
+            new_tokens: room,
+        };
+        let rollout = Rollout::new(&self.gpu, &self.weights, sizes)?;
+        let stop = Stop {
+            phrases: vec![self.tokens.stem.clone(), self.tokens.opening.clone()],
+            eos: self.tokenizer.eos_ids().to_vec(),
+            max_tokens: room,
+        };
+        let key = threefry2x32([judging.seed as u32, (judging.seed >> 32) as u32], [0, 0]);
+        let sampler = Sampler { temperature: judging.temperature, top_p: 1.0, top_k: 0, key };
+        let all = rollout.run(&prompts, 0, sampler, &stop, progress).await?;
+        for (reading, chains) in readings.iter_mut().zip(all) {
+            for chain in chains {
+                let (tokens, text) = self.closed(&chain)?;
+                reading.forced |= chain.ending != Ending::Phrase;
+                reading.continuations.push(tokens);
+                reading.chains.push(text);
+            }
+        }
+        Ok(())
+    }
+
+    /// A chain with its phrase, written or forced, and its text without it.
+    fn closed(&self, chain: &Chain) -> Result<(Vec<u32>, String)> {
+        let body = chain.body();
+        let text = self.tokenizer.decode(&body, true)?;
+        let tokens = match chain.ending {
+            Ending::Phrase => chain.draws.iter().map(|d| d.token).collect(),
+            Ending::Eos | Ending::Length => {
+                let stem = self.tokens.stem_after(text.is_empty() || text.ends_with(char::is_whitespace));
+                body.into_iter().chain(stem.iter().copied()).collect()
+            }
+        };
+        Ok((tokens, text.trim().to_string()))
+    }
+
+    /// Log-probabilities of the score tokens behind every continuation of every reading, in order.
+    async fn score_log_probs(&self, readings: &[&mut Reading]) -> Result<Vec<Vec<f64>>> {
+        let length = |r: &Reading| r.prompt.len() + r.continuations.iter().map(|c| c.len() + 1).sum::<usize>();
+        let longest = readings.iter().map(|r| length(r)).max().unwrap_or(0);
+        let total: usize = readings.iter().map(|r| length(r)).sum();
+        if total == 0 {
+            return Ok(Vec::new());
+        }
+        let tokens = total.min(PASS_TOKENS.max(longest));
+        let rows = readings.iter().map(|r| r.continuations.len()).sum::<usize>().min(tokens);
+        let sizes = PassSizes {
+            tokens,
+            rows,
+            score_tokens: self.tokens.ids.clone(),
+            score_values: self.prompt.scale().values().iter().map(|v| *v as f32).collect(),
+        };
+        let pass = Pass::new(&self.gpu, &self.weights, None, sizes)?;
+        let mut all = Vec::new();
+        let mut batch = PackedInputs::default();
+        for reading in readings {
+            if batch.ids.len() + length(reading) > tokens {
+                all.extend(run_scores(&pass, &std::mem::take(&mut batch)).await?);
+            }
+            let slices: Vec<&[u32]> = reading.continuations.iter().map(Vec::as_slice).collect();
+            for (head, continuation) in batch.push_shared(&reading.prompt, &slices).into_iter().zip(&slices) {
+                batch.push_row(head + continuation.len() as u32, RowObjective::default());
+            }
+        }
+        all.extend(run_scores(&pass, &batch).await?);
+        Ok(all)
+    }
+
+    fn conclude(
+        &self,
+        reading: &std::result::Result<Reading, String>,
+        judging: &Judging,
+        log_probs: &mut impl Iterator<Item = Vec<f64>>,
+    ) -> Result<Judged> {
+        let failed = |e: String| Judged { judgement: Judgement::failed(e), prediction: None, chains: Vec::new() };
+        let reading = match reading {
+            Ok(reading) => reading,
+            Err(e) => return Ok(failed(e.clone())),
+        };
+        let scale = self.prompt.scale();
+        let predictions: Result<Vec<Prediction>> =
+            log_probs.take(reading.continuations.len()).map(|l| Prediction::from_log_probs(scale, &l)).collect();
+        let averaged = predictions.and_then(|p| Prediction::average(scale, &p));
+        Ok(match averaged {
+            Err(e) => failed(e.to_string()),
+            Ok(prediction) => Judged {
+                judgement: Judgement::new(
+                    scale,
+                    &prediction,
+                    judging.expectation,
+                    reading.chains.first().cloned(),
+                    reading.forced,
+                ),
+                prediction: Some(prediction),
+                chains: reading.chains.clone(),
+            },
+        })
+    }
+}
+
+async fn run_scores(pass: &Pass, batch: &PackedInputs) -> std::result::Result<Vec<Vec<f64>>, ModelError> {
+    if batch.rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    pass.run(batch)?;
+    let stats = pass.stats(batch.rows.len()).await?;
+    Ok(stats.into_iter().map(|s| s.score_log_probs.into_iter().map(f64::from).collect()).collect())
+}

@@ -1,0 +1,107 @@
+//! Rows to supervised examples: tokens, and which of them carry loss with which target.
+
+use super::pack::{Example, PackedBatch, RowKind, ScoreTarget, Split};
+use super::TrainError;
+use crate::data;
+use crate::judge::{JudgeError, JudgePrompt, ScoreTokens, Sequence};
+use crate::model::decoder::PackedInputs;
+use crate::ops::loss_head::RowObjective;
+use crate::text::Tokenizer;
+
+/// What became of a file's rows.
+#[derive(Debug, Default)]
+pub struct Prepared {
+    pub examples: Vec<Example>,
+    /// Index of each example's row in the file's list of good rows.
+    pub rows: Vec<usize>,
+    /// Rows with more tokens than fit; they are left out, never cut.
+    pub too_long: usize,
+    /// Rows set aside for another reason, where that is allowed.
+    pub bad: Vec<JudgeError>,
+    /// Tokens of the longest chain, 0 if no row has one.
+    pub longest_chain: usize,
+}
+
+/// How rows become examples.
+pub struct Preparation<'a> {
+    pub prompt: &'a JudgePrompt,
+    pub tokens: &'a ScoreTokens,
+    pub tokenizer: &'a Tokenizer,
+    /// Most tokens of a row.
+    pub max_length: usize,
+    /// Loss on the judgement only, or on the prompt too.
+    pub completion_only: bool,
+    /// Set rows aside that do not fit the template or the scale, instead of stopping.
+    pub skip_bad: bool,
+}
+
+impl Preparation<'_> {
+    /// Prepares all rows.
+    ///
+    /// # Errors
+    /// A row that does not fit the template, or whose label is off the scale, unless `skip_bad`.
+    pub fn prepare(&self, rows: &[data::Example]) -> Result<Prepared, TrainError> {
+        let mut prepared = Prepared::default();
+        for (index, row) in rows.iter().enumerate() {
+            let sequence = match self.prompt.sequence(row, self.tokens, self.tokenizer, false) {
+                Ok(sequence) => sequence,
+                Err(e) if self.skip_bad => {
+                    prepared.bad.push(e);
+                    continue;
+                }
+                Err(e) => return Err(e.into()),
+            };
+            if sequence.ids.len() > self.max_length {
+                prepared.too_long += 1;
+                continue;
+            }
+            prepared.longest_chain = prepared.longest_chain.max(sequence.chain.len());
+            let example = self.example(&sequence).map_err(|problem| TrainError::Example { example: index, problem })?;
+            prepared.examples.push(example);
+            prepared.rows.push(index);
+        }
+        Ok(prepared)
+    }
+
+    fn example(&self, sequence: &Sequence) -> Result<Example, String> {
+        let score = ScoreTarget {
+            position: sequence.score,
+            split: self.split(&sequence.split),
+            label: sequence.label as f32,
+        };
+        Example::supervised(sequence.ids.clone(), sequence.prompt_len, Some(score), self.completion_only)
+    }
+
+    /// The label as a target over the one or two nearest scores' tokens.
+    fn split(&self, split: &crate::judge::Split) -> Split {
+        match split.weights[..] {
+            [(low, _), (high, share)] => {
+                Split { first: self.tokens.ids[low], second: self.tokens.ids[high], second_share: share as f32 }
+            }
+            _ => Split::one(self.tokens.ids[split.nearest]),
+        }
+    }
+}
+
+/// A packed batch as the decoder reads it, each row's weight turned into a cross-entropy objective.
+pub fn cross_entropy(batch: &PackedBatch) -> PackedInputs {
+    let mut inputs = PackedInputs {
+        ids: batch.ids.clone(),
+        positions: batch.positions.clone(),
+        spans: batch.spans.clone(),
+        ..Default::default()
+    };
+    for row in &batch.loss_rows {
+        let share = row.split.second_share;
+        let objective = RowObjective {
+            a: row.split.first,
+            b: row.split.second,
+            weight_a: row.weight * (1.0 - share),
+            weight_b: row.weight * share,
+            label: if row.kind == RowKind::Score { row.label } else { 0.0 },
+            ..Default::default()
+        };
+        inputs.push_row(row.row, objective);
+    }
+    inputs
+}

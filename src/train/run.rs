@@ -1,0 +1,374 @@
+//! A supervised run from beginning to end: the loop, its evaluations, its checkpoints, and going on after an interruption.
+//!
+//! ```text
+//! start ─► [resume] ─► step, step, … ─► (eval_steps: evaluate) ─► (save_steps: checkpoint) ─► … ─► final model
+//! ```
+//!
+//! Everything that decides the next step (weights, moments, place in the data, counters) is in a checkpoint, and every
+//! kernel repeats bit for bit, so a run that was killed and resumed ends with the same bytes as one that was not.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::checkpoint::{
+    self, Checkpoint, MetricsFile, TrainerState, checkpoint_name, open_checkpoint, open_metrics, read_log_history,
+    rotate_checkpoints, save_checkpoint, sync_metrics, write_resolved_config,
+};
+use super::config::{Resume, TrainConfig};
+use super::error::BoxError;
+use super::log::{Clock, Metrics, Progress, StepReport};
+use super::order::DataOrder;
+use super::pack::Example;
+use super::schedule::Schedule;
+use super::start::Start;
+use super::trainer::{Evaluator, StepNumbers, Trainer};
+use super::training_state::{Parameter, Part};
+use super::TrainError;
+use crate::data;
+use crate::eval::{Agreement, Grid};
+use crate::gpu::Gpu;
+use crate::judge::{JUDGE_FILE, Judge, Judging};
+use crate::model::dtype::Dtype;
+use crate::model::layout::DEFAULT_SHARD_BYTES;
+use crate::model::names::tensors;
+use crate::model::save::CheckpointWriter;
+use crate::model::weights::Weights;
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ended {
+    /// All steps are done; the model is in `output_dir`.
+    Finished { steps: u64, seconds: f64 },
+    /// Interrupted; the run goes on from this checkpoint.
+    Interrupted { checkpoint: PathBuf },
+}
+
+/// What a run is given from outside.
+pub struct Surroundings<'a> {
+    pub gpu: &'a Gpu,
+    pub clock: &'a dyn Clock,
+    pub progress: &'a mut dyn Progress,
+    /// True once somebody asked the run to stop.
+    pub interrupted: &'a dyn Fn() -> bool,
+}
+
+/// Trains as `config` says.
+///
+/// # Errors
+/// Whatever start, data, GPU or disk report; a run that diverged. Checkpoints written before stay.
+pub async fn run<'a>(config: &'a TrainConfig, around: Surroundings<'a>) -> Result<Ended, TrainError> {
+    let output = PathBuf::from(&config.output_dir);
+    let resumed = find_resume(config, &output, around.progress)?;
+    let start = Start::read(config)?;
+    start.notes.iter().for_each(|note| around.progress.warn(note));
+    let mut run = Run::new(config, start, &output, around).await?;
+    if let Some(checkpoint) = resumed {
+        run.resume(checkpoint)?;
+    }
+    run.work().await
+}
+
+/// The checkpoint to go on from, if the config asks for one. A new run into a folder that has checkpoints is refused.
+fn find_resume(config: &TrainConfig, output: &Path, progress: &mut dyn Progress) -> Result<Option<Checkpoint>, TrainError> {
+    match &config.resume_from_checkpoint {
+        Resume::From(path) => Ok(Some(open_checkpoint(Path::new(path))?)),
+        Resume::Newest(true) => {
+            let latest = checkpoint::latest_checkpoint(output)?;
+            latest.passed_over.iter().for_each(|e| progress.warn(&format!("passed over: {e}")));
+            if latest.checkpoint.is_none() {
+                progress.note("no checkpoint to resume from: starting anew");
+            }
+            Ok(latest.checkpoint)
+        }
+        Resume::Newest(false) => match checkpoint::list_checkpoints(output)?.last() {
+            None => Ok(None),
+            Some(step) => {
+                let path = output.join(checkpoint_name(*step));
+                let problem = "a run was here before; go on with --resume, or choose another output_dir".into();
+                Err(TrainError::Checkpoint { path, problem })
+            }
+        },
+    }
+}
+
+/// A run under way.
+struct Run<'a> {
+    config: &'a TrainConfig,
+    output: PathBuf,
+    around: Surroundings<'a>,
+    start: Start,
+    trainer: Trainer,
+    held_out: Option<HeldOut>,
+    order: DataOrder,
+    schedule: Schedule,
+    state: TrainerState,
+    metrics: MetricsFile,
+    parameters: Vec<Parameter>,
+}
+
+/// Evaluation: the loss on held-out examples, and the judge on held-out rows.
+struct HeldOut {
+    evaluator: Evaluator,
+    examples: Vec<Example>,
+    rows: Vec<data::Example>,
+    labels: Vec<f64>,
+    grid: Grid,
+}
+
+impl<'a> Run<'a> {
+    async fn new(config: &'a TrainConfig, mut start: Start, output: &Path, around: Surroundings<'a>) -> Result<Self, TrainError> {
+        let gpu = around.gpu;
+        let weights = Weights::upload(gpu, start.model.as_ref())?;
+        let examples = &start.train.examples;
+        let trainer = Trainer::new(gpu, weights, config, examples)?;
+        let held_out = match start.eval.take() {
+            None => None,
+            Some((prepared, rows)) => {
+                let batch = config.per_device_eval_batch_size as usize;
+                let evaluator = Evaluator::new(gpu, &trainer.weights, &prepared.examples, batch)?;
+                let labels = rows.iter().filter_map(|r| r.record.score).collect();
+                let grid = Grid::new(start.settings.scale.values()).map_err(|e| inside("measure", output, e))?;
+                Some(HeldOut { evaluator, examples: prepared.examples, rows, labels, grid })
+            }
+        };
+        let total = config.total_steps(examples.len());
+        let order = DataOrder::new(config.seed, examples.len())?;
+        let mut state = TrainerState::new(config, examples.len(), total);
+        state.jurist.tuning = json!(format!("{:?}", gpu.tuning()));
+        write_resolved_config(output, config)?;
+        let (metrics, _) = open_metrics(output, 0)?;
+        let parameters =
+            tensors(&trainer.weights.config).into_iter().map(|t| Parameter { name: t.name, shape: t.shape }).collect();
+        let schedule = config.schedule(total);
+        let output = output.to_path_buf();
+        Ok(Run { config, output, around, start, trainer, held_out, order, schedule, state, metrics, parameters })
+    }
+
+    /// Puts weights, moments, order and log back to where the checkpoint stood.
+    fn resume(&mut self, mut from: Checkpoint) -> Result<(), TrainError> {
+        let ours = &self.state;
+        let differs = |what: String| Err(TrainError::ResumeMismatch { what });
+        if from.state.jurist.rng != ours.jurist.rng {
+            return differs(format!("the checkpoint was made with seed {}, not {}", from.state.jurist.rng.seed, self.config.seed));
+        }
+        if from.state.max_steps != ours.max_steps {
+            return differs(format!("the run had {} steps in all, and now has {}", from.state.max_steps, ours.max_steps));
+        }
+        if from.state.jurist.tuning != ours.jurist.tuning {
+            self.around.progress.warn(
+                "the checkpoint was made with kernels tuned for another adapter: results agree to rounding, not byte for byte",
+            );
+        }
+        from.tensors.expect(&self.parameters)?;
+        let trainer = &self.trainer;
+        let parts = [
+            (Part::Master, &trainer.weights),
+            (Part::ExpAvg, &trainer.optimiser.m),
+            (Part::ExpAvgSq, &trainer.optimiser.v),
+        ];
+        let mut values = Vec::new();
+        for (part, target) in parts {
+            for parameter in &self.parameters {
+                from.tensors.read(part, &parameter.name, &mut values)?;
+                if let Some((buffer, start, _)) = target.locate(&parameter.name) {
+                    trainer.gpu.write(buffer, start, &values).map_err(crate::model::error::ModelError::from)?;
+                }
+            }
+        }
+        self.order = DataOrder::resume(self.config.seed, self.start.train.examples.len(), from.state.jurist.order)?;
+        let (metrics, warning) = open_metrics(&self.output, from.state.jurist.metrics_bytes)?;
+        warning.iter().for_each(|w| self.around.progress.warn(w));
+        self.metrics = metrics;
+        self.state = TrainerState { log_history: Vec::new(), ..from.state };
+        self.around.progress.note(&format!("resumed from {}", from.path.display()));
+        Ok(())
+    }
+
+    async fn work(mut self) -> Result<Ended, TrainError> {
+        let began = self.around.clock.seconds();
+        let total = self.state.max_steps;
+        self.around.progress.begin("training", self.state.global_step, total);
+        while self.state.global_step < total {
+            self.step().await?;
+            let step = self.state.global_step;
+            let due = |every: u64| every > 0 && step.is_multiple_of(every);
+            if self.held_out.is_some() && (due(self.config.eval_steps) || step == total) {
+                self.evaluate().await?;
+            }
+            let interrupted = (self.around.interrupted)();
+            if due(self.config.save_steps) || step == total || interrupted {
+                let checkpoint = self.save()?;
+                if interrupted && step < total {
+                    self.around.progress.end();
+                    return Ok(Ended::Interrupted { checkpoint });
+                }
+            }
+        }
+        self.around.progress.end();
+        self.finish()?;
+        Ok(Ended::Finished { steps: self.state.global_step, seconds: self.around.clock.seconds() - began })
+    }
+
+    async fn step(&mut self) -> Result<(), TrainError> {
+        let began = self.around.clock.seconds();
+        let picked = self.order.next_rows(self.config.rows_per_step());
+        let rows: Vec<&Example> = picked.iter().map(|i| &self.start.train.examples[*i]).collect();
+        // As transformers counts: the k-th step, from 1, runs at the schedule's rate after k - 1 steps.
+        let rate = self.schedule.rate(self.state.global_step);
+        let numbers = self.trainer.step(&rows, rate, self.state.jurist.optimizer_steps + 1).await?;
+        self.count(&numbers)?;
+        let step = self.state.global_step;
+        let report = StepReport {
+            step,
+            epoch: self.order.epochs(),
+            loss: numbers.loss,
+            grad_norm: f64::from(numbers.grad_norm),
+            learning_rate: rate,
+            num_tokens: self.state.num_input_tokens_seen,
+            mean_token_accuracy: None,
+            entropy: Some(numbers.entropy),
+            nonfinite_steps: self.state.jurist.nonfinite_steps,
+            step_time: self.around.clock.seconds() - began,
+        };
+        if step.is_multiple_of(self.config.logging_steps.max(1)) || step == self.state.max_steps {
+            self.write_metrics(&report.metrics())?;
+        }
+        self.around.progress.step(step, numbers.loss);
+        Ok(())
+    }
+
+    /// Moves the counters on, and gives up after too many steps without a usable gradient.
+    fn count(&mut self, numbers: &StepNumbers) -> Result<(), TrainError> {
+        let state = &mut self.state;
+        state.global_step += 1;
+        state.epoch = self.order.epochs();
+        state.num_input_tokens_seen += numbers.tokens as u64;
+        state.jurist.order = self.order.cursor();
+        if numbers.applied {
+            state.jurist.optimizer_steps += 1;
+            state.jurist.nonfinite_in_a_row = 0;
+            return Ok(());
+        }
+        state.jurist.nonfinite_steps += 1;
+        state.jurist.nonfinite_in_a_row += 1;
+        let (steps, step) = (state.jurist.nonfinite_in_a_row, state.global_step);
+        self.around.progress.warn(&format!("step {step}: the gradient is not finite, the step is skipped"));
+        if steps >= self.config.max_nonfinite_steps {
+            return Err(TrainError::Diverged { steps, step });
+        }
+        Ok(())
+    }
+
+    fn write_metrics(&mut self, line: &Metrics) -> Result<(), TrainError> {
+        let path = self.output.join(checkpoint::METRICS);
+        self.metrics.write(line).map_err(|source| TrainError::Io { action: "write", path, source })
+    }
+
+    async fn evaluate(&mut self) -> Result<(), TrainError> {
+        let Some(held_out) = &self.held_out else { return Ok(()) };
+        let loss = held_out.evaluator.loss(&held_out.examples).await?;
+        let mut line = Metrics::at(self.state.global_step, self.state.epoch).with("eval_loss", loss);
+
+        let (tokenizer, settings) = (self.start.tokenizer.clone(), self.start.settings.clone());
+        let judge = Judge::new(self.around.gpu, &self.trainer.weights, tokenizer, settings)?;
+        let judging = Judging { batch_size: self.config.per_device_eval_batch_size as usize, ..Judging::default() };
+        let judged = judge.judge(&held_out.rows, &judging, |_| {}).await?;
+        let expected: Vec<Option<f64>> = judged.iter().map(|j| j.judgement.expected).collect();
+        let agreement = Agreement::measure(&held_out.labels, &expected, &held_out.grid)
+            .map_err(|e| inside("measure", &self.output, e))?;
+        for (name, key) in METRIC_KEYS {
+            if let Some(Ok(value)) = agreement.get(key) {
+                line.put(&format!("eval_{name}"), *value);
+            }
+        }
+        let mass = judged.iter().filter_map(|j| j.judgement.mass).sum::<f64>() / judged.len().max(1) as f64;
+        line.put("eval_judge/score_mass", mass);
+        if self.start.settings.chain {
+            let forced = judged.iter().filter(|j| j.judgement.forced).count();
+            line.put("eval_judge/forced", forced as f64 / judged.len().max(1) as f64);
+        }
+        let metric = line.get(&format!("eval_{}", self.config.metric_for_best_model)).unwrap_or(f64::NAN);
+        let best = self.state.offer(metric, self.config.greater_is_better());
+        let shown: Vec<String> = ["loss", "pearson", "rmse"]
+            .iter()
+            .filter_map(|name| Some(format!("{name} {:.4}", line.get(&format!("eval_{name}"))?)))
+            .collect();
+        let mark = if best { " (best)" } else { "" };
+        self.around.progress.note(&format!("step {}: eval {}{mark}", self.state.global_step, shown.join(", ")));
+        self.write_metrics(&line)
+    }
+
+    /// Writes a checkpoint and deletes those that are not to be kept.
+    fn save(&mut self) -> Result<PathBuf, TrainError> {
+        sync_metrics(&self.metrics, &self.output)?;
+        self.state.jurist.metrics_bytes = self.metrics.bytes();
+        self.state.log_history = read_log_history(&self.output, self.metrics.bytes())?;
+        let trainer = &self.trainer;
+        let mut supply = |part: Part, parameter: &Parameter, values: &mut Vec<f32>| {
+            let source = match part {
+                Part::Master => &trainer.weights,
+                Part::ExpAvg => &trainer.optimiser.m,
+                Part::ExpAvgSq => &trainer.optimiser.v,
+            };
+            *values = pollster::block_on(source.tensor_values(&trainer.gpu, &parameter.name))?;
+            Ok(())
+        };
+        let write_model = |dir: &Path| self.write_model(dir);
+        let path = save_checkpoint(&self.output, &self.state, &self.parameters, &mut supply, write_model)?;
+        self.state.log_history = Vec::new();
+        rotate_checkpoints(&self.output, self.config.save_total_limit, self.state.best_model_checkpoint.as_deref())?;
+        Ok(path)
+    }
+
+    fn write_model(&self, dir: &Path) -> Result<(), BoxError> {
+        write_judge(dir, &self.trainer.gpu, &self.trainer.weights, &self.start, self.start.dtype)
+    }
+
+    /// The final model at the top of the output folder: the last one, or the best.
+    fn finish(&self) -> Result<(), TrainError> {
+        let best = self.state.best_model_checkpoint.as_deref().filter(|_| self.config.load_best_model_at_end);
+        let failed = |e: BoxError| TrainError::Inside { action: "write the model into", path: self.output.clone(), source: e };
+        let fresh = self.output.join(format!("final.tmp-{}", std::process::id()));
+        let io = |action: &'static str, path: &Path, source| TrainError::Io { action, path: path.into(), source };
+        std::fs::create_dir_all(&fresh).map_err(|e| io("create", &fresh, e))?;
+        match best {
+            None => self.write_model(&fresh).map_err(failed)?,
+            Some(best) => {
+                let from = self.output.join(best);
+                for entry in std::fs::read_dir(&from).map_err(|e| io("read", &from, e))?.flatten() {
+                    let name = entry.file_name();
+                    let skipped = [checkpoint::TRAINER_STATE, super::training_state::TRAINING_STATE];
+                    if !skipped.iter().any(|s| name == *s) {
+                        std::fs::copy(entry.path(), fresh.join(&name)).map_err(|e| io("copy", &entry.path(), e))?;
+                    }
+                }
+            }
+        }
+        for entry in std::fs::read_dir(&fresh).map_err(|e| io("read", &fresh, e))?.flatten() {
+            let target = self.output.join(entry.file_name());
+            std::fs::rename(entry.path(), &target).map_err(|e| io("write", &target, e))?;
+        }
+        std::fs::remove_dir(&fresh).map_err(|e| io("remove", &fresh, e))
+    }
+}
+
+/// Name in `metrics.jsonl` (with `eval_` before it) and key of the agreement metric.
+const METRIC_KEYS: [(&str, &str); 5] =
+    [("pearson", "pearson"), ("spearman", "spearman"), ("kendall", "kendall_tau_b"), ("rmse", "rmse"), ("mae", "mae")];
+
+fn inside(action: &'static str, path: &Path, source: impl std::error::Error + Send + Sync + 'static) -> TrainError {
+    TrainError::Inside { action, path: path.into(), source: Box::new(source) }
+}
+
+/// A judge's folder: Hugging Face weights, tokenizer files and `judge.json`.
+fn write_judge(dir: &Path, gpu: &Gpu, weights: &Weights, start: &Start, dtype: Dtype) -> Result<(), BoxError> {
+    let mut writer = CheckpointWriter::create(dir, &weights.config, dtype, DEFAULT_SHARD_BYTES)?;
+    for spec in tensors(&weights.config) {
+        pollster::block_on(weights.download(gpu, &spec.name, |piece| writer.write(&spec.name, piece)))?;
+    }
+    writer.finish()?;
+    start.tokenizer.save_to(dir)?;
+    std::fs::write(dir.join(JUDGE_FILE), start.settings.to_json())?;
+    Ok(())
+}

@@ -1,0 +1,170 @@
+//! What a run starts from: tokenizer, weights, judge settings and prepared rows, out of the files that the config names.
+
+use std::path::Path;
+
+use super::TrainError;
+use super::config::TrainConfig;
+use super::examples::{Preparation, Prepared};
+use crate::data::{Chains, Dataset, Example, Reader, View};
+use crate::judge::{JudgePrompt, JudgeSettings, ScoreTokens, Template};
+use crate::model::checkpoint::Checkpoint;
+use crate::model::config::Config;
+use crate::model::dtype::Dtype;
+use crate::model::init::Init;
+use crate::model::source::TensorSource;
+use crate::text::{ChatTemplate, SpecialTokens, Tokenizer, train_bpe};
+
+/// All that is read before the GPU is asked for anything.
+pub struct Start {
+    pub tokenizer: Tokenizer,
+    pub model: Box<dyn TensorSource>,
+    /// Format of saved weights.
+    pub dtype: Dtype,
+    pub settings: JudgeSettings,
+    pub prompt: JudgePrompt,
+    pub tokens: ScoreTokens,
+    pub train: Prepared,
+    /// Held-out rows, as examples and as rows to be judged.
+    pub eval: Option<(Prepared, Vec<Example>)>,
+    /// Things worth saying.
+    pub notes: Vec<String>,
+}
+
+impl Start {
+    /// Reads everything that `config` names.
+    ///
+    /// # Errors
+    /// Files that are missing, damaged, or do not fit together; each message says which and what to do.
+    pub fn read(config: &TrainConfig) -> Result<Self, TrainError> {
+        let mut notes = Vec::new();
+        let reader = reader(config);
+        let rows = read_rows(&reader, &config.train_file, &mut notes)?;
+        let eval_rows = config.eval_file.as_deref().map(|file| read_rows(&reader, file, &mut notes)).transpose()?;
+        let tokenizer = tokenizer(config, &rows)?;
+        let (model, dtype) = model(config, &tokenizer, &mut notes)?;
+
+        let template = match config.template.as_str() {
+            "auto" if rows.examples.iter().all(|e| e.record.prompt.is_some()) => Template::Plain,
+            "auto" => Template::Judge,
+            name => Template::named(name)?,
+        };
+        let chat = match config.chat.as_str() {
+            "always" => true,
+            "never" => false,
+            _ => ChatTemplate::of(&tokenizer)?.is_some(),
+        };
+        let mut settings = JudgeSettings::new(config.scale()?, &config.phrase, &template, chat);
+        let prompt = settings.prompt(&tokenizer)?;
+        let tokens = prompt.score_tokens(&tokenizer)?;
+        notes.extend(tokens.warnings.iter().cloned());
+
+        let context = model.config().max_position_embeddings;
+        let preparation = Preparation {
+            prompt: &prompt,
+            tokens: &tokens,
+            tokenizer: &tokenizer,
+            max_length: context.min(config.max_length as usize),
+            completion_only: config.completion_only_loss,
+            skip_bad: config.skip_bad,
+        };
+        let train = preparation.prepare(&rows.examples)?;
+        report(&train, &config.train_file, preparation.max_length, &mut notes);
+        if train.examples.is_empty() {
+            let why = format!("all {} rows of {} are longer than {}", rows.examples.len(), config.train_file, preparation.max_length);
+            return Err(TrainError::NoRows { why: format!("{why} tokens; raise max_length or shorten the rows") });
+        }
+        let eval = match eval_rows {
+            None => None,
+            Some(rows) => {
+                let prepared = preparation.prepare(&rows.examples)?;
+                let file = config.eval_file.as_deref().unwrap_or_default();
+                report(&prepared, file, preparation.max_length, &mut notes);
+                if prepared.examples.is_empty() {
+                    return Err(TrainError::NoRows { why: format!("no row of the eval_file {file} fits") });
+                }
+                let kept = prepared.rows.iter().map(|i| rows.examples[*i].clone()).collect();
+                Some((prepared, kept))
+            }
+        };
+        settings.chain = train.longest_chain > 0;
+        settings.max_completion_length = match config.max_completion_length {
+            0 => 2 * train.longest_chain + tokens.stem.len(),
+            n => n as usize,
+        };
+        Ok(Start { tokenizer, model, dtype, settings, prompt, tokens, train, eval, notes })
+    }
+}
+
+fn reader(config: &TrainConfig) -> Reader {
+    let chain_column = (config.chain_column != "auto" && config.chain_column != "none").then(|| config.chain_column.clone());
+    let chains = if config.chain_column == "none" { Chains::Ignore } else { Chains::Use };
+    let view = View { label_column: config.label_column.clone(), chain_column, chains, ..View::default() };
+    Reader { view, skip_bad: config.skip_bad, limit: None }
+}
+
+fn read_rows(reader: &Reader, file: &str, notes: &mut Vec<String>) -> Result<Dataset, TrainError> {
+    let rows = reader.read_path(Path::new(file))?;
+    if let Some(first) = rows.bad.first() {
+        notes.push(format!("{file}: {} bad rows skipped, the first: {first}", rows.bad.len()));
+    }
+    Ok(rows)
+}
+
+fn report(prepared: &Prepared, file: &str, max_length: usize, notes: &mut Vec<String>) {
+    if prepared.too_long > 0 {
+        notes.push(format!("{file}: {} rows skipped, longer than {max_length} tokens", prepared.too_long));
+    }
+    if let Some(first) = prepared.bad.first() {
+        notes.push(format!("{file}: {} rows skipped that do not fit, the first: {first}", prepared.bad.len()));
+    }
+}
+
+/// The model's own tokenizer, the one named, or one trained on the data.
+fn tokenizer(config: &TrainConfig, rows: &Dataset) -> Result<Tokenizer, TrainError> {
+    if let Some(dir) = config.tokenizer.as_deref().or(config.model_name_or_path.as_deref()) {
+        return Ok(Tokenizer::from_dir(Path::new(dir))?);
+    }
+    let texts: Vec<String> = rows.examples.iter().map(text_of).collect();
+    let size = config.vocab_size.unwrap_or(0) as usize;
+    // Every score must be a token of its own: digits are, and the phrase is seen as often as there are rows.
+    let scale = config.scale()?;
+    let answers = scale.texts().iter().map(|score| format!(" {}{score}", config.phrase));
+    Ok(train_bpe(texts.into_iter().chain(answers), size, &SpecialTokens::for_decoder())?)
+}
+
+/// All text of a row that a model may see.
+fn text_of(example: &Example) -> String {
+    let texts = example.row.fields.values().filter_map(|v| v.as_str());
+    texts.collect::<Vec<_>>().join("\n")
+}
+
+/// The start model's weights, or fresh ones.
+fn model(config: &TrainConfig, tokenizer: &Tokenizer, notes: &mut Vec<String>) -> Result<(Box<dyn TensorSource>, Dtype), TrainError> {
+    let wanted = config.save_dtype.as_deref().and_then(Dtype::from_config_name);
+    if let Some(dir) = &config.model_name_or_path {
+        let checkpoint = Checkpoint::open(Path::new(dir))?;
+        notes.extend(checkpoint.notes().iter().cloned());
+        check_vocabulary(tokenizer, checkpoint.config())?;
+        let dtype = wanted.unwrap_or(checkpoint.dtype());
+        return Ok((Box::new(checkpoint), dtype));
+    }
+    let path = config.init.as_deref().unwrap_or_default();
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| TrainError::Io { action: "read the init config", path: path.into(), source })?;
+    let mut model = Config::from_json(&text).map_err(|e| e.in_file(path))?;
+    if config.vocab_size.is_some() && tokenizer.vocab_size() != model.vocab_size {
+        notes.push(format!("the vocabulary has {} tokens; vocab_size of {path} was {}", tokenizer.vocab_size(), model.vocab_size));
+        model = model.with_vocab_size(tokenizer.vocab_size())?;
+    }
+    check_vocabulary(tokenizer, &model)?;
+    Ok((Box::new(Init::new(model, config.seed)), wanted.unwrap_or(Dtype::F32)))
+}
+
+fn check_vocabulary(tokenizer: &Tokenizer, config: &Config) -> Result<(), TrainError> {
+    if tokenizer.vocab_size() <= config.vocab_size {
+        return Ok(());
+    }
+    let (tokens, rows) = (tokenizer.vocab_size(), config.vocab_size);
+    let what = format!("the tokenizer has {tokens} tokens, but the model only {rows} embeddings: they do not belong together");
+    Err(crate::model::error::ModelError::Inconsistent(what).into())
+}

@@ -1,0 +1,234 @@
+//! The GPU's backward passes against the GPU's own forward passes, by central differences.
+//!
+//! Each operation sits mid-graph: the loss is `Σ w · output` with random w, which is also the gradient that flows in. The
+//! loss is summed on the host in `f64`; what `f32` kernels round, about 1e-7 of each output, is divided by the step.
+
+use jurist::gpu::{Live, Size, Tensor};
+use jurist::ops::attention::{self, Heads};
+use jurist::ops::loss_head::{self, LossGradient, LossHead, RowObjective, SCORE_FULL, SCORE_RENORMALISED};
+use jurist::ops::matmul::{self, Epilogue};
+use jurist::ops::rmsnorm::{self, Norm};
+use jurist::ops::rope::{self, Positions, Rotation};
+use jurist::ops::{embedding, rows, swiglu};
+use jurist::reference::Batch;
+use jurist::reference::rope::default_inv_freq;
+
+use crate::common::*;
+
+const STEP: f64 = 1e-2;
+/// Of |gradient| · |direction|: a third-order term of STEP² and the rounding of `f32`.
+const TOLERANCE: f64 = 2e-3;
+
+/// A plan with its inputs, their gradients, one output and the weights that the loss gives it.
+struct Graph {
+    name: &'static str,
+    rig: Rig,
+    /// Input, its values, its gradient (which must start at 0).
+    inputs: Vec<(Tensor, Vec<f64>, Tensor)>,
+    output: Tensor,
+    weights: Vec<f64>,
+}
+
+impl Graph {
+    fn check(self) {
+        let Graph { name, rig, inputs, output, weights } = self;
+        let ran = rig.run();
+        let gradients: Vec<Vec<f64>> = inputs.iter().map(|(_, _, g)| ran.floats(*g)).collect();
+        for (i, ((tensor, values, _), gradient)) in inputs.iter().zip(&gradients).enumerate() {
+            for seed in 0..3 {
+                let direction = random(values.len(), 900 + seed);
+                let loss = |step: f64| {
+                    let moved: Vec<f64> = values.iter().zip(&direction).map(|(x, d)| x + step * d).collect();
+                    ran.write(*tensor, &moved);
+                    ran.again();
+                    dot(&weights, &ran.floats(output))
+                };
+                let found = (loss(STEP) - loss(-STEP)) / (2.0 * STEP);
+                ran.write(*tensor, values);
+                let expected = dot(gradient, &direction);
+                let scale = dot(gradient, gradient).sqrt() * dot(&direction, &direction).sqrt();
+                let off = (found - expected).abs() / scale;
+                println!("DIFFERENCE {off:.1e} of {TOLERANCE:.0e} {name}, input {i}");
+                assert!(off < TOLERANCE, "{name}, input {i}: {expected} by formula, {found} by differences, {off:.1e} of {scale}");
+            }
+        }
+    }
+}
+
+fn fixed(n: usize) -> Size {
+    Size::fixed(n as u32)
+}
+
+#[test]
+fn matrix_product() {
+    for tuning in tunings() {
+        let [t, n, k] = [9, 7, 12];
+        let mut rig = Rig::new(&tuning);
+        let (x, w, weights) = (random(t * k, 1), random(n * k, 2), random(t * n, 3));
+        let (gx, gw, dy) = (rig.floats("x", &x), rig.floats("w", &w), rig.floats("dy", &weights));
+        let (y, dx, dw) = (rig.output("y", t * n), rig.output("dx", t * k), rig.output("dw", n * k));
+        let sizes = [t, n, k].map(fixed);
+        matmul::forward(&mut rig.plan, gx, gw, y, sizes, Epilogue::Write);
+        matmul::backward_input(&mut rig.plan, dy, gw, dx, sizes, Epilogue::Write);
+        rig.plan.clear(dw);
+        matmul::backward_weight(&mut rig.plan, dy, gx, dw, sizes);
+        Graph { name: "matmul", rig, inputs: vec![(gx, x, dx), (gw, w, dw)], output: y, weights }.check();
+    }
+}
+
+#[test]
+fn norm() {
+    for tuning in tunings() {
+        let norm = Norm { width: 10, heads: 5, q_heads: 2, normed: 4, eps: 1e-5 };
+        let rows = 7 * 5;
+        let mut rig = Rig::new(&tuning);
+        let (x, w, weights) = (random(rows * 10, 1), around_one(20, 2), random(rows * 10, 3));
+        let (gx, gw, dy) = (rig.floats("x", &x), rig.floats("w", &w), rig.floats("dy", &weights));
+        let (y, dx, dw) = (rig.output("y", rows * 10), rig.output("dx", rows * 10), rig.output("dw", 20));
+        rmsnorm::forward(&mut rig.plan, norm, gx, gw, y, fixed(rows));
+        rig.plan.clear(dw);
+        let back = rmsnorm::Backward { x: gx, w: gw, dy, dx, dw: Some(dw), accumulate: false };
+        rmsnorm::backward(&mut rig.plan, norm, back, fixed(rows));
+        Graph { name: "rmsnorm", rig, inputs: vec![(gx, x, dx), (gw, w, dw)], output: y, weights }.check();
+    }
+}
+
+#[test]
+fn attention() {
+    let mut batch = Batch::packed(&[&[0; 3]]);
+    batch.push_group(&[0; 4], &[&[0; 2], &[0; 5]]);
+    for window in [None, Some(3)] {
+        let h = Heads { heads: 6, kv_heads: 2, head_dim: 6, window };
+        let (tokens, width) = (batch.tokens(), 36);
+        let fused_width = (h.total() * h.head_dim) as usize;
+        let mut rig = Rig::new(&software());
+        let (x, weights) = (random(tokens * fused_width, 1), random(tokens * width, 2));
+        let (qkv, dout) = (rig.floats("qkv", &x), rig.floats("dout", &weights));
+        let spans = rig.words("spans", batch.spans.as_flattened());
+        let (out, stats) = (rig.output("out", tokens * width), rig.output("stats", tokens * 12));
+        let dqkv = rig.output("dqkv", tokens * fused_width);
+        attention::forward(&mut rig.plan, &h, qkv, spans, out, stats, fixed(tokens));
+        let back = attention::Backward { qkv, spans, out, stats, dout, dqkv };
+        attention::backward(&mut rig.plan, &h, back, fixed(tokens));
+        Graph { name: "attention", rig, inputs: vec![(qkv, x, dqkv)], output: out, weights }.check();
+    }
+}
+
+/// Rope works in place: its input is copied first (by a gather of all rows), and so is the gradient that flows in.
+#[test]
+fn rotation() {
+    let (tokens, width) = (5, 4 * 6);
+    let mut rig = Rig::new(&software());
+    let (x, weights) = (random(tokens * width, 1), random(tokens * width, 2));
+    let (gx, dy) = (rig.floats("x", &x), rig.floats("dy", &weights));
+    let table: Vec<f64> = rope::table(&default_inv_freq(6, 100.0), 1.0, 40).concat().into_iter().map(f64::from).collect();
+    let (table, positions) = (rig.floats("table", &table), rig.words("positions", &[0, 1, 39, 7, 3]));
+    let all = rig.words("rows", &[0, 1, 2, 3, 4]);
+    let (y, dx) = (rig.output("y", tokens * width), rig.output("dx", tokens * width));
+    let mut r = Rotation { heads: 4, rotated: 3, head_dim: 6, backward: false };
+    rows::gather(&mut rig.plan, all, gx, y, fixed(tokens), width as u32);
+    rope::rotate(&mut rig.plan, r, y, table, (positions, Positions::Plain), fixed(tokens));
+    r.backward = true;
+    rows::gather(&mut rig.plan, all, dy, dx, fixed(tokens), width as u32);
+    rope::rotate(&mut rig.plan, r, dx, table, (positions, Positions::Plain), fixed(tokens));
+    Graph { name: "rope", rig, inputs: vec![(gx, x, dx)], output: y, weights }.check();
+}
+
+#[test]
+fn gated_activation() {
+    let (tokens, width) = (6, 7);
+    let mut rig = Rig::new(&software());
+    let (x, weights) = (random(tokens * 2 * width, 1), random(tokens * width, 2));
+    let (gx, dy) = (rig.floats("gate_up", &x), rig.floats("dy", &weights));
+    let (y, dx) = (rig.output("y", tokens * width), rig.output("dx", tokens * 2 * width));
+    swiglu::forward(&mut rig.plan, gx, y, fixed(tokens), width as u32);
+    swiglu::backward(&mut rig.plan, gx, dy, dx, fixed(tokens), width as u32);
+    Graph { name: "swiglu", rig, inputs: vec![(gx, x, dx)], output: y, weights }.check();
+}
+
+/// Embedding, then the rows that carry loss, and both ways back.
+#[test]
+fn embedding_and_rows() {
+    let (ids, picked, width) = ([3u32, 0, 3, 10, 5, 3], [5u32, 2, 3], 5);
+    let mut row_of = [rows::NO_ROW; 6];
+    picked.iter().enumerate().for_each(|(r, t)| row_of[*t as usize] = r as u32);
+    let sorted = embedding::buckets(&ids);
+    let mut rig = Rig::new(&software());
+    let (table, weights) = (random(11 * width, 1), random(3 * width, 2));
+    let (gtable, dy) = (rig.floats("table", &table), rig.floats("dy", &weights));
+    let (gids, gpicked, grow_of) = (rig.words("ids", &ids), rig.words("rows", &picked), rig.words("row_of", &row_of));
+    let (buckets, order) = (rig.words("buckets", sorted.buckets.as_flattened()), rig.words("order", &sorted.tokens));
+    let [x, y, dx, dtable] = [6, 3, 6, 11].map(|n| rig.output("tensor", n * width));
+    embedding::forward(&mut rig.plan, gids, gtable, x, fixed(6), width as u32);
+    rows::gather(&mut rig.plan, gpicked, x, y, fixed(3), width as u32);
+    rows::scatter(&mut rig.plan, grow_of, dy, dx, fixed(6), width as u32);
+    rig.plan.clear(dtable);
+    embedding::backward(&mut rig.plan, (buckets, order), dx, dtable, fixed(sorted.buckets.len()), width as u32);
+    Graph { name: "embedding and rows", rig, inputs: vec![(gtable, table, dtable)], output: y, weights }.check();
+}
+
+/// The losses are functions of the statistics that the forward leaves, so their sum is computed from those.
+#[test]
+fn losses() {
+    for tuning in tunings() {
+        let (vocab, width, scores) = (37usize, 6usize, [(4u32, 1.0), (30, 2.0), (9, 3.0)]);
+        let none = RowObjective::default();
+        let rows = [
+            RowObjective { a: 7, b: 9, weight_a: 0.6, weight_b: 0.4, entropy_weight: -0.3, ..none },
+            RowObjective { a: 1, b: 1, weight_a: -1.2, score_kind: SCORE_RENORMALISED, score_weight: 0.9, label: 2.6, ..none },
+            RowObjective { entropy_weight: 0.4, score_kind: SCORE_FULL, score_weight: 1.1, label: 1.3, ..none },
+        ];
+        let (hidden, table) = (random(3 * width, 1), random(vocab * width, 2).iter().map(|x| x * 0.4).collect::<Vec<f64>>());
+        let mut rig = Rig::new(&tuning);
+        let live: Live = rig.live(3);
+        let (ghidden, gtable) = (rig.floats("hidden", &hidden), rig.floats("table", &table));
+        let grows = rig.words("rows", bytemuck::cast_slice(&rows));
+        let (tokens, values) = (rig.words("tokens", &scores.map(|s| s.0)), rig.floats("values", &scores.map(|s| s.1)));
+        let (stats, dhidden, dtable) = (rig.output("stats", 21), rig.output("dhidden", 3 * width), rig.output("dtable", vocab * width));
+        let head = LossHead {
+            hidden: ghidden,
+            table: gtable,
+            rows: grows,
+            score_tokens: tokens,
+            score_values: values,
+            stats,
+            count: Size::live(live, 3),
+            width: width as u32,
+            vocab: vocab as u32,
+            scores: 3,
+            chunk: 2,
+        };
+        rig.plan.clear(dtable);
+        loss_head::record(&mut rig.plan, head, Some(LossGradient { dhidden, dtable: Some(dtable) }));
+        let ran = rig.run();
+        let loss = |stats: Vec<f64>| -> f64 {
+            let of = |(row, s): (&RowObjective, &[f64])| {
+                let (p, w) = (&s[4..7], f64::from);
+                let mass = if row.score_kind == SCORE_RENORMALISED { p.iter().sum() } else { 1.0 };
+                let expected = p.iter().zip(scores).map(|(p, (_, v))| p * v).sum::<f64>() / mass;
+                let score = if row.score_kind == 0 { 0.0 } else { (expected - w(row.label)).powi(2) };
+                -w(row.weight_a) * s[1] - w(row.weight_b) * s[2] + w(row.entropy_weight) * s[3] + w(row.score_weight) * score
+            };
+            rows.iter().zip(stats.chunks(7)).map(of).sum()
+        };
+        for (name, tensor, values, gradient) in
+            [("hidden", ghidden, &hidden, ran.floats(dhidden)), ("table", gtable, &table, ran.floats(dtable))]
+        {
+            for seed in 0..3 {
+                let direction = random(values.len(), 40 + seed);
+                let at = |step: f64| {
+                    ran.write(tensor, &values.iter().zip(&direction).map(|(x, d)| x + step * d).collect::<Vec<f64>>());
+                    ran.again();
+                    loss(ran.floats(stats))
+                };
+                let found = (at(STEP) - at(-STEP)) / (2.0 * STEP);
+                ran.write(tensor, values);
+                let expected = dot(&gradient, &direction);
+                let scale = dot(&gradient, &gradient).sqrt() * dot(&direction, &direction).sqrt();
+                let off = (found - expected).abs() / scale;
+                println!("DIFFERENCE {off:.1e} of {TOLERANCE:.0e} loss head, {name}");
+                assert!(off < TOLERANCE, "loss head, {name}: {expected} by formula, {found} by differences");
+            }
+        }
+    }
+}

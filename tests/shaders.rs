@@ -1,0 +1,117 @@
+//! Every shader variant assembles, validates and translates to every back end that wgpu has, and stays within WebGPU's
+//! default limits. Needs no GPU.
+
+use std::collections::BTreeSet;
+
+use jurist::gpu::{KernelSpec, SHADERS, assemble};
+use jurist::ops::catalogue;
+use naga::proc::BoundsCheckPolicies;
+use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use naga::{AddressSpace, Module, ShaderStage};
+
+const STORAGE_BUFFERS: usize = 8;
+const INVOCATIONS: u32 = 256;
+const WORKGROUP_MEMORY: u32 = 16 << 10;
+
+fn validated(spec: &KernelSpec) -> (Module, ModuleInfo) {
+    let text = assemble(spec).unwrap_or_else(|e| panic!("{e}"));
+    let module = naga::front::wgsl::parse_str(&text).unwrap_or_else(|e| panic!("{spec}:\n{}", e.emit_to_string(&text)));
+    let info = Validator::new(ValidationFlags::all(), Capabilities::default())
+        .validate(&module)
+        .unwrap_or_else(|e| panic!("{spec}:\n{}", e.emit_to_string(&text)));
+    (module, info)
+}
+
+#[test]
+fn every_variant_validates_within_the_default_limits() {
+    for spec in catalogue() {
+        let (module, _) = validated(&spec);
+        let entries: Vec<&str> = module.entry_points.iter().map(|e| e.name.as_str()).collect();
+        assert_eq!(entries, [spec.entry], "{spec}: only its own entry point is left in the text");
+
+        let size: u32 = module.entry_points[0].workgroup_size.iter().product();
+        assert!(size <= INVOCATIONS, "{spec}: {size} threads a workgroup");
+
+        let of = |space: fn(&AddressSpace) -> bool| module.global_variables.iter().filter(move |(_, v)| space(&v.space));
+        let storages = of(|s| matches!(s, AddressSpace::Storage { .. })).count();
+        assert!(storages <= STORAGE_BUFFERS, "{spec}: {storages} storage bindings");
+
+        let memory: u32 = of(|s| *s == AddressSpace::WorkGroup).map(|(_, v)| module.types[v.ty].inner.size(module.to_ctx())).sum();
+        assert!(memory <= WORKGROUP_MEMORY, "{spec}: {memory} bytes of workgroup memory");
+    }
+}
+
+#[test]
+fn every_variant_translates_to_every_back_end() {
+    for spec in catalogue() {
+        let (module, info) = validated(&spec);
+        let entry_point = Some((ShaderStage::Compute, spec.entry.to_string()));
+
+        let options = naga::back::spv::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point: spec.entry.into() };
+        let words = naga::back::spv::write_vec(&module, &info, &Default::default(), Some(&options));
+        assert!(words.is_ok_and(|w| !w.is_empty()), "{spec}: SPIR-V");
+
+        let options = naga::back::msl::PipelineOptions { entry_point: entry_point.clone(), ..Default::default() };
+        let (text, _) = naga::back::msl::write_string(&module, &info, &Default::default(), &options)
+            .unwrap_or_else(|e| panic!("{spec}: MSL: {e}"));
+        assert!(text.contains("kernel void"), "{spec}: MSL");
+
+        let mut text = String::new();
+        let options = naga::back::hlsl::PipelineOptions { entry_point };
+        naga::back::hlsl::Writer::new(&mut text, &Default::default(), &options)
+            .write(&module, &info, None)
+            .unwrap_or_else(|e| panic!("{spec}: HLSL: {e}"));
+        assert!(text.contains("numthreads"), "{spec}: HLSL");
+
+        let mut text = String::new();
+        let options = naga::back::glsl::PipelineOptions {
+            shader_stage: ShaderStage::Compute,
+            entry_point: spec.entry.into(),
+            multiview: None,
+        };
+        let base = naga::back::glsl::Options::default(); // GLSL ES 3.10
+        naga::back::glsl::Writer::new(&mut text, &module, &info, &base, &options, BoundsCheckPolicies::default())
+            .and_then(|mut w| w.write())
+            .unwrap_or_else(|e| panic!("{spec}: GLSL: {e}"));
+        assert!(text.contains("local_size_x"), "{spec}: GLSL");
+    }
+}
+
+/// A kernel outside the catalogue would be compiled by no test.
+#[test]
+fn the_catalogue_holds_every_entry_point() {
+    let known: BTreeSet<(&str, &str)> = catalogue().iter().map(|s| (s.file, s.entry)).collect();
+    for (file, text) in SHADERS {
+        let entries: Vec<&str> = entry_points(text);
+        assert!(!entries.is_empty() || file.starts_with("lib/"), "{file} has no entry point");
+        for entry in entries {
+            assert!(known.contains(&(file, entry)), "{file}: {entry} is in no variant of ops::catalogue()");
+        }
+    }
+}
+
+#[test]
+fn every_shader_file_is_embedded() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
+    let mut found = BTreeSet::new();
+    for folder in [root.clone(), root.join("lib")] {
+        for file in std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display())).flatten() {
+            let path = file.path();
+            if path.extension().is_some_and(|e| e == "wgsl") {
+                let name = path.strip_prefix(&root).map(|p| p.to_string_lossy().replace('\\', "/"));
+                found.insert(name.unwrap_or_default());
+            }
+        }
+    }
+    let embedded: BTreeSet<String> = SHADERS.iter().map(|(name, _)| name.to_string()).collect();
+    assert_eq!(embedded, found, "SHADERS in src/gpu/kernel.rs lists the files of shaders/");
+}
+
+/// Names of the functions that follow `@compute`.
+fn entry_points(text: &str) -> Vec<&str> {
+    let after_fn = |rest: &'_ str| rest.find("fn ").map(|at| at + 3);
+    text.split("@compute")
+        .skip(1)
+        .filter_map(|rest| after_fn(rest).and_then(|at| rest[at..].split('(').next()).map(str::trim))
+        .collect()
+}
