@@ -43,7 +43,7 @@ fn fixture(name: &str) -> PathBuf {
 /// The adapter that `JURIST_ADAPTER` names, or the best one. No adapter is a failure: nothing would be proven.
 fn open(limits: Limits, checked: bool) -> Gpu {
     let adapter = std::env::var("JURIST_ADAPTER").ok();
-    let gpu = pollster::block_on(Gpu::open(&GpuOptions { adapter, limits, checked, memory: None }));
+    let gpu = pollster::block_on(Gpu::open(&GpuOptions { adapter, limits, checked, ..Default::default() }));
     gpu.unwrap_or_else(|e| panic!("{e}"))
 }
 
@@ -175,6 +175,50 @@ fn a_damaged_fixture_is_named() {
     changed[at + 1] = b'x';
     std::fs::write(path(&renamed), changed).unwrap();
     renamed.assert_refused(&gpu, &["ce.loss", "is missing"]);
+}
+
+/// The fixtures see what they are there to see.
+#[test]
+fn a_wrong_setting_shows() {
+    let gpu = open(Limits::Adapter, false);
+    let cases = [
+        ("mistral_window5", "\"sliding_window\": 5", "\"sliding_window\": 6"),
+        ("llama3_rope", "\"factor\": 4.0", "\"factor\": 4.5"),
+        ("llama3_rope", "\"rope_theta\": 500.0", "\"rope_theta\": 510.0"),
+        ("qwen3_gqa7_tied", "\"rms_norm_eps\": 1e-06", "\"rms_norm_eps\": 1e-03"),
+    ];
+    for (name, right, wrong) in cases {
+        let copy = Copy::of(name);
+        let path = copy.dir().join("checkpoint/config.json");
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(right), "{name} has no {right}");
+        std::fs::write(path, text.replace(right, wrong)).unwrap();
+        let report = compare(&gpu, copy.dir()).unwrap_or_else(|e| panic!("{e}"));
+        assert!(!report.passes(), "{name} with {wrong} passed:\n{report}");
+    }
+}
+
+/// `jurist doctor --against` as a user runs it: verdict on stdout, exit code.
+#[test]
+fn the_command_tells_right_from_wrong() {
+    let run = |dir: &Path| {
+        let output = Command::new(env!("CARGO_BIN_EXE_jurist")).args(["doctor", "--against"]).arg(dir).output().unwrap();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stdout).into_owned(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    };
+    let (code, said, _) = run(&fixture("llama3_rope"));
+    assert!(code == Some(0) && said.contains("ok") && !said.contains("FAIL"), "{code:?}: {said}");
+
+    let wrong = Copy::of("llama3_rope");
+    wrong.edit("logits", |bytes| bytes[..4].copy_from_slice(&9f32.to_le_bytes()));
+    let (code, said, errors) = run(wrong.dir());
+    assert!(code == Some(1) && said.contains("FAIL logits"), "{code:?}: {said}{errors}");
+
+    let (code, _, errors) = run(&root().join("tests/fixtures/no_such_folder"));
+    assert!(code == Some(1) && errors.contains("no_such_folder"), "{code:?}: {errors}");
 }
 
 /// What is committed stays small.
