@@ -60,7 +60,7 @@ fn assert_agrees(gpu: &Gpu, dir: &Path) {
     assert!(report.passes(), "{} on {}:\n{report}", dir.display(), gpu.facts());
 }
 
-/// With the limits of every browser and the compiler's bounds checks on; also what the SwiftShader test runs again.
+/// With the limits of every browser and the compiler's bounds checks on.
 #[test]
 fn fixtures_agree_with_pytorch() {
     let gpu = open(Limits::Portable, true);
@@ -81,9 +81,9 @@ fn fixtures_agree_with_pytorch_on_swiftshader() {
         println!("skipped: no SwiftShader here (it comes with Chromium; or set JURIST_SWIFTSHADER to its ICD file)");
         return;
     };
-    // The driver is chosen when a process loads Vulkan: this test binary runs once more.
+    // The driver is chosen when a process loads Vulkan: this test program runs once more, for two of its tests.
     let child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "fixtures_agree_with_pytorch", "--nocapture"])
+        .args(["--exact", "fixtures_agree_with_pytorch", "shared_models_agree_with_pytorch", "--nocapture"])
         .env("VK_DRIVER_FILES", &icd)
         .env("VK_ICD_FILENAMES", &icd)
         .env("JURIST_ADAPTER", "SwiftShader")
@@ -91,7 +91,7 @@ fn fixtures_agree_with_pytorch_on_swiftshader() {
         .unwrap();
     let said = format!("{}{}", String::from_utf8_lossy(&child.stdout), String::from_utf8_lossy(&child.stderr));
     assert!(child.status.success(), "with {}:\n{said}", icd.display());
-    assert!(said.contains("1 passed") && said.contains("SwiftShader"), "the child ran something else:\n{said}");
+    assert!(said.contains("2 passed") && said.contains("SwiftShader"), "the child ran something else:\n{said}");
     println!("{said}");
 }
 
