@@ -13,10 +13,12 @@ mod error;
 mod kernel;
 mod oneshot;
 mod plan;
+mod profile;
 
 pub use adapter::{AdapterFacts, Class};
 pub use error::GpuError;
 pub use kernel::{KernelSpec, SHADERS, assemble};
+pub use profile::KernelTime;
 pub use plan::{Dispatch, Grid, Live, Plan, PlanBuilder, Size, Tensor, Word};
 
 use std::collections::HashMap;
@@ -134,7 +136,11 @@ impl Gpu {
             Limits::Portable => wgpu::Limits::default(),
             Limits::Binding(bytes) => wgpu::Limits { max_storage_buffer_binding_size: bytes, ..wgpu::Limits::default() },
         };
-        let descriptor = wgpu::DeviceDescriptor { label: Some("jurist"), required_limits: limits, ..Default::default() };
+        let descriptor = wgpu::DeviceDescriptor { label: Some("jurist"), required_limits: limits,
+            // Only for profiles; everything else runs on what every WebGPU device has.
+            required_features: adapter.features() & wgpu::Features::TIMESTAMP_QUERY,
+            ..Default::default()
+        };
         let (device, queue) = adapter
             .request_device(&descriptor)
             .await

@@ -64,7 +64,7 @@ impl Size {
         self.len * self.times
     }
 
-    fn value(self, live: &[u32]) -> u32 {
+    pub(super) fn value(self, live: &[u32]) -> u32 {
         let n = match self.live {
             Some(Live(i)) => live.get(i).copied().unwrap_or(0).saturating_sub(self.start).min(self.len),
             None => self.len,
@@ -92,7 +92,7 @@ pub enum Grid {
 }
 
 impl Grid {
-    fn groups(self, live: &[u32]) -> [u32; 2] {
+    pub(super) fn groups(self, live: &[u32]) -> [u32; 2] {
         match self {
             Grid::Threads { size, per } => {
                 let n = size.value(live).div_ceil(per);
@@ -288,8 +288,8 @@ impl PlanBuilder {
     }
 }
 
-enum Ready {
-    Dispatch { kernel: Arc<Kernel>, bind: wgpu::BindGroup, words: Vec<Word>, grid: Grid, flops: u64, work: Size },
+pub(super) enum Ready {
+    Dispatch { name: String, kernel: Arc<Kernel>, bind: wgpu::BindGroup, words: Vec<Word>, grid: Grid, flops: u64, work: Size },
     Clear(Buffer),
 }
 
@@ -328,16 +328,16 @@ fn prepare(gpu: &Gpu, step: Step, index: usize, buffers: &[Option<Buffer>], aren
         layout: &kernel.layout,
         entries: &entries,
     });
-    Ok(Ready::Dispatch { kernel, bind, words, grid, flops, work })
+    Ok(Ready::Dispatch { name: label, kernel, bind, words, grid, flops, work })
 }
 
 /// A step that can be run again and again.
 pub struct Plan {
-    gpu: Gpu,
+    pub(super) gpu: Gpu,
     buffers: Vec<Option<Buffer>>,
     arena: Buffer,
     arena_words: usize,
-    steps: Vec<Ready>,
+    pub(super) steps: Vec<Ready>,
     lives: usize,
 }
 
@@ -371,7 +371,7 @@ impl Plan {
             return Err(GpuError::Validation { reason });
         }
         let shared = &*self.gpu.shared;
-        shared.queue.write_buffer(&self.arena.raw, 0, bytemuck::cast_slice(&self.parameters(live)));
+        self.write_parameters(live);
         let mut encoder = shared.device.create_command_encoder(&Default::default());
         let mut pass = None;
         let mut flops = 0;
@@ -413,6 +413,10 @@ impl Plan {
     /// Runs the plan once.
     pub fn run(&self, live: &[u32]) -> Result<(), GpuError> {
         self.run_times(live, 1)
+    }
+
+    pub(super) fn write_parameters(&self, live: &[u32]) {
+        self.gpu.shared.queue.write_buffer(&self.arena.raw, 0, bytemuck::cast_slice(&self.parameters(live)));
     }
 
     fn parameters(&self, live: &[u32]) -> Vec<u32> {

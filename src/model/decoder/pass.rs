@@ -2,7 +2,7 @@
 
 use super::backward::BackwardInputs;
 use super::{Attention, Inputs, Recorder, rope_table, rope_values, words};
-use crate::gpu::{Gpu, Plan, PlanBuilder, Size, Tensor};
+use crate::gpu::{Gpu, KernelTime, Plan, PlanBuilder, Size, Tensor};
 use crate::model::error::ModelError;
 use crate::model::weights::Weights;
 use crate::ops::loss_head::{self, LossGradient, LossHead, RowObjective, STATS};
@@ -276,6 +276,18 @@ impl Pass {
     /// # Errors
     /// A batch over the planned sizes, an id outside the vocabulary, a position past the model's context.
     pub fn run(&self, batch: &PackedInputs) -> Result<(), ModelError> {
+        let live = self.write(batch)?;
+        Ok(self.plan.run(&live)?)
+    }
+
+    /// Runs one batch with a timestamp around every kernel; slowest first.
+    pub async fn profile(&self, batch: &PackedInputs) -> Result<Vec<KernelTime>, ModelError> {
+        let live = self.write(batch)?;
+        Ok(self.plan.profile(&live).await?)
+    }
+
+    /// Checks and uploads a batch; returns its live sizes.
+    fn write(&self, batch: &PackedInputs) -> Result<Vec<u32>, ModelError> {
         check(&self.weights, self.sizes.tokens, self.sizes.rows, batch)?;
         self.front.write(&self.plan, batch)?;
         self.plan.write(self.objectives, &batch.objectives)?;
@@ -291,7 +303,7 @@ impl Pass {
             self.plan.write(way_back.buckets.1, &sorted.tokens)?;
             live.push(sorted.buckets.len() as u32);
         }
-        Ok(self.plan.run(&live)?)
+        Ok(live)
     }
 
     /// Statistics of the last batch's rows. Waits for it.
