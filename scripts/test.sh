@@ -9,7 +9,7 @@ passed=0
 failed=0
 broken=()
 
-# A check that is one command: counts as one.
+# A check that is one command: counts as one. All use the release profile, so that proc macros are compiled once.
 check() {
     local name="$1"
     shift
@@ -24,9 +24,9 @@ check() {
 
 check format cargo fmt --check
 check clippy cargo clippy --quiet --release --locked --all-targets -- -D warnings
-check wasm cargo check --quiet --locked --lib --target wasm32-unknown-unknown
-check windows cargo check --quiet --locked --target x86_64-pc-windows-msvc
-check macos cargo check --quiet --locked --target aarch64-apple-darwin
+check wasm cargo check --quiet --release --locked --lib --target wasm32-unknown-unknown
+check windows cargo check --quiet --release --locked --target x86_64-pc-windows-msvc
+check macos cargo check --quiet --release --locked --target aarch64-apple-darwin
 
 # The tests count one by one. Those that were skipped say so in their output, which is shown here.
 tests=(cargo test --release --locked --no-fail-fast)
