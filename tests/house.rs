@@ -13,6 +13,7 @@ use std::path::Path;
 const ROOMS: &[(&str, &[&str])] = &[
     ("cli", &["*"]),
     ("web", &["train", "judge", "rollout", "model", "ops", "gpu", "text", "data", "eval", "random"]),
+    ("demo", &["train", "judge", "gpu", "text", "data", "miniature", "eval", "random"]),
     ("doctor", &["train", "judge", "rollout", "model", "ops", "gpu", "reference", "text", "data", "eval", "random"]),
     ("train", &["judge", "rollout", "model", "ops", "gpu", "text", "data", "eval", "random"]),
     ("judge", &["rollout", "model", "ops", "gpu", "text", "data", "random"]),
@@ -35,6 +36,7 @@ const ROOMS_OF_TESTS: &[&str] = &["reference", "random", "text", "data", "miniat
 const NATIVE: &[&str] = &[
     "src/main.rs",
     "src/cli/",
+    "src/demo/",
     "src/doctor/",
     "src/reference/",
     "src/model/atomic.rs",

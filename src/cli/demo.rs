@@ -10,12 +10,8 @@ pub fn run(args: &DemoArgs, context: &Context) -> Result<(), CliError> {
     let gpu = context.gpu(&mut progress)?;
     let interrupt = Interrupt::watch()?;
     let options = DemoOptions { output_dir: args.output_dir.clone(), quick: args.quick, seed: args.seed };
-    let around = Surroundings {
-        gpu: &gpu,
-        clock: &SystemClock::start(),
-        progress: &mut progress,
-        interrupted: &|| interrupt.requested(),
-    };
+    let around =
+        Surroundings { gpu: &gpu, clock: &SystemClock::start(), progress: &mut progress, interrupted: &|| interrupt.requested() };
     match pollster::block_on(demo(&options, around))? {
         DemoEnd::Interrupted(checkpoint) => Err(CliError::Interrupted { checkpoint }),
         DemoEnd::Finished(result) => print(&format!(

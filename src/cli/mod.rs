@@ -7,8 +7,8 @@ mod demo;
 mod doctor;
 mod error;
 mod eval;
-mod judging;
 mod interrupt;
+mod judging;
 mod progress;
 mod score;
 mod settings;
@@ -47,8 +47,7 @@ impl Context {
 
     /// Opens the adapter asked for, and says which one it is.
     pub fn gpu(&self, progress: &mut dyn Progress) -> Result<Gpu, CliError> {
-        let options =
-            GpuOptions { adapter: self.adapter.clone(), software_memory: free_memory(), ..GpuOptions::default() };
+        let options = GpuOptions { adapter: self.adapter.clone(), software_memory: free_memory(), ..GpuOptions::default() };
         let gpu = pollster::block_on(Gpu::open(&options))?;
         progress.note(&format!("adapter: {}", gpu.facts()));
         Ok(gpu)

@@ -138,12 +138,7 @@ fn sft_config(options: &DemoOptions, data: &DemoData, folder: &Path) -> TrainCon
 }
 
 /// The judge read in three ways over all test sets.
-async fn contend(
-    judge: &Judge,
-    data: &DemoData,
-    seed: u64,
-    progress: &mut dyn Progress,
-) -> Result<Vec<Contender>, DemoError> {
+async fn contend(judge: &Judge, data: &DemoData, seed: u64, progress: &mut dyn Progress) -> Result<Vec<Contender>, DemoError> {
     let ways = [("SFT, one sampled chain", 1, 1.0), ("SFT, greedy chain", 1, 0.0), ("SFT, 5 chains averaged", 5, 1.0)];
     let rows: u64 = data.tests.iter().map(|t| t.rows.len() as u64).sum();
     progress.begin("judging", 0, rows * ways.len() as u64);

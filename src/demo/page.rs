@@ -63,11 +63,7 @@ impl Page<'_> {
                 detail: format!("word counts {}", show(of("word"))),
             },
             Headline { label: "Pearson r, greedy chain".into(), value: show(of("SFT, greedy")), detail: String::new() },
-            Headline {
-                label: "Ceiling".into(),
-                value: show(of("150")),
-                detail: "mean of 150 simulated annotators".into(),
-            },
+            Headline { label: "Ceiling".into(), value: show(of("150")), detail: "mean of 150 simulated annotators".into() },
         ]
     }
 

@@ -1,7 +1,7 @@
 //! Rows to supervised examples: tokens, and which of them carry loss with which target.
 
-use super::pack::{Example, PackedBatch, RowKind, ScoreTarget, Split};
 use super::TrainError;
+use super::pack::{Example, PackedBatch, RowKind, ScoreTarget, Split};
 use crate::data;
 use crate::judge::{JudgeError, JudgePrompt, ScoreTokens, Sequence};
 use crate::model::decoder::PackedInputs;
@@ -64,11 +64,7 @@ impl Preparation<'_> {
     }
 
     fn example(&self, sequence: &Sequence) -> Result<Example, String> {
-        let score = ScoreTarget {
-            position: sequence.score,
-            split: self.split(&sequence.split),
-            label: sequence.label as f32,
-        };
+        let score = ScoreTarget { position: sequence.score, split: self.split(&sequence.split), label: sequence.label as f32 };
         Example::supervised(sequence.ids.clone(), sequence.prompt_len, Some(score), self.completion_only)
     }
 

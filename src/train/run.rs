@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use super::TrainError;
 use super::checkpoint::{
     self, Checkpoint, MetricsFile, TrainerState, checkpoint_name, open_checkpoint, open_metrics, read_log_history,
     rotate_checkpoints, save_checkpoint, sync_metrics, write_resolved_config,
@@ -24,7 +25,6 @@ use super::schedule::Schedule;
 use super::start::Start;
 use super::trainer::{Evaluator, StepNumbers, Trainer};
 use super::training_state::{Parameter, Part};
-use super::TrainError;
 use crate::data;
 use crate::eval::{Agreement, Grid};
 use crate::gpu::Gpu;
@@ -150,7 +150,10 @@ impl<'a> Run<'a> {
         let ours = &self.state;
         let differs = |what: String| Err(TrainError::ResumeMismatch { what });
         if from.state.jurist.rng != ours.jurist.rng {
-            return differs(format!("the checkpoint was made with seed {}, not {}", from.state.jurist.rng.seed, self.config.seed));
+            return differs(format!(
+                "the checkpoint was made with seed {}, not {}",
+                from.state.jurist.rng.seed, self.config.seed
+            ));
         }
         if from.state.max_steps != ours.max_steps {
             return differs(format!("the run had {} steps in all, and now has {}", from.state.max_steps, ours.max_steps));
@@ -162,11 +165,8 @@ impl<'a> Run<'a> {
         }
         from.tensors.expect(&self.parameters)?;
         let trainer = &self.trainer;
-        let parts = [
-            (Part::Master, &trainer.weights),
-            (Part::ExpAvg, &trainer.optimiser.m),
-            (Part::ExpAvgSq, &trainer.optimiser.v),
-        ];
+        let parts =
+            [(Part::Master, &trainer.weights), (Part::ExpAvg, &trainer.optimiser.m), (Part::ExpAvgSq, &trainer.optimiser.v)];
         let mut values = Vec::new();
         for (part, target) in parts {
             for parameter in &self.parameters {
@@ -275,8 +275,8 @@ impl<'a> Run<'a> {
         let judging = Judging { batch_size: self.config.per_device_eval_batch_size as usize, ..Judging::default() };
         let judged = judge.judge(&held_out.rows, &judging, |_| {}).await?;
         let expected: Vec<Option<f64>> = judged.iter().map(|j| j.judgement.expected).collect();
-        let agreement = Agreement::measure(&held_out.labels, &expected, &held_out.grid)
-            .map_err(|e| inside("measure", &self.output, e))?;
+        let agreement =
+            Agreement::measure(&held_out.labels, &expected, &held_out.grid).map_err(|e| inside("measure", &self.output, e))?;
         for (name, key) in METRIC_KEYS {
             if let Some(Ok(value)) = agreement.get(key) {
                 line.put(&format!("eval_{name}"), *value);

@@ -70,7 +70,8 @@ impl Start {
         let train = preparation.prepare(&rows.examples)?;
         report(&train, &config.train_file, preparation.max_length, &mut notes);
         if train.examples.is_empty() {
-            let why = format!("all {} rows of {} are longer than {}", rows.examples.len(), config.train_file, preparation.max_length);
+            let why =
+                format!("all {} rows of {} are longer than {}", rows.examples.len(), config.train_file, preparation.max_length);
             return Err(TrainError::NoRows { why: format!("{why} tokens; raise max_length or shorten the rows") });
         }
         let eval = match eval_rows {
@@ -139,7 +140,11 @@ fn text_of(example: &Example) -> String {
 }
 
 /// The start model's weights, or fresh ones.
-fn model(config: &TrainConfig, tokenizer: &Tokenizer, notes: &mut Vec<String>) -> Result<(Box<dyn TensorSource>, Dtype), TrainError> {
+fn model(
+    config: &TrainConfig,
+    tokenizer: &Tokenizer,
+    notes: &mut Vec<String>,
+) -> Result<(Box<dyn TensorSource>, Dtype), TrainError> {
     let wanted = config.save_dtype.as_deref().and_then(Dtype::from_config_name);
     if let Some(dir) = &config.model_name_or_path {
         let checkpoint = Checkpoint::open(Path::new(dir))?;
@@ -149,11 +154,18 @@ fn model(config: &TrainConfig, tokenizer: &Tokenizer, notes: &mut Vec<String>) -
         return Ok((Box::new(checkpoint), dtype));
     }
     let path = config.init.as_deref().unwrap_or_default();
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| TrainError::Io { action: "read the init config", path: path.into(), source })?;
+    let text = std::fs::read_to_string(path).map_err(|source| TrainError::Io {
+        action: "read the init config",
+        path: path.into(),
+        source,
+    })?;
     let mut model = Config::from_json(&text).map_err(|e| e.in_file(path))?;
     if config.vocab_size.is_some() && tokenizer.vocab_size() != model.vocab_size {
-        notes.push(format!("the vocabulary has {} tokens; vocab_size of {path} was {}", tokenizer.vocab_size(), model.vocab_size));
+        notes.push(format!(
+            "the vocabulary has {} tokens; vocab_size of {path} was {}",
+            tokenizer.vocab_size(),
+            model.vocab_size
+        ));
         model = model.with_vocab_size(tokenizer.vocab_size())?;
     }
     check_vocabulary(tokenizer, &model)?;

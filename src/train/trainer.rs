@@ -1,10 +1,10 @@
 //! The supervised training step: examples in, a changed model and a few numbers out. Knows no files and no clock.
 
+use super::TrainError;
 use super::config::TrainConfig;
 use super::examples::cross_entropy;
 use super::optimiser::{Optimiser, OptimiserSettings, StepOutcome};
 use super::pack::{Example, Limits, pack};
-use super::TrainError;
 use crate::gpu::Gpu;
 use crate::model::decoder::{PackedInputs, Pass, PassSizes, RowStats};
 use crate::model::weights::Weights;
@@ -74,7 +74,13 @@ fn budget(examples: &[Example], batch: usize) -> (usize, usize) {
     (largest(&|e| e.tokens.len()), largest(&|e| e.targets.len()))
 }
 
-fn pass(gpu: &Gpu, weights: &Weights, gradient: Option<&Weights>, examples: &[Example], batch: usize) -> Result<Pass, TrainError> {
+fn pass(
+    gpu: &Gpu,
+    weights: &Weights,
+    gradient: Option<&Weights>,
+    examples: &[Example],
+    batch: usize,
+) -> Result<Pass, TrainError> {
     let (tokens, rows) = budget(examples, batch);
     let sizes = PassSizes { tokens, rows, score_tokens: Vec::new(), score_values: Vec::new() };
     Ok(Pass::new(gpu, weights, gradient, sizes)?)

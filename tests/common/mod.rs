@@ -38,7 +38,7 @@ fn wanted_adapter() -> Option<String> {
 pub fn open(limits: Limits, checked: bool) -> Gpu {
     static WANTED: OnceLock<Option<String>> = OnceLock::new();
     let adapter = WANTED.get_or_init(wanted_adapter).clone();
-    let options = GpuOptions { adapter, limits, checked, memory: None };
+    let options = GpuOptions { adapter, limits, checked, ..GpuOptions::default() };
     // The message of the error says what to install.
     pollster::block_on(Gpu::open(&options)).unwrap_or_else(|e| panic!("the GPU tests need an adapter: {e}"))
 }
@@ -58,17 +58,21 @@ pub fn gpu() -> Gpu {
 
 /// One thread a row, as for CPU adapters.
 pub fn software() -> Tuning {
-    Tuning { lanes: 1, matmul_group: [8, 1], flops_per_submit: u64::MAX }
+    Tuning { lanes: 1, matmul_group: [8, 1], subgroups_of_8: false, flops_per_submit: u64::MAX }
 }
 
 /// 64 threads a row, as for GPUs.
 pub fn teams() -> Tuning {
-    Tuning { lanes: 64, matmul_group: [8, 8], flops_per_submit: u64::MAX }
+    Tuning { lanes: 64, matmul_group: [8, 8], subgroups_of_8: false, flops_per_submit: u64::MAX }
 }
 
-/// Every kernel is tested in both shapes.
-pub fn tunings() -> [Tuning; 2] {
-    [software(), teams()]
+/// Every kernel is tested in both shapes, and with subgroups where the adapter has them.
+pub fn tunings() -> Vec<Tuning> {
+    let mut all = vec![software(), teams()];
+    if gpu().tuning().subgroups_of_8 {
+        all.push(Tuning { subgroups_of_8: true, ..software() });
+    }
+    all
 }
 
 /// A plan under construction and the numbers to run it on.

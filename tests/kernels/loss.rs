@@ -138,13 +138,13 @@ fn check_live(tuning: &Tuning, case: Case, live: u32) {
         let s = spec::row_stats(z, Some(row.a), &tokens);
         let log_p_b = spec::row_stats(z, Some(row.b), &[]).target_log_prob;
         expected_stats.extend([s.lse, s.target_log_prob.unwrap_or(f64::NAN), log_p_b.unwrap_or(f64::NAN), s.entropy]);
-        expected_stats.extend(s.score_probs);
+        expected_stats.extend(s.score_probs.iter().map(|p| p.ln()));
         dlogits.extend(loss_of(row, z).1);
     }
     let stride = STATS + scores;
     let found = ran.floats(stats);
-    // Logarithms and probabilities have different sizes: compare each kind with its own.
-    for (kind, columns) in [("lse and log-probs", 0..3), ("entropy", 3..4), ("score probabilities", 4..stride)] {
+    // Entropies and log-probabilities have different sizes: compare each kind with its own.
+    for (kind, columns) in [("lse and log-probs", 0..3), ("entropy", 3..4), ("score log-probs", 4..stride)] {
         let pick = |all: &[f64]| -> Vec<f64> { all.chunks(stride).flat_map(|r| r[columns.clone()].to_vec()).collect() };
         close(&format!("{name}, {kind}"), &pick(&found[..count * stride]), &pick(&expected_stats), FORWARD);
     }

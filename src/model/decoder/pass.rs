@@ -194,7 +194,11 @@ impl Pass {
     pub fn new(gpu: &Gpu, weights: &Weights, gradient: Option<&Weights>, sizes: PassSizes) -> Result<Self, ModelError> {
         let largest = sizes.score_tokens.iter().copied().max().unwrap_or(0) as usize;
         if largest >= weights.config.vocab_size || sizes.score_tokens.len() != sizes.score_values.len() {
-            return Err(ModelError::Batch { what: "largest score token", allowed: weights.config.vocab_size - 1, found: largest });
+            return Err(ModelError::Batch {
+                what: "largest score token",
+                allowed: weights.config.vocab_size - 1,
+                found: largest,
+            });
         }
         let recorder = Recorder::new(weights);
         let (hidden, vocab) = (recorder.shape.hidden, recorder.shape.vocab);
@@ -245,12 +249,8 @@ impl Pass {
                 let buckets = (plan.kept("token buckets", most * 4), plan.kept("tokens by id", sizes.tokens));
                 let all_ones = plan.kept("ones", sizes.tokens);
                 ones = weights.config.qkv_bias.then_some(all_ones);
-                let extra = BackwardInputs {
-                    spans: front.spans,
-                    buckets,
-                    distinct: Size::live(distinct, most as u32),
-                    ones: all_ones,
-                };
+                let extra =
+                    BackwardInputs { spans: front.spans, buckets, distinct: Size::live(distinct, most as u32), ones: all_ones };
                 recorder.backward(&mut plan, inputs, extra, &trace, gradient, dh);
                 Some(WayBack { row_of, buckets })
             }
