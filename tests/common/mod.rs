@@ -38,7 +38,7 @@ fn wanted_adapter() -> Option<String> {
 pub fn open(limits: Limits, checked: bool) -> Gpu {
     static WANTED: OnceLock<Option<String>> = OnceLock::new();
     let adapter = WANTED.get_or_init(wanted_adapter).clone();
-    let options = GpuOptions { adapter, limits, checked, memory: None };
+    let options = GpuOptions { adapter, limits, checked, software_memory: None };
     // The message of the error says what to install.
     pollster::block_on(Gpu::open(&options)).unwrap_or_else(|e| panic!("the GPU tests need an adapter: {e}"))
 }
