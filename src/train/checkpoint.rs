@@ -322,6 +322,15 @@ pub fn write_resolved_config(output_dir: &Path, config: &TrainConfig) -> Result<
     atomic_file(&output_dir.join(RESOLVED_CONFIG), config.to_toml()?.as_bytes())
 }
 
+/// Words of warning about the settings that changed since the run in `output_dir` began; a file that is gone or cannot be
+/// read tells nothing.
+pub fn changed_settings(output_dir: &Path, config: &TrainConfig) -> Vec<String> {
+    let text = fs::read_to_string(output_dir.join(RESOLVED_CONFIG)).unwrap_or_default();
+    let Ok(before) = toml::from_str::<TrainConfig>(&text) else { return Vec::new() };
+    let changes = config.differences(&before).into_iter();
+    changes.map(|change| format!("a setting changed since the run began (now, before): {change}")).collect()
+}
+
 fn bad(path: &Path, problem: String) -> TrainError {
     TrainError::Checkpoint { path: path.into(), problem }
 }

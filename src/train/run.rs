@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::TrainError;
+use super::atomic::{atomic_dir, io_error};
 use super::checkpoint::{
     self, Checkpoint, MetricsFile, TrainerState, checkpoint_name, open_checkpoint, open_metrics, read_log_history,
     rotate_checkpoints, save_checkpoint, sync_metrics, write_resolved_config,
@@ -62,14 +63,15 @@ pub async fn run<'a>(config: &'a TrainConfig, around: Surroundings<'a>) -> Resul
     let resumed = find_resume(config, &output, around.progress)?;
     let start = Start::read(config)?;
     start.notes.iter().for_each(|note| around.progress.warn(note));
-    let mut run = Run::new(config, start, &output, around).await?;
+    let mut run = Run::new(config, start, &output, around, resumed.as_ref()).await?;
     if let Some(checkpoint) = resumed {
         run.resume(checkpoint)?;
     }
     run.work().await
 }
 
-/// The checkpoint to go on from, if the config asks for one. A new run into a folder that has checkpoints is refused.
+/// The checkpoint to go on from, if the config asks for one. A new run into a folder that holds a run or a finished judge
+/// is refused: it would overwrite what somebody has waited for.
 fn find_resume(config: &TrainConfig, output: &Path, progress: &mut dyn Progress) -> Result<Option<Checkpoint>, TrainError> {
     match &config.resume_from_checkpoint {
         Resume::From(path) => Ok(Some(open_checkpoint(Path::new(path))?)),
@@ -77,18 +79,34 @@ fn find_resume(config: &TrainConfig, output: &Path, progress: &mut dyn Progress)
             let latest = checkpoint::latest_checkpoint(output)?;
             latest.passed_over.iter().for_each(|e| progress.warn(&format!("passed over: {e}")));
             if latest.checkpoint.is_none() {
+                if !latest.passed_over.is_empty() {
+                    return refuse(output.into(), "none of its checkpoints is complete; move them away to start anew");
+                }
+                refuse_finished(output)?;
                 progress.note("no checkpoint to resume from: starting anew");
             }
             Ok(latest.checkpoint)
         }
         Resume::Newest(false) => match checkpoint::list_checkpoints(output)?.last() {
-            None => Ok(None),
+            None => refuse_finished(output).map(|()| None),
             Some(step) => {
-                let path = output.join(checkpoint_name(*step));
-                let problem = "a run was here before; go on with --resume, or choose another output_dir".into();
-                Err(TrainError::Checkpoint { path, problem })
+                let problem = "a run was here before; go on with --resume, or choose another output_dir";
+                refuse(output.join(checkpoint_name(*step)), problem)
             }
         },
+    }
+}
+
+fn refuse<T>(path: PathBuf, problem: &str) -> Result<T, TrainError> {
+    Err(TrainError::Checkpoint { path, problem: problem.into() })
+}
+
+fn refuse_finished(output: &Path) -> Result<(), TrainError> {
+    match [JUDGE_FILE, "config.json"].iter().any(|file| output.join(file).exists()) {
+        true => {
+            refuse(output.into(), "there is a model in this folder, which a new run would overwrite; choose another output_dir")
+        }
+        false => Ok(()),
     }
 }
 
@@ -117,7 +135,14 @@ struct HeldOut {
 }
 
 impl<'a> Run<'a> {
-    async fn new(config: &'a TrainConfig, mut start: Start, output: &Path, around: Surroundings<'a>) -> Result<Self, TrainError> {
+    /// Plans everything. Nothing is written to the output folder before it is certain that `resumed` fits.
+    async fn new(
+        config: &'a TrainConfig,
+        mut start: Start,
+        output: &Path,
+        around: Surroundings<'a>,
+        resumed: Option<&Checkpoint>,
+    ) -> Result<Self, TrainError> {
         let gpu = around.gpu;
         let weights = Weights::upload(gpu, start.model.as_ref())?;
         let examples = &start.train.examples;
@@ -133,37 +158,32 @@ impl<'a> Run<'a> {
             }
         };
         let total = config.total_steps(examples.len());
-        let order = DataOrder::new(config.seed, examples.len())?;
+        let mut order = DataOrder::new(config.seed, examples.len())?;
         let mut state = TrainerState::new(config, examples.len(), total);
         state.jurist.tuning = json!(format!("{:?}", gpu.tuning()));
-        write_resolved_config(output, config)?;
-        let (metrics, _) = open_metrics(output, 0)?;
-        let parameters =
+        let parameters: Vec<Parameter> =
             tensors(&trainer.weights.config).into_iter().map(|t| Parameter { name: t.name, shape: t.shape }).collect();
+        if let Some(from) = resumed {
+            check_same_run(&from.state, &state)?;
+            from.tensors.expect(&parameters)?;
+            order = DataOrder::resume(config.seed, examples.len(), from.state.jurist.order)?;
+            checkpoint::changed_settings(output, config).iter().for_each(|c| around.progress.warn(c));
+        }
+        let (metrics, warning) = open_metrics(output, resumed.map_or(0, |from| from.state.jurist.metrics_bytes))?;
+        warning.iter().for_each(|w| around.progress.warn(w));
+        write_resolved_config(output, config)?;
         let schedule = config.schedule(total);
         let output = output.to_path_buf();
         Ok(Run { config, output, around, start, trainer, held_out, order, schedule, state, metrics, parameters })
     }
 
-    /// Puts weights, moments, order and log back to where the checkpoint stood.
+    /// Puts weights, moments and counters back to where the checkpoint stood.
     fn resume(&mut self, mut from: Checkpoint) -> Result<(), TrainError> {
-        let ours = &self.state;
-        let differs = |what: String| Err(TrainError::ResumeMismatch { what });
-        if from.state.jurist.rng != ours.jurist.rng {
-            return differs(format!(
-                "the checkpoint was made with seed {}, not {}",
-                from.state.jurist.rng.seed, self.config.seed
-            ));
-        }
-        if from.state.max_steps != ours.max_steps {
-            return differs(format!("the run had {} steps in all, and now has {}", from.state.max_steps, ours.max_steps));
-        }
-        if from.state.jurist.tuning != ours.jurist.tuning {
+        if from.state.jurist.tuning != self.state.jurist.tuning {
             self.around.progress.warn(
                 "the checkpoint was made with kernels tuned for another adapter: results agree to rounding, not byte for byte",
             );
         }
-        from.tensors.expect(&self.parameters)?;
         let trainer = &self.trainer;
         let parts =
             [(Part::Master, &trainer.weights), (Part::ExpAvg, &trainer.optimiser.m), (Part::ExpAvgSq, &trainer.optimiser.v)];
@@ -176,10 +196,6 @@ impl<'a> Run<'a> {
                 }
             }
         }
-        self.order = DataOrder::resume(self.config.seed, self.start.train.examples.len(), from.state.jurist.order)?;
-        let (metrics, warning) = open_metrics(&self.output, from.state.jurist.metrics_bytes)?;
-        warning.iter().for_each(|w| self.around.progress.warn(w));
-        self.metrics = metrics;
         self.state = TrainerState { log_history: Vec::new(), ..from.state };
         self.around.progress.note(&format!("resumed from {}", from.path.display()));
         Ok(())
@@ -188,21 +204,28 @@ impl<'a> Run<'a> {
     async fn work(mut self) -> Result<Ended, TrainError> {
         let began = self.around.clock.seconds();
         let total = self.state.max_steps;
+        if self.state.global_step >= total && self.output.join(JUDGE_FILE).exists() {
+            self.around.progress.note(&format!("all {total} steps were done before: nothing is left to do"));
+            return Ok(Ended::Finished { steps: total, seconds: 0.0 });
+        }
         self.around.progress.begin("training", self.state.global_step, total);
         while self.state.global_step < total {
             self.step().await?;
             let step = self.state.global_step;
             let due = |every: u64| every > 0 && step.is_multiple_of(every);
-            if self.held_out.is_some() && (due(self.config.eval_steps) || step == total) {
-                self.evaluate().await?;
-            }
+            let evaluated = self.held_out.is_some() && (due(self.config.eval_steps) || step == total);
+            let best = evaluated && self.evaluate().await?;
             let interrupted = (self.around.interrupted)();
-            if due(self.config.save_steps) || step == total || interrupted {
+            // The best must be on the disk to be loaded at the end, whether a checkpoint is due or not.
+            let kept = best && self.config.load_best_model_at_end;
+            if due(self.config.save_steps) || step == total || interrupted || kept {
                 let checkpoint = self.save()?;
                 if interrupted && step < total {
                     self.around.progress.end();
                     return Ok(Ended::Interrupted { checkpoint });
                 }
+            } else if best {
+                self.state.best_model_checkpoint = None;
             }
         }
         self.around.progress.end();
@@ -265,8 +288,9 @@ impl<'a> Run<'a> {
         self.metrics.write(line).map_err(|source| TrainError::Io { action: "write", path, source })
     }
 
-    async fn evaluate(&mut self) -> Result<(), TrainError> {
-        let Some(held_out) = &self.held_out else { return Ok(()) };
+    /// Measures on the held-out rows; true when it is the best so far.
+    async fn evaluate(&mut self) -> Result<bool, TrainError> {
+        let Some(held_out) = &self.held_out else { return Ok(false) };
         let loss = held_out.evaluator.loss(&held_out.examples).await?;
         let mut line = Metrics::at(self.state.global_step, self.state.epoch).with("eval_loss", loss);
 
@@ -282,8 +306,15 @@ impl<'a> Run<'a> {
                 line.put(&format!("eval_{name}"), *value);
             }
         }
-        let mass = judged.iter().filter_map(|j| j.judgement.mass).sum::<f64>() / judged.len().max(1) as f64;
-        line.put("eval_judge/score_mass", mass);
+        let masses: Vec<f64> = judged.iter().filter_map(|j| j.judgement.mass).collect();
+        line.put("eval_judge/score_mass", masses.iter().sum::<f64>() / masses.len() as f64);
+        if let Some(error) = judged.iter().find_map(|j| j.judgement.error.as_deref()) {
+            let failed = judged.len() - masses.len();
+            line = line.count("eval_judge/failed", failed as u64);
+            self.around
+                .progress
+                .warn(&format!("{failed} of {} held-out rows could not be judged, the first: {error}", judged.len()));
+        }
         if self.start.settings.chain {
             let forced = judged.iter().filter(|j| j.judgement.forced).count();
             line.put("eval_judge/forced", forced as f64 / judged.len().max(1) as f64);
@@ -296,7 +327,8 @@ impl<'a> Run<'a> {
             .collect();
         let mark = if best { " (best)" } else { "" };
         self.around.progress.note(&format!("step {}: eval {}{mark}", self.state.global_step, shown.join(", ")));
-        self.write_metrics(&line)
+        self.write_metrics(&line)?;
+        Ok(best)
     }
 
     /// Writes a checkpoint and deletes those that are not to be kept.
@@ -325,32 +357,60 @@ impl<'a> Run<'a> {
         write_judge(dir, &self.trainer.gpu, &self.trainer.weights, &self.start, self.start.dtype)
     }
 
-    /// The final model at the top of the output folder: the last one, or the best.
+    /// The final model at the top of the output folder: the last one, or the best. It is written as a folder of its own
+    /// first; `judge.json` moves last, so that where it is, all is.
     fn finish(&self) -> Result<(), TrainError> {
         let best = self.state.best_model_checkpoint.as_deref().filter(|_| self.config.load_best_model_at_end);
-        let failed = |e: BoxError| TrainError::Inside { action: "write the model into", path: self.output.clone(), source: e };
-        let fresh = self.output.join(format!("final.tmp-{}", std::process::id()));
-        let io = |action: &'static str, path: &Path, source| TrainError::Io { action, path: path.into(), source };
-        std::fs::create_dir_all(&fresh).map_err(|e| io("create", &fresh, e))?;
-        match best {
-            None => self.write_model(&fresh).map_err(failed)?,
-            Some(best) => {
-                let from = self.output.join(best);
-                for entry in std::fs::read_dir(&from).map_err(|e| io("read", &from, e))?.flatten() {
-                    let name = entry.file_name();
-                    let skipped = [checkpoint::TRAINER_STATE, super::training_state::TRAINING_STATE];
-                    if !skipped.iter().any(|s| name == *s) {
-                        std::fs::copy(entry.path(), fresh.join(&name)).map_err(|e| io("copy", &entry.path(), e))?;
-                    }
-                }
-            }
+        let finished = self.output.join("final");
+        atomic_dir(&finished, |dir| match best {
+            None => self.write_model(dir).map_err(|source| TrainError::Inside {
+                action: "write the model into",
+                path: dir.into(),
+                source,
+            }),
+            Some(best) => copy_model(&self.output.join(best), dir),
+        })?;
+        let mut files = files_of(&finished)?;
+        files.sort_by_key(|file| file.file_name().is_some_and(|name| name == JUDGE_FILE));
+        let marker = self.output.join(JUDGE_FILE);
+        if marker.exists() {
+            std::fs::remove_file(&marker).map_err(|e| io_error("replace", &marker, e))?;
         }
-        for entry in std::fs::read_dir(&fresh).map_err(|e| io("read", &fresh, e))?.flatten() {
-            let target = self.output.join(entry.file_name());
-            std::fs::rename(entry.path(), &target).map_err(|e| io("write", &target, e))?;
+        for file in files {
+            let target = self.output.join(file.file_name().unwrap_or_default());
+            std::fs::rename(&file, &target).map_err(|e| io_error("write", &target, e))?;
         }
-        std::fs::remove_dir(&fresh).map_err(|e| io("remove", &fresh, e))
+        std::fs::remove_dir(&finished).map_err(|e| io_error("remove", &finished, e))
     }
+}
+
+/// The checkpoint `from` belongs to the run that `ours` begins.
+fn check_same_run(from: &TrainerState, ours: &TrainerState) -> Result<(), TrainError> {
+    let differs = |what: String| Err(TrainError::ResumeMismatch { what });
+    if from.jurist.rng != ours.jurist.rng {
+        return differs(format!("the checkpoint was made with seed {}, not {}", from.jurist.rng.seed, ours.jurist.rng.seed));
+    }
+    if from.max_steps != ours.max_steps {
+        return differs(format!("the run had {} steps in all, and now has {}", from.max_steps, ours.max_steps));
+    }
+    Ok(())
+}
+
+/// Copies a checkpoint's Hugging Face part.
+fn copy_model(from: &Path, to: &Path) -> Result<(), TrainError> {
+    let state = [checkpoint::TRAINER_STATE, super::training_state::TRAINING_STATE];
+    for file in files_of(from)? {
+        let name = file.file_name().unwrap_or_default();
+        if !state.iter().any(|s| name == *s) {
+            std::fs::copy(&file, to.join(name)).map_err(|e| io_error("copy", &file, e))?;
+        }
+    }
+    Ok(())
+}
+
+fn files_of(dir: &Path) -> Result<Vec<PathBuf>, TrainError> {
+    let entries = std::fs::read_dir(dir).and_then(|entries| entries.map(|e| e.map(|e| e.path())).collect());
+    entries.map_err(|e| io_error("list", dir, e))
 }
 
 /// Name in `metrics.jsonl` (with `eval_` before it) and key of the agreement metric.
@@ -369,6 +429,6 @@ fn write_judge(dir: &Path, gpu: &Gpu, weights: &Weights, start: &Start, dtype: D
     }
     writer.finish()?;
     start.tokenizer.save_to(dir)?;
-    std::fs::write(dir.join(JUDGE_FILE), start.settings.to_json())?;
-    Ok(())
+    let path = dir.join(JUDGE_FILE);
+    Ok(std::fs::write(&path, start.settings.to_json()).map_err(|e| crate::model::error::ModelError::io("write", path, e))?)
 }
