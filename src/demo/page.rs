@@ -98,7 +98,7 @@ impl Page<'_> {
                         Figure::from(f.spearman.clone()),
                         Figure::from(f.rmse.clone()),
                         Figure::from(Ok(f.modal_share)),
-                        Figure::from(f.verdicts.ok_or(crate::eval::Undefined::TooFewRows { found: 0, needed: 1 })),
+                        Figure::from(f.verdicts.ok_or(crate::eval::Undefined::NoVerdicts)),
                     ],
                 })
                 .collect(),
