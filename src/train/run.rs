@@ -18,13 +18,14 @@ use super::checkpoint::{
     rotate_checkpoints, save_checkpoint, sync_metrics, write_resolved_config,
 };
 use super::config::{Resume, TrainConfig};
+use super::engine::{Engine, Material};
 use super::error::BoxError;
 use super::log::{Clock, Metrics, Progress, StepReport};
 use super::order::DataOrder;
 use super::pack::Example;
 use super::schedule::Schedule;
 use super::start::Start;
-use super::trainer::{Evaluator, StepNumbers, Trainer};
+use super::trainer::{Evaluator, StepNumbers};
 use super::training_state::{Parameter, Part};
 use crate::data;
 use crate::eval::{Agreement, Grid};
@@ -116,7 +117,7 @@ struct Run<'a> {
     output: PathBuf,
     around: Surroundings<'a>,
     start: Start,
-    trainer: Trainer,
+    engine: Engine,
     held_out: Option<HeldOut>,
     order: DataOrder,
     schedule: Schedule,
@@ -144,14 +145,13 @@ impl<'a> Run<'a> {
         resumed: Option<&Checkpoint>,
     ) -> Result<Self, TrainError> {
         let gpu = around.gpu;
-        let weights = Weights::upload(gpu, start.model.as_ref())?;
+        let engine = Engine::new(gpu, start.model.as_ref(), config, &material(&start))?;
         let examples = &start.train.examples;
-        let trainer = Trainer::new(gpu, weights, config, examples)?;
         let held_out = match start.eval.take() {
             None => None,
             Some((prepared, rows)) => {
                 let batch = config.per_device_eval_batch_size as usize;
-                let evaluator = Evaluator::new(gpu, &trainer.weights, &prepared.examples, batch)?;
+                let evaluator = Evaluator::new(gpu, engine.weights(), &prepared.examples, batch)?;
                 let labels = rows.iter().filter_map(|r| r.record.score).collect();
                 let grid = Grid::new(start.settings.scale.values()).map_err(|e| inside("measure", output, e))?;
                 Some(HeldOut { evaluator, examples: prepared.examples, rows, labels, grid })
@@ -162,7 +162,7 @@ impl<'a> Run<'a> {
         let mut state = TrainerState::new(config, examples.len(), total);
         state.jurist.tuning = json!(format!("{:?}", gpu.tuning()));
         let parameters: Vec<Parameter> =
-            tensors(&trainer.weights.config).into_iter().map(|t| Parameter { name: t.name, shape: t.shape }).collect();
+            tensors(&engine.weights().config).into_iter().map(|t| Parameter { name: t.name, shape: t.shape }).collect();
         if let Some(from) = resumed {
             check_same_run(&from.state, &state)?;
             from.tensors.expect(&parameters)?;
@@ -174,7 +174,7 @@ impl<'a> Run<'a> {
         write_resolved_config(output, config)?;
         let schedule = config.schedule(total);
         let output = output.to_path_buf();
-        Ok(Run { config, output, around, start, trainer, held_out, order, schedule, state, metrics, parameters })
+        Ok(Run { config, output, around, start, engine, held_out, order, schedule, state, metrics, parameters })
     }
 
     /// Puts weights, moments and counters back to where the checkpoint stood.
@@ -184,15 +184,14 @@ impl<'a> Run<'a> {
                 "the checkpoint was made with kernels tuned for another adapter: results agree to rounding, not byte for byte",
             );
         }
-        let trainer = &self.trainer;
-        let parts =
-            [(Part::Master, &trainer.weights), (Part::ExpAvg, &trainer.optimiser.m), (Part::ExpAvgSq, &trainer.optimiser.v)];
+        let optimiser = self.engine.optimiser();
+        let parts = [(Part::Master, self.engine.weights()), (Part::ExpAvg, &optimiser.m), (Part::ExpAvgSq, &optimiser.v)];
         let mut values = Vec::new();
         for (part, target) in parts {
             for parameter in &self.parameters {
                 from.tensors.read(part, &parameter.name, &mut values)?;
                 if let Some((buffer, start, _)) = target.locate(&parameter.name) {
-                    trainer.gpu.write(buffer, start, &values).map_err(crate::model::error::ModelError::from)?;
+                    self.around.gpu.write(buffer, start, &values).map_err(crate::model::error::ModelError::from)?;
                 }
             }
         }
@@ -236,10 +235,11 @@ impl<'a> Run<'a> {
     async fn step(&mut self) -> Result<(), TrainError> {
         let began = self.around.clock.seconds();
         let picked = self.order.next_rows(self.config.rows_per_step());
-        let rows: Vec<&Example> = picked.iter().map(|i| &self.start.train.examples[*i]).collect();
         // As transformers counts: the k-th step, from 1, runs at the schedule's rate after k - 1 steps.
         let rate = self.schedule.rate(self.state.global_step);
-        let numbers = self.trainer.step(&rows, rate, self.state.jurist.optimizer_steps + 1).await?;
+        let random = (self.config.seed, self.state.global_step);
+        let pace = (rate, self.state.jurist.optimizer_steps + 1);
+        let numbers = self.engine.step(&picked, &material(&self.start), random, pace).await?;
         self.count(&numbers)?;
         let step = self.state.global_step;
         let report = StepReport {
@@ -255,7 +255,9 @@ impl<'a> Run<'a> {
             step_time: self.around.clock.seconds() - began,
         };
         if step.is_multiple_of(self.config.logging_steps.max(1)) || step == self.state.max_steps {
-            self.write_metrics(&report.metrics())?;
+            let mut line = report.metrics();
+            numbers.extra.iter().for_each(|(name, value)| line.put(name, *value));
+            self.write_metrics(&line)?;
         }
         self.around.progress.step(step, numbers.loss);
         Ok(())
@@ -295,7 +297,7 @@ impl<'a> Run<'a> {
         let mut line = Metrics::at(self.state.global_step, self.state.epoch).with("eval_loss", loss);
 
         let (tokenizer, settings) = (self.start.tokenizer.clone(), self.start.settings.clone());
-        let judge = Judge::new(self.around.gpu, &self.trainer.weights, tokenizer, settings)?;
+        let judge = Judge::new(self.around.gpu, self.engine.weights(), tokenizer, settings)?;
         let judging = Judging { batch_size: self.config.per_device_eval_batch_size as usize, ..Judging::default() };
         let judged = judge.judge(&held_out.rows, &judging, |_| {}).await?;
         let expected: Vec<Option<f64>> = judged.iter().map(|j| j.judgement.expected).collect();
@@ -336,14 +338,14 @@ impl<'a> Run<'a> {
         sync_metrics(&self.metrics, &self.output)?;
         self.state.jurist.metrics_bytes = self.metrics.bytes();
         self.state.log_history = read_log_history(&self.output, self.metrics.bytes())?;
-        let trainer = &self.trainer;
+        let (gpu, weights, optimiser) = (self.around.gpu, self.engine.weights(), self.engine.optimiser());
         let mut supply = |part: Part, parameter: &Parameter, values: &mut Vec<f32>| {
             let source = match part {
-                Part::Master => &trainer.weights,
-                Part::ExpAvg => &trainer.optimiser.m,
-                Part::ExpAvgSq => &trainer.optimiser.v,
+                Part::Master => weights,
+                Part::ExpAvg => &optimiser.m,
+                Part::ExpAvgSq => &optimiser.v,
             };
-            *values = pollster::block_on(source.tensor_values(&trainer.gpu, &parameter.name))?;
+            *values = pollster::block_on(source.tensor_values(gpu, &parameter.name))?;
             Ok(())
         };
         let write_model = |dir: &Path| self.write_model(dir);
@@ -354,7 +356,7 @@ impl<'a> Run<'a> {
     }
 
     fn write_model(&self, dir: &Path) -> Result<(), BoxError> {
-        write_judge(dir, &self.trainer.gpu, &self.trainer.weights, &self.start, self.start.dtype)
+        write_judge(dir, self.around.gpu, self.engine.weights(), &self.start, self.start.dtype)
     }
 
     /// The final model at the top of the output folder: the last one, or the best. It is written as a folder of its own
@@ -411,6 +413,18 @@ fn copy_model(from: &Path, to: &Path) -> Result<(), TrainError> {
 fn files_of(dir: &Path) -> Result<Vec<PathBuf>, TrainError> {
     let entries = std::fs::read_dir(dir).and_then(|entries| entries.map(|e| e.map(|e| e.path())).collect());
     entries.map_err(|e| io_error("list", dir, e))
+}
+
+/// What the engine's steps are made of.
+fn material(start: &Start) -> Material<'_> {
+    Material {
+        examples: &start.train.examples,
+        prompts: &start.train.prompts,
+        scale: &start.settings.scale,
+        tokens: &start.tokens,
+        tokenizer: &start.tokenizer,
+        max_tokens: start.settings.max_completion_length,
+    }
 }
 
 /// Name in `metrics.jsonl` (with `eval_` before it) and key of the agreement metric.

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use super::TrainError;
-use super::config::TrainConfig;
+use super::config::{SettingError, TrainConfig};
 use super::examples::{Preparation, Prepared};
 use crate::data::{Chains, Dataset, Example, Reader, View};
-use crate::judge::{JudgePrompt, JudgeSettings, ScoreTokens, Template};
+use crate::judge::{JUDGE_FILE, JudgePrompt, JudgeSettings, ScoreTokens, Template};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::config::Config;
 use crate::model::dtype::Dtype;
@@ -87,13 +87,24 @@ impl Start {
                 Some((prepared, kept))
             }
         };
-        settings.chain = train.longest_chain > 0;
-        settings.max_completion_length = match config.max_completion_length {
-            0 => 2 * train.longest_chain + tokens.stem.len(),
-            n => n as usize,
+        settings.chain = train.longest_chain > 0 || config.samples_chains();
+        settings.max_completion_length = match (config.max_completion_length, train.longest_chain) {
+            (0, 0) => stored_length(config).unwrap_or(0),
+            (0, longest) => 2 * longest + tokens.stem.len(),
+            (n, _) => n as usize,
         };
+        if settings.chain && settings.max_completion_length == 0 {
+            let why = "the rows have no chains to take a length from";
+            return Err(SettingError::Missing { key: "max_completion_length", why }.into());
+        }
         Ok(Start { tokenizer, model, dtype, settings, prompt, tokens, train, eval, notes })
     }
+}
+
+/// The chain length of the judge that training starts from, if it is one.
+fn stored_length(config: &TrainConfig) -> Option<usize> {
+    let text = std::fs::read_to_string(Path::new(config.model_name_or_path.as_deref()?).join(JUDGE_FILE)).ok()?;
+    JudgeSettings::from_json(&text).ok().map(|settings| settings.max_completion_length)
 }
 
 fn reader(config: &TrainConfig) -> Reader {

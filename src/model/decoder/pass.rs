@@ -5,7 +5,7 @@ use super::{Attention, Inputs, Recorder, rope_table, rope_values, words};
 use crate::gpu::{Gpu, KernelTime, Plan, PlanBuilder, Size, Tensor};
 use crate::model::error::ModelError;
 use crate::model::weights::Weights;
-use crate::ops::loss_head::{self, LossGradient, LossHead, RowObjective, STATS};
+use crate::ops::loss_head::{self, LossGradient, LossHead, OBJECTIVE_WORDS, RowObjective, STATS};
 use crate::ops::matmul::Epilogue;
 use crate::ops::rope::Positions;
 use crate::ops::rows::NO_ROW;
@@ -217,7 +217,7 @@ impl Pass {
         let head = LossHead {
             hidden: normed,
             table: weights.tensor(&mut plan, groups.output()),
-            rows: plan.kept("row objectives", sizes.rows * 8),
+            rows: plan.kept("row objectives", sizes.rows * OBJECTIVE_WORDS),
             score_tokens: plan.kept("score tokens", scores),
             score_values: plan.kept("score values", scores),
             stats: plan.kept("row statistics", sizes.rows * (STATS + scores)),
