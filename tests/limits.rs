@@ -139,7 +139,7 @@ fn long_grids_are_folded() {
     close("rmsnorm over a folded grid", &rig.run().floats(y), &norm_spec::rms_norm(&x, &w, 1e-5), FORWARD);
 }
 
-/// More than a plan was made for is refused before the device hears of it; it goes on.
+/// More than a plan was made for, and ranges past a buffer's end, are refused before the device hears of them; it goes on.
 #[test]
 fn what_does_not_fit_is_refused() {
     let gate_up = random(5 * 2 * 3, 1);
@@ -166,6 +166,15 @@ fn what_does_not_fit_is_refused() {
     }
     assert!(matches!(ran.plan.run(&[1]), Err(GpuError::Validation { .. })));
 
+    let past = |result: Result<(), GpuError>| {
+        let Err(error @ GpuError::OutOfBounds { .. }) = result else { panic!("expected OutOfBounds, got {result:?}") };
+        assert!(error.to_string().contains("`y`") && error.to_string().contains("15"), "{error}");
+    };
+    past(ran.plan.write(y, &[0f32; 16]));
+    past(pollster::block_on(ran.plan.read::<f32>(y, 16)).map(drop));
+    let Ok(buffer) = ran.plan.buffer(y) else { panic!("y has a buffer") };
+    past(gpu().write(buffer, 15, &[0f32]));
+    past(pollster::block_on(gpu().read::<f32>(buffer, usize::MAX, 2)).map(drop));
     ran.again();
     assert_eq!(ran.floats(y).len(), 15);
 }

@@ -49,6 +49,9 @@ pub enum GpuError {
     )]
     OverPlanned { index: usize, given: u32, planned: u32 },
 
+    #[error("words {start} to {end} of the buffer `{buffer}` were asked for, but it has {words}")]
+    OutOfBounds { buffer: String, start: usize, end: usize, words: usize },
+
     #[error("shader {kernel}: {reason}")]
     Shader { kernel: String, reason: String },
 }
