@@ -81,6 +81,8 @@ fn loss_heads() {
             score_kind: SCORE_RENORMALISED,
             score_weight: 0.5,
             label: 2.0,
+            prob_weight_a: 0.2,
+            prob_weight_b: 0.0,
         };
         let objectives: Vec<RowObjective> = (0..rows).map(objective).collect();
         let dtable = rig.output("dtable", vocab * width);

@@ -139,6 +139,46 @@ fn long_grids_are_folded() {
     close("rmsnorm over a folded grid", &rig.run().floats(y), &norm_spec::rms_norm(&x, &w, 1e-5), FORWARD);
 }
 
+/// More than a plan was made for, and ranges past a buffer's end, are refused before the device hears of them; it goes on.
+#[test]
+fn what_does_not_fit_is_refused() {
+    let gate_up = random(5 * 2 * 3, 1);
+    let mut rig = Rig::new(&software());
+    let (rate, count) = (rig.live(u32::MAX), rig.live(5));
+    let (ggu, y) = (rig.floats("gate_up", &gate_up), rig.output("y", 5 * 3));
+    for start in [0, 4] {
+        // In chunks of 4: no chunk may hide that 6 are more than 5.
+        swiglu::forward(&mut rig.plan, ggu, y, Size::live(count, 5).chunk(start, 4), 3);
+    }
+    // A scalar has no maximum.
+    rig.plan.dispatch(Dispatch {
+        kernel: KernelSpec::new("rows.wgsl", "gather", &[]),
+        tensors: &[ggu, ggu, y],
+        words: &[Word::Size(Size::fixed(0)), Word::Live(rate)],
+        grid: Grid::Threads { size: Size::fixed(0), per: 64 },
+        flops: 1,
+        work: Size::fixed(0),
+    });
+    let ran = rig.run();
+    for over in [6, u32::MAX] {
+        let refused = ran.plan.run(&[u32::MAX, over]).err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(refused.contains(&format!("is {over}, but the plan was made for at most 5")), "{refused}");
+    }
+    assert!(matches!(ran.plan.run(&[1]), Err(GpuError::Validation { .. })));
+
+    let past = |result: Result<(), GpuError>| {
+        let Err(error @ GpuError::OutOfBounds { .. }) = result else { panic!("expected OutOfBounds, got {result:?}") };
+        assert!(error.to_string().contains("`y`") && error.to_string().contains("15"), "{error}");
+    };
+    past(ran.plan.write(y, &[0f32; 16]));
+    past(pollster::block_on(ran.plan.read::<f32>(y, 16)).map(drop));
+    let Ok(buffer) = ran.plan.buffer(y) else { panic!("y has a buffer") };
+    past(gpu().write(buffer, 15, &[0f32]));
+    past(pollster::block_on(gpu().read::<f32>(buffer, usize::MAX, 2)).map(drop));
+    ran.again();
+    assert_eq!(ran.floats(y).len(), 15);
+}
+
 /// A step with more work than a submission may hold is split; what later dispatches read is what earlier ones wrote.
 #[test]
 fn long_steps_are_split() {

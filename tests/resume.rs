@@ -208,7 +208,7 @@ fn interrupted_and_resumed() {
     let done = succeed(train(&task, "stopped", &["--resume"]));
     assert!(done.err.contains(&format!("resumed from {checkpoint}")), "{}", done.err);
     complete_log(&task.at("stopped"));
-    if step % 4 != 0 {
+    if !step.is_multiple_of(4) {
         std::fs::remove_dir_all(task.at(checkpoint)).unwrap(); // the one checkpoint that the whole run has no reason to write
     }
     same_run(&task.at("whole"), &task.at("stopped"));

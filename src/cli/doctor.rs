@@ -24,7 +24,12 @@ pub fn run(args: &DoctorArgs, context: &Context) -> Result<(), CliError> {
         text += &format!("  {name:<26} {value}\n");
     }
     print(&text)?;
-    Ok(())
+    if args.list {
+        return Ok(());
+    }
+    let report = pollster::block_on(doctor::kernels(&gpu))?;
+    print(&format!("kernels against the f64 reference (deviation relative to the largest entry)\n{report}"))?;
+    verdict(report.passes(), "some kernels do not compute what they should on this adapter; do not train on it")
 }
 
 fn verdict(passes: bool, failure: &str) -> Result<(), CliError> {

@@ -75,7 +75,10 @@ fn a_file_lies_below_the_environment() {
 fn malformed_settings() {
     for (words, message) in [
         ("--learning-rate fast", "--learning-rate: learning_rate = fast: expected a number above 0 and at most 10"),
-        ("--method real", "--method: method = real is not built yet; this version has sft"),
+        ("--method tract", "--method: method = tract is not built yet; this version has sft, real, reinforce"),
+        ("--method real --temperature 0.7", "temperature = 0.7: training samples at 1"),
+        ("--method real --top-p 0.9", "top_p = 0.9: training samples from the whole distribution"),
+        ("--method reinforce --exploration-weight 0", "exploration_weight and refinement_weight are both 0"),
         ("--max-steps 0", "--max-steps: max_steps = 0: expected a whole number of at least 1, or -1 to go by num_train_epochs"),
         ("--set banana=1", "--set: unknown setting `banana`"),
         ("--set seed", "--set seed: expected KEY=VALUE, for example --set learning_rate=3e-4"),

@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
-use super::DoctorError;
 use super::golden::Golden;
+use super::{DoctorError, Report};
 use crate::gpu::Gpu;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::decoder::{CachePass, CacheSizes, LogitsPass, PackedInputs, Pass, PassSizes, PrefillRow, RowStats, Sampler};
@@ -18,81 +18,6 @@ pub const LOGITS_TOLERANCE: f64 = 1e-4;
 pub const GRADIENT_TOLERANCE: f64 = 1e-3;
 /// Greedy tokens are compared up to the first position whose two best logits are closer than this.
 pub const NEAR_TIE: f32 = 1e-3;
-
-/// The largest deviation within one group of keys.
-#[derive(Clone, Debug)]
-pub struct Finding {
-    /// For example `ce.grad`.
-    pub group: String,
-    /// Where the largest deviation is.
-    pub worst: String,
-    pub deviation: f64,
-    pub tolerance: f64,
-}
-
-impl Finding {
-    /// Within tolerance; a deviation that is not a number is not.
-    pub fn passes(&self) -> bool {
-        self.deviation <= self.tolerance
-    }
-}
-
-/// All findings of one directory.
-#[derive(Clone, Debug, Default)]
-pub struct Report {
-    pub findings: Vec<Finding>,
-}
-
-impl Report {
-    pub fn passes(&self) -> bool {
-        !self.findings.is_empty() && self.findings.iter().all(Finding::passes)
-    }
-
-    /// Keeps the larger deviation of a group.
-    fn add(&mut self, group: &str, worst: &str, deviation: f64, tolerance: f64) {
-        let fresh = Finding { group: group.into(), worst: worst.into(), deviation, tolerance };
-        match self.findings.iter_mut().find(|f| f.group == group) {
-            None => self.findings.push(fresh),
-            // NaN wins, and stays.
-            Some(f) if !f.deviation.is_nan() && (deviation.is_nan() || deviation > f.deviation) => *f = fresh,
-            Some(_) => {}
-        }
-    }
-
-    fn compare(&mut self, group: &str, key: &str, ours: &[f32], theirs: &[f32], tolerance: f64) {
-        if ours.len() != theirs.len() {
-            return self.add(group, &format!("{key}: {} values, the file has {}", ours.len(), theirs.len()), f64::NAN, tolerance);
-        }
-        let mut worst = 0.0f64;
-        for (a, b) in ours.iter().zip(theirs) {
-            let d = (f64::from(*a) - f64::from(*b)).abs();
-            if d.is_nan() || d > worst {
-                worst = d;
-            }
-            if worst.is_nan() {
-                break;
-            }
-        }
-        self.add(group, key, worst, tolerance);
-    }
-
-    /// Relative to the largest entry of `theirs`.
-    fn compare_gradient(&mut self, group: &str, key: &str, ours: &[f32], theirs: &[f32]) {
-        let scale = theirs.iter().fold(0f32, |m, v| m.max(v.abs())).max(1e-12);
-        let shrink = |v: &[f32]| v.iter().map(|x| x / scale).collect::<Vec<_>>();
-        self.compare(group, key, &shrink(ours), &shrink(theirs), GRADIENT_TOLERANCE);
-    }
-}
-
-impl std::fmt::Display for Report {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for x in &self.findings {
-            let verdict = if x.passes() { "ok  " } else { "FAIL" };
-            writeln!(f, "  {verdict} {:<18} {:>9.2e} of {:.0e}   {}", x.group, x.deviation, x.tolerance, x.worst)?;
-        }
-        Ok(())
-    }
-}
 
 /// Compares the model in `dir/checkpoint` with `dir/reference.safetensors` on `gpu`.
 ///
@@ -174,7 +99,7 @@ impl<'a> Check<'a> {
         for spec in tensors(&self.weights.config) {
             let key = format!("{group}.{}", spec.name);
             let ours = self.gradient.tensor_values(self.gpu, &spec.name).await?;
-            report.compare_gradient(&group, &key, &ours, &self.golden.floats(&key)?.values);
+            report.compare_relative(&group, &key, &ours, &self.golden.floats(&key)?.values, GRADIENT_TOLERANCE);
         }
         Ok(stats)
     }

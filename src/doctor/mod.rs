@@ -4,9 +4,16 @@
 
 mod against;
 mod golden;
+#[doc(hidden)]
+pub mod kernels;
+mod report;
+#[doc(hidden)]
+pub mod rig;
 
-pub use against::{Report, against};
+pub use against::against;
 pub use golden::Golden;
+pub use kernels::kernels;
+pub use report::{Finding, Report};
 
 use crate::model::error::ModelError;
 

@@ -44,6 +44,14 @@ pub enum GpuError {
     )]
     Validation { reason: String },
 
+    #[error(
+        "live value {index} is {given}, but the plan was made for at most {planned}; make the plan for more tokens or rows, or give it fewer"
+    )]
+    OverPlanned { index: usize, given: u32, planned: u32 },
+
+    #[error("words {start} to {end} of the buffer `{buffer}` were asked for, but it has {words}")]
+    OutOfBounds { buffer: String, start: usize, end: usize, words: usize },
+
     #[error("shader {kernel}: {reason}")]
     Shader { kernel: String, reason: String },
 }

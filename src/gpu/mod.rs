@@ -33,6 +33,19 @@ pub struct Buffer {
     _share: Arc<Share>,
 }
 
+impl Buffer {
+    /// Asked of the device, a range past the end would be an error that it never recovers from.
+    fn check_range(&self, start: usize, words: usize) -> Result<(), GpuError> {
+        match start.checked_add(words) {
+            Some(end) if end <= self.words => Ok(()),
+            end => {
+                let (buffer, end) = (self.name.to_string(), end.unwrap_or(usize::MAX));
+                Err(GpuError::OutOfBounds { buffer, start, end, words: self.words })
+            }
+        }
+    }
+}
+
 /// A buffer's part of the memory budget, given back with its last clone.
 #[derive(Debug)]
 struct Share {
@@ -269,9 +282,13 @@ impl Gpu {
     }
 
     /// Uploads `data` to `buffer` from word `offset` on, in pieces that never ask for a large staging buffer.
+    ///
+    /// # Errors
+    /// Data that would go past the buffer's end; what the device reported up to now.
     pub fn write<T: bytemuck::Pod>(&self, buffer: &Buffer, offset: usize, data: &[T]) -> Result<(), GpuError> {
         const PIECE: usize = 8 << 20;
         let bytes: &[u8] = bytemuck::cast_slice(data);
+        buffer.check_range(offset, bytes.len().div_ceil(4))?;
         for (i, piece) in bytes.chunks(PIECE).enumerate() {
             self.shared.queue.write_buffer(&buffer.raw, (offset * 4 + i * PIECE) as u64, piece);
             if bytes.len() > PIECE {
@@ -295,8 +312,14 @@ impl Gpu {
     }
 
     /// Several reads with one wait; the answer holds the raw words of each.
+    ///
+    /// # Errors
+    /// A part past its buffer's end; what the device reported up to now.
     pub async fn read_many(&self, parts: &[(&Buffer, usize, usize)]) -> Result<Vec<Vec<u32>>, GpuError> {
         let shared = &*self.shared;
+        for (buffer, offset, words) in parts {
+            buffer.check_range(*offset, *words)?;
+        }
         let total: usize = parts.iter().map(|(_, _, words)| words).sum();
         if total == 0 {
             return Ok(parts.iter().map(|_| Vec::new()).collect());

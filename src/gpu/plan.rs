@@ -64,6 +64,11 @@ impl Size {
         self.len * self.times
     }
 
+    /// The live number this size follows, and the most it may be.
+    fn bound(self) -> Option<(Live, u32)> {
+        self.live.map(|live| (live, self.start.saturating_add(self.len)))
+    }
+
     pub(super) fn value(self, live: &[u32]) -> u32 {
         let n = match self.live {
             Some(Live(i)) => live.get(i).copied().unwrap_or(0).saturating_sub(self.start).min(self.len),
@@ -92,6 +97,13 @@ pub enum Grid {
 }
 
 impl Grid {
+    fn sizes(self) -> [Option<Size>; 2] {
+        match self {
+            Grid::Threads { size, .. } => [Some(size), None],
+            Grid::Tiles { x, y, .. } => [Some(x), Some(y)],
+        }
+    }
+
     pub(super) fn groups(self, live: &[u32]) -> [u32; 2] {
         match self {
             Grid::Threads { size, per } => {
@@ -218,6 +230,23 @@ impl PlanBuilder {
         self.steps.push(Step::Clear(tensor));
     }
 
+    /// The largest value each live number was planned for: the largest of the sizes that follow it. `None` where none does,
+    /// as for a learning rate.
+    fn planned(&self) -> Vec<Option<u32>> {
+        let mut planned = vec![None; self.lives];
+        for step in &self.steps {
+            let Step::Dispatch { words, grid, work, .. } = step else { continue };
+            let parameters = words.iter().filter_map(|w| if let Word::Size(size) = w { Some(*size) } else { None });
+            let sizes = parameters.chain(grid.sizes().into_iter().flatten()).chain([*work]);
+            for (Live(i), bound) in sizes.filter_map(Size::bound) {
+                if let Some(most) = planned.get_mut(i) {
+                    *most = (*most).max(Some(bound));
+                }
+            }
+        }
+        planned
+    }
+
     /// Which shared slot each scratch tensor gets (`None`: not scratch, or unused), and the words of each slot.
     fn slots(&self) -> (Vec<Option<usize>>, Vec<usize>) {
         let mut slot_of = vec![None; self.tensors.len()];
@@ -261,6 +290,7 @@ impl PlanBuilder {
     /// # Errors
     /// A tensor larger than a binding may be, out of memory, or a shader that does not compile.
     pub fn build(self, gpu: &Gpu) -> Result<Plan, GpuError> {
+        let planned = self.planned();
         let (slot_of, slots) = self.slots();
         // A slot carries the name of its largest tenant, so that a message about it says something.
         let mut shared = Vec::new();
@@ -286,7 +316,7 @@ impl PlanBuilder {
             steps.push(prepare(gpu, step, i, &buffers, &arena)?);
         }
         gpu.check()?;
-        Ok(Plan { gpu: gpu.clone(), buffers, arena, arena_words, steps, lives: self.lives })
+        Ok(Plan { gpu: gpu.clone(), buffers, arena, arena_words, steps, planned })
     }
 }
 
@@ -340,7 +370,8 @@ pub struct Plan {
     arena: Buffer,
     arena_words: usize,
     pub(super) steps: Vec<Ready>,
-    lives: usize,
+    /// The largest value of each live number; `None`: any.
+    planned: Vec<Option<u32>>,
 }
 
 impl Plan {
@@ -366,12 +397,9 @@ impl Plan {
     /// Runs the plan `times` times with these live values (floats as their bits), without waiting.
     ///
     /// # Errors
-    /// What the device reported up to now; too few live values.
+    /// What the device reported up to now; too few live values, or one above what the plan was made for.
     pub fn run_times(&self, live: &[u32], times: usize) -> Result<(), GpuError> {
-        if live.len() != self.lives {
-            let reason = format!("a plan with {} live values was given {}", self.lives, live.len());
-            return Err(GpuError::Validation { reason });
-        }
+        self.check_live(live)?;
         let shared = &*self.gpu.shared;
         self.write_parameters(live);
         let mut encoder = shared.device.create_command_encoder(&Default::default());
@@ -415,6 +443,20 @@ impl Plan {
     /// Runs the plan once.
     pub fn run(&self, live: &[u32]) -> Result<(), GpuError> {
         self.run_times(live, 1)
+    }
+
+    /// More than planned would be cut in silence, by kernels that never go past a size's maximum.
+    pub(super) fn check_live(&self, live: &[u32]) -> Result<(), GpuError> {
+        if live.len() != self.planned.len() {
+            let reason = format!("a plan with {} live values was given {}", self.planned.len(), live.len());
+            return Err(GpuError::Validation { reason });
+        }
+        for (index, (given, planned)) in live.iter().zip(&self.planned).enumerate() {
+            if let Some(planned) = planned.filter(|most| given > most) {
+                return Err(GpuError::OverPlanned { index, given: *given, planned });
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn write_parameters(&self, live: &[u32]) {

@@ -18,13 +18,14 @@ impl Plan {
     /// Runs the plan once and measures each kernel, slowest first.
     ///
     /// # Errors
-    /// An adapter without timestamps.
+    /// An adapter without timestamps; live values that do not fit, as in [`Plan::run_times`].
     pub async fn profile(&self, live: &[u32]) -> Result<Vec<KernelTime>, GpuError> {
         let gpu: &Gpu = &self.gpu;
         let device = &gpu.shared.device;
         if !device.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
             return Err(GpuError::Validation { reason: format!("{} has no timestamp queries", gpu.facts()) });
         }
+        self.check_live(live)?;
         self.write_parameters(live);
         let queries =
             device.create_query_set(&wgpu::QuerySetDescriptor { label: None, ty: wgpu::QueryType::Timestamp, count: 2 });

@@ -147,6 +147,15 @@ pub fn probability(logits: &[f64], target: &[(u32, f64)]) -> Loss {
     Loss { value: coefficients.iter().map(|(_, c)| -c).sum(), coefficients }
 }
 
+/// log(1 - Σ p_k): the log-probability that the next token is no score at all. With L = log(1 - M), ∂L/∂p_k = -1/(1 - M) and
+/// so c_k = p_k / (1 - M).
+pub fn absence(logits: &[f64], scale: &[Score]) -> Loss {
+    let log_p = log_softmax(logits);
+    let p = |k: u32| log_p[k as usize].exp();
+    let rest = 1.0 - scale.iter().map(|&(k, _)| p(k)).sum::<f64>();
+    Loss { value: rest.ln(), coefficients: scale.iter().map(|&(k, _)| (k, p(k) / rest)).collect() }
+}
+
 /// E = Σ v_k p_k over the scores, with the probabilities of the whole vocabulary: missing mass counts as 0.
 pub fn expected_full(logits: &[f64], scale: &[Score]) -> f64 {
     let log_p = log_softmax(logits);
@@ -204,6 +213,7 @@ mod tests {
                 assert_loss("p", &logits, |z| probability(z, &target));
             }
             assert_loss("full", &logits, |z| squared_error_full(z, &SCALE, 2.6));
+            assert_loss("absence", &logits, |z| absence(z, &SCALE));
             assert_loss("renormalised", &logits, |z| squared_error_renormalised(z, &SCALE, 2.6));
             let sum = |z: &[f64]| cross_entropy(z, &[(2, 0.5)]).plus(squared_error_full(z, &SCALE, 1.0).scaled(0.7));
             assert_loss("a sum", &logits, sum);

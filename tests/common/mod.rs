@@ -1,22 +1,20 @@
-//! What the GPU tests share: a device, a rig that runs a few operations on given numbers, and comparisons with the `f64`
-//! specification.
+//! What the GPU tests share: a device, the doctor's rig and bench on it, and comparisons with the `f64` specification.
 //!
 //! The adapter is `JURIST_ADAPTER` (a number or part of a name), else lavapipe, so that figures mean the same everywhere,
 //! else the best one. `JURIST_ADAPTER=SwiftShader` also finds the copy that comes with Chromium.
 
-#![allow(dead_code)] // each test binary uses a part
+#![allow(dead_code, unused_imports)] // each test binary uses a part
 
+use std::future::Future;
 use std::sync::OnceLock;
 
-use jurist::gpu::{Gpu, GpuError, GpuOptions, Limits, Live, Plan, PlanBuilder, Tensor, Tuning};
-use jurist::random::Stream;
+use jurist::doctor::kernels::Bench;
+pub use jurist::doctor::rig::{Ran, Rig, UNTOUCHED, around_one, random, sum};
+use jurist::gpu::{Gpu, GpuError, GpuOptions, Limits, Tensor, Tuning};
 
 /// Where distributions put Chromium, and with it SwiftShader's Vulkan driver.
 const CHROMIUM: [&str; 4] =
     ["/usr/lib/chromium", "/usr/lib/chromium-browser", "/opt/google/chrome", "/usr/lib64/chromium-browser"];
-
-/// What outputs hold before a kernel writes them: an element that no thread owns shows.
-pub const UNTOUCHED: f64 = -777.25;
 
 fn wanted_adapter() -> Option<String> {
     if let Ok(wanted) = std::env::var("JURIST_ADAPTER") {
@@ -75,108 +73,69 @@ pub fn tunings() -> Vec<Tuning> {
     all
 }
 
-/// A plan under construction and the numbers to run it on.
-pub struct Rig {
-    pub plan: PlanBuilder,
-    writes: Vec<(Tensor, Vec<u32>)>,
-    lives: Vec<u32>,
+/// Builds and runs on the shared device; a test has no use for a failure but to say so.
+pub trait OnSharedDevice {
+    fn run(self) -> Ran;
 }
 
-impl Rig {
-    pub fn new(tuning: &Tuning) -> Self {
-        Rig { plan: PlanBuilder::new(tuning), writes: Vec::new(), lives: Vec::new() }
-    }
-
-    pub fn words(&mut self, name: &str, data: &[u32]) -> Tensor {
-        let tensor = self.plan.kept(name, data.len().max(1));
-        self.writes.push((tensor, data.to_vec()));
-        tensor
-    }
-
-    pub fn floats(&mut self, name: &str, data: &[f64]) -> Tensor {
-        let bits: Vec<u32> = data.iter().map(|x| (*x as f32).to_bits()).collect();
-        self.words(name, &bits)
-    }
-
-    /// A tensor that an operation is to fill; holds [`UNTOUCHED`] before.
-    pub fn output(&mut self, name: &str, words: usize) -> Tensor {
-        self.floats(name, &vec![UNTOUCHED; words])
-    }
-
-    pub fn live(&mut self, value: u32) -> Live {
-        self.lives.push(value);
-        self.plan.live()
-    }
-
-    pub fn live_float(&mut self, value: f32) -> Live {
-        self.live(value.to_bits())
-    }
-
-    pub fn build(self, gpu: &Gpu) -> Result<Ran, GpuError> {
-        let plan = self.plan.build(gpu)?;
-        for (tensor, data) in &self.writes {
-            plan.write(*tensor, data)?;
-        }
-        Ok(Ran { plan, lives: self.lives })
-    }
-
-    /// Builds on the shared device and runs once.
-    pub fn run(self) -> Ran {
-        let ran = self.build(&gpu()).unwrap_or_else(|e| panic!("{e}"));
-        ran.again();
-        ran
+impl OnSharedDevice for Rig {
+    fn run(self) -> Ran {
+        self.start(&gpu()).unwrap_or_else(|e| panic!("{e}"))
     }
 }
 
-/// A plan that has run.
-pub struct Ran {
-    pub plan: Plan,
-    pub lives: Vec<u32>,
+/// The same for a plan that has been built.
+pub trait Unwrapped {
+    fn again(&self);
+    fn run_with(&self, lives: &[u32]);
+    fn write(&self, tensor: Tensor, data: &[f64]);
+    fn words(&self, tensor: Tensor) -> Vec<u32>;
+    fn floats(&self, tensor: Tensor) -> Vec<f64>;
 }
 
-impl Ran {
-    pub fn again(&self) {
-        self.plan.run(&self.lives).unwrap_or_else(|e| panic!("{e}"));
+impl Unwrapped for Ran {
+    fn again(&self) {
+        self.run_with(&self.lives);
     }
 
-    pub fn run_with(&self, lives: &[u32]) {
+    fn run_with(&self, lives: &[u32]) {
         self.plan.run(lives).unwrap_or_else(|e| panic!("{e}"));
     }
 
-    pub fn write(&self, tensor: Tensor, data: &[f64]) {
-        let data: Vec<f32> = data.iter().map(|x| *x as f32).collect();
-        self.plan.write(tensor, &data).unwrap_or_else(|e| panic!("{e}"));
+    fn write(&self, tensor: Tensor, data: &[f64]) {
+        self.write_floats(tensor, data).unwrap_or_else(|e| panic!("{e}"));
     }
 
-    pub fn words(&self, tensor: Tensor) -> Vec<u32> {
-        let words = self.plan.buffer(tensor).unwrap_or_else(|e| panic!("{e}")).words;
-        pollster::block_on(self.plan.read(tensor, words)).unwrap_or_else(|e| panic!("{e}"))
+    fn words(&self, tensor: Tensor) -> Vec<u32> {
+        pollster::block_on(self.read_words(tensor)).unwrap_or_else(|e| panic!("{e}"))
     }
 
-    pub fn floats(&self, tensor: Tensor) -> Vec<f64> {
-        self.words(tensor).into_iter().map(|w| f64::from(f32::from_bits(w))).collect()
+    fn floats(&self, tensor: Tensor) -> Vec<f64> {
+        pollster::block_on(self.read_floats(tensor)).unwrap_or_else(|e| panic!("{e}"))
     }
 }
 
-/// `n` standard normal numbers of stream `seed`, rounded to `f32` so that both sides compute with the same inputs.
-pub fn random(n: usize, seed: u64) -> Vec<f64> {
-    let mut stream = Stream::new(seed, 0x7e57);
-    (0..n).map(|_| f64::from(stream.normal() as f32)).collect()
+/// The checks of `jurist doctor` on the shared device, in one kernel shape and with the tests' tighter tolerances.
+pub fn bench(tuning: Tuning) -> Bench {
+    Bench { tuning, forward: FORWARD, backward: BACKWARD, ..Bench::new(&gpu()) }
 }
 
-/// As [`random`], around 1: norm weights.
-pub fn around_one(n: usize, seed: u64) -> Vec<f64> {
-    random(n, seed).into_iter().map(|x| f64::from((1.0 + 0.3 * x) as f32)).collect()
+/// Makes one check.
+#[track_caller]
+pub fn made(check: impl Future<Output = Result<(), GpuError>>) {
+    pollster::block_on(check).unwrap_or_else(|e| panic!("{e}"));
+}
+
+/// Asserts that everything a bench has seen was right, and prints how right (`--nocapture` shows it).
+#[track_caller]
+pub fn all_right(bench: Bench) {
+    println!("{}", bench.report);
+    assert!(bench.report.passes(), "\n{}", bench.report);
 }
 
 pub fn dot(a: &[f64], b: &[f64]) -> f64 {
     assert_eq!(a.len(), b.len());
     a.iter().zip(b).map(|(a, b)| a * b).sum()
-}
-
-pub fn sum(a: &[f64], b: &[f64]) -> Vec<f64> {
-    assert_eq!(a.len(), b.len());
-    a.iter().zip(b).map(|(a, b)| a + b).collect()
 }
 
 /// The largest deviation relative to the largest expected entry.

@@ -207,8 +207,7 @@ fn losses() {
         let ran = rig.run();
         let loss = |stats: Vec<f64>| -> f64 {
             let of = |(row, s): (&RowObjective, &[f64])| {
-                let p: Vec<f64> = s[4..7].iter().map(|log_p| log_p.exp()).collect();
-                let w = f64::from;
+                let (p, w) = (s[4..7].iter().map(|l| l.exp()).collect::<Vec<f64>>(), f64::from);
                 let mass = if row.score_kind == SCORE_RENORMALISED { p.iter().sum() } else { 1.0 };
                 let expected = p.iter().zip(scores).map(|(p, (_, v))| p * v).sum::<f64>() / mass;
                 let score = if row.score_kind == 0 { 0.0 } else { (expected - w(row.label)).powi(2) };

@@ -6,6 +6,7 @@ mod common;
 
 mod attention;
 mod differences;
+mod doctor;
 mod loss;
 mod matmul;
 mod norm;

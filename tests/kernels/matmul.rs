@@ -1,7 +1,8 @@
 //! Matrix products: three layouts, four epilogues, tails in every direction.
 
-use jurist::gpu::{Size, Tuning};
-use jurist::ops::matmul::{self, Epilogue, Layout, Product};
+use jurist::doctor::kernels::linear;
+use jurist::gpu::Size;
+use jurist::ops::matmul::{self, Epilogue, Layout};
 use jurist::reference::matmul as spec;
 
 use crate::common::*;
@@ -24,27 +25,20 @@ fn sizes([t, n, k]: [usize; 3]) -> [Size; 3] {
     [t, n, k].map(|x| Size::fixed(x as u32))
 }
 
+/// All layouts and epilogues, of whole matrices and of chunks that start somewhere inside.
 #[test]
-fn forward() {
+fn products() {
     for tuning in tunings() {
-        for shape @ [t, n, k] in SHAPES {
-            let (x, w, bias, residual) = (random(t * k, 1), random(n * k, 2), random(n, 3), random(t * n, 4));
-            let mut rig = Rig::new(&tuning);
-            let (gx, gw) = (rig.floats("x", &x), rig.floats("w", &w));
-            let (gb, gr) = (rig.floats("bias", &bias), rig.floats("residual", &residual));
-            let [plain, biased, added] = ["plain", "biased", "added"].map(|name| rig.output(name, t * n));
-            let more = rig.floats("more", &residual);
-            matmul::forward(&mut rig.plan, gx, gw, plain, sizes(shape), Epilogue::Write);
-            matmul::forward(&mut rig.plan, gx, gw, biased, sizes(shape), Epilogue::Bias(gb));
-            matmul::forward(&mut rig.plan, gx, gw, added, sizes(shape), Epilogue::Residual(gr));
-            matmul::forward(&mut rig.plan, gx, gw, more, sizes(shape), Epilogue::Accumulate);
-            let ran = rig.run();
-            let y = spec::linear(&x, &w, None, k);
-            close(&format!("matmul forward {shape:?}"), &ran.floats(plain), &y, FORWARD);
-            close("matmul forward bias", &ran.floats(biased), &spec::linear(&x, &w, Some(&bias), k), FORWARD);
-            close("matmul forward residual", &ran.floats(added), &sum(&y, &residual), FORWARD);
-            close("matmul forward accumulate", &ran.floats(more), &sum(&y, &residual), FORWARD);
+        let mut bench = bench(tuning);
+        for layout in [Layout::Nt, Layout::Nn, Layout::Tn] {
+            for shape in SHAPES {
+                made(linear::product(&mut bench, layout, shape, [0; 3]));
+            }
+            for shape in [[11, 6, 5], [12, 20, 8]] {
+                made(linear::product(&mut bench, layout, shape, [3, 5, 2]));
+            }
         }
+        all_right(bench);
     }
 }
 
@@ -91,46 +85,13 @@ fn fewer_tokens_than_planned() {
             matmul::backward_input(&mut rig.plan, gdy, gw, dx, [tokens, n_, k_], Epilogue::Write);
             matmul::backward_weight(&mut rig.plan, gdy, gx, dw, [tokens, n_, k_]);
             let ran = rig.run();
-            let untouched = |live: Vec<f64>, width: usize| [live, vec![UNTOUCHED; (planned - t) * width]].concat();
             let (x, dy) = (&x[..t * k], &dy[..t * n]);
-            close("matmul live y", &ran.floats(y), &untouched(spec::linear(x, &w, None, k), n), FORWARD);
-            close("matmul live dx", &ran.floats(dx), &untouched(spec::linear_dx(dy, &w, k), k), BACKWARD);
+            let (y, dx) = (ran.floats(y), ran.floats(dx));
+            close("matmul live y", &y[..t * n], &spec::linear(x, &w, None, k), FORWARD);
+            close("matmul live dx", &dx[..t * k], &spec::linear_dx(dy, &w, k), BACKWARD);
+            assert!(y[t * n..].iter().chain(&dx[t * k..]).all(|x| *x == UNTOUCHED), "written past the {t} live tokens");
             let expected = sum(&spec::linear_dw(dy, x, k, n), &vec![1.0; n * k]);
             close("matmul live dw", &ran.floats(dw), &expected, BACKWARD);
-        }
-    }
-}
-
-/// Chunks of longer matrices: rows of A, B and C start somewhere inside.
-#[test]
-fn starts() {
-    let check = |tuning: &Tuning, layout: Layout, [m, n, k]: [usize; 3]| {
-        let starts = [3, if layout == Layout::Tn { 5 } else { 0 }, 2];
-        let a_shape = if layout == Layout::Tn { [k, m] } else { [m, k] };
-        let b_shape = if layout == Layout::Nt { [n, k] } else { [k, n] };
-        let (a, b) = (random((a_shape[0] + 3) * a_shape[1], 1), random((b_shape[0] + starts[1]) * b_shape[1], 2));
-        let c = random((m + 4) * n, 3);
-        let mut rig = Rig::new(tuning);
-        let (ga, gb, gc) = (rig.floats("a", &a), rig.floats("b", &b), rig.floats("c", &c));
-        let [ms, ns, ks] = [m, n, k].map(|x| Size::fixed(x as u32));
-        let starts_words = starts.map(|x| x as u32);
-        let epilogue = Epilogue::Accumulate;
-        let p = Product { layout, a: ga, b: gb, c: gc, m: ms, n: ns, k: ks, starts: starts_words, epilogue };
-        matmul::product(&mut rig.plan, p);
-        let (a, b) = (&a[3 * a_shape[1]..], &b[starts[1] * b_shape[1]..]);
-        let product = match layout {
-            Layout::Nt => spec::linear(a, b, None, k),
-            Layout::Nn => spec::linear_dx(a, b, n),
-            Layout::Tn => spec::linear_dw(a, b, n, m),
-        };
-        let mut expected = c.clone();
-        spec::add_scaled(&mut expected[2 * n..(2 + m) * n], 1.0, &product);
-        close(&format!("matmul starts {layout:?} {m}x{n}x{k}"), &rig.run().floats(gc), &expected, FORWARD);
-    };
-    for tuning in tunings() {
-        for layout in [Layout::Nt, Layout::Nn, Layout::Tn] {
-            check(&tuning, layout, [11, 6, 5]);
-            check(&tuning, layout, [12, 20, 8]);
         }
     }
 }

@@ -1,0 +1,79 @@
+//! What `jurist doctor` says: a line for every operation, and a failed one for every kind of broken kernel.
+
+use jurist::doctor::kernels::Bench;
+use jurist::ops::rmsnorm::Norm;
+use jurist::{doctor, doctor::kernels::linear};
+
+use crate::common::*;
+
+#[test]
+fn every_operation_has_a_line() {
+    let report = pollster::block_on(doctor::kernels(&gpu())).unwrap_or_else(|e| panic!("{e}"));
+    println!("{report}");
+    assert!(report.passes(), "\n{report}");
+    for operation in [
+        "embedding",
+        "embedding backward",
+        "rows gather",
+        "rows scatter",
+        "rmsnorm",
+        "rmsnorm backward",
+        "rmsnorm per head",
+        "rmsnorm per head backward",
+        "matmul nt",
+        "matmul nn",
+        "matmul tn",
+        "rope",
+        "rope backward",
+        "attention",
+        "attention backward",
+        "cached attention",
+        "swiglu",
+        "swiglu backward",
+        "loss head",
+        "loss head backward",
+        "gradient norm",
+        "adamw",
+        "adamw, bad gradient",
+        "threefry",
+        "greedy",
+        "sample",
+    ] {
+        assert!(report.findings.iter().any(|f| f.group == operation), "no line for {operation}:\n{report}");
+    }
+}
+
+/// What broken kernels leave behind, and the one line that says so.
+#[test]
+fn broken_kernels_are_reported() {
+    type Broken = fn(&mut Bench);
+    let broken: [(&str, Broken); 7] = [
+        ("y, off by 1e-4", |b| b.result("rope", "y, off by 1e-4", &[1.0001, 0.5], &[1.0, 0.5])),
+        ("dx, off by 1e-3", |b| b.gradient("rope", "dx, off by 1e-3", &[1.001, 0.5], &[1.0, 0.5])),
+        ("y, nothing", |b| b.result("rope", "y, nothing", &[UNTOUCHED; 2], &[1.0, 0.5])),
+        ("y, NaN", |b| b.result("rope", "y, NaN", &[f64::NAN, 0.5], &[1.0, 0.5])),
+        ("written past the live rows", |b| b.live_result("rope", "y", &[1.0, 0.0], &[1.0])),
+        ("another copy", |b| b.exact("rope", "another copy", &[1.0 + 1e-12], &[1.0])),
+        ("another token", |b| b.holds("rope", "another token", false)),
+    ];
+    for (worst, broken) in broken {
+        let mut bench = Bench::new(&gpu());
+        bench.result("rope", "right", &[1.0], &[1.0]);
+        broken(&mut bench);
+        bench.result("rope", "right again", &[1.0], &[1.0]);
+        assert!(!bench.report.passes(), "{worst} passes");
+        assert!(bench.report.findings[0].worst.contains(worst), "{}", bench.report);
+    }
+}
+
+/// A kernel with another epsilon than the specification's: the whole way from the device to the verdict.
+#[test]
+fn a_wrong_constant_is_reported() {
+    let mut bench = Bench::new(&gpu());
+    let norm = Norm::plain(20, 1e-5);
+    made(linear::rms_norm_against(&mut bench, 5, 5, norm, f64::from(norm.eps) + 0.01));
+    for (direction, finding) in ["forward", "backward"].iter().zip(&bench.report.findings) {
+        assert!(!finding.passes(), "{direction}:\n{}", bench.report);
+    }
+    assert_eq!(bench.report.findings.len(), 2);
+}
