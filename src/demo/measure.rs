@@ -1,11 +1,13 @@
 //! The demo's table: contenders, floors and ceiling on every test set, with intervals.
 
 use super::data::DemoData;
-use super::{DemoError, Item, Judged};
+use super::{DemoError, Item, Judged, SFT};
 use crate::eval::intervals::Bootstrap;
 use crate::eval::table::{Cell, Table as TextTable, fixed};
 use crate::eval::{Measured, floors, pearson, rmse, spearman};
 use crate::miniature::{verdicts_right, word_count_floor};
+use crate::random::Stream;
+use serde_json::{Value, json};
 
 /// Resamples of an interval.
 const RESAMPLES: usize = 2000;
@@ -43,6 +45,8 @@ pub struct Figures {
     pub role: Role,
     pub pearson: Measured,
     pub interval: Option<(f64, f64)>,
+    /// Pearson minus that of the supervised start on the same rows, with its 95 % interval.
+    pub gain: Option<(f64, f64, f64)>,
     pub spearman: Measured,
     pub rmse: Measured,
     /// Share of the most used score, in bins of a quarter.
@@ -119,25 +123,44 @@ impl Table {
         let mut sets = Vec::new();
         for (index, test) in data.tests.iter().enumerate() {
             let human = labels(&test.items);
-            let figures: Result<Vec<_>, _> = contenders.iter().map(|c| figures(c, index, &human, seed)).collect();
+            let figures: Result<Vec<_>, _> = contenders.iter().map(|c| figures(c, &contenders, index, &human, seed)).collect();
             sets.push(TestSet { name: test.split.name().into(), rows: human.len(), figures: figures? });
         }
+        sets.insert(1, out_of_domain(data, &contenders, &sets, seed));
         Ok(Table { sets })
+    }
+
+    /// All figures, for `docs/demo.md` and other tools.
+    pub fn to_json(&self, seed: u64) -> Value {
+        let figure = |f: &Figures| {
+            json!({
+                "name": f.name, "pearson": f.pearson.as_ref().ok(), "spearman": f.spearman.as_ref().ok(),
+                "rmse": f.rmse.as_ref().ok(), "modal_share": f.modal_share, "verdicts": f.verdicts,
+                "gain_over_sft": f.gain.map(|(gain, low, high)| json!({"pearson": gain, "low": low, "high": high})),
+            })
+        };
+        let sets: Vec<Value> = self
+            .sets
+            .iter()
+            .map(|s| json!({"name": s.name, "rows": s.rows, "figures": s.figures.iter().map(figure).collect::<Vec<_>>()}))
+            .collect();
+        json!({ "seed": seed, "sets": sets })
     }
 
     /// For the terminal.
     pub fn to_text(&self) -> String {
-        let heads = ["Pearson", "95 % interval", "Spearman", "RMSE", "modal share", "verdicts right"];
+        let heads = ["Pearson", "minus SFT (95 %)", "Spearman", "RMSE", "modal share", "verdicts right"];
         let show = |set: &TestSet| {
             let title = format!("{} ({} rows)", set.name, set.rows);
             let mut table = TextTable::new([title.as_str()].into_iter().chain(heads));
             for f in &set.figures {
-                let interval = f.interval.map_or(String::new(), |(l, h)| format!("{} to {}", fixed(l, 3), fixed(h, 3)));
+                let signed = |x: f64| format!("{}{}", if x > 0.0 { "+" } else { "" }, fixed(x, 3));
+                let gain = f.gain.map_or(String::new(), |(g, l, h)| format!("{} [{}, {}]", signed(g), signed(l), signed(h)));
                 let verdicts = f.verdicts.map_or(String::new(), |v| format!("{:.0} %", 100.0 * v));
                 table.row([
                     Cell::from(f.name.as_str()),
                     Cell::number(&f.pearson, 3),
-                    Cell::from(interval),
+                    Cell::from(gain),
                     Cell::number(&f.spearman, 3),
                     Cell::number(&f.rmse, 3),
                     Cell::from(fixed(f.modal_share, 2)),
@@ -150,23 +173,98 @@ impl Table {
     }
 }
 
-fn figures(contender: &Contender, set: usize, human: &[f64], seed: u64) -> Result<Figures, DemoError> {
+fn bootstrap(seed: u64) -> Bootstrap<'static> {
+    Bootstrap { resamples: RESAMPLES, level: 0.95, seed, clusters: None }
+}
+
+/// The supervised start, which everything is compared with.
+fn start(contenders: &[Contender]) -> Option<&Contender> {
+    contenders.iter().find(|c| c.name == SFT)
+}
+
+fn figures(contender: &Contender, all: &[Contender], set: usize, human: &[f64], seed: u64) -> Result<Figures, DemoError> {
     let scores = &contender.sets[set].scores;
-    let bootstrap = Bootstrap { resamples: RESAMPLES, level: 0.95, seed, clusters: None };
-    let interval = match contender.role {
-        Role::Judge => bootstrap.interval(pearson, human, scores)?.ok().map(|i| (i.low, i.high)),
-        _ => None,
+    let is_judge = contender.role == Role::Judge;
+    let interval = match is_judge {
+        true => bootstrap(seed).interval(pearson, human, scores)?.ok().map(|i| (i.low, i.high)),
+        false => None,
+    };
+    let gain = match start(all).filter(|s| is_judge && s.name != contender.name) {
+        Some(start) => {
+            let other = &start.sets[set].scores;
+            bootstrap(seed).difference(pearson, human, scores, other)?.ok().map(|i| (i.estimate, i.low, i.high))
+        }
+        None => None,
     };
     Ok(Figures {
         name: contender.name.clone(),
         role: contender.role,
         pearson: pearson(human, scores),
         interval,
+        gain,
         spearman: spearman(human, scores),
         rmse: rmse(human, scores),
         modal_share: modal_share(scores),
         verdicts: contender.sets[set].verdicts,
     })
+}
+
+/// The mean over the out-of-domain sets (all but the first), with paired intervals from resampling the rows of each.
+fn out_of_domain(data: &DemoData, contenders: &[Contender], sets: &[TestSet], seed: u64) -> TestSet {
+    let outside = || 1..data.tests.len();
+    let human: Vec<Vec<f64>> = data.tests.iter().map(|t| labels(&t.items)).collect();
+    let count = outside().len() as f64;
+    let average = |index: usize, of: &dyn Fn(&Figures) -> Measured| -> Measured {
+        let mut sum = 0.0;
+        for set in outside() {
+            sum += of(&sets[set].figures[index])?;
+        }
+        Ok(sum / count)
+    };
+    let one = |(index, contender): (usize, &Contender)| {
+        let plain = |of: &dyn Fn(&Figures) -> f64| outside().map(|set| of(&sets[set].figures[index])).sum::<f64>() / count;
+        let verdicts: Option<Vec<f64>> = outside().map(|set| sets[set].figures[index].verdicts).collect();
+        let rival = start(contenders).filter(|s| contender.role == Role::Judge && s.name != contender.name);
+        Figures {
+            name: contender.name.clone(),
+            role: contender.role,
+            pearson: average(index, &|f| f.pearson.clone()),
+            interval: None,
+            gain: rival.and_then(|rival| paired_gain(contender, rival, &human, seed)),
+            spearman: average(index, &|f| f.spearman.clone()),
+            rmse: average(index, &|f| f.rmse.clone()),
+            modal_share: plain(&|f| f.modal_share),
+            verdicts: verdicts.map(|v| v.iter().sum::<f64>() / count),
+        }
+    };
+    let rows = outside().map(|set| human[set].len()).sum();
+    TestSet { name: "ood mean".into(), rows, figures: contenders.iter().enumerate().map(one).collect() }
+}
+
+/// Mean difference of Pearson over the out-of-domain sets and its percentile interval.
+fn paired_gain(a: &Contender, b: &Contender, human: &[Vec<f64>], seed: u64) -> Option<(f64, f64, f64)> {
+    let difference = |rows: &dyn Fn(usize) -> Vec<usize>| -> Option<f64> {
+        let mut sum = 0.0;
+        for set in 1..human.len() {
+            let picked = rows(set);
+            let pick = |v: &[f64]| picked.iter().map(|i| v[*i]).collect::<Vec<_>>();
+            let people = pick(&human[set]);
+            sum += pearson(&people, &pick(&a.sets[set].scores)).ok()? - pearson(&people, &pick(&b.sets[set].scores)).ok()?;
+        }
+        Some(sum / (human.len() - 1) as f64)
+    };
+    let estimate = difference(&|set| (0..human[set].len()).collect())?;
+    let mut drawn: Vec<f64> = (0..RESAMPLES as u64)
+        .filter_map(|k| {
+            difference(&|set| {
+                let mut stream = Stream::new(seed, (k << 8) | set as u64);
+                (0..human[set].len()).map(|_| stream.below(human[set].len())).collect()
+            })
+        })
+        .collect();
+    drawn.sort_by(f64::total_cmp);
+    let at = |share: f64| drawn.get((share * drawn.len() as f64) as usize).copied();
+    Some((estimate, at(0.025)?, at(0.975)?))
 }
 
 /// Share of the fullest bin of width 0.25: how much a judge clusters.

@@ -1,7 +1,9 @@
 //! `jurist demo`: the whole path on the synthetic task of `miniature`, from nothing to a judged test set and a page.
 //!
 //! ```text
-//! miniature ─► files ─► train (from scratch) ─► judge: four test sets ─► table with floors and ceiling ─► report.html
+//! miniature ─► files ─► sft (from scratch) ─┬─► real          ─┐
+//!                                            ├─► reinforce      ├─► judge: four test sets ─► table ─► report.html
+//!                                            └─► sft continued ─┘
 //! ```
 //!
 //! It goes through the same files, settings and functions as a user's own run; nothing here trains or judges by itself.
@@ -32,7 +34,7 @@ const VERSION: Version = Version::H;
 #[derive(Clone, Debug)]
 pub struct DemoOptions {
     pub output_dir: PathBuf,
-    /// A third of the steps and of the test rows.
+    /// Fewer steps and test rows: shows the way, not the result.
     pub quick: bool,
     pub seed: u64,
 }
@@ -87,63 +89,148 @@ pub async fn run(options: &DemoOptions, around: Surroundings<'_>) -> Result<Demo
     let data = DemoData::make(VERSION, options.seed, sizes, &folder)?;
     progress.note(&format!("synthetic judging set: {} rows to learn from, 4 test sets of {}", sizes.train, sizes.test));
 
-    let config = sft_config(options, &data, &folder);
-    let around = Surroundings { gpu, clock, progress: &mut *progress, interrupted };
-    if let Ended::Interrupted { checkpoint } = train(&config, around).await? {
-        return Ok(DemoEnd::Interrupted(checkpoint));
+    let mut dirs = Vec::new();
+    for (n, stage) in Stage::ALL.into_iter().enumerate() {
+        progress.note(&format!("{} of {}: {}", n + 1, Stage::ALL.len() + 1, stage.describe()));
+        let config = stage.config(options, &data, &folder);
+        let around = Surroundings { gpu, clock, progress: &mut *progress, interrupted };
+        if let Ended::Interrupted { checkpoint } = train(&config, around).await? {
+            return Ok(DemoEnd::Interrupted(checkpoint));
+        }
+        dirs.push(PathBuf::from(config.output_dir));
     }
-    let judge_dir = PathBuf::from(&config.output_dir);
-    let judge = Judge::open(gpu, &judge_dir, |stored, _| {
-        stored.ok_or(JudgeError::Settings { found: "the trained judge has none".into() })
-    })?;
-    let contenders = contend(&judge, &data, options.seed, progress).await?;
+    progress.note(&format!("{0} of {0}: judging the test sets", Stage::ALL.len() + 1));
+    let mut judges = Vec::new();
+    for dir in &dirs {
+        let own = |stored: Option<_>, _: &_| stored.ok_or(JudgeError::Settings { found: "the trained judge has none".into() });
+        judges.push(Judge::open(gpu, dir, own)?);
+    }
+    let contenders = contend(&judges, &data, options.seed, progress).await?;
     let table = Table::measure(&data, &contenders, options.seed)?;
     let report = options.output_dir.join("report.html");
     let seconds = clock.seconds() - began;
-    let page = page::Page { options, data: &data, contenders: &contenders, table: &table, judge: &judge, gpu, seconds };
-    page.write(&report, &judge_dir)?;
-    Ok(DemoEnd::Finished(DemoResult { table, report, judge: judge_dir, seconds }))
+    let page = page::Page { options, data: &data, contenders: &contenders, table: &table, judge: &judges[1], gpu, seconds };
+    page.write(&report, &dirs)?;
+    let results = folder.join("results.json");
+    let text = serde_json::to_string_pretty(&table.to_json(options.seed)).unwrap_or_default() + "\n";
+    std::fs::write(&results, text).map_err(|source| DemoError::Write { path: results.clone(), source })?;
+    Ok(DemoEnd::Finished(DemoResult { table, report, judge: dirs.swap_remove(1), seconds }))
 }
 
-/// The settings of the study note (`miniature.md` 2): AdamW (.9, .98), decay .01, 3e-3, cosine to 5 %, batch 64.
-fn sft_config(options: &DemoOptions, data: &DemoData, folder: &Path) -> TrainConfig {
-    let steps = if options.quick { 300 } else { 1000 };
-    let text = |path: &Path| path.display().to_string();
-    TrainConfig {
-        init: Some(text(&data.config)),
-        tokenizer: Some(text(&data.tokenizer)),
-        train_file: text(&data.train),
-        eval_file: Some(text(&data.validation)),
-        output_dir: text(&folder.join("sft")),
-        phrase: crate::miniature::SCORE_PHRASE.into(),
-        template: "plain".into(),
-        chat: "never".into(),
-        max_completion_length: 24,
-        learning_rate: 3e-3,
-        lr_scheduler_type: "cosine".into(),
-        min_lr_ratio: 0.05,
-        warmup_steps: steps / 10,
-        adam_beta2: 0.98,
-        weight_decay: 0.01,
-        max_steps: steps as i64,
-        per_device_train_batch_size: 64,
-        per_device_eval_batch_size: 256,
-        eval_steps: steps / 5,
-        save_steps: steps / 5,
-        save_total_limit: Some(1),
-        seed: options.seed,
-        resume_from_checkpoint: Resume::Newest(true),
-        ..TrainConfig::default()
+/// The demo's trainings. All after the first start from its judge, and see as many sequences.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    Sft,
+    Real,
+    Reinforce,
+    SftContinued,
+}
+
+impl Stage {
+    const ALL: [Stage; 4] = [Stage::Sft, Stage::Real, Stage::Reinforce, Stage::SftContinued];
+
+    fn describe(self) -> &'static str {
+        match self {
+            Stage::Sft => "supervised, from random weights, on an imperfect teacher's chains and scores",
+            Stage::Real => "REAL, from the supervised judge",
+            Stage::Reinforce => "policy gradient with binary reward, from the same judge",
+            Stage::SftContinued => "supervised training continued, from the same judge",
+        }
+    }
+
+    fn folder(self) -> &'static str {
+        match self {
+            Stage::Sft => "sft",
+            Stage::Real => "real",
+            Stage::Reinforce => "reinforce",
+            Stage::SftContinued => "sft-continued",
+        }
+    }
+
+    /// The settings of the study note (`miniature.md` 2), chosen there on validation with the same three learning rates for
+    /// every policy-gradient method; nothing was tuned here.
+    fn config(self, options: &DemoOptions, data: &DemoData, folder: &Path) -> TrainConfig {
+        let text = |path: &Path| path.display().to_string();
+        let steps = match (self, options.quick) {
+            (Stage::Sft, false) => 1000,
+            (Stage::Sft, true) => 300,
+            (_, false) => 200,
+            (_, true) => 25,
+        };
+        let common = TrainConfig {
+            train_file: text(&data.train),
+            eval_file: Some(text(&data.validation)),
+            output_dir: text(&folder.join(self.folder())),
+            phrase: crate::miniature::SCORE_PHRASE.into(),
+            template: "plain".into(),
+            chat: "never".into(),
+            max_completion_length: 20,
+            adam_beta2: 0.98,
+            weight_decay: 0.01,
+            max_steps: steps,
+            per_device_eval_batch_size: 400,
+            eval_steps: steps as u64 / 5,
+            save_steps: steps as u64 / 5,
+            save_total_limit: Some(1),
+            seed: options.seed,
+            resume_from_checkpoint: Resume::Newest(true),
+            ..TrainConfig::default()
+        };
+        if self == Stage::Sft {
+            return TrainConfig {
+                init: Some(text(&data.config)),
+                tokenizer: Some(text(&data.tokenizer)),
+                learning_rate: 3e-3,
+                lr_scheduler_type: "cosine".into(),
+                min_lr_ratio: 0.05,
+                warmup_steps: steps as u64 / 10,
+                per_device_train_batch_size: 64,
+                ..common
+            };
+        }
+        let start = TrainConfig {
+            model_name_or_path: Some(text(&folder.join(Stage::Sft.folder()))),
+            lr_scheduler_type: "constant".into(),
+            warmup_steps: 10,
+            ..common
+        };
+        match self {
+            Stage::SftContinued => TrainConfig { learning_rate: 1e-3, per_device_train_batch_size: 256, ..start },
+            Stage::Reinforce => TrainConfig {
+                method: "reinforce".into(),
+                learning_rate: 1e-4,
+                per_device_train_batch_size: 32,
+                num_generations: 8,
+                ..start
+            },
+            _ => TrainConfig {
+                method: "real".into(),
+                learning_rate: 3e-4,
+                per_device_train_batch_size: 32,
+                num_generations: 8,
+                ..start
+            },
+        }
     }
 }
 
-/// The judge read in three ways over all test sets.
-async fn contend(judge: &Judge, data: &DemoData, seed: u64, progress: &mut dyn Progress) -> Result<Vec<Contender>, DemoError> {
-    let ways = [("SFT, one sampled chain", 1, 1.0), ("SFT, greedy chain", 1, 0.0), ("SFT, 5 chains averaged", 5, 1.0)];
+/// The judges over all test sets; the first one read in three ways.
+async fn contend(judges: &[Judge], data: &DemoData, seed: u64, progress: &mut dyn Progress) -> Result<Vec<Contender>, DemoError> {
+    let [sft, real, reinforce, continued] = judges else {
+        return Err(JudgeError::Settings { found: "a stage of the demo is missing".into() }.into());
+    };
+    let ways = [
+        (REAL, real, 1, 1.0),
+        (SFT, sft, 1, 1.0),
+        ("SFT, greedy chain", sft, 1, 0.0),
+        ("SFT, 5 chains averaged", sft, 5, 1.0),
+        ("SFT continued", continued, 1, 1.0),
+        ("reinforce (binary reward)", reinforce, 1, 1.0),
+    ];
     let rows: u64 = data.tests.iter().map(|t| t.rows.len() as u64).sum();
     progress.begin("judging", 0, rows * ways.len() as u64);
     let (mut contenders, mut done) = (Vec::new(), 0u64);
-    for (name, chains, temperature) in ways {
+    for (name, judge, chains, temperature) in ways {
         let judging = Judging { chains, temperature, seed, batch_size: 512, ..Judging::default() };
         let mut sets = Vec::new();
         for test in &data.tests {
@@ -156,3 +243,7 @@ async fn contend(judge: &Judge, data: &DemoData, seed: u64, progress: &mut dyn P
     progress.end();
     Ok(contenders)
 }
+
+/// Names of the two judges that everything is about.
+const REAL: &str = "REAL";
+const SFT: &str = "SFT";

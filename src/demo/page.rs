@@ -1,12 +1,13 @@
 //! The demo's `report.html`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use super::data::DemoData;
 use super::measure::{Contender, Role, Table, labels};
-use super::{DemoError, DemoOptions, Judge};
+use super::{DemoError, DemoOptions, Judge, REAL, SFT};
+use crate::eval::Undefined;
 use crate::eval::report::{self, Curve, Example, Figure, Headline, MetricGroup, MetricRow, MetricTable, Report};
 use crate::gpu::Gpu;
 
@@ -25,45 +26,65 @@ pub struct Page<'a> {
 }
 
 impl Page<'_> {
-    /// Writes the page; `judge_dir` holds the run's `metrics.jsonl`.
-    pub fn write(&self, path: &Path, judge_dir: &Path) -> Result<(), DemoError> {
-        let page = self.report(judge_dir).to_html();
+    /// Writes the page; `dirs` hold the `metrics.jsonl` of SFT, REAL, reinforce and SFT continued.
+    pub fn write(&self, path: &Path, dirs: &[PathBuf]) -> Result<(), DemoError> {
+        let page = self.report(dirs).to_html();
         std::fs::write(path, page).map_err(|source| DemoError::Write { path: path.into(), source })
     }
 
-    fn report(&self, judge_dir: &Path) -> Report {
-        let first = self.contenders.first().and_then(|c| c.sets.first());
+    /// Human score and the score of the contender called `name` on the in-domain test set.
+    fn pairs(&self, name: &str) -> Vec<(f64, f64)> {
+        let set = self.contenders.iter().find(|c| c.name == name).and_then(|c| c.sets.first());
         let human = self.data.tests.first().map(|t| labels(&t.items)).unwrap_or_default();
+        set.map(|set| human.into_iter().zip(set.scores.iter().copied()).collect()).unwrap_or_default()
+    }
+
+    fn report(&self, dirs: &[PathBuf]) -> Report {
+        let quick = if self.options.quick {
+            "This is the quick demo: the supervised judge is far from its plateau, so the comparison says little. Run it without --quick."
+        } else {
+            "One seed, one run: docs/demo.md has five."
+        };
         Report {
             title: "A judge trained from nothing".into(),
-            subtitle: "Supervised training on a synthetic judging task with an imperfect teacher, on one wgpu adapter".into(),
+            subtitle: "Supervised by an imperfect teacher, then with REAL, on a synthetic judging task and one wgpu adapter".into(),
             headlines: self.headlines(),
             facts: self.facts(),
-            curves: curves(judge_dir),
+            curves: curves(dirs),
             scale: self.judge.settings().scale.values().to_vec(),
-            scores: first.map(|set| human.iter().copied().zip(set.scores.iter().copied()).collect()).unwrap_or_default(),
+            scores: self.pairs(REAL),
+            before: self.pairs(SFT),
             metrics: self.metrics(),
             examples: self.examples(),
             notes: vec![
-                "Histogram and reliability are those of the in-domain test set, one sampled chain of thought a row. Intervals are \
-                 percentile bootstrap over rows (95 %); they do not cover the choice of seed."
+                quick.into(),
+                "Histograms (before: SFT, after: REAL), reliability and examples are those of the in-domain test set, one sampled \
+                 chain of thought a row. Intervals are percentile bootstrap over rows (95 %); they do not cover the choice of seed."
                     .into(),
-                "ood1: unseen pairs of criteria; ood2: longer rubrics; ood3: rare wording and distractors.".into(),
+                "REAL, reinforce and SFT continued start from the same judge and see the same number of sequences. Learning rates \
+                 are those that a study in PyTorch chose on validation, from the same three for each policy-gradient method."
+                    .into(),
+                "ood1: unseen pairs of criteria; ood2: longer rubrics; ood3: rare wording and distractors. Modal share: the share of \
+                 scores in the fullest bin of a quarter point. Verdicts right: of the criteria of an item, the share on which its chain \
+                 is right."
+                    .into(),
             ],
         }
     }
 
     fn headlines(&self) -> Vec<Headline> {
-        let of = |name: &str| self.table.sets.first()?.figures.iter().find(|f| f.name.starts_with(name))?.pearson.clone().ok();
+        let set = |index: usize| self.table.sets.get(index).map(|s| s.figures.as_slice()).unwrap_or_default();
+        let of = |index: usize, name: &str| set(index).iter().find(|f| f.name.starts_with(name))?.pearson.clone().ok();
         let show = |x: Option<f64>| x.map_or("–".into(), |x| format!("{x:.3}"));
+        let headline = |index: usize, label: &str| Headline {
+            label: label.into(),
+            value: show(of(index, REAL)),
+            detail: format!("SFT {}, word counts {}", show(of(index, SFT)), show(of(index, "word"))),
+        };
         vec![
-            Headline {
-                label: "Pearson r, one chain".into(),
-                value: show(of("SFT, one")),
-                detail: format!("word counts {}", show(of("word"))),
-            },
-            Headline { label: "Pearson r, greedy chain".into(), value: show(of("SFT, greedy")), detail: String::new() },
-            Headline { label: "Ceiling".into(), value: show(of("150")), detail: "mean of 150 simulated annotators".into() },
+            headline(0, "Pearson r of REAL, in domain"),
+            headline(1, "Pearson r of REAL, out of domain"),
+            Headline { label: "Ceiling".into(), value: show(of(0, "150")), detail: "mean of 150 simulated annotators".into() },
         ]
     }
 
@@ -80,7 +101,12 @@ impl Page<'_> {
     }
 
     fn metrics(&self) -> MetricTable {
-        let columns = ["Pearson r", "Spearman ρ", "RMSE", "modal share", "verdicts right"].map(String::from).to_vec();
+        let columns = ["Pearson r", "r minus SFT", "Spearman ρ", "RMSE", "modal share", "verdicts right"];
+        let columns = columns.map(String::from).to_vec();
+        let gain = |f: &super::measure::Figures| Figure {
+            value: f.gain.map(|(gain, _, _)| gain).ok_or(Undefined::NotCompared),
+            interval: f.gain.map(|(_, low, high)| (low, high)),
+        };
         let group = |set: &super::TestSet| MetricGroup {
             name: format!("{} ({} rows)", set.name, set.rows),
             rows: set
@@ -95,10 +121,11 @@ impl Page<'_> {
                     },
                     figures: vec![
                         Figure { value: f.pearson.clone(), interval: f.interval },
+                        gain(f),
                         Figure::from(f.spearman.clone()),
                         Figure::from(f.rmse.clone()),
                         Figure::from(Ok(f.modal_share)),
-                        Figure::from(f.verdicts.ok_or(crate::eval::Undefined::NoVerdicts)),
+                        Figure::from(f.verdicts.ok_or(Undefined::NoVerdicts)),
                     ],
                 })
                 .collect(),
@@ -126,17 +153,29 @@ impl Page<'_> {
     }
 }
 
-/// Loss and held-out figures over the steps, from the run's log.
-fn curves(judge_dir: &Path) -> Vec<Curve> {
-    let text = std::fs::read_to_string(judge_dir.join(crate::train::checkpoint::METRICS)).unwrap_or_default();
-    let lines: Vec<Value> = text.lines().filter_map(|l| serde_json::from_str(l).ok()).collect();
-    let points = |key: &str| -> Vec<(f64, f64)> {
-        lines.iter().filter_map(|l| Some((l.get("step")?.as_f64()?, l.get(key)?.as_f64()?))).collect()
+/// Loss, reward and held-out figures over the steps, from the runs' logs.
+fn curves(dirs: &[PathBuf]) -> Vec<Curve> {
+    let read = |dir: &PathBuf| -> Vec<Value> {
+        let text = std::fs::read_to_string(dir.join(crate::train::checkpoint::METRICS)).unwrap_or_default();
+        text.lines().filter_map(|l| serde_json::from_str(l).ok()).collect()
     };
-    let curve = |name: &str, kind: &str, points| Curve { name: name.into(), kind: kind.into(), points };
+    let logs: Vec<Vec<Value>> = dirs.iter().map(read).collect();
+    let curve = |log: usize, name: &str, kind: &str, key: &str| {
+        let point = |l: &Value| Some((l.get("step")?.as_f64()?, l.get(key)?.as_f64()?));
+        let points = logs.get(log).map(|lines| lines.iter().filter_map(point).collect()).unwrap_or_default();
+        Curve { name: name.into(), kind: kind.into(), points }
+    };
+    let (loss, pearson) = ("supervised: cross-entropy, nats a token", "then: Pearson r on validation, greedy chain");
     vec![
-        curve("training", "cross-entropy, nats a token", points("loss")),
-        curve("validation", "cross-entropy, nats a token", points("eval_loss")),
-        curve("validation, greedy chain", "Pearson r with people", points("eval_pearson")),
+        curve(0, "training", loss, "loss"),
+        curve(0, "validation", loss, "eval_loss"),
+        curve(0, "SFT", "supervised: Pearson r on validation, greedy chain", "eval_pearson"),
+        curve(1, "REAL", pearson, "eval_pearson"),
+        curve(2, "reinforce", pearson, "eval_pearson"),
+        curve(3, "SFT continued", pearson, "eval_pearson"),
+        curve(1, "REAL", "then: squared error of the expected score", "judge/mse"),
+        curve(2, "reinforce", "then: squared error of the expected score", "judge/mse"),
+        curve(1, "REAL", "then: tokens of a chain", "completions/mean_length"),
+        curve(2, "reinforce", "then: tokens of a chain", "completions/mean_length"),
     ]
 }

@@ -46,6 +46,9 @@ pub enum Undefined {
         /// Rows needed.
         needed: usize,
     },
+    /// The row is what others are compared with, or is not compared.
+    #[error("it is not compared")]
+    NotCompared,
     /// A floor or a ceiling writes no chain of thought.
     #[error("no chain of thought is written")]
     NoVerdicts,

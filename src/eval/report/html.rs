@@ -77,6 +77,9 @@ fn header(report: &Report) -> String {
     html + "</header>\n"
 }
 
+/// Columns from which on a table gets the page's whole width.
+const WIDE_TABLE: usize = 6;
+
 /// Metrics and score charts: a long table has all charts beside it, a short one only the ladder.
 fn agreement(report: &Report) -> String {
     let table = &report.metrics;
@@ -85,6 +88,11 @@ fn agreement(report: &Report) -> String {
         return if charts.is_empty() { String::new() } else { section("Scores", &figures(&charts)) };
     }
     let rows: usize = table.groups.iter().map(|g| g.rows.len()).sum();
+    // A wide table needs the whole page.
+    if table.columns.len() > WIDE_TABLE {
+        let all: Vec<Chart> = charts::ladder(table).into_iter().chain(charts).collect();
+        return section("Agreement with people", &metric_table(table)) + &section("Scores", &figures(&all));
+    }
     let (beside, below) = if rows > LONG_TABLE { (charts, Vec::new()) } else { (Vec::new(), charts) };
     let column: String = charts::ladder(table).iter().chain(&beside).map(figure).collect();
     let content = format!("<div class=\"beside\">\n{}<div class=\"stack\">\n{column}</div>\n</div>\n", metric_table(table));
@@ -166,13 +174,25 @@ fn reasons(table: &MetricTable) -> Vec<(String, Vec<String>)> {
 }
 
 fn score_charts(report: &Report) -> Vec<Chart> {
-    let finite: Vec<(f64, f64)> = report.scores.iter().copied().filter(|(h, s)| h.is_finite() && s.is_finite()).collect();
-    match Grid::new(&report.scale) {
-        Ok(grid) if !finite.is_empty() => {
-            vec![charts::score_histogram(&grid, &finite), charts::reliability_chart(&grid, &finite)]
-        }
-        _ => Vec::new(),
+    let finite = |scores: &[(f64, f64)]| -> Vec<(f64, f64)> {
+        scores.iter().copied().filter(|(h, s)| h.is_finite() && s.is_finite()).collect()
+    };
+    let (after, before) = (finite(&report.scores), finite(&report.before));
+    let Ok(grid) = Grid::new(&report.scale) else { return Vec::new() };
+    if after.is_empty() {
+        return Vec::new();
     }
+    let mut histogram = charts::score_histogram(&grid, &after);
+    let mut all = Vec::new();
+    if !before.is_empty() {
+        let mut earlier = charts::score_histogram(&grid, &before);
+        earlier.title += ", before";
+        histogram.title += ", after";
+        all.push(earlier);
+    }
+    all.push(histogram);
+    all.push(charts::reliability_chart(&grid, &after));
+    all
 }
 
 fn learning(curves: &[Curve]) -> String {

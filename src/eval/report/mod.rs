@@ -37,6 +37,8 @@ pub struct Report {
     pub scale: Vec<f64>,
     /// One entry a judged row: human score (the mean, if there are several people) and the judge's expected score.
     pub scores: Vec<(f64, f64)>,
+    /// The same of the judge before the last stage of training; empty if there is nothing to compare.
+    pub before: Vec<(f64, f64)>,
     /// Metrics of the judge with its floors and, if known, its ceiling.
     pub metrics: MetricTable,
     /// Single rows, shown whole.
