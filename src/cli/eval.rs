@@ -50,18 +50,21 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
         )));
     }
     let measured = measure(&rows, &human, &scored, &scale)?;
+    if args.json {
+        let object: Map<String, Value> =
+            measured.iter().map(|(name, _, a)| (name.to_string(), a.to_json())).collect();
+        print(&(serde_json::to_string_pretty(&object).unwrap_or_default() + "\n"))?;
+    } else {
+        let (n, skipped) = measured.first().map_or((0, 0), |(_, _, a)| (a.n, a.n_unparsed));
+        let tables: Vec<String> = table(&measured).to_text().iter().map(|t| t.to_string()).collect();
+        print(&format!("{}\nn {n}, skipped {skipped}\n", tables.join("\n")))?;
+    }
+    // After the figures, which a page that cannot be written must not cost.
     if let Some(path) = &args.report {
         let page = report(&rows, &human, &scored, &scale, &measured).to_html();
         std::fs::write(path, page).map_err(|source| CliError::OutputFile { path: path.clone(), source })?;
     }
-    if args.json {
-        let object: Map<String, Value> =
-            measured.iter().map(|(name, _, a)| (name.to_string(), a.to_json())).collect();
-        return print(&(serde_json::to_string_pretty(&object).unwrap_or_default() + "\n"));
-    }
-    let (n, skipped) = measured.first().map_or((0, 0), |(_, _, a)| (a.n, a.n_unparsed));
-    let tables: Vec<String> = table(&measured).to_text().iter().map(|t| t.to_string()).collect();
-    print(&format!("{}\nn {n}, skipped {skipped}\n", tables.join("\n")))
+    Ok(())
 }
 
 /// The object `judge` of a row.

@@ -219,14 +219,16 @@ impl<'a> Run<'a> {
             let interrupted = (self.around.interrupted)();
             // The best must be on the disk to be loaded at the end, whether a checkpoint is due or not.
             let kept = best && self.config.load_best_model_at_end;
-            if due(self.config.save_steps) || step == total || interrupted || kept {
+            let saved = due(self.config.save_steps) || step == total || kept;
+            if best && !saved {
+                self.state.best_model_checkpoint = None;
+            }
+            if saved || interrupted {
                 let checkpoint = self.save()?;
                 if interrupted && step < total {
                     self.around.progress.end();
                     return Ok(Ended::Interrupted { checkpoint });
                 }
-            } else if best {
-                self.state.best_model_checkpoint = None;
             }
         }
         self.around.progress.end();
@@ -241,7 +243,7 @@ impl<'a> Run<'a> {
         // As transformers counts: the k-th step, from 1, runs at the schedule's rate after k - 1 steps.
         let rate = self.schedule.rate(self.state.global_step);
         let numbers = self.trainer.step(&rows, rate, self.state.jurist.optimizer_steps + 1).await?;
-        self.count(&numbers)?;
+        self.count(&numbers);
         let step = self.state.global_step;
         let report = StepReport {
             step,
@@ -259,11 +261,15 @@ impl<'a> Run<'a> {
             self.write_metrics(&report.metrics())?;
         }
         self.around.progress.step(step, numbers.loss);
-        Ok(())
+        let steps = self.state.jurist.nonfinite_in_a_row;
+        match steps >= self.config.max_nonfinite_steps {
+            true => Err(TrainError::Diverged { steps, step }),
+            false => Ok(()),
+        }
     }
 
-    /// Moves the counters on, and gives up after too many steps without a usable gradient.
-    fn count(&mut self, numbers: &StepNumbers) -> Result<(), TrainError> {
+    /// Moves the counters on.
+    fn count(&mut self, numbers: &StepNumbers) {
         let state = &mut self.state;
         state.global_step += 1;
         state.epoch = self.order.epochs();
@@ -272,16 +278,12 @@ impl<'a> Run<'a> {
         if numbers.applied {
             state.jurist.optimizer_steps += 1;
             state.jurist.nonfinite_in_a_row = 0;
-            return Ok(());
+            return;
         }
         state.jurist.nonfinite_steps += 1;
         state.jurist.nonfinite_in_a_row += 1;
-        let (steps, step) = (state.jurist.nonfinite_in_a_row, state.global_step);
+        let step = state.global_step;
         self.around.progress.warn(&format!("step {step}: the gradient is not finite, the step is skipped"));
-        if steps >= self.config.max_nonfinite_steps {
-            return Err(TrainError::Diverged { steps, step });
-        }
-        Ok(())
     }
 
     fn write_metrics(&mut self, line: &Metrics) -> Result<(), TrainError> {
