@@ -101,17 +101,18 @@ fn measure(rows: &Dataset, human: &[f64], scored: &[Scored], scale: &Scale) -> R
     values.sort_by(f64::total_cmp);
     let grid = Grid::new(&values)?;
     let of = |judge: Vec<Option<f64>>| Agreement::measure(human, &judge, &grid);
+    // The floors answer for the rows that the judge answered for: only so can the figures be compared.
+    let floor = |values: Vec<f64>| of(values.into_iter().zip(scored).map(|(v, s)| s.expected.map(|_| v)).collect());
     let mut measured = vec![
         ("expected score", Role::Judge, of(scored.iter().map(|s| s.expected).collect())?),
         ("decoded score", Role::Judge, of(scored.iter().map(|s| s.decoded).collect())?),
     ];
     if let Ok(constant) = floors::constant(human, human.len()) {
-        measured.push(("constant (their mean)", Role::Floor, of(constant.into_iter().map(Some).collect())?));
+        measured.push(("constant (their mean)", Role::Floor, floor(constant)?));
     }
     let lengths: Vec<usize> = rows.examples.iter().map(|e| length(e)).collect();
     if let Ok(line) = floors::fit_length(&lengths, human)? {
-        let fitted = line.of_lengths(&lengths).into_iter().map(Some).collect();
-        measured.push(("length (fitted here)", Role::Floor, of(fitted)?));
+        measured.push(("length (fitted here)", Role::Floor, floor(line.of_lengths(&lengths))?));
     }
     Ok(measured)
 }
