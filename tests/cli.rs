@@ -61,7 +61,15 @@ fn from_rows_to_figures() {
     let done = succeed(task.jurist(&["train", "--config", "run.toml", "--output-dir", "judge", "--seed", "3"]));
     assert!(done.out.is_empty(), "results only: {}", done.out);
     assert!(done.err.contains("adapter: ") && done.err.contains("the judge is in judge"), "{}", done.err);
-    for file in ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "judge.json", "jurist.toml", "metrics.jsonl"] {
+    for file in [
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "judge.json",
+        "jurist.toml",
+        "metrics.jsonl",
+    ] {
         assert!(task.at("judge").join(file).is_file(), "{file}");
     }
     assert_eq!(std::fs::read_to_string(task.at("judge/jurist.toml")).unwrap().lines().filter(|l| *l == "seed = 3").count(), 1);
@@ -111,7 +119,11 @@ fn settings_of_every_layer() {
     for line in ["seed = 7", "max_steps = 2", "weight_decay = 0.5", "learning_rate = 0.003"] {
         assert!(done.out.lines().any(|l| l == line), "{line} in\n{}", done.out);
     }
-    assert!(done.err.contains("JURIST_WARMUP_STEP is set but names no setting; did you mean JURIST_WARMUP_STEPS?"), "{}", done.err);
+    assert!(
+        done.err.contains("JURIST_WARMUP_STEP is set but names no setting; did you mean JURIST_WARMUP_STEPS?"),
+        "{}",
+        done.err
+    );
     // What is printed is a config file that says the same.
     task.write("printed.toml", &done.out);
     let again = succeed(task.jurist(&["train", "--config", "printed.toml", "--print-config"]));

@@ -62,7 +62,8 @@ impl Ground {
 
     /// `jurist train` from the model in `model`.
     fn from_model(&self, model: &str, more: &[&str]) -> Command {
-        let args = ["train", "--model-name-or-path", model, "--train-file", "train.jsonl", "--output-dir", "out", "--phrase", "score"];
+        let args =
+            ["train", "--model-name-or-path", model, "--train-file", "train.jsonl", "--output-dir", "out", "--phrase", "score"];
         self.task.jurist(&last_of_each(&[&args[..], &["--max-steps", "1"], more].concat()))
     }
 
@@ -117,7 +118,12 @@ fn models() {
     let dir = g.model("truncated");
     let bytes = std::fs::read(dir.join("model.safetensors")).unwrap();
     std::fs::write(dir.join("model.safetensors"), &bytes[..bytes.len() - 100]).unwrap();
-    g.case("truncated weights", g.from_model("truncated", &[]), 1, &["model.safetensors is damaged or incomplete", "copy it again"]);
+    g.case(
+        "truncated weights",
+        g.from_model("truncated", &[]),
+        1,
+        &["model.safetensors is damaged or incomplete", "copy it again"],
+    );
     g.case("truncated weights, score", g.score("truncated", &[]), 1, &["model.safetensors is damaged or incomplete"]);
 
     std::fs::write(g.model("header").join("model.safetensors"), b"not safetensors at all").unwrap();
@@ -130,10 +136,19 @@ fn models() {
     g.case("weights of another shape", g.from_model("shape", &[]), 1, &["has shape [24, 16]; config.json asks for [40, 16]"]);
 
     g.config("layers", json!({"num_hidden_layers": 3}));
-    g.case("a layer too few", g.from_model("layers", &[]), 1, &["tensors that config.json asks for are missing", "model.layers.2."]);
+    g.case(
+        "a layer too few",
+        g.from_model("layers", &[]),
+        1,
+        &["tensors that config.json asks for are missing", "model.layers.2."],
+    );
 
     let spoil = |v: &mut Vec<f32>, x: f32| v[3] = x;
-    change_weights(&g.model("nan").join("model.safetensors"), |n, v| if n.contains("layers.1.mlp.up") { spoil(v, f32::NAN) });
+    change_weights(&g.model("nan").join("model.safetensors"), |n, v| {
+        if n.contains("layers.1.mlp.up") {
+            spoil(v, f32::NAN)
+        }
+    });
     let nan = ["`model.layers.1.mlp.up_proj.weight` holds NaN at element 3", "not usable"];
     g.case("NaN in the weights", g.from_model("nan", &[]), 1, &nan);
     g.case("NaN in the weights, score", g.score("nan", &[]), 1, &nan);
@@ -153,7 +168,12 @@ fn models() {
     g.case("a config that is no JSON", g.from_model("broken", &[]), 1, &["config.json", "JSON"]);
 
     std::fs::write(g.model("tokenizer").join("tokenizer.json"), "{}").unwrap();
-    g.case("a tokenizer that is none", g.from_model("tokenizer", &[]), 1, &["`tokenizer/tokenizer.json`", "expected a Hugging Face fast tokenizer"]);
+    g.case(
+        "a tokenizer that is none",
+        g.from_model("tokenizer", &[]),
+        1,
+        &["`tokenizer/tokenizer.json`", "expected a Hugging Face fast tokenizer"],
+    );
 
     std::fs::write(g.model("settings").join("judge.json"), "{\"format\": 1}").unwrap();
     g.case("a damaged judge.json", g.score("settings", &[]), 1, &["judge.json: missing field", "train the judge anew"]);
@@ -162,10 +182,18 @@ fn models() {
     g.case("golden values from nowhere", g.task.jurist(&["doctor", "--against", "nowhere"]), 1, &["nowhere"]);
 
     // From scratch.
-    g.task.write("small.json", json!({"vocab_size": 50}).as_object().unwrap().iter().fold(tiny_config(), |mut c, (k, v)| {
-        c[k] = v.clone();
-        c
-    }).to_string());
+    g.task.write(
+        "small.json",
+        json!({"vocab_size": 50})
+            .as_object()
+            .unwrap()
+            .iter()
+            .fold(tiny_config(), |mut c, (k, v)| {
+                c[k] = v.clone();
+                c
+            })
+            .to_string(),
+    );
     let says = ["the tokenizer has 97 tokens, but the model only 50 embeddings"];
     g.case("a vocabulary smaller than the tokenizer's", g.scratch(&["--init", "small.json"]), 1, &says);
     g.case("no such config", g.scratch(&["--init", "no.json"]), 1, &["cannot read the init config no.json"]);
@@ -181,7 +209,11 @@ fn rows() {
     let cases: &[(&str, &[u8], &[&str])] = &[
         ("empty.jsonl", b"", &["empty.jsonl: no rows in it", "one JSON object a line"]),
         ("blank.jsonl", b"\n \n", &["blank.jsonl: no rows in it"]),
-        ("latin1.jsonl", b"{\"prompt\": \"caf\xe9\", \"score\": 3}\n", &["latin1.jsonl:1: byte 15 (0xe9) is no UTF-8", "save the file as UTF-8"]),
+        (
+            "latin1.jsonl",
+            b"{\"prompt\": \"caf\xe9\", \"score\": 3}\n",
+            &["latin1.jsonl:1: byte 15 (0xe9) is no UTF-8", "save the file as UTF-8"],
+        ),
         ("utf16.jsonl", b"\xff\xfe{\0}\0", &["UTF-16", "save it as UTF-8"]),
         ("text.jsonl", b"This is no JSON.\n", &["text.jsonl:1: not JSON", "each line must be one JSON object"]),
         ("cut.json", b"[{\"prompt\": \"x\", \"score\": 1}", &["cut.json:1: the array is not closed"]),
@@ -189,14 +221,38 @@ fn rows() {
         ("gzip.jsonl.gz", b"\x1f\x8b\x08\x00garbage", &["gzip.jsonl.gz: damaged gzip archive", "download the file again"]),
         ("rows.csv", b"prompt,score\n", &[".csv files are not read yet", "convert it to JSON Lines"]),
         ("nan.jsonl", b"{\"prompt\": \"x\", \"score\": NaN}\n", &["nan.jsonl:1", "JSON has no NaN"]),
-        ("nantext.jsonl", b"{\"prompt\": \"x\", \"score\": \"NaN\"}\n", &["nantext.jsonl:1: field `score`", "make it a finite number"]),
-        ("abc.jsonl", b"{\"prompt\": \"x\", \"score\": \"abc\"}\n", &["abc.jsonl:1: field `score`: the text \"abc\"", "make it a finite number"]),
+        (
+            "nantext.jsonl",
+            b"{\"prompt\": \"x\", \"score\": \"NaN\"}\n",
+            &["nantext.jsonl:1: field `score`", "make it a finite number"],
+        ),
+        (
+            "abc.jsonl",
+            b"{\"prompt\": \"x\", \"score\": \"abc\"}\n",
+            &["abc.jsonl:1: field `score`: the text \"abc\"", "make it a finite number"],
+        ),
         ("null.jsonl", b"{\"prompt\": \"x\", \"score\": null}\n", &["null.jsonl:1: field `score`: null", "--label-column"]),
-        ("other.jsonl", b"{\"prompt\": \"x\", \"grade\": 2}\n", &["field `score`: no such column", "--label-column; the row has `prompt`, `grade`"]),
-        ("noprompt.jsonl", b"{\"question\": \"x\", \"score\": 2}\n", &["noprompt.jsonl:1: the row has no `instruction` with a `response`"]),
+        (
+            "other.jsonl",
+            b"{\"prompt\": \"x\", \"grade\": 2}\n",
+            &["field `score`: no such column", "--label-column; the row has `prompt`, `grade`"],
+        ),
+        (
+            "noprompt.jsonl",
+            b"{\"question\": \"x\", \"score\": 2}\n",
+            &["noprompt.jsonl:1: the row has no `instruction` with a `response`"],
+        ),
         ("number.jsonl", b"{\"prompt\": 7, \"score\": 2}\n", &["field `prompt`: the number 7"]),
-        ("high.jsonl", b"{\"prompt\": \"ok\", \"score\": 7}\n", &["high.jsonl:1: label 7 is outside the scale's 1 to 5", "--skip-bad"]),
-        ("both.jsonl", b"{\"prompt\": \"ok\", \"chain\": \"a\", \"feedback\": \"b\", \"score\": 2}\n", &["could be the chain of thought too", "--chain-column"]),
+        (
+            "high.jsonl",
+            b"{\"prompt\": \"ok\", \"score\": 7}\n",
+            &["high.jsonl:1: label 7 is outside the scale's 1 to 5", "--skip-bad"],
+        ),
+        (
+            "both.jsonl",
+            b"{\"prompt\": \"ok\", \"chain\": \"a\", \"feedback\": \"b\", \"score\": 2}\n",
+            &["could be the chain of thought too", "--chain-column"],
+        ),
     ];
     for (file, bytes, says) in cases {
         g.task.write(file, bytes);
@@ -204,19 +260,49 @@ fn rows() {
     }
     g.task.write("second.jsonl", format!("{row}{{\"prompt\": \"ok\"}}\n"));
     g.case("the second row", g.scratch(&["--train-file", "second.jsonl"]), 1, &["second.jsonl:2: field `score`"]);
-    g.case("all bad", g.scratch(&["--train-file", "abc.jsonl", "--skip-bad"]), 1, &["abc.jsonl: all 1 rows are bad", "the first is:"]);
-    g.case("all off the scale", g.scratch(&["--train-file", "high.jsonl", "--skip-bad"]), 1, &["no training rows are left", "label 7"]);
+    g.case(
+        "all bad",
+        g.scratch(&["--train-file", "abc.jsonl", "--skip-bad"]),
+        1,
+        &["abc.jsonl: all 1 rows are bad", "the first is:"],
+    );
+    g.case(
+        "all off the scale",
+        g.scratch(&["--train-file", "high.jsonl", "--skip-bad"]),
+        1,
+        &["no training rows are left", "label 7"],
+    );
     g.case("no such file", g.scratch(&["--train-file", "no.jsonl"]), 1, &["no.jsonl: No such file"]);
     g.case("a folder", g.scratch(&["--train-file", "words"]), 1, &["words: is a directory"]);
-    g.case("all too long", g.scratch(&["--max-length", "5"]), 1, &["no training rows are left", "6 rows of train.jsonl are longer than 5 tokens", "raise max_length"]);
+    g.case(
+        "all too long",
+        g.scratch(&["--max-length", "5"]),
+        1,
+        &["no training rows are left", "6 rows of train.jsonl are longer than 5 tokens", "raise max_length"],
+    );
     let long = format!("{{\"prompt\": \"{}\", \"score\": 3}}\n", "ok ".repeat(300));
     g.task.write("long.jsonl", &long);
-    g.case("longer than the context", g.scratch(&["--train-file", "long.jsonl"]), 1, &["1 rows of long.jsonl are longer than 128"]);
-    g.case("nothing to evaluate on", g.scratch(&["--eval-file", "long.jsonl"]), 1, &["long.jsonl: no row of the eval_file is left", "long.jsonl are longer than 128"]);
+    g.case(
+        "longer than the context",
+        g.scratch(&["--train-file", "long.jsonl"]),
+        1,
+        &["1 rows of long.jsonl are longer than 128"],
+    );
+    g.case(
+        "nothing to evaluate on",
+        g.scratch(&["--eval-file", "long.jsonl"]),
+        1,
+        &["long.jsonl: no row of the eval_file is left", "long.jsonl are longer than 128"],
+    );
     g.case("no such chain", g.scratch(&["--chain-column", "why"]), 1, &["field `why`: no such column"]);
 
     g.case("no file to score", g.score("judge", &["--input", "no.jsonl"]), 1, &["no.jsonl: No such file"]);
-    g.case("eval of rows that are not scored", g.task.jurist(&["eval", "dev.jsonl"]), 1, &["dev.jsonl:1", "no object `judge`", "jurist score"]);
+    g.case(
+        "eval of rows that are not scored",
+        g.task.jurist(&["eval", "dev.jsonl"]),
+        1,
+        &["dev.jsonl:1", "no object `judge`", "jurist score"],
+    );
     let high = ["eval", "--model", "judge", "--input", "high.jsonl"];
     g.case("eval of labels off the scale", g.task.jurist(&high), 1, &["high.jsonl:1: the label 7 is outside the scale 1 to 5"]);
     g.end();
@@ -229,11 +315,21 @@ fn settings() {
         g.task.write("run.toml", text);
         g.scratch(&["--config", "run.toml"])
     };
-    g.case("an unknown key", config(&g, "learning_rat = 1e-3\n"), 2, &["run.toml: unknown setting `learning_rat`; did you mean `learning_rate`?"]);
+    g.case(
+        "an unknown key",
+        config(&g, "learning_rat = 1e-3\n"),
+        2,
+        &["run.toml: unknown setting `learning_rat`; did you mean `learning_rate`?"],
+    );
     g.case("no TOML", config(&g, "seed = = 1\n"), 2, &["run.toml is not valid TOML"]);
     g.case("another type", config(&g, "num_train_epochs = [3]\n"), 2, &["run.toml: num_train_epochs = [...]: expected a number"]);
     g.case("no config file", g.scratch(&["--config", "no.toml"]), 2, &["cannot read the config file no.toml"]);
-    g.case("a rate out of range", g.scratch(&["--learning-rate", "1e30"]), 2, &["--learning-rate", "a number above 0 and at most 10"]);
+    g.case(
+        "a rate out of range",
+        g.scratch(&["--learning-rate", "1e30"]),
+        2,
+        &["--learning-rate", "a number above 0 and at most 10"],
+    );
     g.case("an empty batch", g.scratch(&["--per-device-train-batch-size", "0"]), 2, &["a whole number from 1 to 65536"]);
     g.case("a word that is none", g.scratch(&["--lr-scheduler-type", "cosin"]), 2, &["did you mean `cosine`?"]);
     g.case("an unknown flag", g.scratch(&["--lerning-rate", "1"]), 2, &["unexpected argument '--lerning-rate'"]);
@@ -253,17 +349,37 @@ fn settings() {
     g.case("a score of two tokens", ten, 1, &["score `10`", "3 tokens", "not supported yet", "such as 1..5"]);
     g.case("a score that is no word", g.scratch(&["--scale", "0..5"]), 1, &["score `0`", "not in the tokenizer's vocabulary"]);
     g.case("a score of two tokens, score", g.score("judge", &["--scale", "1..6"]), 1, &["score `6`"]);
-    g.case("a small vocabulary", g.task.jurist(&[&bpe[..4], &["100"], &bpe[5..]].concat()), 1, &["a vocabulary of 100 has no room", "at least"]);
+    g.case(
+        "a small vocabulary",
+        g.task.jurist(&[&bpe[..4], &["100"], &bpe[5..]].concat()),
+        1,
+        &["a vocabulary of 100 has no room", "at least"],
+    );
 
     g.case("no such template", g.scratch(&["--template", "no.jinja"]), 1, &["prompt template no.jinja", "a Jinja file"]);
     g.task.write("bad.jinja", "{% if %}");
-    g.case("a template that is none", g.scratch(&["--template", "bad.jinja"]), 1, &["prompt template bad.jinja", "correct the Jinja there"]);
+    g.case(
+        "a template that is none",
+        g.scratch(&["--template", "bad.jinja"]),
+        1,
+        &["prompt template bad.jinja", "correct the Jinja there"],
+    );
     g.task.write("other.jinja", "{{ answer }}");
-    g.case("a template of other rows", g.scratch(&["--template", "other.jinja"]), 1, &["train.jsonl:1: prompt template: undefined value (line 1", "the row's columns are id, prompt"]);
+    g.case(
+        "a template of other rows",
+        g.scratch(&["--template", "other.jinja"]),
+        1,
+        &["train.jsonl:1: prompt template: undefined value (line 1", "the row's columns are id, prompt"],
+    );
     g.case("the judge's template", g.scratch(&["--template", "judge"]), 1, &["the row has no `instruction` with a `response`"]);
     g.case("no chat template", g.scratch(&["--chat", "always"]), 1, &["the tokenizer has none", "turn the chat frame off"]);
 
-    g.case("resume from nowhere", g.scratch(&["--resume", "nowhere/checkpoint-3"]), 1, &["cannot read nowhere/checkpoint-3/trainer_state.json"]);
+    g.case(
+        "resume from nowhere",
+        g.scratch(&["--resume", "nowhere/checkpoint-3"]),
+        1,
+        &["cannot read nowhere/checkpoint-3/trainer_state.json"],
+    );
     let state = g.task.at("judge/checkpoint-2/training_state.safetensors");
     let bytes = std::fs::read(&state).unwrap();
     std::fs::write(&state, &bytes[..bytes.len() / 2]).unwrap();
@@ -271,10 +387,25 @@ fn settings() {
     g.case("half a checkpoint", g.scratch(&["--resume", "judge/checkpoint-2"]), 1, &said);
     g.task.write("file", "");
     g.case("the output is a file", g.scratch(&["--output-dir", "file"]), 1, &["cannot list file", "Not a directory"]);
-    g.case("no folder for the scores", g.score("judge", &["--output", "nowhere/scored.jsonl"]), 1, &["cannot write nowhere/scored.jsonl"]);
-    g.case("the scores' file is a folder", g.score("judge", &["--output", "words"]), 1, &["cannot write words", "is a directory"]);
+    g.case(
+        "no folder for the scores",
+        g.score("judge", &["--output", "nowhere/scored.jsonl"]),
+        1,
+        &["cannot write nowhere/scored.jsonl"],
+    );
+    g.case(
+        "the scores' file is a folder",
+        g.score("judge", &["--output", "words"]),
+        1,
+        &["cannot write words", "is a directory"],
+    );
     if cfg!(target_os = "linux") {
-        g.case("a folder nobody can write", g.scratch(&["--output-dir", "/proc/jurist/out"]), 1, &["cannot create /proc/jurist/out"]);
+        g.case(
+            "a folder nobody can write",
+            g.scratch(&["--output-dir", "/proc/jurist/out"]),
+            1,
+            &["cannot create /proc/jurist/out"],
+        );
     }
     g.end();
 }

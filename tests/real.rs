@@ -30,8 +30,7 @@ fn stories260k() {
     let Some(models) = models() else { return };
     let text = std::fs::read_to_string(models.join("stories260K_reference.json")).unwrap();
     let reference: Value = serde_json::from_str(&text).unwrap();
-    let ids: Vec<u32> =
-        reference["greedy_token_ids"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect();
+    let ids: Vec<u32> = reference["greedy_token_ids"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect();
     let gpu = common::gpu();
     let weights = Weights::upload(&gpu, &Checkpoint::open(&models.join("stories260k")).unwrap()).unwrap();
 
@@ -42,8 +41,12 @@ fn stories260k() {
     let greedy: Vec<u32> = chains[0][0].draws.iter().map(|d| d.token).collect();
     assert_eq!(greedy, ids[1..], "greedy ids from the cache");
 
-    let mut positions: Vec<(u32, &Vec<Value>)> =
-        reference["logits_at_position"].as_object().unwrap().iter().map(|(p, l)| (p.parse().unwrap(), l.as_array().unwrap())).collect();
+    let mut positions: Vec<(u32, &Vec<Value>)> = reference["logits_at_position"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(p, l)| (p.parse().unwrap(), l.as_array().unwrap()))
+        .collect();
     positions.sort_by_key(|(p, _)| *p);
     let mut batch = PackedInputs::default();
     batch.push(&ids[..256]);

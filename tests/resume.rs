@@ -291,10 +291,8 @@ fn the_best_is_kept() {
     let rough = ["--learning-rate", "5", "--lr-scheduler-type", "constant", "--warmup-steps", "0", "--max-steps", "18"];
     succeed(train(&task, "best", &[&best[..], &rough[..]].concat()));
     let dir = task.at("best");
-    let losses: Vec<(u64, f64)> = metrics(&dir)
-        .iter()
-        .filter_map(|l| Some((l["step"].as_u64()?, l.get("eval_loss")?.as_f64()?)))
-        .collect();
+    let losses: Vec<(u64, f64)> =
+        metrics(&dir).iter().filter_map(|l| Some((l["step"].as_u64()?, l.get("eval_loss")?.as_f64()?))).collect();
     let (step, _) = losses.iter().copied().reduce(|a, b| if b.1 < a.1 { b } else { a }).unwrap();
     println!("best of {losses:?}: {step}");
     let left = checkpoints(&dir);

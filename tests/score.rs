@@ -30,7 +30,8 @@ fn ground() -> &'static Task {
     static GROUND: OnceLock<Task> = OnceLock::new();
     GROUND.get_or_init(|| {
         let task = Task::new(48, 6, true);
-        let more = ["--num-train-epochs", "4", "--per-device-train-batch-size", "8", "--save-steps", "0", "--learning-rate", "1e-2"];
+        let more =
+            ["--num-train-epochs", "4", "--per-device-train-batch-size", "8", "--save-steps", "0", "--learning-rate", "1e-2"];
         succeed(task.train("thinker", &more));
         succeed(task.train("plain", &[&more[..], &["--chain-column", "none"]].concat()));
         let items = Miniature::new(Version::E, 3).items(Split::Test, 9);
@@ -327,7 +328,10 @@ fn several_chains_are_averaged() {
         assert!((expected(one) - expected(&three)).abs() < 1e-6, "three times the greedy chain is the greedy chain");
         assert_eq!(one["judge"]["feedback"], three["judge"]["feedback"]);
     }
-    assert_eq!(score("thinker", "rows.jsonl", &["--chains", "2", "--seed", "5"]), score("thinker", "rows.jsonl", &["--chains", "2", "--seed", "5"]));
+    assert_eq!(
+        score("thinker", "rows.jsonl", &["--chains", "2", "--seed", "5"]),
+        score("thinker", "rows.jsonl", &["--chains", "2", "--seed", "5"])
+    );
 }
 
 fn config(changes: Value) -> Config {
@@ -368,12 +372,18 @@ fn cached_decoding_is_the_packed_forward() {
     };
     let cases = [
         ("llama", json!({})),
-        ("llama, untied, 7 query heads on one", json!({"tie_word_embeddings": false, "num_attention_heads": 7, "hidden_size": 28})),
+        (
+            "llama, untied, 7 query heads on one",
+            json!({"tie_word_embeddings": false, "num_attention_heads": 7, "hidden_size": 28}),
+        ),
         ("mistral, a window of 5", with(family("mistral", "MistralForCausalLM"), json!({"sliding_window": 5}))),
         ("qwen2, biases", family("qwen2", "Qwen2ForCausalLM")),
         ("qwen3, q and k norms", with(family("qwen3", "Qwen3ForCausalLM"), json!({"num_key_value_heads": 2}))),
-        ("llama 3 rope", json!({"rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
-            "high_freq_factor": 4.0, "original_max_position_embeddings": 16}})),
+        (
+            "llama 3 rope",
+            json!({"rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0, "original_max_position_embeddings": 16}}),
+        ),
     ];
     for (name, changes) in cases {
         let source = Restless(Init::new(config(changes), 4));
@@ -395,7 +405,10 @@ fn cached_decoding_is_the_packed_forward() {
         for step in 0..=steps {
             let cached = block_on(pass.logits(rows.len())).unwrap();
             for (cached, packed) in cached.chunks(vocab).zip(last_logits(&gpu, &weights, &sequences)) {
-                assert!(packed.iter().all(|z| z.is_finite()) && packed.iter().any(|z| z.abs() > 0.1), "logits that say something");
+                assert!(
+                    packed.iter().all(|z| z.is_finite()) && packed.iter().any(|z| z.abs() > 0.1),
+                    "logits that say something"
+                );
                 // A NaN is as far as can be.
                 let gap = |(c, p): (&f32, &f64)| if c.is_finite() { (f64::from(*c) - p).abs() } else { f64::INFINITY };
                 worst = cached.iter().zip(&packed).map(gap).fold(worst, f64::max);

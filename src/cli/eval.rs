@@ -110,7 +110,7 @@ fn measure(rows: &Dataset, human: &[f64], scored: &[Scored], scale: &Scale) -> R
     if let Ok(constant) = floors::constant(human, human.len()) {
         measured.push(("constant (their mean)", Role::Floor, floor(constant)?));
     }
-    let lengths: Vec<usize> = rows.examples.iter().map(|e| length(e)).collect();
+    let lengths: Vec<usize> = rows.examples.iter().map(length).collect();
     if let Ok(line) = floors::fit_length(&lengths, human)? {
         measured.push(("length (fitted here)", Role::Floor, floor(line.of_lengths(&lengths))?));
     }
