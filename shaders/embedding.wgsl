@@ -6,10 +6,11 @@
 //            column: no atomics, the same bits every run. Ids are checked on the host; here they are trusted.
 #include "lib/grid.wgsl"
 
+const WIDTH: u32 = {{WIDTH}}u; // H, a constant because CPU adapters divide slowly
+
 #if forward
 struct Params {
     size: u32, // T * H
-    width: u32, // H
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> ids: array<u32>; // [T]
@@ -23,14 +24,13 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     if (i >= params.size) {
         return;
     }
-    y[i] = table[ids[i / params.width] * params.width + i % params.width];
+    y[i] = table[ids[i / WIDTH] * WIDTH + i % WIDTH];
 }
 #endif
 
 #if backward
 struct Params {
     size: u32, // distinct ids * H
-    width: u32, // H
 }
 @group(0) @binding(0) var<uniform> params: Params;
 // Per distinct id: the id, and where its tokens lie in `tokens`.
@@ -46,12 +46,12 @@ fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gr
     if (i >= params.size) {
         return;
     }
-    let bucket = buckets[i / params.width];
-    let column = i % params.width;
+    let bucket = buckets[i / WIDTH];
+    let column = i % WIDTH;
     var sum = 0.0;
     for (var n = bucket.y; n < bucket.z; n++) {
-        sum += dy[tokens[n] * params.width + column];
+        sum += dy[tokens[n] * WIDTH + column];
     }
-    dtable[bucket.x * params.width + column] += sum;
+    dtable[bucket.x * WIDTH + column] += sum;
 }
 #endif

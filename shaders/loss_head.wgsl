@@ -2,10 +2,12 @@
 //
 // A row is one position whose next token carries loss. Its objective is given by `rows[r]`:
 //     tokens a and b with weights (cross-entropy of a soft target; -advantage · log-prob in RL), an entropy weight,
-//     and a score term: weight, kind and label y for the squared error of the expected score E.
+//     a score term: weight, kind and label y for the squared error of the expected score E; weights of p_a and p_b.
 // Every such loss has a gradient of one form, with few coefficients c and p = softmax(z):
 //     dL/dz_j = -(c_j - p_j Σc) + w_H · dH/dz_j,      c_k = -p_k ∂L/∂p_k,      dH/dz_j = -p_j (log p_j + H)
 //     -w log p_a                  c_a = w
+//     -w p_a                      c_a = w p_a
+//     -w log(1 - Σ p_k)           c_k = -w p_k / (1 - Σ p_k): the action "no score at all"
 //     w (E - y)², E = Σ v_k p_k         (full)         c_k = -2w (E - y) p_k v_k
 //     w (E - y)², E = Σ v_k p_k / Σ p_k (renormalised) c_k = -2w (E - y) q_k (v_k - E),  q_k = p_k / Σ p_k
 // Written so, nothing is divided by a small probability.
@@ -21,9 +23,11 @@ struct Row {
     weight_a: f32,
     weight_b: f32,
     entropy_weight: f32,
-    score_kind: u32, // 0: none, 1: squared error of the full expectation, 2: of the renormalised one
+    score_kind: u32, // 0: none, 1: squared error of the full expectation, 2: of the renormalised one, 3: no score
     score_weight: f32,
     label: f32,
+    prob_weight_a: f32, // weights of -p_a and -p_b
+    prob_weight_b: f32,
 }
 
 struct Params {
@@ -90,6 +94,7 @@ struct ScoreView {
     shift: f32, // log p of the likeliest score (renormalised), or 0
     mass: f32, // Σ exp(log p - shift), or 1
     expected: f32, // E
+    rest: f32, // 1 - Σ p, or 0
 }
 
 fn score_share(at: u32, k: u32, view: ScoreView) -> f32 {
@@ -97,7 +102,7 @@ fn score_share(at: u32, k: u32, view: ScoreView) -> f32 {
 }
 
 fn score_view(spec: Row, at: u32) -> ScoreView {
-    var view = ScoreView(0.0, 1.0, 0.0);
+    var view = ScoreView(0.0, 1.0, 0.0, 1.0);
     if (spec.score_kind == 2u) {
         view.shift = -1e30;
         view.mass = 0.0;
@@ -110,12 +115,16 @@ fn score_view(spec: Row, at: u32) -> ScoreView {
     }
     for (var k = 0u; k < params.scores; k++) {
         view.expected += score_share(at, k, view) * score_values[k];
+        view.rest -= score_share(at, k, view);
     }
     return view;
 }
 
 // The coefficient c_k of score k.
 fn score_coefficient(spec: Row, at: u32, k: u32, view: ScoreView) -> f32 {
+    if (spec.score_kind == 3u) {
+        return -spec.score_weight * score_share(at, k, view) / max(view.rest, 1e-6);
+    }
     let slope = -2.0 * spec.score_weight * (view.expected - spec.label) * score_share(at, k, view);
     if (spec.score_kind == 1u) {
         return slope * score_values[k];
@@ -137,8 +146,10 @@ fn gradient(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gr
     let lse = stats[at];
     let entropy = stats[at + 3u];
 
-    var total = spec.weight_a + spec.weight_b; // Σc
-    var view = ScoreView(0.0, 1.0, 0.0);
+    let c_a = spec.weight_a + spec.prob_weight_a * exp(stats[at + 1u]);
+    let c_b = spec.weight_b + spec.prob_weight_b * exp(stats[at + 2u]);
+    var total = c_a + c_b; // Σc
+    var view = ScoreView(0.0, 1.0, 0.0, 1.0);
     if (spec.score_kind != 0u) {
         view = score_view(spec, at);
         for (var k = 0u; k < params.scores; k++) {
@@ -153,8 +164,8 @@ fn gradient(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gr
     storageBarrier();
 #endif
     if (lane == 0u) {
-        logits[z + spec.a] -= spec.weight_a;
-        logits[z + spec.b] -= spec.weight_b;
+        logits[z + spec.a] -= c_a;
+        logits[z + spec.b] -= c_b;
         if (spec.score_kind != 0u) {
             for (var k = 0u; k < params.scores; k++) {
                 logits[z + score_tokens[k]] -= score_coefficient(spec, at, k, view);

@@ -11,13 +11,16 @@
 // Why so     The weight gradient is summed in two fixed stages instead of by atomics: same bits every run.
 #include "lib/row.wgsl"
 
+// Constants, because CPU adapters divide slowly.
+const WIDTH: u32 = {{WIDTH}}u;
+const HEADS: u32 = {{HEADS}}u; // rows a token: 1 for a plain norm
+const Q_HEADS: u32 = {{Q_HEADS}}u; // rows of a token with weight row 0
+const NORMED: u32 = {{NORMED}}u; // rows of a token that are normed at all (q and k)
+const SETS: u32 = {{SETS}}u; // weight rows: 1, or 2 with Qwen3's q and k norms
+
 #if forward
 struct Params {
     rows: u32,
-    width: u32,
-    heads: u32, // heads a token: 1 for a plain norm
-    q_heads: u32, // heads with weight row 0
-    normed: u32, // heads that are normed at all (q and k)
     eps: f32,
 }
 @group(0) @binding(0) var<uniform> params: Params;
@@ -33,21 +36,21 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     if (row >= params.rows) {
         return;
     }
-    let start = row * params.width;
-    let head = row % params.heads;
-    if (head >= params.normed) {
-        for (var j = lane; j < params.width; j += LANES) {
+    let start = row * WIDTH;
+    let head = row % HEADS;
+    if (head >= NORMED) {
+        for (var j = lane; j < WIDTH; j += LANES) {
             y[start + j] = x[start + j];
         }
         return;
     }
-    let weights = select(0u, params.width, head >= params.q_heads);
+    let weights = select(0u, WIDTH, head >= Q_HEADS);
     var squares = 0.0;
-    for (var j = lane; j < params.width; j += LANES) {
+    for (var j = lane; j < WIDTH; j += LANES) {
         squares += x[start + j] * x[start + j];
     }
-    let inv = inverseSqrt(row_sum(lane, squares) / f32(params.width) + params.eps);
-    for (var j = lane; j < params.width; j += LANES) {
+    let inv = inverseSqrt(row_sum(lane, squares) / f32(WIDTH) + params.eps);
+    for (var j = lane; j < WIDTH; j += LANES) {
         y[start + j] = x[start + j] * inv * w[weights + j];
     }
 }
@@ -56,10 +59,6 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
 #if backward
 struct Params {
     rows: u32,
-    width: u32,
-    heads: u32,
-    q_heads: u32,
-    normed: u32,
     eps: f32,
 }
 @group(0) @binding(0) var<uniform> params: Params;
@@ -85,25 +84,25 @@ fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gr
     if (row >= params.rows) {
         return;
     }
-    let start = row * params.width;
-    let head = row % params.heads;
-    if (head >= params.normed) {
-        for (var j = lane; j < params.width; j += LANES) {
+    let start = row * WIDTH;
+    let head = row % HEADS;
+    if (head >= NORMED) {
+        for (var j = lane; j < WIDTH; j += LANES) {
             give(start + j, dy[start + j]);
         }
         return;
     }
-    let weights = select(0u, params.width, head >= params.q_heads);
+    let weights = select(0u, WIDTH, head >= Q_HEADS);
     var squares = 0.0;
     var along = 0.0;
-    for (var j = lane; j < params.width; j += LANES) {
+    for (var j = lane; j < WIDTH; j += LANES) {
         let v = x[start + j];
         squares += v * v;
         along += v * w[weights + j] * dy[start + j];
     }
-    let inv = inverseSqrt(row_sum(lane, squares) / f32(params.width) + params.eps);
-    let mean = row_sum(lane, along) / f32(params.width);
-    for (var j = lane; j < params.width; j += LANES) {
+    let inv = inverseSqrt(row_sum(lane, squares) / f32(WIDTH) + params.eps);
+    let mean = row_sum(lane, along) / f32(WIDTH);
+    for (var j = lane; j < WIDTH; j += LANES) {
         give(start + j, inv * (w[weights + j] * dy[start + j] - x[start + j] * inv * inv * mean));
     }
     if (lane == 0u) {
@@ -115,11 +114,6 @@ fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gr
 #if weight_partial
 struct Params {
     rows: u32,
-    width: u32,
-    heads: u32,
-    q_heads: u32,
-    normed: u32,
-    sets: u32, // weight rows: 1, or 2 with Qwen3's q and k norms
     size: u32, // blocks * sets * width
 }
 @group(0) @binding(0) var<uniform> params: Params;
@@ -135,15 +129,15 @@ fn weight_partial(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgrou
     if (i >= params.size) {
         return;
     }
-    let j = i % params.width;
-    let s = (i / params.width) % params.sets;
-    let block = i / (params.width * params.sets);
+    let j = i % WIDTH;
+    let s = (i / WIDTH) % SETS;
+    let block = i / (WIDTH * SETS);
     let end = min(params.rows, (block + 1u) * 64u);
     var sum = 0.0;
     for (var row = block * 64u; row < end; row++) {
-        let head = row % params.heads;
-        if (head < params.normed && (head >= params.q_heads) == (s == 1u)) {
-            let at = row * params.width + j;
+        let head = row % HEADS;
+        if (head < NORMED && (head >= Q_HEADS) == (s == 1u)) {
+            let at = row * WIDTH + j;
             sum += dy[at] * x[at] * inverse[row];
         }
     }

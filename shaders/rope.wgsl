@@ -7,11 +7,13 @@
 // Why so     cos and sin come from a table made on the host in f64: a driver's sin may be off by 2^-11.
 #include "lib/grid.wgsl"
 
+// Constants, because CPU adapters divide slowly.
+const HEADS: u32 = {{HEADS}}u; // all heads of a token: q, k and v
+const ROTATED: u32 = {{ROTATED}}u; // q and k heads
+const PAIRS: u32 = {{PAIRS}}u; // head_dim / 2
+
 struct Params {
     size: u32, // tokens * rotated * head_dim / 2
-    heads: u32, // all heads of a token: q, k and v
-    rotated: u32, // q and k heads
-    pairs: u32, // head_dim / 2
     sign: f32,
 }
 @group(0) @binding(0) var<uniform> params: Params;
@@ -26,14 +28,14 @@ fn rotate(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grou
     if (i >= params.size) {
         return;
     }
-    let pair = i % params.pairs;
-    let head = (i / params.pairs) % params.rotated;
-    let token = i / (params.pairs * params.rotated);
-    let turn = table[positions[token * {{POSITION_STRIDE}}u + {{POSITION_OFFSET}}u] * params.pairs + pair];
+    let pair = i % PAIRS;
+    let head = (i / PAIRS) % ROTATED;
+    let token = i / (PAIRS * ROTATED);
+    let turn = table[positions[token * {{POSITION_STRIDE}}u + {{POSITION_OFFSET}}u] * PAIRS + pair];
     let s = turn.y * params.sign;
-    let at = (token * params.heads + head) * 2u * params.pairs + pair;
+    let at = (token * HEADS + head) * 2u * PAIRS + pair;
     let p = x[at];
-    let q = x[at + params.pairs];
+    let q = x[at + PAIRS];
     x[at] = p * turn.x - q * s;
-    x[at + params.pairs] = q * turn.x + p * s;
+    x[at + PAIRS] = q * turn.x + p * s;
 }

@@ -5,9 +5,10 @@
 // Why so     Logits are wanted for a few rows only; each token has at most one row, so the way back is a gather too.
 #include "lib/grid.wgsl"
 
+const WIDTH: u32 = {{WIDTH}}u; // H, a constant because CPU adapters divide slowly
+
 struct Params {
     size: u32, // rows * H (gather), T * H (scatter)
-    width: u32, // H
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> map: array<u32>; // rows [R] (gather), row_of [T] (scatter)
@@ -22,7 +23,7 @@ fn gather(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grou
     if (i >= params.size) {
         return;
     }
-    y[i] = x[map[i / params.width] * params.width + i % params.width];
+    y[i] = x[map[i / WIDTH] * WIDTH + i % WIDTH];
 }
 #endif
 
@@ -34,10 +35,10 @@ fn scatter(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     if (i >= params.size) {
         return;
     }
-    let row = map[i / params.width];
+    let row = map[i / WIDTH];
     var value = 0.0;
     if (row != 0xffffffffu) {
-        value = x[row * params.width + i % params.width];
+        value = x[row * WIDTH + i % WIDTH];
     }
     y[i] = value;
 }

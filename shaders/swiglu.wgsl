@@ -3,9 +3,10 @@
 // Contract   forward  y[T, F] = …      backward  dgu[T, 2F] = …
 #include "lib/grid.wgsl"
 
+const WIDTH: u32 = {{WIDTH}}u; // F, a constant because CPU adapters divide slowly
+
 struct Params {
     size: u32, // T * F
-    width: u32, // F
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> gate_up: array<f32>; // [T, 2F]
@@ -30,9 +31,9 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     if (i >= params.size) {
         return;
     }
-    let at = (i / params.width) * 2u * params.width + i % params.width;
+    let at = (i / WIDTH) * 2u * WIDTH + i % WIDTH;
     let g = gate_up[at];
-    y[i] = g * sigmoid(g) * gate_up[at + params.width];
+    y[i] = g * sigmoid(g) * gate_up[at + WIDTH];
 }
 #endif
 
@@ -44,10 +45,10 @@ fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gr
     if (i >= params.size) {
         return;
     }
-    let at = (i / params.width) * 2u * params.width + i % params.width;
+    let at = (i / WIDTH) * 2u * WIDTH + i % WIDTH;
     let g = gate_up[at];
     let s = sigmoid(g);
-    dgate_up[at] = dy[i] * gate_up[at + params.width] * s * (1.0 + g * (1.0 - s));
-    dgate_up[at + params.width] = dy[i] * g * s;
+    dgate_up[at] = dy[i] * gate_up[at + WIDTH] * s * (1.0 + g * (1.0 - s));
+    dgate_up[at + WIDTH] = dy[i] * g * s;
 }
 #endif

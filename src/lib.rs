@@ -26,6 +26,8 @@ pub mod train;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod cli;
 #[cfg(not(target_arch = "wasm32"))]
+pub mod demo;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod doctor;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod reference;

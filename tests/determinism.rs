@@ -39,7 +39,8 @@ fn repeats(make: impl Fn(&mut Rig) -> Vec<Tensor>) {
 fn matrix_products() {
     repeats(|rig| {
         let [t, n, k] = [300, 52, 131];
-        let (x, w, dy) = (rig.floats("x", &random(t * k, 1)), rig.floats("w", &random(n * k, 2)), rig.floats("dy", &random(t * n, 3)));
+        let (x, w, dy) =
+            (rig.floats("x", &random(t * k, 1)), rig.floats("w", &random(n * k, 2)), rig.floats("dy", &random(t * n, 3)));
         let (y, dx, dw) = (rig.output("y", t * n), rig.output("dx", t * k), rig.output("dw", n * k));
         let sizes = [t, n, k].map(fixed);
         matmul::forward(&mut rig.plan, x, w, y, sizes, Epilogue::Write);

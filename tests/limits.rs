@@ -3,7 +3,7 @@
 mod common;
 
 use common::*;
-use jurist::gpu::{GpuError, Limits, PlanBuilder, Size};
+use jurist::gpu::{Dispatch, GpuError, Grid, KernelSpec, Limits, PlanBuilder, Size, Word};
 use jurist::ops::attention::{self, Heads};
 use jurist::ops::matmul::{self, Epilogue};
 use jurist::ops::rmsnorm::{self, Norm};
@@ -137,4 +137,28 @@ fn long_grids_are_folded() {
     let (gx, gw, y) = (rig.floats("x", &x), rig.floats("w", &w), rig.output("y", rows * width));
     rmsnorm::forward(&mut rig.plan, Norm::plain(3, 1e-5), gx, gw, y, Size::fixed(rows as u32));
     close("rmsnorm over a folded grid", &rig.run().floats(y), &norm_spec::rms_norm(&x, &w, 1e-5), FORWARD);
+}
+
+/// A step with more work than a submission may hold is split; what later dispatches read is what earlier ones wrote.
+#[test]
+fn long_steps_are_split() {
+    let mut rig = Rig::new(&software());
+    let (buckets, tokens) = (rig.words("buckets", &[1, 0, 2, 0]), rig.words("tokens", &[0, 1]));
+    let (dy, total) = (rig.floats("dy", &[1.0, 2.0, 3.0, 4.0]), rig.output("total", 4));
+    let size = Size::fixed(2);
+    rig.plan.clear(total);
+    for _ in 0..5 {
+        rig.plan.dispatch(Dispatch {
+            kernel: KernelSpec::new("embedding.wgsl", "backward", &[]),
+            tensors: &[buckets, tokens, dy, total],
+            words: &[Word::Size(size), Word::U(2)],
+            grid: Grid::Threads { size, per: 64 },
+            flops: 1 << 50, // above every adapter's limit for one submission
+            work: size,
+        });
+    }
+    let ran = rig.run();
+    assert_eq!(ran.floats(total), [0.0, 0.0, 20.0, 30.0]);
+    ran.plan.run_times(&[], 3).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(ran.floats(total), [0.0, 0.0, 20.0, 30.0]);
 }

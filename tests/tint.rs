@@ -56,6 +56,7 @@ fn every_variant_compiles_in_chromium() {
     }
     let kernels: Vec<serde_json::Value> = catalogue()
         .iter()
+        .filter(|spec| !spec.needs_subgroups())
         .map(|spec| {
             let code = assemble(spec).unwrap_or_else(|e| panic!("{e}"));
             serde_json::json!({ "name": spec.to_string(), "entry": spec.entry, "code": code })

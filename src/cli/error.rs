@@ -21,6 +21,8 @@ pub enum CliError {
     #[error(transparent)]
     Eval(#[from] crate::eval::EvalError),
     #[error(transparent)]
+    Demo(#[from] crate::demo::DemoError),
+    #[error(transparent)]
     Doctor(#[from] crate::doctor::DoctorError),
 
     /// A check found what should not be; its table is already printed.
@@ -46,10 +48,6 @@ pub enum CliError {
     /// The system refuses a handler for Ctrl-C.
     #[error("cannot watch for Ctrl-C")]
     Signal { source: ctrlc::Error },
-
-    /// A command of this tree that the rooms behind it do not serve yet.
-    #[error("`jurist {command}` is not wired to the GPU in this build")]
-    NotWired { command: &'static str },
 }
 
 impl From<crate::train::config::SettingError> for CliError {

@@ -22,27 +22,34 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
     let (rows, scored, scale) = match (&args.scored, &args.model, &args.input) {
         (Some(file), _, _) => {
             let rows = args.judging.rows(file, Labels::Required, &mut progress)?;
-            let scored = rows.examples.iter().map(|e| read_judge(&e.row.fields).ok_or_else(|| {
-                CliError::Failed(format!("{}: the row has no object `judge`; make it with jurist score", e.row.place()))
-            })).collect::<Result<Vec<_>, _>>()?;
+            let scored = rows
+                .examples
+                .iter()
+                .map(|e| {
+                    read_judge(&e.row.fields).ok_or_else(|| {
+                        CliError::Failed(format!("{}: the row has no object `judge`; make it with jurist score", e.row.place()))
+                    })
+                })
+                .collect::<Result<Vec<_>, _>>()?;
             let scale = scale_of(args.judging.scale.as_deref(), &scored)?;
             (rows, scored, scale)
         }
         (None, Some(model), Some(input)) => {
             let rows = args.judging.rows(input, Labels::Required, &mut progress)?;
             let (judge, judged) = args.judging.judge(model, &rows, context, &mut progress)?;
-            let scored = judged.iter().filter_map(|j| {
-                let object = json!({ "judge": serde_json::to_value(&j.judgement).unwrap_or_default() });
-                object.as_object().and_then(read_judge)
-            }).collect();
+            let scored = judged
+                .iter()
+                .filter_map(|j| {
+                    let object = json!({ "judge": serde_json::to_value(&j.judgement).unwrap_or_default() });
+                    object.as_object().and_then(read_judge)
+                })
+                .collect();
             (rows, scored, judge.settings().scale.clone())
         }
         _ => return Err(CliError::Failed("give a scored file, or --model with --input".into())),
     };
     let human: Vec<f64> = rows.examples.iter().filter_map(|e| e.record.score).collect();
-    if let Some((e, label)) =
-        rows.examples.iter().zip(&human).find(|(_, h)| !(scale.min()..=scale.max()).contains(*h))
-    {
+    if let Some((e, label)) = rows.examples.iter().zip(&human).find(|(_, h)| !(scale.min()..=scale.max()).contains(*h)) {
         let (min, max) = (scale.min(), scale.max());
         return Err(CliError::Failed(format!(
             "{}: the label {label} is outside the scale {min} to {max}; give the right --scale or --label-column",
@@ -71,9 +78,10 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
 fn read_judge(fields: &Map<String, Value>) -> Option<Scored> {
     let judge = fields.get("judge")?.as_object()?;
     let number = |key: &str| judge.get(key).and_then(Value::as_f64);
-    let probabilities = judge.get("probs").and_then(Value::as_object).map(|probs| {
-        probs.iter().filter_map(|(text, p)| Some((text.clone(), p.as_f64()?))).collect()
-    });
+    let probabilities = judge
+        .get("probs")
+        .and_then(Value::as_object)
+        .map(|probs| probs.iter().filter_map(|(text, p)| Some((text.clone(), p.as_f64()?))).collect());
     Some(Scored {
         expected: number("expected"),
         decoded: number("decoded"),
@@ -89,9 +97,10 @@ fn scale_of(given: Option<&str>, scored: &[Scored]) -> Result<Scale, CliError> {
     }
     let texts = scored.iter().map(|s| &s.probabilities).find(|p| !p.is_empty());
     let texts: Vec<&str> = texts.map(|p| p.iter().map(|(t, _)| t.as_str()).collect()).unwrap_or_default();
-    texts.join(",").parse().map_err(|e| {
-        CliError::Failed(format!("the scale cannot be told from the rows ({e}); give --scale as in training"))
-    })
+    texts
+        .join(",")
+        .parse()
+        .map_err(|e| CliError::Failed(format!("the scale cannot be told from the rows ({e}); give --scale as in training")))
 }
 
 type MeasuredRows = Vec<(&'static str, Role, Agreement)>;
@@ -120,9 +129,9 @@ fn measure(rows: &Dataset, human: &[f64], scored: &[Scored], scale: &Scale) -> R
 /// Characters of the response, or of all that the judge reads.
 fn length(example: &crate::data::Example) -> usize {
     let text = |key: &str| example.row.fields.get(key).and_then(Value::as_str).map(|t| t.chars().count());
-    text("response").or_else(|| text("prompt")).unwrap_or_else(|| {
-        example.row.fields.values().filter_map(Value::as_str).map(|t| t.chars().count()).sum()
-    })
+    text("response")
+        .or_else(|| text("prompt"))
+        .unwrap_or_else(|| example.row.fields.values().filter_map(Value::as_str).map(|t| t.chars().count()).sum())
 }
 
 fn table(measured: &MeasuredRows) -> MetricTable {

@@ -3,11 +3,12 @@
 //! Exit codes: 0 done, 1 failed, 2 the command or config cannot be used, 130 interrupted after a checkpoint.
 
 mod args;
+mod demo;
 mod doctor;
 mod error;
 mod eval;
-mod judging;
 mod interrupt;
+mod judging;
 mod progress;
 mod score;
 mod settings;
@@ -46,8 +47,7 @@ impl Context {
 
     /// Opens the adapter asked for, and says which one it is.
     pub fn gpu(&self, progress: &mut dyn Progress) -> Result<Gpu, CliError> {
-        let options =
-            GpuOptions { adapter: self.adapter.clone(), software_memory: free_memory(), ..GpuOptions::default() };
+        let options = GpuOptions { adapter: self.adapter.clone(), software_memory: free_memory(), ..GpuOptions::default() };
         let gpu = pollster::block_on(Gpu::open(&options))?;
         progress.note(&format!("adapter: {}", gpu.facts()));
         Ok(gpu)
@@ -104,7 +104,7 @@ fn dispatch(command: Command, context: &Context) -> Result<(), CliError> {
         Command::Score(args) => score::run(&args, context),
         Command::Eval(args) => eval::run(&args, context),
         Command::Doctor(args) => doctor::run(&args, context),
-        Command::Demo(_) => Err(CliError::NotWired { command: "demo" }),
+        Command::Demo(args) => demo::run(&args, context),
     }
 }
 

@@ -84,7 +84,7 @@ impl Progress for TerminalProgress {
 
     fn step(&mut self, done: u64, loss: f64) {
         if let Some(bar) = &self.bar {
-            bar.set_message(format!("loss {loss:.4}"));
+            bar.set_message(shown(loss));
             bar.set_position(done);
         }
         let now = self.clock.seconds();
@@ -118,7 +118,7 @@ impl Progress for TerminalProgress {
 impl Stretch {
     fn line(&self, done: u64, loss: f64, now: f64) -> String {
         let Stretch { what, total, done_before, begun, .. } = self;
-        let mut line = format!("{what} {done}/{total} loss {loss:.4}");
+        let mut line = format!("{what} {done}/{total} {}", shown(loss)).trim_end().to_string();
         if done > *done_before {
             let seconds_per_step = (now - begun) / (done - done_before) as f64;
             let left = seconds_per_step * total.saturating_sub(done) as f64;
@@ -136,6 +136,11 @@ fn duration(seconds: f64) -> String {
         60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
         _ => format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60),
     }
+}
+
+/// The loss, for work that has one.
+fn shown(loss: f64) -> String {
+    if loss.is_finite() { format!("loss {loss:.4}") } else { String::new() }
 }
 
 #[cfg(test)]

@@ -17,12 +17,8 @@ pub fn run(args: &TrainArgs, context: &Context) -> Result<(), CliError> {
     }
     let gpu = context.gpu(&mut progress)?;
     let interrupt = Interrupt::watch()?;
-    let around = Surroundings {
-        gpu: &gpu,
-        clock: &SystemClock::start(),
-        progress: &mut progress,
-        interrupted: &|| interrupt.requested(),
-    };
+    let around =
+        Surroundings { gpu: &gpu, clock: &SystemClock::start(), progress: &mut progress, interrupted: &|| interrupt.requested() };
     match pollster::block_on(train(&config, around))? {
         Ended::Interrupted { checkpoint } => Err(CliError::Interrupted { checkpoint }),
         Ended::Finished { steps, seconds } => {

@@ -3,13 +3,11 @@
 
 use std::path::Path;
 
-use super::golden::Golden;
 use super::DoctorError;
+use super::golden::Golden;
 use crate::gpu::Gpu;
 use crate::model::checkpoint::Checkpoint;
-use crate::model::decoder::{
-    CachePass, CacheSizes, LogitsPass, PackedInputs, Pass, PassSizes, PrefillRow, RowStats, Sampler,
-};
+use crate::model::decoder::{CachePass, CacheSizes, LogitsPass, PackedInputs, Pass, PassSizes, PrefillRow, RowStats, Sampler};
 use crate::model::names::tensors;
 use crate::model::weights::Weights;
 use crate::ops::loss_head::{RowObjective, SCORE_FULL, SCORE_RENORMALISED};
@@ -55,8 +53,8 @@ impl Report {
         let fresh = Finding { group: group.into(), worst: worst.into(), deviation, tolerance };
         match self.findings.iter_mut().find(|f| f.group == group) {
             None => self.findings.push(fresh),
-            // `!(a <= b)` so that NaN wins.
-            Some(f) if !(deviation <= f.deviation) => *f = fresh,
+            // NaN wins, and stays.
+            Some(f) if !f.deviation.is_nan() && (deviation.is_nan() || deviation > f.deviation) => *f = fresh,
             Some(_) => {}
         }
     }
@@ -68,8 +66,11 @@ impl Report {
         let mut worst = 0.0f64;
         for (a, b) in ours.iter().zip(theirs) {
             let d = (f64::from(*a) - f64::from(*b)).abs();
-            if !(d <= worst) {
+            if d.is_nan() || d > worst {
                 worst = d;
+            }
+            if worst.is_nan() {
+                break;
             }
         }
         self.add(group, key, worst, tolerance);
@@ -253,7 +254,13 @@ impl<'a> Check<'a> {
                 }
             }
             let mse = mean_square(&expected, &real.labels);
-            report.compare("expected score", "real.expected", &expected, &golden.floats("real.expected")?.values, LOGITS_TOLERANCE);
+            report.compare(
+                "expected score",
+                "real.expected",
+                &expected,
+                &golden.floats("real.expected")?.values,
+                LOGITS_TOLERANCE,
+            );
             self.compare_scalar(report, &format!("{prefix}.pg_loss"), pg)?;
             self.compare_scalar(report, &format!("{prefix}.loss"), pg + f64::from(real.beta) * mse)?;
         }

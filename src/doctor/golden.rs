@@ -37,8 +37,7 @@ impl Golden {
     }
 
     fn file(&self) -> Result<SafeTensors<'_>, DoctorError> {
-        SafeTensors::deserialize(&self.bytes)
-            .map_err(|e| DoctorError::Damaged { path: self.path.clone(), reason: e.to_string() })
+        SafeTensors::deserialize(&self.bytes).map_err(|e| DoctorError::Damaged { path: self.path.clone(), reason: e.to_string() })
     }
 
     /// An error about one key of this file.
@@ -75,10 +74,9 @@ impl Golden {
     pub fn ids(&self, key: &str) -> Result<Array<u32>, DoctorError> {
         let (shape, dtype, data) = self.raw(key)?;
         let wide: Vec<i64> = match dtype {
-            Dtype::I64 => data
-                .chunks_exact(8)
-                .map(|b| i64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]))
-                .collect(),
+            Dtype::I64 => {
+                data.chunks_exact(8).map(|b| i64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]])).collect()
+            }
             Dtype::I32 => data.chunks_exact(4).map(|b| i64::from(i32::from_le_bytes([b[0], b[1], b[2], b[3]]))).collect(),
             other => return Err(self.fault(key, format!("expected I64 or I32, found {other:?}"))),
         };

@@ -46,6 +46,9 @@ pub enum Undefined {
         /// Rows needed.
         needed: usize,
     },
+    /// A floor or a ceiling writes no chain of thought.
+    #[error("no chain of thought is written")]
+    NoVerdicts,
     /// People gave one score only.
     #[error("all human scores are the same")]
     ConstantHuman,

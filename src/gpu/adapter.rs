@@ -99,7 +99,8 @@ async fn sorted(backends: wgpu::Backends) -> Vec<wgpu::Adapter> {
 /// The adapter that `wanted` (a number of the list, or part of a name, a backend or both) means; the best one if `None`.
 pub(super) async fn choose(wanted: Option<&str>) -> Result<wgpu::Adapter, GpuError> {
     if cfg!(target_arch = "wasm32") {
-        let options = wgpu::RequestAdapterOptions { power_preference: wgpu::PowerPreference::HighPerformance, ..Default::default() };
+        let options =
+            wgpu::RequestAdapterOptions { power_preference: wgpu::PowerPreference::HighPerformance, ..Default::default() };
         let instance = instance(wgpu::Backends::BROWSER_WEBGPU);
         return instance.request_adapter(&options).await.map_err(|e| GpuError::NoAdapter { advice: e.to_string() });
     }

@@ -25,6 +25,7 @@ pub const SHADERS: &[(&str, &str)] = &[
     ("grad_norm.wgsl", include_str!("../../shaders/grad_norm.wgsl")),
     ("loss_head.wgsl", include_str!("../../shaders/loss_head.wgsl")),
     ("matmul.wgsl", include_str!("../../shaders/matmul.wgsl")),
+    ("matmul_subgroup.wgsl", include_str!("../../shaders/matmul_subgroup.wgsl")),
     ("rmsnorm.wgsl", include_str!("../../shaders/rmsnorm.wgsl")),
     ("rope.wgsl", include_str!("../../shaders/rope.wgsl")),
     ("rows.wgsl", include_str!("../../shaders/rows.wgsl")),
@@ -43,6 +44,12 @@ pub struct KernelSpec {
 impl KernelSpec {
     pub fn new(file: &'static str, entry: &'static str, constants: &[(&'static str, u32)]) -> Self {
         KernelSpec { file, entry, constants: constants.to_vec() }
+    }
+
+    /// True for variants that need subgroups: native adapters only, never what a browser runs (naga does not know the
+    /// `enable` directive that browsers ask for, and wgpu does not map the feature there).
+    pub fn needs_subgroups(&self) -> bool {
+        self.file.ends_with("_subgroup.wgsl")
     }
 }
 

@@ -18,8 +18,8 @@ mod profile;
 pub use adapter::{AdapterFacts, Class};
 pub use error::GpuError;
 pub use kernel::{KernelSpec, SHADERS, assemble};
-pub use profile::KernelTime;
 pub use plan::{Dispatch, Grid, Live, Plan, PlanBuilder, Size, Tensor, Word};
+pub use profile::KernelTime;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -66,6 +66,8 @@ pub struct GpuOptions {
     pub limits: Limits,
     /// Keep the compiler's bounds checks in the shaders. Slower; kernels guard their own edges, and tests turn this on.
     pub checked: bool,
+    /// Leave features aside that not every WebGPU device has: the kernels that a browser runs.
+    pub basic: bool,
     /// Bytes that buffers may take in all on a software adapter, whose memory is the machine's: the system would end the
     /// process rather than refuse. `None`: no limit but the driver's.
     pub software_memory: Option<u64>,
@@ -79,17 +81,26 @@ pub struct Tuning {
     pub lanes: u32,
     /// Threads of a matmul workgroup along columns and rows; each makes an 8 x 8 tile.
     pub matmul_group: [u32; 2],
+    /// Matmul by subgroups of 8 (`matmul_subgroup.wgsl`), where the sizes allow.
+    pub subgroups_of_8: bool,
     /// Floating point operations after which a step is split into another submission.
     pub flops_per_submit: u64,
 }
 
 impl Tuning {
-    fn of(class: Class) -> Self {
+    /// The choice for an adapter; `subgroup` is the size of its subgroups, where the device has that feature.
+    fn of(class: Class, subgroup: Option<u32>) -> Self {
         match class {
             // A CPU runs a workgroup on one core, eight invocations at a time: barriers cost, small groups balance.
-            Class::Software => Tuning { lanes: 1, matmul_group: [8, 1], flops_per_submit: 20_000_000_000 },
-            Class::Integrated | Class::Web => Tuning { lanes: 64, matmul_group: [8, 8], flops_per_submit: 200_000_000_000 },
-            Class::Discrete => Tuning { lanes: 64, matmul_group: [8, 8], flops_per_submit: 2_000_000_000_000 },
+            Class::Software => {
+                Tuning { lanes: 1, matmul_group: [8, 1], subgroups_of_8: subgroup == Some(8), flops_per_submit: 20_000_000_000 }
+            }
+            Class::Integrated | Class::Web => {
+                Tuning { lanes: 64, matmul_group: [8, 8], subgroups_of_8: false, flops_per_submit: 200_000_000_000 }
+            }
+            Class::Discrete => {
+                Tuning { lanes: 64, matmul_group: [8, 8], subgroups_of_8: false, flops_per_submit: 2_000_000_000_000 }
+            }
         }
     }
 }
@@ -136,9 +147,14 @@ impl Gpu {
             Limits::Portable => wgpu::Limits::default(),
             Limits::Binding(bytes) => wgpu::Limits { max_storage_buffer_binding_size: bytes, ..wgpu::Limits::default() },
         };
-        let descriptor = wgpu::DeviceDescriptor { label: Some("jurist"), required_limits: limits,
-            // Only for profiles; everything else runs on what every WebGPU device has.
-            required_features: adapter.features() & wgpu::Features::TIMESTAMP_QUERY,
+        let optional =
+            wgpu::Features::TIMESTAMP_QUERY | if options.basic { wgpu::Features::empty() } else { wgpu::Features::SUBGROUP };
+        let features = adapter.features() & optional;
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("jurist"),
+            required_limits: limits,
+            // Timestamps for profiles, subgroups for one matmul variant; everything runs without them too.
+            required_features: features,
             ..Default::default()
         };
         let (device, queue) = adapter
@@ -163,11 +179,14 @@ impl Gpu {
                 record(&keep, Fault::Lost(if text.is_empty() { format!("{reason:?}") } else { text }));
             }
         });
+        let info = adapter.get_info();
+        let fixed = info.subgroup_min_size == info.subgroup_max_size && features.contains(wgpu::Features::SUBGROUP);
+        let subgroup = fixed.then_some(info.subgroup_min_size);
         let memory = options.software_memory.filter(|_| facts.class == Class::Software);
         let shared = Shared {
             device,
             queue,
-            tuning: Tuning::of(facts.class),
+            tuning: Tuning::of(facts.class, subgroup),
             facts,
             checked: options.checked,
             memory,

@@ -131,6 +131,8 @@ struct Planned {
     last: usize,
 }
 
+/// One recorded step; plans are built once and hold a few hundred of them.
+#[allow(clippy::large_enum_variant)]
 enum Step {
     Dispatch { kernel: KernelSpec, tensors: Vec<Tensor>, words: Vec<Word>, grid: Grid, flops: u64, work: Size },
     Clear(Tensor),

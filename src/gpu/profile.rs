@@ -26,7 +26,8 @@ impl Plan {
             return Err(GpuError::Validation { reason: format!("{} has no timestamp queries", gpu.facts()) });
         }
         self.write_parameters(live);
-        let queries = device.create_query_set(&wgpu::QuerySetDescriptor { label: None, ty: wgpu::QueryType::Timestamp, count: 2 });
+        let queries =
+            device.create_query_set(&wgpu::QuerySetDescriptor { label: None, ty: wgpu::QueryType::Timestamp, count: 2 });
         let results = gpu.allocate("timestamps", 4, wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC)?;
         let period = f64::from(gpu.shared.queue.get_timestamp_period()) * 1e-9;
         let mut times: Vec<KernelTime> = Vec::new();

@@ -123,12 +123,7 @@ impl Judge {
     ///
     /// # Errors
     /// What the GPU reports.
-    pub async fn judge(
-        &self,
-        examples: &[Example],
-        judging: &Judging,
-        progress: impl FnMut(usize),
-    ) -> Result<Vec<Judged>> {
+    pub async fn judge(&self, examples: &[Example], judging: &Judging, progress: impl FnMut(usize)) -> Result<Vec<Judged>> {
         let context = self.weights.config.max_position_embeddings.min(judging.max_length);
         let room = if self.settings.chain { self.settings.max_completion_length } else { 0 };
         let longest_phrase = self.tokens.stem.len().max(self.tokens.opening.len());

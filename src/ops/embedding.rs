@@ -3,17 +3,17 @@
 use super::elements;
 use crate::gpu::{Dispatch, KernelSpec, PlanBuilder, Size, Tensor, Word};
 
-fn spec(entry: &'static str) -> KernelSpec {
-    KernelSpec::new("embedding.wgsl", entry, &[])
+fn spec(entry: &'static str, width: u32) -> KernelSpec {
+    KernelSpec::new("embedding.wgsl", entry, &[("WIDTH", width)])
 }
 
 /// `y[T, H] = table[ids]`. The ids must be below the table's rows: check them on the host.
 pub fn forward(plan: &mut PlanBuilder, ids: Tensor, table: Tensor, y: Tensor, tokens: Size, width: u32) {
     let size = tokens.times(width);
     plan.dispatch(Dispatch {
-        kernel: spec("forward"),
+        kernel: spec("forward", width),
         tensors: &[ids, table, y],
-        words: &[Word::Size(size), Word::U(width)],
+        words: &[Word::Size(size)],
         grid: elements(size),
         flops: 1,
         work: size,
@@ -55,9 +55,9 @@ pub fn backward(
 ) {
     let size = distinct.times(width);
     plan.dispatch(Dispatch {
-        kernel: spec("backward"),
+        kernel: spec("backward", width),
         tensors: &[buckets, tokens, dy, dtable],
-        words: &[Word::Size(size), Word::U(width)],
+        words: &[Word::Size(size)],
         grid: elements(size),
         flops: 1,
         work: size,
@@ -65,7 +65,7 @@ pub fn backward(
 }
 
 pub(super) fn variants() -> Vec<KernelSpec> {
-    vec![spec("forward"), spec("backward")]
+    vec![spec("forward", 37), spec("backward", 37)]
 }
 
 #[cfg(test)]

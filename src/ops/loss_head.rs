@@ -5,7 +5,7 @@ use super::matmul::{Epilogue, Layout, Product, product};
 use super::{row_constants, row_grid};
 use crate::gpu::{Dispatch, KernelSpec, PlanBuilder, Size, Tensor, Tuning, Word};
 
-/// The objective of one row, as the GPU reads it: 8 words.
+/// The objective of one row, as the GPU reads it: [`OBJECTIVE_WORDS`] words.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct RowObjective {
@@ -19,12 +19,19 @@ pub struct RowObjective {
     pub weight_b: f32,
     /// Weight of the entropy H in the loss (negative: a bonus).
     pub entropy_weight: f32,
-    /// 0: no score term, 1: squared error of the full-vocabulary expectation, 2: of the renormalised one.
+    /// One of [`SCORE_NONE`], [`SCORE_FULL`], [`SCORE_RENORMALISED`], [`SCORE_ABSENT`].
     pub score_kind: u32,
     pub score_weight: f32,
     /// The human score y.
     pub label: f32,
+    /// Weight of `-p(a)`.
+    pub prob_weight_a: f32,
+    /// Weight of `-p(b)`.
+    pub prob_weight_b: f32,
 }
+
+/// 32-bit words of a [`RowObjective`].
+pub const OBJECTIVE_WORDS: usize = size_of::<RowObjective>() / 4;
 
 /// No score term.
 pub const SCORE_NONE: u32 = 0;
@@ -32,6 +39,9 @@ pub const SCORE_NONE: u32 = 0;
 pub const SCORE_FULL: u32 = 1;
 /// `(E - y)²` with `E = Σ v_k p_k / Σ p_k`.
 pub const SCORE_RENORMALISED: u32 = 2;
+
+/// `-log(1 - Σ p_k)`: the sampled token was no score.
+pub const SCORE_ABSENT: u32 = 3;
 
 /// Statistics a row in front of the K log-probabilities of its scores: lse, log p(a), log p(b), entropy.
 pub const STATS: usize = 4;

@@ -1,4 +1,5 @@
-//! Matrix products: forward, input gradient and weight gradient of a linear layer (`shaders/matmul.wgsl`).
+//! Matrix products: forward, input gradient and weight gradient of a linear layer (`shaders/matmul.wgsl`, and for CPU
+//! adapters with subgroups `shaders/matmul_subgroup.wgsl`).
 
 use crate::gpu::{Dispatch, Grid, KernelSpec, PlanBuilder, Size, Tensor, Tuning, Word};
 
@@ -48,29 +49,30 @@ fn spec(layout: Layout, wide: bool, epilogue: Epilogue, tuning: &Tuning) -> Kern
         Layout::Tn => "tn",
     };
     let [x, y] = tuning.matmul_group;
-    KernelSpec::new(
-        "matmul.wgsl",
-        entry,
-        &[
-            ("WIDE", u32::from(wide)),
-            ("BIAS", u32::from(matches!(epilogue, Epilogue::Bias(_)))),
-            ("RESIDUAL", u32::from(matches!(epilogue, Epilogue::Residual(_)))),
-            ("ACCUMULATE", u32::from(matches!(epilogue, Epilogue::Accumulate))),
-            ("GROUP_X", x),
-            ("GROUP_Y", y),
-        ],
-    )
+    let epilogues = [
+        ("BIAS", u32::from(matches!(epilogue, Epilogue::Bias(_)))),
+        ("RESIDUAL", u32::from(matches!(epilogue, Epilogue::Residual(_)))),
+        ("ACCUMULATE", u32::from(matches!(epilogue, Epilogue::Accumulate))),
+    ];
+    if wide && tuning.subgroups_of_8 {
+        return KernelSpec::new("matmul_subgroup.wgsl", entry, &epilogues);
+    }
+    let direct = [("WIDE", u32::from(wide)), ("GROUP_X", x), ("GROUP_Y", y)];
+    KernelSpec::new("matmul.wgsl", entry, &[&direct[..], &epilogues[..]].concat())
 }
 
 /// Records `p`.
 pub fn product(plan: &mut PlanBuilder, p: Product) {
     let by_four = |size: Size| size.max().is_multiple_of(4);
+    let subgroups = plan.tuning().subgroups_of_8;
     let wide = match p.layout {
-        Layout::Nt => by_four(p.k),
+        // The subgroup variant stores four columns at a time, too.
+        Layout::Nt => by_four(p.k) && (by_four(p.n) || !subgroups),
         Layout::Nn => by_four(p.k) && by_four(p.n),
         Layout::Tn => by_four(p.m) && by_four(p.n),
     };
     let [x, y] = plan.tuning().matmul_group;
+    let [tile_x, tile_y] = if wide && subgroups { [32, 16] } else { [8 * x, 8 * y] };
     let mut tensors = vec![p.a, p.b, p.c];
     if let Epilogue::Bias(t) | Epilogue::Residual(t) = p.epilogue {
         tensors.push(t);
@@ -87,7 +89,7 @@ pub fn product(plan: &mut PlanBuilder, p: Product) {
         kernel,
         tensors: &tensors,
         words: &words,
-        grid: Grid::Tiles { x: p.n, tile_x: 8 * x, y: p.m, tile_y: 8 * y },
+        grid: Grid::Tiles { x: p.n, tile_x, y: p.m, tile_y },
         flops: 2 * others,
         work,
     });

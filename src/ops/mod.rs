@@ -39,10 +39,9 @@ fn row_grid(rows: Size, tuning: &Tuning) -> Grid {
 /// Every kernel variant worth compiling in a test: all entry points, with and without each switch, for software and for
 /// GPU tuning.
 pub fn catalogue() -> Vec<KernelSpec> {
-    let software = Tuning { lanes: 1, matmul_group: [8, 1], flops_per_submit: u64::MAX };
-    let gpu = Tuning { lanes: 64, matmul_group: [8, 8], flops_per_submit: u64::MAX };
+    let tuning = |lanes, matmul_group, subgroups_of_8| Tuning { lanes, matmul_group, subgroups_of_8, flops_per_submit: u64::MAX };
     let mut all = Vec::new();
-    for tuning in [software, gpu] {
+    for tuning in [tuning(1, [8, 1], false), tuning(1, [8, 1], true), tuning(64, [8, 8], false)] {
         all.extend(matmul::variants(&tuning));
         all.extend(rmsnorm::variants(&tuning));
         all.extend(loss_head::variants(&tuning));

@@ -26,30 +26,39 @@ impl Norm {
         Norm { width, heads: 1, q_heads: 1, normed: 1, eps }
     }
 
-    fn words(&self, rows: Size) -> [Word; 6] {
-        let Norm { width, heads, q_heads, normed, eps } = *self;
-        [Word::Size(rows), Word::U(width), Word::U(heads), Word::U(q_heads), Word::U(normed), Word::F(eps)]
-    }
-
     /// Weight rows: 1 plain, 2 with separate q and k weights.
     fn sets(&self) -> u32 {
         if self.q_heads < self.normed { 2 } else { 1 }
     }
 }
 
-fn spec(entry: &'static str, accumulate: bool, tuning: &Tuning) -> KernelSpec {
+fn spec(entry: &'static str, norm: Norm, accumulate: bool, tuning: &Tuning) -> KernelSpec {
     let [lanes, team] = row_constants(tuning);
-    KernelSpec::new("rmsnorm.wgsl", entry, &[lanes, team, ("ACCUMULATE", u32::from(accumulate))])
+    let Norm { width, heads, q_heads, normed, .. } = norm;
+    KernelSpec::new(
+        "rmsnorm.wgsl",
+        entry,
+        &[
+            lanes,
+            team,
+            ("WIDTH", width),
+            ("HEADS", heads),
+            ("Q_HEADS", q_heads),
+            ("NORMED", normed),
+            ("SETS", norm.sets()),
+            ("ACCUMULATE", u32::from(accumulate)),
+        ],
+    )
 }
 
 /// `y = norm(x) · w`; x and y are `[rows, width]`.
 pub fn forward(plan: &mut PlanBuilder, norm: Norm, x: Tensor, w: Tensor, y: Tensor, rows: Size) {
     let grid = row_grid(rows, plan.tuning());
-    let kernel = spec("forward", false, plan.tuning());
+    let kernel = spec("forward", norm, false, plan.tuning());
     plan.dispatch(Dispatch {
         kernel,
         tensors: &[x, w, y],
-        words: &norm.words(rows),
+        words: &[Word::Size(rows), Word::F(norm.eps)],
         grid,
         flops: u64::from(norm.width) * 4,
         work: rows,
@@ -73,11 +82,11 @@ pub struct Backward {
 pub fn backward(plan: &mut PlanBuilder, norm: Norm, b: Backward, rows: Size) {
     let inverse = plan.scratch("norm inverse", rows.max() as usize);
     let grid = row_grid(rows, plan.tuning());
-    let kernel = spec("backward", b.accumulate, plan.tuning());
+    let kernel = spec("backward", norm, b.accumulate, plan.tuning());
     plan.dispatch(Dispatch {
         kernel,
         tensors: &[b.x, b.w, b.dy, b.dx, inverse],
-        words: &norm.words(rows),
+        words: &[Word::Size(rows), Word::F(norm.eps)],
         grid,
         flops: u64::from(norm.width) * 12,
         work: rows,
@@ -89,17 +98,16 @@ pub fn backward(plan: &mut PlanBuilder, norm: Norm, b: Backward, rows: Size) {
     let sets = norm.sets();
     let size = Size::fixed(blocks * sets * norm.width);
     let partials = plan.scratch("norm weight partials", size.max() as usize);
-    let [r, width, heads, q_heads, normed, _] = norm.words(rows);
-    let kernel = spec("weight_partial", false, plan.tuning());
+    let kernel = spec("weight_partial", norm, false, plan.tuning());
     plan.dispatch(Dispatch {
         kernel,
         tensors: &[b.x, b.dy, inverse, partials],
-        words: &[r, width, heads, q_heads, normed, Word::U(sets), Word::Size(size)],
+        words: &[Word::Size(rows), Word::Size(size)],
         grid: elements(size),
         flops: u64::from(norm.width) * 3,
         work: rows,
     });
-    let kernel = spec("weight_reduce", false, plan.tuning());
+    let kernel = spec("weight_reduce", norm, false, plan.tuning());
     let width = Size::fixed(sets * norm.width);
     plan.dispatch(Dispatch {
         kernel,
@@ -112,8 +120,13 @@ pub fn backward(plan: &mut PlanBuilder, norm: Norm, b: Backward, rows: Size) {
 }
 
 pub(super) fn variants(tuning: &Tuning) -> Vec<KernelSpec> {
-    ["forward", "backward", "weight_partial", "weight_reduce"]
-        .into_iter()
-        .flat_map(|entry| [false, true].map(|accumulate| spec(entry, accumulate, tuning)))
-        .collect()
+    let plain = Norm::plain(37, 1e-6);
+    let per_head = Norm { width: 6, heads: 9, q_heads: 7, normed: 8, eps: 1e-6 };
+    let mut all = Vec::new();
+    for norm in [plain, per_head] {
+        for entry in ["forward", "backward", "weight_partial", "weight_reduce"] {
+            all.extend([false, true].map(|accumulate| spec(entry, norm, accumulate, tuning)));
+        }
+    }
+    all
 }

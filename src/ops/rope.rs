@@ -28,12 +28,22 @@ pub fn table(inv_freq: &[f64], attention_factor: f64, positions: usize) -> Vec<[
     (0..positions).flat_map(|p| inv_freq.iter().map(move |f| turn(p as f64 * f))).collect()
 }
 
-fn spec(positions: Positions) -> KernelSpec {
+fn spec(r: Rotation, positions: Positions) -> KernelSpec {
     let (stride, offset) = match positions {
         Positions::Plain => (1, 0),
         Positions::Place => (4, 1),
     };
-    KernelSpec::new("rope.wgsl", "rotate", &[("POSITION_STRIDE", stride), ("POSITION_OFFSET", offset)])
+    KernelSpec::new(
+        "rope.wgsl",
+        "rotate",
+        &[
+            ("HEADS", r.heads),
+            ("ROTATED", r.rotated),
+            ("PAIRS", r.head_dim / 2),
+            ("POSITION_STRIDE", stride),
+            ("POSITION_OFFSET", offset),
+        ],
+    )
 }
 
 /// Rotates the q and k heads of `x` in place.
@@ -48,9 +58,9 @@ pub fn rotate(
     let size = tokens.times(r.rotated * r.head_dim / 2);
     let sign = if r.backward { -1.0 } else { 1.0 };
     plan.dispatch(Dispatch {
-        kernel: spec(kind),
+        kernel: spec(r, kind),
         tensors: &[positions, table, x],
-        words: &[Word::Size(size), Word::U(r.heads), Word::U(r.rotated), Word::U(r.head_dim / 2), Word::F(sign)],
+        words: &[Word::Size(size), Word::F(sign)],
         grid: elements(size),
         flops: 6,
         work: size,
@@ -58,5 +68,6 @@ pub fn rotate(
 }
 
 pub(super) fn variants() -> Vec<KernelSpec> {
-    vec![spec(Positions::Plain), spec(Positions::Place)]
+    let r = Rotation { heads: 9, rotated: 8, head_dim: 6, backward: false };
+    vec![spec(r, Positions::Plain), spec(r, Positions::Place)]
 }

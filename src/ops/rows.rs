@@ -6,12 +6,16 @@ use crate::gpu::{Dispatch, KernelSpec, PlanBuilder, Size, Tensor, Word};
 /// In the map of [`scatter`]: this token has no row.
 pub const NO_ROW: u32 = u32::MAX;
 
+fn spec(entry: &'static str, width: u32) -> KernelSpec {
+    KernelSpec::new("rows.wgsl", entry, &[("WIDTH", width)])
+}
+
 fn record(plan: &mut PlanBuilder, entry: &'static str, tensors: [Tensor; 3], count: Size, width: u32) {
     let size = count.times(width);
     plan.dispatch(Dispatch {
-        kernel: KernelSpec::new("rows.wgsl", entry, &[]),
+        kernel: spec(entry, width),
         tensors: &tensors,
-        words: &[Word::Size(size), Word::U(width)],
+        words: &[Word::Size(size)],
         grid: elements(size),
         flops: 1,
         work: size,
@@ -29,5 +33,5 @@ pub fn scatter(plan: &mut PlanBuilder, row_of: Tensor, dy: Tensor, dx: Tensor, t
 }
 
 pub(super) fn variants() -> Vec<KernelSpec> {
-    vec![KernelSpec::new("rows.wgsl", "gather", &[]), KernelSpec::new("rows.wgsl", "scatter", &[])]
+    vec![spec("gather", 37), spec("scatter", 37)]
 }

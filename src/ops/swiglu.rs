@@ -3,16 +3,16 @@
 use super::elements;
 use crate::gpu::{Dispatch, KernelSpec, PlanBuilder, Size, Tensor, Word};
 
-fn spec(entry: &'static str) -> KernelSpec {
-    KernelSpec::new("swiglu.wgsl", entry, &[])
+fn spec(entry: &'static str, width: u32) -> KernelSpec {
+    KernelSpec::new("swiglu.wgsl", entry, &[("WIDTH", width)])
 }
 
 fn record(plan: &mut PlanBuilder, entry: &'static str, tensors: &[Tensor], tokens: Size, width: u32) {
     let size = tokens.times(width);
     plan.dispatch(Dispatch {
-        kernel: spec(entry),
+        kernel: spec(entry, width),
         tensors,
-        words: &[Word::Size(size), Word::U(width)],
+        words: &[Word::Size(size)],
         grid: elements(size),
         flops: 10,
         work: size,
@@ -30,5 +30,5 @@ pub fn backward(plan: &mut PlanBuilder, gate_up: Tensor, dy: Tensor, dgate_up: T
 }
 
 pub(super) fn variants() -> Vec<KernelSpec> {
-    vec![spec("forward"), spec("backward")]
+    vec![spec("forward", 37), spec("backward", 37)]
 }

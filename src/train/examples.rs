@@ -1,7 +1,7 @@
 //! Rows to supervised examples: tokens, and which of them carry loss with which target.
 
-use super::pack::{Example, PackedBatch, RowKind, ScoreTarget, Split};
 use super::TrainError;
+use super::pack::{Example, PackedBatch, RowKind, ScoreTarget, Split};
 use crate::data;
 use crate::judge::{JudgeError, JudgePrompt, ScoreTokens, Sequence};
 use crate::model::decoder::PackedInputs;
@@ -18,8 +18,21 @@ pub struct Prepared {
     pub too_long: usize,
     /// Rows set aside for another reason, where that is allowed.
     pub bad: Vec<JudgeError>,
+    /// The same rows as a judge meets them: a prompt and a label, for methods that write their own chains.
+    pub prompts: Vec<Prompt>,
     /// Tokens of the longest chain, 0 if no row has one.
     pub longest_chain: usize,
+}
+
+/// A row that a judge answers by itself.
+#[derive(Clone, Debug)]
+pub struct Prompt {
+    pub ids: Vec<u32>,
+    /// Whether its text ends in white space: then the phrase behind it has the other form.
+    pub ends_in_space: bool,
+    /// The label over the one or two nearest scores: (index in the scale, weight).
+    pub label: crate::judge::Split,
+    pub value: f64,
 }
 
 /// How rows become examples.
@@ -57,6 +70,8 @@ impl Preparation<'_> {
             }
             prepared.longest_chain = prepared.longest_chain.max(sequence.chain.len());
             let example = self.example(&sequence).map_err(|problem| TrainError::Example { example: index, problem })?;
+            let (ids, ends_in_space) = self.prompt.prompt(row, self.tokenizer)?;
+            prepared.prompts.push(Prompt { ids, ends_in_space, label: sequence.split.clone(), value: sequence.label });
             prepared.examples.push(example);
             prepared.rows.push(index);
         }
@@ -64,11 +79,7 @@ impl Preparation<'_> {
     }
 
     fn example(&self, sequence: &Sequence) -> Result<Example, String> {
-        let score = ScoreTarget {
-            position: sequence.score,
-            split: self.split(&sequence.split),
-            label: sequence.label as f32,
-        };
+        let score = ScoreTarget { position: sequence.score, split: self.split(&sequence.split), label: sequence.label as f32 };
         Example::supervised(sequence.ids.clone(), sequence.prompt_len, Some(score), self.completion_only)
     }
 

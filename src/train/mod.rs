@@ -7,13 +7,17 @@
 //! One row of data passes these files from left to right. Only `checkpoint`, `training_state`, `atomic` and the TOML
 //! side of `config` touch files; they are native only, the rest compiles to wasm.
 
+pub mod advantage;
 pub mod config;
+pub mod engine;
 pub mod error;
 pub mod examples;
 pub mod log;
 pub mod optimiser;
 pub mod order;
 pub mod pack;
+pub mod policy;
+pub mod reward;
 pub mod schedule;
 pub mod trainer;
 

@@ -11,21 +11,22 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use super::TrainError;
+use super::atomic::{atomic_dir, io_error};
 use super::checkpoint::{
     self, Checkpoint, MetricsFile, TrainerState, checkpoint_name, open_checkpoint, open_metrics, read_log_history,
     rotate_checkpoints, save_checkpoint, sync_metrics, write_resolved_config,
 };
 use super::config::{Resume, TrainConfig};
+use super::engine::{Engine, Material};
 use super::error::BoxError;
 use super::log::{Clock, Metrics, Progress, StepReport};
 use super::order::DataOrder;
 use super::pack::Example;
 use super::schedule::Schedule;
 use super::start::Start;
-use super::trainer::{Evaluator, StepNumbers, Trainer};
+use super::trainer::{Evaluator, StepNumbers};
 use super::training_state::{Parameter, Part};
-use super::TrainError;
-use super::atomic::{atomic_dir, io_error};
 use crate::data;
 use crate::eval::{Agreement, Grid};
 use crate::gpu::Gpu;
@@ -103,7 +104,9 @@ fn refuse<T>(path: PathBuf, problem: &str) -> Result<T, TrainError> {
 
 fn refuse_finished(output: &Path) -> Result<(), TrainError> {
     match [JUDGE_FILE, "config.json"].iter().any(|file| output.join(file).exists()) {
-        true => refuse(output.into(), "there is a model in this folder, which a new run would overwrite; choose another output_dir"),
+        true => {
+            refuse(output.into(), "there is a model in this folder, which a new run would overwrite; choose another output_dir")
+        }
         false => Ok(()),
     }
 }
@@ -114,7 +117,7 @@ struct Run<'a> {
     output: PathBuf,
     around: Surroundings<'a>,
     start: Start,
-    trainer: Trainer,
+    engine: Engine,
     held_out: Option<HeldOut>,
     order: DataOrder,
     schedule: Schedule,
@@ -142,14 +145,13 @@ impl<'a> Run<'a> {
         resumed: Option<&Checkpoint>,
     ) -> Result<Self, TrainError> {
         let gpu = around.gpu;
-        let weights = Weights::upload(gpu, start.model.as_ref())?;
+        let engine = Engine::new(gpu, start.model.as_ref(), config, &material(&start))?;
         let examples = &start.train.examples;
-        let trainer = Trainer::new(gpu, weights, config, examples)?;
         let held_out = match start.eval.take() {
             None => None,
             Some((prepared, rows)) => {
                 let batch = config.per_device_eval_batch_size as usize;
-                let evaluator = Evaluator::new(gpu, &trainer.weights, &prepared.examples, batch)?;
+                let evaluator = Evaluator::new(gpu, engine.weights(), &prepared.examples, batch)?;
                 let labels = rows.iter().filter_map(|r| r.record.score).collect();
                 let grid = Grid::new(start.settings.scale.values()).map_err(|e| inside("measure", output, e))?;
                 Some(HeldOut { evaluator, examples: prepared.examples, rows, labels, grid })
@@ -160,7 +162,7 @@ impl<'a> Run<'a> {
         let mut state = TrainerState::new(config, examples.len(), total);
         state.jurist.tuning = json!(format!("{:?}", gpu.tuning()));
         let parameters: Vec<Parameter> =
-            tensors(&trainer.weights.config).into_iter().map(|t| Parameter { name: t.name, shape: t.shape }).collect();
+            tensors(&engine.weights().config).into_iter().map(|t| Parameter { name: t.name, shape: t.shape }).collect();
         if let Some(from) = resumed {
             check_same_run(&from.state, &state)?;
             from.tensors.expect(&parameters)?;
@@ -172,7 +174,7 @@ impl<'a> Run<'a> {
         write_resolved_config(output, config)?;
         let schedule = config.schedule(total);
         let output = output.to_path_buf();
-        Ok(Run { config, output, around, start, trainer, held_out, order, schedule, state, metrics, parameters })
+        Ok(Run { config, output, around, start, engine, held_out, order, schedule, state, metrics, parameters })
     }
 
     /// Puts weights, moments and counters back to where the checkpoint stood.
@@ -182,18 +184,14 @@ impl<'a> Run<'a> {
                 "the checkpoint was made with kernels tuned for another adapter: results agree to rounding, not byte for byte",
             );
         }
-        let trainer = &self.trainer;
-        let parts = [
-            (Part::Master, &trainer.weights),
-            (Part::ExpAvg, &trainer.optimiser.m),
-            (Part::ExpAvgSq, &trainer.optimiser.v),
-        ];
+        let optimiser = self.engine.optimiser();
+        let parts = [(Part::Master, self.engine.weights()), (Part::ExpAvg, &optimiser.m), (Part::ExpAvgSq, &optimiser.v)];
         let mut values = Vec::new();
         for (part, target) in parts {
             for parameter in &self.parameters {
                 from.tensors.read(part, &parameter.name, &mut values)?;
                 if let Some((buffer, start, _)) = target.locate(&parameter.name) {
-                    trainer.gpu.write(buffer, start, &values).map_err(crate::model::error::ModelError::from)?;
+                    self.around.gpu.write(buffer, start, &values).map_err(crate::model::error::ModelError::from)?;
                 }
             }
         }
@@ -239,10 +237,11 @@ impl<'a> Run<'a> {
     async fn step(&mut self) -> Result<(), TrainError> {
         let began = self.around.clock.seconds();
         let picked = self.order.next_rows(self.config.rows_per_step());
-        let rows: Vec<&Example> = picked.iter().map(|i| &self.start.train.examples[*i]).collect();
         // As transformers counts: the k-th step, from 1, runs at the schedule's rate after k - 1 steps.
         let rate = self.schedule.rate(self.state.global_step);
-        let numbers = self.trainer.step(&rows, rate, self.state.jurist.optimizer_steps + 1).await?;
+        let random = (self.config.seed, self.state.global_step);
+        let pace = (rate, self.state.jurist.optimizer_steps + 1);
+        let numbers = self.engine.step(&picked, &material(&self.start), random, pace).await?;
         self.count(&numbers);
         let step = self.state.global_step;
         let report = StepReport {
@@ -258,7 +257,9 @@ impl<'a> Run<'a> {
             step_time: self.around.clock.seconds() - began,
         };
         if step.is_multiple_of(self.config.logging_steps.max(1)) || step == self.state.max_steps {
-            self.write_metrics(&report.metrics())?;
+            let mut line = report.metrics();
+            numbers.extra.iter().for_each(|(name, value)| line.put(name, *value));
+            self.write_metrics(&line)?;
         }
         self.around.progress.step(step, numbers.loss);
         let steps = self.state.jurist.nonfinite_in_a_row;
@@ -298,12 +299,12 @@ impl<'a> Run<'a> {
         let mut line = Metrics::at(self.state.global_step, self.state.epoch).with("eval_loss", loss);
 
         let (tokenizer, settings) = (self.start.tokenizer.clone(), self.start.settings.clone());
-        let judge = Judge::new(self.around.gpu, &self.trainer.weights, tokenizer, settings)?;
+        let judge = Judge::new(self.around.gpu, self.engine.weights(), tokenizer, settings)?;
         let judging = Judging { batch_size: self.config.per_device_eval_batch_size as usize, ..Judging::default() };
         let judged = judge.judge(&held_out.rows, &judging, |_| {}).await?;
         let expected: Vec<Option<f64>> = judged.iter().map(|j| j.judgement.expected).collect();
-        let agreement = Agreement::measure(&held_out.labels, &expected, &held_out.grid)
-            .map_err(|e| inside("measure", &self.output, e))?;
+        let agreement =
+            Agreement::measure(&held_out.labels, &expected, &held_out.grid).map_err(|e| inside("measure", &self.output, e))?;
         for (name, key) in METRIC_KEYS {
             if let Some(Ok(value)) = agreement.get(key) {
                 line.put(&format!("eval_{name}"), *value);
@@ -314,7 +315,9 @@ impl<'a> Run<'a> {
         if let Some(error) = judged.iter().find_map(|j| j.judgement.error.as_deref()) {
             let failed = judged.len() - masses.len();
             line = line.count("eval_judge/failed", failed as u64);
-            self.around.progress.warn(&format!("{failed} of {} held-out rows could not be judged, the first: {error}", judged.len()));
+            self.around
+                .progress
+                .warn(&format!("{failed} of {} held-out rows could not be judged, the first: {error}", judged.len()));
         }
         if self.start.settings.chain {
             let forced = judged.iter().filter(|j| j.judgement.forced).count();
@@ -337,14 +340,14 @@ impl<'a> Run<'a> {
         sync_metrics(&self.metrics, &self.output)?;
         self.state.jurist.metrics_bytes = self.metrics.bytes();
         self.state.log_history = read_log_history(&self.output, self.metrics.bytes())?;
-        let trainer = &self.trainer;
+        let (gpu, weights, optimiser) = (self.around.gpu, self.engine.weights(), self.engine.optimiser());
         let mut supply = |part: Part, parameter: &Parameter, values: &mut Vec<f32>| {
             let source = match part {
-                Part::Master => &trainer.weights,
-                Part::ExpAvg => &trainer.optimiser.m,
-                Part::ExpAvgSq => &trainer.optimiser.v,
+                Part::Master => weights,
+                Part::ExpAvg => &optimiser.m,
+                Part::ExpAvgSq => &optimiser.v,
             };
-            *values = pollster::block_on(source.tensor_values(&trainer.gpu, &parameter.name))?;
+            *values = pollster::block_on(source.tensor_values(gpu, &parameter.name))?;
             Ok(())
         };
         let write_model = |dir: &Path| self.write_model(dir);
@@ -355,7 +358,7 @@ impl<'a> Run<'a> {
     }
 
     fn write_model(&self, dir: &Path) -> Result<(), BoxError> {
-        write_judge(dir, &self.trainer.gpu, &self.trainer.weights, &self.start, self.start.dtype)
+        write_judge(dir, self.around.gpu, self.engine.weights(), &self.start, self.start.dtype)
     }
 
     /// The final model at the top of the output folder: the last one, or the best. It is written as a folder of its own
@@ -364,7 +367,11 @@ impl<'a> Run<'a> {
         let best = self.state.best_model_checkpoint.as_deref().filter(|_| self.config.load_best_model_at_end);
         let finished = self.output.join("final");
         atomic_dir(&finished, |dir| match best {
-            None => self.write_model(dir).map_err(|source| TrainError::Inside { action: "write the model into", path: dir.into(), source }),
+            None => self.write_model(dir).map_err(|source| TrainError::Inside {
+                action: "write the model into",
+                path: dir.into(),
+                source,
+            }),
             Some(best) => copy_model(&self.output.join(best), dir),
         })?;
         let mut files = files_of(&finished)?;
@@ -408,6 +415,18 @@ fn copy_model(from: &Path, to: &Path) -> Result<(), TrainError> {
 fn files_of(dir: &Path) -> Result<Vec<PathBuf>, TrainError> {
     let entries = std::fs::read_dir(dir).and_then(|entries| entries.map(|e| e.map(|e| e.path())).collect());
     entries.map_err(|e| io_error("list", dir, e))
+}
+
+/// What the engine's steps are made of.
+fn material(start: &Start) -> Material<'_> {
+    Material {
+        examples: &start.train.examples,
+        prompts: &start.train.prompts,
+        scale: &start.settings.scale,
+        tokens: &start.tokens,
+        tokenizer: &start.tokenizer,
+        max_tokens: start.settings.max_completion_length,
+    }
 }
 
 /// Name in `metrics.jsonl` (with `eval_` before it) and key of the agreement metric.

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use super::TrainError;
-use super::config::TrainConfig;
+use super::config::{SettingError, TrainConfig};
 use super::examples::{Preparation, Prepared};
 use crate::data::{Chains, DataError, Dataset, Example, Reader, View};
-use crate::judge::{JudgePrompt, JudgeSettings, ScoreTokens, Template};
+use crate::judge::{JUDGE_FILE, JudgePrompt, JudgeSettings, ScoreTokens, Template};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::config::Config;
 use crate::model::dtype::Dtype;
@@ -86,14 +86,25 @@ impl Start {
                 Some((prepared, kept))
             }
         };
-        settings.chain = train.longest_chain > 0;
-        settings.max_completion_length = match config.max_completion_length {
+        settings.chain = train.longest_chain > 0 || config.samples_chains();
+        settings.max_completion_length = match (config.max_completion_length, train.longest_chain) {
             _ if !settings.chain => 0,
-            0 => 2 * train.longest_chain + tokens.stem.len(),
-            n => n as usize,
+            (0, 0) => stored_length(config).unwrap_or(0),
+            (0, longest) => 2 * longest + tokens.stem.len(),
+            (n, _) => n as usize,
         };
+        if settings.chain && settings.max_completion_length == 0 {
+            let why = "the rows have no chains to take a length from";
+            return Err(SettingError::Missing { key: "max_completion_length", why }.into());
+        }
         Ok(Start { tokenizer, model, dtype, settings, prompt, tokens, train, eval, notes })
     }
+}
+
+/// The chain length of the judge that training starts from, if it is one.
+fn stored_length(config: &TrainConfig) -> Option<usize> {
+    let text = std::fs::read_to_string(Path::new(config.model_name_or_path.as_deref()?).join(JUDGE_FILE)).ok()?;
+    JudgeSettings::from_json(&text).ok().map(|settings| settings.max_completion_length)
 }
 
 fn reader(config: &TrainConfig) -> Reader {
@@ -156,7 +167,11 @@ fn text_of(example: &Example) -> String {
 }
 
 /// The start model's weights, or fresh ones.
-fn model(config: &TrainConfig, tokenizer: &Tokenizer, notes: &mut Vec<String>) -> Result<(Box<dyn TensorSource>, Dtype), TrainError> {
+fn model(
+    config: &TrainConfig,
+    tokenizer: &Tokenizer,
+    notes: &mut Vec<String>,
+) -> Result<(Box<dyn TensorSource>, Dtype), TrainError> {
     let wanted = config.save_dtype.as_deref().and_then(Dtype::from_config_name);
     if let Some(dir) = &config.model_name_or_path {
         let checkpoint = Checkpoint::open(Path::new(dir))?;
@@ -166,11 +181,18 @@ fn model(config: &TrainConfig, tokenizer: &Tokenizer, notes: &mut Vec<String>) -
         return Ok((Box::new(checkpoint), dtype));
     }
     let path = config.init.as_deref().unwrap_or_default();
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| TrainError::Io { action: "read the init config", path: path.into(), source })?;
+    let text = std::fs::read_to_string(path).map_err(|source| TrainError::Io {
+        action: "read the init config",
+        path: path.into(),
+        source,
+    })?;
     let mut model = Config::from_json(&text).map_err(|e| e.in_file(path))?;
     if config.vocab_size.is_some() && tokenizer.vocab_size() != model.vocab_size {
-        notes.push(format!("the vocabulary has {} tokens; vocab_size of {path} was {}", tokenizer.vocab_size(), model.vocab_size));
+        notes.push(format!(
+            "the vocabulary has {} tokens; vocab_size of {path} was {}",
+            tokenizer.vocab_size(),
+            model.vocab_size
+        ));
         model = model.with_vocab_size(tokenizer.vocab_size())?;
     }
     check_vocabulary(tokenizer, &model)?;

@@ -1,10 +1,10 @@
 //! The supervised training step: examples in, a changed model and a few numbers out. Knows no files and no clock.
 
+use super::TrainError;
 use super::config::TrainConfig;
 use super::examples::cross_entropy;
 use super::optimiser::{Optimiser, OptimiserSettings, StepOutcome};
 use super::pack::{Example, Limits, pack};
-use super::TrainError;
 use crate::gpu::Gpu;
 use crate::model::decoder::{PackedInputs, Pass, PassSizes, RowStats};
 use crate::model::weights::Weights;
@@ -19,7 +19,7 @@ pub struct Trainer {
 }
 
 /// What a step or an evaluation found.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct StepNumbers {
     /// Weighted mean of the cross-entropy, in nats a target.
     pub loss: f64,
@@ -29,6 +29,8 @@ pub struct StepNumbers {
     pub grad_norm: f32,
     /// False: the gradient was not finite and nothing was changed.
     pub applied: bool,
+    /// More figures for the log, by name.
+    pub extra: Vec<(&'static str, f64)>,
 }
 
 /// Sums over the rows of several batches.
@@ -60,7 +62,19 @@ impl Sums {
             tokens: self.tokens,
             grad_norm: outcome.grad_norm,
             applied: outcome.applied,
+            extra: Vec::new(),
         }
+    }
+}
+
+/// AdamW's settings in a config.
+pub fn optimiser_settings(config: &TrainConfig) -> OptimiserSettings {
+    OptimiserSettings {
+        beta1: config.adam_beta1,
+        beta2: config.adam_beta2,
+        epsilon: config.adam_epsilon,
+        weight_decay: config.weight_decay,
+        max_grad_norm: config.max_grad_norm,
     }
 }
 
@@ -74,7 +88,13 @@ fn budget(examples: &[Example], batch: usize) -> (usize, usize) {
     (largest(&|e| e.tokens.len()), largest(&|e| e.targets.len()))
 }
 
-fn pass(gpu: &Gpu, weights: &Weights, gradient: Option<&Weights>, examples: &[Example], batch: usize) -> Result<Pass, TrainError> {
+fn pass(
+    gpu: &Gpu,
+    weights: &Weights,
+    gradient: Option<&Weights>,
+    examples: &[Example],
+    batch: usize,
+) -> Result<Pass, TrainError> {
     let (tokens, rows) = budget(examples, batch);
     let sizes = PassSizes { tokens, rows, score_tokens: Vec::new(), score_values: Vec::new() };
     Ok(Pass::new(gpu, weights, gradient, sizes)?)
@@ -86,14 +106,7 @@ impl Trainer {
     /// # Errors
     /// Out of memory: the message names what to lower.
     pub fn new(gpu: &Gpu, weights: Weights, config: &TrainConfig, examples: &[Example]) -> Result<Self, TrainError> {
-        let settings = OptimiserSettings {
-            beta1: config.adam_beta1,
-            beta2: config.adam_beta2,
-            epsilon: config.adam_epsilon,
-            weight_decay: config.weight_decay,
-            max_grad_norm: config.max_grad_norm,
-        };
-        let optimiser = Optimiser::new(gpu, &weights, settings)?;
+        let optimiser = Optimiser::new(gpu, &weights, optimiser_settings(config))?;
         let micro_batch = config.per_device_train_batch_size as usize;
         let pass = pass(gpu, &weights, Some(&optimiser.gradient), examples, micro_batch)?;
         Ok(Trainer { gpu: gpu.clone(), weights, optimiser, pass, micro_batch })

@@ -38,7 +38,7 @@ fn wanted_adapter() -> Option<String> {
 pub fn open(limits: Limits, checked: bool) -> Gpu {
     static WANTED: OnceLock<Option<String>> = OnceLock::new();
     let adapter = WANTED.get_or_init(wanted_adapter).clone();
-    let options = GpuOptions { adapter, limits, checked, software_memory: None };
+    let options = GpuOptions { adapter, limits, checked, ..GpuOptions::default() };
     // The message of the error says what to install.
     pollster::block_on(Gpu::open(&options)).unwrap_or_else(|e| panic!("the GPU tests need an adapter: {e}"))
 }
@@ -58,17 +58,21 @@ pub fn gpu() -> Gpu {
 
 /// One thread a row, as for CPU adapters.
 pub fn software() -> Tuning {
-    Tuning { lanes: 1, matmul_group: [8, 1], flops_per_submit: u64::MAX }
+    Tuning { lanes: 1, matmul_group: [8, 1], subgroups_of_8: false, flops_per_submit: u64::MAX }
 }
 
 /// 64 threads a row, as for GPUs.
 pub fn teams() -> Tuning {
-    Tuning { lanes: 64, matmul_group: [8, 8], flops_per_submit: u64::MAX }
+    Tuning { lanes: 64, matmul_group: [8, 8], subgroups_of_8: false, flops_per_submit: u64::MAX }
 }
 
-/// Every kernel is tested in both shapes.
-pub fn tunings() -> [Tuning; 2] {
-    [software(), teams()]
+/// Every kernel is tested in both shapes, and with subgroups where the adapter has them.
+pub fn tunings() -> Vec<Tuning> {
+    let mut all = vec![software(), teams()];
+    if gpu().tuning().subgroups_of_8 {
+        all.push(Tuning { subgroups_of_8: true, ..software() });
+    }
+    all
 }
 
 /// A plan under construction and the numbers to run it on.
@@ -179,9 +183,12 @@ pub fn sum(a: &[f64], b: &[f64]) -> Vec<f64> {
 pub fn deviation(found: &[f64], expected: &[f64]) -> f64 {
     assert_eq!(found.len(), expected.len());
     let largest = expected.iter().fold(1e-20, |m: f64, x| m.max(x.abs()));
-    // NaN must not win over a comparison: it counts as infinitely far.
-    let gap = |(a, b): (&f64, &f64)| if a.is_finite() { (a - b).abs() } else { f64::INFINITY };
     found.iter().zip(expected).map(gap).fold(0.0, f64::max) / largest
+}
+
+/// NaN must not slip through a comparison: it counts as infinitely far.
+fn gap((found, expected): (&f64, &f64)) -> f64 {
+    if found.is_finite() { (found - expected).abs() } else { f64::INFINITY }
 }
 
 /// How much a forward result may be off, relative to its tensor's largest entry.
@@ -200,7 +207,7 @@ pub fn close(name: &str, found: &[f64], expected: &[f64], tolerance: f64) {
     }
     let largest = expected.iter().fold(1e-20, |m: f64, x| m.max(x.abs()));
     let bad: Vec<String> = (0..found.len())
-        .filter(|i| !((found[*i] - expected[*i]).abs() <= tolerance * largest))
+        .filter(|i| gap((&found[*i], &expected[*i])) > tolerance * largest)
         .map(|i| format!("[{i}] {} expected {}", found[i], expected[i]))
         .collect();
     let few = bad.iter().take(8).cloned().collect::<Vec<_>>().join("\n  ");

@@ -26,6 +26,7 @@ fn batches() -> Vec<(&'static str, Batch)> {
     mixed.push_sequence(&[0; 1]);
     mixed.push_group(&[0; 1], &[&[0; 1], &[0; 4]]);
     vec![
+        ("nothing", Batch::default()),
         ("one token", Batch::packed(&[&[0]])),
         ("one sequence", Batch::packed(&[&[0; 13]])),
         ("packed", Batch::packed(&[&[0; 5], &[0; 1], &[0; 70], &[0; 2]])),

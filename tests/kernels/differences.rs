@@ -49,7 +49,10 @@ impl Graph {
                 let scale = dot(gradient, gradient).sqrt() * dot(&direction, &direction).sqrt();
                 let off = (found - expected).abs() / scale;
                 println!("DIFFERENCE {off:.1e} of {TOLERANCE:.0e} {name}, input {i}");
-                assert!(off < TOLERANCE, "{name}, input {i}: {expected} by formula, {found} by differences, {off:.1e} of {scale}");
+                assert!(
+                    off < TOLERANCE,
+                    "{name}, input {i}: {expected} by formula, {found} by differences, {off:.1e} of {scale}"
+                );
             }
         }
     }
@@ -184,7 +187,8 @@ fn losses() {
         let (ghidden, gtable) = (rig.floats("hidden", &hidden), rig.floats("table", &table));
         let grows = rig.words("rows", bytemuck::cast_slice(&rows));
         let (tokens, values) = (rig.words("tokens", &scores.map(|s| s.0)), rig.floats("values", &scores.map(|s| s.1)));
-        let (stats, dhidden, dtable) = (rig.output("stats", 21), rig.output("dhidden", 3 * width), rig.output("dtable", vocab * width));
+        let (stats, dhidden, dtable) =
+            (rig.output("stats", 21), rig.output("dhidden", 3 * width), rig.output("dtable", vocab * width));
         let head = LossHead {
             hidden: ghidden,
             table: gtable,
@@ -203,7 +207,8 @@ fn losses() {
         let ran = rig.run();
         let loss = |stats: Vec<f64>| -> f64 {
             let of = |(row, s): (&RowObjective, &[f64])| {
-                let (p, w) = (&s[4..7], f64::from);
+                let p: Vec<f64> = s[4..7].iter().map(|log_p| log_p.exp()).collect();
+                let w = f64::from;
                 let mass = if row.score_kind == SCORE_RENORMALISED { p.iter().sum() } else { 1.0 };
                 let expected = p.iter().zip(scores).map(|(p, (_, v))| p * v).sum::<f64>() / mass;
                 let score = if row.score_kind == 0 { 0.0 } else { (expected - w(row.label)).powi(2) };

@@ -18,7 +18,14 @@ fn objectives() -> Vec<RowObjective> {
     let between = |label: f64, weight: f64| {
         let target = spec::soft_target(label, &SCALE).unwrap_or_else(|e| panic!("{e}"));
         let (a, b) = (target[0], target.get(1).copied().unwrap_or((target[0].0, 0.0)));
-        RowObjective { a: a.0, b: b.0, weight_a: (weight * a.1) as f32, weight_b: (weight * b.1) as f32, label: label as f32, ..none }
+        RowObjective {
+            a: a.0,
+            b: b.0,
+            weight_a: (weight * a.1) as f32,
+            weight_b: (weight * b.1) as f32,
+            label: label as f32,
+            ..none
+        }
     };
     let score = |row: RowObjective, score_kind, score_weight| RowObjective { score_kind, score_weight, ..row };
     vec![
@@ -131,13 +138,13 @@ fn check_live(tuning: &Tuning, case: Case, live: u32) {
         let s = spec::row_stats(z, Some(row.a), &tokens);
         let log_p_b = spec::row_stats(z, Some(row.b), &[]).target_log_prob;
         expected_stats.extend([s.lse, s.target_log_prob.unwrap_or(f64::NAN), log_p_b.unwrap_or(f64::NAN), s.entropy]);
-        expected_stats.extend(s.score_probs);
+        expected_stats.extend(s.score_probs.iter().map(|p| p.ln()));
         dlogits.extend(loss_of(row, z).1);
     }
     let stride = STATS + scores;
     let found = ran.floats(stats);
-    // Logarithms and probabilities have different sizes: compare each kind with its own.
-    for (kind, columns) in [("lse and log-probs", 0..3), ("entropy", 3..4), ("score probabilities", 4..stride)] {
+    // Entropies and log-probabilities have different sizes: compare each kind with its own.
+    for (kind, columns) in [("lse and log-probs", 0..3), ("entropy", 3..4), ("score log-probs", 4..stride)] {
         let pick = |all: &[f64]| -> Vec<f64> { all.chunks(stride).flat_map(|r| r[columns.clone()].to_vec()).collect() };
         close(&format!("{name}, {kind}"), &pick(&found[..count * stride]), &pick(&expected_stats), FORWARD);
     }
@@ -175,10 +182,20 @@ fn scores_with_little_mass() {
         let (stats, dhidden) = (rig.output("stats", 2 * (STATS + 5)), rig.output("dhidden", 2));
         let count = Size::fixed(2);
         let dtable = rig.floats("dtable", &vec![0.0; VOCAB as usize]);
-        let shape = (1, VOCAB, 5, 1);
-        let (width, vocab, scores, chunk) = shape;
-        let head =
-            LossHead { hidden, table: gtable, rows: grows, score_tokens, score_values, stats, count, width, vocab, scores, chunk };
+        let (width, vocab, scores, chunk) = (1, VOCAB, 5, 1);
+        let head = LossHead {
+            hidden,
+            table: gtable,
+            rows: grows,
+            score_tokens,
+            score_values,
+            stats,
+            count,
+            width,
+            vocab,
+            scores,
+            chunk,
+        };
         loss_head::record(&mut rig.plan, head, Some(LossGradient { dhidden, dtable: Some(dtable) }));
         let ran = rig.run();
         let expected: Vec<f64> = rows.iter().map(|r| dot(&loss_of(r, &table).1, &table)).collect();

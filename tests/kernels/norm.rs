@@ -24,7 +24,8 @@ fn plain() {
 #[test]
 fn per_head() {
     for tuning in tunings() {
-        for (tokens, heads, q_heads, kv_heads, width) in [(1, 9, 7, 1, 6), (5, 9, 7, 1, 6), (23, 8, 4, 2, 16), (3, 3, 1, 1, 128)] {
+        for (tokens, heads, q_heads, kv_heads, width) in [(1, 9, 7, 1, 6), (5, 9, 7, 1, 6), (23, 8, 4, 2, 16), (3, 3, 1, 1, 128)]
+        {
             let norm = Norm { width, heads, q_heads, normed: q_heads + kv_heads, eps: EPS as f32 };
             let rows = tokens * heads as usize;
             check(&tuning, rows, rows, norm, |x, w, head| {

@@ -50,8 +50,7 @@ fn five_steps_of_adamw_with_clipping() {
         let mut moments: Vec<spec::Moments> = SIZES.iter().map(|n| spec::Moments::new(*n)).collect();
         for t in 1..=5 {
             let lr = f64::from((0.01 / t as f64) as f32);
-            let gradients: Vec<Vec<f64>> =
-                SIZES.iter().zip(0..).map(|(n, i)| random(*n, 100 * t as u64 + i)).collect();
+            let gradients: Vec<Vec<f64>> = SIZES.iter().zip(0..).map(|(n, i)| random(*n, 100 * t as u64 + i)).collect();
             gpu.gradients.iter().zip(&gradients).for_each(|(tensor, g)| gpu.ran.write(*tensor, g));
             gpu.ran.run_with(&scalars(lr, t));
 

@@ -74,8 +74,7 @@ fn rope_turns_q_and_k_and_back() {
         ] {
             let width = heads * head_dim;
             let x = random(positions.len() * width, 1);
-            let table: Vec<f64> =
-                rope::table(&inv_freq, factor, 200).concat().into_iter().map(f64::from).collect();
+            let table: Vec<f64> = rope::table(&inv_freq, factor, 200).concat().into_iter().map(f64::from).collect();
             let places: Vec<u32> = match kind {
                 Positions::Plain => positions.to_vec(),
                 Positions::Place => positions.iter().flat_map(|p| [9, *p, 8, 7]).collect(),

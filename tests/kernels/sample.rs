@@ -43,7 +43,8 @@ fn sampler(tuning: &Tuning, logits: &[f64], vocab: usize, history: usize, stream
 
 impl Sampler {
     fn step(&self, s: Spec) {
-        let live = [(s.temperature as f32).to_bits(), (s.top_p as f32).to_bits(), s.top_k as u32, KEY[0], KEY[1], self.rows as u32];
+        let live =
+            [(s.temperature as f32).to_bits(), (s.top_p as f32).to_bits(), s.top_k as u32, KEY[0], KEY[1], self.rows as u32];
         self.ran.run_with(&live);
     }
 
@@ -87,7 +88,10 @@ fn greedy_takes_the_first_of_equals() {
         }
         // The row moved on by two positions; the token is the next step's input; the history holds no third.
         sampler.step(settings);
-        assert_eq!(sampler.ran.words(sampler.place).chunks(4).map(|p| p.to_vec()).collect::<Vec<_>>(), vec![vec![11, 7, 12, 13]; 6]);
+        assert_eq!(
+            sampler.ran.words(sampler.place).chunks(4).map(|p| p.to_vec()).collect::<Vec<_>>(),
+            vec![vec![11, 7, 12, 13]; 6]
+        );
         assert_eq!(sampler.ran.words(sampler.ids), expected.iter().map(|t| *t as u32).collect::<Vec<_>>());
         assert!(sampler.ran.words(sampler.streams).chunks(2).all(|s| s[1] == 3));
     }

@@ -90,8 +90,7 @@ impl Recorder<'_> {
 
         let mut dqkv = plan.scratch("d q, k, v", words(t, shape.qkv()));
         if let Some(stats) = layer.stats {
-            let b =
-                attention::Backward { qkv: layer.qkv, spans: extra.spans, out: layer.attended, stats, dout, dqkv };
+            let b = attention::Backward { qkv: layer.qkv, spans: extra.spans, out: layer.attended, stats, dout, dqkv };
             attention::backward(plan, &shape.heads, b, t);
         }
         rope::rotate(plan, self.rotation(true), dqkv, inputs.rope, inputs.positions, t);

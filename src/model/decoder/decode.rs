@@ -146,10 +146,13 @@ impl CachePass {
             last.push(ids.len() as u32 - 1);
         }
         let wanted: Vec<u32> = rows.iter().map(|r| last[r.prompt as usize]).collect();
-        let places: Vec<[u32; 4]> = rows.iter().map(|r| {
-            let len = prompts[r.prompt as usize].len() as u32;
-            [r.slot, len - 1, r.prompt, if r.slot == r.prompt { 0 } else { len }]
-        }).collect();
+        let places: Vec<[u32; 4]> = rows
+            .iter()
+            .map(|r| {
+                let len = prompts[r.prompt as usize].len() as u32;
+                [r.slot, len - 1, r.prompt, if r.slot == r.prompt { 0 } else { len }]
+            })
+            .collect();
         let streams: Vec<[u32; 2]> = rows.iter().map(|r| [r.stream, 0]).collect();
         self.gpu.write(&self.state.place, 0, &places)?;
         self.gpu.write(&self.state.streams, 0, &streams)?;
@@ -180,14 +183,8 @@ impl CachePass {
 
     /// `times` steps of the first `rows` rows: draw from the logits, feed what was drawn.
     pub fn step(&self, rows: usize, times: usize, sampler: Sampler) -> Result<(), ModelError> {
-        let live = [
-            rows as u32,
-            sampler.temperature.to_bits(),
-            sampler.top_p.to_bits(),
-            sampler.top_k,
-            sampler.key[0],
-            sampler.key[1],
-        ];
+        let live =
+            [rows as u32, sampler.temperature.to_bits(), sampler.top_p.to_bits(), sampler.top_k, sampler.key[0], sampler.key[1]];
         Ok(self.step.run_times(&live, times)?)
     }
 
@@ -262,12 +259,8 @@ fn advance(gpu: &Gpu, recorder: &Recorder, state: &State, sizes: CacheSizes, dra
     let (ids, place) = (plan.import(&state.ids), plan.import(&state.place));
     let logits = plan.import(&state.logits);
     if draw {
-        let sampling = Sampling {
-            temperature: plan.live(),
-            top_p: plan.live(),
-            top_k: plan.live(),
-            key: [plan.live(), plan.live()],
-        };
+        let sampling =
+            Sampling { temperature: plan.live(), top_p: plan.live(), top_k: plan.live(), key: [plan.live(), plan.live()] };
         let rows = sample::Rows {
             logits,
             place,

@@ -74,19 +74,12 @@ impl Recorder<'_> {
         let w = weight(plan, groups.down);
         let sizes = [t, hidden, Size::fixed(shape.inner)];
         matmul::forward(plan, inner, w, output, sizes, Epilogue::Residual(middle));
-        let trace =
-            LayerTrace { input, input_normed, raw_qkv, qkv, attended, stats, middle, middle_normed, gate_up, inner };
+        let trace = LayerTrace { input, input_normed, raw_qkv, qkv, attended, stats, middle, middle_normed, gate_up, inner };
         (trace, output)
     }
 
     /// Fused q, k, v of the normed input: projected, normed per head where the model does so, and rotated.
-    fn queries(
-        &self,
-        plan: &mut PlanBuilder,
-        inputs: Inputs,
-        groups: &LayerGroups,
-        normed: Tensor,
-    ) -> (Option<Tensor>, Tensor) {
+    fn queries(&self, plan: &mut PlanBuilder, inputs: Inputs, groups: &LayerGroups, normed: Tensor) -> (Option<Tensor>, Tensor) {
         let (shape, t) = (&self.shape, inputs.tokens);
         let projected = plan.scratch("q, k, v", words(t, shape.qkv()));
         let epilogue = match groups.qkv_bias {

@@ -5,7 +5,7 @@ use super::{Attention, Inputs, Recorder, rope_table, rope_values, words};
 use crate::gpu::{Gpu, KernelTime, Plan, PlanBuilder, Size, Tensor};
 use crate::model::error::ModelError;
 use crate::model::weights::Weights;
-use crate::ops::loss_head::{self, LossGradient, LossHead, RowObjective, STATS};
+use crate::ops::loss_head::{self, LossGradient, LossHead, OBJECTIVE_WORDS, RowObjective, STATS};
 use crate::ops::matmul::Epilogue;
 use crate::ops::rope::Positions;
 use crate::ops::rows::NO_ROW;
@@ -194,7 +194,11 @@ impl Pass {
     pub fn new(gpu: &Gpu, weights: &Weights, gradient: Option<&Weights>, sizes: PassSizes) -> Result<Self, ModelError> {
         let largest = sizes.score_tokens.iter().copied().max().unwrap_or(0) as usize;
         if largest >= weights.config.vocab_size || sizes.score_tokens.len() != sizes.score_values.len() {
-            return Err(ModelError::Batch { what: "largest score token", allowed: weights.config.vocab_size - 1, found: largest });
+            return Err(ModelError::Batch {
+                what: "largest score token",
+                allowed: weights.config.vocab_size - 1,
+                found: largest,
+            });
         }
         let recorder = Recorder::new(weights);
         let (hidden, vocab) = (recorder.shape.hidden, recorder.shape.vocab);
@@ -213,7 +217,7 @@ impl Pass {
         let head = LossHead {
             hidden: normed,
             table: weights.tensor(&mut plan, groups.output()),
-            rows: plan.kept("row objectives", sizes.rows * 8),
+            rows: plan.kept("row objectives", sizes.rows * OBJECTIVE_WORDS),
             score_tokens: plan.kept("score tokens", scores),
             score_values: plan.kept("score values", scores),
             stats: plan.kept("row statistics", sizes.rows * (STATS + scores)),
@@ -245,12 +249,8 @@ impl Pass {
                 let buckets = (plan.kept("token buckets", most * 4), plan.kept("tokens by id", sizes.tokens));
                 let all_ones = plan.kept("ones", sizes.tokens);
                 ones = weights.config.qkv_bias.then_some(all_ones);
-                let extra = BackwardInputs {
-                    spans: front.spans,
-                    buckets,
-                    distinct: Size::live(distinct, most as u32),
-                    ones: all_ones,
-                };
+                let extra =
+                    BackwardInputs { spans: front.spans, buckets, distinct: Size::live(distinct, most as u32), ones: all_ones };
                 recorder.backward(&mut plan, inputs, extra, &trace, gradient, dh);
                 Some(WayBack { row_of, buckets })
             }

@@ -177,9 +177,9 @@ impl fmt::Display for Kind {
 }
 
 /// Methods that run today.
-pub const METHODS: &[&str] = &["sft"];
+pub const METHODS: &[&str] = &["sft", "real", "reinforce"];
 /// Methods whose names are kept for what is coming, so that asking for one gets an answer and not a riddle.
-pub const METHODS_NOT_BUILT: &[&str] = &["real", "reinforce", "raft", "tract"];
+pub const METHODS_NOT_BUILT: &[&str] = &["raft", "cot-raft", "tract", "grpo", "rl-squared", "rl-prob"];
 
 /// Numbers by which checkpoints are compared.
 pub const BEST_METRICS: &[&str] = &["loss", "pearson", "spearman", "kendall", "rmse", "mae"];
@@ -187,6 +187,7 @@ pub const BEST_METRICS: &[&str] = &["loss", "pearson", "spearman", "kendall", "r
 const MODEL: &str = "Model";
 const DATA: &str = "Data";
 const JUDGE: &str = "Judge";
+const POLICY: &str = "Policy gradient (real, reinforce)";
 const OPTIMISER: &str = "Optimiser";
 const RUN: &str = "Run";
 
@@ -206,7 +207,7 @@ const fn key(name: &'static str, group: &'static str, kind: Kind, help: &'static
 /// Every setting, in the order in which `--help` and the resolved config show them.
 #[rustfmt::skip]
 pub const KEYS: &[Key] = &[
-    key("method", MODEL, Kind::OneOf(METHODS), "How to train: sft (cross-entropy on chain of thought, score phrase and score)"),
+    key("method", MODEL, Kind::OneOf(METHODS), "How to train: sft (cross-entropy on chain, phrase and score), real (both terms of the generalised policy gradient), or reinforce (binary reward on the sampled score)"),
     key("model_name_or_path", MODEL, Kind::Path, "Hugging Face model folder to start from"),
     key("init", MODEL, Kind::Path, "config.json of a model to start from scratch, weights drawn from `seed`"),
     key("tokenizer", MODEL, Kind::Path, "tokenizer.json, or a folder with one, when it is not the model's own"),
@@ -216,16 +217,32 @@ pub const KEYS: &[Key] = &[
     key("train_file", DATA, Kind::Path, "Rows to train on"),
     key("eval_file", DATA, Kind::Path, "Rows to evaluate on"),
     key("label_column", DATA, Kind::Text, "Column with the human score"),
-    key("chain_column", DATA, Kind::Text, "Column with the chain of thought, if the rows have one"),
+    key("chain_column", DATA, Kind::Text, "Column with the chain of thought; auto looks for chain, feedback, rationale; none ignores them"),
     key("skip_bad", DATA, Kind::Flag, "Skip and count malformed rows instead of stopping at the first"),
     key("max_length", DATA, count(2, 1 << 20), "Longest row in tokens; longer ones are counted and skipped"),
 
-    key("scale", JUDGE, Kind::Text, "Scores: \"1..5\", \"0..4=0..1\" (texts 0 to 4 for values 0 to 1), or \"bad=0,fair=0.5,good=1\""),
+    key("scale", JUDGE, Kind::Text, "Scores: \"1..5\", \"0..4=0..1\" (texts 0 to 4 for values 0 to 1), or \"bad,fair,good=0,0.5,1\""),
     key("phrase", JUDGE, Kind::Text, "Words between the chain of thought and the score"),
     key("max_completion_length", JUDGE, Kind::Whole { min: 0, max: 1 << 20 }, "Most tokens of a chain of thought (0: twice the longest one in the training data)"),
     key("template", JUDGE, Kind::Text, "Prompt template: plain (the row's prompt), judge (built-in grading prompt), a Jinja file, or auto (what the rows have)"),
     key("chat", JUDGE, Kind::OneOf(&["auto", "always", "never"]), "Wrap prompts in the model's chat template (auto: if it has one)"),
     key("completion_only_loss", JUDGE, Kind::Flag, "Learn the judgement only, not the prompt"),
+
+    key("preset", POLICY, Kind::OneOf(&["exact", "paper", "released-code"]), "Values of the settings below that are not given: exact (the objective's own gradient), paper, or released-code"),
+    key("num_generations", POLICY, count(2, 1 << 12), "Chains of thought a prompt (K)"),
+    key("exploration_weight", POLICY, Kind::Number(Interval::closed(0.0, 1e6)), "Weight of advantage x log-probability of the chain; 0 leaves term 1 out"),
+    key("refinement_weight", POLICY, Kind::Number(Interval::closed(0.0, 1e6)), "Weight of the reward's own gradient (beta in the paper); 0 leaves term 2 out [default: preset's]"),
+    key("logprob_weight", POLICY, Kind::Number(Interval::closed(0.0, 1e6)), "Weight of log p(label) in the reward (lambda in the paper) [default: preset's]"),
+    key("prob_weight", POLICY, Kind::Number(Interval::closed(0.0, 1e6)), "Weight of p(label) in the reward [default: preset's]"),
+    key("normalize_advantages", POLICY, Kind::Flag, "Divide advantages by the standard deviation of their group [default: preset's]"),
+    key("advantage_clip", POLICY, Kind::Number(Interval::closed(0.0, 1e6)), "Clip advantages to this size; 0 = never [default: preset's]"),
+    key("separate_advantages", POLICY, Kind::Flag, "Advantages of each part of the reward by itself [default: preset's]"),
+    key("loss_aggregation", POLICY, Kind::OneOf(&["sum", "token_mean"]), "Log-probabilities of a chain summed, or averaged over the batch's tokens [default: preset's]"),
+    key("expectation", POLICY, Kind::OneOf(&["renormalised", "full"]), "Expected score over the scale's tokens only, or over the full vocabulary [default: preset's]"),
+    key("beta", POLICY, Kind::Number(Interval::closed(0.0, 1e6)), "Weight of the KL divergence to the start model"),
+    key("entropy_coef", POLICY, Kind::Number(Interval::closed(0.0, 1e6)), "Weight of an entropy bonus on the chain's tokens"),
+    key("temperature", POLICY, Kind::Number(Interval::above(0.0, 100.0)), "Temperature of the chains; only 1 is sampled from the policy that is trained"),
+    key("top_p", POLICY, Kind::Number(Interval::above(0.0, 1.0)), "Share of the probability that chains are sampled from; below 1 only with released-code [default: preset's]"),
 
     key("learning_rate", OPTIMISER, Kind::Number(Interval::above(0.0, 10.0)), "Highest learning rate"),
     key("lr_scheduler_type", OPTIMISER, Kind::OneOf(&["constant", "linear", "cosine"]), "Learning rate after the warm-up"),
@@ -241,7 +258,7 @@ pub const KEYS: &[Key] = &[
 
     key("num_train_epochs", RUN, Kind::Number(Interval::above(0.0, 1e6)), "Passes over the data"),
     key("max_steps", RUN, Kind::WholeOrUnset, "Number of steps; -1 = by num_train_epochs"),
-    key("per_device_train_batch_size", RUN, count(1, 1 << 16), "Rows in one packed batch"),
+    key("per_device_train_batch_size", RUN, count(1, 1 << 16), "Rows in one packed batch; with real and reinforce, prompts"),
     key("per_device_eval_batch_size", RUN, count(1, 1 << 16), "Rows in one packed batch of the evaluation"),
     key("gradient_accumulation_steps", RUN, count(1, 1 << 16), "Packed batches in one step"),
     key("seed", RUN, whole(0), "Seed of weights and data order"),

@@ -3,6 +3,7 @@
 //! about it names the layer it came from. The names are those of transformers and TRL where the meaning is the same.
 
 pub mod keys;
+mod policy;
 mod suggest;
 #[cfg(test)]
 mod tests;
@@ -86,6 +87,22 @@ pub struct TrainConfig {
     pub chat: String,
     pub completion_only_loss: bool,
 
+    pub preset: String,
+    pub num_generations: u32,
+    pub exploration_weight: f64,
+    pub refinement_weight: Option<f64>,
+    pub logprob_weight: Option<f64>,
+    pub prob_weight: Option<f64>,
+    pub normalize_advantages: Option<bool>,
+    pub advantage_clip: Option<f64>,
+    pub separate_advantages: Option<bool>,
+    pub loss_aggregation: Option<String>,
+    pub expectation: Option<String>,
+    pub beta: f64,
+    pub entropy_coef: f64,
+    pub temperature: f64,
+    pub top_p: Option<f64>,
+
     pub learning_rate: f64,
     pub lr_scheduler_type: String,
     pub min_lr_ratio: f64,
@@ -137,6 +154,21 @@ impl Default for TrainConfig {
             template: "auto".into(),
             chat: "auto".into(),
             completion_only_loss: true,
+            preset: "exact".into(),
+            num_generations: 8,
+            exploration_weight: 1.0,
+            refinement_weight: None,
+            logprob_weight: None,
+            prob_weight: None,
+            normalize_advantages: None,
+            advantage_clip: None,
+            separate_advantages: None,
+            loss_aggregation: None,
+            expectation: None,
+            beta: 0.0,
+            entropy_coef: 0.0,
+            temperature: 1.0,
+            top_p: None,
             learning_rate: 2e-5,
             lr_scheduler_type: "linear".into(),
             min_lr_ratio: 0.0,
@@ -333,6 +365,7 @@ impl TrainConfig {
                 "min_lr_ratio has no effect with lr_scheduler_type = constant: leave it out, or choose linear or cosine",
             );
         }
+        self.check_policy()?;
         self.check_evaluation()
     }
 

@@ -91,32 +91,9 @@ fn steps_as_transformers_counts_them() {
 }
 
 #[test]
-fn scales() {
-    let values = |s| parse_scale(s).unwrap();
-    assert_eq!(values("1..3"), [("1".into(), 1.0), ("2".into(), 2.0), ("3".into(), 3.0)]);
-    assert_eq!(values("0..4=0..1")[1], ("1".into(), 0.25));
-    assert_eq!(values("0..4 = -1..1")[2], ("2".into(), 0.0));
-    assert_eq!(values("bad=0, fair=0.5,good=1")[1], ("fair".into(), 0.5));
-    assert_eq!(values("1,2.5,4")[1], ("2.5".into(), 2.5));
-    for (scale, why) in [
-        ("", "a score's value is not a number"),
-        ("5", "a scale has from 2 to 256 scores"),
-        ("5..1", "a scale has from 2 to 256 scores"),
-        ("1..50000000", "a scale has from 2 to 256 scores"),
-        ("-9223372036854775808..9223372036854775807", "a scale has from 2 to 256 scores"),
-        ("a..b", "texts are not a range of whole numbers"),
-        ("0..4=0..x", "values are not a range of numbers"),
-        ("0..4=1..0", "values must increase"),
-        ("0..4=0..inf", "every score has a text and a finite value"),
-        ("good=1,bad=0", "values must increase"),
-        ("a=1,a=2", "a text appears twice"),
-        ("a=1,=2", "every score has a text and a finite value"),
-        ("a=nan,b=2", "every score has a text and a finite value"),
-        ("a,b", "a score's value is not a number"),
-    ] {
-        let message = parse_scale(scale).unwrap_err().to_string();
-        assert!(message.starts_with(&format!("scale = {scale:?}: {why}")), "{message}");
-    }
+fn a_scale_that_is_none_is_said_so() {
+    let config = TrainConfig { scale: "5..1".into(), ..TrainConfig::default() };
+    assert!(config.scale().unwrap_err().to_string().starts_with("scale `5..1`"));
 }
 
 /// Config files that cannot be used, each with the message it gets.
@@ -154,8 +131,8 @@ const MALFORMED: &[(&str, &str)] = &[
     ("save_dtype = \"int8\"", "run.toml: save_dtype = \"int8\": expected one of float32, bfloat16, float16"),
     ("chat = true", "run.toml: chat = true: expected one of auto, always, never"),
     ("metric_for_best_model = \"accuracy\"", "run.toml: metric_for_best_model = \"accuracy\": expected one of loss, pearson, spearman, kendall, rmse, mae"),
-    ("method = \"real\"\nnum_generations = 8", "run.toml: method = real is not built yet; this version has sft"),
-    ("method = \"reinforce\"", "run.toml: method = reinforce is not built yet; this version has sft"),
+    ("method = \"tract\"\nnum_chains = 8", "run.toml: method = tract is not built yet; this version has sft, real, reinforce"),
+    ("method = \"grpo\"", "run.toml: method = grpo is not built yet; this version has sft, real, reinforce"),
     ("method = \"sfd\"", "run.toml: method = \"sfd\": expected one of sft; did you mean `sft`?"),
     ("adapter = \"\"", "run.toml: adapter = \"\": expected a text that is not empty"),
     ("eval_file = \" \"", "run.toml: eval_file = \" \": expected the path of a file or folder"),

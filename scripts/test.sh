@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# All checks, each whatever the others say; the last line is "N passed, N failed". `make test` sets up, then runs this.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+log="$(mktemp)"
+trap 'rm -f "$log"' EXIT
+passed=0
+failed=0
+broken=()
+
+# A check that is one command: counts as one. All use the release profile, so that proc macros are compiled once.
+check() {
+    local name="$1"
+    shift
+    echo "== $name: $*"
+    if "$@"; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        broken+=("$name")
+    fi
+}
+
+check format cargo fmt --check
+check clippy cargo clippy --quiet --release --locked --all-targets -- -D warnings
+check wasm cargo check --quiet --release --locked --lib --target wasm32-unknown-unknown
+check windows cargo check --quiet --release --locked --target x86_64-pc-windows-msvc
+check macos cargo check --quiet --release --locked --target aarch64-apple-darwin
+
+# The tests count one by one. Those that were skipped say so in their output, which is shown here.
+tests=(cargo test --release --locked --no-fail-fast)
+echo "== tests: ${tests[*]}"
+"${tests[@]}" 2>&1 | tee "$log"
+status=${PIPESTATUS[0]}
+read -r ran wrong < <(awk '/^test result:/ { ran += $4; wrong += $6 } END { print ran + 0, wrong + 0 }' "$log")
+passed=$((passed + ran))
+failed=$((failed + wrong))
+if [ "$status" -ne 0 ]; then
+    broken+=(tests)
+    # Tests that did not compile, or a test program that died, leave no count.
+    [ "$wrong" -eq 0 ] && failed=$((failed + 1))
+elif [ "$ran" -eq 0 ]; then
+    broken+=("tests (none ran)")
+    failed=$((failed + 1))
+fi
+
+echo
+grep -E '^(test .* FAILED|test result:)' "$log" || true
+[ ${#broken[@]} -eq 0 ] || echo "failed: ${broken[*]}"
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]

@@ -1,0 +1,25 @@
+//! `jurist demo`.
+
+use super::{CliError, Context, DemoArgs, Interrupt, SystemClock, print};
+use crate::demo::{DemoEnd, DemoOptions, run as demo};
+use crate::train::run::Surroundings;
+
+/// Runs the demo and prints its table.
+pub fn run(args: &DemoArgs, context: &Context) -> Result<(), CliError> {
+    let mut progress = context.progress();
+    let gpu = context.gpu(&mut progress)?;
+    let interrupt = Interrupt::watch()?;
+    let options = DemoOptions { output_dir: args.output_dir.clone(), quick: args.quick, seed: args.seed };
+    let around =
+        Surroundings { gpu: &gpu, clock: &SystemClock::start(), progress: &mut progress, interrupted: &|| interrupt.requested() };
+    match pollster::block_on(demo(&options, around))? {
+        DemoEnd::Interrupted(checkpoint) => Err(CliError::Interrupted { checkpoint }),
+        DemoEnd::Finished(result) => print(&format!(
+            "{}\n{:.0} s in all\njudge   {}\nreport  {}\n",
+            result.table.to_text(),
+            result.seconds,
+            result.judge.display(),
+            result.report.display()
+        )),
+    }
+}

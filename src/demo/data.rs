@@ -1,0 +1,77 @@
+//! The demo's data as files, in the form that any user's data has.
+
+use std::path::{Path, PathBuf};
+
+use super::{DemoError, Example, Item, Sizes, Split, Version};
+use crate::data::{Reader, View};
+use crate::miniature::{Miniature, config, vocabulary, words};
+use crate::text::{SpecialTokens, word_level};
+
+/// Files to train from, and test sets in memory.
+pub struct DemoData {
+    pub train: PathBuf,
+    pub validation: PathBuf,
+    /// A fresh model's `config.json`.
+    pub config: PathBuf,
+    /// Folder of the word-level tokenizer.
+    pub tokenizer: PathBuf,
+    pub train_items: Vec<Item>,
+    pub tests: Vec<TestItems>,
+}
+
+/// One test set.
+pub struct TestItems {
+    pub split: Split,
+    pub items: Vec<Item>,
+    /// The same items as rows of a file.
+    pub rows: Vec<Example>,
+    /// Mean score of many simulated annotators, per item: what no judge can beat.
+    pub ceiling: Vec<f64>,
+}
+
+impl DemoData {
+    /// Makes the items of `seed` and writes them below `folder`.
+    pub fn make(version: Version, seed: u64, sizes: Sizes, folder: &Path) -> Result<Self, DemoError> {
+        let task = Miniature::new(version, seed);
+        let dir = folder.join("data");
+        let failed = |path: &Path| {
+            let path = path.to_path_buf();
+            move |source| DemoError::Write { path, source }
+        };
+        std::fs::create_dir_all(&dir).map_err(failed(&dir))?;
+        let write = |name: &str, text: &str| {
+            let path = dir.join(name);
+            std::fs::write(&path, text).map_err(failed(&path)).map(|()| path)
+        };
+        let train_items = task.items(Split::Train, sizes.train);
+        let train = write("train.jsonl", &lines(&train_items))?;
+        let validation = write("validation.jsonl", &lines(&task.items(Split::Validation, sizes.validation)))?;
+        let config = write("config.json", &format!("{:#}\n", config()))?;
+        let tokenizer = dir.join("tokenizer");
+        std::fs::create_dir_all(&tokenizer).map_err(failed(&tokenizer))?;
+        let special = SpecialTokens {
+            unk: Some(words::PAD.into()),
+            pad: Some(words::PAD.into()),
+            bos: Some(words::BOS.into()),
+            add_bos: true,
+            ..SpecialTokens::default()
+        };
+        word_level(&vocabulary(), &special)?.save_to(&tokenizer)?;
+
+        let mut tests = Vec::new();
+        for split in Split::TESTS {
+            let items = task.items(split, sizes.test);
+            let text = lines(&items);
+            write(&format!("{}.jsonl", split.name()), &text)?;
+            let reader = Reader { view: View::default(), skip_bad: false, limit: None };
+            let rows = reader.read_str(split.name(), &text)?.examples;
+            let ceiling = (0..items.len()).map(|n| task.ceiling(split, n)).collect();
+            tests.push(TestItems { split, items, rows, ceiling });
+        }
+        Ok(DemoData { train, validation, config, tokenizer, train_items, tests })
+    }
+}
+
+fn lines(items: &[Item]) -> String {
+    items.iter().map(|item| item.to_row().to_string() + "\n").collect()
+}

@@ -1,0 +1,130 @@
+//! The settings of the policy-gradient methods: presets, what overrides them, and what does not go together.
+
+use super::{SettingError, TrainConfig};
+use crate::judge::Expectation;
+use crate::train::advantage::AdvantageSettings;
+use crate::train::policy::{Aggregation, PolicySettings};
+use crate::train::reward::RewardSettings;
+
+/// What a preset says where the config does not.
+struct Preset {
+    refinement: f64,
+    log_prob: f64,
+    prob: f64,
+    normalize: bool,
+    clip: f64,
+    separate: bool,
+    aggregation: Aggregation,
+    expectation: Expectation,
+    top_p: f64,
+}
+
+/// The gradient of the objective itself: nothing is rescaled.
+const EXACT: Preset = Preset {
+    refinement: 1.0,
+    log_prob: 1.0,
+    prob: 0.0,
+    normalize: false,
+    clip: 0.0,
+    separate: false,
+    aggregation: Aggregation::Sum,
+    expectation: Expectation::Renormalised,
+    top_p: 1.0,
+};
+
+/// Leave one out, divided by the group's std, clipped to ±1 (Zhang et al., stabilised estimator).
+const PAPER: Preset = Preset { normalize: true, clip: 1.0, expectation: Expectation::FullVocabulary, ..EXACT };
+
+/// The scripts as released: p(y) with an advantage of its own, mean over tokens, no refinement, nucleus sampling.
+const RELEASED: Preset = Preset {
+    refinement: 0.0,
+    log_prob: 0.0,
+    prob: 1.0,
+    separate: true,
+    aggregation: Aggregation::TokenMean,
+    top_p: 0.9,
+    ..PAPER
+};
+
+impl TrainConfig {
+    /// True for methods that write their own chains.
+    pub fn samples_chains(&self) -> bool {
+        matches!(self.method.as_str(), "real" | "reinforce")
+    }
+
+    fn preset(&self) -> &'static Preset {
+        match self.preset.as_str() {
+            "paper" => &PAPER,
+            "released-code" => &RELEASED,
+            _ => &EXACT,
+        }
+    }
+
+    /// Share of the probability that chains are sampled from.
+    pub fn sampling_top_p(&self) -> f64 {
+        self.top_p.unwrap_or(self.preset().top_p)
+    }
+
+    /// The policy-gradient settings of this run; `max_tokens` is the longest chain.
+    pub fn policy(&self, max_tokens: usize) -> PolicySettings {
+        let preset = self.preset();
+        let binary = self.method == "reinforce";
+        let unless_binary = |value: f64| if binary { 0.0 } else { value };
+        let expectation = match self.expectation.as_deref() {
+            Some("full") => Expectation::FullVocabulary,
+            Some(_) => Expectation::Renormalised,
+            None => preset.expectation,
+        };
+        PolicySettings {
+            reward: RewardSettings {
+                expectation,
+                squared: unless_binary(1.0),
+                log_prob: unless_binary(self.logprob_weight.unwrap_or(preset.log_prob)),
+                prob: unless_binary(self.prob_weight.unwrap_or(preset.prob)),
+                binary: if binary { 1.0 } else { 0.0 },
+            },
+            advantage: AdvantageSettings {
+                normalize: self.normalize_advantages.unwrap_or(preset.normalize),
+                clip: self.advantage_clip.unwrap_or(preset.clip),
+            },
+            separate_advantages: self.separate_advantages.unwrap_or(preset.separate),
+            aggregation: match self.loss_aggregation.as_deref() {
+                Some("token_mean") => Aggregation::TokenMean,
+                Some(_) => Aggregation::Sum,
+                None => preset.aggregation,
+            },
+            exploration: self.exploration_weight,
+            refinement: unless_binary(self.refinement_weight.unwrap_or(preset.refinement)),
+            entropy_bonus: self.entropy_coef,
+            kl: self.beta,
+            group: self.num_generations as usize,
+            max_tokens,
+            top_p: self.sampling_top_p(),
+        }
+    }
+
+    /// Settings that would train another policy than the one that is sampled, or nothing at all.
+    pub(super) fn check_policy(&self) -> Result<(), SettingError> {
+        let conflict = |message: String| Err(SettingError::Conflict(message));
+        if !self.samples_chains() {
+            return Ok(());
+        }
+        if self.temperature != 1.0 {
+            return conflict(format!(
+                "temperature = {}: training samples at 1, so that the policy that is sampled is the one that is differentiated",
+                self.temperature
+            ));
+        }
+        if self.sampling_top_p() < 1.0 && self.preset != "released-code" {
+            return conflict(format!(
+                "top_p = {}: training samples from the whole distribution (top_p = 1); only the preset released-code samples less",
+                self.sampling_top_p()
+            ));
+        }
+        let settings = self.policy(1);
+        if settings.exploration == 0.0 && settings.refinement == 0.0 {
+            return conflict("exploration_weight and refinement_weight are both 0: nothing would be learned".into());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,99 @@
+//! One training step, by whichever method: supervised on given judgements, or by policy gradient on sampled ones.
+
+use super::TrainError;
+use super::config::TrainConfig;
+use super::examples::Prompt;
+use super::optimiser::Optimiser;
+use super::pack::Example;
+use super::policy::{PolicyTrainer, Speech};
+use super::trainer::{StepNumbers, Trainer, optimiser_settings};
+use crate::gpu::Gpu;
+use crate::judge::{Scale, ScoreTokens};
+use crate::model::source::TensorSource;
+use crate::model::weights::Weights;
+use crate::text::Tokenizer;
+
+/// What steps are made of: rows as examples or prompts, and the judge's way of speaking.
+pub struct Material<'a> {
+    pub examples: &'a [Example],
+    pub prompts: &'a [Prompt],
+    pub scale: &'a Scale,
+    pub tokens: &'a ScoreTokens,
+    pub tokenizer: &'a Tokenizer,
+    /// Most tokens of a chain.
+    pub max_tokens: usize,
+}
+
+/// The model, its optimiser, and how a step is made.
+pub enum Engine {
+    Supervised(Box<Trainer>),
+    Policy(Box<PolicyTrainer>),
+}
+
+impl Engine {
+    /// Plans the method of `config` for `material`, with the weights of `source`.
+    ///
+    /// # Errors
+    /// Out of memory, or rows that do not fit the model's context.
+    pub fn new(gpu: &Gpu, source: &dyn TensorSource, config: &TrainConfig, material: &Material) -> Result<Self, TrainError> {
+        let weights = Weights::upload(gpu, source)?;
+        if !config.samples_chains() {
+            return Ok(Engine::Supervised(Box::new(Trainer::new(gpu, weights, config, material.examples)?)));
+        }
+        let settings = config.policy(material.max_tokens);
+        let start = if settings.kl > 0.0 { Some(Weights::upload(gpu, source)?) } else { None };
+        let optimiser = Optimiser::new(gpu, &weights, optimiser_settings(config))?;
+        let longest = material.prompts.iter().map(|p| p.ids.len()).max().unwrap_or(0);
+        let sizes = (longest, config.per_device_train_batch_size as usize);
+        let speech = (material.scale, material.tokens);
+        let trainer = PolicyTrainer::new(gpu, weights, optimiser, settings, sizes, speech, start)?;
+        Ok(Engine::Policy(Box::new(trainer)))
+    }
+
+    pub fn weights(&self) -> &Weights {
+        match self {
+            Engine::Supervised(t) => &t.weights,
+            Engine::Policy(t) => &t.weights,
+        }
+    }
+
+    pub fn optimiser(&self) -> &Optimiser {
+        match self {
+            Engine::Supervised(t) => &t.optimiser,
+            Engine::Policy(t) => &t.optimiser,
+        }
+    }
+
+    /// Step number `step` (from 0) on the rows `picked`, at this learning rate; `t` counts applied steps, from 1.
+    ///
+    /// # Errors
+    /// What packing or the GPU reports.
+    pub async fn step(
+        &self,
+        picked: &[usize],
+        material: &Material<'_>,
+        (seed, step): (u64, u64),
+        (learning_rate, t): (f64, u64),
+    ) -> Result<StepNumbers, TrainError> {
+        match self {
+            Engine::Supervised(trainer) => {
+                let rows: Vec<&Example> = picked.iter().map(|i| &material.examples[*i]).collect();
+                trainer.step(&rows, learning_rate, t).await
+            }
+            Engine::Policy(trainer) => {
+                let rows: Vec<&Prompt> = picked.iter().map(|i| &material.prompts[*i]).collect();
+                let ends_in_space = |ids: &[u32]| {
+                    // A chain that cannot be decoded has no text, and so no white space at its end.
+                    material.tokenizer.decode(ids, true).is_ok_and(|t| t.is_empty() || t.ends_with(char::is_whitespace))
+                };
+                let speech = Speech {
+                    scale: material.scale,
+                    tokens: material.tokens,
+                    eos: material.tokenizer.eos_ids(),
+                    ends_in_space: &ends_in_space,
+                };
+                trainer.step(&rows, &speech, (seed, step), (learning_rate, t)).await
+            }
+        }
+    }
+}
