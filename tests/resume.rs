@@ -286,10 +286,17 @@ fn checkpoints(dir: &Path) -> Vec<u64> {
 #[test]
 fn the_best_is_kept() {
     let task = task();
-    // So high a rate that the loss gets worse again.
-    let best = ["--load-best-model-at-end", "--eval-steps", "3", "--save-steps", "6", "--save-total-limit", "2"];
-    let rough = ["--learning-rate", "5", "--lr-scheduler-type", "constant", "--warmup-steps", "0", "--max-steps", "18"];
-    succeed(train(&task, "best", &[&best[..], &rough[..]].concat()));
+    // It learns to say 5 where 1 is right: after the first steps, which teach that a score comes, it gets worse.
+    for (file, label) in [("train.jsonl", 5), ("dev.jsonl", 1)] {
+        let rows = lines(&task.read(file)).into_iter().map(|mut row| {
+            row["score"] = label.into();
+            row.to_string() + "\n"
+        });
+        task.write(file, rows.collect::<String>());
+    }
+    let best = ["--load-best-model-at-end", "--eval-steps", "3", "--save-steps", "9", "--save-total-limit", "2"];
+    let fast = ["--learning-rate", "0.03", "--lr-scheduler-type", "constant", "--warmup-steps", "0", "--max-steps", "18"];
+    succeed(train(&task, "best", &[&best[..], &fast[..]].concat()));
     let dir = task.at("best");
     let losses: Vec<(u64, f64)> =
         metrics(&dir).iter().filter_map(|l| Some((l["step"].as_u64()?, l.get("eval_loss")?.as_f64()?))).collect();
