@@ -57,17 +57,20 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
         )));
     }
     let measured = measure(&rows, &human, &scored, &scale)?;
+    if args.json {
+        let object: Map<String, Value> = measured.iter().map(|(name, _, a)| (name.to_string(), a.to_json())).collect();
+        print(&(serde_json::to_string_pretty(&object).unwrap_or_default() + "\n"))?;
+    } else {
+        let (n, skipped) = measured.first().map_or((0, 0), |(_, _, a)| (a.n, a.n_unparsed));
+        let tables: Vec<String> = table(&measured).to_text().iter().map(|t| t.to_string()).collect();
+        print(&format!("{}\nn {n}, skipped {skipped}\n", tables.join("\n")))?;
+    }
+    // After the figures, which a page that cannot be written must not cost.
     if let Some(path) = &args.report {
         let page = report(&rows, &human, &scored, &scale, &measured).to_html();
         std::fs::write(path, page).map_err(|source| CliError::OutputFile { path: path.clone(), source })?;
     }
-    if args.json {
-        let object: Map<String, Value> = measured.iter().map(|(name, _, a)| (name.to_string(), a.to_json())).collect();
-        return print(&(serde_json::to_string_pretty(&object).unwrap_or_default() + "\n"));
-    }
-    let (n, skipped) = measured.first().map_or((0, 0), |(_, _, a)| (a.n, a.n_unparsed));
-    let tables: Vec<String> = table(&measured).to_text().iter().map(|t| t.to_string()).collect();
-    print(&format!("{}\nn {n}, skipped {skipped}\n", tables.join("\n")))
+    Ok(())
 }
 
 /// The object `judge` of a row.
@@ -106,17 +109,18 @@ fn measure(rows: &Dataset, human: &[f64], scored: &[Scored], scale: &Scale) -> R
     values.sort_by(f64::total_cmp);
     let grid = Grid::new(&values)?;
     let of = |judge: Vec<Option<f64>>| Agreement::measure(human, &judge, &grid);
+    // The floors answer for the rows that the judge answered for: only so can the figures be compared.
+    let floor = |values: Vec<f64>| of(values.into_iter().zip(scored).map(|(v, s)| s.expected.map(|_| v)).collect());
     let mut measured = vec![
         ("expected score", Role::Judge, of(scored.iter().map(|s| s.expected).collect())?),
         ("decoded score", Role::Judge, of(scored.iter().map(|s| s.decoded).collect())?),
     ];
     if let Ok(constant) = floors::constant(human, human.len()) {
-        measured.push(("constant (their mean)", Role::Floor, of(constant.into_iter().map(Some).collect())?));
+        measured.push(("constant (their mean)", Role::Floor, floor(constant)?));
     }
     let lengths: Vec<usize> = rows.examples.iter().map(length).collect();
     if let Ok(line) = floors::fit_length(&lengths, human)? {
-        let fitted = line.of_lengths(&lengths).into_iter().map(Some).collect();
-        measured.push(("length (fitted here)", Role::Floor, of(fitted)?));
+        measured.push(("length (fitted here)", Role::Floor, floor(line.of_lengths(&lengths))?));
     }
     Ok(measured)
 }

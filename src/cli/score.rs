@@ -1,6 +1,7 @@
 //! `jurist score`: every row comes out as it went in, with one object `judge` added.
 
 use std::io::Write;
+use std::path::Path;
 
 use super::{CliError, Context, ScoreArgs};
 use crate::data::Labels;
@@ -8,6 +9,8 @@ use crate::data::Labels;
 /// Scores the rows of a file.
 pub fn run(args: &ScoreArgs, context: &Context) -> Result<(), CliError> {
     let mut progress = context.progress();
+    // Opened first: that it cannot be written is not to be told after an hour of judging.
+    let output = args.output.as_deref().map(OutputFile::create).transpose()?;
     let rows = args.judging.rows(&args.input, Labels::Optional, &mut progress)?;
     let (_, judged) = args.judging.judge(&args.model, &rows, context, &mut progress)?;
     let mut text = String::new();
@@ -18,16 +21,36 @@ pub fn run(args: &ScoreArgs, context: &Context) -> Result<(), CliError> {
         text += &serde_json::Value::Object(fields).to_string();
         text.push('\n');
     }
-    match &args.output {
+    match output {
         None => super::print(&text),
-        Some(path) => {
-            // Whole or not at all: a half-written file looks like a finished one.
-            let failed = |source| CliError::OutputFile { path: path.clone(), source };
-            let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(std::path::Path::new("."));
-            let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
-            file.write_all(text.as_bytes()).map_err(failed)?;
-            file.persist(path).map_err(|e| failed(e.error))?;
-            Ok(())
+        Some(file) => file.write(text.as_bytes()),
+    }
+}
+
+/// A file that appears whole or not at all: a half-written one looks like a finished one.
+struct OutputFile<'a> {
+    path: &'a Path,
+    temporary: tempfile::NamedTempFile,
+}
+
+impl<'a> OutputFile<'a> {
+    fn create(path: &'a Path) -> Result<Self, CliError> {
+        let failed = |source| CliError::OutputFile { path: path.into(), source };
+        if path.is_dir() {
+            return Err(failed(std::io::ErrorKind::IsADirectory.into()));
         }
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut builder = tempfile::Builder::new();
+        // As any other file that a program makes; a temporary one would be the owner's alone.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        Ok(OutputFile { path, temporary: builder.tempfile_in(folder).map_err(failed)? })
+    }
+
+    fn write(mut self, bytes: &[u8]) -> Result<(), CliError> {
+        let failed = |source| CliError::OutputFile { path: self.path.into(), source };
+        self.temporary.write_all(bytes).map_err(failed)?;
+        self.temporary.persist(self.path).map_err(|e| failed(e.error))?;
+        Ok(())
     }
 }

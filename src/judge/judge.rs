@@ -131,9 +131,13 @@ impl Judge {
         let mut spaces = Vec::new();
         for example in examples {
             let read = self.prompt.prompt(example, &self.tokenizer).map_err(|e| e.to_string()).and_then(|(ids, space)| {
-                let needed = ids.len() + room + longest_phrase;
+                // A chain may end early where the prompt is long, but there must be one, and the phrase behind it.
+                let needed = ids.len() + room.min(1) + longest_phrase;
                 match needed > context {
-                    true => Err(format!("the row needs {needed} tokens with its chain, but only {context} fit")),
+                    true => Err(format!(
+                        "the row is too long: its prompt of {} tokens needs {needed} with the score, but only {context} fit",
+                        ids.len()
+                    )),
                     false => Ok((ids, space)),
                 }
             });
@@ -145,7 +149,7 @@ impl Judge {
         }
         let mut open: Vec<&mut Reading> = readings.iter_mut().filter_map(|r| r.as_mut().ok()).collect();
         if self.settings.chain {
-            self.write_chains(&mut open, judging, room, progress).await?;
+            self.write_chains(&mut open, judging, context.saturating_sub(longest_phrase), progress).await?;
         } else {
             for (reading, space) in open.iter_mut().zip(&spaces) {
                 reading.continuations.push(self.tokens.stem_after(*space).to_vec());
@@ -156,16 +160,18 @@ impl Judge {
         readings.iter().map(|r| self.conclude(r, judging, &mut log_probs)).collect()
     }
 
+    /// Writes the chains of all readings; prompt and chain together stay within `longest`.
     async fn write_chains(
         &self,
         readings: &mut [&mut Reading],
         judging: &Judging,
-        room: usize,
+        longest: usize,
         progress: impl FnMut(usize),
     ) -> Result<()> {
         if readings.is_empty() {
             return Ok(());
         }
+        let room = self.settings.max_completion_length;
         let prompts: Vec<Vec<u32>> = readings.iter().map(|r| r.prompt.clone()).collect();
         let group = judging.chains.max(1);
         let sizes = RolloutSizes {
@@ -185,6 +191,7 @@ impl Judge {
         let all = rollout.run(&prompts, 0, sampler, &stop, progress).await?;
         for (reading, chains) in readings.iter_mut().zip(all) {
             for chain in chains {
+                let chain = chain.within(longest - reading.prompt.len());
                 let (tokens, text) = self.closed(&chain)?;
                 reading.forced |= chain.ending != Ending::Phrase;
                 reading.continuations.push(tokens);

@@ -46,6 +46,15 @@ impl Chain {
     pub fn body(&self) -> Vec<u32> {
         self.draws[..self.draws.len() - self.tail].iter().map(|d| d.token).collect()
     }
+
+    /// The chain if it has at most `most` tokens, else its beginning.
+    pub fn within(mut self, most: usize) -> Self {
+        if self.draws.len() > most {
+            self.draws.truncate(most);
+            (self.ending, self.tail) = (Ending::Length, 0);
+        }
+        self
+    }
 }
 
 impl Stop {
@@ -75,7 +84,7 @@ pub struct RolloutSizes {
     pub group: usize,
     /// Longest prompt, in tokens.
     pub prompt: usize,
-    /// Most tokens a chain may draw.
+    /// Most tokens a chain may draw. Behind a long prompt the model's context may leave room for fewer.
     pub new_tokens: usize,
 }
 
@@ -94,7 +103,7 @@ impl Rollout {
     /// Plans caches for `sizes`.
     ///
     /// # Errors
-    /// Prompt plus chain longer than the model's context, or out of memory.
+    /// A prompt longer than the model's context, or out of memory.
     pub fn new(gpu: &Gpu, weights: &Weights, sizes: RolloutSizes) -> Result<Self, ModelError> {
         let group = sizes.group.clamp(1, sizes.rows.max(1));
         let prompts = (sizes.rows / group).max(1);
@@ -105,7 +114,7 @@ impl Rollout {
             slots,
             rows,
             prefill: prompts * sizes.prompt,
-            max_length: sizes.prompt + sizes.new_tokens,
+            max_length: (sizes.prompt + sizes.new_tokens).min(weights.config.max_position_embeddings.max(sizes.prompt)),
             history: sizes.new_tokens.max(1),
         };
         let pass = CachePass::new(gpu, weights, cache)?;
@@ -153,17 +162,22 @@ impl Rollout {
             .collect();
         let slices: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
         self.pass.prefill(&slices, &rows)?;
-        let limit = stop.max_tokens.min(self.sizes.new_tokens);
-        let stop = Stop { max_tokens: limit, ..stop.clone() };
+        let most = stop.max_tokens.min(self.sizes.new_tokens);
+        // A chain ends with the context, each where its own prompt lets it; the kernels keep a row that runs on from
+        // touching its neighbour's slot.
+        let room = |r: usize| most.min(self.pass.sizes().max_length.saturating_sub(prompts[r / group].len()));
+        let stops: Vec<Stop> = (0..rows.len()).map(|r| Stop { max_tokens: room(r), ..stop.clone() }).collect();
+        let limit = stops.iter().map(|s| s.max_tokens).max().unwrap_or(0);
         let mut done: Vec<Option<Chain>> = vec![None; rows.len()];
         let mut drawn = 0;
         while done.iter().any(Option::is_none) {
-            if limit > 0 {
+            if limit > drawn {
                 let steps = STEPS_A_LOOK.min(limit - drawn);
                 self.pass.step(rows.len(), steps, sampler)?;
                 drawn += steps;
             }
-            for (chain, draws) in done.iter_mut().zip(self.pass.drawn(rows.len()).await?) {
+            let draws = self.pass.drawn(rows.len()).await?;
+            for ((chain, draws), stop) in done.iter_mut().zip(draws).zip(&stops) {
                 if chain.is_none() {
                     *chain = stop.find(&draws).map(|(end, ending, tail)| Chain { draws: draws[..end].to_vec(), ending, tail });
                 }

@@ -120,7 +120,12 @@ impl Tokenizer {
                 files.insert((*name).to_string(), bytes);
             }
         }
-        Self::from_files(files)
+        Self::from_files(files).map_err(|error| match error {
+            TextError::BadFile { file, found, expected } => {
+                TextError::BadFile { file: dir.join(file).display().to_string(), found, expected }
+            }
+            other => other,
+        })
     }
 
     /// Writes the files this tokenizer came from into `dir`, byte for byte.

@@ -217,14 +217,16 @@ impl<'a> Run<'a> {
             let interrupted = (self.around.interrupted)();
             // The best must be on the disk to be loaded at the end, whether a checkpoint is due or not.
             let kept = best && self.config.load_best_model_at_end;
-            if due(self.config.save_steps) || step == total || interrupted || kept {
+            let saved = due(self.config.save_steps) || step == total || kept;
+            if best && !saved {
+                self.state.best_model_checkpoint = None;
+            }
+            if saved || interrupted {
                 let checkpoint = self.save()?;
                 if interrupted && step < total {
                     self.around.progress.end();
                     return Ok(Ended::Interrupted { checkpoint });
                 }
-            } else if best {
-                self.state.best_model_checkpoint = None;
             }
         }
         self.around.progress.end();
@@ -240,7 +242,7 @@ impl<'a> Run<'a> {
         let random = (self.config.seed, self.state.global_step);
         let pace = (rate, self.state.jurist.optimizer_steps + 1);
         let numbers = self.engine.step(&picked, &material(&self.start), random, pace).await?;
-        self.count(&numbers)?;
+        self.count(&numbers);
         let step = self.state.global_step;
         let report = StepReport {
             step,
@@ -260,11 +262,15 @@ impl<'a> Run<'a> {
             self.write_metrics(&line)?;
         }
         self.around.progress.step(step, numbers.loss);
-        Ok(())
+        let steps = self.state.jurist.nonfinite_in_a_row;
+        match steps >= self.config.max_nonfinite_steps {
+            true => Err(TrainError::Diverged { steps, step }),
+            false => Ok(()),
+        }
     }
 
-    /// Moves the counters on, and gives up after too many steps without a usable gradient.
-    fn count(&mut self, numbers: &StepNumbers) -> Result<(), TrainError> {
+    /// Moves the counters on.
+    fn count(&mut self, numbers: &StepNumbers) {
         let state = &mut self.state;
         state.global_step += 1;
         state.epoch = self.order.epochs();
@@ -273,16 +279,12 @@ impl<'a> Run<'a> {
         if numbers.applied {
             state.jurist.optimizer_steps += 1;
             state.jurist.nonfinite_in_a_row = 0;
-            return Ok(());
+            return;
         }
         state.jurist.nonfinite_steps += 1;
         state.jurist.nonfinite_in_a_row += 1;
-        let (steps, step) = (state.jurist.nonfinite_in_a_row, state.global_step);
+        let step = state.global_step;
         self.around.progress.warn(&format!("step {step}: the gradient is not finite, the step is skipped"));
-        if steps >= self.config.max_nonfinite_steps {
-            return Err(TrainError::Diverged { steps, step });
-        }
-        Ok(())
     }
 
     fn write_metrics(&mut self, line: &Metrics) -> Result<(), TrainError> {

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::TrainError;
 use super::config::{SettingError, TrainConfig};
 use super::examples::{Preparation, Prepared};
-use crate::data::{Chains, Dataset, Example, Reader, View};
+use crate::data::{Chains, DataError, Dataset, Example, Reader, View};
 use crate::judge::{JUDGE_FILE, JudgePrompt, JudgeSettings, ScoreTokens, Template};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::config::Config;
@@ -70,9 +70,7 @@ impl Start {
         let train = preparation.prepare(&rows.examples)?;
         report(&train, &config.train_file, preparation.max_length, &mut notes);
         if train.examples.is_empty() {
-            let why =
-                format!("all {} rows of {} are longer than {}", rows.examples.len(), config.train_file, preparation.max_length);
-            return Err(TrainError::NoRows { why: format!("{why} tokens; raise max_length or shorten the rows") });
+            return Err(TrainError::NoRows { why: why_none(&train, &config.train_file, preparation.max_length) });
         }
         let eval = match eval_rows {
             None => None,
@@ -81,7 +79,10 @@ impl Start {
                 let file = config.eval_file.as_deref().unwrap_or_default();
                 report(&prepared, file, preparation.max_length, &mut notes);
                 if prepared.examples.is_empty() {
-                    return Err(TrainError::NoRows { why: format!("no row of the eval_file {file} fits") });
+                    let fix = why_none(&prepared, file, preparation.max_length);
+                    return Err(
+                        DataError::File { file: file.into(), found: "no row of the eval_file is left".into(), fix }.into()
+                    );
                 }
                 let kept = prepared.rows.iter().map(|i| rows.examples[*i].clone()).collect();
                 Some((prepared, kept))
@@ -89,6 +90,7 @@ impl Start {
         };
         settings.chain = train.longest_chain > 0 || config.samples_chains();
         settings.max_completion_length = match (config.max_completion_length, train.longest_chain) {
+            _ if !settings.chain => 0,
             (0, 0) => stored_length(config).unwrap_or(0),
             (0, longest) => 2 * longest + tokens.stem.len(),
             (n, _) => n as usize,
@@ -131,10 +133,30 @@ fn report(prepared: &Prepared, file: &str, max_length: usize, notes: &mut Vec<St
     }
 }
 
+/// Why no row of a file is left.
+fn why_none(prepared: &Prepared, file: &str, max_length: usize) -> String {
+    let long =
+        format!("{} rows of {file} are longer than {max_length} tokens: raise max_length or shorten them", prepared.too_long);
+    match (prepared.too_long, prepared.bad.first()) {
+        (_, None) => long,
+        (0, Some(first)) => format!("{} rows of {file} do not fit, the first: {first}", prepared.bad.len()),
+        (_, Some(first)) => format!("{long}, and {} do not fit, the first: {first}", prepared.bad.len()),
+    }
+}
+
 /// The model's own tokenizer, the one named, or one trained on the data.
 fn tokenizer(config: &TrainConfig, rows: &Dataset) -> Result<Tokenizer, TrainError> {
     if let Some(dir) = config.tokenizer.as_deref().or(config.model_name_or_path.as_deref()) {
-        return Ok(Tokenizer::from_dir(Path::new(dir))?);
+        let path = Path::new(dir);
+        if path.is_file() {
+            let bytes = std::fs::read(path).map_err(|source| TrainError::Io {
+                action: "read the tokenizer",
+                path: path.into(),
+                source,
+            })?;
+            return Ok(Tokenizer::from_bytes(&bytes)?);
+        }
+        return Ok(Tokenizer::from_dir(path)?);
     }
     let texts: Vec<String> = rows.examples.iter().map(text_of).collect();
     let size = config.vocab_size.unwrap_or(0) as usize;

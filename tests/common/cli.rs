@@ -138,7 +138,7 @@ impl Task {
 }
 
 /// Of a flag that is given twice, the last.
-fn last_of_each<'a>(args: &[&'a str]) -> Vec<&'a str> {
+pub fn last_of_each<'a>(args: &[&'a str]) -> Vec<&'a str> {
     let starts: Vec<usize> = (0..args.len()).filter(|i| args[*i].starts_with("--")).collect();
     let again = |at: usize| args[at + 1..].contains(&args[at]);
     let group = |at: usize| &args[at..starts.iter().copied().find(|s| *s > at).unwrap_or(args.len())];
