@@ -245,10 +245,10 @@ fn out_of_domain(data: &DemoData, contenders: &[Contender], sets: &[TestSet], se
 fn paired_gain(a: &Contender, b: &Contender, human: &[Vec<f64>], seed: u64) -> Option<(f64, f64, f64)> {
     let difference = |rows: &dyn Fn(usize) -> Vec<usize>| -> Option<f64> {
         let mut sum = 0.0;
-        for set in 1..human.len() {
+        for (set, human) in human.iter().enumerate().skip(1) {
             let picked = rows(set);
             let pick = |v: &[f64]| picked.iter().map(|i| v[*i]).collect::<Vec<_>>();
-            let people = pick(&human[set]);
+            let people = pick(human);
             sum += pearson(&people, &pick(&a.sets[set].scores)).ok()? - pearson(&people, &pick(&b.sets[set].scores)).ok()?;
         }
         Some(sum / (human.len() - 1) as f64)

@@ -82,6 +82,7 @@ fn sample() -> Report {
         ],
         scale: vec![1.0, 2.0, 3.0, 4.0, 5.0],
         scores,
+        before: Vec::new(),
         metrics: MetricTable::new(groups),
         examples: vec![
             example(
