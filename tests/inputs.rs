@@ -61,7 +61,7 @@ impl Ground {
     }
 
     /// `jurist train` from the model in `model`.
-    fn from_model(&self, model: &str, more: &[&str]) -> Command {
+    fn starting_from(&self, model: &str, more: &[&str]) -> Command {
         let args =
             ["train", "--model-name-or-path", model, "--train-file", "train.jsonl", "--output-dir", "out", "--phrase", "score"];
         self.task.jurist(&last_of_each(&[&args[..], &["--max-steps", "1"], more].concat()))
@@ -113,32 +113,32 @@ impl Ground {
 #[test]
 fn models() {
     let mut g = Ground::new();
-    g.case("no such model", g.from_model("nowhere", &[]), 1, &["nowhere: no `tokenizer.json` found", "does not exist"]);
+    g.case("no such model", g.starting_from("nowhere", &[]), 1, &["nowhere: no `tokenizer.json` found", "does not exist"]);
 
     let dir = g.model("truncated");
     let bytes = std::fs::read(dir.join("model.safetensors")).unwrap();
     std::fs::write(dir.join("model.safetensors"), &bytes[..bytes.len() - 100]).unwrap();
     g.case(
         "truncated weights",
-        g.from_model("truncated", &[]),
+        g.starting_from("truncated", &[]),
         1,
         &["model.safetensors is damaged or incomplete", "copy it again"],
     );
     g.case("truncated weights, score", g.score("truncated", &[]), 1, &["model.safetensors is damaged or incomplete"]);
 
     std::fs::write(g.model("header").join("model.safetensors"), b"not safetensors at all").unwrap();
-    g.case("weights that are none", g.from_model("header", &[]), 1, &["model.safetensors", "damaged"]);
+    g.case("weights that are none", g.starting_from("header", &[]), 1, &["model.safetensors", "damaged"]);
 
     std::fs::remove_file(g.model("weightless").join("model.safetensors")).unwrap();
-    g.case("no weights", g.from_model("weightless", &[]), 1, &["no weights in weightless"]);
+    g.case("no weights", g.starting_from("weightless", &[]), 1, &["no weights in weightless"]);
 
     g.config("shape", json!({"intermediate_size": 40}));
-    g.case("weights of another shape", g.from_model("shape", &[]), 1, &["has shape [24, 16]; config.json asks for [40, 16]"]);
+    g.case("weights of another shape", g.starting_from("shape", &[]), 1, &["has shape [24, 16]; config.json asks for [40, 16]"]);
 
     g.config("layers", json!({"num_hidden_layers": 3}));
     g.case(
         "a layer too few",
-        g.from_model("layers", &[]),
+        g.starting_from("layers", &[]),
         1,
         &["tensors that config.json asks for are missing", "model.layers.2."],
     );
@@ -150,27 +150,27 @@ fn models() {
         }
     });
     let nan = ["`model.layers.1.mlp.up_proj.weight` holds NaN at element 3", "not usable"];
-    g.case("NaN in the weights", g.from_model("nan", &[]), 1, &nan);
+    g.case("NaN in the weights", g.starting_from("nan", &[]), 1, &nan);
     g.case("NaN in the weights, score", g.score("nan", &[]), 1, &nan);
 
     let yarn = json!({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}});
     g.config("yarn", yarn);
-    g.case("yarn", g.from_model("yarn", &[]), 1, &["rope_scaling", "yarn", "supported:"]);
+    g.case("yarn", g.starting_from("yarn", &[]), 1, &["rope_scaling", "yarn", "supported:"]);
     for (key, value) in [("attention_bias", json!(true)), ("hidden_act", json!("gelu")), ("num_local_experts", json!(8))] {
         g.config(key, json!({key: value}));
-        g.case(key, g.from_model(key, &[]), 1, &["config.json", &format!("`{key}` is"), "not supported; supported:"]);
+        g.case(key, g.starting_from(key, &[]), 1, &["config.json", &format!("`{key}` is"), "not supported; supported:"]);
     }
     g.config("gpt", json!({"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}));
-    g.case("an unknown architecture", g.from_model("gpt", &[]), 1, &["gpt2", "llama"]);
+    g.case("an unknown architecture", g.starting_from("gpt", &[]), 1, &["gpt2", "llama"]);
 
     let dir = g.model("broken");
     std::fs::write(dir.join("config.json"), "{\"hidden_size\": ").unwrap();
-    g.case("a config that is no JSON", g.from_model("broken", &[]), 1, &["config.json", "JSON"]);
+    g.case("a config that is no JSON", g.starting_from("broken", &[]), 1, &["config.json", "JSON"]);
 
     std::fs::write(g.model("tokenizer").join("tokenizer.json"), "{}").unwrap();
     g.case(
         "a tokenizer that is none",
-        g.from_model("tokenizer", &[]),
+        g.starting_from("tokenizer", &[]),
         1,
         &["`tokenizer/tokenizer.json`", "expected a Hugging Face fast tokenizer"],
     );
@@ -456,7 +456,7 @@ fn gradients_that_are_not_finite() {
         }
     });
     let more = ["--max-steps", "20", "--max-nonfinite-steps", "3", "--save-steps", "1", "--per-device-train-batch-size", "2"];
-    let done = finish(g.from_model("edge", &[&more[..], &["--output-dir", "edge-out"]].concat()));
+    let done = finish(g.starting_from("edge", &[&more[..], &["--output-dir", "edge-out"]].concat()));
     let says = ["the gradient was not finite in 3 steps in a row, the last one step 3", "Lower learning_rate"];
     g.judge("a gradient that is not finite", &done, 1, &says);
     let weights = |dir: &str| {

@@ -2,7 +2,6 @@
 
 #[path = "common/cli.rs"]
 mod cli;
-#[allow(unused_imports)]
 mod common;
 
 use std::sync::OnceLock;

@@ -78,7 +78,7 @@ fn header(report: &Report) -> String {
 }
 
 /// Columns from which on a table gets the page's whole width.
-const WIDE_TABLE: usize = 6;
+const WIDE_TABLE: usize = 5;
 
 /// Metrics and score charts: a long table has all charts beside it, a short one only the ladder.
 fn agreement(report: &Report) -> String {
