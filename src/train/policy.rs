@@ -202,22 +202,35 @@ impl PolicyTrainer {
         let totals = Totals::of(&all);
         for (n, rolled) in all.iter().enumerate() {
             let first = (n * self.micro_batch * self.settings.group) as u64;
-            let rewarded = self.rewards(rolled, speech, (seed, step, first)).await?;
+            let uniform = |chain: u64| Stream::new(seed, (step << 24) ^ (first + chain) ^ SCORE_STREAM).uniform();
+            let rewarded = self.rewards(rolled, speech, uniform).await?;
             let batch = self.objectives(rolled, &rewarded, speech, &totals);
-            self.train.run(&batch)?;
-            let stats = self.train.stats(batch.rows.len()).await?;
+            let stats = self.accumulate(&batch).await?;
             tally.add(rolled, &rewarded, &batch, &stats, self.settings.kl);
         }
         let outcome = self.optimiser.step(&self.gpu, learning_rate, t).await?;
         Ok(tally.numbers(outcome))
     }
 
-    /// Reads the score distribution behind every chain, samples a score from it, and rewards.
+    /// Adds the gradient of a batch to the optimiser's; returns what the batch's rows said.
+    ///
+    /// # Errors
+    /// A batch over the planned sizes, or what the GPU reports.
+    pub async fn accumulate(&self, batch: &PackedInputs) -> Result<Vec<RowStats>, TrainError> {
+        self.train.run(batch)?;
+        Ok(self.train.stats(batch.rows.len()).await?)
+    }
+
+    /// Reads the score distribution behind every chain, samples a score from it, and rewards. `uniform` gives the number
+    /// in [0, 1) by which the score of the batch's `n`-th chain is drawn.
+    ///
+    /// # Errors
+    /// Chains over the planned sizes, or what the GPU reports.
     pub async fn rewards(
         &self,
         rolled: &[Rolled<'_>],
         speech: &Speech<'_>,
-        (seed, step, first): (u64, u64, u64),
+        uniform: impl Fn(u64) -> f64,
     ) -> Result<Vec<Vec<Rewarded>>, TrainError> {
         let with_actions = self.start.is_some();
         let batch = reading(rolled, with_actions);
@@ -231,7 +244,7 @@ impl PolicyTrainer {
             }
         };
         let mut row = 0;
-        let mut chain_number = first;
+        let mut chain_number = 0;
         let mut all = Vec::new();
         for group in rolled {
             let mut rewarded = Vec::new();
@@ -246,9 +259,8 @@ impl PolicyTrainer {
                 // The score's row is the last one of a chain; see `reading`.
                 let log_probs: Vec<f64> = stats[row].score_log_probs.iter().map(|l| f64::from(*l)).collect();
                 row += 1;
-                let u = Stream::new(seed, (step << 24) ^ chain_number ^ SCORE_STREAM).uniform();
+                let sampled = draw(&log_probs, uniform(chain_number));
                 chain_number += 1;
-                let sampled = draw(&log_probs, u);
                 let label = (&group.prompt.label, group.prompt.value);
                 let earned = self.settings.reward.earned(speech.scale, &log_probs, label, sampled);
                 let e = expected(self.settings.reward.expectation, speech.scale, &log_probs);
