@@ -334,7 +334,12 @@ fn multisets(n: usize, k: usize) -> Vec<(Vec<usize>, f64)> {
         let runs = m.chunk_by(|a, b| a == b).map(|run| factorial(run.len()));
         factorial(k) / runs.product::<f64>()
     };
-    all.into_iter().map(|m| { let o = orders(&m); (m, o) }).collect()
+    all.into_iter()
+        .map(|m| {
+            let o = orders(&m);
+            (m, o)
+        })
+        .collect()
 }
 
 fn trainer(gpu: &Gpu, toy: &Toy, settings: PolicySettings, start: Option<&Model>) -> PolicyTrainer {
@@ -362,9 +367,13 @@ fn expectation(trainer: &PolicyTrainer, toy: &Toy, settings: &PolicySettings, mi
         for some in tuples.chunks(TUPLES) {
             let rolled: Vec<Rolled> = some
                 .iter()
-                .map(|(m, _)| Rolled { prompt, chains: m.iter().map(|o| world.known[outcomes[*o].chain].closed.clone()).collect() })
+                .map(|(m, _)| Rolled {
+                    prompt,
+                    chains: m.iter().map(|o| world.known[outcomes[*o].chain].closed.clone()).collect(),
+                })
                 .collect();
-            let ps: Vec<f64> = some.iter().map(|(m, orders)| orders * m.iter().map(|o| outcomes[*o].p).product::<f64>()).collect();
+            let ps: Vec<f64> =
+                some.iter().map(|(m, orders)| orders * m.iter().map(|o| outcomes[*o].p).product::<f64>()).collect();
             p_all += ps.iter().sum::<f64>();
             let uniforms: Vec<f64> = some.iter().flat_map(|(m, _)| m.iter().map(|o| outcomes[*o].uniform)).collect();
             toy.with_speech(|speech| {
@@ -410,8 +419,7 @@ fn weigh(batch: &mut PackedInputs, rolled: &[Rolled], ps: &[f64], mistake: Mista
                 Mistake::None | Mistake::BaselineWithItself => {}
             }
             for o in &mut batch.objectives[row..=row + n] {
-                let weights =
-                    [&mut o.weight_a, &mut o.weight_b, &mut o.prob_weight_a, &mut o.prob_weight_b, &mut o.score_weight];
+                let weights = [&mut o.weight_a, &mut o.weight_b, &mut o.prob_weight_a, &mut o.prob_weight_b, &mut o.score_weight];
                 weights.into_iter().for_each(|w| *w = (f64::from(*w) * p) as f32);
             }
             row += n + 1;
@@ -463,6 +471,167 @@ fn groups_of_three() {
     for expectation in EXPECTATIONS {
         for log_prob in [0.0, 1.0] {
             check(&format!("{expectation:?}, λ = {log_prob}"), &toy, real(expectation, log_prob, 3), None, &[]);
+        }
+    }
+}
+
+/// An estimator that leaves something out, or rescales, is not the objective's gradient, and the test sees it.
+#[test]
+fn wrong_estimators_are_seen() {
+    let toy = Toy::llama();
+    for expectation in EXPECTATIONS {
+        for log_prob in [0.0, 1.0] {
+            let right = real(expectation, log_prob, 2);
+            let normalized = AdvantageSettings { normalize: true, clip: 1.0 };
+            let wrong = [
+                ("no refinement", PolicySettings { refinement: 0.0, ..right }),
+                ("no exploration", PolicySettings { exploration: 0.0, ..right }),
+                ("divided by the std and clipped", PolicySettings { advantage: normalized, ..right }),
+            ];
+            let (_, expected) = objective(&toy, &right, &toy.model.weights, &toy.model.weights);
+            for (name, settings) in wrong {
+                print!("{expectation:?}, λ = {log_prob}, {name}: ");
+                let trainer = trainer(&gpu(), &toy, settings, None);
+                let off = error(&expectation(&trainer, &toy, &settings, Mistake::None), &expected);
+                assert!(off > BIASED, "{name} went unseen, off by {off:.1e}");
+            }
+        }
+    }
+}
+
+/// The probability of the label as the reward, and each part of a reward with an advantage of its own.
+#[test]
+fn probability_as_reward() {
+    let toy = Toy::llama();
+    let prob = RewardSettings { expectation: Expectation::FullVocabulary, squared: 0.0, log_prob: 0.0, prob: 2.0, binary: 0.0 };
+    let alone = PolicySettings { reward: prob, ..real(prob.expectation, 0.0, 2) };
+    check("prob", &toy, alone, None, &MISTAKES);
+    let all = RewardSettings { squared: 1.0, log_prob: 0.5, ..prob };
+    // Advantages are linear in the reward as long as they are not divided or clipped.
+    check("all parts, separate", &toy, PolicySettings { reward: all, separate_advantages: true, ..alone }, None, &MISTAKES);
+}
+
+/// The sampled score is an action, and so is the sampling of something that is no score. Its expectation is the gradient of
+/// the label's probability.
+#[test]
+fn reinforce() {
+    let toy = Toy::llama();
+    let binary = RewardSettings { expectation: Expectation::Renormalised, squared: 0.0, log_prob: 0.0, prob: 0.0, binary: 1.0 };
+    let settings = PolicySettings { reward: binary, refinement: 0.0, ..real(binary.expectation, 0.0, 2) };
+    check("reinforce", &toy, settings, None, &MISTAKES);
+}
+
+/// With the KL divergence to other weights in the reward.
+#[test]
+fn divergence_from_a_start_model() {
+    let mut toy = Toy::llama();
+    let start = Toy::llama().model;
+    for (index, values) in toy.model.weights.0.values_mut().enumerate() {
+        let mut stream = Stream::new(5, index as u64);
+        values.iter_mut().for_each(|v| *v = f64::from((*v + 0.1 * stream.normal()) as f32));
+    }
+    let settings = PolicySettings { kl: 0.7, ..real(Expectation::Renormalised, 1.0, 2) };
+    check("KL", &toy, settings, Some(&start), &[]);
+    let (_, without) = objective(&toy, &PolicySettings { kl: 0.0, ..settings }, &toy.model.weights, &start.weights);
+    let trainer = trainer(&gpu(), &toy, settings, Some(&start));
+    print!("  KL against the objective without it: ");
+    assert!(error(&expectation(&trainer, &toy, &settings, Mistake::None), &without) > BIASED);
+}
+
+/// Other decoders, a phrase of two tokens with a shorter form, two prompts of different length with labels on and
+/// between the scores.
+#[test]
+fn other_families_and_a_longer_phrase() {
+    let families = [
+        json!({"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}),
+        json!({"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "tie_word_embeddings": true}),
+        json!({"model_type": "mistral", "architectures": ["MistralForCausalLM"], "sliding_window": 3}),
+    ];
+    for family in families {
+        let name = family["model_type"].as_str().unwrap().to_string();
+        let toy = Toy::two_token_phrase(family);
+        check(&name, &toy, real(Expectation::Renormalised, 1.0, 2), None, &MISTAKES);
+    }
+}
+
+/// The reference's gradient against differences of J: along a random direction in each tensor.
+#[test]
+fn the_expected_gradient_is_that_of_the_objective() {
+    let binary = RewardSettings { expectation: Expectation::FullVocabulary, squared: 0.3, log_prob: 0.5, prob: 1.0, binary: 0.8 };
+    for (toy, kl) in [(Toy::llama(), 0.0), (Toy::two_token_phrase(json!({"model_type": "qwen3"})), 0.4)] {
+        let start = reference::Weights::random(&toy.model.spec, 99);
+        for reward in [binary, real(Expectation::Renormalised, 1.0, 2).reward] {
+            let settings = PolicySettings { reward, kl, ..real(reward.expectation, 1.0, 2) };
+            let (_, gradient) = objective(&toy, &settings, &toy.model.weights, &start);
+            let mut worst: f64 = 0.0;
+            for (index, (name, values)) in gradient.0.iter().enumerate() {
+                let mut stream = Stream::new(17, index as u64);
+                let direction: Vec<f64> = values.iter().map(|_| stream.normal()).collect();
+                let at = |h: f64| {
+                    let mut moved = toy.model.weights.clone();
+                    moved.0.get_mut(name).unwrap().iter_mut().zip(&direction).for_each(|(w, d)| *w += h * d);
+                    objective(&toy, &settings, &moved, &start).0
+                };
+                let h = 1e-5;
+                let found = (at(h) - at(-h)) / (2.0 * h);
+                let expected = common::dot(values, &direction);
+                let size = values.iter().map(|v| v * v).sum::<f64>().sqrt();
+                worst = worst.max((found - expected).abs() / size);
+            }
+            println!("differences of J: off by {worst:.1e} at most");
+            assert!(worst < 1e-6, "off by {worst:.1e}");
+        }
+    }
+}
+
+/// The sampler writes just the records that were enumerated, as often as their probability says.
+#[test]
+fn the_sampler_records_what_was_enumerated() {
+    const GROUP: usize = 4000;
+    for toy in [Toy::llama(), Toy::two_token_phrase(json!({"model_type": "qwen2"}))] {
+        let weights = Weights::upload(&gpu(), &toy.model).unwrap();
+        let longest = toy.prompts.iter().map(|p| p.ids.len()).max().unwrap();
+        let sizes = RolloutSizes { rows: GROUP * toy.prompts.len(), group: GROUP, prompt: longest, new_tokens: MAX_TOKENS };
+        let rollout = Rollout::new(&gpu(), &weights, sizes).unwrap();
+        let prompts: Vec<Vec<u32>> = toy.prompts.iter().map(|p| p.ids.clone()).collect();
+        let sampler = Sampler { temperature: 1.0, top_p: 1.0, top_k: 0, key: [1, 2] };
+        let all = pollster::block_on(rollout.run(&prompts, 0, sampler, &toy.stop(), |_| {})).unwrap();
+        for (prompt, chains) in toy.prompts.iter().zip(all) {
+            let world = World::of(&toy, &toy.model.weights, prompt);
+            let mut counts = vec![0.0; world.known.len()];
+            let mut off: f64 = 0.0;
+            for chain in &chains {
+                let closed = toy.with_speech(|s| close(chain, prompt.ends_in_space, s));
+                let same = |k: &Known| {
+                    let k = &k.closed;
+                    (&k.actions, k.ending, &k.fed) == (&closed.actions, closed.ending, &closed.fed)
+                };
+                let i = world.known.iter().position(same).unwrap_or_else(|| panic!("{closed:?} was not enumerated"));
+                counts[i] += 1.0;
+                let gaps = closed.log_ps.iter().zip(&world.known[i].closed.log_ps).map(|(a, b)| f64::from((a - b).abs()));
+                off = gaps.fold(off, f64::max);
+            }
+            assert!(off < 1e-4, "recorded log-probabilities are off by {off:.1e}");
+            // Chi-square over the chains that are expected at least five times; the others are one class.
+            let (mut chi, mut classes, mut rare) = (0.0, 0, (0.0, 0.0));
+            for (known, count) in world.known.iter().zip(&counts) {
+                let expected = known.log_p.exp() * GROUP as f64;
+                if expected < 5.0 {
+                    rare = (rare.0 + expected, rare.1 + count);
+                } else {
+                    chi += (count - expected).powi(2) / expected;
+                    classes += 1;
+                }
+            }
+            if rare.0 >= 5.0 {
+                chi += (rare.1 - rare.0).powi(2) / rare.0;
+                classes += 1;
+            }
+            // Wilson-Hilferty: the cube root of chi²/df is nearly normal.
+            let df = f64::from(classes - 1);
+            let z = ((chi / df).cbrt() - (1.0 - 2.0 / (9.0 * df))) / (2.0 / (9.0 * df)).sqrt();
+            println!("{GROUP} chains, log p off by {off:.1e} at most, chi-square {chi:.1} for {df} degrees, z = {z:.2}");
+            assert!(z < 4.0, "chi-square {chi:.1} for {df} degrees of freedom");
         }
     }
 }
