@@ -187,7 +187,7 @@ impl PolicyTrainer {
             eos: speech.eos.to_vec(),
             max_tokens: self.settings.max_tokens,
         };
-        let mut tally = Tally::default();
+        let mut tally = Tally { kl_weight: self.settings.kl, ..Tally::default() };
         let mut all = Vec::new();
         for (n, micro) in prompts.chunks(self.micro_batch).enumerate() {
             let ids: Vec<Vec<u32>> = micro.iter().map(|p| p.ids.clone()).collect();
@@ -206,7 +206,7 @@ impl PolicyTrainer {
             let rewarded = self.rewards(rolled, speech, uniform).await?;
             let batch = self.objectives(rolled, &rewarded, speech, &totals);
             let stats = self.accumulate(&batch).await?;
-            tally.add(rolled, &rewarded, &batch, &stats, self.settings.kl);
+            tally.add(rolled, &rewarded, &batch, &stats);
         }
         let outcome = self.optimiser.step(&self.gpu, learning_rate, t).await?;
         Ok(tally.numbers(outcome))
@@ -397,6 +397,8 @@ struct Tally {
     squared_error: f64,
     expected: f64,
     mass: f64,
+    /// Weight of the KL divergence in the reward; it is logged if there is one.
+    kl_weight: f64,
     kl: f64,
     forced: usize,
     clipped: usize,
@@ -405,10 +407,10 @@ struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, rolled: &[Rolled], rewarded: &[Vec<Rewarded>], batch: &PackedInputs, stats: &[RowStats], kl: f64) {
+    fn add(&mut self, rolled: &[Rolled], rewarded: &[Vec<Rewarded>], batch: &PackedInputs, stats: &[RowStats]) {
         let mut row = 0;
         for (group, rewarded) in rolled.iter().zip(rewarded) {
-            let rewards: Vec<f64> = rewarded.iter().map(|r| r.earned.total() - kl * r.kl).collect();
+            let rewards: Vec<f64> = rewarded.iter().map(|r| r.earned.total() - self.kl_weight * r.kl).collect();
             let mean = rewards.iter().sum::<f64>() / rewards.len().max(1) as f64;
             let variance = rewards.iter().map(|r| (r - mean).powi(2)).sum::<f64>() / rewards.len().max(1) as f64;
             self.group_stds.push(variance.sqrt());
@@ -461,7 +463,7 @@ impl Tally {
             ("judge/score_mass", self.mass / chains),
             ("sampling/log_p_difference", self.off_policy),
         ];
-        if self.kl != 0.0 {
+        if self.kl_weight != 0.0 {
             extra.push(("kl", self.kl / chains));
         }
         StepNumbers {
