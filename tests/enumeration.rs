@@ -353,7 +353,12 @@ fn trainer(gpu: &Gpu, toy: &Toy, settings: PolicySettings, start: Option<&Model>
 }
 
 /// The expectation of the trainer's gradient of J, in f64 by tensor.
-fn expectation(trainer: &PolicyTrainer, toy: &Toy, settings: &PolicySettings, mistake: Mistake) -> BTreeMap<String, Vec<f64>> {
+fn expected_gradient(
+    trainer: &PolicyTrainer,
+    toy: &Toy,
+    settings: &PolicySettings,
+    mistake: Mistake,
+) -> BTreeMap<String, Vec<f64>> {
     let samples_score = settings.reward.binary != 0.0;
     // A step over all prompts: the tuples of one prompt are independent of the others'.
     let totals = Totals { chains: settings.group * toy.prompts.len(), tokens: 0 };
@@ -442,11 +447,11 @@ fn check(name: &str, toy: &Toy, settings: PolicySettings, start: Option<&Model>,
     let (_, expected) = objective(toy, &settings, &toy.model.weights, before);
     let trainer = trainer(&gpu(), toy, settings, start);
     print!("{name}, K = {}, ", settings.group);
-    let off = error(&expectation(&trainer, toy, &settings, Mistake::None), &expected);
+    let off = error(&expected_gradient(&trainer, toy, &settings, Mistake::None), &expected);
     assert!(off < UNBIASED, "{name}: the expected gradient is off by {off:.1e}");
     for mistake in mistakes {
         print!("  {mistake:?}: ");
-        let off = error(&expectation(&trainer, toy, &settings, *mistake), &expected);
+        let off = error(&expected_gradient(&trainer, toy, &settings, *mistake), &expected);
         assert!(off > BIASED, "{name}: {mistake:?} went unseen, off by {off:.1e}");
     }
     println!("  {:.1} s", begin.elapsed().as_secs_f64());
@@ -492,7 +497,7 @@ fn wrong_estimators_are_seen() {
             for (name, settings) in wrong {
                 print!("{expectation:?}, λ = {log_prob}, {name}: ");
                 let trainer = trainer(&gpu(), &toy, settings, None);
-                let off = error(&expectation(&trainer, &toy, &settings, Mistake::None), &expected);
+                let off = error(&expected_gradient(&trainer, &toy, &settings, Mistake::None), &expected);
                 assert!(off > BIASED, "{name} went unseen, off by {off:.1e}");
             }
         }
@@ -535,7 +540,7 @@ fn divergence_from_a_start_model() {
     let (_, without) = objective(&toy, &PolicySettings { kl: 0.0, ..settings }, &toy.model.weights, &start.weights);
     let trainer = trainer(&gpu(), &toy, settings, Some(&start));
     print!("  KL against the objective without it: ");
-    assert!(error(&expectation(&trainer, &toy, &settings, Mistake::None), &without) > BIASED);
+    assert!(error(&expected_gradient(&trainer, &toy, &settings, Mistake::None), &without) > BIASED);
 }
 
 /// Other decoders, a phrase of two tokens with a shorter form, two prompts of different length with labels on and
