@@ -2,11 +2,14 @@
 //!
 //! The baseline of a chain is the mean reward of its siblings (leave one out), which does not depend on the chain and so
 //! leaves the gradient unbiased: `A_i = r_i - mean of the others = K/(K-1) (r_i - mean)`.
+//!
+//! Dividing by the group's standard deviation divides by that of the differences, as the released code does: the factor
+//! K/(K-1) cancels, and what is left is GRPO's `(r_i - mean) / std`.
 
 /// What is done to the differences.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdvantageSettings {
-    /// Divide by the group's population standard deviation. This rescales each prompt, so it is not exact.
+    /// Divide by the population standard deviation of the group's differences. This rescales each prompt, so it is not exact.
     pub normalize: bool,
     /// Clip to `[-clip, clip]`; 0: off.
     pub clip: f64,
@@ -26,9 +29,10 @@ pub fn advantages(rewards: &[f64], settings: AdvantageSettings) -> Vec<f64> {
     if settings.normalize && std < NO_SPREAD {
         return vec![0.0; rewards.len()];
     }
-    let scale = if settings.normalize { 1.0 / (std + 1e-8) } else { 1.0 };
+    let without_it = k / (k - 1.0);
+    let scale = if settings.normalize { without_it / (without_it * std + 1e-8) } else { without_it };
     let clip = |a: f64| if settings.clip > 0.0 { a.clamp(-settings.clip, settings.clip) } else { a };
-    rewards.iter().map(|r| clip(k / (k - 1.0) * (r - mean) * scale)).collect()
+    rewards.iter().map(|r| clip((r - mean) * scale)).collect()
 }
 
 #[cfg(test)]
@@ -45,11 +49,15 @@ mod tests {
     }
 
     #[test]
-    fn dividing_by_the_std_is_grpo_times_a_constant() {
+    fn dividing_by_the_std_is_grpo() {
         let normalized = AdvantageSettings { normalize: true, clip: 0.0 };
-        let a = advantages(&[0.0, 1.0], normalized);
-        assert!((a[0] + 2.0).abs() < 1e-6 && (a[1] - 2.0).abs() < 1e-6);
-        assert_eq!(advantages(&[0.0, 1.0], AdvantageSettings { normalize: true, clip: 1.0 }), [-1.0, 1.0]);
+        let close = |found: &[f64], expected: &[f64]| found.iter().zip(expected).all(|(f, e)| (f - e).abs() < 1e-6);
+        assert!(close(&advantages(&[0.0, 1.0], normalized), &[-1.0, 1.0]));
+        // Mean 2, population standard deviation 4.
+        let rewards = [0.0, 0.0, 10.0, 0.0, 0.0];
+        assert!(close(&advantages(&rewards, normalized), &[-0.5, -0.5, 2.0, -0.5, -0.5]));
+        let clipped = AdvantageSettings { clip: 1.0, ..normalized };
+        assert!(close(&advantages(&rewards, clipped), &[-0.5, -0.5, 1.0, -0.5, -0.5]));
     }
 
     #[test]

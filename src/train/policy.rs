@@ -187,7 +187,7 @@ impl PolicyTrainer {
             eos: speech.eos.to_vec(),
             max_tokens: self.settings.max_tokens,
         };
-        let mut tally = Tally::default();
+        let mut tally = Tally { kl_weight: self.settings.kl, ..Tally::default() };
         let mut all = Vec::new();
         for (n, micro) in prompts.chunks(self.micro_batch).enumerate() {
             let ids: Vec<Vec<u32>> = micro.iter().map(|p| p.ids.clone()).collect();
@@ -202,22 +202,35 @@ impl PolicyTrainer {
         let totals = Totals::of(&all);
         for (n, rolled) in all.iter().enumerate() {
             let first = (n * self.micro_batch * self.settings.group) as u64;
-            let rewarded = self.rewards(rolled, speech, (seed, step, first)).await?;
+            let uniform = |chain: u64| Stream::new(seed, (step << 24) ^ (first + chain) ^ SCORE_STREAM).uniform();
+            let rewarded = self.rewards(rolled, speech, uniform).await?;
             let batch = self.objectives(rolled, &rewarded, speech, &totals);
-            self.train.run(&batch)?;
-            let stats = self.train.stats(batch.rows.len()).await?;
-            tally.add(rolled, &rewarded, &batch, &stats, self.settings.kl);
+            let stats = self.accumulate(&batch).await?;
+            tally.add(rolled, &rewarded, &batch, &stats);
         }
         let outcome = self.optimiser.step(&self.gpu, learning_rate, t).await?;
         Ok(tally.numbers(outcome))
     }
 
-    /// Reads the score distribution behind every chain, samples a score from it, and rewards.
+    /// Adds the gradient of a batch to the optimiser's; returns what the batch's rows said.
+    ///
+    /// # Errors
+    /// A batch over the planned sizes, or what the GPU reports.
+    pub async fn accumulate(&self, batch: &PackedInputs) -> Result<Vec<RowStats>, TrainError> {
+        self.train.run(batch)?;
+        Ok(self.train.stats(batch.rows.len()).await?)
+    }
+
+    /// Reads the score distribution behind every chain, samples a score from it, and rewards. `uniform` gives the number
+    /// in [0, 1) by which the score of the batch's `n`-th chain is drawn.
+    ///
+    /// # Errors
+    /// Chains over the planned sizes, or what the GPU reports.
     pub async fn rewards(
         &self,
         rolled: &[Rolled<'_>],
         speech: &Speech<'_>,
-        (seed, step, first): (u64, u64, u64),
+        uniform: impl Fn(u64) -> f64,
     ) -> Result<Vec<Vec<Rewarded>>, TrainError> {
         let with_actions = self.start.is_some();
         let batch = reading(rolled, with_actions);
@@ -231,7 +244,7 @@ impl PolicyTrainer {
             }
         };
         let mut row = 0;
-        let mut chain_number = first;
+        let mut chain_number = 0;
         let mut all = Vec::new();
         for group in rolled {
             let mut rewarded = Vec::new();
@@ -246,9 +259,8 @@ impl PolicyTrainer {
                 // The score's row is the last one of a chain; see `reading`.
                 let log_probs: Vec<f64> = stats[row].score_log_probs.iter().map(|l| f64::from(*l)).collect();
                 row += 1;
-                let u = Stream::new(seed, (step << 24) ^ chain_number ^ SCORE_STREAM).uniform();
+                let sampled = draw(&log_probs, uniform(chain_number));
                 chain_number += 1;
-                let sampled = draw(&log_probs, u);
                 let label = (&group.prompt.label, group.prompt.value);
                 let earned = self.settings.reward.earned(speech.scale, &log_probs, label, sampled);
                 let e = expected(self.settings.reward.expectation, speech.scale, &log_probs);
@@ -385,6 +397,8 @@ struct Tally {
     squared_error: f64,
     expected: f64,
     mass: f64,
+    /// Weight of the KL divergence in the reward; it is logged if there is one.
+    kl_weight: f64,
     kl: f64,
     forced: usize,
     clipped: usize,
@@ -393,10 +407,10 @@ struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, rolled: &[Rolled], rewarded: &[Vec<Rewarded>], batch: &PackedInputs, stats: &[RowStats], kl: f64) {
+    fn add(&mut self, rolled: &[Rolled], rewarded: &[Vec<Rewarded>], batch: &PackedInputs, stats: &[RowStats]) {
         let mut row = 0;
         for (group, rewarded) in rolled.iter().zip(rewarded) {
-            let rewards: Vec<f64> = rewarded.iter().map(|r| r.earned.total() - kl * r.kl).collect();
+            let rewards: Vec<f64> = rewarded.iter().map(|r| r.earned.total() - self.kl_weight * r.kl).collect();
             let mean = rewards.iter().sum::<f64>() / rewards.len().max(1) as f64;
             let variance = rewards.iter().map(|r| (r - mean).powi(2)).sum::<f64>() / rewards.len().max(1) as f64;
             self.group_stds.push(variance.sqrt());
@@ -449,7 +463,7 @@ impl Tally {
             ("judge/score_mass", self.mass / chains),
             ("sampling/log_p_difference", self.off_policy),
         ];
-        if self.kl != 0.0 {
+        if self.kl_weight != 0.0 {
             extra.push(("kl", self.kl / chains));
         }
         StepNumbers {
