@@ -99,6 +99,10 @@ impl Start {
             let why = "the rows have no chains to take a length from";
             return Err(SettingError::Missing { key: "max_completion_length", why }.into());
         }
+        if config.samples_chains() && (tokens.stem.is_empty() || tokens.opening.is_empty()) {
+            let why = "a sampled chain and its score must be told apart";
+            return Err(SettingError::Missing { key: "phrase", why }.into());
+        }
         Ok(Start { tokenizer, model, dtype, settings, prompt, tokens, train, eval, notes })
     }
 }
