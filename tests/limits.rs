@@ -152,7 +152,11 @@ fn what_does_not_fit_is_refused() {
     }
     // A scalar has no maximum.
     rig.plan.dispatch(Dispatch {
-        kernel: KernelSpec::new("rows.wgsl", "gather", &[]),
+        kernel: KernelSpec::new(
+            "rope.wgsl",
+            "rotate",
+            &[("HEADS", 1), ("ROTATED", 1), ("PAIRS", 1), ("POSITION_STRIDE", 1), ("POSITION_OFFSET", 0)],
+        ),
         tensors: &[ggu, ggu, y],
         words: &[Word::Size(Size::fixed(0)), Word::Live(rate)],
         grid: Grid::Threads { size: Size::fixed(0), per: 64 },
@@ -189,9 +193,9 @@ fn long_steps_are_split() {
     rig.plan.clear(total);
     for _ in 0..5 {
         rig.plan.dispatch(Dispatch {
-            kernel: KernelSpec::new("embedding.wgsl", "backward", &[]),
+            kernel: KernelSpec::new("embedding.wgsl", "backward", &[("WIDTH", 2)]),
             tensors: &[buckets, tokens, dy, total],
-            words: &[Word::Size(size), Word::U(2)],
+            words: &[Word::Size(size)],
             grid: Grid::Threads { size, per: 64 },
             flops: 1 << 50, // above every adapter's limit for one submission
             work: size,

@@ -1,11 +1,9 @@
 //! Rows to supervised examples: tokens, and which of them carry loss with which target.
 
 use super::TrainError;
-use super::pack::{Example, PackedBatch, RowKind, ScoreTarget, Split};
+use super::pack::{Example, Split};
 use crate::data;
 use crate::judge::{JudgeError, JudgePrompt, ScoreTokens, Sequence};
-use crate::model::decoder::PackedInputs;
-use crate::ops::loss_head::RowObjective;
 use crate::text::Tokenizer;
 
 /// What became of a file's rows.
@@ -79,7 +77,7 @@ impl Preparation<'_> {
     }
 
     fn example(&self, sequence: &Sequence) -> Result<Example, String> {
-        let score = ScoreTarget { position: sequence.score, split: self.split(&sequence.split), label: sequence.label as f32 };
+        let score = (sequence.score, self.split(&sequence.split));
         Example::supervised(sequence.ids.clone(), sequence.prompt_len, Some(score), self.completion_only)
     }
 
@@ -92,27 +90,4 @@ impl Preparation<'_> {
             _ => Split::one(self.tokens.ids[split.nearest]),
         }
     }
-}
-
-/// A packed batch as the decoder reads it, each row's weight turned into a cross-entropy objective.
-pub fn cross_entropy(batch: &PackedBatch) -> PackedInputs {
-    let mut inputs = PackedInputs {
-        ids: batch.ids.clone(),
-        positions: batch.positions.clone(),
-        spans: batch.spans.clone(),
-        ..Default::default()
-    };
-    for row in &batch.loss_rows {
-        let share = row.split.second_share;
-        let objective = RowObjective {
-            a: row.split.first,
-            b: row.split.second,
-            weight_a: row.weight * (1.0 - share),
-            weight_b: row.weight * share,
-            label: if row.kind == RowKind::Score { row.label } else { 0.0 },
-            ..Default::default()
-        };
-        inputs.push_row(row.row, objective);
-    }
-    inputs
 }

@@ -2,9 +2,8 @@
 
 use super::TrainError;
 use super::config::TrainConfig;
-use super::examples::cross_entropy;
 use super::optimiser::{Optimiser, OptimiserSettings, StepOutcome};
-use super::pack::{Example, Limits, pack};
+use super::pack::{Example, pack};
 use crate::gpu::Gpu;
 use crate::model::decoder::{PackedInputs, Pass, PassSizes, RowStats};
 use crate::model::weights::Weights;
@@ -118,10 +117,10 @@ impl Trainer {
     /// # Errors
     /// What packing or the GPU reports.
     pub async fn step(&self, rows: &[&Example], learning_rate: f64, t: u64) -> Result<StepNumbers, TrainError> {
-        let weight: f64 = rows.iter().flat_map(|e| &e.targets).map(|t| f64::from(t.weight)).sum();
+        let targets: usize = rows.iter().map(|e| e.targets.len()).sum();
         let mut sums = Sums::default();
         for micro in rows.chunks(self.micro_batch) {
-            let batch = packed(micro, &self.pass, self.weights.config.vocab_size, (1.0 / weight) as f32)?;
+            let batch = pack(micro, 1.0 / targets as f32, self.pass.sizes().tokens)?;
             self.pass.run(&batch)?;
             sums.add(&batch, &self.pass.stats(batch.rows.len()).await?);
         }
@@ -130,17 +129,9 @@ impl Trainer {
     }
 }
 
-fn packed(examples: &[&Example], pass: &Pass, vocab: usize, scale: f32) -> Result<PackedInputs, TrainError> {
-    let owned: Vec<Example> = examples.iter().map(|e| (*e).clone()).collect();
-    let mut batch = pack(&owned, Limits { tokens: pass.sizes().tokens, vocab: vocab as u32 })?;
-    batch.scale_weights(scale);
-    Ok(cross_entropy(&batch))
-}
-
 /// Measures the loss on held-out examples, with a plan of its own.
 pub struct Evaluator {
     pass: Pass,
-    vocab: usize,
     micro_batch: usize,
 }
 
@@ -148,7 +139,7 @@ impl Evaluator {
     /// Plans for batches of `micro_batch` of these examples.
     pub fn new(gpu: &Gpu, weights: &Weights, examples: &[Example], micro_batch: usize) -> Result<Self, TrainError> {
         let pass = pass(gpu, weights, None, examples, micro_batch)?;
-        Ok(Evaluator { pass, vocab: weights.config.vocab_size, micro_batch })
+        Ok(Evaluator { pass, micro_batch })
     }
 
     /// Mean loss over all targets of `examples`.
@@ -156,7 +147,7 @@ impl Evaluator {
         let mut sums = Sums::default();
         let all: Vec<&Example> = examples.iter().collect();
         for micro in all.chunks(self.micro_batch) {
-            let batch = packed(micro, &self.pass, self.vocab, 1.0)?;
+            let batch = pack(micro, 1.0, self.pass.sizes().tokens)?;
             self.pass.run(&batch)?;
             sums.add(&batch, &self.pass.stats(batch.rows.len()).await?);
         }

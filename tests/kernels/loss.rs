@@ -14,10 +14,10 @@ fn every_objective_in_chunks() {
         let mut check = |rows: Vec<RowObjective>, planned, chunk, width, steepness| {
             made(loss::head(&mut bench, Case { rows, planned, chunk, width, steepness }));
         };
-        for (planned, chunk, width) in [(11, 4, 6), (11, 11, 8), (14, 3, 16), (11, 1, 5)] {
+        for (planned, chunk, width) in [(14, 4, 6), (14, 14, 8), (17, 3, 16), (14, 1, 5)] {
             check(objectives(), planned, chunk, width, 1.0);
         }
-        check(objectives(), 11, 8, 16, 6.0);
+        check(objectives(), 14, 8, 16, 6.0);
         check(objectives()[3..4].to_vec(), 9, 4, 8, 1.0);
         check(Vec::new(), 9, 4, 8, 1.0);
         all_right(bench);

@@ -13,7 +13,7 @@ pub const VOCAB: u32 = 131;
 pub const SCALE: [(u32, f64); 5] = [(77, 3.0), (130, 1.0), (0, 5.0), (12, 2.0), (13, 4.0)];
 
 pub(super) async fn heads(b: &mut Bench) -> Result<(), GpuError> {
-    for (planned, chunk, width, steepness) in [(14, 4, 6, 1.0), (11, 11, 8, 1.0), (11, 8, 16, 6.0)] {
+    for (planned, chunk, width, steepness) in [(17, 4, 6, 1.0), (14, 14, 8, 1.0), (14, 8, 16, 6.0)] {
         head(b, Case { rows: objectives(), planned, chunk, width, steepness }).await?;
     }
     Ok(())

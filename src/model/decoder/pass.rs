@@ -26,7 +26,17 @@ pub struct PassSizes {
     pub score_values: Vec<f32>,
 }
 
-/// A packed batch as the decoder reads it; see `train::pack` for how spans are made.
+/// A packed batch as the decoder reads it: sequences of different length laid end to end, with no padding.
+///
+/// Every token has a *span* `[prefix_start, prefix_len, own_start, query_end]`: token `t` attends to the keys in
+/// `prefix_start..prefix_start + prefix_len` and in `own_start..=t`; as a key it is seen by the queries in `t..query_end`.
+/// A plain sequence has no prefix; the chains of one prompt share it:
+///
+/// ```text
+/// prompt   a b c          prefix     chain 1      chain 2
+/// chain 1  x y            a b        c x y        c z
+/// chain 2  z     tokens   0 1        2 3 4        5 6      positions 0 1 | 2 3 4 | 2 3
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct PackedInputs {
     /// `[T]`
@@ -366,5 +376,49 @@ impl Recorder<'_> {
         let table = self.weights.tensor(plan, self.weights.groups.output());
         let sizes = [count, Size::fixed(self.shape.vocab), Size::fixed(width)];
         matmul::forward(plan, normed, table, logits, sizes, Epilogue::Write);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::PackedInputs;
+
+    /// Keys that token `t` attends to.
+    fn keys(batch: &PackedInputs, t: usize) -> Vec<usize> {
+        let [prefix, prefix_len, own, _] = batch.spans[t].map(|x| x as usize);
+        (prefix..prefix + prefix_len).chain(own..=t).collect()
+    }
+
+    /// `query_end` says the same as the rest of the span, seen from the key.
+    fn check_both_directions(batch: &PackedInputs) {
+        for t in 0..batch.ids.len() {
+            for s in 0..batch.ids.len() {
+                let in_reach = (s..batch.spans[s][3] as usize).contains(&t);
+                assert_eq!(keys(batch, t).contains(&s), in_reach, "query {t}, key {s}");
+            }
+        }
+    }
+
+    /// Chains that share their prompt see and are placed exactly as when each is packed with the prompt.
+    #[test]
+    fn shared_prompts_mean_the_same_as_repeated_ones() {
+        for prompt in [vec![1], vec![1, 2, 3]] {
+            let chains: [&[u32]; 3] = [&[10, 11], &[], &[12, 13, 14]];
+            let (mut shared, mut repeated) = (PackedInputs::default(), PackedInputs::default());
+            shared.push(&[4, 5, 6]);
+            let heads = shared.push_shared(&prompt, &chains);
+            check_both_directions(&shared);
+            let view = |batch: &PackedInputs, t: usize| -> Vec<(u32, u32)> {
+                keys(batch, t).into_iter().map(|s| (batch.ids[s], batch.positions[s])).collect()
+            };
+            for (chain, head) in chains.iter().zip(heads) {
+                let start = repeated.push(&[&prompt[..], chain].concat()) as usize + prompt.len() - 1;
+                for j in 0..=chain.len() {
+                    assert_eq!(view(&shared, head as usize + j), view(&repeated, start + j));
+                }
+            }
+            check_both_directions(&repeated);
+        }
+        assert!(PackedInputs::default().push_shared(&[], &[&[1]]).is_empty());
     }
 }

@@ -137,7 +137,7 @@ const MALFORMED: &[(&str, &str)] = &[
     ("adapter = \"\"", "run.toml: adapter = \"\": expected a text that is not empty"),
     ("eval_file = \" \"", "run.toml: eval_file = \" \": expected the path of a file or folder"),
     ("resume_from_checkpoint = 3", "run.toml: resume_from_checkpoint = 3: expected true, false, or the path of a checkpoint"),
-    ("scale = \"5..1\"", "scale = \"5..1\": a scale has from 2 to 256 scores, the lowest first; expected a range as 1..5, a range with values as 0..4=0..1, or a list as bad=0,fair=0.5,good=1"),
+    ("scale = \"5..1\"", "scale `5..1`: 1 is not above 5; write the smaller number first, as in 1..5"),
     ("init = \"config.json\"", "model_name_or_path and init are both set: start from a model or from scratch, not both"),
     ("vocab_size = 512", "vocab_size is for a run from scratch (init): a model brings its own vocabulary"),
     ("vocab_size = 5", "run.toml: vocab_size = 5: expected a whole number from 64 to 1048576"),
