@@ -43,7 +43,7 @@ impl Page<'_> {
         let quick = if self.options.quick {
             "This is the quick demo: the supervised judge is far from its plateau, so the comparison says little. Run it without --quick."
         } else {
-            "One seed, one run: docs/demo.md has five."
+            "One seed, one run: docs/demo.md has more."
         };
         Report {
             title: "A judge trained from nothing".into(),
