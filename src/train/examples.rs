@@ -22,6 +22,20 @@ pub struct Prepared {
     pub longest_chain: usize,
 }
 
+impl Prepared {
+    /// Leaves out the rows whose prompt has more than `most` tokens; returns how many.
+    pub fn keep_prompts_up_to(&mut self, most: usize) -> usize {
+        let fits: Vec<bool> = self.prompts.iter().map(|p| p.ids.len() <= most).collect();
+        let mut each = fits.iter();
+        self.prompts.retain(|_| each.next().is_none_or(|fits| *fits));
+        let mut each = fits.iter();
+        self.examples.retain(|_| each.next().is_none_or(|fits| *fits));
+        let mut each = fits.iter();
+        self.rows.retain(|_| each.next().is_none_or(|fits| *fits));
+        fits.iter().filter(|fits| !**fits).count()
+    }
+}
+
 /// A row that a judge answers by itself.
 #[derive(Clone, Debug)]
 pub struct Prompt {

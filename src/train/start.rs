@@ -67,7 +67,7 @@ impl Start {
             completion_only: config.completion_only_loss,
             skip_bad: config.skip_bad,
         };
-        let train = preparation.prepare(&rows.examples)?;
+        let mut train = preparation.prepare(&rows.examples)?;
         report(&train, &config.train_file, preparation.max_length, &mut notes);
         if train.examples.is_empty() {
             return Err(TrainError::NoRows { why: why_none(&train, &config.train_file, preparation.max_length) });
@@ -98,6 +98,19 @@ impl Start {
         if settings.chain && settings.max_completion_length == 0 {
             let why = "the rows have no chains to take a length from";
             return Err(SettingError::Missing { key: "max_completion_length", why }.into());
+        }
+        if config.samples_chains() {
+            let phrase = tokens.stem.len().max(tokens.opening.len()) + 1;
+            let room = context.saturating_sub(settings.max_completion_length + phrase);
+            let left_out = train.keep_prompts_up_to(room);
+            if left_out > 0 {
+                let file = &config.train_file;
+                notes.push(format!("{file}: {left_out} rows skipped, no room for a chain behind a prompt over {room} tokens"));
+            }
+            if train.examples.is_empty() {
+                let why = "no prompt leaves room for a chain; lower max_completion_length or shorten the rows".into();
+                return Err(TrainError::NoRows { why });
+            }
         }
         if config.samples_chains() && (tokens.stem.is_empty() || tokens.opening.is_empty()) {
             let why = "a sampled chain and its score must be told apart";
