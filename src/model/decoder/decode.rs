@@ -58,17 +58,6 @@ pub struct Draw {
     pub log_p: f32,
 }
 
-/// Where a row's next token goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
-    pub slot: u32,
-    /// Position of the row's last token so far.
-    pub position: u32,
-    /// Positions below `prefix_len` are read from `prefix_slot`.
-    pub prefix_slot: u32,
-    pub prefix_len: u32,
-}
-
 /// The caches, and the three plans over them.
 pub struct CachePass {
     gpu: Gpu,
