@@ -40,8 +40,11 @@ impl<'a> OutputFile<'a> {
             return Err(failed(std::io::ErrorKind::IsADirectory.into()));
         }
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut builder = tempfile::Builder::new();
         // As any other file that a program makes; a temporary one would be the owner's alone.
+        #[cfg(unix)]
+        let mut builder = tempfile::Builder::new();
+        #[cfg(not(unix))]
+        let builder = tempfile::Builder::new();
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
         Ok(OutputFile { path, temporary: builder.tempfile_in(folder).map_err(failed)? })
