@@ -132,7 +132,7 @@ fn rope_table(plan: &mut PlanBuilder, config: &Config, positions: usize) -> Tens
     plan.kept("rope table", positions * config.head_dim)
 }
 
-fn rope_values(config: &Config, positions: usize) -> Vec<[f32; 2]> {
+fn rope_values(config: &Config, positions: usize) -> Vec<f32> {
     crate::ops::rope::table(&config.inv_freq(), 1.0, positions)
 }
 
