@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::{CliError, Context, Expectation, JudgingArgs};
+use crate::bundle::ModelFolder;
 use crate::data::{Chains, Dataset, Labels, Reader, View};
 use crate::judge::{self, DEFAULT_PHRASE, Judge, JudgeError, JudgeSettings, Judged, Judging, Template};
 use crate::text::{ChatTemplate, Tokenizer};
@@ -74,10 +75,8 @@ impl JudgingArgs {
         context: &Context,
         progress: &mut dyn Progress,
     ) -> Result<(Judge, Vec<Judged>), CliError> {
-        if !model.join("config.json").is_file() {
-            let problem = "there is no config.json in it; expected a Hugging Face folder, such as jurist train writes";
-            return Err(CliError::Failed(format!("model {}: {problem}", model.display())));
-        }
+        // Before the GPU is asked for anything.
+        ModelFolder::open(model).map_err(JudgeError::from)?;
         let gpu = context.gpu(progress)?;
         let judge = Judge::open(&gpu, model, |stored, tokenizer| self.settings(stored, tokenizer))?;
         judge.score_tokens().warnings.iter().for_each(|w| progress.warn(w));

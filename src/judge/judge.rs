@@ -80,7 +80,7 @@ impl Judge {
         Ok(Judge { gpu: gpu.clone(), weights: weights.clone(), tokenizer, prompt, tokens, settings })
     }
 
-    /// Opens a judge's folder: a Hugging Face directory with `judge.json` beside it. `change` may adjust the settings, or
+    /// Opens a judge's folder: a bundle, or a Hugging Face directory with `judge.json` beside it. `change` may adjust the settings, or
     /// make them where the folder has none.
     ///
     /// # Errors
@@ -91,16 +91,12 @@ impl Judge {
         dir: &std::path::Path,
         change: impl FnOnce(Option<JudgeSettings>, &Tokenizer) -> Result<JudgeSettings>,
     ) -> Result<Self> {
-        use super::settings::JUDGE_FILE;
-        let tokenizer = Tokenizer::from_dir(dir)?;
-        let stored = match std::fs::read_to_string(dir.join(JUDGE_FILE)) {
-            Ok(text) => Some(JudgeSettings::from_json(&text)?),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
-            Err(e) => return Err(super::JudgeError::Settings { found: e.to_string() }),
-        };
+        let folder = crate::bundle::ModelFolder::open(dir)?;
+        let tokenizer = folder.tokenizer()?;
+        let stored = folder.judge_json()?.map(|text| JudgeSettings::from_json(&text)).transpose()?;
         let settings = change(stored, &tokenizer)?;
-        let checkpoint = crate::model::checkpoint::Checkpoint::open(dir)?;
-        let weights = Weights::upload(gpu, &checkpoint)?;
+        let (source, ..) = folder.weights()?;
+        let weights = Weights::upload(gpu, source.as_ref())?;
         Self::new(gpu, &weights, tokenizer, settings)
     }
 
