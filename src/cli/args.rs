@@ -204,6 +204,11 @@ pub struct JudgingArgs {
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Judge")]
     pub seed: u64,
 
+    /// Read the rows' own chains (column `chain`, `feedback`, `rationale` or `completion`) instead of writing some: for
+    /// comparing two judges, or a browser with the command line, on the same words
+    #[arg(long, conflicts_with_all = ["chains", "temperature", "max_completion_length"], help_heading = "Judge")]
+    pub given_chains: bool,
+
     /// Most tokens of a chain; with 0 the judge writes none [default: as trained]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1 << 20), help_heading = "Judge")]
     pub max_completion_length: Option<u32>,

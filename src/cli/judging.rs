@@ -10,10 +10,11 @@ use crate::text::{ChatTemplate, Tokenizer};
 use crate::train::log::Progress;
 
 impl JudgingArgs {
-    /// Reads rows; chains in them are left alone, since the judge writes its own.
+    /// Reads rows; chains in them are left alone, since the judge writes its own, unless they are asked for.
     pub fn rows(&self, file: &Path, labels: Labels, progress: &mut dyn Progress) -> Result<Dataset, CliError> {
         let label_column = self.label_column.clone().unwrap_or_else(|| "score".into());
-        let view = View { label_column, labels, chain_column: None, chains: Chains::Ignore };
+        let chains = if self.given_chains { Chains::Use } else { Chains::Ignore };
+        let view = View { label_column, labels, chain_column: None, chains };
         let reader = Reader { view, skip_bad: self.skip_bad, limit: None };
         let rows = reader.read_path(file)?;
         if let Some(first) = rows.bad.first() {
@@ -34,6 +35,7 @@ impl JudgingArgs {
             seed: self.seed,
             batch_size: self.batch_size as usize,
             max_length: self.max_length.map_or(usize::MAX, |n| n as usize),
+            given_chains: self.given_chains,
         }
     }
 
