@@ -24,6 +24,9 @@ pub mod rollout;
 pub mod text;
 pub mod train;
 
+#[cfg(target_arch = "wasm32")]
+pub mod web;
+
 #[cfg(not(target_arch = "wasm32"))]
 pub mod cli;
 #[cfg(not(target_arch = "wasm32"))]
