@@ -186,7 +186,7 @@ impl Judge {
         tokens.extend(self.tokens.stem_after(space && text.is_empty()));
         reading.continuations.push(tokens);
         reading.chains.push(text);
-        reading.forced.push(true);
+        reading.forced.push(false);
         Ok(())
     }
 
@@ -300,7 +300,7 @@ impl Judge {
                     &prediction,
                     judging.expectation,
                     reading.chains.first().cloned(),
-                    !judging.given_chains && reading.forced.contains(&true),
+                    reading.forced.contains(&true),
                 ),
                 prediction: Some(prediction),
                 chains: reading.chains.clone(),

@@ -110,7 +110,11 @@ impl From<JudgeError> for Failure {
         match error {
             JudgeError::Model(model) => model.into(),
             JudgeError::Text(text) => text.into(),
-            JudgeError::Row { .. } | JudgeError::Label { .. } => Failure::row(error.to_string()),
+            // A place is `file:line`, and a row of a page is a file of its own.
+            JudgeError::Row { place, found, fix } => {
+                Failure::row(format!("{}: {found}; {fix}", place.strip_suffix(":1").unwrap_or(&place)))
+            }
+            JudgeError::Label { .. } => Failure::row(error.to_string()),
             JudgeError::Probabilities(_) => Failure::new("Internal", error.to_string()),
             other => Failure::bundle(other.to_string()),
         }
