@@ -25,6 +25,9 @@ pub enum CliError {
     #[error(transparent)]
     Doctor(#[from] crate::doctor::DoctorError),
 
+    #[error(transparent)]
+    Bench(#[from] crate::bench::BenchError),
+
     /// A check found what should not be; its table is already printed.
     #[error("{0}")]
     Failed(String),
@@ -62,6 +65,7 @@ impl CliError {
         match self {
             CliError::Train(error) if error.is_usage() => 2,
             CliError::ConfigFile { .. } => 2,
+            CliError::Bench(error) if error.is_usage() => 2,
             CliError::Interrupted { .. } => 130,
             CliError::Output { source } if source.kind() == io::ErrorKind::BrokenPipe => 0,
             _ => 1,
