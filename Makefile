@@ -3,10 +3,10 @@ SHELL := /bin/bash
 export PATH := $(PATH):$(HOME)/.cargo/bin
 JURIST := ./target/release/jurist
 
-.PHONY: help setup demo test build driver fmt clean
+.PHONY: help setup demo test performance build driver fmt clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */\1\t/' | expand -t 10
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */\1\t/' | expand -t 13
 
 setup: ## install the Rust toolchain of rust-toolchain.toml if it is missing
 	@scripts/setup.sh rust
@@ -24,6 +24,10 @@ test: driver ## everything that CI runs: format, lints, tests, browser, other ta
 	@scripts/setup.sh browser
 	@scripts/setup.sh targets
 	@scripts/test.sh
+
+# What the programs of benches/peers wrote is set beside our own figures, if it is there.
+performance: driver ## measure this machine, with nothing else running, and write its section of docs/performance.md
+	$(JURIST) bench --report docs/performance.md $(addprefix --baseline ,$(wildcard target/peers/*.json))
 
 fmt: setup ## format the code
 	cargo fmt

@@ -85,14 +85,16 @@ impl Profile {
     pub fn lines(&self, ceilings: Option<&Ceilings>, most: usize) -> (Vec<&'static str>, Vec<Vec<String>>) {
         let busy = self.busy().max(f64::MIN_POSITIVE);
         let line = |k: &KernelTime| {
-            let rate = if k.seconds > 0.0 { k.flops as f64 / k.seconds } else { 0.0 };
+            // Products alone declare their operations; other kernels declare a guess that splits submissions.
+            let rate = Some(k.flops as f64 / k.seconds).filter(|r| is_product(&k.kernel) && r.is_finite());
+            let share = rate.zip(ceilings).map(|(rate, c)| format!("{:.1}", 100.0 * rate / c.flops));
             vec![
-                k.kernel.clone(),
+                short(&k.kernel),
                 k.calls.to_string(),
                 duration(k.seconds),
                 format!("{:.1}", 100.0 * k.seconds / busy),
-                figure(rate / 1e9),
-                ceilings.map_or(String::new(), |c| format!("{:.1}", 100.0 * rate / c.flops)),
+                rate.map_or(String::new(), |r| figure(r / 1e9)),
+                share.unwrap_or_default(),
             ]
         };
         let head = vec!["kernel", "calls", "time", "% of step", "GFLOP/s", "% of FMA"];
@@ -112,11 +114,21 @@ impl Profile {
     /// Kernels as objects.
     pub fn to_json(&self) -> Value {
         let kernel = |k: &KernelTime| {
-            json!({ "kernel": k.kernel, "calls": k.calls, "seconds": k.seconds, "flops": k.flops,
-                    "share": k.seconds / self.busy().max(f64::MIN_POSITIVE) })
+            let flops = is_product(&k.kernel).then_some(k.flops);
+            let share = k.seconds / self.busy().max(f64::MIN_POSITIVE);
+            json!({ "kernel": k.kernel, "calls": k.calls, "seconds": k.seconds, "flops": flops, "share": share })
         };
         json!({ "name": self.name, "seconds": self.busy(), "kernels": self.kernels().iter().map(kernel).collect::<Vec<_>>() })
     }
+}
+
+fn is_product(kernel: &str) -> bool {
+    kernel.starts_with("matmul")
+}
+
+/// A kernel's name without the switches that are off.
+fn short(kernel: &str) -> String {
+    kernel.split(' ').filter(|part| !part.ends_with("=0")).collect::<Vec<_>>().join(" ")
 }
 
 /// The profiles in the trace event format, which ui.perfetto.dev and chrome://tracing open: a track each.
@@ -130,7 +142,7 @@ pub fn trace(gpu: &Gpu, profiles: &[Profile]) -> Value {
             events.push(json!({
                 "ph": "X", "pid": 1, "tid": track, "cat": "kernel", "name": name,
                 "ts": span.start * 1e6, "dur": span.seconds * 1e6,
-                "args": { "kernel": span.kernel, "flops": span.flops },
+                "args": { "kernel": span.kernel },
             }));
         }
     }
