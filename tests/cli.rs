@@ -37,12 +37,73 @@ fn doctor_exit_codes() {
 fn help_and_version() {
     let version = succeed(jurist(&["--version"]));
     assert_eq!(version.out.trim(), format!("jurist {}", env!("CARGO_PKG_VERSION")));
-    for command in ["train", "score", "eval", "doctor", "demo"] {
+    for command in ["train", "score", "eval", "doctor", "demo", "bench"] {
         let done = succeed(jurist(&[command, "--help"]));
         assert!(done.out.contains("Example") && done.err.is_empty(), "{command}: {}", done.err);
     }
     let none = finish(jurist(&[]));
     assert_eq!((none.code, none.out.as_str()), (Some(2), ""));
+}
+
+/// The ceilings alone, as JSON: figures that any machine would have, and nothing else on standard output.
+#[test]
+fn bench_measures_ceilings() {
+    let done = succeed(jurist(&["bench", "--only", "ceilings", "--quick", "--repeat", "2", "--json"]));
+    let found: Value = serde_json::from_str(&done.out).unwrap();
+    assert!(done.err.contains("adapter: "), "{}", done.err);
+    assert_eq!(found["rows"], Value::Array(Vec::new()));
+    assert_eq!((&found["shape"]["hidden"], &found["samples"]), (&Value::from(256), &Value::from(2)));
+    assert!(found["adapter"]["name"].is_string() && found["first_step"].is_null(), "{found}");
+    let ceiling = |name: &str| found["ceilings"][name].as_f64().unwrap();
+    assert!((1e8..1e16).contains(&ceiling("flops")), "{found}");
+    assert!((1e7..1e14).contains(&ceiling("bandwidth")) && ceiling("kernel_bandwidth") <= ceiling("bandwidth"), "{found}");
+    assert!(ceiling("round_trip") > 0.0 && ceiling("round_trip") < 1.0 && ceiling("dispatch") < 0.1, "{found}");
+}
+
+/// A product, held against an earlier run of itself, and a trace of a tiny model's step.
+#[test]
+fn bench_compares_and_traces() {
+    let task = Task::new(1, 1, false);
+    let tiny = "--quick --repeat 1 --hidden 32 --layers 1 --heads 2 --kv-heads 1 --head-dim 16 --ffn 48 --vocab 64 --batch 2 \
+                --tokens 8 --prompt 4 --samples 2 --new-tokens 2 --square 32";
+    let bench = |more: &str| {
+        let words: Vec<&str> = std::iter::once("bench").chain(tiny.split_whitespace()).chain(more.split_whitespace()).collect();
+        succeed(task.jurist(&words)).out
+    };
+    let before = bench("--json");
+    let rows: Value = serde_json::from_str::<Value>(&before).unwrap()["rows"].take();
+    let groups = ["matmul", "attention", "norm", "swiglu", "loss", "step", "rollout", "decode"];
+    for group in groups {
+        let row = rows.as_array().unwrap().iter().find(|r| r["group"] == group).unwrap_or_else(|| panic!("{group}: {rows}"));
+        let share = row["share"].as_f64().unwrap();
+        assert!(row["seconds"].as_f64().unwrap() > 0.0 && share > 0.0 && share.is_finite(), "{row}");
+    }
+    task.write("before.json", &before);
+    let text = bench("--only step --baseline before.json --trace trace.json");
+    let ours = format!("x jurist {}", env!("CARGO_PKG_VERSION"));
+    assert!(text.contains("first step") && text.contains("training step 2x8") && text.contains(&ours), "{text}");
+    assert!(!text.contains("rollout 2 samples"), "only what was asked for: {text}");
+    let trace: Value = serde_json::from_str(&task.read("trace.json")).unwrap();
+    let events = trace["traceEvents"].as_array().unwrap();
+    let kernels: Vec<&Value> = events.iter().filter(|e| e["ph"] == "X").collect();
+    assert!(kernels.iter().any(|k| k["name"].as_str().unwrap().starts_with("attention:")), "{trace}");
+    assert!(kernels.iter().all(|k| k["ts"].as_f64().unwrap() >= 0.0 && k["dur"].as_f64().unwrap() >= 0.0), "{trace}");
+}
+
+/// Command lines that cannot be used: exit code 2 and what would do, before anything is measured.
+#[test]
+fn bench_refuses() {
+    for (words, message) in [
+        (&["--only", "voodoo"][..], "possible values: ceilings, matmul"),
+        (&["--hidden", "0"][..], "`0` is no size; expected a whole number from 1 to 1048576"),
+        (&["--heads", "6"][..], "these sizes make no model: "),
+        (&["--baseline", "nowhere.json"][..], "nowhere.json: "),
+        (&["--json", "--report", "x.md"][..], "cannot be used with"),
+    ] {
+        let done = finish(jurist(&[&["bench"], words].concat()));
+        assert_eq!(done.code, Some(2), "{words:?}: {}", done.err);
+        assert!(done.err.contains(message) && done.out.is_empty(), "{words:?}: {}", done.err);
+    }
 }
 
 /// A whole life: train from scratch with a tokenizer learned from the data, score, measure.

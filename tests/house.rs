@@ -14,6 +14,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("cli", &["*"]),
     ("web", &["train", "judge", "rollout", "bundle", "model", "ops", "gpu", "text", "data", "eval", "random"]),
     ("demo", &["train", "judge", "gpu", "text", "data", "miniature", "eval", "random"]),
+    ("bench", &["train", "rollout", "model", "ops", "gpu", "eval", "random"]),
     ("doctor", &["train", "judge", "rollout", "model", "ops", "gpu", "reference", "text", "data", "eval", "random"]),
     ("train", &["judge", "rollout", "bundle", "model", "ops", "gpu", "text", "data", "eval", "random"]),
     ("judge", &["rollout", "bundle", "model", "ops", "gpu", "text", "data", "random"]),
@@ -36,6 +37,7 @@ const ROOMS_OF_TESTS: &[&str] = &["reference", "random", "text", "data", "miniat
 /// Files and folders that run natively only. Everything else compiles to wasm, where these do not exist:
 const NATIVE: &[&str] = &[
     "src/main.rs",
+    "src/bench/",
     "src/cli/",
     "src/demo/",
     "src/doctor/",

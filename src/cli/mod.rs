@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed, 2 the command or config cannot be used, 130 interrupted after a checkpoint.
 
 mod args;
+mod bench;
 mod demo;
 mod doctor;
 mod error;
@@ -17,10 +18,18 @@ mod train;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::Parser;
 
+<<<<<<< HEAD
 pub use args::{Cli, Command, DemoArgs, DoctorArgs, EvalArgs, Expectation, ExportArgs, JudgingArgs, ScoreArgs, TrainArgs};
+=======
+pub use args::{
+    BenchArgs, BenchGroup, Cli, Command, DemoArgs, DoctorArgs, EvalArgs, Expectation, JudgingArgs, ScoreArgs, ShapeArgs,
+    TrainArgs,
+};
+>>>>>>> w/bench
 pub use error::CliError;
 pub use interrupt::Interrupt;
 pub use progress::{SystemClock, TerminalProgress};
@@ -36,6 +45,8 @@ pub struct Context {
     pub quiet: bool,
     /// The environment, read once.
     pub env: Vec<(String, String)>,
+    /// When the program began.
+    pub started: Instant,
 }
 
 impl Context {
@@ -43,12 +54,18 @@ impl Context {
     fn new(adapter: Option<String>, quiet: bool, env: Vec<(String, String)>) -> Self {
         let from_env = env.iter().find(|(name, value)| name == "JURIST_ADAPTER" && !value.is_empty());
         let adapter = adapter.or_else(|| from_env.map(|(_, value)| value.clone()));
-        Context { adapter, quiet, env }
+        Context { adapter, quiet, env, started: Instant::now() }
     }
 
     /// Opens the adapter asked for, and says which one it is.
     pub fn gpu(&self, progress: &mut dyn Progress) -> Result<Gpu, CliError> {
-        let options = GpuOptions { adapter: self.adapter.clone(), software_memory: free_memory(), ..GpuOptions::default() };
+        self.gpu_with(false, progress)
+    }
+
+    /// As [`Context::gpu`]; `basic` leaves aside what not every WebGPU device has.
+    fn gpu_with(&self, basic: bool, progress: &mut dyn Progress) -> Result<Gpu, CliError> {
+        let (adapter, software_memory) = (self.adapter.clone(), free_memory());
+        let options = GpuOptions { adapter, software_memory, basic, ..GpuOptions::default() };
         let gpu = pollster::block_on(Gpu::open(&options))?;
         progress.note(&format!("adapter: {}", gpu.facts()));
         Ok(gpu)
@@ -107,6 +124,7 @@ fn dispatch(command: Command, context: &Context) -> Result<(), CliError> {
         Command::Export(args) => export::run(&args, context),
         Command::Doctor(args) => doctor::run(&args, context),
         Command::Demo(args) => demo::run(&args, context),
+        Command::Bench(args) => bench::run(&args, context),
     }
 }
 

@@ -28,7 +28,7 @@ fn the_tree_is_sound() {
 
 #[test]
 fn help_has_examples_and_every_setting() {
-    for command in ["", "train", "score", "eval", "doctor", "demo"] {
+    for command in ["", "train", "score", "eval", "doctor", "demo", "bench"] {
         let help = parse(&format!("{command} --help")).unwrap_err();
         assert_eq!(help.exit_code(), 0);
         let text = help.to_string();

@@ -24,6 +24,7 @@ pub const SHADERS: &[(&str, &str)] = &[
     ("attention.wgsl", include_str!("../../shaders/attention.wgsl")),
     ("attention_subgroup.wgsl", include_str!("../../shaders/attention_subgroup.wgsl")),
     ("cached_attention.wgsl", include_str!("../../shaders/cached_attention.wgsl")),
+    ("ceilings.wgsl", include_str!("../../shaders/ceilings.wgsl")),
     ("embedding.wgsl", include_str!("../../shaders/embedding.wgsl")),
     ("grad_norm.wgsl", include_str!("../../shaders/grad_norm.wgsl")),
     ("loss_head.wgsl", include_str!("../../shaders/loss_head.wgsl")),

@@ -19,7 +19,7 @@ pub use adapter::{AdapterFacts, Class};
 pub use error::GpuError;
 pub use kernel::{KernelSpec, SHADERS, assemble};
 pub use plan::{Dispatch, Grid, Live, Plan, PlanBuilder, Size, Tensor, Word};
-pub use profile::KernelTime;
+pub use profile::{KernelTime, Span};
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -388,8 +388,20 @@ impl Gpu {
         Ok(out)
     }
 
+    /// Copies all of `from` to the start of `to`, which is at least as long, without a kernel.
+    ///
+    /// # Errors
+    /// A target that is too short.
+    pub fn copy(&self, from: &Buffer, to: &Buffer) -> Result<(), GpuError> {
+        to.check_range(0, from.words)?;
+        let mut encoder = self.shared.device.create_command_encoder(&Default::default());
+        encoder.copy_buffer_to_buffer(&from.raw, 0, &to.raw, 0, from.words as u64 * 4);
+        self.shared.queue.submit([encoder.finish()]);
+        self.check()
+    }
+
     /// Waits for all submitted work. In a browser nothing may block, and nothing needs to: awaiting a read is enough.
-    fn wait(&self) -> Result<(), GpuError> {
+    pub fn wait(&self) -> Result<(), GpuError> {
         if cfg!(target_arch = "wasm32") {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! Where a step's time goes: one run of a plan with a timestamp before and after every dispatch.
+//! Where a step's time goes: timestamps before and after every dispatch of one run, or around many runs.
 
 use super::plan::Ready;
 use super::{Gpu, GpuError, Plan};
@@ -14,57 +14,192 @@ pub struct KernelTime {
     pub flops: u64,
 }
 
+/// One dispatch on the adapter's own clock.
+#[derive(Clone, Debug)]
+pub struct Span {
+    /// File, entry point and constants.
+    pub kernel: String,
+    /// Seconds since the first dispatch of the run began.
+    pub start: f64,
+    pub seconds: f64,
+    /// Floating point operations that the dispatch declared.
+    pub flops: u64,
+}
+
+impl KernelTime {
+    /// Spans added up by kernel, slowest first.
+    pub fn sums(spans: &[Span]) -> Vec<KernelTime> {
+        let mut times: Vec<KernelTime> = Vec::new();
+        for span in spans {
+            match times.iter_mut().find(|t| t.kernel == span.kernel) {
+                Some(t) => {
+                    t.calls += 1;
+                    t.seconds += span.seconds;
+                    t.flops += span.flops;
+                }
+                None => {
+                    let Span { kernel, seconds, flops, .. } = span.clone();
+                    times.push(KernelTime { kernel, calls: 1, seconds, flops });
+                }
+            }
+        }
+        times.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
+        times
+    }
+}
+
+/// Timestamps of one query set; WebGPU allows no more.
+const QUERIES: u32 = 4096;
+
+/// Timestamps on the GPU, in pairs.
+struct Stopwatch {
+    set: wgpu::QuerySet,
+    results: super::Buffer,
+    used: u32,
+}
+
+impl Stopwatch {
+    fn new(gpu: &Gpu, pairs: usize) -> Result<Self, GpuError> {
+        let count = (2 * pairs as u32).clamp(2, QUERIES);
+        let descriptor = wgpu::QuerySetDescriptor { label: None, ty: wgpu::QueryType::Timestamp, count };
+        let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
+        let results = gpu.allocate("timestamps", 2 * count as usize, usage)?;
+        Ok(Stopwatch { set: gpu.shared.device.create_query_set(&descriptor), results, used: 0 })
+    }
+
+    fn full(&self) -> bool {
+        self.used + 2 > QUERIES
+    }
+
+    /// The next pair, around one compute pass.
+    fn pair(&mut self) -> wgpu::ComputePassTimestampWrites<'_> {
+        let first = self.used;
+        self.used += 2;
+        wgpu::ComputePassTimestampWrites {
+            query_set: &self.set,
+            beginning_of_pass_write_index: Some(first),
+            end_of_pass_write_index: Some(first + 1),
+        }
+    }
+
+    fn resolve(&self, encoder: &mut wgpu::CommandEncoder) {
+        encoder.resolve_query_set(&self.set, 0..self.used, &self.results.raw, 0);
+    }
+
+    /// Begin and end of each pair, in seconds of the adapter's clock.
+    async fn read(&self, gpu: &Gpu) -> Result<Vec<[f64; 2]>, GpuError> {
+        let period = f64::from(gpu.shared.queue.get_timestamp_period()) * 1e-9;
+        let words = gpu.read::<u32>(&self.results, 0, 2 * self.used as usize).await?;
+        let tick = |w: &[u32]| (u64::from(w[1]) << 32 | u64::from(w[0])) as f64 * period;
+        Ok(words.chunks_exact(4).map(|w| [tick(&w[..2]), tick(&w[2..])]).collect())
+    }
+}
+
+impl Gpu {
+    /// Can this device time its own work?
+    pub fn has_timestamps(&self) -> bool {
+        self.shared.device.features().contains(wgpu::Features::TIMESTAMP_QUERY)
+    }
+}
+
 impl Plan {
-    /// Runs the plan once and measures each kernel, slowest first.
+    /// Runs the plan once, every dispatch in a pass of its own between two timestamps; in the order of the run.
     ///
     /// # Errors
     /// An adapter without timestamps; live values that do not fit, as in [`Plan::run_times`].
-    pub async fn profile(&self, live: &[u32]) -> Result<Vec<KernelTime>, GpuError> {
+    pub async fn timeline(&self, live: &[u32]) -> Result<Vec<Span>, GpuError> {
         let gpu: &Gpu = &self.gpu;
-        let device = &gpu.shared.device;
-        if !device.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
+        if !gpu.has_timestamps() {
             return Err(GpuError::Validation { reason: format!("{} has no timestamp queries", gpu.facts()) });
         }
         self.check_live(live)?;
         self.write_parameters(live);
-        let queries =
-            device.create_query_set(&wgpu::QuerySetDescriptor { label: None, ty: wgpu::QueryType::Timestamp, count: 2 });
-        let results = gpu.allocate("timestamps", 4, wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC)?;
-        let period = f64::from(gpu.shared.queue.get_timestamp_period()) * 1e-9;
-        let mut times: Vec<KernelTime> = Vec::new();
+        let encoder = || gpu.shared.device.create_command_encoder(&Default::default());
+        let mut spans: Vec<Span> = Vec::new();
+        let mut watches = vec![Stopwatch::new(gpu, self.steps.len())?];
+        let (mut commands, mut pending) = (encoder(), 0);
         for step in &self.steps {
-            let Ready::Dispatch { name, kernel, bind, grid, flops, work, .. } = step else { continue };
+            let (name, kernel, bind, grid, flops) = match step {
+                Ready::Clear(buffer) => {
+                    commands.clear_buffer(&buffer.raw, 0, None);
+                    continue;
+                }
+                Ready::Dispatch { name, kernel, bind, grid, flops, work, .. } => {
+                    (name, kernel, bind, grid, flops * u64::from(work.value(live)))
+                }
+            };
             let [x, y] = grid.groups(live);
             if x == 0 || y == 0 {
                 continue;
             }
-            let mut encoder = device.create_command_encoder(&Default::default());
-            let timestamps = wgpu::ComputePassTimestampWrites {
-                query_set: &queries,
-                beginning_of_pass_write_index: Some(0),
-                end_of_pass_write_index: Some(1),
-            };
-            let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes: Some(timestamps) };
-            let mut pass = encoder.begin_compute_pass(&descriptor);
+            if pending > gpu.shared.tuning.flops_per_submit {
+                gpu.shared.queue.submit([std::mem::replace(&mut commands, encoder()).finish()]);
+                pending = 0;
+            }
+            if watches.last().is_none_or(Stopwatch::full) {
+                watches.push(Stopwatch::new(gpu, self.steps.len())?);
+            }
+            let timestamp_writes = watches.last_mut().map(Stopwatch::pair);
+            let mut pass = commands.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes });
             pass.set_pipeline(&kernel.pipeline);
             pass.set_bind_group(0, bind, &[]);
             pass.dispatch_workgroups(x, y, 1);
             drop(pass);
-            encoder.resolve_query_set(&queries, 0..2, &results.raw, 0);
-            gpu.shared.queue.submit([encoder.finish()]);
-            let ticks: Vec<u64> = gpu.read::<u64>(&results, 0, 4).await?;
-            let seconds = ticks[1].saturating_sub(ticks[0]) as f64 * period;
-            let flops = flops * u64::from(work.value(live));
-            match times.iter_mut().find(|t| t.kernel == *name) {
-                Some(t) => {
-                    t.calls += 1;
-                    t.seconds += seconds;
-                    t.flops += flops;
+            pending += flops;
+            spans.push(Span { kernel: name.clone(), start: 0.0, seconds: 0.0, flops });
+        }
+        watches.iter().for_each(|w| w.resolve(&mut commands));
+        gpu.shared.queue.submit([commands.finish()]);
+        let mut times = Vec::new();
+        for watch in &watches {
+            times.extend(watch.read(gpu).await?);
+        }
+        let begin = times.first().map_or(0.0, |t| t[0]);
+        for (span, [from, to]) in spans.iter_mut().zip(times) {
+            (span.start, span.seconds) = (from - begin, (to - from).max(0.0));
+        }
+        Ok(spans)
+    }
+
+    /// Runs the plan once and measures each kernel, slowest first.
+    ///
+    /// # Errors
+    /// As [`Plan::timeline`].
+    pub async fn profile(&self, live: &[u32]) -> Result<Vec<KernelTime>, GpuError> {
+        Ok(KernelTime::sums(&self.timeline(live).await?))
+    }
+
+    /// Seconds of one run, from two timestamps around `times` of them in one submission. `None`: the adapter has no
+    /// timestamps, or the plan fills buffers, which no pass can hold.
+    ///
+    /// # Errors
+    /// Live values that do not fit, as in [`Plan::run_times`].
+    pub async fn seconds(&self, live: &[u32], times: usize) -> Result<Option<f64>, GpuError> {
+        let gpu: &Gpu = &self.gpu;
+        if !gpu.has_timestamps() || times == 0 || self.steps.iter().any(|s| matches!(s, Ready::Clear(_))) {
+            return Ok(None);
+        }
+        self.check_live(live)?;
+        self.write_parameters(live);
+        let mut watch = Stopwatch::new(gpu, 1)?;
+        let mut commands = gpu.shared.device.create_command_encoder(&Default::default());
+        let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes: Some(watch.pair()) };
+        let mut pass = commands.begin_compute_pass(&descriptor);
+        for _ in 0..times {
+            for step in &self.steps {
+                let Ready::Dispatch { kernel, bind, grid, .. } = step else { continue };
+                let [x, y] = grid.groups(live);
+                if x > 0 && y > 0 {
+                    pass.set_pipeline(&kernel.pipeline);
+                    pass.set_bind_group(0, bind, &[]);
+                    pass.dispatch_workgroups(x, y, 1);
                 }
-                None => times.push(KernelTime { kernel: name.clone(), calls: 1, seconds, flops }),
             }
         }
-        times.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
-        Ok(times)
+        drop(pass);
+        watch.resolve(&mut commands);
+        gpu.shared.queue.submit([commands.finish()]);
+        let times_read = watch.read(gpu).await?;
+        Ok(times_read.first().map(|[from, to]| (to - from).max(0.0) / times as f64))
     }
 }

@@ -6,6 +6,7 @@
 pub mod adamw;
 pub mod attention;
 pub mod cached_attention;
+pub mod ceilings;
 pub mod embedding;
 pub mod grad_norm;
 pub mod loss_head;
@@ -59,6 +60,7 @@ pub fn catalogue() -> Vec<KernelSpec> {
         all.extend(sample::variants(&tuning));
     }
     all.extend(cached_attention::variants());
+    all.extend(ceilings::variants());
     all.extend(embedding::variants());
     all.extend(rows::variants());
     all.extend(rope::variants());

@@ -1,6 +1,6 @@
 //! The optimiser on the GPU: global gradient norm, clipping and AdamW as one plan over all parameters.
 
-use crate::gpu::{Gpu, Plan, PlanBuilder, Tensor};
+use crate::gpu::{Gpu, Plan, PlanBuilder, Span, Tensor};
 use crate::model::error::ModelError;
 use crate::model::names::Kind;
 use crate::model::weights::Weights;
@@ -68,13 +68,23 @@ impl Optimiser {
 
     /// Applies the accumulated gradient as the `t`-th applied step (from 1), then clears it. Waits for the result.
     pub async fn step(&self, gpu: &Gpu, learning_rate: f64, t: u64) -> Result<StepOutcome, ModelError> {
-        let t = t.max(1) as f64;
-        let correction1 = 1.0 - self.settings.beta1.powf(t);
-        let correction2 = (1.0 - self.settings.beta2.powf(t)).sqrt();
-        let live = [learning_rate, correction1, correction2].map(|x| (x as f32).to_bits());
-        self.plan.run(&live)?;
+        self.plan.run(&self.live(learning_rate, t))?;
         self.gradient.clear(gpu);
         let result: Vec<f32> = self.plan.read(self.result, 4).await?;
         Ok(StepOutcome { grad_norm: result[0], applied: result[2] != 0.0 })
+    }
+    /// As [`Optimiser::step`], every dispatch timed.
+    pub async fn timeline(&self, gpu: &Gpu, learning_rate: f64, t: u64) -> Result<Vec<Span>, ModelError> {
+        let spans = self.plan.timeline(&self.live(learning_rate, t)).await?;
+        self.gradient.clear(gpu);
+        Ok(spans)
+    }
+
+    /// Learning rate and the corrections of both moments at the `t`-th step.
+    fn live(&self, learning_rate: f64, t: u64) -> [u32; 3] {
+        let t = t.max(1) as f64;
+        let correction1 = 1.0 - self.settings.beta1.powf(t);
+        let correction2 = (1.0 - self.settings.beta2.powf(t)).sqrt();
+        [learning_rate, correction1, correction2].map(|x| (x as f32).to_bits())
     }
 }

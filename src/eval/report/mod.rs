@@ -12,7 +12,7 @@
 mod charts;
 mod histogram;
 mod html;
-mod svg;
+pub(crate) mod svg;
 
 #[cfg(test)]
 mod tests;

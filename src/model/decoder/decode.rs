@@ -10,7 +10,7 @@
 //! ```
 
 use super::{Attention, Inputs, Recorder, rope_table, rope_values};
-use crate::gpu::{Buffer, Gpu, Plan, PlanBuilder, Size};
+use crate::gpu::{Buffer, Gpu, Plan, PlanBuilder, Size, Span};
 use crate::model::error::ModelError;
 use crate::model::weights::Weights;
 use crate::ops::cached_attention::cache_words;
@@ -48,6 +48,11 @@ pub struct Sampler {
 impl Sampler {
     /// The most probable token, always.
     pub const GREEDY: Sampler = Sampler { temperature: 0.0, top_p: 1.0, top_k: 0, key: [0, 0] };
+
+    /// The live values of a step of `rows` rows.
+    fn live(&self, rows: usize) -> [u32; 6] {
+        [rows as u32, self.temperature.to_bits(), self.top_p.to_bits(), self.top_k, self.key[0], self.key[1]]
+    }
 }
 
 /// One drawn token.
@@ -172,9 +177,12 @@ impl CachePass {
 
     /// `times` steps of the first `rows` rows: draw from the logits, feed what was drawn.
     pub fn step(&self, rows: usize, times: usize, sampler: Sampler) -> Result<(), ModelError> {
-        let live =
-            [rows as u32, sampler.temperature.to_bits(), sampler.top_p.to_bits(), sampler.top_k, sampler.key[0], sampler.key[1]];
-        Ok(self.step.run_times(&live, times)?)
+        Ok(self.step.run_times(&sampler.live(rows), times)?)
+    }
+
+    /// One step, every dispatch timed.
+    pub async fn timeline(&self, rows: usize, sampler: Sampler) -> Result<Vec<Span>, ModelError> {
+        Ok(self.step.timeline(&sampler.live(rows)).await?)
     }
 
     /// One step with tokens given by the host, one a row, at the next position of each.

@@ -2,7 +2,7 @@
 
 use super::backward::BackwardInputs;
 use super::{Attention, Inputs, Recorder, rope_table, rope_values, words};
-use crate::gpu::{Gpu, KernelTime, Plan, PlanBuilder, Size, Tensor};
+use crate::gpu::{Gpu, KernelTime, Plan, PlanBuilder, Size, Span, Tensor};
 use crate::model::error::ModelError;
 use crate::model::weights::Weights;
 use crate::ops::loss_head::{self, LossGradient, LossHead, OBJECTIVE_WORDS, RowObjective, STATS};
@@ -294,6 +294,12 @@ impl Pass {
     pub async fn profile(&self, batch: &PackedInputs) -> Result<Vec<KernelTime>, ModelError> {
         let live = self.write(batch)?;
         Ok(self.plan.profile(&live).await?)
+    }
+
+    /// As [`Pass::profile`], each dispatch by itself, in order.
+    pub async fn timeline(&self, batch: &PackedInputs) -> Result<Vec<Span>, ModelError> {
+        let live = self.write(batch)?;
+        Ok(self.plan.timeline(&live).await?)
     }
 
     /// Checks and uploads a batch; returns its live sizes.

@@ -1,0 +1,264 @@
+//! Kernels alone: the products, attention, norm, SwiGLU and loss head of the measured model, as the decoder records them.
+
+use super::clock::{self, Effort};
+use super::{Group, Row, Shape};
+use crate::gpu::{Gpu, GpuError, Plan, PlanBuilder, Size, Tensor};
+use crate::model::decoder::PackedInputs;
+use crate::ops::attention::{self, Heads};
+use crate::ops::loss_head::{self, LossGradient, LossHead, OBJECTIVE_WORDS, RowObjective, STATS};
+use crate::ops::matmul::{Epilogue, Layout, Product, product};
+use crate::ops::rmsnorm::{self, Norm};
+use crate::ops::swiglu;
+use crate::random::Stream;
+
+/// A kernel, or the few that make one operation, at one shape.
+#[derive(Clone, Debug)]
+pub struct Case {
+    pub group: Group,
+    /// The same in every run, and in the programs of `benches/peers`.
+    pub name: String,
+    /// Floating point operations of the mathematics.
+    pub flops: u64,
+    /// Bytes read or written at least once.
+    pub bytes: u64,
+    work: Work,
+}
+
+/// What a case runs.
+#[derive(Clone, Debug)]
+enum Work {
+    Matmul { layout: Layout, m: usize, n: usize, k: usize },
+    Attention { shape: Shape, backward: bool },
+    Norm { rows: usize, width: usize, backward: bool },
+    Swiglu { rows: usize, width: usize, backward: bool },
+    Loss { rows: usize, width: usize, vocab: usize, backward: bool },
+}
+
+/// Bytes that the logits of one chunk may take, as in a training step.
+const LOGITS_BYTES: u64 = 32 << 20;
+
+/// Every case of `shape`.
+pub fn all(shape: &Shape) -> Vec<Case> {
+    let mut all = Vec::new();
+    for n in &shape.squares {
+        all.extend([Layout::Nn, Layout::Nt, Layout::Tn].map(|layout| matmul(layout, *n, *n, *n)));
+    }
+    // The widest product of a layer is gate and up; the commonest shape among peers is this one.
+    all.push(matmul(Layout::Nt, shape.step_tokens(), 1024, shape.hidden));
+    if let Some(n) = shape.squares.iter().max() {
+        all.extend([1, 4, 16, 64].map(|m| matmul(Layout::Nt, m, *n, *n)));
+    }
+    let rows = shape.step_tokens();
+    let both = [false, true];
+    all.extend(both.map(|backward| attention(shape, backward)));
+    all.extend(both.map(|backward| norm(rows, shape.hidden, backward)));
+    all.extend(both.map(|backward| swiglu(rows, shape.ffn, backward)));
+    all.extend(both.map(|backward| loss(rows, shape.hidden, shape.vocab, backward)));
+    all
+}
+
+fn matmul(layout: Layout, m: usize, n: usize, k: usize) -> Case {
+    let name = format!("matmul {} {m}x{k}x{n}", format!("{layout:?}").to_lowercase());
+    let bytes = 4 * (m * k + k * n + m * n) as u64;
+    Case { group: Group::Matmul, name, flops: 2 * (m * n * k) as u64, bytes, work: Work::Matmul { layout, m, n, k } }
+}
+
+fn way(backward: bool) -> &'static str {
+    if backward { "backward" } else { "forward" }
+}
+
+fn attention(shape: &Shape, backward: bool) -> Case {
+    let Shape { batch, tokens, heads, kv_heads, head_dim, .. } = *shape;
+    let name = format!("attention {} {batch}x{tokens}, {heads}/{kv_heads} heads of {head_dim}", way(backward));
+    let forward = batch as u64 * shape.attention_flops(tokens);
+    // Backward: the scores again, then dV, dP, dQ and dK, five products for the two of the way forward.
+    let flops = if backward { forward * 5 / 2 } else { forward };
+    let (out, qkv) = (heads * head_dim, (heads + 2 * kv_heads) * head_dim);
+    let words = if backward { 2 * qkv + 2 * out } else { qkv + out };
+    let bytes = 4 * (shape.step_tokens() * words) as u64;
+    Case { group: Group::Attention, name, flops, bytes, work: Work::Attention { shape: shape.clone(), backward } }
+}
+
+fn norm(rows: usize, width: usize, backward: bool) -> Case {
+    let (flops, passes) = if backward { (15, 3) } else { (4, 2) };
+    Case {
+        group: Group::Norm,
+        name: format!("rmsnorm {} {rows}x{width}", way(backward)),
+        flops: flops * (rows * width) as u64,
+        bytes: 4 * passes * (rows * width) as u64,
+        work: Work::Norm { rows, width, backward },
+    }
+}
+
+fn swiglu(rows: usize, width: usize, backward: bool) -> Case {
+    let (flops, passes) = if backward { (12, 5) } else { (6, 3) };
+    Case {
+        group: Group::Swiglu,
+        name: format!("swiglu {} {rows}x{width}", way(backward)),
+        flops: flops * (rows * width) as u64,
+        bytes: 4 * passes * (rows * width) as u64,
+        work: Work::Swiglu { rows, width, backward },
+    }
+}
+
+fn loss(rows: usize, width: usize, vocab: usize, backward: bool) -> Case {
+    // Logits; with the way back, the gradients of hidden states and table. The logits need not leave the chip.
+    let products = if backward { 3 } else { 1 };
+    let tensors = if backward { 2 } else { 1 };
+    Case {
+        group: Group::Loss,
+        name: format!("loss head {} {rows}x{width}x{vocab}", if backward { "forward and backward" } else { "forward" }),
+        flops: products * 2 * (rows * width * vocab) as u64,
+        bytes: tensors * 4 * (rows * width + vocab * width) as u64,
+        work: Work::Loss { rows, width, vocab, backward },
+    }
+}
+
+impl Case {
+    /// Buffers with data, kernels, bind groups: ready to run with no live values.
+    pub fn plan(&self, gpu: &Gpu) -> Result<Plan, GpuError> {
+        let mut rig = Rig { plan: PlanBuilder::new(gpu.tuning()), random: Vec::new(), words: Vec::new() };
+        match &self.work {
+            Work::Matmul { layout, m, n, k } => rig.matmul(*layout, *m, *n, *k),
+            Work::Attention { shape, backward } => rig.attention(shape, *backward),
+            Work::Norm { rows, width, backward } => rig.norm(*rows, *width, *backward),
+            Work::Swiglu { rows, width, backward } => rig.swiglu(*rows, *width, *backward),
+            Work::Loss { rows, width, vocab, backward } => rig.loss(*rows, *width, *vocab, *backward),
+        }
+        rig.build(gpu)
+    }
+
+    /// Runs it often enough and returns its row.
+    pub async fn measure(&self, gpu: &Gpu, effort: Effort) -> Result<Row, GpuError> {
+        let before = gpu.allocated();
+        let plan = self.plan(gpu)?;
+        let memory = gpu.allocated() - before;
+        let timing = clock::plan(gpu, &plan, &[], effort).await?;
+        let Case { group, name, flops, bytes, .. } = self.clone();
+        let clock::Timing { seconds, timestamps } = timing;
+        Ok(Row { group, name, seconds, flops, bytes, memory, tokens: 0, timestamps })
+    }
+}
+
+/// A plan under construction and what its inputs hold.
+struct Rig {
+    plan: PlanBuilder,
+    random: Vec<Tensor>,
+    words: Vec<(Tensor, Vec<u32>)>,
+}
+
+impl Rig {
+    /// A tensor of normal numbers.
+    fn input(&mut self, name: &str, words: usize) -> Tensor {
+        let tensor = self.plan.kept(name, words);
+        self.random.push(tensor);
+        tensor
+    }
+
+    fn output(&mut self, name: &str, words: usize) -> Tensor {
+        self.plan.kept(name, words)
+    }
+
+    fn given(&mut self, name: &str, words: Vec<u32>) -> Tensor {
+        let tensor = self.plan.kept(name, words.len());
+        self.words.push((tensor, words));
+        tensor
+    }
+
+    fn build(self, gpu: &Gpu) -> Result<Plan, GpuError> {
+        let sizes: Vec<usize> = self.random.iter().map(|t| self.plan.words(*t)).collect();
+        let plan = self.plan.build(gpu)?;
+        // A few thousand different numbers are as good as millions.
+        let mut stream = Stream::new(1, 0xbe7c);
+        let pattern: Vec<f32> = (0..4099).map(|_| stream.normal() as f32).collect();
+        for (tensor, words) in self.random.iter().zip(sizes) {
+            plan.write(*tensor, &pattern.iter().copied().cycle().take(words).collect::<Vec<f32>>())?;
+        }
+        for (tensor, words) in &self.words {
+            plan.write(*tensor, words)?;
+        }
+        Ok(plan)
+    }
+
+    fn matmul(&mut self, layout: Layout, m: usize, n: usize, k: usize) {
+        let (a, b, c) = (self.input("a", m * k), self.input("b", k * n), self.output("c", m * n));
+        let [m, n, k] = [m, n, k].map(|s| Size::fixed(s as u32));
+        product(&mut self.plan, Product { layout, a, b, c, m, n, k, starts: [0; 3], epilogue: Epilogue::Write });
+    }
+
+    fn attention(&mut self, shape: &Shape, backward: bool) {
+        let heads =
+            Heads { heads: shape.heads as u32, kv_heads: shape.kv_heads as u32, head_dim: shape.head_dim as u32, window: None };
+        let mut batch = PackedInputs::default();
+        (0..shape.batch).for_each(|_| {
+            batch.push(&vec![0; shape.tokens]);
+        });
+        let count = shape.step_tokens();
+        let tokens = Size::fixed(count as u32);
+        let per_head = count * shape.head_dim;
+        let total = (shape.heads + 2 * shape.kv_heads) * per_head;
+        let qkv = self.input("qkv", total);
+        let spans = self.given("spans", batch.spans.into_iter().flatten().collect());
+        let out = self.input("out", shape.heads * per_head);
+        let stats = self.output("stats", count * shape.heads * 2);
+        if !backward {
+            return attention::forward(&mut self.plan, &heads, qkv, spans, out, stats, tokens);
+        }
+        let (dout, dqkv) = (self.input("dout", shape.heads * per_head), self.output("dqkv", total));
+        attention::backward(&mut self.plan, &heads, attention::Backward { qkv, spans, out, stats, dout, dqkv }, tokens);
+    }
+
+    fn norm(&mut self, rows: usize, width: usize, backward: bool) {
+        let norm = Norm::plain(width as u32, 1e-5);
+        let (x, w) = (self.input("x", rows * width), self.input("w", width));
+        let size = Size::fixed(rows as u32);
+        if !backward {
+            let y = self.output("y", rows * width);
+            return rmsnorm::forward(&mut self.plan, norm, x, w, y, size);
+        }
+        let (dy, dx) = (self.input("dy", rows * width), self.output("dx", rows * width));
+        let dw = Some(self.output("dw", width));
+        rmsnorm::backward(&mut self.plan, norm, rmsnorm::Backward { x, w, dy, dx, dw, accumulate: false }, size);
+    }
+
+    fn swiglu(&mut self, rows: usize, width: usize, backward: bool) {
+        let gate_up = self.input("gate and up", 2 * rows * width);
+        let size = Size::fixed(rows as u32);
+        if !backward {
+            let y = self.output("y", rows * width);
+            return swiglu::forward(&mut self.plan, gate_up, y, size, width as u32);
+        }
+        let (dy, dgate_up) = (self.input("dy", rows * width), self.output("d gate and up", 2 * rows * width));
+        swiglu::backward(&mut self.plan, gate_up, dy, dgate_up, size, width as u32);
+    }
+
+    fn loss(&mut self, rows: usize, width: usize, vocab: usize, backward: bool) {
+        let objective = |r: usize| RowObjective {
+            a: (r % vocab) as u32,
+            b: (r % vocab) as u32,
+            weight_a: 1.0 / rows as f32,
+            ..RowObjective::default()
+        };
+        let objectives: Vec<RowObjective> = (0..rows).map(objective).collect();
+        let objectives: Vec<u32> = bytemuck::cast_slice(&objectives).to_vec();
+        debug_assert_eq!(objectives.len(), rows * OBJECTIVE_WORDS);
+        let head = LossHead {
+            hidden: self.input("hidden", rows * width),
+            table: self.input("table", vocab * width),
+            rows: self.given("objectives", objectives),
+            score_tokens: self.output("score tokens", 0),
+            score_values: self.output("score values", 0),
+            stats: self.output("stats", rows * STATS),
+            count: Size::fixed(rows as u32),
+            width: width as u32,
+            vocab: vocab as u32,
+            scores: 0,
+            chunk: loss_head::chunk_rows(vocab as u32, rows as u32, LOGITS_BYTES),
+        };
+        let gradient = backward.then(|| LossGradient {
+            dhidden: self.output("d hidden", rows * width),
+            dtable: Some(self.output("d table", vocab * width)),
+        });
+        loss_head::record(&mut self.plan, head, gradient);
+    }
+}

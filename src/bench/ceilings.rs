@@ -1,0 +1,96 @@
+//! What the adapter can do at all (`shaders/ceilings.wgsl`): multiply-adds, copying, and what each dispatch and each
+//! submission costs besides.
+
+use serde::Serialize;
+
+use super::BenchError;
+use super::clock::{self, Effort};
+use crate::gpu::{Class, Gpu, GpuError, Plan, PlanBuilder, Size};
+use crate::ops::ceilings as ops;
+
+/// The limits that no kernel can pass.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Ceilings {
+    /// Floating point operations a second of unrolled multiply-adds, two each.
+    pub flops: f64,
+    /// Bytes a second, read and written, of a copy; the better one of a kernel and of the copy command.
+    pub bandwidth: f64,
+    /// Of these, what the kernel reached.
+    pub kernel_bandwidth: f64,
+    /// Seconds of one more dispatch in a submission.
+    pub dispatch: f64,
+    /// Seconds of one more submission, parameters included, while others are under way.
+    pub submit: f64,
+    /// Seconds from a submission to the host's knowing that it is done.
+    pub round_trip: f64,
+}
+
+/// Measures all of them.
+pub async fn measure(gpu: &Gpu, effort: Effort) -> Result<Ceilings, BenchError> {
+    let mut flops: f64 = 0.0;
+    for chains in ops::CHAINS {
+        flops = flops.max(arithmetic(gpu, chains, effort).await?);
+    }
+    let (kernel_bandwidth, command) = copying(gpu, effort).await?;
+    let (dispatch, submit, round_trip) = overhead(gpu, effort).await?;
+    Ok(Ceilings { flops, bandwidth: kernel_bandwidth.max(command), kernel_bandwidth, dispatch, submit, round_trip })
+}
+
+async fn arithmetic(gpu: &Gpu, chains: u32, effort: Effort) -> Result<f64, GpuError> {
+    // A few milliseconds each: enough threads to fill the machine, enough iterations to forget the launch.
+    let (threads, iterations) = match gpu.facts().class {
+        Class::Software => (1 << 12, 1 << 8),
+        Class::Integrated | Class::Web => (1 << 17, 1 << 8),
+        Class::Discrete => (1 << 20, 1 << 9),
+    };
+    let mut plan = PlanBuilder::new(gpu.tuning());
+    let out = plan.kept("sums", threads as usize);
+    let each = ops::multiply_add(&mut plan, out, Size::fixed(threads), iterations, chains);
+    let plan = plan.build(gpu)?;
+    let seconds = clock::plan(gpu, &plan, &[], effort).await?.seconds;
+    Ok(f64::from(threads) * each as f64 / seconds)
+}
+
+/// Bytes a second of a copying kernel and of the copy command.
+async fn copying(gpu: &Gpu, effort: Effort) -> Result<(f64, f64), GpuError> {
+    // Larger than caches.
+    let wanted: u64 = if gpu.facts().class == Class::Software { 64 << 20 } else { 512 << 20 };
+    let bytes = wanted.min(gpu.max_binding()).min(gpu.max_buffer()) / 16 * 16;
+    let words = (bytes / 4) as usize;
+    let mut plan = PlanBuilder::new(gpu.tuning());
+    let (source, out) = (plan.kept("source", words), plan.kept("copy", words));
+    ops::copy(&mut plan, source, out, Size::fixed((bytes / 16) as u32));
+    let plan = plan.build(gpu)?;
+    let kernel = clock::plan(gpu, &plan, &[], effort).await?.seconds;
+    let (source, out) = (plan.buffer(source)?, plan.buffer(out)?);
+    let command = clock::wall(effort, async || {
+        gpu.copy(source, out)?;
+        gpu.wait()
+    })
+    .await?;
+    let moved = 2.0 * bytes as f64;
+    Ok((moved / kernel, moved / command))
+}
+
+/// Seconds of a dispatch, of a submission, and of one with waiting.
+async fn overhead(gpu: &Gpu, effort: Effort) -> Result<(f64, f64, f64), GpuError> {
+    const MANY: usize = 256;
+    let (few, many) = (nothing(gpu, 1)?, nothing(gpu, MANY)?);
+    let run = |plan: &Plan, times: usize| -> Result<(), GpuError> {
+        (0..times).try_for_each(|_| plan.run(&[]))?;
+        gpu.wait()
+    };
+    let round_trip = clock::wall(effort, async || run(&few, 1)).await?;
+    let submits = clock::wall(effort, async || run(&few, MANY)).await?;
+    let dispatches = clock::wall(effort, async || run(&many, 1)).await?;
+    let each = |total: f64| ((total - round_trip) / (MANY - 1) as f64).max(0.0);
+    Ok((each(dispatches), each(submits), round_trip))
+}
+
+/// A plan of `times` dispatches that do nothing, each after the one before.
+fn nothing(gpu: &Gpu, times: usize) -> Result<Plan, GpuError> {
+    let mut plan = PlanBuilder::new(gpu.tuning());
+    let out = plan.kept("nothing", 1);
+    (0..times).for_each(|i| ops::nothing(&mut plan, out, i as u32));
+    plan.build(gpu)
+}

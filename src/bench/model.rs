@@ -1,0 +1,156 @@
+//! The model at work: a training step (W1), a rollout (W3), one chain token by token.
+
+use super::clock::{self, Effort};
+use super::{BenchError, Group, Row, Shape};
+use crate::gpu::Gpu;
+use crate::model::decoder::{CachePass, CacheSizes, PackedInputs, Pass, PassSizes, PrefillRow, Sampler};
+use crate::model::init::Init;
+use crate::model::weights::Weights;
+use crate::ops::loss_head::RowObjective;
+use crate::rollout::{Rollout, RolloutSizes, Stop};
+use crate::train::optimiser::{Optimiser, OptimiserSettings};
+
+const SAMPLER: Sampler = Sampler { temperature: 1.0, top_p: 1.0, top_k: 0, key: [1, 2] };
+
+/// Everything that a training step needs, on the GPU.
+pub struct Step {
+    gpu: Gpu,
+    pub pass: Pass,
+    pub optimiser: Optimiser,
+    pub batch: PackedInputs,
+    taken: u64,
+}
+
+fn weights(gpu: &Gpu, shape: &Shape) -> Result<Weights, BenchError> {
+    Ok(Weights::upload(gpu, &Init::new(shape.config()?, 1))?)
+}
+
+/// Some ids below the vocabulary's size.
+fn ids(shape: &Shape, count: usize, salt: usize) -> Vec<u32> {
+    (0..count).map(|i| ((i * 7 + salt * 13) % shape.vocab) as u32).collect()
+}
+
+/// A model with its optimiser and one batch: cross-entropy of every next token.
+///
+/// # Errors
+/// Sizes that make no model, or more than the adapter holds.
+pub fn step(gpu: &Gpu, shape: &Shape) -> Result<Step, BenchError> {
+    let weights = weights(gpu, shape)?;
+    let settings = OptimiserSettings { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01, max_grad_norm: 1.0 };
+    let optimiser = Optimiser::new(gpu, &weights, settings)?;
+    let tokens = shape.step_tokens();
+    let mut batch = PackedInputs::default();
+    for sequence in 0..shape.batch {
+        let ids = ids(shape, shape.tokens, sequence);
+        let start = batch.push(&ids);
+        for i in 0..ids.len() {
+            let next = ids[(i + 1) % ids.len()];
+            let objective = RowObjective { a: next, b: next, weight_a: 1.0 / tokens as f32, ..RowObjective::default() };
+            batch.push_row(start + i as u32, objective);
+        }
+    }
+    let sizes = PassSizes { tokens, rows: tokens, score_tokens: Vec::new(), score_values: Vec::new() };
+    let pass = Pass::new(gpu, &weights, Some(&optimiser.gradient), sizes)?;
+    Ok(Step { gpu: gpu.clone(), pass, optimiser, batch, taken: 0 })
+}
+
+impl Step {
+    /// Forward, backward, clipping and AdamW; reads the losses of the rows and the gradient's norm, as training does.
+    pub async fn run(&mut self) -> Result<(), BenchError> {
+        self.taken += 1;
+        self.pass.run(&self.batch)?;
+        self.pass.stats(self.batch.rows.len()).await?;
+        self.optimiser.step(&self.gpu, 1e-4, self.taken).await?;
+        Ok(())
+    }
+}
+
+/// Times training steps.
+pub async fn measure_step(gpu: &Gpu, shape: &Shape, effort: Effort) -> Result<Row, BenchError> {
+    let before = gpu.allocated();
+    let mut step = step(gpu, shape)?;
+    let memory = gpu.allocated() - before;
+    let seconds = clock::wall(effort, async || step.run().await).await?;
+    Ok(Row {
+        group: Group::Step,
+        name: format!("training step {}x{}", shape.batch, shape.tokens),
+        seconds,
+        flops: shape.step_flops(),
+        bytes: 0,
+        memory,
+        tokens: shape.step_tokens() as u64,
+        timestamps: false,
+    })
+}
+
+/// Times rollouts of one prompt: `samples` chains of `new_tokens` tokens each, none of which stops early.
+pub async fn measure_rollout(gpu: &Gpu, shape: &Shape, effort: Effort) -> Result<Row, BenchError> {
+    let before = gpu.allocated();
+    let weights = weights(gpu, shape)?;
+    let Shape { samples, prompt, new_tokens, .. } = *shape;
+    let rollout = Rollout::new(gpu, &weights, RolloutSizes { rows: samples, group: samples, prompt, new_tokens })?;
+    let memory = gpu.allocated() - before;
+    let prompts = [ids(shape, prompt, 0)];
+    let stop = Stop { phrases: Vec::new(), eos: Vec::new(), max_tokens: new_tokens };
+    let seconds = clock::wall(effort, async || rollout.run(&prompts, 0, SAMPLER, &stop, |_| ()).await.map(drop)).await?;
+    Ok(Row {
+        group: Group::Rollout,
+        name: format!("rollout {samples} samples, {prompt}+{new_tokens} tokens"),
+        seconds,
+        flops: shape.rollout_flops(samples),
+        // Every step reads the weights once for all chains, and each chain its cache.
+        bytes: 0,
+        memory,
+        tokens: (samples * new_tokens) as u64,
+        timestamps: false,
+    })
+}
+
+/// A cache of one prompt, prefilled, and `rows` chains ready to go on.
+pub fn decoder(gpu: &Gpu, shape: &Shape, rows: usize) -> Result<CachePass, BenchError> {
+    let weights = weights(gpu, shape)?;
+    let sizes = CacheSizes {
+        slots: rows + 1,
+        rows,
+        prefill: shape.prompt,
+        max_length: shape.prompt + shape.new_tokens,
+        history: shape.new_tokens.max(1),
+    };
+    let pass = CachePass::new(gpu, &weights, sizes)?;
+    prefill(&pass, shape, rows)?;
+    Ok(pass)
+}
+
+fn prefill(pass: &CachePass, shape: &Shape, rows: usize) -> Result<(), BenchError> {
+    let chains: Vec<PrefillRow> = (0..rows as u32).map(|r| PrefillRow { prompt: 0, slot: r + 1, stream: r }).collect();
+    Ok(pass.prefill(&[&ids(shape, shape.prompt, 0)], &chains)?)
+}
+
+/// Times one chain alone: tokens after the prompt, the prompt not counted.
+pub async fn measure_decode(gpu: &Gpu, shape: &Shape, effort: Effort) -> Result<Row, BenchError> {
+    let before = gpu.allocated();
+    let pass = decoder(gpu, shape, 1)?;
+    let memory = gpu.allocated() - before;
+    let mut samples = Vec::new();
+    // The first one is not counted.
+    for counted in std::iter::once(false).chain(std::iter::repeat_n(true, effort.samples.max(1))) {
+        prefill(&pass, shape, 1)?;
+        gpu.wait()?;
+        let start = std::time::Instant::now();
+        pass.step(1, shape.new_tokens, SAMPLER)?;
+        pass.drawn(1).await?;
+        if counted {
+            samples.push(start.elapsed().as_secs_f64());
+        }
+    }
+    Ok(Row {
+        group: Group::Decode,
+        name: format!("decode 1 sample, {} tokens behind {}", shape.new_tokens, shape.prompt),
+        seconds: clock::median(samples),
+        flops: shape.decode_flops(),
+        bytes: shape.decode_bytes(),
+        memory,
+        tokens: shape.new_tokens as u64,
+        timestamps: false,
+    })
+}

@@ -1,0 +1,150 @@
+//! Which kernel takes how much of a step: timestamps around every dispatch, as a table and as a trace for Perfetto.
+
+use serde_json::{Value, json};
+
+use super::model;
+use super::row::{duration, figure};
+use super::{BenchError, Ceilings, Shape};
+use crate::eval::table::{Cell, Table};
+use crate::gpu::{Gpu, KernelTime, Span};
+use crate::model::decoder::Sampler;
+
+/// One profiled piece of work.
+#[derive(Clone, Debug)]
+pub struct Profile {
+    /// What it was: "training step", "rollout step".
+    pub name: String,
+    /// Every dispatch, in order.
+    pub spans: Vec<Span>,
+}
+
+/// Runs of which the middle one is shown.
+const RUNS: usize = 3;
+
+/// A training step and one step of a rollout's chains.
+///
+/// # Errors
+/// An adapter without timestamps.
+pub async fn measure(gpu: &Gpu, shape: &Shape) -> Result<Vec<Profile>, BenchError> {
+    if !gpu.has_timestamps() {
+        return Err(BenchError::NoTimestamps(gpu.facts().to_string()));
+    }
+    Ok(vec![training_step(gpu, shape).await?, rollout_step(gpu, shape).await?])
+}
+
+async fn training_step(gpu: &Gpu, shape: &Shape) -> Result<Profile, BenchError> {
+    let mut step = model::step(gpu, shape)?;
+    step.run().await?;
+    let mut runs = Vec::new();
+    for t in 0..RUNS {
+        let mut spans = step.pass.timeline(&step.batch).await?;
+        let end = spans.last().map_or(0.0, |s| s.start + s.seconds);
+        let after = step.optimiser.timeline(gpu, 1e-4, t as u64 + 2).await?;
+        // Two submissions on one clock: the second one begins where the first one ended.
+        spans.extend(after.into_iter().map(|s| Span { start: s.start + end, ..s }));
+        runs.push(spans);
+    }
+    Ok(Profile { name: format!("training step {}x{}", shape.batch, shape.tokens), spans: middle(runs) })
+}
+
+async fn rollout_step(gpu: &Gpu, shape: &Shape) -> Result<Profile, BenchError> {
+    let sampler = Sampler { temperature: 1.0, top_p: 1.0, top_k: 0, key: [1, 2] };
+    let pass = model::decoder(gpu, shape, shape.samples)?;
+    pass.step(shape.samples, 1, sampler)?;
+    gpu.wait()?;
+    let mut runs = Vec::new();
+    for _ in 0..RUNS {
+        runs.push(pass.timeline(shape.samples, sampler).await?);
+    }
+    Ok(Profile { name: format!("rollout step of {} samples", shape.samples), spans: middle(runs) })
+}
+
+/// The run whose kernels took the median time.
+fn middle(mut runs: Vec<Vec<Span>>) -> Vec<Span> {
+    runs.sort_by(|a, b| busy(a).total_cmp(&busy(b)));
+    let at = runs.len() / 2;
+    if at < runs.len() { runs.swap_remove(at) } else { Vec::new() }
+}
+
+fn busy(spans: &[Span]) -> f64 {
+    spans.iter().map(|s| s.seconds).sum()
+}
+
+impl Profile {
+    /// Kernels added up, slowest first.
+    pub fn kernels(&self) -> Vec<KernelTime> {
+        KernelTime::sums(&self.spans)
+    }
+
+    /// Seconds in kernels.
+    pub fn busy(&self) -> f64 {
+        busy(&self.spans)
+    }
+
+    /// Column heads and a line a kernel; at most `most` of them.
+    pub fn lines(&self, ceilings: Option<&Ceilings>, most: usize) -> (Vec<&'static str>, Vec<Vec<String>>) {
+        let busy = self.busy().max(f64::MIN_POSITIVE);
+        let line = |k: &KernelTime| {
+            // Products alone declare their operations; other kernels declare a guess that splits submissions.
+            let rate = Some(k.flops as f64 / k.seconds).filter(|r| is_product(&k.kernel) && r.is_finite());
+            let share = rate.zip(ceilings).map(|(rate, c)| format!("{:.1}", 100.0 * rate / c.flops));
+            vec![
+                short(&k.kernel),
+                k.calls.to_string(),
+                duration(k.seconds),
+                format!("{:.1}", 100.0 * k.seconds / busy),
+                rate.map_or(String::new(), |r| figure(r / 1e9)),
+                share.unwrap_or_default(),
+            ]
+        };
+        let head = vec!["kernel", "calls", "time", "% of step", "GFLOP/s", "% of FMA"];
+        (head, self.kernels().iter().take(most).map(line).collect())
+    }
+
+    /// For a terminal.
+    pub fn to_text(&self, ceilings: Option<&Ceilings>) -> String {
+        let (head, lines) = self.lines(ceilings, usize::MAX);
+        let mut table = Table::new(head);
+        for line in lines {
+            table.row(line.into_iter().map(Cell::from));
+        }
+        format!("{}: {} in {} dispatches\n{table}", self.name, duration(self.busy()), self.spans.len())
+    }
+
+    /// Kernels as objects.
+    pub fn to_json(&self) -> Value {
+        let kernel = |k: &KernelTime| {
+            let flops = is_product(&k.kernel).then_some(k.flops);
+            let share = k.seconds / self.busy().max(f64::MIN_POSITIVE);
+            json!({ "kernel": k.kernel, "calls": k.calls, "seconds": k.seconds, "flops": flops, "share": share })
+        };
+        json!({ "name": self.name, "seconds": self.busy(), "kernels": self.kernels().iter().map(kernel).collect::<Vec<_>>() })
+    }
+}
+
+fn is_product(kernel: &str) -> bool {
+    kernel.starts_with("matmul")
+}
+
+/// A kernel's name without the switches that are off.
+fn short(kernel: &str) -> String {
+    kernel.split(' ').filter(|part| !part.ends_with("=0")).collect::<Vec<_>>().join(" ")
+}
+
+/// The profiles in the trace event format, which ui.perfetto.dev and chrome://tracing open: a track each.
+pub fn trace(gpu: &Gpu, profiles: &[Profile]) -> Value {
+    let mut events = vec![json!({ "ph": "M", "pid": 1, "name": "process_name", "args": { "name": gpu.facts().to_string() } })];
+    for (track, profile) in profiles.iter().enumerate() {
+        events.push(json!({ "ph": "M", "pid": 1, "tid": track, "name": "thread_name", "args": { "name": profile.name } }));
+        for span in &profile.spans {
+            // "matmul_subgroup:nt BIAS=0 …": the entry point is the name, the rest belongs to the details.
+            let name = span.kernel.split(' ').next().unwrap_or_default();
+            events.push(json!({
+                "ph": "X", "pid": 1, "tid": track, "cat": "kernel", "name": name,
+                "ts": span.start * 1e6, "dur": span.seconds * 1e6,
+                "args": { "kernel": span.kernel },
+            }));
+        }
+    }
+    json!({ "displayTimeUnit": "ns", "traceEvents": events })
+}

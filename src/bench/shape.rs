@@ -1,0 +1,128 @@
+//! The model and the batches that are measured. The defaults are W1 (training step) and W3 (rollout), which the programs
+//! in `benches/peers` run too.
+
+use serde::Serialize;
+use serde_json::json;
+
+use super::BenchError;
+use crate::model::config::Config;
+
+/// Sizes of the measured model and work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Shape {
+    pub hidden: usize,
+    pub layers: usize,
+    pub heads: usize,
+    pub kv_heads: usize,
+    pub head_dim: usize,
+    /// Width of SwiGLU.
+    pub ffn: usize,
+    pub vocab: usize,
+    /// Sequences of a training step, and tokens of each.
+    pub batch: usize,
+    pub tokens: usize,
+    /// Tokens of the one prompt of a rollout, its chains, and the tokens that each draws.
+    pub prompt: usize,
+    pub samples: usize,
+    pub new_tokens: usize,
+    /// Sides of the square products.
+    pub squares: Vec<usize>,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Shape {
+            hidden: 256,
+            layers: 4,
+            heads: 8,
+            kv_heads: 4,
+            head_dim: 32,
+            ffn: 768,
+            vocab: 4096,
+            batch: 4,
+            tokens: 256,
+            prompt: 128,
+            samples: 16,
+            new_tokens: 64,
+            squares: vec![512, 1024],
+        }
+    }
+}
+
+impl Shape {
+    /// The model: a Llama with random weights and an output matrix of its own.
+    ///
+    /// # Errors
+    /// Sizes that make no model.
+    pub fn config(&self) -> Result<Config, BenchError> {
+        for (name, size) in [("--batch", self.batch), ("--tokens", self.tokens), ("--prompt", self.prompt)] {
+            if size == 0 {
+                return Err(BenchError::Shape(format!("{name} is 0, expected at least 1")));
+            }
+        }
+        let text = json!({
+            "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_act": "silu",
+            "vocab_size": self.vocab, "hidden_size": self.hidden, "intermediate_size": self.ffn,
+            "num_hidden_layers": self.layers, "num_attention_heads": self.heads, "num_key_value_heads": self.kv_heads,
+            "head_dim": self.head_dim, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": false,
+            "max_position_embeddings": self.tokens.max(self.prompt + self.new_tokens),
+        });
+        Config::from_json(&text.to_string()).map_err(|e| BenchError::Shape(e.to_string()))
+    }
+
+    /// Tokens of a training step.
+    pub fn step_tokens(&self) -> usize {
+        self.batch * self.tokens
+    }
+
+    /// Elements of all matrices that every token is multiplied with in the layers.
+    pub fn layer_weights(&self) -> u64 {
+        let qkv = self.hidden * self.head_dim * (self.heads + 2 * self.kv_heads);
+        let out = self.heads * self.head_dim * self.hidden;
+        (self.layers * (qkv + out + 3 * self.hidden * self.ffn)) as u64
+    }
+
+    /// Elements of the output matrix.
+    pub fn head_weights(&self) -> u64 {
+        (self.hidden * self.vocab) as u64
+    }
+
+    /// Floating point operations of causal attention, forward, of one sequence in one layer: a product with the keys and
+    /// one with the values for each pair that the mask leaves.
+    pub fn attention_flops(&self, tokens: usize) -> u64 {
+        let pairs = (tokens * (tokens + 1) / 2) as u64;
+        4 * pairs * (self.heads * self.head_dim) as u64
+    }
+
+    /// Of a training step as the model defines it: every product once forward and twice backward. What a kernel computes
+    /// anew on the way back is not counted.
+    pub fn step_flops(&self) -> u64 {
+        let products = 2 * (self.layer_weights() + self.head_weights()) * self.step_tokens() as u64;
+        3 * (products + (self.layers * self.batch) as u64 * self.attention_flops(self.tokens))
+    }
+
+    /// Of one drawn token behind `context` others.
+    fn token_flops(&self, context: usize) -> u64 {
+        2 * (self.layer_weights() + self.head_weights()) + self.layers as u64 * 4 * (context * self.heads * self.head_dim) as u64
+    }
+
+    /// Of a rollout of `samples` chains: the prompt once, then each chain token by token.
+    pub fn rollout_flops(&self, samples: usize) -> u64 {
+        let prompt = 2 * self.layer_weights() * self.prompt as u64
+            + 2 * self.head_weights()
+            + self.layers as u64 * self.attention_flops(self.prompt);
+        prompt + samples as u64 * self.decode_flops()
+    }
+
+    /// Of the drawn tokens of one chain.
+    pub fn decode_flops(&self) -> u64 {
+        (0..self.new_tokens).map(|i| self.token_flops(self.prompt + i + 1)).sum()
+    }
+
+    /// Bytes that drawing the tokens of one chain must read: all weights and the cache, for each.
+    pub fn decode_bytes(&self) -> u64 {
+        let weights = 4 * (self.layer_weights() + self.head_weights());
+        let cached = (8 * self.layers * self.kv_heads * self.head_dim) as u64;
+        (0..self.new_tokens).map(|i| weights + cached * (self.prompt + i + 1) as u64).sum()
+    }
+}

@@ -1,0 +1,70 @@
+//! What an adapter can do at all: multiply-adds, copying, nothing (`shaders/ceilings.wgsl`). For `jurist bench`; no model
+//! runs these.
+
+use crate::gpu::{Dispatch, Grid, KernelSpec, PlanBuilder, Size, Tensor, Word};
+
+/// Accumulators a thread that are worth trying.
+pub const CHAINS: [u32; 4] = [4, 8, 12, 16];
+/// Multiply-adds an iteration, at least.
+const UNROLLED: u32 = 64;
+/// vec4 a thread of the copying kernel.
+const EACH: u32 = 4;
+
+fn rounds(chains: u32) -> u32 {
+    UNROLLED.div_ceil(chains)
+}
+
+fn spec(entry: &'static str, constants: &[(&'static str, u32)]) -> KernelSpec {
+    KernelSpec::new("ceilings.wgsl", entry, constants)
+}
+
+fn multiply_add_spec(chains: u32) -> KernelSpec {
+    spec("multiply_add", &[("CHAINS", chains), ("ROUNDS", rounds(chains))])
+}
+
+/// `sums[threads] = …`: `iterations` times at least 64 multiply-adds a thread, in `chains` independent chains. Returns the
+/// floating point operations of a thread, two a multiply-add.
+pub fn multiply_add(plan: &mut PlanBuilder, sums: Tensor, threads: Size, iterations: u32, chains: u32) -> u64 {
+    let flops = 2 * u64::from(iterations) * u64::from(rounds(chains) * chains);
+    plan.dispatch(Dispatch {
+        kernel: multiply_add_spec(chains),
+        tensors: &[sums],
+        words: &[Word::U(iterations), Word::F(0.999), Word::F(0.001)],
+        grid: Grid::Threads { size: threads, per: 64 },
+        flops,
+        work: threads,
+    });
+    flops
+}
+
+/// `out[size] = source[size]`, in vec4s.
+pub fn copy(plan: &mut PlanBuilder, source: Tensor, out: Tensor, size: Size) {
+    plan.dispatch(Dispatch {
+        kernel: spec("copy", &[("EACH", EACH)]),
+        tensors: &[source, out],
+        words: &[Word::Size(size)],
+        grid: Grid::Threads { size, per: 64 * EACH },
+        flops: 1,
+        work: size,
+    });
+}
+
+/// `out[0] = value`: the smallest dispatch.
+pub fn nothing(plan: &mut PlanBuilder, out: Tensor, value: u32) {
+    let one = Size::fixed(1);
+    let grid = Grid::Threads { size: one, per: 1 };
+    plan.dispatch(Dispatch {
+        kernel: spec("nothing", &[]),
+        tensors: &[out],
+        words: &[Word::U(value)],
+        grid,
+        flops: 1,
+        work: one,
+    });
+}
+
+pub(super) fn variants() -> Vec<KernelSpec> {
+    let mut all: Vec<KernelSpec> = CHAINS.iter().map(|c| multiply_add_spec(*c)).collect();
+    all.extend([spec("copy", &[("EACH", EACH)]), spec("nothing", &[])]);
+    all
+}
