@@ -25,14 +25,11 @@ pub enum CliError {
     #[error(transparent)]
     Doctor(#[from] crate::doctor::DoctorError),
 
-<<<<<<< HEAD
     /// A flag that cannot be used, found after the flags were read.
     #[error("{0}")]
     Usage(String),
-=======
     #[error(transparent)]
     Bench(#[from] crate::bench::BenchError),
->>>>>>> w/bench
 
     /// A check found what should not be; its table is already printed.
     #[error("{0}")]
@@ -70,12 +67,8 @@ impl CliError {
     pub fn exit_code(&self) -> u8 {
         match self {
             CliError::Train(error) if error.is_usage() => 2,
-<<<<<<< HEAD
             CliError::ConfigFile { .. } | CliError::Usage(_) => 2,
-=======
-            CliError::ConfigFile { .. } => 2,
             CliError::Bench(error) if error.is_usage() => 2,
->>>>>>> w/bench
             CliError::Interrupted { .. } => 130,
             CliError::Output { source } if source.kind() == io::ErrorKind::BrokenPipe => 0,
             _ => 1,

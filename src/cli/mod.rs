@@ -22,14 +22,10 @@ use std::time::Instant;
 
 use clap::Parser;
 
-<<<<<<< HEAD
-pub use args::{Cli, Command, DemoArgs, DoctorArgs, EvalArgs, Expectation, ExportArgs, JudgingArgs, ScoreArgs, TrainArgs};
-=======
 pub use args::{
-    BenchArgs, BenchGroup, Cli, Command, DemoArgs, DoctorArgs, EvalArgs, Expectation, JudgingArgs, ScoreArgs, ShapeArgs,
-    TrainArgs,
+    BenchArgs, BenchGroup, Cli, Command, DemoArgs, DoctorArgs, EvalArgs, Expectation, ExportArgs, JudgingArgs, ScoreArgs,
+    ShapeArgs, TrainArgs,
 };
->>>>>>> w/bench
 pub use error::CliError;
 pub use interrupt::Interrupt;
 pub use progress::{SystemClock, TerminalProgress};

@@ -101,6 +101,9 @@ pub struct Tuning {
     pub matmul_group: [u32; 2],
     /// Matmul by subgroups of 8 (`matmul_subgroup.wgsl`), where the sizes allow.
     pub subgroups_of_8: bool,
+    /// Decoding steps after which a rollout looks at what was drawn: waiting for a CPU adapter costs nothing, and chains that
+    /// have ended stop costing earlier.
+    pub steps_a_look: u32,
     /// Floating point operations after which a step is split into another submission.
     pub flops_per_submit: u64,
 }
@@ -110,15 +113,27 @@ impl Tuning {
     fn of(class: Class, subgroup: Option<u32>) -> Self {
         match class {
             // A CPU runs a workgroup on one core, eight invocations at a time: barriers cost, small groups balance.
-            Class::Software => {
-                Tuning { lanes: 1, matmul_group: [8, 1], subgroups_of_8: subgroup == Some(8), flops_per_submit: 20_000_000_000 }
-            }
-            Class::Integrated | Class::Web => {
-                Tuning { lanes: 64, matmul_group: [8, 8], subgroups_of_8: false, flops_per_submit: 200_000_000_000 }
-            }
-            Class::Discrete => {
-                Tuning { lanes: 64, matmul_group: [8, 8], subgroups_of_8: false, flops_per_submit: 2_000_000_000_000 }
-            }
+            Class::Software => Tuning {
+                lanes: 1,
+                matmul_group: [8, 1],
+                subgroups_of_8: subgroup == Some(8),
+                steps_a_look: 1,
+                flops_per_submit: 20_000_000_000,
+            },
+            Class::Integrated | Class::Web => Tuning {
+                lanes: 64,
+                matmul_group: [8, 8],
+                subgroups_of_8: false,
+                steps_a_look: 8,
+                flops_per_submit: 200_000_000_000,
+            },
+            Class::Discrete => Tuning {
+                lanes: 64,
+                matmul_group: [8, 8],
+                subgroups_of_8: false,
+                steps_a_look: 8,
+                flops_per_submit: 2_000_000_000_000,
+            },
         }
     }
 }
@@ -386,18 +401,6 @@ impl Gpu {
         drop(range);
         staging.destroy();
         Ok(out)
-    }
-
-    /// Copies all of `from` to the start of `to`, which is at least as long, without a kernel.
-    ///
-    /// # Errors
-    /// A target that is too short.
-    pub fn copy(&self, from: &Buffer, to: &Buffer) -> Result<(), GpuError> {
-        to.check_range(0, from.words)?;
-        let mut encoder = self.shared.device.create_command_encoder(&Default::default());
-        encoder.copy_buffer_to_buffer(&from.raw, 0, &to.raw, 0, from.words as u64 * 4);
-        self.shared.queue.submit([encoder.finish()]);
-        self.check()
     }
 
     /// Waits for all submitted work. In a browser nothing may block, and nothing needs to: awaiting a read is enough.

@@ -62,7 +62,14 @@ fn record(plan: &mut PlanBuilder, h: &Heads, entry: &'static str, tensors: &[Ten
         true => Grid::Tiles { x: tokens, tile_x: 8, y: Size::fixed(heads), tile_y: 1 },
         false => elements(size),
     };
-    plan.dispatch(Dispatch { kernel, tensors, words: &[Word::Size(tokens), Word::F(h.scale())], grid, flops: flops(h), work: size });
+    plan.dispatch(Dispatch {
+        kernel,
+        tensors,
+        words: &[Word::Size(tokens), Word::F(h.scale())],
+        grid,
+        flops: flops(h),
+        work: size,
+    });
 }
 
 /// `out[T, heads, D] = attention(qkv[T, total, D])`, and `stats[T, heads, 2]` for the way back.

@@ -50,7 +50,13 @@ fn row_grid(rows: Size, tuning: &Tuning) -> Grid {
 /// Every kernel variant worth compiling in a test: all entry points, with and without each switch, for software and for
 /// GPU tuning.
 pub fn catalogue() -> Vec<KernelSpec> {
-    let tuning = |lanes, matmul_group, subgroups_of_8| Tuning { lanes, matmul_group, subgroups_of_8, flops_per_submit: u64::MAX };
+    let tuning = |lanes, matmul_group, subgroups_of_8| Tuning {
+        lanes,
+        matmul_group,
+        subgroups_of_8,
+        steps_a_look: 8,
+        flops_per_submit: u64::MAX,
+    };
     let mut all = Vec::new();
     for tuning in [tuning(1, [8, 1], false), tuning(1, [8, 1], true), tuning(64, [8, 8], false)] {
         all.extend(attention::variants(&tuning));

@@ -14,7 +14,7 @@ mod decode;
 mod forward;
 mod pass;
 
-pub use decode::{CachePass, CacheSizes, Draw, PrefillRow, Sampler};
+pub use decode::{CachePass, CacheSizes, Draw, PrefillPrompt, PrefillRow, RowState, Sampler};
 pub use pass::{LogitsPass, PackedInputs, Pass, PassSizes, RowStats};
 
 use super::config::Config;
