@@ -23,19 +23,22 @@ struct Params {
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> a: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> b: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read_write> c: array<vec4<f32>>; // [M, N / 4]
+#if NARROW
+// N is no multiple of 4 (nt only): C is written value by value.
+alias Cell = f32;
+#else
+alias Cell = vec4<f32>;
+#endif
+@group(0) @binding(3) var<storage, read_write> c: array<Cell>; // [M, N] in cells
 #if BIAS
-@group(0) @binding(4) var<storage, read> bias: array<vec4<f32>>; // [N / 4]
+@group(0) @binding(4) var<storage, read> bias: array<Cell>; // [N]
 #endif
 #if RESIDUAL
-@group(0) @binding(4) var<storage, read> residual: array<vec4<f32>>; // [M, N / 4]
+@group(0) @binding(4) var<storage, read> residual: array<Cell>; // [M, N]
 #endif
 
-fn store(row: u32, column: u32, value: vec4<f32>) {
-    if (row >= params.m || column >= params.n / 4u) {
-        return;
-    }
-    let i = (params.c_start + row) * (params.n / 4u) + column;
+fn put(row: u32, column: u32, width: u32, value: Cell) {
+    let i = (params.c_start + row) * width + column;
     var v = value;
 #if BIAS
     v += bias[column];
@@ -47,6 +50,23 @@ fn store(row: u32, column: u32, value: vec4<f32>) {
     v += c[i];
 #endif
     c[i] = v;
+}
+
+fn store(row: u32, column: u32, value: vec4<f32>) {
+    if (row >= params.m) {
+        return;
+    }
+#if NARROW
+#for J 4
+    if (column * 4u + {{J}}u < params.n) {
+        put(row, column * 4u + {{J}}u, params.n, value[{{J}}]);
+    }
+#end
+#else
+    if (column < params.n / 4u) {
+        put(row, column, params.n / 4u, value);
+    }
+#endif
 }
 
 #if nt

@@ -197,6 +197,11 @@ impl PlanBuilder {
         self.add(&buffer.name, buffer.words, Kind::Imported(buffer.clone()))
     }
 
+    /// Number of steps recorded so far: where [`Plan::run_steps`] may stop and go on.
+    pub fn mark(&self) -> usize {
+        self.steps.len()
+    }
+
     /// Length in 32-bit words.
     pub fn words(&self, tensor: Tensor) -> usize {
         self.tensors[tensor.0].words
@@ -399,6 +404,27 @@ impl Plan {
     /// # Errors
     /// What the device reported up to now; too few live values, or one above what the plan was made for.
     pub fn run_times(&self, live: &[u32], times: usize) -> Result<(), GpuError> {
+        self.submit(live, &self.steps, times)
+    }
+
+    /// Number of steps: the last mark.
+    pub fn steps(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// Runs the steps between two marks of the builder, once. What earlier steps left in scratch tensors is still there if
+    /// the plan was run up to the first mark before.
+    ///
+    /// # Errors
+    /// As [`Plan::run_times`].
+    pub fn run_steps(&self, live: &[u32], marks: std::ops::Range<usize>) -> Result<(), GpuError> {
+        let steps = self.steps.get(marks.clone()).ok_or_else(|| GpuError::Validation {
+            reason: format!("a plan of {} steps was asked to run {marks:?}", self.steps.len()),
+        })?;
+        self.submit(live, steps, 1)
+    }
+
+    fn submit(&self, live: &[u32], steps: &[Ready], times: usize) -> Result<(), GpuError> {
         self.check_live(live)?;
         let shared = &*self.gpu.shared;
         self.write_parameters(live);
@@ -406,7 +432,7 @@ impl Plan {
         let mut pass = None;
         let mut flops = 0;
         for _ in 0..times {
-            for step in &self.steps {
+            for step in steps {
                 match step {
                     Ready::Clear(buffer) => {
                         drop(pass.take());

@@ -56,7 +56,16 @@ fn height(layout: Layout, m: u32, n: u32) -> u32 {
     HEIGHTS.iter().filter(|h| **h >= least).find(fits).copied().unwrap_or(least)
 }
 
-fn spec(layout: Layout, wide: bool, height: u32, epilogue: Epilogue, tuning: &Tuning) -> KernelSpec {
+/// Which text a product takes.
+#[derive(Clone, Copy, Debug)]
+enum Text {
+    /// `matmul.wgsl`, in values or in vec4.
+    Direct { wide: bool },
+    /// `matmul_subgroup.wgsl`, with tiles of so many rows; narrow: the columns of C are no multiple of 4.
+    Subgroup { height: u32, narrow: bool },
+}
+
+fn spec(layout: Layout, text: Text, epilogue: Epilogue, tuning: &Tuning) -> KernelSpec {
     let entry = match layout {
         Layout::Nt => "nt",
         Layout::Nn => "nn",
@@ -68,32 +77,36 @@ fn spec(layout: Layout, wide: bool, height: u32, epilogue: Epilogue, tuning: &Tu
         ("RESIDUAL", u32::from(matches!(epilogue, Epilogue::Residual(_)))),
         ("ACCUMULATE", u32::from(matches!(epilogue, Epilogue::Accumulate))),
     ];
-    if wide && tuning.subgroups_of_8 {
-        let tile = [("QUADS", height / 4), ("GROUPS", height / 32)];
-        return KernelSpec::new("matmul_subgroup.wgsl", entry, &[&tile[..], &epilogues[..]].concat());
-    }
-    let direct = [("WIDE", u32::from(wide)), ("GROUP_X", x), ("GROUP_Y", y)];
-    KernelSpec::new("matmul.wgsl", entry, &[&direct[..], &epilogues[..]].concat())
+    let (file, constants) = match text {
+        Text::Subgroup { height, narrow } => {
+            let tile = [("QUADS", height / 4), ("GROUPS", height / 32), ("NARROW", u32::from(narrow))];
+            ("matmul_subgroup.wgsl", tile)
+        }
+        Text::Direct { wide } => ("matmul.wgsl", [("WIDE", u32::from(wide)), ("GROUP_X", x), ("GROUP_Y", y)]),
+    };
+    KernelSpec::new(file, entry, &[&constants[..], &epilogues[..]].concat())
 }
 
 /// Records `p`.
 pub fn product(plan: &mut PlanBuilder, p: Product) {
     let by_four = |size: Size| size.max().is_multiple_of(4);
-    let subgroups = plan.tuning().subgroups_of_8;
     let wide = match p.layout {
-        // The subgroup variant stores four columns at a time, too.
-        Layout::Nt => by_four(p.k) && (by_four(p.n) || !subgroups),
+        Layout::Nt => by_four(p.k),
         Layout::Nn => by_four(p.k) && by_four(p.n),
         Layout::Tn => by_four(p.m) && by_four(p.n),
     };
     let [x, y] = plan.tuning().matmul_group;
-    let height = height(p.layout, p.m.max(), p.n.max());
-    let [tile_x, tile_y] = if wide && subgroups { [32, height] } else { [8 * x, 8 * y] };
+    let (text, [tile_x, tile_y]) = if wide && plan.tuning().subgroups_of_8 {
+        let height = height(p.layout, p.m.max(), p.n.max());
+        (Text::Subgroup { height, narrow: !by_four(p.n) }, [32, height])
+    } else {
+        (Text::Direct { wide }, [8 * x, 8 * y])
+    };
     let mut tensors = vec![p.a, p.b, p.c];
     if let Epilogue::Bias(t) | Epilogue::Residual(t) = p.epilogue {
         tensors.push(t);
     }
-    let kernel = spec(p.layout, wide, height, p.epilogue, plan.tuning());
+    let kernel = spec(p.layout, text, p.epilogue, plan.tuning());
     let words =
         [Word::Size(p.m), Word::Size(p.n), Word::Size(p.k), Word::U(p.starts[0]), Word::U(p.starts[1]), Word::U(p.starts[2])];
     // The live size, if any, scales the work.
@@ -139,14 +152,15 @@ pub(super) fn variants(tuning: &Tuning) -> Vec<KernelSpec> {
     let t = plan.kept("epilogue", 1);
     let mut all = Vec::new();
     for layout in [Layout::Nt, Layout::Nn, Layout::Tn] {
-        for wide in [true, false] {
+        let mut texts = vec![Text::Direct { wide: true }, Text::Direct { wide: false }];
+        if tuning.subgroups_of_8 {
+            let heights = HEIGHTS.iter().filter(|h| layout != Layout::Tn || **h >= 32);
+            texts.extend(heights.map(|height| Text::Subgroup { height: *height, narrow: false }));
+            texts.extend((layout == Layout::Nt).then_some(Text::Subgroup { height: 16, narrow: true }));
+        }
+        for text in texts {
             for epilogue in [Epilogue::Write, Epilogue::Bias(t), Epilogue::Residual(t), Epilogue::Accumulate] {
-                let heights: &[u32] = match (wide && tuning.subgroups_of_8, layout) {
-                    (true, Layout::Tn) => &HEIGHTS[..2],
-                    (true, _) => &HEIGHTS,
-                    (false, _) => &HEIGHTS[..1],
-                };
-                all.extend(heights.iter().map(|h| spec(layout, wide, *h, epilogue, tuning)));
+                all.push(spec(layout, text, epilogue, tuning));
             }
         }
     }

@@ -121,8 +121,7 @@ pub struct PolicyTrainer {
     pub optimiser: Optimiser,
     settings: PolicySettings,
     rollout: Rollout,
-    read: Pass,
-    train: Pass,
+    pass: Pass,
     start: Option<(Weights, Pass)>,
     micro_batch: usize,
 }
@@ -157,8 +156,7 @@ impl PolicyTrainer {
             score_tokens: tokens.ids.clone(),
             score_values: scale.values().iter().map(|v| *v as f32).collect(),
         };
-        let read = Pass::new(gpu, &weights, None, sizes.clone())?;
-        let train = Pass::new(gpu, &weights, Some(&optimiser.gradient), sizes.clone())?;
+        let pass = Pass::new(gpu, &weights, Some(&optimiser.gradient), sizes.clone())?;
         let start = match start {
             None => None,
             Some(start) => {
@@ -166,7 +164,7 @@ impl PolicyTrainer {
                 Some((start, pass))
             }
         };
-        Ok(PolicyTrainer { gpu: gpu.clone(), weights, optimiser, settings, rollout, read, train, start, micro_batch })
+        Ok(PolicyTrainer { gpu: gpu.clone(), weights, optimiser, settings, rollout, pass, start, micro_batch })
     }
 
     /// One optimiser step on these prompts: `seed` and `step` fix every random number in it.
@@ -212,13 +210,14 @@ impl PolicyTrainer {
         Ok(tally.numbers(outcome))
     }
 
-    /// Adds the gradient of a batch to the optimiser's; returns what the batch's rows said.
+    /// Adds the gradient of a batch to the optimiser's, whose chains [`PolicyTrainer::rewards`] has just read; returns what
+    /// the batch's rows said.
     ///
     /// # Errors
-    /// A batch over the planned sizes, or what the GPU reports.
+    /// A batch over the planned sizes, other chains than those just read, or what the GPU reports.
     pub async fn accumulate(&self, batch: &PackedInputs) -> Result<Vec<RowStats>, TrainError> {
-        self.train.run(batch)?;
-        Ok(self.train.stats(batch.rows.len()).await?)
+        self.pass.learn(batch)?;
+        Ok(self.pass.stats(batch.rows.len()).await?)
     }
 
     /// Reads the score distribution behind every chain, samples a score from it, and rewards. `uniform` gives the number
@@ -234,8 +233,8 @@ impl PolicyTrainer {
     ) -> Result<Vec<Vec<Rewarded>>, TrainError> {
         let with_actions = self.start.is_some();
         let batch = reading(rolled, with_actions);
-        self.read.run(&batch)?;
-        let stats = self.read.stats(batch.rows.len()).await?;
+        self.pass.read(&batch)?;
+        let stats = self.pass.stats(batch.rows.len()).await?;
         let before = match &self.start {
             None => None,
             Some((_, pass)) => {

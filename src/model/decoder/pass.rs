@@ -1,5 +1,7 @@
 //! Passes over packed batches: plans that are made once and run on batch after batch.
 
+use std::sync::{Mutex, PoisonError};
+
 use super::backward::BackwardInputs;
 use super::{Attention, Inputs, Recorder, rope_table, rope_values, words};
 use crate::gpu::{Gpu, KernelTime, Plan, PlanBuilder, Size, Span, Tensor};
@@ -179,6 +181,9 @@ fn check(weights: &Weights, tokens: usize, rows: usize, batch: &PackedInputs) ->
 }
 
 /// Forward over a packed batch, statistics of its rows, and with a gradient also backward.
+///
+/// A reward may have to be read from the model before there is an objective to learn. So a pass with a gradient can also
+/// be run in two halves that share one forward pass: [`Pass::read`], then [`Pass::learn`] with other rows and objectives.
 pub struct Pass {
     gpu: Gpu,
     weights: Weights,
@@ -194,6 +199,19 @@ pub struct Pass {
 struct WayBack {
     row_of: Tensor,
     buckets: (Tensor, Tensor),
+    /// Steps of the plan before it: forward, and statistics of the rows that are only read.
+    mark: usize,
+    /// Tokens of the batch that was read last, while its activations are there.
+    read: Mutex<Option<Vec<u32>>>,
+}
+
+/// Which live value says how many rows are read and not learned from.
+const TO_READ: usize = 2;
+
+impl WayBack {
+    fn last(&self) -> std::sync::MutexGuard<'_, Option<Vec<u32>>> {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Pass {
@@ -218,20 +236,18 @@ impl Pass {
         let trace = recorder.forward(&mut plan, inputs, &Attention::Packed(front.spans));
 
         let scores = sizes.score_tokens.len();
-        let chosen = plan.scratch("rows that carry loss", words(front.count, hidden));
-        rows::gather(&mut plan, front.rows, trace.output, chosen, front.count, hidden);
-        let normed = plan.scratch("normed rows", words(front.count, hidden));
         let groups = &weights.groups;
-        let w = weights.tensor(&mut plan, groups.final_norm);
-        rmsnorm::forward(&mut plan, recorder.shape.norm(), chosen, w, normed, front.count);
-        let head = LossHead {
+        let objectives = plan.kept("row objectives", sizes.rows * OBJECTIVE_WORDS);
+        let (score_tokens, score_values) = (plan.kept("score tokens", scores), plan.kept("score values", scores));
+        let stats = plan.kept("row statistics", sizes.rows * (STATS + scores));
+        let head = |normed, count, plan: &mut PlanBuilder| LossHead {
             hidden: normed,
-            table: weights.tensor(&mut plan, groups.output()),
-            rows: plan.kept("row objectives", sizes.rows * OBJECTIVE_WORDS),
-            score_tokens: plan.kept("score tokens", scores),
-            score_values: plan.kept("score values", scores),
-            stats: plan.kept("row statistics", sizes.rows * (STATS + scores)),
-            count: front.count,
+            table: weights.tensor(plan, groups.output()),
+            rows: objectives,
+            score_tokens,
+            score_values,
+            stats,
+            count,
             width: hidden,
             vocab,
             scores: scores as u32,
@@ -240,10 +256,20 @@ impl Pass {
         let mut ones = None;
         let way_back = match gradient {
             None => {
+                let (_, normed) = recorder.chosen(&mut plan, front.rows, trace.output, front.count);
+                let head = head(normed, front.count, &mut plan);
                 loss_head::record(&mut plan, head, None);
                 None
             }
             Some(gradient) => {
+                let to_read = Size::live(plan.live(), sizes.rows as u32);
+                let (_, normed) = recorder.chosen(&mut plan, front.rows, trace.output, to_read);
+                let reading = head(normed, to_read, &mut plan);
+                loss_head::record(&mut plan, reading, None);
+                let mark = plan.mark();
+
+                let (chosen, normed) = recorder.chosen(&mut plan, front.rows, trace.output, front.count);
+                let head = head(normed, front.count, &mut plan);
                 let dnormed = plan.scratch("d normed rows", words(front.count, hidden));
                 let dtable = Some(gradient.tensor(&mut plan, groups.output()));
                 loss_head::record(&mut plan, head, Some(LossGradient { dhidden: dnormed, dtable }));
@@ -262,17 +288,16 @@ impl Pass {
                 let extra =
                     BackwardInputs { spans: front.spans, buckets, distinct: Size::live(distinct, most as u32), ones: all_ones };
                 recorder.backward(&mut plan, inputs, extra, &trace, gradient, dh);
-                Some(WayBack { row_of, buckets })
+                Some(WayBack { row_of, buckets, mark, read: Mutex::new(None) })
             }
         };
         let plan = plan.build(gpu)?;
         plan.write(front.rope, &rope_values(&weights.config, weights.config.max_position_embeddings))?;
-        plan.write(head.score_tokens, &sizes.score_tokens)?;
-        plan.write(head.score_values, &sizes.score_values)?;
+        plan.write(score_tokens, &sizes.score_tokens)?;
+        plan.write(score_values, &sizes.score_values)?;
         if let Some(ones) = ones {
             plan.write(ones, &vec![1f32; sizes.tokens])?;
         }
-        let (objectives, stats) = (head.rows, head.stats);
         Ok(Pass { gpu: gpu.clone(), weights: weights.clone(), plan, front, sizes, objectives, stats, way_back })
     }
 
@@ -288,6 +313,34 @@ impl Pass {
     pub fn run(&self, batch: &PackedInputs) -> Result<(), ModelError> {
         let live = self.write(batch)?;
         Ok(self.plan.run(&live)?)
+    }
+
+    /// Runs one batch forward up to the statistics of its rows, without waiting and without a gradient.
+    ///
+    /// # Errors
+    /// As [`Pass::run`].
+    pub fn read(&self, batch: &PackedInputs) -> Result<(), ModelError> {
+        let mut live = self.write(batch)?;
+        let Some(way_back) = &self.way_back else { return Ok(self.plan.run(&live)?) };
+        live[TO_READ] = batch.rows.len() as u32;
+        self.plan.run_steps(&live, 0..way_back.mark)?;
+        *way_back.last() = Some(batch.ids.clone());
+        Ok(())
+    }
+
+    /// Adds the gradient of the batch that was read last: the same tokens, with rows and objectives of its own. Without
+    /// waiting. The weights must not have changed in between.
+    ///
+    /// # Errors
+    /// As [`Pass::run`]; tokens that are not those of a batch that was just read; a pass without a gradient.
+    pub fn learn(&self, batch: &PackedInputs) -> Result<(), ModelError> {
+        let inconsistent = || ModelError::Inconsistent("a batch to learn from that was not read before".into());
+        let way_back = self.way_back.as_ref().ok_or_else(inconsistent)?;
+        if way_back.last().take().is_none_or(|ids| ids != batch.ids) {
+            return Err(inconsistent());
+        }
+        let live = self.write(batch)?;
+        Ok(self.plan.run_steps(&live, way_back.mark..self.plan.steps())?)
     }
 
     /// Runs one batch with a timestamp around every kernel; slowest first.
@@ -317,7 +370,7 @@ impl Pass {
             self.plan.write(way_back.row_of, &row_of)?;
             self.plan.write(way_back.buckets.0, &sorted.buckets)?;
             self.plan.write(way_back.buckets.1, &sorted.tokens)?;
-            live.push(sorted.buckets.len() as u32);
+            live.extend([0, sorted.buckets.len() as u32]);
         }
         Ok(live)
     }
@@ -371,14 +424,21 @@ impl LogitsPass {
 }
 
 impl Recorder<'_> {
-    /// `logits[R, V]` of `rows` of the last hidden states: gather, final norm, head.
-    pub(super) fn logits(&self, plan: &mut PlanBuilder, rows: Tensor, hidden: Tensor, logits: Tensor, count: Size) {
+    /// Picks `rows` of the residual stream and norms them: both as `[rows, H]`.
+    fn chosen(&self, plan: &mut PlanBuilder, rows: Tensor, hidden: Tensor, count: Size) -> (Tensor, Tensor) {
         let width = self.shape.hidden;
-        let chosen = plan.scratch("rows for logits", words(count, width));
+        let chosen = plan.scratch("chosen rows", words(count, width));
         rows::gather(plan, rows, hidden, chosen, count, width);
         let normed = plan.scratch("normed rows", words(count, width));
         let w = self.weights.tensor(plan, self.weights.groups.final_norm);
         rmsnorm::forward(plan, self.shape.norm(), chosen, w, normed, count);
+        (chosen, normed)
+    }
+
+    /// `logits[R, V]` of `rows` of the last hidden states: gather, final norm, head.
+    pub(super) fn logits(&self, plan: &mut PlanBuilder, rows: Tensor, hidden: Tensor, logits: Tensor, count: Size) {
+        let width = self.shape.hidden;
+        let (_, normed) = self.chosen(plan, rows, hidden, count);
         let table = self.weights.tensor(plan, self.weights.groups.output());
         let sizes = [count, Size::fixed(self.shape.vocab), Size::fixed(width)];
         matmul::forward(plan, normed, table, logits, sizes, Epilogue::Write);
