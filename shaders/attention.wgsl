@@ -15,60 +15,13 @@
 // Why so     Nothing of size T x T exists. Each gradient element is owned by one thread that walks its
 //            contributors in order (for keys: the later queries of all heads in the group): no atomics.
 #include "lib/grid.wgsl"
+#include "lib/spans.wgsl"
 
 struct Params {
     tokens: u32,
     scale: f32, // 1 / sqrt(head_dim)
 }
 @group(0) @binding(0) var<uniform> params: Params;
-
-alias Piece = vec{{LANE_WIDTH}}<f32>;
-const PIECES: u32 = {{PIECES}}u; // HEAD_DIM / LANE_WIDTH
-const HEADS: u32 = {{HEADS}}u;
-const KV_HEADS: u32 = {{KV_HEADS}}u;
-const GROUP_SIZE: u32 = HEADS / KV_HEADS;
-const STRIDE: u32 = (HEADS + 2u * KV_HEADS) * PIECES; // a token of qkv
-const WINDOW: u32 = {{WINDOW}}u;
-
-fn query_at(token: u32, head: u32) -> u32 {
-    return token * STRIDE + head * PIECES;
-}
-
-fn key_at(token: u32, kv_head: u32) -> u32 {
-    return token * STRIDE + (HEADS + kv_head) * PIECES;
-}
-
-fn value_at(token: u32, kv_head: u32) -> u32 {
-    return token * STRIDE + (HEADS + KV_HEADS + kv_head) * PIECES;
-}
-
-#if WINDOWED
-// First visible own key of token t.
-fn own_from(t: u32, span: vec4<u32>) -> u32 {
-    return max(span.z, max(t + 1u, WINDOW) - WINDOW);
-}
-
-// First visible key of the shared prefix: it lies (t - own_start) + (prefix_end - s) positions behind t.
-fn prefix_from(t: u32, span: vec4<u32>) -> u32 {
-    let reach = max(t - span.z + span.y + 1u, WINDOW) - WINDOW;
-    return span.x + min(reach, span.y);
-}
-
-fn hidden(s: u32, t: u32, span: vec4<u32>) -> bool {
-    if (s >= span.z) {
-        return t - s >= WINDOW;
-    }
-    return (t - span.z) + span.y - (s - span.x) >= WINDOW;
-}
-#else
-fn own_from(t: u32, span: vec4<u32>) -> u32 {
-    return span.z;
-}
-
-fn prefix_from(t: u32, span: vec4<u32>) -> u32 {
-    return span.x;
-}
-#endif
 
 #if forward
 @group(0) @binding(1) var<storage, read> qkv: array<Piece>;

@@ -5,17 +5,18 @@
 // Why so     The host sorts the tokens of a batch by id, so that each row of the table is owned by one thread a
 //            column: no atomics, the same bits every run. Ids are checked on the host; here they are trusted.
 #include "lib/grid.wgsl"
+#include "lib/piece.wgsl"
 
-const WIDTH: u32 = {{WIDTH}}u; // H, a constant because CPU adapters divide slowly
+const WIDTH: u32 = {{WIDTH}}u / PIECE; // H in pieces, a constant because CPU adapters divide slowly
 
 #if forward
 struct Params {
-    size: u32, // T * H
+    size: u32, // T * H in pieces
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> ids: array<u32>; // [T]
-@group(0) @binding(2) var<storage, read> table: array<f32>; // [V, H]
-@group(0) @binding(3) var<storage, read_write> y: array<f32>; // [T, H]
+@group(0) @binding(2) var<storage, read> table: array<Piece>; // [V, H]
+@group(0) @binding(3) var<storage, read_write> y: array<Piece>; // [T, H]
 
 @compute @workgroup_size(64)
 fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -30,14 +31,14 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
 
 #if backward
 struct Params {
-    size: u32, // distinct ids * H
+    size: u32, // distinct ids * H in pieces
 }
 @group(0) @binding(0) var<uniform> params: Params;
 // Per distinct id: the id, and where its tokens lie in `tokens`.
 @group(0) @binding(1) var<storage, read> buckets: array<vec4<u32>>; // [U]: id, start, end, -
 @group(0) @binding(2) var<storage, read> tokens: array<u32>; // [T]
-@group(0) @binding(3) var<storage, read> dy: array<f32>; // [T, H]
-@group(0) @binding(4) var<storage, read_write> dtable: array<f32>; // [V, H]
+@group(0) @binding(3) var<storage, read> dy: array<Piece>; // [T, H]
+@group(0) @binding(4) var<storage, read_write> dtable: array<Piece>; // [V, H]
 
 @compute @workgroup_size(64)
 fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -48,7 +49,7 @@ fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gr
     }
     let bucket = buckets[i / WIDTH];
     let column = i % WIDTH;
-    var sum = 0.0;
+    var sum = Piece();
     for (var n = bucket.y; n < bucket.z; n++) {
         sum += dy[tokens[n] * WIDTH + column];
     }

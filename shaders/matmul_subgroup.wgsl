@@ -2,11 +2,13 @@
 //
 //   nt   C[M, N] = A[M, K] · B[N, K]ᵀ       nn   C[M, N] = A[M, K] · B[K, N]       tn   C[M, N] = A[K, M]ᵀ · B[K, N]
 //
-// Grid       x: tiles of 32 columns, y: tiles of 16 rows; one workgroup is one subgroup of 8 threads, one tile a workgroup.
-// Why so     On lavapipe a load costs about five multiply-adds, whatever it loads, because each lane is served by itself.
-//            So values that all lanes share are fetched once: lane l loads element l of a run of eight of A, and
-//            subgroupBroadcast hands it to everyone. A thread owns four columns (one vec4) of 16 rows: 48 scalar loads feed
-//            512 multiply-adds, against 64 for 256 with direct loads.
+// Grid       x: tiles of 32 columns, y: tiles of 4 QUADS rows; one workgroup is one subgroup of 8 threads, one tile a workgroup.
+// Why so     On lavapipe a load serves each lane by itself: eight lanes cost 9 ns for an f32 and 4.5 ns for each part of a
+//            vec4, as much as five to ten multiply-adds. So nothing is loaded twice in a tile, everything as vec4, and
+//            values that all lanes share go round by subgroupBroadcast, which is free. A thread owns four columns (one
+//            vec4) of all rows; A comes in blocks of 4 rows x 8 of K (nt, nn) or 32 rows x 1 of K (tn), a vec4 a lane.
+//            Taller tiles load less a product: QUADS 4, 8, 16 reach 39, 48, 56 GFLOP/s where plain arithmetic has 120;
+//            `ops/matmul.rs` takes the tallest that leaves enough tiles for all cores. The sums are the same in all of them.
 //            Runs of K past the end multiply zeros; columns and rows past the end are clamped on load and not stored.
 
 struct Params {
@@ -19,7 +21,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> a: array<f32>;
+@group(0) @binding(1) var<storage, read> a: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> b: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> c: array<vec4<f32>>; // [M, N / 4]
 #if BIAS
@@ -50,43 +52,48 @@ fn store(row: u32, column: u32, value: vec4<f32>) {
 #if nt
 @compute @workgroup_size(8)
 fn nt(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let row = group.y * 16u;
+    let row = group.y * 4u * {{QUADS}}u;
     let column = group.x * 8u + lane; // in vec4
     let wide = params.k / 4u;
 #for J 4
     let b{{J}} = min(column * 4u + {{J}}u, params.n - 1u) * wide;
 #end
-#for I 16
-    let a{{I}} = (params.a_start + min(row + {{I}}u, params.m - 1u)) * params.k;
-    var c{{I}} = vec4<f32>();
+#for Q QUADS
+    let a{{Q}} = (params.a_start + min(row + 4u * {{Q}}u + lane / 2u, params.m - 1u)) * wide;
+#for R 4
+    var c{{Q}}_{{R}} = vec4<f32>();
 #end
-    for (var i = 0u; i < params.k; i += 8u) {
-        // Whole runs of four only: K is a multiple of 4, so the second half may lie past the end.
-        let second = min(i / 4u + 1u, wide - 1u);
+#end
+    for (var i = 0u; i < wide; i += 2u) {
+        // K is a multiple of 4, so the second half of a run of 8 may lie past the end.
+        let second = min(i + 1u, wide - 1u);
+        let own = i + lane % 2u;
+        let at = min(own, wide - 1u);
+        let inside = select(0.0, 1.0, own < wide);
 #for J 4
-        let p{{J}} = b[b{{J}} + i / 4u];
+        let p{{J}} = b[b{{J}} + i];
         let q{{J}} = b[b{{J}} + second];
-#end
-        let at = min(i + lane, params.k - 1u);
-        let inside = select(0.0, 1.0, i + lane < params.k);
-#for I 16
-        let x{{I}} = a[a{{I}} + at] * inside;
 #end
 #for S 4
         let u{{S}} = vec4<f32>(p0[{{S}}], p1[{{S}}], p2[{{S}}], p3[{{S}}]);
         let v{{S}} = vec4<f32>(q0[{{S}}], q1[{{S}}], q2[{{S}}], q3[{{S}}]);
 #end
-#for I 16
+#for Q QUADS
+        let x{{Q}} = a[a{{Q}} + at] * inside;
+#for R 4
 #for S 4
-        c{{I}} += subgroupBroadcast(x{{I}}, {{S}}u) * u{{S}};
+        c{{Q}}_{{R}} += subgroupBroadcast(x{{Q}}[{{S}}], 2u * {{R}}u) * u{{S}};
 #end
 #for S 4
-        c{{I}} += subgroupBroadcast(x{{I}}, 4u + {{S}}u) * v{{S}};
+        c{{Q}}_{{R}} += subgroupBroadcast(x{{Q}}[{{S}}], 2u * {{R}}u + 1u) * v{{S}};
+#end
 #end
 #end
     }
-#for I 16
-    store(row + {{I}}u, column, c{{I}});
+#for Q QUADS
+#for R 4
+    store(row + 4u * {{Q}}u + {{R}}u, column, c{{Q}}_{{R}});
+#end
 #end
 }
 #endif
@@ -94,69 +101,88 @@ fn nt(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) 
 #if nn
 @compute @workgroup_size(8)
 fn nn(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let row = group.y * 16u;
+    let row = group.y * 4u * {{QUADS}}u;
     let column = group.x * 8u + lane; // in vec4
+    let wide = params.k / 4u;
     let width = params.n / 4u;
     let shown = min(column, width - 1u);
-#for I 16
-    let a{{I}} = (params.a_start + min(row + {{I}}u, params.m - 1u)) * params.k;
-    var c{{I}} = vec4<f32>();
+#for Q QUADS
+    let a{{Q}} = (params.a_start + min(row + 4u * {{Q}}u + lane / 2u, params.m - 1u)) * wide;
+#for R 4
+    var c{{Q}}_{{R}} = vec4<f32>();
 #end
-    for (var i = 0u; i < params.k; i += 8u) {
-#for S 8
-        let u{{S}} = b[min(i + {{S}}u, params.k - 1u) * width + shown];
 #end
-        let at = min(i + lane, params.k - 1u);
-        let inside = select(0.0, 1.0, i + lane < params.k);
-#for I 16
-        let x{{I}} = a[a{{I}} + at] * inside;
-#for S 8
-        c{{I}} += subgroupBroadcast(x{{I}}, {{S}}u) * u{{S}};
+    for (var i = 0u; i < wide; i += 2u) {
+        let second = min(i + 1u, wide - 1u);
+        let own = i + lane % 2u;
+        let at = min(own, wide - 1u);
+        let inside = select(0.0, 1.0, own < wide);
+#for S 4
+        let u{{S}} = b[(i * 4u + {{S}}u) * width + shown];
+        let v{{S}} = b[(second * 4u + {{S}}u) * width + shown];
+#end
+#for Q QUADS
+        let x{{Q}} = a[a{{Q}} + at] * inside;
+#for R 4
+#for S 4
+        c{{Q}}_{{R}} += subgroupBroadcast(x{{Q}}[{{S}}], 2u * {{R}}u) * u{{S}};
+#end
+#for S 4
+        c{{Q}}_{{R}} += subgroupBroadcast(x{{Q}}[{{S}}], 2u * {{R}}u + 1u) * v{{S}};
+#end
 #end
 #end
     }
-#for I 16
-    store(row + {{I}}u, column, c{{I}});
+#for Q QUADS
+#for R 4
+    store(row + 4u * {{Q}}u + {{R}}u, column, c{{Q}}_{{R}});
+#end
 #end
 }
 #endif
 
 #if tn
+// QUADS is a multiple of 8 here: a block of A is 8 quads of rows, one a lane.
 @compute @workgroup_size(8)
 fn tn(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let row = group.y * 16u;
+    let row = group.y * 4u * {{QUADS}}u;
     let column = group.x * 8u + lane; // in vec4
     let width = params.n / 4u;
     let shown = min(column, width - 1u);
-    let upper = min(row + lane, params.m - 1u);
-    let lower = min(row + 8u + lane, params.m - 1u);
-#for I 16
-    var c{{I}} = vec4<f32>();
+    let tall = params.m / 4u;
+#for G GROUPS
+    let r{{G}} = min(row / 4u + 8u * {{G}}u + lane, tall - 1u);
+#for Q 8
+#for R 4
+    var c{{G}}_{{Q}}_{{R}} = vec4<f32>();
+#end
+#end
 #end
     for (var i = 0u; i < params.k; i += 4u) {
 #for S 4
         let t{{S}} = min(i + {{S}}u, params.k - 1u);
         let inside{{S}} = select(0.0, 1.0, i + {{S}}u < params.k);
-        let p{{S}} = a[(params.a_start + t{{S}}) * params.m + upper] * inside{{S}};
-        let q{{S}} = a[(params.a_start + t{{S}}) * params.m + lower] * inside{{S}};
         let u{{S}} = b[(params.b_start + t{{S}}) * width + shown];
 #end
+#for G GROUPS
 #for S 4
-#for I 8
-        c{{I}} += subgroupBroadcast(p{{S}}, {{I}}u) * u{{S}};
+        let x{{G}}_{{S}} = a[(params.a_start + t{{S}}) * tall + r{{G}}] * inside{{S}};
 #end
-        c8 += subgroupBroadcast(q{{S}}, 0u) * u{{S}};
-        c9 += subgroupBroadcast(q{{S}}, 1u) * u{{S}};
-        c10 += subgroupBroadcast(q{{S}}, 2u) * u{{S}};
-        c11 += subgroupBroadcast(q{{S}}, 3u) * u{{S}};
-        c12 += subgroupBroadcast(q{{S}}, 4u) * u{{S}};
-        c13 += subgroupBroadcast(q{{S}}, 5u) * u{{S}};
-        c14 += subgroupBroadcast(q{{S}}, 6u) * u{{S}};
-        c15 += subgroupBroadcast(q{{S}}, 7u) * u{{S}};
+#for Q 8
+#for R 4
+#for S 4
+        c{{G}}_{{Q}}_{{R}} += subgroupBroadcast(x{{G}}_{{S}}[{{R}}], {{Q}}u) * u{{S}};
+#end
+#end
+#end
 #end
     }
-#for I 16
-    store(row + {{I}}u, column, c{{I}});
+#for G GROUPS
+#for Q 8
+#for R 4
+    store(row + 4u * (8u * {{G}}u + {{Q}}u) + {{R}}u, column, c{{G}}_{{Q}}_{{R}});
+#end
+#end
 #end
 }
 #endif

@@ -10,9 +10,11 @@
 //            dx = (w·dy - x · mean(w·dy·x) / rms²) / rms,   dw = sum over rows of dy · x / rms
 // Why so     The weight gradient is summed in two fixed stages instead of by atomics: same bits every run.
 #include "lib/row.wgsl"
+#include "lib/piece.wgsl"
 
 // Constants, because CPU adapters divide slowly.
-const WIDTH: u32 = {{WIDTH}}u;
+const WIDTH: u32 = {{WIDTH}}u / PIECE; // W in pieces
+const COUNT: f32 = {{WIDTH}}.0;
 const HEADS: u32 = {{HEADS}}u; // rows a token: 1 for a plain norm
 const Q_HEADS: u32 = {{Q_HEADS}}u; // rows of a token with weight row 0
 const NORMED: u32 = {{NORMED}}u; // rows of a token that are normed at all (q and k)
@@ -24,9 +26,9 @@ struct Params {
     eps: f32,
 }
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>; // [R, W]
-@group(0) @binding(2) var<storage, read> w: array<f32>; // [1 or 2, W]
-@group(0) @binding(3) var<storage, read_write> y: array<f32>; // [R, W]
+@group(0) @binding(1) var<storage, read> x: array<Piece>; // [R, W]
+@group(0) @binding(2) var<storage, read> w: array<Piece>; // [1 or 2, W]
+@group(0) @binding(3) var<storage, read_write> y: array<Piece>; // [R, W]
 
 @compute @workgroup_size(GROUP)
 fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -45,11 +47,11 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
         return;
     }
     let weights = select(0u, WIDTH, head >= Q_HEADS);
-    var squares = 0.0;
+    var squares = Piece();
     for (var j = lane; j < WIDTH; j += LANES) {
         squares += x[start + j] * x[start + j];
     }
-    let inv = inverseSqrt(row_sum(lane, squares) / f32(WIDTH) + params.eps);
+    let inv = inverseSqrt(row_sum(lane, total(squares)) / COUNT + params.eps);
     for (var j = lane; j < WIDTH; j += LANES) {
         y[start + j] = x[start + j] * inv * w[weights + j];
     }
@@ -62,13 +64,13 @@ struct Params {
     eps: f32,
 }
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>; // [R, W]
-@group(0) @binding(2) var<storage, read> w: array<f32>; // [1 or 2, W]
-@group(0) @binding(3) var<storage, read> dy: array<f32>; // [R, W]
-@group(0) @binding(4) var<storage, read_write> dx: array<f32>; // [R, W]
+@group(0) @binding(1) var<storage, read> x: array<Piece>; // [R, W]
+@group(0) @binding(2) var<storage, read> w: array<Piece>; // [1 or 2, W]
+@group(0) @binding(3) var<storage, read> dy: array<Piece>; // [R, W]
+@group(0) @binding(4) var<storage, read_write> dx: array<Piece>; // [R, W]
 @group(0) @binding(5) var<storage, read_write> inverse: array<f32>; // [R]
 
-fn give(i: u32, value: f32) {
+fn give(i: u32, value: Piece) {
 #if ACCUMULATE
     dx[i] += value;
 #else
@@ -93,15 +95,15 @@ fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gr
         return;
     }
     let weights = select(0u, WIDTH, head >= Q_HEADS);
-    var squares = 0.0;
-    var along = 0.0;
+    var squares = Piece();
+    var along = Piece();
     for (var j = lane; j < WIDTH; j += LANES) {
         let v = x[start + j];
         squares += v * v;
         along += v * w[weights + j] * dy[start + j];
     }
-    let inv = inverseSqrt(row_sum(lane, squares) / f32(WIDTH) + params.eps);
-    let mean = row_sum(lane, along) / f32(WIDTH);
+    let inv = inverseSqrt(row_sum(lane, total(squares)) / COUNT + params.eps);
+    let mean = row_sum(lane, total(along)) / COUNT;
     for (var j = lane; j < WIDTH; j += LANES) {
         give(start + j, inv * (w[weights + j] * dy[start + j] - x[start + j] * inv * inv * mean));
     }
@@ -114,13 +116,13 @@ fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gr
 #if weight_partial
 struct Params {
     rows: u32,
-    size: u32, // blocks * sets * width
+    size: u32, // blocks * sets * width, in pieces
 }
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>; // [R, W]
-@group(0) @binding(2) var<storage, read> dy: array<f32>; // [R, W]
+@group(0) @binding(1) var<storage, read> x: array<Piece>; // [R, W]
+@group(0) @binding(2) var<storage, read> dy: array<Piece>; // [R, W]
 @group(0) @binding(3) var<storage, read> inverse: array<f32>; // [R]
-@group(0) @binding(4) var<storage, read_write> partials: array<f32>; // [blocks, sets, W]
+@group(0) @binding(4) var<storage, read_write> partials: array<Piece>; // [blocks, sets, W]
 
 @compute @workgroup_size(64)
 fn weight_partial(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -133,7 +135,7 @@ fn weight_partial(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgrou
     let s = (i / WIDTH) % SETS;
     let block = i / (WIDTH * SETS);
     let end = min(params.rows, (block + 1u) * 64u);
-    var sum = 0.0;
+    var sum = Piece();
     for (var row = block * 64u; row < end; row++) {
         let head = row % HEADS;
         if (head < NORMED && (head >= Q_HEADS) == (s == 1u)) {
@@ -148,11 +150,11 @@ fn weight_partial(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgrou
 #if weight_reduce
 struct Params {
     blocks: u32,
-    size: u32, // sets * width
+    size: u32, // sets * width, in pieces
 }
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> partials: array<f32>; // [blocks, size]
-@group(0) @binding(2) var<storage, read_write> dw: array<f32>; // [size]
+@group(0) @binding(1) var<storage, read> partials: array<Piece>; // [blocks, size]
+@group(0) @binding(2) var<storage, read_write> dw: array<Piece>; // [size]
 
 @compute @workgroup_size(64)
 fn weight_reduce(@builtin(global_invocation_id) id: vec3<u32>) {
@@ -160,7 +162,7 @@ fn weight_reduce(@builtin(global_invocation_id) id: vec3<u32>) {
     if (i >= params.size) {
         return;
     }
-    var sum = 0.0;
+    var sum = Piece();
     for (var b = 0u; b < params.blocks; b++) {
         sum += partials[b * params.size + i];
     }

@@ -4,16 +4,17 @@
 //            scatter   dx[t, :] = dy[row_of[t], :], or 0 where row_of[t] is 0xffffffff
 // Why so     Logits are wanted for a few rows only; each token has at most one row, so the way back is a gather too.
 #include "lib/grid.wgsl"
+#include "lib/piece.wgsl"
 
-const WIDTH: u32 = {{WIDTH}}u; // H, a constant because CPU adapters divide slowly
+const WIDTH: u32 = {{WIDTH}}u / PIECE; // H in pieces, a constant because CPU adapters divide slowly
 
 struct Params {
-    size: u32, // rows * H (gather), T * H (scatter)
+    size: u32, // rows * H (gather), T * H (scatter), in pieces
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> map: array<u32>; // rows [R] (gather), row_of [T] (scatter)
-@group(0) @binding(2) var<storage, read> x: array<f32>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+@group(0) @binding(2) var<storage, read> x: array<Piece>;
+@group(0) @binding(3) var<storage, read_write> y: array<Piece>;
 
 #if gather
 @compute @workgroup_size(64)
@@ -36,7 +37,7 @@ fn scatter(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
         return;
     }
     let row = map[i / WIDTH];
-    var value = 0.0;
+    var value = Piece();
     if (row != 0xffffffffu) {
         value = x[row * WIDTH + i % WIDTH];
     }

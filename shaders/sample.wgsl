@@ -14,8 +14,9 @@
 
 struct Params {
     rows: u32,
+    start: u32, // the batch's row that the first row of logits belongs to
     vocab: u32,
-    history: u32, // tokens a row's history holds
+    history: u32, // tokens a row's history holds: the last ones
     temperature: f32, // 0: greedy
     top_p: f32,
     top_k: u32, // 0: off
@@ -23,7 +24,7 @@ struct Params {
     key_high: u32,
 }
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> logits: array<f32>; // [B, V]
+@group(0) @binding(1) var<storage, read> logits: array<f32>; // [rows, V]
 @group(0) @binding(2) var<storage, read_write> place: array<vec4<u32>>; // [B]: slot, position, prefix_slot, prefix_len
 @group(0) @binding(3) var<storage, read_write> ids: array<u32>; // [B]: the input of the next step
 @group(0) @binding(4) var<storage, read_write> streams: array<vec2<u32>>; // [B]: random stream of the row, tokens drawn
@@ -82,18 +83,17 @@ fn next(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
             own += exp((logits[z + j] - top) * inverse);
         }
     }
-    let stream = streams[row];
-    let bits = threefry2x32(vec2<u32>(params.key_low, params.key_high), vec2<u32>(stream.x, place[row].y)).x;
+    let at = params.start + row;
+    let stream = streams[at];
+    let bits = threefry2x32(vec2<u32>(params.key_low, params.key_high), vec2<u32>(stream.x, place[at].y)).x;
     let u = select(unit_float(bits), 0.0, greedy); // greedy: the first of equal logits
     let token = find(z, lane, first, last, own, u, top, inverse, threshold);
     if (lane == 0u) {
         let log_p = (logits[z + token] - top) * inverse - log(mass);
-        if (stream.y < params.history) {
-            drawn[row * params.history + stream.y] = vec2<u32>(token, bitcast<u32>(log_p));
-        }
-        ids[row] = token;
-        streams[row].y = stream.y + 1u;
-        place[row].y += 1u;
+        drawn[at * params.history + stream.y % params.history] = vec2<u32>(token, bitcast<u32>(log_p));
+        ids[at] = token;
+        streams[at].y = stream.y + 1u;
+        place[at].y += 1u;
     }
 }
 

@@ -2,25 +2,26 @@
 //
 // Contract   forward  y[T, F] = …      backward  dgu[T, 2F] = …
 #include "lib/grid.wgsl"
+#include "lib/piece.wgsl"
 
-const WIDTH: u32 = {{WIDTH}}u; // F, a constant because CPU adapters divide slowly
+const WIDTH: u32 = {{WIDTH}}u / PIECE; // F in pieces, a constant because CPU adapters divide slowly
 
 struct Params {
-    size: u32, // T * F
+    size: u32, // T * F in pieces
 }
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> gate_up: array<f32>; // [T, 2F]
+@group(0) @binding(1) var<storage, read> gate_up: array<Piece>; // [T, 2F]
 #if forward
-@group(0) @binding(2) var<storage, read_write> y: array<f32>; // [T, F]
+@group(0) @binding(2) var<storage, read_write> y: array<Piece>; // [T, F]
 #endif
 #if backward
-@group(0) @binding(2) var<storage, read> dy: array<f32>; // [T, F]
-@group(0) @binding(3) var<storage, read_write> dgate_up: array<f32>; // [T, 2F]
+@group(0) @binding(2) var<storage, read> dy: array<Piece>; // [T, F]
+@group(0) @binding(3) var<storage, read_write> dgate_up: array<Piece>; // [T, 2F]
 #endif
 
 // exp of a large argument is infinite on some drivers and undefined on others.
-fn sigmoid(x: f32) -> f32 {
-    return 1.0 / (1.0 + exp(-clamp(x, -80.0, 80.0)));
+fn sigmoid(x: Piece) -> Piece {
+    return Piece(1.0) / (Piece(1.0) + exp(-clamp(x, Piece(-80.0), Piece(80.0))));
 }
 
 #if forward
@@ -48,7 +49,7 @@ fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gr
     let at = (i / WIDTH) * 2u * WIDTH + i % WIDTH;
     let g = gate_up[at];
     let s = sigmoid(g);
-    dgate_up[at] = dy[i] * gate_up[at + WIDTH] * s * (1.0 + g * (1.0 - s));
+    dgate_up[at] = dy[i] * gate_up[at + WIDTH] * s * (Piece(1.0) + g * (Piece(1.0) - s));
     dgate_up[at + WIDTH] = dy[i] * g * s;
 }
 #endif

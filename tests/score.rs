@@ -13,7 +13,7 @@ use jurist::judge::{Judge, Judged, Judging, Prediction};
 use jurist::miniature::{Miniature, Split, Version};
 use jurist::model::checkpoint::Checkpoint;
 use jurist::model::config::Config;
-use jurist::model::decoder::{CachePass, CacheSizes, LogitsPass, PackedInputs, PrefillRow, Sampler};
+use jurist::model::decoder::{CachePass, CacheSizes, LogitsPass, PackedInputs, PrefillPrompt, PrefillRow, Sampler};
 use jurist::model::error::ModelError;
 use jurist::model::init::Init;
 use jurist::model::source::TensorSource;
@@ -252,7 +252,7 @@ fn roll(gpu: &Gpu, weights: &Weights, prompts: &[Vec<u32>], sizes: (usize, usize
     let prompt = prompts.iter().map(Vec::len).max().unwrap();
     let rollout = Rollout::new(gpu, weights, RolloutSizes { rows, group, prompt, new_tokens: stop.max_tokens }).unwrap();
     let sampler = Sampler { temperature: 1.0, top_p: 1.0, top_k: 0, key: threefry2x32([0, 0], [0, 0]) };
-    block_on(rollout.run(prompts, stream, sampler, stop, |_| {})).unwrap()
+    block_on(rollout.run(prompts, stream, sampler, stop, &mut ())).unwrap()
 }
 
 fn tokens_of(chains: &[Vec<Chain>]) -> Vec<Vec<u32>> {
@@ -397,8 +397,8 @@ fn cached_decoding_is_the_packed_forward() {
         let forced: Vec<Vec<u32>> = (0..steps).map(|_| text(rows.len())).collect();
         let sizes = CacheSizes { slots: 8, rows: 6, prefill: 57, max_length: 30 + steps, history: 1 };
         let pass = CachePass::new(&gpu, &weights, sizes).unwrap();
-        let slices: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
-        pass.prefill(&slices, &rows).unwrap();
+        let filled = (0..).zip(&prompts).map(|(slot, ids)| PrefillPrompt { ids, slot });
+        pass.prefill(&filled.collect::<Vec<_>>(), 0, &rows).unwrap();
         let mut sequences: Vec<Vec<u32>> = rows.iter().map(|r| prompts[r.prompt as usize].clone()).collect();
         let mut worst = 0.0f64;
         for step in 0..=steps {

@@ -64,7 +64,7 @@ async fn copying(gpu: &Gpu, effort: Effort) -> Result<(f64, f64), GpuError> {
     let kernel = clock::plan(gpu, &plan, &[], effort).await?.seconds;
     let (source, out) = (plan.buffer(source)?, plan.buffer(out)?);
     let command = clock::wall(effort, async || {
-        gpu.copy(source, out)?;
+        gpu.copy(&[(source, out)])?;
         gpu.wait()
     })
     .await?;

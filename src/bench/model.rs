@@ -3,7 +3,7 @@
 use super::clock::{self, Effort};
 use super::{BenchError, Group, Row, Shape};
 use crate::gpu::Gpu;
-use crate::model::decoder::{CachePass, CacheSizes, PackedInputs, Pass, PassSizes, PrefillRow, Sampler};
+use crate::model::decoder::{CachePass, CacheSizes, PackedInputs, Pass, PassSizes, PrefillPrompt, PrefillRow, Sampler};
 use crate::model::init::Init;
 use crate::model::weights::Weights;
 use crate::ops::loss_head::RowObjective;
@@ -92,7 +92,7 @@ pub async fn measure_rollout(gpu: &Gpu, shape: &Shape, effort: Effort) -> Result
     let memory = gpu.allocated() - before;
     let prompts = [ids(shape, prompt, 0)];
     let stop = Stop { phrases: Vec::new(), eos: Vec::new(), max_tokens: new_tokens };
-    let seconds = clock::wall(effort, async || rollout.run(&prompts, 0, SAMPLER, &stop, |_| ()).await.map(drop)).await?;
+    let seconds = clock::wall(effort, async || rollout.run(&prompts, 0, SAMPLER, &stop, &mut ()).await.map(drop)).await?;
     Ok(Row {
         group: Group::Rollout,
         name: format!("rollout {samples} samples, {prompt}+{new_tokens} tokens"),
@@ -123,7 +123,9 @@ pub fn decoder(gpu: &Gpu, shape: &Shape, rows: usize) -> Result<CachePass, Bench
 
 fn prefill(pass: &CachePass, shape: &Shape, rows: usize) -> Result<(), BenchError> {
     let chains: Vec<PrefillRow> = (0..rows as u32).map(|r| PrefillRow { prompt: 0, slot: r + 1, stream: r }).collect();
-    Ok(pass.prefill(&[&ids(shape, shape.prompt, 0)], &chains)?)
+    let prompt = ids(shape, shape.prompt, 0);
+    pass.prefill(&[PrefillPrompt { ids: &prompt, slot: 0 }], 0, &chains)?;
+    Ok(pass.draw(0, rows, SAMPLER)?)
 }
 
 /// Times one chain alone: tokens after the prompt, the prompt not counted.

@@ -25,6 +25,9 @@ pub enum CliError {
     #[error(transparent)]
     Doctor(#[from] crate::doctor::DoctorError),
 
+    /// A flag that cannot be used, found after the flags were read.
+    #[error("{0}")]
+    Usage(String),
     #[error(transparent)]
     Bench(#[from] crate::bench::BenchError),
 
@@ -64,7 +67,7 @@ impl CliError {
     pub fn exit_code(&self) -> u8 {
         match self {
             CliError::Train(error) if error.is_usage() => 2,
-            CliError::ConfigFile { .. } => 2,
+            CliError::ConfigFile { .. } | CliError::Usage(_) => 2,
             CliError::Bench(error) if error.is_usage() => 2,
             CliError::Interrupted { .. } => 130,
             CliError::Output { source } if source.kind() == io::ErrorKind::BrokenPipe => 0,

@@ -8,6 +8,7 @@ mod demo;
 mod doctor;
 mod error;
 mod eval;
+mod export;
 mod interrupt;
 mod judging;
 mod progress;
@@ -22,8 +23,8 @@ use std::time::Instant;
 use clap::Parser;
 
 pub use args::{
-    BenchArgs, BenchGroup, Cli, Command, DemoArgs, DoctorArgs, EvalArgs, Expectation, JudgingArgs, ScoreArgs, ShapeArgs,
-    TrainArgs,
+    BenchArgs, BenchGroup, Cli, Command, DemoArgs, DoctorArgs, EvalArgs, Expectation, ExportArgs, JudgingArgs, ScoreArgs,
+    ShapeArgs, TrainArgs,
 };
 pub use error::CliError;
 pub use interrupt::Interrupt;
@@ -116,6 +117,7 @@ fn dispatch(command: Command, context: &Context) -> Result<(), CliError> {
         Command::Train(args) => train::run(&args, context),
         Command::Score(args) => score::run(&args, context),
         Command::Eval(args) => eval::run(&args, context),
+        Command::Export(args) => export::run(&args, context),
         Command::Doctor(args) => doctor::run(&args, context),
         Command::Demo(args) => demo::run(&args, context),
         Command::Bench(args) => bench::run(&args, context),

@@ -7,7 +7,9 @@ use super::golden::Golden;
 use super::{DoctorError, Report};
 use crate::gpu::Gpu;
 use crate::model::checkpoint::Checkpoint;
-use crate::model::decoder::{CachePass, CacheSizes, LogitsPass, PackedInputs, Pass, PassSizes, PrefillRow, RowStats, Sampler};
+use crate::model::decoder::{
+    CachePass, CacheSizes, LogitsPass, PackedInputs, Pass, PassSizes, PrefillPrompt, PrefillRow, RowStats, Sampler,
+};
 use crate::model::names::tensors;
 use crate::model::weights::Weights;
 use crate::ops::loss_head::{RowObjective, SCORE_FULL, SCORE_RENORMALISED};
@@ -205,9 +207,10 @@ impl<'a> Check<'a> {
             history: theirs.len(),
         };
         let pass = CachePass::new(self.gpu, self.weights, sizes)?;
-        pass.prefill(&[&prompt], &[PrefillRow { prompt: 0, slot: 0, stream: 0 }])?;
-        pass.step(1, theirs.len(), Sampler::GREEDY)?;
-        let ours = pass.drawn(1).await?.pop().unwrap_or_default();
+        pass.prefill(&[PrefillPrompt { ids: &prompt, slot: 0 }], 0, &[PrefillRow { prompt: 0, slot: 0, stream: 0 }])?;
+        pass.draw(0, 1, Sampler::GREEDY)?;
+        pass.step(1, theirs.len().saturating_sub(1), Sampler::GREEDY)?;
+        let (_, ours) = pass.drawn(1).await?.pop().unwrap_or_default();
         let certain = gaps.iter().position(|g| *g < NEAR_TIE).unwrap_or(theirs.len()).min(theirs.len());
         let wrong = (0..certain).find(|i| ours.get(*i).map(|d| d.token) != Some(theirs[*i]));
         let worst = match wrong {

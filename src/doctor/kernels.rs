@@ -157,8 +157,10 @@ impl Room {
     async fn check(self, b: &mut Bench) -> Result<(), GpuError> {
         match self {
             Room::Embedding => {
-                pointwise::embedding(b, 7).await?;
-                pointwise::rows(b, &[6, 0, 3]).await
+                pointwise::embedding(b, 7, 6).await?;
+                pointwise::embedding(b, 7, 8).await?;
+                pointwise::rows(b, &[6, 0, 3], 5).await?;
+                pointwise::rows(b, &[6, 0, 3], 8).await
             }
             Room::Norm => linear::norms(b).await,
             Room::Linear => linear::products(b).await,

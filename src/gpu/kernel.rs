@@ -16,10 +16,13 @@ use super::GpuError;
 /// Every shader, by its path below `shaders/`.
 pub const SHADERS: &[(&str, &str)] = &[
     ("lib/grid.wgsl", include_str!("../../shaders/lib/grid.wgsl")),
+    ("lib/piece.wgsl", include_str!("../../shaders/lib/piece.wgsl")),
     ("lib/row.wgsl", include_str!("../../shaders/lib/row.wgsl")),
     ("lib/threefry.wgsl", include_str!("../../shaders/lib/threefry.wgsl")),
+    ("lib/spans.wgsl", include_str!("../../shaders/lib/spans.wgsl")),
     ("adamw.wgsl", include_str!("../../shaders/adamw.wgsl")),
     ("attention.wgsl", include_str!("../../shaders/attention.wgsl")),
+    ("attention_subgroup.wgsl", include_str!("../../shaders/attention_subgroup.wgsl")),
     ("cached_attention.wgsl", include_str!("../../shaders/cached_attention.wgsl")),
     ("ceilings.wgsl", include_str!("../../shaders/ceilings.wgsl")),
     ("embedding.wgsl", include_str!("../../shaders/embedding.wgsl")),

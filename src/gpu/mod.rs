@@ -49,6 +49,7 @@ impl Buffer {
 /// A buffer's part of the memory budget, given back with its last clone.
 #[derive(Debug)]
 struct Share {
+    raw: wgpu::Buffer,
     bytes: u64,
     allocated: Arc<Mutex<u64>>,
 }
@@ -56,6 +57,10 @@ struct Share {
 impl Drop for Share {
     fn drop(&mut self) {
         *self.allocated.lock().unwrap_or_else(PoisonError::into_inner) -= self.bytes;
+        if cfg!(target_arch = "wasm32") {
+            // In a browser a dropped buffer waits for the garbage collector, which does not see the GPU's memory.
+            self.raw.destroy();
+        }
     }
 }
 
@@ -96,6 +101,9 @@ pub struct Tuning {
     pub matmul_group: [u32; 2],
     /// Matmul by subgroups of 8 (`matmul_subgroup.wgsl`), where the sizes allow.
     pub subgroups_of_8: bool,
+    /// Decoding steps after which a rollout looks at what was drawn: waiting for a CPU adapter costs nothing, and chains that
+    /// have ended stop costing earlier.
+    pub steps_a_look: u32,
     /// Floating point operations after which a step is split into another submission.
     pub flops_per_submit: u64,
 }
@@ -105,15 +113,27 @@ impl Tuning {
     fn of(class: Class, subgroup: Option<u32>) -> Self {
         match class {
             // A CPU runs a workgroup on one core, eight invocations at a time: barriers cost, small groups balance.
-            Class::Software => {
-                Tuning { lanes: 1, matmul_group: [8, 1], subgroups_of_8: subgroup == Some(8), flops_per_submit: 20_000_000_000 }
-            }
-            Class::Integrated | Class::Web => {
-                Tuning { lanes: 64, matmul_group: [8, 8], subgroups_of_8: false, flops_per_submit: 200_000_000_000 }
-            }
-            Class::Discrete => {
-                Tuning { lanes: 64, matmul_group: [8, 8], subgroups_of_8: false, flops_per_submit: 2_000_000_000_000 }
-            }
+            Class::Software => Tuning {
+                lanes: 1,
+                matmul_group: [8, 1],
+                subgroups_of_8: subgroup == Some(8),
+                steps_a_look: 1,
+                flops_per_submit: 20_000_000_000,
+            },
+            Class::Integrated | Class::Web => Tuning {
+                lanes: 64,
+                matmul_group: [8, 8],
+                subgroups_of_8: false,
+                steps_a_look: 8,
+                flops_per_submit: 200_000_000_000,
+            },
+            Class::Discrete => Tuning {
+                lanes: 64,
+                matmul_group: [8, 8],
+                subgroups_of_8: false,
+                steps_a_look: 8,
+                flops_per_submit: 2_000_000_000_000,
+            },
         }
     }
 }
@@ -276,9 +296,9 @@ impl Gpu {
             }
             *allocated += size;
         }
-        let share = Arc::new(Share { bytes: size, allocated: shared.allocated.clone() });
         let raw =
             shared.device.create_buffer(&wgpu::BufferDescriptor { label: Some(name), size, usage, mapped_at_creation: false });
+        let share = Arc::new(Share { raw: raw.clone(), bytes: size, allocated: shared.allocated.clone() });
         match self.check() {
             Err(GpuError::OutOfMemory { .. }) => Err(GpuError::OutOfMemory { what: name.into(), bytes: size }),
             Err(other) => Err(other),
@@ -300,6 +320,25 @@ impl Gpu {
                 self.shared.queue.submit([]);
             }
         }
+        self.check()
+    }
+
+    /// Has the queue take what was written up to now, so that it need not keep copies for long.
+    pub fn flush(&self) {
+        self.shared.queue.submit([]);
+    }
+
+    /// Copies buffers over others of the same length, on the GPU.
+    ///
+    /// # Errors
+    /// A target that is shorter than its source.
+    pub fn copy(&self, pairs: &[(&Buffer, &Buffer)]) -> Result<(), GpuError> {
+        let mut encoder = self.shared.device.create_command_encoder(&Default::default());
+        for (from, to) in pairs {
+            to.check_range(0, from.words)?;
+            encoder.copy_buffer_to_buffer(&from.raw, 0, &to.raw, 0, from.words as u64 * 4);
+        }
+        self.shared.queue.submit([encoder.finish()]);
         self.check()
     }
 
@@ -359,19 +398,9 @@ impl Gpu {
             out.push(head.to_vec());
             words = tail;
         }
+        drop(range);
+        staging.destroy();
         Ok(out)
-    }
-
-    /// Copies all of `from` to the start of `to`, which is at least as long, without a kernel.
-    ///
-    /// # Errors
-    /// A target that is too short.
-    pub fn copy(&self, from: &Buffer, to: &Buffer) -> Result<(), GpuError> {
-        to.check_range(0, from.words)?;
-        let mut encoder = self.shared.device.create_command_encoder(&Default::default());
-        encoder.copy_buffer_to_buffer(&from.raw, 0, &to.raw, 0, from.words as u64 * 4);
-        self.shared.queue.submit([encoder.finish()]);
-        self.check()
     }
 
     /// Waits for all submitted work. In a browser nothing may block, and nothing needs to: awaiting a read is enough.

@@ -1,15 +1,15 @@
 //! Token embedding (`shaders/embedding.wgsl`).
 
-use super::elements;
+use super::{elements, pieces, quartered};
 use crate::gpu::{Dispatch, KernelSpec, PlanBuilder, Size, Tensor, Word};
 
 fn spec(entry: &'static str, width: u32) -> KernelSpec {
-    KernelSpec::new("embedding.wgsl", entry, &[("WIDTH", width)])
+    KernelSpec::new("embedding.wgsl", entry, &[("WIDTH", width), quartered(width)])
 }
 
 /// `y[T, H] = table[ids]`. The ids must be below the table's rows: check them on the host.
 pub fn forward(plan: &mut PlanBuilder, ids: Tensor, table: Tensor, y: Tensor, tokens: Size, width: u32) {
-    let size = tokens.times(width);
+    let size = tokens.times(pieces(width));
     plan.dispatch(Dispatch {
         kernel: spec("forward", width),
         tensors: &[ids, table, y],
@@ -53,7 +53,7 @@ pub fn backward(
     distinct: Size,
     width: u32,
 ) {
-    let size = distinct.times(width);
+    let size = distinct.times(pieces(width));
     plan.dispatch(Dispatch {
         kernel: spec("backward", width),
         tensors: &[buckets, tokens, dy, dtable],
@@ -65,7 +65,7 @@ pub fn backward(
 }
 
 pub(super) fn variants() -> Vec<KernelSpec> {
-    vec![spec("forward", 37), spec("backward", 37)]
+    [37, 36].iter().flat_map(|w| [spec("forward", *w), spec("backward", *w)]).collect()
 }
 
 #[cfg(test)]

@@ -42,7 +42,21 @@ pub struct Product {
     pub epilogue: Epilogue,
 }
 
-fn spec(layout: Layout, wide: bool, epilogue: Epilogue, tuning: &Tuning) -> KernelSpec {
+/// Heights of a subgroup's tile, in rows.
+const HEIGHTS: [u32; 4] = [64, 32, 16, 4];
+/// Tiles below which a lower tile is taken, so that every core has work until the end.
+const TILES: u32 = 8;
+
+/// The tallest tile that is not mostly empty and leaves enough tiles; the choice does not change what is summed in which
+/// order.
+fn height(layout: Layout, m: u32, n: u32) -> u32 {
+    let least = if layout == Layout::Tn { 32 } else { 4 };
+    let columns = n.div_ceil(32);
+    let fits = |h: &&u32| **h == least || (**h <= m.next_multiple_of(4) && m.div_ceil(**h) * columns >= TILES);
+    HEIGHTS.iter().filter(|h| **h >= least).find(fits).copied().unwrap_or(least)
+}
+
+fn spec(layout: Layout, wide: bool, height: u32, epilogue: Epilogue, tuning: &Tuning) -> KernelSpec {
     let entry = match layout {
         Layout::Nt => "nt",
         Layout::Nn => "nn",
@@ -55,7 +69,8 @@ fn spec(layout: Layout, wide: bool, epilogue: Epilogue, tuning: &Tuning) -> Kern
         ("ACCUMULATE", u32::from(matches!(epilogue, Epilogue::Accumulate))),
     ];
     if wide && tuning.subgroups_of_8 {
-        return KernelSpec::new("matmul_subgroup.wgsl", entry, &epilogues);
+        let tile = [("QUADS", height / 4), ("GROUPS", height / 32)];
+        return KernelSpec::new("matmul_subgroup.wgsl", entry, &[&tile[..], &epilogues[..]].concat());
     }
     let direct = [("WIDE", u32::from(wide)), ("GROUP_X", x), ("GROUP_Y", y)];
     KernelSpec::new("matmul.wgsl", entry, &[&direct[..], &epilogues[..]].concat())
@@ -72,12 +87,13 @@ pub fn product(plan: &mut PlanBuilder, p: Product) {
         Layout::Tn => by_four(p.m) && by_four(p.n),
     };
     let [x, y] = plan.tuning().matmul_group;
-    let [tile_x, tile_y] = if wide && subgroups { [32, 16] } else { [8 * x, 8 * y] };
+    let height = height(p.layout, p.m.max(), p.n.max());
+    let [tile_x, tile_y] = if wide && subgroups { [32, height] } else { [8 * x, 8 * y] };
     let mut tensors = vec![p.a, p.b, p.c];
     if let Epilogue::Bias(t) | Epilogue::Residual(t) = p.epilogue {
         tensors.push(t);
     }
-    let kernel = spec(p.layout, wide, p.epilogue, plan.tuning());
+    let kernel = spec(p.layout, wide, height, p.epilogue, plan.tuning());
     let words =
         [Word::Size(p.m), Word::Size(p.n), Word::Size(p.k), Word::U(p.starts[0]), Word::U(p.starts[1]), Word::U(p.starts[2])];
     // The live size, if any, scales the work.
@@ -125,7 +141,12 @@ pub(super) fn variants(tuning: &Tuning) -> Vec<KernelSpec> {
     for layout in [Layout::Nt, Layout::Nn, Layout::Tn] {
         for wide in [true, false] {
             for epilogue in [Epilogue::Write, Epilogue::Bias(t), Epilogue::Residual(t), Epilogue::Accumulate] {
-                all.push(spec(layout, wide, epilogue, tuning));
+                let heights: &[u32] = match (wide && tuning.subgroups_of_8, layout) {
+                    (true, Layout::Tn) => &HEIGHTS[..2],
+                    (true, _) => &HEIGHTS,
+                    (false, _) => &HEIGHTS[..1],
+                };
+                all.extend(heights.iter().map(|h| spec(layout, wide, *h, epilogue, tuning)));
             }
         }
     }

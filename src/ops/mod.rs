@@ -27,6 +27,16 @@ fn elements(size: Size) -> Grid {
     Grid::Threads { size, per: GROUP }
 }
 
+/// Pieces in a row of `width` values: see `shaders/lib/piece.wgsl`.
+fn pieces(width: u32) -> u32 {
+    if width.is_multiple_of(4) { width / 4 } else { width }
+}
+
+/// The constant of `lib/piece.wgsl` for rows of `width` values.
+fn quartered(width: u32) -> (&'static str, u32) {
+    ("QUARTERED", u32::from(width.is_multiple_of(4)))
+}
+
 /// The constants of `lib/row.wgsl` for a row-wise kernel.
 fn row_constants(tuning: &Tuning) -> [(&'static str, u32); 2] {
     [("LANES", tuning.lanes), ("TEAM", u32::from(tuning.lanes > 1))]
@@ -40,15 +50,21 @@ fn row_grid(rows: Size, tuning: &Tuning) -> Grid {
 /// Every kernel variant worth compiling in a test: all entry points, with and without each switch, for software and for
 /// GPU tuning.
 pub fn catalogue() -> Vec<KernelSpec> {
-    let tuning = |lanes, matmul_group, subgroups_of_8| Tuning { lanes, matmul_group, subgroups_of_8, flops_per_submit: u64::MAX };
+    let tuning = |lanes, matmul_group, subgroups_of_8| Tuning {
+        lanes,
+        matmul_group,
+        subgroups_of_8,
+        steps_a_look: 8,
+        flops_per_submit: u64::MAX,
+    };
     let mut all = Vec::new();
     for tuning in [tuning(1, [8, 1], false), tuning(1, [8, 1], true), tuning(64, [8, 8], false)] {
+        all.extend(attention::variants(&tuning));
         all.extend(matmul::variants(&tuning));
         all.extend(rmsnorm::variants(&tuning));
         all.extend(loss_head::variants(&tuning));
         all.extend(sample::variants(&tuning));
     }
-    all.extend(attention::variants());
     all.extend(cached_attention::variants());
     all.extend(ceilings::variants());
     all.extend(embedding::variants());

@@ -1,6 +1,6 @@
 //! RMSNorm, plain and per head (`shaders/rmsnorm.wgsl`).
 
-use super::{elements, row_constants, row_grid};
+use super::{elements, pieces, quartered, row_constants, row_grid};
 use crate::gpu::{Dispatch, KernelSpec, PlanBuilder, Size, Tensor, Tuning, Word};
 
 /// Rows that share one partial sum of the weight gradient.
@@ -42,6 +42,7 @@ fn spec(entry: &'static str, norm: Norm, accumulate: bool, tuning: &Tuning) -> K
             lanes,
             team,
             ("WIDTH", width),
+            quartered(width),
             ("HEADS", heads),
             ("Q_HEADS", q_heads),
             ("NORMED", normed),
@@ -96,8 +97,8 @@ pub fn backward(plan: &mut PlanBuilder, norm: Norm, b: Backward, rows: Size) {
     // Blocks are counted for the planned maximum: a block past the live rows sums nothing and writes zeros.
     let blocks = rows.max().div_ceil(BLOCK);
     let sets = norm.sets();
-    let size = Size::fixed(blocks * sets * norm.width);
-    let partials = plan.scratch("norm weight partials", size.max() as usize);
+    let size = Size::fixed(blocks * sets * pieces(norm.width));
+    let partials = plan.scratch("norm weight partials", (blocks * sets * norm.width) as usize);
     let kernel = spec("weight_partial", norm, false, plan.tuning());
     plan.dispatch(Dispatch {
         kernel,
@@ -108,7 +109,7 @@ pub fn backward(plan: &mut PlanBuilder, norm: Norm, b: Backward, rows: Size) {
         work: rows,
     });
     let kernel = spec("weight_reduce", norm, false, plan.tuning());
-    let width = Size::fixed(sets * norm.width);
+    let width = Size::fixed(sets * pieces(norm.width));
     plan.dispatch(Dispatch {
         kernel,
         tensors: &[partials, dw],
@@ -122,8 +123,9 @@ pub fn backward(plan: &mut PlanBuilder, norm: Norm, b: Backward, rows: Size) {
 pub(super) fn variants(tuning: &Tuning) -> Vec<KernelSpec> {
     let plain = Norm::plain(37, 1e-6);
     let per_head = Norm { width: 6, heads: 9, q_heads: 7, normed: 8, eps: 1e-6 };
+    let by_four = [Norm { width: 36, ..plain }, Norm { width: 8, ..per_head }];
     let mut all = Vec::new();
-    for norm in [plain, per_head] {
+    for norm in [plain, per_head].into_iter().chain(by_four) {
         for entry in ["forward", "backward", "weight_partial", "weight_reduce"] {
             all.extend([false, true].map(|accumulate| spec(entry, norm, accumulate, tuning)));
         }

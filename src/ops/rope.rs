@@ -1,6 +1,6 @@
 //! Rotary position embedding (`shaders/rope.wgsl`).
 
-use super::elements;
+use super::{elements, pieces, quartered};
 use crate::gpu::{Dispatch, KernelSpec, PlanBuilder, Size, Tensor, Word};
 
 /// Where a token's position is found in the positions tensor.
@@ -22,10 +22,10 @@ pub struct Rotation {
     pub backward: bool,
 }
 
-/// The host's table of `(cos, sin)`: `[positions, head_dim / 2]` pairs of f32, computed in f64.
-pub fn table(inv_freq: &[f64], attention_factor: f64, positions: usize) -> Vec<[f32; 2]> {
-    let turn = |angle: f64| [(angle.cos() * attention_factor) as f32, (angle.sin() * attention_factor) as f32];
-    (0..positions).flat_map(|p| inv_freq.iter().map(move |f| turn(p as f64 * f))).collect()
+/// The host's table `[positions, 2, head_dim / 2]`: a position's cosines, then its sines, computed in f64.
+pub fn table(inv_freq: &[f64], attention_factor: f64, positions: usize) -> Vec<f32> {
+    let row = |p: usize, of: fn(f64) -> f64| inv_freq.iter().map(move |f| (of(p as f64 * f) * attention_factor) as f32);
+    (0..positions).flat_map(|p| row(p, f64::cos).chain(row(p, f64::sin))).collect()
 }
 
 fn spec(r: Rotation, positions: Positions) -> KernelSpec {
@@ -40,6 +40,7 @@ fn spec(r: Rotation, positions: Positions) -> KernelSpec {
             ("HEADS", r.heads),
             ("ROTATED", r.rotated),
             ("PAIRS", r.head_dim / 2),
+            quartered(r.head_dim / 2),
             ("POSITION_STRIDE", stride),
             ("POSITION_OFFSET", offset),
         ],
@@ -55,19 +56,20 @@ pub fn rotate(
     (positions, kind): (Tensor, Positions),
     tokens: Size,
 ) {
-    let size = tokens.times(r.rotated * r.head_dim / 2);
+    let size = tokens.times(r.rotated * pieces(r.head_dim / 2));
     let sign = if r.backward { -1.0 } else { 1.0 };
     plan.dispatch(Dispatch {
         kernel: spec(r, kind),
         tensors: &[positions, table, x],
         words: &[Word::Size(size), Word::F(sign)],
         grid: elements(size),
-        flops: 6,
+        flops: 6 * u64::from(r.head_dim / 2 / pieces(r.head_dim / 2)),
         work: size,
     });
 }
 
 pub(super) fn variants() -> Vec<KernelSpec> {
     let r = Rotation { heads: 9, rotated: 8, head_dim: 6, backward: false };
-    vec![spec(r, Positions::Plain), spec(r, Positions::Place)]
+    let wide = Rotation { head_dim: 16, ..r };
+    [r, wide].iter().flat_map(|r| [spec(*r, Positions::Plain), spec(*r, Positions::Place)]).collect()
 }

@@ -1,17 +1,17 @@
 //! Rows that carry loss: picked out, and their gradients handed back (`shaders/rows.wgsl`).
 
-use super::elements;
+use super::{elements, pieces, quartered};
 use crate::gpu::{Dispatch, KernelSpec, PlanBuilder, Size, Tensor, Word};
 
 /// In the map of [`scatter`]: this token has no row.
 pub const NO_ROW: u32 = u32::MAX;
 
 fn spec(entry: &'static str, width: u32) -> KernelSpec {
-    KernelSpec::new("rows.wgsl", entry, &[("WIDTH", width)])
+    KernelSpec::new("rows.wgsl", entry, &[("WIDTH", width), quartered(width)])
 }
 
 fn record(plan: &mut PlanBuilder, entry: &'static str, tensors: [Tensor; 3], count: Size, width: u32) {
-    let size = count.times(width);
+    let size = count.times(pieces(width));
     plan.dispatch(Dispatch {
         kernel: spec(entry, width),
         tensors: &tensors,
@@ -33,5 +33,5 @@ pub fn scatter(plan: &mut PlanBuilder, row_of: Tensor, dy: Tensor, dx: Tensor, t
 }
 
 pub(super) fn variants() -> Vec<KernelSpec> {
-    vec![spec("gather", 37), spec("scatter", 37)]
+    [37, 36].iter().flat_map(|w| [spec("gather", *w), spec("scatter", *w)]).collect()
 }

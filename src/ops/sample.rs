@@ -19,19 +19,27 @@ pub struct Sampling {
 /// The tensors of a batch of B rows.
 #[derive(Clone, Copy, Debug)]
 pub struct Rows {
-    /// `[B, V]`
+    /// `[count, V]`: of the rows `start .. start + count`.
     pub logits: Tensor,
+    pub start: Start,
     /// `[B, 4]`: slot, position, prefix_slot, prefix_len; the position is moved on.
     pub place: Tensor,
     /// `[B]`: the tokens drawn, input of the next step.
     pub ids: Tensor,
     /// `[B, 2]`: random stream of the row, and how many tokens it has drawn; the count is moved on.
     pub streams: Tensor,
-    /// `[B, history, 2]`: tokens drawn and the bits of their log-probs.
+    /// `[B, history, 2]`: the last tokens drawn and the bits of their log-probs; number n of a row is at n % history.
     pub drawn: Tensor,
     pub count: Size,
     pub vocab: u32,
     pub history: u32,
+}
+
+/// The first row that is drawn for.
+#[derive(Clone, Copy, Debug)]
+pub enum Start {
+    First,
+    Row(Live),
 }
 
 fn spec(tuning: &Tuning) -> KernelSpec {
@@ -42,11 +50,16 @@ fn spec(tuning: &Tuning) -> KernelSpec {
 pub fn next(plan: &mut PlanBuilder, rows: Rows, s: Sampling) {
     let grid = row_grid(rows.count, plan.tuning());
     let kernel = spec(plan.tuning());
+    let start = match rows.start {
+        Start::First => Word::U(0),
+        Start::Row(live) => Word::Live(live),
+    };
     plan.dispatch(Dispatch {
         kernel,
         tensors: &[rows.logits, rows.place, rows.ids, rows.streams, rows.drawn],
         words: &[
             Word::Size(rows.count),
+            start,
             Word::U(rows.vocab),
             Word::U(rows.history),
             Word::Live(s.temperature),

@@ -1,20 +1,20 @@
 //! SwiGLU on the fused gate and up projections (`shaders/swiglu.wgsl`).
 
-use super::elements;
+use super::{elements, pieces, quartered};
 use crate::gpu::{Dispatch, KernelSpec, PlanBuilder, Size, Tensor, Word};
 
 fn spec(entry: &'static str, width: u32) -> KernelSpec {
-    KernelSpec::new("swiglu.wgsl", entry, &[("WIDTH", width)])
+    KernelSpec::new("swiglu.wgsl", entry, &[("WIDTH", width), quartered(width)])
 }
 
 fn record(plan: &mut PlanBuilder, entry: &'static str, tensors: &[Tensor], tokens: Size, width: u32) {
-    let size = tokens.times(width);
+    let size = tokens.times(pieces(width));
     plan.dispatch(Dispatch {
         kernel: spec(entry, width),
         tensors,
         words: &[Word::Size(size)],
         grid: elements(size),
-        flops: 10,
+        flops: 10 * u64::from(width / pieces(width)),
         work: size,
     });
 }
@@ -30,5 +30,5 @@ pub fn backward(plan: &mut PlanBuilder, gate_up: Tensor, dy: Tensor, dgate_up: T
 }
 
 pub(super) fn variants() -> Vec<KernelSpec> {
-    vec![spec("forward", 37), spec("backward", 37)]
+    [37, 36].iter().flat_map(|w| [spec("forward", *w), spec("backward", *w)]).collect()
 }

@@ -5,7 +5,7 @@
 //! so the same chain comes out whatever else is in the batch.
 
 use crate::gpu::Gpu;
-use crate::model::decoder::{CachePass, CacheSizes, Draw, PrefillRow, Sampler};
+use crate::model::decoder::{CachePass, CacheSizes, Draw, PrefillPrompt, PrefillRow, RowState, Sampler};
 use crate::model::error::ModelError;
 use crate::model::weights::Weights;
 
@@ -73,6 +73,17 @@ impl Stop {
         }
         (draws.len() >= self.max_tokens).then_some((self.max_tokens, Ending::Length, 0))
     }
+
+    /// How many of a running chain's draws are surely part of what it says: the last ones may begin a phrase.
+    fn said(&self, draws: &[Draw]) -> usize {
+        let begins = |n: usize| {
+            let tail = || draws[draws.len() - n..].iter().map(|d| &d.token);
+            self.phrases.iter().any(|p| p.len() > n && p[..n].iter().eq(tail()))
+        };
+        let longest = self.phrases.iter().map(Vec::len).max().unwrap_or(0);
+        let held = (1..longest.min(draws.len() + 1)).rev().find(|n| begins(*n));
+        draws.len() - held.unwrap_or(0)
+    }
 }
 
 /// What a rollout engine is planned for.
@@ -88,15 +99,70 @@ pub struct RolloutSizes {
     pub new_tokens: usize,
 }
 
-/// Steps between two looks at what was drawn.
+/// Most steps between two looks at what was drawn; the adapter's tuning asks for fewer where a look costs little.
 const STEPS_A_LOOK: usize = 8;
+
+/// Who follows a rollout while it runs, and may end it. A function of the number of prompts that are done is one, and so
+/// is `()`, who does not care.
+pub trait Watch {
+    /// Most tokens that are drawn between two looks. Fewer come more smoothly, and cost a wait each.
+    fn tokens_a_look(&self) -> usize {
+        STEPS_A_LOOK
+    }
+
+    /// After each look: what chain `chain` (counted over all prompts) has said so far, without a phrase or EOS at its end,
+    /// finished or begun. `false` ends the rollout with [`ModelError::Stopped`].
+    fn said(&mut self, _chain: usize, _draws: &[Draw]) -> bool {
+        true
+    }
+
+    /// When prompts were finished: so many have all their chains. `false` ends the rollout.
+    fn done(&mut self, _prompts: usize) -> bool {
+        true
+    }
+}
+
+impl Watch for () {}
+
+impl<F: FnMut(usize)> Watch for F {
+    fn done(&mut self, prompts: usize) -> bool {
+        self(prompts);
+        true
+    }
+}
 
 /// Samples chains for batches of prompts of one model.
 pub struct Rollout {
     pass: CachePass,
     sizes: RolloutSizes,
-    /// Prompts of one wave.
+    /// Prompts under way at a time.
     prompts: usize,
+    /// Steps between two looks, at most.
+    steps_a_look: usize,
+}
+
+/// A chain under way, in the row of its index.
+struct Line {
+    prompt: usize,
+    /// Of all chains of the run.
+    number: usize,
+    stream: u32,
+    slot: u32,
+    /// Slot and length of the prompt.
+    prefix: [u32; 2],
+    draws: Vec<Draw>,
+    max_tokens: usize,
+}
+
+impl Line {
+    /// The row's state, after the draws that were read.
+    fn state(&self) -> RowState {
+        let [prefix, len] = self.prefix;
+        let drawn = self.draws.len() as u32;
+        let shared = if self.slot == prefix { 0 } else { len };
+        let id = self.draws.last().map_or(0, |d| d.token);
+        RowState { place: [self.slot, len - 1 + drawn, prefix, shared], stream: [self.stream, drawn], id }
+    }
 }
 
 impl Rollout {
@@ -108,17 +174,18 @@ impl Rollout {
         let group = sizes.group.clamp(1, sizes.rows.max(1));
         let prompts = (sizes.rows / group).max(1);
         let rows = prompts * group;
-        // A chain alone continues its prompt's slot; siblings get slots of their own.
+        // A chain alone continues its prompt's slot; siblings get slots of their own behind those of the prompts.
         let slots = if group == 1 { prompts } else { prompts + rows };
         let cache = CacheSizes {
             slots,
             rows,
             prefill: prompts * sizes.prompt,
             max_length: (sizes.prompt + sizes.new_tokens).min(weights.config.max_position_embeddings.max(sizes.prompt)),
-            history: sizes.new_tokens.max(1),
+            history: STEPS_A_LOOK,
         };
         let pass = CachePass::new(gpu, weights, cache)?;
-        Ok(Rollout { pass, sizes: RolloutSizes { rows, group, ..sizes }, prompts })
+        let steps_a_look = gpu.tuning().steps_a_look as usize;
+        Ok(Rollout { pass, sizes: RolloutSizes { rows, group, ..sizes }, prompts, steps_a_look })
     }
 
     /// What this engine was planned for.
@@ -127,63 +194,103 @@ impl Rollout {
     }
 
     /// `group` chains for each prompt, in order; chain `c` of prompt `p` has the random stream
-    /// `first_stream + p * group + c`. `progress` hears after each wave how many prompts are done.
+    /// `first_stream + p * group + c`. A prompt whose chains are all finished makes room for the next one at once.
     ///
     /// # Errors
-    /// A prompt longer than planned, ids outside the vocabulary, or what the GPU reports.
+    /// A prompt longer than planned, ids outside the vocabulary, what the GPU reports, or that `watch` ended it.
     pub async fn run(
         &self,
         prompts: &[Vec<u32>],
         first_stream: u32,
         sampler: Sampler,
         stop: &Stop,
-        mut progress: impl FnMut(usize),
+        watch: &mut dyn Watch,
     ) -> Result<Vec<Vec<Chain>>, ModelError> {
-        let mut all = Vec::with_capacity(prompts.len());
-        for wave in prompts.chunks(self.prompts) {
-            let stream = first_stream.wrapping_add((all.len() * self.sizes.group) as u32);
-            let mut chains = self.wave(wave, stream, sampler, stop).await?.into_iter();
-            for _ in wave {
-                all.push(chains.by_ref().take(self.sizes.group).collect());
+        let group = self.sizes.group;
+        let mut all: Vec<Vec<Option<Chain>>> = vec![vec![None; group]; prompts.len()];
+        let mut free: Vec<u32> = (0..self.prompts as u32).rev().collect();
+        let (mut lines, mut next, mut done): (Vec<Line>, usize, usize) = (Vec::new(), 0, 0);
+        while done < prompts.len() {
+            let first = lines.len();
+            let room = free.len().min((self.sizes.rows - first) / group).min(prompts.len() - next);
+            let mut admitted = Vec::new();
+            for slot in free.split_off(free.len() - room) {
+                admitted.push(PrefillPrompt { ids: &prompts[next], slot });
+                let busy = |slot: &u32| lines.iter().any(|l| l.slot == *slot);
+                let mut own = (self.prompts as u32..).filter(|s| !busy(s)).take(group).collect::<Vec<_>>();
+                if group == 1 {
+                    own = vec![slot];
+                }
+                lines.extend(own.into_iter().enumerate().map(|(c, own)| {
+                    let number = next * group + c;
+                    let stream = first_stream.wrapping_add(number as u32);
+                    let len = prompts[next].len();
+                    // A chain ends with the context, each where its own prompt lets it; the kernels keep a row that runs
+                    // on from touching its neighbour's slot.
+                    let context = self.pass.sizes().max_length.saturating_sub(len);
+                    let max_tokens = stop.max_tokens.min(self.sizes.new_tokens).min(context);
+                    Line { prompt: next, number, stream, slot: own, prefix: [slot, len as u32], draws: Vec::new(), max_tokens }
+                }));
+                next += 1;
             }
-            progress(all.len());
+            let longest = lines.iter().map(|l| l.max_tokens - l.draws.len()).max().unwrap_or(0);
+            let mut steps = watch.tokens_a_look().min(self.steps_a_look).clamp(1, longest.clamp(1, STEPS_A_LOOK));
+            if !admitted.is_empty() {
+                let row = |l: &Line| PrefillRow {
+                    prompt: ((l.number - lines[first].number) / group) as u32,
+                    slot: l.slot,
+                    stream: l.stream,
+                };
+                self.pass.prefill(&admitted, first, &lines[first..].iter().map(row).collect::<Vec<_>>())?;
+                self.pass.draw(first, lines.len() - first, sampler)?;
+                steps -= usize::from(first == 0);
+            }
+            self.pass.step(lines.len(), steps, sampler)?;
+            self.harvest(&mut lines, &mut all, stop, watch).await?;
+            let finished = |p: usize| all[p].iter().all(Option::is_some);
+            let before = done;
+            free = (0..self.prompts as u32).rev().filter(|s| !lines.iter().any(|l| l.prefix[0] == *s)).collect();
+            done = (0..next).filter(|p| finished(*p)).count();
+            if done > before && !watch.done(done) {
+                return Err(ModelError::Stopped);
+            }
         }
-        Ok(all)
+        Ok(all.into_iter().map(|chains| chains.into_iter().flatten().collect()).collect())
     }
 
-    async fn wave(&self, prompts: &[Vec<u32>], stream: u32, sampler: Sampler, stop: &Stop) -> Result<Vec<Chain>, ModelError> {
-        let group = self.sizes.group;
-        let rows: Vec<PrefillRow> = (0..prompts.len() * group)
-            .map(|r| PrefillRow {
-                prompt: (r / group) as u32,
-                slot: if group == 1 { r } else { prompts.len() + r } as u32,
-                stream: stream.wrapping_add(r as u32),
-            })
-            .collect();
-        let slices: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
-        self.pass.prefill(&slices, &rows)?;
-        let most = stop.max_tokens.min(self.sizes.new_tokens);
-        // A chain ends with the context, each where its own prompt lets it; the kernels keep a row that runs on from
-        // touching its neighbour's slot.
-        let room = |r: usize| most.min(self.pass.sizes().max_length.saturating_sub(prompts[r / group].len()));
-        let stops: Vec<Stop> = (0..rows.len()).map(|r| Stop { max_tokens: room(r), ..stop.clone() }).collect();
-        let limit = stops.iter().map(|s| s.max_tokens).max().unwrap_or(0);
-        let mut done: Vec<Option<Chain>> = vec![None; rows.len()];
-        let mut drawn = 0;
-        while done.iter().any(Option::is_none) {
-            if limit > drawn {
-                let steps = STEPS_A_LOOK.min(limit - drawn);
-                self.pass.step(rows.len(), steps, sampler)?;
-                drawn += steps;
+    /// Reads what was drawn, moves finished chains from `lines` to `all`, and closes the gaps that they leave.
+    async fn harvest(
+        &self,
+        lines: &mut Vec<Line>,
+        all: &mut [Vec<Option<Chain>>],
+        stop: &Stop,
+        watch: &mut dyn Watch,
+    ) -> Result<(), ModelError> {
+        let drawn = self.pass.drawn(lines.len()).await?;
+        let before = lines.len();
+        let mut running = Vec::with_capacity(before);
+        for (mut line, (count, draws)) in lines.drain(..).zip(drawn) {
+            let new = count.saturating_sub(line.draws.len());
+            line.draws.extend(&draws[draws.len().saturating_sub(new)..]);
+            let own = Stop { max_tokens: line.max_tokens, ..stop.clone() };
+            let found = own.find(&line.draws);
+            let said = found.map_or_else(|| own.said(&line.draws), |(end, _, tail)| end - tail);
+            if !watch.said(line.number, &line.draws[..said]) {
+                return Err(ModelError::Stopped);
             }
-            let draws = self.pass.drawn(rows.len()).await?;
-            for ((chain, draws), stop) in done.iter_mut().zip(draws).zip(&stops) {
-                if chain.is_none() {
-                    *chain = stop.find(&draws).map(|(end, ending, tail)| Chain { draws: draws[..end].to_vec(), ending, tail });
+            match found {
+                None => running.push(line),
+                Some((end, ending, tail)) => {
+                    line.draws.truncate(end);
+                    all[line.prompt][line.number % self.sizes.group] = Some(Chain { draws: line.draws, ending, tail });
                 }
             }
         }
-        Ok(done.into_iter().flatten().collect())
+        *lines = running;
+        if lines.len() < before {
+            self.pass.arrange(0, &lines.iter().map(Line::state).collect::<Vec<_>>())?;
+        }
+        Ok(())
     }
 }
 
@@ -203,5 +310,11 @@ mod tests {
         assert_eq!(stop.find(&draws(&[7, 2, 8])), Some((2, Ending::Eos, 1)));
         assert_eq!(stop.find(&draws(&[1, 1, 1])), None);
         assert_eq!(stop.find(&draws(&[1, 1, 1, 1, 1, 7, 8])), Some((6, Ending::Length, 0)));
+    }
+    #[test]
+    fn the_beginning_of_a_phrase_is_held_back() {
+        let stop = Stop { phrases: vec![vec![7, 8, 9], vec![8]], eos: vec![2], max_tokens: 9 };
+        let said = |tokens: &[u32]| stop.said(&draws(tokens));
+        assert_eq!([said(&[]), said(&[1]), said(&[1, 7]), said(&[1, 7, 8]), said(&[7, 7])], [0, 1, 1, 1, 1]);
     }
 }

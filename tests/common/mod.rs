@@ -56,12 +56,12 @@ pub fn gpu() -> Gpu {
 
 /// One thread a row, as for CPU adapters.
 pub fn software() -> Tuning {
-    Tuning { lanes: 1, matmul_group: [8, 1], subgroups_of_8: false, flops_per_submit: u64::MAX }
+    Tuning { lanes: 1, matmul_group: [8, 1], subgroups_of_8: false, steps_a_look: 8, flops_per_submit: u64::MAX }
 }
 
 /// 64 threads a row, as for GPUs.
 pub fn teams() -> Tuning {
-    Tuning { lanes: 64, matmul_group: [8, 8], subgroups_of_8: false, flops_per_submit: u64::MAX }
+    Tuning { lanes: 64, matmul_group: [8, 8], subgroups_of_8: false, steps_a_look: 8, flops_per_submit: u64::MAX }
 }
 
 /// Every kernel is tested in both shapes, and with subgroups where the adapter has them.

@@ -17,6 +17,9 @@ fn shapes() -> Vec<Heads> {
         heads(4, 2, 16, Some(5)),
         heads(2, 2, 20, Some(1)),
         heads(2, 1, 128, None),
+        heads(6, 2, 8, Some(4)),
+        heads(3, 3, 32, None),
+        heads(4, 1, 24, Some(6)),
     ]
 }
 
@@ -32,13 +35,15 @@ fn batches() -> Vec<(&'static str, Batch)> {
 
 #[test]
 fn packed_forward_and_backward() {
-    let mut bench = bench(software());
-    for h in shapes() {
-        for (name, batch) in batches() {
-            made(check::packed(&mut bench, &h, name, &batch));
+    for tuning in tunings() {
+        let mut bench = bench(tuning);
+        for h in shapes() {
+            for (name, batch) in batches() {
+                made(check::packed(&mut bench, &h, name, &batch));
+            }
         }
+        all_right(bench);
     }
-    all_right(bench);
 }
 
 #[test]
@@ -53,17 +58,19 @@ fn cached_equals_packed() {
 /// Scores near ±90: softmax must not overflow, and its gradient stays right where one key takes nearly all.
 #[test]
 fn steep_scores() {
-    let h = Heads { heads: 2, kv_heads: 1, head_dim: 4, window: None };
+    let h = Heads { heads: 2, kv_heads: 1, head_dim: 8, window: None };
     let batch = Batch::packed(&[&[0; 9]]);
-    let fused: Vec<f64> = random(9 * 16, 8).iter().map(|x| x * 8.0).collect();
+    let fused: Vec<f64> = random(9 * 32, 8).iter().map(|x| x * 8.0).collect();
     let [q, k, v] = check::split(&h, &fused);
-    let mut rig = Rig::new(&software());
-    let tokens = Size::fixed(9);
-    let (qkv, spans) = (rig.floats("qkv", &fused), rig.words("spans", batch.spans.as_flattened()));
-    let (out, stats) = (rig.output("out", 9 * 8), rig.output("stats", 9 * 4));
-    attention::forward(&mut rig.plan, &h, qkv, spans, out, stats, tokens);
     let expected = check::spec_of(&h).forward(batch.layout(), &q, &k, &v);
-    close("attention steep", &rig.run().floats(out), &expected.out, FORWARD);
+    for tuning in tunings() {
+        let mut rig = Rig::new(&tuning);
+        let tokens = Size::fixed(9);
+        let (qkv, spans) = (rig.floats("qkv", &fused), rig.words("spans", batch.spans.as_flattened()));
+        let (out, stats) = (rig.output("out", 9 * 16), rig.output("stats", 9 * 4));
+        attention::forward(&mut rig.plan, &h, qkv, spans, out, stats, tokens);
+        close("attention steep", &rig.run().floats(out), &expected.out, FORWARD);
+    }
 }
 
 /// A finished row that runs on past its slot's end writes nothing into the next slot.

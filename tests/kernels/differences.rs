@@ -124,7 +124,7 @@ fn rotation() {
     let mut rig = Rig::new(&software());
     let (x, weights) = (random(tokens * width, 1), random(tokens * width, 2));
     let (gx, dy) = (rig.floats("x", &x), rig.floats("dy", &weights));
-    let table: Vec<f64> = rope::table(&default_inv_freq(6, 100.0), 1.0, 40).concat().into_iter().map(f64::from).collect();
+    let table: Vec<f64> = rope::table(&default_inv_freq(6, 100.0), 1.0, 40).into_iter().map(f64::from).collect();
     let (table, positions) = (rig.floats("table", &table), rig.words("positions", &[0, 1, 39, 7, 3]));
     let all = rig.words("rows", &[0, 1, 2, 3, 4]);
     let (y, dx) = (rig.output("y", tokens * width), rig.output("dx", tokens * width));

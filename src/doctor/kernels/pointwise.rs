@@ -9,9 +9,9 @@ use crate::reference::rope::{Llama3Scaling, Tables, default_inv_freq};
 use crate::reference::{embedding as embedding_spec, swiglu as swiglu_spec};
 
 /// Both ways over the first `live` of eleven tokens; ids repeat, and the table is longer than they reach.
-pub async fn embedding(b: &mut Bench, live: usize) -> Result<(), GpuError> {
+pub async fn embedding(b: &mut Bench, live: usize, width: usize) -> Result<(), GpuError> {
     use crate::ops::embedding;
-    let (vocab, width) = (31, 6);
+    let vocab = 31;
     let all: [u32; 11] = [5, 2, 5, 9, 30, 2, 5, 0, 30, 7, 5];
     let ids = &all[..live];
     let (table, dy, start) = (random(vocab * width, 1), random(all.len() * width, 2), random(vocab * width, 3));
@@ -36,9 +36,9 @@ pub async fn embedding(b: &mut Bench, live: usize) -> Result<(), GpuError> {
 }
 
 /// Picks these of seven tokens, in a plan for three, and hands gradients back.
-pub async fn rows(b: &mut Bench, picked: &[u32]) -> Result<(), GpuError> {
+pub async fn rows(b: &mut Bench, picked: &[u32], width: usize) -> Result<(), GpuError> {
     use crate::ops::rows;
-    let (tokens, width) = (7, 5);
+    let tokens = 7;
     let mut row_of = vec![rows::NO_ROW; tokens];
     picked.iter().enumerate().for_each(|(r, t)| row_of[*t as usize] = r as u32);
     let (x, dy) = (random(tokens * width, 1), random(3 * width, 2));
@@ -84,7 +84,7 @@ pub async fn rope(b: &mut Bench, head_dim: usize, heads: usize, rotated: usize) 
     ] {
         let width = heads * head_dim;
         let x = random(positions.len() * width, 1);
-        let table: Vec<f64> = rope::table(&inv_freq, factor, 200).concat().into_iter().map(f64::from).collect();
+        let table: Vec<f64> = rope::table(&inv_freq, factor, 200).into_iter().map(f64::from).collect();
         let places: Vec<u32> = match kind {
             Positions::Plain => positions.to_vec(),
             Positions::Place => positions.iter().flat_map(|p| [9, *p, 8, 7]).collect(),

@@ -44,8 +44,17 @@ impl Sampler {
         let drawn = rig.words("drawn", &vec![u32::MAX; rows * history * 2]);
         let settings = Sampling { temperature: live[0], top_p: live[1], top_k: live[2], key: [live[3], live[4]] };
         let count = Size::live(live[5], rows as u32);
-        let tensors =
-            Rows { logits: glogits, place, ids, streams: gstreams, drawn, count, vocab: vocab as u32, history: history as u32 };
+        let tensors = Rows {
+            logits: glogits,
+            start: sample::Start::First,
+            place,
+            ids,
+            streams: gstreams,
+            drawn,
+            count,
+            vocab: vocab as u32,
+            history: history as u32,
+        };
         sample::next(&mut rig.plan, tensors, settings);
         Ok(Sampler { ran: rig.build(&b.gpu)?, place, ids, streams: gstreams, drawn, rows, history })
     }

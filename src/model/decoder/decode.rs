@@ -4,10 +4,14 @@
 //! positions of its cache from another slot, so that the chains of one prompt share what was computed for it.
 //!
 //! ```text
-//! prefill   prompt tokens ─► caches, logits of each row's last token
-//! step      logits ─► draw ─► ids ─► decoder over the caches ─► logits        (all on the GPU, any number of times)
+//! prefill   prompt tokens ─► caches, logits of new rows' last tokens
+//! draw      logits ─► ids of the new rows
+//! step      ids ─► decoder over the caches ─► logits ─► draw ─► ids           (all on the GPU, any number of times)
 //! force     ids given by the host instead of drawn
 //! ```
+//!
+//! Between two steps a row is what [`RowState`] says and nothing else, so that the host can give rows new numbers and put
+//! new prompts behind those that still run ([`CachePass::arrange`]).
 
 use super::{Attention, Inputs, Recorder, rope_table, rope_values};
 use crate::gpu::{Buffer, Gpu, Plan, PlanBuilder, Size, Span};
@@ -28,7 +32,7 @@ pub struct CacheSizes {
     pub prefill: usize,
     /// Positions a slot holds.
     pub max_length: usize,
-    /// Tokens a row may draw.
+    /// Draws of a row that are kept until they are read: the last ones.
     pub history: usize,
 }
 
@@ -63,13 +67,14 @@ pub struct Draw {
     pub log_p: f32,
 }
 
-/// The caches, and the three plans over them.
+/// The caches, and the plans over them.
 pub struct CachePass {
     gpu: Gpu,
     weights: Weights,
     sizes: CacheSizes,
     state: State,
     prefill: Prefill,
+    draw: Plan,
     step: Plan,
     force: Plan,
 }
@@ -77,7 +82,7 @@ pub struct CachePass {
 /// Buffers that the plans share.
 struct State {
     caches: Vec<Buffer>,
-    /// `[rows]`, `[rows, 4]`, `[rows, 2]`, `[rows, history, 2]`, `[rows, V]`
+    /// `[rows]`, `[rows, 4]`, `[rows, 2]`, `[rows, history, 2]`; `[rows, V]` of the rows that ran last
     ids: Buffer,
     place: Buffer,
     streams: Buffer,
@@ -115,9 +120,10 @@ impl CachePass {
             logits: gpu.buffer("next-token logits", sizes.rows * config.vocab_size)?,
         };
         let prefill = Prefill::new(gpu, &recorder, &state, sizes)?;
+        let draw = draw(gpu, &recorder, &state, sizes)?;
         let step = advance(gpu, &recorder, &state, sizes, true)?;
         let force = advance(gpu, &recorder, &state, sizes, false)?;
-        Ok(CachePass { gpu: gpu.clone(), weights: weights.clone(), sizes, state, prefill, step, force })
+        Ok(CachePass { gpu: gpu.clone(), weights: weights.clone(), sizes, state, prefill, draw, step, force })
     }
 
     /// What this pass was planned for.
@@ -125,62 +131,90 @@ impl CachePass {
         self.sizes
     }
 
-    /// Runs whole prompts, prompt `i` into slot `i`, and readies row `r` to continue prompt `rows[r]`, with the random
-    /// stream `streams[r]`. A row that continues a prompt writes into a slot of its own, given by `slots[r]`; it may be the
-    /// prompt's slot if no other row continues it.
+    /// Runs whole prompts, each into its slot, and readies rows `first ..` to continue them, the n-th as `rows[n]` says. A
+    /// row that continues a prompt writes into a slot of its own; it may be the prompt's slot if no other row continues
+    /// it. The logits are those of the new rows.
     ///
     /// # Errors
     /// More prompts, rows, tokens or positions than planned; ids outside the vocabulary; an empty prompt.
-    pub fn prefill(&self, prompts: &[&[u32]], rows: &[PrefillRow]) -> Result<(), ModelError> {
-        self.check_prompts(prompts, rows)?;
+    pub fn prefill(&self, prompts: &[PrefillPrompt<'_>], first: usize, rows: &[PrefillRow]) -> Result<(), ModelError> {
+        self.check_prompts(prompts, first, rows)?;
         let (mut ids, mut place, mut last) = (Vec::new(), Vec::new(), Vec::new());
-        for (slot, prompt) in prompts.iter().enumerate() {
-            ids.extend_from_slice(prompt);
-            place.extend((0..prompt.len()).map(|p| [slot as u32, p as u32, slot as u32, 0]));
+        for prompt in prompts {
+            ids.extend_from_slice(prompt.ids);
+            place.extend((0..prompt.ids.len()).map(|p| [prompt.slot, p as u32, prompt.slot, 0]));
             last.push(ids.len() as u32 - 1);
         }
         let wanted: Vec<u32> = rows.iter().map(|r| last[r.prompt as usize]).collect();
-        let places: Vec<[u32; 4]> = rows
+        let states: Vec<RowState> = rows
             .iter()
             .map(|r| {
-                let len = prompts[r.prompt as usize].len() as u32;
-                [r.slot, len - 1, r.prompt, if r.slot == r.prompt { 0 } else { len }]
+                let prompt = &prompts[r.prompt as usize];
+                let len = prompt.ids.len() as u32;
+                let prefix = if r.slot == prompt.slot { 0 } else { len };
+                RowState { place: [r.slot, len - 1, prompt.slot, prefix], stream: [r.stream, 0], id: 0 }
             })
             .collect();
-        let streams: Vec<[u32; 2]> = rows.iter().map(|r| [r.stream, 0]).collect();
-        self.gpu.write(&self.state.place, 0, &places)?;
-        self.gpu.write(&self.state.streams, 0, &streams)?;
+        self.arrange(first, &states)?;
         self.prefill.plan.write(self.prefill.ids, &ids)?;
         self.prefill.plan.write(self.prefill.place, &place)?;
         self.prefill.plan.write(self.prefill.rows, &wanted)?;
         Ok(self.prefill.plan.run(&[ids.len() as u32, rows.len() as u32])?)
     }
 
-    fn check_prompts(&self, prompts: &[&[u32]], rows: &[PrefillRow]) -> Result<(), ModelError> {
+    /// Makes rows `first ..` what `states` say.
+    ///
+    /// # Errors
+    /// More rows than planned.
+    pub fn arrange(&self, first: usize, states: &[RowState]) -> Result<(), ModelError> {
+        let place: Vec<[u32; 4]> = states.iter().map(|s| s.place).collect();
+        let stream: Vec<[u32; 2]> = states.iter().map(|s| s.stream).collect();
+        let ids: Vec<u32> = states.iter().map(|s| s.id).collect();
+        self.gpu.write(&self.state.place, first * 4, &place)?;
+        self.gpu.write(&self.state.streams, first * 2, &stream)?;
+        Ok(self.gpu.write(&self.state.ids, first, &ids)?)
+    }
+
+    fn check_prompts(&self, prompts: &[PrefillPrompt<'_>], first: usize, rows: &[PrefillRow]) -> Result<(), ModelError> {
         let sizes = &self.sizes;
         let limit = |what, allowed: usize, found: usize| match found > allowed {
             true => Err(ModelError::Batch { what, allowed, found }),
             false => Ok(()),
         };
         limit("prompts", sizes.slots, prompts.len())?;
-        limit("rows", sizes.rows, rows.len())?;
-        limit("tokens of a prefill", sizes.prefill, prompts.iter().map(|p| p.len()).sum())?;
-        limit("tokens of a prompt", sizes.max_length, prompts.iter().map(|p| p.len()).max().unwrap_or(0))?;
-        let largest = prompts.iter().flat_map(|p| p.iter()).copied().max().unwrap_or(0) as usize;
+        limit("rows", sizes.rows, first + rows.len())?;
+        limit("tokens of a prefill", sizes.prefill, prompts.iter().map(|p| p.ids.len()).sum())?;
+        limit("tokens of a prompt", sizes.max_length, prompts.iter().map(|p| p.ids.len()).max().unwrap_or(0))?;
+        let largest = prompts.iter().flat_map(|p| p.ids.iter()).copied().max().unwrap_or(0) as usize;
         limit("largest token id", self.weights.config.vocab_size - 1, largest)?;
         let fits = |r: &PrefillRow| (r.prompt as usize) < prompts.len() && (r.slot as usize) < sizes.slots;
-        if prompts.iter().any(|p| p.is_empty()) || !rows.iter().all(fits) {
+        let missing = |p: &PrefillPrompt| p.ids.is_empty() || (p.slot as usize) >= sizes.slots;
+        if prompts.iter().any(missing) || !rows.iter().all(fits) {
             return Err(ModelError::Inconsistent("a prompt is empty, or a row names a prompt or slot that is not there".into()));
         }
         Ok(())
     }
 
-    /// `times` steps of the first `rows` rows: draw from the logits, feed what was drawn.
+    /// Draws the first tokens of the `rows` rows from `first` on, which a prefill has just readied.
+    ///
+    /// # Errors
+    /// What the GPU reports.
+    pub fn draw(&self, first: usize, rows: usize, sampler: Sampler) -> Result<(), ModelError> {
+        Ok(self.draw.run(&[&sampler.live(rows)[..], &[first as u32]].concat())?)
+    }
+
+    /// `times` steps of the first `rows` rows: feed what was drawn, draw from the logits.
+    ///
+    /// # Errors
+    /// What the GPU reports.
     pub fn step(&self, rows: usize, times: usize, sampler: Sampler) -> Result<(), ModelError> {
         Ok(self.step.run_times(&sampler.live(rows), times)?)
     }
 
     /// One step, every dispatch timed.
+    ///
+    /// # Errors
+    /// What the GPU reports.
     pub async fn timeline(&self, rows: usize, sampler: Sampler) -> Result<Vec<Span>, ModelError> {
         Ok(self.step.timeline(&sampler.live(rows)).await?)
     }
@@ -199,27 +233,51 @@ impl CachePass {
         Ok(self.force.run(&[ids.len() as u32])?)
     }
 
-    /// Next-token logits `[rows, V]`.
+    /// Next-token logits `[rows, V]` of the rows that ran last.
     pub async fn logits(&self, rows: usize) -> Result<Vec<f32>, ModelError> {
         Ok(self.gpu.read(&self.state.logits, 0, rows * self.weights.config.vocab_size).await?)
     }
 
-    /// What the first `rows` rows have drawn since their prefill. Waits for it.
-    pub async fn drawn(&self, rows: usize) -> Result<Vec<Vec<Draw>>, ModelError> {
+    /// How many tokens each of the first `rows` rows has drawn, and the last of them in order, as many as are kept. Waits for
+    /// them.
+    ///
+    /// # Errors
+    /// What the GPU reports.
+    pub async fn drawn(&self, rows: usize) -> Result<Vec<(usize, Vec<Draw>)>, ModelError> {
         let history = self.sizes.history;
         let parts = [(&self.state.streams, 0, rows * 2), (&self.state.drawn, 0, rows * history * 2)];
         let read = self.gpu.read_many(&parts).await?;
-        let counts = read[0].chunks_exact(2).map(|s| (s[1] as usize).min(history));
-        let draw = |d: &[u32]| Draw { token: d[0], log_p: f32::from_bits(d[1]) };
-        let rows = read[1].chunks_exact(history * 2);
-        Ok(counts.zip(rows).map(|(n, row)| row.chunks_exact(2).take(n).map(draw).collect()).collect())
+        let counts = read[0].chunks_exact(2).map(|s| s[1] as usize);
+        let row = |(count, row): (usize, &[u32])| {
+            let draw = |n: usize| Draw { token: row[n % history * 2], log_p: f32::from_bits(row[n % history * 2 + 1]) };
+            (count, (count.saturating_sub(history)..count).map(draw).collect())
+        };
+        Ok(counts.zip(read[1].chunks_exact(history * 2)).map(row).collect())
     }
+}
+
+/// All that the GPU knows about a row between two steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowState {
+    /// Slot, position of its last token in the cache, slot and length of the prefix that it reads.
+    pub place: [u32; 4],
+    /// Random stream, and how many tokens it has drawn.
+    pub stream: [u32; 2],
+    /// The token drawn last, which is not in the cache yet.
+    pub id: u32,
+}
+
+/// A prompt and the slot that it fills.
+#[derive(Clone, Copy, Debug)]
+pub struct PrefillPrompt<'a> {
+    pub ids: &'a [u32],
+    pub slot: u32,
 }
 
 /// A row that is about to continue a prompt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PrefillRow {
-    /// Index of the prompt, which is also its slot.
+    /// Index of the prompt in the prefill.
     pub prompt: u32,
     /// Slot that the row writes its own tokens to.
     pub slot: u32,
@@ -248,28 +306,38 @@ impl Prefill {
     }
 }
 
-/// One step of all rows; with `draw`, the tokens are drawn from the logits first.
+/// The tensors and live values of a draw from `logits`.
+fn sampling(plan: &mut PlanBuilder, state: &State, vocab: u32, history: usize, count: Size) -> (sample::Rows, Sampling) {
+    let sampling = Sampling { temperature: plan.live(), top_p: plan.live(), top_k: plan.live(), key: [plan.live(), plan.live()] };
+    let rows = sample::Rows {
+        logits: plan.import(&state.logits),
+        start: sample::Start::First,
+        place: plan.import(&state.place),
+        ids: plan.import(&state.ids),
+        streams: plan.import(&state.streams),
+        drawn: plan.import(&state.drawn),
+        count,
+        vocab,
+        history: history as u32,
+    };
+    (rows, sampling)
+}
+
+/// The first draw of new rows.
+fn draw(gpu: &Gpu, recorder: &Recorder, state: &State, sizes: CacheSizes) -> Result<Plan, ModelError> {
+    let mut plan = PlanBuilder::new(gpu.tuning());
+    let count = Size::live(plan.live(), sizes.rows as u32);
+    let (rows, sampling) = sampling(&mut plan, state, recorder.shape.vocab, sizes.history, count);
+    let start = sample::Start::Row(plan.live());
+    sample::next(&mut plan, sample::Rows { start, ..rows }, sampling);
+    Ok(plan.build(gpu)?)
+}
+
+/// One step of all rows; with `draw`, the next tokens are drawn from the logits.
 fn advance(gpu: &Gpu, recorder: &Recorder, state: &State, sizes: CacheSizes, draw: bool) -> Result<Plan, ModelError> {
     let mut plan = PlanBuilder::new(gpu.tuning());
-    let live = plan.live();
-    let count = Size::live(live, sizes.rows as u32);
+    let count = Size::live(plan.live(), sizes.rows as u32);
     let (ids, place) = (plan.import(&state.ids), plan.import(&state.place));
-    let logits = plan.import(&state.logits);
-    if draw {
-        let sampling =
-            Sampling { temperature: plan.live(), top_p: plan.live(), top_k: plan.live(), key: [plan.live(), plan.live()] };
-        let rows = sample::Rows {
-            logits,
-            place,
-            ids,
-            streams: plan.import(&state.streams),
-            drawn: plan.import(&state.drawn),
-            count,
-            vocab: recorder.shape.vocab,
-            history: sizes.history as u32,
-        };
-        sample::next(&mut plan, rows, sampling);
-    }
     // A row that runs past its slot (it finished long ago) keeps its last position's rope: nobody reads the result.
     let rope = rope_table(&mut plan, &recorder.weights.config, sizes.max_length + sizes.history + 1);
     let inputs = Inputs { ids, positions: (place, Positions::Place), rope, tokens: count };
@@ -277,7 +345,12 @@ fn advance(gpu: &Gpu, recorder: &Recorder, state: &State, sizes: CacheSizes, dra
     let attention = Attention::Cached { place, caches: &caches, max_length: sizes.max_length as u32 };
     let trace = recorder.forward(&mut plan, inputs, &attention);
     let every = plan.kept("every row", sizes.rows);
+    let logits = plan.import(&state.logits);
     recorder.logits(&mut plan, every, trace.output, logits, count);
+    if draw {
+        let (rows, sampling) = sampling(&mut plan, state, recorder.shape.vocab, sizes.history, count);
+        sample::next(&mut plan, rows, sampling);
+    }
     let plan = plan.build(gpu)?;
     plan.write(rope, &rope_values(&recorder.weights.config, sizes.max_length + sizes.history + 1))?;
     plan.write(every, &(0..sizes.rows as u32).collect::<Vec<_>>())?;

@@ -14,7 +14,7 @@ mod decode;
 mod forward;
 mod pass;
 
-pub use decode::{CachePass, CacheSizes, Draw, PrefillRow, Sampler};
+pub use decode::{CachePass, CacheSizes, Draw, PrefillPrompt, PrefillRow, RowState, Sampler};
 pub use pass::{LogitsPass, PackedInputs, Pass, PassSizes, RowStats};
 
 use super::config::Config;
@@ -132,7 +132,7 @@ fn rope_table(plan: &mut PlanBuilder, config: &Config, positions: usize) -> Tens
     plan.kept("rope table", positions * config.head_dim)
 }
 
-fn rope_values(config: &Config, positions: usize) -> Vec<[f32; 2]> {
+fn rope_values(config: &Config, positions: usize) -> Vec<f32> {
     crate::ops::rope::table(&config.inv_freq(), 1.0, positions)
 }
 

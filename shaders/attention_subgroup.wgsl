@@ -1,0 +1,221 @@
+// Packed attention on CPU adapters with subgroups of 8: mathematics, layout and contract of attention.wgsl.
+//
+// Grid       x: 8 tokens, y: heads (key/value heads in backward_kv); a workgroup is one subgroup, a thread a token.
+// Why so     Neighbouring tokens see nearly the same keys, and on lavapipe every lane pays for a load, even of one address.
+//            So the subgroup walks the union of what its lanes see, four keys at a time: their vectors come in one vec4 a
+//            lane, nothing twice, and go round by subgroupBroadcast. Hidden keys count with weight 0. Per key, an eighth of
+//            the loads of one thread alone; and one rescaling of the running softmax for four keys.
+#include "lib/spans.wgsl"
+
+struct Params {
+    tokens: u32,
+    scale: f32, // 1 / sqrt(head_dim)
+}
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> qkv: array<Piece>;
+@group(0) @binding(2) var<storage, read> spans: array<vec4<u32>>; // [T]
+
+// Four vectors of PIECES pieces lie in LOADS = PIECES / 2 pieces a lane: piece P of vector J is number J * PIECES + P.
+
+struct Run {
+    start: u32,
+    end: u32,
+}
+
+// What token t sees of its prefix (0) or of its own sequence (1).
+fn visible(t: u32, span: vec4<u32>, part: u32) -> Run {
+    if (part == 0u) {
+        return Run(prefix_from(t, span), span.x + span.y);
+    }
+    return Run(own_from(t, span), t + 1u);
+}
+
+// The union of what the lanes see.
+fn together(run: Run) -> Run {
+    let empty = run.start >= run.end;
+    return Run(subgroupMin(select(run.start, 0xffffffffu, empty)), subgroupMax(select(run.end, 0u, empty)));
+}
+
+#if forward
+@group(0) @binding(3) var<storage, read_write> out: array<Piece>; // [T, heads, D]
+@group(0) @binding(4) var<storage, read_write> stats: array<vec2<f32>>; // [T, heads]
+
+@compute @workgroup_size(8)
+fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let head = group.y;
+    let kv_head = head / GROUP_SIZE;
+    let own = group.x * 8u + lane;
+    let t = min(own, params.tokens - 1u);
+    let span = spans[t];
+#for P PIECES
+    let q{{P}} = qkv[query_at(t, head) + {{P}}u] * params.scale;
+    var sum{{P}} = Piece();
+#end
+    var top = -1e30;
+    var mass = 0.0;
+    for (var part = 0u; part < 2u; part++) {
+        let run = visible(t, span, part);
+        let all = together(run);
+        for (var s = all.start; s < all.end; s += 4u) {
+            var keys: array<Piece, {{LOADS}}>;
+            var values: array<Piece, {{LOADS}}>;
+#for L LOADS
+            let at{{L}} = min(s + ({{L}}u * 8u + lane) / PIECES, all.end - 1u);
+            keys[{{L}}] = qkv[key_at(at{{L}}, kv_head) + ({{L}}u * 8u + lane) % PIECES];
+            values[{{L}}] = qkv[value_at(at{{L}}, kv_head) + ({{L}}u * 8u + lane) % PIECES];
+#end
+#for J 4
+            let seen{{J}} = s + {{J}}u >= run.start && s + {{J}}u < run.end;
+            var score{{J}} = 0.0;
+#for P PIECES
+            score{{J}} += dot(q{{P}}, subgroupBroadcast(keys[({{J}}u * PIECES + {{P}}u) / 8u], ({{J}}u * PIECES + {{P}}u) % 8u));
+#end
+            score{{J}} = select(-1e30, score{{J}}, seen{{J}});
+#end
+            let peak = max(max(top, max(score0, score1)), max(score2, score3));
+            let shrink = exp(top - peak);
+            top = peak;
+            mass *= shrink;
+#for P PIECES
+            sum{{P}} *= shrink;
+#end
+#for J 4
+            let p{{J}} = select(0.0, exp(score{{J}} - peak), seen{{J}});
+            mass += p{{J}};
+#for P PIECES
+            sum{{P}} += p{{J}} * subgroupBroadcast(values[({{J}}u * PIECES + {{P}}u) / 8u], ({{J}}u * PIECES + {{P}}u) % 8u);
+#end
+#end
+        }
+    }
+    if (own < params.tokens) {
+        let at = (t * HEADS + head) * PIECES;
+#for P PIECES
+        out[at + {{P}}u] = sum{{P}} / mass;
+#end
+        stats[t * HEADS + head] = vec2<f32>(top + log(mass), 0.0);
+    }
+}
+#endif
+
+#if backward_q
+@group(0) @binding(3) var<storage, read> dout: array<Piece>; // [T, heads, D]
+@group(0) @binding(4) var<storage, read> stats: array<vec2<f32>>; // [T, heads]
+@group(0) @binding(5) var<storage, read_write> dqkv: array<Piece>;
+
+@compute @workgroup_size(8)
+fn backward_q(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let head = group.y;
+    let kv_head = head / GROUP_SIZE;
+    let own = group.x * 8u + lane;
+    let t = min(own, params.tokens - 1u);
+    let span = spans[t];
+    let stat = stats[t * HEADS + head];
+#for P PIECES
+    let q{{P}} = qkv[query_at(t, head) + {{P}}u] * params.scale;
+    let o{{P}} = dout[(t * HEADS + head) * PIECES + {{P}}u];
+    var sum{{P}} = Piece();
+#end
+    for (var part = 0u; part < 2u; part++) {
+        let run = visible(t, span, part);
+        let all = together(run);
+        for (var s = all.start; s < all.end; s += 4u) {
+            var keys: array<Piece, {{LOADS}}>;
+            var values: array<Piece, {{LOADS}}>;
+#for L LOADS
+            let at{{L}} = min(s + ({{L}}u * 8u + lane) / PIECES, all.end - 1u);
+            keys[{{L}}] = qkv[key_at(at{{L}}, kv_head) + ({{L}}u * 8u + lane) % PIECES];
+            values[{{L}}] = qkv[value_at(at{{L}}, kv_head) + ({{L}}u * 8u + lane) % PIECES];
+#end
+#for J 4
+            let seen{{J}} = s + {{J}}u >= run.start && s + {{J}}u < run.end;
+            var score{{J}} = 0.0;
+            var dp{{J}} = 0.0;
+#for P PIECES
+            let k{{J}}_{{P}} = subgroupBroadcast(keys[({{J}}u * PIECES + {{P}}u) / 8u], ({{J}}u * PIECES + {{P}}u) % 8u);
+            score{{J}} += dot(q{{P}}, k{{J}}_{{P}});
+            dp{{J}} += dot(o{{P}}, subgroupBroadcast(values[({{J}}u * PIECES + {{P}}u) / 8u], ({{J}}u * PIECES + {{P}}u) % 8u));
+#end
+            let ds{{J}} = select(0.0, exp(min(score{{J}} - stat.x, 0.0)) * (dp{{J}} - stat.y), seen{{J}});
+#for P PIECES
+            sum{{P}} += ds{{J}} * k{{J}}_{{P}};
+#end
+#end
+        }
+    }
+    if (own < params.tokens) {
+#for P PIECES
+        dqkv[query_at(t, head) + {{P}}u] = sum{{P}} * params.scale;
+#end
+    }
+}
+#endif
+
+#if backward_kv
+@group(0) @binding(3) var<storage, read> dout: array<Piece>; // [T, heads, D]
+@group(0) @binding(4) var<storage, read> stats: array<vec2<f32>>; // [T, heads]
+@group(0) @binding(5) var<storage, read_write> dqkv: array<Piece>;
+
+@compute @workgroup_size(8)
+fn backward_kv(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let kv_head = group.y;
+    let own = group.x * 8u + lane;
+    let s = min(own, params.tokens - 1u);
+    let end = spans[s].w;
+#for P PIECES
+    let k{{P}} = qkv[key_at(s, kv_head) + {{P}}u] * params.scale;
+    let v{{P}} = qkv[value_at(s, kv_head) + {{P}}u];
+    var dk{{P}} = Piece();
+    var dv{{P}} = Piece();
+#end
+    let last = subgroupMax(end);
+    for (var t = subgroupMin(s); t < last; t += 4u) {
+        // What lane l holds of the four queries: their span and softmax statistics in lanes 0 to 3.
+        let query = min(t + lane % 4u, last - 1u);
+#if WINDOWED
+        let span = spans[query];
+#endif
+#for J 4
+#if WINDOWED
+        let span{{J}} = subgroupBroadcast(span, {{J}}u);
+        let seen{{J}} = t + {{J}}u >= s && t + {{J}}u < end && !hidden(s, max(t + {{J}}u, s), span{{J}});
+#else
+        let seen{{J}} = t + {{J}}u >= s && t + {{J}}u < end;
+#endif
+#end
+        for (var head = kv_head * GROUP_SIZE; head < (kv_head + 1u) * GROUP_SIZE; head++) {
+            let stat = stats[query * HEADS + head];
+            var queries: array<Piece, {{LOADS}}>;
+            var given: array<Piece, {{LOADS}}>;
+#for L LOADS
+            let at{{L}} = min(t + ({{L}}u * 8u + lane) / PIECES, last - 1u);
+            queries[{{L}}] = qkv[query_at(at{{L}}, head) + ({{L}}u * 8u + lane) % PIECES];
+            given[{{L}}] = dout[(at{{L}} * HEADS + head) * PIECES + ({{L}}u * 8u + lane) % PIECES];
+#end
+#for J 4
+            let stat{{J}} = subgroupBroadcast(stat, {{J}}u);
+            var score{{J}} = 0.0;
+            var dp{{J}} = 0.0;
+#for P PIECES
+            let q{{J}}_{{P}} = subgroupBroadcast(queries[({{J}}u * PIECES + {{P}}u) / 8u], ({{J}}u * PIECES + {{P}}u) % 8u);
+            let o{{J}}_{{P}} = subgroupBroadcast(given[({{J}}u * PIECES + {{P}}u) / 8u], ({{J}}u * PIECES + {{P}}u) % 8u);
+            score{{J}} += dot(q{{J}}_{{P}}, k{{P}});
+            dp{{J}} += dot(o{{J}}_{{P}}, v{{P}});
+#end
+            let p{{J}} = select(0.0, exp(min(score{{J}} - stat{{J}}.x, 0.0)), seen{{J}});
+            let ds{{J}} = p{{J}} * (dp{{J}} - stat{{J}}.y);
+#for P PIECES
+            dv{{P}} += p{{J}} * o{{J}}_{{P}};
+            dk{{P}} += ds{{J}} * q{{J}}_{{P}};
+#end
+#end
+        }
+    }
+    if (own < params.tokens) {
+#for P PIECES
+        dqkv[key_at(s, kv_head) + {{P}}u] = dk{{P}} * params.scale;
+        dqkv[value_at(s, kv_head) + {{P}}u] = dv{{P}};
+#end
+    }
+}
+#endif
