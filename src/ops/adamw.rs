@@ -1,6 +1,6 @@
 //! The AdamW update (`shaders/adamw.wgsl`).
 
-use super::elements;
+use super::{elements, pieces, quartered};
 use crate::gpu::{Dispatch, KernelSpec, Live, PlanBuilder, Size, Tensor, Word};
 
 /// Settings that stay the same over a run.
@@ -32,15 +32,16 @@ pub struct State {
     pub decay: f32,
 }
 
-fn spec() -> KernelSpec {
-    KernelSpec::new("adamw.wgsl", "advance", &[])
+fn spec(length: u32) -> KernelSpec {
+    KernelSpec::new("adamw.wgsl", "advance", &[quartered(length)])
 }
 
 /// Updates one tensor in place; `norm` is the result of [`super::grad_norm::grad_norm`].
 pub fn advance(plan: &mut PlanBuilder, settings: AdamW, scalars: StepScalars, norm: Tensor, s: State) {
-    let size = Size::fixed(plan.words(s.parameter) as u32);
+    let length = plan.words(s.parameter) as u32;
+    let size = Size::fixed(pieces(length));
     plan.dispatch(Dispatch {
-        kernel: spec(),
+        kernel: spec(length),
         tensors: &[s.gradient, norm, s.parameter, s.m, s.v],
         words: &[
             Word::Size(size),
@@ -53,11 +54,11 @@ pub fn advance(plan: &mut PlanBuilder, settings: AdamW, scalars: StepScalars, no
             Word::Live(scalars.correction2),
         ],
         grid: elements(size),
-        flops: 14,
+        flops: 14 * u64::from(length / pieces(length).max(1)),
         work: size,
     });
 }
 
 pub(super) fn variants() -> Vec<KernelSpec> {
-    vec![spec()]
+    vec![spec(37), spec(36)]
 }
