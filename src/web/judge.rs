@@ -132,7 +132,7 @@ impl WebJudge {
         let listener = Listener { tokenizer: self.judge.tokenizer(), on_token: &on_token, chains: Vec::new() };
         let judged = self.judged(row, &options, listener).await?;
         if let Some(error) = judged.iter().find_map(|j| j.judgement.error.as_deref()) {
-            return Err(Failure::row(error));
+            return Err(Failure::row(plain(error)));
         }
         let expectation = options.judging(1)?.expectation;
         let scale = &self.judge.settings().scale;
@@ -226,7 +226,7 @@ impl WebJudge {
 fn result_of(judged: &Judged) -> Value {
     let judgement = &judged.judgement;
     match &judged.prediction {
-        None => json!({"error": judgement.error}),
+        None => json!({"error": judgement.error.as_deref().map(plain)}),
         Some(prediction) => json!({
             "score": judgement.expected,
             "decoded": judgement.decoded,
@@ -235,6 +235,11 @@ fn result_of(judged: &Judged) -> Value {
             "feedback": judgement.feedback,
         }),
     }
+}
+
+/// Why a row was not judged, its place without a line: a row of a page is a file of its own.
+fn plain(error: &str) -> String {
+    error.replacen(":1: ", ": ", 1)
 }
 
 /// The words of a tokenizer that knows nothing smaller than words, if they are few. Special tokens are no words.
