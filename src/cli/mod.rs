@@ -13,6 +13,7 @@ mod interrupt;
 mod judging;
 mod progress;
 mod score;
+mod serve;
 mod settings;
 mod train;
 
@@ -24,7 +25,7 @@ use clap::Parser;
 
 pub use args::{
     BenchArgs, BenchGroup, Cli, Command, DemoArgs, DoctorArgs, EvalArgs, Expectation, ExportArgs, JudgingArgs, ScoreArgs,
-    ShapeArgs, TrainArgs,
+    ServeArgs, ShapeArgs, TrainArgs,
 };
 pub use error::CliError;
 pub use interrupt::Interrupt;
@@ -118,6 +119,7 @@ fn dispatch(command: Command, context: &Context) -> Result<(), CliError> {
         Command::Score(args) => score::run(&args, context),
         Command::Eval(args) => eval::run(&args, context),
         Command::Export(args) => export::run(&args, context),
+        Command::Serve(args) => serve::run(&args, context),
         Command::Doctor(args) => doctor::run(&args, context),
         Command::Demo(args) => demo::run(&args, context),
         Command::Bench(args) => bench::run(&args, context),

@@ -120,7 +120,9 @@ impl WebJudge {
         Ok(json!({"text": text, "tokens": tokens}).to_string())
     }
 
-    /// Judges one row; `on_token` hears `{chain, text}` as it is written, and ends it by returning `false`.
+    /// Judges one row; `on_token` hears `{chain, text}` as it is written, and ends it by returning `false`. With
+    /// `givenChains: [text, …]` nothing is written: the row is read behind these chains, as `jurist score --given-chains`
+    /// reads the rows' own, and the scores agree to rounding.
     ///
     /// # Errors
     /// `BadRow`, `Stopped`, and what the GPU reports.
@@ -130,7 +132,7 @@ impl WebJudge {
         let listener = Listener { tokenizer: self.judge.tokenizer(), on_token: &on_token, chains: Vec::new() };
         let judged = self.judged(row, &options, listener).await?;
         if let Some(error) = judged.iter().find_map(|j| j.judgement.error.as_deref()) {
-            return Err(Failure::row(error));
+            return Err(Failure::row(plain(error)));
         }
         let expectation = options.judging(1)?.expectation;
         let scale = &self.judge.settings().scale;
@@ -163,7 +165,7 @@ impl WebJudge {
     }
 
     /// Judges many rows (a JSON array, or JSON Lines); `on_progress` hears how many are done, and ends it by returning `false`.
-    /// A row that cannot be judged has `error` in its place.
+    /// A row that cannot be judged has `error` in its place. With `givenChains: true` the rows' own chains are read.
     ///
     /// # Errors
     /// `BadRow` where the whole is unreadable; `Stopped`; what the GPU reports.
@@ -183,7 +185,7 @@ impl WebJudge {
         let mut judged = judged.iter();
         let results = read.iter().map(|row| match row {
             Err(failure) => json!({"error": failure.message}),
-            Ok(_) => judged.next().map_or(Value::Null, |j| result_of(j)),
+            Ok(_) => judged.next().map_or(Value::Null, result_of),
         });
         Ok(Value::Array(results.collect()).to_string())
     }
@@ -224,7 +226,7 @@ impl WebJudge {
 fn result_of(judged: &Judged) -> Value {
     let judgement = &judged.judgement;
     match &judged.prediction {
-        None => json!({"error": judgement.error}),
+        None => json!({"error": judgement.error.as_deref().map(plain)}),
         Some(prediction) => json!({
             "score": judgement.expected,
             "decoded": judgement.decoded,
@@ -233,6 +235,11 @@ fn result_of(judged: &Judged) -> Value {
             "feedback": judgement.feedback,
         }),
     }
+}
+
+/// Why a row was not judged, its place without a line: a row of a page is a file of its own.
+fn plain(error: &str) -> String {
+    error.replacen(":1: ", ": ", 1)
 }
 
 /// The words of a tokenizer that knows nothing smaller than words, if they are few. Special tokens are no words.
