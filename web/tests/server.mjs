@@ -16,13 +16,21 @@ const TYPES = {
   ".wasm": "application/wasm",
 };
 
-/** Serves `folders` ({"/": path, "/big/": path}, longest prefix first). Gives {origin, requests, close}. */
+/**
+ * Serves `folders` ({"/": path, "/big/": path}, longest prefix first). Gives {origin, port, requests, overrides, close}:
+ * `requests` is a log of {path, range}; `overrides` maps a path to a function (request, response) that answers instead.
+ */
 export async function serve(folders, port = 0) {
   const requests = [];
+  const overrides = new Map();
   const prefixes = Object.keys(folders).sort((a, b) => b.length - a.length);
   const server = createServer(async (request, response) => {
     const path = normalize(decodeURIComponent(new URL(request.url, "http://x").pathname));
     requests.push({ path, range: request.headers.range ?? null });
+    if (overrides.has(path)) {
+      overrides.get(path)(request, response);
+      return;
+    }
     const prefix = prefixes.find((p) => path.startsWith(p));
     const file = join(folders[prefix], path.slice(prefix.length), path.endsWith("/") ? "index.html" : "");
     const size = await stat(file).then((s) => (s.isFile() ? s.size : null), () => null);
@@ -38,7 +46,7 @@ export async function serve(folders, port = 0) {
   });
   await new Promise((ready) => server.listen(port, "127.0.0.1", ready));
   const close = () => new Promise((closed) => server.close(closed).closeAllConnections());
-  return { origin: `http://127.0.0.1:${server.address().port}`, port: server.address().port, requests, close };
+  return { origin: `http://127.0.0.1:${server.address().port}`, port: server.address().port, requests, overrides, close };
 }
 
 if (process.argv[1] === import.meta.filename) {

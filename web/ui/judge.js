@@ -41,6 +41,7 @@ export function judgeView(state) {
     const human = typeof picked?.score === "number" ? picked.score : null;
     const asked = human === null ? row() : { ...row(), score: human };
     $("judge-opinion").replaceChildren(view.element);
+    bringIntoSight($("opinion-title"));
     try {
       const result = await state.judge.score(row(), { ...choice.options(), signal, onToken: view.token });
       view.done(result, human);
@@ -52,6 +53,12 @@ export function judgeView(state) {
   });
 
   return { rebuild, shown: () => fields.forEach((field) => field.refit()) };
+}
+
+/** On a phone the opinion is below the form. */
+function bringIntoSight(heading) {
+  const { top } = heading.getBoundingClientRect();
+  if (top > 0.8 * window.innerHeight) heading.scrollIntoView({ block: "start", behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "instant" : "smooth" });
 }
 
 /** "What the judge reads": the prompt as text, made when it is opened. */
