@@ -3,10 +3,10 @@ SHELL := /bin/bash
 export PATH := $(PATH):$(HOME)/.cargo/bin
 JURIST := ./target/release/jurist
 
-.PHONY: help setup demo test build driver fmt clean
+.PHONY: help setup demo test build driver web serve web-judge fmt clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */\1\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 12
 
 setup: ## install the Rust toolchain of rust-toolchain.toml if it is missing
 	@scripts/setup.sh rust
@@ -24,6 +24,17 @@ test: driver ## everything that CI runs: format, lints, tests, browser, other ta
 	@scripts/setup.sh browser
 	@scripts/setup.sh targets
 	@scripts/test.sh
+
+web: setup ## compile the page's engine to web/engine
+	@scripts/setup.sh wasm-bindgen
+	@scripts/web.sh
+
+serve: build web ## compile the engine and serve the page at http://127.0.0.1:8080
+	$(JURIST) serve
+
+# The judge that ships with the page is the one that `make demo` trains, with rows of its test set to try it on.
+web-judge: build ## write the judge of demo/ as web/judge, to be committed
+	$(JURIST) export demo/real --out web/judge --weights f16 --examples demo/data/test.jsonl --name "demo judge"
 
 fmt: setup ## format the code
 	cargo fmt

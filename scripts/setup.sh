@@ -4,6 +4,7 @@
 #   scripts/setup.sh rust             toolchain, components and targets of rust-toolchain.toml, and a linker
 #   scripts/setup.sh targets          the targets that `make test` checks besides
 #   scripts/setup.sh driver PROGRAM   a software Vulkan driver, if `PROGRAM doctor --list` finds no adapter
+#   scripts/setup.sh wasm-bindgen     the tool that makes a JavaScript module of the wasm, in the version of Cargo.lock
 #   scripts/setup.sh browser          Chromium, which compiles every shader as browsers do
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -92,10 +93,24 @@ setup_browser() {
     esac
 }
 
+# Tool and library must have the same version: they share a format that changes.
+setup_wasm_bindgen() {
+    local version
+    version="$(awk '/^name = "wasm-bindgen"$/ { getline; gsub(/[^0-9.]/, ""); print; exit }' Cargo.lock)"
+    [ -n "$version" ] || fail "Cargo.lock names no wasm-bindgen"
+    if have wasm-bindgen && [ "$(wasm-bindgen --version)" = "wasm-bindgen $version" ]; then return; fi
+    say "compiling wasm-bindgen-cli $version (some minutes, once)"
+    cargo install --locked --quiet --force wasm-bindgen-cli --version "=$version" && return
+    # A registry mirror may lag behind the tool's lock file; its version is still exactly ours.
+    say "its own lock file cannot be used here; trying with the newest dependencies that can"
+    cargo install --quiet --force wasm-bindgen-cli --version "=$version" || fail "wasm-bindgen-cli $version could not be installed"
+}
+
 case "${1:-}" in
     rust) setup_rust ;;
     targets) rust_targets wasm32-unknown-unknown x86_64-pc-windows-msvc aarch64-apple-darwin ;;
     driver) setup_driver "${2:?the program to ask}" ;;
     browser) setup_browser ;;
-    *) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 2 ;;
+    wasm-bindgen) setup_wasm_bindgen ;;
+    *) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac

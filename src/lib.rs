@@ -11,6 +11,7 @@
 //! Every folder is one station of this line, and a value only ever moves to the right. `ARCHITECTURE.md` says who may
 //! import whom; `tests/house.rs` holds it.
 
+pub mod bundle;
 pub mod data;
 pub mod eval;
 pub mod gpu;
@@ -22,6 +23,9 @@ pub mod random;
 pub mod rollout;
 pub mod text;
 pub mod train;
+
+#[cfg(target_arch = "wasm32")]
+pub mod web;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub mod cli;

@@ -600,7 +600,7 @@ fn the_sampler_records_what_was_enumerated() {
         let rollout = Rollout::new(&gpu(), &weights, sizes).unwrap();
         let prompts: Vec<Vec<u32>> = toy.prompts.iter().map(|p| p.ids.clone()).collect();
         let sampler = Sampler { temperature: 1.0, top_p: 1.0, top_k: 0, key: [1, 2] };
-        let all = pollster::block_on(rollout.run(&prompts, 0, sampler, &toy.stop(), |_| {})).unwrap();
+        let all = pollster::block_on(rollout.run(&prompts, 0, sampler, &toy.stop(), &mut ())).unwrap();
         for (prompt, chains) in toy.prompts.iter().zip(all) {
             let world = World::of(&toy, &toy.model.weights, prompt);
             let mut counts = vec![0.0; world.known.len()];

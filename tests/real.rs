@@ -37,7 +37,7 @@ fn stories260k() {
     let new_tokens = ids.len() - 1;
     let rollout = Rollout::new(&gpu, &weights, RolloutSizes { rows: 1, group: 1, prompt: 1, new_tokens }).unwrap();
     let stop = Stop { max_tokens: new_tokens, ..Stop::default() };
-    let chains = block_on(rollout.run(&[ids[..1].to_vec()], 0, Sampler::GREEDY, &stop, |_| {})).unwrap();
+    let chains = block_on(rollout.run(&[ids[..1].to_vec()], 0, Sampler::GREEDY, &stop, &mut ())).unwrap();
     let greedy: Vec<u32> = chains[0][0].draws.iter().map(|d| d.token).collect();
     assert_eq!(greedy, ids[1..], "greedy ids from the cache");
 

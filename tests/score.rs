@@ -252,7 +252,7 @@ fn roll(gpu: &Gpu, weights: &Weights, prompts: &[Vec<u32>], sizes: (usize, usize
     let prompt = prompts.iter().map(Vec::len).max().unwrap();
     let rollout = Rollout::new(gpu, weights, RolloutSizes { rows, group, prompt, new_tokens: stop.max_tokens }).unwrap();
     let sampler = Sampler { temperature: 1.0, top_p: 1.0, top_k: 0, key: threefry2x32([0, 0], [0, 0]) };
-    block_on(rollout.run(prompts, stream, sampler, stop, |_| {})).unwrap()
+    block_on(rollout.run(prompts, stream, sampler, stop, &mut ())).unwrap()
 }
 
 fn tokens_of(chains: &[Vec<Chain>]) -> Vec<Vec<u32>> {

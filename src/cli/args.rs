@@ -35,6 +35,7 @@ pub enum Command {
     Train(TrainArgs),
     Score(ScoreArgs),
     Eval(EvalArgs),
+    Export(ExportArgs),
     Doctor(DoctorArgs),
     Demo(DemoArgs),
 }
@@ -132,6 +133,40 @@ Examples:
   jurist eval scored.jsonl
   jurist eval --model judge --input dev.jsonl --label-column human --json";
 
+/// Write a trained judge as a bundle: for a browser, or to keep
+///
+/// A bundle is a folder with a manifest (scale, prompt, sizes, hashes), the tokenizer and weights in shards of at most
+/// 64 MB. Every command that takes a model folder takes a bundle.
+#[derive(Debug, Args)]
+#[command(after_help = EXPORT_EXAMPLES)]
+pub struct ExportArgs {
+    /// Model folder, or another bundle
+    #[arg(value_name = "CHECKPOINT")]
+    pub checkpoint: PathBuf,
+
+    /// Folder for the bundle; an earlier bundle there is replaced
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+
+    /// Format of the matrices: f32, f16 or bf16
+    #[arg(long, value_name = "FORMAT", default_value = "f16")]
+    pub weights: String,
+
+    /// Rows to try the judge on, which travel with it (the first 32)
+    #[arg(long, value_name = "FILE")]
+    pub examples: Option<PathBuf>,
+
+    /// Name of the judge, for people [default: the folder's name]
+    #[arg(long, value_name = "TEXT")]
+    pub name: Option<String>,
+}
+
+const EXPORT_EXAMPLES: &str = "\
+Examples:
+  jurist export judge --out judge-bundle --examples dev.jsonl
+  jurist export judge-bundle --out judge-f32 --weights f32
+  jurist score --model judge-bundle --input answers.jsonl";
+
 /// How rows are judged, for `score` and `eval`. What is left out is taken from the model's own `judge.json`, if it has
 /// one.
 #[derive(Debug, Args)]
@@ -168,6 +203,11 @@ pub struct JudgingArgs {
     /// Seed of the chains
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Judge")]
     pub seed: u64,
+
+    /// Read the rows' own chains (column `chain`, `feedback`, `rationale` or `completion`) instead of writing some: for
+    /// comparing two judges, or a browser with the command line, on the same words
+    #[arg(long, conflicts_with_all = ["chains", "temperature", "max_completion_length"], help_heading = "Judge")]
+    pub given_chains: bool,
 
     /// Most tokens of a chain; with 0 the judge writes none [default: as trained]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1 << 20), help_heading = "Judge")]

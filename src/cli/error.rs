@@ -25,6 +25,10 @@ pub enum CliError {
     #[error(transparent)]
     Doctor(#[from] crate::doctor::DoctorError),
 
+    /// A flag that cannot be used, found after the flags were read.
+    #[error("{0}")]
+    Usage(String),
+
     /// A check found what should not be; its table is already printed.
     #[error("{0}")]
     Failed(String),
@@ -61,7 +65,7 @@ impl CliError {
     pub fn exit_code(&self) -> u8 {
         match self {
             CliError::Train(error) if error.is_usage() => 2,
-            CliError::ConfigFile { .. } => 2,
+            CliError::ConfigFile { .. } | CliError::Usage(_) => 2,
             CliError::Interrupted { .. } => 130,
             CliError::Output { source } if source.kind() == io::ErrorKind::BrokenPipe => 0,
             _ => 1,

@@ -3,16 +3,18 @@
 use std::path::Path;
 
 use super::{CliError, Context, Expectation, JudgingArgs};
+use crate::bundle::ModelFolder;
 use crate::data::{Chains, Dataset, Labels, Reader, View};
 use crate::judge::{self, DEFAULT_PHRASE, Judge, JudgeError, JudgeSettings, Judged, Judging, Template};
 use crate::text::{ChatTemplate, Tokenizer};
 use crate::train::log::Progress;
 
 impl JudgingArgs {
-    /// Reads rows; chains in them are left alone, since the judge writes its own.
+    /// Reads rows; chains in them are left alone, since the judge writes its own, unless they are asked for.
     pub fn rows(&self, file: &Path, labels: Labels, progress: &mut dyn Progress) -> Result<Dataset, CliError> {
         let label_column = self.label_column.clone().unwrap_or_else(|| "score".into());
-        let view = View { label_column, labels, chain_column: None, chains: Chains::Ignore };
+        let chains = if self.given_chains { Chains::Use } else { Chains::Ignore };
+        let view = View { label_column, labels, chain_column: None, chains };
         let reader = Reader { view, skip_bad: self.skip_bad, limit: None };
         let rows = reader.read_path(file)?;
         if let Some(first) = rows.bad.first() {
@@ -33,6 +35,7 @@ impl JudgingArgs {
             seed: self.seed,
             batch_size: self.batch_size as usize,
             max_length: self.max_length.map_or(usize::MAX, |n| n as usize),
+            given_chains: self.given_chains,
         }
     }
 
@@ -74,10 +77,8 @@ impl JudgingArgs {
         context: &Context,
         progress: &mut dyn Progress,
     ) -> Result<(Judge, Vec<Judged>), CliError> {
-        if !model.join("config.json").is_file() {
-            let problem = "there is no config.json in it; expected a Hugging Face folder, such as jurist train writes";
-            return Err(CliError::Failed(format!("model {}: {problem}", model.display())));
-        }
+        // Before the GPU is asked for anything.
+        ModelFolder::open(model).map_err(JudgeError::from)?;
         let gpu = context.gpu(progress)?;
         let judge = Judge::open(&gpu, model, |stored, tokenizer| self.settings(stored, tokenizer))?;
         judge.score_tokens().warnings.iter().for_each(|w| progress.warn(w));

@@ -7,6 +7,7 @@ mod demo;
 mod doctor;
 mod error;
 mod eval;
+mod export;
 mod interrupt;
 mod judging;
 mod progress;
@@ -19,7 +20,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-pub use args::{Cli, Command, DemoArgs, DoctorArgs, EvalArgs, Expectation, JudgingArgs, ScoreArgs, TrainArgs};
+pub use args::{Cli, Command, DemoArgs, DoctorArgs, EvalArgs, Expectation, ExportArgs, JudgingArgs, ScoreArgs, TrainArgs};
 pub use error::CliError;
 pub use interrupt::Interrupt;
 pub use progress::{SystemClock, TerminalProgress};
@@ -103,6 +104,7 @@ fn dispatch(command: Command, context: &Context) -> Result<(), CliError> {
         Command::Train(args) => train::run(&args, context),
         Command::Score(args) => score::run(&args, context),
         Command::Eval(args) => eval::run(&args, context),
+        Command::Export(args) => export::run(&args, context),
         Command::Doctor(args) => doctor::run(&args, context),
         Command::Demo(args) => demo::run(&args, context),
     }

@@ -49,8 +49,9 @@ impl std::fmt::Display for AdapterFacts {
 
 pub(super) fn facts(info: &wgpu::AdapterInfo) -> AdapterFacts {
     let class = match info.device_type {
-        _ if info.backend == wgpu::Backend::BrowserWebGpu => Class::Web,
+        // A browser tells of a fallback adapter, and of nothing else.
         wgpu::DeviceType::Cpu => Class::Software,
+        _ if info.backend == wgpu::Backend::BrowserWebGpu => Class::Web,
         wgpu::DeviceType::DiscreteGpu => Class::Discrete,
         // OpenGL reports no type; its software renderers name themselves.
         _ if ["llvmpipe", "softpipe", "swiftshader", "basic render"].iter().any(|s| info.name.to_lowercase().contains(s)) => {

@@ -49,6 +49,7 @@ impl Buffer {
 /// A buffer's part of the memory budget, given back with its last clone.
 #[derive(Debug)]
 struct Share {
+    raw: wgpu::Buffer,
     bytes: u64,
     allocated: Arc<Mutex<u64>>,
 }
@@ -56,6 +57,10 @@ struct Share {
 impl Drop for Share {
     fn drop(&mut self) {
         *self.allocated.lock().unwrap_or_else(PoisonError::into_inner) -= self.bytes;
+        if cfg!(target_arch = "wasm32") {
+            // In a browser a dropped buffer waits for the garbage collector, which does not see the GPU's memory.
+            self.raw.destroy();
+        }
     }
 }
 
@@ -224,6 +229,11 @@ impl Gpu {
         self.shared.device.limits().max_storage_buffer_binding_size
     }
 
+    /// The largest buffer, in bytes.
+    pub fn max_buffer(&self) -> u64 {
+        self.shared.device.limits().max_buffer_size
+    }
+
     /// Bytes of all buffers that are alive.
     pub fn allocated(&self) -> u64 {
         *self.shared.allocated.lock().unwrap_or_else(PoisonError::into_inner)
@@ -271,9 +281,9 @@ impl Gpu {
             }
             *allocated += size;
         }
-        let share = Arc::new(Share { bytes: size, allocated: shared.allocated.clone() });
         let raw =
             shared.device.create_buffer(&wgpu::BufferDescriptor { label: Some(name), size, usage, mapped_at_creation: false });
+        let share = Arc::new(Share { raw: raw.clone(), bytes: size, allocated: shared.allocated.clone() });
         match self.check() {
             Err(GpuError::OutOfMemory { .. }) => Err(GpuError::OutOfMemory { what: name.into(), bytes: size }),
             Err(other) => Err(other),
@@ -295,6 +305,25 @@ impl Gpu {
                 self.shared.queue.submit([]);
             }
         }
+        self.check()
+    }
+
+    /// Has the queue take what was written up to now, so that it need not keep copies for long.
+    pub fn flush(&self) {
+        self.shared.queue.submit([]);
+    }
+
+    /// Copies buffers over others of the same length, on the GPU.
+    ///
+    /// # Errors
+    /// A target that is shorter than its source.
+    pub fn copy(&self, pairs: &[(&Buffer, &Buffer)]) -> Result<(), GpuError> {
+        let mut encoder = self.shared.device.create_command_encoder(&Default::default());
+        for (from, to) in pairs {
+            to.check_range(0, from.words)?;
+            encoder.copy_buffer_to_buffer(&from.raw, 0, &to.raw, 0, from.words as u64 * 4);
+        }
+        self.shared.queue.submit([encoder.finish()]);
         self.check()
     }
 
@@ -354,6 +383,8 @@ impl Gpu {
             out.push(head.to_vec());
             words = tail;
         }
+        drop(range);
+        staging.destroy();
         Ok(out)
     }
 

@@ -12,7 +12,7 @@ use crate::model::error::ModelError;
 use crate::model::weights::Weights;
 use crate::ops::loss_head::RowObjective;
 use crate::random::threefry2x32;
-use crate::rollout::{Chain, Ending, Rollout, RolloutSizes, Stop};
+use crate::rollout::{Chain, Ending, Rollout, RolloutSizes, Stop, Watch};
 use crate::text::Tokenizer;
 
 /// Tokens of one scoring pass, unless a single row needs more.
@@ -31,12 +31,14 @@ pub struct Judging {
     pub batch_size: usize,
     /// Longest prompt plus chain; longer rows are judged with an error.
     pub max_length: usize,
+    /// Read the rows' own chains instead of writing some: what other chains are compared by.
+    pub given_chains: bool,
 }
 
 impl Default for Judging {
     fn default() -> Self {
         let max_length = usize::MAX;
-        Judging { expectation: Expectation::default(), chains: 1, temperature: 0.0, seed: 0, batch_size: 64, max_length }
+        Judging { expectation: Expectation::default(), chains: 1, temperature: 0.0, seed: 0, batch_size: 64, max_length, given_chains: false }
     }
 }
 
@@ -48,6 +50,18 @@ pub struct Judged {
     pub prediction: Option<Prediction>,
     /// Each chain as text; empty for a judge that writes none.
     pub chains: Vec<String>,
+    /// What each chain came to (the one reading of a judge that writes none).
+    pub readings: Vec<ChainReading>,
+}
+
+/// What one chain came to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChainReading {
+    pub prediction: Prediction,
+    /// Whether the phrase had to be put behind the chain.
+    pub forced: bool,
+    /// Tokens of chain and phrase.
+    pub tokens: usize,
 }
 
 /// A model that judges.
@@ -66,7 +80,8 @@ struct Reading {
     /// Everything up to the score, one for each chain, prompt left out.
     continuations: Vec<Vec<u32>>,
     chains: Vec<String>,
-    forced: bool,
+    /// Whether the phrase had to be put there, for each chain.
+    forced: Vec<bool>,
 }
 
 impl Judge {
@@ -80,7 +95,7 @@ impl Judge {
         Ok(Judge { gpu: gpu.clone(), weights: weights.clone(), tokenizer, prompt, tokens, settings })
     }
 
-    /// Opens a judge's folder: a Hugging Face directory with `judge.json` beside it. `change` may adjust the settings, or
+    /// Opens a judge's folder: a bundle, or a Hugging Face directory with `judge.json` beside it. `change` may adjust the settings, or
     /// make them where the folder has none.
     ///
     /// # Errors
@@ -91,16 +106,12 @@ impl Judge {
         dir: &std::path::Path,
         change: impl FnOnce(Option<JudgeSettings>, &Tokenizer) -> Result<JudgeSettings>,
     ) -> Result<Self> {
-        use super::settings::JUDGE_FILE;
-        let tokenizer = Tokenizer::from_dir(dir)?;
-        let stored = match std::fs::read_to_string(dir.join(JUDGE_FILE)) {
-            Ok(text) => Some(JudgeSettings::from_json(&text)?),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
-            Err(e) => return Err(super::JudgeError::Settings { found: e.to_string() }),
-        };
+        let folder = crate::bundle::ModelFolder::open(dir)?;
+        let tokenizer = folder.tokenizer()?;
+        let stored = folder.judge_json()?.map(|text| JudgeSettings::from_json(&text)).transpose()?;
         let settings = change(stored, &tokenizer)?;
-        let checkpoint = crate::model::checkpoint::Checkpoint::open(dir)?;
-        let weights = Weights::upload(gpu, &checkpoint)?;
+        let (source, ..) = folder.weights()?;
+        let weights = Weights::upload(gpu, source.as_ref())?;
         Self::new(gpu, &weights, tokenizer, settings)
     }
 
@@ -117,47 +128,66 @@ impl Judge {
         &self.tokens
     }
 
-    /// Judges rows; the answer has one entry a row, in order. `progress` hears how many rows have their chain.
+    /// Judges rows; the answer has one entry a row, in order. `watch` follows the chains; a function hears how many rows
+    /// have theirs.
     ///
     /// A row that cannot be judged (no prompt, too long) gets a judgement that says why; the others go on.
     ///
     /// # Errors
-    /// What the GPU reports.
-    pub async fn judge(&self, examples: &[Example], judging: &Judging, progress: impl FnMut(usize)) -> Result<Vec<Judged>> {
+    /// What the GPU reports, or that `watch` ended it.
+    pub async fn judge(&self, examples: &[Example], judging: &Judging, mut watch: impl Watch) -> Result<Vec<Judged>> {
         let context = self.weights.config.max_position_embeddings.min(judging.max_length);
-        let room = if self.settings.chain { self.settings.max_completion_length } else { 0 };
+        let writes = self.settings.chain && !judging.given_chains;
+        let room = if writes { self.settings.max_completion_length } else { 0 };
         let longest_phrase = self.tokens.stem.len().max(self.tokens.opening.len());
         let mut readings = Vec::new();
         let mut spaces = Vec::new();
         for example in examples {
-            let read = self.prompt.prompt(example, &self.tokenizer).map_err(|e| e.to_string()).and_then(|(ids, space)| {
+            let read = self.prompt.prompt(example, &self.tokenizer).map_err(|e| e.to_string()).and_then(|(prompt, space)| {
+                let mut reading = Reading { prompt, continuations: Vec::new(), chains: Vec::new(), forced: Vec::new() };
+                if judging.given_chains {
+                    self.take_given(example, space, &mut reading)?;
+                }
                 // A chain may end early where the prompt is long, but there must be one, and the phrase behind it.
-                let needed = ids.len() + room.min(1) + longest_phrase;
+                let given = reading.continuations.iter().map(Vec::len).max();
+                let needed = reading.prompt.len() + given.unwrap_or(room.min(1) + longest_phrase);
                 match needed > context {
                     true => Err(format!(
                         "the row is too long: its prompt of {} tokens needs {needed} with the score, but only {context} fit",
-                        ids.len()
+                        reading.prompt.len()
                     )),
-                    false => Ok((ids, space)),
+                    false => Ok((reading, space)),
                 }
             });
-            let read = read.map(|(prompt, space)| {
+            readings.push(read.map(|(reading, space)| {
                 spaces.push(space);
-                Reading { prompt, continuations: Vec::new(), chains: Vec::new(), forced: false }
-            });
-            readings.push(read);
+                reading
+            }));
         }
         let mut open: Vec<&mut Reading> = readings.iter_mut().filter_map(|r| r.as_mut().ok()).collect();
-        if self.settings.chain {
-            self.write_chains(&mut open, judging, context.saturating_sub(longest_phrase), progress).await?;
-        } else {
+        if writes {
+            self.write_chains(&mut open, judging, context.saturating_sub(longest_phrase), &mut watch).await?;
+        } else if !judging.given_chains {
             for (reading, space) in open.iter_mut().zip(&spaces) {
                 reading.continuations.push(self.tokens.stem_after(*space).to_vec());
+                reading.forced.push(false);
             }
         }
         let log_probs = self.score_log_probs(&open).await?;
         let mut log_probs = log_probs.into_iter();
         readings.iter().map(|r| self.conclude(r, judging, &mut log_probs)).collect()
+    }
+
+    /// The row's own chain as the judge's: encoded by itself, as in training, with the phrase behind it.
+    fn take_given(&self, example: &Example, space: bool, reading: &mut Reading) -> std::result::Result<(), String> {
+        let chain = example.record.chain.as_deref().unwrap_or_default();
+        let (mut tokens, text) =
+            self.prompt.chain_ids(chain, space, &self.tokenizer).map_err(|e| format!("{}: {e}", example.row.place()))?;
+        tokens.extend(self.tokens.stem_after(space && text.is_empty()));
+        reading.continuations.push(tokens);
+        reading.chains.push(text);
+        reading.forced.push(false);
+        Ok(())
     }
 
     /// Writes the chains of all readings; prompt and chain together stay within `longest`.
@@ -166,7 +196,7 @@ impl Judge {
         readings: &mut [&mut Reading],
         judging: &Judging,
         longest: usize,
-        progress: impl FnMut(usize),
+        watch: &mut dyn Watch,
     ) -> Result<()> {
         if readings.is_empty() {
             return Ok(());
@@ -188,12 +218,12 @@ impl Judge {
         };
         let key = threefry2x32([judging.seed as u32, (judging.seed >> 32) as u32], [0, 0]);
         let sampler = Sampler { temperature: judging.temperature, top_p: 1.0, top_k: 0, key };
-        let all = rollout.run(&prompts, 0, sampler, &stop, progress).await?;
+        let all = rollout.run(&prompts, 0, sampler, &stop, watch).await?;
         for (reading, chains) in readings.iter_mut().zip(all) {
             for chain in chains {
                 let chain = chain.within(longest - reading.prompt.len());
                 let (tokens, text) = self.closed(&chain)?;
-                reading.forced |= chain.ending != Ending::Phrase;
+                reading.forced.push(chain.ending != Ending::Phrase);
                 reading.continuations.push(tokens);
                 reading.chains.push(text);
             }
@@ -253,7 +283,7 @@ impl Judge {
         judging: &Judging,
         log_probs: &mut impl Iterator<Item = Vec<f64>>,
     ) -> Result<Judged> {
-        let failed = |e: String| Judged { judgement: Judgement::failed(e), prediction: None, chains: Vec::new() };
+        let failed = |e: String| Judged { judgement: Judgement::failed(e), prediction: None, chains: Vec::new(), readings: Vec::new() };
         let reading = match reading {
             Ok(reading) => reading,
             Err(e) => return Ok(failed(e.clone())),
@@ -261,19 +291,22 @@ impl Judge {
         let scale = self.prompt.scale();
         let predictions: Result<Vec<Prediction>> =
             log_probs.take(reading.continuations.len()).map(|l| Prediction::from_log_probs(scale, &l)).collect();
-        let averaged = predictions.and_then(|p| Prediction::average(scale, &p));
+        let averaged = predictions.and_then(|p| Ok((Prediction::average(scale, &p)?, p)));
         Ok(match averaged {
             Err(e) => failed(e.to_string()),
-            Ok(prediction) => Judged {
+            Ok((prediction, each)) => Judged {
                 judgement: Judgement::new(
                     scale,
                     &prediction,
                     judging.expectation,
                     reading.chains.first().cloned(),
-                    reading.forced,
+                    reading.forced.contains(&true),
                 ),
                 prediction: Some(prediction),
                 chains: reading.chains.clone(),
+                readings: (each.into_iter().zip(&reading.forced).zip(&reading.continuations))
+                    .map(|((prediction, forced), c)| ChainReading { prediction, forced: *forced, tokens: c.len() })
+                    .collect(),
             },
         })
     }

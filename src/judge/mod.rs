@@ -13,7 +13,7 @@ mod prompt;
 mod scale;
 mod settings;
 
-pub use judge::{Judge, Judged, Judging};
+pub use judge::{ChainReading, Judge, Judged, Judging};
 pub use predict::{Expectation, Judgement, Prediction};
 pub use prompt::{DEFAULT_PHRASE, JudgePrompt, Sequence, Template, preview};
 pub use scale::{Scale, ScoreTokens, Split};

@@ -230,15 +230,11 @@ impl JudgePrompt {
         let text = self.text(example)?;
         let mut ids = self.encode_prompt(&text, tokenizer)?;
         let prompt_len = ids.len();
-        let mut ends_in_space = text.ends_with(char::is_whitespace);
-        if let Some(chain) = example.record.chain.as_deref().map(|chain| self.without_conclusion(chain)).filter(|c| !c.is_empty())
-        {
-            let lead = if ends_in_space { "" } else { " " };
-            ids.extend(tokenizer.encode_continuation(&format!("{lead}{chain}"))?);
-            ends_in_space = false;
-        }
+        let ends_in_space = text.ends_with(char::is_whitespace);
+        let (chain_ids, _) = self.chain_ids(example.record.chain.as_deref().unwrap_or_default(), ends_in_space, tokenizer)?;
+        ids.extend(&chain_ids);
         let chain = prompt_len..ids.len();
-        ids.extend(tokens.stem_after(ends_in_space));
+        ids.extend(tokens.stem_after(ends_in_space && chain_ids.is_empty()));
         let stem = chain.end..ids.len();
         let score = ids.len();
         ids.push(tokens.ids[split.nearest]);
@@ -248,6 +244,19 @@ impl JudgePrompt {
             ids.push(*id);
         }
         Ok(Sequence { ids, prompt_len, chain, stem, score, split, label })
+    }
+
+    /// A given chain behind a prompt, as tokens and as text, without the phrase and score that it may end in.
+    ///
+    /// # Errors
+    /// Whatever the tokenizer refuses.
+    pub fn chain_ids(&self, chain: &str, prompt_ends_in_space: bool, tokenizer: &Tokenizer) -> Result<(Vec<u32>, String)> {
+        let chain = self.without_conclusion(chain);
+        if chain.is_empty() {
+            return Ok((Vec::new(), String::new()));
+        }
+        let lead = if prompt_ends_in_space { "" } else { " " };
+        Ok((tokenizer.encode_continuation(&format!("{lead}{chain}"))?, chain.to_string()))
     }
 
     /// The chain without white space around it and without a final "phrase score." of its own.

@@ -73,6 +73,10 @@ pub enum ModelError {
     #[error(transparent)]
     Gpu(#[from] crate::gpu::GpuError),
 
+    /// Whoever followed the work ended it.
+    #[error("stopped")]
+    Stopped,
+
     /// A batch that does not fit the pass it is given to, or the model.
     #[error("{what}: at most {allowed}, but the batch has {found}")]
     Batch { what: &'static str, allowed: usize, found: usize },

@@ -65,6 +65,15 @@ impl Weights {
         gpu.clear(&self.buffers);
     }
 
+    /// Makes these weights those of `other`, a model of the same config, on the GPU.
+    ///
+    /// # Errors
+    /// Weights of another size.
+    pub fn copy_from(&self, gpu: &Gpu, other: &Weights) -> Result<(), ModelError> {
+        let pairs: Vec<_> = other.buffers.iter().zip(&self.buffers).collect();
+        Ok(gpu.copy(&pairs)?)
+    }
+
     /// Where the tensor named `hf_name` lies: its buffer, first element and number of elements.
     pub fn locate(&self, hf_name: &str) -> Option<(&Buffer, usize, usize)> {
         self.iter().find_map(|(group, buffer)| {

@@ -73,6 +73,17 @@ impl Stop {
         }
         (draws.len() >= self.max_tokens).then_some((self.max_tokens, Ending::Length, 0))
     }
+
+    /// How many of a running chain's draws are surely part of what it says: the last ones may begin a phrase.
+    fn said(&self, draws: &[Draw]) -> usize {
+        let begins = |n: usize| {
+            let tail = || draws[draws.len() - n..].iter().map(|d| &d.token);
+            self.phrases.iter().any(|p| p.len() > n && p[..n].iter().eq(tail()))
+        };
+        let longest = self.phrases.iter().map(Vec::len).max().unwrap_or(0);
+        let held = (1..longest.min(draws.len() + 1)).rev().find(|n| begins(*n));
+        draws.len() - held.unwrap_or(0)
+    }
 }
 
 /// What a rollout engine is planned for.
@@ -90,6 +101,35 @@ pub struct RolloutSizes {
 
 /// Steps between two looks at what was drawn.
 const STEPS_A_LOOK: usize = 8;
+
+/// Who follows a rollout while it runs, and may end it. A function of the number of prompts that are done is one, and so
+/// is `()`, who does not care.
+pub trait Watch {
+    /// Tokens that are drawn between two looks. Fewer come more smoothly, and cost a wait each.
+    fn tokens_a_look(&self) -> usize {
+        STEPS_A_LOOK
+    }
+
+    /// After each look: what chain `chain` (counted over all prompts) has said so far, without a phrase or EOS at its end,
+    /// finished or begun. `false` ends the rollout with [`ModelError::Stopped`].
+    fn said(&mut self, _chain: usize, _draws: &[Draw]) -> bool {
+        true
+    }
+
+    /// After each wave: so many prompts have their chains. `false` ends the rollout.
+    fn done(&mut self, _prompts: usize) -> bool {
+        true
+    }
+}
+
+impl Watch for () {}
+
+impl<F: FnMut(usize)> Watch for F {
+    fn done(&mut self, prompts: usize) -> bool {
+        self(prompts);
+        true
+    }
+}
 
 /// Samples chains for batches of prompts of one model.
 pub struct Rollout {
@@ -127,31 +167,41 @@ impl Rollout {
     }
 
     /// `group` chains for each prompt, in order; chain `c` of prompt `p` has the random stream
-    /// `first_stream + p * group + c`. `progress` hears after each wave how many prompts are done.
+    /// `first_stream + p * group + c`.
     ///
     /// # Errors
-    /// A prompt longer than planned, ids outside the vocabulary, or what the GPU reports.
+    /// A prompt longer than planned, ids outside the vocabulary, what the GPU reports, or that `watch` ended it.
     pub async fn run(
         &self,
         prompts: &[Vec<u32>],
         first_stream: u32,
         sampler: Sampler,
         stop: &Stop,
-        mut progress: impl FnMut(usize),
+        watch: &mut dyn Watch,
     ) -> Result<Vec<Vec<Chain>>, ModelError> {
         let mut all = Vec::with_capacity(prompts.len());
         for wave in prompts.chunks(self.prompts) {
-            let stream = first_stream.wrapping_add((all.len() * self.sizes.group) as u32);
-            let mut chains = self.wave(wave, stream, sampler, stop).await?.into_iter();
+            let first = all.len() * self.sizes.group;
+            let stream = first_stream.wrapping_add(first as u32);
+            let mut chains = self.wave(wave, (first, stream), sampler, stop, watch).await?.into_iter();
             for _ in wave {
                 all.push(chains.by_ref().take(self.sizes.group).collect());
             }
-            progress(all.len());
+            if !watch.done(all.len()) {
+                return Err(ModelError::Stopped);
+            }
         }
         Ok(all)
     }
 
-    async fn wave(&self, prompts: &[Vec<u32>], stream: u32, sampler: Sampler, stop: &Stop) -> Result<Vec<Chain>, ModelError> {
+    async fn wave(
+        &self,
+        prompts: &[Vec<u32>],
+        (first, stream): (usize, u32),
+        sampler: Sampler,
+        stop: &Stop,
+        watch: &mut dyn Watch,
+    ) -> Result<Vec<Chain>, ModelError> {
         let group = self.sizes.group;
         let rows: Vec<PrefillRow> = (0..prompts.len() * group)
             .map(|r| PrefillRow {
@@ -172,15 +222,21 @@ impl Rollout {
         let mut drawn = 0;
         while done.iter().any(Option::is_none) {
             if limit > drawn {
-                let steps = STEPS_A_LOOK.min(limit - drawn);
+                let steps = watch.tokens_a_look().clamp(1, limit - drawn);
                 self.pass.step(rows.len(), steps, sampler)?;
                 drawn += steps;
             }
             let draws = self.pass.drawn(rows.len()).await?;
-            for ((chain, draws), stop) in done.iter_mut().zip(draws).zip(&stops) {
-                if chain.is_none() {
-                    *chain = stop.find(&draws).map(|(end, ending, tail)| Chain { draws: draws[..end].to_vec(), ending, tail });
+            for (i, ((chain, draws), stop)) in done.iter_mut().zip(draws).zip(&stops).enumerate() {
+                if chain.is_some() {
+                    continue;
                 }
+                let found = stop.find(&draws);
+                let said = found.map_or_else(|| stop.said(&draws), |(end, _, tail)| end - tail);
+                if !watch.said(first + i, &draws[..said]) {
+                    return Err(ModelError::Stopped);
+                }
+                *chain = found.map(|(end, ending, tail)| Chain { draws: draws[..end].to_vec(), ending, tail });
             }
         }
         Ok(done.into_iter().flatten().collect())
@@ -203,5 +259,11 @@ mod tests {
         assert_eq!(stop.find(&draws(&[7, 2, 8])), Some((2, Ending::Eos, 1)));
         assert_eq!(stop.find(&draws(&[1, 1, 1])), None);
         assert_eq!(stop.find(&draws(&[1, 1, 1, 1, 1, 7, 8])), Some((6, Ending::Length, 0)));
+    }
+    #[test]
+    fn the_beginning_of_a_phrase_is_held_back() {
+        let stop = Stop { phrases: vec![vec![7, 8, 9], vec![8]], eos: vec![2], max_tokens: 9 };
+        let said = |tokens: &[u32]| stop.said(&draws(tokens));
+        assert_eq!([said(&[]), said(&[1]), said(&[1, 7]), said(&[1, 7, 8]), said(&[7, 7])], [0, 1, 1, 1, 1]);
     }
 }

@@ -192,7 +192,7 @@ impl PolicyTrainer {
         for (n, micro) in prompts.chunks(self.micro_batch).enumerate() {
             let ids: Vec<Vec<u32>> = micro.iter().map(|p| p.ids.clone()).collect();
             let first = (n * self.micro_batch * self.settings.group) as u32;
-            let chains = self.rollout.run(&ids, first, sampler, &stop, |_| {}).await?;
+            let chains = self.rollout.run(&ids, first, sampler, &stop, &mut ()).await?;
             let rolled = micro.iter().zip(chains).map(|(prompt, chains)| Rolled {
                 prompt,
                 chains: chains.iter().map(|c| close(c, prompt.ends_in_space, speech)).collect(),

@@ -5,9 +5,9 @@ use std::path::Path;
 use super::TrainError;
 use super::config::{SettingError, TrainConfig};
 use super::examples::{Preparation, Prepared};
+use crate::bundle::{MANIFEST, ModelFolder};
 use crate::data::{Chains, DataError, Dataset, Example, Reader, View};
-use crate::judge::{JUDGE_FILE, JudgePrompt, JudgeSettings, ScoreTokens, Template};
-use crate::model::checkpoint::Checkpoint;
+use crate::judge::{JudgePrompt, JudgeSettings, ScoreTokens, Template};
 use crate::model::config::Config;
 use crate::model::dtype::Dtype;
 use crate::model::init::Init;
@@ -122,8 +122,8 @@ impl Start {
 
 /// The chain length of the judge that training starts from, if it is one.
 fn stored_length(config: &TrainConfig) -> Option<usize> {
-    let text = std::fs::read_to_string(Path::new(config.model_name_or_path.as_deref()?).join(JUDGE_FILE)).ok()?;
-    JudgeSettings::from_json(&text).ok().map(|settings| settings.max_completion_length)
+    let folder = ModelFolder::open(Path::new(config.model_name_or_path.as_deref()?)).ok()?;
+    JudgeSettings::from_json(&folder.judge_json().ok()??).ok().map(|settings| settings.max_completion_length)
 }
 
 fn reader(config: &TrainConfig) -> Reader {
@@ -173,7 +173,9 @@ fn tokenizer(config: &TrainConfig, rows: &Dataset) -> Result<Tokenizer, TrainErr
             })?;
             return Ok(Tokenizer::from_bytes(&bytes)?);
         }
-        return Ok(Tokenizer::from_dir(path)?);
+        // A folder named as a tokenizer may hold nothing else.
+        let is_model = config.tokenizer.is_none() || path.join(MANIFEST).is_file();
+        return Ok(if is_model { ModelFolder::open(path)?.tokenizer()? } else { Tokenizer::from_dir(path)? });
     }
     let texts: Vec<String> = rows.examples.iter().map(text_of).collect();
     let size = config.vocab_size.unwrap_or(0) as usize;
@@ -197,11 +199,10 @@ fn model(
 ) -> Result<(Box<dyn TensorSource>, Dtype), TrainError> {
     let wanted = config.save_dtype.as_deref().and_then(Dtype::from_config_name);
     if let Some(dir) = &config.model_name_or_path {
-        let checkpoint = Checkpoint::open(Path::new(dir))?;
-        notes.extend(checkpoint.notes().iter().cloned());
-        check_vocabulary(tokenizer, checkpoint.config())?;
-        let dtype = wanted.unwrap_or(checkpoint.dtype());
-        return Ok((Box::new(checkpoint), dtype));
+        let (source, stored, said) = ModelFolder::open(Path::new(dir))?.weights()?;
+        notes.extend(said);
+        check_vocabulary(tokenizer, source.config())?;
+        return Ok((source, wanted.unwrap_or(stored)));
     }
     let path = config.init.as_deref().unwrap_or_default();
     let text = std::fs::read_to_string(path).map_err(|source| TrainError::Io {

@@ -1,0 +1,291 @@
+//! `manifest.json`: everything about a bundle but the numbers.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use super::MANIFEST;
+use crate::model::config::Config;
+use crate::model::dtype::Dtype;
+use crate::model::error::ModelError;
+use crate::text::{Files, Tokenizer};
+
+/// Value of `format`.
+const FORMAT: &str = "jurist-bundle";
+/// Version that this crate writes and reads.
+const VERSION: u32 = 1;
+/// Example rows that a bundle may carry.
+pub const MOST_EXAMPLES: usize = 32;
+
+/// How the matrices of a bundle are stored. Norms and biases are f32 in every format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WeightFormat {
+    F32,
+    F16,
+    Bf16,
+}
+
+impl WeightFormat {
+    /// All formats by their names.
+    pub const ALL: [(&'static str, WeightFormat); 3] =
+        [("f32", WeightFormat::F32), ("f16", WeightFormat::F16), ("bf16", WeightFormat::Bf16)];
+
+    /// The format of this name.
+    ///
+    /// # Errors
+    /// A name that is none; one that is planned but not built.
+    pub fn named(name: &str) -> Result<Self, ModelError> {
+        let found = |text: &str| ModelError::Unsupported {
+            key: "weights".into(),
+            found: text.into(),
+            supported: WeightFormat::ALL.map(|(name, _)| name).join(", "),
+        };
+        match WeightFormat::ALL.iter().find(|(known, _)| *known == name) {
+            Some((_, format)) => Ok(*format),
+            None if ["q8", "q4"].contains(&name) => Err(found(&format!("{name} (quantised weights are not built yet)"))),
+            None => Err(found(&format!("\"{name}\""))),
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            WeightFormat::F32 => "f32",
+            WeightFormat::F16 => "f16",
+            WeightFormat::Bf16 => "bf16",
+        }
+    }
+
+    /// The type of the model's matrices in this format.
+    pub fn matrix_dtype(self) -> Dtype {
+        match self {
+            WeightFormat::F32 => Dtype::F32,
+            WeightFormat::F16 => Dtype::F16,
+            WeightFormat::Bf16 => Dtype::Bf16,
+        }
+    }
+
+    /// The type of a tensor of this shape: what is not a matrix is small, and stays exact.
+    pub fn dtype(self, shape: &[usize]) -> Dtype {
+        if shape.len() == 2 { self.matrix_dtype() } else { Dtype::F32 }
+    }
+}
+
+/// One file of a bundle.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileEntry {
+    pub file: String,
+    pub bytes: u64,
+    /// In lower-case hexadecimal.
+    pub sha256: String,
+}
+
+impl FileEntry {
+    /// The entry of a file with these bytes.
+    pub fn of(file: &str, bytes: &[u8]) -> Self {
+        FileEntry { file: file.into(), bytes: bytes.len() as u64, sha256: sha256_hex(bytes) }
+    }
+
+    /// Whether `bytes` are this file.
+    ///
+    /// # Errors
+    /// Another size, or another hash.
+    pub fn check(&self, bytes: &[u8]) -> Result<(), ModelError> {
+        let damaged = |reason: String| ModelError::Corrupt { file: self.file.clone(), reason };
+        if bytes.len() as u64 != self.bytes {
+            return Err(damaged(format!("it has {} bytes, and {MANIFEST} says {}", bytes.len(), self.bytes)));
+        }
+        match sha256_hex(bytes) {
+            found if found == self.sha256 => Ok(()),
+            found => Err(damaged(format!("its SHA-256 is {found}, and {MANIFEST} says {}", self.sha256))),
+        }
+    }
+}
+
+/// The tokenizer of a bundle: one file, and the small ones around it as texts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenizerEntry {
+    #[serde(flatten)]
+    pub entry: FileEntry,
+    /// `tokenizer_config.json`, `chat_template.jinja` and the like by name, as far as the model has them.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub others: Map<String, Value>,
+}
+
+impl TokenizerEntry {
+    /// The entry of a tokenizer, and the bytes of its `tokenizer.json`. What is around it travels in the manifest; the
+    /// vocabulary files of older tokenizers do not, since `tokenizer.json` holds all that they say.
+    pub fn of(tokenizer: &Tokenizer) -> (Self, Vec<u8>) {
+        let mut others = Map::new();
+        let mut json = Vec::new();
+        for (name, bytes) in tokenizer.files() {
+            match name.as_str() {
+                "tokenizer.json" => json = bytes.clone(),
+                "vocab.json" | "merges.txt" | "tokenizer.model" => {}
+                _ => drop(others.insert(name.clone(), String::from_utf8_lossy(bytes).into())),
+            }
+        }
+        (TokenizerEntry { entry: FileEntry::of("tokenizer.json", &json), others }, json)
+    }
+}
+
+/// What `manifest.json` says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    pub format: String,
+    pub version: u32,
+    /// For people.
+    pub name: String,
+    /// The name of a [`WeightFormat`].
+    pub weights: String,
+    pub parameters: u64,
+    /// The model's `config.json`.
+    pub config: Value,
+    /// The judge's `judge.json`.
+    pub judge: Value,
+    pub tokenizer: TokenizerEntry,
+    pub shards: Vec<FileEntry>,
+    /// Rows to try the judge on.
+    #[serde(default)]
+    pub examples: Vec<Value>,
+    /// Version of the program that wrote it.
+    pub jurist: String,
+}
+
+impl Manifest {
+    /// A manifest of this version, its shards still to be named.
+    pub fn new(name: &str, weights: WeightFormat, config: &Config, judge: Value, tokenizer: TokenizerEntry) -> Self {
+        let json = config.to_json(weights.matrix_dtype());
+        Manifest {
+            format: FORMAT.into(),
+            version: VERSION,
+            name: name.into(),
+            weights: weights.name().into(),
+            parameters: config.parameter_count(),
+            // What the model room writes is JSON.
+            config: serde_json::from_str(&json).unwrap_or_default(),
+            judge,
+            tokenizer,
+            shards: Vec::new(),
+            examples: Vec::new(),
+            jurist: env!("CARGO_PKG_VERSION").into(),
+        }
+    }
+
+    /// Reads the text of `manifest.json` and checks what can be checked without the other files.
+    ///
+    /// # Errors
+    /// No JSON, or another kind of it; a later version; a weight format that is not built; a model that is not built or of
+    /// another size; file names that are none; no shards.
+    pub fn parse(text: &str) -> Result<Self, ModelError> {
+        Self::read(text).map_err(|e| e.in_file(MANIFEST))
+    }
+
+    fn read(text: &str) -> Result<Self, ModelError> {
+        if text.trim_start().starts_with('<') {
+            return Err(ModelError::Json("it is a web page, so the address is not that of a bundle".into()));
+        }
+        let value: Value = serde_json::from_str(text).map_err(|e| ModelError::Json(e.to_string()))?;
+        let bad = |key: &str, expected: &str, found: String| {
+            Err(ModelError::BadValue { key: key.into(), expected: expected.into(), found })
+        };
+        // Before the fields of this version: another file or version is told as such.
+        match value.get("format").and_then(Value::as_str) {
+            Some(FORMAT) => {}
+            found => return bad("format", &format!("\"{FORMAT}\""), found.map_or("nothing".into(), |f| format!("\"{f}\""))),
+        }
+        match value.get("version").and_then(Value::as_u64) {
+            Some(version) if version == u64::from(VERSION) => {}
+            found => {
+                let expected = format!("{VERSION}; a newer jurist reads newer bundles");
+                return bad("version", &expected, found.map_or("nothing".into(), |v| v.to_string()));
+            }
+        }
+        let manifest: Manifest = serde_json::from_value(value).map_err(|e| ModelError::Json(e.to_string()))?;
+        manifest.weight_format()?;
+        let config = manifest.model()?;
+        if config.parameter_count() != manifest.parameters {
+            let expected = format!("{}, which is what `config` describes", config.parameter_count());
+            return bad("parameters", &expected, manifest.parameters.to_string());
+        }
+        if manifest.shards.is_empty() {
+            return bad("shards", "at least one file", "none".into());
+        }
+        let mut names: Vec<&str> = manifest.files().map(|f| f.file.as_str()).collect();
+        for entry in manifest.files() {
+            let name = entry.file.as_str();
+            // A name with a directory in it could lead anywhere.
+            if name.is_empty() || name == MANIFEST || name.starts_with('.') || name.contains(['/', '\\', ':', '?', '#', '%']) {
+                return bad("file", "a plain file name", format!("\"{name}\""));
+            }
+            if entry.sha256.len() != 64 || !entry.sha256.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+                return bad("sha256", &format!("64 lower-case hexadecimal digits for {name}"), format!("\"{}\"", entry.sha256));
+            }
+        }
+        names.sort_unstable();
+        if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            return bad("file", "every file once", format!("\"{}\" twice", twice[0]));
+        }
+        if manifest.examples.len() > MOST_EXAMPLES {
+            return bad("examples", &format!("at most {MOST_EXAMPLES} rows"), manifest.examples.len().to_string());
+        }
+        Ok(manifest)
+    }
+
+    /// The text of `manifest.json`.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
+    }
+
+    /// How its matrices are stored.
+    ///
+    /// # Errors
+    /// As [`WeightFormat::named`].
+    pub fn weight_format(&self) -> Result<WeightFormat, ModelError> {
+        WeightFormat::named(&self.weights)
+    }
+
+    /// The model that the bundle holds.
+    ///
+    /// # Errors
+    /// As [`Config::from_json`].
+    pub fn model(&self) -> Result<Config, ModelError> {
+        Config::from_json(&self.config.to_string()).map_err(|e| e.in_file("config"))
+    }
+
+    /// The text of the judge's `judge.json`.
+    pub fn judge_json(&self) -> String {
+        self.judge.to_string()
+    }
+
+    /// The tokenizer's files by name, `config.json` among them (it may name the EOS), from the bytes of `tokenizer.json`.
+    ///
+    /// # Errors
+    /// Bytes that are not the file that the manifest means.
+    pub fn tokenizer_files(&self, tokenizer_json: Vec<u8>) -> Result<Files, ModelError> {
+        self.tokenizer.entry.check(&tokenizer_json)?;
+        let texts = self.tokenizer.others.iter().filter_map(|(name, text)| Some((name.clone(), text.as_str()?.as_bytes().to_vec())));
+        let mut files: Files = texts.collect();
+        files.insert("config.json".into(), self.config.to_string().into_bytes());
+        files.insert("tokenizer.json".into(), tokenizer_json);
+        Ok(files)
+    }
+
+    /// Bytes of all files but the manifest: what a visitor downloads.
+    pub fn download_bytes(&self) -> u64 {
+        self.files().fold(0, |sum: u64, f| sum.saturating_add(f.bytes))
+    }
+
+    /// Every file but the manifest.
+    pub fn files(&self) -> impl Iterator<Item = &FileEntry> {
+        std::iter::once(&self.tokenizer.entry).chain(&self.shards)
+    }
+}
+
+/// The SHA-256 of `bytes` in lower-case hexadecimal.
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+pub(super) fn hex(digest: &[u8]) -> String {
+    digest.iter().map(|b| format!("{b:02x}")).collect()
+}

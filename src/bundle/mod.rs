@@ -1,0 +1,43 @@
+//! The bundle room: a judge as a few plain files that a browser can fetch, check, cache and stream to its GPU.
+//!
+//! ```text
+//! manifest.json             what it is: config, scale and template, tokenizer, each shard with its size and SHA-256
+//! tokenizer.json
+//! weights-00001.safetensors shards of at most 64 MB: ordinary safetensors, Hugging Face's names, the model's order
+//! ```
+//!
+//! A matrix that is larger than a shard is cut by rows: its parts have the same name, one in each of consecutive shards.
+//!
+//! - [`Manifest`]: what `manifest.json` says, checked as a whole;
+//! - `shards`: which tensor goes where, and how its numbers are written;
+//! - [`ShardReader`]: tensors out of a stream of bytes, whatever the pieces in which it comes;
+//! - [`Contents`]: whether all shards together are the model that the manifest describes;
+//! - [`ModelFolder`]: a bundle or a Hugging Face directory, opened from disk; [`export`] writes one.
+//!
+//! A bundle is a model on disk, so its faults are [`ModelError`](crate::model::error::ModelError)s.
+
+mod contents;
+mod manifest;
+mod reader;
+mod shards;
+
+#[cfg(not(target_arch = "wasm32"))]
+mod export;
+#[cfg(not(target_arch = "wasm32"))]
+mod folder;
+
+pub use contents::{Contents, Part};
+pub use manifest::{FileEntry, Manifest, MOST_EXAMPLES, TokenizerEntry, WeightFormat, sha256_hex};
+pub use reader::{Piece, ShardReader};
+pub use shards::{Shard, ShardPart, plan};
+
+#[cfg(not(target_arch = "wasm32"))]
+pub use export::{Exported, export};
+#[cfg(not(target_arch = "wasm32"))]
+pub use folder::ModelFolder;
+
+/// Name of the file that makes a folder a bundle.
+pub const MANIFEST: &str = "manifest.json";
+
+/// Most bytes of a shard, header included: small enough to fetch again, and far below what a browser may hold.
+pub const SHARD_BYTES: u64 = 64_000_000;

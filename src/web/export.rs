@@ -1,0 +1,66 @@
+//! A judge as files again: what the page offers to save.
+
+use js_sys::Uint8Array;
+use wasm_bindgen::prelude::wasm_bindgen;
+
+use super::Failure;
+use crate::bundle::{FileEntry, MANIFEST, Manifest, SHARD_BYTES, TokenizerEntry, WeightFormat, plan};
+use crate::gpu::Gpu;
+use crate::model::error::ModelError;
+use crate::model::weights::Weights;
+use crate::text::Tokenizer;
+
+/// Elements read back at a time.
+const PIECE: usize = 1 << 20;
+
+/// The files of a bundle. They lie in the page's memory, not in wasm's.
+#[wasm_bindgen]
+pub struct BundleFiles {
+    files: Vec<(String, Uint8Array)>,
+}
+
+#[wasm_bindgen]
+impl BundleFiles {
+    /// Names of all files, the manifest first.
+    pub fn names(&self) -> Vec<String> {
+        self.files.iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    /// The bytes of one of them.
+    ///
+    /// # Errors
+    /// `Internal`, for a name that is none.
+    pub fn file(&self, name: &str) -> Result<Uint8Array, Failure> {
+        let found = self.files.iter().find(|(known, _)| known == name);
+        found.map(|(_, bytes)| bytes.clone()).ok_or_else(|| Failure::new("Internal", format!("The bundle has no file {name}.")))
+    }
+}
+
+/// Reads the weights back from the GPU, shard by shard.
+pub async fn files(
+    gpu: &Gpu,
+    weights: &Weights,
+    tokenizer: &Tokenizer,
+    loaded: &Manifest,
+    format: WeightFormat,
+) -> Result<BundleFiles, Failure> {
+    let config = &weights.config;
+    let (entry, json) = TokenizerEntry::of(tokenizer);
+    let mut files = vec![(entry.entry.file.clone(), Uint8Array::from(json.as_slice()))];
+    let mut manifest = Manifest::new(&loaded.name, format, config, loaded.judge.clone(), entry);
+    manifest.examples = loaded.examples.clone();
+    for shard in plan(config, format, SHARD_BYTES) {
+        let mut bytes = shard.header();
+        for part in &shard.parts {
+            let (buffer, first, _) = weights.locate(&part.tensor).ok_or_else(|| ModelError::UnknownTensor(part.tensor.clone()))?;
+            for at in (0..part.len()).step_by(PIECE) {
+                let values: Vec<f32> = gpu.read(buffer, first + part.start + at, PIECE.min(part.len() - at)).await?;
+                part.encode(at, &values, &mut bytes)?;
+            }
+        }
+        manifest.shards.push(FileEntry::of(&shard.file, &bytes));
+        files.push((shard.file, Uint8Array::from(bytes.as_slice())));
+    }
+    files.insert(0, (MANIFEST.into(), Uint8Array::from(manifest.to_json().as_bytes())));
+    Ok(BundleFiles { files })
+}

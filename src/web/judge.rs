@@ -1,0 +1,309 @@
+//! A judge that a page has loaded.
+
+use std::cell::{Cell, RefCell};
+
+use js_sys::Function;
+use serde_json::{Value, json};
+use wasm_bindgen::JsValue;
+use wasm_bindgen::prelude::wasm_bindgen;
+
+use super::clock::{now, seconds_since};
+use super::export::{self, BundleFiles};
+use super::rows::{self, Given, ScoreOptions};
+use super::{Failure, train};
+use crate::bundle::{Manifest, WeightFormat};
+use crate::data::{Example, Labels};
+use crate::gpu::Gpu;
+use crate::judge::{ChainReading, Judge, JudgePrompt, JudgeSettings, Judged, Prediction};
+use crate::model::decoder::Draw;
+use crate::model::weights::Weights;
+use crate::rollout::Watch;
+use crate::text::{StreamDecoder, Tokenizer};
+
+/// Tokens between two looks while a page reads along.
+const TOKENS_A_LOOK: usize = 2;
+/// Chains that are written together in a batch of rows.
+const BATCH: usize = 32;
+/// Largest vocabulary of words that is worth showing.
+const MOST_WORDS: usize = 512;
+/// Milliseconds after which a batch asks again whether it should stop.
+const ASK: f64 = 100.0;
+
+/// A judge on the GPU.
+#[wasm_bindgen]
+pub struct WebJudge {
+    pub(super) gpu: Gpu,
+    pub(super) weights: Weights,
+    pub(super) judge: Judge,
+    pub(super) prompt: JudgePrompt,
+    manifest: Manifest,
+    /// The weights as they were loaded, from the first training on.
+    loaded: RefCell<Option<Weights>>,
+    learned: Cell<bool>,
+}
+
+impl WebJudge {
+    pub(super) fn new(gpu: Gpu, manifest: Manifest, weights: Weights, tokenizer: Tokenizer) -> Result<Self, Failure> {
+        let settings = JudgeSettings::from_json(&manifest.judge_json())?;
+        let prompt = settings.prompt(&tokenizer)?;
+        let judge = Judge::new(&gpu, &weights, tokenizer, settings)?;
+        Ok(WebJudge { gpu, weights, judge, prompt, manifest, loaded: RefCell::new(None), learned: Cell::new(false) })
+    }
+
+    /// Keeps the loaded weights, before the first step changes them.
+    pub(super) fn keep_loaded(&self) -> Result<(), Failure> {
+        if self.loaded.borrow().is_none() {
+            let copy = Weights::zeros(&self.gpu, &self.weights.config, "loaded weights")?;
+            copy.copy_from(&self.gpu, &self.weights)?;
+            *self.loaded.borrow_mut() = Some(copy);
+        }
+        Ok(())
+    }
+
+    pub(super) fn has_learned(&self) {
+        self.learned.set(true);
+    }
+
+    /// One row with its chains, sampled or given.
+    async fn judged(&self, row: &str, options: &ScoreOptions, watch: impl Watch) -> Result<Vec<Judged>, Failure> {
+        let judging = options.judging(1)?;
+        let given = matches!(options.given_chains, Some(Given::OfRows(true)));
+        let example = rows::read("the row", row, rows::view(Labels::Optional, given))?;
+        let examples = match &options.given_chains {
+            Some(Given::Texts(texts)) if texts.is_empty() => return Err(Failure::row("`givenChains` is empty; give at least one.")),
+            Some(Given::Texts(texts)) => {
+                let with = |text: &String| {
+                    let mut example = example.clone();
+                    example.record.chain = Some(text.clone());
+                    example
+                };
+                texts.iter().map(with).collect()
+            }
+            _ => vec![example],
+        };
+        Ok(self.judge.judge(&examples, &judging, watch).await?)
+    }
+}
+
+#[wasm_bindgen]
+impl WebJudge {
+    /// What this judge is, as JSON.
+    pub fn about(&self) -> String {
+        let settings = self.judge.settings();
+        let mut about = json!({
+            "name": self.manifest.name,
+            "parameters": self.manifest.parameters,
+            "weights": self.manifest.weights,
+            "scale": {"texts": settings.scale.texts(), "values": settings.scale.values()},
+            "phrase": settings.phrase,
+            "template": settings.template,
+            "chain": settings.chain,
+            "maxCompletionLength": settings.max_completion_length,
+            "maxLength": self.weights.config.max_position_embeddings,
+        });
+        if let Some(words) = words(self.judge.tokenizer()) {
+            about["vocabulary"] = words.into();
+        }
+        about.to_string()
+    }
+
+    /// What the judge reads of a row: `text`, and `tokens`, their number.
+    ///
+    /// # Errors
+    /// `BadRow`.
+    pub fn prompt(&self, row: &str) -> Result<String, Failure> {
+        let example = rows::read("the row", row, rows::view(Labels::Optional, false))?;
+        let text = self.prompt.text(&example)?;
+        let tokens = self.prompt.prompt_ids(&example, self.judge.tokenizer())?.len();
+        Ok(json!({"text": text, "tokens": tokens}).to_string())
+    }
+
+    /// Judges one row; `on_token` hears `{chain, text}` as it is written, and ends it by returning `false`.
+    ///
+    /// # Errors
+    /// `BadRow`, `Stopped`, and what the GPU reports.
+    pub async fn score(&self, row: &str, options: &str, on_token: Function) -> Result<String, Failure> {
+        let start = now();
+        let options = ScoreOptions::parse(options)?;
+        let listener = Listener { tokenizer: self.judge.tokenizer(), on_token: &on_token, chains: Vec::new() };
+        let judged = self.judged(row, &options, listener).await?;
+        if let Some(error) = judged.iter().find_map(|j| j.judgement.error.as_deref()) {
+            return Err(Failure::row(error));
+        }
+        let expectation = options.judging(1)?.expectation;
+        let scale = &self.judge.settings().scale;
+        let readings: Vec<&ChainReading> = judged.iter().flat_map(|j| &j.readings).collect();
+        let mut texts = judged.iter().flat_map(|j| &j.chains);
+        let predictions: Vec<Prediction> = readings.iter().map(|r| r.prediction.clone()).collect();
+        let all = Prediction::average(scale, &predictions)?;
+        let scores: Vec<f64> = predictions.iter().map(|p| p.score(expectation)).collect();
+        let chains: Vec<Value> = (readings.iter().zip(&scores))
+            .map(|(reading, score)| {
+                json!({
+                    "text": texts.next(),
+                    "score": score,
+                    "distribution": reading.prediction.probs,
+                    "forced": reading.forced,
+                })
+            })
+            .collect();
+        let result = json!({
+            "score": all.score(expectation),
+            "decoded": scale.values()[all.decoded],
+            "distribution": all.probs,
+            "scoreMass": all.mass,
+            "std": deviation(&scores),
+            "chains": chains,
+            "tokens": readings.iter().map(|r| r.tokens).sum::<usize>(),
+            "seconds": seconds_since(start),
+        });
+        Ok(result.to_string())
+    }
+
+    /// Judges many rows (a JSON array, or JSON Lines); `on_progress` hears how many are done, and ends it by returning `false`.
+    /// A row that cannot be judged has `error` in its place.
+    ///
+    /// # Errors
+    /// `BadRow` where the whole is unreadable; `Stopped`; what the GPU reports.
+    pub async fn score_batch(&self, rows: &str, options: &str, on_progress: Function) -> Result<String, Failure> {
+        let options = ScoreOptions::parse(options)?;
+        if matches!(options.given_chains, Some(Given::Texts(_))) {
+            return Err(Failure::row("`givenChains` of a batch is true or false: the chains are those of its rows."));
+        }
+        let judging = options.judging(BATCH)?;
+        let read = |(i, row): (usize, &String)| rows::read(&format!("row {}", i + 1), row, rows::view(Labels::Optional, options.given()));
+        let read: Vec<Result<Example, Failure>> = rows::split(rows)?.iter().enumerate().map(read).collect();
+        let good: Vec<Example> = read.iter().filter_map(|r| r.as_ref().ok().cloned()).collect();
+        let follower = Follower { on_progress: &on_progress, done: 0, asked: now() };
+        let judged = self.judge.judge(&good, &judging, follower).await?;
+        let mut judged = judged.iter();
+        let results = read.iter().map(|row| match row {
+            Err(failure) => json!({"error": failure.message}),
+            Ok(_) => judged.next().map_or(Value::Null, |j| result_of(j)),
+        });
+        Ok(Value::Array(results.collect()).to_string())
+    }
+
+    /// Trains the judge on labelled rows with REAL, in place; see [`train::run`].
+    ///
+    /// # Errors
+    /// `BadRow`, and what the GPU reports. What was learned before stays.
+    pub async fn train(&self, rows: &str, held_out: &str, options: &str, on_step: Function) -> Result<String, Failure> {
+        train::run(self, rows, held_out, options, &on_step).await
+    }
+
+    /// Brings the loaded weights back.
+    ///
+    /// # Errors
+    /// What the GPU reports.
+    pub async fn reset(&self) -> Result<(), Failure> {
+        if let Some(loaded) = &*self.loaded.borrow() {
+            self.weights.copy_from(&self.gpu, loaded)?;
+        }
+        self.learned.set(false);
+        self.gpu.check()?;
+        Ok(())
+    }
+
+    /// The judge as files that `jurist` reads: in the format that it was loaded in, or as f32 once it has learned, since
+    /// rounding would undo small steps.
+    ///
+    /// # Errors
+    /// What the GPU reports.
+    pub async fn export_bundle(&self) -> Result<BundleFiles, Failure> {
+        let format = if self.learned.get() { WeightFormat::F32 } else { self.manifest.weight_format()? };
+        export::files(&self.gpu, &self.weights, self.judge.tokenizer(), &self.manifest, format).await
+    }
+}
+
+/// One row of a batch. Scores are those of the expectation asked for.
+fn result_of(judged: &Judged) -> Value {
+    let judgement = &judged.judgement;
+    match &judged.prediction {
+        None => json!({"error": judgement.error}),
+        Some(prediction) => json!({
+            "score": judgement.expected,
+            "decoded": judgement.decoded,
+            "distribution": prediction.probs,
+            "scoreMass": prediction.mass,
+            "feedback": judgement.feedback,
+        }),
+    }
+}
+
+/// The words of a tokenizer that knows nothing smaller than words, if they are few. Special tokens are no words.
+fn words(tokenizer: &Tokenizer) -> Option<Vec<String>> {
+    let json: Value = serde_json::from_slice(tokenizer.files().get("tokenizer.json")?).ok()?;
+    if json.get("model")?.get("type")?.as_str()? != "WordLevel" || tokenizer.vocab_size() > MOST_WORDS {
+        return None;
+    }
+    let special: Vec<u64> = json.get("added_tokens")?.as_array()?.iter().filter_map(|t| t.get("id")?.as_u64()).collect();
+    let ids = (0..tokenizer.vocab_size() as u32).filter(|id| !special.contains(&u64::from(*id)));
+    Some(ids.filter_map(|id| tokenizer.id_to_token(id)).collect())
+}
+
+/// Standard deviation of the chains' scores; 0 for one.
+fn deviation(scores: &[f64]) -> f64 {
+    let n = scores.len().max(1) as f64;
+    let mean = scores.iter().sum::<f64>() / n;
+    (scores.iter().map(|s| (s - mean).powi(2)).sum::<f64>() / n).sqrt()
+}
+
+/// Whether a page's function says to go on. One that throws says stop.
+pub(super) fn goes_on(function: &Function, value: &JsValue) -> bool {
+    function.call1(&JsValue::NULL, value).is_ok_and(|answer| answer != JsValue::FALSE)
+}
+
+/// Turns what chains say into text for the page.
+struct Listener<'a> {
+    tokenizer: &'a Tokenizer,
+    on_token: &'a Function,
+    /// For each chain: its decoder, tokens told, and whether any text has come.
+    chains: Vec<(StreamDecoder, usize, bool)>,
+}
+
+impl Watch for Listener<'_> {
+    fn tokens_a_look(&self) -> usize {
+        TOKENS_A_LOOK
+    }
+
+    fn said(&mut self, chain: usize, draws: &[Draw]) -> bool {
+        while self.chains.len() <= chain {
+            self.chains.push((StreamDecoder::new(&[], true), 0, false));
+        }
+        let (decoder, told, begun) = &mut self.chains[chain];
+        let new = draws.get(*told..).unwrap_or_default();
+        *told += new.len();
+        // Text that cannot be decoded is not shown; the chain itself goes on.
+        let mut text: String = new.iter().filter_map(|d| decoder.push(self.tokenizer, d.token).ok()).collect();
+        if !*begun {
+            text = text.trim_start().to_string();
+            *begun = !text.is_empty();
+        }
+        // An empty text is told too: it is how a page can stop a chain that says nothing yet.
+        goes_on(self.on_token, &json!({"chain": chain, "text": text}).to_string().into())
+    }
+}
+
+/// Tells the page how many rows of a batch are done.
+struct Follower<'a> {
+    on_progress: &'a Function,
+    done: usize,
+    asked: f64,
+}
+
+impl Watch for Follower<'_> {
+    fn said(&mut self, _chain: usize, _draws: &[Draw]) -> bool {
+        if now() - self.asked < ASK {
+            return true;
+        }
+        self.asked = now();
+        goes_on(self.on_progress, &(self.done as f64).into())
+    }
+
+    fn done(&mut self, prompts: usize) -> bool {
+        self.done = prompts;
+        self.asked = now();
+        goes_on(self.on_progress, &(prompts as f64).into())
+    }
+}

@@ -1,0 +1,162 @@
+//! Training in the page: REAL on the visitor's own corrections, the same steps as `jurist train --method real`.
+
+use js_sys::Function;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::clock::{now, seconds_since};
+use super::judge::goes_on;
+use super::{Failure, WebJudge, rows};
+use crate::data::Example;
+use crate::eval;
+use crate::judge::Judging;
+use crate::train::TrainConfig;
+use crate::train::examples::Preparation;
+use crate::train::optimiser::Optimiser;
+use crate::train::order::DataOrder;
+use crate::train::policy::{PolicyTrainer, Speech};
+use crate::train::trainer::optimiser_settings;
+
+/// What a page may ask for.
+#[derive(Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Options {
+    steps: u64,
+    learning_rate: f64,
+    /// Chains of a row.
+    group_size: u32,
+    /// Rows of a step.
+    batch_size: u32,
+    seed: u64,
+    /// `exact`, `paper` or `released-code`.
+    preset: String,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { steps: 20, learning_rate: 1e-3, group_size: 8, batch_size: 8, seed: 0, preset: "exact".into() }
+    }
+}
+
+impl Options {
+    fn check(&self) -> Result<(), Failure> {
+        let bad = |what: &str, found: String, expected: &str| Err(Failure::row(format!("`{what}` is {found}; expected {expected}.")));
+        if !(1..=100_000).contains(&self.steps) {
+            return bad("steps", self.steps.to_string(), "1 to 100000");
+        }
+        if !(self.learning_rate > 0.0 && self.learning_rate <= 1.0) {
+            return bad("learningRate", self.learning_rate.to_string(), "a number above 0, at most 1");
+        }
+        if !(2..=64).contains(&self.group_size) {
+            return bad("groupSize", self.group_size.to_string(), "2 to 64 chains");
+        }
+        if !(1..=256).contains(&self.batch_size) {
+            return bad("batchSize", self.batch_size.to_string(), "1 to 256 rows");
+        }
+        if !["exact", "paper", "released-code"].contains(&self.preset.as_str()) {
+            return bad("preset", format!("\"{}\"", self.preset), "exact, paper or released-code");
+        }
+        Ok(())
+    }
+}
+
+/// Steps in a row without a usable gradient after which training is given up.
+const MOST_REFUSED: u64 = 5;
+
+/// Trains `web`'s judge on labelled `rows` (JSON); returns what it was worth on `held_out` before and after, as JSON.
+/// `on_step` hears of each step and ends the training by returning `false`, after which the judge keeps what it learned.
+pub async fn run(web: &WebJudge, rows: &str, held_out: &str, options: &str, on_step: &Function) -> Result<String, Failure> {
+    let start = now();
+    let options: Options = rows::parse(options)?;
+    options.check()?;
+    let settings = web.judge.settings();
+    if !settings.chain {
+        let message = "This judge writes no chain of thought, so there is nothing to explore: REAL trains judges that write one.";
+        return Err(Failure::row(message));
+    }
+    let examples = rows::labelled(rows, "training row")?;
+    let held_out = rows::labelled(held_out, "held-out row")?;
+    let config = TrainConfig {
+        method: "real".into(),
+        preset: options.preset.clone(),
+        num_generations: options.group_size,
+        learning_rate: options.learning_rate,
+        ..TrainConfig::default()
+    };
+    let (tokens, tokenizer) = (web.judge.score_tokens(), web.judge.tokenizer());
+    let context = web.weights.config.max_position_embeddings;
+    let preparation = Preparation {
+        prompt: &web.prompt,
+        tokens,
+        tokenizer,
+        max_length: context,
+        completion_only: true,
+        skip_bad: false,
+    };
+    let mut prepared = preparation.prepare(&examples)?;
+    let most = settings.max_completion_length + tokens.stem.len().max(tokens.opening.len()) + 1;
+    prepared.keep_prompts_up_to(context.saturating_sub(most));
+    if prepared.prompts.is_empty() {
+        let message = "No training row is left: give at least one whose prompt leaves room for a chain of thought.";
+        return Err(Failure::row(message));
+    }
+    let before = measure(web, &held_out).await?;
+    web.keep_loaded()?;
+
+    let longest = prepared.prompts.iter().map(|p| p.ids.len()).max().unwrap_or(0);
+    let batch = (options.batch_size as usize).min(prepared.prompts.len());
+    let optimiser = Optimiser::new(&web.gpu, &web.weights, optimiser_settings(&config))?;
+    let policy = config.policy(settings.max_completion_length);
+    let judge = (&settings.scale, tokens);
+    let trainer = PolicyTrainer::new(&web.gpu, web.weights.clone(), optimiser, policy, (longest, batch), judge, None)?;
+    let ends_in_space =
+        |ids: &[u32]| tokenizer.decode(ids, true).is_ok_and(|text| text.is_empty() || text.ends_with(char::is_whitespace));
+    let speech = Speech { scale: &settings.scale, tokens, eos: tokenizer.eos_ids(), ends_in_space: &ends_in_space };
+    let schedule = config.schedule(options.steps);
+    let mut order = DataOrder::new(options.seed, prepared.prompts.len())?;
+    let (mut applied, mut refused, mut made) = (0, 0, 0);
+    let training = now();
+    for step in 0..options.steps {
+        let picked: Vec<_> = order.next_rows(batch).into_iter().map(|i| &prepared.prompts[i]).collect();
+        let pace = (schedule.rate(step), applied + 1);
+        let numbers = trainer.step(&picked, &speech, (options.seed, step), pace).await?;
+        made += 1;
+        if numbers.applied {
+            (applied, refused) = (applied + 1, 0);
+            web.has_learned();
+        } else {
+            refused += 1;
+        }
+        if refused == MOST_REFUSED {
+            let message = "The gradient was not finite in five steps in a row: lower the learning rate, or reset the judge.";
+            return Err(Failure::row(message));
+        }
+        let extra = |name: &str| numbers.extra.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
+        let event = json!({
+            "step": made,
+            "steps": options.steps,
+            "loss": numbers.loss,
+            "reward": extra("reward"),
+            "meanScore": extra("judge/expected_score"),
+            "gradNorm": numbers.grad_norm,
+            "secondsLeft": seconds_since(training) / made as f64 * (options.steps - made) as f64,
+        });
+        if !goes_on(on_step, &event.to_string().into()) {
+            break;
+        }
+    }
+    let after = measure(web, &held_out).await?;
+    Ok(json!({"steps": made, "seconds": seconds_since(start), "before": before, "after": after}).to_string())
+}
+
+/// The judge's scores of labelled rows, each from its likeliest chain, and how well they agree with the labels. A figure
+/// that has no value there is null.
+async fn measure(web: &WebJudge, held_out: &[Example]) -> Result<Value, Failure> {
+    let judging = Judging { batch_size: 32, ..Judging::default() };
+    let judged = web.judge.judge(held_out, &judging, ()).await?;
+    let scores: Vec<Option<f64>> = judged.iter().map(|j| j.judgement.expected).collect();
+    let pairs = held_out.iter().zip(&scores).filter_map(|(row, score)| Some((row.record.score?, (*score)?)));
+    let (human, judge): (Vec<f64>, Vec<f64>) = pairs.unzip();
+    let figure = |measured: eval::Measured| measured.ok();
+    Ok(json!({"rows": scores, "rmse": figure(eval::rmse(&human, &judge)), "pearson": figure(eval::pearson(&human, &judge))}))
+}
