@@ -35,6 +35,7 @@ serve: build web ## compile the engine and serve the page at http://127.0.0.1:80
 # The judge that ships with the page is the one that `make demo` trains, with rows of its test set to try it on.
 web-judge: build ## write the judge of demo/ as web/judge, to be committed
 	$(JURIST) export demo/real --out web/judge --weights f16 --examples demo/data/test.jsonl --name "demo judge"
+	node scripts/web-judge.mjs web/judge
 
 fmt: setup ## format the code
 	cargo fmt
