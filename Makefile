@@ -22,6 +22,8 @@ demo: driver ## train a small judge from scratch and write demo/report.html
 
 test: driver ## everything that CI runs: format, lints, tests, browser, other targets
 	@scripts/setup.sh browser
+	@scripts/setup.sh page
+	@scripts/setup.sh wasm-bindgen
 	@scripts/setup.sh targets
 	@scripts/test.sh
 

@@ -16,7 +16,7 @@ const examples = manifest.examples.map(({ id, prompt, score }) => {
   const [, rubric, response] = /^rubric (.+?) response (.+) judge$/.exec(prompt) ?? [];
   const again = TEMPLATE.replace("{{ rubric }}", rubric).replace("{{ response }}", response);
   if (again !== prompt) throw new Error(`${path}: example ${id} is not "rubric … response … judge": ${prompt}`);
-  return { id, rubric, response, score };
+  return { id, rubric, response, score: Number(score.toFixed(2)) }; // the mean of three people
 });
 const judge = { ...manifest.judge, template: "rubric and response", template_source: TEMPLATE };
 writeFileSync(path, JSON.stringify({ ...manifest, judge, examples }, null, 2) + "\n");

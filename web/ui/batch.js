@@ -7,7 +7,7 @@ import { $, download, duration, h, number, percent, rowName, say } from "./dom.j
 import { sampling } from "./fields.js";
 import { progress, workForm } from "./work.js";
 
-const PORTION = 32; // rows a call
+const PORTION = 32; // rows a call; sampled chains are drawn by a row's place in its call, so these rows come in one
 const SHOWN = 100; // rows of the table at first
 
 export function batchView(state) {
@@ -48,6 +48,8 @@ export function batchView(state) {
     const bar = progress($("batch-progress"));
     const start = performance.now();
     const results = [];
+    const options = choice.options();
+    const portionSize = options.temperature > 0 ? rows.length : PORTION;
     const tell = (done) => {
       const left = ((performance.now() - start) / 1000 / Math.max(1, done)) * (rows.length - done);
       bar.set(done, rows.length, `${done} of ${rows.length} rows, ${done ? duration(left) : "…"} left`);
@@ -59,9 +61,9 @@ export function batchView(state) {
     tell(0);
     $("batch-result").replaceChildren();
     try {
-      for (let from = 0; from < rows.length; from += PORTION) {
-        const portion = rows.slice(from, from + PORTION);
-        const found = await state.judge.scoreBatch(portion, { ...choice.options(), firstRow: from, signal, onProgress: (done) => tell(from + done) });
+      for (let from = 0; from < rows.length; from += portionSize) {
+        const portion = rows.slice(from, from + portionSize);
+        const found = await state.judge.scoreBatch(portion, { ...options, signal, onProgress: (done) => tell(from + done) });
         results.push(...found);
         found.forEach((result, index) => result.error || state.remember(portion[index], result));
         show();

@@ -10,7 +10,7 @@ import { fail, progress, workForm } from "./work.js";
 const SHOWN = 8; // cases listed at first
 const SETTINGS = [
   { name: "steps", label: "Steps", value: 20, min: 1, max: 2000, step: 1 },
-  { name: "learningRate", label: "Learning rate", value: 0.0003, min: 0, max: 1, step: "any" },
+  { name: "learningRate", label: "Learning rate", value: 0.0001, min: 0, max: 1, step: "any" },
   { name: "groupSize", label: "Chains a row", value: 8, min: 2, max: 32, step: 1 },
   { name: "batchSize", label: "Rows a step", value: 8, min: 1, max: 64, step: 1 },
   { name: "seed", label: "Seed", value: 0, min: 0, step: 1 },
@@ -74,6 +74,7 @@ export function trainView(state) {
       list();
     } }, "Add as corrections");
     const shown = all ? state.cases : state.cases.slice(0, SHOWN);
+    const open = (one) => one.correction === null && typeof one.row.score === "number";
     const rest = state.cases.length - shown.length;
     put(
       $("train-rows"),
@@ -81,6 +82,10 @@ export function trainView(state) {
       state.cases.length === 0 && h("p", { class: "waiting" }, "What you judge is listed here. Judge some cases, or let the judge read a few examples."),
       h("div", { class: "inline" },
         examples.length > 0 && fetchSome,
+        shown.some(open) && h("button", { type: "button", class: "quiet", id: "train-people", onclick: () => {
+          shown.filter(open).forEach((one) => (one.correction = one.row.score));
+          list(all);
+        } }, "Take people’s scores for these"),
         rest > 0 && h("button", { type: "button", class: "quiet", onclick: () => list(true) }, `Show ${rest} more`)),
       h("details", {}, h("summary", {}, "Or paste rows with scores"), h("label", { for: paste.id }, "JSON Lines with a score in each"), paste, h("div", { class: "inline" }, take)),
     );
