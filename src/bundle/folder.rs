@@ -30,7 +30,8 @@ impl ModelFolder {
             return Ok(ModelFolder { dir: dir.into(), bundle: None });
         }
         if !manifest.is_file() {
-            let expected = format!("a Hugging Face folder, such as jurist train writes, or a bundle ({MANIFEST}) of jurist export");
+            let expected =
+                format!("a Hugging Face folder, such as jurist train writes, or a bundle ({MANIFEST}) of jurist export");
             return Err(ModelError::Inconsistent(format!(
                 "model {}: there is no config.json in it; expected {expected}",
                 dir.display()
@@ -53,11 +54,8 @@ impl ModelFolder {
     pub fn tokenizer(&self) -> Result<Tokenizer, TextError> {
         let Some(manifest) = &self.bundle else { return Tokenizer::from_dir(&self.dir) };
         let path = self.dir.join(&manifest.tokenizer.entry.file);
-        let bytes = std::fs::read(&path).map_err(|source| TextError::Io {
-            path: path.display().to_string(),
-            action: "read",
-            source,
-        })?;
+        let bytes =
+            std::fs::read(&path).map_err(|source| TextError::Io { path: path.display().to_string(), action: "read", source })?;
         let files = manifest.tokenizer_files(bytes).map_err(|e| TextError::BadFile {
             file: path.display().to_string(),
             found: e.to_string(),

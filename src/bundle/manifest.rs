@@ -263,7 +263,8 @@ impl Manifest {
     /// Bytes that are not the file that the manifest means.
     pub fn tokenizer_files(&self, tokenizer_json: Vec<u8>) -> Result<Files, ModelError> {
         self.tokenizer.entry.check(&tokenizer_json)?;
-        let texts = self.tokenizer.others.iter().filter_map(|(name, text)| Some((name.clone(), text.as_str()?.as_bytes().to_vec())));
+        let texts =
+            self.tokenizer.others.iter().filter_map(|(name, text)| Some((name.clone(), text.as_str()?.as_bytes().to_vec())));
         let mut files: Files = texts.collect();
         files.insert("config.json".into(), self.config.to_string().into_bytes());
         files.insert("tokenizer.json".into(), tokenizer_json);

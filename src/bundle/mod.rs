@@ -27,7 +27,7 @@ mod export;
 mod folder;
 
 pub use contents::{Contents, Part};
-pub use manifest::{FileEntry, Manifest, MOST_EXAMPLES, TokenizerEntry, WeightFormat, sha256_hex};
+pub use manifest::{FileEntry, MOST_EXAMPLES, Manifest, TokenizerEntry, WeightFormat, sha256_hex};
 pub use reader::{Piece, ShardReader};
 pub use shards::{Shard, ShardPart, plan};
 

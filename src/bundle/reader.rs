@@ -65,11 +65,7 @@ impl ShardReader {
     ///
     /// # Errors
     /// A file that is no safetensors file or longer than it should be; whatever `take` refuses.
-    pub fn push<E: From<ModelError>>(
-        &mut self,
-        mut bytes: &[u8],
-        mut take: impl FnMut(Piece) -> Result<(), E>,
-    ) -> Result<(), E> {
+    pub fn push<E: From<ModelError>>(&mut self, mut bytes: &[u8], mut take: impl FnMut(Piece) -> Result<(), E>) -> Result<(), E> {
         if self.taken + bytes.len() as u64 > self.length {
             return Err(self.damaged(format!("more than its {} bytes came", self.length)).into());
         }

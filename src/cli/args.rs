@@ -36,6 +36,7 @@ pub enum Command {
     Score(ScoreArgs),
     Eval(EvalArgs),
     Export(ExportArgs),
+    Serve(ServeArgs),
     Doctor(DoctorArgs),
     Demo(DemoArgs),
 }
@@ -166,6 +167,34 @@ Examples:
   jurist export judge --out judge-bundle --examples dev.jsonl
   jurist export judge-bundle --out judge-f32 --weights f32
   jurist score --model judge-bundle --input answers.jsonl";
+
+/// Serve the page that judges in a browser
+///
+/// Static files with the headers that the page wants, to this machine alone. Any other static host serves them as well.
+#[derive(Debug, Args)]
+#[command(after_help = SERVE_EXAMPLES)]
+pub struct ServeArgs {
+    /// Folder of the page (in the repository: web, with its engine built by `make web`)
+    #[arg(long, value_name = "DIR", default_value = "web")]
+    pub dir: PathBuf,
+
+    /// A bundle to serve at /bundle/
+    #[arg(long, value_name = "DIR")]
+    pub bundle: Option<PathBuf>,
+
+    /// Port; 0 takes a free one
+    #[arg(long, value_name = "N", default_value_t = 8080)]
+    pub port: u16,
+
+    /// Address to listen on
+    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
+    pub host: std::net::IpAddr,
+}
+
+const SERVE_EXAMPLES: &str = "\
+Examples:
+  jurist serve
+  jurist serve --bundle judge-bundle --port 9000";
 
 /// How rows are judged, for `score` and `eval`. What is left out is taken from the model's own `judge.json`, if it has
 /// one.

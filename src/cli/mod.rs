@@ -12,6 +12,7 @@ mod interrupt;
 mod judging;
 mod progress;
 mod score;
+mod serve;
 mod settings;
 mod train;
 
@@ -20,7 +21,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-pub use args::{Cli, Command, DemoArgs, DoctorArgs, EvalArgs, Expectation, ExportArgs, JudgingArgs, ScoreArgs, TrainArgs};
+pub use args::{
+    Cli, Command, DemoArgs, DoctorArgs, EvalArgs, Expectation, ExportArgs, JudgingArgs, ScoreArgs, ServeArgs, TrainArgs,
+};
 pub use error::CliError;
 pub use interrupt::Interrupt;
 pub use progress::{SystemClock, TerminalProgress};
@@ -105,6 +108,7 @@ fn dispatch(command: Command, context: &Context) -> Result<(), CliError> {
         Command::Score(args) => score::run(&args, context),
         Command::Eval(args) => eval::run(&args, context),
         Command::Export(args) => export::run(&args, context),
+        Command::Serve(args) => serve::run(&args, context),
         Command::Doctor(args) => doctor::run(&args, context),
         Command::Demo(args) => demo::run(&args, context),
     }

@@ -38,7 +38,15 @@ pub struct Judging {
 impl Default for Judging {
     fn default() -> Self {
         let max_length = usize::MAX;
-        Judging { expectation: Expectation::default(), chains: 1, temperature: 0.0, seed: 0, batch_size: 64, max_length, given_chains: false }
+        Judging {
+            expectation: Expectation::default(),
+            chains: 1,
+            temperature: 0.0,
+            seed: 0,
+            batch_size: 64,
+            max_length,
+            given_chains: false,
+        }
     }
 }
 
@@ -283,7 +291,8 @@ impl Judge {
         judging: &Judging,
         log_probs: &mut impl Iterator<Item = Vec<f64>>,
     ) -> Result<Judged> {
-        let failed = |e: String| Judged { judgement: Judgement::failed(e), prediction: None, chains: Vec::new(), readings: Vec::new() };
+        let failed =
+            |e: String| Judged { judgement: Judgement::failed(e), prediction: None, chains: Vec::new(), readings: Vec::new() };
         let reading = match reading {
             Ok(reading) => reading,
             Err(e) => return Ok(failed(e.clone())),

@@ -28,7 +28,8 @@ impl Engine {
     /// `NoWebGpu`, `NoAdapter`.
     pub async fn open() -> Result<Engine, Failure> {
         let Some(webgpu) = webgpu() else {
-            let message = "This browser has no WebGPU: use a current Chrome, Edge, Safari or Firefox, on a page from https or localhost.";
+            let message =
+                "This browser has no WebGPU: use a current Chrome, Edge, Safari or Firefox, on a page from https or localhost.";
             return Err(Failure::new("NoWebGpu", message));
         };
         let gpu = Gpu::open(&GpuOptions { basic: true, ..GpuOptions::default() }).await?;

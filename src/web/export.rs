@@ -52,7 +52,8 @@ pub async fn files(
     for shard in plan(config, format, SHARD_BYTES) {
         let mut bytes = shard.header();
         for part in &shard.parts {
-            let (buffer, first, _) = weights.locate(&part.tensor).ok_or_else(|| ModelError::UnknownTensor(part.tensor.clone()))?;
+            let (buffer, first, _) =
+                weights.locate(&part.tensor).ok_or_else(|| ModelError::UnknownTensor(part.tensor.clone()))?;
             for at in (0..part.len()).step_by(PIECE) {
                 let values: Vec<f32> = gpu.read(buffer, first + part.start + at, PIECE.min(part.len() - at)).await?;
                 part.encode(at, &values, &mut bytes)?;

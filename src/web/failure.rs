@@ -78,9 +78,10 @@ impl From<GpuError> for Failure {
                 "DeviceLost",
                 format!("The GPU was lost ({reason}): reload the page; a sleep, a driver update or a reset can cause this."),
             ),
-            GpuError::Validation { .. } | GpuError::OverPlanned { .. } | GpuError::OutOfBounds { .. } | GpuError::Shader { .. } => {
-                Failure::new("Internal", error.to_string())
-            }
+            GpuError::Validation { .. }
+            | GpuError::OverPlanned { .. }
+            | GpuError::OutOfBounds { .. }
+            | GpuError::Shader { .. } => Failure::new("Internal", error.to_string()),
         }
     }
 }

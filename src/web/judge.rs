@@ -70,7 +70,9 @@ impl WebJudge {
         let given = matches!(options.given_chains, Some(Given::OfRows(true)));
         let example = rows::read("the row", row, rows::view(Labels::Optional, given))?;
         let examples = match &options.given_chains {
-            Some(Given::Texts(texts)) if texts.is_empty() => return Err(Failure::row("`givenChains` is empty; give at least one.")),
+            Some(Given::Texts(texts)) if texts.is_empty() => {
+                return Err(Failure::row("`givenChains` is empty; give at least one."));
+            }
             Some(Given::Texts(texts)) => {
                 let with = |text: &String| {
                     let mut example = example.clone();
@@ -171,7 +173,9 @@ impl WebJudge {
             return Err(Failure::row("`givenChains` of a batch is true or false: the chains are those of its rows."));
         }
         let judging = options.judging(BATCH)?;
-        let read = |(i, row): (usize, &String)| rows::read(&format!("row {}", i + 1), row, rows::view(Labels::Optional, options.given()));
+        let read = |(i, row): (usize, &String)| {
+            rows::read(&format!("row {}", i + 1), row, rows::view(Labels::Optional, options.given()))
+        };
         let read: Vec<Result<Example, Failure>> = rows::split(rows)?.iter().enumerate().map(read).collect();
         let good: Vec<Example> = read.iter().filter_map(|r| r.as_ref().ok().cloned()).collect();
         let follower = Follower { on_progress: &on_progress, done: 0, asked: now() };

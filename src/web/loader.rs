@@ -76,7 +76,10 @@ impl Loader {
         };
         if let Some(next) = next {
             let Some(entry) = self.manifest.shards.get(shard).filter(|_| shard == next) else {
-                return Err(Failure::bundle(format!("Shard {shard} came where {next} was due; this judge has {}.", self.manifest.shards.len())));
+                return Err(Failure::bundle(format!(
+                    "Shard {shard} came where {next} was due; this judge has {}.",
+                    self.manifest.shards.len()
+                )));
             };
             self.reader = Some((shard, ShardReader::new(&entry.file, entry.bytes)));
         }

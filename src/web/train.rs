@@ -40,7 +40,8 @@ impl Default for Options {
 
 impl Options {
     fn check(&self) -> Result<(), Failure> {
-        let bad = |what: &str, found: String, expected: &str| Err(Failure::row(format!("`{what}` is {found}; expected {expected}.")));
+        let bad =
+            |what: &str, found: String, expected: &str| Err(Failure::row(format!("`{what}` is {found}; expected {expected}.")));
         if !(1..=100_000).contains(&self.steps) {
             return bad("steps", self.steps.to_string(), "1 to 100000");
         }
@@ -85,14 +86,8 @@ pub async fn run(web: &WebJudge, rows: &str, held_out: &str, options: &str, on_s
     };
     let (tokens, tokenizer) = (web.judge.score_tokens(), web.judge.tokenizer());
     let context = web.weights.config.max_position_embeddings;
-    let preparation = Preparation {
-        prompt: &web.prompt,
-        tokens,
-        tokenizer,
-        max_length: context,
-        completion_only: true,
-        skip_bad: false,
-    };
+    let preparation =
+        Preparation { prompt: &web.prompt, tokens, tokenizer, max_length: context, completion_only: true, skip_bad: false };
     let mut prepared = preparation.prepare(&examples)?;
     let most = settings.max_completion_length + tokens.stem.len().max(tokens.opening.len()) + 1;
     prepared.keep_prompts_up_to(context.saturating_sub(most));
