@@ -11,7 +11,8 @@ import { recordedRun } from "./ui/recorded.js";
 import { trainView } from "./ui/train.js";
 import { clearFailures, fail, onBreak, progress } from "./ui/work.js";
 
-const SHIPPED = "judge/"; // the small judge that comes with the page
+const LINKED = new URLSearchParams(location.search).get("judge"); // …/?judge=ADDRESS offers that judge
+const FIRST = LINKED ?? "judge/"; // else the small judge that comes with the page
 const LAST = "jurist.last"; // local storage: the key of the judge that was open
 const CASES = 200; // judgements remembered for the view "Train"
 const VIEWS = ["judge", "compare", "batch", "train", "models"];
@@ -21,7 +22,7 @@ const state = {
   columns: [],
   trained: false,
   cases: [],
-  source: SHIPPED,
+  source: FIRST,
 
   /** What the judge reads of a row: two rows with the same are the same case. */
   textOf: (row) => JSON.stringify(state.columns.map(({ name }) => row[name] ?? "")),
@@ -99,7 +100,7 @@ function recalled(name) {
 async function start() {
   const place = $("offer");
   put($("recorded"), recordedRun());
-  const last = recalled(LAST);
+  const last = LINKED ? null : recalled(LAST);
   const kept = last && (await Judge.models().catch(() => [])).find(({ key, held, bytes }) => key === last && held >= bytes);
   if (kept) {
     const bar = h("div", { class: "progress" });
@@ -115,7 +116,7 @@ async function start() {
       shown.end();
     }
   }
-  await offer(place, SHIPPED, state.open);
+  await offer(place, FIRST, state.open);
 }
 
 /** Files that are dropped anywhere: rows go to the batch, everything else is a judge. */

@@ -238,7 +238,21 @@ async function carry(open, bundle, from, keep, event, signal) {
     throw error;
   }
   event({ phase: "compile", done, total: bundle.bytes });
-  return { judge: await loader.finish(), kept: Boolean(place) };
+  const judge = await loader.finish();
+  await warmUp(judge, bundle.manifest.examples?.[0], signal);
+  return { judge, kept: Boolean(place) };
+}
+
+/** One judgement that nobody sees: the shaders are compiled now, and the first one that is seen is not slow. */
+async function warmUp(judge, example, signal) {
+  if (!example) return;
+  try {
+    await judge.score(JSON.stringify(example), "{}", () => !signal.aborted);
+  } catch (error) {
+    if (error.name === "BadRow") return; // an example that this judge cannot read is no reason not to open it
+    judge.free();
+    throw error;
+  }
 }
 
 async function exported(id) {

@@ -1,8 +1,9 @@
 // What a visitor does, in the order in which visitors do it, on one page.
 
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test, { after, before } from "node:test";
@@ -15,6 +16,7 @@ const manifest = JSON.parse(readFileSync(join(WEB, "judge/manifest.json"), "utf8
 
 const scratch = mkdtempSync(join(tmpdir(), "jurist-page-"));
 const archive = join(scratch, "saved.zip");
+const saved = join(scratch, "saved");
 
 let world;
 let tab;
@@ -87,12 +89,23 @@ test("several chains stream side by side, show their spread, and repeat with the
 
 test("Stop works at once, and the next judgement works", async () => {
   await tab.fill("#judge-chains", "16");
-  await tab.click("#judge-form .primary");
-  await tab.waitForSelector("#judge-form .stop:visible");
-  const start = Date.now();
-  await tab.click("#judge-form .stop");
-  await tab.waitForSelector("#judge-opinion :text('Stopped.')");
-  assert.ok(Date.now() - start < 1000, `${Date.now() - start} ms`);
+  const took = await tab.evaluate(() => new Promise((done) => {
+    const opinion = document.querySelector("#judge-opinion");
+    let pressed = 0;
+    new MutationObserver((_, observer) => {
+      if (!pressed && opinion.querySelector(".chain-text")?.textContent) {
+        pressed = performance.now();
+        document.querySelector("#judge-form .stop").click();
+      }
+      if (pressed && /Stopped/.test(opinion.textContent)) {
+        observer.disconnect();
+        done(performance.now() - pressed);
+      }
+    }).observe(opinion, { subtree: true, childList: true, characterData: true });
+    document.querySelector("#judge-form").requestSubmit();
+  }));
+  assert.ok(took < 200, `${took} ms`);
+  await tab.waitForSelector("#judge-form .stop", { state: "hidden" });
   assert.equal(await tab.locator("[data-failure]").count(), 0, "a stop is no failure");
   await tab.fill("#judge-chains", "1");
   await tab.fill("#judge-temperature", "0");
@@ -156,6 +169,18 @@ test("a batch: pasted rows, table, histogram, agreement with people, CSV and JSO
   assert.equal((await save("Save as CSV")).trim().split("\r\n").length, 11);
 });
 
+test("a batch that is stopped keeps what it has", async () => {
+  const rows = Array.from({ length: 10 }, () => manifest.examples).flat();
+  await tab.fill("#batch-rows", rows.map((row) => JSON.stringify(row)).join("\n"));
+  await tab.click("#batch-form .primary");
+  await tab.waitForFunction((n) => document.querySelector("#batch-figures")?.innerText.includes(`of ${n}`), rows.length);
+  await tab.click("#batch-form .stop");
+  await tab.waitForSelector("#batch-form .stop", { state: "hidden" });
+  const done = Number(/Rows\s+(\d+) of/.exec(await tab.innerText("#batch-figures"))?.[1]);
+  assert.ok(done >= 32 && done < rows.length, `${done}`);
+  assert.equal(await tab.locator("[data-failure]").count(), 0);
+});
+
 test("it is taught: corrected scores, a live curve, before and after, and back again", async () => {
   await goTo(tab, "train");
   const mine = tab.locator("#train-rows .case-mine input");
@@ -173,14 +198,14 @@ test("it is taught: corrected scores, a live curve, before and after, and back a
 test("what it learned is saved as a bundle that the command line reads", async () => {
   const [download] = await Promise.all([tab.waitForEvent("download"), tab.click("#train-save")]);
   assert.match(download.suggestedFilename(), /-taught\.zip$/);
-  const folder = mkdtempSync(join(scratch, "saved-"));
+  mkdirSync(saved);
   await download.saveAs(archive);
   const files = await unzip(new Blob([readFileSync(archive)]));
-  for (const file of files) writeFileSync(join(folder, file.name), Buffer.from(await file.arrayBuffer()));
+  for (const file of files) writeFileSync(join(saved, file.name), Buffer.from(await file.arrayBuffer()));
   const rows = manifest.examples.slice(0, 3);
-  const input = join(folder, "rows.jsonl");
+  const input = join(scratch, "rows.jsonl");
   writeFileSync(input, rows.map((row) => JSON.stringify(row) + "\n").join(""));
-  const judged = execFileSync(JURIST, ["score", "--model", folder, "--input", input], { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
+  const judged = execFileSync(JURIST, ["score", "--model", saved, "--input", input], { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
   const native = judged.trim().split("\n").map((line) => JSON.parse(line).judge.expected);
   await goTo(tab, "batch");
   await tab.fill("#batch-rows", readFileSync(input, "utf8"));
@@ -197,6 +222,16 @@ test("reset brings the loaded judge back", async () => {
   await goTo(tab, "train");
   await tab.click("#train-reset");
   await tab.waitForSelector("#train-result :text('as it was loaded')");
+});
+
+test("a training that is stopped ends after its step and keeps what it learned", async () => {
+  await tab.fill("#train-steps", "500");
+  await tab.click("#train-form .primary");
+  await tab.waitForSelector("#train-result polyline.strong[points]", { state: "attached" });
+  await tab.click("#train-form .stop");
+  await tab.waitForSelector("#train-figures", { timeout: 2 * SLOW });
+  const steps = Number(/(\d+) steps? in/.exec(await tab.innerText("#train-result"))[1]);
+  assert.ok(steps >= 1 && steps < 500, `${steps}`);
 });
 
 test("a judge is kept in this browser, loaded from there, and deleted", async () => {
@@ -255,5 +290,21 @@ test("after the first visit the page works offline", async () => {
   await tab.click("#judge-form .primary");
   await tab.waitForSelector("#judge-opinion .score");
   assert.deepEqual(seen.errors.filter((text) => !/ERR_INTERNET_DISCONNECTED/.test(text)), []);
+  await context.close();
+});
+
+test("jurist serve serves the page and a bundle, under a strict policy", async (t) => {
+  const server = spawn(JURIST, ["serve", "--dir", WEB, "--bundle", saved, "--port", "0"], { stdio: ["ignore", "pipe", "ignore"] });
+  t.after(() => server.kill());
+  server.stdout.setEncoding("utf8");
+  const [line] = await once(server.stdout, "data");
+  const origin = line.split("\n")[0].replace(/\/$/, "");
+  const { tab, context, seen } = await world.page({ origin, path: "/?judge=bundle/" });
+  const answer = await tab.request.get(origin);
+  assert.match(answer.headers()["content-security-policy"], /default-src 'none'/);
+  await loadJudge(tab);
+  await tab.click("#judge-form .primary");
+  await tab.waitForSelector("#judge-opinion .score");
+  assert.deepEqual(seen.errors, []);
   await context.close();
 });
