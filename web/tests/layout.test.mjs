@@ -52,6 +52,24 @@ test("the keyboard alone: load, judge, read", async () => {
   await context.close();
 });
 
+test("the rubric is written score by score, in the judge's own scale", async () => {
+  // The judge that comes with the page reads words of its own and has no use for it: the form of one that reads language.
+  const { tab, context } = await world.page();
+  await tab.waitForSelector("#load");
+  await tab.evaluate(async () => {
+    const { textField, rubricEditor } = await import("/ui/fields.js");
+    const about = { scale: { texts: ["bad", "fair", "good"], values: [0, 1, 2] } };
+    const rubric = textField({ name: "rubric", optional: true }, about);
+    document.querySelector("#offer").replaceChildren(rubric.element, rubricEditor(about, rubric));
+  });
+  await tab.click("#offer .rubric summary");
+  await tab.getByLabel("Asks").fill("Is the answer right?");
+  await tab.getByLabel("good").fill("right throughout");
+  await tab.getByLabel("bad").fill("wrong");
+  assert.equal(await tab.getByLabel("Rubric", { exact: false }).first().inputValue(), "[Is the answer right?]\nScore bad: wrong\nScore good: right throughout");
+  await context.close();
+});
+
 /** Form controls and buttons that are shown and have no accessible name. Runs in the page. */
 function unnamed() {
   const shown = [...document.querySelectorAll("input, textarea, select, button, a[href], summary")].filter((e) => e.checkVisibility());

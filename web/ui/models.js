@@ -81,7 +81,7 @@ export function modelsView(state) {
     shown: () => {
       loaded();
       kept();
-      if (!state.busy) adapter();
+      adapter();
     },
     kept,
     take: lookAtFiles,
@@ -97,8 +97,9 @@ export async function offer(place, source, open) {
   try {
     found = await Judge.inspect(source);
   } catch (failure) {
-    place.replaceChildren(failureNotice(failure));
-    return null;
+    const again = h("button", { type: "button", class: "quiet", onclick: () => offer(place, source, open) }, "Try again");
+    place.replaceChildren(failureNotice(failure, again));
+    return;
   }
   const { manifest, bytes: size, held, gpuBytes, fits, why, adapter, room } = found;
   const missing = Math.max(0, size - held);
@@ -140,7 +141,6 @@ export async function offer(place, source, open) {
     fits && h("div", { class: "actions" }, button, stop),
     bar,
   );
-  return found;
 }
 
 /** Turns progress events into bytes, rate and time left. */

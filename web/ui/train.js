@@ -3,7 +3,7 @@
 import { readRows } from "../lib/rows.js";
 import { comparedColumn } from "../lib/template.js";
 import { zip } from "../lib/zip.js";
-import { curve, scaleLine } from "./charts.js";
+import { curve, key, scaleLine } from "./charts.js";
 import { $, download, duration, h, number, put, say } from "./dom.js";
 import { fail, progress, workForm } from "./work.js";
 
@@ -146,8 +146,10 @@ export function trainView(state) {
           h("figcaption", {}, held.length ? `On ${held.length} rows it has not seen` : "No held-out rows"),
           h("dl", { class: "figures large", id: "train-figures" }, change("RMSE", before.rmse, after.rmse), before.pearson !== null && change("Pearson", before.pearson, after.pearson)),
           h("p", { class: "note" }, `${steps} ${steps === 1 ? "step" : "steps"} in ${number(seconds, 1)} s on ${rows.length} corrected ${rows.length === 1 ? "row" : "rows"}.`,
-            held.length < 20 ? " So few rows say little: judge the tendency, not the second decimal." : ""),
+            held.length < 20 && " So few held-out rows say little.",
+            after.rmse > before.rmse && " On the rows it has not seen it got worse: correct more rows, or train with fewer steps or a smaller learning rate."),
           held.length > 0 && h("details", { class: "numbers" }, h("summary", {}, "Row by row"),
+            key([["before", "before"], ["judge round", "after"], ["ring-swatch", "people"]]),
             h("ul", { class: "shifts" }, held.map((row, i) => h("li", {},
               h("span", { class: "unseen" }, `People ${number(row.score)}, before ${number(before.rows[i])}, after ${number(after.rows[i])}`),
               scaleLine(values, { score: after.rows[i], before: before.rows[i], human: row.score }))))))),
