@@ -54,8 +54,9 @@ fn weights_come_back_as_they_went_in() {
         let written = bundle(dir.path(), format, SMALL_SHARDS);
         let folder = ModelFolder::open(dir.path()).unwrap();
         assert_eq!(folder.manifest(), Some(&written));
-        let (source, dtype, _) = folder.weights().unwrap();
-        assert_eq!(dtype, format.matrix_dtype());
+        let stored = folder.weights().unwrap();
+        let source = stored.source;
+        assert_eq!(stored.dtype, format.matrix_dtype());
         for spec in tensors(original.config()) {
             let (before, after) = (values(&original, &spec.name, spec.len()), values(source.as_ref(), &spec.name, spec.len()));
             let exact = spec.shape.len() == 1;
@@ -102,7 +103,7 @@ fn a_stream_in_any_pieces_is_the_same_model() {
     let dir = tempfile::tempdir().unwrap();
     let manifest = bundle(dir.path(), WeightFormat::F16, SMALL_SHARDS);
     let folder = ModelFolder::open(dir.path()).unwrap();
-    let (source, ..) = folder.weights().unwrap();
+    let source = folder.weights().unwrap().source;
     let config = manifest.model().unwrap();
     for size in [1, 3, 7, 1000, 1 << 20] {
         let mut contents = Contents::new(&config, WeightFormat::F16);

@@ -113,7 +113,7 @@ impl Ground {
 #[test]
 fn models() {
     let mut g = Ground::new();
-    g.case("no such model", g.starting_from("nowhere", &[]), 1, &["nowhere: no `tokenizer.json` found", "does not exist"]);
+    g.case("no such model", g.starting_from("nowhere", &[]), 1, &["model nowhere: the directory does not exist", "or a bundle"]);
 
     let dir = g.model("truncated");
     let bytes = std::fs::read(dir.join("model.safetensors")).unwrap();

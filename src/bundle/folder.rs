@@ -32,10 +32,8 @@ impl ModelFolder {
         if !manifest.is_file() {
             let expected =
                 format!("a Hugging Face folder, such as jurist train writes, or a bundle ({MANIFEST}) of jurist export");
-            return Err(ModelError::Inconsistent(format!(
-                "model {}: there is no config.json in it; expected {expected}",
-                dir.display()
-            )));
+            let found = if dir.is_dir() { "there is no config.json in it" } else { "the directory does not exist" };
+            return Err(ModelError::Inconsistent(format!("model {}: {found}; expected {expected}", dir.display())));
         }
         let text = std::fs::read_to_string(&manifest).map_err(|e| ModelError::io("read", &manifest, e))?;
         let bundle = Manifest::parse(&text).map_err(|e| e.in_file(dir.display().to_string()))?;
@@ -80,21 +78,29 @@ impl ModelFolder {
         }
     }
 
-    /// The weights, the type of their matrices, and what is to be said about them. Of a bundle, every byte is held against
-    /// its hash first.
+    /// The weights. Of a bundle, every byte is held against its hash first.
     ///
     /// # Errors
     /// Files that are missing, damaged, or not the model that is described.
-    pub fn weights(&self) -> Result<(Box<dyn TensorSource>, Dtype, Vec<String>), ModelError> {
+    pub fn weights(&self) -> Result<FolderWeights, ModelError> {
         let Some(manifest) = &self.bundle else {
             let checkpoint = Checkpoint::open(&self.dir)?;
             let (dtype, notes) = (checkpoint.dtype(), checkpoint.notes().to_vec());
-            return Ok((Box::new(checkpoint), dtype, notes));
+            return Ok(FolderWeights { source: Box::new(checkpoint), dtype, notes });
         };
         let dtype = manifest.weight_format()?.matrix_dtype();
         let weights = BundleWeights::open(&self.dir, manifest).map_err(|e| e.in_file(self.dir.display().to_string()))?;
-        Ok((Box::new(weights), dtype, Vec::new()))
+        Ok(FolderWeights { source: Box::new(weights), dtype, notes: Vec::new() })
     }
+}
+
+/// The weights in a folder.
+pub struct FolderWeights {
+    pub source: Box<dyn TensorSource>,
+    /// Of the matrices.
+    pub dtype: Dtype,
+    /// What the user may want to know.
+    pub notes: Vec<String>,
 }
 
 /// The weights of a bundle, mapped into memory.

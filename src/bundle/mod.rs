@@ -34,7 +34,7 @@ pub use shards::{Shard, ShardPart, plan};
 #[cfg(not(target_arch = "wasm32"))]
 pub use export::{Exported, export};
 #[cfg(not(target_arch = "wasm32"))]
-pub use folder::ModelFolder;
+pub use folder::{FolderWeights, ModelFolder};
 
 /// Name of the file that makes a folder a bundle.
 pub const MANIFEST: &str = "manifest.json";

@@ -23,8 +23,8 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<(), CliError> {
     JudgeSettings::from_json(&judge)?;
     let judge: Value = serde_json::from_str(&judge).map_err(|e| JudgeError::Settings { found: e.to_string() })?;
     let tokenizer = folder.tokenizer().map_err(JudgeError::from)?;
-    let (source, _, notes) = folder.weights().map_err(JudgeError::from)?;
-    notes.iter().for_each(|note| progress.note(note));
+    let stored = folder.weights().map_err(JudgeError::from)?;
+    stored.notes.iter().for_each(|note| progress.note(note));
     let name = match &args.name {
         Some(name) => name.clone(),
         None => name_of(&args.checkpoint),
@@ -33,7 +33,7 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<(), CliError> {
         None => Vec::new(),
         Some(file) => examples(file, &mut progress)?,
     };
-    let bundle = Exported { name: &name, weights, model: source.as_ref(), tokenizer: &tokenizer, judge, examples };
+    let bundle = Exported { name: &name, weights, model: stored.source.as_ref(), tokenizer: &tokenizer, judge, examples };
     let manifest = export(&args.out, &bundle, SHARD_BYTES).map_err(JudgeError::from)?;
     super::print(&format!(
         "{}: {} parameters as {}, {} shards, {:.2} MB to download\n",

@@ -118,8 +118,7 @@ impl Judge {
         let tokenizer = folder.tokenizer()?;
         let stored = folder.judge_json()?.map(|text| JudgeSettings::from_json(&text)).transpose()?;
         let settings = change(stored, &tokenizer)?;
-        let (source, ..) = folder.weights()?;
-        let weights = Weights::upload(gpu, source.as_ref())?;
+        let weights = Weights::upload(gpu, folder.weights()?.source.as_ref())?;
         Self::new(gpu, &weights, tokenizer, settings)
     }
 

@@ -199,10 +199,10 @@ fn model(
 ) -> Result<(Box<dyn TensorSource>, Dtype), TrainError> {
     let wanted = config.save_dtype.as_deref().and_then(Dtype::from_config_name);
     if let Some(dir) = &config.model_name_or_path {
-        let (source, stored, said) = ModelFolder::open(Path::new(dir))?.weights()?;
-        notes.extend(said);
-        check_vocabulary(tokenizer, source.config())?;
-        return Ok((source, wanted.unwrap_or(stored)));
+        let stored = ModelFolder::open(Path::new(dir))?.weights()?;
+        notes.extend(stored.notes);
+        check_vocabulary(tokenizer, stored.source.config())?;
+        return Ok((stored.source, wanted.unwrap_or(stored.dtype)));
     }
     let path = config.init.as_deref().unwrap_or_default();
     let text = std::fs::read_to_string(path).map_err(|source| TrainError::Io {

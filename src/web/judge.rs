@@ -183,7 +183,7 @@ impl WebJudge {
         let mut judged = judged.iter();
         let results = read.iter().map(|row| match row {
             Err(failure) => json!({"error": failure.message}),
-            Ok(_) => judged.next().map_or(Value::Null, |j| result_of(j)),
+            Ok(_) => judged.next().map_or(Value::Null, result_of),
         });
         Ok(Value::Array(results.collect()).to_string())
     }
