@@ -1,6 +1,7 @@
 // The parts that need no browser.
 
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -114,4 +115,21 @@ test("every file of the page is kept for offline use", () => {
   const own = [...of("lib", ".js"), ...of("ui", ".js"), ...of(".", ".js"), ...of(".", ".css"), ...of(".", ".svg"), ...of(".", ".webmanifest")];
   for (const file of own.filter((name) => name !== "sw.js")) assert.ok(kept.includes(file), `${file} is missing in sw.js`);
   for (const file of kept.filter((name) => name !== "./")) readFileSync(join(WEB, file));
+});
+
+test("npm pack makes a package of the module, its types and the engine, without the page", () => {
+  const [{ files }] = JSON.parse(execFileSync("npm", ["pack", "--dry-run", "--json", "--silent"], { cwd: WEB, encoding: "utf8" }));
+  const names = files.map(({ path }) => path);
+  for (const name of ["judge.js", "judge.d.ts", "worker.js", "lib/store.js", "engine/jurist.js", "engine/jurist_bg.wasm", "README.md"]) {
+    assert.ok(names.includes(name), `${name} is missing in ${names}`);
+  }
+  assert.deepEqual(names.filter((name) => /^(tests|ui|judge)\/|index\.html|sw\.js/.test(name)), []);
+});
+
+test("the types name every method of the module", async () => {
+  const { Judge } = await import("../judge.js");
+  const types = readFileSync(join(WEB, "judge.d.ts"), "utf8");
+  const own = (of) => Object.getOwnPropertyNames(of).filter((name) => typeof of[name] === "function" && name !== "constructor");
+  for (const name of own(Judge)) assert.match(types, new RegExp(`static ${name}\\(`), name);
+  for (const name of own(Judge.prototype)) assert.match(types, new RegExp(`^  ${name}\\(`, "m"), name);
 });

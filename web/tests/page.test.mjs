@@ -293,6 +293,30 @@ test("after the first visit the page works offline", async () => {
   await context.close();
 });
 
+test("another page uses the module: load with progress, score with tokens, stop", async () => {
+  world.server.overrides.set("/elsewhere/", (request, response) => response.writeHead(200, { "content-type": "text/html" }).end("<!doctype html><link rel=icon href=data:,><title>Another page</title>"));
+  const { tab, context, seen } = await world.page({ path: "/elsewhere/" });
+  const said = await tab.evaluate(async () => {
+    const { Judge } = await import("/judge.js");
+    const phases = new Set();
+    const judge = await Judge.load("/judge/", { keep: false, onProgress: ({ phase }) => phases.add(phase) });
+    const row = judge.manifest.examples[0];
+    let text = "";
+    const result = await judge.score(row, { onToken: (token) => (text += token.text) });
+    const stopping = new AbortController();
+    const stopped = judge.score(row, { chains: 8, signal: stopping.signal, onToken: () => stopping.abort() }).then(() => null, (failure) => failure.name);
+    const again = async () => (await judge.score(row)).score;
+    return { phases: [...phases], text, chain: result.chains[0].text, score: result.score, stopped: await stopped, again: await again(), kept: await Judge.models() };
+  });
+  assert.deepEqual(said.phases, ["download", "compile"]);
+  assert.ok(said.text.trim().startsWith(said.chain), `${said.text} and ${said.chain}`);
+  assert.equal(said.stopped, "Stopped");
+  assert.equal(said.again, said.score);
+  assert.deepEqual(said.kept, [], "keep: false leaves nothing behind");
+  assert.deepEqual(seen.errors, []);
+  await context.close();
+});
+
 test("jurist serve serves the page and a bundle, under a strict policy", async (t) => {
   const server = spawn(JURIST, ["serve", "--dir", WEB, "--bundle", saved, "--port", "0"], { stdio: ["ignore", "pipe", "ignore"] });
   t.after(() => server.kill());
