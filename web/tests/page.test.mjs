@@ -266,6 +266,7 @@ test("a folder from the disk is opened, and so is an archive that the page saved
 test("nothing left the origin, and the console stayed clean", () => {
   const strangers = seen.requests.filter((url) => !url.startsWith(world.server.origin) && !/^(blob|data):/.test(url));
   assert.deepEqual(strangers, []);
+  assert.ok(seen.requests.some((url) => url.endsWith(".safetensors")), "the worker's requests are seen too");
   assert.deepEqual(seen.errors, []);
 });
 
