@@ -113,7 +113,7 @@ impl From<JudgeError> for Failure {
             JudgeError::Text(text) => text.into(),
             // A place is `file:line`, and a row of a page is a file of its own.
             JudgeError::Row { place, found, fix } => {
-                Failure::row(format!("{}: {found}; {fix}", place.strip_suffix(":1").unwrap_or(&place)))
+                Failure::row(with_fix(format!("{}: {found}", place.strip_suffix(":1").unwrap_or(&place)), &fix))
             }
             JudgeError::Label { .. } => Failure::row(error.to_string()),
             JudgeError::Probabilities(_) => Failure::new("Internal", error.to_string()),
@@ -138,8 +138,15 @@ impl From<DataError> for Failure {
     fn from(error: DataError) -> Self {
         // Rows of a page have no file and no line.
         Failure::row(match error {
-            DataError::File { file, found, fix } | DataError::Line { file, found, fix, .. } => format!("{file}: {found}; {fix}"),
-            DataError::Field { file, field, found, fix, .. } => format!("{file}, field `{field}`: {found}; {fix}"),
+            DataError::File { file, found, fix } | DataError::Line { file, found, fix, .. } => {
+                with_fix(format!("{file}: {found}"), &fix)
+            }
+            DataError::Field { file, field, found, fix, .. } => with_fix(format!("{file}, field `{field}`: {found}"), &fix),
         })
     }
+}
+
+/// What is wrong with a row, and what to do about it, unless that is a flag of the command line.
+fn with_fix(found: String, fix: &str) -> String {
+    if fix.contains("--") { format!("{found}.") } else { format!("{found}; {fix}.") }
 }

@@ -120,7 +120,9 @@ impl WebJudge {
         Ok(json!({"text": text, "tokens": tokens}).to_string())
     }
 
-    /// Judges one row; `on_token` hears `{chain, text}` as it is written, and ends it by returning `false`.
+    /// Judges one row; `on_token` hears `{chain, text}` as it is written, and ends it by returning `false`. With
+    /// `givenChains: [text, …]` nothing is written: the row is read behind these chains, as `jurist score --given-chains`
+    /// reads the rows' own, and the scores agree to rounding.
     ///
     /// # Errors
     /// `BadRow`, `Stopped`, and what the GPU reports.
@@ -163,7 +165,7 @@ impl WebJudge {
     }
 
     /// Judges many rows (a JSON array, or JSON Lines); `on_progress` hears how many are done, and ends it by returning `false`.
-    /// A row that cannot be judged has `error` in its place.
+    /// A row that cannot be judged has `error` in its place. With `givenChains: true` the rows' own chains are read.
     ///
     /// # Errors
     /// `BadRow` where the whole is unreadable; `Stopped`; what the GPU reports.
