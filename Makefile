@@ -22,6 +22,8 @@ demo: driver ## train a small judge from scratch and write demo/report.html
 
 test: driver ## everything that CI runs: format, lints, tests, browser, other targets
 	@scripts/setup.sh browser
+	@scripts/setup.sh page
+	@scripts/setup.sh wasm-bindgen
 	@scripts/setup.sh targets
 	@scripts/test.sh
 
@@ -35,6 +37,7 @@ serve: build web ## compile the engine and serve the page at http://127.0.0.1:80
 # The judge that ships with the page is the one that `make demo` trains, with rows of its test set to try it on.
 web-judge: build ## write the judge of demo/ as web/judge, to be committed
 	$(JURIST) export demo/real --out web/judge --weights f16 --examples demo/data/test.jsonl --name "demo judge"
+	node scripts/web-judge.mjs web/judge
 
 # What the programs of benches/peers wrote is set beside our own figures, if it is there.
 performance: driver ## measure this machine, with nothing else running, and write its section of docs/performance.md

@@ -6,6 +6,7 @@
 #   scripts/setup.sh driver PROGRAM   a software Vulkan driver, if `PROGRAM doctor --list` finds no adapter
 #   scripts/setup.sh wasm-bindgen     the tool that makes a JavaScript module of the wasm, in the version of Cargo.lock
 #   scripts/setup.sh browser          Chromium, which compiles every shader as browsers do
+#   scripts/setup.sh page             Node and the driver of the browser tests in web/tests
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -106,11 +107,22 @@ setup_wasm_bindgen() {
     cargo install --quiet --force wasm-bindgen-cli --version "=$version" || fail "wasm-bindgen-cli $version could not be installed"
 }
 
+setup_page() {
+    if [ "${JURIST_SKIP_BROWSER:-}" = 1 ]; then return; fi # scripts/test.sh says that it skips
+    have node && have npm || apt_install nodejs npm
+    node -e 'process.exit(Number(process.versions.node.split(".")[0]) >= 20 ? 0 : 1)' ||
+        fail "the page's tests need Node 20 or later, found $(node --version): https://nodejs.org"
+    if (cd web/tests && npm ls --silent >/dev/null 2>&1); then return; fi
+    say "installing the browser driver of web/tests with npm"
+    (cd web/tests && npm ci --silent --no-audit --no-fund) || fail "npm could not install what web/tests/package-lock.json names"
+}
+
 case "${1:-}" in
     rust) setup_rust ;;
     targets) rust_targets wasm32-unknown-unknown x86_64-pc-windows-msvc aarch64-apple-darwin ;;
     driver) setup_driver "${2:?the program to ask}" ;;
     browser) setup_browser ;;
+    page) setup_page ;;
     wasm-bindgen) setup_wasm_bindgen ;;
-    *) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 2 ;;
+    *) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac

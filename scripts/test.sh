@@ -48,6 +48,26 @@ elif [ "$ran" -eq 0 ]; then
     failed=$((failed + 1))
 fi
 
+# The page in a real browser: its engine is built first, then its tests count one by one too.
+if [ "${JURIST_SKIP_BROWSER:-}" = 1 ]; then
+    echo "== page: skipped: JURIST_SKIP_BROWSER=1"
+else
+    check engine scripts/web.sh
+    echo "== page: node --test web/tests/*.test.mjs"
+    page="$(mktemp)"
+    timeout 900 node --test --test-concurrency=1 --test-reporter=spec --test-reporter-destination=stdout \
+        --test-reporter=tap --test-reporter-destination="$page" web/tests/*.test.mjs
+    status=$?
+    read -r ran wrong < <(awk '/^# pass / { ran = $3 } /^# (fail|cancelled) / { wrong += $3 } END { print ran + 0, wrong + 0 }' "$page")
+    rm -f "$page"
+    passed=$((passed + ran))
+    failed=$((failed + wrong))
+    if [ "$status" -ne 0 ] || [ "$ran" -eq 0 ]; then
+        broken+=(page)
+        [ "$wrong" -eq 0 ] && failed=$((failed + 1)) # no Node, no Chromium, or it ran out of time
+    fi
+fi
+
 echo
 grep -E '^(test .* FAILED|test result:)' "$log" || true
 [ ${#broken[@]} -eq 0 ] || echo "failed: ${broken[*]}"

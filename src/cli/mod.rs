@@ -9,6 +9,7 @@ mod doctor;
 mod error;
 mod eval;
 mod export;
+mod http;
 mod interrupt;
 mod judging;
 mod progress;

@@ -4,26 +4,24 @@
 //! another `--host` is given. Ranges are answered, so that a download that broke off can go on.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Cursor, Result, Seek, SeekFrom};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use tiny_http::{Header, Method, Request, Response, Server, StatusCode};
-
+use super::http::{self, Answer, Request};
 use super::{CliError, Context, ServeArgs};
 use crate::bundle::{MANIFEST, ModelFolder};
 use crate::judge::JudgeError;
 use crate::train::log::Progress;
 
-/// Requests that are answered at a time; a browser opens six connections.
-const HANDLERS: usize = 6;
-
-/// What the page may do: run its own scripts and wasm, in workers too, and talk to this server.
+/// What the page may do: run its own scripts and wasm, in workers too, talk to this server, and (its worker only: the page's
+/// own policy is narrower) fetch a judge from an address that the visitor gives.
 const POLICY: &str = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; style-src 'self'; img-src 'self'; \
-                      connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+                      connect-src 'self' https:; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Serves until the process is ended.
-pub fn run(args: &ServeArgs, context: &Context) -> Result<(), CliError> {
+pub fn run(args: &ServeArgs, context: &Context) -> std::result::Result<(), CliError> {
     let mut progress = context.progress();
     let site = Site::open(&args.dir, args.bundle.as_deref())?;
     if !args.dir.join("engine").join("jurist_bg.wasm").is_file() {
@@ -33,30 +31,21 @@ pub fn run(args: &ServeArgs, context: &Context) -> Result<(), CliError> {
         ));
     }
     let address = std::net::SocketAddr::new(args.host, args.port);
-    let server = Server::http(address)
-        .map_err(|e| CliError::Failed(format!("cannot listen on {address}: {e}; choose another --port or --host")))?;
+    let refused = |e| CliError::Failed(format!("cannot listen on {address}: {e}; choose another --port or --host"));
+    let listener = TcpListener::bind(address).map_err(refused)?;
     if !args.host.is_loopback() {
         progress.warn(
             "others can reach these files now; browsers elsewhere offer WebGPU only to https pages, so put a TLS proxy in front",
         );
     }
     // With port 0 the system has chosen one.
-    let address = server.server_addr().to_ip().unwrap_or(address);
+    let address = listener.local_addr().unwrap_or(address);
     super::print(&format!("http://{address}/\n"))?;
     if site.bundle.is_some() {
         super::print(&format!("http://{address}/bundle/{MANIFEST}\n"))?;
     }
     progress.note("Ctrl-C ends it");
-    std::thread::scope(|scope| {
-        for _ in 0..HANDLERS {
-            scope.spawn(|| {
-                while let Ok(request) = server.recv() {
-                    // A client that has gone away is nobody's fault.
-                    let _ = site.answer(request);
-                }
-            });
-        }
-    });
+    http::serve(&listener, |request| site.answer(request));
     Ok(())
 }
 
@@ -75,7 +64,7 @@ enum Found {
 }
 
 impl Site {
-    fn open(page: &Path, bundle: Option<&Path>) -> Result<Self, CliError> {
+    fn open(page: &Path, bundle: Option<&Path>) -> std::result::Result<Self, CliError> {
         if !page.join("index.html").is_file() {
             let advice = "run this in jurist's repository, or give --dir the page's folder";
             return Err(CliError::Failed(format!("there is no index.html in {}; {advice}", page.display())));
@@ -124,81 +113,70 @@ impl Site {
         }
     }
 
-    fn answer(&self, request: Request) -> std::io::Result<()> {
-        if !matches!(request.method(), Method::Get | Method::Head) {
-            return say(request, 405, "only GET and HEAD", &[("Allow", "GET, HEAD".into())]);
+    fn answer(&self, request: &Request) -> Result<Answer> {
+        if !matches!(request.method.as_str(), "GET" | "HEAD") {
+            return Ok(say(405, "only GET and HEAD", vec![("Allow", "GET, HEAD".into())]));
         }
-        match self.find(request.url()) {
-            Found::Missing => say(request, 404, "no such file", &[]),
+        match self.find(&request.target) {
+            Found::Missing => Ok(say(404, "no such file", Vec::new())),
             Found::Folder => {
-                let path = request.url().split(['?', '#']).next().unwrap_or_default().to_string();
+                let path = request.target.split(['?', '#']).next().unwrap_or_default();
                 // "//host" would be another server.
                 let place = format!("/{}/", path.trim_matches('/'));
-                say(request, 308, "see there", &[("Location", place)])
+                Ok(say(308, "see there", vec![("Location", place)]))
             }
             Found::File(file, path) => send(request, file, &path),
         }
     }
 }
 
-/// Sends a file, or the part of it that is asked for.
-fn send(request: Request, mut file: File, path: &Path) -> std::io::Result<()> {
+/// A file, or the part of it that is asked for.
+fn send(request: &Request, mut file: File, path: &Path) -> Result<Answer> {
     let facts = file.metadata()?;
     let length = facts.len();
     let changed = facts.modified().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok()).map_or(0, |t| t.as_nanos());
     let tag = format!("\"{length:x}-{changed:x}\"");
     // The page is asked for anew each time, so that a new build is seen; unchanged files cost an empty answer.
-    let common = [
+    let mut more = vec![
         ("ETag", tag.clone()),
         ("Cache-Control", "no-cache".into()),
         ("Accept-Ranges", "bytes".into()),
         ("Content-Type", mime(path).into()),
     ];
-    let asked = |name: &'static str| request.headers().iter().find(|h| h.field.equiv(name)).map(|h| h.value.as_str().to_string());
-    if asked("If-None-Match").is_some_and(|tags| tags.split(',').any(|t| t.trim() == tag)) {
-        return say(request, 304, "", &common);
+    if request.header("If-None-Match").is_some_and(|tags| tags.split(',').any(|t| t.trim() == tag)) {
+        return Ok(say(304, "", more));
     }
-    let range = asked("Range").filter(|_| asked("If-Range").is_none_or(|t| t == tag));
-    let (status, start, end) = match range.as_deref().map(|range| part(range, length)) {
+    let range = request.header("Range").filter(|_| request.header("If-Range").is_none_or(|t| t == tag));
+    let (status, start, end) = match range.map(|range| part(range, length)) {
         None | Some(Part::Whole) => (200, 0, length),
         Some(Part::Bytes(start, end)) => (206, start, end),
-        Some(Part::None) => return say(request, 416, "no such range", &[("Content-Range", format!("bytes */{length}"))]),
+        Some(Part::None) => return Ok(say(416, "no such range", vec![("Content-Range", format!("bytes */{length}"))])),
     };
     file.seek(SeekFrom::Start(start))?;
-    let mut headers = headers(&common);
     if status == 206 {
-        headers.extend(header("Content-Range", &format!("bytes {start}-{}/{length}", end - 1)));
+        more.push(("Content-Range", format!("bytes {start}-{}/{length}", end - 1)));
     }
-    let body = file.take(end - start);
-    // Always with its length: a download that ends early must be told from one that is whole.
-    let response = Response::new(StatusCode(status), headers, body, Some((end - start) as usize), None);
-    request.respond(response.with_chunked_threshold(usize::MAX))
+    Ok(Answer { status, headers: headers(more), length: end - start, body: Box::new(file) })
 }
 
-fn say(request: Request, status: u16, text: &str, more: &[(&str, String)]) -> std::io::Result<()> {
+/// A short text.
+fn say(status: u16, text: &str, mut more: Vec<(&'static str, String)>) -> Answer {
     let body = if text.is_empty() { Vec::new() } else { format!("{text}\n").into_bytes() };
-    let mut headers = headers(more);
     if !more.iter().any(|(name, _)| *name == "Content-Type") {
-        headers.extend(header("Content-Type", "text/plain; charset=utf-8"));
+        more.push(("Content-Type", "text/plain; charset=utf-8".into()));
     }
-    let length = body.len();
-    request.respond(Response::new(StatusCode(status), headers, std::io::Cursor::new(body), Some(length), None))
+    Answer { status, headers: headers(more), length: body.len() as u64, body: Box::new(Cursor::new(body)) }
 }
 
 /// Headers of every answer, and `more`.
-fn headers(more: &[(&str, String)]) -> Vec<Header> {
+fn headers(more: Vec<(&'static str, String)>) -> Vec<(&'static str, String)> {
     let always = [
         ("Content-Security-Policy", POLICY),
         ("X-Content-Type-Options", "nosniff"),
         ("Referrer-Policy", "no-referrer"),
         ("Cross-Origin-Resource-Policy", "same-origin"),
     ];
-    let more = more.iter().map(|(name, value)| (*name, value.as_str()));
-    always.into_iter().chain(more).filter_map(|(name, value)| header(name, value)).collect()
-}
-
-fn header(name: &str, value: &str) -> Option<Header> {
-    Header::from_bytes(name.as_bytes(), value.as_bytes()).ok()
+    always.into_iter().map(|(name, value)| (name, value.to_string())).chain(more).collect()
 }
 
 /// What a `Range` header asks for.
