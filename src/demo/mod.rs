@@ -11,6 +11,7 @@
 mod data;
 mod measure;
 mod page;
+mod whole;
 
 use std::path::{Path, PathBuf};
 
@@ -25,10 +26,16 @@ use crate::train::log::Progress;
 use crate::train::run::{Ended, Surroundings, run as train};
 
 pub use data::DemoData;
+use whole::Whole;
+
 pub use measure::{Contender, Table, TestSet};
 
 /// Version of the task that the demo trains on: the harder one, where reading word by word does not do.
 const VERSION: Version = Version::H;
+
+/// Per mille of the time that the stages and the judging take, measured with lavapipe on two cores.
+const SHARES: [u64; 5] = [300, 150, 170, 200, 180];
+const SHARES_QUICK: [u64; 5] = [400, 100, 100, 150, 250];
 
 /// What a demo is asked to do.
 #[derive(Clone, Debug)]
@@ -89,23 +96,27 @@ pub async fn run(options: &DemoOptions, around: Surroundings<'_>) -> Result<Demo
     let data = DemoData::make(VERSION, options.seed, sizes, &folder)?;
     progress.note(&format!("synthetic judging set: {} rows to learn from, 4 test sets of {}", sizes.train, sizes.test));
 
+    let mut whole = Whole::new(progress, if options.quick { &SHARES_QUICK } else { &SHARES });
     let mut dirs = Vec::new();
     for (n, stage) in Stage::ALL.into_iter().enumerate() {
-        progress.note(&format!("{} of {}: {}", n + 1, Stage::ALL.len() + 1, stage.describe()));
+        whole.note(&format!("{} of {}: {}", n + 1, Stage::ALL.len() + 1, stage.describe()));
+        whole.enter(n);
         let config = stage.config(options, &data, &folder);
-        let around = Surroundings { gpu, clock, progress: &mut *progress, interrupted };
+        let around = Surroundings { gpu, clock, progress: &mut whole, interrupted };
         if let Ended::Interrupted { checkpoint } = train(&config, around).await? {
             return Ok(DemoEnd::Interrupted(checkpoint));
         }
         dirs.push(PathBuf::from(config.output_dir));
     }
-    progress.note(&format!("{0} of {0}: judging the test sets", Stage::ALL.len() + 1));
+    whole.note(&format!("{0} of {0}: judging the test sets", Stage::ALL.len() + 1));
+    whole.enter(Stage::ALL.len());
     let mut judges = Vec::new();
     for dir in &dirs {
         let own = |stored: Option<_>, _: &_| stored.ok_or(JudgeError::Settings { found: "the trained judge has none".into() });
         judges.push(Judge::open(gpu, dir, own)?);
     }
-    let contenders = contend(&judges, &data, options.seed, progress).await?;
+    let contenders = contend(&judges, &data, options.seed, &mut whole).await?;
+    drop(whole);
     let table = Table::measure(&data, &contenders, options.seed)?;
     let report = options.output_dir.join("report.html");
     let seconds = clock.seconds() - began;
