@@ -52,3 +52,27 @@ for set_name in ["test", "ood mean"]:
             f"{rival} {interval([a - b for a, b in zip(column(set_name, 'REAL', 'pearson'), column(set_name, rival, 'pearson'))])}"
             for rival in ["SFT", "SFT, greedy chain", "SFT, 5 chains averaged", "SFT continued", "reinforce (binary reward)"]))
         print()
+
+# What scripts/terms.sh left, if it was run: each term alone, one sampled chain a row as everywhere above.
+JUDGES = {"SFT": "sft", "both terms": "real", "term 1 only": "term1", "term 2 only": "term2", "reinforce": "reinforce"}
+
+
+def evaluated(judge, sets, key):
+    def value(seed, name):
+        path = f"{folder}/full-seed{seed}/{judge}/eval-{name}.json"
+        return json.load(open(path))["expected score"][key]
+    return [sum(value(seed, name) for name in sets) / len(sets) for seed in seeds]
+
+
+if all(glob.glob(f"{folder}/full-seed{seed}/term2/eval-ood3.json") for seed in seeds):
+    print("**each term alone**\n")
+    print("| | Pearson, test | RMSE, test | Pearson, ood mean | RMSE, ood mean | both terms minus it, test | ood mean |")
+    print("|---|---|---|---|---|---|---|")
+    inside, outside = ["test"], ["ood1", "ood2", "ood3"]
+    for name, judge in JUDGES.items():
+        cells = [interval(evaluated(judge, sets, key)) for sets in (inside, outside) for key in ("pearson", "rmse")]
+        for sets in (inside, outside):
+            pairs = zip(evaluated("real", sets, "pearson"), evaluated(judge, sets, "pearson"))
+            cells.append("" if judge == "real" else interval([a - b for a, b in pairs]))
+        print(f"| {name} | " + " | ".join(cells) + " |")
+    print("\nThe mean of three sets' figures, where the first tables pool their rows.")

@@ -34,8 +34,8 @@ pub use measure::{Contender, Table, TestSet};
 const VERSION: Version = Version::H;
 
 /// Per mille of the time that the stages and the judging take, measured with lavapipe on two cores.
-const SHARES: [u64; 5] = [300, 150, 170, 200, 180];
-const SHARES_QUICK: [u64; 5] = [400, 100, 100, 150, 250];
+const SHARES: [u64; 5] = [380, 180, 150, 220, 70];
+const SHARES_QUICK: [u64; 5] = [530, 100, 100, 140, 130];
 
 /// What a demo is asked to do.
 #[derive(Clone, Debug)]
