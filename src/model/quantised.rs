@@ -18,6 +18,7 @@
 //! costs the 31 values beside it precision, and nobody else. A block whose scale would be subnormal (all |x| < m · 2⁻¹²⁶) is stored as zeros,
 //! since GPUs may flush subnormal numbers.
 
+use super::error::ModelError;
 use super::names::{Group, Kind};
 
 /// Values that share a scale.
@@ -118,6 +119,20 @@ impl Quantisation {
                 // The code goes to the highest bits and back, which brings its sign along.
                 *x = (((word << (32 - bits - place)) as i32) >> (32 - bits)) as f32 * scale;
             }
+        }
+    }
+}
+
+/// Checks the bits of scales `start ..` of `tensor`: no code makes a number of a scale that is none.
+///
+/// # Errors
+/// A scale that is NaN or infinite.
+pub fn finite_scales(tensor: &str, start: usize, scales: &[u32]) -> Result<(), ModelError> {
+    match scales.iter().position(|bits| !f32::from_bits(*bits).is_finite()) {
+        None => Ok(()),
+        Some(at) => {
+            let tensor = format!("{tensor}.scales");
+            Err(ModelError::NonFinite { tensor, index: start + at, value: f32::from_bits(scales[at]) })
         }
     }
 }
