@@ -169,8 +169,7 @@ impl BundleWeights {
         (start, len): (usize, usize),
         mut take: impl FnMut(usize, Entries, &[u8]),
     ) -> Result<(), ModelError> {
-        let places =
-            self.places.get(&(tensor.to_string(), plane)).ok_or_else(|| ModelError::UnknownTensor(tensor.into()))?;
+        let places = self.places.get(&(tensor.to_string(), plane)).ok_or_else(|| ModelError::UnknownTensor(tensor.into()))?;
         let has = places.iter().map(|p| p.len).sum();
         let end = start.saturating_add(len);
         if end > has {

@@ -10,6 +10,7 @@ use crate::bundle::{Exported, MOST_EXAMPLES, ModelFolder, SHARD_BYTES, WeightFor
 use crate::data::{Example, Reader, View};
 use crate::eval::pearson;
 use crate::judge::{Judge, JudgeError, JudgeSettings, compare};
+use crate::model::quantised::BLOCK;
 use crate::train::log::Progress;
 
 /// Rows that a quantised judge is compared on, at most.
@@ -42,6 +43,12 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<(), CliError> {
         progress.note(&format!("the first {MOST_EXAMPLES} of {} examples travel with the bundle", rows.len()));
     }
     let examples = rows.iter().take(MOST_EXAMPLES).map(|e| Value::Object(e.row.fields.clone())).collect();
+    if let Some(form) = weights.quantisation() {
+        let left = form.left_in_full(stored.source.config());
+        if left > 0 {
+            progress.note(&format!("{left} matrices stay in f32: the length of their rows is no multiple of {BLOCK}"));
+        }
+    }
     let bundle = Exported { name: &name, weights, model: stored.source.as_ref(), tokenizer: &tokenizer, judge, examples };
     let manifest = export(&args.out, &bundle, SHARD_BYTES).map_err(JudgeError::from)?;
     print(&format!(
@@ -54,13 +61,20 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<(), CliError> {
     ))?;
     match weights.quantisation() {
         None => Ok(()),
-        Some(_) if rows.is_empty() => print("agreement with the judge it was made from: not measured, there were no --examples\n"),
+        Some(_) if rows.is_empty() => {
+            print("agreement with the judge it was made from: not measured, there were no --examples\n")
+        }
         Some(_) => print(&agreement(args, context, &rows[..rows.len().min(MOST_COMPARED)], &mut progress)?),
     }
 }
 
 /// What quantising has changed, on `rows`: both judges read the chains that the one in full precision writes.
-fn agreement(args: &ExportArgs, context: &Context, rows: &[Example], progress: &mut TerminalProgress) -> Result<String, CliError> {
+fn agreement(
+    args: &ExportArgs,
+    context: &Context,
+    rows: &[Example],
+    progress: &mut TerminalProgress,
+) -> Result<String, CliError> {
     let gpu = context.gpu(progress)?;
     let missing = || JudgeError::Settings { found: "there is none".into() };
     let open = |dir: &Path| Judge::open(&gpu, dir, |stored, _| stored.ok_or_else(missing));

@@ -18,8 +18,9 @@
 //! costs the 31 values beside it precision, and nobody else. A block whose scale would be subnormal (all |x| < m · 2⁻¹²⁶) is stored as zeros,
 //! since GPUs may flush subnormal numbers.
 
+use super::config::Config;
 use super::error::ModelError;
-use super::names::{Group, Kind};
+use super::names::{Group, Groups, Kind};
 
 /// Values that share a scale.
 pub const BLOCK: usize = 32;
@@ -83,6 +84,12 @@ impl Quantisation {
             Kind::Norm | Kind::Bias => return None,
         };
         group.cols.is_multiple_of(BLOCK).then_some(form)
+    }
+
+    /// Matrices of the model's files that have to stay in full.
+    pub fn left_in_full(self, config: &Config) -> usize {
+        let whole = |group: &&Group| matches!(group.kind, Kind::Embedding | Kind::Matrix) && self.of_group(group).is_none();
+        Groups::of(config).list.iter().filter(whole).map(|group| group.parts.len()).sum()
     }
 
     /// Appends the planes of `values`, whole blocks of finite numbers, to `packed` and `scales`.
@@ -237,7 +244,10 @@ mod tests {
             values[40] = -50.0;
             let with = through(form, &values);
             assert!((with[40] + 50.0).abs() < 1e-4);
-            assert!(with[32..64].iter().enumerate().all(|(i, x)| i == 8 || *x == 0.0), "the rest of the block is below half a step");
+            assert!(
+                with[32..64].iter().enumerate().all(|(i, x)| i == 8 || *x == 0.0),
+                "the rest of the block is below half a step"
+            );
             assert_eq!((&with[..32], &with[64..]), (&without[..32], &without[64..]));
         }
     }
