@@ -189,8 +189,8 @@ fn every_pass_is_that_of_the_decoded_weights() {
     }
 }
 
-/// On the command line: sizes and agreement are printed, the packed judge scores near the full one on the same chains (0.01
-/// of a scale of 5 for q8, 0.2 for q4), and training goes on from it in f32.
+/// On the command line: sizes and agreement are printed, the packed judge scores near the full one on the same chains (0.03
+/// of a scale of 1 to 5 for q8, 0.4 for q4), and training goes on from it in f32.
 #[test]
 fn a_quantised_judge_is_still_the_judge() {
     let task = Task::new(24, 6, true);
@@ -205,7 +205,7 @@ fn a_quantised_judge_is_still_the_judge() {
         lines(&succeed(task.jurist(&args)).out).iter().map(|row| row["judge"]["expected"].as_f64().unwrap()).collect::<Vec<_>>()
     };
     let expected = score("judge");
-    for (format, allowed) in [("q8", 0.01), ("q4", 0.2)] {
+    for (format, allowed) in [("q8", 0.03), ("q4", 0.4)] {
         let said = export(format, &["--examples", "dev.jsonl"]);
         assert!(said.out.contains(&format!("as {format}, 1 shards")), "{}", said.out);
         assert!(said.out.contains("on 6 rows") && said.out.contains("max |ΔE|") && said.out.contains("top-1"), "{}", said.out);
