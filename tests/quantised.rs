@@ -89,6 +89,8 @@ fn weights_come_back_within_half_a_step() {
                 assert_eq!(piece, after[start..start + len]);
             }
         }
+        let past = stored.read(LM_HEAD, 97 * 64 - 1, &mut [0.0; 2]).err().unwrap().to_string();
+        assert!(past.contains("6208 elements"), "{past}");
         assert_ne!(values(&original, LM_HEAD, 64), values(stored.as_ref(), LM_HEAD, 64), "the head is quantised");
     }
 }

@@ -188,7 +188,13 @@ impl BundleWeights {
 
     /// Values `start ..` of a quantised matrix, decoded: the blocks around them, and of these the part that is wanted.
     fn decoded(&self, form: Quantisation, tensor: &str, start: usize, out: &mut [f32]) -> Result<(), ModelError> {
-        let blocks = start / BLOCK..(start + out.len()).div_ceil(BLOCK);
+        let blocks_there: usize =
+            self.places.get(&(tensor.to_string(), Some(Plane::Scales))).into_iter().flatten().map(|p| p.len).sum();
+        let (len, end) = (blocks_there * BLOCK, start.saturating_add(out.len()));
+        if end > len {
+            return Err(ModelError::OutOfBounds { tensor: tensor.into(), len, start, end });
+        }
+        let blocks = start / BLOCK..end.div_ceil(BLOCK);
         let a_block = form.entries(Plane::Packed, BLOCK);
         let (mut packed, mut scales) = (vec![0; blocks.len() * a_block], vec![0; blocks.len()]);
         self.read_plane(tensor, Plane::Packed, blocks.start * a_block, &mut packed)?;
