@@ -87,9 +87,10 @@ fn loss_heads() {
         let objectives: Vec<RowObjective> = (0..rows).map(objective).collect();
         let dtable = rig.output("dtable", vocab * width);
         let dhidden = rig.output("dhidden", rows * width);
+        let table = rig.floats("table", &random(vocab * width, 2));
         let head = LossHead {
             hidden: rig.floats("hidden", &random(rows * width, 1)),
-            table: rig.floats("table", &random(vocab * width, 2)),
+            table: table.into(),
             rows: rig.words("objectives", bytemuck::cast_slice(&objectives)),
             score_tokens: rig.words("score tokens", &[3, 200, 17]),
             score_values: rig.floats("score values", &[1.0, 2.0, 3.0]),
@@ -101,7 +102,7 @@ fn loss_heads() {
             chunk: 6,
         };
         rig.plan.clear(dtable);
-        loss_head::record(&mut rig.plan, head, Some(LossGradient { dhidden, dtable: Some(dtable) }));
+        loss_head::record(&mut rig.plan, head, Some(LossGradient { table, dhidden, dtable: Some(dtable) }));
         vec![head.stats, dhidden, dtable]
     });
 }

@@ -61,7 +61,7 @@ impl Court {
         let upload = || {
             let weights = Weights::upload(&gpu(), &source).unwrap();
             // A fresh model's biases are 0 and its norms 1: they would not be seen.
-            for (index, (group, buffer)) in weights.iter().enumerate() {
+            for (index, (group, buffer)) in weights.groups.list.iter().zip(weights.buffers()).enumerate() {
                 let mut stream = Stream::new(9, index as u64);
                 let mean = match group.kind {
                     Kind::Bias => 0.0,
@@ -105,7 +105,7 @@ fn figure(numbers: &StepNumbers, name: &str) -> f64 {
 
 fn bytes(trainer: &PolicyTrainer) -> Vec<u32> {
     let words = |b| pollster::block_on(trainer.gpu.read::<u32>(b, 0, b.words)).unwrap();
-    trainer.weights.iter().flat_map(|(_, b)| words(b)).collect()
+    trainer.weights.buffers().into_iter().flat_map(words).collect()
 }
 
 /// With prompts of different length, chains that end by the phrase, by EOS and at the limit, in several micro-batches.

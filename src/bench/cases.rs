@@ -242,9 +242,10 @@ impl Rig {
         let objectives: Vec<RowObjective> = (0..rows).map(objective).collect();
         let objectives: Vec<u32> = bytemuck::cast_slice(&objectives).to_vec();
         debug_assert_eq!(objectives.len(), rows * OBJECTIVE_WORDS);
+        let table = self.input("table", vocab * width);
         let head = LossHead {
             hidden: self.input("hidden", rows * width),
-            table: self.input("table", vocab * width),
+            table: table.into(),
             rows: self.given("objectives", objectives),
             score_tokens: self.output("score tokens", 0),
             score_values: self.output("score values", 0),
@@ -256,6 +257,7 @@ impl Rig {
             chunk: loss_head::chunk_rows(vocab as u32, rows as u32, LOGITS_BYTES),
         };
         let gradient = backward.then(|| LossGradient {
+            table,
             dhidden: self.output("d hidden", rows * width),
             dtable: Some(self.output("d table", vocab * width)),
         });

@@ -14,7 +14,7 @@ use crate::model::error::ModelError;
 use crate::model::source::TensorSource;
 use crate::text::Tokenizer;
 
-/// Elements read and written at a time.
+/// Values read and written at a time: whole blocks of quantised matrices.
 const PIECE: usize = 1 << 18;
 
 /// What goes into a bundle.
@@ -66,8 +66,8 @@ fn write_shard(dir: &Path, shard: &Shard, model: &dyn TensorSource) -> Result<Fi
     write(&shard.header())?;
     let (mut values, mut bytes) = (Vec::new(), Vec::new());
     for part in &shard.parts {
-        for at in (0..part.len()).step_by(PIECE) {
-            values.resize(PIECE.min(part.len() - at), 0.0);
+        for at in (0..part.values).step_by(PIECE) {
+            values.resize(PIECE.min(part.values - at), 0.0);
             model.read(&part.tensor, part.start + at, &mut values)?;
             bytes.clear();
             part.encode(at, &values, &mut bytes)?;

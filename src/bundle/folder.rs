@@ -1,15 +1,17 @@
 //! A model's folder on disk, of either kind: a bundle, or a Hugging Face directory.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use safetensors::SafeTensors;
 
-use super::{Contents, MANIFEST, Manifest};
+use super::{Contents, Entries, MANIFEST, Manifest};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::config::Config;
 use crate::model::dtype::{Dtype, first_non_finite};
 use crate::model::error::ModelError;
+use crate::model::quantised::{BLOCK, Plane, Quantisation, finite_scales};
 use crate::model::source::TensorSource;
 use crate::text::{TextError, Tokenizer};
 
@@ -106,26 +108,30 @@ pub struct FolderWeights {
 /// The weights of a bundle, mapped into memory.
 struct BundleWeights {
     config: Config,
+    quantisation: Option<Quantisation>,
     shards: Vec<memmap2::Mmap>,
-    places: std::collections::HashMap<String, Vec<Place>>,
+    /// The parts of each array by its tensor, and by its plane where it is one.
+    places: HashMap<(String, Option<Plane>), Vec<Place>>,
 }
 
-/// Where some rows of a tensor lie.
+/// Where some rows of an array lie.
 struct Place {
     shard: usize,
     /// First byte within the shard.
     byte: usize,
-    /// First element within the tensor, and number of elements.
+    /// First entry within the array, and number of entries.
     start: usize,
     len: usize,
-    dtype: Dtype,
+    entries: Entries,
 }
 
 impl BundleWeights {
     fn open(dir: &Path, manifest: &Manifest) -> Result<Self, ModelError> {
         let config = manifest.model()?;
-        let mut contents = Contents::new(&config, manifest.weight_format()?);
-        let mut weights = BundleWeights { config, shards: Vec::new(), places: Default::default() };
+        let format = manifest.weight_format()?;
+        let mut contents = Contents::new(&config, format);
+        let quantisation = format.quantisation();
+        let mut weights = BundleWeights { config, quantisation, shards: Vec::new(), places: HashMap::new() };
         for entry in &manifest.shards {
             let path = dir.join(&entry.file);
             let file = File::open(&path).map_err(|e| ModelError::io("open", &path, e))?;
@@ -139,13 +145,75 @@ impl BundleWeights {
             for (name, info) in tensors {
                 let part = contents.add(&entry.file, &name, &info.shape, info.dtype)?;
                 let byte = 8 + header + info.data_offsets.0;
-                let place = Place { shard: weights.shards.len(), byte, start: part.start, len: part.len, dtype: part.dtype };
-                weights.places.entry(name).or_default().push(place);
+                let place = Place { shard: weights.shards.len(), byte, start: part.start, len: part.len, entries: part.entries };
+                let plane = match part.entries {
+                    Entries::Values(_) => None,
+                    Entries::Plane(_, plane) => Some(plane),
+                };
+                weights.places.entry((part.tensor, plane)).or_default().push(place);
             }
             weights.shards.push(map);
         }
         contents.finish()?;
         Ok(weights)
+    }
+}
+
+impl BundleWeights {
+    /// Hands `take` the bytes of entries `start .. start + len` of an array, part by part: where they begin in the range, how
+    /// they are stored, and the bytes.
+    fn pieces(
+        &self,
+        tensor: &str,
+        plane: Option<Plane>,
+        (start, len): (usize, usize),
+        mut take: impl FnMut(usize, Entries, &[u8]),
+    ) -> Result<(), ModelError> {
+        let places = self.places.get(&(tensor.to_string(), plane)).ok_or_else(|| ModelError::UnknownTensor(tensor.into()))?;
+        let has = places.iter().map(|p| p.len).sum();
+        let end = start.saturating_add(len);
+        if end > has {
+            return Err(ModelError::OutOfBounds { tensor: tensor.into(), len: has, start, end });
+        }
+        for place in places {
+            let (from, to) = (start.max(place.start), end.min(place.start + place.len));
+            if from < to {
+                let width = place.entries.bytes();
+                let first = place.byte + (from - place.start) * width;
+                take(from - start, place.entries, &self.shards[place.shard][first..first + (to - from) * width]);
+            }
+        }
+        Ok(())
+    }
+
+    /// Values `start ..` of a quantised matrix, decoded: the blocks around them, and of these the part that is wanted.
+    fn decoded(&self, form: Quantisation, tensor: &str, start: usize, out: &mut [f32]) -> Result<(), ModelError> {
+        let blocks_there: usize =
+            self.places.get(&(tensor.to_string(), Some(Plane::Scales))).into_iter().flatten().map(|p| p.len).sum();
+        let (len, end) = (blocks_there * BLOCK, start.saturating_add(out.len()));
+        if end > len {
+            return Err(ModelError::OutOfBounds { tensor: tensor.into(), len, start, end });
+        }
+        let blocks = start / BLOCK..end.div_ceil(BLOCK);
+        let a_block = form.entries(Plane::Packed, BLOCK);
+        let (mut packed, mut scales) = (vec![0; blocks.len() * a_block], vec![0; blocks.len()]);
+        self.read_plane(tensor, Plane::Packed, blocks.start * a_block, &mut packed)?;
+        self.read_plane(tensor, Plane::Scales, blocks.start, &mut scales)?;
+        let scales: Vec<f32> = scales.into_iter().map(f32::from_bits).collect();
+        let mut values = vec![0.0; blocks.len() * BLOCK];
+        form.decode(&packed, &scales, &mut values);
+        let before = start - blocks.start * BLOCK;
+        out.copy_from_slice(&values[before..before + out.len()]);
+        Ok(())
+    }
+
+    /// How `tensor` is quantised, if it is.
+    fn form(&self, tensor: &str) -> Option<Quantisation> {
+        let places = self.places.get(&(tensor.to_string(), Some(Plane::Packed)))?;
+        places.iter().find_map(|place| match place.entries {
+            Entries::Values(_) => None,
+            Entries::Plane(form, _) => Some(form),
+        })
     }
 }
 
@@ -155,24 +223,33 @@ impl TensorSource for BundleWeights {
     }
 
     fn read(&self, tensor: &str, start: usize, out: &mut [f32]) -> Result<(), ModelError> {
-        let places = self.places.get(tensor).ok_or_else(|| ModelError::UnknownTensor(tensor.into()))?;
-        let len = places.iter().map(|p| p.len).sum();
-        let end = start.saturating_add(out.len());
-        if end > len {
-            return Err(ModelError::OutOfBounds { tensor: tensor.into(), len, start, end });
+        if let Some(form) = self.form(tensor) {
+            return self.decoded(form, tensor, start, out);
         }
-        for place in places {
-            let (from, to) = (start.max(place.start), end.min(place.start + place.len));
-            if from < to {
-                let width = place.dtype.bytes();
-                let first = place.byte + (from - place.start) * width;
-                let bytes = &self.shards[place.shard][first..first + (to - from) * width];
-                place.dtype.widen(bytes, &mut out[from - start..to - start]);
+        self.pieces(tensor, None, (start, out.len()), |at, entries, bytes| {
+            if let Entries::Values(dtype) = entries {
+                dtype.widen(bytes, &mut out[at..at + bytes.len() / dtype.bytes()]);
             }
-        }
+        })?;
         match first_non_finite(out) {
             Some(at) => Err(ModelError::NonFinite { tensor: tensor.into(), index: start + at, value: out[at] }),
             None => Ok(()),
+        }
+    }
+
+    fn quantisation(&self) -> Option<Quantisation> {
+        self.quantisation
+    }
+
+    fn read_plane(&self, tensor: &str, plane: Plane, start: usize, out: &mut [u32]) -> Result<(), ModelError> {
+        self.pieces(tensor, Some(plane), (start, out.len()), |at, _, bytes| {
+            for (entry, raw) in out[at..].iter_mut().zip(bytes.as_chunks::<4>().0) {
+                *entry = u32::from_le_bytes(*raw);
+            }
+        })?;
+        match plane {
+            Plane::Packed => Ok(()),
+            Plane::Scales => finite_scales(tensor, start, out),
         }
     }
 }

@@ -4,9 +4,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use super::MANIFEST;
+use super::{MANIFEST, WeightFormat};
 use crate::model::config::Config;
-use crate::model::dtype::Dtype;
 use crate::model::error::ModelError;
 use crate::text::{Files, Tokenizer};
 
@@ -16,59 +15,6 @@ const FORMAT: &str = "jurist-bundle";
 const VERSION: u32 = 1;
 /// Example rows that a bundle may carry.
 pub const MOST_EXAMPLES: usize = 32;
-
-/// How the matrices of a bundle are stored. Norms and biases are f32 in every format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WeightFormat {
-    F32,
-    F16,
-    Bf16,
-}
-
-impl WeightFormat {
-    /// All formats by their names.
-    pub const ALL: [(&'static str, WeightFormat); 3] =
-        [("f32", WeightFormat::F32), ("f16", WeightFormat::F16), ("bf16", WeightFormat::Bf16)];
-
-    /// The format of this name.
-    ///
-    /// # Errors
-    /// A name that is none; one that is planned but not built.
-    pub fn named(name: &str) -> Result<Self, ModelError> {
-        let found = |text: &str| ModelError::Unsupported {
-            key: "weights".into(),
-            found: text.into(),
-            supported: WeightFormat::ALL.map(|(name, _)| name).join(", "),
-        };
-        match WeightFormat::ALL.iter().find(|(known, _)| *known == name) {
-            Some((_, format)) => Ok(*format),
-            None if ["q8", "q4"].contains(&name) => Err(found(&format!("{name} (quantised weights are not built yet)"))),
-            None => Err(found(&format!("\"{name}\""))),
-        }
-    }
-
-    pub fn name(self) -> &'static str {
-        match self {
-            WeightFormat::F32 => "f32",
-            WeightFormat::F16 => "f16",
-            WeightFormat::Bf16 => "bf16",
-        }
-    }
-
-    /// The type of the model's matrices in this format.
-    pub fn matrix_dtype(self) -> Dtype {
-        match self {
-            WeightFormat::F32 => Dtype::F32,
-            WeightFormat::F16 => Dtype::F16,
-            WeightFormat::Bf16 => Dtype::Bf16,
-        }
-    }
-
-    /// The type of a tensor of this shape: what is not a matrix is small, and stays exact.
-    pub fn dtype(self, shape: &[usize]) -> Dtype {
-        if shape.len() == 2 { self.matrix_dtype() } else { Dtype::F32 }
-    }
-}
 
 /// One file of a bundle.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -174,7 +120,7 @@ impl Manifest {
     /// Reads the text of `manifest.json` and checks what can be checked without the other files.
     ///
     /// # Errors
-    /// No JSON, or another kind of it; a later version; a weight format that is not built; a model that is not built or of
+    /// No JSON, or another kind of it; a later version; a weight format that is none; a model that is not built or of
     /// another size; file names that are none; no shards.
     pub fn parse(text: &str) -> Result<Self, ModelError> {
         Self::read(text).map_err(|e| e.in_file(MANIFEST))

@@ -9,7 +9,9 @@
 //! A matrix that is larger than a shard is cut by rows: its parts have the same name, one in each of consecutive shards.
 //!
 //! - [`Manifest`]: what `manifest.json` says, checked as a whole;
-//! - `shards`: which tensor goes where, and how its numbers are written;
+//! - [`WeightFormat`]: how matrices are stored; a quantised one (`model::quantised`) is two arrays, `NAME` with the codes
+//!   (U32) and `NAME.scales` (F32), in any two shards;
+//! - `shards`: which array goes where, and how its numbers are written;
 //! - [`ShardReader`]: tensors out of a stream of bytes, whatever the pieces in which it comes;
 //! - [`Contents`]: whether all shards together are the model that the manifest describes;
 //! - [`ModelFolder`]: a bundle or a Hugging Face directory, opened from disk; [`export`] writes one.
@@ -17,6 +19,7 @@
 //! A bundle is a model on disk, so its faults are [`ModelError`](crate::model::error::ModelError)s.
 
 mod contents;
+mod format;
 mod manifest;
 mod reader;
 mod shards;
@@ -27,7 +30,8 @@ mod export;
 mod folder;
 
 pub use contents::{Contents, Part};
-pub use manifest::{FileEntry, MOST_EXAMPLES, Manifest, TokenizerEntry, WeightFormat, sha256_hex};
+pub use format::{Entries, Stored, WeightFormat, stored};
+pub use manifest::{FileEntry, MOST_EXAMPLES, Manifest, TokenizerEntry, sha256_hex};
 pub use reader::{Piece, ShardReader};
 pub use shards::{Shard, ShardPart, plan};
 

@@ -1,42 +1,38 @@
-//! Which tensor lies in which shard, and how its numbers become bytes. Pure, so that a page can save a bundle too.
+//! Which array lies in which shard, and how its numbers become bytes. Pure, so that a page can save a bundle too.
 
 use serde_json::{Map, Value, json};
 
-use super::WeightFormat;
+use super::{Entries, Stored, WeightFormat, stored};
 use crate::model::config::Config;
-use crate::model::dtype::{Dtype, first_non_finite};
+use crate::model::dtype::first_non_finite;
 use crate::model::error::ModelError;
-use crate::model::names::{TensorSpec, tensors};
+use crate::model::quantised::{BLOCK, Plane};
 
 /// Room for a shard's header, which is written before its size is known exactly: over a hundred bytes a tensor.
 const HEADER_PER_TENSOR: u64 = 192;
 
-/// Some rows of a tensor (all of them, unless it is larger than a shard).
+/// Some rows of an array (all of them, unless it is larger than a shard).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShardPart {
+    /// In the shard.
+    pub name: String,
+    /// Hugging Face's name of the tensor that it stores.
     pub tensor: String,
-    /// Of this part.
+    /// Of this part, as it is stored.
     pub shape: Vec<usize>,
-    /// Where the part begins in its tensor, in elements.
+    /// Which values of the tensor it stores: the first, and how many.
     pub start: usize,
-    pub dtype: Dtype,
+    pub values: usize,
+    pub entries: Entries,
 }
 
 impl ShardPart {
-    /// Number of elements.
-    pub fn len(&self) -> usize {
-        self.shape.iter().product()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     fn bytes(&self) -> u64 {
-        self.len() as u64 * self.dtype.bytes() as u64
+        self.shape.iter().product::<usize>() as u64 * self.entries.bytes() as u64
     }
 
-    /// Appends `values`, elements `at ..` of this part, to `out` as they are stored.
+    /// Appends `values`, from number `at` of this part on, to `out` as they are stored. Of a quantised matrix, they are whole
+    /// blocks.
     ///
     /// # Errors
     /// A value that is not finite, or too large for the format.
@@ -46,14 +42,27 @@ impl ShardPart {
         if let Some(i) = first_non_finite(values) {
             return Err(ModelError::NonFinite { tensor: tensor(), index: place(i), value: values[i] });
         }
+        let dtype = match self.entries {
+            Entries::Values(dtype) => dtype,
+            Entries::Plane(form, plane) => {
+                debug_assert!(values.len().is_multiple_of(BLOCK));
+                let (mut packed, mut scales) = (Vec::new(), Vec::new());
+                form.encode(values, &mut packed, &mut scales);
+                match plane {
+                    Plane::Packed => out.extend(packed.iter().flat_map(|word| word.to_le_bytes())),
+                    Plane::Scales => out.extend(scales.iter().flat_map(|scale| scale.to_le_bytes())),
+                }
+                return Ok(());
+            }
+        };
         let before = out.len();
-        self.dtype.narrow(values, out);
+        dtype.narrow(values, out);
         let mut stored = vec![0.0; values.len()];
-        self.dtype.widen(&out[before..], &mut stored);
+        dtype.widen(&out[before..], &mut stored);
         match first_non_finite(&stored) {
             None => Ok(()),
             Some(i) => {
-                let dtype = self.dtype.config_name();
+                let dtype = dtype.config_name();
                 Err(ModelError::OutOfRangeForDtype { tensor: tensor(), index: place(i), value: values[i], dtype })
             }
         }
@@ -75,8 +84,8 @@ impl Shard {
         let mut start = 0;
         for part in &self.parts {
             let end = start + part.bytes();
-            let entry = json!({"dtype": part.dtype.safetensors_name(), "shape": part.shape, "data_offsets": [start, end]});
-            map.insert(part.tensor.clone(), entry);
+            let entry = json!({"dtype": part.entries.safetensors_name(), "shape": part.shape, "data_offsets": [start, end]});
+            map.insert(part.name.clone(), entry);
             start = end;
         }
         let mut text = Value::Object(map).to_string().into_bytes();
@@ -87,19 +96,19 @@ impl Shard {
     }
 }
 
-/// Distributes the tensors of `config` over shards of at most `most` bytes, in the model's order. A matrix that is larger
+/// Distributes the arrays of `config` over shards of at most `most` bytes, in the model's order. A matrix that is larger
 /// is cut by rows; a single row is never cut.
 pub fn plan(config: &Config, format: WeightFormat, most: u64) -> Vec<Shard> {
     let mut shards: Vec<Vec<ShardPart>> = vec![Vec::new()];
     let mut used = 0;
-    for spec in tensors(config) {
+    for array in stored(config, format) {
         let mut row = 0;
-        for rows in pieces(&spec, format, most) {
-            let part = part(&spec, format, row, rows);
+        for rows in pieces(&array, most) {
+            let part = part(&array, row, rows);
             row += rows;
             let bytes = part.bytes() + HEADER_PER_TENSOR;
-            // Parts of one tensor have one name, so they never share a shard.
-            let again = shards.last().is_some_and(|s| s.iter().any(|p| p.tensor == part.tensor));
+            // Parts of one array have one name, so they never share a shard.
+            let again = shards.last().is_some_and(|s| s.iter().any(|p| p.name == part.name));
             if used > 0 && (again || used + bytes > most) {
                 shards.push(Vec::new());
                 used = 0;
@@ -114,22 +123,24 @@ pub fn plan(config: &Config, format: WeightFormat, most: u64) -> Vec<Shard> {
     shards.into_iter().enumerate().map(|(i, parts)| Shard { file: file(i), parts }).collect()
 }
 
-/// Into how many rows each the parts of a tensor are cut.
-fn pieces(spec: &TensorSpec, format: WeightFormat, most: u64) -> Vec<usize> {
-    let rows = spec.shape.first().copied().unwrap_or(0);
-    let row_bytes = (spec.len() / rows.max(1) * format.dtype(&spec.shape).bytes()) as u64;
+/// Into how many rows each the parts of an array are cut.
+fn pieces(array: &Stored, most: u64) -> Vec<usize> {
+    let shape = array.shape();
+    let rows = shape.first().copied().unwrap_or(0);
+    let row_bytes = (array.len() / rows.max(1) * array.entries.bytes()) as u64;
     let fit = (most.saturating_sub(2 * HEADER_PER_TENSOR) / row_bytes.max(1)).clamp(1, rows.max(1) as u64) as usize;
-    if spec.shape.len() != 2 || fit >= rows {
+    if shape.len() != 2 || fit >= rows {
         return vec![rows];
     }
     (0..rows).step_by(fit).map(|row| fit.min(rows - row)).collect()
 }
 
-fn part(spec: &TensorSpec, format: WeightFormat, row: usize, rows: usize) -> ShardPart {
-    let mut shape = spec.shape.clone();
-    let width: usize = shape.iter().skip(1).product();
+fn part(array: &Stored, row: usize, rows: usize) -> ShardPart {
+    let mut shape = array.shape();
     if let Some(first) = shape.first_mut() {
         *first = rows;
     }
-    ShardPart { tensor: spec.name.clone(), start: row * width, dtype: format.dtype(&spec.shape), shape }
+    let width: usize = array.of.iter().skip(1).product();
+    let (start, values) = (row * width, rows * width);
+    ShardPart { name: array.name.clone(), tensor: array.tensor.clone(), shape, start, values, entries: array.entries }
 }

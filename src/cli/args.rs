@@ -150,7 +150,9 @@ pub struct ExportArgs {
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
 
-    /// Format of the matrices: f32, f16 or bf16
+    /// Format of the matrices: f32, f16, bf16, q8 or q4 (quantised: 9 and 5 bits a weight)
+    ///
+    /// With q8 and q4 the rows of --examples are judged by both, and how far they agree is printed.
     #[arg(long, value_name = "FORMAT", default_value = "f16")]
     pub weights: String,
 
@@ -166,6 +168,7 @@ pub struct ExportArgs {
 const EXPORT_EXAMPLES: &str = "\
 Examples:
   jurist export judge --out judge-bundle --examples dev.jsonl
+  jurist export judge --out judge-q8 --weights q8 --examples dev.jsonl
   jurist export judge-bundle --out judge-f32 --weights f32
   jurist score --model judge-bundle --input answers.jsonl";
 

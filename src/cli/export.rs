@@ -4,13 +4,19 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{CliError, Context, ExportArgs};
+use super::progress::TerminalProgress;
+use super::{CliError, Context, ExportArgs, print};
 use crate::bundle::{Exported, MOST_EXAMPLES, ModelFolder, SHARD_BYTES, WeightFormat, export};
-use crate::data::{Reader, View};
-use crate::judge::{JudgeError, JudgeSettings};
+use crate::data::{Example, Reader, View};
+use crate::eval::pearson;
+use crate::judge::{Judge, JudgeError, JudgeSettings, compare};
+use crate::model::quantised::BLOCK;
 use crate::train::log::Progress;
 
-/// Writes the bundle and says how large it is.
+/// Rows that a quantised judge is compared on, at most.
+const MOST_COMPARED: usize = 256;
+
+/// Writes the bundle and says how large it is, and of quantised weights what they have changed.
 pub fn run(args: &ExportArgs, context: &Context) -> Result<(), CliError> {
     let mut progress = context.progress();
     let model = args.checkpoint.display();
@@ -29,19 +35,62 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<(), CliError> {
         Some(name) => name.clone(),
         None => name_of(&args.checkpoint),
     };
-    let examples = match &args.examples {
+    let rows = match &args.examples {
         None => Vec::new(),
-        Some(file) => examples(file, &mut progress)?,
+        Some(file) => Reader { view: View::for_scoring(), skip_bad: false, limit: None }.read_path(file)?.examples,
     };
+    if rows.len() > MOST_EXAMPLES {
+        progress.note(&format!("the first {MOST_EXAMPLES} of {} examples travel with the bundle", rows.len()));
+    }
+    let examples = rows.iter().take(MOST_EXAMPLES).map(|e| Value::Object(e.row.fields.clone())).collect();
+    if let Some(form) = weights.quantisation() {
+        let left = form.left_in_full(stored.source.config());
+        if left > 0 {
+            progress.note(&format!("{left} matrices stay in f32: the length of their rows is no multiple of {BLOCK}"));
+        }
+    }
     let bundle = Exported { name: &name, weights, model: stored.source.as_ref(), tokenizer: &tokenizer, judge, examples };
     let manifest = export(&args.out, &bundle, SHARD_BYTES).map_err(JudgeError::from)?;
-    super::print(&format!(
+    print(&format!(
         "{}: {} parameters as {}, {} shards, {:.2} MB to download\n",
         args.out.display(),
         manifest.parameters,
         manifest.weights,
         manifest.shards.len(),
         manifest.download_bytes() as f64 / 1e6
+    ))?;
+    match weights.quantisation() {
+        None => Ok(()),
+        Some(_) if rows.is_empty() => {
+            print("agreement with the judge it was made from: not measured, there were no --examples\n")
+        }
+        Some(_) => print(&agreement(args, context, &rows[..rows.len().min(MOST_COMPARED)], &mut progress)?),
+    }
+}
+
+/// What quantising has changed, on `rows`: both judges read the chains that the one in full precision writes.
+fn agreement(
+    args: &ExportArgs,
+    context: &Context,
+    rows: &[Example],
+    progress: &mut TerminalProgress,
+) -> Result<String, CliError> {
+    let gpu = context.gpu(progress)?;
+    let missing = || JudgeError::Settings { found: "there is none".into() };
+    let open = |dir: &Path| Judge::open(&gpu, dir, |stored, _| stored.ok_or_else(missing));
+    let (full, packed) = (open(&args.checkpoint)?, open(&args.out)?);
+    let found = pollster::block_on(compare(&full, &packed, rows))?;
+    let (a, b): (Vec<f64>, Vec<f64>) = found.scores.iter().map(|[a, b]| (*a, *b)).unzip();
+    let pearson = match pearson(&a, &b) {
+        Ok(r) => format!("{r:.6}"),
+        Err(undefined) => format!("none ({undefined})"),
+    };
+    Ok(format!(
+        "agreement with the judge it was made from, on {} rows and its chains: max |ΔE| {:.2e}, Pearson {pearson}, top-1 {} of {}\n",
+        found.scores.len(),
+        found.largest_difference(),
+        found.same,
+        found.places
     ))
 }
 
@@ -49,13 +98,4 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<(), CliError> {
 fn name_of(checkpoint: &Path) -> String {
     let full = std::fs::canonicalize(checkpoint).unwrap_or_else(|_| checkpoint.into());
     full.file_name().map_or("judge".into(), |name| name.to_string_lossy().into_owned())
-}
-
-/// The first rows of a file, every column kept.
-fn examples(file: &Path, progress: &mut dyn Progress) -> Result<Vec<Value>, CliError> {
-    let rows = Reader { view: View::for_scoring(), skip_bad: false, limit: None }.read_path(file)?;
-    if rows.examples.len() > MOST_EXAMPLES {
-        progress.note(&format!("{}: the first {MOST_EXAMPLES} of {} rows are taken", file.display(), rows.examples.len()));
-    }
-    Ok(rows.examples.into_iter().take(MOST_EXAMPLES).map(|e| Value::Object(e.row.fields)).collect())
 }

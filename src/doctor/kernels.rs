@@ -9,6 +9,7 @@ pub mod linear;
 pub mod loss;
 pub mod optim;
 pub mod pointwise;
+pub mod quantised;
 pub mod sample;
 
 use super::rig::{Rig, UNTOUCHED};
@@ -118,6 +119,7 @@ enum Room {
     Embedding,
     Norm,
     Linear,
+    Quantised,
     Rope,
     Attention,
     Swiglu,
@@ -127,10 +129,11 @@ enum Room {
 }
 
 impl Room {
-    const ALL: [Room; 9] = [
+    const ALL: [Room; 10] = [
         Room::Embedding,
         Room::Norm,
         Room::Linear,
+        Room::Quantised,
         Room::Rope,
         Room::Attention,
         Room::Swiglu,
@@ -145,6 +148,7 @@ impl Room {
             Room::Embedding => "embedding",
             Room::Norm => "rmsnorm",
             Room::Linear => "matmul",
+            Room::Quantised => "matmul nt q8",
             Room::Rope => "rope",
             Room::Attention => "attention",
             Room::Swiglu => "swiglu",
@@ -164,6 +168,7 @@ impl Room {
             }
             Room::Norm => linear::norms(b).await,
             Room::Linear => linear::products(b).await,
+            Room::Quantised => quantised::all(b).await,
             Room::Rope => pointwise::rotations(b).await,
             Room::Attention => attention::layers(b).await,
             Room::Swiglu => pointwise::swiglu(b, 9, 7, 13).await,

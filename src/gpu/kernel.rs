@@ -15,6 +15,7 @@ use super::GpuError;
 
 /// Every shader, by its path below `shaders/`.
 pub const SHADERS: &[(&str, &str)] = &[
+    ("lib/codes.wgsl", include_str!("../../shaders/lib/codes.wgsl")),
     ("lib/grid.wgsl", include_str!("../../shaders/lib/grid.wgsl")),
     ("lib/piece.wgsl", include_str!("../../shaders/lib/piece.wgsl")),
     ("lib/row.wgsl", include_str!("../../shaders/lib/row.wgsl")),
@@ -26,9 +27,11 @@ pub const SHADERS: &[(&str, &str)] = &[
     ("cached_attention.wgsl", include_str!("../../shaders/cached_attention.wgsl")),
     ("ceilings.wgsl", include_str!("../../shaders/ceilings.wgsl")),
     ("embedding.wgsl", include_str!("../../shaders/embedding.wgsl")),
+    ("embedding_quantised.wgsl", include_str!("../../shaders/embedding_quantised.wgsl")),
     ("grad_norm.wgsl", include_str!("../../shaders/grad_norm.wgsl")),
     ("loss_head.wgsl", include_str!("../../shaders/loss_head.wgsl")),
     ("matmul.wgsl", include_str!("../../shaders/matmul.wgsl")),
+    ("matmul_quantised.wgsl", include_str!("../../shaders/matmul_quantised.wgsl")),
     ("matmul_subgroup.wgsl", include_str!("../../shaders/matmul_subgroup.wgsl")),
     ("rmsnorm.wgsl", include_str!("../../shaders/rmsnorm.wgsl")),
     ("rope.wgsl", include_str!("../../shaders/rope.wgsl")),

@@ -74,8 +74,8 @@ pub struct ChainReading {
 
 /// A model that judges.
 pub struct Judge {
-    gpu: Gpu,
-    weights: Weights,
+    pub(super) gpu: Gpu,
+    pub(super) weights: Weights,
     tokenizer: Tokenizer,
     prompt: JudgePrompt,
     tokens: ScoreTokens,
@@ -103,8 +103,8 @@ impl Judge {
         Ok(Judge { gpu: gpu.clone(), weights: weights.clone(), tokenizer, prompt, tokens, settings })
     }
 
-    /// Opens a judge's folder: a bundle, or a Hugging Face directory with `judge.json` beside it. `change` may adjust the settings, or
-    /// make them where the folder has none.
+    /// Opens a judge's folder: a bundle, or a Hugging Face directory with `judge.json` beside it. `change` may adjust the
+    /// settings, or make them where the folder has none. Quantised weights stay so.
     ///
     /// # Errors
     /// Files that are missing or damaged; settings that do not fit.
@@ -118,7 +118,7 @@ impl Judge {
         let tokenizer = folder.tokenizer()?;
         let stored = folder.judge_json()?.map(|text| JudgeSettings::from_json(&text)).transpose()?;
         let settings = change(stored, &tokenizer)?;
-        let weights = Weights::upload(gpu, folder.weights()?.source.as_ref())?;
+        let weights = Weights::upload_as_stored(gpu, folder.weights()?.source.as_ref())?;
         Self::new(gpu, &weights, tokenizer, settings)
     }
 
@@ -195,6 +195,19 @@ impl Judge {
         reading.chains.push(text);
         reading.forced.push(false);
         Ok(())
+    }
+
+    /// A row with its own chain, or none where this judge writes none, up to the score; and where its last prompt token is.
+    pub(super) fn given(&self, example: &Example) -> std::result::Result<(Vec<u32>, usize), String> {
+        let (prompt, space) = self.prompt.prompt(example, &self.tokenizer).map_err(|e| e.to_string())?;
+        let mut reading = Reading { prompt, continuations: Vec::new(), chains: Vec::new(), forced: Vec::new() };
+        if self.settings.chain {
+            self.take_given(example, space, &mut reading)?;
+        } else {
+            reading.continuations.push(self.tokens.stem_after(space).to_vec());
+        }
+        let last = reading.prompt.len().saturating_sub(1);
+        Ok((reading.prompt.into_iter().chain(reading.continuations.into_iter().flatten()).collect(), last))
     }
 
     /// Writes the chains of all readings; prompt and chain together stay within `longest`.

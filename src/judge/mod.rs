@@ -4,8 +4,10 @@
 //! - [`ScoreTokens`]: the token of each score, found in context with the model's own tokenizer;
 //! - [`JudgePrompt`]: a row to prompt tokens, and a labelled row to a supervised sequence with its parts known by position;
 //! - [`Prediction`]: the distribution over scores, and what is read from it (RAIL's expected score, the decoded score);
-//! - [`Judge`]: a model with all of this; its [`JudgeSettings`] lie beside the weights as `judge.json`.
+//! - [`Judge`]: a model with all of this; its [`JudgeSettings`] lie beside the weights as `judge.json`;
+//! - [`compare`]: one judge beside another on the same chains.
 
+mod compare;
 #[allow(clippy::module_inception)] // the judge of the judge room
 mod judge;
 mod predict;
@@ -13,6 +15,7 @@ mod prompt;
 mod scale;
 mod settings;
 
+pub use compare::{Comparison, compare};
 pub use judge::{ChainReading, Judge, Judged, Judging};
 pub use predict::{Expectation, Judgement, Prediction};
 pub use prompt::{DEFAULT_PHRASE, JudgePrompt, Sequence, Template, preview};

@@ -23,6 +23,11 @@ pub enum ModelError {
     #[error("`{key}` is {found}, which is not supported; supported: {supported}")]
     Unsupported { key: String, found: String, supported: String },
 
+    #[error(
+        "{what} needs weights in f32, and these are {found}: start from a bundle in f32, f16 or bf16, or from the checkpoint"
+    )]
+    Quantised { what: &'static str, found: &'static str },
+
     /// Two settings that contradict each other.
     #[error("{0}")]
     Inconsistent(String),

@@ -1,7 +1,7 @@
 //! The model room.
 //!
 //! What a Hugging Face directory says (`config`), which tensors it holds (`names`), and how their numbers get in and out:
-//! `source` is what all weights look like, `checkpoint` reads them from files, `init` makes them from a seed, `save` writes
+//! `quantised` is how matrices are packed, `source` is what all weights look like, `checkpoint` reads them from files, `init` makes them from a seed, `save` writes
 //! them. On the GPU they are `weights`, and `decoder` runs them: forward, backward, and with a cache.
 
 pub mod checkpoint;
@@ -12,6 +12,7 @@ pub mod error;
 pub mod init;
 pub mod layout;
 pub mod names;
+pub mod quantised;
 pub mod source;
 pub mod weights;
 

@@ -82,7 +82,7 @@ impl Group {
     }
 
     /// The shape of `part` in a file.
-    fn shape_of(&self, part: &Part) -> Vec<usize> {
+    pub fn shape_of(&self, part: &Part) -> Vec<usize> {
         match self.kind {
             Kind::Embedding | Kind::Matrix => vec![part.rows, self.cols],
             Kind::Norm => vec![self.cols],

@@ -3,6 +3,7 @@
 use super::config::Config;
 use super::error::ModelError;
 use super::names::Group;
+use super::quantised::{Plane, Quantisation};
 
 /// A model's weights under their Hugging Face names, read in pieces of any size and widened to `f32`.
 pub trait TensorSource {
@@ -14,6 +15,19 @@ pub trait TensorSource {
     /// # Errors
     /// An unknown name, a range outside the tensor, or a value among those read that is NaN or infinite.
     fn read(&self, tensor: &str, start: usize, out: &mut [f32]) -> Result<(), ModelError>;
+
+    /// How the matrices are quantised, if they are: which of them is said by [`Quantisation::of_group`].
+    fn quantisation(&self) -> Option<Quantisation> {
+        None
+    }
+
+    /// Fills `out` with entries `start ..` of one plane of a quantised matrix, as they are stored (a scale as its bits).
+    ///
+    /// # Errors
+    /// A tensor that has no such plane, a range outside it, or a scale that is NaN or infinite.
+    fn read_plane(&self, tensor: &str, _plane: Plane, _start: usize, _out: &mut [u32]) -> Result<(), ModelError> {
+        Err(ModelError::UnknownTensor(format!("{tensor}, quantised")))
+    }
 
     /// Fills `out` with elements `start .. start + out.len()` of a fused `[rows, cols]` group, across its parts.
     fn read_group(&self, group: &Group, start: usize, out: &mut [f32]) -> Result<(), ModelError> {

@@ -1,5 +1,6 @@
 //! Token embedding (`shaders/embedding.wgsl`).
 
+use super::quantised::{self, Matrix};
 use super::{elements, pieces, quartered};
 use crate::gpu::{Dispatch, KernelSpec, PlanBuilder, Size, Tensor, Word};
 
@@ -8,7 +9,11 @@ fn spec(entry: &'static str, width: u32) -> KernelSpec {
 }
 
 /// `y[T, H] = table[ids]`. The ids must be below the table's rows: check them on the host.
-pub fn forward(plan: &mut PlanBuilder, ids: Tensor, table: Tensor, y: Tensor, tokens: Size, width: u32) {
+pub fn forward(plan: &mut PlanBuilder, ids: Tensor, table: impl Into<Matrix>, y: Tensor, tokens: Size, width: u32) {
+    let table = match table.into() {
+        Matrix::Full(table) => table,
+        Matrix::Quantised(table) => return quantised::rows(plan, ids, table, y, tokens, width),
+    };
     let size = tokens.times(pieces(width));
     plan.dispatch(Dispatch {
         kernel: spec("forward", width),

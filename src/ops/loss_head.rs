@@ -1,7 +1,8 @@
 //! The loss head: logits of the rows that carry loss, in chunks, their statistics and their gradient
 //! (`shaders/loss_head.wgsl`). `[tokens, vocab]` never exists.
 
-use super::matmul::{Epilogue, Layout, Product, product};
+use super::matmul::{Epilogue, Layout, Product, forward_rows, product};
+use super::quantised::Matrix;
 use super::{row_constants, row_grid};
 use crate::gpu::{Dispatch, KernelSpec, PlanBuilder, Size, Tensor, Tuning, Word};
 
@@ -52,7 +53,7 @@ pub struct LossHead {
     /// `[R, H]`: normed hidden states of the rows.
     pub hidden: Tensor,
     /// `[V, H]`
-    pub table: Tensor,
+    pub table: Matrix,
     /// `[R]` of [`RowObjective`].
     pub rows: Tensor,
     /// `[K]` token ids and `[K]` values of the scores.
@@ -71,6 +72,8 @@ pub struct LossHead {
 /// Where the gradient of the loss head goes.
 #[derive(Clone, Copy, Debug)]
 pub struct LossGradient {
+    /// `[V, H]`: the head's table, which has to be in f32 for the way back.
+    pub table: Tensor,
     /// `[R, H]`, written.
     pub dhidden: Tensor,
     /// `[V, H]`, accumulated; `None` when the head is frozen.
@@ -94,14 +97,13 @@ pub fn record(plan: &mut PlanBuilder, head: LossHead, gradient: Option<LossGradi
     for start in (0..head.count.max()).step_by(head.chunk as usize) {
         let rows = head.count.chunk(start, head.chunk);
         let (m, epilogue) = (rows, Epilogue::Write);
-        let (a, b, c) = (head.hidden, head.table, logits);
-        product(plan, Product { layout: Layout::Nt, a, b, c, m, n: vocab, k: width, starts: [start, 0, 0], epilogue });
+        forward_rows(plan, head.hidden, head.table, logits, [rows, vocab, width], [start, 0], epilogue);
         kernel(plan, "stats", &[head.rows, head.score_tokens, logits, head.stats], &head, rows, start);
         let Some(gradient) = gradient else { continue };
 
         let tensors = [head.rows, head.score_tokens, head.score_values, head.stats, logits];
         kernel(plan, "gradient", &tensors, &head, rows, start);
-        let (a, b, c) = (logits, head.table, gradient.dhidden);
+        let (a, b, c) = (logits, gradient.table, gradient.dhidden);
         product(plan, Product { layout: Layout::Nn, a, b, c, m, n: width, k: vocab, starts: [0, 0, start], epilogue });
         if let Some(c) = gradient.dtable {
             let (a, b, epilogue) = (logits, head.hidden, Epilogue::Accumulate);

@@ -1,6 +1,7 @@
 //! Matrix products: forward, input gradient and weight gradient of a linear layer (`shaders/matmul.wgsl`, and for CPU
 //! adapters with subgroups `shaders/matmul_subgroup.wgsl`).
 
+use super::quantised::{self, Matrix};
 use crate::gpu::{Dispatch, Grid, KernelSpec, PlanBuilder, Size, Tensor, Tuning, Word};
 
 /// Which sides are transposed.
@@ -25,6 +26,25 @@ pub enum Epilogue {
     Residual(Tensor),
     /// `C += A·B`
     Accumulate,
+}
+
+impl Epilogue {
+    /// The constants that choose its text.
+    pub(super) fn constants(self) -> [(&'static str, u32); 3] {
+        [
+            ("BIAS", u32::from(matches!(self, Epilogue::Bias(_)))),
+            ("RESIDUAL", u32::from(matches!(self, Epilogue::Residual(_)))),
+            ("ACCUMULATE", u32::from(matches!(self, Epilogue::Accumulate))),
+        ]
+    }
+
+    /// The tensor that it reads, if any.
+    pub(super) fn tensor(self) -> Option<Tensor> {
+        match self {
+            Epilogue::Bias(t) | Epilogue::Residual(t) => Some(t),
+            Epilogue::Write | Epilogue::Accumulate => None,
+        }
+    }
 }
 
 /// One product. `m`, `n`, `k` are its sizes; at most one of them may be live.
@@ -72,11 +92,6 @@ fn spec(layout: Layout, text: Text, epilogue: Epilogue, tuning: &Tuning) -> Kern
         Layout::Tn => "tn",
     };
     let [x, y] = tuning.matmul_group;
-    let epilogues = [
-        ("BIAS", u32::from(matches!(epilogue, Epilogue::Bias(_)))),
-        ("RESIDUAL", u32::from(matches!(epilogue, Epilogue::Residual(_)))),
-        ("ACCUMULATE", u32::from(matches!(epilogue, Epilogue::Accumulate))),
-    ];
     let (file, constants) = match text {
         Text::Subgroup { height, narrow } => {
             let tile = [("QUADS", height / 4), ("GROUPS", height / 32), ("NARROW", u32::from(narrow))];
@@ -84,7 +99,7 @@ fn spec(layout: Layout, text: Text, epilogue: Epilogue, tuning: &Tuning) -> Kern
         }
         Text::Direct { wide } => ("matmul.wgsl", [("WIDE", u32::from(wide)), ("GROUP_X", x), ("GROUP_Y", y)]),
     };
-    KernelSpec::new(file, entry, &[&constants[..], &epilogues[..]].concat())
+    KernelSpec::new(file, entry, &[&constants[..], &epilogue.constants()].concat())
 }
 
 /// Records `p`.
@@ -103,9 +118,7 @@ pub fn product(plan: &mut PlanBuilder, p: Product) {
         (Text::Direct { wide }, [8 * x, 8 * y])
     };
     let mut tensors = vec![p.a, p.b, p.c];
-    if let Epilogue::Bias(t) | Epilogue::Residual(t) = p.epilogue {
-        tensors.push(t);
-    }
+    tensors.extend(p.epilogue.tensor());
     let kernel = spec(p.layout, text, p.epilogue, plan.tuning());
     let words =
         [Word::Size(p.m), Word::Size(p.n), Word::Size(p.k), Word::U(p.starts[0]), Word::U(p.starts[1]), Word::U(p.starts[2])];
@@ -125,8 +138,27 @@ pub fn product(plan: &mut PlanBuilder, p: Product) {
 }
 
 /// `y[T, N] = x[T, K] · w[N, K]ᵀ`, then the epilogue.
-pub fn forward(plan: &mut PlanBuilder, x: Tensor, w: Tensor, y: Tensor, [t, n, k]: [Size; 3], epilogue: Epilogue) {
-    product(plan, Product { layout: Layout::Nt, a: x, b: w, c: y, m: t, n, k, starts: [0; 3], epilogue });
+pub fn forward(plan: &mut PlanBuilder, x: Tensor, w: impl Into<Matrix>, y: Tensor, sizes: [Size; 3], epilogue: Epilogue) {
+    forward_rows(plan, x, w.into(), y, sizes, [0; 2], epilogue);
+}
+
+/// As [`forward`], with rows of x and y that begin at `starts`: chunks of longer matrices.
+pub fn forward_rows(
+    plan: &mut PlanBuilder,
+    x: Tensor,
+    w: Matrix,
+    y: Tensor,
+    [t, n, k]: [Size; 3],
+    starts: [u32; 2],
+    epilogue: Epilogue,
+) {
+    match w {
+        Matrix::Full(w) => {
+            let starts = [starts[0], 0, starts[1]];
+            product(plan, Product { layout: Layout::Nt, a: x, b: w, c: y, m: t, n, k, starts, epilogue });
+        }
+        Matrix::Quantised(w) => quantised::product(plan, x, w, y, [t, n, k], starts, epilogue),
+    }
 }
 
 /// `dx[T, K] = dy[T, N] · w[N, K]`, or `+=`.

@@ -11,6 +11,7 @@ pub mod embedding;
 pub mod grad_norm;
 pub mod loss_head;
 pub mod matmul;
+pub mod quantised;
 pub mod rmsnorm;
 pub mod rope;
 pub mod rows;
@@ -61,6 +62,7 @@ pub fn catalogue() -> Vec<KernelSpec> {
     for tuning in [tuning(1, [8, 1], false), tuning(1, [8, 1], true), tuning(64, [8, 8], false)] {
         all.extend(attention::variants(&tuning));
         all.extend(matmul::variants(&tuning));
+        all.extend(quantised::variants(&tuning));
         all.extend(rmsnorm::variants(&tuning));
         all.extend(loss_head::variants(&tuning));
         all.extend(sample::variants(&tuning));

@@ -9,6 +9,7 @@
 //! | [`embedding`] | `x = E[id]`                                      | the ids                                 |
 //! | [`norm`]      | y = w · x / rms(x)                               | x                                       |
 //! | [`matmul`]    | y = x Wᵀ + b                                     | x for dW, W for dx                      |
+//! | [`quantised`] | W from codes and scales                         | nothing: packed weights stay as they are |
 //! | [`rope`]      | rotates pairs of q and k by position             | nothing: the inverse rotation           |
 //! | [`attention`] | softmax(q kᵀ/√d) v over the keys a token may see | q, k, v, out, and one log-sum-exp a row |
 //! | [`swiglu`]    | silu(gate) · up                                  | gate and up                             |
@@ -33,6 +34,7 @@ pub mod loss;
 pub mod matmul;
 pub mod norm;
 pub mod optim;
+pub mod quantised;
 pub mod rope;
 pub mod sample;
 pub mod spec;

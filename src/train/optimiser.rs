@@ -41,6 +41,7 @@ pub struct StepOutcome {
 impl Optimiser {
     /// Zero moments and gradients for `weights`.
     pub fn new(gpu: &Gpu, weights: &Weights, settings: OptimiserSettings) -> Result<Self, ModelError> {
+        weights.need_full("training")?;
         let gradient = Weights::zeros(gpu, &weights.config, "gradient")?;
         let m = Weights::zeros(gpu, &weights.config, "first moment")?;
         let v = Weights::zeros(gpu, &weights.config, "second moment")?;

@@ -201,6 +201,9 @@ fn model(
     if let Some(dir) = &config.model_name_or_path {
         let stored = ModelFolder::open(Path::new(dir))?.weights()?;
         notes.extend(stored.notes);
+        if let Some(form) = stored.source.quantisation() {
+            notes.push(format!("{dir} has {} weights: training starts from what they decode to, in f32", form.name()));
+        }
         check_vocabulary(tokenizer, stored.source.config())?;
         return Ok((stored.source, wanted.unwrap_or(stored.dtype)));
     }

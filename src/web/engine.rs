@@ -10,7 +10,7 @@ use super::Failure;
 use super::failure::over_limit;
 use crate::bundle::Manifest;
 use crate::gpu::{Class, Gpu, GpuOptions};
-use crate::model::names::Groups;
+use crate::model::weights::buffer_words;
 
 /// An opened GPU. After `OutOfMemory` or `DeviceLost` it stays unusable: open another.
 #[wasm_bindgen]
@@ -77,22 +77,22 @@ async fn describe(webgpu: &JsValue) -> Option<[String; 3]> {
 }
 
 /// Whether the judge of this `manifest.json` fits the GPU, before anything else of it is fetched: JSON with `fits`, `bytes`
-/// (download), `gpuBytes` (weights on the GPU, which are f32 there) and, where it does not fit, `why`.
+/// (download), `gpuBytes` (weights on the GPU, quantised as in the bundle, otherwise f32) and, where it does not fit, `why`.
 ///
 /// # Errors
 /// `BadBundle`.
 #[wasm_bindgen]
 pub fn check_bundle(engine: &Engine, manifest: &str) -> Result<String, Failure> {
     let manifest = Manifest::parse(manifest)?;
-    let groups = Groups::of(&manifest.model()?);
-    let bytes = |elements: usize| elements as u64 * 4;
-    let total: u64 = groups.list.iter().map(|g| bytes(g.len())).sum();
+    let buffers = buffer_words(&manifest.model()?, manifest.weight_format()?.quantisation());
+    let bytes = |words: usize| words as u64 * 4;
+    let total: u64 = buffers.iter().map(|(_, words)| bytes(*words)).sum();
     let allowed = engine.gpu.max_binding().min(engine.gpu.max_buffer());
-    let largest = groups.list.iter().max_by_key(|g| g.len()).filter(|g| bytes(g.len()) > allowed);
+    let largest = buffers.iter().max_by_key(|(_, words)| *words).filter(|(_, words)| bytes(*words) > allowed);
     let mut answer = json!({"fits": largest.is_none(), "bytes": manifest.download_bytes(), "gpuBytes": total});
-    if let Some(group) = largest {
-        let what = format!("The largest matrix of this judge ({})", group.name);
-        answer["why"] = over_limit(&what, bytes(group.len()), allowed).into();
+    if let Some((name, words)) = largest {
+        let what = format!("The largest matrix of this judge ({name})");
+        answer["why"] = over_limit(&what, bytes(*words), allowed).into();
     }
     Ok(answer.to_string())
 }

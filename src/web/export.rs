@@ -4,7 +4,7 @@ use js_sys::Uint8Array;
 use wasm_bindgen::prelude::wasm_bindgen;
 
 use super::Failure;
-use crate::bundle::{FileEntry, MANIFEST, Manifest, SHARD_BYTES, TokenizerEntry, WeightFormat, plan};
+use crate::bundle::{Entries, FileEntry, MANIFEST, Manifest, SHARD_BYTES, TokenizerEntry, WeightFormat, plan};
 use crate::gpu::Gpu;
 use crate::model::error::ModelError;
 use crate::model::weights::Weights;
@@ -52,11 +52,24 @@ pub async fn files(
     for shard in plan(config, format, SHARD_BYTES) {
         let mut bytes = shard.header();
         for part in &shard.parts {
-            let (buffer, first, _) =
-                weights.locate(&part.tensor).ok_or_else(|| ModelError::UnknownTensor(part.tensor.clone()))?;
-            for at in (0..part.len()).step_by(PIECE) {
-                let values: Vec<f32> = gpu.read(buffer, first + part.start + at, PIECE.min(part.len() - at)).await?;
-                part.encode(at, &values, &mut bytes)?;
+            let unknown = || ModelError::UnknownTensor(part.tensor.clone());
+            match part.entries {
+                Entries::Values(_) => {
+                    let (buffer, first, _) = weights.locate(&part.tensor).ok_or_else(unknown)?;
+                    for at in (0..part.values).step_by(PIECE) {
+                        let values: Vec<f32> = gpu.read(buffer, first + part.start + at, PIECE.min(part.values - at)).await?;
+                        part.encode(at, &values, &mut bytes)?;
+                    }
+                }
+                // Quantised weights do not learn: they leave as they came.
+                Entries::Plane(form, plane) => {
+                    let (buffer, first, _) = weights.locate_plane(&part.tensor, plane).ok_or_else(unknown)?;
+                    let (start, len) = (form.entries(plane, part.start), form.entries(plane, part.values));
+                    for at in (0..len).step_by(PIECE) {
+                        let entries: Vec<u32> = gpu.read(buffer, first + start + at, PIECE.min(len - at)).await?;
+                        bytes.extend(entries.iter().flat_map(|entry| entry.to_le_bytes()));
+                    }
+                }
             }
         }
         manifest.shards.push(FileEntry::of(&shard.file, &bytes));

@@ -3,10 +3,11 @@
 use wasm_bindgen::prelude::wasm_bindgen;
 
 use super::{Engine, Failure, WebJudge};
-use crate::bundle::{Contents, Manifest, Part, Piece, ShardReader};
+use crate::bundle::{Contents, Entries, Manifest, Part, Piece, ShardReader};
 use crate::gpu::Gpu;
 use crate::model::dtype::first_non_finite;
 use crate::model::error::ModelError;
+use crate::model::quantised::{Plane, finite_scales};
 use crate::model::weights::Weights;
 use crate::text::Tokenizer;
 
@@ -32,6 +33,7 @@ struct Intake {
     contents: Contents,
     part: Option<Part>,
     values: Vec<f32>,
+    entries: Vec<u32>,
 }
 
 #[wasm_bindgen]
@@ -51,12 +53,14 @@ impl Loader {
             return Err(Failure::bundle(message));
         }
         let gpu = engine.gpu.clone();
+        let format = manifest.weight_format()?;
         let intake = Intake {
             gpu: gpu.clone(),
-            weights: Weights::zeros(&gpu, &config, "weights")?,
-            contents: Contents::new(&config, manifest.weight_format()?),
+            weights: Weights::room(&gpu, &config, format.quantisation(), "weights")?,
+            contents: Contents::new(&config, format),
             part: None,
             values: Vec::new(),
+            entries: Vec::new(),
         };
         Ok(Loader { gpu, manifest, tokenizer, intake, reader: None, queued: 0 })
     }
@@ -109,29 +113,44 @@ impl Loader {
             }
         }
         self.intake.contents.finish()?;
-        self.gpu.read::<u32>(self.intake.weights.buffer(0), 0, 1).await?;
+        if let Some(buffer) = self.intake.weights.buffers().first() {
+            self.gpu.read::<u32>(buffer, 0, 1).await?;
+        }
         WebJudge::new(self.gpu, self.manifest, self.intake.weights, self.tokenizer)
     }
 }
 
 impl Intake {
     fn take(&mut self, file: &str, piece: Piece) -> Result<(), ModelError> {
-        let known = if piece.start == 0 { None } else { self.part };
+        let known = if piece.start == 0 { None } else { self.part.take() };
         let part = match known {
             Some(part) => part,
             None => self.contents.add(file, piece.tensor, piece.shape, piece.dtype)?,
         };
-        self.part = Some(part);
-        self.values.resize(piece.bytes.len() / part.dtype.bytes(), 0.0);
-        part.dtype.widen(piece.bytes, &mut self.values);
         let start = part.start + piece.start;
-        if let Some(at) = first_non_finite(&self.values) {
-            let (tensor, value) = (piece.tensor.to_string(), self.values[at]);
-            return Err(ModelError::NonFinite { tensor, index: start + at, value });
+        let unknown = || ModelError::UnknownTensor(piece.tensor.into());
+        match part.entries {
+            Entries::Values(dtype) => {
+                self.values.resize(piece.bytes.len() / dtype.bytes(), 0.0);
+                dtype.widen(piece.bytes, &mut self.values);
+                if let Some(at) = first_non_finite(&self.values) {
+                    let (tensor, value) = (piece.tensor.to_string(), self.values[at]);
+                    return Err(ModelError::NonFinite { tensor, index: start + at, value });
+                }
+                let (buffer, first, _) = self.weights.locate(&part.tensor).ok_or_else(unknown)?;
+                self.gpu.write(buffer, first + start, &self.values)?;
+            }
+            Entries::Plane(_, plane) => {
+                self.entries.clear();
+                self.entries.extend(piece.bytes.as_chunks::<4>().0.iter().map(|raw| u32::from_le_bytes(*raw)));
+                if plane == Plane::Scales {
+                    finite_scales(&part.tensor, start, &self.entries)?;
+                }
+                let (buffer, first, _) = self.weights.locate_plane(&part.tensor, plane).ok_or_else(unknown)?;
+                self.gpu.write(buffer, first + start, &self.entries)?;
+            }
         }
-        let Some((buffer, first, _)) = self.weights.locate(piece.tensor) else {
-            return Err(ModelError::UnknownTensor(piece.tensor.into()));
-        };
-        Ok(self.gpu.write(buffer, first + start, &self.values)?)
+        self.part = Some(part);
+        Ok(())
     }
 }

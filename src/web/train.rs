@@ -70,6 +70,7 @@ pub async fn run(web: &WebJudge, rows: &str, held_out: &str, options: &str, on_s
     let start = now();
     let options: Options = rows::parse(options)?;
     options.check()?;
+    web.weights.need_full("training").map_err(|e| Failure::row(e.to_string()))?;
     let settings = web.judge.settings();
     if !settings.chain {
         let message = "This judge writes no chain of thought, so there is nothing to explore: REAL trains judges that write one.";

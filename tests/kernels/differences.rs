@@ -191,7 +191,7 @@ fn losses() {
             (rig.output("stats", 21), rig.output("dhidden", 3 * width), rig.output("dtable", vocab * width));
         let head = LossHead {
             hidden: ghidden,
-            table: gtable,
+            table: gtable.into(),
             rows: grows,
             score_tokens: tokens,
             score_values: values,
@@ -203,7 +203,7 @@ fn losses() {
             chunk: 2,
         };
         rig.plan.clear(dtable);
-        loss_head::record(&mut rig.plan, head, Some(LossGradient { dhidden, dtable: Some(dtable) }));
+        loss_head::record(&mut rig.plan, head, Some(LossGradient { table: gtable, dhidden, dtable: Some(dtable) }));
         let ran = rig.run();
         let loss = |stats: Vec<f64>| -> f64 {
             let of = |(row, s): (&RowObjective, &[f64])| {

@@ -55,7 +55,7 @@ fn scores_with_little_mass() {
         let (width, vocab, scores, chunk) = (1, VOCAB, 5, 1);
         let head = LossHead {
             hidden,
-            table: gtable,
+            table: gtable.into(),
             rows: grows,
             score_tokens,
             score_values,
@@ -66,7 +66,7 @@ fn scores_with_little_mass() {
             scores,
             chunk,
         };
-        loss_head::record(&mut rig.plan, head, Some(LossGradient { dhidden, dtable: Some(dtable) }));
+        loss_head::record(&mut rig.plan, head, Some(LossGradient { table: gtable, dhidden, dtable: Some(dtable) }));
         let ran = rig.run();
         let expected: Vec<f64> = rows.iter().map(|r| dot(&row_gradient(r, &table), &table)).collect();
         close("loss head, renormalised, little mass", &ran.floats(dhidden)[..1], &expected[..1], BACKWARD);

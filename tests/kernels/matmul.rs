@@ -1,7 +1,8 @@
 //! Matrix products: three layouts, four epilogues, tails in every direction.
 
-use jurist::doctor::kernels::linear;
+use jurist::doctor::kernels::{linear, quantised};
 use jurist::gpu::Size;
+use jurist::model::quantised::Quantisation;
 use jurist::ops::matmul::{self, Epilogue, Layout};
 use jurist::reference::matmul as spec;
 
@@ -36,6 +37,24 @@ fn products() {
             }
             for shape in [[11, 6, 5], [12, 20, 8]] {
                 made(linear::product(&mut bench, layout, shape, [3, 5, 2]));
+            }
+        }
+        all_right(bench);
+    }
+}
+
+/// With a quantised right side: whole and cut tiles, one row (which has a text of its own), one block to many, chunks.
+#[test]
+fn quantised_products_and_rows() {
+    for tuning in tunings() {
+        let mut bench = bench(tuning);
+        for form in [Quantisation::Q8, Quantisation::Q4] {
+            for shape in [[16, 16, 32], [13, 12, 64], [1, 36, 96], [1, 1, 32], [9, 1, 32], [70, 97, 352]] {
+                made(quantised::product(&mut bench, form, shape, [0; 2]));
+            }
+            made(quantised::product(&mut bench, form, [11, 6, 64], [3, 2]));
+            for width in [32, 160] {
+                made(quantised::rows(&mut bench, form, width));
             }
         }
         all_right(bench);

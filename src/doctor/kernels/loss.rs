@@ -96,7 +96,7 @@ pub async fn head(b: &mut Bench, case: Case) -> Result<(), GpuError> {
     let (dhidden, dtable) = (rig.output("dhidden", room * width), rig.floats("dtable", &dtable_start));
     let head = LossHead {
         hidden: ghidden,
-        table: gtable,
+        table: gtable.into(),
         rows: grows,
         score_tokens,
         score_values,
@@ -107,7 +107,7 @@ pub async fn head(b: &mut Bench, case: Case) -> Result<(), GpuError> {
         scores: scores as u32,
         chunk,
     };
-    loss_head::record(&mut rig.plan, head, Some(LossGradient { dhidden, dtable: Some(dtable) }));
+    loss_head::record(&mut rig.plan, head, Some(LossGradient { table: gtable, dhidden, dtable: Some(dtable) }));
     let ran = rig.start(&b.gpu)?;
     let (stats, dhidden, dtable) =
         (ran.read_floats(stats).await?, ran.read_floats(dhidden).await?, ran.read_floats(dtable).await?);

@@ -218,7 +218,8 @@ impl Pass {
     /// Plans a pass; with `gradient`, it adds the weight gradients of each batch to it.
     ///
     /// # Errors
-    /// Out of memory, a tensor over the adapter's limits, or score tokens outside the vocabulary.
+    /// Out of memory, a tensor over the adapter's limits, score tokens outside the vocabulary, or a gradient of quantised
+    /// weights.
     pub fn new(gpu: &Gpu, weights: &Weights, gradient: Option<&Weights>, sizes: PassSizes) -> Result<Self, ModelError> {
         let largest = sizes.score_tokens.iter().copied().max().unwrap_or(0) as usize;
         if largest >= weights.config.vocab_size || sizes.score_tokens.len() != sizes.score_values.len() {
@@ -227,6 +228,9 @@ impl Pass {
                 allowed: weights.config.vocab_size - 1,
                 found: largest,
             });
+        }
+        if gradient.is_some() {
+            weights.need_full("a gradient")?;
         }
         let recorder = Recorder::new(weights);
         let (hidden, vocab) = (recorder.shape.hidden, recorder.shape.vocab);
@@ -242,7 +246,7 @@ impl Pass {
         let stats = plan.kept("row statistics", sizes.rows * (STATS + scores));
         let head = |normed, count, plan: &mut PlanBuilder| LossHead {
             hidden: normed,
-            table: weights.tensor(plan, groups.output()),
+            table: weights.matrix(plan, groups.output()),
             rows: objectives,
             score_tokens,
             score_values,
@@ -271,8 +275,9 @@ impl Pass {
                 let (chosen, normed) = recorder.chosen(&mut plan, front.rows, trace.output, front.count);
                 let head = head(normed, front.count, &mut plan);
                 let dnormed = plan.scratch("d normed rows", words(front.count, hidden));
-                let dtable = Some(gradient.tensor(&mut plan, groups.output()));
-                loss_head::record(&mut plan, head, Some(LossGradient { dhidden: dnormed, dtable }));
+                let (table, dtable) = recorder.pair(&mut plan, gradient, groups.output());
+                let ways = LossGradient { table, dhidden: dnormed, dtable: Some(dtable) };
+                loss_head::record(&mut plan, head, Some(ways));
                 let dchosen = plan.scratch("d rows", words(front.count, hidden));
                 let (w, dw) = recorder.pair(&mut plan, gradient, groups.final_norm);
                 let b = rmsnorm::Backward { x: chosen, w, dy: dnormed, dx: dchosen, dw: Some(dw), accumulate: false };
@@ -439,7 +444,7 @@ impl Recorder<'_> {
     pub(super) fn logits(&self, plan: &mut PlanBuilder, rows: Tensor, hidden: Tensor, logits: Tensor, count: Size) {
         let width = self.shape.hidden;
         let (_, normed) = self.chosen(plan, rows, hidden, count);
-        let table = self.weights.tensor(plan, self.weights.groups.output());
+        let table = self.weights.matrix(plan, self.weights.groups.output());
         let sizes = [count, Size::fixed(self.shape.vocab), Size::fixed(width)];
         matmul::forward(plan, normed, table, logits, sizes, Epilogue::Write);
     }
