@@ -20,7 +20,7 @@ use jurist::model::source::TensorSource;
 use jurist::model::weights::Weights;
 use jurist::ops::loss_head::RowObjective;
 use jurist::random::{Stream, threefry2x32};
-use jurist::rollout::{Chain, Ending, Rollout, RolloutSizes, Stop};
+use jurist::rollout::{Chain, Ending, Rollout, RolloutSizes, Stop, Watch};
 use pollster::block_on;
 use serde_json::{Map, Value, json};
 
@@ -247,12 +247,32 @@ fn rollout_task(judge: &Judge) -> (Vec<Vec<u32>>, Stop) {
     (prompts, stop)
 }
 
+/// Looks at what was drawn every so many tokens.
+struct Every(Option<usize>);
+
+impl Watch for Every {
+    fn tokens_a_look(&self) -> Option<usize> {
+        self.0
+    }
+}
+
 fn roll(gpu: &Gpu, weights: &Weights, prompts: &[Vec<u32>], sizes: (usize, usize), stream: u32, stop: &Stop) -> Vec<Vec<Chain>> {
-    let (rows, group) = sizes;
+    roll_looking(gpu, weights, prompts, sizes, stream, stop, None)
+}
+
+fn roll_looking(
+    gpu: &Gpu,
+    weights: &Weights,
+    prompts: &[Vec<u32>],
+    (rows, group): (usize, usize),
+    stream: u32,
+    stop: &Stop,
+    every: Option<usize>,
+) -> Vec<Vec<Chain>> {
     let prompt = prompts.iter().map(Vec::len).max().unwrap();
     let rollout = Rollout::new(gpu, weights, RolloutSizes { rows, group, prompt, new_tokens: stop.max_tokens }).unwrap();
     let sampler = Sampler { temperature: 1.0, top_p: 1.0, top_k: 0, key: threefry2x32([0, 0], [0, 0]) };
-    block_on(rollout.run(prompts, stream, sampler, stop, &mut ())).unwrap()
+    block_on(rollout.run(prompts, stream, sampler, stop, &mut Every(every))).unwrap()
 }
 
 fn tokens_of(chains: &[Vec<Chain>]) -> Vec<Vec<u32>> {
@@ -268,7 +288,11 @@ fn chains_do_not_depend_on_the_batch() {
     for group in [1, 3] {
         let all = tokens_of(&roll(&gpu, &weights, &prompts, (64, group), 100, &stop));
         assert!(all.iter().any(|c| c != &all[0]), "sampled chains differ");
-        assert_eq!(all, tokens_of(&roll(&gpu, &weights, &prompts, (group * 2, group), 100, &stop)), "two prompts at a time");
+        // Two prompts at a time, the others as room is made; however often the host looks.
+        for every in [None, Some(1), Some(3), Some(8)] {
+            let two = roll_looking(&gpu, &weights, &prompts, (group * 2, group), 100, &stop, every);
+            assert_eq!(all, tokens_of(&two), "two prompts at a time, a look every {every:?} tokens");
+        }
         // Each prompt alone, last to first, with the stream that it had.
         for p in (0..prompts.len()).rev() {
             let stream = 100 + (p * group) as u32;

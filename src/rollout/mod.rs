@@ -99,15 +99,19 @@ pub struct RolloutSizes {
     pub new_tokens: usize,
 }
 
-/// Most steps between two looks at what was drawn; the adapter's tuning asks for fewer where a look costs little.
+/// Most steps between two looks at what was drawn.
 const STEPS_A_LOOK: usize = 8;
+
+/// Tokens of prompts that are read at once, unless a single prompt is longer: more would only need more memory.
+const PREFILL_TOKENS: usize = 4096;
 
 /// Who follows a rollout while it runs, and may end it. A function of the number of prompts that are done is one, and so
 /// is `()`, who does not care.
 pub trait Watch {
-    /// Most tokens that are drawn between two looks. Fewer come more smoothly, and cost a wait each.
-    fn tokens_a_look(&self) -> usize {
-        STEPS_A_LOOK
+    /// Tokens that are drawn between two looks, at most 8; `None`: as many as suit the adapter. Fewer come more smoothly, and
+    /// cost a wait each.
+    fn tokens_a_look(&self) -> Option<usize> {
+        None
     }
 
     /// After each look: what chain `chain` (counted over all prompts) has said so far, without a phrase or EOS at its end,
@@ -137,7 +141,7 @@ pub struct Rollout {
     sizes: RolloutSizes,
     /// Prompts under way at a time.
     prompts: usize,
-    /// Steps between two looks, at most.
+    /// Steps between two looks, unless who follows wants others.
     steps_a_look: usize,
 }
 
@@ -179,9 +183,10 @@ impl Rollout {
         let cache = CacheSizes {
             slots,
             rows,
-            prefill: prompts * sizes.prompt,
+            prefill: (prompts * sizes.prompt).min(PREFILL_TOKENS.max(sizes.prompt)),
             max_length: (sizes.prompt + sizes.new_tokens).min(weights.config.max_position_embeddings.max(sizes.prompt)),
-            history: STEPS_A_LOOK,
+            // A new row draws once before its first step.
+            history: STEPS_A_LOOK + 1,
         };
         let pass = CachePass::new(gpu, weights, cache)?;
         let steps_a_look = gpu.tuning().steps_a_look as usize;
@@ -213,6 +218,7 @@ impl Rollout {
         while done < prompts.len() {
             let first = lines.len();
             let room = free.len().min((self.sizes.rows - first) / group).min(prompts.len() - next);
+            let room = fitting(&prompts[next..next + room], self.pass.sizes().prefill);
             let mut admitted = Vec::new();
             for slot in free.split_off(free.len() - room) {
                 admitted.push(PrefillPrompt { ids: &prompts[next], slot });
@@ -234,7 +240,7 @@ impl Rollout {
                 next += 1;
             }
             let longest = lines.iter().map(|l| l.max_tokens - l.draws.len()).max().unwrap_or(0);
-            let mut steps = watch.tokens_a_look().min(self.steps_a_look).clamp(1, longest.clamp(1, STEPS_A_LOOK));
+            let mut steps = watch.tokens_a_look().unwrap_or(self.steps_a_look).clamp(1, longest.clamp(1, STEPS_A_LOOK));
             if !admitted.is_empty() {
                 let row = |l: &Line| PrefillRow {
                     prompt: ((l.number - lines[first].number) / group) as u32,
@@ -294,12 +300,30 @@ impl Rollout {
     }
 }
 
+/// How many of these prompts, from the first on, hold at most `tokens` together; at least one, whose length is checked when
+/// it is read.
+fn fitting(prompts: &[Vec<u32>], tokens: usize) -> usize {
+    let mut sum = 0;
+    let fit = prompts.iter().take_while(|p| {
+        sum += p.len();
+        sum <= tokens
+    });
+    fit.count().max(1).min(prompts.len())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn draws(tokens: &[u32]) -> Vec<Draw> {
         tokens.iter().map(|t| Draw { token: *t, log_p: -1.0 }).collect()
+    }
+
+    #[test]
+    fn prompts_are_read_in_helpings() {
+        let prompts = [vec![0; 5], vec![0; 4], vec![0; 2]];
+        assert_eq!([9, 10, 11, 8, 3].map(|tokens| fitting(&prompts, tokens)), [2, 2, 3, 1, 1]);
+        assert_eq!(fitting(&[], 9), 0);
     }
 
     #[test]

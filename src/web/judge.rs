@@ -274,8 +274,8 @@ struct Listener<'a> {
 }
 
 impl Watch for Listener<'_> {
-    fn tokens_a_look(&self) -> usize {
-        TOKENS_A_LOOK
+    fn tokens_a_look(&self) -> Option<usize> {
+        Some(TOKENS_A_LOOK)
     }
 
     fn said(&mut self, chain: usize, draws: &[Draw]) -> bool {
