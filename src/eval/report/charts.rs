@@ -32,7 +32,7 @@ const MOST_ROWS: usize = 60;
 /// Points of a scatter plot.
 const MOST_POINTS: usize = 1500;
 /// Colours of the style sheet.
-const SERIES: usize = 6;
+const SERIES: usize = 8;
 
 /// The colour class of a curve: by its name, so that it keeps its colour from chart to chart. The colours of people and
 /// judge (0 and 1) come last.
