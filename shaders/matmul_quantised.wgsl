@@ -37,22 +37,14 @@ struct Params {
 @group(0) @binding(5) var<storage, read> residual: array<f32>; // [M, N]
 #endif
 
+alias Cell = f32;
+#include "lib/epilogue.wgsl"
+
 fn store(row: u32, column: u32, value: f32) {
     if (row >= params.m || column >= params.n) {
         return;
     }
-    let i = (params.c_start + row) * params.n + column;
-    var v = value;
-#if BIAS
-    v += bias[column];
-#endif
-#if RESIDUAL
-    v += residual[i];
-#endif
-#if ACCUMULATE
-    v += c[i];
-#endif
-    c[i] = v;
+    put((params.c_start + row) * params.n + column, column, value);
 }
 
 @compute @workgroup_size({{GROUP_X}}, {{GROUP_Y}})

@@ -37,20 +37,7 @@ alias Cell = vec4<f32>;
 @group(0) @binding(4) var<storage, read> residual: array<Cell>; // [M, N]
 #endif
 
-fn put(row: u32, column: u32, width: u32, value: Cell) {
-    let i = (params.c_start + row) * width + column;
-    var v = value;
-#if BIAS
-    v += bias[column];
-#endif
-#if RESIDUAL
-    v += residual[i];
-#endif
-#if ACCUMULATE
-    v += c[i];
-#endif
-    c[i] = v;
-}
+#include "lib/epilogue.wgsl"
 
 fn store(row: u32, column: u32, value: vec4<f32>) {
     if (row >= params.m) {
@@ -59,12 +46,12 @@ fn store(row: u32, column: u32, value: vec4<f32>) {
 #if NARROW
 #for J 4
     if (column * 4u + {{J}}u < params.n) {
-        put(row, column * 4u + {{J}}u, params.n, value[{{J}}]);
+        put((params.c_start + row) * params.n + column * 4u + {{J}}u, column * 4u + {{J}}u, value[{{J}}]);
     }
 #end
 #else
     if (column < params.n / 4u) {
-        put(row, column, params.n / 4u, value);
+        put((params.c_start + row) * (params.n / 4u) + column, column, value);
     }
 #endif
 }

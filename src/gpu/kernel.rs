@@ -16,6 +16,7 @@ use super::GpuError;
 /// Every shader, by its path below `shaders/`.
 pub const SHADERS: &[(&str, &str)] = &[
     ("lib/codes.wgsl", include_str!("../../shaders/lib/codes.wgsl")),
+    ("lib/epilogue.wgsl", include_str!("../../shaders/lib/epilogue.wgsl")),
     ("lib/grid.wgsl", include_str!("../../shaders/lib/grid.wgsl")),
     ("lib/piece.wgsl", include_str!("../../shaders/lib/piece.wgsl")),
     ("lib/row.wgsl", include_str!("../../shaders/lib/row.wgsl")),

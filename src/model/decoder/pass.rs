@@ -367,6 +367,8 @@ impl Pass {
         self.plan.write(self.objectives, &batch.objectives)?;
         let mut live = vec![batch.ids.len() as u32, batch.rows.len() as u32];
         if let Some(way_back) = &self.way_back {
+            // Whatever runs now takes the place of a batch that was read.
+            *way_back.last() = None;
             let sorted = embedding::buckets(&batch.ids);
             let mut row_of = vec![NO_ROW; batch.ids.len()];
             for (r, t) in batch.rows.iter().enumerate() {
