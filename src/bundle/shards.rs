@@ -1,11 +1,10 @@
 //! Which array lies in which shard, and how its numbers become bytes. Pure, so that a page can save a bundle too.
 
-use serde_json::{Map, Value, json};
-
 use super::{Entries, Stored, WeightFormat, stored};
 use crate::model::config::Config;
 use crate::model::dtype::first_non_finite;
 use crate::model::error::ModelError;
+use crate::model::layout::header_of;
 use crate::model::quantised::{BLOCK, Plane};
 
 /// Room for a shard's header, which is written before its size is known exactly: over a hundred bytes a tensor.
@@ -79,20 +78,7 @@ pub struct Shard {
 impl Shard {
     /// Everything in the file before the numbers: length, JSON, padding to 8 bytes.
     pub fn header(&self) -> Vec<u8> {
-        let mut map = Map::new();
-        map.insert("__metadata__".into(), json!({"format": "pt"}));
-        let mut start = 0;
-        for part in &self.parts {
-            let end = start + part.bytes();
-            let entry = json!({"dtype": part.entries.safetensors_name(), "shape": part.shape, "data_offsets": [start, end]});
-            map.insert(part.name.clone(), entry);
-            start = end;
-        }
-        let mut text = Value::Object(map).to_string().into_bytes();
-        text.resize(text.len().next_multiple_of(8), b' ');
-        let mut header = (text.len() as u64).to_le_bytes().to_vec();
-        header.extend(text);
-        header
+        header_of(self.parts.iter().map(|p| (p.name.as_str(), p.entries.safetensors_name(), &p.shape[..], p.bytes())))
     }
 }
 

@@ -40,13 +40,21 @@ pub fn shards(tensors: Vec<TensorSpec>, dtype: Dtype, shard_bytes: u64) -> Vec<S
 
 /// Everything in a safetensors file before the numbers: length, JSON, padding to 8 bytes.
 pub fn header(shard: &Shard, dtype: Dtype) -> Vec<u8> {
+    let name = dtype.safetensors_name();
+    header_of(shard.tensors.iter().map(|t| (t.name.as_str(), name, &t.shape[..], byte_len(t, dtype))))
+}
+
+/// As [`header`], of arrays in their order: name, safetensors' name of the type, shape, bytes.
+pub fn header_of<'a, N>(arrays: impl Iterator<Item = (&'a str, &'a str, &'a [N], u64)>) -> Vec<u8>
+where
+    N: serde::Serialize + 'a,
+{
     let mut map = Map::new();
     map.insert("__metadata__".into(), json!({"format": "pt"})); // transformers refuses files without it
     let mut start = 0;
-    for tensor in &shard.tensors {
-        let end = start + byte_len(tensor, dtype);
-        let entry = json!({"dtype": dtype.safetensors_name(), "shape": tensor.shape, "data_offsets": [start, end]});
-        map.insert(tensor.name.clone(), entry);
+    for (name, dtype, shape, bytes) in arrays {
+        let end = start + bytes;
+        map.insert(name.to_string(), json!({"dtype": dtype, "shape": shape, "data_offsets": [start, end]}));
         start = end;
     }
     let mut text = Value::Object(map).to_string().into_bytes();
