@@ -81,6 +81,13 @@ pub struct Record {
     pub score: Option<f64>,
 }
 
+impl Record {
+    /// What several annotators said; empty where there is one label.
+    pub fn annotations(&self) -> &[f64] {
+        &[]
+    }
+}
+
 /// A complete prompt.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Prompt {
