@@ -4,6 +4,7 @@
 
 mod args;
 mod bench;
+mod compare;
 mod demo;
 mod doctor;
 mod error;
@@ -25,7 +26,7 @@ use std::time::Instant;
 use clap::Parser;
 
 pub use args::{
-    BenchArgs, BenchGroup, Cli, Command, DemoArgs, DoctorArgs, EvalArgs, Expectation, ExportArgs, JudgingArgs, ScoreArgs,
+    BenchArgs, BenchGroup, Cli, Command, CompareArgs, DemoArgs, DoctorArgs, EvalArgs, Expectation, ExportArgs, JudgingArgs, ScoreArgs,
     ServeArgs, ShapeArgs, TrainArgs,
 };
 pub use error::CliError;
@@ -124,6 +125,7 @@ fn dispatch(command: Command, context: &Context) -> Result<(), CliError> {
         Command::Doctor(args) => doctor::run(&args, context),
         Command::Demo(args) => demo::run(&args, context),
         Command::Bench(args) => bench::run(&args, context),
+        Command::Compare(args) => compare::run(&args, context),
     }
 }
 
