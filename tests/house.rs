@@ -13,6 +13,7 @@ use std::path::Path;
 const ROOMS: &[(&str, &[&str])] = &[
     ("cli", &["*"]),
     ("web", &["train", "judge", "rollout", "bundle", "model", "ops", "gpu", "text", "data", "eval", "random"]),
+    ("compare", &["demo", "train", "judge", "gpu", "data", "miniature", "eval", "random"]),
     ("demo", &["train", "judge", "gpu", "text", "data", "miniature", "eval", "random"]),
     ("bench", &["train", "rollout", "model", "ops", "gpu", "eval", "random"]),
     ("doctor", &["train", "judge", "rollout", "model", "ops", "gpu", "reference", "text", "data", "eval", "random"]),
@@ -39,6 +40,7 @@ const NATIVE: &[&str] = &[
     "src/main.rs",
     "src/bench/",
     "src/cli/",
+    "src/compare/",
     "src/demo/",
     "src/doctor/",
     "src/reference/",
@@ -51,6 +53,7 @@ const NATIVE: &[&str] = &[
     "src/train/checkpoint.rs",
     "src/train/run.rs",
     "src/train/start.rs",
+    "src/train/tract.rs",
     "src/train/training_state.rs",
 ];
 
