@@ -7,9 +7,89 @@
 //! | is its correlation higher | Williams' t and Steiger's Z for two correlations that share the human column |
 //! | on any of several data sets | Holm's correction of their p-values ([`holm`]) |
 
+use super::intervals::{self, Bootstrap, NamedInterval};
 use super::special::{normal_two_sided, t_two_sided};
-use super::{EvalError, Measured, Undefined, all_finite, at_least, pearson, same_length, spearman};
+use super::{EvalError, Grid, Measured, Sample, Undefined, all_finite, at_least, pearson, same_length, spearman};
 use crate::random::Stream;
+use serde_json::{Map, Value, json};
+
+/// Two judges on the rows that both of them scored.
+#[derive(Clone, Debug)]
+pub struct Comparison {
+    /// Rows with a score of both.
+    pub n: usize,
+    /// For each metric, the judge's minus the other's.
+    pub differences: Vec<NamedInterval>,
+    /// Of the mean absolute error.
+    pub sign_flip: Result<SignFlip, Undefined>,
+    /// Of Pearson's correlation with people.
+    pub pearson: Result<DependentCorrelations, Undefined>,
+    /// Of Spearman's.
+    pub spearman: Result<DependentCorrelations, Undefined>,
+}
+
+impl Comparison {
+    /// Compares two judges row by row; rows without a score of one are left out for both.
+    ///
+    /// # Errors
+    /// Columns of different length, values that are not finite.
+    pub fn measure(
+        human: &[f64],
+        judge: &[Option<f64>],
+        other: &[Option<f64>],
+        grid: &Grid,
+        bootstrap: &Bootstrap,
+    ) -> Result<Self, EvalError> {
+        same_length("the human column", human.len(), "the judge column", judge.len())?;
+        same_length("the human column", human.len(), "the second judge's column", other.len())?;
+        if let Some(clusters) = bootstrap.clusters {
+            same_length("the human column", human.len(), "the cluster column", clusters.len())?;
+        }
+        let rows: Vec<usize> = (0..human.len()).filter(|&row| judge[row].is_some() && other[row].is_some()).collect();
+        let of = |column: &[Option<f64>]| rows.iter().filter_map(|&row| column[row]).collect::<Vec<f64>>();
+        let (judge, other, human) = (of(judge), of(other), rows.iter().map(|&row| human[row]).collect::<Vec<f64>>());
+        let clusters = bootstrap.clusters.map(|clusters| rows.iter().map(|&row| clusters[row]).collect::<Vec<usize>>());
+        let clusters = clusters.as_deref();
+        let (one, two) = (Sample::new(&human, &judge, Some(grid))?, Sample::new(&human, &other, Some(grid))?);
+        Ok(Comparison {
+            n: rows.len(),
+            differences: Bootstrap { clusters, ..*bootstrap }.differences(&one, &two)?,
+            sign_flip: sign_flip(&human, &judge, &other, clusters, bootstrap.seed)?,
+            pearson: dependent_correlations(&human, &judge, &other, Correlation::Pearson),
+            spearman: dependent_correlations(&human, &judge, &other, Correlation::Spearman),
+        })
+    }
+
+    /// One object: `n`, `differences`, `sign_flip`, and under `pearson` and `spearman` the tests of Williams and Steiger.
+    /// What is undefined is null, with the reason under `undefined`.
+    pub fn to_json(&self) -> Value {
+        let mut reasons = Map::new();
+        let test = |test: &Test| json!({"statistic": test.statistic, "p": test.p});
+        let dependent = |found: &DependentCorrelations| {
+            json!({"r_judge": found.r[0], "r_judge2": found.r[1], "r_between": found.r[2], "williams": test(&found.williams),
+                "steiger": found.steiger.as_ref().map(test)})
+        };
+        let mut object = Map::from_iter([
+            ("n".to_string(), json!(self.n)),
+            ("differences".to_string(), intervals::to_json(&self.differences)),
+        ]);
+        let mut put = |name: &str, value: Result<Value, &Undefined>| {
+            if let Err(reason) = value {
+                reasons.insert(name.into(), json!(reason.to_string()));
+            }
+            object.insert(name.into(), value.unwrap_or_default());
+        };
+        put("sign_flip", self.sign_flip.as_ref().map(|found| {
+            json!({"mae_difference": found.difference, "p": found.p, "flips": found.flips, "exact": found.exact})
+        }));
+        put("pearson", self.pearson.as_ref().map(dependent));
+        put("spearman", self.spearman.as_ref().map(dependent));
+        if !reasons.is_empty() {
+            object.insert("undefined".into(), Value::Object(reasons));
+        }
+        Value::Object(object)
+    }
+}
 
 /// A statistic with its two-sided p-value.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -36,7 +116,7 @@ pub struct SignFlip {
 /// Random sign patterns of a test, for columns where that is quick; ...
 const FLIPS: usize = 10_000;
 /// ... of longer ones as many as make so many signs in all, ...
-const MOST_SIGNS: usize = 1_000_000_000;
+const MOST_SIGNS: usize = 200_000_000;
 /// ... but no fewer than this.
 const FEWEST_FLIPS: usize = 999;
 /// Up to so many rows (or clusters) every pattern is tried.

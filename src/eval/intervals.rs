@@ -5,11 +5,11 @@
 //! both judges, and nothing is sorted again. Resample k reads random stream k: a result depends neither on the number of
 //! threads nor on which metrics are asked for.
 
-use super::metrics::{Metric, figure};
+use super::metrics::{METRICS, Metric, figure};
 use super::special::{normal_cdf, normal_quantile};
 use super::{EvalError, Measured, Sample, Tally, Undefined, same_length};
 use crate::random::Stream;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// How to resample.
 #[derive(Clone, Copy, Debug)]
@@ -81,6 +81,25 @@ impl Interval {
     }
 }
 
+/// A metric's name with its interval, or why there is none.
+pub type NamedInterval = (&'static str, Result<Interval, Undefined>);
+
+/// One object: each name with its interval, null where undefined, the reasons under `undefined`.
+pub fn to_json(intervals: &[NamedInterval]) -> Value {
+    let mut object = Map::new();
+    let mut reasons = Map::new();
+    for (name, interval) in intervals {
+        object.insert((*name).into(), json!(interval.as_ref().ok().map(Interval::to_json)));
+        if let Err(reason) = interval {
+            reasons.insert((*name).into(), json!(reason.to_string()));
+        }
+    }
+    if !reasons.is_empty() {
+        object.insert("undefined".into(), Value::Object(reasons));
+    }
+    Value::Object(object)
+}
+
 /// What is measured on each resample.
 #[derive(Clone, Copy, Debug)]
 pub enum Statistic {
@@ -131,6 +150,31 @@ impl Bootstrap<'_> {
     fn one(&self, samples: &[&Sample], statistic: Statistic) -> Result<Result<Interval, Undefined>, EvalError> {
         let mut found = self.intervals(samples, &[statistic])?;
         Ok(found.pop().unwrap_or(Err(Undefined::NotCompared)))
+    }
+
+    /// Intervals of all [`METRICS`] of one sample.
+    ///
+    /// # Errors
+    /// As [`Bootstrap::intervals`].
+    pub fn all(&self, sample: &Sample) -> Result<Vec<NamedInterval>, EvalError> {
+        let statistics = METRICS.map(|(_, metric)| Statistic::Of(0, metric));
+        Ok(METRICS.iter().map(|(name, _)| *name).zip(self.intervals(&[sample], &statistics)?).collect())
+    }
+
+    /// Intervals of the differences of all [`METRICS`], the judge's minus the other's.
+    ///
+    /// # Errors
+    /// As [`Bootstrap::intervals`].
+    pub fn differences(&self, judge: &Sample, other: &Sample) -> Result<Vec<NamedInterval>, EvalError> {
+        let statistics = METRICS.map(|(_, metric)| Statistic::Difference(0, 1, metric));
+        Ok(METRICS.iter().map(|(name, _)| *name).zip(self.intervals(&[judge, other], &statistics)?).collect())
+    }
+
+    /// What was drawn, for a report: resamples asked for and drawn, level, seed, clusters.
+    pub fn to_json(&self, rows: usize) -> Value {
+        let clusters = self.clusters.map(|clusters| Units::new(rows, Some(clusters)).count);
+        json!({"resamples": self.drawn(rows), "resamples_asked": self.resamples, "level": self.level, "seed": self.seed,
+            "clusters": clusters})
     }
 
     /// Resamples that are drawn of `rows` rows: those asked for, but of more than 10,000 rows so many that 100 million rows

@@ -50,18 +50,22 @@ impl Repeats {
         })
     }
 
+    /// The figures by name.
+    pub fn figures(&self) -> [(&'static str, &Measured); 5] {
+        [
+            ("exact_repeat_agreement", &self.exact),
+            ("within_row_sd", &self.within_sd),
+            ("icc_1_1", &self.icc_1_1),
+            ("repeat_alpha_interval", &self.alpha_interval),
+            ("flip_rate", &self.flip_rate),
+        ]
+    }
+
     /// One object; null where undefined, with the reasons under `undefined`.
     pub fn to_json(&self) -> Value {
         let mut object = Map::from_iter([("n".to_string(), json!(self.n)), ("threshold".to_string(), json!(self.threshold))]);
         let mut reasons = Map::new();
-        let figures = [
-            ("exact_repeat_agreement", &self.exact),
-            ("within_row_sd", &self.within_sd),
-            ("icc_1_1", &self.icc_1_1),
-            ("krippendorff_interval", &self.alpha_interval),
-            ("flip_rate", &self.flip_rate),
-        ];
-        for (name, figure) in figures {
+        for (name, figure) in self.figures() {
             object.insert(name.into(), json!(figure.as_ref().ok()));
             if let Err(reason) = figure {
                 reasons.insert(name.into(), json!(reason.to_string()));
