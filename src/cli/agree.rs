@@ -219,7 +219,8 @@ impl Findings {
         let judge2 = other.map(|_| Judged::measure(columns, &columns.judge2, grid, &bootstrap)).transpose()?;
         let compare = |_| Comparison::measure(&columns.human, &columns.judge, &columns.judge2, grid, &bootstrap);
         let comparison = other.map(compare).transpose()?;
-        let repeats = || Repeats::measure(&columns.repeats, grid, args.threshold.unwrap_or(f64::midpoint(scale.min(), scale.max())));
+        let repeats =
+            || Repeats::measure(&columns.repeats, grid, args.threshold.unwrap_or(f64::midpoint(scale.min(), scale.max())));
         let mass = args.mass.as_ref().map(|_| score_mass(&columns.masses)).transpose()?;
         Ok(Findings {
             unlabelled: columns.unlabelled,
@@ -290,7 +291,8 @@ impl Findings {
             }
             table.row(row);
         }
-        let without = self.judge.agreement.iter().filter(|(name, _)| !self.judge.intervals.iter().any(|(known, _)| known == name));
+        let without =
+            self.judge.agreement.iter().filter(|(name, _)| !self.judge.intervals.iter().any(|(known, _)| known == name));
         let measured = self.length_bias.iter().map(|value| ("length_bias", value));
         let probabilities = self.probabilities.iter().flat_map(|(_, f)| f).chain(self.mass.iter().flatten());
         for (name, value) in without.chain(measured).chain(probabilities.map(|(name, value)| (*name, value))) {
@@ -321,7 +323,11 @@ impl Findings {
             None => "rows".to_string(),
         };
         let normal = self.judge.intervals.iter().any(|(_, i)| i.as_ref().is_ok_and(|i| i.method == Method::Normal));
-        let how = if normal { "estimate ± z · their standard deviation, since there are too many rows for more" } else { "percentiles; BCa in --json" };
+        let how = if normal {
+            "estimate ± z · their standard deviation, since there are too many rows for more"
+        } else {
+            "percentiles; BCa in --json"
+        };
         text += &format!("intervals: {} resamples of {unit}, {how}\n", drawn("resamples"));
         let redrawn = self.judge.intervals.iter().filter_map(|(_, i)| i.as_ref().ok()).map(|i| i.redrawn).max().unwrap_or(0);
         if redrawn > 0 {
@@ -331,13 +337,22 @@ impl Findings {
         text += &format!("both judges: n {}\n", comparison.n);
         if let Ok(test) = &comparison.sign_flip {
             let how = if test.exact { "all" } else { "random" };
-            text += &format!("mean absolute error, difference {}: p {} ({how} {} sign patterns)\n", fixed(test.difference, 4), p_text(test.p), test.flips);
+            text += &format!(
+                "mean absolute error, difference {}: p {} ({how} {} sign patterns)\n",
+                fixed(test.difference, 4),
+                p_text(test.p),
+                test.flips
+            );
         }
         for (name, tests) in [("Pearson", &comparison.pearson), ("Spearman", &comparison.spearman)] {
             if let Ok(tests) = tests {
                 let steiger = tests.steiger.map_or("–".into(), |t| format!("Z {}, p {}", fixed(t.statistic, 3), p_text(t.p)));
                 let williams = tests.williams;
-                text += &format!("{name}: Williams t {}, p {}; Steiger {steiger}\n", fixed(williams.statistic, 3), p_text(williams.p));
+                text += &format!(
+                    "{name}: Williams t {}, p {}; Steiger {steiger}\n",
+                    fixed(williams.statistic, 3),
+                    p_text(williams.p)
+                );
             }
         }
         text
@@ -379,12 +394,10 @@ fn cell(name: &str, value: &Measured) -> Cell {
 }
 
 fn p_text(p: f64) -> String {
-    if p == 0.0 {
-        "< 1e-300".into()
-    } else if p < 1e-4 
-        format!("{p:.1e}")
-    } else {
-        fixed(p, 4)
+    match p {
+        0.0 => "< 1e-300".into(),
+        p if p < 1e-4 => format!("{p:.1e}"),
+        p => fixed(p, 4),
     }
 }
 

@@ -26,8 +26,8 @@ use std::time::Instant;
 use clap::Parser;
 
 pub use args::{
-    AgreeArgs, BenchArgs, BenchGroup, Cli, Command, DemoArgs, DoctorArgs, EvalArgs, Expectation, ExportArgs, JudgingArgs, ScoreArgs,
-    ServeArgs, ShapeArgs, TrainArgs,
+    AgreeArgs, BenchArgs, BenchGroup, Cli, Command, DemoArgs, DoctorArgs, EvalArgs, Expectation, ExportArgs, JudgingArgs,
+    ScoreArgs, ServeArgs, ShapeArgs, TrainArgs,
 };
 pub use error::CliError;
 pub use interrupt::Interrupt;

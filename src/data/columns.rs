@@ -116,7 +116,8 @@ impl Cells<'_> {
 pub fn read_columns(path: &Path, names: &[&str], take: &mut dyn FnMut(&Cells) -> Result<()>) -> Result<()> {
     let name = path.display().to_string();
     let file = File { name: &name };
-    let opened = std::fs::File::open(path).and_then(|f| if f.metadata()?.is_dir() { Err(std::io::ErrorKind::IsADirectory.into()) } else { Ok(f) });
+    let opened = std::fs::File::open(path)
+        .and_then(|f| if f.metadata()?.is_dir() { Err(std::io::ErrorKind::IsADirectory.into()) } else { Ok(f) });
     let mut plain = BufReader::with_capacity(1 << 16, opened.map_err(|e| file.fault(e.to_string(), "check the path"))?);
     let start = plain.fill_buf().map_err(|e| file.fault(e.to_string(), "check the path"))?;
     let mut text: Box<dyn BufRead> = match start.starts_with(&[0x1f, 0x8b]) {

@@ -79,9 +79,12 @@ impl Comparison {
             }
             object.insert(name.into(), value.unwrap_or_default());
         };
-        put("sign_flip", self.sign_flip.as_ref().map(|found| {
-            json!({"mae_difference": found.difference, "p": found.p, "flips": found.flips, "exact": found.exact})
-        }));
+        put(
+            "sign_flip",
+            self.sign_flip.as_ref().map(
+                |found| json!({"mae_difference": found.difference, "p": found.p, "flips": found.flips, "exact": found.exact}),
+            ),
+        );
         put("pearson", self.pearson.as_ref().map(dependent));
         put("spearman", self.spearman.as_ref().map(dependent));
         if !reasons.is_empty() {
@@ -250,7 +253,8 @@ fn from_correlations(r: [f64; 3], rows: usize) -> Result<DependentCorrelations, 
     let t = (first - second) * ((n - 1.0) * (1.0 + between) / square).sqrt();
     let williams = Test { statistic: t, p: t_two_sided(t, n - 3.0) };
     let alone = 1.0 - pooled * pooled;
-    let shared = between * (1.0 - 2.0 * pooled * pooled) - 0.5 * pooled * pooled * (1.0 - 2.0 * pooled * pooled - between * between);
+    let shared =
+        between * (1.0 - 2.0 * pooled * pooled) - 0.5 * pooled * pooled * (1.0 - 2.0 * pooled * pooled - between * between);
     let covariance = shared / (alone * alone);
     let z = (first.atanh() - second.atanh()) * ((n - 3.0) / (2.0 - 2.0 * covariance)).sqrt();
     let steiger = z.is_finite().then(|| Test { statistic: z, p: normal_two_sided(z) });

@@ -282,7 +282,9 @@ mod tests {
         let human = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0];
         let judge = [2.0, 1.0, 4.0, 3.0, 7.0, 5.5, 6.0];
         let sample = Sample::of(&human, &judge, None);
-        let near = |found: Measured, expected: f64| assert!((found.clone().unwrap() - expected).abs() < 1e-12, "{found:?}, expected {expected}");
+        let near = |found: Measured, expected: f64| {
+            assert!((found.clone().unwrap() - expected).abs() < 1e-12, "{found:?}, expected {expected}")
+        };
         near(sample.tally().pearson_p(), P_VALUES[0]);
         near(sample.tally().spearman_p(), P_VALUES[1]);
         near(sample.tally().kendall_tau_b_p(), P_VALUES[2]);

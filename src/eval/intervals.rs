@@ -114,9 +114,7 @@ impl Statistic {
     fn of(self, tallies: &[Tally]) -> Measured {
         match self {
             Statistic::Of(sample, metric) => figure(metric, &tallies[sample]),
-            Statistic::Difference(one, other, metric) => {
-                Ok(figure(metric, &tallies[one])? - figure(metric, &tallies[other])?)
-            }
+            Statistic::Difference(one, other, metric) => Ok(figure(metric, &tallies[one])? - figure(metric, &tallies[other])?),
         }
     }
 }
@@ -231,7 +229,14 @@ impl Bootstrap<'_> {
     }
 
     /// The interval from the values of the resamples in their order (NaN: undefined there).
-    fn interval_of(&self, estimate: f64, drawn: &[f64], asked: usize, method: Method, jackknife: &[f64]) -> Result<Interval, Undefined> {
+    fn interval_of(
+        &self,
+        estimate: f64,
+        drawn: &[f64],
+        asked: usize,
+        method: Method,
+        jackknife: &[f64],
+    ) -> Result<Interval, Undefined> {
         let mut values: Vec<f64> = Vec::with_capacity(asked);
         let mut redrawn = 0;
         for &value in drawn {
@@ -261,8 +266,7 @@ impl Bootstrap<'_> {
 
 /// The bias-corrected and accelerated interval of ascending resamples, with the values without each group of rows.
 fn bca(estimate: f64, values: &[f64], jackknife: &[f64], tail: f64) -> Result<(f64, f64), Undefined> {
-    let (below, equal) =
-        (values.partition_point(|v| *v < estimate), values.partition_point(|v| *v <= estimate));
+    let (below, equal) = (values.partition_point(|v| *v < estimate), values.partition_point(|v| *v <= estimate));
     let share = (below + equal) as f64 / (2 * values.len()) as f64;
     if share == 0.0 || share == 1.0 {
         // A metric that is the same in every resample has an interval of width 0.
@@ -380,7 +384,8 @@ mod tests {
     #[test]
     fn interval_of_a_mean_is_the_textbook_one() {
         let (human, judge) = columns(400, 1.0);
-        let interval = Bootstrap { resamples: 2000, ..Default::default() }.interval(|t| t.bias(), &human, &judge).unwrap().unwrap();
+        let interval =
+            Bootstrap { resamples: 2000, ..Default::default() }.interval(|t| t.bias(), &human, &judge).unwrap().unwrap();
         let textbook = 2.0 * 1.96 / 20.0;
         assert!(((interval.high - interval.low) / textbook - 1.0).abs() < 0.1, "{interval:?}");
         assert!(interval.low < interval.estimate && interval.estimate < interval.high);
@@ -393,7 +398,8 @@ mod tests {
     #[test]
     fn bca_moves_a_skewed_interval() {
         let (human, judge) = columns(30, 0.4);
-        let interval = Bootstrap { resamples: 4000, ..Default::default() }.interval(|t| t.pearson(), &human, &judge).unwrap().unwrap();
+        let interval =
+            Bootstrap { resamples: 4000, ..Default::default() }.interval(|t| t.pearson(), &human, &judge).unwrap().unwrap();
         let (low, high) = interval.bca.clone().unwrap();
         assert!(low < interval.low && high < interval.high, "{interval:?}");
     }

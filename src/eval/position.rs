@@ -91,7 +91,8 @@ mod tests {
         assert!((places.p.unwrap() - 2.0 / 256.0).abs() < 1e-15);
         assert_eq!(places.repetition_corrected, Err(Undefined::NoRepeats));
 
-        let answers = position_bias(&[(First, Second), (Second, First), (Tie, Tie), (First, Tie)], &[(First, First), (First, Second)]);
+        let answers =
+            position_bias(&[(First, Second), (Second, First), (Tie, Tie), (First, Tie)], &[(First, First), (First, Second)]);
         assert_eq!(answers.consistency, Ok(0.75));
         assert_eq!(answers.first_wins, Ok(3.0 / 5.0 - 0.5));
         assert_eq!((answers.p, answers.repetition_corrected), (Ok(1.0), Ok(1.5)));

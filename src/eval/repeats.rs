@@ -36,7 +36,11 @@ impl Repeats {
             all_finite("the repeated answers", row)?;
         }
         let share = |f: &dyn Fn(&[f64]) -> f64| -> Measured {
-            if answers.is_empty() { Err(Undefined::NoRepeats) } else { Ok(mean(&answers.iter().map(|row| f(row)).collect::<Vec<_>>())) }
+            if answers.is_empty() {
+                Err(Undefined::NoRepeats)
+            } else {
+                Ok(mean(&answers.iter().map(|row| f(row)).collect::<Vec<_>>()))
+            }
         };
         let flips = |row: &[f64]| f64::from(u8::from(row.iter().any(|x| *x < threshold) && row.iter().any(|x| *x >= threshold)));
         Ok(Repeats {

@@ -174,7 +174,9 @@ impl<'a> Tally<'a> {
         self.moments.get_or_init(|| {
             let of = |values: &[f64], counts: &[u64]| Spread::of(values, counts, self.n);
             let (human, judge) = (of(&self.sample.human, &self.of_human), of(&self.sample.judge, &self.of_judge));
-            let product = |c: &Cell| human.deviation(self.sample.human[c.human as usize]) * judge.deviation(self.sample.judge[c.judge as usize]);
+            let product = |c: &Cell| {
+                human.deviation(self.sample.human[c.human as usize]) * judge.deviation(self.sample.judge[c.judge as usize])
+            };
             let products = self.counted().map(|(cell, times)| times * product(cell)).sum();
             Moments { human, judge, products }
         })
@@ -313,7 +315,11 @@ pub(crate) struct Moments {
 impl Moments {
     /// Σ (human - mean)(judge - mean).
     pub(crate) fn products(&self) -> f64 {
-        if self.human.squares == 0.0 || self.judge.squares == 0.0 { 0.0 } else { self.products * self.human.unit * self.judge.unit }
+        if self.human.squares == 0.0 || self.judge.squares == 0.0 {
+            0.0
+        } else {
+            self.products * self.human.unit * self.judge.unit
+        }
     }
 
     /// Pearson correlation; both columns must vary.

@@ -159,7 +159,10 @@ mod tests {
             let found = krippendorff_alpha(&units, level).unwrap();
             assert!((found - expected).abs() < 5e-4, "{level:?}: {found}");
         }
-        assert_eq!(krippendorff_alpha(&[vec![Some(1.0), None]], Level::Nominal), Err(Undefined::TooFewRows { found: 0, needed: 1 }));
+        assert_eq!(
+            krippendorff_alpha(&[vec![Some(1.0), None]], Level::Nominal),
+            Err(Undefined::TooFewRows { found: 0, needed: 1 })
+        );
         assert_eq!(krippendorff_alpha(&[vec![Some(1.0); 3]], Level::Interval), Err(Undefined::OneLabel));
     }
 }
