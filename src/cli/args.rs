@@ -103,7 +103,8 @@ Examples:
 
 /// Measure how well a judge agrees with people
 ///
-/// Pearson, Spearman, Kendall tau-b, RMSE, MAE, with the constant and length floors beside them.
+/// The expected and the decoded score side by side, with bootstrap intervals, and beside them what can be had without
+/// reading: a constant, the length, the overlap of words.
 #[derive(Debug, Args)]
 #[command(after_help = EVAL_EXAMPLES)]
 pub struct EvalArgs {
@@ -122,6 +123,18 @@ pub struct EvalArgs {
     /// Write a page with tables, charts and examples
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
+
+    /// Column that says which rows belong together, for the intervals [default: prompt_id, rubric_id or cluster, where there]
+    #[arg(long, value_name = "COL")]
+    pub cluster: Option<String>,
+
+    /// Column that says of what kind a row is, for the page's residuals [default: category, data_source or source, where there]
+    #[arg(long, value_name = "COL")]
+    pub category: Option<String>,
+
+    /// Bootstrap resamples of the intervals
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub resamples: usize,
 
     /// Print JSON instead of a table
     #[arg(long)]

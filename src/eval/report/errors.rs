@@ -12,8 +12,8 @@ pub const MOST_LABELS: usize = 15;
 /// People's label down, the judge's across; darker is more of the rows that people gave that label.
 pub fn confusion(table: &LabelTable) -> Chart {
     let labels = table.scale().len();
-    let (left, top, height) = (56.0, 10.0, 270.0);
-    let (across, down) = ((RIGHT - left) / labels as f64, (height - 48.0) / labels as f64);
+    let (left, top, height) = (40.0, 22.0, 282.0);
+    let (across, down) = ((RIGHT - left) / labels as f64, (height - 62.0) / labels as f64);
     let mut svg = Svg::new(WIDTH, height, "Rows by the label of people and of the judge");
     let name = |k: usize| format!("{}", table.scale()[k]);
     let mut rows = Vec::new();
@@ -46,7 +46,7 @@ pub fn confusion(table: &LabelTable) -> Chart {
         svg.text((x, height - 22.0), Anchor::Middle, "tick", &name(judge));
     }
     svg.text((RIGHT, height - 5.0), Anchor::End, "title", "judge, nearest label");
-    svg.text((0.0, top + 10.0), Anchor::Start, "title", "people");
+    svg.text((left, top - 8.0), Anchor::Start, "title", "people");
     Chart {
         title: "Labels of people and judge".into(),
         caption: "Rows; shaded by the share of each of people's labels. Framed: the same label.".into(),

@@ -20,7 +20,6 @@ pub(crate) mod svg;
 mod tests;
 
 use super::intervals::NamedInterval;
-use super::table::{Cell, Table, fixed};
 use super::tally::LabelTable;
 use super::{Agreement, Measured};
 
@@ -248,28 +247,6 @@ impl MetricTable {
     /// A table with the columns of [`MAIN_METRICS`].
     pub fn new(groups: Vec<MetricGroup>) -> Self {
         MetricTable { columns: MAIN_METRICS.iter().map(|(_, head)| head.to_string()).collect(), groups }
-    }
-
-    /// The same figures as plain text, with their intervals: one table a group, named in the head of its first column.
-    pub fn to_text(&self) -> Vec<Table> {
-        let text = |group: &MetricGroup| {
-            let mut table = Table::new([&group.name].into_iter().chain(&self.columns));
-            for row in &group.rows {
-                let figures = row.figures.iter().map(Figure::to_cell);
-                table.row([Cell::from(row.name.as_str())].into_iter().chain(figures));
-            }
-            table
-        };
-        self.groups.iter().map(text).collect()
-    }
-}
-
-impl Figure {
-    fn to_cell(&self) -> Cell {
-        match (&self.value, self.interval) {
-            (Ok(value), Some((low, high))) => Cell::from(format!("{} [{}, {}]", fixed(*value, 3), fixed(low, 3), fixed(high, 3))),
-            (value, _) => Cell::number(value, 3),
-        }
     }
 }
 

@@ -179,15 +179,6 @@ fn strange_numbers_do_not_break_the_page() {
 }
 
 #[test]
-fn the_table_as_text() {
-    let text = sample().metrics.to_text()[0].to_string();
-    assert!(text.starts_with("test                       Pearson r  Spearman ρ  Kendall τ-b   RMSE"), "{text}");
-    let judge = text.lines().nth(2).unwrap();
-    assert!(judge.starts_with("judge, SFT       0.") && judge.contains(" [0.") && judge.matches('[').count() == 1, "{judge}");
-    assert!(text.contains("– all judge scores are the same: Pearson r of constant, Spearman ρ of constant"), "{text}");
-}
-
-#[test]
 fn residuals_in_groups() {
     let by_length = Residuals::by_length(&[5, 5, 5, 9], &[1.0, 2.0, 3.0, -1.0], "words");
     let names: Vec<&str> = by_length.groups.iter().map(|g| g.name.as_str()).collect();
