@@ -171,17 +171,53 @@ fn csv_rows(file: &File, mut text: Box<dyn BufRead>, names: &[&str], take: &mut 
     delimited(file, text, delimiter, names, take)
 }
 
-/// Counts quotes on their way: a file with an odd number of them has one that is never closed.
-struct Quotes<'a, R> {
-    inner: R,
-    count: &'a Shared<usize>,
+/// What is known of the bytes on their way to the CSV parser.
+#[derive(Default)]
+struct Passed {
+    /// A file with an odd number of quotes has one that is never closed.
+    quotes: Shared<usize>,
+    /// Whether the file ended, and on a line break.
+    ended: Shared<bool>,
+    on_break: Shared<bool>,
 }
 
-impl<R: Read> Read for Quotes<'_, R> {
+/// Counts, and turns CR LF into LF: the parser would place a row before the LF that ends the row above.
+struct Counting<'a, R> {
+    inner: R,
+    /// A CR that may stand before a LF.
+    held: bool,
+    passed: &'a Passed,
+}
+
+impl<R: Read> Read for Counting<'_, R> {
     fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
-        let read = self.inner.read(into)?;
-        self.count.set(self.count.get() + into[..read].iter().filter(|b| **b == b'"').count());
-        Ok(read)
+        let from = usize::from(self.held);
+        if into.len() <= from {
+            return Err(std::io::Error::other("the buffer is too small"));
+        }
+        let read = self.inner.read(&mut into[from..])?;
+        if self.held {
+            into[0] = b'\r';
+        }
+        self.held = false;
+        if read == 0 {
+            self.passed.ended.set(true);
+            return Ok(from);
+        }
+        let bytes = from + read;
+        self.held = into[bytes - 1] == b'\r';
+        let end = bytes - usize::from(self.held);
+        let mut kept = 0;
+        for at in 0..end {
+            if into[at] != b'\r' || into.get(at + 1) != Some(&b'\n') || at + 1 == end {
+                into[kept] = into[at];
+                kept += 1;
+            }
+        }
+        self.passed.quotes.set(self.passed.quotes.get() + into[..kept].iter().filter(|b| **b == b'"').count());
+        self.passed.on_break.set(kept > 0 && into[kept - 1] == b'\n');
+        // Nothing but a CR, held back: nothing is known of the end yet.
+        if kept == 0 { self.read(into) } else { Ok(kept) }
     }
 }
 
@@ -192,8 +228,9 @@ fn delimited(
     names: &[&str],
     take: &mut dyn FnMut(&Cells) -> Result<()>,
 ) -> Result<()> {
-    let quotes = Shared::new(0);
-    let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(Quotes { inner: text, count: &quotes });
+    let passed = Passed::default();
+    let counting = Counting { inner: text, held: false, passed: &passed };
+    let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(counting);
     let failed = |error: csv::Error| {
         let line = error.position().map_or(1, |place| place.line() as usize);
         match error.kind() {
@@ -212,15 +249,19 @@ fn delimited(
     let place = |name: &&str| known.iter().position(|k| k == name).ok_or_else(|| file.no_column(name, &known));
     let places = names.iter().map(place).collect::<Result<Vec<usize>>>()?;
     let mut record = csv::StringRecord::new();
-    let (mut line, mut breaks) = (1, false);
+    let (mut line, mut breaks) = (1, 0);
     while reader.read_record(&mut record).map_err(failed)? {
-        line = record.position().map_or(line, |place| place.line() as usize);
+        // From its end, since blank lines may stand before it.
+        breaks = record.as_slice().matches('\n').count();
+        let open_end = passed.ended.get() && !passed.on_break.get();
+        line = (reader.position().line() as usize).saturating_sub(breaks + usize::from(!open_end));
         let cells: Vec<Cell> = places.iter().map(|at| record.get(*at).map_or(Cell::Missing, Cell::Text)).collect();
         take(&Cells { file: file.name, line, names, cells: &cells })?;
-        breaks = record.as_slice().contains('\n');
     }
-    if breaks && quotes.get() % 2 == 1 {
+    if breaks > 0 && passed.quotes.get() % 2 == 1 {
         let fix = "close it, and write a quote inside a cell twice (\"\")";
+        // The break that ends the file stands in the cell then, and ended no row.
+        let line = line + usize::from(passed.on_break.get());
         return Err(file.line(line, "the row opens a quote that is never closed".into(), fix));
     }
     Ok(())
@@ -341,10 +382,10 @@ mod tests {
     fn the_same_columns_of_every_kind_of_file() {
         let expected = vec![Some(1.0), Some(2.5)];
         let missing = vec![Some(3.0), None];
-        let csv = "\u{feff}id,judge,human\r\n\"a\nb\",2.5,1\r\n\"say \"\"x\"\"\",,3\r\nc,NaN,3\n";
+        let csv = "\u{feff}id,judge,human\r\n\"a\nb\",2.5,1\r\n\"say \"\"x\"\"\",,3\r\n\r\nc,NaN,3";
         let rows = read("a.csv", csv.as_bytes(), &["human", "judge"]).unwrap();
         let place = |k: usize| rows[k].0.as_str();
-        assert_eq!([place(0), place(1), place(2)], ["a.csv:2", "a.csv:4", "a.csv:5"]);
+        assert_eq!([place(0), place(1), place(2)], ["a.csv:2", "a.csv:4", "a.csv:6"]);
         assert_eq!((&rows[0].1, &rows[1].1, &rows[2].1), (&expected, &missing, &missing));
 
         let json = "{\"human\": [1, 1], \"x\": {\"deep\": [1]}, \"judge\": {\"expected\": 2.5}}\n\n{\"human\": \"3\"}\n";
