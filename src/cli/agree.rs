@@ -176,7 +176,7 @@ struct Findings {
     comparison: Option<Comparison>,
     length_bias: Option<Measured>,
     repeats: Option<Repeats>,
-    probabilities: Option<(usize, Vec<(&'static str, Measured)>)>,
+    probabilities: Option<Calibration>,
     mass: Option<[(&'static str, Measured); 2]>,
     bootstrap: Value,
 }
@@ -372,7 +372,10 @@ fn length_bias_of(columns: &Columns) -> Measured {
     length_bias(&human, &judge, &length)
 }
 
-fn calibration(columns: &Columns, grid: &Grid) -> Result<(usize, Vec<(&'static str, Measured)>), CliError> {
+/// Rows with probabilities, and their figures by name.
+type Calibration = (usize, Vec<(&'static str, Measured)>);
+
+fn calibration(columns: &Columns, grid: &Grid) -> Result<Calibration, CliError> {
     let (human, probabilities): (Vec<f64>, Vec<Vec<f64>>) =
         columns.human.iter().zip(&columns.probabilities).filter_map(|(h, p)| Some((*h, p.clone()?))).unzip();
     Ok((human.len(), named(&probabilities, &human, grid)?))
@@ -401,8 +404,11 @@ fn p_text(p: f64) -> String {
     }
 }
 
+/// The p-value of a comparison, where there is one.
+type PValue = fn(&Comparison) -> Option<f64>;
+
 /// The tests of a comparison that Holm corrects over data sets.
-const TESTS: [(&str, fn(&Comparison) -> Option<f64>); 3] = [
+const TESTS: [(&str, PValue); 3] = [
     ("sign_flip", |c| c.sign_flip.as_ref().ok().map(|t| t.p)),
     ("williams_pearson", |c| c.pearson.as_ref().ok().map(|t| t.williams.p)),
     ("williams_spearman", |c| c.spearman.as_ref().ok().map(|t| t.williams.p)),
@@ -410,7 +416,7 @@ const TESTS: [(&str, fn(&Comparison) -> Option<f64>); 3] = [
 
 /// For each test and file the corrected p; null where the test is undefined, which then does not count among them.
 fn corrected(found: &[(String, Findings)]) -> Value {
-    let of = |p: fn(&Comparison) -> Option<f64>| {
+    let of = |p: PValue| {
         let each: Vec<Option<f64>> = found.iter().map(|(_, f)| f.comparison.as_ref().and_then(p)).collect();
         let mut adjusted = holm(&each.iter().flatten().copied().collect::<Vec<_>>()).into_iter();
         each.iter().map(|p| p.and_then(|_| adjusted.next())).collect::<Vec<Option<f64>>>()

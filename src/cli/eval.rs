@@ -158,10 +158,11 @@ impl Study {
         if let Ok(line) = floors::fit_length(&lengths, human)? {
             put("length (fitted here)", Role::Floor, answered(line.of_lengths(&lengths)))?;
         }
-        if let Some(overlaps) = rows.examples.iter().map(overlap).collect::<Option<Vec<f64>>>() {
-            if let Ok(line) = floors::fit_overlap(&overlaps, human)? {
-                put("word overlap (fitted here)", Role::Floor, answered(line.of(&overlaps)))?;
-            }
+        let overlaps: Option<Vec<f64>> = rows.examples.iter().map(overlap).collect();
+        if let Some(overlaps) = overlaps
+            && let Ok(line) = floors::fit_overlap(&overlaps, human)?
+        {
+            put("word overlap (fitted here)", Role::Floor, answered(line.of(&overlaps)))?;
         }
         let pairs: Vec<Option<(f64, f64)>> = human.iter().zip(scored).map(|(h, s)| Some((*h, s.expected?))).collect();
         Ok(Study {

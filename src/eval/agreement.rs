@@ -8,7 +8,7 @@ use super::{Measured, Undefined};
 /// # Errors
 /// Undefined without rows.
 pub fn mae(human: &[f64], judge: &[f64]) -> Measured {
-    Sample::of(human, judge, None).tally().mae()
+    Sample::unsorted(human, judge).tally().mae()
 }
 
 /// Root mean squared error.
@@ -16,7 +16,7 @@ pub fn mae(human: &[f64], judge: &[f64]) -> Measured {
 /// # Errors
 /// Undefined without rows.
 pub fn rmse(human: &[f64], judge: &[f64]) -> Measured {
-    Sample::of(human, judge, None).tally().rmse()
+    Sample::unsorted(human, judge).tally().rmse()
 }
 
 /// Mean of judge - human: positive for a lenient judge.
@@ -24,7 +24,7 @@ pub fn rmse(human: &[f64], judge: &[f64]) -> Measured {
 /// # Errors
 /// Undefined without rows.
 pub fn bias(human: &[f64], judge: &[f64]) -> Measured {
-    Sample::of(human, judge, None).tally().bias()
+    Sample::unsorted(human, judge).tally().bias()
 }
 
 impl Tally<'_> {

@@ -12,7 +12,7 @@ use super::{Measured, Undefined, is_constant};
 /// # Errors
 /// Undefined for fewer than two rows or a constant column.
 pub fn pearson(human: &[f64], judge: &[f64]) -> Measured {
-    Sample::of(human, judge, None).tally().pearson()
+    Sample::unsorted(human, judge).tally().pearson()
 }
 
 /// Spearman's rho: Pearson of average ranks.

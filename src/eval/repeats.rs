@@ -128,7 +128,7 @@ mod tests {
         let near = |found: &Measured, expected: f64| assert!((found.clone().unwrap() - expected).abs() < 1e-9, "{found:?}");
         near(&found.icc_1_1, REPEATS[0]);
         near(&found.alpha_interval, REPEATS[1]);
-        near(&found.within_sd, (0.57735026918962584 + 0.0 + 0.5 + 1.0) / 4.0);
+        near(&found.within_sd, (1.0 / 3.0_f64.sqrt() + 0.5 + 1.0) / 4.0);
         // Without repeats nothing is measured, and each figure says why.
         let once = Repeats::measure(&[vec![Some(1.0), None], vec![Some(2.0)]], &grid, 3.0).unwrap();
         assert_eq!((once.n, &once.exact), (0, &Err(Undefined::NoRepeats)));

@@ -72,6 +72,21 @@ impl Sample {
         Sample { cell_of_row, cells, human, judge, labels }
     }
 
+    /// As [`Sample::of`], but rows are neither sorted nor joined: for means and moments alone, several times as fast.
+    pub(crate) fn unsorted(human: &[f64], judge: &[f64]) -> Self {
+        let rows = human.len().min(judge.len()) as u32;
+        let column = |values: &[f64]| {
+            let values = &values[..rows as usize];
+            // One value stays one, so that a constant is known as such.
+            let constant = super::is_constant(values);
+            (constant, values.iter().copied().take(if constant { 1 } else { values.len() }).collect::<Vec<f64>>())
+        };
+        let ((one_human, human), (one_judge, judge)) = (column(human), column(judge));
+        let place = |row: u32, constant: bool| if constant { 0 } else { row };
+        let cells = (0..rows).map(|row| Cell { human: place(row, one_human), judge: place(row, one_judge) }).collect();
+        Sample { cell_of_row: (0..rows).collect(), cells, human, judge, labels: None }
+    }
+
     /// Rows.
     pub fn rows(&self) -> usize {
         self.cell_of_row.len()
