@@ -37,7 +37,7 @@ fn doctor_exit_codes() {
 fn help_and_version() {
     let version = succeed(jurist(&["--version"]));
     assert_eq!(version.out.trim(), format!("jurist {}", env!("CARGO_PKG_VERSION")));
-    for command in ["train", "score", "eval", "export", "serve", "doctor", "demo", "bench"] {
+    for command in ["train", "score", "eval", "agree", "export", "serve", "doctor", "demo", "bench"] {
         let done = succeed(jurist(&[command, "--help"]));
         assert!(done.out.contains("Example") && done.err.is_empty(), "{command}: {}", done.err);
     }

@@ -46,6 +46,7 @@ const NATIVE: &[&str] = &[
     "src/reference/",
     "src/bundle/export.rs",
     "src/bundle/folder.rs",
+    "src/data/columns.rs",
     "src/model/atomic.rs",
     "src/model/directory.rs",
     "src/model/save.rs",

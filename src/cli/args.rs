@@ -36,6 +36,7 @@ pub enum Command {
     Train(TrainArgs),
     Score(ScoreArgs),
     Eval(EvalArgs),
+    Agree(AgreeArgs),
     Export(ExportArgs),
     Serve(ServeArgs),
     Doctor(DoctorArgs),
@@ -104,7 +105,8 @@ Examples:
 
 /// Measure how well a judge agrees with people
 ///
-/// Pearson, Spearman, Kendall tau-b, RMSE, MAE, with the constant and length floors beside them.
+/// The expected and the decoded score side by side, with bootstrap intervals, and beside them what can be had without
+/// reading: a constant, the length, the overlap of words.
 #[derive(Debug, Args)]
 #[command(after_help = EVAL_EXAMPLES)]
 pub struct EvalArgs {
@@ -124,6 +126,18 @@ pub struct EvalArgs {
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
 
+    /// Column that says which rows belong together, for the intervals [default: prompt_id, rubric_id or cluster, where there]
+    #[arg(long, value_name = "COL")]
+    pub cluster: Option<String>,
+
+    /// Column that says of what kind a row is, for the page's residuals [default: category, data_source or source, where there]
+    #[arg(long, value_name = "COL")]
+    pub category: Option<String>,
+
+    /// Bootstrap resamples of the intervals
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub resamples: usize,
+
     /// Print JSON instead of a table
     #[arg(long)]
     pub json: bool,
@@ -136,6 +150,85 @@ const EVAL_EXAMPLES: &str = "\
 Examples:
   jurist eval scored.jsonl
   jurist eval --model judge --input dev.jsonl --label-column human --json";
+
+/// Measure any judge: columns of a CSV or JSON Lines file against people
+///
+/// All agreement metrics with bootstrap intervals; with --judge2 a paired comparison of two judges. What does not exist for
+/// the data (a correlation with a constant) is null with the reason, never 0.
+#[derive(Debug, Args)]
+#[command(after_help = AGREE_EXAMPLES)]
+pub struct AgreeArgs {
+    /// Files with the columns (.csv, .tsv, JSON Lines; also .gz); with several, each is measured, and Holm corrects the
+    /// comparison of two judges
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+
+    /// Column with the human score; rows without one are left out and counted
+    #[arg(long, value_name = "COL")]
+    pub human: String,
+
+    /// Column with the judge's score, empty where none could be read; in JSON Lines also a.b
+    #[arg(long, value_name = "COL")]
+    pub judge: String,
+
+    /// Column of a second judge to compare with, on the rows that both scored
+    #[arg(long, value_name = "COL")]
+    pub judge2: Option<String>,
+
+    /// Column that says which rows belong together (a prompt, a rubric): whole groups are resampled
+    #[arg(long, value_name = "COL")]
+    pub cluster: Option<String>,
+
+    /// The score scale, for labels, kappa and histograms
+    #[arg(long, value_name = "SCALE", default_value = "1..5")]
+    pub scale: String,
+
+    /// Column with the response or its length, for the length bias
+    #[arg(long, value_name = "COL")]
+    pub length: Option<String>,
+
+    /// Columns with further answers of the same judge, for self-consistency
+    #[arg(long, value_name = "COL,COL", value_delimiter = ',')]
+    pub repeats: Vec<String>,
+
+    /// Score at which a decision flips, for self-consistency; the middle of the scale if not given
+    #[arg(long, value_name = "SCORE", requires = "repeats")]
+    pub threshold: Option<f64>,
+
+    /// Column with the judge's probabilities: a list in the scale's order, or an object by score (judge.probs)
+    #[arg(long, value_name = "COL")]
+    pub probs: Option<String>,
+
+    /// Column with the probability on score tokens (judge.mass)
+    #[arg(long, value_name = "COL")]
+    pub mass: Option<String>,
+
+    /// Bootstrap resamples; of more than 10,000 rows fewer are drawn, and the output says how many
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub resamples: usize,
+
+    /// Share of resamples inside an interval
+    #[arg(long, value_name = "SHARE", default_value_t = 0.95)]
+    pub level: f64,
+
+    /// Seed of the resamples
+    #[arg(long, value_name = "SEED", default_value_t = 0)]
+    pub seed: u64,
+
+    /// Leave out rows with a bad human score, and count a bad judge score as unparsed
+    #[arg(long)]
+    pub skip_bad: bool,
+
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+const AGREE_EXAMPLES: &str = "\
+Examples:
+  jurist agree verdicts.csv --human rating --judge gpt --cluster prompt_id
+  jurist agree verdicts.jsonl --human score --judge judge.expected --judge2 other.score --json
+  jurist agree test.jsonl ood.jsonl --human score --judge a --judge2 b      # Holm over both data sets";
 
 /// Write a trained judge as a bundle: for a browser, or to keep
 ///

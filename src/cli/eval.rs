@@ -3,16 +3,22 @@
 use serde_json::{Map, Value, json};
 
 use super::{CliError, Context, EvalArgs, print};
-use crate::data::{Dataset, Labels};
-use crate::eval::report::{Example, MetricGroup, MetricRow, MetricTable, Report, Role};
-use crate::eval::{Agreement, Grid, floors};
+use crate::data::{Dataset, Example, Labels};
+use crate::eval::correlation::length_bias;
+use crate::eval::intervals::{Bootstrap, NamedInterval, to_json};
+use crate::eval::report::Role;
+use crate::eval::table::{Cell, Table, fixed};
+use crate::eval::{Agreement, Grid, Measured, Sample, calibration, floors};
 use crate::judge::Scale;
+
+mod report;
 
 /// Judge's numbers for one row.
 struct Scored {
     expected: Option<f64>,
     decoded: Option<f64>,
     probabilities: Vec<(String, f64)>,
+    mass: Option<f64>,
     feedback: String,
 }
 
@@ -56,18 +62,14 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
             e.row.place()
         )));
     }
-    let measured = measure(&rows, &human, &scored, &scale)?;
-    if args.json {
-        let object: Map<String, Value> = measured.iter().map(|(name, _, a)| (name.to_string(), a.to_json())).collect();
-        print(&(serde_json::to_string_pretty(&object).unwrap_or_default() + "\n"))?;
-    } else {
-        let (n, skipped) = measured.first().map_or((0, 0), |(_, _, a)| (a.n, a.n_unparsed));
-        let tables: Vec<String> = table(&measured).to_text().iter().map(|t| t.to_string()).collect();
-        print(&format!("{}\nn {n}, skipped {skipped}\n", tables.join("\n")))?;
+    let study = Study::measure(args, &rows, &human, &scored, &scale)?;
+    match args.json {
+        true => print(&(serde_json::to_string_pretty(&study.to_json()).unwrap_or_default() + "\n"))?,
+        false => print(&study.to_text())?,
     }
     // After the figures, which a page that cannot be written must not cost.
     if let Some(path) = &args.report {
-        let page = report(&rows, &human, &scored, &scale, &measured).to_html();
+        let page = report::page(args, &rows, &scored, &study)?.to_html();
         std::fs::write(path, page).map_err(|source| CliError::OutputFile { path: path.clone(), source })?;
     }
     Ok(())
@@ -84,6 +86,7 @@ fn read_judge(fields: &Map<String, Value>) -> Option<Scored> {
     Some(Scored {
         expected: number("expected"),
         decoded: number("decoded"),
+        mass: number("mass"),
         probabilities: probabilities.unwrap_or_default(),
         feedback: judge.get("feedback").and_then(Value::as_str).unwrap_or_default().to_string(),
     })
@@ -102,64 +105,219 @@ fn scale_of(given: Option<&str>, scored: &[Scored]) -> Result<Scale, CliError> {
         .map_err(|e| CliError::Failed(format!("the scale cannot be told from the rows ({e}); give --scale as in training")))
 }
 
-type MeasuredRows = Vec<(&'static str, Role, Agreement)>;
+/// One row of the table: a judge or a floor.
+struct MeasuredJudge {
+    name: &'static str,
+    role: Role,
+    agreement: Agreement,
+    intervals: Vec<NamedInterval>,
+}
 
-fn measure(rows: &Dataset, human: &[f64], scored: &[Scored], scale: &Scale) -> Result<MeasuredRows, CliError> {
-    let mut values = scale.values().to_vec();
-    values.sort_by(f64::total_cmp);
-    let grid = Grid::new(&values)?;
-    let of = |judge: Vec<Option<f64>>| Agreement::measure(human, &judge, &grid);
-    // The floors answer for the rows that the judge answered for: only so can the figures be compared.
-    let floor = |values: Vec<f64>| of(values.into_iter().zip(scored).map(|(v, s)| s.expected.map(|_| v)).collect());
-    let mut measured = vec![
-        ("expected score", Role::Judge, of(scored.iter().map(|s| s.expected).collect())?),
-        ("decoded score", Role::Judge, of(scored.iter().map(|s| s.decoded).collect())?),
-    ];
-    if let Ok(constant) = floors::constant(human, human.len()) {
-        measured.push(("constant (their mean)", Role::Floor, floor(constant)?));
+/// All figures of one evaluation.
+struct Study {
+    judges: Vec<MeasuredJudge>,
+    /// Of the expected score alone: probabilities, score mass, length bias.
+    further: Vec<(&'static str, Measured)>,
+    /// Each row's human and expected score, where there is one.
+    pairs: Vec<Option<(f64, f64)>>,
+    lengths: Vec<usize>,
+    scale: Vec<f64>,
+    /// What the intervals were drawn of.
+    bootstrap: Value,
+    cluster: Option<String>,
+}
+
+impl Study {
+    fn measure(args: &EvalArgs, rows: &Dataset, human: &[f64], scored: &[Scored], scale: &Scale) -> Result<Self, CliError> {
+        let mut values = scale.values().to_vec();
+        values.sort_by(f64::total_cmp);
+        let grid = Grid::new(&values)?;
+        let cluster = column(rows, args.cluster.as_deref(), &CLUSTERS)?;
+        let numbers = cluster.as_ref().map(|(_, texts)| numbered(texts));
+        let bootstrap =
+            Bootstrap { resamples: args.resamples, seed: args.judging.seed, clusters: numbers.as_deref(), ..Default::default() };
+        let mut judges = Vec::new();
+        let mut put = |name: &'static str, role: Role, judge: Vec<Option<f64>>| -> Result<(), CliError> {
+            let rows: Vec<usize> = (0..human.len()).filter(|&row| judge[row].is_some()).collect();
+            let people: Vec<f64> = rows.iter().map(|&row| human[row]).collect();
+            let scores: Vec<f64> = judge.iter().flatten().copied().collect();
+            let clusters = numbers.as_ref().map(|numbers| rows.iter().map(|&row| numbers[row]).collect::<Vec<_>>());
+            let intervals =
+                Bootstrap { clusters: clusters.as_deref(), ..bootstrap }.all(&Sample::new(&people, &scores, Some(&grid))?)?;
+            judges.push(MeasuredJudge { name, role, agreement: Agreement::measure(human, &judge, &grid)?, intervals });
+            Ok(())
+        };
+        put("expected score", Role::Judge, scored.iter().map(|s| s.expected).collect())?;
+        put("decoded score", Role::Judge, scored.iter().map(|s| s.decoded).collect())?;
+        // The floors answer for the rows that the judge answered for: only so can the figures be compared.
+        let answered = |values: Vec<f64>| values.into_iter().zip(scored).map(|(v, s)| s.expected.map(|_| v)).collect::<Vec<_>>();
+        if let Ok(constant) = floors::constant(human, human.len()) {
+            put("constant (their mean)", Role::Floor, answered(constant))?;
+        }
+        let lengths: Vec<usize> = rows.examples.iter().map(length).collect();
+        if let Ok(line) = floors::fit_length(&lengths, human)? {
+            put("length (fitted here)", Role::Floor, answered(line.of_lengths(&lengths)))?;
+        }
+        let overlaps: Option<Vec<f64>> = rows.examples.iter().map(overlap).collect();
+        if let Some(overlaps) = overlaps
+            && let Ok(line) = floors::fit_overlap(&overlaps, human)?
+        {
+            put("word overlap (fitted here)", Role::Floor, answered(line.of(&overlaps)))?;
+        }
+        let pairs: Vec<Option<(f64, f64)>> = human.iter().zip(scored).map(|(h, s)| Some((*h, s.expected?))).collect();
+        Ok(Study {
+            judges,
+            further: further(&pairs, human, scored, &lengths, scale, &grid)?,
+            pairs,
+            lengths,
+            scale: values,
+            bootstrap: bootstrap.to_json(human.len()),
+            cluster: cluster.map(|(name, _)| name),
+        })
     }
-    let lengths: Vec<usize> = rows.examples.iter().map(length).collect();
-    if let Ok(line) = floors::fit_length(&lengths, human)? {
-        measured.push(("length (fitted here)", Role::Floor, floor(line.of_lengths(&lengths))?));
+
+    /// An object a judge and floor, with intervals; what only the distribution has stands with the expected score.
+    fn to_json(&self) -> Value {
+        let mut object: Map<String, Value> = Map::new();
+        for judge in &self.judges {
+            let mut figures = judge.agreement.to_json();
+            figures["intervals"] = to_json(&judge.intervals);
+            object.insert(judge.name.into(), figures);
+        }
+        let first = &mut object["expected score"];
+        for (name, value) in &self.further {
+            first[*name] = json!(value.as_ref().ok());
+            if let Err(reason) = value {
+                first["undefined"][*name] = json!(reason.to_string());
+            }
+        }
+        object.insert("bootstrap".into(), self.bootstrap.clone());
+        Value::Object(object)
     }
-    Ok(measured)
+
+    fn to_text(&self) -> String {
+        let mut table = Table::new(["agreement with people"].into_iter().chain(self.judges.iter().map(|j| j.name)));
+        for name in SHOWN {
+            let cell = |judge: &MeasuredJudge| {
+                let interval = judge.intervals.iter().find(|(known, _)| *known == name).and_then(|(_, i)| i.as_ref().ok());
+                match (judge.role, interval) {
+                    (Role::Judge, Some(i)) => {
+                        Cell::from(format!("{} [{}, {}]", fixed(i.estimate, 3), fixed(i.low, 3), fixed(i.high, 3)))
+                    }
+                    _ => judge.agreement.get(name).map_or(Cell::from(""), |value| Cell::number(value, 3)),
+                }
+            };
+            table.row([Cell::from(name)].into_iter().chain(self.judges.iter().map(cell)));
+        }
+        for (name, value) in &self.further {
+            table.row([Cell::from(*name), Cell::number(value, 3)]);
+        }
+        let first = &self.judges[0].agreement;
+        format!("{table}n {}, skipped {}\n{}\n", first.n, first.n_unparsed, self.how())
+    }
+
+    /// How the intervals were made, in a sentence.
+    fn how(&self) -> String {
+        let number = |key: &str| self.bootstrap[key].as_u64().unwrap_or_default();
+        let unit = match &self.cluster {
+            Some(column) => format!("the {} groups of `{column}`", number("clusters")),
+            None => "rows".into(),
+        };
+        format!("95 % intervals: bootstrap over {unit}, {} resamples; floors are fitted on these rows", number("resamples"))
+    }
+}
+
+/// The metrics of the terminal's table; JSON has all.
+const SHOWN: [&str; 15] = [
+    "pearson",
+    "spearman",
+    "kendall_tau_b",
+    "rmse",
+    "mae",
+    "bias",
+    "pairwise_accuracy",
+    "exact_agreement",
+    "adjacent_agreement",
+    "kappa_quadratic",
+    "krippendorff_interval",
+    "ccc",
+    "wasserstein_1",
+    "range_use",
+    "modal_share",
+];
+
+/// Columns that group rows, where none is named.
+const CLUSTERS: [&str; 3] = ["prompt_id", "rubric_id", "cluster"];
+
+/// A column's name and its texts, where every row has it: the one named (which must be there), or the first that is.
+fn column(rows: &Dataset, named: Option<&str>, usual: &[&str]) -> Result<Option<(String, Vec<String>)>, CliError> {
+    let texts = |name: &str| -> Result<Vec<String>, String> {
+        let text = |e: &crate::data::Example| match e.row.fields.get(name) {
+            None | Some(Value::Null) => Err(e.row.place()),
+            Some(Value::String(text)) => Ok(text.clone()),
+            Some(value) => Ok(value.to_string()),
+        };
+        rows.examples.iter().map(text).collect()
+    };
+    match named {
+        Some(name) => match texts(name) {
+            Ok(texts) => Ok(Some((name.into(), texts))),
+            Err(place) => Err(CliError::Failed(format!("{place}: the row has no column `{name}`; every row needs it"))),
+        },
+        None => Ok(usual.iter().find_map(|name| Some((name.to_string(), texts(name).ok()?)))),
+    }
+}
+
+fn numbered(texts: &[String]) -> Vec<usize> {
+    let mut known: Vec<&String> = texts.iter().collect();
+    known.sort_unstable();
+    known.dedup();
+    texts.iter().map(|text| known.partition_point(|k| *k < text)).collect()
+}
+
+/// What only a distribution has, and the length bias, of the expected score.
+fn further(
+    pairs: &[Option<(f64, f64)>],
+    human: &[f64],
+    scored: &[Scored],
+    lengths: &[usize],
+    scale: &Scale,
+    grid: &Grid,
+) -> Result<Vec<(&'static str, Measured)>, CliError> {
+    let distribution = |s: &Scored| -> Option<Vec<f64>> {
+        let found: Option<Vec<f64>> =
+            scale.texts().iter().map(|text| Some(s.probabilities.iter().find(|(t, _)| t == text)?.1)).collect();
+        let (found, sum) = (found.as_ref()?, found.iter().flatten().sum::<f64>());
+        (sum > 0.0).then(|| scale.order().iter().map(|&k| found[k] / sum).collect())
+    };
+    let (people, probabilities): (Vec<f64>, Vec<Vec<f64>>) =
+        human.iter().zip(scored).filter_map(|(h, s)| Some((*h, distribution(s)?))).unzip();
+    let mut found = calibration::named(&probabilities, &people, grid)?;
+    let mass = calibration::score_mass(&scored.iter().filter_map(|s| s.mass).collect::<Vec<_>>())?;
+    found.extend([("score_mass_mean", mass.mean), ("score_mass_p5", mass.p5)]);
+    let answered: Vec<(f64, f64, f64)> =
+        pairs.iter().zip(lengths).filter_map(|(pair, l)| pair.map(|(h, s)| (h, s, *l as f64))).collect();
+    let of = |f: fn(&(f64, f64, f64)) -> f64| answered.iter().map(f).collect::<Vec<f64>>();
+    found.push(("length_bias", length_bias(&of(|r| r.0), &of(|r| r.1), &of(|r| r.2))));
+    Ok(found)
+}
+
+fn text<'a>(example: &'a Example, key: &str) -> Option<&'a str> {
+    example.row.fields.get(key).and_then(Value::as_str)
 }
 
 /// Characters of the response, or of all that the judge reads.
-fn length(example: &crate::data::Example) -> usize {
-    let text = |key: &str| example.row.fields.get(key).and_then(Value::as_str).map(|t| t.chars().count());
-    text("response")
-        .or_else(|| text("prompt"))
-        .unwrap_or_else(|| example.row.fields.values().filter_map(Value::as_str).map(|t| t.chars().count()).sum())
+fn length(example: &Example) -> usize {
+    let characters = |text: &str| text.chars().count();
+    text(example, "response")
+        .or_else(|| text(example, "prompt"))
+        .map(characters)
+        .unwrap_or_else(|| example.row.fields.values().filter_map(Value::as_str).map(characters).sum())
 }
 
-fn table(measured: &MeasuredRows) -> MetricTable {
-    let rows = measured.iter().map(|(name, role, agreement)| MetricRow::new(name, *role, agreement)).collect();
-    MetricTable::new(vec![MetricGroup { name: "agreement with people".into(), rows }])
-}
-
-fn report(rows: &Dataset, human: &[f64], scored: &[Scored], scale: &Scale, measured: &MeasuredRows) -> Report {
-    let mut values = scale.values().to_vec();
-    values.sort_by(f64::total_cmp);
-    let pairs = human.iter().zip(scored).filter_map(|(h, s)| Some((*h, s.expected?))).collect();
-    let examples = rows.examples.iter().zip(scored).take(12).filter_map(|(example, s)| {
-        let text = |key: &str| example.row.fields.get(key).and_then(Value::as_str).map(str::to_string);
-        Some(Example {
-            prompt: text("prompt").or_else(|| text("response")).unwrap_or_default(),
-            chain: s.feedback.clone(),
-            human: example.record.score,
-            expected: s.expected?,
-            decoded: s.decoded?.to_string(),
-            probabilities: s.probabilities.clone(),
-        })
-    });
-    Report {
-        title: "Agreement with people".into(),
-        subtitle: format!("{} judged rows of {}", human.len(), rows.file),
-        scale: values,
-        scores: pairs,
-        metrics: table(measured),
-        examples: examples.collect(),
-        ..Report::default()
-    }
+/// Shared words of the two texts of a row: the response with its reference or else its instruction, or two sentences.
+fn overlap(example: &Example) -> Option<f64> {
+    let first = |keys: &[&str]| keys.iter().find_map(|key| text(example, key));
+    let other = first(&["reference", "reference_answer", "sentence2", "instruction"])?;
+    Some(floors::word_overlap(first(&["response", "sentence1"])?, other))
 }

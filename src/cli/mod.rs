@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 the command or config cannot be used, 130 interrupted after a checkpoint.
 
+mod agree;
 mod args;
 mod bench;
 mod compare;
@@ -26,8 +27,8 @@ use std::time::Instant;
 use clap::Parser;
 
 pub use args::{
-    BenchArgs, BenchGroup, Cli, Command, CompareArgs, DemoArgs, DoctorArgs, EvalArgs, Expectation, ExportArgs, JudgingArgs, ScoreArgs,
-    ServeArgs, ShapeArgs, TrainArgs,
+    AgreeArgs, BenchArgs, BenchGroup, Cli, Command, CompareArgs, DemoArgs, DoctorArgs, EvalArgs, Expectation, ExportArgs,
+    JudgingArgs, ScoreArgs, ServeArgs, ShapeArgs, TrainArgs,
 };
 pub use error::CliError;
 pub use interrupt::Interrupt;
@@ -120,6 +121,7 @@ fn dispatch(command: Command, context: &Context) -> Result<(), CliError> {
         Command::Train(args) => train::run(&args, context),
         Command::Score(args) => score::run(&args, context),
         Command::Eval(args) => eval::run(&args, context),
+        Command::Agree(args) => agree::run(&args, context),
         Command::Export(args) => export::run(&args, context),
         Command::Serve(args) => serve::run(&args, context),
         Command::Doctor(args) => doctor::run(&args, context),

@@ -6,9 +6,13 @@
 //!
 //! A leaf room: it knows no tokenizer and no scale. Whether a score lies on the scale is the judge's business.
 
+#[cfg(not(target_arch = "wasm32"))]
+mod columns;
 mod read;
 mod record;
 
+#[cfg(not(target_arch = "wasm32"))]
+pub use columns::{Cells, read_columns};
 pub use read::{Dataset, Example, Reader};
 pub use record::{Chains, Grading, Labels, Message, Prompt, Record, Row, View};
 

@@ -186,13 +186,13 @@ fn figures(contender: &Contender, all: &[Contender], set: usize, human: &[f64], 
     let scores = &contender.sets[set].scores;
     let is_judge = contender.role == Role::Judge;
     let interval = match is_judge {
-        true => bootstrap(seed).interval(pearson, human, scores)?.ok().map(|i| (i.low, i.high)),
+        true => bootstrap(seed).interval(|t| t.pearson(), human, scores)?.ok().map(|i| (i.low, i.high)),
         false => None,
     };
     let gain = match start(all).filter(|s| is_judge && s.name != contender.name) {
         Some(start) => {
             let other = &start.sets[set].scores;
-            bootstrap(seed).difference(pearson, human, scores, other)?.ok().map(|i| (i.estimate, i.low, i.high))
+            bootstrap(seed).difference(|t| t.pearson(), human, scores, other)?.ok().map(|i| (i.estimate, i.low, i.high))
         }
         None => None,
     };

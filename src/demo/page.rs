@@ -69,6 +69,7 @@ impl Page<'_> {
                  is right."
                     .into(),
             ],
+            ..Report::default()
         }
     }
 

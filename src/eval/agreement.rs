@@ -1,13 +1,14 @@
 //! Does the judge give the same scores as people? Errors on raw scores, agreement and kappa on labels.
 
-use super::{Measured, Undefined, at_least, mean};
+use super::tally::{LabelTable, Sample, Tally};
+use super::{Measured, Undefined};
 
 /// Mean absolute error.
 ///
 /// # Errors
 /// Undefined without rows.
 pub fn mae(human: &[f64], judge: &[f64]) -> Measured {
-    mean_of_rows(human, judge, |h, s| (s - h).abs())
+    Sample::unsorted(human, judge).tally().mae()
 }
 
 /// Root mean squared error.
@@ -15,7 +16,7 @@ pub fn mae(human: &[f64], judge: &[f64]) -> Measured {
 /// # Errors
 /// Undefined without rows.
 pub fn rmse(human: &[f64], judge: &[f64]) -> Measured {
-    mean_of_rows(human, judge, |h, s| (s - h).powi(2)).map(f64::sqrt)
+    Sample::unsorted(human, judge).tally().rmse()
 }
 
 /// Mean of judge - human: positive for a lenient judge.
@@ -23,64 +24,67 @@ pub fn rmse(human: &[f64], judge: &[f64]) -> Measured {
 /// # Errors
 /// Undefined without rows.
 pub fn bias(human: &[f64], judge: &[f64]) -> Measured {
-    mean_of_rows(human, judge, |h, s| s - h)
+    Sample::unsorted(human, judge).tally().bias()
 }
 
-/// Share of rows whose labels (places on the scale) differ by at most `steps`.
-///
-/// # Errors
-/// Undefined without rows.
-pub(crate) fn label_agreement(human: &[usize], judge: &[usize], steps: usize) -> Measured {
-    at_least(1, human.len())?;
-    let close = human.iter().zip(judge).filter(|(h, s)| h.abs_diff(**s) <= steps).count();
-    Ok(close as f64 / human.len() as f64)
+impl Tally<'_> {
+    /// [`mae`]
+    pub fn mae(&self) -> Measured {
+        self.at_least(1).map(|()| self.mean_of(|h, s| (s - h).abs()))
+    }
+
+    /// [`rmse`]
+    pub fn rmse(&self) -> Measured {
+        self.at_least(1).map(|()| self.mean_of(|h, s| (s - h).powi(2)).sqrt())
+    }
+
+    /// [`bias`]
+    pub fn bias(&self) -> Measured {
+        self.at_least(1).map(|()| self.mean_of(|h, s| s - h))
+    }
+
+    /// Share of rows with the same label.
+    pub fn exact_agreement(&self) -> Measured {
+        self.table().map(|table| table.agreement(0))
+    }
+
+    /// Share of rows whose labels are at most one place of the scale apart.
+    pub fn adjacent_agreement(&self) -> Measured {
+        self.table().map(|table| table.agreement(1))
+    }
+
+    /// Cohen's kappa, any disagreement counting 1 (`sklearn.metrics.cohen_kappa_score` over the full scale).
+    pub fn kappa_unweighted(&self) -> Measured {
+        self.table()?.kappa(|h, s| f64::from(u8::from(h != s)))
+    }
+
+    /// Cohen's kappa, a disagreement counting by its places.
+    pub fn kappa_linear(&self) -> Measured {
+        self.table()?.kappa(|h, s| h.abs_diff(s) as f64)
+    }
+
+    /// Cohen's kappa, a disagreement counting by the square of its places.
+    pub fn kappa_quadratic(&self) -> Measured {
+        self.table()?.kappa(|h, s| (h.abs_diff(s) as f64).powi(2))
+    }
 }
 
-/// How a kappa weighs a disagreement of `d` places on the scale.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Weights {
-    /// Any disagreement counts 1.
-    Unweighted,
-    /// d
-    Linear,
-    /// d²
-    Quadratic,
-}
+impl LabelTable {
+    fn agreement(&self, steps: usize) -> f64 {
+        let close: f64 = self.filled().filter(|(h, s, _)| h.abs_diff(*s) <= steps).map(|(_, _, rows)| rows).sum();
+        close / self.n() as f64
+    }
 
-/// Cohen's kappa over the full scale of `labels` places: 1 - Σ w O / Σ w E (`sklearn.metrics.cohen_kappa_score`).
-///
-/// # Errors
-/// Undefined without rows, or if both use one and the same label only.
-pub(crate) fn kappa(human: &[usize], judge: &[usize], labels: usize, weights: Weights) -> Measured {
-    at_least(1, human.len())?;
-    let n = human.len() as f64;
-    let weight = |h: usize, s: usize| match weights {
-        Weights::Unweighted => f64::from(u8::from(h != s)),
-        Weights::Linear => h.abs_diff(s) as f64,
-        Weights::Quadratic => (h.abs_diff(s) as f64).powi(2),
-    };
-    let observed: f64 = human.iter().zip(judge).map(|(&h, &s)| weight(h, s)).sum::<f64>() / n;
-    let (of_human, of_judge) = (label_shares(human, labels), label_shares(judge, labels));
-    let mut expected = 0.0;
-    for (h, p) in of_human.iter().enumerate() {
-        for (s, q) in of_judge.iter().enumerate() {
-            expected += weight(h, s) * p * q;
+    /// 1 - Σ w O / Σ w E; undefined if both use one and the same label only.
+    fn kappa(&self, weight: fn(usize, usize) -> f64) -> Measured {
+        let observed: f64 = self.filled().map(|(h, s, rows)| weight(h, s) * rows).sum();
+        let (human, judge) = self.margins();
+        let mut expected = 0.0;
+        for (h, p) in human.iter().enumerate().filter(|(_, p)| **p > 0.0) {
+            for (s, q) in judge.iter().enumerate() {
+                expected += weight(h, s) * p * q;
+            }
         }
+        if expected == 0.0 { Err(Undefined::OneLabel) } else { Ok(1.0 - observed * self.n() as f64 / expected) }
     }
-    if expected == 0.0 { Err(Undefined::OneLabel) } else { Ok(1.0 - observed / expected) }
-}
-
-/// The share of rows with each label.
-pub(crate) fn label_shares(rows: &[usize], labels: usize) -> Vec<f64> {
-    let mut shares = vec![0.0; labels];
-    for &label in rows {
-        shares[label] += 1.0;
-    }
-    shares.iter_mut().for_each(|s| *s /= rows.len().max(1) as f64);
-    shares
-}
-
-fn mean_of_rows(human: &[f64], judge: &[f64], f: impl Fn(f64, f64) -> f64) -> Measured {
-    at_least(1, human.len().min(judge.len()))?;
-    Ok(mean(&human.iter().zip(judge).map(|(&h, &s)| f(h, s)).collect::<Vec<_>>()))
 }

@@ -1,6 +1,7 @@
 //! Do the judge's probabilities mean what they say? Proper scores of the distribution over the scale, and reliability bins.
 
-use super::{EvalError, Measured, Undefined, at_least, mean, same_length};
+use super::intervals::quantile;
+use super::{EvalError, Measured, Undefined, all_finite, at_least, mean, same_length};
 use crate::eval::metrics::Grid;
 
 /// Mean proper scores of score distributions (renormalised over the scale) against labels; lower is better for all.
@@ -71,10 +72,75 @@ pub fn ordinal_ece(probabilities: &[Vec<f64>], human: &[f64], grid: &Grid) -> Re
     for k in 0..thresholds {
         let predicted: Vec<f64> = probabilities.iter().map(|p| p[..=k].iter().sum()).collect();
         let happened: Vec<f64> = labels.iter().map(|&y| f64::from(u8::from(y <= k))).collect();
-        let bins = reliability(&happened, &predicted, 10)?.unwrap_or_default();
-        total += bins.iter().map(|b| (b.judge - b.human).abs() * b.n as f64).sum::<f64>() / human.len() as f64;
+        let bins = reliability(&happened, &predicted, BINS)?.unwrap_or_default();
+        total += gap_of(&bins) / human.len() as f64;
     }
     Ok(Ok(total / thresholds as f64))
+}
+
+/// Expected calibration error of the most likely label: the gap between its probability and how often people give it, in at
+/// most ten bins of equal size, weighted by size. 0 to 1.
+///
+/// # Errors
+/// As [`proper_scores`].
+pub fn top_label_ece(probabilities: &[Vec<f64>], human: &[f64], grid: &Grid) -> Result<Measured, EvalError> {
+    check_rows(probabilities, human, grid)?;
+    let labels = match at_least(1, human.len()).and_then(|()| grid.exact_labels(human)) {
+        Ok(labels) => labels,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    let top = |p: &Vec<f64>| (0..p.len()).fold(0, |best, k| if p[k] > p[best] { k } else { best });
+    let predicted: Vec<f64> = probabilities.iter().map(|p| p[top(p)]).collect();
+    let right: Vec<f64> = probabilities.iter().zip(&labels).map(|(p, y)| f64::from(u8::from(top(p) == *y))).collect();
+    let bins = reliability(&right, &predicted, BINS)?.unwrap_or_default();
+    Ok(Ok(gap_of(&bins) / human.len() as f64))
+}
+
+/// Bins of a calibration error.
+const BINS: usize = 10;
+
+/// Gaps of all rows together.
+fn gap_of(bins: &[ReliabilityBin]) -> f64 {
+    bins.iter().map(|b| (b.judge - b.human).abs() * b.n as f64).sum()
+}
+
+/// How much probability lies on score tokens at all, before it is renormalised: the best early warning of a judge that
+/// forgets its format.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScoreMass {
+    /// Mean over rows.
+    pub mean: Measured,
+    /// The 5th percentile: what the worst rows have.
+    pub p5: Measured,
+}
+
+/// Mean and 5th percentile of the rows' score mass.
+///
+/// # Errors
+/// Masses that are not finite. Undefined without rows.
+pub fn score_mass(masses: &[f64]) -> Result<ScoreMass, EvalError> {
+    all_finite("the mass column", masses)?;
+    let mut ascending = masses.to_vec();
+    ascending.sort_by(f64::total_cmp);
+    let defined = at_least(1, masses.len());
+    let of = |f: &dyn Fn() -> f64| defined.clone().map(|()| f());
+    Ok(ScoreMass { mean: of(&|| mean(masses)), p5: of(&|| quantile(&ascending, 0.05)) })
+}
+
+/// Everything about the probabilities of one judge by name: `rps`, `nll`, `brier`, `ece_top_label`, `ece_ordinal`.
+///
+/// # Errors
+/// As [`proper_scores`].
+pub fn named(probabilities: &[Vec<f64>], human: &[f64], grid: &Grid) -> Result<Vec<(&'static str, Measured)>, EvalError> {
+    let ProperScores { rps, nll, brier } = proper_scores(probabilities, human, grid)?;
+    let finite = |x: Measured| x.and_then(|x| if x.is_finite() { Ok(x) } else { Err(Undefined::ImpossibleLabel) });
+    Ok(vec![
+        ("rps", rps),
+        ("nll", finite(nll)),
+        ("brier", brier),
+        ("ece_top_label", top_label_ece(probabilities, human, grid)?),
+        ("ece_ordinal", ordinal_ece(probabilities, human, grid)?),
+    ])
 }
 
 /// Rows with similar judge scores and what people said of them.
@@ -152,6 +218,20 @@ mod tests {
         assert!((ece([0.3, 0.45, 0.25]) - 0.1).abs() < 1e-12);
         assert!(ordinal_ece(&[vec![1.0]], &[1.0], &grid).is_err());
         assert_eq!(ordinal_ece(&[], &[], &grid).unwrap(), Err(Undefined::TooFewRows { found: 0, needed: 1 }));
+    }
+
+    #[test]
+    fn top_label_ece_and_score_mass_by_hand() {
+        let grid = Grid::new(&[1.0, 2.0, 3.0]).unwrap();
+        // Sure with 0.8 and right 3 times of 4.
+        let p = vec![vec![0.1, 0.8, 0.1]; 4];
+        let ece = top_label_ece(&p, &[2.0, 2.0, 2.0, 1.0], &grid).unwrap().unwrap();
+        assert!((ece - 0.05).abs() < 1e-12, "{ece}");
+        let impossible = named(&[vec![0.0, 1.0, 0.0]], &[1.0], &grid).unwrap();
+        assert_eq!(impossible[1], ("nll", Err(Undefined::ImpossibleLabel)));
+        let masses: Vec<f64> = (0..=100).map(|k| f64::from(k) / 100.0).collect();
+        assert_eq!(score_mass(&masses).unwrap().p5, Ok(0.05));
+        assert!(score_mass(&[]).unwrap().mean.is_err() && score_mass(&[f64::NAN]).is_err());
     }
 
     #[test]

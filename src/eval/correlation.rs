@@ -1,20 +1,18 @@
-//! Does the judge order items as people do? Pearson, Spearman, Kendall tau-b, pairwise accuracy.
+//! Does the judge order items as people do? Pearson, Spearman, Kendall tau-b with their p-values, pairwise accuracy.
 //!
-//! All functions take two columns of equal length without NaN (see [`crate::eval::metrics`] for the checks) and compare
-//! row by row; surplus rows of the longer column are ignored.
+//! The functions over two columns take them of equal length without NaN (see [`crate::eval::metrics`] for the checks) and
+//! compare row by row; surplus rows of the longer column are ignored. The same metrics of a resample are methods of [`Tally`].
 
-use super::{Measured, Undefined, at_least, is_constant, mean, paired};
+use super::special::{normal_two_sided, t_two_sided};
+use super::tally::{Sample, Tally, add, pairs_among, prefix};
+use super::{Measured, Undefined, is_constant};
 
 /// Pearson correlation, two passes in f64: covariance / (sd sd), in [-1, 1].
 ///
 /// # Errors
 /// Undefined for fewer than two rows or a constant column.
 pub fn pearson(human: &[f64], judge: &[f64]) -> Measured {
-    let (human, judge) = varied(human, judge)?;
-    let (human, judge) = (deviations(human), deviations(judge));
-    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f64>();
-    let r = dot(&human, &judge) / (dot(&human, &human).sqrt() * dot(&judge, &judge).sqrt());
-    Ok(r.clamp(-1.0, 1.0))
+    Sample::unsorted(human, judge).tally().pearson()
 }
 
 /// Spearman's rho: Pearson of average ranks.
@@ -22,21 +20,15 @@ pub fn pearson(human: &[f64], judge: &[f64]) -> Measured {
 /// # Errors
 /// As [`pearson`].
 pub fn spearman(human: &[f64], judge: &[f64]) -> Measured {
-    let (human, judge) = paired(human, judge);
-    pearson(&average_ranks(human), &average_ranks(judge))
+    Sample::of(human, judge, None).tally().spearman()
 }
 
-/// Kendall's tau-b, (C - D) / sqrt((P - T_h)(P - T_s)), in O(n log n) (Knight 1966).
+/// Kendall's tau-b, (C - D) / sqrt((P - T_h)(P - T_s)), in O(n log n).
 ///
 /// # Errors
 /// As [`pearson`].
 pub fn kendall_tau_b(human: &[f64], judge: &[f64]) -> Measured {
-    let (human, judge) = varied(human, judge)?;
-    let pairs = PairCounts::of(human, judge);
-    let difference = pairs.concordant() as f64 - pairs.discordant as f64;
-    let human_differ = (pairs.total - pairs.tied_human) as f64;
-    let judge_differ = (pairs.total - pairs.tied_judge) as f64;
-    Ok((difference / (human_differ.sqrt() * judge_differ.sqrt())).clamp(-1.0, 1.0))
+    Sample::of(human, judge, None).tally().kendall_tau_b()
 }
 
 /// Over pairs of rows with different human scores: right order 1, judge tie 1/2, wrong order 0; the mean of it.
@@ -44,14 +36,194 @@ pub fn kendall_tau_b(human: &[f64], judge: &[f64]) -> Measured {
 /// # Errors
 /// Undefined for fewer than two rows or if all human scores are the same.
 pub fn pairwise_accuracy(human: &[f64], judge: &[f64]) -> Measured {
-    let (human, judge) = paired(human, judge);
-    at_least(2, human.len())?;
-    if is_constant(human) {
-        return Err(Undefined::ConstantHuman);
+    Sample::of(human, judge, None).tally().pairwise_accuracy()
+}
+
+impl Tally<'_> {
+    /// [`pearson`]
+    pub fn pearson(&self) -> Measured {
+        self.varied()?;
+        Ok(self.moments().correlation())
     }
-    let pairs = PairCounts::of(human, judge);
-    let judge_ties = pairs.tied_judge - pairs.tied_both;
-    Ok((pairs.concordant() as f64 + 0.5 * judge_ties as f64) / (pairs.total - pairs.tied_human) as f64)
+
+    /// [`spearman`]
+    pub fn spearman(&self) -> Measured {
+        self.varied()?;
+        Ok(self.rank_correlation())
+    }
+
+    /// [`kendall_tau_b`]
+    pub fn kendall_tau_b(&self) -> Measured {
+        self.varied()?;
+        let pairs = self.pairs();
+        let difference = pairs.concordant as f64 - pairs.discordant as f64;
+        let human_differ = (pairs.total - pairs.tied_human) as f64;
+        let judge_differ = (pairs.total - pairs.tied_judge) as f64;
+        Ok((difference / (human_differ.sqrt() * judge_differ.sqrt())).clamp(-1.0, 1.0))
+    }
+
+    /// [`pairwise_accuracy`]
+    pub fn pairwise_accuracy(&self) -> Measured {
+        self.at_least(2)?;
+        if self.human_constant() {
+            return Err(Undefined::ConstantHuman);
+        }
+        let pairs = self.pairs();
+        let judge_ties = pairs.tied_judge - pairs.tied_both;
+        Ok((pairs.concordant as f64 + 0.5 * judge_ties as f64) / (pairs.total - pairs.tied_human) as f64)
+    }
+
+    /// Two-sided p-value of no linear association (Student's t with n - 2 degrees of freedom; 1 for two rows).
+    ///
+    /// # Errors
+    /// As [`pearson`].
+    pub fn pearson_p(&self) -> Measured {
+        let r = self.pearson()?;
+        Ok(if self.n() == 2 { 1.0 } else { correlation_p(r, self.n()) })
+    }
+
+    /// Two-sided p-value of no monotone association, by the same t approximation on ranks.
+    ///
+    /// # Errors
+    /// As [`pearson`], and for fewer than three rows.
+    pub fn spearman_p(&self) -> Measured {
+        let r = self.spearman()?;
+        self.at_least(3)?;
+        Ok(correlation_p(r, self.n()))
+    }
+
+    /// Two-sided p-value of tau: exact without ties up to 33 rows (and where at most one pair is out of order), else by
+    /// the normal approximation with the variance of tied ranks.
+    ///
+    /// # Errors
+    /// As [`pearson`].
+    pub fn kendall_tau_b_p(&self) -> Measured {
+        self.varied()?;
+        let (pairs, n) = (self.pairs(), self.n());
+        let rarer = pairs.discordant.min(pairs.total - pairs.discordant);
+        if pairs.tied_human == 0 && pairs.tied_judge == 0 && (n <= 33 || rarer <= 1) {
+            return Ok(exact_kendall_p(n, rarer));
+        }
+        let sums = |counts: &[u64]| {
+            let each = |f: fn(f64) -> f64| counts.iter().map(|&c| c as f64).map(|c| c * (c - 1.0) * f(c)).sum::<f64>();
+            (each(|c| c - 2.0), each(|c| 2.0 * c + 5.0))
+        };
+        let ((human_0, human_1), (judge_0, judge_1)) = (sums(&self.of_human), sums(&self.of_judge));
+        let (n, twice) = (n as f64, 2.0 * pairs.total as f64);
+        let thrice = if n > 2.0 { human_0 * judge_0 / (9.0 * twice * (n - 2.0)) } else { 0.0 };
+        let variance = (twice * (2.0 * n + 5.0) - human_1 - judge_1) / 18.0
+            + 2.0 * pairs.tied_human as f64 * pairs.tied_judge as f64 / twice
+            + thrice;
+        Ok(normal_two_sided((pairs.concordant as f64 - pairs.discordant as f64) / variance.sqrt()))
+    }
+}
+
+fn correlation_p(r: f64, n: u64) -> f64 {
+    let df = n as f64 - 2.0;
+    t_two_sided(r * (df / ((1.0 + r) * (1.0 - r))).sqrt(), df)
+}
+
+/// Twice the probability that a random order of `n` things has at most `rarer` inversions.
+fn exact_kendall_p(n: u64, rarer: u64) -> f64 {
+    if 4 * rarer == n * (n - 1) {
+        return 1.0;
+    }
+    let rarer = rarer as usize;
+    let mut share = vec![0.0; rarer + 1];
+    share[0] = 1.0;
+    // The k-th thing stands behind 0 to k - 1 of those before it.
+    for k in 2..=n {
+        let before = share.clone();
+        let mut window = 0.0;
+        for (inversions, place) in share.iter_mut().enumerate() {
+            window += before[inversions];
+            if let Some(out) = inversions.checked_sub(k as usize) {
+                window -= before[out];
+            }
+            *place = window / k as f64;
+        }
+    }
+    (2.0 * share.iter().sum::<f64>()).min(1.0)
+}
+
+/// Accuracy over all pairs where a tie is an answer too.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TieCalibrated {
+    /// Share of pairs told right: people tie and the judge's scores lie within the margin, or people differ and the judge
+    /// differs by more than the margin in the same direction.
+    pub accuracy: f64,
+    /// The margin in units of the judge's score that makes it largest.
+    pub margin: f64,
+}
+
+/// Rows among which a margin is looked for.
+const MARGIN_ROWS: usize = 2000;
+
+/// Pairwise accuracy that asks for human ties as well (Deutsch, Foster and Freitag 2023): a margin below which the judge's
+/// scores count as tied is chosen to make it largest. The margin is exact up to 2,000 rows; of more rows 2,000 at equal
+/// distances choose it. The accuracy is then counted over all pairs in O(n log n).
+///
+/// # Errors
+/// Undefined for fewer than two rows.
+pub fn tie_calibrated(human: &[f64], judge: &[f64]) -> Result<TieCalibrated, Undefined> {
+    let rows = human.len().min(judge.len());
+    super::at_least(2, rows)?;
+    let step = rows.div_ceil(MARGIN_ROWS);
+    let few = |column: &[f64]| column[..rows].iter().copied().step_by(step).collect::<Vec<_>>();
+    let margin = best_margin(&few(human), &few(judge));
+    let right = right_pairs(&human[..rows], &judge[..rows], margin);
+    Ok(TieCalibrated { accuracy: right as f64 / pairs_among(rows as u64) as f64, margin })
+}
+
+/// The smallest margin with the most pairs told right.
+fn best_margin(human: &[f64], judge: &[f64]) -> f64 {
+    // At its own distance a pair turns to a tie: right where people tie, wrong where it stood in the right order.
+    let mut turns: Vec<(f64, i32)> = Vec::new();
+    for i in 0..human.len() {
+        for j in 0..i {
+            let (people, gap) = (human[i] - human[j], judge[i] - judge[j]);
+            let right_before = people * gap > 0.0;
+            if people == 0.0 || right_before {
+                turns.push((gap.abs(), if right_before { -1 } else { 1 }));
+            }
+        }
+    }
+    turns.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+    let (mut margin, mut most, mut gained) = (0.0, 0, 0);
+    for run in turns.chunk_by(|a, b| a.0 == b.0) {
+        gained += run.iter().map(|turn| turn.1).sum::<i32>();
+        if run[0].0 == 0.0 {
+            most = gained;
+        } else if gained > most {
+            (margin, most) = (run[0].0, gained);
+        }
+    }
+    margin
+}
+
+/// Pairs told right at a margin: rows in order of people's score, a tree over the judge's.
+fn right_pairs(human: &[f64], judge: &[f64], margin: f64) -> u64 {
+    let mut values: Vec<f64> = judge.to_vec();
+    values.sort_unstable_by(f64::total_cmp);
+    values.dedup();
+    let mut rows: Vec<(f64, f64)> = human.iter().copied().zip(judge.iter().copied()).collect();
+    rows.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
+    let mut tree = vec![0; values.len() + 1];
+    let mut right = 0;
+    for run in rows.chunk_by(|a, b| a.0 == b.0) {
+        let mut first = 0;
+        for (k, &(_, s)) in run.iter().enumerate() {
+            while s - run[first].1 > margin {
+                first += 1;
+            }
+            right += (k - first) as u64;
+            right += prefix(&tree, values.partition_point(|v| s - v > margin));
+        }
+        for (_, s) in run {
+            add(&mut tree, values.partition_point(|v| v < s), 1);
+        }
+    }
+    right
 }
 
 /// Length bias: Spearman's rho of judge and response length with the human score held fixed (partial correlation of
@@ -72,120 +244,17 @@ pub fn length_bias(human: &[f64], judge: &[f64], length: &[f64]) -> Measured {
     Ok(((judge_length - judge_human * length_human) / unexplained.sqrt()).clamp(-1.0, 1.0))
 }
 
-/// Ranks from 1; equal values share the mean of their places.
-pub fn average_ranks(values: &[f64]) -> Vec<f64> {
-    let mut order: Vec<usize> = (0..values.len()).collect();
-    order.sort_by(|&a, &b| key(values[a]).total_cmp(&key(values[b])));
-    let mut ranks = vec![0.0; values.len()];
-    let mut start = 0;
-    for run in order.chunk_by(|&a, &b| values[a] == values[b]) {
-        let shared = start as f64 + (run.len() as f64 + 1.0) / 2.0;
-        for &row in run {
-            ranks[row] = shared;
-        }
-        start += run.len();
-    }
-    ranks
-}
-
-/// How the n (n - 1) / 2 pairs of rows fall.
-struct PairCounts {
-    total: u64,
-    tied_human: u64,
-    tied_judge: u64,
-    tied_both: u64,
-    discordant: u64,
-}
-
-impl PairCounts {
-    fn of(human: &[f64], judge: &[f64]) -> Self {
-        let mut rows: Vec<(f64, f64)> = human.iter().zip(judge).map(|(&h, &s)| (key(h), key(s))).collect();
-        rows.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
-        let tied_human = tied_pairs(rows.chunk_by(|a, b| a.0 == b.0));
-        let tied_both = tied_pairs(rows.chunk_by(|a, b| a == b));
-        // Sorted by human score, a pair is discordant exactly if its judge scores are inverted.
-        let mut judge: Vec<f64> = rows.iter().map(|row| row.1).collect();
-        let discordant = sort_counting_inversions(&mut judge);
-        let tied_judge = tied_pairs(judge.chunk_by(|a, b| a == b));
-        PairCounts { total: pairs_among(rows.len()), tied_human, tied_judge, tied_both, discordant }
-    }
-
-    fn concordant(&self) -> u64 {
-        self.total + self.tied_both - self.tied_human - self.tied_judge - self.discordant
-    }
-}
-
-fn pairs_among(n: usize) -> u64 {
-    let n = n as u64;
-    n * n.saturating_sub(1) / 2
-}
-
-fn tied_pairs<'a, T: 'a>(runs: impl Iterator<Item = &'a [T]>) -> u64 {
-    runs.map(|run| pairs_among(run.len())).sum()
-}
-
-/// Merge sort; returns how many pairs stood in the wrong order.
-fn sort_counting_inversions(values: &mut [f64]) -> u64 {
-    if values.len() < 2 {
-        return 0;
-    }
-    let middle = values.len() / 2;
-    let (left, right) = values.split_at_mut(middle);
-    let mut inversions = sort_counting_inversions(left) + sort_counting_inversions(right);
-    let mut merged = Vec::with_capacity(left.len() + right.len());
-    let (mut l, mut r) = (0, 0);
-    while l < left.len() && r < right.len() {
-        if right[r] < left[l] {
-            inversions += (left.len() - l) as u64;
-            merged.push(right[r]);
-            r += 1;
-        } else {
-            merged.push(left[l]);
-            l += 1;
-        }
-    }
-    merged.extend_from_slice(&left[l..]);
-    merged.extend_from_slice(&right[r..]);
-    values.copy_from_slice(&merged);
-    inversions
-}
-
-/// The rows both columns share: at least two, with two values in each column.
-fn varied<'a>(human: &'a [f64], judge: &'a [f64]) -> Result<(&'a [f64], &'a [f64]), Undefined> {
-    let (human, judge) = paired(human, judge);
-    at_least(2, human.len())?;
-    if is_constant(human) {
-        return Err(Undefined::ConstantHuman);
-    }
-    if is_constant(judge) {
-        return Err(Undefined::ConstantJudge);
-    }
-    Ok((human, judge))
-}
-
-/// Deviations from the mean, scaled to at most 1 so that squares neither overflow nor vanish.
-fn deviations(values: &[f64]) -> Vec<f64> {
-    let largest = values.iter().fold(0.0_f64, |m, v| m.max(v.abs()));
-    let unit: Vec<f64> = values.iter().map(|v| v / largest).collect();
-    let centre = mean(&unit);
-    let centred: Vec<f64> = unit.iter().map(|v| v - centre).collect();
-    let spread = centred.iter().fold(0.0_f64, |m, v| m.max(v.abs()));
-    centred.iter().map(|v| v / spread).collect()
-}
-
-/// -0 and 0 are one value for a comparison by bits.
-fn key(x: f64) -> f64 {
-    x + 0.0
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::Stream;
 
     #[test]
-    fn ranks_share_places() {
-        assert_eq!(average_ranks(&[3.0, 1.0, 3.0, 2.0]), [3.5, 1.0, 3.5, 2.0]);
-        assert_eq!(average_ranks(&[0.0, -0.0]), [1.5, 1.5]);
+    fn equal_scores_share_a_rank() {
+        // Ranks 3.5, 1, 3.5, 2 against 4, 1, 3, 2.
+        let rho = spearman(&[3.0, 1.0, 3.0, 2.0], &[9.0, 1.0, 5.0, 2.0]).unwrap();
+        assert!((rho - 4.5 / (4.5_f64 * 5.0).sqrt()).abs() < 1e-15, "{rho}");
+        assert_eq!(spearman(&[0.0, -0.0], &[1.0, 2.0]), Err(Undefined::ConstantHuman));
     }
 
     #[test]
@@ -207,9 +276,52 @@ mod tests {
         assert_eq!(pearson(&[1.0, 2.0, 3.0], &[0.1; 3]), Err(Undefined::ConstantJudge));
     }
 
+    /// Values of scipy.stats: pearsonr, spearmanr, kendalltau (exact, then with ties), on the same columns.
+    #[test]
+    fn p_values_of_scipy() {
+        let human = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0];
+        let judge = [2.0, 1.0, 4.0, 3.0, 7.0, 5.5, 6.0];
+        let sample = Sample::of(&human, &judge, None);
+        let near = |found: Measured, expected: f64| {
+            assert!((found.clone().unwrap() - expected).abs() < 1e-12, "{found:?}, expected {expected}")
+        };
+        near(sample.tally().pearson_p(), P_VALUES[0]);
+        near(sample.tally().spearman_p(), P_VALUES[1]);
+        near(sample.tally().kendall_tau_b_p(), P_VALUES[2]);
+        let tied = Sample::of(&[1.0, 2.0, 2.0, 4.0, 4.0, 4.0, 7.0], &judge, None);
+        near(tied.tally().kendall_tau_b_p(), P_VALUES[3]);
+        assert_eq!(Sample::of(&[1.0, 2.0], &[1.0, 2.0], None).tally().pearson_p(), Ok(1.0));
+        assert!(Sample::of(&[1.0, 2.0], &[1.0, 2.0], None).tally().spearman_p().is_err());
+    }
+
+    const P_VALUES: [f64; 4] = [0.018242408169814976, 0.0234488083456915, 0.06904761904761905, 0.080716258431121];
+
+    /// The fast count, and the margin, by trying every distance as the margin with a double loop over pairs.
+    #[test]
+    fn tie_calibrated_accuracy_by_force() {
+        let mut stream = Stream::new(8, 2);
+        let human: Vec<f64> = (0..60).map(|_| stream.below(4) as f64).collect();
+        let judge: Vec<f64> = human.iter().map(|h| ((h + stream.normal()) * 4.0).round() / 4.0).collect();
+        let right_at = |margin: f64| {
+            let pairs = (0..60).flat_map(|i| (0..i).map(move |j| (i, j)));
+            let right = pairs.filter(|&(i, j)| {
+                let (people, gap) = (human[i] - human[j], judge[i] - judge[j]);
+                if people == 0.0 { gap.abs() <= margin } else { gap.abs() > margin && people * gap > 0.0 }
+            });
+            right.count() as u64
+        };
+        let best = (0..40).map(|k| right_at(f64::from(k) / 4.0)).max().unwrap();
+        let found = tie_calibrated(&human, &judge).unwrap();
+        assert_eq!((found.accuracy * pairs_among(60) as f64).round() as u64, best);
+        assert_eq!(right_at(found.margin), best);
+        // Perfect labels need no margin; a single score among people is a tie throughout, and any margin that wide is right.
+        assert_eq!(tie_calibrated(&human, &human).unwrap(), TieCalibrated { accuracy: 1.0, margin: 0.0 });
+        assert_eq!(tie_calibrated(&[2.0; 3], &[1.0, 2.0, 4.0]).unwrap(), TieCalibrated { accuracy: 1.0, margin: 3.0 });
+    }
+
     #[test]
     fn length_bias_is_what_people_do_not_explain() {
-        let mut stream = crate::random::Stream::new(5, 1);
+        let mut stream = Stream::new(5, 1);
         let n = 4000;
         let human: Vec<f64> = (0..n).map(|_| stream.below(5) as f64).collect();
         let length: Vec<f64> = human.iter().map(|h| h + 2.0 * stream.normal()).collect();
@@ -232,13 +344,15 @@ mod tests {
         assert!((pearson(&human, &tiny).unwrap() - 1.0).abs() < 1e-15);
     }
 
-    /// A plain double loop over pairs agrees with the merge sort.
+    /// A plain double loop over pairs agrees with the tree.
     #[test]
     fn pair_counts_by_force() {
-        let mut stream = crate::random::Stream::new(3, 9);
+        let mut stream = Stream::new(3, 9);
         let human: Vec<f64> = (0..150).map(|_| stream.below(5) as f64).collect();
         let judge: Vec<f64> = (0..150).map(|_| stream.below(7) as f64 / 2.0).collect();
-        let counts = PairCounts::of(&human, &judge);
+        let sample = Sample::of(&human, &judge, None);
+        let tally = sample.tally();
+        let counts = tally.pairs();
         let mut discordant = 0;
         let mut concordant = 0;
         for i in 0..150 {
@@ -248,6 +362,7 @@ mod tests {
                 concordant += u64::from(sign > 0.0);
             }
         }
-        assert_eq!((counts.discordant, counts.concordant()), (discordant, concordant));
+        assert_eq!((counts.discordant, counts.concordant), (discordant, concordant));
+        assert_eq!(counts.total + counts.tied_both, concordant + discordant + counts.tied_human + counts.tied_judge);
     }
 }

@@ -1,7 +1,8 @@
 //! Does the judge use the scale as people do? These look at each column alone: they say nothing about whether the right
 //! rows get the right scores, so they belong beside a correlation, never alone.
 
-use super::{Measured, Undefined, at_least, is_constant, mean};
+use super::tally::{Sample, Tally};
+use super::{Measured, Undefined};
 
 /// Shannon entropy of a histogram in bits.
 pub fn entropy_bits(shares: &[f64]) -> f64 {
@@ -25,19 +26,9 @@ pub fn js_divergence_bits(p: &[f64], q: &[f64]) -> f64 {
 /// Wasserstein-1 distance of the two columns, in units of the scale: the area between their cumulative distributions.
 ///
 /// # Errors
-/// Undefined if a column is empty.
-pub fn wasserstein_1(a: &[f64], b: &[f64]) -> Measured {
-    at_least(1, a.len().min(b.len()))?;
-    let step = |column: &[f64], weight: f64| column.iter().map(|&x| (x, weight)).collect::<Vec<_>>();
-    let mut steps = step(a, 1.0 / a.len() as f64);
-    steps.extend(step(b, -1.0 / b.len() as f64));
-    steps.sort_by(|x, y| x.0.total_cmp(&y.0));
-    let (mut gap, mut area) = (0.0, 0.0);
-    for pair in steps.windows(2) {
-        gap += pair[0].1;
-        area += f64::abs(gap) * (pair[1].0 - pair[0].0);
-    }
-    Ok(area)
+/// Undefined without rows.
+pub fn wasserstein_1(human: &[f64], judge: &[f64]) -> Measured {
+    Sample::of(human, judge, None).tally().wasserstein_1()
 }
 
 /// sd(judge) / sd(human): below 1 for a judge that hugs the middle.
@@ -45,15 +36,70 @@ pub fn wasserstein_1(a: &[f64], b: &[f64]) -> Measured {
 /// # Errors
 /// Undefined without rows or if all human scores are the same.
 pub fn sd_ratio(human: &[f64], judge: &[f64]) -> Measured {
-    at_least(1, human.len().min(judge.len()))?;
-    if is_constant(human) {
-        return Err(Undefined::ConstantHuman);
+    Sample::of(human, judge, None).tally().sd_ratio()
+}
+
+impl Tally<'_> {
+    /// [`wasserstein_1`]
+    pub fn wasserstein_1(&self) -> Measured {
+        self.at_least(1)?;
+        let (human, judge) = (&self.sample.human, &self.sample.judge);
+        let (mut h, mut s, mut gap, mut area, mut last) = (0, 0, 0_i64, 0.0, 0.0);
+        while h < human.len() || s < judge.len() {
+            let people_next = s == judge.len() || (h < human.len() && human[h] <= judge[s]);
+            let at = if people_next { human[h] } else { judge[s] };
+            if gap != 0 {
+                area += gap.unsigned_abs() as f64 * (at - last);
+            }
+            if people_next {
+                gap += self.of_human[h] as i64;
+                h += 1;
+            } else {
+                gap -= self.of_judge[s] as i64;
+                s += 1;
+            }
+            last = at;
+        }
+        Ok(area / self.n() as f64)
     }
-    let spread = |x: &[f64]| {
-        let centre = mean(x);
-        mean(&x.iter().map(|v| (v - centre).powi(2)).collect::<Vec<_>>()).sqrt()
-    };
-    Ok(if is_constant(judge) { 0.0 } else { spread(judge) / spread(human) })
+
+    /// [`sd_ratio`]
+    pub fn sd_ratio(&self) -> Measured {
+        self.at_least(1)?;
+        if self.human_constant() {
+            return Err(Undefined::ConstantHuman);
+        }
+        Ok(self.moments().judge.root() / self.moments().human.root())
+    }
+
+    /// [`js_divergence_bits`] of the label histograms of people and judge.
+    pub fn js_divergence_bits(&self) -> Measured {
+        let table = self.table()?;
+        let (human, judge) = table.margins();
+        let shares = |rows: Vec<f64>| rows.iter().map(|r| r / table.n() as f64).collect::<Vec<_>>();
+        Ok(js_divergence_bits(&shares(human), &shares(judge)))
+    }
+
+    /// [`entropy_bits`] of the judge's labels.
+    pub fn judge_entropy_bits(&self) -> Measured {
+        Ok(entropy_bits(&self.judge_shares()?))
+    }
+
+    /// Entropy of the judge's labels over that of a judge who uses the whole scale evenly: 0 to 1.
+    pub fn range_use(&self) -> Measured {
+        let shares = self.judge_shares()?;
+        Ok(entropy_bits(&shares) / (shares.len() as f64).log2())
+    }
+
+    /// [`modal_share`] of the judge's labels.
+    pub fn modal_share(&self) -> Measured {
+        Ok(modal_share(&self.judge_shares()?))
+    }
+
+    /// Labels that the judge uses at all.
+    pub fn labels_used(&self) -> Measured {
+        Ok(self.judge_shares()?.iter().filter(|p| **p > 0.0).count() as f64)
+    }
 }
 
 #[cfg(test)]
@@ -65,9 +111,9 @@ mod tests {
         assert_eq!(entropy_bits(&[0.5, 0.25, 0.25, 0.0]), 1.5);
         assert_eq!(js_divergence_bits(&[1.0, 0.0], &[0.0, 1.0]), 1.0);
         assert_eq!(js_divergence_bits(&[0.5, 0.5], &[0.5, 0.5]), 0.0);
-        assert_eq!(wasserstein_1(&[1.0, 2.0], &[3.0]), Ok(1.5));
+        assert_eq!(wasserstein_1(&[1.0, 2.0], &[3.0, 3.0]), Ok(1.5));
         assert_eq!(sd_ratio(&[1.0, 3.0], &[2.0, 3.0]), Ok(0.5));
         assert_eq!(sd_ratio(&[1.0, 3.0], &[2.0, 2.0]), Ok(0.0));
-        assert!(wasserstein_1(&[], &[1.0]).is_err());
+        assert!(wasserstein_1(&[], &[]).is_err());
     }
 }

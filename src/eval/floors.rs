@@ -31,10 +31,36 @@ pub fn fit_length(lengths: &[usize], scores: &[f64]) -> Result<Result<Line, Unde
     Ok(least_squares(&logs(lengths), scores))
 }
 
+/// The overlap floor: a line in the share of shared words ([`word_overlap`]).
+///
+/// # Errors
+/// As [`fit_length`].
+pub fn fit_overlap(overlaps: &[f64], scores: &[f64]) -> Result<Result<Line, Undefined>, EvalError> {
+    same_length("the overlap column", overlaps.len(), "the score column", scores.len())?;
+    all_finite("the score column", scores)?;
+    Ok(least_squares(overlaps, scores))
+}
+
+/// Distinct words that two texts share, over the distinct words of both: 0 to 1; 0 for two texts without words. A word is a
+/// run of letters and digits, in lower case.
+pub fn word_overlap(one: &str, other: &str) -> f64 {
+    let words = |text: &str| -> std::collections::BTreeSet<String> {
+        text.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty()).map(str::to_lowercase).collect()
+    };
+    let (one, other) = (words(one), words(other));
+    let shared = one.intersection(&other).count();
+    shared as f64 / (one.len() + other.len() - shared).max(1) as f64
+}
+
 impl Line {
+    /// The overlap floor's scores for these overlaps.
+    pub fn of(&self, x: &[f64]) -> Vec<f64> {
+        x.iter().map(|x| self.intercept + self.slope * x).collect()
+    }
+
     /// The length floor's scores for responses of these lengths.
     pub fn of_lengths(&self, lengths: &[usize]) -> Vec<f64> {
-        logs(lengths).iter().map(|x| self.intercept + self.slope * x).collect()
+        self.of(&logs(lengths))
     }
 }
 
@@ -69,5 +95,9 @@ mod tests {
         assert!((line.of_lengths(&[50])[0] - scores[2]).abs() < 1e-12);
         assert_eq!(fit_length(&[4, 4], &[1.0, 2.0]).unwrap(), Err(Undefined::ConstantPredictor));
         assert!(fit_length(&[4], &[1.0, 2.0]).is_err());
+        assert_eq!(word_overlap("The cat sat.", "the CAT ran, ran"), 0.5);
+        assert_eq!(word_overlap("", "!"), 0.0);
+        let line = fit_overlap(&[0.0, 1.0], &[1.0, 5.0]).unwrap().unwrap();
+        assert_eq!(line.of(&[0.5]), [3.0]);
     }
 }

@@ -1,15 +1,20 @@
-//! Is it luck? Percentile bootstrap intervals, clustered where rows belong together, and paired differences of two judges.
+//! Is it luck? Bootstrap intervals, percentile and BCa, clustered where rows belong together, of one judge and of the
+//! difference of two.
+//!
+//! A resample is a count for each row. Metrics are measured on counts ([`Tally`]), so one resample serves all metrics and
+//! both judges, and nothing is sorted again. Resample k reads random stream k: a result depends neither on the number of
+//! threads nor on which metrics are asked for.
 
-use super::{EvalError, Measured, Undefined, all_finite, same_length};
+use super::metrics::{METRICS, Metric, figure};
+use super::special::{normal_cdf, normal_quantile};
+use super::{EvalError, Measured, Sample, Tally, Undefined, same_length};
 use crate::random::Stream;
-
-/// A metric of two columns, for example [`crate::eval::pearson`].
-pub type Metric = fn(&[f64], &[f64]) -> Measured;
+use serde_json::{Map, Value, json};
 
 /// How to resample.
 #[derive(Clone, Copy, Debug)]
 pub struct Bootstrap<'a> {
-    /// Resamples; 10,000 for a figure that is quoted.
+    /// Resamples; 10,000 for a figure that is quoted. Of long columns fewer are drawn: see [`Bootstrap::drawn`].
     pub resamples: usize,
     /// Share of the resamples inside the interval, for example 0.95.
     pub level: f64,
@@ -25,8 +30,26 @@ impl Default for Bootstrap<'_> {
     }
 }
 
-/// A figure with its percentile interval.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// Rows times resamples that are drawn at most, ...
+const MOST_ROWS_DRAWN: usize = 100_000_000;
+/// ... but this many resamples in any case, ...
+const FEWEST: usize = 100;
+/// ... and with fewer than this many, quantiles are too coarse to be ends of an interval.
+const ENOUGH_FOR_QUANTILES: usize = 1000;
+/// Groups of units that the jackknife of BCa leaves out in turn; with up to as many units, each is left out alone.
+const JACKKNIFE_GROUPS: usize = 1000;
+
+/// Where the ends of an interval come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// Quantiles of the resamples.
+    Percentile,
+    /// Estimate ± z · standard deviation of the resamples, where long columns leave too few for quantiles.
+    Normal,
+}
+
+/// A figure with its interval.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Interval {
     /// On all rows.
     pub estimate: f64,
@@ -34,23 +57,80 @@ pub struct Interval {
     pub low: f64,
     /// Upper end.
     pub high: f64,
+    /// How the ends were found.
+    pub method: Method,
+    /// The bias-corrected and accelerated interval (Efron 1987), or why there is none.
+    pub bca: Result<(f64, f64), Undefined>,
     /// Resamples in which the metric was undefined and which were drawn again.
     pub redrawn: usize,
 }
 
+impl Interval {
+    /// `estimate`, `low`, `high`, `method`, `bca` (null with a reason where there is none), `redrawn`.
+    pub fn to_json(&self) -> Value {
+        let method = match self.method {
+            Method::Percentile => "percentile",
+            Method::Normal => "normal",
+        };
+        let mut object = json!({"estimate": self.estimate, "low": self.low, "high": self.high, "method": method,
+            "bca": self.bca.as_ref().ok().map(|(low, high)| json!({"low": low, "high": high})), "redrawn": self.redrawn});
+        if let Err(reason) = &self.bca {
+            object["bca_undefined"] = json!(reason.to_string());
+        }
+        object
+    }
+}
+
+/// A metric's name with its interval, or why there is none.
+pub type NamedInterval = (&'static str, Result<Interval, Undefined>);
+
+/// One object: each name with its interval, null where undefined, the reasons under `undefined`.
+pub fn to_json(intervals: &[NamedInterval]) -> Value {
+    let mut object = Map::new();
+    let mut reasons = Map::new();
+    for (name, interval) in intervals {
+        object.insert((*name).into(), json!(interval.as_ref().ok().map(Interval::to_json)));
+        if let Err(reason) = interval {
+            reasons.insert((*name).into(), json!(reason.to_string()));
+        }
+    }
+    if !reasons.is_empty() {
+        object.insert("undefined".into(), Value::Object(reasons));
+    }
+    Value::Object(object)
+}
+
+/// What is measured on each resample.
+#[derive(Clone, Copy, Debug)]
+pub enum Statistic {
+    /// A metric of one of the samples.
+    Of(usize, Metric),
+    /// A metric of the first sample named minus the same of the second: much narrower than two separate intervals suggest,
+    /// since both judges see the same easy and hard rows.
+    Difference(usize, usize, Metric),
+}
+
+impl Statistic {
+    fn of(self, tallies: &[Tally]) -> Measured {
+        match self {
+            Statistic::Of(sample, metric) => figure(metric, &tallies[sample]),
+            Statistic::Difference(one, other, metric) => Ok(figure(metric, &tallies[one])? - figure(metric, &tallies[other])?),
+        }
+    }
+}
+
 impl Bootstrap<'_> {
-    /// Interval of `metric(human, judge)`.
+    /// Interval of a metric of two columns.
     ///
     /// # Errors
     /// Columns of different length or with values that are not finite. The inner result is undefined where the metric
     /// is, or where half of the resamples have no value.
     pub fn interval(&self, metric: Metric, human: &[f64], judge: &[f64]) -> Result<Result<Interval, Undefined>, EvalError> {
-        self.check(human, &[judge])?;
-        Ok(self.resample(human.len(), |rows| metric(&pick(human, rows), &pick(judge, rows))))
+        let sample = Sample::new(human, judge, None)?;
+        self.one(&[&sample], Statistic::Of(0, metric))
     }
 
-    /// Interval of `metric(human, judge) - metric(human, other)` with the same rows drawn for both judges: much narrower
-    /// than two separate intervals suggest, since both judges see the same easy and hard rows.
+    /// Interval of `metric(human, judge) - metric(human, other)` with the same rows drawn for both judges.
     ///
     /// # Errors
     /// As [`Bootstrap::interval`].
@@ -61,70 +141,223 @@ impl Bootstrap<'_> {
         judge: &[f64],
         other: &[f64],
     ) -> Result<Result<Interval, Undefined>, EvalError> {
-        self.check(human, &[judge, other])?;
-        Ok(self.resample(human.len(), |rows| {
-            let human = pick(human, rows);
-            Ok(metric(&human, &pick(judge, rows))? - metric(&human, &pick(other, rows))?)
-        }))
+        let (judge, other) = (Sample::new(human, judge, None)?, Sample::new(human, other, None)?);
+        self.one(&[&judge, &other], Statistic::Difference(0, 1, metric))
     }
 
-    fn check(&self, human: &[f64], judges: &[&[f64]]) -> Result<(), EvalError> {
-        all_finite("the human column", human)?;
-        for judge in judges {
-            same_length("the human column", human.len(), "the judge column", judge.len())?;
-            all_finite("the judge column", judge)?;
-        }
-        match self.clusters {
-            Some(clusters) => same_length("the human column", human.len(), "the cluster column", clusters.len()),
-            None => Ok(()),
-        }
+    fn one(&self, samples: &[&Sample], statistic: Statistic) -> Result<Result<Interval, Undefined>, EvalError> {
+        let mut found = self.intervals(samples, &[statistic])?;
+        Ok(found.pop().unwrap_or(Err(Undefined::NotCompared)))
     }
 
-    fn resample(&self, rows: usize, statistic: impl Fn(&[usize]) -> Measured) -> Result<Interval, Undefined> {
-        let all: Vec<usize> = (0..rows).collect();
-        let estimate = statistic(&all)?;
-        let units = self.units(rows);
-        let mut values = Vec::with_capacity(self.resamples);
+    /// Intervals of all [`METRICS`] of one sample.
+    ///
+    /// # Errors
+    /// As [`Bootstrap::intervals`].
+    pub fn all(&self, sample: &Sample) -> Result<Vec<NamedInterval>, EvalError> {
+        let statistics = METRICS.map(|(_, metric)| Statistic::Of(0, metric));
+        Ok(METRICS.iter().map(|(name, _)| *name).zip(self.intervals(&[sample], &statistics)?).collect())
+    }
+
+    /// Intervals of the differences of all [`METRICS`], the judge's minus the other's.
+    ///
+    /// # Errors
+    /// As [`Bootstrap::intervals`].
+    pub fn differences(&self, judge: &Sample, other: &Sample) -> Result<Vec<NamedInterval>, EvalError> {
+        let statistics = METRICS.map(|(_, metric)| Statistic::Difference(0, 1, metric));
+        Ok(METRICS.iter().map(|(name, _)| *name).zip(self.intervals(&[judge, other], &statistics)?).collect())
+    }
+
+    /// What was drawn, for a report: resamples asked for and drawn, level, seed, clusters.
+    pub fn to_json(&self, rows: usize) -> Value {
+        let clusters = self.clusters.map(|clusters| Units::new(rows, Some(clusters)).count);
+        json!({"resamples": self.drawn(rows), "resamples_asked": self.resamples, "level": self.level, "seed": self.seed,
+            "clusters": clusters})
+    }
+
+    /// Resamples that are drawn of `rows` rows: those asked for, but of more than 10,000 rows so many that 100 million rows
+    /// are drawn in all, and never fewer than 100 (or than asked for). Below 1,000 the interval is a normal one.
+    pub fn drawn(&self, rows: usize) -> usize {
+        self.resamples.min((MOST_ROWS_DRAWN / rows.max(1)).max(FEWEST))
+    }
+
+    /// Intervals of several statistics of samples that have the same rows.
+    ///
+    /// # Errors
+    /// Samples (or clusters) of different length. Each inner result is undefined where the statistic is, or where half of
+    /// the resamples have no value.
+    pub fn intervals(
+        &self,
+        samples: &[&Sample],
+        statistics: &[Statistic],
+    ) -> Result<Vec<Result<Interval, Undefined>>, EvalError> {
+        let rows = samples.first().map_or(0, |s| s.rows());
+        for sample in samples {
+            same_length("the first judge's column", rows, "the second judge's column", sample.rows())?;
+        }
+        if let Some(clusters) = self.clusters {
+            same_length("the human column", rows, "the cluster column", clusters.len())?;
+        }
+        let whole: Vec<Tally> = samples.iter().map(|s| s.tally()).collect();
+        let estimates: Vec<Measured> = statistics.iter().map(|s| s.of(&whole)).collect();
+        let asked = self.drawn(rows);
+        if asked == 0 {
+            let none = Undefined::TooFewResamples { found: 0, asked: 0 };
+            return Ok(estimates.into_iter().map(|e| e.and(Err(none.clone()))).collect());
+        }
+        let units = Units::new(rows, self.clusters);
+        let work = Work { units: &units, samples, statistics, seed: self.seed };
+        let mut drawn: Vec<Vec<f64>> = work.each(asked, &|k| work.resample(k));
+        // A second helping where some had no value; it is the last one.
+        let holes = |drawn: &[Vec<f64>]| {
+            (0..statistics.len()).any(|s| estimates[s].is_ok() && drawn.iter().filter(|d| d[s].is_finite()).count() < asked)
+        };
+        if holes(&drawn) {
+            drawn.extend(work.each(asked, &|k| work.resample(asked + k)));
+        }
+        let method = if asked < self.resamples.min(ENOUGH_FOR_QUANTILES) { Method::Normal } else { Method::Percentile };
+        let groups = units.count.min(JACKKNIFE_GROUPS).min((MOST_ROWS_DRAWN / 5 / rows.max(1)).max(FEWEST));
+        let jackknife = match method {
+            Method::Percentile => work.each(groups, &|g| work.without(g, groups)),
+            Method::Normal => Vec::new(),
+        };
+        let column = |rows: &[Vec<f64>], s: usize| rows.iter().map(|row| row[s]).collect::<Vec<f64>>();
+        let of = |(s, estimate): (usize, Measured)| {
+            self.interval_of(estimate?, &column(&drawn, s), asked, method, &column(&jackknife, s))
+        };
+        Ok(estimates.into_iter().enumerate().map(of).collect())
+    }
+
+    /// The interval from the values of the resamples in their order (NaN: undefined there).
+    fn interval_of(
+        &self,
+        estimate: f64,
+        drawn: &[f64],
+        asked: usize,
+        method: Method,
+        jackknife: &[f64],
+    ) -> Result<Interval, Undefined> {
+        let mut values: Vec<f64> = Vec::with_capacity(asked);
         let mut redrawn = 0;
-        // Resample k reads stream k, so the interval never depends on how the work is ordered.
-        let mut attempt = 0;
-        while values.len() < self.resamples {
-            let mut stream = Stream::new(self.seed, BOOTSTRAP | attempt);
-            attempt += 1;
-            let drawn: Vec<usize> = (0..units.len()).flat_map(|_| units[stream.below(units.len())].iter().copied()).collect();
-            match statistic(&drawn) {
-                Ok(value) => values.push(value),
-                Err(_) if redrawn < self.resamples => redrawn += 1,
-                Err(_) => return Err(Undefined::TooFewResamples { found: values.len(), asked: self.resamples }),
+        for &value in drawn {
+            match (values.len() == asked, value.is_finite()) {
+                (true, _) => break,
+                (_, true) => values.push(value),
+                (_, false) => redrawn += 1,
             }
         }
-        values.sort_by(f64::total_cmp);
+        if values.len() < asked {
+            return Err(Undefined::TooFewResamples { found: values.len(), asked });
+        }
+        values.sort_unstable_by(f64::total_cmp);
         let tail = (1.0 - self.level) / 2.0;
-        let (low, high) = match values.is_empty() {
-            true => return Err(Undefined::TooFewResamples { found: 0, asked: 0 }),
-            false => (quantile(&values, tail), quantile(&values, 1.0 - tail)),
-        };
-        Ok(Interval { estimate, low, high, redrawn })
+        if method == Method::Normal {
+            let mean = super::mean(&values);
+            let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (values.len() as f64 - 1.0).max(1.0);
+            let reach = -normal_quantile(tail) * variance.sqrt();
+            let bca = Err(Undefined::TooFewResamples { found: asked, asked: self.resamples });
+            return Ok(Interval { estimate, low: estimate - reach, high: estimate + reach, method, bca, redrawn });
+        }
+        let (low, high) = (quantile(&values, tail), quantile(&values, 1.0 - tail));
+        let bca = bca(estimate, &values, jackknife, tail);
+        Ok(Interval { estimate, low, high, method, bca, redrawn })
+    }
+}
+
+/// The bias-corrected and accelerated interval of ascending resamples, with the values without each group of rows.
+fn bca(estimate: f64, values: &[f64], jackknife: &[f64], tail: f64) -> Result<(f64, f64), Undefined> {
+    let (below, equal) = (values.partition_point(|v| *v < estimate), values.partition_point(|v| *v <= estimate));
+    let share = (below + equal) as f64 / (2 * values.len()) as f64;
+    if share == 0.0 || share == 1.0 {
+        // A metric that is the same in every resample has an interval of width 0.
+        let constant = values[0] == estimate && values[values.len() - 1] == estimate;
+        return if constant { Ok((estimate, estimate)) } else { Err(Undefined::OneSided) };
+    }
+    let left: Vec<f64> = jackknife.iter().copied().filter(|v| v.is_finite()).collect();
+    super::at_least(2, left.len())?;
+    let centre = super::mean(&left);
+    let (squares, cubes) = left.iter().map(|v| centre - v).fold((0.0, 0.0), |(s, c), d| (s + d * d, c + d * d * d));
+    let acceleration = if squares > 0.0 { cubes / (6.0 * squares.powf(1.5)) } else { 0.0 };
+    let bias = normal_quantile(share);
+    let end = |z: f64| quantile(values, normal_cdf(bias + (bias + z) / (1.0 - acceleration * (bias + z))));
+    Ok((end(normal_quantile(tail)), end(-normal_quantile(tail))))
+}
+
+/// What is drawn: single rows, or the rows of each cluster.
+struct Units {
+    count: usize,
+    /// Unit of each row, where units are clusters.
+    of_row: Option<Vec<u32>>,
+}
+
+impl Units {
+    fn new(rows: usize, clusters: Option<&[usize]>) -> Self {
+        let Some(clusters) = clusters else { return Units { count: rows, of_row: None } };
+        let mut names: Vec<usize> = clusters.to_vec();
+        names.sort_unstable();
+        names.dedup();
+        let of_row = clusters.iter().map(|name| names.partition_point(|n| n < name) as u32).collect();
+        Units { count: names.len(), of_row: Some(of_row) }
     }
 
-    /// What is drawn: single rows, or the rows of each cluster.
-    fn units(&self, rows: usize) -> Vec<Vec<usize>> {
-        let Some(clusters) = self.clusters else {
-            return (0..rows).map(|row| vec![row]).collect();
-        };
-        let mut by_cluster: std::collections::BTreeMap<usize, Vec<usize>> = std::collections::BTreeMap::new();
-        for (row, &cluster) in clusters.iter().enumerate() {
-            by_cluster.entry(cluster).or_default().push(row);
+    /// How often each row counts if units count so often.
+    fn rows(&self, of_unit: Vec<u32>) -> Vec<u32> {
+        match &self.of_row {
+            None => of_unit,
+            Some(units) => units.iter().map(|&unit| of_unit[unit as usize]).collect(),
         }
-        by_cluster.into_values().collect()
     }
+}
+
+/// All that a resample needs.
+struct Work<'a> {
+    units: &'a Units,
+    samples: &'a [&'a Sample],
+    statistics: &'a [Statistic],
+    seed: u64,
 }
 
 /// "boot" in ASCII: these streams are no other room's.
 const BOOTSTRAP: u64 = 0x626F_6F74 << 32;
 
-fn pick(column: &[f64], rows: &[usize]) -> Vec<f64> {
-    rows.iter().map(|&row| column[row]).collect()
+impl Work<'_> {
+    /// The statistics of resample `k`; NaN where undefined.
+    fn resample(&self, k: usize) -> Vec<f64> {
+        let mut stream = Stream::new(self.seed, BOOTSTRAP | k as u64);
+        let mut times = vec![0; self.units.count];
+        for _ in 0..self.units.count {
+            times[stream.below(self.units.count)] += 1;
+        }
+        self.measure(times)
+    }
+
+    /// The statistics without group `g` of so many.
+    fn without(&self, g: usize, groups: usize) -> Vec<f64> {
+        self.measure((0..self.units.count).map(|unit| u32::from(unit % groups != g)).collect())
+    }
+
+    fn measure(&self, of_unit: Vec<u32>) -> Vec<f64> {
+        let times = self.units.rows(of_unit);
+        let tallies: Vec<Tally> = self.samples.iter().map(|sample| sample.tally_of(&times)).collect();
+        self.statistics.iter().map(|s| s.of(&tallies).unwrap_or(f64::NAN)).collect()
+    }
+
+    /// `f` of 0..count in order, on every core.
+    #[cfg(not(target_arch = "wasm32"))]
+    fn each(&self, count: usize, f: &(dyn Fn(usize) -> Vec<f64> + Sync)) -> Vec<Vec<f64>> {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(count.max(1));
+        std::thread::scope(|scope| {
+            let part = |t: usize| (count * t / threads)..(count * (t + 1) / threads);
+            let workers: Vec<_> = (0..threads).map(|t| scope.spawn(move || part(t).map(f).collect::<Vec<_>>())).collect();
+            let joined = workers.into_iter().map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            joined.flatten().collect()
+        })
+    }
+
+    #[cfg(target_arch = "wasm32")]
+    fn each(&self, count: usize, f: &(dyn Fn(usize) -> Vec<f64> + Sync)) -> Vec<Vec<f64>> {
+        (0..count).map(f).collect()
+    }
 }
 
 /// Quantile of ascending values, linear between neighbours (numpy's default). `values` must not be empty.
@@ -138,7 +371,6 @@ pub(crate) fn quantile(values: &[f64], share: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::eval::{bias, pearson};
 
     fn columns(n: usize, noise: f64) -> (Vec<f64>, Vec<f64>) {
         let mut stream = Stream::new(1, 2);
@@ -152,10 +384,24 @@ mod tests {
     #[test]
     fn interval_of_a_mean_is_the_textbook_one() {
         let (human, judge) = columns(400, 1.0);
-        let interval = Bootstrap { resamples: 2000, ..Default::default() }.interval(bias, &human, &judge).unwrap().unwrap();
+        let interval =
+            Bootstrap { resamples: 2000, ..Default::default() }.interval(|t| t.bias(), &human, &judge).unwrap().unwrap();
         let textbook = 2.0 * 1.96 / 20.0;
         assert!(((interval.high - interval.low) / textbook - 1.0).abs() < 0.1, "{interval:?}");
         assert!(interval.low < interval.estimate && interval.estimate < interval.high);
+        // A mean is neither biased nor skewed: both intervals are nearly the same.
+        let (low, high) = interval.bca.unwrap();
+        assert!((low - interval.low).abs() < 0.02 && (high - interval.high).abs() < 0.02);
+    }
+
+    /// A correlation near 1 has a long lower tail; BCa, unlike percentiles, shifts towards it.
+    #[test]
+    fn bca_moves_a_skewed_interval() {
+        let (human, judge) = columns(30, 0.4);
+        let interval =
+            Bootstrap { resamples: 4000, ..Default::default() }.interval(|t| t.pearson(), &human, &judge).unwrap().unwrap();
+        let (low, high) = interval.bca.clone().unwrap();
+        assert!(low < interval.low && high < interval.high, "{interval:?}");
     }
 
     #[test]
@@ -164,14 +410,14 @@ mod tests {
         let doubled = |x: &[f64]| [x, x].concat();
         let clusters: Vec<usize> = (0..200).map(|row| row % 100).collect();
         let width = |b: Bootstrap| {
-            let i = b.interval(pearson, &doubled(&human), &doubled(&judge)).unwrap().unwrap();
+            let i = b.interval(|t| t.pearson(), &doubled(&human), &doubled(&judge)).unwrap().unwrap();
             i.high - i.low
         };
         let plain = Bootstrap { resamples: 1000, ..Default::default() };
         assert!(width(Bootstrap { clusters: Some(&clusters), ..plain }) > 1.2 * width(plain));
 
         let other: Vec<f64> = judge.iter().zip(&human).map(|(s, h)| 0.9 * s + 0.1 * h).collect();
-        let difference = plain.difference(pearson, &human, &other, &judge).unwrap().unwrap();
+        let difference = plain.difference(|t| t.pearson(), &human, &other, &judge).unwrap().unwrap();
         assert!(difference.low > 0.0, "{difference:?}");
     }
 
@@ -179,10 +425,23 @@ mod tests {
     fn undefined_resamples_are_drawn_again_and_counted() {
         let (human, judge) = ([1.0, 2.0, 3.0], [1.0, 2.0, 2.5]);
         let bootstrap = Bootstrap { resamples: 500, ..Default::default() };
-        let interval = bootstrap.interval(pearson, &human, &judge).unwrap().unwrap();
+        let interval = bootstrap.interval(|t| t.pearson(), &human, &judge).unwrap().unwrap();
         assert!(interval.redrawn > 0);
-        assert_eq!(bootstrap.interval(pearson, &[1.0, 2.0], &[3.0, 3.0]).unwrap(), Err(Undefined::ConstantJudge));
-        assert!(bootstrap.interval(pearson, &[1.0, 2.0], &[3.0]).is_err());
-        assert!(bootstrap.interval(pearson, &[1.0, f64::NAN], &[3.0, 1.0]).is_err());
+        assert_eq!(bootstrap.interval(|t| t.pearson(), &[1.0, 2.0], &[3.0, 3.0]).unwrap(), Err(Undefined::ConstantJudge));
+        assert!(bootstrap.interval(|t| t.pearson(), &[1.0, 2.0], &[3.0]).is_err());
+        assert!(bootstrap.interval(|t| t.pearson(), &[1.0, f64::NAN], &[3.0, 1.0]).is_err());
+    }
+
+    /// With so many rows the mean is normal, and a hundred resamples tell its width within a fifth.
+    #[test]
+    fn long_columns_get_fewer_resamples_and_say_so() {
+        let (human, judge) = columns(200_000, 1.0);
+        let bootstrap = Bootstrap::default();
+        assert_eq!([100, 10_000, 100_000, 1_000_000, 9_000_000].map(|n| bootstrap.drawn(n)), [10_000, 10_000, 1000, 100, 100]);
+        let interval = bootstrap.interval(|t| t.bias(), &human, &judge).unwrap().unwrap();
+        assert_eq!(interval.method, Method::Normal);
+        let textbook = 2.0 * 1.96 / 200_000_f64.sqrt();
+        assert!(((interval.high - interval.low) / textbook - 1.0).abs() < 0.2, "{interval:?}");
+        assert!(interval.bca.is_err());
     }
 }

@@ -1,12 +1,51 @@
 //! All metrics of one judge at once, by the names of the usual Python libraries.
 
-use super::agreement::{Weights, kappa, label_agreement, label_shares};
-use super::correlation::pairwise_accuracy;
-use super::distribution::{entropy_bits, js_divergence_bits, modal_share, sd_ratio, wasserstein_1};
-use super::variance::{Icc, Level, concordance, icc, krippendorff_alpha};
-use super::{EvalError, Measured, Undefined, all_finite, at_least, same_length};
-use super::{bias, kendall_tau_b, mae, pearson, rmse, spearman};
+use super::correlation::tie_calibrated;
+use super::tally::{LabelTable, Sample, Tally};
+use super::{EvalError, Measured, Undefined, all_finite, same_length};
 use serde_json::{Map, Value, json};
+
+/// A metric of the rows of one judge.
+pub type Metric = fn(&Tally) -> Measured;
+
+/// Every metric of two columns that can be measured again on each resample, in the order of tables.
+pub const METRICS: [(&str, Metric); 25] = [
+    ("pearson", |t| t.pearson()),
+    ("spearman", |t| t.spearman()),
+    ("kendall_tau_b", |t| t.kendall_tau_b()),
+    ("mae", |t| t.mae()),
+    ("rmse", |t| t.rmse()),
+    ("bias", |t| t.bias()),
+    ("pairwise_accuracy", |t| t.pairwise_accuracy()),
+    ("ccc", |t| t.ccc()),
+    ("icc_2_1", |t| t.icc_2_1()),
+    ("icc_3_1", |t| t.icc_3_1()),
+    ("wasserstein_1", |t| t.wasserstein_1()),
+    ("sd_ratio", |t| t.sd_ratio()),
+    ("exact_agreement", |t| t.exact_agreement()),
+    ("adjacent_agreement", |t| t.adjacent_agreement()),
+    ("kappa_unweighted", |t| t.kappa_unweighted()),
+    ("kappa_linear", |t| t.kappa_linear()),
+    ("kappa_quadratic", |t| t.kappa_quadratic()),
+    ("krippendorff_nominal", |t| t.krippendorff_nominal()),
+    ("krippendorff_ordinal", |t| t.krippendorff_ordinal()),
+    ("krippendorff_interval", |t| t.krippendorff_interval()),
+    ("js_divergence_bits", |t| t.js_divergence_bits()),
+    ("judge_entropy_bits", |t| t.judge_entropy_bits()),
+    ("range_use", |t| t.range_use()),
+    ("modal_share", |t| t.modal_share()),
+    ("labels_used", |t| t.labels_used()),
+];
+
+/// The metric called `name` in [`METRICS`].
+pub fn metric(name: &str) -> Option<Metric> {
+    METRICS.iter().find(|(known, _)| *known == name).map(|(_, metric)| *metric)
+}
+
+/// `metric` of `tally`; a figure that no f64 holds is undefined.
+pub(crate) fn figure(metric: Metric, tally: &Tally) -> Measured {
+    metric(tally).and_then(|x| if x.is_finite() { Ok(x) } else { Err(Undefined::TooLarge) })
+}
 
 /// The values of a score scale, ascending. A label is a place on it.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,7 +101,8 @@ pub struct Agreement {
     pub n: usize,
     /// Rows without one.
     pub n_unparsed: usize,
-    metrics: Vec<(&'static str, Measured)>,
+    metrics: Vec<Named>,
+    table: Option<LabelTable>,
 }
 
 impl Agreement {
@@ -78,10 +118,28 @@ impl Agreement {
         }
         let parsed: Vec<(f64, f64)> = human.iter().zip(judge).filter_map(|(&h, &s)| s.map(|s| (h, s))).collect();
         let (h, s): (Vec<f64>, Vec<f64>) = parsed.iter().copied().unzip();
-        let mut metrics = score_metrics(&h, &s);
-        metrics.extend(label_metrics(&h, &s, grid));
-        metrics.extend(midpoint_metrics(human, judge, grid));
-        Ok(Agreement { n: h.len(), n_unparsed: human.len() - h.len(), metrics })
+        let sample = Sample::of(&h, &s, Some(grid));
+        let tally = sample.tally();
+        let mut metrics: Vec<Named> = METRICS.iter().map(|(name, metric)| (*name, figure(*metric, &tally))).collect();
+        let p_values: [(&str, Metric); 3] =
+            [("pearson_p", |t| t.pearson_p()), ("spearman_p", |t| t.spearman_p()), ("kendall_tau_b_p", |t| t.kendall_tau_b_p())];
+        metrics.extend(p_values.map(|(name, metric)| (name, figure(metric, &tally))));
+        let calibrated = tie_calibrated(&h, &s);
+        metrics.push(("pairwise_accuracy_tie_calibrated", calibrated.as_ref().map(|t| t.accuracy).map_err(Clone::clone)));
+        metrics.push(("tie_margin", calibrated.map(|t| t.margin)));
+        let n_unparsed = human.len() - h.len();
+        // Dropping rows flatters a broken judge: the same with the middle of the scale in their place.
+        let filled: Vec<f64> = judge.iter().map(|s| s.unwrap_or(grid.midpoint())).collect();
+        let filled = (n_unparsed > 0).then(|| Sample::of(human, &filled, None));
+        let all = filled.as_ref().map(Sample::tally);
+        let midpoint: [(&str, Metric); 3] = [
+            ("pearson_midpoint", |t| t.pearson()),
+            ("spearman_midpoint", |t| t.spearman()),
+            ("kendall_tau_b_midpoint", |t| t.kendall_tau_b()),
+        ];
+        metrics.extend(midpoint.map(|(name, metric)| (name, figure(metric, all.as_ref().unwrap_or(&tally)))));
+        let table = tally.table().ok().cloned();
+        Ok(Agreement { n: h.len(), n_unparsed, metrics, table })
     }
 
     /// The metric called `key`, for example "pearson"; `None` if there is no such metric.
@@ -92,6 +150,11 @@ impl Agreement {
     /// All metrics in the order of tables.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, &Measured)> {
         self.metrics.iter().map(|(name, value)| (*name, value))
+    }
+
+    /// Rows by the labels of people and judge, where the human scores are labels.
+    pub fn table(&self) -> Option<&LabelTable> {
+        self.table.as_ref()
     }
 
     /// Share of rows with a judge score; 0 without rows.
@@ -121,56 +184,3 @@ impl Agreement {
 }
 
 type Named = (&'static str, Measured);
-
-fn score_metrics(human: &[f64], judge: &[f64]) -> Vec<Named> {
-    vec![
-        ("pearson", pearson(human, judge)),
-        ("spearman", spearman(human, judge)),
-        ("kendall_tau_b", kendall_tau_b(human, judge)),
-        ("mae", mae(human, judge)),
-        ("rmse", rmse(human, judge)),
-        ("bias", bias(human, judge)),
-        ("pairwise_accuracy", pairwise_accuracy(human, judge)),
-        ("ccc", concordance(human, judge)),
-        ("icc_2_1", icc(human, judge, Icc::Absolute)),
-        ("icc_3_1", icc(human, judge, Icc::Consistency)),
-        ("wasserstein_1", wasserstein_1(human, judge)),
-        ("sd_ratio", sd_ratio(human, judge)),
-    ]
-}
-
-fn label_metrics(human: &[f64], judge: &[f64], grid: &Grid) -> Vec<Named> {
-    let labels = grid.values().len();
-    let of_judge: Vec<usize> = judge.iter().map(|&s| grid.label(s)).collect();
-    let shares = label_shares(&of_judge, labels);
-    let of_human = at_least(1, human.len()).and_then(|()| grid.exact_labels(human));
-    let both = |metric: &dyn Fn(&[usize]) -> Measured| of_human.as_ref().map_err(Clone::clone).and_then(|h| metric(h));
-    let alone = |value: f64| at_least(1, judge.len()).map(|()| value);
-    let kappa_of = |weights| both(&|h| kappa(h, &of_judge, labels, weights));
-    let alpha_of = |level| both(&|h| krippendorff_alpha(h, &of_judge, grid.values(), level));
-    vec![
-        ("exact_agreement", both(&|h| label_agreement(h, &of_judge, 0))),
-        ("adjacent_agreement", both(&|h| label_agreement(h, &of_judge, 1))),
-        ("kappa_unweighted", kappa_of(Weights::Unweighted)),
-        ("kappa_linear", kappa_of(Weights::Linear)),
-        ("kappa_quadratic", kappa_of(Weights::Quadratic)),
-        ("krippendorff_nominal", alpha_of(Level::Nominal)),
-        ("krippendorff_ordinal", alpha_of(Level::Ordinal)),
-        ("krippendorff_interval", alpha_of(Level::Interval)),
-        ("js_divergence_bits", both(&|h| Ok(js_divergence_bits(&label_shares(h, labels), &shares)))),
-        ("judge_entropy_bits", alone(entropy_bits(&shares))),
-        ("range_use", alone(entropy_bits(&shares) / (labels as f64).log2())),
-        ("modal_share", alone(modal_share(&shares))),
-        ("labels_used", alone(shares.iter().filter(|p| **p > 0.0).count() as f64)),
-    ]
-}
-
-/// The correlations with every unparsed row set to the middle of the scale: dropping rows flatters a broken judge.
-fn midpoint_metrics(human: &[f64], judge: &[Option<f64>], grid: &Grid) -> Vec<Named> {
-    let filled: Vec<f64> = judge.iter().map(|s| s.unwrap_or(grid.midpoint())).collect();
-    vec![
-        ("pearson_midpoint", pearson(human, &filled)),
-        ("spearman_midpoint", spearman(human, &filled)),
-        ("kendall_tau_b_midpoint", kendall_tau_b(human, &filled)),
-    ]
-}

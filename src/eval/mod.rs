@@ -9,20 +9,30 @@
 //! | all of them at once, by name | [`metrics`] |
 //! | is that better than not reading? | [`floors`] |
 //! | is it luck? | [`intervals`] |
+//! | is one judge better than another? | [`compare`] |
+//! | does it say the same twice? | [`repeats`], and with the answers swapped: [`position`] |
 //! | how to show it | [`table`], [`report`] |
+//!
+//! All metrics of two columns are computed from one [`tally::Tally`] of their rows, which also counts the rows of a
+//! resample, so that a figure and its interval cannot differ in what they mean.
 //!
 //! A metric that does not exist for the data (a correlation with a constant, a kappa of one label) is [`Undefined`] with
 //! the reason; it is never reported as 0.
 
 pub mod agreement;
 pub mod calibration;
+pub mod compare;
 pub mod correlation;
 pub mod distribution;
 pub mod floors;
 pub mod intervals;
 pub mod metrics;
+pub mod position;
+pub mod repeats;
 pub mod report;
+mod special;
 pub mod table;
+pub mod tally;
 pub mod variance;
 
 #[cfg(test)]
@@ -30,7 +40,8 @@ mod tests;
 
 pub use agreement::{bias, mae, rmse};
 pub use correlation::{kendall_tau_b, pearson, spearman};
-pub use metrics::{Agreement, Grid};
+pub use metrics::{Agreement, Grid, METRICS};
+pub use tally::{Sample, Tally};
 
 /// A figure, or why there is none.
 pub type Measured = Result<f64, Undefined>;
@@ -70,6 +81,24 @@ pub enum Undefined {
     /// A predictor (such as a response length) is constant.
     #[error("all values of the predictor are the same")]
     ConstantPredictor,
+    /// Labels are asked for where nobody said what the scale is.
+    #[error("no scale is given")]
+    NoScale,
+    /// The figure is beyond the numbers of a computer.
+    #[error("the scores are too large to compute it")]
+    TooLarge,
+    /// Every resample lies on one side of the estimate.
+    #[error("all resamples lie on one side of the estimate")]
+    OneSided,
+    /// A judge was asked once.
+    #[error("no row has two answers")]
+    NoRepeats,
+    /// The logarithm of a probability of 0.
+    #[error("the judge gives probability 0 to a label that people gave")]
+    ImpossibleLabel,
+    /// Rows with different numbers of answers.
+    #[error("the rows have different numbers of answers")]
+    Unbalanced,
     /// Too many bootstrap resamples had no value.
     #[error("only {found} of {asked} resamples had a value")]
     TooFewResamples {
@@ -134,12 +163,6 @@ pub(crate) fn all_finite(column: &'static str, values: &[f64]) -> Result<(), Eva
 /// [`Undefined::TooFewRows`] unless there are at least `needed` rows.
 pub(crate) fn at_least(needed: usize, found: usize) -> Result<(), Undefined> {
     if found >= needed { Ok(()) } else { Err(Undefined::TooFewRows { found, needed }) }
-}
-
-/// Both columns cut to the rows they share.
-pub(crate) fn paired<'a>(human: &'a [f64], judge: &'a [f64]) -> (&'a [f64], &'a [f64]) {
-    let rows = human.len().min(judge.len());
-    (&human[..rows], &judge[..rows])
 }
 
 pub(crate) fn mean(values: &[f64]) -> f64 {

@@ -59,6 +59,26 @@ fn no_rows_have_no_figures() {
     }
 }
 
+/// The functions over two columns are the same metrics, summed in another order.
+#[test]
+fn functions_are_the_table() {
+    let mut stream = crate::random::Stream::new(6, 6);
+    let human: Vec<f64> = (0..300).map(|_| 1.0 + stream.below(5) as f64).collect();
+    let judge: Vec<f64> = human.iter().map(|h| h + stream.normal()).collect();
+    let grid = Grid::new(&[1.0, 2.0, 3.0, 4.0, 5.0]).unwrap();
+    let table = Agreement::measure(&human, &judge.iter().copied().map(Some).collect::<Vec<_>>(), &grid).unwrap();
+    let near = |key: &str, found: Measured| {
+        let gap = table.get(key).unwrap().clone().unwrap() - found.unwrap();
+        assert!(gap.abs() < 1e-13, "{key}: {gap}");
+    };
+    near("pearson", pearson(&human, &judge));
+    near("spearman", spearman(&human, &judge));
+    near("mae", mae(&human, &judge));
+    near("rmse", rmse(&human, &judge));
+    near("bias", bias(&human, &judge));
+    assert_eq!(rmse(&[], &[]), Err(Undefined::TooFewRows { found: 0, needed: 1 }));
+}
+
 #[test]
 fn labels_of_other_scales() {
     let grid = Grid::new(&[0.0, 0.25, 1.0]).unwrap();

@@ -1,4 +1,4 @@
-//! The five charts of a report. Each comes with its legend and the table of its data.
+//! The charts of scores and of learning. Each comes with its legend and the table of its data.
 
 use super::histogram::histogram;
 use super::svg::{Anchor, Axis, Svg};
@@ -18,10 +18,10 @@ pub struct Chart {
     pub rows: Vec<Vec<String>>,
 }
 
-const WIDTH: f64 = 400.0;
+pub(super) const WIDTH: f64 = 400.0;
 const HEIGHT: f64 = 270.0;
 const LEFT: f64 = 42.0;
-const RIGHT: f64 = WIDTH - 14.0;
+pub(super) const RIGHT: f64 = WIDTH - 14.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = HEIGHT - 38.0;
 
@@ -57,7 +57,7 @@ fn frame(svg: &mut Svg, x: &[(f64, String)], y: &[(f64, String)], x_title: &str,
     }
 }
 
-fn placed(axis: &Axis, count: usize) -> Vec<(f64, String)> {
+pub(super) fn placed(axis: &Axis, count: usize) -> Vec<(f64, String)> {
     axis.ticks(count).into_iter().map(|(value, text)| (axis.at(value), text)).collect()
 }
 
@@ -319,7 +319,7 @@ fn share_text(p: f64) -> String {
     if p > 0.0 && p < 0.005 { "<1".into() } else { format!("{:.0}", 100.0 * p) }
 }
 
-fn shortened(text: &str, most: usize) -> String {
+pub(super) fn shortened(text: &str, most: usize) -> String {
     if text.chars().count() <= most {
         return text.to_string();
     }

@@ -1,6 +1,7 @@
 //! The page: sections, tables, figures. Every text from outside passes `escape`.
 
 use super::charts::{self, Chart};
+use super::errors;
 use super::{Curve, Example, Figure, MetricGroup, MetricRow, MetricTable, Report, Role};
 use crate::eval::Grid;
 use crate::eval::table::fixed;
@@ -32,8 +33,17 @@ pub fn escape(text: &str) -> String {
 /// The whole document.
 pub fn page(report: &Report) -> String {
     let title = escape(&report.title);
-    let sections =
-        [header(report), agreement(report), learning(&report.curves), examples(&report.examples), run(report)].concat();
+    let sections = [
+        header(report),
+        agreement(report),
+        errors(report),
+        learning(&report.curves),
+        examples("Worst disagreements", &report.worst),
+        examples("Examples", &report.examples),
+        more(&report.more),
+        run(report),
+    ]
+    .concat();
     format!(
         r#"<!doctype html>
 <html lang="en">
@@ -195,6 +205,23 @@ fn score_charts(report: &Report) -> Vec<Chart> {
     all
 }
 
+/// Where people and judge differ: the confusion of their labels, and residuals.
+fn errors(report: &Report) -> String {
+    let confusion = report.confusion.iter().filter(|table| table.scale().len() <= errors::MOST_LABELS).map(errors::confusion);
+    let residuals = report.residuals.iter().filter(|r| !r.groups.is_empty()).map(errors::residuals);
+    let charts: Vec<Chart> = confusion.chain(residuals).collect();
+    if charts.is_empty() { String::new() } else { section("Where they differ", &figures(&charts)) }
+}
+
+/// The long table of all other metrics, folded away.
+fn more(table: &MetricTable) -> String {
+    if table.groups.is_empty() {
+        return String::new();
+    }
+    let content = format!("<details><summary>Show</summary>\n{}</details>\n", metric_table(table));
+    section("All other metrics", &content)
+}
+
 fn learning(curves: &[Curve]) -> String {
     let drawn: Vec<&Curve> = curves.iter().filter(|c| !c.points.is_empty()).collect();
     let kinds = distinct(drawn.iter().map(|c| c.kind.as_str()));
@@ -219,7 +246,7 @@ fn distinct<'a>(texts: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     found
 }
 
-fn examples(examples: &[Example]) -> String {
+fn examples(title: &str, examples: &[Example]) -> String {
     if examples.is_empty() {
         return String::new();
     }
@@ -227,7 +254,7 @@ fn examples(examples: &[Example]) -> String {
                bars are the probability of each score in %, the strongest is the decoded score; triangles mark the human \
                and the expected score.</p>\n";
     let cards: String = examples.iter().map(example).collect();
-    section("Examples", &format!("{key}<div class=\"examples\">\n{cards}</div>\n"))
+    section(title, &format!("{key}<div class=\"examples\">\n{cards}</div>\n"))
 }
 
 fn example(example: &Example) -> String {

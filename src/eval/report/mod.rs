@@ -6,10 +6,12 @@
 //! | what a report consists of | this file |
 //! | page, sections, tables | `html` |
 //! | the charts | `charts` |
+//! | the charts of errors: confusion, residuals | `errors` |
 //! | counting scores into bins | `histogram` |
 //! | SVG elements, axes, round ticks | `svg` |
 
 mod charts;
+mod errors;
 mod histogram;
 mod html;
 pub(crate) mod svg;
@@ -17,7 +19,8 @@ pub(crate) mod svg;
 #[cfg(test)]
 mod tests;
 
-use super::table::{Cell, Table};
+use super::intervals::NamedInterval;
+use super::tally::LabelTable;
 use super::{Agreement, Measured};
 
 /// Everything the page shows. Empty parts leave their section out.
@@ -41,10 +44,83 @@ pub struct Report {
     pub before: Vec<(f64, f64)>,
     /// Metrics of the judge with its floors and, if known, its ceiling.
     pub metrics: MetricTable,
+    /// All other metrics: a row each, a column a judge.
+    pub more: MetricTable,
+    /// Rows by the labels of people and judge.
+    pub confusion: Option<LabelTable>,
+    /// Judge minus people in groups of rows; a chart each.
+    pub residuals: Vec<Residuals>,
+    /// The rows where judge and people are farthest apart, worst first.
+    pub worst: Vec<Example>,
     /// Single rows, shown whole.
     pub examples: Vec<Example>,
     /// Remarks at the end, a paragraph each.
     pub notes: Vec<String>,
+}
+
+/// Judge minus people by a property of the rows.
+#[derive(Clone, Debug, Default)]
+pub struct Residuals {
+    /// By what: "length", "category".
+    pub by: String,
+    /// The groups from top to bottom.
+    pub groups: Vec<ResidualGroup>,
+}
+
+/// Rows of one kind.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ResidualGroup {
+    /// What they share.
+    pub name: String,
+    /// How many.
+    pub n: usize,
+    /// Mean of judge minus people.
+    pub mean: f64,
+    /// Its standard error; `None` for one row.
+    pub standard_error: Option<f64>,
+}
+
+impl ResidualGroup {
+    /// A group of differences; `None` if there are none.
+    pub fn new(name: &str, residuals: &[f64]) -> Option<Self> {
+        let n = residuals.len();
+        let mean = (n > 0).then(|| super::mean(residuals))?;
+        let squares: f64 = residuals.iter().map(|d| (d - mean).powi(2)).sum();
+        let standard_error = (n > 1).then(|| (squares / (n - 1) as f64 / n as f64).sqrt());
+        Some(ResidualGroup { name: name.to_string(), n, mean, standard_error })
+    }
+}
+
+impl Residuals {
+    /// Residuals by a length in `unit`: at most eight groups of nearly equal size.
+    pub fn by_length(lengths: &[usize], residuals: &[f64], unit: &str) -> Self {
+        const GROUPS: usize = 8;
+        let mut rows: Vec<(usize, f64)> = lengths.iter().copied().zip(residuals.iter().copied()).collect();
+        rows.sort_by_key(|row| row.0);
+        let mut groups = Vec::new();
+        let mut start = 0;
+        for part in 1..=GROUPS {
+            let mut end = (rows.len() * part / GROUPS).max(start);
+            // Equal lengths stay together.
+            while end > start && end < rows.len() && rows[end].0 == rows[end - 1].0 {
+                end += 1;
+            }
+            let (group, name) = match &rows[start..end] {
+                [] => continue,
+                group => (group, format!("{} to {} {unit}", group[0].0, group[group.len() - 1].0)),
+            };
+            groups.extend(ResidualGroup::new(&name, &group.iter().map(|row| row.1).collect::<Vec<_>>()));
+            start = end;
+        }
+        Residuals { by: "length".into(), groups }
+    }
+
+    /// Residuals by the rows' category, in the order of their names.
+    pub fn by_category(by: &str, categories: &[String], residuals: &[f64]) -> Self {
+        let mut rows: std::collections::BTreeMap<&str, Vec<f64>> = std::collections::BTreeMap::new();
+        categories.iter().zip(residuals).for_each(|(name, d)| rows.entry(name).or_default().push(*d));
+        Residuals { by: by.into(), groups: rows.iter().filter_map(|(name, d)| ResidualGroup::new(name, d)).collect() }
+    }
 }
 
 /// A large figure at the top of the page.
@@ -134,25 +210,43 @@ impl MetricRow {
         let figures = MAIN_METRICS.iter().filter_map(|(key, _)| agreement.get(key).cloned().map(Figure::from));
         MetricRow { name: name.to_string(), role, figures: figures.collect() }
     }
+
+    /// The same with the intervals that are there.
+    #[must_use]
+    pub fn with_intervals(mut self, intervals: &[NamedInterval]) -> Self {
+        for ((key, _), figure) in MAIN_METRICS.iter().zip(&mut self.figures) {
+            figure.interval = interval_of(key, intervals);
+        }
+        self
+    }
+}
+
+fn interval_of(key: &str, intervals: &[NamedInterval]) -> Option<(f64, f64)> {
+    let found = intervals.iter().find(|(name, _)| *name == key)?.1.as_ref().ok()?;
+    Some((found.low, found.high))
 }
 
 impl MetricTable {
+    /// All metrics but the [`MAIN_METRICS`]: a row each, a column for each judge.
+    pub fn of_all(judges: &[(&str, &Agreement, &[NamedInterval])]) -> Self {
+        let Some((_, first, _)) = judges.first() else { return MetricTable::default() };
+        let names = first.iter().map(|(name, _)| name).filter(|name| !MAIN_METRICS.iter().any(|(key, _)| key == name));
+        let figure = |name: &str, agreement: &Agreement, intervals: &[NamedInterval]| {
+            Some(Figure { value: agreement.get(name)?.clone(), interval: interval_of(name, intervals) })
+        };
+        let row = |name: &str| MetricRow {
+            name: name.replace('_', " "),
+            role: Role::Judge,
+            figures: judges.iter().filter_map(|(_, agreement, intervals)| figure(name, agreement, intervals)).collect(),
+        };
+        let rows = names.map(row).collect();
+        let columns = judges.iter().map(|(name, _, _)| name.to_string()).collect();
+        MetricTable { columns, groups: vec![MetricGroup { name: String::new(), rows }] }
+    }
+
     /// A table with the columns of [`MAIN_METRICS`].
     pub fn new(groups: Vec<MetricGroup>) -> Self {
         MetricTable { columns: MAIN_METRICS.iter().map(|(_, head)| head.to_string()).collect(), groups }
-    }
-
-    /// The same figures as plain text: one table a group, named in the head of its first column.
-    pub fn to_text(&self) -> Vec<Table> {
-        let text = |group: &MetricGroup| {
-            let mut table = Table::new([&group.name].into_iter().chain(&self.columns));
-            for row in &group.rows {
-                let figures = row.figures.iter().map(|f| Cell::number(&f.value, 3));
-                table.row([Cell::from(row.name.as_str())].into_iter().chain(figures));
-            }
-            table
-        };
-        self.groups.iter().map(text).collect()
     }
 }
 

@@ -39,6 +39,14 @@ impl Svg {
         ));
     }
 
+    /// A square of a table, darker for a larger `share` of the darkest; `title` shows on hovering.
+    pub fn square(&mut self, (x, y): (f64, f64), (width, height): (f64, f64), share: f64, class: &str, title: &str) {
+        let title = escape(title);
+        self.push(format_args!(
+            r#"<rect class="{class}" x="{x:.1}" y="{y:.1}" width="{width:.1}" height="{height:.1}" fill-opacity="{share:.3}"><title>{title}</title></rect>"#
+        ));
+    }
+
     pub fn circle(&mut self, (x, y): (f64, f64), radius: f64, class: &str, title: &str) {
         let title = if title.is_empty() { String::new() } else { format!("<title>{}</title>", escape(title)) };
         self.push(format_args!(r#"<circle class="{class}" cx="{x:.1}" cy="{y:.1}" r="{radius}">{title}</circle>"#));

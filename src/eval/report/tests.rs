@@ -58,6 +58,11 @@ fn sample() -> Report {
         decoded: decoded.into(),
         probabilities: ["1", "2", "3", "4", "5"].map(String::from).into_iter().zip(p).collect(),
     };
+    let (human, judge): (Vec<f64>, Vec<Option<f64>>) = scores.iter().map(|(h, s)| (h.round(), Some(*s))).unzip();
+    let labelled = Agreement::measure(&human, &judge, &Grid::new(&[1.0, 2.0, 3.0, 4.0, 5.0]).unwrap()).unwrap();
+    let residuals: Vec<f64> = scores.iter().map(|(h, s)| s - h).collect();
+    let lengths: Vec<usize> = (0..scores.len()).map(|k| k * 7 % 300).collect();
+    let categories: Vec<String> = (0..scores.len()).map(|k| ["maths", "writing", "code"][k % 3].to_string()).collect();
     Report {
         title: "A judge from scratch, trained by SFT".into(),
         subtitle: "Invented numbers: 107,000 parameters, trained for 600 steps on 6,000 rows of the miniature task.".into(),
@@ -81,6 +86,13 @@ fn sample() -> Report {
             curve("validation", "Pearson r with people", r),
         ],
         scale: vec![1.0, 2.0, 3.0, 4.0, 5.0],
+        confusion: labelled.table().cloned(),
+        residuals: vec![
+            Residuals::by_length(&lengths, &residuals, "words"),
+            Residuals::by_category("category", &categories, &residuals),
+        ],
+        more: MetricTable::of_all(&[("expected score", &labelled, &[])]),
+        worst: vec![example("Where it went <wrong>", "", Some(1.0), [0.0, 0.0, 0.1, 0.2, 0.7], "5")],
         scores,
         before: Vec::new(),
         metrics: MetricTable::new(groups),
@@ -108,9 +120,23 @@ fn sample() -> Report {
 #[test]
 fn a_full_page() {
     let html = sample().to_html();
-    for part in ["Agreement with people", "How the scores fall", "Does a score mean", "Learning", "Examples", "The run"] {
+    for part in [
+        "Agreement with people",
+        "How the scores fall",
+        "Does a score mean",
+        "Learning",
+        "Examples",
+        "The run",
+        "Worst disagreements",
+        "Where they differ",
+        "Labels of people and judge",
+        "by category",
+        "by length",
+        "krippendorff interval",
+    ] {
         assert!(html.contains(part), "{part} is missing");
     }
+    assert!(html.contains("Where it went &lt;wrong&gt;") && html.contains("to 299 words"));
     assert!(html.contains("Please judge &lt;this&gt; &amp; &quot;that&quot;."));
     assert!(html.contains("all judge scores are the same: Pearson r of constant"));
     for forbidden in ["<script", "http://", "https://", "NaN", "inf\"", "url("] {
@@ -153,8 +179,14 @@ fn strange_numbers_do_not_break_the_page() {
 }
 
 #[test]
-fn the_table_as_text() {
-    let text = sample().metrics.to_text()[0].to_string();
-    assert!(text.starts_with("test             Pearson r  Spearman ρ  Kendall τ-b   RMSE"), "{text}");
-    assert!(text.contains("– all judge scores are the same: Pearson r of constant, Spearman ρ of constant"), "{text}");
+fn residuals_in_groups() {
+    let by_length = Residuals::by_length(&[5, 5, 5, 9], &[1.0, 2.0, 3.0, -1.0], "words");
+    let names: Vec<&str> = by_length.groups.iter().map(|g| g.name.as_str()).collect();
+    assert_eq!(names, ["5 to 5 words", "9 to 9 words"]);
+    assert_eq!((by_length.groups[0].mean, by_length.groups[0].n, by_length.groups[1].standard_error), (2.0, 3, None));
+    let text = |x: &str| x.to_string();
+    let by_category = Residuals::by_category("source", &[text("b"), text("a"), text("b")], &[1.0, 0.5, 3.0]);
+    assert_eq!(by_category.groups[0], ResidualGroup { name: text("a"), n: 1, mean: 0.5, standard_error: None });
+    assert_eq!(by_category.groups[1].standard_error, Some(1.0));
+    assert!(Residuals::by_length(&[], &[], "words").groups.is_empty());
 }
