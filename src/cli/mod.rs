@@ -4,6 +4,7 @@
 
 mod args;
 mod bench;
+mod data;
 mod demo;
 mod doctor;
 mod error;
@@ -25,8 +26,8 @@ use std::time::Instant;
 use clap::Parser;
 
 pub use args::{
-    BenchArgs, BenchGroup, Cli, Command, DemoArgs, DoctorArgs, EvalArgs, Expectation, ExportArgs, JudgingArgs, ScoreArgs,
-    ServeArgs, ShapeArgs, TrainArgs,
+    BenchArgs, BenchGroup, Cli, Command, DataArgs, DataCheckArgs, DataCommand, DemoArgs, DoctorArgs, EvalArgs, Expectation,
+    ExportArgs, JudgingArgs, PartArgs, ScoreArgs, ServeArgs, ShapeArgs, TrainArgs,
 };
 pub use error::CliError;
 pub use interrupt::Interrupt;
@@ -119,6 +120,7 @@ fn dispatch(command: Command, context: &Context) -> Result<(), CliError> {
         Command::Train(args) => train::run(&args, context),
         Command::Score(args) => score::run(&args, context),
         Command::Eval(args) => eval::run(&args, context),
+        Command::Data(args) => data::run(&args),
         Command::Export(args) => export::run(&args, context),
         Command::Serve(args) => serve::run(&args, context),
         Command::Doctor(args) => doctor::run(&args, context),

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{DemoError, Example, Item, Sizes, Split, Version};
-use crate::data::{Reader, View};
+use crate::data::Reader;
 use crate::miniature::{Miniature, config, vocabulary, words};
 use crate::text::{SpecialTokens, word_level};
 
@@ -63,7 +63,7 @@ impl DemoData {
             let items = task.items(split, sizes.test);
             let text = lines(&items);
             write(&format!("{}.jsonl", split.name()), &text)?;
-            let reader = Reader { view: View::default(), skip_bad: false, limit: None };
+            let reader = Reader::default();
             let rows = reader.read_str(split.name(), &text)?.examples;
             let ceiling = (0..items.len()).map(|n| task.ceiling(split, n)).collect();
             tests.push(TestItems { split, items, rows, ceiling });

@@ -130,7 +130,7 @@ fn reader(config: &TrainConfig) -> Reader {
     let chain_column = (config.chain_column != "auto" && config.chain_column != "none").then(|| config.chain_column.clone());
     let chains = if config.chain_column == "none" { Chains::Ignore } else { Chains::Use };
     let view = View { label_column: config.label_column.clone(), chain_column, chains, ..View::default() };
-    Reader { view, skip_bad: config.skip_bad, limit: None }
+    Reader { view, skip_bad: config.skip_bad, ..Reader::default() }
 }
 
 fn read_rows(reader: &Reader, file: &str, notes: &mut Vec<String>) -> Result<Dataset, TrainError> {
