@@ -106,7 +106,7 @@ impl Judging {
         };
         // Without a tokenizer rows are shown as text, of which any tokenizer serves.
         let unknown = SpecialTokens { unk: Some("<unk>".into()), ..SpecialTokens::default() };
-        let none = || word_level(&[], &unknown).map_err(JudgeError::from);
+        let none = || word_level(&["rows"], &unknown).map_err(JudgeError::from);
         let prompt = match &tokenizer {
             Some(tokenizer) => JudgePrompt::new(template, &phrase, scale.clone(), chat, tokenizer)?,
             None => JudgePrompt::new(template, &phrase, scale.clone(), chat, &none()?)?,

@@ -38,7 +38,8 @@ impl Start {
     pub fn read(config: &TrainConfig) -> Result<Self, TrainError> {
         let mut notes = Vec::new();
         let reader = reader(config);
-        let rows = read_rows(&reader, &config.train_file, &mut notes)?;
+        let part = Reader { limit: config.limit.map(|n| n as usize), shuffle_seed: config.shuffle_seed, ..reader.clone() };
+        let rows = read_rows(&part, &config.train_file, &mut notes)?;
         let eval_rows = config.eval_file.as_deref().map(|file| read_rows(&reader, file, &mut notes)).transpose()?;
         let tokenizer = tokenizer(config, &rows)?;
         let (model, dtype) = model(config, &tokenizer, &mut notes)?;
