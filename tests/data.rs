@@ -19,10 +19,10 @@ fn what_data_check_tells() {
     for part in [
         "train.jsonl: JSON Lines; 12 rows, 0 bad",
         "read: prompt from `prompt`, chain from `chain`, label from `score` (12 rows)",
-        "kept and not read: id, quality, verdicts, labels, split",
+        "other columns, which a template of your own may read: id, quality, verdicts, labels, split",
         "label  rows   share",
         "(the RMSE of a judge that always says the mean)",
-        "prompt  tokens",
+        "prompt      tokens    12",
         "rows that repeat an earlier one: 0",
         "train.jsonl:1 with the template plain:",
         "   pos      id  loss  token",
@@ -35,7 +35,9 @@ fn what_data_check_tells() {
         rows.map(|line| line.split_whitespace().nth(2).unwrap()).collect()
     };
     assert!(!marks(" prompt").is_empty() && marks(" prompt").iter().all(|mark| *mark == "-"), "{}", done.out);
-    assert!([" chain", " phrase", " score"].iter().all(|part| !marks(part).is_empty() && marks(part).iter().all(|m| *m == "yes")));
+    assert!(
+        [" chain", " phrase", " score"].iter().all(|part| !marks(part).is_empty() && marks(part).iter().all(|m| *m == "yes"))
+    );
 
     // Four rows of the training set, one in other letters, stand in the test set too.
     let rows: Vec<String> = task.read("train.jsonl").lines().take(4).map(str::to_string).collect();
@@ -44,7 +46,10 @@ fn what_data_check_tells() {
     let done = succeed(task.jurist(&["data", "check", "train.jsonl", "--against", "test.jsonl", "--json"]));
     let told = parsed(&done.out);
     assert_eq!(told["rows"], 12);
-    assert_eq!((&told["against"]["shared"]["exactly"]["rows"], &told["against"]["shared"]["loosely"]["rows"]), (&3.into(), &4.into()));
+    assert_eq!(
+        (&told["against"]["shared"]["exactly"]["rows"], &told["against"]["shared"]["loosely"]["rows"]),
+        (&3.into(), &4.into())
+    );
     assert_eq!(told["layouts"][0]["columns"]["label"], "score");
 }
 
@@ -89,9 +94,10 @@ fn every_format_is_scored_alike() {
 
 /// A folder of real sets beside the repository, if there is one.
 fn real(name: &str) -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data").join(name);
+    let shared = std::env::var("JURIST_SHARED").unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../shared").into());
+    let path = Path::new(&shared).join("data").join(name);
     if !path.exists() {
-        println!("skipped: {name} is not there; it lies in shared/data beside the repository where that is at hand");
+        println!("skipped: there is no {}", path.display());
     }
     path.exists().then_some(path)
 }
@@ -141,13 +147,21 @@ fn parquet() {
     let done = finish(task.jurist(&["data", "check", cli::path(&verl), "--json"]));
     if !cfg!(feature = "parquet") {
         assert_eq!(done.code, Some(1));
-        assert!(done.err.contains("verl.parquet: a Parquet file, which this jurist was built without; build it with"), "{}", done.err);
+        assert!(
+            done.err.contains("verl.parquet: a Parquet file, which this jurist was built without; build it with"),
+            "{}",
+            done.err
+        );
         println!("skipped: reading it; run `cargo test --release --features parquet --test data`");
         return;
     }
     assert_eq!(done.code, Some(0), "{}", done.err);
     let told = parsed(&done.out);
     assert_eq!((&told["format"], &told["rows"]), (&"Parquet".into(), &3.into()));
+    let bytes = std::fs::read(&verl).unwrap();
+    task.write("cut.parquet", &bytes[..bytes.len() / 2]);
+    let cut = finish(task.jurist(&["data", "check", "cut.parquet"]));
+    assert!(cut.code == Some(1) && cut.err.contains("cut.parquet: damaged Parquet file"), "{}", cut.err);
     let columns = serde_json::json!({"prompt": "prompt", "label": "reward_model.ground_truth"});
     assert_eq!(told["layouts"][0]["columns"], columns);
 

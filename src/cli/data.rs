@@ -116,6 +116,14 @@ impl Judging {
 
     /// A row as the model sees it.
     fn shown(&self, example: &Example) -> Result<String, JudgeError> {
+        let recognised = example.record.prompt.is_some() || example.record.grading.is_some();
+        if !recognised && ["plain", "judge"].contains(&self.template.as_str()) {
+            return Err(JudgeError::Row {
+                place: example.row.place(),
+                found: "no column is known as a prompt or as an instruction with its response".into(),
+                fix: "write a Jinja template over the row's columns and name it with --template".into(),
+            });
+        }
         let text = self.prompt.text(example)?;
         let Some(tokenizer) = &self.tokenizer else {
             let cut = text.char_indices().nth(MOST_TEXT).map(|(at, _)| at);
@@ -145,7 +153,7 @@ struct Survey<'a> {
     data: &'a Dataset,
     /// Each layout with how many rows have it, the commonest first.
     layouts: Vec<(&'a Layout, usize)>,
-    /// Columns that are kept and not read.
+    /// Columns that are no known part.
     aside: Vec<&'a str>,
     template: &'a str,
     scale: &'a Scale,
@@ -234,16 +242,17 @@ impl<'a> Survey<'a> {
             text += &format!("read: {} other layouts\n", self.layouts.len() - MOST_LAYOUTS);
         }
         if !self.aside.is_empty() {
-            text += &format!("kept and not read: {}\n", self.aside.join(", "));
+            text += &format!("other columns, which a template of your own may read: {}\n", self.aside.join(", "));
         }
         text += &self.labels_text();
-        text += "\n";
         let mut table = Table::new(["length", "unit", "rows", "min", "50 %", "90 %", "99 %", "max"]);
         for (what, unit, p) in &self.lengths {
             let figures = [p.n, p.min, p.p50, p.p90, p.p99, p.max].map(|n| Cell::from(n.to_string()));
             table.row([Cell::from(*what), Cell::from(*unit)].into_iter().chain(figures));
         }
-        text += &table.to_string();
+        if !self.lengths.is_empty() {
+            text += &format!("\n{table}");
+        }
         if self.tokenised_every > 1 {
             text += &format!("tokens: of one row in {}\n", self.tokenised_every);
         }
@@ -302,9 +311,7 @@ impl<'a> Survey<'a> {
             json!({ "rows": rows, "columns": parts })
         };
         let bin = |bin: &Bin| json!({ "from": bin.from, "to": bin.to, "rows": bin.rows });
-        let length = |(what, unit, p): &(&str, &str, Percentiles)| {
-            json!({ "of": what, "unit": unit, "rows": p.n, "min": p.min, "p50": p.p50, "p90": p.p90, "p99": p.p99, "max": p.max })
-        };
+        let length = |(what, unit, p): &(&str, &str, Percentiles)| json!({ "of": what, "unit": unit, "rows": p.n, "min": p.min, "p50": p.p50, "p90": p.p90, "p99": p.p99, "max": p.max });
         let pair = |[exactly, loosely]: &[Repeated; 2]| json!({ "exactly": found(exactly), "loosely": found(loosely) });
         let (mean, sd) = self.moments().unzip();
         json!({
@@ -313,7 +320,7 @@ impl<'a> Survey<'a> {
             "rows": data.examples.len(),
             "bad": data.bad.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "layouts": self.layouts.iter().map(layout).collect::<Vec<_>>(),
-            "not_read": self.aside,
+            "other_columns": self.aside,
             "labels": {
                 "rows": self.labels.len(), "mean": mean, "sd": sd, "off_scale": self.off_scale,
                 "scale": [self.scale.min(), self.scale.max()], "histogram": self.bins.iter().map(bin).collect::<Vec<_>>(),
@@ -341,8 +348,9 @@ fn lengths(data: &Dataset, judge: &Judging) -> (Vec<(&'static str, &'static str,
         ("response", "characters", characters(rows().map(|e| e.record.grading.as_ref().map(|g| count(&g.response))).collect())),
         ("chain", "characters", characters(rows().map(|e| e.record.chain.as_deref().map(count)).collect())),
     ];
-    let every = data.examples.len().div_ceil(MOST_TOKENISED).max(1);
+    let mut every = 1;
     if let Some(tokenizer) = &judge.tokenizer {
+        every = data.examples.len().div_ceil(MOST_TOKENISED).max(1);
         let sampled = || data.examples.iter().step_by(every);
         let prompts = sampled().map(|e| judge.prompt.prompt_ids(e, tokenizer).ok().map(|ids| ids.len())).collect();
         let chain = |e: &Example| {

@@ -20,8 +20,7 @@ pub(super) fn delimiter(text: &str) -> u8 {
 /// or that [`super::Row::record`] refuses.
 pub(super) fn rows(gather: &mut Gather, text: &str) -> Result<()> {
     let delimiter = delimiter(text);
-    let mut reader =
-        ReaderBuilder::new().has_headers(false).flexible(true).delimiter(delimiter).from_reader(text.as_bytes());
+    let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).delimiter(delimiter).from_reader(text.as_bytes());
     let mut header: Vec<String> = Vec::new();
     let mut record = StringRecord::new();
     while !gather.full() {

@@ -123,9 +123,8 @@ fn fault(path: &Path, found: &str, fix: &str) -> DataError {
 
 fn unpacked(path: &Path, bytes: &[u8]) -> Result<Vec<u8>> {
     let mut plain = Vec::new();
-    let damaged = |error: std::io::Error| {
-        fault(path, &format!("damaged gzip archive ({error})"), "copy or download the file again")
-    };
+    let damaged =
+        |error: std::io::Error| fault(path, &format!("damaged gzip archive ({error})"), "copy or download the file again");
     flate2::read::MultiGzDecoder::new(bytes).read_to_end(&mut plain).map_err(damaged)?;
     Ok(plain)
 }

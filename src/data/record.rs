@@ -285,13 +285,7 @@ impl Row {
         }
     }
 
-    fn chain(
-        &self,
-        view: &View,
-        answer: Option<String>,
-        label: Option<f64>,
-        layout: &mut Layout,
-    ) -> Result<Option<String>> {
+    fn chain(&self, view: &View, answer: Option<String>, label: Option<f64>, layout: &mut Layout) -> Result<Option<String>> {
         let column = match &view.chain_column {
             Some(column) if !self.fields.contains_key(column) => {
                 return Err(self.fault(column, "no such column", format!("the row has {}", self.columns())));

@@ -158,7 +158,10 @@ fn feedback_collection() {
     let record = one(&row);
     assert_eq!(record.prompt, Some(Prompt::Text("Whole prompt.".into())));
     let parts = record.grading.clone().unwrap();
-    assert_eq!((parts.instruction.as_str(), parts.response.as_str(), parts.reference.as_deref()), ("Say hi.", "Bye.", Some("Hi.")));
+    assert_eq!(
+        (parts.instruction.as_str(), parts.response.as_str(), parts.reference.as_deref()),
+        ("Say hi.", "Bye.", Some("Hi."))
+    );
     assert_eq!(parts.rubric.as_deref(), Some("[Is it polite?]\nScore 1: Rude.\nScore 5: Polite."));
     assert_eq!((record.chain.as_deref(), record.score, record.annotations()), (Some("Misses the point."), Some(2.0), &[2.0][..]));
     assert_eq!(columns(&record)[5..], [("chain", "orig_feedback"), ("label", "orig_score")]);
@@ -204,14 +207,14 @@ fn annotators_beside_their_mean() {
 
 #[test]
 fn verl_and_trl() {
-    let verl = one(
-        r#"{"data_source":"d","prompt":[{"role":"user","content":"u"}],"reward_model":{"style":"rule","ground_truth":"4"}}"#,
-    );
+    let verl =
+        one(r#"{"data_source":"d","prompt":[{"role":"user","content":"u"}],"reward_model":{"style":"rule","ground_truth":"4"}}"#);
     assert_eq!((verl.score, columns(&verl)), (Some(4.0), vec![("prompt", "prompt"), ("label", "reward_model.ground_truth")]));
     let number = one(r#"{"prompt":"p","reward_model":{"ground_truth":2.5}}"#);
     assert_eq!(number.score, Some(2.5));
     let view = View { label_column: "extra.people".into(), ..View::default() };
-    let named = Reader { view, ..Reader::default() }.read_str("f", r#"{"prompt":"p","score":1,"extra":{"people":[2,3]}}"#).unwrap();
+    let named =
+        Reader { view, ..Reader::default() }.read_str("f", r#"{"prompt":"p","score":1,"extra":{"people":[2,3]}}"#).unwrap();
     assert_eq!(named.examples[0].record.score, Some(2.5));
 
     let chat = one(r#"{"messages":[{"role":"user","content":"u"},{"role":"assistant","content":"Good. [RESULT] 5"}]}"#);
@@ -290,7 +293,8 @@ fn csv() {
 #[test]
 fn folders_and_parts_of_files() {
     let dir = tempfile::tempdir().unwrap();
-    let rows = |from: usize, to: usize| (from..to).map(|n| format!("{{\"prompt\":\"p{n}\",\"score\":{n}}}\n")).collect::<String>();
+    let rows =
+        |from: usize, to: usize| (from..to).map(|n| format!("{{\"prompt\":\"p{n}\",\"score\":{n}}}\n")).collect::<String>();
     let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
     let labels = |reader: Reader| {
         let data = reader.read_path(dir.path()).unwrap();
@@ -329,7 +333,9 @@ fn other_kinds_of_files() {
     if cfg!(feature = "parquet") {
         assert!(parquet.contains("damaged Parquet file"), "{parquet}");
     } else {
-        assert!(parquet.contains("which this jurist was built without; build it with `cargo install --path . --features parquet`"));
+        assert!(
+            parquet.contains("which this jurist was built without; build it with `cargo install --path . --features parquet`")
+        );
     }
 }
 

@@ -6,7 +6,7 @@ use super::TrainError;
 use super::config::{SettingError, TrainConfig};
 use super::examples::{Preparation, Prepared};
 use crate::bundle::{MANIFEST, ModelFolder};
-use crate::data::{Chains, DataError, Dataset, Example, Reader, View};
+use crate::data::{Chains, DataError, Dataset, Example, Prompt, Reader, View};
 use crate::judge::{JudgePrompt, JudgeSettings, ScoreTokens, Template};
 use crate::model::config::Config;
 use crate::model::dtype::Dtype;
@@ -188,8 +188,12 @@ fn tokenizer(config: &TrainConfig, rows: &Dataset) -> Result<Tokenizer, TrainErr
 
 /// All text of a row that a model may see.
 fn text_of(example: &Example) -> String {
-    let texts = example.row.fields.values().filter_map(|v| v.as_str());
-    texts.collect::<Vec<_>>().join("\n")
+    let mut texts: Vec<&str> = example.row.fields.values().filter_map(|v| v.as_str()).collect();
+    if let Some(Prompt::Messages(messages)) = &example.record.prompt {
+        texts.extend(messages.iter().map(|message| message.content.as_str()));
+        texts.extend(example.record.chain.as_deref());
+    }
+    texts.join("\n")
 }
 
 /// The start model's weights, or fresh ones.
