@@ -109,7 +109,7 @@ fn real_sets_without_preprocessing() {
     task.write("pairs.jinja", "{{ sentence1 }} / {{ sentence2 }}");
     let config = parsed(&task.read("config.json"));
     let mut long = config.clone();
-    (long["max_position_embeddings"], long["vocab_size"]) = (4096.into(), 400.into());
+    (long["max_position_embeddings"], long["vocab_size"]) = (8192.into(), 1000.into());
     task.write("long.json", long.to_string());
     let sets: [(&str, &[&str], usize, &str); 4] = [
         ("prometheus_vicuna_bench.jsonl.gz", &[], 320, "gpt4_scores"),
@@ -127,8 +127,8 @@ fn real_sets_without_preprocessing() {
         assert_eq!(told["layouts"][0]["columns"]["annotators"].as_str().unwrap_or_default(), annotators, "{name}");
 
         let out = name.split('.').next().unwrap();
-        let train = ["train", "--init", "long.json", "--vocab-size", "400", "--train-file", file, "--output-dir", out];
-        let more = ["--max-steps", "1", "--limit", "8", "--max-length", "4096", "--chain-column", "none"];
+        let train = ["train", "--init", "long.json", "--vocab-size", "1000", "--train-file", file, "--output-dir", out];
+        let more = ["--max-steps", "1", "--limit", "32", "--max-length", "8192", "--chain-column", "none"];
         succeed(task.jurist(&[&train[..], &more, &["--per-device-train-batch-size", "1"], judging].concat()));
         let part = ["--limit", "5", "--shuffle-seed", "1"];
         let done = succeed(task.jurist(&[&["score", "--model", out, "--input", file], &part[..]].concat()));
