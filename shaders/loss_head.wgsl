@@ -1,34 +1,26 @@
 // The loss head: one kernel pair for every objective, over chunks of rows, in place on the chunk's logits.
 //
-// A row is one position whose next token carries loss. Its objective is given by `rows[r]`:
-//     tokens a and b with weights (cross-entropy of a soft target; -advantage · log-prob in RL), an entropy weight,
-//     a score term: weight, kind and label y for the squared error of the expected score E; weights of p_a and p_b.
-// Every such loss has a gradient of one form, with few coefficients c and p = softmax(z):
-//     dL/dz_j = -(c_j - p_j Σc) + w_H · dH/dz_j,      c_k = -p_k ∂L/∂p_k,      dH/dz_j = -p_j (log p_j + H)
-//     -w log p_a                  c_a = w
-//     -w p_a                      c_a = w p_a
-//     -w log(1 - Σ p_k)           c_k = -w p_k / (1 - Σ p_k): the action "no score at all"
-//     w (E - y)², E = Σ v_k p_k         (full)         c_k = -2w (E - y) p_k v_k
-//     w (E - y)², E = Σ v_k p_k / Σ p_k (renormalised) c_k = -2w (E - y) q_k (v_k - E),  q_k = p_k / Σ p_k
-// Written so, nothing is divided by a small probability.
+// A row is one position whose next token carries loss. Every loss L of a row, a reward's included, depends on the
+// probabilities of a few tokens only, so its gradient has one form, with coefficients c_k = -∂L/∂log p_k and p = softmax(z):
+//     dL/dz_j = -(c_j - p_j Σc) + w_H · dH/dz_j,      dH/dz_j = -p_j (log p_j + H)
+// Cross-entropy and the policy gradient's -advantage · log p have one token and c = weight: `rows[r]` holds them. What
+// looks at the scores (squared error of the expected score, log p of a soft label, scoring rules, …) has one c for each
+// score token: the host reads the statistics, derives c in f64 (`train/reward.rs`) and sends it. Knowing no loss, the
+// kernel needs no change for a new one, and nothing is ever divided by a small probability.
 //
-// Contract   stats       stats[r] = (lse, log p_a, log p_b, entropy, log p(score 1), …, log p(score K))
+// Contract   stats       stats[r] = (lse, log p_token, entropy, log p(score token 1), …, log p(score token K))
 //            gradient    logits[r, :] = dL/dz, from the logits and their stats
 // Grid       rows of the chunk; LANES threads a row (lib/row.wgsl).
 #include "lib/row.wgsl"
 
 struct Row {
-    a: u32,
-    b: u32,
-    weight_a: f32,
-    weight_b: f32,
+    token: u32,
+    weight: f32, // c of `token`
     entropy_weight: f32,
-    score_kind: u32, // 0: none, 1: squared error of the full expectation, 2: of the renormalised one, 3: no score
-    score_weight: f32,
-    label: f32,
-    prob_weight_a: f32, // weights of -p_a and -p_b
-    prob_weight_b: f32,
+    scores: u32, // which K coefficients are this row's, or NO_SCORES
 }
+
+const NO_SCORES = 0xffffffffu;
 
 struct Params {
     rows: u32, // rows of this chunk
@@ -42,7 +34,7 @@ struct Params {
 
 #if stats
 @group(0) @binding(3) var<storage, read> logits: array<f32>; // [chunk, V]
-@group(0) @binding(4) var<storage, read_write> out: array<f32>; // [R, 4 + K]
+@group(0) @binding(4) var<storage, read_write> out: array<f32>; // [R, 3 + K]
 
 @compute @workgroup_size(GROUP)
 fn stats(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -70,67 +62,22 @@ fn stats(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) group
     moment = row_sum(lane, moment);
     let lse = top + log(mass);
     let spec = rows[params.start + row];
-    let at = (params.start + row) * (4u + params.scores);
+    let at = (params.start + row) * (3u + params.scores);
     if (lane == 0u) {
         out[at] = lse;
-        out[at + 1u] = logits[z + spec.a] - lse;
-        out[at + 2u] = logits[z + spec.b] - lse;
-        out[at + 3u] = log(mass) - moment / mass; // H = lse - Σ p z
+        out[at + 1u] = logits[z + spec.token] - lse;
+        out[at + 2u] = log(mass) - moment / mass; // H = lse - Σ p z
     }
     for (var k = lane; k < params.scores; k += LANES) {
-        out[at + 4u + k] = logits[z + score_tokens[k]] - lse;
+        out[at + 3u + k] = logits[z + score_tokens[k]] - lse;
     }
 }
 #endif
 
 #if gradient
-@group(0) @binding(3) var<storage, read> score_values: array<f32>; // [K]
-@group(0) @binding(4) var<storage, read> stats: array<f32>; // [R, 4 + K]
+@group(0) @binding(3) var<storage, read> coefficients: array<f32>; // [rows with scores, K]
+@group(0) @binding(4) var<storage, read> stats: array<f32>; // [R, 3 + K]
 @group(0) @binding(5) var<storage, read_write> logits: array<f32>; // [chunk, V]: z in, dL/dz out
-
-// The score distribution that a row's score term sees: p of the full vocabulary, or q of the scores alone. q is taken
-// relative to the likeliest score, so that it exists however small the scores' mass is.
-struct ScoreView {
-    shift: f32, // log p of the likeliest score (renormalised), or 0
-    mass: f32, // Σ exp(log p - shift), or 1
-    expected: f32, // E
-    rest: f32, // 1 - Σ p, or 0
-}
-
-fn score_share(at: u32, k: u32, view: ScoreView) -> f32 {
-    return exp(stats[at + 4u + k] - view.shift) / view.mass;
-}
-
-fn score_view(spec: Row, at: u32) -> ScoreView {
-    var view = ScoreView(0.0, 1.0, 0.0, 1.0);
-    if (spec.score_kind == 2u) {
-        view.shift = -1e30;
-        view.mass = 0.0;
-        for (var k = 0u; k < params.scores; k++) {
-            view.shift = max(view.shift, stats[at + 4u + k]);
-        }
-        for (var k = 0u; k < params.scores; k++) {
-            view.mass += exp(stats[at + 4u + k] - view.shift);
-        }
-    }
-    for (var k = 0u; k < params.scores; k++) {
-        view.expected += score_share(at, k, view) * score_values[k];
-        view.rest -= score_share(at, k, view);
-    }
-    return view;
-}
-
-// The coefficient c_k of score k.
-fn score_coefficient(spec: Row, at: u32, k: u32, view: ScoreView) -> f32 {
-    if (spec.score_kind == 3u) {
-        return -spec.score_weight * score_share(at, k, view) / max(view.rest, 1e-6);
-    }
-    let slope = -2.0 * spec.score_weight * (view.expected - spec.label) * score_share(at, k, view);
-    if (spec.score_kind == 1u) {
-        return slope * score_values[k];
-    }
-    return slope * (score_values[k] - view.expected);
-}
 
 @compute @workgroup_size(GROUP)
 fn gradient(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -142,19 +89,18 @@ fn gradient(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gr
     }
     let z = row * params.vocab;
     let spec = rows[params.start + row];
-    let at = (params.start + row) * (4u + params.scores);
+    let at = (params.start + row) * (3u + params.scores);
     let lse = stats[at];
-    let entropy = stats[at + 3u];
+    let entropy = stats[at + 2u];
 
-    let c_a = spec.weight_a + spec.prob_weight_a * exp(stats[at + 1u]);
-    let c_b = spec.weight_b + spec.prob_weight_b * exp(stats[at + 2u]);
-    var total = c_a + c_b; // Σc
-    var view = ScoreView(0.0, 1.0, 0.0, 1.0);
-    if (spec.score_kind != 0u) {
-        view = score_view(spec, at);
-        for (var k = 0u; k < params.scores; k++) {
-            total += score_coefficient(spec, at, k, view);
-        }
+    var count = params.scores; // coefficients of this row
+    if (spec.scores == NO_SCORES) {
+        count = 0u;
+    }
+    let own = select(spec.scores, 0u, count == 0u) * params.scores;
+    var total = spec.weight; // Σc
+    for (var k = 0u; k < count; k++) {
+        total += coefficients[own + k];
     }
     for (var j = lane; j < params.vocab; j += LANES) {
         let log_p = logits[z + j] - lse;
@@ -164,12 +110,9 @@ fn gradient(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gr
     storageBarrier();
 #endif
     if (lane == 0u) {
-        logits[z + spec.a] -= c_a;
-        logits[z + spec.b] -= c_b;
-        if (spec.score_kind != 0u) {
-            for (var k = 0u; k < params.scores; k++) {
-                logits[z + score_tokens[k]] -= score_coefficient(spec, at, k, view);
-            }
+        logits[z + spec.token] -= spec.weight;
+        for (var k = 0u; k < count; k++) {
+            logits[z + score_tokens[k]] -= coefficients[own + k];
         }
     }
 }

@@ -5,7 +5,7 @@ mod common;
 use common::*;
 use jurist::gpu::{Size, Tensor, Tuning};
 use jurist::ops::attention::{self, Heads};
-use jurist::ops::loss_head::{self, LossGradient, LossHead, RowObjective, SCORE_RENORMALISED};
+use jurist::ops::loss_head::{self, LossGradient, LossHead, RowObjective};
 use jurist::ops::matmul::{self, Epilogue};
 use jurist::ops::rmsnorm::{self, Norm};
 use jurist::ops::{embedding, grad_norm};
@@ -72,18 +72,7 @@ fn attention_backward() {
 fn loss_heads() {
     repeats(|rig| {
         let (rows, width, vocab) = (20, 24, 307);
-        let objective = |r: usize| RowObjective {
-            a: r as u32,
-            b: 300,
-            weight_a: 0.7,
-            weight_b: 0.3,
-            entropy_weight: -0.1,
-            score_kind: SCORE_RENORMALISED,
-            score_weight: 0.5,
-            label: 2.0,
-            prob_weight_a: 0.2,
-            prob_weight_b: 0.0,
-        };
+        let objective = |r: usize| RowObjective { token: r as u32, weight: 0.7, entropy_weight: -0.1, scores: r as u32 };
         let objectives: Vec<RowObjective> = (0..rows).map(objective).collect();
         let dtable = rig.output("dtable", vocab * width);
         let dhidden = rig.output("dhidden", rows * width);
@@ -93,8 +82,7 @@ fn loss_heads() {
             table: table.into(),
             rows: rig.words("objectives", bytemuck::cast_slice(&objectives)),
             score_tokens: rig.words("score tokens", &[3, 200, 17]),
-            score_values: rig.floats("score values", &[1.0, 2.0, 3.0]),
-            stats: rig.output("stats", rows * 7),
+            stats: rig.output("stats", rows * 6),
             count: fixed(rows),
             width: width as u32,
             vocab: vocab as u32,
@@ -102,7 +90,8 @@ fn loss_heads() {
             chunk: 6,
         };
         rig.plan.clear(dtable);
-        loss_head::record(&mut rig.plan, head, Some(LossGradient { table, dhidden, dtable: Some(dtable) }));
+        let coefficients = rig.floats("score coefficients", &random(rows * 3, 4));
+        loss_head::record(&mut rig.plan, head, Some(LossGradient { coefficients, table, dhidden, dtable: Some(dtable) }));
         vec![head.stats, dhidden, dtable]
     });
 }

@@ -17,20 +17,22 @@ use std::collections::BTreeMap;
 
 use common::{deviation, gpu};
 use jurist::gpu::Gpu;
-use jurist::judge::{Expectation, Scale, ScoreTokens};
+use jurist::judge::{Expectation, Placement, Scale, ScoreReads, ScoreTokens};
 use jurist::model::config::Config;
 use jurist::model::decoder::{Draw, PackedInputs, Sampler};
 use jurist::model::error::ModelError;
 use jurist::model::source::TensorSource;
 use jurist::model::weights::Weights;
-use jurist::ops::loss_head::RowObjective;
+use jurist::ops::loss_head::{NO_SCORES, RowObjective};
 use jurist::random::Stream;
 use jurist::reference::{self, Batch, Spec, loss};
 use jurist::rollout::{Chain, Ending, Rollout, RolloutSizes, Stop};
 use jurist::train::advantage::AdvantageSettings;
 use jurist::train::examples::Prompt;
 use jurist::train::optimiser::{Optimiser, OptimiserSettings};
-use jurist::train::policy::{Aggregation, Closed, PolicySettings, PolicyTrainer, Rewarded, Rolled, Speech, Totals, close};
+use jurist::train::policy::{
+    Aggregation, Closed, PolicySettings, PolicyTrainer, Rewarded, Rolled, Scores, Speech, Totals, close,
+};
 use jurist::train::reward::RewardSettings;
 use serde_json::{Value, json};
 
@@ -45,6 +47,7 @@ struct Toy {
     model: Model,
     scale: Scale,
     tokens: ScoreTokens,
+    reads: ScoreReads,
     eos: Vec<u32>,
     /// Tokens behind which the phrase has its opening form.
     spaces: Vec<u32>,
@@ -109,23 +112,35 @@ fn prompt(scale: &Scale, ids: &[u32], value: f64, ends_in_space: bool) -> Prompt
     Prompt { ids: ids.to_vec(), ends_in_space, label: scale.split(value).unwrap(), value }
 }
 
+/// The tokens of three scores behind a phrase and its opening form; an EOS of 3 ends them where it has to.
+fn tokens(paths: &[&[u32]], stem: &[u32], opening: &[u32]) -> ScoreTokens {
+    ScoreTokens::new(paths.iter().map(|p| p.to_vec()).collect(), Some(3), stem.to_vec(), opening.to_vec()).unwrap()
+}
+
 impl Toy {
     /// Seven tokens: two words, a phrase of one token, EOS, three scores. 37 chains.
     fn llama() -> Self {
         let scale: Scale = "a,b,c=0.5,4,1".parse().unwrap();
         // Between two scores: λ log π is split over both.
         let prompts = vec![prompt(&scale, &[1, 0, 5], 2.2, false)];
-        let tokens = ScoreTokens { ids: vec![4, 5, 6], stem: vec![2], opening: vec![2], warnings: vec![] };
+        let tokens = tokens(&[&[4], &[5], &[6]], &[2], &[2]);
         let model = Model::new(json!({"model_type": "llama", "architectures": ["LlamaForCausalLM"]}), 7, 3);
-        Toy { model, scale, tokens, eos: vec![3], spaces: vec![], prompts }
+        Toy { model, scale, tokens, reads: ScoreReads::Prompt, eos: vec![3], spaces: vec![], prompts }
+    }
+
+    /// Scores of two tokens: one beginning for two of them (4 5, 4 6, 6), or one that begins another and so is ended
+    /// (4 end, 4 5 end, 5 end).
+    fn scores_of_several_tokens(ended: bool) -> Self {
+        let paths: [&[u32]; 3] = if ended { [&[4], &[4, 5], &[5]] } else { [&[4, 5], &[4, 6], &[6]] };
+        Toy { tokens: tokens(&paths, &[2], &[2]), ..Toy::llama() }
     }
 
     /// Eight tokens, a phrase of two tokens or (behind white space) one, and two prompts of different length. 50 chains.
     fn two_token_phrase(family: Value) -> Self {
         let scale: Scale = "a,b,c=3,0,1".parse().unwrap();
         let prompts = vec![prompt(&scale, &[6, 0], 1.0, false), prompt(&scale, &[1, 0, 7, 1], 1.6, true)];
-        let tokens = ScoreTokens { ids: vec![5, 6, 7], stem: vec![2, 3], opening: vec![3], warnings: vec![] };
-        Toy { model: Model::new(family, 8, 11), scale, tokens, eos: vec![4], spaces: vec![1], prompts }
+        let tokens = tokens(&[&[5], &[6], &[7]], &[2, 3], &[3]);
+        Toy { model: Model::new(family, 8, 11), scale, tokens, reads: ScoreReads::Prompt, eos: vec![4], spaces: vec![1], prompts }
     }
 
     fn stop(&self) -> Stop {
@@ -170,8 +185,10 @@ struct Known {
     log_p: f64,
     /// Full-vocabulary log-probabilities of the scores.
     scores: Vec<f64>,
-    /// Its logits: one row an action, then the score's.
-    logits: Vec<Vec<f64>>,
+    /// Logits of the row in front of each action.
+    actions: Vec<Vec<f64>>,
+    /// Logits of the row in front of each token of each score, `[score][token]`.
+    score_rows: Vec<Vec<Vec<f64>>>,
 }
 
 /// All chains of a prompt under `model`, and what the backward needs.
@@ -190,30 +207,44 @@ impl World {
             tail: *tail,
         };
         let closed = |record, log_p: &[f64]| toy.with_speech(|s| close(&chain(record, log_p), prompt.ends_in_space, s));
-        let sequences: Vec<Vec<u32>> =
-            records.iter().map(|r| [&prompt.ids[..], &closed(r, &[0.0; MAX_TOKENS]).fed].concat()).collect();
+        // One sequence for the chain itself, and one for every token of every score: nothing is shared here.
+        let mut sequences: Vec<Vec<u32>> = Vec::new();
+        let mut wanted: Vec<(usize, usize)> = Vec::new(); // (first position, rows) of each sequence
+        for record in &records {
+            let fed = closed(record, &[0.0; MAX_TOKENS]).fed;
+            wanted.push((prompt.ids.len() - 1, record.0.len()));
+            sequences.push([&prompt.ids[..], &fed].concat());
+            let read = if toy.reads == ScoreReads::Chain { &prompt.ids[..1] } else { &prompt.ids[..] };
+            for score in 0..toy.scale.len() {
+                let path = toy.tokens.path(score);
+                wanted.push((read.len() + fed.len() - 1, path.len()));
+                sequences.push([read, &fed, path].concat());
+            }
+        }
         let slices: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
         let batch = Batch::packed(&slices);
-        // Token j of the chain is predicted by the row in front of it, the score by the last row of the sequence.
         let (mut rows, mut start) = (Vec::new(), 0);
-        for ((tokens, ..), sequence) in records.iter().zip(&sequences) {
-            let first = start + prompt.ids.len() as u32 - 1;
-            start += sequence.len() as u32;
-            rows.extend(first..first + tokens.len() as u32);
-            rows.push(start - 1);
+        for ((first, count), sequence) in wanted.iter().zip(&sequences) {
+            rows.extend((start + first..start + first + count).map(|row| row as u32));
+            start += sequence.len();
         }
         let spec = &toy.model.spec;
         let trace = reference::forward(spec, model, &batch, &rows).unwrap();
         let mut logits = trace.logits.chunks(spec.vocab).map(<[f64]>::to_vec);
         let known = records.iter().map(|record| {
-            let logits: Vec<Vec<f64>> = logits.by_ref().take(record.0.len() + 1).collect();
-            let log_ps: Vec<f64> = record.0.iter().zip(&logits).map(|(t, z)| loss::log_softmax(z)[*t as usize]).collect();
-            let last = loss::log_softmax(&logits[record.0.len()]);
+            let actions: Vec<Vec<f64>> = logits.by_ref().take(record.0.len()).collect();
+            let log_ps: Vec<f64> = record.0.iter().zip(&actions).map(|(t, z)| loss::log_softmax(z)[*t as usize]).collect();
+            let paths = (0..toy.scale.len()).map(|score| toy.tokens.path(score));
+            let score_rows: Vec<Vec<Vec<f64>>> = paths.clone().map(|p| logits.by_ref().take(p.len()).collect()).collect();
+            let of_path = |(path, rows): (&[u32], &Vec<Vec<f64>>)| -> f64 {
+                path.iter().zip(rows).map(|(t, z)| loss::log_softmax(z)[*t as usize]).sum()
+            };
             Known {
                 closed: closed(record, &log_ps),
                 log_p: log_ps.iter().sum(),
-                scores: toy.tokens.ids.iter().map(|k| last[*k as usize]).collect(),
-                logits,
+                scores: paths.zip(&score_rows).map(of_path).collect(),
+                actions,
+                score_rows,
             }
         });
         let known = known.collect();
@@ -221,21 +252,36 @@ impl World {
     }
 }
 
-/// The reward's parts, as the reference computes them; all of it is `-Σ` of losses of the score's row.
-fn reference_reward(toy: &Toy, reward: &RewardSettings, prompt: &Prompt, logits: &[f64]) -> loss::Loss {
-    let scale: Vec<loss::Score> = toy.tokens.ids.iter().copied().zip(toy.scale.values().iter().copied()).collect();
-    let squared = match reward.expectation {
-        Expectation::Renormalised => loss::squared_error_renormalised(logits, &scale, prompt.value),
-        Expectation::FullVocabulary => loss::squared_error_full(logits, &scale, prompt.value),
+/// What a chain is worth at these log-probabilities of its scores, before a score is drawn.
+fn reference_reward(toy: &Toy, reward: &RewardSettings, prompt: &Prompt, scores: &[f64]) -> f64 {
+    let p: Vec<f64> = scores.iter().map(|l| l.exp()).collect();
+    let (mass, y, values) = (p.iter().sum::<f64>(), prompt.value, toy.scale.values());
+    let q: Vec<f64> = match reward.expectation {
+        Expectation::Renormalised => p.iter().map(|p| p / mass).collect(),
+        Expectation::FullVocabulary => p.clone(),
     };
-    let label = loss::soft_target(prompt.value, &scale).unwrap();
-    // The chance that the sampled score is the nearest one: what the binary reward is worth before the score is drawn.
-    let nearest = [(toy.tokens.ids[prompt.label.nearest], 1.0)];
-    squared
-        .scaled(-reward.squared)
-        .plus(loss::log_probability(logits, &label).scaled(reward.log_prob))
-        .plus(loss::probability(logits, &label).scaled(reward.prob))
-        .plus(loss::probability(logits, &nearest).scaled(reward.binary))
+    let expected: f64 = q.iter().zip(values).map(|(q, v)| q * v).sum();
+    let label: f64 = prompt.label.weights.iter().map(|(k, w)| w * scores[*k]).sum();
+    let likely: f64 = prompt.label.weights.iter().map(|(k, w)| w * p[*k]).sum();
+    let up_to = |v: f64, of: &dyn Fn(usize) -> f64| (0..q.len()).filter(|k| values[*k] <= v).map(of).sum::<f64>();
+    let share = |k: usize| prompt.label.weights.iter().filter(|(l, _)| *l == k).map(|(_, w)| *w).sum::<f64>();
+    let ranked: f64 = values.iter().map(|v| (up_to(*v, &|k| q[k]) - up_to(*v, &share)).powi(2)).sum();
+    let furthest = values.iter().map(|v| (v - y).powi(2)).fold(0.0, f64::max);
+    let sampled: f64 = p.iter().zip(values).map(|(p, v)| p * (v - y).powi(2)).sum::<f64>() + (1.0 - mass) * furthest;
+    -reward.squared * (expected - y).powi(2) + reward.log_prob * label + reward.prob * likely - reward.ranked * ranked
+        + reward.binary * p[prompt.label.nearest]
+        - reward.sampled_squared * sampled
+}
+
+/// Its derivative by each log-probability, by differences: nothing of the product is used.
+fn reference_slopes(toy: &Toy, reward: &RewardSettings, prompt: &Prompt, scores: &[f64]) -> Vec<f64> {
+    let h = 1e-5;
+    let at = |k: usize, step: f64| {
+        let mut moved = scores.to_vec();
+        moved[k] += step;
+        reference_reward(toy, reward, prompt, &moved)
+    };
+    (0..scores.len()).map(|k| (at(k, h) - at(k, -h)) / (2.0 * h)).collect()
 }
 
 /// J and its gradient: mean over prompts of Σ_c π(c) (r(c) - kl log π(c)/π₀(c)).
@@ -253,16 +299,19 @@ fn objective(
         let mut dlogits = Vec::new();
         for (known, old) in world.known.iter().zip(&before.known) {
             let p = known.log_p.exp() / toy.prompts.len() as f64;
-            let (score, actions) = known.logits.split_last().unwrap();
-            let reward = reference_reward(toy, &settings.reward, prompt, score);
             let kl = known.log_p - old.log_p;
-            let earned = reward.value - settings.kl * kl;
+            let earned = reference_reward(toy, &settings.reward, prompt, &known.scores) - settings.kl * kl;
             j += p * earned;
             // d(π r) = π (r - kl) d log π + π dr.
-            for (z, token) in actions.iter().zip(&known.closed.actions) {
+            for (z, token) in known.actions.iter().zip(&known.closed.actions) {
                 dlogits.extend(loss::log_probability(z, &[(*token, p * (earned - settings.kl))]).gradient(z));
             }
-            dlogits.extend(reward.scaled(p).gradient(score));
+            let slopes = reference_slopes(toy, &settings.reward, prompt, &known.scores);
+            for (score, (rows, slope)) in known.score_rows.iter().zip(slopes).enumerate() {
+                for (z, token) in rows.iter().zip(toy.tokens.path(score)) {
+                    dlogits.extend(loss::log_probability(z, &[(*token, p * slope)]).gradient(z));
+                }
+            }
         }
         let g = reference::backward(&toy.model.spec, model, &world.batch, &world.trace, &dlogits).unwrap();
         g.0.iter().for_each(|(name, values)| gradient.add(name, values).unwrap());
@@ -272,7 +321,7 @@ fn objective(
 
 fn real(expectation: Expectation, log_prob: f64, group: usize) -> PolicySettings {
     PolicySettings {
-        reward: RewardSettings { expectation, squared: 1.0, log_prob, prob: 0.0, binary: 0.0 },
+        reward: RewardSettings { expectation, squared: 1.0, log_prob, ..RewardSettings::NONE },
         advantage: AdvantageSettings { normalize: false, clip: 0.0 },
         separate_advantages: false,
         aggregation: Aggregation::Sum,
@@ -283,6 +332,8 @@ fn real(expectation: Expectation, log_prob: f64, group: usize) -> PolicySettings
         group,
         max_tokens: MAX_TOKENS,
         top_p: 1.0,
+        iterations: 1,
+        ratio_cap: 0.0,
     }
 }
 
@@ -297,6 +348,10 @@ enum Mistake {
     WindowTooLate,
     /// The mean of all K as the baseline.
     BaselineWithItself,
+    /// Chains of an older policy as if they were of this one.
+    NoRatio,
+    /// The ratio on the exploration term alone.
+    RatioOnOneTerm,
 }
 
 /// An outcome that can be sampled: a chain, and where the reward looks at it, the sampled score.
@@ -304,19 +359,22 @@ struct Outcome {
     chain: usize,
     uniform: f64,
     p: f64,
+    /// The sampled score, and its log-probability.
+    sampled: (Option<usize>, f64),
 }
 
 fn outcomes(world: &World, samples_score: bool) -> Vec<Outcome> {
     let mut all = Vec::new();
     for (chain, known) in world.known.iter().enumerate() {
         if !samples_score {
-            all.push(Outcome { chain, uniform: 0.5, p: known.log_p.exp() });
+            all.push(Outcome { chain, uniform: 0.5, p: known.log_p.exp(), sampled: (None, 0.0) });
             continue;
         }
         let mut below = 0.0;
         let rest = 1.0 - known.scores.iter().map(|l| l.exp()).sum::<f64>();
-        for p in known.scores.iter().map(|l| l.exp()).chain([rest]) {
-            all.push(Outcome { chain, uniform: below + p / 2.0, p: known.log_p.exp() * p });
+        for (k, p) in known.scores.iter().map(|l| l.exp()).chain([rest]).enumerate() {
+            let sampled = ((k < known.scores.len()).then_some(k), p.ln());
+            all.push(Outcome { chain, uniform: below + p / 2.0, p: known.log_p.exp() * p, sampled });
             below += p;
         }
     }
@@ -348,24 +406,26 @@ fn trainer(gpu: &Gpu, toy: &Toy, settings: PolicySettings, start: Option<&Model>
     let optimiser = Optimiser::new(gpu, &weights, adam).unwrap();
     let longest = toy.prompts.iter().map(|p| p.ids.len()).max().unwrap();
     let start = start.map(|s| Weights::upload(gpu, s).unwrap());
-    let speech = (&toy.scale, &toy.tokens);
-    PolicyTrainer::new(gpu, weights, optimiser, settings, (longest, TUPLES), speech, start).unwrap_or_else(|e| panic!("{e}"))
+    let placement = Placement { tokens: &toy.tokens, reads: toy.reads };
+    PolicyTrainer::new(gpu, weights, optimiser, settings, (longest, TUPLES), placement, start).unwrap_or_else(|e| panic!("{e}"))
 }
 
-/// The expectation of the trainer's gradient of J, in f64 by tensor.
+/// The expectation of the trainer's gradient of J, in f64 by tensor; with `sampler`, over chains of those weights instead of
+/// the trainer's own.
 fn expected_gradient(
     trainer: &PolicyTrainer,
     toy: &Toy,
     settings: &PolicySettings,
     mistake: Mistake,
+    sampler: Option<&reference::Weights>,
 ) -> BTreeMap<String, Vec<f64>> {
-    let samples_score = settings.reward.binary != 0.0;
+    let samples_score = settings.reward.samples_score();
     // A step over all prompts: the tuples of one prompt are independent of the others'.
     let totals = Totals { chains: settings.group * toy.prompts.len(), tokens: 0 };
     trainer.optimiser.gradient.clear(&trainer.gpu);
     let (mut p_all, mut count) = (0.0, 0);
     for prompt in &toy.prompts {
-        let world = World::of(toy, &toy.model.weights, prompt);
+        let world = World::of(toy, sampler.unwrap_or(&toy.model.weights), prompt);
         let outcomes = outcomes(&world, samples_score);
         let tuples = multisets(outcomes.len(), settings.group);
         count += tuples.len();
@@ -381,12 +441,19 @@ fn expected_gradient(
                 some.iter().map(|(m, orders)| orders * m.iter().map(|o| outcomes[*o].p).product::<f64>()).collect();
             p_all += ps.iter().sum::<f64>();
             let uniforms: Vec<f64> = some.iter().flat_map(|(m, _)| m.iter().map(|o| outcomes[*o].uniform)).collect();
+            let uniform = |n: u64| uniforms[n as usize];
+            let drawn = |o: &usize| {
+                let (sampled, sampled_log_p) = outcomes[*o].sampled;
+                Rewarded { sampled, sampled_log_p, ..Rewarded::default() }
+            };
+            let drawn: Vec<Vec<Rewarded>> = some.iter().map(|(m, _)| m.iter().map(drawn).collect()).collect();
+            let scores = if sampler.is_some() { Scores::Drawn(&drawn) } else { Scores::Draw(&uniform) };
             toy.with_speech(|speech| {
                 pollster::block_on(async {
-                    let mut rewarded = trainer.rewards(&rolled, speech, |n| uniforms[n as usize]).await.unwrap();
+                    let mut rewarded = trainer.rewards(&rolled, speech, scores).await.unwrap();
                     plant(mistake, settings.group, &mut rewarded);
                     let mut batch = trainer.objectives(&rolled, &rewarded, speech, &totals);
-                    weigh(&mut batch, &rolled, &ps, mistake);
+                    weigh(&mut batch, trainer, &rolled, &ps, mistake);
                     trainer.accumulate(&batch).await.unwrap();
                 });
             });
@@ -403,34 +470,49 @@ fn expected_gradient(
 }
 
 fn plant(mistake: Mistake, k: usize, rewarded: &mut [Vec<Rewarded>]) {
-    if mistake == Mistake::BaselineWithItself {
-        let factor = (k - 1) as f64 / k as f64;
-        rewarded.iter_mut().flatten().for_each(|r| r.advantage *= factor);
+    for r in rewarded.iter_mut().flatten() {
+        match mistake {
+            Mistake::BaselineWithItself => r.advantage *= (k - 1) as f64 / k as f64,
+            Mistake::RatioOnOneTerm => (r.advantage, r.ratio) = (r.advantage * r.ratio, 1.0),
+            Mistake::NoRatio => r.ratio = 1.0,
+            _ => {}
+        }
     }
 }
 
 /// Multiplies each tuple's objectives by its probability (the gradient is linear in them).
-fn weigh(batch: &mut PackedInputs, rolled: &[Rolled], ps: &[f64], mistake: Mistake) {
-    let mut row = 0;
-    for (group, p) in rolled.iter().zip(ps) {
-        for chain in &group.chains {
+fn weigh(batch: &mut PackedInputs, trainer: &PolicyTrainer, rolled: &[Rolled], ps: &[f64], mistake: Mistake) {
+    let (_, placed) = trainer.lay(rolled);
+    let mut seen = 0;
+    for ((group, placed), p) in rolled.iter().zip(&placed).zip(ps) {
+        for (chain, placed) in group.chains.iter().zip(placed) {
             let n = chain.actions.len();
+            let rows: Vec<usize> = placed.before[..n].iter().map(|row| batch.row_at(*row).unwrap()).collect();
+            for row in &rows {
+                batch.objectives[*row].weight = (f64::from(batch.objectives[*row].weight) * p) as f32;
+            }
             match mistake {
-                Mistake::WindowTooEarly => batch.objectives[row + n - 1] = RowObjective::default(),
+                Mistake::WindowTooEarly => batch.objectives[rows[n - 1]] = RowObjective::default(),
                 Mistake::WindowTooLate => {
-                    batch.objectives[row..row + n].rotate_right(1);
-                    batch.objectives[row] = RowObjective::default();
+                    (1..n).rev().for_each(|j| batch.objectives[rows[j]] = batch.objectives[rows[j - 1]]);
+                    batch.objectives[rows[0]] = RowObjective::default();
                 }
-                Mistake::None | Mistake::BaselineWithItself => {}
+                _ => {}
             }
-            for o in &mut batch.objectives[row..=row + n] {
-                let weights = [&mut o.weight_a, &mut o.weight_b, &mut o.prob_weight_a, &mut o.prob_weight_b, &mut o.score_weight];
-                weights.into_iter().for_each(|w| *w = (f64::from(*w) * p) as f32);
+            for node in &placed.nodes {
+                let number = batch.objectives[batch.row_at(*node).unwrap()].scores as usize;
+                let width = trainer_alphabet(batch);
+                batch.coefficients[number * width..(number + 1) * width].iter_mut().for_each(|c| *c = (f64::from(*c) * p) as f32);
             }
-            row += n + 1;
+            seen += n + placed.nodes.len();
         }
     }
-    assert_eq!(row, batch.rows.len());
+    assert_eq!(seen, batch.rows.len());
+}
+
+/// Coefficients a row with scores.
+fn trainer_alphabet(batch: &PackedInputs) -> usize {
+    batch.coefficients.len() / batch.objectives.iter().filter(|o| o.scores != NO_SCORES).count()
 }
 
 /// The worst deviation of any tensor, relative to the tensor's largest entry.
@@ -447,11 +529,11 @@ fn check(name: &str, toy: &Toy, settings: PolicySettings, start: Option<&Model>,
     let (_, expected) = objective(toy, &settings, &toy.model.weights, before);
     let trainer = trainer(&gpu(), toy, settings, start);
     print!("{name}, K = {}, ", settings.group);
-    let off = error(&expected_gradient(&trainer, toy, &settings, Mistake::None), &expected);
+    let off = error(&expected_gradient(&trainer, toy, &settings, Mistake::None, None), &expected);
     assert!(off < UNBIASED, "{name}: the expected gradient is off by {off:.1e}");
     for mistake in mistakes {
         print!("  {mistake:?}: ");
-        let off = error(&expected_gradient(&trainer, toy, &settings, *mistake), &expected);
+        let off = error(&expected_gradient(&trainer, toy, &settings, *mistake, None), &expected);
         assert!(off > BIASED, "{name}: {mistake:?} went unseen, off by {off:.1e}");
     }
     println!("  {:.1} s", begin.elapsed().as_secs_f64());
@@ -497,33 +579,101 @@ fn wrong_estimators_are_seen() {
             for (name, settings) in wrong {
                 print!("{expectation:?}, λ = {log_prob}, {name}: ");
                 let trainer = trainer(&gpu(), &toy, settings, None);
-                let off = error(&expected_gradient(&trainer, &toy, &settings, Mistake::None), &expected);
+                let off = error(&expected_gradient(&trainer, &toy, &settings, Mistake::None, None), &expected);
                 assert!(off > BIASED, "{name} went unseen, off by {off:.1e}");
             }
         }
     }
 }
 
-/// The probability of the label as the reward, and each part of a reward with an advantage of its own.
+/// Other rewards that depend on the policy, and each part of a reward with an advantage of its own.
 #[test]
-fn probability_as_reward() {
+fn other_parts_of_a_reward() {
     let toy = Toy::llama();
-    let prob = RewardSettings { expectation: Expectation::FullVocabulary, squared: 0.0, log_prob: 0.0, prob: 2.0, binary: 0.0 };
-    let alone = PolicySettings { reward: prob, ..real(prob.expectation, 0.0, 2) };
-    check("prob", &toy, alone, None, &MISTAKES);
-    let all = RewardSettings { squared: 1.0, log_prob: 0.5, ..prob };
-    // Advantages are linear in the reward as long as they are not divided or clipped.
-    check("all parts, separate", &toy, PolicySettings { reward: all, separate_advantages: true, ..alone }, None, &MISTAKES);
+    for expectation in EXPECTATIONS {
+        let none = RewardSettings { expectation, ..RewardSettings::NONE };
+        let of = |reward| PolicySettings { reward, ..real(expectation, 0.0, 2) };
+        check("prob", &toy, of(RewardSettings { prob: 2.0, ..none }), None, &MISTAKES);
+        check("ranked", &toy, of(RewardSettings { ranked: 1.5, ..none }), None, &MISTAKES);
+        // Advantages are linear in the reward as long as they are not divided or clipped.
+        let all = RewardSettings { squared: 1.0, log_prob: 0.5, prob: 2.0, ranked: 1.0, ..none };
+        check("all parts, separate", &toy, PolicySettings { separate_advantages: true, ..of(all) }, None, &[]);
+    }
 }
 
-/// The sampled score is an action, and so is the sampling of something that is no score. Its expectation is the gradient of
-/// the label's probability.
+/// What three annotators said, as a distribution.
 #[test]
-fn reinforce() {
+fn soft_labels() {
+    let mut toy = Toy::llama();
+    let annotations = [0.5, 1.0, 3.0];
+    toy.prompts[0].label = toy.scale.soft(&annotations).unwrap();
+    toy.prompts[0].value = 1.5;
+    let ranked = RewardSettings { ranked: 1.0, log_prob: 0.5, ..RewardSettings::NONE };
+    check("soft label", &toy, PolicySettings { reward: ranked, ..real(ranked.expectation, 0.0, 2) }, None, &[]);
+}
+
+/// The sampled score is an action, and so is the sampling of something that is no score. The expectation is the gradient of
+/// the label's probability, or of the expected squared error of a draw.
+#[test]
+fn rewards_of_the_sampled_score() {
     let toy = Toy::llama();
-    let binary = RewardSettings { expectation: Expectation::Renormalised, squared: 0.0, log_prob: 0.0, prob: 0.0, binary: 1.0 };
+    let none = RewardSettings::NONE;
+    for (name, reward) in
+        [("binary", RewardSettings { binary: 1.0, ..none }), ("sampled squared", RewardSettings { sampled_squared: 0.3, ..none })]
+    {
+        let settings = PolicySettings { reward, refinement: 0.0, ..real(none.expectation, 0.0, 2) };
+        check(name, &toy, settings, None, &MISTAKES);
+    }
+}
+
+/// Scores of several tokens, by the chain rule, with and without an end; and scores that cannot see the prompt.
+#[test]
+fn other_ways_to_a_score() {
+    for ended in [false, true] {
+        for reads in [ScoreReads::Prompt, ScoreReads::Chain] {
+            let toy = Toy { reads, ..Toy::scores_of_several_tokens(ended) };
+            let settings = real(Expectation::Renormalised, 1.0, 2);
+            check(&format!("several tokens, ended: {ended}, reads the {reads:?}"), &toy, settings, None, &MISTAKES);
+        }
+    }
+    let toy = Toy { reads: ScoreReads::Chain, ..Toy::two_token_phrase(json!({"model_type": "qwen3"})) };
+    check("reads the chain, two prompts", &toy, real(Expectation::FullVocabulary, 1.0, 2), None, &MISTAKES);
+    let binary = RewardSettings { binary: 1.0, ..RewardSettings::NONE };
     let settings = PolicySettings { reward: binary, refinement: 0.0, ..real(binary.expectation, 0.0, 2) };
-    check("reinforce", &toy, settings, None, &MISTAKES);
+    check("several tokens, binary", &Toy::scores_of_several_tokens(true), settings, None, &[]);
+}
+
+/// Chains of an older policy: both terms weigh the ratio of the whole chain, or the expectation is another one.
+#[test]
+fn chains_of_an_older_policy() {
+    let mut toy = Toy::llama();
+    let old = toy.model.weights.clone();
+    for (index, values) in toy.model.weights.0.values_mut().enumerate() {
+        let mut stream = Stream::new(6, index as u64);
+        values.iter_mut().for_each(|v| *v = f64::from((*v + 0.15 * stream.normal()) as f32));
+    }
+    let none = RewardSettings::NONE;
+    let cases = [
+        ("real", real(Expectation::Renormalised, 1.0, 2)),
+        ("real, groups of three", real(Expectation::FullVocabulary, 1.0, 3)),
+        ("binary", PolicySettings { reward: RewardSettings { binary: 1.0, ..none }, ..real(none.expectation, 0.0, 2) }),
+    ];
+    for (name, settings) in cases {
+        let (_, expected) = objective(&toy, &settings, &toy.model.weights, &toy.model.weights);
+        let trainer = trainer(&gpu(), &toy, settings, None);
+        print!("older policy, {name}: ");
+        let off = error(&expected_gradient(&trainer, &toy, &settings, Mistake::None, Some(&old)), &expected);
+        assert!(off < UNBIASED, "{name}: off by {off:.1e}");
+        for mistake in [Mistake::NoRatio, Mistake::RatioOnOneTerm] {
+            // With nothing to refine there is but one term.
+            if mistake == Mistake::RatioOnOneTerm && settings.reward.samples_score() {
+                continue;
+            }
+            print!("  {mistake:?}: ");
+            let off = error(&expected_gradient(&trainer, &toy, &settings, mistake, Some(&old)), &expected);
+            assert!(off > BIASED, "{name}: {mistake:?} went unseen, off by {off:.1e}");
+        }
+    }
 }
 
 /// With the KL divergence to other weights in the reward.
@@ -540,7 +690,7 @@ fn divergence_from_a_start_model() {
     let (_, without) = objective(&toy, &PolicySettings { kl: 0.0, ..settings }, &toy.model.weights, &start.weights);
     let trainer = trainer(&gpu(), &toy, settings, Some(&start));
     print!("  KL against the objective without it: ");
-    assert!(error(&expected_gradient(&trainer, &toy, &settings, Mistake::None), &without) > BIASED);
+    assert!(error(&expected_gradient(&trainer, &toy, &settings, Mistake::None, None), &without) > BIASED);
 }
 
 /// Other decoders, a phrase of two tokens with a shorter form, two prompts of different length with labels on and
@@ -562,8 +712,17 @@ fn other_families_and_a_longer_phrase() {
 /// The reference's gradient against differences of J: along a random direction in each tensor.
 #[test]
 fn the_expected_gradient_is_that_of_the_objective() {
-    let binary = RewardSettings { expectation: Expectation::FullVocabulary, squared: 0.3, log_prob: 0.5, prob: 1.0, binary: 0.8 };
-    for (toy, kl) in [(Toy::llama(), 0.0), (Toy::two_token_phrase(json!({"model_type": "qwen3"})), 0.4)] {
+    let binary = RewardSettings {
+        expectation: Expectation::FullVocabulary,
+        squared: 0.3,
+        log_prob: 0.5,
+        prob: 1.0,
+        ranked: 0.6,
+        binary: 0.8,
+        sampled_squared: 0.2,
+    };
+    let hidden = Toy { reads: ScoreReads::Chain, ..Toy::scores_of_several_tokens(true) };
+    for (toy, kl) in [(Toy::llama(), 0.0), (Toy::two_token_phrase(json!({"model_type": "qwen3"})), 0.4), (hidden, 0.0)] {
         let start = reference::Weights::random(&toy.model.spec, 99);
         for reward in [binary, real(Expectation::Renormalised, 1.0, 2).reward] {
             let settings = PolicySettings { reward, kl, ..real(reward.expectation, 1.0, 2) };

@@ -353,7 +353,6 @@ fn settings() {
     env.env("JURIST_MAX_LENGTH", "long");
     g.case("the environment", env, 2, &["JURIST_MAX_LENGTH: max_length = long: expected a whole number"]);
     g.case("model and scratch", g.scratch(&["--model-name-or-path", "judge"]), 2, &["model_name_or_path and init are both set"]);
-    g.case("a method that is not built", g.scratch(&["--method", "raft"]), 2, &["method = raft is not built yet"]);
     g.case("a best without an eval_file", g.scratch(&["--load-best-model-at-end"]), 2, &["needs an eval_file"]);
 
     g.case("a scale upside down", g.scratch(&["--scale", "5..1"]), 2, &["scale `5..1`", "as in 1..5"]);

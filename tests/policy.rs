@@ -9,11 +9,12 @@ mod cli;
 use std::path::Path;
 
 use common::gpu;
-use jurist::judge::{Expectation, Scale, ScoreTokens};
+use jurist::judge::{Expectation, Placement, Scale, ScoreReads, ScoreTokens};
 use jurist::model::config::Config;
 use jurist::model::init::Init;
 use jurist::model::names::Kind;
 use jurist::model::weights::Weights;
+use jurist::ops::loss_head::NO_SCORES;
 use jurist::random::Stream;
 use jurist::rollout::Ending;
 use jurist::train::TrainConfig;
@@ -21,7 +22,7 @@ use jurist::train::advantage::{AdvantageSettings, advantages};
 use jurist::train::examples::Prompt;
 use jurist::train::optimiser::{Optimiser, OptimiserSettings};
 use jurist::train::policy::{Aggregation, Closed, PolicySettings, PolicyTrainer, Rewarded, Rolled, Speech, Totals};
-use jurist::train::reward::{Earned, RewardSettings};
+use jurist::train::reward::RewardSettings;
 use jurist::train::trainer::StepNumbers;
 use serde_json::{Value, json};
 
@@ -40,7 +41,7 @@ impl Court {
     /// Seven prompts of 1 to 9 tokens: two full micro-batches and one of a single prompt.
     fn new() -> Self {
         let scale: Scale = "1..3".parse().unwrap();
-        let tokens = ScoreTokens { ids: vec![9, 10, 11], stem: vec![7, 8], opening: vec![8], warnings: vec![] };
+        let tokens = ScoreTokens::new(vec![vec![9], vec![10], vec![11]], None, vec![7, 8], vec![8]).unwrap();
         let mut stream = Stream::new(1, 1);
         let prompts = [1, LONGEST, 4, 2, 7, 5, 3].map(|length| {
             let ids: Vec<u32> = (0..length).map(|_| stream.below(VOCAB as usize) as u32).collect();
@@ -77,8 +78,8 @@ impl Court {
         let adam = OptimiserSettings { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0, max_grad_norm: 1.0 };
         let optimiser = Optimiser::new(&gpu(), &weights, adam).unwrap();
         let start = (settings.kl > 0.0).then(upload);
-        let speech = (&self.scale, &self.tokens);
-        PolicyTrainer::new(&gpu(), weights, optimiser, settings, (LONGEST, MICRO_BATCH), speech, start).unwrap()
+        let placement = Placement { tokens: &self.tokens, reads: ScoreReads::Prompt };
+        PolicyTrainer::new(&gpu(), weights, optimiser, settings, (LONGEST, MICRO_BATCH), placement, start).unwrap()
     }
 
     fn with_speech<T>(&self, then: impl FnOnce(&Speech) -> T) -> T {
@@ -90,7 +91,7 @@ impl Court {
         let prompts: Vec<&Prompt> = self.prompts.iter().collect();
         let numbers =
             self.with_speech(|s| pollster::block_on(trainer.step(&prompts, s, (seed, step), (1e-2, step + 1))).unwrap());
-        assert!(numbers.applied);
+        assert!(numbers.applied > 0);
         numbers
     }
 }
@@ -140,7 +141,7 @@ fn presets_are_what_they_are_documented_to_be() {
         TrainConfig { method: "real".into(), preset: preset.into(), num_generations: 16, ..TrainConfig::default() }.policy(5)
     };
     let exact = PolicySettings {
-        reward: RewardSettings { expectation: Expectation::Renormalised, squared: 1.0, log_prob: 1.0, prob: 0.0, binary: 0.0 },
+        reward: RewardSettings { squared: 1.0, log_prob: 1.0, ..RewardSettings::NONE },
         advantage: AdvantageSettings { normalize: false, clip: 0.0 },
         separate_advantages: false,
         aggregation: Aggregation::Sum,
@@ -151,6 +152,8 @@ fn presets_are_what_they_are_documented_to_be() {
         group: 16,
         max_tokens: 5,
         top_p: 1.0,
+        iterations: 1,
+        ratio_cap: 0.0,
     };
     assert_eq!(of("exact"), exact);
     let full = Expectation::FullVocabulary;
@@ -201,7 +204,7 @@ fn presets_are_what_they_are_documented_to_be() {
 
     // Rewards the sampled score and nothing else, whatever the weights of the other parts.
     let reinforce = TrainConfig { method: "reinforce".into(), logprob_weight: Some(1.0), ..TrainConfig::default() }.policy(5);
-    let binary = RewardSettings { squared: 0.0, log_prob: 0.0, prob: 0.0, binary: 1.0, ..exact.reward };
+    let binary = RewardSettings { binary: 1.0, ..RewardSettings::NONE };
     assert_eq!((reinforce.reward, reinforce.refinement), (binary, 0.0));
 }
 
@@ -213,8 +216,8 @@ fn group<'a>(prompt: &'a Prompt, lengths: &[usize], advantages: &[f64]) -> (Roll
         log_ps: vec![-1.0; *n],
         ending: Ending::Length,
     };
-    let rewarded =
-        |a: &f64| Rewarded { earned: Earned::default(), kl: 0.0, expected: 2.0, mass: 0.5, sampled: None, advantage: *a };
+    // Three scores of the same probability: E is 2.
+    let rewarded = |a: &f64| Rewarded { log_probs: vec![-2.0; 3], ratio: 1.0, advantage: *a, ..Rewarded::default() };
     (Rolled { prompt, chains: lengths.iter().map(chain).collect() }, advantages.iter().map(rewarded).collect())
 }
 
@@ -236,13 +239,13 @@ fn weights_of_both_aggregations_by_hand() {
         for (length, advantage) in [(2, 0.5), (3, -0.25), (1, 4.0), (5, -8.0)] {
             for objective in rows.by_ref().take(length) {
                 let expected = 2.0 * advantage * per_token;
-                assert!((f64::from(objective.weight_a) - expected).abs() < 1e-6, "{aggregation:?}: {objective:?}");
-                assert_eq!((objective.a, objective.score_weight, objective.weight_b), (1, 0.0, 0.0));
+                assert!((f64::from(objective.weight) - expected).abs() < 1e-6, "{aggregation:?}: {objective:?}");
+                assert_eq!((objective.token, objective.scores), (1, NO_SCORES));
             }
-            // Refinement is a mean over chains in both.
-            let score = rows.next().unwrap();
-            assert!((score.score_weight - 0.5 / 4.0).abs() < 1e-6, "{score:?}");
-            assert!((score.weight_a + score.weight_b - 0.5 / 4.0).abs() < 1e-6, "{score:?}");
+            // Refinement is a mean over chains in both: λ log p(y) says the weight, the squared error sums to 0.
+            let score = rows.next().unwrap().scores as usize;
+            let sum: f32 = batch.coefficients[3 * score..3 * score + 3].iter().sum();
+            assert!((sum - 0.5 / 4.0).abs() < 1e-6, "{sum}");
         }
         assert!(rows.next().is_none());
     }

@@ -187,7 +187,7 @@ fn scores_are_what_a_direct_computation_gives() {
     let direct = last_logits(&gpu, &weights, &sequences);
     let mut worst = 0.0f64;
     for (judged, logits) in judged(&judge, &examples, &Judging::default()).iter().zip(&direct) {
-        let expected = Prediction::from_log_probs(&settings.scale, &score_log_probs(logits, &tokens.ids)).unwrap();
+        let expected = Prediction::from_log_probs(&settings.scale, &score_log_probs(logits, tokens.alphabet())).unwrap();
         let found = judged.prediction.as_ref().unwrap();
         worst = worst.max((found.expected - expected.expected).abs()).max((found.mass - expected.mass).abs());
         assert_eq!(found.decoded, expected.decoded);
@@ -340,7 +340,7 @@ fn several_chains_are_averaged() {
     let scored = score("thinker", "rows.jsonl", &["--chains", "3"]);
     for (row, (scored, logits)) in scored.iter().zip(direct.chunks(3)).enumerate() {
         let three: Vec<Prediction> =
-            logits.iter().map(|z| Prediction::from_log_probs(scale, &score_log_probs(z, &tokens.ids)).unwrap()).collect();
+            logits.iter().map(|z| Prediction::from_log_probs(scale, &score_log_probs(z, tokens.alphabet())).unwrap()).collect();
         let mean = three.iter().map(|p| p.expected).sum::<f64>() / 3.0;
         let found = scored["judge"]["expected"].as_f64().unwrap();
         assert!((found - mean).abs() < 1e-5, "row {row}: {found} and {mean}");

@@ -233,12 +233,7 @@ impl Rig {
     }
 
     fn loss(&mut self, rows: usize, width: usize, vocab: usize, backward: bool) {
-        let objective = |r: usize| RowObjective {
-            a: (r % vocab) as u32,
-            b: (r % vocab) as u32,
-            weight_a: 1.0 / rows as f32,
-            ..RowObjective::default()
-        };
+        let objective = |r: usize| RowObjective::token((r % vocab) as u32, 1.0 / rows as f32);
         let objectives: Vec<RowObjective> = (0..rows).map(objective).collect();
         let objectives: Vec<u32> = bytemuck::cast_slice(&objectives).to_vec();
         debug_assert_eq!(objectives.len(), rows * OBJECTIVE_WORDS);
@@ -248,7 +243,6 @@ impl Rig {
             table: table.into(),
             rows: self.given("objectives", objectives),
             score_tokens: self.output("score tokens", 0),
-            score_values: self.output("score values", 0),
             stats: self.output("stats", rows * STATS),
             count: Size::fixed(rows as u32),
             width: width as u32,
@@ -257,6 +251,7 @@ impl Rig {
             chunk: loss_head::chunk_rows(vocab as u32, rows as u32, LOGITS_BYTES),
         };
         let gradient = backward.then(|| LossGradient {
+            coefficients: self.output("score coefficients", 0),
             table,
             dhidden: self.output("d hidden", rows * width),
             dtable: Some(self.output("d table", vocab * width)),

@@ -45,11 +45,11 @@ pub fn step(gpu: &Gpu, shape: &Shape) -> Result<Step, BenchError> {
         let start = batch.push(&ids);
         for i in 0..ids.len() {
             let next = ids[(i + 1) % ids.len()];
-            let objective = RowObjective { a: next, b: next, weight_a: 1.0 / tokens as f32, ..RowObjective::default() };
+            let objective = RowObjective::token(next, 1.0 / tokens as f32);
             batch.push_row(start + i as u32, objective);
         }
     }
-    let sizes = PassSizes { tokens, rows: tokens, score_tokens: Vec::new(), score_values: Vec::new() };
+    let sizes = PassSizes { tokens, rows: tokens, score_tokens: Vec::new() };
     let pass = Pass::new(gpu, &weights, Some(&optimiser.gradient), sizes)?;
     Ok(Step { gpu: gpu.clone(), pass, optimiser, batch, taken: 0 })
 }

@@ -6,13 +6,15 @@ use std::path::Path;
 use super::golden::Golden;
 use super::{DoctorError, Report};
 use crate::gpu::Gpu;
+use crate::judge::{Expectation, Scale, Split};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::decoder::{
     CachePass, CacheSizes, LogitsPass, PackedInputs, Pass, PassSizes, PrefillPrompt, PrefillRow, RowStats, Sampler,
 };
 use crate::model::names::tensors;
 use crate::model::weights::Weights;
-use crate::ops::loss_head::{RowObjective, SCORE_FULL, SCORE_RENORMALISED};
+use crate::ops::loss_head::RowObjective;
+use crate::train::reward::{RewardSettings, expected};
 
 /// Logits may differ by this much.
 pub const LOGITS_TOLERANCE: f64 = 1e-4;
@@ -46,13 +48,21 @@ struct Sequences {
     width: usize,
 }
 
+/// A row with a squared error: the label, its weight in the loss, and which expectation is meant.
+struct Labelled {
+    row: usize,
+    value: f64,
+    weight: f64,
+    expectation: Expectation,
+}
+
 struct Check<'a> {
     gpu: &'a Gpu,
     weights: &'a Weights,
     golden: &'a Golden,
     gradient: Weights,
     score_tokens: Vec<u32>,
-    score_values: Vec<f32>,
+    scale: Scale,
     plain: Sequences,
 }
 
@@ -70,7 +80,10 @@ impl<'a> Check<'a> {
         if score_tokens.len() != score_values.len() {
             return Err(golden.fault("rail.score_values", "needs as many values as there are score tokens"));
         }
-        Ok(Check { gpu, weights, golden, gradient, score_tokens, score_values, plain })
+        let texts = score_tokens.iter().map(u32::to_string).collect();
+        let scale = Scale::new(texts, score_values.into_iter().map(f64::from).collect())
+            .map_err(|e| golden.fault("rail.score_values", e.to_string()))?;
+        Ok(Check { gpu, weights, golden, gradient, score_tokens, scale, plain })
     }
 
     async fn logits(&mut self, report: &mut Report) -> Result<(), DoctorError> {
@@ -85,25 +98,38 @@ impl<'a> Check<'a> {
         Ok(())
     }
 
-    /// Runs a batch forward and backward and compares every gradient with `<prefix>.grad.<parameter>`.
-    async fn gradients(&mut self, report: &mut Report, prefix: &str, batch: &PackedInputs) -> Result<Vec<RowStats>, DoctorError> {
-        let sizes = PassSizes {
-            tokens: batch.ids.len(),
-            rows: batch.rows.len(),
-            score_tokens: self.score_tokens.clone(),
-            score_values: self.score_values.clone(),
-        };
-        let pass = Pass::new(self.gpu, self.weights, Some(&self.gradient), sizes)?;
+    /// Runs a batch forward and backward and compares every gradient with `<prefix>.grad.<parameter>`. The squared errors
+    /// of `labels` are read first and then learned, as in training.
+    async fn gradients(
+        &mut self,
+        report: &mut Report,
+        prefix: &str,
+        mut batch: PackedInputs,
+        labels: &[Labelled],
+    ) -> Result<(Vec<RowStats>, Vec<f32>), DoctorError> {
+        let (rows, score_tokens) = (batch.rows.len(), self.score_tokens.clone());
+        let pass =
+            Pass::new(self.gpu, self.weights, Some(&self.gradient), PassSizes { tokens: batch.ids.len(), rows, score_tokens })?;
         self.gradient.clear(self.gpu);
-        pass.run(batch)?;
-        let stats = pass.stats(batch.rows.len()).await?;
+        pass.read(&batch)?;
+        let stats = pass.stats(rows).await?;
+        let mut expected_scores = Vec::new();
+        for label in labels {
+            let log_probs: Vec<f64> = stats[label.row].score_log_probs.iter().map(|l| f64::from(*l)).collect();
+            let reward = RewardSettings { expectation: label.expectation, squared: label.weight, ..RewardSettings::NONE };
+            let slopes = reward.slopes(&self.scale, &log_probs, (&Split { weights: Vec::new(), nearest: 0 }, label.value));
+            batch.objectives[label.row].scores = (batch.coefficients.len() / slopes.len()) as u32;
+            batch.coefficients.extend(slopes.iter().map(|c| *c as f32));
+            expected_scores.push(expected(label.expectation, &self.scale, &log_probs) as f32);
+        }
+        pass.learn(&batch)?;
         let group = format!("{prefix}.grad");
         for spec in tensors(&self.weights.config) {
             let key = format!("{group}.{}", spec.name);
             let ours = self.gradient.tensor_values(self.gpu, &spec.name).await?;
             report.compare_relative(&group, &key, &ours, &self.golden.floats(&key)?.values, GRADIENT_TOLERANCE);
         }
-        Ok(stats)
+        Ok((stats, expected_scores))
     }
 
     fn compare_scalar(&self, report: &mut Report, key: &str, ours: f64) -> Result<(), DoctorError> {
@@ -121,12 +147,11 @@ impl<'a> Check<'a> {
         for ids in &self.plain.ids {
             let start = batch.push(ids);
             for (i, next) in ids[1..].iter().enumerate() {
-                let objective = RowObjective { a: *next, b: *next, weight_a: weight, ..Default::default() };
-                batch.push_row(start + i as u32, objective);
+                batch.push_row(start + i as u32, RowObjective::token(*next, weight));
             }
         }
-        let stats = self.gradients(report, "ce", &batch).await?;
-        let loss = stats.iter().map(|s| -f64::from(s.log_p_a)).sum::<f64>() / targets as f64;
+        let (stats, _) = self.gradients(report, "ce", batch, &[]).await?;
+        let loss = stats.iter().map(|s| -f64::from(s.log_p)).sum::<f64>() / targets as f64;
         self.compare_scalar(report, "ce.loss", loss)
     }
 
@@ -135,27 +160,20 @@ impl<'a> Check<'a> {
         if labels.len() != self.plain.ids.len() {
             return Err(self.golden.fault("rail.targets", "needs one label a sequence"));
         }
-        for (prefix, score_kind) in [("rail.full", SCORE_FULL), ("rail.renorm", SCORE_RENORMALISED)] {
+        for (prefix, expectation) in [("rail.full", Expectation::FullVocabulary), ("rail.renorm", Expectation::Renormalised)] {
             let mut batch = PackedInputs::default();
-            for (ids, label) in self.plain.ids.iter().zip(&labels) {
+            let mut labelled = Vec::new();
+            for (row, (ids, label)) in self.plain.ids.iter().zip(&labels).enumerate() {
                 let start = batch.push(ids);
-                let score_weight = 1.0 / labels.len() as f32;
-                let objective = RowObjective { score_kind, score_weight, label: *label, ..Default::default() };
-                batch.push_row(start + ids.len() as u32 - 1, objective);
+                batch.push_row(start + ids.len() as u32 - 1, RowObjective::default());
+                labelled.push(Labelled { row, value: f64::from(*label), weight: 1.0 / labels.len() as f64, expectation });
             }
-            let stats = self.gradients(report, prefix, &batch).await?;
-            let expected: Vec<f32> = stats.iter().map(|s| self.expected(s, score_kind) as f32).collect();
+            let (_, expected) = self.gradients(report, prefix, batch, &labelled).await?;
             let key = format!("{prefix}.expected");
             report.compare("expected score", &key, &expected, &self.golden.floats(&key)?.values, LOGITS_TOLERANCE);
             self.compare_scalar(report, &format!("{prefix}.loss"), mean_square(&expected, &labels))?;
         }
         Ok(())
-    }
-
-    fn expected(&self, stats: &RowStats, kind: u32) -> f64 {
-        let pairs = || stats.score_log_probs.iter().zip(&self.score_values).map(|(p, v)| (f64::from(*p).exp(), f64::from(*v)));
-        let full: f64 = pairs().map(|(p, v)| p * v).sum();
-        if kind == SCORE_FULL { full } else { full / pairs().map(|(p, _)| p).sum::<f64>() }
     }
 
     /// The surrogate of REAL with given advantages: sum(-A log p m) / sum(m) + beta mean (E - y)².
@@ -169,17 +187,10 @@ impl<'a> Check<'a> {
             }
             let total: f32 = mask.values.iter().sum();
             let masks: Vec<&[f32]> = mask.rows().collect();
-            let batch = real.batch(&masks, total);
-            let stats = self.gradients(report, prefix, &batch).await?;
-
-            let mut pg = 0.0;
-            let mut expected = Vec::new();
-            for (objective, row) in batch.objectives.iter().zip(&stats) {
-                pg -= f64::from(objective.weight_a) * f64::from(row.log_p_a);
-                if objective.score_kind != 0 {
-                    expected.push(self.expected(row, SCORE_FULL) as f32);
-                }
-            }
+            let (batch, labelled) = real.batch(&masks, total);
+            let weights: Vec<f64> = batch.objectives.iter().map(|o| f64::from(o.weight)).collect();
+            let (stats, expected) = self.gradients(report, prefix, batch, &labelled).await?;
+            let pg: f64 = weights.iter().zip(&stats).map(|(weight, row)| -weight * f64::from(row.log_p)).sum();
             let mse = mean_square(&expected, &real.labels);
             report.compare(
                 "expected score",
@@ -259,25 +270,25 @@ impl Real {
         Ok(Real { sequences: Sequences { ids, width: input.shape[1] }, score_index, labels, advantages, beta })
     }
 
-    fn batch(&self, masks: &[&[f32]], total: f32) -> PackedInputs {
+    fn batch(&self, masks: &[&[f32]], total: f32) -> (PackedInputs, Vec<Labelled>) {
+        let mut labelled = Vec::new();
         let mut batch = PackedInputs::default();
         for (i, ids) in self.sequences.ids.iter().enumerate() {
             let start = batch.push(ids);
             for t in 1..ids.len() {
                 let is_score = t as u32 == self.score_index[i];
-                let weight_a = self.advantages[i] * masks[i][t] / total;
-                if weight_a == 0.0 && masks[i][t] == 0.0 && !is_score {
+                let weight = self.advantages[i] * masks[i][t] / total;
+                if weight == 0.0 && masks[i][t] == 0.0 && !is_score {
                     continue;
                 }
-                let mut objective = RowObjective { a: ids[t], b: ids[t], weight_a, ..Default::default() };
                 if is_score {
-                    objective.score_kind = SCORE_FULL;
-                    objective.score_weight = self.beta / self.labels.len() as f32;
-                    objective.label = self.labels[i];
+                    let weight = f64::from(self.beta) / self.labels.len() as f64;
+                    let value = f64::from(self.labels[i]);
+                    labelled.push(Labelled { row: batch.rows.len(), value, weight, expectation: Expectation::FullVocabulary });
                 }
-                batch.push_row(start + t as u32 - 1, objective);
+                batch.push_row(start + t as u32 - 1, RowObjective::token(ids[t], weight));
             }
         }
-        batch
+        (batch, labelled)
     }
 }

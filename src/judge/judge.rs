@@ -4,7 +4,7 @@
 //! is missing, and the next-token distribution there is the score distribution. The place of the score is known, never
 //! searched for in text.
 
-use super::{Expectation, JudgePrompt, JudgeSettings, Judgement, Prediction, Result, ScoreTokens};
+use super::{Expectation, JudgePrompt, JudgeSettings, Judgement, Placed, Placement, Prediction, Result, ScoreTokens};
 use crate::data::Example;
 use crate::gpu::Gpu;
 use crate::model::decoder::{PackedInputs, Pass, PassSizes, Sampler};
@@ -135,6 +135,11 @@ impl Judge {
         &self.tokens
     }
 
+    /// How this judge's rows lie in batches.
+    fn placement(&self) -> Placement<'_> {
+        Placement { tokens: &self.tokens, reads: self.settings.score_reads }
+    }
+
     /// Judges rows; the answer has one entry a row, in order. `watch` follows the chains; a function hears how many rows
     /// have theirs.
     ///
@@ -146,7 +151,9 @@ impl Judge {
         let context = self.weights.config.max_position_embeddings.min(judging.max_length);
         let writes = self.settings.chain && !judging.given_chains;
         let room = if writes { self.settings.max_completion_length } else { 0 };
-        let longest_phrase = self.tokens.stem.len().max(self.tokens.opening.len());
+        let placement = self.placement();
+        // The phrase, and the beginning of a score of several tokens.
+        let longest_phrase = placement.depth(0, self.tokens.stem.len().max(self.tokens.opening.len()));
         let mut readings = Vec::new();
         let mut spaces = Vec::new();
         for example in examples {
@@ -157,7 +164,10 @@ impl Judge {
                 }
                 // A chain may end early where the prompt is long, but there must be one, and the phrase behind it.
                 let given = reading.continuations.iter().map(Vec::len).max();
-                let needed = reading.prompt.len() + given.unwrap_or(room.min(1) + longest_phrase);
+                let needed = match given {
+                    Some(given) => placement.depth(reading.prompt.len(), given),
+                    None => reading.prompt.len() + room.min(1) + longest_phrase,
+                };
                 match needed > context {
                     true => Err(format!(
                         "the row is too long: its prompt of {} tokens needs {needed} with the score, but only {context} fit",
@@ -265,35 +275,30 @@ impl Judge {
         Ok((tokens, text.trim().to_string()))
     }
 
-    /// Log-probabilities of the score tokens behind every continuation of every reading, in order.
+    /// Log-probabilities of the scores behind every continuation of every reading, in order.
     async fn score_log_probs(&self, readings: &[&mut Reading]) -> Result<Vec<Vec<f64>>> {
-        let length = |r: &Reading| r.prompt.len() + r.continuations.iter().map(|c| c.len() + 1).sum::<usize>();
+        let placement = self.placement();
+        let length = |r: &Reading| placement.size(r.prompt.len(), r.continuations.iter().map(Vec::len));
         let longest = readings.iter().map(|r| length(r)).max().unwrap_or(0);
         let total: usize = readings.iter().map(|r| length(r)).sum();
         if total == 0 {
             return Ok(Vec::new());
         }
         let tokens = total.min(PASS_TOKENS.max(longest));
-        let rows = readings.iter().map(|r| r.continuations.len()).sum::<usize>().min(tokens);
-        let sizes = PassSizes {
-            tokens,
-            rows,
-            score_tokens: self.tokens.ids.clone(),
-            score_values: self.prompt.scale().values().iter().map(|v| *v as f32).collect(),
-        };
+        let places = self.tokens.places().len();
+        let rows = (readings.iter().map(|r| r.continuations.len()).sum::<usize>() * places).min(tokens);
+        let sizes = PassSizes { tokens, rows, score_tokens: self.tokens.alphabet().to_vec() };
         let pass = Pass::new(&self.gpu, &self.weights, None, sizes)?;
         let mut all = Vec::new();
-        let mut batch = PackedInputs::default();
+        let (mut batch, mut placed) = (PackedInputs::default(), Vec::new());
         for reading in readings {
             if batch.ids.len() + length(reading) > tokens {
-                all.extend(run_scores(&pass, &std::mem::take(&mut batch)).await?);
+                all.extend(run_scores(&pass, placement, std::mem::take(&mut batch), &std::mem::take(&mut placed)).await?);
             }
             let slices: Vec<&[u32]> = reading.continuations.iter().map(Vec::as_slice).collect();
-            for (head, continuation) in batch.push_shared(&reading.prompt, &slices).into_iter().zip(&slices) {
-                batch.push_row(head + continuation.len() as u32, RowObjective::default());
-            }
+            placed.extend(placement.lay(&mut batch, &reading.prompt, &slices));
         }
-        all.extend(run_scores(&pass, &batch).await?);
+        all.extend(run_scores(&pass, placement, batch, &placed).await?);
         Ok(all)
     }
 
@@ -333,11 +338,18 @@ impl Judge {
     }
 }
 
-async fn run_scores(pass: &Pass, batch: &PackedInputs) -> std::result::Result<Vec<Vec<f64>>, ModelError> {
-    if batch.rows.is_empty() {
+async fn run_scores(
+    pass: &Pass,
+    placement: Placement<'_>,
+    mut batch: PackedInputs,
+    placed: &[Placed],
+) -> std::result::Result<Vec<Vec<f64>>, ModelError> {
+    if placed.is_empty() {
         return Ok(Vec::new());
     }
-    pass.run(batch)?;
+    placed.iter().flat_map(|p| &p.nodes).for_each(|node| batch.push_row(*node, RowObjective::default()));
+    batch.sort_rows();
+    pass.run(&batch)?;
     let stats = pass.stats(batch.rows.len()).await?;
-    Ok(stats.into_iter().map(|s| s.score_log_probs.into_iter().map(f64::from).collect()).collect())
+    Ok(placed.iter().map(|p| placement.log_probs(p, &batch, &stats)).collect())
 }

@@ -1,7 +1,8 @@
 //! The judge: what a score is, how a row becomes its prompt, and how logits become a prediction.
 //!
 //! - [`Scale`]: the grid of scores, each with the text that is generated for it and the value it stands for;
-//! - [`ScoreTokens`]: the token of each score, found in context with the model's own tokenizer;
+//! - [`ScoreTokens`]: the tokens of each score, found in context with the model's own tokenizer, and the tree they form;
+//! - [`Placement`]: where chains and scores lie in a packed batch, and what each of them sees;
 //! - [`JudgePrompt`]: a row to prompt tokens, and a labelled row to a supervised sequence with its parts known by position;
 //! - [`Prediction`]: the distribution over scores, and what is read from it (RAIL's expected score, the decoded score);
 //! - [`Judge`]: a model with all of this; its [`JudgeSettings`] lie beside the weights as `judge.json`;
@@ -10,17 +11,21 @@
 mod compare;
 #[allow(clippy::module_inception)] // the judge of the judge room
 mod judge;
+mod place;
 mod predict;
 mod prompt;
 mod scale;
 mod settings;
+mod tokens;
 
 pub use compare::{Comparison, compare};
 pub use judge::{ChainReading, Judge, Judged, Judging};
+pub use place::{Placed, Placement, ScoreReads};
 pub use predict::{Expectation, Judgement, Prediction};
 pub use prompt::{DEFAULT_PHRASE, JudgePrompt, Sequence, Template, preview};
-pub use scale::{Scale, ScoreTokens, Split};
+pub use scale::{Scale, Split};
 pub use settings::{JUDGE_FILE, JudgeSettings};
+pub use tokens::ScoreTokens;
 
 /// What can go wrong between a row and a judgement.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +50,7 @@ pub enum JudgeError {
         /// The largest.
         max: f64,
     },
-    /// A score that is no single token of its own.
+    /// A score without tokens of its own.
     #[error("score `{score}` after {phrase:?}: {found}; {fix}")]
     ScoreToken {
         /// The score's text.

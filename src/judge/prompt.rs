@@ -112,9 +112,11 @@ pub struct Sequence {
     pub chain: Range<usize>,
     /// The phrase before the score.
     pub stem: Range<usize>,
-    /// The score's position: the logits one position before it are the score distribution. The token there is the nearest
-    /// score's.
+    /// Where the score begins: the logits one position before it are the distribution of its first token. The tokens from
+    /// there on are the nearest score's.
     pub score: usize,
+    /// Where it ends.
+    pub score_end: usize,
     /// The label on the scale.
     pub split: Split,
     /// The label as a number.
@@ -225,8 +227,11 @@ impl JudgePrompt {
         let Some(label) = example.record.score else {
             return Err(misfit(example, "the row has no label".into(), "give it a score, or drop it"));
         };
-        let split =
-            self.scale.split(label).map_err(|error| misfit(example, error.to_string(), "or skip such rows with --skip-bad"))?;
+        let split = match example.record.annotations() {
+            [] | [_] => self.scale.split(label),
+            several => self.scale.soft(several),
+        };
+        let split = split.map_err(|error| misfit(example, error.to_string(), "or skip such rows with --skip-bad"))?;
         let text = self.text(example)?;
         let mut ids = self.encode_prompt(&text, tokenizer)?;
         let prompt_len = ids.len();
@@ -237,13 +242,16 @@ impl JudgePrompt {
         ids.extend(tokens.stem_after(ends_in_space && chain_ids.is_empty()));
         let stem = chain.end..ids.len();
         let score = ids.len();
-        ids.push(tokens.ids[split.nearest]);
-        if eos {
+        let path = tokens.path(split.nearest);
+        ids.extend(path);
+        let score_end = ids.len();
+        // A score that had to be ended has its EOS already.
+        if eos && path.last() != tokenizer.eos_ids().first() {
             let fix = "set eos_token in tokenizer_config.json, or train without EOS";
             let id = tokenizer.eos_ids().first().ok_or_else(|| misfit(example, "the tokenizer has no EOS token".into(), fix))?;
             ids.push(*id);
         }
-        Ok(Sequence { ids, prompt_len, chain, stem, score, split, label })
+        Ok(Sequence { ids, prompt_len, chain, stem, score, score_end, split, label })
     }
 
     /// A given chain behind a prompt, as tokens and as text, without the phrase and score that it may end in.
@@ -331,8 +339,8 @@ pub fn preview(sequence: &Sequence, tokenizer: &Tokenizer) -> String {
         ("prompt", 0..sequence.prompt_len),
         ("chain", sequence.chain.clone()),
         ("phrase", sequence.stem.clone()),
-        ("score", sequence.score..sequence.score + 1),
-        ("end", sequence.score + 1..end),
+        ("score", sequence.score..sequence.score_end),
+        ("end", sequence.score_end..end),
     ];
     let mut table = format!("{:>6} {:>7} {:>5}  {:<24} part\n", "pos", "id", "loss", "token");
     for (name, range) in parts {

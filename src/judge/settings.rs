@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{JudgeError, JudgePrompt, Result, Scale, Template};
+use super::{JudgeError, JudgePrompt, Result, Scale, ScoreReads, Template};
 use crate::text::Tokenizer;
 
 /// Name of the file in a model's folder.
@@ -28,6 +28,14 @@ pub struct JudgeSettings {
     pub chain: bool,
     /// Most tokens of a chain.
     pub max_completion_length: usize,
+    /// What the score is read from.
+    #[serde(default, skip_serializing_if = "reads_prompt")]
+    pub score_reads: ScoreReads,
+}
+
+/// The ordinary case is not written, so that judges without it stay readable for versions that do not know the key.
+fn reads_prompt(reads: &ScoreReads) -> bool {
+    *reads == ScoreReads::Prompt
 }
 
 impl JudgeSettings {
@@ -39,7 +47,17 @@ impl JudgeSettings {
             Template::Own { name, source } => (name.clone(), Some(source.clone())),
         };
         let phrase = phrase.into();
-        JudgeSettings { format: FORMAT, scale, phrase, template, template_source, chat, chain: false, max_completion_length: 0 }
+        JudgeSettings {
+            format: FORMAT,
+            scale,
+            phrase,
+            template,
+            template_source,
+            chat,
+            chain: false,
+            max_completion_length: 0,
+            score_reads: ScoreReads::Prompt,
+        }
     }
 
     /// Reads the text of `judge.json`.

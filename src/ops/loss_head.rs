@@ -6,46 +6,41 @@ use super::quantised::Matrix;
 use super::{row_constants, row_grid};
 use crate::gpu::{Dispatch, KernelSpec, PlanBuilder, Size, Tensor, Tuning, Word};
 
-/// The objective of one row, as the GPU reads it: [`OBJECTIVE_WORDS`] words.
+/// The objective of one row, as the GPU reads it: [`OBJECTIVE_WORDS`] words. By default a row is only looked at.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct RowObjective {
-    /// The next token; for a label between two grid points the lower neighbour's token.
-    pub a: u32,
-    /// The upper neighbour's token; equal to `a` (with weight 0) when there is none.
-    pub b: u32,
-    /// Weight of `-log p(a)`.
-    pub weight_a: f32,
-    /// Weight of `-log p(b)`.
-    pub weight_b: f32,
+    /// The next token.
+    pub token: u32,
+    /// Weight of `-log p(token)`.
+    pub weight: f32,
     /// Weight of the entropy H in the loss (negative: a bonus).
     pub entropy_weight: f32,
-    /// One of [`SCORE_NONE`], [`SCORE_FULL`], [`SCORE_RENORMALISED`], [`SCORE_ABSENT`].
-    pub score_kind: u32,
-    pub score_weight: f32,
-    /// The human score y.
-    pub label: f32,
-    /// Weight of `-p(a)`.
-    pub prob_weight_a: f32,
-    /// Weight of `-p(b)`.
-    pub prob_weight_b: f32,
+    /// Which K coefficients of the score tokens are this row's, or [`NO_SCORES`].
+    pub scores: u32,
+}
+
+impl Default for RowObjective {
+    fn default() -> Self {
+        RowObjective { token: 0, weight: 0.0, entropy_weight: 0.0, scores: NO_SCORES }
+    }
+}
+
+impl RowObjective {
+    /// `-weight · log p(token)`.
+    pub fn token(token: u32, weight: f32) -> Self {
+        RowObjective { token, weight, ..RowObjective::default() }
+    }
 }
 
 /// 32-bit words of a [`RowObjective`].
 pub const OBJECTIVE_WORDS: usize = size_of::<RowObjective>() / 4;
 
-/// No score term.
-pub const SCORE_NONE: u32 = 0;
-/// `(E - y)²` with `E = Σ v_k p_k`.
-pub const SCORE_FULL: u32 = 1;
-/// `(E - y)²` with `E = Σ v_k p_k / Σ p_k`.
-pub const SCORE_RENORMALISED: u32 = 2;
+/// A row whose loss does not look at the scores.
+pub const NO_SCORES: u32 = u32::MAX;
 
-/// `-log(1 - Σ p_k)`: the sampled token was no score.
-pub const SCORE_ABSENT: u32 = 3;
-
-/// Statistics a row in front of the K log-probabilities of its scores: lse, log p(a), log p(b), entropy.
-pub const STATS: usize = 4;
+/// Statistics a row in front of the K log-probabilities of its score tokens: lse, log p(token), entropy.
+pub const STATS: usize = 3;
 
 /// What the loss head reads and writes.
 #[derive(Clone, Copy, Debug)]
@@ -56,10 +51,9 @@ pub struct LossHead {
     pub table: Matrix,
     /// `[R]` of [`RowObjective`].
     pub rows: Tensor,
-    /// `[K]` token ids and `[K]` values of the scores.
+    /// `[K]` token ids of the scores.
     pub score_tokens: Tensor,
-    pub score_values: Tensor,
-    /// `[R, 4 + K]`, written.
+    /// `[R, 3 + K]`, written.
     pub stats: Tensor,
     pub count: Size,
     pub width: u32,
@@ -72,6 +66,8 @@ pub struct LossHead {
 /// Where the gradient of the loss head goes.
 #[derive(Clone, Copy, Debug)]
 pub struct LossGradient {
+    /// `[rows with scores, K]`: `c_k = -∂L/∂log p_k` of each score token.
+    pub coefficients: Tensor,
     /// `[V, H]`: the head's table, which has to be in f32 for the way back.
     pub table: Tensor,
     /// `[R, H]`, written.
@@ -101,7 +97,7 @@ pub fn record(plan: &mut PlanBuilder, head: LossHead, gradient: Option<LossGradi
         kernel(plan, "stats", &[head.rows, head.score_tokens, logits, head.stats], &head, rows, start);
         let Some(gradient) = gradient else { continue };
 
-        let tensors = [head.rows, head.score_tokens, head.score_values, head.stats, logits];
+        let tensors = [head.rows, head.score_tokens, gradient.coefficients, head.stats, logits];
         kernel(plan, "gradient", &tensors, &head, rows, start);
         let (a, b, c) = (logits, gradient.table, gradient.dhidden);
         product(plan, Product { layout: Layout::Nn, a, b, c, m, n: width, k: vocab, starts: [0, 0, start], epilogue });

@@ -8,7 +8,7 @@ use super::pack::Example;
 use super::policy::{PolicyTrainer, Speech};
 use super::trainer::{StepNumbers, Trainer, optimiser_settings};
 use crate::gpu::Gpu;
-use crate::judge::{Scale, ScoreTokens};
+use crate::judge::{Placement, Scale};
 use crate::model::source::TensorSource;
 use crate::model::weights::Weights;
 use crate::text::Tokenizer;
@@ -16,9 +16,8 @@ use crate::text::Tokenizer;
 /// What steps are made of: rows as examples or prompts, and the judge's way of speaking.
 pub struct Material<'a> {
     pub examples: &'a [Example],
-    pub prompts: &'a [Prompt],
     pub scale: &'a Scale,
-    pub tokens: &'a ScoreTokens,
+    pub placement: Placement<'a>,
     pub tokenizer: &'a Tokenizer,
     /// Most tokens of a chain.
     pub max_tokens: usize,
@@ -38,15 +37,15 @@ impl Engine {
     pub fn new(gpu: &Gpu, source: &dyn TensorSource, config: &TrainConfig, material: &Material) -> Result<Self, TrainError> {
         let weights = Weights::upload(gpu, source)?;
         if !config.samples_chains() {
-            return Ok(Engine::Supervised(Box::new(Trainer::new(gpu, weights, config, material.examples)?)));
+            let judge = (material.scale, material.placement);
+            return Ok(Engine::Supervised(Box::new(Trainer::new(gpu, weights, config, material.examples, judge)?)));
         }
         let settings = config.policy(material.max_tokens);
         let start = if settings.kl > 0.0 { Some(Weights::upload(gpu, source)?) } else { None };
         let optimiser = Optimiser::new(gpu, &weights, optimiser_settings(config))?;
-        let longest = material.prompts.iter().map(|p| p.ids.len()).max().unwrap_or(0);
+        let longest = material.examples.iter().map(|e| e.prompt.ids.len()).max().unwrap_or(0);
         let sizes = (longest, config.per_device_train_batch_size as usize);
-        let speech = (material.scale, material.tokens);
-        let trainer = PolicyTrainer::new(gpu, weights, optimiser, settings, sizes, speech, start)?;
+        let trainer = PolicyTrainer::new(gpu, weights, optimiser, settings, sizes, material.placement, start)?;
         Ok(Engine::Policy(Box::new(trainer)))
     }
 
@@ -81,14 +80,14 @@ impl Engine {
                 trainer.step(&rows, learning_rate, t).await
             }
             Engine::Policy(trainer) => {
-                let rows: Vec<&Prompt> = picked.iter().map(|i| &material.prompts[*i]).collect();
+                let rows: Vec<&Prompt> = picked.iter().map(|i| &material.examples[*i].prompt).collect();
                 let ends_in_space = |ids: &[u32]| {
                     // A chain that cannot be decoded has no text, and so no white space at its end.
                     material.tokenizer.decode(ids, true).is_ok_and(|t| t.is_empty() || t.ends_with(char::is_whitespace))
                 };
                 let speech = Speech {
                     scale: material.scale,
-                    tokens: material.tokens,
+                    tokens: material.placement.tokens,
                     eos: material.tokenizer.eos_ids(),
                     ends_in_space: &ends_in_space,
                 };

@@ -1,9 +1,9 @@
 //! Rows to supervised examples: tokens, and which of them carry loss with which target.
 
 use super::TrainError;
-use super::pack::{Example, Split};
+use super::pack::Example;
 use crate::data;
-use crate::judge::{JudgeError, JudgePrompt, ScoreTokens, Sequence};
+use crate::judge::{JudgeError, JudgePrompt, Placement};
 use crate::text::Tokenizer;
 
 /// What became of a file's rows.
@@ -16,8 +16,6 @@ pub struct Prepared {
     pub too_long: usize,
     /// Rows set aside for another reason, where that is allowed.
     pub bad: Vec<JudgeError>,
-    /// The same rows as a judge meets them: a prompt and a label, for methods that write their own chains.
-    pub prompts: Vec<Prompt>,
     /// Tokens of the longest chain, 0 if no row has one.
     pub longest_chain: usize,
 }
@@ -25,9 +23,7 @@ pub struct Prepared {
 impl Prepared {
     /// Leaves out the rows whose prompt has more than `most` tokens; returns how many.
     pub fn keep_prompts_up_to(&mut self, most: usize) -> usize {
-        let fits: Vec<bool> = self.prompts.iter().map(|p| p.ids.len() <= most).collect();
-        let mut each = fits.iter();
-        self.prompts.retain(|_| each.next().is_none_or(|fits| *fits));
+        let fits: Vec<bool> = self.examples.iter().map(|e| e.prompt.ids.len() <= most).collect();
         let mut each = fits.iter();
         self.examples.retain(|_| each.next().is_none_or(|fits| *fits));
         let mut each = fits.iter();
@@ -42,7 +38,7 @@ pub struct Prompt {
     pub ids: Vec<u32>,
     /// Whether its text ends in white space: then the phrase behind it has the other form.
     pub ends_in_space: bool,
-    /// The label over the one or two nearest scores: (index in the scale, weight).
+    /// The label over the scores near it: (index in the scale, weight).
     pub label: crate::judge::Split,
     pub value: f64,
 }
@@ -50,12 +46,10 @@ pub struct Prompt {
 /// How rows become examples.
 pub struct Preparation<'a> {
     pub prompt: &'a JudgePrompt,
-    pub tokens: &'a ScoreTokens,
+    pub placement: Placement<'a>,
     pub tokenizer: &'a Tokenizer,
     /// Most tokens of a row.
     pub max_length: usize,
-    /// Loss on the judgement only, or on the prompt too.
-    pub completion_only: bool,
     /// Set rows aside that do not fit the template or the scale, instead of stopping.
     pub skip_bad: bool,
 }
@@ -68,7 +62,7 @@ impl Preparation<'_> {
     pub fn prepare(&self, rows: &[data::Example]) -> Result<Prepared, TrainError> {
         let mut prepared = Prepared::default();
         for (index, row) in rows.iter().enumerate() {
-            let sequence = match self.prompt.sequence(row, self.tokens, self.tokenizer, false) {
+            let sequence = match self.prompt.sequence(row, self.placement.tokens, self.tokenizer, false) {
                 Ok(sequence) => sequence,
                 Err(e) if self.skip_bad => {
                     prepared.bad.push(e);
@@ -76,32 +70,21 @@ impl Preparation<'_> {
                 }
                 Err(e) => return Err(e.into()),
             };
-            if sequence.ids.len() > self.max_length {
+            let fed = sequence.prompt_len..sequence.score;
+            if self.placement.depth(fed.start, fed.len()).max(sequence.ids.len()) > self.max_length {
                 prepared.too_long += 1;
                 continue;
             }
-            prepared.longest_chain = prepared.longest_chain.max(sequence.chain.len());
-            let example = self.example(&sequence).map_err(|problem| TrainError::Example { example: index, problem })?;
             let (ids, ends_in_space) = self.prompt.prompt(row, self.tokenizer)?;
-            prepared.prompts.push(Prompt { ids, ends_in_space, label: sequence.split.clone(), value: sequence.label });
-            prepared.examples.push(example);
+            if ids.is_empty() {
+                let problem = "the prompt is empty: a first token cannot be predicted".into();
+                return Err(TrainError::Example { example: index, problem });
+            }
+            prepared.longest_chain = prepared.longest_chain.max(sequence.chain.len());
+            let prompt = Prompt { ids, ends_in_space, label: sequence.split, value: sequence.label };
+            prepared.examples.push(Example { prompt, fed: sequence.ids[fed].to_vec() });
             prepared.rows.push(index);
         }
         Ok(prepared)
-    }
-
-    fn example(&self, sequence: &Sequence) -> Result<Example, String> {
-        let score = (sequence.score, self.split(&sequence.split));
-        Example::supervised(sequence.ids.clone(), sequence.prompt_len, Some(score), self.completion_only)
-    }
-
-    /// The label as a target over the one or two nearest scores' tokens.
-    fn split(&self, split: &crate::judge::Split) -> Split {
-        match split.weights[..] {
-            [(low, _), (high, share)] => {
-                Split { first: self.tokens.ids[low], second: self.tokens.ids[high], second_share: share as f32 }
-            }
-            _ => Split::one(self.tokens.ids[split.nearest]),
-        }
     }
 }

@@ -9,20 +9,24 @@
 //!                                                        refinement: β ∇r at the score row ┘            └ exploration: A ∇ log π
 //! ```
 //!
-//! What is an action: every sampled token, a sampled EOS included; never a forced token, and the score token only where
-//! the reward looks at the sampled score (`binary`). An EOS is an action but is not fed: the forced phrase stands there.
+//! What is an action: every sampled token, a sampled EOS included; never a forced token, and the score only where the
+//! reward looks at the sampled score. An EOS is an action but is not fed: the forced phrase stands there.
+//!
+//! Chains may serve several optimiser steps. From the second on they come from an older policy π₀, and what is sampled
+//! weighs ρ = π(c|x) / π₀(c|x), the ratio of the whole chain, because ∇(ρ r) = ρ (r ∇ log π + ∇ r): both terms, with r
+//! read again from the policy as it is now. Ratios of single tokens, on the first term alone, would be biased.
 
 use super::TrainError;
 use super::advantage::{AdvantageSettings, advantages};
 use super::examples::Prompt;
 use super::optimiser::Optimiser;
-use super::reward::{Earned, RewardSettings, expected};
+use super::reward::{Earned, RewardSettings, expected, sampled_log_prob, sampled_slopes};
 use super::trainer::StepNumbers;
 use crate::gpu::Gpu;
-use crate::judge::{Scale, ScoreTokens};
+use crate::judge::{Placed, Placement, Scale, ScoreReads, ScoreTokens};
 use crate::model::decoder::{PackedInputs, Pass, PassSizes, RowStats, Sampler};
 use crate::model::weights::Weights;
-use crate::ops::loss_head::{RowObjective, SCORE_ABSENT};
+use crate::ops::loss_head::RowObjective;
 use crate::random::{Stream, threefry2x32};
 use crate::rollout::{Chain, Ending, Rollout, RolloutSizes, Stop};
 
@@ -57,6 +61,10 @@ pub struct PolicySettings {
     pub max_tokens: usize,
     /// Share of the probability that chains are sampled from: 1, or the sampled policy is not the one that is trained.
     pub top_p: f64,
+    /// Optimiser steps on the same chains.
+    pub iterations: usize,
+    /// Largest ρ; 0: not bounded. A bound is biased and calm.
+    pub ratio_cap: f64,
 }
 
 /// What the judge of a run knows: its scale and the tokens around the score.
@@ -102,16 +110,31 @@ pub struct Rolled<'a> {
 }
 
 /// A chain's reward and what it was made from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Rewarded {
     pub earned: Earned,
     /// KL to the start model, subtracted from the reward with its weight.
     pub kl: f64,
     pub expected: f64,
     pub mass: f64,
-    /// Index of the sampled score; `None` where a token that is no score was sampled.
+    /// Full-vocabulary log-probabilities of the scores, `[K]`.
+    pub log_probs: Vec<f64>,
+    /// Index of the sampled score; `None` where something else was sampled.
     pub sampled: Option<usize>,
+    /// Its log-probability when it was sampled.
+    pub sampled_log_p: f64,
+    /// ρ, 1 for chains of the policy as it is.
+    pub ratio: f64,
     pub advantage: f64,
+}
+
+/// Where the scores come from that rewards look at.
+#[derive(Clone, Copy)]
+pub enum Scores<'a> {
+    /// Drawn now: the batch's `n`-th chain by this number in [0, 1).
+    Draw(&'a dyn Fn(u64) -> f64),
+    /// Drawn before, by the policy that wrote the chains; its ratio to the policy now is wanted.
+    Drawn(&'a [Vec<Rewarded>]),
 }
 
 /// The plans and settings of a policy-gradient run.
@@ -124,6 +147,8 @@ pub struct PolicyTrainer {
     pass: Pass,
     start: Option<(Weights, Pass)>,
     micro_batch: usize,
+    tokens: ScoreTokens,
+    reads: ScoreReads,
 }
 
 impl PolicyTrainer {
@@ -137,24 +162,23 @@ impl PolicyTrainer {
         optimiser: Optimiser,
         settings: PolicySettings,
         (longest, micro_batch): (usize, usize),
-        (scale, tokens): (&Scale, &ScoreTokens),
+        placement: Placement,
         start: Option<Weights>,
     ) -> Result<Self, TrainError> {
-        let phrase = tokens.stem.len().max(tokens.opening.len());
-        let chain = settings.max_tokens + phrase + 1;
-        let context = weights.config.max_position_embeddings;
-        if longest + chain > context {
+        let tokens = placement.tokens;
+        let fed = settings.max_tokens + tokens.stem.len().max(tokens.opening.len());
+        let (context, needed) = (weights.config.max_position_embeddings, placement.depth(longest, fed));
+        if needed > context {
             let what = "prompt, chain and phrase in tokens; lower max_completion_length or max_length";
-            return Err(crate::model::error::ModelError::Batch { what, allowed: context, found: longest + chain }.into());
+            return Err(crate::model::error::ModelError::Batch { what, allowed: context, found: needed }.into());
         }
         let rows = micro_batch * settings.group;
         let sizes = RolloutSizes { rows, group: settings.group, prompt: longest, new_tokens: settings.max_tokens };
         let rollout = Rollout::new(gpu, &weights, sizes)?;
         let sizes = PassSizes {
-            tokens: micro_batch * (longest + settings.group * chain),
-            rows: rows * chain,
-            score_tokens: tokens.ids.clone(),
-            score_values: scale.values().iter().map(|v| *v as f32).collect(),
+            tokens: micro_batch * placement.size(longest, std::iter::repeat_n(fed, settings.group)),
+            rows: rows * (fed + tokens.places().len()),
+            score_tokens: tokens.alphabet().to_vec(),
         };
         let pass = Pass::new(gpu, &weights, Some(&optimiser.gradient), sizes.clone())?;
         let start = match start {
@@ -164,10 +188,16 @@ impl PolicyTrainer {
                 Some((start, pass))
             }
         };
-        Ok(PolicyTrainer { gpu: gpu.clone(), weights, optimiser, settings, rollout, pass, start, micro_batch })
+        let (tokens, reads) = (tokens.clone(), placement.reads);
+        Ok(PolicyTrainer { gpu: gpu.clone(), weights, optimiser, settings, rollout, pass, start, micro_batch, tokens, reads })
     }
 
-    /// One optimiser step on these prompts: `seed` and `step` fix every random number in it.
+    fn placement(&self) -> Placement<'_> {
+        Placement { tokens: &self.tokens, reads: self.reads }
+    }
+
+    /// Writes chains for these prompts and learns from them, in as many optimiser steps as are set: `seed` and `step` fix
+    /// every random number in it; `t` counts applied steps, the first of these included.
     ///
     /// # Errors
     /// What the GPU reports.
@@ -198,16 +228,30 @@ impl PolicyTrainer {
             all.push(rolled.collect::<Vec<_>>());
         }
         let totals = Totals::of(&all);
-        for (n, rolled) in all.iter().enumerate() {
-            let first = (n * self.micro_batch * self.settings.group) as u64;
-            let uniform = |chain: u64| Stream::new(seed, (step << 24) ^ (first + chain) ^ SCORE_STREAM).uniform();
-            let rewarded = self.rewards(rolled, speech, uniform).await?;
-            let batch = self.objectives(rolled, &rewarded, speech, &totals);
-            let stats = self.accumulate(&batch).await?;
-            tally.add(rolled, &rewarded, &batch, &stats);
+        let mut drawn: Vec<Vec<Vec<Rewarded>>> = Vec::new();
+        let (mut applied, mut first_outcome) = (0, None);
+        for iteration in 0..self.settings.iterations {
+            for (n, rolled) in all.iter().enumerate() {
+                let first = (n * self.micro_batch * self.settings.group) as u64;
+                let uniform = |chain: u64| Stream::new(seed, (step << 24) ^ (first + chain) ^ SCORE_STREAM).uniform();
+                let scores = drawn.get(n).filter(|_| iteration > 0).map_or(Scores::Draw(&uniform), |d| Scores::Drawn(d));
+                let rewarded = self.rewards(rolled, speech, scores).await?;
+                let batch = self.objectives(rolled, &rewarded, speech, &totals);
+                let stats = self.accumulate(&batch).await?;
+                if iteration == 0 {
+                    let placed = self.lay(rolled).1;
+                    tally.add(rolled, &rewarded, (&placed, &batch), &stats);
+                    drawn.push(rewarded);
+                } else {
+                    tally.ratios.extend(rewarded.iter().flatten().map(|r| r.ratio));
+                }
+            }
+            let outcome = self.optimiser.step(&self.gpu, learning_rate, t + applied).await?;
+            applied += u64::from(outcome.applied);
+            first_outcome.get_or_insert(outcome);
         }
-        let outcome = self.optimiser.step(&self.gpu, learning_rate, t).await?;
-        Ok(tally.numbers(outcome))
+        let grad_norm = first_outcome.map_or(0.0, |o| o.grad_norm);
+        Ok(tally.numbers(grad_norm, applied))
     }
 
     /// Adds the gradient of a batch to the optimiser's, whose chains [`PolicyTrainer::rewards`] has just read; returns what
@@ -220,8 +264,7 @@ impl PolicyTrainer {
         Ok(self.pass.stats(batch.rows.len()).await?)
     }
 
-    /// Reads the score distribution behind every chain, samples a score from it, and rewards. `uniform` gives the number
-    /// in [0, 1) by which the score of the batch's `n`-th chain is drawn.
+    /// Reads the score distribution behind every chain and rewards it, with the score that was sampled there.
     ///
     /// # Errors
     /// Chains over the planned sizes, or what the GPU reports.
@@ -229,10 +272,17 @@ impl PolicyTrainer {
         &self,
         rolled: &[Rolled<'_>],
         speech: &Speech<'_>,
-        uniform: impl Fn(u64) -> f64,
+        scores: Scores<'_>,
     ) -> Result<Vec<Vec<Rewarded>>, TrainError> {
-        let with_actions = self.start.is_some();
-        let batch = reading(rolled, with_actions);
+        let with_actions = self.start.is_some() || matches!(scores, Scores::Drawn(_));
+        let (mut batch, placed) = self.lay(rolled);
+        for (chain, placed) in chains(rolled, &placed) {
+            if with_actions {
+                chain.actions.iter().zip(&placed.before).for_each(|(t, row)| batch.push_row(*row, RowObjective::token(*t, 0.0)));
+            }
+            placed.nodes.iter().for_each(|node| batch.push_row(*node, RowObjective::default()));
+        }
+        batch.sort_rows();
         self.pass.read(&batch)?;
         let stats = self.pass.stats(batch.rows.len()).await?;
         let before = match &self.start {
@@ -242,34 +292,59 @@ impl PolicyTrainer {
                 Some(pass.stats(batch.rows.len()).await?)
             }
         };
-        let mut row = 0;
+        let log_p = |stats: &[RowStats], row: &u32| batch.row_at(*row).map_or(0.0, |row| f64::from(stats[row].log_p));
+        let reward = &self.settings.reward;
         let mut chain_number = 0;
         let mut all = Vec::new();
-        for group in rolled {
+        for (g, (group, placed)) in rolled.iter().zip(&placed).enumerate() {
             let mut rewarded = Vec::new();
-            for chain in &group.chains {
-                let mut kl = 0.0;
-                if let Some(before) = &before {
-                    for j in 0..chain.actions.len() {
-                        kl += f64::from(stats[row + j].log_p_a) - f64::from(before[row + j].log_p_a);
+            for (c, (chain, placed)) in group.chains.iter().zip(placed).enumerate() {
+                let actions = &placed.before[..chain.actions.len().min(placed.before.len())];
+                let log_probs = self.placement().log_probs(placed, &batch, &stats);
+                let kl = before.as_ref().map_or(0.0, |b| actions.iter().map(|row| log_p(&stats, row) - log_p(b, row)).sum());
+                let (mut ratio, sampled, sampled_log_p);
+                match scores {
+                    Scores::Draw(uniform) => {
+                        ratio = 1.0;
+                        sampled = draw(&log_probs, uniform(chain_number));
+                        sampled_log_p = sampled_log_prob(&log_probs, sampled);
                     }
-                    row += chain.actions.len();
+                    Scores::Drawn(before) => {
+                        (sampled, sampled_log_p) = (before[g][c].sampled, before[g][c].sampled_log_p);
+                        let moved = actions.iter().zip(&chain.log_ps).map(|(row, old)| log_p(&stats, row) - f64::from(*old));
+                        let mut log_ratio: f64 = moved.sum();
+                        if reward.samples_score() {
+                            log_ratio += sampled_log_prob(&log_probs, sampled) - sampled_log_p;
+                        }
+                        ratio = log_ratio.exp();
+                    }
                 }
-                // The score's row is the last one of a chain; see `reading`.
-                let log_probs: Vec<f64> = stats[row].score_log_probs.iter().map(|l| f64::from(*l)).collect();
-                row += 1;
-                let sampled = draw(&log_probs, uniform(chain_number));
+                if self.settings.ratio_cap > 0.0 {
+                    ratio = ratio.min(self.settings.ratio_cap);
+                }
                 chain_number += 1;
                 let label = (&group.prompt.label, group.prompt.value);
-                let earned = self.settings.reward.earned(speech.scale, &log_probs, label, sampled);
-                let e = expected(self.settings.reward.expectation, speech.scale, &log_probs);
+                let earned = reward.earned(speech.scale, &log_probs, label, sampled);
+                let e = expected(reward.expectation, speech.scale, &log_probs);
                 let mass = log_probs.iter().map(|l| l.exp()).sum();
-                rewarded.push(Rewarded { earned, kl, expected: e, mass, sampled, advantage: 0.0 });
+                let known = Rewarded { earned, kl, expected: e, mass, log_probs, sampled, sampled_log_p, ratio, advantage: 0.0 };
+                rewarded.push(known);
             }
             self.advantages(&mut rewarded);
             all.push(rewarded);
         }
         Ok(all)
+    }
+
+    /// Prompts with their chains in a batch, and where each chain is.
+    pub fn lay(&self, rolled: &[Rolled]) -> (PackedInputs, Vec<Vec<Placed>>) {
+        let mut batch = PackedInputs::default();
+        let lay = |group: &Rolled| {
+            let fed: Vec<&[u32]> = group.chains.iter().map(|c| c.fed.as_slice()).collect();
+            self.placement().lay(&mut batch, &group.prompt.ids, &fed)
+        };
+        let placed = rolled.iter().map(lay).collect();
+        (batch, placed)
     }
 
     fn advantages(&self, rewarded: &mut [Rewarded]) {
@@ -279,12 +354,8 @@ impl PolicyTrainer {
             advantages(&rewards, self.settings.advantage)
         };
         let sum = if self.settings.separate_advantages {
-            let parts = [
-                of(&|r| r.earned.squared - kl * r.kl),
-                of(&|r| r.earned.log_prob),
-                of(&|r| r.earned.prob),
-                of(&|r| r.earned.binary),
-            ];
+            let part = |i: usize| of(&|r| r.earned.parts()[i] - if i == 0 { kl * r.kl } else { 0.0 });
+            let parts: Vec<Vec<f64>> = (0..Earned::default().parts().len()).map(part).collect();
             (0..rewarded.len()).map(|i| parts.iter().map(|p| p[i]).sum()).collect()
         } else {
             of(&|r| r.earned.total() - kl * r.kl)
@@ -300,36 +371,33 @@ impl PolicyTrainer {
             Aggregation::Sum => per_chain,
             Aggregation::TokenMean => 1.0 / totals.tokens as f64,
         };
-        let mut batch = PackedInputs::default();
-        for (group, rewarded) in rolled.iter().zip(rewarded) {
-            for ((chain, reward), head) in group.chains.iter().zip(rewarded).zip(heads(&mut batch, group)) {
-                let explore = s.exploration * reward.advantage * per_token;
-                let action = |token: u32| RowObjective {
-                    a: token,
-                    b: token,
-                    weight_a: explore as f32,
-                    entropy_weight: -(s.entropy_bonus * per_token) as f32,
-                    ..RowObjective::default()
-                };
-                for (j, token) in chain.actions.iter().enumerate() {
-                    batch.push_row(head + j as u32, action(*token));
+        let (mut batch, placed) = self.lay(rolled);
+        for ((group, placed), rewarded) in rolled.iter().zip(&placed).zip(rewarded) {
+            for ((chain, placed), reward) in group.chains.iter().zip(placed).zip(rewarded) {
+                let explore = s.exploration * reward.ratio * reward.advantage * per_token;
+                for (token, row) in chain.actions.iter().zip(&placed.before) {
+                    let entropy_weight = -(s.entropy_bonus * per_token) as f32;
+                    batch.push_row(*row, RowObjective { entropy_weight, ..RowObjective::token(*token, explore as f32) });
                 }
                 let label = (&group.prompt.label, group.prompt.value);
-                let mut score = s.reward.refinement(s.refinement * per_chain, &speech.tokens.ids, label);
-                if s.reward.binary != 0.0 {
-                    // The sampled score is an action too; with a binary reward there is nothing to refine.
-                    score = match reward.sampled {
-                        Some(k) => action(speech.tokens.ids[k]),
-                        None => {
-                            RowObjective { score_kind: SCORE_ABSENT, score_weight: explore as f32, ..RowObjective::default() }
-                        }
-                    };
+                let refine = s.refinement * reward.ratio * per_chain;
+                let mut of_scores = s.reward.slopes(speech.scale, &reward.log_probs, label);
+                of_scores.iter_mut().for_each(|c| *c *= refine);
+                if s.reward.samples_score() {
+                    let sampled = sampled_slopes(&reward.log_probs, reward.sampled);
+                    of_scores.iter_mut().zip(sampled).for_each(|(c, slope)| *c += explore * slope);
                 }
-                batch.push_row(head + chain.fed.len() as u32, score);
+                self.placement().push_scores(placed, &mut batch, &of_scores);
             }
         }
+        batch.sort_rows();
         batch
     }
+}
+
+/// All chains with their places.
+fn chains<'a>(rolled: &'a [Rolled], placed: &'a [Vec<Placed>]) -> impl Iterator<Item = (&'a Closed, &'a Placed)> {
+    rolled.iter().zip(placed).flat_map(|(group, placed)| group.chains.iter().zip(placed))
 }
 
 /// Keeps the random numbers of sampled scores apart from all others.
@@ -349,29 +417,6 @@ impl Totals {
         let chains = || all.iter().flatten().flat_map(|r| &r.chains);
         Totals { chains: chains().count(), tokens: chains().map(|c| c.actions.len() + 1).sum() }
     }
-}
-
-/// Appends a prompt with its chains; the head of each chain is the row that predicts its first token.
-fn heads(batch: &mut PackedInputs, group: &Rolled) -> Vec<u32> {
-    let fed: Vec<&[u32]> = group.chains.iter().map(|c| c.fed.as_slice()).collect();
-    batch.push_shared(&group.prompt.ids, &fed)
-}
-
-/// The batch that reads score distributions: one row a chain, after its actions' rows where those are wanted.
-fn reading(rolled: &[Rolled], with_actions: bool) -> PackedInputs {
-    let mut batch = PackedInputs::default();
-    for group in rolled {
-        let heads = heads(&mut batch, group);
-        for (chain, head) in group.chains.iter().zip(heads) {
-            if with_actions {
-                for (j, token) in chain.actions.iter().enumerate() {
-                    batch.push_row(head + j as u32, RowObjective { a: *token, b: *token, ..RowObjective::default() });
-                }
-            }
-            batch.push_row(head + chain.fed.len() as u32, RowObjective::default());
-        }
-    }
-    batch
 }
 
 /// The score that `u` falls on; `None` for the rest of the vocabulary.
@@ -403,29 +448,35 @@ struct Tally {
     clipped: usize,
     loss: f64,
     off_policy: f64,
+    /// ρ of every chain in the steps after the first.
+    ratios: Vec<f64>,
 }
 
 impl Tally {
-    fn add(&mut self, rolled: &[Rolled], rewarded: &[Vec<Rewarded>], batch: &PackedInputs, stats: &[RowStats]) {
-        let mut row = 0;
-        for (group, rewarded) in rolled.iter().zip(rewarded) {
+    fn add(
+        &mut self,
+        rolled: &[Rolled],
+        rewarded: &[Vec<Rewarded>],
+        (placed, batch): (&[Vec<Placed>], &PackedInputs),
+        stats: &[RowStats],
+    ) {
+        for ((group, placed), rewarded) in rolled.iter().zip(placed).zip(rewarded) {
             let rewards: Vec<f64> = rewarded.iter().map(|r| r.earned.total() - self.kl_weight * r.kl).collect();
             let mean = rewards.iter().sum::<f64>() / rewards.len().max(1) as f64;
             let variance = rewards.iter().map(|r| (r - mean).powi(2)).sum::<f64>() / rewards.len().max(1) as f64;
             self.group_stds.push(variance.sqrt());
-            for (chain, reward) in group.chains.iter().zip(rewarded) {
+            for ((chain, placed), reward) in group.chains.iter().zip(placed).zip(rewarded) {
                 self.lengths.push(chain.actions.len() as f64);
                 match chain.ending {
                     Ending::Length => self.clipped += 1,
                     _ => self.terminated.push(chain.actions.len() as f64),
                 }
                 self.forced += usize::from(chain.ending != Ending::Phrase);
-                for log_p in &chain.log_ps {
+                for (log_p, row) in chain.log_ps.iter().zip(&placed.before) {
+                    let Some(row) = batch.row_at(*row) else { continue };
                     self.entropy += f64::from(stats[row].entropy);
-                    self.off_policy = self.off_policy.max(f64::from((stats[row].log_p_a - log_p).abs()));
-                    row += 1;
+                    self.off_policy = self.off_policy.max(f64::from((stats[row].log_p - log_p).abs()));
                 }
-                row += 1; // the score
                 self.actions += chain.actions.len();
                 self.squared_error += (reward.expected - group.prompt.value).powi(2);
                 self.expected += reward.expected;
@@ -435,12 +486,13 @@ impl Tally {
             self.rewards.extend(rewards);
         }
         for (objective, row) in batch.objectives.iter().zip(stats) {
-            self.loss -= f64::from(objective.weight_a) * f64::from(row.log_p_a);
+            self.loss -= f64::from(objective.weight) * f64::from(row.log_p);
         }
         self.tokens += batch.ids.len();
     }
 
-    fn numbers(&self, outcome: super::optimiser::StepOutcome) -> StepNumbers {
+    /// `grad_norm` is that of the first optimiser step.
+    fn numbers(&self, grad_norm: f32, applied: u64) -> StepNumbers {
         let chains = self.lengths.len().max(1) as f64;
         let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
         let edge = |values: &[f64], f: fn(f64, f64) -> f64| values.iter().copied().reduce(f).unwrap_or(0.0);
@@ -465,12 +517,16 @@ impl Tally {
         if self.kl_weight != 0.0 {
             extra.push(("kl", self.kl / chains));
         }
+        if !self.ratios.is_empty() {
+            extra.push(("ratio/mean", mean(&self.ratios)));
+            extra.push(("ratio/max", edge(&self.ratios, f64::max)));
+        }
         StepNumbers {
             loss: self.loss,
             entropy: self.entropy / self.actions.max(1) as f64,
             tokens: self.tokens,
-            grad_norm: outcome.grad_norm,
-            applied: outcome.applied,
+            grad_norm,
+            applied,
             extra,
         }
     }

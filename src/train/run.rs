@@ -151,7 +151,8 @@ impl<'a> Run<'a> {
             None => None,
             Some((prepared, rows)) => {
                 let batch = config.per_device_eval_batch_size as usize;
-                let evaluator = Evaluator::new(gpu, engine.weights(), &prepared.examples, batch)?;
+                let judge = (&start.settings.scale, start.placement());
+                let evaluator = Evaluator::new(gpu, engine.weights(), &prepared.examples, (batch, config.supervision()), judge)?;
                 let labels = rows.iter().filter_map(|r| r.record.score).collect();
                 let grid = Grid::new(start.settings.scale.values()).map_err(|e| inside("measure", output, e))?;
                 Some(HeldOut { evaluator, examples: prepared.examples, rows, labels, grid })
@@ -276,8 +277,8 @@ impl<'a> Run<'a> {
         state.epoch = self.order.epochs();
         state.num_input_tokens_seen += numbers.tokens as u64;
         state.jurist.order = self.order.cursor();
-        if numbers.applied {
-            state.jurist.optimizer_steps += 1;
+        if numbers.applied > 0 {
+            state.jurist.optimizer_steps += numbers.applied;
             state.jurist.nonfinite_in_a_row = 0;
             return;
         }
@@ -421,9 +422,8 @@ fn files_of(dir: &Path) -> Result<Vec<PathBuf>, TrainError> {
 fn material(start: &Start) -> Material<'_> {
     Material {
         examples: &start.train.examples,
-        prompts: &start.train.prompts,
         scale: &start.settings.scale,
-        tokens: &start.tokens,
+        placement: start.placement(),
         tokenizer: &start.tokenizer,
         max_tokens: start.settings.max_completion_length,
     }

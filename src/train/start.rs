@@ -7,7 +7,7 @@ use super::config::{SettingError, TrainConfig};
 use super::examples::{Preparation, Prepared};
 use crate::bundle::{MANIFEST, ModelFolder};
 use crate::data::{Chains, DataError, Dataset, Example, Prompt, Reader, View};
-use crate::judge::{JudgePrompt, JudgeSettings, ScoreTokens, Template};
+use crate::judge::{JudgePrompt, JudgeSettings, Placement, ScoreTokens, Template};
 use crate::model::config::Config;
 use crate::model::dtype::Dtype;
 use crate::model::init::Init;
@@ -59,13 +59,14 @@ impl Start {
         let tokens = prompt.score_tokens(&tokenizer)?;
         notes.extend(tokens.warnings.iter().cloned());
 
+        settings.score_reads = config.score_reads();
+        let placement = Placement { tokens: &tokens, reads: settings.score_reads };
         let context = model.config().max_position_embeddings;
         let preparation = Preparation {
             prompt: &prompt,
-            tokens: &tokens,
+            placement,
             tokenizer: &tokenizer,
             max_length: context.min(config.max_length as usize),
-            completion_only: config.completion_only_loss,
             skip_bad: config.skip_bad,
         };
         let mut train = preparation.prepare(&rows.examples)?;
@@ -102,7 +103,7 @@ impl Start {
         }
         if config.samples_chains() {
             let phrase = tokens.stem.len().max(tokens.opening.len()) + 1;
-            let room = context.saturating_sub(settings.max_completion_length + phrase);
+            let room = context.saturating_sub(placement.depth(0, settings.max_completion_length + phrase));
             let left_out = train.keep_prompts_up_to(room);
             if left_out > 0 {
                 let file = &config.train_file;
@@ -119,6 +120,11 @@ impl Start {
         }
         Ok(Start { tokenizer, model, dtype, settings, prompt, tokens, train, eval, notes })
     }
+
+    /// How rows lie in batches.
+    pub fn placement(&self) -> Placement<'_> {
+        Placement { tokens: &self.tokens, reads: self.settings.score_reads }
+    }
 }
 
 /// The chain length of the judge that training starts from, if it is one.
@@ -129,7 +135,8 @@ fn stored_length(config: &TrainConfig) -> Option<usize> {
 
 fn reader(config: &TrainConfig) -> Reader {
     let chain_column = (config.chain_column != "auto" && config.chain_column != "none").then(|| config.chain_column.clone());
-    let chains = if config.chain_column == "none" { Chains::Ignore } else { Chains::Use };
+    let ignored = config.chain_column == "none" || config.method == "raft";
+    let chains = if ignored { Chains::Ignore } else { Chains::Use };
     let view = View { label_column: config.label_column.clone(), chain_column, chains, ..View::default() };
     Reader { view, skip_bad: config.skip_bad, ..Reader::default() }
 }

@@ -2,10 +2,11 @@
 
 use super::TrainError;
 use super::config::TrainConfig;
-use super::optimiser::{Optimiser, OptimiserSettings, StepOutcome};
-use super::pack::{Example, pack};
+use super::optimiser::{Optimiser, OptimiserSettings};
+use super::pack::{Example, Found, Laid, Shares, Supervision};
 use crate::gpu::Gpu;
-use crate::model::decoder::{PackedInputs, Pass, PassSizes, RowStats};
+use crate::judge::{Placement, Scale, ScoreReads, ScoreTokens};
+use crate::model::decoder::{Pass, PassSizes};
 use crate::model::weights::Weights;
 
 /// Model, optimiser and the plans between them.
@@ -13,57 +14,43 @@ pub struct Trainer {
     pub gpu: Gpu,
     pub weights: Weights,
     pub optimiser: Optimiser,
+    learner: Learner,
+}
+
+/// How a batch of examples is read and learned: the pass, and what the judge's scores are.
+struct Learner {
     pass: Pass,
+    /// Whether there is a gradient to add to.
+    learns: bool,
     micro_batch: usize,
+    supervision: Supervision,
+    scale: Scale,
+    tokens: ScoreTokens,
+    reads: ScoreReads,
 }
 
 /// What a step or an evaluation found.
 #[derive(Clone, Debug, Default)]
 pub struct StepNumbers {
-    /// Weighted mean of the cross-entropy, in nats a target.
+    /// What was minimised: for sft the mean cross-entropy, in nats a token.
     pub loss: f64,
     /// Mean entropy of the next-token distribution at the targets, in nats.
     pub entropy: f64,
     pub tokens: usize,
     pub grad_norm: f32,
-    /// False: the gradient was not finite and nothing was changed.
-    pub applied: bool,
+    /// Optimiser steps that changed the model; one whose gradient was not finite changes nothing.
+    pub applied: u64,
     /// More figures for the log, by name.
     pub extra: Vec<(&'static str, f64)>,
 }
 
-/// Sums over the rows of several batches.
+/// Sums over several batches.
 #[derive(Default)]
 struct Sums {
-    loss: f64,
-    weight: f64,
-    entropy: f64,
-    rows: usize,
+    found: Found,
     tokens: usize,
-}
-
-impl Sums {
-    fn add(&mut self, batch: &PackedInputs, stats: &[RowStats]) {
-        for (objective, row) in batch.objectives.iter().zip(stats) {
-            let (a, b) = (f64::from(objective.weight_a), f64::from(objective.weight_b));
-            self.loss -= a * f64::from(row.log_p_a) + b * f64::from(row.log_p_b);
-            self.weight += a + b;
-            self.entropy += f64::from(row.entropy);
-        }
-        self.rows += stats.len();
-        self.tokens += batch.ids.len();
-    }
-
-    fn numbers(&self, outcome: StepOutcome) -> StepNumbers {
-        StepNumbers {
-            loss: self.loss / self.weight.max(f64::MIN_POSITIVE),
-            entropy: self.entropy / self.rows.max(1) as f64,
-            tokens: self.tokens,
-            grad_norm: outcome.grad_norm,
-            applied: outcome.applied,
-            extra: Vec::new(),
-        }
-    }
+    targets: usize,
+    examples: usize,
 }
 
 /// AdamW's settings in a config.
@@ -77,80 +64,143 @@ pub fn optimiser_settings(config: &TrainConfig) -> OptimiserSettings {
     }
 }
 
-/// Tokens and loss rows that any `batch` of these examples can have: those of the largest.
-fn budget(examples: &[Example], batch: usize) -> (usize, usize) {
-    let largest = |of: &dyn Fn(&Example) -> usize| {
-        let mut sizes: Vec<usize> = examples.iter().map(of).collect();
-        sizes.sort_unstable_by(|a, b| b.cmp(a));
-        sizes.iter().take(batch).sum::<usize>()
-    };
-    (largest(&|e| e.tokens.len()), largest(&|e| e.targets.len()))
-}
+impl Learner {
+    fn new(
+        gpu: &Gpu,
+        (weights, gradient): (&Weights, Option<&Weights>),
+        examples: &[Example],
+        (micro_batch, supervision): (usize, Supervision),
+        (scale, placement): (&Scale, Placement),
+    ) -> Result<Self, TrainError> {
+        // Tokens and rows that any `micro_batch` of these examples can have: those of the largest.
+        let largest = |of: &dyn Fn(&Example) -> usize| {
+            let mut sizes: Vec<usize> = examples.iter().map(of).collect();
+            sizes.sort_unstable_by(|a, b| b.cmp(a));
+            sizes.iter().take(micro_batch).sum::<usize>()
+        };
+        let sizes = PassSizes {
+            tokens: largest(&|e| e.size(placement)),
+            rows: largest(&|e| e.rows(placement, &supervision)),
+            score_tokens: placement.tokens.alphabet().to_vec(),
+        };
+        let pass = Pass::new(gpu, weights, gradient, sizes)?;
+        let (scale, tokens, reads) = (scale.clone(), placement.tokens.clone(), placement.reads);
+        Ok(Learner { pass, learns: gradient.is_some(), micro_batch, supervision, scale, tokens, reads })
+    }
 
-fn pass(
-    gpu: &Gpu,
-    weights: &Weights,
-    gradient: Option<&Weights>,
-    examples: &[Example],
-    batch: usize,
-) -> Result<Pass, TrainError> {
-    let (tokens, rows) = budget(examples, batch);
-    let sizes = PassSizes { tokens, rows, score_tokens: Vec::new(), score_values: Vec::new() };
-    Ok(Pass::new(gpu, weights, gradient, sizes)?)
+    fn placement(&self) -> Placement<'_> {
+        Placement { tokens: &self.tokens, reads: self.reads }
+    }
+
+    /// Runs all `rows` in micro-batches; with a gradient, it is added to.
+    async fn run(&self, rows: &[&Example]) -> Result<Sums, TrainError> {
+        let (placement, supervision) = (self.placement(), &self.supervision);
+        let mut sums = Sums { examples: rows.len(), ..Sums::default() };
+        sums.targets = rows.iter().map(|e| e.targets(placement, supervision)).sum();
+        let shares = Shares { per_target: 1.0 / sums.targets as f64, per_example: 1.0 / sums.examples as f64 };
+        for micro in rows.chunks(self.micro_batch) {
+            let laid = Laid::new(micro, placement, self.pass.sizes().tokens)?;
+            let mut known = Vec::new();
+            // Nothing is pulled at where nothing learns.
+            let objective = Supervision { squared: if self.learns { supervision.squared } else { 0.0 }, ..*supervision };
+            if objective.squared != 0.0 {
+                // What the squared error pulls at depends on where the expected score is.
+                let reading = laid.reading();
+                self.pass.read(&reading)?;
+                known = laid.log_probs(placement, &reading, &self.pass.stats(reading.rows.len()).await?);
+            }
+            let batch = laid.objectives(placement, &self.scale, &objective, shares, &known);
+            if known.is_empty() {
+                self.pass.run(&batch)?
+            } else {
+                self.pass.learn(&batch)?
+            }
+            let stats = self.pass.stats(batch.rows.len()).await?;
+            let found = laid.found(placement, &self.scale, supervision, (&batch, &stats));
+            sums.found.cross_entropy += found.cross_entropy;
+            sums.found.squared += found.squared;
+            sums.found.entropy += found.entropy;
+            sums.found.rows += found.rows;
+            sums.tokens += laid.len();
+        }
+        Ok(sums)
+    }
+
+    /// The loss that was minimised.
+    fn loss(&self, sums: &Sums) -> f64 {
+        let mean = |sum: f64, n: usize| sum / n.max(1) as f64;
+        let squared = self.supervision.squared * mean(sums.found.squared, sums.examples);
+        self.supervision.cross_entropy * mean(sums.found.cross_entropy, sums.targets) + squared
+    }
 }
 
 impl Trainer {
-    /// Plans steps of `config` over batches of `examples`.
+    /// Plans steps of `config` over batches of `examples`, whose scores are `scale`.
     ///
     /// # Errors
     /// Out of memory: the message names what to lower.
-    pub fn new(gpu: &Gpu, weights: Weights, config: &TrainConfig, examples: &[Example]) -> Result<Self, TrainError> {
+    pub fn new(
+        gpu: &Gpu,
+        weights: Weights,
+        config: &TrainConfig,
+        examples: &[Example],
+        judge: (&Scale, Placement),
+    ) -> Result<Self, TrainError> {
         let optimiser = Optimiser::new(gpu, &weights, optimiser_settings(config))?;
-        let micro_batch = config.per_device_train_batch_size as usize;
-        let pass = pass(gpu, &weights, Some(&optimiser.gradient), examples, micro_batch)?;
-        Ok(Trainer { gpu: gpu.clone(), weights, optimiser, pass, micro_batch })
+        let how = (config.per_device_train_batch_size as usize, config.supervision());
+        let learner = Learner::new(gpu, (&weights, Some(&optimiser.gradient)), examples, how, judge)?;
+        Ok(Trainer { gpu: gpu.clone(), weights, optimiser, learner })
     }
 
-    /// One optimiser step on `rows`, in micro-batches; the loss is the mean over all targets of the step. `t` counts the
-    /// steps that were applied, this one included.
+    /// One optimiser step on `rows`, in micro-batches; the loss is the mean over the step. `t` counts the steps that were
+    /// applied, this one included.
     ///
     /// # Errors
     /// What packing or the GPU reports.
     pub async fn step(&self, rows: &[&Example], learning_rate: f64, t: u64) -> Result<StepNumbers, TrainError> {
-        let targets: usize = rows.iter().map(|e| e.targets.len()).sum();
-        let mut sums = Sums::default();
-        for micro in rows.chunks(self.micro_batch) {
-            let batch = pack(micro, 1.0 / targets as f32, self.pass.sizes().tokens)?;
-            self.pass.run(&batch)?;
-            sums.add(&batch, &self.pass.stats(batch.rows.len()).await?);
-        }
+        let sums = self.learner.run(rows).await?;
         let outcome = self.optimiser.step(&self.gpu, learning_rate, t).await?;
-        Ok(sums.numbers(outcome))
+        let mut extra = Vec::new();
+        if self.learner.supervision.squared != 0.0 {
+            extra.push(("judge/mse", sums.found.squared / sums.examples.max(1) as f64));
+        }
+        Ok(StepNumbers {
+            loss: self.learner.loss(&sums),
+            entropy: sums.found.entropy / sums.found.rows.max(1) as f64,
+            tokens: sums.tokens,
+            grad_norm: outcome.grad_norm,
+            applied: u64::from(outcome.applied),
+            extra,
+        })
     }
 }
 
 /// Measures the loss on held-out examples, with a plan of its own.
 pub struct Evaluator {
-    pass: Pass,
-    micro_batch: usize,
+    learner: Learner,
 }
 
 impl Evaluator {
     /// Plans for batches of `micro_batch` of these examples.
-    pub fn new(gpu: &Gpu, weights: &Weights, examples: &[Example], micro_batch: usize) -> Result<Self, TrainError> {
-        let pass = pass(gpu, weights, None, examples, micro_batch)?;
-        Ok(Evaluator { pass, micro_batch })
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn new(
+        gpu: &Gpu,
+        weights: &Weights,
+        examples: &[Example],
+        how: (usize, Supervision),
+        judge: (&Scale, Placement),
+    ) -> Result<Self, TrainError> {
+        Ok(Evaluator { learner: Learner::new(gpu, (weights, None), examples, how, judge)? })
     }
 
-    /// Mean loss over all targets of `examples`.
+    /// The loss over all of `examples`.
+    ///
+    /// # Errors
+    /// What the GPU reports.
     pub async fn loss(&self, examples: &[Example]) -> Result<f64, TrainError> {
-        let mut sums = Sums::default();
         let all: Vec<&Example> = examples.iter().collect();
-        for micro in all.chunks(self.micro_batch) {
-            let batch = pack(micro, 1.0, self.pass.sizes().tokens)?;
-            self.pass.run(&batch)?;
-            sums.add(&batch, &self.pass.stats(batch.rows.len()).await?);
-        }
-        Ok(sums.loss / sums.weight.max(f64::MIN_POSITIVE))
+        Ok(self.learner.loss(&self.learner.run(&all).await?))
     }
 }

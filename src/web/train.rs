@@ -87,38 +87,37 @@ pub async fn run(web: &WebJudge, rows: &str, held_out: &str, options: &str, on_s
     };
     let (tokens, tokenizer) = (web.judge.score_tokens(), web.judge.tokenizer());
     let context = web.weights.config.max_position_embeddings;
-    let preparation =
-        Preparation { prompt: &web.prompt, tokens, tokenizer, max_length: context, completion_only: true, skip_bad: false };
+    let placement = Placement { tokens, reads: settings.score_reads };
+    let preparation = Preparation { prompt: &web.prompt, placement, tokenizer, max_length: context, skip_bad: false };
     let mut prepared = preparation.prepare(&examples)?;
-    let most = settings.max_completion_length + tokens.stem.len().max(tokens.opening.len()) + 1;
+    let most = placement.depth(0, settings.max_completion_length + tokens.stem.len().max(tokens.opening.len()) + 1);
     prepared.keep_prompts_up_to(context.saturating_sub(most));
-    if prepared.prompts.is_empty() {
+    if prepared.examples.is_empty() {
         let message = "No training row is left: give at least one whose prompt leaves room for a chain of thought.";
         return Err(Failure::row(message));
     }
     let before = measure(web, &held_out).await?;
     web.keep_loaded()?;
 
-    let longest = prepared.prompts.iter().map(|p| p.ids.len()).max().unwrap_or(0);
-    let batch = (options.batch_size as usize).min(prepared.prompts.len());
+    let longest = prepared.examples.iter().map(|e| e.prompt.ids.len()).max().unwrap_or(0);
+    let batch = (options.batch_size as usize).min(prepared.examples.len());
     let optimiser = Optimiser::new(&web.gpu, &web.weights, optimiser_settings(&config))?;
     let policy = config.policy(settings.max_completion_length);
-    let judge = (&settings.scale, tokens);
-    let trainer = PolicyTrainer::new(&web.gpu, web.weights.clone(), optimiser, policy, (longest, batch), judge, None)?;
+    let trainer = PolicyTrainer::new(&web.gpu, web.weights.clone(), optimiser, policy, (longest, batch), placement, None)?;
     let ends_in_space =
         |ids: &[u32]| tokenizer.decode(ids, true).is_ok_and(|text| text.is_empty() || text.ends_with(char::is_whitespace));
     let speech = Speech { scale: &settings.scale, tokens, eos: tokenizer.eos_ids(), ends_in_space: &ends_in_space };
     let schedule = config.schedule(options.steps);
-    let mut order = DataOrder::new(options.seed, prepared.prompts.len())?;
+    let mut order = DataOrder::new(options.seed, prepared.examples.len())?;
     let (mut applied, mut refused, mut made) = (0, 0, 0);
     let training = now();
     for step in 0..options.steps {
-        let picked: Vec<_> = order.next_rows(batch).into_iter().map(|i| &prepared.prompts[i]).collect();
+        let picked: Vec<_> = order.next_rows(batch).into_iter().map(|i| &prepared.examples[i].prompt).collect();
         let pace = (schedule.rate(step), applied + 1);
         let numbers = trainer.step(&picked, &speech, (options.seed, step), pace).await?;
         made += 1;
-        if numbers.applied {
-            (applied, refused) = (applied + 1, 0);
+        if numbers.applied > 0 {
+            (applied, refused) = (applied + numbers.applied, 0);
             web.has_learned();
         } else {
             refused += 1;

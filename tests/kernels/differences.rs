@@ -5,7 +5,7 @@
 
 use jurist::gpu::{Live, Size, Tensor};
 use jurist::ops::attention::{self, Heads};
-use jurist::ops::loss_head::{self, LossGradient, LossHead, RowObjective, SCORE_FULL, SCORE_RENORMALISED};
+use jurist::ops::loss_head::{self, LossGradient, LossHead, RowObjective};
 use jurist::ops::matmul::{self, Epilogue};
 use jurist::ops::rmsnorm::{self, Norm};
 use jurist::ops::rope::{self, Positions, Rotation};
@@ -174,27 +174,27 @@ fn embedding_and_rows() {
 #[test]
 fn losses() {
     for tuning in tunings() {
-        let (vocab, width, scores) = (37usize, 6usize, [(4u32, 1.0), (30, 2.0), (9, 3.0)]);
+        let (vocab, width, scores) = (37usize, 6usize, [4u32, 30, 9]);
         let none = RowObjective::default();
         let rows = [
-            RowObjective { a: 7, b: 9, weight_a: 0.6, weight_b: 0.4, entropy_weight: -0.3, ..none },
-            RowObjective { a: 1, b: 1, weight_a: -1.2, score_kind: SCORE_RENORMALISED, score_weight: 0.9, label: 2.6, ..none },
-            RowObjective { entropy_weight: 0.4, score_kind: SCORE_FULL, score_weight: 1.1, label: 1.3, ..none },
+            RowObjective { entropy_weight: -0.3, ..RowObjective::token(7, 0.6) },
+            RowObjective { scores: 1, ..RowObjective::token(1, -1.2) },
+            RowObjective { entropy_weight: 0.4, scores: 0, ..none },
         ];
+        let coefficients = [[0.3, -0.9, 0.2], [1.1, 0.0, 0.5]];
         let (hidden, table) = (random(3 * width, 1), random(vocab * width, 2).iter().map(|x| x * 0.4).collect::<Vec<f64>>());
         let mut rig = Rig::new(&tuning);
         let live: Live = rig.live(3);
         let (ghidden, gtable) = (rig.floats("hidden", &hidden), rig.floats("table", &table));
         let grows = rig.words("rows", bytemuck::cast_slice(&rows));
-        let (tokens, values) = (rig.words("tokens", &scores.map(|s| s.0)), rig.floats("values", &scores.map(|s| s.1)));
+        let (tokens, values) = (rig.words("tokens", &scores), rig.floats("coefficients", coefficients.as_flattened()));
         let (stats, dhidden, dtable) =
-            (rig.output("stats", 21), rig.output("dhidden", 3 * width), rig.output("dtable", vocab * width));
+            (rig.output("stats", 18), rig.output("dhidden", 3 * width), rig.output("dtable", vocab * width));
         let head = LossHead {
             hidden: ghidden,
             table: gtable.into(),
             rows: grows,
             score_tokens: tokens,
-            score_values: values,
             stats,
             count: Size::live(live, 3),
             width: width as u32,
@@ -203,17 +203,19 @@ fn losses() {
             chunk: 2,
         };
         rig.plan.clear(dtable);
-        loss_head::record(&mut rig.plan, head, Some(LossGradient { table: gtable, dhidden, dtable: Some(dtable) }));
+        loss_head::record(
+            &mut rig.plan,
+            head,
+            Some(LossGradient { coefficients: values, table: gtable, dhidden, dtable: Some(dtable) }),
+        );
         let ran = rig.run();
         let loss = |stats: Vec<f64>| -> f64 {
             let of = |(row, s): (&RowObjective, &[f64])| {
-                let (p, w) = (s[4..7].iter().map(|l| l.exp()).collect::<Vec<f64>>(), f64::from);
-                let mass = if row.score_kind == SCORE_RENORMALISED { p.iter().sum() } else { 1.0 };
-                let expected = p.iter().zip(scores).map(|(p, (_, v))| p * v).sum::<f64>() / mass;
-                let score = if row.score_kind == 0 { 0.0 } else { (expected - w(row.label)).powi(2) };
-                -w(row.weight_a) * s[1] - w(row.weight_b) * s[2] + w(row.entropy_weight) * s[3] + w(row.score_weight) * score
+                let c = coefficients.get(row.scores as usize).copied().unwrap_or_default();
+                let scores: f64 = c.iter().zip(&s[3..6]).map(|(c, log_p)| -c * log_p).sum();
+                -f64::from(row.weight) * s[1] + f64::from(row.entropy_weight) * s[2] + scores
             };
-            rows.iter().zip(stats.chunks(7)).map(of).sum()
+            rows.iter().zip(stats.chunks(6)).map(of).sum()
         };
         for (name, tensor, values, gradient) in
             [("hidden", ghidden, &hidden, ran.floats(dhidden)), ("table", gtable, &table, ran.floats(dtable))]

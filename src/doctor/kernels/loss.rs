@@ -3,7 +3,7 @@
 use super::Bench;
 use crate::doctor::rig::{random, sum};
 use crate::gpu::{GpuError, Size};
-use crate::ops::loss_head::{self, LossGradient, LossHead, RowObjective, SCORE_ABSENT, SCORE_FULL, SCORE_RENORMALISED, STATS};
+use crate::ops::loss_head::{self, LossGradient, LossHead, RowObjective, STATS};
 use crate::reference::loss::{self as spec};
 use crate::reference::matmul::{linear, linear_dw, linear_dx};
 
@@ -19,53 +19,58 @@ pub(super) async fn heads(b: &mut Bench) -> Result<(), GpuError> {
     Ok(())
 }
 
+/// A row's objective, with the coefficients of the scores where it has some.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Row {
+    pub objective: RowObjective,
+    pub scores: Option<[f32; 5]>,
+}
+
 /// One row of each kind, and mixtures.
-pub fn objectives() -> Vec<RowObjective> {
-    let none = RowObjective::default();
-    let plain = |a| RowObjective { a, b: a, weight_a: 1.0, ..none };
-    // 2.5 lies between tokens 12 and 77, 4 on token 13, 3.4 between 77 and 13, 1.5 between 130 and 12.
-    let between = |a, b, label: f32, share_b: f32, weight: f32| {
-        let (weight_a, weight_b) = (weight * (1.0 - share_b), weight * share_b);
-        RowObjective { a, b, weight_a, weight_b, label, ..none }
+pub fn objectives() -> Vec<Row> {
+    let row = |token, weight, entropy_weight, scores| {
+        let objective = RowObjective { entropy_weight, ..RowObjective::token(token, weight) };
+        Row { objective, scores }
     };
-    let score = |row: RowObjective, score_kind, score_weight| RowObjective { score_kind, score_weight, ..row };
     vec![
-        plain(5),
-        plain(VOCAB - 1),
-        RowObjective { weight_a: -0.7, ..plain(77) },
-        between(12, 77, 2.5, 0.5, 1.0),
-        between(13, 13, 4.0, 0.0, 0.3),
-        score(RowObjective { label: 4.25, ..none }, SCORE_FULL, 1.0),
-        score(RowObjective { label: 1.0, ..none }, SCORE_RENORMALISED, 1.0),
-        RowObjective { entropy_weight: -0.5, ..none },
-        score(RowObjective { entropy_weight: 0.2, ..between(77, 13, 3.4, 0.4, 0.8) }, SCORE_RENORMALISED, -1.5),
-        score(RowObjective { entropy_weight: -0.1, ..between(130, 12, 1.5, 0.5, 0.1) }, SCORE_FULL, 2.0),
-        RowObjective { prob_weight_a: 0.8, prob_weight_b: 0.3, ..between(12, 77, 2.5, 0.5, 0.2) },
-        score(plain(3), SCORE_ABSENT, 0.6),
-        score(plain(3), SCORE_ABSENT, -0.4),
-        none,
+        row(5, 1.0, 0.0, None),
+        row(VOCAB - 1, 1.0, 0.0, None),
+        row(77, -0.7, 0.0, None),
+        // Half on each of two scores; everything on one.
+        row(0, 0.0, 0.0, Some([0.5, 0.0, 0.0, 0.5, 0.0])),
+        row(0, 0.0, 0.0, Some([0.0, 0.0, 0.0, 0.0, 0.3])),
+        // As squared errors have them: some above 0, some below; they may sum to 0.
+        row(0, 0.0, 0.0, Some([0.4, -0.1, 0.2, -0.7, 0.2])),
+        row(0, 0.0, -0.5, None),
+        row(3, 0.2, 0.2, Some([1.5, -2.0, 0.1, 0.0, 0.0])),
+        // The token is a score too.
+        row(130, -0.6, -0.1, Some([0.0, 0.9, -0.3, 0.0, 0.25])),
+        Row::default(),
     ]
 }
 
+/// The objectives as the loss head reads them, and the coefficients that they name.
+pub fn packed(rows: &[Row]) -> (Vec<RowObjective>, Vec<f64>) {
+    let mut coefficients: Vec<f64> = Vec::new();
+    let pack = |row: &Row| {
+        let Some(scores) = row.scores else { return row.objective };
+        let number = (coefficients.len() / SCALE.len()) as u32;
+        coefficients.extend(scores.map(f64::from));
+        RowObjective { scores: number, ..row.objective }
+    };
+    (rows.iter().map(pack).collect(), coefficients)
+}
+
 /// dL/dz of a row, by the specification.
-pub fn row_gradient(row: &RowObjective, logits: &[f64]) -> Vec<f64> {
-    let w = f64::from;
-    let mut all = spec::cross_entropy(logits, &[(row.a, w(row.weight_a)), (row.b, w(row.weight_b))]);
-    let (label, weight) = (w(row.label), w(row.score_weight));
-    match row.score_kind {
-        SCORE_FULL => all = all.plus(spec::squared_error_full(logits, &SCALE, label).scaled(weight)),
-        SCORE_RENORMALISED => all = all.plus(spec::squared_error_renormalised(logits, &SCALE, label).scaled(weight)),
-        SCORE_ABSENT => all = all.plus(spec::absence(logits, &SCALE).scaled(-weight)),
-        _ => {}
-    }
-    let likely = [(row.a, w(row.prob_weight_a)), (row.b, w(row.prob_weight_b))];
-    all = all.plus(spec::probability(logits, &likely).scaled(-1.0));
-    spec::row_gradient(logits, &all.coefficients, w(row.entropy_weight))
+pub fn row_gradient(row: &Row, logits: &[f64]) -> Vec<f64> {
+    let mut coefficients = vec![(row.objective.token, f64::from(row.objective.weight))];
+    coefficients.extend(row.scores.iter().flat_map(|c| SCALE.iter().zip(c).map(|((token, _), c)| (*token, f64::from(*c)))));
+    spec::row_gradient(logits, &coefficients, f64::from(row.objective.entropy_weight))
 }
 
 /// Rows of loss in a plan for `planned` of them.
 pub struct Case {
-    pub rows: Vec<RowObjective>,
+    pub rows: Vec<Row>,
     pub planned: usize,
     pub chunk: u32,
     pub width: usize,
@@ -87,11 +92,11 @@ pub async fn head(b: &mut Bench, case: Case) -> Result<(), GpuError> {
     let mut rig = b.rig();
     let live = Size::live(rig.live(count as u32), planned as u32);
     let (ghidden, gtable) = (rig.floats("hidden", &hidden), rig.floats("table", &table));
-    let mut objectives = rows.clone();
-    objectives.resize(room, RowObjective { a: u32::MAX, b: u32::MAX, weight_a: f32::NAN, ..RowObjective::default() });
+    let (mut objectives, coefficients) = packed(&rows);
+    objectives.resize(room, RowObjective { token: u32::MAX, weight: f32::NAN, entropy_weight: f32::NAN, scores: 1 << 20 });
     let grows = rig.words("objectives", bytemuck::cast_slice(&objectives));
     let score_tokens = rig.words("score tokens", &SCALE.map(|s| s.0));
-    let score_values = rig.floats("score values", &SCALE.map(|s| s.1));
+    let coefficients = rig.floats("score coefficients", &coefficients);
     let stats = rig.output("stats", room * (STATS + scores));
     let (dhidden, dtable) = (rig.output("dhidden", room * width), rig.floats("dtable", &dtable_start));
     let head = LossHead {
@@ -99,7 +104,6 @@ pub async fn head(b: &mut Bench, case: Case) -> Result<(), GpuError> {
         table: gtable.into(),
         rows: grows,
         score_tokens,
-        score_values,
         stats,
         count: live,
         width: width as u32,
@@ -107,7 +111,7 @@ pub async fn head(b: &mut Bench, case: Case) -> Result<(), GpuError> {
         scores: scores as u32,
         chunk,
     };
-    loss_head::record(&mut rig.plan, head, Some(LossGradient { table: gtable, dhidden, dtable: Some(dtable) }));
+    loss_head::record(&mut rig.plan, head, Some(LossGradient { coefficients, table: gtable, dhidden, dtable: Some(dtable) }));
     let ran = rig.start(&b.gpu)?;
     let (stats, dhidden, dtable) =
         (ran.read_floats(stats).await?, ran.read_floats(dhidden).await?, ran.read_floats(dtable).await?);
@@ -130,20 +134,20 @@ pub async fn head(b: &mut Bench, case: Case) -> Result<(), GpuError> {
     Ok(())
 }
 
-fn compare_stats(b: &mut Bench, name: &str, stats: &[f64], rows: &[RowObjective], logits: &[f64]) {
+fn compare_stats(b: &mut Bench, name: &str, stats: &[f64], rows: &[Row], logits: &[f64]) {
     let tokens = SCALE.map(|s| s.0);
     let mut expected = Vec::new();
     for (row, z) in rows.iter().zip(logits.chunks(VOCAB as usize)) {
         let log_p = spec::log_softmax(z);
         let s = spec::row_stats(z, None, &tokens);
-        expected.extend([s.lse, log_p[row.a as usize], log_p[row.b as usize], s.entropy]);
+        expected.extend([s.lse, log_p[row.objective.token as usize], s.entropy]);
         // The kernel gives logarithms, which say something where probabilities are tiny.
         expected.extend(tokens.map(|t| log_p[t as usize]));
     }
     let stride = STATS + SCALE.len();
     let (found, rest) = stats.split_at(expected.len().min(stats.len()));
     // Logarithms and entropies have different sizes: compare each kind with its own.
-    for (kind, columns) in [("lse and log-probs", 0..3), ("entropy", 3..4), ("score log-probs", 4..stride)] {
+    for (kind, columns) in [("lse and log-probs", 0..2), ("entropy", 2..3), ("score log-probs", 3..stride)] {
         let pick = |all: &[f64]| -> Vec<f64> { all.chunks(stride).flat_map(|r| r[columns.clone()].to_vec()).collect() };
         b.result("loss head", &format!("{kind}, {name}"), &pick(found), &pick(&expected));
     }

@@ -7,7 +7,7 @@ use super::{Attention, Inputs, Recorder, rope_table, rope_values, words};
 use crate::gpu::{Gpu, KernelTime, Plan, PlanBuilder, Size, Span, Tensor};
 use crate::model::error::ModelError;
 use crate::model::weights::Weights;
-use crate::ops::loss_head::{self, LossGradient, LossHead, OBJECTIVE_WORDS, RowObjective, STATS};
+use crate::ops::loss_head::{self, LossGradient, LossHead, NO_SCORES, OBJECTIVE_WORDS, RowObjective, STATS};
 use crate::ops::matmul::Epilogue;
 use crate::ops::rope::Positions;
 use crate::ops::rows::NO_ROW;
@@ -23,9 +23,8 @@ pub struct PassSizes {
     pub tokens: usize,
     /// Most rows that carry loss, R.
     pub rows: usize,
-    /// Token ids of the scores and their values, K each; may be empty.
+    /// Token ids that scores are made of, K; may be empty.
     pub score_tokens: Vec<u32>,
-    pub score_values: Vec<f32>,
 }
 
 /// A packed batch as the decoder reads it: sequences of different length laid end to end, with no padding.
@@ -51,6 +50,8 @@ pub struct PackedInputs {
     pub rows: Vec<u32>,
     /// `[R]`
     pub objectives: Vec<RowObjective>,
+    /// `[rows with scores, K]`: `-∂loss/∂log p` of each score token, see [`RowObjective::scores`].
+    pub coefficients: Vec<f32>,
 }
 
 impl PackedInputs {
@@ -91,10 +92,30 @@ impl PackedInputs {
         heads
     }
 
-    /// Appends a row that carries loss; rows must come in increasing order.
+    /// Appends a row that carries loss; rows must come in increasing order, or be brought into it by
+    /// [`PackedInputs::sort_rows`].
     pub fn push_row(&mut self, token: u32, objective: RowObjective) {
         self.rows.push(token);
         self.objectives.push(objective);
+    }
+
+    /// Appends a row whose loss looks at the score tokens: `coefficients` are `-∂loss/∂log p` of each, `[K]`.
+    pub fn push_scores(&mut self, token: u32, coefficients: &[f64]) {
+        let scores = (self.coefficients.len() / coefficients.len().max(1)) as u32;
+        self.coefficients.extend(coefficients.iter().map(|c| *c as f32));
+        self.push_row(token, RowObjective { scores, ..RowObjective::default() });
+    }
+
+    /// Brings the rows into increasing order.
+    pub fn sort_rows(&mut self) {
+        let mut both: Vec<(u32, RowObjective)> = self.rows.drain(..).zip(self.objectives.drain(..)).collect();
+        both.sort_by_key(|(row, _)| *row);
+        (self.rows, self.objectives) = both.into_iter().unzip();
+    }
+
+    /// Which row reads token number `token` of the batch.
+    pub fn row_at(&self, token: u32) -> Option<usize> {
+        self.rows.binary_search(&token).ok()
     }
 }
 
@@ -102,9 +123,8 @@ impl PackedInputs {
 #[derive(Clone, Debug, PartialEq)]
 pub struct RowStats {
     pub log_sum_exp: f32,
-    /// Log-probability of the objective's tokens a and b.
-    pub log_p_a: f32,
-    pub log_p_b: f32,
+    /// Log-probability of the objective's token.
+    pub log_p: f32,
     /// Of the whole softmax, in nats.
     pub entropy: f32,
     /// Full-vocabulary log-probability of each score token.
@@ -151,7 +171,7 @@ impl Front {
 }
 
 /// Everything that a shader would trust is checked here.
-fn check(weights: &Weights, tokens: usize, rows: usize, batch: &PackedInputs) -> Result<(), ModelError> {
+fn check(weights: &Weights, (tokens, rows, scores): (usize, usize, usize), batch: &PackedInputs) -> Result<(), ModelError> {
     let config = &weights.config;
     let limit = |what, allowed: usize, found: usize| match found > allowed {
         true => Err(ModelError::Batch { what, allowed, found }),
@@ -164,8 +184,12 @@ fn check(weights: &Weights, tokens: usize, rows: usize, batch: &PackedInputs) ->
     let furthest = batch.positions.iter().copied().max().unwrap_or(0) as usize;
     limit("last position (max_position_embeddings - 1)", config.max_position_embeddings - 1, furthest)?;
     limit("largest row of the batch", t.saturating_sub(1), batch.rows.iter().copied().max().unwrap_or(0) as usize)?;
-    let targets = batch.objectives.iter().map(|o| o.a.max(o.b)).max().unwrap_or(0);
+    let targets = batch.objectives.iter().map(|o| o.token).max().unwrap_or(0);
     limit("largest token of an objective", config.vocab_size - 1, targets as usize)?;
+    let with_scores = |o: &&RowObjective| o.scores != NO_SCORES;
+    let needed = batch.objectives.iter().filter(with_scores).map(|o| (o.scores as usize + 1) * scores).max();
+    limit("coefficients of scores", batch.coefficients.len(), needed.unwrap_or(0))?;
+    limit("rows whose loss looks at scores", rows * scores, batch.coefficients.len())?;
     let spans_fit = batch.spans.iter().enumerate().all(|(i, s)| {
         let i = i as u32;
         s[0].checked_add(s[1]).is_some_and(|end| end <= s[2]) && s[2] <= i && i < s[3] && s[3] as usize <= t
@@ -198,6 +222,7 @@ pub struct Pass {
 /// The inputs of the way back.
 struct WayBack {
     row_of: Tensor,
+    coefficients: Tensor,
     buckets: (Tensor, Tensor),
     /// Steps of the plan before it: forward, and statistics of the rows that are only read.
     mark: usize,
@@ -222,7 +247,7 @@ impl Pass {
     /// weights.
     pub fn new(gpu: &Gpu, weights: &Weights, gradient: Option<&Weights>, sizes: PassSizes) -> Result<Self, ModelError> {
         let largest = sizes.score_tokens.iter().copied().max().unwrap_or(0) as usize;
-        if largest >= weights.config.vocab_size || sizes.score_tokens.len() != sizes.score_values.len() {
+        if largest >= weights.config.vocab_size {
             return Err(ModelError::Batch {
                 what: "largest score token",
                 allowed: weights.config.vocab_size - 1,
@@ -242,14 +267,13 @@ impl Pass {
         let scores = sizes.score_tokens.len();
         let groups = &weights.groups;
         let objectives = plan.kept("row objectives", sizes.rows * OBJECTIVE_WORDS);
-        let (score_tokens, score_values) = (plan.kept("score tokens", scores), plan.kept("score values", scores));
+        let score_tokens = plan.kept("score tokens", scores);
         let stats = plan.kept("row statistics", sizes.rows * (STATS + scores));
         let head = |normed, count, plan: &mut PlanBuilder| LossHead {
             hidden: normed,
             table: weights.matrix(plan, groups.output()),
             rows: objectives,
             score_tokens,
-            score_values,
             stats,
             count,
             width: hidden,
@@ -276,7 +300,8 @@ impl Pass {
                 let head = head(normed, front.count, &mut plan);
                 let dnormed = plan.scratch("d normed rows", words(front.count, hidden));
                 let (table, dtable) = recorder.pair(&mut plan, gradient, groups.output());
-                let ways = LossGradient { table, dhidden: dnormed, dtable: Some(dtable) };
+                let coefficients = plan.kept("score coefficients", sizes.rows * scores);
+                let ways = LossGradient { coefficients, table, dhidden: dnormed, dtable: Some(dtable) };
                 loss_head::record(&mut plan, head, Some(ways));
                 let dchosen = plan.scratch("d rows", words(front.count, hidden));
                 let (w, dw) = recorder.pair(&mut plan, gradient, groups.final_norm);
@@ -293,13 +318,12 @@ impl Pass {
                 let extra =
                     BackwardInputs { spans: front.spans, buckets, distinct: Size::live(distinct, most as u32), ones: all_ones };
                 recorder.backward(&mut plan, inputs, extra, &trace, gradient, dh);
-                Some(WayBack { row_of, buckets, mark, read: Mutex::new(None) })
+                Some(WayBack { row_of, coefficients, buckets, mark, read: Mutex::new(None) })
             }
         };
         let plan = plan.build(gpu)?;
         plan.write(front.rope, &rope_values(&weights.config, weights.config.max_position_embeddings))?;
         plan.write(score_tokens, &sizes.score_tokens)?;
-        plan.write(score_values, &sizes.score_values)?;
         if let Some(ones) = ones {
             plan.write(ones, &vec![1f32; sizes.tokens])?;
         }
@@ -362,7 +386,7 @@ impl Pass {
 
     /// Checks and uploads a batch; returns its live sizes.
     fn write(&self, batch: &PackedInputs) -> Result<Vec<u32>, ModelError> {
-        check(&self.weights, self.sizes.tokens, self.sizes.rows, batch)?;
+        check(&self.weights, (self.sizes.tokens, self.sizes.rows, self.sizes.score_tokens.len()), batch)?;
         self.front.write(&self.plan, batch)?;
         self.plan.write(self.objectives, &batch.objectives)?;
         let mut live = vec![batch.ids.len() as u32, batch.rows.len() as u32];
@@ -375,6 +399,7 @@ impl Pass {
                 row_of[*t as usize] = r as u32;
             }
             self.plan.write(way_back.row_of, &row_of)?;
+            self.plan.write(way_back.coefficients, &batch.coefficients)?;
             self.plan.write(way_back.buckets.0, &sorted.buckets)?;
             self.plan.write(way_back.buckets.1, &sorted.tokens)?;
             live.extend([0, sorted.buckets.len() as u32]);
@@ -386,13 +411,7 @@ impl Pass {
     pub async fn stats(&self, rows: usize) -> Result<Vec<RowStats>, ModelError> {
         let width = STATS + self.sizes.score_tokens.len();
         let values: Vec<f32> = self.gpu.read(self.plan.buffer(self.stats)?, 0, rows * width).await?;
-        let row = |v: &[f32]| RowStats {
-            log_sum_exp: v[0],
-            log_p_a: v[1],
-            log_p_b: v[2],
-            entropy: v[3],
-            score_log_probs: v[STATS..].to_vec(),
-        };
+        let row = |v: &[f32]| RowStats { log_sum_exp: v[0], log_p: v[1], entropy: v[2], score_log_probs: v[STATS..].to_vec() };
         Ok(values.chunks_exact(width).map(row).collect())
     }
 }
@@ -422,8 +441,9 @@ impl LogitsPass {
 
     /// Logits `[R, V]` of the batch's rows; its objectives are not used.
     pub async fn run(&self, batch: &PackedInputs) -> Result<Vec<f32>, ModelError> {
-        let batch = PackedInputs { objectives: vec![RowObjective::default(); batch.rows.len()], ..batch.clone() };
-        check(&self.weights, self.sizes[0], self.sizes[1], &batch)?;
+        let objectives = vec![RowObjective::default(); batch.rows.len()];
+        let batch = PackedInputs { objectives, coefficients: Vec::new(), ..batch.clone() };
+        check(&self.weights, (self.sizes[0], self.sizes[1], 0), &batch)?;
         self.front.write(&self.plan, &batch)?;
         self.plan.run(&[batch.ids.len() as u32, batch.rows.len() as u32])?;
         Ok(self.plan.read(self.logits, batch.rows.len() * self.weights.config.vocab_size).await?)

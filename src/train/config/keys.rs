@@ -177,9 +177,8 @@ impl fmt::Display for Kind {
 }
 
 /// Methods that run today.
-pub const METHODS: &[&str] = &["sft", "real", "reinforce"];
-/// Methods whose names are kept for what is coming, so that asking for one gets an answer and not a riddle.
-pub const METHODS_NOT_BUILT: &[&str] = &["raft", "cot-raft", "tract", "grpo", "rl-squared", "rl-prob"];
+pub const METHODS: &[&str] =
+    &["sft", "raft", "cot-raft", "tract", "real", "reinforce", "grpo", "rl-squared", "rl-prob", "rl-log", "rl-ranked"];
 
 /// Numbers by which checkpoints are compared.
 pub const BEST_METRICS: &[&str] = &["loss", "pearson", "spearman", "kendall", "rmse", "mae"];
@@ -187,7 +186,7 @@ pub const BEST_METRICS: &[&str] = &["loss", "pearson", "spearman", "kendall", "r
 const MODEL: &str = "Model";
 const DATA: &str = "Data";
 const JUDGE: &str = "Judge";
-const POLICY: &str = "Policy gradient (real, reinforce)";
+const POLICY: &str = "Policy gradient (sampled chains)";
 const OPTIMISER: &str = "Optimiser";
 const RUN: &str = "Run";
 
@@ -207,7 +206,7 @@ const fn key(name: &'static str, group: &'static str, kind: Kind, help: &'static
 /// Every setting, in the order in which `--help` and the resolved config show them.
 #[rustfmt::skip]
 pub const KEYS: &[Key] = &[
-    key("method", MODEL, Kind::OneOf(METHODS), "How to train: sft (cross-entropy on chain, phrase and score), real (both terms of the generalised policy gradient), or reinforce (binary reward on the sampled score)"),
+    key("method", MODEL, Kind::OneOf(METHODS), "How to train. On given judgements: sft (cross-entropy of chain, phrase and score), raft (squared error of the expected score, no chain), cot-raft (both), tract (cot-raft, then again from the start on chains of its own). On sampled chains: real (both terms of the generalised policy gradient), reinforce and grpo (is the sampled score right), rl-squared (how far off it is), rl-prob (probability of the label), rl-log and rl-ranked (scoring rules of the whole distribution)"),
     key("model_name_or_path", MODEL, Kind::Path, "Hugging Face model folder to start from"),
     key("init", MODEL, Kind::Path, "config.json of a model to start from scratch, weights drawn from `seed`"),
     key("tokenizer", MODEL, Kind::Path, "tokenizer.json, or a folder with one, when it is not the model's own"),
@@ -228,14 +227,19 @@ pub const KEYS: &[Key] = &[
     key("max_completion_length", JUDGE, Kind::Whole { min: 0, max: 1 << 20 }, "Most tokens of a chain of thought (0: twice the longest one in the training data)"),
     key("template", JUDGE, Kind::Text, "Prompt template: plain (the row's prompt), judge (built-in grading prompt), a Jinja file, or auto (what the rows have)"),
     key("chat", JUDGE, Kind::OneOf(&["auto", "always", "never"]), "Wrap prompts in the model's chat template (auto: if it has one)"),
+    key("score_reads", JUDGE, Kind::OneOf(&["prompt", "chain"]), "What the score is read from: prompt and chain, or the chain alone (the prompt is hidden from it)"),
     key("completion_only_loss", JUDGE, Kind::Flag, "Learn the judgement only, not the prompt"),
 
     key("preset", POLICY, Kind::OneOf(&["exact", "paper", "released-code"]), "Values of the settings below that are not given: exact (the objective's own gradient), paper, or released-code"),
     key("num_generations", POLICY, count(2, 1 << 12), "Chains of thought a prompt (K)"),
+    key("num_iterations", POLICY, count(1, 64), "Optimiser steps on the same chains; from the second on both terms weigh the ratio of the chain's probabilities"),
+    key("ratio_cap", POLICY, Kind::Number(Interval::closed(0.0, 1e6)), "Largest such ratio; 0 = not bounded"),
     key("exploration_weight", POLICY, Kind::Number(Interval::closed(0.0, 1e6)), "Weight of advantage x log-probability of the chain; 0 leaves term 1 out"),
     key("refinement_weight", POLICY, Kind::Number(Interval::closed(0.0, 1e6)), "Weight of the reward's own gradient (beta in the paper); 0 leaves term 2 out [default: preset's]"),
+    key("squared_weight", POLICY, Kind::Number(Interval::closed(0.0, 1e6)), "Weight of the squared error of the expected score, in real's reward and in cot-raft's loss [default: method's, 1]"),
     key("logprob_weight", POLICY, Kind::Number(Interval::closed(0.0, 1e6)), "Weight of log p(label) in the reward (lambda in the paper) [default: preset's]"),
     key("prob_weight", POLICY, Kind::Number(Interval::closed(0.0, 1e6)), "Weight of p(label) in the reward [default: preset's]"),
+    key("ranked_weight", POLICY, Kind::Number(Interval::closed(0.0, 1e6)), "Weight of the ranked probability score in the reward [default: method's, 0]"),
     key("normalize_advantages", POLICY, Kind::Flag, "Divide advantages by the standard deviation of their group [default: preset's]"),
     key("advantage_clip", POLICY, Kind::Number(Interval::closed(0.0, 1e6)), "Clip advantages to this size; 0 = never [default: preset's]"),
     key("separate_advantages", POLICY, Kind::Flag, "Advantages of each part of the reward by itself [default: preset's]"),
@@ -260,7 +264,7 @@ pub const KEYS: &[Key] = &[
 
     key("num_train_epochs", RUN, Kind::Number(Interval::above(0.0, 1e6)), "Passes over the data"),
     key("max_steps", RUN, Kind::WholeOrUnset, "Number of steps; -1 = by num_train_epochs"),
-    key("per_device_train_batch_size", RUN, count(1, 1 << 16), "Rows in one packed batch; with real and reinforce, prompts"),
+    key("per_device_train_batch_size", RUN, count(1, 1 << 16), "Rows in one packed batch; with sampled chains, prompts"),
     key("per_device_eval_batch_size", RUN, count(1, 1 << 16), "Rows in one packed batch of the evaluation"),
     key("gradient_accumulation_steps", RUN, count(1, 1 << 16), "Packed batches in one step"),
     key("seed", RUN, whole(0), "Seed of weights and data order"),

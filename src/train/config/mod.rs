@@ -45,9 +45,6 @@ pub enum SettingError {
     #[error("{origin}: {key} = {found}: expected {expected}{}", did_you_mean(hint))]
     Value { origin: Origin, key: &'static str, found: String, expected: String, hint: Option<&'static str> },
 
-    #[error("{origin}: {key} = {value} is not built yet; this version has {}", built.join(", "))]
-    NotBuilt { origin: Origin, key: &'static str, value: String, built: &'static [&'static str] },
-
     #[error("--set {text}: expected KEY=VALUE, for example --set learning_rate=3e-4")]
     MalformedSet { text: String },
 
@@ -87,14 +84,19 @@ pub struct TrainConfig {
     pub max_completion_length: u32,
     pub template: String,
     pub chat: String,
+    pub score_reads: String,
     pub completion_only_loss: bool,
 
     pub preset: String,
     pub num_generations: u32,
+    pub num_iterations: u32,
+    pub ratio_cap: f64,
     pub exploration_weight: f64,
     pub refinement_weight: Option<f64>,
+    pub squared_weight: Option<f64>,
     pub logprob_weight: Option<f64>,
     pub prob_weight: Option<f64>,
+    pub ranked_weight: Option<f64>,
     pub normalize_advantages: Option<bool>,
     pub advantage_clip: Option<f64>,
     pub separate_advantages: Option<bool>,
@@ -157,13 +159,18 @@ impl Default for TrainConfig {
             max_completion_length: 0,
             template: "auto".into(),
             chat: "auto".into(),
+            score_reads: "prompt".into(),
             completion_only_loss: true,
             preset: "exact".into(),
             num_generations: 8,
+            num_iterations: 1,
+            ratio_cap: 0.0,
             exploration_weight: 1.0,
             refinement_weight: None,
+            squared_weight: None,
             logprob_weight: None,
             prob_weight: None,
+            ranked_weight: None,
             normalize_advantages: None,
             advantage_clip: None,
             separate_advantages: None,
@@ -235,11 +242,6 @@ pub struct Layers {
 impl Layers {
     /// Lays one value over what was there.
     pub fn put(&mut self, name: &str, raw: &Raw, origin: Origin) -> Result<(), SettingError> {
-        if let ("method", Raw::Bare(value) | Raw::Quoted(value)) = (name, raw)
-            && keys::METHODS_NOT_BUILT.contains(&value.as_str())
-        {
-            return Err(SettingError::NotBuilt { origin, key: "method", value: value.clone(), built: keys::METHODS });
-        }
         let Some(key) = keys::find(name) else {
             return Err(SettingError::Unknown { origin, key: name.into(), hint: closest(name, names()) });
         };

@@ -1,8 +1,9 @@
 //! The settings of the policy-gradient methods: presets, what overrides them, and what does not go together.
 
 use super::{SettingError, TrainConfig};
-use crate::judge::Expectation;
+use crate::judge::{Expectation, ScoreReads};
 use crate::train::advantage::AdvantageSettings;
+use crate::train::pack::Supervision;
 use crate::train::policy::{Aggregation, PolicySettings};
 use crate::train::reward::RewardSettings;
 
@@ -46,14 +47,63 @@ const RELEASED: Preset = Preset {
     ..PAPER
 };
 
+/// What GRPO is on top of the exact form.
+const GRPO: Preset = Preset { normalize: true, ..EXACT };
+
 impl TrainConfig {
     /// True for methods that write their own chains.
     pub fn samples_chains(&self) -> bool {
-        matches!(self.method.as_str(), "real" | "reinforce")
+        !matches!(self.method.as_str(), "sft" | "raft" | "cot-raft" | "tract")
+    }
+
+    /// What the score is read from.
+    pub fn score_reads(&self) -> ScoreReads {
+        if self.score_reads == "chain" { ScoreReads::Chain } else { ScoreReads::Prompt }
+    }
+
+    /// What is learned from given judgements; for methods that write chains, what their evaluations call the loss.
+    pub fn supervision(&self) -> Supervision {
+        let squared = self.squared_weight.unwrap_or(1.0);
+        let (cross_entropy, squared) = match self.method.as_str() {
+            "raft" => (0.0, squared),
+            "cot-raft" | "tract" => (1.0, squared),
+            _ => (1.0, 0.0),
+        };
+        let expectation = self.expectation();
+        Supervision { cross_entropy, squared, expectation, completion_only: self.completion_only_loss }
+    }
+
+    fn expectation(&self) -> Expectation {
+        match self.expectation.as_deref() {
+            Some("full") => Expectation::FullVocabulary,
+            Some(_) => Expectation::Renormalised,
+            None => self.preset().expectation,
+        }
+    }
+
+    /// The reward of a method that writes chains: what is the same for all presets, but for REAL's own parts.
+    fn reward(&self) -> RewardSettings {
+        let none = RewardSettings { expectation: self.expectation(), ..RewardSettings::NONE };
+        match self.method.as_str() {
+            "reinforce" | "grpo" => RewardSettings { binary: 1.0, ..none },
+            "rl-squared" => RewardSettings { sampled_squared: 1.0, ..none },
+            "rl-prob" => RewardSettings { prob: self.prob_weight.unwrap_or(1.0), ..none },
+            "rl-log" => RewardSettings { log_prob: self.logprob_weight.unwrap_or(1.0), ..none },
+            "rl-ranked" => RewardSettings { ranked: self.ranked_weight.unwrap_or(1.0), ..none },
+            _ => RewardSettings {
+                squared: self.squared_weight.unwrap_or(1.0),
+                log_prob: self.logprob_weight.unwrap_or(self.preset().log_prob),
+                prob: self.prob_weight.unwrap_or(self.preset().prob),
+                ranked: self.ranked_weight.unwrap_or(0.0),
+                ..none
+            },
+        }
     }
 
     fn preset(&self) -> &'static Preset {
         match self.preset.as_str() {
+            // GRPO divides by the group's std, whatever else is asked for.
+            "exact" if self.method == "grpo" => &GRPO,
             "paper" => &PAPER,
             "released-code" => &RELEASED,
             _ => &EXACT,
@@ -68,21 +118,10 @@ impl TrainConfig {
     /// The policy-gradient settings of this run; `max_tokens` is the longest chain.
     pub fn policy(&self, max_tokens: usize) -> PolicySettings {
         let preset = self.preset();
-        let binary = self.method == "reinforce";
-        let unless_binary = |value: f64| if binary { 0.0 } else { value };
-        let expectation = match self.expectation.as_deref() {
-            Some("full") => Expectation::FullVocabulary,
-            Some(_) => Expectation::Renormalised,
-            None => preset.expectation,
-        };
+        let reward = self.reward();
+        let refinement = self.refinement_weight.unwrap_or(preset.refinement);
         PolicySettings {
-            reward: RewardSettings {
-                expectation,
-                squared: unless_binary(1.0),
-                log_prob: unless_binary(self.logprob_weight.unwrap_or(preset.log_prob)),
-                prob: unless_binary(self.prob_weight.unwrap_or(preset.prob)),
-                binary: if binary { 1.0 } else { 0.0 },
-            },
+            reward,
             advantage: AdvantageSettings {
                 normalize: self.normalize_advantages.unwrap_or(preset.normalize),
                 clip: self.advantage_clip.unwrap_or(preset.clip),
@@ -94,12 +133,14 @@ impl TrainConfig {
                 None => preset.aggregation,
             },
             exploration: self.exploration_weight,
-            refinement: unless_binary(self.refinement_weight.unwrap_or(preset.refinement)),
+            refinement: if reward.depends_on_policy() { refinement } else { 0.0 },
             entropy_bonus: self.entropy_coef,
             kl: self.beta,
             group: self.num_generations as usize,
             max_tokens,
             top_p: self.sampling_top_p(),
+            iterations: self.num_iterations as usize,
+            ratio_cap: self.ratio_cap,
         }
     }
 

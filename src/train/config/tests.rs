@@ -131,8 +131,6 @@ const MALFORMED: &[(&str, &str)] = &[
     ("save_dtype = \"int8\"", "run.toml: save_dtype = \"int8\": expected one of float32, bfloat16, float16"),
     ("chat = true", "run.toml: chat = true: expected one of auto, always, never"),
     ("metric_for_best_model = \"accuracy\"", "run.toml: metric_for_best_model = \"accuracy\": expected one of loss, pearson, spearman, kendall, rmse, mae"),
-    ("method = \"tract\"\nnum_chains = 8", "run.toml: method = tract is not built yet; this version has sft, real, reinforce"),
-    ("method = \"grpo\"", "run.toml: method = grpo is not built yet; this version has sft, real, reinforce"),
     ("method = \"sfd\"", "run.toml: method = \"sfd\": expected one of sft, real, reinforce; did you mean `sft`?"),
     ("adapter = \"\"", "run.toml: adapter = \"\": expected a text that is not empty"),
     ("eval_file = \" \"", "run.toml: eval_file = \" \": expected the path of a file or folder"),
