@@ -26,6 +26,7 @@ fn what_data_check_tells() {
         "rows that repeat an earlier one: 0",
         "train.jsonl:1 with the template plain:",
         "   pos      id  loss  token",
+        "target of the score: ",
     ] {
         assert!(done.out.contains(part), "{part} is not in\n{}", done.out);
     }

@@ -132,7 +132,10 @@ impl Judging {
             return Ok(format!("{}{more}\n", &text[..cut.unwrap_or(text.len())]));
         };
         let tokens = self.prompt.score_tokens(tokenizer)?;
-        Ok(preview(&self.prompt.sequence(example, &tokens, tokenizer, false)?, tokenizer))
+        let sequence = self.prompt.sequence(example, &tokens, tokenizer, false)?;
+        let share = |(score, weight): &(usize, f64)| format!("{} ({weight:.3})", self.scale.texts()[*score]);
+        let target: Vec<String> = sequence.split.weights.iter().map(share).collect();
+        Ok(format!("{}target of the score: {}\n", preview(&sequence, tokenizer), target.join(", ")))
     }
 }
 
