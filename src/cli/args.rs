@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::TypedValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::settings::SettingFlags;
@@ -41,6 +42,7 @@ pub enum Command {
     Doctor(DoctorArgs),
     Demo(DemoArgs),
     Bench(BenchArgs),
+    Compare(CompareArgs),
 }
 
 /// Train a judge
@@ -411,6 +413,44 @@ pub struct DemoArgs {
 const DEMO_EXAMPLES: &str = "\
 Example:
   jurist demo --quick && open demo/report.html";
+
+/// Train and measure methods side by side, as a protocol says
+///
+/// Each training is a cell, written as JSON below the results' folder; finished cells are never done again. Tables and a
+/// page are made from what is there.
+#[derive(Debug, Args)]
+#[command(after_help = COMPARE_EXAMPLES)]
+pub struct CompareArgs {
+    /// The protocol: methods, tasks, seeds
+    #[arg(long, short, value_name = "FILE")]
+    pub config: PathBuf,
+
+    /// Folder for cells, tables and page [default: the protocol's]
+    #[arg(long, value_name = "DIR")]
+    pub results: Option<PathBuf>,
+
+    /// Folder for models, which can be made again
+    #[arg(long, value_name = "DIR", default_value = "target/compare")]
+    pub work: PathBuf,
+
+    /// Cells made at the same time, each by a process of its own
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64).map(usize::from))]
+    pub jobs: usize,
+
+    /// Make this one only
+    #[arg(long, value_name = "TASK/METHOD/seed-N")]
+    pub cell: Option<String>,
+
+    /// Make nothing, only the tables of what is there
+    #[arg(long)]
+    pub tables: bool,
+}
+
+const COMPARE_EXAMPLES: &str = "\
+Examples:
+  jurist compare --config results/protocol.toml --jobs 2
+  jurist compare --config results/protocol.toml --cell H/real/seed-1
+  jurist compare --config results/protocol.toml --tables";
 
 /// Measure the adapter's ceilings, and how near to them kernels, a training step and a rollout come
 #[derive(Debug, Args)]

@@ -23,6 +23,8 @@ pub enum CliError {
     #[error(transparent)]
     Demo(#[from] crate::demo::DemoError),
     #[error(transparent)]
+    Compare(#[from] crate::compare::CompareError),
+    #[error(transparent)]
     Doctor(#[from] crate::doctor::DoctorError),
 
     /// A flag that cannot be used, found after the flags were read.
@@ -68,6 +70,7 @@ impl CliError {
         match self {
             CliError::Train(error) if error.is_usage() => 2,
             CliError::ConfigFile { .. } | CliError::Usage(_) => 2,
+            CliError::Compare(crate::compare::CompareError::Protocol { .. }) => 2,
             CliError::Bench(error) if error.is_usage() => 2,
             CliError::Interrupted { .. } => 130,
             CliError::Output { source } if source.kind() == io::ErrorKind::BrokenPipe => 0,

@@ -4,6 +4,7 @@
 
 mod args;
 mod bench;
+mod compare;
 mod data;
 mod demo;
 mod doctor;
@@ -26,8 +27,8 @@ use std::time::Instant;
 use clap::Parser;
 
 pub use args::{
-    BenchArgs, BenchGroup, Cli, Command, DataArgs, DataCheckArgs, DataCommand, DemoArgs, DoctorArgs, EvalArgs, Expectation,
-    ExportArgs, JudgingArgs, PartArgs, ScoreArgs, ServeArgs, ShapeArgs, TrainArgs,
+    BenchArgs, BenchGroup, Cli, Command, CompareArgs, DataArgs, DataCheckArgs, DataCommand, DemoArgs, DoctorArgs, EvalArgs,
+    Expectation, ExportArgs, JudgingArgs, PartArgs, ScoreArgs, ServeArgs, ShapeArgs, TrainArgs,
 };
 pub use error::CliError;
 pub use interrupt::Interrupt;
@@ -126,6 +127,7 @@ fn dispatch(command: Command, context: &Context) -> Result<(), CliError> {
         Command::Doctor(args) => doctor::run(&args, context),
         Command::Demo(args) => demo::run(&args, context),
         Command::Bench(args) => bench::run(&args, context),
+        Command::Compare(args) => compare::run(&args, context),
     }
 }
 

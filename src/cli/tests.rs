@@ -75,7 +75,7 @@ fn a_file_lies_below_the_environment() {
 fn malformed_settings() {
     for (words, message) in [
         ("--learning-rate fast", "--learning-rate: learning_rate = fast: expected a number above 0 and at most 10"),
-        ("--method tract", "--method: method = tract is not built yet; this version has sft, real, reinforce"),
+        ("--method tracts", "--method: method = tracts: expected one of sft, raft, cot-raft, tract, real"),
         ("--method real --temperature 0.7", "temperature = 0.7: training samples at 1"),
         ("--method real --top-p 0.9", "top_p = 0.9: training samples from the whole distribution"),
         ("--method reinforce --exploration-weight 0", "exploration_weight and refinement_weight are both 0"),

@@ -60,15 +60,22 @@ impl DemoData {
 
         let mut tests = Vec::new();
         for split in Split::TESTS {
-            let items = task.items(split, sizes.test);
-            let text = lines(&items);
-            write(&format!("{}.jsonl", split.name()), &text)?;
-            let reader = Reader::default();
-            let rows = reader.read_str(split.name(), &text)?.examples;
-            let ceiling = (0..items.len()).map(|n| task.ceiling(split, n)).collect();
-            tests.push(TestItems { split, items, rows, ceiling });
+            let test = TestItems::make(&task, split, sizes)?;
+            write(&format!("{}.jsonl", split.name()), &lines(&test.items))?;
+            tests.push(test);
         }
         Ok(DemoData { train, validation, config, tokenizer, train_items, tests })
+    }
+}
+
+impl TestItems {
+    /// The first items of a split, as rows too.
+    pub fn make(task: &Miniature, split: Split, sizes: Sizes) -> Result<Self, DemoError> {
+        let items = task.items(split, sizes.of(split));
+        let reader = Reader::default();
+        let rows = reader.read_str(split.name(), &lines(&items))?.examples;
+        let ceiling = (0..items.len()).map(|n| task.ceiling(split, n)).collect();
+        Ok(TestItems { split, items, rows, ceiling })
     }
 }
 

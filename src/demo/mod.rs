@@ -25,7 +25,7 @@ use crate::train::config::{Resume, TrainConfig};
 use crate::train::log::Progress;
 use crate::train::run::{Ended, Surroundings, run as train};
 
-pub use data::DemoData;
+pub use data::{DemoData, TestItems};
 use whole::Whole;
 
 pub use measure::{Contender, Table, TestSet};

@@ -30,6 +30,8 @@ pub mod run;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod start;
 #[cfg(not(target_arch = "wasm32"))]
+mod tract;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod training_state;
 
 pub use config::TrainConfig;

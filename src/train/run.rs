@@ -1,4 +1,4 @@
-//! A supervised run from beginning to end: the loop, its evaluations, its checkpoints, and going on after an interruption.
+//! A run from beginning to end: the loop, its evaluations, its checkpoints, and going on after an interruption.
 //!
 //! ```text
 //! start ─► [resume] ─► step, step, … ─► (eval_steps: evaluate) ─► (save_steps: checkpoint) ─► … ─► final model
@@ -60,6 +60,9 @@ pub struct Surroundings<'a> {
 /// # Errors
 /// Whatever start, data, GPU or disk report; a run that diverged. Checkpoints written before stay.
 pub async fn run<'a>(config: &'a TrainConfig, around: Surroundings<'a>) -> Result<Ended, TrainError> {
+    if config.method == "tract" {
+        return super::tract::train(config, around).await;
+    }
     let output = PathBuf::from(&config.output_dir);
     let resumed = find_resume(config, &output, around.progress)?;
     let start = Start::read(config)?;

@@ -141,6 +141,11 @@ fn reader(config: &TrainConfig) -> Reader {
     Reader { view, skip_bad: config.skip_bad, ..Reader::default() }
 }
 
+/// The training rows of a config.
+pub(super) fn labelled_rows(config: &TrainConfig) -> Result<Vec<Example>, TrainError> {
+    Ok(read_rows(&reader(config), &config.train_file, &mut Vec::new())?.examples)
+}
+
 fn read_rows(reader: &Reader, file: &str, notes: &mut Vec<String>) -> Result<Dataset, TrainError> {
     let rows = reader.read_path(Path::new(file))?;
     if let Some(first) = rows.bad.first() {

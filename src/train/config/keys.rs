@@ -212,6 +212,7 @@ pub const KEYS: &[Key] = &[
     key("tokenizer", MODEL, Kind::Path, "tokenizer.json, or a folder with one, when it is not the model's own"),
     key("vocab_size", MODEL, count(64, 1 << 20), "With `init` and no tokenizer: train a BPE of this size on the training data"),
     key("save_dtype", MODEL, Kind::OneOf(&["float32", "bfloat16", "float16"]), "Number format of the saved weights [default: the start model's]"),
+    key("chains_from", MODEL, Kind::Path, "With tract: a judge that cot-raft trained before, to write the chains, instead of training it"),
 
     key("train_file", DATA, Kind::Path, "Rows to train on: JSON Lines, a JSON array, CSV (each plain or .gz), Parquet, or a folder of those"),
     key("eval_file", DATA, Kind::Path, "Rows to evaluate on"),

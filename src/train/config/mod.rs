@@ -69,6 +69,7 @@ pub struct TrainConfig {
     pub tokenizer: Option<String>,
     pub vocab_size: Option<u32>,
     pub save_dtype: Option<String>,
+    pub chains_from: Option<String>,
 
     pub train_file: String,
     pub eval_file: Option<String>,
@@ -146,6 +147,7 @@ impl Default for TrainConfig {
             tokenizer: None,
             vocab_size: None,
             save_dtype: None,
+            chains_from: None,
             train_file: String::new(),
             eval_file: None,
             label_column: "score".into(),

@@ -147,6 +147,12 @@ impl TrainConfig {
     /// Settings that would train another policy than the one that is sampled, or nothing at all.
     pub(super) fn check_policy(&self) -> Result<(), SettingError> {
         let conflict = |message: String| Err(SettingError::Conflict(message));
+        if self.chains_from.is_some() && self.method != "tract" {
+            return conflict(format!("chains_from is for tract: {} learns from the chains in train_file", self.method));
+        }
+        if self.method == "raft" && self.score_reads == "chain" {
+            return conflict("score_reads = chain: raft has no chain for the score to be read from".into());
+        }
         if !self.samples_chains() {
             return Ok(());
         }

@@ -1,0 +1,147 @@
+//! What is measured of one judge on one set, and the chain-swap test.
+
+use serde::{Deserialize, Serialize};
+
+use super::CompareError;
+use crate::eval::{self, Measured};
+use crate::judge::Judged;
+use crate::miniature::{Item, verdicts_right};
+
+/// Figures of one set. `None`: not defined there.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Figures {
+    pub pearson: Option<f64>,
+    pub spearman: Option<f64>,
+    pub kendall_tau_b: Option<f64>,
+    pub rmse: Option<f64>,
+    pub mae: Option<f64>,
+    /// Of the likeliest score instead of the expected one.
+    pub decoded_pearson: Option<f64>,
+    pub decoded_rmse: Option<f64>,
+    /// Share of the fullest bin of width 0.25, and the entropy of these bins in bits.
+    pub modal_share: Option<f64>,
+    pub entropy: Option<f64>,
+    /// Wasserstein-1 distance between the scores' distribution and people's.
+    pub wasserstein: Option<f64>,
+    /// Share of the criteria whose verdict in the chain is right.
+    pub verdicts: Option<f64>,
+    pub forced: Option<f64>,
+    pub tokens: Option<f64>,
+}
+
+/// What a judge says of a row when its chain is exchanged for the next row's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChainSwap {
+    /// Mean distance between the predictions before and after.
+    pub moved: f64,
+    /// Pearson with what the chain's owner got: 1 where the chain says it all.
+    pub follows_chain: Option<f64>,
+    /// Pearson with what the row itself got: 1 where the chain says nothing.
+    pub follows_prompt: Option<f64>,
+}
+
+/// Enough digits to compare by, few enough to read.
+pub fn rounded(x: f64, digits: i32) -> f64 {
+    let unit = 10f64.powi(digits);
+    (x * unit).round() / unit
+}
+
+fn known(measured: Measured) -> Option<f64> {
+    measured.ok().map(|x| rounded(x, 6))
+}
+
+impl Figures {
+    /// Of plain scores: floors and the ceiling.
+    pub fn of_scores(human: &[f64], scores: &[f64]) -> Self {
+        let (modal_share, entropy) = clustering(scores);
+        Figures {
+            pearson: known(eval::pearson(human, scores)),
+            spearman: known(eval::spearman(human, scores)),
+            kendall_tau_b: known(eval::kendall_tau_b(human, scores)),
+            rmse: known(eval::rmse(human, scores)),
+            mae: known(eval::mae(human, scores)),
+            modal_share: Some(rounded(modal_share, 6)),
+            entropy: Some(rounded(entropy, 6)),
+            wasserstein: known(eval::distribution::wasserstein_1(human, scores)),
+            ..Figures::default()
+        }
+    }
+
+    /// Of judgements.
+    ///
+    /// # Errors
+    /// A row that could not be judged: every row of the miniature can be.
+    pub fn of_judged(items: &[Item], judged: &[Judged]) -> Result<(Self, Vec<f64>), CompareError> {
+        let human: Vec<f64> = items.iter().map(|item| item.score).collect();
+        let scores = expected(judged)?;
+        let decoded: Vec<f64> = judged.iter().filter_map(|j| j.judgement.decoded).collect();
+        let mut figures = Figures::of_scores(&human, &scores);
+        figures.decoded_pearson = known(eval::pearson(&human, &decoded));
+        figures.decoded_rmse = known(eval::rmse(&human, &decoded));
+        let mean = |of: &dyn Fn(&Judged, &Item) -> f64| {
+            let sum: f64 = judged.iter().zip(items).map(|(j, item)| of(j, item)).sum();
+            Some(rounded(sum / items.len().max(1) as f64, 6))
+        };
+        if judged.iter().all(|j| !j.chains.is_empty()) {
+            figures.verdicts = mean(&|j, item| verdicts_right(&j.chains[0], item));
+            figures.forced = mean(&|j, _| f64::from(u8::from(j.judgement.forced)));
+            figures.tokens = mean(&|j, _| j.readings.first().map_or(0.0, |r| r.tokens as f64));
+        }
+        Ok((figures, scores))
+    }
+}
+
+/// The expected scores of judgements.
+pub fn expected(judged: &[Judged]) -> Result<Vec<f64>, CompareError> {
+    let score = |j: &Judged| {
+        let why = || CompareError::Cell(format!("a row could not be judged: {}", j.judgement.error.clone().unwrap_or_default()));
+        j.judgement.expected.ok_or_else(why)
+    };
+    judged.iter().map(score).collect()
+}
+
+impl ChainSwap {
+    /// `before` are the rows' own predictions, `after` those with the chain of the next row (the last one's: the first).
+    pub fn of(before: &[f64], after: &[f64]) -> Self {
+        let owners: Vec<f64> = (0..before.len()).map(|i| before[(i + 1) % before.len()]).collect();
+        let moved = before.iter().zip(after).map(|(a, b)| (a - b).abs()).sum::<f64>() / before.len().max(1) as f64;
+        ChainSwap {
+            moved: rounded(moved, 6),
+            follows_chain: known(eval::pearson(&owners, after)),
+            follows_prompt: known(eval::pearson(before, after)),
+        }
+    }
+}
+
+/// Share of the fullest bin of width 0.25, and the entropy of the bins in bits.
+fn clustering(scores: &[f64]) -> (f64, f64) {
+    let mut bins = std::collections::BTreeMap::new();
+    for s in scores {
+        *bins.entry((s * 4.0).round() as i64).or_insert(0usize) += 1;
+    }
+    let shares: Vec<f64> = bins.values().map(|n| *n as f64 / scores.len().max(1) as f64).collect();
+    let entropy: f64 = -shares.iter().map(|p| p * p.log2()).sum::<f64>();
+    (shares.iter().copied().fold(0.0, f64::max), entropy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_swap_shows_who_is_followed() {
+        let before = [1.0, 2.0, 4.0, 5.0];
+        let by_chain = ChainSwap::of(&before, &[2.0, 4.0, 5.0, 1.0]);
+        assert!((by_chain.follows_chain.unwrap() - 1.0).abs() < 1e-12 && by_chain.moved == 2.0);
+        let by_prompt = ChainSwap::of(&before, &before);
+        assert!((by_prompt.follows_prompt.unwrap() - 1.0).abs() < 1e-12 && by_prompt.moved == 0.0);
+    }
+
+    #[test]
+    fn clusters_are_seen() {
+        let figures = Figures::of_scores(&[1.0, 2.0, 3.0, 4.0], &[3.0, 3.1, 3.05, 1.0]);
+        assert_eq!(figures.modal_share, Some(0.75));
+        assert!((figures.entropy.unwrap() - 0.811278).abs() < 1e-9);
+        assert_eq!(Figures::of_scores(&[1.0, 2.0], &[3.0, 3.0]).pearson, None);
+    }
+}

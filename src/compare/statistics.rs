@@ -1,0 +1,101 @@
+//! Means over seeds with their intervals, and paired differences of two methods.
+
+use crate::eval::pearson;
+use crate::random::Stream;
+
+/// Resamples of a bootstrap interval.
+const RESAMPLES: u64 = 2000;
+
+/// A mean over seeds; `half` is half of its 95 % t-interval, `None` for a single seed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Mean {
+    pub mean: f64,
+    pub half: Option<f64>,
+    pub seeds: usize,
+}
+
+impl Mean {
+    /// Of one value a seed; `None` without any.
+    pub fn of(values: &[f64]) -> Option<Mean> {
+        let n = values.len() as f64;
+        if values.is_empty() {
+            return None;
+        }
+        let mean = values.iter().sum::<f64>() / n;
+        let half = (values.len() > 1).then(|| {
+            let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0);
+            t_quantile(values.len() - 1) * (variance / n).sqrt()
+        });
+        Some(Mean { mean, half, seeds: values.len() })
+    }
+
+    /// True if the interval lies on one side of zero.
+    pub fn excludes_zero(&self) -> bool {
+        self.half.is_some_and(|half| self.mean.abs() > half)
+    }
+}
+
+/// The 97.5 % quantile of Student's t.
+fn t_quantile(df: usize) -> f64 {
+    const TABLE: [f64; 20] = [
+        12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110,
+        2.101, 2.093, 2.086,
+    ];
+    TABLE.get(df - 1).copied().unwrap_or(1.96 + 2.4 / df as f64)
+}
+
+/// One method's scores for a bootstrap: `[seed][set][row]`.
+pub type Scores = Vec<Vec<Vec<f64>>>;
+
+/// The 95 % percentile interval of the difference of Pearson, averaged over sets and seeds, of two methods with the same
+/// seeds and rows: seeds are resampled, and the rows of each set, both in pairs. `human` is `[set][row]`.
+pub fn paired_bootstrap(human: &[Vec<f64>], a: &Scores, b: &Scores) -> Option<(f64, f64)> {
+    let draw = |k: u64| -> Option<f64> {
+        let mut stream = Stream::new(k, 0x0063_6f6d_7061_7265);
+        let seeds: Vec<usize> = a.iter().map(|_| stream.below(a.len())).collect();
+        let mut sum = 0.0;
+        for (set, people) in human.iter().enumerate() {
+            let rows: Vec<usize> = people.iter().map(|_| stream.below(people.len())).collect();
+            let pick = |values: &[f64]| rows.iter().map(|r| values[*r]).collect::<Vec<f64>>();
+            let people = pick(people);
+            for seed in &seeds {
+                let r = |scores: &Scores| pearson(&people, &pick(&scores[*seed][set])).ok();
+                sum += r(a)? - r(b)?;
+            }
+        }
+        Some(sum / (human.len() * seeds.len()) as f64)
+    };
+    let mut drawn: Vec<f64> = (0..RESAMPLES).filter_map(draw).collect();
+    drawn.sort_by(f64::total_cmp);
+    let at = |share: f64| drawn.get((share * drawn.len() as f64) as usize).copied();
+    Some((at(0.025)?, at(0.975)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn means_over_seeds() {
+        let of = Mean::of(&[0.1, 0.2, 0.3]).unwrap();
+        // sd .1, standard error .0577, t 4.303
+        assert!((of.mean - 0.2).abs() < 1e-12 && (of.half.unwrap() - 0.2484).abs() < 1e-4 && !of.excludes_zero());
+        assert_eq!(Mean::of(&[0.5]).unwrap().half, None);
+        assert!(Mean::of(&[]).is_none() && Mean::of(&[0.1, 0.11]).is_some_and(|m| m.excludes_zero()));
+    }
+
+    #[test]
+    fn a_better_judge_is_seen_and_an_equal_one_is_not() {
+        let mut stream = Stream::new(1, 1);
+        let human: Vec<Vec<f64>> = vec![(0..300).map(|_| stream.normal()).collect(); 2];
+        let mut noisy = |noise: f64| -> Scores {
+            let one = |set: &Vec<f64>, stream: &mut Stream| set.iter().map(|h| h + noise * stream.normal()).collect::<Vec<f64>>();
+            (0..3).map(|_| human.iter().map(|set| one(set, &mut stream)).collect()).collect()
+        };
+        let (good, same, bad) = (noisy(0.5), noisy(0.5), noisy(1.5));
+        let (low, high) = paired_bootstrap(&human, &good, &bad).unwrap();
+        assert!(low > 0.2 && high < 0.5, "{low} {high}");
+        let (low, high) = paired_bootstrap(&human, &good, &same).unwrap();
+        assert!(low < 0.0 && high > 0.0, "{low} {high}");
+    }
+}
