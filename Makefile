@@ -3,7 +3,7 @@ SHELL := /bin/bash
 export PATH := $(PATH):$(HOME)/.cargo/bin
 JURIST := ./target/release/jurist
 
-.PHONY: help setup demo test performance build driver web serve web-judge fmt clean
+.PHONY: help setup demo test performance build driver web serve web-judge parquet fmt clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 13
@@ -42,6 +42,10 @@ web-judge: build ## write the judge of demo/ as web/judge, to be committed
 # What the programs of benches/peers wrote is set beside our own figures, if it is there.
 performance: driver ## measure this machine, with nothing else running, and write its section of docs/performance.md
 	$(JURIST) bench --report docs/performance.md $(addprefix --baseline ,$(wildcard target/peers/*.json))
+
+parquet: setup ## compile target/release/jurist with Parquet, and test that
+	cargo build --release --locked --features parquet
+	cargo test --release --locked --features parquet --test data
 
 fmt: setup ## format the code
 	cargo fmt

@@ -30,7 +30,9 @@ use jurist::rollout::{Chain, Ending, Rollout, RolloutSizes, Stop};
 use jurist::train::advantage::AdvantageSettings;
 use jurist::train::examples::Prompt;
 use jurist::train::optimiser::{Optimiser, OptimiserSettings};
-use jurist::train::policy::{Aggregation, Closed, PolicySettings, PolicyTrainer, Rewarded, Rolled, Scores, Speech, Totals, close};
+use jurist::train::policy::{
+    Aggregation, Closed, PolicySettings, PolicyTrainer, Rewarded, Rolled, Scores, Speech, Totals, close,
+};
 use jurist::train::reward::RewardSettings;
 use serde_json::{Value, json};
 

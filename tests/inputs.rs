@@ -219,7 +219,23 @@ fn rows() {
         ("cut.json", b"[{\"prompt\": \"x\", \"score\": 1}", &["cut.json:1: the array is not closed"]),
         ("list.jsonl", b"[1, 2]\n", &["list.jsonl:1", "a row must be a JSON object"]),
         ("gzip.jsonl.gz", b"\x1f\x8b\x08\x00garbage", &["gzip.jsonl.gz: damaged gzip archive", "download the file again"]),
-        ("rows.csv", b"prompt,score\n", &[".csv files are not read yet", "convert it to JSON Lines"]),
+        ("cut.jsonl.gz", b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\xab\x56", &["cut.jsonl.gz: damaged gzip archive"]),
+        ("page.jsonl", b"<!DOCTYPE html>\n<html>", &["page.jsonl: a web page (HTML or XML), not rows", "error or login page"]),
+        ("lfs.jsonl", b"version https://git-lfs", &["lfs.jsonl: a Git LFS pointer", "git lfs pull"]),
+        ("rows.jsonl.zst", b"\x28\xb5\x2f\xfd\0", &["rows.jsonl.zst: a zstd archive", "unpack it first"]),
+        ("sheet.csv", b"PK\x03\x04\0", &["sheet.csv: a zip archive or a spreadsheet", "save the sheet as CSV"]),
+        ("header.csv", b"prompt,score\n", &["header.csv: no rows in it", "CSV with a header"]),
+        ("ragged.csv", b"prompt,score\nok,2\nok,ok,2\n", &["ragged.csv:3: 3 cells, where the header names 2 columns", "quote"]),
+        ("quote.csv", b"prompt,score\n\"ok,2\n", &["quote.csv:2: the row opens a quote that is never closed"]),
+        ("latin.csv", b"prompt,score\n\xfc,2\n", &["latin.csv:2: byte 13 (0xfc) is no UTF-8", "save the file as UTF-8"]),
+        ("nan.csv", b"prompt,score\nok,NaN\n", &["nan.csv:2: field `score`: the text \"NaN\"", "make it a finite number"]),
+        ("nolabel.csv", b"prompt,score\nok,\n", &["nolabel.csv:2: field `score`: an empty text"]),
+        ("noheader.csv", b"ok,2\n", &["noheader.csv:1: the header holds a number", "name the columns"]),
+        (
+            "truth.jsonl",
+            b"{\"prompt\": \"ok\", \"reward_model\": {\"ground_truth\": \"yes\"}}\n",
+            &["truth.jsonl:1: field `reward_model.ground_truth`: the text \"yes\"", "make it a finite number"],
+        ),
         ("nan.jsonl", b"{\"prompt\": \"x\", \"score\": NaN}\n", &["nan.jsonl:1", "JSON has no NaN"]),
         (
             "nantext.jsonl",
@@ -273,7 +289,7 @@ fn rows() {
         &["no training rows are left", "label 7"],
     );
     g.case("no such file", g.scratch(&["--train-file", "no.jsonl"]), 1, &["no.jsonl: No such file"]);
-    g.case("a folder", g.scratch(&["--train-file", "words"]), 1, &["words: is a directory"]);
+    g.case("a folder", g.scratch(&["--train-file", "words"]), 1, &["words/tokenizer"]);
     g.case(
         "all too long",
         g.scratch(&["--max-length", "5"]),

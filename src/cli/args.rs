@@ -37,6 +37,7 @@ pub enum Command {
     Score(ScoreArgs),
     Eval(EvalArgs),
     Agree(AgreeArgs),
+    Data(DataArgs),
     Export(ExportArgs),
     Serve(ServeArgs),
     Doctor(DoctorArgs),
@@ -86,7 +87,7 @@ pub struct ScoreArgs {
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
 
-    /// Rows to score
+    /// Rows to score: JSON Lines, a JSON array, CSV (each plain or .gz), Parquet, or a folder of those
     #[arg(long, value_name = "FILE")]
     pub input: PathBuf,
 
@@ -229,6 +230,95 @@ Examples:
   jurist agree verdicts.csv --human rating --judge gpt --cluster prompt_id
   jurist agree verdicts.jsonl --human score --judge judge.expected --judge2 other.score --json
   jurist agree test.jsonl ood.jsonl --human score --judge a --judge2 b      # Holm over both data sets";
+/// Look at data before training on it
+#[derive(Debug, Args)]
+pub struct DataArgs {
+    #[command(subcommand)]
+    pub command: DataCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DataCommand {
+    Check(DataCheckArgs),
+}
+
+/// What was recognised in a file, and what a model would learn from it
+///
+/// Its format and which column became what, one row as the model sees it with tokens and loss mask, the scores' spread,
+/// lengths, rows that come twice, and rows of another file that stand in this one too. Ends with code 1 where rows are bad.
+#[derive(Debug, Args)]
+#[command(after_help = DATA_CHECK_EXAMPLES)]
+pub struct DataCheckArgs {
+    /// JSON Lines, a JSON array, CSV (each plain or .gz), Parquet, or a folder of those
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+
+    /// Rows that must not stand in FILE: a test set beside a training set
+    #[arg(long, value_name = "OTHER")]
+    pub against: Option<PathBuf>,
+
+    /// Model folder: for its tokenizer, and the scale, phrase and template of its judge.json
+    #[arg(long, value_name = "DIR", conflicts_with = "tokenizer")]
+    pub model: Option<PathBuf>,
+
+    /// tokenizer.json, or a folder with one
+    #[arg(long, value_name = "PATH")]
+    pub tokenizer: Option<PathBuf>,
+
+    /// Print JSON instead of text
+    #[arg(long)]
+    pub json: bool,
+
+    /// Scores, as in training [default: the model's, else 1..5]
+    #[arg(long, value_name = "SCALE", help_heading = "Judge")]
+    pub scale: Option<String>,
+
+    /// Words before the score
+    #[arg(long, value_name = "TEXT", help_heading = "Judge")]
+    pub phrase: Option<String>,
+
+    /// Prompt template: a built-in one by name, or a Jinja file [default: plain where every row has a prompt, else judge]
+    #[arg(long, value_name = "NAME|FILE", help_heading = "Judge")]
+    pub template: Option<String>,
+
+    /// Wrap prompts in the model's chat template
+    #[arg(long, value_name = "WHEN", value_parser = ["auto", "always", "never"], help_heading = "Judge")]
+    pub chat: Option<String>,
+
+    /// Column of the label
+    #[arg(long, value_name = "COLUMN", help_heading = "Rows")]
+    pub label_column: Option<String>,
+
+    /// Column of the chain of thought
+    #[arg(long, value_name = "COLUMN", help_heading = "Rows")]
+    pub chain_column: Option<String>,
+
+    /// End with code 0 in spite of bad rows
+    #[arg(long, help_heading = "Rows")]
+    pub skip_bad: bool,
+
+    #[command(flatten)]
+    pub part: PartArgs,
+}
+
+/// A part of a file's rows.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Rows")]
+pub struct PartArgs {
+    /// At most this many rows
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: Option<u32>,
+
+    /// Put the rows in this seed's order first
+    #[arg(long, value_name = "N")]
+    pub shuffle_seed: Option<u64>,
+}
+
+const DATA_CHECK_EXAMPLES: &str = "\
+Examples:
+  jurist data check train.jsonl --against test.jsonl
+  jurist data check feedback_collection.json.gz --model ./qwen3-0.6b
+  jurist data check pairs.csv --template pairs.jinja --scale 0..5 --label-column similarity";
 
 /// Write a trained judge as a bundle: for a browser, or to keep
 ///
@@ -348,6 +438,9 @@ pub struct JudgingArgs {
     /// Skip and count malformed rows instead of stopping at the first
     #[arg(long, help_heading = "Rows")]
     pub skip_bad: bool,
+
+    #[command(flatten)]
+    pub part: PartArgs,
 
     /// Longest row in tokens; longer ones are counted and skipped
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=1 << 20), help_heading = "Rows")]

@@ -37,7 +37,7 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<(), CliError> {
     };
     let rows = match &args.examples {
         None => Vec::new(),
-        Some(file) => Reader { view: View::for_scoring(), skip_bad: false, limit: None }.read_path(file)?.examples,
+        Some(file) => Reader { view: View::for_scoring(), ..Reader::default() }.read_path(file)?.examples,
     };
     if rows.len() > MOST_EXAMPLES {
         progress.note(&format!("the first {MOST_EXAMPLES} of {} examples travel with the bundle", rows.len()));

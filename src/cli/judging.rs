@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{CliError, Context, Expectation, JudgingArgs};
+use super::{CliError, Context, Expectation, JudgingArgs, PartArgs};
 use crate::bundle::ModelFolder;
 use crate::data::{Chains, Dataset, Labels, Reader, View};
 use crate::judge::{self, DEFAULT_PHRASE, Judge, JudgeError, JudgeSettings, Judged, Judging, Template};
@@ -15,7 +15,8 @@ impl JudgingArgs {
         let label_column = self.label_column.clone().unwrap_or_else(|| "score".into());
         let chains = if self.given_chains { Chains::Use } else { Chains::Ignore };
         let view = View { label_column, labels, chain_column: None, chains };
-        let reader = Reader { view, skip_bad: self.skip_bad, limit: None };
+        let PartArgs { limit, shuffle_seed } = self.part;
+        let reader = Reader { view, skip_bad: self.skip_bad, limit: limit.map(|n| n as usize), shuffle_seed };
         let rows = reader.read_path(file)?;
         if let Some(first) = rows.bad.first() {
             progress.warn(&format!("{}: {} bad rows skipped, the first: {first}", file.display(), rows.bad.len()));

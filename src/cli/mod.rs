@@ -6,6 +6,7 @@ mod agree;
 mod args;
 mod bench;
 mod compare;
+mod data;
 mod demo;
 mod doctor;
 mod error;
@@ -27,8 +28,8 @@ use std::time::Instant;
 use clap::Parser;
 
 pub use args::{
-    AgreeArgs, BenchArgs, BenchGroup, Cli, Command, CompareArgs, DemoArgs, DoctorArgs, EvalArgs, Expectation, ExportArgs,
-    JudgingArgs, ScoreArgs, ServeArgs, ShapeArgs, TrainArgs,
+    AgreeArgs, BenchArgs, BenchGroup, Cli, Command, CompareArgs, DataArgs, DataCheckArgs, DataCommand, DemoArgs, DoctorArgs,
+    EvalArgs, Expectation, ExportArgs, JudgingArgs, PartArgs, ScoreArgs, ServeArgs, ShapeArgs, TrainArgs,
 };
 pub use error::CliError;
 pub use interrupt::Interrupt;
@@ -122,6 +123,7 @@ fn dispatch(command: Command, context: &Context) -> Result<(), CliError> {
         Command::Score(args) => score::run(&args, context),
         Command::Eval(args) => eval::run(&args, context),
         Command::Agree(args) => agree::run(&args, context),
+        Command::Data(args) => data::run(&args),
         Command::Export(args) => export::run(&args, context),
         Command::Serve(args) => serve::run(&args, context),
         Command::Doctor(args) => doctor::run(&args, context),

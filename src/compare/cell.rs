@@ -143,7 +143,10 @@ impl Place {
         let mut best = (f64::NEG_INFINITY, tuned.learning_rates[0]);
         for run in &runs {
             let Some(cell) = self.read(run)? else {
-                return Err(CompareError::Cell(format!("{run} is not done, and the learning rate of {} is chosen by it", tuned.name)));
+                return Err(CompareError::Cell(format!(
+                    "{run} is not done, and the learning rate of {} is chosen by it",
+                    tuned.name
+                )));
             };
             let pearson = cell.set(Split::Validation.name()).and_then(|s| s.figures.pearson).unwrap_or(f64::NEG_INFINITY);
             if pearson > best.0 {
@@ -183,7 +186,8 @@ impl Place {
         }
         let own = |stored: Option<_>, _: &_| stored.ok_or(JudgeError::Settings { found: "the trained judge has none".into() });
         let judge = Judge::open(gpu, &folder, own)?;
-        let validation = TestItems::make(&Miniature::new(version, self.protocol.data_seed), Split::Validation, self.protocol.sizes())?;
+        let validation =
+            TestItems::make(&Miniature::new(version, self.protocol.data_seed), Split::Validation, self.protocol.sizes())?;
         let mut sets = Vec::new();
         let mut chain_swap = None;
         for test in std::iter::once(&validation).chain(&data.tests) {
@@ -214,7 +218,13 @@ impl Place {
     }
 
     /// The settings of a cell's training.
-    fn config(&self, choice: &Choice, method: &Method, data: &DemoData, (seed, rate): (u64, f64)) -> Result<TrainConfig, CompareError> {
+    fn config(
+        &self,
+        choice: &Choice,
+        method: &Method,
+        data: &DemoData,
+        (seed, rate): (u64, f64),
+    ) -> Result<TrainConfig, CompareError> {
         let mut layers = Layers::default();
         let from = || Origin::File("the comparison".into());
         let text = |path: &Path| Raw::Quoted(path.display().to_string());

@@ -58,10 +58,10 @@ pub fn write_page(results: &Results) -> Result<PathBuf, CompareError> {
 fn group_charts(results: &Results, group: &Group, task: &str) -> Result<String, CompareError> {
     let rows = results.rows(group, task)?;
     let champion = &results.place.protocol.method(&group.champion)?.title;
-    let marks: Vec<(&str, f64)> = results.marks(task).into_iter().filter_map(|(name, _, outside)| Some((name, outside?))).collect();
+    let marks: Vec<(&str, f64)> =
+        results.marks(task).into_iter().filter_map(|(name, _, outside)| Some((name, outside?))).collect();
     let outside: Vec<(&Row, Option<Mean>)> = rows.iter().map(|row| (row, row.pearson.last().copied().flatten())).collect();
-    let behind: Vec<(&Row, Option<Mean>)> =
-        rows.iter().filter_map(|row| Some((row, row.behind.as_ref()?.outside))).collect();
+    let behind: Vec<(&Row, Option<Mean>)> = rows.iter().filter_map(|row| Some((row, row.behind.as_ref()?.outside))).collect();
     Ok(format!(
         "<div class=\"charts\">\n<figure><figcaption>Pearson out of domain, 95 % intervals over seeds</figcaption>{}</figure>\n\
          <figure><figcaption>{} minus each, out of domain</figcaption>{}</figure>\n</div>\n",
@@ -97,7 +97,12 @@ fn intervals(rows: &[(&Row, Option<Mean>)], marks: &[(&str, f64)], champion: &st
         let Some(mean) = mean else { continue };
         let half = mean.half.unwrap_or(0.0);
         svg.line((axis.at(mean.mean - half), y), (axis.at(mean.mean + half), y), class);
-        svg.circle((axis.at(mean.mean), y), 5.0, class, &format!("{}: {:.3} ± {half:.3}, {} seeds", row.title, mean.mean, mean.seeds));
+        svg.circle(
+            (axis.at(mean.mean), y),
+            5.0,
+            class,
+            &format!("{}: {:.3} ± {half:.3}, {} seeds", row.title, mean.mean, mean.seeds),
+        );
     }
     svg.finish()
 }
@@ -159,7 +164,10 @@ mod tests {
     #[test]
     fn markdown_of_the_tables_becomes_html() {
         assert_eq!(html_of("## A & B"), "<h2>A &amp; B</h2>\n");
-        assert_eq!(html_of("see [X](x.md), **bold** and *em*"), "<p>see <a href=\"x.md\">X</a>, <strong>bold</strong> and <em>em</em></p>\n");
+        assert_eq!(
+            html_of("see [X](x.md), **bold** and *em*"),
+            "<p>see <a href=\"x.md\">X</a>, <strong>bold</strong> and <em>em</em></p>\n"
+        );
         let table = html_of("| a | b |\n|---|---|\n| 1 | **2** |");
         assert!(table.contains("<tr><th>a</th><th>b</th></tr>\n<tr><td>1</td><td><strong>2</strong></td></tr>"), "{table}");
         // An interval in brackets is no link.

@@ -102,7 +102,9 @@ impl std::str::FromStr for Choice {
     type Err = CompareError;
 
     fn from_str(text: &str) -> Result<Self, CompareError> {
-        let wrong = || CompareError::Cell(format!("--cell {text}: expected TASK/METHOD/seed-N or TASK/METHOD/rate-R, as in H/real/seed-1"));
+        let wrong = || {
+            CompareError::Cell(format!("--cell {text}: expected TASK/METHOD/seed-N or TASK/METHOD/rate-R, as in H/real/seed-1"))
+        };
         let [task, method, run] = text.split('/').collect::<Vec<_>>()[..] else { return Err(wrong()) };
         let run = match run.split_once('-') {
             Some(("seed", n)) => n.parse().map(Run::Seed).map_err(|_| wrong())?,
@@ -151,7 +153,10 @@ impl Protocol {
         for group in &self.groups {
             for method in group.methods.iter().chain([&group.champion]) {
                 if !known.contains(&method.as_str()) || !group.methods.contains(&group.champion) {
-                    return Err(format!("group `{}`: `{method}` is no method above, or the champion is not among its methods", group.name));
+                    return Err(format!(
+                        "group `{}`: `{method}` is no method above, or the champion is not among its methods",
+                        group.name
+                    ));
                 }
             }
         }

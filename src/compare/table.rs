@@ -93,8 +93,7 @@ impl<'a> Results<'a> {
 
     fn bootstrap(&self, task: &str, (a, b): (&[&Cell], &[&Cell])) -> Option<(f64, f64)> {
         let human: Vec<Vec<f64>> = OUTSIDE.iter().map(|s| self.tasks[task].human[s].clone()).collect();
-        let both: Vec<(&Cell, &Cell)> =
-            a.iter().filter_map(|c| Some((*c, *b.iter().find(|o| o.seed == c.seed)?))).collect();
+        let both: Vec<(&Cell, &Cell)> = a.iter().filter_map(|c| Some((*c, *b.iter().find(|o| o.seed == c.seed)?))).collect();
         let scores = |cell: &Cell| OUTSIDE.iter().map(|s| cell.set(s).map(|s| s.scores.clone()).unwrap_or_default()).collect();
         let (a, b): (Scores, Scores) = both.iter().map(|(a, b)| (scores(a), scores(b))).unzip();
         if a.is_empty() { None } else { paired_bootstrap(&human, &a, &b) }
@@ -147,7 +146,8 @@ impl<'a> Results<'a> {
             all.len()
         );
         if !open.is_empty() {
-            let _ = writeln!(page, "**Not finished**: {} cells are still to be made; rows with fewer seeds say so.\n", open.len());
+            let _ =
+                writeln!(page, "**Not finished**: {} cells are still to be made; rows with fewer seeds say so.\n", open.len());
         }
         self.rates(&mut page)?;
         for group in &protocol.groups {
@@ -180,7 +180,9 @@ impl<'a> Results<'a> {
 
     fn group(&self, page: &mut String, group: &Group, task: &str) -> Result<(), CompareError> {
         let rows = self.rows(group, task)?;
-        page.push_str("| method | seeds | test r | OOD-1 r | OOD-2 r | OOD-3 r | OOD r | OOD rho | OOD tau-b | OOD RMSE | OOD MAE |\n");
+        page.push_str(
+            "| method | seeds | test r | OOD-1 r | OOD-2 r | OOD-3 r | OOD r | OOD rho | OOD tau-b | OOD RMSE | OOD MAE |\n",
+        );
         page.push_str("|---|---|---|---|---|---|---|---|---|---|---|\n");
         for (name, sets) in &self.tasks[task].marks {
             let outside = |of: &dyn Fn(&Figures) -> Option<f64>| {
@@ -188,7 +190,13 @@ impl<'a> Results<'a> {
                 plain(each.map(|e| e.iter().sum::<f64>() / 3.0), 3)
             };
             let r: Vec<String> = ["test", "ood1", "ood2", "ood3"].iter().map(|s| plain(sets[s].pearson, 3)).collect();
-            let rest = [outside(&|f| f.pearson), outside(&|f| f.spearman), outside(&|f| f.kendall_tau_b), outside(&|f| f.rmse), outside(&|f| f.mae)];
+            let rest = [
+                outside(&|f| f.pearson),
+                outside(&|f| f.spearman),
+                outside(&|f| f.kendall_tau_b),
+                outside(&|f| f.rmse),
+                outside(&|f| f.mae),
+            ];
             let _ = writeln!(page, "| *{name}* | | {} | {} |", r.join(" | "), rest.join(" | "));
         }
         for (row, name) in rows.iter().zip(&group.methods) {
@@ -199,7 +207,10 @@ impl<'a> Results<'a> {
             let _ = writeln!(page, "| {} | {} | {} | {} |", row.title, row.seeds, r.join(" | "), rest.join(" | "));
         }
         let champion = &self.place.protocol.method(&group.champion)?.title;
-        let _ = writeln!(page, "\n**{champion} minus each**, paired by seed:\n\n| | test r | OOD r | OOD r, bootstrap | OOD RMSE |\n|---|---|---|---|---|");
+        let _ = writeln!(
+            page,
+            "\n**{champion} minus each**, paired by seed:\n\n| | test r | OOD r | OOD r, bootstrap | OOD RMSE |\n|---|---|---|---|---|"
+        );
         for row in &rows {
             let Some(behind) = &row.behind else { continue };
             let bootstrap = behind.bootstrap.map_or("–".into(), |(low, high)| format!("[{}, {}]", signed(low), signed(high)));
@@ -210,7 +221,8 @@ impl<'a> Results<'a> {
         page.push_str("| method | fullest bin | entropy, bits | Wasserstein | decoded r | decoded RMSE | right verdicts | forced | moved by a swap | follows chain | follows prompt |\n");
         page.push_str("|---|---|---|---|---|---|---|---|---|---|---|\n");
         let people = Figures::of_scores(&self.tasks[task].human["test"], &self.tasks[task].human["test"]);
-        let _ = writeln!(page, "| *people* | {} | {} | 0 | | | | | | | |", plain(people.modal_share, 3), plain(people.entropy, 2));
+        let _ =
+            writeln!(page, "| *people* | {} | {} | 0 | | | | | | | |", plain(people.modal_share, 3), plain(people.entropy, 2));
         for (row, name) in rows.iter().zip(&group.methods) {
             let cells = self.cells(group, task, name);
             let of = |f: &dyn Fn(&Figures) -> Option<f64>| short(self.mean(&cells, &["test"], f));

@@ -1,4 +1,4 @@
-//! Rows in: JSON Lines or a JSON array, from a file (plain or `.gz`) or from text.
+//! Rows in: JSON Lines, a JSON array, CSV (each plain or `.gz`), Parquet, or a folder of those; in a browser JSON as text.
 //!
 //! Every column of a row is kept in its order ([`Row`]), so that `jurist score` can write it back untouched; beside it
 //! stands what a judge needs ([`Record`]): a prompt in one of the recognised layouts, a chain of thought, a score. A row of
@@ -8,13 +8,23 @@
 
 #[cfg(not(target_arch = "wasm32"))]
 mod columns;
+#[cfg(not(target_arch = "wasm32"))]
+mod csv;
+#[cfg(not(target_arch = "wasm32"))]
+mod files;
+mod layout;
+#[cfg(all(feature = "parquet", not(target_arch = "wasm32")))]
+mod parquet;
 mod read;
 mod record;
+mod survey;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub use columns::{Cells, read_columns};
+pub use layout::Layout;
 pub use read::{Dataset, Example, Reader};
 pub use record::{Chains, Grading, Labels, Message, Prompt, Record, Row, View};
+pub use survey::{Bin, Percentiles, Repeated, histogram, judged_text, percentiles, repeated, shared_with};
 
 /// What can be wrong with a data file. Each message names the file and, where there is one, the line and the field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -29,7 +39,7 @@ pub enum DataError {
         /// What to do.
         fix: String,
     },
-    /// One line is no row.
+    /// One line (in Parquet, which has none, one row) is no row.
     #[error("{file}:{line}: {found}; {fix}")]
     Line {
         /// The file.

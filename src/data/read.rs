@@ -1,4 +1,4 @@
-//! Files and texts to rows.
+//! Texts to rows: JSON Lines, or one JSON array.
 
 use std::sync::Arc;
 
@@ -16,6 +16,8 @@ pub struct Reader {
     pub skip_bad: bool,
     /// At most this many good rows; `None` reads all.
     pub limit: Option<usize>,
+    /// Puts the rows of a file in this seed's order before `limit` cuts them; `None` keeps the file's.
+    pub shuffle_seed: Option<u64>,
 }
 
 /// One good row and what a judge reads in it.
@@ -30,111 +32,116 @@ pub struct Example {
 /// What a file held.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dataset {
-    /// The file's name as given.
+    /// The file's or folder's name as given.
     pub file: String,
-    /// Good rows in the file's order; at least one.
+    /// How the rows were written: "JSON Lines, gzip".
+    pub format: String,
+    /// Good rows in the file's order, unless it was asked to be shuffled; at least one.
     pub examples: Vec<Example>,
     /// Rows set aside, each with its reason; empty unless `skip_bad`.
     pub bad: Vec<DataError>,
 }
 
 impl Reader {
-    /// Reads a file: `.jsonl`, `.json`, or either with `.gz`. The content decides: what begins with `[` is one JSON array,
-    /// everything else is one JSON object a line; gzip is known by its first bytes.
-    ///
-    /// # Errors
-    /// No such file, a damaged archive, and everything [`Reader::read_str`] lists.
-    #[cfg(not(target_arch = "wasm32"))]
-    pub fn read_path(&self, path: &std::path::Path) -> Result<Dataset> {
-        use std::io::Read;
-        let name = path.display().to_string();
-        let fault = |found: String, fix: &str| DataError::File { file: name.clone(), found, fix: fix.into() };
-        if path.is_dir() {
-            return Err(fault("is a directory".into(), "name a .jsonl or .json file in it"));
-        }
-        if let Some(kind) =
-            path.extension().and_then(|e| e.to_str()).filter(|e| ["parquet", "csv", "tsv", "zst", "arrow"].contains(e))
-        {
-            return Err(fault(format!(".{kind} files are not read yet"), "convert it to JSON Lines (one object a line)"));
-        }
-        let bytes = std::fs::read(path).map_err(|error| fault(error.to_string(), "check the path"))?;
-        if !bytes.starts_with(&[0x1f, 0x8b]) {
-            return self.read_bytes(&name, &bytes);
-        }
-        let mut plain = Vec::new();
-        flate2::read::MultiGzDecoder::new(bytes.as_slice())
-            .read_to_end(&mut plain)
-            .map_err(|error| fault(format!("damaged gzip archive ({error})"), "copy or download the file again"))?;
-        self.read_bytes(&name, &plain)
-    }
-
     /// Reads bytes that should be UTF-8; `name` stands for the file in messages.
     ///
     /// # Errors
     /// Bytes that are no UTF-8 (with their line), and everything [`Reader::read_str`] lists.
     pub fn read_bytes(&self, name: &str, bytes: &[u8]) -> Result<Dataset> {
-        if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
-            let fix = "save it as UTF-8".to_string();
-            return Err(DataError::File { file: name.into(), found: "UTF-16 text".into(), fix });
-        }
-        match std::str::from_utf8(bytes) {
-            Ok(text) => self.read_str(name, text),
-            Err(error) => {
-                let at = error.valid_up_to();
-                Err(DataError::Line {
-                    file: name.into(),
-                    line: 1 + bytes[..at].iter().filter(|&&byte| byte == b'\n').count(),
-                    found: format!("byte {at} (0x{:02x}) is no UTF-8", bytes[at]),
-                    fix: "save the file as UTF-8".into(),
-                })
-            }
-        }
+        self.read_str(name, utf8(name, bytes)?)
     }
 
     /// Reads rows from a text: JSON Lines, or one JSON array of objects. A byte-order mark, CRLF and blank lines are fine.
     ///
     /// # Errors
-    /// Nothing in it; no good row; and, unless `skip_bad`, the first bad row: JSON that does not parse, a row that is no
-    /// object, a field that [`Row::record`] refuses. A JSON array that breaks off ends the reading in any case.
+    /// Nothing in it, or a page instead of rows; no good row; and, unless `skip_bad`, the first bad row: JSON that does not
+    /// parse, a row that is no object, a field that [`Row::record`] refuses. A JSON array that breaks off ends the reading in
+    /// any case.
     pub fn read_str(&self, name: &str, text: &str) -> Result<Dataset> {
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let mut gather = Gather { reader: self, file: name.into(), examples: Vec::new(), bad: Vec::new() };
+        let text = rows_not_pages(name, text)?;
+        let mut gather = Gather::new(self, name);
         if text.trim_start().starts_with('[') {
-            gather.array(text)?
+            gather.array(text)?;
+            gather.finish("JSON array")
         } else {
-            gather.lines(text)?
-        }
-        let Gather { examples, bad, .. } = gather;
-        let file = name.to_string();
-        match (examples.is_empty(), bad.first()) {
-            (false, _) => Ok(Dataset { file, examples, bad }),
-            (true, None) => Err(DataError::File {
-                file,
-                found: "no rows in it".into(),
-                fix: "give one JSON object a line, or a JSON array".into(),
-            }),
-            (true, Some(first)) => {
-                let fix = format!("the first is: {first}");
-                Err(DataError::File { file, found: format!("all {} rows are bad", bad.len()), fix })
-            }
+            gather.lines(text)?;
+            gather.finish("JSON Lines")
         }
     }
 }
 
+/// Bytes as text.
+pub(super) fn utf8<'a>(name: &str, bytes: &'a [u8]) -> Result<&'a str> {
+    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+        let fix = "save it as UTF-8".to_string();
+        return Err(DataError::File { file: name.into(), found: "UTF-16 text".into(), fix });
+    }
+    std::str::from_utf8(bytes).map_err(|error| {
+        let at = error.valid_up_to();
+        DataError::Line {
+            file: name.into(),
+            line: 1 + count_lines(&bytes[..at]),
+            found: format!("byte {at} (0x{:02x}) is no UTF-8", bytes[at]),
+            fix: "save the file as UTF-8".into(),
+        }
+    })
+}
+
+/// The text without its byte-order mark.
+///
+/// # Errors
+/// What a failed download leaves: a page, or the note that stands for a large file.
+pub(super) fn rows_not_pages<'a>(name: &str, text: &'a str) -> Result<&'a str> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let fault = |found: &str, fix: &str| Err(DataError::File { file: name.into(), found: found.into(), fix: fix.into() });
+    let start: String = text.trim_start().chars().take(16).collect::<String>().to_ascii_lowercase();
+    if ["<!doctype", "<html", "<?xml", "<head", "<body"].iter().any(|tag| start.starts_with(tag)) {
+        return fault("a web page (HTML or XML), not rows", "download the file itself: an error or login page was saved instead");
+    }
+    if text.starts_with("version https://git-lfs") {
+        return fault("a Git LFS pointer, not the rows themselves", "fetch the file with `git lfs pull`");
+    }
+    Ok(text)
+}
+
 /// The reading of one text.
-struct Gather<'a> {
+pub(super) struct Gather<'a> {
     reader: &'a Reader,
     file: Arc<str>,
     examples: Vec<Example>,
     bad: Vec<DataError>,
 }
 
-impl Gather<'_> {
-    fn full(&self) -> bool {
+impl<'a> Gather<'a> {
+    pub(super) fn new(reader: &'a Reader, file: &str) -> Self {
+        Gather { reader, file: file.into(), examples: Vec::new(), bad: Vec::new() }
+    }
+
+    /// All that was read.
+    ///
+    /// # Errors
+    /// No good row.
+    pub(super) fn finish(self, format: &str) -> Result<Dataset> {
+        let Gather { examples, bad, file, .. } = self;
+        let (file, format) = (file.to_string(), format.to_string());
+        match (examples.is_empty(), bad.first()) {
+            (false, _) => Ok(Dataset { file, format, examples, bad }),
+            (true, None) => {
+                let fix = "give one JSON object a line, a JSON array, or CSV with a header".into();
+                Err(DataError::File { file, found: "no rows in it".into(), fix })
+            }
+            (true, Some(first)) => {
+                let fix = format!("the first is: {first}");
+                Err(DataError::File { file, found: format!("all {} rows are bad", bad.len()), fix })
+            }
+        }
+    }
+
+    pub(super) fn full(&self) -> bool {
         self.reader.limit.is_some_and(|limit| self.examples.len() >= limit)
     }
 
-    fn fault(&self, line: usize, found: String, fix: &str) -> DataError {
+    pub(super) fn fault(&self, line: usize, found: String, fix: &str) -> DataError {
         DataError::Line { file: self.file.to_string(), line, found, fix: fix.into() }
     }
 
@@ -207,7 +214,8 @@ impl Gather<'_> {
         Ok(())
     }
 
-    fn take(&mut self, line: usize, value: Result<Value>) -> Result<()> {
+    /// One row that begins in `line`, or why there is none.
+    pub(super) fn take(&mut self, line: usize, value: Result<Value>) -> Result<()> {
         let example = value.and_then(|value| self.example(line, value));
         match example {
             Ok(example) => self.examples.push(example),

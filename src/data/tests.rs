@@ -76,7 +76,9 @@ fn skip_bad_sets_rows_aside_with_their_reasons() {
 fn every_malformed_text_gets_its_message() {
     let ok = r#"{"prompt":"p","score":1}"#;
     let cases: &[(&str, &str)] = &[
-        ("", "f: no rows in it"),
+        ("", "f: no rows in it; give one JSON object a line, a JSON array, or CSV with a header"),
+        ("\u{feff}<!DOCTYPE html>\n<html>", "f: a web page (HTML or XML), not rows; download the file itself"),
+        ("version https://git-lfs.github.com/spec/v1\noid", "f: a Git LFS pointer, not the rows themselves"),
         (" \r\n\n", "f: no rows in it"),
         ("[]", "f: no rows in it"),
         ("{\"prompt\":\"p\",\"score\":NaN}", "f:1: not JSON (expected value at column"),
@@ -102,6 +104,13 @@ fn every_malformed_text_gets_its_message() {
         ("{\"prompt\":\"p\",\"score\":1e999}", "f:1: not JSON (number out of range"),
         ("{\"prompt\":\"p\",\"score\":true}", "the truth value true; make it a finite number"),
         ("{\"prompt\":\"p\",\"score\":[]}", "the list []; make it a finite number"),
+        ("{\"prompt\":\"p\",\"score\":\" \"}", "f:1: field `score`: an empty text; name the label's column"),
+        ("{\"prompt\":\"p\",\"reward_model\":{\"ground_truth\":\"x\"}}", "field `reward_model.ground_truth`: the text \"x\""),
+        ("{\"prompt\":\"p\",\"orig_score\":\"best\"}", "field `orig_score`: the text \"best\"; make it a finite number"),
+        (
+            "{\"instruction\":\"i\",\"orig_instruction\":\"o\",\"output\":\"f [RESULT] 3\",\"orig_score\":\"4\"}",
+            "field `output`: it ends in the score 3, and `orig_score` is 4; correct one of the two",
+        ),
         ("{\"prompt\":\"p\",\"score\":[1,\"x\"]}", "the text \"x\"; make it a finite number"),
         ("{\"prompt\":\"\",\"score\":1}", "field `prompt`: an empty text"),
         ("{\"prompt\":5,\"score\":1}", "field `prompt`: the number 5; make it a list of"),
@@ -134,6 +143,202 @@ fn every_malformed_text_gets_its_message() {
     assert_eq!(bytes(b"\xff\xfe{\0"), "f: UTF-16 text; save it as UTF-8");
 }
 
+/// Columns of the record's parts, as `jurist data check` tells them.
+fn columns(record: &Record) -> Vec<(&str, &str)> {
+    record.layout.parts().collect()
+}
+
+/// Feedback Collection as it is published: `instruction` is the whole prompt, `output` the feedback and "[RESULT] n".
+#[test]
+fn feedback_collection() {
+    let row = r#"{"instruction":"Whole prompt.","output":"Misses the point. [RESULT] 2","orig_instruction":"Say hi.",
+        "orig_response":"Bye.","orig_reference_answer":"Hi.","orig_criteria":"[Is it polite?]","orig_score1_description":"Rude.",
+        "orig_score5_description":"Polite.","orig_feedback":"Misses the point.","orig_score":"2"}"#
+        .replace('\n', "");
+    let record = one(&row);
+    assert_eq!(record.prompt, Some(Prompt::Text("Whole prompt.".into())));
+    let parts = record.grading.clone().unwrap();
+    assert_eq!(
+        (parts.instruction.as_str(), parts.response.as_str(), parts.reference.as_deref()),
+        ("Say hi.", "Bye.", Some("Hi."))
+    );
+    assert_eq!(parts.rubric.as_deref(), Some("[Is it polite?]\nScore 1: Rude.\nScore 5: Polite."));
+    assert_eq!((record.chain.as_deref(), record.score, record.annotations()), (Some("Misses the point."), Some(2.0), &[2.0][..]));
+    assert_eq!(columns(&record)[5..], [("chain", "orig_feedback"), ("label", "orig_score")]);
+
+    // The form of regression-aware training, with nothing but the prompt and the answer.
+    for end in ["So the overall score is 4.", "So the overall score is **4**", "[RESULT] 4"] {
+        let record = one(&serde_json::json!({"instruction": "Whole.", "output": format!("Good.\n{end}")}).to_string());
+        assert_eq!(columns(&record), [("prompt", "instruction"), ("chain", "output"), ("label", "output")]);
+        assert_eq!((record.chain.as_deref(), record.score), (Some("Good."), Some(4.0)));
+    }
+    // An `output` that says no score is somebody else's column.
+    let other = Reader { view: View { labels: Labels::Optional, ..View::default() }, ..Reader::default() };
+    let data = other.read_str("f", r#"{"instruction":"Add.","output":"The answer is 4."}"#).unwrap();
+    assert!(columns(&data.examples[0].record).is_empty());
+}
+
+/// Prometheus' evaluation files: three scores of one annotator model, three feedbacks, the prompt in sections.
+#[test]
+fn prometheus_evaluation_files() {
+    let prompt = "###Task Description:\nJudge.\n\n###The instruction to evaluate:\nSay hi.\n\n###Response to evaluate:\nBye.\n\n\
+                  ###Reference Answer (Score 5):\nHi.\n\n###Score Rubrics:\n[Polite?]\nScore 1: Rude.\n\n###Feedback: ";
+    let row = serde_json::json!({"idx": 7, "instruction": prompt, "gpt4_score": [1, 3, 4], "gpt4_feedback": ["a", "b", "c"]});
+    let record = one(&row.to_string());
+    assert_eq!((record.score, record.annotations()), (Some(8.0 / 3.0), &[1.0, 3.0, 4.0][..]));
+    assert_eq!(record.chain.as_deref(), Some("b"), "the feedback whose score is nearest to the mean");
+    let parts = record.grading.clone().unwrap();
+    assert_eq!((parts.instruction.as_str(), parts.response.as_str()), ("Say hi.", "Bye."));
+    assert_eq!((parts.reference.as_deref(), parts.rubric.as_deref()), (Some("Hi."), Some("[Polite?]\nScore 1: Rude.")));
+    assert_eq!(columns(&record)[5..], [("chain", "gpt4_feedback"), ("label", "gpt4_score"), ("annotators", "gpt4_score")]);
+}
+
+#[test]
+fn annotators_beside_their_mean() {
+    let rounded = one(r#"{"prompt":"p","score":2.67,"gpt4_scores":[3.0,2.0,3.0]}"#);
+    assert_eq!((rounded.score, rounded.annotations()), (Some(2.67), &[3.0, 2.0, 3.0][..]));
+    let listed = one(r#"{"prompt":"p","score":[3,"4"]}"#);
+    assert_eq!((listed.score, listed.annotations()), (Some(3.5), &[3.0, 4.0][..]));
+    // A list that the label is not the mean of holds something else, and so does one of words.
+    for row in [r#"{"prompt":"p","score":2,"scores":[5,5]}"#, r#"{"prompt":"p","score":2,"labels":["a","b"]}"#] {
+        assert_eq!(one(row).annotations(), [2.0]);
+    }
+}
+
+#[test]
+fn verl_and_trl() {
+    let verl =
+        one(r#"{"data_source":"d","prompt":[{"role":"user","content":"u"}],"reward_model":{"style":"rule","ground_truth":"4"}}"#);
+    assert_eq!((verl.score, columns(&verl)), (Some(4.0), vec![("prompt", "prompt"), ("label", "reward_model.ground_truth")]));
+    let number = one(r#"{"prompt":"p","reward_model":{"ground_truth":2.5}}"#);
+    assert_eq!(number.score, Some(2.5));
+    let view = View { label_column: "extra.people".into(), ..View::default() };
+    let named =
+        Reader { view, ..Reader::default() }.read_str("f", r#"{"prompt":"p","score":1,"extra":{"people":[2,3]}}"#).unwrap();
+    assert_eq!(named.examples[0].record.score, Some(2.5));
+
+    let chat = one(r#"{"messages":[{"role":"user","content":"u"},{"role":"assistant","content":"Good. [RESULT] 5"}]}"#);
+    assert_eq!((chat.chain.as_deref(), chat.score), (Some("Good."), Some(5.0)));
+    let completed = one(r#"{"prompt":"p","completion":"Good. So the overall score is 5."}"#);
+    assert_eq!((completed.chain.as_deref(), completed.score), (Some("Good."), Some(5.0)));
+}
+
+#[test]
+fn what_a_file_looks_like() {
+    let row = |prompt: &str, score: f64| format!("{{\"prompt\":\"{prompt}\",\"score\":{score}}}\n");
+    let text = [row("Say hi.", 1.0), row("Say hi.", 2.0), row("say  HI", 1.0), row("other", 4.0)].concat();
+    let data = reader().read_str("a", &text).unwrap();
+    let exactly = repeated(&data, false);
+    assert_eq!((exactly.rows, exactly.other_label, exactly.first), (1, 1, Some(("a:1".into(), "a:2".into()))));
+    assert_eq!(repeated(&data, true).rows, 2);
+    let test = reader().read_str("b", &[row("new", 1.0), row("SAY hi", 1.0)].concat()).unwrap();
+    assert_eq!((shared_with(&data, &test, false).rows, shared_with(&data, &test, true).rows), (0, 3));
+
+    let alone = histogram(&[2.0, 1.0, 2.0]);
+    assert_eq!(alone, [Bin { from: 1.0, to: 1.0, rows: 1 }, Bin { from: 2.0, to: 2.0, rows: 2 }]);
+    let many: Vec<f64> = (0..100).map(f64::from).collect();
+    assert_eq!(histogram(&many).iter().map(|bin| bin.rows).collect::<Vec<_>>(), [5; 20]);
+    let lengths = percentiles((1..=200).collect()).unwrap();
+    assert_eq!((lengths.min, lengths.p50, lengths.p90, lengths.p99, lengths.max), (1, 100, 180, 198, 200));
+    assert_eq!(percentiles(Vec::new()), None);
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+#[test]
+fn csv() {
+    let dir = tempfile::tempdir().unwrap();
+    let read = |reader: &Reader, name: &str, text: &[u8]| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        reader.read_path(&path)
+    };
+    let text = "\u{feff}prompt,score,note\r\n\"Say \"\"hi\"\",\nplease.\",4,\r\n\r\nq,2.5,x\r\n";
+    let data = read(&reader(), "a.csv", text.as_bytes()).unwrap();
+    assert_eq!((data.format.as_str(), data.examples.len()), ("CSV", 2));
+    assert_eq!(data.examples[0].record.prompt, Some(Prompt::Text("Say \"hi\",\nplease.".into())));
+    assert_eq!(data.examples.iter().map(|e| (e.row.line, e.record.score)).collect::<Vec<_>>(), [(2, Some(4.0)), (5, Some(2.5))]);
+    assert_eq!(data.examples[0].row.fields.keys().collect::<Vec<_>>(), ["prompt", "score", "note"]);
+    let excel = read(&reader(), "b.csv", b"prompt;score\n\"a;b, c\";1\n").unwrap();
+    assert_eq!((excel.format.as_str(), excel.examples[0].record.score), ("CSV with semicolons", Some(1.0)));
+    let tabs = read(&reader(), "c.tsv", b"prompt\tscore\nsay 5\" pipe\t\"[3, 4]\"\n").unwrap();
+    assert_eq!(tabs.examples[0].record.annotations(), [3.0, 4.0]);
+    let chat = r#"messages,score"#.to_string() + "\n\"[{\"\"role\"\":\"\"user\"\",\"\"content\"\":\"\"u\"\"}]\",3\n";
+    let chat = read(&reader(), "d.csv", chat.as_bytes()).unwrap();
+    assert!(matches!(&chat.examples[0].record.prompt, Some(Prompt::Messages(list)) if list[0].content == "u"));
+
+    let cases: &[(&[u8], &str)] = &[
+        (b"", "no rows in it"),
+        (b"prompt,score\n", "no rows in it; give one JSON object a line, a JSON array, or CSV with a header"),
+        (b"prompt,score\np,1\nq,2,3\n", "f.csv:3: 3 cells, where the header names 2 columns; quote cells that hold"),
+        (b"prompt,score\np\n", "f.csv:2: 1 cell, where the header names 2 columns"),
+        (b"prompt,score\np,1\n\"q,2\nr,3\n", "f.csv:3: the row opens a quote that is never closed"),
+        (b"prompt,score,score\np,1,2\n", "f.csv:1: the header names the column `score` twice"),
+        (b"What is it?,4\nq,3\n", "f.csv:1: the header holds a number: it seems to be a row"),
+        (b"prompt,score\np,high\n", "f.csv:2: field `score`: the text \"high\"; make it a finite number"),
+        (b"prompt,score\np,nan\n", "f.csv:2: field `score`: the text \"nan\"; make it a finite number"),
+        (b"prompt,score\np,\n", "f.csv:2: field `score`: an empty text"),
+        (b"prompt,score\n\xfc,1\n", "f.csv:2: byte 13 (0xfc) is no UTF-8; save the file as UTF-8"),
+        (b"<html><body>Not found", "f.csv: a web page (HTML or XML), not rows"),
+    ];
+    for (text, message) in cases {
+        let error = read(&reader(), "f.csv", text).unwrap_err().to_string();
+        assert!(error.contains(message), "{}\n   gave {error}\nexpected {message}", String::from_utf8_lossy(text));
+    }
+    let skipping = Reader { skip_bad: true, ..Reader::default() };
+    let data = read(&skipping, "g.csv", b"prompt,score\np,1\nq\nr,x\ns,2\n").unwrap();
+    assert_eq!((data.examples.len(), data.bad.len(), data.examples[1].row.line), (2, 2, 5));
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+#[test]
+fn folders_and_parts_of_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let rows =
+        |from: usize, to: usize| (from..to).map(|n| format!("{{\"prompt\":\"p{n}\",\"score\":{n}}}\n")).collect::<String>();
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    let labels = |reader: Reader| {
+        let data = reader.read_path(dir.path()).unwrap();
+        data.examples.iter().map(|e| e.record.score.unwrap() as usize).collect::<Vec<_>>()
+    };
+    let message = || reader().read_path(dir.path()).unwrap_err().to_string();
+    assert!(message().contains("no data file in it; put .jsonl, .csv or .parquet files there"));
+    write("train-0.jsonl", &rows(0, 4));
+    write("train-1.csv", "prompt,score\np4,4\np5,5\n");
+    write("info.json", "{}");
+    assert_eq!(labels(reader()), [0, 1, 2, 3, 4, 5]);
+    assert_eq!(reader().read_path(dir.path()).unwrap().format, "JSON Lines; CSV");
+    assert_eq!(labels(Reader { limit: Some(5), ..reader() }), [0, 1, 2, 3, 4]);
+    assert_eq!(labels(Reader { limit: Some(4), ..reader() }), [0, 1, 2, 3]);
+    let shuffled = |seed, limit| labels(Reader { limit, shuffle_seed: Some(seed), ..reader() });
+    let all = shuffled(1, None);
+    assert!(all != [0, 1, 2, 3, 4, 5] && all != shuffled(2, None), "{all:?}");
+    assert_eq!((shuffled(1, None), shuffled(1, Some(3))), (all.clone(), all[..3].to_vec()));
+    write("test-0.jsonl", &rows(9, 10));
+    assert!(message().contains("a folder with several parts of the data (test, train); name one file"), "{}", message());
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+#[test]
+fn other_kinds_of_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let message = |name: &str, bytes: &[u8]| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        reader().read_path(&path).unwrap_err().to_string()
+    };
+    assert!(message("a.jsonl.zst", b"\x28\xb5\x2f\xfd....").contains("a zstd archive; unpack it first (zstd -d)"));
+    assert!(message("a.csv", b"PK\x03\x04....").contains("a zip archive or a spreadsheet; unpack it, or save the sheet as CSV"));
+    assert!(message("a.arrow", b"ARROW1....").contains("an Arrow file; save it as Parquet or JSON Lines"));
+    let parquet = message("a.parquet", b"PAR1 and no more");
+    if cfg!(feature = "parquet") {
+        assert!(parquet.contains("damaged Parquet file"), "{parquet}");
+    } else {
+        assert!(
+            parquet.contains("which this jurist was built without; build it with `cargo install --path . --features parquet`")
+        );
+    }
+}
+
 #[cfg(not(target_arch = "wasm32"))]
 #[test]
 fn files_plain_and_gzipped() {
@@ -155,7 +360,5 @@ fn files_plain_and_gzipped() {
     }
     let message = |path: &std::path::Path| reader().read_path(path).unwrap_err().to_string();
     assert!(message(&write("cut.jsonl.gz", &packed[..packed.len() / 2])).contains("damaged gzip archive"));
-    assert!(message(&write("t.parquet", b"PAR1")).contains(".parquet files are not read yet"));
-    assert!(message(dir.path()).contains("is a directory"));
     assert!(message(&dir.path().join("none.jsonl")).contains("check the path"));
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{DemoError, Example, Item, Sizes, Split, Version};
-use crate::data::{Reader, View};
+use crate::data::Reader;
 use crate::miniature::{Miniature, config, vocabulary, words};
 use crate::text::{SpecialTokens, word_level};
 
@@ -72,7 +72,7 @@ impl TestItems {
     /// The first items of a split, as rows too.
     pub fn make(task: &Miniature, split: Split, sizes: Sizes) -> Result<Self, DemoError> {
         let items = task.items(split, sizes.of(split));
-        let reader = Reader { view: View::default(), skip_bad: false, limit: None };
+        let reader = Reader::default();
         let rows = reader.read_str(split.name(), &lines(&items))?.examples;
         let ceiling = (0..items.len()).map(|n| task.ceiling(split, n)).collect();
         Ok(TestItems { split, items, rows, ceiling })

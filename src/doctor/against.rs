@@ -6,13 +6,13 @@ use std::path::Path;
 use super::golden::Golden;
 use super::{DoctorError, Report};
 use crate::gpu::Gpu;
+use crate::judge::{Expectation, Scale, Split};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::decoder::{
     CachePass, CacheSizes, LogitsPass, PackedInputs, Pass, PassSizes, PrefillPrompt, PrefillRow, RowStats, Sampler,
 };
 use crate::model::names::tensors;
 use crate::model::weights::Weights;
-use crate::judge::{Expectation, Scale, Split};
 use crate::ops::loss_head::RowObjective;
 use crate::train::reward::{RewardSettings, expected};
 
@@ -108,7 +108,8 @@ impl<'a> Check<'a> {
         labels: &[Labelled],
     ) -> Result<(Vec<RowStats>, Vec<f32>), DoctorError> {
         let (rows, score_tokens) = (batch.rows.len(), self.score_tokens.clone());
-        let pass = Pass::new(self.gpu, self.weights, Some(&self.gradient), PassSizes { tokens: batch.ids.len(), rows, score_tokens })?;
+        let pass =
+            Pass::new(self.gpu, self.weights, Some(&self.gradient), PassSizes { tokens: batch.ids.len(), rows, score_tokens })?;
         self.gradient.clear(self.gpu);
         pass.read(&batch)?;
         let stats = pass.stats(rows).await?;

@@ -165,7 +165,8 @@ mod tests {
 
     #[test]
     fn every_row_sees_what_it_should() {
-        let new = |paths: &[&[u32]]| ScoreTokens::new(paths.iter().map(|p| p.to_vec()).collect(), Some(50), vec![7], vec![7]).unwrap();
+        let new =
+            |paths: &[&[u32]]| ScoreTokens::new(paths.iter().map(|p| p.to_vec()).collect(), Some(50), vec![7], vec![7]).unwrap();
         let single = new(&[&[1], &[2], &[3]]);
         let chained = new(&[&[1, 4], &[1, 5], &[2]]);
         let many = new(&[&[1], &[1, 0], &[2]]);

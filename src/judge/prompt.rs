@@ -331,8 +331,8 @@ fn misfit(example: &Example, found: String, fix: &str) -> JudgeError {
 /// How many tokens of a part are shown at either end.
 const EDGE: usize = 12;
 
-/// A sequence as a small table: position, token id, the token as the vocabulary spells it, and its part. The middle of a
-/// long part is left out.
+/// A sequence as a small table: position, token id, whether a supervised step learns the token (all but the prompt, unless
+/// told otherwise), the token as the vocabulary spells it, and its part. The middle of a long part is left out.
 pub fn preview(sequence: &Sequence, tokenizer: &Tokenizer) -> String {
     let end = sequence.ids.len();
     let parts = [
@@ -342,19 +342,20 @@ pub fn preview(sequence: &Sequence, tokenizer: &Tokenizer) -> String {
         ("score", sequence.score..sequence.score_end),
         ("end", sequence.score_end..end),
     ];
-    let mut table = format!("{:>6} {:>7}  {:<24} part\n", "pos", "id", "token");
+    let mut table = format!("{:>6} {:>7} {:>5}  {:<24} part\n", "pos", "id", "loss", "token");
     for (name, range) in parts {
         let hidden = if range.len() > 2 * EDGE + 1 { range.start + EDGE..range.end - EDGE } else { range.end..range.end };
         for position in range {
             if hidden.contains(&position) {
                 if position == hidden.start {
-                    table += &format!("{:>6} {:>7}  {:<24} {name}\n", "...", "", format!("({} more)", hidden.len()));
+                    table += &format!("{:>6} {:>7} {:>5}  {:<24} {name}\n", "...", "", "", format!("({} more)", hidden.len()));
                 }
                 continue;
             }
             let id = sequence.ids[position];
             let token = tokenizer.id_to_token(id).unwrap_or_else(|| "(not in the vocabulary)".into());
-            table += &format!("{position:>6} {id:>7}  {:<24} {name}\n", token.escape_debug().to_string());
+            let loss = if position < sequence.prompt_len { "-" } else { "yes" };
+            table += &format!("{position:>6} {id:>7} {loss:>5}  {:<24} {name}\n", token.escape_debug().to_string());
         }
     }
     table + &format!("label {}, nearest score at position {}\n", sequence.label, sequence.score)

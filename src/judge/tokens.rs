@@ -92,7 +92,9 @@ impl ScoreTokens {
         let branches: Vec<Vec<u32>> = prefixes.iter().filter(|p| !longer(p)).map(|p| p.to_vec()).collect();
         let node = |prefix: &&[u32]| {
             let mut children: Vec<(usize, Vec<usize>)> = Vec::new();
-            for (score, path) in paths.iter().enumerate().filter(|(_, path)| path.len() > prefix.len() && path.starts_with(prefix)) {
+            for (score, path) in
+                paths.iter().enumerate().filter(|(_, path)| path.len() > prefix.len() && path.starts_with(prefix))
+            {
                 let token = alphabet.iter().position(|t| *t == path[prefix.len()]).unwrap_or_default();
                 match children.iter_mut().find(|(known, _)| *known == token) {
                     Some((_, scores)) => scores.push(score),
@@ -130,8 +132,9 @@ impl ScoreTokens {
             return Err(fail(i, found, "use a phrase that stands between them, such as \"So the overall score is \""));
         }
         let end = tokenizer.eos_ids().first().copied();
-        let mut tokens = ScoreTokens::new(paths, end, stem, opening)
-            .map_err(|(i, found)| fail(i, found, "choose texts with different tokens, or set eos_token in tokenizer_config.json"))?;
+        let mut tokens = ScoreTokens::new(paths, end, stem, opening).map_err(|(i, found)| {
+            fail(i, found, "choose texts with different tokens, or set eos_token in tokenizer_config.json")
+        })?;
         for end in CHAIN_ENDS {
             let chain = format!("The answer is good{end}");
             if !tokens.holds_behind(&chain, &format!("{lead}{phrase}{gap}"), scale, tokenizer)? {

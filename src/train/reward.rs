@@ -217,7 +217,8 @@ mod tests {
     fn slopes_are_derivatives() {
         let scale: Scale = "c,a,d,b=3,1,7.5,-2".parse().unwrap();
         let logs = [0.2f64, 0.1, 0.25, 0.05].map(f64::ln);
-        let parts = [[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0], [1.0, 0.5, 2.0, 1.5]];
+        let parts =
+            [[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0], [1.0, 0.5, 2.0, 1.5]];
         for expectation in [Expectation::Renormalised, Expectation::FullVocabulary] {
             for [squared, log_prob, prob, ranked] in parts {
                 let reward = RewardSettings { expectation, squared, log_prob, prob, ranked, ..RewardSettings::NONE };

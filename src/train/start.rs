@@ -6,7 +6,7 @@ use super::TrainError;
 use super::config::{SettingError, TrainConfig};
 use super::examples::{Preparation, Prepared};
 use crate::bundle::{MANIFEST, ModelFolder};
-use crate::data::{Chains, DataError, Dataset, Example, Reader, View};
+use crate::data::{Chains, DataError, Dataset, Example, Prompt, Reader, View};
 use crate::judge::{JudgePrompt, JudgeSettings, Placement, ScoreTokens, Template};
 use crate::model::config::Config;
 use crate::model::dtype::Dtype;
@@ -38,7 +38,8 @@ impl Start {
     pub fn read(config: &TrainConfig) -> Result<Self, TrainError> {
         let mut notes = Vec::new();
         let reader = reader(config);
-        let rows = read_rows(&reader, &config.train_file, &mut notes)?;
+        let part = Reader { limit: config.limit.map(|n| n as usize), shuffle_seed: config.shuffle_seed, ..reader.clone() };
+        let rows = read_rows(&part, &config.train_file, &mut notes)?;
         let eval_rows = config.eval_file.as_deref().map(|file| read_rows(&reader, file, &mut notes)).transpose()?;
         let tokenizer = tokenizer(config, &rows)?;
         let (model, dtype) = model(config, &tokenizer, &mut notes)?;
@@ -137,7 +138,7 @@ fn reader(config: &TrainConfig) -> Reader {
     let ignored = config.chain_column == "none" || config.method == "raft";
     let chains = if ignored { Chains::Ignore } else { Chains::Use };
     let view = View { label_column: config.label_column.clone(), chain_column, chains, ..View::default() };
-    Reader { view, skip_bad: config.skip_bad, limit: None }
+    Reader { view, skip_bad: config.skip_bad, ..Reader::default() }
 }
 
 /// The training rows of a config.
@@ -199,8 +200,12 @@ fn tokenizer(config: &TrainConfig, rows: &Dataset) -> Result<Tokenizer, TrainErr
 
 /// All text of a row that a model may see.
 fn text_of(example: &Example) -> String {
-    let texts = example.row.fields.values().filter_map(|v| v.as_str());
-    texts.collect::<Vec<_>>().join("\n")
+    let mut texts: Vec<&str> = example.row.fields.values().filter_map(|v| v.as_str()).collect();
+    if let Some(Prompt::Messages(messages)) = &example.record.prompt {
+        texts.extend(messages.iter().map(|message| message.content.as_str()));
+        texts.extend(example.record.chain.as_deref());
+    }
+    texts.join("\n")
 }
 
 /// The start model's weights, or fresh ones.

@@ -58,7 +58,8 @@ pub(super) async fn train(config: &TrainConfig, around: Surroundings<'_>) -> Res
                 PathBuf::from(stage.output_dir)
             }
         };
-        let own = |stored: Option<_>, _: &_| stored.ok_or(JudgeError::Settings { found: "the first stage's judge has none".into() });
+        let own =
+            |stored: Option<_>, _: &_| stored.ok_or(JudgeError::Settings { found: "the first stage's judge has none".into() });
         let judge = Judge::open(gpu, &first, own)?;
         let around = Surroundings { gpu, clock, progress, interrupted };
         if !write_chains(config, &judge, output, around).await? {

@@ -110,7 +110,11 @@ impl Learner {
                 known = laid.log_probs(placement, &reading, &self.pass.stats(reading.rows.len()).await?);
             }
             let batch = laid.objectives(placement, &self.scale, &objective, shares, &known);
-            if known.is_empty() { self.pass.run(&batch)? } else { self.pass.learn(&batch)? }
+            if known.is_empty() {
+                self.pass.run(&batch)?
+            } else {
+                self.pass.learn(&batch)?
+            }
             let stats = self.pass.stats(batch.rows.len()).await?;
             let found = laid.found(placement, &self.scale, supervision, (&batch, &stats));
             sums.found.cross_entropy += found.cross_entropy;

@@ -93,7 +93,7 @@ pub fn read(name: &str, text: &str, view: View) -> Result<Example, Failure> {
     if text.trim_start().starts_with('[') {
         return Err(Failure::row(format!("{name}: a list; expected one JSON object.")));
     }
-    let rows = Reader { view, skip_bad: false, limit: None }.read_str(name, &text)?;
+    let rows = Reader { view, ..Reader::default() }.read_str(name, &text)?;
     rows.examples.into_iter().next().ok_or_else(|| Failure::row(format!("{name}: there is nothing in it.")))
 }
 

@@ -9,7 +9,7 @@ use super::judge::goes_on;
 use super::{Failure, WebJudge, rows};
 use crate::data::Example;
 use crate::eval;
-use crate::judge::Judging;
+use crate::judge::{Judging, Placement};
 use crate::train::TrainConfig;
 use crate::train::examples::Preparation;
 use crate::train::optimiser::Optimiser;

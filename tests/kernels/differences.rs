@@ -203,7 +203,11 @@ fn losses() {
             chunk: 2,
         };
         rig.plan.clear(dtable);
-        loss_head::record(&mut rig.plan, head, Some(LossGradient { coefficients: values, table: gtable, dhidden, dtable: Some(dtable) }));
+        loss_head::record(
+            &mut rig.plan,
+            head,
+            Some(LossGradient { coefficients: values, table: gtable, dhidden, dtable: Some(dtable) }),
+        );
         let ran = rig.run();
         let loss = |stats: Vec<f64>| -> f64 {
             let of = |(row, s): (&RowObjective, &[f64])| {

@@ -52,18 +52,8 @@ fn scores_with_little_mass() {
         let count = Size::fixed(2);
         let dtable = rig.floats("dtable", &vec![0.0; VOCAB as usize]);
         let (width, vocab, scores, chunk) = (1, VOCAB, 5, 1);
-        let head = LossHead {
-            hidden,
-            table: gtable.into(),
-            rows: grows,
-            score_tokens,
-            stats,
-            count,
-            width,
-            vocab,
-            scores,
-            chunk,
-        };
+        let head =
+            LossHead { hidden, table: gtable.into(), rows: grows, score_tokens, stats, count, width, vocab, scores, chunk };
         loss_head::record(&mut rig.plan, head, Some(LossGradient { coefficients, table: gtable, dhidden, dtable: Some(dtable) }));
         let ran = rig.run();
         let expected: Vec<f64> =

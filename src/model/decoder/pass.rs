@@ -411,12 +411,7 @@ impl Pass {
     pub async fn stats(&self, rows: usize) -> Result<Vec<RowStats>, ModelError> {
         let width = STATS + self.sizes.score_tokens.len();
         let values: Vec<f32> = self.gpu.read(self.plan.buffer(self.stats)?, 0, rows * width).await?;
-        let row = |v: &[f32]| RowStats {
-            log_sum_exp: v[0],
-            log_p: v[1],
-            entropy: v[2],
-            score_log_probs: v[STATS..].to_vec(),
-        };
+        let row = |v: &[f32]| RowStats { log_sum_exp: v[0], log_p: v[1], entropy: v[2], score_log_probs: v[STATS..].to_vec() };
         Ok(values.chunks_exact(width).map(row).collect())
     }
 }

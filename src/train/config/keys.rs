@@ -214,12 +214,14 @@ pub const KEYS: &[Key] = &[
     key("save_dtype", MODEL, Kind::OneOf(&["float32", "bfloat16", "float16"]), "Number format of the saved weights [default: the start model's]"),
     key("chains_from", MODEL, Kind::Path, "With tract: a judge that cot-raft trained before, to write the chains, instead of training it"),
 
-    key("train_file", DATA, Kind::Path, "Rows to train on"),
+    key("train_file", DATA, Kind::Path, "Rows to train on: JSON Lines, a JSON array, CSV (each plain or .gz), Parquet, or a folder of those"),
     key("eval_file", DATA, Kind::Path, "Rows to evaluate on"),
     key("label_column", DATA, Kind::Text, "Column with the human score"),
     key("chain_column", DATA, Kind::Text, "Column with the chain of thought; auto looks for chain, feedback, rationale; none ignores them"),
     key("skip_bad", DATA, Kind::Flag, "Skip and count malformed rows instead of stopping at the first"),
     key("max_length", DATA, count(2, 1 << 20), "Longest row in tokens; longer ones are counted and skipped"),
+    key("limit", DATA, whole(1), "At most this many rows of train_file [default: all]"),
+    key("shuffle_seed", DATA, whole(0), "Put the rows of train_file in this seed's order before `limit` cuts them [default: the file's order]"),
 
     key("scale", JUDGE, Kind::Text, "Scores: \"1..5\", \"0..4=0..1\" (texts 0 to 4 for values 0 to 1), or \"bad,fair,good=0,0.5,1\""),
     key("phrase", JUDGE, Kind::Text, "Words between the chain of thought and the score"),

@@ -77,6 +77,8 @@ pub struct TrainConfig {
     pub chain_column: String,
     pub skip_bad: bool,
     pub max_length: u32,
+    pub limit: Option<u64>,
+    pub shuffle_seed: Option<u64>,
 
     pub scale: String,
     pub phrase: String,
@@ -152,6 +154,8 @@ impl Default for TrainConfig {
             chain_column: "auto".into(),
             skip_bad: false,
             max_length: 1024,
+            limit: None,
+            shuffle_seed: None,
             scale: "1..5".into(),
             phrase: crate::judge::DEFAULT_PHRASE.into(),
             max_completion_length: 0,

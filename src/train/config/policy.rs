@@ -2,8 +2,8 @@
 
 use super::{SettingError, TrainConfig};
 use crate::judge::{Expectation, ScoreReads};
-use crate::train::pack::Supervision;
 use crate::train::advantage::AdvantageSettings;
+use crate::train::pack::Supervision;
 use crate::train::policy::{Aggregation, PolicySettings};
 use crate::train::reward::RewardSettings;
 

@@ -1,0 +1,156 @@
+//! Files and folders to rows: what kind of file it is, unpacked where it is packed.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::read::{Gather, rows_not_pages, utf8};
+use super::{DataError, Dataset, Reader, Result, csv};
+use crate::random::Stream;
+
+/// Keys the stream of shuffled files.
+const PURPOSE: u64 = 0xDA7A << 32;
+
+/// Endings of data files that a folder may hold; `.json` only where there is none of these, since it may be about them.
+const ENDINGS: [&str; 5] = ["jsonl", "ndjson", "csv", "tsv", "parquet"];
+
+/// How file names say which part of the data they are.
+const SPLITS: [&str; 6] = ["train", "test", "valid", "dev", "eval", "unseen"];
+
+/// Files of other kinds, by their first bytes.
+const OTHERS: [(&[u8], &str, &str); 4] = [
+    (b"\x28\xb5\x2f\xfd", "a zstd archive", "unpack it first (zstd -d)"),
+    (b"PK\x03\x04", "a zip archive or a spreadsheet", "unpack it, or save the sheet as CSV"),
+    (b"ARROW1", "an Arrow file", "save it as Parquet or JSON Lines"),
+    (b"BZh", "a bzip2 archive", "unpack it first (bunzip2)"),
+];
+
+impl Reader {
+    /// Reads a file, or all data files of a folder in the order of their names. `.csv` and `.tsv` are CSV with a header,
+    /// Parquet and gzip are known by their first bytes, and of the rest, what begins with `[` is one JSON array and everything
+    /// else one JSON object a line.
+    ///
+    /// # Errors
+    /// No such file, a damaged archive, a kind of file that is not read, a folder without data or with several splits, and
+    /// everything [`Reader::read_str`] lists.
+    pub fn read_path(&self, path: &Path) -> Result<Dataset> {
+        let Some(seed) = self.shuffle_seed else { return self.read_in_order(path) };
+        let mut data = Reader { limit: None, ..self.clone() }.read_in_order(path)?;
+        let mut stream = Stream::new(seed, PURPOSE);
+        for last in (1..data.examples.len()).rev() {
+            data.examples.swap(last, stream.below(last + 1));
+        }
+        data.examples.truncate(self.limit.unwrap_or(usize::MAX));
+        Ok(data)
+    }
+
+    fn read_in_order(&self, path: &Path) -> Result<Dataset> {
+        if !path.is_dir() {
+            return self.read_file(path);
+        }
+        let mut whole: Option<Dataset> = None;
+        for file in files_of(path)? {
+            let read = whole.as_ref().map_or(0, |data| data.examples.len());
+            let limit = self.limit.map(|limit| limit - read);
+            if limit == Some(0) {
+                break;
+            }
+            let part = Reader { limit, ..self.clone() }.read_file(&file)?;
+            match &mut whole {
+                None => whole = Some(part),
+                Some(whole) => {
+                    whole.examples.extend(part.examples);
+                    whole.bad.extend(part.bad);
+                    if !whole.format.contains(&part.format) {
+                        whole.format += &format!("; {}", part.format);
+                    }
+                }
+            }
+        }
+        let whole = whole.ok_or_else(|| fault(path, "no data file in it", "put .jsonl, .csv or .parquet files there"))?;
+        Ok(Dataset { file: path.display().to_string(), ..whole })
+    }
+
+    fn read_file(&self, path: &Path) -> Result<Dataset> {
+        let name = path.display().to_string();
+        let bytes = std::fs::read(path).map_err(|error| fault(path, &error.to_string(), "check the path"))?;
+        let gzip = bytes.starts_with(&[0x1f, 0x8b]);
+        let bytes = if gzip { unpacked(path, &bytes)? } else { bytes };
+        if let Some((_, found, fix)) = OTHERS.iter().find(|(start, ..)| bytes.starts_with(start)) {
+            return Err(fault(path, found, fix));
+        }
+        let packed = |format: &str| if gzip { format!("{format}, gzip") } else { format.to_string() };
+        let ending = ending(path);
+        if bytes.starts_with(b"PAR1") || ending == "parquet" {
+            return self.read_parquet(path, bytes);
+        }
+        if ending != "csv" && ending != "tsv" {
+            let data = self.read_str(&name, utf8(&name, &bytes)?)?;
+            return Ok(Dataset { format: packed(&data.format), ..data });
+        }
+        let text = rows_not_pages(&name, utf8(&name, &bytes)?)?;
+        let mut gather = Gather::new(self, &name);
+        csv::rows(&mut gather, text)?;
+        gather.finish(&packed(match csv::delimiter(text) {
+            b';' => "CSV with semicolons",
+            b'\t' => "CSV with tabs",
+            _ => "CSV",
+        }))
+    }
+
+    #[cfg(feature = "parquet")]
+    fn read_parquet(&self, path: &Path, bytes: Vec<u8>) -> Result<Dataset> {
+        let name = path.display().to_string();
+        let mut gather = Gather::new(self, &name);
+        for (index, row) in super::parquet::rows(&name, bytes)?.enumerate() {
+            if gather.full() {
+                break;
+            }
+            gather.take(index + 1, Ok(serde_json::Value::Object(row?)))?;
+        }
+        gather.finish("Parquet")
+    }
+
+    #[cfg(not(feature = "parquet"))]
+    fn read_parquet(&self, path: &Path, _: Vec<u8>) -> Result<Dataset> {
+        let found = "a Parquet file, which this jurist was built without";
+        Err(fault(path, found, "build it with `cargo install --path . --features parquet`, or save the rows as JSON Lines"))
+    }
+}
+
+fn fault(path: &Path, found: &str, fix: &str) -> DataError {
+    DataError::File { file: path.display().to_string(), found: found.into(), fix: fix.into() }
+}
+
+fn unpacked(path: &Path, bytes: &[u8]) -> Result<Vec<u8>> {
+    let mut plain = Vec::new();
+    let damaged =
+        |error: std::io::Error| fault(path, &format!("damaged gzip archive ({error})"), "copy or download the file again");
+    flate2::read::MultiGzDecoder::new(bytes).read_to_end(&mut plain).map_err(damaged)?;
+    Ok(plain)
+}
+
+/// The ending of a file's name, behind which `.gz` may stand.
+fn ending(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    let name = name.strip_suffix(".gz").unwrap_or(&name);
+    name.rsplit_once('.').map_or(String::new(), |(_, ending)| ending.to_string())
+}
+
+/// The data files of a folder.
+fn files_of(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(folder).map_err(|error| fault(folder, &error.to_string(), "check the path"))?;
+    let mut files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_file()).collect();
+    files.sort();
+    let any = files.iter().any(|file| ENDINGS.contains(&ending(file).as_str()));
+    files.retain(|file| if any { ENDINGS.contains(&ending(file).as_str()) } else { ending(file) == "json" });
+    let name = |file: &PathBuf| file.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    let split = |file: &PathBuf| SPLITS.into_iter().find(|split| name(file).contains(split));
+    let mut splits: Vec<&str> = files.iter().filter_map(split).collect();
+    splits.sort_unstable();
+    splits.dedup();
+    if splits.len() > 1 {
+        let found = format!("a folder with several parts of the data ({})", splits.join(", "));
+        return Err(fault(folder, &found, "name one file, or put each part in a folder of its own"));
+    }
+    Ok(files)
+}
