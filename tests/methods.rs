@@ -111,7 +111,10 @@ fn a_score_that_reads_the_chain() {
     for method in ["sft", "cot-raft", "real"] {
         succeed(task.train(method, &with(&["--method", method, "--score-reads", "chain"])));
         let row = |prompt: &str| json!({"prompt": prompt, "chain": "tone ok safety bad", "score": 3}).to_string() + "\n";
-        task.write("two.jsonl", row("rubric tone major response lunch fine , judge") + &row("rubric safety minor response voice weak , judge"));
+        task.write(
+            "two.jsonl",
+            row("rubric tone major response lunch fine , judge") + &row("rubric safety minor response voice weak , judge"),
+        );
         let judged = |reads: &str| -> Vec<f64> {
             let done = succeed(task.jurist(&["score", "--model", reads, "--input", "two.jsonl", "--given-chains"]));
             lines(&done.out).iter().map(|l| l["judge"]["expected"].as_f64().unwrap()).collect()
@@ -173,7 +176,8 @@ fn one_and_ten_are_told_apart() {
     task.write("ten-dev.jsonl", tenfold("dev.jsonl"));
     // Long texts for a tokenizer that is trained on them: sizes are those of the tiny model but for the vocabulary.
     let train = |output: &str, method: &str, more: &[&str]| {
-        let mut args = vec!["train", "--init", "config.json", "--vocab-size", "400", "--train-file", "ten.jsonl", "--output-dir", output];
+        let mut args =
+            vec!["train", "--init", "config.json", "--vocab-size", "400", "--train-file", "ten.jsonl", "--output-dir", output];
         args.extend(["--scale", "1..10", "--phrase", "score: ", "--learning-rate", "3e-3", "--method", method]);
         args.extend(with(&["--max-completion-length", "16"]));
         args.extend(more);

@@ -9,7 +9,7 @@ use crate::eval::intervals::{Bootstrap, NamedInterval, to_json};
 use crate::eval::report::Role;
 use crate::eval::table::{Cell, Table, fixed};
 use crate::eval::{Agreement, Grid, Measured, Sample, calibration, floors};
-use crate::judge::Scale;
+use crate::judge::{Prediction, Scale};
 
 mod report;
 
@@ -22,9 +22,19 @@ struct Scored {
     feedback: String,
 }
 
+impl Scored {
+    /// The median of the distribution over scores; none without one.
+    fn median(&self, scale: &Scale) -> Option<f64> {
+        let of = |text: &String| self.probabilities.iter().find(|(t, _)| t == text).map(|(_, p)| *p);
+        let probs: Option<Vec<f64>> = scale.texts().iter().map(of).collect();
+        Some(Prediction::from_probs(scale, &probs?).ok()?.median)
+    }
+}
+
 /// Measures scored rows, or scores and measures.
 pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
     let mut progress = context.progress();
+    let mut swap = None;
     let (rows, scored, scale) = match (&args.scored, &args.model, &args.input) {
         (Some(file), _, _) => {
             let rows = args.judging.rows(file, Labels::Required, &mut progress)?;
@@ -43,6 +53,7 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
         (None, Some(model), Some(input)) => {
             let rows = args.judging.rows(input, Labels::Required, &mut progress)?;
             let (judge, judged) = args.judging.judge(model, &rows, context, &mut progress)?;
+            swap = args.judging.chain_swap(&judge, &rows, &judged)?;
             let scored = judged
                 .iter()
                 .filter_map(|j| {
@@ -62,7 +73,14 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
             e.row.place()
         )));
     }
-    let study = Study::measure(args, &rows, &human, &scored, &scale)?;
+    let mut study = Study::measure(args, &rows, &human, &scored, &scale)?;
+    if let Some(swap) = swap {
+        study.further.extend([
+            ("chain_swap_moved", Ok(swap.moved)),
+            ("chain_swap_follows_chain", swap.follows_chain),
+            ("chain_swap_follows_prompt", swap.follows_prompt),
+        ]);
+    }
     match args.json {
         true => print(&(serde_json::to_string_pretty(&study.to_json()).unwrap_or_default() + "\n"))?,
         false => print(&study.to_text())?,
@@ -149,6 +167,11 @@ impl Study {
         };
         put("expected score", Role::Judge, scored.iter().map(|s| s.expected).collect())?;
         put("decoded score", Role::Judge, scored.iter().map(|s| s.decoded).collect())?;
+        // The decision that is best by absolute error.
+        let medians: Vec<Option<f64>> = scored.iter().map(|s| s.median(scale)).collect();
+        if medians.iter().any(Option::is_some) {
+            put("median score", Role::Judge, medians)?;
+        }
         // The floors answer for the rows that the judge answered for: only so can the figures be compared.
         let answered = |values: Vec<f64>| values.into_iter().zip(scored).map(|(v, s)| s.expected.map(|_| v)).collect::<Vec<_>>();
         if let Ok(constant) = floors::constant(human, human.len()) {

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use super::{CliError, Context, Expectation, JudgingArgs, PartArgs};
 use crate::bundle::ModelFolder;
-use crate::data::{Chains, Dataset, Labels, Reader, View};
-use crate::judge::{self, DEFAULT_PHRASE, Judge, JudgeError, JudgeSettings, Judged, Judging, Template};
+use crate::data::{Chains, Dataset, Example, Labels, Reader, View};
+use crate::eval::faithfulness::ChainSwap;
+use crate::judge::{self, DEFAULT_PHRASE, Judge, JudgeError, JudgeSettings, Judged, Judging, Template, with_swapped_chains};
 use crate::text::{ChatTemplate, Tokenizer};
 use crate::train::log::Progress;
 
@@ -93,5 +94,24 @@ impl JudgingArgs {
             progress.warn(&format!("{failed} of {total} rows could not be judged, the first: {error}"));
         }
         Ok((judge, judged))
+    }
+
+    /// What becomes of the predictions when each row reads the next row's chain; none where the judge writes no chains, or
+    /// reads given ones. Only rows that can be judged count.
+    pub fn chain_swap(&self, judge: &Judge, rows: &Dataset, judged: &[Judged]) -> Result<Option<ChainSwap>, CliError> {
+        let judging = self.judging();
+        if !judge.settings().chain || judging.given_chains {
+            return Ok(None);
+        }
+        let good = || rows.examples.iter().zip(judged).filter(|(_, j)| j.prediction.is_some());
+        let (rows, own): (Vec<Example>, Vec<Judged>) = good().map(|(row, j)| (row.clone(), j.clone())).unzip();
+        if rows.len() < 2 {
+            return Ok(None);
+        }
+        let judging = Judging { given_chains: true, ..judging };
+        let swapped = pollster::block_on(judge.judge(&with_swapped_chains(&rows, &own), &judging, ()))?;
+        let pairs = own.iter().zip(&swapped).filter_map(|(a, b)| Some((a.judgement.expected?, b.judgement.expected?)));
+        let (before, after): (Vec<f64>, Vec<f64>) = pairs.unzip();
+        Ok(Some(ChainSwap::of(&before, &after)?))
     }
 }

@@ -7,9 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::figures::{ChainSwap, Figures, expected, rounded};
 use super::protocol::{Choice, Method, Protocol, Run, version};
 use super::{CompareError, file_error};
-use crate::data::Example;
 use crate::demo::{DemoData, TestItems};
-use crate::judge::{JUDGE_FILE, Judge, JudgeError, Judged, Judging};
+use crate::judge::{JUDGE_FILE, Judge, JudgeError, Judging, with_swapped_chains};
 use crate::miniature::{Miniature, SCORE_PHRASE, Split};
 use crate::train::TrainConfig;
 use crate::train::atomic::atomic_file;
@@ -195,8 +194,10 @@ impl Place {
             let judged = judge.judge(&test.rows, &judging, ()).await?;
             let (figures, scores) = Figures::of_judged(&test.items, &judged)?;
             if test.split == Split::Test && judge.settings().chain {
-                let swapped = judge.judge(&swapped(&test.rows, &judged), &Judging { given_chains: true, ..judging }, ()).await?;
-                chain_swap = Some(ChainSwap::of(&scores, &expected(&swapped)?));
+                let swapped = judge
+                    .judge(&with_swapped_chains(&test.rows, &judged), &Judging { given_chains: true, ..judging }, ())
+                    .await?;
+                chain_swap = Some(ChainSwap::of(&scores, &expected(&swapped)?)?);
             }
             let scores = scores.iter().map(|s| rounded(*s, 4)).collect();
             sets.push(SetResult { name: test.split.name().into(), figures, scores });
@@ -261,14 +262,4 @@ impl Place {
         // One checkpoint half way: what an interruption costs is a minute.
         Ok(TrainConfig { save_steps: (config.max_steps.max(2) as u64) / 2, ..config })
     }
-}
-
-/// The rows with the chain that was written for the next one.
-fn swapped(rows: &[Example], judged: &[Judged]) -> Vec<Example> {
-    let with = |(i, row): (usize, &Example)| {
-        let mut row = row.clone();
-        row.record.chain = judged[(i + 1) % judged.len()].chains.first().cloned();
-        row
-    };
-    rows.iter().enumerate().map(with).collect()
 }

@@ -29,14 +29,11 @@ pub struct Figures {
     pub tokens: Option<f64>,
 }
 
-/// What a judge says of a row when its chain is exchanged for the next row's.
+/// What becomes of a judge's predictions when chains are exchanged, see [`eval::faithfulness::ChainSwap`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ChainSwap {
-    /// Mean distance between the predictions before and after.
     pub moved: f64,
-    /// Pearson with what the chain's owner got: 1 where the chain says it all.
     pub follows_chain: Option<f64>,
-    /// Pearson with what the row itself got: 1 where the chain says nothing.
     pub follows_prompt: Option<f64>,
 }
 
@@ -101,15 +98,17 @@ pub fn expected(judged: &[Judged]) -> Result<Vec<f64>, CompareError> {
 }
 
 impl ChainSwap {
-    /// `before` are the rows' own predictions, `after` those with the chain of the next row (the last one's: the first).
-    pub fn of(before: &[f64], after: &[f64]) -> Self {
-        let owners: Vec<f64> = (0..before.len()).map(|i| before[(i + 1) % before.len()]).collect();
-        let moved = before.iter().zip(after).map(|(a, b)| (a - b).abs()).sum::<f64>() / before.len().max(1) as f64;
-        ChainSwap {
-            moved: rounded(moved, 6),
-            follows_chain: known(eval::pearson(&owners, after)),
-            follows_prompt: known(eval::pearson(before, after)),
-        }
+    /// As [`eval::faithfulness::ChainSwap::of`], in the digits of a result.
+    ///
+    /// # Errors
+    /// Columns of different length.
+    pub fn of(before: &[f64], after: &[f64]) -> Result<Self, CompareError> {
+        let swap = eval::faithfulness::ChainSwap::of(before, after)?;
+        Ok(ChainSwap {
+            moved: rounded(swap.moved, 6),
+            follows_chain: known(swap.follows_chain),
+            follows_prompt: known(swap.follows_prompt),
+        })
     }
 }
 
@@ -127,15 +126,6 @@ fn clustering(scores: &[f64]) -> (f64, f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_swap_shows_who_is_followed() {
-        let before = [1.0, 2.0, 4.0, 5.0];
-        let by_chain = ChainSwap::of(&before, &[2.0, 4.0, 5.0, 1.0]);
-        assert!((by_chain.follows_chain.unwrap() - 1.0).abs() < 1e-12 && by_chain.moved == 2.0);
-        let by_prompt = ChainSwap::of(&before, &before);
-        assert!((by_prompt.follows_prompt.unwrap() - 1.0).abs() < 1e-12 && by_prompt.moved == 0.0);
-    }
 
     #[test]
     fn clusters_are_seen() {

@@ -24,6 +24,7 @@ pub mod calibration;
 pub mod compare;
 pub mod correlation;
 pub mod distribution;
+pub mod faithfulness;
 pub mod floors;
 pub mod intervals;
 pub mod metrics;

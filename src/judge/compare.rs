@@ -76,6 +76,16 @@ impl Judge {
     }
 }
 
+/// The rows, each with the chain that was written for the next one (the last: for the first), to be judged with given chains.
+pub fn with_swapped_chains(rows: &[Example], judged: &[super::Judged]) -> Vec<Example> {
+    let with = |(i, row): (usize, &Example)| {
+        let mut row = row.clone();
+        row.record.chain = judged[(i + 1) % judged.len()].chains.first().cloned();
+        row
+    };
+    rows.iter().enumerate().map(with).collect()
+}
+
 /// Where the largest of `logits` is; the first of equals.
 fn largest(logits: &[f32]) -> u32 {
     let best = logits.iter().enumerate().fold((0, f32::NEG_INFINITY), |best, (i, x)| if *x > best.1 { (i, *x) } else { best });

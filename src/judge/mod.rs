@@ -18,7 +18,7 @@ mod scale;
 mod settings;
 mod tokens;
 
-pub use compare::{Comparison, compare};
+pub use compare::{Comparison, compare, with_swapped_chains};
 pub use judge::{ChainReading, Judge, Judged, Judging};
 pub use place::{Placed, Placement, ScoreReads};
 pub use predict::{Expectation, Judgement, Prediction};
