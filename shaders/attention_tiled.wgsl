@@ -4,12 +4,12 @@
 // A workgroup owns 32 rows of one key/value head (backward_kv: 32 keys), so that all query heads of a group share what it
 // loads, and the group's sums of dk and dv stay in its registers: no atomics, the same order in every run.
 //
-// Grid       x: tiles of 32 rows (backward_kv: of 32 keys), y: key/value heads; 8 x DOWN threads, BLOCK rows by 4 columns each.
+// Grid       x: tiles of 32 rows (backward_kv: of 32 keys), y: key/value heads; 8 x 16 threads, 2 rows by 4 columns each.
 // Why so     The two sides of a product are staged in workgroup memory, 32 vectors of 32 values at a time, whatever head_dim
-//            is: 2 x 4.5 KiB, and 4.5 KiB for the 32 x 32 weights between two products; 15 KiB of the 16 that WebGPU grants.
-//            A load from there feeds 5 (BLOCK 2) to 8 (BLOCK 4) dot products or vec4 multiply-adds, where a thread a row
-//            has one load each, and head_dim values of q and of the sum are spread over 8 threads' registers. BLOCK is 4 up
-//            to a head_dim of 64 and 2 above: a thread keeps about 64 sums.
+//            is: 2 x 4.5 KiB, and 4.5 KiB for the 32 x 32 weights between two products; 14.5 KiB of the 16 that WebGPU grants.
+//            A load from there feeds 5 vec4 multiply-adds, where in attention.wgsl it feeds one; and head_dim values of the
+//            sum are spread over 8 threads. Sums lie in an array over chunks of 32 values, in loops of head_dim / 32 rounds,
+//            which compilers for GPUs unroll into registers; unrolled in the text they took minutes on SwiftShader.
 //            Rows of a tile are padded to PITCH vec4s, and columns lie so that the threads of a product read from
 //            different banks: thread x has columns 4x .. 4x + 3, and column 4x + j is kept in place 8j + x.
 //            Which keys a tile walks (the union of what its tokens see) is computed from read-only spans by every thread
@@ -33,7 +33,7 @@ struct Params {
 #endif
 
 const SIDE: u32 = 32u; // rows, and columns, of a tile
-const DOWN: u32 = {{DOWN}}u; // SIDE / BLOCK: thread y has rows y, y + DOWN, …
+const DOWN: u32 = 16u; // thread y has rows y and y + DOWN
 const THREADS: u32 = 8u * DOWN;
 const WIDTH: u32 = 8u; // pieces of a vector that are staged at a time
 const PITCH: u32 = 9u;
@@ -44,7 +44,7 @@ var<workgroup> weights: array<vec4<f32>, 288>; // [SIDE rows, PITCH]: 32 columns
 
 // A thread's part of a 32 x 32 tile: of each of its rows, four columns or one piece.
 struct Block {
-#for I BLOCK
+#for I 2
     r{{I}}: vec4<f32>,
 #end
 }
@@ -118,7 +118,7 @@ fn products(rows: u32, row: u32, last_row: u32, columns: u32, column: u32, last_
 #for J 4
             let b{{J}} = right[({{J}}u * 8u + x) * PITCH + p];
 #end
-#for I BLOCK
+#for I 2
             let a{{I}} = left[({{I}}u * DOWN + y) * PITCH + p];
             sum.r{{I}} += vec4<f32>(dot(a{{I}}, b0), dot(a{{I}}, b1), dot(a{{I}}, b2), dot(a{{I}}, b3));
 #end
@@ -139,7 +139,7 @@ fn weighted(columns: u32, column: u32, last_column: u32, kv_head: u32, chunk: u3
 #for J 4
         let b{{J}} = right[({{J}}u * 8u + j) * PITCH + x];
 #end
-#for I BLOCK
+#for I 2
         let w{{I}} = weights[({{I}}u * DOWN + y) * PITCH + j];
         sum.r{{I}} += w{{I}}.x * b0 + w{{I}}.y * b1 + w{{I}}.z * b2 + w{{I}}.w * b3;
 #end
@@ -157,22 +157,20 @@ fn last_query(first: u32, last: u32) -> u32 {
     return end;
 }
 
-@compute @workgroup_size(8, {{DOWN}})
+@compute @workgroup_size(8, 16)
 fn backward_kv(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let kv_head = group.y;
     let first = group.x * SIDE;
     let x = thread % 8u;
     let y = thread / 8u;
     let end = last_query(first, min(first + SIDE, params.tokens) - 1u);
-#for I BLOCK
+#for I 2
     let own{{I}} = first + {{I}}u * DOWN + y;
     let s{{I}} = min(own{{I}}, params.tokens - 1u);
     let end{{I}} = spans[s{{I}}].w;
 #end
-#for C CHUNKS
-    var dk{{C}} = Block();
-    var dv{{C}} = Block();
-#end
+    var dk: array<Block, {{CHUNKS}}>;
+    var dv: array<Block, {{CHUNKS}}>;
     let last = end * GROUP_SIZE - 1u;
     for (var row = first * GROUP_SIZE; row <= last; row += SIDE) {
         let score = products(KEY, first, params.tokens - 1u, QUERY, row, last, kv_head, thread);
@@ -185,7 +183,7 @@ fn backward_kv(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
         let span{{J}} = spans[t{{J}}];
 #endif
 #end
-#for I BLOCK
+#for I 2
         var p{{I}} = vec4<f32>();
         var ds{{I}} = vec4<f32>();
 #for J 4
@@ -199,36 +197,34 @@ fn backward_kv(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
 #end
 #end
         // The products above began with barriers: nobody reads the weights of the round before.
-#for I BLOCK
+#for I 2
         weights[({{I}}u * DOWN + y) * PITCH + x] = p{{I}};
 #end
-#for C CHUNKS
-        let v{{C}} = weighted(GIVEN, row, last, kv_head, {{C}}u, thread);
-#for I BLOCK
-        dv{{C}}.r{{I}} += v{{C}}.r{{I}};
+        for (var c = 0u; c < {{CHUNKS}}u; c++) {
+            let more = weighted(GIVEN, row, last, kv_head, c, thread);
+#for I 2
+            dv[c].r{{I}} += more.r{{I}};
 #end
-#end
+        }
         workgroupBarrier();
-#for I BLOCK
+#for I 2
         weights[({{I}}u * DOWN + y) * PITCH + x] = ds{{I}};
 #end
-#for C CHUNKS
-        let k{{C}} = weighted(QUERY, row, last, kv_head, {{C}}u, thread);
-#for I BLOCK
-        dk{{C}}.r{{I}} += k{{C}}.r{{I}};
+        for (var c = 0u; c < {{CHUNKS}}u; c++) {
+            let more = weighted(QUERY, row, last, kv_head, c, thread);
+#for I 2
+            dk[c].r{{I}} += more.r{{I}};
 #end
-#end
+        }
     }
-#for C CHUNKS
-    if ({{C}}u * WIDTH + x < PIECES) {
-#for I BLOCK
+    for (var c = 0u; c * WIDTH + x < PIECES; c++) {
+#for I 2
         if (own{{I}} < params.tokens) {
-            dqkv[key_at(s{{I}}, kv_head) + {{C}}u * WIDTH + x] = dk{{C}}.r{{I}} * params.scale;
-            dqkv[value_at(s{{I}}, kv_head) + {{C}}u * WIDTH + x] = dv{{C}}.r{{I}};
+            dqkv[key_at(s{{I}}, kv_head) + c * WIDTH + x] = dk[c].r{{I}} * params.scale;
+            dqkv[value_at(s{{I}}, kv_head) + c * WIDTH + x] = dv[c].r{{I}};
         }
 #end
     }
-#end
 }
 #else
 // The union of what tokens first ..= last see of one part.
@@ -254,37 +250,35 @@ fn inside(s: u32, run: Run) -> vec4<bool> {
 // Per row, a number of each of its 8 threads.
 var<workgroup> shares: array<f32, 256>;
 
-@compute @workgroup_size(8, {{DOWN}})
+@compute @workgroup_size(8, 16)
 fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let kv_head = group.y;
     let first = group.x * SIDE;
     let last = params.tokens * GROUP_SIZE - 1u;
     let x = thread % 8u;
     let y = thread / 8u;
-#for I BLOCK
+#for I 2
     let own{{I}} = first + {{I}}u * DOWN + y;
     let t{{I}} = min(own{{I}}, last) / GROUP_SIZE;
     let span{{I}} = spans[t{{I}}];
     var top{{I}} = -1e30;
     var mass{{I}} = 0.0; // of this thread's columns
 #end
-#for C CHUNKS
-    var sum{{C}} = Block();
-#end
+    var sum: array<Block, {{CHUNKS}}>;
     for (var part = 0u; part < 2u; part++) {
         let all = together(first / GROUP_SIZE, min(first + SIDE - 1u, last) / GROUP_SIZE, part);
-#for I BLOCK
+#for I 2
         let run{{I}} = visible(t{{I}}, span{{I}}, part);
 #end
         for (var s = all.start; s < all.end; s += SIDE) {
             let score = products(QUERY, first, last, KEY, s, all.end - 1u, kv_head, thread);
-#for I BLOCK
+#for I 2
             let seen{{I}} = inside(s + 4u * x, run{{I}});
             let score{{I}} = select(vec4<f32>(-1e30), score.r{{I}} * params.scale, seen{{I}});
             shares[({{I}}u * DOWN + y) * 8u + x] = max(max(score{{I}}.x, score{{I}}.y), max(score{{I}}.z, score{{I}}.w));
 #end
             workgroupBarrier();
-#for I BLOCK
+#for I 2
             var peak{{I}} = top{{I}};
 #for K 8
             peak{{I}} = max(peak{{I}}, shares[({{I}}u * DOWN + y) * 8u + {{K}}u]);
@@ -295,20 +289,20 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_in
             mass{{I}} = mass{{I}} * shrink{{I}} + (p{{I}}.x + p{{I}}.y) + (p{{I}}.z + p{{I}}.w);
             weights[({{I}}u * DOWN + y) * PITCH + x] = p{{I}};
 #end
-#for C CHUNKS
-            let v{{C}} = weighted(VALUE, s, all.end - 1u, kv_head, {{C}}u, thread);
-#for I BLOCK
-            sum{{C}}.r{{I}} = sum{{C}}.r{{I}} * shrink{{I}} + v{{C}}.r{{I}};
+            for (var c = 0u; c < {{CHUNKS}}u; c++) {
+                let more = weighted(VALUE, s, all.end - 1u, kv_head, c, thread);
+#for I 2
+                sum[c].r{{I}} = sum[c].r{{I}} * shrink{{I}} + more.r{{I}};
 #end
-#end
+            }
         }
     }
     workgroupBarrier();
-#for I BLOCK
+#for I 2
     shares[({{I}}u * DOWN + y) * 8u + x] = mass{{I}};
 #end
     workgroupBarrier();
-#for I BLOCK
+#for I 2
     var total{{I}} = 0.0;
 #for K 8
     total{{I}} += shares[({{I}}u * DOWN + y) * 8u + {{K}}u];
@@ -316,11 +310,9 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_in
     if (own{{I}} <= last) {
         let head = kv_head * GROUP_SIZE + own{{I}} % GROUP_SIZE;
         let at = (t{{I}} * HEADS + head) * PIECES;
-#for C CHUNKS
-        if ({{C}}u * WIDTH + x < PIECES) {
-            out[at + {{C}}u * WIDTH + x] = sum{{C}}.r{{I}} / total{{I}};
+        for (var c = 0u; c * WIDTH + x < PIECES; c++) {
+            out[at + c * WIDTH + x] = sum[c].r{{I}} / total{{I}};
         }
-#end
         if (x == 0u) {
             stats[t{{I}} * HEADS + head] = vec2<f32>(top{{I}} + log(total{{I}}), 0.0);
         }
@@ -330,52 +322,48 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_in
 #endif
 
 #if backward_q
-@compute @workgroup_size(8, {{DOWN}})
+@compute @workgroup_size(8, 16)
 fn backward_q(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let kv_head = group.y;
     let first = group.x * SIDE;
     let last = params.tokens * GROUP_SIZE - 1u;
     let x = thread % 8u;
     let y = thread / 8u;
-#for I BLOCK
+#for I 2
     let own{{I}} = first + {{I}}u * DOWN + y;
     let t{{I}} = min(own{{I}}, last) / GROUP_SIZE;
     let head{{I}} = kv_head * GROUP_SIZE + min(own{{I}}, last) % GROUP_SIZE;
     let span{{I}} = spans[t{{I}}];
     let stat{{I}} = stats[t{{I}} * HEADS + head{{I}}];
 #end
-#for C CHUNKS
-    var sum{{C}} = Block();
-#end
+    var sum: array<Block, {{CHUNKS}}>;
     for (var part = 0u; part < 2u; part++) {
         let all = together(first / GROUP_SIZE, min(first + SIDE - 1u, last) / GROUP_SIZE, part);
-#for I BLOCK
+#for I 2
         let run{{I}} = visible(t{{I}}, span{{I}}, part);
 #end
         for (var s = all.start; s < all.end; s += SIDE) {
             let score = products(QUERY, first, last, KEY, s, all.end - 1u, kv_head, thread);
             let dp = products(GIVEN, first, last, VALUE, s, all.end - 1u, kv_head, thread);
             // Those began with barriers: nobody reads the weights of the round before.
-#for I BLOCK
+#for I 2
             let p{{I}} = exp(min(score.r{{I}} * params.scale - stat{{I}}.x, vec4<f32>()));
             let ds{{I}} = select(vec4<f32>(), p{{I}} * (dp.r{{I}} - stat{{I}}.y), inside(s + 4u * x, run{{I}}));
             weights[({{I}}u * DOWN + y) * PITCH + x] = ds{{I}};
 #end
-#for C CHUNKS
-            let k{{C}} = weighted(KEY, s, all.end - 1u, kv_head, {{C}}u, thread);
-#for I BLOCK
-            sum{{C}}.r{{I}} += k{{C}}.r{{I}};
+            for (var c = 0u; c < {{CHUNKS}}u; c++) {
+                let more = weighted(KEY, s, all.end - 1u, kv_head, c, thread);
+#for I 2
+                sum[c].r{{I}} += more.r{{I}};
 #end
-#end
+            }
         }
     }
-#for I BLOCK
+#for I 2
     if (own{{I}} <= last) {
-#for C CHUNKS
-        if ({{C}}u * WIDTH + x < PIECES) {
-            dqkv[query_at(t{{I}}, head{{I}}) + {{C}}u * WIDTH + x] = sum{{C}}.r{{I}} * params.scale;
+        for (var c = 0u; c * WIDTH + x < PIECES; c++) {
+            dqkv[query_at(t{{I}}, head{{I}}) + c * WIDTH + x] = sum[c].r{{I}} * params.scale;
         }
-#end
     }
 #end
 }

@@ -105,7 +105,7 @@ async fn layers(b: &mut Bench) -> Result<(), GpuError> {
     let h = Heads { heads: 6, kv_heads: 2, head_dim: 8, window: Some(6) };
     attention::packed(b, &h, "shared prefixes", &attention::shared_prefixes()).await?;
     if b.tuning.has(Variant::AttentionTiled) {
-        // Its other size of blocks, with a vector that is no whole number of chunks.
+        // Vectors of several chunks, the last of them not whole.
         let h = Heads { heads: 3, kv_heads: 1, head_dim: 80, window: None };
         attention::packed(b, &h, "shared prefixes", &attention::shared_prefixes()).await?;
     }

@@ -71,11 +71,7 @@ impl Form {
         let (file, own) = match self {
             Form::Plain => ("attention.wgsl", vec![]),
             Form::Subgroup => ("attention_subgroup.wgsl", vec![("LOADS", heads.head_dim / 8)]),
-            Form::Tiled => {
-                let block = if heads.head_dim <= 64 { 4 } else { 2 };
-                let chunks = (heads.head_dim / 4).div_ceil(WIDTH);
-                ("attention_tiled.wgsl", vec![("BLOCK", block), ("DOWN", SIDE / block), ("CHUNKS", chunks)])
-            }
+            Form::Tiled => ("attention_tiled.wgsl", vec![("CHUNKS", (heads.head_dim / 4).div_ceil(WIDTH))]),
         };
         KernelSpec::new(file, entry, &[heads.constants(), own].concat())
     }
