@@ -18,6 +18,8 @@ pub mod rows;
 pub mod sample;
 pub mod swiglu;
 
+use std::collections::HashSet;
+
 use crate::gpu::{Grid, KernelSpec, Size, Tuning, Variant};
 
 /// Threads a workgroup of the element-wise kernels.
@@ -79,5 +81,8 @@ pub fn catalogue() -> Vec<KernelSpec> {
     all.extend(grad_norm::variants());
     all.extend(adamw::variants());
     all.push(KernelSpec::new("lib/threefry.wgsl", "answers", &[]));
+    // Tunings have kernels in common.
+    let mut seen = HashSet::new();
+    all.retain(|spec| seen.insert(spec.clone()));
     all
 }
