@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use jurist::doctor::{DoctorError, Report, against};
-use jurist::gpu::{Gpu, GpuOptions, Limits};
+use jurist::gpu::{Gpu, GpuOptions, Limits, Tuning, Variant};
 
 const FIXTURES: [&str; 4] = ["qwen3_gqa7_tied", "qwen2_biases", "mistral_window5", "llama3_rope"];
 const SHARED: [&str; 7] = ["qwen3_tied", "qwen3_untied", "qwen2", "llama", "llama3_rope", "mistral", "mistral_window"];
@@ -74,6 +74,15 @@ fn fixtures_agree_with_pytorch_without_bounds_checks() {
     FIXTURES.iter().for_each(|name| assert_agrees(&gpu, &fixture(name)));
 }
 
+/// With the kernels of GPUs: rows by teams, attention in tiles, caches read in parts.
+#[test]
+fn fixtures_agree_with_pytorch_with_the_kernels_of_gpus() {
+    let gpu = open(Limits::Portable, true);
+    let variants = [Variant::AttentionTiled, Variant::CachedAttentionSplit].into();
+    let gpu = gpu.tuned(Tuning { lanes: 64, matmul_group: [8, 8], variants, cache_part: 3, ..gpu.tuning().clone() });
+    FIXTURES.iter().for_each(|name| assert_agrees(&gpu, &fixture(name)));
+}
+
 /// Chromium brings a second software driver, whose compiler and rounding are its own.
 #[test]
 fn fixtures_agree_with_pytorch_on_swiftshader() {
@@ -81,9 +90,10 @@ fn fixtures_agree_with_pytorch_on_swiftshader() {
         println!("skipped: no SwiftShader here (it comes with Chromium; or set JURIST_SWIFTSHADER to its ICD file)");
         return;
     };
-    // The driver is chosen when a process loads Vulkan: this test program runs once more, for two of its tests.
+    // The driver is chosen when a process loads Vulkan: this test program runs once more, for three of its tests.
     let child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "fixtures_agree_with_pytorch", "shared_models_agree_with_pytorch", "--nocapture"])
+        .args(["--exact", "fixtures_agree_with_pytorch", "fixtures_agree_with_pytorch_with_the_kernels_of_gpus"])
+        .args(["shared_models_agree_with_pytorch", "--nocapture"])
         .env("VK_DRIVER_FILES", &icd)
         .env("VK_ICD_FILENAMES", &icd)
         .env("JURIST_ADAPTER", "SwiftShader")
@@ -91,7 +101,7 @@ fn fixtures_agree_with_pytorch_on_swiftshader() {
         .unwrap();
     let said = format!("{}{}", String::from_utf8_lossy(&child.stdout), String::from_utf8_lossy(&child.stderr));
     assert!(child.status.success(), "with {}:\n{said}", icd.display());
-    assert!(said.contains("2 passed") && said.contains("SwiftShader"), "the child ran something else:\n{said}");
+    assert!(said.contains("3 passed") && said.contains("SwiftShader"), "the child ran something else:\n{said}");
     println!("{said}");
 }
 

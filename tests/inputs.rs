@@ -359,6 +359,7 @@ fn settings() {
     g.case("one score", g.scratch(&["--scale", "3"]), 2, &["at least two"]);
     g.case("a score twice", g.scratch(&["--scale", "1,2,2"]), 2, &["`2` is there twice"]);
     g.case("values that are none", g.scratch(&["--scale", "a,b=0,inf"]), 2, &["values must be finite"]);
+    let bpe = ["train", "--init", "config.json", "--vocab-size", "300", "--train-file", "train.jsonl", "--output-dir", "out"];
     let begun = g.scratch(&["--scale", "1,1 2,3=1,2,3"]);
     g.case("a score that begins another", begun, 1, &["score `1`", "beginning of another score", "set eos_token"]);
     g.case("a score that is no word", g.scratch(&["--scale", "0..5"]), 1, &["score `0`", "not in the tokenizer's vocabulary"]);

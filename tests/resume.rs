@@ -224,6 +224,8 @@ fn resumed_at_an_epochs_end_and_after_the_end() {
     succeed(five("whole", &[]));
     let state: Value = serde_json::from_str(&task.read("whole/checkpoint-10/trainer_state.json")).unwrap();
     assert_eq!((state["epoch"].as_f64(), state["jurist"]["order"]["position"].as_u64()), (Some(2.0), Some(0)));
+    // Which optional kernels were used, by name.
+    assert!(state["jurist"]["tuning"].as_str().is_some_and(|t| t.contains("variants: {")), "{}", state["jurist"]);
 
     let copied = task.at("copied");
     succeed({

@@ -6,6 +6,7 @@ use clap::builder::TypedValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::settings::SettingFlags;
+use crate::gpu::Kernels;
 
 /// Train LLM judges on any GPU that wgpu reaches, and measure how well they agree with people.
 #[derive(Debug, Parser)]
@@ -17,6 +18,10 @@ pub struct Cli {
     /// GPU to use, by (part of) its name or its index in `jurist doctor` [env: JURIST_ADAPTER]
     #[arg(long, global = true, value_name = "NAME|INDEX")]
     pub adapter: Option<String>,
+
+    /// Optional kernels: auto, plain, or names from `jurist doctor` with commas between them [env: JURIST_KERNELS]
+    #[arg(long, global = true, value_name = "WHICH")]
+    pub kernels: Option<Kernels>,
 
     /// Show warnings and errors only
     #[arg(long, short, global = true)]

@@ -7,6 +7,7 @@ use crate::bench::growth::{self, Curve, Reach};
 use crate::bench::profile::{self, Profile};
 use crate::bench::row::{duration, figure};
 use crate::bench::{self, Baseline, BenchError, Effort, Group, Options, Shape, page};
+use crate::doctor::Work;
 use crate::eval::table::{Cell, Table};
 
 /// Measures, prints, writes.
@@ -16,7 +17,7 @@ pub fn run(args: &BenchArgs, context: &Context) -> Result<(), CliError> {
     options.shape.config()?;
     let baselines = args.baseline.iter().map(|p| Baseline::read(p)).collect::<Result<Vec<_>, _>>()?;
     let mut progress = context.progress();
-    let gpu = context.gpu_with(args.basic, &mut progress)?;
+    let (gpu, _) = context.gpu_with(args.basic, Work::Training, &mut progress)?;
     let since_start = || context.started.elapsed().as_secs_f64();
     let results = pollster::block_on(bench::measure(&gpu, &options, &since_start, &mut progress))?;
     let mut text = results.to_text(&baselines);

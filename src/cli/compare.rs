@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::{CliError, CompareArgs, Context, Interrupt, SystemClock, print};
 use crate::compare::{Choice, CompareError, Place, Protocol, Results, write_page, write_tables};
+use crate::doctor::Work;
 use crate::train::log::Progress;
 use crate::train::run::Surroundings;
 
@@ -35,7 +36,7 @@ pub fn run(args: &CompareArgs, context: &Context) -> Result<(), CliError> {
 
 /// Makes one cell in this process.
 fn make(place: &Place, choice: &Choice, context: &Context, progress: &mut super::TerminalProgress) -> Result<(), CliError> {
-    let gpu = context.gpu(progress)?;
+    let gpu = context.gpu(Work::Training, progress)?;
     let interrupt = Interrupt::watch()?;
     let around = Surroundings { gpu: &gpu, clock: &SystemClock::start(), progress, interrupted: &|| interrupt.requested() };
     match pollster::block_on(place.make(choice, around))? {

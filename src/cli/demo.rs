@@ -2,12 +2,13 @@
 
 use super::{CliError, Context, DemoArgs, Interrupt, SystemClock, print};
 use crate::demo::{DemoEnd, DemoOptions, run as demo};
+use crate::doctor::Work;
 use crate::train::run::Surroundings;
 
 /// Runs the demo and prints its table.
 pub fn run(args: &DemoArgs, context: &Context) -> Result<(), CliError> {
     let mut progress = context.progress();
-    let gpu = context.gpu(&mut progress)?;
+    let gpu = context.gpu(Work::Training, &mut progress)?;
     let interrupt = Interrupt::watch()?;
     let options = DemoOptions { output_dir: args.output_dir.clone(), quick: args.quick, seed: args.seed };
     let around =

@@ -2,13 +2,14 @@
 
 use super::{CliError, Context, DoctorArgs, print};
 use crate::doctor;
-use crate::gpu::Gpu;
+use crate::doctor::Work;
+use crate::gpu::{Gpu, Variant};
 
 /// Lists, checks kernels, or compares with golden values.
 pub fn run(args: &DoctorArgs, context: &Context) -> Result<(), CliError> {
     let mut progress = context.progress();
     if let Some(dir) = &args.against {
-        let gpu = context.gpu(&mut progress)?;
+        let gpu = context.gpu(Work::Training, &mut progress)?;
         let report = pollster::block_on(doctor::against(&gpu, dir))?;
         print(&format!("{}\n{report}", dir.display()))?;
         return verdict(report.passes(), "some values are outside their tolerance");
@@ -18,10 +19,20 @@ pub fn run(args: &DoctorArgs, context: &Context) -> Result<(), CliError> {
     for (i, facts) in adapters.iter().enumerate() {
         text += &format!("  {i}: {facts}\n");
     }
-    let gpu = context.gpu(&mut progress)?;
+    let (gpu, verdicts) = context.gpu_with(false, Work::Training, &mut progress)?;
     text += &format!("chosen: {}\n", gpu.facts());
     for (name, value) in gpu.limits() {
         text += &format!("  {name:<26} {value}\n");
+    }
+    text += "optional kernels\n";
+    for variant in Variant::ALL {
+        text += &match verdicts.iter().find(|v| v.variant == variant) {
+            Some(verdict) => format!("  {verdict}\n"),
+            None => {
+                let reason = gpu.unsuited(variant).unwrap_or("not asked for");
+                format!("  {} is not in use: {reason}\n", variant.name())
+            }
+        };
     }
     print(&text)?;
     if args.list {

@@ -8,6 +8,7 @@ use super::progress::TerminalProgress;
 use super::{CliError, Context, ExportArgs, print};
 use crate::bundle::{Exported, MOST_EXAMPLES, ModelFolder, SHARD_BYTES, WeightFormat, export};
 use crate::data::{Example, Reader, View};
+use crate::doctor::Work;
 use crate::eval::pearson;
 use crate::judge::{Judge, JudgeError, JudgeSettings, compare};
 use crate::model::quantised::BLOCK;
@@ -75,7 +76,7 @@ fn agreement(
     rows: &[Example],
     progress: &mut TerminalProgress,
 ) -> Result<String, CliError> {
-    let gpu = context.gpu(progress)?;
+    let gpu = context.gpu(Work::Judging, progress)?;
     let missing = || JudgeError::Settings { found: "there is none".into() };
     let open = |dir: &Path| Judge::open(&gpu, dir, |stored, _| stored.ok_or_else(missing));
     let (full, packed) = (open(&args.checkpoint)?, open(&args.out)?);

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::{CliError, Context, Expectation, JudgingArgs, PartArgs};
 use crate::bundle::ModelFolder;
 use crate::data::{Chains, Dataset, Example, Labels, Reader, View};
+use crate::doctor::Work;
 use crate::eval::faithfulness::ChainSwap;
 use crate::judge::{self, DEFAULT_PHRASE, Judge, JudgeError, JudgeSettings, Judged, Judging, Template, with_swapped_chains};
 use crate::text::{ChatTemplate, Tokenizer};
@@ -81,7 +82,7 @@ impl JudgingArgs {
     ) -> Result<(Judge, Vec<Judged>), CliError> {
         // Before the GPU is asked for anything.
         ModelFolder::open(model).map_err(JudgeError::from)?;
-        let gpu = context.gpu(progress)?;
+        let gpu = context.gpu(Work::Judging, progress)?;
         let judge = Judge::open(&gpu, model, |stored, tokenizer| self.settings(stored, tokenizer))?;
         judge.score_tokens().warnings.iter().for_each(|w| progress.warn(w));
         let total = rows.examples.len() as u64;

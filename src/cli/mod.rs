@@ -36,13 +36,16 @@ pub use interrupt::Interrupt;
 pub use progress::{SystemClock, TerminalProgress};
 pub use settings::SettingFlags;
 
-use crate::gpu::{Gpu, GpuOptions};
+use crate::doctor::{Verdict, Work};
+use crate::gpu::{Gpu, GpuOptions, Kernels};
 use crate::train::log::Progress;
 
 /// What every command has at hand.
 pub struct Context {
     /// GPU asked for by `--adapter` or `JURIST_ADAPTER`.
     pub adapter: Option<String>,
+    /// Optional kernels asked for by `--kernels`, else by `JURIST_KERNELS`.
+    pub kernels: Option<Kernels>,
     pub quiet: bool,
     /// The environment, read once.
     pub env: Vec<(String, String)>,
@@ -52,24 +55,35 @@ pub struct Context {
 
 impl Context {
     /// Reads the environment and the global flags.
-    fn new(adapter: Option<String>, quiet: bool, env: Vec<(String, String)>) -> Self {
+    fn new(adapter: Option<String>, kernels: Option<Kernels>, quiet: bool, env: Vec<(String, String)>) -> Self {
         let from_env = env.iter().find(|(name, value)| name == "JURIST_ADAPTER" && !value.is_empty());
         let adapter = adapter.or_else(|| from_env.map(|(_, value)| value.clone()));
-        Context { adapter, quiet, env, started: Instant::now() }
+        Context { adapter, kernels, quiet, env, started: Instant::now() }
     }
 
-    /// Opens the adapter asked for, and says which one it is.
-    pub fn gpu(&self, progress: &mut dyn Progress) -> Result<Gpu, CliError> {
-        self.gpu_with(false, progress)
+    fn kernels(&self) -> Result<Kernels, CliError> {
+        let from_env = self.env.iter().find(|(name, value)| name == "JURIST_KERNELS" && !value.is_empty());
+        match (&self.kernels, from_env) {
+            (Some(kernels), _) => Ok(kernels.clone()),
+            (None, Some((_, value))) => value.parse().map_err(|e| CliError::Usage(format!("JURIST_KERNELS: {e}"))),
+            (None, None) => Ok(Kernels::Suited),
+        }
     }
 
-    /// As [`Context::gpu`]; `basic` leaves aside what not every WebGPU device has.
-    fn gpu_with(&self, basic: bool, progress: &mut dyn Progress) -> Result<Gpu, CliError> {
-        let (adapter, software_memory) = (self.adapter.clone(), free_memory());
-        let options = GpuOptions { adapter, software_memory, basic, ..GpuOptions::default() };
-        let gpu = pollster::block_on(Gpu::open(&options))?;
+    /// Opens the adapter asked for, and says which one it is, and which optional kernels do not work there.
+    pub fn gpu(&self, work: Work, progress: &mut dyn Progress) -> Result<Gpu, CliError> {
+        Ok(self.gpu_with(false, work, progress)?.0)
+    }
+
+    /// As [`Context::gpu`], with what was found about each optional kernel; `basic` leaves aside what not every WebGPU
+    /// device has.
+    fn gpu_with(&self, basic: bool, work: Work, progress: &mut dyn Progress) -> Result<(Gpu, Vec<Verdict>), CliError> {
+        let (adapter, software_memory, kernels) = (self.adapter.clone(), free_memory(), self.kernels()?);
+        let options = GpuOptions { adapter, software_memory, basic, kernels, ..GpuOptions::default() };
+        let (gpu, verdicts) = pollster::block_on(crate::doctor::open(&options, work))?;
         progress.note(&format!("adapter: {}", gpu.facts()));
-        Ok(gpu)
+        verdicts.iter().filter(|v| !v.passes()).for_each(|v| progress.warn(&v.to_string()));
+        Ok((gpu, verdicts))
     }
 
     /// Somebody who shows progress on stderr, as far as `--quiet` and the terminal allow.
@@ -105,7 +119,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     // A variable that is not Unicode can be no setting of ours.
     let env = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let context = Context::new(cli.adapter, cli.quiet, env.collect());
+    let context = Context::new(cli.adapter, cli.kernels, cli.quiet, env.collect());
     match dispatch(cli.command, &context) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

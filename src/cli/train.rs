@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::{CliError, Context, Interrupt, SystemClock, TrainArgs, print};
+use crate::doctor::Work;
 use crate::train::TrainConfig;
 use crate::train::config::{Layers, Origin, Raw};
 use crate::train::log::Progress;
@@ -15,7 +16,7 @@ pub fn run(args: &TrainArgs, context: &Context) -> Result<(), CliError> {
     if args.print_config {
         return print(&config.to_toml()?);
     }
-    let gpu = context.gpu(&mut progress)?;
+    let gpu = context.gpu(Work::Training, &mut progress)?;
     let interrupt = Interrupt::watch()?;
     let around =
         Surroundings { gpu: &gpu, clock: &SystemClock::start(), progress: &mut progress, interrupted: &|| interrupt.requested() };

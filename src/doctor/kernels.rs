@@ -88,7 +88,7 @@ impl Bench {
     }
 
     /// A check that could not be made, because the device refused, is a failed one.
-    fn settle(&mut self, operation: &str, outcome: Result<(), GpuError>) {
+    pub(super) fn settle(&mut self, operation: &str, outcome: Result<(), GpuError>) {
         if let Err(e) = outcome {
             self.report.add(operation, &e.to_string(), f64::INFINITY, 0.0);
         }

@@ -1,6 +1,7 @@
 //! `jurist doctor`: does this adapter compute what it should?
 //!
 //! `against` holds the decoder to golden values of another implementation; `kernels` each operation to the f64 reference.
+//! `open` opens a GPU for work without the optional kernels that fail there.
 
 mod against;
 mod golden;
@@ -9,11 +10,13 @@ pub mod kernels;
 mod report;
 #[doc(hidden)]
 pub mod rig;
+mod variants;
 
 pub use against::against;
 pub use golden::Golden;
 pub use kernels::kernels;
 pub use report::{Finding, Report};
+pub use variants::{Verdict, Work, open};
 
 use crate::model::error::ModelError;
 

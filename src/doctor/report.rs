@@ -42,6 +42,12 @@ impl Report {
         !self.findings.is_empty() && self.findings.iter().all(Finding::passes)
     }
 
+    /// The finding that is furthest off in units of its tolerance; of an empty report, one that fails.
+    pub(super) fn worst(self) -> Finding {
+        let nothing = || Finding { group: "nothing".into(), worst: "compared".into(), deviation: f64::INFINITY, tolerance: 0.0 };
+        self.findings.into_iter().max_by(|a, b| a.badness().total_cmp(&b.badness())).unwrap_or_else(nothing)
+    }
+
     /// Keeps the worst finding of a group.
     pub(super) fn add(&mut self, group: &str, worst: &str, deviation: f64, tolerance: f64) {
         let deviation = if deviation.is_nan() { f64::INFINITY } else { deviation };

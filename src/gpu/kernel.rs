@@ -25,7 +25,9 @@ pub const SHADERS: &[(&str, &str)] = &[
     ("adamw.wgsl", include_str!("../../shaders/adamw.wgsl")),
     ("attention.wgsl", include_str!("../../shaders/attention.wgsl")),
     ("attention_subgroup.wgsl", include_str!("../../shaders/attention_subgroup.wgsl")),
+    ("attention_tiled.wgsl", include_str!("../../shaders/attention_tiled.wgsl")),
     ("cached_attention.wgsl", include_str!("../../shaders/cached_attention.wgsl")),
+    ("cached_attention_split.wgsl", include_str!("../../shaders/cached_attention_split.wgsl")),
     ("ceilings.wgsl", include_str!("../../shaders/ceilings.wgsl")),
     ("embedding.wgsl", include_str!("../../shaders/embedding.wgsl")),
     ("embedding_quantised.wgsl", include_str!("../../shaders/embedding_quantised.wgsl")),
@@ -76,7 +78,12 @@ impl std::fmt::Display for KernelSpec {
 /// # Errors
 /// An unknown file or constant, or a directive without its end: defects of a shader, named with file and line.
 pub fn assemble(spec: &KernelSpec) -> Result<String, GpuError> {
-    let mut assembler = Assembler { spec, included: Vec::new(), out: String::new() };
+    assemble_with(spec, &[])
+}
+
+/// As [`assemble`], with other texts for some files.
+fn assemble_with(spec: &KernelSpec, substitutes: &[(&'static str, String)]) -> Result<String, GpuError> {
+    let mut assembler = Assembler { spec, substitutes, included: Vec::new(), out: String::new() };
     let mut scope: Vec<(String, String)> = spec.constants.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
     scope.push((spec.entry.to_string(), "1".into()));
     assembler.file(spec.file, &mut scope)?;
@@ -85,6 +92,7 @@ pub fn assemble(spec: &KernelSpec) -> Result<String, GpuError> {
 
 struct Assembler<'a> {
     spec: &'a KernelSpec,
+    substitutes: &'a [(&'static str, String)],
     included: Vec<String>,
     out: String,
 }
@@ -101,7 +109,9 @@ impl Assembler<'_> {
             return Ok(());
         }
         self.included.push(name.to_string());
-        let (_, text) = SHADERS.iter().find(|(n, _)| *n == name).ok_or_else(|| self.error(format!("no shader file {name}")))?;
+        let substitute = self.substitutes.iter().find(|(n, _)| *n == name).map(|(_, text)| text.as_str());
+        let own = || SHADERS.iter().find(|(n, _)| *n == name).map(|(_, text)| *text);
+        let text = substitute.or_else(own).ok_or_else(|| self.error(format!("no shader file {name}")))?;
         let lines: Vec<&str> = text.lines().collect();
         self.block(name, &lines, scope)
     }
@@ -207,8 +217,13 @@ pub(super) struct Kernel {
 }
 
 impl Kernel {
-    pub(super) fn compile(device: &wgpu::Device, spec: &KernelSpec, checked: bool) -> Result<Self, GpuError> {
-        let text = assemble(spec)?;
+    pub(super) fn compile(
+        device: &wgpu::Device,
+        spec: &KernelSpec,
+        substitutes: &[(&'static str, String)],
+        checked: bool,
+    ) -> Result<Self, GpuError> {
+        let text = assemble_with(spec, substitutes)?;
         let storages = storages(&text);
         let words = param_words(&text);
         let label = spec.to_string();

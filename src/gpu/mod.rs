@@ -14,12 +14,14 @@ mod kernel;
 mod oneshot;
 mod plan;
 mod profile;
+mod tuning;
 
 pub use adapter::{AdapterFacts, Class};
 pub use error::GpuError;
 pub use kernel::{KernelSpec, SHADERS, assemble};
 pub use plan::{Dispatch, Grid, Live, Plan, PlanBuilder, Size, Tensor, Word};
 pub use profile::{KernelTime, Span};
+pub use tuning::{Kernels, Tuning, Variant};
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -86,64 +88,24 @@ pub struct GpuOptions {
     pub checked: bool,
     /// Leave features aside that not every WebGPU device has: the kernels that a browser runs.
     pub basic: bool,
+    /// Which optional kernels to use.
+    pub kernels: Kernels,
+    /// Texts that take the place of shader files, by the file's name: how tests break a kernel. Compiled with checks.
+    #[doc(hidden)]
+    pub substitutes: Vec<(&'static str, String)>,
     /// Bytes that buffers may take in all on a software adapter, whose memory is the machine's: the system would end the
     /// process rather than refuse. `None`: no limit but the driver's.
     pub software_memory: Option<u64>,
-}
-
-/// Choices made once for an adapter, by class. They are part of what a checkpoint records: another choice may round
-/// differently.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tuning {
-    /// Threads that share one row in row-wise kernels (norms, softmax, sampling). 1: a thread a row, no barriers.
-    pub lanes: u32,
-    /// Threads of a matmul workgroup along columns and rows; each makes an 8 x 8 tile.
-    pub matmul_group: [u32; 2],
-    /// Matmul by subgroups of 8 (`matmul_subgroup.wgsl`), where the sizes allow.
-    pub subgroups_of_8: bool,
-    /// Decoding steps after which a rollout looks at what was drawn: waiting for a CPU adapter costs nothing, and chains that
-    /// have ended stop costing earlier.
-    pub steps_a_look: u32,
-    /// Floating point operations after which a step is split into another submission.
-    pub flops_per_submit: u64,
-}
-
-impl Tuning {
-    /// The choice for an adapter; `subgroup` is the size of its subgroups, where the device has that feature.
-    fn of(class: Class, subgroup: Option<u32>) -> Self {
-        match class {
-            // A CPU runs a workgroup on one core, eight invocations at a time: barriers cost, small groups balance.
-            Class::Software => Tuning {
-                lanes: 1,
-                matmul_group: [8, 1],
-                subgroups_of_8: subgroup == Some(8),
-                steps_a_look: 1,
-                flops_per_submit: 20_000_000_000,
-            },
-            Class::Integrated | Class::Web => Tuning {
-                lanes: 64,
-                matmul_group: [8, 8],
-                subgroups_of_8: false,
-                steps_a_look: 8,
-                flops_per_submit: 200_000_000_000,
-            },
-            Class::Discrete => Tuning {
-                lanes: 64,
-                matmul_group: [8, 8],
-                subgroups_of_8: false,
-                steps_a_look: 8,
-                flops_per_submit: 2_000_000_000_000,
-            },
-        }
-    }
 }
 
 struct Shared {
     device: wgpu::Device,
     queue: wgpu::Queue,
     facts: AdapterFacts,
-    tuning: Tuning,
+    /// The size of subgroups, if the device has them and it is always the same.
+    subgroup: Option<u32>,
     checked: bool,
+    substitutes: Vec<(&'static str, String)>,
     memory: Option<u64>,
     allocated: Arc<Mutex<u64>>,
     fault: Arc<Mutex<Option<Fault>>>,
@@ -160,6 +122,7 @@ enum Fault {
 #[derive(Clone)]
 pub struct Gpu {
     shared: Arc<Shared>,
+    tuning: Arc<Tuning>,
 }
 
 impl Gpu {
@@ -168,7 +131,7 @@ impl Gpu {
         adapter::list().await.iter().map(|a| adapter::facts(&a.get_info())).collect()
     }
 
-    /// Opens the adapter that `options` names.
+    /// Opens the adapter that `options` names. Its optional kernels are taken on trust: `doctor::open` tries them first.
     ///
     /// # Errors
     /// No adapter at all (with what to install here), no such adapter, or a device that asks for more than it has.
@@ -216,18 +179,20 @@ impl Gpu {
         let fixed = info.subgroup_min_size == info.subgroup_max_size && features.contains(wgpu::Features::SUBGROUP);
         let subgroup = fixed.then_some(info.subgroup_min_size);
         let memory = options.software_memory.filter(|_| facts.class == Class::Software);
+        let tuning = Arc::new(Tuning::of(&facts, subgroup, &options.kernels)?);
         let shared = Shared {
             device,
             queue,
-            tuning: Tuning::of(facts.class, subgroup),
             facts,
-            checked: options.checked,
+            subgroup,
+            checked: options.checked || !options.substitutes.is_empty(),
+            substitutes: options.substitutes.clone(),
             memory,
             allocated: Arc::new(Mutex::new(0)),
             fault,
             kernels: Mutex::new(HashMap::new()),
         };
-        Ok(Gpu { shared: Arc::new(shared) })
+        Ok(Gpu { shared: Arc::new(shared), tuning })
     }
 
     /// Name, backend, driver and class of the adapter.
@@ -236,7 +201,17 @@ impl Gpu {
     }
 
     pub fn tuning(&self) -> &Tuning {
-        &self.shared.tuning
+        &self.tuning
+    }
+
+    /// Why this adapter's class does without a variant; `None`: it suits.
+    pub fn unsuited(&self, variant: Variant) -> Option<&'static str> {
+        variant.unsuited(self.shared.facts.class, self.shared.subgroup)
+    }
+
+    /// The same device, for plans with another tuning.
+    pub fn tuned(&self, tuning: Tuning) -> Gpu {
+        Gpu { shared: self.shared.clone(), tuning: Arc::new(tuning) }
     }
 
     /// The largest storage binding, in bytes.
@@ -429,7 +404,7 @@ impl Gpu {
         if let Some(kernel) = kernels.get(spec) {
             return Ok(kernel.clone());
         }
-        let kernel = Arc::new(kernel::Kernel::compile(&self.shared.device, spec, self.shared.checked)?);
+        let kernel = Arc::new(kernel::Kernel::compile(&self.shared.device, spec, &self.shared.substitutes, self.shared.checked)?);
         self.check()?;
         kernels.insert(spec.clone(), kernel.clone());
         Ok(kernel)

@@ -443,7 +443,7 @@ impl Plan {
                         if x == 0 || y == 0 {
                             continue;
                         }
-                        if flops > shared.tuning.flops_per_submit {
+                        if flops > self.gpu.tuning.flops_per_submit {
                             drop(pass.take());
                             shared.queue.submit([std::mem::replace(
                                 &mut encoder,

@@ -132,7 +132,7 @@ impl Plan {
             if x == 0 || y == 0 {
                 continue;
             }
-            if pending > gpu.shared.tuning.flops_per_submit {
+            if pending > gpu.tuning.flops_per_submit {
                 gpu.shared.queue.submit([std::mem::replace(&mut commands, encoder()).finish()]);
                 pending = 0;
             }

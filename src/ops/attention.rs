@@ -1,8 +1,8 @@
-//! Grouped-query causal attention over packed sequences (`shaders/attention.wgsl`, and for CPU adapters with subgroups
-//! `shaders/attention_subgroup.wgsl`).
+//! Grouped-query causal attention over packed sequences (`shaders/attention.wgsl`; for CPU adapters with subgroups
+//! `shaders/attention_subgroup.wgsl`, for GPUs `shaders/attention_tiled.wgsl`).
 
 use super::elements;
-use crate::gpu::{Dispatch, Grid, KernelSpec, PlanBuilder, Size, Tensor, Tuning, Word};
+use crate::gpu::{Dispatch, Grid, KernelSpec, PlanBuilder, Size, Tensor, Tuning, Variant, Word};
 
 /// The shape of an attention layer. `head_dim` must be even.
 #[derive(Clone, Copy, Debug)]
@@ -24,11 +24,15 @@ impl Heads {
         1.0 / (self.head_dim as f32).sqrt()
     }
 
+    /// Values of a `Piece`.
+    pub(super) fn lane_width(&self) -> u32 {
+        if self.head_dim.is_multiple_of(4) { 4 } else { 2 }
+    }
+
     pub(super) fn constants(&self) -> Vec<(&'static str, u32)> {
-        let lane_width = if self.head_dim.is_multiple_of(4) { 4 } else { 2 };
         vec![
-            ("LANE_WIDTH", lane_width),
-            ("PIECES", self.head_dim / lane_width),
+            ("LANE_WIDTH", self.lane_width()),
+            ("PIECES", self.head_dim / self.lane_width()),
             ("HEADS", self.heads),
             ("KV_HEADS", self.kv_heads),
             ("WINDOW", self.window.unwrap_or(0)),
@@ -37,17 +41,53 @@ impl Heads {
     }
 }
 
-/// Whether the subgroup variant takes these heads: whole vec4s, an even number of them, and registers for a key.
-fn by_subgroups(heads: &Heads, tuning: &Tuning) -> bool {
-    tuning.subgroups_of_8 && heads.head_dim.is_multiple_of(8) && heads.head_dim <= 128
+/// Which text a layer takes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// `attention.wgsl`: a thread a (token, head).
+    Plain,
+    /// `attention_subgroup.wgsl`: whole vec4s, an even number of them, and registers for a key.
+    Subgroup,
+    /// `attention_tiled.wgsl`: whole vec4s, and registers for the sums.
+    Tiled,
 }
 
-fn spec(entry: &'static str, heads: &Heads, tuning: &Tuning) -> KernelSpec {
-    if entry != "prepare" && by_subgroups(heads, tuning) {
-        let loads = ("LOADS", heads.head_dim / 8);
-        return KernelSpec::new("attention_subgroup.wgsl", entry, &[&heads.constants()[..], &[loads]].concat());
+/// Rows of a tile of `attention_tiled.wgsl`, and vec4s of a vector that it stages at a time.
+const SIDE: u32 = 32;
+const WIDTH: u32 = 8;
+
+impl Form {
+    fn of(heads: &Heads, tuning: &Tuning) -> Self {
+        if tuning.has(Variant::AttentionSubgroup) && heads.head_dim.is_multiple_of(8) && heads.head_dim <= 128 {
+            Form::Subgroup
+        } else if tuning.has(Variant::AttentionTiled) && heads.head_dim.is_multiple_of(4) && heads.head_dim <= 256 {
+            Form::Tiled
+        } else {
+            Form::Plain
+        }
     }
-    KernelSpec::new("attention.wgsl", entry, &heads.constants())
+
+    fn spec(self, entry: &'static str, heads: &Heads) -> KernelSpec {
+        let (file, own) = match self {
+            Form::Plain => ("attention.wgsl", vec![]),
+            Form::Subgroup => ("attention_subgroup.wgsl", vec![("LOADS", heads.head_dim / 8)]),
+            Form::Tiled => ("attention_tiled.wgsl", vec![("CHUNKS", (heads.head_dim / 4).div_ceil(WIDTH))]),
+        };
+        KernelSpec::new(file, entry, &[heads.constants(), own].concat())
+    }
+
+    /// The grid of a kernel that owns queries, or keys and values.
+    fn grid(self, heads: &Heads, tokens: Size, owns_keys: bool) -> Grid {
+        let owners = if owns_keys { heads.kv_heads } else { heads.heads };
+        match self {
+            Form::Plain => elements(tokens.times(owners)),
+            Form::Subgroup => Grid::Tiles { x: tokens, tile_x: 8, y: Size::fixed(owners), tile_y: 1 },
+            Form::Tiled => {
+                let rows = tokens.times(owners / heads.kv_heads);
+                Grid::Tiles { x: rows, tile_x: SIDE, y: Size::fixed(heads.kv_heads), tile_y: 1 }
+            }
+        }
+    }
 }
 
 /// Multiply-adds of a token against an average context are not known to the plan; this guess only splits submissions.
@@ -55,27 +95,23 @@ fn flops(heads: &Heads) -> u64 {
     u64::from(heads.head_dim) * 4 * 256
 }
 
-fn record(plan: &mut PlanBuilder, h: &Heads, entry: &'static str, tensors: &[Tensor], tokens: Size, heads: u32) {
-    let kernel = spec(entry, h, plan.tuning());
-    let size = tokens.times(heads);
-    let grid = match kernel.needs_subgroups() {
-        true => Grid::Tiles { x: tokens, tile_x: 8, y: Size::fixed(heads), tile_y: 1 },
-        false => elements(size),
-    };
+fn record(plan: &mut PlanBuilder, h: &Heads, form: Form, entry: &'static str, tensors: &[Tensor], tokens: Size) {
+    let owns_keys = entry == "backward_kv";
     plan.dispatch(Dispatch {
-        kernel,
+        kernel: form.spec(entry, h),
         tensors,
         words: &[Word::Size(tokens), Word::F(h.scale())],
-        grid,
+        grid: form.grid(h, tokens, owns_keys),
         flops: flops(h),
-        work: size,
+        work: tokens.times(if owns_keys { h.kv_heads } else { h.heads }),
     });
 }
 
 /// `out[T, heads, D] = attention(qkv[T, total, D])`, and `stats[T, heads, 2]` for the way back.
 /// `spans` is `[T, 4]`: prefix_start, prefix_len, own_start, query_end.
 pub fn forward(plan: &mut PlanBuilder, h: &Heads, qkv: Tensor, spans: Tensor, out: Tensor, stats: Tensor, tokens: Size) {
-    record(plan, h, "forward", &[qkv, spans, out, stats], tokens, h.heads);
+    let form = Form::of(h, plan.tuning());
+    record(plan, h, form, "forward", &[qkv, spans, out, stats], tokens);
 }
 
 /// The tensors of the backward pass.
@@ -91,10 +127,11 @@ pub struct Backward {
 
 /// `dqkv[T, total, D] = …` (all heads are written).
 pub fn backward(plan: &mut PlanBuilder, h: &Heads, b: Backward, tokens: Size) {
-    record(plan, h, "prepare", &[b.out, b.dout, b.stats], tokens, h.heads);
+    let form = Form::of(h, plan.tuning());
+    record(plan, h, Form::Plain, "prepare", &[b.out, b.dout, b.stats], tokens);
     let tensors = [b.qkv, b.spans, b.dout, b.stats, b.dqkv];
-    record(plan, h, "backward_q", &tensors, tokens, h.heads);
-    record(plan, h, "backward_kv", &tensors, tokens, h.kv_heads);
+    record(plan, h, form, "backward_q", &tensors, tokens);
+    record(plan, h, form, "backward_kv", &tensors, tokens);
 }
 
 /// Shapes that take each branch of the kernels: vec4 and vec2 pieces, grouped heads, with and without a window.
@@ -104,10 +141,15 @@ pub(super) fn sample_heads() -> Vec<Heads> {
         Heads { heads: 7, kv_heads: 1, head_dim: 6, window: Some(5) },
         Heads { heads: 2, kv_heads: 2, head_dim: 128, window: None },
         Heads { heads: 6, kv_heads: 3, head_dim: 8, window: Some(9) },
+        Heads { heads: 4, kv_heads: 2, head_dim: 80, window: Some(9) },
     ]
 }
 
 pub(super) fn variants(tuning: &Tuning) -> Vec<KernelSpec> {
-    let entries = ["forward", "prepare", "backward_q", "backward_kv"];
-    sample_heads().iter().flat_map(|h| entries.map(|e| spec(e, h, tuning))).collect()
+    let of = |h: &Heads| {
+        let form = Form::of(h, tuning);
+        let prepare = Form::Plain.spec("prepare", h);
+        ["forward", "backward_q", "backward_kv"].map(|e| form.spec(e, h)).into_iter().chain([prepare]).collect::<Vec<_>>()
+    };
+    sample_heads().iter().flat_map(of).collect()
 }

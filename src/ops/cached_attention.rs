@@ -1,11 +1,34 @@
-//! Attention over a cache of keys and values (`shaders/cached_attention.wgsl`).
+//! Attention over a cache of keys and values (`shaders/cached_attention.wgsl`; on GPUs, for few rows over a long cache,
+//! `shaders/cached_attention_split.wgsl`).
 
 use super::attention::{Heads, sample_heads};
 use super::elements;
-use crate::gpu::{Dispatch, KernelSpec, PlanBuilder, Size, Tensor, Word};
+use crate::gpu::{Dispatch, Grid, KernelSpec, PlanBuilder, Size, Tensor, Tuning, Variant, Word};
+
+/// Rows above which a cache is not split: they keep a GPU busy, and each needs room for its parts.
+const SPLIT_ROWS: u32 = 64;
+/// Bytes of workgroup memory that WebGPU grants.
+const WORKGROUP_MEMORY: u32 = 16 << 10;
 
 fn spec(entry: &'static str, heads: &Heads) -> KernelSpec {
     KernelSpec::new("cached_attention.wgsl", entry, &heads.constants())
+}
+
+fn split_spec(entry: &'static str, heads: &Heads, part: u32) -> KernelSpec {
+    let mut constants = heads.constants();
+    let group = heads.heads / heads.kv_heads;
+    let pieces = heads.head_dim / heads.lane_width();
+    constants.extend([("PART", part), ("GROUP_SIZE", group), ("GROUP_PIECES", group * pieces)]);
+    constants.extend([("GROUP_PART", group * part), ("GROUP_THREADS", group * 64)]);
+    KernelSpec::new("cached_attention_split.wgsl", entry, &constants)
+}
+
+/// Positions of a part, if a cache of `max_length` positions is to be split for `rows` rows.
+fn part(h: &Heads, tuning: &Tuning, rows: u32, max_length: u32) -> Option<u32> {
+    let part = tuning.cache_part;
+    let memory = h.heads / h.kv_heads * 4 * (h.head_dim + part + 64);
+    let wanted = tuning.has(Variant::CachedAttentionSplit) && max_length > part && rows <= SPLIT_ROWS;
+    (wanted && memory <= WORKGROUP_MEMORY).then_some(part)
 }
 
 /// Words of a cache for `slots` sequences of at most `max_length` tokens.
@@ -24,8 +47,7 @@ pub fn forward(
     tokens: Size,
 ) {
     let words = [Word::Size(tokens), Word::F(h.scale()), Word::U(max_length)];
-    let lane_width = if h.head_dim.is_multiple_of(4) { 4 } else { 2 };
-    let stored = tokens.times(2 * h.kv_heads * h.head_dim / lane_width);
+    let stored = tokens.times(2 * h.kv_heads * h.head_dim / h.lane_width());
     plan.dispatch(Dispatch {
         kernel: spec("store", h),
         tensors: &[qkv, place, cache],
@@ -35,16 +57,45 @@ pub fn forward(
         work: stored,
     });
     let size = tokens.times(h.heads);
+    let flops = u64::from(h.head_dim) * 4 * u64::from(max_length) / 2;
+    let Some(part) = part(h, plan.tuning(), tokens.max(), max_length) else {
+        return plan.dispatch(Dispatch {
+            kernel: spec("attend", h),
+            tensors: &[qkv, place, cache, out],
+            words: &words,
+            grid: elements(size),
+            flops,
+            work: size,
+        });
+    };
+    let parts = max_length.div_ceil(part);
+    let all = (size.max() * parts) as usize;
+    let (sums, stats) =
+        (plan.scratch("parts of attention", all * h.head_dim as usize), plan.scratch("weights of parts", all * 2));
+    let words = [words[0], words[1], words[2], Word::U(parts)];
     plan.dispatch(Dispatch {
-        kernel: spec("attend", h),
-        tensors: &[qkv, place, cache, out],
+        kernel: split_spec("part", h, part),
+        tensors: &[qkv, place, cache, sums, stats],
         words: &words,
-        grid: elements(size),
-        flops: u64::from(h.head_dim) * 4 * u64::from(max_length) / 2,
+        grid: Grid::Tiles { x: Size::fixed(parts), tile_x: 1, y: tokens.times(h.kv_heads), tile_y: 1 },
+        flops,
         work: size,
+    });
+    let pieces = size.times(h.head_dim / h.lane_width());
+    plan.dispatch(Dispatch {
+        kernel: split_spec("combine", h, part),
+        tensors: &[place, sums, stats, out],
+        words: &words,
+        grid: elements(pieces),
+        flops: 4 * u64::from(parts),
+        work: pieces,
     });
 }
 
-pub(super) fn variants() -> Vec<KernelSpec> {
-    sample_heads().iter().flat_map(|h| ["store", "attend"].map(|e| spec(e, h))).collect()
+pub(super) fn variants(tuning: &Tuning) -> Vec<KernelSpec> {
+    let of = |h: &Heads| {
+        let split = part(h, tuning, 1, u32::MAX).map(|part| ["part", "combine"].map(|e| split_spec(e, h, part)));
+        ["store", "attend"].map(|e| spec(e, h)).into_iter().chain(split.into_iter().flatten()).collect::<Vec<_>>()
+    };
+    sample_heads().iter().flat_map(of).collect()
 }

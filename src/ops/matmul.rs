@@ -2,7 +2,7 @@
 //! adapters with subgroups `shaders/matmul_subgroup.wgsl`).
 
 use super::quantised::{self, Matrix};
-use crate::gpu::{Dispatch, Grid, KernelSpec, PlanBuilder, Size, Tensor, Tuning, Word};
+use crate::gpu::{Dispatch, Grid, KernelSpec, PlanBuilder, Size, Tensor, Tuning, Variant, Word};
 
 /// Which sides are transposed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +111,7 @@ pub fn product(plan: &mut PlanBuilder, p: Product) {
         Layout::Tn => by_four(p.m) && by_four(p.n),
     };
     let [x, y] = plan.tuning().matmul_group;
-    let (text, [tile_x, tile_y]) = if wide && plan.tuning().subgroups_of_8 {
+    let (text, [tile_x, tile_y]) = if wide && plan.tuning().has(Variant::MatmulSubgroup) {
         let height = height(p.layout, p.m.max(), p.n.max());
         (Text::Subgroup { height, narrow: !by_four(p.n) }, [32, height])
     } else {
@@ -185,7 +185,7 @@ pub(super) fn variants(tuning: &Tuning) -> Vec<KernelSpec> {
     let mut all = Vec::new();
     for layout in [Layout::Nt, Layout::Nn, Layout::Tn] {
         let mut texts = vec![Text::Direct { wide: true }, Text::Direct { wide: false }];
-        if tuning.subgroups_of_8 {
+        if tuning.has(Variant::MatmulSubgroup) {
             let heights = HEIGHTS.iter().filter(|h| layout != Layout::Tn || **h >= 32);
             texts.extend(heights.map(|height| Text::Subgroup { height: *height, narrow: false }));
             texts.extend((layout == Layout::Nt).then_some(Text::Subgroup { height: 16, narrow: true }));

@@ -18,7 +18,9 @@ pub mod rows;
 pub mod sample;
 pub mod swiglu;
 
-use crate::gpu::{Grid, KernelSpec, Size, Tuning};
+use std::collections::HashSet;
+
+use crate::gpu::{Grid, KernelSpec, Size, Tuning, Variant};
 
 /// Threads a workgroup of the element-wise kernels.
 const GROUP: u32 = 64;
@@ -51,23 +53,26 @@ fn row_grid(rows: Size, tuning: &Tuning) -> Grid {
 /// Every kernel variant worth compiling in a test: all entry points, with and without each switch, for software and for
 /// GPU tuning.
 pub fn catalogue() -> Vec<KernelSpec> {
-    let tuning = |lanes, matmul_group, subgroups_of_8| Tuning {
+    let tuning = |lanes, matmul_group, variants: &[Variant]| Tuning {
         lanes,
         matmul_group,
-        subgroups_of_8,
+        variants: variants.iter().copied().collect(),
+        cache_part: 256,
         steps_a_look: 8,
         flops_per_submit: u64::MAX,
     };
+    let subgroups = [Variant::MatmulSubgroup, Variant::AttentionSubgroup];
+    let gpu = [Variant::AttentionTiled, Variant::CachedAttentionSplit];
     let mut all = Vec::new();
-    for tuning in [tuning(1, [8, 1], false), tuning(1, [8, 1], true), tuning(64, [8, 8], false)] {
+    for tuning in [tuning(1, [8, 1], &[]), tuning(1, [8, 1], &subgroups), tuning(64, [8, 8], &gpu)] {
         all.extend(attention::variants(&tuning));
         all.extend(matmul::variants(&tuning));
         all.extend(quantised::variants(&tuning));
         all.extend(rmsnorm::variants(&tuning));
         all.extend(loss_head::variants(&tuning));
         all.extend(sample::variants(&tuning));
+        all.extend(cached_attention::variants(&tuning));
     }
-    all.extend(cached_attention::variants());
     all.extend(ceilings::variants());
     all.extend(embedding::variants());
     all.extend(rows::variants());
@@ -76,5 +81,8 @@ pub fn catalogue() -> Vec<KernelSpec> {
     all.extend(grad_norm::variants());
     all.extend(adamw::variants());
     all.push(KernelSpec::new("lib/threefry.wgsl", "answers", &[]));
+    // Tunings have kernels in common.
+    let mut seen = HashSet::new();
+    all.retain(|spec| seen.insert(spec.clone()));
     all
 }

@@ -79,6 +79,7 @@ impl From<GpuError> for Failure {
                 format!("The GPU was lost ({reason}): reload the page; a sleep, a driver update or a reset can cause this."),
             ),
             GpuError::Validation { .. }
+            | GpuError::NoSubgroups { .. }
             | GpuError::OverPlanned { .. }
             | GpuError::OutOfBounds { .. }
             | GpuError::Shader { .. } => Failure::new("Internal", error.to_string()),

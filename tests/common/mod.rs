@@ -5,12 +5,13 @@
 
 #![allow(dead_code, unused_imports)] // each test binary uses a part
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::OnceLock;
 
 use jurist::doctor::kernels::Bench;
 pub use jurist::doctor::rig::{Ran, Rig, UNTOUCHED, around_one, random, sum};
-use jurist::gpu::{Gpu, GpuError, GpuOptions, Limits, Tensor, Tuning};
+use jurist::gpu::{Gpu, GpuError, GpuOptions, Limits, Tensor, Tuning, Variant};
 
 /// Where distributions put Chromium, and with it SwiftShader's Vulkan driver.
 const CHROMIUM: [&str; 4] =
@@ -42,33 +43,45 @@ pub fn open(limits: Limits, checked: bool) -> Gpu {
 }
 
 /// The device of this test binary: WebGPU's default limits, bounds checks on. `JURIST_UNCHECKED=1` turns them off, as
-/// they are outside the tests.
+/// they are outside the tests. `JURIST_TEST_TUNING=gpu` takes the kernels of GPUs where a test would take the adapter's own.
 pub fn gpu() -> Gpu {
     static GPU: OnceLock<Gpu> = OnceLock::new();
     let make = || {
         let checked = !std::env::var("JURIST_UNCHECKED").is_ok_and(|v| v == "1");
         let gpu = open(Limits::Portable, checked);
         println!("{}, {}", gpu.facts(), if checked { "checked" } else { "unchecked" });
-        gpu
+        match std::env::var("JURIST_TEST_TUNING") {
+            Ok(tuning) if tuning == "gpu" => gpu.tuned(teams()),
+            _ => gpu,
+        }
     };
     GPU.get_or_init(make).clone()
 }
 
-/// One thread a row, as for CPU adapters.
+/// One thread a row, as for CPU adapters; plain kernels.
 pub fn software() -> Tuning {
-    Tuning { lanes: 1, matmul_group: [8, 1], subgroups_of_8: false, steps_a_look: 8, flops_per_submit: u64::MAX }
+    Tuning {
+        lanes: 1,
+        matmul_group: [8, 1],
+        variants: BTreeSet::new(),
+        cache_part: 256,
+        steps_a_look: 8,
+        flops_per_submit: u64::MAX,
+    }
 }
 
-/// 64 threads a row, as for GPUs.
+/// 64 threads a row and tiles in workgroup memory, as for GPUs; caches are split so early that the tests' short ones are.
 pub fn teams() -> Tuning {
-    Tuning { lanes: 64, matmul_group: [8, 8], subgroups_of_8: false, steps_a_look: 8, flops_per_submit: u64::MAX }
+    let variants = [Variant::AttentionTiled, Variant::CachedAttentionSplit].into();
+    Tuning { lanes: 64, matmul_group: [8, 8], variants, cache_part: 4, ..software() }
 }
 
 /// Every kernel is tested in both shapes, and with subgroups where the adapter has them.
 pub fn tunings() -> Vec<Tuning> {
     let mut all = vec![software(), teams()];
-    if gpu().tuning().subgroups_of_8 {
-        all.push(Tuning { subgroups_of_8: true, ..software() });
+    let subgroups = [Variant::MatmulSubgroup, Variant::AttentionSubgroup];
+    if subgroups.iter().all(|v| gpu().tuning().has(*v)) {
+        all.push(Tuning { variants: subgroups.into(), ..software() });
     }
     all
 }

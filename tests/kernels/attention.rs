@@ -1,7 +1,7 @@
 //! Attention over packed sequences, and over a cache, against the same loops of the specification.
 
 use jurist::doctor::kernels::attention as check;
-use jurist::gpu::Size;
+use jurist::gpu::{Size, Tuning};
 use jurist::ops::attention::{self, Heads};
 use jurist::ops::cached_attention;
 use jurist::reference::Batch;
@@ -29,8 +29,17 @@ fn batches() -> Vec<(&'static str, Batch)> {
         ("one token", Batch::packed(&[&[0]])),
         ("one sequence", Batch::packed(&[&[0; 13]])),
         ("packed", Batch::packed(&[&[0; 5], &[0; 1], &[0; 70], &[0; 2]])),
+        ("prefixes across tiles", long_prefixes()),
         ("shared prefixes", check::shared_prefixes()),
     ]
+}
+
+/// A prompt of more than a tile with chains of more than one, and a neighbour whose prompt lies far from its second chain.
+fn long_prefixes() -> Batch {
+    let mut batch = Batch::default();
+    batch.push_group(&[0; 37], &[&[0; 2], &[0; 45]]);
+    batch.push_group(&[0; 3], &[&[0; 34], &[0; 1]]);
+    batch
 }
 
 #[test]
@@ -48,11 +57,13 @@ fn packed_forward_and_backward() {
 
 #[test]
 fn cached_equals_packed() {
-    let mut bench = bench(software());
-    for h in shapes() {
-        made(check::cached(&mut bench, &h));
+    for tuning in tunings() {
+        let mut bench = bench(tuning);
+        for h in shapes() {
+            made(check::cached(&mut bench, &h));
+        }
+        all_right(bench);
     }
-    all_right(bench);
 }
 
 /// Scores near ±90: softmax must not overflow, and its gradient stays right where one key takes nearly all.
@@ -84,4 +95,51 @@ fn a_full_slot_does_not_spill() {
     cached_attention::forward(&mut rig.plan, &h, (qkv, place), (cache, 3), out, Size::fixed(1));
     let ran = rig.run();
     assert!(ran.floats(cache).iter().all(|x| *x == UNTOUCHED));
+}
+
+/// A cache of several parts as GPUs read it, at and around the edges of parts, across a shared prefix and a window: what the
+/// plain loop over all positions gives, and the same bits every time.
+#[test]
+fn long_caches_are_read_in_parts() {
+    let (slots, max_length) = (4, 600);
+    let places: [[u32; 4]; 4] = [[0, 599, 1, 300], [1, 255, 0, 0], [2, 256, 3, 256], [3, 0, 0, 0]];
+    for h in [
+        Heads { heads: 4, kv_heads: 2, head_dim: 8, window: None },
+        Heads { heads: 3, kv_heads: 1, head_dim: 6, window: Some(260) },
+    ] {
+        let d = h.head_dim as usize;
+        let (fused, token) = ((h.total() * h.head_dim) as usize, 2 * h.kv_heads as usize * d);
+        let (x, held) = (random(4 * fused, 1), random(cached_attention::cache_words(&h, slots, max_length), 2));
+        let mut cache = held.clone();
+        for (at, new) in places.iter().zip(x.chunks(fused)) {
+            let to = (at[0] as usize * max_length + at[1] as usize) * token;
+            cache[to..to + token].copy_from_slice(&new[fused - token..]);
+        }
+        let mut expected = Vec::new();
+        for (at, new) in places.iter().zip(x.chunks(fused)) {
+            let last = at[1] as usize;
+            let first = h.window.map_or(0, |w| (last + 1).saturating_sub(w as usize));
+            let entry =
+                |s: usize| &cache[(if s < at[3] as usize { at[2] } else { at[0] } as usize * max_length + s) * token..][..token];
+            for head in 0..h.heads as usize {
+                let kv = head / (h.heads / h.kv_heads) as usize;
+                let score = |s: usize| dot(&new[head * d..][..d], &entry(s)[kv * d..][..d]) / (d as f64).sqrt();
+                let weights: Vec<f64> = (first..=last).map(|s| score(s).exp()).collect();
+                let mass: f64 = weights.iter().sum();
+                let value = |s: usize, i: usize| entry(s)[token / 2 + kv * d + i];
+                expected.extend((0..d).map(|i| (first..=last).zip(&weights).map(|(s, w)| w * value(s, i)).sum::<f64>() / mass));
+            }
+        }
+        for tuning in [software(), Tuning { cache_part: 256, ..teams() }] {
+            let mut rig = Rig::new(&tuning);
+            let (qkv, place) = (rig.floats("qkv", &x), rig.words("place", places.as_flattened()));
+            let (cache, out) = (rig.floats("cache", &held), rig.output("out", 4 * (h.heads * h.head_dim) as usize));
+            cached_attention::forward(&mut rig.plan, &h, (qkv, place), (cache, max_length as u32), out, Size::fixed(4));
+            let ran = rig.run();
+            close("long cache", &ran.floats(out), &expected, FORWARD);
+            let bits = ran.words(out);
+            ran.again();
+            assert_eq!(ran.words(out), bits, "a second run differs");
+        }
+    }
 }

@@ -13,3 +13,4 @@ mod norm;
 mod optim;
 mod pointwise;
 mod sample;
+mod variants;

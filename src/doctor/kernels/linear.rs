@@ -23,7 +23,21 @@ pub(super) async fn products(b: &mut Bench) -> Result<(), GpuError> {
 
 /// `C[M, N]` of one layout with all epilogues. Rows of A, C and (in `Tn`) B begin at `starts`, as in chunks of longer
 /// matrices.
-pub async fn product(b: &mut Bench, layout: Layout, [m, n, k]: [usize; 3], starts: [usize; 3]) -> Result<(), GpuError> {
+pub async fn product(b: &mut Bench, layout: Layout, shape: [usize; 3], starts: [usize; 3]) -> Result<(), GpuError> {
+    product_with(b, layout, shape, starts, &EPILOGUES).await
+}
+
+/// The epilogues that [`product`] checks.
+pub const EPILOGUES: [&str; 4] = ["write", "bias", "residual", "accumulate"];
+
+/// As [`product`], with some of [`EPILOGUES`].
+pub async fn product_with(
+    b: &mut Bench,
+    layout: Layout,
+    [m, n, k]: [usize; 3],
+    starts: [usize; 3],
+    wanted: &[&str],
+) -> Result<(), GpuError> {
     let starts = [starts[0], if layout == Layout::Tn { starts[1] } else { 0 }, starts[2]];
     let (operation, tolerance_of_gradients) = match layout {
         Layout::Nt => ("matmul nt", false),
@@ -39,13 +53,18 @@ pub async fn product(b: &mut Bench, layout: Layout, [m, n, k]: [usize; 3], start
     let mut rig = b.rig();
     let (ga, gb) = (rig.floats("a", &left), rig.floats("b", &right));
     let (gbias, gresidual) = (rig.floats("bias", &bias), rig.floats("residual", &rows));
-    let outputs: Vec<_> = ["plain", "bias", "residual"].map(|name| rig.output(name, rows.len())).to_vec();
-    let more = rig.floats("accumulate", &rows);
-    let epilogues = [Epilogue::Write, Epilogue::Bias(gbias), Epilogue::Residual(gresidual), Epilogue::Accumulate];
-    for (c, epilogue) in outputs.iter().chain([&more]).zip(epilogues) {
+    let mut outputs = Vec::new();
+    for name in EPILOGUES.into_iter().filter(|e| wanted.contains(e)) {
+        let (c, epilogue) = match name {
+            "accumulate" => (rig.floats(name, &rows), Epilogue::Accumulate),
+            "bias" => (rig.output(name, rows.len()), Epilogue::Bias(gbias)),
+            "residual" => (rig.output(name, rows.len()), Epilogue::Residual(gresidual)),
+            _ => (rig.output(name, rows.len()), Epilogue::Write),
+        };
         let [ms, ns, ks] = [m, n, k].map(|x| Size::fixed(x as u32));
         let starts = starts.map(|x| x as u32);
-        matmul::product(&mut rig.plan, Product { layout, a: ga, b: gb, c: *c, m: ms, n: ns, k: ks, starts, epilogue });
+        matmul::product(&mut rig.plan, Product { layout, a: ga, b: gb, c, m: ms, n: ns, k: ks, starts, epilogue });
+        outputs.push((name, c));
     }
     let ran = rig.start(&b.gpu)?;
 
@@ -58,17 +77,20 @@ pub async fn product(b: &mut Bench, layout: Layout, [m, n, k]: [usize; 3], start
     let first = starts[2] * n;
     let biased: Vec<f64> = y.chunks(n).flat_map(|row| sum(row, &bias)).collect();
     let added = sum(&y, &rows[first..]);
-    for (c, (name, expected)) in
-        outputs.iter().chain([&more]).zip([("write", &y), ("bias", &biased), ("residual", &added), ("accumulate", &added)])
-    {
-        let found = ran.read_floats(*c).await?;
+    for (name, c) in outputs {
+        let expected = match name {
+            "write" => &y,
+            "bias" => &biased,
+            _ => &added,
+        };
+        let found = ran.read_floats(c).await?;
         let what = format!("{name}, {m}x{n}x{k}");
         if tolerance_of_gradients {
             b.gradient(operation, &what, &found[first..], expected);
         } else {
             b.result(operation, &what, &found[first..], expected);
         }
-        let before = if *c == more { rows[..first].to_vec() } else { vec![UNTOUCHED; first] };
+        let before = if name == "accumulate" { rows[..first].to_vec() } else { vec![UNTOUCHED; first] };
         b.exact(operation, &format!("{what}, rows before the first"), &found[..first], &before);
     }
     Ok(())

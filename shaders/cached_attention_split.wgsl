@@ -1,0 +1,146 @@
+// Attention of few new tokens over a long cache: `attend` of cached_attention.wgsl in two passes, for GPUs. (Flash-decoding,
+// Dao et al. 2023) Cache, place and window are explained there.
+//
+// Contract   part     sums[t, head, part, D], stats[t, head, part] = (largest score, sum of exponentials) over the PART
+//                     positions from part · PART on; a part of which the token sees nothing is not written
+//            combine  out[T, heads, D] = the parts of each (token, head), in order
+// Grid       part: x: parts, y: tokens · kv_heads; combine: a thread a Piece of out.
+// Why so     Decoding has few rows: a thread a (token, head) leaves a GPU nearly empty, and each walks the whole cache alone.
+//            Here every PART positions have a workgroup, which reads a key once for all query heads of its group: first a
+//            thread a key, then a thread a piece of the output, so that both read the cache in whole lines. The scores of a
+//            part lie in workgroup memory between the two.
+#include "lib/grid.wgsl"
+
+struct Params {
+    tokens: u32,
+    scale: f32, // 1 / sqrt(head_dim)
+    max_length: u32, // positions a slot holds
+    parts: u32, // max_length / PART, rounded up
+}
+@group(0) @binding(0) var<uniform> params: Params;
+
+alias Piece = vec{{LANE_WIDTH}}<f32>;
+const PIECES: u32 = {{PIECES}}u;
+const HEADS: u32 = {{HEADS}}u;
+const KV_HEADS: u32 = {{KV_HEADS}}u;
+const GROUP_SIZE: u32 = {{GROUP_SIZE}}u;
+const STRIDE: u32 = (HEADS + 2u * KV_HEADS) * PIECES; // a token of qkv
+const CACHED: u32 = 2u * KV_HEADS * PIECES; // a token of the cache
+const WINDOW: u32 = {{WINDOW}}u;
+const PART: u32 = {{PART}}u;
+
+// The positions that a token sees: x ..= y.
+fn seen(at: vec4<u32>) -> vec2<u32> {
+    let last = min(at.y, params.max_length - 1u);
+#if WINDOWED
+    return vec2<u32>(max(last + 1u, WINDOW) - WINDOW, last);
+#else
+    return vec2<u32>(0u, last);
+#endif
+}
+
+#if part
+@group(0) @binding(1) var<storage, read> qkv: array<Piece>; // [T, heads + 2 kv_heads, D]
+@group(0) @binding(2) var<storage, read> place: array<vec4<u32>>; // [T]
+@group(0) @binding(3) var<storage, read> cache: array<Piece>;
+@group(0) @binding(4) var<storage, read_write> sums: array<Piece>; // [T, heads, parts, D]
+@group(0) @binding(5) var<storage, read_write> stats: array<vec2<f32>>; // [T, heads, parts]
+
+var<workgroup> queries: array<Piece, {{GROUP_PIECES}}>; // [GROUP_SIZE, PIECES]
+var<workgroup> scores: array<f32, {{GROUP_PART}}>; // [GROUP_SIZE, PART]
+var<workgroup> peaks: array<f32, {{GROUP_THREADS}}>; // [GROUP_SIZE, 64]: the largest score of each thread
+
+@compute @workgroup_size(64)
+fn part(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let t = group.y / KV_HEADS;
+    let kv_head = group.y % KV_HEADS;
+    let at = place[t];
+    let run = seen(at);
+    let start = max(group.x * PART, run.x);
+    let end = min(group.x * PART + PART, run.y + 1u);
+    if (start >= end) {
+        return; // all threads of the workgroup
+    }
+    for (var i = thread; i < GROUP_SIZE * PIECES; i += 64u) {
+        queries[i] = qkv[t * STRIDE + kv_head * GROUP_SIZE * PIECES + i] * params.scale;
+    }
+    workgroupBarrier();
+#for G GROUP_SIZE
+    var peak{{G}} = -1e30;
+#end
+    for (var s = start + thread; s < end; s += 64u) {
+        let slot = select(at.x, at.z, s < at.w);
+        let key = (slot * params.max_length + s) * CACHED + kv_head * PIECES;
+#for G GROUP_SIZE
+        var score{{G}} = 0.0;
+#end
+        for (var p = 0u; p < PIECES; p++) {
+            let k = cache[key + p];
+#for G GROUP_SIZE
+            score{{G}} += dot(queries[{{G}}u * PIECES + p], k);
+#end
+        }
+#for G GROUP_SIZE
+        scores[{{G}}u * PART + s - start] = score{{G}};
+        peak{{G}} = max(peak{{G}}, score{{G}});
+#end
+    }
+#for G GROUP_SIZE
+    peaks[{{G}}u * 64u + thread] = peak{{G}};
+#end
+    workgroupBarrier();
+    for (var i = thread; i < GROUP_SIZE * PIECES; i += 64u) {
+        let member = i / PIECES;
+        var top = -1e30;
+        for (var k = 0u; k < 64u; k++) {
+            top = max(top, peaks[member * 64u + k]);
+        }
+        var mass = 0.0;
+        var sum = Piece();
+        for (var s = start; s < end; s++) {
+            let slot = select(at.x, at.z, s < at.w);
+            let value = (slot * params.max_length + s) * CACHED + (KV_HEADS + kv_head) * PIECES;
+            let p = exp(scores[member * PART + s - start] - top);
+            mass += p;
+            sum += p * cache[value + i % PIECES];
+        }
+        let to = (t * HEADS + kv_head * GROUP_SIZE + member) * params.parts + group.x;
+        sums[to * PIECES + i % PIECES] = sum;
+        if (i % PIECES == 0u) {
+            stats[to] = vec2<f32>(top, mass);
+        }
+    }
+}
+#endif
+
+#if combine
+@group(0) @binding(1) var<storage, read> place: array<vec4<u32>>; // [T]
+@group(0) @binding(2) var<storage, read> sums: array<Piece>; // [T, heads, parts, D]
+@group(0) @binding(3) var<storage, read> stats: array<vec2<f32>>; // [T, heads, parts]
+@group(0) @binding(4) var<storage, read_write> out: array<Piece>; // [T, heads, D]
+
+@compute @workgroup_size(64)
+fn combine(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+           @builtin(local_invocation_index) thread: u32) {
+    let i = group_index(group, groups) * 64u + thread;
+    if (i >= params.tokens * HEADS * PIECES) {
+        return;
+    }
+    let row = i / PIECES;
+    let run = seen(place[row / HEADS]);
+    let first = row * params.parts + run.x / PART;
+    let last = row * params.parts + run.y / PART;
+    var top = -1e30;
+    for (var n = first; n <= last; n++) {
+        top = max(top, stats[n].x);
+    }
+    var mass = 0.0;
+    var sum = Piece();
+    for (var n = first; n <= last; n++) {
+        let share = exp(stats[n].x - top);
+        mass += share * stats[n].y;
+        sum += share * sums[n * PIECES + i % PIECES];
+    }
+    out[i] = sum / mass;
+}
+#endif
