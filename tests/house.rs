@@ -46,6 +46,7 @@ const NATIVE: &[&str] = &[
     "src/reference/",
     "src/bundle/export.rs",
     "src/bundle/folder.rs",
+    "src/bundle/hub.rs",
     "src/data/columns.rs",
     "src/data/csv.rs",
     "src/data/files.rs",

@@ -112,7 +112,15 @@ fn eval_of_scored_rows_is_eval_of_the_model() {
         task.write("for-eval.jsonl", scored.iter().map(|r| r.to_string() + "\n").collect::<String>());
         let json = |args: &[&str]| -> Map<String, Value> { serde_json::from_str(&succeed(task.jurist(args)).out).unwrap() };
         let from_file = json(&["eval", "for-eval.jsonl", "--json"]);
-        assert_eq!(from_file, json(&["eval", "--model", model, "--input", "rows.jsonl", "--json"]));
+        let mut of_model = json(&["eval", "--model", model, "--input", "rows.jsonl", "--json"]);
+        // What only a model can be asked: the same rows with other chains.
+        let figures = of_model["expected score"].as_object_mut().unwrap();
+        let swaps: Vec<Option<Value>> = ["moved", "follows_chain", "follows_prompt"]
+            .iter()
+            .map(|k| figures.shift_remove(&format!("chain_swap_{k}")))
+            .collect();
+        assert_eq!(swaps.iter().all(Option::is_some), model == "thinker", "{swaps:?}");
+        assert_eq!(from_file, of_model);
         // The numbers, from the rows as they are.
         let (human, judge): (Vec<f64>, Vec<f64>) =
             scored.iter().map(|r| (r["score"].as_f64().unwrap(), r["judge"]["expected"].as_f64().unwrap())).unzip();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use safetensors::SafeTensors;
 
-use super::{Contents, Entries, MANIFEST, Manifest};
+use super::{Contents, Entries, MANIFEST, Manifest, hub};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::config::Config;
 use crate::model::dtype::{Dtype, first_non_finite};
@@ -23,10 +23,12 @@ pub struct ModelFolder {
 
 impl ModelFolder {
     /// Looks what kind of folder `dir` is. With a `config.json` it is a Hugging Face directory, whatever lies beside it.
+    /// A name of the hub (`org/name`, `org/name@revision`) that is no folder is looked up in the Hugging Face cache.
     ///
     /// # Errors
-    /// Neither kind; a manifest that cannot be used.
+    /// Neither kind; a name that the cache does not have; a manifest that cannot be used.
     pub fn open(dir: &Path) -> Result<Self, ModelError> {
+        let dir = &hub::resolve(dir)?;
         let manifest = dir.join(MANIFEST);
         if dir.join("config.json").is_file() {
             return Ok(ModelFolder { dir: dir.into(), bundle: None });

@@ -20,6 +20,8 @@
 
 mod contents;
 mod format;
+#[cfg(not(target_arch = "wasm32"))]
+mod hub;
 mod manifest;
 mod reader;
 mod shards;
