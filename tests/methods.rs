@@ -199,7 +199,7 @@ fn one_and_ten_are_told_apart() {
         assert!((sum - 1.0).abs() < 1e-9 && (1.0..=10.0).contains(&row["judge"]["expected"].as_f64().unwrap()));
         assert!(probs["1"] != probs["10"]);
     }
-    for method in ["real", "rl-squared", "rl-ranked"] {
+    for method in ["real", "rl-prob", "rl-ranked"] {
         let done = finish({
             let mut args = vec!["train", "--model-name-or-path", "sft", "--train-file", "ten.jsonl", "--output-dir", method];
             args.extend(["--scale", "1..10", "--phrase", "score: ", "--method", method]);
