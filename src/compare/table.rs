@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::cell::{Cell, Place};
 use super::figures::Figures;
-use super::protocol::{Choice, Group, Run, version};
+use super::protocol::{Group, Run, version};
 use super::statistics::{Mean, Scores, paired_bootstrap};
 use super::{CompareError, file_error};
 use crate::demo::TestItems;
@@ -135,19 +135,23 @@ impl<'a> Results<'a> {
     /// Names of the protocol that lead nowhere.
     pub fn to_markdown(&self) -> Result<String, CompareError> {
         let protocol = &self.place.protocol;
-        let (all, open) = (protocol.cells()?, self.place.open()?);
+        let all = protocol.cells()?;
+        let done = all.iter().filter(|c| self.place.is_done(c)).count();
         let mut page = String::from("# Results of the comparison\n\n");
         let _ = writeln!(
             page,
             "Made by `jurist compare --config results/protocol.toml`; [PROTOCOL.md](PROTOCOL.md) says what was fixed before the \
              first result. {} of {} cells are done. ± is half of a 95 % t-interval over seeds; brackets are a 95 % bootstrap \
              interval over seeds and rows, paired. OOD is the mean of the three sets out of domain.\n",
-            all.iter().filter(|c| self.place.is_done(c)).count(),
+            done,
             all.len()
         );
-        if !open.is_empty() {
-            let _ =
-                writeln!(page, "**Not finished**: {} cells are still to be made; rows with fewer seeds say so.\n", open.len());
+        if done < all.len() {
+            let _ = writeln!(
+                page,
+                "**Not finished**: {} cells are still to be made; rows with fewer seeds say so.\n",
+                all.len() - done
+            );
         }
         self.rates(&mut page)?;
         for group in &protocol.groups {
@@ -319,14 +323,4 @@ pub fn write_tables(results: &Results) -> Result<PathBuf, CompareError> {
     let path = dir.join("README.md");
     atomic_file(&path, results.to_markdown()?.as_bytes())?;
     Ok(path)
-}
-
-impl Place {
-    /// The cells of a group and task that are done, of how many.
-    pub fn progress_of(&self, group: &Group, task: &str) -> (usize, usize) {
-        let seeds = self.protocol.seeds(group);
-        let choice = |method: &String, seed: u64| Choice { task: task.into(), method: method.clone(), run: Run::Seed(seed) };
-        let all: Vec<Choice> = group.methods.iter().flat_map(|m| seeds.iter().map(move |s| choice(m, *s))).collect();
-        (all.iter().filter(|c| self.is_done(c)).count(), all.len())
-    }
 }
