@@ -17,19 +17,6 @@ struct Params {
 
 // Four vectors of PIECES pieces lie in LOADS = PIECES / 2 pieces a lane: piece P of vector J is number J * PIECES + P.
 
-struct Run {
-    start: u32,
-    end: u32,
-}
-
-// What token t sees of its prefix (0) or of its own sequence (1).
-fn visible(t: u32, span: vec4<u32>, part: u32) -> Run {
-    if (part == 0u) {
-        return Run(prefix_from(t, span), span.x + span.y);
-    }
-    return Run(own_from(t, span), t + 1u);
-}
-
 // The union of what the lanes see.
 fn together(run: Run) -> Run {
     let empty = run.start >= run.end;

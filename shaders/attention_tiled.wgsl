@@ -49,19 +49,6 @@ struct Block {
 #end
 }
 
-struct Run {
-    start: u32,
-    end: u32,
-}
-
-// What token t sees of its prefix (0) or of its own sequence (1).
-fn visible(t: u32, span: vec4<u32>, part: u32) -> Run {
-    if (part == 0u) {
-        return Run(prefix_from(t, span), span.x + span.y);
-    }
-    return Run(own_from(t, span), t + 1u);
-}
-
 const QUERY: u32 = 0u;
 const KEY: u32 = 1u;
 const VALUE: u32 = 2u;

@@ -46,3 +46,16 @@ fn prefix_from(t: u32, span: vec4<u32>) -> u32 {
     return span.x;
 }
 #endif
+
+struct Run {
+    start: u32,
+    end: u32,
+}
+
+// What token t sees of its prefix (0) or of its own sequence (1).
+fn visible(t: u32, span: vec4<u32>, part: u32) -> Run {
+    if (part == 0u) {
+        return Run(prefix_from(t, span), span.x + span.y);
+    }
+    return Run(own_from(t, span), t + 1u);
+}
