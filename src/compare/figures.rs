@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::CompareError;
+use crate::eval::distribution::{bin_shares, entropy_bits, modal_share, wasserstein_1};
 use crate::eval::{self, Measured};
 use crate::judge::Judged;
 use crate::miniature::{Item, verdicts_right};
@@ -50,16 +51,16 @@ fn known(measured: Measured) -> Option<f64> {
 impl Figures {
     /// Of plain scores: floors and the ceiling.
     pub fn of_scores(human: &[f64], scores: &[f64]) -> Self {
-        let (modal_share, entropy) = clustering(scores);
+        let bins = bin_shares(scores, 0.25);
         Figures {
             pearson: known(eval::pearson(human, scores)),
             spearman: known(eval::spearman(human, scores)),
             kendall_tau_b: known(eval::kendall_tau_b(human, scores)),
             rmse: known(eval::rmse(human, scores)),
             mae: known(eval::mae(human, scores)),
-            modal_share: Some(rounded(modal_share, 6)),
-            entropy: Some(rounded(entropy, 6)),
-            wasserstein: known(eval::distribution::wasserstein_1(human, scores)),
+            modal_share: Some(rounded(modal_share(&bins), 6)),
+            entropy: Some(rounded(entropy_bits(&bins), 6)),
+            wasserstein: known(wasserstein_1(human, scores)),
             ..Figures::default()
         }
     }
@@ -110,17 +111,6 @@ impl ChainSwap {
             follows_prompt: known(swap.follows_prompt),
         })
     }
-}
-
-/// Share of the fullest bin of width 0.25, and the entropy of the bins in bits.
-fn clustering(scores: &[f64]) -> (f64, f64) {
-    let mut bins = std::collections::BTreeMap::new();
-    for s in scores {
-        *bins.entry((s * 4.0).round() as i64).or_insert(0usize) += 1;
-    }
-    let shares: Vec<f64> = bins.values().map(|n| *n as f64 / scores.len().max(1) as f64).collect();
-    let entropy: f64 = -shares.iter().map(|p| p * p.log2()).sum::<f64>();
-    (shares.iter().copied().fold(0.0, f64::max), entropy)
 }
 
 #[cfg(test)]

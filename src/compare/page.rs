@@ -7,6 +7,7 @@ use super::CompareError;
 use super::protocol::Group;
 use super::statistics::Mean;
 use super::table::{Results, Row};
+use crate::eval::report::escape;
 use crate::eval::report::svg::{Anchor, Axis, Svg};
 use crate::train::atomic::atomic_file;
 
@@ -151,10 +152,6 @@ fn inline(text: &str) -> String {
         return format!("{before}<a href=\"{target}\">{label}</a>{after}");
     }
     html
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 #[cfg(test)]

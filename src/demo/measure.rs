@@ -2,6 +2,7 @@
 
 use super::data::DemoData;
 use super::{DemoError, Item, Judged, SFT};
+use crate::eval::distribution::{bin_shares, modal_share};
 use crate::eval::intervals::Bootstrap;
 use crate::eval::table::{Cell, Table as TextTable, fixed};
 use crate::eval::{Measured, floors, pearson, rmse, spearman};
@@ -204,7 +205,7 @@ fn figures(contender: &Contender, all: &[Contender], set: usize, human: &[f64], 
         gain,
         spearman: spearman(human, scores),
         rmse: rmse(human, scores),
-        modal_share: modal_share(scores),
+        modal_share: modal_share(&bin_shares(scores, 0.25)),
         verdicts: contender.sets[set].verdicts,
     })
 }
@@ -265,13 +266,4 @@ fn paired_gain(a: &Contender, b: &Contender, human: &[Vec<f64>], seed: u64) -> O
     drawn.sort_by(f64::total_cmp);
     let at = |share: f64| drawn.get((share * drawn.len() as f64) as usize).copied();
     Some((estimate, at(0.025)?, at(0.975)?))
-}
-
-/// Share of the fullest bin of width 0.25: how much a judge clusters.
-fn modal_share(scores: &[f64]) -> f64 {
-    let mut bins = std::collections::BTreeMap::new();
-    for s in scores {
-        *bins.entry((s * 4.0).round() as i64).or_insert(0usize) += 1;
-    }
-    bins.values().copied().max().unwrap_or(0) as f64 / scores.len().max(1) as f64
 }

@@ -15,6 +15,15 @@ pub fn modal_share(shares: &[f64]) -> f64 {
     shares.iter().copied().fold(0.0, f64::max)
 }
 
+/// Share of each bin of width `width` that holds a score, by rising bin: the histogram of scores on no grid.
+pub fn bin_shares(scores: &[f64], width: f64) -> Vec<f64> {
+    let mut bins = std::collections::BTreeMap::new();
+    for s in scores {
+        *bins.entry((s / width).round() as i64).or_insert(0usize) += 1;
+    }
+    bins.values().map(|n| *n as f64 / scores.len() as f64).collect()
+}
+
 /// Jensen-Shannon divergence of two histograms over the same bins, in bits: 0 (equal) to 1 (disjoint).
 pub fn js_divergence_bits(p: &[f64], q: &[f64]) -> f64 {
     let half = |a: &[f64], b: &[f64]| -> f64 {

@@ -16,6 +16,8 @@ mod histogram;
 mod html;
 pub(crate) mod svg;
 
+pub(crate) use html::escape;
+
 #[cfg(test)]
 mod tests;
 

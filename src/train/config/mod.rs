@@ -293,7 +293,7 @@ impl Layers {
             origin: origin.clone(),
             message: e.to_string().trim_end().to_string(),
         })?;
-        // `method` first: with one that is not built yet, its own settings are unknown too, and that is not the news.
+        // `method` first: a misspelt one is the news, whatever else is wrong.
         let (method, rest): (Vec<_>, Vec<_>) = table.into_iter().partition(|(name, _)| name == "method");
         for (key, value) in method.into_iter().chain(rest) {
             self.put(&key, &raw_of_toml(value), origin.clone())?;
