@@ -29,6 +29,7 @@ pub const SHADERS: &[(&str, &str)] = &[
     ("cached_attention.wgsl", include_str!("../../shaders/cached_attention.wgsl")),
     ("cached_attention_split.wgsl", include_str!("../../shaders/cached_attention_split.wgsl")),
     ("ceilings.wgsl", include_str!("../../shaders/ceilings.wgsl")),
+    ("dropout.wgsl", include_str!("../../shaders/dropout.wgsl")),
     ("embedding.wgsl", include_str!("../../shaders/embedding.wgsl")),
     ("embedding_quantised.wgsl", include_str!("../../shaders/embedding_quantised.wgsl")),
     ("grad_norm.wgsl", include_str!("../../shaders/grad_norm.wgsl")),

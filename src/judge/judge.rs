@@ -118,7 +118,7 @@ impl Judge {
         let tokenizer = folder.tokenizer()?;
         let stored = folder.judge_json()?.map(|text| JudgeSettings::from_json(&text)).transpose()?;
         let settings = change(stored, &tokenizer)?;
-        let weights = Weights::upload_as_stored(gpu, folder.weights()?.source.as_ref())?;
+        let weights = folder.weights()?.upload(gpu, None)?;
         Self::new(gpu, &weights, tokenizer, settings)
     }
 

@@ -84,15 +84,13 @@ async fn describe(webgpu: &JsValue) -> Option<[String; 3]> {
 #[wasm_bindgen]
 pub fn check_bundle(engine: &Engine, manifest: &str) -> Result<String, Failure> {
     let manifest = Manifest::parse(manifest)?;
-    let buffers = buffer_words(&manifest.model()?, manifest.weight_format()?.quantisation());
-    let bytes = |words: usize| words as u64 * 4;
-    let total: u64 = buffers.iter().map(|(_, words)| bytes(*words)).sum();
+    let (config, form) = (manifest.model()?, manifest.weight_format()?.quantisation().map_or(Form::F32, Form::from));
     let allowed = engine.gpu.max_binding().min(engine.gpu.max_buffer());
-    let largest = buffers.iter().max_by_key(|(_, words)| *words).filter(|(_, words)| bytes(*words) > allowed);
-    let mut answer = json!({"fits": largest.is_none(), "bytes": manifest.download_bytes(), "gpuBytes": total});
-    if let Some((name, words)) = largest {
-        let what = format!("The largest matrix of this judge ({name})");
-        answer["why"] = over_limit(&what, bytes(*words), allowed).into();
+    // A matrix may be cut by rows; the KV cache of one sequence may not.
+    let cache = 8 * (config.kv_rows() * config.max_position_embeddings) as u64;
+    let mut answer = json!({"fits": cache <= allowed, "bytes": manifest.download_bytes(), "gpuBytes": bytes_on_gpu(&config, form)});
+    if cache > allowed {
+        answer["why"] = over_limit("What this judge remembers of one sequence", cache, allowed).into();
     }
     Ok(answer.to_string())
 }
