@@ -3,7 +3,7 @@
 use super::{Attention, Inputs, LayerTrace, Recorder, Trace, words};
 use crate::gpu::{PlanBuilder, Size, Tensor};
 use crate::model::names::LayerGroups;
-use crate::ops::matmul::Epilogue;
+use crate::ops::matmul::{Epilogue, View};
 use crate::ops::rope::Rotation;
 use crate::ops::{attention, cached_attention, embedding, matmul, rmsnorm, rope, swiglu};
 
@@ -83,7 +83,7 @@ impl Recorder<'_> {
         let (shape, t) = (&self.shape, inputs.tokens);
         let projected = plan.scratch("q, k, v", words(t, shape.qkv()));
         let epilogue = match groups.qkv_bias {
-            Some(bias) => Epilogue::Bias(self.weights.tensor(plan, bias)),
+            Some(bias) => Epilogue::Bias(View::of(self.weights.tensor(plan, bias), shape.qkv())),
             None => Epilogue::Write,
         };
         let w = self.weights.matrix(plan, groups.qkv);
