@@ -20,7 +20,7 @@ use crate::ops::matrix::{Cells, FullSlab, Matrix, Packed, Packing, Slab};
 /// Elements moved between host and GPU at a time: 4 MiB.
 const PIECE: usize = 1 << 20;
 /// Rows of a slab are a multiple of this, where there is more than one: products with its columns stay aligned.
-const SLAB_ROWS: usize = 32;
+pub const SLAB_ROWS: usize = 32;
 
 /// The buffers of some groups, in their order.
 #[derive(Clone)]

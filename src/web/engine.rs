@@ -10,7 +10,9 @@ use super::Failure;
 use super::failure::over_limit;
 use crate::bundle::Manifest;
 use crate::gpu::{Class, Gpu, GpuOptions};
-use crate::model::weights::buffer_words;
+use crate::model::form::Form;
+use crate::model::tensors::SLAB_ROWS;
+use crate::model::weights::bytes_on_gpu;
 
 /// An opened GPU. After `OutOfMemory` or `DeviceLost` it stays unusable: open another.
 #[wasm_bindgen]
@@ -86,11 +88,11 @@ pub fn check_bundle(engine: &Engine, manifest: &str) -> Result<String, Failure> 
     let manifest = Manifest::parse(manifest)?;
     let (config, form) = (manifest.model()?, manifest.weight_format()?.quantisation().map_or(Form::F32, Form::from));
     let allowed = engine.gpu.max_binding().min(engine.gpu.max_buffer());
-    // A matrix may be cut by rows; the KV cache of one sequence may not.
-    let cache = 8 * (config.kv_rows() * config.max_position_embeddings) as u64;
-    let mut answer = json!({"fits": cache <= allowed, "bytes": manifest.download_bytes(), "gpuBytes": bytes_on_gpu(&config, form)});
-    if cache > allowed {
-        answer["why"] = over_limit("What this judge remembers of one sequence", cache, allowed).into();
+    // Matrices are cut by rows; the widest slab of one cannot be.
+    let least = (4 * config.hidden_size.max(config.intermediate_size).max(config.q_rows()) * SLAB_ROWS) as u64;
+    let mut answer = json!({"fits": least <= allowed, "bytes": manifest.download_bytes(), "gpuBytes": bytes_on_gpu(&config, form)});
+    if least > allowed {
+        answer["why"] = over_limit("The smallest piece of this judge's largest matrix", least, allowed).into();
     }
     Ok(answer.to_string())
 }

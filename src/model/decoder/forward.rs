@@ -103,7 +103,7 @@ impl Recorder<'_> {
         let (shape, t) = (&self.shape, inputs.tokens);
         let projected = plan.scratch("q, k, v", words(t, shape.qkv()));
         let epilogue = match groups.qkv_bias {
-            Some(bias) => Epilogue::Bias(View::of(self.weights.tensor(plan, bias), 1)),
+            Some(bias) => Epilogue::Bias(View::of(self.weights.tensor(plan, bias), shape.qkv())),
             None => Epilogue::Write,
         };
         let low = self.project(plan, self.projection(groups.qkv, t), normed, projected, epilogue);
