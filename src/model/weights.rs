@@ -6,7 +6,7 @@ use super::error::ModelError;
 use super::names::{Group, Groups, Part};
 use super::quantised::{Plane, Quantisation};
 use super::source::{TensorSource, stream_group};
-use crate::gpu::{Buffer, Gpu, PlanBuilder, Tensor};
+use crate::gpu::{Buffer, Gpu, PlanBuilder, Role, Tensor};
 use crate::ops::quantised::{Matrix, Quantised};
 
 /// Elements moved between host and GPU at a time: 4 MiB.
@@ -90,7 +90,10 @@ impl Weights {
     }
 
     fn upload_with(gpu: &Gpu, source: &dyn TensorSource, quantisation: Option<Quantisation>) -> Result<Self, ModelError> {
-        let weights = Self::room(gpu, source.config(), quantisation, "weights")?;
+        let weights = Self::room(&gpu.for_role(Role::Weights), source.config(), quantisation, "weights")?;
+        if gpu.is_dry() {
+            return Ok(weights);
+        }
         for (group, held) in weights.groups.list.iter().zip(&weights.held) {
             match held {
                 Held::Full(buffer) => stream_group(source, group, PIECE, |start, values: &[f32]| {

@@ -1,6 +1,6 @@
 //! The optimiser on the GPU: global gradient norm, clipping and AdamW as one plan over all parameters.
 
-use crate::gpu::{Gpu, Plan, PlanBuilder, Span, Tensor};
+use crate::gpu::{Gpu, Plan, PlanBuilder, Role, Span, Tensor};
 use crate::model::error::ModelError;
 use crate::model::names::Kind;
 use crate::model::weights::Weights;
@@ -42,7 +42,8 @@ impl Optimiser {
     /// Zero moments and gradients for `weights`.
     pub fn new(gpu: &Gpu, weights: &Weights, settings: OptimiserSettings) -> Result<Self, ModelError> {
         weights.need_full("training")?;
-        let gradient = Weights::zeros(gpu, &weights.config, "gradient")?;
+        let gpu = &gpu.for_role(Role::Optimiser);
+        let gradient = Weights::zeros(&gpu.for_role(Role::Gradient), &weights.config, "gradient")?;
         let m = Weights::zeros(gpu, &weights.config, "first moment")?;
         let v = Weights::zeros(gpu, &weights.config, "second moment")?;
         let mut plan = PlanBuilder::new(gpu.tuning());

@@ -180,7 +180,8 @@ impl PolicyTrainer {
             rows: rows * (fed + tokens.places().len()),
             score_tokens: tokens.alphabet().to_vec(),
         };
-        let pass = Pass::new(gpu, &weights, Some(&optimiser.gradient), sizes.clone())?;
+        // No rollout runs between a pass's two halves, so that what they leave each other may lie in the caches.
+        let pass = Pass::new(&gpu.lending(rollout.caches()), &weights, Some(&optimiser.gradient), sizes.clone())?;
         let start = match start {
             None => None,
             Some(start) => {
