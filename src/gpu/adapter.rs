@@ -63,6 +63,12 @@ pub(super) fn facts(info: &wgpu::AdapterInfo) -> AdapterFacts {
     AdapterFacts { name: info.name.clone(), backend: format!("{:?}", info.backend), driver, class }
 }
 
+/// The size of subgroups, if these features are asked for and it is always the same.
+pub(super) fn subgroup(info: &wgpu::AdapterInfo, features: wgpu::Features) -> Option<u32> {
+    let fixed = info.subgroup_min_size == info.subgroup_max_size && features.contains(wgpu::Features::SUBGROUP);
+    fixed.then_some(info.subgroup_min_size)
+}
+
 /// Smaller is better.
 fn rank(info: &wgpu::AdapterInfo) -> (u8, u8) {
     let class = match facts(info).class {

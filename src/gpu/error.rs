@@ -1,5 +1,7 @@
 //! What can go wrong between jurist and a GPU.
 
+use super::Held;
+
 /// Errors of the `gpu` room. Every message says what was asked, what was found and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum GpuError {
@@ -28,14 +30,16 @@ pub enum GpuError {
     BufferTooLarge { what: String, needed: u64, allowed: u64, adapter: String },
 
     #[error(
-        "out of GPU memory while making {what} ({bytes} bytes); lower per_device_train_batch_size or max_length, or choose an adapter with more memory"
+        "out of GPU memory while making {what} ({bytes} bytes), with {held} held; lower per_device_train_batch_size or max_length, or choose \
+         an adapter with more memory (`jurist train --dry-run` shows what a run needs, and which setting saves how much)"
     )]
-    OutOfMemory { what: String, bytes: u64 },
+    OutOfMemory { what: String, bytes: u64, held: Held },
 
     #[error(
-        "this needs {needed} MiB for GPU buffers, but only {available} MiB of memory are free; lower per_device_train_batch_size or max_length"
+        "this needs {needed} MiB for GPU buffers, but only {available} MiB of memory are free ({held} held); lower per_device_train_batch_size or \
+         max_length (`jurist train --dry-run` shows what a run needs, and which setting saves how much)"
     )]
-    OverBudget { needed: u64, available: u64 },
+    OverBudget { needed: u64, available: u64, held: Held },
 
     #[error(
         "the GPU was lost: {reason}. The last checkpoint is intact; restart with --resume (a driver update, a sleep or a too long kernel can cause this)"
@@ -51,6 +55,12 @@ pub enum GpuError {
         "live value {index} is {given}, but the plan was made for at most {planned}; make the plan for more tokens or rows, or give it fewer"
     )]
     OverPlanned { index: usize, given: u32, planned: u32 },
+
+    #[error("{plan} cannot go on: another plan has used the memory that it lives in since it was begun; begin it again")]
+    Overwritten { plan: String },
+
+    #[error("a dry run has no values: it counts buffers and makes none")]
+    Dry,
 
     #[error("words {start} to {end} of the buffer `{buffer}` were asked for, but it has {words}")]
     OutOfBounds { buffer: String, start: usize, end: usize, words: usize },

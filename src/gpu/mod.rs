@@ -9,8 +9,10 @@
 //! Everything that waits is `async`, so that the same code runs in a browser; `pollster` drives it natively.
 
 mod adapter;
+mod dry;
 mod error;
 mod kernel;
+mod ledger;
 mod oneshot;
 mod plan;
 mod profile;
@@ -19,20 +21,23 @@ mod tuning;
 pub use adapter::{AdapterFacts, Class};
 pub use error::GpuError;
 pub use kernel::{KernelSpec, SHADERS, assemble};
+pub use ledger::{Held, Role};
 pub use plan::{Dispatch, Grid, Live, Plan, PlanBuilder, Size, Tensor, Word};
 pub use profile::{KernelTime, Span};
 pub use tuning::{Kernels, Tuning, Variant};
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+
+use ledger::{Entry, Ledger, Tenancy};
 
 /// A GPU buffer that outlives plans: a weight, a gradient, a moment. Its length is counted in 32-bit words.
 #[derive(Clone, Debug)]
 pub struct Buffer {
-    pub(crate) raw: wgpu::Buffer,
     pub name: Arc<str>,
     pub words: usize,
-    _share: Arc<Share>,
+    share: Arc<Share>,
 }
 
 impl Buffer {
@@ -46,22 +51,37 @@ impl Buffer {
             }
         }
     }
+
+    /// The device's own buffer.
+    fn raw(&self) -> Result<&wgpu::Buffer, GpuError> {
+        self.share.raw.as_ref().ok_or(GpuError::Dry)
+    }
+
+    /// The same memory under another name, for `words` of it.
+    fn part(&self, name: &str, words: usize) -> Buffer {
+        Buffer { name: name.into(), words, share: self.share.clone() }
+    }
+
+    /// Whether both are the same memory.
+    fn is(&self, other: &Buffer) -> bool {
+        Arc::ptr_eq(&self.share, &other.share)
+    }
 }
 
-/// A buffer's part of the memory budget, given back with its last clone.
+/// The memory itself, given back with its last clone.
 #[derive(Debug)]
 struct Share {
-    raw: wgpu::Buffer,
-    bytes: u64,
-    allocated: Arc<Mutex<u64>>,
+    /// `None` in a dry run.
+    raw: Option<wgpu::Buffer>,
+    tenancy: Tenancy,
+    _entry: Entry,
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        *self.allocated.lock().unwrap_or_else(PoisonError::into_inner) -= self.bytes;
         if cfg!(target_arch = "wasm32") {
             // In a browser a dropped buffer waits for the garbage collector, which does not see the GPU's memory.
-            self.raw.destroy();
+            self.raw.iter().for_each(wgpu::Buffer::destroy);
         }
     }
 }
@@ -98,16 +118,26 @@ pub struct GpuOptions {
     pub software_memory: Option<u64>,
 }
 
-struct Shared {
+/// What does the work; there is none in a dry run.
+struct Device {
     device: wgpu::Device,
     queue: wgpu::Queue,
+}
+
+struct Shared {
+    device: Option<Device>,
+    limits: wgpu::Limits,
     facts: AdapterFacts,
     /// The size of subgroups, if the device has them and it is always the same.
     subgroup: Option<u32>,
     checked: bool,
     substitutes: Vec<(&'static str, String)>,
     memory: Option<u64>,
-    allocated: Arc<Mutex<u64>>,
+    ledger: Ledger,
+    /// Bytes written since the queue was last seen to be done.
+    staged: AtomicU64,
+    /// What a dry run was asked for and its adapter would not give.
+    refusals: Mutex<Vec<String>>,
     fault: Arc<Mutex<Option<Fault>>>,
     kernels: Mutex<HashMap<KernelSpec, Arc<kernel::Kernel>>>,
 }
@@ -123,7 +153,17 @@ enum Fault {
 pub struct Gpu {
     shared: Arc<Shared>,
     tuning: Arc<Tuning>,
+    role: Role,
+    /// Buffers that plans may put their scratch tensors into.
+    lent: Arc<[Buffer]>,
 }
+
+/// What is written is staged in buffers that the device frees when it has read them; this much is let wait.
+const STAGED: u64 = 16 << 20;
+
+/// Buffers above this size get memory of their own, smaller ones share blocks of it: the blocks' rests would otherwise be a
+/// good part of what is held (wgpu's own choice is 128 to 256 MiB). Drivers allow a few thousand pieces of memory.
+const BLOCK: std::ops::Range<u64> = 4 << 20..8 << 20;
 
 impl Gpu {
     /// The adapters of this machine, best first.
@@ -149,6 +189,7 @@ impl Gpu {
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("jurist"),
             required_limits: limits,
+            memory_hints: wgpu::MemoryHints::Manual { suballocated_device_memory_block_size: BLOCK },
             // Timestamps for profiles, subgroups for one matmul variant; everything runs without them too.
             required_features: features,
             ..Default::default()
@@ -175,24 +216,32 @@ impl Gpu {
                 record(&keep, Fault::Lost(if text.is_empty() { format!("{reason:?}") } else { text }));
             }
         });
-        let info = adapter.get_info();
-        let fixed = info.subgroup_min_size == info.subgroup_max_size && features.contains(wgpu::Features::SUBGROUP);
-        let subgroup = fixed.then_some(info.subgroup_min_size);
+        let subgroup = adapter::subgroup(&adapter.get_info(), features);
         let memory = options.software_memory.filter(|_| facts.class == Class::Software);
         let tuning = Arc::new(Tuning::of(&facts, subgroup, &options.kernels)?);
         let shared = Shared {
-            device,
-            queue,
+            limits: device.limits(),
+            device: Some(Device { device, queue }),
             facts,
             subgroup,
             checked: options.checked || !options.substitutes.is_empty(),
             substitutes: options.substitutes.clone(),
             memory,
-            allocated: Arc::new(Mutex::new(0)),
+            ledger: Ledger::default(),
+            staged: AtomicU64::new(0),
+            refusals: Mutex::new(Vec::new()),
             fault,
             kernels: Mutex::new(HashMap::new()),
         };
-        Ok(Gpu { shared: Arc::new(shared), tuning })
+        Ok(Gpu::of(shared, tuning))
+    }
+
+    fn of(shared: Shared, tuning: Arc<Tuning>) -> Gpu {
+        Gpu { shared: Arc::new(shared), tuning, role: Role::Other, lent: Arc::new([]) }
+    }
+
+    fn device(&self) -> Result<&Device, GpuError> {
+        self.shared.device.as_ref().ok_or(GpuError::Dry)
     }
 
     /// Name, backend, driver and class of the adapter.
@@ -211,27 +260,56 @@ impl Gpu {
 
     /// The same device, for plans with another tuning.
     pub fn tuned(&self, tuning: Tuning) -> Gpu {
-        Gpu { shared: self.shared.clone(), tuning: Arc::new(tuning) }
+        Gpu { tuning: Arc::new(tuning), ..self.clone() }
+    }
+
+    /// The same device, for buffers of this role.
+    pub fn for_role(&self, role: Role) -> Gpu {
+        Gpu { role, ..self.clone() }
+    }
+
+    /// The same device, for a plan that may put scratch tensors into these buffers, whose owner needs no values in them while
+    /// the plan runs. Plans that use them overwrite each other: a plan that goes on ([`Plan::run_steps`]) after another of
+    /// them ran is refused.
+    pub fn lending(&self, buffers: &[Buffer]) -> Gpu {
+        Gpu { lent: buffers.into(), ..self.clone() }
     }
 
     /// The largest storage binding, in bytes.
     pub fn max_binding(&self) -> u64 {
-        self.shared.device.limits().max_storage_buffer_binding_size
+        self.shared.limits.max_storage_buffer_binding_size
     }
 
     /// The largest buffer, in bytes.
     pub fn max_buffer(&self) -> u64 {
-        self.shared.device.limits().max_buffer_size
+        self.shared.limits.max_buffer_size
     }
 
     /// Bytes of all buffers that are alive.
     pub fn allocated(&self) -> u64 {
-        *self.shared.allocated.lock().unwrap_or_else(PoisonError::into_inner)
+        self.held().total()
+    }
+
+    /// Bytes of all buffers that are alive, by what they are for.
+    pub fn held(&self) -> Held {
+        self.shared.ledger.now()
+    }
+
+    /// The same when it was most.
+    pub fn peak(&self) -> Held {
+        self.shared.ledger.peak()
+    }
+
+    /// Bytes that the device has given out, and those that it holds for it: what buffers take with alignment, and the rests of
+    /// blocks. `None`: the device does not say (only Vulkan and DirectX 12 do).
+    pub fn reported(&self) -> Option<[u64; 2]> {
+        let report = self.shared.device.as_ref()?.device.generate_allocator_report()?;
+        Some([report.total_allocated_bytes, report.total_reserved_bytes])
     }
 
     /// The limits that matter here, as (name, value): for `jurist doctor`.
     pub fn limits(&self) -> Vec<(&'static str, u64)> {
-        let l = self.shared.device.limits();
+        let l = &self.shared.limits;
         vec![
             ("storage binding (bytes)", l.max_storage_buffer_binding_size),
             ("buffer (bytes)", l.max_buffer_size),
@@ -254,34 +332,32 @@ impl Gpu {
     fn allocate(&self, name: &str, words: usize, usage: wgpu::BufferUsages) -> Result<Buffer, GpuError> {
         let shared = &*self.shared;
         let size = (words.max(4) as u64 * 4).next_multiple_of(16);
-        let limits = shared.device.limits();
-        let adapter = || shared.facts.name.clone();
-        if usage.contains(wgpu::BufferUsages::STORAGE) && size > limits.max_storage_buffer_binding_size {
-            let allowed = limits.max_storage_buffer_binding_size;
-            return Err(GpuError::BindingTooLarge { what: name.into(), needed: size, allowed, adapter: adapter() });
-        }
-        if size > limits.max_buffer_size {
-            let allowed = limits.max_buffer_size;
-            return Err(GpuError::BufferTooLarge { what: name.into(), needed: size, allowed, adapter: adapter() });
-        }
-        {
-            let mut allocated = shared.allocated.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(memory) = shared.memory.filter(|m| *allocated + size > *m) {
-                return Err(GpuError::OverBudget { needed: (*allocated + size) >> 20, available: memory >> 20 });
-            }
-            *allocated += size;
-        }
-        let raw =
-            shared.device.create_buffer(&wgpu::BufferDescriptor { label: Some(name), size, usage, mapped_at_creation: false });
-        let share = Arc::new(Share { raw: raw.clone(), bytes: size, allocated: shared.allocated.clone() });
+        self.check_limits(name, size, usage).or_else(|e| self.refuse(e))?;
+        let entry = shared.ledger.enter(self.role, size, shared.memory)?;
+        let descriptor = wgpu::BufferDescriptor { label: Some(name), size, usage, mapped_at_creation: false };
+        let raw = shared.device.as_ref().map(|d| d.device.create_buffer(&descriptor));
+        let share = Arc::new(Share { raw, tenancy: Tenancy::default(), _entry: entry });
         match self.check() {
-            Err(GpuError::OutOfMemory { .. }) => Err(GpuError::OutOfMemory { what: name.into(), bytes: size }),
+            Err(GpuError::OutOfMemory { held, .. }) => Err(GpuError::OutOfMemory { what: name.into(), bytes: size, held }),
             Err(other) => Err(other),
-            Ok(()) => Ok(Buffer { raw, name: name.into(), words, _share: share }),
+            Ok(()) => Ok(Buffer { name: name.into(), words, share }),
         }
     }
 
-    /// Uploads `data` to `buffer` from word `offset` on, in pieces that never ask for a large staging buffer.
+    fn check_limits(&self, name: &str, needed: u64, usage: wgpu::BufferUsages) -> Result<(), GpuError> {
+        let (what, adapter) = (name.to_string(), self.shared.facts.name.clone());
+        let (binding, buffer) = (self.max_binding(), self.max_buffer());
+        if usage.contains(wgpu::BufferUsages::STORAGE) && needed > binding {
+            return Err(GpuError::BindingTooLarge { what, needed, allowed: binding, adapter });
+        }
+        if needed > buffer {
+            return Err(GpuError::BufferTooLarge { what, needed, allowed: buffer, adapter });
+        }
+        Ok(())
+    }
+
+    /// Uploads `data` to `buffer` from word `offset` on, in pieces that never ask for a large staging buffer; waits where the
+    /// device has too many of them. A dry run uploads nothing.
     ///
     /// # Errors
     /// Data that would go past the buffer's end; what the device reported up to now.
@@ -289,10 +365,14 @@ impl Gpu {
         const PIECE: usize = 8 << 20;
         let bytes: &[u8] = bytemuck::cast_slice(data);
         buffer.check_range(offset, bytes.len().div_ceil(4))?;
+        let Some(device) = &self.shared.device else { return Ok(()) };
         for (i, piece) in bytes.chunks(PIECE).enumerate() {
-            self.shared.queue.write_buffer(&buffer.raw, (offset * 4 + i * PIECE) as u64, piece);
-            if bytes.len() > PIECE {
-                self.shared.queue.submit([]);
+            device.queue.write_buffer(buffer.raw()?, (offset * 4 + i * PIECE) as u64, piece);
+            let staged = piece.len() as u64 + self.shared.staged.fetch_add(piece.len() as u64, Ordering::Relaxed);
+            if staged >= STAGED {
+                self.flush();
+                self.wait()?;
+                self.shared.staged.store(0, Ordering::Relaxed);
             }
         }
         self.check()
@@ -300,7 +380,7 @@ impl Gpu {
 
     /// Has the queue take what was written up to now, so that it need not keep copies for long.
     pub fn flush(&self) {
-        self.shared.queue.submit([]);
+        self.shared.device.iter().for_each(|d| _ = d.queue.submit([]));
     }
 
     /// Copies buffers over others of the same length, on the GPU.
@@ -308,20 +388,22 @@ impl Gpu {
     /// # Errors
     /// A target that is shorter than its source.
     pub fn copy(&self, pairs: &[(&Buffer, &Buffer)]) -> Result<(), GpuError> {
-        let mut encoder = self.shared.device.create_command_encoder(&Default::default());
+        pairs.iter().try_for_each(|(from, to)| to.check_range(0, from.words))?;
+        let Some(device) = &self.shared.device else { return Ok(()) };
+        let mut encoder = device.device.create_command_encoder(&Default::default());
         for (from, to) in pairs {
-            to.check_range(0, from.words)?;
-            encoder.copy_buffer_to_buffer(&from.raw, 0, &to.raw, 0, from.words as u64 * 4);
+            encoder.copy_buffer_to_buffer(from.raw()?, 0, to.raw()?, 0, from.words as u64 * 4);
         }
-        self.shared.queue.submit([encoder.finish()]);
+        device.queue.submit([encoder.finish()]);
         self.check()
     }
 
     /// Fills buffers with zeros.
     pub fn clear(&self, buffers: &[Buffer]) {
-        let mut encoder = self.shared.device.create_command_encoder(&Default::default());
-        buffers.iter().for_each(|b| encoder.clear_buffer(&b.raw, 0, None));
-        self.shared.queue.submit([encoder.finish()]);
+        let Some(device) = &self.shared.device else { return };
+        let mut encoder = device.device.create_command_encoder(&Default::default());
+        buffers.iter().filter_map(|b| b.raw().ok()).for_each(|raw| encoder.clear_buffer(raw, 0, None));
+        device.queue.submit([encoder.finish()]);
     }
 
     /// Reads `words` 32-bit words of `buffer` from word `offset` on. Waits for all work submitted before.
@@ -333,9 +415,9 @@ impl Gpu {
     /// Several reads with one wait; the answer holds the raw words of each.
     ///
     /// # Errors
-    /// A part past its buffer's end; what the device reported up to now.
+    /// A part past its buffer's end; what the device reported up to now; a dry run, which has no values.
     pub async fn read_many(&self, parts: &[(&Buffer, usize, usize)]) -> Result<Vec<Vec<u32>>, GpuError> {
-        let shared = &*self.shared;
+        let shared = self.device()?;
         for (buffer, offset, words) in parts {
             buffer.check_range(*offset, *words)?;
         }
@@ -349,11 +431,12 @@ impl Gpu {
             usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         };
+        let _entry = self.shared.ledger.enter(Role::Staging, descriptor.size, None)?;
         let staging = shared.device.create_buffer(&descriptor);
         let mut encoder = shared.device.create_command_encoder(&Default::default());
         let mut at = 0;
         for (buffer, offset, words) in parts {
-            encoder.copy_buffer_to_buffer(&buffer.raw, *offset as u64 * 4, &staging, at, *words as u64 * 4);
+            encoder.copy_buffer_to_buffer(buffer.raw()?, *offset as u64 * 4, &staging, at, *words as u64 * 4);
             at += *words as u64 * 4;
         }
         shared.queue.submit([encoder.finish()]);
@@ -380,10 +463,8 @@ impl Gpu {
 
     /// Waits for all submitted work. In a browser nothing may block, and nothing needs to: awaiting a read is enough.
     pub fn wait(&self) -> Result<(), GpuError> {
-        if cfg!(target_arch = "wasm32") {
-            return Ok(());
-        }
-        match self.shared.device.poll(wgpu::PollType::wait_indefinitely()) {
+        let Some(device) = self.shared.device.as_ref().filter(|_| !cfg!(target_arch = "wasm32")) else { return Ok(()) };
+        match device.device.poll(wgpu::PollType::wait_indefinitely()) {
             Ok(_) => Ok(()),
             Err(e) => self.check().and(Err(GpuError::DeviceLost { reason: e.to_string() })),
         }
@@ -393,7 +474,7 @@ impl Gpu {
     pub fn check(&self) -> Result<(), GpuError> {
         match &*self.shared.fault.lock().unwrap_or_else(PoisonError::into_inner) {
             None => Ok(()),
-            Some(Fault::OutOfMemory) => Err(GpuError::OutOfMemory { what: "a buffer".into(), bytes: self.allocated() }),
+            Some(Fault::OutOfMemory) => Err(GpuError::OutOfMemory { what: "a buffer".into(), bytes: 0, held: self.held() }),
             Some(Fault::Lost(reason)) => Err(GpuError::DeviceLost { reason: reason.clone() }),
             Some(Fault::Rejected(reason)) => Err(GpuError::Validation { reason: reason.clone() }),
         }
@@ -404,7 +485,8 @@ impl Gpu {
         if let Some(kernel) = kernels.get(spec) {
             return Ok(kernel.clone());
         }
-        let kernel = Arc::new(kernel::Kernel::compile(&self.shared.device, spec, &self.shared.substitutes, self.shared.checked)?);
+        let kernel =
+            Arc::new(kernel::Kernel::compile(&self.device()?.device, spec, &self.shared.substitutes, self.shared.checked)?);
         self.check()?;
         kernels.insert(spec.clone(), kernel.clone());
         Ok(kernel)

@@ -3,7 +3,8 @@
 //! Operations *record* themselves into a [`PlanBuilder`]: which kernel, which tensors, which sizes. Building then
 //!
 //! 1. gives every scratch tensor a buffer; two tensors whose lifetimes do not touch share one (one wgpu buffer per shared
-//!    slot, because wgpu refuses a dispatch that binds one buffer both as `read` and as `read_write`);
+//!    slot, because wgpu refuses a dispatch that binds one buffer both as `read` and as `read_write`); a slot lives in a
+//!    buffer that was lent ([`Gpu::lending`]) where one is large enough;
 //! 2. compiles the kernels and makes the bind groups.
 //!
 //! Running writes all parameters into one small arena and encodes the dispatches with grids from the step's *real* sizes
@@ -12,7 +13,8 @@
 use std::sync::Arc;
 
 use super::kernel::{Kernel, KernelSpec};
-use super::{Buffer, Gpu, GpuError, Tuning};
+use super::ledger::Tenancy;
+use super::{Buffer, Gpu, GpuError, Role, Tuning};
 
 /// Uniform offsets must be multiples of this on every adapter.
 const ARENA_STRIDE: u64 = 256;
@@ -138,6 +140,8 @@ enum Kind {
 struct Planned {
     name: String,
     words: usize,
+    /// `None`: that of the GPU handle that the plan is built with.
+    role: Option<Role>,
     kind: Kind,
     first: usize,
     last: usize,
@@ -175,13 +179,20 @@ impl PlanBuilder {
     }
 
     fn add(&mut self, name: &str, words: usize, kind: Kind) -> Tensor {
-        self.tensors.push(Planned { name: name.to_string(), words, kind, first: usize::MAX, last: 0 });
+        self.tensors.push(Planned { name: name.to_string(), words, role: None, kind, first: usize::MAX, last: 0 });
         Tensor(self.tensors.len() - 1)
     }
 
     /// A tensor that lives from its first to its last use within a run.
     pub fn scratch(&mut self, name: &str, words: usize) -> Tensor {
         self.add(name, words, Kind::Scratch)
+    }
+
+    /// The same, counted under a role of its own.
+    pub fn scratch_for(&mut self, role: Role, name: &str, words: usize) -> Tensor {
+        let tensor = self.scratch(name, words);
+        self.tensors[tensor.0].role = Some(role);
+        tensor
     }
 
     /// A tensor with a buffer of its own, written or read by the host between runs.
@@ -191,7 +202,7 @@ impl PlanBuilder {
 
     /// A weight or another buffer that outlives the plan.
     pub fn import(&mut self, buffer: &Buffer) -> Tensor {
-        if let Some(i) = self.tensors.iter().position(|t| matches!(&t.kind, Kind::Imported(b) if b.raw == buffer.raw)) {
+        if let Some(i) = self.tensors.iter().position(|t| matches!(&t.kind, Kind::Imported(b) if b.is(buffer))) {
             return Tensor(i);
         }
         self.add(&buffer.name, buffer.words, Kind::Imported(buffer.clone()))
@@ -283,33 +294,40 @@ impl PlanBuilder {
         (slot_of, slots)
     }
 
-    /// Bytes that [`PlanBuilder::build`] will allocate, imported buffers not counted.
+    /// Bytes that [`PlanBuilder::build`] will allocate, imported buffers not counted and nothing lent.
     pub fn bytes(&self) -> u64 {
         let (_, slots) = self.slots();
         let kept: usize = self.tensors.iter().filter(|t| matches!(t.kind, Kind::Kept)).map(|t| t.words).sum();
         (slots.iter().sum::<usize>() + kept) as u64 * 4 + self.steps.len() as u64 * ARENA_STRIDE
     }
 
-    /// Makes buffers, kernels and bind groups.
+    /// Makes buffers, kernels and bind groups; in a dry run, buffers that are counted only.
     ///
     /// # Errors
     /// A tensor larger than a binding may be, out of memory, or a shader that does not compile.
     pub fn build(self, gpu: &Gpu) -> Result<Plan, GpuError> {
         let planned = self.planned();
         let (slot_of, slots) = self.slots();
-        // A slot carries the name of its largest tenant, so that a message about it says something.
+        // A slot carries name and role of its largest tenant, so that a message about it says something.
+        let lent = lodge(&slots, &gpu.lent);
         let mut shared = Vec::new();
         for (slot, words) in slots.iter().enumerate() {
             let tenants = self.tensors.iter().zip(&slot_of).filter(|(_, s)| **s == Some(slot));
-            let name = tenants.max_by_key(|(t, _)| t.words).map_or("scratch", |(t, _)| t.name.as_str());
-            shared.push(gpu.buffer(name, *words)?);
+            let largest = tenants.max_by_key(|(t, _)| t.words).map(|(t, _)| t);
+            let name = largest.map_or("scratch", |t| t.name.as_str());
+            shared.push(match lent[slot] {
+                Some(place) => gpu.lent[place].part(name, *words),
+                None => gpu.for_role(largest.and_then(|t| t.role).unwrap_or(gpu.role)).buffer(name, *words)?,
+            });
         }
+        let borrowed: Vec<Buffer> = lent.iter().flatten().map(|place| gpu.lent[*place].clone()).collect();
+        borrowed.iter().for_each(|b| b.share.tenancy.lend());
         let mut buffers = Vec::new();
         for (i, t) in self.tensors.iter().enumerate() {
             buffers.push(match (&t.kind, slot_of[i]) {
                 (Kind::Imported(buffer), _) => Some(buffer.clone()),
                 (Kind::Kept, _) => Some(gpu.buffer(&t.name, t.words)?),
-                (Kind::Scratch, Some(slot)) => Some(Buffer { words: t.words, ..shared[slot].clone() }),
+                (Kind::Scratch, Some(slot)) => Some(shared[slot].part(&shared[slot].name, t.words)),
                 (Kind::Scratch, None) => None,
             });
         }
@@ -317,12 +335,33 @@ impl PlanBuilder {
         let arena_words = (self.steps.len().max(1) as u64 * ARENA_STRIDE / 4) as usize;
         let arena = gpu.allocate("kernel parameters", arena_words, usage)?;
         let mut steps = Vec::new();
-        for (i, step) in self.steps.into_iter().enumerate() {
-            steps.push(prepare(gpu, step, i, &buffers, &arena)?);
+        if !gpu.is_dry() {
+            for (i, step) in self.steps.into_iter().enumerate() {
+                steps.push(prepare(gpu, step, i, &buffers, &arena)?);
+            }
         }
         gpu.check()?;
-        Ok(Plan { gpu: gpu.clone(), buffers, arena, arena_words, steps, planned })
+        let of_others = |t: &Planned| if let Kind::Imported(buffer) = &t.kind { Some(buffer.clone()) } else { None };
+        let imported = self.tensors.iter().filter_map(of_others).collect();
+        let number = Tenancy::number();
+        Ok(Plan { gpu: gpu.clone(), number, buffers, borrowed, imported, arena, arena_words, steps, planned })
     }
+}
+
+/// Which lent buffer each slot lives in: the largest slot that fits any takes the smallest that it fits, and so on down.
+fn lodge(slots: &[usize], lent: &[Buffer]) -> Vec<Option<usize>> {
+    let mut places = vec![None; slots.len()];
+    let mut order: Vec<usize> = (0..slots.len()).collect();
+    order.sort_by_key(|slot| std::cmp::Reverse(slots[*slot]));
+    let mut vacant: Vec<usize> = (0..lent.len()).collect();
+    for slot in order {
+        let fitting = vacant.iter().copied().filter(|place| lent[*place].words >= slots[slot]);
+        if let Some(place) = fitting.min_by_key(|place| lent[*place].words) {
+            vacant.retain(|other| *other != place);
+            places[slot] = Some(place);
+        }
+    }
+    places
 }
 
 pub(super) enum Ready {
@@ -351,16 +390,16 @@ fn prepare(gpu: &Gpu, step: Step, index: usize, buffers: &[Option<Buffer>], aren
         return Err(GpuError::Shader { kernel: spec.to_string(), reason });
     }
     let params = wgpu::BufferBinding {
-        buffer: &arena.raw,
+        buffer: arena.raw()?,
         offset: index as u64 * ARENA_STRIDE,
         size: std::num::NonZeroU64::new((words.len() as u64 * 4).next_multiple_of(16)),
     };
     let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: wgpu::BindingResource::Buffer(params) }];
     for (i, t) in tensors.iter().enumerate() {
-        entries.push(wgpu::BindGroupEntry { binding: i as u32 + 1, resource: buffer(*t)?.raw.as_entire_binding() });
+        entries.push(wgpu::BindGroupEntry { binding: i as u32 + 1, resource: buffer(*t)?.raw()?.as_entire_binding() });
     }
     let label = spec.to_string();
-    let bind = gpu.shared.device.create_bind_group(&wgpu::BindGroupDescriptor {
+    let bind = gpu.device()?.device.create_bind_group(&wgpu::BindGroupDescriptor {
         label: Some(&label),
         layout: &kernel.layout,
         entries: &entries,
@@ -371,7 +410,11 @@ fn prepare(gpu: &Gpu, step: Step, index: usize, buffers: &[Option<Buffer>], aren
 /// A step that can be run again and again.
 pub struct Plan {
     pub(super) gpu: Gpu,
+    number: u64,
     buffers: Vec<Option<Buffer>>,
+    /// Lent buffers that scratch tensors live in, and buffers of others, which these may have lent.
+    borrowed: Vec<Buffer>,
+    imported: Vec<Buffer>,
     arena: Buffer,
     arena_words: usize,
     pub(super) steps: Vec<Ready>,
@@ -404,7 +447,7 @@ impl Plan {
     /// # Errors
     /// What the device reported up to now; too few live values, or one above what the plan was made for.
     pub fn run_times(&self, live: &[u32], times: usize) -> Result<(), GpuError> {
-        self.submit(live, &self.steps, times)
+        self.submit(live, 0..self.steps.len(), times)
     }
 
     /// Number of steps: the last mark.
@@ -416,18 +459,17 @@ impl Plan {
     /// the plan was run up to the first mark before.
     ///
     /// # Errors
-    /// As [`Plan::run_times`].
+    /// As [`Plan::run_times`]; another plan was in memory that was lent to this one since its first steps ran.
     pub fn run_steps(&self, live: &[u32], marks: std::ops::Range<usize>) -> Result<(), GpuError> {
+        self.submit(live, marks, 1)
+    }
+
+    fn submit(&self, live: &[u32], marks: std::ops::Range<usize>, times: usize) -> Result<(), GpuError> {
+        let shared = self.gpu.device()?;
         let steps = self.steps.get(marks.clone()).ok_or_else(|| GpuError::Validation {
             reason: format!("a plan of {} steps was asked to run {marks:?}", self.steps.len()),
         })?;
-        self.submit(live, steps, 1)
-    }
-
-    fn submit(&self, live: &[u32], steps: &[Ready], times: usize) -> Result<(), GpuError> {
-        self.check_live(live)?;
-        let shared = &*self.gpu.shared;
-        self.write_parameters(live);
+        self.begin(live, marks.start)?;
         let mut encoder = shared.device.create_command_encoder(&Default::default());
         let mut pass = None;
         let mut flops = 0;
@@ -436,7 +478,7 @@ impl Plan {
                 match step {
                     Ready::Clear(buffer) => {
                         drop(pass.take());
-                        encoder.clear_buffer(&buffer.raw, 0, None);
+                        encoder.clear_buffer(buffer.raw()?, 0, None);
                     }
                     Ready::Dispatch { kernel, bind, grid, flops: per, work, .. } => {
                         let [x, y] = grid.groups(live);
@@ -471,8 +513,21 @@ impl Plan {
         self.run_times(live, 1)
     }
 
+    /// Readies a run from step `start` on: checks live values, takes possession of lent memory, writes parameters.
+    pub(super) fn begin(&self, live: &[u32], start: usize) -> Result<(), GpuError> {
+        self.check_live(live)?;
+        if start > 0 && self.borrowed.iter().any(|b| !b.share.tenancy.is_of(self.number)) {
+            let plan = self.borrowed.first().map_or_else(String::new, |b| format!("a pass that was lent `{}`", b.name));
+            return Err(GpuError::Overwritten { plan });
+        }
+        self.borrowed.iter().chain(&self.imported).for_each(|b| b.share.tenancy.move_in(self.number));
+        let parameters = self.parameters(live);
+        self.gpu.device()?.queue.write_buffer(self.arena.raw()?, 0, bytemuck::cast_slice(&parameters));
+        Ok(())
+    }
+
     /// More than planned would be cut in silence, by kernels that never go past a size's maximum.
-    pub(super) fn check_live(&self, live: &[u32]) -> Result<(), GpuError> {
+    fn check_live(&self, live: &[u32]) -> Result<(), GpuError> {
         if live.len() != self.planned.len() {
             let reason = format!("a plan with {} live values was given {}", self.planned.len(), live.len());
             return Err(GpuError::Validation { reason });
@@ -483,10 +538,6 @@ impl Plan {
             }
         }
         Ok(())
-    }
-
-    pub(super) fn write_parameters(&self, live: &[u32]) {
-        self.gpu.shared.queue.write_buffer(&self.arena.raw, 0, bytemuck::cast_slice(&self.parameters(live)));
     }
 
     fn parameters(&self, live: &[u32]) -> Vec<u32> {

@@ -64,7 +64,7 @@ impl Stopwatch {
         let descriptor = wgpu::QuerySetDescriptor { label: None, ty: wgpu::QueryType::Timestamp, count };
         let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
         let results = gpu.allocate("timestamps", 2 * count as usize, usage)?;
-        Ok(Stopwatch { set: gpu.shared.device.create_query_set(&descriptor), results, used: 0 })
+        Ok(Stopwatch { set: gpu.device()?.device.create_query_set(&descriptor), results, used: 0 })
     }
 
     fn full(&self) -> bool {
@@ -82,13 +82,14 @@ impl Stopwatch {
         }
     }
 
-    fn resolve(&self, encoder: &mut wgpu::CommandEncoder) {
-        encoder.resolve_query_set(&self.set, 0..self.used, &self.results.raw, 0);
+    fn resolve(&self, encoder: &mut wgpu::CommandEncoder) -> Result<(), GpuError> {
+        encoder.resolve_query_set(&self.set, 0..self.used, self.results.raw()?, 0);
+        Ok(())
     }
 
     /// Begin and end of each pair, in seconds of the adapter's clock.
     async fn read(&self, gpu: &Gpu) -> Result<Vec<[f64; 2]>, GpuError> {
-        let period = f64::from(gpu.shared.queue.get_timestamp_period()) * 1e-9;
+        let period = f64::from(gpu.device()?.queue.get_timestamp_period()) * 1e-9;
         let words = gpu.read::<u32>(&self.results, 0, 2 * self.used as usize).await?;
         let tick = |w: &[u32]| (u64::from(w[1]) << 32 | u64::from(w[0])) as f64 * period;
         Ok(words.chunks_exact(4).map(|w| [tick(&w[..2]), tick(&w[2..])]).collect())
@@ -98,7 +99,7 @@ impl Stopwatch {
 impl Gpu {
     /// Can this device time its own work?
     pub fn has_timestamps(&self) -> bool {
-        self.shared.device.features().contains(wgpu::Features::TIMESTAMP_QUERY)
+        self.shared.device.as_ref().is_some_and(|d| d.device.features().contains(wgpu::Features::TIMESTAMP_QUERY))
     }
 }
 
@@ -112,16 +113,16 @@ impl Plan {
         if !gpu.has_timestamps() {
             return Err(GpuError::Validation { reason: format!("{} has no timestamp queries", gpu.facts()) });
         }
-        self.check_live(live)?;
-        self.write_parameters(live);
-        let encoder = || gpu.shared.device.create_command_encoder(&Default::default());
+        self.begin(live, 0)?;
+        let shared = gpu.device()?;
+        let encoder = || shared.device.create_command_encoder(&Default::default());
         let mut spans: Vec<Span> = Vec::new();
         let mut watches = vec![Stopwatch::new(gpu, self.steps.len())?];
         let (mut commands, mut pending) = (encoder(), 0);
         for step in &self.steps {
             let (name, kernel, bind, grid, flops) = match step {
                 Ready::Clear(buffer) => {
-                    commands.clear_buffer(&buffer.raw, 0, None);
+                    commands.clear_buffer(buffer.raw()?, 0, None);
                     continue;
                 }
                 Ready::Dispatch { name, kernel, bind, grid, flops, work, .. } => {
@@ -133,7 +134,7 @@ impl Plan {
                 continue;
             }
             if pending > gpu.tuning.flops_per_submit {
-                gpu.shared.queue.submit([std::mem::replace(&mut commands, encoder()).finish()]);
+                shared.queue.submit([std::mem::replace(&mut commands, encoder()).finish()]);
                 pending = 0;
             }
             if watches.last().is_none_or(Stopwatch::full) {
@@ -148,8 +149,8 @@ impl Plan {
             pending += flops;
             spans.push(Span { kernel: name.clone(), start: 0.0, seconds: 0.0, flops });
         }
-        watches.iter().for_each(|w| w.resolve(&mut commands));
-        gpu.shared.queue.submit([commands.finish()]);
+        watches.iter().try_for_each(|w| w.resolve(&mut commands))?;
+        shared.queue.submit([commands.finish()]);
         let mut times = Vec::new();
         for watch in &watches {
             times.extend(watch.read(gpu).await?);
@@ -179,10 +180,10 @@ impl Plan {
         if !gpu.has_timestamps() || times == 0 || self.steps.iter().any(|s| matches!(s, Ready::Clear(_))) {
             return Ok(None);
         }
-        self.check_live(live)?;
-        self.write_parameters(live);
+        self.begin(live, 0)?;
+        let shared = gpu.device()?;
         let mut watch = Stopwatch::new(gpu, 1)?;
-        let mut commands = gpu.shared.device.create_command_encoder(&Default::default());
+        let mut commands = shared.device.create_command_encoder(&Default::default());
         let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes: Some(watch.pair()) };
         let mut pass = commands.begin_compute_pass(&descriptor);
         for _ in 0..times {
@@ -197,8 +198,8 @@ impl Plan {
             }
         }
         drop(pass);
-        watch.resolve(&mut commands);
-        gpu.shared.queue.submit([commands.finish()]);
+        watch.resolve(&mut commands)?;
+        shared.queue.submit([commands.finish()]);
         let times_read = watch.read(gpu).await?;
         Ok(times_read.first().map(|[from, to]| (to - from).max(0.0) / times as f64))
     }

@@ -220,6 +220,52 @@ impl Judge {
         Ok((reading.prompt.into_iter().chain(reading.continuations.into_iter().flatten()).collect(), last))
     }
 
+    /// What chains for so many prompts are written with.
+    fn rollout_sizes(&self, judging: &Judging, prompts: usize, longest: usize) -> RolloutSizes {
+        let group = judging.chains.max(1);
+        let rows = judging.batch_size.max(group).min(prompts * group);
+        RolloutSizes { rows, group, prompt: longest, new_tokens: self.settings.max_completion_length }
+    }
+
+    /// What rows of these lengths in tokens, with so many continuations in all, are scored with.
+    fn pass_sizes(&self, lengths: &[usize], continuations: usize) -> PassSizes {
+        let longest = lengths.iter().copied().max().unwrap_or(0);
+        let tokens = lengths.iter().sum::<usize>().min(PASS_TOKENS.max(longest));
+        let rows = (continuations * self.tokens.places().len()).min(tokens);
+        PassSizes { tokens, rows, score_tokens: self.tokens.alphabet().to_vec(), ..PassSizes::default() }
+    }
+
+    /// Makes what judging `examples` may take at most, and lets it go: so that a dry run's ledger has seen it.
+    ///
+    /// # Errors
+    /// As [`Judge::judge`].
+    pub fn rehearse(&self, examples: &[Example], judging: &Judging) -> Result<()> {
+        let context = self.weights.config.max_position_embeddings.min(judging.max_length);
+        let chain = if self.settings.chain { self.settings.max_completion_length } else { 0 };
+        let fed = chain + self.tokens.stem.len().max(self.tokens.opening.len());
+        let mut prompts = Vec::new();
+        for example in examples {
+            // A row without a prompt is one that cannot be judged: it takes no memory.
+            prompts.extend(self.prompt.prompt(example, &self.tokenizer).ok().map(|(ids, _)| ids.len()));
+        }
+        prompts.retain(|prompt| self.placement().depth(*prompt, fed - chain + chain.min(1)) <= context);
+        let longest = prompts.iter().copied().max().unwrap_or(0);
+        if longest == 0 {
+            return Ok(());
+        }
+        if self.settings.chain {
+            Rollout::new(&self.gpu, &self.weights, self.rollout_sizes(judging, prompts.len(), longest))?;
+        }
+        let of_row = |prompt: &usize| {
+            let fed = fed.min(context - prompt);
+            self.placement().size(*prompt, std::iter::repeat_n(fed, judging.chains.max(1)))
+        };
+        let lengths: Vec<usize> = prompts.iter().map(of_row).collect();
+        let sizes = self.pass_sizes(&lengths, prompts.len() * judging.chains.max(1));
+        Pass::new(&self.gpu, &self.weights, None, sizes)?;
+        Ok(())
+    }
+
     /// Writes the chains of all readings; prompt and chain together stay within `longest`.
     async fn write_chains(
         &self,
@@ -233,13 +279,8 @@ impl Judge {
         }
         let room = self.settings.max_completion_length;
         let prompts: Vec<Vec<u32>> = readings.iter().map(|r| r.prompt.clone()).collect();
-        let group = judging.chains.max(1);
-        let sizes = RolloutSizes {
-            rows: judging.batch_size.max(group).min(prompts.len() * group),
-            group,
-            prompt: prompts.iter().map(Vec::len).max().unwrap_or(0),
-            new_tokens: room,
-        };
+        let longest_prompt = prompts.iter().map(Vec::len).max().unwrap_or(0);
+        let sizes = self.rollout_sizes(judging, prompts.len(), longest_prompt);
         let rollout = Rollout::new(&self.gpu, &self.weights, sizes)?;
         let stop = Stop {
             phrases: vec![self.tokens.stem.clone(), self.tokens.opening.clone()],
@@ -279,15 +320,12 @@ impl Judge {
     async fn score_log_probs(&self, readings: &[&mut Reading]) -> Result<Vec<Vec<f64>>> {
         let placement = self.placement();
         let length = |r: &Reading| placement.size(r.prompt.len(), r.continuations.iter().map(Vec::len));
-        let longest = readings.iter().map(|r| length(r)).max().unwrap_or(0);
-        let total: usize = readings.iter().map(|r| length(r)).sum();
-        if total == 0 {
+        let lengths: Vec<usize> = readings.iter().map(|r| length(r)).collect();
+        let sizes = self.pass_sizes(&lengths, readings.iter().map(|r| r.continuations.len()).sum());
+        let tokens = sizes.tokens;
+        if tokens == 0 {
             return Ok(Vec::new());
         }
-        let tokens = total.min(PASS_TOKENS.max(longest));
-        let places = self.tokens.places().len();
-        let rows = (readings.iter().map(|r| r.continuations.len()).sum::<usize>() * places).min(tokens);
-        let sizes = PassSizes { tokens, rows, score_tokens: self.tokens.alphabet().to_vec() };
         let pass = Pass::new(&self.gpu, &self.weights, None, sizes)?;
         let mut all = Vec::new();
         let (mut batch, mut placed) = (PackedInputs::default(), Vec::new());

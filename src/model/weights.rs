@@ -7,7 +7,7 @@ use super::lora::Adapter;
 use super::names::Groups;
 use super::source::TensorSource;
 use super::tensors::TensorSet;
-use crate::gpu::{Gpu, PlanBuilder, Tensor};
+use crate::gpu::{Gpu, PlanBuilder, Role, Tensor};
 use crate::ops::matrix::Matrix;
 
 /// The tensors of a model. Clones share their buffers.
@@ -53,8 +53,10 @@ impl Weights {
     /// # Errors
     /// As [`Weights::upload`]; a value that f16 cannot hold.
     pub fn upload_as(gpu: &Gpu, source: &dyn TensorSource, form: Form) -> Result<Self, ModelError> {
-        let weights = Self::room(gpu, source.config(), form)?;
-        weights.base.upload(gpu, source)?;
+        let weights = Self::room(&gpu.for_role(Role::Weights), source.config(), form)?;
+        if !gpu.is_dry() {
+            weights.base.upload(gpu, source)?;
+        }
         Ok(weights)
     }
 

@@ -4,7 +4,7 @@
 use super::matmul::{Epilogue, Layout, Product, View, forward_between, product};
 use super::quantised::Matrix;
 use super::{row_constants, row_grid};
-use crate::gpu::{Dispatch, KernelSpec, PlanBuilder, Size, Tensor, Tuning, Word};
+use crate::gpu::{Dispatch, KernelSpec, PlanBuilder, Role, Size, Tensor, Tuning, Word};
 
 /// The objective of one row, as the GPU reads it: [`OBJECTIVE_WORDS`] words. By default a row is only looked at.
 #[repr(C)]
@@ -88,7 +88,7 @@ fn spec(entry: &'static str, tuning: &Tuning) -> KernelSpec {
 
 /// Records all chunks: logits, statistics, and with `gradient` the way back.
 pub fn record(plan: &mut PlanBuilder, head: LossHead, gradient: Option<LossGradient>) {
-    let logits = plan.scratch("logits of a chunk", head.chunk as usize * head.vocab as usize);
+    let logits = plan.scratch_for(Role::LossHead, "logits of a chunk", head.chunk as usize * head.vocab as usize);
     let (vocab, width) = (Size::fixed(head.vocab), Size::fixed(head.width));
     let (of_vocab, of_width) = (|t| View::of(t, head.vocab), |t| View::of(t, head.width));
     let z = of_vocab(logits);

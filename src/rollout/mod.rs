@@ -4,7 +4,7 @@
 //! length limit. Which random numbers a chain gets depends on the sampler's key, its own number and the position alone,
 //! so the same chain comes out whatever else is in the batch.
 
-use crate::gpu::Gpu;
+use crate::gpu::{Buffer, Gpu};
 use crate::model::decoder::{CachePass, CacheSizes, Draw, PrefillPrompt, PrefillRow, RowState, Sampler};
 use crate::model::error::ModelError;
 use crate::model::weights::Weights;
@@ -191,6 +191,11 @@ impl Rollout {
         let pass = CachePass::new(gpu, weights, cache)?;
         let steps_a_look = gpu.tuning().steps_a_look as usize;
         Ok(Rollout { pass, sizes: RolloutSizes { rows, group, ..sizes }, prompts, steps_a_look })
+    }
+
+    /// Buffers that hold nothing between two runs, and may be lent.
+    pub fn caches(&self) -> &[Buffer] {
+        self.pass.caches()
     }
 
     /// What this engine was planned for.

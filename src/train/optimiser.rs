@@ -1,6 +1,6 @@
 //! The optimiser on the GPU: global gradient norm, clipping and AdamW as one plan over all parameters.
 
-use crate::gpu::{Gpu, Plan, PlanBuilder, Span, Tensor};
+use crate::gpu::{Gpu, Plan, PlanBuilder, Role, Span, Tensor};
 use crate::model::error::ModelError;
 use crate::model::names::Kind;
 use crate::model::tensors::TensorSet;
@@ -44,8 +44,10 @@ impl Optimiser {
     /// # Errors
     /// Too little GPU memory.
     pub fn new(gpu: &Gpu, trained: &TensorSet, settings: OptimiserSettings) -> Result<Self, ModelError> {
+        let gpu = &gpu.for_role(Role::Optimiser);
+        let gradient = TensorSet::zeros(&gpu.for_role(Role::Gradient), trained.groups(), "gradient")?;
         let zeros = |role: &str| TensorSet::zeros(gpu, trained.groups(), role);
-        let (gradient, m, v) = (zeros("gradient")?, zeros("first moment")?, zeros("second moment")?);
+        let (m, v) = (zeros("first moment")?, zeros("second moment")?);
         let mut plan = PlanBuilder::new(gpu.tuning());
         let scalars = StepScalars { lr: plan.live(), correction1: plan.live(), correction2: plan.live() };
         let result = plan.kept("gradient norm", 4);

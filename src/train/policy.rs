@@ -194,7 +194,8 @@ impl PolicyTrainer {
             // Chains are sampled without dropout.
             dropout: false,
         };
-        let pass = Pass::new(gpu, &weights, Some(&optimiser.gradient), sizes.clone())?;
+        // No rollout runs between a pass's two halves, so that what they leave each other may lie in the caches.
+        let pass = Pass::new(&gpu.lending(rollout.caches()), &weights, Some(&optimiser.gradient), sizes.clone())?;
         let start = match start {
             None => None,
             Some(start) => {

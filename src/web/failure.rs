@@ -82,6 +82,8 @@ impl From<GpuError> for Failure {
             | GpuError::NoSubgroups { .. }
             | GpuError::OverPlanned { .. }
             | GpuError::OutOfBounds { .. }
+            | GpuError::Overwritten { .. }
+            | GpuError::Dry
             | GpuError::Shader { .. } => Failure::new("Internal", error.to_string()),
         }
     }

@@ -14,7 +14,7 @@
 //! new prompts behind those that still run ([`CachePass::arrange`]).
 
 use super::{Attention, Inputs, Recorder, rope_table, rope_values};
-use crate::gpu::{Buffer, Gpu, Plan, PlanBuilder, Size, Span};
+use crate::gpu::{Buffer, Gpu, Plan, PlanBuilder, Role, Size, Span};
 use crate::model::error::ModelError;
 use crate::model::weights::Weights;
 use crate::ops::cached_attention::cache_words;
@@ -108,6 +108,7 @@ impl CachePass {
             let (allowed, found) = (config.max_position_embeddings, sizes.max_length);
             return Err(ModelError::Batch { what: "positions of a cache (max_position_embeddings)", allowed, found });
         }
+        let gpu = &gpu.for_role(Role::Cache);
         let recorder = Recorder::new(weights);
         let cache = cache_words(&recorder.shape.heads, sizes.slots, sizes.max_length);
         let make = |i: usize| gpu.buffer(&format!("cache of layer {i}"), cache);
@@ -124,6 +125,11 @@ impl CachePass {
         let step = advance(gpu, &recorder, &state, sizes, true)?;
         let force = advance(gpu, &recorder, &state, sizes, false)?;
         Ok(CachePass { gpu: gpu.clone(), weights: weights.clone(), sizes, state, prefill, draw, step, force })
+    }
+
+    /// The caches: what may be lent to plans that run while no row is under way.
+    pub fn caches(&self) -> &[Buffer] {
+        &self.state.caches
     }
 
     /// What this pass was planned for.

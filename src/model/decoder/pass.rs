@@ -5,7 +5,8 @@ use std::sync::{Mutex, PoisonError};
 use super::backward::BackwardInputs;
 use super::project::Learns;
 use super::{Attention, Inputs, Recorder, rope_table, rope_values, words};
-use crate::gpu::{Gpu, KernelTime, Plan, PlanBuilder, Size, Span, Tensor};
+use crate::gpu::{Gpu, KernelTime, Plan, PlanBuilder, Role, Size, Span, Tensor};
+use crate::model::config::Config;
 use crate::model::error::ModelError;
 use crate::model::tensors::TensorSet;
 use crate::model::weights::Weights;
@@ -158,7 +159,7 @@ impl Front {
             positions: plan.kept("positions", tokens),
             spans: plan.kept("spans", tokens * 4),
             rows: plan.kept("loss rows", rows),
-            rope: rope_table(plan, &weights.config, weights.config.max_position_embeddings),
+            rope: rope_table(plan, &weights.config, positions(&weights.config, tokens)),
             tokens: Size::live(live_tokens, tokens as u32),
             count: Size::live(live_rows, rows as u32),
         }
@@ -178,6 +179,11 @@ impl Front {
     }
 }
 
+/// Positions that a batch of so many tokens can have: no sequence is longer than the batch.
+fn positions(config: &Config, tokens: usize) -> usize {
+    config.max_position_embeddings.min(tokens)
+}
+
 /// Everything that a shader would trust is checked here.
 fn check(weights: &Weights, (tokens, rows, scores): (usize, usize, usize), batch: &PackedInputs) -> Result<(), ModelError> {
     let config = &weights.config;
@@ -191,6 +197,7 @@ fn check(weights: &Weights, (tokens, rows, scores): (usize, usize, usize), batch
     limit("largest token id", config.vocab_size - 1, batch.ids.iter().copied().max().unwrap_or(0) as usize)?;
     let furthest = batch.positions.iter().copied().max().unwrap_or(0) as usize;
     limit("last position (max_position_embeddings - 1)", config.max_position_embeddings - 1, furthest)?;
+    limit("last position (of the pass)", tokens.saturating_sub(1), furthest)?;
     limit("largest row of the batch", t.saturating_sub(1), batch.rows.iter().copied().max().unwrap_or(0) as usize)?;
     let targets = batch.objectives.iter().map(|o| o.token).max().unwrap_or(0);
     limit("largest token of an objective", config.vocab_size - 1, targets as usize)?;
@@ -271,6 +278,7 @@ impl Pass {
                 Some(Learns::of(weights, gradient))
             }
         };
+        let gpu = &gpu.for_role(Role::Activations);
         let mut recorder = Recorder::new(weights);
         let (hidden, vocab) = (recorder.shape.hidden, recorder.shape.vocab);
         let mut plan = PlanBuilder::new(gpu.tuning());
@@ -340,7 +348,7 @@ impl Pass {
             }
         };
         let plan = plan.build(gpu)?;
-        plan.write(front.rope, &rope_values(&weights.config, weights.config.max_position_embeddings))?;
+        plan.write(front.rope, &rope_values(&weights.config, positions(&weights.config, sizes.tokens)))?;
         plan.write(score_tokens, &sizes.score_tokens)?;
         if let Some(ones) = ones {
             plan.write(ones, &vec![1f32; sizes.tokens])?;
@@ -454,7 +462,7 @@ impl LogitsPass {
         let logits = plan.kept("logits", rows * weights.config.vocab_size);
         recorder.logits(&mut plan, front.rows, trace.output, logits, front.count);
         let plan = plan.build(gpu)?;
-        plan.write(front.rope, &rope_values(&weights.config, weights.config.max_position_embeddings))?;
+        plan.write(front.rope, &rope_values(&weights.config, positions(&weights.config, tokens)))?;
         Ok(LogitsPass { weights: weights.clone(), plan, front, logits, sizes: [tokens, rows] })
     }
 
