@@ -18,7 +18,8 @@ use jurist::model::init::Init;
 use jurist::model::names::{EMBED, LM_HEAD, tensors};
 use jurist::model::quantised::{BLOCK, Plane, Quantisation};
 use jurist::model::source::TensorSource;
-use jurist::model::weights::{Weights, buffer_words};
+use jurist::model::tensors::TensorSet;
+use jurist::model::weights::{Weights, bytes_on_gpu};
 use jurist::ops::loss_head::RowObjective;
 use jurist::text::Tokenizer;
 use serde_json::{Value, json};
@@ -163,7 +164,7 @@ fn every_pass_is_that_of_the_decoded_weights() {
         });
         close(&format!("{form:?} logits"), &logits[0], &logits[1], FORWARD);
 
-        let sizes = || PassSizes { tokens: 20, rows: 4, score_tokens: vec![5, 90] };
+        let sizes = || PassSizes { tokens: 20, rows: 4, score_tokens: vec![5, 90], ..PassSizes::default() };
         let stats = [&packed, &full].map(|weights| {
             let pass = Pass::new(&gpu, weights, None, sizes()).unwrap();
             pass.run(&batch).unwrap();
@@ -185,9 +186,9 @@ fn every_pass_is_that_of_the_decoded_weights() {
         });
         close(&format!("{form:?} cached"), &decoded[0], &decoded[1], FORWARD);
 
-        let gradient = Weights::zeros(&gpu, &packed.config, "gradient").unwrap();
+        let gradient = TensorSet::of_model(&gpu, &packed.config, "gradient").unwrap();
         let refused = Pass::new(&gpu, &packed, Some(&gradient), sizes()).err().unwrap().to_string();
-        assert!(refused.contains("a gradient needs weights in f32") && refused.contains(form.name()), "{refused}");
+        assert!(refused.contains("needs weights in f32") && refused.contains(form.name()), "{refused}");
     }
 }
 
