@@ -154,8 +154,7 @@ fn every_pass_is_that_of_the_decoded_weights() {
         let stored = source(dir.path());
         let (packed, full) =
             (Weights::upload_as_stored(&gpu, stored.as_ref()).unwrap(), Weights::upload(&gpu, stored.as_ref()).unwrap());
-        let words: usize = buffer_words(&full.config, Some(form)).iter().map(|(_, words)| words).sum();
-        assert_eq!(packed.bytes(), words as u64 * 4);
+        assert_eq!(packed.bytes(), bytes_on_gpu(&full.config, form.into()));
         assert!(packed.bytes() * 2 < full.bytes(), "{} of {}", packed.bytes(), full.bytes());
         let batch = batch();
         let logits = [&packed, &full].map(|weights| {
