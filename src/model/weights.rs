@@ -7,7 +7,7 @@ use super::names::{Group, Groups, Part};
 use super::quantised::{Plane, Quantisation};
 use super::source::{TensorSource, stream_group};
 use crate::gpu::{Buffer, Gpu, PlanBuilder, Tensor};
-use crate::ops::quantised::{Matrix, Quantised};
+use crate::ops::matrix::{FullSlab, Matrix, Packed};
 
 /// Elements moved between host and GPU at a time: 4 MiB.
 const PIECE: usize = 1 << 20;
@@ -132,16 +132,21 @@ impl Weights {
         }
     }
 
-    /// Group `index`, a matrix, as forward passes read it.
+    /// Group `index`, a matrix, as products read it.
     pub fn matrix(&self, plan: &mut PlanBuilder, index: usize) -> Matrix {
+        let rows = self.groups.list[index].rows as u32;
         match &self.held[index] {
-            Held::Full(buffer) => Matrix::Full(plan.import(buffer)),
-            Held::Quantised { form, packed, scales } => Matrix::Quantised(Quantised {
-                bits: form.bits() as u32,
-                packed: plan.import(packed),
-                scales: plan.import(scales),
-            }),
+            Held::Full(buffer) => Matrix::full(plan.import(buffer), rows),
+            Held::Quantised { form, packed, scales } => {
+                let (words, scales) = (plan.import(packed), Some(plan.import(scales)));
+                Matrix::packed(Packed { packing: form.packing(), words, scales }, rows)
+            }
         }
+    }
+
+    /// Group `index`, a matrix of a gradient, as products write it.
+    pub fn slabs(&self, plan: &mut PlanBuilder, index: usize) -> Vec<FullSlab> {
+        vec![FullSlab { rows: self.groups.list[index].rows as u32, tensor: self.tensor(plan, index) }]
     }
 
     /// Every buffer, in the order of the forward pass: one a group, two where it is quantised.

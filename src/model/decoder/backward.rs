@@ -7,6 +7,7 @@ use crate::gpu::{PlanBuilder, Size, Tensor};
 use crate::model::names::LayerGroups;
 use crate::model::weights::Weights;
 use crate::ops::matmul::Epilogue;
+use crate::ops::matrix::{FullSlab, Matrix};
 use crate::ops::{attention, embedding, matmul, rmsnorm, rope, swiglu};
 
 /// Inputs that only the way back needs.
@@ -36,8 +37,8 @@ impl Recorder<'_> {
             self.mlp_backward(plan, inputs.tokens, layer, groups, gradient, dh);
             self.attention_backward(plan, inputs, extra, layer, groups, gradient, dh);
         }
-        let table = gradient.tensor(plan, self.weights.groups.embed);
-        embedding::backward(plan, extra.buckets, dh, table, extra.distinct, self.shape.hidden);
+        let table = gradient.slabs(plan, self.weights.groups.embed);
+        embedding::backward(plan, extra.buckets, dh, &table, extra.distinct, self.shape.hidden);
     }
 
     fn mlp_backward(
@@ -52,17 +53,17 @@ impl Recorder<'_> {
         let shape = &self.shape;
         let (hidden, inner) = (Size::fixed(shape.hidden), Size::fixed(shape.inner));
         let dinner = plan.scratch("d MLP inner", words(t, shape.inner));
-        let (w, dw) = self.pair(plan, gradient, groups.down);
-        matmul::backward_input(plan, dh, w, dinner, [t, hidden, inner], Epilogue::Write);
-        matmul::backward_weight(plan, dh, layer.inner, dw, [t, hidden, inner]);
+        let (w, dw) = self.matrices(plan, gradient, groups.down);
+        matmul::backward_input(plan, dh, &w, dinner, [t, hidden, inner], Epilogue::Write);
+        matmul::backward_weight(plan, dh, layer.inner, &dw, [t, hidden, inner]);
 
         let dgate_up = plan.scratch("d MLP gate and up", words(t, 2 * shape.inner));
         swiglu::backward(plan, layer.gate_up, dinner, dgate_up, t, shape.inner);
         let dnormed = plan.scratch("d normed MLP input", words(t, shape.hidden));
-        let (w, dw) = self.pair(plan, gradient, groups.gate_up);
+        let (w, dw) = self.matrices(plan, gradient, groups.gate_up);
         let sizes = [t, Size::fixed(2 * shape.inner), hidden];
-        matmul::backward_input(plan, dgate_up, w, dnormed, sizes, Epilogue::Write);
-        matmul::backward_weight(plan, dgate_up, layer.middle_normed, dw, sizes);
+        matmul::backward_input(plan, dgate_up, &w, dnormed, sizes, Epilogue::Write);
+        matmul::backward_weight(plan, dgate_up, layer.middle_normed, &dw, sizes);
 
         let (w, dw) = self.pair(plan, gradient, groups.post_norm);
         let b = rmsnorm::Backward { x: layer.middle, w, dy: dnormed, dx: dh, dw: Some(dw), accumulate: true };
@@ -83,10 +84,10 @@ impl Recorder<'_> {
         let (shape, t) = (&self.shape, inputs.tokens);
         let (hidden, qkv) = (Size::fixed(shape.hidden), Size::fixed(shape.qkv()));
         let dout = plan.scratch("d attention output", words(t, shape.attended()));
-        let (w, dw) = self.pair(plan, gradient, groups.o);
+        let (w, dw) = self.matrices(plan, gradient, groups.o);
         let sizes = [t, hidden, Size::fixed(shape.attended())];
-        matmul::backward_input(plan, dh, w, dout, sizes, Epilogue::Write);
-        matmul::backward_weight(plan, dh, layer.attended, dw, sizes);
+        matmul::backward_input(plan, dh, &w, dout, sizes, Epilogue::Write);
+        matmul::backward_weight(plan, dh, layer.attended, &dw, sizes);
 
         let mut dqkv = plan.scratch("d q, k, v", words(t, shape.qkv()));
         if let Some(stats) = layer.stats {
@@ -106,16 +107,21 @@ impl Recorder<'_> {
             matmul::backward_bias(plan, dqkv, extra.ones, db, t, qkv);
         }
         let dnormed = plan.scratch("d normed layer input", words(t, shape.hidden));
-        let (w, dw) = self.pair(plan, gradient, groups.qkv);
-        matmul::backward_input(plan, dqkv, w, dnormed, [t, qkv, hidden], Epilogue::Write);
-        matmul::backward_weight(plan, dqkv, layer.input_normed, dw, [t, qkv, hidden]);
+        let (w, dw) = self.matrices(plan, gradient, groups.qkv);
+        matmul::backward_input(plan, dqkv, &w, dnormed, [t, qkv, hidden], Epilogue::Write);
+        matmul::backward_weight(plan, dqkv, layer.input_normed, &dw, [t, qkv, hidden]);
 
         let (w, dw) = self.pair(plan, gradient, groups.input_norm);
         let b = rmsnorm::Backward { x: layer.input, w, dy: dnormed, dx: dh, dw: Some(dw), accumulate: true };
         rmsnorm::backward(plan, shape.norm(), b, t);
     }
 
-    /// Weight and gradient of one group.
+    /// Weight matrix and gradient of one group.
+    fn matrices(&self, plan: &mut PlanBuilder, gradient: &Weights, group: usize) -> (Matrix, Vec<FullSlab>) {
+        (self.weights.matrix(plan, group), gradient.slabs(plan, group))
+    }
+
+    /// Weight and gradient of one group of norms.
     pub(super) fn pair(&self, plan: &mut PlanBuilder, gradient: &Weights, group: usize) -> (Tensor, Tensor) {
         (self.weights.tensor(plan, group), gradient.tensor(plan, group))
     }

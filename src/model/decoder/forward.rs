@@ -12,7 +12,7 @@ impl Recorder<'_> {
     pub(super) fn forward(&self, plan: &mut PlanBuilder, inputs: Inputs, attention: &Attention) -> Trace {
         let mut hidden = plan.scratch("embedded tokens", words(inputs.tokens, self.shape.hidden));
         let table = self.weights.matrix(plan, self.weights.groups.embed);
-        embedding::forward(plan, inputs.ids, table, hidden, inputs.tokens, self.shape.hidden);
+        embedding::forward(plan, inputs.ids, &table, hidden, inputs.tokens, self.shape.hidden);
         let mut layers = Vec::new();
         for (index, groups) in self.weights.groups.layers.iter().enumerate() {
             let (trace, output) = self.layer(plan, inputs, attention, index, groups, hidden);
@@ -59,21 +59,21 @@ impl Recorder<'_> {
         let middle = wide(plan, "residual after attention", shape.hidden);
         let w = self.weights.matrix(plan, groups.o);
         let sizes = [t, hidden, Size::fixed(shape.attended())];
-        matmul::forward(plan, attended, w, middle, sizes, Epilogue::Residual(input));
+        matmul::forward(plan, attended, &w, middle, sizes, Epilogue::Residual(input));
 
         let middle_normed = wide(plan, "normed MLP input", shape.hidden);
         let w = weight(plan, groups.post_norm);
         rmsnorm::forward(plan, shape.norm(), middle, w, middle_normed, t);
         let gate_up = wide(plan, "MLP gate and up", 2 * shape.inner);
         let w = self.weights.matrix(plan, groups.gate_up);
-        matmul::forward(plan, middle_normed, w, gate_up, [t, Size::fixed(2 * shape.inner), hidden], Epilogue::Write);
+        matmul::forward(plan, middle_normed, &w, gate_up, [t, Size::fixed(2 * shape.inner), hidden], Epilogue::Write);
         let inner = wide(plan, "MLP inner", shape.inner);
         swiglu::forward(plan, gate_up, inner, t, shape.inner);
 
         let output = wide(plan, "layer output", shape.hidden);
         let w = self.weights.matrix(plan, groups.down);
         let sizes = [t, hidden, Size::fixed(shape.inner)];
-        matmul::forward(plan, inner, w, output, sizes, Epilogue::Residual(middle));
+        matmul::forward(plan, inner, &w, output, sizes, Epilogue::Residual(middle));
         let trace = LayerTrace { input, input_normed, raw_qkv, qkv, attended, stats, middle, middle_normed, gate_up, inner };
         (trace, output)
     }
@@ -88,7 +88,7 @@ impl Recorder<'_> {
         };
         let w = self.weights.matrix(plan, groups.qkv);
         let sizes = [t, Size::fixed(shape.qkv()), Size::fixed(shape.hidden)];
-        matmul::forward(plan, normed, w, projected, sizes, epilogue);
+        matmul::forward(plan, normed, &w, projected, sizes, epilogue);
         let (raw, qkv) = match groups.qk_norm {
             None => (None, projected),
             Some(group) => {

@@ -299,9 +299,9 @@ impl Pass {
                 let (chosen, normed) = recorder.chosen(&mut plan, front.rows, trace.output, front.count);
                 let head = head(normed, front.count, &mut plan);
                 let dnormed = plan.scratch("d normed rows", words(front.count, hidden));
-                let (table, dtable) = recorder.pair(&mut plan, gradient, groups.output());
+                let dtable = Some(gradient.slabs(&mut plan, groups.output()));
                 let coefficients = plan.kept("score coefficients", sizes.rows * scores);
-                let ways = LossGradient { coefficients, table, dhidden: dnormed, dtable: Some(dtable) };
+                let ways = LossGradient { coefficients, dhidden: dnormed, dtable };
                 loss_head::record(&mut plan, head, Some(ways));
                 let dchosen = plan.scratch("d rows", words(front.count, hidden));
                 let (w, dw) = recorder.pair(&mut plan, gradient, groups.final_norm);
@@ -468,7 +468,7 @@ impl Recorder<'_> {
         let (_, normed) = self.chosen(plan, rows, hidden, count);
         let table = self.weights.matrix(plan, self.weights.groups.output());
         let sizes = [count, Size::fixed(self.shape.vocab), Size::fixed(width)];
-        matmul::forward(plan, normed, table, logits, sizes, Epilogue::Write);
+        matmul::forward(plan, normed, &table, logits, sizes, Epilogue::Write);
     }
 }
 
