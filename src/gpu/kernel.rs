@@ -19,6 +19,7 @@ pub const SHADERS: &[(&str, &str)] = &[
     ("lib/epilogue.wgsl", include_str!("../../shaders/lib/epilogue.wgsl")),
     ("lib/grid.wgsl", include_str!("../../shaders/lib/grid.wgsl")),
     ("lib/piece.wgsl", include_str!("../../shaders/lib/piece.wgsl")),
+    ("lib/place.wgsl", include_str!("../../shaders/lib/place.wgsl")),
     ("lib/row.wgsl", include_str!("../../shaders/lib/row.wgsl")),
     ("lib/threefry.wgsl", include_str!("../../shaders/lib/threefry.wgsl")),
     ("lib/spans.wgsl", include_str!("../../shaders/lib/spans.wgsl")),

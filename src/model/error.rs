@@ -78,6 +78,15 @@ pub enum ModelError {
     #[error(transparent)]
     Gpu(#[from] crate::gpu::GpuError),
 
+    #[error(
+        "the cache of a rollout holds {entries} positions, {} MiB a layer, but one binding of this adapter may have {} MiB; lower \
+         the chains that run at a time (per_device_train_batch_size, num_generations; --batch-size, --chains), \
+         max_completion_length or max_length, or choose another adapter (--adapter)",
+        needed.div_ceil(1 << 20),
+        allowed >> 20
+    )]
+    CacheTooLarge { entries: usize, needed: u64, allowed: u64 },
+
     /// Whoever followed the work ended it.
     #[error("stopped")]
     Stopped,
