@@ -41,6 +41,10 @@ pub enum ModelError {
     )]
     DiskFull { path: PathBuf },
 
+    /// A model that is meant by its name on the hub.
+    #[error("model {model}: {found}; {fix}")]
+    Hub { model: String, found: String, fix: String },
+
     #[error("no weights in {dir}: {advice}")]
     NoWeights { dir: String, advice: String },
 
