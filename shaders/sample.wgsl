@@ -25,7 +25,7 @@ struct Params {
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> logits: array<f32>; // [rows, V]
-@group(0) @binding(2) var<storage, read_write> place: array<vec4<u32>>; // [B]: slot, position, prefix_slot, prefix_len
+@group(0) @binding(2) var<storage, read_write> place: array<vec4<u32>>; // [B]: lib/place.wgsl; the second word is the position
 @group(0) @binding(3) var<storage, read_write> ids: array<u32>; // [B]: the input of the next step
 @group(0) @binding(4) var<storage, read_write> streams: array<vec2<u32>>; // [B]: random stream of the row, tokens drawn
 @group(0) @binding(5) var<storage, read_write> drawn: array<vec2<u32>>; // [B, history]: token, bits of its log-prob

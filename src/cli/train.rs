@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::{CliError, Context, Interrupt, SystemClock, TrainArgs, print};
+use crate::bundle::Wanted;
 use crate::doctor::Work;
 use crate::train::TrainConfig;
 use crate::train::config::{Layers, Origin, Raw};
@@ -15,6 +16,9 @@ pub fn run(args: &TrainArgs, context: &Context) -> Result<(), CliError> {
     let config = resolve(args, context, &mut progress)?;
     if args.print_config {
         return print(&config.to_toml()?);
+    }
+    if let Some(model) = &config.model_name_or_path {
+        context.fetch(Path::new(model), Wanted::All, &mut progress)?;
     }
     let gpu = context.gpu(Work::Training, &mut progress)?;
     let interrupt = Interrupt::watch()?;
