@@ -82,6 +82,17 @@ impl ModelFolder {
         }
     }
 
+    /// The model's config; nothing else need be in the folder.
+    ///
+    /// # Errors
+    /// A `config.json` or manifest that cannot be used.
+    pub fn config(&self) -> Result<Config, ModelError> {
+        match &self.bundle {
+            Some(manifest) => manifest.model(),
+            None => Config::open(&self.dir),
+        }
+    }
+
     /// The weights. Of a bundle, every byte is held against its hash first.
     ///
     /// # Errors

@@ -422,7 +422,7 @@ fn files_of(dir: &Path) -> Result<Vec<PathBuf>, TrainError> {
 }
 
 /// What the engine's steps are made of.
-fn material(start: &Start) -> Material<'_> {
+pub(super) fn material(start: &Start) -> Material<'_> {
     Material {
         examples: &start.train.examples,
         scale: &start.settings.scale,
