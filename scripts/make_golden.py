@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Writes the golden fixtures of tests/golden.rs: tiny models with awkward sizes, as PyTorch computes them.
 
-    python scripts/make_golden.py tests/fixtures/golden      # needs torch, transformers, safetensors; downloads nothing
+    python scripts/make_golden.py tests/fixtures/golden      # needs torch, transformers, peft, safetensors; downloads nothing
 
 Every model gets `<name>/checkpoint/` (what `save_pretrained` writes) and `<name>/reference.safetensors`: inputs,
-logits, losses, the gradient of every parameter under five losses, and a greedy continuation. `jurist doctor --against`
+logits, losses, the gradient of every parameter under five losses, and a greedy continuation. Two have `lora/` as well: an
+adapter as PEFT saves it, with its own inputs, logits and gradients. `jurist doctor --against`
 reads nothing else: score tokens, score values and all sizes come from the file.
 
 The sizes are chosen to break what is tuned to round numbers: prime vocabularies, odd widths, seven query heads to one
@@ -17,9 +18,11 @@ import json
 import shutil
 from pathlib import Path
 
+import peft
 import torch
 import torch.nn.functional as F
 import transformers
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
 
@@ -32,6 +35,7 @@ REAL_LABELS = [1.25, 1.25, -0.5, 3.0]
 ADVANTAGES = [-0.7, 0.45, 1.1, -0.2]
 BETA = 1.3
 GREEDY_PROMPT, GREEDY_TOKENS = 9, 12
+LORA_SHAPE = (3, 11)
 CLEAR_GAP = 0.01  # a fixture whose greedy choice is closer than this gets another seed
 
 
@@ -76,6 +80,15 @@ MODELS = {
             },
         ),
         [30, 60, 5, 29],
+    ),
+}
+
+# Adapters of PEFT: odd ranks, ranks and alphas of single modules, rsLoRA, parts of the fused groups left out.
+ADAPTERS = {
+    "qwen3_gqa7_tied": dict(r=3, lora_alpha=5, target_modules="all-linear", rank_pattern={"down_proj": 5}),
+    "qwen2_biases": dict(
+        r=4, lora_alpha=8, use_rslora=True, target_modules=["q_proj", "v_proj", "up_proj"],
+        alpha_pattern={"model.layers.1.self_attn.q_proj": 3},
     ),
 }
 
@@ -179,6 +192,29 @@ def greedy(model, gen):
     return {"gen.prompt_ids": ids[0, :GREEDY_PROMPT], "gen.output_ids": ids[0, GREEDY_PROMPT:], "gen.top2_gap": torch.stack(gaps)}
 
 
+def adapter(checkpoint, settings, gen, out):
+    """Logits and cross-entropy gradients through an adapter on the frozen model, and the logits once it is merged."""
+    base = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32, attn_implementation="eager")
+    model = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", **settings)).eval()
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if "lora_" in name:
+                p.copy_(0.3 * torch.randn(p.shape, generator=gen))
+    model.peft_config["default"].base_model_name_or_path = "../../checkpoint"
+    model.save_pretrained(out / "adapter")
+    (out / "adapter" / "README.md").unlink(missing_ok=True)
+    vocabulary = model.config.vocab_size
+    ids = torch.randint(3, vocabulary, LORA_SHAPE, generator=gen)
+    z = logits(model, ids)
+    loss = F.cross_entropy(z[:, :-1].reshape(-1, vocabulary), ids[:, 1:].reshape(-1))
+    loss.backward()
+    grads = {f"ce.grad.{n.replace('.default', '')}": p.grad for n, p in model.named_parameters() if p.grad is not None}
+    assert all("lora_" in name for name in grads)
+    merged = model.merge_and_unload()
+    out_tensors = {"input_ids": ids, "logits": z, "ce.loss": loss, "merged_logits": logits(merged, ids)} | grads
+    save_file({k: v.detach().contiguous().clone() for k, v in out_tensors.items()}, str(out / "reference.safetensors"))
+
+
 def make(name, first_seed):
     config, tokens = MODELS[name]
     for seed in range(first_seed, first_seed + 100):
@@ -208,8 +244,11 @@ def main():
         for key, value in tensors.items():
             assert not value.is_floating_point() or (value.dtype == torch.float32 and value.isfinite().all()), key
         save_file({k: v.contiguous().clone() for k, v in tensors.items()}, str(folder / "reference.safetensors"))
+        if name in ADAPTERS:
+            (folder / "lora").mkdir()
+            adapter(folder / "checkpoint", ADAPTERS[name], torch.Generator().manual_seed(seeds[name]), folder / "lora")
         print(f"{name}: {len(tensors)} tensors, {sum(f.stat().st_size for f in folder.rglob('*') if f.is_file()) >> 10} KiB")
-    versions = {"torch": torch.__version__, "transformers": transformers.__version__, "seeds": seeds}
+    versions = {"torch": torch.__version__, "transformers": transformers.__version__, "peft": peft.__version__, "seeds": seeds}
     (args.out / "made_with.json").write_text(json.dumps(versions, indent=2) + "\n")
 
 

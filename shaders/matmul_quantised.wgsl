@@ -5,8 +5,8 @@
 // B is codes and scales in the form of src/model/quantised.rs: a row of B is K / 32 blocks, each with one scale and 32
 // codes in two's complement, the first in the lowest bits (8 bits, with FOUR 4). K is a multiple of 32.
 //
-// Contract   C = A·B (+ bias[N]) (+ R[M, N]);  with ACCUMULATE  C += A·B.
-//            Rows of A and C start at a_start and c_start: chunks of longer matrices.
+// Contract   C = s A·B (+ bias[N]) (+ R[M, N]);  with ACCUMULATE  C += s A·B. A and C are windows (lib/product.wgsl),
+//            B is whole. WIDE = 1 reads four floats of A at a time and needs its start and stride to be multiples of 4.
 // Grid       x: tiles of 8 columns, y: tiles of ROWS rows; GROUP_X x GROUP_Y threads a workgroup, one tile a thread.
 //            PARTS vec4 of codes a block, QUADS quads of codes a word: 2 and 1, with FOUR 1 and 2.
 // Why so     As matmul.wgsl: a tile in registers, no workgroup memory, no barriers. What is saved is memory: a block of 32
@@ -17,16 +17,19 @@
 
 #include "lib/codes.wgsl"
 
-struct Params {
-    m: u32,
-    n: u32,
-    k: u32,
-    a_start: u32,
-    c_start: u32,
-}
+#if WIDE
+alias Piece = vec4<f32>;
+const PIECE: u32 = 4u;
+#else
+alias Piece = f32;
+const PIECE: u32 = 1u;
+#endif
+alias Cell = f32;
+const CELL: u32 = 1u;
 
-@group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> a: array<vec4<f32>>;
+#include "lib/product.wgsl"
+
+@group(0) @binding(1) var<storage, read> a: array<Piece>;
 @group(0) @binding(2) var<storage, read> codes: array<vec4<u32>>; // [N, K / 32] blocks of 2 (FOUR: 1)
 @group(0) @binding(3) var<storage, read> scales: array<f32>; // [N, K / 32]
 @group(0) @binding(4) var<storage, read_write> c: array<f32>; // [M, N]
@@ -37,14 +40,11 @@ struct Params {
 @group(0) @binding(5) var<storage, read> residual: array<f32>; // [M, N]
 #endif
 
-alias Cell = f32;
-#include "lib/epilogue.wgsl"
-
 fn store(row: u32, column: u32, value: f32) {
     if (row >= params.m || column >= params.n) {
         return;
     }
-    put((params.c_start + row) * params.n + column, column, value);
+    put(row, column, value);
 }
 
 @compute @workgroup_size({{GROUP_X}}, {{GROUP_Y}})
@@ -59,7 +59,7 @@ fn nt(@builtin(global_invocation_id) id: vec3<u32>) {
     let b{{J}} = min(column + {{J}}u, params.n - 1u) * blocks;
 #end
 #for I ROWS
-    let a{{I}} = (params.a_start + min(row + {{I}}u, params.m - 1u)) * blocks * 8u;
+    let a{{I}} = params.a_start / PIECE + min(row + {{I}}u, params.m - 1u) * (params.a_stride / PIECE);
 #for J 8
     var c{{I}}{{J}} = 0.0;
 #end
@@ -76,11 +76,17 @@ fn nt(@builtin(global_invocation_id) id: vec3<u32>) {
 #for V 4
 #for Q QUADS
             {
+                let at = first + {{V}}u * {{QUADS}}u + {{Q}}u;
 #for J 8
                 let y{{J}} = quad{{Q}}(w{{J}}[{{V}}]) * s{{J}};
 #end
 #for I ROWS
-                let x{{I}} = a[a{{I}} + first + {{V}}u * {{QUADS}}u + {{Q}}u];
+#if WIDE
+                let x{{I}} = a[a{{I}} + at];
+#else
+                let i{{I}} = a{{I}} + at * 4u;
+                let x{{I}} = vec4<f32>(a[i{{I}}], a[i{{I}} + 1u], a[i{{I}} + 2u], a[i{{I}} + 3u]);
+#endif
 #for J 8
                 c{{I}}{{J}} += dot(x{{I}}, y{{J}});
 #end

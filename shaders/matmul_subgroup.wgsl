@@ -11,24 +11,19 @@
 //            `ops/matmul.rs` takes the tallest that leaves enough tiles for all cores. The sums are the same in all of them.
 //            Runs of K past the end multiply zeros; columns and rows past the end are clamped on load and not stored.
 
-struct Params {
-    m: u32,
-    n: u32,
-    k: u32,
-    a_start: u32,
-    b_start: u32,
-    c_start: u32,
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> a: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> b: array<vec4<f32>>;
 #if NARROW
-// N is no multiple of 4 (nt only): C is written value by value.
+// N, or where C lies, is no multiple of 4 (nt only): C is written value by value.
 alias Cell = f32;
+const CELL: u32 = 1u;
 #else
 alias Cell = vec4<f32>;
+const CELL: u32 = 4u;
 #endif
+
+#include "lib/product.wgsl"
+
+@group(0) @binding(1) var<storage, read> a: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> b: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> c: array<Cell>; // [M, N] in cells
 #if BIAS
 @group(0) @binding(4) var<storage, read> bias: array<Cell>; // [N]
@@ -37,8 +32,6 @@ alias Cell = vec4<f32>;
 @group(0) @binding(4) var<storage, read> residual: array<Cell>; // [M, N]
 #endif
 
-#include "lib/epilogue.wgsl"
-
 fn store(row: u32, column: u32, value: vec4<f32>) {
     if (row >= params.m) {
         return;
@@ -46,12 +39,12 @@ fn store(row: u32, column: u32, value: vec4<f32>) {
 #if NARROW
 #for J 4
     if (column * 4u + {{J}}u < params.n) {
-        put((params.c_start + row) * params.n + column * 4u + {{J}}u, column * 4u + {{J}}u, value[{{J}}]);
+        put(row, column * 4u + {{J}}u, value[{{J}}]);
     }
 #end
 #else
     if (column < params.n / 4u) {
-        put((params.c_start + row) * (params.n / 4u) + column, column, value);
+        put(row, column, value);
     }
 #endif
 }
@@ -61,12 +54,16 @@ fn store(row: u32, column: u32, value: vec4<f32>) {
 fn nt(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let row = group.y * 4u * {{QUADS}}u;
     let column = group.x * 8u + lane; // in vec4
+    let a_start = params.a_start / 4u;
+    let a_stride = params.a_stride / 4u;
+    let b_start = params.b_start / 4u;
+    let b_stride = params.b_stride / 4u;
     let wide = params.k / 4u;
 #for J 4
-    let b{{J}} = min(column * 4u + {{J}}u, params.n - 1u) * wide;
+    let b{{J}} = b_start + min(column * 4u + {{J}}u, params.n - 1u) * b_stride;
 #end
 #for Q QUADS
-    let a{{Q}} = (params.a_start + min(row + 4u * {{Q}}u + lane / 2u, params.m - 1u)) * wide;
+    let a{{Q}} = a_start + min(row + 4u * {{Q}}u + lane / 2u, params.m - 1u) * a_stride;
 #for R 4
     var c{{Q}}_{{R}} = vec4<f32>();
 #end
@@ -110,11 +107,14 @@ fn nt(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) 
 fn nn(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let row = group.y * 4u * {{QUADS}}u;
     let column = group.x * 8u + lane; // in vec4
+    let a_start = params.a_start / 4u;
+    let a_stride = params.a_stride / 4u;
+    let b_start = params.b_start / 4u;
+    let b_stride = params.b_stride / 4u;
     let wide = params.k / 4u;
-    let width = params.n / 4u;
-    let shown = min(column, width - 1u);
+    let shown = b_start + min(column, params.n / 4u - 1u);
 #for Q QUADS
-    let a{{Q}} = (params.a_start + min(row + 4u * {{Q}}u + lane / 2u, params.m - 1u)) * wide;
+    let a{{Q}} = a_start + min(row + 4u * {{Q}}u + lane / 2u, params.m - 1u) * a_stride;
 #for R 4
     var c{{Q}}_{{R}} = vec4<f32>();
 #end
@@ -125,8 +125,8 @@ fn nn(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) 
         let at = min(own, wide - 1u);
         let inside = select(0.0, 1.0, own < wide);
 #for S 4
-        let u{{S}} = b[(i * 4u + {{S}}u) * width + shown];
-        let v{{S}} = b[(second * 4u + {{S}}u) * width + shown];
+        let u{{S}} = b[(i * 4u + {{S}}u) * b_stride + shown];
+        let v{{S}} = b[(second * 4u + {{S}}u) * b_stride + shown];
 #end
 #for Q QUADS
         let x{{Q}} = a[a{{Q}} + at] * inside;
@@ -154,11 +154,13 @@ fn nn(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) 
 fn tn(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let row = group.y * 4u * {{QUADS}}u;
     let column = group.x * 8u + lane; // in vec4
-    let width = params.n / 4u;
-    let shown = min(column, width - 1u);
-    let tall = params.m / 4u;
+    let a_start = params.a_start / 4u;
+    let a_stride = params.a_stride / 4u;
+    let b_start = params.b_start / 4u;
+    let b_stride = params.b_stride / 4u;
+    let shown = b_start + min(column, params.n / 4u - 1u);
 #for G GROUPS
-    let r{{G}} = min(row / 4u + 8u * {{G}}u + lane, tall - 1u);
+    let r{{G}} = a_start + min(row / 4u + 8u * {{G}}u + lane, params.m / 4u - 1u);
 #for Q 8
 #for R 4
     var c{{G}}_{{Q}}_{{R}} = vec4<f32>();
@@ -169,11 +171,11 @@ fn tn(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) 
 #for S 4
         let t{{S}} = min(i + {{S}}u, params.k - 1u);
         let inside{{S}} = select(0.0, 1.0, i + {{S}}u < params.k);
-        let u{{S}} = b[(params.b_start + t{{S}}) * width + shown];
+        let u{{S}} = b[t{{S}} * b_stride + shown];
 #end
 #for G GROUPS
 #for S 4
-        let x{{G}}_{{S}} = a[(params.a_start + t{{S}}) * tall + r{{G}}] * inside{{S}};
+        let x{{G}}_{{S}} = a[t{{S}} * a_stride + r{{G}}] * inside{{S}};
 #end
 #for Q 8
 #for R 4

@@ -12,6 +12,8 @@ use jurist::doctor::{DoctorError, Report, against};
 use jurist::gpu::{Gpu, GpuOptions, Limits, Tuning, Variant};
 
 const FIXTURES: [&str; 4] = ["qwen3_gqa7_tied", "qwen2_biases", "mistral_window5", "llama3_rope"];
+/// Those of the fixtures that have a LoRA adapter.
+const ADAPTED: [&str; 2] = ["qwen3_gqa7_tied", "qwen2_biases"];
 const SHARED: [&str; 7] = ["qwen3_tied", "qwen3_untied", "qwen2", "llama", "llama3_rope", "mistral", "mistral_window"];
 
 /// What `against` compares, in its words.
@@ -56,6 +58,12 @@ fn assert_agrees(gpu: &Gpu, dir: &Path) {
     println!("{} on {}\n{report}", dir.display(), gpu.facts());
     for group in GROUPS {
         assert!(report.findings.iter().any(|f| f.group == group), "{group} was not compared in {}", dir.display());
+    }
+    let name = dir.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+    if ADAPTED.contains(&name) {
+        for group in ["lora.logits", "lora.loss", "lora.grad", "lora.recompute"] {
+            assert!(report.findings.iter().any(|f| f.group == group), "{group} was not compared in {}", dir.display());
+        }
     }
     assert!(report.passes(), "{} on {}:\n{report}", dir.display(), gpu.facts());
 }

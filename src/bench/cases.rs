@@ -183,7 +183,7 @@ impl Rig {
     fn matmul(&mut self, layout: Layout, m: usize, n: usize, k: usize) {
         let (a, b, c) = (self.input("a", m * k), self.input("b", k * n), self.output("c", m * n));
         let [m, n, k] = [m, n, k].map(|s| Size::fixed(s as u32));
-        product(&mut self.plan, Product { layout, a, b, c, m, n, k, starts: [0; 3], epilogue: Epilogue::Write });
+        product(&mut self.plan, Product::whole(layout, [a, b, c], [m, n, k], Epilogue::Write));
     }
 
     fn attention(&mut self, shape: &Shape, backward: bool) {

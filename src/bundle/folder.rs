@@ -8,22 +8,30 @@ use safetensors::SafeTensors;
 
 use super::{Contents, Entries, MANIFEST, Manifest, hub};
 use crate::model::checkpoint::Checkpoint;
+use crate::gpu::Gpu;
 use crate::model::config::Config;
 use crate::model::dtype::{Dtype, first_non_finite};
 use crate::model::error::ModelError;
+use crate::model::form::Form;
+use crate::model::lora::peft::ADAPTER_CONFIG;
+use crate::model::lora::{Adapter, AdapterFiles, Merged};
 use crate::model::quantised::{BLOCK, Plane, Quantisation, finite_scales};
 use crate::model::source::TensorSource;
+use crate::model::weights::Weights;
 use crate::text::{TextError, Tokenizer};
 
 /// A folder that holds a model. Nothing but a bundle's manifest has been read.
 pub struct ModelFolder {
     dir: PathBuf,
     bundle: Option<Manifest>,
+    /// The model that the adapter in `dir` belongs to, if `dir` is an adapter's folder.
+    base: Option<(String, Box<ModelFolder>)>,
 }
 
 impl ModelFolder {
     /// Looks what kind of folder `dir` is. With a `config.json` it is a Hugging Face directory, whatever lies beside it.
-    /// A name of the hub (`org/name`, `org/name@revision`) that is no folder is looked up in the Hugging Face cache.
+    /// A name of the hub (`org/name`, `org/name@revision`) that is no folder is looked up in the Hugging Face cache. A PEFT
+    /// adapter stands for the model that it names, with itself beside.
     ///
     /// # Errors
     /// Neither kind; a name that the cache does not have; a manifest that cannot be used.
@@ -31,7 +39,11 @@ impl ModelFolder {
         let dir = &hub::resolve(dir)?;
         let manifest = dir.join(MANIFEST);
         if dir.join("config.json").is_file() {
-            return Ok(ModelFolder { dir: dir.into(), bundle: None });
+            return Ok(ModelFolder { dir: dir.into(), bundle: None, base: None });
+        }
+        if dir.join(ADAPTER_CONFIG).is_file() {
+            let (name, base) = base_of(dir)?;
+            return Ok(ModelFolder { dir: dir.into(), bundle: None, base: Some((name, Box::new(base))) });
         }
         if !manifest.is_file() {
             let expected =
@@ -41,7 +53,7 @@ impl ModelFolder {
         }
         let text = std::fs::read_to_string(&manifest).map_err(|e| ModelError::io("read", &manifest, e))?;
         let bundle = Manifest::parse(&text).map_err(|e| e.in_file(dir.display().to_string()))?;
-        Ok(ModelFolder { dir: dir.into(), bundle: Some(bundle) })
+        Ok(ModelFolder { dir: dir.into(), bundle: Some(bundle), base: None })
     }
 
     /// The manifest, if this is a bundle.
@@ -54,6 +66,11 @@ impl ModelFolder {
     /// # Errors
     /// As [`Tokenizer::from_dir`]; a file of a bundle that is not the one its manifest means.
     pub fn tokenizer(&self) -> Result<Tokenizer, TextError> {
+        match &self.base {
+            Some((_, base)) if self.dir.join("tokenizer.json").is_file() => return Tokenizer::from_dirs(&self.dir, &base.dir),
+            Some((_, base)) => return base.tokenizer(),
+            None => {}
+        }
         let Some(manifest) = &self.bundle else { return Tokenizer::from_dir(&self.dir) };
         let path = self.dir.join(&manifest.tokenizer.entry.file);
         let bytes =
@@ -77,7 +94,7 @@ impl ModelFolder {
         let path = self.dir.join("judge.json");
         match std::fs::read_to_string(&path) {
             Ok(text) => Ok(Some(text)),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => self.base.as_ref().map_or(Ok(None), |(_, base)| base.judge_json()),
             Err(e) => Err(ModelError::io("read", &path, e)),
         }
     }
@@ -98,24 +115,85 @@ impl ModelFolder {
     /// # Errors
     /// Files that are missing, damaged, or not the model that is described.
     pub fn weights(&self) -> Result<FolderWeights, ModelError> {
+        if let Some((name, base)) = &self.base {
+            let adapter = AdapterFiles::open(&self.dir)?;
+            let weights = base.weights()?;
+            adapter.check(weights.source.config()).map_err(|e| e.in_file(self.dir.display().to_string()))?;
+            return Ok(FolderWeights { adapter: Some(adapter), base: Some(name.clone()), ..weights });
+        }
         let Some(manifest) = &self.bundle else {
             let checkpoint = Checkpoint::open(&self.dir)?;
             let (dtype, notes) = (checkpoint.dtype(), checkpoint.notes().to_vec());
-            return Ok(FolderWeights { source: Box::new(checkpoint), dtype, notes });
+            return Ok(FolderWeights { source: Box::new(checkpoint), adapter: None, base: None, dtype, notes });
         };
         let dtype = manifest.weight_format()?.matrix_dtype();
         let weights = BundleWeights::open(&self.dir, manifest).map_err(|e| e.in_file(self.dir.display().to_string()))?;
-        Ok(FolderWeights { source: Box::new(weights), dtype, notes: Vec::new() })
+        Ok(FolderWeights { source: Box::new(weights), adapter: None, base: None, dtype, notes: Vec::new() })
+    }
+}
+
+/// The model that the adapter in `dir` names: a folder, as given or as seen from the adapter's folder or one above it, or a
+/// name of the hub.
+fn base_of(dir: &Path) -> Result<(String, ModelFolder), ModelError> {
+    let config = dir.join(ADAPTER_CONFIG);
+    let text = std::fs::read_to_string(&config).map_err(|e| ModelError::io("read", &config, e))?;
+    let name = AdapterFiles::base_name(&text).map_err(|e| e.in_file(dir.display().to_string()))?;
+    let whole = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.into());
+    let places = std::iter::once(PathBuf::from(&name)).chain(whole.ancestors().map(|place| place.join(&name)));
+    let found = places.into_iter().find(|place| place.is_dir()).unwrap_or_else(|| PathBuf::from(&name));
+    let base = ModelFolder::open(&found).map_err(|e| {
+        let place = format!("{}: its base_model_name_or_path is \"{name}\"", config.display());
+        e.in_file(place)
+    })?;
+    match base.base {
+        None => Ok((name, base)),
+        Some(_) => Err(ModelError::Inconsistent(format!(
+            "{}: its base model {} is an adapter itself; merge that one first (jurist merge)",
+            config.display(),
+            found.display()
+        ))),
     }
 }
 
 /// The weights in a folder.
 pub struct FolderWeights {
     pub source: Box<dyn TensorSource>,
+    /// What is to be put onto them.
+    pub adapter: Option<AdapterFiles>,
+    /// The name that the adapter has for them.
+    pub base: Option<String>,
     /// Of the matrices.
     pub dtype: Dtype,
     /// What the user may want to know.
     pub notes: Vec<String>,
+}
+
+impl FolderWeights {
+    /// The weights with their adapter added in, if there is one.
+    ///
+    /// # Errors
+    /// An adapter of another model.
+    pub fn merged(self) -> Result<Box<dyn TensorSource>, ModelError> {
+        match self.adapter {
+            None => Ok(self.source),
+            Some(adapter) => Ok(Box::new(Merged::new(self.source, adapter)?)),
+        }
+    }
+
+    /// The weights on the GPU as they are stored, or in `form`, with their adapter beside them.
+    ///
+    /// # Errors
+    /// What the files or the GPU report.
+    pub fn upload(&self, gpu: &Gpu, form: Option<Form>) -> Result<Weights, ModelError> {
+        let weights = match form {
+            None => Weights::upload_as_stored(gpu, self.source.as_ref())?,
+            Some(form) => Weights::upload_as(gpu, self.source.as_ref(), form)?,
+        };
+        match &self.adapter {
+            None => Ok(weights),
+            Some(files) => Ok(weights.with_adapter(Adapter::upload(gpu, self.source.config(), files)?)),
+        }
+    }
 }
 
 /// The weights of a bundle, mapped into memory.

@@ -44,6 +44,7 @@ pub enum Command {
     Agree(AgreeArgs),
     Data(DataArgs),
     Export(ExportArgs),
+    Merge(MergeArgs),
     Serve(ServeArgs),
     Doctor(DoctorArgs),
     Demo(DemoArgs),

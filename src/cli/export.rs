@@ -32,6 +32,7 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<(), CliError> {
     let tokenizer = folder.tokenizer().map_err(JudgeError::from)?;
     let stored = folder.weights().map_err(JudgeError::from)?;
     stored.notes.iter().for_each(|note| progress.note(note));
+    let source = stored.merged().map_err(JudgeError::from)?;
     let name = match &args.name {
         Some(name) => name.clone(),
         None => name_of(&args.checkpoint),
@@ -45,12 +46,12 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<(), CliError> {
     }
     let examples = rows.iter().take(MOST_EXAMPLES).map(|e| Value::Object(e.row.fields.clone())).collect();
     if let Some(form) = weights.quantisation() {
-        let left = form.left_in_full(stored.source.config());
+        let left = form.left_in_full(source.config());
         if left > 0 {
             progress.note(&format!("{left} matrices stay in f32: the length of their rows is no multiple of {BLOCK}"));
         }
     }
-    let bundle = Exported { name: &name, weights, model: stored.source.as_ref(), tokenizer: &tokenizer, judge, examples };
+    let bundle = Exported { name: &name, weights, model: source.as_ref(), tokenizer: &tokenizer, judge, examples };
     let manifest = export(&args.out, &bundle, SHARD_BYTES).map_err(JudgeError::from)?;
     print(&format!(
         "{}: {} parameters as {}, {} shards, {:.2} MB to download\n",

@@ -15,6 +15,7 @@ mod export;
 mod http;
 mod interrupt;
 mod judging;
+mod merge;
 mod progress;
 mod score;
 mod serve;
@@ -33,6 +34,7 @@ pub use args::{
 };
 pub use error::CliError;
 pub use interrupt::Interrupt;
+pub use merge::MergeArgs;
 pub use progress::{SystemClock, TerminalProgress};
 pub use settings::SettingFlags;
 
@@ -148,6 +150,7 @@ fn dispatch(command: Command, context: &Context) -> Result<(), CliError> {
         Command::Agree(args) => agree::run(&args, context),
         Command::Data(args) => data::run(&args),
         Command::Export(args) => export::run(&args, context),
+        Command::Merge(args) => merge::run(&args, context),
         Command::Serve(args) => serve::run(&args, context),
         Command::Doctor(args) => doctor::run(&args, context),
         Command::Demo(args) => demo::run(&args, context),

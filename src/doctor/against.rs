@@ -12,6 +12,7 @@ use crate::model::decoder::{
     CachePass, CacheSizes, LogitsPass, PackedInputs, Pass, PassSizes, PrefillPrompt, PrefillRow, RowStats, Sampler,
 };
 use crate::model::names::tensors;
+use crate::model::tensors::TensorSet;
 use crate::model::weights::Weights;
 use crate::ops::loss_head::RowObjective;
 use crate::train::reward::{RewardSettings, expected};
@@ -23,7 +24,8 @@ pub const GRADIENT_TOLERANCE: f64 = 1e-3;
 /// Greedy tokens are compared up to the first position whose two best logits are closer than this.
 pub const NEAR_TIE: f32 = 1e-3;
 
-/// Compares the model in `dir/checkpoint` with `dir/reference.safetensors` on `gpu`.
+/// Compares the model in `dir/checkpoint` with `dir/reference.safetensors` on `gpu`, and the adapter in `dir/lora`, if there
+/// is one.
 ///
 /// # Errors
 /// A file that is missing, damaged or inconsistent. Deviations are in the report.
@@ -38,6 +40,9 @@ pub async fn against(gpu: &Gpu, dir: &Path) -> Result<Report, DoctorError> {
     check.rail(&mut report).await?;
     check.real(&mut report).await?;
     check.greedy(&mut report).await?;
+    if dir.join("lora").is_dir() {
+        super::adapters::lora(gpu, dir, &mut report).await?;
+    }
     Ok(report)
 }
 
@@ -60,7 +65,7 @@ struct Check<'a> {
     gpu: &'a Gpu,
     weights: &'a Weights,
     golden: &'a Golden,
-    gradient: Weights,
+    gradient: TensorSet,
     score_tokens: Vec<u32>,
     scale: Scale,
     plain: Sequences,
@@ -74,7 +79,7 @@ impl<'a> Check<'a> {
             return Err(golden.fault("input_ids", format!("expected [batch, at least 2], found {:?}", input.shape)));
         }
         let plain = Sequences { ids: input.rows().map(<[u32]>::to_vec).collect(), width };
-        let gradient = Weights::zeros(gpu, &weights.config, "gradient")?;
+        let gradient = TensorSet::of_model(gpu, &weights.config, "gradient")?;
         let score_tokens = golden.ids("rail.score_token_ids")?.values;
         let score_values = golden.floats("rail.score_values")?.values;
         if score_tokens.len() != score_values.len() {
@@ -108,8 +113,8 @@ impl<'a> Check<'a> {
         labels: &[Labelled],
     ) -> Result<(Vec<RowStats>, Vec<f32>), DoctorError> {
         let (rows, score_tokens) = (batch.rows.len(), self.score_tokens.clone());
-        let pass =
-            Pass::new(self.gpu, self.weights, Some(&self.gradient), PassSizes { tokens: batch.ids.len(), rows, score_tokens })?;
+        let sizes = PassSizes { tokens: batch.ids.len(), rows, score_tokens, ..PassSizes::default() };
+        let pass = Pass::new(self.gpu, self.weights, Some(&self.gradient), sizes)?;
         self.gradient.clear(self.gpu);
         pass.read(&batch)?;
         let stats = pass.stats(rows).await?;

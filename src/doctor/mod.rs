@@ -3,6 +3,7 @@
 //! `against` holds the decoder to golden values of another implementation; `kernels` each operation to the f64 reference.
 //! `open` opens a GPU for work without the optional kernels that fail there.
 
+mod adapters;
 mod against;
 mod golden;
 #[doc(hidden)]

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use super::kernels::linear::Place;
 use super::kernels::{Bench, attention, linear};
 use super::{DoctorError, Finding};
 use crate::gpu::{Gpu, GpuError, GpuOptions, Kernels, Tuning, Variant};
@@ -91,11 +92,11 @@ async fn attempt(gpu: &Gpu, variant: Variant, work: Work) -> Finding {
 
 /// The lowest tile with every epilogue, and the tallest of each layout as a training step uses it.
 async fn products(b: &mut Bench, work: Work) -> Result<(), GpuError> {
-    linear::product(b, Layout::Nt, [6, 36, 12], [3, 5, 2]).await?;
-    linear::product_with(b, Layout::Nt, [68, 228, 12], [3, 5, 2], &["write"]).await?;
+    linear::product(b, Layout::Nt, [6, 36, 12], Place::CHUNKS).await?;
+    linear::product_with(b, Layout::Nt, [68, 228, 12], Place::CHUNKS, &["write"]).await?;
     if work == Work::Training {
-        linear::product_with(b, Layout::Nn, [68, 228, 12], [3, 5, 2], &["write"]).await?;
-        linear::product_with(b, Layout::Tn, [68, 228, 13], [3, 5, 2], &["accumulate"]).await?;
+        linear::product_with(b, Layout::Nn, [68, 228, 12], Place::WINDOWS, &["write"]).await?;
+        linear::product_with(b, Layout::Tn, [68, 228, 13], Place::WINDOWS, &["accumulate"]).await?;
     }
     Ok(())
 }

@@ -16,9 +16,9 @@ use super::GpuError;
 /// Every shader, by its path below `shaders/`.
 pub const SHADERS: &[(&str, &str)] = &[
     ("lib/codes.wgsl", include_str!("../../shaders/lib/codes.wgsl")),
-    ("lib/epilogue.wgsl", include_str!("../../shaders/lib/epilogue.wgsl")),
     ("lib/grid.wgsl", include_str!("../../shaders/lib/grid.wgsl")),
     ("lib/piece.wgsl", include_str!("../../shaders/lib/piece.wgsl")),
+    ("lib/product.wgsl", include_str!("../../shaders/lib/product.wgsl")),
     ("lib/row.wgsl", include_str!("../../shaders/lib/row.wgsl")),
     ("lib/threefry.wgsl", include_str!("../../shaders/lib/threefry.wgsl")),
     ("lib/spans.wgsl", include_str!("../../shaders/lib/spans.wgsl")),
@@ -29,6 +29,7 @@ pub const SHADERS: &[(&str, &str)] = &[
     ("cached_attention.wgsl", include_str!("../../shaders/cached_attention.wgsl")),
     ("cached_attention_split.wgsl", include_str!("../../shaders/cached_attention_split.wgsl")),
     ("ceilings.wgsl", include_str!("../../shaders/ceilings.wgsl")),
+    ("dropout.wgsl", include_str!("../../shaders/dropout.wgsl")),
     ("embedding.wgsl", include_str!("../../shaders/embedding.wgsl")),
     ("embedding_quantised.wgsl", include_str!("../../shaders/embedding_quantised.wgsl")),
     ("grad_norm.wgsl", include_str!("../../shaders/grad_norm.wgsl")),

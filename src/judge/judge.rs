@@ -118,7 +118,7 @@ impl Judge {
         let tokenizer = folder.tokenizer()?;
         let stored = folder.judge_json()?.map(|text| JudgeSettings::from_json(&text)).transpose()?;
         let settings = change(stored, &tokenizer)?;
-        let weights = Weights::upload_as_stored(gpu, folder.weights()?.source.as_ref())?;
+        let weights = folder.weights()?.upload(gpu, None)?;
         Self::new(gpu, &weights, tokenizer, settings)
     }
 
@@ -232,7 +232,7 @@ impl Judge {
         let longest = lengths.iter().copied().max().unwrap_or(0);
         let tokens = lengths.iter().sum::<usize>().min(PASS_TOKENS.max(longest));
         let rows = (continuations * self.tokens.places().len()).min(tokens);
-        PassSizes { tokens, rows, score_tokens: self.tokens.alphabet().to_vec() }
+        PassSizes { tokens, rows, score_tokens: self.tokens.alphabet().to_vec(), ..PassSizes::default() }
     }
 
     /// Makes what judging `examples` may take at most, and lets it go: so that a dry run's ledger has seen it.

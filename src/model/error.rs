@@ -23,10 +23,8 @@ pub enum ModelError {
     #[error("`{key}` is {found}, which is not supported; supported: {supported}")]
     Unsupported { key: String, found: String, supported: String },
 
-    #[error(
-        "{what} needs weights in f32, and these are {found}: start from a bundle in f32, f16 or bf16, or from the checkpoint"
-    )]
-    Quantised { what: &'static str, found: &'static str },
+    #[error("training every weight needs weights in f32, and these are {found}: train a LoRA adapter on them (lora_r), or start from the checkpoint")]
+    Frozen { found: &'static str },
 
     /// Two settings that contradict each other.
     #[error("{0}")]

@@ -60,7 +60,7 @@ pub struct Part {
 }
 
 impl Group {
-    fn new(name: String, kind: Kind, cols: usize, parts: Vec<(String, usize)>) -> Self {
+    pub(super) fn new(name: String, kind: Kind, cols: usize, parts: Vec<(String, usize)>) -> Self {
         let mut rows = 0;
         let parts = parts
             .into_iter()

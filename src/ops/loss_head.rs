@@ -1,7 +1,7 @@
 //! The loss head: logits of the rows that carry loss, in chunks, their statistics and their gradient
 //! (`shaders/loss_head.wgsl`). `[tokens, vocab]` never exists.
 
-use super::matmul::{Epilogue, Layout, Product, forward_rows, product};
+use super::matmul::{Epilogue, Layout, Product, View, forward_between, product};
 use super::quantised::Matrix;
 use super::{row_constants, row_grid};
 use crate::gpu::{Dispatch, KernelSpec, PlanBuilder, Role, Size, Tensor, Tuning, Word};
@@ -90,20 +90,23 @@ fn spec(entry: &'static str, tuning: &Tuning) -> KernelSpec {
 pub fn record(plan: &mut PlanBuilder, head: LossHead, gradient: Option<LossGradient>) {
     let logits = plan.scratch_for(Role::LossHead, "logits of a chunk", head.chunk as usize * head.vocab as usize);
     let (vocab, width) = (Size::fixed(head.vocab), Size::fixed(head.width));
+    let (of_vocab, of_width) = (|t| View::of(t, head.vocab), |t| View::of(t, head.width));
+    let z = of_vocab(logits);
     for start in (0..head.count.max()).step_by(head.chunk as usize) {
         let rows = head.count.chunk(start, head.chunk);
-        let (m, epilogue) = (rows, Epilogue::Write);
-        forward_rows(plan, head.hidden, head.table, logits, [rows, vocab, width], [start, 0], epilogue);
+        let hidden = of_width(head.hidden).from_row(start);
+        forward_between(plan, hidden, head.table, z, [rows, vocab, width], Epilogue::Write);
         kernel(plan, "stats", &[head.rows, head.score_tokens, logits, head.stats], &head, rows, start);
         let Some(gradient) = gradient else { continue };
 
         let tensors = [head.rows, head.score_tokens, gradient.coefficients, head.stats, logits];
         kernel(plan, "gradient", &tensors, &head, rows, start);
-        let (a, b, c) = (logits, gradient.table, gradient.dhidden);
-        product(plan, Product { layout: Layout::Nn, a, b, c, m, n: width, k: vocab, starts: [0, 0, start], epilogue });
-        if let Some(c) = gradient.dtable {
-            let (a, b, epilogue) = (logits, head.hidden, Epilogue::Accumulate);
-            product(plan, Product { layout: Layout::Tn, a, b, c, m: vocab, n: width, k: rows, starts: [0, start, 0], epilogue });
+        let (b, c) = (of_width(gradient.table), of_width(gradient.dhidden).from_row(start));
+        let way = Product { layout: Layout::Nn, a: z, b, c, m: rows, n: width, k: vocab, scale: 1.0, epilogue: Epilogue::Write };
+        product(plan, way);
+        if let Some(dtable) = gradient.dtable {
+            let (c, epilogue) = (of_width(dtable), Epilogue::Accumulate);
+            product(plan, Product { layout: Layout::Tn, b: hidden, c, m: vocab, k: rows, epilogue, ..way });
         }
     }
 }

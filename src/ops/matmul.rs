@@ -15,16 +15,46 @@ pub enum Layout {
     Tn,
 }
 
+/// Where the elements of a matrix lie in a tensor: (i, j) is at `start + i * stride + j`.
+#[derive(Clone, Copy, Debug)]
+pub struct View {
+    pub tensor: Tensor,
+    pub start: u32,
+    pub stride: u32,
+}
+
+impl View {
+    /// All of a tensor `[_, width]`.
+    pub fn of(tensor: Tensor, width: u32) -> Self {
+        View { tensor, start: 0, stride: width }
+    }
+
+    /// Its rows from `row` on.
+    pub fn from_row(self, row: u32) -> Self {
+        View { start: self.start + row * self.stride, ..self }
+    }
+
+    /// Its columns from `column` on.
+    pub fn from_column(self, column: u32) -> Self {
+        View { start: self.start + column, ..self }
+    }
+
+    /// Whether every row begins where a vec4 does.
+    pub(super) fn by_four(self) -> bool {
+        self.start.is_multiple_of(4) && self.stride.is_multiple_of(4)
+    }
+}
+
 /// What happens to a product before it is stored.
 #[derive(Clone, Copy, Debug)]
 pub enum Epilogue {
-    /// `C = A·B`
+    /// `C = s A·B`
     Write,
-    /// `C = A·B + bias[N]`
-    Bias(Tensor),
-    /// `C = A·B + R[M, N]`, where R is another tensor.
+    /// `C = s A·B + bias[N]`, the first row of a view.
+    Bias(View),
+    /// `C = s A·B + R[M, N]`, where R is another tensor, read at the places where C is written.
     Residual(Tensor),
-    /// `C += A·B`
+    /// `C += s A·B`
     Accumulate,
 }
 
@@ -41,9 +71,19 @@ impl Epilogue {
     /// The tensor that it reads, if any.
     pub(super) fn tensor(self) -> Option<Tensor> {
         match self {
-            Epilogue::Bias(t) | Epilogue::Residual(t) => Some(t),
+            Epilogue::Bias(View { tensor, .. }) | Epilogue::Residual(tensor) => Some(tensor),
             Epilogue::Write | Epilogue::Accumulate => None,
         }
+    }
+
+    /// Where the bias begins.
+    fn bias_start(self) -> u32 {
+        if let Epilogue::Bias(bias) = self { bias.start } else { 0 }
+    }
+
+    /// One of each kind, for catalogues.
+    pub(super) fn all(t: Tensor) -> [Epilogue; 4] {
+        [Epilogue::Write, Epilogue::Bias(View::of(t, 1)), Epilogue::Residual(t), Epilogue::Accumulate]
     }
 }
 
@@ -51,15 +91,36 @@ impl Epilogue {
 #[derive(Clone, Copy, Debug)]
 pub struct Product {
     pub layout: Layout,
-    pub a: Tensor,
-    pub b: Tensor,
-    pub c: Tensor,
+    pub a: View,
+    pub b: View,
+    pub c: View,
     pub m: Size,
     pub n: Size,
     pub k: Size,
-    /// First row of A, of B (in `Tn` only) and of C: for chunks of longer matrices.
-    pub starts: [u32; 3],
+    /// s in `C (+)= s A·B`; bias and residual are added as they are.
+    pub scale: f32,
     pub epilogue: Epilogue,
+}
+
+impl Product {
+    /// Of whole tensors a, b, c and sizes m, n, k; s = 1.
+    pub fn whole(layout: Layout, [a, b, c]: [Tensor; 3], [m, n, k]: [Size; 3], epilogue: Epilogue) -> Self {
+        let (a_width, b_width) = match layout {
+            Layout::Nt => (k, k),
+            Layout::Nn => (k, n),
+            Layout::Tn => (m, n),
+        };
+        let (a, b, c) = (View::of(a, a_width.max()), View::of(b, b_width.max()), View::of(c, n.max()));
+        Product { layout, a, b, c, m, n, k, scale: 1.0, epilogue }
+    }
+}
+
+/// The parameters of `shaders/lib/product.wgsl`.
+pub(super) fn parameters([m, n, k]: [Size; 3], views: [View; 3], scale: f32, epilogue: Epilogue) -> Vec<Word> {
+    let mut words = [m, n, k].map(Word::Size).to_vec();
+    words.extend(views.into_iter().flat_map(|view| [view.start, view.stride]).map(Word::U));
+    words.extend([Word::U(epilogue.bias_start()), Word::F(scale)]);
+    words
 }
 
 /// Heights of a subgroup's tile, in rows.
@@ -81,7 +142,7 @@ fn height(layout: Layout, m: u32, n: u32) -> u32 {
 enum Text {
     /// `matmul.wgsl`, in values or in vec4.
     Direct { wide: bool },
-    /// `matmul_subgroup.wgsl`, with tiles of so many rows; narrow: the columns of C are no multiple of 4.
+    /// `matmul_subgroup.wgsl`, with tiles of so many rows; narrow: the columns of C, or where they lie, are no multiple of 4.
     Subgroup { height: u32, narrow: bool },
 }
 
@@ -105,23 +166,26 @@ fn spec(layout: Layout, text: Text, epilogue: Epilogue, tuning: &Tuning) -> Kern
 /// Records `p`.
 pub fn product(plan: &mut PlanBuilder, p: Product) {
     let by_four = |size: Size| size.max().is_multiple_of(4);
-    let wide = match p.layout {
+    let sides = match p.layout {
         Layout::Nt => by_four(p.k),
         Layout::Nn => by_four(p.k) && by_four(p.n),
         Layout::Tn => by_four(p.m) && by_four(p.n),
     };
+    let wide = sides && p.a.by_four() && p.b.by_four();
+    // Whether C can be written by vec4: only `Nt` has a text for subgroups that writes values.
+    let quads = by_four(p.n) && p.c.by_four() && p.epilogue.bias_start().is_multiple_of(4);
     let [x, y] = plan.tuning().matmul_group;
-    let (text, [tile_x, tile_y]) = if wide && plan.tuning().has(Variant::MatmulSubgroup) {
+    let subgroup = wide && (quads || p.layout == Layout::Nt) && plan.tuning().has(Variant::MatmulSubgroup);
+    let (text, [tile_x, tile_y]) = if subgroup {
         let height = height(p.layout, p.m.max(), p.n.max());
-        (Text::Subgroup { height, narrow: !by_four(p.n) }, [32, height])
+        (Text::Subgroup { height, narrow: !quads }, [32, height])
     } else {
         (Text::Direct { wide }, [8 * x, 8 * y])
     };
-    let mut tensors = vec![p.a, p.b, p.c];
+    let mut tensors = vec![p.a.tensor, p.b.tensor, p.c.tensor];
     tensors.extend(p.epilogue.tensor());
     let kernel = spec(p.layout, text, p.epilogue, plan.tuning());
-    let words =
-        [Word::Size(p.m), Word::Size(p.n), Word::Size(p.k), Word::U(p.starts[0]), Word::U(p.starts[1]), Word::U(p.starts[2])];
+    let words = parameters([p.m, p.n, p.k], [p.a, p.b, p.c], p.scale, p.epilogue);
     // The live size, if any, scales the work.
     let (work, others) = match p.layout {
         Layout::Tn => (p.k, u64::from(p.m.max()) * u64::from(p.n.max())),
@@ -138,45 +202,34 @@ pub fn product(plan: &mut PlanBuilder, p: Product) {
 }
 
 /// `y[T, N] = x[T, K] · w[N, K]ᵀ`, then the epilogue.
-pub fn forward(plan: &mut PlanBuilder, x: Tensor, w: impl Into<Matrix>, y: Tensor, sizes: [Size; 3], epilogue: Epilogue) {
-    forward_rows(plan, x, w.into(), y, sizes, [0; 2], epilogue);
+pub fn forward(plan: &mut PlanBuilder, x: Tensor, w: impl Into<Matrix>, y: Tensor, [t, n, k]: [Size; 3], epilogue: Epilogue) {
+    forward_between(plan, View::of(x, k.max()), w.into(), View::of(y, n.max()), [t, n, k], epilogue);
 }
 
-/// As [`forward`], with rows of x and y that begin at `starts`: chunks of longer matrices.
-pub fn forward_rows(
-    plan: &mut PlanBuilder,
-    x: Tensor,
-    w: Matrix,
-    y: Tensor,
-    [t, n, k]: [Size; 3],
-    starts: [u32; 2],
-    epilogue: Epilogue,
-) {
+/// As [`forward`], from and to windows.
+pub fn forward_between(plan: &mut PlanBuilder, x: View, w: Matrix, y: View, [t, n, k]: [Size; 3], epilogue: Epilogue) {
     match w {
         Matrix::Full(w) => {
-            let starts = [starts[0], 0, starts[1]];
-            product(plan, Product { layout: Layout::Nt, a: x, b: w, c: y, m: t, n, k, starts, epilogue });
+            let b = View::of(w, k.max());
+            product(plan, Product { layout: Layout::Nt, a: x, b, c: y, m: t, n, k, scale: 1.0, epilogue });
         }
-        Matrix::Quantised(w) => quantised::product(plan, x, w, y, [t, n, k], starts, epilogue),
+        Matrix::Quantised(w) => quantised::product(plan, x, w, y, [t, n, k], epilogue),
     }
 }
 
 /// `dx[T, K] = dy[T, N] · w[N, K]`, or `+=`.
 pub fn backward_input(plan: &mut PlanBuilder, dy: Tensor, w: Tensor, dx: Tensor, [t, n, k]: [Size; 3], epilogue: Epilogue) {
-    product(plan, Product { layout: Layout::Nn, a: dy, b: w, c: dx, m: t, n: k, k: n, starts: [0; 3], epilogue });
+    product(plan, Product::whole(Layout::Nn, [dy, w, dx], [t, k, n], epilogue));
 }
 
 /// `dw[N, K] += dy[T, N]ᵀ · x[T, K]`
 pub fn backward_weight(plan: &mut PlanBuilder, dy: Tensor, x: Tensor, dw: Tensor, [t, n, k]: [Size; 3]) {
-    let epilogue = Epilogue::Accumulate;
-    product(plan, Product { layout: Layout::Tn, a: dy, b: x, c: dw, m: n, n: k, k: t, starts: [0; 3], epilogue });
+    product(plan, Product::whole(Layout::Tn, [dy, x, dw], [n, k, t], Epilogue::Accumulate));
 }
 
 /// `db[N] += sum over T of dy[T, N]`: the bias gradient, as a product with a column of ones.
 pub fn backward_bias(plan: &mut PlanBuilder, dy: Tensor, ones: Tensor, db: Tensor, t: Size, n: Size) {
-    let one = Size::fixed(1);
-    let epilogue = Epilogue::Accumulate;
-    product(plan, Product { layout: Layout::Tn, a: ones, b: dy, c: db, m: one, n, k: t, starts: [0; 3], epilogue });
+    product(plan, Product::whole(Layout::Tn, [ones, dy, db], [Size::fixed(1), n, t], Epilogue::Accumulate));
 }
 
 pub(super) fn variants(tuning: &Tuning) -> Vec<KernelSpec> {
@@ -191,7 +244,7 @@ pub(super) fn variants(tuning: &Tuning) -> Vec<KernelSpec> {
             texts.extend((layout == Layout::Nt).then_some(Text::Subgroup { height: 16, narrow: true }));
         }
         for text in texts {
-            for epilogue in [Epilogue::Write, Epilogue::Bias(t), Epilogue::Residual(t), Epilogue::Accumulate] {
+            for epilogue in Epilogue::all(t) {
                 all.push(spec(layout, text, epilogue, tuning));
             }
         }

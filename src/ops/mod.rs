@@ -7,6 +7,7 @@ pub mod adamw;
 pub mod attention;
 pub mod cached_attention;
 pub mod ceilings;
+pub mod dropout;
 pub mod embedding;
 pub mod grad_norm;
 pub mod loss_head;
@@ -74,6 +75,7 @@ pub fn catalogue() -> Vec<KernelSpec> {
         all.extend(cached_attention::variants(&tuning));
     }
     all.extend(ceilings::variants());
+    all.extend(dropout::variants());
     all.extend(embedding::variants());
     all.extend(rows::variants());
     all.extend(rope::variants());

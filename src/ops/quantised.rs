@@ -2,7 +2,7 @@
 //! rows looked up in one (`shaders/embedding_quantised.wgsl`). The form is that of `model::quantised`.
 
 use super::elements;
-use super::matmul::Epilogue;
+use super::matmul::{Epilogue, View, parameters};
 use crate::gpu::{Dispatch, Grid, KernelSpec, PlanBuilder, Size, Tensor, Tuning, Word};
 
 /// A quantised matrix `[N, K]`; K is a multiple of 32.
@@ -37,32 +37,25 @@ fn form(bits: u32) -> (&'static str, u32) {
     ("FOUR", u32::from(bits == 4))
 }
 
-fn product_spec(bits: u32, rows: u32, epilogue: Epilogue, tuning: &Tuning) -> KernelSpec {
+fn product_spec(bits: u32, rows: u32, wide: bool, epilogue: Epilogue, tuning: &Tuning) -> KernelSpec {
     let [x, y] = tuning.matmul_group;
     let quads = if bits == 4 { 2 } else { 1 };
-    let tile = [form(bits), ("PARTS", 2 / quads), ("QUADS", quads), ("ROWS", rows), ("GROUP_X", x), ("GROUP_Y", y)];
+    let wide = ("WIDE", u32::from(wide));
+    let tile = [form(bits), ("PARTS", 2 / quads), ("QUADS", quads), ("ROWS", rows), wide, ("GROUP_X", x), ("GROUP_Y", y)];
     KernelSpec::new("matmul_quantised.wgsl", "nt", &[&tile[..], &epilogue.constants()].concat())
 }
 
-/// `y[T, N] = x[T, K] · w[N, K]ᵀ`, then the epilogue. Rows of x and y begin at `starts`.
-pub fn product(
-    plan: &mut PlanBuilder,
-    x: Tensor,
-    w: Quantised,
-    y: Tensor,
-    [t, n, k]: [Size; 3],
-    starts: [u32; 2],
-    epilogue: Epilogue,
-) {
+/// `y[T, N] = x[T, K] · w[N, K]ᵀ`, then the epilogue.
+pub(super) fn product(plan: &mut PlanBuilder, x: View, w: Quantised, y: View, [t, n, k]: [Size; 3], epilogue: Epilogue) {
     let rows = if t.max() == 1 { 1 } else { ROWS };
     let [group_x, group_y] = plan.tuning().matmul_group;
-    let mut tensors = vec![x, w.packed, w.scales, y];
+    let mut tensors = vec![x.tensor, w.packed, w.scales, y.tensor];
     tensors.extend(epilogue.tensor());
-    let kernel = product_spec(w.bits, rows, epilogue, plan.tuning());
+    let kernel = product_spec(w.bits, rows, x.by_four(), epilogue, plan.tuning());
     plan.dispatch(Dispatch {
         kernel,
         tensors: &tensors,
-        words: &[Word::Size(t), Word::Size(n), Word::Size(k), Word::U(starts[0]), Word::U(starts[1])],
+        words: &parameters([t, n, k], [x, View::of(w.packed, k.max()), y], 1.0, epilogue),
         grid: Grid::Tiles { x: n, tile_x: 8 * group_x, y: t, tile_y: rows * group_y },
         flops: 2 * u64::from(k.max()) * u64::from(n.max()),
         work: t,
@@ -92,9 +85,10 @@ pub(super) fn variants(tuning: &Tuning) -> Vec<KernelSpec> {
     let mut all = Vec::new();
     for bits in [8, 4] {
         for rows in [1, ROWS] {
-            for epilogue in [Epilogue::Write, Epilogue::Bias(t), Epilogue::Residual(t), Epilogue::Accumulate] {
-                all.push(product_spec(bits, rows, epilogue, tuning));
+            for epilogue in Epilogue::all(t) {
+                all.push(product_spec(bits, rows, true, epilogue, tuning));
             }
+            all.push(product_spec(bits, rows, false, Epilogue::Write, tuning));
         }
         all.push(rows_spec(bits, 64));
     }

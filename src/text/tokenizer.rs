@@ -97,6 +97,15 @@ impl Tokenizer {
     /// No such directory, no `tokenizer.json` in it, unreadable or malformed files.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn from_dir(dir: &std::path::Path) -> Result<Self> {
+        Self::from_dirs(dir, dir)
+    }
+
+    /// As [`Tokenizer::from_dir`], with the `config.json` of another directory: an adapter's folder has none.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::from_dir`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn from_dirs(dir: &std::path::Path, config_dir: &std::path::Path) -> Result<Self> {
         let place = dir.display().to_string();
         if !dir.join("tokenizer.json").is_file() {
             let fix = if !dir.is_dir() {
@@ -109,7 +118,8 @@ impl Tokenizer {
             return Err(TextError::MissingFile { place, file: "tokenizer.json".into(), fix: fix.into() });
         }
         let mut files = Files::new();
-        for name in TOKENIZER_FILES.iter().chain(&["config.json"]) {
+        let own = TOKENIZER_FILES.iter().map(|name| (*name, dir));
+        for (name, dir) in own.chain([("config.json", config_dir)]) {
             let path = dir.join(name);
             if path.is_file() {
                 let bytes = std::fs::read(&path).map_err(|source| TextError::Io {
@@ -117,7 +127,7 @@ impl Tokenizer {
                     action: "read",
                     source,
                 })?;
-                files.insert((*name).to_string(), bytes);
+                files.insert(name.to_string(), bytes);
             }
         }
         Self::from_files(files).map_err(|error| match error {

@@ -22,6 +22,7 @@ use super::config::TrainConfig;
 use super::error::BoxError;
 use super::log::MetricsWriter;
 use super::order::Cursor;
+use crate::model::lora::peft::{ADAPTER_CONFIG, ADAPTER_MODEL};
 use super::training_state::{Parameter, StateReader, Supply, TRAINING_STATE, write_training_state};
 
 /// File of a checkpoint that says where the run stands.
@@ -202,8 +203,11 @@ pub fn open_checkpoint(path: &Path) -> Result<Checkpoint, TrainError> {
     Ok(Checkpoint { path: path.into(), state, tensors: StateReader::open(&path.join(TRAINING_STATE))? })
 }
 
-/// The Hugging Face part: a config, and one weight file or all shards of an index, each whole.
+/// The Hugging Face part: an adapter; or a config, and one weight file or all shards of an index, each whole.
 fn check_model_files(path: &Path) -> Result<(), TrainError> {
+    if path.join(ADAPTER_CONFIG).is_file() {
+        return StateReader::open(&path.join(ADAPTER_MODEL)).map(drop);
+    }
     if !path.join("config.json").is_file() {
         return Err(bad(path, "config.json is missing".into()));
     }

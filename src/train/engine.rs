@@ -9,9 +9,50 @@ use super::policy::{PolicyTrainer, Speech};
 use super::trainer::{StepNumbers, Trainer, optimiser_settings};
 use crate::gpu::Gpu;
 use crate::judge::{Placement, Scale};
+use crate::model::dtype::Dtype;
+use crate::model::form::Form;
+use crate::model::lora::{Adapter, AdapterFiles};
 use crate::model::source::TensorSource;
 use crate::model::weights::Weights;
 use crate::text::Tokenizer;
+
+/// The weights that a run starts from.
+pub struct Origin<'a> {
+    pub source: &'a dyn TensorSource,
+    /// How its files store what is not quantised.
+    pub stored: Dtype,
+    /// The adapter that it has already.
+    pub adapter: Option<&'a AdapterFiles>,
+}
+
+impl Origin<'_> {
+    /// On the GPU as `config` wants to train them: in f32, or frozen beside an adapter.
+    fn upload(&self, gpu: &Gpu, config: &TrainConfig) -> Result<Weights, TrainError> {
+        let lora = config.lora();
+        if lora.is_none() && self.adapter.is_none() {
+            return Ok(Weights::upload(gpu, self.source)?);
+        }
+        let form = config.base_form().unwrap_or_else(|| Form::stored(self.source, self.stored));
+        let weights = Weights::upload_as(gpu, self.source, form)?;
+        let model = self.source.config();
+        let adapter = match (&lora, self.adapter) {
+            (_, Some(files)) => Adapter::upload(gpu, model, files)?,
+            (Some(lora), None) => Adapter::fresh(gpu, model, lora, config.seed)?,
+            (None, None) => return Ok(weights),
+        };
+        Ok(weights.with_adapter(adapter))
+    }
+
+    /// The same as they are before the first step, beside those that will be trained: the model that the policy must not go
+    /// far from. Frozen weights are shared; a new adapter changes nothing, so it is switched off.
+    fn beside(&self, gpu: &Gpu, trained: &Weights) -> Result<Weights, TrainError> {
+        match (trained.adapter(), self.adapter) {
+            (None, _) => Ok(Weights::upload(gpu, self.source)?),
+            (Some(_), None) => Ok(trained.without_adapter()),
+            (Some(adapter), Some(_)) => Ok(trained.with_adapter(adapter.copy(gpu)?)),
+        }
+    }
+}
 
 /// What steps are made of: rows as examples or prompts, and the judge's way of speaking.
 pub struct Material<'a> {
@@ -30,19 +71,19 @@ pub enum Engine {
 }
 
 impl Engine {
-    /// Plans the method of `config` for `material`, with the weights of `source`.
+    /// Plans the method of `config` for `material`, with the weights of `origin`.
     ///
     /// # Errors
     /// Out of memory, or rows that do not fit the model's context.
-    pub fn new(gpu: &Gpu, source: &dyn TensorSource, config: &TrainConfig, material: &Material) -> Result<Self, TrainError> {
-        let weights = Weights::upload(gpu, source)?;
+    pub fn new(gpu: &Gpu, origin: &Origin, config: &TrainConfig, material: &Material) -> Result<Self, TrainError> {
+        let weights = origin.upload(gpu, config)?;
         if !config.samples_chains() {
             let judge = (material.scale, material.placement);
             return Ok(Engine::Supervised(Box::new(Trainer::new(gpu, weights, config, material.examples, judge)?)));
         }
         let settings = config.policy(material.max_tokens);
-        let start = if settings.kl > 0.0 { Some(Weights::upload(gpu, source)?) } else { None };
-        let optimiser = Optimiser::new(gpu, &weights, optimiser_settings(config))?;
+        let start = if settings.kl > 0.0 { Some(origin.beside(gpu, &weights)?) } else { None };
+        let optimiser = Optimiser::new(gpu, weights.trainable()?, optimiser_settings(config))?;
         let longest = material.examples.iter().map(|e| e.prompt.ids.len()).max().unwrap_or(0);
         let sizes = (longest, config.per_device_train_batch_size as usize);
         let trainer = PolicyTrainer::new(gpu, weights, optimiser, settings, sizes, material.placement, start)?;
@@ -77,7 +118,7 @@ impl Engine {
         match self {
             Engine::Supervised(trainer) => {
                 let rows: Vec<&Example> = picked.iter().map(|i| &material.examples[*i]).collect();
-                trainer.step(&rows, learning_rate, t).await
+                trainer.step(&rows, (seed, step), (learning_rate, t)).await
             }
             Engine::Policy(trainer) => {
                 let rows: Vec<&Prompt> = picked.iter().map(|i| &material.examples[*i].prompt).collect();

@@ -3,7 +3,7 @@
 use crate::gpu::{Gpu, Plan, PlanBuilder, Role, Span, Tensor};
 use crate::model::error::ModelError;
 use crate::model::names::Kind;
-use crate::model::weights::Weights;
+use crate::model::tensors::TensorSet;
 use crate::ops::adamw::{self, AdamW, State, StepScalars};
 use crate::ops::grad_norm::grad_norm;
 
@@ -24,9 +24,9 @@ pub struct Optimiser {
     settings: OptimiserSettings,
     plan: Plan,
     result: Tensor,
-    pub gradient: Weights,
-    pub m: Weights,
-    pub v: Weights,
+    pub gradient: TensorSet,
+    pub m: TensorSet,
+    pub v: TensorSet,
 }
 
 /// What a step found.
@@ -39,29 +39,27 @@ pub struct StepOutcome {
 }
 
 impl Optimiser {
-    /// Zero moments and gradients for `weights`.
-    pub fn new(gpu: &Gpu, weights: &Weights, settings: OptimiserSettings) -> Result<Self, ModelError> {
-        weights.need_full("training")?;
+    /// Zero moments and gradients for what is trained.
+    ///
+    /// # Errors
+    /// Too little GPU memory.
+    pub fn new(gpu: &Gpu, trained: &TensorSet, settings: OptimiserSettings) -> Result<Self, ModelError> {
         let gpu = &gpu.for_role(Role::Optimiser);
-        let gradient = Weights::zeros(&gpu.for_role(Role::Gradient), &weights.config, "gradient")?;
-        let m = Weights::zeros(gpu, &weights.config, "first moment")?;
-        let v = Weights::zeros(gpu, &weights.config, "second moment")?;
+        let gradient = TensorSet::zeros(&gpu.for_role(Role::Gradient), trained.groups(), "gradient")?;
+        let zeros = |role: &str| TensorSet::zeros(gpu, trained.groups(), role);
+        let (m, v) = (zeros("first moment")?, zeros("second moment")?);
         let mut plan = PlanBuilder::new(gpu.tuning());
         let scalars = StepScalars { lr: plan.live(), correction1: plan.live(), correction2: plan.live() };
         let result = plan.kept("gradient norm", 4);
-        let groups = &weights.groups.list;
-        let gradients: Vec<Tensor> = (0..groups.len()).map(|g| gradient.tensor(&mut plan, g)).collect();
-        grad_norm(&mut plan, &gradients, settings.max_grad_norm as f32, result);
+        let gradients = gradient.all(&mut plan);
+        let all: Vec<Tensor> = gradients.iter().map(|(_, tensor)| *tensor).collect();
+        grad_norm(&mut plan, &all, settings.max_grad_norm as f32, result);
         let adam = AdamW { beta1: settings.beta1 as f32, beta2: settings.beta2 as f32, eps: settings.epsilon as f32 };
-        for (g, group) in groups.iter().enumerate() {
-            let decays = matches!(group.kind, Kind::Matrix | Kind::Embedding);
-            let state = State {
-                parameter: weights.tensor(&mut plan, g),
-                gradient: gradients[g],
-                m: m.tensor(&mut plan, g),
-                v: v.tensor(&mut plan, g),
-                decay: if decays { settings.weight_decay as f32 } else { 0.0 },
-            };
+        let (parameters, m_of, v_of) = (trained.all(&mut plan), m.all(&mut plan), v.all(&mut plan));
+        for (n, (group, gradient)) in gradients.into_iter().enumerate() {
+            let decays = matches!(trained.groups()[group].kind, Kind::Matrix | Kind::Embedding);
+            let decay = if decays { settings.weight_decay as f32 } else { 0.0 };
+            let state = State { parameter: parameters[n].1, gradient, m: m_of[n].1, v: v_of[n].1, decay };
             adamw::advance(&mut plan, adam, scalars, result, state);
         }
         let plan = plan.build(gpu)?;

@@ -16,6 +16,8 @@
 //! weighs ρ = π(c|x) / π₀(c|x), the ratio of the whole chain, because ∇(ρ r) = ρ (r ∇ log π + ∇ r): both terms, with r
 //! read again from the policy as it is now. Ratios of single tokens, on the first term alone, would be biased.
 
+use std::borrow::Cow;
+
 use super::TrainError;
 use super::advantage::{AdvantageSettings, advantages};
 use super::examples::Prompt;
@@ -65,6 +67,10 @@ pub struct PolicySettings {
     pub iterations: usize,
     /// Largest ρ; 0: not bounded. A bound is biased and calm.
     pub ratio_cap: f64,
+    /// Chains that are trained on together; 0: all of a batch.
+    pub chains_per_pass: usize,
+    /// Compute activations again instead of keeping them.
+    pub recompute: bool,
 }
 
 /// What the judge of a run knows: its scale and the tokens around the score.
@@ -173,12 +179,20 @@ impl PolicyTrainer {
             return Err(crate::model::error::ModelError::Batch { what, allowed: context, found: needed }.into());
         }
         let rows = micro_batch * settings.group;
+        // Of one prompt where they are few, of all prompts otherwise.
+        let (prompts, chains) = match settings.chains_per_pass.min(settings.group) {
+            0 => (micro_batch, settings.group),
+            few => (1, few),
+        };
         let sizes = RolloutSizes { rows, group: settings.group, prompt: longest, new_tokens: settings.max_tokens };
         let rollout = Rollout::new(gpu, &weights, sizes)?;
         let sizes = PassSizes {
-            tokens: micro_batch * placement.size(longest, std::iter::repeat_n(fed, settings.group)),
-            rows: rows * (fed + tokens.places().len()),
+            tokens: prompts * placement.size(longest, std::iter::repeat_n(fed, chains)),
+            rows: prompts * chains * (fed + tokens.places().len()),
             score_tokens: tokens.alphabet().to_vec(),
+            recompute: settings.recompute,
+            // Chains are sampled without dropout.
+            dropout: false,
         };
         // No rollout runs between a pass's two halves, so that what they leave each other may lie in the caches.
         let pass = Pass::new(&gpu.lending(rollout.caches()), &weights, Some(&optimiser.gradient), sizes.clone())?;
@@ -237,11 +251,20 @@ impl PolicyTrainer {
                 let uniform = |chain: u64| Stream::new(seed, (step << 24) ^ (first + chain) ^ SCORE_STREAM).uniform();
                 let scores = drawn.get(n).filter(|_| iteration > 0).map_or(Scores::Draw(&uniform), |d| Scores::Drawn(d));
                 let rewarded = self.rewards(rolled, speech, scores).await?;
-                let batch = self.objectives(rolled, &rewarded, speech, &totals);
-                let stats = self.accumulate(&batch).await?;
+                let pieces = self.pieces(rolled);
+                let mut flat = rewarded.iter().flatten();
+                for piece in &pieces {
+                    let of_group = |group: &Rolled| flat.by_ref().take(group.chains.len()).cloned().collect();
+                    let rewarded: Vec<Vec<Rewarded>> = piece.iter().map(of_group).collect();
+                    let batch = self.objectives(piece, &rewarded, speech, &totals);
+                    let stats = self.accumulate(&batch, pieces.len() == 1).await?;
+                    if iteration == 0 {
+                        let placed = self.lay(piece).1;
+                        tally.add(piece, &rewarded, (&placed, &batch), &stats);
+                    }
+                }
                 if iteration == 0 {
-                    let placed = self.lay(rolled).1;
-                    tally.add(rolled, &rewarded, (&placed, &batch), &stats);
+                    tally.add_rewards(&rewarded);
                     drawn.push(rewarded);
                 } else {
                     tally.ratios.extend(rewarded.iter().flatten().map(|r| r.ratio));
@@ -255,13 +278,26 @@ impl PolicyTrainer {
         Ok(tally.numbers(grad_norm, applied))
     }
 
-    /// Adds the gradient of a batch to the optimiser's, whose chains [`PolicyTrainer::rewards`] has just read; returns what
-    /// the batch's rows said.
+    /// Chains that go through the pass together: all, or a few of one prompt at a time.
+    fn pieces<'a>(&self, rolled: &'a [Rolled<'a>]) -> Vec<Cow<'a, [Rolled<'a>]>> {
+        let few = self.settings.chains_per_pass;
+        if few == 0 {
+            return vec![Cow::Borrowed(rolled)];
+        }
+        let cut = |group: &'a Rolled<'a>| {
+            let piece = |chains: &[Closed]| Cow::Owned(vec![Rolled { prompt: group.prompt, chains: chains.to_vec() }]);
+            group.chains.chunks(few).map(piece)
+        };
+        rolled.iter().flat_map(cut).collect()
+    }
+
+    /// Adds the gradient of a batch to the optimiser's and returns what the batch's rows said. `fresh`: its chains are those
+    /// that [`PolicyTrainer::rewards`] read last, so that the forward pass need not be run again.
     ///
     /// # Errors
     /// A batch over the planned sizes, other chains than those just read, or what the GPU reports.
-    pub async fn accumulate(&self, batch: &PackedInputs) -> Result<Vec<RowStats>, TrainError> {
-        self.pass.learn(batch)?;
+    pub async fn accumulate(&self, batch: &PackedInputs, fresh: bool) -> Result<Vec<RowStats>, TrainError> {
+        if fresh { self.pass.learn(batch)? } else { self.pass.run(batch)? }
         Ok(self.pass.stats(batch.rows.len()).await?)
     }
 
@@ -275,6 +311,27 @@ impl PolicyTrainer {
         speech: &Speech<'_>,
         scores: Scores<'_>,
     ) -> Result<Vec<Vec<Rewarded>>, TrainError> {
+        let mut read = Vec::new();
+        for piece in self.pieces(rolled) {
+            self.read(&piece, speech, scores, &mut read).await?;
+        }
+        let mut flat = read.into_iter();
+        let of_group = |group: &Rolled| {
+            let mut rewarded: Vec<Rewarded> = flat.by_ref().take(group.chains.len()).collect();
+            self.advantages(&mut rewarded);
+            rewarded
+        };
+        Ok(rolled.iter().map(of_group).collect())
+    }
+
+    /// Reads one piece and appends what its chains earned; advantages are left to whoever knows the whole group.
+    async fn read(
+        &self,
+        rolled: &[Rolled<'_>],
+        speech: &Speech<'_>,
+        scores: Scores<'_>,
+        read: &mut Vec<Rewarded>,
+    ) -> Result<(), TrainError> {
         let with_actions = self.start.is_some() || matches!(scores, Scores::Drawn(_));
         let (mut batch, placed) = self.lay(rolled);
         for (chain, placed) in chains(rolled, &placed) {
@@ -295,11 +352,9 @@ impl PolicyTrainer {
         };
         let log_p = |stats: &[RowStats], row: &u32| batch.row_at(*row).map_or(0.0, |row| f64::from(stats[row].log_p));
         let reward = &self.settings.reward;
-        let mut chain_number = 0;
-        let mut all = Vec::new();
-        for (g, (group, placed)) in rolled.iter().zip(&placed).enumerate() {
-            let mut rewarded = Vec::new();
-            for (c, (chain, placed)) in group.chains.iter().zip(placed).enumerate() {
+        for (group, placed) in rolled.iter().zip(&placed) {
+            for (chain, placed) in group.chains.iter().zip(placed) {
+                let number = read.len();
                 let actions = &placed.before[..chain.actions.len().min(placed.before.len())];
                 let log_probs = self.placement().log_probs(placed, &batch, &stats);
                 let kl = before.as_ref().map_or(0.0, |b| actions.iter().map(|row| log_p(&stats, row) - log_p(b, row)).sum());
@@ -307,11 +362,12 @@ impl PolicyTrainer {
                 match scores {
                     Scores::Draw(uniform) => {
                         ratio = 1.0;
-                        sampled = draw(&log_probs, uniform(chain_number));
+                        sampled = draw(&log_probs, uniform(number as u64));
                         sampled_log_p = sampled_log_prob(&log_probs, sampled);
                     }
                     Scores::Drawn(before) => {
-                        (sampled, sampled_log_p) = (before[g][c].sampled, before[g][c].sampled_log_p);
+                        let then = before.iter().flatten().nth(number);
+                        (sampled, sampled_log_p) = then.map_or((None, 0.0), |then| (then.sampled, then.sampled_log_p));
                         let moved = actions.iter().zip(&chain.log_ps).map(|(row, old)| log_p(&stats, row) - f64::from(*old));
                         let mut log_ratio: f64 = moved.sum();
                         if reward.samples_score() {
@@ -323,18 +379,15 @@ impl PolicyTrainer {
                 if self.settings.ratio_cap > 0.0 {
                     ratio = ratio.min(self.settings.ratio_cap);
                 }
-                chain_number += 1;
                 let label = (&group.prompt.label, group.prompt.value);
                 let earned = reward.earned(speech.scale, &log_probs, label, sampled);
                 let e = expected(reward.expectation, speech.scale, &log_probs);
                 let mass = log_probs.iter().map(|l| l.exp()).sum();
                 let known = Rewarded { earned, kl, expected: e, mass, log_probs, sampled, sampled_log_p, ratio, advantage: 0.0 };
-                rewarded.push(known);
+                read.push(known);
             }
-            self.advantages(&mut rewarded);
-            all.push(rewarded);
         }
-        Ok(all)
+        Ok(())
     }
 
     /// Prompts with their chains in a batch, and where each chain is.
@@ -454,6 +507,18 @@ struct Tally {
 }
 
 impl Tally {
+    /// The rewards of whole groups.
+    fn add_rewards(&mut self, rewarded: &[Vec<Rewarded>]) {
+        for group in rewarded {
+            let rewards: Vec<f64> = group.iter().map(|r| r.earned.total() - self.kl_weight * r.kl).collect();
+            let mean = rewards.iter().sum::<f64>() / rewards.len().max(1) as f64;
+            let variance = rewards.iter().map(|r| (r - mean).powi(2)).sum::<f64>() / rewards.len().max(1) as f64;
+            self.group_stds.push(variance.sqrt());
+            self.rewards.extend(rewards);
+        }
+    }
+
+    /// What a piece of a batch was and said.
     fn add(
         &mut self,
         rolled: &[Rolled],
@@ -462,10 +527,6 @@ impl Tally {
         stats: &[RowStats],
     ) {
         for ((group, placed), rewarded) in rolled.iter().zip(placed).zip(rewarded) {
-            let rewards: Vec<f64> = rewarded.iter().map(|r| r.earned.total() - self.kl_weight * r.kl).collect();
-            let mean = rewards.iter().sum::<f64>() / rewards.len().max(1) as f64;
-            let variance = rewards.iter().map(|r| (r - mean).powi(2)).sum::<f64>() / rewards.len().max(1) as f64;
-            self.group_stds.push(variance.sqrt());
             for ((chain, placed), reward) in group.chains.iter().zip(placed).zip(rewarded) {
                 self.lengths.push(chain.actions.len() as f64);
                 match chain.ending {
@@ -484,7 +545,6 @@ impl Tally {
                 self.mass += reward.mass;
                 self.kl += reward.kl;
             }
-            self.rewards.extend(rewards);
         }
         for (objective, row) in batch.objectives.iter().zip(stats) {
             self.loss -= f64::from(objective.weight) * f64::from(row.log_p);

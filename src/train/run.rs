@@ -31,7 +31,6 @@ use crate::data;
 use crate::eval::{Agreement, Grid};
 use crate::gpu::Gpu;
 use crate::judge::{JUDGE_FILE, Judge, Judging};
-use crate::model::dtype::Dtype;
 use crate::model::layout::DEFAULT_SHARD_BYTES;
 use crate::model::names::tensors;
 use crate::model::save::CheckpointWriter;
@@ -148,7 +147,7 @@ impl<'a> Run<'a> {
         resumed: Option<&Checkpoint>,
     ) -> Result<Self, TrainError> {
         let gpu = around.gpu;
-        let engine = Engine::new(gpu, start.model.as_ref(), config, &material(&start))?;
+        let engine = Engine::new(gpu, &start.origin(), config, &material(&start))?;
         let examples = &start.train.examples;
         let held_out = match start.eval.take() {
             None => None,
@@ -165,8 +164,8 @@ impl<'a> Run<'a> {
         let mut order = DataOrder::new(config.seed, examples.len())?;
         let mut state = TrainerState::new(config, examples.len(), total);
         state.jurist.tuning = json!(format!("{:?}", gpu.tuning()));
-        let parameters: Vec<Parameter> =
-            tensors(&engine.weights().config).into_iter().map(|t| Parameter { name: t.name, shape: t.shape }).collect();
+        let trained = engine.weights().trainable()?.specs();
+        let parameters: Vec<Parameter> = trained.into_iter().map(|t| Parameter { name: t.name, shape: t.shape }).collect();
         if let Some(from) = resumed {
             check_same_run(&from.state, &state)?;
             from.tensors.expect(&parameters)?;
@@ -189,14 +188,12 @@ impl<'a> Run<'a> {
             );
         }
         let optimiser = self.engine.optimiser();
-        let parts = [(Part::Master, self.engine.weights()), (Part::ExpAvg, &optimiser.m), (Part::ExpAvgSq, &optimiser.v)];
+        let parts = [(Part::Master, self.engine.weights().trainable()?), (Part::ExpAvg, &optimiser.m), (Part::ExpAvgSq, &optimiser.v)];
         let mut values = Vec::new();
         for (part, target) in parts {
             for parameter in &self.parameters {
                 from.tensors.read(part, &parameter.name, &mut values)?;
-                if let Some((buffer, start, _)) = target.locate(&parameter.name) {
-                    self.around.gpu.write(buffer, start, &values).map_err(crate::model::error::ModelError::from)?;
-                }
+                target.write(self.around.gpu, &parameter.name, 0, &values)?;
             }
         }
         self.state = TrainerState { log_history: Vec::new(), ..from.state };
@@ -344,10 +341,10 @@ impl<'a> Run<'a> {
         sync_metrics(&self.metrics, &self.output)?;
         self.state.jurist.metrics_bytes = self.metrics.bytes();
         self.state.log_history = read_log_history(&self.output, self.metrics.bytes())?;
-        let (gpu, weights, optimiser) = (self.around.gpu, self.engine.weights(), self.engine.optimiser());
+        let (gpu, trained, optimiser) = (self.around.gpu, self.engine.weights().trainable()?, self.engine.optimiser());
         let mut supply = |part: Part, parameter: &Parameter, values: &mut Vec<f32>| {
             let source = match part {
-                Part::Master => weights,
+                Part::Master => trained,
                 Part::ExpAvg => &optimiser.m,
                 Part::ExpAvgSq => &optimiser.v,
             };
@@ -362,7 +359,7 @@ impl<'a> Run<'a> {
     }
 
     fn write_model(&self, dir: &Path) -> Result<(), BoxError> {
-        write_judge(dir, self.around.gpu, self.engine.weights(), &self.start, self.start.dtype)
+        write_judge(dir, self.around.gpu, self.engine.weights(), (&self.start, self.config))
     }
 
     /// The final model at the top of the output folder: the last one, or the best. It is written as a folder of its own
@@ -440,13 +437,21 @@ fn inside(action: &'static str, path: &Path, source: impl std::error::Error + Se
     TrainError::Inside { action, path: path.into(), source: Box::new(source) }
 }
 
-/// A judge's folder: Hugging Face weights, tokenizer files and `judge.json`.
-fn write_judge(dir: &Path, gpu: &Gpu, weights: &Weights, start: &Start, dtype: Dtype) -> Result<(), BoxError> {
-    let mut writer = CheckpointWriter::create(dir, &weights.config, dtype, DEFAULT_SHARD_BYTES)?;
-    for spec in tensors(&weights.config) {
-        pollster::block_on(weights.download(gpu, &spec.name, |piece| writer.write(&spec.name, piece)))?;
+/// A judge's folder: Hugging Face weights or a PEFT adapter, tokenizer files and `judge.json`.
+fn write_judge(dir: &Path, gpu: &Gpu, weights: &Weights, (start, config): (&Start, &TrainConfig)) -> Result<(), BoxError> {
+    match weights.adapter() {
+        Some(adapter) => {
+            let base = start.base.as_deref().or(config.model_name_or_path.as_deref()).unwrap_or_default();
+            pollster::block_on(adapter.download(gpu))?.write(dir, base)?;
+        }
+        None => {
+            let mut writer = CheckpointWriter::create(dir, &weights.config, start.dtype, DEFAULT_SHARD_BYTES)?;
+            for spec in tensors(&weights.config) {
+                pollster::block_on(weights.base().download(gpu, &spec.name, |piece| writer.write(&spec.name, piece)))?;
+            }
+            writer.finish()?;
+        }
     }
-    writer.finish()?;
     start.tokenizer.save_to(dir)?;
     let path = dir.join(JUDGE_FILE);
     Ok(std::fs::write(&path, start.settings.to_json()).map_err(|e| crate::model::error::ModelError::io("write", path, e))?)

@@ -4,13 +4,15 @@ use std::path::Path;
 
 use super::TrainError;
 use super::config::{SettingError, TrainConfig};
+use super::engine::Origin;
 use super::examples::{Preparation, Prepared};
-use crate::bundle::{MANIFEST, ModelFolder};
+use crate::bundle::{FolderWeights, MANIFEST, ModelFolder};
 use crate::data::{Chains, DataError, Dataset, Example, Prompt, Reader, View};
 use crate::judge::{JudgePrompt, JudgeSettings, Placement, ScoreTokens, Template};
 use crate::model::config::Config;
 use crate::model::dtype::Dtype;
 use crate::model::init::Init;
+use crate::model::lora::AdapterFiles;
 use crate::model::source::TensorSource;
 use crate::text::{ChatTemplate, SpecialTokens, Tokenizer, train_bpe};
 
@@ -18,6 +20,12 @@ use crate::text::{ChatTemplate, SpecialTokens, Tokenizer, train_bpe};
 pub struct Start {
     pub tokenizer: Tokenizer,
     pub model: Box<dyn TensorSource>,
+    /// The adapter that the start model has.
+    pub adapter: Option<AdapterFiles>,
+    /// The model that this adapter belongs to, as its files name it.
+    pub base: Option<String>,
+    /// How its files store what is not quantised.
+    pub stored: Dtype,
     /// Format of saved weights.
     pub dtype: Dtype,
     pub settings: JudgeSettings,
@@ -42,7 +50,7 @@ impl Start {
         let rows = read_rows(&part, &config.train_file, &mut notes)?;
         let eval_rows = config.eval_file.as_deref().map(|file| read_rows(&reader, file, &mut notes)).transpose()?;
         let tokenizer = tokenizer(config, &rows)?;
-        let (model, dtype) = model(config, &tokenizer, &mut notes)?;
+        let Model { source: model, adapter, base, stored, dtype } = model(config, &tokenizer, &mut notes)?;
 
         let template = match config.template.as_str() {
             "auto" if rows.examples.iter().all(|e| e.record.prompt.is_some()) => Template::Plain,
@@ -118,7 +126,12 @@ impl Start {
             let why = "a sampled chain and its score must be told apart";
             return Err(SettingError::Missing { key: "phrase", why }.into());
         }
-        Ok(Start { tokenizer, model, dtype, settings, prompt, tokens, train, eval, notes })
+        Ok(Start { tokenizer, model, adapter, base, stored, dtype, settings, prompt, tokens, train, eval, notes })
+    }
+
+    /// The weights that the run starts from.
+    pub fn origin(&self) -> Origin<'_> {
+        Origin { source: self.model.as_ref(), stored: self.stored, adapter: self.adapter.as_ref() }
     }
 
     /// How rows lie in batches.
@@ -208,21 +221,29 @@ fn text_of(example: &Example) -> String {
     texts.join("\n")
 }
 
+/// A start model, and how it is stored and to be saved.
+struct Model {
+    source: Box<dyn TensorSource>,
+    adapter: Option<AdapterFiles>,
+    base: Option<String>,
+    stored: Dtype,
+    dtype: Dtype,
+}
+
 /// The start model's weights, or fresh ones.
-fn model(
-    config: &TrainConfig,
-    tokenizer: &Tokenizer,
-    notes: &mut Vec<String>,
-) -> Result<(Box<dyn TensorSource>, Dtype), TrainError> {
+fn model(config: &TrainConfig, tokenizer: &Tokenizer, notes: &mut Vec<String>) -> Result<Model, TrainError> {
     let wanted = config.save_dtype.as_deref().and_then(Dtype::from_config_name);
     if let Some(dir) = &config.model_name_or_path {
         let stored = ModelFolder::open(Path::new(dir))?.weights()?;
         notes.extend(stored.notes);
-        if let Some(form) = stored.source.quantisation() {
+        let frozen = config.lora_r > 0 || stored.adapter.is_some();
+        if let Some(form) = stored.source.quantisation().filter(|_| !frozen) {
             notes.push(format!("{dir} has {} weights: training starts from what they decode to, in f32", form.name()));
         }
+        check_adapter(config, dir, stored.adapter.as_ref())?;
         check_vocabulary(tokenizer, stored.source.config())?;
-        return Ok((stored.source, wanted.unwrap_or(stored.dtype)));
+        let FolderWeights { source, adapter, base, dtype, .. } = stored;
+        return Ok(Model { source, adapter, base, stored: dtype, dtype: wanted.unwrap_or(dtype) });
     }
     let path = config.init.as_deref().unwrap_or_default();
     let text = std::fs::read_to_string(path).map_err(|source| TrainError::Io {
@@ -240,7 +261,24 @@ fn model(
         model = model.with_vocab_size(tokenizer.vocab_size())?;
     }
     check_vocabulary(tokenizer, &model)?;
-    Ok((Box::new(Init::new(model, config.seed)), wanted.unwrap_or(Dtype::F32)))
+    let source = Box::new(Init::new(model, config.seed));
+    Ok(Model { source, adapter: None, base: None, stored: Dtype::F32, dtype: wanted.unwrap_or(Dtype::F32) })
+}
+
+/// What the settings say about an adapter must go together with the start model's.
+fn check_adapter(config: &TrainConfig, dir: &str, adapter: Option<&AdapterFiles>) -> Result<(), TrainError> {
+    let conflict = |message: String| Err(SettingError::Conflict(message).into());
+    match adapter {
+        Some(adapter) if config.lora_r > 0 => conflict(format!(
+            "{dir} is an adapter already (r = {}): leave lora_r out to go on training it, or merge it first (jurist merge)",
+            adapter.settings.r
+        )),
+        None if config.lora_r == 0 && !matches!(config.base_weights.as_str(), "auto" | "f32") => conflict(format!(
+            "base_weights = {}: these are frozen, and without an adapter (lora_r) nothing would learn",
+            config.base_weights
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn check_vocabulary(tokenizer: &Tokenizer, config: &Config) -> Result<(), TrainError> {

@@ -6,8 +6,10 @@ use super::optimiser::{Optimiser, OptimiserSettings};
 use super::pack::{Example, Found, Laid, Shares, Supervision};
 use crate::gpu::Gpu;
 use crate::judge::{Placement, Scale, ScoreReads, ScoreTokens};
-use crate::model::decoder::{Pass, PassSizes};
+use crate::model::decoder::{PackedInputs, Pass, PassSizes};
+use crate::model::tensors::TensorSet;
 use crate::model::weights::Weights;
+use crate::random::Stream;
 
 /// Model, optimiser and the plans between them.
 pub struct Trainer {
@@ -64,10 +66,19 @@ pub fn optimiser_settings(config: &TrainConfig) -> OptimiserSettings {
     }
 }
 
+/// Where gradients go, and how activations come back.
+struct Learning<'a> {
+    gradient: &'a TensorSet,
+    recompute: bool,
+}
+
+/// Keeps the random numbers of dropout apart from all others.
+const DROPOUT_STREAM: u64 = 0xD0_0000_0000_0000;
+
 impl Learner {
     fn new(
         gpu: &Gpu,
-        (weights, gradient): (&Weights, Option<&Weights>),
+        (weights, learning): (&Weights, Option<Learning>),
         examples: &[Example],
         (micro_batch, supervision): (usize, Supervision),
         (scale, placement): (&Scale, Placement),
@@ -82,34 +93,39 @@ impl Learner {
             tokens: largest(&|e| e.size(placement)),
             rows: largest(&|e| e.rows(placement, &supervision)),
             score_tokens: placement.tokens.alphabet().to_vec(),
+            recompute: learning.as_ref().is_some_and(|l| l.recompute),
+            dropout: true,
         };
-        let pass = Pass::new(gpu, weights, gradient, sizes)?;
+        let pass = Pass::new(gpu, weights, learning.as_ref().map(|l| l.gradient), sizes)?;
         let (scale, tokens, reads) = (scale.clone(), placement.tokens.clone(), placement.reads);
-        Ok(Learner { pass, learns: gradient.is_some(), micro_batch, supervision, scale, tokens, reads })
+        Ok(Learner { pass, learns: learning.is_some(), micro_batch, supervision, scale, tokens, reads })
     }
 
     fn placement(&self) -> Placement<'_> {
         Placement { tokens: &self.tokens, reads: self.reads }
     }
 
-    /// Runs all `rows` in micro-batches; with a gradient, it is added to.
-    async fn run(&self, rows: &[&Example]) -> Result<Sums, TrainError> {
+    /// Runs all `rows` in micro-batches; with a gradient, it is added to. What dropout draws follows from `seed` and `step`.
+    async fn run(&self, rows: &[&Example], (seed, step): (u64, u64)) -> Result<Sums, TrainError> {
         let (placement, supervision) = (self.placement(), &self.supervision);
         let mut sums = Sums { examples: rows.len(), ..Sums::default() };
         sums.targets = rows.iter().map(|e| e.targets(placement, supervision)).sum();
         let shares = Shares { per_target: 1.0 / sums.targets as f64, per_example: 1.0 / sums.examples as f64 };
+        let mut noise = Stream::new(seed, step ^ DROPOUT_STREAM);
         for micro in rows.chunks(self.micro_batch) {
             let laid = Laid::new(micro, placement, self.pass.sizes().tokens)?;
+            let bits = noise.bits();
+            let noise = [bits as u32, (bits >> 32) as u32];
             let mut known = Vec::new();
             // Nothing is pulled at where nothing learns.
             let objective = Supervision { squared: if self.learns { supervision.squared } else { 0.0 }, ..*supervision };
             if objective.squared != 0.0 {
                 // What the squared error pulls at depends on where the expected score is.
-                let reading = laid.reading();
+                let reading = PackedInputs { noise, ..laid.reading() };
                 self.pass.read(&reading)?;
                 known = laid.log_probs(placement, &reading, &self.pass.stats(reading.rows.len()).await?);
             }
-            let batch = laid.objectives(placement, &self.scale, &objective, shares, &known);
+            let batch = PackedInputs { noise, ..laid.objectives(placement, &self.scale, &objective, shares, &known) };
             if known.is_empty() {
                 self.pass.run(&batch)?
             } else {
@@ -146,19 +162,25 @@ impl Trainer {
         examples: &[Example],
         judge: (&Scale, Placement),
     ) -> Result<Self, TrainError> {
-        let optimiser = Optimiser::new(gpu, &weights, optimiser_settings(config))?;
+        let optimiser = Optimiser::new(gpu, weights.trainable()?, optimiser_settings(config))?;
         let how = (config.per_device_train_batch_size as usize, config.supervision());
-        let learner = Learner::new(gpu, (&weights, Some(&optimiser.gradient)), examples, how, judge)?;
+        let learning = Learning { gradient: &optimiser.gradient, recompute: config.gradient_checkpointing };
+        let learner = Learner::new(gpu, (&weights, Some(learning)), examples, how, judge)?;
         Ok(Trainer { gpu: gpu.clone(), weights, optimiser, learner })
     }
 
     /// One optimiser step on `rows`, in micro-batches; the loss is the mean over the step. `t` counts the steps that were
-    /// applied, this one included.
+    /// applied, this one included; `seed` and `step` fix what dropout draws.
     ///
     /// # Errors
     /// What packing or the GPU reports.
-    pub async fn step(&self, rows: &[&Example], learning_rate: f64, t: u64) -> Result<StepNumbers, TrainError> {
-        let sums = self.learner.run(rows).await?;
+    pub async fn step(
+        &self,
+        rows: &[&Example],
+        random: (u64, u64),
+        (learning_rate, t): (f64, u64),
+    ) -> Result<StepNumbers, TrainError> {
+        let sums = self.learner.run(rows, random).await?;
         let outcome = self.optimiser.step(&self.gpu, learning_rate, t).await?;
         let mut extra = Vec::new();
         if self.learner.supervision.squared != 0.0 {
@@ -201,6 +223,6 @@ impl Evaluator {
     /// What the GPU reports.
     pub async fn loss(&self, examples: &[Example]) -> Result<f64, TrainError> {
         let all: Vec<&Example> = examples.iter().collect();
-        Ok(self.learner.loss(&self.learner.run(&all).await?))
+        Ok(self.learner.loss(&self.learner.run(&all, (0, 0)).await?))
     }
 }

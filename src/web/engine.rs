@@ -10,7 +10,9 @@ use super::Failure;
 use super::failure::over_limit;
 use crate::bundle::Manifest;
 use crate::gpu::{Class, Gpu, GpuOptions};
-use crate::model::weights::buffer_words;
+use crate::model::form::Form;
+use crate::model::tensors::SLAB_ROWS;
+use crate::model::weights::bytes_on_gpu;
 
 /// An opened GPU. After `OutOfMemory` or `DeviceLost` it stays unusable: open another.
 #[wasm_bindgen]
@@ -84,15 +86,13 @@ async fn describe(webgpu: &JsValue) -> Option<[String; 3]> {
 #[wasm_bindgen]
 pub fn check_bundle(engine: &Engine, manifest: &str) -> Result<String, Failure> {
     let manifest = Manifest::parse(manifest)?;
-    let buffers = buffer_words(&manifest.model()?, manifest.weight_format()?.quantisation());
-    let bytes = |words: usize| words as u64 * 4;
-    let total: u64 = buffers.iter().map(|(_, words)| bytes(*words)).sum();
+    let (config, form) = (manifest.model()?, manifest.weight_format()?.quantisation().map_or(Form::F32, Form::from));
     let allowed = engine.gpu.max_binding().min(engine.gpu.max_buffer());
-    let largest = buffers.iter().max_by_key(|(_, words)| *words).filter(|(_, words)| bytes(*words) > allowed);
-    let mut answer = json!({"fits": largest.is_none(), "bytes": manifest.download_bytes(), "gpuBytes": total});
-    if let Some((name, words)) = largest {
-        let what = format!("The largest matrix of this judge ({name})");
-        answer["why"] = over_limit(&what, bytes(*words), allowed).into();
+    // Matrices are cut by rows; the widest slab of one cannot be.
+    let least = (4 * config.hidden_size.max(config.intermediate_size).max(config.q_rows()) * SLAB_ROWS) as u64;
+    let mut answer = json!({"fits": least <= allowed, "bytes": manifest.download_bytes(), "gpuBytes": bytes_on_gpu(&config, form)});
+    if least > allowed {
+        answer["why"] = over_limit("The smallest piece of this judge's largest matrix", least, allowed).into();
     }
     Ok(answer.to_string())
 }

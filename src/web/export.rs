@@ -6,7 +6,6 @@ use wasm_bindgen::prelude::wasm_bindgen;
 use super::Failure;
 use crate::bundle::{Entries, FileEntry, MANIFEST, Manifest, SHARD_BYTES, TokenizerEntry, WeightFormat, plan};
 use crate::gpu::Gpu;
-use crate::model::error::ModelError;
 use crate::model::weights::Weights;
 use crate::text::Tokenizer;
 
@@ -52,21 +51,20 @@ pub async fn files(
     for shard in plan(config, format, SHARD_BYTES) {
         let mut bytes = shard.header();
         for part in &shard.parts {
-            let unknown = || ModelError::UnknownTensor(part.tensor.clone());
             match part.entries {
                 Entries::Values(_) => {
-                    let (buffer, first, _) = weights.locate(&part.tensor).ok_or_else(unknown)?;
                     for at in (0..part.values).step_by(PIECE) {
-                        let values: Vec<f32> = gpu.read(buffer, first + part.start + at, PIECE.min(part.values - at)).await?;
+                        let len = PIECE.min(part.values - at);
+                        let values = weights.base().read(gpu, &part.tensor, part.start + at, len).await?;
                         part.encode(at, &values, &mut bytes)?;
                     }
                 }
                 // Quantised weights do not learn: they leave as they came.
                 Entries::Plane(form, plane) => {
-                    let (buffer, first, _) = weights.locate_plane(&part.tensor, plane).ok_or_else(unknown)?;
                     let (start, len) = (form.entries(plane, part.start), form.entries(plane, part.values));
                     for at in (0..len).step_by(PIECE) {
-                        let entries: Vec<u32> = gpu.read(buffer, first + start + at, PIECE.min(len - at)).await?;
+                        let piece = PIECE.min(len - at);
+                        let entries = weights.base().read_plane(gpu, &part.tensor, plane, start + at, piece).await?;
                         bytes.extend(entries.iter().flat_map(|entry| entry.to_le_bytes()));
                     }
                 }

@@ -7,6 +7,7 @@ use crate::bundle::{Contents, Entries, Manifest, Part, Piece, ShardReader};
 use crate::gpu::Gpu;
 use crate::model::dtype::first_non_finite;
 use crate::model::error::ModelError;
+use crate::model::form::Form;
 use crate::model::quantised::{Plane, finite_scales};
 use crate::model::weights::Weights;
 use crate::text::Tokenizer;
@@ -56,7 +57,7 @@ impl Loader {
         let format = manifest.weight_format()?;
         let intake = Intake {
             gpu: gpu.clone(),
-            weights: Weights::room(&gpu, &config, format.quantisation(), "weights")?,
+            weights: Weights::room(&gpu, &config, format.quantisation().map_or(Form::F32, Form::from))?,
             contents: Contents::new(&config, format),
             part: None,
             values: Vec::new(),
@@ -113,7 +114,7 @@ impl Loader {
             }
         }
         self.intake.contents.finish()?;
-        if let Some(buffer) = self.intake.weights.buffers().first() {
+        if let Some(buffer) = self.intake.weights.base().buffers().first() {
             self.gpu.read::<u32>(buffer, 0, 1).await?;
         }
         WebJudge::new(self.gpu, self.manifest, self.intake.weights, self.tokenizer)
@@ -128,7 +129,6 @@ impl Intake {
             None => self.contents.add(file, piece.tensor, piece.shape, piece.dtype)?,
         };
         let start = part.start + piece.start;
-        let unknown = || ModelError::UnknownTensor(piece.tensor.into());
         match part.entries {
             Entries::Values(dtype) => {
                 self.values.resize(piece.bytes.len() / dtype.bytes(), 0.0);
@@ -137,8 +137,7 @@ impl Intake {
                     let (tensor, value) = (piece.tensor.to_string(), self.values[at]);
                     return Err(ModelError::NonFinite { tensor, index: start + at, value });
                 }
-                let (buffer, first, _) = self.weights.locate(&part.tensor).ok_or_else(unknown)?;
-                self.gpu.write(buffer, first + start, &self.values)?;
+                self.weights.base().write(&self.gpu, &part.tensor, start, &self.values)?;
             }
             Entries::Plane(_, plane) => {
                 self.entries.clear();
@@ -146,8 +145,7 @@ impl Intake {
                 if plane == Plane::Scales {
                     finite_scales(&part.tensor, start, &self.entries)?;
                 }
-                let (buffer, first, _) = self.weights.locate_plane(&part.tensor, plane).ok_or_else(unknown)?;
-                self.gpu.write(buffer, first + start, &self.entries)?;
+                self.weights.base().write_plane(&self.gpu, &part.tensor, plane, start, &self.entries)?;
             }
         }
         self.part = Some(part);

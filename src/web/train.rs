@@ -70,7 +70,7 @@ pub async fn run(web: &WebJudge, rows: &str, held_out: &str, options: &str, on_s
     let start = now();
     let options: Options = rows::parse(options)?;
     options.check()?;
-    web.weights.need_full("training").map_err(|e| Failure::row(e.to_string()))?;
+    let trained = web.weights.trainable().map_err(|e| Failure::row(e.to_string()))?;
     let settings = web.judge.settings();
     if !settings.chain {
         let message = "This judge writes no chain of thought, so there is nothing to explore: REAL trains judges that write one.";
@@ -101,7 +101,7 @@ pub async fn run(web: &WebJudge, rows: &str, held_out: &str, options: &str, on_s
 
     let longest = prepared.examples.iter().map(|e| e.prompt.ids.len()).max().unwrap_or(0);
     let batch = (options.batch_size as usize).min(prepared.examples.len());
-    let optimiser = Optimiser::new(&web.gpu, &web.weights, optimiser_settings(&config))?;
+    let optimiser = Optimiser::new(&web.gpu, trained, optimiser_settings(&config))?;
     let policy = config.policy(settings.max_completion_length);
     let trainer = PolicyTrainer::new(&web.gpu, web.weights.clone(), optimiser, policy, (longest, batch), placement, None)?;
     let ends_in_space =

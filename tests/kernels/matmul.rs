@@ -1,5 +1,6 @@
 //! Matrix products: three layouts, four epilogues, tails in every direction.
 
+use jurist::doctor::kernels::linear::Place;
 use jurist::doctor::kernels::{linear, quantised};
 use jurist::gpu::Size;
 use jurist::model::quantised::Quantisation;
@@ -26,17 +27,23 @@ fn sizes([t, n, k]: [usize; 3]) -> [Size; 3] {
     [t, n, k].map(|x| Size::fixed(x as u32))
 }
 
-/// All layouts and epilogues, of whole matrices and of chunks that start somewhere inside.
+/// All layouts and epilogues, of whole matrices, of chunks that start somewhere inside, and of windows with columns around
+/// them, as the adapters of single projections in fused matrices are; scaled.
 #[test]
 fn products() {
     for tuning in tunings() {
         let mut bench = bench(tuning);
         for layout in [Layout::Nt, Layout::Nn, Layout::Tn] {
             for shape in SHAPES {
-                made(linear::product(&mut bench, layout, shape, [0; 3]));
+                made(linear::product(&mut bench, layout, shape, Place::WHOLE));
             }
-            for shape in [[11, 6, 5], [12, 20, 8]] {
-                made(linear::product(&mut bench, layout, shape, [3, 5, 2]));
+            for shape in [[11, 6, 5], [12, 20, 8], [68, 228, 12]] {
+                for place in [Place::CHUNKS, Place::WINDOWS, Place::ODD_WINDOWS] {
+                    made(linear::product(&mut bench, layout, shape, place));
+                }
+                // C alone lies so that it cannot be written by vec4; then the bias alone.
+                let rows = Place { columns: [4, 4, 3], ..Place::WINDOWS };
+                made(linear::product(&mut bench, layout, shape, rows));
             }
         }
         all_right(bench);

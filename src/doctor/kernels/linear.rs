@@ -1,8 +1,8 @@
 //! Matrix products and norms.
 
 use super::Bench;
-use crate::gpu::{GpuError, Size};
-use crate::ops::matmul::{self, Epilogue, Layout, Product};
+use crate::gpu::{GpuError, Size, Tensor};
+use crate::ops::matmul::{self, Epilogue, Layout, Product, View};
 use crate::ops::rmsnorm::{self, Backward, Norm};
 use crate::reference::matmul as spec;
 use crate::reference::norm as norm_spec;
@@ -11,20 +11,77 @@ use crate::doctor::rig::{UNTOUCHED, around_one, random, sum};
 
 const EPS: f64 = 1e-5;
 
-/// Tails of the tile in every direction, wide (by vec4) and narrow, one row, one column.
+/// Where the matrices A, B, C of a product lie in larger ones, and its scale.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// Rows in front of each.
+    pub rows: [usize; 3],
+    /// Columns on either side of each.
+    pub columns: [usize; 3],
+    pub scale: f64,
+}
+
+impl Place {
+    /// Nothing around them, scale 1.
+    pub const WHOLE: Place = Place { rows: [0; 3], columns: [0; 3], scale: 1.0 };
+    /// Chunks of longer matrices.
+    pub const CHUNKS: Place = Place { rows: [3, 5, 2], ..Place::WHOLE };
+    /// Windows whose rows begin where vec4s do if the rows are multiples of 4, scaled.
+    pub const WINDOWS: Place = Place { rows: [1, 2, 3], columns: [4, 8, 12], scale: -0.75 };
+    /// Windows whose rows begin anywhere.
+    pub const ODD_WINDOWS: Place = Place { rows: [2, 0, 1], columns: [1, 3, 2], scale: 2.5 };
+}
+
+/// A matrix in a larger one, which is full of other numbers.
+struct Window {
+    /// All of the larger one.
+    all: Vec<f64>,
+    start: usize,
+    shape: [usize; 2],
+    stride: usize,
+}
+
+impl Window {
+    /// Matrix number `i` of a product at `place`.
+    fn new(shape: [usize; 2], place: &Place, i: usize, seed: u64) -> Self {
+        let stride = shape[1] + 2 * place.columns[i];
+        let all = random((shape[0] + place.rows[i]) * stride, seed);
+        Window { all, start: place.rows[i] * stride + place.columns[i], shape, stride }
+    }
+
+    fn view(&self, tensor: Tensor) -> View {
+        View { tensor, start: self.start as u32, stride: self.stride as u32 }
+    }
+
+    /// The window of a matrix as large as `all`.
+    fn of(&self, all: &[f64]) -> Vec<f64> {
+        (0..self.shape[0]).flat_map(|i| all[self.start + i * self.stride..][..self.shape[1]].to_vec()).collect()
+    }
+
+    /// What lies around it, `all` and 0 in its place.
+    fn around(&self, all: &[f64]) -> Vec<f64> {
+        let mut all = all.to_vec();
+        (0..self.shape[0]).for_each(|i| all[self.start + i * self.stride..][..self.shape[1]].fill(0.0));
+        all
+    }
+}
+
+/// Tails of the tile in every direction, wide (by vec4) and narrow, one row, one column; chunks, and windows with a scale.
 pub(super) async fn products(b: &mut Bench) -> Result<(), GpuError> {
     for layout in [Layout::Nt, Layout::Nn, Layout::Tn] {
         for shape in [[13, 12, 20], [12, 20, 8], [13, 10, 7], [1, 36, 8], [70, 97, 33], [1, 1, 1]] {
-            product(b, layout, shape, [3, 5, 2]).await?;
+            product(b, layout, shape, Place::CHUNKS).await?;
+        }
+        for place in [Place::WINDOWS, Place::ODD_WINDOWS] {
+            product(b, layout, [12, 20, 8], place).await?;
         }
     }
     Ok(())
 }
 
-/// `C[M, N]` of one layout with all epilogues. Rows of A, C and (in `Tn`) B begin at `starts`, as in chunks of longer
-/// matrices.
-pub async fn product(b: &mut Bench, layout: Layout, shape: [usize; 3], starts: [usize; 3]) -> Result<(), GpuError> {
-    product_with(b, layout, shape, starts, &EPILOGUES).await
+/// `C[M, N]` of one layout with all epilogues.
+pub async fn product(b: &mut Bench, layout: Layout, shape: [usize; 3], place: Place) -> Result<(), GpuError> {
+    product_with(b, layout, shape, place, &EPILOGUES).await
 }
 
 /// The epilogues that [`product`] checks.
@@ -35,63 +92,63 @@ pub async fn product_with(
     b: &mut Bench,
     layout: Layout,
     [m, n, k]: [usize; 3],
-    starts: [usize; 3],
+    place: Place,
     wanted: &[&str],
 ) -> Result<(), GpuError> {
-    let starts = [starts[0], if layout == Layout::Tn { starts[1] } else { 0 }, starts[2]];
     let (operation, tolerance_of_gradients) = match layout {
         Layout::Nt => ("matmul nt", false),
         Layout::Nn => ("matmul nn", true),
         Layout::Tn => ("matmul tn", true),
     };
-    let a_shape = if layout == Layout::Tn { [k, m] } else { [m, k] };
-    let b_shape = if layout == Layout::Nt { [n, k] } else { [k, n] };
-    let left = random((a_shape[0] + starts[0]) * a_shape[1], 1);
-    let right = random((b_shape[0] + starts[1]) * b_shape[1], 2);
-    let (rows, bias) = (random((m + starts[2]) * n, 3), random(n, 4));
+    let left = Window::new(if layout == Layout::Tn { [k, m] } else { [m, k] }, &place, 0, 1);
+    let right = Window::new(if layout == Layout::Nt { [n, k] } else { [k, n] }, &place, 1, 2);
+    let out = Window::new([m, n], &place, 2, 3);
+    // The bias begins where a row of C does.
+    let bias = random(place.columns[2] + n, 4);
 
     let mut rig = b.rig();
-    let (ga, gb) = (rig.floats("a", &left), rig.floats("b", &right));
-    let (gbias, gresidual) = (rig.floats("bias", &bias), rig.floats("residual", &rows));
+    let (ga, gb) = (rig.floats("a", &left.all), rig.floats("b", &right.all));
+    let gbias = View::of(rig.floats("bias", &bias), bias.len() as u32).from_column(place.columns[2] as u32);
+    let gresidual = rig.floats("residual", &out.all);
     let mut outputs = Vec::new();
     for name in EPILOGUES.into_iter().filter(|e| wanted.contains(e)) {
         let (c, epilogue) = match name {
-            "accumulate" => (rig.floats(name, &rows), Epilogue::Accumulate),
-            "bias" => (rig.output(name, rows.len()), Epilogue::Bias(gbias)),
-            "residual" => (rig.output(name, rows.len()), Epilogue::Residual(gresidual)),
-            _ => (rig.output(name, rows.len()), Epilogue::Write),
+            "accumulate" => (rig.floats(name, &out.all), Epilogue::Accumulate),
+            "bias" => (rig.output(name, out.all.len()), Epilogue::Bias(gbias)),
+            "residual" => (rig.output(name, out.all.len()), Epilogue::Residual(gresidual)),
+            _ => (rig.output(name, out.all.len()), Epilogue::Write),
         };
-        let [ms, ns, ks] = [m, n, k].map(|x| Size::fixed(x as u32));
-        let starts = starts.map(|x| x as u32);
-        matmul::product(&mut rig.plan, Product { layout, a: ga, b: gb, c, m: ms, n: ns, k: ks, starts, epilogue });
+        let [m, n, k] = [m, n, k].map(|x| Size::fixed(x as u32));
+        let (a, b, scale) = (left.view(ga), right.view(gb), place.scale as f32);
+        matmul::product(&mut rig.plan, Product { layout, a, b, c: out.view(c), m, n, k, scale, epilogue });
         outputs.push((name, c));
     }
     let ran = rig.start(&b.gpu)?;
 
-    let (left, right) = (&left[starts[0] * a_shape[1]..], &right[starts[1] * b_shape[1]..]);
-    let y = match layout {
-        Layout::Nt => spec::linear(left, right, None, k),
-        Layout::Nn => spec::linear_dx(left, right, n),
-        Layout::Tn => spec::linear_dw(left, right, n, m),
+    let (a, w) = (left.of(&left.all), right.of(&right.all));
+    let mut y = match layout {
+        Layout::Nt => spec::linear(&a, &w, None, k),
+        Layout::Nn => spec::linear_dx(&a, &w, n),
+        Layout::Tn => spec::linear_dw(&a, &w, n, m),
     };
-    let first = starts[2] * n;
-    let biased: Vec<f64> = y.chunks(n).flat_map(|row| sum(row, &bias)).collect();
-    let added = sum(&y, &rows[first..]);
+    y.iter_mut().for_each(|y| *y *= place.scale);
+    let biased: Vec<f64> = y.chunks(n).flat_map(|row| sum(row, &bias[place.columns[2]..])).collect();
+    let added = sum(&y, &out.of(&out.all));
     for (name, c) in outputs {
         let expected = match name {
             "write" => &y,
             "bias" => &biased,
             _ => &added,
         };
-        let found = ran.read_floats(c).await?;
-        let what = format!("{name}, {m}x{n}x{k}");
+        let all = ran.read_floats(c).await?;
+        let (found, what) = (out.of(&all), format!("{name}, {m}x{n}x{k}"));
         if tolerance_of_gradients {
-            b.gradient(operation, &what, &found[first..], expected);
+            b.gradient(operation, &what, &found, expected);
         } else {
-            b.result(operation, &what, &found[first..], expected);
+            b.result(operation, &what, &found, expected);
         }
-        let before = if name == "accumulate" { rows[..first].to_vec() } else { vec![UNTOUCHED; first] };
-        b.exact(operation, &format!("{what}, rows before the first"), &found[..first], &before);
+        let before = if name == "accumulate" { out.all.clone() } else { vec![UNTOUCHED; all.len()] };
+        b.exact(operation, &format!("{what}, around the window"), &out.around(&all), &out.around(&before));
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use super::Bench;
 use crate::gpu::{GpuError, Size, Tensor};
 use crate::model::quantised::{BLOCK, Quantisation};
 use crate::ops::embedding;
-use crate::ops::matmul::{Epilogue, forward_rows};
+use crate::ops::matmul::{Epilogue, View, forward_between};
 use crate::ops::quantised::{Matrix, Quantised};
 use crate::reference::matmul as spec;
 use crate::reference::quantised as codes;
@@ -58,10 +58,12 @@ pub async fn product(b: &mut Bench, form: Quantisation, [m, n, k]: [usize; 3], s
     let (gbias, gresidual) = (rig.floats("bias", &bias), rig.floats("residual", &rows));
     let mut outputs: Vec<Tensor> = ["plain", "bias", "residual"].map(|name| rig.output(name, rows.len())).to_vec();
     outputs.push(rig.floats("accumulate", &rows));
-    let epilogues = [Epilogue::Write, Epilogue::Bias(gbias), Epilogue::Residual(gresidual), Epilogue::Accumulate];
+    let epilogues =
+        [Epilogue::Write, Epilogue::Bias(View::of(gbias, n as u32)), Epilogue::Residual(gresidual), Epilogue::Accumulate];
     for (c, epilogue) in outputs.iter().zip(epilogues) {
         let sizes = [m, n, k].map(|x| Size::fixed(x as u32));
-        forward_rows(&mut rig.plan, ga, Matrix::Quantised(right), *c, sizes, starts.map(|x| x as u32), epilogue);
+        let (x, y) = (View::of(ga, k as u32).from_row(starts[0] as u32), View::of(*c, n as u32).from_row(starts[1] as u32));
+        forward_between(&mut rig.plan, x, Matrix::Quantised(right), y, sizes, epilogue);
     }
     let ran = rig.start(&b.gpu)?;
 

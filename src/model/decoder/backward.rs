@@ -1,12 +1,13 @@
 //! The backward pass, recorded: the trace of the forward pass walked from the last layer to the embedding.
 //!
-//! `dh`, the gradient of the residual stream, is one tensor that every block adds to; weight gradients accumulate.
+//! `dh`, the gradient of the residual stream, is one tensor that every block adds to; weight gradients accumulate. Where
+//! activations are computed again, a layer's inside is recorded a second time just before its way back, so that of each
+//! layer only the input is kept (Chen et al. 2016, arXiv:1604.06174).
 
-use super::{Inputs, LayerTrace, Recorder, Trace, words};
+use super::project::Learns;
+use super::{Attention, Inputs, LayerTrace, Recorder, Trace, words};
 use crate::gpu::{PlanBuilder, Size, Tensor};
 use crate::model::names::LayerGroups;
-use crate::model::weights::Weights;
-use crate::ops::matmul::Epilogue;
 use crate::ops::{attention, embedding, matmul, rmsnorm, rope, swiglu};
 
 /// Inputs that only the way back needs.
@@ -19,104 +20,103 @@ pub(super) struct BackwardInputs {
     pub distinct: Size,
     /// `[T]` of ones, for bias gradients.
     pub ones: Tensor,
+    /// Compute activations again, layer by layer, instead of keeping them.
+    pub recompute: bool,
+}
+
+/// One layer on the way back.
+#[derive(Clone, Copy)]
+struct Layer<'a> {
+    trace: LayerTrace,
+    groups: &'a LayerGroups,
+    learns: Learns<'a>,
+    /// Nothing below it learns: the gradient of its input is not wanted.
+    lowest: bool,
 }
 
 impl Recorder<'_> {
-    /// Records the way back from `dh` (`[T, H]`, gradient of the trace's output, consumed) into `gradient`.
+    /// Records the way back from `dh` (`[T, H]`, gradient of the trace's output, consumed).
     pub(super) fn backward(
         &self,
         plan: &mut PlanBuilder,
         inputs: Inputs,
         extra: BackwardInputs,
         trace: &Trace,
-        gradient: &Weights,
+        learns: Learns,
         dh: Tensor,
     ) {
-        for (layer, groups) in trace.layers.iter().zip(&self.weights.groups.layers).rev() {
-            self.mlp_backward(plan, inputs.tokens, layer, groups, gradient, dh);
-            self.attention_backward(plan, inputs, extra, layer, groups, gradient, dh);
+        let layers = trace.layers.iter().zip(&self.weights.groups.layers).enumerate();
+        for (index, (trace, groups)) in layers.rev() {
+            let trace = match extra.recompute {
+                false => *trace,
+                true => self.inside(plan, inputs, &Attention::Packed(extra.spans), index, groups, trace.input),
+            };
+            let layer = Layer { trace, groups, learns, lowest: index == 0 && learns.adapter_only() };
+            self.mlp_backward(plan, inputs.tokens, layer, dh);
+            self.attention_backward(plan, inputs, extra, layer, dh);
         }
-        let table = gradient.tensor(plan, self.weights.groups.embed);
-        embedding::backward(plan, extra.buckets, dh, table, extra.distinct, self.shape.hidden);
+        if let Some(table) = learns.matrix(plan, self.weights.groups.embed) {
+            embedding::backward(plan, extra.buckets, dh, &table, extra.distinct, self.shape.hidden);
+        }
     }
 
-    fn mlp_backward(
-        &self,
-        plan: &mut PlanBuilder,
-        t: Size,
-        layer: &LayerTrace,
-        groups: &LayerGroups,
-        gradient: &Weights,
-        dh: Tensor,
-    ) {
+    fn mlp_backward(&self, plan: &mut PlanBuilder, t: Size, layer: Layer, dh: Tensor) {
+        let Layer { trace, groups, learns, .. } = layer;
         let shape = &self.shape;
-        let (hidden, inner) = (Size::fixed(shape.hidden), Size::fixed(shape.inner));
         let dinner = plan.scratch("d MLP inner", words(t, shape.inner));
-        let (w, dw) = self.pair(plan, gradient, groups.down);
-        matmul::backward_input(plan, dh, w, dinner, [t, hidden, inner], Epilogue::Write);
-        matmul::backward_weight(plan, dh, layer.inner, dw, [t, hidden, inner]);
+        let down = self.projection(groups.down, t);
+        self.project_backward(plan, down, (trace.inner, trace.low.down), dh, Some(dinner), learns);
 
         let dgate_up = plan.scratch("d MLP gate and up", words(t, 2 * shape.inner));
-        swiglu::backward(plan, layer.gate_up, dinner, dgate_up, t, shape.inner);
+        swiglu::backward(plan, trace.gate_up, dinner, dgate_up, t, shape.inner);
         let dnormed = plan.scratch("d normed MLP input", words(t, shape.hidden));
-        let (w, dw) = self.pair(plan, gradient, groups.gate_up);
-        let sizes = [t, Size::fixed(2 * shape.inner), hidden];
-        matmul::backward_input(plan, dgate_up, w, dnormed, sizes, Epilogue::Write);
-        matmul::backward_weight(plan, dgate_up, layer.middle_normed, dw, sizes);
+        let gate_up = self.projection(groups.gate_up, t);
+        let x = (trace.middle_normed, trace.low.gate_up);
+        self.project_backward(plan, gate_up, x, dgate_up, Some(dnormed), learns);
 
-        let (w, dw) = self.pair(plan, gradient, groups.post_norm);
-        let b = rmsnorm::Backward { x: layer.middle, w, dy: dnormed, dx: dh, dw: Some(dw), accumulate: true };
+        let (w, dw) = self.pair(plan, learns, groups.post_norm);
+        let b = rmsnorm::Backward { x: trace.middle, w, dy: dnormed, dx: dh, dw, accumulate: true };
         rmsnorm::backward(plan, shape.norm(), b, t);
     }
 
-    #[allow(clippy::too_many_arguments)] // one station of the way back: all of it is needed, none of it belongs together
-    fn attention_backward(
-        &self,
-        plan: &mut PlanBuilder,
-        inputs: Inputs,
-        extra: BackwardInputs,
-        layer: &LayerTrace,
-        groups: &LayerGroups,
-        gradient: &Weights,
-        dh: Tensor,
-    ) {
+    fn attention_backward(&self, plan: &mut PlanBuilder, inputs: Inputs, extra: BackwardInputs, layer: Layer, dh: Tensor) {
+        let Layer { trace, groups, learns, lowest } = layer;
         let (shape, t) = (&self.shape, inputs.tokens);
-        let (hidden, qkv) = (Size::fixed(shape.hidden), Size::fixed(shape.qkv()));
         let dout = plan.scratch("d attention output", words(t, shape.attended()));
-        let (w, dw) = self.pair(plan, gradient, groups.o);
-        let sizes = [t, hidden, Size::fixed(shape.attended())];
-        matmul::backward_input(plan, dh, w, dout, sizes, Epilogue::Write);
-        matmul::backward_weight(plan, dh, layer.attended, dw, sizes);
+        let o = self.projection(groups.o, t);
+        self.project_backward(plan, o, (trace.attended, trace.low.o), dh, Some(dout), learns);
 
         let mut dqkv = plan.scratch("d q, k, v", words(t, shape.qkv()));
-        if let Some(stats) = layer.stats {
-            let b = attention::Backward { qkv: layer.qkv, spans: extra.spans, out: layer.attended, stats, dout, dqkv };
+        if let Some(stats) = trace.stats {
+            let b = attention::Backward { qkv: trace.qkv, spans: extra.spans, out: trace.attended, stats, dout, dqkv };
             attention::backward(plan, &shape.heads, b, t);
         }
         rope::rotate(plan, self.rotation(true), dqkv, inputs.rope, inputs.positions, t);
-        if let (Some(group), Some(x)) = (groups.qk_norm, layer.raw_qkv) {
+        if let (Some(group), Some(x)) = (groups.qk_norm, trace.raw_qkv) {
             let draw = plan.scratch("d raw q, k, v", words(t, shape.qkv()));
-            let (w, dw) = self.pair(plan, gradient, group);
-            let b = rmsnorm::Backward { x, w, dy: dqkv, dx: draw, dw: Some(dw), accumulate: false };
+            let (w, dw) = self.pair(plan, learns, group);
+            let b = rmsnorm::Backward { x, w, dy: dqkv, dx: draw, dw, accumulate: false };
             rmsnorm::backward(plan, shape.head_norm(), b, t.times(shape.heads.total()));
             dqkv = draw;
         }
-        if let Some(bias) = groups.qkv_bias {
-            let db = gradient.tensor(plan, bias);
-            matmul::backward_bias(plan, dqkv, extra.ones, db, t, qkv);
+        if let Some(db) = groups.qkv_bias.and_then(|bias| learns.tensor(plan, bias)) {
+            matmul::backward_bias(plan, dqkv, extra.ones, db, t, Size::fixed(shape.qkv()));
+        }
+        let qkv = self.projection(groups.qkv, t);
+        let x = (trace.input_normed, trace.low.qkv);
+        if lowest {
+            return self.project_backward(plan, qkv, x, dqkv, None, learns);
         }
         let dnormed = plan.scratch("d normed layer input", words(t, shape.hidden));
-        let (w, dw) = self.pair(plan, gradient, groups.qkv);
-        matmul::backward_input(plan, dqkv, w, dnormed, [t, qkv, hidden], Epilogue::Write);
-        matmul::backward_weight(plan, dqkv, layer.input_normed, dw, [t, qkv, hidden]);
+        self.project_backward(plan, qkv, x, dqkv, Some(dnormed), learns);
 
-        let (w, dw) = self.pair(plan, gradient, groups.input_norm);
-        let b = rmsnorm::Backward { x: layer.input, w, dy: dnormed, dx: dh, dw: Some(dw), accumulate: true };
+        let (w, dw) = self.pair(plan, learns, groups.input_norm);
+        let b = rmsnorm::Backward { x: trace.input, w, dy: dnormed, dx: dh, dw, accumulate: true };
         rmsnorm::backward(plan, shape.norm(), b, t);
     }
 
-    /// Weight and gradient of one group.
-    pub(super) fn pair(&self, plan: &mut PlanBuilder, gradient: &Weights, group: usize) -> (Tensor, Tensor) {
-        (self.weights.tensor(plan, group), gradient.tensor(plan, group))
+    /// A norm's weight, and its gradient where it learns.
+    pub(super) fn pair(&self, plan: &mut PlanBuilder, learns: Learns, group: usize) -> (Tensor, Option<Tensor>) {
+        (self.weights.tensor(plan, group), learns.tensor(plan, group))
     }
 }

@@ -1,18 +1,18 @@
 //! The forward pass, recorded.
 
-use super::{Attention, Inputs, LayerTrace, Recorder, Trace, words};
-use crate::gpu::{PlanBuilder, Size, Tensor};
+use super::{Attention, Inputs, LayerLow, LayerTrace, Low, Recorder, Trace, words};
+use crate::gpu::{PlanBuilder, Tensor};
 use crate::model::names::LayerGroups;
-use crate::ops::matmul::Epilogue;
+use crate::ops::matmul::{Epilogue, View};
 use crate::ops::rope::Rotation;
-use crate::ops::{attention, cached_attention, embedding, matmul, rmsnorm, rope, swiglu};
+use crate::ops::{attention, cached_attention, embedding, rmsnorm, rope, swiglu};
 
 impl Recorder<'_> {
     /// Records embedding and all layers; the final norm is left to whoever knows which rows are wanted.
     pub(super) fn forward(&self, plan: &mut PlanBuilder, inputs: Inputs, attention: &Attention) -> Trace {
         let mut hidden = plan.scratch("embedded tokens", words(inputs.tokens, self.shape.hidden));
         let table = self.weights.matrix(plan, self.weights.groups.embed);
-        embedding::forward(plan, inputs.ids, table, hidden, inputs.tokens, self.shape.hidden);
+        embedding::forward(plan, inputs.ids, &table, hidden, inputs.tokens, self.shape.hidden);
         let mut layers = Vec::new();
         for (index, groups) in self.weights.groups.layers.iter().enumerate() {
             let (trace, output) = self.layer(plan, inputs, attention, index, groups, hidden);
@@ -32,15 +32,32 @@ impl Recorder<'_> {
         groups: &LayerGroups,
         input: Tensor,
     ) -> (LayerTrace, Tensor) {
+        let trace = self.inside(plan, inputs, attention, index, groups, input);
+        let output = plan.scratch("layer output", words(inputs.tokens, self.shape.hidden));
+        let down = self.projection(groups.down, inputs.tokens);
+        self.project_with(plan, down, trace.inner, trace.low.down, output, Epilogue::Residual(trace.middle));
+        (trace, output)
+    }
+
+    /// A layer up to its last product: all that the way back needs. It is recorded a second time where activations are
+    /// computed again instead of being kept.
+    pub(super) fn inside(
+        &self,
+        plan: &mut PlanBuilder,
+        inputs: Inputs,
+        attention: &Attention,
+        index: usize,
+        groups: &LayerGroups,
+        input: Tensor,
+    ) -> LayerTrace {
         let (shape, t) = (&self.shape, inputs.tokens);
-        let hidden = Size::fixed(shape.hidden);
         let wide = |plan: &mut PlanBuilder, name: &str, width: u32| plan.scratch(name, words(t, width));
         let weight = |plan: &mut PlanBuilder, group: usize| self.weights.tensor(plan, group);
 
         let input_normed = wide(plan, "normed layer input", shape.hidden);
         let w = weight(plan, groups.input_norm);
         rmsnorm::forward(plan, shape.norm(), input, w, input_normed, t);
-        let (raw_qkv, qkv) = self.queries(plan, inputs, groups, input_normed);
+        let (raw_qkv, qkv, low_qkv) = self.queries(plan, inputs, groups, input_normed);
 
         let attended = wide(plan, "attention output", shape.attended());
         let stats = match *attention {
@@ -57,38 +74,39 @@ impl Recorder<'_> {
         };
 
         let middle = wide(plan, "residual after attention", shape.hidden);
-        let w = self.weights.matrix(plan, groups.o);
-        let sizes = [t, hidden, Size::fixed(shape.attended())];
-        matmul::forward(plan, attended, w, middle, sizes, Epilogue::Residual(input));
+        let low_o = self.project(plan, self.projection(groups.o, t), attended, middle, Epilogue::Residual(input));
 
         let middle_normed = wide(plan, "normed MLP input", shape.hidden);
         let w = weight(plan, groups.post_norm);
         rmsnorm::forward(plan, shape.norm(), middle, w, middle_normed, t);
         let gate_up = wide(plan, "MLP gate and up", 2 * shape.inner);
-        let w = self.weights.matrix(plan, groups.gate_up);
-        matmul::forward(plan, middle_normed, w, gate_up, [t, Size::fixed(2 * shape.inner), hidden], Epilogue::Write);
+        let low_gate_up = self.project(plan, self.projection(groups.gate_up, t), middle_normed, gate_up, Epilogue::Write);
         let inner = wide(plan, "MLP inner", shape.inner);
         swiglu::forward(plan, gate_up, inner, t, shape.inner);
-
-        let output = wide(plan, "layer output", shape.hidden);
-        let w = self.weights.matrix(plan, groups.down);
-        let sizes = [t, hidden, Size::fixed(shape.inner)];
-        matmul::forward(plan, inner, w, output, sizes, Epilogue::Residual(middle));
-        let trace = LayerTrace { input, input_normed, raw_qkv, qkv, attended, stats, middle, middle_normed, gate_up, inner };
-        (trace, output)
+        let low = LayerLow {
+            qkv: low_qkv,
+            o: low_o,
+            gate_up: low_gate_up,
+            down: self.low(plan, self.projection(groups.down, t), inner),
+        };
+        LayerTrace { input, input_normed, raw_qkv, qkv, attended, stats, middle, middle_normed, gate_up, inner, low }
     }
 
     /// Fused q, k, v of the normed input: projected, normed per head where the model does so, and rotated.
-    fn queries(&self, plan: &mut PlanBuilder, inputs: Inputs, groups: &LayerGroups, normed: Tensor) -> (Option<Tensor>, Tensor) {
+    fn queries(
+        &self,
+        plan: &mut PlanBuilder,
+        inputs: Inputs,
+        groups: &LayerGroups,
+        normed: Tensor,
+    ) -> (Option<Tensor>, Tensor, Option<Low>) {
         let (shape, t) = (&self.shape, inputs.tokens);
         let projected = plan.scratch("q, k, v", words(t, shape.qkv()));
         let epilogue = match groups.qkv_bias {
-            Some(bias) => Epilogue::Bias(self.weights.tensor(plan, bias)),
+            Some(bias) => Epilogue::Bias(View::of(self.weights.tensor(plan, bias), shape.qkv())),
             None => Epilogue::Write,
         };
-        let w = self.weights.matrix(plan, groups.qkv);
-        let sizes = [t, Size::fixed(shape.qkv()), Size::fixed(shape.hidden)];
-        matmul::forward(plan, normed, w, projected, sizes, epilogue);
+        let low = self.project(plan, self.projection(groups.qkv, t), normed, projected, epilogue);
         let (raw, qkv) = match groups.qk_norm {
             None => (None, projected),
             Some(group) => {
@@ -99,7 +117,7 @@ impl Recorder<'_> {
             }
         };
         rope::rotate(plan, self.rotation(false), qkv, inputs.rope, inputs.positions, t);
-        (raw, qkv)
+        (raw, qkv, low)
     }
 
     pub(super) fn rotation(&self, backward: bool) -> Rotation {

@@ -13,13 +13,16 @@ mod backward;
 mod decode;
 mod forward;
 mod pass;
+mod project;
 
 pub use decode::{CachePass, CacheSizes, Draw, PrefillPrompt, PrefillRow, RowState, Sampler};
 pub use pass::{LogitsPass, PackedInputs, Pass, PassSizes, RowStats};
 
+use project::{Low, Projection};
+
 use super::config::Config;
 use super::weights::Weights;
-use crate::gpu::{PlanBuilder, Size, Tensor};
+use crate::gpu::{Live, PlanBuilder, Size, Tensor};
 use crate::ops::attention::Heads;
 use crate::ops::rmsnorm::Norm;
 use crate::ops::rope::Positions;
@@ -114,6 +117,16 @@ struct LayerTrace {
     gate_up: Tensor,
     /// `[T, F]`
     inner: Tensor,
+    low: LayerLow,
+}
+
+/// What the way back through a layer's adapters needs.
+#[derive(Clone, Copy, Debug)]
+struct LayerLow {
+    qkv: Option<Low>,
+    o: Option<Low>,
+    gate_up: Option<Low>,
+    down: Option<Low>,
 }
 
 /// What a forward pass leaves behind.
@@ -140,10 +153,18 @@ fn rope_values(config: &Config, positions: usize) -> Vec<f32> {
 struct Recorder<'a> {
     weights: &'a Weights,
     shape: Shape,
+    /// The live key of dropout, where the pass drops anything.
+    noise: Option<[Live; 2]>,
 }
 
 impl<'a> Recorder<'a> {
     fn new(weights: &'a Weights) -> Self {
-        Recorder { weights, shape: Shape::of(&weights.config) }
+        Recorder { weights, shape: Shape::of(&weights.config), noise: None }
+    }
+
+    /// Projection `group` of the layers, for `tokens` tokens.
+    fn projection(&self, group: usize, tokens: Size) -> Projection {
+        let group_of = &self.weights.groups.list[group];
+        Projection { group, tokens, outputs: group_of.rows as u32, inputs: group_of.cols as u32 }
     }
 }

@@ -3,10 +3,12 @@
 use std::sync::{Mutex, PoisonError};
 
 use super::backward::BackwardInputs;
+use super::project::Learns;
 use super::{Attention, Inputs, Recorder, rope_table, rope_values, words};
 use crate::gpu::{Gpu, KernelTime, Plan, PlanBuilder, Role, Size, Span, Tensor};
 use crate::model::config::Config;
 use crate::model::error::ModelError;
+use crate::model::tensors::TensorSet;
 use crate::model::weights::Weights;
 use crate::ops::loss_head::{self, LossGradient, LossHead, NO_SCORES, OBJECTIVE_WORDS, RowObjective, STATS};
 use crate::ops::matmul::Epilogue;
@@ -18,7 +20,7 @@ use crate::ops::{embedding, matmul, rmsnorm, rows};
 const LOGITS_BYTES: u64 = 32 << 20;
 
 /// What a pass is planned for; batches may be smaller.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct PassSizes {
     /// Most tokens of a batch, T.
     pub tokens: usize,
@@ -26,6 +28,10 @@ pub struct PassSizes {
     pub rows: usize,
     /// Token ids that scores are made of, K; may be empty.
     pub score_tokens: Vec<u32>,
+    /// With a gradient: compute activations again on the way back, instead of keeping them.
+    pub recompute: bool,
+    /// With a gradient: thin the inputs of adapters as their settings say.
+    pub dropout: bool,
 }
 
 /// A packed batch as the decoder reads it: sequences of different length laid end to end, with no padding.
@@ -53,6 +59,8 @@ pub struct PackedInputs {
     pub objectives: Vec<RowObjective>,
     /// `[rows with scores, K]`: `-∂loss/∂log p` of each score token, see [`RowObjective::scores`].
     pub coefficients: Vec<f32>,
+    /// Key of dropout, another for every batch that is learned from.
+    pub noise: [u32; 2],
 }
 
 impl PackedInputs {
@@ -231,6 +239,8 @@ struct WayBack {
     row_of: Tensor,
     coefficients: Tensor,
     buckets: (Tensor, Tensor),
+    /// Whether the key of dropout is a live value.
+    noisy: bool,
     /// Steps of the plan before it: forward, and statistics of the rows that are only read.
     mark: usize,
     /// Tokens of the batch that was read last, while its activations are there.
@@ -252,7 +262,7 @@ impl Pass {
     /// # Errors
     /// Out of memory, a tensor over the adapter's limits, score tokens outside the vocabulary, or a gradient of quantised
     /// weights.
-    pub fn new(gpu: &Gpu, weights: &Weights, gradient: Option<&Weights>, sizes: PassSizes) -> Result<Self, ModelError> {
+    pub fn new(gpu: &Gpu, weights: &Weights, gradient: Option<&TensorSet>, sizes: PassSizes) -> Result<Self, ModelError> {
         let largest = sizes.score_tokens.iter().copied().max().unwrap_or(0) as usize;
         if largest >= weights.config.vocab_size {
             return Err(ModelError::Batch {
@@ -261,15 +271,23 @@ impl Pass {
                 found: largest,
             });
         }
-        if gradient.is_some() {
-            weights.need_full("a gradient")?;
-        }
+        let learns = match gradient {
+            None => None,
+            Some(gradient) => {
+                weights.trainable()?;
+                Some(Learns::of(weights, gradient))
+            }
+        };
         let gpu = &gpu.for_role(Role::Activations);
-        let recorder = Recorder::new(weights);
+        let mut recorder = Recorder::new(weights);
         let (hidden, vocab) = (recorder.shape.hidden, recorder.shape.vocab);
         let mut plan = PlanBuilder::new(gpu.tuning());
         let front = Front::new(&mut plan, weights, sizes.tokens, sizes.rows);
         let inputs = front.inputs();
+        // The live values of the way back, in the order in which `write` gives them.
+        let back = learns.map(|learns| (learns, plan.live(), plan.live()));
+        let noisy = sizes.dropout && back.is_some() && weights.adapter().is_some_and(|a| a.settings.dropout > 0.0);
+        recorder.noise = noisy.then(|| [plan.live(), plan.live()]);
         let trace = recorder.forward(&mut plan, inputs, &Attention::Packed(front.spans));
 
         let scores = sizes.score_tokens.len();
@@ -287,18 +305,18 @@ impl Pass {
             width: hidden,
             vocab,
             scores: scores as u32,
-            chunk: loss_head::chunk_rows(vocab, sizes.rows as u32, LOGITS_BYTES),
+            chunk: loss_head::chunk_rows(vocab, sizes.rows as u32, LOGITS_BYTES.min(gpu.max_binding())),
         };
         let mut ones = None;
-        let way_back = match gradient {
+        let way_back = match back {
             None => {
                 let (_, normed) = recorder.chosen(&mut plan, front.rows, trace.output, front.count);
                 let head = head(normed, front.count, &mut plan);
                 loss_head::record(&mut plan, head, None);
                 None
             }
-            Some(gradient) => {
-                let to_read = Size::live(plan.live(), sizes.rows as u32);
+            Some((learns, to_read, distinct)) => {
+                let to_read = Size::live(to_read, sizes.rows as u32);
                 let (_, normed) = recorder.chosen(&mut plan, front.rows, trace.output, to_read);
                 let reading = head(normed, to_read, &mut plan);
                 loss_head::record(&mut plan, reading, None);
@@ -307,26 +325,26 @@ impl Pass {
                 let (chosen, normed) = recorder.chosen(&mut plan, front.rows, trace.output, front.count);
                 let head = head(normed, front.count, &mut plan);
                 let dnormed = plan.scratch("d normed rows", words(front.count, hidden));
-                let (table, dtable) = recorder.pair(&mut plan, gradient, groups.output());
+                let dtable = learns.matrix(&mut plan, groups.output());
                 let coefficients = plan.kept("score coefficients", sizes.rows * scores);
-                let ways = LossGradient { coefficients, table, dhidden: dnormed, dtable: Some(dtable) };
+                let ways = LossGradient { coefficients, dhidden: dnormed, dtable };
                 loss_head::record(&mut plan, head, Some(ways));
                 let dchosen = plan.scratch("d rows", words(front.count, hidden));
-                let (w, dw) = recorder.pair(&mut plan, gradient, groups.final_norm);
-                let b = rmsnorm::Backward { x: chosen, w, dy: dnormed, dx: dchosen, dw: Some(dw), accumulate: false };
+                let (w, dw) = recorder.pair(&mut plan, learns, groups.final_norm);
+                let b = rmsnorm::Backward { x: chosen, w, dy: dnormed, dx: dchosen, dw, accumulate: false };
                 rmsnorm::backward(&mut plan, recorder.shape.norm(), b, front.count);
                 let row_of = plan.kept("row of each token", sizes.tokens);
                 let dh = plan.scratch("d residual stream", words(front.tokens, hidden));
                 rows::scatter(&mut plan, row_of, dchosen, dh, front.tokens, hidden);
-                let distinct = plan.live();
                 let most = sizes.tokens.min(weights.config.vocab_size);
                 let buckets = (plan.kept("token buckets", most * 4), plan.kept("tokens by id", sizes.tokens));
                 let all_ones = plan.kept("ones", sizes.tokens);
                 ones = weights.config.qkv_bias.then_some(all_ones);
+                let (spans, recompute) = (front.spans, sizes.recompute);
                 let extra =
-                    BackwardInputs { spans: front.spans, buckets, distinct: Size::live(distinct, most as u32), ones: all_ones };
-                recorder.backward(&mut plan, inputs, extra, &trace, gradient, dh);
-                Some(WayBack { row_of, coefficients, buckets, mark, read: Mutex::new(None) })
+                    BackwardInputs { spans, buckets, distinct: Size::live(distinct, most as u32), ones: all_ones, recompute };
+                recorder.backward(&mut plan, inputs, extra, &trace, learns, dh);
+                Some(WayBack { row_of, coefficients, buckets, noisy, mark, read: Mutex::new(None) })
             }
         };
         let plan = plan.build(gpu)?;
@@ -411,6 +429,7 @@ impl Pass {
             self.plan.write(way_back.buckets.0, &sorted.buckets)?;
             self.plan.write(way_back.buckets.1, &sorted.tokens)?;
             live.extend([0, sorted.buckets.len() as u32]);
+            live.extend(batch.noise.iter().filter(|_| way_back.noisy));
         }
         Ok(live)
     }
@@ -476,7 +495,7 @@ impl Recorder<'_> {
         let (_, normed) = self.chosen(plan, rows, hidden, count);
         let table = self.weights.matrix(plan, self.weights.groups.output());
         let sizes = [count, Size::fixed(self.shape.vocab), Size::fixed(width)];
-        matmul::forward(plan, normed, table, logits, sizes, Epilogue::Write);
+        matmul::forward(plan, normed, &table, logits, sizes, Epilogue::Write);
     }
 }
 

@@ -184,6 +184,7 @@ pub const METHODS: &[&str] =
 pub const BEST_METRICS: &[&str] = &["loss", "pearson", "spearman", "kendall", "rmse", "mae"];
 
 const MODEL: &str = "Model";
+const LORA: &str = "LoRA";
 const DATA: &str = "Data";
 const JUDGE: &str = "Judge";
 const POLICY: &str = "Policy gradient (sampled chains)";
@@ -213,6 +214,13 @@ pub const KEYS: &[Key] = &[
     key("vocab_size", MODEL, count(64, 1 << 20), "With `init` and no tokenizer: train a BPE of this size on the training data"),
     key("save_dtype", MODEL, Kind::OneOf(&["float32", "bfloat16", "float16"]), "Number format of the saved weights [default: the start model's]"),
     key("chains_from", MODEL, Kind::Path, "With tract: a judge that cot-raft trained before, to write the chains, instead of training it"),
+
+    key("lora_r", LORA, count(0, 1 << 12), "Rank of a LoRA adapter: the model stays frozen and the adapter learns; 0 = every weight learns"),
+    key("lora_alpha", LORA, Kind::Number(Interval::above(0.0, 1e6)), "The update's weight is alpha / r [default: 2 r]"),
+    key("lora_dropout", LORA, Kind::Number(Interval::half_open(0.0, 1.0)), "Share of the adapter's inputs that is dropped; for given judgements only"),
+    key("lora_target_modules", LORA, Kind::Text, "Projections that are adapted, by commas: all-linear, or q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj"),
+    key("use_rslora", LORA, Kind::Flag, "Weigh the update by alpha / sqrt(r)"),
+    key("base_weights", LORA, Kind::OneOf(&["auto", "f32", "bf16", "f16", "q8", "q4"]), "How the frozen matrices are held on the GPU; auto = as they are stored"),
 
     key("train_file", DATA, Kind::Path, "Rows to train on: JSON Lines, a JSON array, CSV (each plain or .gz), Parquet, or a folder of those"),
     key("eval_file", DATA, Kind::Path, "Rows to evaluate on"),
@@ -268,6 +276,8 @@ pub const KEYS: &[Key] = &[
     key("per_device_train_batch_size", RUN, count(1, 1 << 16), "Rows in one packed batch; with sampled chains, prompts"),
     key("per_device_eval_batch_size", RUN, count(1, 1 << 16), "Rows in one packed batch of the evaluation"),
     key("gradient_accumulation_steps", RUN, count(1, 1 << 16), "Packed batches in one step"),
+    key("gradient_checkpointing", RUN, Kind::Flag, "Keep only the input of each layer and compute the rest again on the way back: less memory, about a third more work"),
+    key("chains_per_pass", RUN, count(0, 1 << 12), "With sampled chains: chains that are trained on together; fewer need less memory, and their prompt is computed again for each batch of them (0: all chains of all prompts of a batch)"),
     key("seed", RUN, whole(0), "Seed of weights and data order"),
     key("output_dir", RUN, Kind::Path, "Folder for checkpoints, logs and the trained model"),
     key("logging_steps", RUN, whole(1), "Steps between two lines of metrics.jsonl"),

@@ -3,6 +3,7 @@
 //! about it names the layer it came from. The names are those of transformers and TRL where the meaning is the same.
 
 pub mod keys;
+mod lora;
 mod policy;
 mod suggest;
 #[cfg(test)]
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::judge::Scale;
+use crate::model::lora::ALL_LINEAR;
 pub use keys::{KEYS, Key, Kind, Raw};
 pub use suggest::{closest, edit_distance};
 
@@ -71,6 +73,13 @@ pub struct TrainConfig {
     pub save_dtype: Option<String>,
     pub chains_from: Option<String>,
 
+    pub lora_r: u32,
+    pub lora_alpha: Option<f64>,
+    pub lora_dropout: f64,
+    pub lora_target_modules: String,
+    pub use_rslora: bool,
+    pub base_weights: String,
+
     pub train_file: String,
     pub eval_file: Option<String>,
     pub label_column: String,
@@ -125,6 +134,8 @@ pub struct TrainConfig {
     pub per_device_train_batch_size: u32,
     pub per_device_eval_batch_size: u32,
     pub gradient_accumulation_steps: u32,
+    pub gradient_checkpointing: bool,
+    pub chains_per_pass: u32,
     pub seed: u64,
     pub output_dir: String,
     pub logging_steps: u64,
@@ -148,6 +159,12 @@ impl Default for TrainConfig {
             vocab_size: None,
             save_dtype: None,
             chains_from: None,
+            lora_r: 0,
+            lora_alpha: None,
+            lora_dropout: 0.0,
+            lora_target_modules: ALL_LINEAR.into(),
+            use_rslora: false,
+            base_weights: "auto".into(),
             train_file: String::new(),
             eval_file: None,
             label_column: "score".into(),
@@ -198,6 +215,8 @@ impl Default for TrainConfig {
             per_device_train_batch_size: 8,
             per_device_eval_batch_size: 8,
             gradient_accumulation_steps: 1,
+            gradient_checkpointing: false,
+            chains_per_pass: 0,
             seed: 42,
             output_dir: String::new(),
             logging_steps: 1,
@@ -385,6 +404,7 @@ impl TrainConfig {
                 "min_lr_ratio has no effect with lr_scheduler_type = constant: leave it out, or choose linear or cosine",
             );
         }
+        self.check_lora()?;
         self.check_policy()?;
         self.check_evaluation()
     }

@@ -141,6 +141,8 @@ impl TrainConfig {
             top_p: self.sampling_top_p(),
             iterations: self.num_iterations as usize,
             ratio_cap: self.ratio_cap,
+            chains_per_pass: self.chains_per_pass as usize,
+            recompute: self.gradient_checkpointing,
         }
     }
 
@@ -154,6 +156,9 @@ impl TrainConfig {
             return conflict("score_reads = chain: raft has no chain for the score to be read from".into());
         }
         if !self.samples_chains() {
+            if self.chains_per_pass > 0 {
+                return conflict(format!("chains_per_pass is for methods that sample chains, and {} does not", self.method));
+            }
             return Ok(());
         }
         if self.temperature != 1.0 {

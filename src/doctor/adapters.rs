@@ -1,0 +1,72 @@
+//! A LoRA adapter against golden values of PEFT: a directory `lora/` with `adapter/` and `reference.safetensors` beside a
+//! golden checkpoint.
+
+use std::path::Path;
+
+use super::against::{GRADIENT_TOLERANCE, LOGITS_TOLERANCE};
+use super::golden::Golden;
+use super::{DoctorError, Report};
+use crate::gpu::Gpu;
+use crate::model::checkpoint::Checkpoint;
+use crate::model::decoder::{LogitsPass, PackedInputs, Pass, PassSizes};
+use crate::model::form::Form;
+use crate::model::lora::{Adapter, AdapterFiles, Merged};
+use crate::model::tensors::TensorSet;
+use crate::model::weights::Weights;
+use crate::ops::loss_head::RowObjective;
+
+/// Compares logits through the adapter, logits after merging, the cross-entropy of every next token and its gradient for
+/// every A and B: once as a training step runs it, and once with activations computed again, which must be the same bits.
+pub(super) async fn lora(gpu: &Gpu, dir: &Path, report: &mut Report) -> Result<(), DoctorError> {
+    let checkpoint = || Checkpoint::open(&dir.join("checkpoint"));
+    let golden = Golden::open(&dir.join("lora/reference.safetensors"))?;
+    let files = AdapterFiles::open(&dir.join("lora/adapter"))?;
+    let base = checkpoint()?;
+    let weights = Weights::upload_as(gpu, &base, Form::F32)?;
+    let weights = weights.with_adapter(Adapter::upload(gpu, &weights.config, &files)?);
+
+    let input = golden.ids("input_ids")?;
+    let mut batch = PackedInputs::default();
+    for ids in input.rows() {
+        batch.push(ids);
+    }
+    batch.rows = (0..batch.ids.len() as u32).collect();
+    let logits = |weights: &Weights| LogitsPass::new(gpu, weights, batch.ids.len(), batch.rows.len());
+    let merged = Weights::upload(gpu, &Merged::new(Box::new(checkpoint()?), files)?)?;
+    for (key, weights) in [("logits", &weights), ("merged_logits", &merged)] {
+        let found = logits(weights)?.run(&batch).await?;
+        report.compare("lora.logits", &format!("lora.{key}"), &found, &golden.floats(key)?.values, LOGITS_TOLERANCE);
+    }
+
+    let targets: usize = input.rows().map(|ids| ids.len() - 1).sum();
+    let mut batch = PackedInputs::default();
+    for ids in input.rows() {
+        let start = batch.push(ids);
+        for (i, next) in ids[1..].iter().enumerate() {
+            batch.push_row(start + i as u32, RowObjective::token(*next, 1.0 / targets as f32));
+        }
+    }
+    let trained = weights.trainable()?;
+    let mut gradients: Vec<Vec<Vec<f32>>> = Vec::new();
+    for recompute in [false, true] {
+        let gradient = TensorSet::zeros(gpu, trained.groups(), "gradient")?;
+        let sizes = PassSizes { tokens: batch.ids.len(), rows: targets, recompute, ..PassSizes::default() };
+        let pass = Pass::new(gpu, &weights, Some(&gradient), sizes)?;
+        pass.run(&batch)?;
+        let loss = pass.stats(targets).await?.iter().map(|s| -f64::from(s.log_p)).sum::<f64>() / targets as f64;
+        let off = (loss - f64::from(golden.scalar("ce.loss")?)).abs();
+        report.add("lora.loss", "lora.ce.loss", off, LOGITS_TOLERANCE);
+        let mut all = Vec::new();
+        for spec in trained.specs() {
+            all.push(gradient.tensor_values(gpu, &spec.name).await?);
+        }
+        gradients.push(all);
+    }
+    for (spec, ours) in trained.specs().iter().zip(&gradients[0]) {
+        let key = format!("ce.grad.{}", spec.name);
+        report.compare_relative("lora.grad", &key, ours, &golden.floats(&key)?.values, GRADIENT_TOLERANCE);
+    }
+    let differing = gradients[0].iter().zip(&gradients[1]).filter(|(kept, again)| kept != again).count();
+    report.add("lora.recompute", "gradients that differ", differing as f64, 0.0);
+    Ok(())
+}

@@ -1,0 +1,266 @@
+//! A projection of the decoder, with what LoRA adds to it, in both directions.
+//!
+//! ```text
+//! x ──┬───────────── W ──────────────► + ─► y         u = x Aᵀ      y = x Wᵀ + s u Bᵀ
+//!     └─ (dropout) ─ A ─► u ─ B, s ────┘
+//!
+//! dB += s dyᵀ u      du = s dy B      dA += duᵀ x      dx = dy W + du A
+//! ```
+//!
+//! With an adapter only A and B learn: no product for W's gradient exists, in particular.
+
+use super::{Recorder, words};
+use crate::gpu::{PlanBuilder, Size, Tensor};
+use crate::model::lora::{AdaptedGroup, Adapter};
+use crate::model::tensors::TensorSet;
+use crate::model::weights::Weights;
+use crate::ops::dropout::{self, Dropout};
+use crate::ops::matmul::{self, Epilogue, Layout, Product, View, product};
+use crate::ops::matrix::FullSlab;
+
+/// What gradients are wanted.
+#[derive(Clone, Copy)]
+pub(super) enum Learns<'a> {
+    /// Of all weights.
+    All(&'a TensorSet),
+    /// Of the adapter.
+    Adapter(&'a Adapter, &'a TensorSet),
+}
+
+impl<'a> Learns<'a> {
+    /// What `weights` learn, with `gradient` as its place.
+    pub(super) fn of(weights: &'a Weights, gradient: &'a TensorSet) -> Self {
+        match weights.adapter() {
+            Some(adapter) => Learns::Adapter(adapter, gradient),
+            None => Learns::All(gradient),
+        }
+    }
+
+    /// Whether the frozen weights' own gradients are left out.
+    pub(super) fn adapter_only(self) -> bool {
+        matches!(self, Learns::Adapter(..))
+    }
+
+    /// Gradient of a norm or a bias.
+    pub(super) fn tensor(self, plan: &mut PlanBuilder, group: usize) -> Option<Tensor> {
+        match self {
+            Learns::All(gradient) => Some(gradient.tensor(plan, group)),
+            Learns::Adapter(..) => None,
+        }
+    }
+
+    /// Gradient of a matrix.
+    pub(super) fn matrix(self, plan: &mut PlanBuilder, group: usize) -> Option<Vec<FullSlab>> {
+        match self {
+            Learns::All(gradient) => Some(gradient.written(plan, group)),
+            Learns::Adapter(..) => None,
+        }
+    }
+}
+
+/// What the way back through an adapted projection needs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Low {
+    /// `[T, in]`: the input, thinned where there is dropout.
+    input: Tensor,
+    /// `[T, rank]`
+    u: Tensor,
+}
+
+/// A projection: a group of the weights, its widths, and how many tokens go through it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Projection {
+    pub group: usize,
+    pub tokens: Size,
+    /// Columns of y.
+    pub outputs: u32,
+    /// Columns of x.
+    pub inputs: u32,
+}
+
+impl Projection {
+    fn sizes(&self) -> [Size; 3] {
+        [self.tokens, Size::fixed(self.outputs), Size::fixed(self.inputs)]
+    }
+}
+
+/// First row of each slab.
+fn starts(slabs: &[FullSlab]) -> impl Iterator<Item = (u32, FullSlab)> {
+    slabs.iter().scan(0, |at, slab| {
+        let first = *at;
+        *at += slab.rows;
+        Some((first, *slab))
+    })
+}
+
+impl Recorder<'_> {
+    fn adapted(&self, group: usize) -> Option<(&Adapter, &AdaptedGroup)> {
+        let adapter = self.weights.adapter()?;
+        Some((adapter, adapter.layout.of(group)?))
+    }
+
+    /// `y[T, out] = x Wᵀ`, the epilogue, and the adapter's part. Returns what the way back needs of the latter.
+    pub(super) fn project(&self, plan: &mut PlanBuilder, p: Projection, x: Tensor, y: Tensor, epilogue: Epilogue) -> Option<Low> {
+        let low = self.low(plan, p, x);
+        self.project_with(plan, p, x, low, y, epilogue);
+        low
+    }
+
+    /// u of an adapted projection.
+    pub(super) fn low(&self, plan: &mut PlanBuilder, p: Projection, x: Tensor) -> Option<Low> {
+        let (adapter, group) = self.adapted(p.group)?;
+        let input = match self.dropout(p.group) {
+            None => x,
+            Some(d) => {
+                let thinned = plan.scratch("thinned input of an adapter", words(p.tokens, p.inputs));
+                dropout::thin(plan, d, x, thinned, p.tokens.times(p.inputs), false);
+                thinned
+            }
+        };
+        let rank = group.rank as u32;
+        let u = plan.scratch("adapter's inner values", words(p.tokens, rank));
+        for (first, a) in starts(&adapter.set.written(plan, group.a)) {
+            product(
+                plan,
+                Product {
+                    layout: Layout::Nt,
+                    a: View::of(input, p.inputs),
+                    b: View::of(a.tensor, p.inputs),
+                    c: View::of(u, rank).from_column(first),
+                    m: p.tokens,
+                    n: Size::fixed(a.rows),
+                    k: Size::fixed(p.inputs),
+                    scale: 1.0,
+                    epilogue: Epilogue::Write,
+                },
+            );
+        }
+        Some(Low { input, u })
+    }
+
+    /// As [`Recorder::project`], where u is known.
+    pub(super) fn project_with(
+        &self,
+        plan: &mut PlanBuilder,
+        p: Projection,
+        x: Tensor,
+        low: Option<Low>,
+        y: Tensor,
+        epilogue: Epilogue,
+    ) {
+        let w = self.weights.matrix(plan, p.group);
+        matmul::forward(plan, x, &w, y, p.sizes(), epilogue);
+        let (Some((adapter, group)), Some(low)) = (self.adapted(p.group), low) else { return };
+        let u = View::of(low.u, group.rank as u32);
+        for part in &group.parts {
+            let r = part.r as u32;
+            for (first, b) in starts(&adapter.set.written(plan, part.b)) {
+                product(
+                    plan,
+                    Product {
+                        layout: Layout::Nt,
+                        a: u.from_column(part.first_rank as u32),
+                        b: View::of(b.tensor, r),
+                        c: View::of(y, p.outputs).from_column(part.first_row as u32 + first),
+                        m: p.tokens,
+                        n: Size::fixed(b.rows),
+                        k: Size::fixed(r),
+                        scale: part.scale as f32,
+                        epilogue: Epilogue::Accumulate,
+                    },
+                );
+            }
+        }
+    }
+
+    /// The way back: gradients of what learns, and with `dx` (written) also that of the input.
+    pub(super) fn project_backward(
+        &self,
+        plan: &mut PlanBuilder,
+        p: Projection,
+        (x, low): (Tensor, Option<Low>),
+        dy: Tensor,
+        dx: Option<Tensor>,
+        learns: Learns,
+    ) {
+        if let Some(dx) = dx {
+            let w = self.weights.matrix(plan, p.group);
+            matmul::backward_input(plan, dy, &w, dx, p.sizes(), Epilogue::Write);
+        }
+        match learns {
+            Learns::All(gradient) => {
+                let dw = gradient.written(plan, p.group);
+                matmul::backward_weight(plan, dy, x, &dw, p.sizes());
+            }
+            Learns::Adapter(adapter, gradient) => {
+                let (Some(group), Some(low)) = (adapter.layout.of(p.group), low) else { return };
+                self.adapter_backward(plan, p, (adapter, group, gradient), low, dy, dx);
+            }
+        }
+    }
+
+    fn adapter_backward(
+        &self,
+        plan: &mut PlanBuilder,
+        p: Projection,
+        (adapter, group, gradient): (&Adapter, &AdaptedGroup, &TensorSet),
+        low: Low,
+        dy: Tensor,
+        dx: Option<Tensor>,
+    ) {
+        let rank = group.rank as u32;
+        let (u, dy) = (View::of(low.u, rank), View::of(dy, p.outputs));
+        let du_tensor = plan.scratch("d adapter's inner values", words(p.tokens, rank));
+        let du = View::of(du_tensor, rank);
+        for part in &group.parts {
+            let (r, scale) = (part.r as u32, part.scale as f32);
+            let (u, du) = (u.from_column(part.first_rank as u32), du.from_column(part.first_rank as u32));
+            let b = adapter.set.written(plan, part.b);
+            let db = gradient.written(plan, part.b);
+            for ((first, b), db) in starts(&b).zip(db) {
+                let dy = dy.from_column(part.first_row as u32 + first);
+                let (rows, r, accumulate) = (Size::fixed(b.rows), Size::fixed(r), Epilogue::Accumulate);
+                let c = View::of(db.tensor, part.r as u32);
+                let of_b =
+                    Product { layout: Layout::Tn, a: dy, b: u, c, m: rows, n: r, k: p.tokens, scale, epilogue: accumulate };
+                product(plan, of_b);
+                let epilogue = if first == 0 { Epilogue::Write } else { accumulate };
+                let b = View::of(b.tensor, part.r as u32);
+                product(plan, Product { layout: Layout::Nn, a: dy, b, c: du, m: p.tokens, n: r, k: rows, scale, epilogue });
+            }
+        }
+        let a = adapter.set.written(plan, group.a);
+        let da = gradient.written(plan, group.a);
+        let (inputs, scale, epilogue) = (Size::fixed(p.inputs), 1.0, Epilogue::Accumulate);
+        for ((first, _), da) in starts(&a).zip(da) {
+            let (a, b, c) = (du.from_column(first), View::of(low.input, p.inputs), View::of(da.tensor, p.inputs));
+            let m = Size::fixed(da.rows);
+            product(plan, Product { layout: Layout::Tn, a, b, c, m, n: inputs, k: p.tokens, scale, epilogue });
+        }
+        let Some(dx) = dx else { return };
+        let dropout = self.dropout(p.group);
+        let target = match dropout {
+            None => dx,
+            Some(_) => {
+                let thinned = plan.scratch("d thinned input of an adapter", words(p.tokens, p.inputs));
+                plan.clear(thinned);
+                thinned
+            }
+        };
+        for (first, a) in starts(&a) {
+            let (b, c) = (View::of(a.tensor, p.inputs), View::of(target, p.inputs));
+            let (a, k) = (du.from_column(first), Size::fixed(a.rows));
+            product(plan, Product { layout: Layout::Nn, a, b, c, m: p.tokens, n: inputs, k, scale, epilogue });
+        }
+        if let Some(d) = dropout {
+            dropout::thin(plan, d, target, dx, p.tokens.times(p.inputs), true);
+        }
+    }
+
+    /// How the input of a group's adapter is thinned, if it is.
+    fn dropout(&self, group: usize) -> Option<Dropout> {
+        let key = self.noise?;
+        let p = self.weights.adapter()?.settings.dropout as f32;
+        (p > 0.0).then_some(Dropout { p, key, site: group as u32 })
+    }
+}

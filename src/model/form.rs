@@ -1,0 +1,122 @@
+//! How frozen matrices are held on the GPU: in f32, in half precision, or quantised.
+
+use super::dtype::Dtype;
+use super::error::ModelError;
+use super::names::{Group, Kind};
+use super::quantised::{BLOCK, Plane, Quantisation};
+use super::source::TensorSource;
+use crate::ops::matrix::Packing;
+
+/// A way to hold a model's matrices. Norms and biases, and matrices whose rows are no whole blocks of 32, are f32 in all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Form {
+    #[default]
+    F32,
+    Bf16,
+    F16,
+    Q8,
+    Q4,
+}
+
+impl Form {
+    pub const ALL: [Form; 5] = [Form::F32, Form::Bf16, Form::F16, Form::Q8, Form::Q4];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Form::F32 => "f32",
+            Form::Bf16 => "bf16",
+            Form::F16 => "f16",
+            Form::Q8 => "q8",
+            Form::Q4 => "q4",
+        }
+    }
+
+    /// The form of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Form::ALL.into_iter().find(|form| form.name() == name)
+    }
+
+    /// The form in which `source` stores its matrices; `dtype` is that of what it does not quantise.
+    pub fn stored(source: &dyn TensorSource, dtype: Dtype) -> Self {
+        match (source.quantisation(), dtype) {
+            (Some(form), _) => form.into(),
+            (None, Dtype::F32) => Form::F32,
+            (None, Dtype::Bf16) => Form::Bf16,
+            (None, Dtype::F16) => Form::F16,
+        }
+    }
+
+    /// How the matrices of `group` are packed; `None`: they are f32.
+    pub fn of_group(self, group: &Group) -> Option<Packing> {
+        let half = |packing| {
+            let matrix = matches!(group.kind, Kind::Embedding | Kind::Matrix);
+            (matrix && group.cols.is_multiple_of(BLOCK)).then_some(packing)
+        };
+        match self {
+            Form::F32 => None,
+            Form::Bf16 => half(Packing::Bf16),
+            Form::F16 => half(Packing::F16),
+            Form::Q8 => Quantisation::Q8.of_group(group).map(Packing::from),
+            Form::Q4 => Quantisation::Q4.of_group(group).map(Packing::from),
+        }
+    }
+}
+
+impl From<Quantisation> for Form {
+    fn from(form: Quantisation) -> Self {
+        match form {
+            Quantisation::Q8 => Form::Q8,
+            Quantisation::Q4 => Form::Q4,
+        }
+    }
+}
+
+impl From<Quantisation> for Packing {
+    fn from(form: Quantisation) -> Self {
+        match form {
+            Quantisation::Q8 => Packing::Q8,
+            Quantisation::Q4 => Packing::Q4,
+        }
+    }
+}
+
+impl Packing {
+    /// Entries of a plane that `values` values have, a multiple of [`BLOCK`].
+    pub fn entries(self, plane: Plane, values: usize) -> usize {
+        match (self, plane) {
+            (Packing::Q8, plane) => Quantisation::Q8.entries(plane, values),
+            (Packing::Q4, plane) => Quantisation::Q4.entries(plane, values),
+            (Packing::Bf16 | Packing::F16, Plane::Packed) => values / 2,
+            (Packing::Bf16 | Packing::F16, Plane::Scales) => 0,
+        }
+    }
+}
+
+/// The words and scales of `values`, whole blocks of finite numbers.
+pub(super) fn encode(packing: Packing, values: &[f32]) -> (Vec<u32>, Vec<f32>) {
+    let (mut words, mut scales) = (Vec::new(), Vec::new());
+    let halves = |dtype: Dtype| {
+        let mut bytes = Vec::with_capacity(values.len() * 2);
+        dtype.narrow(values, &mut bytes);
+        bytes.as_chunks::<4>().0.iter().map(|word| u32::from_le_bytes(*word)).collect()
+    };
+    match packing {
+        Packing::Q8 => Quantisation::Q8.encode(values, &mut words, &mut scales),
+        Packing::Q4 => Quantisation::Q4.encode(values, &mut words, &mut scales),
+        Packing::Bf16 => words = halves(Dtype::Bf16),
+        Packing::F16 => words = halves(Dtype::F16),
+    }
+    (words, scales)
+}
+
+/// Whether `packing` can hold finite `values`, elements `start ..` of `group`: f16 ends at 65,504.
+pub(super) fn check_range(packing: Packing, group: &str, start: usize, values: &[f32]) -> Result<(), ModelError> {
+    let largest = half::f16::MAX.to_f32();
+    match values.iter().position(|x| packing == Packing::F16 && x.abs() > largest) {
+        None => Ok(()),
+        Some(at) => {
+            let (tensor, value) = (group.to_string(), values[at]);
+            Err(ModelError::OutOfRangeForDtype { tensor, index: start + at, value, dtype: "f16" })
+        }
+    }
+}

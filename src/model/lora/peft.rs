@@ -1,0 +1,407 @@
+//! Adapters as PEFT writes them: `adapter_config.json` and `adapter_model.safetensors` (PEFT 0.21).
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use safetensors::SafeTensors;
+use serde_json::{Map, Value, json};
+
+use super::{ALL_LINEAR, LoraSettings, Module, means, scale, tensor_name};
+use crate::model::config::Config;
+use crate::model::dtype::{Dtype, first_non_finite};
+use crate::model::error::ModelError;
+use crate::model::layout::header_of;
+use crate::model::names::{Groups, TensorSpec};
+
+/// The file of an adapter's settings.
+pub const ADAPTER_CONFIG: &str = "adapter_config.json";
+/// The file of an adapter's tensors.
+pub const ADAPTER_MODEL: &str = "adapter_model.safetensors";
+
+/// An adapter in memory: it is small.
+#[derive(Clone, Debug)]
+pub struct AdapterFiles {
+    pub settings: LoraSettings,
+    pub modules: Vec<Module>,
+    specs: Vec<TensorSpec>,
+    values: HashMap<String, Vec<f32>>,
+}
+
+/// Settings of PEFT that change what is computed, with the values at which they do not.
+const REFUSED: [(&str, &[Value]); 13] = [
+    ("use_dora", &[Value::Null, Value::Bool(false)]),
+    ("use_qalora", &[Value::Null, Value::Bool(false)]),
+    ("use_bdlora", &[Value::Null, Value::Bool(false)]),
+    ("lora_bias", &[Value::Null, Value::Bool(false)]),
+    ("fan_in_fan_out", &[Value::Null, Value::Bool(false)]),
+    ("modules_to_save", &[Value::Null]),
+    ("trainable_token_indices", &[Value::Null]),
+    ("target_parameters", &[Value::Null]),
+    ("layer_replication", &[Value::Null]),
+    ("alora_invocation_tokens", &[Value::Null]),
+    ("kasa_config", &[Value::Null]),
+    ("velora_config", &[Value::Null]),
+    ("monteclora_config", &[Value::Null]),
+];
+
+impl AdapterFiles {
+    /// An adapter of these tensors, in their order.
+    pub fn new(settings: LoraSettings, modules: Vec<Module>, tensors: Vec<(TensorSpec, Vec<f32>)>) -> Self {
+        let specs = tensors.iter().map(|(spec, _)| spec.clone()).collect();
+        let values = tensors.into_iter().map(|(spec, values)| (spec.name, values)).collect();
+        AdapterFiles { settings, modules, specs, values }
+    }
+
+    /// Reads the bytes of both files.
+    ///
+    /// # Errors
+    /// An adapter of another kind than LoRA, settings that are not built, damaged or incomplete files, numbers that are not
+    /// finite.
+    pub fn parse(config: &str, tensors: &[u8]) -> Result<Self, ModelError> {
+        let json: Value = serde_json::from_str(config).map_err(|e| ModelError::Json(e.to_string()).in_file(ADAPTER_CONFIG))?;
+        let keys = Keys::read(&json).map_err(|e| e.in_file(ADAPTER_CONFIG))?;
+        let (specs, values) = read_tensors(tensors)?;
+        let modules = keys.modules(&specs)?;
+        Ok(AdapterFiles { settings: keys.settings(), modules, specs, values })
+    }
+
+    /// The base model that `adapter_config.json` names.
+    ///
+    /// # Errors
+    /// No such name in it.
+    pub fn base_name(config: &str) -> Result<String, ModelError> {
+        let json: Value = serde_json::from_str(config).map_err(|e| ModelError::Json(e.to_string()).in_file(ADAPTER_CONFIG))?;
+        let name = json.get("base_model_name_or_path").and_then(Value::as_str).filter(|name| !name.is_empty());
+        let missing =
+            || ModelError::MissingKey { key: "base_model_name_or_path".into(), expected: "the model that was adapted".into() };
+        name.map(str::to_string).ok_or_else(|| missing().in_file(ADAPTER_CONFIG))
+    }
+
+    /// `adapter_config.json` of an adapter on the model `base`.
+    pub fn config_json(&self, base: &str) -> String {
+        let s = &self.settings;
+        let differing = |of: &dyn Fn(&Module) -> Option<Value>| -> Map<String, Value> {
+            self.modules.iter().filter_map(|m| Some((m.name.clone(), of(m)?))).collect()
+        };
+        let json = json!({
+            "peft_type": "LORA",
+            "task_type": "CAUSAL_LM",
+            "base_model_name_or_path": base,
+            "revision": null,
+            "inference_mode": true,
+            "r": s.r,
+            "lora_alpha": number(s.alpha),
+            "lora_dropout": s.dropout,
+            "use_rslora": s.rslora,
+            "use_dora": false,
+            "bias": "none",
+            "fan_in_fan_out": false,
+            "init_lora_weights": true,
+            "modules_to_save": null,
+            "target_modules": self.targets(),
+            "rank_pattern": differing(&|m| (m.r != s.r).then(|| m.r.into())),
+            "alpha_pattern": differing(&|m| (m.alpha != s.alpha).then(|| number(m.alpha))),
+        });
+        format!("{json:#}\n")
+    }
+
+    /// Names of the adapted modules for PEFT, which has no word for "all but": the last part of a name where every module
+    /// that ends so is adapted (as `all-linear` makes), else whole names.
+    fn targets(&self) -> Vec<String> {
+        let all = self.settings.targets.iter().all(|t| t == ALL_LINEAR || !t.contains('.'));
+        let short = |m: &Module| m.name.rsplit('.').next().unwrap_or(&m.name).to_string();
+        let names: BTreeSet<String> = self.modules.iter().map(|m| if all { short(m) } else { m.name.clone() }).collect();
+        names.into_iter().collect()
+    }
+
+    /// `adapter_model.safetensors`, in f32.
+    pub fn tensor_bytes(&self) -> Vec<u8> {
+        let arrays = self.specs.iter().map(|s| (s.name.as_str(), "F32", &s.shape[..], s.len() as u64 * 4));
+        let mut bytes = header_of(arrays);
+        self.specs.iter().for_each(|s| Dtype::F32.narrow(&self.values[&s.name], &mut bytes));
+        bytes
+    }
+
+    /// The values of a tensor.
+    ///
+    /// # Errors
+    /// No tensor of this name.
+    pub fn tensor(&self, name: &str) -> Result<&[f32], ModelError> {
+        self.values.get(name).map(Vec::as_slice).ok_or_else(|| ModelError::UnknownTensor(name.into()))
+    }
+
+    /// Whether every module is a projection of `config` and every tensor has its shape.
+    ///
+    /// # Errors
+    /// The first that does not fit, with both shapes.
+    pub fn check(&self, config: &Config) -> Result<(), ModelError> {
+        let groups = Groups::of(config);
+        for module in &self.modules {
+            let found = groups.list.iter().find_map(|group| {
+                let part = group.parts.iter().find(|part| super::module_of(group, part) == Some(&module.name))?;
+                Some([part.rows, group.cols])
+            });
+            let unknown = || {
+                let problem = format!("the adapter is for another model: this one has no projection {}", module.name);
+                ModelError::Inconsistent(problem)
+            };
+            let [rows, columns] = found.ok_or_else(unknown)?;
+            for (which, expected) in [('A', vec![module.r, columns]), ('B', vec![rows, module.r])] {
+                let name = tensor_name(&module.name, which);
+                let spec = self.specs.iter().find(|s| s.name == name).ok_or_else(|| ModelError::UnknownTensor(name.clone()))?;
+                if spec.shape != expected {
+                    let (tensor, file, found) = (name, ADAPTER_MODEL.into(), spec.shape.clone());
+                    return Err(ModelError::Shape { tensor, file, expected, found });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The update s B A of a tensor of the model, row `row` of it, added to `out` (all columns of the row).
+    pub(super) fn add_row(&self, tensor: &str, row: usize, out: &mut [f64]) {
+        let Some(module) = tensor.strip_suffix(".weight").and_then(|name| self.modules.iter().find(|m| m.name == name)) else {
+            return;
+        };
+        let of = |which| self.values.get(&tensor_name(&module.name, which)).map(Vec::as_slice).unwrap_or_default();
+        let (a, b) = (of('A'), of('B'));
+        let s = scale(module.alpha, module.r, self.settings.rslora);
+        for (k, a_row) in a.chunks_exact(out.len().max(1)).enumerate() {
+            let weight = s * b.get(row * module.r + k).map_or(0.0, |x| f64::from(*x));
+            out.iter_mut().zip(a_row).for_each(|(y, x)| *y += weight * f64::from(*x));
+        }
+    }
+
+    /// Whether a tensor of the model is adapted.
+    pub(super) fn adapts(&self, tensor: &str) -> bool {
+        tensor.strip_suffix(".weight").is_some_and(|name| self.modules.iter().any(|m| m.name == name))
+    }
+}
+
+/// Whole numbers are written as such: other readers expect an integer.
+fn number(x: f64) -> Value {
+    if x.fract() == 0.0 && x.abs() < 1e15 { json!(x as i64) } else { json!(x) }
+}
+
+/// What matters of `adapter_config.json`.
+struct Keys {
+    r: usize,
+    alpha: f64,
+    dropout: f64,
+    rslora: bool,
+    targets: Vec<String>,
+    ranks: BTreeMap<String, f64>,
+    alphas: BTreeMap<String, f64>,
+}
+
+impl Keys {
+    fn read(json: &Value) -> Result<Self, ModelError> {
+        let unsupported = |key: &str, supported: &str| ModelError::Unsupported {
+            key: key.into(),
+            found: json.get(key).unwrap_or(&Value::Null).to_string(),
+            supported: supported.into(),
+        };
+        if json.get("peft_type") != Some(&json!("LORA")) {
+            return Err(unsupported("peft_type", "\"LORA\""));
+        }
+        for (key, harmless) in REFUSED {
+            if json.get(key).is_some_and(|value| !harmless.contains(value)) {
+                return Err(unsupported(key, "null or false"));
+            }
+        }
+        if json.get("bias").is_some_and(|bias| *bias != json!("none")) {
+            return Err(unsupported("bias", "\"none\""));
+        }
+        let bad = |key: &str, expected: &str| ModelError::BadValue {
+            key: key.into(),
+            expected: expected.into(),
+            found: json.get(key).unwrap_or(&Value::Null).to_string(),
+        };
+        let number = |key: &str, default: f64| match json.get(key) {
+            None | Some(Value::Null) => Ok(default),
+            Some(value) => value.as_f64().filter(|x| x.is_finite()).ok_or_else(|| bad(key, "a number")),
+        };
+        let r = number("r", 8.0)?;
+        if r < 1.0 || r.fract() != 0.0 {
+            return Err(bad("r", "a whole number of at least 1"));
+        }
+        let pattern = |key: &str| -> Result<BTreeMap<String, f64>, ModelError> {
+            let map = json.get(key).and_then(Value::as_object).cloned().unwrap_or_default();
+            map.into_iter().map(|(name, x)| Ok((name, x.as_f64().ok_or_else(|| bad(key, "numbers by module"))?))).collect()
+        };
+        let targets = match json.get("target_modules") {
+            Some(Value::Array(list)) => list.iter().filter_map(Value::as_str).map(str::to_string).collect(),
+            Some(Value::String(text)) => vec![text.clone()],
+            _ => vec![ALL_LINEAR.into()],
+        };
+        Ok(Keys {
+            r: r as usize,
+            alpha: number("lora_alpha", 8.0)?,
+            dropout: number("lora_dropout", 0.0)?,
+            rslora: json.get("use_rslora") == Some(&Value::Bool(true)),
+            targets,
+            ranks: pattern("rank_pattern")?,
+            alphas: pattern("alpha_pattern")?,
+        })
+    }
+
+    fn settings(&self) -> LoraSettings {
+        let Keys { r, alpha, dropout, rslora, ref targets, .. } = *self;
+        LoraSettings { r, alpha, dropout, rslora, targets: targets.clone() }
+    }
+
+    /// The modules that the file has tensors of: `target_modules` may be a pattern, the tensors are the truth.
+    fn modules(&self, specs: &[TensorSpec]) -> Result<Vec<Module>, ModelError> {
+        let damaged = |reason: String| ModelError::Corrupt { file: ADAPTER_MODEL.into(), reason };
+        let mut modules = Vec::new();
+        let mut names: BTreeSet<&str> = specs.iter().map(|s| s.name.as_str()).collect();
+        for spec in specs {
+            let Some(name) = spec.name.strip_prefix("base_model.model.").and_then(|n| n.strip_suffix(".lora_A.weight")) else {
+                continue;
+            };
+            let [r, _] = spec.shape[..] else { return Err(damaged(format!("{} has shape {:?}", spec.name, spec.shape))) };
+            if !names.remove(tensor_name(name, 'B').as_str()) {
+                return Err(damaged(format!("{name} has an A and no B")));
+            }
+            names.remove(spec.name.as_str());
+            // PEFT's patterns are ends of names, too.
+            let of = |map: &BTreeMap<String, f64>| map.iter().find(|(key, _)| means(key, name)).map(|(_, x)| *x);
+            let expected = of(&self.ranks).map_or(self.r, |x| x as usize);
+            if r != expected {
+                return Err(damaged(format!("{name} has rank {r}, and {ADAPTER_CONFIG} says {expected}")));
+            }
+            modules.push(Module { name: name.into(), r, alpha: of(&self.alphas).unwrap_or(self.alpha) });
+        }
+        if let Some(name) = names.first() {
+            return Err(ModelError::UnexpectedTensors { count: names.len(), names: name.to_string() });
+        }
+        if modules.is_empty() {
+            return Err(damaged("it has no lora_A and lora_B".into()));
+        }
+        Ok(modules)
+    }
+}
+
+type Tensors = (Vec<TensorSpec>, HashMap<String, Vec<f32>>);
+
+fn read_tensors(bytes: &[u8]) -> Result<Tensors, ModelError> {
+    let file = || ADAPTER_MODEL.to_string();
+    let stored =
+        SafeTensors::deserialize(bytes).map_err(|e| ModelError::Corrupt { file: file(), reason: e.to_string() })?;
+    let (mut specs, mut all) = (Vec::new(), HashMap::new());
+    let mut tensors = stored.tensors();
+    tensors.sort_by(|(a, _), (b, _)| a.cmp(b));
+    for (name, view) in tensors {
+        let dtype = Dtype::from_safetensors(view.dtype()).ok_or_else(|| ModelError::TensorDtype {
+            tensor: name.clone(),
+            file: file(),
+            found: format!("{:?}", view.dtype()),
+        })?;
+        let mut values = vec![0.0; view.data().len() / dtype.bytes()];
+        dtype.widen(view.data(), &mut values);
+        if let Some(index) = first_non_finite(&values) {
+            return Err(ModelError::NonFinite { tensor: name, index, value: values[index] });
+        }
+        specs.push(TensorSpec { name: name.clone(), shape: view.shape().to_vec() });
+        all.insert(name, values);
+    }
+    Ok((specs, all))
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+impl AdapterFiles {
+    /// Reads the adapter in the folder `dir`.
+    ///
+    /// # Errors
+    /// As [`AdapterFiles::parse`]; files that are missing.
+    pub fn open(dir: &std::path::Path) -> Result<Self, ModelError> {
+        let (config, tensors) = (dir.join(ADAPTER_CONFIG), dir.join(ADAPTER_MODEL));
+        let text = std::fs::read_to_string(&config).map_err(|e| ModelError::io("read", &config, e))?;
+        let bytes = std::fs::read(&tensors).map_err(|e| ModelError::io("read", &tensors, e))?;
+        Self::parse(&text, &bytes).map_err(|e| e.in_file(dir.display().to_string()))
+    }
+
+    /// Writes both files into the folder `dir`, which exists. Not atomic.
+    ///
+    /// # Errors
+    /// Numbers that are not finite; a full disk.
+    pub fn write(&self, dir: &std::path::Path, base: &str) -> Result<(), ModelError> {
+        for spec in &self.specs {
+            let values = &self.values[&spec.name];
+            if let Some(index) = first_non_finite(values) {
+                return Err(ModelError::NonFinite { tensor: spec.name.clone(), index, value: values[index] });
+            }
+        }
+        for (name, bytes) in [(ADAPTER_CONFIG, self.config_json(base).into_bytes()), (ADAPTER_MODEL, self.tensor_bytes())] {
+            let path = dir.join(name);
+            std::fs::write(&path, bytes).map_err(|e| ModelError::io("write", path, e))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn adapter() -> AdapterFiles {
+        let module = |name: &str, r, alpha| Module { name: format!("model.layers.0.{name}"), r, alpha };
+        let modules = vec![module("self_attn.q_proj", 2, 4.0), module("mlp.up_proj", 1, 3.0)];
+        let tensor = |name: String, shape: [usize; 2], first: f32| {
+            let values = (0..shape[0] * shape[1]).map(|i| first + i as f32).collect();
+            (TensorSpec { name, shape: shape.to_vec() }, values)
+        };
+        let tensors = vec![
+            tensor(tensor_name(&modules[0].name, 'A'), [2, 3], 1.0),
+            tensor(tensor_name(&modules[0].name, 'B'), [2, 2], -1.0),
+            tensor(tensor_name(&modules[1].name, 'A'), [1, 3], 0.5),
+            tensor(tensor_name(&modules[1].name, 'B'), [4, 1], 0.0),
+        ];
+        let targets = vec!["q_proj".into(), "up_proj".into()];
+        let settings = LoraSettings { r: 2, alpha: 4.0, dropout: 0.05, rslora: false, targets };
+        AdapterFiles::new(settings, modules, tensors)
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let ours = adapter();
+        let read = AdapterFiles::parse(&ours.config_json("base"), &ours.tensor_bytes()).unwrap();
+        assert_eq!(read.settings, ours.settings);
+        let names = |a: &AdapterFiles| a.modules.iter().map(|m| (m.name.clone(), m.r, m.alpha.to_bits())).collect::<BTreeSet<_>>();
+        assert_eq!(names(&read), names(&ours));
+        assert_eq!(read.tensor(&ours.specs[1].name).unwrap(), ours.tensor(&ours.specs[1].name).unwrap());
+        assert_eq!(AdapterFiles::base_name(&ours.config_json("some/base")).unwrap(), "some/base");
+    }
+
+    #[test]
+    fn the_update_is_s_b_a() {
+        // Row 1 of q: s = 4 / 2; B[1] = (1, 2); A = ((1, 2, 3), (4, 5, 6)).
+        let mut row = [100.0; 3];
+        adapter().add_row("model.layers.0.self_attn.q_proj.weight", 1, &mut row);
+        assert_eq!(row, [118.0, 124.0, 130.0]);
+        adapter().add_row("model.layers.0.self_attn.k_proj.weight", 1, &mut row);
+        assert_eq!(row, [118.0, 124.0, 130.0]);
+    }
+
+    #[test]
+    fn what_is_not_built_is_refused_by_name() {
+        let ours = adapter();
+        let with = |key: &str, value: Value| {
+            let mut json: Value = serde_json::from_str(&ours.config_json("base")).unwrap();
+            json[key] = value;
+            AdapterFiles::parse(&json.to_string(), &ours.tensor_bytes()).unwrap_err().to_string()
+        };
+        for (key, value) in [
+            ("peft_type", json!("LOHA")),
+            ("use_dora", json!(true)),
+            ("modules_to_save", json!(["lm_head"])),
+            ("bias", json!("all")),
+            ("r", json!(0)),
+        ] {
+            let error = with(key, value);
+            assert!(error.contains(key) && error.contains(ADAPTER_CONFIG), "{key}: {error}");
+        }
+        assert!(with("r", json!(3)).contains("has rank 2"));
+        let cut = &ours.tensor_bytes()[..40];
+        assert!(AdapterFiles::parse(&ours.config_json("base"), cut).unwrap_err().to_string().contains("download or copy it again"));
+    }
+}

@@ -1,0 +1,408 @@
+//! Sets of tensors on the GPU: a model's weights, an adapter's, a gradient, an optimiser's moments.
+//!
+//! ```text
+//! group      [rows, cols]        tensors of one role, stacked by rows (names.rs)
+//!   slab     rows first ..       one buffer, no larger than a binding may be; two where codes and scales are apart
+//! ```
+//!
+//! Most groups are one slab. An embedding of 151,936 rows is several on an adapter with bindings of 128 MiB; whoever
+//! multiplies with it goes slab by slab, and nobody else notices.
+
+use super::config::Config;
+use super::error::ModelError;
+use super::form::Form;
+use super::names::{Group, Groups, Part, TensorSpec};
+use super::quantised::Plane;
+use super::source::{TensorSource, stream_group};
+use crate::gpu::{Buffer, Gpu, PlanBuilder, Tensor};
+use crate::ops::matrix::{Cells, FullSlab, Matrix, Packed, Packing, Slab};
+
+/// Elements moved between host and GPU at a time: 4 MiB.
+const PIECE: usize = 1 << 20;
+/// Rows of a slab are a multiple of this, where there is more than one: products with its columns stay aligned.
+pub const SLAB_ROWS: usize = 32;
+
+/// The buffers of some groups, in their order.
+#[derive(Clone)]
+pub struct TensorSet {
+    groups: Vec<Group>,
+    /// The slabs of each group.
+    held: Vec<Vec<Held>>,
+}
+
+/// Rows of a group in one buffer, or in two.
+#[derive(Clone)]
+struct Held {
+    first: usize,
+    rows: usize,
+    packing: Option<Packing>,
+    /// Values in f32, or packed words.
+    words: Buffer,
+    scales: Option<Buffer>,
+}
+
+/// A range of a tensor in a buffer.
+struct Piece<'a> {
+    buffer: &'a Buffer,
+    /// First entry in the buffer.
+    start: usize,
+    /// First entry within the tensor.
+    at: usize,
+    len: usize,
+}
+
+impl Held {
+    fn buffers(&self) -> impl Iterator<Item = &Buffer> {
+        std::iter::once(&self.words).chain(&self.scales)
+    }
+
+    /// Entries of a plane that `values` values have; `None` asks for plain f32.
+    fn entries(&self, plane: Option<Plane>, values: usize) -> Option<usize> {
+        match (self.packing, plane) {
+            (None, None) => Some(values),
+            (Some(packing), Some(plane)) => Some(packing.entries(plane, values)),
+            _ => None,
+        }
+    }
+
+    fn buffer(&self, plane: Option<Plane>) -> Option<&Buffer> {
+        if plane == Some(Plane::Scales) { self.scales.as_ref() } else { Some(&self.words) }
+    }
+}
+
+/// Rows of the slabs of a `[rows, cols]` group, whose buffers may have `most` words.
+fn slab_rows(rows: usize, words_a_row: usize, most: usize) -> usize {
+    let fitting = most / words_a_row.max(1);
+    if rows <= fitting || fitting < SLAB_ROWS {
+        return rows; // one slab; what does not fit at all is refused by name when its buffer is made
+    }
+    let slabs = rows.div_ceil(fitting / SLAB_ROWS * SLAB_ROWS);
+    rows.div_ceil(slabs).next_multiple_of(SLAB_ROWS)
+}
+
+impl TensorSet {
+    /// Zeros in f32 for `groups`; `role` ("gradient", "first moment", …) names the buffers.
+    ///
+    /// # Errors
+    /// Too little GPU memory.
+    pub fn zeros(gpu: &Gpu, groups: &[Group], role: &str) -> Result<Self, ModelError> {
+        Self::room(gpu, groups, Form::F32, role)
+    }
+
+    /// Zeros for `groups`, their matrices held in `form`.
+    ///
+    /// # Errors
+    /// Too little GPU memory.
+    pub fn room(gpu: &Gpu, groups: &[Group], form: Form, role: &str) -> Result<Self, ModelError> {
+        let most = (gpu.max_binding().min(gpu.max_buffer()) / 4) as usize;
+        let slabs = |group: &Group| -> Result<Vec<Held>, ModelError> {
+            let packing = form.of_group(group);
+            let words = packing.map_or(group.cols, |p| p.entries(Plane::Packed, group.cols));
+            let step = slab_rows(group.rows, words, most).max(1);
+            let mut slabs = Vec::new();
+            for first in (0..group.rows).step_by(step) {
+                let rows = step.min(group.rows - first);
+                let number = if step < group.rows { format!("[{}]", first / step) } else { String::new() };
+                let buffer =
+                    |what: &str, words: usize| gpu.buffer(&format!("{}{number}{what} ({role})", group.name), rows * words);
+                let scales = packing.map_or(0, |p| p.entries(Plane::Scales, group.cols));
+                let scales = if scales > 0 { Some(buffer(".scales", scales)?) } else { None };
+                slabs.push(Held { first, rows, packing, words: buffer("", words)?, scales });
+            }
+            Ok(slabs)
+        };
+        let held = groups.iter().map(slabs).collect::<Result<_, _>>()?;
+        Ok(TensorSet { groups: groups.to_vec(), held })
+    }
+
+    /// Zeros in f32 for all tensors of a model.
+    ///
+    /// # Errors
+    /// Too little GPU memory.
+    pub fn of_model(gpu: &Gpu, config: &Config, role: &str) -> Result<Self, ModelError> {
+        Self::zeros(gpu, &Groups::of(config).list, role)
+    }
+
+    /// The groups, in order.
+    pub fn groups(&self) -> &[Group] {
+        &self.groups
+    }
+
+    /// Every tensor by its name in files, in order.
+    pub fn specs(&self) -> Vec<TensorSpec> {
+        let of_group = |group: &Group| {
+            let spec = |part: &Part| TensorSpec { name: part.hf_name.clone(), shape: group.shape_of(part) };
+            group.parts.iter().map(spec).collect::<Vec<_>>()
+        };
+        self.groups.iter().flat_map(of_group).collect()
+    }
+
+    /// Fills the set from `source`, piece by piece: packed matrices as they are stored where the form is the same,
+    /// otherwise by way of f32.
+    pub(super) fn upload(&self, gpu: &Gpu, source: &dyn TensorSource) -> Result<(), ModelError> {
+        for (group, slabs) in self.groups.iter().zip(&self.held) {
+            let packing = slabs.first().and_then(|slab| slab.packing);
+            let stored = source.quantisation().and_then(|q| q.of_group(group)).map(Packing::from);
+            match packing {
+                Some(packing) if stored == Some(packing) => {
+                    for plane in Plane::ALL {
+                        self.upload_plane(gpu, source, group, (packing, plane))?;
+                    }
+                }
+                packing => stream_group(source, group, PIECE, |start, values: &[f32]| {
+                    self.write_group(gpu, (group, slabs), packing, start, values)
+                })?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes elements `start ..` of a group, encoding them where its matrices are packed.
+    fn write_group(
+        &self,
+        gpu: &Gpu,
+        (group, slabs): (&Group, &[Held]),
+        packing: Option<Packing>,
+        start: usize,
+        values: &[f32],
+    ) -> Result<(), ModelError> {
+        for slab in slabs {
+            let (first, end) = (slab.first * group.cols, (slab.first + slab.rows) * group.cols);
+            let (from, to) = (start.max(first), (start + values.len()).min(end));
+            if from >= to {
+                continue;
+            }
+            let (values, at) = (&values[from - start..to - start], from - first);
+            match packing {
+                None => gpu.write(&slab.words, at, values)?,
+                Some(packing) => {
+                    super::form::check_range(packing, &group.name, from, values)?;
+                    let (words, scales) = super::form::encode(packing, values);
+                    gpu.write(&slab.words, packing.entries(Plane::Packed, at), &words)?;
+                    if let Some(buffer) = &slab.scales {
+                        gpu.write(buffer, packing.entries(Plane::Scales, at), &scales)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Uploads one plane of a quantised group, part by part.
+    fn upload_plane(
+        &self,
+        gpu: &Gpu,
+        source: &dyn TensorSource,
+        group: &Group,
+        (packing, plane): (Packing, Plane),
+    ) -> Result<(), ModelError> {
+        let width = packing.entries(plane, group.cols);
+        let mut entries = Vec::new();
+        for part in &group.parts {
+            let len = part.rows * width;
+            for at in (0..len).step_by(PIECE) {
+                entries.resize(PIECE.min(len - at), 0);
+                source.read_plane(&part.hf_name, plane, at, &mut entries)?;
+                self.write_plane(gpu, &part.hf_name, plane, at, &entries)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Group `index`, which is one slab in f32 (a norm, a bias), as a tensor of a plan.
+    pub fn tensor(&self, plan: &mut PlanBuilder, index: usize) -> Tensor {
+        plan.import(&self.held[index][0].words)
+    }
+
+    /// Group `index`, a matrix, as products read it.
+    pub fn matrix(&self, plan: &mut PlanBuilder, index: usize) -> Matrix {
+        let slab = |held: &Held| {
+            let words = plan.import(&held.words);
+            let cells = match held.packing {
+                None => Cells::Full(words),
+                Some(packing) => {
+                    let scales = held.scales.as_ref().map(|scales| plan.import(scales));
+                    Cells::Packed(Packed { packing, words, scales })
+                }
+            };
+            Slab { rows: held.rows as u32, cells }
+        };
+        Matrix { slabs: self.held[index].iter().map(slab).collect() }
+    }
+
+    /// Group `index` of a set in f32, as products write it.
+    pub fn written(&self, plan: &mut PlanBuilder, index: usize) -> Vec<FullSlab> {
+        self.held[index].iter().map(|h| FullSlab { rows: h.rows as u32, tensor: plan.import(&h.words) }).collect()
+    }
+
+    /// Every slab of every group of a set in f32, with the group's index.
+    pub fn all(&self, plan: &mut PlanBuilder) -> Vec<(usize, Tensor)> {
+        let slabs = self.held.iter().enumerate().flat_map(|(index, slabs)| slabs.iter().map(move |slab| (index, slab)));
+        slabs.map(|(index, slab)| (index, plan.import(&slab.words))).collect()
+    }
+
+    /// Every buffer, in order.
+    pub fn buffers(&self) -> Vec<&Buffer> {
+        self.held.iter().flatten().flat_map(Held::buffers).collect()
+    }
+
+    /// Bytes of all buffers.
+    pub fn bytes(&self) -> u64 {
+        self.buffers().iter().map(|b| b.words as u64 * 4).sum()
+    }
+
+    /// Fills all buffers with zeros.
+    pub fn clear(&self, gpu: &Gpu) {
+        gpu.clear(&self.buffers().into_iter().cloned().collect::<Vec<_>>());
+    }
+
+    /// Makes this set what `other` is, a set of the same groups held in the same way, on the GPU.
+    ///
+    /// # Errors
+    /// Sets of another size.
+    pub fn copy_from(&self, gpu: &Gpu, other: &TensorSet) -> Result<(), ModelError> {
+        let pairs: Vec<_> = other.buffers().into_iter().zip(self.buffers()).collect();
+        Ok(gpu.copy(&pairs)?)
+    }
+
+    /// Where entries `start .. start + len` of a plane of a tensor lie (`None`: of a tensor in f32), slab by slab.
+    fn pieces(&self, name: &str, plane: Option<Plane>, start: usize, len: usize) -> Result<Vec<Piece<'_>>, ModelError> {
+        let unknown = || ModelError::UnknownTensor(name.into());
+        let found = self.groups.iter().zip(&self.held).find_map(|(group, slabs)| {
+            let part = group.parts.iter().find(|p| p.hf_name == name)?;
+            Some((group, part, slabs))
+        });
+        let (group, part, slabs) = found.ok_or_else(unknown)?;
+        let width = slabs.first().and_then(|slab| slab.entries(plane, group.cols)).ok_or_else(unknown)?;
+        let (has, end) = (part.rows * width, start.saturating_add(len));
+        if end > has {
+            return Err(ModelError::OutOfBounds { tensor: name.into(), len: has, start, end });
+        }
+        let tensor_start = part.row_offset * width;
+        let mut pieces = Vec::new();
+        for slab in slabs {
+            let (first, last) = (slab.first * width, (slab.first + slab.rows) * width);
+            let (from, to) = ((tensor_start + start).max(first), (tensor_start + end).min(last));
+            if from < to {
+                let buffer = slab.buffer(plane).ok_or_else(unknown)?;
+                pieces.push(Piece { buffer, start: from - first, at: from - tensor_start, len: to - from });
+            }
+        }
+        Ok(pieces)
+    }
+
+    /// Elements of the tensor named `name`, which is in f32.
+    ///
+    /// # Errors
+    /// No such tensor, or a packed one.
+    fn len_of(&self, name: &str) -> Result<usize, ModelError> {
+        let pieces = self.pieces(name, None, 0, 0);
+        let group = self.groups.iter().find_map(|g| Some(g.cols * g.parts.iter().find(|p| p.hf_name == name)?.rows));
+        pieces.and(group.ok_or_else(|| ModelError::UnknownTensor(name.into())))
+    }
+
+    /// Writes elements `start ..` of the tensor named `name`, which is in f32.
+    ///
+    /// # Errors
+    /// No such tensor, a packed one, or values past its end.
+    pub fn write(&self, gpu: &Gpu, name: &str, start: usize, values: &[f32]) -> Result<(), ModelError> {
+        for piece in self.pieces(name, None, start, values.len())? {
+            let from = piece.at - start;
+            gpu.write(piece.buffer, piece.start, &values[from..from + piece.len])?;
+        }
+        Ok(())
+    }
+
+    /// Writes entries `start ..` of one plane of the packed tensor named `name`.
+    ///
+    /// # Errors
+    /// No such tensor, one in f32, or entries past its end.
+    pub fn write_plane(&self, gpu: &Gpu, name: &str, plane: Plane, start: usize, entries: &[u32]) -> Result<(), ModelError> {
+        for piece in self.pieces(name, Some(plane), start, entries.len())? {
+            let from = piece.at - start;
+            gpu.write(piece.buffer, piece.start, &entries[from..from + piece.len])?;
+        }
+        Ok(())
+    }
+
+    /// Elements `start .. start + len` of the tensor named `name`, which is in f32.
+    ///
+    /// # Errors
+    /// No such tensor, a packed one, a range past its end, or what the GPU reports.
+    pub async fn read(&self, gpu: &Gpu, name: &str, start: usize, len: usize) -> Result<Vec<f32>, ModelError> {
+        self.read_words(gpu, self.pieces(name, None, start, len)?).await
+    }
+
+    /// Entries `start .. start + len` of one plane of the packed tensor named `name`.
+    ///
+    /// # Errors
+    /// As [`TensorSet::read`], for a tensor in f32.
+    pub async fn read_plane(
+        &self,
+        gpu: &Gpu,
+        name: &str,
+        plane: Plane,
+        start: usize,
+        len: usize,
+    ) -> Result<Vec<u32>, ModelError> {
+        self.read_words(gpu, self.pieces(name, Some(plane), start, len)?).await
+    }
+
+    async fn read_words<T: bytemuck::Pod>(&self, gpu: &Gpu, pieces: Vec<Piece<'_>>) -> Result<Vec<T>, ModelError> {
+        let mut all = Vec::new();
+        for piece in pieces {
+            all.extend(gpu.read::<T>(piece.buffer, piece.start, piece.len).await?);
+        }
+        Ok(all)
+    }
+
+    /// Reads the tensor named `name`, which is in f32, back in pieces, in order.
+    ///
+    /// # Errors
+    /// No such tensor, a packed one, or what the GPU or `take` reports.
+    pub async fn download(
+        &self,
+        gpu: &Gpu,
+        name: &str,
+        mut take: impl FnMut(&[f32]) -> Result<(), ModelError>,
+    ) -> Result<(), ModelError> {
+        let len = self.len_of(name)?;
+        for at in (0..len).step_by(PIECE) {
+            take(&self.read(gpu, name, at, PIECE.min(len - at)).await?)?;
+        }
+        Ok(())
+    }
+
+    /// The whole tensor named `name`.
+    ///
+    /// # Errors
+    /// As [`TensorSet::download`].
+    pub async fn tensor_values(&self, gpu: &Gpu, name: &str) -> Result<Vec<f32>, ModelError> {
+        let mut all = Vec::new();
+        self.download(gpu, name, |piece| {
+            all.extend_from_slice(piece);
+            Ok(())
+        })
+        .await?;
+        Ok(all)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::slab_rows;
+
+    /// Slabs are as few as fit, of nearly the same height, and all but the last a multiple of 32 rows.
+    #[test]
+    fn tables_are_cut_into_slabs_that_fit() {
+        assert_eq!(slab_rows(100, 64, 6400), 100);
+        for (rows, width, most) in [(151_936, 512, 33_554_432), (151_936, 1024, 33_554_432), (5000, 64, 262_144), (101, 64, 6400)] {
+            let step = slab_rows(rows, width, most);
+            let slabs = rows.div_ceil(step);
+            assert!(step % 32 == 0 && step * width <= most, "{rows} x {width}: {step}");
+            assert!(slabs <= (rows * width).div_ceil(most) + 1, "{rows} x {width}: {slabs} slabs");
+        }
+        // A row that does not fit a binding cannot be helped by slabs.
+        assert_eq!(slab_rows(10, 1000, 100), 10);
+    }
+}

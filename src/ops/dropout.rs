@@ -1,0 +1,35 @@
+//! Dropout (`shaders/dropout.wgsl`).
+
+use super::elements;
+use crate::gpu::{Dispatch, KernelSpec, Live, PlanBuilder, Size, Tensor, Word};
+
+/// Which values are dropped: those of a site at a key.
+#[derive(Clone, Copy, Debug)]
+pub struct Dropout {
+    /// Share of values that become zero, in 0 .. 1.
+    pub p: f32,
+    /// Live key; another for every batch.
+    pub key: [Live; 2],
+    /// Tells apart the places of a model that drop at one key.
+    pub site: u32,
+}
+
+fn spec(accumulate: bool) -> KernelSpec {
+    KernelSpec::new("dropout.wgsl", "thin", &[("ACCUMULATE", u32::from(accumulate))])
+}
+
+/// `y = mask · x / (1 - p)`, or `+=`: forward, and with the gradient of y for x also backward.
+pub fn thin(plan: &mut PlanBuilder, d: Dropout, x: Tensor, y: Tensor, size: Size, accumulate: bool) {
+    plan.dispatch(Dispatch {
+        kernel: spec(accumulate),
+        tensors: &[x, y],
+        words: &[Word::Size(size), Word::F(d.p), Word::Live(d.key[0]), Word::Live(d.key[1]), Word::U(d.site)],
+        grid: elements(size),
+        flops: 40,
+        work: size,
+    });
+}
+
+pub(super) fn variants() -> Vec<KernelSpec> {
+    vec![spec(false), spec(true)]
+}
