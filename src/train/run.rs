@@ -188,7 +188,8 @@ impl<'a> Run<'a> {
             );
         }
         let optimiser = self.engine.optimiser();
-        let parts = [(Part::Master, self.engine.weights().trainable()?), (Part::ExpAvg, &optimiser.m), (Part::ExpAvgSq, &optimiser.v)];
+        let parts =
+            [(Part::Master, self.engine.weights().trainable()?), (Part::ExpAvg, &optimiser.m), (Part::ExpAvgSq, &optimiser.v)];
         let mut values = Vec::new();
         for (part, target) in parts {
             for parameter in &self.parameters {

@@ -10,7 +10,7 @@ use super::super::config::{SettingError, TrainConfig};
 use super::super::examples::{Prepared, Prompt};
 use super::super::pack::Example;
 use super::super::start::Start;
-use crate::bundle::ModelFolder;
+use crate::bundle::{FolderWeights, ModelFolder};
 use crate::judge::{JudgeSettings, Placement, ScoreTokens, Template};
 use crate::model::config::Config;
 use crate::model::dtype::Dtype;
@@ -23,8 +23,7 @@ use crate::text::{SpecialTokens, word_level};
 /// # Errors
 /// No readable config.json; a scale that cannot be one.
 pub(super) fn start(config: &TrainConfig) -> Result<Start, TrainError> {
-    let model = model(config)?;
-    let stored = model.dtype.unwrap_or(Dtype::F32);
+    let FolderWeights { source: model, adapter, base, dtype: stored, .. } = model(config)?;
     // Nobody asks it for anything: what a tokenizer would say is said below.
     let unknown = SpecialTokens { unk: Some("<unk>".into()), ..SpecialTokens::default() };
     let tokenizer = word_level(&["word"], &unknown)?;
@@ -35,7 +34,7 @@ pub(super) fn start(config: &TrainConfig) -> Result<Start, TrainError> {
     let phrase = vec![0; config.phrase.split_whitespace().count() + 1];
     let unusable = |(_, found): (usize, String)| TrainError::Setting(SettingError::Conflict(found));
     let tokens = ScoreTokens::new(scores, None, phrase.clone(), phrase).map_err(unusable)?;
-    let (rows, max_tokens) = rows_for(config, &model, &tokens)?;
+    let (rows, max_tokens) = rows_for(config, model.config(), &tokens)?;
     let size = rows.first().map_or(0, |e| e.prompt.ids.len());
     let longest = match config.samples_chains() {
         true => format!("prompts of {size} tokens, chains of {max_tokens}"),
@@ -47,9 +46,8 @@ pub(super) fn start(config: &TrainConfig) -> Result<Start, TrainError> {
     if config.eval_file.is_some() {
         notes.push("evaluations are not counted without a train_file".into());
     }
-    let model = Box::new(Init::new(model, config.seed));
     let train = Prepared { examples: rows, ..Prepared::default() };
-    Ok(Start { tokenizer, model, dtype: stored, settings, prompt, tokens, train, eval: None, notes })
+    Ok(Start { tokenizer, model, adapter, base, stored, dtype: stored, settings, prompt, tokens, train, eval: None, notes })
 }
 
 /// One packed batch of the longest rows, and tokens of the longest chain.
@@ -97,17 +95,26 @@ fn rows_for(config: &TrainConfig, model: &Config, tokens: &ScoreTokens) -> Resul
     Ok((vec![row; config.per_device_train_batch_size as usize], chain))
 }
 
-/// The model's config: a file, or that of a folder, in which nothing else need be.
-fn model(config: &TrainConfig) -> Result<Config, TrainError> {
+/// The model out of its config alone: a file, or that of a folder. Bundles and adapters are opened as they are.
+fn model(config: &TrainConfig) -> Result<FolderWeights, TrainError> {
     let named = config.model_name_or_path.as_deref();
     let path = named.or(config.init.as_deref()).unwrap_or_default();
-    if named.is_some() && !Path::new(path).is_file() {
-        return Ok(ModelFolder::open(Path::new(path))?.config()?);
-    }
-    let text = std::fs::read_to_string(path).map_err(|source| ModelError::io("read", path, source))?;
-    let model = Config::from_json(&text).map_err(|e| e.in_file(path))?;
-    Ok(match config.vocab_size {
-        Some(size) => model.with_vocab_size(size as usize)?,
-        None => model,
-    })
+    let model = if named.is_some() && !Path::new(path).is_file() {
+        let folder = ModelFolder::open(Path::new(path))?;
+        match folder.config_alone()? {
+            None => return Ok(folder.weights()?),
+            Some(model) => model,
+        }
+    } else {
+        let text = std::fs::read_to_string(path).map_err(|source| ModelError::io("read", path, source))?;
+        let model = Config::from_json(&text).map_err(|e| e.in_file(path))?;
+        match config.vocab_size {
+            Some(size) => model.with_vocab_size(size as usize)?,
+            None => model,
+        }
+    };
+    // A model from scratch is f32, whatever its config says.
+    let dtype = model.dtype.filter(|_| named.is_some()).unwrap_or(Dtype::F32);
+    let source = Box::new(Init::new(model, config.seed));
+    Ok(FolderWeights { source, adapter: None, base: None, dtype, notes: Vec::new() })
 }

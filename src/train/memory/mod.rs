@@ -22,7 +22,8 @@ use super::trainer::Evaluator;
 use crate::data;
 use crate::gpu::{Gpu, Held, Role};
 use crate::judge::{Judge, Judging, Placement};
-use crate::model::names::tensors;
+use crate::model::error::ModelError;
+use crate::model::names::TensorSpec;
 use crate::model::weights::Weights;
 
 pub use levers::Lever;
@@ -48,8 +49,8 @@ pub struct MemoryPlan {
     pub notes: Vec<String>,
     /// Where it does not fit: what each setting would save, the most first.
     pub levers: Vec<Lever>,
-    /// The same with all of them.
-    pub together: Option<u64>,
+    /// Where no single one is enough: as many of them as are, the gentlest first.
+    pub together: Vec<Lever>,
 }
 
 impl MemoryPlan {
@@ -77,10 +78,13 @@ pub fn plan(gpu: &Gpu, config: &TrainConfig, available: Option<u64>) -> Result<M
         refusals: measured.refusals.clone(),
         notes: start.notes.clone(),
         levers: Vec::new(),
-        together: None,
+        together: Vec::new(),
     };
     if plan.fits() == Some(false) {
-        (plan.levers, plan.together) = levers::pull(gpu, config, &beginning, available)?;
+        plan.levers = levers::each(gpu, config, &beginning, available)?;
+        if !plan.levers.iter().any(|lever| lever.fits) {
+            plan.together = levers::together(gpu, config, &beginning, available)?;
+        }
     }
     Ok(plan)
 }
@@ -153,16 +157,20 @@ impl Beginning {
         let gpu = &gpu.dry_copy();
         let start = &self.start;
         let material = Material { examples: &rows.train, max_tokens: rows.max_tokens, ..material(start) };
-        let engine = Engine::new(gpu, start.model.as_ref(), config, &material)?;
+        let engine = Engine::new(gpu, &start.origin(), config, &material)?;
         let weights = engine.weights();
-        if !rows.eval.is_empty() {
-            let batch = config.per_device_eval_batch_size as usize;
-            let judge = (&start.settings.scale, start.placement());
-            let _evaluator = Evaluator::new(gpu, weights, &rows.eval, (batch, config.supervision()), judge)?;
+        let batch = config.per_device_eval_batch_size as usize;
+        let judge = (&start.settings.scale, start.placement());
+        let evaluator = match rows.eval.is_empty() {
+            true => None,
+            false => Some(Evaluator::new(gpu, weights, &rows.eval, (batch, config.supervision()), judge)?),
+        };
+        if evaluator.is_some() {
             self.judge(gpu, weights, rows.max_tokens)?.rehearse(&rows.judged, &judging(config))?;
         }
-        let largest = tensors(&weights.config).iter().map(|t| t.len()).max().unwrap_or(0);
-        gpu.for_role(Role::Staging).buffer("a checkpoint's piece", largest.min(CHECKPOINT_PIECE))?;
+        let largest = weights.trainable()?.specs().iter().map(TensorSpec::len).max().unwrap_or(0);
+        let staging = gpu.for_role(Role::Staging).buffer("a checkpoint's piece", largest.min(CHECKPOINT_PIECE));
+        staging.map_err(ModelError::from)?;
         Ok(Measured::of(gpu))
     }
 

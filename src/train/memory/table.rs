@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::{Map, Value, json};
 
-use super::MemoryPlan;
+use super::{Lever, MemoryPlan};
 use crate::eval::table::{Cell, Table};
 use crate::gpu::Role;
 
@@ -25,37 +25,46 @@ impl MemoryPlan {
             }
             (None, None) => String::new(),
         };
-        let there = self.available.unwrap_or(u64::MAX);
-        let fix = match (self.levers.iter().find(|lever| lever.fits), self.levers.first(), self.together) {
-            (Some(lever), _, _) => {
-                format!("lower {} from {} to {}: {} GiB ({})", lever.setting, lever.from, lever.to, gib(lever.total), lever.means)
+        let gentlest = self.levers.iter().filter(|lever| lever.fits).min_by_key(|lever| lever.price);
+        let fix = match (gentlest, self.together.last()) {
+            (Some(lever), _) => {
+                format!("set {} from {} to {}: {} GiB ({})", lever.setting, lever.from, lever.to, gib(lever.total), lever.means)
             }
-            (None, Some(_), Some(together)) if together <= there && self.refusals.is_empty() => {
-                format!("no single setting is enough; all that are listed come to {} GiB", gib(together))
+            (None, Some(last)) if last.fits => {
+                format!("no single setting is enough; {} come to {} GiB", self.all_together(), gib(last.total))
             }
-            _ => "no setting makes it fit: take a smaller model, or a GPU with more memory".into(),
+            (None, Some(last)) => format!(
+                "not even {} make it fit ({} GiB): take a smaller model, or a GPU with more memory",
+                self.all_together(),
+                gib(last.total)
+            ),
+            (None, None) => "no setting makes it fit: take a smaller model, or a GPU with more memory".into(),
         };
         Some(format!("{needs}; {fix}"))
+    }
+
+    /// The settings that are pulled together, with their values; of one that is pulled twice, the last.
+    fn all_together(&self) -> String {
+        let last = |n: usize| !self.together[n + 1..].iter().any(|other| other.setting == self.together[n].setting);
+        let kept = self.together.iter().enumerate().filter(|(n, _)| last(*n));
+        kept.map(|(_, lever)| format!("{} = {}", lever.setting, lever.to)).collect::<Vec<_>>().join(", ")
     }
 
     /// All of it, for programs.
     pub fn to_json(&self) -> Value {
         let roles: Map<String, Value> =
             Role::ALL.iter().map(|role| (role.name().replace(' ', "_"), self.held.of(*role).into())).collect();
-        let levers: Vec<Value> = self
-            .levers
-            .iter()
-            .map(|l| {
-                json!({
-                    "setting": l.setting, "from": l.from, "to": l.to, "total": l.total, "saves": l.saves, "fits": l.fits,
-                    "means": l.means,
-                })
+        let lever = |l: &Lever| {
+            json!({
+                "setting": l.setting, "from": l.from, "to": l.to, "total": l.total, "saves": l.saves, "fits": l.fits,
+                "means": l.means,
             })
-            .collect();
+        };
+        let [levers, together] = [&self.levers, &self.together].map(|all| all.iter().map(lever).collect::<Vec<_>>());
         json!({
             "adapter": self.adapter, "method": self.method, "parameters": self.parameters, "bytes": roles,
             "total": self.held.total(), "available": self.available, "fits": self.fits(), "refusals": self.refusals,
-            "notes": self.notes, "levers": levers, "all_levers_total": self.together, "advice": self.advice(),
+            "notes": self.notes, "levers": levers, "together": together, "advice": self.advice(),
         })
     }
 }
@@ -86,7 +95,6 @@ impl fmt::Display for MemoryPlan {
             let cells = [lever.setting, &lever.from, &lever.to, &gib(lever.saves), &gib(lever.total), fits, lever.means];
             table.row(cells.map(Cell::from));
         }
-        write!(f, "\n{table}")?;
-        self.together.map_or(Ok(()), |together| writeln!(f, "all of them, each as low as it goes: {} GiB", gib(together)))
+        write!(f, "\n{table}")
     }
 }
