@@ -41,6 +41,8 @@ pub struct MemoryPlan {
     pub parameters: u64,
     /// When it is most.
     pub held: Held,
+    /// Bytes of activations that live in the cache, and are counted there.
+    pub shared: u64,
     /// Bytes that it must fit into, if that is known.
     pub available: Option<u64>,
     /// Buffers over the adapter's limits.
@@ -56,7 +58,7 @@ pub struct MemoryPlan {
 impl MemoryPlan {
     /// Whether it fits; `None`: nothing is known that it must fit into.
     pub fn fits(&self) -> Option<bool> {
-        Measured { held: self.held, refusals: self.refusals.clone() }.fits(self.available)
+        Measured { held: self.held, shared: 0, refusals: self.refusals.clone() }.fits(self.available)
     }
 }
 
@@ -74,6 +76,7 @@ pub fn plan(gpu: &Gpu, config: &TrainConfig, available: Option<u64>) -> Result<M
         method: config.method.clone(),
         parameters: start.model.config().parameter_count(),
         held: measured.held,
+        shared: measured.shared,
         available,
         refusals: measured.refusals.clone(),
         notes: start.notes.clone(),
@@ -93,12 +96,13 @@ pub fn plan(gpu: &Gpu, config: &TrainConfig, available: Option<u64>) -> Result<M
 #[derive(Clone, Debug, Default)]
 struct Measured {
     held: Held,
+    shared: u64,
     refusals: Vec<String>,
 }
 
 impl Measured {
     fn of(gpu: &Gpu) -> Self {
-        Measured { held: gpu.peak(), refusals: gpu.refusals() }
+        Measured { held: gpu.peak(), shared: gpu.lodged(), refusals: gpu.refusals() }
     }
 
     fn fits(&self, available: Option<u64>) -> Option<bool> {
@@ -112,8 +116,8 @@ impl Measured {
     /// Of two stretches of work behind each other, the one that holds more.
     fn or(self, other: Measured) -> Measured {
         let refusals = if self.refusals.is_empty() { other.refusals } else { self.refusals };
-        let held = if self.held.total() >= other.held.total() { self.held } else { other.held };
-        Measured { held, refusals }
+        let more = if self.held.total() >= other.held.total() { (self.held, self.shared) } else { (other.held, other.shared) };
+        Measured { held: more.0, shared: more.1, refusals }
     }
 }
 

@@ -33,6 +33,8 @@ impl MemoryPlan {
             (None, Some(last)) if last.fits => {
                 format!("no single setting is enough; {} come to {} GiB", self.all_together(), gib(last.total))
             }
+            // What it says is all that helps.
+            (None, _) if !self.refusals.is_empty() => return Some(needs),
             (None, Some(last)) => format!(
                 "not even {} make it fit ({} GiB): take a smaller model, or a GPU with more memory",
                 self.all_together(),
@@ -62,7 +64,7 @@ impl MemoryPlan {
         };
         let [levers, together] = [&self.levers, &self.together].map(|all| all.iter().map(lever).collect::<Vec<_>>());
         json!({
-            "adapter": self.adapter, "method": self.method, "parameters": self.parameters, "bytes": roles,
+            "adapter": self.adapter, "method": self.method, "parameters": self.parameters, "bytes": roles, "shared": self.shared,
             "total": self.held.total(), "available": self.available, "fits": self.fits(), "refusals": self.refusals,
             "notes": self.notes, "levers": levers, "together": together, "advice": self.advice(),
         })
@@ -85,14 +87,17 @@ impl fmt::Display for MemoryPlan {
             table.row([Cell::from("there is"), gib(available).into(), "".into()]);
         }
         write!(f, "\n{table}")?;
+        if self.shared > 0 {
+            writeln!(f, "{} GiB of activations live in the cache, and are counted there", gib(self.shared))?;
+        }
         self.refusals.iter().try_for_each(|refusal| writeln!(f, "\n{refusal}"))?;
         if self.levers.is_empty() {
             return Ok(());
         }
-        let mut table = Table::new(["what would save memory", "from", "to", "saves GiB", "total GiB", "fits", "and"]);
+        let mut table = Table::new(["what would save memory", "from", "to", "saves GiB", "total GiB", "fits"]);
         for lever in &self.levers {
             let fits = if lever.fits { "yes" } else { "no" };
-            let cells = [lever.setting, &lever.from, &lever.to, &gib(lever.saves), &gib(lever.total), fits, lever.means];
+            let cells = [lever.setting, &lever.from, &lever.to, &gib(lever.saves), &gib(lever.total), fits];
             table.row(cells.map(Cell::from));
         }
         write!(f, "\n{table}")
