@@ -334,6 +334,8 @@ fn real(expectation: Expectation, log_prob: f64, group: usize) -> PolicySettings
         top_p: 1.0,
         iterations: 1,
         ratio_cap: 0.0,
+        chains_per_pass: 0,
+        recompute: false,
     }
 }
 
@@ -403,7 +405,7 @@ fn multisets(n: usize, k: usize) -> Vec<(Vec<usize>, f64)> {
 fn trainer(gpu: &Gpu, toy: &Toy, settings: PolicySettings, start: Option<&Model>) -> PolicyTrainer {
     let weights = Weights::upload(gpu, &toy.model).unwrap();
     let adam = OptimiserSettings { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weight_decay: 0.0, max_grad_norm: 0.0 };
-    let optimiser = Optimiser::new(gpu, &weights, adam).unwrap();
+    let optimiser = Optimiser::new(gpu, weights.trainable().unwrap(), adam).unwrap();
     let longest = toy.prompts.iter().map(|p| p.ids.len()).max().unwrap();
     let start = start.map(|s| Weights::upload(gpu, s).unwrap());
     let placement = Placement { tokens: &toy.tokens, reads: toy.reads };
@@ -454,7 +456,7 @@ fn expected_gradient(
                     plant(mistake, settings.group, &mut rewarded);
                     let mut batch = trainer.objectives(&rolled, &rewarded, speech, &totals);
                     weigh(&mut batch, trainer, &rolled, &ps, mistake);
-                    trainer.accumulate(&batch).await.unwrap();
+                    trainer.accumulate(&batch, true).await.unwrap();
                 });
             });
         }

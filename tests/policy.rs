@@ -62,7 +62,7 @@ impl Court {
         let upload = || {
             let weights = Weights::upload(&gpu(), &source).unwrap();
             // A fresh model's biases are 0 and its norms 1: they would not be seen.
-            for (index, (group, buffer)) in weights.groups.list.iter().zip(weights.buffers()).enumerate() {
+            for (index, (group, buffer)) in weights.groups.list.iter().zip(weights.base().buffers()).enumerate() {
                 let mut stream = Stream::new(9, index as u64);
                 let mean = match group.kind {
                     Kind::Bias => 0.0,
@@ -76,7 +76,7 @@ impl Court {
         };
         let weights = upload();
         let adam = OptimiserSettings { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0, max_grad_norm: 1.0 };
-        let optimiser = Optimiser::new(&gpu(), &weights, adam).unwrap();
+        let optimiser = Optimiser::new(&gpu(), weights.trainable().unwrap(), adam).unwrap();
         let start = (settings.kl > 0.0).then(upload);
         let placement = Placement { tokens: &self.tokens, reads: ScoreReads::Prompt };
         PolicyTrainer::new(&gpu(), weights, optimiser, settings, (LONGEST, MICRO_BATCH), placement, start).unwrap()
@@ -154,6 +154,8 @@ fn presets_are_what_they_are_documented_to_be() {
         top_p: 1.0,
         iterations: 1,
         ratio_cap: 0.0,
+        chains_per_pass: 0,
+        recompute: false,
     };
     assert_eq!(of("exact"), exact);
     let full = Expectation::FullVocabulary;

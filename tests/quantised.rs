@@ -18,7 +18,8 @@ use jurist::model::init::Init;
 use jurist::model::names::{EMBED, LM_HEAD, tensors};
 use jurist::model::quantised::{BLOCK, Plane, Quantisation};
 use jurist::model::source::TensorSource;
-use jurist::model::weights::{Weights, buffer_words};
+use jurist::model::tensors::TensorSet;
+use jurist::model::weights::{Weights, bytes_on_gpu};
 use jurist::ops::loss_head::RowObjective;
 use jurist::text::Tokenizer;
 use serde_json::{Value, json};
@@ -153,8 +154,7 @@ fn every_pass_is_that_of_the_decoded_weights() {
         let stored = source(dir.path());
         let (packed, full) =
             (Weights::upload_as_stored(&gpu, stored.as_ref()).unwrap(), Weights::upload(&gpu, stored.as_ref()).unwrap());
-        let words: usize = buffer_words(&full.config, Some(form)).iter().map(|(_, words)| words).sum();
-        assert_eq!(packed.bytes(), words as u64 * 4);
+        assert_eq!(packed.bytes(), bytes_on_gpu(&full.config, form.into()));
         assert!(packed.bytes() * 2 < full.bytes(), "{} of {}", packed.bytes(), full.bytes());
         let batch = batch();
         let logits = [&packed, &full].map(|weights| {
@@ -163,7 +163,7 @@ fn every_pass_is_that_of_the_decoded_weights() {
         });
         close(&format!("{form:?} logits"), &logits[0], &logits[1], FORWARD);
 
-        let sizes = || PassSizes { tokens: 20, rows: 4, score_tokens: vec![5, 90] };
+        let sizes = || PassSizes { tokens: 20, rows: 4, score_tokens: vec![5, 90], ..PassSizes::default() };
         let stats = [&packed, &full].map(|weights| {
             let pass = Pass::new(&gpu, weights, None, sizes()).unwrap();
             pass.run(&batch).unwrap();
@@ -185,9 +185,9 @@ fn every_pass_is_that_of_the_decoded_weights() {
         });
         close(&format!("{form:?} cached"), &decoded[0], &decoded[1], FORWARD);
 
-        let gradient = Weights::zeros(&gpu, &packed.config, "gradient").unwrap();
+        let gradient = TensorSet::of_model(&gpu, &packed.config, "gradient").unwrap();
         let refused = Pass::new(&gpu, &packed, Some(&gradient), sizes()).err().unwrap().to_string();
-        assert!(refused.contains("a gradient needs weights in f32") && refused.contains(form.name()), "{refused}");
+        assert!(refused.contains("needs weights in f32") && refused.contains(form.name()), "{refused}");
     }
 }
 

@@ -37,7 +37,7 @@ fn ids(shape: &Shape, count: usize, salt: usize) -> Vec<u32> {
 pub fn step(gpu: &Gpu, shape: &Shape) -> Result<Step, BenchError> {
     let weights = weights(gpu, shape)?;
     let settings = OptimiserSettings { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01, max_grad_norm: 1.0 };
-    let optimiser = Optimiser::new(gpu, &weights, settings)?;
+    let optimiser = Optimiser::new(gpu, weights.trainable()?, settings)?;
     let tokens = shape.step_tokens();
     let mut batch = PackedInputs::default();
     for sequence in 0..shape.batch {
@@ -49,7 +49,7 @@ pub fn step(gpu: &Gpu, shape: &Shape) -> Result<Step, BenchError> {
             batch.push_row(start + i as u32, objective);
         }
     }
-    let sizes = PassSizes { tokens, rows: tokens, score_tokens: Vec::new() };
+    let sizes = PassSizes { tokens, rows: tokens, ..PassSizes::default() };
     let pass = Pass::new(gpu, &weights, Some(&optimiser.gradient), sizes)?;
     Ok(Step { gpu: gpu.clone(), pass, optimiser, batch, taken: 0 })
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::builder::TypedValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::merge::MergeArgs;
 use super::settings::SettingFlags;
 use crate::gpu::Kernels;
 

@@ -20,7 +20,7 @@ use crate::train::log::Progress;
 pub struct MergeArgs {
     /// Folder of a PEFT adapter, such as jurist train writes with lora_r
     #[arg(value_name = "ADAPTER")]
-    pub adapter: PathBuf,
+    pub folder: PathBuf,
 
     /// New folder for the merged model
     #[arg(long, value_name = "DIR")]
@@ -44,11 +44,11 @@ pub fn run(args: &MergeArgs, context: &Context) -> Result<(), CliError> {
         Dtype::from_config_name(name).ok_or_else(expected)
     });
     let asked = asked.transpose()?;
-    let (adapter, out) = (args.adapter.display(), args.out.display());
+    let (adapter, out) = (args.folder.display(), args.out.display());
     if std::fs::read_dir(&args.out).is_ok_and(|mut entries| entries.next().is_some()) {
         return Err(CliError::Failed(format!("{out} is not empty; name a new folder for the merged model")));
     }
-    let folder = ModelFolder::open(&args.adapter).map_err(JudgeError::from)?;
+    let folder = ModelFolder::open(&args.folder).map_err(JudgeError::from)?;
     let tokenizer = folder.tokenizer().map_err(JudgeError::from)?;
     let stored = folder.weights().map_err(JudgeError::from)?;
     let Some(modules) = stored.adapter.as_ref().map(|a| a.modules.len()) else {

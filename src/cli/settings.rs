@@ -67,9 +67,13 @@ fn argument(key: &'static Key, flag: &'static str, default: &Value) -> Arg {
     }
     let argument = Arg::new(key.name).long(flag).value_name(value_name(key.kind)).help(help).help_heading(key.group);
     let argument = argument.action(ArgAction::Set).allow_negative_numbers(true);
-    // TRL's own spelling, and the short word that everybody tries first.
+    // TRL's own spelling, and the short words that everybody tries first.
     let argument = if flag == key.name { argument } else { argument.alias(key.name) };
-    let argument = if key.name == "resume_from_checkpoint" { argument.visible_alias("resume") } else { argument };
+    let argument = match key.name {
+        "resume_from_checkpoint" => argument.visible_alias("resume"),
+        "model_name_or_path" => argument.visible_alias("model"),
+        _ => argument,
+    };
     if key.kind.is_switch() { argument.num_args(0..=1).default_missing_value("true") } else { argument }
 }
 

@@ -109,6 +109,27 @@ pub(super) fn encode(packing: Packing, values: &[f32]) -> (Vec<u32>, Vec<f32>) {
     (words, scales)
 }
 
+/// What `words` and `scales` of whole blocks mean.
+pub(super) fn decode(packing: Packing, words: &[u32], scales: &[f32]) -> Vec<f32> {
+    let halves = |dtype: Dtype| {
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let mut values = vec![0.0; words.len() * 2];
+        dtype.widen(&bytes, &mut values);
+        values
+    };
+    let codes = |form: Quantisation| {
+        let mut values = vec![0.0; scales.len() * BLOCK];
+        form.decode(words, scales, &mut values);
+        values
+    };
+    match packing {
+        Packing::Q8 => codes(Quantisation::Q8),
+        Packing::Q4 => codes(Quantisation::Q4),
+        Packing::Bf16 => halves(Dtype::Bf16),
+        Packing::F16 => halves(Dtype::F16),
+    }
+}
+
 /// Whether `packing` can hold finite `values`, elements `start ..` of `group`: f16 ends at 65,504.
 pub(super) fn check_range(packing: Packing, group: &str, start: usize, values: &[f32]) -> Result<(), ModelError> {
     let largest = half::f16::MAX.to_f32();
@@ -118,5 +139,26 @@ pub(super) fn check_range(packing: Packing, group: &str, start: usize, values: &
             let (tensor, value) = (group.to_string(), values[at]);
             Err(ModelError::OutOfRangeForDtype { tensor, index: start + at, value, dtype: "f16" })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Stream;
+
+    /// Every packing gives back what it took, as far as it can.
+    #[test]
+    fn what_is_packed_is_unpacked() {
+        let mut stream = Stream::new(4, 4);
+        let values: Vec<f32> = (0..3 * BLOCK).map(|_| stream.normal() as f32).collect();
+        for (packing, off) in [(Packing::Bf16, 0.01), (Packing::F16, 0.001), (Packing::Q8, 0.02), (Packing::Q4, 0.3)] {
+            let (words, scales) = encode(packing, &values);
+            assert_eq!((words.len(), scales.len()), (packing.entries(Plane::Packed, 96), packing.entries(Plane::Scales, 96)));
+            let back = decode(packing, &words, &scales);
+            assert!(values.iter().zip(&back).all(|(a, b)| (a - b).abs() < off), "{packing:?}");
+        }
+        assert!(check_range(Packing::F16, "w", 5, &[1.0, 7e4]).unwrap_err().to_string().contains("element 6"));
+        assert!(check_range(Packing::Bf16, "w", 5, &[1.0, 7e4]).is_ok());
     }
 }

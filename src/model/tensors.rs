@@ -12,7 +12,7 @@ use super::config::Config;
 use super::error::ModelError;
 use super::form::Form;
 use super::names::{Group, Groups, Part, TensorSpec};
-use super::quantised::Plane;
+use super::quantised::{BLOCK, Plane};
 use super::source::{TensorSource, stream_group};
 use crate::gpu::{Buffer, Gpu, PlanBuilder, Tensor};
 use crate::ops::matrix::{Cells, FullSlab, Matrix, Packed, Packing, Slab};
@@ -346,6 +346,28 @@ impl TensorSet {
         len: usize,
     ) -> Result<Vec<u32>, ModelError> {
         self.read_words(gpu, self.pieces(name, Some(plane), start, len)?).await
+    }
+
+    /// Elements `start .. start + len` of the tensor named `name`, decoded where it is packed.
+    ///
+    /// # Errors
+    /// No such tensor, a range past its end, or what the GPU reports.
+    pub async fn values(&self, gpu: &Gpu, name: &str, start: usize, len: usize) -> Result<Vec<f32>, ModelError> {
+        let of_part = |(group, slabs): (&Group, &Vec<Held>)| {
+            let named = group.parts.iter().any(|part| part.hf_name == name);
+            named.then(|| slabs.first().and_then(|slab| slab.packing))
+        };
+        let packing = self.groups.iter().zip(&self.held).find_map(of_part).flatten();
+        let Some(packing) = packing else { return self.read(gpu, name, start, len).await };
+        // Whole blocks, and of these the part that is wanted.
+        let (first, end) = (start / BLOCK * BLOCK, (start + len).next_multiple_of(BLOCK));
+        let range = |plane| (packing.entries(plane, first), packing.entries(plane, end - first));
+        let (at, entries) = range(Plane::Packed);
+        let words = self.read_plane(gpu, name, Plane::Packed, at, entries).await?;
+        let (at, entries) = range(Plane::Scales);
+        let scales = if entries > 0 { self.read_plane(gpu, name, Plane::Scales, at, entries).await? } else { Vec::new() };
+        let scales: Vec<f32> = scales.into_iter().map(f32::from_bits).collect();
+        Ok(super::form::decode(packing, &words, &scales)[start - first..start - first + len].to_vec())
     }
 
     async fn read_words<T: bytemuck::Pod>(&self, gpu: &Gpu, pieces: Vec<Piece<'_>>) -> Result<Vec<T>, ModelError> {

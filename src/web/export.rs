@@ -35,7 +35,7 @@ impl BundleFiles {
     }
 }
 
-/// Reads the weights back from the GPU, shard by shard.
+/// Reads the weights back from the GPU, shard by shard, an adapter added in.
 pub async fn files(
     gpu: &Gpu,
     weights: &Weights,
@@ -44,6 +44,10 @@ pub async fn files(
     format: WeightFormat,
 ) -> Result<BundleFiles, Failure> {
     let config = &weights.config;
+    let adapter = match weights.adapter() {
+        None => None,
+        Some(adapter) => Some(adapter.download(gpu).await?),
+    };
     let (entry, json) = TokenizerEntry::of(tokenizer);
     let mut files = vec![(entry.entry.file.clone(), Uint8Array::from(json.as_slice()))];
     let mut manifest = Manifest::new(&loaded.name, format, config, loaded.judge.clone(), entry);
@@ -55,7 +59,9 @@ pub async fn files(
                 Entries::Values(_) => {
                     for at in (0..part.values).step_by(PIECE) {
                         let len = PIECE.min(part.values - at);
-                        let values = weights.base().read(gpu, &part.tensor, part.start + at, len).await?;
+                        let start = part.start + at;
+                        let mut values = weights.base().values(gpu, &part.tensor, start, len).await?;
+                        adapter.iter().for_each(|adapter| adapter.add_to(&part.tensor, start, &mut values));
                         part.encode(at, &values, &mut bytes)?;
                     }
                 }

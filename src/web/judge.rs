@@ -1,6 +1,7 @@
 //! A judge that a page has loaded.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 
 use js_sys::Function;
 use serde_json::{Value, json};
@@ -16,6 +17,8 @@ use crate::data::{Example, Labels};
 use crate::gpu::Gpu;
 use crate::judge::{ChainReading, Judge, JudgePrompt, JudgeSettings, Judged, Prediction};
 use crate::model::decoder::Draw;
+use crate::model::lora::{ALL_LINEAR, Adapter, LoraSettings};
+use crate::model::tensors::TensorSet;
 use crate::model::weights::Weights;
 use crate::rollout::Watch;
 use crate::text::{StreamDecoder, Tokenizer};
@@ -29,35 +32,74 @@ const MOST_WORDS: usize = 512;
 /// Milliseconds after which a batch asks again whether it should stop.
 const ASK: f64 = 100.0;
 
+/// What a packed judge learns with in a page.
+fn page_adapter() -> LoraSettings {
+    LoraSettings { r: 8, alpha: 16.0, dropout: 0.0, rslora: false, targets: vec![ALL_LINEAR.into()] }
+}
+
 /// A judge on the GPU.
 #[wasm_bindgen]
 pub struct WebJudge {
     pub(super) gpu: Gpu,
-    pub(super) weights: Weights,
-    pub(super) judge: Judge,
+    state: RefCell<State>,
     pub(super) prompt: JudgePrompt,
     manifest: Manifest,
-    /// The weights as they were loaded, from the first training on.
-    loaded: RefCell<Option<Weights>>,
+    /// The tensors that training changes as they were loaded, from the first training on.
+    loaded: RefCell<Option<TensorSet>>,
     learned: Cell<bool>,
+}
+
+/// The weights and the judge over them; both are exchanged when an adapter comes or goes.
+#[derive(Clone)]
+pub(super) struct State {
+    pub weights: Weights,
+    pub judge: Rc<Judge>,
+}
+
+impl State {
+    fn new(gpu: &Gpu, weights: Weights, tokenizer: Tokenizer, settings: JudgeSettings) -> Result<Self, Failure> {
+        let judge = Judge::new(gpu, &weights, tokenizer, settings)?;
+        Ok(State { weights, judge: Rc::new(judge) })
+    }
+
+    /// The same judge over other weights.
+    fn over(&self, gpu: &Gpu, weights: Weights) -> Result<Self, Failure> {
+        Self::new(gpu, weights, self.judge.tokenizer().clone(), self.judge.settings().clone())
+    }
 }
 
 impl WebJudge {
     pub(super) fn new(gpu: Gpu, manifest: Manifest, weights: Weights, tokenizer: Tokenizer) -> Result<Self, Failure> {
         let settings = JudgeSettings::from_json(&manifest.judge_json())?;
         let prompt = settings.prompt(&tokenizer)?;
-        let judge = Judge::new(&gpu, &weights, tokenizer, settings)?;
-        Ok(WebJudge { gpu, weights, judge, prompt, manifest, loaded: RefCell::new(None), learned: Cell::new(false) })
+        let state = RefCell::new(State::new(&gpu, weights, tokenizer, settings)?);
+        Ok(WebJudge { gpu, state, prompt, manifest, loaded: RefCell::new(None), learned: Cell::new(false) })
     }
 
-    /// Keeps the loaded weights, before the first step changes them.
-    pub(super) fn keep_loaded(&self) -> Result<(), Failure> {
+    /// Weights and judge as they are now.
+    pub(super) fn state(&self) -> State {
+        self.state.borrow().clone()
+    }
+
+    fn judge(&self) -> Rc<Judge> {
+        self.state.borrow().judge.clone()
+    }
+
+    /// Weights that can learn: packed ones get an adapter beside them. What learns is kept as it was loaded.
+    pub(super) fn ready_to_learn(&self, seed: u64) -> Result<State, Failure> {
+        let mut state = self.state();
+        if state.weights.trainable().is_err() {
+            let adapter = Adapter::fresh(&self.gpu, &state.weights.config, &page_adapter(), seed)?;
+            state = state.over(&self.gpu, state.weights.with_adapter(adapter))?;
+            *self.state.borrow_mut() = state.clone();
+        }
         if self.loaded.borrow().is_none() {
-            let copy = Weights::zeros(&self.gpu, &self.weights.config, "loaded weights")?;
-            copy.copy_from(&self.gpu, &self.weights)?;
+            let trained = state.weights.trainable()?;
+            let copy = TensorSet::zeros(&self.gpu, trained.groups(), "loaded weights")?;
+            copy.copy_from(&self.gpu, trained)?;
             *self.loaded.borrow_mut() = Some(copy);
         }
-        Ok(())
+        Ok(state)
     }
 
     pub(super) fn has_learned(&self) {
@@ -83,7 +125,7 @@ impl WebJudge {
             }
             _ => vec![example],
         };
-        Ok(self.judge.judge(&examples, &judging, watch).await?)
+        Ok(self.judge().judge(&examples, &judging, watch).await?)
     }
 }
 
@@ -91,7 +133,8 @@ impl WebJudge {
 impl WebJudge {
     /// What this judge is, as JSON.
     pub fn about(&self) -> String {
-        let settings = self.judge.settings();
+        let state = self.state();
+        let settings = state.judge.settings();
         let mut about = json!({
             "name": self.manifest.name,
             "parameters": self.manifest.parameters,
@@ -101,9 +144,9 @@ impl WebJudge {
             "template": settings.template,
             "chain": settings.chain,
             "maxCompletionLength": settings.max_completion_length,
-            "maxLength": self.weights.config.max_position_embeddings,
+            "maxLength": state.weights.config.max_position_embeddings,
         });
-        if let Some(words) = words(self.judge.tokenizer()) {
+        if let Some(words) = words(state.judge.tokenizer()) {
             about["vocabulary"] = words.into();
         }
         about.to_string()
@@ -116,7 +159,7 @@ impl WebJudge {
     pub fn prompt(&self, row: &str) -> Result<String, Failure> {
         let example = rows::read("the row", row, rows::view(Labels::Optional, false))?;
         let text = self.prompt.text(&example)?;
-        let tokens = self.prompt.prompt_ids(&example, self.judge.tokenizer())?.len();
+        let tokens = self.prompt.prompt_ids(&example, self.judge().tokenizer())?.len();
         Ok(json!({"text": text, "tokens": tokens}).to_string())
     }
 
@@ -129,13 +172,14 @@ impl WebJudge {
     pub async fn score(&self, row: &str, options: &str, on_token: Function) -> Result<String, Failure> {
         let start = now();
         let options = ScoreOptions::parse(options)?;
-        let listener = Listener { tokenizer: self.judge.tokenizer(), on_token: &on_token, chains: Vec::new() };
+        let judge = self.judge();
+        let listener = Listener { tokenizer: judge.tokenizer(), on_token: &on_token, chains: Vec::new() };
         let judged = self.judged(row, &options, listener).await?;
         if let Some(error) = judged.iter().find_map(|j| j.judgement.error.as_deref()) {
             return Err(Failure::row(plain(error)));
         }
         let expectation = options.judging(1)?.expectation;
-        let scale = &self.judge.settings().scale;
+        let scale = &judge.settings().scale;
         let readings: Vec<&ChainReading> = judged.iter().flat_map(|j| &j.readings).collect();
         let mut texts = judged.iter().flat_map(|j| &j.chains);
         let predictions: Vec<Prediction> = readings.iter().map(|r| r.prediction.clone()).collect();
@@ -181,7 +225,7 @@ impl WebJudge {
         let read: Vec<Result<Example, Failure>> = rows::split(rows)?.iter().enumerate().map(read).collect();
         let good: Vec<Example> = read.iter().filter_map(|r| r.as_ref().ok().cloned()).collect();
         let follower = Follower { on_progress: &on_progress, done: 0, asked: now() };
-        let judged = self.judge.judge(&good, &judging, follower).await?;
+        let judged = self.judge().judge(&good, &judging, follower).await?;
         let mut judged = judged.iter();
         let results = read.iter().map(|row| match row {
             Err(failure) => json!({"error": failure.message}),
@@ -204,7 +248,7 @@ impl WebJudge {
     /// What the GPU reports.
     pub async fn reset(&self) -> Result<(), Failure> {
         if let Some(loaded) = &*self.loaded.borrow() {
-            self.weights.copy_from(&self.gpu, loaded)?;
+            self.state().weights.trainable()?.copy_from(&self.gpu, loaded)?;
         }
         self.learned.set(false);
         self.gpu.check()?;
@@ -218,7 +262,8 @@ impl WebJudge {
     /// What the GPU reports.
     pub async fn export_bundle(&self) -> Result<BundleFiles, Failure> {
         let format = if self.learned.get() { WeightFormat::F32 } else { self.manifest.weight_format()? };
-        export::files(&self.gpu, &self.weights, self.judge.tokenizer(), &self.manifest, format).await
+        let state = self.state();
+        export::files(&self.gpu, &state.weights, state.judge.tokenizer(), &self.manifest, format).await
     }
 }
 

@@ -70,8 +70,8 @@ pub async fn run(web: &WebJudge, rows: &str, held_out: &str, options: &str, on_s
     let start = now();
     let options: Options = rows::parse(options)?;
     options.check()?;
-    let trained = web.weights.trainable().map_err(|e| Failure::row(e.to_string()))?;
-    let settings = web.judge.settings();
+    let judge = web.state().judge;
+    let settings = judge.settings();
     if !settings.chain {
         let message = "This judge writes no chain of thought, so there is nothing to explore: REAL trains judges that write one.";
         return Err(Failure::row(message));
@@ -85,8 +85,8 @@ pub async fn run(web: &WebJudge, rows: &str, held_out: &str, options: &str, on_s
         learning_rate: options.learning_rate,
         ..TrainConfig::default()
     };
-    let (tokens, tokenizer) = (web.judge.score_tokens(), web.judge.tokenizer());
-    let context = web.weights.config.max_position_embeddings;
+    let (tokens, tokenizer) = (judge.score_tokens(), judge.tokenizer());
+    let context = web.state().weights.config.max_position_embeddings;
     let placement = Placement { tokens, reads: settings.score_reads };
     let preparation = Preparation { prompt: &web.prompt, placement, tokenizer, max_length: context, skip_bad: false };
     let mut prepared = preparation.prepare(&examples)?;
@@ -97,13 +97,13 @@ pub async fn run(web: &WebJudge, rows: &str, held_out: &str, options: &str, on_s
         return Err(Failure::row(message));
     }
     let before = measure(web, &held_out).await?;
-    web.keep_loaded()?;
+    let weights = web.ready_to_learn(options.seed)?.weights;
 
     let longest = prepared.examples.iter().map(|e| e.prompt.ids.len()).max().unwrap_or(0);
     let batch = (options.batch_size as usize).min(prepared.examples.len());
-    let optimiser = Optimiser::new(&web.gpu, trained, optimiser_settings(&config))?;
+    let optimiser = Optimiser::new(&web.gpu, weights.trainable()?, optimiser_settings(&config))?;
     let policy = config.policy(settings.max_completion_length);
-    let trainer = PolicyTrainer::new(&web.gpu, web.weights.clone(), optimiser, policy, (longest, batch), placement, None)?;
+    let trainer = PolicyTrainer::new(&web.gpu, weights, optimiser, policy, (longest, batch), placement, None)?;
     let ends_in_space =
         |ids: &[u32]| tokenizer.decode(ids, true).is_ok_and(|text| text.is_empty() || text.ends_with(char::is_whitespace));
     let speech = Speech { scale: &settings.scale, tokens, eos: tokenizer.eos_ids(), ends_in_space: &ends_in_space };
@@ -148,7 +148,7 @@ pub async fn run(web: &WebJudge, rows: &str, held_out: &str, options: &str, on_s
 /// that has no value there is null.
 async fn measure(web: &WebJudge, held_out: &[Example]) -> Result<Value, Failure> {
     let judging = Judging { batch_size: 32, ..Judging::default() };
-    let judged = web.judge.judge(held_out, &judging, ()).await?;
+    let judged = web.state().judge.judge(held_out, &judging, ()).await?;
     let scores: Vec<Option<f64>> = judged.iter().map(|j| j.judgement.expected).collect();
     let pairs = held_out.iter().zip(&scores).filter_map(|(row, score)| Some((row.record.score?, (*score)?)));
     let (human, judge): (Vec<f64>, Vec<f64>) = pairs.unzip();

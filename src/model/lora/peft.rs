@@ -157,23 +157,30 @@ impl AdapterFiles {
         Ok(())
     }
 
-    /// The update s B A of a tensor of the model, row `row` of it, added to `out` (all columns of the row).
-    pub(super) fn add_row(&self, tensor: &str, row: usize, out: &mut [f64]) {
+    /// Adds the update s B A of a tensor of the model to `values`, its elements `start ..`, row-major. Nothing where the
+    /// tensor is not adapted.
+    pub fn add_to(&self, tensor: &str, start: usize, values: &mut [f32]) {
         let Some(module) = tensor.strip_suffix(".weight").and_then(|name| self.modules.iter().find(|m| m.name == name)) else {
             return;
         };
         let of = |which| self.values.get(&tensor_name(&module.name, which)).map(Vec::as_slice).unwrap_or_default();
         let (a, b) = (of('A'), of('B'));
+        let columns = (a.len() / module.r).max(1);
         let s = scale(module.alpha, module.r, self.settings.rslora);
-        for (k, a_row) in a.chunks_exact(out.len().max(1)).enumerate() {
-            let weight = s * b.get(row * module.r + k).map_or(0.0, |x| f64::from(*x));
-            out.iter_mut().zip(a_row).for_each(|(y, x)| *y += weight * f64::from(*x));
+        let end = start + values.len();
+        let mut update = vec![0.0; columns];
+        for row in start / columns..end.div_ceil(columns) {
+            update.fill(0.0);
+            for (k, a_row) in a.chunks_exact(columns).enumerate() {
+                let weight = s * b.get(row * module.r + k).map_or(0.0, |x| f64::from(*x));
+                update.iter_mut().zip(a_row).for_each(|(y, x)| *y += weight * f64::from(*x));
+            }
+            let (from, to) = (start.max(row * columns), end.min((row + 1) * columns));
+            let update = &update[from - row * columns..to - row * columns];
+            for (w, d) in values[from - start..to - start].iter_mut().zip(update) {
+                *w = (f64::from(*w) + d) as f32;
+            }
         }
-    }
-
-    /// Whether a tensor of the model is adapted.
-    pub(super) fn adapts(&self, tensor: &str) -> bool {
-        tensor.strip_suffix(".weight").is_some_and(|name| self.modules.iter().any(|m| m.name == name))
     }
 }
 
@@ -376,10 +383,14 @@ mod tests {
     fn the_update_is_s_b_a() {
         // Row 1 of q: s = 4 / 2; B[1] = (1, 2); A = ((1, 2, 3), (4, 5, 6)).
         let mut row = [100.0; 3];
-        adapter().add_row("model.layers.0.self_attn.q_proj.weight", 1, &mut row);
+        adapter().add_to("model.layers.0.self_attn.q_proj.weight", 3, &mut row);
         assert_eq!(row, [118.0, 124.0, 130.0]);
-        adapter().add_row("model.layers.0.self_attn.k_proj.weight", 1, &mut row);
+        adapter().add_to("model.layers.0.self_attn.k_proj.weight", 3, &mut row);
         assert_eq!(row, [118.0, 124.0, 130.0]);
+        // Any range of it: the last of row 0, the first two of row 1. B[0] = (-1, 0).
+        let mut part = [0.0; 3];
+        adapter().add_to("model.layers.0.self_attn.q_proj.weight", 2, &mut part);
+        assert_eq!(part, [-6.0, 18.0, 24.0]);
     }
 
     #[test]
