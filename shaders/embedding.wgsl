@@ -2,6 +2,7 @@
 //
 // Contract   forward    y[t, :] = table[ids[t], :]
 //            backward   dtable[id, :] += sum of dy[t, :] over the tokens t that carry id
+//            With SLAB the table is the rows first .. first + rows of a longer one, and tokens of other rows are left alone.
 // Why so     The host sorts the tokens of a batch by id, so that each row of the table is owned by one thread a
 //            column: no atomics, the same bits every run. Ids are checked on the host; here they are trusted.
 #include "lib/grid.wgsl"
@@ -12,6 +13,10 @@ const WIDTH: u32 = {{WIDTH}}u / PIECE; // H in pieces, a constant because CPU ad
 #if forward
 struct Params {
     size: u32, // T * H in pieces
+#if SLAB
+    first: u32,
+    rows: u32,
+#endif
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> ids: array<u32>; // [T]
@@ -25,13 +30,24 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     if (i >= params.size) {
         return;
     }
-    y[i] = table[ids[i / WIDTH] * WIDTH + i % WIDTH];
+    var row = ids[i / WIDTH];
+#if SLAB
+    row -= params.first; // rows in front of the slab become huge
+    if (row >= params.rows) {
+        return;
+    }
+#endif
+    y[i] = table[row * WIDTH + i % WIDTH];
 }
 #endif
 
 #if backward
 struct Params {
     size: u32, // distinct ids * H in pieces
+#if SLAB
+    first: u32,
+    rows: u32,
+#endif
 }
 @group(0) @binding(0) var<uniform> params: Params;
 // Per distinct id: the id, and where its tokens lie in `tokens`.
@@ -48,11 +64,18 @@ fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gr
         return;
     }
     let bucket = buckets[i / WIDTH];
+    var row = bucket.x;
+#if SLAB
+    row -= params.first; // rows in front of the slab become huge
+    if (row >= params.rows) {
+        return;
+    }
+#endif
     let column = i % WIDTH;
     var sum = Piece();
     for (var n = bucket.y; n < bucket.z; n++) {
         sum += dy[tokens[n] * WIDTH + column];
     }
-    dtable[bucket.x * WIDTH + column] += sum;
+    dtable[row * WIDTH + column] += sum;
 }
 #endif

@@ -7,6 +7,7 @@ use jurist::gpu::{Size, Tensor, Tuning};
 use jurist::ops::attention::{self, Heads};
 use jurist::ops::loss_head::{self, LossGradient, LossHead, RowObjective};
 use jurist::ops::matmul::{self, Epilogue};
+use jurist::ops::matrix::{FullSlab, Matrix};
 use jurist::ops::rmsnorm::{self, Norm};
 use jurist::ops::{embedding, grad_norm};
 use jurist::reference::Batch;
@@ -43,10 +44,11 @@ fn matrix_products() {
             (rig.floats("x", &random(t * k, 1)), rig.floats("w", &random(n * k, 2)), rig.floats("dy", &random(t * n, 3)));
         let (y, dx, dw) = (rig.output("y", t * n), rig.output("dx", t * k), rig.output("dw", n * k));
         let sizes = [t, n, k].map(fixed);
-        matmul::forward(&mut rig.plan, x, w, y, sizes, Epilogue::Write);
-        matmul::backward_input(&mut rig.plan, dy, w, dx, sizes, Epilogue::Write);
+        let w = Matrix::full(w, n as u32);
+        matmul::forward(&mut rig.plan, x, &w, y, sizes, Epilogue::Write);
+        matmul::backward_input(&mut rig.plan, dy, &w, dx, sizes, Epilogue::Write);
         rig.plan.clear(dw);
-        matmul::backward_weight(&mut rig.plan, dy, x, dw, sizes);
+        matmul::backward_weight(&mut rig.plan, dy, x, &[FullSlab { rows: n as u32, tensor: dw }], sizes);
         vec![y, dx, dw]
     });
 }
@@ -75,14 +77,14 @@ fn loss_heads() {
         let objective = |r: usize| RowObjective { token: r as u32, weight: 0.7, entropy_weight: -0.1, scores: r as u32 };
         let objectives: Vec<RowObjective> = (0..rows).map(objective).collect();
         let dtable = rig.output("dtable", vocab * width);
-        let dhidden = rig.output("dhidden", rows * width);
+        let (dhidden, stats) = (rig.output("dhidden", rows * width), rig.output("stats", rows * 6));
         let table = rig.floats("table", &random(vocab * width, 2));
         let head = LossHead {
             hidden: rig.floats("hidden", &random(rows * width, 1)),
-            table: table.into(),
+            table: Matrix::full(table, vocab as u32),
             rows: rig.words("objectives", bytemuck::cast_slice(&objectives)),
             score_tokens: rig.words("score tokens", &[3, 200, 17]),
-            stats: rig.output("stats", rows * 6),
+            stats,
             count: fixed(rows),
             width: width as u32,
             vocab: vocab as u32,
@@ -91,8 +93,9 @@ fn loss_heads() {
         };
         rig.plan.clear(dtable);
         let coefficients = rig.floats("score coefficients", &random(rows * 3, 4));
-        loss_head::record(&mut rig.plan, head, Some(LossGradient { coefficients, table, dhidden, dtable: Some(dtable) }));
-        vec![head.stats, dhidden, dtable]
+        let slabs = Some(vec![FullSlab { rows: vocab as u32, tensor: dtable }]);
+        loss_head::record(&mut rig.plan, head, Some(LossGradient { coefficients, dhidden, dtable: slabs }));
+        vec![stats, dhidden, dtable]
     });
 }
 
@@ -111,7 +114,8 @@ fn sums_over_tokens() {
         let back = rmsnorm::Backward { x, w, dy, dx, dw: Some(dw), accumulate: false };
         rmsnorm::backward(&mut rig.plan, Norm::plain(width as u32, 1e-6), back, fixed(tokens));
         rig.plan.clear(dtable);
-        embedding::backward(&mut rig.plan, (buckets, order), dy, dtable, fixed(sorted.buckets.len()), width as u32);
+        let slab = FullSlab { rows: 23, tensor: dtable };
+        embedding::backward(&mut rig.plan, (buckets, order), dy, &[slab], fixed(sorted.buckets.len()), width as u32);
         grad_norm::grad_norm(&mut rig.plan, &[dx, dw, dtable], 1.0, norm);
         vec![dx, dw, dtable, norm]
     });

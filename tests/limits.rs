@@ -6,6 +6,7 @@ use common::*;
 use jurist::gpu::{Dispatch, GpuError, Grid, KernelSpec, Limits, PlanBuilder, Size, Word};
 use jurist::ops::attention::{self, Heads};
 use jurist::ops::matmul::{self, Epilogue};
+use jurist::ops::matrix::Matrix;
 use jurist::ops::rmsnorm::{self, Norm};
 use jurist::ops::{embedding, swiglu};
 use jurist::reference::{Batch, attention as attention_spec, matmul as matmul_spec, norm as norm_spec, swiglu as swiglu_spec};
@@ -18,7 +19,7 @@ fn product(n: usize) -> Result<(), GpuError> {
     let (x, w) = (random(t * k, 1), random(n * k, 2));
     let mut rig = Rig::new(&software());
     let (gx, gw, y) = (rig.floats("x", &x), rig.floats("model.weight", &w), rig.output("y", t * n));
-    matmul::forward(&mut rig.plan, gx, gw, y, [t, n, k].map(|x| Size::fixed(x as u32)), Epilogue::Write);
+    matmul::forward(&mut rig.plan, gx, &Matrix::full(gw, n as u32), y, [t, n, k].map(|x| Size::fixed(x as u32)), Epilogue::Write);
     let ran = rig.build(&open(Limits::Binding(MIB as u64), true))?;
     ran.again();
     close("matmul at 1 MiB", &ran.floats(y), &matmul_spec::linear(&x, &w, None, k), FORWARD);
@@ -32,7 +33,7 @@ fn embedded(vocab: usize) -> Result<(), GpuError> {
     let table = random(vocab * width, 1);
     let mut rig = Rig::new(&software());
     let (gids, gtable, y) = (rig.words("ids", &ids), rig.floats("model.embed_tokens", &table), rig.output("y", 3 * width));
-    embedding::forward(&mut rig.plan, gids, gtable, y, Size::fixed(3), width as u32);
+    embedding::forward(&mut rig.plan, gids, &Matrix::full(gtable, vocab as u32), y, Size::fixed(3), width as u32);
     let ran = rig.build(&open(Limits::Binding(MIB as u64), true))?;
     ran.again();
     let expected: Vec<f64> = ids.iter().flat_map(|i| table[*i as usize * width..][..width].to_vec()).collect();

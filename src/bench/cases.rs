@@ -7,6 +7,7 @@ use crate::model::decoder::PackedInputs;
 use crate::ops::attention::{self, Heads};
 use crate::ops::loss_head::{self, LossGradient, LossHead, OBJECTIVE_WORDS, RowObjective, STATS};
 use crate::ops::matmul::{Epilogue, Layout, Product, product};
+use crate::ops::matrix::{FullSlab, Matrix};
 use crate::ops::rmsnorm::{self, Norm};
 use crate::ops::swiglu;
 use crate::random::Stream;
@@ -240,7 +241,7 @@ impl Rig {
         let table = self.input("table", vocab * width);
         let head = LossHead {
             hidden: self.input("hidden", rows * width),
-            table: table.into(),
+            table: Matrix::full(table, vocab as u32),
             rows: self.given("objectives", objectives),
             score_tokens: self.output("score tokens", 0),
             stats: self.output("stats", rows * STATS),
@@ -252,9 +253,8 @@ impl Rig {
         };
         let gradient = backward.then(|| LossGradient {
             coefficients: self.output("score coefficients", 0),
-            table,
             dhidden: self.output("d hidden", rows * width),
-            dtable: Some(self.output("d table", vocab * width)),
+            dtable: Some(vec![FullSlab { rows: vocab as u32, tensor: self.output("d table", vocab * width) }]),
         });
         loss_head::record(&mut self.plan, head, gradient);
     }

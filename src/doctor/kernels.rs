@@ -7,9 +7,9 @@
 pub mod attention;
 pub mod linear;
 pub mod loss;
+pub mod matrix;
 pub mod optim;
 pub mod pointwise;
-pub mod quantised;
 pub mod sample;
 
 use super::rig::{Rig, UNTOUCHED};
@@ -119,7 +119,7 @@ enum Room {
     Embedding,
     Norm,
     Linear,
-    Quantised,
+    Matrix,
     Rope,
     Attention,
     Swiglu,
@@ -133,7 +133,7 @@ impl Room {
         Room::Embedding,
         Room::Norm,
         Room::Linear,
-        Room::Quantised,
+        Room::Matrix,
         Room::Rope,
         Room::Attention,
         Room::Swiglu,
@@ -148,7 +148,7 @@ impl Room {
             Room::Embedding => "embedding",
             Room::Norm => "rmsnorm",
             Room::Linear => "matmul",
-            Room::Quantised => "matmul nt q8",
+            Room::Matrix => "matmul nt q8",
             Room::Rope => "rope",
             Room::Attention => "attention",
             Room::Swiglu => "swiglu",
@@ -168,7 +168,7 @@ impl Room {
             }
             Room::Norm => linear::norms(b).await,
             Room::Linear => linear::products(b).await,
-            Room::Quantised => quantised::all(b).await,
+            Room::Matrix => matrix::all(b).await,
             Room::Rope => pointwise::rotations(b).await,
             Room::Attention => attention::layers(b).await,
             Room::Swiglu => pointwise::swiglu(b, 9, 7, 13).await,

@@ -21,6 +21,7 @@
 use super::config::Config;
 use super::error::ModelError;
 use super::names::{Group, Groups, Kind};
+use crate::ops::matrix::Packing;
 
 /// Values that share a scale.
 pub const BLOCK: usize = 32;
@@ -48,6 +49,14 @@ impl Quantisation {
         match self {
             Quantisation::Q8 => "q8",
             Quantisation::Q4 => "q4",
+        }
+    }
+
+    /// How kernels call it.
+    pub fn packing(self) -> Packing {
+        match self {
+            Quantisation::Q8 => Packing::Q8,
+            Quantisation::Q4 => Packing::Q4,
         }
     }
 

@@ -1,24 +1,50 @@
 //! Token embedding (`shaders/embedding.wgsl`).
 
-use super::quantised::{self, Matrix};
-use super::{elements, pieces, quartered};
+use super::matrix::{Cells, FullSlab, Matrix, placed};
+use super::{elements, packed, pieces, quartered};
 use crate::gpu::{Dispatch, KernelSpec, PlanBuilder, Size, Tensor, Word};
 
-fn spec(entry: &'static str, width: u32) -> KernelSpec {
-    KernelSpec::new("embedding.wgsl", entry, &[("WIDTH", width), quartered(width)])
+/// The rows `first .. first + rows` of a table that one of several slabs holds; `None`: all of them.
+pub(super) type Rows = Option<[u32; 2]>;
+
+/// What a dispatch over one of `slabs` slabs tests ids against.
+fn rows_of(slabs: usize, first: u32, rows: u32) -> Rows {
+    (slabs > 1).then_some([first, rows])
+}
+
+/// The parameters of both texts.
+pub(super) fn parameters(size: Size, rows: Rows) -> Vec<Word> {
+    let mut words = vec![Word::Size(size)];
+    words.extend(rows.into_iter().flatten().map(Word::U));
+    words
+}
+
+fn spec(entry: &'static str, width: u32, slab: bool) -> KernelSpec {
+    KernelSpec::new("embedding.wgsl", entry, &[("WIDTH", width), quartered(width), ("SLAB", u32::from(slab))])
 }
 
 /// `y[T, H] = table[ids]`. The ids must be below the table's rows: check them on the host.
-pub fn forward(plan: &mut PlanBuilder, ids: Tensor, table: impl Into<Matrix>, y: Tensor, tokens: Size, width: u32) {
-    let table = match table.into() {
-        Matrix::Full(table) => table,
-        Matrix::Quantised(table) => return quantised::rows(plan, ids, table, y, tokens, width),
-    };
-    let size = tokens.times(pieces(width));
+pub fn forward(plan: &mut PlanBuilder, ids: Tensor, table: &Matrix, y: Tensor, tokens: Size, width: u32) {
+    for (first, slab) in table.placed() {
+        let rows = rows_of(table.slabs.len(), first, slab.rows);
+        let table = match slab.cells {
+            Cells::Full(table) => table,
+            Cells::Packed(table) => {
+                packed::rows(plan, ids, table, y, (tokens, rows), width);
+                continue;
+            }
+        };
+        record(plan, "forward", &[ids, table, y], tokens, rows, width);
+    }
+}
+
+/// One slab's dispatch over `count` tokens or ids.
+fn record(plan: &mut PlanBuilder, entry: &'static str, tensors: &[Tensor], count: Size, rows: Rows, width: u32) {
+    let size = count.times(pieces(width));
     plan.dispatch(Dispatch {
-        kernel: spec("forward", width),
-        tensors: &[ids, table, y],
-        words: &[Word::Size(size)],
+        kernel: spec(entry, width, rows.is_some()),
+        tensors,
+        words: &parameters(size, rows),
         grid: elements(size),
         flops: 1,
         work: size,
@@ -54,23 +80,19 @@ pub fn backward(
     plan: &mut PlanBuilder,
     (buckets, tokens): (Tensor, Tensor),
     dy: Tensor,
-    dtable: Tensor,
+    dtable: &[FullSlab],
     distinct: Size,
     width: u32,
 ) {
-    let size = distinct.times(pieces(width));
-    plan.dispatch(Dispatch {
-        kernel: spec("backward", width),
-        tensors: &[buckets, tokens, dy, dtable],
-        words: &[Word::Size(size)],
-        grid: elements(size),
-        flops: 1,
-        work: size,
-    });
+    for (first, slab) in placed(dtable, |slab| slab.rows) {
+        let rows = rows_of(dtable.len(), first, slab.rows);
+        record(plan, "backward", &[buckets, tokens, dy, slab.tensor], distinct, rows, width);
+    }
 }
 
 pub(super) fn variants() -> Vec<KernelSpec> {
-    [37, 36].iter().flat_map(|w| [spec("forward", *w), spec("backward", *w)]).collect()
+    let both = |width, slab| ["forward", "backward"].map(|entry| spec(entry, width, slab));
+    [(37, false), (36, false), (37, true), (36, true)].into_iter().flat_map(|(width, slab)| both(width, slab)).collect()
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! The loss head: logits of the rows that carry loss, in chunks, their statistics and their gradient
 //! (`shaders/loss_head.wgsl`). `[tokens, vocab]` never exists.
 
-use super::matmul::{Epilogue, Layout, Product, View, forward_between, product};
-use super::quantised::Matrix;
+use super::matmul::{Epilogue, View, backward_input_between, backward_weight_between, forward_between};
+use super::matrix::{FullSlab, Matrix};
 use super::{row_constants, row_grid};
 use crate::gpu::{Dispatch, KernelSpec, PlanBuilder, Role, Size, Tensor, Tuning, Word};
 
@@ -43,11 +43,11 @@ pub const NO_SCORES: u32 = u32::MAX;
 pub const STATS: usize = 3;
 
 /// What the loss head reads and writes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct LossHead {
     /// `[R, H]`: normed hidden states of the rows.
     pub hidden: Tensor,
-    /// `[V, H]`
+    /// `[V, H]`, also for the way back.
     pub table: Matrix,
     /// `[R]` of [`RowObjective`].
     pub rows: Tensor,
@@ -64,22 +64,21 @@ pub struct LossHead {
 }
 
 /// Where the gradient of the loss head goes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct LossGradient {
     /// `[rows with scores, K]`: `c_k = -∂L/∂log p_k` of each score token.
     pub coefficients: Tensor,
-    /// `[V, H]`: the head's table, which has to be in f32 for the way back.
-    pub table: Tensor,
     /// `[R, H]`, written.
     pub dhidden: Tensor,
     /// `[V, H]`, accumulated; `None` when the head is frozen.
-    pub dtable: Option<Tensor>,
+    pub dtable: Option<Vec<FullSlab>>,
 }
 
-/// Rows a chunk so that its logits take about `bytes`.
+/// Rows a chunk, of at most `rows`, so that its logits take no more than `bytes`: what a step may spend on them, and never
+/// more than a binding may have. It is one row where a row alone takes more.
 pub fn chunk_rows(vocab: u32, rows: u32, bytes: u64) -> u32 {
-    let fitting = (bytes / (u64::from(vocab) * 4)).max(8) as u32;
-    fitting.min(rows.max(1))
+    let fitting = bytes / (u64::from(vocab.max(1)) * 4);
+    fitting.clamp(1, u64::from(rows.max(1))) as u32
 }
 
 fn spec(entry: &'static str, tuning: &Tuning) -> KernelSpec {
@@ -89,24 +88,21 @@ fn spec(entry: &'static str, tuning: &Tuning) -> KernelSpec {
 /// Records all chunks: logits, statistics, and with `gradient` the way back.
 pub fn record(plan: &mut PlanBuilder, head: LossHead, gradient: Option<LossGradient>) {
     let logits = plan.scratch_for(Role::LossHead, "logits of a chunk", head.chunk as usize * head.vocab as usize);
-    let (vocab, width) = (Size::fixed(head.vocab), Size::fixed(head.width));
-    let (of_vocab, of_width) = (|t| View::of(t, head.vocab), |t| View::of(t, head.width));
-    let z = of_vocab(logits);
+    let width = Size::fixed(head.width);
+    let z = View::of(logits, head.vocab);
     for start in (0..head.count.max()).step_by(head.chunk as usize) {
         let rows = head.count.chunk(start, head.chunk);
-        let hidden = of_width(head.hidden).from_row(start);
-        forward_between(plan, hidden, head.table, z, [rows, vocab, width], Epilogue::Write);
+        let hidden = View::of(head.hidden, head.width).from_row(start);
+        forward_between(plan, hidden, &head.table, z, [rows, width], Epilogue::Write);
         kernel(plan, "stats", &[head.rows, head.score_tokens, logits, head.stats], &head, rows, start);
-        let Some(gradient) = gradient else { continue };
+        let Some(gradient) = &gradient else { continue };
 
         let tensors = [head.rows, head.score_tokens, gradient.coefficients, head.stats, logits];
         kernel(plan, "gradient", &tensors, &head, rows, start);
-        let (b, c) = (of_width(gradient.table), of_width(gradient.dhidden).from_row(start));
-        let way = Product { layout: Layout::Nn, a: z, b, c, m: rows, n: width, k: vocab, scale: 1.0, epilogue: Epilogue::Write };
-        product(plan, way);
-        if let Some(dtable) = gradient.dtable {
-            let (c, epilogue) = (of_width(dtable), Epilogue::Accumulate);
-            product(plan, Product { layout: Layout::Tn, b: hidden, c, m: vocab, k: rows, epilogue, ..way });
+        let dhidden = View::of(gradient.dhidden, head.width).from_row(start);
+        backward_input_between(plan, z, &head.table, dhidden, [rows, width], Epilogue::Write);
+        if let Some(dtable) = &gradient.dtable {
+            backward_weight_between(plan, z, hidden, dtable, [rows, width]);
         }
     }
 }
@@ -126,4 +122,17 @@ fn kernel(plan: &mut PlanBuilder, entry: &'static str, tensors: &[Tensor], head:
 
 pub(super) fn variants(tuning: &Tuning) -> Vec<KernelSpec> {
     ["stats", "gradient"].map(|e| spec(e, tuning)).to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::chunk_rows;
+
+    #[test]
+    fn chunks_take_no_more_than_asked() {
+        // Qwen3's vocabulary: 607,744 bytes a row.
+        let rows = |bytes| chunk_rows(151_936, 2048, bytes);
+        assert_eq!([32 << 20, 1 << 20, 607_744, 1].map(rows), [55, 1, 1, 1]);
+        assert_eq!((chunk_rows(100, 7, 1 << 20), chunk_rows(100, 0, 1 << 20)), (7, 1), "never more than there are");
+    }
 }

@@ -1,7 +1,8 @@
 //! Matrix products: forward, input gradient and weight gradient of a linear layer (`shaders/matmul.wgsl`, and for CPU
 //! adapters with subgroups `shaders/matmul_subgroup.wgsl`).
 
-use super::quantised::{self, Matrix};
+use super::matrix::{Cells, FullSlab, Matrix, placed};
+use super::packed;
 use crate::gpu::{Dispatch, Grid, KernelSpec, PlanBuilder, Size, Tensor, Tuning, Variant, Word};
 
 /// Which sides are transposed.
@@ -74,6 +75,11 @@ impl Epilogue {
             Epilogue::Bias(View { tensor, .. }) | Epilogue::Residual(tensor) => Some(tensor),
             Epilogue::Write | Epilogue::Accumulate => None,
         }
+    }
+
+    /// The same for the columns from `column` on.
+    fn from_column(self, column: u32) -> Self {
+        if let Epilogue::Bias(bias) = self { Epilogue::Bias(bias.from_column(column)) } else { self }
     }
 
     /// Where the bias begins.
@@ -202,29 +208,59 @@ pub fn product(plan: &mut PlanBuilder, p: Product) {
 }
 
 /// `y[T, N] = x[T, K] · w[N, K]ᵀ`, then the epilogue.
-pub fn forward(plan: &mut PlanBuilder, x: Tensor, w: impl Into<Matrix>, y: Tensor, [t, n, k]: [Size; 3], epilogue: Epilogue) {
-    forward_between(plan, View::of(x, k.max()), w.into(), View::of(y, n.max()), [t, n, k], epilogue);
+pub fn forward(plan: &mut PlanBuilder, x: Tensor, w: &Matrix, y: Tensor, [t, n, k]: [Size; 3], epilogue: Epilogue) {
+    forward_between(plan, View::of(x, k.max()), w, View::of(y, n.max()), [t, k], epilogue);
 }
 
-/// As [`forward`], from and to windows.
-pub fn forward_between(plan: &mut PlanBuilder, x: View, w: Matrix, y: View, [t, n, k]: [Size; 3], epilogue: Epilogue) {
-    match w {
-        Matrix::Full(w) => {
-            let b = View::of(w, k.max());
-            product(plan, Product { layout: Layout::Nt, a: x, b, c: y, m: t, n, k, scale: 1.0, epilogue });
+/// As [`forward`], from and to windows; N is the rows of `w`.
+pub fn forward_between(plan: &mut PlanBuilder, x: View, w: &Matrix, y: View, [t, k]: [Size; 2], epilogue: Epilogue) {
+    for (first, slab) in w.placed() {
+        let (n, y, epilogue) = (Size::fixed(slab.rows), y.from_column(first), epilogue.from_column(first));
+        match slab.cells {
+            Cells::Full(w) => {
+                let b = View::of(w, k.max());
+                product(plan, Product { layout: Layout::Nt, a: x, b, c: y, m: t, n, k, scale: 1.0, epilogue });
+            }
+            Cells::Packed(w) => packed::product(plan, packed::Product { transposed: true, x, w, y }, [t, n, k], epilogue),
         }
-        Matrix::Quantised(w) => quantised::product(plan, x, w, y, [t, n, k], epilogue),
     }
 }
 
-/// `dx[T, K] = dy[T, N] · w[N, K]`, or `+=`.
-pub fn backward_input(plan: &mut PlanBuilder, dy: Tensor, w: Tensor, dx: Tensor, [t, n, k]: [Size; 3], epilogue: Epilogue) {
-    product(plan, Product::whole(Layout::Nn, [dy, w, dx], [t, k, n], epilogue));
+/// `dx[T, K] = dy[T, N] · w[N, K]`, then the epilogue.
+pub fn backward_input(plan: &mut PlanBuilder, dy: Tensor, w: &Matrix, dx: Tensor, [t, n, k]: [Size; 3], epilogue: Epilogue) {
+    backward_input_between(plan, View::of(dy, n.max()), w, View::of(dx, k.max()), [t, k], epilogue);
+}
+
+/// As [`backward_input`], from and to windows; N is the rows of `w`.
+pub fn backward_input_between(plan: &mut PlanBuilder, dy: View, w: &Matrix, dx: View, [t, k]: [Size; 2], epilogue: Epilogue) {
+    for (first, slab) in w.placed() {
+        // What the first slab leaves, the others add to.
+        let epilogue = if first == 0 { epilogue } else { Epilogue::Accumulate };
+        let (dy, n) = (dy.from_column(first), Size::fixed(slab.rows));
+        match slab.cells {
+            Cells::Full(w) => {
+                let b = View::of(w, k.max());
+                product(plan, Product { layout: Layout::Nn, a: dy, b, c: dx, m: t, n: k, k: n, scale: 1.0, epilogue });
+            }
+            Cells::Packed(w) => {
+                packed::product(plan, packed::Product { transposed: false, x: dy, w, y: dx }, [t, k, n], epilogue);
+            }
+        }
+    }
 }
 
 /// `dw[N, K] += dy[T, N]ᵀ · x[T, K]`
-pub fn backward_weight(plan: &mut PlanBuilder, dy: Tensor, x: Tensor, dw: Tensor, [t, n, k]: [Size; 3]) {
-    product(plan, Product::whole(Layout::Tn, [dy, x, dw], [n, k, t], Epilogue::Accumulate));
+pub fn backward_weight(plan: &mut PlanBuilder, dy: Tensor, x: Tensor, dw: &[FullSlab], [t, n, k]: [Size; 3]) {
+    backward_weight_between(plan, View::of(dy, n.max()), View::of(x, k.max()), dw, [t, k]);
+}
+
+/// As [`backward_weight`], from windows; N is the rows of `dw`.
+pub fn backward_weight_between(plan: &mut PlanBuilder, dy: View, x: View, dw: &[FullSlab], [t, k]: [Size; 2]) {
+    for (first, slab) in placed(dw, |slab| slab.rows) {
+        let (a, c, m) = (dy.from_column(first), View::of(slab.tensor, k.max()), Size::fixed(slab.rows));
+        let (layout, epilogue) = (Layout::Tn, Epilogue::Accumulate);
+        product(plan, Product { layout, a, b: x, c, m, n: k, k: t, scale: 1.0, epilogue });
+    }
 }
 
 /// `db[N] += sum over T of dy[T, N]`: the bias gradient, as a product with a column of ones.

@@ -1,4 +1,4 @@
-//! Quantised weights as plain loops: what `model::quantised` packs, and what the kernels make of it.
+//! Packed weights as plain loops: what `model::quantised` packs, halves, and what the kernels make of them.
 
 /// Values that share a scale.
 const BLOCK: usize = 32;
@@ -39,4 +39,47 @@ pub fn unpack(words: &[u32], bits: usize) -> Vec<i32> {
 /// The values that codes and the scales of their blocks stand for.
 pub fn meaning(codes: &[i32], scales: &[f64]) -> Vec<f64> {
     codes.iter().enumerate().map(|(i, code)| f64::from(*code) * scales[i / BLOCK]).collect()
+}
+
+/// The finite numbers of 16 bits in `words`, the first in the low half: a sign, `exponent_bits` of exponent (8 in bf16, 5 in f16)
+/// and the rest as fraction, as IEEE 754 has it.
+pub fn halves(words: &[u32], exponent_bits: u32) -> Vec<f64> {
+    let fraction_bits = 15 - exponent_bits;
+    let bias = (1 << (exponent_bits - 1)) - 1;
+    let value = |bits: u32| {
+        let sign = if bits >> 15 == 1 { -1.0 } else { 1.0 };
+        let exponent = ((bits >> fraction_bits) & ((1 << exponent_bits) - 1)) as i32;
+        let fraction = f64::from(bits & ((1 << fraction_bits) - 1)) / f64::from(1 << fraction_bits);
+        match exponent {
+            0 => sign * fraction * 2f64.powi(1 - bias),
+            _ => sign * (1.0 + fraction) * 2f64.powi(exponent - bias),
+        }
+    };
+    words.iter().flat_map(|word| [value(word & 0xFFFF), value(word >> 16)]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::halves;
+
+    #[test]
+    fn halves_by_hand() {
+        // 1 and -2; the smallest normal and subnormal numbers of f16.
+        assert_eq!(halves(&[0xC000_3F80], 8), [1.0, -2.0]);
+        assert_eq!(halves(&[0xC000_3C00, 0x0001_0400], 5), [1.0, -2.0, 2f64.powi(-14), 2f64.powi(-24)]);
+    }
+
+    /// Every finite pattern, against the crate that files are read with.
+    #[test]
+    fn halves_are_those_of_ieee() {
+        for bits in 0..=u16::MAX {
+            let (brain, half) = (half::bf16::from_bits(bits), half::f16::from_bits(bits));
+            if brain.is_finite() {
+                assert_eq!(halves(&[u32::from(bits)], 8)[0], brain.to_f64());
+            }
+            if half.is_finite() {
+                assert_eq!(halves(&[u32::from(bits)], 5)[0], half.to_f64());
+            }
+        }
+    }
 }

@@ -7,6 +7,7 @@ use jurist::gpu::{Live, Size, Tensor};
 use jurist::ops::attention::{self, Heads};
 use jurist::ops::loss_head::{self, LossGradient, LossHead, RowObjective};
 use jurist::ops::matmul::{self, Epilogue};
+use jurist::ops::matrix::{FullSlab, Matrix};
 use jurist::ops::rmsnorm::{self, Norm};
 use jurist::ops::rope::{self, Positions, Rotation};
 use jurist::ops::{embedding, rows, swiglu};
@@ -71,10 +72,11 @@ fn matrix_product() {
         let (gx, gw, dy) = (rig.floats("x", &x), rig.floats("w", &w), rig.floats("dy", &weights));
         let (y, dx, dw) = (rig.output("y", t * n), rig.output("dx", t * k), rig.output("dw", n * k));
         let sizes = [t, n, k].map(fixed);
-        matmul::forward(&mut rig.plan, gx, gw, y, sizes, Epilogue::Write);
-        matmul::backward_input(&mut rig.plan, dy, gw, dx, sizes, Epilogue::Write);
+        let matrix = Matrix::full(gw, n as u32);
+        matmul::forward(&mut rig.plan, gx, &matrix, y, sizes, Epilogue::Write);
+        matmul::backward_input(&mut rig.plan, dy, &matrix, dx, sizes, Epilogue::Write);
         rig.plan.clear(dw);
-        matmul::backward_weight(&mut rig.plan, dy, gx, dw, sizes);
+        matmul::backward_weight(&mut rig.plan, dy, gx, &[FullSlab { rows: n as u32, tensor: dw }], sizes);
         Graph { name: "matmul", rig, inputs: vec![(gx, x, dx), (gw, w, dw)], output: y, weights }.check();
     }
 }
@@ -162,11 +164,12 @@ fn embedding_and_rows() {
     let (gids, gpicked, grow_of) = (rig.words("ids", &ids), rig.words("rows", &picked), rig.words("row_of", &row_of));
     let (buckets, order) = (rig.words("buckets", sorted.buckets.as_flattened()), rig.words("order", &sorted.tokens));
     let [x, y, dx, dtable] = [6, 3, 6, 11].map(|n| rig.output("tensor", n * width));
-    embedding::forward(&mut rig.plan, gids, gtable, x, fixed(6), width as u32);
+    embedding::forward(&mut rig.plan, gids, &Matrix::full(gtable, 11), x, fixed(6), width as u32);
     rows::gather(&mut rig.plan, gpicked, x, y, fixed(3), width as u32);
     rows::scatter(&mut rig.plan, grow_of, dy, dx, fixed(6), width as u32);
     rig.plan.clear(dtable);
-    embedding::backward(&mut rig.plan, (buckets, order), dx, dtable, fixed(sorted.buckets.len()), width as u32);
+    let slab = FullSlab { rows: 11, tensor: dtable };
+    embedding::backward(&mut rig.plan, (buckets, order), dx, &[slab], fixed(sorted.buckets.len()), width as u32);
     Graph { name: "embedding and rows", rig, inputs: vec![(gtable, table, dtable)], output: y, weights }.check();
 }
 
@@ -192,7 +195,7 @@ fn losses() {
             (rig.output("stats", 18), rig.output("dhidden", 3 * width), rig.output("dtable", vocab * width));
         let head = LossHead {
             hidden: ghidden,
-            table: gtable.into(),
+            table: Matrix::full(gtable, vocab as u32),
             rows: grows,
             score_tokens: tokens,
             stats,
@@ -203,11 +206,8 @@ fn losses() {
             chunk: 2,
         };
         rig.plan.clear(dtable);
-        loss_head::record(
-            &mut rig.plan,
-            head,
-            Some(LossGradient { coefficients: values, table: gtable, dhidden, dtable: Some(dtable) }),
-        );
+        let slabs = Some(vec![FullSlab { rows: vocab as u32, tensor: dtable }]);
+        loss_head::record(&mut rig.plan, head, Some(LossGradient { coefficients: values, dhidden, dtable: slabs }));
         let ran = rig.run();
         let loss = |stats: Vec<f64>| -> f64 {
             let of = |(row, s): (&RowObjective, &[f64])| {

@@ -1,9 +1,11 @@
 //! The loss head: statistics of each row and gradients of every objective, in chunks with a remainder.
 
-use jurist::doctor::kernels::loss::{self, Case, Row, SCALE, VOCAB, objectives, packed};
+use jurist::doctor::kernels::loss::{self, Case, Row, SCALE, SLABS, VOCAB, WHOLE, objectives, packed};
+use jurist::doctor::kernels::matrix::Form;
 use jurist::gpu::Size;
 use jurist::judge::{Expectation, Scale};
 use jurist::ops::loss_head::{self, LossGradient, LossHead, STATS};
+use jurist::ops::matrix::{FullSlab, Matrix, Packing};
 use jurist::reference::loss as spec;
 use jurist::train::reward::RewardSettings;
 
@@ -14,7 +16,7 @@ fn every_objective_in_chunks() {
     for tuning in tunings() {
         let mut bench = bench(tuning);
         let mut check = |rows: Vec<Row>, planned, chunk, width, steepness| {
-            made(loss::head(&mut bench, Case { rows, planned, chunk, width, steepness }));
+            made(loss::head(&mut bench, Case { rows, planned, chunk, width, steepness, table: WHOLE }));
         };
         for (planned, chunk, width) in [(14, 4, 6), (14, 14, 8), (17, 3, 16), (14, 1, 5)] {
             check(objectives(), planned, chunk, width, 1.0);
@@ -22,6 +24,26 @@ fn every_objective_in_chunks() {
         check(objectives(), 14, 8, 16, 6.0);
         check(objectives()[3..4].to_vec(), 9, 4, 8, 1.0);
         check(Vec::new(), 9, 4, 8, 1.0);
+        all_right(bench);
+    }
+}
+
+/// Tables cut into slabs, and packed ones, which the way back decodes once more: the gradient has the slabs of the table.
+#[test]
+fn tables_in_slabs_and_packed() {
+    for tuning in tunings() {
+        let mut bench = bench(tuning);
+        for packing in [None, Some(Packing::Q8), Some(Packing::Q4), Some(Packing::Bf16), Some(Packing::F16)] {
+            for cuts in [&SLABS[..], &[37, 1, 93], WHOLE.cuts] {
+                let table = Form { packing, cuts };
+                made(loss::head(
+                    &mut bench,
+                    Case { rows: objectives(), planned: 14, chunk: 4, width: 32, steepness: 1.0, table },
+                ));
+            }
+        }
+        let table = Form { packing: None, cuts: &SLABS };
+        made(loss::head(&mut bench, Case { rows: objectives(), planned: 14, chunk: 1, width: 5, steepness: 1.0, table }));
         all_right(bench);
     }
 }
@@ -52,9 +74,9 @@ fn scores_with_little_mass() {
         let count = Size::fixed(2);
         let dtable = rig.floats("dtable", &vec![0.0; VOCAB as usize]);
         let (width, vocab, scores, chunk) = (1, VOCAB, 5, 1);
-        let head =
-            LossHead { hidden, table: gtable.into(), rows: grows, score_tokens, stats, count, width, vocab, scores, chunk };
-        loss_head::record(&mut rig.plan, head, Some(LossGradient { coefficients, table: gtable, dhidden, dtable: Some(dtable) }));
+        let (matrix, dtable) = (Matrix::full(gtable, VOCAB), Some(vec![FullSlab { rows: VOCAB, tensor: dtable }]));
+        let head = LossHead { hidden, table: matrix, rows: grows, score_tokens, stats, count, width, vocab, scores, chunk };
+        loss_head::record(&mut rig.plan, head, Some(LossGradient { coefficients, dhidden, dtable }));
         let ran = rig.run();
         let expected: Vec<f64> =
             [spec::squared_error_renormalised(&table, &SCALE, 2.0), spec::squared_error_full(&table, &SCALE, 2.0)]

@@ -1,10 +1,11 @@
 //! Matrix products: three layouts, four epilogues, tails in every direction.
 
 use jurist::doctor::kernels::linear::Place;
-use jurist::doctor::kernels::{linear, quantised};
-use jurist::gpu::Size;
-use jurist::model::quantised::Quantisation;
+use jurist::doctor::kernels::matrix::Form;
+use jurist::doctor::kernels::{Bench, linear, matrix};
+use jurist::gpu::{Limits, Size};
 use jurist::ops::matmul::{self, Epilogue, Layout};
+use jurist::ops::matrix::{FullSlab, Matrix, Packing};
 use jurist::reference::matmul as spec;
 
 use crate::common::*;
@@ -50,20 +51,65 @@ fn products() {
     }
 }
 
-/// With a quantised right side: whole and cut tiles, one row (which has a text of its own), one block to many, chunks.
+/// With a packed right side, both ways: whole and cut tiles, one row (which has a text of its own), one block to many,
+/// windows whose rows begin anywhere.
 #[test]
-fn quantised_products_and_rows() {
+fn packed_products_and_rows() {
     for tuning in tunings() {
         let mut bench = bench(tuning);
-        for form in [Quantisation::Q8, Quantisation::Q4] {
-            for shape in [[16, 16, 32], [13, 12, 64], [1, 36, 96], [1, 1, 32], [9, 1, 32], [70, 97, 352]] {
-                made(quantised::product(&mut bench, form, shape, [0; 2]));
+        for packing in Packing::ALL.map(Some) {
+            for [m, n, k] in [[16, 16, 32], [13, 12, 64], [1, 36, 96], [1, 1, 32], [9, 1, 32], [70, 97, 352]] {
+                for layout in [Layout::Nt, Layout::Nn] {
+                    made(matrix::product(&mut bench, Form { packing, cuts: &[n] }, layout, [m, k], Place::WHOLE));
+                }
             }
-            made(quantised::product(&mut bench, form, [11, 6, 64], [3, 2]));
+            for place in [Place::CHUNKS, Place::WINDOWS, Place::ODD_WINDOWS] {
+                for layout in [Layout::Nt, Layout::Nn] {
+                    made(matrix::product(&mut bench, Form { packing, cuts: &[12] }, layout, [11, 64], place));
+                }
+            }
             for width in [32, 160] {
-                made(quantised::rows(&mut bench, form, width));
+                made(matrix::rows(&mut bench, Form { packing, cuts: &[13] }, width));
             }
         }
+        all_right(bench);
+    }
+}
+
+/// Matrices cut by rows where a tile would not end, in every direction that training takes: the same as in one piece.
+#[test]
+fn slabs() {
+    for tuning in tunings() {
+        let mut bench = bench(tuning);
+        for cuts in [&[16, 16, 5][..], &[5, 1, 31], &[64, 32]] {
+            for packing in [None, Some(Packing::Q4), Some(Packing::F16)] {
+                for place in [Place::WHOLE, Place::WINDOWS] {
+                    made(matrix::product(&mut bench, Form { packing, cuts }, Layout::Nt, [13, 64], place));
+                    made(matrix::product(&mut bench, Form { packing, cuts }, Layout::Nn, [13, 64], place));
+                }
+                made(matrix::rows(&mut bench, Form { packing, cuts }, 32));
+            }
+            made(matrix::rows(&mut bench, Form { packing: None, cuts }, 7));
+            made(matrix::weight_gradient(&mut bench, cuts, [13, 12]));
+            made(matrix::weight_gradient(&mut bench, cuts, [6, 7]));
+        }
+        all_right(bench);
+    }
+}
+
+/// A matrix of 2.5 MiB in slabs, where no buffer may be larger than one.
+#[test]
+fn a_matrix_larger_than_a_binding() {
+    let gpu = open(Limits::Binding(1 << 20), true);
+    for tuning in tunings() {
+        let mut bench = Bench { tuning, forward: FORWARD, backward: BACKWARD, ..Bench::new(&gpu) };
+        let form = |packing| Form { packing, cuts: &[512, 512, 276] };
+        for layout in [Layout::Nt, Layout::Nn] {
+            made(matrix::product(&mut bench, form(None), layout, [3, 512], Place::WHOLE));
+            made(matrix::product(&mut bench, form(Some(Packing::Bf16)), layout, [3, 512], Place::WHOLE));
+        }
+        made(matrix::rows(&mut bench, form(None), 512));
+        made(matrix::weight_gradient(&mut bench, form(None).cuts, [3, 512]));
         all_right(bench);
     }
 }
@@ -81,9 +127,10 @@ fn backward() {
             let dw = rig.floats("dw", &start_w);
             let db = rig.floats("db", &start_b);
             let ones = rig.floats("ones", &vec![1.0; t]);
-            matmul::backward_input(&mut rig.plan, gdy, gw, dx, sizes(shape), Epilogue::Write);
-            matmul::backward_input(&mut rig.plan, gdy, gw, dx_more, sizes(shape), Epilogue::Accumulate);
-            matmul::backward_weight(&mut rig.plan, gdy, gx, dw, sizes(shape));
+            let (matrix, rows) = (&Matrix::full(gw, n as u32), n as u32);
+            matmul::backward_input(&mut rig.plan, gdy, matrix, dx, sizes(shape), Epilogue::Write);
+            matmul::backward_input(&mut rig.plan, gdy, matrix, dx_more, sizes(shape), Epilogue::Accumulate);
+            matmul::backward_weight(&mut rig.plan, gdy, gx, &[FullSlab { rows, tensor: dw }], sizes(shape));
             matmul::backward_bias(&mut rig.plan, gdy, ones, db, Size::fixed(t as u32), Size::fixed(n as u32));
             let ran = rig.run();
             let expected = spec::linear_dx(&dy, &w, k);
@@ -107,9 +154,10 @@ fn fewer_tokens_than_planned() {
             let (gx, gw, gdy) = (rig.floats("x", &x), rig.floats("w", &w), rig.floats("dy", &dy));
             let (y, dx, dw) = (rig.output("y", planned * n), rig.output("dx", planned * k), rig.floats("dw", &vec![1.0; n * k]));
             let [n_, k_] = [n, k].map(|x| Size::fixed(x as u32));
-            matmul::forward(&mut rig.plan, gx, gw, y, [tokens, n_, k_], Epilogue::Write);
-            matmul::backward_input(&mut rig.plan, gdy, gw, dx, [tokens, n_, k_], Epilogue::Write);
-            matmul::backward_weight(&mut rig.plan, gdy, gx, dw, [tokens, n_, k_]);
+            let (matrix, rows) = (&Matrix::full(gw, n as u32), n as u32);
+            matmul::forward(&mut rig.plan, gx, matrix, y, [tokens, n_, k_], Epilogue::Write);
+            matmul::backward_input(&mut rig.plan, gdy, matrix, dx, [tokens, n_, k_], Epilogue::Write);
+            matmul::backward_weight(&mut rig.plan, gdy, gx, &[FullSlab { rows, tensor: dw }], [tokens, n_, k_]);
             let ran = rig.run();
             let (x, dy) = (&x[..t * k], &dy[..t * n]);
             let (y, dx) = (ran.floats(y), ran.floats(dx));

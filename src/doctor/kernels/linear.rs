@@ -33,9 +33,9 @@ impl Place {
 }
 
 /// A matrix in a larger one, which is full of other numbers.
-struct Window {
+pub(super) struct Window {
     /// All of the larger one.
-    all: Vec<f64>,
+    pub all: Vec<f64>,
     start: usize,
     shape: [usize; 2],
     stride: usize,
@@ -43,23 +43,23 @@ struct Window {
 
 impl Window {
     /// Matrix number `i` of a product at `place`.
-    fn new(shape: [usize; 2], place: &Place, i: usize, seed: u64) -> Self {
+    pub fn new(shape: [usize; 2], place: &Place, i: usize, seed: u64) -> Self {
         let stride = shape[1] + 2 * place.columns[i];
         let all = random((shape[0] + place.rows[i]) * stride, seed);
         Window { all, start: place.rows[i] * stride + place.columns[i], shape, stride }
     }
 
-    fn view(&self, tensor: Tensor) -> View {
+    pub fn view(&self, tensor: Tensor) -> View {
         View { tensor, start: self.start as u32, stride: self.stride as u32 }
     }
 
     /// The window of a matrix as large as `all`.
-    fn of(&self, all: &[f64]) -> Vec<f64> {
+    pub fn of(&self, all: &[f64]) -> Vec<f64> {
         (0..self.shape[0]).flat_map(|i| all[self.start + i * self.stride..][..self.shape[1]].to_vec()).collect()
     }
 
     /// What lies around it, `all` and 0 in its place.
-    fn around(&self, all: &[f64]) -> Vec<f64> {
+    pub fn around(&self, all: &[f64]) -> Vec<f64> {
         let mut all = all.to_vec();
         (0..self.shape[0]).for_each(|i| all[self.start + i * self.stride..][..self.shape[1]].fill(0.0));
         all

@@ -1,22 +1,29 @@
 //! The loss head: statistics of each row and gradients of every objective, in chunks with a remainder.
 
 use super::Bench;
+use super::matrix::{self, Form};
 use crate::doctor::rig::{random, sum};
 use crate::gpu::{GpuError, Size};
 use crate::ops::loss_head::{self, LossGradient, LossHead, RowObjective, STATS};
+use crate::ops::matrix::Packing;
 use crate::reference::loss::{self as spec};
 use crate::reference::matmul::{linear, linear_dw, linear_dx};
 
 /// A prime: no tile, no vec4, no team of lanes divides it.
 pub const VOCAB: u32 = 131;
+/// The table in f32 and one piece.
+pub const WHOLE: Form = Form { packing: None, cuts: &[VOCAB as usize] };
+/// The table's rows cut into slabs.
+pub const SLABS: [usize; 3] = [64, 48, 19];
 /// The scores' tokens are neither in order nor at the edges alone.
 pub const SCALE: [(u32, f64); 5] = [(77, 3.0), (130, 1.0), (0, 5.0), (12, 2.0), (13, 4.0)];
 
 pub(super) async fn heads(b: &mut Bench) -> Result<(), GpuError> {
     for (planned, chunk, width, steepness) in [(17, 4, 6, 1.0), (14, 14, 8, 1.0), (14, 8, 16, 6.0)] {
-        head(b, Case { rows: objectives(), planned, chunk, width, steepness }).await?;
+        head(b, Case { rows: objectives(), planned, chunk, width, steepness, table: WHOLE }).await?;
     }
-    Ok(())
+    let table = Form { packing: Some(Packing::Q8), cuts: &SLABS };
+    head(b, Case { rows: objectives(), planned: 14, chunk: 8, width: 32, steepness: 1.0, table }).await
 }
 
 /// A row's objective, with the coefficients of the scores where it has some.
@@ -69,18 +76,20 @@ pub fn row_gradient(row: &Row, logits: &[f64]) -> Vec<f64> {
 }
 
 /// Rows of loss in a plan for `planned` of them.
-pub struct Case {
+pub struct Case<'a> {
     pub rows: Vec<Row>,
     pub planned: usize,
     pub chunk: u32,
     pub width: usize,
     /// Size of the logits.
     pub steepness: f64,
+    /// How the table is held; its gradient is cut as it is.
+    pub table: Form<'a>,
 }
 
 /// Statistics and gradients of all rows of `case`.
-pub async fn head(b: &mut Bench, case: Case) -> Result<(), GpuError> {
-    let Case { rows, planned, chunk, width, steepness } = case;
+pub async fn head(b: &mut Bench, case: Case<'_>) -> Result<(), GpuError> {
+    let Case { rows, planned, chunk, width, steepness, table: form } = case;
     let (count, vocab, scores) = (rows.len(), VOCAB as usize, SCALE.len());
     // A few rows more than planned, which nobody may touch.
     let room = planned + 4;
@@ -91,17 +100,19 @@ pub async fn head(b: &mut Bench, case: Case) -> Result<(), GpuError> {
 
     let mut rig = b.rig();
     let live = Size::live(rig.live(count as u32), planned as u32);
-    let (ghidden, gtable) = (rig.floats("hidden", &hidden), rig.floats("table", &table));
+    let ghidden = rig.floats("hidden", &hidden);
+    let (gtable, table) = matrix::held(&mut rig, &form, &table, width);
     let (mut objectives, coefficients) = packed(&rows);
     objectives.resize(room, RowObjective { token: u32::MAX, weight: f32::NAN, entropy_weight: f32::NAN, scores: 1 << 20 });
     let grows = rig.words("objectives", bytemuck::cast_slice(&objectives));
     let score_tokens = rig.words("score tokens", &SCALE.map(|s| s.0));
     let coefficients = rig.floats("score coefficients", &coefficients);
     let stats = rig.output("stats", room * (STATS + scores));
-    let (dhidden, dtable) = (rig.output("dhidden", room * width), rig.floats("dtable", &dtable_start));
+    let dhidden = rig.output("dhidden", room * width);
+    let dtable = matrix::slabs(&mut rig, form.cuts, &dtable_start, width);
     let head = LossHead {
         hidden: ghidden,
-        table: gtable.into(),
+        table: gtable,
         rows: grows,
         score_tokens,
         stats,
@@ -111,12 +122,15 @@ pub async fn head(b: &mut Bench, case: Case) -> Result<(), GpuError> {
         scores: scores as u32,
         chunk,
     };
-    loss_head::record(&mut rig.plan, head, Some(LossGradient { coefficients, table: gtable, dhidden, dtable: Some(dtable) }));
+    loss_head::record(&mut rig.plan, head, Some(LossGradient { coefficients, dhidden, dtable: Some(dtable.clone()) }));
     let ran = rig.start(&b.gpu)?;
-    let (stats, dhidden, dtable) =
-        (ran.read_floats(stats).await?, ran.read_floats(dhidden).await?, ran.read_floats(dtable).await?);
+    let (stats, dhidden) = (ran.read_floats(stats).await?, ran.read_floats(dhidden).await?);
+    let mut found_dtable = Vec::new();
+    for slab in &dtable {
+        found_dtable.extend(ran.read_floats(slab.tensor).await?);
+    }
 
-    let name = format!("{count} of {planned} rows by {chunk}, width {width}");
+    let name = format!("{count} of {planned} rows by {chunk}, width {width}{}", form.name());
     let logits = linear(&hidden[..count * width], &table, None, width);
     compare_stats(b, &name, &stats, &rows, &logits);
     let dlogits: Vec<f64> = rows.iter().zip(logits.chunks(vocab)).flat_map(|(row, z)| row_gradient(row, z)).collect();
@@ -130,7 +144,7 @@ pub async fn head(b: &mut Bench, case: Case) -> Result<(), GpuError> {
     }
     b.live_gradient("loss head backward", &format!("dhidden, {name}"), rest, &[]);
     let expected = sum(&linear_dw(&dlogits, &hidden[..count * width], width, vocab), &dtable_start);
-    b.gradient("loss head backward", &format!("dtable, {name}"), &dtable, &expected);
+    b.gradient("loss head backward", &format!("dtable, {name}"), &found_dtable, &expected);
     Ok(())
 }
 

@@ -11,6 +11,7 @@ use crate::reference::{embedding as embedding_spec, swiglu as swiglu_spec};
 /// Both ways over the first `live` of eleven tokens; ids repeat, and the table is longer than they reach.
 pub async fn embedding(b: &mut Bench, live: usize, width: usize) -> Result<(), GpuError> {
     use crate::ops::embedding;
+    use crate::ops::matrix::{FullSlab, Matrix};
     let vocab = 31;
     let all: [u32; 11] = [5, 2, 5, 9, 30, 2, 5, 0, 30, 7, 5];
     let ids = &all[..live];
@@ -24,8 +25,9 @@ pub async fn embedding(b: &mut Bench, live: usize, width: usize) -> Result<(), G
     let order = rig.words("order", &[sorted.tokens, vec![0; all.len() - live]].concat());
     let (gtable, gdy) = (rig.floats("table", &table), rig.floats("dy", &dy));
     let (y, dtable) = (rig.output("y", all.len() * width), rig.floats("dtable", &start));
-    embedding::forward(&mut rig.plan, gids, gtable, y, tokens, width as u32);
-    embedding::backward(&mut rig.plan, (buckets, order), gdy, dtable, distinct, width as u32);
+    let rows = vocab as u32;
+    embedding::forward(&mut rig.plan, gids, &Matrix::full(gtable, rows), y, tokens, width as u32);
+    embedding::backward(&mut rig.plan, (buckets, order), gdy, &[FullSlab { rows, tensor: dtable }], distinct, width as u32);
     let ran = rig.start(&b.gpu)?;
     let (y, gdtable) = (ran.read_floats(y).await?, ran.read_floats(dtable).await?);
     b.live_exact("embedding", &format!("y, {live} tokens"), &y, &embedding_spec::gather(&table, ids, width));

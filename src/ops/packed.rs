@@ -1,0 +1,101 @@
+//! Packed matrices in kernels: products with one on the right (`shaders/matmul_packed.wgsl`), and rows looked up in one
+//! (`shaders/embedding_packed.wgsl`).
+
+use super::elements;
+use super::embedding::Rows;
+use super::matmul::{Epilogue, View, parameters};
+use super::matrix::{Packed, Packing};
+use crate::gpu::{Dispatch, Grid, KernelSpec, PlanBuilder, Size, Tensor, Tuning};
+
+/// Rows of a tile, where there is more than one row.
+const ROWS: u32 = 8;
+
+/// What chooses the text of a product.
+#[derive(Clone, Copy)]
+struct Text {
+    entry: &'static str,
+    packing: Packing,
+    rows: u32,
+    /// Reads A by vec4.
+    wide: bool,
+}
+
+fn product_spec(text: Text, epilogue: Epilogue, tuning: &Tuning) -> KernelSpec {
+    let [x, y] = tuning.matmul_group;
+    let (parts, eights) = match text.packing {
+        Packing::Q8 => (2, 2),
+        Packing::Q4 => (1, 4),
+        Packing::Bf16 | Packing::F16 => (4, 1),
+    };
+    let block = match text.entry {
+        "nt" => [("PARTS", parts), ("EIGHTS", eights)],
+        _ => [("STEPS", if text.wide { 4 } else { 1 }), ("EIGHTS", eights)],
+    };
+    let tile = [("ROWS", text.rows), ("WIDE", u32::from(text.wide)), ("GROUP_X", x), ("GROUP_Y", y)];
+    let constants = [&text.packing.constants()[..], &block, &tile, &epilogue.constants()].concat();
+    KernelSpec::new("matmul_packed.wgsl", text.entry, &constants)
+}
+
+/// What a product with a packed matrix on the right multiplies.
+pub(super) struct Product {
+    /// `y = x wᵀ`, or else `y = x w`.
+    pub transposed: bool,
+    pub x: View,
+    pub w: Packed,
+    pub y: View,
+}
+
+/// `y[M, N] = x[M, K] · w[N, K]ᵀ`, or `x[M, K] · w[K, N]`, then the epilogue.
+pub(super) fn product(plan: &mut PlanBuilder, p: Product, [m, n, k]: [Size; 3], epilogue: Epilogue) {
+    let (entry, width) = if p.transposed { ("nt", k) } else { ("nn", n) };
+    let rows = if m.max() == 1 { 1 } else { ROWS };
+    let wide = p.x.by_four() && k.max().is_multiple_of(4);
+    let [group_x, group_y] = plan.tuning().matmul_group;
+    let mut tensors = vec![p.x.tensor, p.w.words, p.y.tensor];
+    tensors.extend(p.w.scales);
+    tensors.extend(epilogue.tensor());
+    let kernel = product_spec(Text { entry, packing: p.w.packing, rows, wide }, epilogue, plan.tuning());
+    plan.dispatch(Dispatch {
+        kernel,
+        tensors: &tensors,
+        words: &parameters([m, n, k], [p.x, View::of(p.w.words, width.max()), p.y], 1.0, epilogue),
+        grid: Grid::Tiles { x: n, tile_x: 8 * group_x, y: m, tile_y: rows * group_y },
+        flops: 2 * u64::from(k.max()) * u64::from(n.max()),
+        work: m,
+    });
+}
+
+fn rows_spec(packing: Packing, width: u32, slab: bool) -> KernelSpec {
+    let constants = [&packing.constants()[..], &[("WIDTH", width), ("SLAB", u32::from(slab))]].concat();
+    KernelSpec::new("embedding_packed.wgsl", "forward", &constants)
+}
+
+/// `y[T, H] = table[ids]`, H = `width`, for the ids in `rows`.
+pub(super) fn rows(plan: &mut PlanBuilder, ids: Tensor, table: Packed, y: Tensor, (tokens, rows): (Size, Rows), width: u32) {
+    let size = tokens.times(width / 8);
+    let mut tensors = vec![ids, table.words, y];
+    tensors.extend(table.scales);
+    plan.dispatch(Dispatch {
+        kernel: rows_spec(table.packing, width, rows.is_some()),
+        tensors: &tensors,
+        words: &super::embedding::parameters(size, rows),
+        grid: elements(size),
+        flops: 1,
+        work: size,
+    });
+}
+
+pub(super) fn variants(tuning: &Tuning) -> Vec<KernelSpec> {
+    let mut plan = PlanBuilder::new(tuning);
+    let t = plan.kept("epilogue", 1);
+    let mut all = Vec::new();
+    for packing in Packing::ALL {
+        for (entry, rows) in [("nt", 1), ("nt", ROWS), ("nn", 1), ("nn", ROWS)] {
+            let wide = Text { entry, packing, rows, wide: true };
+            all.extend(Epilogue::all(t).map(|epilogue| product_spec(wide, epilogue, tuning)));
+            all.push(product_spec(Text { wide: false, ..wide }, Epilogue::Write, tuning));
+        }
+        all.extend([false, true].map(|slab| rows_spec(packing, 64, slab)));
+    }
+    all
+}
