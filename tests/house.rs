@@ -57,6 +57,7 @@ const NATIVE: &[&str] = &[
     "src/model/save.rs",
     "src/train/atomic.rs",
     "src/train/checkpoint.rs",
+    "src/train/memory/",
     "src/train/run.rs",
     "src/train/start.rs",
     "src/train/tract.rs",

@@ -134,7 +134,8 @@ fn the_same_adapter_by_other_ways() {
     assert!(bytes(&task, "stopped/adapter_model.safetensors") == bytes(&task, "whole/adapter_model.safetensors"));
 
     let real = |run: &str, more: &[&'static str]| {
-        let args = [&LORA[..], &["--method", "real", "--beta", "0.1", "--max-steps", "1", "--normalize-advantages", "true"], more];
+        let args =
+            [&LORA[..], &["--method", "real", "--beta", "0.1", "--max-steps", "1", "--normalize-advantages", "true"], more];
         succeed(train(&task, "base", run, &args.concat()));
         lines(&task.read(&format!("{run}/metrics.jsonl"))).remove(0)
     };

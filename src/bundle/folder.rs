@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use safetensors::SafeTensors;
 
 use super::{Contents, Entries, MANIFEST, Manifest, hub};
-use crate::model::checkpoint::Checkpoint;
 use crate::gpu::Gpu;
+use crate::model::checkpoint::Checkpoint;
 use crate::model::config::Config;
 use crate::model::dtype::{Dtype, first_non_finite};
 use crate::model::error::ModelError;
@@ -94,8 +94,22 @@ impl ModelFolder {
         let path = self.dir.join("judge.json");
         match std::fs::read_to_string(&path) {
             Ok(text) => Ok(Some(text)),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => self.base.as_ref().map_or(Ok(None), |(_, base)| base.judge_json()),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                self.base.as_ref().map_or(Ok(None), |(_, base)| base.judge_json())
+            }
             Err(e) => Err(ModelError::io("read", &path, e)),
+        }
+    }
+
+    /// The config of a Hugging Face directory, in which nothing else need be; `None` for bundles and adapters, whose sizes
+    /// depend on more.
+    ///
+    /// # Errors
+    /// A `config.json` that cannot be used.
+    pub fn config_alone(&self) -> Result<Option<Config>, ModelError> {
+        match (&self.bundle, &self.base) {
+            (None, None) => Config::open(&self.dir).map(Some),
+            _ => Ok(None),
         }
     }
 

@@ -31,7 +31,7 @@ use clap::Parser;
 
 pub use args::{
     AgreeArgs, BenchArgs, BenchGroup, Cli, Command, CompareArgs, DataArgs, DataCheckArgs, DataCommand, DemoArgs, DoctorArgs,
-    EvalArgs, Expectation, ExportArgs, JudgingArgs, PartArgs, ScoreArgs, ServeArgs, ShapeArgs, TrainArgs,
+    EvalArgs, Expectation, ExportArgs, JudgingArgs, PartArgs, PlanArgs, ScoreArgs, ServeArgs, ShapeArgs, TrainArgs,
 };
 pub use error::CliError;
 pub use interrupt::Interrupt;
@@ -41,7 +41,7 @@ pub use settings::SettingFlags;
 
 use crate::bundle::Wanted;
 use crate::doctor::{Verdict, Work};
-use crate::gpu::{Gpu, GpuOptions, Kernels};
+use crate::gpu::{Class, Gpu, GpuOptions, Kernels};
 use crate::train::log::Progress;
 
 /// What every command has at hand.
@@ -104,6 +104,15 @@ impl Context {
     #[cfg(not(feature = "hf-hub"))]
     fn fetch(&self, _model: &Path, _wanted: Wanted, _progress: &mut TerminalProgress) -> Result<(), CliError> {
         Ok(())
+    }
+
+    /// A GPU that counts buffers and makes none, like the adapter asked for or, with `any`, like discrete GPUs in general; and
+    /// the memory that is there, where that is known.
+    fn dry_gpu(&self, any: bool) -> Result<(Gpu, Option<u64>), CliError> {
+        let options = GpuOptions { adapter: self.adapter.clone(), kernels: self.kernels()?, ..GpuOptions::default() };
+        let gpu = if any { Gpu::dry_discrete(&options)? } else { pollster::block_on(Gpu::dry(&options))? };
+        let memory = free_memory().filter(|_| gpu.facts().class == Class::Software);
+        Ok((gpu, memory))
     }
 
     /// Somebody who shows progress on stderr, as far as `--quiet` and the terminal allow.

@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use super::{CliError, Context, Interrupt, SystemClock, TrainArgs, print};
+use super::{CliError, Context, Interrupt, PlanArgs, SystemClock, TrainArgs, print};
 use crate::bundle::Wanted;
 use crate::doctor::Work;
-use crate::train::TrainConfig;
 use crate::train::config::{Layers, Origin, Raw};
 use crate::train::log::Progress;
 use crate::train::run::{Ended, Surroundings, run as train};
+use crate::train::{TrainConfig, memory};
 
 /// Resolves the config and trains.
 pub fn run(args: &TrainArgs, context: &Context) -> Result<(), CliError> {
@@ -16,6 +16,9 @@ pub fn run(args: &TrainArgs, context: &Context) -> Result<(), CliError> {
     let config = resolve(args, context, &mut progress)?;
     if args.print_config {
         return print(&config.to_toml()?);
+    }
+    if args.plan.dry_run {
+        return plan(&args.plan, &config, context);
     }
     if let Some(model) = &config.model_name_or_path {
         context.fetch(Path::new(model), Wanted::All, &mut progress)?;
@@ -33,6 +36,14 @@ pub fn run(args: &TrainArgs, context: &Context) -> Result<(), CliError> {
     }
 }
 
+/// Prints what a run would hold.
+fn plan(args: &PlanArgs, config: &TrainConfig, context: &Context) -> Result<(), CliError> {
+    let (gpu, there) = context.dry_gpu(args.any_gpu)?;
+    let plan = memory::plan(&gpu, config, args.memory.or(there))?;
+    print(&if args.json { format!("{:#}\n", plan.to_json()) } else { plan.to_string() })?;
+    plan.advice().map_or(Ok(()), |advice| Err(CliError::Failed(advice)))
+}
+
 /// The config of the four layers: defaults < file < environment < flags.
 pub fn resolve(args: &TrainArgs, context: &Context, progress: &mut dyn Progress) -> Result<TrainConfig, CliError> {
     let mut layers = Layers::default();
@@ -48,7 +59,7 @@ pub fn resolve(args: &TrainArgs, context: &Context, progress: &mut dyn Progress)
     }
     // Warnings first: a misspelt variable may be the reason for what is said next.
     layers.warnings().iter().for_each(|warning| progress.warn(warning));
-    Ok(layers.resolve()?)
+    Ok(if args.plan.dry_run { layers.resolve_to_plan()? } else { layers.resolve()? })
 }
 
 fn read(path: &Path) -> Result<String, CliError> {

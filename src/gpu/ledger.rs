@@ -82,6 +82,8 @@ impl fmt::Display for Held {
 struct Sums {
     now: Held,
     peak: Held,
+    /// Bytes of scratch that plans put into lent buffers.
+    lodged: u64,
 }
 
 /// Shared by a device and all its buffers.
@@ -99,6 +101,15 @@ impl Ledger {
 
     pub(super) fn peak(&self) -> Held {
         self.sums().peak
+    }
+
+    pub(super) fn lodged(&self) -> u64 {
+        self.sums().lodged
+    }
+
+    /// Notes `bytes` that took no memory of their own.
+    pub(super) fn lodge(&self, bytes: u64) {
+        self.sums().lodged += bytes;
     }
 
     /// Enters `bytes`, unless more than `limit` would then be held.

@@ -163,7 +163,7 @@ const STAGED: u64 = 16 << 20;
 
 /// Buffers above this size get memory of their own, smaller ones share blocks of it: the blocks' rests would otherwise be a
 /// good part of what is held (wgpu's own choice is 128 to 256 MiB). Drivers allow a few thousand pieces of memory.
-const BLOCK: std::ops::Range<u64> = 4 << 20..8 << 20;
+const BLOCK: u64 = 4 << 20;
 
 impl Gpu {
     /// The adapters of this machine, best first.
@@ -189,7 +189,7 @@ impl Gpu {
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("jurist"),
             required_limits: limits,
-            memory_hints: wgpu::MemoryHints::Manual { suballocated_device_memory_block_size: BLOCK },
+            memory_hints: wgpu::MemoryHints::Manual { suballocated_device_memory_block_size: BLOCK..BLOCK },
             // Timestamps for profiles, subgroups for one matmul variant; everything runs without them too.
             required_features: features,
             ..Default::default()
@@ -298,6 +298,11 @@ impl Gpu {
     /// The same when it was most.
     pub fn peak(&self) -> Held {
         self.shared.ledger.peak()
+    }
+
+    /// Bytes of scratch tensors that live in lent buffers, of all plans so far.
+    pub fn lodged(&self) -> u64 {
+        self.shared.ledger.lodged()
     }
 
     /// Bytes that the device has given out, and those that it holds for it: what buffers take with alignment, and the rests of

@@ -316,7 +316,10 @@ impl PlanBuilder {
             let largest = tenants.max_by_key(|(t, _)| t.words).map(|(t, _)| t);
             let name = largest.map_or("scratch", |t| t.name.as_str());
             shared.push(match lent[slot] {
-                Some(place) => gpu.lent[place].part(name, *words),
+                Some(place) => {
+                    gpu.shared.ledger.lodge(*words as u64 * 4);
+                    gpu.lent[place].part(name, *words)
+                }
                 None => gpu.for_role(largest.and_then(|t| t.role).unwrap_or(gpu.role)).buffer(name, *words)?,
             });
         }

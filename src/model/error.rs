@@ -23,7 +23,9 @@ pub enum ModelError {
     #[error("`{key}` is {found}, which is not supported; supported: {supported}")]
     Unsupported { key: String, found: String, supported: String },
 
-    #[error("training every weight needs weights in f32, and these are {found}: train a LoRA adapter on them (lora_r), or start from the checkpoint")]
+    #[error(
+        "training every weight needs weights in f32, and these are {found}: train a LoRA adapter on them (lora_r), or start from the checkpoint"
+    )]
     Frozen { found: &'static str },
 
     /// Two settings that contradict each other.

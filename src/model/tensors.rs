@@ -418,7 +418,8 @@ mod tests {
     #[test]
     fn tables_are_cut_into_slabs_that_fit() {
         assert_eq!(slab_rows(100, 64, 6400), 100);
-        for (rows, width, most) in [(151_936, 512, 33_554_432), (151_936, 1024, 33_554_432), (5000, 64, 262_144), (101, 64, 6400)] {
+        for (rows, width, most) in [(151_936, 512, 33_554_432), (151_936, 1024, 33_554_432), (5000, 64, 262_144), (101, 64, 6400)]
+        {
             let step = slab_rows(rows, width, most);
             let slabs = rows.div_ceil(step);
             assert!(step % 32 == 0 && step * width <= most, "{rows} x {width}: {step}");

@@ -22,8 +22,8 @@ use super::config::TrainConfig;
 use super::error::BoxError;
 use super::log::MetricsWriter;
 use super::order::Cursor;
-use crate::model::lora::peft::{ADAPTER_CONFIG, ADAPTER_MODEL};
 use super::training_state::{Parameter, StateReader, Supply, TRAINING_STATE, write_training_state};
+use crate::model::lora::peft::{ADAPTER_CONFIG, ADAPTER_MODEL};
 
 /// File of a checkpoint that says where the run stands.
 pub const TRAINER_STATE: &str = "trainer_state.json";

@@ -297,7 +297,11 @@ impl PolicyTrainer {
     /// # Errors
     /// A batch over the planned sizes, other chains than those just read, or what the GPU reports.
     pub async fn accumulate(&self, batch: &PackedInputs, fresh: bool) -> Result<Vec<RowStats>, TrainError> {
-        if fresh { self.pass.learn(batch)? } else { self.pass.run(batch)? }
+        if fresh {
+            self.pass.learn(batch)?
+        } else {
+            self.pass.run(batch)?
+        }
         Ok(self.pass.stats(batch.rows.len()).await?)
     }
 

@@ -188,7 +188,8 @@ impl<'a> Run<'a> {
             );
         }
         let optimiser = self.engine.optimiser();
-        let parts = [(Part::Master, self.engine.weights().trainable()?), (Part::ExpAvg, &optimiser.m), (Part::ExpAvgSq, &optimiser.v)];
+        let parts =
+            [(Part::Master, self.engine.weights().trainable()?), (Part::ExpAvg, &optimiser.m), (Part::ExpAvgSq, &optimiser.v)];
         let mut values = Vec::new();
         for (part, target) in parts {
             for parameter in &self.parameters {
@@ -419,7 +420,7 @@ fn files_of(dir: &Path) -> Result<Vec<PathBuf>, TrainError> {
 }
 
 /// What the engine's steps are made of.
-fn material(start: &Start) -> Material<'_> {
+pub(super) fn material(start: &Start) -> Material<'_> {
     Material {
         examples: &start.train.examples,
         scale: &start.settings.scale,

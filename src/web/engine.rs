@@ -90,7 +90,8 @@ pub fn check_bundle(engine: &Engine, manifest: &str) -> Result<String, Failure> 
     let allowed = engine.gpu.max_binding().min(engine.gpu.max_buffer());
     // Matrices are cut by rows; the widest slab of one cannot be.
     let least = (4 * config.hidden_size.max(config.intermediate_size).max(config.q_rows()) * SLAB_ROWS) as u64;
-    let mut answer = json!({"fits": least <= allowed, "bytes": manifest.download_bytes(), "gpuBytes": bytes_on_gpu(&config, form)});
+    let mut answer =
+        json!({"fits": least <= allowed, "bytes": manifest.download_bytes(), "gpuBytes": bytes_on_gpu(&config, form)});
     if least > allowed {
         answer["why"] = over_limit("The smallest piece of this judge's largest matrix", least, allowed).into();
     }

@@ -292,8 +292,7 @@ type Tensors = (Vec<TensorSpec>, HashMap<String, Vec<f32>>);
 
 fn read_tensors(bytes: &[u8]) -> Result<Tensors, ModelError> {
     let file = || ADAPTER_MODEL.to_string();
-    let stored =
-        SafeTensors::deserialize(bytes).map_err(|e| ModelError::Corrupt { file: file(), reason: e.to_string() })?;
+    let stored = SafeTensors::deserialize(bytes).map_err(|e| ModelError::Corrupt { file: file(), reason: e.to_string() })?;
     let (mut specs, mut all) = (Vec::new(), HashMap::new());
     let mut tensors = stored.tensors();
     tensors.sort_by(|(a, _), (b, _)| a.cmp(b));
@@ -373,7 +372,8 @@ mod tests {
         let ours = adapter();
         let read = AdapterFiles::parse(&ours.config_json("base"), &ours.tensor_bytes()).unwrap();
         assert_eq!(read.settings, ours.settings);
-        let names = |a: &AdapterFiles| a.modules.iter().map(|m| (m.name.clone(), m.r, m.alpha.to_bits())).collect::<BTreeSet<_>>();
+        let names =
+            |a: &AdapterFiles| a.modules.iter().map(|m| (m.name.clone(), m.r, m.alpha.to_bits())).collect::<BTreeSet<_>>();
         assert_eq!(names(&read), names(&ours));
         assert_eq!(read.tensor(&ours.specs[1].name).unwrap(), ours.tensor(&ours.specs[1].name).unwrap());
         assert_eq!(AdapterFiles::base_name(&ours.config_json("some/base")).unwrap(), "some/base");
@@ -413,6 +413,8 @@ mod tests {
         }
         assert!(with("r", json!(3)).contains("has rank 2"));
         let cut = &ours.tensor_bytes()[..40];
-        assert!(AdapterFiles::parse(&ours.config_json("base"), cut).unwrap_err().to_string().contains("download or copy it again"));
+        assert!(
+            AdapterFiles::parse(&ours.config_json("base"), cut).unwrap_err().to_string().contains("download or copy it again")
+        );
     }
 }

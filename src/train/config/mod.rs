@@ -327,12 +327,22 @@ impl Layers {
 
     /// The config that these layers make, checked as a whole.
     pub fn resolve(&self) -> Result<TrainConfig, SettingError> {
+        let config = self.laid()?;
+        config.check(true)?;
+        Ok(config)
+    }
+
+    /// The same for a plan of memory, which needs no output folder, and rows only where they are named.
+    pub fn resolve_to_plan(&self) -> Result<TrainConfig, SettingError> {
+        let config = self.laid()?;
+        config.check(false)?;
+        Ok(config)
+    }
+
+    fn laid(&self) -> Result<TrainConfig, SettingError> {
         let map: Map<String, Value> = self.values.iter().map(|(k, (v, _))| (k.to_string(), v.clone())).collect();
         // Each value fits its key, so this can fail only if the table and the struct disagree; a test holds that.
-        let config: TrainConfig =
-            serde_json::from_value(Value::Object(map)).map_err(|e| SettingError::Conflict(e.to_string()))?;
-        config.check()?;
-        Ok(config)
+        serde_json::from_value(Value::Object(map)).map_err(|e| SettingError::Conflict(e.to_string()))
     }
 }
 
@@ -355,8 +365,10 @@ fn raw_of_toml(value: toml::Value) -> Raw {
 }
 
 impl TrainConfig {
-    /// What no single value shows: settings that are needed, and settings that do not go together.
-    fn check(&self) -> Result<(), SettingError> {
+    /// What no single value shows: settings that are needed, and settings that do not go together. What is not to run needs
+    /// no rows and no output folder.
+    fn check(&self, to_run: bool) -> Result<(), SettingError> {
+        let reads_rows = to_run || !self.train_file.is_empty();
         let conflict = |message: &str| Err(SettingError::Conflict(message.into()));
         let missing = |key, why| Err(SettingError::Missing { key, why });
         match (&self.model_name_or_path, &self.init) {
@@ -369,7 +381,7 @@ impl TrainConfig {
             (Some(_), None) if self.vocab_size.is_some() => {
                 return conflict("vocab_size is for a run from scratch (init): a model brings its own vocabulary");
             }
-            (None, Some(_)) if self.tokenizer.is_none() && self.vocab_size.is_none() => {
+            (None, Some(_)) if reads_rows && self.tokenizer.is_none() && self.vocab_size.is_none() => {
                 return missing("vocab_size", "a run from scratch needs a tokenizer, or the size of one to train on the data");
             }
             _ => {}
@@ -377,10 +389,10 @@ impl TrainConfig {
         if self.tokenizer.is_some() && self.vocab_size.is_some() {
             return conflict("tokenizer and vocab_size are both set: use a tokenizer or train one, not both");
         }
-        if self.train_file.is_empty() {
+        if to_run && self.train_file.is_empty() {
             return missing("train_file", "there is nothing to train on");
         }
-        if self.output_dir.is_empty() {
+        if to_run && self.output_dir.is_empty() {
             return missing("output_dir", "the trained model needs a folder");
         }
         self.scale()?;

@@ -1,0 +1,120 @@
+//! A start out of a config.json alone: no rows, no weights, no tokenizer.
+//!
+//! What they would decide is assumed to be the most that the settings allow: every row is as long as `max_length` lets it be,
+//! every score is one token, and the phrase has a token a word and one more.
+
+use std::path::Path;
+
+use super::super::TrainError;
+use super::super::config::{SettingError, TrainConfig};
+use super::super::examples::{Prepared, Prompt};
+use super::super::pack::Example;
+use super::super::start::Start;
+use crate::bundle::{FolderWeights, ModelFolder};
+use crate::judge::{JudgeSettings, Placement, ScoreTokens, Template};
+use crate::model::config::Config;
+use crate::model::dtype::Dtype;
+use crate::model::error::ModelError;
+use crate::model::init::Init;
+use crate::text::{SpecialTokens, word_level};
+
+/// The start of a run of `config`, without rows.
+///
+/// # Errors
+/// No readable config.json; a scale that cannot be one.
+pub(super) fn start(config: &TrainConfig) -> Result<Start, TrainError> {
+    let FolderWeights { source: model, adapter, base, dtype: stored, .. } = model(config)?;
+    // Nobody asks it for anything: what a tokenizer would say is said below.
+    let unknown = SpecialTokens { unk: Some("<unk>".into()), ..SpecialTokens::default() };
+    let tokenizer = word_level(&["word"], &unknown)?;
+    let mut settings = JudgeSettings::new(config.scale()?, &config.phrase, &Template::Plain, false);
+    settings.score_reads = config.score_reads();
+    let prompt = settings.prompt(&tokenizer)?;
+    let scores = (0..settings.scale.len() as u32).map(|score| vec![score]).collect();
+    let phrase = vec![0; config.phrase.split_whitespace().count() + 1];
+    let unusable = |(_, found): (usize, String)| TrainError::Setting(SettingError::Conflict(found));
+    let tokens = ScoreTokens::new(scores, None, phrase.clone(), phrase).map_err(unusable)?;
+    let (rows, max_tokens) = rows_for(config, model.config(), &tokens)?;
+    let size = rows.first().map_or(0, |e| e.prompt.ids.len());
+    let longest = match config.samples_chains() {
+        true => format!("prompts of {size} tokens, chains of {max_tokens}"),
+        false => format!("rows of {} tokens", size + rows.first().map_or(0, |e| e.fed.len()) + 1),
+    };
+    let mut notes = vec![format!(
+        "no train_file: rows are assumed to be the longest that the settings allow ({longest}), scores to have one token each"
+    )];
+    if config.eval_file.is_some() {
+        notes.push("evaluations are not counted without a train_file".into());
+    }
+    let train = Prepared { examples: rows, ..Prepared::default() };
+    Ok(Start { tokenizer, model, adapter, base, stored, dtype: stored, settings, prompt, tokens, train, eval: None, notes })
+}
+
+/// One packed batch of the longest rows, and tokens of the longest chain.
+///
+/// # Errors
+/// A method that writes chains without `max_completion_length`; a context with no room for a prompt.
+pub(super) fn rows(config: &TrainConfig, start: &Start) -> Result<(Vec<Example>, usize), TrainError> {
+    rows_for(config, start.model.config(), &start.tokens)
+}
+
+fn rows_for(config: &TrainConfig, model: &Config, tokens: &ScoreTokens) -> Result<(Vec<Example>, usize), TrainError> {
+    let chain = config.max_completion_length as usize;
+    if config.samples_chains() && chain == 0 {
+        let why = "without a train_file there are no chains to take a length from";
+        return Err(SettingError::Missing { key: "max_completion_length", why }.into());
+    }
+    let placement = Placement { tokens, reads: config.score_reads() };
+    let context = model.max_position_embeddings;
+    let stem = tokens.stem.len();
+    // Prompt, chain and phrase of a row, in tokens: all but the score.
+    let most = context.min(config.max_length as usize).saturating_sub(placement.depth(0, 1));
+    let (prompt, fed) = if config.samples_chains() {
+        let room = context.saturating_sub(placement.depth(0, chain + stem + 1));
+        (most.saturating_sub(stem).min(room), stem)
+    } else {
+        let fed = match (config.method.as_str(), chain) {
+            ("raft", _) => stem,
+            (_, 0) => most,
+            (_, chain) => chain + stem,
+        };
+        let fed = fed.min(most.saturating_sub(1));
+        (most - fed, fed)
+    };
+    if prompt == 0 {
+        let found = format!(
+            "max_length = {}, max_completion_length = {chain} and a context of {context} tokens leave no room for a prompt",
+            config.max_length
+        );
+        return Err(SettingError::Conflict(found).into());
+    }
+    let scale = config.scale()?;
+    let value = scale.min();
+    let prompt = Prompt { ids: vec![0; prompt], ends_in_space: false, label: scale.split(value)?, value };
+    let row = Example { prompt, fed: vec![0; fed] };
+    Ok((vec![row; config.per_device_train_batch_size as usize], chain))
+}
+
+/// The model out of its config alone: a file, or that of a folder. Bundles and adapters are opened as they are.
+fn model(config: &TrainConfig) -> Result<FolderWeights, TrainError> {
+    let named = config.model_name_or_path.as_deref();
+    let path = named.or(config.init.as_deref()).unwrap_or_default();
+    let model = if named.is_some() && !Path::new(path).is_file() {
+        let folder = ModelFolder::open(Path::new(path))?;
+        match folder.config_alone()? {
+            None => return Ok(folder.weights()?),
+            Some(model) => model,
+        }
+    } else {
+        let text = std::fs::read_to_string(path).map_err(|source| ModelError::io("read", path, source))?;
+        let model = Config::from_json(&text).map_err(|e| e.in_file(path))?;
+        match config.vocab_size {
+            Some(size) => model.with_vocab_size(size as usize)?,
+            None => model,
+        }
+    };
+    // A model from scratch is f32, whatever its config says.
+    let dtype = model.dtype.filter(|_| named.is_some()).unwrap_or(Dtype::F32);
+    let source = Box::new(Init::new(model, config.seed));
+    Ok(FolderWeights { source, adapter: None, base: None, dtype, notes: Vec::new() })
+}

@@ -1,0 +1,243 @@
+//! The memory plan: what a run will hold on the GPU, by what it is for, before anything is made.
+//!
+//! ```text
+//! files, or a config.json alone ─► start ─► the run's own constructors over a dry GPU ─► ledger ─► table
+//!                                             └─ again, with one setting lowered ─► ledger ─► levers
+//! ```
+//!
+//! Nothing here knows how large anything is. The constructors that a run calls are called as it calls them, over a GPU that
+//! counts buffers instead of making them, so that a plan cannot come to differ from a run.
+
+mod assumed;
+mod levers;
+mod table;
+
+use super::TrainError;
+use super::config::TrainConfig;
+use super::engine::{Engine, Material};
+use super::pack::Example;
+use super::run::material;
+use super::start::{Start, labelled_rows};
+use super::trainer::Evaluator;
+use crate::data;
+use crate::gpu::{Gpu, Held, Role};
+use crate::judge::{Judge, Judging, Placement};
+use crate::model::error::ModelError;
+use crate::model::names::TensorSpec;
+use crate::model::weights::Weights;
+
+pub use levers::Lever;
+
+/// Words that a checkpoint reads back at a time, as [`Weights::download`] does.
+const CHECKPOINT_PIECE: usize = 1 << 20;
+
+/// What a run will hold, and whether it fits.
+#[derive(Clone, Debug)]
+pub struct MemoryPlan {
+    /// The adapter that is planned for.
+    pub adapter: String,
+    pub method: String,
+    /// Of the model.
+    pub parameters: u64,
+    /// When it is most.
+    pub held: Held,
+    /// Bytes of activations that live in the cache, and are counted there.
+    pub shared: u64,
+    /// Bytes that it must fit into, if that is known.
+    pub available: Option<u64>,
+    /// Buffers over the adapter's limits.
+    pub refusals: Vec<String>,
+    /// What was assumed.
+    pub notes: Vec<String>,
+    /// Where it does not fit: what each setting would save, the most first.
+    pub levers: Vec<Lever>,
+    /// Where no single one is enough: as many of them as are, the gentlest first.
+    pub together: Vec<Lever>,
+}
+
+impl MemoryPlan {
+    /// Whether it fits; `None`: nothing is known that it must fit into.
+    pub fn fits(&self) -> Option<bool> {
+        Measured { held: self.held, shared: 0, refusals: self.refusals.clone() }.fits(self.available)
+    }
+}
+
+/// Plans a run of `config` for the adapter of `gpu`. Without a `train_file`, its rows are assumed to be the longest that the
+/// settings allow, and of the model nothing but its config is read.
+///
+/// # Errors
+/// Whatever would keep the run from starting, but for memory and limits of the adapter.
+pub fn plan(gpu: &Gpu, config: &TrainConfig, available: Option<u64>) -> Result<MemoryPlan, TrainError> {
+    let beginning = Beginning::of(config)?;
+    let measured = beginning.measure(gpu, config)?;
+    let start = &beginning.start;
+    let mut plan = MemoryPlan {
+        adapter: gpu.facts().to_string(),
+        method: config.method.clone(),
+        parameters: start.model.config().parameter_count(),
+        held: measured.held,
+        shared: measured.shared,
+        available,
+        refusals: measured.refusals.clone(),
+        notes: start.notes.clone(),
+        levers: Vec::new(),
+        together: Vec::new(),
+    };
+    if plan.fits() == Some(false) {
+        plan.levers = levers::each(gpu, config, &beginning, available)?;
+        if !plan.levers.iter().any(|lever| lever.fits) {
+            plan.together = levers::together(gpu, config, &beginning, available)?;
+        }
+    }
+    Ok(plan)
+}
+
+/// What a measurement found.
+#[derive(Clone, Debug, Default)]
+struct Measured {
+    held: Held,
+    shared: u64,
+    refusals: Vec<String>,
+}
+
+impl Measured {
+    fn of(gpu: &Gpu) -> Self {
+        Measured { held: gpu.peak(), shared: gpu.lodged(), refusals: gpu.refusals() }
+    }
+
+    fn fits(&self, available: Option<u64>) -> Option<bool> {
+        match available {
+            _ if !self.refusals.is_empty() => Some(false),
+            None => None,
+            Some(available) => Some(self.held.total() <= available),
+        }
+    }
+
+    /// Of two stretches of work behind each other, the one that holds more.
+    fn or(self, other: Measured) -> Measured {
+        let refusals = if self.refusals.is_empty() { other.refusals } else { self.refusals };
+        let more = if self.held.total() >= other.held.total() { (self.held, self.shared) } else { (other.held, other.shared) };
+        Measured { held: more.0, shared: more.1, refusals }
+    }
+}
+
+/// What a run begins with.
+struct Beginning {
+    start: Start,
+    /// Its rows are not those of a file.
+    assumed: bool,
+}
+
+/// The rows that a config leaves of a beginning's, and its longest chain.
+struct Rows {
+    train: Vec<Example>,
+    eval: Vec<Example>,
+    judged: Vec<data::Example>,
+    max_tokens: usize,
+}
+
+impl Beginning {
+    fn of(config: &TrainConfig) -> Result<Self, TrainError> {
+        let assumed = config.train_file.is_empty();
+        let start = if assumed { assumed::start(config)? } else { Start::read(&single_stage(config))? };
+        Ok(Beginning { start, assumed })
+    }
+
+    /// What a run of `config` holds when it holds most.
+    fn measure(&self, gpu: &Gpu, config: &TrainConfig) -> Result<Measured, TrainError> {
+        let rows = self.rows(config)?;
+        let measured = self.training(gpu, config, &rows)?;
+        if config.method != "tract" || self.assumed {
+            return Ok(measured);
+        }
+        // Between the stages one judge writes chains; the second stage's may be as long as these are let become.
+        let written = self.writing(gpu, config, &rows)?;
+        let longest = Rows { train: rows.train.iter().map(|e| self.lengthened(config, e, rows.max_tokens)).collect(), ..rows };
+        Ok(measured.or(written).or(self.training(gpu, config, &longest)?))
+    }
+
+    /// What `Run` makes before its first step, what an evaluation makes beside it, and what a checkpoint reads.
+    fn training(&self, gpu: &Gpu, config: &TrainConfig, rows: &Rows) -> Result<Measured, TrainError> {
+        let gpu = &gpu.dry_copy();
+        let start = &self.start;
+        let material = Material { examples: &rows.train, max_tokens: rows.max_tokens, ..material(start) };
+        let engine = Engine::new(gpu, &start.origin(), config, &material)?;
+        let weights = engine.weights();
+        let batch = config.per_device_eval_batch_size as usize;
+        let judge = (&start.settings.scale, start.placement());
+        let evaluator = match rows.eval.is_empty() {
+            true => None,
+            false => Some(Evaluator::new(gpu, weights, &rows.eval, (batch, config.supervision()), judge)?),
+        };
+        if evaluator.is_some() {
+            self.judge(gpu, weights, rows.max_tokens)?.rehearse(&rows.judged, &judging(config))?;
+        }
+        let largest = weights.trainable()?.specs().iter().map(TensorSpec::len).max().unwrap_or(0);
+        let staging = gpu.for_role(Role::Staging).buffer("a checkpoint's piece", largest.min(CHECKPOINT_PIECE));
+        staging.map_err(ModelError::from)?;
+        Ok(Measured::of(gpu))
+    }
+
+    /// What tract holds while it writes chains.
+    fn writing(&self, gpu: &Gpu, config: &TrainConfig, rows: &Rows) -> Result<Measured, TrainError> {
+        let gpu = &gpu.dry_copy();
+        let weights = Weights::upload(gpu, self.start.model.as_ref())?;
+        self.judge(gpu, &weights, rows.max_tokens)?.rehearse(&labelled_rows(config)?, &judging(config))?;
+        Ok(Measured::of(gpu))
+    }
+
+    fn judge(&self, gpu: &Gpu, weights: &Weights, max_completion_length: usize) -> Result<Judge, TrainError> {
+        let settings = crate::judge::JudgeSettings { max_completion_length, ..self.start.settings.clone() };
+        Ok(Judge::new(gpu, weights, self.start.tokenizer.clone(), settings)?)
+    }
+
+    fn placement(&self, config: &TrainConfig) -> Placement<'_> {
+        Placement { reads: config.score_reads(), ..self.start.placement() }
+    }
+
+    /// The rows under `config`, which differs from that of the beginning by a lever at most.
+    fn rows(&self, config: &TrainConfig) -> Result<Rows, TrainError> {
+        let start = &self.start;
+        if self.assumed {
+            let (train, max_tokens) = assumed::rows(config, start)?;
+            return Ok(Rows { train, eval: Vec::new(), judged: Vec::new(), max_tokens });
+        }
+        let given = config.max_completion_length as usize;
+        let max_tokens = if given > 0 && start.settings.chain { given } else { start.settings.max_completion_length };
+        let placement = self.placement(config);
+        let most = config.max_length as usize;
+        // As `Preparation` and `Start` choose them.
+        let fits = |e: &Example| placement.depth(e.prompt.ids.len(), e.fed.len()) < most.max(1);
+        let train: Vec<Example> = start.train.examples.iter().filter(|e| fits(e)).cloned().collect();
+        let held_out = start.eval.iter().flat_map(|(prepared, rows)| prepared.examples.iter().zip(rows));
+        let (eval, judged) = held_out.filter(|(e, _)| fits(e)).map(|(e, row)| (e.clone(), row.clone())).unzip();
+        Ok(Rows { train, eval, judged, max_tokens })
+    }
+
+    /// The example with the longest chain that fits behind its prompt.
+    fn lengthened(&self, config: &TrainConfig, example: &Example, max_tokens: usize) -> Example {
+        let context = self.start.model.config().max_position_embeddings.min(config.max_length as usize);
+        let room = context.saturating_sub(self.placement(config).depth(example.prompt.ids.len(), 1));
+        let fed = (max_tokens + self.start.tokens.stem.len()).min(room).max(example.fed.len());
+        Example { fed: vec![0; fed], ..example.clone() }
+    }
+
+    /// Tokens of the longest row, and of the longest chain.
+    fn extent(&self, config: &TrainConfig) -> Result<(usize, usize), TrainError> {
+        let rows = self.rows(config)?;
+        let placement = self.placement(config);
+        let lengths = rows.train.iter().map(|e| placement.depth(e.prompt.ids.len(), e.fed.len()) + 1);
+        Ok((lengths.max().unwrap_or(0), rows.max_tokens))
+    }
+}
+
+/// What an evaluation does.
+fn judging(config: &TrainConfig) -> Judging {
+    Judging { batch_size: config.per_device_eval_batch_size as usize, ..Judging::default() }
+}
+
+/// Both stages of tract are cot-raft.
+fn single_stage(config: &TrainConfig) -> TrainConfig {
+    let method = if config.method == "tract" { "cot-raft".into() } else { config.method.clone() };
+    TrainConfig { method, ..config.clone() }
+}
