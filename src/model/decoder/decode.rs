@@ -57,8 +57,10 @@ impl Sampler {
     pub const GREEDY: Sampler = Sampler { temperature: 0.0, top_p: 1.0, top_k: 0, key: [0, 0] };
 
     /// The live values of a step of `rows` rows.
-    fn live(&self, rows: usize) -> [u32; 6] {
-        [rows as u32, self.temperature.to_bits(), self.top_p.to_bits(), self.top_k, self.key[0], self.key[1]]
+    fn live(&self, rows: usize) -> [u32; 7] {
+        let cut = self.temperature > 0.0 && (self.top_p < 1.0 || self.top_k > 0);
+        let truncated = if cut { rows as u32 } else { 0 };
+        [rows as u32, self.temperature.to_bits(), self.top_p.to_bits(), self.top_k, self.key[0], self.key[1], truncated]
     }
 }
 
@@ -322,7 +324,8 @@ impl Prefill {
 
 /// The tensors and live values of a draw from `logits`.
 fn sampling(plan: &mut PlanBuilder, state: &State, vocab: u32, history: usize, count: Size) -> (sample::Rows, Sampling) {
-    let sampling = Sampling { temperature: plan.live(), top_p: plan.live(), top_k: plan.live(), key: [plan.live(), plan.live()] };
+    let (temperature, top_p, top_k, key) = (plan.live(), plan.live(), plan.live(), [plan.live(), plan.live()]);
+    let sampling = Sampling { temperature, top_p, top_k, key, truncated: plan.live() };
     let rows = sample::Rows {
         logits: plan.import(&state.logits),
         start: sample::Start::First,
