@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use super::{CliError, Context, Interrupt, PlanArgs, SystemClock, TrainArgs, print};
+use super::{CliError, Context, Interrupt, SystemClock, TrainArgs, print};
 use crate::doctor::Work;
+use crate::train::TrainConfig;
 use crate::train::config::{Layers, Origin, Raw};
 use crate::train::log::Progress;
 use crate::train::run::{Ended, Surroundings, run as train};
-use crate::train::{TrainConfig, memory};
 
 /// Resolves the config and trains.
 pub fn run(args: &TrainArgs, context: &Context) -> Result<(), CliError> {
@@ -17,7 +17,7 @@ pub fn run(args: &TrainArgs, context: &Context) -> Result<(), CliError> {
         return print(&config.to_toml()?);
     }
     if args.plan.dry_run {
-        return plan(&args.plan, &config, context);
+        return super::plan::run(&args.plan, &config, context);
     }
     let gpu = context.gpu(Work::Training, &mut progress)?;
     let interrupt = Interrupt::watch()?;
@@ -30,14 +30,6 @@ pub fn run(args: &TrainArgs, context: &Context) -> Result<(), CliError> {
             Ok(())
         }
     }
-}
-
-/// Prints what a run would hold.
-fn plan(args: &PlanArgs, config: &TrainConfig, context: &Context) -> Result<(), CliError> {
-    let (gpu, there) = context.dry_gpu(args.any_gpu)?;
-    let plan = memory::plan(&gpu, config, args.memory.or(there))?;
-    print(&if args.json { format!("{:#}\n", plan.to_json()) } else { plan.to_string() })?;
-    plan.advice().map_or(Ok(()), |advice| Err(CliError::Failed(advice)))
 }
 
 /// The config of the four layers: defaults < file < environment < flags.
