@@ -3,7 +3,7 @@ SHELL := /bin/bash
 export PATH := $(PATH):$(HOME)/.cargo/bin
 JURIST := ./target/release/jurist
 
-.PHONY: help setup demo test performance build driver web serve web-judge parquet fmt clean
+.PHONY: help setup demo test performance build driver web serve web-judge parquet hub fmt clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 13
@@ -46,6 +46,13 @@ performance: driver ## measure this machine, with nothing else running, and writ
 parquet: setup ## compile target/release/jurist with Parquet, and test that
 	cargo build --release --locked --features parquet
 	cargo test --release --locked --features parquet --test data
+
+# The tests play the hub themselves; nothing is downloaded but crates.
+hub: setup ## compile target/release/jurist with downloads from the Hugging Face hub, and test that
+	cargo clippy --quiet --release --locked --features hf-hub --all-targets -- -D warnings
+	cargo build --release --locked --features hf-hub
+	cargo test --release --locked --features hf-hub --test hub
+	cargo test --release --locked --features hf-hub --lib hub
 
 fmt: setup ## format the code
 	cargo fmt

@@ -1,18 +1,18 @@
 // Attention of new tokens over a cache of keys and values: prefill of prompts and decoding, one code path.
 //
-// The cache is [slots, MAX_LENGTH, 2 · kv_heads, HEAD_DIM]: a token's keys, then its values. Each new token says where it
-// belongs: place[t] = (slot, position, prefix_slot, prefix_len). Positions below prefix_len are read from
-// prefix_slot, so that the chains of one prompt share its cache instead of copying it.
+// The cache is [entries, 2 · kv_heads, HEAD_DIM]: a token's keys, then its values. Each new token says which entries are its
+// sequence's: its place (lib/place.wgsl).
 //
-// Contract   store    writes k and v of token t into its slot at its position
-//            attend   out[T, heads, D] = attention of token t over positions 0 ..= position of its slot
+// Contract   store    writes k and v of token t into the entry of its position
+//            attend   out[T, heads, D] = attention of token t over positions 0 ..= position of its sequence
 // Grid       store: one thread a Piece of k and v; attend: one thread a (token, head), heads the slow index.
 #include "lib/grid.wgsl"
 
 struct Params {
     tokens: u32,
     scale: f32, // 1 / sqrt(head_dim)
-    max_length: u32, // positions a slot holds
+    own: u32, // positions that a token's own part of its sequence holds
+    max_length: u32, // positions of a whole sequence
 }
 @group(0) @binding(0) var<uniform> params: Params;
 
@@ -24,6 +24,7 @@ const GROUP_SIZE: u32 = HEADS / KV_HEADS;
 const STRIDE: u32 = (HEADS + 2u * KV_HEADS) * PIECES; // a token of qkv
 const CACHED: u32 = 2u * KV_HEADS * PIECES; // a token of the cache
 const WINDOW: u32 = {{WINDOW}}u;
+#include "lib/place.wgsl"
 
 @group(0) @binding(1) var<storage, read> qkv: array<Piece>; // [T, heads + 2 kv_heads, D]
 @group(0) @binding(2) var<storage, read> place: array<vec4<u32>>; // [T]
@@ -39,13 +40,12 @@ fn store(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) group
         return;
     }
     let t = i / CACHED;
-    let position = place[t].y;
-    // A finished row of a batch may run on past the end of its slot; it must not touch its neighbour's.
-    if (position >= params.max_length) {
+    let at = place[t];
+    // A finished row of a batch may run on past the end of its own part; it must not touch its neighbour's.
+    if (at.y >= end_of(at)) {
         return;
     }
-    let at = (place[t].x * params.max_length + position) * CACHED + i % CACHED;
-    cache[at] = qkv[t * STRIDE + HEADS * PIECES + i % CACHED];
+    cache[entry_of(at, at.y) * CACHED + i % CACHED] = qkv[t * STRIDE + HEADS * PIECES + i % CACHED];
 }
 #endif
 
@@ -64,21 +64,15 @@ fn attend(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grou
     let t = i % params.tokens;
     let kv_head = head / GROUP_SIZE;
     let where_ = place[t];
-    let last = min(where_.y, params.max_length - 1u);
-#if WINDOWED
-    var s = max(last + 1u, WINDOW) - WINDOW;
-#else
-    var s = 0u;
-#endif
+    let run = seen_by(where_);
 #for P PIECES
     let q{{P}} = qkv[t * STRIDE + head * PIECES + {{P}}u] * params.scale;
     var sum{{P}} = Piece();
 #end
     var top = -1e30;
     var mass = 0.0;
-    for (; s <= last; s++) {
-        let slot = select(where_.x, where_.z, s < where_.w);
-        let key = (slot * params.max_length + s) * CACHED + kv_head * PIECES;
+    for (var s = run.x; s <= run.y; s++) {
+        let key = entry_of(where_, s) * CACHED + kv_head * PIECES;
         let value = key + KV_HEADS * PIECES;
         var score = 0.0;
 #for P PIECES

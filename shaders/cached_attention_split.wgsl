@@ -14,7 +14,8 @@
 struct Params {
     tokens: u32,
     scale: f32, // 1 / sqrt(head_dim)
-    max_length: u32, // positions a slot holds
+    own: u32, // positions that a token's own part of its sequence holds
+    max_length: u32, // positions of a whole sequence
     parts: u32, // max_length / PART, rounded up
 }
 @group(0) @binding(0) var<uniform> params: Params;
@@ -28,16 +29,7 @@ const STRIDE: u32 = (HEADS + 2u * KV_HEADS) * PIECES; // a token of qkv
 const CACHED: u32 = 2u * KV_HEADS * PIECES; // a token of the cache
 const WINDOW: u32 = {{WINDOW}}u;
 const PART: u32 = {{PART}}u;
-
-// The positions that a token sees: x ..= y.
-fn seen(at: vec4<u32>) -> vec2<u32> {
-    let last = min(at.y, params.max_length - 1u);
-#if WINDOWED
-    return vec2<u32>(max(last + 1u, WINDOW) - WINDOW, last);
-#else
-    return vec2<u32>(0u, last);
-#endif
-}
+#include "lib/place.wgsl"
 
 #if part
 @group(0) @binding(1) var<storage, read> qkv: array<Piece>; // [T, heads + 2 kv_heads, D]
@@ -55,7 +47,7 @@ fn part(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let t = group.y / KV_HEADS;
     let kv_head = group.y % KV_HEADS;
     let at = place[t];
-    let run = seen(at);
+    let run = seen_by(at);
     let start = max(group.x * PART, run.x);
     let end = min(group.x * PART + PART, run.y + 1u);
     if (start >= end) {
@@ -69,8 +61,7 @@ fn part(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var peak{{G}} = -1e30;
 #end
     for (var s = start + thread; s < end; s += 64u) {
-        let slot = select(at.x, at.z, s < at.w);
-        let key = (slot * params.max_length + s) * CACHED + kv_head * PIECES;
+        let key = entry_of(at, s) * CACHED + kv_head * PIECES;
 #for G GROUP_SIZE
         var score{{G}} = 0.0;
 #end
@@ -98,8 +89,7 @@ fn part(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         var mass = 0.0;
         var sum = Piece();
         for (var s = start; s < end; s++) {
-            let slot = select(at.x, at.z, s < at.w);
-            let value = (slot * params.max_length + s) * CACHED + (KV_HEADS + kv_head) * PIECES;
+            let value = entry_of(at, s) * CACHED + (KV_HEADS + kv_head) * PIECES;
             let p = exp(scores[member * PART + s - start] - top);
             mass += p;
             sum += p * cache[value + i % PIECES];
@@ -127,7 +117,7 @@ fn combine(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
         return;
     }
     let row = i / PIECES;
-    let run = seen(place[row / HEADS]);
+    let run = seen_by(place[row / HEADS]);
     let first = row * params.parts + run.x / PART;
     let last = row * params.parts + run.y / PART;
     var top = -1e30;

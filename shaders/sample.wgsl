@@ -6,9 +6,12 @@
 // sorting and no list of any length is needed. u comes from Threefry-2x32 keyed by the run and counted by
 // (row, position): what a row draws does not depend on its neighbours.
 //
-// Contract   next: token[r], and log p(token) under the softmax at this temperature of *all* tokens (greedy: temperature 1),
-//            appended to row r's history; the row's place moves on by one position.
+// Contract   threshold: thresholds[r] of the rows that are truncated, as ordered bits
+//            next: token[r], and log p(token) under the softmax at this temperature of *all* tokens (greedy: temperature 1),
+//            appended to row r's history; the row's place moves on by one position. With `truncated` it reads thresholds.
 // Grid       rows; LANES threads a row (lib/row.wgsl).
+// Why so     The bisection walks the vocabulary once a bit, some 70 times in all: as a kernel of its own it is run only where it
+//            is asked for, and by more threads a row, since lavapipe ends the loops of a thread after 65,535 turns.
 #include "lib/row.wgsl"
 #include "lib/threefry.wgsl"
 
@@ -22,13 +25,10 @@ struct Params {
     top_k: u32, // 0: off
     key_low: u32,
     key_high: u32,
+    truncated: u32, // rows that have a threshold: all, or 0
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> logits: array<f32>; // [rows, V]
-@group(0) @binding(2) var<storage, read_write> place: array<vec4<u32>>; // [B]: slot, position, prefix_slot, prefix_len
-@group(0) @binding(3) var<storage, read_write> ids: array<u32>; // [B]: the input of the next step
-@group(0) @binding(4) var<storage, read_write> streams: array<vec2<u32>>; // [B]: random stream of the row, tokens drawn
-@group(0) @binding(5) var<storage, read_write> drawn: array<vec2<u32>>; // [B, history]: token, bits of its log-prob
 
 // Bits of a float, reordered so that unsigned comparison is float comparison.
 fn ordered(x: f32) -> u32 {
@@ -36,64 +36,40 @@ fn ordered(x: f32) -> u32 {
     return select(bits | 0x80000000u, ~bits, (bits & 0x80000000u) != 0u);
 }
 
-@compute @workgroup_size(GROUP)
-fn next(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
-        @builtin(local_invocation_index) thread: u32) {
-    let row = row_of(group, groups, thread);
-    let lane = lane_of(thread);
-    if (row >= params.rows) {
-        return;
-    }
-    let z = row * params.vocab;
-    let greedy = params.temperature <= 0.0;
-    let inverse = select(1.0 / params.temperature, 1.0, greedy);
-
+// The largest logit of a row.
+fn largest(z: u32, lane: u32) -> f32 {
     var top = -1e30;
     for (var j = lane; j < params.vocab; j += LANES) {
         top = max(top, logits[z + j]);
     }
-    top = row_max(lane, top);
-    var mass = 0.0;
-    for (var j = lane; j < params.vocab; j += LANES) {
-        mass += exp((logits[z + j] - top) * inverse);
-    }
-    mass = row_sum(lane, mass);
+    return row_max(lane, top);
+}
 
+#if threshold
+@group(0) @binding(2) var<storage, read_write> thresholds: array<u32>; // [rows]
+
+@compute @workgroup_size(GROUP)
+fn threshold(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+             @builtin(local_invocation_index) thread: u32) {
+    let row = row_of(group, groups, thread);
+    let lane = lane_of(thread);
+    if (row >= params.truncated) {
+        return;
+    }
+    let z = row * params.vocab;
+    let inverse = 1.0 / params.temperature;
+    let top = largest(z, lane);
     var threshold = 0u;
-    if (greedy) {
-        threshold = ordered(top);
-    } else {
-        if (params.top_k > 0u && params.top_k < params.vocab) {
-            threshold = largest_threshold(z, lane, top, 0.0, 0u, f32(params.top_k));
-        }
-        if (params.top_p < 1.0) {
-            let kept = mass_above(z, lane, top, inverse, threshold);
-            threshold = max(threshold, largest_threshold(z, lane, top, inverse, threshold, params.top_p * kept));
-            threshold = min(threshold, ordered(top)); // top_p 0 keeps the largest, not nothing
-        }
+    if (params.top_k > 0u && params.top_k < params.vocab) {
+        threshold = largest_threshold(z, lane, top, 0.0, 0u, f32(params.top_k));
     }
-
-    // Each lane owns a contiguous share of the vocabulary; the lane in whose share u falls finds the token.
-    let share = (params.vocab + LANES - 1u) / LANES;
-    let first = min(lane * share, params.vocab);
-    let last = min(first + share, params.vocab);
-    var own = 0.0;
-    for (var j = first; j < last; j++) {
-        if (ordered(logits[z + j]) >= threshold) {
-            own += exp((logits[z + j] - top) * inverse);
-        }
+    if (params.top_p < 1.0) {
+        let kept = mass_above(z, lane, top, inverse, threshold);
+        threshold = max(threshold, largest_threshold(z, lane, top, inverse, threshold, params.top_p * kept));
+        threshold = min(threshold, ordered(top)); // top_p 0 keeps the largest, not nothing
     }
-    let at = params.start + row;
-    let stream = streams[at];
-    let bits = threefry2x32(vec2<u32>(params.key_low, params.key_high), vec2<u32>(stream.x, place[at].y)).x;
-    let u = select(unit_float(bits), 0.0, greedy); // greedy: the first of equal logits
-    let token = find(z, lane, first, last, own, u, top, inverse, threshold);
     if (lane == 0u) {
-        let log_p = (logits[z + token] - top) * inverse - log(mass);
-        drawn[at * params.history + stream.y % params.history] = vec2<u32>(token, bitcast<u32>(log_p));
-        ids[at] = token;
-        streams[at].y = stream.y + 1u;
-        place[at].y += 1u;
+        thresholds[row] = threshold;
     }
 }
 
@@ -118,6 +94,64 @@ fn largest_threshold(z: u32, lane: u32, top: f32, inverse: f32, least: u32, want
         }
     }
     return max(found, least);
+}
+
+#endif
+
+#if next
+@group(0) @binding(2) var<storage, read> thresholds: array<u32>; // [rows]
+@group(0) @binding(3) var<storage, read_write> place: array<vec4<u32>>; // [B]: row's place in the cache (lib/place.wgsl)
+@group(0) @binding(4) var<storage, read_write> ids: array<u32>; // [B]: the input of the next step
+@group(0) @binding(5) var<storage, read_write> streams: array<vec2<u32>>; // [B]: random stream of the row, tokens drawn
+@group(0) @binding(6) var<storage, read_write> drawn: array<vec2<u32>>; // [B, history]: token, bits of its log-prob
+
+@compute @workgroup_size(GROUP)
+fn next(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+        @builtin(local_invocation_index) thread: u32) {
+    let row = row_of(group, groups, thread);
+    let lane = lane_of(thread);
+    if (row >= params.rows) {
+        return;
+    }
+    let z = row * params.vocab;
+    let greedy = params.temperature <= 0.0;
+    let inverse = select(1.0 / params.temperature, 1.0, greedy);
+    let top = largest(z, lane);
+    var mass = 0.0;
+    for (var j = lane; j < params.vocab; j += LANES) {
+        mass += exp((logits[z + j] - top) * inverse);
+    }
+    mass = row_sum(lane, mass);
+
+    var threshold = 0u;
+    if (greedy) {
+        threshold = ordered(top);
+    } else if (row < params.truncated) {
+        threshold = thresholds[row];
+    }
+
+    // Each lane owns a contiguous share of the vocabulary; the lane in whose share u falls finds the token.
+    let share = (params.vocab + LANES - 1u) / LANES;
+    let first = min(lane * share, params.vocab);
+    let last = min(first + share, params.vocab);
+    var own = 0.0;
+    for (var j = first; j < last; j++) {
+        if (ordered(logits[z + j]) >= threshold) {
+            own += exp((logits[z + j] - top) * inverse);
+        }
+    }
+    let at = params.start + row;
+    let stream = streams[at];
+    let bits = threefry2x32(vec2<u32>(params.key_low, params.key_high), vec2<u32>(stream.x, place[at].y)).x;
+    let u = select(unit_float(bits), 0.0, greedy); // greedy: the first of equal logits
+    let token = find(z, lane, first, last, own, u, top, inverse, threshold);
+    if (lane == 0u) {
+        let log_p = (logits[z + token] - top) * inverse - log(mass);
+        drawn[at * params.history + stream.y % params.history] = vec2<u32>(token, bitcast<u32>(log_p));
+        ids[at] = token;
+        streams[at].y = stream.y + 1u;
+        place[at].y += 1u;
+    }
 }
 
 #if TEAM
@@ -172,3 +206,4 @@ fn walk(z: u32, first: u32, last: u32, before: f32, goal: f32, top: f32, inverse
     }
     return token;
 }
+#endif

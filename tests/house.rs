@@ -47,6 +47,7 @@ const NATIVE: &[&str] = &[
     "src/bundle/export.rs",
     "src/bundle/folder.rs",
     "src/bundle/hub.rs",
+    "src/bundle/hub/",
     "src/data/columns.rs",
     "src/data/csv.rs",
     "src/data/files.rs",

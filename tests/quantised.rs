@@ -174,10 +174,10 @@ fn every_pass_is_that_of_the_decoded_weights() {
 
         // One row, whose product has a text of its own, behind a prompt that has several.
         let decoded = [&packed, &full].map(|weights| {
-            let sizes = CacheSizes { slots: 1, rows: 1, prefill: 8, max_length: 16, history: 4 };
+            let sizes = CacheSizes { entries: 8, rows: 1, prefill: 8, own: 3, max_length: 8, history: 4 };
             let pass = CachePass::new(&gpu, weights, sizes).unwrap();
-            let prompt = PrefillPrompt { ids: &[1, 5, 9, 96, 2], slot: 0 };
-            pass.prefill(&[prompt], 0, &[PrefillRow { prompt: 0, slot: 0, stream: 0 }]).unwrap();
+            let prompt = PrefillPrompt { ids: &[1, 5, 9, 96, 2], at: 0 };
+            pass.prefill(&[prompt], 0, &[PrefillRow { prompt: 0, at: 5, stream: 0 }]).unwrap();
             let mut all = wide(pollster::block_on(pass.logits(1)).unwrap());
             pollster::block_on(pass.force(&[7])).unwrap();
             all.extend(wide(pollster::block_on(pass.logits(1)).unwrap()));

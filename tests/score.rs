@@ -392,6 +392,23 @@ impl TensorSource for Restless {
     }
 }
 
+/// A cache that no binding holds is refused before anything is made, with what to lower.
+#[test]
+fn a_cache_larger_than_a_binding_says_what_to_lower() {
+    let (gpu, weights) = (common::gpu(), weights("thinker", &common::gpu()));
+    let sizes = RolloutSizes { rows: 1 << 20, group: 8, prompt: 20, new_tokens: 100 };
+    let entries = sizes.cache(weights.config.max_position_embeddings).entries;
+    let error = Rollout::new(&gpu, &weights, sizes).err().expect("a refusal");
+    // A key and a value of each head, in f32.
+    let bytes = entries * 2 * weights.config.num_key_value_heads * weights.config.head_dim * 4;
+    let found = matches!(error, ModelError::CacheTooLarge { needed, .. } if needed == bytes as u64);
+    let error = error.to_string();
+    assert!(found, "{bytes}: {error}");
+    for part in [&*format!("{entries} positions"), "128 MiB", "num_generations", "max_completion_length", "--batch-size"] {
+        assert!(error.contains(part), "{error}");
+    }
+}
+
 /// Decoding from the cache gives the logits of the packed forward, for prompts of different length in one batch, rows
 /// that share a prompt, and every kind of decoder.
 #[test]
@@ -424,13 +441,13 @@ fn cached_decoding_is_the_packed_forward() {
         let mut stream = Stream::new(8, 8);
         let mut text = |n: usize| -> Vec<u32> { (0..n).map(|_| stream.below(vocab) as u32).collect() };
         let prompts: Vec<Vec<u32>> = [1, 7, 19, 30].map(&mut text).to_vec();
-        // Prompts 1 and 3 are shared by two rows each, with slots of their own; 0 and 2 are continued in place.
-        let rows = [(0, 0), (1, 4), (1, 5), (2, 2), (3, 6), (3, 7)].map(|(prompt, slot)| PrefillRow { prompt, slot, stream: 0 });
-        let steps = 8;
+        // Prompts 1 and 3 are shared by two rows each, which write before and behind them; 0 and 2 are continued in place.
+        let (steps, at) = (8, [0, 17, 32, 67]);
+        let rows = [(0, 1), (1, 9), (1, 24), (2, 51), (3, 59), (3, 97)].map(|(prompt, at)| PrefillRow { prompt, at, stream: 0 });
         let forced: Vec<Vec<u32>> = (0..steps).map(|_| text(rows.len())).collect();
-        let sizes = CacheSizes { slots: 8, rows: 6, prefill: 57, max_length: 30 + steps, history: 1 };
+        let sizes = CacheSizes { entries: 105, rows: 6, prefill: 57, own: steps, max_length: 30 + steps, history: 1 };
         let pass = CachePass::new(&gpu, &weights, sizes).unwrap();
-        let filled = (0..).zip(&prompts).map(|(slot, ids)| PrefillPrompt { ids, slot });
+        let filled = at.into_iter().zip(&prompts).map(|(at, ids)| PrefillPrompt { ids, at });
         pass.prefill(&filled.collect::<Vec<_>>(), 0, &rows).unwrap();
         let mut sequences: Vec<Vec<u32>> = rows.iter().map(|r| prompts[r.prompt as usize].clone()).collect();
         let mut worst = 0.0f64;

@@ -110,9 +110,10 @@ pub async fn measure_rollout(gpu: &Gpu, shape: &Shape, effort: Effort) -> Result
 pub fn decoder(gpu: &Gpu, shape: &Shape, rows: usize) -> Result<CachePass, BenchError> {
     let weights = weights(gpu, shape)?;
     let sizes = CacheSizes {
-        slots: rows + 1,
+        entries: shape.prompt + rows * shape.new_tokens,
         rows,
         prefill: shape.prompt,
+        own: shape.new_tokens,
         max_length: shape.prompt + shape.new_tokens,
         history: shape.new_tokens.max(1),
     };
@@ -122,9 +123,10 @@ pub fn decoder(gpu: &Gpu, shape: &Shape, rows: usize) -> Result<CachePass, Bench
 }
 
 fn prefill(pass: &CachePass, shape: &Shape, rows: usize) -> Result<(), BenchError> {
-    let chains: Vec<PrefillRow> = (0..rows as u32).map(|r| PrefillRow { prompt: 0, slot: r + 1, stream: r }).collect();
+    let chain = |r: usize| PrefillRow { prompt: 0, at: (shape.prompt + r * shape.new_tokens) as u32, stream: r as u32 };
+    let chains: Vec<PrefillRow> = (0..rows).map(chain).collect();
     let prompt = ids(shape, shape.prompt, 0);
-    pass.prefill(&[PrefillPrompt { ids: &prompt, slot: 0 }], 0, &chains)?;
+    pass.prefill(&[PrefillPrompt { ids: &prompt, at: 0 }], 0, &chains)?;
     Ok(pass.draw(0, rows, SAMPLER)?)
 }
 

@@ -1,15 +1,40 @@
-//! Models by their name on the Hugging Face hub, out of the cache that Python's tools fill. Nothing is downloaded.
+//! Models by their name on the Hugging Face hub, out of the cache that Python's tools fill too.
 //!
 //! ```text
 //! hub/models--org--name/refs/main            the commit that `main` is
+//!                       blobs/<hash>         each file once, under the hash that the hub knows it by
 //!                       snapshots/<commit>/  the files, as links into blobs/
 //! ```
+//!
+//! Looking a name up connects to nothing. What the cache lacks is fetched before, by [`download`], if this was built with the
+//! cargo feature `hf-hub`.
+
+#[cfg(feature = "hf-hub")]
+pub(super) mod download;
+#[cfg(feature = "hf-hub")]
+mod remote;
 
 use std::path::{Path, PathBuf};
 
 use crate::model::error::ModelError;
 
+/// How to come by what the cache lacks, without `hf`.
+const HOW: &str = match cfg!(feature = "hf-hub") {
+    true => "let jurist fetch it (unset HF_HUB_OFFLINE)",
+    false => "use a jurist that downloads: cargo install jurist --features hf-hub",
+};
+
+/// Which of a model's files are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Config, tokenizer, judge settings: a few MB.
+    Description,
+    /// The weights too.
+    All,
+}
+
 /// `org/name`, or `org/name@revision`.
+#[derive(Clone, Copy, Debug)]
 struct HubId<'a> {
     org: &'a str,
     name: &'a str,
@@ -21,19 +46,48 @@ impl<'a> HubId<'a> {
     fn parse(text: &'a str) -> Option<Self> {
         let (id, revision) = text.split_once('@').unwrap_or((text, "main"));
         let (org, name) = id.split_once('/')?;
-        let is_word =
-            |s: &str| !s.is_empty() && !s.starts_with('.') && s.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
-        (is_word(org) && is_word(name) && !revision.is_empty()).then_some(HubId { org, name, revision })
+        (is_word(org) && is_word(name) && revision.split('/').all(is_word)).then_some(HubId { org, name, revision })
     }
 }
 
-/// Where the cache is, by the variables that Hugging Face's tools read: `HF_HUB_CACHE`, `HF_HOME`, `XDG_CACHE_HOME`, `HOME`.
-fn cache(env: impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
-    let of = |name: &str| env(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    of("HF_HUB_CACHE")
-        .or_else(|| of("HF_HOME").map(|home| home.join("hub")))
-        .or_else(|| of("XDG_CACHE_HOME").map(|cache| cache.join("huggingface/hub")))
-        .or_else(|| of("HOME").or_else(|| of("USERPROFILE")).map(|home| home.join(".cache/huggingface/hub")))
+impl std::fmt::Display for HubId<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.org, self.name)
+    }
+}
+
+/// What is one plain name: of a model, of a file, of a part of a revision. It cannot lead out of a folder.
+fn is_word(s: &str) -> bool {
+    !s.is_empty() && !s.starts_with('.') && s.chars().all(|c| c.is_ascii_alphanumeric() || "-_.+".contains(c))
+}
+
+/// A variable's value, if it is set to something.
+fn value(env: &impl Fn(&str) -> Option<String>, name: &str) -> Option<String> {
+    env(name).filter(|value| !value.is_empty())
+}
+
+/// The folder of Hugging Face's tools: `HF_HOME`, else in `XDG_CACHE_HOME`, else in `HOME`.
+fn home(env: &impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    let of = |name: &str| value(env, name).map(PathBuf::from);
+    of("HF_HOME")
+        .or_else(|| of("XDG_CACHE_HOME").map(|cache| cache.join("huggingface")))
+        .or_else(|| of("HOME").or_else(|| of("USERPROFILE")).map(|home| home.join(".cache/huggingface")))
+}
+
+/// Where the cache is: `HF_HUB_CACHE`, else in the folder of Hugging Face's tools.
+fn cache(env: &impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    value(env, "HF_HUB_CACHE").map(PathBuf::from).or_else(|| home(env).map(|home| home.join("hub")))
+}
+
+/// A model's folder in the cache.
+fn repository(cache: &Path, id: HubId) -> PathBuf {
+    cache.join(format!("models--{}--{}", id.org, id.name))
+}
+
+/// Where the files of `revision` are, if they are there.
+fn snapshot(repository: &Path, revision: &str) -> PathBuf {
+    let commit = std::fs::read_to_string(repository.join("refs").join(revision)).map(|text| text.trim().to_string());
+    repository.join("snapshots").join(commit.as_deref().unwrap_or(revision))
 }
 
 /// The folder that `model` means: itself if it is one or can be no name, else the snapshot of that name in the cache.
@@ -49,20 +103,23 @@ fn resolve_in(model: &Path, env: impl Fn(&str) -> Option<String>) -> Result<Path
         Some(id) if !model.exists() => id,
         _ => return Ok(model.into()),
     };
-    let Some(cache) = cache(env) else { return Ok(model.into()) };
-    let repository = cache.join(format!("models--{}--{}", id.org, id.name));
-    let commit = std::fs::read_to_string(repository.join("refs").join(id.revision)).map(|text| text.trim().to_string());
-    let snapshot = repository.join("snapshots").join(commit.as_deref().unwrap_or(id.revision));
+    let Some(cache) = cache(&env) else { return Ok(model.into()) };
+    let repository = repository(&cache, id);
+    let snapshot = snapshot(&repository, id.revision);
     if snapshot.is_dir() {
         return Ok(snapshot);
     }
-    let found = if repository.is_dir() {
-        format!("the Hugging Face cache has {}/{}, but not its revision {}", id.org, id.name, id.revision)
-    } else {
-        format!("no such folder, and the Hugging Face cache {} has no {}/{}", cache.display(), id.org, id.name)
-    };
-    let fix = format!("give a folder, or fetch it first: hf download {}/{} --revision {}", id.org, id.name, id.revision);
-    Err(ModelError::Inconsistent(format!("model {}: {found}; {fix}", model.display())))
+    let found = missing(&cache, &repository, id);
+    let fix = format!("give a folder, or fetch it first: hf download {id} --revision {}; or {HOW}", id.revision);
+    Err(ModelError::Hub { model: model.display().to_string(), found, fix })
+}
+
+/// What the cache lacks, in words.
+fn missing(cache: &Path, repository: &Path, id: HubId) -> String {
+    match repository.is_dir() {
+        true => format!("the Hugging Face cache has {id}, but not its revision {}", id.revision),
+        false => format!("no such folder, and the Hugging Face cache {} has no {id}", cache.display()),
+    }
 }
 
 #[cfg(test)]
@@ -89,9 +146,9 @@ mod tests {
             "{error}"
         );
         let error = resolve("acme/other").unwrap_err();
-        assert!(error.contains("has no acme/other") && error.contains("hub"), "{error}");
+        assert!(error.contains("has no acme/other") && error.contains(HOW), "{error}");
         // What is a folder, or can be no name, stays what it is.
-        for path in [home.path().to_str().unwrap(), "./acme/judge", "judge", "a/b/c", "/acme/judge"] {
+        for path in [home.path().to_str().unwrap(), "./acme/judge", "judge", "a/b/c", "/acme/judge", "a/b@../../c"] {
             assert_eq!(resolve(path).unwrap(), Path::new(path));
         }
     }
@@ -100,7 +157,7 @@ mod tests {
     fn variables_in_their_order() {
         let of = |set: &[(&str, &str)]| {
             let set: Vec<(String, String)> = set.iter().map(|(a, b)| (a.to_string(), b.to_string())).collect();
-            cache(move |name| set.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone()))
+            cache(&move |name: &str| set.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone()))
         };
         let all = [("HF_HUB_CACHE", "/c"), ("HF_HOME", "/h"), ("XDG_CACHE_HOME", "/x"), ("HOME", "/home/me")];
         let expected = ["/c", "/h/hub", "/x/huggingface/hub", "/home/me/.cache/huggingface/hub"];

@@ -14,7 +14,9 @@
 //! - `shards`: which array goes where, and how its numbers are written;
 //! - [`ShardReader`]: tensors out of a stream of bytes, whatever the pieces in which it comes;
 //! - [`Contents`]: whether all shards together are the model that the manifest describes;
-//! - [`ModelFolder`]: a bundle or a Hugging Face directory, opened from disk; [`export`] writes one.
+//! - [`ModelFolder`]: a bundle or a Hugging Face directory, opened from disk, or found by its name in the Hugging Face cache;
+//!   [`export`] writes one;
+//! - `Hub` (cargo feature `hf-hub`): fetches into that cache what it lacks.
 //!
 //! A bundle is a model on disk, so its faults are [`ModelError`](crate::model::error::ModelError)s.
 
@@ -41,6 +43,10 @@ pub use shards::{Shard, ShardPart, plan};
 pub use export::{Exported, export};
 #[cfg(not(target_arch = "wasm32"))]
 pub use folder::{FolderWeights, ModelFolder};
+#[cfg(not(target_arch = "wasm32"))]
+pub use hub::Wanted;
+#[cfg(all(feature = "hf-hub", not(target_arch = "wasm32")))]
+pub use hub::download::{DownloadWatch, Hub};
 
 /// Name of the file that makes a folder a bundle.
 pub const MANIFEST: &str = "manifest.json";

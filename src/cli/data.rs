@@ -5,8 +5,8 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::{CliError, DataArgs, DataCheckArgs, DataCommand, print};
-use crate::bundle::{MANIFEST, ModelFolder};
+use super::{CliError, Context, DataArgs, DataCheckArgs, DataCommand, print};
+use crate::bundle::{MANIFEST, ModelFolder, Wanted};
 use crate::data::{
     Bin, DataError, Dataset, Example, Labels, Layout, Percentiles, Reader, Repeated, View, histogram, percentiles, repeated,
     shared_with,
@@ -27,13 +27,16 @@ const BAR: usize = 40;
 const MOST_TEXT: usize = 1500;
 
 /// Runs a subcommand of `data`.
-pub fn run(args: &DataArgs) -> Result<(), CliError> {
+pub fn run(args: &DataArgs, context: &Context) -> Result<(), CliError> {
     match &args.command {
-        DataCommand::Check(args) => check(args),
+        DataCommand::Check(args) => check(args, context),
     }
 }
 
-fn check(args: &DataCheckArgs) -> Result<(), CliError> {
+fn check(args: &DataCheckArgs, context: &Context) -> Result<(), CliError> {
+    if let Some(model) = &args.model {
+        context.fetch(model, Wanted::Description, &mut context.progress())?;
+    }
     let data = read(args, &args.file)?;
     let other = args.against.as_deref().map(|file| read(args, file)).transpose()?;
     let judge = Judging::of(args, &data)?;

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::progress::TerminalProgress;
 use super::{CliError, Context, ExportArgs, print};
-use crate::bundle::{Exported, MOST_EXAMPLES, ModelFolder, SHARD_BYTES, WeightFormat, export};
+use crate::bundle::{Exported, MOST_EXAMPLES, ModelFolder, SHARD_BYTES, Wanted, WeightFormat, export};
 use crate::data::{Example, Reader, View};
 use crate::doctor::Work;
 use crate::eval::pearson;
@@ -22,6 +22,7 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<(), CliError> {
     let mut progress = context.progress();
     let model = args.checkpoint.display();
     let weights = WeightFormat::named(&args.weights).map_err(|e| CliError::Usage(format!("--weights: {e}")))?;
+    context.fetch(&args.checkpoint, Wanted::All, &mut progress)?;
     let folder = ModelFolder::open(&args.checkpoint).map_err(JudgeError::from)?;
     let Some(judge) = folder.judge_json().map_err(JudgeError::from)? else {
         let problem = "there is no judge.json in it; a bundle holds a judge, such as jurist train writes";

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::{CliError, Context, Expectation, JudgingArgs, PartArgs};
-use crate::bundle::ModelFolder;
+use super::{CliError, Context, Expectation, JudgingArgs, PartArgs, TerminalProgress};
+use crate::bundle::{ModelFolder, Wanted};
 use crate::data::{Chains, Dataset, Example, Labels, Reader, View};
 use crate::doctor::Work;
 use crate::eval::faithfulness::ChainSwap;
@@ -78,8 +78,9 @@ impl JudgingArgs {
         model: &Path,
         rows: &Dataset,
         context: &Context,
-        progress: &mut dyn Progress,
+        progress: &mut TerminalProgress,
     ) -> Result<(Judge, Vec<Judged>), CliError> {
+        context.fetch(model, Wanted::All, progress)?;
         // Before the GPU is asked for anything.
         ModelFolder::open(model).map_err(JudgeError::from)?;
         let gpu = context.gpu(Work::Judging, progress)?;

@@ -24,6 +24,7 @@ mod settings;
 mod train;
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -40,6 +41,7 @@ pub use plan::PlanArgs;
 pub use progress::{SystemClock, TerminalProgress};
 pub use settings::SettingFlags;
 
+use crate::bundle::Wanted;
 use crate::doctor::{Verdict, Work};
 use crate::gpu::{Class, Gpu, GpuOptions, Kernels};
 use crate::train::log::Progress;
@@ -88,6 +90,22 @@ impl Context {
         progress.note(&format!("adapter: {}", gpu.facts()));
         verdicts.iter().filter(|v| !v.passes()).for_each(|v| progress.warn(&v.to_string()));
         Ok((gpu, verdicts))
+    }
+
+    /// Fetches what the Hugging Face cache lacks of `model`, if that is a name of the hub.
+    #[cfg(feature = "hf-hub")]
+    fn fetch(&self, model: &Path, wanted: Wanted, progress: &mut TerminalProgress) -> Result<(), CliError> {
+        let env = |name: &str| self.env.iter().find(|(n, _)| n == name).map(|(_, value)| value.clone());
+        match crate::bundle::Hub::from_env(env) {
+            Some(hub) => Ok(hub.fetch(model, wanted, progress).map_err(crate::judge::JudgeError::from)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Fetches nothing; opening the model says how to get it.
+    #[cfg(not(feature = "hf-hub"))]
+    fn fetch(&self, _model: &Path, _wanted: Wanted, _progress: &mut TerminalProgress) -> Result<(), CliError> {
+        Ok(())
     }
 
     /// A GPU that counts buffers and makes none, like the adapter asked for or, with `any`, like discrete GPUs in general; and
@@ -150,7 +168,7 @@ fn dispatch(command: Command, context: &Context) -> Result<(), CliError> {
         Command::Score(args) => score::run(&args, context),
         Command::Eval(args) => eval::run(&args, context),
         Command::Agree(args) => agree::run(&args, context),
-        Command::Data(args) => data::run(&args),
+        Command::Data(args) => data::run(&args, context),
         Command::Export(args) => export::run(&args, context),
         Command::Merge(args) => merge::run(&args, context),
         Command::Serve(args) => serve::run(&args, context),

@@ -10,8 +10,14 @@ use crate::train::log::{Clock, Progress};
 /// Seconds between two plain lines.
 const PLAIN_EVERY: f64 = 10.0;
 
-const COLOURED: &str = "{prefix} {bar:30.cyan/dim} {pos}/{len} {msg} {elapsed} < {eta}";
-const PLAIN: &str = "{prefix} {bar:30} {pos}/{len} {msg} {elapsed} < {eta}";
+/// Bars by what is counted, with colour and without.
+const STEPS: [&str; 2] =
+    ["{prefix} {bar:30.cyan/dim} {pos}/{len} {msg} {elapsed} < {eta}", "{prefix} {bar:30} {pos}/{len} {msg} {elapsed} < {eta}"];
+#[cfg(feature = "hf-hub")]
+const BYTES: [&str; 2] = [
+    "{prefix} {bar:30.cyan/dim} {decimal_bytes}/{decimal_total_bytes} {msg} {elapsed} < {eta}",
+    "{prefix} {bar:30} {decimal_bytes}/{decimal_total_bytes} {msg} {elapsed} < {eta}",
+];
 
 /// The system's monotonic clock.
 pub struct SystemClock(Instant);
@@ -55,23 +61,14 @@ impl TerminalProgress {
         TerminalProgress { quiet, terminal, clock: SystemClock::start(), bar: None, stretch: None }
     }
 
-    fn line(&self, line: &str) {
-        match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{line}")),
-            None => eprintln!("{line}"),
-        }
-    }
-}
-
-impl Progress for TerminalProgress {
-    fn begin(&mut self, what: &str, done: u64, total: u64) {
+    fn start(&mut self, what: &str, done: u64, total: u64, [coloured, plain]: [&str; 2]) {
         self.end();
         if self.quiet {
             return;
         }
         if self.terminal {
             let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-            let style = ProgressStyle::with_template(if colour { COLOURED } else { PLAIN });
+            let style = ProgressStyle::with_template(if colour { coloured } else { plain });
             let bar = ProgressBar::new(total).with_position(done).with_prefix(what.to_string());
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar.reset_eta();
@@ -82,19 +79,37 @@ impl Progress for TerminalProgress {
         }
     }
 
-    fn step(&mut self, done: u64, loss: f64) {
+    /// Moves the bar, or says `line` when it is time for one.
+    fn advance(&mut self, done: u64, message: String, line: impl FnOnce(&Stretch, f64) -> String) {
         if let Some(bar) = &self.bar {
-            bar.set_message(shown(loss));
+            bar.set_message(message);
             bar.set_position(done);
         }
         let now = self.clock.seconds();
         let line = self.stretch.as_mut().filter(|stretch| now - stretch.last_line >= PLAIN_EVERY).map(|stretch| {
             stretch.last_line = now;
-            stretch.line(done, loss, now)
+            line(stretch, now)
         });
         if let Some(line) = line {
             self.line(&line);
         }
+    }
+
+    fn line(&self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| eprintln!("{line}")),
+            None => eprintln!("{line}"),
+        }
+    }
+}
+
+impl Progress for TerminalProgress {
+    fn begin(&mut self, what: &str, done: u64, total: u64) {
+        self.start(what, done, total, STEPS);
+    }
+
+    fn step(&mut self, done: u64, loss: f64) {
+        self.advance(done, shown(loss), |stretch, now| stretch.line(done, loss, now));
     }
 
     fn end(&mut self) {
@@ -115,17 +130,53 @@ impl Progress for TerminalProgress {
     }
 }
 
+/// A download's stretch is counted in bytes.
+#[cfg(feature = "hf-hub")]
+impl crate::bundle::DownloadWatch for TerminalProgress {
+    fn begin(&mut self, model: &str, files: usize, bytes: u64, there: u64) {
+        let resumed = if there > 0 { format!(", of which {} are here already", megabytes(there)) } else { String::new() };
+        self.note(&format!("fetching {model}: {files} files, {}{resumed}", megabytes(bytes)));
+        self.start(&format!("fetching {model}"), there, bytes, BYTES);
+    }
+
+    fn received(&mut self, file: &str, number: usize, bytes: u64) {
+        self.advance(bytes, format!("{number}: {file}"), |stretch, now| stretch.bytes_line(file, number, bytes, now));
+    }
+
+    fn again(&mut self, file: &str, why: &str) {
+        self.note(&format!("{file}: {why}; trying again"));
+    }
+
+    fn end(&mut self) {
+        Progress::end(self);
+    }
+}
+
 impl Stretch {
     fn line(&self, done: u64, loss: f64, now: f64) -> String {
-        let Stretch { what, total, done_before, begun, .. } = self;
-        let mut line = format!("{what} {done}/{total} {}", shown(loss)).trim_end().to_string();
-        if done > *done_before {
-            let seconds_per_step = (now - begun) / (done - done_before) as f64;
-            let left = seconds_per_step * total.saturating_sub(done) as f64;
-            line += &format!(", {} left", duration(left));
-        }
-        line
+        let line = format!("{} {done}/{} {}", self.what, self.total, shown(loss));
+        line.trim_end().to_string() + &self.left(done, now)
     }
+
+    #[cfg(feature = "hf-hub")]
+    fn bytes_line(&self, file: &str, number: usize, done: u64, now: f64) -> String {
+        let (here, all) = (megabytes(done), megabytes(self.total));
+        format!("{} {here} of {all}, file {number}: {file}{}", self.what, self.left(done, now))
+    }
+
+    fn left(&self, done: u64, now: f64) -> String {
+        if done <= self.done_before {
+            return String::new();
+        }
+        let seconds_each = (now - self.begun) / (done - self.done_before) as f64;
+        format!(", {} left", duration(seconds_each * self.total.saturating_sub(done) as f64))
+    }
+}
+
+/// Bytes for people.
+#[cfg(feature = "hf-hub")]
+fn megabytes(bytes: u64) -> String {
+    format!("{:.1} MB", bytes as f64 / 1e6)
 }
 
 /// Seconds as `45s`, `3m20s`, `2h05m`.
@@ -157,5 +208,14 @@ mod tests {
         let stretch = Stretch { what: "sft".into(), total: 200, done_before: 100, begun: 5.0, last_line: 5.0 };
         assert_eq!(stretch.line(150, 1.25, 105.0), "sft 150/200 loss 1.2500, 1m40s left");
         assert_eq!(stretch.line(100, 1.25, 105.0), "sft 100/200 loss 1.2500");
+    }
+
+    #[cfg(feature = "hf-hub")]
+    #[test]
+    fn a_download_is_counted_in_bytes() {
+        let stretch =
+            Stretch { what: "fetching a/b".into(), total: 3_000_000, done_before: 1_000_000, begun: 0.0, last_line: 0.0 };
+        let line = stretch.bytes_line("model.safetensors", 3, 2_000_000, 60.0);
+        assert_eq!(line, "fetching a/b 2.0 MB of 3.0 MB, file 3: model.safetensors, 1m00s left");
     }
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::{CliError, Context, Interrupt, SystemClock, TrainArgs, print};
+use crate::bundle::Wanted;
 use crate::doctor::Work;
 use crate::train::TrainConfig;
 use crate::train::config::{Layers, Origin, Raw};
@@ -15,6 +16,11 @@ pub fn run(args: &TrainArgs, context: &Context) -> Result<(), CliError> {
     let config = resolve(args, context, &mut progress)?;
     if args.print_config {
         return print(&config.to_toml()?);
+    }
+    if let Some(model) = &config.model_name_or_path {
+        // A plan without rows looks at the config only.
+        let described = args.plan.dry_run && config.train_file.is_empty();
+        context.fetch(Path::new(model), if described { Wanted::Description } else { Wanted::All }, &mut progress)?;
     }
     if args.plan.dry_run {
         return super::plan::run(&args.plan, &config, context);

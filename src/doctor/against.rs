@@ -216,14 +216,16 @@ impl<'a> Check<'a> {
         let theirs = self.golden.ids("gen.output_ids")?.values;
         let gaps = self.golden.floats("gen.top2_gap")?.values;
         let sizes = CacheSizes {
-            slots: 1,
+            entries: prompt.len() + theirs.len(),
             rows: 1,
             prefill: prompt.len(),
+            own: theirs.len(),
             max_length: prompt.len() + theirs.len(),
             history: theirs.len(),
         };
         let pass = CachePass::new(self.gpu, self.weights, sizes)?;
-        pass.prefill(&[PrefillPrompt { ids: &prompt, slot: 0 }], 0, &[PrefillRow { prompt: 0, slot: 0, stream: 0 }])?;
+        let chain = PrefillRow { prompt: 0, at: prompt.len() as u32, stream: 0 };
+        pass.prefill(&[PrefillPrompt { ids: &prompt, at: 0 }], 0, &[chain])?;
         pass.draw(0, 1, Sampler::GREEDY)?;
         pass.step(1, theirs.len().saturating_sub(1), Sampler::GREEDY)?;
         let (_, ours) = pass.drawn(1).await?.pop().unwrap_or_default();

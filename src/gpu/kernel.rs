@@ -18,6 +18,7 @@ pub const SHADERS: &[(&str, &str)] = &[
     ("lib/codes.wgsl", include_str!("../../shaders/lib/codes.wgsl")),
     ("lib/grid.wgsl", include_str!("../../shaders/lib/grid.wgsl")),
     ("lib/piece.wgsl", include_str!("../../shaders/lib/piece.wgsl")),
+    ("lib/place.wgsl", include_str!("../../shaders/lib/place.wgsl")),
     ("lib/product.wgsl", include_str!("../../shaders/lib/product.wgsl")),
     ("lib/row.wgsl", include_str!("../../shaders/lib/row.wgsl")),
     ("lib/threefry.wgsl", include_str!("../../shaders/lib/threefry.wgsl")),

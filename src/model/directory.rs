@@ -49,7 +49,10 @@ fn map(path: &Path) -> Result<Bytes, ModelError> {
 }
 
 /// The `weight_map` of an index: tensor name to file name, plain names only.
-fn read_index(path: &Path) -> Result<BTreeMap<String, String>, ModelError> {
+///
+/// # Errors
+/// A file that cannot be read, or is no index.
+pub fn read_index(path: &Path) -> Result<BTreeMap<String, String>, ModelError> {
     let text = std::fs::read_to_string(path).map_err(|e| ModelError::io("read", path, e))?;
     let damaged = |reason: &str| ModelError::Corrupt { file: INDEX.into(), reason: reason.into() };
     let index: Value = serde_json::from_str(&text).map_err(|e| damaged(&format!("not valid JSON: {e}")))?;

@@ -41,6 +41,10 @@ pub enum ModelError {
     )]
     DiskFull { path: PathBuf },
 
+    /// A model that is meant by its name on the hub.
+    #[error("model {model}: {found}; {fix}")]
+    Hub { model: String, found: String, fix: String },
+
     #[error("no weights in {dir}: {advice}")]
     NoWeights { dir: String, advice: String },
 
@@ -77,6 +81,15 @@ pub enum ModelError {
 
     #[error(transparent)]
     Gpu(#[from] crate::gpu::GpuError),
+
+    #[error(
+        "the cache of a rollout holds {entries} positions, {} MiB a layer, but one binding of this adapter may have {} MiB; lower \
+         the chains that run at a time (per_device_train_batch_size, num_generations; --batch-size, --chains), \
+         max_completion_length or max_length, or choose another adapter (--adapter)",
+        needed.div_ceil(1 << 20),
+        allowed >> 20
+    )]
+    CacheTooLarge { entries: usize, needed: u64, allowed: u64 },
 
     /// Whoever followed the work ended it.
     #[error("stopped")]

@@ -31,22 +31,33 @@ fn part(h: &Heads, tuning: &Tuning, rows: u32, max_length: u32) -> Option<u32> {
     (wanted && memory <= WORKGROUP_MEMORY).then_some(part)
 }
 
-/// Words of a cache for `slots` sequences of at most `max_length` tokens.
-pub fn cache_words(h: &Heads, slots: usize, max_length: usize) -> usize {
-    slots * max_length * 2 * (h.kv_heads * h.head_dim) as usize
+/// A layer's cache.
+#[derive(Clone, Copy, Debug)]
+pub struct Cache {
+    /// `[entries, 2 kv_heads, D]`
+    pub tensor: Tensor,
+    /// Positions that a token's own part of its sequence holds: what lies behind its prefix.
+    pub own: u32,
+    /// Positions of a whole sequence.
+    pub max_length: u32,
+}
+
+/// Words of a cache of `entries` positions.
+pub fn cache_words(h: &Heads, entries: usize) -> usize {
+    entries * 2 * (h.kv_heads * h.head_dim) as usize
 }
 
 /// Stores k and v of `qkv[T, total, D]` into the cache, then `out[T, heads, D]` = attention over it.
-/// `place` is `[T, 4]`: slot, position, prefix_slot, prefix_len.
+/// `place` is `[T, 4]`: own, position, prefix, prefix_len (`shaders/lib/place.wgsl`).
 pub fn forward(
     plan: &mut PlanBuilder,
     h: &Heads,
     (qkv, place): (Tensor, Tensor),
-    (cache, max_length): (Tensor, u32),
+    Cache { tensor: cache, own, max_length }: Cache,
     out: Tensor,
     tokens: Size,
 ) {
-    let words = [Word::Size(tokens), Word::F(h.scale()), Word::U(max_length)];
+    let words = [Word::Size(tokens), Word::F(h.scale()), Word::U(own), Word::U(max_length)];
     let stored = tokens.times(2 * h.kv_heads * h.head_dim / h.lane_width());
     plan.dispatch(Dispatch {
         kernel: spec("store", h),
@@ -72,7 +83,7 @@ pub fn forward(
     let all = (size.max() * parts) as usize;
     let (sums, stats) =
         (plan.scratch("parts of attention", all * h.head_dim as usize), plan.scratch("weights of parts", all * 2));
-    let words = [words[0], words[1], words[2], Word::U(parts)];
+    let words = [words[0], words[1], words[2], words[3], Word::U(parts)];
     plan.dispatch(Dispatch {
         kernel: split_spec("part", h, part),
         tensors: &[qkv, place, cache, sums, stats],

@@ -3,7 +3,7 @@
 
 use super::matmul::{Epilogue, View, backward_input_between, backward_weight_between, forward_between};
 use super::matrix::{FullSlab, Matrix};
-use super::{row_constants, row_grid};
+use super::{lanes, row_constants, row_grid};
 use crate::gpu::{Dispatch, KernelSpec, PlanBuilder, Role, Size, Tensor, Tuning, Word};
 
 /// The objective of one row, as the GPU reads it: [`OBJECTIVE_WORDS`] words. By default a row is only looked at.
@@ -81,8 +81,11 @@ pub fn chunk_rows(vocab: u32, rows: u32, bytes: u64) -> u32 {
     fitting.clamp(1, u64::from(rows.max(1))) as u32
 }
 
-fn spec(entry: &'static str, tuning: &Tuning) -> KernelSpec {
-    KernelSpec::new("loss_head.wgsl", entry, &row_constants(tuning))
+/// Times that a kernel walks the vocabulary, at most.
+const WALKS: u32 = 2;
+
+fn spec(entry: &'static str, lanes: u32) -> KernelSpec {
+    KernelSpec::new("loss_head.wgsl", entry, &row_constants(lanes))
 }
 
 /// Records all chunks: logits, statistics, and with `gradient` the way back.
@@ -108,8 +111,9 @@ pub fn record(plan: &mut PlanBuilder, head: LossHead, gradient: Option<LossGradi
 }
 
 fn kernel(plan: &mut PlanBuilder, entry: &'static str, tensors: &[Tensor], head: &LossHead, rows: Size, start: u32) {
-    let grid = row_grid(rows, plan.tuning());
-    let kernel = spec(entry, plan.tuning());
+    let lanes = lanes(plan.tuning(), head.vocab, WALKS);
+    let grid = row_grid(rows, lanes);
+    let kernel = spec(entry, lanes);
     plan.dispatch(Dispatch {
         kernel,
         tensors,
@@ -121,7 +125,7 @@ fn kernel(plan: &mut PlanBuilder, entry: &'static str, tensors: &[Tensor], head:
 }
 
 pub(super) fn variants(tuning: &Tuning) -> Vec<KernelSpec> {
-    ["stats", "gradient"].map(|e| spec(e, tuning)).to_vec()
+    [tuning.lanes, 64, 256].iter().flat_map(|lanes| ["stats", "gradient"].map(|e| spec(e, *lanes))).collect()
 }
 
 #[cfg(test)]

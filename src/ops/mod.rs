@@ -42,14 +42,25 @@ fn quartered(width: u32) -> (&'static str, u32) {
     ("QUARTERED", u32::from(width.is_multiple_of(4)))
 }
 
+/// Turns that the loops of one thread may take, all together. lavapipe (seen in Mesa 22.3) ends them after 65,535 without a
+/// word: a thread that walks a vocabulary of 151,936 tokens would miss most of it.
+const MOST_TURNS: u32 = 60_000;
+
+/// Threads of a row that is `width` values long and walked `walks` times: the tuning's, or more where one thread would have
+/// to turn too often.
+fn lanes(tuning: &Tuning, width: u32, walks: u32) -> u32 {
+    let fits = |lanes: &u32| width.div_ceil(*lanes) <= MOST_TURNS / walks;
+    [tuning.lanes, 64, 256].into_iter().filter(|lanes| *lanes >= tuning.lanes).find(fits).unwrap_or(256)
+}
+
 /// The constants of `lib/row.wgsl` for a row-wise kernel.
-fn row_constants(tuning: &Tuning) -> [(&'static str, u32); 2] {
-    [("LANES", tuning.lanes), ("TEAM", u32::from(tuning.lanes > 1))]
+fn row_constants(lanes: u32) -> [(&'static str, u32); 2] {
+    [("LANES", lanes), ("TEAM", u32::from(lanes > 1))]
 }
 
 /// The grid of a row-wise kernel: see `shaders/lib/row.wgsl`.
-fn row_grid(rows: Size, tuning: &Tuning) -> Grid {
-    Grid::Threads { size: rows, per: if tuning.lanes > 1 { 1 } else { GROUP } }
+fn row_grid(rows: Size, lanes: u32) -> Grid {
+    Grid::Threads { size: rows, per: if lanes > 1 { 1 } else { GROUP } }
 }
 
 /// Every kernel variant worth compiling in a test: all entry points, with and without each switch, for software and for
@@ -88,4 +99,30 @@ pub fn catalogue() -> Vec<KernelSpec> {
     let mut seen = HashSet::new();
     all.retain(|spec| seen.insert(spec.clone()));
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Small rows keep the tuning's threads; of large ones no thread turns more often than lavapipe lets it.
+    #[test]
+    fn no_thread_turns_too_often() {
+        let tuning = |lanes| Tuning {
+            lanes,
+            matmul_group: [8, 1],
+            variants: Default::default(),
+            cache_part: 256,
+            steps_a_look: 8,
+            flops_per_submit: u64::MAX,
+        };
+        assert_eq!([lanes(&tuning(1), 4096, 4), lanes(&tuning(64), 4096, 4)], [1, 64]);
+        assert_eq!([lanes(&tuning(1), 40_000, 2), lanes(&tuning(1), 4096, 70)], [64, 64]);
+        for walks in [1, 2, 4, 70] {
+            for own in [1, 64] {
+                let threads = lanes(&tuning(own), 151_936, walks);
+                assert!(151_936_u32.div_ceil(threads) * walks < 65_535, "{walks} walks: {threads} threads");
+            }
+        }
+    }
 }

@@ -33,7 +33,7 @@ impl Norm {
 }
 
 fn spec(entry: &'static str, norm: Norm, accumulate: bool, tuning: &Tuning) -> KernelSpec {
-    let [lanes, team] = row_constants(tuning);
+    let [lanes, team] = row_constants(tuning.lanes);
     let Norm { width, heads, q_heads, normed, .. } = norm;
     KernelSpec::new(
         "rmsnorm.wgsl",
@@ -54,7 +54,7 @@ fn spec(entry: &'static str, norm: Norm, accumulate: bool, tuning: &Tuning) -> K
 
 /// `y = norm(x) · w`; x and y are `[rows, width]`.
 pub fn forward(plan: &mut PlanBuilder, norm: Norm, x: Tensor, w: Tensor, y: Tensor, rows: Size) {
-    let grid = row_grid(rows, plan.tuning());
+    let grid = row_grid(rows, plan.tuning().lanes);
     let kernel = spec("forward", norm, false, plan.tuning());
     plan.dispatch(Dispatch {
         kernel,
@@ -82,7 +82,7 @@ pub struct Backward {
 /// `dx = …` or `dx += …`, and `dw += …`.
 pub fn backward(plan: &mut PlanBuilder, norm: Norm, b: Backward, rows: Size) {
     let inverse = plan.scratch("norm inverse", rows.max() as usize);
-    let grid = row_grid(rows, plan.tuning());
+    let grid = row_grid(rows, plan.tuning().lanes);
     let kernel = spec("backward", norm, b.accumulate, plan.tuning());
     plan.dispatch(Dispatch {
         kernel,

@@ -1,6 +1,6 @@
 //! The next token of each row (`shaders/sample.wgsl`).
 
-use super::{row_constants, row_grid};
+use super::{lanes, row_constants, row_grid};
 use crate::gpu::{Dispatch, KernelSpec, Live, PlanBuilder, Size, Tensor, Tuning, Word};
 
 /// How tokens are chosen; live values of the plan, floats as bits.
@@ -14,6 +14,8 @@ pub struct Sampling {
     pub top_k: Live,
     /// The two words of the run's random key.
     pub key: [Live; 2],
+    /// Rows that top-k or top-p cuts: all that are drawn for, or 0 where both are off.
+    pub truncated: Live,
 }
 
 /// The tensors of a batch of B rows.
@@ -42,38 +44,48 @@ pub enum Start {
     Row(Live),
 }
 
-fn spec(tuning: &Tuning) -> KernelSpec {
-    KernelSpec::new("sample.wgsl", "next", &row_constants(tuning))
+/// Times that each kernel walks the vocabulary, at most: the bisection takes 32 steps for top-k and for top-p.
+const WALKS: [(&str, u32); 2] = [("threshold", 66), ("next", 4)];
+
+fn spec(entry: &'static str, lanes: u32) -> KernelSpec {
+    KernelSpec::new("sample.wgsl", entry, &row_constants(lanes))
 }
 
 /// Draws one token a row and appends it to the row's history.
 pub fn next(plan: &mut PlanBuilder, rows: Rows, s: Sampling) {
-    let grid = row_grid(rows.count, plan.tuning());
-    let kernel = spec(plan.tuning());
     let start = match rows.start {
         Start::First => Word::U(0),
         Start::Row(live) => Word::Live(live),
     };
-    plan.dispatch(Dispatch {
-        kernel,
-        tensors: &[rows.logits, rows.place, rows.ids, rows.streams, rows.drawn],
-        words: &[
-            Word::Size(rows.count),
-            start,
-            Word::U(rows.vocab),
-            Word::U(rows.history),
-            Word::Live(s.temperature),
-            Word::Live(s.top_p),
-            Word::Live(s.top_k),
-            Word::Live(s.key[0]),
-            Word::Live(s.key[1]),
-        ],
-        grid,
-        flops: u64::from(rows.vocab) * 8,
-        work: rows.count,
-    });
+    let truncated = Size::live(s.truncated, rows.count.max());
+    let words = [
+        Word::Size(rows.count),
+        start,
+        Word::U(rows.vocab),
+        Word::U(rows.history),
+        Word::Live(s.temperature),
+        Word::Live(s.top_p),
+        Word::Live(s.top_k),
+        Word::Live(s.key[0]),
+        Word::Live(s.key[1]),
+        Word::Size(truncated),
+    ];
+    let thresholds = plan.scratch("sampling thresholds", rows.count.max() as usize);
+    let drawn = [rows.place, rows.ids, rows.streams, rows.drawn];
+    for ((entry, walks), work) in WALKS.into_iter().zip([truncated, rows.count]) {
+        let lanes = lanes(plan.tuning(), rows.vocab, walks);
+        let own: &[Tensor] = if entry == "next" { &drawn } else { &[] };
+        plan.dispatch(Dispatch {
+            kernel: spec(entry, lanes),
+            tensors: &[&[rows.logits, thresholds], own].concat(),
+            words: &words,
+            grid: row_grid(work, lanes),
+            flops: u64::from(rows.vocab) * 2 * u64::from(walks),
+            work,
+        });
+    }
 }
 
 pub(super) fn variants(tuning: &Tuning) -> Vec<KernelSpec> {
-    vec![spec(tuning)]
+    [tuning.lanes, 64, 256].iter().flat_map(|lanes| WALKS.map(|(entry, _)| spec(entry, *lanes))).collect()
 }

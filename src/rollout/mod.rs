@@ -99,6 +99,32 @@ pub struct RolloutSizes {
     pub new_tokens: usize,
 }
 
+impl RolloutSizes {
+    /// Prompts that are under way at a time, and chains of each.
+    fn desks(&self) -> (usize, usize) {
+        let group = self.group.clamp(1, self.rows.max(1));
+        ((self.rows / group).max(1), group)
+    }
+
+    /// The cache that this takes with a model of `context` positions. Every prompt under way has a *desk* of entries that lie
+    /// together: the prompt, then each of its chains' own tokens. So a group of 8 holds its prompt once, and 8 times what a
+    /// chain may draw.
+    pub fn cache(&self, context: usize) -> CacheSizes {
+        let (prompts, group) = self.desks();
+        let max_length = (self.prompt + self.new_tokens).min(context.max(self.prompt));
+        let own = self.new_tokens.min(max_length);
+        CacheSizes {
+            entries: prompts * (max_length + (group - 1) * own),
+            rows: prompts * group,
+            prefill: (prompts * self.prompt).min(PREFILL_TOKENS.max(self.prompt)),
+            own,
+            max_length,
+            // A new row draws once before its first step.
+            history: STEPS_A_LOOK + 1,
+        }
+    }
+}
+
 /// Most steps between two looks at what was drawn.
 const STEPS_A_LOOK: usize = 8;
 
@@ -151,8 +177,9 @@ struct Line {
     /// Of all chains of the run.
     number: usize,
     stream: u32,
-    slot: u32,
-    /// Slot and length of the prompt.
+    /// First entry of its own tokens in the cache.
+    own: u32,
+    /// First entry and length of the prompt.
     prefix: [u32; 2],
     draws: Vec<Draw>,
     max_tokens: usize,
@@ -163,34 +190,21 @@ impl Line {
     fn state(&self) -> RowState {
         let [prefix, len] = self.prefix;
         let drawn = self.draws.len() as u32;
-        let shared = if self.slot == prefix { 0 } else { len };
         let id = self.draws.last().map_or(0, |d| d.token);
-        RowState { place: [self.slot, len - 1 + drawn, prefix, shared], stream: [self.stream, drawn], id }
+        RowState { place: [self.own, len - 1 + drawn, prefix, len], stream: [self.stream, drawn], id }
     }
 }
 
 impl Rollout {
-    /// Plans caches for `sizes`.
+    /// Plans caches for `sizes`, as [`RolloutSizes::cache`] says.
     ///
     /// # Errors
-    /// A prompt longer than the model's context, or out of memory.
+    /// A prompt longer than the model's context, out of memory, or a cache over the adapter's binding limit.
     pub fn new(gpu: &Gpu, weights: &Weights, sizes: RolloutSizes) -> Result<Self, ModelError> {
-        let group = sizes.group.clamp(1, sizes.rows.max(1));
-        let prompts = (sizes.rows / group).max(1);
-        let rows = prompts * group;
-        // A chain alone continues its prompt's slot; siblings get slots of their own behind those of the prompts.
-        let slots = if group == 1 { prompts } else { prompts + rows };
-        let cache = CacheSizes {
-            slots,
-            rows,
-            prefill: (prompts * sizes.prompt).min(PREFILL_TOKENS.max(sizes.prompt)),
-            max_length: (sizes.prompt + sizes.new_tokens).min(weights.config.max_position_embeddings.max(sizes.prompt)),
-            // A new row draws once before its first step.
-            history: STEPS_A_LOOK + 1,
-        };
-        let pass = CachePass::new(gpu, weights, cache)?;
+        let (prompts, group) = sizes.desks();
+        let pass = CachePass::new(gpu, weights, sizes.cache(weights.config.max_position_embeddings))?;
         let steps_a_look = gpu.tuning().steps_a_look as usize;
-        Ok(Rollout { pass, sizes: RolloutSizes { rows, group, ..sizes }, prompts, steps_a_look })
+        Ok(Rollout { pass, sizes: RolloutSizes { rows: prompts * group, group, ..sizes }, prompts, steps_a_look })
     }
 
     /// Buffers that hold nothing between two runs, and may be lent.
@@ -217,30 +231,29 @@ impl Rollout {
         watch: &mut dyn Watch,
     ) -> Result<Vec<Vec<Chain>>, ModelError> {
         let group = self.sizes.group;
+        let cache = self.pass.sizes();
+        let desk = cache.entries / self.prompts;
+        let desks = || (0..self.prompts).map(|n| (n * desk) as u32).rev();
         let mut all: Vec<Vec<Option<Chain>>> = vec![vec![None; group]; prompts.len()];
-        let mut free: Vec<u32> = (0..self.prompts as u32).rev().collect();
+        let mut free: Vec<u32> = desks().collect();
         let (mut lines, mut next, mut done): (Vec<Line>, usize, usize) = (Vec::new(), 0, 0);
         while done < prompts.len() {
             let first = lines.len();
             let room = free.len().min((self.sizes.rows - first) / group).min(prompts.len() - next);
-            let room = fitting(&prompts[next..next + room], self.pass.sizes().prefill);
+            let room = fitting(&prompts[next..next + room], cache.prefill);
             let mut admitted = Vec::new();
-            for slot in free.split_off(free.len() - room) {
-                admitted.push(PrefillPrompt { ids: &prompts[next], slot });
-                let busy = |slot: &u32| lines.iter().any(|l| l.slot == *slot);
-                let mut own = (self.prompts as u32..).filter(|s| !busy(s)).take(group).collect::<Vec<_>>();
-                if group == 1 {
-                    own = vec![slot];
-                }
-                lines.extend(own.into_iter().enumerate().map(|(c, own)| {
+            for at in free.split_off(free.len() - room) {
+                admitted.push(PrefillPrompt { ids: &prompts[next], at });
+                let len = prompts[next].len();
+                lines.extend((0..group).map(|c| {
                     let number = next * group + c;
                     let stream = first_stream.wrapping_add(number as u32);
-                    let len = prompts[next].len();
+                    let own = at + (len + c * cache.own) as u32;
                     // A chain ends with the context, each where its own prompt lets it; the kernels keep a row that runs
-                    // on from touching its neighbour's slot.
-                    let context = self.pass.sizes().max_length.saturating_sub(len);
+                    // on from touching its neighbour's entries.
+                    let context = cache.max_length.saturating_sub(len);
                     let max_tokens = stop.max_tokens.min(self.sizes.new_tokens).min(context);
-                    Line { prompt: next, number, stream, slot: own, prefix: [slot, len as u32], draws: Vec::new(), max_tokens }
+                    Line { prompt: next, number, stream, own, prefix: [at, len as u32], draws: Vec::new(), max_tokens }
                 }));
                 next += 1;
             }
@@ -249,7 +262,7 @@ impl Rollout {
             if !admitted.is_empty() {
                 let row = |l: &Line| PrefillRow {
                     prompt: ((l.number - lines[first].number) / group) as u32,
-                    slot: l.slot,
+                    at: l.own,
                     stream: l.stream,
                 };
                 self.pass.prefill(&admitted, first, &lines[first..].iter().map(row).collect::<Vec<_>>())?;
@@ -260,7 +273,7 @@ impl Rollout {
             self.harvest(&mut lines, &mut all, stop, watch).await?;
             let finished = |p: usize| all[p].iter().all(Option::is_some);
             let before = done;
-            free = (0..self.prompts as u32).rev().filter(|s| !lines.iter().any(|l| l.prefix[0] == *s)).collect();
+            free = desks().filter(|at| !lines.iter().any(|l| l.prefix[0] == *at)).collect();
             done = (0..next).filter(|p| finished(*p)).count();
             if done > before && !watch.done(done) {
                 return Err(ModelError::Stopped);
@@ -329,6 +342,21 @@ mod tests {
         let prompts = [vec![0; 5], vec![0; 4], vec![0; 2]];
         assert_eq!([9, 10, 11, 8, 3].map(|tokens| fitting(&prompts, tokens)), [2, 2, 3, 1, 1]);
         assert_eq!(fitting(&[], 9), 0);
+    }
+
+    /// A group of 8 behind a prompt of 2,048 tokens: the prompt once, and 8 times 1,024. A chain alone needs both, and the
+    /// context cuts the last chain of a desk, whose prompt may be the longest.
+    #[test]
+    fn a_group_holds_its_prompt_once() {
+        let of = |group, rows, context| {
+            let sizes = RolloutSizes { rows, group, prompt: 2048, new_tokens: 1024 }.cache(context);
+            (sizes.entries, sizes.rows, sizes.max_length)
+        };
+        assert_eq!(of(8, 8, 40_960), (2048 + 8 * 1024, 8, 3072));
+        assert_eq!(of(8, 30, 40_960), (3 * (2048 + 8 * 1024), 24, 3072), "three prompts at a time");
+        assert_eq!(of(1, 4, 40_960), (4 * (2048 + 1024), 4, 3072));
+        assert_eq!(of(1, 4, 2500), (4 * 2500, 4, 2500));
+        assert_eq!(of(2, 2, 2500), (2500 + 1024, 2, 2500));
     }
 
     #[test]

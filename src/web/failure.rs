@@ -93,6 +93,9 @@ impl From<ModelError> for Failure {
     fn from(error: ModelError) -> Self {
         match error {
             ModelError::Gpu(gpu) => gpu.into(),
+            ModelError::CacheTooLarge { needed, allowed, .. } => {
+                Failure::new("LimitTooSmall", over_limit("The memory of the chains that run together", needed, allowed))
+            }
             ModelError::Stopped => Failure::new("Stopped", "Stopped."),
             ModelError::Batch { .. } => Failure::row(error.to_string()),
             other => Failure::bundle(other.to_string()),

@@ -3,7 +3,7 @@
 use jurist::doctor::kernels::attention as check;
 use jurist::gpu::{Size, Tuning};
 use jurist::ops::attention::{self, Heads};
-use jurist::ops::cached_attention;
+use jurist::ops::cached_attention::{self, Cache};
 use jurist::reference::Batch;
 
 use crate::common::*;
@@ -84,43 +84,51 @@ fn steep_scores() {
     }
 }
 
-/// A finished row that runs on past its slot's end writes nothing into the next slot.
+/// A finished row that runs on past the end of its own part, or of the longest sequence, writes nothing into its neighbour's
+/// entries; its last own position is still written.
 #[test]
-fn a_full_slot_does_not_spill() {
+fn a_full_row_does_not_spill() {
     let h = Heads { heads: 2, kv_heads: 1, head_dim: 4, window: None };
-    let mut rig = Rig::new(&software());
-    let (qkv, place) = (rig.floats("qkv", &random(16, 1)), rig.words("place", &[0, 3, 0, 0]));
-    let cache = rig.output("cache", cached_attention::cache_words(&h, 2, 3));
-    let out = rig.output("out", 8);
-    cached_attention::forward(&mut rig.plan, &h, (qkv, place), (cache, 3), out, Size::fixed(1));
-    let ran = rig.run();
-    assert!(ran.floats(cache).iter().all(|x| *x == UNTOUCHED));
+    // A part of 3 behind prompts of 0, 4 and 6; no sequence is longer than 8.
+    for (place, written) in
+        [([2, 3, 0, 0], None), ([9, 7, 0, 4], None), ([9, 6, 0, 4], Some(11)), ([9, 8, 0, 6], None), ([9, 7, 0, 6], Some(10))]
+    {
+        let mut rig = Rig::new(&software());
+        let (qkv, place) = (rig.floats("qkv", &random(16, 1)), rig.words("place", &place));
+        let tensor = rig.output("cache", cached_attention::cache_words(&h, 14));
+        let out = rig.output("out", 8);
+        let cache = Cache { tensor, own: 3, max_length: 8 };
+        cached_attention::forward(&mut rig.plan, &h, (qkv, place), cache, out, Size::fixed(1));
+        let found = rig.run().floats(tensor);
+        let touched = found.chunks(8).enumerate().filter(|(_, entry)| entry.iter().any(|x| *x != UNTOUCHED)).map(|(n, _)| n);
+        assert_eq!(touched.collect::<Vec<_>>(), Vec::from_iter(written));
+    }
 }
 
 /// A cache of several parts as GPUs read it, at and around the edges of parts, across a shared prefix and a window: what the
 /// plain loop over all positions gives, and the same bits every time.
 #[test]
 fn long_caches_are_read_in_parts() {
-    let (slots, max_length) = (4, 600);
-    let places: [[u32; 4]; 4] = [[0, 599, 1, 300], [1, 255, 0, 0], [2, 256, 3, 256], [3, 0, 0, 0]];
+    let (entries, own, max_length) = (1300, 300, 600);
+    let places: [[u32; 4]; 4] = [[1000, 599, 40, 300], [40, 255, 0, 0], [400, 256, 640, 256], [899, 0, 0, 0]];
     for h in [
         Heads { heads: 4, kv_heads: 2, head_dim: 8, window: None },
         Heads { heads: 3, kv_heads: 1, head_dim: 6, window: Some(260) },
     ] {
         let d = h.head_dim as usize;
         let (fused, token) = ((h.total() * h.head_dim) as usize, 2 * h.kv_heads as usize * d);
-        let (x, held) = (random(4 * fused, 1), random(cached_attention::cache_words(&h, slots, max_length), 2));
+        let (x, held) = (random(4 * fused, 1), random(cached_attention::cache_words(&h, entries), 2));
         let mut cache = held.clone();
         for (at, new) in places.iter().zip(x.chunks(fused)) {
-            let to = (at[0] as usize * max_length + at[1] as usize) * token;
+            let to = (at[0] + at[1] - at[3]) as usize * token;
             cache[to..to + token].copy_from_slice(&new[fused - token..]);
         }
         let mut expected = Vec::new();
         for (at, new) in places.iter().zip(x.chunks(fused)) {
             let last = at[1] as usize;
             let first = h.window.map_or(0, |w| (last + 1).saturating_sub(w as usize));
-            let entry =
-                |s: usize| &cache[(if s < at[3] as usize { at[2] } else { at[0] } as usize * max_length + s) * token..][..token];
+            let [own, _, prefix, len] = at.map(|word| word as usize);
+            let entry = |s: usize| &cache[if s < len { prefix + s } else { own + s - len } * token..][..token];
             for head in 0..h.heads as usize {
                 let kv = head / (h.heads / h.kv_heads) as usize;
                 let score = |s: usize| dot(&new[head * d..][..d], &entry(s)[kv * d..][..d]) / (d as f64).sqrt();
@@ -133,8 +141,9 @@ fn long_caches_are_read_in_parts() {
         for tuning in [software(), Tuning { cache_part: 256, ..teams() }] {
             let mut rig = Rig::new(&tuning);
             let (qkv, place) = (rig.floats("qkv", &x), rig.words("place", places.as_flattened()));
-            let (cache, out) = (rig.floats("cache", &held), rig.output("out", 4 * (h.heads * h.head_dim) as usize));
-            cached_attention::forward(&mut rig.plan, &h, (qkv, place), (cache, max_length as u32), out, Size::fixed(4));
+            let (tensor, out) = (rig.floats("cache", &held), rig.output("out", 4 * (h.heads * h.head_dim) as usize));
+            let cache = Cache { tensor, own, max_length };
+            cached_attention::forward(&mut rig.plan, &h, (qkv, place), cache, out, Size::fixed(4));
             let ran = rig.run();
             close("long cache", &ran.floats(out), &expected, FORWARD);
             let bits = ran.words(out);

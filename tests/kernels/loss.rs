@@ -28,6 +28,19 @@ fn every_objective_in_chunks() {
     }
 }
 
+/// A vocabulary that one thread could not walk once on lavapipe, and tables of it in one piece and in slabs.
+#[test]
+fn large_vocabularies_are_walked_to_their_end() {
+    for tuning in tunings() {
+        let mut bench = bench(tuning);
+        for cuts in [&[40_009][..], &[70_000], &[151_936], &[50_656, 50_656, 50_624]] {
+            let table = Form { packing: None, cuts };
+            made(loss::head(&mut bench, Case { rows: objectives(), planned: 14, chunk: 4, width: 8, steepness: 1.0, table }));
+        }
+        all_right(bench);
+    }
+}
+
 /// Tables cut into slabs, and packed ones, which the way back decodes once more: the gradient has the slabs of the table.
 #[test]
 fn tables_in_slabs_and_packed() {

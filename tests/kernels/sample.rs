@@ -35,6 +35,18 @@ fn draws_follow_the_specification() {
     }
 }
 
+/// A vocabulary that one thread could not walk once on lavapipe, with room on both sides of what it could.
+#[test]
+fn large_vocabularies_are_walked_to_their_end() {
+    for tuning in tunings() {
+        for vocab in [4099, 70_001, 151_936] {
+            let mut bench = bench(tuning.clone());
+            made(sample::draws(&mut bench, vocab, 3));
+            all_right(bench);
+        }
+    }
+}
+
 /// Chi-square of the tokens drawn against the softmax, 4,000 draws.
 #[test]
 fn frequencies_are_the_probabilities() {

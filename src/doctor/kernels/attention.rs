@@ -4,7 +4,7 @@ use super::Bench;
 use crate::doctor::rig::random;
 use crate::gpu::{GpuError, Size};
 use crate::ops::attention::{self, Backward, Heads};
-use crate::ops::cached_attention;
+use crate::ops::cached_attention::{self, Cache};
 use crate::reference::Batch;
 use crate::reference::attention::{Attended, Heads as SpecHeads};
 
@@ -87,33 +87,35 @@ pub async fn packed(b: &mut Bench, h: &Heads, name: &str, batch: &Batch) -> Resu
     Ok(())
 }
 
-/// Prompts of different lengths are prefilled in one go, then every row decodes token by token; two rows read their prompt
-/// from the slot of the first. Each output equals that of the same token in a packed batch.
+/// Prompts of different lengths are prefilled in one go, then every row decodes token by token; two rows read one prompt
+/// where it lies, before and behind them. Each output equals that of the same token in a packed batch.
 pub async fn cached(b: &mut Bench, h: &Heads) -> Result<(), GpuError> {
-    // Group 0: prompt 5 in slot 2, chains of 3 and 4 tokens in slots 0 and 3. Group 1: a plain sequence of 6 in slot 1,
-    // of which 2 are prefilled.
+    // Group 0: a prompt of 5 from entry 10 on, chains of 3 and 4 tokens from entries 0 and 15 on. Group 1: a plain sequence
+    // of 6 from entry 4 on, of which 2 are prefilled.
     let mut batch = Batch::default();
     batch.push_group(&[0; 5], &[&[0; 3], &[0; 4]]);
     batch.push_sequence(&[0; 6]);
     let place = |t: usize| -> [u32; 4] {
         match t {
-            0..5 => [2, t as u32, 7, 0],
-            5..8 => [0, t as u32, 2, 5],
-            8..12 => [3, t as u32 - 3, 2, 5],
-            _ => [1, t as u32 - 12, 0, 0],
+            0..5 => [10, t as u32, 99, 0],
+            5..8 => [0, t as u32, 10, 5],
+            8..12 => [15, t as u32 - 3, 10, 5],
+            12..14 => [4, t as u32 - 12, 99, 0],
+            _ => [6, t as u32 - 12, 4, 2],
         }
     };
     let steps: [&[usize]; 5] = [&[0, 1, 2, 3, 4, 12, 13], &[5, 8, 14], &[6, 9, 15], &[7, 10, 16], &[11, 17]];
-    let (max_length, slots, planned) = (9, 4, 7);
+    let (entries, planned) = (19, 7);
     let (fused_width, width) = ((h.total() * h.head_dim) as usize, (h.heads * h.head_dim) as usize);
     let fused = random(18 * fused_width, 3);
 
     let mut rig = b.rig();
     let count = Size::live(rig.live(0), planned);
     let (qkv, places) = (rig.output("qkv", 7 * fused_width), rig.words("place", &[0; 28]));
-    let cache = rig.output("cache", cached_attention::cache_words(h, slots, max_length as usize));
+    let cache = rig.output("cache", cached_attention::cache_words(h, entries));
     let out = rig.output("out", 7 * width);
-    cached_attention::forward(&mut rig.plan, h, (qkv, places), (cache, max_length), out, count);
+    let cache = Cache { tensor: cache, own: 5, max_length: 9 };
+    cached_attention::forward(&mut rig.plan, h, (qkv, places), cache, out, count);
     let ran = rig.build(&b.gpu)?;
 
     let mut found = vec![0.0; 18 * width];

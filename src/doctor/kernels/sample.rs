@@ -35,14 +35,15 @@ impl Sampler {
     ) -> Result<Self, GpuError> {
         let rows = streams.len();
         let mut rig = b.rig();
-        let live: [Live; 6] = std::array::from_fn(|_| rig.live(0));
+        let live: [Live; 7] = std::array::from_fn(|_| rig.live(0));
         let glogits = rig.floats("logits", logits);
         let places: Vec<u32> = positions.iter().flat_map(|p| [11, *p, 12, 13]).collect();
         let place = rig.words("place", &places);
         let ids = rig.words("ids", &vec![u32::MAX; rows]);
         let gstreams = rig.words("streams", &streams.iter().flat_map(|s| [*s, 0]).collect::<Vec<u32>>());
         let drawn = rig.words("drawn", &vec![u32::MAX; rows * history * 2]);
-        let settings = Sampling { temperature: live[0], top_p: live[1], top_k: live[2], key: [live[3], live[4]] };
+        let settings =
+            Sampling { temperature: live[0], top_p: live[1], top_k: live[2], key: [live[3], live[4]], truncated: live[6] };
         let count = Size::live(live[5], rows as u32);
         let tensors = Rows {
             logits: glogits,
@@ -62,7 +63,10 @@ impl Sampler {
     /// One token a row.
     pub fn step(&self, s: Spec) -> Result<(), GpuError> {
         let floats = [s.temperature, s.top_p].map(|x| (x as f32).to_bits());
-        self.ran.plan.run(&[floats[0], floats[1], s.top_k as u32, KEY[0], KEY[1], self.rows as u32])
+        let rows = self.rows as u32;
+        let cut = s.temperature > 0.0 && (s.top_k > 0 || s.top_p < 1.0);
+        let truncated = if cut { rows } else { 0 };
+        self.ran.plan.run(&[floats[0], floats[1], s.top_k as u32, KEY[0], KEY[1], rows, truncated])
     }
 
     /// Tokens and log-probs of each row's draws.

@@ -1,7 +1,8 @@
 //! Cached decoding: prompts of different length are prefilled together, then all rows advance one token a step.
 //!
-//! A *slot* holds the keys and values of one sequence; a *row* is one sequence being written. A row may read the first
-//! positions of its cache from another slot, so that the chains of one prompt share what was computed for it.
+//! A layer's cache is a list of entries, the keys and values of one position each. A prompt fills entries one behind another;
+//! a *row* is one sequence being written: it reads its prompt's entries where they are, so that the chains of one prompt
+//! share them, and has room of its own for what it writes (`shaders/lib/place.wgsl`). Who lies where, the caller says.
 //!
 //! ```text
 //! prefill   prompt tokens ─► caches, logits of new rows' last tokens
@@ -24,13 +25,15 @@ use crate::ops::sample::{self, Sampling};
 /// What a cache is planned for.
 #[derive(Clone, Copy, Debug)]
 pub struct CacheSizes {
-    /// Sequences that have a cache of their own.
-    pub slots: usize,
+    /// Positions that the cache holds in all.
+    pub entries: usize,
     /// Rows that advance together.
     pub rows: usize,
     /// Tokens of one prefill.
     pub prefill: usize,
-    /// Positions a slot holds.
+    /// Positions that a row may write behind its prompt; what it draws beyond is not kept.
+    pub own: usize,
+    /// Positions of the longest sequence, prompt and what follows.
     pub max_length: usize,
     /// Draws of a row that are kept until they are read: the last ones.
     pub history: usize,
@@ -54,8 +57,10 @@ impl Sampler {
     pub const GREEDY: Sampler = Sampler { temperature: 0.0, top_p: 1.0, top_k: 0, key: [0, 0] };
 
     /// The live values of a step of `rows` rows.
-    fn live(&self, rows: usize) -> [u32; 6] {
-        [rows as u32, self.temperature.to_bits(), self.top_p.to_bits(), self.top_k, self.key[0], self.key[1]]
+    fn live(&self, rows: usize) -> [u32; 7] {
+        let cut = self.temperature > 0.0 && (self.top_p < 1.0 || self.top_k > 0);
+        let truncated = if cut { rows as u32 } else { 0 };
+        [rows as u32, self.temperature.to_bits(), self.top_p.to_bits(), self.top_k, self.key[0], self.key[1], truncated]
     }
 }
 
@@ -101,7 +106,7 @@ impl CachePass {
     /// Plans caches and passes for `weights`.
     ///
     /// # Errors
-    /// Out of memory, or a cache over the adapter's binding limit.
+    /// Out of memory, or a cache over the adapter's binding limit ([`ModelError::CacheTooLarge`]).
     pub fn new(gpu: &Gpu, weights: &Weights, sizes: CacheSizes) -> Result<Self, ModelError> {
         let config = &weights.config;
         if sizes.max_length > config.max_position_embeddings {
@@ -110,7 +115,11 @@ impl CachePass {
         }
         let gpu = &gpu.for_role(Role::Cache);
         let recorder = Recorder::new(weights);
-        let cache = cache_words(&recorder.shape.heads, sizes.slots, sizes.max_length);
+        let cache = cache_words(&recorder.shape.heads, sizes.entries);
+        let (needed, allowed) = (cache as u64 * 4, gpu.max_binding().min(gpu.max_buffer()));
+        if needed > allowed {
+            return Err(ModelError::CacheTooLarge { entries: sizes.entries, needed, allowed });
+        }
         let make = |i: usize| gpu.buffer(&format!("cache of layer {i}"), cache);
         let state = State {
             caches: (0..config.num_hidden_layers).map(make).collect::<Result<_, _>>()?,
@@ -137,18 +146,17 @@ impl CachePass {
         self.sizes
     }
 
-    /// Runs whole prompts, each into its slot, and readies rows `first ..` to continue them, the n-th as `rows[n]` says. A
-    /// row that continues a prompt writes into a slot of its own; it may be the prompt's slot if no other row continues
-    /// it. The logits are those of the new rows.
+    /// Runs whole prompts, each into its entries, and readies rows `first ..` to continue them, the n-th as `rows[n]` says.
+    /// Entries of prompts and rows that run together must not overlap. The logits are those of the new rows.
     ///
     /// # Errors
-    /// More prompts, rows, tokens or positions than planned; ids outside the vocabulary; an empty prompt.
+    /// More rows, tokens or positions than planned; ids outside the vocabulary; an empty prompt.
     pub fn prefill(&self, prompts: &[PrefillPrompt<'_>], first: usize, rows: &[PrefillRow]) -> Result<(), ModelError> {
         self.check_prompts(prompts, first, rows)?;
         let (mut ids, mut place, mut last) = (Vec::new(), Vec::new(), Vec::new());
         for prompt in prompts {
             ids.extend_from_slice(prompt.ids);
-            place.extend((0..prompt.ids.len()).map(|p| [prompt.slot, p as u32, prompt.slot, 0]));
+            place.extend((0..prompt.ids.len()).map(|p| [prompt.at, p as u32, prompt.at, 0]));
             last.push(ids.len() as u32 - 1);
         }
         let wanted: Vec<u32> = rows.iter().map(|r| last[r.prompt as usize]).collect();
@@ -157,8 +165,7 @@ impl CachePass {
             .map(|r| {
                 let prompt = &prompts[r.prompt as usize];
                 let len = prompt.ids.len() as u32;
-                let prefix = if r.slot == prompt.slot { 0 } else { len };
-                RowState { place: [r.slot, len - 1, prompt.slot, prefix], stream: [r.stream, 0], id: 0 }
+                RowState { place: [r.at, len - 1, prompt.at, len], stream: [r.stream, 0], id: 0 }
             })
             .collect();
         self.arrange(first, &states)?;
@@ -187,18 +194,17 @@ impl CachePass {
             true => Err(ModelError::Batch { what, allowed, found }),
             false => Ok(()),
         };
-        limit("prompts", sizes.slots, prompts.len())?;
         limit("rows", sizes.rows, first + rows.len())?;
         limit("tokens of a prefill", sizes.prefill, prompts.iter().map(|p| p.ids.len()).sum())?;
         limit("tokens of a prompt", sizes.max_length, prompts.iter().map(|p| p.ids.len()).max().unwrap_or(0))?;
         let largest = prompts.iter().flat_map(|p| p.ids.iter()).copied().max().unwrap_or(0) as usize;
         limit("largest token id", self.weights.config.vocab_size - 1, largest)?;
-        let fits = |r: &PrefillRow| (r.prompt as usize) < prompts.len() && (r.slot as usize) < sizes.slots;
-        let missing = |p: &PrefillPrompt| p.ids.is_empty() || (p.slot as usize) >= sizes.slots;
-        if prompts.iter().any(missing) || !rows.iter().all(fits) {
-            return Err(ModelError::Inconsistent("a prompt is empty, or a row names a prompt or slot that is not there".into()));
+        if prompts.iter().any(|p| p.ids.is_empty()) || rows.iter().any(|r| r.prompt as usize >= prompts.len()) {
+            return Err(ModelError::Inconsistent("a prompt is empty, or a row names a prompt that is not there".into()));
         }
-        Ok(())
+        let behind = |r: &PrefillRow| sizes.own.min(sizes.max_length - prompts[r.prompt as usize].ids.len());
+        let ends = prompts.iter().map(|p| p.at as usize + p.ids.len()).chain(rows.iter().map(|r| r.at as usize + behind(r)));
+        limit("entries of the cache", sizes.entries, ends.max().unwrap_or(0))
     }
 
     /// Draws the first tokens of the `rows` rows from `first` on, which a prefill has just readied.
@@ -265,7 +271,8 @@ impl CachePass {
 /// All that the GPU knows about a row between two steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RowState {
-    /// Slot, position of its last token in the cache, slot and length of the prefix that it reads.
+    /// Entry of its own first token, position of its last token in the cache, entry of its prompt's first token, and length
+    /// of the prompt.
     pub place: [u32; 4],
     /// Random stream, and how many tokens it has drawn.
     pub stream: [u32; 2],
@@ -273,11 +280,12 @@ pub struct RowState {
     pub id: u32,
 }
 
-/// A prompt and the slot that it fills.
+/// A prompt and the entries that it fills.
 #[derive(Clone, Copy, Debug)]
 pub struct PrefillPrompt<'a> {
     pub ids: &'a [u32],
-    pub slot: u32,
+    /// The first of them.
+    pub at: u32,
 }
 
 /// A row that is about to continue a prompt.
@@ -285,8 +293,8 @@ pub struct PrefillPrompt<'a> {
 pub struct PrefillRow {
     /// Index of the prompt in the prefill.
     pub prompt: u32,
-    /// Slot that the row writes its own tokens to.
-    pub slot: u32,
+    /// First of the entries that the row writes its own tokens to: for a row alone, those behind its prompt will do.
+    pub at: u32,
     /// Random stream.
     pub stream: u32,
 }
@@ -302,7 +310,9 @@ impl Prefill {
         let tokens = Size::live(live_tokens, sizes.prefill as u32);
         let inputs = Inputs { ids, positions: (place, Positions::Place), rope, tokens };
         let caches: Vec<_> = state.caches.iter().map(|c| plan.import(c)).collect();
-        let attention = Attention::Cached { place, caches: &caches, max_length: sizes.max_length as u32 };
+        // A prompt is all its own.
+        let max_length = sizes.max_length as u32;
+        let attention = Attention::Cached { place, caches: &caches, own: max_length, max_length };
         let trace = recorder.forward(&mut plan, inputs, &attention);
         let logits = plan.import(&state.logits);
         recorder.logits(&mut plan, rows, trace.output, logits, Size::live(live_rows, sizes.rows as u32));
@@ -314,7 +324,8 @@ impl Prefill {
 
 /// The tensors and live values of a draw from `logits`.
 fn sampling(plan: &mut PlanBuilder, state: &State, vocab: u32, history: usize, count: Size) -> (sample::Rows, Sampling) {
-    let sampling = Sampling { temperature: plan.live(), top_p: plan.live(), top_k: plan.live(), key: [plan.live(), plan.live()] };
+    let (temperature, top_p, top_k, key) = (plan.live(), plan.live(), plan.live(), [plan.live(), plan.live()]);
+    let sampling = Sampling { temperature, top_p, top_k, key, truncated: plan.live() };
     let rows = sample::Rows {
         logits: plan.import(&state.logits),
         start: sample::Start::First,
@@ -344,11 +355,11 @@ fn advance(gpu: &Gpu, recorder: &Recorder, state: &State, sizes: CacheSizes, dra
     let mut plan = PlanBuilder::new(gpu.tuning());
     let count = Size::live(plan.live(), sizes.rows as u32);
     let (ids, place) = (plan.import(&state.ids), plan.import(&state.place));
-    // A row that runs past its slot (it finished long ago) keeps its last position's rope: nobody reads the result.
+    // A row that runs past its own entries (it finished long ago) keeps its last position's rope: nobody reads the result.
     let rope = rope_table(&mut plan, &recorder.weights.config, sizes.max_length + sizes.history + 1);
     let inputs = Inputs { ids, positions: (place, Positions::Place), rope, tokens: count };
     let caches: Vec<_> = state.caches.iter().map(|c| plan.import(c)).collect();
-    let attention = Attention::Cached { place, caches: &caches, max_length: sizes.max_length as u32 };
+    let attention = Attention::Cached { place, caches: &caches, own: sizes.own as u32, max_length: sizes.max_length as u32 };
     let trace = recorder.forward(&mut plan, inputs, &attention);
     let every = plan.kept("every row", sizes.rows);
     let logits = plan.import(&state.logits);

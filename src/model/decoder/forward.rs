@@ -3,6 +3,7 @@
 use super::{Attention, Inputs, LayerLow, LayerTrace, Low, Recorder, Trace, words};
 use crate::gpu::{PlanBuilder, Tensor};
 use crate::model::names::LayerGroups;
+use crate::ops::cached_attention::Cache;
 use crate::ops::matmul::{Epilogue, View};
 use crate::ops::rope::Rotation;
 use crate::ops::{attention, cached_attention, embedding, rmsnorm, rope, swiglu};
@@ -66,8 +67,8 @@ impl Recorder<'_> {
                 attention::forward(plan, &shape.heads, qkv, spans, attended, stats, t);
                 Some(stats)
             }
-            Attention::Cached { place, caches, max_length } => {
-                let cache = (caches[index], max_length);
+            Attention::Cached { place, caches, own, max_length } => {
+                let cache = Cache { tensor: caches[index], own, max_length };
                 cached_attention::forward(plan, &shape.heads, (qkv, place), cache, attended, t);
                 None
             }

@@ -90,8 +90,9 @@ struct Inputs {
 enum Attention<'a> {
     /// `spans`, `[T, 4]`.
     Packed(Tensor),
-    /// One cache a layer, each for `max_length` positions a slot, and `place`, `[T, 4]`.
-    Cached { place: Tensor, caches: &'a [Tensor], max_length: u32 },
+    /// One cache a layer, and `place`, `[T, 4]`; sequences of at most `max_length` positions, of which a token's own part
+    /// holds `own`.
+    Cached { place: Tensor, caches: &'a [Tensor], own: u32, max_length: u32 },
 }
 
 /// The tensors of one layer that its way back needs.
