@@ -9,7 +9,7 @@ mod cli;
 use std::path::Path;
 
 use cli::{Task, finish, path, succeed};
-use jurist::gpu::{Gpu, GpuOptions, Limits, Role, Tuning};
+use jurist::gpu::{Gpu, GpuOptions, Limits, PlanBuilder, Role, Tensor, Tuning};
 use jurist::miniature::SCORE_PHRASE;
 use jurist::model::config::Config;
 use jurist::model::decoder::{PackedInputs, Pass, PassSizes, Sampler};
@@ -86,7 +86,8 @@ fn assert_same(plan: &memory::MemoryPlan, gpu: &Gpu) {
 fn a_plan_is_what_a_run_holds() {
     let task = Task::new(24, 8, true);
     let tiny = TrainConfig { beta: 0.1, ..config(&task, "config.json", "real") };
-    for config in [config(&task, "config.json", "sft"), tiny] {
+    let lora = TrainConfig { lora_r: 4, base_weights: "bf16".into(), gradient_checkpointing: true, ..tiny.clone() };
+    for config in [config(&task, "config.json", "sft"), tiny, lora] {
         let gpu = fresh();
         let (plan, engine) = planned_and_held(&config, &gpu);
         assert_same(&plan, &gpu);
@@ -277,6 +278,21 @@ fn a_rollout_between_reading_and_learning_is_refused() {
     alone.read(&batch()).unwrap();
     bench.chains();
     alone.learn(&batch()).unwrap();
+}
+
+/// A small tensor that lives long does not keep the memory of a large one that is gone at once: one large slot serves all the
+/// large ones, the small one has its own.
+#[test]
+fn the_largest_choose_their_memory_first() {
+    let mut plan = PlanBuilder::new(&common::software());
+    let layers: Vec<[Tensor; 2]> = (0..10).map(|_| [plan.scratch("inner", 1000), plan.scratch("input", 10)]).collect();
+    for [inner, input] in &layers {
+        plan.clear(*inner);
+        plan.clear(*input);
+    }
+    layers.iter().rev().for_each(|[_, input]| plan.clear(*input));
+    let parameters = 30 * 256;
+    assert_eq!(plan.bytes(), (1000 + 10 * 10 - 10) * 4 + parameters);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use clap::builder::TypedValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::merge::MergeArgs;
+use super::plan::PlanArgs;
 use super::settings::SettingFlags;
 use crate::gpu::Kernels;
 
@@ -74,41 +75,6 @@ pub struct TrainArgs {
 
     #[command(flatten)]
     pub settings: SettingFlags,
-}
-
-/// Planning memory without running.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Memory")]
-pub struct PlanArgs {
-    /// Print what the run would hold on the GPU, allocate nothing, and stop; with code 1 where it does not fit. Needs no rows:
-    /// without --train-file they are assumed to be the longest that the settings allow, and a config.json is all of the model
-    #[arg(long)]
-    pub dry_run: bool,
-
-    /// With --dry-run: what it must fit into, such as 24GiB [default: for software adapters, the machine's free memory]
-    #[arg(long, value_name = "SIZE", requires = "dry_run", value_parser = memory_size)]
-    pub memory: Option<u64>,
-
-    /// With --dry-run: plan for the limits of discrete GPUs, not for the adapter that is here
-    #[arg(long, requires = "dry_run", conflicts_with = "adapter")]
-    pub any_gpu: bool,
-
-    /// With --dry-run: print JSON instead of a table
-    #[arg(long, requires = "dry_run")]
-    pub json: bool,
-}
-
-fn memory_size(text: &str) -> Result<u64, String> {
-    let expected = || format!("`{text}` is no size of memory; expected a number and a unit, such as 24GiB, 24GB or 8000MiB");
-    let units = [("gib", 30), ("mib", 20)].map(|(unit, bits)| (unit, (1u64 << bits) as f64));
-    let (unit, bytes) = units
-        .into_iter()
-        .chain([("gb", 1e9), ("mb", 1e6)])
-        .find(|(unit, _)| text.to_lowercase().ends_with(unit))
-        .ok_or_else(expected)?;
-    let number: f64 = text[..text.len() - unit.len()].trim().parse().map_err(|_| expected())?;
-    let size = number * bytes;
-    if (1e6..1e15).contains(&size) { Ok(size as u64) } else { Err(expected()) }
 }
 
 const TRAIN_EXAMPLES: &str = "\

@@ -16,6 +16,7 @@ mod http;
 mod interrupt;
 mod judging;
 mod merge;
+mod plan;
 mod progress;
 mod score;
 mod serve;
@@ -31,11 +32,12 @@ use clap::Parser;
 
 pub use args::{
     AgreeArgs, BenchArgs, BenchGroup, Cli, Command, CompareArgs, DataArgs, DataCheckArgs, DataCommand, DemoArgs, DoctorArgs,
-    EvalArgs, Expectation, ExportArgs, JudgingArgs, PartArgs, PlanArgs, ScoreArgs, ServeArgs, ShapeArgs, TrainArgs,
+    EvalArgs, Expectation, ExportArgs, JudgingArgs, PartArgs, ScoreArgs, ServeArgs, ShapeArgs, TrainArgs,
 };
 pub use error::CliError;
 pub use interrupt::Interrupt;
 pub use merge::MergeArgs;
+pub use plan::PlanArgs;
 pub use progress::{SystemClock, TerminalProgress};
 pub use settings::SettingFlags;
 

@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use super::{CliError, Context, Interrupt, PlanArgs, SystemClock, TrainArgs, print};
+use super::{CliError, Context, Interrupt, SystemClock, TrainArgs, print};
 use crate::bundle::Wanted;
 use crate::doctor::Work;
+use crate::train::TrainConfig;
 use crate::train::config::{Layers, Origin, Raw};
 use crate::train::log::Progress;
 use crate::train::run::{Ended, Surroundings, run as train};
-use crate::train::{TrainConfig, memory};
 
 /// Resolves the config and trains.
 pub fn run(args: &TrainArgs, context: &Context) -> Result<(), CliError> {
@@ -17,11 +17,13 @@ pub fn run(args: &TrainArgs, context: &Context) -> Result<(), CliError> {
     if args.print_config {
         return print(&config.to_toml()?);
     }
-    if args.plan.dry_run {
-        return plan(&args.plan, &config, context);
-    }
     if let Some(model) = &config.model_name_or_path {
-        context.fetch(Path::new(model), Wanted::All, &mut progress)?;
+        // A plan without rows looks at the config only.
+        let described = args.plan.dry_run && config.train_file.is_empty();
+        context.fetch(Path::new(model), if described { Wanted::Description } else { Wanted::All }, &mut progress)?;
+    }
+    if args.plan.dry_run {
+        return super::plan::run(&args.plan, &config, context);
     }
     let gpu = context.gpu(Work::Training, &mut progress)?;
     let interrupt = Interrupt::watch()?;
@@ -34,14 +36,6 @@ pub fn run(args: &TrainArgs, context: &Context) -> Result<(), CliError> {
             Ok(())
         }
     }
-}
-
-/// Prints what a run would hold.
-fn plan(args: &PlanArgs, config: &TrainConfig, context: &Context) -> Result<(), CliError> {
-    let (gpu, there) = context.dry_gpu(args.any_gpu)?;
-    let plan = memory::plan(&gpu, config, args.memory.or(there))?;
-    print(&if args.json { format!("{:#}\n", plan.to_json()) } else { plan.to_string() })?;
-    plan.advice().map_or(Ok(()), |advice| Err(CliError::Failed(advice)))
 }
 
 /// The config of the four layers: defaults < file < environment < flags.

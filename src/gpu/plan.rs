@@ -10,6 +10,7 @@
 //! Running writes all parameters into one small arena and encodes the dispatches with grids from the step's *real* sizes
 //! ([`Live`] values: how many tokens, how many rows): nothing is padded, and nothing but encoding happens per step.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::kernel::{Kernel, KernelSpec};
@@ -264,32 +265,28 @@ impl PlanBuilder {
     }
 
     /// Which shared slot each scratch tensor gets (`None`: not scratch, or unused), and the words of each slot.
+    ///
+    /// The largest tensors choose first, each the smallest slot that is free as long as it lives (greedy by size, Pisarchyk and
+    /// Lee, 2020). In the order of the steps a tensor that lives long would take what a large one, gone at once, has left.
     fn slots(&self) -> (Vec<Option<usize>>, Vec<usize>) {
         let mut slot_of = vec![None; self.tensors.len()];
         let mut slots: Vec<usize> = Vec::new();
-        let mut free: Vec<usize> = Vec::new();
-        let scratch = |t: &Planned| matches!(t.kind, Kind::Scratch) && t.first != usize::MAX;
-        for step in 0..self.steps.len() {
-            let starting = self.tensors.iter().enumerate().filter(|(_, t)| scratch(t) && t.first == step);
-            for (i, t) in starting {
-                let fitting = free.iter().copied().filter(|s| slots[*s] >= t.words).min_by_key(|s| slots[*s]);
-                let slot = match fitting.or_else(|| free.iter().copied().max_by_key(|s| slots[*s])) {
-                    Some(slot) => {
-                        free.retain(|s| *s != slot);
-                        slots[slot] = slots[slot].max(t.words);
-                        slot
-                    }
-                    None => {
-                        slots.push(t.words);
-                        slots.len() - 1
-                    }
-                };
-                slot_of[i] = Some(slot);
-            }
-            for (i, t) in self.tensors.iter().enumerate().filter(|(_, t)| scratch(t) && t.last == step) {
-                debug_assert!(t.first <= step);
-                free.extend(slot_of[i]);
-            }
+        // First and last step of each tenant.
+        let mut tenants: Vec<BTreeMap<usize, usize>> = Vec::new();
+        let scratch = |i: &usize| matches!(self.tensors[*i].kind, Kind::Scratch) && self.tensors[*i].first != usize::MAX;
+        let mut order: Vec<usize> = (0..self.tensors.len()).filter(scratch).collect();
+        order.sort_by_key(|i| std::cmp::Reverse(self.tensors[*i].words));
+        for i in order {
+            let t = &self.tensors[i];
+            let free = |slot: &usize| tenants[*slot].range(..=t.last).next_back().is_none_or(|(_, last)| *last < t.first);
+            // Slots come in descending size, so the last is the smallest.
+            let slot = (0..slots.len()).rev().find(free).unwrap_or_else(|| {
+                slots.push(t.words);
+                tenants.push(BTreeMap::new());
+                slots.len() - 1
+            });
+            tenants[slot].insert(t.first, t.last);
+            slot_of[i] = Some(slot);
         }
         (slot_of, slots)
     }

@@ -42,7 +42,8 @@ impl Sampler {
         let ids = rig.words("ids", &vec![u32::MAX; rows]);
         let gstreams = rig.words("streams", &streams.iter().flat_map(|s| [*s, 0]).collect::<Vec<u32>>());
         let drawn = rig.words("drawn", &vec![u32::MAX; rows * history * 2]);
-        let settings = Sampling { temperature: live[0], top_p: live[1], top_k: live[2], key: [live[3], live[4]], truncated: live[6] };
+        let settings =
+            Sampling { temperature: live[0], top_p: live[1], top_k: live[2], key: [live[3], live[4]], truncated: live[6] };
         let count = Size::live(live[5], rows as u32);
         let tensors = Rows {
             logits: glogits,
