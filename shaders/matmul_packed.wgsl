@@ -12,9 +12,9 @@
 //            A block has PARTS vec4 of words, each of them EIGHTS times eight values.
 // Why so     As matmul.wgsl: a tile in registers, no workgroup memory, no barriers. What is saved is memory: a block of 32
 //            weights is read as 64 bytes (halves), 36 (Q8) or 20 (Q4) instead of 128, and becomes floats in registers, once
-//            for all rows of the tile. In nn the 8 columns of a tile are one load of each row of B. Decoding writes one row a
-//            chain, and a tile of 8 rows would compute one row eight times: ROWS is 1 there. The sums are the same for every
-//            ROWS.
+//            for all rows of the tile. In nn the 8 columns of a tile are one load of each row of B. Generation (nt) writes one
+//            row a chain, and a tile of 8 rows would compute one row eight times: ROWS is 1 there. The sums are the same for
+//            every ROWS.
 
 #if WIDE
 alias Piece = vec4<f32>;

@@ -56,8 +56,8 @@ impl Form {
             Form::F32 => None,
             Form::Bf16 => half(Packing::Bf16),
             Form::F16 => half(Packing::F16),
-            Form::Q8 => Quantisation::Q8.of_group(group).map(Packing::from),
-            Form::Q4 => Quantisation::Q4.of_group(group).map(Packing::from),
+            Form::Q8 => Quantisation::Q8.of_group(group).map(Quantisation::packing),
+            Form::Q4 => Quantisation::Q4.of_group(group).map(Quantisation::packing),
         }
     }
 }
@@ -67,15 +67,6 @@ impl From<Quantisation> for Form {
         match form {
             Quantisation::Q8 => Form::Q8,
             Quantisation::Q4 => Form::Q4,
-        }
-    }
-}
-
-impl From<Quantisation> for Packing {
-    fn from(form: Quantisation) -> Self {
-        match form {
-            Quantisation::Q8 => Packing::Q8,
-            Quantisation::Q4 => Packing::Q4,
         }
     }
 }

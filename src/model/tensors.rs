@@ -12,7 +12,7 @@ use super::config::Config;
 use super::error::ModelError;
 use super::form::Form;
 use super::names::{Group, Groups, Part, TensorSpec};
-use super::quantised::{BLOCK, Plane};
+use super::quantised::{BLOCK, Plane, Quantisation};
 use super::source::{TensorSource, stream_group};
 use crate::gpu::{Buffer, Gpu, PlanBuilder, Tensor};
 use crate::ops::matrix::{Cells, FullSlab, Matrix, Packed, Packing, Slab};
@@ -142,7 +142,7 @@ impl TensorSet {
     pub(super) fn upload(&self, gpu: &Gpu, source: &dyn TensorSource) -> Result<(), ModelError> {
         for (group, slabs) in self.groups.iter().zip(&self.held) {
             let packing = slabs.first().and_then(|slab| slab.packing);
-            let stored = source.quantisation().and_then(|q| q.of_group(group)).map(Packing::from);
+            let stored = source.quantisation().and_then(|q| q.of_group(group)).map(Quantisation::packing);
             match packing {
                 Some(packing) if stored == Some(packing) => {
                     for plane in Plane::ALL {

@@ -78,7 +78,7 @@ impl Epilogue {
     }
 
     /// The same for the columns from `column` on.
-    fn from_column(self, column: u32) -> Self {
+    fn at_column(self, column: u32) -> Self {
         if let Epilogue::Bias(bias) = self { Epilogue::Bias(bias.from_column(column)) } else { self }
     }
 
@@ -215,7 +215,7 @@ pub fn forward(plan: &mut PlanBuilder, x: Tensor, w: &Matrix, y: Tensor, [t, n, 
 /// As [`forward`], from and to windows; N is the rows of `w`.
 pub fn forward_between(plan: &mut PlanBuilder, x: View, w: &Matrix, y: View, [t, k]: [Size; 2], epilogue: Epilogue) {
     for (first, slab) in w.placed() {
-        let (n, y, epilogue) = (Size::fixed(slab.rows), y.from_column(first), epilogue.from_column(first));
+        let (n, y, epilogue) = (Size::fixed(slab.rows), y.from_column(first), epilogue.at_column(first));
         match slab.cells {
             Cells::Full(w) => {
                 let b = View::of(w, k.max());

@@ -7,7 +7,7 @@ use super::matmul::{Epilogue, View, parameters};
 use super::matrix::{Packed, Packing};
 use crate::gpu::{Dispatch, Grid, KernelSpec, PlanBuilder, Size, Tensor, Tuning};
 
-/// Rows of a tile, where there is more than one row.
+/// Rows of a tile, but for the one row of a decoding step.
 const ROWS: u32 = 8;
 
 /// What chooses the text of a product.
@@ -48,7 +48,7 @@ pub(super) struct Product {
 /// `y[M, N] = x[M, K] · w[N, K]ᵀ`, or `x[M, K] · w[K, N]`, then the epilogue.
 pub(super) fn product(plan: &mut PlanBuilder, p: Product, [m, n, k]: [Size; 3], epilogue: Epilogue) {
     let (entry, width) = if p.transposed { ("nt", k) } else { ("nn", n) };
-    let rows = if m.max() == 1 { 1 } else { ROWS };
+    let rows = if p.transposed && m.max() == 1 { 1 } else { ROWS };
     let wide = p.x.by_four() && k.max().is_multiple_of(4);
     let [group_x, group_y] = plan.tuning().matmul_group;
     let mut tensors = vec![p.x.tensor, p.w.words, p.y.tensor];
@@ -90,10 +90,16 @@ pub(super) fn variants(tuning: &Tuning) -> Vec<KernelSpec> {
     let t = plan.kept("epilogue", 1);
     let mut all = Vec::new();
     for packing in Packing::ALL {
-        for (entry, rows) in [("nt", 1), ("nt", ROWS), ("nn", 1), ("nn", ROWS)] {
+        for (entry, rows) in [("nt", 1), ("nt", ROWS), ("nn", ROWS)] {
             let wide = Text { entry, packing, rows, wide: true };
-            all.extend(Epilogue::all(t).map(|epilogue| product_spec(wide, epilogue, tuning)));
-            all.push(product_spec(Text { wide: false, ..wide }, Epilogue::Write, tuning));
+            // How a product is stored does not depend on the packing, but for the number of a binding.
+            match packing {
+                Packing::Q8 | Packing::Bf16 => {
+                    all.extend(Epilogue::all(t).map(|epilogue| product_spec(wide, epilogue, tuning)));
+                    all.push(product_spec(Text { wide: false, ..wide }, Epilogue::Write, tuning));
+                }
+                Packing::Q4 | Packing::F16 => all.push(product_spec(wide, Epilogue::Write, tuning)),
+            }
         }
         all.extend([false, true].map(|slab| rows_spec(packing, 64, slab)));
     }
