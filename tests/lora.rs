@@ -280,3 +280,47 @@ fn tables_larger_than_a_binding() {
         }
     }
 }
+
+/// What a form of the frozen weights does to an adapter's gradient: through the packed weights it is that of what they mean, to
+/// rounding; and how far that is from the gradient through the weights themselves is printed.
+#[test]
+fn gradients_through_small_weights() {
+    let config = wide_vocabulary();
+    let gpu = common::gpu();
+    let source = Init::new(config.clone(), 3);
+    let batch = batch(config.vocab_size);
+    let lora = LoraSettings { r: 4, alpha: 8.0, dropout: 0.0, rslora: false, targets: vec!["all-linear".into()] };
+    let adapter = Adapter::fresh(&gpu, &config, &lora, 1).unwrap();
+    for spec in adapter.set.specs().iter().filter(|spec| spec.name.contains("lora_B")) {
+        let mut stream = Stream::new(9, spec.len() as u64);
+        let values: Vec<f32> = (0..spec.len()).map(|_| 0.1 * stream.normal() as f32).collect();
+        adapter.set.write(&gpu, &spec.name, 0, &values).unwrap();
+    }
+    let gradient_of = |weights: &Weights| {
+        let weights = weights.with_adapter(adapter.clone());
+        let trained = weights.trainable().unwrap();
+        let gradient = TensorSet::zeros(&gpu, trained.groups(), "gradient").unwrap();
+        let sizes = PassSizes { tokens: batch.ids.len(), rows: batch.rows.len(), ..PassSizes::default() };
+        Pass::new(&gpu, &weights, Some(&gradient), sizes).unwrap().run(&batch).unwrap();
+        let read = |name: &str| pollster::block_on(gradient.tensor_values(&gpu, name)).unwrap();
+        let all: Vec<f32> = trained.specs().iter().flat_map(|spec| read(&spec.name)).collect();
+        all.into_iter().map(f64::from).collect::<Vec<f64>>()
+    };
+    let norm = |v: &[f64]| v.iter().map(|x| x * x).sum::<f64>().sqrt();
+    let full = Weights::upload(&gpu, &source).unwrap();
+    let exact = gradient_of(&full);
+    for (form, most) in [(Form::Bf16, 0.03), (Form::F16, 0.01), (Form::Q8, 0.06), (Form::Q4, 0.7)] {
+        let packed = Weights::upload_as(&gpu, &source, form).unwrap();
+        let meant = Weights::room(&gpu, &config, Form::F32).unwrap();
+        for spec in meant.base().specs() {
+            let values = pollster::block_on(packed.base().values(&gpu, &spec.name, 0, spec.len())).unwrap();
+            meant.base().write(&gpu, &spec.name, 0, &values).unwrap();
+        }
+        let found = gradient_of(&packed);
+        common::close(&format!("{} gradient", form.name()), &found, &gradient_of(&meant), common::BACKWARD);
+        let apart: Vec<f64> = found.iter().zip(&exact).map(|(a, b)| a - b).collect();
+        let error = norm(&apart) / norm(&exact);
+        println!("{}: the gradient is off by {:.2} % of its length", form.name(), 100.0 * error);
+        assert!(error < most, "{}: {error}", form.name());
+    }
+}

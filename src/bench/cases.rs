@@ -6,8 +6,8 @@ use crate::gpu::{Gpu, GpuError, Plan, PlanBuilder, Size, Tensor};
 use crate::model::decoder::PackedInputs;
 use crate::ops::attention::{self, Heads};
 use crate::ops::loss_head::{self, LossGradient, LossHead, OBJECTIVE_WORDS, RowObjective, STATS};
-use crate::ops::matmul::{Epilogue, Layout, Product, product};
-use crate::ops::matrix::{FullSlab, Matrix};
+use crate::ops::matmul::{self as products, Epilogue, Layout, Product, product};
+use crate::ops::matrix::{FullSlab, Matrix, Packed, Packing};
 use crate::ops::rmsnorm::{self, Norm};
 use crate::ops::swiglu;
 use crate::random::Stream;
@@ -29,6 +29,7 @@ pub struct Case {
 #[derive(Clone, Debug)]
 enum Work {
     Matmul { layout: Layout, m: usize, n: usize, k: usize },
+    Packed { packing: Packing, transposed: bool, m: usize, n: usize, k: usize },
     Attention { shape: Shape, backward: bool },
     Norm { rows: usize, width: usize, backward: bool },
     Swiglu { rows: usize, width: usize, backward: bool },
@@ -48,6 +49,11 @@ pub fn all(shape: &Shape) -> Vec<Case> {
     all.push(matmul(Layout::Nt, shape.step_tokens(), 1024, shape.hidden));
     if let Some(n) = shape.squares.iter().max() {
         all.extend([1, 4, 16, 64].map(|m| matmul(Layout::Nt, m, *n, *n)));
+        // A frozen matrix in few bits: a step of generation, and both ways of a training step beside an adapter.
+        for packing in [Packing::Bf16, Packing::Q8, Packing::Q4] {
+            all.extend([1, 16].map(|m| packed(packing, true, m, *n, *n)));
+            all.extend([true, false].map(|transposed| packed(packing, transposed, shape.step_tokens(), 1024, shape.hidden)));
+        }
     }
     let rows = shape.step_tokens();
     let both = [false, true];
@@ -62,6 +68,15 @@ fn matmul(layout: Layout, m: usize, n: usize, k: usize) -> Case {
     let name = format!("matmul {} {m}x{k}x{n}", format!("{layout:?}").to_lowercase());
     let bytes = 4 * (m * k + k * n + m * n) as u64;
     Case { group: Group::Matmul, name, flops: 2 * (m * n * k) as u64, bytes, work: Work::Matmul { layout, m, n, k } }
+}
+
+fn packed(packing: Packing, transposed: bool, m: usize, n: usize, k: usize) -> Case {
+    let way = if transposed { "nt" } else { "nn" };
+    let name = format!("matmul {way} {} {m}x{k}x{n}", packing.name());
+    let scales = if packing.scaled() { k * n / 32 * 4 } else { 0 };
+    let bytes = (4 * (m * k + m * n) + k * n * packing.bits() as usize / 8 + scales) as u64;
+    let work = Work::Packed { packing, transposed, m, n, k };
+    Case { group: Group::Matmul, name, flops: 2 * (m * n * k) as u64, bytes, work }
 }
 
 fn way(backward: bool) -> &'static str {
@@ -121,6 +136,7 @@ impl Case {
         let mut rig = Rig { plan: PlanBuilder::new(gpu.tuning()), random: Vec::new(), words: Vec::new() };
         match &self.work {
             Work::Matmul { layout, m, n, k } => rig.matmul(*layout, *m, *n, *k),
+            Work::Packed { packing, transposed, m, n, k } => rig.packed(*packing, *transposed, [*m, *n, *k]),
             Work::Attention { shape, backward } => rig.attention(shape, *backward),
             Work::Norm { rows, width, backward } => rig.norm(*rows, *width, *backward),
             Work::Swiglu { rows, width, backward } => rig.swiglu(*rows, *width, *backward),
@@ -185,6 +201,26 @@ impl Rig {
         let (a, b, c) = (self.input("a", m * k), self.input("b", k * n), self.output("c", m * n));
         let [m, n, k] = [m, n, k].map(|s| Size::fixed(s as u32));
         product(&mut self.plan, Product::whole(layout, [a, b, c], [m, n, k], Epilogue::Write));
+    }
+
+    /// `x w` or `x wᵀ`, where w is `[K, N]` or `[N, K]` in `packing`.
+    fn packed(&mut self, packing: Packing, transposed: bool, [m, n, k]: [usize; 3]) {
+        // Ones as halves, small codes.
+        let word = match packing {
+            Packing::Bf16 => 0x3f80_3f80,
+            Packing::F16 => 0x3c00_3c00,
+            Packing::Q8 | Packing::Q4 => 0x0102_0304,
+        };
+        let words = self.given("codes", vec![word; n * k * packing.bits() as usize / 32]);
+        let scales = packing.scaled().then(|| self.input("scales", n * k / 32));
+        let rows = if transposed { n } else { k };
+        let w = Matrix::packed(Packed { packing, words, scales }, rows as u32);
+        let (x, y) = (self.input("a", m * k), self.output("c", m * n));
+        let [m, n, k] = [m, n, k].map(|s| Size::fixed(s as u32));
+        match transposed {
+            true => products::forward(&mut self.plan, x, &w, y, [m, n, k], Epilogue::Write),
+            false => products::backward_input(&mut self.plan, x, &w, y, [m, k, n], Epilogue::Write),
+        }
     }
 
     fn attention(&mut self, shape: &Shape, backward: bool) {

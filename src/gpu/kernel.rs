@@ -42,6 +42,7 @@ pub const SHADERS: &[(&str, &str)] = &[
     ("rope.wgsl", include_str!("../../shaders/rope.wgsl")),
     ("rows.wgsl", include_str!("../../shaders/rows.wgsl")),
     ("sample.wgsl", include_str!("../../shaders/sample.wgsl")),
+    ("unpack.wgsl", include_str!("../../shaders/unpack.wgsl")),
     ("swiglu.wgsl", include_str!("../../shaders/swiglu.wgsl")),
 ];
 

@@ -78,7 +78,7 @@ impl Epilogue {
     }
 
     /// The same for the columns from `column` on.
-    fn at_column(self, column: u32) -> Self {
+    pub(super) fn at_column(self, column: u32) -> Self {
         if let Epilogue::Bias(bias) = self { Epilogue::Bias(bias.from_column(column)) } else { self }
     }
 

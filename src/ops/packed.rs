@@ -3,9 +3,9 @@
 
 use super::elements;
 use super::embedding::Rows;
-use super::matmul::{Epilogue, View, parameters};
+use super::matmul::{self, Epilogue, Layout, View, parameters};
 use super::matrix::{Packed, Packing};
-use crate::gpu::{Dispatch, Grid, KernelSpec, PlanBuilder, Size, Tensor, Tuning};
+use crate::gpu::{Dispatch, Grid, KernelSpec, PlanBuilder, Size, Tensor, Tuning, Variant, Word};
 
 /// Rows of a tile, but for the one row of a decoding step.
 const ROWS: u32 = 8;
@@ -36,6 +36,11 @@ fn product_spec(text: Text, epilogue: Epilogue, tuning: &Tuning) -> KernelSpec {
     KernelSpec::new("matmul_packed.wgsl", text.entry, &constants)
 }
 
+/// Rows of x from which a matrix is unpacked first, where products in f32 have a text of their own.
+const MANY_ROWS: u32 = 32;
+/// Values that are unpacked at a time: 4 MiB.
+const UNPACKED: u32 = 1 << 20;
+
 /// What a product with a packed matrix on the right multiplies.
 pub(super) struct Product {
     /// `y = x wᵀ`, or else `y = x w`.
@@ -47,6 +52,9 @@ pub(super) struct Product {
 
 /// `y[M, N] = x[M, K] · w[N, K]ᵀ`, or `x[M, K] · w[K, N]`, then the epilogue.
 pub(super) fn product(plan: &mut PlanBuilder, p: Product, [m, n, k]: [Size; 3], epilogue: Epilogue) {
+    if plan.tuning().has(Variant::MatmulSubgroup) && m.max() >= MANY_ROWS {
+        return unpacked(plan, p, [m, n, k], epilogue);
+    }
     let (entry, width) = if p.transposed { ("nt", k) } else { ("nn", n) };
     let rows = if p.transposed && m.max() == 1 { 1 } else { ROWS };
     let wide = p.x.by_four() && k.max().is_multiple_of(4);
@@ -63,6 +71,45 @@ pub(super) fn product(plan: &mut PlanBuilder, p: Product, [m, n, k]: [Size; 3], 
         flops: 2 * u64::from(k.max()) * u64::from(n.max()),
         work: m,
     });
+}
+
+/// The same product, piece by piece of w in f32.
+fn unpacked(plan: &mut PlanBuilder, p: Product, [m, n, k]: [Size; 3], epilogue: Epilogue) {
+    let (rows, width) = if p.transposed { (n.max(), k.max()) } else { (k.max(), n.max()) };
+    let step = (UNPACKED / width / 32).max(1) * 32;
+    let piece = plan.scratch("unpacked weights", (step.min(rows) * width) as usize);
+    let mut tensors = vec![p.w.words, piece];
+    tensors.extend(p.w.scales);
+    for first in (0..rows).step_by(step as usize) {
+        let count = step.min(rows - first);
+        let size = Size::fixed(count * width / 8);
+        plan.dispatch(Dispatch {
+            kernel: unpack_spec(p.w.packing),
+            tensors: &tensors,
+            words: &[Word::Size(size), Word::U(first * (width / 8))],
+            grid: elements(size),
+            flops: 8,
+            work: size,
+        });
+        let (b, count) = (View::of(piece, width), Size::fixed(count));
+        let of_piece = match p.transposed {
+            true => {
+                let (c, epilogue) = (p.y.from_column(first), epilogue.at_column(first));
+                matmul::Product { layout: Layout::Nt, a: p.x, b, c, m, n: count, k, scale: 1.0, epilogue }
+            }
+            false => {
+                // What the first piece leaves, the others add to.
+                let epilogue = if first == 0 { epilogue } else { Epilogue::Accumulate };
+                let a = p.x.from_column(first);
+                matmul::Product { layout: Layout::Nn, a, b, c: p.y, m, n, k: count, scale: 1.0, epilogue }
+            }
+        };
+        matmul::product(plan, of_piece);
+    }
+}
+
+fn unpack_spec(packing: Packing) -> KernelSpec {
+    KernelSpec::new("unpack.wgsl", "unpack", &packing.constants())
 }
 
 fn rows_spec(packing: Packing, width: u32, slab: bool) -> KernelSpec {
@@ -101,6 +148,7 @@ pub(super) fn variants(tuning: &Tuning) -> Vec<KernelSpec> {
                 Packing::Q4 | Packing::F16 => all.push(product_spec(wide, Epilogue::Write, tuning)),
             }
         }
+        all.push(unpack_spec(packing));
         all.extend([false, true].map(|slab| rows_spec(packing, 64, slab)));
     }
     all

@@ -76,6 +76,24 @@ fn packed_products_and_rows() {
     }
 }
 
+/// Many rows of x: where products in f32 are faster, the matrix is unpacked piece by piece, here in two and in two slabs, into
+/// windows and onto what is there.
+#[test]
+fn many_rows_of_a_packed_matrix() {
+    for tuning in tunings() {
+        let mut bench = bench(tuning);
+        for packing in Packing::ALL.map(Some) {
+            for layout in [Layout::Nt, Layout::Nn] {
+                made(matrix::product(&mut bench, Form { packing, cuts: &[33_000] }, layout, [33, 32], Place::WHOLE));
+                for place in [Place::CHUNKS, Place::WINDOWS, Place::ODD_WINDOWS] {
+                    made(matrix::product(&mut bench, Form { packing, cuts: &[32, 64, 13] }, layout, [40, 64], place));
+                }
+            }
+        }
+        all_right(bench);
+    }
+}
+
 /// Matrices cut by rows where a tile would not end, in every direction that training takes: the same as in one piece.
 #[test]
 fn slabs() {
