@@ -4,9 +4,10 @@ use super::config::Config;
 use super::error::ModelError;
 use super::form::Form;
 use super::lora::Adapter;
-use super::names::Groups;
+use super::names::{Group, Groups};
 use super::source::TensorSource;
-use super::tensors::TensorSet;
+use super::quantised::Plane;
+use super::tensors::{SLAB_ROWS, TensorSet};
 use crate::gpu::{Gpu, PlanBuilder, Role, Tensor};
 use crate::ops::matrix::Matrix;
 
@@ -114,10 +115,19 @@ impl Weights {
 
 /// Bytes that weights of `config` take on the GPU, matrices held in `form`, on any adapter.
 pub fn bytes_on_gpu(config: &Config, form: Form) -> u64 {
-    use super::quantised::Plane;
-    let of_group = |group: &super::names::Group| match form.of_group(group) {
+    let of_group = |group: &Group| match form.of_group(group) {
         None => group.len(),
         Some(packing) => Plane::ALL.map(|plane| packing.entries(plane, group.len())).iter().sum(),
     };
     Groups::of(config).list.iter().map(|group| of_group(group) as u64 * 4).sum()
+}
+
+/// Bytes that a binding must have at least for weights of `config`, matrices held in `form`: matrices are cut by rows, but
+/// not into fewer than [`SLAB_ROWS`].
+pub fn least_binding(config: &Config, form: Form) -> u64 {
+    let of_group = |group: &Group| {
+        let words = form.of_group(group).map_or(group.cols, |packing| packing.entries(Plane::Packed, group.cols));
+        (words * group.rows.min(SLAB_ROWS)) as u64 * 4
+    };
+    Groups::of(config).list.iter().map(of_group).max().unwrap_or(0)
 }

@@ -250,7 +250,7 @@ impl Adapter {
 }
 
 /// Keeps the random numbers of new adapters apart from all others.
-const ADAPTER_STREAM: u64 = 0x10_4A_00_0000;
+const ADAPTER_STREAM: u64 = 0x0010_4A00_0000;
 
 #[cfg(test)]
 mod tests {
