@@ -88,8 +88,7 @@ pub fn check_bundle(engine: &Engine, manifest: &str, halves: bool) -> Result<Str
     let (config, form) = (manifest.model()?, held(manifest.weight_format()?, halves));
     let allowed = engine.gpu.max_binding().min(engine.gpu.max_buffer());
     let least = least_binding(&config, form);
-    let mut answer =
-        json!({"fits": least <= allowed, "bytes": manifest.download_bytes(), "gpuBytes": bytes_on_gpu(&config, form)});
+    let mut answer = json!({"fits": least <= allowed, "bytes": manifest.download_bytes(), "gpuBytes": bytes_on_gpu(&engine.gpu, &config, form)?});
     if least > allowed {
         answer["why"] = over_limit("The smallest piece of this judge's largest matrix", least, allowed).into();
     }
