@@ -42,6 +42,9 @@ struct Stage {
     sent: usize,
 }
 
+/// Files by name.
+type Files<'a> = &'a [(&'a str, &'a [u8])];
+
 /// A hub on this machine. Its storage is another server, as that of the real one.
 struct Played {
     stage: Arc<Mutex<Stage>>,
@@ -50,8 +53,8 @@ struct Played {
 }
 
 impl Played {
-    fn new(models: &[(&str, &[(&str, &[u8])])]) -> Self {
-        let owned = |files: &[(&str, &[u8])]| files.iter().map(|(name, bytes)| (name.to_string(), bytes.to_vec())).collect();
+    fn new(models: &[(&str, Files)]) -> Self {
+        let owned = |files: Files| files.iter().map(|(name, bytes)| (name.to_string(), bytes.to_vec())).collect();
         let models = models.iter().map(|(name, files)| (name.to_string(), owned(files))).collect();
         let stage = Arc::new(Mutex::new(Stage { models, ..Stage::default() }));
         let [hub, storage] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());

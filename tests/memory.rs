@@ -190,13 +190,45 @@ fn from_a_config_alone() {
     assert!((optimiser / (8 * parameters) as f64 - 1.0).abs() < 0.01, "{optimiser}");
     assert_eq!(plan.fits(), Some(true));
     assert!(plan.notes[0].contains("prompts of ") && plan.notes[0].contains("chains of 256"), "{:?}", plan.notes);
-    // Twice the chains: twice the activations and nearly twice the cache, and not one weight more.
+    // Twice the chains: much more cache (prompts are there once), and not one weight more.
     let double = memory::plan(&gpu, &TrainConfig { num_generations: 16, ..config.clone() }, None).unwrap();
     assert_eq!(double.held.of(Role::Weights), plan.held.of(Role::Weights));
-    assert!(double.held.of(Role::Cache) as f64 > 1.7 * plan.held.of(Role::Cache) as f64);
+    assert!(double.held.of(Role::Cache) as f64 > 1.5 * plan.held.of(Role::Cache) as f64);
     // A method that writes chains must be told how long they are.
     let error = memory::plan(&gpu, &TrainConfig { max_completion_length: 0, ..config }, None).unwrap_err().to_string();
     assert!(error.contains("max_completion_length is not set: without a train_file"), "{error}");
+}
+
+/// Qwen3 from 0.6B to 32B on the GPUs that people have: REAL on one prompt of 2,041 tokens and eight chains of 1,024.
+#[test]
+fn large_models_fit() {
+    let task = Task::new(1, 0, false);
+    let gpu = Gpu::dry_discrete(&GpuOptions::default()).unwrap();
+    let fits = |name: &str, [hidden, layers, heads, inner]: [u32; 4], tied: bool, most: u64, config: TrainConfig| {
+        let model = json!({
+            "model_type": "qwen3", "vocab_size": 151936, "hidden_size": hidden, "intermediate_size": inner,
+            "num_hidden_layers": layers, "num_attention_heads": heads, "num_key_value_heads": 8, "head_dim": 128,
+            "hidden_act": "silu", "rms_norm_eps": 1e-6, "max_position_embeddings": 40960, "rope_theta": 1000000.0,
+            "tie_word_embeddings": tied, "torch_dtype": "bfloat16",
+        });
+        let file = task.write(&format!("{name}.json"), model.to_string());
+        let config = TrainConfig {
+            method: "real".into(),
+            model_name_or_path: Some(path(&file).to_string()),
+            max_length: 2048,
+            max_completion_length: 1024,
+            per_device_train_batch_size: 1,
+            gradient_checkpointing: true,
+            ..config
+        };
+        let plan = memory::plan(&gpu, &config, Some(most << 30)).unwrap();
+        println!("{name}\n{plan}");
+        assert_eq!(plan.fits(), Some(true), "{name}\n{plan}");
+    };
+    fits("Qwen3-0.6B", [1024, 28, 16, 3072], true, 24, TrainConfig::default());
+    let lora = TrainConfig { lora_r: 16, chains_per_pass: 1, ..TrainConfig::default() };
+    fits("Qwen3-8B", [4096, 36, 32, 12288], false, 24, lora.clone());
+    fits("Qwen3-32B", [5120, 64, 64, 25600], false, 48, TrainConfig { base_weights: "q4".into(), ..lora });
 }
 
 const PROMPT: [u32; 3] = [5, 6, 7];

@@ -106,7 +106,7 @@ fn figure(numbers: &StepNumbers, name: &str) -> f64 {
 
 fn bytes(trainer: &PolicyTrainer) -> Vec<u32> {
     let words = |b| pollster::block_on(trainer.gpu.read::<u32>(b, 0, b.words)).unwrap();
-    trainer.weights.buffers().into_iter().flat_map(words).collect()
+    trainer.weights.base().buffers().into_iter().flat_map(words).collect()
 }
 
 /// With prompts of different length, chains that end by the phrase, by EOS and at the limit, in several micro-batches.

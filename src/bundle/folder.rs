@@ -7,17 +7,14 @@ use std::path::{Path, PathBuf};
 use safetensors::SafeTensors;
 
 use super::{Contents, Entries, MANIFEST, Manifest, hub};
-use crate::gpu::Gpu;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::config::Config;
 use crate::model::dtype::{Dtype, first_non_finite};
 use crate::model::error::ModelError;
-use crate::model::form::Form;
 use crate::model::lora::peft::ADAPTER_CONFIG;
-use crate::model::lora::{Adapter, AdapterFiles, Merged};
+use crate::model::lora::{AdapterFiles, Merged};
 use crate::model::quantised::{BLOCK, Plane, Quantisation, finite_scales};
 use crate::model::source::TensorSource;
-use crate::model::weights::Weights;
 use crate::text::{TextError, Tokenizer};
 
 /// A folder that holds a model. Nothing but a bundle's manifest has been read.
@@ -180,21 +177,6 @@ impl FolderWeights {
         match self.adapter {
             None => Ok(self.source),
             Some(adapter) => Ok(Box::new(Merged::new(self.source, adapter)?)),
-        }
-    }
-
-    /// The weights on the GPU as they are stored, or in `form`, with their adapter beside them.
-    ///
-    /// # Errors
-    /// What the files or the GPU report.
-    pub fn upload(&self, gpu: &Gpu, form: Option<Form>) -> Result<Weights, ModelError> {
-        let weights = match form {
-            None => Weights::upload_as_stored(gpu, self.source.as_ref())?,
-            Some(form) => Weights::upload_as(gpu, self.source.as_ref(), form)?,
-        };
-        match &self.adapter {
-            None => Ok(weights),
-            Some(files) => Ok(weights.with_adapter(Adapter::upload(gpu, self.source.config(), files)?)),
         }
     }
 }

@@ -118,7 +118,11 @@ impl Judge {
         let tokenizer = folder.tokenizer()?;
         let stored = folder.judge_json()?.map(|text| JudgeSettings::from_json(&text)).transpose()?;
         let settings = change(stored, &tokenizer)?;
-        let weights = folder.weights()?.upload(gpu, None)?;
+        let stored = folder.weights()?;
+        let mut weights = Weights::upload_as_stored(gpu, stored.source.as_ref())?;
+        if let Some(files) = &stored.adapter {
+            weights = weights.with_adapter(crate::model::lora::Adapter::upload(gpu, &weights.config, files)?);
+        }
         Self::new(gpu, &weights, tokenizer, settings)
     }
 

@@ -426,7 +426,7 @@ mod tests {
         {
             let step = slab_rows(rows, width, most);
             let slabs = rows.div_ceil(step);
-            assert!(step % 32 == 0 && step * width <= most, "{rows} x {width}: {step}");
+            assert!(step.is_multiple_of(32) && step * width <= most, "{rows} x {width}: {step}");
             assert!(slabs <= (rows * width).div_ceil(most) + 1, "{rows} x {width}: {slabs} slabs");
         }
         // A row that does not fit a binding cannot be helped by slabs.
