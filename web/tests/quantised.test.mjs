@@ -9,7 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test, { after, before } from "node:test";
 
-import { open, WEB } from "./browser.mjs";
+import { goTo, loadJudge, open, SLOW, WEB } from "./browser.mjs";
 
 const JURIST = process.env.JURIST ?? join(WEB, "../target/release/jurist");
 const ROWS = 8;
@@ -95,7 +95,7 @@ for (const [form, at, options] of [["q8", "/q8/", {}], ["q4", "/q4/", {}], ["f16
         const judge = await Judge.load(at, { keep: false, ...options });
         const scores = async () => (await judge.scoreBatch(chained, { givenChains: true })).map((row) => row.score ?? row.error);
         const corrected = chained.map(({ chain, ...row }) => ({ ...row, score: 1 }));
-        const teach = () => judge.train(corrected, { heldOut: corrected, steps: 4, groupSize: 4, batchSize: 4, learningRate: 0.01, seed: 5 });
+        const teach = () => judge.train(corrected, { heldOut: corrected, steps: 3, groupSize: 4, batchSize: 4, learningRate: 0.004, seed: 5 });
         const loaded = await scores();
         const first = await teach();
         const taught = await scores();
@@ -112,6 +112,7 @@ for (const [form, at, options] of [["q8", "/q8/", {}], ["q4", "/q4/", {}], ["f16
     console.log(`${form}: RMSE ${found.first.before.rmse.toFixed(3)} → ${found.first.after.rmse.toFixed(3)}`);
     assert.ok(apart(found.taught, found.loaded) > 0.05, `${found.loaded} → ${found.taught}`);
     assert.ok(found.first.after.rmse < found.first.before.rmse, "it comes nearer to the corrections");
+    assert.ok(Math.max(...found.taught) - Math.min(...found.taught) > 0.1, `rows that differ: ${found.taught}`);
     assert.deepEqual(found.reset, found.loaded, "exactly");
     assert.deepEqual(found.again, found.taught, "a judge that was reset learns as one that was just loaded");
 
@@ -126,6 +127,23 @@ for (const [form, at, options] of [["q8", "/q8/", {}], ["q4", "/q4/", {}], ["f16
     await context.close();
   });
 }
+
+test("on the page: a packed judge is taught, with larger steps, and told how", async () => {
+  const { tab, context, seen } = await world.page({ path: "/?judge=q8/" });
+  await loadJudge(tab);
+  await goTo(tab, "train");
+  await tab.click("#train-rows summary");
+  await tab.fill("#train-paste", lines(JSON.parse(readFileSync(join(WEB, "judge/manifest.json"), "utf8")).examples.slice(0, 2)));
+  await tab.click("button:text-is('Add as corrections')");
+  await tab.click(".settings summary");
+  assert.equal(await tab.inputValue("#train-learningRate"), "0.0005");
+  for (const [name, value] of Object.entries({ steps: 2, groupSize: 2, batchSize: 2 })) await tab.fill(`#train-${name}`, String(value));
+  await tab.click("#train-form .primary");
+  await tab.waitForSelector("#train-figures", { timeout: 2 * SLOW });
+  assert.match(await tab.innerText("#train-result"), /2 steps in[^]*q8 weights stay as they are: an adapter learned/);
+  assert.deepEqual(seen.errors, []);
+  await context.close();
+});
 
 test("halves: less memory, the same scores, saved as it came", async () => {
   const { shards } = JSON.parse(readFileSync(join(WEB, "judge/manifest.json"), "utf8"));
