@@ -27,7 +27,7 @@ check() {
 
 check format cargo fmt --check
 check clippy cargo clippy --quiet --release --locked --all-targets -- -D warnings
-check wasm cargo check --quiet --release --locked --lib --target wasm32-unknown-unknown
+check wasm cargo clippy --quiet --release --locked --lib --target wasm32-unknown-unknown -- -D warnings
 check windows cargo check --quiet --release --locked --target x86_64-pc-windows-msvc
 check macos cargo check --quiet --release --locked --target aarch64-apple-darwin
 

@@ -13,8 +13,9 @@ use jurist::gpu::{Gpu, GpuOptions, Limits, PlanBuilder, Role, Tensor, Tuning};
 use jurist::miniature::SCORE_PHRASE;
 use jurist::model::config::Config;
 use jurist::model::decoder::{PackedInputs, Pass, PassSizes, Sampler};
+use jurist::model::form::Form;
 use jurist::model::init::Init;
-use jurist::model::weights::Weights;
+use jurist::model::weights::{Weights, bytes_on_gpu, least_binding};
 use jurist::ops::loss_head::RowObjective;
 use jurist::rollout::{Chain, Rollout, RolloutSizes, Stop};
 use jurist::train::TrainConfig;
@@ -54,6 +55,25 @@ fn middling() -> Value {
 /// The adapter's own limits: what a run opens.
 fn fresh() -> Gpu {
     common::open(Limits::Adapter, false)
+}
+
+/// Weights in slabs have the bytes that are announced before anything is made, and need the binding that is asked for.
+#[test]
+fn slabs_are_counted_before_they_are_made() {
+    let config = Config::from_json(&middling().to_string()).unwrap();
+    for form in Form::ALL {
+        let least = least_binding(&config, form);
+        assert!(least < 1 << 20, "{form:?}: {least}");
+        for binding in [1 << 20, least] {
+            let gpu = common::open(Limits::Binding(binding), false);
+            let weights = Weights::room(&gpu, &config, form).unwrap();
+            assert!(weights.base().buffers().len() > weights.groups.list.len() + 8, "{form:?}: slabs");
+            assert_eq!(gpu.allocated(), bytes_on_gpu(&gpu, &config, form).unwrap(), "{form:?}, bindings of {binding}");
+        }
+        let gpu = common::open(Limits::Binding(least - 4), false);
+        let refused = Weights::room(&gpu, &config, form).err().unwrap().to_string();
+        assert!(refused.contains("layers.0"), "{form:?}: {refused}");
+    }
 }
 
 /// What a run holds before its first step, and what was planned.

@@ -19,7 +19,7 @@ use jurist::model::names::{EMBED, LM_HEAD, tensors};
 use jurist::model::quantised::{BLOCK, Plane, Quantisation};
 use jurist::model::source::TensorSource;
 use jurist::model::tensors::TensorSet;
-use jurist::model::weights::{Weights, bytes_on_gpu};
+use jurist::model::weights::Weights;
 use jurist::ops::loss_head::RowObjective;
 use jurist::text::Tokenizer;
 use serde_json::{Value, json};
@@ -154,7 +154,6 @@ fn every_pass_is_that_of_the_decoded_weights() {
         let stored = source(dir.path());
         let (packed, full) =
             (Weights::upload_as_stored(&gpu, stored.as_ref()).unwrap(), Weights::upload(&gpu, stored.as_ref()).unwrap());
-        assert_eq!(packed.bytes(), bytes_on_gpu(&full.config, form.into()));
         assert!(packed.bytes() * 2 < full.bytes(), "{} of {}", packed.bytes(), full.bytes());
         let batch = batch();
         let logits = [&packed, &full].map(|weights| {

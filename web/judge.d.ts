@@ -161,6 +161,7 @@ export interface Inspection {
   bytes: number;
   /** Of these, kept in this browser already. */
   held: number;
+  /** Of the weights on the GPU. */
   gpuBytes: number;
   fits: boolean;
   /** Why it does not fit. */
@@ -199,10 +200,15 @@ export class Judge {
       onNotice?: (failure: Failure) => void;
       signal?: AbortSignal;
       keep?: boolean;
+      /**
+       * Holds weights of f16 and bf16 on the GPU as they came, not widened to f32: half the memory, and training trains an adapter
+       * (see `train`). Quantised weights are always held as they came. Default false.
+       */
+      halves?: boolean;
     },
   ): Promise<Judge>;
   /** Reads the manifest alone. */
-  static inspect(source: Source, options?: { signal?: AbortSignal }): Promise<Inspection>;
+  static inspect(source: Source, options?: { signal?: AbortSignal; halves?: boolean }): Promise<Inspection>;
   static adapter(): Promise<Adapter>;
   static models(): Promise<KeptModel[]>;
   static forget(key: string): Promise<void>;
@@ -212,9 +218,12 @@ export class Judge {
   prompt(row: Row): Promise<{ text: string; tokens: number }>;
   score(row: Row, options?: ScoreOptions & { onToken?: (token: Token) => void }): Promise<Score>;
   scoreBatch(rows: Row[], options?: ScoreOptions & { onProgress?: (done: number) => void }): Promise<BatchScore[]>;
-  /** Fine-tunes this judge with REAL on rows that carry scores; it is changed in place. */
+  /**
+   * Fine-tunes this judge with REAL on rows that carry scores; it is changed in place. All weights learn where they are held in
+   * f32; beside q8, q4 and halves a LoRA adapter learns (rank 8 on every projection of the layers), and they stay as they are.
+   */
   train(rows: Row[], options?: TrainOptions): Promise<Training>;
-  /** Brings back the weights that were loaded. */
+  /** Brings back the weights that were loaded; an adapter is thrown away. */
   reset(): Promise<void>;
   /** The judge as it is now, as the files of a bundle. */
   bundle(): Promise<{ name: string; bytes: Uint8Array }[]>;

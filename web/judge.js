@@ -85,13 +85,13 @@ export class Judge {
     this.kept = kept;
   }
 
-  static async load(source, { onProgress, onNotice, signal, keep = true } = {}) {
+  static async load(source, { onProgress, onNotice, signal, keep = true, halves = false } = {}) {
     const onEvent = (event) => (event.notice ? onNotice?.(new Failure(event.notice.name, event.notice.message)) : onProgress?.(event));
-    return new Judge(await ask("load", { source: sourceOf(source), keep }, { onEvent, signal }));
+    return new Judge(await ask("load", { source: sourceOf(source), keep, halves }, { onEvent, signal }));
   }
 
-  static inspect(source, { signal } = {}) {
-    return ask("inspect", { source: sourceOf(source) }, { signal });
+  static inspect(source, { signal, halves = false } = {}) {
+    return ask("inspect", { source: sourceOf(source), halves }, { signal });
   }
 
   static adapter() {

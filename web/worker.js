@@ -52,22 +52,22 @@ const CALLS = {
   adapter: async () => ({ value: JSON.parse((await openEngine()).info()) }),
 
   /** A bundle before its weights are fetched: {manifest, bytes, held, fits, gpuBytes, why, adapter, room}. */
-  async inspect({ source }, event, signal) {
+  async inspect({ source, halves }, event, signal) {
     const open = await openEngine();
     const { bundle } = await examine(source, signal);
-    const fit = JSON.parse(engineModule.check_bundle(open, bundle.text));
+    const fit = JSON.parse(engineModule.check_bundle(open, bundle.text, halves));
     const held = (await (await getShelf())?.held(bundle.key)) ?? 0;
     const { manifest, key, bytes } = bundle;
     return { value: { key, manifest, bytes, held, ...fit, adapter: JSON.parse(open.info()), room: await room() } };
   },
 
   /** Fetches, checks and opens a judge: {judge, about, manifest, key, kept}. Events: {phase, file, done, total, kept}. */
-  async load({ source, keep }, event, signal) {
+  async load({ source, keep, halves }, event, signal) {
     const open = await openEngine();
     const { bundle, from } = await examine(source, signal);
-    const fit = JSON.parse(engineModule.check_bundle(open, bundle.text));
+    const fit = JSON.parse(engineModule.check_bundle(open, bundle.text, halves));
     if (!fit.fits) throw new Failure("LimitTooSmall", fit.why);
-    const { judge, kept } = await carry(open, bundle, from, keep, event, signal);
+    const { judge, kept } = await carry(open, bundle, from, { keep, halves }, event, signal);
     lastJudge += 1;
     judges.set(lastJudge, judge);
     const about = JSON.parse(judge.about());
@@ -201,7 +201,7 @@ async function examine({ address, files, key }, signal) {
 }
 
 /** Carries a bundle's files to the engine, shard by shard: {judge, kept}. */
-async function carry(open, bundle, from, keep, event, signal) {
+async function carry(open, bundle, from, { keep, halves }, event, signal) {
   let place = keep || from instanceof ShelfSource ? await getShelf() : null;
   const onNotice = (failure) => {
     place = null;
@@ -224,7 +224,7 @@ async function carry(open, bundle, from, keep, event, signal) {
   };
   const [tokenizer, ...shards] = bundle.files;
   const text = await (await fetched(tokenizer)).arrayBuffer();
-  const loader = new engineModule.Loader(open, bundle.text, new Uint8Array(text));
+  const loader = new engineModule.Loader(open, bundle.text, new Uint8Array(text), halves);
   try {
     for (const [index, shard] of shards.entries()) {
       const blob = await fetched(shard);

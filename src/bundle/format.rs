@@ -3,6 +3,7 @@
 use crate::model::config::Config;
 use crate::model::dtype::Dtype;
 use crate::model::error::ModelError;
+use crate::model::form::Form;
 use crate::model::names::Groups;
 use crate::model::quantised::{Plane, Quantisation};
 
@@ -55,6 +56,17 @@ impl WeightFormat {
             WeightFormat::F32 | WeightFormat::Q8 | WeightFormat::Q4 => Dtype::F32,
             WeightFormat::F16 => Dtype::F16,
             WeightFormat::Bf16 => Dtype::Bf16,
+        }
+    }
+
+    /// The same form on the GPU.
+    pub fn form(self) -> Form {
+        match self {
+            WeightFormat::F32 => Form::F32,
+            WeightFormat::F16 => Form::F16,
+            WeightFormat::Bf16 => Form::Bf16,
+            WeightFormat::Q8 => Form::Q8,
+            WeightFormat::Q4 => Form::Q4,
         }
     }
 

@@ -1,6 +1,6 @@
 //! Tensors out of a stream of bytes: a safetensors file as a download hands it over, in pieces of any size.
 //!
-//! Nothing of the file is kept but its header and at most three bytes of an element that a piece has cut.
+//! Nothing of the file is kept but its header and the beginning of a word or an element that a piece has cut.
 
 use safetensors::Dtype as Stored;
 use serde::Deserialize;
@@ -20,7 +20,7 @@ pub struct Piece<'a> {
     pub dtype: Stored,
     /// Index of the first element here.
     pub start: usize,
-    /// Whole elements.
+    /// Whole elements, and whole words of 4 bytes where the tensor is nothing but these.
     pub bytes: &'a [u8],
 }
 
@@ -30,7 +30,7 @@ pub struct ShardReader {
     /// Bytes that the file has, and has had so far.
     length: u64,
     taken: u64,
-    /// The header's beginning, or the beginning of a cut element.
+    /// The header's beginning, or the beginning of what was cut.
     kept: Vec<u8>,
     entries: Option<std::vec::IntoIter<Entry>>,
     current: Option<Entry>,
@@ -44,6 +44,8 @@ struct Entry {
     shape: Vec<usize>,
     dtype: Stored,
     width: usize,
+    /// Bytes that are not cut: an element, or a word.
+    unit: usize,
     bytes: u64,
 }
 
@@ -78,19 +80,19 @@ impl ShardReader {
             let Some(entry) = &self.current else {
                 return Err(self.damaged("it goes on behind its last tensor".into()).into());
             };
-            let width = entry.width;
-            if !self.kept.is_empty() || bytes.len() < width {
-                let (head, tail) = bytes.split_at((width - self.kept.len()).min(bytes.len()));
+            let unit = entry.unit;
+            if !self.kept.is_empty() || bytes.len() < unit {
+                let (head, tail) = bytes.split_at((unit - self.kept.len()).min(bytes.len()));
                 self.kept.extend_from_slice(head);
                 bytes = tail;
-                if self.kept.len() == width {
-                    let element = std::mem::take(&mut self.kept);
-                    self.hand_out(&element, &mut take)?;
+                if self.kept.len() == unit {
+                    let whole = std::mem::take(&mut self.kept);
+                    self.hand_out(&whole, &mut take)?;
                 }
                 continue;
             }
             let left = entry.bytes - self.given;
-            let whole = (left.min(bytes.len() as u64) as usize) / width * width;
+            let whole = (left.min(bytes.len() as u64) as usize) / unit * unit;
             let (head, tail) = bytes.split_at(whole);
             self.hand_out(head, &mut take)?;
             bytes = tail;
@@ -173,7 +175,9 @@ impl ShardReader {
                 return Err(self.damaged(reason));
             }
             at = end;
-            entries.push(Entry { name, shape: raw.shape, dtype: raw.dtype, width, bytes: end - start });
+            let bytes = end - start;
+            let unit = if bytes.is_multiple_of(4) { width.max(4) } else { width };
+            entries.push(Entry { name, shape: raw.shape, dtype: raw.dtype, width, unit, bytes });
         }
         if at != data || entries.is_empty() {
             return Err(self.damaged(format!("the tensors in its header have {at} bytes, but {data} follow it")));

@@ -291,6 +291,15 @@ impl TensorSet {
         Ok(pieces)
     }
 
+    /// How the tensor named `name` is packed; `None` for one in f32, and for a name that is none.
+    pub fn packing_of(&self, name: &str) -> Option<Packing> {
+        let of_group = |(group, slabs): (&Group, &Vec<Held>)| {
+            let named = group.parts.iter().any(|part| part.hf_name == name);
+            named.then(|| slabs.first().and_then(|slab| slab.packing))
+        };
+        self.groups.iter().zip(&self.held).find_map(of_group).flatten()
+    }
+
     /// Elements of the tensor named `name`, which is in f32.
     ///
     /// # Errors
@@ -353,12 +362,7 @@ impl TensorSet {
     /// # Errors
     /// No such tensor, a range past its end, or what the GPU reports.
     pub async fn values(&self, gpu: &Gpu, name: &str, start: usize, len: usize) -> Result<Vec<f32>, ModelError> {
-        let of_part = |(group, slabs): (&Group, &Vec<Held>)| {
-            let named = group.parts.iter().any(|part| part.hf_name == name);
-            named.then(|| slabs.first().and_then(|slab| slab.packing))
-        };
-        let packing = self.groups.iter().zip(&self.held).find_map(of_part).flatten();
-        let Some(packing) = packing else { return self.read(gpu, name, start, len).await };
+        let Some(packing) = self.packing_of(name) else { return self.read(gpu, name, start, len).await };
         // Whole blocks, and of these the part that is wanted.
         let (first, end) = (start / BLOCK * BLOCK, (start + len).next_multiple_of(BLOCK));
         let range = |plane| (packing.entries(plane, first), packing.entries(plane, end - first));

@@ -4,9 +4,10 @@ use super::config::Config;
 use super::error::ModelError;
 use super::form::Form;
 use super::lora::Adapter;
-use super::names::Groups;
+use super::names::{Group, Groups};
+use super::quantised::Plane;
 use super::source::TensorSource;
-use super::tensors::TensorSet;
+use super::tensors::{SLAB_ROWS, TensorSet};
 use crate::gpu::{Gpu, PlanBuilder, Role, Tensor};
 use crate::ops::matrix::Matrix;
 
@@ -112,12 +113,22 @@ impl Weights {
     }
 }
 
-/// Bytes that weights of `config` take on the GPU, matrices held in `form`, on any adapter.
-pub fn bytes_on_gpu(config: &Config, form: Form) -> u64 {
-    use super::quantised::Plane;
-    let of_group = |group: &super::names::Group| match form.of_group(group) {
-        None => group.len(),
-        Some(packing) => Plane::ALL.map(|plane| packing.entries(plane, group.len())).iter().sum(),
+/// Bytes of the buffers that weights of `config` would have on `gpu`, matrices held in `form`: those of a dry run.
+///
+/// # Errors
+/// None that a dry run knows.
+pub fn bytes_on_gpu(gpu: &Gpu, config: &Config, form: Form) -> Result<u64, ModelError> {
+    let dry = gpu.dry_copy();
+    let _alive = Weights::room(&dry, config, form)?;
+    Ok(dry.allocated())
+}
+
+/// Bytes that a binding must have at least for weights of `config`, matrices held in `form`: matrices are cut by rows, but
+/// not into fewer than [`SLAB_ROWS`].
+pub fn least_binding(config: &Config, form: Form) -> u64 {
+    let of_group = |group: &Group| {
+        let words = form.of_group(group).map_or(group.cols, |packing| packing.entries(Plane::Packed, group.cols));
+        (words * group.rows.min(SLAB_ROWS)) as u64 * 4
     };
-    Groups::of(config).list.iter().map(|group| of_group(group) as u64 * 4).sum()
+    Groups::of(config).list.iter().map(of_group).max().unwrap_or(0)
 }

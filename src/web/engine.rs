@@ -8,11 +8,10 @@ use wasm_bindgen_futures::JsFuture;
 
 use super::Failure;
 use super::failure::over_limit;
+use super::loader::held;
 use crate::bundle::Manifest;
 use crate::gpu::{Class, Gpu, GpuOptions};
-use crate::model::form::Form;
-use crate::model::tensors::SLAB_ROWS;
-use crate::model::weights::bytes_on_gpu;
+use crate::model::weights::{bytes_on_gpu, least_binding};
 
 /// An opened GPU. After `OutOfMemory` or `DeviceLost` it stays unusable: open another.
 #[wasm_bindgen]
@@ -79,19 +78,17 @@ async fn describe(webgpu: &JsValue) -> Option<[String; 3]> {
 }
 
 /// Whether the judge of this `manifest.json` fits the GPU, before anything else of it is fetched: JSON with `fits`, `bytes`
-/// (download), `gpuBytes` (weights on the GPU, quantised as in the bundle, otherwise f32) and, where it does not fit, `why`.
+/// (download), `gpuBytes` (weights on the GPU) and, where it does not fit, `why`. `halves` as for the [`Loader`](super::Loader).
 ///
 /// # Errors
 /// `BadBundle`.
 #[wasm_bindgen]
-pub fn check_bundle(engine: &Engine, manifest: &str) -> Result<String, Failure> {
+pub fn check_bundle(engine: &Engine, manifest: &str, halves: bool) -> Result<String, Failure> {
     let manifest = Manifest::parse(manifest)?;
-    let (config, form) = (manifest.model()?, manifest.weight_format()?.quantisation().map_or(Form::F32, Form::from));
+    let (config, form) = (manifest.model()?, held(manifest.weight_format()?, halves));
     let allowed = engine.gpu.max_binding().min(engine.gpu.max_buffer());
-    // Matrices are cut by rows; the widest slab of one cannot be.
-    let least = (4 * config.hidden_size.max(config.intermediate_size).max(config.q_rows()) * SLAB_ROWS) as u64;
-    let mut answer =
-        json!({"fits": least <= allowed, "bytes": manifest.download_bytes(), "gpuBytes": bytes_on_gpu(&config, form)});
+    let least = least_binding(&config, form);
+    let mut answer = json!({"fits": least <= allowed, "bytes": manifest.download_bytes(), "gpuBytes": bytes_on_gpu(&engine.gpu, &config, form)?});
     if least > allowed {
         answer["why"] = over_limit("The smallest piece of this judge's largest matrix", least, allowed).into();
     }

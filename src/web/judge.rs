@@ -44,7 +44,7 @@ pub struct WebJudge {
     state: RefCell<State>,
     pub(super) prompt: JudgePrompt,
     manifest: Manifest,
-    /// The tensors that training changes as they were loaded, from the first training on.
+    /// Of a judge in f32: its weights as they were loaded, from the first training on.
     loaded: RefCell<Option<TensorSet>>,
     learned: Cell<bool>,
 }
@@ -85,7 +85,7 @@ impl WebJudge {
         self.state.borrow().judge.clone()
     }
 
-    /// Weights that can learn: packed ones get an adapter beside them. What learns is kept as it was loaded.
+    /// Weights that can learn: packed ones get an adapter beside them, of others a copy is kept.
     pub(super) fn ready_to_learn(&self, seed: u64) -> Result<State, Failure> {
         let mut state = self.state();
         if state.weights.trainable().is_err() {
@@ -93,7 +93,7 @@ impl WebJudge {
             state = state.over(&self.gpu, state.weights.with_adapter(adapter))?;
             *self.state.borrow_mut() = state.clone();
         }
-        if self.loaded.borrow().is_none() {
+        if state.weights.adapter().is_none() && self.loaded.borrow().is_none() {
             let trained = state.weights.trainable()?;
             let copy = TensorSet::zeros(&self.gpu, trained.groups(), "loaded weights")?;
             copy.copy_from(&self.gpu, trained)?;
@@ -234,7 +234,8 @@ impl WebJudge {
         Ok(Value::Array(results.collect()).to_string())
     }
 
-    /// Trains the judge on labelled rows with REAL, in place; see [`train::run`].
+    /// Trains the judge on labelled rows with REAL, in place: all its weights, or an adapter beside packed ones; see
+    /// [`train::run`].
     ///
     /// # Errors
     /// `BadRow`, and what the GPU reports. What was learned before stays.
@@ -242,21 +243,24 @@ impl WebJudge {
         train::run(self, rows, held_out, options, &on_step).await
     }
 
-    /// Brings the loaded weights back.
+    /// Brings the loaded weights back; an adapter is thrown away.
     ///
     /// # Errors
     /// What the GPU reports.
     pub async fn reset(&self) -> Result<(), Failure> {
-        if let Some(loaded) = &*self.loaded.borrow() {
-            self.state().weights.trainable()?.copy_from(&self.gpu, loaded)?;
+        let state = self.state();
+        if state.weights.adapter().is_some() {
+            *self.state.borrow_mut() = state.over(&self.gpu, state.weights.without_adapter())?;
+        } else if let Some(loaded) = &*self.loaded.borrow() {
+            state.weights.trainable()?.copy_from(&self.gpu, loaded)?;
         }
         self.learned.set(false);
         self.gpu.check()?;
         Ok(())
     }
 
-    /// The judge as files that `jurist` reads: in the format that it was loaded in, or as f32 once it has learned, since
-    /// rounding would undo small steps.
+    /// The judge as files that `jurist` reads: in the format that it was loaded in, or as f32 once it has learned (an adapter is
+    /// added in), since rounding would undo small steps.
     ///
     /// # Errors
     /// What the GPU reports.

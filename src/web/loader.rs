@@ -3,7 +3,7 @@
 use wasm_bindgen::prelude::wasm_bindgen;
 
 use super::{Engine, Failure, WebJudge};
-use crate::bundle::{Contents, Entries, Manifest, Part, Piece, ShardReader};
+use crate::bundle::{Contents, Entries, Manifest, Part, Piece, ShardReader, WeightFormat};
 use crate::gpu::Gpu;
 use crate::model::dtype::first_non_finite;
 use crate::model::error::ModelError;
@@ -14,6 +14,12 @@ use crate::text::Tokenizer;
 
 /// Bytes handed to the GPU's queue after which it is asked to take them.
 const FLUSH: usize = 16 << 20;
+
+/// How the matrices of a bundle are held: quantised ones as they came, the others in f32, so that all of the judge can be
+/// trained, or, with `halves`, as they came too.
+pub(super) fn held(format: WeightFormat, halves: bool) -> Form {
+    if halves || format.quantisation().is_some() { format.form() } else { Form::F32 }
+}
 
 /// A judge under way.
 #[wasm_bindgen]
@@ -39,12 +45,13 @@ struct Intake {
 
 #[wasm_bindgen]
 impl Loader {
-    /// Makes room for the judge of `manifest` on the GPU. `tokenizer` is the file that the manifest names.
+    /// Makes room for the judge of `manifest` on the GPU. `tokenizer` is the file that the manifest names. With `halves`, matrices
+    /// of f16 and bf16 stay so: half the memory, and training trains an adapter.
     ///
     /// # Errors
     /// `BadBundle`, `LimitTooSmall`, `OutOfMemory`.
     #[wasm_bindgen(constructor)]
-    pub fn new(engine: &Engine, manifest: &str, tokenizer: Vec<u8>) -> Result<Loader, Failure> {
+    pub fn new(engine: &Engine, manifest: &str, tokenizer: Vec<u8>, halves: bool) -> Result<Loader, Failure> {
         let manifest = Manifest::parse(manifest)?;
         let config = manifest.model()?;
         let tokenizer = Tokenizer::from_files(manifest.tokenizer_files(tokenizer)?)?;
@@ -57,7 +64,7 @@ impl Loader {
         let format = manifest.weight_format()?;
         let intake = Intake {
             gpu: gpu.clone(),
-            weights: Weights::room(&gpu, &config, format.quantisation().map_or(Form::F32, Form::from))?,
+            weights: Weights::room(&gpu, &config, held(format, halves))?,
             contents: Contents::new(&config, format),
             part: None,
             values: Vec::new(),
@@ -137,11 +144,18 @@ impl Intake {
                     let (tensor, value) = (piece.tensor.to_string(), self.values[at]);
                     return Err(ModelError::NonFinite { tensor, index: start + at, value });
                 }
-                self.weights.base().write(&self.gpu, &part.tensor, start, &self.values)?;
+                if self.weights.base().packing_of(&part.tensor).is_some() {
+                    // Two halves a word, in the order of the file; the reader cuts no word.
+                    self.entries.clear();
+                    self.entries.extend(words(piece.bytes));
+                    self.weights.base().write_plane(&self.gpu, &part.tensor, Plane::Packed, start / 2, &self.entries)?;
+                } else {
+                    self.weights.base().write(&self.gpu, &part.tensor, start, &self.values)?;
+                }
             }
             Entries::Plane(_, plane) => {
                 self.entries.clear();
-                self.entries.extend(piece.bytes.as_chunks::<4>().0.iter().map(|raw| u32::from_le_bytes(*raw)));
+                self.entries.extend(words(piece.bytes));
                 if plane == Plane::Scales {
                     finite_scales(&part.tensor, start, &self.entries)?;
                 }
@@ -151,4 +165,8 @@ impl Intake {
         self.part = Some(part);
         Ok(())
     }
+}
+
+fn words(bytes: &[u8]) -> impl Iterator<Item = u32> {
+    bytes.as_chunks::<4>().0.iter().map(|raw| u32::from_le_bytes(*raw))
 }

@@ -8,9 +8,10 @@ import { $, download, duration, h, number, put, say } from "./dom.js";
 import { fail, progress, workForm } from "./work.js";
 
 const SHOWN = 8; // cases listed at first
+const RATES = { weights: 0.0001, adapter: 0.0005 }; // an adapter has to move further for the same effect
 const SETTINGS = [
   { name: "steps", label: "Steps", value: 20, min: 1, max: 2000, step: 1 },
-  { name: "learningRate", label: "Learning rate", value: 0.0001, min: 0, max: 1, step: "any" },
+  { name: "learningRate", label: "Learning rate", value: RATES.weights, min: 0, max: 1, step: "any" },
   { name: "groupSize", label: "Chains a row", value: 8, min: 2, max: 32, step: 1 },
   { name: "batchSize", label: "Rows a step", value: 8, min: 1, max: 64, step: 1 },
   { name: "seed", label: "Seed", value: 0, min: 0, step: 1 },
@@ -43,8 +44,14 @@ export function trainView(state) {
     $("train-count").textContent = learn ? `${learn} corrected, ${test} held out` : "No score corrected yet";
   }
 
+  /** Quantised weights stay as they are; an adapter learns beside them. */
+  const packed = () => ["q8", "q4"].includes(state.judge.about.weights);
+
   function rebuild() {
     $("train-result").replaceChildren();
+    const { input } = inputs.learningRate;
+    const untouched = Object.values(RATES).includes(input.valueAsNumber); // a visitor's own stays
+    if (untouched) input.value = String(packed() ? RATES.adapter : RATES.weights);
     list();
   }
 
@@ -146,6 +153,7 @@ export function trainView(state) {
           h("figcaption", {}, held.length ? `On ${held.length} rows it has not seen` : "No held-out rows"),
           h("dl", { class: "figures large", id: "train-figures" }, change("RMSE", before.rmse, after.rmse), before.pearson !== null && change("Pearson", before.pearson, after.pearson)),
           h("p", { class: "note" }, `${steps} ${steps === 1 ? "step" : "steps"} in ${number(seconds, 1)} s on ${rows.length} corrected ${rows.length === 1 ? "row" : "rows"}.`,
+            packed() && ` Its ${state.judge.about.weights} weights stay as they are: an adapter learned beside them, and a saved bundle has both as one, in f32.`,
             held.length < 20 && " So few held-out rows say little.",
             after.rmse > before.rmse && " On the rows it has not seen it got worse: correct more rows, or train with fewer steps or a smaller learning rate."),
           held.length > 0 && h("details", { class: "numbers" }, h("summary", {}, "Row by row"),

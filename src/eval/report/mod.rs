@@ -16,6 +16,7 @@ mod histogram;
 mod html;
 pub(crate) mod svg;
 
+#[cfg(not(target_arch = "wasm32"))] // for the page of `compare`
 pub(crate) use html::escape;
 
 #[cfg(test)]
