@@ -10,7 +10,6 @@ mod cli;
 use cli::{Task, finish, lines, succeed, tiny_config};
 use common::open;
 use jurist::gpu::Limits;
-use jurist::miniature::SCORE_PHRASE;
 use jurist::model::config::Config;
 use jurist::model::decoder::{LogitsPass, PackedInputs, Pass, PassSizes};
 use jurist::model::form::Form;
@@ -41,7 +40,7 @@ fn with_base() -> Task {
 fn train(task: &Task, model: &str, output: &str, more: &[&str]) -> std::process::Command {
     let mut args = vec!["train", "--model", model, "--train-file", "train.jsonl", "--output-dir", output, "--seed", "7"];
     args.extend(["--max-steps", "12", "--save-steps", "0", "--per-device-train-batch-size", "8"]);
-    args.extend(["--num-generations", "4", "--max-completion-length", "12", "--phrase", SCORE_PHRASE]);
+    args.extend(["--num-generations", "4", "--max-completion-length", "12"]);
     args.extend(more);
     task.jurist(&cli::last_of_each(&args))
 }

@@ -18,7 +18,7 @@ fn config(words: &str, env: &[(&str, &str)]) -> Result<TrainConfig, CliError> {
     let cli = parse(&format!("{BASE} {words}")).unwrap();
     let Command::Train(args) = cli.command else { panic!("not train") };
     let env = env.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
-    train::resolve(&args, &Context::new(cli.adapter, cli.kernels, cli.quiet, env), &mut Silent)
+    Ok(train::layers(&args, &Context::new(cli.adapter, cli.kernels, cli.quiet, env), &mut Silent)?.resolve()?)
 }
 
 #[test]

@@ -261,6 +261,20 @@ pub struct Layers {
 }
 
 impl Layers {
+    /// Lays one value under what is there: it counts where no layer has the key. True if it does.
+    pub fn put_under(&mut self, name: &str, raw: &Raw, origin: Origin) -> Result<bool, SettingError> {
+        let free = !self.values.contains_key(name);
+        if free {
+            self.put(name, raw, origin)?;
+        }
+        Ok(free)
+    }
+
+    /// The text of a key, where some layer has it.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.values.get(name)?.0.as_str()
+    }
+
     /// Lays one value over what was there.
     pub fn put(&mut self, name: &str, raw: &Raw, origin: Origin) -> Result<(), SettingError> {
         let Some(key) = keys::find(name) else {
