@@ -166,10 +166,14 @@ fn add_layer(config: &Config, layer: usize, add: &mut impl FnMut(Group) -> usize
 
 /// Every tensor that the files of this model hold, in the order in which they are written.
 pub fn tensors(config: &Config) -> Vec<TensorSpec> {
-    let groups = Groups::of(config);
+    specs(&Groups::of(config).list)
+}
+
+/// Every tensor of `groups`, in their order.
+pub fn specs(groups: &[Group]) -> Vec<TensorSpec> {
     let of_group = |group: &Group| {
         let spec = |part: &Part| TensorSpec { name: part.hf_name.clone(), shape: group.shape_of(part) };
         group.parts.iter().map(spec).collect::<Vec<_>>()
     };
-    groups.list.iter().flat_map(of_group).collect()
+    groups.iter().flat_map(of_group).collect()
 }

@@ -11,7 +11,7 @@
 use super::config::Config;
 use super::error::ModelError;
 use super::form::Form;
-use super::names::{Group, Groups, Part, TensorSpec};
+use super::names::{Group, Groups, TensorSpec, specs};
 use super::quantised::{BLOCK, Plane, Quantisation};
 use super::source::{TensorSource, stream_group};
 use crate::gpu::{Buffer, Gpu, PlanBuilder, Tensor};
@@ -130,11 +130,7 @@ impl TensorSet {
 
     /// Every tensor by its name in files, in order.
     pub fn specs(&self) -> Vec<TensorSpec> {
-        let of_group = |group: &Group| {
-            let spec = |part: &Part| TensorSpec { name: part.hf_name.clone(), shape: group.shape_of(part) };
-            group.parts.iter().map(spec).collect::<Vec<_>>()
-        };
-        self.groups.iter().flat_map(of_group).collect()
+        specs(&self.groups)
     }
 
     /// Fills the set from `source`, piece by piece: packed matrices as they are stored where the form is the same,

@@ -110,7 +110,7 @@ pub struct FullSlab {
 }
 
 /// Each slab with its first row.
-pub(super) fn placed<S: Copy>(slabs: &[S], rows: impl Fn(&S) -> u32) -> impl Iterator<Item = (u32, S)> {
+pub fn placed<S: Copy>(slabs: &[S], rows: impl Fn(&S) -> u32) -> impl Iterator<Item = (u32, S)> {
     slabs.iter().scan(0, move |next, slab| {
         let first = *next;
         *next += rows(slab);

@@ -16,7 +16,7 @@ use crate::model::tensors::TensorSet;
 use crate::model::weights::Weights;
 use crate::ops::dropout::{self, Dropout};
 use crate::ops::matmul::{self, Epilogue, Layout, Product, View, product};
-use crate::ops::matrix::FullSlab;
+use crate::ops::matrix::{FullSlab, placed};
 
 /// What gradients are wanted.
 #[derive(Clone, Copy)]
@@ -84,15 +84,6 @@ impl Projection {
     }
 }
 
-/// First row of each slab.
-fn starts(slabs: &[FullSlab]) -> impl Iterator<Item = (u32, FullSlab)> {
-    slabs.iter().scan(0, |at, slab| {
-        let first = *at;
-        *at += slab.rows;
-        Some((first, *slab))
-    })
-}
-
 impl Recorder<'_> {
     fn adapted(&self, group: usize) -> Option<(&Adapter, &AdaptedGroup)> {
         let adapter = self.weights.adapter()?;
@@ -119,22 +110,8 @@ impl Recorder<'_> {
         };
         let rank = group.rank as u32;
         let u = plan.scratch("adapter's inner values", words(p.tokens, rank));
-        for (first, a) in starts(&adapter.set.written(plan, group.a)) {
-            product(
-                plan,
-                Product {
-                    layout: Layout::Nt,
-                    a: View::of(input, p.inputs),
-                    b: View::of(a.tensor, p.inputs),
-                    c: View::of(u, rank).from_column(first),
-                    m: p.tokens,
-                    n: Size::fixed(a.rows),
-                    k: Size::fixed(p.inputs),
-                    scale: 1.0,
-                    epilogue: Epilogue::Write,
-                },
-            );
-        }
+        let (a, sizes) = (adapter.set.matrix(plan, group.a), [p.tokens, Size::fixed(p.inputs)]);
+        matmul::forward_between(plan, View::of(input, p.inputs), &a, View::of(u, rank), sizes, Epilogue::Write);
         Some(Low { input, u })
     }
 
@@ -154,7 +131,7 @@ impl Recorder<'_> {
         let u = View::of(low.u, group.rank as u32);
         for part in &group.parts {
             let r = part.r as u32;
-            for (first, b) in starts(&adapter.set.written(plan, part.b)) {
+            for (first, b) in placed(&adapter.set.written(plan, part.b), |slab| slab.rows) {
                 product(
                     plan,
                     Product {
@@ -217,7 +194,7 @@ impl Recorder<'_> {
             let (u, du) = (u.from_column(part.first_rank as u32), du.from_column(part.first_rank as u32));
             let b = adapter.set.written(plan, part.b);
             let db = gradient.written(plan, part.b);
-            for ((first, b), db) in starts(&b).zip(db) {
+            for ((first, b), db) in placed(&b, |slab| slab.rows).zip(db) {
                 let dy = dy.from_column(part.first_row as u32 + first);
                 let (rows, r, accumulate) = (Size::fixed(b.rows), Size::fixed(r), Epilogue::Accumulate);
                 let c = View::of(db.tensor, part.r as u32);
@@ -229,14 +206,9 @@ impl Recorder<'_> {
                 product(plan, Product { layout: Layout::Nn, a: dy, b, c: du, m: p.tokens, n: r, k: rows, scale, epilogue });
             }
         }
-        let a = adapter.set.written(plan, group.a);
         let da = gradient.written(plan, group.a);
-        let (inputs, scale, epilogue) = (Size::fixed(p.inputs), 1.0, Epilogue::Accumulate);
-        for ((first, _), da) in starts(&a).zip(da) {
-            let (a, b, c) = (du.from_column(first), View::of(low.input, p.inputs), View::of(da.tensor, p.inputs));
-            let m = Size::fixed(da.rows);
-            product(plan, Product { layout: Layout::Tn, a, b, c, m, n: inputs, k: p.tokens, scale, epilogue });
-        }
+        let sizes = [p.tokens, Size::fixed(p.inputs)];
+        matmul::backward_weight_between(plan, du, View::of(low.input, p.inputs), &da, sizes);
         let Some(dx) = dx else { return };
         let dropout = self.dropout(p.group);
         let target = match dropout {
@@ -247,11 +219,8 @@ impl Recorder<'_> {
                 thinned
             }
         };
-        for (first, a) in starts(&a) {
-            let (b, c) = (View::of(a.tensor, p.inputs), View::of(target, p.inputs));
-            let (a, k) = (du.from_column(first), Size::fixed(a.rows));
-            product(plan, Product { layout: Layout::Nn, a, b, c, m: p.tokens, n: inputs, k, scale, epilogue });
-        }
+        let a = adapter.set.matrix(plan, group.a);
+        matmul::backward_input_between(plan, du, &a, View::of(target, p.inputs), sizes, Epilogue::Accumulate);
         if let Some(d) = dropout {
             dropout::thin(plan, d, target, dx, p.tokens.times(p.inputs), true);
         }

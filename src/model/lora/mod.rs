@@ -201,9 +201,10 @@ impl Adapter {
         if gpu.is_dry() {
             return Ok(adapter);
         }
+        let specs = adapter.set.specs();
         for (n, module) in adapter.modules.iter().enumerate() {
             let name = tensor_name(&module.name, 'A');
-            let columns = adapter.set.specs().iter().find(|spec| spec.name == name).map_or(1, |spec| spec.shape[1]);
+            let columns = specs.iter().find(|spec| spec.name == name).map_or(1, |spec| spec.shape[1]);
             let bound = 1.0 / (columns as f64).sqrt();
             let mut stream = Stream::new(seed, ADAPTER_STREAM + n as u64);
             let values: Vec<f32> = (0..module.r * columns).map(|_| ((2.0 * stream.uniform() - 1.0) * bound) as f32).collect();
