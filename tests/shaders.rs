@@ -16,7 +16,9 @@ const WORKGROUP_MEMORY: u32 = 16 << 10;
 fn validated(spec: &KernelSpec) -> (Module, ModuleInfo) {
     let text = assemble(spec).unwrap_or_else(|e| panic!("{e}"));
     let module = naga::front::wgsl::parse_str(&text).unwrap_or_else(|e| panic!("{spec}:\n{}", e.emit_to_string(&text)));
-    let capabilities = if spec.needs_subgroups() { Capabilities::SUBGROUP } else { Capabilities::default() };
+    let mut capabilities = Capabilities::default();
+    capabilities.set(Capabilities::SUBGROUP, spec.needs_subgroups());
+    capabilities.set(Capabilities::COOPERATIVE_MATRIX | Capabilities::SHADER_FLOAT16, spec.needs_matrix_units());
     let info = Validator::new(ValidationFlags::all(), capabilities)
         .validate(&module)
         .unwrap_or_else(|e| panic!("{spec}:\n{}", e.emit_to_string(&text)));
@@ -54,14 +56,24 @@ fn every_variant_translates_to_every_back_end() {
         if spec.needs_subgroups() {
             target.lang_version = (1, 3);
         }
+        if spec.needs_matrix_units() {
+            target.lang_version = (1, 6);
+        }
         let words = naga::back::spv::write_vec(&module, &info, &target, Some(&options));
         assert!(words.is_ok_and(|w| !w.is_empty()), "{spec}: SPIR-V");
 
         let options = naga::back::msl::PipelineOptions { entry_point: entry_point.clone(), ..Default::default() };
-        let (text, _) = naga::back::msl::write_string(&module, &info, &Default::default(), &options)
-            .unwrap_or_else(|e| panic!("{spec}: MSL: {e}"));
+        let mut dialect = naga::back::msl::Options::default();
+        if spec.needs_matrix_units() {
+            dialect.lang_version = (2, 3);
+        }
+        let (text, _) =
+            naga::back::msl::write_string(&module, &info, &dialect, &options).unwrap_or_else(|e| panic!("{spec}: MSL: {e}"));
         assert!(text.contains("kernel void"), "{spec}: MSL");
 
+        if spec.needs_matrix_units() {
+            continue; // neither DirectX nor OpenGL has them in wgpu
+        }
         let mut text = String::new();
         let options = naga::back::hlsl::PipelineOptions { entry_point };
         naga::back::hlsl::Writer::new(&mut text, &Default::default(), &options)

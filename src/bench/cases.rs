@@ -2,7 +2,7 @@
 
 use super::clock::{self, Effort};
 use super::{Group, Row, Shape};
-use crate::gpu::{Gpu, GpuError, Plan, PlanBuilder, Size, Tensor};
+use crate::gpu::{Gpu, GpuError, Plan, PlanBuilder, Size, Tensor, Variant};
 use crate::model::decoder::PackedInputs;
 use crate::ops::attention::{self, Heads};
 use crate::ops::loss_head::{self, LossGradient, LossHead, OBJECTIVE_WORDS, RowObjective, STATS};
@@ -28,22 +28,55 @@ pub struct Case {
 /// What a case runs.
 #[derive(Clone, Debug)]
 enum Work {
-    Matmul { layout: Layout, m: usize, n: usize, k: usize },
-    Packed { packing: Packing, transposed: bool, m: usize, n: usize, k: usize },
-    Attention { shape: Shape, backward: bool },
-    Norm { rows: usize, width: usize, backward: bool },
-    Swiglu { rows: usize, width: usize, backward: bool },
-    Loss { rows: usize, width: usize, vocab: usize, backward: bool },
+    /// `units`: on matrix units, if the tuning says so.
+    Matmul {
+        layout: Layout,
+        m: usize,
+        n: usize,
+        k: usize,
+        units: bool,
+    },
+    Packed {
+        packing: Packing,
+        transposed: bool,
+        m: usize,
+        n: usize,
+        k: usize,
+    },
+    Attention {
+        shape: Shape,
+        backward: bool,
+    },
+    Norm {
+        rows: usize,
+        width: usize,
+        backward: bool,
+    },
+    Swiglu {
+        rows: usize,
+        width: usize,
+        backward: bool,
+    },
+    Loss {
+        rows: usize,
+        width: usize,
+        vocab: usize,
+        backward: bool,
+    },
 }
 
 /// Bytes that the logits of one chunk may take, as in a training step.
 const LOGITS_BYTES: u64 = 32 << 20;
 
-/// Every case of `shape`.
-pub fn all(shape: &Shape) -> Vec<Case> {
+/// Every case of `shape`; with `units`, which says that products take matrix units, the square ones without them too.
+pub fn all(shape: &Shape, units: bool) -> Vec<Case> {
     let mut all = Vec::new();
     for n in &shape.squares {
-        all.extend([Layout::Nn, Layout::Nt, Layout::Tn].map(|layout| matmul(layout, *n, *n, *n)));
+        let layouts = [Layout::Nn, Layout::Nt, Layout::Tn];
+        all.extend(layouts.map(|layout| matmul(layout, *n, *n, *n)));
+        if units {
+            all.extend(layouts.map(|layout| without_units(layout, *n)));
+        }
     }
     // The widest product of a layer is gate and up; the commonest shape among peers is this one.
     all.push(matmul(Layout::Nt, shape.step_tokens(), 1024, shape.hidden));
@@ -67,7 +100,13 @@ pub fn all(shape: &Shape) -> Vec<Case> {
 fn matmul(layout: Layout, m: usize, n: usize, k: usize) -> Case {
     let name = format!("matmul {} {m}x{k}x{n}", format!("{layout:?}").to_lowercase());
     let bytes = 4 * (m * k + k * n + m * n) as u64;
-    Case { group: Group::Matmul, name, flops: 2 * (m * n * k) as u64, bytes, work: Work::Matmul { layout, m, n, k } }
+    Case { group: Group::Matmul, name, flops: 2 * (m * n * k) as u64, bytes, work: Work::Matmul { layout, m, n, k, units: true } }
+}
+
+/// A square product, whatever the tuning says of matrix units.
+fn without_units(layout: Layout, n: usize) -> Case {
+    let case = matmul(layout, n, n, n);
+    Case { name: format!("{}, no matrix units", case.name), work: Work::Matmul { layout, m: n, n, k: n, units: false }, ..case }
 }
 
 fn packed(packing: Packing, transposed: bool, m: usize, n: usize, k: usize) -> Case {
@@ -133,9 +172,13 @@ fn loss(rows: usize, width: usize, vocab: usize, backward: bool) -> Case {
 impl Case {
     /// Buffers with data, kernels, bind groups: ready to run with no live values.
     pub fn plan(&self, gpu: &Gpu) -> Result<Plan, GpuError> {
-        let mut rig = Rig { plan: PlanBuilder::new(gpu.tuning()), random: Vec::new(), words: Vec::new() };
+        let mut tuning = gpu.tuning().clone();
+        if let Work::Matmul { units: false, .. } = self.work {
+            tuning = tuning.without(Variant::MatmulCooperative);
+        }
+        let mut rig = Rig { plan: PlanBuilder::new(&tuning), random: Vec::new(), words: Vec::new() };
         match &self.work {
-            Work::Matmul { layout, m, n, k } => rig.matmul(*layout, *m, *n, *k),
+            Work::Matmul { layout, m, n, k, .. } => rig.matmul(*layout, *m, *n, *k),
             Work::Packed { packing, transposed, m, n, k } => rig.packed(*packing, *transposed, [*m, *n, *k]),
             Work::Attention { shape, backward } => rig.attention(shape, *backward),
             Work::Norm { rows, width, backward } => rig.norm(*rows, *width, *backward),

@@ -36,7 +36,7 @@ pub use shape::Shape;
 
 use std::path::PathBuf;
 
-use crate::gpu::{Gpu, GpuError};
+use crate::gpu::{Gpu, GpuError, Variant};
 use crate::model::error::ModelError;
 use crate::train::log::Progress;
 
@@ -106,7 +106,8 @@ pub async fn measure(
     }
     progress.note("ceilings of the adapter");
     let ceilings = ceilings::measure(gpu, *effort).await?;
-    let cases: Vec<_> = cases::all(shape).into_iter().filter(|c| options.wants(c.group)).collect();
+    let units = gpu.tuning().has(Variant::MatmulCooperative);
+    let cases: Vec<_> = cases::all(shape, units).into_iter().filter(|c| options.wants(c.group)).collect();
     for case in &cases {
         progress.note(&case.name);
         rows.push(case.measure(gpu, *effort).await?);

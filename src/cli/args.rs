@@ -21,7 +21,7 @@ pub struct Cli {
     #[arg(long, global = true, value_name = "NAME|INDEX")]
     pub adapter: Option<String>,
 
-    /// Optional kernels: auto, plain, or names from `jurist doctor` with commas between them [env: JURIST_KERNELS]
+    /// Optional kernels: plain, or with commas between them auto and names from `jurist doctor` [env: JURIST_KERNELS]
     #[arg(long, global = true, value_name = "WHICH")]
     pub kernels: Option<Kernels>,
 

@@ -29,7 +29,7 @@ pub fn run(args: &DoctorArgs, context: &Context) -> Result<(), CliError> {
         text += &match verdicts.iter().find(|v| v.variant == variant) {
             Some(verdict) => format!("  {verdict}\n"),
             None => {
-                let reason = gpu.unsuited(variant).unwrap_or("not asked for");
+                let reason = gpu.unsuited(variant).unwrap_or("not asked for".into());
                 format!("  {} is not in use: {reason}\n", variant.name())
             }
         };

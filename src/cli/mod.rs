@@ -72,7 +72,7 @@ impl Context {
         match (&self.kernels, from_env) {
             (Some(kernels), _) => Ok(kernels.clone()),
             (None, Some((_, value))) => value.parse().map_err(|e| CliError::Usage(format!("JURIST_KERNELS: {e}"))),
-            (None, None) => Ok(Kernels::Suited),
+            (None, None) => Ok(Kernels::default()),
         }
     }
 

@@ -81,7 +81,7 @@ async fn attempt(gpu: &Gpu, variant: Variant, work: Work) -> Finding {
     let tuning = Tuning { variants: BTreeSet::from([variant]), cache_part: 4, ..gpu.tuning().clone() };
     let mut b = Bench { tuning, ..Bench::new(gpu) };
     let outcome = match variant {
-        Variant::MatmulSubgroup => products(&mut b, work).await,
+        Variant::MatmulSubgroup | Variant::MatmulCooperative => products(&mut b, work).await,
         Variant::AttentionSubgroup | Variant::AttentionTiled => layers(&mut b).await,
         Variant::CachedAttentionSplit => caches(&mut b).await,
     };
@@ -92,7 +92,8 @@ async fn attempt(gpu: &Gpu, variant: Variant, work: Work) -> Finding {
 
 /// The lowest tile with every epilogue, and the tallest of each layout as a training step uses it.
 async fn products(b: &mut Bench, work: Work) -> Result<(), GpuError> {
-    linear::product(b, Layout::Nt, [6, 36, 12], Place::CHUNKS).await?;
+    let lowest = if b.tuning.has(Variant::MatmulCooperative) { [33, 36, 12] } else { [6, 36, 12] };
+    linear::product(b, Layout::Nt, lowest, Place::CHUNKS).await?;
     linear::product_with(b, Layout::Nt, [68, 228, 12], Place::CHUNKS, &["write"]).await?;
     if work == Work::Training {
         linear::product_with(b, Layout::Nn, [68, 228, 12], Place::WINDOWS, &["write"]).await?;

@@ -2,7 +2,7 @@
 //!
 //! Real GPUs come before software ones, native interfaces before OpenGL. A choice by name or number always wins.
 
-use super::GpuError;
+use super::{GpuError, GpuOptions, MatrixUnit, Variant};
 
 /// What kind of machine an adapter is; kernels and tile sizes are picked by it, once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,10 +63,46 @@ pub(super) fn facts(info: &wgpu::AdapterInfo) -> AdapterFacts {
     AdapterFacts { name: info.name.clone(), backend: format!("{:?}", info.backend), driver, class }
 }
 
-/// The size of subgroups, if these features are asked for and it is always the same.
-pub(super) fn subgroup(info: &wgpu::AdapterInfo, features: wgpu::Features) -> Option<u32> {
+/// What an adapter has for kernels that not every adapter can run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Abilities {
+    /// The size of subgroups, if it is always the same.
+    pub subgroup: Option<u32>,
+    /// Matrix units that multiply f16 and add in f32.
+    pub matrix_unit: Option<MatrixUnit>,
+}
+
+/// What kernels for matrix units need besides subgroups.
+const MATRIX_UNITS: wgpu::Features = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX.union(wgpu::Features::SHADER_F16);
+
+/// What an adapter can do, or with `basic` what is left without its features.
+pub(super) fn abilities(adapter: &wgpu::Adapter, basic: bool) -> Abilities {
+    let (info, features) = (adapter.get_info(), if basic { wgpu::Features::empty() } else { adapter.features() });
     let fixed = info.subgroup_min_size == info.subgroup_max_size && features.contains(wgpu::Features::SUBGROUP);
-    fixed.then_some(info.subgroup_min_size)
+    let subgroup = fixed.then_some(info.subgroup_min_size);
+    let (f16, f32) = (wgpu::CooperativeScalarType::F16, wgpu::CooperativeScalarType::F32);
+    let all = if features.contains(MATRIX_UNITS) { adapter.cooperative_matrix_properties() } else { Vec::new() };
+    let fits = |p: &&wgpu::CooperativeMatrixProperties| {
+        [p.m_size, p.n_size, p.k_size] == [p.m_size; 3] && [8, 16].contains(&p.m_size) && p.ab_type == f16 && p.cr_type == f32
+    };
+    let size = all.iter().filter(fits).map(|p| p.m_size).max();
+    let threads = subgroup.filter(|s| s.is_power_of_two() && (4..=64).contains(s));
+    let matrix_unit = size.zip(threads).map(|(size, subgroup)| MatrixUnit { size, subgroup });
+    Abilities { subgroup, matrix_unit }
+}
+
+/// The features to ask this adapter's device for: timestamps for profiles, subgroups, and matrix units if kernels for them
+/// are asked for by name, since wgpu calls them an experiment. Everything runs without them too.
+pub(super) fn features(adapter: &wgpu::Adapter, options: &GpuOptions) -> (wgpu::Features, wgpu::ExperimentalFeatures) {
+    let mut wanted = wgpu::Features::TIMESTAMP_QUERY;
+    wanted.set(wgpu::Features::SUBGROUP, !options.basic);
+    let experiment = !options.basic && options.kernels.named().contains(&Variant::MatmulCooperative);
+    if !experiment {
+        return (adapter.features() & wanted, wgpu::ExperimentalFeatures::disabled());
+    }
+    // SAFETY: what wgpu asks to be acknowledged: such features may have bugs. Whoever names these kernels does, and
+    // `doctor::open` tries them first.
+    (adapter.features() & (wanted | MATRIX_UNITS), unsafe { wgpu::ExperimentalFeatures::enabled() })
 }
 
 /// Smaller is better.

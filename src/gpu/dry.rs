@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{AdapterFacts, Class, Gpu, GpuError, GpuOptions, Ledger, Limits, Shared, Tuning, adapter};
+use super::{Abilities, AdapterFacts, Class, Gpu, GpuError, GpuOptions, Ledger, Limits, Shared, Tuning, adapter};
 
 /// What drivers of discrete GPUs allow a buffer and a binding: 4 GiB, but for a word.
 const DISCRETE: u64 = (4 << 30) - 4;
@@ -30,11 +30,9 @@ impl Gpu {
             Limits::Portable => wgpu::Limits::default(),
             Limits::Binding(bytes) => wgpu::Limits { max_storage_buffer_binding_size: bytes, ..wgpu::Limits::default() },
         };
-        let features = if options.basic { wgpu::Features::empty() } else { adapter.features() };
-        let info = adapter.get_info();
-        let (facts, subgroup) = (adapter::facts(&info), adapter::subgroup(&info, features));
-        let tuning = Arc::new(Tuning::of(&facts, subgroup, &options.kernels)?);
-        Ok(Self::counting(facts, limits, subgroup, tuning))
+        let (facts, abilities) = (adapter::facts(&adapter.get_info()), adapter::abilities(&adapter, options.basic));
+        let tuning = Arc::new(Tuning::of(&facts, abilities, &options.kernels)?);
+        Ok(Self::counting(facts, limits, abilities, tuning))
     }
 
     /// A dry GPU with the limits that discrete GPUs have, whatever is in this machine.
@@ -45,16 +43,17 @@ impl Gpu {
         let limits = wgpu::Limits { max_storage_buffer_binding_size: DISCRETE, max_buffer_size: DISCRETE, ..Default::default() };
         let (backend, driver) = ("assumed".into(), String::new());
         let facts = AdapterFacts { name: "any discrete GPU".into(), backend, driver, class: Class::Discrete };
-        let tuning = Arc::new(Tuning::of(&facts, None, &options.kernels)?);
-        Ok(Self::counting(facts, limits, None, tuning))
+        let abilities = Abilities::default();
+        let tuning = Arc::new(Tuning::of(&facts, abilities, &options.kernels)?);
+        Ok(Self::counting(facts, limits, abilities, tuning))
     }
 
-    fn counting(facts: AdapterFacts, limits: wgpu::Limits, subgroup: Option<u32>, tuning: Arc<Tuning>) -> Gpu {
+    fn counting(facts: AdapterFacts, limits: wgpu::Limits, abilities: Abilities, tuning: Arc<Tuning>) -> Gpu {
         let shared = Shared {
             device: None,
             limits,
             facts,
-            subgroup,
+            abilities,
             checked: false,
             substitutes: Vec::new(),
             memory: None,
@@ -70,7 +69,7 @@ impl Gpu {
     /// A dry GPU like this one, which may be dry or not, with an empty ledger.
     pub fn dry_copy(&self) -> Gpu {
         let shared = &*self.shared;
-        Self::counting(shared.facts.clone(), shared.limits.clone(), shared.subgroup, self.tuning.clone())
+        Self::counting(shared.facts.clone(), shared.limits.clone(), shared.abilities, self.tuning.clone())
     }
 
     /// Whether this GPU counts only.

@@ -16,8 +16,8 @@ pub enum GpuError {
     #[error("the adapter `{adapter}` refused a device: {reason}")]
     NoDevice { adapter: String, reason: String },
 
-    #[error("the kernels of {variant} need subgroups of 8, which `{adapter}` does not have; ask for auto, plain or others")]
-    NoSubgroups { variant: &'static str, adapter: String },
+    #[error("the kernels of {variant} need {needs}, which `{adapter}` does not have; ask for auto, plain or others")]
+    CannotRun { variant: &'static str, needs: &'static str, adapter: String },
 
     #[error(
         "{what} needs {needed} bytes in one binding, but `{adapter}` allows {allowed}; use a smaller model or batch, or another adapter (--adapter)"

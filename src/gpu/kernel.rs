@@ -36,6 +36,7 @@ pub const SHADERS: &[(&str, &str)] = &[
     ("grad_norm.wgsl", include_str!("../../shaders/grad_norm.wgsl")),
     ("loss_head.wgsl", include_str!("../../shaders/loss_head.wgsl")),
     ("matmul.wgsl", include_str!("../../shaders/matmul.wgsl")),
+    ("matmul_cooperative.wgsl", include_str!("../../shaders/matmul_cooperative.wgsl")),
     ("matmul_packed.wgsl", include_str!("../../shaders/matmul_packed.wgsl")),
     ("matmul_subgroup.wgsl", include_str!("../../shaders/matmul_subgroup.wgsl")),
     ("rmsnorm.wgsl", include_str!("../../shaders/rmsnorm.wgsl")),
@@ -62,7 +63,12 @@ impl KernelSpec {
     /// True for variants that need subgroups: native adapters only, never what a browser runs (naga does not know the
     /// `enable` directive that browsers ask for, and wgpu does not map the feature there).
     pub fn needs_subgroups(&self) -> bool {
-        self.file.ends_with("_subgroup.wgsl")
+        self.file.ends_with("_subgroup.wgsl") || self.needs_matrix_units()
+    }
+
+    /// True for variants that need cooperative matrices of f16: Vulkan and Metal only.
+    pub fn needs_matrix_units(&self) -> bool {
+        self.file.ends_with("_cooperative.wgsl")
     }
 }
 

@@ -24,12 +24,13 @@ pub use kernel::{KernelSpec, SHADERS, assemble};
 pub use ledger::{Held, Role};
 pub use plan::{Dispatch, Grid, Live, Plan, PlanBuilder, Size, Tensor, Word};
 pub use profile::{KernelTime, Span};
-pub use tuning::{Kernels, Tuning, Variant};
+pub use tuning::{Kernels, MatrixUnit, Tuning, Variant};
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use adapter::Abilities;
 use ledger::{Entry, Ledger, Tenancy};
 
 /// A GPU buffer that outlives plans: a weight, a gradient, a moment. Its length is counted in 32-bit words.
@@ -128,8 +129,7 @@ struct Shared {
     device: Option<Device>,
     limits: wgpu::Limits,
     facts: AdapterFacts,
-    /// The size of subgroups, if the device has them and it is always the same.
-    subgroup: Option<u32>,
+    abilities: Abilities,
     checked: bool,
     substitutes: Vec<(&'static str, String)>,
     memory: Option<u64>,
@@ -183,15 +183,15 @@ impl Gpu {
             Limits::Portable => wgpu::Limits::default(),
             Limits::Binding(bytes) => wgpu::Limits { max_storage_buffer_binding_size: bytes, ..wgpu::Limits::default() },
         };
-        let optional =
-            wgpu::Features::TIMESTAMP_QUERY | if options.basic { wgpu::Features::empty() } else { wgpu::Features::SUBGROUP };
-        let features = adapter.features() & optional;
+        let abilities = adapter::abilities(&adapter, options.basic);
+        let tuning = Arc::new(Tuning::of(&facts, abilities, &options.kernels)?);
+        let (required_features, experimental_features) = adapter::features(&adapter, options);
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("jurist"),
             required_limits: limits,
             memory_hints: wgpu::MemoryHints::Manual { suballocated_device_memory_block_size: BLOCK..BLOCK },
-            // Timestamps for profiles, subgroups for one matmul variant; everything runs without them too.
-            required_features: features,
+            required_features,
+            experimental_features,
             ..Default::default()
         };
         let (device, queue) = adapter
@@ -216,14 +216,12 @@ impl Gpu {
                 record(&keep, Fault::Lost(if text.is_empty() { format!("{reason:?}") } else { text }));
             }
         });
-        let subgroup = adapter::subgroup(&adapter.get_info(), features);
         let memory = options.software_memory.filter(|_| facts.class == Class::Software);
-        let tuning = Arc::new(Tuning::of(&facts, subgroup, &options.kernels)?);
         let shared = Shared {
             limits: device.limits(),
             device: Some(Device { device, queue }),
             facts,
-            subgroup,
+            abilities,
             checked: options.checked || !options.substitutes.is_empty(),
             substitutes: options.substitutes.clone(),
             memory,
@@ -253,9 +251,14 @@ impl Gpu {
         &self.tuning
     }
 
-    /// Why this adapter's class does without a variant; `None`: it suits.
-    pub fn unsuited(&self, variant: Variant) -> Option<&'static str> {
-        variant.unsuited(self.shared.facts.class, self.shared.subgroup)
+    /// Why this adapter does without a variant unless it is asked for by name; `None`: it suits.
+    pub fn unsuited(&self, variant: Variant) -> Option<String> {
+        variant.unsuited(self.shared.facts.class, self.shared.abilities)
+    }
+
+    /// Whether this adapter can run a variant. Only a device that was opened with it by name can run `MatmulCooperative`.
+    pub fn runs(&self, variant: Variant) -> bool {
+        variant.runs(self.shared.abilities)
     }
 
     /// The same device, for plans with another tuning.

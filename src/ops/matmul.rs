@@ -1,9 +1,9 @@
-//! Matrix products: forward, input gradient and weight gradient of a linear layer (`shaders/matmul.wgsl`, and for CPU
-//! adapters with subgroups `shaders/matmul_subgroup.wgsl`).
+//! Matrix products: forward, input gradient and weight gradient of a linear layer (`shaders/matmul.wgsl`, for CPU adapters
+//! with subgroups `shaders/matmul_subgroup.wgsl`, for matrix units `shaders/matmul_cooperative.wgsl`).
 
 use super::matrix::{Cells, FullSlab, Matrix, placed};
 use super::packed;
-use crate::gpu::{Dispatch, Grid, KernelSpec, PlanBuilder, Size, Tensor, Tuning, Variant, Word};
+use crate::gpu::{Dispatch, Grid, KernelSpec, MatrixUnit, PlanBuilder, Size, Tensor, Tuning, Variant, Word};
 
 /// Which sides are transposed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,7 +150,16 @@ enum Text {
     Direct { wide: bool },
     /// `matmul_subgroup.wgsl`, with tiles of so many rows; narrow: the columns of C, or where they lie, are no multiple of 4.
     Subgroup { height: u32, narrow: bool },
+    /// `matmul_cooperative.wgsl`.
+    Cooperative(MatrixUnit),
 }
+
+/// Rows and columns of a tile of matrix units, and of the part that a subgroup makes; K of a step.
+const UNIT_TILE: u32 = 64;
+const UNIT_PART: u32 = 32;
+const UNIT_DEPTH: u32 = 16;
+/// The vec4 of a staged block.
+const UNIT_QUADS: u32 = UNIT_TILE * UNIT_DEPTH / 4;
 
 fn spec(layout: Layout, text: Text, epilogue: Epilogue, tuning: &Tuning) -> KernelSpec {
     let entry = match layout {
@@ -161,10 +170,16 @@ fn spec(layout: Layout, text: Text, epilogue: Epilogue, tuning: &Tuning) -> Kern
     let [x, y] = tuning.matmul_group;
     let (file, constants) = match text {
         Text::Subgroup { height, narrow } => {
-            let tile = [("QUADS", height / 4), ("GROUPS", height / 32), ("NARROW", u32::from(narrow))];
+            let tile = vec![("QUADS", height / 4), ("GROUPS", height / 32), ("NARROW", u32::from(narrow))];
             ("matmul_subgroup.wgsl", tile)
         }
-        Text::Direct { wide } => ("matmul.wgsl", [("WIDE", u32::from(wide)), ("GROUP_X", x), ("GROUP_Y", y)]),
+        Text::Cooperative(MatrixUnit { size, subgroup }) => {
+            let threads = subgroup * (UNIT_TILE / UNIT_PART).pow(2);
+            let group = [("SUBGROUP", subgroup), ("THREADS", threads), ("LOADS", UNIT_QUADS / threads)];
+            let squares = [("SIZE", size), ("TILES", UNIT_PART / size)];
+            ("matmul_cooperative.wgsl", [&group[..], &squares].concat())
+        }
+        Text::Direct { wide } => ("matmul.wgsl", vec![("WIDE", u32::from(wide)), ("GROUP_X", x), ("GROUP_Y", y)]),
     };
     KernelSpec::new(file, entry, &[&constants[..], &epilogue.constants()].concat())
 }
@@ -182,7 +197,12 @@ pub fn product(plan: &mut PlanBuilder, p: Product) {
     let quads = by_four(p.n) && p.c.by_four() && p.epilogue.bias_start().is_multiple_of(4);
     let [x, y] = plan.tuning().matmul_group;
     let subgroup = wide && (quads || p.layout == Layout::Nt) && plan.tuning().has(Variant::MatmulSubgroup);
-    let (text, [tile_x, tile_y]) = if subgroup {
+    // Below half a tile most of it would be empty.
+    let filled = p.m.max() >= UNIT_PART && p.n.max() >= UNIT_PART;
+    let unit = plan.tuning().matrix_unit.filter(|_| wide && filled && plan.tuning().has(Variant::MatmulCooperative));
+    let (text, [tile_x, tile_y]) = if let Some(unit) = unit {
+        (Text::Cooperative(unit), [UNIT_TILE; 2])
+    } else if subgroup {
         let height = height(p.layout, p.m.max(), p.n.max());
         (Text::Subgroup { height, narrow: !quads }, [32, height])
     } else {
@@ -279,6 +299,8 @@ pub(super) fn variants(tuning: &Tuning) -> Vec<KernelSpec> {
             texts.extend(heights.map(|height| Text::Subgroup { height: *height, narrow: false }));
             texts.extend((layout == Layout::Nt).then_some(Text::Subgroup { height: 16, narrow: true }));
         }
+        let unit = tuning.matrix_unit.filter(|_| tuning.has(Variant::MatmulCooperative));
+        texts.extend(unit.map(Text::Cooperative));
         for text in texts {
             for epilogue in Epilogue::all(t) {
                 all.push(spec(layout, text, epilogue, tuning));

@@ -22,7 +22,7 @@ pub mod swiglu;
 
 use std::collections::HashSet;
 
-use crate::gpu::{Grid, KernelSpec, Size, Tuning, Variant};
+use crate::gpu::{Grid, KernelSpec, MatrixUnit, Size, Tuning, Variant};
 
 /// Threads a workgroup of the element-wise kernels.
 const GROUP: u32 = 64;
@@ -70,6 +70,7 @@ pub fn catalogue() -> Vec<KernelSpec> {
         lanes,
         matmul_group,
         variants: variants.iter().copied().collect(),
+        matrix_unit: None,
         cache_part: 256,
         steps_a_look: 8,
         flops_per_submit: u64::MAX,
@@ -85,6 +86,12 @@ pub fn catalogue() -> Vec<KernelSpec> {
         all.extend(loss_head::variants(&tuning));
         all.extend(sample::variants(&tuning));
         all.extend(cached_attention::variants(&tuning));
+    }
+    // What matrix units there are: those of Apple and of CPUs, and of others.
+    for [size, subgroup] in [[8, 8], [8, 32], [16, 32], [16, 64]] {
+        let matrix_unit = Some(MatrixUnit { size, subgroup });
+        let tuning = Tuning { matrix_unit, ..tuning(64, [8, 8], &[Variant::MatmulCooperative]) };
+        all.extend(matmul::variants(&tuning));
     }
     all.extend(ceilings::variants());
     all.extend(dropout::variants());
@@ -112,6 +119,7 @@ mod tests {
             lanes,
             matmul_group: [8, 1],
             variants: Default::default(),
+            matrix_unit: None,
             cache_part: 256,
             steps_a_look: 8,
             flops_per_submit: u64::MAX,

@@ -52,7 +52,8 @@ pub(super) struct Product {
 
 /// `y[M, N] = x[M, K] · w[N, K]ᵀ`, or `x[M, K] · w[K, N]`, then the epilogue.
 pub(super) fn product(plan: &mut PlanBuilder, p: Product, [m, n, k]: [Size; 3], epilogue: Epilogue) {
-    if plan.tuning().has(Variant::MatmulSubgroup) && m.max() >= MANY_ROWS {
+    let tuning = plan.tuning();
+    if m.max() >= MANY_ROWS && (tuning.has(Variant::MatmulSubgroup) || tuning.has(Variant::MatmulCooperative)) {
         return unpacked(plan, p, [m, n, k], epilogue);
     }
     let (entry, width) = if p.transposed { ("nt", k) } else { ("nn", n) };

@@ -79,7 +79,7 @@ impl From<GpuError> for Failure {
                 format!("The GPU was lost ({reason}): reload the page; a sleep, a driver update or a reset can cause this."),
             ),
             GpuError::Validation { .. }
-            | GpuError::NoSubgroups { .. }
+            | GpuError::CannotRun { .. }
             | GpuError::OverPlanned { .. }
             | GpuError::OutOfBounds { .. }
             | GpuError::Overwritten { .. }

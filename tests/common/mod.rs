@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 
 use jurist::doctor::kernels::Bench;
 pub use jurist::doctor::rig::{Ran, Rig, UNTOUCHED, around_one, random, sum};
-use jurist::gpu::{Gpu, GpuError, GpuOptions, Limits, Tensor, Tuning, Variant};
+use jurist::gpu::{Gpu, GpuError, GpuOptions, Kernels, Limits, Tensor, Tuning, Variant};
 
 /// Where distributions put Chromium, and with it SwiftShader's Vulkan driver.
 const CHROMIUM: [&str; 4] =
@@ -37,13 +37,25 @@ fn wanted_adapter() -> Option<String> {
 pub fn open(limits: Limits, checked: bool) -> Gpu {
     static WANTED: OnceLock<Option<String>> = OnceLock::new();
     let adapter = WANTED.get_or_init(wanted_adapter).clone();
-    let options = GpuOptions { adapter, limits, checked, ..GpuOptions::default() };
+    let mut options = GpuOptions { adapter, limits, checked, ..GpuOptions::default() };
     // The message of the error says what to install.
-    pollster::block_on(Gpu::open(&options)).unwrap_or_else(|e| panic!("the GPU tests need an adapter: {e}"))
+    let open = |options: &GpuOptions| {
+        pollster::block_on(Gpu::open(options)).unwrap_or_else(|e| panic!("the GPU tests need an adapter: {e}"))
+    };
+    let gpu = open(&options);
+    if !gpu.runs(Variant::MatmulCooperative) {
+        return gpu;
+    }
+    // The device must have been asked for matrix units, so that tests can use them; by itself it does not.
+    options.kernels = Kernels::Suited([Variant::MatmulCooperative].into());
+    let gpu = open(&options);
+    let tuning = gpu.tuning().clone().without(Variant::MatmulCooperative);
+    gpu.tuned(tuning)
 }
 
 /// The device of this test binary: WebGPU's default limits, bounds checks on. `JURIST_UNCHECKED=1` turns them off, as
-/// they are outside the tests. `JURIST_TEST_TUNING=gpu` takes the kernels of GPUs where a test would take the adapter's own.
+/// they are outside the tests. `JURIST_TEST_TUNING=gpu` takes the kernels of GPUs where a test would take the adapter's own,
+/// `JURIST_TEST_TUNING=matrix-units` those for matrix units.
 pub fn gpu() -> Gpu {
     static GPU: OnceLock<Gpu> = OnceLock::new();
     let make = || {
@@ -52,6 +64,10 @@ pub fn gpu() -> Gpu {
         println!("{}, {}", gpu.facts(), if checked { "checked" } else { "unchecked" });
         match std::env::var("JURIST_TEST_TUNING") {
             Ok(tuning) if tuning == "gpu" => gpu.tuned(teams()),
+            Ok(tuning) if tuning == "matrix-units" => {
+                assert!(gpu.runs(Variant::MatmulCooperative), "JURIST_TEST_TUNING: {} has no matrix units", gpu.facts());
+                gpu.tuned(gpu.tuning().only(Variant::MatmulCooperative))
+            }
             _ => gpu,
         }
     };
@@ -64,6 +80,7 @@ pub fn software() -> Tuning {
         lanes: 1,
         matmul_group: [8, 1],
         variants: BTreeSet::new(),
+        matrix_unit: None,
         cache_part: 256,
         steps_a_look: 8,
         flops_per_submit: u64::MAX,
@@ -76,12 +93,15 @@ pub fn teams() -> Tuning {
     Tuning { lanes: 64, matmul_group: [8, 8], variants, cache_part: 4, ..software() }
 }
 
-/// Every kernel is tested in both shapes, and with subgroups where the adapter has them.
+/// Every kernel is tested in both shapes, and with subgroups and matrix units where the adapter has them.
 pub fn tunings() -> Vec<Tuning> {
     let mut all = vec![software(), teams()];
     let subgroups = [Variant::MatmulSubgroup, Variant::AttentionSubgroup];
     if subgroups.iter().all(|v| gpu().tuning().has(*v)) {
         all.push(Tuning { variants: subgroups.into(), ..software() });
+    }
+    if gpu().runs(Variant::MatmulCooperative) {
+        all.push(gpu().tuning().only(Variant::MatmulCooperative));
     }
     all
 }

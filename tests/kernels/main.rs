@@ -9,6 +9,7 @@ mod differences;
 mod doctor;
 mod loss;
 mod matmul;
+mod matrix_units;
 mod norm;
 mod optim;
 mod pointwise;

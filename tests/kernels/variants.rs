@@ -23,8 +23,7 @@ fn opened(kernels: &[Variant], broken: Option<(&'static str, &str, &str)>) -> (G
 
 /// The variants that this adapter can run at all.
 fn possible() -> Vec<Variant> {
-    let runs = |v: &Variant| gpu().unsuited(*v) != Some("needs subgroups of 8");
-    Variant::ALL.into_iter().filter(runs).collect()
+    Variant::ALL.into_iter().filter(|v| gpu().runs(*v)).collect()
 }
 
 #[test]
