@@ -43,6 +43,13 @@ fn broken_ones_are_left_out() {
     let broken = [
         (Variant::MatmulSubgroup, "matmul_subgroup.wgsl", "[{{R}}], {{Q}}u) * u{{S}}", "[{{R}}], {{Q}}u) * u0", "matmul tn"),
         (
+            Variant::MatmulCooperative,
+            "matmul_cooperative.wgsl",
+            "coopMultiplyAdd(al{{I}}, bh{{J}}",
+            "coopMultiplyAdd(ah{{I}}, bh{{J}}",
+            "matmul",
+        ),
+        (
             Variant::AttentionSubgroup,
             "attention_subgroup.wgsl",
             "dk{{P}} += ds{{J}} *",
