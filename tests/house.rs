@@ -48,7 +48,7 @@ const NATIVE: &[&str] = &[
     "src/bundle/folder.rs",
     "src/bundle/hub.rs",
     "src/bundle/hub/",
-    "src/data/columns.rs",
+    "src/data/columns/",
     "src/data/csv.rs",
     "src/data/files.rs",
     "src/data/parquet.rs",

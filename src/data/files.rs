@@ -99,21 +99,22 @@ impl Reader {
 
     #[cfg(feature = "parquet")]
     fn read_parquet(&self, path: &Path, bytes: Vec<u8>) -> Result<Dataset> {
+        use super::{Place, parquet};
         let name = path.display().to_string();
         let mut gather = Gather::new(self, &name);
-        for (index, row) in super::parquet::rows(&name, bytes)?.enumerate() {
+        let file = parquet::open(&name, bytes::Bytes::from(bytes))?;
+        for (index, row) in parquet::rows(&name, file, None).enumerate() {
             if gather.full() {
                 break;
             }
-            gather.take(index + 1, Ok(serde_json::Value::Object(row?)))?;
+            gather.take(Place::Row(index + 1), Ok(serde_json::Value::Object(parquet::object(row?))))?;
         }
         gather.finish("Parquet")
     }
 
     #[cfg(not(feature = "parquet"))]
     fn read_parquet(&self, path: &Path, _: Vec<u8>) -> Result<Dataset> {
-        let found = "a Parquet file, which this jurist was built without";
-        Err(fault(path, found, "build it with `cargo install --path . --features parquet`, or save the rows as JSON Lines"))
+        Err(super::without_parquet(&path.display().to_string()))
     }
 }
 

@@ -15,7 +15,7 @@ fn plain_rows_keep_their_columns_in_order() {
     assert_eq!(data.examples.len(), 2);
     let first = &data.examples[0];
     assert_eq!(first.row.fields.keys().collect::<Vec<_>>(), ["z", "prompt", "a", "score", "id"]);
-    assert_eq!((first.row.id.as_str(), first.row.line, first.record.score), ("7", 1, Some(4.5)));
+    assert_eq!((first.row.id.as_str(), first.row.place.number(), first.record.score), ("7", 1, Some(4.5)));
     assert_eq!(first.record.prompt, Some(Prompt::Text("p".into())));
     assert_eq!((data.examples[1].row.id.as_str(), data.examples[1].row.place().as_str()), ("3", "a.jsonl:3"));
 }
@@ -57,7 +57,7 @@ fn columns_can_be_named_and_labels_optional() {
 fn arrays_know_their_lines() {
     let text = "\n[\n {\"prompt\": \"a\",\n  \"score\": 1},\n\n {\"prompt\": \"b\", \"score\": 2}\n]\n";
     let data = reader().read_str("a.json", text).unwrap();
-    assert_eq!(data.examples.iter().map(|e| e.row.line).collect::<Vec<_>>(), [3, 6]);
+    assert_eq!(data.examples.iter().map(|e| e.row.place.number()).collect::<Vec<_>>(), [3, 6]);
     let limited = Reader { limit: Some(1), ..Reader::default() };
     assert_eq!(limited.read_str("a.json", text).unwrap().examples.len(), 1);
 }
@@ -256,7 +256,10 @@ fn csv() {
     let data = read(&reader(), "a.csv", text.as_bytes()).unwrap();
     assert_eq!((data.format.as_str(), data.examples.len()), ("CSV", 2));
     assert_eq!(data.examples[0].record.prompt, Some(Prompt::Text("Say \"hi\",\nplease.".into())));
-    assert_eq!(data.examples.iter().map(|e| (e.row.line, e.record.score)).collect::<Vec<_>>(), [(2, Some(4.0)), (5, Some(2.5))]);
+    assert_eq!(
+        data.examples.iter().map(|e| (e.row.place.number(), e.record.score)).collect::<Vec<_>>(),
+        [(2, Some(4.0)), (5, Some(2.5))]
+    );
     assert_eq!(data.examples[0].row.fields.keys().collect::<Vec<_>>(), ["prompt", "score", "note"]);
     let excel = read(&reader(), "b.csv", b"prompt;score\n\"a;b, c\";1\n").unwrap();
     assert_eq!((excel.format.as_str(), excel.examples[0].record.score), ("CSV with semicolons", Some(1.0)));
@@ -286,7 +289,7 @@ fn csv() {
     }
     let skipping = Reader { skip_bad: true, ..Reader::default() };
     let data = read(&skipping, "g.csv", b"prompt,score\np,1\nq\nr,x\ns,2\n").unwrap();
-    assert_eq!((data.examples.len(), data.bad.len(), data.examples[1].row.line), (2, 2, 5));
+    assert_eq!((data.examples.len(), data.bad.len(), data.examples[1].row.place.number()), (2, 2, 5));
 }
 
 #[cfg(not(target_arch = "wasm32"))]
