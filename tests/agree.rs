@@ -266,6 +266,8 @@ fn the_same_figures_from_every_kind_of_file() {
         ("rows.csv.gz", gzip(csv)),
         ("rows.jsonl", lines.clone().into_bytes()),
         ("rows.jsonl.gz", gzip(lines)),
+        // The program zstd made it (-12): several kinds of blocks, and a checksum.
+        ("rows.jsonl.zst", include_bytes!("fixtures/data/verdicts.jsonl.zst").to_vec()),
         ("flat.json", json!(rows).to_string().into_bytes()),
         ("rows.json", serde_json::to_vec_pretty(&rows).unwrap()),
         ("rows.json.gz", gzip(serde_json::to_vec_pretty(&rows).unwrap())),
@@ -283,6 +285,9 @@ fn the_same_figures_from_every_kind_of_file() {
             done.err
         );
     }
+    ground.write("cut.jsonl.zst", &include_bytes!("fixtures/data/verdicts.jsonl.zst")[..1000]);
+    let done = ground.fails("cut.jsonl.zst --human human --judge far");
+    assert!(done.code == Some(1) && done.err.contains("cut.jsonl.zst: damaged zstd archive ("), "{}", done.err);
     let mut found = Vec::new();
     for (name, bytes) in files {
         ground.write(name, bytes);

@@ -52,6 +52,7 @@ const NATIVE: &[&str] = &[
     "src/data/csv.rs",
     "src/data/files.rs",
     "src/data/parquet.rs",
+    "src/data/unpack.rs",
     "src/model/atomic.rs",
     "src/model/directory.rs",
     "src/model/save.rs",

@@ -101,7 +101,7 @@ pub struct ScoreArgs {
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
 
-    /// Rows to score: JSON Lines, a JSON array, CSV (each plain or .gz), Parquet, or a folder of those
+    /// Rows to score: JSON Lines, a JSON array, CSV (each plain, .gz or .zst), Parquet, or a folder of those
     #[arg(long, value_name = "FILE")]
     pub input: PathBuf,
 
@@ -173,7 +173,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = AGREE_EXAMPLES)]
 pub struct AgreeArgs {
-    /// Files with the columns: CSV, TSV, JSON Lines, a JSON array (each plain or .gz) or Parquet; with several, each is
+    /// Files with the columns: CSV, TSV, JSON Lines, a JSON array (each plain, .gz or .zst) or Parquet; with several, each is
     /// measured, and Holm corrects the comparison of two judges
     #[arg(value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
@@ -264,7 +264,7 @@ pub enum DataCommand {
 #[derive(Debug, Args)]
 #[command(after_help = DATA_CHECK_EXAMPLES)]
 pub struct DataCheckArgs {
-    /// JSON Lines, a JSON array, CSV (each plain or .gz), Parquet, or a folder of those
+    /// JSON Lines, a JSON array, CSV (each plain, .gz or .zst), Parquet, or a folder of those
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
 

@@ -1,4 +1,4 @@
-//! Rows in: JSON Lines, a JSON array, CSV (each plain or `.gz`), Parquet, or a folder of those; in a browser JSON as text.
+//! Rows in: JSON Lines, a JSON array, CSV (each plain, `.gz` or `.zst`), Parquet, or a folder of those; in a browser JSON as text.
 //!
 //! Every column of a row is kept in its order ([`Row`]), so that `jurist score` can write it back untouched; beside it
 //! stands what a judge needs ([`Record`]): a prompt in one of the recognised layouts, a chain of thought, a score. A row of
@@ -18,6 +18,8 @@ mod parquet;
 mod read;
 mod record;
 mod survey;
+#[cfg(not(target_arch = "wasm32"))]
+mod unpack;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub use columns::{Cells, read_columns};

@@ -2,7 +2,7 @@
 //!
 //! [`crate::data::Reader`] gives whole rows for a judge to read; here only the columns asked for are looked at, one row is
 //! in memory at a time, and the caller keeps what it needs of it. CSV and TSV have a header, JSON stands in lines or in one
-//! array, and of Parquet (a cargo feature) only these columns leave the disk. Each may be gzip, known by its first bytes.
+//! array, and of Parquet (a cargo feature) only these columns leave the disk. Each may be packed (gzip, zstd).
 
 mod csv;
 mod json;
@@ -10,11 +10,11 @@ mod json;
 mod parquet;
 
 use std::borrow::Cow;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use serde_json::Value;
 
+use super::unpack::{Opened, open, unreadable};
 use super::{DataError, Place, Result, shorten};
 
 /// One row's values of the columns asked for, in that order.
@@ -123,49 +123,34 @@ type Take<'t> = dyn FnMut(&Cells) -> Result<()> + 't;
 pub fn read_columns(path: &Path, names: &[&str], take: &mut Take) -> Result<()> {
     let name = path.display().to_string();
     let file = File { name: &name };
-    let opened = std::fs::File::open(path)
-        .and_then(|f| if f.metadata()?.is_dir() { Err(std::io::ErrorKind::IsADirectory.into()) } else { Ok(f) });
-    let mut plain = BufReader::with_capacity(1 << 16, opened.map_err(|e| file.fault(e.to_string(), "check the path"))?);
-    let start = plain.fill_buf().map_err(|e| file.fault(e.to_string(), "check the path"))?;
-    let packed = start.starts_with(&[0x1f, 0x8b]);
-    let mut text: Box<dyn BufRead> = match packed {
-        true => Box::new(BufReader::with_capacity(1 << 16, flate2::bufread::MultiGzDecoder::new(plain))),
-        false => Box::new(plain),
-    };
-    let start = text.fill_buf().map_err(|e| file.unreadable(&e))?;
-    let ending = name.to_lowercase();
-    let ending = ending.strip_suffix(".gz").unwrap_or(&ending).rsplit('.').next().unwrap_or_default();
-    if start.starts_with(b"PAR1") || ending == "parquet" {
-        return parquet_rows(&file, if packed { Some(text) } else { None }, names, take);
+    let mut opened = open(path)?;
+    if opened.parquet {
+        return parquet_rows(&file, path, opened, names, take);
     }
+    let start = opened.bytes.fill_buf().map_err(|e| file.unreadable(&e))?;
     let mark = if start.starts_with("\u{feff}".as_bytes()) { 3 } else { 0 };
-    text.consume(mark);
-    match ending {
-        "csv" => csv::rows(&file, text, names, take),
-        "tsv" => csv::delimited(&file, text, b'\t', names, take),
-        _ => json::rows(&file, text, names, take),
+    opened.bytes.consume(mark);
+    match opened.ending.as_str() {
+        "csv" => csv::rows(&file, opened.bytes, names, take),
+        "tsv" => csv::delimited(&file, opened.bytes, b'\t', names, take),
+        _ => json::rows(&file, opened.bytes, names, take),
     }
 }
 
-/// The rows of a Parquet file; `unpacked` where it does not lie as itself on the disk.
+/// The rows of a Parquet file. One that is packed, or a pipe, is held in memory; any other stays on the disk.
 #[cfg(feature = "parquet")]
-fn parquet_rows(file: &File, unpacked: Option<Box<dyn BufRead>>, names: &[&str], take: &mut Take) -> Result<()> {
-    let from = match unpacked {
-        None => {
-            let opened = std::fs::File::open(file.name).map_err(|e| file.unreadable(&e))?;
-            super::parquet::open(file.name, opened)?
-        }
-        Some(mut text) => {
-            let mut bytes = Vec::new();
-            text.read_to_end(&mut bytes).map_err(|e| file.unreadable(&e))?;
-            super::parquet::open(file.name, bytes::Bytes::from(bytes))?
-        }
+fn parquet_rows(file: &File, path: &Path, opened: Opened, names: &[&str], take: &mut Take) -> Result<()> {
+    let from = if opened.packing.is_none() && path.is_file() {
+        let disk = std::fs::File::open(path).map_err(|e| file.unreadable(&e))?;
+        super::parquet::open(file.name, disk)?
+    } else {
+        super::parquet::open(file.name, bytes::Bytes::from(opened.all(file.name)?))?
     };
     parquet::rows(file, from, names, take)
 }
 
 #[cfg(not(feature = "parquet"))]
-fn parquet_rows(file: &File, _: Option<Box<dyn BufRead>>, _: &[&str], _: &mut Take) -> Result<()> {
+fn parquet_rows(file: &File, _: &Path, _: Opened, _: &[&str], _: &mut Take) -> Result<()> {
     Err(super::without_parquet(file.name))
 }
 
@@ -184,7 +169,7 @@ impl File<'_> {
     }
 
     fn unreadable(&self, error: &std::io::Error) -> DataError {
-        self.fault(format!("cannot be read to its end ({error})"), "copy or download the file again")
+        unreadable(self.name, error)
     }
 
     fn no_column(&self, name: &str, known: &[String]) -> DataError {
