@@ -469,7 +469,9 @@ fn no_file_is_long() {
         let lines = text.lines().count();
         (lines > LONGEST_FILE).then(|| format!("{path}:{}: {lines} lines, at most {LONGEST_FILE}; split it", LONGEST_FILE + 1))
     };
-    assert_none(files("src", "rs").into_iter().chain(files("shaders", "wgsl")).filter_map(long).collect());
+    let all =
+        [("src", "rs"), ("tests", "rs"), ("shaders", "wgsl")].into_iter().flat_map(|(folder, ending)| files(folder, ending));
+    assert_none(all.filter_map(long).collect());
 }
 
 /// Every shader on disk is compiled in, and every room has its line in ARCHITECTURE.md.
