@@ -1,5 +1,5 @@
 //! Every training method from the command line, on a tiny task: it trains, it is a judge afterwards, and a run that is
-//! interrupted ends as one that was not. That each gradient is right is shown in `enumeration.rs`.
+//! interrupted ends as one that was not. That each gradient is right is shown in `enumeration/`.
 
 mod common;
 

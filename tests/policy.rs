@@ -1,5 +1,5 @@
 //! Policy-gradient steps: what was sampled is what is trained, settings mean what they say, and a run is reproducible,
-//! whatever happens to it. That the gradient is the right one is shown in `enumeration.rs`.
+//! whatever happens to it. That the gradient is the right one is shown in `enumeration/`.
 
 mod common;
 

@@ -101,7 +101,7 @@ pub struct ScoreArgs {
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
 
-    /// Rows to score: JSON Lines, a JSON array, CSV (each plain or .gz), Parquet, or a folder of those
+    /// Rows to score: JSON Lines, a JSON array, CSV (each plain, .gz or .zst), Parquet, or a folder of those
     #[arg(long, value_name = "FILE")]
     pub input: PathBuf,
 
@@ -166,15 +166,15 @@ Examples:
   jurist eval scored.jsonl
   jurist eval --model judge --input dev.jsonl --label-column human --json";
 
-/// Measure any judge: columns of a CSV or JSON Lines file against people
+/// Measure any judge: columns of a file (CSV, JSON Lines, a JSON array, Parquet) against people
 ///
 /// All agreement metrics with bootstrap intervals; with --judge2 a paired comparison of two judges. What does not exist for
 /// the data (a correlation with a constant) is null with the reason, never 0.
 #[derive(Debug, Args)]
 #[command(after_help = AGREE_EXAMPLES)]
 pub struct AgreeArgs {
-    /// Files with the columns (.csv, .tsv, JSON Lines; also .gz); with several, each is measured, and Holm corrects the
-    /// comparison of two judges
+    /// Files with the columns: CSV, TSV, JSON Lines, a JSON array (each plain, .gz or .zst) or Parquet; with several, each is
+    /// measured, and Holm corrects the comparison of two judges
     #[arg(value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
 
@@ -182,7 +182,7 @@ pub struct AgreeArgs {
     #[arg(long, value_name = "COL")]
     pub human: String,
 
-    /// Column with the judge's score, empty where none could be read; in JSON Lines also a.b
+    /// Column with the judge's score, empty where none could be read; in JSON and Parquet also a.b
     #[arg(long, value_name = "COL")]
     pub judge: String,
 
@@ -243,6 +243,7 @@ const AGREE_EXAMPLES: &str = "\
 Examples:
   jurist agree verdicts.csv --human rating --judge gpt --cluster prompt_id
   jurist agree verdicts.jsonl --human score --judge judge.expected --judge2 other.score --json
+  jurist agree verdicts.parquet --human rating --judge gpt
   jurist agree test.jsonl ood.jsonl --human score --judge a --judge2 b      # Holm over both data sets";
 /// Look at data before training on it
 #[derive(Debug, Args)]
@@ -263,7 +264,7 @@ pub enum DataCommand {
 #[derive(Debug, Args)]
 #[command(after_help = DATA_CHECK_EXAMPLES)]
 pub struct DataCheckArgs {
-    /// JSON Lines, a JSON array, CSV (each plain or .gz), Parquet, or a folder of those
+    /// JSON Lines, a JSON array, CSV (each plain, .gz or .zst), Parquet, or a folder of those
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
 

@@ -4,7 +4,7 @@ use ::csv::{ErrorKind, ReaderBuilder, StringRecord};
 use serde_json::{Map, Value};
 
 use super::read::Gather;
-use super::{DataError, Result};
+use super::{DataError, Place, Result};
 
 /// The character between cells: what stands most often in the first line, commas first.
 pub(super) fn delimiter(text: &str) -> u8 {
@@ -44,11 +44,11 @@ pub(super) fn rows(gather: &mut Gather, text: &str) -> Result<()> {
             let found = format!("{cells}, where the header names {} columns", header.len());
             let fix = "quote cells that hold a comma, a quote or a line break (\"...\")";
             let fault = gather.fault(line, found, fix);
-            gather.take(line, Err(fault))?;
+            gather.take(Place::Line(line), Err(fault))?;
         } else {
             let cell = |(name, text): (&String, &str)| (name.clone(), Value::String(text.to_string()));
             let fields: Map<String, Value> = header.iter().zip(&record).map(cell).collect();
-            gather.take(line, Ok(Value::Object(fields)))?;
+            gather.take(Place::Line(line), Ok(Value::Object(fields)))?;
         }
     }
     Ok(())

@@ -1,9 +1,9 @@
 //! Files and folders to rows: what kind of file it is, unpacked where it is packed.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::read::{Gather, rows_not_pages, utf8};
+use super::unpack::{ending, open};
 use super::{DataError, Dataset, Reader, Result, csv};
 use crate::random::Stream;
 
@@ -16,17 +16,9 @@ const ENDINGS: [&str; 5] = ["jsonl", "ndjson", "csv", "tsv", "parquet"];
 /// How file names say which part of the data they are.
 const SPLITS: [&str; 6] = ["train", "test", "valid", "dev", "eval", "unseen"];
 
-/// Files of other kinds, by their first bytes.
-const OTHERS: [(&[u8], &str, &str); 4] = [
-    (b"\x28\xb5\x2f\xfd", "a zstd archive", "unpack it first (zstd -d)"),
-    (b"PK\x03\x04", "a zip archive or a spreadsheet", "unpack it, or save the sheet as CSV"),
-    (b"ARROW1", "an Arrow file", "save it as Parquet or JSON Lines"),
-    (b"BZh", "a bzip2 archive", "unpack it first (bunzip2)"),
-];
-
 impl Reader {
     /// Reads a file, or all data files of a folder in the order of their names. `.csv` and `.tsv` are CSV with a header,
-    /// Parquet and gzip are known by their first bytes, and of the rest, what begins with `[` is one JSON array and everything
+    /// Parquet, gzip and zstd are known by their first bytes, and of the rest, what begins with `[` is one JSON array and everything
     /// else one JSON object a line.
     ///
     /// # Errors
@@ -72,15 +64,11 @@ impl Reader {
 
     fn read_file(&self, path: &Path) -> Result<Dataset> {
         let name = path.display().to_string();
-        let bytes = std::fs::read(path).map_err(|error| fault(path, &error.to_string(), "check the path"))?;
-        let gzip = bytes.starts_with(&[0x1f, 0x8b]);
-        let bytes = if gzip { unpacked(path, &bytes)? } else { bytes };
-        if let Some((_, found, fix)) = OTHERS.iter().find(|(start, ..)| bytes.starts_with(start)) {
-            return Err(fault(path, found, fix));
-        }
-        let packed = |format: &str| if gzip { format!("{format}, gzip") } else { format.to_string() };
-        let ending = ending(path);
-        if bytes.starts_with(b"PAR1") || ending == "parquet" {
+        let file = open(path)?;
+        let (packing, parquet, ending) = (file.packing, file.parquet, file.ending.clone());
+        let bytes = file.all(&name)?;
+        let packed = |format: &str| packing.map_or(format.to_string(), |packing| format!("{format}, {packing}"));
+        if parquet {
             return self.read_parquet(path, bytes);
         }
         if ending != "csv" && ending != "tsv" {
@@ -99,41 +87,27 @@ impl Reader {
 
     #[cfg(feature = "parquet")]
     fn read_parquet(&self, path: &Path, bytes: Vec<u8>) -> Result<Dataset> {
+        use super::{Place, parquet};
         let name = path.display().to_string();
         let mut gather = Gather::new(self, &name);
-        for (index, row) in super::parquet::rows(&name, bytes)?.enumerate() {
+        let file = parquet::open(&name, bytes::Bytes::from(bytes))?;
+        for (index, row) in parquet::rows(&name, file, None).enumerate() {
             if gather.full() {
                 break;
             }
-            gather.take(index + 1, Ok(serde_json::Value::Object(row?)))?;
+            gather.take(Place::Row(index + 1), Ok(serde_json::Value::Object(parquet::object(row?))))?;
         }
         gather.finish("Parquet")
     }
 
     #[cfg(not(feature = "parquet"))]
     fn read_parquet(&self, path: &Path, _: Vec<u8>) -> Result<Dataset> {
-        let found = "a Parquet file, which this jurist was built without";
-        Err(fault(path, found, "build it with `cargo install --path . --features parquet`, or save the rows as JSON Lines"))
+        Err(super::without_parquet(&path.display().to_string()))
     }
 }
 
 fn fault(path: &Path, found: &str, fix: &str) -> DataError {
     DataError::File { file: path.display().to_string(), found: found.into(), fix: fix.into() }
-}
-
-fn unpacked(path: &Path, bytes: &[u8]) -> Result<Vec<u8>> {
-    let mut plain = Vec::new();
-    let damaged =
-        |error: std::io::Error| fault(path, &format!("damaged gzip archive ({error})"), "copy or download the file again");
-    flate2::read::MultiGzDecoder::new(bytes).read_to_end(&mut plain).map_err(damaged)?;
-    Ok(plain)
-}
-
-/// The ending of a file's name, behind which `.gz` may stand.
-fn ending(path: &Path) -> String {
-    let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
-    let name = name.strip_suffix(".gz").unwrap_or(&name);
-    name.rsplit_once('.').map_or(String::new(), |(_, ending)| ending.to_string())
 }
 
 /// The data files of a folder.

@@ -1,4 +1,4 @@
-//! Rows in: JSON Lines, a JSON array, CSV (each plain or `.gz`), Parquet, or a folder of those; in a browser JSON as text.
+//! Rows in: JSON Lines, a JSON array, CSV (each plain, `.gz` or `.zst`), Parquet, or a folder of those; in a browser JSON as text.
 //!
 //! Every column of a row is kept in its order ([`Row`]), so that `jurist score` can write it back untouched; beside it
 //! stands what a judge needs ([`Record`]): a prompt in one of the recognised layouts, a chain of thought, a score. A row of
@@ -18,6 +18,8 @@ mod parquet;
 mod read;
 mod record;
 mod survey;
+#[cfg(not(target_arch = "wasm32"))]
+mod unpack;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub use columns::{Cells, read_columns};
@@ -26,7 +28,34 @@ pub use read::{Dataset, Example, Reader};
 pub use record::{Chains, Grading, Labels, Message, Prompt, Record, Row, View};
 pub use survey::{Bin, Percentiles, Repeated, histogram, judged_text, percentiles, repeated, shared_with};
 
-/// What can be wrong with a data file. Each message names the file and, where there is one, the line and the field.
+/// Where a row begins in its file: behind the file's name in messages, `:3` or `, row 3`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The line, from 1.
+    Line(usize),
+    /// The row, from 1, where a file has no lines (Parquet).
+    Row(usize),
+}
+
+impl Place {
+    /// The number of the line or row.
+    pub fn number(self) -> usize {
+        match self {
+            Place::Line(number) | Place::Row(number) => number,
+        }
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        match self {
+            Place::Line(number) => write!(f, ":{number}"),
+            Place::Row(number) => write!(f, ", row {number}"),
+        }
+    }
+}
+
+/// What can be wrong with a data file. Each message names the file and, where there is one, the line or row and the field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DataError {
     /// The file as a whole cannot be used.
@@ -39,32 +68,42 @@ pub enum DataError {
         /// What to do.
         fix: String,
     },
-    /// One line (in Parquet, which has none, one row) is no row.
-    #[error("{file}:{line}: {found}; {fix}")]
+    /// What stands at one place is no row.
+    #[error("{file}{place}: {found}; {fix}")]
     Line {
         /// The file.
         file: String,
-        /// The line, from 1.
-        line: usize,
+        /// Where in it.
+        place: Place,
         /// What was found.
         found: String,
         /// What to do.
         fix: String,
     },
     /// One field of a row cannot be used.
-    #[error("{file}:{line}: field `{field}`: {found}; {fix}")]
+    #[error("{file}{place}: field `{field}`: {found}; {fix}")]
     Field {
         /// The file.
         file: String,
-        /// The line where the row begins, from 1.
-        line: usize,
-        /// The column.
-        field: String,
+        /// Where in it the row begins.
+        place: Place,
+        /// The column; boxed, since the errors of all rooms hold this one and should stay small.
+        field: Box<str>,
         /// What was found.
         found: String,
         /// What to do.
         fix: String,
     },
+}
+
+/// What is said of Parquet by a build that cannot read it.
+#[cfg(all(not(feature = "parquet"), not(target_arch = "wasm32")))]
+fn without_parquet(file: &str) -> DataError {
+    DataError::File {
+        file: file.into(),
+        found: "a Parquet file, which this jurist was built without".into(),
+        fix: "build it with `cargo install --path . --features parquet`, or save the rows as JSON Lines".into(),
+    }
 }
 
 /// The room's result.

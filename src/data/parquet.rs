@@ -2,30 +2,62 @@
 //!
 //! The record interface of the crate `parquet` is used, without Arrow: rows are what is wanted, and the build is lighter.
 
-use ::parquet::file::reader::{FileReader, SerializedFileReader};
-use ::parquet::record::reader::RowIter;
+use std::sync::Arc;
+
+use ::parquet::file::reader::{ChunkReader, FileReader, SerializedFileReader};
+use ::parquet::record::reader::{ReaderIter, TreeBuilder};
 use ::parquet::record::{Field, Row};
-use bytes::Bytes;
+use ::parquet::schema::types::{SchemaDescriptor, Type};
 use serde_json::{Map, Number, Value};
 
 use super::{DataError, Result};
 
-/// The rows of a Parquet file in its order, every column kept.
+/// A Parquet file, from bytes in memory or from the disk.
 ///
 /// # Errors
-/// Bytes that are no Parquet, or a part of one (at once); a page that is damaged (at its row).
-pub(super) fn rows(name: &str, bytes: Vec<u8>) -> Result<impl Iterator<Item = Result<Map<String, Value>>>> {
-    let damaged = damaged(name);
-    let reader = SerializedFileReader::new(Bytes::from(bytes)).map_err(&damaged)?;
-    let columns = reader.metadata().file_metadata().schema().get_fields().len();
-    if columns == 0 {
+/// Bytes that are no Parquet, or a part of one; no column in it.
+pub(super) fn open(name: &str, from: impl ChunkReader + 'static) -> Result<Box<dyn FileReader>> {
+    let reader = SerializedFileReader::new(from).map_err(damaged(name))?;
+    if schema(&reader).get_fields().is_empty() {
         let fix = "write it again with its columns".into();
         return Err(DataError::File { file: name.into(), found: "a Parquet file without columns".into(), fix });
     }
-    Ok(RowIter::from_file_into(Box::new(reader)).map(move |row| row.map(object).map_err(&damaged)))
+    Ok(Box::new(reader))
 }
 
-fn damaged(name: &str) -> impl Fn(::parquet::errors::ParquetError) -> DataError {
+/// What a file's columns are.
+pub(super) fn schema(file: &dyn FileReader) -> &Type {
+    file.metadata().file_metadata().schema()
+}
+
+/// The rows of a Parquet file in its order: of every column, or of those that are left in `only`, a part of its schema.
+/// Other columns are not read from the disk. A row group is opened when the one above it has been read.
+///
+/// # Errors
+/// A page that is damaged (at its row).
+pub(super) fn rows(name: &str, file: Box<dyn FileReader>, only: Option<Type>) -> impl Iterator<Item = Result<Row>> {
+    let damaged = damaged(name);
+    let schema = match only {
+        Some(part) => Arc::new(SchemaDescriptor::new(Arc::new(part))),
+        None => file.metadata().file_metadata().schema_descr_ptr(),
+    };
+    let mut groups = 0..file.num_row_groups();
+    let mut rows: Option<ReaderIter> = None;
+    std::iter::from_fn(move || {
+        loop {
+            if let Some(row) = rows.as_mut().and_then(Iterator::next) {
+                return Some(row.map_err(&damaged));
+            }
+            let group = file.get_row_group(groups.next()?);
+            match group.and_then(|group| TreeBuilder::new().as_iter(schema.clone(), &*group)) {
+                Ok(next) => rows = Some(next),
+                Err(error) => return Some(Err(damaged(error))),
+            }
+        }
+    })
+}
+
+pub(super) fn damaged(name: &str) -> impl Fn(::parquet::errors::ParquetError) -> DataError {
     let file = name.to_string();
     move |error| DataError::File {
         file: file.clone(),
@@ -34,11 +66,12 @@ fn damaged(name: &str) -> impl Fn(::parquet::errors::ParquetError) -> DataError 
     }
 }
 
-fn object(row: Row) -> Map<String, Value> {
+/// A row as a JSON object.
+pub(super) fn object(row: Row) -> Map<String, Value> {
     row.into_columns().into_iter().map(|(name, field)| (name, value(field))).collect()
 }
 
-fn value(field: Field) -> Value {
+pub(super) fn value(field: Field) -> Value {
     match field {
         Field::Null => Value::Null,
         Field::Bool(truth) => truth.into(),
@@ -53,7 +86,7 @@ fn value(field: Field) -> Value {
         Field::Float16(x) => number(&x.to_string()),
         // By way of its shortest text: 2.7 stays 2.7, and is not 2.700000047683716.
         Field::Float(x) => number(&x.to_string()),
-        Field::Double(x) => number(&x.to_string()),
+        Field::Double(x) => Number::from_f64(x).map_or_else(|| Value::String(x.to_string()), Value::Number),
         Field::Str(text) => Value::String(text),
         // Some writers do not say that their bytes are text.
         Field::Bytes(bytes) => Value::String(String::from_utf8_lossy(bytes.data()).into_owned()),

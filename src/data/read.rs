@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::record::describe;
-use super::{DataError, Record, Result, Row, View, shorten};
+use super::{DataError, Place, Record, Result, Row, View, shorten};
 
 /// Reads data files under one view of their columns.
 #[derive(Clone, Debug, Default)]
@@ -80,7 +80,7 @@ pub(super) fn utf8<'a>(name: &str, bytes: &'a [u8]) -> Result<&'a str> {
         let at = error.valid_up_to();
         DataError::Line {
             file: name.into(),
-            line: 1 + count_lines(&bytes[..at]),
+            place: Place::Line(1 + count_lines(&bytes[..at])),
             found: format!("byte {at} (0x{:02x}) is no UTF-8", bytes[at]),
             fix: "save the file as UTF-8".into(),
         }
@@ -142,7 +142,7 @@ impl<'a> Gather<'a> {
     }
 
     pub(super) fn fault(&self, line: usize, found: String, fix: &str) -> DataError {
-        DataError::Line { file: self.file.to_string(), line, found, fix: fix.into() }
+        DataError::Line { file: self.file.to_string(), place: Place::Line(line), found, fix: fix.into() }
     }
 
     fn lines(&mut self, text: &str) -> Result<()> {
@@ -152,7 +152,7 @@ impl<'a> Gather<'a> {
             }
             if !line.trim().is_empty() {
                 let value = serde_json::from_str(line).map_err(|error| self.syntax(index + 1, line, &error));
-                self.take(index + 1, value)?;
+                self.take(Place::Line(index + 1), value)?;
             }
         }
         Ok(())
@@ -198,7 +198,7 @@ impl<'a> Gather<'a> {
                 }
             };
             let end = at + stream.byte_offset();
-            self.take(line, Ok(value))?;
+            self.take(Place::Line(line), Ok(value))?;
             line += count_lines(&bytes[at..end]);
             at = end;
         }
@@ -214,9 +214,9 @@ impl<'a> Gather<'a> {
         Ok(())
     }
 
-    /// One row that begins in `line`, or why there is none.
-    pub(super) fn take(&mut self, line: usize, value: Result<Value>) -> Result<()> {
-        let example = value.and_then(|value| self.example(line, value));
+    /// One row that begins at `place`, or why there is none.
+    pub(super) fn take(&mut self, place: Place, value: Result<Value>) -> Result<()> {
+        let example = value.and_then(|value| self.example(place, value));
         match example {
             Ok(example) => self.examples.push(example),
             Err(error) if self.reader.skip_bad => self.bad.push(error),
@@ -225,11 +225,13 @@ impl<'a> Gather<'a> {
         Ok(())
     }
 
-    fn example(&self, line: usize, value: Value) -> Result<Example> {
+    fn example(&self, place: Place, value: Value) -> Result<Example> {
         let Value::Object(fields) = value else {
-            return Err(self.fault(line, describe(&value), "a row must be a JSON object: {\"prompt\": ..., \"score\": ...}"));
+            let fix = "a row must be a JSON object: {\"prompt\": ..., \"score\": ...}";
+            return Err(self.fault(place.number(), describe(&value), fix));
         };
-        let row = Row { id: id_of(&fields).unwrap_or_else(|| line.to_string()), file: self.file.clone(), line, fields };
+        let id = id_of(&fields).unwrap_or_else(|| place.number().to_string());
+        let row = Row { id, file: self.file.clone(), place, fields };
         let record = row.record(&self.reader.view)?;
         Ok(Example { row, record })
     }

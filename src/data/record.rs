@@ -7,17 +7,17 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::layout::{self, Layout};
-use super::{DataError, Result, shorten};
+use super::{DataError, Place, Result, shorten};
 
 /// One row of a data file, every column kept.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
-    /// The column `id` or `idx`, else the line number.
+    /// The column `id` or `idx`, else the number of the line or row.
     pub id: String,
     /// The file's name, for messages.
     pub file: Arc<str>,
-    /// The line where the row begins, from 1; in Parquet, which has no lines, the row's number.
-    pub line: usize,
+    /// Where in it the row begins.
+    pub place: Place,
     /// All columns in their order.
     pub fields: Map<String, Value>,
 }
@@ -124,16 +124,16 @@ pub struct Grading {
 }
 
 impl Row {
-    /// Where the row stands, as messages say it: `file:line`.
+    /// Where the row stands, as messages say it: `file:line`, or `file, row 3` in Parquet.
     pub fn place(&self) -> String {
-        format!("{}:{}", self.file, self.line)
+        format!("{}{}", self.file, self.place)
     }
 
     /// An error about one of this row's fields.
     pub fn fault(&self, field: &str, found: impl Into<String>, fix: impl Into<String>) -> DataError {
         DataError::Field {
             file: self.file.to_string(),
-            line: self.line,
+            place: self.place,
             field: field.into(),
             found: found.into(),
             fix: fix.into(),

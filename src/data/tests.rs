@@ -15,7 +15,7 @@ fn plain_rows_keep_their_columns_in_order() {
     assert_eq!(data.examples.len(), 2);
     let first = &data.examples[0];
     assert_eq!(first.row.fields.keys().collect::<Vec<_>>(), ["z", "prompt", "a", "score", "id"]);
-    assert_eq!((first.row.id.as_str(), first.row.line, first.record.score), ("7", 1, Some(4.5)));
+    assert_eq!((first.row.id.as_str(), first.row.place.number(), first.record.score), ("7", 1, Some(4.5)));
     assert_eq!(first.record.prompt, Some(Prompt::Text("p".into())));
     assert_eq!((data.examples[1].row.id.as_str(), data.examples[1].row.place().as_str()), ("3", "a.jsonl:3"));
 }
@@ -57,7 +57,7 @@ fn columns_can_be_named_and_labels_optional() {
 fn arrays_know_their_lines() {
     let text = "\n[\n {\"prompt\": \"a\",\n  \"score\": 1},\n\n {\"prompt\": \"b\", \"score\": 2}\n]\n";
     let data = reader().read_str("a.json", text).unwrap();
-    assert_eq!(data.examples.iter().map(|e| e.row.line).collect::<Vec<_>>(), [3, 6]);
+    assert_eq!(data.examples.iter().map(|e| e.row.place.number()).collect::<Vec<_>>(), [3, 6]);
     let limited = Reader { limit: Some(1), ..Reader::default() };
     assert_eq!(limited.read_str("a.json", text).unwrap().examples.len(), 1);
 }
@@ -256,7 +256,10 @@ fn csv() {
     let data = read(&reader(), "a.csv", text.as_bytes()).unwrap();
     assert_eq!((data.format.as_str(), data.examples.len()), ("CSV", 2));
     assert_eq!(data.examples[0].record.prompt, Some(Prompt::Text("Say \"hi\",\nplease.".into())));
-    assert_eq!(data.examples.iter().map(|e| (e.row.line, e.record.score)).collect::<Vec<_>>(), [(2, Some(4.0)), (5, Some(2.5))]);
+    assert_eq!(
+        data.examples.iter().map(|e| (e.row.place.number(), e.record.score)).collect::<Vec<_>>(),
+        [(2, Some(4.0)), (5, Some(2.5))]
+    );
     assert_eq!(data.examples[0].row.fields.keys().collect::<Vec<_>>(), ["prompt", "score", "note"]);
     let excel = read(&reader(), "b.csv", b"prompt;score\n\"a;b, c\";1\n").unwrap();
     assert_eq!((excel.format.as_str(), excel.examples[0].record.score), ("CSV with semicolons", Some(1.0)));
@@ -286,7 +289,7 @@ fn csv() {
     }
     let skipping = Reader { skip_bad: true, ..Reader::default() };
     let data = read(&skipping, "g.csv", b"prompt,score\np,1\nq\nr,x\ns,2\n").unwrap();
-    assert_eq!((data.examples.len(), data.bad.len(), data.examples[1].row.line), (2, 2, 5));
+    assert_eq!((data.examples.len(), data.bad.len(), data.examples[1].row.place.number()), (2, 2, 5));
 }
 
 #[cfg(not(target_arch = "wasm32"))]
@@ -326,7 +329,6 @@ fn other_kinds_of_files() {
         std::fs::write(&path, bytes).unwrap();
         reader().read_path(&path).unwrap_err().to_string()
     };
-    assert!(message("a.jsonl.zst", b"\x28\xb5\x2f\xfd....").contains("a zstd archive; unpack it first (zstd -d)"));
     assert!(message("a.csv", b"PK\x03\x04....").contains("a zip archive or a spreadsheet; unpack it, or save the sheet as CSV"));
     assert!(message("a.arrow", b"ARROW1....").contains("an Arrow file; save it as Parquet or JSON Lines"));
     let parquet = message("a.parquet", b"PAR1 and no more");
@@ -341,7 +343,7 @@ fn other_kinds_of_files() {
 
 #[cfg(not(target_arch = "wasm32"))]
 #[test]
-fn files_plain_and_gzipped() {
+fn files_plain_and_packed() {
     use std::io::Write;
     let dir = tempfile::tempdir().unwrap();
     let text = "{\"prompt\":\"p\",\"score\":1}\n";
@@ -353,12 +355,46 @@ fn files_plain_and_gzipped() {
         std::fs::write(&path, bytes).unwrap();
         path
     };
-    for path in
-        [write("a.jsonl", text.as_bytes()), write("a.jsonl.gz", &packed), write("b.json.gz", &[&packed[..], &packed].concat())]
-    {
-        assert!(reader().read_path(&path).is_ok(), "{}", path.display());
+    // What `zstd` makes of the text: a frame whose one block is not compressed, and a checksum.
+    let frame = [b"\x28\xb5\x2f\xfd\x04\x58\xc9\x00\x00", text.as_bytes(), b"\xdd\xdc\x27\xe0"].concat();
+    // What parallel packers write in front: four bytes that mean nothing here.
+    let note = b"\x50\x2a\x4d\x18\x04\x00\x00\x00note";
+    for (name, bytes, rows, format) in [
+        ("a.jsonl", text.as_bytes(), 1, "JSON Lines"),
+        ("a.jsonl.gz", &packed, 1, "JSON Lines, gzip"),
+        ("b.json.gz", &[&packed[..], &packed].concat(), 2, "JSON Lines, gzip"),
+        ("a.jsonl.zst", &frame, 1, "JSON Lines, zstd"),
+        ("misnamed.gz", &frame, 1, "JSON Lines, zstd"),
+        ("b.jsonl.zst", &[note, &frame[..], note, &frame, note].concat(), 2, "JSON Lines, zstd"),
+    ] {
+        let data = reader().read_path(&write(name, bytes)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!((data.examples.len(), data.format.as_str()), (rows, format), "{name}");
     }
     let message = |path: &std::path::Path| reader().read_path(path).unwrap_err().to_string();
-    assert!(message(&write("cut.jsonl.gz", &packed[..packed.len() / 2])).contains("damaged gzip archive"));
+    let mut flipped = frame.clone();
+    flipped[30] ^= 1;
+    let mut reserved = frame.clone();
+    reserved[6] |= 0b110;
+    let mut dictionary = frame.clone();
+    dictionary.splice(4..6, [0x01, 0x58, 0x07]);
+    for (name, bytes, found) in [
+        ("cut.jsonl.gz", &packed[..packed.len() / 2], "damaged gzip archive ("),
+        ("more.jsonl.gz", &[&packed[..], b"more"].concat(), "damaged gzip archive ("),
+        ("cut.jsonl.zst", &frame[..frame.len() / 2], "damaged zstd archive (it ends too early); copy or download the file again"),
+        ("no-checksum.jsonl.zst", &frame[..frame.len() - 4], "damaged zstd archive (it ends too early)"),
+        ("flipped.jsonl.zst", &flipped, "damaged zstd archive (the checksum is another)"),
+        ("more.jsonl.zst", &[&frame[..], b"more"].concat(), "damaged zstd archive (what should be a frame is none)"),
+        ("reserved.jsonl.zst", &reserved, "damaged zstd archive (a block cannot be decoded)"),
+        ("cut-note.jsonl.zst", &[&frame[..], &note[..10]].concat(), "damaged zstd archive (it ends too early)"),
+        ("dictionary.jsonl.zst", &dictionary, "a zstd archive that needs a dictionary; unpack it first"),
+        (
+            "window.jsonl.zst",
+            b"\x28\xb5\x2f\xfd\x00\xa0\x01\x00\x00",
+            "a zstd archive with a window of 1024 MiB, more than 128 MiB",
+        ),
+    ] {
+        let said = message(&write(name, bytes));
+        assert!(said.contains(&format!("{name}: {found}")), "{name}: {said}");
+    }
     assert!(message(&dir.path().join("none.jsonl")).contains("check the path"));
 }

@@ -222,7 +222,7 @@ pub const KEYS: &[Key] = &[
     key("use_rslora", LORA, Kind::Flag, "Weigh the update by alpha / sqrt(r)"),
     key("base_weights", LORA, Kind::OneOf(&["auto", "f32", "bf16", "f16", "q8", "q4"]), "How the frozen matrices are held on the GPU; auto = as they are stored"),
 
-    key("train_file", DATA, Kind::Path, "Rows to train on: JSON Lines, a JSON array, CSV (each plain or .gz), Parquet, or a folder of those"),
+    key("train_file", DATA, Kind::Path, "Rows to train on: JSON Lines, a JSON array, CSV (each plain, .gz or .zst), Parquet, or a folder of those"),
     key("eval_file", DATA, Kind::Path, "Rows to evaluate on"),
     key("label_column", DATA, Kind::Text, "Column with the human score"),
     key("chain_column", DATA, Kind::Text, "Column with the chain of thought; auto looks for chain, feedback, rationale; none ignores them"),

@@ -1,0 +1,108 @@
+//! CSV and TSV, record by record: the first row names the columns.
+
+use std::cell::Cell as Shared;
+use std::io::{BufRead, Read};
+
+use ::csv::{Error, ErrorKind, ReaderBuilder, StringRecord};
+
+use super::{Cell, Cells, File, Place, Result, Take};
+
+/// CSV: the delimiter is the character that stands most often in the first line, commas first.
+pub(super) fn rows(file: &File, mut text: Box<dyn BufRead>, names: &[&str], take: &mut Take) -> Result<()> {
+    let start = text.fill_buf().map_err(|e| file.unreadable(&e))?;
+    let header = start.split(|b| *b == b'\n').next().unwrap_or_default();
+    let count = |delimiter: &u8| header.iter().filter(|b| *b == delimiter).count();
+    let delimiter = [b'\t', b';', b','].into_iter().max_by_key(count).unwrap_or(b',');
+    delimited(file, text, delimiter, names, take)
+}
+
+/// What is known of the bytes on their way to the CSV parser.
+#[derive(Default)]
+struct Passed {
+    /// A file with an odd number of quotes has one that is never closed.
+    quotes: Shared<usize>,
+    /// Whether the file ended, and on a line break.
+    ended: Shared<bool>,
+    on_break: Shared<bool>,
+}
+
+/// Counts, and turns CR LF into LF: the parser would place a row before the LF that ends the row above.
+struct Counting<'a, R> {
+    inner: R,
+    /// A CR that may stand before a LF.
+    held: bool,
+    passed: &'a Passed,
+}
+
+impl<R: Read> Read for Counting<'_, R> {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        let from = usize::from(self.held);
+        if into.len() <= from {
+            return Err(std::io::Error::other("the buffer is too small"));
+        }
+        let read = self.inner.read(&mut into[from..])?;
+        if self.held {
+            into[0] = b'\r';
+        }
+        self.held = false;
+        if read == 0 {
+            self.passed.ended.set(true);
+            return Ok(from);
+        }
+        let bytes = from + read;
+        self.held = into[bytes - 1] == b'\r';
+        let end = bytes - usize::from(self.held);
+        let mut kept = 0;
+        for at in 0..end {
+            if into[at] != b'\r' || into.get(at + 1) != Some(&b'\n') || at + 1 == end {
+                into[kept] = into[at];
+                kept += 1;
+            }
+        }
+        self.passed.quotes.set(self.passed.quotes.get() + into[..kept].iter().filter(|b| **b == b'"').count());
+        self.passed.on_break.set(kept > 0 && into[kept - 1] == b'\n');
+        // Nothing but a CR, held back: nothing is known of the end yet.
+        if kept == 0 { self.read(into) } else { Ok(kept) }
+    }
+}
+
+/// Rows with this character between cells. A row has as many cells as the header; blank lines are left out.
+pub(super) fn delimited(file: &File, text: Box<dyn BufRead>, delimiter: u8, names: &[&str], take: &mut Take) -> Result<()> {
+    let passed = Passed::default();
+    let counting = Counting { inner: text, held: false, passed: &passed };
+    let mut reader = ReaderBuilder::new().delimiter(delimiter).from_reader(counting);
+    let failed = |error: Error| {
+        let line = error.position().map_or(1, |place| place.line() as usize);
+        match error.kind() {
+            ErrorKind::Io(error) => file.unreadable(error),
+            ErrorKind::UnequalLengths { expected_len, len, .. } => file.line(
+                line,
+                format!("{len} cells, where the header names {expected_len} columns"),
+                "quote cells that hold a comma, a quote or a line break (\"...\")",
+            ),
+            ErrorKind::Utf8 { err, .. } => file.line(line, format!("not UTF-8 ({err})"), "save the file as UTF-8"),
+            _ => file.line(line, error.to_string(), "save it as CSV with a header"),
+        }
+    };
+    let header = reader.headers().map_err(failed)?;
+    let known: Vec<String> = header.iter().map(|name| name.trim().to_string()).collect();
+    let place = |name: &&str| known.iter().position(|k| k == name).ok_or_else(|| file.no_column(name, &known));
+    let places = names.iter().map(place).collect::<Result<Vec<usize>>>()?;
+    let mut record = StringRecord::new();
+    let (mut line, mut breaks) = (1, 0);
+    while reader.read_record(&mut record).map_err(failed)? {
+        // From its end, since blank lines may stand before it.
+        breaks = record.as_slice().matches('\n').count();
+        let open_end = passed.ended.get() && !passed.on_break.get();
+        line = (reader.position().line() as usize).saturating_sub(breaks + usize::from(!open_end));
+        let cells: Vec<Cell> = places.iter().map(|at| record.get(*at).map_or(Cell::Missing, Cell::Text)).collect();
+        take(&Cells { file: file.name, place: Place::Line(line), names, cells: &cells })?;
+    }
+    if breaks > 0 && passed.quotes.get() % 2 == 1 {
+        let fix = "close it, and write a quote inside a cell twice (\"\")";
+        // The break that ends the file stands in the cell then, and ended no row.
+        let line = line + usize::from(passed.on_break.get());
+        return Err(file.line(line, "the row opens a quote that is never closed".into(), fix));
+    }
+    Ok(())
+}
