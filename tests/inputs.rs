@@ -222,7 +222,11 @@ fn rows() {
         ("cut.jsonl.gz", b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\xab\x56", &["cut.jsonl.gz: damaged gzip archive"]),
         ("page.jsonl", b"<!DOCTYPE html>\n<html>", &["page.jsonl: a web page (HTML or XML), not rows", "error or login page"]),
         ("lfs.jsonl", b"version https://git-lfs", &["lfs.jsonl: a Git LFS pointer", "git lfs pull"]),
-        ("rows.jsonl.zst", b"\x28\xb5\x2f\xfd\0", &["rows.jsonl.zst: a zstd archive", "unpack it first"]),
+        (
+            "rows.jsonl.zst",
+            b"\x28\xb5\x2f\xfd\0",
+            &["rows.jsonl.zst: damaged zstd archive (it ends too early)", "copy or download the file again"],
+        ),
         ("sheet.csv", b"PK\x03\x04\0", &["sheet.csv: a zip archive or a spreadsheet", "save the sheet as CSV"]),
         ("header.csv", b"prompt,score\n", &["header.csv: no rows in it", "CSV with a header"]),
         ("ragged.csv", b"prompt,score\nok,2\nok,ok,2\n", &["ragged.csv:3: 3 cells, where the header names 2 columns", "quote"]),
