@@ -7,9 +7,9 @@ use super::read::Gather;
 use super::{DataError, Place, Result};
 
 /// The character between cells: what stands most often in the first line, commas first.
-pub(super) fn delimiter(text: &str) -> u8 {
-    let header = text.lines().next().unwrap_or_default();
-    let count = |delimiter: &u8| header.bytes().filter(|byte| byte == delimiter).count();
+pub(super) fn delimiter(text: &[u8]) -> u8 {
+    let header = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let count = |delimiter: &u8| header.iter().filter(|byte| *byte == delimiter).count();
     [b'\t', b';', b','].into_iter().max_by_key(count).unwrap_or(b',')
 }
 
@@ -19,7 +19,7 @@ pub(super) fn delimiter(text: &str) -> u8 {
 /// A header that cannot name columns; a quote that is never closed; and, unless `skip_bad`, the first row of another length
 /// or that [`super::Row::record`] refuses.
 pub(super) fn rows(gather: &mut Gather, text: &str) -> Result<()> {
-    let delimiter = delimiter(text);
+    let delimiter = delimiter(text.as_bytes());
     let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).delimiter(delimiter).from_reader(text.as_bytes());
     let mut header: Vec<String> = Vec::new();
     let mut record = StringRecord::new();

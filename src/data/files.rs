@@ -78,7 +78,7 @@ impl Reader {
         let text = rows_not_pages(&name, utf8(&name, &bytes)?)?;
         let mut gather = Gather::new(self, &name);
         csv::rows(&mut gather, text)?;
-        gather.finish(&packed(match csv::delimiter(text) {
+        gather.finish(&packed(match csv::delimiter(text.as_bytes()) {
             b';' => "CSV with semicolons",
             b'\t' => "CSV with tabs",
             _ => "CSV",

@@ -6,13 +6,11 @@ use std::io::{BufRead, Read};
 use ::csv::{Error, ErrorKind, ReaderBuilder, StringRecord};
 
 use super::{Cell, Cells, File, Place, Result, Take};
+use crate::data::csv::delimiter;
 
-/// CSV: the delimiter is the character that stands most often in the first line, commas first.
+/// CSV, whose first line tells the character between cells.
 pub(super) fn rows(file: &File, mut text: Box<dyn BufRead>, names: &[&str], take: &mut Take) -> Result<()> {
-    let start = text.fill_buf().map_err(|e| file.unreadable(&e))?;
-    let header = start.split(|b| *b == b'\n').next().unwrap_or_default();
-    let count = |delimiter: &u8| header.iter().filter(|b| *b == delimiter).count();
-    let delimiter = [b'\t', b';', b','].into_iter().max_by_key(count).unwrap_or(b',');
+    let delimiter = delimiter(text.fill_buf().map_err(|e| file.unreadable(&e))?);
     delimited(file, text, delimiter, names, take)
 }
 
