@@ -17,8 +17,6 @@ use crate::train::run::{Ended, Surroundings, run as train};
 
 /// Rows that are judged together.
 const BATCH: usize = 256;
-/// Longest chain of thought; the longest that is needed has 15 tokens.
-const CHAIN: i64 = 20;
 
 /// What a finished cell says.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -235,7 +233,7 @@ impl Place {
             ("phrase", Raw::Quoted(SCORE_PHRASE.into())),
             ("template", Raw::Quoted("plain".into())),
             ("chat", Raw::Quoted("never".into())),
-            ("max_completion_length", Raw::Whole(CHAIN)),
+            ("max_completion_length", Raw::Whole(version(&choice.task).map_err(CompareError::Cell)?.chain_limit() as i64)),
             ("adam_beta2", Raw::Number(0.98)),
             ("weight_decay", Raw::Number(0.01)),
             ("per_device_eval_batch_size", Raw::Whole(BATCH as i64)),

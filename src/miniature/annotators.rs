@@ -1,6 +1,6 @@
 //! Simulated people: they misread some criteria and round with noise.
 
-use super::{Verdict, write_chain};
+use super::Verdict;
 use crate::random::Stream;
 
 /// An annotator perceives a criterion wrongly with this probability.
@@ -27,11 +27,11 @@ impl Opinion {
         Opinion { perceived, score: exact.round().clamp(1.0, 5.0) as u8 }
     }
 
-    /// The chain a teacher writes for this opinion: the perceived verdicts, some flipped. The training chain therefore
-    /// leaks its own annotator's errors, as rationales written by a labelling model do.
-    pub fn teacher_chain(&self, verdicts: &[Verdict], stream: &mut Stream) -> String {
-        let said: Vec<bool> = self.perceived.iter().map(|&p| p ^ stream.chance(MISWRITTEN)).collect();
-        write_chain(verdicts, &said)
+    /// The verdicts a teacher writes down for this opinion: the perceived ones, some flipped. The training chain therefore
+    /// leaks its own annotator's errors, as rationales written by a labelling model do. What a teacher quotes, it quotes
+    /// right.
+    pub fn written_down(&self, stream: &mut Stream) -> Vec<bool> {
+        self.perceived.iter().map(|&p| p ^ stream.chance(MISWRITTEN)).collect()
     }
 }
 

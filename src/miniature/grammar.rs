@@ -11,8 +11,10 @@ const HELD_OUT: [(usize, usize); 6] = [(0, 1), (2, 3), (4, 5), (6, 7), (0, 4), (
 const SILENT: f64 = 0.12;
 /// "not" before the quality word, whose meaning it flips.
 const NEGATED: f64 = 0.3;
-/// Version H: a criterion is first described wrongly, then corrected after `but`.
+/// Versions H and Q: a criterion is first described wrongly, then corrected after `but`.
 const CORRECTED: f64 = 0.35;
+/// What a chain that quotes says of a criterion that the response does not mention.
+const UNMENTIONED: &str = "not here";
 
 /// The facts behind a prompt.
 pub struct Truth {
@@ -40,43 +42,57 @@ impl Truth {
         Truth { verdicts, criteria, version, split }
     }
 
-    /// The prompt: `rubric <criterion weight> x m response <segment ,> ... judge`.
-    pub fn write(&self, stream: &mut Stream) -> String {
+    /// The prompt: `rubric <criterion weight> x m response <segment ,> ... judge`, and what it says of each criterion, in
+    /// rubric order and word for word.
+    pub fn write(&self, stream: &mut Stream) -> (String, Vec<String>) {
         let mut words = vec!["rubric"];
         for v in &self.verdicts {
-            words.extend([v.criterion, WEIGHTS[usize::from(v.weight) - 1]]);
+            words.extend([v.criterion, v.weight_word()]);
         }
         words.push("response");
-        let mut segments = self.segments(stream);
+        let said: Vec<Option<Vec<&str>>> = self.said_of_criteria(stream);
+        let quotes = said.iter().map(|s| s.as_ref().map_or(UNMENTIONED.to_string(), |words| quote(words))).collect();
+        let mut segments: Vec<Vec<&str>> = said.into_iter().flatten().chain(self.distractors(stream)).collect();
         stream.shuffle(&mut segments);
         words.extend(segments.iter().flatten());
         words.push("judge");
-        words.join(" ")
+        (words.join(" "), quotes)
     }
 
-    /// One entry a criterion that is mentioned, and the distractors; in order of the rubric.
-    fn segments(&self, stream: &mut Stream) -> Vec<Vec<&'static str>> {
-        let rare = if self.split == Split::Ood3 { 0.5 } else { 0.02 };
-        let mut segments = Vec::new();
+    /// How often a paraphrase is a rare word.
+    fn rare(&self) -> f64 {
+        if self.split == Split::Ood3 { 0.5 } else { 0.02 }
+    }
+
+    /// One entry a criterion, in order of the rubric; none for what is not mentioned.
+    fn said_of_criteria(&self, stream: &mut Stream) -> Vec<Option<Vec<&'static str>>> {
+        let rare = self.rare();
+        let mut said = Vec::new();
         for (verdict, &criterion) in self.verdicts.iter().zip(&self.criteria) {
             if !verdict.met && stream.chance(SILENT) {
+                said.push(None);
                 continue;
             }
             let mut words = Vec::new();
-            if self.version == Version::H && stream.chance(CORRECTED) {
+            if self.version.corrects() && stream.chance(CORRECTED) {
                 words.extend(segment(topic(criterion, rare, stream), !verdict.met, rare, stream));
                 words.push("but");
             }
             words.extend(segment(topic(criterion, rare, stream), verdict.met, rare, stream));
-            segments.push(words);
+            said.push(Some(words));
         }
-        let distractors = if self.split == Split::Ood3 { 3 + stream.below(3) } else { stream.below(3) };
-        for _ in 0..distractors {
-            let subject = self.distracting_topic(rare, stream);
+        said
+    }
+
+    /// What the response says of things that nobody asked about.
+    fn distractors(&self, stream: &mut Stream) -> Vec<Vec<&'static str>> {
+        let count = if self.split == Split::Ood3 { 3 + stream.below(3) } else { stream.below(3) };
+        let distractor = |_| {
+            let subject = self.distracting_topic(self.rare(), stream);
             let praise = stream.chance(0.5);
-            segments.push(segment(subject, praise, rare, stream));
-        }
-        segments
+            segment(subject, praise, self.rare(), stream)
+        };
+        (0..count).map(distractor).collect()
     }
 
     /// Half of the time a criterion that the rubric does not ask for (if there is one), else an off-topic word.
@@ -116,6 +132,11 @@ fn segment(topic: &'static str, praised: bool, rare: f64, stream: &mut Stream) -
     let list = if praised != negated { &PRAISE } else { &BLAME };
     let quality = list[paraphrase(list.len(), rare, stream)];
     if negated { vec![topic, "not", quality, ","] } else { vec![topic, quality, ","] }
+}
+
+/// A segment without the comma that ends it.
+fn quote(words: &[&str]) -> String {
+    words[..words.len() - 1].join(" ")
 }
 
 fn topic(criterion: usize, rare: f64, stream: &mut Stream) -> &'static str {

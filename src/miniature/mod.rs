@@ -35,7 +35,7 @@ use serde_json::{Value, json};
 #[derive(Debug, thiserror::Error)]
 pub enum MiniatureError {
     /// A name that is no version of the task.
-    #[error("unknown version \"{0}\" of the miniature: expected \"e\" (base) or \"h\" (harder)")]
+    #[error("unknown version \"{0}\" of the miniature: expected \"e\" (base), \"h\" (harder) or \"q\" (quoting)")]
     UnknownVersion(String),
     /// A name that is no split.
     #[error("unknown split \"{0}\" of the miniature: expected one of train, validation, test, ood1, ood2, ood3")]
@@ -52,6 +52,28 @@ pub enum Version {
     E,
     /// Harder: a third of the criteria are first described the wrong way round, then corrected after `but`.
     H,
+    /// Quoting: the items of H with their labels, word for word, under chains 3.3 times as long. The teacher
+    /// says of each criterion what it weighs and what the response says of it before it gives the verdict:
+    ///
+    /// ```text
+    /// clarity major wording weak , but phrasing not poor ok tone minor voice weak bad safety plain not here bad
+    /// ```
+    Q,
+}
+
+impl Version {
+    /// True if a response may describe a criterion wrongly first and correct itself.
+    fn corrects(self) -> bool {
+        self != Version::E
+    }
+
+    /// Tokens that the longest chain of a good judge fits into, with room to spare.
+    pub fn chain_limit(self) -> usize {
+        match self {
+            Version::E | Version::H => 20,
+            Version::Q => 80,
+        }
+    }
 }
 
 impl std::str::FromStr for Version {
@@ -61,6 +83,7 @@ impl std::str::FromStr for Version {
         match name {
             "e" | "E" => Ok(Version::E),
             "h" | "H" => Ok(Version::H),
+            "q" | "Q" => Ok(Version::Q),
             _ => Err(MiniatureError::UnknownVersion(name.to_string())),
         }
     }
@@ -160,6 +183,12 @@ pub struct Verdict {
     pub met: bool,
 }
 
+impl Verdict {
+    fn weight_word(&self) -> &'static str {
+        words::WEIGHTS[usize::from(self.weight) - 1]
+    }
+}
+
 /// One judging task with what is true of it and what annotators said.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Item {
@@ -169,8 +198,8 @@ pub struct Item {
     pub split: Split,
     /// Words separated by spaces, from `rubric` to `judge`; the tokenizer adds `<bos>`.
     pub prompt: String,
-    /// The first annotator's chain of thought as a teacher wrote it down: `<criterion> ok|bad` in rubric order. The
-    /// teacher copies the annotator's errors and adds a few.
+    /// The first annotator's chain of thought as a teacher wrote it down: `<criterion> ok|bad` in rubric order, with
+    /// weight and quote between them in version Q. The teacher copies the annotator's errors and adds a few.
     pub chain: String,
     /// Mean of `labels`.
     pub score: f64,
@@ -180,6 +209,8 @@ pub struct Item {
     pub verdicts: Vec<Verdict>,
     /// Each annotator's score, 1..=5; one in training, three elsewhere.
     pub labels: Vec<u8>,
+    /// What the response says of each criterion, where chains quote it.
+    quotes: Option<Vec<String>>,
 }
 
 impl Item {
@@ -207,7 +238,7 @@ impl Item {
     /// The chain with every verdict right.
     pub fn true_chain(&self) -> String {
         let met: Vec<bool> = self.verdicts.iter().map(|v| v.met).collect();
-        write_chain(&self.verdicts, &met)
+        write_chain(&self.verdicts, self.quotes.as_deref(), &met)
     }
 
     /// The first annotator's score and the mean of the others': over many items their correlation is what one person
@@ -241,14 +272,16 @@ impl Miniature {
     pub fn item(&self, split: Split, n: usize) -> Item {
         let mut stream = self.stream(Purpose::Item, split, n);
         let truth = grammar::Truth::draw(self.version, split, &mut stream);
-        let prompt = truth.write(&mut stream);
+        let (prompt, quotes) = truth.write(&mut stream);
+        let quotes = (self.version == Version::Q).then_some(quotes);
         let opinions: Vec<annotators::Opinion> =
             (0..split.annotators()).map(|_| annotators::Opinion::draw(&truth.verdicts, &mut stream)).collect();
         let labels: Vec<u8> = opinions.iter().map(|o| o.score).collect();
-        let chain = opinions[0].teacher_chain(&truth.verdicts, &mut stream);
+        let chain = write_chain(&truth.verdicts, quotes.as_deref(), &opinions[0].written_down(&mut stream));
         let score = labels.iter().map(|&l| f64::from(l)).sum::<f64>() / labels.len() as f64;
         let quality = annotators::quality(&truth.verdicts, truth.verdicts.iter().map(|v| v.met));
-        Item { id: format!("{}-{n}", split.name()), split, prompt, chain, score, quality, verdicts: truth.verdicts, labels }
+        let id = format!("{}-{n}", split.name());
+        Item { id, split, prompt, chain, score, quality, verdicts: truth.verdicts, labels, quotes }
     }
 
     /// The first `count` items of `split`.
@@ -276,13 +309,18 @@ enum Purpose {
     Ceiling,
 }
 
-/// The share of an item's criteria whose verdict in `chain` is right, in [0, 1]. A criterion the chain does not judge
-/// counts as wrong; one it judges twice counts by its last verdict.
+/// The share of an item's criteria whose verdict in `chain` is right, in [0, 1]. A verdict belongs to the criterion right
+/// before it, in version Q to the last criterion before it. A criterion the chain does not judge counts as wrong; one it
+/// judges twice counts by its last verdict.
 pub fn verdicts_right(chain: &str, item: &Item) -> f64 {
     let words: Vec<&str> = chain.split_whitespace().collect();
-    let said = |criterion: &str| {
-        words.windows(2).rev().find(|pair| pair[0] == criterion && matches!(pair[1], "ok" | "bad")).map(|pair| pair[1])
+    let is_verdict = |word: &str| matches!(word, "ok" | "bad");
+    let verdict_after = |criterion: usize| {
+        let rest = &words[criterion + 1..];
+        let between = if item.quotes.is_some() { rest.iter().position(|w| is_verdict(w) || is_criterion(w))? } else { 0 };
+        rest.get(between).copied().filter(|w| is_verdict(w))
     };
+    let said = |criterion: &str| (0..words.len()).rev().filter(|&i| words[i] == criterion).find_map(verdict_after);
     let right = item.verdicts.iter().filter(|v| said(v.criterion) == Some(verdict_word(v.met))).count();
     right as f64 / item.verdicts.len() as f64
 }
@@ -318,10 +356,19 @@ fn verdict_word(met: bool) -> &'static str {
     if met { "ok" } else { "bad" }
 }
 
-fn write_chain(verdicts: &[Verdict], said: &[bool]) -> String {
-    let parts: Vec<String> =
-        verdicts.iter().zip(said).map(|(v, &met)| format!("{} {}", v.criterion, verdict_word(met))).collect();
-    parts.join(" ")
+fn is_criterion(word: &str) -> bool {
+    words::CRITERIA.contains(&word)
+}
+
+fn write_chain(verdicts: &[Verdict], quotes: Option<&[String]>, said: &[bool]) -> String {
+    let part = |n: usize| {
+        let (criterion, verdict) = (verdicts[n].criterion, verdict_word(said[n]));
+        match quotes {
+            Some(quotes) => format!("{criterion} {} {} {verdict}", verdicts[n].weight_word(), quotes[n]),
+            None => format!("{criterion} {verdict}"),
+        }
+    };
+    (0..verdicts.len()).map(part).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

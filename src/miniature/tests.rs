@@ -115,13 +115,14 @@ fn prompts_have_the_lengths_of_the_study_note() {
 #[test]
 fn every_word_is_in_the_vocabulary_and_rows_are_complete() {
     let words: HashSet<&str> = vocabulary().into_iter().collect();
-    for version in [Version::E, Version::H] {
+    for version in [Version::E, Version::H, Version::Q] {
         for split in Split::ALL {
             for item in Miniature::new(version, 3).items(split, 100) {
                 assert!(item.prompt.split(' ').chain(item.chain.split(' ')).all(|w| words.contains(w)));
                 assert!(item.prompt.starts_with("rubric ") && item.prompt.ends_with(" judge"));
                 assert_eq!(item.labels.len(), if split == Split::Train { 1 } else { 3 });
                 assert_eq!(verdicts_right(&item.true_chain(), &item), 1.0);
+                assert!(item.true_chain().split(' ').count() <= version.chain_limit(), "{}", item.true_chain());
                 let row = item.to_row();
                 let keys: Vec<&String> = row.as_object().unwrap().keys().collect();
                 assert_eq!(keys, ["id", "prompt", "chain", "score", "quality", "verdicts", "labels", "split"]);
@@ -154,6 +155,30 @@ fn prompts_say_what_is_true() {
     }
 }
 
+/// Version Q differs from H in the chains alone, and by what they quote alone.
+#[test]
+fn a_quoting_teacher_says_what_a_short_one_says() {
+    let (short, quoting) = (Miniature::new(Version::H, 4), Miniature::new(Version::Q, 4));
+    let mut lengths = [0, 0];
+    for split in Split::ALL {
+        for (h, q) in short.items(split, 200).iter().zip(quoting.items(split, 200)) {
+            assert_eq!((&h.prompt, &h.labels, &h.verdicts), (&q.prompt, &q.labels, &q.verdicts));
+            assert_eq!(verdicts_right(&h.chain, h), verdicts_right(&q.chain, &q), "{} | {}", h.chain, q.chain);
+            let response = h.prompt.split_once(" response").unwrap().1;
+            for quote in q.quotes.as_ref().unwrap() {
+                assert!(quote == "not here" || response.contains(&format!(" {quote} ,")), "{quote} | {response}");
+                assert!(q.chain.contains(quote.as_str()));
+            }
+            let verdicts: Vec<&str> = q.chain.split(' ').filter(|w| is_criterion(w) || matches!(*w, "ok" | "bad")).collect();
+            assert_eq!(verdicts.join(" "), h.chain);
+            lengths = [lengths[0] + h.chain.split(' ').count(), lengths[1] + q.chain.split(' ').count()];
+        }
+    }
+    let times = lengths[1] as f64 / lengths[0] as f64;
+    println!("chains are {times:.2} times as long");
+    assert!((3.0..4.0).contains(&times), "{times}");
+}
+
 #[test]
 fn items_do_not_depend_on_each_other() {
     let task = Miniature::new(Version::H, 42);
@@ -183,4 +208,13 @@ fn chains_are_marked() {
     let wrong = if first.met { "bad" } else { "ok" };
     let corrected = format!("{} {wrong} {}", first.criterion, item.true_chain());
     assert_eq!(verdicts_right(&corrected, &item), 1.0);
+    let apart = item.true_chain().replacen(' ', " major ", 1);
+    assert!(verdicts_right(&apart, &item) < 1.0, "only a quoting chain puts words before its verdict");
+
+    let item = Miniature::new(Version::Q, 5).item(Split::Test, 1);
+    let without = |word: &str, times: usize| item.true_chain().replacen(&format!(" {word}"), "", times);
+    let first = verdict_word(item.verdicts[0].met);
+    let unfinished = without(first, 1);
+    let judged = item.verdicts.len() - 1;
+    assert_eq!(verdicts_right(&unfinished, &item), judged as f64 / item.verdicts.len() as f64, "{unfinished}");
 }

@@ -27,7 +27,8 @@ pub const PRAISE: [&str; 8] = ["good", "strong", "excellent", "solid", "fine", "
 /// Blame: the first six are common, the last two rare.
 pub const BLAME: [&str; 8] = ["weak", "poor", "wrong", "awful", "sloppy", "faulty", "dismal", "shoddy"];
 
-/// In the vocabulary, used by neither version: room for versions with longer segments.
+/// Words without a meaning of their own. Only "here" is used, in the chains of version Q: "not here" is said of what a
+/// response does not mention; the others are room for versions with longer segments.
 const FILLERS: [&str; 8] = ["the", "a", "of", "and", "really", "quite", "here", "also"];
 
 /// The phrase after which a judge writes its score.
