@@ -13,7 +13,7 @@ use std::path::Path;
 const ROOMS: &[(&str, &[&str])] = &[
     ("cli", &["*"]),
     ("web", &["train", "judge", "rollout", "bundle", "model", "ops", "gpu", "text", "data", "eval", "random"]),
-    ("compare", &["demo", "train", "judge", "gpu", "data", "miniature", "eval", "random"]),
+    ("compare", &["demo", "train", "judge", "gpu", "data", "model", "miniature", "eval", "random"]),
     ("demo", &["train", "judge", "gpu", "text", "data", "miniature", "eval", "random"]),
     ("bench", &["train", "rollout", "model", "ops", "gpu", "eval", "random"]),
     ("doctor", &["train", "judge", "rollout", "model", "ops", "gpu", "reference", "text", "data", "eval", "random"]),
@@ -56,7 +56,6 @@ const NATIVE: &[&str] = &[
     "src/model/atomic.rs",
     "src/model/directory.rs",
     "src/model/save.rs",
-    "src/train/atomic.rs",
     "src/train/checkpoint.rs",
     "src/train/memory/",
     "src/train/run.rs",

@@ -10,8 +10,8 @@ use super::{CompareError, file_error};
 use crate::demo::{DemoData, TestItems};
 use crate::judge::{JUDGE_FILE, Judge, JudgeError, Judging, with_swapped_chains};
 use crate::miniature::{Miniature, SCORE_PHRASE, Split};
+use crate::model::atomic::atomic_file;
 use crate::train::TrainConfig;
-use crate::train::atomic::atomic_file;
 use crate::train::config::{Layers, Origin, Raw};
 use crate::train::run::{Ended, Surroundings, run as train};
 

@@ -32,6 +32,8 @@ pub enum CompareError {
     #[error("{0}")]
     Cell(String),
     #[error(transparent)]
+    Model(#[from] crate::model::error::ModelError),
+    #[error(transparent)]
     Train(#[from] crate::train::TrainError),
     #[error(transparent)]
     Judge(#[from] crate::judge::JudgeError),

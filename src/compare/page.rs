@@ -9,7 +9,7 @@ use super::statistics::Mean;
 use super::table::{Results, Row};
 use crate::eval::report::escape;
 use crate::eval::report::svg::{Anchor, Axis, Svg};
-use crate::train::atomic::atomic_file;
+use crate::model::atomic::atomic_file;
 
 const STYLE: &str = "\
 :root{color-scheme:light dark;--ink:#1c2430;--soft:#5b6675;--line:#d5dae1;--ground:#fff;--card:#f6f7f9;--judge:#1f6feb;--champion:#c2410c;--mark:#8a94a3}\

@@ -12,7 +12,7 @@ use super::{CompareError, file_error};
 use crate::demo::TestItems;
 use crate::eval::floors;
 use crate::miniature::{Item, Miniature, Split, word_count_floor};
-use crate::train::atomic::atomic_file;
+use crate::model::atomic::atomic_file;
 
 /// The sets out of domain.
 const OUTSIDE: [&str; 3] = ["ood1", "ood2", "ood3"];

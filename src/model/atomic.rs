@@ -1,18 +1,20 @@
-//! A directory that is there as a whole or not at all.
+//! Directories and files that are there as a whole or not at all.
 //!
 //! ```text
 //! write   <name>.tmp-<pid>      files, then sync them, then the directory
-//! rename  <name>             -> <name>.old-<pid>      (only if there is one)
+//! rename  <name>             -> <name>.old-<pid>      (only if there is a directory)
 //! rename  <name>.tmp-<pid>   -> <name>
 //! remove  <name>.old-<pid>
 //! ```
 //!
 //! Killed anywhere, [`recover`] finds one of two pictures: `<name>` exists and the rest is rubbish, or it does not and
-//! `.old-<pid>` does: then the second line had run, so `.tmp-<pid>` is complete and takes the name.
+//! `.old-<pid>` does: then the second line had run, so `.tmp-<pid>` is complete and takes the name. A file is renamed onto
+//! the old one in one step, and a directory to be removed becomes a `.tmp-<pid>` first: of both, leftovers are rubbish.
 //! Whether a leftover belongs to a run that still lives is told by a file lock on it, which dies with its process.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::error::ModelError;
@@ -37,6 +39,48 @@ pub fn atomic_dir<E: From<ModelError>>(path: &Path, fill: impl FnOnce(&Path) -> 
     result
 }
 
+/// Makes `path` a file with these bytes, replacing one that was there. On any error the old one is untouched.
+pub fn atomic_file(path: &Path, bytes: &[u8]) -> Result<(), ModelError> {
+    let target = Target::file(path)?;
+    target.remove_unfinished()?;
+    let tmp = target.sibling(TMP, &std::process::id().to_string());
+    let write = || {
+        let mut file = File::create(&tmp)?;
+        let _ = file.try_lock(); // where the system cannot, see `hold`
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&tmp, &target.path)
+    };
+    if let Err(error) = write() {
+        let _ = fs::remove_file(&tmp); // the first error is the one to report
+        return Err(ModelError::io("write", path, error));
+    }
+    sync_dir(&target.parent)
+}
+
+/// Removes a directory, which is never seen half removed under its own name.
+pub fn remove_dir(path: &Path) -> Result<(), ModelError> {
+    let target = Target::of(path)?;
+    let tmp = target.sibling(TMP, &std::process::id().to_string());
+    remove(&tmp)?;
+    rename(&target.path, &tmp)?;
+    sync_dir(&target.parent)?;
+    remove(&tmp)
+}
+
+/// [`recover`] for all of a folder: whatever dead runs left of directories whose name `ours` knows.
+pub fn recover_within(folder: &Path, ours: impl Fn(&str) -> bool) -> Result<(), ModelError> {
+    for entry in fs::read_dir(folder).map_err(|e| ModelError::io("list", folder, e))? {
+        let entry = entry.map_err(|e| ModelError::io("list", folder, e))?.file_name();
+        let leftover = entry.to_str().and_then(|name| name.rsplit_once('.'));
+        let Some((name, mark)) = leftover.filter(|(name, _)| ours(name)) else { continue };
+        if mark.starts_with(&format!("{TMP}-")) || mark.starts_with(&format!("{OLD}-")) {
+            recover(&folder.join(name))?;
+        }
+    }
+    Ok(())
+}
+
 /// Brings `path` into order after a run that was killed while saving: the newest complete directory gets the name,
 /// leftovers of dead runs go. Call it before reading a checkpoint to resume from.
 pub fn recover(path: &Path) -> Result<(), ModelError> {
@@ -54,15 +98,22 @@ struct Target {
 }
 
 impl Target {
+    /// A directory, or nothing yet.
     fn of(path: &Path) -> Result<Self, ModelError> {
+        let target = Self::file(path)?;
+        if target.path.exists() && !target.path.is_dir() {
+            let found = format!("{} is a file; expected a directory or nothing", target.path.display());
+            return Err(ModelError::Inconsistent(found));
+        }
+        Ok(target)
+    }
+
+    fn file(path: &Path) -> Result<Self, ModelError> {
         // A link is followed, so that what it points to is replaced and the link stays.
         let path =
             if path.is_symlink() { fs::canonicalize(path).map_err(|e| ModelError::io("resolve", path, e))? } else { path.into() };
-        if path.exists() && !path.is_dir() {
-            return Err(ModelError::Inconsistent(format!("{} is a file; expected a directory or nothing", path.display())));
-        }
         let Some(name) = path.file_name().map(OsString::from) else {
-            return Err(ModelError::Inconsistent(format!("\"{}\" does not end in the name of a directory", path.display())));
+            return Err(ModelError::Inconsistent(format!("\"{}\" does not end in a name", path.display())));
         };
         let parent = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
@@ -104,6 +155,10 @@ impl Target {
             }
             remove(&old)?;
         }
+        self.remove_unfinished()
+    }
+
+    fn remove_unfinished(&self) -> Result<(), ModelError> {
         for pid in self.leftovers(TMP)? {
             let tmp = self.sibling(TMP, &pid);
             if !is_held(&tmp) {
@@ -135,10 +190,11 @@ fn rename(from: &Path, to: &Path) -> Result<(), ModelError> {
     fs::rename(from, to).map_err(|e| ModelError::io("rename", from, e))
 }
 
-/// Removes a directory; that another process was faster is no error.
-fn remove(dir: &Path) -> Result<(), ModelError> {
-    match fs::remove_dir_all(dir) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(ModelError::io("remove", dir, e)),
+/// Removes a directory or a file; that another process was faster is no error.
+fn remove(path: &Path) -> Result<(), ModelError> {
+    let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    match removed {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(ModelError::io("remove", path, e)),
         _ => Ok(()),
     }
 }
@@ -161,7 +217,9 @@ fn sync_tree(dir: &Path) -> Result<(), ModelError> {
         if path.is_dir() {
             sync_tree(&path)?;
         } else {
-            let file = OpenOptions::new().write(true).open(&path).map_err(|e| ModelError::io("open", &path, e))?;
+            // Windows syncs only what was opened for writing; elsewhere a read-only file (copied with its mode) syncs too.
+            let file = OpenOptions::new().read(true).write(cfg!(windows)).open(&path);
+            let file = file.map_err(|e| ModelError::io("open", &path, e))?;
             file.sync_all().map_err(|e| ModelError::io("sync", &path, e))?;
         }
     }
@@ -270,6 +328,54 @@ mod tests {
         drop(lock);
         recover(&root.path().join("m")).unwrap();
         assert_eq!(entries(root.path()), ["m"]);
+    }
+
+    #[test]
+    fn files_are_replaced_as_a_whole() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("f");
+        fs::write(root.path().join("f.tmp-7"), "of a killed run").unwrap();
+        for text in ["1", "22"] {
+            atomic_file(&path, text.as_bytes()).unwrap();
+            assert_eq!((fs::read_to_string(&path).unwrap().as_str(), entries(root.path())), (text, vec!["f".to_string()]));
+        }
+        let message = atomic_file(&root.path().join("no/f"), b"").unwrap_err().to_string();
+        assert!(message.starts_with("cannot "), "{message}");
+    }
+
+    #[test]
+    fn what_is_removed_does_not_come_back() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("m");
+        atomic_dir(&path, |tmp| write(tmp, "x")).unwrap();
+        remove_dir(&path).unwrap();
+        assert!(entries(root.path()).is_empty());
+        // Killed between the renaming and the removal.
+        fs::create_dir(root.path().join("m.tmp-7")).unwrap();
+        recover(&path).unwrap();
+        assert!(entries(root.path()).is_empty());
+    }
+
+    #[test]
+    fn a_folder_is_recovered_where_the_names_are_ours() {
+        let root = tempfile::tempdir().unwrap();
+        for name in ["m-1.tmp-7", "m-2", "m-2.old-7", "m-3.tmp-7", "m-3.old-7", "notes.tmp-7", "m-4.txt"] {
+            fs::create_dir(root.path().join(name)).unwrap();
+        }
+        recover_within(root.path(), |name| name.starts_with("m-")).unwrap();
+        assert_eq!(entries(root.path()), ["m-2", "m-3", "m-4.txt", "notes.tmp-7"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn files_that_may_not_be_written_are_saved_too() {
+        use std::os::unix::fs::PermissionsExt;
+        let root = tempfile::tempdir().unwrap();
+        let fill = |tmp: &Path| {
+            write(tmp, "x")?;
+            fs::set_permissions(tmp.join("a"), fs::Permissions::from_mode(0o444)).map_err(|e| ModelError::io("set", tmp, e))
+        };
+        atomic_dir(&root.path().join("m"), fill).unwrap();
     }
 
     #[test]

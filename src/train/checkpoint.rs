@@ -17,12 +17,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::TrainError;
-use super::atomic::{atomic_dir, atomic_file, clean_leftovers, io_error, remove_dir};
 use super::config::TrainConfig;
-use super::error::BoxError;
+use super::error::{BoxError, io_error};
 use super::log::MetricsWriter;
 use super::order::Cursor;
 use super::training_state::{Parameter, StateReader, Supply, TRAINING_STATE, write_training_state};
+use crate::model::atomic::{atomic_dir, atomic_file, recover_within, remove_dir};
 use crate::model::lora::peft::{ADAPTER_CONFIG, ADAPTER_MODEL};
 
 /// File of a checkpoint that says where the run stands.
@@ -250,13 +250,13 @@ pub struct Latest {
     pub passed_over: Vec<TrainError>,
 }
 
-/// Finds the newest complete checkpoint and deletes what killed runs left half written.
+/// Finds the newest complete checkpoint and brings what killed runs left into order.
 pub fn latest_checkpoint(output_dir: &Path) -> Result<Latest, TrainError> {
     let mut latest = Latest { checkpoint: None, passed_over: Vec::new() };
     if !output_dir.is_dir() {
         return Ok(latest);
     }
-    clean_leftovers(output_dir, |name| checkpoint_step(name).is_some())?;
+    recover_within(output_dir, |name| checkpoint_step(name).is_some())?;
     for step in list_checkpoints(output_dir)?.into_iter().rev() {
         match open_checkpoint(&output_dir.join(checkpoint_name(step))) {
             Ok(checkpoint) => {
@@ -323,7 +323,7 @@ pub fn read_log_history(output_dir: &Path, bytes: u64) -> Result<Vec<Value>, Tra
 /// Writes the resolved config into the output folder.
 pub fn write_resolved_config(output_dir: &Path, config: &TrainConfig) -> Result<(), TrainError> {
     fs::create_dir_all(output_dir).map_err(|e| io_error("create", output_dir, e))?;
-    atomic_file(&output_dir.join(RESOLVED_CONFIG), config.to_toml()?.as_bytes())
+    Ok(atomic_file(&output_dir.join(RESOLVED_CONFIG), config.to_toml()?.as_bytes())?)
 }
 
 /// Words of warning about the settings that changed since the run in `output_dir` began; a file that is gone or cannot be

@@ -69,10 +69,10 @@ fn has_the_keys_of_transformers() {
 fn a_killed_save_leaves_the_older_checkpoint() {
     let dir = tempfile::tempdir().unwrap();
     save(dir.path(), 5);
-    let leftover = dir.path().join(".tmp-checkpoint-10");
+    let leftover = dir.path().join("checkpoint-10.tmp-7");
     fs::create_dir(&leftover).unwrap();
     fs::write(leftover.join(TRAINER_STATE), "half").unwrap();
-    let theirs = dir.path().join(".tmp-notes");
+    let theirs = dir.path().join("notes.tmp-7");
     fs::create_dir(&theirs).unwrap();
     assert_eq!(latest_step(dir.path()), Some(5));
     assert!(!leftover.exists() && theirs.exists());

@@ -1,6 +1,6 @@
 //! Everything that can go wrong in this room.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::config::{Origin, SettingError};
 
@@ -69,4 +69,10 @@ impl TrainError {
     pub fn is_usage(&self) -> bool {
         matches!(self, TrainError::Setting(_) | TrainError::Toml { .. })
     }
+}
+
+/// An IO error with what was being done and to what.
+#[cfg(not(target_arch = "wasm32"))]
+pub(super) fn io_error(action: &'static str, path: &Path, source: std::io::Error) -> TrainError {
+    TrainError::Io { action, path: path.into(), source }
 }

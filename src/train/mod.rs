@@ -4,7 +4,7 @@
 //! config ─► order ─► pack ─► (model, ops: logits, loss, gradient) ─► schedule ─► AdamW ─► checkpoint, log
 //! ```
 //!
-//! One row of data passes these files from left to right. Only `checkpoint`, `training_state`, `atomic` and the TOML
+//! One row of data passes these files from left to right. Only `checkpoint`, `training_state` and the TOML
 //! side of `config` touch files; they are native only, the rest compiles to wasm.
 
 pub mod advantage;
@@ -21,8 +21,6 @@ pub mod reward;
 pub mod schedule;
 pub mod trainer;
 
-#[cfg(not(target_arch = "wasm32"))]
-pub mod atomic;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod checkpoint;
 #[cfg(not(target_arch = "wasm32"))]

@@ -12,14 +12,13 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::TrainError;
-use super::atomic::{atomic_dir, io_error};
 use super::checkpoint::{
     self, Checkpoint, MetricsFile, TrainerState, checkpoint_name, open_checkpoint, open_metrics, read_log_history,
     rotate_checkpoints, save_checkpoint, sync_metrics, write_resolved_config,
 };
 use super::config::{Resume, TrainConfig};
 use super::engine::{Engine, Material};
-use super::error::BoxError;
+use super::error::{BoxError, io_error};
 use super::log::{Clock, Metrics, Progress, StepReport};
 use super::order::DataOrder;
 use super::pack::Example;
@@ -31,6 +30,7 @@ use crate::data;
 use crate::eval::{Agreement, Grid};
 use crate::gpu::Gpu;
 use crate::judge::{JUDGE_FILE, Judge, Judging};
+use crate::model::atomic::atomic_dir;
 use crate::model::layout::DEFAULT_SHARD_BYTES;
 use crate::model::names::tensors;
 use crate::model::save::CheckpointWriter;

@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::TrainError;
-use super::atomic::io_error;
 use super::config::{Resume, TrainConfig};
+use super::error::io_error;
 use super::run::{Ended, Surroundings, run};
 use super::start::labelled_rows;
 use crate::data::Example;

@@ -13,8 +13,7 @@ use safetensors::tensor::{Metadata, TensorInfo};
 use serde_json::{Map, Value, json};
 
 use super::TrainError;
-use super::atomic::io_error;
-use super::error::BoxError;
+use super::error::{BoxError, io_error};
 
 /// The file's name in a checkpoint.
 pub const TRAINING_STATE: &str = "training_state.safetensors";
