@@ -8,6 +8,7 @@
 // Why so     Eight values are one load of words in every packing, and two vec4 to store.
 #include "lib/grid.wgsl"
 #include "lib/codes.wgsl"
+#include "lib/decode.wgsl"
 
 const WIDTH: u32 = {{WIDTH}}u / 8u; // H in eights, a constant because CPU adapters divide slowly
 
@@ -40,14 +41,5 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
         return;
     }
 #endif
-    let at = row * WIDTH + i % WIDTH;
-    let e = words[at];
-#if HALF
-    y[i * 2u] = quad0(e);
-    y[i * 2u + 1u] = quad1(e);
-#else
-    let s = scales[at / 4u];
-    y[i * 2u] = quad0(e) * s;
-    y[i * 2u + 1u] = quad1(e) * s;
-#endif
+    decode(row * WIDTH + i % WIDTH, i);
 }

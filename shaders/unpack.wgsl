@@ -8,6 +8,7 @@
 //            x pay for decoding a piece of W once, into a small scratch tensor, and multiplying with that.
 #include "lib/grid.wgsl"
 #include "lib/codes.wgsl"
+#include "lib/decode.wgsl"
 
 struct Params {
     size: u32, // in eights
@@ -27,14 +28,5 @@ fn unpack(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grou
     if (i >= params.size) {
         return;
     }
-    let at = params.first + i;
-    let e = words[at];
-#if HALF
-    y[i * 2u] = quad0(e);
-    y[i * 2u + 1u] = quad1(e);
-#else
-    let s = scales[at / 4u];
-    y[i * 2u] = quad0(e) * s;
-    y[i * 2u + 1u] = quad1(e) * s;
-#endif
+    decode(params.first + i, i);
 }

@@ -16,6 +16,7 @@ use super::GpuError;
 /// Every shader, by its path below `shaders/`.
 pub const SHADERS: &[(&str, &str)] = &[
     ("lib/codes.wgsl", include_str!("../../shaders/lib/codes.wgsl")),
+    ("lib/decode.wgsl", include_str!("../../shaders/lib/decode.wgsl")),
     ("lib/grid.wgsl", include_str!("../../shaders/lib/grid.wgsl")),
     ("lib/piece.wgsl", include_str!("../../shaders/lib/piece.wgsl")),
     ("lib/place.wgsl", include_str!("../../shaders/lib/place.wgsl")),
