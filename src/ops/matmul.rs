@@ -130,16 +130,17 @@ pub(super) fn parameters([m, n, k]: [Size; 3], views: [View; 3], scale: f32, epi
 }
 
 /// Heights of a subgroup's tile, in rows.
-const HEIGHTS: [u32; 4] = [64, 32, 16, 4];
+const HEIGHTS: [u32; 5] = [64, 32, 16, 8, 4];
 /// Tiles below which a lower tile is taken, so that every core has work until the end.
 const TILES: u32 = 8;
 
-/// The tallest tile that is not mostly empty and leaves enough tiles; the choice does not change what is summed in which
-/// order.
+/// The lowest tile that has room for all rows, else the tallest, as long as there are enough tiles: what takes the time is
+/// loading B, once a tile, more than the rows that are left empty. The choice does not change what is summed in which order.
 fn height(layout: Layout, m: u32, n: u32) -> u32 {
     let least = if layout == Layout::Tn { 32 } else { 4 };
     let columns = n.div_ceil(32);
-    let fits = |h: &&u32| **h == least || (**h <= m.next_multiple_of(4) && m.div_ceil(**h) * columns >= TILES);
+    let roomy = HEIGHTS.into_iter().rev().find(|h| *h >= m).unwrap_or(HEIGHTS[0]);
+    let fits = |h: &&u32| **h == least || (**h <= roomy && m.div_ceil(**h) * columns >= TILES);
     HEIGHTS.iter().filter(|h| **h >= least).find(fits).copied().unwrap_or(least)
 }
 
