@@ -1,6 +1,6 @@
 //! Everything that can go wrong in this room.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::config::{Origin, SettingError};
 
@@ -73,6 +73,6 @@ impl TrainError {
 
 /// An IO error with what was being done and to what.
 #[cfg(not(target_arch = "wasm32"))]
-pub(super) fn io_error(action: &'static str, path: &Path, source: std::io::Error) -> TrainError {
+pub(super) fn io_error(action: &'static str, path: &std::path::Path, source: std::io::Error) -> TrainError {
     TrainError::Io { action, path: path.into(), source }
 }
