@@ -42,7 +42,6 @@ pub fn atomic_dir<E: From<ModelError>>(path: &Path, fill: impl FnOnce(&Path) -> 
 /// Makes `path` a file with these bytes, replacing one that was there. On any error the old one is untouched.
 pub fn atomic_file(path: &Path, bytes: &[u8]) -> Result<(), ModelError> {
     let target = Target::file(path)?;
-    target.remove_unfinished()?;
     let tmp = target.sibling(TMP, &std::process::id().to_string());
     let write = || {
         let mut file = File::create(&tmp)?;
@@ -55,7 +54,8 @@ pub fn atomic_file(path: &Path, bytes: &[u8]) -> Result<(), ModelError> {
         let _ = fs::remove_file(&tmp); // the first error is the one to report
         return Err(ModelError::io("write", path, error));
     }
-    sync_dir(&target.parent)
+    sync_dir(&target.parent)?;
+    target.remove_unfinished()
 }
 
 /// Removes a directory, which is never seen half removed under its own name.
@@ -340,7 +340,7 @@ mod tests {
             assert_eq!((fs::read_to_string(&path).unwrap().as_str(), entries(root.path())), (text, vec!["f".to_string()]));
         }
         let message = atomic_file(&root.path().join("no/f"), b"").unwrap_err().to_string();
-        assert!(message.starts_with("cannot "), "{message}");
+        assert!(message.starts_with("cannot write "), "{message}");
     }
 
     #[test]
