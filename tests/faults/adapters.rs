@@ -1,0 +1,1 @@
+//! Which adapter is taken, and what is said of it.

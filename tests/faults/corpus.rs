@@ -1,0 +1,1 @@
+//! Every seed of `fuzz/corpus` through the function that its target fuzzes.

@@ -1,0 +1,14 @@
+//! Faults that users met, each kind as a table: the input, what must be said or computed, and what must be left alone.
+
+#[path = "../common/cli.rs"]
+mod cli;
+
+mod adapters;
+mod corpus;
+mod numbers;
+mod outputs;
+mod peft;
+mod rows;
+mod server;
+mod settings;
+mod text;

@@ -1,0 +1,1 @@
+//! Adapters as PEFT reads them.

@@ -1,0 +1,1 @@
+//! `jurist serve` towards slow, strange and hostile clients.

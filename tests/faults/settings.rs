@@ -1,0 +1,1 @@
+//! A judge's settings, resolved once for every command.
