@@ -66,7 +66,8 @@ impl Server {
     /// Sends a request exactly as it is written, as no browser would.
     fn ask(&self, method: &str, target: &str, headers: &str) -> Answer {
         let mut stream = TcpStream::connect(&self.address).unwrap();
-        write!(stream, "{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n").unwrap();
+        let host = &self.address;
+        write!(stream, "{method} {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{headers}\r\n").unwrap();
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).unwrap();
         let split = bytes.windows(4).position(|w| w == b"\r\n\r\n").unwrap();

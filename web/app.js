@@ -1,6 +1,7 @@
 // The page: which judge is open, which view is shown, what was judged so far.
 
 import { Judge } from "./judge.js";
+import { columnOf } from "./lib/rows.js";
 import { columnsOf } from "./lib/template.js";
 import { batchView } from "./ui/batch.js";
 import { compareView } from "./ui/compare.js";
@@ -9,7 +10,7 @@ import { judgeView } from "./ui/judge.js";
 import { modelsView, offer, progressText } from "./ui/models.js";
 import { recordedRun } from "./ui/recorded.js";
 import { trainView } from "./ui/train.js";
-import { clearFailures, fail, onBreak, progress } from "./ui/work.js";
+import { clearFailures, fail, hold, onBreak, progress } from "./ui/work.js";
 
 const LINKED = new URLSearchParams(location.search).get("judge"); // …/?judge=ADDRESS offers that judge
 const FIRST = LINKED ?? "judge/"; // else the small judge that comes with the page
@@ -25,7 +26,7 @@ const state = {
   source: FIRST,
 
   /** What the judge reads of a row: two rows with the same are the same case. */
-  textOf: (row) => JSON.stringify(state.columns.map(({ name }) => row[name] ?? "")),
+  textOf: (row) => JSON.stringify(state.columns.map(({ name }) => columnOf(row, name) ?? "")),
 
   /** Keeps a judgement for the view "Train"; the newest first. */
   remember(row, result, correction = null) {
@@ -41,6 +42,7 @@ const state = {
     const judge = await Judge.load(source, { ...options, onNotice: fail });
     await state.judge?.free().catch(() => {}); // its worker may be gone with it
     state.judge = judge;
+    $("again").replaceChildren();
     state.source = source;
     state.trained = false;
     state.cases = [];
@@ -165,15 +167,56 @@ async function filesBelow(entries) {
   return files;
 }
 
-onBreak(() => {
+/** Puts the judge away and offers it again. */
+function offerAgain() {
   state.judge = null;
   $("current-name").textContent = "no judge loaded";
   $("current").classList.remove("on");
   clearFailures();
-  const { source } = state;
   show();
-  offer($("offer"), source, state.open);
+  offer($("offer"), state.source, state.open);
+}
+
+let reopening = false;
+
+/** Opens the judge that was open anew, from this browser's store. What is typed and judged stays. */
+async function reopen(lost) {
+  const { name } = lost.manifest;
+  const { trained } = state;
+  const control = new AbortController();
+  const bar = h("div", { class: "progress" });
+  const words = h("p", {}, `The engine is started anew and opens ${name} again from this browser…`);
+  const button = h("button", { type: "button", class: "stop", onclick: () => control.abort() }, "Stop");
+  put($("again"), h("div", { class: "failure", role: "status" }, words, bar, h("div", { class: "inline" }, button)));
+  const shown = progress(bar);
+  reopening = true;
+  try {
+    const judge = await Judge.load({ key: lost.key }, { onProgress: progressText(shown), onNotice: fail, signal: control.signal });
+    if (state.judge !== lost) return void judge.free(); // the visitor has opened another
+    state.judge = judge;
+    state.trained = false;
+    words.textContent = `${name} is open again${trained ? ", as it was before it was taught here" : ""}.`;
+    button.className = "quiet";
+    button.textContent = "Close";
+    button.onclick = () => $("again").replaceChildren();
+    shown.end();
+  } catch (error) {
+    $("again").replaceChildren();
+    if (state.judge !== lost) return;
+    offerAgain();
+    fail(error);
+  } finally {
+    reopening = false;
+  }
+}
+
+// A lost GPU, or a full one, is left for the visitor to deal with first.
+Judge.onEnd((failure) => {
+  const opensItself = ["Internal", "EngineEnded"].includes(failure.name) && state.judge?.gone && state.judge.kept && !reopening;
+  if (opensItself) hold(reopen(state.judge));
+  if (failure.name === "EngineEnded") fail(failure);
 });
+onBreak(offerAgain, () => Boolean(state.judge?.gone) && !reopening);
 window.addEventListener("hashchange", () => {
   show();
   $("main").focus({ preventScroll: true });
@@ -181,4 +224,4 @@ window.addEventListener("hashchange", () => {
 acceptDrops();
 show();
 start().catch(fail);
-if ("serviceWorker" in navigator) navigator.serviceWorker.register("sw.js").catch(() => {}); // the page works without it
+if ("serviceWorker" in navigator) navigator.serviceWorker.register("sw.js", { updateViaCache: "none" }).catch(() => {}); // the page works without it

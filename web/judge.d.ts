@@ -3,7 +3,8 @@
 
 export type FailureName =
   | "InsecureContext" | "NoWebGpu" | "NoAdapter" | "LimitTooSmall" | "OutOfMemory" | "DeviceLost" | "NoEngine"
-  | "NotAModel" | "BadBundle" | "HashMismatch" | "Unreachable" | "QuotaFull" | "BadRow" | "Stopped" | "Internal";
+  | "NotAModel" | "BadBundle" | "HashMismatch" | "Unreachable" | "QuotaFull" | "BadRow" | "Stopped" | "Internal"
+  | "EngineEnded";
 
 export class Failure extends Error {
   /** What went wrong; `message` is one plain sentence about it. */
@@ -190,6 +191,8 @@ export class Judge {
   readonly key: string;
   /** Whether it is kept in this browser. */
   readonly kept: boolean;
+  /** Whether it was closed, or the engine that had it was ended. */
+  readonly gone: boolean;
 
   /** Fetches (or continues to fetch), checks and opens a judge. `keep: false` leaves nothing in this browser. */
   static load(
@@ -213,6 +216,11 @@ export class Judge {
   static models(): Promise<KeptModel[]>;
   static forget(key: string): Promise<void>;
   static room(): Promise<{ usage: number; quota: number } | null>;
+  /**
+   * Sets who is told when the worker was ended: the engine failed, or did not stop within some seconds. The next call starts a
+   * fresh one. Judges that were loaded before, and what they have learned, are gone: their methods reject with "EngineEnded".
+   */
+  static onEnd(listener: (failure: Failure) => void): void;
 
   /** What the judge reads for a row. */
   prompt(row: Row): Promise<{ text: string; tokens: number }>;

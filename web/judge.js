@@ -9,37 +9,80 @@ import { Failure } from "./lib/failure.js";
 
 export { Failure };
 
+const GRACE = 5000; // ms after a stop until the worker has at least to hear it
+const LONGEST = 30_000; // ms after a stop until its call has to end, where nobody waits for a result
+
 let worker = null;
 let lastId = 0;
-const waiting = new Map();
+const waiting = new Map(); // id → the call that waits for its answer
+const stopping = new Map(); // id → the timer of a call that was stopped and has not ended yet
+let tell = () => {};
 
 function office() {
   if (worker) return worker;
-  worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "jurist" });
-  worker.onmessage = ({ data: { id, event, value, failure } }) => {
-    const call = waiting.get(id);
-    if (event) {
-      call?.onEvent?.(event);
-      return;
-    }
-    waiting.delete(id);
-    if (failure?.broken) close(new Failure(failure.name, failure.message));
-    if (failure) call?.reject(new Failure(failure.name, failure.message));
-    else call?.resolve(value);
+  const own = new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "jurist" });
+  worker = own;
+  own.onmessage = ({ data }) => {
+    if (worker === own) hear(data);
   };
-  worker.onerror = (event) => {
+  own.onerror = (event) => {
     event.preventDefault();
-    close(new Failure("Internal", `The worker failed: ${event.message ?? "its files cannot be read"}.`));
+    if (worker === own) end(new Failure("Internal", `The engine failed: ${event.message ?? "its files cannot be read"}.`));
   };
-  return worker;
+  own.onmessageerror = () => {
+    if (worker === own) end(new Failure("Internal", "The engine’s answer cannot be read."));
+  };
+  return own;
 }
 
-/** Ends the worker and everything that waits for it; the next call starts a fresh one. */
-function close(failure) {
+function hear({ id, event, heard, running, value, failure }) {
+  const call = waiting.get(id);
+  if (event) {
+    call?.onEvent?.(event);
+    return;
+  }
+  if (heard) {
+    // The worker lives. A call whose result is wanted may take its time; another has been given up and only has to end.
+    settle(id);
+    if (running && !call) allow(id, LONGEST);
+    return;
+  }
+  settle(id);
+  waiting.delete(id);
+  const error = failure && new Failure(failure.name, failure.message);
+  if (failure?.broken) {
+    end(error, call);
+    return;
+  }
+  if (error) call?.reject(error);
+  else call?.resolve(value);
+}
+
+/**
+ * Ends the worker and everything that waits for it; the next call starts a fresh one. A wasm instance that failed is never used
+ * again. `culprit` is the call that failed; without one it may be any that waits.
+ */
+function end(failure, culprit) {
   worker?.terminate();
   worker = null;
-  for (const call of waiting.values()) call.reject(failure);
+  for (const id of stopping.keys()) settle(id);
+  const calls = [...waiting.values()];
   waiting.clear();
+  const another = new Failure("EngineEnded", `The engine failed in another call. ${failure.message}`);
+  culprit?.reject(failure);
+  for (const call of calls) call.reject(culprit ? another : failure);
+  tell(failure);
+}
+
+/** Lets a stopped call go on for so long. */
+function allow(id, time) {
+  const late = () => end(new Failure("EngineEnded", `The engine did not stop within ${time / 1000} seconds, so it was ended.`));
+  stopping.set(id, setTimeout(late, time));
+}
+
+function settle(id) {
+  clearTimeout(stopping.get(id));
+  stopping.delete(id);
 }
 
 /** Asks the worker. With `finish`, a stop lets the work end by itself and give what it has; else it rejects at once. */
@@ -52,17 +95,18 @@ function ask(call, args, { onEvent, signal, finish = false } = {}) {
     lastId += 1;
     const id = lastId;
     const stop = () => {
-      worker?.postMessage({ id, stop: true });
+      worker.postMessage({ id, stop: true });
+      allow(id, GRACE);
       if (finish) return;
+      waiting.get(id).reject(new Failure("Stopped", "Stopped."));
       waiting.delete(id);
-      reject(new Failure("Stopped", "Stopped."));
     };
     const settled = (then) => (what) => {
       signal?.removeEventListener("abort", stop);
       then(what);
     };
     waiting.set(id, { onEvent, resolve: settled(resolve), reject: settled(reject) });
-    signal?.addEventListener("abort", stop);
+    signal?.addEventListener("abort", stop, { once: true });
     office().postMessage({ id, call, args });
   });
 }
@@ -76,9 +120,11 @@ function sourceOf(source) {
 
 export class Judge {
   #id;
+  #home; // the worker that has it
 
   constructor({ judge, about, manifest, key, kept }) {
     this.#id = judge;
+    this.#home = worker;
     this.about = about;
     this.manifest = manifest;
     this.key = key;
@@ -110,35 +156,53 @@ export class Judge {
     return ask("room");
   }
 
+  /** Has `listener(failure)` called whenever the worker was ended: it failed, or did not stop. Its judges are gone then. */
+  static onEnd(listener) {
+    tell = listener;
+  }
+
+  /** Whether this judge was closed, or the engine that had it was ended. */
+  get gone() {
+    return worker === null || worker !== this.#home;
+  }
+
+  #ask(call, args, options) {
+    if (!this.gone) return ask(call, { judge: this.#id, ...args }, options);
+    return Promise.reject(new Failure("EngineEnded", "The engine that had this judge was ended, or the judge was closed. Load it again."));
+  }
+
   prompt(row) {
-    return ask("prompt", { judge: this.#id, row });
+    return this.#ask("prompt", { row });
   }
 
   score(row, { onToken, signal, ...options } = {}) {
-    return ask("score", { judge: this.#id, row, options }, { onEvent: onToken, signal });
+    return this.#ask("score", { row, options }, { onEvent: onToken, signal });
   }
 
   scoreBatch(rows, { onProgress, signal, ...options } = {}) {
-    return ask("scoreBatch", { judge: this.#id, rows, options }, { onEvent: ({ done }) => onProgress?.(done), signal });
+    return this.#ask("scoreBatch", { rows, options }, { onEvent: ({ done }) => onProgress?.(done), signal });
   }
 
   train(rows, { heldOut = [], onStep, signal, ...options } = {}) {
-    return ask("train", { judge: this.#id, rows, heldOut, options }, { onEvent: onStep, signal, finish: true });
+    return this.#ask("train", { rows, heldOut, options }, { onEvent: onStep, signal, finish: true });
   }
 
   async reset() {
-    await ask("reset", { judge: this.#id });
+    await this.#ask("reset", {});
   }
 
   bundle() {
-    return ask("bundle", { judge: this.#id });
+    return this.#ask("bundle", {});
   }
 
   keep(name) {
-    return ask("keep", { judge: this.#id, name });
+    return this.#ask("keep", { name });
   }
 
   async free() {
-    await ask("free", { judge: this.#id });
+    if (this.gone) return;
+    const freed = this.#ask("free", {});
+    this.#home = null;
+    await freed;
   }
 }

@@ -1,64 +1,56 @@
 // The page without a network: its own files are kept at the first visit and used when the network does not answer. Online, the
 // network comes first, so that page, engine and judge always belong together. Weights are not here: lib/shelf.js keeps them.
+//
+// Kept are the files of one build, all or none, each with the SHA-256 that engine/files.js states. What a captive portal, a
+// proxy or a host's error page says in their place is shown as it comes, and never kept.
 
-const KEPT = "jurist-page";
-const FILES = [
-  "./",
-  "app.js",
-  "app.webmanifest",
-  "icon.svg",
-  "judge.js",
-  "style.css",
-  "worker.js",
-  "engine/jurist.js",
-  "engine/jurist_bg.wasm",
-  "judge/manifest.json",
-  "lib/failure.js",
-  "lib/manifest.js",
-  "lib/rows.js",
-  "lib/sha256.js",
-  "lib/shelf.js",
-  "lib/source.js",
-  "lib/stats.js",
-  "lib/store.js",
-  "lib/template.js",
-  "lib/zip.js",
-  "ui/batch.js",
-  "ui/charts.js",
-  "ui/compare.js",
-  "ui/dom.js",
-  "ui/failures.js",
-  "ui/fields.js",
-  "ui/judge.js",
-  "ui/models.js",
-  "ui/opinion.js",
-  "ui/recorded.js",
-  "ui/train.js",
-  "ui/work.js",
-];
-const OWN = new Set(FILES.map((file) => new URL(file, self.location.href).href));
+importScripts("engine/files.js"); // self.PAGE: {version, files: {address: SHA-256}}; a new build brings a new one
 
-self.addEventListener("install", (event) => {
-  const fill = async () => (await caches.open(KEPT)).addAll(FILES);
-  event.waitUntil(fill().then(() => self.skipWaiting()));
-});
+const PREFIX = "jurist-page";
+const KEPT = `${PREFIX}-${self.PAGE.version}`;
+const addressOf = (file) => new URL(file, self.location.href).href;
+const FILES = new Map(Object.entries(self.PAGE.files).map(([file, hash]) => [addressOf(file), hash]));
 
-self.addEventListener("activate", (event) => event.waitUntil(self.clients.claim()));
-
+self.addEventListener("install", (event) => event.waitUntil(fill().then(() => self.skipWaiting())));
+self.addEventListener("activate", (event) => event.waitUntil(dropOthers().then(() => self.clients.claim())));
 self.addEventListener("fetch", (event) => {
   const url = new URL(event.request.url);
   url.search = url.hash = "";
-  if (event.request.method === "GET" && OWN.has(url.href)) event.respondWith(answer(event.request, url.href));
+  const address = url.href === addressOf("index.html") ? addressOf("./") : url.href;
+  if (event.request.method === "GET" && FILES.has(address)) event.respondWith(answer(event.request, address));
 });
 
-async function answer(request, address) {
-  const cache = await caches.open(KEPT);
+/** Fetches every file of this build and keeps them, or leaves no trace. */
+async function fill() {
   try {
-    const response = await fetch(request);
-    if (response.ok) await cache.put(address, response.clone());
-    return response;
+    const cache = await caches.open(KEPT);
+    await Promise.all(Array.from(FILES, async ([address, hash]) => cache.put(address, await checked(address, hash))));
   } catch (error) {
-    const kept = await cache.match(address);
+    await caches.delete(KEPT);
+    throw error;
+  }
+}
+
+async function checked(address, hash) {
+  const response = await fetch(address, { cache: "no-cache", redirect: "error" });
+  if (response.status !== 200 || response.type !== "basic") throw new Error(`${address}: the server answered ${response.status}`);
+  const digest = await crypto.subtle.digest("SHA-256", await response.clone().arrayBuffer());
+  const found = Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  if (found !== hash) throw new Error(`${address} is not the file of this build`);
+  return response;
+}
+
+/** Drops what earlier builds kept. */
+async function dropOthers() {
+  const names = await caches.keys();
+  await Promise.all(names.filter((name) => name.startsWith(PREFIX) && name !== KEPT).map((name) => caches.delete(name)));
+}
+
+async function answer(request, address) {
+  try {
+    return await fetch(request);
+  } catch (error) {
+    const kept = await caches.match(address, { cacheName: KEPT, ignoreVary: true });
     if (kept) return kept;
     throw error;
   }

@@ -1,6 +1,7 @@
 // The one worker: it owns the engine, the shelf and the judges. Messages in: {id, call, args} and {id, stop: true}; out:
-// {id, event}, {id, value} or {id, failure: {name, message, broken}}. Calls run one after another, but those that only look at
-// the shelf; a stop is heard whenever the engine waits for the GPU.
+// {id, event}, {id, heard} for a stop, and {id, value} or {id, failure: {name, message, broken}}. Calls run one after another, but
+// those that only look at the shelf; a stop is heard whenever the engine waits for the GPU. After a broken failure, or an error
+// that no call caught, this worker is ended: nothing runs on its engine any more.
 
 import { Failure } from "./lib/failure.js";
 import { readManifest } from "./lib/manifest.js";
@@ -18,28 +19,48 @@ let lastJudge = 0;
 let shelf; // undefined: not yet looked for; null: this browser has none
 const stops = new Map();
 let queue = Promise.resolve();
+let running = null; // the id of the call that the engine works on
+let broken = false;
 
 self.addEventListener("message", ({ data }) => {
   const { id, call, args, stop } = data;
   if (stop) {
+    self.postMessage({ id, heard: true, running: running === id });
     stops.get(id)?.abort();
     return;
   }
   const controller = new AbortController();
   stops.set(id, controller);
   const work = () => answer(id, call, args ?? {}, controller.signal);
+  const next = async () => {
+    running = id;
+    await work();
+    running = null;
+  };
   if (AT_ONCE.includes(call)) work();
-  else queue = queue.then(work);
+  else queue = queue.then(next);
 });
+
+// A promise of the engine that fails where nobody waits for it is an error of the worker, which the page hears.
+self.addEventListener("unhandledrejection", (event) => {
+  event.preventDefault();
+  broken = true;
+  setTimeout(() => {
+    throw event.reason;
+  });
+});
+self.addEventListener("error", () => (broken = true));
 
 async function answer(id, call, args, signal) {
   try {
+    if (broken) throw new Failure("EngineEnded", "The engine has failed. Load the judge again.");
     if (signal.aborted) throw new Failure("Stopped", "Stopped.");
     const event = (what) => self.postMessage({ id, event: what });
     const { value, transfer = [] } = (await CALLS[call](args, event, signal)) ?? {};
     self.postMessage({ id, value }, transfer);
   } catch (error) {
     const failure = Failure.of(error);
+    if (failure.breaksEngine) broken = true;
     if (failure.name === "Internal") console.warn(error);
     self.postMessage({ id, failure: { name: failure.name, message: failure.message, broken: failure.breaksEngine } });
   } finally {
@@ -234,7 +255,7 @@ async function carry(open, bundle, from, { keep, halves }, event, signal) {
       }
     }
   } catch (error) {
-    loader.free();
+    freed(loader, error);
     throw error;
   }
   event({ phase: "compile", done, total: bundle.bytes });
@@ -250,9 +271,14 @@ async function warmUp(judge, example, signal) {
     await judge.score(JSON.stringify(example), "{}", () => !signal.aborted);
   } catch (error) {
     if (error.name === "BadRow") return; // an example that this judge cannot read is no reason not to open it
-    judge.free();
+    freed(judge, error);
     throw error;
   }
+}
+
+/** Frees what the engine holds, unless the engine itself has failed: then it may not be entered again. */
+function freed(held, error) {
+  if (!Failure.of(error).breaksEngine) held.free();
 }
 
 async function exported(id) {

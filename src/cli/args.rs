@@ -393,12 +393,17 @@ pub struct ServeArgs {
     /// Address to listen on
     #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
     pub host: std::net::IpAddr,
+
+    /// Host name to answer under, besides localhost and the address; with its port where a proxy has another. Can be given again
+    #[arg(long, value_name = "NAME")]
+    pub allow_host: Vec<super::hosts::Host>,
 }
 
 const SERVE_EXAMPLES: &str = "\
 Examples:
   jurist serve
-  jurist serve --bundle judge-bundle --port 9000";
+  jurist serve --bundle judge-bundle --port 9000
+  jurist serve --host 0.0.0.0 --allow-host judge.example";
 
 /// How rows are judged, for `score` and `eval`. What is left out is taken from the model's own `judge.json`, if it has
 /// one.

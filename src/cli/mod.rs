@@ -12,6 +12,7 @@ mod doctor;
 mod error;
 mod eval;
 mod export;
+mod hosts;
 mod http;
 mod interrupt;
 mod judging;

@@ -1,7 +1,8 @@
 //! `jurist serve`: the page and, if asked, a bundle, as static files on this machine.
 //!
-//! Only files below the folders that are named go out, and only to whoever reaches the address: this machine, unless
-//! another `--host` is given. Ranges are answered, so that a download that broke off can go on.
+//! Only files below the folders that are named go out, only to whoever reaches the address (this machine, unless another
+//! `--host` is given), and only under the names of [`hosts`](super::hosts). Ranges are answered, so that a download that broke
+//! off can go on.
 
 use std::fs::File;
 use std::io::{Cursor, Result, Seek, SeekFrom};
@@ -9,7 +10,8 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use super::http::{self, Answer, Request};
+use super::hosts::Hosts;
+use super::http::{self, Answer, Limits, Request};
 use super::{CliError, Context, ServeArgs};
 use crate::bundle::{MANIFEST, ModelFolder};
 use crate::judge::JudgeError;
@@ -33,19 +35,25 @@ pub fn run(args: &ServeArgs, context: &Context) -> std::result::Result<(), CliEr
     let address = std::net::SocketAddr::new(args.host, args.port);
     let refused = |e| CliError::Failed(format!("cannot listen on {address}: {e}; choose another --port or --host"));
     let listener = TcpListener::bind(address).map_err(refused)?;
-    if !args.host.is_loopback() {
-        progress.warn(
-            "others can reach these files now; browsers elsewhere offer WebGPU only to https pages, so put a TLS proxy in front",
-        );
-    }
     // With port 0 the system has chosen one.
     let address = listener.local_addr().unwrap_or(address);
+    if !args.host.is_loopback() {
+        let under = if args.host.is_unspecified() { "any address of this machine".into() } else { format!("{}", args.host) };
+        progress.warn(&format!(
+            "others can reach these files now, under {under} and each name given by --allow-host; browsers elsewhere offer WebGPU \
+             only to https pages, so put a TLS proxy in front and allow its name",
+        ));
+    }
     super::print(&format!("http://{address}/\n"))?;
     if site.bundle.is_some() {
         super::print(&format!("http://{address}/bundle/{MANIFEST}\n"))?;
     }
     progress.note("Ctrl-C ends it");
-    http::serve(&listener, |request| site.answer(request));
+    let hosts = Hosts::new(address, &args.allow_host);
+    http::serve(&listener, Limits::default(), |request| match hosts.check(request) {
+        Ok(()) => site.answer(request),
+        Err((status, why)) => Ok(say(status, &why, Vec::new())),
+    });
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 // What can go wrong, by name. A Failure's `name` is one of these codes, its message one plain sentence.
 //
 //   from the engine   NoWebGpu NoAdapter LimitTooSmall OutOfMemory DeviceLost BadBundle BadRow Stopped Internal
-//   from these files  InsecureContext QuotaFull NotAModel HashMismatch Unreachable NoEngine
+//   from these files  InsecureContext QuotaFull NotAModel HashMismatch Unreachable NoEngine EngineEnded
 
 const ENGINE = ["NoWebGpu", "NoAdapter", "LimitTooSmall", "OutOfMemory", "DeviceLost", "BadBundle", "BadRow", "Stopped", "Internal"];
 
@@ -25,6 +25,6 @@ export class Failure extends Error {
 
   /** Whether the engine has to be started anew after this. */
   get breaksEngine() {
-    return ["DeviceLost", "OutOfMemory", "Internal"].includes(this.name);
+    return ["DeviceLost", "OutOfMemory", "Internal", "EngineEnded"].includes(this.name);
   }
 }

@@ -1,6 +1,7 @@
 // A bundle's manifest: what the page and the store read of it. The engine checks the rest.
 
 import { Failure } from "./failure.js";
+import { isRow } from "./rows.js";
 import { sha256 } from "./sha256.js";
 
 const PLAIN_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]*$/;
@@ -27,6 +28,10 @@ export function readManifest(text, where) {
   for (const entry of files) {
     const sound = PLAIN_NAME.test(entry?.file) && Number.isSafeInteger(entry.bytes) && /^[0-9a-f]{64}$/.test(entry.sha256);
     if (!sound) throw bad("BadBundle", "a file in it lacks its name, size or SHA-256. Export the judge again with jurist export.");
+  }
+  const { examples = [] } = manifest;
+  if (!Array.isArray(examples) || !examples.every(isRow)) {
+    throw bad("BadBundle", "its examples are no list of rows. Export the judge again with jurist export.");
   }
   const bytes = files.reduce((sum, entry) => sum + entry.bytes, 0);
   return { text, key: sha256(text).slice(0, 24), manifest, files, bytes };

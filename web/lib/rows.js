@@ -1,11 +1,23 @@
 // Rows from text and back: JSON Lines (or one JSON array) in, JSON Lines or CSV out.
 
+/** Whether a value is a row: an object of columns. */
+export const isRow = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
+
+/** A row's own column, else undefined. Columns may be called like what every object has: constructor, toString. */
+export const columnOf = (row, name) => (Object.hasOwn(row, name) ? row[name] : undefined);
+
+/** A value of a row as people read it: nothing for a missing one, JSON for lists and objects. */
+export function cellText(value) {
+  if (value === null || value === undefined) return "";
+  return typeof value === "object" ? JSON.stringify(value) : String(value);
+}
+
 /** {rows, faults: ["line 3: …"]}. Empty lines are skipped; a line that is no JSON object is a fault. */
 export function readRows(text) {
   const rows = [];
   const faults = [];
   const take = (value, place) => {
-    if (value !== null && typeof value === "object" && !Array.isArray(value)) rows.push(value);
+    if (isRow(value)) rows.push(value);
     else faults.push(`${place}: expected an object like {"response": "…"}`);
   };
   if (text.trimStart().startsWith("[")) {
@@ -29,16 +41,24 @@ export function readRows(text) {
 
 export const toJsonLines = (rows) => rows.map((row) => JSON.stringify(row) + "\n").join("");
 
-/** Every column of any row, then the judge's; texts are quoted where CSV needs it. */
+const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
+const FORMULA = /^'*\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|^'*[\t\r\n]/;
+
+/**
+ * Every column of any row, then the judge's, for spreadsheets: UTF-8 with its mark, texts quoted where CSV needs it. A text that
+ * a spreadsheet would run as a formula has an apostrophe before it, and so has one that begins with apostrophes and then would:
+ * taking one apostrophe away from such a cell gives the text back. Numbers stay numbers.
+ */
 export function toCsv(rows) {
   const flat = rows.map(({ judge, ...row }) => ({ ...row, ...Object.fromEntries(Object.entries(judge ?? {}).map(([k, v]) => [`judge_${k}`, v])) }));
   const columns = [...new Set(flat.flatMap((row) => Object.keys(row)))];
   const cell = (value) => {
-    if (value === null || value === undefined) return "";
-    const text = typeof value === "object" ? JSON.stringify(value) : String(value);
-    return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+    const text = cellText(value);
+    const safe = FORMULA.test(text) && !NUMBER.test(text) ? `'${text}` : text;
+    return /[",;\t\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
   };
-  return [columns, ...flat.map((row) => columns.map((name) => row[name]))].map((line) => line.map(cell).join(",") + "\r\n").join("");
+  const lines = [columns, ...flat.map((row) => columns.map((name) => columnOf(row, name)))];
+  return `\ufeff${lines.map((line) => line.map(cell).join(",") + "\r\n").join("")}`;
 }
 
 /** A row with what the judge said, in the form of `jurist score`. */

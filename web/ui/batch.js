@@ -1,6 +1,6 @@
 // The view "Batch": many rows, judged in portions so that results come early and Stop loses nothing.
 
-import { judgedRow, readRows, toCsv, toJsonLines } from "../lib/rows.js";
+import { cellText, judgedRow, readRows, toCsv, toJsonLines } from "../lib/rows.js";
 import { pearson, rmse, spearman } from "../lib/stats.js";
 import { histogram, scatter } from "./charts.js";
 import { $, download, duration, h, number, percent, rowName, say } from "./dom.js";
@@ -100,7 +100,7 @@ function report(judged, values, outOf) {
     h("div", { class: "heading" },
       h("h3", {}, "Rows"),
       h("div", { class: "inline" },
-        h("button", { type: "button", class: "quiet", onclick: save("csv", "text/csv", toCsv) }, "Save as CSV"),
+        h("button", { type: "button", class: "quiet", onclick: save("csv", "text/csv;charset=utf-8", toCsv), title: "For spreadsheets; JSONL keeps every text as it is" }, "Save as CSV"),
         h("button", { type: "button", class: "quiet", onclick: save("jsonl", "application/jsonl", toJsonLines) }, "Save as JSONL"))),
     table(judged));
 }
@@ -110,7 +110,7 @@ function table(judged) {
   const heads = ["Row", "Score", ...(withPeople ? ["People"] : []), "Mass", "Response", "Chain of thought"];
   const line = (row, index) => {
     const { judge } = row;
-    const text = String(row.response ?? row.prompt ?? "");
+    const text = cellText(row.response ?? row.prompt);
     return h("tr", {},
       h("th", { scope: "row" }, rowName(row, index)),
       h("td", { class: "figure" }, judge.error === null ? number(judge.expected) : "–"),

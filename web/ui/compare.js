@@ -1,5 +1,6 @@
 // The view "Compare": two responses to one case, judged one after the other with the same seed.
 
+import { cellText, columnOf } from "../lib/rows.js";
 import { comparedColumn } from "../lib/template.js";
 import { $, h, number, say } from "./dom.js";
 import { exampleList, sampling, textField } from "./fields.js";
@@ -14,16 +15,16 @@ export function compareView(state) {
   const choice = sampling("compare");
   $("compare-sampling").append(choice.element);
 
-  const text = (value) => String(value ?? "");
+  const put = (field, example) => (field.value = cellText(columnOf(example, field.name)));
   const rowOf = (side) => Object.fromEntries([...shared, pair[side]].filter(({ value }) => value.trim()).map(({ name, value }) => [name, value]));
 
   function fill(example) {
     const { examples } = state.judge.manifest;
-    for (const field of shared) field.value = text(example[field.name]);
+    for (const field of shared) put(field, example);
     // The other response is the next example's: written for another rubric, so there is something to tell apart.
     const other = examples[(examples.indexOf(example) + 1) % examples.length];
-    pair[0].value = text(example[pair[0].name]);
-    pair[1].value = text(other[pair[1].name]);
+    put(pair[0], example);
+    put(pair[1], other);
   }
 
   function rebuild() {

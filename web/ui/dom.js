@@ -1,5 +1,7 @@
 // Elements, numbers as text, and the voice for screen readers.
 
+import { cellText } from "../lib/rows.js";
+
 /** An element: h("button", {class: "quiet", onclick}, "Text"). Properties with "-" and role, for, class become attributes. */
 export function h(tag, properties = {}, ...children) {
   return fill(document.createElement(tag), properties, children);
@@ -71,7 +73,7 @@ export function percent(p) {
 }
 
 /** The name of a row, for lists. */
-export const rowName = (row, index) => String(row.id ?? row.idx ?? index + 1);
+export const rowName = (row, index) => cellText(row.id ?? row.idx ?? index + 1);
 
 /** Saves a blob as a file of the visitor's. */
 export function download(name, blob) {

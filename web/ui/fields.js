@@ -1,23 +1,32 @@
 // The form of a case: one text field for each column that the judge reads, unknown words marked, and the rubric editor.
 
+import { cellText } from "../lib/rows.js";
 import { h } from "./dom.js";
 
-const LABELS = { instruction: "Instruction", response: "Response", reference: "Reference answer", rubric: "Rubric", prompt: "Prompt" };
-const ROWS = { response: 4, prompt: 5, instruction: 3 };
+// By the names of columns, which a template may choose freely.
+const LABELS = new Map([["instruction", "Instruction"], ["response", "Response"], ["reference", "Reference answer"], ["rubric", "Rubric"], ["prompt", "Prompt"]]);
+const ROWS = new Map([["response", 4], ["prompt", 5], ["instruction", 3]]);
 const WORD_LIMIT = 12; // unknown words named below a field
 
 let lastId = 0;
 
-export const labelOf = (name) => LABELS[name] ?? name;
+export const labelOf = (name) => LABELS.get(name) ?? name;
 
-/** A text field: {element, get value, set value}. `about` is the judge's; `suffix` distinguishes two fields of one column. */
-export function textField({ name, optional }, about, { suffix = "", onChange } = {}) {
+const newId = () => {
   lastId += 1;
-  const id = `field-${lastId}`;
+  return `field-${lastId}`;
+};
+
+/**
+ * A text field: {element, get value, set value}. `about` is the judge's; `suffix` distinguishes two fields of one column. Neither
+ * `name` nor `id` of the element is the column's name: a form has its elements as properties, and they hide its own.
+ */
+export function textField({ name, optional }, about, { suffix = "", onChange } = {}) {
+  const id = newId();
   const known = about.vocabulary ? new Set(about.vocabulary) : null;
   const note = h("p", { class: "note unknown", id: `${id}-note`, "aria-live": "polite" });
   const behind = h("div", { class: "behind", "aria-hidden": "true" });
-  const area = h("textarea", { id, name: name + suffix, rows: ROWS[name] ?? 2, spellcheck: known ? "false" : "true", "aria-describedby": `${id}-note` });
+  const area = h("textarea", { id, rows: ROWS.get(name) ?? 2, spellcheck: known ? "false" : "true", "aria-describedby": `${id}-note` });
   const look = () => {
     fit(area);
     if (known) markUnknown(area.value, known, behind, note);
@@ -90,8 +99,8 @@ export function vocabularyPanel(about, fields) {
 /** The rubric score by score, for judges that read plain language: it writes into the rubric's field. */
 export function rubricEditor(about, rubric) {
   if (!rubric || about.vocabulary) return null;
-  const criterion = h("input", { type: "text", id: "rubric-criterion" });
-  const levels = about.scale.texts.map((text) => ({ text, input: h("input", { type: "text", id: `rubric-${text}` }) }));
+  const criterion = h("input", { type: "text", id: newId() });
+  const levels = about.scale.texts.map((text) => ({ text, input: h("input", { type: "text", id: newId() }) }));
   const write = () => {
     const lines = levels.filter(({ input }) => input.value.trim()).map(({ text, input }) => `Score ${text}: ${input.value.trim()}`);
     rubric.value = [criterion.value.trim() && `[${criterion.value.trim()}]`, ...lines].filter(Boolean).join("\n");
@@ -108,7 +117,7 @@ export function rubricEditor(about, rubric) {
 
 /** Chains, temperature and seed: {element, options()}. */
 export function sampling(prefix, { chains = 1 } = {}) {
-  const input = (name, value, attributes) => h("input", { type: "number", id: `${prefix}-${name}`, name, value: String(value), ...attributes });
+  const input = (name, value, attributes) => h("input", { type: "number", id: `${prefix}-${name}`, value: String(value), ...attributes });
   const several = input("chains", chains, { min: "1", max: "16", step: "1" });
   const temperature = input("temperature", chains > 1 ? 1 : 0, { min: "0", max: "4", step: "0.1" });
   const seed = input("seed", 0, { min: "0", step: "1" });
@@ -130,7 +139,7 @@ export function sampling(prefix, { chains = 1 } = {}) {
 export function exampleList(id, examples, pick) {
   if (!examples?.length) return null;
   const title = (row, index) => {
-    const text = String(row.response ?? row.prompt ?? "");
+    const text = cellText(row.response ?? row.prompt);
     const start = text.length > 44 ? `${text.slice(0, 42).trimEnd()}…` : text;
     return `${index + 1}  ${start}`;
   };

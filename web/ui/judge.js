@@ -1,5 +1,6 @@
 // The view "Judge": one case, one opinion.
 
+import { cellText, columnOf } from "../lib/rows.js";
 import { $, h } from "./dom.js";
 import { exampleList, rubricEditor, sampling, textField, vocabularyPanel } from "./fields.js";
 import { opinion } from "./opinion.js";
@@ -17,7 +18,7 @@ export function judgeView(state) {
   }
 
   function fill(example) {
-    for (const field of fields) field.value = String(example[field.name] ?? "");
+    for (const field of fields) field.value = cellText(columnOf(example, field.name));
     picked = example;
   }
 

@@ -1,6 +1,6 @@
 // The view "Train": the visitor corrects scores, the judge learns from them with REAL, and is measured on rows it has not seen.
 
-import { readRows } from "../lib/rows.js";
+import { cellText, columnOf, readRows } from "../lib/rows.js";
 import { comparedColumn } from "../lib/template.js";
 import { zip } from "../lib/zip.js";
 import { curve, key, scaleLine } from "./charts.js";
@@ -19,7 +19,7 @@ const SETTINGS = [
 
 export function trainView(state) {
   const inputs = Object.fromEntries(SETTINGS.map(({ name, label, ...attributes }) => {
-    const input = h("input", { type: "number", id: `train-${name}`, name, ...Object.fromEntries(Object.entries(attributes).map(([k, v]) => [k, String(v)])) });
+    const input = h("input", { type: "number", id: `train-${name}`, ...Object.fromEntries(Object.entries(attributes).map(([k, v]) => [k, String(v)])) });
     return [name, { label, input }];
   }));
   $("train-settings").append(
@@ -196,12 +196,12 @@ function caseRow(one, index, state, tell) {
     tell();
   });
   const compared = comparedColumn(state.columns);
-  const around = state.columns.filter(({ name }) => name !== compared && one.row[name]);
+  const around = state.columns.filter(({ name }) => name !== compared && columnOf(one.row, name));
   const score = (label, number_) => h("p", { class: "case-score" }, h("span", { class: "small-label" }, label), " ", number(number_));
   return h("div", { class: "taught" },
     h("div", { class: "case-text" },
-      around.map(({ name }) => h("p", { class: "note" }, String(one.row[name]))),
-      h("p", {}, String(one.row[compared] ?? ""))),
+      around.map(({ name }) => h("p", { class: "note" }, cellText(columnOf(one.row, name)))),
+      h("p", {}, cellText(columnOf(one.row, compared)))),
     score("Judge", one.score),
     score("People", one.row.score),
     h("div", { class: "case-mine" }, h("label", { for: id, class: "small-label" }, "Yours"), input));

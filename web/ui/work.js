@@ -6,12 +6,27 @@ import { failureNotice } from "./failures.js";
 
 const forms = [];
 let current = null;
+let held = null; // what has to be done before any form may start
 let afterBreak = () => {};
+let mayLoad = () => false;
 
-/** What "Load the judge again" does. */
-export function onBreak(action) {
-  afterBreak = action;
+/** What "Load the judge again" does, and whether it is offered. */
+export function onBreak(action, offered) {
+  [afterBreak, mayLoad] = [action, offered];
 }
+
+/** Lets no form start until this promise is settled. */
+export function hold(promise) {
+  held = promise;
+  showIdle();
+  const done = () => {
+    held = null;
+    showIdle();
+  };
+  promise.then(done, done);
+}
+
+const showIdle = () => forms.forEach(({ start }) => (start.disabled = Boolean(current || held)));
 
 /** Makes a form run `work(signal)`: its button starts, Stop stops, Ctrl+Enter starts, Escape stops. */
 export function workForm(form, work) {
@@ -33,10 +48,10 @@ export function workForm(form, work) {
 }
 
 async function run(form, stop, work) {
-  if (current) return;
+  if (current || held) return;
   clearFailures();
   current = new AbortController();
-  for (const { start } of forms) start.disabled = true;
+  showIdle();
   stop.hidden = false;
   form.setAttribute("aria-busy", "true");
   const hadFocus = form.contains(document.activeElement);
@@ -50,7 +65,7 @@ async function run(form, stop, work) {
     current = null;
     stop.hidden = true;
     form.removeAttribute("aria-busy");
-    for (const { start } of forms) start.disabled = false;
+    showIdle();
     if (focused) form.querySelector("[type=submit]").focus();
   }
 }
@@ -59,7 +74,7 @@ async function run(form, stop, work) {
 export function fail(error) {
   const failure = Failure.of(error);
   if (failure.name === "Stopped") return;
-  const again = failure.breaksEngine && h("button", { type: "button", class: "primary", onclick: () => afterBreak() }, "Load the judge again");
+  const again = failure.breaksEngine && mayLoad() && h("button", { type: "button", class: "primary", onclick: () => afterBreak() }, "Load the judge again");
   const notice = failureNotice(failure, again);
   $("failures").replaceChildren(notice);
   notice.scrollIntoView({ block: "nearest" });
