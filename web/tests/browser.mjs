@@ -1,6 +1,7 @@
 // The browser of the tests: a Chromium from the PATH, headless, with WebGPU on its software adapter, and pages of which every
 // console message, exception and request is written down.
 
+import { execFileSync } from "node:child_process";
 import { accessSync, constants, readFileSync } from "node:fs";
 import { delimiter, join } from "node:path";
 
@@ -14,6 +15,9 @@ const QUIET = ["--disable-background-networking", "--disable-component-update", 
 
 export const WEB = join(import.meta.dirname, "..");
 export const SLOW = 60_000; // ms: what a software adapter on a loaded machine may take
+
+/** The list of the page's files, made anew: they may have been edited since. */
+export const listFiles = () => execFileSync("bash", [join(WEB, "../scripts/web-files.sh")]);
 
 function program() {
   const places = (process.env.PATH ?? "").split(delimiter).flatMap((folder) => PROGRAMS.map((name) => join(folder, name)));
@@ -35,6 +39,7 @@ export async function open() {
   for (const file of ["engine/jurist.js", "engine/jurist_bg.wasm"]) {
     readFileSync(join(WEB, file)); // built by make web; nothing here can run without it
   }
+  listFiles();
   const server = await serve({ "/": WEB });
   const browser = await chromium.launch({ executablePath: program(), args: [...FLAGS, ...QUIET, "--host-resolver-rules=MAP insecure.test 127.0.0.1"] });
 

@@ -8,11 +8,12 @@ import { join } from "node:path";
 import test from "node:test";
 
 import { readManifest } from "../lib/manifest.js";
-import { judgedRow, readRows, toCsv, toJsonLines } from "../lib/rows.js";
+import { cellText, columnOf, judgedRow, readRows, toCsv, toJsonLines } from "../lib/rows.js";
 import { sha256, Sha256 } from "../lib/sha256.js";
 import { pearson, rmse, spearman } from "../lib/stats.js";
 import { comparedColumn, columnsOf } from "../lib/template.js";
 import { unzip, zip } from "../lib/zip.js";
+import { listFiles } from "./browser.mjs";
 
 const WEB = join(import.meta.dirname, "..");
 
@@ -43,8 +44,42 @@ test("a judged row has the columns of jurist score, and CSV quotes what it must"
   assert.equal(row.score, 4, "a person's score is never overwritten");
   assert.deepEqual(readRows(toJsonLines([row])).rows, [row]);
   const [head, ...rest] = toCsv([row]).split("\r\n");
-  assert.equal(head, "response,score,judge_expected,judge_decoded,judge_probs,judge_mass,judge_feedback,judge_error");
+  assert.equal(head, "\ufeffresponse,score,judge_expected,judge_decoded,judge_probs,judge_mass,judge_feedback,judge_error");
   assert.ok(rest.join("\r\n").startsWith('"a, ""b""\nc",4,3.5,4,'));
+});
+
+/** CSV as a spreadsheet reads it. */
+function cellsOf(csv) {
+  const cells = csv.matchAll(/(?:^|,|\r\n)(?:"((?:[^"]|"")*)"|([^",\r\n]*))/g);
+  return Array.from(cells, ([, quoted, plain]) => quoted?.replaceAll('""', '"') ?? plain);
+}
+
+test("CSV holds no formula, numbers stay numbers, and every text can be had back", () => {
+  const formulas = ["=1+1", "=HYPERLINK(\"http://x\";\"y\")", "+1+1", "-1+cmd|' /C calc'!A0", "@SUM(A1)", "\t=1", "\r=1", "\n=1", " =1", "-", "- a list", "+a", "\uff1d1+1", "-1.5.2", "-1,5"];
+  const harmless = ["", "text", "a=b", "1-1", "it's", "'tis", "' or 1", "-1.5", "+2", "-.5", "-1e-7", "12", "\u00fcber", "a;b", 'say "x"', "a\nb"];
+  const escaped = ["'=1", "''=1", "'-1.5", "'\t"];
+  const cells = (text) => cellsOf(toCsv([{ text }]).slice(1)).slice(1, 2);
+  for (const text of harmless) assert.deepEqual(cells(text), [text]);
+  for (const text of [...formulas, ...escaped]) assert.deepEqual(cells(text), [`'${text}`]);
+  assert.deepEqual([-1.5, 3, 1e-7, -2e22, true, null].map((value) => cells(value)[0]), ["-1.5", "3", "1e-7", "-2e+22", "true", ""]);
+  assert.equal(toCsv([{ "=cmd": 1 }]), "\ufeff'=cmd\r\n1\r\n", "names of columns too");
+  const back = (cell) => (/^'+\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|^'+[\t\r\n]/.test(cell) ? cell.slice(1) : cell);
+  for (const text of [...formulas, ...harmless, ...escaped]) assert.equal(back(cells(text)[0]), text);
+});
+
+test("columns may be called like what every object has", () => {
+  const names = ["__proto__", "constructor", "toString", "hasOwnProperty", "toJSON", "valueOf", "setAttribute"];
+  const text = `{${names.map((name) => `"${name}":"${name} text"`)}}\n{"response":"r"}\n`;
+  const { rows, faults } = readRows(text);
+  assert.deepEqual(faults, []);
+  for (const name of names) assert.deepEqual([columnOf(rows[0], name), columnOf(rows[1], name)], [`${name} text`, undefined]);
+  assert.equal(toJsonLines(rows), text);
+  assert.deepEqual(cellsOf(toCsv(rows).slice(1)).slice(0, 16), [...names, "response", ...names.map((name) => `${name} text`), ""]);
+  const judged = judgedRow(rows[0], { distribution: [1] }, ["__proto__"]);
+  assert.ok(JSON.stringify(judged).includes('"probs":{"__proto__":1}') && Object.getPrototypeOf(judged) === Object.prototype);
+  assert.deepEqual([null, undefined, "a", 0, false, { toString: 1 }, [1]].map(cellText), ["", "", "a", "0", "false", '{"toString":1}', "[1]"]);
+  const columns = columnsOf({ template: "own", template_source: names.map((name) => `{{ ${name} }}`).join(" ") });
+  assert.deepEqual(columns.map(({ name }) => name), names);
 });
 
 test("agreement: ties share ranks, and what is undefined is null", () => {
@@ -96,6 +131,9 @@ test("a manifest that is none is refused by what it is", () => {
   assert.equal(failure(bundle(sound)), null);
   for (const file of ["../tokenizer.json", "a/b", ".hidden", ""]) assert.equal(failure(bundle({ ...sound, file })), "BadBundle");
   assert.equal(failure(bundle({ ...sound, sha256: undefined })), "BadBundle");
+  const withExamples = (examples) => JSON.stringify({ format: "jurist-bundle", tokenizer: sound, examples });
+  assert.equal(failure(withExamples([{}, { response: "r" }])), null);
+  for (const examples of ["abc", { length: 1 }, [null], [[]], ["row"]]) assert.equal(failure(withExamples(examples)), "BadBundle");
 });
 
 test("a saved archive comes back as it was", async () => {
@@ -109,12 +147,19 @@ test("a saved archive comes back as it was", async () => {
   assert.equal(await unzip(new Blob(["not an archive"])), null);
 });
 
-test("every file of the page is kept for offline use", () => {
-  const kept = [...readFileSync(join(WEB, "sw.js"), "utf8").matchAll(/^ {2}"(.+)",$/gm)].map(([, file]) => file);
+test("every file of the page is kept for offline use, by its hash", () => {
+  listFiles();
+  const self = {};
+  new Function("self", readFileSync(join(WEB, "engine/files.js"), "utf8"))(self);
+  const { files, version } = self.PAGE;
   const of = (folder, ending) => readdirSync(join(WEB, folder)).filter((name) => name.endsWith(ending)).map((name) => join(folder, name));
   const own = [...of("lib", ".js"), ...of("ui", ".js"), ...of(".", ".js"), ...of(".", ".css"), ...of(".", ".svg"), ...of(".", ".webmanifest")];
-  for (const file of own.filter((name) => name !== "sw.js")) assert.ok(kept.includes(file), `${file} is missing in sw.js`);
-  for (const file of kept.filter((name) => name !== "./")) readFileSync(join(WEB, file));
+  const rest = ["./", "engine/jurist.js", "engine/jurist_bg.wasm"];
+  assert.deepEqual(Object.keys(files).sort(), [...own.filter((name) => name !== "sw.js"), ...rest].sort());
+  for (const [file, hash] of Object.entries(files)) {
+    assert.equal(createHash("sha256").update(readFileSync(join(WEB, file === "./" ? "index.html" : file))).digest("hex"), hash, file);
+  }
+  assert.match(version, /^[0-9a-f]{16}$/);
 });
 
 test("npm pack makes a package of the module, its types and the engine, without the page", () => {
