@@ -31,8 +31,12 @@ extern "C" {
     fn console_error(text: &str);
 }
 
-/// Runs when the module starts: a defect that ends the engine is told in the console.
+/// Runs when the module starts. A defect that ends the engine is told in the console, and thrown with its own words: without them
+/// the page would only hear of an unreachable instruction.
 #[wasm_bindgen(start)]
 fn start() {
-    std::panic::set_hook(Box::new(|info| console_error(&info.to_string())));
+    std::panic::set_hook(Box::new(|info| {
+        console_error(&info.to_string());
+        wasm_bindgen::throw_str(info.payload_as_str().unwrap_or("panicked"));
+    }));
 }

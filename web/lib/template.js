@@ -12,13 +12,18 @@ export function columnsOf({ template, template_source: source }) {
   }
   const used = new Set();
   const tested = new Set();
+  const own = new Set(); // what the template has set itself so far
   for (const [, block, inside] of source.matchAll(/\{([{%])-?(.*?)-?[}%]\}/gs)) {
-    // What follows a dot is a part, what follows a bar is a filter, what is quoted is text.
-    const names = inside.replace(/(["']).*?\1/g, " ").replace(/[.|]\s*\w+/g, " ").match(/[A-Za-z_]\w*/g) ?? [];
-    for (const name of names.filter((word) => !WORDS.has(word) && !GIVEN.includes(word))) {
+    // What follows a dot is a part, what follows a bar is a filter, what is quoted is text; a name before "(" is a function, one
+    // before "=" an argument.
+    const bare = inside.replace(/(["']).*?\1/g, " ").replace(/[.|]\s*\w+/g, " ");
+    const [target = ""] = (block === "%" && bare.match(/^\s*(?:for\b.*?\bin\b|set\s+\w+)/)) || [];
+    const names = bare.slice(target.length).match(/\b[A-Za-z_]\w*\b(?!\s*\(|\s*=(?!=))/g) ?? [];
+    for (const name of names.filter((word) => !WORDS.has(word) && !GIVEN.includes(word) && !own.has(word))) {
       used.add(name);
       if (block === "%") tested.add(name);
     }
+    for (const name of target.match(/\w+/g) ?? []) own.add(name);
   }
   const order = (name) => (JUDGE.includes(name) ? JUDGE.indexOf(name) : JUDGE.length);
   const named = [...used].sort((a, b) => order(a) - order(b)).map((name) => ({ name, optional: tested.has(name) }));

@@ -110,6 +110,10 @@ test("the form asks for the columns that the template reads", () => {
     { name: "task", optional: false },
     { name: "notes", optional: true },
   ]);
+  const set = '{% set n = namespace(x=1) %}{% set n.x = 2 %}{% for key, value in notes %}{{ key }}{{ value | tojson(indent=2) }}{% endfor %}{% if tone == mood %}{{ range(3) }}{% endif %}{{ response }}';
+  assert.deepEqual(columnsOf({ template: "own", template_source: set }).map(({ name }) => name), ["response", "notes", "tone", "mood"]);
+  const trimmed = columnsOf({ template: "own", template_source: "{% set response = response | trim %}{{ response }}" });
+  assert.deepEqual(trimmed.map(({ name }) => name), ["response"]);
   assert.equal(comparedColumn(own), "response");
   assert.equal(comparedColumn(columnsOf({ template: "plain" })), "prompt");
 });

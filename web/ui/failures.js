@@ -16,8 +16,8 @@ const MESSAGES = {
   Unreachable: ["The judge could not be fetched", "Check the address and the connection, then load again: it goes on where it stopped.", "Another site must allow it (Access-Control-Allow-Origin). Or download the folder and drop it here."],
   QuotaFull: ["Not kept in this browser", "Delete judges you no longer need under Models, or free disk space, then load again to keep it.", "Private windows keep nothing."],
   BadRow: ["This case cannot be judged", "Change what the message names and judge again."],
-  EngineEnded: ["The engine was ended", "Load the judge again: if it is kept in this browser, nothing is downloaded.", "A template that never comes to its end, or a text far too long for this GPU, can be the cause."],
-  Internal: ["Something went wrong inside the engine", "Load the judge again. If it happens again, please report it with the message below."],
+  EngineEnded: ["The engine was ended", "A judge that is kept in this browser is opened again by itself; another has to be loaded again.", "A template that never comes to its end, or a text far too long for this GPU, can be the cause."],
+  Internal: ["Something went wrong inside the engine", "A judge that is kept in this browser is opened again by itself; another has to be loaded again.", "If it happens again, please report it with the message above."],
 };
 
 /** The notice for a failure; `actions` are buttons. It is announced at once. */
