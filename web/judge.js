@@ -113,7 +113,10 @@ function ask(call, args, { onEvent, signal, finish = false } = {}) {
 
 /** An address, files, or {key} of a kept judge, as the worker takes it. */
 function sourceOf(source) {
-  if (typeof source === "string" || source instanceof URL) return { address: new URL(source, document.baseURI).href };
+  if (typeof source === "string" || source instanceof URL) {
+    if (URL.canParse(source, document.baseURI)) return { address: new URL(source, document.baseURI).href };
+    throw new Failure("Unreachable", `${source} is no address.`);
+  }
   if (source?.key) return { key: source.key };
   return { files: Array.from(source) };
 }
@@ -136,7 +139,7 @@ export class Judge {
     return new Judge(await ask("load", { source: sourceOf(source), keep, halves }, { onEvent, signal }));
   }
 
-  static inspect(source, { signal, halves = false } = {}) {
+  static async inspect(source, { signal, halves = false } = {}) {
     return ask("inspect", { source: sourceOf(source), halves }, { signal });
   }
 

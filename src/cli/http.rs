@@ -15,11 +15,13 @@ const HEAD: u64 = 16 * 1024;
 const CHUNK: usize = 64 * 1024;
 /// Pause after a connection that could not be accepted: most often, files have run out.
 const PAUSE: Duration = Duration::from_millis(20);
+/// Age from which a connection that has not asked yet is closed before others.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// How much of the server a client may take.
 #[derive(Clone, Copy)]
 pub struct Limits {
-    /// Connections at a time. A new one beyond that closes the oldest, first of those that have not asked yet.
+    /// Connections at a time. A new one beyond that closes another: one that has long not asked, else the oldest.
     pub connections: usize,
     /// Time until the whole head of the request is there.
     pub head: Duration,
@@ -92,9 +94,10 @@ pub fn serve(listener: &TcpListener, limits: Limits, answer: impl Fn(&Request) -
     });
 }
 
-/// A connection, and whether its request has not come yet.
+/// A connection, when it came, and whether its request has not come yet.
 struct Connection {
     stream: TcpStream,
+    since: Instant,
     asking: AtomicBool,
 }
 
@@ -111,17 +114,18 @@ impl Connections {
         while self.list().len() >= most.max(1) {
             self.close_one();
         }
-        let connection = Arc::new(Connection { stream, asking: AtomicBool::new(true) });
+        let connection = Arc::new(Connection { stream, since: Instant::now(), asking: AtomicBool::new(true) });
         self.list().push(connection.clone());
         connection
     }
 
-    /// Closes the oldest connection that has not asked yet, else the oldest. Its thread notices and ends.
+    /// Closes the oldest connection that is idle, else the oldest. Its thread notices and ends.
     fn close_one(&self) {
         let mut list = self.list();
-        let idle = list.iter().position(|c| c.asking.load(Ordering::Relaxed)).unwrap_or(0);
-        if idle < list.len() {
-            let _ = list.remove(idle).stream.shutdown(Shutdown::Both);
+        let is_idle = |c: &Arc<Connection>| c.asking.load(Ordering::Relaxed) && c.since.elapsed() > IDLE;
+        let victim = list.iter().position(is_idle).unwrap_or(0);
+        if victim < list.len() {
+            let _ = list.remove(victim).stream.shutdown(Shutdown::Both);
         }
     }
 }
