@@ -152,6 +152,10 @@ test("a batch: pasted rows, table, histogram, agreement with people, CSV and JSO
   assert.match(read, /10 rows/);
   assert.match(read, new RegExp(`${people} with people`));
   assert.match(read, /1 cannot be read \(line 11/);
+  assert.doesNotMatch(read, /column/);
+  await tab.fill("#batch-rows", JSON.stringify({ ...rows[0], judge: null }));
+  assert.match(await tab.innerText("#batch-read"), /1 with a column “judge”, which will be replaced/);
+  await tab.fill("#batch-rows", rows.map((row) => JSON.stringify(row)).join("\n") + "\nnot json");
   await tab.click("#batch-form .primary");
   await tab.waitForSelector("#batch-table");
   await tab.waitForSelector("#batch-form .stop", { state: "hidden" });

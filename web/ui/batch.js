@@ -20,7 +20,12 @@ export function batchView(state) {
     read = readRows(area.value);
     const { rows, faults } = read;
     const scored = rows.filter((row) => typeof row.score === "number").length;
-    const parts = [rows.length > 0 && `${rows.length} rows`, scored > 0 && `${scored} with people’s scores`];
+    const judged = rows.filter((row) => Object.hasOwn(row, "judge")).length;
+    const parts = [
+      rows.length > 0 && `${rows.length} rows`,
+      scored > 0 && `${scored} with people’s scores`,
+      judged > 0 && `${judged} with a column “judge”, which will be replaced`,
+    ];
     const bad = faults.length > 0 && `${faults.length} cannot be read (${faults[0]})`;
     $("batch-read").textContent = [...parts, bad].filter(Boolean).join(", ");
   }
