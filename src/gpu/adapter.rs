@@ -207,3 +207,47 @@ fn install_advice() -> String {
         other => format!("jurist needs Vulkan, Metal, DirectX 12 or OpenGL ES 3.1; none answered on {other}."),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use wgpu::{Backend, DeviceType};
+
+    use super::*;
+
+    fn info(name: &str, device_type: DeviceType, backend: Backend) -> wgpu::AdapterInfo {
+        wgpu::AdapterInfo { name: name.into(), ..wgpu::AdapterInfo::new(device_type, backend) }
+    }
+
+    #[test]
+    fn real_gpus_come_first_and_native_interfaces_before_opengl() {
+        // As they must be sorted; OpenGL often does not say what a GPU is.
+        let sorted = [
+            info("Radeon", DeviceType::DiscreteGpu, Backend::Vulkan),
+            info("GeForce", DeviceType::DiscreteGpu, Backend::Dx12),
+            info("Quadro", DeviceType::DiscreteGpu, Backend::Gl),
+            info("Apple M2", DeviceType::IntegratedGpu, Backend::Metal),
+            info("Intel UHD", DeviceType::Other, Backend::Gl),
+            info("llvmpipe (LLVM 15.0.6, 256 bits)", DeviceType::Cpu, Backend::Vulkan),
+            info("Microsoft Basic Render Driver", DeviceType::Cpu, Backend::Dx12),
+            info("llvmpipe (LLVM 15.0.6, 256 bits)", DeviceType::Other, Backend::Gl),
+        ];
+        let names = |infos: &[wgpu::AdapterInfo]| infos.iter().map(|i| facts(i).to_string()).collect::<Vec<_>>();
+        for turn in 0..sorted.len() {
+            let mut mixed = sorted.to_vec();
+            mixed.reverse();
+            mixed.rotate_left(turn);
+            mixed.sort_by_key(rank);
+            assert_eq!(names(&mixed), names(&sorted));
+        }
+    }
+
+    #[test]
+    fn opengl_on_the_cpu_is_a_last_resort() {
+        for name in ["llvmpipe (LLVM 15.0.6, 256 bits)", "softpipe", "zink Vulkan 1.3 (llvmpipe)"] {
+            let told = advice(&info(name, DeviceType::Other, Backend::Gl)).unwrap_or_default();
+            assert!(told.contains("OpenGL on the CPU") && told.contains(name), "{told}");
+            assert_eq!(advice(&info(name, DeviceType::Cpu, Backend::Vulkan)), None);
+        }
+        assert_eq!(advice(&info("Intel UHD", DeviceType::Other, Backend::Gl)), None);
+    }
+}
