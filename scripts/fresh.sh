@@ -198,12 +198,10 @@ whole() {
     local logs="${LOGS:-$PWD/target/fresh}" code=0 began took outcome target
     mkdir -p "$logs"
     git clone --quiet --no-hardlinks . "$root/srv/jurist" || exit 1
-    # Settings of whoever runs this do not belong to the machine.
-    local unset=(-u CARGO_TARGET_DIR -u NODEVICE_SELECT -u SKIPPED_TESTS -u MAKEFLAGS -u MFLAGS -u MAKELEVEL) name
-    for name in $(compgen -e | grep -E '^(JURIST|VK|LP|RUST_TEST)_'); do unset+=(-u "$name"); done
+    unset SKIPPED_TESTS
     for target in ${TARGETS:-demo test}; do
         began=$SECONDS
-        if env "${unset[@]}" chroot "$root" make -C /srv/jurist "$target" </dev/null 2>&1 | tee "$logs/$state-$target.log"; then
+        if inside make -C /srv/jurist "$target" </dev/null 2>&1 | tee "$logs/$state-$target.log"; then
             outcome=passed
         else
             outcome=FAILED code=1
@@ -219,6 +217,10 @@ case "${1:-}" in
     --reason) reason ;;
     --play)
         mode="$2" state="$3" base="$4" root="$4/root"
+        # Settings of whoever runs this do not belong to the machine.
+        for name in CARGO_TARGET_DIR NODEVICE_SELECT MAKEFLAGS MFLAGS MAKELEVEL $(compgen -e | grep -E '^(JURIST|VK|LP|RUST_TEST)_'); do
+            unset "$name"
+        done
         mount_machine "$mode"
         prepare "$state"
         "$mode"
