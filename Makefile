@@ -3,7 +3,7 @@ SHELL := /bin/bash
 export PATH := $(PATH):$(HOME)/.cargo/bin
 JURIST := ./target/release/jurist
 
-.PHONY: help setup demo test performance build driver web serve web-judge parquet hub fmt clean
+.PHONY: help setup demo test fresh performance build driver web serve web-judge parquet hub fmt clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 13
@@ -14,7 +14,7 @@ setup: ## install the Rust toolchain of rust-toolchain.toml if it is missing
 build: setup ## compile target/release/jurist
 	cargo build --release --locked
 
-driver: build ## install a software Vulkan driver, only if this machine has no adapter at all
+driver: build ## install a software Vulkan driver, if this machine has no adapter, or OpenGL on the CPU only
 	@scripts/setup.sh driver $(JURIST)
 
 demo: driver ## train a small judge from scratch and write demo/report.html
@@ -23,12 +23,15 @@ demo: driver ## train a small judge from scratch and write demo/report.html
 test: driver ## everything that CI runs: format, lints, tests, browser, other targets
 	@scripts/setup.sh browser
 	@scripts/setup.sh page
-	@scripts/setup.sh wasm-bindgen
+	@scripts/setup.sh bindgen
 	@scripts/setup.sh targets
 	@scripts/test.sh
 
+fresh: ## make demo and make test on machines that lack something (STATES="opengl no-node vulkan"), with times
+	scripts/fresh.sh --whole $(or $(STATES),opengl no-node vulkan)
+
 web: setup ## compile the page's engine to web/engine
-	@scripts/setup.sh wasm-bindgen
+	@scripts/setup.sh bindgen
 	@scripts/web.sh
 
 serve: build web ## compile the engine and serve the page at http://127.0.0.1:8080

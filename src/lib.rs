@@ -27,6 +27,10 @@ pub mod rollout;
 pub mod text;
 pub mod train;
 
+#[cfg(test)]
+#[path = "../tests/common/skip.rs"]
+mod skip;
+
 #[cfg(target_arch = "wasm32")]
 pub mod web;
 

@@ -9,7 +9,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::cli::{Done, finish, jurist, succeed};
+use common::cli::{Done, finish, jurist, skip, succeed};
 use serde_json::{Value, json};
 
 /// A folder to write files in, and the program run there.
@@ -80,7 +80,7 @@ fn figures_of_the_python_libraries_for_other_seeds() {
         std::env::var_os("JURIST_SHARED").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
     let script = shared.join("reference/make_metrics_reference.py");
     if !script.exists() {
-        println!("skipped: {} does not exist; set JURIST_SHARED to the folder that holds reference/", script.display());
+        skip(format!("{} does not exist; set JURIST_SHARED to the folder that holds reference/", script.display()));
         return;
     }
     let python = std::env::var_os("JURIST_PYTHON").unwrap_or_else(|| "python3".into());
@@ -92,11 +92,11 @@ fn figures_of_the_python_libraries_for_other_seeds() {
             Ok(done) if done.status.success() => {}
             Ok(done) => {
                 let why = String::from_utf8_lossy(&done.stderr).lines().last().unwrap_or_default().to_string();
-                println!("skipped: the reference script does not run ({why}); JURIST_PYTHON may name another Python");
+                skip(format!("the reference script does not run ({why}); JURIST_PYTHON may name another Python"));
                 return;
             }
             Err(error) => {
-                println!("skipped: no Python ({error}); JURIST_PYTHON may name one");
+                skip(format!("no Python ({error}); JURIST_PYTHON may name one"));
                 return;
             }
         }

@@ -5,7 +5,7 @@ mod cli;
 
 use std::path::{Path, PathBuf};
 
-use cli::{Task, finish, lines, succeed};
+use cli::{Task, finish, lines, skip, succeed};
 use serde_json::Value;
 
 fn parsed(text: &str) -> Value {
@@ -93,14 +93,10 @@ fn every_format_is_scored_alike() {
     assert_eq!(told["expected score"]["n"], rows.len());
 }
 
-/// A folder of real sets beside the repository, if there is one.
-fn real(name: &str) -> Option<PathBuf> {
+/// A real set, in a folder beside the repository, if there is one.
+fn real(name: &str) -> PathBuf {
     let shared = std::env::var("JURIST_SHARED").unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../shared").into());
-    let path = Path::new(&shared).join("data").join(name);
-    if !path.exists() {
-        println!("skipped: there is no {}", path.display());
-    }
-    path.exists().then_some(path)
+    Path::new(&shared).join("data").join(name)
 }
 
 /// Real sets go straight in: their own columns, several annotators, values of their own scale, a template of one's own.
@@ -118,8 +114,11 @@ fn real_sets_without_preprocessing() {
         ("saf_english.jsonl.gz", &["--scale", "0..4=0,0.25,0.5,0.75,1"], 2112, ""),
         ("stsb_en.jsonl.gz", &["--scale", "0..5", "--template", "pairs.jinja"], 8628, ""),
     ];
+    if let Some(missing) = sets.iter().map(|(name, ..)| real(name)).find(|path| !path.exists()) {
+        return skip(format!("there is no {}", missing.display()));
+    }
     for (name, judging, rows, annotators) in sets {
-        let Some(path) = real(name) else { continue };
+        let path = real(name);
         let file = cli::path(&path);
         let done = succeed(task.jurist(&[&["data", "check", file, "--json"], judging].concat()));
         let told = parsed(&done.out);
@@ -139,23 +138,24 @@ fn real_sets_without_preprocessing() {
     }
 }
 
+#[test]
+#[cfg_attr(feature = "parquet", ignore = "this build reads Parquet")]
+fn parquet_is_refused_by_a_build_that_cannot_read_it() {
+    let task = Task::new(2, 2, false);
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/data/verl.parquet");
+    let done = finish(task.jurist(&["data", "check", cli::path(&file), "--json"]));
+    let says = "verl.parquet: a Parquet file, which this jurist was built without; build it with";
+    assert!(done.code == Some(1) && done.err.contains(says), "{}", done.err);
+}
+
 /// verl's rows, written by pyarrow 26: lists of structs, a struct with nulls, two row groups, zstd; and messages in snappy.
 #[test]
+#[cfg_attr(not(feature = "parquet"), ignore = "needs --features parquet: make parquet")]
 fn parquet() {
     let file = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/data").join(name);
     let task = Task::new(2, 2, false);
     let verl = file("verl.parquet");
     let done = finish(task.jurist(&["data", "check", cli::path(&verl), "--json"]));
-    if !cfg!(feature = "parquet") {
-        assert_eq!(done.code, Some(1));
-        assert!(
-            done.err.contains("verl.parquet: a Parquet file, which this jurist was built without; build it with"),
-            "{}",
-            done.err
-        );
-        println!("skipped: reading it; run `cargo test --release --features parquet --test data`");
-        return;
-    }
     assert_eq!(done.code, Some(0), "{}", done.err);
     let told = parsed(&done.out);
     assert_eq!((&told["format"], &told["rows"]), (&"Parquet".into(), &3.into()));

@@ -21,7 +21,7 @@ fn models() -> Option<PathBuf> {
     if models.join("stories260k/model.safetensors").is_file() && models.join("stories260K_reference.json").is_file() {
         return Some(models);
     }
-    println!("skipped: there is no stories260k in {}", models.display());
+    common::skip(format!("there is no stories260k in {}", models.display()));
     None
 }
 

@@ -4,6 +4,9 @@
 //! The test serves one page to a headless Chromium with its software adapter; the page compiles all kernels and posts back
 //! what the compiler says. `JURIST_SKIP_BROWSER=1` skips it.
 
+#[path = "common/skip.rs"]
+mod skip;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -11,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use jurist::gpu::assemble;
 use jurist::ops::catalogue;
+use skip::skip;
 
 const BROWSERS: [&str; 5] = ["chromium", "chromium-browser", "google-chrome-stable", "google-chrome", "chrome"];
 const PATIENCE: Duration = Duration::from_secs(150);
@@ -51,7 +55,7 @@ struct Verdict {
 #[test]
 fn every_variant_compiles_in_chromium() {
     if std::env::var("JURIST_SKIP_BROWSER").is_ok_and(|v| v == "1") {
-        println!("skipped: JURIST_SKIP_BROWSER=1");
+        skip("JURIST_SKIP_BROWSER=1");
         return;
     }
     let kernels: Vec<serde_json::Value> = catalogue()

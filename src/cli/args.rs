@@ -494,7 +494,7 @@ pub struct DoctorArgs {
     #[arg(long, value_name = "DIR")]
     pub against: Option<PathBuf>,
 
-    /// List adapters and their limits only
+    /// List adapters and their limits only, and what to install where OpenGL on the CPU is all there is (`advice: …`)
     #[arg(long, conflicts_with = "against")]
     pub list: bool,
 }

@@ -9,6 +9,7 @@ use crate::bench::row::{duration, figure};
 use crate::bench::{self, Baseline, BenchError, Effort, Group, Options, Shape, page};
 use crate::doctor::Work;
 use crate::eval::table::{Cell, Table};
+use crate::train::log::Progress;
 
 /// Measures, prints, writes.
 pub fn run(args: &BenchArgs, context: &Context) -> Result<(), CliError> {
@@ -18,6 +19,7 @@ pub fn run(args: &BenchArgs, context: &Context) -> Result<(), CliError> {
     let baselines = args.baseline.iter().map(|p| Baseline::read(p)).collect::<Result<Vec<_>, _>>()?;
     let mut progress = context.progress();
     let (gpu, _) = context.gpu_with(args.basic, Work::Training, &mut progress)?;
+    gpu.advice().iter().for_each(|advice| progress.warn(advice));
     let since_start = || context.started.elapsed().as_secs_f64();
     let results = pollster::block_on(bench::measure(&gpu, &options, &since_start, &mut progress))?;
     let mut text = results.to_text(&baselines);

@@ -21,6 +21,9 @@ pub fn run(args: &DoctorArgs, context: &Context) -> Result<(), CliError> {
     }
     let (gpu, verdicts) = context.gpu_with(false, Work::Training, &mut progress)?;
     text += &format!("chosen: {}\n", gpu.facts());
+    if let Some(advice) = gpu.advice() {
+        text += &format!("advice: {advice}\n");
+    }
     for (name, value) in gpu.limits() {
         text += &format!("  {name:<26} {value}\n");
     }

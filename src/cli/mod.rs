@@ -79,7 +79,9 @@ impl Context {
 
     /// Opens the adapter asked for, and says which one it is, and which optional kernels do not work there.
     pub fn gpu(&self, work: Work, progress: &mut dyn Progress) -> Result<Gpu, CliError> {
-        Ok(self.gpu_with(false, work, progress)?.0)
+        let (gpu, _) = self.gpu_with(false, work, progress)?;
+        gpu.advice().iter().for_each(|advice| progress.warn(advice));
+        Ok(gpu)
     }
 
     /// As [`Context::gpu`], with what was found about each optional kernel; `basic` leaves aside what not every WebGPU

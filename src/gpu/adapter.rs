@@ -1,6 +1,6 @@
 //! Which GPU: list, choose, classify.
 //!
-//! Real GPUs come before software ones, native interfaces before OpenGL. A choice by name or number always wins.
+//! Real GPUs come before software ones, and in each kind native interfaces before OpenGL. A choice by name or number always wins.
 
 use super::{GpuError, GpuOptions, MatrixUnit, Variant};
 
@@ -139,19 +139,27 @@ async fn sorted(backends: wgpu::Backends) -> Vec<wgpu::Adapter> {
     adapters
 }
 
+/// An adapter, and what to tell of it.
+pub(super) struct Choice {
+    pub adapter: wgpu::Adapter,
+    /// Where it is a last resort that nobody asked for.
+    pub advice: Option<String>,
+}
+
 /// The adapter that `wanted` (a number of the list, or part of a name, a backend or both) means; the best one if `None`.
-pub(super) async fn choose(wanted: Option<&str>) -> Result<wgpu::Adapter, GpuError> {
+pub(super) async fn choose(wanted: Option<&str>) -> Result<Choice, GpuError> {
     if cfg!(target_arch = "wasm32") {
         let options =
             wgpu::RequestAdapterOptions { power_preference: wgpu::PowerPreference::HighPerformance, ..Default::default() };
         let instance = instance(wgpu::Backends::BROWSER_WEBGPU);
-        return instance.request_adapter(&options).await.map_err(|e| GpuError::NoAdapter { advice: e.to_string() });
+        let adapter = instance.request_adapter(&options).await.map_err(|e| GpuError::NoAdapter { advice: e.to_string() })?;
+        return Ok(Choice { adapter, advice: None });
     }
     let wanted = wanted.map(str::trim).filter(|w| !w.is_empty());
     if wanted.is_none() {
         // OpenGL is the last resort: asking for it is slow, and its loaders talk on stderr.
-        if let Some(best) = sorted(wgpu::Backends::PRIMARY).await.into_iter().next() {
-            return Ok(best);
+        if let Some(adapter) = sorted(wgpu::Backends::PRIMARY).await.into_iter().next() {
+            return Ok(Choice { adapter, advice: None });
         }
     }
     let adapters = list().await;
@@ -164,7 +172,10 @@ pub(super) async fn choose(wanted: Option<&str>) -> Result<wgpu::Adapter, GpuErr
         },
     };
     match position.and_then(|p| adapters.into_iter().nth(p)) {
-        Some(adapter) => Ok(adapter),
+        Some(adapter) => {
+            let advice = advice(&adapter.get_info()).filter(|_| wanted.is_none());
+            Ok(Choice { adapter, advice })
+        }
         None if described.is_empty() => Err(GpuError::NoAdapter { advice: install_advice() }),
         None => {
             let list = described.iter().enumerate().map(|(i, d)| format!("  {i}: {d}")).collect::<Vec<_>>().join("\n");
@@ -173,14 +184,70 @@ pub(super) async fn choose(wanted: Option<&str>) -> Result<wgpu::Adapter, GpuErr
     }
 }
 
+/// What to install where the best adapter is OpenGL on the CPU.
+fn advice(info: &wgpu::AdapterInfo) -> Option<String> {
+    let slow = facts(info).class == Class::Software && info.backend == wgpu::Backend::Gl;
+    slow.then(|| {
+        format!(
+            "the only adapter here is OpenGL on the CPU ({}), which takes more than twice as long as Vulkan on the same CPU (measured:              534 s instead of 220 for `jurist demo`). {}",
+            info.name.trim(),
+            install_advice()
+        )
+    })
+}
+
 fn install_advice() -> String {
     match std::env::consts::OS {
-        "linux" => "Install a Vulkan driver: on Debian or Ubuntu `sudo apt-get install mesa-vulkan-drivers` (AMD, Intel, and a software \
+        "linux" => "Install a Vulkan driver: on Debian or Ubuntu `sudo apt-get install mesa-vulkan-drivers libvulkan1` (AMD, Intel, and a software \
                     driver for machines without a GPU), on Fedora `sudo dnf install mesa-vulkan-drivers`; for NVIDIA the vendor's driver. \
                     In a container, the device files must be passed in (for example --device /dev/dri)."
             .into(),
         "windows" => "Update the graphics driver; DirectX 12 or Vulkan is needed. WARP, the software adapter, comes with Windows 10 and later.".into(),
         "macos" => "Metal is needed: macOS 10.13 or later on hardware that supports it.".into(),
         other => format!("jurist needs Vulkan, Metal, DirectX 12 or OpenGL ES 3.1; none answered on {other}."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wgpu::{Backend, DeviceType};
+
+    use super::*;
+
+    fn info(name: &str, device_type: DeviceType, backend: Backend) -> wgpu::AdapterInfo {
+        wgpu::AdapterInfo { name: name.into(), ..wgpu::AdapterInfo::new(device_type, backend) }
+    }
+
+    #[test]
+    fn real_gpus_come_first_and_native_interfaces_before_opengl() {
+        // As they must be sorted; OpenGL often does not say what a GPU is.
+        let sorted = [
+            info("Radeon", DeviceType::DiscreteGpu, Backend::Vulkan),
+            info("GeForce", DeviceType::DiscreteGpu, Backend::Dx12),
+            info("Quadro", DeviceType::DiscreteGpu, Backend::Gl),
+            info("Apple M2", DeviceType::IntegratedGpu, Backend::Metal),
+            info("Intel UHD", DeviceType::Other, Backend::Gl),
+            info("llvmpipe (LLVM 15.0.6, 256 bits)", DeviceType::Cpu, Backend::Vulkan),
+            info("Microsoft Basic Render Driver", DeviceType::Cpu, Backend::Dx12),
+            info("llvmpipe (LLVM 15.0.6, 256 bits)", DeviceType::Other, Backend::Gl),
+        ];
+        let names = |infos: &[wgpu::AdapterInfo]| infos.iter().map(|i| facts(i).to_string()).collect::<Vec<_>>();
+        for turn in 0..sorted.len() {
+            let mut mixed = sorted.to_vec();
+            mixed.reverse();
+            mixed.rotate_left(turn);
+            mixed.sort_by_key(rank);
+            assert_eq!(names(&mixed), names(&sorted));
+        }
+    }
+
+    #[test]
+    fn opengl_on_the_cpu_is_a_last_resort() {
+        for name in ["llvmpipe (LLVM 15.0.6, 256 bits)", "softpipe", "zink Vulkan 1.3 (llvmpipe)"] {
+            let told = advice(&info(name, DeviceType::Other, Backend::Gl)).unwrap_or_default();
+            assert!(told.contains("OpenGL on the CPU") && told.contains(name), "{told}");
+            assert_eq!(advice(&info(name, DeviceType::Cpu, Backend::Vulkan)), None);
+        }
+        assert_eq!(advice(&info("Intel UHD", DeviceType::Other, Backend::Gl)), None);
     }
 }

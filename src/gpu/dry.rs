@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Abilities, AdapterFacts, Class, Gpu, GpuError, GpuOptions, Ledger, Limits, Shared, Tuning, adapter};
+use super::{Abilities, AdapterFacts, Class, Gpu, GpuError, GpuOptions, Ledger, Limits, Shared, Tuning, Turns, adapter};
 
 /// What drivers of discrete GPUs allow a buffer and a binding: 4 GiB, but for a word.
 const DISCRETE: u64 = (4 << 30) - 4;
@@ -21,7 +21,7 @@ impl Gpu {
     /// As [`Gpu::open`], but for having no adapter at all.
     pub async fn dry(options: &GpuOptions) -> Result<Gpu, GpuError> {
         let adapter = match adapter::choose(options.adapter.as_deref()).await {
-            Ok(adapter) => adapter,
+            Ok(choice) => choice.adapter,
             Err(GpuError::NoAdapter { .. }) => return Gpu::dry_discrete(options),
             Err(other) => return Err(other),
         };
@@ -52,7 +52,9 @@ impl Gpu {
         let shared = Shared {
             device: None,
             limits,
+            turns: Turns::Free,
             facts,
+            advice: None,
             abilities,
             checked: false,
             substitutes: Vec::new(),

@@ -17,6 +17,7 @@ mod oneshot;
 mod plan;
 mod profile;
 mod tuning;
+mod turn;
 
 pub use adapter::{AdapterFacts, Class};
 pub use error::GpuError;
@@ -32,6 +33,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use adapter::Abilities;
 use ledger::{Entry, Ledger, Tenancy};
+use turn::{Turn, Turns};
 
 /// A GPU buffer that outlives plans: a weight, a gradient, a moment. Its length is counted in 32-bit words.
 #[derive(Clone, Debug)]
@@ -74,15 +76,18 @@ impl Buffer {
 struct Share {
     /// `None` in a dry run.
     raw: Option<wgpu::Buffer>,
+    turns: Turns,
     tenancy: Tenancy,
     _entry: Entry,
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
+        let _turn = self.turns.wait();
+        let raw = self.raw.take();
         if cfg!(target_arch = "wasm32") {
             // In a browser a dropped buffer waits for the garbage collector, which does not see the GPU's memory.
-            self.raw.iter().for_each(wgpu::Buffer::destroy);
+            raw.iter().for_each(wgpu::Buffer::destroy);
         }
     }
 }
@@ -128,7 +133,10 @@ struct Device {
 struct Shared {
     device: Option<Device>,
     limits: wgpu::Limits,
+    turns: Turns,
     facts: AdapterFacts,
+    /// What would make this machine faster, where the adapter is a last resort.
+    advice: Option<String>,
     abilities: Abilities,
     checked: bool,
     substitutes: Vec<(&'static str, String)>,
@@ -141,6 +149,17 @@ struct Shared {
     fault: Arc<Mutex<Option<Fault>>>,
     kernels: Mutex<HashMap<KernelSpec, Arc<kernel::Kernel>>>,
 }
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let _turn = self.turns.wait();
+        self.kernels.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
+        self.device = None;
+    }
+}
+
+/// A buffer that is being filled and mapped, and what says that it has been.
+type Reading = (Share, oneshot::Receiver<Result<(), wgpu::BufferAsyncError>>);
 
 enum Fault {
     OutOfMemory,
@@ -176,7 +195,7 @@ impl Gpu {
     /// # Errors
     /// No adapter at all (with what to install here), no such adapter, or a device that asks for more than it has.
     pub async fn open(options: &GpuOptions) -> Result<Gpu, GpuError> {
-        let adapter = adapter::choose(options.adapter.as_deref()).await?;
+        let adapter::Choice { adapter, advice } = adapter::choose(options.adapter.as_deref()).await?;
         let facts = adapter::facts(&adapter.get_info());
         let limits = match options.limits {
             Limits::Adapter => adapter.limits(),
@@ -220,7 +239,9 @@ impl Gpu {
         let shared = Shared {
             limits: device.limits(),
             device: Some(Device { device, queue }),
+            turns: Turns::of(adapter.get_info().backend),
             facts,
+            advice,
             abilities,
             checked: options.checked || !options.substitutes.is_empty(),
             substitutes: options.substitutes.clone(),
@@ -242,9 +263,19 @@ impl Gpu {
         self.shared.device.as_ref().ok_or(GpuError::Dry)
     }
 
+    /// To be held by whoever calls the device, and while objects of it are dropped.
+    fn turn(&self) -> Turn {
+        self.shared.turns.wait()
+    }
+
     /// Name, backend, driver and class of the adapter.
     pub fn facts(&self) -> &AdapterFacts {
         &self.shared.facts
+    }
+
+    /// What would make this machine faster, for people: there is something to install and nobody asked for this adapter.
+    pub fn advice(&self) -> Option<&str> {
+        self.shared.advice.as_deref()
     }
 
     pub fn tuning(&self) -> &Tuning {
@@ -343,8 +374,9 @@ impl Gpu {
         self.check_limits(name, size, usage).or_else(|e| self.refuse(e))?;
         let entry = shared.ledger.enter(self.role, size, shared.memory)?;
         let descriptor = wgpu::BufferDescriptor { label: Some(name), size, usage, mapped_at_creation: false };
+        let _turn = self.turn();
         let raw = shared.device.as_ref().map(|d| d.device.create_buffer(&descriptor));
-        let share = Arc::new(Share { raw, tenancy: Tenancy::default(), _entry: entry });
+        let share = Arc::new(Share { raw, turns: shared.turns, tenancy: Tenancy::default(), _entry: entry });
         match self.check() {
             Err(GpuError::OutOfMemory { held, .. }) => Err(GpuError::OutOfMemory { what: name.into(), bytes: size, held }),
             Err(other) => Err(other),
@@ -374,6 +406,7 @@ impl Gpu {
         let bytes: &[u8] = bytemuck::cast_slice(data);
         buffer.check_range(offset, bytes.len().div_ceil(4))?;
         let Some(device) = &self.shared.device else { return Ok(()) };
+        let _turn = self.turn();
         for (i, piece) in bytes.chunks(PIECE).enumerate() {
             device.queue.write_buffer(buffer.raw()?, (offset * 4 + i * PIECE) as u64, piece);
             let staged = piece.len() as u64 + self.shared.staged.fetch_add(piece.len() as u64, Ordering::Relaxed);
@@ -388,6 +421,7 @@ impl Gpu {
 
     /// Has the queue take what was written up to now, so that it need not keep copies for long.
     pub fn flush(&self) {
+        let _turn = self.turn();
         self.shared.device.iter().for_each(|d| _ = d.queue.submit([]));
     }
 
@@ -398,6 +432,7 @@ impl Gpu {
     pub fn copy(&self, pairs: &[(&Buffer, &Buffer)]) -> Result<(), GpuError> {
         pairs.iter().try_for_each(|(from, to)| to.check_range(0, from.words))?;
         let Some(device) = &self.shared.device else { return Ok(()) };
+        let _turn = self.turn();
         let mut encoder = device.device.create_command_encoder(&Default::default());
         for (from, to) in pairs {
             encoder.copy_buffer_to_buffer(from.raw()?, 0, to.raw()?, 0, from.words as u64 * 4);
@@ -409,6 +444,7 @@ impl Gpu {
     /// Fills buffers with zeros.
     pub fn clear(&self, buffers: &[Buffer]) {
         let Some(device) = &self.shared.device else { return };
+        let _turn = self.turn();
         let mut encoder = device.device.create_command_encoder(&Default::default());
         buffers.iter().filter_map(|b| b.raw().ok()).for_each(|raw| encoder.clear_buffer(raw, 0, None));
         device.queue.submit([encoder.finish()]);
@@ -433,29 +469,16 @@ impl Gpu {
         if total == 0 {
             return Ok(parts.iter().map(|_| Vec::new()).collect());
         }
-        let descriptor = wgpu::BufferDescriptor {
-            label: Some("readback"),
-            size: total as u64 * 4,
-            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        };
-        let _entry = self.shared.ledger.enter(Role::Staging, descriptor.size, None)?;
-        let staging = shared.device.create_buffer(&descriptor);
-        let mut encoder = shared.device.create_command_encoder(&Default::default());
-        let mut at = 0;
-        for (buffer, offset, words) in parts {
-            encoder.copy_buffer_to_buffer(buffer.raw()?, *offset as u64 * 4, &staging, at, *words as u64 * 4);
-            at += *words as u64 * 4;
-        }
-        shared.queue.submit([encoder.finish()]);
-        let (sender, receiver) = oneshot::channel();
-        staging.map_async(wgpu::MapMode::Read, .., move |result| sender.send(result));
+        let (staging, receiver) = self.start_read(shared, parts, total)?;
+        // Not held while this waits: the future may move to another thread.
         self.wait()?;
         let mapped = receiver.await;
         self.check()?;
         if !matches!(mapped, Some(Ok(()))) {
             return Err(GpuError::DeviceLost { reason: "a result could not be read back".into() });
         }
+        let _turn = self.turn();
+        let staging = staging.raw.as_ref().ok_or(GpuError::Dry)?;
         let range = staging.get_mapped_range(..).map_err(|e| GpuError::Validation { reason: e.to_string() })?;
         let mut words: &[u32] = bytemuck::cast_slice(&range);
         let mut out = Vec::with_capacity(parts.len());
@@ -469,12 +492,41 @@ impl Gpu {
         Ok(out)
     }
 
+    /// Submits copies of `parts` to a new buffer of `total` words, and asks for that to be mapped.
+    fn start_read(&self, device: &Device, parts: &[(&Buffer, usize, usize)], total: usize) -> Result<Reading, GpuError> {
+        let descriptor = wgpu::BufferDescriptor {
+            label: Some("readback"),
+            size: total as u64 * 4,
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        };
+        let entry = self.shared.ledger.enter(Role::Staging, descriptor.size, None)?;
+        let _turn = self.turn();
+        let staging = device.device.create_buffer(&descriptor);
+        let mut encoder = device.device.create_command_encoder(&Default::default());
+        let mut at = 0;
+        for (buffer, offset, words) in parts {
+            encoder.copy_buffer_to_buffer(buffer.raw()?, *offset as u64 * 4, &staging, at, *words as u64 * 4);
+            at += *words as u64 * 4;
+        }
+        device.queue.submit([encoder.finish()]);
+        let (sender, receiver) = oneshot::channel();
+        staging.map_async(wgpu::MapMode::Read, .., move |result| sender.send(result));
+        let turns = self.shared.turns;
+        Ok((Share { raw: Some(staging), turns, tenancy: Tenancy::default(), _entry: entry }, receiver))
+    }
+
     /// Waits for all submitted work. In a browser nothing may block, and nothing needs to: awaiting a read is enough.
     pub fn wait(&self) -> Result<(), GpuError> {
         let Some(device) = self.shared.device.as_ref().filter(|_| !cfg!(target_arch = "wasm32")) else { return Ok(()) };
-        match device.device.poll(wgpu::PollType::wait_indefinitely()) {
-            Ok(_) => Ok(()),
-            Err(e) => self.check().and(Err(GpuError::DeviceLost { reason: e.to_string() })),
+        loop {
+            let _turn = self.turn();
+            match device.device.poll(wgpu::PollType::wait_indefinitely()) {
+                Ok(_) => return Ok(()),
+                // OpenGL waits two seconds at most.
+                Err(wgpu::PollError::Timeout) => self.check()?,
+                Err(e) => return self.check().and(Err(GpuError::DeviceLost { reason: e.to_string() })),
+            }
         }
     }
 
@@ -489,6 +541,8 @@ impl Gpu {
     }
 
     fn kernel(&self, spec: &KernelSpec) -> Result<Arc<kernel::Kernel>, GpuError> {
+        // Taken before the lock on the kernels, by everybody.
+        let _turn = self.turn();
         let mut kernels = self.shared.kernels.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(kernel) = kernels.get(spec) {
             return Ok(kernel.clone());

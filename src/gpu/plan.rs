@@ -303,6 +303,7 @@ impl PlanBuilder {
     /// # Errors
     /// A tensor larger than a binding may be, out of memory, or a shader that does not compile.
     pub fn build(self, gpu: &Gpu) -> Result<Plan, GpuError> {
+        let _turn = gpu.turn();
         let planned = self.planned();
         let (slot_of, slots) = self.slots();
         // A slot carries name and role of its largest tenant, so that a message about it says something.
@@ -422,6 +423,14 @@ pub struct Plan {
     planned: Vec<Option<u32>>,
 }
 
+impl Drop for Plan {
+    fn drop(&mut self) {
+        // What a step binds may be gone with it.
+        let _turn = self.gpu.turn();
+        self.steps.clear();
+    }
+}
+
 impl Plan {
     /// The buffer behind a kept or imported tensor.
     ///
@@ -469,6 +478,7 @@ impl Plan {
         let steps = self.steps.get(marks.clone()).ok_or_else(|| GpuError::Validation {
             reason: format!("a plan of {} steps was asked to run {marks:?}", self.steps.len()),
         })?;
+        let _turn = self.gpu.turn();
         self.begin(live, marks.start)?;
         let mut encoder = shared.device.create_command_encoder(&Default::default());
         let mut pass = None;

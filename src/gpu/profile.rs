@@ -1,7 +1,7 @@
 //! Where a step's time goes: timestamps before and after every dispatch of one run, or around many runs.
 
 use super::plan::Ready;
-use super::{Gpu, GpuError, Plan};
+use super::{Gpu, GpuError, Plan, Turns};
 
 /// Time of one kernel variant within a run.
 #[derive(Clone, Debug)]
@@ -53,7 +53,9 @@ const QUERIES: u32 = 4096;
 
 /// Timestamps on the GPU, in pairs.
 struct Stopwatch {
-    set: wgpu::QuerySet,
+    /// There until it is dropped.
+    set: Option<wgpu::QuerySet>,
+    turns: Turns,
     results: super::Buffer,
     used: u32,
 }
@@ -64,7 +66,9 @@ impl Stopwatch {
         let descriptor = wgpu::QuerySetDescriptor { label: None, ty: wgpu::QueryType::Timestamp, count };
         let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
         let results = gpu.allocate("timestamps", 2 * count as usize, usage)?;
-        Ok(Stopwatch { set: gpu.device()?.device.create_query_set(&descriptor), results, used: 0 })
+        let _turn = gpu.turn();
+        let set = Some(gpu.device()?.device.create_query_set(&descriptor));
+        Ok(Stopwatch { set, turns: gpu.shared.turns, results, used: 0 })
     }
 
     fn full(&self) -> bool {
@@ -72,18 +76,19 @@ impl Stopwatch {
     }
 
     /// The next pair, around one compute pass.
-    fn pair(&mut self) -> wgpu::ComputePassTimestampWrites<'_> {
-        let first = self.used;
+    fn pair(&mut self) -> Option<wgpu::ComputePassTimestampWrites<'_>> {
+        let (query_set, first) = (self.set.as_ref()?, self.used);
         self.used += 2;
-        wgpu::ComputePassTimestampWrites {
-            query_set: &self.set,
+        Some(wgpu::ComputePassTimestampWrites {
+            query_set,
             beginning_of_pass_write_index: Some(first),
             end_of_pass_write_index: Some(first + 1),
-        }
+        })
     }
 
     fn resolve(&self, encoder: &mut wgpu::CommandEncoder) -> Result<(), GpuError> {
-        encoder.resolve_query_set(&self.set, 0..self.used, self.results.raw()?, 0);
+        let results = self.results.raw()?;
+        self.set.iter().for_each(|set| encoder.resolve_query_set(set, 0..self.used, results, 0));
         Ok(())
     }
 
@@ -93,6 +98,13 @@ impl Stopwatch {
         let words = gpu.read::<u32>(&self.results, 0, 2 * self.used as usize).await?;
         let tick = |w: &[u32]| (u64::from(w[1]) << 32 | u64::from(w[0])) as f64 * period;
         Ok(words.chunks_exact(4).map(|w| [tick(&w[..2]), tick(&w[2..])]).collect())
+    }
+}
+
+impl Drop for Stopwatch {
+    fn drop(&mut self) {
+        let _turn = self.turns.wait();
+        self.set = None;
     }
 }
 
@@ -113,6 +125,22 @@ impl Plan {
         if !gpu.has_timestamps() {
             return Err(GpuError::Validation { reason: format!("{} has no timestamp queries", gpu.facts()) });
         }
+        let (mut spans, watches) = self.submit_timed(live)?;
+        let mut times = Vec::new();
+        for watch in &watches {
+            times.extend(watch.read(gpu).await?);
+        }
+        let begin = times.first().map_or(0.0, |t| t[0]);
+        for (span, [from, to]) in spans.iter_mut().zip(times) {
+            (span.start, span.seconds) = (from - begin, (to - from).max(0.0));
+        }
+        Ok(spans)
+    }
+
+    /// Submits a run with timestamps around every dispatch. Spans have no times yet: the stopwatches will have them.
+    fn submit_timed(&self, live: &[u32]) -> Result<(Vec<Span>, Vec<Stopwatch>), GpuError> {
+        let gpu: &Gpu = &self.gpu;
+        let _turn = gpu.turn();
         self.begin(live, 0)?;
         let shared = gpu.device()?;
         let encoder = || shared.device.create_command_encoder(&Default::default());
@@ -140,7 +168,7 @@ impl Plan {
             if watches.last().is_none_or(Stopwatch::full) {
                 watches.push(Stopwatch::new(gpu, self.steps.len())?);
             }
-            let timestamp_writes = watches.last_mut().map(Stopwatch::pair);
+            let timestamp_writes = watches.last_mut().and_then(Stopwatch::pair);
             let mut pass = commands.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes });
             pass.set_pipeline(&kernel.pipeline);
             pass.set_bind_group(0, bind, &[]);
@@ -151,15 +179,7 @@ impl Plan {
         }
         watches.iter().try_for_each(|w| w.resolve(&mut commands))?;
         shared.queue.submit([commands.finish()]);
-        let mut times = Vec::new();
-        for watch in &watches {
-            times.extend(watch.read(gpu).await?);
-        }
-        let begin = times.first().map_or(0.0, |t| t[0]);
-        for (span, [from, to]) in spans.iter_mut().zip(times) {
-            (span.start, span.seconds) = (from - begin, (to - from).max(0.0));
-        }
-        Ok(spans)
+        Ok((spans, watches))
     }
 
     /// Runs the plan once and measures each kernel, slowest first.
@@ -180,11 +200,19 @@ impl Plan {
         if !gpu.has_timestamps() || times == 0 || self.steps.iter().any(|s| matches!(s, Ready::Clear(_))) {
             return Ok(None);
         }
+        let times_read = self.submit_timed_whole(live, times)?.read(gpu).await?;
+        Ok(times_read.first().map(|[from, to]| (to - from).max(0.0) / times as f64))
+    }
+
+    /// Submits `times` runs between two timestamps.
+    fn submit_timed_whole(&self, live: &[u32], times: usize) -> Result<Stopwatch, GpuError> {
+        let gpu: &Gpu = &self.gpu;
+        let _turn = gpu.turn();
         self.begin(live, 0)?;
         let shared = gpu.device()?;
         let mut watch = Stopwatch::new(gpu, 1)?;
         let mut commands = shared.device.create_command_encoder(&Default::default());
-        let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes: Some(watch.pair()) };
+        let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes: watch.pair() };
         let mut pass = commands.begin_compute_pass(&descriptor);
         for _ in 0..times {
             for step in &self.steps {
@@ -200,7 +228,6 @@ impl Plan {
         drop(pass);
         watch.resolve(&mut commands)?;
         shared.queue.submit([commands.finish()]);
-        let times_read = watch.read(gpu).await?;
-        Ok(times_read.first().map(|[from, to]| (to - from).max(0.0) / times as f64))
+        Ok(watch)
     }
 }

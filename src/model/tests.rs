@@ -22,7 +22,7 @@ pub fn shared(path: &str) -> Option<PathBuf> {
     let root = std::env::var_os("JURIST_SHARED").map_or(Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
     let path = root.join(path);
     if !path.exists() {
-        eprintln!("skipped: {} does not exist (set JURIST_SHARED)", path.display());
+        crate::skip::skip(format!("{} does not exist (set JURIST_SHARED)", path.display()));
         return None;
     }
     Some(path)

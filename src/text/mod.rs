@@ -76,7 +76,7 @@ pub(crate) mod test_files {
         let root = std::env::var("JURIST_SHARED").unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../shared").into());
         let dir = std::path::Path::new(&root).join("models").join(name);
         if !dir.join("tokenizer.json").exists() {
-            eprintln!("skipped: {} has no tokenizer.json (set JURIST_SHARED)", dir.display());
+            crate::skip::skip(format!("{} has no tokenizer.json (set JURIST_SHARED)", dir.display()));
             return None;
         }
         Some(Tokenizer::from_dir(&dir).unwrap())

@@ -2,7 +2,10 @@
 //!
 //! Everything is generated: rows of the miniature task, a word-level tokenizer, a Llama of a few thousand parameters.
 
-#![allow(dead_code)] // each test binary uses a part
+#![allow(dead_code, unused_imports)] // each test binary uses a part
+
+#[path = "skip.rs"]
+mod skip;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -10,6 +13,7 @@ use std::process::{Command, Output, Stdio};
 use jurist::miniature::{Miniature, SCORE_PHRASE, Split, Version, vocabulary};
 use jurist::text::{SpecialTokens, word_level};
 use serde_json::{Value, json};
+pub use skip::skip;
 
 /// Where distributions put Chromium, and with it SwiftShader's Vulkan driver.
 const SWIFTSHADER: [&str; 3] = [

@@ -5,12 +5,16 @@
 
 #![allow(dead_code, unused_imports)] // each test binary uses a part
 
+mod skip;
+
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::OnceLock;
 
 use jurist::doctor::kernels::Bench;
 pub use jurist::doctor::rig::{Ran, Rig, UNTOUCHED, around_one, random, sum};
+pub use skip::skip;
+
 use jurist::gpu::{Gpu, GpuError, GpuOptions, Kernels, Limits, Tensor, Tuning, Variant};
 
 /// Where distributions put Chromium, and with it SwiftShader's Vulkan driver.

@@ -11,7 +11,7 @@ const SHAPE: [usize; 3] = [70, 68, 100];
 /// The kernels for matrix units, or none with the reason printed.
 fn units() -> Option<Tuning> {
     if !gpu().runs(Variant::MatmulCooperative) {
-        println!("skipped: {} has no matrix units (newer lavapipe has)", gpu().facts());
+        skip(format!("{} has no matrix units (newer lavapipe has)", gpu().facts()));
         return None;
     }
     Some(gpu().tuning().only(Variant::MatmulCooperative))
