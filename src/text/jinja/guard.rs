@@ -15,7 +15,7 @@ const DEEPEST: usize = 150;
 /// What an entry of a list or a mapping counts, beside the texts inside it.
 const ENTRY: usize = 16;
 /// The largest width, precision or count that a template may ask a text or a list to be filled up to.
-const WIDEST: i64 = 100_000;
+const WIDEST: i64 = 10_000;
 
 /// What is left of [`WORK`] in this rendering.
 struct Left(usize);

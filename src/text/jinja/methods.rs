@@ -138,13 +138,14 @@ fn joins(between: &Value, list: Option<&Value>) -> Result<(), Error> {
 /// They are not.
 pub fn formats(args: &[Value]) -> Result<(), Error> {
     let Some(format) = args.first().and_then(Value::as_str) else { return Ok(()) };
-    let of_percent = format.split('%').skip(1).map(|spec| spec.split(|c: char| c.is_alphabetic()).next().unwrap_or(spec));
-    let of_brace = format.split('{').skip(1).map(|spec| spec.split('}').next().unwrap_or(spec));
-    let specs: Vec<&str> = of_percent.chain(of_brace).collect();
-    for digits in specs.iter().flat_map(|spec| spec.split(|c: char| !c.is_ascii_digit())).filter(|digits| !digits.is_empty()) {
+    let percents: Vec<&str> = format.split('%').skip(1).filter_map(|spec| spec.split(char::is_alphabetic).next()).collect();
+    let braces: Vec<&str> = format.split('{').skip(1).collect();
+    let written = percents.iter().copied().chain(braces.iter().filter_map(|spec| spec.split('}').next()));
+    for digits in written.flat_map(|spec| spec.split(|c: char| !c.is_ascii_digit())).filter(|digits| !digits.is_empty()) {
         narrow(digits.parse().unwrap_or(i64::MAX))?;
     }
-    let computed = format.contains('*') || specs.iter().any(|spec| spec.ends_with(|c: char| !c.is_alphanumeric()));
+    let nested = |spec: &&str| spec.contains(':') && !spec.contains('}');
+    let computed = percents.iter().any(|spec| spec.contains('*')) || braces.iter().any(nested);
     let whole = |value: &Value| value.is_integer().then(|| i64::try_from(value.clone()).unwrap_or(i64::MAX));
     if computed { args.iter().skip(1).filter_map(whole).try_for_each(narrow) } else { Ok(()) }
 }
