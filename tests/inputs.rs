@@ -388,7 +388,7 @@ fn settings() {
         "a template of other rows",
         g.scratch(&["--template", "other.jinja"]),
         1,
-        &["train.jsonl:1: prompt template: undefined value (line 1", "the row's columns are id, prompt"],
+        &["train.jsonl:1: prompt template other.jinja: undefined value (line 1", "the row's columns are id, prompt"],
     );
     g.case("the judge's template", g.scratch(&["--template", "judge"]), 1, &["the row has no `instruction` with a `response`"]);
     g.case("no chat template", g.scratch(&["--chat", "always"]), 1, &["the tokenizer has none", "turn the chat frame off"]);

@@ -9,6 +9,7 @@ use super::merge::MergeArgs;
 use super::plan::PlanArgs;
 use super::settings::SettingFlags;
 use crate::gpu::Kernels;
+use crate::text::Date;
 
 /// Train LLM judges on any GPU that wgpu reaches, and measure how well they agree with people.
 #[derive(Debug, Parser)]
@@ -195,7 +196,7 @@ pub struct AgreeArgs {
     pub cluster: Option<String>,
 
     /// The score scale, for labels, kappa and histograms
-    #[arg(long, value_name = "SCALE", default_value = "1..5")]
+    #[arg(long, value_name = "SCALE", default_value = "1..5", allow_hyphen_values = true)]
     pub scale: String,
 
     /// Column with the response or its length, for the length bias
@@ -207,7 +208,7 @@ pub struct AgreeArgs {
     pub repeats: Vec<String>,
 
     /// Score at which a decision flips, for self-consistency; the middle of the scale if not given
-    #[arg(long, value_name = "SCORE", requires = "repeats")]
+    #[arg(long, value_name = "SCORE", requires = "repeats", allow_negative_numbers = true)]
     pub threshold: Option<f64>,
 
     /// Column with the judge's probabilities: a list in the scale's order, or an object by score (judge.probs)
@@ -285,11 +286,11 @@ pub struct DataCheckArgs {
     pub json: bool,
 
     /// Scores, as in training [default: the model's, else 1..5]
-    #[arg(long, value_name = "SCALE", help_heading = "Judge")]
+    #[arg(long, value_name = "SCALE", help_heading = "Judge", allow_hyphen_values = true)]
     pub scale: Option<String>,
 
     /// Words before the score
-    #[arg(long, value_name = "TEXT", help_heading = "Judge")]
+    #[arg(long, value_name = "TEXT", help_heading = "Judge", allow_hyphen_values = true)]
     pub phrase: Option<String>,
 
     /// Prompt template: a built-in one by name, or a Jinja file [default: plain where every row has a prompt, else judge]
@@ -299,6 +300,10 @@ pub struct DataCheckArgs {
     /// Wrap prompts in the model's chat template
     #[arg(long, value_name = "WHEN", value_parser = ["auto", "always", "never"], help_heading = "Judge")]
     pub chat: Option<String>,
+
+    /// Day that the chat template states [default: the judge's, else today where the template wants one]
+    #[arg(long, value_name = "YYYY-MM-DD", help_heading = "Judge")]
+    pub date: Option<Date>,
 
     /// Column of the label
     #[arg(long, value_name = "COLUMN", help_heading = "Rows")]
@@ -410,11 +415,11 @@ Examples:
 #[derive(Debug, Args)]
 pub struct JudgingArgs {
     /// Scores, as in training
-    #[arg(long, value_name = "SCALE", help_heading = "Judge")]
+    #[arg(long, value_name = "SCALE", help_heading = "Judge", allow_hyphen_values = true)]
     pub scale: Option<String>,
 
     /// Words before the score
-    #[arg(long, value_name = "TEXT", help_heading = "Judge")]
+    #[arg(long, value_name = "TEXT", help_heading = "Judge", allow_hyphen_values = true)]
     pub phrase: Option<String>,
 
     /// Prompt template: a built-in one by name, or a Jinja file
@@ -424,6 +429,10 @@ pub struct JudgingArgs {
     /// Wrap prompts in the model's chat template
     #[arg(long, value_name = "WHEN", value_parser = ["auto", "always", "never"], help_heading = "Judge")]
     pub chat: Option<String>,
+
+    /// Day that the chat template states [default: the judge's, else today where the template wants one]
+    #[arg(long, value_name = "YYYY-MM-DD", help_heading = "Judge")]
+    pub date: Option<Date>,
 
     /// Expected score over the scale's tokens only, or over the full vocabulary
     #[arg(long, value_enum, default_value_t = Expectation::Renormalised, help_heading = "Judge")]

@@ -14,6 +14,7 @@ use crate::data::{
 use crate::eval::table::{Cell, Table};
 use crate::judge::{DEFAULT_PHRASE, JudgeError, JudgePrompt, JudgeSettings, Scale, Template, preview};
 use crate::text::{ChatTemplate, SpecialTokens, Tokenizer, word_level};
+use crate::train::log::Progress;
 
 /// Of more rows than this, the tokens of some are counted, evenly taken.
 const MOST_TOKENISED: usize = 5000;
@@ -39,7 +40,7 @@ fn check(args: &DataCheckArgs, context: &Context) -> Result<(), CliError> {
     }
     let data = read(args, &args.file)?;
     let other = args.against.as_deref().map(|file| read(args, file)).transpose()?;
-    let judge = Judging::of(args, &data)?;
+    let judge = Judging::of(args, &data, &mut context.progress())?;
     let survey = Survey::of(&data, other.as_ref(), &judge);
     if args.json {
         print(&(serde_json::to_string_pretty(&survey.to_json()).unwrap_or_default() + "\n"))?;
@@ -72,7 +73,7 @@ struct Judging {
 }
 
 impl Judging {
-    fn of(args: &DataCheckArgs, data: &Dataset) -> Result<Self, CliError> {
+    fn of(args: &DataCheckArgs, data: &Dataset, progress: &mut dyn Progress) -> Result<Self, CliError> {
         let folder = args.model.as_deref().map(ModelFolder::open).transpose().map_err(JudgeError::from)?;
         let stored = folder.as_ref().map(ModelFolder::judge_json).transpose().map_err(JudgeError::from)?.flatten();
         let stored = stored.map(|text| JudgeSettings::from_json(&text)).transpose()?;
@@ -97,6 +98,7 @@ impl Judging {
         };
         let phrase = args.phrase.clone().or(stored.as_ref().map(|s| s.phrase.clone()));
         let phrase = phrase.unwrap_or_else(|| DEFAULT_PHRASE.into());
+        let date = stored.as_ref().and_then(|settings| settings.date);
         let scale = match (&args.scale, stored) {
             (Some(spec), _) => spec.parse()?,
             (None, Some(settings)) => settings.scale,
@@ -111,7 +113,11 @@ impl Judging {
         let unknown = SpecialTokens { unk: Some("<unk>".into()), ..SpecialTokens::default() };
         let none = || word_level(&["rows"], &unknown).map_err(JudgeError::from);
         let prompt = match &tokenizer {
-            Some(tokenizer) => JudgePrompt::new(template, &phrase, scale.clone(), chat, tokenizer)?,
+            Some(tokenizer) => {
+                let mut settings = JudgeSettings { date, ..JudgeSettings::new(scale.clone(), &phrase, &template, chat) };
+                settings.set_date(args.date, tokenizer)?.iter().for_each(|note| progress.note(note));
+                settings.prompt(tokenizer)?
+            }
             None => JudgePrompt::new(template, &phrase, scale.clone(), chat, &none()?)?,
         };
         Ok(Judging { tokenizer, template: name, scale, prompt })

@@ -18,7 +18,7 @@ impl Interrupt {
             if seen.0.swap(true, Ordering::SeqCst) {
                 std::process::exit(130);
             }
-            eprintln!("interrupted: finishing the step and writing a checkpoint; press again to end at once");
+            super::say("interrupted: finishing the step and writing a checkpoint; press again to end at once");
         })
         .map_err(|source| CliError::Signal { source })?;
         Ok(interrupt)

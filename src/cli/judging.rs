@@ -84,7 +84,13 @@ impl JudgingArgs {
         // Before the GPU is asked for anything.
         ModelFolder::open(model).map_err(JudgeError::from)?;
         let gpu = context.gpu(Work::Judging, progress)?;
-        let judge = Judge::open(&gpu, model, |stored, tokenizer| self.settings(stored, tokenizer))?;
+        let mut note = None;
+        let judge = Judge::open(&gpu, model, |stored, tokenizer| {
+            let mut settings = self.settings(stored, tokenizer)?;
+            note = settings.set_date(self.date, tokenizer)?;
+            Ok(settings)
+        })?;
+        note.iter().for_each(|note| progress.note(note));
         judge.score_tokens().warnings.iter().for_each(|w| progress.warn(w));
         let total = rows.examples.len() as u64;
         progress.begin("judging", 0, total);

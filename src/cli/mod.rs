@@ -18,12 +18,14 @@ mod interrupt;
 mod judging;
 mod merge;
 mod plan;
+mod printable;
 mod progress;
 mod score;
 mod serve;
 mod settings;
 mod train;
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
@@ -39,6 +41,7 @@ pub use error::CliError;
 pub use interrupt::Interrupt;
 pub use merge::MergeArgs;
 pub use plan::PlanArgs;
+pub use printable::printable;
 pub use progress::{SystemClock, TerminalProgress};
 pub use settings::SettingFlags;
 
@@ -134,11 +137,17 @@ fn free_memory() -> Option<u64> {
     Some((kib << 10) / 10 * 9)
 }
 
+/// Writes a line to standard error. What cannot be written there cannot be reported either.
+fn say(line: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{}", printable(line));
+}
+
 /// Writes a result to standard output.
 fn print(text: &str) -> Result<(), CliError> {
     use std::io::Write;
     let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|source| CliError::Output { source })
+    out.write_all(printable(text).as_bytes()).and_then(|()| out.flush()).map_err(|source| CliError::Output { source })
 }
 
 /// Runs the program with these arguments (the program's name first) and returns its exit code.
@@ -147,7 +156,13 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(message) => {
             // Help and version go to stdout with code 0, faults to stderr with code 2. A closed pipe changes nothing.
-            let _ = message.print();
+            let text = message.render().to_string();
+            match printable(&text) {
+                Cow::Borrowed(_) => {
+                    let _ = message.print();
+                }
+                Cow::Owned(shown) => say(&shown),
+            }
             return ExitCode::from(message.exit_code() as u8);
         }
     };
@@ -158,7 +173,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if let Some(message) = error.message() {
-                eprintln!("error: {message}");
+                say(&format!("error: {message}"));
             }
             ExitCode::from(error.exit_code())
         }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::{printable, say};
 use crate::train::log::{Clock, Progress};
 
 /// Seconds between two plain lines.
@@ -69,7 +70,7 @@ impl TerminalProgress {
         if self.terminal {
             let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
             let style = ProgressStyle::with_template(if colour { coloured } else { plain });
-            let bar = ProgressBar::new(total).with_position(done).with_prefix(what.to_string());
+            let bar = ProgressBar::new(total).with_position(done).with_prefix(printable(what).into_owned());
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar.reset_eta();
             self.bar = Some(bar);
@@ -82,7 +83,7 @@ impl TerminalProgress {
     /// Moves the bar, or says `line` when it is time for one.
     fn advance(&mut self, done: u64, message: String, line: impl FnOnce(&Stretch, f64) -> String) {
         if let Some(bar) = &self.bar {
-            bar.set_message(message);
+            bar.set_message(printable(&message).into_owned());
             bar.set_position(done);
         }
         let now = self.clock.seconds();
@@ -97,8 +98,8 @@ impl TerminalProgress {
 
     fn line(&self, line: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{line}")),
-            None => eprintln!("{line}"),
+            Some(bar) => bar.suspend(|| say(line)),
+            None => say(line),
         }
     }
 }

@@ -67,6 +67,8 @@ fn argument(key: &'static Key, flag: &'static str, default: &Value) -> Arg {
     }
     let argument = Arg::new(key.name).long(flag).value_name(value_name(key.kind)).help(help).help_heading(key.group);
     let argument = argument.action(ArgAction::Set).allow_negative_numbers(true);
+    // "-1..1" is a scale, and "- score: " a phrase.
+    let argument = argument.allow_hyphen_values(["scale", "phrase"].contains(&key.name));
     // TRL's own spelling, and the short words that everybody tries first.
     let argument = if flag == key.name { argument } else { argument.alias(key.name) };
     let argument = match key.name {

@@ -73,6 +73,7 @@ fn inherit(layers: &mut Layers, progress: &mut dyn Progress) -> Result<(), CliEr
         ("chat", if stored.chat { "always" } else { "never" }.to_string()),
         ("score_reads", if stored.score_reads == ScoreReads::Chain { "chain" } else { "prompt" }.to_string()),
     ];
+    values.extend(stored.date.map(|date| ("date", date.to_string())));
     match stored.template_source {
         None => values.push(("template", stored.template)),
         Some(_) if layers.text("template").is_none() => {

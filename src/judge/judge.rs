@@ -4,6 +4,7 @@
 //! is missing, and the next-token distribution there is the score distribution. The place of the score is known, never
 //! searched for in text.
 
+use super::tokens::embedded;
 use super::{Expectation, JudgePrompt, JudgeSettings, Judgement, Placed, Placement, Prediction, Result, ScoreTokens};
 use crate::data::Example;
 use crate::gpu::Gpu;
@@ -166,6 +167,8 @@ impl Judge {
                 if judging.given_chains {
                     self.take_given(example, space, &mut reading)?;
                 }
+                let vocabulary = self.weights.config.vocab_size;
+                embedded(reading.prompt.iter().chain(reading.continuations.iter().flatten()), vocabulary, &self.tokenizer)?;
                 // A chain may end early where the prompt is long, but there must be one, and the phrase behind it.
                 let given = reading.continuations.iter().map(Vec::len).max();
                 let needed = match given {

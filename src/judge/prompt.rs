@@ -14,11 +14,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use minijinja::{Environment, UndefinedBehavior};
-
 use super::{JudgeError, Result, Scale, ScoreTokens, Split};
 use crate::data::{Example, Prompt};
-use crate::text::{ChatOptions, ChatTemplate, Tokenizer, concatenate, json_to_template, template_environment, template_failure};
+use crate::text::{ChatOptions, ChatTemplate, JinjaTemplate, Tokenizer, caught, concatenate, json_to_template, template_failure};
 
 /// The phrase before the score, as Prometheus' training data and TRACT have it.
 pub const DEFAULT_PHRASE: &str = "So the overall score is ";
@@ -68,6 +66,15 @@ pub enum Template {
 }
 
 impl Template {
+    /// Its name, for messages: a built-in one's, or the file's.
+    pub fn name(&self) -> &str {
+        match self {
+            Template::Plain => "plain",
+            Template::Judge => "judge",
+            Template::Own { name, .. } => name,
+        }
+    }
+
     /// `plain`, `judge`, or else the path of a Jinja file.
     ///
     /// # Errors
@@ -93,7 +100,7 @@ impl Template {
 #[derive(Clone, Debug)]
 pub struct JudgePrompt {
     template: Template,
-    environment: Arc<Environment<'static>>,
+    compiled: Arc<JinjaTemplate>,
     phrase: String,
     scale: Scale,
     chat: Option<ChatTemplate>,
@@ -130,22 +137,17 @@ impl JudgePrompt {
     /// # Errors
     /// A template that is no Jinja; `chat` with a tokenizer that has no chat template.
     pub fn new(template: Template, phrase: &str, scale: Scale, chat: bool, tokenizer: &Tokenizer) -> Result<Self> {
-        let (name, source) = match &template {
-            Template::Plain => ("plain", ""),
-            Template::Judge => ("judge", JUDGE),
-            Template::Own { name, source } => (name.as_str(), source.as_str()),
+        let name = template.name();
+        let source = match &template {
+            Template::Plain => "",
+            Template::Judge => JUDGE,
+            Template::Own { source, .. } => source,
         };
-        let broken = |error: minijinja::Error| JudgeError::Template {
-            name: name.into(),
-            found: template_failure(&error),
-            fix: "correct the Jinja there".into(),
-        };
-        let mut environment = template_environment().map_err(broken)?;
-        environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
-        environment.add_template_owned("prompt", source.to_string()).map_err(broken)?;
+        let broken = |found: String| JudgeError::Template { name: name.into(), found, fix: "correct the Jinja there".into() };
+        let compiled = caught(|| JinjaTemplate::new(name, source.to_string(), true)).map_err(broken)?;
+        let compiled = Arc::new(compiled.map_err(|error| broken(template_failure(&error)))?);
         let chat = if chat { Some(chat_template(tokenizer)?) } else { None };
-        let environment = Arc::new(environment);
-        Ok(JudgePrompt { template, environment, phrase: phrase.into(), scale, chat, chat_options: ChatOptions::default() })
+        Ok(JudgePrompt { template, compiled, phrase: phrase.into(), scale, chat, chat_options: ChatOptions::default() })
     }
 
     /// The scale of this judge.
@@ -307,11 +309,11 @@ impl JudgePrompt {
         columns.insert("phrase".into(), self.phrase.clone().into());
         columns.insert("scores".into(), self.scale.texts().to_vec().into());
         let context = json_to_template(&serde_json::Value::Object(columns));
-        let rendered = self.environment.get_template("prompt").and_then(|template| template.render(context));
-        rendered.map_err(|error| {
+        let rendered = caught(|| self.compiled.render(context)).and_then(|text| text.map_err(|error| template_failure(&error)));
+        rendered.map_err(|found| {
             let names: Vec<&str> = example.row.fields.keys().map(String::as_str).collect();
             let fix = format!("the row's columns are {}", names.join(", "));
-            misfit(example, format!("prompt template: {}", template_failure(&error)), &fix)
+            misfit(example, format!("prompt template {}: {found}", self.template.name()), &fix)
         })
     }
 }
@@ -468,7 +470,7 @@ mod tests {
             (Template::Plain, r#"{"a": 1}"#, "write a template of your own"),
             (Template::Judge, r#"{"prompt": "p"}"#, "no `instruction` with a `response`"),
             (own("{{ missing }}"), r#"{"prompt": "p", "q": 1}"#, "the row's columns are prompt, q"),
-            (own("{{ raise_exception('no') }}"), r#"{"prompt": "p"}"#, "rows.jsonl:1: prompt template: no (line 1"),
+            (own("{{ raise_exception('no') }}"), r#"{"prompt": "p"}"#, "rows.jsonl:1: prompt template mine.jinja: no (line 1"),
             (own(" \n"), r#"{"prompt": "p"}"#, "the prompt is empty"),
         ];
         for (template, json, message) in cases {

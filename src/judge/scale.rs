@@ -14,7 +14,7 @@ const LARGEST: usize = 1000;
 
 /// A list of scores: the text generated for each, and the number it stands for. In any order.
 ///
-/// Written as texts, or as texts and values: `1..5`; `0..100:10` (in steps of 10); `0,1,2,3,4=0,0.25,0.5,0.75,1`; `0..4=0..1` (values evenly spaced from
+/// Written as texts, or as texts and values: `1..5`; `-1..1`; `0..100:10` (in steps of 10); `0..1:0.25`; `0,1,2,3,4=0,0.25,0.5,0.75,1`; `0..4=0..1` (values evenly spaced from
 /// 0 to 1); `bad,fair,good=0,1,2`. Texts that are numbers are their own values.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -150,26 +150,7 @@ impl FromStr for Scale {
             None => (spec, None),
         };
         let texts = match texts.split_once("..") {
-            Some((first, last)) => {
-                let whole = |text: &str| {
-                    let fix = "a range goes from one whole number to another, such as 1..5";
-                    text.trim().parse::<i64>().map_err(|_| fail(format!("`{}` is no whole number", text.trim()), fix))
-                };
-                let (last, step) = last.split_once(':').unwrap_or((last, "1"));
-                let (first, last) = (whole(first)?, whole(last)?);
-                let by = step.trim().parse::<u32>().ok().filter(|by| *by > 0).ok_or_else(|| {
-                    fail(format!("`{}` is no step", step.trim()), "a step is a whole number above 0, as in 0..100:10")
-                })?;
-                let reach = last.checked_sub(first).filter(|reach| *reach >= 1);
-                let Some(reach) = reach else {
-                    return Err(fail(format!("{last} is not above {first}"), "write the smaller number first, as in 1..5"));
-                };
-                let count = reach as u64 / u64::from(by) + 1;
-                if count > LARGEST as u64 {
-                    return Err(fail(format!("{count} scores"), "a scale has at most 1000"));
-                }
-                (0..count as i64).map(|n| (first + n * i64::from(by)).to_string()).collect()
-            }
+            Some((first, last)) => range(first, last).map_err(|(found, fix)| fail(found, fix))?,
             None => texts.split(',').map(|text| text.trim().to_string()).collect::<Vec<_>>(),
         };
         let number =
@@ -194,6 +175,75 @@ impl FromStr for Scale {
             JudgeError::Scale { found, fix, .. } => JudgeError::Scale { spec: spec.into(), found, fix },
             other => other,
         })
+    }
+}
+
+/// The texts of `first..last` or `first..last:step`: decimal numbers with as many places as the ends have, or the step needs.
+fn range(first: &str, last: &str) -> std::result::Result<Vec<String>, (String, &'static str)> {
+    let (last, step) = last.split_once(':').unwrap_or((last, "1"));
+    let number = |text: &str| {
+        let fix = "a range goes from one number to another, such as 1..5, -1..1 or 0..1:0.25";
+        Decimal::parse(text.trim()).ok_or_else(|| (format!("`{}` is no number", text.trim()), fix))
+    };
+    let (first, last) = (number(first)?, number(last)?);
+    let no_step = || (format!("`{}` is no step", step.trim()), "a step is a number above 0, as in 0..100:10");
+    let by = Decimal::parse(step.trim()).filter(|by| by.digits > 0).ok_or_else(no_step)?;
+    let places = first.places.max(last.places);
+    let finest = places.max(by.places);
+    let (start, end, step) = (first.at(finest), last.at(finest), by.at(finest));
+    if end <= start {
+        return Err((format!("{last} is not above {first}"), "write the smaller number first, as in 1..5"));
+    }
+    let count = (end - start) / step + 1;
+    if count > LARGEST as i128 {
+        return Err((format!("{count} scores"), "a scale has at most 1000"));
+    }
+    let score = |n| Decimal { digits: start + n * step, places: finest }.shortened(places).to_string();
+    Ok((0..count).map(score).collect())
+}
+
+/// A decimal number as it was written: `digits / 10^places`.
+#[derive(Clone, Copy)]
+struct Decimal {
+    digits: i128,
+    places: u32,
+}
+
+impl Decimal {
+    /// Whole numbers of 64 bits with at most nine decimal places.
+    fn parse(text: &str) -> Option<Self> {
+        let (whole, places) = text.split_once('.').unwrap_or((text, ""));
+        let all_digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        if !all_digits(whole.strip_prefix(['-', '+']).unwrap_or(whole)) || (text.contains('.') && !all_digits(places)) {
+            return None;
+        }
+        whole.parse::<i64>().ok()?;
+        let count = u32::try_from(places.len()).ok().filter(|count| *count <= 9)?;
+        Some(Decimal { digits: format!("{whole}{places}").parse().ok()?, places: count })
+    }
+
+    /// The digits with at least as many places.
+    fn at(self, places: u32) -> i128 {
+        self.digits * 10i128.pow(places.saturating_sub(self.places))
+    }
+
+    /// Without zeros at the end, as long as more than `least` places are left.
+    fn shortened(mut self, least: u32) -> Self {
+        while self.places > least && self.digits % 10 == 0 {
+            self = Decimal { digits: self.digits / 10, places: self.places - 1 };
+        }
+        self
+    }
+}
+
+impl fmt::Display for Decimal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (sign, one) = (if self.digits < 0 { "-" } else { "" }, 10u128.pow(self.places));
+        let digits = self.digits.unsigned_abs();
+        match self.places {
+            0 => write!(f, "{sign}{digits}"),
+            places => write!(f, "{sign}{}.{:0width$}", digits / one, digits % one, width = places as usize),
+        }
     }
 }
 
@@ -275,6 +325,13 @@ mod tests {
     fn ranges_with_steps() {
         assert_eq!(scale("0..100:25").texts(), ["0", "25", "50", "75", "100"]);
         assert_eq!(scale("1..6:2").texts(), ["1", "3", "5"]);
+        assert_eq!(scale("-1..1").texts(), ["-1", "0", "1"]);
+        assert_eq!(scale("-10..-2:4").texts(), ["-10", "-6", "-2"]);
+        assert_eq!(scale("0..1:0.25").texts(), ["0", "0.25", "0.5", "0.75", "1"]);
+        assert_eq!(scale("-0.5..0.5:0.5").texts(), ["-0.5", "0.0", "0.5"]);
+        assert_eq!(scale("1.0..2.0:0.5").texts(), ["1.0", "1.5", "2.0"]);
+        assert_eq!(scale("0.5..2").texts(), ["0.5", "1.5"]);
+        assert_eq!(scale("-1..1:0.5=0..1").values(), [0.0, 0.25, 0.5, 0.75, 1.0]);
         for (spec, message) in [("0..100:0", "`0` is no step"), ("0..10:x", "`x` is no step"), ("1..5:9", "1 score")] {
             let error = spec.parse::<Scale>().unwrap_err().to_string();
             assert!(error.contains(message), "{error}");
@@ -288,10 +345,15 @@ mod tests {
             ("5", "1 score"),
             ("5..1", "1 is not above 5"),
             ("3..3", "3 is not above 3"),
-            ("1..x", "`x` is no whole number"),
-            ("0.5..2", "`0.5` is no whole number"),
+            ("1..x", "`x` is no number"),
+            ("1...5", "`.5` is no number"),
+            ("1e1..2e1", "`1e1` is no number"),
+            ("0..1:0.0000000001", "`0.0000000001` is no step"),
+            ("0..1:-0.5", "`-0.5` is no step"),
+            ("0..1:0.0001", "10001 scores"),
             ("0..99999", "100000 scores"),
-            ("-9223372036854775808..9223372036854775807", "is not above"),
+            ("-9223372036854775808..9223372036854775807", "18446744073709551616 scores"),
+            ("99999999999999999999..1", "is no number"),
             ("bad,good", "give the values behind `=`"),
             ("1,1", "`1` is there twice"),
             ("1,,3", "`` is no number"),

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{JudgeError, JudgePrompt, Result, Scale, ScoreReads, Template};
-use crate::text::Tokenizer;
+use crate::text::{ChatTemplate, Date, Tokenizer};
 
 /// Name of the file in a model's folder.
 pub const JUDGE_FILE: &str = "judge.json";
@@ -31,6 +31,9 @@ pub struct JudgeSettings {
     /// What the score is read from.
     #[serde(default, skip_serializing_if = "reads_prompt")]
     pub score_reads: ScoreReads,
+    /// The day that the chat template states. A judge is scored on the day that it was trained with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub date: Option<Date>,
 }
 
 /// The ordinary case is not written, so that judges without it stay readable for versions that do not know the key.
@@ -57,7 +60,24 @@ impl JudgeSettings {
             chain: false,
             max_completion_length: 0,
             score_reads: ScoreReads::Prompt,
+            date: None,
         }
+    }
+
+    /// Sets the day that the chat template states: the one that is asked for, else the one that is there, else today where the
+    /// template wants one. Returns what to tell the user in that last case.
+    ///
+    /// # Errors
+    /// A chat template that cannot be read.
+    pub fn set_date(&mut self, asked: Option<Date>, tokenizer: &Tokenizer) -> Result<Option<String>> {
+        self.date = asked.or(self.date);
+        let wanted = self.chat && self.date.is_none() && ChatTemplate::of(tokenizer)?.is_some_and(|chat| chat.needs_date());
+        if !wanted {
+            return Ok(None);
+        }
+        let today = Date::today();
+        self.date = Some(today);
+        Ok(Some(format!("the chat template states the date: {today} (today, in UTC); --date YYYY-MM-DD sets another")))
     }
 
     /// Reads the text of `judge.json`.
@@ -92,6 +112,8 @@ impl JudgeSettings {
     /// # Errors
     /// As [`JudgePrompt::new`].
     pub fn prompt(&self, tokenizer: &Tokenizer) -> Result<JudgePrompt> {
-        JudgePrompt::new(self.template(), &self.phrase, self.scale.clone(), self.chat, tokenizer)
+        let mut prompt = JudgePrompt::new(self.template(), &self.phrase, self.scale.clone(), self.chat, tokenizer)?;
+        prompt.chat_options.date = self.date;
+        Ok(prompt)
     }
 }

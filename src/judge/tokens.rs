@@ -216,6 +216,25 @@ impl ScoreTokens {
     }
 }
 
+/// Whether the model has a row of its embedding for every token of a sequence; the others would be read from nowhere.
+///
+/// # Errors
+/// The first token that has none, and why.
+pub fn embedded<'a>(
+    ids: impl IntoIterator<Item = &'a u32>,
+    rows: usize,
+    tokenizer: &Tokenizer,
+) -> std::result::Result<(), String> {
+    match ids.into_iter().find(|id| **id as usize >= rows) {
+        None => Ok(()),
+        Some(id) => Err(format!(
+            "token {} is beyond the model's embedding of {rows} rows; use the tokenizer that the model was trained with, or leave \
+             that text out",
+            quote(&[*id], tokenizer)
+        )),
+    }
+}
+
 /// The stem and each score's tokens behind exactly this text.
 fn find(scale: &Scale, before: &str, tokenizer: &Tokenizer) -> Result<(Vec<u32>, Vec<Vec<u32>>)> {
     let texts = scale.texts();

@@ -1,22 +1,26 @@
 //! Chat templates: the Jinja text that turns a list of messages into the one string a chat model was trained on.
 //!
 //! Rendering follows `transformers.apply_chat_template`: blocks are trimmed, Python's string methods exist, and so do
-//! `raise_exception`, `tojson` (with Python's spacing) and, when a date is given, `strftime_now`.
+//! `raise_exception`, `tojson` (as `json.dumps` writes it), `{% generation %}` and, when a date is given, `strftime_now`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use minijinja::{Environment, Error, ErrorKind, Value};
+use minijinja::{Error, ErrorKind, Value};
 use serde::Serialize;
 
-use super::jinja::{json_to_template, template_environment, template_failure};
+use super::jinja::{JinjaTemplate, json_to_template, template_failure};
+use super::panics::caught;
 use super::tokenizer::json_object;
-use super::{Result, TextError, Tokenizer};
+use super::{Date, Result, TextError, Tokenizer};
+
+/// The function that gives templates the date.
+const STRFTIME_NOW: &str = "strftime_now";
 
 /// A chat template, compiled.
 #[derive(Clone, Debug)]
 pub struct ChatTemplate {
-    environment: Arc<Environment<'static>>,
+    template: Arc<JinjaTemplate>,
     special: BTreeMap<String, String>,
 }
 
@@ -29,7 +33,8 @@ pub struct ChatOptions {
     /// `None` leaves the variable undefined.
     pub enable_thinking: Option<bool>,
     /// What `strftime_now` answers. `None` leaves the function undefined: templates that test for it (Llama 3.2) then fall
-    /// back to a fixed date, and the same row gives the same tokens on any day.
+    /// back to a fixed date, and the same row gives the same tokens on any day. Templates that do not test for it need one:
+    /// see [`ChatTemplate::needs_date`].
     pub date: Option<Date>,
 }
 
@@ -63,9 +68,15 @@ impl ChatTemplate {
     /// # Errors
     /// A text that is no Jinja.
     pub fn new(source: String, special: BTreeMap<String, String>) -> Result<Self> {
-        let mut environment = template_environment().map_err(|error| TextError::Chat(template_failure(&error)))?;
-        environment.add_template_owned("chat", source).map_err(|error| TextError::Chat(template_failure(&error)))?;
-        Ok(ChatTemplate { environment: Arc::new(environment), special })
+        let template = caught(|| JinjaTemplate::new("chat", source, false)).map_err(TextError::Chat)?;
+        let template = template.map_err(|error| TextError::Chat(template_failure(&error)))?;
+        Ok(ChatTemplate { template: Arc::new(template), special })
+    }
+
+    /// Whether the template states today's date without asking whether there is one, as Mistral Small's does. Then
+    /// [`ChatOptions::date`] must be given.
+    pub fn needs_date(&self) -> bool {
+        self.template.calls_untested(STRFTIME_NOW)
     }
 
     /// The text of `messages` (each `{role, content}`, and whatever else the template reads).
@@ -86,10 +97,10 @@ impl ChatTemplate {
         }
         if let Some(date) = options.date {
             let function = move |format: &str| date.format(format).map_err(|e| Error::new(ErrorKind::InvalidOperation, e));
-            context.insert("strftime_now", Value::from_function(function));
+            context.insert(STRFTIME_NOW, Value::from_function(function));
         }
-        let template = self.environment.get_template("chat");
-        template.and_then(|template| template.render(context)).map_err(|error| TextError::Chat(template_failure(&error)))
+        let text = caught(|| self.template.render(Value::from(context))).map_err(TextError::Chat)?;
+        text.map_err(|error| TextError::Chat(template_failure(&error)))
     }
 }
 
@@ -116,94 +127,4 @@ fn template_of_config(config: &serde_json::Value) -> Result<Option<String>> {
     };
     let template = entry.and_then(|entry| entry.get("template")?.as_str());
     template.map(|text| Some(text.to_string())).ok_or_else(|| bad("`chat_template` without a default template".into()))
-}
-
-/// A day of the Gregorian calendar, for templates that state one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Date {
-    year: i64,
-    month: u32,
-    day: u32,
-}
-
-const MONTHS: [&str; 12] =
-    ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"];
-const WEEKDAYS: [&str; 7] = ["Thursday", "Friday", "Saturday", "Sunday", "Monday", "Tuesday", "Wednesday"];
-
-impl Date {
-    /// From "YYYY-MM-DD".
-    ///
-    /// # Errors
-    /// Another form, or a day that the calendar does not have.
-    pub fn parse(text: &str) -> Result<Self> {
-        let bad = || TextError::Chat(format!("{text:?} is no date; write it as 2026-11-30"));
-        let mut parts = text.split('-').map(str::parse::<u32>);
-        let (Some(Ok(year)), Some(Ok(month)), Some(Ok(day)), None) = (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
-            return Err(bad());
-        };
-        let date = Date { year: i64::from(year), month, day };
-        let possible = (1..=9999).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day);
-        if possible && Date::from_days(date.days()) == date { Ok(date) } else { Err(bad()) }
-    }
-
-    /// Today in UTC.
-    #[cfg(not(target_arch = "wasm32"))]
-    pub fn today() -> Self {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        Date::from_days((now.as_secs() / 86_400) as i64)
-    }
-
-    /// Days since 1970-01-01, counted in years that begin in March so that leap days come last.
-    fn days(self) -> i64 {
-        let year = if self.month <= 2 { self.year - 1 } else { self.year };
-        let month = (i64::from(self.month) + 9) % 12;
-        year * 365 + year.div_euclid(4) - year.div_euclid(100)
-            + year.div_euclid(400)
-            + (153 * month + 2) / 5
-            + i64::from(self.day)
-            - 719_469
-    }
-
-    fn from_days(days: i64) -> Self {
-        let mut year = 1970 + days.div_euclid(366) - 1;
-        while (Date { year: year + 1, month: 1, day: 1 }).days() <= days {
-            year += 1;
-        }
-        let mut month = 12;
-        while (Date { year, month, day: 1 }).days() > days {
-            month -= 1;
-        }
-        Date { year, month, day: (days - Date { year, month, day: 1 }.days() + 1) as u32 }
-    }
-
-    /// As Python's `strftime`, for the directives that name a day.
-    fn format(self, format: &str) -> std::result::Result<String, String> {
-        let (year, month, day) = (self.year, self.month, self.day);
-        let month_name = MONTHS[month as usize - 1];
-        let weekday = WEEKDAYS[self.days().rem_euclid(7) as usize];
-        let mut out = String::new();
-        let mut chars = format.chars();
-        while let Some(c) = chars.next() {
-            if c != '%' {
-                out.push(c);
-                continue;
-            }
-            match chars.next() {
-                Some('Y') => out += &year.to_string(),
-                Some('y') => out += &format!("{:02}", year % 100),
-                Some('m') => out += &format!("{month:02}"),
-                Some('d') => out += &format!("{day:02}"),
-                Some('B') => out += month_name,
-                Some('b') => out += &month_name[..3],
-                Some('A') => out += weekday,
-                Some('a') => out += &weekday[..3],
-                // The host gives a day, not an hour: a prompt that changes by the minute could never be repeated.
-                Some('H' | 'M' | 'S') => out += "00",
-                Some('%') => out.push('%'),
-                other => return Err(format!("strftime_now: `%{}` is not supported", other.unwrap_or(' '))),
-            }
-        }
-        Ok(out)
-    }
 }

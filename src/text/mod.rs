@@ -4,13 +4,18 @@
 //! so that a saved checkpoint carries them byte for byte.
 
 mod chat;
+mod date;
 mod jinja;
+mod panics;
+mod parts;
 mod stream;
 mod tokenizer;
 mod train;
 
-pub use chat::{ChatOptions, ChatTemplate, Date, concatenate};
-pub use jinja::{json_to_template, template_environment, template_failure};
+pub use chat::{ChatOptions, ChatTemplate, concatenate};
+pub use date::Date;
+pub use jinja::{JinjaTemplate, json_to_template, template_failure};
+pub use panics::caught;
 pub use stream::StreamDecoder;
 pub use tokenizer::{Files, TOKENIZER_FILES, Tokenizer};
 pub use train::{SpecialTokens, train_bpe, word_level};
@@ -54,6 +59,12 @@ pub enum TextError {
         /// "encode ..." or "decode ...".
         action: String,
         /// What the `tokenizers` crate said.
+        found: String,
+    },
+    /// A text that is no day.
+    #[error("{found:?} is no date; write it as 2026-11-30")]
+    Date {
+        /// What was given.
         found: String,
     },
     /// The chat template failed, or refused these messages.

@@ -156,7 +156,7 @@ fn templates_can_do_what_transformers_lets_them() {
         ),
         ("{% if %}", "syntax error"),
         ("{{ nothing.at.all }}", "undefined value"),
-        ("{{ strftime_now('%Q') }}", "`%Q` is not supported"),
+        ("{{ strftime_now('%Q') }}", "\"%Q\" has a directive that is not supported"),
     ];
     for (source, message) in fails {
         let error = render(source).unwrap_err().to_string();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{Result, TextError};
+use super::{Result, TextError, caught, parts};
 
 /// A set of files by name: what a Hugging Face directory holds, read into memory (the browser has no directory).
 pub type Files = BTreeMap<String, Vec<u8>>;
@@ -57,20 +57,25 @@ impl Tokenizer {
                     .into(),
             });
         };
-        let mut inner = tokenizers::Tokenizer::from_bytes(json).map_err(|error| TextError::BadFile {
+        let bad = |found: String| TextError::BadFile {
             file: "tokenizer.json".into(),
-            found: error.to_string(),
+            found,
             expected: "a Hugging Face fast tokenizer".into(),
-        })?;
+        };
+        parts::check(json).map_err(bad)?;
+        let loaded =
+            caught(|| tokenizers::Tokenizer::from_bytes(json)).map_err(|said| bad(format!("its parts do not fit ({said})")))?;
+        let mut inner = loaded.map_err(|error| bad(error.to_string()))?;
         // A tokenizer saved with truncation would cut rows silently, one saved with padding would lengthen them.
         inner.with_truncation(None).map_err(|error| TextError::Make(error.to_string()))?;
         inner.with_padding(None);
+        switch_chance_off(&mut inner);
 
         let tokenizer_config = json_object(&files, "tokenizer_config.json")?;
         let special_map = json_object(&files, "special_tokens_map.json")?;
         let special = special_texts(&[&special_map, &tokenizer_config]);
         let mut tokenizer = Tokenizer {
-            vocab_size: inner.get_vocab(true).values().max().map_or(0, |&id| id as usize + 1),
+            vocab_size: inner.get_vocab(true).values().max().map_or(0, |&id| (id as usize).saturating_add(1)),
             prepends_space: prepends_space(&inner),
             inner,
             special,
@@ -165,11 +170,9 @@ impl Tokenizer {
     /// # Errors
     /// A character outside the vocabulary of a tokenizer that has neither bytes nor an unknown token to fall back on.
     pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>> {
-        let encoding = self.inner.encode_fast(text, add_special).map_err(|error| TextError::Tokenizer {
-            action: format!("encode {:?}", shorten(text, 60)),
-            found: error.to_string(),
-        })?;
-        Ok(encoding.get_ids().to_vec())
+        let failed = |found| TextError::Tokenizer { action: format!("encode {:?}", shorten(text, 60)), found };
+        let encoding = caught(|| self.inner.encode_fast(text, add_special)).map_err(|said| failed(unfit(&said)))?;
+        Ok(encoding.map_err(|error| failed(error.to_string()))?.get_ids().to_vec())
     }
 
     /// Token ids of `text` as it continues some other text: no frame, and none of the space that Llama-2-like
@@ -200,9 +203,9 @@ impl Tokenizer {
     /// # Errors
     /// Whatever the tokenizer's decoder refuses.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
-        self.inner
-            .decode(ids, skip_special)
-            .map_err(|error| TextError::Tokenizer { action: format!("decode {} tokens", ids.len()), found: error.to_string() })
+        let failed = |found| TextError::Tokenizer { action: format!("decode {} tokens", ids.len()), found };
+        let text = caught(|| self.inner.decode(ids, skip_special)).map_err(|said| failed(unfit(&said)))?;
+        text.map_err(|error| failed(error.to_string()))
     }
 
     /// One more than the largest token id, added tokens included. A model's embedding may have more rows.
@@ -280,8 +283,33 @@ pub(super) fn json_object(files: &Files, name: &str) -> Result<Value> {
     }
 }
 
-/// Token ids under `key`: a number, a list of numbers, or nothing.
+/// Without chance: a BPE that was saved with dropout leaves merges out at random, and a Unigram model may sample its pieces.
+fn switch_chance_off(inner: &mut tokenizers::Tokenizer) {
+    use tokenizers::models::ModelWrapper;
+    let steady = match inner.get_model() {
+        ModelWrapper::BPE(model) if model.dropout.is_some() => {
+            let mut model = model.clone();
+            model.dropout = None;
+            ModelWrapper::BPE(model)
+        }
+        ModelWrapper::Unigram(model) if model.alpha.is_some() || model.nbest_size.is_some() => {
+            let mut model = model.clone();
+            (model.alpha, model.nbest_size) = (None, None);
+            ModelWrapper::Unigram(model)
+        }
+        _ => return,
+    };
+    inner.with_model(steady);
+}
+
+/// What a panic inside the tokenizer means.
+fn unfit(said: &str) -> String {
+    format!("the parts of its tokenizer.json do not fit together ({said}); take the file that the model was published with")
+}
+
+/// Token ids under `key`: a number, a list of numbers, or nothing. Where others write -1 or null, there is no such token.
 fn ids_of(config: &Value, key: &str, file: &str) -> Result<Vec<u32>> {
+    let absent = |value: &&Value| value.is_null() || value.as_i64() == Some(-1);
     let one = |value: &Value| {
         value.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or_else(|| TextError::BadFile {
             file: file.into(),
@@ -290,9 +318,9 @@ fn ids_of(config: &Value, key: &str, file: &str) -> Result<Vec<u32>> {
         })
     };
     match config.get(key) {
-        None | Some(Value::Null) => Ok(Vec::new()),
-        Some(Value::Array(list)) => list.iter().map(one).collect(),
-        Some(value) => Ok(vec![one(value)?]),
+        None => Ok(Vec::new()),
+        Some(Value::Array(list)) => list.iter().filter(|value| !absent(value)).map(one).collect(),
+        Some(value) => Some(value).filter(|value| !absent(value)).into_iter().map(one).collect(),
     }
 }
 

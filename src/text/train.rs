@@ -8,7 +8,7 @@ use tokenizers::pre_tokenizers::digits::Digits;
 use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::{AddedToken, PostProcessorWrapper, PreTokenizerWrapper};
 
-use super::{Files, Result, TextError, Tokenizer};
+use super::{Files, Result, TextError, Tokenizer, caught};
 
 /// The special tokens of a tokenizer made from scratch. Their ids come first, in this order; absent roles take none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -136,7 +136,8 @@ where
     let mut characters = 0usize;
     // An empty text teaches nothing; counting here keeps the one pass over the iterator.
     let counted = texts.inspect(|text| characters += text.as_ref().len());
-    inner.train(&mut as_wrapper(&mut trainer), counted).map_err(make)?;
+    let trained = caught(|| inner.train(&mut as_wrapper(&mut trainer), counted).map(|_| ()));
+    trained.map_err(TextError::Make)?.map_err(make)?;
     if characters == 0 {
         return Err(TextError::Make("there is no text to learn from: every text is empty".into()));
     }

@@ -3,18 +3,19 @@
 use std::path::Path;
 
 use super::TrainError;
-use super::config::{SettingError, TrainConfig};
+use super::checkpoint::{checkpoint_name, list_checkpoints};
+use super::config::{Resume, SettingError, TrainConfig};
 use super::engine::Origin;
 use super::examples::{Preparation, Prepared};
 use crate::bundle::{FolderWeights, MANIFEST, ModelFolder};
 use crate::data::{Chains, DataError, Dataset, Example, Prompt, Reader, View};
-use crate::judge::{JudgePrompt, JudgeSettings, Placement, ScoreTokens, Template};
+use crate::judge::{JUDGE_FILE, JudgeError, JudgePrompt, JudgeSettings, Placement, ScoreTokens, Template};
 use crate::model::config::Config;
 use crate::model::dtype::Dtype;
 use crate::model::init::Init;
 use crate::model::lora::AdapterFiles;
 use crate::model::source::TensorSource;
-use crate::text::{ChatTemplate, SpecialTokens, Tokenizer, train_bpe};
+use crate::text::{ChatTemplate, Date, SpecialTokens, Tokenizer, train_bpe};
 
 /// All that is read before the GPU is asked for anything.
 pub struct Start {
@@ -63,6 +64,9 @@ impl Start {
             _ => ChatTemplate::of(&tokenizer)?.is_some(),
         };
         let mut settings = JudgeSettings::new(config.scale()?, &config.phrase, &template, chat);
+        let asked =
+            Some(config.date.as_str()).filter(|date| !date.is_empty()).map(Date::parse).transpose().map_err(JudgeError::from)?;
+        notes.extend(settings.set_date(asked.or_else(|| date_before(config)), &tokenizer)?);
         let prompt = settings.prompt(&tokenizer)?;
         let tokens = prompt.score_tokens(&tokenizer)?;
         notes.extend(tokens.warnings.iter().cloned());
@@ -141,6 +145,17 @@ impl Start {
 }
 
 /// The chain length of the judge that training starts from, if it is one.
+/// The day that the run stated until its checkpoint, which a resumed run goes on stating.
+fn date_before(config: &TrainConfig) -> Option<Date> {
+    let output = Path::new(&config.output_dir);
+    let checkpoint = match &config.resume_from_checkpoint {
+        Resume::From(path) => path.into(),
+        Resume::Newest(true) => output.join(checkpoint_name(*list_checkpoints(output).ok()?.last()?)),
+        Resume::Newest(false) => return None,
+    };
+    JudgeSettings::from_json(&std::fs::read_to_string(checkpoint.join(JUDGE_FILE)).ok()?).ok()?.date
+}
+
 fn stored_length(config: &TrainConfig) -> Option<usize> {
     let folder = ModelFolder::open(Path::new(config.model_name_or_path.as_deref()?)).ok()?;
     JudgeSettings::from_json(&folder.judge_json().ok()??).ok().map(|settings| settings.max_completion_length)

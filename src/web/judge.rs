@@ -70,7 +70,8 @@ impl State {
 
 impl WebJudge {
     pub(super) fn new(gpu: Gpu, manifest: Manifest, weights: Weights, tokenizer: Tokenizer) -> Result<Self, Failure> {
-        let settings = JudgeSettings::from_json(&manifest.judge_json())?;
+        let mut settings = JudgeSettings::from_json(&manifest.judge_json())?;
+        settings.set_date(None, &tokenizer)?;
         let prompt = settings.prompt(&tokenizer)?;
         let state = RefCell::new(State::new(&gpu, weights, tokenizer, settings)?);
         Ok(WebJudge { gpu, state, prompt, manifest, loaded: RefCell::new(None), learned: Cell::new(false) })

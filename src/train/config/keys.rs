@@ -236,6 +236,7 @@ pub const KEYS: &[Key] = &[
     key("max_completion_length", JUDGE, Kind::Whole { min: 0, max: 1 << 20 }, "Most tokens of a chain of thought (0: twice the longest one in the training data)"),
     key("template", JUDGE, Kind::Text, "Prompt template: plain (the row's prompt), judge (built-in grading prompt), a Jinja file, or auto (what the rows have)"),
     key("chat", JUDGE, Kind::OneOf(&["auto", "always", "never"]), "Wrap prompts in the model's chat template (auto: if it has one)"),
+    key("date", JUDGE, Kind::Text, "Day that the chat template states, as YYYY-MM-DD [default: the model's judge.json, else today where the template wants one]"),
     key("score_reads", JUDGE, Kind::OneOf(&["prompt", "chain"]), "What the score is read from: prompt and chain, or the chain alone (the prompt is hidden from it)"),
     key("completion_only_loss", JUDGE, Kind::Flag, "Learn the judgement only, not the prompt"),
 

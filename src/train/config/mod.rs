@@ -94,6 +94,7 @@ pub struct TrainConfig {
     pub max_completion_length: u32,
     pub template: String,
     pub chat: String,
+    pub date: String,
     pub score_reads: String,
     pub completion_only_loss: bool,
 
@@ -178,6 +179,7 @@ impl Default for TrainConfig {
             max_completion_length: 0,
             template: "auto".into(),
             chat: "auto".into(),
+            date: String::new(),
             score_reads: "prompt".into(),
             completion_only_loss: true,
             preset: "exact".into(),

@@ -1,0 +1,243 @@
+//! What templates may call: Jinja's filters, tests and functions, each with its arguments and its result measured.
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{FunctionArgs, FunctionResult, Rest, ValueKind, ValueOrKwargs};
+use minijinja::{Environment, Error, State, Value, escape_formatter, filters, functions, tests};
+
+use super::guard::{all_guarded, charge, fits, guarded, narrow, refused};
+use super::json::python_json;
+use super::methods;
+
+/// Names that no template can write: what the compiled form calls.
+pub const GUARD: &str = "\u{1}guard";
+pub const GUARD_TWO: &str = "\u{1}guard two";
+pub const GUARD_ITEM: &str = "\u{1}guard item";
+pub const GUARD_PRODUCT: &str = "\u{1}guard product";
+pub const SLICE: &str = "\u{1}slice";
+
+/// Refuses arguments with which a call would cost more than its arguments and its result show.
+type Check = fn(&[Value]) -> Result<(), Error>;
+
+/// An environment without templates.
+///
+/// # Errors
+/// None that depend on input; minijinja's syntax builder is fallible.
+pub fn environment() -> Result<Environment<'static>, Error> {
+    let mut environment = Environment::empty();
+    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+    environment.set_unknown_method_callback(methods::call);
+    environment.set_formatter(|out, state, value| {
+        let value = guarded(state, value.clone())?;
+        charge(state, 1)?;
+        escape_formatter(out, state, &value)
+    });
+    add_filters(&mut environment);
+    add_tests(&mut environment);
+    add_functions(&mut environment);
+    environment.add_filter(GUARD, guarded);
+    Ok(environment)
+}
+
+/// The function with its arguments and its result measured.
+fn bounded<F, R, A>(function: F, check: Check) -> impl Fn(&mut State<'_, '_>, Rest<ValueOrKwargs>) -> Result<Value, Error>
+where
+    F: functions::Function<R, A>,
+    R: FunctionResult,
+    A: for<'a> FunctionArgs<'a>,
+{
+    let function = Value::from_function(function);
+    move |state: &mut State<'_, '_>, args: Rest<ValueOrKwargs>| {
+        let args = all_guarded(state, args.into_values())?;
+        check(&args)?;
+        let result = function.call(state, &args)?;
+        guarded(state, result)
+    }
+}
+
+fn anything(_: &[Value]) -> Result<(), Error> {
+    Ok(())
+}
+
+fn add_filters(environment: &mut Environment<'static>) {
+    macro_rules! add {
+        ($($name:literal => $function:expr, $check:expr;)*) => {
+            $(environment.add_filter($name, bounded($function, $check));)*
+        };
+    }
+    add! {
+        "abs" => filters::abs, anything;
+        "attr" => filters::attr, anything;
+        "batch" => filters::batch, whole_numbers;
+        "bool" => filters::bool, anything;
+        "capitalize" => filters::capitalize, anything;
+        "count" => filters::length, anything;
+        "d" => filters::default, anything;
+        "default" => filters::default, anything;
+        "dictsort" => filters::dictsort, anything;
+        "e" => filters::escape, anything;
+        "escape" => filters::escape, anything;
+        "first" => filters::first, anything;
+        "float" => filters::float, anything;
+        "format" => filters::format, methods::formats;
+        "groupby" => filters::groupby, anything;
+        "indent" => filters::indent, indents;
+        "int" => filters::int, anything;
+        "items" => filters::items, anything;
+        "join" => filters::join, joins;
+        "last" => filters::last, anything;
+        "length" => filters::length, anything;
+        "lines" => filters::lines, anything;
+        "list" => filters::list, anything;
+        "lower" => filters::lower, anything;
+        "map" => filters::map, anything;
+        "max" => filters::max, anything;
+        "min" => filters::min, anything;
+        "pprint" => filters::pprint, anything;
+        "reject" => filters::reject, anything;
+        "rejectattr" => filters::rejectattr, anything;
+        "replace" => filters::replace, methods::replaces;
+        "reverse" => filters::reverse, anything;
+        "round" => filters::round, whole_numbers;
+        "safe" => filters::safe, anything;
+        "select" => filters::select, anything;
+        "selectattr" => filters::selectattr, anything;
+        "slice" => filters::slice, whole_numbers;
+        "sort" => filters::sort, anything;
+        "split" => filters::split, anything;
+        "string" => filters::string, anything;
+        "sum" => filters::sum, sums;
+        "title" => filters::title, anything;
+        "tojson" => python_json, anything;
+        "trim" => filters::trim, anything;
+        "unique" => filters::unique, anything;
+        "upper" => filters::upper, anything;
+        "zip" => filters::zip, anything;
+    }
+}
+
+fn add_tests(environment: &mut Environment<'static>) {
+    macro_rules! add {
+        ($($name:literal => $function:expr;)*) => {
+            $(environment.add_test($name, bounded($function, anything));)*
+        };
+    }
+    add! {
+        "boolean" => tests::is_boolean;
+        "defined" => tests::is_defined;
+        "divisibleby" => tests::is_divisibleby;
+        "endingwith" => tests::is_endingwith;
+        "eq" => tests::is_eq;
+        "equalto" => tests::is_eq;
+        "==" => tests::is_eq;
+        "escaped" => tests::is_safe;
+        "even" => tests::is_even;
+        "false" => tests::is_false;
+        "filter" => tests::is_filter;
+        "float" => tests::is_float;
+        "ge" => tests::is_ge;
+        ">=" => tests::is_ge;
+        "greaterthan" => tests::is_gt;
+        "gt" => tests::is_gt;
+        ">" => tests::is_gt;
+        "in" => tests::is_in;
+        "int" => tests::is_integer;
+        "integer" => tests::is_integer;
+        "iterable" => tests::is_iterable;
+        "le" => tests::is_le;
+        "<=" => tests::is_le;
+        "lessthan" => tests::is_lt;
+        "lower" => tests::is_lower;
+        "lt" => tests::is_lt;
+        "<" => tests::is_lt;
+        "mapping" => tests::is_mapping;
+        "ne" => tests::is_ne;
+        "!=" => tests::is_ne;
+        "none" => tests::is_none;
+        "number" => tests::is_number;
+        "odd" => tests::is_odd;
+        "safe" => tests::is_safe;
+        "sameas" => tests::is_sameas;
+        "sequence" => tests::is_sequence;
+        "startingwith" => tests::is_startingwith;
+        "string" => tests::is_string;
+        "test" => tests::is_test;
+        "true" => tests::is_true;
+        "undefined" => tests::is_undefined;
+        "upper" => tests::is_upper;
+    }
+}
+
+fn add_functions(environment: &mut Environment<'static>) {
+    environment.add_function("dict", bounded(functions::dict, anything));
+    environment.add_function("namespace", bounded(functions::namespace, anything));
+    environment.add_function("range", bounded(functions::range, ranges));
+    environment.add_function("raise_exception", |message: String| -> Result<Value, Error> { Err(refused(message)) });
+    environment.add_function(GUARD_TWO, |state: &mut State<'_, '_>, left: Value, right: Value| -> Result<Value, Error> {
+        let (left, right) = (guarded(state, left)?, guarded(state, right)?);
+        Ok(Value::from(vec![right, left]))
+    });
+    environment.add_function(GUARD_ITEM, |state: &mut State<'_, '_>, of: Value, item: Value| -> Result<Value, Error> {
+        charge(state, of.as_str().map_or(0, str::len))?;
+        Ok(Value::from(vec![item, of]))
+    });
+    environment.add_function(GUARD_PRODUCT, |state: &mut State<'_, '_>, left: Value, right: Value| -> Result<Value, Error> {
+        let (left, right) = (guarded(state, left)?, guarded(state, right)?);
+        for (repeated, times) in [(&left, &right), (&right, &left)] {
+            let size = repeated.as_str().map(str::len).or(repeated.len().map(|entries| entries.saturating_mul(16)));
+            if let (Some(size), Some(times)) = (size, times.as_usize()) {
+                fits(size.saturating_mul(times))?;
+            }
+        }
+        Ok(Value::from(vec![right, left]))
+    });
+    environment.add_function(SLICE, methods::slice);
+}
+
+/// A count or a width among the arguments.
+fn whole_numbers(args: &[Value]) -> Result<(), Error> {
+    args.iter().skip(1).flat_map(numbers_in).try_for_each(narrow)
+}
+
+/// The whole numbers of an argument, which may be a bundle of named ones.
+fn numbers_in(value: &Value) -> Vec<i64> {
+    let whole = |value: &Value| match (value.kind(), i64::try_from(value.clone())) {
+        (ValueKind::Number, Ok(number)) => Some(number),
+        // Beyond 64 bits it is certainly too large.
+        (ValueKind::Number, Err(_)) if value.is_integer() => Some(i64::MAX),
+        _ => None,
+    };
+    match value.as_object().and_then(|named| named.try_iter_pairs()) {
+        Some(named) => named.filter_map(|(_, value)| whole(&value)).collect(),
+        None => whole(value).into_iter().collect(),
+    }
+}
+
+/// Bounds that can be subtracted from one another.
+fn ranges(args: &[Value]) -> Result<(), Error> {
+    match args.iter().flat_map(numbers_in).all(|bound| bound.unsigned_abs() < 1 << 32) {
+        true => Ok(()),
+        false => Err(refused("`range` goes to a bound of more than 32 bits; shorten it")),
+    }
+}
+
+fn indents(args: &[Value]) -> Result<(), Error> {
+    whole_numbers(args)?;
+    let lines = args.first().and_then(Value::as_str).map_or(0, |text| text.lines().count());
+    let width = args.iter().skip(1).flat_map(numbers_in).max().unwrap_or(0);
+    fits(lines.saturating_mul(usize::try_from(width).unwrap_or(0)))
+}
+
+fn joins(args: &[Value]) -> Result<(), Error> {
+    let entries = args.first().and_then(Value::len).unwrap_or(0);
+    let between = args.iter().skip(1).filter_map(Value::as_str).map(str::len).max().unwrap_or(0);
+    fits(entries.saturating_mul(between))
+}
+
+/// Sums of texts or lists would be built anew for each item.
+fn sums(args: &[Value]) -> Result<(), Error> {
+    let Some(list) = args.first().filter(|_| args.len() == 1) else { return Ok(()) };
+    match list.try_iter()?.all(|item| matches!(item.kind(), ValueKind::Number | ValueKind::Bool)) {
+        true => Ok(()),
+        false => Err(refused("`sum` adds numbers only; join texts with `join`, lists with `+`")),
+    }
+}

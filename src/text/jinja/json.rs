@@ -1,0 +1,169 @@
+//! JSON values in and out of templates.
+
+use minijinja::value::{Kwargs, ValueKind};
+use minijinja::{Error, ErrorKind, Value};
+use serde_json::Value as Json;
+
+/// A JSON value as templates see it; the order of keys is kept.
+pub fn json_to_template(json: &Json) -> Value {
+    match json {
+        Json::Null => Value::from(()),
+        Json::Bool(truth) => Value::from(*truth),
+        Json::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(whole), _) => Value::from(whole),
+            (None, Some(whole)) => Value::from(whole),
+            (None, None) => Value::from(number.as_f64().unwrap_or(f64::NAN)),
+        },
+        Json::String(text) => Value::from(text.as_str()),
+        Json::Array(items) => Value::from(items.iter().map(json_to_template).collect::<Vec<_>>()),
+        Json::Object(fields) => Value::from_pairs(fields.iter().map(|(key, field)| (key.as_str(), json_to_template(field)))),
+    }
+}
+
+/// `json.dumps(value, ensure_ascii, indent, separators, sort_keys)`, with the defaults that transformers gives it in chat
+/// templates: texts are not escaped beyond what JSON wants. Undefined is null.
+///
+/// # Errors
+/// Arguments of other kinds.
+pub fn python_json(value: &Value, arguments: Kwargs) -> Result<Value, Error> {
+    let indent = match arguments.get::<Option<Value>>("indent")?.filter(|indent| !indent.is_none()) {
+        None => None,
+        Some(text) if text.as_str().is_some() => text.as_str().map(str::to_string),
+        Some(width) => Some(" ".repeat(width.as_usize().unwrap_or(0).min(64))),
+    };
+    let (item, key) = match arguments.get::<Option<Vec<String>>>("separators")?.as_deref() {
+        Some([item, key]) => (item.clone(), key.clone()),
+        Some(_) => return Err(Error::new(ErrorKind::InvalidOperation, "tojson: `separators` are two texts, as in (',', ':')")),
+        None => (if indent.is_some() { "," } else { ", " }.to_string(), ": ".to_string()),
+    };
+    let ascii = arguments.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false);
+    let sorted = arguments.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
+    arguments.assert_all_used()?;
+    let mut dump = Dump { out: String::new(), indent, item, key, ascii, sorted };
+    dump.value(value, 0)?;
+    Ok(Value::from(dump.out))
+}
+
+/// Writes JSON as Python does.
+struct Dump {
+    out: String,
+    indent: Option<String>,
+    /// Between items, and between a key and its value.
+    item: String,
+    key: String,
+    ascii: bool,
+    sorted: bool,
+}
+
+impl Dump {
+    fn value(&mut self, value: &Value, depth: usize) -> Result<(), Error> {
+        match value.kind() {
+            ValueKind::Undefined | ValueKind::None => self.out += "null",
+            ValueKind::Bool => self.out += if value.is_true() { "true" } else { "false" },
+            ValueKind::Number if value.is_integer() => self.out += &value.to_string(),
+            ValueKind::Number => self.out += &python_float(f64::try_from(value.clone())?),
+            ValueKind::Seq | ValueKind::Iterable => {
+                let items: Vec<Value> = value.try_iter()?.collect();
+                self.bracketed('[', ']', depth, items, |dump, item| dump.value(item, depth + 1))?;
+            }
+            ValueKind::Map => {
+                let entry = |key: Value| Ok((key_text(&key)?, value.get_item(&key)?));
+                let mut entries: Vec<(String, Value)> = value.try_iter()?.map(entry).collect::<Result<_, Error>>()?;
+                if self.sorted {
+                    entries.sort_by(|(a, _), (b, _)| a.cmp(b));
+                }
+                self.bracketed('{', '}', depth, entries, |dump, (key, item)| {
+                    dump.text(key);
+                    dump.out += &dump.key;
+                    dump.value(item, depth + 1)
+                })?;
+            }
+            _ => self.text(value.as_str().map_or_else(|| value.to_string(), str::to_string).as_str()),
+        }
+        Ok(())
+    }
+
+    fn bracketed<T>(
+        &mut self,
+        open: char,
+        close: char,
+        depth: usize,
+        items: Vec<T>,
+        mut write: impl FnMut(&mut Self, &T) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.out.push(open);
+        for (i, item) in items.iter().enumerate() {
+            if i > 0 {
+                self.out += &self.item;
+            }
+            self.line(depth + 1);
+            write(self, item)?;
+        }
+        if !items.is_empty() {
+            self.line(depth);
+        }
+        self.out.push(close);
+        Ok(())
+    }
+
+    fn line(&mut self, depth: usize) {
+        if let Some(indent) = &self.indent {
+            self.out.push('\n');
+            self.out += &indent.repeat(depth);
+        }
+    }
+
+    fn text(&mut self, text: &str) {
+        self.out.push('"');
+        for c in text.chars() {
+            match c {
+                '"' => self.out += "\\\"",
+                '\\' => self.out += "\\\\",
+                '\n' => self.out += "\\n",
+                '\r' => self.out += "\\r",
+                '\t' => self.out += "\\t",
+                '\u{8}' => self.out += "\\b",
+                '\u{c}' => self.out += "\\f",
+                c if c < ' ' || (self.ascii && !(' '..='~').contains(&c)) => {
+                    let mut units = [0; 2];
+                    c.encode_utf16(&mut units).iter().for_each(|unit| self.out += &format!("\\u{unit:04x}"));
+                }
+                c => self.out.push(c),
+            }
+        }
+        self.out.push('"');
+    }
+}
+
+/// A key as `json.dumps` writes it.
+fn key_text(key: &Value) -> Result<String, Error> {
+    Ok(match key.kind() {
+        ValueKind::None | ValueKind::Undefined => "null".into(),
+        ValueKind::Bool => key.is_true().to_string(),
+        ValueKind::Number if !key.is_integer() => python_float(f64::try_from(key.clone())?),
+        _ => key.to_string(),
+    })
+}
+
+/// `float.__repr__`, with JSON's names for what is not finite.
+fn python_float(number: f64) -> String {
+    if !number.is_finite() {
+        return if number.is_nan() {
+            "NaN"
+        } else if number > 0.0 {
+            "Infinity"
+        } else {
+            "-Infinity"
+        }
+        .into();
+    }
+    let scientific = format!("{number:e}");
+    let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    if (-4..16).contains(&exponent) {
+        let plain = number.to_string();
+        return if plain.contains('.') { plain } else { plain + ".0" };
+    }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{digits}e{sign}{:02}", exponent.abs())
+}

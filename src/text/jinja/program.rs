@@ -1,0 +1,171 @@
+//! A compiled template whose costs are bounded.
+//!
+//! minijinja bounds instructions and recursion, and it lets filters and functions be replaced, but its operators make values of
+//! any size: `{% set s = s ~ s %}` forty times over is a terabyte. So the compiled instructions are rewritten: before an
+//! operator its operands are measured, after it its result, and jumps are moved accordingly.
+
+use std::collections::BTreeMap;
+
+use minijinja::machinery::{CompiledTemplate, Instruction, Instructions, TemplateConfig, eval, make_string_output};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value};
+use self_cell::self_cell;
+
+use super::builtins::{self, GUARD, GUARD_ITEM, GUARD_PRODUCT, GUARD_TWO, SLICE};
+use super::guard::STEPS;
+use super::source::prepared;
+
+/// How deep macros and loops may call themselves; a macro counts several.
+const RECURSION: usize = 200;
+/// "Do not remember this filter": minijinja numbers those that it does.
+const NOT_CACHED: u8 = !0;
+
+struct Source {
+    environment: Environment<'static>,
+    name: String,
+    text: String,
+}
+
+struct Program<'a> {
+    main: Instructions<'a>,
+    blocks: BTreeMap<&'a str, Instructions<'a>>,
+}
+
+self_cell!(
+    struct Compiled {
+        owner: Source,
+        #[covariant]
+        dependent: Program,
+    }
+);
+
+/// A Jinja template as transformers renders chat templates: trimmed blocks, Python's methods on texts, lists and mappings,
+/// `raise_exception`, `tojson` as `json.dumps` writes it, `{% generation %}`, `{% break %}` and `{% continue %}`.
+///
+/// A template comes from a file that somebody else wrote, so it is bounded: 1 MiB of text, 5,000,000 instructions, values of
+/// 16 MiB, 256 MiB of work, blocks and recursion of a depth that a browser's stack bears. One that wants more is an error.
+pub struct JinjaTemplate(Compiled);
+
+impl std::fmt::Debug for JinjaTemplate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("JinjaTemplate").field(&self.0.borrow_owner().name).finish()
+    }
+}
+
+impl JinjaTemplate {
+    /// Compiles `source`. `name` stands in messages. With `strict`, a variable that is missing is an error where it is printed;
+    /// without, it prints nothing.
+    ///
+    /// # Errors
+    /// A text that is no Jinja, or more than a template may be; see [`super::template_failure`].
+    pub fn new(name: &str, source: String, strict: bool) -> Result<Self, Error> {
+        let mut environment = builtins::environment()?;
+        environment.set_fuel(Some(STEPS));
+        environment.set_recursion_limit(RECURSION);
+        environment.set_debug(false);
+        if strict {
+            environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
+        }
+        let text = prepared(source, environment.syntax())?;
+        let source = Source { environment, name: name.into(), text };
+        Compiled::try_new(source, |source| Program::of(source)).map(JinjaTemplate)
+    }
+
+    /// The text for this context.
+    ///
+    /// # Errors
+    /// What the template raises, cannot compute, or may not.
+    pub fn render(&self, context: Value) -> Result<String, Error> {
+        self.0.with_dependent(|source, program| {
+            let mut text = String::new();
+            let mut out = make_string_output(&mut text);
+            eval(&source.environment, &program.main, context, &program.blocks, &mut out, AutoEscape::None)?;
+            Ok(text)
+        })
+    }
+
+    /// Whether the template calls `function`, and never asks whether it is there.
+    pub fn calls_untested(&self, function: &str) -> bool {
+        let program = self.0.borrow_dependent();
+        let all = || program.blocks.values().chain([&program.main]).flat_map(instructions);
+        let calls = all().any(|i| matches!(i, Instruction::CallFunction(name, _) if *name == function));
+        calls && !all().any(|i| matches!(i, Instruction::Lookup(name) if *name == function))
+    }
+}
+
+impl<'a> Program<'a> {
+    fn of(source: &'a Source) -> Result<Self, Error> {
+        let no_escape = std::sync::Arc::new(|_: &str| AutoEscape::None);
+        let config = TemplateConfig { syntax_config: source.environment.syntax().clone(), default_auto_escape: no_escape };
+        let compiled = CompiledTemplate::new(&source.name, &source.text, &config)?;
+        let mut blocks = BTreeMap::new();
+        for (name, block) in &compiled.blocks {
+            blocks.insert(*name, bounded(block)?);
+        }
+        Ok(Program { main: bounded(&compiled.instructions)?, blocks })
+    }
+}
+
+fn instructions<'i, 'a>(of: &'i Instructions<'a>) -> impl Iterator<Item = &'i Instruction<'a>> {
+    (0..).map_while(|at| of.get(at))
+}
+
+/// The same instructions with their values measured.
+fn bounded<'a>(old: &Instructions<'a>) -> Result<Instructions<'a>, Error> {
+    let groups: Vec<Vec<Instruction<'a>>> = instructions(old).map(measured).collect();
+    // Where each group begins; the end is a place to jump to as well.
+    let mut starts = vec![0u32];
+    for group in &groups {
+        starts.push(starts[starts.len() - 1] + group.len() as u32);
+    }
+    let mut new = Instructions::new(old.name(), old.source());
+    for (at, group) in groups.into_iter().enumerate() {
+        let at = at as u32;
+        for mut instruction in group {
+            if let Some(target) = target(&mut instruction) {
+                let moved = starts.get(*target as usize).copied();
+                *target = moved.ok_or_else(|| Error::new(ErrorKind::BadSerialization, "a jump out of the template"))?;
+            }
+            match (old.get_span(at), old.get_line(at)) {
+                (Some(span), _) => new.add_with_span(instruction, span),
+                (None, Some(line)) => new.add_with_line(instruction, line as u16),
+                (None, None) => new.add(instruction),
+            };
+        }
+    }
+    Ok(new)
+}
+
+/// What stands for one instruction.
+fn measured<'a>(instruction: &Instruction<'a>) -> Vec<Instruction<'a>> {
+    use Instruction as I;
+    let this = instruction.clone();
+    let measure = || I::ApplyFilter(GUARD, Some(1), NOT_CACHED);
+    // The function returns both values as a list, and unpacking puts them back on the stack.
+    let two = |function| [I::CallFunction(function, Some(2)), I::UnpackList(2)];
+    let joined = |function| {
+        let [call, unpack] = two(function);
+        vec![call, unpack, this.clone(), measure()]
+    };
+    match instruction {
+        I::EmitRaw(text) => vec![I::LoadConst(Value::from_safe_string((*text).to_string())), I::Emit],
+        I::Add | I::StringConcat => joined(GUARD_TWO),
+        I::Mul => joined(GUARD_PRODUCT),
+        I::Eq | I::Ne | I::Gt | I::Gte | I::Lt | I::Lte | I::In | I::CompareAndPreserve(_) | I::SetAttr(_) => {
+            two(GUARD_TWO).into_iter().chain([this]).collect()
+        }
+        I::GetItem => two(GUARD_ITEM).into_iter().chain([this]).collect(),
+        I::Slice => vec![I::CallFunction(SLICE, Some(4))],
+        I::BuildList(_) | I::BuildTuple(_) | I::BuildMap(_) => vec![this, measure()],
+        _ => vec![this],
+    }
+}
+
+/// Where an instruction jumps to.
+fn target<'i>(instruction: &'i mut Instruction<'_>) -> Option<&'i mut u32> {
+    use Instruction as I;
+    match instruction {
+        I::Iterate(to) | I::Jump(to) | I::JumpIfFalse(to) | I::JumpIfFalseOrPop(to) | I::JumpIfTrueOrPop(to) => Some(to),
+        I::BuildMacro(_, to, _) => Some(to),
+        _ => None,
+    }
+}
