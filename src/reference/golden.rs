@@ -131,7 +131,10 @@ fn spec_of(config: &Value) -> Spec {
 fn seven_models_agree_with_pytorch() {
     let folder = golden_folder();
     if !folder.is_dir() {
-        crate::skip::skip(format!("no golden files at {}; set JURIST_SHARED to the folder that holds reference/golden", folder.display()));
+        crate::skip::skip(format!(
+            "no golden files at {}; set JURIST_SHARED to the folder that holds reference/golden",
+            folder.display()
+        ));
         return;
     }
     for model in ["qwen3_tied", "qwen3_untied", "qwen2", "llama", "llama3_rope", "mistral", "mistral_window"] {

@@ -37,7 +37,8 @@ fn opengl_alone_is_taken_and_said_to_be_slow() {
     }
     // A run says it once; who asks for OpenGL has made up their mind.
     let task = Task::new(4, 0, true);
-    let warnings = |done: &Done| done.err.lines().filter(|l| l.starts_with("warning: ") && l.contains("OpenGL on the CPU")).count();
+    let warnings =
+        |done: &Done| done.err.lines().filter(|l| l.starts_with("warning: ") && l.contains("OpenGL on the CPU")).count();
     let run = |output: &str, more: &[&str]| succeed(without_vulkan(task.train(output, &[&["--max-steps", "1"], more].concat())));
     assert_eq!(warnings(&run("by-itself", &[])), 1);
     assert_eq!(warnings(&run("asked", &["--adapter", "Gl"])), 0);
