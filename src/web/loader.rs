@@ -19,7 +19,7 @@ const FLUSH: usize = 16 << 20;
 /// trained, or, with `halves`, as they came too.
 pub(super) fn held(format: WeightFormat, halves: bool) -> Form {
     let widened = !halves && format.quantisation().is_none();
-    let policy = if widened { Form::F32.into() } else { WeightPolicy::AS_STORED };
+    let policy = if widened { WeightPolicy::from(Form::F32) } else { WeightPolicy::AS_STORED };
     policy.form(format.form())
 }
 

@@ -42,7 +42,7 @@ impl Model {
         let mut config = tiny_config();
         let sizes = json!({
             "vocab_size": tokenizer.vocab_size().max(vocab), "hidden_size": 64, "intermediate_size": 96, "head_dim": 32,
-            "max_position_embeddings": 512, "tie_word_embeddings": false, "torch_dtype": dtype.config_name(),
+            "max_position_embeddings": 2048, "tie_word_embeddings": false, "torch_dtype": dtype.config_name(),
         });
         config.as_object_mut().unwrap().extend(sizes.as_object().unwrap().clone());
         let source = Init::new(Config::from_json(&config.to_string()).unwrap(), 5);
@@ -82,10 +82,15 @@ fn judge_json(dir: &Path) -> JudgeSettings {
 fn a_plain_folder_is_asked_the_same_way_by_every_command() {
     let model = Model::new(Dtype::F32, 0);
     let task = &model.task;
-    let whole = r#"{"prompt": "Rate this", "score": 4}"#;
-    let parts = r#"{"instruction": "Rate this", "response": "good", "score": 2}"#;
-    for (name, rows, template) in [("whole", [whole, whole], "plain"), ("parts", [parts, parts], "judge")] {
-        task.write("rows.jsonl", rows.join("\n"));
+    let whole = json!({"prompt": "Rate this"});
+    let parts = json!({"instruction": "Rate this", "response": "good"});
+    for (name, row, template) in [("whole", whole, "plain"), ("parts", parts, "judge")] {
+        let labelled = [4, 2].map(|score| {
+            let mut row = row.clone();
+            row["score"] = json!(score);
+            row.to_string()
+        });
+        task.write("rows.jsonl", labelled.join("\n"));
         let check = succeed(task.jurist(&["data", "check", "rows.jsonl", "--model", "model", "--json"])).out;
         let check: Value = serde_json::from_str(&check).unwrap();
         assert_eq!(check["template"], template, "{name}");
