@@ -35,7 +35,7 @@ fn config(task: &Task, model: &str, method: &str) -> TrainConfig {
         tokenizer: Some(at("words")),
         train_file: at("train.jsonl"),
         output_dir: at("judge"),
-        phrase: SCORE_PHRASE.into(),
+        phrase: Some(SCORE_PHRASE.into()),
         max_steps: 2,
         max_completion_length: 12,
         num_generations: 4,

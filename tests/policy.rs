@@ -9,7 +9,7 @@ mod cli;
 use std::path::Path;
 
 use common::gpu;
-use jurist::judge::{Expectation, Placement, Scale, ScoreReads, ScoreTokens};
+use jurist::judge::{AnswerFormat, Decode, Expectation, Placement, Scale, ScoreReads, ScoreTokens};
 use jurist::model::config::Config;
 use jurist::model::init::Init;
 use jurist::model::names::Kind;
@@ -17,6 +17,7 @@ use jurist::model::weights::Weights;
 use jurist::ops::loss_head::NO_SCORES;
 use jurist::random::Stream;
 use jurist::rollout::Ending;
+use jurist::text::TextError;
 use jurist::train::TrainConfig;
 use jurist::train::advantage::{AdvantageSettings, advantages};
 use jurist::train::examples::Prompt;
@@ -35,6 +36,15 @@ struct Court {
     scale: Scale,
     tokens: ScoreTokens,
     prompts: Vec<Prompt>,
+}
+
+/// A letter for every token, but for token 0, a space.
+struct Letters;
+
+impl Decode for Letters {
+    fn text(&self, ids: &[u32]) -> Result<String, TextError> {
+        Ok(ids.iter().map(|id| if *id == 0 { ' ' } else { 'x' }).collect())
+    }
 }
 
 impl Court {
@@ -83,8 +93,7 @@ impl Court {
     }
 
     fn with_speech<T>(&self, then: impl FnOnce(&Speech) -> T) -> T {
-        let ends_in_space = |ids: &[u32]| ids.last() == Some(&0);
-        then(&Speech { scale: &self.scale, tokens: &self.tokens, eos: &[6], ends_in_space: &ends_in_space })
+        then(&Speech { scale: &self.scale, format: AnswerFormat { tokens: &self.tokens, decode: &Letters }, eos: &[6] })
     }
 
     fn step(&self, trainer: &PolicyTrainer, seed: u64, step: u64) -> StepNumbers {

@@ -153,7 +153,7 @@ fn every_pass_is_that_of_the_decoded_weights() {
         bundle(dir.path(), format);
         let stored = source(dir.path());
         let (packed, full) =
-            (Weights::upload_as_stored(&gpu, stored.as_ref()).unwrap(), Weights::upload(&gpu, stored.as_ref()).unwrap());
+            (Weights::upload_as(&gpu, stored.as_ref(), form.into()).unwrap(), Weights::upload(&gpu, stored.as_ref()).unwrap());
         assert!(packed.bytes() * 2 < full.bytes(), "{} of {}", packed.bytes(), full.bytes());
         let batch = batch();
         let logits = [&packed, &full].map(|weights| {

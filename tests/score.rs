@@ -144,7 +144,7 @@ fn eval_of_scored_rows_is_eval_of_the_model() {
 
 /// A judge opened as the command line opens it.
 fn open(model: &str, gpu: &Gpu) -> Judge {
-    Judge::open(gpu, &ground().at(model), |stored, _| Ok(stored.unwrap())).unwrap()
+    Judge::open(gpu, &ground().at(model)).unwrap()
 }
 
 fn weights(model: &str, gpu: &Gpu) -> Weights {

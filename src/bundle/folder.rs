@@ -11,6 +11,7 @@ use crate::model::checkpoint::Checkpoint;
 use crate::model::config::Config;
 use crate::model::dtype::{Dtype, first_non_finite};
 use crate::model::error::ModelError;
+use crate::model::form::Form;
 use crate::model::lora::peft::ADAPTER_CONFIG;
 use crate::model::lora::{AdapterFiles, Merged};
 use crate::model::quantised::{BLOCK, Plane, Quantisation, finite_scales};
@@ -123,12 +124,13 @@ impl ModelFolder {
         }
         let Some(manifest) = &self.bundle else {
             let checkpoint = Checkpoint::open(&self.dir)?;
-            let (dtype, notes) = (checkpoint.dtype(), checkpoint.notes().to_vec());
-            return Ok(FolderWeights { source: Box::new(checkpoint), adapter: None, base: None, dtype, notes });
+            let (dtype, form, notes) = (checkpoint.dtype(), checkpoint.form(), checkpoint.notes().to_vec());
+            return Ok(FolderWeights { source: Box::new(checkpoint), adapter: None, base: None, dtype, form, notes });
         };
-        let dtype = manifest.weight_format()?.matrix_dtype();
+        let format = manifest.weight_format()?;
+        let (dtype, form) = (format.matrix_dtype(), format.form());
         let weights = BundleWeights::open(&self.dir, manifest).map_err(|e| e.in_file(self.dir.display().to_string()))?;
-        Ok(FolderWeights { source: Box::new(weights), adapter: None, base: None, dtype, notes: Vec::new() })
+        Ok(FolderWeights { source: Box::new(weights), adapter: None, base: None, dtype, form, notes: Vec::new() })
     }
 }
 
@@ -162,8 +164,10 @@ pub struct FolderWeights {
     pub adapter: Option<AdapterFiles>,
     /// The name that the adapter has for them.
     pub base: Option<String>,
-    /// Of the matrices.
+    /// Of the embedding: the type in which a judge that is trained from these is saved.
     pub dtype: Dtype,
+    /// The form that holds all matrices as they are stored.
+    pub form: Form,
     /// What the user may want to know.
     pub notes: Vec<String>,
 }

@@ -2,14 +2,15 @@
 
 use std::path::PathBuf;
 
-use clap::builder::TypedValueParser;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::judging::JudgeFlags;
 use super::merge::MergeArgs;
 use super::plan::PlanArgs;
 use super::settings::SettingFlags;
 use crate::gpu::Kernels;
-use crate::text::Date;
+use crate::model::form::WeightPolicy;
 
 /// Train LLM judges on any GPU that wgpu reaches, and measure how well they agree with people.
 #[derive(Debug, Parser)]
@@ -285,25 +286,8 @@ pub struct DataCheckArgs {
     #[arg(long)]
     pub json: bool,
 
-    /// Scores, as in training [default: the model's, else 1..5]
-    #[arg(long, value_name = "SCALE", help_heading = "Judge", allow_hyphen_values = true)]
-    pub scale: Option<String>,
-
-    /// Words before the score
-    #[arg(long, value_name = "TEXT", help_heading = "Judge", allow_hyphen_values = true)]
-    pub phrase: Option<String>,
-
-    /// Prompt template: a built-in one by name, or a Jinja file [default: plain where every row has a prompt, else judge]
-    #[arg(long, value_name = "NAME|FILE", help_heading = "Judge")]
-    pub template: Option<String>,
-
-    /// Wrap prompts in the model's chat template
-    #[arg(long, value_name = "WHEN", value_parser = ["auto", "always", "never"], help_heading = "Judge")]
-    pub chat: Option<String>,
-
-    /// Day that the chat template states [default: the judge's, else today where the template wants one]
-    #[arg(long, value_name = "YYYY-MM-DD", help_heading = "Judge")]
-    pub date: Option<Date>,
+    #[command(flatten)]
+    pub judge: JudgeFlags,
 
     /// Column of the label
     #[arg(long, value_name = "COLUMN", help_heading = "Rows")]
@@ -414,25 +398,12 @@ Examples:
 /// one.
 #[derive(Debug, Args)]
 pub struct JudgingArgs {
-    /// Scores, as in training
-    #[arg(long, value_name = "SCALE", help_heading = "Judge", allow_hyphen_values = true)]
-    pub scale: Option<String>,
+    #[command(flatten)]
+    pub judge: JudgeFlags,
 
-    /// Words before the score
-    #[arg(long, value_name = "TEXT", help_heading = "Judge", allow_hyphen_values = true)]
-    pub phrase: Option<String>,
-
-    /// Prompt template: a built-in one by name, or a Jinja file
-    #[arg(long, value_name = "NAME|FILE", help_heading = "Judge")]
-    pub template: Option<String>,
-
-    /// Wrap prompts in the model's chat template
-    #[arg(long, value_name = "WHEN", value_parser = ["auto", "always", "never"], help_heading = "Judge")]
-    pub chat: Option<String>,
-
-    /// Day that the chat template states [default: the judge's, else today where the template wants one]
-    #[arg(long, value_name = "YYYY-MM-DD", help_heading = "Judge")]
-    pub date: Option<Date>,
+    /// How matrices are held on the GPU: auto (as they are stored), f32, bf16, f16, or in fewer bits q8 or q4
+    #[arg(long, value_name = "FORMAT", default_value = "auto", value_parser = weight_policy(), help_heading = "Judge")]
+    pub weights: WeightPolicy,
 
     /// Expected score over the scale's tokens only, or over the full vocabulary
     #[arg(long, value_enum, default_value_t = Expectation::Renormalised, help_heading = "Judge")]
@@ -479,6 +450,10 @@ pub struct JudgingArgs {
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1 << 16),
           help_heading = "Rows")]
     pub batch_size: u32,
+}
+
+fn weight_policy() -> impl TypedValueParser<Value = WeightPolicy> {
+    PossibleValuesParser::new(WeightPolicy::WORDS).map(|word| WeightPolicy::named(&word).unwrap_or_default())
 }
 
 fn temperature(text: &str) -> Result<f32, String> {

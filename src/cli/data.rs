@@ -12,8 +12,8 @@ use crate::data::{
     shared_with,
 };
 use crate::eval::table::{Cell, Table};
-use crate::judge::{DEFAULT_PHRASE, JudgeError, JudgePrompt, JudgeSettings, Scale, Template, preview};
-use crate::text::{ChatTemplate, SpecialTokens, Tokenizer, word_level};
+use crate::judge::{JudgeError, JudgePrompt, JudgeSettings, Scale, preview};
+use crate::text::{SpecialTokens, Tokenizer, word_level};
 use crate::train::log::Progress;
 
 /// Of more rows than this, the tokens of some are counted, evenly taken.
@@ -75,52 +75,20 @@ struct Judging {
 impl Judging {
     fn of(args: &DataCheckArgs, data: &Dataset, progress: &mut dyn Progress) -> Result<Self, CliError> {
         let folder = args.model.as_deref().map(ModelFolder::open).transpose().map_err(JudgeError::from)?;
-        let stored = folder.as_ref().map(ModelFolder::judge_json).transpose().map_err(JudgeError::from)?.flatten();
-        let stored = stored.map(|text| JudgeSettings::from_json(&text)).transpose()?;
+        let stored = folder.as_ref().map(JudgeSettings::of_folder).transpose()?.flatten();
         let tokenizer = match (&folder, &args.tokenizer) {
             (Some(folder), _) => Some(folder.tokenizer().map_err(JudgeError::from)?),
             (None, Some(path)) => Some(tokenizer(path)?),
             (None, None) => None,
         };
-        let template = match &args.template {
-            Some(name) => Template::named(name)?,
-            None => match &stored {
-                Some(settings) => settings.template(),
-                None if data.examples.iter().all(|e| e.record.prompt.is_some()) => Template::Plain,
-                None => Template::Judge,
-            },
-        };
-        let chat = match (args.chat.as_deref(), &stored, &tokenizer) {
-            (Some("always"), ..) => true,
-            (Some("never"), ..) | (_, _, None) => false,
-            (None, Some(settings), _) => settings.chat,
-            (_, _, Some(tokenizer)) => ChatTemplate::of(tokenizer).map_err(JudgeError::from)?.is_some(),
-        };
-        let phrase = args.phrase.clone().or(stored.as_ref().map(|s| s.phrase.clone()));
-        let phrase = phrase.unwrap_or_else(|| DEFAULT_PHRASE.into());
-        let date = stored.as_ref().and_then(|settings| settings.date);
-        let scale = match (&args.scale, stored) {
-            (Some(spec), _) => spec.parse()?,
-            (None, Some(settings)) => settings.scale,
-            (None, None) => "1..5".parse()?,
-        };
-        let name = match &template {
-            Template::Plain => "plain".to_string(),
-            Template::Judge => "judge".to_string(),
-            Template::Own { name, .. } => name.clone(),
-        };
         // Without a tokenizer rows are shown as text, of which any tokenizer serves.
         let unknown = SpecialTokens { unk: Some("<unk>".into()), ..SpecialTokens::default() };
-        let none = || word_level(&["rows"], &unknown).map_err(JudgeError::from);
-        let prompt = match &tokenizer {
-            Some(tokenizer) => {
-                let mut settings = JudgeSettings { date, ..JudgeSettings::new(scale.clone(), &phrase, &template, chat) };
-                settings.set_date(args.date, tokenizer)?.iter().for_each(|note| progress.note(note));
-                settings.prompt(tokenizer)?
-            }
-            None => JudgePrompt::new(template, &phrase, scale.clone(), chat, &none()?)?,
-        };
-        Ok(Judging { tokenizer, template: name, scale, prompt })
+        let words = word_level(&["rows"], &unknown).map_err(JudgeError::from)?;
+        let known = tokenizer.as_ref().unwrap_or(&words);
+        let mut settings = JudgeSettings::resolve(stored, &args.judge.overrides()?, known, &data.examples)?;
+        settings.state_date(known)?.iter().for_each(|note| progress.note(note));
+        let prompt = settings.prompt(known)?;
+        Ok(Judging { tokenizer, template: settings.template, scale: settings.scale, prompt })
     }
 
     /// A row as the model sees it.

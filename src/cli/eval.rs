@@ -47,7 +47,7 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
                     })
                 })
                 .collect::<Result<Vec<_>, _>>()?;
-            let scale = scale_of(args.judging.scale.as_deref(), &scored)?;
+            let scale = scale_of(args.judging.judge.scale.as_deref(), &scored)?;
             (rows, scored, scale)
         }
         (None, Some(model), Some(input)) => {

@@ -79,9 +79,7 @@ fn agreement(
     progress: &mut TerminalProgress,
 ) -> Result<String, CliError> {
     let gpu = context.gpu(Work::Judging, progress)?;
-    let missing = || JudgeError::Settings { found: "there is none".into() };
-    let open = |dir: &Path| Judge::open(&gpu, dir, |stored, _| stored.ok_or_else(missing));
-    let (full, packed) = (open(&args.checkpoint)?, open(&args.out)?);
+    let (full, packed) = (Judge::open(&gpu, &args.checkpoint)?, Judge::open(&gpu, &args.out)?);
     let found = pollster::block_on(compare(&full, &packed, rows))?;
     let (a, b): (Vec<f64>, Vec<f64>) = found.scores.iter().map(|[a, b]| (*a, *b)).unzip();
     let pearson = match pearson(&a, &b) {

@@ -2,14 +2,61 @@
 
 use std::path::Path;
 
+use clap::Args;
+
 use super::{CliError, Context, Expectation, JudgingArgs, PartArgs, TerminalProgress};
 use crate::bundle::{ModelFolder, Wanted};
 use crate::data::{Chains, Dataset, Example, Labels, Reader, View};
 use crate::doctor::Work;
 use crate::eval::faithfulness::ChainSwap;
-use crate::judge::{self, DEFAULT_PHRASE, Judge, JudgeError, JudgeSettings, Judged, Judging, Template, with_swapped_chains};
-use crate::text::{ChatTemplate, Tokenizer};
+use crate::judge::{
+    self, CHAT_WORDS, Choice, Judge, JudgeError, JudgeFiles, JudgeOverrides, Judged, Judging, Template, with_swapped_chains,
+};
+use crate::text::Date;
 use crate::train::log::Progress;
+
+/// How a judge asks, and for which scores. What is left out is as in the model's own `judge.json`, if it has one.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Judge")]
+pub struct JudgeFlags {
+    /// Scores, as in training [default: the model's, else 1..5]
+    #[arg(long, value_name = "SCALE", allow_hyphen_values = true)]
+    pub scale: Option<String>,
+
+    /// Words before the score [default: the model's, else "So the overall score is "]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub phrase: Option<String>,
+
+    /// Prompt template: plain (the row's prompt), judge (built-in grading prompt), a Jinja file, or auto (plain where every row
+    /// has a prompt, else judge) [default: the model's, else auto]
+    #[arg(long, value_name = "NAME|FILE")]
+    pub template: Option<String>,
+
+    /// Wrap prompts in the model's chat template; auto: if it has one [default: the model's, else auto]
+    #[arg(long, value_name = "WHEN", value_parser = CHAT_WORDS)]
+    pub chat: Option<String>,
+
+    /// Day that the chat template states [default: the judge's, else today where the template wants one]
+    #[arg(long, value_name = "YYYY-MM-DD")]
+    pub date: Option<Date>,
+}
+
+impl JudgeFlags {
+    /// What these flags ask for.
+    ///
+    /// # Errors
+    /// A scale that cannot be one; a template that cannot be read.
+    pub fn overrides(&self) -> Result<JudgeOverrides, JudgeError> {
+        Ok(JudgeOverrides {
+            scale: self.scale.as_deref().map(str::parse).transpose()?,
+            phrase: self.phrase.clone(),
+            template: self.template.as_deref().map(Choice::<Template>::named).transpose()?,
+            chat: self.chat.as_deref().and_then(Choice::<bool>::named),
+            date: self.date,
+            ..JudgeOverrides::default()
+        })
+    }
+}
 
 impl JudgingArgs {
     /// Reads rows; chains in them are left alone, since the judge writes its own, unless they are asked for.
@@ -42,36 +89,6 @@ impl JudgingArgs {
         }
     }
 
-    /// The model's own settings, where it has them, under the flags.
-    fn settings(&self, stored: Option<JudgeSettings>, tokenizer: &Tokenizer) -> Result<JudgeSettings, JudgeError> {
-        let has_chat = || Ok::<_, JudgeError>(ChatTemplate::of(tokenizer)?.is_some());
-        let mut settings = match stored {
-            Some(settings) => settings,
-            None => JudgeSettings::new("1..5".parse()?, DEFAULT_PHRASE, &Template::Judge, has_chat()?),
-        };
-        if let Some(scale) = &self.scale {
-            settings.scale = scale.parse()?;
-        }
-        if let Some(phrase) = &self.phrase {
-            settings.phrase = phrase.clone();
-        }
-        if let Some(template) = &self.template {
-            let with = JudgeSettings::new(settings.scale.clone(), &settings.phrase, &Template::named(template)?, settings.chat);
-            settings = JudgeSettings { template: with.template, template_source: with.template_source, ..settings };
-        }
-        match self.chat.as_deref() {
-            Some("always") => settings.chat = true,
-            Some("never") => settings.chat = false,
-            Some(_) => settings.chat = has_chat()?,
-            None => {}
-        }
-        if let Some(most) = self.max_completion_length {
-            settings.chain = most > 0;
-            settings.max_completion_length = most as usize;
-        }
-        Ok(settings)
-    }
-
     /// Judges all rows with the judge in `model`.
     pub fn judge(
         &self,
@@ -82,15 +99,14 @@ impl JudgingArgs {
     ) -> Result<(Judge, Vec<Judged>), CliError> {
         context.fetch(model, Wanted::All, progress)?;
         // Before the GPU is asked for anything.
-        ModelFolder::open(model).map_err(JudgeError::from)?;
+        let folder = ModelFolder::open(model).map_err(JudgeError::from)?;
+        let max_completion_length = self.max_completion_length.map(|most| most as usize);
+        let asked = JudgeOverrides { max_completion_length, ..self.judge.overrides()? };
+        let files = JudgeFiles::resolve(&folder, self.weights, &asked, &rows.examples)?;
+        files.notes.iter().for_each(|note| progress.note(note));
         let gpu = context.gpu(Work::Judging, progress)?;
-        let mut note = None;
-        let judge = Judge::open(&gpu, model, |stored, tokenizer| {
-            let mut settings = self.settings(stored, tokenizer)?;
-            note = settings.set_date(self.date, tokenizer)?;
-            Ok(settings)
-        })?;
-        note.iter().for_each(|note| progress.note(note));
+        files.check_memory(&gpu, &rows.examples, &self.judging())?;
+        let judge = files.upload(&gpu)?;
         judge.score_tokens().warnings.iter().for_each(|w| progress.warn(w));
         let total = rows.examples.len() as u64;
         progress.begin("judging", 0, total);

@@ -16,6 +16,7 @@ mod hosts;
 mod http;
 mod interrupt;
 mod judging;
+mod memory;
 mod merge;
 mod plan;
 mod printable;
@@ -39,6 +40,8 @@ pub use args::{
 };
 pub use error::CliError;
 pub use interrupt::Interrupt;
+pub use judging::JudgeFlags;
+use memory::free_memory;
 pub use merge::MergeArgs;
 pub use plan::PlanArgs;
 pub use printable::printable;
@@ -127,14 +130,6 @@ impl Context {
     pub fn progress(&self) -> TerminalProgress {
         TerminalProgress::new(self.quiet)
     }
-}
-
-/// Bytes of memory that the system could give, where it says so (Linux); a little is left for everything else.
-fn free_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find(|l| l.starts_with("MemAvailable:"))?;
-    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some((kib << 10) / 10 * 9)
 }
 
 /// Writes a line to standard error. What cannot be written there cannot be reported either.

@@ -8,7 +8,7 @@ use super::figures::{ChainSwap, Figures, expected, rounded};
 use super::protocol::{Choice, Method, Protocol, Run, version};
 use super::{CompareError, file_error};
 use crate::demo::{DemoData, TestItems};
-use crate::judge::{JUDGE_FILE, Judge, JudgeError, Judging, with_swapped_chains};
+use crate::judge::{JUDGE_FILE, Judge, Judging, with_swapped_chains};
 use crate::miniature::{Miniature, SCORE_PHRASE, Split};
 use crate::model::atomic::atomic_file;
 use crate::train::TrainConfig;
@@ -181,8 +181,7 @@ impl Place {
                 return Ok(false);
             }
         }
-        let own = |stored: Option<_>, _: &_| stored.ok_or(JudgeError::Settings { found: "the trained judge has none".into() });
-        let judge = Judge::open(gpu, &folder, own)?;
+        let judge = Judge::open(gpu, &folder)?;
         let validation =
             TestItems::make(&Miniature::new(version, self.protocol.data_seed), Split::Validation, self.protocol.sizes())?;
         let mut sets = Vec::new();

@@ -110,11 +110,7 @@ pub async fn run(options: &DemoOptions, around: Surroundings<'_>) -> Result<Demo
     }
     whole.note(&format!("{0} of {0}: judging the test sets", Stage::ALL.len() + 1));
     whole.enter(Stage::ALL.len());
-    let mut judges = Vec::new();
-    for dir in &dirs {
-        let own = |stored: Option<_>, _: &_| stored.ok_or(JudgeError::Settings { found: "the trained judge has none".into() });
-        judges.push(Judge::open(gpu, dir, own)?);
-    }
+    let judges = dirs.iter().map(|dir| Judge::open(gpu, dir)).collect::<Result<Vec<_>, _>>()?;
     let contenders = contend(&judges, &data, options.seed, &mut whole).await?;
     drop(whole);
     let table = Table::measure(&data, &contenders, options.seed)?;
@@ -172,9 +168,9 @@ impl Stage {
             train_file: text(&data.train),
             eval_file: Some(text(&data.validation)),
             output_dir: text(&folder.join(self.folder())),
-            phrase: crate::miniature::SCORE_PHRASE.into(),
-            template: "plain".into(),
-            chat: "never".into(),
+            phrase: Some(crate::miniature::SCORE_PHRASE.into()),
+            template: Some("plain".into()),
+            chat: Some("never".into()),
             max_completion_length: 20,
             adam_beta2: 0.98,
             weight_decay: 0.01,

@@ -36,8 +36,9 @@ pub enum GpuError {
     OutOfMemory { what: String, bytes: u64, held: Held },
 
     #[error(
-        "this needs {needed} MiB for GPU buffers, but only {available} MiB of memory are free ({held} held); lower per_device_train_batch_size or \
-         max_length (`jurist train --dry-run` shows what a run needs, and which setting saves how much)"
+        "this needs {needed} MiB for GPU buffers, but only {available} MiB of memory are free ({held} held); hold the weights in fewer bits \
+         (--weights q8; in training --base-weights q8 with lora_r), make batches smaller or rows shorter (`jurist train --dry-run` shows what \
+         a run needs, and which setting saves how much)"
     )]
     OverBudget { needed: u64, available: u64, held: Held },
 

@@ -86,6 +86,18 @@ struct Sums {
     lodged: u64,
 }
 
+impl Sums {
+    fn check(&self, bytes: u64, limit: Option<u64>) -> Result<(), GpuError> {
+        let needed = self.now.total().saturating_add(bytes);
+        match limit {
+            Some(limit) if needed > limit => {
+                Err(GpuError::OverBudget { needed: needed.div_ceil(1 << 20), available: limit >> 20, held: self.now })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Shared by a device and all its buffers.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ledger(Arc<Mutex<Sums>>);
@@ -112,14 +124,17 @@ impl Ledger {
         self.sums().lodged += bytes;
     }
 
+    /// Refuses `bytes` with which more than `limit` would be held.
+    pub(super) fn check(&self, bytes: u64, limit: Option<u64>) -> Result<(), GpuError> {
+        self.sums().check(bytes, limit)
+    }
+
     /// Enters `bytes`, unless more than `limit` would then be held.
     pub(super) fn enter(&self, role: Role, bytes: u64, limit: Option<u64>) -> Result<Entry, GpuError> {
         let mut sums = self.sums();
-        let needed = sums.now.total() + bytes;
-        if let Some(limit) = limit.filter(|limit| needed > *limit) {
-            return Err(GpuError::OverBudget { needed: needed >> 20, available: limit >> 20, held: sums.now });
-        }
+        sums.check(bytes, limit)?;
         sums.now.0[role as usize] += bytes;
+        let needed = sums.now.total();
         if needed > sums.peak.total() {
             sums.peak = sums.now;
         }

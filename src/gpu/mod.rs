@@ -334,6 +334,19 @@ impl Gpu {
         self.shared.ledger.peak()
     }
 
+    /// Bytes that buffers may still take in a budget ([`GpuOptions::software_memory`]); `None`: there is none.
+    pub fn memory_left(&self) -> Option<u64> {
+        self.shared.memory.map(|memory| memory.saturating_sub(self.allocated()))
+    }
+
+    /// Refuses what the budget has no room for, before any of it is allocated.
+    ///
+    /// # Errors
+    /// [`GpuError::OverBudget`].
+    pub fn afford(&self, bytes: u64) -> Result<(), GpuError> {
+        self.shared.ledger.check(bytes, self.shared.memory)
+    }
+
     /// Bytes of scratch tensors that live in lent buffers, of all plans so far.
     pub fn lodged(&self) -> u64 {
         self.shared.ledger.lodged()

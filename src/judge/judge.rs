@@ -4,6 +4,7 @@
 //! is missing, and the next-token distribution there is the score distribution. The place of the score is known, never
 //! searched for in text.
 
+use super::answer::{AnswerFormat, Decode};
 use super::tokens::embedded;
 use super::{Expectation, JudgePrompt, JudgeSettings, Judgement, Placed, Placement, Prediction, Result, ScoreTokens};
 use crate::data::Example;
@@ -13,7 +14,7 @@ use crate::model::error::ModelError;
 use crate::model::weights::Weights;
 use crate::ops::loss_head::RowObjective;
 use crate::random::threefry2x32;
-use crate::rollout::{Chain, Ending, Rollout, RolloutSizes, Stop, Watch};
+use crate::rollout::{Ending, Rollout, RolloutSizes, Watch};
 use crate::text::Tokenizer;
 
 /// Tokens of one scoring pass, unless a single row needs more.
@@ -86,11 +87,18 @@ pub struct Judge {
 /// A row under way.
 struct Reading {
     prompt: Vec<u32>,
+    ends_in_space: bool,
     /// Everything up to the score, one for each chain, prompt left out.
     continuations: Vec<Vec<u32>>,
     chains: Vec<String>,
     /// Whether the phrase had to be put there, for each chain.
     forced: Vec<bool>,
+}
+
+impl Reading {
+    fn of((prompt, ends_in_space): (Vec<u32>, bool)) -> Self {
+        Reading { prompt, ends_in_space, continuations: Vec::new(), chains: Vec::new(), forced: Vec::new() }
+    }
 }
 
 impl Judge {
@@ -104,27 +112,15 @@ impl Judge {
         Ok(Judge { gpu: gpu.clone(), weights: weights.clone(), tokenizer, prompt, tokens, settings })
     }
 
-    /// Opens a judge's folder: a bundle, or a Hugging Face directory with `judge.json` beside it. `change` may adjust the
-    /// settings, or make them where the folder has none. Quantised weights stay so.
+    /// Opens a trained judge's folder: a bundle, or a Hugging Face directory with `judge.json` beside it. Its matrices stay as
+    /// they are stored.
     ///
     /// # Errors
     /// Files that are missing or damaged; settings that do not fit.
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn open(
-        gpu: &Gpu,
-        dir: &std::path::Path,
-        change: impl FnOnce(Option<JudgeSettings>, &Tokenizer) -> Result<JudgeSettings>,
-    ) -> Result<Self> {
+    pub fn open(gpu: &Gpu, dir: &std::path::Path) -> Result<Self> {
         let folder = crate::bundle::ModelFolder::open(dir)?;
-        let tokenizer = folder.tokenizer()?;
-        let stored = folder.judge_json()?.map(|text| JudgeSettings::from_json(&text)).transpose()?;
-        let settings = change(stored, &tokenizer)?;
-        let stored = folder.weights()?;
-        let mut weights = Weights::upload_as_stored(gpu, stored.source.as_ref())?;
-        if let Some(files) = &stored.adapter {
-            weights = weights.with_adapter(crate::model::lora::Adapter::upload(gpu, &weights.config, files)?);
-        }
-        Self::new(gpu, &weights, tokenizer, settings)
+        super::JudgeFiles::trained(&folder, crate::model::form::WeightPolicy::AS_STORED)?.upload(gpu)
     }
 
     pub fn settings(&self) -> &JudgeSettings {
@@ -138,6 +134,11 @@ impl Judge {
     /// The score tokens and the phrase's tokens in this tokenizer.
     pub fn score_tokens(&self) -> &ScoreTokens {
         &self.tokens
+    }
+
+    /// How this judge answers.
+    fn format(&self) -> AnswerFormat<'_> {
+        AnswerFormat { tokens: &self.tokens, decode: &self.tokenizer }
     }
 
     /// How this judge's rows lie in batches.
@@ -160,12 +161,14 @@ impl Judge {
         // The phrase, and the beginning of a score of several tokens.
         let longest_phrase = placement.depth(0, self.tokens.stem.len().max(self.tokens.opening.len()));
         let mut readings = Vec::new();
-        let mut spaces = Vec::new();
         for example in examples {
-            let read = self.prompt.prompt(example, &self.tokenizer).map_err(|e| e.to_string()).and_then(|(prompt, space)| {
-                let mut reading = Reading { prompt, continuations: Vec::new(), chains: Vec::new(), forced: Vec::new() };
+            let prompt = self.prompt.prompt(example, &self.tokenizer).map_err(|e| e.to_string());
+            readings.push(prompt.and_then(|prompt| {
+                let mut reading = Reading::of(prompt);
                 if judging.given_chains {
-                    self.take_given(example, space, &mut reading)?;
+                    self.take_given(example, &mut reading)?;
+                } else if !writes {
+                    self.take_none(&mut reading)?;
                 }
                 let vocabulary = self.weights.config.vocab_size;
                 embedded(reading.prompt.iter().chain(reading.continuations.iter().flatten()), vocabulary, &self.tokenizer)?;
@@ -180,22 +183,13 @@ impl Judge {
                         "the row is too long: its prompt of {} tokens needs {needed} with the score, but only {context} fit",
                         reading.prompt.len()
                     )),
-                    false => Ok((reading, space)),
+                    false => Ok(reading),
                 }
-            });
-            readings.push(read.map(|(reading, space)| {
-                spaces.push(space);
-                reading
             }));
         }
         let mut open: Vec<&mut Reading> = readings.iter_mut().filter_map(|r| r.as_mut().ok()).collect();
         if writes {
             self.write_chains(&mut open, judging, context.saturating_sub(longest_phrase), &mut watch).await?;
-        } else if !judging.given_chains {
-            for (reading, space) in open.iter_mut().zip(&spaces) {
-                reading.continuations.push(self.tokens.stem_after(*space).to_vec());
-                reading.forced.push(false);
-            }
         }
         let log_probs = self.score_log_probs(&open).await?;
         let mut log_probs = log_probs.into_iter();
@@ -203,25 +197,33 @@ impl Judge {
     }
 
     /// The row's own chain as the judge's: encoded by itself, as in training, with the phrase behind it.
-    fn take_given(&self, example: &Example, space: bool, reading: &mut Reading) -> std::result::Result<(), String> {
+    fn take_given(&self, example: &Example, reading: &mut Reading) -> std::result::Result<(), String> {
         let chain = example.record.chain.as_deref().unwrap_or_default();
-        let (mut tokens, text) =
-            self.prompt.chain_ids(chain, space, &self.tokenizer).map_err(|e| format!("{}: {e}", example.row.place()))?;
-        tokens.extend(self.tokens.stem_after(space && text.is_empty()));
-        reading.continuations.push(tokens);
+        let (tokens, text) = self
+            .prompt
+            .chain_ids(chain, reading.ends_in_space, &self.tokenizer)
+            .map_err(|e| format!("{}: {e}", example.row.place()))?;
+        let closed = self.format().close(&tokens, reading.ends_in_space).map_err(|e| e.to_string())?;
+        reading.continuations.push(closed);
         reading.chains.push(text);
+        reading.forced.push(false);
+        Ok(())
+    }
+
+    /// The phrase alone: what a judge without a chain of thought answers.
+    fn take_none(&self, reading: &mut Reading) -> std::result::Result<(), String> {
+        reading.continuations.push(self.format().close(&[], reading.ends_in_space).map_err(|e| e.to_string())?);
         reading.forced.push(false);
         Ok(())
     }
 
     /// A row with its own chain, or none where this judge writes none, up to the score; and where its last prompt token is.
     pub(super) fn given(&self, example: &Example) -> std::result::Result<(Vec<u32>, usize), String> {
-        let (prompt, space) = self.prompt.prompt(example, &self.tokenizer).map_err(|e| e.to_string())?;
-        let mut reading = Reading { prompt, continuations: Vec::new(), chains: Vec::new(), forced: Vec::new() };
+        let mut reading = Reading::of(self.prompt.prompt(example, &self.tokenizer).map_err(|e| e.to_string())?);
         if self.settings.chain {
-            self.take_given(example, space, &mut reading)?;
+            self.take_given(example, &mut reading)?;
         } else {
-            reading.continuations.push(self.tokens.stem_after(space).to_vec());
+            self.take_none(&mut reading)?;
         }
         let last = reading.prompt.len().saturating_sub(1);
         Ok((reading.prompt.into_iter().chain(reading.continuations.into_iter().flatten()).collect(), last))
@@ -284,43 +286,23 @@ impl Judge {
         if readings.is_empty() {
             return Ok(());
         }
-        let room = self.settings.max_completion_length;
         let prompts: Vec<Vec<u32>> = readings.iter().map(|r| r.prompt.clone()).collect();
         let longest_prompt = prompts.iter().map(Vec::len).max().unwrap_or(0);
         let sizes = self.rollout_sizes(judging, prompts.len(), longest_prompt);
         let rollout = Rollout::new(&self.gpu, &self.weights, sizes)?;
-        let stop = Stop {
-            phrases: vec![self.tokens.stem.clone(), self.tokens.opening.clone()],
-            eos: self.tokenizer.eos_ids().to_vec(),
-            max_tokens: room,
-        };
+        let stop = self.format().stop(self.tokenizer.eos_ids(), self.settings.max_completion_length);
         let key = threefry2x32([judging.seed as u32, (judging.seed >> 32) as u32], [0, 0]);
         let sampler = Sampler { temperature: judging.temperature, top_p: 1.0, top_k: 0, key };
         let all = rollout.run(&prompts, 0, sampler, &stop, watch).await?;
         for (reading, chains) in readings.iter_mut().zip(all) {
             for chain in chains {
                 let chain = chain.within(longest - reading.prompt.len());
-                let (tokens, text) = self.closed(&chain)?;
                 reading.forced.push(chain.ending != Ending::Phrase);
-                reading.continuations.push(tokens);
-                reading.chains.push(text);
+                reading.continuations.push(self.format().close_sampled(&chain, reading.ends_in_space)?);
+                reading.chains.push(self.tokenizer.text(&chain.body())?.trim().to_string());
             }
         }
         Ok(())
-    }
-
-    /// A chain with its phrase, written or forced, and its text without it.
-    fn closed(&self, chain: &Chain) -> Result<(Vec<u32>, String)> {
-        let body = chain.body();
-        let text = self.tokenizer.decode(&body, true)?;
-        let tokens = match chain.ending {
-            Ending::Phrase => chain.draws.iter().map(|d| d.token).collect(),
-            Ending::Eos | Ending::Length => {
-                let stem = self.tokens.stem_after(text.is_empty() || text.ends_with(char::is_whitespace));
-                body.into_iter().chain(stem.iter().copied()).collect()
-            }
-        };
-        Ok((tokens, text.trim().to_string()))
     }
 
     /// Log-probabilities of the scores behind every continuation of every reading, in order.

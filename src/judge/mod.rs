@@ -2,13 +2,17 @@
 //!
 //! - [`Scale`]: the grid of scores, each with the text that is generated for it and the value it stands for;
 //! - [`ScoreTokens`]: the tokens of each score, found in context with the model's own tokenizer, and the tree they form;
+//! - [`AnswerFormat`]: the tokens between prompt and score, the phrase among them;
 //! - [`Placement`]: where chains and scores lie in a packed batch, and what each of them sees;
 //! - [`JudgePrompt`]: a row to prompt tokens, and a labelled row to a supervised sequence with its parts known by position;
 //! - [`Prediction`]: the distribution over scores, and what is read from it (RAIL's expected score, the decoded score);
 //! - [`Judge`]: a model with all of this; its [`JudgeSettings`] lie beside the weights as `judge.json`;
 //! - [`compare`]: one judge beside another on the same chains.
 
+mod answer;
 mod compare;
+#[cfg(not(target_arch = "wasm32"))]
+mod files;
 #[allow(clippy::module_inception)] // the judge of the judge room
 mod judge;
 mod place;
@@ -18,13 +22,16 @@ mod scale;
 mod settings;
 mod tokens;
 
+pub use answer::{AnswerFormat, Decode};
 pub use compare::{Comparison, compare, with_swapped_chains};
+#[cfg(not(target_arch = "wasm32"))]
+pub use files::JudgeFiles;
 pub use judge::{ChainReading, Judge, Judged, Judging};
 pub use place::{Placed, Placement, ScoreReads};
 pub use predict::{Expectation, Judgement, Prediction};
 pub use prompt::{DEFAULT_PHRASE, JudgePrompt, Sequence, Template, preview};
 pub use scale::{Scale, Split};
-pub use settings::{JUDGE_FILE, JudgeSettings};
+pub use settings::{CHAT_WORDS, Choice, DEFAULT_SCALE, JUDGE_FILE, JudgeOverrides, JudgeSettings};
 pub use tokens::ScoreTokens;
 
 /// What can go wrong between a row and a judgement.
@@ -90,6 +97,18 @@ pub enum JudgeError {
     Settings {
         /// What is wrong with it.
         found: String,
+    },
+    /// A software adapter may not take as much memory as judging needs.
+    #[error("judging needs {needed} MiB for GPU buffers ({held}), but only {available} MiB of memory are free; {fix}")]
+    Memory {
+        /// MiB.
+        needed: u64,
+        /// MiB.
+        available: u64,
+        /// What the buffers are for.
+        held: crate::gpu::Held,
+        /// What to do.
+        fix: String,
     },
     /// From the model or the GPU.
     #[error(transparent)]

@@ -28,6 +28,19 @@ pub enum ScoreReads {
     Chain,
 }
 
+impl ScoreReads {
+    pub const WORDS: [&str; 2] = ["prompt", "chain"];
+
+    /// The one that this word means.
+    pub fn named(word: &str) -> Option<Self> {
+        match word {
+            "prompt" => Some(ScoreReads::Prompt),
+            "chain" => Some(ScoreReads::Chain),
+            _ => None,
+        }
+    }
+}
+
 /// How judgements are laid into batches.
 #[derive(Clone, Copy, Debug)]
 pub struct Placement<'a> {

@@ -14,7 +14,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{JudgeError, Result, Scale, ScoreTokens, Split};
+use super::{AnswerFormat, JudgeError, Result, Scale, ScoreTokens, Split};
 use crate::data::{Example, Prompt};
 use crate::text::{ChatOptions, ChatTemplate, JinjaTemplate, Tokenizer, caught, concatenate, json_to_template, template_failure};
 
@@ -239,9 +239,8 @@ impl JudgePrompt {
         let prompt_len = ids.len();
         let ends_in_space = text.ends_with(char::is_whitespace);
         let (chain_ids, _) = self.chain_ids(example.record.chain.as_deref().unwrap_or_default(), ends_in_space, tokenizer)?;
-        ids.extend(&chain_ids);
-        let chain = prompt_len..ids.len();
-        ids.extend(tokens.stem_after(ends_in_space && chain_ids.is_empty()));
+        let chain = prompt_len..prompt_len + chain_ids.len();
+        ids.extend(AnswerFormat { tokens, decode: tokenizer }.close(&chain_ids, ends_in_space)?);
         let stem = chain.end..ids.len();
         let score = ids.len();
         let path = tokens.path(split.nearest);

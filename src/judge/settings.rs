@@ -1,8 +1,15 @@
-//! What makes a model a judge, kept beside its weights as `judge.json`.
+//! What makes a model a judge, kept beside its weights as `judge.json`, and the one place where it is decided.
+//!
+//! ```text
+//! what was asked for (flags, config) > judge.json of the model > defaults, of which two look around:
+//!   template   plain where every row has a prompt of its own, else judge
+//!   chat       whether the tokenizer has a chat template
+//! ```
 
 use serde::{Deserialize, Serialize};
 
-use super::{JudgeError, JudgePrompt, Result, Scale, ScoreReads, Template};
+use super::{DEFAULT_PHRASE, JudgeError, JudgePrompt, Result, Scale, ScoreReads, Template};
+use crate::data::{Example, Record};
 use crate::text::{ChatTemplate, Date, Tokenizer};
 
 /// Name of the file in a model's folder.
@@ -10,6 +17,56 @@ pub const JUDGE_FILE: &str = "judge.json";
 
 /// Version of the file.
 const FORMAT: u32 = 1;
+
+/// The scale of a judge that nobody gave one.
+pub const DEFAULT_SCALE: &str = "1..5";
+
+/// The words for [`JudgeOverrides::chat`].
+pub const CHAT_WORDS: [&str; 3] = ["auto", "always", "never"];
+
+/// A setting that somebody asked for: by its value, or decided anew whatever the model's own is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Choice<T> {
+    Auto,
+    Is(T),
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+impl Choice<Template> {
+    /// `auto`, or as [`Template::named`].
+    ///
+    /// # Errors
+    /// As [`Template::named`].
+    pub fn named(name: &str) -> Result<Self> {
+        Ok(if name == "auto" { Choice::Auto } else { Choice::Is(Template::named(name)?) })
+    }
+}
+
+impl Choice<bool> {
+    /// The choice that one of [`CHAT_WORDS`] means.
+    pub fn named(word: &str) -> Option<Self> {
+        match word {
+            "auto" => Some(Choice::Auto),
+            "always" => Some(Choice::Is(true)),
+            "never" => Some(Choice::Is(false)),
+            _ => None,
+        }
+    }
+}
+
+/// Settings that were asked for. What is `None` is as the model's own `judge.json` has it, else the default.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct JudgeOverrides {
+    pub scale: Option<Scale>,
+    pub phrase: Option<String>,
+    pub template: Option<Choice<Template>>,
+    pub chat: Option<Choice<bool>>,
+    pub score_reads: Option<ScoreReads>,
+    /// Most tokens of a chain of thought; 0: the judge writes none.
+    pub max_completion_length: Option<usize>,
+    /// The day that the chat template states.
+    pub date: Option<Date>,
+}
 
 /// Scale, phrase, prompt and manner of a judge.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,13 +121,41 @@ impl JudgeSettings {
         }
     }
 
-    /// Sets the day that the chat template states: the one that is asked for, else the one that is there, else today where the
-    /// template wants one. Returns what to tell the user in that last case.
+    /// The settings of a judge: what was asked for, else what is `stored` beside the model, else the defaults for this tokenizer
+    /// and these rows. Of the chain of thought there is no default: a judge whose folder does not say writes none.
     ///
     /// # Errors
     /// A chat template that cannot be read.
-    pub fn set_date(&mut self, asked: Option<Date>, tokenizer: &Tokenizer) -> Result<Option<String>> {
-        self.date = asked.or(self.date);
+    pub fn resolve(stored: Option<Self>, asked: &JudgeOverrides, tokenizer: &Tokenizer, rows: &[Example]) -> Result<Self> {
+        let template = match (&asked.template, &stored) {
+            (Some(Choice::Is(template)), _) => template.clone(),
+            (None, Some(stored)) => stored.template(),
+            (Some(Choice::Auto), _) | (None, None) => template_for(rows),
+        };
+        let chat = match (&asked.chat, &stored) {
+            (Some(Choice::Is(chat)), _) => *chat,
+            (None, Some(stored)) => stored.chat,
+            (Some(Choice::Auto), _) | (None, None) => ChatTemplate::of(tokenizer)?.is_some(),
+        };
+        let scale = match (&asked.scale, &stored) {
+            (Some(scale), _) => scale.clone(),
+            (None, Some(stored)) => stored.scale.clone(),
+            (None, None) => DEFAULT_SCALE.parse()?,
+        };
+        let own = stored.as_ref();
+        let phrase = asked.phrase.as_deref().or(own.map(|own| own.phrase.as_str())).unwrap_or(DEFAULT_PHRASE);
+        let score_reads = asked.score_reads.or(own.map(|own| own.score_reads)).unwrap_or_default();
+        let chain = asked.max_completion_length.or(own.filter(|own| own.chain).map(|own| own.max_completion_length));
+        let date = asked.date.or(own.and_then(|own| own.date));
+        let settings = JudgeSettings { score_reads, date, ..JudgeSettings::new(scale, phrase, &template, chat) };
+        Ok(settings.with_chains_up_to(chain.unwrap_or(0)))
+    }
+
+    /// Where the chat template wants a date and none is set, sets today's. Returns what to tell the user then.
+    ///
+    /// # Errors
+    /// A chat template that cannot be read.
+    pub fn state_date(&mut self, tokenizer: &Tokenizer) -> Result<Option<String>> {
         let wanted = self.chat && self.date.is_none() && ChatTemplate::of(tokenizer)?.is_some_and(|chat| chat.needs_date());
         if !wanted {
             return Ok(None);
@@ -78,6 +163,24 @@ impl JudgeSettings {
         let today = Date::today();
         self.date = Some(today);
         Ok(Some(format!("the chat template states the date: {today} (today, in UTC); --date YYYY-MM-DD sets another")))
+    }
+
+    /// Names of the settings in which two judges differ, but for those of the chain.
+    pub fn differences(&self, other: &Self) -> Vec<&'static str> {
+        let same = [
+            ("scale", self.scale == other.scale),
+            ("phrase", self.phrase == other.phrase),
+            ("template", self.template() == other.template()),
+            ("chat", self.chat == other.chat),
+            ("score_reads", self.score_reads == other.score_reads),
+            ("date", self.date == other.date),
+        ];
+        same.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()
+    }
+
+    /// The same judge, writing chains of thought of at most this many tokens; with 0, none.
+    pub fn with_chains_up_to(self, most: usize) -> Self {
+        JudgeSettings { chain: most > 0, max_completion_length: most, ..self }
     }
 
     /// Reads the text of `judge.json`.
@@ -91,6 +194,15 @@ impl JudgeSettings {
             FORMAT => Ok(settings),
             other => Err(broken(format!("it has format {other}, and this version of jurist reads {FORMAT}"))),
         }
+    }
+
+    /// Those of a model's folder; `None` where the model is no judge.
+    ///
+    /// # Errors
+    /// As [`JudgeSettings::from_json`]; a file that cannot be read.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn of_folder(folder: &crate::bundle::ModelFolder) -> Result<Option<Self>> {
+        folder.judge_json()?.map(|text| Self::from_json(&text)).transpose()
     }
 
     /// The text of `judge.json`.
@@ -115,5 +227,94 @@ impl JudgeSettings {
         let mut prompt = JudgePrompt::new(self.template(), &self.phrase, self.scale.clone(), self.chat, tokenizer)?;
         prompt.chat_options.date = self.date;
         Ok(prompt)
+    }
+}
+
+/// The template of rows that nobody named one for.
+fn template_for(rows: &[Example]) -> Template {
+    if rows.iter().all(|row| has_whole_prompt(&row.record)) { Template::Plain } else { Template::Judge }
+}
+
+/// Whether a row's prompt is all that the judge is to read. One that is the instruction of a response beside it is not.
+fn has_whole_prompt(record: &Record) -> bool {
+    let layout = &record.layout;
+    let only_asks = layout.prompt.is_some() && layout.instruction == layout.prompt && layout.response != layout.prompt;
+    record.prompt.is_some() && !only_asks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{Reader, View};
+    use crate::text::{Files, SpecialTokens, word_level};
+
+    fn rows(text: &str) -> Vec<Example> {
+        Reader { view: View::for_scoring(), ..Reader::default() }.read_str("rows.jsonl", text).unwrap().examples
+    }
+
+    fn tokenizer(chat: bool) -> Tokenizer {
+        let special = SpecialTokens { unk: Some("<unk>".into()), ..SpecialTokens::default() };
+        let mut files: Files = word_level(&["a"], &special).unwrap().files().clone();
+        if chat {
+            files.insert("chat_template.jinja".into(), b"{{ messages[0].content }}".to_vec());
+        }
+        Tokenizer::from_files(files).unwrap()
+    }
+
+    fn stored() -> JudgeSettings {
+        let own = Template::Own { name: "own.jinja".into(), source: "{{ a }}".into() };
+        let settings = JudgeSettings::new("0..2".parse().unwrap(), "so ", &own, true);
+        JudgeSettings { score_reads: ScoreReads::Chain, ..settings }.with_chains_up_to(7)
+    }
+
+    const PROMPTS: &str = r#"{"prompt": "p"}"#;
+    const PARTS: &str = r#"{"instruction": "i", "response": "r"}"#;
+
+    #[test]
+    fn without_a_judge_json_rows_and_tokenizer_decide() {
+        let both = format!("{PROMPTS}\n{PARTS}");
+        for (text, template) in [(PROMPTS, "plain"), (PARTS, "judge"), (&both, "judge")] {
+            for chat in [false, true] {
+                let found = JudgeSettings::resolve(None, &JudgeOverrides::default(), &tokenizer(chat), &rows(text)).unwrap();
+                assert_eq!((found.template.as_str(), found.chat, found.chain), (template, chat, false), "{text}");
+                assert_eq!((found.scale.to_string(), found.phrase.as_str()), ("1..5".into(), DEFAULT_PHRASE));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_stored_stays_and_what_is_asked_for_wins() {
+        let resolve =
+            |asked: &JudgeOverrides| JudgeSettings::resolve(Some(stored()), asked, &tokenizer(false), &rows(PROMPTS)).unwrap();
+        assert_eq!(resolve(&JudgeOverrides::default()), stored());
+        let all = JudgeOverrides {
+            scale: Some("1..3".parse().unwrap()),
+            phrase: Some("then ".into()),
+            template: Some(Choice::Auto),
+            chat: Some(Choice::Auto),
+            score_reads: Some(ScoreReads::Prompt),
+            max_completion_length: Some(0),
+            date: None,
+        };
+        let new = JudgeSettings::new("1..3".parse().unwrap(), "then ", &Template::Plain, false);
+        assert_eq!(resolve(&all), new);
+        assert_eq!(new.differences(&stored()), ["scale", "phrase", "template", "chat", "score_reads"]);
+        assert!(new.differences(&new.clone().with_chains_up_to(4)).is_empty());
+        let always = JudgeOverrides { chat: Choice::<bool>::named("always"), template: Some(Choice::Is(Template::Judge)), ..all };
+        assert_eq!(resolve(&always), JudgeSettings { template: "judge".into(), chat: true, ..new });
+        assert_eq!(CHAT_WORDS.map(|word| Choice::<bool>::named(word).is_some()), [true; 3]);
+    }
+
+    /// A prompt that a response answers is not all that there is to read.
+    #[test]
+    fn a_prompt_with_a_response_is_an_instruction() {
+        let mut row = rows(PROMPTS).remove(0);
+        assert!(has_whole_prompt(&row.record));
+        (row.record.layout.instruction, row.record.layout.response) = (Some("prompt"), Some("response"));
+        assert!(!has_whole_prompt(&row.record));
+        // Prometheus' prompt holds both.
+        (row.record.layout.prompt, row.record.layout.instruction) = (Some("instruction"), Some("instruction"));
+        row.record.layout.response = Some("instruction");
+        assert!(has_whole_prompt(&row.record));
     }
 }

@@ -10,6 +10,7 @@ use safetensors::{SafeTensorError, SafeTensors};
 use super::config::Config;
 use super::dtype::{Dtype, first_non_finite};
 use super::error::ModelError;
+use super::form::Form;
 use super::names::{EMBED, LM_HEAD, TensorSpec, tensors};
 use super::source::TensorSource;
 
@@ -86,6 +87,16 @@ impl Checkpoint {
     /// The type in which the embedding is stored; other tensors may differ.
     pub fn dtype(&self) -> Dtype {
         self.places.get(EMBED).map_or(Dtype::F32, |place| place.dtype)
+    }
+
+    /// The form that holds all matrices as they are stored: their type where they share one, otherwise f32.
+    pub fn form(&self) -> Form {
+        let mut dtypes = tensors(&self.config).into_iter().filter(|spec| spec.shape.len() == 2).filter_map(|spec| {
+            let place = self.places.get(&spec.name)?;
+            Some(place.dtype)
+        });
+        let first = dtypes.next().unwrap_or(Dtype::F32);
+        if dtypes.all(|dtype| dtype == first) { first.into() } else { Form::F32 }
     }
 
     /// Checks every found tensor against the model; returns the head that a tied model did not need to bring.

@@ -1,10 +1,9 @@
-//! How frozen matrices are held on the GPU: in f32, in half precision, or quantised.
+//! How matrices that do not learn are held on the GPU: in f32, in half precision, or quantised; and who decides it.
 
 use super::dtype::Dtype;
 use super::error::ModelError;
 use super::names::{Group, Kind};
 use super::quantised::{BLOCK, Plane, Quantisation};
-use super::source::TensorSource;
 use crate::ops::matrix::Packing;
 
 /// A way to hold a model's matrices. Norms and biases, and matrices whose rows are no whole blocks of 32, are f32 in all.
@@ -36,16 +35,6 @@ impl Form {
         Form::ALL.into_iter().find(|form| form.name() == name)
     }
 
-    /// The form in which `source` stores its matrices; `dtype` is that of what it does not quantise.
-    pub fn stored(source: &dyn TensorSource, dtype: Dtype) -> Self {
-        match (source.quantisation(), dtype) {
-            (Some(form), _) => form.into(),
-            (None, Dtype::F32) => Form::F32,
-            (None, Dtype::Bf16) => Form::Bf16,
-            (None, Dtype::F16) => Form::F16,
-        }
-    }
-
     /// How the matrices of `group` are packed; `None`: they are f32.
     pub fn of_group(self, group: &Group) -> Option<Packing> {
         let half = |packing| {
@@ -58,6 +47,42 @@ impl Form {
             Form::F16 => half(Packing::F16),
             Form::Q8 => Quantisation::Q8.of_group(group).map(Quantisation::packing),
             Form::Q4 => Quantisation::Q4.of_group(group).map(Quantisation::packing),
+        }
+    }
+}
+
+/// How matrices are to be held: as they are stored, which loses nothing, or in a form of one's own choice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WeightPolicy(Option<Form>);
+
+impl WeightPolicy {
+    pub const AS_STORED: WeightPolicy = WeightPolicy(None);
+    /// Of the flags `--weights` and `--base-weights`.
+    pub const WORDS: [&str; 6] = ["auto", "f32", "bf16", "f16", "q8", "q4"];
+
+    /// The policy that one of [`WeightPolicy::WORDS`] means.
+    pub fn named(word: &str) -> Option<Self> {
+        if word == "auto" { Some(Self::AS_STORED) } else { Form::named(word).map(Self::from) }
+    }
+
+    /// The form for matrices that are stored in `stored`.
+    pub fn form(self, stored: Form) -> Form {
+        self.0.unwrap_or(stored)
+    }
+}
+
+impl From<Form> for WeightPolicy {
+    fn from(form: Form) -> Self {
+        WeightPolicy(Some(form))
+    }
+}
+
+impl From<Dtype> for Form {
+    fn from(dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::F32 => Form::F32,
+            Dtype::Bf16 => Form::Bf16,
+            Dtype::F16 => Form::F16,
         }
     }
 }
@@ -137,6 +162,13 @@ pub(super) fn check_range(packing: Packing, group: &str, start: usize, values: &
 mod tests {
     use super::*;
     use crate::random::Stream;
+
+    #[test]
+    fn policies_by_their_words() {
+        let forms = WeightPolicy::WORDS.map(|word| WeightPolicy::named(word).unwrap().form(Form::Bf16));
+        assert_eq!(forms, [Form::Bf16, Form::F32, Form::Bf16, Form::F16, Form::Q8, Form::Q4]);
+        assert_eq!((WeightPolicy::named("q5"), WeightPolicy::default()), (None, WeightPolicy::AS_STORED));
+    }
 
     /// Every packing gives back what it took, as far as it can.
     #[test]

@@ -27,6 +27,9 @@ impl Weights {
     /// # Errors
     /// Too little GPU memory.
     pub fn room(gpu: &Gpu, config: &Config, form: Form) -> Result<Self, ModelError> {
+        if gpu.memory_left().is_some() {
+            gpu.afford(bytes_on_gpu(gpu, config, form)?)?;
+        }
         let groups = Groups::of(config);
         let base = TensorSet::room(gpu, &groups.list, form, "weights")?;
         Ok(Weights { config: config.clone(), groups, form, base, adapter: None })
@@ -38,14 +41,6 @@ impl Weights {
     /// What the source reports (a missing tensor, a value that is not finite), or too little GPU memory.
     pub fn upload(gpu: &Gpu, source: &dyn TensorSource) -> Result<Self, ModelError> {
         Self::upload_as(gpu, source, Form::F32)
-    }
-
-    /// Uploads `source` piece by piece, its quantised matrices as they are and everything else in f32.
-    ///
-    /// # Errors
-    /// As [`Weights::upload`].
-    pub fn upload_as_stored(gpu: &Gpu, source: &dyn TensorSource) -> Result<Self, ModelError> {
-        Self::upload_as(gpu, source, source.quantisation().map_or(Form::F32, Form::from))
     }
 
     /// Uploads `source` piece by piece, matrices in `form`. Whoever quantises loses precision, and nobody else: bf16 and

@@ -8,8 +8,7 @@ use super::pack::Example;
 use super::policy::{PolicyTrainer, Speech};
 use super::trainer::{StepNumbers, Trainer, optimiser_settings};
 use crate::gpu::Gpu;
-use crate::judge::{Placement, Scale};
-use crate::model::dtype::Dtype;
+use crate::judge::{AnswerFormat, Placement, Scale};
 use crate::model::form::Form;
 use crate::model::lora::{Adapter, AdapterFiles};
 use crate::model::source::TensorSource;
@@ -19,21 +18,20 @@ use crate::text::Tokenizer;
 /// The weights that a run starts from.
 pub struct Origin<'a> {
     pub source: &'a dyn TensorSource,
-    /// How its files store what is not quantised.
-    pub stored: Dtype,
+    /// How its files store its matrices.
+    pub form: Form,
     /// The adapter that it has already.
     pub adapter: Option<&'a AdapterFiles>,
 }
 
 impl Origin<'_> {
     /// On the GPU as `config` wants to train them: in f32, or frozen beside an adapter.
-    fn upload(&self, gpu: &Gpu, config: &TrainConfig) -> Result<Weights, TrainError> {
+    pub(super) fn upload(&self, gpu: &Gpu, config: &TrainConfig) -> Result<Weights, TrainError> {
         let lora = config.lora();
         if lora.is_none() && self.adapter.is_none() {
             return Ok(Weights::upload(gpu, self.source)?);
         }
-        let form = config.base_form().unwrap_or_else(|| Form::stored(self.source, self.stored));
-        let weights = Weights::upload_as(gpu, self.source, form)?;
+        let weights = Weights::upload_as(gpu, self.source, config.weight_policy().form(self.form))?;
         let model = self.source.config();
         let adapter = match (&lora, self.adapter) {
             (_, Some(files)) => Adapter::upload(gpu, model, files)?,
@@ -122,16 +120,8 @@ impl Engine {
             }
             Engine::Policy(trainer) => {
                 let rows: Vec<&Prompt> = picked.iter().map(|i| &material.examples[*i].prompt).collect();
-                let ends_in_space = |ids: &[u32]| {
-                    // A chain that cannot be decoded has no text, and so no white space at its end.
-                    material.tokenizer.decode(ids, true).is_ok_and(|t| t.is_empty() || t.ends_with(char::is_whitespace))
-                };
-                let speech = Speech {
-                    scale: material.scale,
-                    tokens: material.placement.tokens,
-                    eos: material.tokenizer.eos_ids(),
-                    ends_in_space: &ends_in_space,
-                };
+                let format = AnswerFormat { tokens: material.placement.tokens, decode: material.tokenizer };
+                let speech = Speech { scale: material.scale, format, eos: material.tokenizer.eos_ids() };
                 trainer.step(&rows, &speech, (seed, step), (learning_rate, t)).await
             }
         }

@@ -38,6 +38,10 @@ pub enum TrainError {
     #[error("the batch needs {needed} tokens but {budget} were planned; lower per_device_train_batch_size or max_length")]
     Budget { needed: usize, budget: usize },
 
+    /// The run needs more memory than a software adapter may take.
+    #[error("{0}")]
+    Memory(String),
+
     /// Too many steps in a row without a usable gradient.
     #[error(
         "the gradient was not finite in {steps} steps in a row, the last one step {step}; the model is as it was before them. \

@@ -25,12 +25,12 @@ use super::optimiser::Optimiser;
 use super::reward::{Earned, RewardSettings, expected, sampled_log_prob, sampled_slopes};
 use super::trainer::StepNumbers;
 use crate::gpu::Gpu;
-use crate::judge::{Placed, Placement, Scale, ScoreReads, ScoreTokens};
+use crate::judge::{AnswerFormat, Placed, Placement, Scale, ScoreReads, ScoreTokens};
 use crate::model::decoder::{PackedInputs, Pass, PassSizes, RowStats, Sampler};
 use crate::model::weights::Weights;
 use crate::ops::loss_head::RowObjective;
 use crate::random::{Stream, threefry2x32};
-use crate::rollout::{Chain, Ending, Rollout, RolloutSizes, Stop};
+use crate::rollout::{Chain, Ending, Rollout, RolloutSizes};
 
 /// How log-probabilities of the actions are summed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,14 +73,12 @@ pub struct PolicySettings {
     pub recompute: bool,
 }
 
-/// What the judge of a run knows: its scale and the tokens around the score.
+/// What the judge of a run knows: its scale, and how its answers are written.
 #[derive(Clone, Copy)]
 pub struct Speech<'a> {
     pub scale: &'a Scale,
-    pub tokens: &'a ScoreTokens,
+    pub format: AnswerFormat<'a>,
     pub eos: &'a [u32],
-    /// Whether a chain's text ends in white space: decides the form of a forced phrase.
-    pub ends_in_space: &'a dyn Fn(&[u32]) -> bool,
 }
 
 /// A chain that is ready to be trained on.
@@ -96,16 +94,13 @@ pub struct Closed {
 }
 
 /// Puts the phrase behind a chain that did not come to it.
-pub fn close(chain: &Chain, prompt_ends_in_space: bool, speech: &Speech) -> Closed {
-    let actions: Vec<u32> = chain.draws.iter().map(|d| d.token).collect();
-    let log_ps = chain.draws.iter().map(|d| d.log_p).collect();
-    let mut fed = actions.clone();
-    if chain.ending != Ending::Phrase {
-        fed = chain.body();
-        let space = if fed.is_empty() { prompt_ends_in_space } else { (speech.ends_in_space)(&fed) };
-        fed.extend(speech.tokens.stem_after(space));
-    }
-    Closed { fed, actions, log_ps, ending: chain.ending }
+///
+/// # Errors
+/// As [`AnswerFormat::close`].
+pub fn close(chain: &Chain, prompt_ends_in_space: bool, speech: &Speech) -> Result<Closed, TrainError> {
+    let fed = speech.format.close_sampled(chain, prompt_ends_in_space)?;
+    let (actions, log_ps) = chain.draws.iter().map(|d| (d.token, d.log_p)).unzip();
+    Ok(Closed { fed, actions, log_ps, ending: chain.ending })
 }
 
 /// One prompt with its chains.
@@ -225,22 +220,18 @@ impl PolicyTrainer {
     ) -> Result<StepNumbers, TrainError> {
         let key = threefry2x32([seed as u32, (seed >> 32) as u32], [step as u32, (step >> 32) as u32]);
         let sampler = Sampler { temperature: 1.0, top_p: self.settings.top_p as f32, top_k: 0, key };
-        let stop = Stop {
-            phrases: vec![speech.tokens.stem.clone(), speech.tokens.opening.clone()],
-            eos: speech.eos.to_vec(),
-            max_tokens: self.settings.max_tokens,
-        };
+        let stop = speech.format.stop(speech.eos, self.settings.max_tokens);
         let mut tally = Tally { kl_weight: self.settings.kl, ..Tally::default() };
         let mut all = Vec::new();
         for (n, micro) in prompts.chunks(self.micro_batch).enumerate() {
             let ids: Vec<Vec<u32>> = micro.iter().map(|p| p.ids.clone()).collect();
             let first = (n * self.micro_batch * self.settings.group) as u32;
             let chains = self.rollout.run(&ids, first, sampler, &stop, &mut ()).await?;
-            let rolled = micro.iter().zip(chains).map(|(prompt, chains)| Rolled {
-                prompt,
-                chains: chains.iter().map(|c| close(c, prompt.ends_in_space, speech)).collect(),
+            let rolled = micro.iter().zip(chains).map(|(prompt, chains)| {
+                let chains = chains.iter().map(|c| close(c, prompt.ends_in_space, speech));
+                Ok(Rolled { prompt, chains: chains.collect::<Result<_, TrainError>>()? })
             });
-            all.push(rolled.collect::<Vec<_>>());
+            all.push(rolled.collect::<Result<Vec<_>, TrainError>>()?);
         }
         let totals = Totals::of(&all);
         let mut drawn: Vec<Vec<Vec<Rewarded>>> = Vec::new();

@@ -20,6 +20,7 @@ use super::config::{Resume, TrainConfig};
 use super::engine::{Engine, Material};
 use super::error::{BoxError, io_error};
 use super::log::{Clock, Metrics, Progress, StepReport};
+use super::memory;
 use super::order::DataOrder;
 use super::pack::Example;
 use super::schedule::Schedule;
@@ -66,6 +67,10 @@ pub async fn run<'a>(config: &'a TrainConfig, around: Surroundings<'a>) -> Resul
     let resumed = find_resume(config, &output, around.progress)?;
     let start = Start::read(config)?;
     start.notes.iter().for_each(|note| around.progress.warn(note));
+    if let (Some(model), false) = (&config.model_name_or_path, start.inherited.is_empty()) {
+        around.progress.note(&format!("{} as in {model}", start.inherited.join(", ")));
+    }
+    memory::check(around.gpu, config, &start)?;
     let mut run = Run::new(config, start, &output, around, resumed.as_ref()).await?;
     if let Some(checkpoint) = resumed {
         run.resume(checkpoint)?;

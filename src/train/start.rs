@@ -9,13 +9,17 @@ use super::engine::Origin;
 use super::examples::{Preparation, Prepared};
 use crate::bundle::{FolderWeights, MANIFEST, ModelFolder};
 use crate::data::{Chains, DataError, Dataset, Example, Prompt, Reader, View};
-use crate::judge::{JUDGE_FILE, JudgeError, JudgePrompt, JudgeSettings, Placement, ScoreTokens, Template};
+use crate::judge::{
+    Choice, DEFAULT_PHRASE, DEFAULT_SCALE, JUDGE_FILE, JudgeError, JudgeOverrides, JudgePrompt, JudgeSettings, Placement, ScoreReads, ScoreTokens,
+    Template,
+};
 use crate::model::config::Config;
 use crate::model::dtype::Dtype;
+use crate::model::form::Form;
 use crate::model::init::Init;
 use crate::model::lora::AdapterFiles;
 use crate::model::source::TensorSource;
-use crate::text::{ChatTemplate, Date, SpecialTokens, Tokenizer, train_bpe};
+use crate::text::{Date, SpecialTokens, Tokenizer, train_bpe};
 
 /// All that is read before the GPU is asked for anything.
 pub struct Start {
@@ -25,8 +29,8 @@ pub struct Start {
     pub adapter: Option<AdapterFiles>,
     /// The model that this adapter belongs to, as its files name it.
     pub base: Option<String>,
-    /// How its files store what is not quantised.
-    pub stored: Dtype,
+    /// How its files store its matrices.
+    pub form: Form,
     /// Format of saved weights.
     pub dtype: Dtype,
     pub settings: JudgeSettings,
@@ -35,6 +39,8 @@ pub struct Start {
     pub train: Prepared,
     /// Held-out rows, as examples and as rows to be judged.
     pub eval: Option<(Prepared, Vec<Example>)>,
+    /// The judge's settings that are those of the start model and would be others without it.
+    pub inherited: Vec<&'static str>,
     /// Things worth saying.
     pub notes: Vec<String>,
 }
@@ -50,28 +56,23 @@ impl Start {
         let part = Reader { limit: config.limit.map(|n| n as usize), shuffle_seed: config.shuffle_seed, ..reader.clone() };
         let rows = read_rows(&part, &config.train_file, &mut notes)?;
         let eval_rows = config.eval_file.as_deref().map(|file| read_rows(&reader, file, &mut notes)).transpose()?;
-        let tokenizer = tokenizer(config, &rows)?;
-        let Model { source: model, adapter, base, stored, dtype } = model(config, &tokenizer, &mut notes)?;
+        let folder = config.model_name_or_path.as_deref().map(|dir| ModelFolder::open(Path::new(dir))).transpose()?;
+        let stored = folder.as_ref().map(JudgeSettings::of_folder).transpose()?.flatten();
+        let tokenizer = tokenizer(config, folder.as_ref(), &rows)?;
+        let Model { source: model, adapter, base, form, dtype } = model(config, folder.as_ref(), &tokenizer, &mut notes)?;
 
-        let template = match config.template.as_str() {
-            "auto" if rows.examples.iter().all(|e| e.record.prompt.is_some()) => Template::Plain,
-            "auto" => Template::Judge,
-            name => Template::named(name)?,
-        };
-        let chat = match config.chat.as_str() {
-            "always" => true,
-            "never" => false,
-            _ => ChatTemplate::of(&tokenizer)?.is_some(),
-        };
-        let mut settings = JudgeSettings::new(config.scale()?, &config.phrase, &template, chat);
-        let asked =
-            Some(config.date.as_str()).filter(|date| !date.is_empty()).map(Date::parse).transpose().map_err(JudgeError::from)?;
-        notes.extend(settings.set_date(asked.or_else(|| date_before(config)), &tokenizer)?);
+        let asked = overrides(config)?;
+        let mut settings = JudgeSettings::resolve(stored, &asked, &tokenizer, &rows.examples)?;
+        let inherited = settings.differences(&JudgeSettings::resolve(None, &asked, &tokenizer, &rows.examples)?);
+        config.check_score_reads(settings.score_reads)?;
+        if config.date.is_none() {
+            settings.date = date_before(config).or(settings.date);
+        }
+        notes.extend(settings.state_date(&tokenizer)?);
         let prompt = settings.prompt(&tokenizer)?;
         let tokens = prompt.score_tokens(&tokenizer)?;
         notes.extend(tokens.warnings.iter().cloned());
 
-        settings.score_reads = config.score_reads();
         let placement = Placement { tokens: &tokens, reads: settings.score_reads };
         let context = model.config().max_position_embeddings;
         let preparation = Preparation {
@@ -102,17 +103,19 @@ impl Start {
                 Some((prepared, kept))
             }
         };
-        settings.chain = train.longest_chain > 0 || config.samples_chains();
-        settings.max_completion_length = match (config.max_completion_length, train.longest_chain) {
-            _ if !settings.chain => 0,
-            (0, 0) => stored_length(config).unwrap_or(0),
+        let writes_chains = train.longest_chain > 0 || config.samples_chains();
+        let longest_chain = match (config.max_completion_length, train.longest_chain) {
+            _ if !writes_chains => 0,
+            (0, 0) => settings.max_completion_length,
             (0, longest) => 2 * longest + tokens.stem.len(),
             (n, _) => n as usize,
         };
-        if settings.chain && settings.max_completion_length == 0 {
+        if writes_chains && longest_chain == 0 {
             let why = "the rows have no chains to take a length from";
             return Err(SettingError::Missing { key: "max_completion_length", why }.into());
         }
+        let settings = settings.with_chains_up_to(longest_chain);
+        let placement = Placement { tokens: &tokens, reads: settings.score_reads };
         if config.samples_chains() {
             let phrase = tokens.stem.len().max(tokens.opening.len()) + 1;
             let room = context.saturating_sub(placement.depth(0, settings.max_completion_length + phrase));
@@ -130,12 +133,12 @@ impl Start {
             let why = "a sampled chain and its score must be told apart";
             return Err(SettingError::Missing { key: "phrase", why }.into());
         }
-        Ok(Start { tokenizer, model, adapter, base, stored, dtype, settings, prompt, tokens, train, eval, notes })
+        Ok(Start { tokenizer, model, adapter, base, form, dtype, settings, prompt, tokens, train, eval, inherited, notes })
     }
 
     /// The weights that the run starts from.
     pub fn origin(&self) -> Origin<'_> {
-        Origin { source: self.model.as_ref(), stored: self.stored, adapter: self.adapter.as_ref() }
+        Origin { source: self.model.as_ref(), form: self.form, adapter: self.adapter.as_ref() }
     }
 
     /// How rows lie in batches.
@@ -144,7 +147,22 @@ impl Start {
     }
 }
 
-/// The chain length of the judge that training starts from, if it is one.
+/// What a config asks of the judge. The length of its chains is decided when the rows have been read.
+///
+/// # Errors
+/// A scale that cannot be one; a template that cannot be read.
+pub(super) fn overrides(config: &TrainConfig) -> Result<JudgeOverrides, TrainError> {
+    Ok(JudgeOverrides {
+        scale: config.scale()?,
+        phrase: config.phrase.clone(),
+        template: config.template.as_deref().map(Choice::<Template>::named).transpose()?,
+        chat: config.chat.as_deref().and_then(Choice::<bool>::named),
+        score_reads: config.score_reads.as_deref().and_then(ScoreReads::named),
+        max_completion_length: None,
+        date: config.date.as_deref().map(Date::parse).transpose().map_err(JudgeError::from)?,
+    })
+}
+
 /// The day that the run stated until its checkpoint, which a resumed run goes on stating.
 fn date_before(config: &TrainConfig) -> Option<Date> {
     let output = Path::new(&config.output_dir);
@@ -154,11 +172,6 @@ fn date_before(config: &TrainConfig) -> Option<Date> {
         Resume::Newest(false) => return None,
     };
     JudgeSettings::from_json(&std::fs::read_to_string(checkpoint.join(JUDGE_FILE)).ok()?).ok()?.date
-}
-
-fn stored_length(config: &TrainConfig) -> Option<usize> {
-    let folder = ModelFolder::open(Path::new(config.model_name_or_path.as_deref()?)).ok()?;
-    JudgeSettings::from_json(&folder.judge_json().ok()??).ok().map(|settings| settings.max_completion_length)
 }
 
 fn reader(config: &TrainConfig) -> Reader {
@@ -202,10 +215,9 @@ fn why_none(prepared: &Prepared, file: &str, max_length: usize) -> String {
     }
 }
 
-/// The model's own tokenizer, the one named, or one trained on the data.
-fn tokenizer(config: &TrainConfig, rows: &Dataset) -> Result<Tokenizer, TrainError> {
-    if let Some(dir) = config.tokenizer.as_deref().or(config.model_name_or_path.as_deref()) {
-        let path = Path::new(dir);
+/// The one named, the model's own tokenizer, or one trained on the data.
+fn tokenizer(config: &TrainConfig, folder: Option<&ModelFolder>, rows: &Dataset) -> Result<Tokenizer, TrainError> {
+    if let Some(path) = config.tokenizer.as_deref().map(Path::new) {
         if path.is_file() {
             let bytes = std::fs::read(path).map_err(|source| TrainError::Io {
                 action: "read the tokenizer",
@@ -214,15 +226,19 @@ fn tokenizer(config: &TrainConfig, rows: &Dataset) -> Result<Tokenizer, TrainErr
             })?;
             return Ok(Tokenizer::from_bytes(&bytes)?);
         }
-        // A folder named as a tokenizer may hold nothing else.
-        let is_model = config.tokenizer.is_none() || path.join(MANIFEST).is_file();
-        return Ok(if is_model { ModelFolder::open(path)?.tokenizer()? } else { Tokenizer::from_dir(path)? });
+        // A folder that is no bundle may hold nothing else.
+        let is_bundle = path.join(MANIFEST).is_file();
+        return Ok(if is_bundle { ModelFolder::open(path)?.tokenizer()? } else { Tokenizer::from_dir(path)? });
+    }
+    if let Some(folder) = folder {
+        return Ok(folder.tokenizer()?);
     }
     let texts: Vec<String> = rows.examples.iter().map(text_of).collect();
     let size = config.vocab_size.unwrap_or(0) as usize;
     // Every score must be a token of its own: digits are, and the phrase is seen as often as there are rows.
-    let scale = config.scale()?;
-    let answers = scale.texts().iter().map(|score| format!(" {}{score}", config.phrase));
+    let scale = config.scale()?.map_or_else(|| DEFAULT_SCALE.parse(), Ok)?;
+    let phrase = config.phrase.as_deref().unwrap_or(DEFAULT_PHRASE);
+    let answers = scale.texts().iter().map(|score| format!(" {phrase}{score}"));
     Ok(train_bpe(texts.into_iter().chain(answers), size, &SpecialTokens::for_decoder())?)
 }
 
@@ -241,15 +257,20 @@ struct Model {
     source: Box<dyn TensorSource>,
     adapter: Option<AdapterFiles>,
     base: Option<String>,
-    stored: Dtype,
+    form: Form,
     dtype: Dtype,
 }
 
 /// The start model's weights, or fresh ones.
-fn model(config: &TrainConfig, tokenizer: &Tokenizer, notes: &mut Vec<String>) -> Result<Model, TrainError> {
+fn model(
+    config: &TrainConfig,
+    folder: Option<&ModelFolder>,
+    tokenizer: &Tokenizer,
+    notes: &mut Vec<String>,
+) -> Result<Model, TrainError> {
     let wanted = config.save_dtype.as_deref().and_then(Dtype::from_config_name);
-    if let Some(dir) = &config.model_name_or_path {
-        let stored = ModelFolder::open(Path::new(dir))?.weights()?;
+    if let (Some(dir), Some(folder)) = (&config.model_name_or_path, folder) {
+        let stored = folder.weights()?;
         notes.extend(stored.notes);
         let frozen = config.lora_r > 0 || stored.adapter.is_some();
         if let Some(form) = stored.source.quantisation().filter(|_| !frozen) {
@@ -257,8 +278,8 @@ fn model(config: &TrainConfig, tokenizer: &Tokenizer, notes: &mut Vec<String>) -
         }
         check_adapter(config, dir, stored.adapter.as_ref())?;
         check_vocabulary(tokenizer, stored.source.config())?;
-        let FolderWeights { source, adapter, base, dtype, .. } = stored;
-        return Ok(Model { source, adapter, base, stored: dtype, dtype: wanted.unwrap_or(dtype) });
+        let FolderWeights { source, adapter, base, dtype, form, .. } = stored;
+        return Ok(Model { source, adapter, base, form, dtype: wanted.unwrap_or(dtype) });
     }
     let path = config.init.as_deref().unwrap_or_default();
     let text = std::fs::read_to_string(path).map_err(|source| TrainError::Io {
@@ -277,7 +298,7 @@ fn model(config: &TrainConfig, tokenizer: &Tokenizer, notes: &mut Vec<String>) -
     }
     check_vocabulary(tokenizer, &model)?;
     let source = Box::new(Init::new(model, config.seed));
-    Ok(Model { source, adapter: None, base: None, stored: Dtype::F32, dtype: wanted.unwrap_or(Dtype::F32) })
+    Ok(Model { source, adapter: None, base: None, form: Form::F32, dtype: wanted.unwrap_or(Dtype::F32) })
 }
 
 /// What the settings say about an adapter must go together with the start model's.
@@ -288,7 +309,7 @@ fn check_adapter(config: &TrainConfig, dir: &str, adapter: Option<&AdapterFiles>
             "{dir} is an adapter already (r = {}): leave lora_r out to go on training it, or merge it first (jurist merge)",
             adapter.settings.r
         )),
-        None if config.lora_r == 0 && !matches!(config.base_weights.as_str(), "auto" | "f32") => conflict(format!(
+        None if config.lora_r == 0 && config.weight_policy().form(Form::F32) != Form::F32 => conflict(format!(
             "base_weights = {}: these are frozen, and without an adapter (lora_r) nothing would learn",
             config.base_weights
         )),

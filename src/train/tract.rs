@@ -20,8 +20,9 @@ use super::config::{Resume, TrainConfig};
 use super::error::io_error;
 use super::run::{Ended, Surroundings, run};
 use super::start::labelled_rows;
+use crate::bundle::ModelFolder;
 use crate::data::Example;
-use crate::judge::{JUDGE_FILE, Judge, JudgeError, Judging};
+use crate::judge::{JUDGE_FILE, Judge, JudgeFiles, Judging};
 
 /// The rows with the judge's own chains.
 const CHAINS: &str = "chains.jsonl";
@@ -58,9 +59,7 @@ pub(super) async fn train(config: &TrainConfig, around: Surroundings<'_>) -> Res
                 PathBuf::from(stage.output_dir)
             }
         };
-        let own =
-            |stored: Option<_>, _: &_| stored.ok_or(JudgeError::Settings { found: "the first stage's judge has none".into() });
-        let judge = Judge::open(gpu, &first, own)?;
+        let judge = JudgeFiles::trained(&ModelFolder::open(&first)?, config.weight_policy())?.upload(gpu)?;
         let around = Surroundings { gpu, clock, progress, interrupted };
         if !write_chains(config, &judge, output, around).await? {
             return Ok(Ended::Interrupted { checkpoint: output.join(BEGUN) });

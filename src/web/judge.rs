@@ -71,7 +71,7 @@ impl State {
 impl WebJudge {
     pub(super) fn new(gpu: Gpu, manifest: Manifest, weights: Weights, tokenizer: Tokenizer) -> Result<Self, Failure> {
         let mut settings = JudgeSettings::from_json(&manifest.judge_json())?;
-        settings.set_date(None, &tokenizer)?;
+        settings.state_date(&tokenizer)?;
         let prompt = settings.prompt(&tokenizer)?;
         let state = RefCell::new(State::new(&gpu, weights, tokenizer, settings)?);
         Ok(WebJudge { gpu, state, prompt, manifest, loaded: RefCell::new(None), learned: Cell::new(false) })

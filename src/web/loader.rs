@@ -7,7 +7,7 @@ use crate::bundle::{Contents, Entries, Manifest, Part, Piece, ShardReader, Weigh
 use crate::gpu::Gpu;
 use crate::model::dtype::first_non_finite;
 use crate::model::error::ModelError;
-use crate::model::form::Form;
+use crate::model::form::{Form, WeightPolicy};
 use crate::model::quantised::{Plane, finite_scales};
 use crate::model::weights::Weights;
 use crate::text::Tokenizer;
@@ -18,7 +18,9 @@ const FLUSH: usize = 16 << 20;
 /// How the matrices of a bundle are held: quantised ones as they came, the others in f32, so that all of the judge can be
 /// trained, or, with `halves`, as they came too.
 pub(super) fn held(format: WeightFormat, halves: bool) -> Form {
-    if halves || format.quantisation().is_some() { format.form() } else { Form::F32 }
+    let widened = !halves && format.quantisation().is_none();
+    let policy = if widened { WeightPolicy::from(Form::F32) } else { WeightPolicy::AS_STORED };
+    policy.form(format.form())
 }
 
 /// A judge under way.

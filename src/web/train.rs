@@ -9,7 +9,7 @@ use super::judge::goes_on;
 use super::{Failure, WebJudge, rows};
 use crate::data::Example;
 use crate::eval;
-use crate::judge::{Judging, Placement};
+use crate::judge::{AnswerFormat, Judging, Placement};
 use crate::train::TrainConfig;
 use crate::train::examples::Preparation;
 use crate::train::optimiser::Optimiser;
@@ -104,9 +104,7 @@ pub async fn run(web: &WebJudge, rows: &str, held_out: &str, options: &str, on_s
     let optimiser = Optimiser::new(&web.gpu, weights.trainable()?, optimiser_settings(&config))?;
     let policy = config.policy(settings.max_completion_length);
     let trainer = PolicyTrainer::new(&web.gpu, weights, optimiser, policy, (longest, batch), placement, None)?;
-    let ends_in_space =
-        |ids: &[u32]| tokenizer.decode(ids, true).is_ok_and(|text| text.is_empty() || text.ends_with(char::is_whitespace));
-    let speech = Speech { scale: &settings.scale, tokens, eos: tokenizer.eos_ids(), ends_in_space: &ends_in_space };
+    let speech = Speech { scale: &settings.scale, format: AnswerFormat { tokens, decode: tokenizer }, eos: tokenizer.eos_ids() };
     let schedule = config.schedule(options.steps);
     let mut order = DataOrder::new(options.seed, prepared.examples.len())?;
     let (mut applied, mut refused, mut made) = (0, 0, 0);

@@ -1,11 +1,12 @@
 //! A judge so small that all its chains of thought can be listed.
 
-use jurist::judge::{Scale, ScoreReads, ScoreTokens};
+use jurist::judge::{AnswerFormat, Decode, Scale, ScoreReads, ScoreTokens};
 use jurist::model::config::Config;
 use jurist::model::error::ModelError;
 use jurist::model::source::TensorSource;
 use jurist::reference::{self, Spec};
 use jurist::rollout::{Ending, Stop};
+use jurist::text::TextError;
 use jurist::train::examples::Prompt;
 use jurist::train::policy::Speech;
 use serde_json::{Value, json};
@@ -63,6 +64,13 @@ impl Model {
             values.iter_mut().for_each(|v| *v = f64::from((*v * factor) as f32));
         }
         Model { config, spec, weights }
+    }
+}
+
+/// A letter for every token, but for the spaces.
+impl Decode for Toy {
+    fn text(&self, ids: &[u32]) -> Result<String, TextError> {
+        Ok(ids.iter().map(|id| if self.spaces.contains(id) { ' ' } else { 'x' }).collect())
     }
 }
 
@@ -143,7 +151,7 @@ impl Toy {
     }
 
     pub fn with_speech<T>(&self, then: impl FnOnce(&Speech) -> T) -> T {
-        let ends_in_space = |ids: &[u32]| ids.last().is_some_and(|t| self.spaces.contains(t));
-        then(&Speech { scale: &self.scale, tokens: &self.tokens, eos: &self.eos, ends_in_space: &ends_in_space })
+        let format = AnswerFormat { tokens: &self.tokens, decode: self };
+        then(&Speech { scale: &self.scale, format, eos: &self.eos })
     }
 }

@@ -5,6 +5,9 @@ use std::fmt;
 
 use serde_json::Value;
 
+use crate::judge::{CHAT_WORDS, ScoreReads};
+use crate::model::form::WeightPolicy;
+
 /// One setting of a training run.
 #[derive(Debug)]
 pub struct Key {
@@ -220,7 +223,7 @@ pub const KEYS: &[Key] = &[
     key("lora_dropout", LORA, Kind::Number(Interval::half_open(0.0, 1.0)), "Share of the adapter's inputs that is dropped; for given judgements only"),
     key("lora_target_modules", LORA, Kind::Text, "Projections that are adapted, by commas: all-linear, or q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj"),
     key("use_rslora", LORA, Kind::Flag, "Weigh the update by alpha / sqrt(r)"),
-    key("base_weights", LORA, Kind::OneOf(&["auto", "f32", "bf16", "f16", "q8", "q4"]), "How the frozen matrices are held on the GPU; auto = as they are stored"),
+    key("base_weights", LORA, Kind::OneOf(&WeightPolicy::WORDS), "How the frozen matrices are held on the GPU; auto = as they are stored"),
 
     key("train_file", DATA, Kind::Path, "Rows to train on: JSON Lines, a JSON array, CSV (each plain, .gz or .zst), Parquet, or a folder of those"),
     key("eval_file", DATA, Kind::Path, "Rows to evaluate on"),
@@ -231,13 +234,13 @@ pub const KEYS: &[Key] = &[
     key("limit", DATA, whole(1), "At most this many rows of train_file [default: all]"),
     key("shuffle_seed", DATA, whole(0), "Put the rows of train_file in this seed's order before `limit` cuts them [default: the file's order]"),
 
-    key("scale", JUDGE, Kind::Text, "Scores: \"1..5\", \"0..4=0..1\" (texts 0 to 4 for values 0 to 1), or \"bad,fair,good=0,0.5,1\""),
-    key("phrase", JUDGE, Kind::Text, "Words between the chain of thought and the score"),
+    key("scale", JUDGE, Kind::Text, "Scores: \"1..5\", \"0..4=0..1\" (texts 0 to 4 for values 0 to 1), or \"bad,fair,good=0,0.5,1\" [default: the start model's judge.json, else 1..5]"),
+    key("phrase", JUDGE, Kind::Text, "Words between the chain of thought and the score [default: the start model's judge.json, else \"So the overall score is \"]"),
     key("max_completion_length", JUDGE, Kind::Whole { min: 0, max: 1 << 20 }, "Most tokens of a chain of thought (0: twice the longest one in the training data)"),
-    key("template", JUDGE, Kind::Text, "Prompt template: plain (the row's prompt), judge (built-in grading prompt), a Jinja file, or auto (what the rows have)"),
-    key("chat", JUDGE, Kind::OneOf(&["auto", "always", "never"]), "Wrap prompts in the model's chat template (auto: if it has one)"),
-    key("date", JUDGE, Kind::Text, "Day that the chat template states, as YYYY-MM-DD [default: the model's judge.json, else today where the template wants one]"),
-    key("score_reads", JUDGE, Kind::OneOf(&["prompt", "chain"]), "What the score is read from: prompt and chain, or the chain alone (the prompt is hidden from it)"),
+    key("template", JUDGE, Kind::Text, "Prompt template: plain (the row's prompt), judge (built-in grading prompt), a Jinja file, or auto (plain where every row has a prompt, else judge) [default: the start model's judge.json, else auto]"),
+    key("chat", JUDGE, Kind::OneOf(&CHAT_WORDS), "Wrap prompts in the model's chat template; auto = if it has one [default: the start model's judge.json, else auto]"),
+    key("date", JUDGE, Kind::Text, "Day that the chat template states, as YYYY-MM-DD [default: the start model's judge.json, else today where the template wants one]"),
+    key("score_reads", JUDGE, Kind::OneOf(&ScoreReads::WORDS), "What the score is read from: prompt and chain, or the chain alone (the prompt is hidden from it) [default: the start model's judge.json, else prompt]"),
     key("completion_only_loss", JUDGE, Kind::Flag, "Learn the judgement only, not the prompt"),
 
     key("preset", POLICY, Kind::OneOf(&["exact", "paper", "released-code"]), "Values of the settings below that are not given: exact (the objective's own gradient), paper, or released-code"),

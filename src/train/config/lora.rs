@@ -1,7 +1,7 @@
 //! The settings of an adapter, and of the frozen weights under it.
 
 use super::{SettingError, TrainConfig};
-use crate::model::form::Form;
+use crate::model::form::WeightPolicy;
 use crate::model::lora::{ALL_LINEAR, LoraSettings};
 
 impl TrainConfig {
@@ -13,9 +13,9 @@ impl TrainConfig {
         (r > 0).then_some(LoraSettings { r, alpha, dropout, rslora: self.use_rslora, targets })
     }
 
-    /// The form in which frozen matrices are held; `None`: as they are stored.
-    pub fn base_form(&self) -> Option<Form> {
-        Form::named(&self.base_weights)
+    /// How frozen matrices are held.
+    pub fn weight_policy(&self) -> WeightPolicy {
+        WeightPolicy::named(&self.base_weights).unwrap_or_default()
     }
 
     /// Settings that only an adapter has, or that no adapter can be trained with.

@@ -15,7 +15,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::judge::Scale;
+use crate::judge::{Scale, ScoreReads};
 use crate::model::lora::ALL_LINEAR;
 pub use keys::{KEYS, Key, Kind, Raw};
 pub use suggest::{closest, edit_distance};
@@ -89,13 +89,13 @@ pub struct TrainConfig {
     pub limit: Option<u64>,
     pub shuffle_seed: Option<u64>,
 
-    pub scale: String,
-    pub phrase: String,
+    pub scale: Option<String>,
+    pub phrase: Option<String>,
     pub max_completion_length: u32,
-    pub template: String,
-    pub chat: String,
-    pub date: String,
-    pub score_reads: String,
+    pub template: Option<String>,
+    pub chat: Option<String>,
+    pub date: Option<String>,
+    pub score_reads: Option<String>,
     pub completion_only_loss: bool,
 
     pub preset: String,
@@ -174,13 +174,13 @@ impl Default for TrainConfig {
             max_length: 1024,
             limit: None,
             shuffle_seed: None,
-            scale: "1..5".into(),
-            phrase: crate::judge::DEFAULT_PHRASE.into(),
+            scale: None,
+            phrase: None,
             max_completion_length: 0,
-            template: "auto".into(),
-            chat: "auto".into(),
-            date: String::new(),
-            score_reads: "prompt".into(),
+            template: None,
+            chat: None,
+            date: None,
+            score_reads: None,
             completion_only_loss: true,
             preset: "exact".into(),
             num_generations: 8,
@@ -263,15 +263,6 @@ pub struct Layers {
 }
 
 impl Layers {
-    /// Lays one value under what is there: it counts where no layer has the key. True if it does.
-    pub fn put_under(&mut self, name: &str, raw: &Raw, origin: Origin) -> Result<bool, SettingError> {
-        let free = !self.values.contains_key(name);
-        if free {
-            self.put(name, raw, origin)?;
-        }
-        Ok(free)
-    }
-
     /// The text of a key, where some layer has it.
     pub fn text(&self, name: &str) -> Option<&str> {
         self.values.get(name)?.0.as_str()
@@ -425,9 +416,20 @@ impl TrainConfig {
         self.check_evaluation()
     }
 
-    /// The scale that the `scale` setting writes.
-    pub fn scale(&self) -> Result<Scale, SettingError> {
-        self.scale.parse().map_err(|e: crate::judge::JudgeError| SettingError::Conflict(e.to_string()))
+    /// The scale that the `scale` setting writes, where it is given.
+    pub fn scale(&self) -> Result<Option<Scale>, SettingError> {
+        let parse = |text: &str| text.parse().map_err(|e: crate::judge::JudgeError| SettingError::Conflict(e.to_string()));
+        self.scale.as_deref().map(parse).transpose()
+    }
+
+    /// Refuses a score that is read from a chain which the method does not have.
+    pub(in crate::train) fn check_score_reads(&self, reads: ScoreReads) -> Result<(), SettingError> {
+        match reads {
+            ScoreReads::Chain if self.method == "raft" => {
+                Err(SettingError::Conflict("score_reads = chain: raft has no chain for the score to be read from".into()))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn check_evaluation(&self) -> Result<(), SettingError> {

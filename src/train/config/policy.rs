@@ -56,11 +56,6 @@ impl TrainConfig {
         !matches!(self.method.as_str(), "sft" | "raft" | "cot-raft" | "tract")
     }
 
-    /// What the score is read from.
-    pub fn score_reads(&self) -> ScoreReads {
-        if self.score_reads == "chain" { ScoreReads::Chain } else { ScoreReads::Prompt }
-    }
-
     /// What is learned from given judgements; for methods that write chains, what their evaluations call the loss.
     pub fn supervision(&self) -> Supervision {
         let squared = self.squared_weight.unwrap_or(1.0);
@@ -152,9 +147,7 @@ impl TrainConfig {
         if self.chains_from.is_some() && self.method != "tract" {
             return conflict(format!("chains_from is for tract: {} learns from the chains in train_file", self.method));
         }
-        if self.method == "raft" && self.score_reads == "chain" {
-            return conflict("score_reads = chain: raft has no chain for the score to be read from".into());
-        }
+        self.check_score_reads(self.score_reads.as_deref().and_then(ScoreReads::named).unwrap_or_default())?;
         if !self.samples_chains() {
             if self.chains_per_pass > 0 {
                 return conflict(format!("chains_per_pass is for methods that sample chains, and {} does not", self.method));

@@ -53,7 +53,7 @@ fn layers_in_order() {
     layers.put_set("phrase=\"score:\"").unwrap();
     let config = layers.resolve().unwrap();
     assert_eq!((config.learning_rate, config.seed, config.max_steps, config.weight_decay), (1e-4, 2, 7, 0.1));
-    assert_eq!(config.phrase, "score:");
+    assert_eq!(config.phrase.as_deref(), Some("score:"));
     assert_eq!(layers.warnings(), ["JURIST_LERNING_RATE is set but names no setting; did you mean JURIST_LEARNING_RATE?"]);
 }
 
@@ -92,7 +92,7 @@ fn steps_as_transformers_counts_them() {
 
 #[test]
 fn a_scale_that_is_none_is_said_so() {
-    let config = TrainConfig { scale: "5..1".into(), ..TrainConfig::default() };
+    let config = TrainConfig { scale: Some("5..1".into()), ..TrainConfig::default() };
     assert!(config.scale().unwrap_err().to_string().starts_with("scale `5..1`"));
 }
 

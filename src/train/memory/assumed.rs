@@ -9,9 +9,9 @@ use super::super::TrainError;
 use super::super::config::{SettingError, TrainConfig};
 use super::super::examples::{Prepared, Prompt};
 use super::super::pack::Example;
-use super::super::start::Start;
+use super::super::start::{Start, overrides};
 use crate::bundle::{FolderWeights, ModelFolder};
-use crate::judge::{JudgeSettings, Placement, ScoreTokens, Template};
+use crate::judge::{Choice, JudgeOverrides, JudgeSettings, Placement, Scale, ScoreTokens, Template};
 use crate::model::config::Config;
 use crate::model::dtype::Dtype;
 use crate::model::error::ModelError;
@@ -23,18 +23,21 @@ use crate::text::{SpecialTokens, word_level};
 /// # Errors
 /// No readable config.json; a scale that cannot be one.
 pub(super) fn start(config: &TrainConfig) -> Result<Start, TrainError> {
-    let FolderWeights { source: model, adapter, base, dtype: stored, .. } = model(config)?;
+    let FolderWeights { source: model, adapter, base, dtype, form, .. } = model(config)?;
     // Nobody asks it for anything: what a tokenizer would say is said below.
     let unknown = SpecialTokens { unk: Some("<unk>".into()), ..SpecialTokens::default() };
     let tokenizer = word_level(&["word"], &unknown)?;
-    let mut settings = JudgeSettings::new(config.scale()?, &config.phrase, &Template::Plain, false);
-    settings.score_reads = config.score_reads();
+    let no_rows =
+        JudgeOverrides { template: Some(Choice::Is(Template::Plain)), chat: Some(Choice::Is(false)), ..overrides(config)? };
+    let settings = JudgeSettings::resolve(stored(config)?, &no_rows, &tokenizer, &[])?;
+    config.check_score_reads(settings.score_reads)?;
     let prompt = settings.prompt(&tokenizer)?;
     let scores = (0..settings.scale.len() as u32).map(|score| vec![score]).collect();
-    let phrase = vec![0; config.phrase.split_whitespace().count() + 1];
+    let phrase = vec![0; settings.phrase.split_whitespace().count() + 1];
     let unusable = |(_, found): (usize, String)| TrainError::Setting(SettingError::Conflict(found));
     let tokens = ScoreTokens::new(scores, None, phrase.clone(), phrase).map_err(unusable)?;
-    let (rows, max_tokens) = rows_for(config, model.config(), &tokens)?;
+    let placement = Placement { tokens: &tokens, reads: settings.score_reads };
+    let (rows, max_tokens) = rows_for(config, model.config(), placement, &settings.scale)?;
     let size = rows.first().map_or(0, |e| e.prompt.ids.len());
     let longest = match config.samples_chains() {
         true => format!("prompts of {size} tokens, chains of {max_tokens}"),
@@ -47,7 +50,8 @@ pub(super) fn start(config: &TrainConfig) -> Result<Start, TrainError> {
         notes.push("evaluations are not counted without a train_file".into());
     }
     let train = Prepared { examples: rows, ..Prepared::default() };
-    Ok(Start { tokenizer, model, adapter, base, stored, dtype: stored, settings, prompt, tokens, train, eval: None, notes })
+    let inherited = Vec::new();
+    Ok(Start { tokenizer, model, adapter, base, form, dtype, settings, prompt, tokens, train, eval: None, inherited, notes })
 }
 
 /// One packed batch of the longest rows, and tokens of the longest chain.
@@ -55,18 +59,22 @@ pub(super) fn start(config: &TrainConfig) -> Result<Start, TrainError> {
 /// # Errors
 /// A method that writes chains without `max_completion_length`; a context with no room for a prompt.
 pub(super) fn rows(config: &TrainConfig, start: &Start) -> Result<(Vec<Example>, usize), TrainError> {
-    rows_for(config, start.model.config(), &start.tokens)
+    rows_for(config, start.model.config(), start.placement(), &start.settings.scale)
 }
 
-fn rows_for(config: &TrainConfig, model: &Config, tokens: &ScoreTokens) -> Result<(Vec<Example>, usize), TrainError> {
+fn rows_for(
+    config: &TrainConfig,
+    model: &Config,
+    placement: Placement,
+    scale: &Scale,
+) -> Result<(Vec<Example>, usize), TrainError> {
     let chain = config.max_completion_length as usize;
     if config.samples_chains() && chain == 0 {
         let why = "without a train_file there are no chains to take a length from";
         return Err(SettingError::Missing { key: "max_completion_length", why }.into());
     }
-    let placement = Placement { tokens, reads: config.score_reads() };
     let context = model.max_position_embeddings;
-    let stem = tokens.stem.len();
+    let stem = placement.tokens.stem.len();
     // Prompt, chain and phrase of a row, in tokens: all but the score.
     let most = context.min(config.max_length as usize).saturating_sub(placement.depth(0, 1));
     let (prompt, fed) = if config.samples_chains() {
@@ -88,11 +96,17 @@ fn rows_for(config: &TrainConfig, model: &Config, tokens: &ScoreTokens) -> Resul
         );
         return Err(SettingError::Conflict(found).into());
     }
-    let scale = config.scale()?;
     let value = scale.min();
     let prompt = Prompt { ids: vec![0; prompt], ends_in_space: false, label: scale.split(value)?, value };
     let row = Example { prompt, fed: vec![0; fed] };
     Ok((vec![row; config.per_device_train_batch_size as usize], chain))
+}
+
+/// The settings of the judge that training starts from, if it is one.
+fn stored(config: &TrainConfig) -> Result<Option<JudgeSettings>, TrainError> {
+    let named = config.model_name_or_path.as_deref().map(Path::new).filter(|path| !path.is_file());
+    let folder = named.map(ModelFolder::open).transpose()?;
+    Ok(folder.as_ref().map(JudgeSettings::of_folder).transpose()?.flatten())
 }
 
 /// The model out of its config alone: a file, or that of a folder. Bundles and adapters are opened as they are.
@@ -116,5 +130,5 @@ fn model(config: &TrainConfig) -> Result<FolderWeights, TrainError> {
     // A model from scratch is f32, whatever its config says.
     let dtype = model.dtype.filter(|_| named.is_some()).unwrap_or(Dtype::F32);
     let source = Box::new(Init::new(model, config.seed));
-    Ok(FolderWeights { source, adapter: None, base: None, dtype, notes: Vec::new() })
+    Ok(FolderWeights { source, adapter: None, base: None, dtype, form: dtype.into(), notes: Vec::new() })
 }

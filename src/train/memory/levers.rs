@@ -115,7 +115,7 @@ fn smaller_forms(form: &str) -> Vec<Value> {
 /// Plans again and again, for the same adapter, rows and memory.
 struct Planner<'a> {
     gpu: &'a Gpu,
-    beginning: &'a Beginning,
+    beginning: &'a Beginning<'a>,
     available: Option<u64>,
 }
 

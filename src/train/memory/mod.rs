@@ -21,7 +21,7 @@ use super::start::{Start, labelled_rows};
 use super::trainer::Evaluator;
 use crate::data;
 use crate::gpu::{Gpu, Held, Role};
-use crate::judge::{Judge, Judging, Placement};
+use crate::judge::{Judge, Judging};
 use crate::model::error::ModelError;
 use crate::model::names::TensorSpec;
 use crate::model::weights::Weights;
@@ -68,9 +68,28 @@ impl MemoryPlan {
 /// # Errors
 /// Whatever would keep the run from starting, but for memory and limits of the adapter.
 pub fn plan(gpu: &Gpu, config: &TrainConfig, available: Option<u64>) -> Result<MemoryPlan, TrainError> {
-    let beginning = Beginning::of(config)?;
+    let assumed = config.train_file.is_empty();
+    let start = &if assumed { assumed::start(config)? } else { Start::read(&single_stage(config))? };
+    plan_from(&Beginning { start, assumed }, gpu, config, available)
+}
+
+/// Refuses a run that does not fit into the memory that a software adapter may take, before anything of it is allocated.
+///
+/// # Errors
+/// [`TrainError::Memory`], with what would help; as [`plan`].
+pub fn check(gpu: &Gpu, config: &TrainConfig, start: &Start) -> Result<(), TrainError> {
+    let Some(available) = gpu.memory_left() else { return Ok(()) };
+    let beginning = Beginning { start, assumed: false };
+    if beginning.measure(gpu, config)?.held.total() <= available {
+        return Ok(());
+    }
+    let advice = plan_from(&beginning, gpu, config, Some(available))?.advice();
+    advice.map_or(Ok(()), |advice| Err(TrainError::Memory(advice)))
+}
+
+fn plan_from(beginning: &Beginning, gpu: &Gpu, config: &TrainConfig, available: Option<u64>) -> Result<MemoryPlan, TrainError> {
     let measured = beginning.measure(gpu, config)?;
-    let start = &beginning.start;
+    let start = beginning.start;
     let mut plan = MemoryPlan {
         adapter: gpu.facts().to_string(),
         method: config.method.clone(),
@@ -84,9 +103,9 @@ pub fn plan(gpu: &Gpu, config: &TrainConfig, available: Option<u64>) -> Result<M
         together: Vec::new(),
     };
     if plan.fits() == Some(false) {
-        plan.levers = levers::each(gpu, config, &beginning, available)?;
+        plan.levers = levers::each(gpu, config, beginning, available)?;
         if !plan.levers.iter().any(|lever| lever.fits) {
-            plan.together = levers::together(gpu, config, &beginning, available)?;
+            plan.together = levers::together(gpu, config, beginning, available)?;
         }
     }
     Ok(plan)
@@ -122,8 +141,8 @@ impl Measured {
 }
 
 /// What a run begins with.
-struct Beginning {
-    start: Start,
+struct Beginning<'a> {
+    start: &'a Start,
     /// Its rows are not those of a file.
     assumed: bool,
 }
@@ -136,13 +155,7 @@ struct Rows {
     max_tokens: usize,
 }
 
-impl Beginning {
-    fn of(config: &TrainConfig) -> Result<Self, TrainError> {
-        let assumed = config.train_file.is_empty();
-        let start = if assumed { assumed::start(config)? } else { Start::read(&single_stage(config))? };
-        Ok(Beginning { start, assumed })
-    }
-
+impl Beginning<'_> {
     /// What a run of `config` holds when it holds most.
     fn measure(&self, gpu: &Gpu, config: &TrainConfig) -> Result<Measured, TrainError> {
         let rows = self.rows(config)?;
@@ -159,7 +172,7 @@ impl Beginning {
     /// What `Run` makes before its first step, what an evaluation makes beside it, and what a checkpoint reads.
     fn training(&self, gpu: &Gpu, config: &TrainConfig, rows: &Rows) -> Result<Measured, TrainError> {
         let gpu = &gpu.dry_copy();
-        let start = &self.start;
+        let start = self.start;
         let material = Material { examples: &rows.train, max_tokens: rows.max_tokens, ..material(start) };
         let engine = Engine::new(gpu, &start.origin(), config, &material)?;
         let weights = engine.weights();
@@ -181,7 +194,12 @@ impl Beginning {
     /// What tract holds while it writes chains.
     fn writing(&self, gpu: &Gpu, config: &TrainConfig, rows: &Rows) -> Result<Measured, TrainError> {
         let gpu = &gpu.dry_copy();
-        let weights = Weights::upload(gpu, self.start.model.as_ref())?;
+        let start = self.start;
+        // As the first stage saves its judge: whole, or as an adapter beside the start model.
+        let weights = match config.lora_r > 0 || start.adapter.is_some() {
+            true => start.origin().upload(gpu, config)?,
+            false => Weights::upload_as(gpu, start.model.as_ref(), config.weight_policy().form(start.dtype.into()))?,
+        };
         self.judge(gpu, &weights, rows.max_tokens)?.rehearse(&labelled_rows(config)?, &judging(config))?;
         Ok(Measured::of(gpu))
     }
@@ -191,20 +209,16 @@ impl Beginning {
         Ok(Judge::new(gpu, weights, self.start.tokenizer.clone(), settings)?)
     }
 
-    fn placement(&self, config: &TrainConfig) -> Placement<'_> {
-        Placement { reads: config.score_reads(), ..self.start.placement() }
-    }
-
     /// The rows under `config`, which differs from that of the beginning by a lever at most.
     fn rows(&self, config: &TrainConfig) -> Result<Rows, TrainError> {
-        let start = &self.start;
+        let start = self.start;
         if self.assumed {
             let (train, max_tokens) = assumed::rows(config, start)?;
             return Ok(Rows { train, eval: Vec::new(), judged: Vec::new(), max_tokens });
         }
         let given = config.max_completion_length as usize;
         let max_tokens = if given > 0 && start.settings.chain { given } else { start.settings.max_completion_length };
-        let placement = self.placement(config);
+        let placement = start.placement();
         let most = config.max_length as usize;
         // As `Preparation` and `Start` choose them.
         let fits = |e: &Example| placement.depth(e.prompt.ids.len(), e.fed.len()) < most.max(1);
@@ -217,7 +231,7 @@ impl Beginning {
     /// The example with the longest chain that fits behind its prompt.
     fn lengthened(&self, config: &TrainConfig, example: &Example, max_tokens: usize) -> Example {
         let context = self.start.model.config().max_position_embeddings.min(config.max_length as usize);
-        let room = context.saturating_sub(self.placement(config).depth(example.prompt.ids.len(), 1));
+        let room = context.saturating_sub(self.start.placement().depth(example.prompt.ids.len(), 1));
         let fed = (max_tokens + self.start.tokens.stem.len()).min(room).max(example.fed.len());
         Example { fed: vec![0; fed], ..example.clone() }
     }
@@ -225,7 +239,7 @@ impl Beginning {
     /// Tokens of the longest row, and of the longest chain.
     fn extent(&self, config: &TrainConfig) -> Result<(usize, usize), TrainError> {
         let rows = self.rows(config)?;
-        let placement = self.placement(config);
+        let placement = self.start.placement();
         let lengths = rows.train.iter().map(|e| placement.depth(e.prompt.ids.len(), e.fed.len()) + 1);
         Ok((lengths.max().unwrap_or(0), rows.max_tokens))
     }
