@@ -39,7 +39,7 @@ fn check(args: &DataCheckArgs, context: &Context) -> Result<(), CliError> {
     }
     let data = read(args, &args.file)?;
     let other = args.against.as_deref().map(|file| read(args, file)).transpose()?;
-    let judge = Judging::of(args, &data)?;
+    let judge = Judging::of(args, &data, context)?;
     let survey = Survey::of(&data, other.as_ref(), &judge);
     if args.json {
         print(&(serde_json::to_string_pretty(&survey.to_json()).unwrap_or_default() + "\n"))?;
@@ -72,8 +72,8 @@ struct Judging {
 }
 
 impl Judging {
-    fn of(args: &DataCheckArgs, data: &Dataset) -> Result<Self, CliError> {
-        let folder = args.model.as_deref().map(ModelFolder::open).transpose().map_err(JudgeError::from)?;
+    fn of(args: &DataCheckArgs, data: &Dataset, context: &Context) -> Result<Self, CliError> {
+        let folder = args.model.as_deref().map(|model| context.open(model)).transpose()?;
         let stored = folder.as_ref().map(ModelFolder::judge_json).transpose().map_err(JudgeError::from)?.flatten();
         let stored = stored.map(|text| JudgeSettings::from_json(&text)).transpose()?;
         let tokenizer = match (&folder, &args.tokenizer) {

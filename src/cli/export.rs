@@ -23,7 +23,7 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<(), CliError> {
     let model = args.checkpoint.display();
     let weights = WeightFormat::named(&args.weights).map_err(|e| CliError::Usage(format!("--weights: {e}")))?;
     context.fetch(&args.checkpoint, Wanted::All, &mut progress)?;
-    let folder = ModelFolder::open(&args.checkpoint).map_err(JudgeError::from)?;
+    let folder = context.open(&args.checkpoint)?;
     let Some(judge) = folder.judge_json().map_err(JudgeError::from)? else {
         let problem = "there is no judge.json in it; a bundle holds a judge, such as jurist train writes";
         return Err(CliError::Failed(format!("model {model}: {problem}")));
@@ -80,8 +80,9 @@ fn agreement(
 ) -> Result<String, CliError> {
     let gpu = context.gpu(Work::Judging, progress)?;
     let missing = || JudgeError::Settings { found: "there is none".into() };
-    let open = |dir: &Path| Judge::open(&gpu, dir, |stored, _| stored.ok_or_else(missing));
-    let (full, packed) = (open(&args.checkpoint)?, open(&args.out)?);
+    let open = |folder: ModelFolder| Judge::open_folder(&gpu, &folder, |stored, _| stored.ok_or_else(missing));
+    let full = open(context.open(&args.checkpoint)?)?;
+    let packed = open(ModelFolder::open(&args.out).map_err(JudgeError::from)?)?;
     let found = pollster::block_on(compare(&full, &packed, rows))?;
     let (a, b): (Vec<f64>, Vec<f64>) = found.scores.iter().map(|[a, b]| (*a, *b)).unzip();
     let pearson = match pearson(&a, &b) {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{CliError, Context, Expectation, JudgingArgs, PartArgs, TerminalProgress};
-use crate::bundle::{ModelFolder, Wanted};
+use crate::bundle::Wanted;
 use crate::data::{Chains, Dataset, Example, Labels, Reader, View};
 use crate::doctor::Work;
 use crate::eval::faithfulness::ChainSwap;
@@ -82,9 +82,9 @@ impl JudgingArgs {
     ) -> Result<(Judge, Vec<Judged>), CliError> {
         context.fetch(model, Wanted::All, progress)?;
         // Before the GPU is asked for anything.
-        ModelFolder::open(model).map_err(JudgeError::from)?;
+        let folder = context.open(model)?;
         let gpu = context.gpu(Work::Judging, progress)?;
-        let judge = Judge::open(&gpu, model, |stored, tokenizer| self.settings(stored, tokenizer))?;
+        let judge = Judge::open_folder(&gpu, &folder, |stored, tokenizer| self.settings(stored, tokenizer))?;
         judge.score_tokens().warnings.iter().for_each(|w| progress.warn(w));
         let total = rows.examples.len() as u64;
         progress.begin("judging", 0, total);

@@ -53,6 +53,9 @@ pub fn layers(args: &TrainArgs, context: &Context, progress: &mut dyn Progress) 
     if let Some(adapter) = &context.adapter {
         layers.put("adapter", &Raw::Bare(adapter.clone()), Origin::Flag("--adapter".into()))?;
     }
+    if let Some(base) = &context.base {
+        layers.put("base", &Raw::Bare(base.display().to_string()), Origin::Flag("--base".into()))?;
+    }
     // Warnings first: a misspelt variable may be the reason for what is said next.
     layers.warnings().iter().for_each(|warning| progress.warn(warning));
     Ok(layers)
@@ -63,7 +66,10 @@ pub fn layers(args: &TrainArgs, context: &Context, progress: &mut dyn Progress) 
 fn inherit(layers: &mut Layers, progress: &mut dyn Progress) -> Result<(), CliError> {
     let Some(model) = layers.text("model_name_or_path").map(str::to_string) else { return Ok(()) };
     // What is wrong with the folder is said when it is opened in earnest.
-    let Some(Ok(judge)) = ModelFolder::open(Path::new(&model)).ok().and_then(|folder| folder.judge_json().transpose()) else {
+    let Some(Ok(judge)) = ModelFolder::open_on(Path::new(&model), layers.text("base").map(Path::new))
+        .ok()
+        .and_then(|folder| folder.judge_json().transpose())
+    else {
         return Ok(());
     };
     let stored = JudgeSettings::from_json(&judge)?;

@@ -29,11 +29,11 @@ impl Dtype {
         }
     }
 
-    /// The inverse of [`Dtype::config_name`]; `torch.` in front is accepted.
+    /// The inverse of [`Dtype::config_name`]; PyTorch's other names and `torch.` in front are accepted.
     pub fn from_config_name(name: &str) -> Option<Self> {
         match name.strip_prefix("torch.").unwrap_or(name) {
-            "float32" => Some(Dtype::F32),
-            "float16" => Some(Dtype::F16),
+            "float32" | "float" => Some(Dtype::F32),
+            "float16" | "half" => Some(Dtype::F16),
             "bfloat16" => Some(Dtype::Bf16),
             _ => None,
         }
@@ -165,7 +165,16 @@ mod tests {
         for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
             assert_eq!(Dtype::from_config_name(dtype.config_name()), Some(dtype));
         }
-        assert_eq!(Dtype::from_config_name("torch.bfloat16"), Some(Dtype::Bf16));
+        for (name, dtype) in [
+            ("torch.bfloat16", Dtype::Bf16),
+            ("half", Dtype::F16),
+            ("torch.half", Dtype::F16),
+            ("torch.float16", Dtype::F16),
+            ("float", Dtype::F32),
+            ("torch.float", Dtype::F32),
+        ] {
+            assert_eq!(Dtype::from_config_name(name), Some(dtype), "{name}");
+        }
         assert_eq!(Dtype::from_config_name("float8_e4m3fn"), None);
     }
 }

@@ -11,6 +11,7 @@ use crate::data::{Chains, DataError, Dataset, Example, Prompt, Reader, View};
 use crate::judge::{JudgePrompt, JudgeSettings, Placement, ScoreTokens, Template};
 use crate::model::config::Config;
 use crate::model::dtype::Dtype;
+use crate::model::error::ModelError;
 use crate::model::init::Init;
 use crate::model::lora::AdapterFiles;
 use crate::model::source::TensorSource;
@@ -142,8 +143,13 @@ impl Start {
 
 /// The chain length of the judge that training starts from, if it is one.
 fn stored_length(config: &TrainConfig) -> Option<usize> {
-    let folder = ModelFolder::open(Path::new(config.model_name_or_path.as_deref()?)).ok()?;
+    let folder = start_folder(config, Path::new(config.model_name_or_path.as_deref()?)).ok()?;
     JudgeSettings::from_json(&folder.judge_json().ok()??).ok().map(|settings| settings.max_completion_length)
+}
+
+/// The folder of the start model; an adapter in it is put onto the base that the config names, if it names one.
+pub(super) fn start_folder(config: &TrainConfig, model: &Path) -> Result<ModelFolder, ModelError> {
+    ModelFolder::open_on(model, config.base.as_deref().map(Path::new))
 }
 
 fn reader(config: &TrainConfig) -> Reader {
@@ -201,7 +207,11 @@ fn tokenizer(config: &TrainConfig, rows: &Dataset) -> Result<Tokenizer, TrainErr
         }
         // A folder named as a tokenizer may hold nothing else.
         let is_model = config.tokenizer.is_none() || path.join(MANIFEST).is_file();
-        return Ok(if is_model { ModelFolder::open(path)?.tokenizer()? } else { Tokenizer::from_dir(path)? });
+        return Ok(match (is_model, &config.tokenizer) {
+            (true, None) => start_folder(config, path)?.tokenizer()?,
+            (true, Some(_)) => ModelFolder::open(path)?.tokenizer()?,
+            (false, _) => Tokenizer::from_dir(path)?,
+        });
     }
     let texts: Vec<String> = rows.examples.iter().map(text_of).collect();
     let size = config.vocab_size.unwrap_or(0) as usize;
@@ -234,7 +244,7 @@ struct Model {
 fn model(config: &TrainConfig, tokenizer: &Tokenizer, notes: &mut Vec<String>) -> Result<Model, TrainError> {
     let wanted = config.save_dtype.as_deref().and_then(Dtype::from_config_name);
     if let Some(dir) = &config.model_name_or_path {
-        let stored = ModelFolder::open(Path::new(dir))?.weights()?;
+        let stored = start_folder(config, Path::new(dir))?.weights()?;
         notes.extend(stored.notes);
         let frozen = config.lora_r > 0 || stored.adapter.is_some();
         if let Some(form) = stored.source.quantisation().filter(|_| !frozen) {
@@ -287,5 +297,5 @@ fn check_vocabulary(tokenizer: &Tokenizer, config: &Config) -> Result<(), TrainE
     }
     let (tokens, rows) = (tokenizer.vocab_size(), config.vocab_size);
     let what = format!("the tokenizer has {tokens} tokens, but the model only {rows} embeddings: they do not belong together");
-    Err(crate::model::error::ModelError::Inconsistent(what).into())
+    Err(ModelError::Inconsistent(what).into())
 }

@@ -9,8 +9,8 @@ use super::super::TrainError;
 use super::super::config::{SettingError, TrainConfig};
 use super::super::examples::{Prepared, Prompt};
 use super::super::pack::Example;
-use super::super::start::Start;
-use crate::bundle::{FolderWeights, ModelFolder};
+use super::super::start::{Start, start_folder};
+use crate::bundle::FolderWeights;
 use crate::judge::{JudgeSettings, Placement, ScoreTokens, Template};
 use crate::model::config::Config;
 use crate::model::dtype::Dtype;
@@ -100,7 +100,7 @@ fn model(config: &TrainConfig) -> Result<FolderWeights, TrainError> {
     let named = config.model_name_or_path.as_deref();
     let path = named.or(config.init.as_deref()).unwrap_or_default();
     let model = if named.is_some() && !Path::new(path).is_file() {
-        let folder = ModelFolder::open(Path::new(path))?;
+        let folder = start_folder(config, Path::new(path))?;
         match folder.config_alone()? {
             None => return Ok(folder.weights()?),
             Some(model) => model,
