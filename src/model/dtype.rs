@@ -103,6 +103,16 @@ pub fn first_non_finite(values: &[f32]) -> Option<usize> {
     if largest < 0x7F80_0000 { None } else { values.iter().position(|v| !v.is_finite()) }
 }
 
+/// Position of the largest of the `values` of a tensor, if every one of them is zero as it is `stored` and not all were: a format
+/// too small for the tensor. A bias may vanish: beside what it is added to, it is nothing.
+pub fn vanished(tensor: &str, values: &[f32], stored: &[f32]) -> Option<usize> {
+    if tensor.ends_with(".bias") || stored.iter().any(|v| *v != 0.0) {
+        return None;
+    }
+    let (at, largest) = values.iter().enumerate().max_by(|a, b| a.1.abs().total_cmp(&b.1.abs()))?;
+    (*largest != 0.0).then_some(at)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
