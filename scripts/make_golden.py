@@ -4,9 +4,11 @@
     python scripts/make_golden.py tests/fixtures/golden      # needs torch, transformers, peft, safetensors; downloads nothing
 
 Every model gets `<name>/checkpoint/` (what `save_pretrained` writes) and `<name>/reference.safetensors`: inputs,
-logits, losses, the gradient of every parameter under five losses, and a greedy continuation. Two have `lora/` as well: an
-adapter as PEFT saves it, with its own inputs, logits and gradients. `jurist doctor --against`
+logits, losses, the gradient of every parameter under five losses, and a greedy continuation. Two have adapters as well, each
+in a folder whose name begins with `lora`: as PEFT saves it, with its own inputs, logits and gradients. `jurist doctor --against`
 reads nothing else: score tokens, score values and all sizes come from the file.
+
+    python scripts/make_golden.py tests/fixtures/golden --adapter lora-patterns      # this adapter alone, the rest as it is
 
 The sizes are chosen to break what is tuned to round numbers: prime vocabularies, odd widths, seven query heads to one
 key/value head, a window shorter than the sequences, score tokens out of order with values that are neither whole,
@@ -22,8 +24,8 @@ import peft
 import torch
 import torch.nn.functional as F
 import transformers
-from peft import LoraConfig, get_peft_model
-from safetensors.torch import save_file
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
 
 SCORE_VALUES = [0.5, 2.0, -1.0, 3.25]
@@ -83,14 +85,29 @@ MODELS = {
     ),
 }
 
-# Adapters of PEFT: odd ranks, ranks and alphas of single modules, rsLoRA, parts of the fused groups left out.
+# Adapters of PEFT, by model and folder: odd ranks, ranks and alphas of single modules, rsLoRA, parts of the fused groups left
+# out; patterns that are regular expressions, the first that matches counting; targets that are one; keys as in memory.
 ADAPTERS = {
-    "qwen3_gqa7_tied": dict(r=3, lora_alpha=5, target_modules="all-linear", rank_pattern={"down_proj": 5}),
-    "qwen2_biases": dict(
-        r=4, lora_alpha=8, use_rslora=True, target_modules=["q_proj", "v_proj", "up_proj"],
-        alpha_pattern={"model.layers.1.self_attn.q_proj": 3},
-    ),
+    "qwen3_gqa7_tied": {
+        "lora": dict(r=3, lora_alpha=5, target_modules="all-linear", rank_pattern={"down_proj": 5}),
+        "lora-patterns": dict(
+            r=3, lora_alpha=8, init_lora_weights="gaussian", target_modules=r".*\.layers\.\d+\.(self_attn\.[qv]_proj|mlp\.up_proj)",
+            rank_pattern={r"layers\.[0-2]\.self_attn\.q_proj": 2, "v_proj": 1},
+            alpha_pattern={"(?!.*v_proj).*q_proj|layers.1.mlp.up_proj": 3, ".*v_proj": 64, "v_proj": 1},  # saved sorted
+        ),
+    },
+    "qwen2_biases": {
+        "lora": dict(
+            r=4, lora_alpha=8, use_rslora=True, target_modules=["q_proj", "v_proj", "up_proj"],
+            alpha_pattern={"model.layers.1.self_attn.q_proj": 3},
+        ),
+        "lora-layers": dict(
+            r=2, lora_alpha=3, use_rslora=True, target_modules=["q_proj", "v_proj", "down_proj"], layers_to_transform=[1],
+            layers_pattern="layers", exclude_modules=["q_proj"], alpha_pattern={r"layers\.\d+\.self_attn\.v_proj": 64},
+        ),
+    },
 }
+KEYS_AS_IN_MEMORY = ["lora-layers"]  # lora_A.default.weight, which PEFT reads as well
 
 
 def build(config, gen):
@@ -203,16 +220,30 @@ def adapter(checkpoint, settings, gen, out):
     model.peft_config["default"].base_model_name_or_path = "../../checkpoint"
     model.save_pretrained(out / "adapter")
     (out / "adapter" / "README.md").unlink(missing_ok=True)
+    if out.name in KEYS_AS_IN_MEMORY:
+        file = str(out / "adapter" / "adapter_model.safetensors")
+        save_file({k.replace(".weight", ".default.weight"): v for k, v in load_file(file).items()}, file)
     vocabulary = model.config.vocab_size
     ids = torch.randint(3, vocabulary, LORA_SHAPE, generator=gen)
     z = logits(model, ids)
     loss = F.cross_entropy(z[:, :-1].reshape(-1, vocabulary), ids[:, 1:].reshape(-1))
     loss.backward()
+    # What is saved must be what PEFT makes of the files.
+    again = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32, attn_implementation="eager")
+    assert torch.equal(logits(PeftModel.from_pretrained(again, out / "adapter").eval(), ids), z)
     grads = {f"ce.grad.{n.replace('.default', '')}": p.grad for n, p in model.named_parameters() if p.grad is not None}
     assert all("lora_" in name for name in grads)
     merged = model.merge_and_unload()
     out_tensors = {"input_ids": ids, "logits": z, "ce.loss": loss, "merged_logits": logits(merged, ids)} | grads
     save_file({k: v.detach().contiguous().clone() for k, v in out_tensors.items()}, str(out / "reference.safetensors"))
+
+
+def adapters(folder, name, seed, only=None):
+    for kind, settings in ADAPTERS.get(name, {}).items():
+        if only in (None, kind):
+            shutil.rmtree(folder / kind, ignore_errors=True)
+            (folder / kind).mkdir()
+            adapter(folder / "checkpoint", settings, torch.Generator().manual_seed(seed), folder / kind)
 
 
 def make(name, first_seed):
@@ -231,10 +262,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--adapter", help="make this adapter only, onto the models that are there")
     args = parser.parse_args()
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     transformers.utils.logging.disable_progress_bar()
+    if args.adapter:
+        seeds = json.loads((args.out / "made_with.json").read_text())["seeds"]
+        for name in MODELS:
+            adapters(args.out / name, name, seeds[name], args.adapter)
+        return
     seeds = {}
     for name in MODELS:
         model, tensors, seeds[name] = make(name, args.seed)
@@ -244,9 +281,7 @@ def main():
         for key, value in tensors.items():
             assert not value.is_floating_point() or (value.dtype == torch.float32 and value.isfinite().all()), key
         save_file({k: v.contiguous().clone() for k, v in tensors.items()}, str(folder / "reference.safetensors"))
-        if name in ADAPTERS:
-            (folder / "lora").mkdir()
-            adapter(folder / "checkpoint", ADAPTERS[name], torch.Generator().manual_seed(seeds[name]), folder / "lora")
+        adapters(folder, name, seeds[name])
         print(f"{name}: {len(tensors)} tensors, {sum(f.stat().st_size for f in folder.rglob('*') if f.is_file()) >> 10} KiB")
     versions = {"torch": torch.__version__, "transformers": transformers.__version__, "peft": peft.__version__, "seeds": seeds}
     (args.out / "made_with.json").write_text(json.dumps(versions, indent=2) + "\n")

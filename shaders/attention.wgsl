@@ -77,6 +77,8 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
 #end
         s++;
     }
+    // A score that overflowed is not known to be the largest: no number comes of it.
+    mass = select(mass, bitcast<f32>(0x7fc00000u | bitcast<u32>(top)), bitcast<u32>(top) == 0x7f800000u);
     let at = (t * HEADS + head) * PIECES;
 #for P PIECES
     out[at + {{P}}u] = sum{{P}} / mass;

@@ -3,10 +3,32 @@
 //
 // Contract   squares   partials[start + i] = sum of g² over elements 256 i .. 256 (i + 1) of one tensor
 //            shorten   out[i] = sum of partials[j] with j % 256 == i
-//            finish    result = (norm, factor, 1 if finite else 0)
+//            finish    result = (norm, factor, 1 if the clipped gradient can be applied, else 0)
 // Why so     Three fixed stages, no atomics. A float that is not finite is told by its bits: a compiler may assume
 //            that NaN does not exist and drop `x != x`.
+//            Squares overflow from 2^64 on and vanish below 2^-63, where the norm is still a number. So a sum is a pair (s, k)
+//            that means s 4^k: k is 0 but for runs whose sum is near either end of f32, which are summed again scaled by 2^-k.
+//            Scaling by powers of two is exact, so ordinary gradients keep their bits.
+//            A clipped gradient beyond 2^63 is not applied: its square, AdamW's second moment, would be infinite for good.
 #include "lib/grid.wgsl"
+
+alias Sum = vec2<f32>; // s, k
+
+// 2^k; 0 where that is below the normal numbers.
+fn power(k: f32) -> f32 {
+    return bitcast<f32>(u32(clamp(k + 127.0, 0.0, 254.0)) << 23u);
+}
+
+fn plus(a: Sum, b: Sum) -> Sum {
+    if (a.y == b.y || b.x == 0.0) {
+        return Sum(a.x + b.x, a.y);
+    }
+    if (a.x == 0.0) {
+        return b;
+    }
+    let k = max(a.y, b.y);
+    return Sum(a.x * power(2.0 * (a.y - k)) + b.x * power(2.0 * (b.y - k)), k);
+}
 
 #if squares
 struct Params {
@@ -15,7 +37,7 @@ struct Params {
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> gradient: array<f32>;
-@group(0) @binding(2) var<storage, read_write> partials: array<f32>;
+@group(0) @binding(2) var<storage, read_write> partials: array<Sum>;
 
 @compute @workgroup_size(64)
 fn squares(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -24,11 +46,35 @@ fn squares(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     if (i * 256u >= params.size) {
         return;
     }
+    let end = min(params.size, (i + 1u) * 256u);
     var sum = 0.0;
-    for (var j = i * 256u; j < min(params.size, (i + 1u) * 256u); j++) {
-        sum += gradient[j] * gradient[j];
+    var bits = 0u; // of all elements together
+    for (var j = i * 256u; j < end; j++) {
+        let g = gradient[j];
+        sum += g * g;
+        bits |= bitcast<u32>(g);
     }
-    partials[params.start + i] = sum;
+    let ordinary = bitcast<u32>(sum) - 0x0d800000u < 0x7b800000u - 0x0d800000u; // from 2^-100 to 2^120
+    if (ordinary || (bits & 0x7fffffffu) == 0u) {
+        partials[params.start + i] = Sum(sum, 0.0);
+        return;
+    }
+    var largest = 0u;
+    for (var j = i * 256u; j < end; j++) {
+        largest = max(largest, bitcast<u32>(gradient[j]) & 0x7fffffffu);
+    }
+    if (largest >= 0x7f800000u) {
+        partials[params.start + i] = Sum(bitcast<f32>(largest), 0.0);
+        return;
+    }
+    let k = clamp(f32(largest >> 23u) - 127.0, -126.0, 126.0);
+    let scale = power(-k);
+    sum = 0.0;
+    for (var j = i * 256u; j < end; j++) {
+        let g = gradient[j] * scale;
+        sum += g * g;
+    }
+    partials[params.start + i] = Sum(sum, k);
 }
 #endif
 
@@ -37,14 +83,14 @@ struct Params {
     size: u32,
 }
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> partials: array<f32>;
-@group(0) @binding(2) var<storage, read_write> short: array<f32>; // [256]
+@group(0) @binding(1) var<storage, read> partials: array<Sum>;
+@group(0) @binding(2) var<storage, read_write> short: array<Sum>; // [256]
 
 @compute @workgroup_size(64)
 fn shorten(@builtin(global_invocation_id) id: vec3<u32>) {
-    var sum = 0.0;
+    var sum = Sum();
     for (var j = id.x; j < params.size; j += 256u) {
-        sum += partials[j];
+        sum = plus(sum, partials[j]);
     }
     short[id.x] = sum;
 }
@@ -55,20 +101,22 @@ struct Params {
     max_norm: f32, // 0: no clipping
 }
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> short: array<f32>; // [256]
+@group(0) @binding(1) var<storage, read> short: array<Sum>; // [256]
 @group(0) @binding(2) var<storage, read_write> result: array<f32>; // [4]
 
 @compute @workgroup_size(1)
 fn finish() {
-    var sum = 0.0;
+    var sum = Sum();
     for (var j = 0u; j < 256u; j++) {
-        sum += short[j];
+        sum = plus(sum, short[j]);
     }
-    let finite = (bitcast<u32>(sum) & 0x7f800000u) != 0x7f800000u;
-    let norm = sqrt(sum);
+    let norm = sqrt(sum.x) * power(sum.y);
+    let factor = select(1.0, min(1.0, params.max_norm / (norm + 1e-6)), params.max_norm > 0.0);
+    // Below 2^120, and clipped below 2^63. Both are positive, or NaN, whose bits are beyond any number's.
+    let usable = bitcast<u32>(norm) < 0x7b800000u && bitcast<u32>(norm * factor) < 0x5f000000u;
     result[0] = norm;
-    result[1] = select(1.0, min(1.0, params.max_norm / (norm + 1e-6)), params.max_norm > 0.0);
-    result[2] = select(0.0, 1.0, finite);
+    result[1] = factor;
+    result[2] = select(0.0, 1.0, usable);
     result[3] = 0.0;
 }
 #endif

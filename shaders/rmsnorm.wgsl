@@ -9,6 +9,9 @@
 //            weight_reduce     dw[s, j] += sum over b
 //            dx = (w·dy - x · mean(w·dy·x) / rms²) / rms,   dw = sum over rows of dy · x / rms
 // Why so     The weight gradient is summed in two fixed stages instead of by atomics: same bits every run.
+//            Squares overflow from 2^64 on and vanish below 2^-63. A row whose mean square is near either end is done again,
+//            scaled by a power of two that brings its largest entry near 1: exact, and all other rows keep their bits.
+//            A row that holds an infinity or NaN becomes NaN as a whole, so that no finite number can come of it.
 #include "lib/row.wgsl"
 #include "lib/piece.wgsl"
 
@@ -19,6 +22,25 @@ const HEADS: u32 = {{HEADS}}u; // rows a token: 1 for a plain norm
 const Q_HEADS: u32 = {{Q_HEADS}}u; // rows of a token with weight row 0
 const NORMED: u32 = {{NORMED}}u; // rows of a token that are normed at all (q and k)
 const SETS: u32 = {{SETS}}u; // weight rows: 1, or 2 with Qwen3's q and k norms
+
+// Whether a mean square is far from both ends of f32. Told by bits, NaN included.
+fn is_ordinary(mean_square: f32) -> bool {
+    return bitcast<u32>(mean_square) - 0x0d800000u < 0x7b800000u - 0x0d800000u; // from 2^-100 to 2^120
+}
+
+#if !weight_reduce
+// The power of two, at most 2^60, that brings the largest entry of a row near 1; 0 where an entry is infinite or NaN.
+fn row_scale(start: u32) -> f32 {
+    var largest = 0u;
+    for (var j = 0u; j < WIDTH; j++) {
+        largest = max(largest, magnitude(x[start + j]));
+    }
+    if (largest >= 0x7f800000u) {
+        return 0.0;
+    }
+    return bitcast<f32>(clamp(254u - (largest >> 23u), 1u, 187u) << 23u);
+}
+#endif
 
 #if forward
 struct Params {
@@ -51,9 +73,34 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     for (var j = lane; j < WIDTH; j += LANES) {
         squares += x[start + j] * x[start + j];
     }
-    let inv = inverseSqrt(row_sum(lane, total(squares)) / COUNT + params.eps);
+    let mean_square = row_sum(lane, total(squares)) / COUNT;
+    if (!is_ordinary(mean_square)) {
+        forward_scaled(start, weights, lane);
+        return;
+    }
+    let inv = inverseSqrt(mean_square + params.eps);
     for (var j = lane; j < WIDTH; j += LANES) {
         y[start + j] = x[start + j] * inv * w[weights + j];
+    }
+}
+
+// Every lane sums the whole row: rare, and without barriers.
+fn forward_scaled(start: u32, weights: u32, lane: u32) {
+    let scale = row_scale(start);
+    if (scale == 0.0) {
+        for (var j = lane; j < WIDTH; j += LANES) {
+            y[start + j] = undefined(x[start + j]);
+        }
+        return;
+    }
+    var squares = Piece();
+    for (var j = 0u; j < WIDTH; j++) {
+        let v = x[start + j] * scale;
+        squares += v * v;
+    }
+    let inv = inverseSqrt(total(squares) / COUNT + params.eps * scale * scale);
+    for (var j = lane; j < WIDTH; j += LANES) {
+        y[start + j] = x[start + j] * scale * inv * w[weights + j];
     }
 }
 #endif
@@ -102,13 +149,42 @@ fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gr
         squares += v * v;
         along += v * w[weights + j] * dy[start + j];
     }
-    let inv = inverseSqrt(row_sum(lane, total(squares)) / COUNT + params.eps);
+    let mean_square = row_sum(lane, total(squares)) / COUNT;
     let mean = row_sum(lane, total(along)) / COUNT;
+    if (!is_ordinary(mean_square)) {
+        backward_scaled(row, weights, lane);
+        return;
+    }
+    let inv = inverseSqrt(mean_square + params.eps);
     for (var j = lane; j < WIDTH; j += LANES) {
         give(start + j, inv * (w[weights + j] * dy[start + j] - x[start + j] * inv * inv * mean));
     }
     if (lane == 0u) {
         inverse[row] = inv;
+    }
+}
+
+fn backward_scaled(row: u32, weights: u32, lane: u32) {
+    let start = row * WIDTH;
+    let scale = row_scale(start);
+    var squares = Piece();
+    var along = Piece();
+    for (var j = 0u; j < WIDTH; j++) {
+        let v = x[start + j] * scale;
+        squares += v * v;
+        along += v * w[weights + j] * dy[start + j];
+    }
+    let inv = inverseSqrt(total(squares) / COUNT + params.eps * scale * scale);
+    let mean = total(along) / COUNT;
+    for (var j = lane; j < WIDTH; j += LANES) {
+        let given = inv * (w[weights + j] * dy[start + j] - x[start + j] * scale * inv * inv * mean) * scale;
+        give(start + j, select(given, undefined(given), scale == 0.0));
+    }
+    if (lane == 0u) {
+        // 1 / rms, unless that is too small for f32.
+        let reciprocal = inv * scale;
+        let kept = scale > 0.0 && reciprocal > 2e-38;
+        inverse[row] = bitcast<f32>(select(0x7fc00000u | bitcast<u32>(reciprocal), bitcast<u32>(reciprocal), kept));
     }
 }
 #endif

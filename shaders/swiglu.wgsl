@@ -19,9 +19,11 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> dgate_up: array<Piece>; // [T, 2F]
 #endif
 
-// exp of a large argument is infinite on some drivers and undefined on others.
+// exp of a large argument is infinite on some drivers and undefined on others. Below -80 the sigmoid is zero in f32; what is
+// left of it there, times a gate and an up that are both huge, would be a number.
 fn sigmoid(x: Piece) -> Piece {
-    return Piece(1.0) / (Piece(1.0) + exp(-clamp(x, Piece(-80.0), Piece(80.0))));
+    let inside = Piece(1.0) / (Piece(1.0) + exp(-clamp(x, Piece(-80.0), Piece(80.0))));
+    return select(inside, Piece(), x < Piece(-80.0));
 }
 
 #if forward

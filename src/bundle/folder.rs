@@ -9,10 +9,11 @@ use safetensors::SafeTensors;
 use super::{Contents, Entries, MANIFEST, Manifest, hub};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::config::Config;
+use crate::model::directory::{INDEX, SINGLE};
 use crate::model::dtype::{Dtype, first_non_finite};
 use crate::model::error::ModelError;
 use crate::model::form::Form;
-use crate::model::lora::peft::ADAPTER_CONFIG;
+use crate::model::lora::peft::{ADAPTER_CONFIG, ADAPTER_MODEL};
 use crate::model::lora::{AdapterFiles, Merged};
 use crate::model::quantised::{BLOCK, Plane, Quantisation, finite_scales};
 use crate::model::source::TensorSource;
@@ -27,21 +28,42 @@ pub struct ModelFolder {
 }
 
 impl ModelFolder {
-    /// Looks what kind of folder `dir` is. With a `config.json` it is a Hugging Face directory, whatever lies beside it.
-    /// A name of the hub (`org/name`, `org/name@revision`) that is no folder is looked up in the Hugging Face cache. A PEFT
-    /// adapter stands for the model that it names, with itself beside.
+    /// Looks what kind of folder `dir` is. With a `config.json` it is a Hugging Face directory, unless an adapter lies there
+    /// without a model's weights. A name of the hub (`org/name`, `org/name@revision`) that is no folder is looked up in the
+    /// Hugging Face cache. A PEFT adapter stands for the model that it names, with itself beside.
     ///
     /// # Errors
     /// Neither kind; a name that the cache does not have; a manifest that cannot be used.
     pub fn open(dir: &Path) -> Result<Self, ModelError> {
+        Self::open_on(dir, None)
+    }
+
+    /// As [`ModelFolder::open`], with `base` in the place of the model that the adapter in `dir` names.
+    ///
+    /// # Errors
+    /// As [`ModelFolder::open`]; a `base` for what is no adapter.
+    pub fn open_on(dir: &Path, base: Option<&Path>) -> Result<Self, ModelError> {
         let dir = &hub::resolve(dir)?;
+        if is_adapter(dir) {
+            let (name, base) = base_of(dir, base)?;
+            return Ok(ModelFolder { dir: dir.into(), bundle: None, base: Some((name, Box::new(base))) });
+        }
+        let folder = Self::open_whole(dir)?;
+        match base {
+            None => Ok(folder),
+            Some(base) => Err(ModelError::Inconsistent(format!(
+                "model {}: it is a whole model and no adapter, so it cannot be put onto {}; leave --base out",
+                dir.display(),
+                base.display()
+            ))),
+        }
+    }
+
+    /// A model that is no adapter.
+    fn open_whole(dir: &Path) -> Result<Self, ModelError> {
         let manifest = dir.join(MANIFEST);
         if dir.join("config.json").is_file() {
             return Ok(ModelFolder { dir: dir.into(), bundle: None, base: None });
-        }
-        if dir.join(ADAPTER_CONFIG).is_file() {
-            let (name, base) = base_of(dir)?;
-            return Ok(ModelFolder { dir: dir.into(), bundle: None, base: Some((name, Box::new(base))) });
         }
         if !manifest.is_file() {
             let expected =
@@ -118,9 +140,10 @@ impl ModelFolder {
     pub fn weights(&self) -> Result<FolderWeights, ModelError> {
         if let Some((name, base)) = &self.base {
             let adapter = AdapterFiles::open(&self.dir)?;
-            let weights = base.weights()?;
+            let weights = base.weights().map_err(|e| e.in_file(format!("its base model {name} ({})", another_base(name))))?;
             adapter.check(weights.source.config()).map_err(|e| e.in_file(self.dir.display().to_string()))?;
-            return Ok(FolderWeights { adapter: Some(adapter), base: Some(name.clone()), ..weights });
+            let notes = weights.notes.iter().chain(&adapter.notes).cloned().collect();
+            return Ok(FolderWeights { adapter: Some(adapter), base: Some(name.clone()), notes, ..weights });
         }
         let Some(manifest) = &self.bundle else {
             let checkpoint = Checkpoint::open(&self.dir)?;
@@ -134,27 +157,73 @@ impl ModelFolder {
     }
 }
 
-/// The model that the adapter in `dir` names: a folder, as given or as seen from the adapter's folder or one above it, or a
-/// name of the hub.
-fn base_of(dir: &Path) -> Result<(String, ModelFolder), ModelError> {
+/// Whether an adapter lies in `dir`, and no weights of a whole model.
+fn is_adapter(dir: &Path) -> bool {
+    let has = |file: &str| dir.join(file).is_file();
+    has(ADAPTER_CONFIG) && (!has("config.json") || has(ADAPTER_MODEL) && !has(SINGLE) && !has(INDEX))
+}
+
+/// The model for the adapter in `dir`: `given`, or what the adapter names.
+fn base_of(dir: &Path, given: Option<&Path>) -> Result<(String, ModelFolder), ModelError> {
+    let (name, place, whose) = match given {
+        Some(base) => (base.display().to_string(), base.to_path_buf(), "--base".to_string()),
+        None => {
+            let (name, place) = named_base(dir)?;
+            let whose = format!("{}: its base_model_name_or_path", dir.join(ADAPTER_CONFIG).display());
+            (name, place, whose)
+        }
+    };
+    let unusable = |e: ModelError| match given {
+        Some(_) => e.in_file(whose.clone()),
+        None => e.in_file(format!("{whose} is \"{name}\" ({})", another_base(&name))),
+    };
+    let found = hub::resolve(&place).map_err(unusable)?;
+    if is_adapter(&found) {
+        let problem = match circle(dir, &found) {
+            Some(way) => format!("the base models lead in a circle, {way}: name a whole model with --base DIR"),
+            None => "that is an adapter itself: merge it first (jurist merge), and name the merged model with --base DIR".into(),
+        };
+        return Err(ModelError::Inconsistent(format!("{whose} is \"{name}\"; {problem}")));
+    }
+    let base = ModelFolder::open_whole(&found).map_err(unusable)?;
+    Ok((name, base))
+}
+
+/// The name that the adapter in `dir` has for its base model, and the folder that it means: as given or as seen from the
+/// adapter's folder or one above it, else what may be a name of the hub.
+fn named_base(dir: &Path) -> Result<(String, PathBuf), ModelError> {
     let config = dir.join(ADAPTER_CONFIG);
     let text = std::fs::read_to_string(&config).map_err(|e| ModelError::io("read", &config, e))?;
     let name = AdapterFiles::base_name(&text).map_err(|e| e.in_file(dir.display().to_string()))?;
     let whole = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.into());
-    let places = std::iter::once(PathBuf::from(&name)).chain(whole.ancestors().map(|place| place.join(&name)));
-    let found = places.into_iter().find(|place| place.is_dir()).unwrap_or_else(|| PathBuf::from(&name));
-    let base = ModelFolder::open(&found).map_err(|e| {
-        let place = format!("{}: its base_model_name_or_path is \"{name}\"", config.display());
-        e.in_file(place)
-    })?;
-    match base.base {
-        None => Ok((name, base)),
-        Some(_) => Err(ModelError::Inconsistent(format!(
-            "{}: its base model {} is an adapter itself; merge that one first (jurist merge)",
-            config.display(),
-            found.display()
-        ))),
+    let mut places = std::iter::once(PathBuf::from(&name)).chain(whole.ancestors().map(|place| place.join(&name)));
+    let found = places.find(|place| place.is_dir()).unwrap_or_else(|| PathBuf::from(&name));
+    Ok((name, found))
+}
+
+/// What to do about a base model that is not there or cannot be read.
+fn another_base(name: &str) -> &'static str {
+    match name.contains("bnb-4bit") {
+        true => "name the model that it was quantised from with --base DIR",
+        false => "another can be named with --base DIR",
     }
+}
+
+/// The way from the adapter in `dir` over the base `next` and the base of that back to where it has been, if it comes there.
+fn circle(dir: &Path, next: &Path) -> Option<String> {
+    let whole = |dir: &Path| std::fs::canonicalize(dir).unwrap_or_else(|_| dir.into());
+    let mut way = vec![whole(dir)];
+    let mut next = next.to_path_buf();
+    while is_adapter(&next) {
+        let here = whole(&next);
+        if let Some(start) = way.iter().position(|been| *been == here) {
+            let steps = way[start..].iter().chain([&here]).map(|dir| dir.display().to_string());
+            return Some(steps.collect::<Vec<_>>().join(" -> "));
+        }
+        way.push(here);
+        next = named_base(&next).ok().and_then(|(_, place)| hub::resolve(&place).ok())?;
+    }
+    None
 }
 
 /// The weights in a folder.

@@ -2,7 +2,7 @@
 
 use super::{Entries, Stored, WeightFormat, stored};
 use crate::model::config::Config;
-use crate::model::dtype::first_non_finite;
+use crate::model::dtype::{first_non_finite, vanished};
 use crate::model::error::ModelError;
 use crate::model::layout::header_of;
 use crate::model::quantised::{BLOCK, Plane};
@@ -34,7 +34,7 @@ impl ShardPart {
     /// blocks.
     ///
     /// # Errors
-    /// A value that is not finite, or too large for the format.
+    /// A value that is not finite, or too large for the format; values that are all too small for it.
     pub fn encode(&self, at: usize, values: &[f32], out: &mut Vec<u8>) -> Result<(), ModelError> {
         let tensor = || self.tensor.clone();
         let place = |i: usize| self.start + at + i;
@@ -58,7 +58,7 @@ impl ShardPart {
         dtype.narrow(values, out);
         let mut stored = vec![0.0; values.len()];
         dtype.widen(&out[before..], &mut stored);
-        match first_non_finite(&stored) {
+        match first_non_finite(&stored).or_else(|| vanished(&self.tensor, values, &stored)) {
             None => Ok(()),
             Some(i) => {
                 let dtype = dtype.config_name();

@@ -27,6 +27,10 @@ pub struct Cli {
     #[arg(long, global = true, value_name = "WHICH")]
     pub kernels: Option<Kernels>,
 
+    /// Model of an adapter, in the place of the one that adapter_config.json names: a folder or a name of the hub
+    #[arg(long, global = true, value_name = "DIR")]
+    pub base: Option<PathBuf>,
+
     /// Show warnings and errors only
     #[arg(long, short, global = true)]
     pub quiet: bool,

@@ -40,7 +40,7 @@ fn check(args: &DataCheckArgs, context: &Context) -> Result<(), CliError> {
     }
     let data = read(args, &args.file)?;
     let other = args.against.as_deref().map(|file| read(args, file)).transpose()?;
-    let judge = Judging::of(args, &data, &mut context.progress())?;
+    let judge = Judging::of(args, &data, context)?;
     let survey = Survey::of(&data, other.as_ref(), &judge);
     if args.json {
         print(&(serde_json::to_string_pretty(&survey.to_json()).unwrap_or_default() + "\n"))?;
@@ -73,8 +73,8 @@ struct Judging {
 }
 
 impl Judging {
-    fn of(args: &DataCheckArgs, data: &Dataset, progress: &mut dyn Progress) -> Result<Self, CliError> {
-        let folder = args.model.as_deref().map(ModelFolder::open).transpose().map_err(JudgeError::from)?;
+    fn of(args: &DataCheckArgs, data: &Dataset, context: &Context) -> Result<Self, CliError> {
+        let folder = args.model.as_deref().map(|model| context.open(model)).transpose()?;
         let stored = folder.as_ref().map(JudgeSettings::of_folder).transpose()?.flatten();
         let tokenizer = match (&folder, &args.tokenizer) {
             (Some(folder), _) => Some(folder.tokenizer().map_err(JudgeError::from)?),
@@ -86,7 +86,7 @@ impl Judging {
         let words = word_level(&["rows"], &unknown).map_err(JudgeError::from)?;
         let known = tokenizer.as_ref().unwrap_or(&words);
         let mut settings = JudgeSettings::resolve(stored, &args.judge.overrides()?, known, &data.examples)?;
-        settings.state_date(known)?.iter().for_each(|note| progress.note(note));
+        settings.state_date(known)?.iter().for_each(|note| context.progress().note(note));
         let prompt = settings.prompt(known)?;
         Ok(Judging { tokenizer, template: settings.template, scale: settings.scale, prompt })
     }

@@ -8,9 +8,12 @@ use crate::gpu::{Gpu, Variant};
 /// Lists, checks kernels, or compares with golden values.
 pub fn run(args: &DoctorArgs, context: &Context) -> Result<(), CliError> {
     let mut progress = context.progress();
+    if args.against.is_none() && context.base.is_some() {
+        return Err(CliError::Usage("--base goes with --against".into()));
+    }
     if let Some(dir) = &args.against {
         let gpu = context.gpu(Work::Training, &mut progress)?;
-        let report = pollster::block_on(doctor::against(&gpu, dir))?;
+        let report = pollster::block_on(doctor::against_on(&gpu, dir, context.base.as_deref()))?;
         print(&format!("{}\n{report}", dir.display()))?;
         return verdict(report.passes(), "some values are outside their tolerance");
     }

@@ -10,7 +10,8 @@ use crate::bundle::{Exported, MOST_EXAMPLES, ModelFolder, SHARD_BYTES, Wanted, W
 use crate::data::{Example, Reader, View};
 use crate::doctor::Work;
 use crate::eval::pearson;
-use crate::judge::{Judge, JudgeError, JudgeSettings, compare};
+use crate::judge::{Judge, JudgeFiles, JudgeSettings, compare};
+use crate::model::form::WeightPolicy;
 use crate::model::quantised::BLOCK;
 use crate::train::log::Progress;
 
@@ -23,7 +24,7 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<(), CliError> {
     let model = args.checkpoint.display();
     let weights = WeightFormat::named(&args.weights).map_err(|e| CliError::Usage(format!("--weights: {e}")))?;
     context.fetch(&args.checkpoint, Wanted::All, &mut progress)?;
-    let folder = ModelFolder::open(&args.checkpoint).map_err(JudgeError::from)?;
+    let folder = context.open(&args.checkpoint)?;
     let Some(judge) = folder.judge_json().map_err(JudgeError::from)? else {
         let problem = "there is no judge.json in it; a bundle holds a judge, such as jurist train writes";
         return Err(CliError::Failed(format!("model {model}: {problem}")));
@@ -79,7 +80,8 @@ fn agreement(
     progress: &mut TerminalProgress,
 ) -> Result<String, CliError> {
     let gpu = context.gpu(Work::Judging, progress)?;
-    let (full, packed) = (Judge::open(&gpu, &args.checkpoint)?, Judge::open(&gpu, &args.out)?);
+    let full = JudgeFiles::trained(&context.open(&args.checkpoint)?, WeightPolicy::AS_STORED)?.upload(&gpu)?;
+    let packed = Judge::open(&gpu, &args.out)?;
     let found = pollster::block_on(compare(&full, &packed, rows))?;
     let (a, b): (Vec<f64>, Vec<f64>) = found.scores.iter().map(|[a, b]| (*a, *b)).unzip();
     let pearson = match pearson(&a, &b) {

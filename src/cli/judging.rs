@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::Args;
 
 use super::{CliError, Context, Expectation, JudgingArgs, PartArgs, TerminalProgress};
-use crate::bundle::{ModelFolder, Wanted};
+use crate::bundle::Wanted;
 use crate::data::{Chains, Dataset, Example, Labels, Reader, View};
 use crate::doctor::Work;
 use crate::eval::faithfulness::ChainSwap;
@@ -99,7 +99,7 @@ impl JudgingArgs {
     ) -> Result<(Judge, Vec<Judged>), CliError> {
         context.fetch(model, Wanted::All, progress)?;
         // Before the GPU is asked for anything.
-        let folder = ModelFolder::open(model).map_err(JudgeError::from)?;
+        let folder = context.open(model)?;
         let max_completion_length = self.max_completion_length.map(|most| most as usize);
         let asked = JudgeOverrides { max_completion_length, ..self.judge.overrides()? };
         let files = JudgeFiles::resolve(&folder, self.weights, &asked, &rows.examples)?;

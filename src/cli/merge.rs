@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{CliError, Context, print};
-use crate::bundle::ModelFolder;
 use crate::judge::{JUDGE_FILE, JudgeError};
 use crate::model::dtype::Dtype;
 use crate::model::error::ModelError;
@@ -48,7 +47,7 @@ pub fn run(args: &MergeArgs, context: &Context) -> Result<(), CliError> {
     if std::fs::read_dir(&args.out).is_ok_and(|mut entries| entries.next().is_some()) {
         return Err(CliError::Failed(format!("{out} is not empty; name a new folder for the merged model")));
     }
-    let folder = ModelFolder::open(&args.folder).map_err(JudgeError::from)?;
+    let folder = context.open(&args.folder)?;
     let tokenizer = folder.tokenizer().map_err(JudgeError::from)?;
     let stored = folder.weights().map_err(JudgeError::from)?;
     let Some(modules) = stored.adapter.as_ref().map(|a| a.modules.len()) else {

@@ -28,7 +28,7 @@ mod train;
 
 use std::borrow::Cow;
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -48,7 +48,7 @@ pub use printable::printable;
 pub use progress::{SystemClock, TerminalProgress};
 pub use settings::SettingFlags;
 
-use crate::bundle::Wanted;
+use crate::bundle::{ModelFolder, Wanted};
 use crate::doctor::{Verdict, Work};
 use crate::gpu::{Class, Gpu, GpuOptions, Kernels};
 use crate::train::log::Progress;
@@ -59,6 +59,8 @@ pub struct Context {
     pub adapter: Option<String>,
     /// Optional kernels asked for by `--kernels`, else by `JURIST_KERNELS`.
     pub kernels: Option<Kernels>,
+    /// Model of an adapter, asked for by `--base`.
+    pub base: Option<PathBuf>,
     pub quiet: bool,
     /// The environment, read once.
     pub env: Vec<(String, String)>,
@@ -71,7 +73,7 @@ impl Context {
     fn new(adapter: Option<String>, kernels: Option<Kernels>, quiet: bool, env: Vec<(String, String)>) -> Self {
         let from_env = env.iter().find(|(name, value)| name == "JURIST_ADAPTER" && !value.is_empty());
         let adapter = adapter.or_else(|| from_env.map(|(_, value)| value.clone()));
-        Context { adapter, kernels, quiet, env, started: Instant::now() }
+        Context { adapter, kernels, base: None, quiet, env, started: Instant::now() }
     }
 
     fn kernels(&self) -> Result<Kernels, CliError> {
@@ -101,12 +103,19 @@ impl Context {
         Ok((gpu, verdicts))
     }
 
-    /// Fetches what the Hugging Face cache lacks of `model`, if that is a name of the hub.
+    /// Opens a model's folder; the base of an adapter is that of `--base`, if it is given.
+    fn open(&self, model: &Path) -> Result<ModelFolder, CliError> {
+        Ok(ModelFolder::open_on(model, self.base.as_deref()).map_err(crate::judge::JudgeError::from)?)
+    }
+
+    /// Fetches what the Hugging Face cache lacks of `model`, and of the base of an adapter, as far as they are names of the hub.
     #[cfg(feature = "hf-hub")]
     fn fetch(&self, model: &Path, wanted: Wanted, progress: &mut TerminalProgress) -> Result<(), CliError> {
         let env = |name: &str| self.env.iter().find(|(n, _)| n == name).map(|(_, value)| value.clone());
         match crate::bundle::Hub::from_env(env) {
-            Some(hub) => Ok(hub.fetch(model, wanted, progress).map_err(crate::judge::JudgeError::from)?),
+            Some(hub) => {
+                Ok(hub.fetch_on(model, self.base.as_deref(), wanted, progress).map_err(crate::judge::JudgeError::from)?)
+            }
             None => Ok(()),
         }
     }
@@ -163,7 +172,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     // A variable that is not Unicode can be no setting of ours.
     let env = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let context = Context::new(cli.adapter, cli.kernels, cli.quiet, env.collect());
+    let context = Context { base: cli.base, ..Context::new(cli.adapter, cli.kernels, cli.quiet, env.collect()) };
     match dispatch(cli.command, &context) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -176,6 +185,13 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn dispatch(command: Command, context: &Context) -> Result<(), CliError> {
+    let opens_none =
+        matches!(command, Command::Agree(_) | Command::Serve(_) | Command::Demo(_) | Command::Bench(_) | Command::Compare(_));
+    if context.base.is_some() && opens_none {
+        return Err(CliError::Usage(
+            "--base is for commands that open an adapter: train, score, eval, data, export, merge, doctor".into(),
+        ));
+    }
     match command {
         Command::Train(args) => train::run(&args, context),
         Command::Score(args) => score::run(&args, context),

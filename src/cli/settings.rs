@@ -15,9 +15,9 @@ pub struct SettingFlags(Vec<(&'static str, String)>);
 /// `--learning-rate` for `learning_rate`; clap wants names that live as long as the program.
 static FLAG_NAMES: LazyLock<Vec<String>> = LazyLock::new(|| KEYS.iter().map(|key| key.name.replace('_', "-")).collect());
 
-/// Settings that are flags of `train` (`adapter` is one of the whole program).
+/// Settings that are flags of `train` (`adapter` and `base` are flags of the whole program).
 fn flags() -> impl Iterator<Item = (&'static Key, &'static str)> {
-    KEYS.iter().zip(FLAG_NAMES.iter().map(String::as_str)).filter(|(key, _)| key.name != "adapter")
+    KEYS.iter().zip(FLAG_NAMES.iter().map(String::as_str)).filter(|(key, _)| !["adapter", "base"].contains(&key.name))
 }
 
 impl SettingFlags {

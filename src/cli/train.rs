@@ -51,6 +51,9 @@ pub fn layers(args: &TrainArgs, context: &Context, progress: &mut dyn Progress) 
     if let Some(adapter) = &context.adapter {
         layers.put("adapter", &Raw::Bare(adapter.clone()), Origin::Flag("--adapter".into()))?;
     }
+    if let Some(base) = &context.base {
+        layers.put("base", &Raw::Bare(base.display().to_string()), Origin::Flag("--base".into()))?;
+    }
     // Warnings first: a misspelt variable may be the reason for what is said next.
     layers.warnings().iter().for_each(|warning| progress.warn(warning));
     Ok(layers)

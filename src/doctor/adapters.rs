@@ -1,7 +1,7 @@
-//! A LoRA adapter against golden values of PEFT: a directory `lora/` with `adapter/` and `reference.safetensors` beside a
-//! golden checkpoint.
+//! A LoRA adapter against golden values of PEFT: a directory with `adapter/` and `reference.safetensors`, beside a golden
+//! checkpoint.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::against::{GRADIENT_TOLERANCE, LOGITS_TOLERANCE};
 use super::golden::Golden;
@@ -9,18 +9,32 @@ use super::{DoctorError, Report};
 use crate::gpu::Gpu;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::decoder::{LogitsPass, PackedInputs, Pass, PassSizes};
+use crate::model::error::ModelError;
 use crate::model::form::Form;
 use crate::model::lora::{Adapter, AdapterFiles, Merged};
 use crate::model::tensors::TensorSet;
 use crate::model::weights::Weights;
 use crate::ops::loss_head::RowObjective;
 
+/// The adapters in `dir`: folders whose names begin with `lora`, in the order of their names.
+pub(super) fn beside(dir: &Path) -> Result<Vec<PathBuf>, DoctorError> {
+    let entries = std::fs::read_dir(dir).map_err(|e| ModelError::io("read", dir, e))?;
+    let is_adapter = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        path.is_dir() && name.is_some_and(|name| name.starts_with("lora"))
+    };
+    let mut all: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(is_adapter).collect();
+    all.sort();
+    Ok(all)
+}
+
 /// Compares logits through the adapter, logits after merging, the cross-entropy of every next token and its gradient for
 /// every A and B: once as a training step runs it, and once with activations computed again, which must be the same bits.
-pub(super) async fn lora(gpu: &Gpu, dir: &Path, report: &mut Report) -> Result<(), DoctorError> {
-    let checkpoint = || Checkpoint::open(&dir.join("checkpoint"));
-    let golden = Golden::open(&dir.join("lora/reference.safetensors"))?;
-    let files = AdapterFiles::open(&dir.join("lora/adapter"))?;
+pub(super) async fn lora(gpu: &Gpu, model: &Path, dir: &Path, report: &mut Report) -> Result<(), DoctorError> {
+    let checkpoint = || Checkpoint::open(model);
+    let name = dir.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let golden = Golden::open(&dir.join("reference.safetensors"))?;
+    let files = AdapterFiles::open(&dir.join("adapter"))?;
     let base = checkpoint()?;
     let weights = Weights::upload_as(gpu, &base, Form::F32)?;
     let weights = weights.with_adapter(Adapter::upload(gpu, &weights.config, &files)?);
@@ -35,7 +49,7 @@ pub(super) async fn lora(gpu: &Gpu, dir: &Path, report: &mut Report) -> Result<(
     let merged = Weights::upload(gpu, &Merged::new(Box::new(checkpoint()?), files)?)?;
     for (key, weights) in [("logits", &weights), ("merged_logits", &merged)] {
         let found = logits(weights)?.run(&batch).await?;
-        report.compare("lora.logits", &format!("lora.{key}"), &found, &golden.floats(key)?.values, LOGITS_TOLERANCE);
+        report.compare("lora.logits", &format!("{name}.{key}"), &found, &golden.floats(key)?.values, LOGITS_TOLERANCE);
     }
 
     let targets: usize = input.rows().map(|ids| ids.len() - 1).sum();
@@ -55,7 +69,7 @@ pub(super) async fn lora(gpu: &Gpu, dir: &Path, report: &mut Report) -> Result<(
         pass.run(&batch)?;
         let loss = pass.stats(targets).await?.iter().map(|s| -f64::from(s.log_p)).sum::<f64>() / targets as f64;
         let off = (loss - f64::from(golden.scalar("ce.loss")?)).abs();
-        report.add("lora.loss", "lora.ce.loss", off, LOGITS_TOLERANCE);
+        report.add("lora.loss", &format!("{name}.ce.loss"), off, LOGITS_TOLERANCE);
         let mut all = Vec::new();
         for spec in trained.specs() {
             all.push(gradient.tensor_values(gpu, &spec.name).await?);

@@ -30,7 +30,16 @@ pub const NEAR_TIE: f32 = 1e-3;
 /// # Errors
 /// A file that is missing, damaged or inconsistent. Deviations are in the report.
 pub async fn against(gpu: &Gpu, dir: &Path) -> Result<Report, DoctorError> {
-    let checkpoint = Checkpoint::open(&dir.join("checkpoint"))?;
+    against_on(gpu, dir, None).await
+}
+
+/// As [`against`], with the model in `base` in the place of that in `checkpoint/`.
+///
+/// # Errors
+/// As [`against`].
+pub async fn against_on(gpu: &Gpu, dir: &Path, base: Option<&Path>) -> Result<Report, DoctorError> {
+    let model = base.map_or_else(|| dir.join("checkpoint"), Path::to_path_buf);
+    let checkpoint = Checkpoint::open(&model)?;
     let golden = Golden::open(&dir.join("reference.safetensors"))?;
     let weights = Weights::upload(gpu, &checkpoint)?;
     let mut report = Report::default();
@@ -40,8 +49,8 @@ pub async fn against(gpu: &Gpu, dir: &Path) -> Result<Report, DoctorError> {
     check.rail(&mut report).await?;
     check.real(&mut report).await?;
     check.greedy(&mut report).await?;
-    if dir.join("lora").is_dir() {
-        super::adapters::lora(gpu, dir, &mut report).await?;
+    for adapter in super::adapters::beside(dir)? {
+        super::adapters::lora(gpu, &model, &adapter, &mut report).await?;
     }
     Ok(report)
 }

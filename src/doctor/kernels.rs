@@ -175,7 +175,8 @@ impl Room {
             Room::Loss => loss::heads(b).await,
             Room::Optimiser => {
                 optim::steps(b, 1.0).await?;
-                optim::bad_gradients(b).await
+                optim::bad_gradients(b).await?;
+                optim::extreme_norms(b).await
             }
             Room::Sampling => {
                 pointwise::threefry(b).await?;

@@ -13,7 +13,7 @@ mod report;
 pub mod rig;
 mod variants;
 
-pub use against::against;
+pub use against::{against, against_on};
 pub use golden::Golden;
 pub use kernels::kernels;
 pub use report::{Finding, Report};

@@ -326,7 +326,29 @@ impl Judge {
             placed.extend(placement.lay(&mut batch, &reading.prompt, &slices));
         }
         all.extend(run_scores(&pass, placement, batch, &placed).await?);
+        if readings.len() > 1 {
+            self.read_alone(&pass, readings, &mut all).await?;
+        }
         Ok(all)
+    }
+
+    /// Reads again what came to no number, a reading at a time: kernels weigh what a token must not see with zero, and zero
+    /// times an infinity of another row is NaN. So a row that has no score takes none from the others.
+    async fn read_alone(&self, pass: &Pass, readings: &[&mut Reading], log_probs: &mut [Vec<f64>]) -> Result<()> {
+        let placement = self.placement();
+        let mut start = 0;
+        for reading in readings {
+            let own = &mut log_probs[start..start + reading.continuations.len()];
+            start += own.len();
+            if own.iter().flatten().all(|log_p| !log_p.is_nan()) {
+                continue;
+            }
+            let mut batch = PackedInputs::default();
+            let slices: Vec<&[u32]> = reading.continuations.iter().map(Vec::as_slice).collect();
+            let placed = placement.lay(&mut batch, &reading.prompt, &slices);
+            own.clone_from_slice(&run_scores(pass, placement, batch, &placed).await?);
+        }
+        Ok(())
     }
 
     fn conclude(

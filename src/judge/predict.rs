@@ -49,7 +49,7 @@ impl Prediction {
         // f32 kernels overshoot 0 by a little.
         if let Some(i) = log_probs.iter().position(|log_p| log_p.is_nan() || *log_p > 1e-3) {
             return Err(JudgeError::Probabilities(format!(
-                "log-probability {} of score `{}` is not one; the model's logits are not finite",
+                "log-probability {} of score `{}` is not one; the model's logits are not finite, or too large for f32",
                 log_probs[i],
                 scale.texts()[i]
             )));

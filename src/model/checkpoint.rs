@@ -70,7 +70,7 @@ impl Checkpoint {
             read_header(&file, shards.len(), (*bytes).as_ref(), &mut found)?;
             shards.push(bytes);
         }
-        check_index(weight_map, &found)?;
+        check_index(&config, weight_map, &found)?;
         let mut checkpoint = Checkpoint { config, shards, places: HashMap::new(), notes: Vec::new() };
         let head = checkpoint.place_all(found)?;
         if let Some(head) = head {
@@ -101,7 +101,11 @@ impl Checkpoint {
 
     /// Checks every found tensor against the model; returns the head that a tied model did not need to bring.
     fn place_all(&mut self, mut found: BTreeMap<String, Found>) -> Result<Option<Place>, ModelError> {
-        found.retain(|name, _| !name.ends_with("rotary_emb.inv_freq")); // a buffer, computed from config.json
+        found.retain(|name, _| !is_buffer(name));
+        // A tied model may be stored under either name.
+        if self.config.tie_word_embeddings && !found.contains_key(EMBED) {
+            found.remove(LM_HEAD).into_iter().for_each(|head| drop(found.insert(EMBED.into(), head)));
+        }
         let specs = tensors(&self.config);
         let mut missing = Vec::new();
         for spec in &specs {
@@ -166,6 +170,11 @@ impl TensorSource for Checkpoint {
     }
 }
 
+/// Whether the tensor is no weight, but computed from `config.json`.
+fn is_buffer(name: &str) -> bool {
+    name.ends_with("rotary_emb.inv_freq")
+}
+
 /// Parses the header of one file and adds its tensors to `found`.
 fn read_header(file: &str, shard: usize, bytes: &[u8], found: &mut BTreeMap<String, Found>) -> Result<(), ModelError> {
     let (header, metadata) = SafeTensors::read_metadata(bytes)
@@ -205,8 +214,17 @@ fn explain(error: &SafeTensorError, bytes: &[u8]) -> String {
     }
 }
 
-fn check_index(weight_map: &BTreeMap<String, String>, found: &BTreeMap<String, Found>) -> Result<(), ModelError> {
+/// Every tensor that the index names must be where it says, unless the model does without it.
+fn check_index(
+    config: &Config,
+    weight_map: &BTreeMap<String, String>,
+    found: &BTreeMap<String, Found>,
+) -> Result<(), ModelError> {
+    let spare = |name: &str| is_buffer(name) || name == LM_HEAD && config.tie_word_embeddings;
     for (name, file) in weight_map {
+        if spare(name) && !found.contains_key(name) {
+            continue;
+        }
         if found.get(name).is_none_or(|tensor| tensor.file != *file) {
             let reason = format!("the index says that it holds tensor `{name}`, which is not there");
             return Err(ModelError::Corrupt { file: file.clone(), reason });

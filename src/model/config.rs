@@ -210,7 +210,7 @@ impl Config {
             num_attention_heads: heads,
             num_key_value_heads: keys.size("num_key_value_heads")?.unwrap_or(kv_default),
             head_dim: read_head_dim(keys, family, hidden_size, heads)?,
-            rms_norm_eps: keys.positive("rms_norm_eps")?.unwrap_or(1e-6),
+            rms_norm_eps: read_epsilon(keys)?,
             rope: Rope::read(keys, max_positions)?,
             max_position_embeddings: max_positions,
             sliding_window: read_window(keys, family, layers)?,
@@ -373,6 +373,20 @@ fn read_window(keys: &Keys, family: Family, layers: usize) -> Result<Option<usiz
             }
             Ok(None)
         }
+    }
+}
+
+/// ε of the norms. Kernels hold it in f32, where a smaller one would be zero.
+fn read_epsilon(keys: &Keys) -> Result<f64, ModelError> {
+    const KEY: &str = "rms_norm_eps";
+    let epsilon = keys.positive(KEY)?.unwrap_or(1e-6);
+    match (f64::from(f32::MIN_POSITIVE)..=f64::from(f32::MAX)).contains(&epsilon) {
+        true => Ok(epsilon),
+        false => Err(ModelError::BadValue {
+            key: KEY.into(),
+            expected: format!("a number from {:e} to {:e} (it is held in f32)", f32::MIN_POSITIVE, f32::MAX),
+            found: epsilon.to_string(),
+        }),
     }
 }
 

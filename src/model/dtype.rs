@@ -29,11 +29,11 @@ impl Dtype {
         }
     }
 
-    /// The inverse of [`Dtype::config_name`]; `torch.` in front is accepted.
+    /// The inverse of [`Dtype::config_name`]; PyTorch's other names and `torch.` in front are accepted.
     pub fn from_config_name(name: &str) -> Option<Self> {
         match name.strip_prefix("torch.").unwrap_or(name) {
-            "float32" => Some(Dtype::F32),
-            "float16" => Some(Dtype::F16),
+            "float32" | "float" => Some(Dtype::F32),
+            "float16" | "half" => Some(Dtype::F16),
             "bfloat16" => Some(Dtype::Bf16),
             _ => None,
         }
@@ -103,6 +103,16 @@ pub fn first_non_finite(values: &[f32]) -> Option<usize> {
     if largest < 0x7F80_0000 { None } else { values.iter().position(|v| !v.is_finite()) }
 }
 
+/// Position of the largest of the `values` of a tensor, if every one of them is zero as it is `stored` and not all were: a format
+/// too small for the tensor. A bias may vanish: beside what it is added to, it is nothing.
+pub fn vanished(tensor: &str, values: &[f32], stored: &[f32]) -> Option<usize> {
+    if tensor.ends_with(".bias") || stored.iter().any(|v| *v != 0.0) {
+        return None;
+    }
+    let (at, largest) = values.iter().enumerate().max_by(|a, b| a.1.abs().total_cmp(&b.1.abs()))?;
+    (*largest != 0.0).then_some(at)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -165,7 +175,16 @@ mod tests {
         for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
             assert_eq!(Dtype::from_config_name(dtype.config_name()), Some(dtype));
         }
-        assert_eq!(Dtype::from_config_name("torch.bfloat16"), Some(Dtype::Bf16));
+        for (name, dtype) in [
+            ("torch.bfloat16", Dtype::Bf16),
+            ("half", Dtype::F16),
+            ("torch.half", Dtype::F16),
+            ("torch.float16", Dtype::F16),
+            ("float", Dtype::F32),
+            ("torch.float", Dtype::F32),
+        ] {
+            assert_eq!(Dtype::from_config_name(name), Some(dtype), "{name}");
+        }
         assert_eq!(Dtype::from_config_name("float8_e4m3fn"), None);
     }
 }

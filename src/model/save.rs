@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::atomic::atomic_dir;
 use super::config::Config;
 use super::directory::INDEX;
-use super::dtype::{Dtype, first_non_finite};
+use super::dtype::{Dtype, first_non_finite, vanished};
 use super::error::ModelError;
 use super::layout::{self, Shard};
 use super::names::{TensorSpec, tensors};
@@ -52,7 +52,7 @@ impl CheckpointWriter {
     /// Appends `values` to `tensor`, which must be the one whose turn it is.
     ///
     /// # Errors
-    /// NaN or infinity (a broken model is not saved), a value too large for `dtype`, a wrong tensor or too many
+    /// NaN or infinity (a broken model is not saved), values too large or all too small for `dtype`, a wrong tensor or too many
     /// elements, a full disk.
     pub fn write(&mut self, tensor: &str, values: &[f32]) -> Result<(), ModelError> {
         let Some(OpenShard { path, out, current: Some(spec), written, .. }) = &mut self.file else {
@@ -69,7 +69,7 @@ impl CheckpointWriter {
         }
         self.bytes.clear();
         self.dtype.narrow(values, &mut self.bytes);
-        refuse_overflow(tensor, *written, values, &self.bytes, self.dtype)?;
+        refuse_rounding(tensor, *written, values, &self.bytes, self.dtype)?;
         out.write_all(&self.bytes).map_err(|e| ModelError::io("write", path.as_path(), e))?;
         *written += values.len();
         if *written == spec.len() { self.advance() } else { Ok(()) }
@@ -113,14 +113,14 @@ impl OpenShard {
     }
 }
 
-/// f16 ends at 65504 (bf16 just below f32): rounding to infinity would save a broken model.
-fn refuse_overflow(tensor: &str, start: usize, values: &[f32], bytes: &[u8], dtype: Dtype) -> Result<(), ModelError> {
+/// f16 ends at 65504 and begins at 6e-8 (bf16 nearly as f32): rounding to infinity, or all to zero, would save a broken model.
+fn refuse_rounding(tensor: &str, start: usize, values: &[f32], bytes: &[u8], dtype: Dtype) -> Result<(), ModelError> {
     if dtype == Dtype::F32 {
         return Ok(());
     }
-    let exponent: u16 = if dtype == Dtype::F16 { 0x7C00 } else { 0x7F80 };
-    let infinite = |raw: &[u8; 2]| u16::from_le_bytes(*raw) & exponent == exponent;
-    match bytes.as_chunks::<2>().0.iter().position(infinite) {
+    let mut stored = vec![0.0; values.len()];
+    dtype.widen(bytes, &mut stored);
+    match first_non_finite(&stored).or_else(|| vanished(tensor, values, &stored)) {
         Some(at) => Err(ModelError::OutOfRangeForDtype {
             tensor: tensor.into(),
             index: start + at,

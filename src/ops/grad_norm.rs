@@ -7,17 +7,19 @@ use crate::gpu::{Dispatch, Grid, KernelSpec, PlanBuilder, Size, Tensor, Word};
 const RUN: u32 = 256;
 /// Sums that are left after the second stage.
 const SHORT: u32 = 256;
+/// Words of a sum: it comes with an exponent.
+const SUM: usize = 2;
 
 fn spec(entry: &'static str) -> KernelSpec {
     KernelSpec::new("grad_norm.wgsl", entry, &[])
 }
 
-/// `result[4] = (norm, clip factor, 1 if finite else 0, 0)` over all `gradients`; `max_norm` 0 means no clipping.
+/// `result[4] = (norm, clip factor, 1 if the clipped gradient can be applied else 0, 0)` over all `gradients`; `max_norm` 0 means no clipping.
 pub fn grad_norm(plan: &mut PlanBuilder, gradients: &[Tensor], max_norm: f32, result: Tensor) {
     let sizes: Vec<u32> = gradients.iter().map(|g| plan.words(*g) as u32).collect();
     let total: u32 = sizes.iter().map(|n| n.div_ceil(RUN)).sum();
-    let partials = plan.scratch("norm partials", total as usize);
-    let short = plan.scratch("norm sums", SHORT as usize);
+    let partials = plan.scratch("norm partials", SUM * total as usize);
+    let short = plan.scratch("norm sums", SUM * SHORT as usize);
     let mut start = 0;
     for (gradient, size) in gradients.iter().zip(sizes) {
         let runs = Size::fixed(size.div_ceil(RUN));

@@ -15,6 +15,7 @@ use crate::judge::{
 };
 use crate::model::config::Config;
 use crate::model::dtype::Dtype;
+use crate::model::error::ModelError;
 use crate::model::form::Form;
 use crate::model::init::Init;
 use crate::model::lora::AdapterFiles;
@@ -56,7 +57,7 @@ impl Start {
         let part = Reader { limit: config.limit.map(|n| n as usize), shuffle_seed: config.shuffle_seed, ..reader.clone() };
         let rows = read_rows(&part, &config.train_file, &mut notes)?;
         let eval_rows = config.eval_file.as_deref().map(|file| read_rows(&reader, file, &mut notes)).transpose()?;
-        let folder = config.model_name_or_path.as_deref().map(|dir| ModelFolder::open(Path::new(dir))).transpose()?;
+        let folder = config.model_name_or_path.as_deref().map(|dir| start_folder(config, Path::new(dir))).transpose()?;
         let stored = folder.as_ref().map(JudgeSettings::of_folder).transpose()?.flatten();
         let tokenizer = tokenizer(config, folder.as_ref(), &rows)?;
         let Model { source: model, adapter, base, form, dtype } = model(config, folder.as_ref(), &tokenizer, &mut notes)?;
@@ -172,6 +173,11 @@ fn date_before(config: &TrainConfig) -> Option<Date> {
         Resume::Newest(false) => return None,
     };
     JudgeSettings::from_json(&std::fs::read_to_string(checkpoint.join(JUDGE_FILE)).ok()?).ok()?.date
+}
+
+/// The folder of the start model; an adapter in it is put onto the base that the config names, if it names one.
+pub(super) fn start_folder(config: &TrainConfig, model: &Path) -> Result<ModelFolder, ModelError> {
+    ModelFolder::open_on(model, config.base.as_deref().map(Path::new))
 }
 
 fn reader(config: &TrainConfig) -> Reader {
@@ -323,5 +329,5 @@ fn check_vocabulary(tokenizer: &Tokenizer, config: &Config) -> Result<(), TrainE
     }
     let (tokens, rows) = (tokenizer.vocab_size(), config.vocab_size);
     let what = format!("the tokenizer has {tokens} tokens, but the model only {rows} embeddings: they do not belong together");
-    Err(crate::model::error::ModelError::Inconsistent(what).into())
+    Err(ModelError::Inconsistent(what).into())
 }

@@ -5,6 +5,7 @@ mod cli;
 
 mod adapters;
 mod corpus;
+mod exact;
 mod numbers;
 mod outputs;
 mod peft;

@@ -19,3 +19,10 @@ fn nothing_moves_on_a_bad_gradient() {
     made(optim::bad_gradients(&mut bench));
     all_right(bench);
 }
+
+#[test]
+fn norms_of_gradients_whose_squares_leave_f32() {
+    let mut bench = bench(software());
+    made(optim::extreme_norms(&mut bench));
+    all_right(bench);
+}

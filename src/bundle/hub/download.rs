@@ -83,8 +83,22 @@ impl Hub {
     /// # Errors
     /// A model that is not there and cannot be fetched: why, and what to do. What was received so far is kept.
     pub fn fetch(&self, model: &Path, wanted: Wanted, watch: &mut dyn DownloadWatch) -> Result<(), ModelError> {
+        self.fetch_on(model, None, wanted, watch)
+    }
+
+    /// As [`Hub::fetch`], with `base` in the place of the model that an adapter names.
+    ///
+    /// # Errors
+    /// As [`Hub::fetch`].
+    pub fn fetch_on(
+        &self,
+        model: &Path,
+        base: Option<&Path>,
+        wanted: Wanted,
+        watch: &mut dyn DownloadWatch,
+    ) -> Result<(), ModelError> {
         let folder = self.folder(model, wanted, watch)?;
-        match base_of(&folder) {
+        match base.map(PathBuf::from).or_else(|| base_of(&folder)) {
             Some(base) => self.folder(&base, wanted, watch).map(drop),
             None => Ok(()),
         }

@@ -160,6 +160,10 @@ pub(super) async fn norms(b: &mut Bench) -> Result<(), GpuError> {
     for (tokens, q_heads, kv_heads, width) in [(5, 7, 1, 6), (3, 1, 1, 128)] {
         rms_norm_per_head(b, tokens, q_heads, kv_heads, width).await?;
     }
+    for (width, exponent, eps) in [(20, 100, EPS as f32), (33, -60, 2e-38)] {
+        rms_norm_scaled(b, 5, Norm::plain(width, eps), exponent).await?;
+        rms_norm_undefined(b, Norm::plain(width, eps)).await?;
+    }
     Ok(())
 }
 
@@ -177,9 +181,44 @@ pub async fn rms_norm(b: &mut Bench, rows: usize, live: usize, norm: Norm) -> Re
 
 /// As [`rms_norm`], against a specification with an `eps` of its own: a test sees that another one is noticed.
 pub async fn rms_norm_against(b: &mut Bench, rows: usize, live: usize, norm: Norm, eps: f64) -> Result<(), GpuError> {
+    rms_norm_of(b, (rows, live), norm, eps, 0).await
+}
+
+/// As [`rms_norm`], of entries around 2^`exponent`.
+pub async fn rms_norm_scaled(b: &mut Bench, rows: usize, norm: Norm, exponent: i32) -> Result<(), GpuError> {
+    rms_norm_of(b, (rows, rows), norm, f64::from(norm.eps), exponent).await
+}
+
+/// A row with an infinity or NaN comes out as NaN as a whole, and its neighbours as ever.
+pub async fn rms_norm_undefined(b: &mut Bench, norm: Norm) -> Result<(), GpuError> {
+    let width = norm.width as usize;
+    let (mut x, w) = (random(4 * width, 1), around_one(width, 3));
+    (x[width], x[3 * width - 1]) = (f64::INFINITY, f64::NAN);
+    let mut rig = b.rig();
+    let (gx, gw, gdy) = (rig.floats("x", &x), rig.floats("w", &w), rig.floats("dy", &x));
+    let (gy, gdx) = (rig.output("y", 4 * width), rig.output("dx", 4 * width));
+    rmsnorm::forward(&mut rig.plan, norm, gx, gw, gy, Size::fixed(4));
+    let back = Backward { x: gx, w: gw, dy: gdy, dx: gdx, dw: None, accumulate: false };
+    rmsnorm::backward(&mut rig.plan, norm, back, Size::fixed(4));
+    let ran = rig.start(&b.gpu)?;
+    for (what, tensor) in [("y", gy), ("dx", gdx)] {
+        let found = ran.read_floats(tensor).await?;
+        for (row, values) in found.chunks(width).enumerate() {
+            let right = match row {
+                1 | 2 => values.iter().all(|v| v.is_nan()),
+                _ => values.iter().all(|v| v.is_finite()),
+            };
+            b.holds("rms norm", &format!("{what}, row {row} of two that are not finite"), right);
+        }
+    }
+    Ok(())
+}
+
+async fn rms_norm_of(b: &mut Bench, (rows, live): (usize, usize), norm: Norm, eps: f64, exponent: i32) -> Result<(), GpuError> {
     let width = norm.width as usize;
     let sets = if norm.q_heads < norm.normed { 2 } else { 1 };
-    let (x, dy, w) = (random(rows * width, 1), random(rows * width, 2), around_one(sets * width, 3));
+    let (mut x, dy, w) = (random(rows * width, 1), random(rows * width, 2), around_one(sets * width, 3));
+    x.iter_mut().for_each(|x| *x *= 2f64.powi(exponent));
     let (dx_start, mut dw) = (random(rows * width, 4), random(sets * width, 5));
 
     let mut rig = b.rig();

@@ -83,13 +83,34 @@ pub async fn steps(b: &mut Bench, max_norm: f32) -> Result<(), GpuError> {
     Ok(())
 }
 
-/// A gradient that is not finite, wherever it is, is noticed, and nothing moves; the next good step does.
+/// The norm and the clip factor of gradients whose squares are beyond f32 at either end, tensor by tensor.
+pub async fn extreme_norms(b: &mut Bench) -> Result<(), GpuError> {
+    let of_exponents =
+        [[0, 0, 80, 0, 0], [80; 5], [-90; 5], [-90, 0, -90, -90, -90], [-100, -120, -90, -80, -70], [62, 70, 80, 64, 90]];
+    for exponents in of_exponents {
+        let gpu = optimiser(b, 1.0)?;
+        let gradients: Vec<Vec<f64>> = (SIZES.iter().zip(exponents).zip(900..))
+            .map(|((n, exponent), seed)| random(*n, seed).into_iter().map(|g| g * 2f64.powi(exponent)).collect())
+            .collect();
+        gpu.step(&gradients, 0.0, 1)?;
+        let norm = spec::global_norm(gradients.iter().map(Vec::as_slice));
+        let found = gpu.ran.read_floats(gpu.result).await?;
+        for (i, (what, expected)) in
+            [("norm", norm), ("clip factor", spec::clip_coefficient(norm, 1.0)), ("finite", 1.0)].into_iter().enumerate()
+        {
+            b.result("gradient norm", &format!("{what}, exponents {exponents:?}"), &found[i..=i], &[expected]);
+        }
+    }
+    Ok(())
+}
+
+/// A gradient that is not finite, or too large to be clipped, wherever it is, is noticed, and nothing moves; the next good step does.
 pub async fn bad_gradients(b: &mut Bench) -> Result<(), GpuError> {
     const OPERATION: &str = "adamw, bad gradient";
     let gpu = optimiser(b, 1.0)?;
     let good: Vec<Vec<f64>> = SIZES.iter().zip(0..).map(|(n, i)| random(*n, 500 + i)).collect();
     for (tensor, at, bad) in
-        [(0, 0, f64::NAN), (4, 69_999, f64::INFINITY), (2, 256, f64::NEG_INFINITY), (3, 17, f64::NAN), (1, 3, 1e30)]
+        [(0, 0, f64::NAN), (4, 69_999, f64::INFINITY), (2, 256, f64::NEG_INFINITY), (3, 17, f64::NAN), (1, 3, 1e37)]
     {
         let mut gradients = good.clone();
         gradients[tensor][at] = bad;

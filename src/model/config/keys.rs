@@ -29,6 +29,15 @@ impl<'a> Keys<'a> {
         self.map.contains_key(key)
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.map.is_empty()
+    }
+
+    /// The keys that are not null.
+    pub fn names(&self) -> impl Iterator<Item = &'a str> {
+        self.map.iter().filter(|(_, value)| !value.is_null()).map(|(key, _)| key.as_str())
+    }
+
     /// The full name of a key, for messages.
     pub fn name(&self, key: &str) -> String {
         format!("{}{key}", self.prefix)

@@ -33,7 +33,7 @@ impl Rope {
     /// As in transformers 5, a theta inside either object goes before one outside.
     pub fn read(keys: &Keys, max_positions: usize) -> Result<Self, ModelError> {
         let outer_theta = keys.positive("rope_theta")?;
-        let old = keys.object("rope_scaling", "rope_scaling.")?;
+        let old = keys.object("rope_scaling", "rope_scaling.")?.filter(|old| !old.is_empty());
         let new = keys.object("rope_parameters", "rope_parameters.")?;
         if old.is_some() && new.is_some() {
             return Err(ModelError::Inconsistent("both `rope_scaling` and `rope_parameters` are set; keep one of them".into()));
@@ -50,9 +50,10 @@ impl Rope {
         let scaling = match inner.text(key)?.unwrap_or("default") {
             "default" => RopeScaling::Default,
             "llama3" => read_llama3(keys, &inner, max_positions)?,
+            "linear" | "dynamic" | "yarn" if scales_by_one(&inner) => RopeScaling::Default,
             _ => {
                 let found = inner.get(key).cloned().unwrap_or_default();
-                return Err(unsupported(&inner.name(key), &found, "default, llama3"));
+                return Err(unsupported(&inner.name(key), &found, "default, llama3, and others with a `factor` of 1 alone"));
             }
         };
         Ok(Rope { theta, scaling })
@@ -89,6 +90,13 @@ fn refuse_nested(inner: &Keys) -> Result<(), ModelError> {
         }
     }
     Ok(())
+}
+
+/// Whether a factor of 1, and nothing else, is set: then each kind of scaling leaves the frequencies as they are, within
+/// `max_position_embeddings`.
+fn scales_by_one(inner: &Keys) -> bool {
+    const HARMLESS: [&str; 5] = ["type", "rope_type", "factor", "rope_theta", "partial_rotary_factor"];
+    inner.get("factor").and_then(|factor| factor.as_f64()) == Some(1.0) && inner.names().all(|key| HARMLESS.contains(&key))
 }
 
 fn read_llama3(keys: &Keys, inner: &Keys, max_positions: usize) -> Result<RopeScaling, ModelError> {

@@ -128,6 +128,9 @@ impl PackedInputs {
     }
 }
 
+/// From here on the steps of f32 are larger than 1/128, and the errors of a logit, which sums many products, larger still.
+const LARGEST_LOGIT: f32 = 65_536.0;
+
 /// What the loss head knows about one row.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RowStats {
@@ -136,7 +139,8 @@ pub struct RowStats {
     pub log_p: f32,
     /// Of the whole softmax, in nats.
     pub entropy: f32,
-    /// Full-vocabulary log-probability of each score token.
+    /// Full-vocabulary log-probability of each score token. NaN where the logits are not finite, or so large (beyond 2^16) that
+    /// the rounding of f32 hides how far they are apart.
     pub score_log_probs: Vec<f32>,
 }
 
@@ -438,7 +442,11 @@ impl Pass {
     pub async fn stats(&self, rows: usize) -> Result<Vec<RowStats>, ModelError> {
         let width = STATS + self.sizes.score_tokens.len();
         let values: Vec<f32> = self.gpu.read(self.plan.buffer(self.stats)?, 0, rows * width).await?;
-        let row = |v: &[f32]| RowStats { log_sum_exp: v[0], log_p: v[1], entropy: v[2], score_log_probs: v[STATS..].to_vec() };
+        let row = |v: &[f32]| {
+            let known = v[0].abs() <= LARGEST_LOGIT;
+            let score_log_probs = v[STATS..].iter().map(|log_p| if known { *log_p } else { f32::NAN }).collect();
+            RowStats { log_sum_exp: v[0], log_p: v[1], entropy: v[2], score_log_probs }
+        };
         Ok(values.chunks_exact(width).map(row).collect())
     }
 }

@@ -2,6 +2,7 @@
 
 use super::AdapterFiles;
 use crate::model::config::Config;
+use crate::model::dtype::first_non_finite;
 use crate::model::error::ModelError;
 use crate::model::source::TensorSource;
 
@@ -30,6 +31,9 @@ impl TensorSource for Merged {
     fn read(&self, tensor: &str, start: usize, out: &mut [f32]) -> Result<(), ModelError> {
         self.base.read(tensor, start, out)?;
         self.adapter.add_to(tensor, start, out);
-        Ok(())
+        match first_non_finite(out) {
+            Some(at) => Err(ModelError::NonFinite { tensor: tensor.into(), index: start + at, value: out[at] }),
+            None => Ok(()),
+        }
     }
 }

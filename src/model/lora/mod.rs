@@ -8,11 +8,12 @@
 //!   B of q, B of k, B of v            each from its columns of u to its columns of y
 //! ```
 //!
-//! A starts random and B at zero, so that a fresh adapter changes nothing. [`peft`] has the files, [`merged`] the sum as
-//! plain weights.
+//! A starts random and B at zero, so that a fresh adapter changes nothing. [`peft`] has the files, [`selection`] the modules
+//! that they mean, [`merged`] the sum as plain weights.
 
 mod merged;
 pub mod peft;
+mod selection;
 
 pub use merged::Merged;
 pub use peft::AdapterFiles;
@@ -61,9 +62,14 @@ fn module_of<'a>(group: &Group, part: &'a Part) -> Option<&'a str> {
     (group.kind == Kind::Matrix && name.starts_with("model.layers.")).then_some(name)
 }
 
+/// Whether `module` is `name`, or ends in it behind a dot.
+fn ends_in(name: &str, module: &str) -> bool {
+    module.strip_suffix(name).is_some_and(|head| head.is_empty() || head.ends_with('.'))
+}
+
 /// Whether PEFT's `target` means the projection `module`.
 fn means(target: &str, module: &str) -> bool {
-    target == ALL_LINEAR || module == target || module.strip_suffix(target).is_some_and(|head| head.ends_with('.'))
+    target == ALL_LINEAR || ends_in(target, module)
 }
 
 impl LoraSettings {

@@ -1,11 +1,12 @@
 //! Adapters as PEFT writes them: `adapter_config.json` and `adapter_model.safetensors` (PEFT 0.21).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use safetensors::SafeTensors;
 use serde_json::{Map, Value, json};
 
-use super::{ALL_LINEAR, LoraSettings, Module, means, scale, tensor_name};
+use super::selection::{Numbers, Selection};
+use super::{ALL_LINEAR, LoraSettings, Module, scale, tensor_name};
 use crate::model::config::Config;
 use crate::model::dtype::{Dtype, first_non_finite};
 use crate::model::error::ModelError;
@@ -22,33 +23,41 @@ pub const ADAPTER_MODEL: &str = "adapter_model.safetensors";
 pub struct AdapterFiles {
     pub settings: LoraSettings,
     pub modules: Vec<Module>,
+    /// What the user may want to know.
+    pub notes: Vec<String>,
     specs: Vec<TensorSpec>,
     values: HashMap<String, Vec<f32>>,
 }
 
-/// Settings of PEFT that change what is computed, with the values at which they do not.
-const REFUSED: [(&str, &[Value]); 13] = [
-    ("use_dora", &[Value::Null, Value::Bool(false)]),
-    ("use_qalora", &[Value::Null, Value::Bool(false)]),
-    ("use_bdlora", &[Value::Null, Value::Bool(false)]),
-    ("lora_bias", &[Value::Null, Value::Bool(false)]),
-    ("fan_in_fan_out", &[Value::Null, Value::Bool(false)]),
-    ("modules_to_save", &[Value::Null]),
-    ("trainable_token_indices", &[Value::Null]),
-    ("target_parameters", &[Value::Null]),
-    ("layer_replication", &[Value::Null]),
-    ("alora_invocation_tokens", &[Value::Null]),
-    ("kasa_config", &[Value::Null]),
-    ("velora_config", &[Value::Null]),
-    ("monteclora_config", &[Value::Null]),
+/// Settings of PEFT that change what is computed, unless they are null, false or empty.
+const REFUSED: [&str; 13] = [
+    "use_dora",
+    "use_qalora",
+    "use_bdlora",
+    "lora_bias",
+    "modules_to_save",
+    "trainable_token_indices",
+    "target_parameters",
+    "layer_replication",
+    "alora_invocation_tokens",
+    "arrow_config",
+    "kasa_config",
+    "velora_config",
+    "monteclora_config",
 ];
+
+/// Initialisations that leave the base model as it is. The others (pissa, olora, corda, loftq, lora_ga) subtract from its
+/// weights what the fresh adapter adds.
+const INITIALISATIONS: &str = "true, false, gaussian, orthogonal, eva. Others, such as pissa and olora, change the base model's \
+    weights: convert the adapter with PEFT (save_pretrained with path_initial_model_for_weight_conversion), or merge it there \
+    (merge_and_unload) and use the merged model";
 
 impl AdapterFiles {
     /// An adapter of these tensors, in their order.
     pub fn new(settings: LoraSettings, modules: Vec<Module>, tensors: Vec<(TensorSpec, Vec<f32>)>) -> Self {
         let specs = tensors.iter().map(|(spec, _)| spec.clone()).collect();
         let values = tensors.into_iter().map(|(spec, values)| (spec.name, values)).collect();
-        AdapterFiles { settings, modules, specs, values }
+        AdapterFiles { settings, modules, notes: Vec::new(), specs, values }
     }
 
     /// Reads the bytes of both files.
@@ -59,9 +68,21 @@ impl AdapterFiles {
     pub fn parse(config: &str, tensors: &[u8]) -> Result<Self, ModelError> {
         let json: Value = serde_json::from_str(config).map_err(|e| ModelError::Json(e.to_string()).in_file(ADAPTER_CONFIG))?;
         let keys = Keys::read(&json).map_err(|e| e.in_file(ADAPTER_CONFIG))?;
-        let (specs, values) = read_tensors(tensors)?;
-        let modules = keys.modules(&specs)?;
-        Ok(AdapterFiles { settings: keys.settings(), modules, specs, values })
+        let (mut specs, mut values) = read_tensors(tensors)?;
+        let (modules, ignored) = keys.modules(&specs)?;
+        let mut notes = Vec::new();
+        if let Some(first) = ignored.first() {
+            let count = ignored.len();
+            notes.push(format!(
+                "{ADAPTER_MODEL} has tensors of {count} modules that the targets of {ADAPTER_CONFIG} leave out, {first} the \
+                 first: ignored, as by PEFT"
+            ));
+        }
+        let left_out: HashSet<String> =
+            ignored.iter().flat_map(|module| ['A', 'B'].map(|which| tensor_name(module, which))).collect();
+        specs.retain(|spec| !left_out.contains(&spec.name));
+        values.retain(|name, _| !left_out.contains(name));
+        Ok(AdapterFiles { settings: keys.settings(&modules), modules, notes, specs, values })
     }
 
     /// The base model that `adapter_config.json` names.
@@ -71,8 +92,10 @@ impl AdapterFiles {
     pub fn base_name(config: &str) -> Result<String, ModelError> {
         let json: Value = serde_json::from_str(config).map_err(|e| ModelError::Json(e.to_string()).in_file(ADAPTER_CONFIG))?;
         let name = json.get("base_model_name_or_path").and_then(Value::as_str).filter(|name| !name.is_empty());
-        let missing =
-            || ModelError::MissingKey { key: "base_model_name_or_path".into(), expected: "the model that was adapted".into() };
+        let missing = || ModelError::MissingKey {
+            key: "base_model_name_or_path".into(),
+            expected: "the model that was adapted; give its folder with --base DIR".into(),
+        };
         name.map(str::to_string).ok_or_else(|| missing().in_file(ADAPTER_CONFIG))
     }
 
@@ -195,71 +218,68 @@ struct Keys {
     alpha: f64,
     dropout: f64,
     rslora: bool,
-    targets: Vec<String>,
-    ranks: BTreeMap<String, f64>,
-    alphas: BTreeMap<String, f64>,
+    bias: String,
+    selection: Selection,
+    ranks: Numbers,
+    alphas: Numbers,
 }
 
 impl Keys {
     fn read(json: &Value) -> Result<Self, ModelError> {
+        let found = |key: &str| json.get(key).unwrap_or(&Value::Null).to_string();
         let unsupported = |key: &str, supported: &str| ModelError::Unsupported {
             key: key.into(),
-            found: json.get(key).unwrap_or(&Value::Null).to_string(),
+            found: found(key),
             supported: supported.into(),
         };
+        let bad =
+            |key: &str, expected: &str| ModelError::BadValue { key: key.into(), expected: expected.into(), found: found(key) };
         if json.get("peft_type") != Some(&json!("LORA")) {
             return Err(unsupported("peft_type", "\"LORA\""));
         }
-        for (key, harmless) in REFUSED {
-            if json.get(key).is_some_and(|value| !harmless.contains(value)) {
-                return Err(unsupported(key, "null or false"));
-            }
+        if let Some(key) = REFUSED.into_iter().find(|key| json.get(key).is_some_and(|value| !is_off(value))) {
+            return Err(unsupported(key, "null, false or nothing in it"));
         }
-        if json.get("bias").is_some_and(|bias| *bias != json!("none")) {
-            return Err(unsupported("bias", "\"none\""));
+        if !json.get("init_lora_weights").is_none_or(leaves_the_base_alone) {
+            return Err(unsupported("init_lora_weights", INITIALISATIONS));
         }
-        let bad = |key: &str, expected: &str| ModelError::BadValue {
-            key: key.into(),
-            expected: expected.into(),
-            found: json.get(key).unwrap_or(&Value::Null).to_string(),
-        };
+        let bias = json.get("bias").filter(|value| !value.is_null()).map_or(Some("none"), Value::as_str);
+        let bias = bias
+            .filter(|bias| ["none", "all", "lora_only"].contains(bias))
+            .ok_or_else(|| bad("bias", "none, all or lora_only"))?;
         let number = |key: &str, default: f64| match json.get(key) {
-            None | Some(Value::Null) => Ok(default),
+            None => Ok(default),
             Some(value) => value.as_f64().filter(|x| x.is_finite()).ok_or_else(|| bad(key, "a number")),
         };
+        let rslora = match json.get("use_rslora") {
+            None | Some(Value::Null) => false,
+            Some(value) => value.as_bool().ok_or_else(|| bad("use_rslora", "true or false"))?,
+        };
         let r = number("r", 8.0)?;
-        if r < 1.0 || r.fract() != 0.0 {
-            return Err(bad("r", "a whole number of at least 1"));
-        }
-        let pattern = |key: &str| -> Result<BTreeMap<String, f64>, ModelError> {
-            let map = json.get(key).and_then(Value::as_object).cloned().unwrap_or_default();
-            map.into_iter().map(|(name, x)| Ok((name, x.as_f64().ok_or_else(|| bad(key, "numbers by module"))?))).collect()
-        };
-        let targets = match json.get("target_modules") {
-            Some(Value::Array(list)) => list.iter().filter_map(Value::as_str).map(str::to_string).collect(),
-            Some(Value::String(text)) => vec![text.clone()],
-            _ => vec![ALL_LINEAR.into()],
-        };
         Ok(Keys {
-            r: r as usize,
+            r: rank(r).ok_or_else(|| bad("r", "a whole number of at least 1"))?,
             alpha: number("lora_alpha", 8.0)?,
             dropout: number("lora_dropout", 0.0)?,
-            rslora: json.get("use_rslora") == Some(&Value::Bool(true)),
-            targets,
-            ranks: pattern("rank_pattern")?,
-            alphas: pattern("alpha_pattern")?,
+            rslora,
+            bias: bias.into(),
+            selection: Selection::read(json)?,
+            ranks: Numbers::read("rank_pattern", json)?,
+            alphas: Numbers::read("alpha_pattern", json)?,
         })
     }
 
-    fn settings(&self) -> LoraSettings {
-        let Keys { r, alpha, dropout, rslora, ref targets, .. } = *self;
-        LoraSettings { r, alpha, dropout, rslora, targets: targets.clone() }
+    /// The settings of an adapter that has these modules.
+    fn settings(&self, modules: &[Module]) -> LoraSettings {
+        let names = || modules.iter().map(|m| m.name.clone()).collect();
+        let targets = self.selection.names().unwrap_or_else(names);
+        LoraSettings { r: self.r, alpha: self.alpha, dropout: self.dropout, rslora: self.rslora, targets }
     }
 
-    /// The modules that the file has tensors of: `target_modules` may be a pattern, the tensors are the truth.
-    fn modules(&self, specs: &[TensorSpec]) -> Result<Vec<Module>, ModelError> {
+    /// The modules that the file has tensors of and the targets mean; and the names of those that the targets do not mean.
+    /// A module that is meant and has no tensors has no update: PEFT begins with one of zero.
+    fn modules(&self, specs: &[TensorSpec]) -> Result<(Vec<Module>, Vec<String>), ModelError> {
         let damaged = |reason: String| ModelError::Corrupt { file: ADAPTER_MODEL.into(), reason };
-        let mut modules = Vec::new();
+        let (mut modules, mut ignored) = (Vec::new(), Vec::new());
         let mut names: BTreeSet<&str> = specs.iter().map(|s| s.name.as_str()).collect();
         for spec in specs {
             let Some(name) = spec.name.strip_prefix("base_model.model.").and_then(|n| n.strip_suffix(".lora_A.weight")) else {
@@ -270,21 +290,59 @@ impl Keys {
                 return Err(damaged(format!("{name} has an A and no B")));
             }
             names.remove(spec.name.as_str());
-            // PEFT's patterns are ends of names, too.
-            let of = |map: &BTreeMap<String, f64>| map.iter().find(|(key, _)| means(key, name)).map(|(_, x)| *x);
-            let expected = of(&self.ranks).map_or(self.r, |x| x as usize);
+            if !self.selection.means(name)? {
+                ignored.push(name.to_string());
+                continue;
+            }
+            let expected = match self.ranks.of(name)? {
+                None => self.r,
+                Some(x) => rank(x).ok_or_else(|| damaged(format!("rank_pattern gives {name} the rank {x}")))?,
+            };
             if r != expected {
                 return Err(damaged(format!("{name} has rank {r}, and {ADAPTER_CONFIG} says {expected}")));
             }
-            modules.push(Module { name: name.into(), r, alpha: of(&self.alphas).unwrap_or(self.alpha) });
+            modules.push(Module { name: name.into(), r, alpha: self.alphas.of(name)?.unwrap_or(self.alpha) });
+        }
+        if let Some(name) = names.iter().find(|name| name.ends_with(".bias")).filter(|_| self.bias != "none") {
+            let found = format!("\"{}\", and {ADAPTER_MODEL} has {name}", self.bias);
+            return Err(
+                ModelError::Unsupported { key: "bias".into(), found, supported: "\"none\"".into() }.in_file(ADAPTER_CONFIG)
+            );
         }
         if let Some(name) = names.first() {
             return Err(ModelError::UnexpectedTensors { count: names.len(), names: name.to_string() });
         }
-        if modules.is_empty() {
-            return Err(damaged("it has no lora_A and lora_B".into()));
+        match (modules.is_empty(), ignored.first()) {
+            (false, _) => Ok((modules, ignored)),
+            (true, None) => Err(damaged("it has no lora_A and lora_B".into())),
+            (true, Some(first)) => Err(ModelError::Inconsistent(format!(
+                "the targets of {ADAPTER_CONFIG} mean none of the modules that {ADAPTER_MODEL} has, such as {first}"
+            ))),
         }
-        Ok(modules)
+    }
+}
+
+/// A rank, if `x` is one.
+fn rank(x: f64) -> Option<usize> {
+    (x >= 1.0 && x.fract() == 0.0 && x <= f64::from(u32::MAX)).then_some(x as usize)
+}
+
+/// Whether Python takes the value for false.
+fn is_off(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Array(list) => list.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        _ => false,
+    }
+}
+
+/// Whether `init_lora_weights` has PEFT load the adapter onto the base model's own weights.
+fn leaves_the_base_alone(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(_) => true,
+        Value::String(name) => matches!(&*name.to_lowercase(), "gaussian" | "mica") || matches!(&**name, "orthogonal" | "eva"),
+        _ => false,
     }
 }
 
@@ -307,8 +365,15 @@ fn read_tensors(bytes: &[u8]) -> Result<Tensors, ModelError> {
         if let Some(index) = first_non_finite(&values) {
             return Err(ModelError::NonFinite { tensor: name, index, value: values[index] });
         }
-        specs.push(TensorSpec { name: name.clone(), shape: view.shape().to_vec() });
-        all.insert(name, values);
+        // PEFT takes keys with the name that adapters have in memory, too.
+        let name = match name.strip_suffix(".default.weight") {
+            Some(module) if module.ends_with(".lora_A") || module.ends_with(".lora_B") => format!("{module}.weight"),
+            _ => name,
+        };
+        if all.insert(name.clone(), values).is_some() {
+            return Err(ModelError::Corrupt { file: file(), reason: format!("it has {name} twice") });
+        }
+        specs.push(TensorSpec { name, shape: view.shape().to_vec() });
     }
     Ok((specs, all))
 }
@@ -405,7 +470,8 @@ mod tests {
             ("peft_type", json!("LOHA")),
             ("use_dora", json!(true)),
             ("modules_to_save", json!(["lm_head"])),
-            ("bias", json!("all")),
+            ("bias", json!("some")),
+            ("init_lora_weights", json!("pissa")),
             ("r", json!(0)),
         ] {
             let error = with(key, value);

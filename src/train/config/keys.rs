@@ -212,6 +212,7 @@ const fn key(name: &'static str, group: &'static str, kind: Kind, help: &'static
 pub const KEYS: &[Key] = &[
     key("method", MODEL, Kind::OneOf(METHODS), "How to train. On given judgements: sft (cross-entropy of chain, phrase and score), raft (squared error of the expected score, no chain), cot-raft (both), tract (cot-raft, then again from the start on chains of its own). On sampled chains: real (both terms of the generalised policy gradient), reinforce and grpo (is the sampled score right), rl-squared (how far off it is), rl-prob (probability of the label), rl-log and rl-ranked (scoring rules of the whole distribution)"),
     key("model_name_or_path", MODEL, Kind::Path, "Hugging Face model folder to start from"),
+    key("base", MODEL, Kind::Path, "Model of the adapter to start from, in the place of the one that it names"),
     key("init", MODEL, Kind::Path, "config.json of a model to start from scratch, weights drawn from `seed`"),
     key("tokenizer", MODEL, Kind::Path, "tokenizer.json, or a folder with one, when it is not the model's own"),
     key("vocab_size", MODEL, count(64, 1 << 20), "With `init` and no tokenizer: train a BPE of this size on the training data"),

@@ -67,6 +67,7 @@ fn did_you_mean(hint: &Option<&'static str>) -> String {
 pub struct TrainConfig {
     pub method: String,
     pub model_name_or_path: Option<String>,
+    pub base: Option<String>,
     pub init: Option<String>,
     pub tokenizer: Option<String>,
     pub vocab_size: Option<u32>,
@@ -155,6 +156,7 @@ impl Default for TrainConfig {
         TrainConfig {
             method: "sft".into(),
             model_name_or_path: None,
+            base: None,
             init: None,
             tokenizer: None,
             vocab_size: None,
@@ -381,6 +383,9 @@ impl TrainConfig {
         match (&self.model_name_or_path, &self.init) {
             (Some(_), Some(_)) => {
                 return conflict("model_name_or_path and init are both set: start from a model or from scratch, not both");
+            }
+            (None, Some(_)) if self.base.is_some() => {
+                return conflict("base is the model of an adapter (model_name_or_path), and init starts from scratch");
             }
             (None, None) => {
                 return missing("model_name_or_path", "a run starts from a model folder (or from scratch, with init)");

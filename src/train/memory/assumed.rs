@@ -9,8 +9,8 @@ use super::super::TrainError;
 use super::super::config::{SettingError, TrainConfig};
 use super::super::examples::{Prepared, Prompt};
 use super::super::pack::Example;
-use super::super::start::{Start, overrides};
-use crate::bundle::{FolderWeights, ModelFolder};
+use super::super::start::{Start, overrides, start_folder};
+use crate::bundle::FolderWeights;
 use crate::judge::{Choice, JudgeOverrides, JudgeSettings, Placement, Scale, ScoreTokens, Template};
 use crate::model::config::Config;
 use crate::model::dtype::Dtype;
@@ -105,7 +105,7 @@ fn rows_for(
 /// The settings of the judge that training starts from, if it is one.
 fn stored(config: &TrainConfig) -> Result<Option<JudgeSettings>, TrainError> {
     let named = config.model_name_or_path.as_deref().map(Path::new).filter(|path| !path.is_file());
-    let folder = named.map(ModelFolder::open).transpose()?;
+    let folder = named.map(|path| start_folder(config, path)).transpose()?;
     Ok(folder.as_ref().map(JudgeSettings::of_folder).transpose()?.flatten())
 }
 
@@ -114,7 +114,7 @@ fn model(config: &TrainConfig) -> Result<FolderWeights, TrainError> {
     let named = config.model_name_or_path.as_deref();
     let path = named.or(config.init.as_deref()).unwrap_or_default();
     let model = if named.is_some() && !Path::new(path).is_file() {
-        let folder = ModelFolder::open(Path::new(path))?;
+        let folder = start_folder(config, Path::new(path))?;
         match folder.config_alone()? {
             None => return Ok(folder.weights()?),
             Some(model) => model,
