@@ -88,6 +88,7 @@ pub struct TrainConfig {
     pub max_length: u32,
     pub limit: Option<u64>,
     pub shuffle_seed: Option<u64>,
+    pub max_decompressed: Option<String>,
 
     pub scale: String,
     pub phrase: String,
@@ -173,6 +174,7 @@ impl Default for TrainConfig {
             max_length: 1024,
             limit: None,
             shuffle_seed: None,
+            max_decompressed: None,
             scale: "1..5".into(),
             phrase: crate::judge::DEFAULT_PHRASE.into(),
             max_completion_length: 0,
