@@ -170,7 +170,7 @@ fn parquet() {
     let verl = reader("verl.parquet");
     assert_eq!(verl.iter().map(|e| e.record.score.unwrap()).collect::<Vec<_>>(), [5.0, 4.0, 1.0]);
     let Some(jurist::data::Prompt::Messages(messages)) = &verl[1].record.prompt else { panic!("{:?}", verl[1].record) };
-    assert_eq!((messages.len(), messages[0].content.as_str()), (1, "Name a colour.\nBlü"));
+    assert_eq!((messages.len(), messages[0].content()), (1, "Name a colour.\nBlü"));
     assert_eq!(verl[1].row.fields["extra_info"], serde_json::json!({"split": "train", "index": 1, "weight": 0.5}));
     assert_eq!(verl.iter().map(|e| e.row.fields["noise"].to_string()).collect::<Vec<_>>(), ["2.7", "\"NaN\"", "null"]);
     assert!(verl[2].row.place().ends_with("verl.parquet, row 3"), "{}", verl[2].row.place());

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::{AgreeArgs, CliError, Context, print};
-use crate::data::{Cells, DataError, read_columns};
+use crate::data::{Cells, DataError, Words, name_of, read_columns_within};
 use crate::eval::calibration::{named, score_mass};
 use crate::eval::compare::{Comparison, holm};
 use crate::eval::correlation::length_bias;
@@ -32,12 +32,12 @@ pub fn run(args: &AgreeArgs, context: &Context) -> Result<(), CliError> {
         let columns = Columns::read(args, file, &scale)?;
         if columns.human.is_empty() {
             let column = &args.human;
-            return Err(CliError::Failed(format!("{}: no row has a number in the column `{column}`", file.display())));
+            return Err(CliError::Failed(format!("{}: no row has a number in the column `{column}`", name_of(file))));
         }
         if columns.bad > 0 {
-            progress.warn(&format!("{}: {} bad cells, taken for empty", file.display(), columns.bad));
+            progress.warn(&format!("{}: {} bad cells, taken for empty", name_of(file), columns.bad));
         }
-        found.push((file.display().to_string(), Findings::measure(args, &columns, &grid, &scale)?));
+        found.push((name_of(file), Findings::measure(args, &columns, &grid, &scale)?));
     }
     let corrected = corrected(&found);
     if args.json {
@@ -89,8 +89,9 @@ impl Columns {
         names.extend(args.repeats.iter().map(String::as_str));
         let mut columns = Columns::default();
         let mut known: HashMap<String, usize> = HashMap::new();
-        read_columns(file, &names, &mut |cells| {
-            let Some(human) = columns.number(cells, 0, args.skip_bad)? else {
+        let words = |word: &str| value_of(scale, word);
+        read_columns_within(file, &names, args.max_decompressed, &mut |cells| {
+            let Some(human) = columns.number(cells, 0, args.skip_bad, &words)? else {
                 columns.unlabelled += 1;
                 return Ok(());
             };
@@ -99,10 +100,10 @@ impl Columns {
                 return Err(cells.fault(0, found, "give the right --scale"));
             }
             columns.human.push(human);
-            let judge = columns.number(cells, 1, args.skip_bad)?;
+            let judge = columns.number(cells, 1, args.skip_bad, &words)?;
             columns.judge.push(judge);
             if let Some(at) = judge2 {
-                let other = columns.number(cells, at, args.skip_bad)?;
+                let other = columns.number(cells, at, args.skip_bad, &words)?;
                 columns.judge2.push(other);
             }
             if let Some(at) = cluster {
@@ -115,13 +116,16 @@ impl Columns {
                 columns.clusters.push(number);
             }
             if let Some(at) = length {
-                let measured = cells.number(at).or_else(|_| Ok(cells.text(at).map(|text| text.chars().count() as f64)))?;
-                columns.lengths.push(measured);
+                let text = cells.text(at);
+                let characters = text.as_ref().map(|text| text.chars().count() as f64);
+                // What looks like a list of scores is a response all the same.
+                let listed = text.is_some_and(|text| text.trim_start().starts_with('['));
+                columns.lengths.push(if listed { characters } else { cells.number(at).unwrap_or(characters) });
             }
             if !repeats.is_empty() {
                 let mut row = vec![judge];
                 for at in repeats.clone() {
-                    row.push(columns.number(cells, at, args.skip_bad)?);
+                    row.push(columns.number(cells, at, args.skip_bad, &words)?);
                 }
                 columns.repeats.push(row);
             }
@@ -136,9 +140,9 @@ impl Columns {
         Ok(columns)
     }
 
-    /// A number; a bad one is an error, or, counted, none.
-    fn number(&mut self, cells: &Cells, column: usize, skip_bad: bool) -> Result<Option<f64>, DataError> {
-        match cells.number(column) {
+    /// A score; a bad one is an error, or, counted, none.
+    fn number(&mut self, cells: &Cells, column: usize, skip_bad: bool, words: &Words) -> Result<Option<f64>, DataError> {
+        match cells.score(column, words) {
             Err(_) if skip_bad => {
                 self.bad += 1;
                 Ok(None)
@@ -146,6 +150,36 @@ impl Columns {
             other => other,
         }
     }
+}
+
+/// The value of a word of the scale, in small or capital letters where that is not ambiguous. Where the two scores are worth
+/// 0 and 1, true is 1 and false is 0.
+fn value_of(scale: &Scale, word: &str) -> Option<f64> {
+    let value = |index: usize| scale.values()[index];
+    if let Some(index) = scale.texts().iter().position(|text| text == word) {
+        return Some(value(index));
+    }
+    let lower = word.to_lowercase();
+    let mut alike = (0..scale.len()).filter(|index| scale.texts()[*index].to_lowercase() == lower);
+    match (alike.next(), alike.next(), lower.as_str()) {
+        (Some(index), None, _) => Some(value(index)),
+        (None, _, "true" | "false") if (scale.len(), scale.min(), scale.max()) == (2, 0.0, 1.0) => {
+            Some(f64::from(u8::from(lower == "true")))
+        }
+        _ => None,
+    }
+}
+
+/// The scale's texts by rising value, where they are words and not numbers.
+fn labels(scale: &Scale) -> Option<Vec<&str>> {
+    let texts: Vec<&str> = scale.order().iter().map(|index| scale.texts()[*index].as_str()).collect();
+    texts.iter().any(|text| text.parse::<f64>().is_err()).then_some(texts)
+}
+
+/// How many rows people called the first label of a pair and the judge the second; none where people gave no labels.
+fn label_counts(agreement: &Agreement, labels: &[&str]) -> Option<Vec<Vec<u64>>> {
+    let table = agreement.table()?;
+    Some((0..labels.len()).map(|human| (0..labels.len()).map(|judge| table.rows(human, judge)).collect()).collect())
 }
 
 /// Probabilities in ascending order of the scale's values, renormalised over it.
@@ -179,6 +213,8 @@ struct Findings {
     probabilities: Option<Calibration>,
     mass: Option<[(&'static str, Measured); 2]>,
     bootstrap: Value,
+    /// The words of the scale and how often each met each, where the scale has words.
+    labels: Option<(Vec<String>, Vec<Vec<u64>>)>,
 }
 
 /// One judge with intervals, over the rows it scored.
@@ -222,7 +258,12 @@ impl Findings {
         let repeats =
             || Repeats::measure(&columns.repeats, grid, args.threshold.unwrap_or(f64::midpoint(scale.min(), scale.max())));
         let mass = args.mass.as_ref().map(|_| score_mass(&columns.masses)).transpose()?;
+        let counts = |labels: Vec<&str>| {
+            let counts = label_counts(&judge.agreement, &labels)?;
+            Some((labels.into_iter().map(String::from).collect(), counts))
+        };
         Ok(Findings {
+            labels: labels(scale).and_then(counts),
             unlabelled: columns.unlabelled,
             bootstrap: judge.bootstrap.clone(),
             judge,
@@ -243,6 +284,10 @@ impl Findings {
         object.insert("judge".into(), json!(args.judge));
         object.insert("scale".into(), json!(grid.values()));
         object.insert("n_unlabelled".into(), json!(self.unlabelled));
+        if let Some((labels, counts)) = &self.labels {
+            object.insert("labels".into(), json!(labels));
+            object.insert("counts".into(), json!(counts));
+        }
         object.insert("bootstrap".into(), self.bootstrap.clone());
         let mut reasons = Map::new();
         let mut put = |name: &str, value: &Measured| {
@@ -305,7 +350,17 @@ impl Findings {
         for (name, value) in self.repeats.iter().flat_map(Repeats::figures) {
             table.row([Cell::from(name), Cell::number(value, 3)]);
         }
-        format!("{table}{}", self.remarks(args))
+        format!("{table}{}{}", self.counts_text(args), self.remarks(args))
+    }
+
+    /// A row for each word of people, a column for each of the judge.
+    fn counts_text(&self, args: &AgreeArgs) -> String {
+        let Some((labels, counts)) = &self.labels else { return String::new() };
+        let mut table = Table::new([format!("{} \\ {}", args.human, args.judge)].into_iter().chain(labels.iter().cloned()));
+        for (label, row) in labels.iter().zip(counts) {
+            table.row([Cell::from(label.as_str())].into_iter().chain(row.iter().map(|n| Cell::from(n.to_string()))));
+        }
+        format!("\n{table}\n")
     }
 
     fn remarks(&self, args: &AgreeArgs) -> String {

@@ -99,7 +99,7 @@ Ctrl-C finishes the step, writes a checkpoint and exits with code 130; a second 
 
 /// Score rows with a trained judge
 ///
-/// Every column of the input is kept; one object `judge` is added: expected, decoded, probs, mass.
+/// Every column of the input is kept as it is written; one object `judge` is added: expected, decoded, probs, mass.
 #[derive(Debug, Args)]
 #[command(after_help = SCORE_EXAMPLES)]
 pub struct ScoreArgs {
@@ -107,13 +107,21 @@ pub struct ScoreArgs {
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
 
-    /// Rows to score: JSON Lines, a JSON array, CSV (each plain, .gz or .zst), Parquet, or a folder of those
+    /// Rows to score: JSON Lines, a JSON array, CSV (each plain, .gz or .zst), Parquet, a folder of those, or - for standard input
     #[arg(long, value_name = "FILE")]
     pub input: PathBuf,
 
     /// Where the scored rows go [default: standard output]
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+
+    /// Column that the judgement goes to; rows that have it already are refused
+    #[arg(long, value_name = "COLUMN", default_value = "judge")]
+    pub judge_column: String,
+
+    /// Replace the judgement of rows that have one already
+    #[arg(long)]
+    pub overwrite_judge: bool,
 
     #[command(flatten)]
     pub judging: JudgingArgs,
@@ -122,7 +130,9 @@ pub struct ScoreArgs {
 const SCORE_EXAMPLES: &str = "\
 Examples:
   jurist score --model judge --input answers.jsonl > scored.jsonl
-  jurist score --model judge --input answers.jsonl --output scored.jsonl --expectation full";
+  jurist score --model judge --input answers.jsonl --output scored.jsonl --expectation full
+  jurist score --model judge --input scored.jsonl --judge-column second > twice.jsonl
+  zcat answers.csv.gz | jurist score --model judge --input -";
 
 /// Measure how well a judge agrees with people
 ///
@@ -131,7 +141,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EVAL_EXAMPLES)]
 pub struct EvalArgs {
-    /// Rows that `jurist score` wrote
+    /// Rows that `jurist score` wrote, or - for standard input
     #[arg(value_name = "SCORED", required_unless_present = "model", conflicts_with_all = ["model", "input"])]
     pub scored: Option<PathBuf>,
 
@@ -139,9 +149,13 @@ pub struct EvalArgs {
     #[arg(long, value_name = "DIR", requires = "input")]
     pub model: Option<PathBuf>,
 
-    /// Rows with human scores, for --model
+    /// Rows with human scores, for --model; - for standard input
     #[arg(long, value_name = "FILE", requires = "model")]
     pub input: Option<PathBuf>,
+
+    /// Column with the judgement that `jurist score` wrote
+    #[arg(long, value_name = "COLUMN", default_value = "judge", conflicts_with = "model")]
+    pub judge_column: String,
 
     /// Write a page with tables, charts and examples
     #[arg(long, value_name = "FILE")]
@@ -179,12 +193,12 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = AGREE_EXAMPLES)]
 pub struct AgreeArgs {
-    /// Files with the columns: CSV, TSV, JSON Lines, a JSON array (each plain, .gz or .zst) or Parquet; with several, each is
-    /// measured, and Holm corrects the comparison of two judges
+    /// Files with the columns: CSV, TSV, JSON Lines, a JSON array (each plain, .gz or .zst), Parquet, or - for standard input;
+    /// with several, each is measured, and Holm corrects the comparison of two judges
     #[arg(value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
 
-    /// Column with the human score; rows without one are left out and counted
+    /// Column with the human score, a number or a word of the scale; rows without one are left out and counted
     #[arg(long, value_name = "COL")]
     pub human: String,
 
@@ -200,7 +214,7 @@ pub struct AgreeArgs {
     #[arg(long, value_name = "COL")]
     pub cluster: Option<String>,
 
-    /// The score scale, for labels, kappa and histograms
+    /// The score scale, for labels, kappa and histograms; bad,ok,good=0,1,2 for words, fail,pass=0,1 for true and false too
     #[arg(long, value_name = "SCALE", default_value = "1..5", allow_hyphen_values = true)]
     pub scale: String,
 
@@ -240,6 +254,10 @@ pub struct AgreeArgs {
     #[arg(long)]
     pub skip_bad: bool,
 
+    /// What an archive may unpack to, such as 64GiB [default: 256 MiB, and more up to 100 times its packed size]
+    #[arg(long, value_name = "SIZE", value_parser = crate::data::byte_size)]
+    pub max_decompressed: Option<u64>,
+
     /// Print JSON instead of a table
     #[arg(long)]
     pub json: bool,
@@ -250,6 +268,7 @@ Examples:
   jurist agree verdicts.csv --human rating --judge gpt --cluster prompt_id
   jurist agree verdicts.jsonl --human score --judge judge.expected --judge2 other.score --json
   jurist agree verdicts.parquet --human rating --judge gpt
+  jurist agree verdicts.csv --human verdict --judge gpt --scale bad,ok,good=0,1,2
   jurist agree test.jsonl ood.jsonl --human score --judge a --judge2 b      # Holm over both data sets";
 /// Look at data before training on it
 #[derive(Debug, Args)]
@@ -270,7 +289,7 @@ pub enum DataCommand {
 #[derive(Debug, Args)]
 #[command(after_help = DATA_CHECK_EXAMPLES)]
 pub struct DataCheckArgs {
-    /// JSON Lines, a JSON array, CSV (each plain, .gz or .zst), Parquet, or a folder of those
+    /// JSON Lines, a JSON array, CSV (each plain, .gz or .zst), Parquet, a folder of those, or - for standard input
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
 
@@ -320,6 +339,10 @@ pub struct PartArgs {
     /// Put the rows in this seed's order first
     #[arg(long, value_name = "N")]
     pub shuffle_seed: Option<u64>,
+
+    /// What an archive may unpack to, such as 64GiB [default: 256 MiB, and more up to 100 times its packed size]
+    #[arg(long, value_name = "SIZE", value_parser = crate::data::byte_size)]
+    pub max_decompressed: Option<u64>,
 }
 
 const DATA_CHECK_EXAMPLES: &str = "\

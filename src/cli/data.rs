@@ -1,11 +1,11 @@
 //! `jurist data check`: what was recognised in a file, and what a model would learn from it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::{CliError, Context, DataArgs, DataCheckArgs, DataCommand, print};
+use super::{CliError, Context, DataArgs, DataCheckArgs, DataCommand, PartArgs, print};
 use crate::bundle::{MANIFEST, ModelFolder, Wanted};
 use crate::data::{
     Bin, DataError, Dataset, Example, Labels, Layout, Percentiles, Reader, Repeated, View, histogram, percentiles, repeated,
@@ -60,8 +60,9 @@ fn read(args: &DataCheckArgs, file: &Path) -> Result<Dataset, DataError> {
     if let Some(column) = &args.label_column {
         (view.label_column, view.labels) = (column.clone(), Labels::Required);
     }
-    let limit = args.part.limit.map(|n| n as usize);
-    Reader { view, skip_bad: true, limit, shuffle_seed: args.part.shuffle_seed }.read_path(file)
+    let PartArgs { limit, shuffle_seed, max_decompressed } = args.part;
+    let limit = limit.map(|n| n as usize);
+    Reader { view, skip_bad: true, limit, shuffle_seed, max_decompressed }.read_path(file)
 }
 
 /// How rows would be judged.
@@ -116,6 +117,18 @@ impl Judging {
     }
 }
 
+/// The columns of the first rows that are no known part.
+fn columns_aside<'a>(data: &'a Dataset, layouts: &[(&Layout, usize)]) -> Vec<&'a str> {
+    let columns = || layouts.iter().flat_map(|(layout, _)| layout.parts().map(|(_, column)| column));
+    let described = columns().any(|column| column == "orig_criteria");
+    let offered = data.examples.iter().flat_map(|e| e.record.offered.keys().map(String::as_str));
+    let mut known: HashSet<&str> =
+        columns().flat_map(|column| [column, column.split('.').next().unwrap_or(column)]).chain(offered).collect();
+    let names = data.examples.iter().take(100).flat_map(|e| e.row.fields.keys().map(String::as_str));
+    let description = |name: &str| described && name.starts_with("orig_score") && name.ends_with("_description");
+    names.filter(|name| !description(name) && known.insert(name)).collect()
+}
+
 fn tokenizer(path: &Path) -> Result<Tokenizer, CliError> {
     let opened = if path.is_file() {
         let failed = |error: std::io::Error| CliError::Failed(format!("--tokenizer {}: {error}", path.display()));
@@ -158,15 +171,7 @@ impl<'a> Survey<'a> {
         data.examples.iter().for_each(|e| *counted.entry(&e.record.layout).or_default() += 1);
         let mut layouts: Vec<(&Layout, usize)> = counted.into_iter().collect();
         layouts.sort_by_key(|(_, rows)| std::cmp::Reverse(*rows));
-        let read: Vec<&str> = layouts.iter().flat_map(|(layout, _)| layout.parts().map(|(_, column)| column)).collect();
-        let mut aside: Vec<&str> = Vec::new();
-        for name in data.examples.iter().take(100).flat_map(|e| e.row.fields.keys()) {
-            let used = read.iter().any(|column| column == name || column.split('.').next() == Some(name));
-            let described = read.contains(&"orig_criteria") && name.starts_with("orig_score") && name.ends_with("_description");
-            if !used && !described && !aside.contains(&name.as_str()) {
-                aside.push(name);
-            }
-        }
+        let aside = columns_aside(data, &layouts);
         let labels: Vec<f64> = data.examples.iter().filter_map(|e| e.record.score).collect();
         let several = data.examples.iter().filter(|e| e.record.annotations().len() > 1);
         let annotated = several.fold((0, 0), |(rows, scores), e| (rows + 1, scores + e.record.annotations().len()));

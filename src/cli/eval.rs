@@ -42,8 +42,10 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
                 .examples
                 .iter()
                 .map(|e| {
-                    read_judge(&e.row.fields).ok_or_else(|| {
-                        CliError::Failed(format!("{}: the row has no object `judge`; make it with jurist score", e.row.place()))
+                    read_judge(&e.row.fields, &args.judge_column).ok_or_else(|| {
+                        let (place, column) = (e.row.place(), &args.judge_column);
+                        let fix = "make it with jurist score, or name its column with --judge-column";
+                        CliError::Failed(format!("{place}: the row has no object `{column}`; {fix}"))
                     })
                 })
                 .collect::<Result<Vec<_>, _>>()?;
@@ -58,7 +60,7 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
                 .iter()
                 .filter_map(|j| {
                     let object = json!({ "judge": serde_json::to_value(&j.judgement).unwrap_or_default() });
-                    object.as_object().and_then(read_judge)
+                    object.as_object().and_then(|fields| read_judge(fields, "judge"))
                 })
                 .collect();
             (rows, scored, judge.settings().scale.clone())
@@ -93,9 +95,9 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
     Ok(())
 }
 
-/// The object `judge` of a row.
-fn read_judge(fields: &Map<String, Value>) -> Option<Scored> {
-    let judge = fields.get("judge")?.as_object()?;
+/// The judgement in a column of a row.
+fn read_judge(fields: &Map<String, Value>, column: &str) -> Option<Scored> {
+    let judge = fields.get(column)?.as_object()?;
     let number = |key: &str| judge.get(key).and_then(Value::as_f64);
     let probabilities = judge
         .get("probs")

@@ -64,8 +64,9 @@ impl JudgingArgs {
         let label_column = self.label_column.clone().unwrap_or_else(|| "score".into());
         let chains = if self.given_chains { Chains::Use } else { Chains::Ignore };
         let view = View { label_column, labels, chain_column: None, chains };
-        let PartArgs { limit, shuffle_seed } = self.part;
-        let reader = Reader { view, skip_bad: self.skip_bad, limit: limit.map(|n| n as usize), shuffle_seed };
+        let PartArgs { limit, shuffle_seed, max_decompressed } = self.part;
+        let limit = limit.map(|n| n as usize);
+        let reader = Reader { view, skip_bad: self.skip_bad, limit, shuffle_seed, max_decompressed };
         let rows = reader.read_path(file)?;
         if let Some(first) = rows.bad.first() {
             progress.warn(&format!("{}: {} bad rows skipped, the first: {first}", file.display(), rows.bad.len()));

@@ -15,7 +15,7 @@ pub struct PlanArgs {
     pub dry_run: bool,
 
     /// With --dry-run: what it must fit into, such as 24GiB [default: for software adapters, the machine's free memory]
-    #[arg(long, value_name = "SIZE", requires = "dry_run", value_parser = memory_size)]
+    #[arg(long, value_name = "SIZE", requires = "dry_run", value_parser = crate::data::byte_size)]
     pub memory: Option<u64>,
 
     /// With --dry-run: plan for the limits of discrete GPUs, not for the adapter that is here
@@ -25,19 +25,6 @@ pub struct PlanArgs {
     /// With --dry-run: print JSON instead of a table
     #[arg(long, requires = "dry_run")]
     pub json: bool,
-}
-
-fn memory_size(text: &str) -> Result<u64, String> {
-    let expected = || format!("`{text}` is no size of memory; expected a number and a unit, such as 24GiB, 24GB or 8000MiB");
-    let units = [("gib", 30), ("mib", 20)].map(|(unit, bits)| (unit, (1u64 << bits) as f64));
-    let (unit, bytes) = units
-        .into_iter()
-        .chain([("gb", 1e9), ("mb", 1e6)])
-        .find(|(unit, _)| text.to_lowercase().ends_with(unit))
-        .ok_or_else(expected)?;
-    let number: f64 = text[..text.len() - unit.len()].trim().parse().map_err(|_| expected())?;
-    let size = number * bytes;
-    if (1e6..1e15).contains(&size) { Ok(size as u64) } else { Err(expected()) }
 }
 
 /// Prints what a run of `config` would hold; an error where it does not fit.

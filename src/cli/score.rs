@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 
 use super::{CliError, Context, ScoreArgs};
-use crate::data::Labels;
+use crate::data::{Dataset, Labels};
 
 /// Scores the rows of a file.
 pub fn run(args: &ScoreArgs, context: &Context) -> Result<(), CliError> {
@@ -12,18 +12,30 @@ pub fn run(args: &ScoreArgs, context: &Context) -> Result<(), CliError> {
     // Opened first: that it cannot be written is not to be told after an hour of judging.
     let output = args.output.as_deref().map(OutputFile::create).transpose()?;
     let rows = args.judging.rows(&args.input, Labels::Optional, &mut progress)?;
+    if !args.overwrite_judge {
+        refuse_column(&rows, &args.judge_column)?;
+    }
     let (_, judged) = args.judging.judge(&args.model, &rows, context, &mut progress)?;
     let mut text = String::new();
     for (example, judged) in rows.examples.iter().zip(&judged) {
-        let mut fields = example.row.fields.clone();
         let judgement = serde_json::to_value(&judged.judgement).unwrap_or_default();
-        fields.insert("judge".into(), judgement);
-        text += &serde_json::Value::Object(fields).to_string();
+        text += &example.row.with_column(&args.judge_column, &judgement);
         text.push('\n');
     }
     match output {
         None => super::print(&text),
         Some(file) => file.write(text.as_bytes()),
+    }
+}
+
+/// Refuses rows that have the column to which judgements go.
+fn refuse_column(rows: &Dataset, column: &str) -> Result<(), CliError> {
+    match rows.examples.iter().find(|example| example.row.fields.contains_key(column)) {
+        None => Ok(()),
+        Some(example) => {
+            let fix = "name another with --judge-column, or replace it with --overwrite-judge";
+            Err(example.row.fault(column, "the row has this column already", fix).into())
+        }
     }
 }
 

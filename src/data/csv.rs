@@ -1,19 +1,79 @@
 //! CSV to rows: the first row names the columns, every cell is a text.
 
+use std::collections::HashSet;
+
 use ::csv::{ErrorKind, ReaderBuilder, StringRecord};
 use serde_json::{Map, Value};
 
 use super::read::Gather;
+use super::written::Parsed;
 use super::{DataError, Place, Result};
 
-/// The character between cells: what stands most often in the first line, commas first.
+/// The character between cells: what stands most often in the header outside of quotes, commas first.
 pub(super) fn delimiter(text: &[u8]) -> u8 {
-    let header = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    let count = |delimiter: &u8| header.iter().filter(|byte| *byte == delimiter).count();
-    [b'\t', b';', b','].into_iter().max_by_key(count).unwrap_or(b',')
+    delimiter_in(text).unwrap_or(b',')
 }
 
-/// Gathers the rows of a CSV text. A row has as many cells as the header; blank lines are left out.
+/// As [`delimiter`]; `None` where the header has none.
+pub(super) fn delimiter_in(text: &[u8]) -> Option<u8> {
+    // A quote that is never closed is a character like any other.
+    let counts = counts_outside_quotes(text).unwrap_or_else(|| {
+        let line = text.split(|byte| matches!(byte, b'\n' | b'\r')).next().unwrap_or_default();
+        DELIMITERS.map(|delimiter| line.iter().filter(|byte| **byte == delimiter).count())
+    });
+    let (count, delimiter) = counts.into_iter().zip(DELIMITERS).max_by_key(|(count, _)| *count)?;
+    (count > 0).then_some(delimiter)
+}
+
+/// What may stand between cells; of those that stand equally often, the last.
+const DELIMITERS: [u8; 3] = [b'\t', b';', b','];
+
+/// How often each delimiter stands in the first record outside of quotes; `None` where a quote is not closed.
+fn counts_outside_quotes(text: &[u8]) -> Option<[usize; 3]> {
+    let mut counts = [0; 3];
+    let mut quoted = false;
+    for byte in text {
+        match byte {
+            b'"' => quoted = !quoted,
+            b'\n' | b'\r' if !quoted => return Some(counts),
+            byte if !quoted => DELIMITERS.iter().zip(&mut counts).for_each(|(d, count)| *count += usize::from(d == byte)),
+            _ => {}
+        }
+    }
+    (!quoted).then_some(counts)
+}
+
+/// Whether a record has nothing in it, as the rows that a spreadsheet writes below its table.
+pub(super) fn is_blank(record: &StringRecord) -> bool {
+    record.iter().all(|cell| cell.trim().is_empty())
+}
+
+/// What is wrong with a record's length under a header of so many columns; empty cells behind them do not count.
+pub(super) fn ragged(record: &StringRecord, columns: usize) -> Option<String> {
+    let beyond = record.iter().skip(columns).any(|cell| !cell.trim().is_empty());
+    let cells = record.len();
+    let cells = if cells == 1 { "1 cell".to_string() } else { format!("{cells} cells") };
+    (beyond || record.len() < columns).then(|| format!("{cells}, where the header names {columns} columns"))
+}
+
+/// What to do about a ragged record.
+pub(super) const QUOTE: &str = "quote cells that hold a comma, a quote or a line break (\"...\")";
+
+/// The columns that a header names, without the empty names behind them.
+pub(super) fn named(header: &StringRecord) -> Vec<String> {
+    let mut names: Vec<String> = header.iter().map(|name| name.trim().to_string()).collect();
+    let named = names.iter().rposition(|name| !name.is_empty()).map_or(0, |last| last + 1);
+    names.truncate(named);
+    names
+}
+
+/// The first of the names that comes twice.
+pub(super) fn twice(names: &[String]) -> Option<&str> {
+    let mut seen = HashSet::new();
+    names.iter().map(String::as_str).find(|name| !seen.insert(*name))
+}
+
+/// Gathers the rows of a CSV text. A row has as many cells as the header; rows with nothing in them are left out.
 ///
 /// # Errors
 /// A header that cannot name columns; a quote that is never closed; and, unless `skip_bad`, the first row of another length
@@ -37,26 +97,26 @@ pub(super) fn rows(gather: &mut Gather, text: &str) -> Result<()> {
             let fix = "close it, and write a quote inside a cell twice (\"\")";
             return Err(gather.fault(line, "the row opens a quote that is never closed".into(), fix));
         }
+        if is_blank(&record) {
+            continue;
+        }
         if header.is_empty() {
             header = names(gather, line, &record)?;
-        } else if record.len() != header.len() {
-            let cells = if record.len() == 1 { "1 cell".to_string() } else { format!("{} cells", record.len()) };
-            let found = format!("{cells}, where the header names {} columns", header.len());
-            let fix = "quote cells that hold a comma, a quote or a line break (\"...\")";
-            let fault = gather.fault(line, found, fix);
+        } else if let Some(found) = ragged(&record, header.len()) {
+            let fault = gather.fault(line, found, QUOTE);
             gather.take(Place::Line(line), Err(fault))?;
         } else {
             let cell = |(name, text): (&String, &str)| (name.clone(), Value::String(text.to_string()));
             let fields: Map<String, Value> = header.iter().zip(&record).map(cell).collect();
-            gather.take(Place::Line(line), Ok(Value::Object(fields)))?;
+            gather.take(Place::Line(line), Ok(Parsed::of(fields)))?;
         }
     }
     Ok(())
 }
 
 fn names(gather: &Gather, line: usize, record: &StringRecord) -> Result<Vec<String>> {
-    let names: Vec<String> = record.iter().map(|name| name.trim().to_string()).collect();
-    if let Some(twice) = names.iter().enumerate().find(|(at, name)| names[..*at].contains(name)).map(|(_, name)| name) {
+    let names = named(record);
+    if let Some(twice) = twice(&names) {
         let found = format!("the header names the column `{twice}` twice");
         return Err(gather.fault(line, found, "the first line must name each column once"));
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::read::{Gather, rows_not_pages, utf8};
-use super::unpack::{ending, open};
+use super::unpack::{Kind, Opened, ending, name_of, open};
 use super::{DataError, Dataset, Reader, Result, csv};
 use crate::random::Stream;
 
@@ -17,9 +17,10 @@ const ENDINGS: [&str; 5] = ["jsonl", "ndjson", "csv", "tsv", "parquet"];
 const SPLITS: [&str; 6] = ["train", "test", "valid", "dev", "eval", "unseen"];
 
 impl Reader {
-    /// Reads a file, or all data files of a folder in the order of their names. `.csv` and `.tsv` are CSV with a header,
-    /// Parquet, gzip and zstd are known by their first bytes, and of the rest, what begins with `[` is one JSON array and everything
-    /// else one JSON object a line.
+    /// Reads a file, all data files of a folder in the order of their names, or standard input (`-`). `.csv` and `.tsv` are CSV
+    /// with a header, `.json`, `.jsonl` and `.ndjson` JSON; Parquet, gzip and zstd are known by their first bytes. Of JSON, what
+    /// begins with `[` is one array and everything else one object a line. Without such an ending, rows that do not begin with a
+    /// bracket and have a comma, semicolon or tab in their first line are CSV.
     ///
     /// # Errors
     /// No such file, a damaged archive, a kind of file that is not read, a folder without data or with several splits, and
@@ -63,19 +64,19 @@ impl Reader {
     }
 
     fn read_file(&self, path: &Path) -> Result<Dataset> {
-        let name = path.display().to_string();
-        let file = open(path)?;
-        let (packing, parquet, ending) = (file.packing, file.parquet, file.ending.clone());
-        let bytes = file.all(&name)?;
+        let file = open(path, self.max_decompressed)?;
+        let (name, kind, packing) = (file.name.clone(), file.kind, file.packing);
         let packed = |format: &str| packing.map_or(format.to_string(), |packing| format!("{format}, {packing}"));
-        if parquet {
-            return self.read_parquet(path, bytes);
+        if kind == Kind::Parquet {
+            return self.read_parquet(file);
         }
-        if ending != "csv" && ending != "tsv" {
-            let data = self.read_str(&name, utf8(&name, &bytes)?)?;
+        let bytes = file.all()?;
+        let text = utf8(&name, &bytes)?;
+        if kind == Kind::Json {
+            let data = self.read_str(&name, text)?;
             return Ok(Dataset { format: packed(&data.format), ..data });
         }
-        let text = rows_not_pages(&name, utf8(&name, &bytes)?)?;
+        let text = rows_not_pages(&name, text)?;
         let mut gather = Gather::new(self, &name);
         csv::rows(&mut gather, text)?;
         gather.finish(&packed(match csv::delimiter(text.as_bytes()) {
@@ -86,28 +87,29 @@ impl Reader {
     }
 
     #[cfg(feature = "parquet")]
-    fn read_parquet(&self, path: &Path, bytes: Vec<u8>) -> Result<Dataset> {
+    fn read_parquet(&self, file: Opened) -> Result<Dataset> {
+        use super::written::Parsed;
         use super::{Place, parquet};
-        let name = path.display().to_string();
+        let name = file.name.clone();
         let mut gather = Gather::new(self, &name);
-        let file = parquet::open(&name, bytes::Bytes::from(bytes))?;
+        let file = parquet::open(&name, bytes::Bytes::from(file.all()?))?;
         for (index, row) in parquet::rows(&name, file, None).enumerate() {
             if gather.full() {
                 break;
             }
-            gather.take(Place::Row(index + 1), Ok(serde_json::Value::Object(parquet::object(row?))))?;
+            gather.take(Place::Row(index + 1), Ok(Parsed::of(parquet::object(row?))))?;
         }
         gather.finish("Parquet")
     }
 
     #[cfg(not(feature = "parquet"))]
-    fn read_parquet(&self, path: &Path, _: Vec<u8>) -> Result<Dataset> {
-        Err(super::without_parquet(&path.display().to_string()))
+    fn read_parquet(&self, file: Opened) -> Result<Dataset> {
+        Err(super::without_parquet(&file.name))
     }
 }
 
 fn fault(path: &Path, found: &str, fix: &str) -> DataError {
-    DataError::File { file: path.display().to_string(), found: found.into(), fix: fix.into() }
+    DataError::File { file: name_of(path), found: found.into(), fix: fix.into() }
 }
 
 /// The data files of a folder.

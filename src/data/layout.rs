@@ -2,7 +2,7 @@
 //!
 //! | rows of | prompt | parts | chain | label |
 //! |---|---|---|---|---|
-//! | one's own | `prompt` | `instruction` or `question`, `response`, `reference`, `rubric` | `chain`, `feedback`, `rationale` | `score` |
+//! | one's own | `prompt` | `instruction`, `question` or `prompt`, `response`, `reference`, `rubric` | `chain`, `feedback`, `rationale` | `score` |
 //! | TRL | `prompt`, `messages` | | `completion`, the assistant's last message | `score` |
 //! | verl | `prompt` | | | `reward_model.ground_truth` |
 //! | Feedback Collection and Bench | `instruction` | `orig_*` | `orig_feedback`, `output` | `orig_score`, the end of `output` |
@@ -10,9 +10,9 @@
 
 use std::borrow::Cow;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::record::Grading;
+use super::record::{Grading, describe};
 use super::{Result, Row};
 
 /// The label's column, unless another is asked for.
@@ -80,14 +80,19 @@ pub(super) struct Parts {
     pub rubric: &'static str,
 }
 
+/// Columns of an answer that would get the best score.
+const REFERENCES: [&str; 3] = ["reference", "reference_answer", "reference_answers"];
+
 /// The columns that hold the parts; one of the two needed alone belongs to some other layout, which a template of one's
-/// own may know.
-pub(super) fn parts(row: &Row) -> Option<Parts> {
-    let has = |field: &str| row.get(field).is_some();
+/// own may know. `chain` is the column that was named as the chain of thought.
+pub(super) fn parts(row: &Row, chain: Option<&str>) -> Option<Parts> {
+    let has = |field: &str| row.get(field).is_some() && chain != Some(field);
+    // A `prompt` is what was asked where nothing else is: with a response beside it, it is no complete prompt.
+    let asked = |field: &&str| has(field) && (*field != "prompt" || is_question(row.get("prompt")));
     if has("response")
-        && let Some(instruction) = ["instruction", "question"].into_iter().find(|field| has(field))
+        && let Some(instruction) = ["instruction", "question", "prompt"].into_iter().find(asked)
     {
-        let reference = ["reference", "reference_answer", "reference_answers"].into_iter().find(|field| has(field));
+        let reference = REFERENCES.into_iter().find(|field| has(field));
         return Some(Parts { instruction, response: "response", reference: reference.unwrap_or("reference"), rubric: "rubric" });
     }
     let original = has("orig_instruction") && has("orig_response");
@@ -99,6 +104,29 @@ pub(super) fn parts(row: &Row) -> Option<Parts> {
     })
 }
 
+/// Whether a prompt is one question: a text, or one message. A longer conversation has no place among the parts.
+fn is_question(prompt: Option<&Value>) -> bool {
+    match prompt {
+        Some(Value::String(_)) => true,
+        Some(Value::Array(messages)) => messages.len() == 1,
+        _ => false,
+    }
+}
+
+/// The columns of a grading task that stand beside a complete prompt and that nothing was read from. Prometheus' prompts hold
+/// all of them already.
+pub(super) fn beside_prompt(row: &Row, layout: &Layout) -> Vec<&'static str> {
+    if layout.prompt == Some("instruction") {
+        return Vec::new();
+    }
+    let filled = |column: &&str| match row.get(column) {
+        Some(Value::String(text)) => !text.trim().is_empty(),
+        value => value.is_some(),
+    };
+    let read = |column: &str| [&layout.chain, &layout.label].into_iter().flatten().any(|known| known == column);
+    ["response", "rubric"].into_iter().chain(REFERENCES).filter(filled).filter(|column| !read(column)).collect()
+}
+
 /// Whether `instruction` is a complete prompt, as in the rows that Prometheus is trained and measured on.
 pub(super) fn prompt_is_instruction(row: &Row) -> bool {
     let has = |field: &str| row.get(field).is_some();
@@ -106,16 +134,59 @@ pub(super) fn prompt_is_instruction(row: &Row) -> bool {
     has("instruction") && !has("response") && (has("orig_instruction") || has("gpt4_score") || ends_in_score())
 }
 
-/// `orig_criteria` with the description of each score, as Prometheus' prompts show them.
+/// `orig_criteria` with the description of each score.
 pub(super) fn rubric(row: &Row) -> Result<Option<String>> {
     let Some(criteria) = row.text(CRITERIA)? else { return Ok(None) };
-    let mut lines = vec![format!("[{}]", criteria.trim().trim_start_matches('[').trim_end_matches(']'))];
+    let mut meanings = Vec::new();
     for score in 1..=10 {
-        if let Some(meaning) = row.text(&format!("orig_score{score}_description"))? {
-            lines.push(format!("Score {score}: {}", meaning.trim()));
+        meanings.extend(row.text(&format!("orig_score{score}_description"))?.map(|meaning| (score.to_string(), meaning)));
+    }
+    Ok(Some(rubric_text(Some(&criteria), &meanings)))
+}
+
+/// A rubric that is an object: what each score means, by the score (`1`, `score1_description`, `Score 1`), and the `criteria`.
+///
+/// # Errors
+/// A meaning that is no text; a key that holds no score.
+pub(super) fn rubric_of(row: &Row, column: &str, meanings: &Map<String, Value>) -> Result<String> {
+    let mut criteria = None;
+    let mut scores = Vec::new();
+    for (key, value) in meanings {
+        let Value::String(meaning) = value else {
+            return Err(row.fault(column, format!("`{key}` in it is {}", describe(value)), "make it a text"));
+        };
+        match (key.as_str(), score_in(key)) {
+            ("criteria" | "criterion" | "description", _) if criteria.is_none() => criteria = Some(meaning.as_str()),
+            (_, Some(score)) => scores.push((score.to_string(), meaning.clone())),
+            _ => {
+                let found = format!("the key `{}` in it names no score", super::shorten(key, 40));
+                return Err(row.fault(
+                    column,
+                    found,
+                    "give what each score means by its score, and `criteria`; or make it a text",
+                ));
+            }
         }
     }
-    Ok(Some(lines.join("\n")))
+    if scores.is_empty() && criteria.is_none() {
+        return Err(row.fault(column, "the object {}", "make it a text"));
+    }
+    Ok(rubric_text(criteria, &scores))
+}
+
+/// The score that a key of a rubric names.
+fn score_in(key: &str) -> Option<&str> {
+    let key = key.trim();
+    let behind = ["score", "Score"].into_iter().find_map(|word| key.strip_prefix(word)).unwrap_or(key);
+    let score = behind.strip_suffix("_description").unwrap_or(behind).trim_matches([' ', '_', ':']);
+    score.parse::<f64>().is_ok_and(f64::is_finite).then_some(score)
+}
+
+/// A rubric as Prometheus' prompts show it: the criteria in brackets, then a line a score.
+fn rubric_text(criteria: Option<&str>, meanings: &[(String, String)]) -> String {
+    let criteria = criteria.map(|text| format!("[{}]", text.trim().trim_start_matches('[').trim_end_matches(']')));
+    let meanings = meanings.iter().map(|(score, meaning)| format!("Score {score}: {}", meaning.trim()));
+    criteria.into_iter().chain(meanings).collect::<Vec<_>>().join("\n")
 }
 
 /// The parts out of the sections of a prompt of Prometheus' absolute grading.

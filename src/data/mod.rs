@@ -12,21 +12,27 @@ mod columns;
 mod csv;
 #[cfg(not(target_arch = "wasm32"))]
 mod files;
+mod json;
 mod layout;
 #[cfg(all(feature = "parquet", not(target_arch = "wasm32")))]
 mod parquet;
 mod read;
 mod record;
+mod scores;
 mod survey;
 #[cfg(not(target_arch = "wasm32"))]
 mod unpack;
+mod written;
 
 #[cfg(not(target_arch = "wasm32"))]
-pub use columns::{Cells, read_columns};
+pub use columns::{Cells, read_columns, read_columns_within};
 pub use layout::Layout;
-pub use read::{Dataset, Example, Reader};
-pub use record::{Chains, Grading, Labels, Message, Prompt, Record, Row, View};
+pub use read::{Dataset, Example, Reader, split_rows};
+pub use record::{Chains, Grading, Labels, Message, Prompt, Record, Row, View, contradicts};
+pub use scores::Words;
 pub use survey::{Bin, Percentiles, Repeated, histogram, judged_text, percentiles, repeated, shared_with};
+#[cfg(not(target_arch = "wasm32"))]
+pub use unpack::{byte_size, name_of};
 
 /// Where a row begins in its file: behind the file's name in messages, `:3` or `, row 3`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +114,28 @@ fn without_parquet(file: &str) -> DataError {
 
 /// The room's result.
 pub type Result<T> = std::result::Result<T, DataError>;
+
+/// What is said of a file whose bytes do not come.
+fn unreadable(file: &str, error: &std::io::Error) -> DataError {
+    use std::io::ErrorKind;
+    let fix = match error.kind() {
+        ErrorKind::Unsupported => "unpack it first (zstd -d)",
+        ErrorKind::FileTooLarge => "if it is meant to be so large, raise the limit with --max-decompressed, such as 64GiB",
+        _ => "copy or download the file again",
+    };
+    DataError::File { file: file.into(), found: error.to_string(), fix: fix.into() }
+}
+
+/// Names as a message lists them: the first 20.
+fn listing(mut names: impl Iterator<Item = String>) -> String {
+    const MOST: usize = 20;
+    let shown: Vec<String> = names.by_ref().take(MOST).collect();
+    match (shown.len(), names.count()) {
+        (0, _) => "no column at all".into(),
+        (_, 0) => shown.join(", "),
+        (_, more) => format!("{} and {more} more", shown.join(", ")),
+    }
+}
 
 /// At most `chars` characters of `text`, with dots where it was cut: for messages.
 fn shorten(text: &str, chars: usize) -> String {

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use super::json::each_row;
 use super::record::describe;
+use super::written::{Parsed, parse, twice};
 use super::{DataError, Place, Record, Result, Row, View, shorten};
 
 /// Reads data files under one view of their columns.
@@ -18,6 +20,8 @@ pub struct Reader {
     pub limit: Option<usize>,
     /// Puts the rows of a file in this seed's order before `limit` cuts them; `None` keeps the file's.
     pub shuffle_seed: Option<u64>,
+    /// Bytes that an archive may unpack to; `None` allows 256 MiB, and more up to 100 times its packed size.
+    pub max_decompressed: Option<u64>,
 }
 
 /// One good row and what a judge reads in it.
@@ -51,23 +55,32 @@ impl Reader {
         self.read_str(name, utf8(name, bytes)?)
     }
 
-    /// Reads rows from a text: JSON Lines, or one JSON array of objects. A byte-order mark, CRLF and blank lines are fine.
+    /// Reads rows from a text: JSON Lines, or one JSON array of objects. A byte-order mark, CRLF and blank lines are fine, and
+    /// the bare words NaN and Infinity, which Python writes, are null where the row needs no more.
     ///
     /// # Errors
     /// Nothing in it, or a page instead of rows; no good row; and, unless `skip_bad`, the first bad row: JSON that does not
-    /// parse, a row that is no object, a field that [`Row::record`] refuses. A JSON array that breaks off ends the reading in
-    /// any case.
+    /// parse, a row that is no object or has a key twice, a field that [`Row::record`] refuses. A JSON array that breaks off
+    /// ends the reading in any case.
     pub fn read_str(&self, name: &str, text: &str) -> Result<Dataset> {
         let text = rows_not_pages(name, text)?;
         let mut gather = Gather::new(self, name);
-        if text.trim_start().starts_with('[') {
-            gather.array(text)?;
-            gather.finish("JSON array")
-        } else {
-            gather.lines(text)?;
-            gather.finish("JSON Lines")
-        }
+        let array = gather.json(text)?;
+        gather.finish(if array { "JSON array" } else { "JSON Lines" })
     }
+}
+
+/// The texts of the rows of a JSON array or of JSON Lines, as they stand there.
+///
+/// # Errors
+/// An array that breaks off, or that something follows.
+pub fn split_rows(name: &str, text: &str) -> Result<Vec<String>> {
+    let mut rows = Vec::new();
+    each_row(name, &mut text.as_bytes(), &mut |_, row| {
+        rows.push(String::from_utf8_lossy(row).into_owned());
+        Ok(true)
+    })?;
+    Ok(rows)
 }
 
 /// Bytes as text.
@@ -145,78 +158,22 @@ impl<'a> Gather<'a> {
         DataError::Line { file: self.file.to_string(), place: Place::Line(line), found, fix: fix.into() }
     }
 
-    fn lines(&mut self, text: &str) -> Result<()> {
-        for (index, line) in text.lines().enumerate() {
+    /// The rows of a JSON text; true where it is one array.
+    fn json(&mut self, text: &str) -> Result<bool> {
+        let file = self.file.clone();
+        each_row(&file, &mut text.as_bytes(), &mut |line, row| {
             if self.full() {
-                break;
+                return Ok(false);
             }
-            if !line.trim().is_empty() {
-                let value = serde_json::from_str(line).map_err(|error| self.syntax(index + 1, line, &error));
-                self.take(Place::Line(index + 1), value)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Walks over the array element by element, so that each row knows the line where it begins.
-    fn array(&mut self, text: &str) -> Result<()> {
-        let bytes = text.as_bytes();
-        let mut at = skip_space(bytes, 0) + 1;
-        let mut line = 1 + count_lines(&bytes[..at]);
-        let mut first = true;
-        loop {
-            let next = skip_space(bytes, at);
-            line += count_lines(&bytes[at..next]);
-            at = next;
-            match bytes.get(at) {
-                Some(b']') => break,
-                Some(b',') if !first => {
-                    let next = skip_space(bytes, at + 1);
-                    line += count_lines(&bytes[at..next]);
-                    at = next;
-                }
-                Some(_) if first => {}
-                Some(_) => return Err(self.fault(line, "no comma between two rows".into(), "check the JSON array there")),
-                None => {
-                    return Err(self.fault(line, "the array is not closed".into(), "the file may be cut off; write it again"));
-                }
-            }
-            if self.full() {
-                return Ok(());
-            }
-            first = false;
-            let mut stream = serde_json::Deserializer::from_str(&text[at..]).into_iter::<Value>();
-            let value = match stream.next() {
-                Some(Ok(value)) => value,
-                Some(Err(error)) => {
-                    let within = error.line().saturating_sub(1);
-                    let shown = text[at..].lines().nth(within).unwrap_or_default();
-                    return Err(self.syntax(line + within, shown, &error));
-                }
-                None => {
-                    return Err(self.fault(line, "the array is not closed".into(), "the file may be cut off; write it again"));
-                }
-            };
-            let end = at + stream.byte_offset();
-            self.take(Place::Line(line), Ok(value))?;
-            line += count_lines(&bytes[at..end]);
-            at = end;
-        }
-        let rest = skip_space(bytes, at + 1);
-        if rest < bytes.len() {
-            let line = line + count_lines(&bytes[at..rest]);
-            return Err(self.fault(
-                line,
-                "something follows the JSON array".into(),
-                "keep one array a file, or one object a line",
-            ));
-        }
-        Ok(())
+            let parsed = parse(row).map_err(|error| self.syntax(line, row, &error));
+            self.take(Place::Line(line), parsed)?;
+            Ok(true)
+        })
     }
 
     /// One row that begins at `place`, or why there is none.
-    pub(super) fn take(&mut self, place: Place, value: Result<Value>) -> Result<()> {
-        let example = value.and_then(|value| self.example(place, value));
+    pub(super) fn take(&mut self, place: Place, parsed: Result<Parsed>) -> Result<()> {
+        let example = parsed.and_then(|parsed| self.example(place, parsed));
         match example {
             Ok(example) => self.examples.push(example),
             Err(error) if self.reader.skip_bad => self.bad.push(error),
@@ -225,25 +182,43 @@ impl<'a> Gather<'a> {
         Ok(())
     }
 
-    fn example(&self, place: Place, value: Value) -> Result<Example> {
+    fn example(&self, place: Place, parsed: Parsed) -> Result<Example> {
+        let Parsed { value, written, repaired } = parsed;
         let Value::Object(fields) = value else {
             let fix = "a row must be a JSON object: {\"prompt\": ..., \"score\": ...}";
             return Err(self.fault(place.number(), describe(&value), fix));
         };
         let id = id_of(&fields).unwrap_or_else(|| place.number().to_string());
-        let row = Row { id, file: self.file.clone(), place, fields };
-        let record = row.record(&self.reader.view)?;
-        Ok(Example { row, record })
+        let row = Row { id, file: self.file.clone(), place, fields, written };
+        if let Some(key) = row.written.as_deref().and_then(|text| twice(text, &row.fields)) {
+            return Err(row.fault(&key, "the row has it twice", "keep one of the two"));
+        }
+        match (row.record(&self.reader.view), repaired) {
+            (Ok(record), _) => Ok(Example { row, record }),
+            // The null that is refused was a NaN.
+            (Err(DataError::Field { found, .. }), Some(error)) if found == "null" => {
+                Err(self.not_json(place.number(), &error, "NaN", NO_NAN))
+            }
+            (Err(error), _) => Err(error),
+        }
     }
 
-    fn syntax(&self, line: usize, shown: &str, error: &serde_json::Error) -> DataError {
+    /// What is wrong with a row's text that begins in `line`.
+    fn syntax(&self, line: usize, text: &[u8], error: &serde_json::Error) -> DataError {
+        let within = error.line().saturating_sub(1);
+        let text = String::from_utf8_lossy(text);
+        let shown = text.lines().nth(within).unwrap_or_default();
         let fix = if ["NaN", "Infinity"].iter().any(|word| shown.contains(word)) {
-            "JSON has no NaN or Infinity: drop the field or the row"
+            NO_NAN
         } else if shown.trim_end() == "{" {
             "an object must stand on one line (JSON Lines), or all of them in one array [...]"
         } else {
             "each line must be one JSON object"
         };
+        self.not_json(line + within, error, shown, fix)
+    }
+
+    fn not_json(&self, line: usize, error: &serde_json::Error, shown: &str, fix: &str) -> DataError {
         // serde_json's own position counts from where it began; the line is told by us.
         let what = error.to_string();
         let what = what.split(" at line ").next().unwrap_or_default();
@@ -251,16 +226,15 @@ impl<'a> Gather<'a> {
     }
 }
 
+/// What to do about a NaN.
+const NO_NAN: &str = "JSON has no NaN or Infinity: drop the field or the row";
+
 fn id_of(fields: &Map<String, Value>) -> Option<String> {
     ["id", "idx"].iter().find_map(|key| match fields.get(*key) {
         Some(Value::String(text)) => Some(text.clone()),
         Some(Value::Number(number)) => Some(number.to_string()),
         _ => None,
     })
-}
-
-fn skip_space(bytes: &[u8], from: usize) -> usize {
-    from + bytes[from.min(bytes.len())..].iter().take_while(|byte| byte.is_ascii_whitespace()).count()
 }
 
 fn count_lines(bytes: &[u8]) -> usize {

@@ -7,7 +7,9 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::layout::{self, Layout};
-use super::{DataError, Place, Result, shorten};
+use super::scores::{Said, listed, no_words, said};
+use super::written::with_member;
+use super::{DataError, Place, Result, listing, shorten};
 
 /// One row of a data file, every column kept.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,8 +20,11 @@ pub struct Row {
     pub file: Arc<str>,
     /// Where in it the row begins.
     pub place: Place,
-    /// All columns in their order.
+    /// All columns in their order. A whole number beyond 64 bits is its digits as a text.
     pub fields: Map<String, Value>,
+    /// The row's JSON on one line with the text of every value as it was written, where `fields` would be written otherwise
+    /// (`1.50`, `1e3`, an escaped letter).
+    pub written: Option<Box<str>>,
 }
 
 /// How rows are to be read: which columns, and what must be there.
@@ -83,6 +88,10 @@ pub struct Record {
     pub scores: Vec<f64>,
     /// The columns that all this was read from.
     pub layout: Layout,
+    /// What the row offers a chat template beside its messages: `tools` and `documents`, as lists.
+    pub offered: Map<String, Value>,
+    /// Columns that belong to a grading task and stand beside a complete prompt, which does not read them.
+    pub beside_prompt: Vec<&'static str>,
 }
 
 impl Record {
@@ -101,13 +110,56 @@ pub enum Prompt {
     Messages(Vec<Message>),
 }
 
-/// One message of a conversation.
+/// One message of a conversation, as it goes to a chat template: every field of it in its order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
 pub struct Message {
-    /// "system", "user", "assistant", or what the chat template knows.
-    pub role: String,
-    /// The text.
-    pub content: String,
+    fields: Map<String, Value>,
+}
+
+impl Message {
+    /// A message with these fields: `role` is a text; `content` is a text, or null beside tool calls; the rest is the chat
+    /// template's business.
+    pub fn new(fields: Map<String, Value>) -> Self {
+        Message { fields }
+    }
+
+    /// "system", "user", "assistant", "tool", or what the chat template knows.
+    pub fn role(&self) -> &str {
+        self.text("role")
+    }
+
+    /// The text; empty where the message has none (tool calls alone).
+    pub fn content(&self) -> &str {
+        self.text("content")
+    }
+
+    /// Fields that say something which the text does not, as `tool_calls` do.
+    pub fn beside_text(&self) -> Option<&'static str> {
+        const SAYING: [&str; 6] = ["tool_calls", "function_call", "reasoning_content", "reasoning", "thinking", "tool_call_id"];
+        SAYING.into_iter().find(|field| self.fields.get(*field).is_some_and(|value| !is_empty(value)))
+    }
+
+    fn text(&self, field: &str) -> &str {
+        self.fields.get(field).and_then(Value::as_str).unwrap_or_default()
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.trim().is_empty(),
+        Value::Array(list) => list.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+/// Whether a chain that ends in the score `said` contradicts its row's label: it is neither the label nor an annotator's
+/// score, nor next to a label between two whole numbers (a mean).
+pub fn contradicts(said: f64, label: f64, annotators: &[f64]) -> bool {
+    let next_to = label.fract() != 0.0 && (said - label).abs() < 1.0;
+    said != label && !next_to && !annotators.contains(&said)
 }
 
 /// The parts of an absolute grading task.
@@ -129,6 +181,19 @@ impl Row {
         format!("{}{}", self.file, self.place)
     }
 
+    /// The row as one line of JSON, every value as it was written.
+    pub fn to_json(&self) -> String {
+        match &self.written {
+            Some(text) => text.to_string(),
+            None => Value::Object(self.fields.clone()).to_string(),
+        }
+    }
+
+    /// [`Row::to_json`] with one column more, behind the others, in place of one that has its name. `value` is JSON.
+    pub fn with_column(&self, column: &str, value: &Value) -> String {
+        with_member(&self.to_json(), column, &value.to_string())
+    }
+
     /// An error about one of this row's fields.
     pub fn fault(&self, field: &str, found: impl Into<String>, fix: impl Into<String>) -> DataError {
         DataError::Field {
@@ -142,29 +207,55 @@ impl Row {
 
     /// What a judge reads in this row.
     ///
-    /// - A prompt: `prompt` as a text; `prompt` or `messages` as a list of `{role, content}`; in a row of Prometheus' (with
-    ///   `orig_instruction`, `gpt4_score`, or a score at the end of `output`), `instruction`.
-    /// - Grading parts: `instruction` (or `question`) and `response`, with `reference`, `reference_answer` or
-    ///   `reference_answers` and `rubric` where present; else Prometheus' `orig_*`; else the sections of its prompt.
+    /// - A prompt: `prompt` as a text; `prompt` or `messages` as a list of messages (`role`, `content`, and whatever else the
+    ///   chat template reads); in a row of Prometheus' (with `orig_instruction`, `gpt4_score`, or a score at the end of
+    ///   `output`), `instruction`. `tools` and `documents` go with it.
+    /// - Grading parts: `instruction` (or `question`, or `prompt` where there is neither) and `response`, with `reference`,
+    ///   `reference_answer` or `reference_answers` and `rubric` where present; else Prometheus' `orig_*`; else the sections of
+    ///   its prompt. A `prompt` that is the instruction is no complete prompt.
     /// - A chain of thought: see [`View::chain_column`]. A score that it ends in ("[RESULT] 3", "So the overall score is 3.")
     ///   is cut off.
     /// - A label: [`View::label_column`]; without it and unless another was asked for, `orig_score`, `gpt4_score`, verl's
     ///   `reward_model.ground_truth`, or the score that an answer (`output`, `completion`, last message) ends in. A list
-    ///   there, or in `labels`, `scores`, `gpt4_scores`, `gpt4_score` beside its mean, holds several annotators' scores.
+    ///   there, or in `labels`, `scores`, `gpt4_scores`, `gpt4_score` beside its mean, holds several annotators' scores, of
+    ///   whom a missing one (null, NaN, an empty text) does not count.
     ///
     /// # Errors
     /// A missing or unusable label where required; recognised columns of another type; two columns that could both be the
-    /// chain; an empty prompt; an answer that ends in another score than the label's column says.
+    /// chain; an empty prompt; a chain or answer that ends in another score than the label's column says; a label outside of
+    /// what its annotators said.
     pub fn record(&self, view: &View) -> Result<Record> {
         let mut layout = Layout::default();
-        let (prompt, answer) = self.prompt(&mut layout)?;
-        let grading = self.grading(&mut layout)?;
-        let (score, scores) = self.label(view, answer.as_deref(), &mut layout)?;
+        let parts = layout::parts(self, view.chain_column.as_deref());
+        let graded = parts.as_ref().is_some_and(|parts| parts.instruction == "prompt");
+        let (prompt, answer) = if graded { (None, None) } else { self.prompt(&mut layout)? };
+        let grading = self.grading(parts, &mut layout)?;
+        let said = answer.as_ref().map(Message::content);
+        let (score, scores) = self.label(view, said, &mut layout)?;
         let chain = match view.chains {
             Chains::Ignore => None,
-            Chains::Use => self.chain(view, answer, score, &mut layout)?,
+            Chains::Use => self.chain(view, answer, score.map(|score| (score, scores.as_slice())), &mut layout)?,
         };
-        Ok(Record { prompt, grading, chain, score, scores, layout })
+        let beside_prompt = if prompt.is_some() { layout::beside_prompt(self, &layout) } else { Vec::new() };
+        Ok(Record { prompt, grading, chain, score, scores, offered: self.offered()?, layout, beside_prompt })
+    }
+
+    /// What goes to a chat template beside messages. CSV and some JSON have it as a text of JSON.
+    fn offered(&self) -> Result<Map<String, Value>> {
+        let mut offered = Map::new();
+        for column in ["tools", "documents"] {
+            let parsed = self.get(column).and_then(Value::as_str).map(serde_json::from_str::<Value>);
+            let value = match (&parsed, self.get(column)) {
+                (Some(Ok(value)), _) => value,
+                (Some(Err(_)), _) | (None, None) => continue,
+                (None, Some(value)) => value,
+            };
+            // Whatever else is called so belongs to somebody else.
+            if value.as_array().is_some_and(|list| !list.is_empty() && list.iter().all(Value::is_object)) {
+                offered.insert(column.into(), value.clone());
+            }
+        }
+        Ok(offered)
     }
 
     pub(super) fn get(&self, field: &str) -> Option<&Value> {
@@ -189,7 +280,7 @@ impl Row {
     }
 
     /// The prompt, and the assistant's last message where the conversation already has one.
-    fn prompt(&self, layout: &mut Layout) -> Result<(Option<Prompt>, Option<String>)> {
+    fn prompt(&self, layout: &mut Layout) -> Result<(Option<Prompt>, Option<Message>)> {
         if self.get("prompt").is_some() && self.get("messages").is_some() {
             return Err(self.fault("messages", "the row has a `prompt` too", "keep one of the two"));
         }
@@ -215,8 +306,8 @@ impl Row {
             }
             Some(list @ Value::Array(_)) => {
                 let mut messages = self.messages(field, list)?;
-                let answered = messages.last().is_some_and(|last| last.role == "assistant");
-                let answer = if answered { messages.pop().map(|last| last.content) } else { None };
+                let answered = messages.last().is_some_and(|last| last.role() == "assistant");
+                let answer = if answered { messages.pop() } else { None };
                 if messages.is_empty() {
                     return Err(self.fault(field, "no message before the assistant's", "start with a user's message"));
                 }
@@ -233,20 +324,46 @@ impl Row {
         if items.is_empty() {
             return Err(self.fault(field, "an empty list", "give at least one message {\"role\", \"content\"}"));
         }
-        let text = |index: usize, item: &Value, key: &str| match item.get(key) {
-            Some(Value::String(text)) => Ok(text.clone()),
-            found => {
-                let found = found.map_or("nothing".to_string(), describe);
-                Err(self.fault(field, format!("`{key}` of message {} is {found}", index + 1), "make it a text"))
+        items.iter().enumerate().map(|(index, item)| self.message(field, index + 1, item)).collect()
+    }
+
+    /// A message with its content as one text; `number` counts from 1.
+    fn message(&self, field: &str, number: usize, item: &Value) -> Result<Message> {
+        let unfit = |key: &str| {
+            let found = item.get(key).map_or("nothing".to_string(), describe);
+            self.fault(field, format!("`{key}` of message {number} is {found}"), "make it a text")
+        };
+        let Some(Value::String(_)) = item.get("role") else { return Err(unfit("role")) };
+        let mut fields = item.as_object().cloned().unwrap_or_default();
+        match item.get("content") {
+            Some(Value::String(_)) => {}
+            Some(Value::Array(parts)) if parts.iter().all(|part| part.get("type").is_some()) => {
+                fields["content"] = self.joined(field, number, parts)?.into();
+            }
+            None | Some(Value::Null) if Message::new(fields.clone()).beside_text().is_some() => {}
+            _ => return Err(unfit("content")),
+        }
+        Ok(Message::new(fields))
+    }
+
+    /// Parts of a content, all of them texts, one behind another with nothing between.
+    fn joined<'p>(&self, field: &str, number: usize, parts: &'p [Value]) -> Result<String> {
+        let text = |(index, part): (usize, &'p Value)| {
+            let kind = part.get("type").and_then(Value::as_str).unwrap_or_default();
+            match part.get("text") {
+                Some(Value::String(text)) if ["text", "input_text", "output_text"].contains(&kind) => Ok(text.as_str()),
+                _ => {
+                    let found = format!("part {} of message {number} is of the type \"{}\"", index + 1, shorten(kind, 40));
+                    Err(self.fault(field, found, "keep parts {\"type\": \"text\", \"text\": ...}: a judge reads text alone"))
+                }
             }
         };
-        let message = |(index, item)| Ok(Message { role: text(index, item, "role")?, content: text(index, item, "content")? });
-        items.iter().enumerate().map(message).collect()
+        parts.iter().enumerate().map(text).collect()
     }
 
     /// The parts of an absolute grading task.
-    fn grading(&self, layout: &mut Layout) -> Result<Option<Grading>> {
-        let Some(parts) = layout::parts(self) else {
+    fn grading(&self, parts: Option<layout::Parts>, layout: &mut Layout) -> Result<Option<Grading>> {
+        let Some(parts) = parts else {
             let Some(grading) = layout::sections(self) else { return Ok(None) };
             (layout.instruction, layout.response) = (Some("instruction"), Some("instruction"));
             layout.reference = grading.reference.as_ref().map(|_| "instruction");
@@ -254,7 +371,10 @@ impl Row {
             return Ok(Some(grading));
         };
         let need = |field: &str| Ok(self.text(field)?.unwrap_or_default());
-        let instruction: String = need(parts.instruction)?;
+        let instruction: String = match parts.instruction {
+            "prompt" => self.asked()?,
+            field => need(field)?,
+        };
         if instruction.trim().is_empty() {
             return Err(self.fault(parts.instruction, "an empty text", "say what was asked, or drop the row"));
         }
@@ -266,13 +386,35 @@ impl Row {
             reference: self.texts(parts.reference)?.filter(filled),
             rubric: match parts.rubric {
                 layout::CRITERIA => layout::rubric(self)?,
-                field => self.text(field)?.filter(filled),
+                field => self.rubric(field)?.filter(filled),
             },
         };
         (layout.instruction, layout.response) = (Some(parts.instruction), Some(parts.response));
         layout.reference = grading.reference.as_ref().map(|_| parts.reference);
         layout.rubric = grading.rubric.as_ref().map(|_| parts.rubric);
         Ok(Some(grading))
+    }
+
+    /// A `prompt` that is an instruction: a text, or one message.
+    fn asked(&self) -> Result<String> {
+        match self.get("prompt") {
+            Some(list @ Value::Array(_)) => {
+                Ok(self.messages("prompt", list)?.first().map(|one| one.content().to_string()).unwrap_or_default())
+            }
+            _ => Ok(self.text("prompt")?.unwrap_or_default()),
+        }
+    }
+
+    /// A rubric: a text, or the meaning of each score in an object, as Prometheus' prompts show it.
+    fn rubric(&self, field: &str) -> Result<Option<String>> {
+        match self.get(field) {
+            Some(Value::Object(meanings)) => Ok(Some(layout::rubric_of(self, field, meanings)?)),
+            Some(Value::String(text)) if text.trim_start().starts_with('{') => match serde_json::from_str(text) {
+                Ok(meanings) => Ok(Some(layout::rubric_of(self, field, &meanings)?)),
+                Err(_) => Ok(Some(text.clone())),
+            },
+            _ => self.text(field),
+        }
     }
 
     /// A text, or several in a list, with a blank line between them.
@@ -285,7 +427,14 @@ impl Row {
         }
     }
 
-    fn chain(&self, view: &View, answer: Option<String>, label: Option<f64>, layout: &mut Layout) -> Result<Option<String>> {
+    /// The chain without the score that it ends in, which must not contradict the label and its annotators.
+    fn chain(
+        &self,
+        view: &View,
+        answer: Option<Message>,
+        label: Option<(f64, &[f64])>,
+        layout: &mut Layout,
+    ) -> Result<Option<String>> {
         let column = match &view.chain_column {
             Some(column) if !self.fields.contains_key(column) => {
                 return Err(self.fault(column, "no such column", format!("the row has {}", self.columns())));
@@ -293,17 +442,38 @@ impl Row {
             Some(column) => Some(Cow::Owned(column.clone())),
             None => layout::chain_column(self, answer.is_some())?.map(Cow::Borrowed),
         };
-        let text = match &column {
-            None => answer,
-            Some(column) => self.chain_text(column, label)?,
+        let text = match (&column, answer) {
+            (Some(column), _) => self.chain_text(column, label.map(|(label, _)| label))?,
+            (None, None) => None,
+            (None, Some(answer)) => Some(self.answered(&answer, layout)?),
         };
         let Some(text) = text else { return Ok(None) };
-        let (chain, _) = layout::without_score(&text);
+        let column = column.or(layout.prompt.map(Cow::Borrowed));
+        let (chain, said) = layout::without_score(&text);
+        if let (Some(said), Some((label, annotators))) = (said, label)
+            && contradicts(said, label, annotators)
+        {
+            let place = layout.label.as_deref().unwrap_or(layout::SCORE);
+            let found = format!("it ends in the score {said}, and `{place}` is {label}");
+            return Err(self.fault(column.as_deref().unwrap_or("chain"), found, "correct one of the two, or drop the row"));
+        }
         if chain.trim().is_empty() {
             return Ok(None);
         }
-        layout.chain = column.or(layout.prompt.map(Cow::Borrowed));
+        layout.chain = column;
         Ok(Some(chain.to_string()))
+    }
+
+    /// The text of the assistant's last message.
+    fn answered(&self, answer: &Message, layout: &Layout) -> Result<String> {
+        match answer.beside_text() {
+            None => Ok(answer.content().to_string()),
+            Some(field) => {
+                let found = format!("the assistant's last message has `{field}`, which is no part of a chain of thought");
+                let fix = "put its text into `content`, let the messages end before it, or name another --chain-column";
+                Err(self.fault(layout.prompt.unwrap_or("messages"), found, fix))
+            }
+        }
     }
 
     /// A chain is a text, or (TRL's `completion`) a list with one message, or (Prometheus' `gpt4_feedback`) a list of texts,
@@ -315,12 +485,13 @@ impl Row {
                 if messages.len() != 1 {
                     return Err(self.fault(column, format!("{} messages", messages.len()), "keep the assistant's one message"));
                 }
-                Ok(messages.pop().map(|message| message.content))
+                messages.pop().map(|message| self.answered(&message, &Layout::default())).transpose()
             }
             Some(Value::Array(items)) if !items.is_empty() && items.iter().all(Value::is_string) => {
                 let scores = self.companion().map(|(_, scores)| scores).unwrap_or_default();
                 let far = |index: usize| match (scores.get(index), label) {
-                    (Some(score), Some(label)) => (score - label).abs(),
+                    (Some(Some(score)), Some(label)) => (score - label).abs(),
+                    (Some(None), _) => f64::INFINITY,
                     _ => 0.0,
                 };
                 let nearest = (0..items.len()).min_by(|a, b| far(*a).total_cmp(&far(*b))).unwrap_or(0);
@@ -333,7 +504,11 @@ impl Row {
     /// The label, and every annotator's score.
     fn label(&self, view: &View, answer: Option<&str>, layout: &mut Layout) -> Result<(Option<f64>, Vec<f64>)> {
         let column = view.label_column.as_str();
-        let absent = |value: &&Value| value.is_null() || value.as_str().is_some_and(|text| text.trim().is_empty());
+        let optional = view.labels == Labels::Optional;
+        let absent = |value: &&Value| match value {
+            Value::String(text) => text.trim().is_empty() || (optional && said(value, &no_words) == Said::Missing),
+            other => other.is_null(),
+        };
         let present = |column: &str| self.at(column).filter(|value| !absent(value)).is_some();
         let place = if present(column) {
             Some(Cow::Owned(column.to_string()))
@@ -359,67 +534,79 @@ impl Row {
             return Err(self.fault(column, found, fix));
         };
         let value = self.at(&place).unwrap_or(&Value::Null);
-        let mut scores = self.numbers(&place, value)?;
+        let mut scores: Vec<f64> = self.numbers(&place, value)?.into_iter().flatten().collect();
+        if scores.is_empty() {
+            let fault = || self.fault(&place, describe(value), "make it a finite number, or a list of them");
+            return if optional { Ok((None, Vec::new())) } else { Err(fault()) };
+        }
         let mean = scores.iter().sum::<f64>() / scores.len() as f64;
         if scores.len() > 1 {
             layout.annotators = Some(place.clone());
         } else if column == layout::SCORE
             && let Some((companion, several)) = self.companion()
+            && companion != place
         {
-            // Only a list whose mean the label is can be what it was made from; two decimals may have been kept.
+            let several: Vec<f64> = several.into_iter().flatten().collect();
             let their_mean = several.iter().sum::<f64>() / several.len() as f64;
-            if several.len() > 1 && (their_mean - mean).abs() < 0.006 {
+            let (low, high) = several.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), x| (l.min(*x), h.max(*x)));
+            // Two decimals of a mean may have been kept. A median or a majority is no mean: then the label stands alone.
+            if !several.is_empty() && !(low - ROUNDED..=high + ROUNDED).contains(&mean) {
+                let found = format!("its numbers go from {low} to {high}, and `{place}` is {mean}");
+                return Err(self.fault(
+                    companion,
+                    found,
+                    "correct one of the two, or rename the column if it holds something else",
+                ));
+            }
+            if several.len() > 1 && (their_mean - mean).abs() < ROUNDED {
                 layout.annotators = Some(Cow::Borrowed(companion));
                 scores = several;
             }
         }
-        if place == "orig_score"
-            && let Some(("output", said)) = layout::score_of_answer(self, None).map(|(column, said)| (column.unwrap_or(""), said))
-            && said != mean
+        if (place == "orig_score" || (column == layout::SCORE && view.chains == Chains::Use))
+            && let Some((place_said, said)) = layout::score_of_answer(self, answer)
+            && contradicts(said, mean, &scores)
         {
-            let found = format!("it ends in the score {said}, and `orig_score` is {mean}");
-            return Err(self.fault("output", found, "correct one of the two, or drop the row"));
+            let found = format!("it ends in the score {said}, and `{place}` is {mean}");
+            let field = place_said.or(layout.prompt).unwrap_or("messages");
+            return Err(self.fault(field, found, "correct one of the two, or drop the row"));
         }
         layout.label = Some(place);
         Ok((Some(mean), scores))
     }
 
-    /// The scores of several annotators in a column beside the label.
-    fn companion(&self) -> Option<(&'static str, Vec<f64>)> {
-        let list = |column: &&str| self.get(column).is_some_and(|value| value.as_array().is_some_and(|list| !list.is_empty()));
+    /// The scores of several annotators in a column beside the label; `None` for one who gave none.
+    fn companion(&self) -> Option<(&'static str, Vec<Option<f64>>)> {
+        let list = |column: &&str| self.get(column).and_then(listed).is_some_and(|list| !list.is_empty());
         let column = layout::ANNOTATOR_COLUMNS.into_iter().find(list)?;
         // A list of anything but numbers under such a name is somebody else's.
         Some((column, self.numbers(column, self.get(column)?).ok()?))
     }
 
-    /// A number, a numeric text, or a list of those. Never empty.
-    fn numbers(&self, column: &str, value: &Value) -> Result<Vec<f64>> {
-        let listed = match value {
-            Value::Array(_) => Some(value.clone()),
-            // CSV has texts only.
-            Value::String(text) if text.trim_start().starts_with('[') => serde_json::from_str(text).ok(),
-            _ => None,
+    /// A number, a numeric text, or a list of those, in which one may be missing.
+    fn numbers(&self, column: &str, value: &Value) -> Result<Vec<Option<f64>>> {
+        let unfit = |value: &Value| self.fault(column, describe(value), "make it a finite number");
+        let number = |item: &Value| match said(item, &no_words) {
+            Said::Score(score) => Ok(Some(score)),
+            Said::Missing => Ok(None),
+            Said::Other => Err(unfit(item)),
         };
-        match listed.as_ref().and_then(Value::as_array) {
-            Some(list) if !list.is_empty() => list.iter().map(|item| self.number(column, item)).collect(),
-            _ => Ok(vec![self.number(column, value)?]),
+        match listed(value) {
+            Some(list) => list.iter().map(number).collect(),
+            None => match number(value)? {
+                Some(score) => Ok(vec![Some(score)]),
+                None => Err(unfit(value)),
+            },
         }
     }
 
-    fn number(&self, column: &str, value: &Value) -> Result<f64> {
-        let number = match value {
-            Value::Number(number) => number.as_f64(),
-            Value::String(text) => text.trim().parse::<f64>().ok(),
-            _ => None,
-        };
-        number.filter(|number| number.is_finite()).ok_or_else(|| self.fault(column, describe(value), "make it a finite number"))
-    }
-
     fn columns(&self) -> String {
-        let names: Vec<String> = self.fields.keys().take(20).map(|name| format!("`{}`", shorten(name, 40))).collect();
-        if names.is_empty() { "no column at all".into() } else { names.join(", ") }
+        listing(self.fields.keys().map(|name| format!("`{}`", shorten(name, 40))))
     }
 }
+
+/// By how much a mean of annotators may be rounded.
+const ROUNDED: f64 = 0.006;
 
 /// A JSON value as a message shows it: its type and its beginning.
 pub(super) fn describe(value: &Value) -> String {

@@ -90,9 +90,7 @@ pub fn judged_text(example: &Example, loosely: bool) -> String {
             [parts.instruction.as_str(), &parts.response, parts.rubric.as_deref().unwrap_or_default()].join("\u{0}")
         }
         (None, Some(Prompt::Text(text))) => text.clone(),
-        (None, Some(Prompt::Messages(messages))) => {
-            messages.iter().map(|Message { role, content }| format!("{role}\u{0}{content}\u{0}")).collect()
-        }
+        (None, Some(Prompt::Messages(messages))) => messages.iter().map(message_text).collect(),
         (None, None) => {
             let (chain, label) = (record.layout.chain.as_deref(), record.layout.label.as_deref());
             let read = |name: &&str| !ASIDE.contains(name) && Some(*name) != chain && Some(*name) != label;
@@ -105,6 +103,12 @@ pub fn judged_text(example: &Example, loosely: bool) -> String {
     }
     let lower = text.to_lowercase();
     lower.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+/// A message's role and text, and all of it where that is not all it says.
+fn message_text(message: &Message) -> String {
+    let beside = message.beside_text().and_then(|_| serde_json::to_string(message).ok()).unwrap_or_default();
+    format!("{}\u{0}{}\u{0}{beside}", message.role(), message.content())
 }
 
 /// Rows of `data` that repeat an earlier one.

@@ -8,6 +8,10 @@ fn one(line: &str) -> Record {
     reader().read_str("a.jsonl", line).unwrap().examples.remove(0).record
 }
 
+fn user(content: &str) -> Message {
+    Message::new(serde_json::json!({"role": "user", "content": content}).as_object().cloned().unwrap())
+}
+
 #[test]
 fn plain_rows_keep_their_columns_in_order() {
     let text = "\u{feff}{\"z\": 1, \"prompt\": \"p\", \"a\": [1], \"score\": \"4.5\", \"id\": 7}\r\n\r\n{\"prompt\": \"q\", \"score\": 2}\r\n";
@@ -29,7 +33,7 @@ fn the_layouts() {
     assert_eq!((grading.chain.as_deref(), grading.score), (Some("because"), Some(4.0)));
 
     let chat = one(r#"{"messages":[{"role":"user","content":"u"},{"role":"assistant","content":"a"}],"score":1}"#);
-    assert_eq!(chat.prompt, Some(Prompt::Messages(vec![Message { role: "user".into(), content: "u".into() }])));
+    assert_eq!(chat.prompt, Some(Prompt::Messages(vec![user("u")])));
     assert_eq!(chat.chain.as_deref(), Some("a"));
 
     let trl = one(r#"{"prompt":[{"role":"user","content":"u"}],"completion":[{"role":"assistant","content":"c"}],"score":1}"#);
@@ -199,8 +203,8 @@ fn annotators_beside_their_mean() {
     assert_eq!((rounded.score, rounded.annotations()), (Some(2.67), &[3.0, 2.0, 3.0][..]));
     let listed = one(r#"{"prompt":"p","score":[3,"4"]}"#);
     assert_eq!((listed.score, listed.annotations()), (Some(3.5), &[3.0, 4.0][..]));
-    // A list that the label is not the mean of holds something else, and so does one of words.
-    for row in [r#"{"prompt":"p","score":2,"scores":[5,5]}"#, r#"{"prompt":"p","score":2,"labels":["a","b"]}"#] {
+    // A label that is no mean (a median, a majority) stands alone, and a list of words is somebody else's.
+    for row in [r#"{"prompt":"p","score":2,"scores":[1,1,5]}"#, r#"{"prompt":"p","score":2,"labels":["a","b"]}"#] {
         assert_eq!(one(row).annotations(), [2.0]);
     }
 }
@@ -267,7 +271,7 @@ fn csv() {
     assert_eq!(tabs.examples[0].record.annotations(), [3.0, 4.0]);
     let chat = r#"messages,score"#.to_string() + "\n\"[{\"\"role\"\":\"\"user\"\",\"\"content\"\":\"\"u\"\"}]\",3\n";
     let chat = read(&reader(), "d.csv", chat.as_bytes()).unwrap();
-    assert!(matches!(&chat.examples[0].record.prompt, Some(Prompt::Messages(list)) if list[0].content == "u"));
+    assert!(matches!(&chat.examples[0].record.prompt, Some(Prompt::Messages(list)) if list[0].content() == "u"));
 
     let cases: &[(&[u8], &str)] = &[
         (b"", "no rows in it"),

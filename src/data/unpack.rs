@@ -2,86 +2,192 @@
 //!
 //! gzip and zstd are known by their first bytes, whatever the file is called, and unpacked as they are read. Both decoders are
 //! pure Rust. A damaged archive is an error of the reading, and never a shorter file: zstd's checksums are compared here,
-//! since the decoder only computes them.
+//! since the decoder only computes them. Unpacking ends at a limit, since a megabyte of archive may hold gigabytes.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Error, ErrorKind, Read};
 use std::path::Path;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use flate2::bufread::MultiGzDecoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
-use super::{DataError, Result};
+use super::csv::delimiter_in;
+use super::{DataError, Result, unreadable};
 
 /// Bytes that are read at a time.
 const BUFFER: usize = 1 << 16;
 
+/// Bytes that any archive may unpack to.
+const ANY: u64 = 256 << 20;
+
+/// How many times its own size a larger archive may unpack to. Text packs 3 to 30 times as small.
+const TIMES: u64 = 100;
+
 /// Files of other kinds, by their first bytes.
-const OTHERS: [(&[u8], &str, &str); 3] = [
+const OTHERS: [(&[u8], &str, &str); 4] = [
     (b"PK\x03\x04", "a zip archive or a spreadsheet", "unpack it, or save the sheet as CSV"),
     (b"ARROW1", "an Arrow file", "save it as Parquet or JSON Lines"),
     (b"BZh", "a bzip2 archive", "unpack it first (bunzip2)"),
+    (b"\xfd7zXZ\0", "an xz archive", "unpack it first (unxz)"),
 ];
+
+/// Where a tar archive says that it is one.
+const TAR: (usize, &[u8]) = (257, b"ustar");
+
+/// Whether standard input was read: its bytes come once.
+static STDIN_READ: AtomicBool = AtomicBool::new(false);
+
+/// How the rows of a file are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Json,
+    Csv,
+    /// CSV whose name says that tabs stand between cells.
+    Tsv,
+    Parquet,
+}
 
 /// A file that is open.
 pub(super) struct Opened {
+    /// Its name, for messages.
+    pub name: String,
     /// What it was packed with: "gzip" or "zstd".
     pub packing: Option<&'static str>,
-    /// Whether it is Parquet, by its first bytes or its ending.
-    pub parquet: bool,
-    /// The ending of its name: see [`ending`].
-    pub ending: String,
+    /// How its rows are written.
+    pub kind: Kind,
     /// Its bytes, unpacked. `fill_buf` shows the whole file or [`BUFFER`] of it. Errors are said by [`unreadable`].
     pub bytes: Box<dyn BufRead>,
 }
 
-/// Opens a file.
+/// A file's name, for messages; of `-` that it is standard input.
+pub fn name_of(path: &Path) -> String {
+    if is_stdin(path) { "standard input".into() } else { path.display().to_string() }
+}
+
+fn is_stdin(path: &Path) -> bool {
+    path == Path::new("-")
+}
+
+/// Opens a file; `-` is standard input. An archive unpacks to at most `most` bytes; `None` allows 256 MiB, and more as long
+/// as it is no more than 100 times its packed size.
 ///
 /// # Errors
-/// No such file, or a folder; a damaged archive, as far as its beginning shows it; a kind of file that is not read.
-pub(super) fn open(path: &Path) -> Result<Opened> {
-    let name = path.display().to_string();
+/// No such file, or a folder; a damaged archive, as far as its beginning shows it; a kind of file that is not read, an archive
+/// in an archive among them; standard input for the second time.
+pub(super) fn open(path: &Path, most: Option<u64>) -> Result<Opened> {
+    let name = name_of(path);
     let fault = |found: &str, fix: &str| DataError::File { file: name.clone(), found: found.into(), fix: fix.into() };
-    let plain = File::open(path)
-        .and_then(|f| if f.metadata()?.is_dir() { Err(ErrorKind::IsADirectory.into()) } else { Ok(f) })
-        .map_err(|error| fault(&error.to_string(), "check the path"))?;
-    let mut plain = buffered(plain, "cannot be read to its end");
-    let (packing, mut bytes): (_, Box<dyn BufRead>) = match plain.fill_buf().map_err(|e| unreadable(&name, &e))? {
-        [0x1f, 0x8b, ..] => (Some("gzip"), Box::new(buffered(MultiGzDecoder::new(plain), "damaged gzip archive"))),
-        // A frame of data, or one to skip, with which parallel packers begin.
-        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
-            let frames = Zstd { packed: plain, decoder: FrameDecoder::new() };
-            (Some("zstd"), Box::new(buffered(frames, "damaged zstd archive")))
+    let plain: Box<dyn Read> = if is_stdin(path) {
+        if STDIN_READ.swap(true, Ordering::Relaxed) {
+            return Err(fault("it was read already", "save it to a file where it is to be read twice"));
         }
-        _ => (None, Box::new(plain)),
+        Box::new(std::io::stdin())
+    } else {
+        let file = File::open(path)
+            .and_then(|f| if f.metadata()?.is_dir() { Err(ErrorKind::IsADirectory.into()) } else { Ok(f) })
+            .map_err(|error| fault(&error.to_string(), "check the path"))?;
+        Box::new(file)
+    };
+    let packed = Rc::new(Cell::new(0));
+    let mut plain = buffered(Counted { inner: plain, read: packed.clone() }, "cannot be read to its end");
+    let limit = Limit { packed, most };
+    let (packing, mut bytes): (_, Box<dyn BufRead>) = match packing(plain.fill_buf().map_err(|e| unreadable(&name, &e))?) {
+        Some("gzip") => {
+            let unpacked = Limited { inner: MultiGzDecoder::new(plain), given: 0, limit };
+            (Some("gzip"), Box::new(buffered(unpacked, "damaged gzip archive")))
+        }
+        Some(zstd) => {
+            let frames = Zstd { packed: plain, decoder: FrameDecoder::new() };
+            let unpacked = Limited { inner: frames, given: 0, limit };
+            (Some(zstd), Box::new(buffered(unpacked, "damaged zstd archive")))
+        }
+        None => (None, Box::new(plain)),
     };
     let start = bytes.fill_buf().map_err(|e| unreadable(&name, &e))?;
     if let Some((_, found, fix)) = OTHERS.iter().find(|(first, ..)| start.starts_with(first)) {
         return Err(fault(found, fix));
     }
-    let ending = ending(path);
-    let parquet = start.starts_with(b"PAR1") || ending == "parquet";
-    Ok(Opened { packing, parquet, ending, bytes })
+    if is_utf_16(start) {
+        return Err(fault("UTF-16 text", "save it as UTF-8"));
+    }
+    if start.get(TAR.0..).is_some_and(|rest| rest.starts_with(TAR.1)) {
+        return Err(fault("a tar archive", "unpack it first (tar -xf), and name a file or the folder"));
+    }
+    if let (Some(outer), Some(inner)) = (packing, self::packing(start)) {
+        return Err(fault(&format!("a {inner} archive inside of a {outer} archive"), "unpack it first"));
+    }
+    let kind = kind(path, start);
+    Ok(Opened { name, packing, kind, bytes })
+}
+
+/// What bytes that begin so are packed with.
+fn packing(start: &[u8]) -> Option<&'static str> {
+    match start {
+        [0x1f, 0x8b, ..] => Some("gzip"),
+        // A frame of data, or one to skip, with which parallel packers begin.
+        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Some("zstd"),
+        _ => None,
+    }
+}
+
+/// Whether text begins with UTF-16's byte-order mark, or with two ASCII characters that are two bytes each.
+fn is_utf_16(start: &[u8]) -> bool {
+    match start {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => true,
+        [a, b, c, d, ..] => [a, b, c, d].map(|byte| *byte == 0) == [*a == 0, *a != 0, *a == 0, *a != 0],
+        _ => false,
+    }
+}
+
+/// How the rows are written, by the ending of the name, and where that says nothing by how they begin.
+fn kind(path: &Path, start: &[u8]) -> Kind {
+    if start.starts_with(b"PAR1") {
+        return Kind::Parquet;
+    }
+    match ending(path).as_str() {
+        "parquet" => Kind::Parquet,
+        "csv" => Kind::Csv,
+        "tsv" => Kind::Tsv,
+        "json" | "jsonl" | "ndjson" => Kind::Json,
+        _ => {
+            let text = start.strip_prefix("\u{feff}".as_bytes()).unwrap_or(start).trim_ascii_start();
+            let object = text.first().is_some_and(|byte| b"{[<".contains(byte));
+            if !object && delimiter_in(text).is_some() { Kind::Csv } else { Kind::Json }
+        }
+    }
 }
 
 impl Opened {
     /// All its bytes.
     ///
     /// # Errors
-    /// A damaged archive.
-    pub fn all(mut self, name: &str) -> Result<Vec<u8>> {
+    /// A damaged archive, or one that unpacks to too much.
+    pub fn all(mut self) -> Result<Vec<u8>> {
         let mut all = Vec::new();
-        self.bytes.read_to_end(&mut all).map_err(|error| unreadable(name, &error))?;
+        self.bytes.read_to_end(&mut all).map_err(|error| unreadable(&self.name, &error))?;
         Ok(all)
     }
 }
 
-/// What is said of a file whose bytes do not come.
-pub(super) fn unreadable(name: &str, error: &Error) -> DataError {
-    let fix =
-        if error.kind() == ErrorKind::Unsupported { "unpack it first (zstd -d)" } else { "copy or download the file again" };
-    DataError::File { file: name.into(), found: error.to_string(), fix: fix.into() }
+/// A size such as 64GiB, in bytes.
+///
+/// # Errors
+/// No number with a unit, or one below a megabyte or above 1000 terabytes.
+pub fn byte_size(text: &str) -> std::result::Result<u64, String> {
+    let expected = || format!("`{text}` is no size of memory; expected a number and a unit, such as 24GiB, 24GB or 8000MiB");
+    let units = [("gib", 30), ("mib", 20)].map(|(unit, bits)| (unit, (1u64 << bits) as f64));
+    let lower = text.to_lowercase();
+    let (number, bytes) = units
+        .into_iter()
+        .chain([("gb", 1e9), ("mb", 1e6)])
+        .find_map(|(unit, bytes)| Some((lower.strip_suffix(unit)?, bytes)))
+        .ok_or_else(expected)?;
+    let size = number.trim().parse::<f64>().map_err(|_| expected())? * bytes;
+    if (1e6..1e15).contains(&size) { Ok(size as u64) } else { Err(expected()) }
 }
 
 /// The ending of a file's name in small letters, behind which `.gz` or `.zst` may stand.
@@ -89,6 +195,49 @@ pub(super) fn ending(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
     let name = name.strip_suffix(".gz").or(name.strip_suffix(".zst")).unwrap_or(&name);
     name.rsplit_once('.').map_or(String::new(), |(_, ending)| ending.to_string())
+}
+
+/// Counts the bytes of a file as they are read.
+struct Counted<R> {
+    inner: R,
+    read: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.inner.read(into)?;
+        self.read.set(self.read.get() + read as u64);
+        Ok(read)
+    }
+}
+
+/// How much may be unpacked.
+struct Limit {
+    /// Packed bytes that were read so far.
+    packed: Rc<Cell<u64>>,
+    /// What was asked for.
+    most: Option<u64>,
+}
+
+/// Unpacked bytes up to a limit, behind which there is an error.
+struct Limited<R> {
+    inner: R,
+    given: u64,
+    limit: Limit,
+}
+
+impl<R: Read> Read for Limited<R> {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.inner.read(into)?;
+        self.given += read as u64;
+        let packed = self.limit.packed.get();
+        let most = self.limit.most.unwrap_or_else(|| ANY.max(packed.saturating_mul(TIMES)));
+        if self.given > most {
+            let found = format!("an archive that unpacks to more than {} MiB ({} KiB of it are read)", most >> 20, packed >> 10);
+            return Err(Error::new(ErrorKind::FileTooLarge, found));
+        }
+        Ok(read)
+    }
 }
 
 /// Fills a buffer to its end, however little comes at once (from a pipe, from a small block of an archive): the first line of
@@ -111,7 +260,7 @@ impl<R: Read> Read for Filling<R> {
                 Ok(0) => break,
                 Ok(read) => filled += read,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::Unsupported => return Err(error),
+                Err(error) if matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::FileTooLarge) => return Err(error),
                 Err(error) => return Err(Error::new(error.kind(), format!("{} ({error})", self.failed))),
             }
         }

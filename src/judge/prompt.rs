@@ -15,7 +15,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::{AnswerFormat, JudgeError, Result, Scale, ScoreTokens, Split};
-use crate::data::{Example, Prompt};
+use crate::data::{Example, Message, Prompt, contradicts};
 use crate::text::{ChatOptions, ChatTemplate, JinjaTemplate, Tokenizer, caught, concatenate, json_to_template, template_failure};
 
 /// The phrase before the score, as Prometheus' training data and TRACT have it.
@@ -173,17 +173,32 @@ impl JudgePrompt {
     /// # Errors
     /// A row without the columns that the template needs; whatever a template raises; a prompt with nothing in it.
     pub fn text(&self, example: &Example) -> Result<String> {
+        let offered = &example.record.offered;
         let text = match (&self.template, &example.record.prompt, &self.chat) {
-            (Template::Plain, Some(Prompt::Messages(messages)), Some(chat)) => chat.render(messages, &self.chat_options)?,
-            (Template::Plain, Some(Prompt::Messages(messages)), None) => concatenate(messages.iter().map(|m| m.content.as_str())),
-            (Template::Plain, Some(Prompt::Text(text)), _) => self.framed(text)?,
+            (Template::Plain, Some(_), _) if !example.record.beside_prompt.is_empty() => return Err(left_out(example)),
+            (Template::Plain, Some(Prompt::Messages(messages)), Some(chat)) => {
+                chat.render_with(messages, offered, &self.chat_options)?
+            }
+            (Template::Plain, Some(Prompt::Messages(messages)), None) => concatenate_texts(example, messages)?,
+            (Template::Plain, Some(Prompt::Text(text)), Some(chat)) => {
+                chat.render_with(&[user_message(text)], offered, &self.chat_options)?
+            }
+            (Template::Plain, Some(Prompt::Text(text)), None) => text.clone(),
             (Template::Plain, None, _) => {
-                let fix = if example.record.grading.is_some() {
+                let layout = &example.record.layout;
+                let fix = if layout.instruction == Some("prompt") {
+                    "its `prompt` is an instruction whose `response` is to be judged: use the template `judge`, or, if the \
+                     prompt says it all, a template file with {{ prompt }}"
+                } else if example.record.grading.is_some() {
                     "it has `instruction` and `response`: use the template `judge`"
                 } else {
                     "give it one, or write a template of your own over its columns"
                 };
-                return Err(misfit(example, "the row has no `prompt` and no `messages`".into(), fix));
+                let found = match layout.instruction {
+                    Some("prompt") => "the template `plain` would not read its `response`",
+                    _ => "the row has no `prompt` and no `messages`",
+                };
+                return Err(misfit(example, found.into(), fix));
             }
             // A template file ends in a newline or two, which a chat frame does not need.
             (_, _, Some(_)) => self.framed(self.filled(example)?.trim_end())?,
@@ -224,7 +239,8 @@ impl JudgePrompt {
     /// A chain that already ends in the phrase and a score loses both, so that they do not come twice.
     ///
     /// # Errors
-    /// As [`JudgePrompt::prompt_ids`]; a row without a label or with one off the scale; `eos` without an EOS token.
+    /// As [`JudgePrompt::prompt_ids`]; a row without a label or with one off the scale, or whose chain ends in another score;
+    /// `eos` without an EOS token.
     pub fn sequence(&self, example: &Example, tokens: &ScoreTokens, tokenizer: &Tokenizer, eos: bool) -> Result<Sequence> {
         let Some(label) = example.record.score else {
             return Err(misfit(example, "the row has no label".into(), "give it a score, or drop it"));
@@ -234,6 +250,7 @@ impl JudgePrompt {
             several => self.scale.soft(several),
         };
         let split = split.map_err(|error| misfit(example, error.to_string(), "or skip such rows with --skip-bad"))?;
+        self.check_conclusion(example, &split, label)?;
         let text = self.text(example)?;
         let mut ids = self.encode_prompt(&text, tokenizer)?;
         let prompt_len = ids.len();
@@ -271,24 +288,35 @@ impl JudgePrompt {
     /// The chain without white space around it and without a final "phrase score." of its own.
     fn without_conclusion<'a>(&self, chain: &'a str) -> &'a str {
         let chain = chain.trim();
+        self.conclusion(chain).map_or(chain, |(at, _)| chain[..at].trim_end())
+    }
+
+    /// Where a chain says "phrase score." at its end, and the score's value.
+    fn conclusion(&self, chain: &str) -> Option<(usize, f64)> {
         let phrase = self.phrase.trim();
-        if phrase.is_empty() {
-            return chain;
-        }
-        let Some(at) = chain.rfind(phrase) else { return chain };
+        let at = if phrase.is_empty() { None } else { chain.rfind(phrase) }?;
         let said = chain[at + phrase.len()..].trim_matches(|c: char| c.is_whitespace() || ".!:*\"'()".contains(c));
-        let is_score = self.scale.texts().iter().any(|text| text == said) || said.parse::<f64>().is_ok();
-        if is_score { chain[..at].trim_end() } else { chain }
+        let score = self.scale.texts().iter().position(|text| text == said).map(|index| self.scale.values()[index]);
+        Some((at, score.or_else(|| said.parse().ok())?))
+    }
+
+    /// Refuses a chain that ends in another score than the label: what is learned from would contradict itself.
+    fn check_conclusion(&self, example: &Example, split: &Split, label: f64) -> Result<()> {
+        let chain = example.record.chain.as_deref().unwrap_or_default().trim();
+        let Some((_, said)) = self.conclusion(chain) else { return Ok(()) };
+        let near = split.weights.iter().any(|(index, _)| self.scale.values()[*index] == said);
+        if near || !contradicts(said, label, example.record.annotations()) {
+            return Ok(());
+        }
+        let found = format!("the chain of thought ends in the score {said}, and the label is {label}");
+        Err(misfit(example, found, "correct one of the two, or drop the row"))
     }
 
     /// A text as the user's one message, or as it is.
     fn framed(&self, text: &str) -> Result<String> {
         match &self.chat {
             None => Ok(text.to_string()),
-            Some(chat) => {
-                let message = serde_json::json!({"role": "user", "content": text});
-                Ok(chat.render(&[message], &self.chat_options)?)
-            }
+            Some(chat) => Ok(chat.render(&[user_message(text)], &self.chat_options)?),
         }
     }
 
@@ -310,11 +338,44 @@ impl JudgePrompt {
         let context = json_to_template(&serde_json::Value::Object(columns));
         let rendered = caught(|| self.compiled.render(context)).and_then(|text| text.map_err(|error| template_failure(&error)));
         rendered.map_err(|found| {
-            let names: Vec<&str> = example.row.fields.keys().map(String::as_str).collect();
+            let names: Vec<&str> = example.row.fields.keys().map(String::as_str).take(MOST_COLUMNS).collect();
             let fix = format!("the row's columns are {}", names.join(", "));
             misfit(example, format!("prompt template {}: {found}", self.template.name()), &fix)
         })
     }
+}
+
+/// Columns that a message lists.
+const MOST_COLUMNS: usize = 20;
+
+fn user_message(text: &str) -> serde_json::Value {
+    serde_json::json!({"role": "user", "content": text})
+}
+
+/// A conversation for a model without a chat template, which has no way to write more than texts.
+fn concatenate_texts(example: &Example, messages: &[Message]) -> Result<String> {
+    let calls = messages.iter().enumerate().find_map(|(index, message)| Some((index + 1, message.beside_text()?)));
+    let unread = match calls {
+        Some((number, field)) => Some(format!("`{field}` of message {number}")),
+        None => example.record.offered.keys().next().map(|column| format!("the column `{column}`")),
+    };
+    match unread {
+        None => Ok(concatenate(messages.iter().map(Message::content))),
+        Some(unread) => {
+            let fix = "use a model with a chat template and --chat always, or a template file over the row's columns";
+            Err(misfit(example, format!("without a chat template, {unread} would not be read"), fix))
+        }
+    }
+}
+
+/// A row of which the template `plain` would drop a part of what is to be judged.
+fn left_out(example: &Example) -> JudgeError {
+    let columns: Vec<String> = example.record.beside_prompt.iter().map(|column| format!("`{column}`")).collect();
+    let found = format!("the template `plain` reads the prompt alone, and would not read {}", columns.join(", "));
+    let judge = if example.record.grading.is_some() { "use the template `judge`, or " } else { "" };
+    let fix =
+        format!("{judge}name a template file that reads them (with {{{{ prompt }}}} alone if it says it all), or drop them");
+    misfit(example, found, &fix)
 }
 
 fn chat_template(tokenizer: &Tokenizer) -> Result<ChatTemplate> {

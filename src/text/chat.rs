@@ -87,10 +87,26 @@ impl ChatTemplate {
     /// # Errors
     /// What the template raises (Mistral 0.2 refuses a system role), or what it cannot compute.
     pub fn render<M: Serialize>(&self, messages: &[M], options: &ChatOptions) -> Result<String> {
+        self.render_with(messages, &serde_json::Map::new(), options)
+    }
+
+    /// [`ChatTemplate::render`] with what else a row offers: `tools` and `documents`, which are none where it has none.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::render`].
+    pub fn render_with<M: Serialize>(
+        &self,
+        messages: &[M],
+        offered: &serde_json::Map<String, serde_json::Value>,
+        options: &ChatOptions,
+    ) -> Result<String> {
         let mut context: BTreeMap<&str, Value> =
             self.special.iter().map(|(role, text)| (role.as_str(), Value::from(text.as_str()))).collect();
         let messages = serde_json::to_value(messages).map_err(|error| TextError::Chat(error.to_string()))?;
         context.insert("messages", json_to_template(&messages));
+        for name in ["tools", "documents"] {
+            context.insert(name, offered.get(name).map_or(Value::from(()), json_to_template));
+        }
         context.insert("add_generation_prompt", Value::from(options.add_generation_prompt));
         if let Some(enable) = options.enable_thinking {
             context.insert("enable_thinking", Value::from(enable));

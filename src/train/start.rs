@@ -8,7 +8,7 @@ use super::config::{Resume, SettingError, TrainConfig};
 use super::engine::Origin;
 use super::examples::{Preparation, Prepared};
 use crate::bundle::{FolderWeights, MANIFEST, ModelFolder};
-use crate::data::{Chains, DataError, Dataset, Example, Prompt, Reader, View};
+use crate::data::{Chains, DataError, Dataset, Example, Prompt, Reader, View, byte_size};
 use crate::judge::{
     Choice, DEFAULT_PHRASE, DEFAULT_SCALE, JUDGE_FILE, JudgeError, JudgeOverrides, JudgePrompt, JudgeSettings, Placement, ScoreReads, ScoreTokens,
     Template,
@@ -53,7 +53,7 @@ impl Start {
     /// Files that are missing, damaged, or do not fit together; each message says which and what to do.
     pub fn read(config: &TrainConfig) -> Result<Self, TrainError> {
         let mut notes = Vec::new();
-        let reader = reader(config);
+        let reader = reader(config)?;
         let part = Reader { limit: config.limit.map(|n| n as usize), shuffle_seed: config.shuffle_seed, ..reader.clone() };
         let rows = read_rows(&part, &config.train_file, &mut notes)?;
         let eval_rows = config.eval_file.as_deref().map(|file| read_rows(&reader, file, &mut notes)).transpose()?;
@@ -180,17 +180,19 @@ pub(super) fn start_folder(config: &TrainConfig, model: &Path) -> Result<ModelFo
     ModelFolder::open_on(model, config.base.as_deref().map(Path::new))
 }
 
-fn reader(config: &TrainConfig) -> Reader {
+fn reader(config: &TrainConfig) -> Result<Reader, TrainError> {
     let chain_column = (config.chain_column != "auto" && config.chain_column != "none").then(|| config.chain_column.clone());
     let ignored = config.chain_column == "none" || config.method == "raft";
     let chains = if ignored { Chains::Ignore } else { Chains::Use };
     let view = View { label_column: config.label_column.clone(), chain_column, chains, ..View::default() };
-    Reader { view, skip_bad: config.skip_bad, ..Reader::default() }
+    let size = |text: &str| byte_size(text).map_err(|e| SettingError::Conflict(format!("max_decompressed: {e}")));
+    let max_decompressed = config.max_decompressed.as_deref().map(size).transpose()?;
+    Ok(Reader { view, skip_bad: config.skip_bad, max_decompressed, ..Reader::default() })
 }
 
 /// The training rows of a config.
 pub(super) fn labelled_rows(config: &TrainConfig) -> Result<Vec<Example>, TrainError> {
-    Ok(read_rows(&reader(config), &config.train_file, &mut Vec::new())?.examples)
+    Ok(read_rows(&reader(config)?, &config.train_file, &mut Vec::new())?.examples)
 }
 
 fn read_rows(reader: &Reader, file: &str, notes: &mut Vec<String>) -> Result<Dataset, TrainError> {
@@ -252,7 +254,7 @@ fn tokenizer(config: &TrainConfig, folder: Option<&ModelFolder>, rows: &Dataset)
 fn text_of(example: &Example) -> String {
     let mut texts: Vec<&str> = example.row.fields.values().filter_map(|v| v.as_str()).collect();
     if let Some(Prompt::Messages(messages)) = &example.record.prompt {
-        texts.extend(messages.iter().map(|message| message.content.as_str()));
+        texts.extend(messages.iter().map(|message| message.content()));
         texts.extend(example.record.chain.as_deref());
     }
     texts.join("\n")

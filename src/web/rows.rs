@@ -1,11 +1,9 @@
 //! Rows and options out of JSON texts.
 
-use serde::Deserialize;
-use serde_json::Value;
-
 use super::Failure;
-use crate::data::{Chains, Example, Labels, Reader, View};
+use crate::data::{Chains, Example, Labels, Reader, View, split_rows};
 use crate::judge::{Expectation, Judging};
+use serde::Deserialize;
 
 /// What a page may ask for beside rows.
 #[derive(Debug, Default, Deserialize)]
@@ -74,11 +72,7 @@ pub fn parse<T: for<'a> Deserialize<'a>>(text: &str) -> Result<T, Failure> {
 
 /// The rows of a JSON array or of JSON Lines, as texts.
 pub fn split(text: &str) -> Result<Vec<String>, Failure> {
-    if !text.trim_start().starts_with('[') {
-        return Ok(text.lines().filter(|line| !line.trim().is_empty()).map(String::from).collect());
-    }
-    let rows: Vec<Value> = serde_json::from_str(text).map_err(|e| Failure::row(format!("the rows are no JSON array: {e}")))?;
-    Ok(rows.iter().map(Value::to_string).collect())
+    Ok(split_rows("the rows", text)?)
 }
 
 /// Rows as a judge reads them: labels where it learns or is measured, chains where they are to be read.
@@ -88,19 +82,15 @@ pub fn view(labels: Labels, given_chains: bool) -> View {
 
 /// One row; `name` stands for it in messages.
 pub fn read(name: &str, text: &str, view: View) -> Result<Example, Failure> {
-    // The reader takes lists too; a row is one object.
-    let text = if text.contains('\n') { one_line(name, text)? } else { text.to_string() };
+    // The reader takes lists too; a row is one object, which may be written over several lines.
     if text.trim_start().starts_with('[') {
         return Err(Failure::row(format!("{name}: a list; expected one JSON object.")));
     }
-    let rows = Reader { view, ..Reader::default() }.read_str(name, &text)?;
+    let rows = Reader { view, ..Reader::default() }.read_str(name, &format!("[{text}]"))?;
+    if rows.examples.len() > 1 {
+        return Err(Failure::row(format!("{name}: {} objects; expected one.", rows.examples.len())));
+    }
     rows.examples.into_iter().next().ok_or_else(|| Failure::row(format!("{name}: there is nothing in it.")))
-}
-
-/// A row that was written over several lines.
-fn one_line(name: &str, text: &str) -> Result<String, Failure> {
-    let value: Value = serde_json::from_str(text).map_err(|e| Failure::row(format!("{name}: {e}")))?;
-    Ok(value.to_string())
 }
 
 /// Labelled rows; the first that cannot be used ends it.

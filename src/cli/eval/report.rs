@@ -115,7 +115,8 @@ fn worst(rows: &Dataset, scored: &[Scored], study: &Study) -> Vec<Example> {
 
 /// What was judged: the prompt, or the parts of a grading, or every text of the row.
 fn read(example: &crate::data::Example) -> String {
-    if let Some(prompt) = text(example, "prompt") {
+    // A `prompt` with a response beside it is one of the parts.
+    if let (true, Some(prompt)) = (example.record.prompt.is_some(), text(example, "prompt")) {
         return prompt.to_string();
     }
     let fields = example.row.fields.iter().filter(|(name, _)| *name != "judge");

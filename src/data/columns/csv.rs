@@ -6,7 +6,7 @@ use std::io::{BufRead, Read};
 use ::csv::{Error, ErrorKind, ReaderBuilder, StringRecord};
 
 use super::{Cell, Cells, File, Place, Result, Take};
-use crate::data::csv::delimiter;
+use crate::data::csv::{QUOTE, delimiter, is_blank, named, ragged, twice};
 
 /// CSV, whose first line tells the character between cells.
 pub(super) fn rows(file: &File, mut text: Box<dyn BufRead>, names: &[&str], take: &mut Take) -> Result<()> {
@@ -64,28 +64,39 @@ impl<R: Read> Read for Counting<'_, R> {
     }
 }
 
-/// Rows with this character between cells. A row has as many cells as the header; blank lines are left out.
+/// The columns of a file, and where those asked for stand.
+struct Header {
+    columns: usize,
+    places: Vec<usize>,
+}
+
+impl Header {
+    fn read(file: &File, line: usize, record: &StringRecord, names: &[&str]) -> Result<Self> {
+        let known = named(record);
+        if let Some(name) = twice(&known).filter(|name| names.contains(name)) {
+            let found = format!("the header names the column `{name}` twice");
+            return Err(file.line(line, found, "the first line must name each column once"));
+        }
+        let place = |name: &&str| known.iter().position(|k| k == name).ok_or_else(|| file.no_column(name, &known));
+        let places = names.iter().map(place).collect::<Result<Vec<usize>>>()?;
+        Ok(Header { columns: known.len(), places })
+    }
+}
+
+/// Rows with this character between cells. A row has as many cells as the header; rows with nothing in them are left out.
 pub(super) fn delimited(file: &File, text: Box<dyn BufRead>, delimiter: u8, names: &[&str], take: &mut Take) -> Result<()> {
     let passed = Passed::default();
     let counting = Counting { inner: text, held: false, passed: &passed };
-    let mut reader = ReaderBuilder::new().delimiter(delimiter).from_reader(counting);
+    let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).delimiter(delimiter).from_reader(counting);
     let failed = |error: Error| {
         let line = error.position().map_or(1, |place| place.line() as usize);
         match error.kind() {
             ErrorKind::Io(error) => file.unreadable(error),
-            ErrorKind::UnequalLengths { expected_len, len, .. } => file.line(
-                line,
-                format!("{len} cells, where the header names {expected_len} columns"),
-                "quote cells that hold a comma, a quote or a line break (\"...\")",
-            ),
             ErrorKind::Utf8 { err, .. } => file.line(line, format!("not UTF-8 ({err})"), "save the file as UTF-8"),
             _ => file.line(line, error.to_string(), "save it as CSV with a header"),
         }
     };
-    let header = reader.headers().map_err(failed)?;
-    let known: Vec<String> = header.iter().map(|name| name.trim().to_string()).collect();
-    let place = |name: &&str| known.iter().position(|k| k == name).ok_or_else(|| file.no_column(name, &known));
-    let places = names.iter().map(place).collect::<Result<Vec<usize>>>()?;
+    let mut header: Option<Header> = None;
     let mut record = StringRecord::new();
     let (mut line, mut breaks) = (1, 0);
     while reader.read_record(&mut record).map_err(failed)? {
@@ -93,8 +104,23 @@ pub(super) fn delimited(file: &File, text: Box<dyn BufRead>, delimiter: u8, name
         breaks = record.as_slice().matches('\n').count();
         let open_end = passed.ended.get() && !passed.on_break.get();
         line = (reader.position().line() as usize).saturating_sub(breaks + usize::from(!open_end));
-        let cells: Vec<Cell> = places.iter().map(|at| record.get(*at).map_or(Cell::Missing, Cell::Text)).collect();
+        let Some(header) = &header else {
+            if !is_blank(&record) {
+                header = Some(Header::read(file, line, &record, names)?);
+            }
+            continue;
+        };
+        if is_blank(&record) {
+            continue;
+        }
+        if let Some(found) = ragged(&record, header.columns) {
+            return Err(file.line(line, found, QUOTE));
+        }
+        let cells: Vec<Cell> = header.places.iter().map(|at| record.get(*at).map_or(Cell::Missing, Cell::Text)).collect();
         take(&Cells { file: file.name, place: Place::Line(line), names, cells: &cells })?;
+    }
+    if header.is_none() {
+        Header::read(file, line, &StringRecord::new(), names)?;
     }
     if breaks > 0 && passed.quotes.get() % 2 == 1 {
         let fix = "close it, and write a quote inside a cell twice (\"\")";

@@ -14,8 +14,9 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::unpack::{Opened, open, unreadable};
-use super::{DataError, Place, Result, shorten};
+use super::scores::{Said, Words, list_in_text, listed, no_words, said, said_by_text};
+use super::unpack::{Kind, Opened, open};
+use super::{DataError, Place, Result, listing, shorten, unreadable};
 
 /// One row's values of the columns asked for, in that order.
 pub struct Cells<'a> {
@@ -33,43 +34,51 @@ enum Cell<'a> {
     Json(Value),
 }
 
-/// How a missing score is written in files of others.
-const MISSING: [&str; 6] = ["", "nan", "null", "none", "na", "n/a"];
-
 impl Cells<'_> {
     /// File and line, in Parquet file and row.
     pub fn place(&self) -> String {
         format!("{}{}", self.file, self.place)
     }
 
-    /// A number; `None` where the cell is empty, null or NaN. Of a list of numbers (several annotators) the mean.
+    /// A number; `None` where the cell is empty, null or NaN. Of a list (several annotators) the mean of those who gave one.
     ///
     /// # Errors
     /// A cell that is something else, with its file, place and column.
     pub fn number(&self, column: usize) -> Result<Option<f64>> {
-        match &self.cells[column] {
-            Cell::Missing | Cell::Json(Value::Null) => Ok(None),
-            Cell::Text(text) => self.parsed(column, text),
-            Cell::Json(Value::String(text)) => self.parsed(column, text),
-            Cell::Json(Value::Array(list)) if list.iter().all(Value::is_number) => {
-                let numbers: Vec<f64> = list.iter().filter_map(Value::as_f64).collect();
-                Ok((!numbers.is_empty()).then(|| numbers.iter().sum::<f64>() / numbers.len() as f64))
-            }
-            Cell::Json(value) => match value.as_f64() {
-                Some(number) => Ok(Some(number)),
-                None => Err(self.no_number(column, &value.to_string())),
-            },
-        }
+        self.score(column, &no_words)
     }
 
-    fn parsed(&self, column: usize, text: &str) -> Result<Option<f64>> {
-        let trimmed = text.trim();
-        match trimmed.parse::<f64>() {
-            Ok(number) if number.is_finite() => Ok(Some(number)),
-            Ok(number) if number.is_nan() => Ok(None),
-            _ if MISSING.contains(&trimmed.to_lowercase().as_str()) => Ok(None),
-            _ => Err(self.no_number(column, trimmed)),
+    /// As [`Cells::number`], and a word of `words` is the number that it stands for.
+    ///
+    /// # Errors
+    /// As [`Cells::number`].
+    pub fn score(&self, column: usize, words: &Words) -> Result<Option<f64>> {
+        let cell = &self.cells[column];
+        let (list, one) = match cell {
+            Cell::Missing => return Ok(None),
+            Cell::Text(text) => (list_in_text(text), said_by_text(text, words)),
+            Cell::Json(value) => (listed(value), said(value, words)),
+        };
+        let unfit = || match cell {
+            Cell::Json(value) if !value.is_string() => self.no_number(column, &value.to_string()),
+            _ => self.no_number(column, self.text(column).unwrap_or_default().trim()),
+        };
+        let Some(list) = list else {
+            return match one {
+                Said::Score(score) => Ok(Some(score)),
+                Said::Missing => Ok(None),
+                Said::Other => Err(unfit()),
+            };
+        };
+        let mut scores = Vec::new();
+        for item in &list {
+            match said(item, words) {
+                Said::Score(score) => scores.push(score),
+                Said::Missing => {}
+                Said::Other => return Err(unfit()),
+            }
         }
+        Ok((!scores.is_empty()).then(|| scores.iter().sum::<f64>() / scores.len() as f64))
     }
 
     fn no_number(&self, column: usize, found: &str) -> DataError {
@@ -121,18 +130,26 @@ type Take<'t> = dyn FnMut(&Cells) -> Result<()> + 't;
 /// No such file, a damaged archive, a file that breaks off, Parquet in a build without it; a column that is nowhere, with
 /// those that are; a row that is none; and the first error of `take`.
 pub fn read_columns(path: &Path, names: &[&str], take: &mut Take) -> Result<()> {
-    let name = path.display().to_string();
+    read_columns_within(path, names, None, take)
+}
+
+/// As [`read_columns`], with the bytes that an archive may unpack to, as in [`crate::data::Reader::max_decompressed`].
+///
+/// # Errors
+/// As [`read_columns`].
+pub fn read_columns_within(path: &Path, names: &[&str], max_decompressed: Option<u64>, take: &mut Take) -> Result<()> {
+    let mut opened = open(path, max_decompressed)?;
+    let name = opened.name.clone();
     let file = File { name: &name };
-    let mut opened = open(path)?;
-    if opened.parquet {
+    if opened.kind == Kind::Parquet {
         return parquet_rows(&file, path, opened, names, take);
     }
     let start = opened.bytes.fill_buf().map_err(|e| file.unreadable(&e))?;
     let mark = if start.starts_with("\u{feff}".as_bytes()) { 3 } else { 0 };
     opened.bytes.consume(mark);
-    match opened.ending.as_str() {
-        "csv" => csv::rows(&file, opened.bytes, names, take),
-        "tsv" => csv::delimited(&file, opened.bytes, b'\t', names, take),
+    match opened.kind {
+        Kind::Csv => csv::rows(&file, opened.bytes, names, take),
+        Kind::Tsv => csv::delimited(&file, opened.bytes, b'\t', names, take),
         _ => json::rows(&file, opened.bytes, names, take),
     }
 }
@@ -144,7 +161,7 @@ fn parquet_rows(file: &File, path: &Path, opened: Opened, names: &[&str], take: 
         let disk = std::fs::File::open(path).map_err(|e| file.unreadable(&e))?;
         super::parquet::open(file.name, disk)?
     } else {
-        super::parquet::open(file.name, bytes::Bytes::from(opened.all(file.name)?))?
+        super::parquet::open(file.name, bytes::Bytes::from(opened.all()?))?
     };
     parquet::rows(file, from, names, take)
 }
@@ -173,7 +190,10 @@ impl File<'_> {
     }
 
     fn no_column(&self, name: &str, known: &[String]) -> DataError {
-        self.fault(format!("no column `{name}`; it has {}", known.join(", ")), "name one of these")
+        self.fault(
+            format!("no column `{name}`; it has {}", listing(known.iter().map(|name| shorten(name, 40)))),
+            "name one of these",
+        )
     }
 }
 

@@ -234,6 +234,7 @@ pub const KEYS: &[Key] = &[
     key("max_length", DATA, count(2, 1 << 20), "Longest row in tokens; longer ones are counted and skipped"),
     key("limit", DATA, whole(1), "At most this many rows of train_file [default: all]"),
     key("shuffle_seed", DATA, whole(0), "Put the rows of train_file in this seed's order before `limit` cuts them [default: the file's order]"),
+    key("max_decompressed", DATA, Kind::Text, "What an archive may unpack to, such as 64GiB [default: 256 MiB, and more up to 100 times its packed size]"),
 
     key("scale", JUDGE, Kind::Text, "Scores: \"1..5\", \"0..4=0..1\" (texts 0 to 4 for values 0 to 1), or \"bad,fair,good=0,0.5,1\" [default: the start model's judge.json, else 1..5]"),
     key("phrase", JUDGE, Kind::Text, "Words between the chain of thought and the score [default: the start model's judge.json, else \"So the overall score is \"]"),

@@ -89,6 +89,7 @@ pub struct TrainConfig {
     pub max_length: u32,
     pub limit: Option<u64>,
     pub shuffle_seed: Option<u64>,
+    pub max_decompressed: Option<String>,
 
     pub scale: Option<String>,
     pub phrase: Option<String>,
@@ -176,6 +177,7 @@ impl Default for TrainConfig {
             max_length: 1024,
             limit: None,
             shuffle_seed: None,
+            max_decompressed: None,
             scale: None,
             phrase: None,
             max_completion_length: 0,
