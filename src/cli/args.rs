@@ -105,9 +105,13 @@ pub struct ScoreArgs {
     #[arg(long, value_name = "FILE")]
     pub input: PathBuf,
 
-    /// Where the scored rows go [default: standard output]
+    /// Where the scored rows go [default: standard output]. An earlier file there is replaced once the last row is done
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+
+    /// Go on behind the rows that an interrupted command left in --output
+    #[arg(long, requires = "output")]
+    pub resume: bool,
 
     #[command(flatten)]
     pub judging: JudgingArgs,
@@ -116,7 +120,11 @@ pub struct ScoreArgs {
 const SCORE_EXAMPLES: &str = "\
 Examples:
   jurist score --model judge --input answers.jsonl > scored.jsonl
-  jurist score --model judge --input answers.jsonl --output scored.jsonl --expectation full";
+  jurist score --model judge --input answers.jsonl --output scored.jsonl --expectation full
+  jurist score --model judge --input answers.jsonl --output scored.jsonl --resume
+
+Ctrl-C keeps the rows that are done and exits with code 130; a second Ctrl-C ends at once. --resume writes the same bytes as a
+command that was not interrupted.";
 
 /// Measure how well a judge agrees with people
 ///
@@ -137,7 +145,15 @@ pub struct EvalArgs {
     #[arg(long, value_name = "FILE", requires = "model")]
     pub input: Option<PathBuf>,
 
-    /// Write a page with tables, charts and examples
+    /// Keep the scored rows of --model here, as jurist score writes them
+    #[arg(long, value_name = "FILE", requires = "model")]
+    pub output: Option<PathBuf>,
+
+    /// Go on behind the rows that an interrupted command left in --output
+    #[arg(long, requires = "output")]
+    pub resume: bool,
+
+    /// Write a page with tables, charts and examples; an earlier file there is replaced
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
 
@@ -233,6 +249,10 @@ pub struct AgreeArgs {
     /// Leave out rows with a bad human score, and count a bad judge score as unparsed
     #[arg(long)]
     pub skip_bad: bool,
+
+    /// End with code 1 where the judge has no score for a row; without it, where it has none at all
+    #[arg(long)]
+    pub strict: bool,
 
     /// Print JSON instead of a table
     #[arg(long)]
@@ -346,7 +366,7 @@ pub struct ExportArgs {
     #[arg(value_name = "CHECKPOINT")]
     pub checkpoint: PathBuf,
 
-    /// Folder for the bundle; an earlier bundle there is replaced
+    /// Folder for the bundle; an earlier bundle there is replaced, unless there is anything else in the folder
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
 
@@ -453,6 +473,10 @@ pub struct JudgingArgs {
     /// Skip and count malformed rows instead of stopping at the first
     #[arg(long, help_heading = "Rows")]
     pub skip_bad: bool,
+
+    /// End with code 1 where any row could not be judged; without it, where none could
+    #[arg(long, help_heading = "Rows")]
+    pub strict: bool,
 
     #[command(flatten)]
     pub part: PartArgs,

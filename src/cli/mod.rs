@@ -1,6 +1,6 @@
 //! The command line: parse, call, print. Results go to stdout, everything else to stderr.
 //!
-//! Exit codes: 0 done, 1 failed, 2 the command or config cannot be used, 130 interrupted after a checkpoint.
+//! Exit codes: 0 done, 1 failed, 2 the command or config cannot be used, 130 interrupted.
 
 mod agree;
 mod args;
@@ -16,9 +16,11 @@ mod http;
 mod interrupt;
 mod judging;
 mod merge;
+mod outcome;
 mod plan;
 mod progress;
 mod score;
+mod scoring;
 mod serve;
 mod settings;
 mod train;
@@ -35,7 +37,7 @@ pub use args::{
     EvalArgs, Expectation, ExportArgs, JudgingArgs, PartArgs, ScoreArgs, ServeArgs, ShapeArgs, TrainArgs,
 };
 pub use error::CliError;
-pub use interrupt::Interrupt;
+pub use interrupt::{Interrupt, STEP};
 pub use merge::MergeArgs;
 pub use plan::PlanArgs;
 pub use progress::{SystemClock, TerminalProgress};
@@ -138,6 +140,12 @@ fn print(text: &str) -> Result<(), CliError> {
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|source| CliError::Output { source })
 }
 
+/// Says a line on standard error; where nobody can be told, nothing is lost.
+fn tell(line: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 /// Runs the program with these arguments (the program's name first) and returns its exit code.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(args) {
@@ -155,7 +163,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if let Some(message) = error.message() {
-                eprintln!("error: {message}");
+                tell(&format!("error: {message}"));
             }
             ExitCode::from(error.exit_code())
         }

@@ -97,8 +97,8 @@ impl TerminalProgress {
 
     fn line(&self, line: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{line}")),
-            None => eprintln!("{line}"),
+            Some(bar) => bar.suspend(|| super::tell(line)),
+            None => super::tell(line),
         }
     }
 }
