@@ -117,7 +117,7 @@ impl JudgingArgs {
         }
         let judging = Judging { given_chains: true, ..judging };
         let chains: Vec<Option<String>> = own.iter().map(|j| j.feedback.clone()).collect();
-        let follow = Follow { interrupt, done: |_| {} };
+        let follow = Follow { interrupt, done: |_: usize| {} };
         let swapped = match pollster::block_on(judge.judge(&with_swapped_chains(&rows, &chains), &judging, follow)) {
             Err(JudgeError::Model(ModelError::Stopped)) => {
                 return Err(CliError::Stopped("all rows were judged, and the chains not swapped yet".into()));

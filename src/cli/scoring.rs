@@ -139,7 +139,7 @@ pub fn judge_rows(
         (Ok(true), Sink::Kept(kept)) => kept.file.finish()?,
         (Ok(true), _) => {}
         (Ok(false), sink) => return Err(CliError::Stopped(sink.stop(tally.rows, work.rows.len())?)),
-        (Err(error), Sink::Kept(kept)) => {
+        (Err(error), Sink::Kept(kept)) if kept.file.is_begun() => {
             // The first error is the one to report.
             if let Ok(line) = Sink::Kept(kept).stop(tally.rows, work.rows.len()) {
                 progress.note(&line);
@@ -161,7 +161,7 @@ fn judge_blocks(
     let block = rows_of_a_block(&work.judging);
     let record = record(work);
     let mut earlier = match sink {
-        Sink::Kept(kept) if kept.resume => kept.read_earlier(work, &record, (block, progress), take)?,
+        Sink::Kept(kept) if kept.resume => kept.read_earlier(work, &record, (block, &mut *progress), take)?,
         _ => Earlier::default(),
     };
     let total = work.rows.len() as u64;
@@ -182,7 +182,7 @@ fn judge_blocks(
         if let Sink::Kept(kept) = sink
             && n == seam
         {
-            kept.check_seam(&known, &judged.iter().map(|j| &j.judgement).collect::<Vec<_>>(), (first_row, progress))?;
+            kept.check_seam(&known, &judged.iter().map(|j| &j.judgement).collect::<Vec<_>>(), (first_row, &mut *progress))?;
             let text = serde_json::to_string_pretty(&record).unwrap_or_default() + "\n";
             kept.file.begin(earlier.bytes, &text, is_record)?;
         }

@@ -72,6 +72,11 @@ impl Growing {
         fs::read_to_string(&self.note).ok()
     }
 
+    /// Whether anything was written.
+    pub fn is_begun(&self) -> bool {
+        self.file.is_some()
+    }
+
     /// Begins to write, behind the first `keep` bytes of what [`Growing::earlier`] found; `note` says what the lines are made with.
     ///
     /// # Errors
