@@ -33,6 +33,7 @@ impl ModelFolder {
     /// # Errors
     /// Neither kind; a name that the cache does not have; a manifest that cannot be used.
     pub fn open(dir: &Path) -> Result<Self, ModelError> {
+        crate::files::recover(dir)?;
         let dir = &hub::resolve(dir)?;
         let manifest = dir.join(MANIFEST);
         if dir.join("config.json").is_file() {

@@ -114,7 +114,8 @@ pub fn recover(path: &Path) -> Result<(), FileError> {
         return Ok(());
     }
     let Ok(target) = Target::of(path) else { return Ok(()) };
-    if !target.parent.is_dir() || target.leftovers(Kind::Old)?.is_empty() {
+    // Where nothing can be listed, nothing can be said either: the reader says that the folder is not there.
+    if target.leftovers(Kind::Old).unwrap_or_default().is_empty() {
         return Ok(());
     }
     match Lock::beside(path) {
