@@ -138,7 +138,9 @@ pub fn remove_unfinished() {
 /// # Errors
 /// As said. An input that does not exist is none.
 pub fn refuse_input(output: &Path, input: &Path, what: &str) -> Result<(), FileError> {
-    let same = |file: &Path| same_file::is_same_file(output, file).unwrap_or(false);
+    // Files and folders only: to look at a pipe would be to wait for its other end.
+    let plain = |path: &Path| fs::metadata(path).is_ok_and(|found| found.is_file() || found.is_dir());
+    let same = |file: &Path| plain(output) && plain(file) && same_file::is_same_file(output, file).unwrap_or(false);
     let inside = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().any(|entry| same(&entry.path()));
     match same(input) || inside(input) {
         true => Err(FileError::IsInput { path: output.into(), input: format!("{what} {}", input.display()) }),

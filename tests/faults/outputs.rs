@@ -588,12 +588,12 @@ fn judging_nothing_is_a_failure() {
 fn no_judge_without_a_step() {
     let task = Task::new(12, 2, true);
     let rows = lines(&task.read("train.jsonl")).into_iter().enumerate().map(|(n, mut row)| {
-        row["score"] = ["a", "b"][n % 2].into();
+        row["score"] = [-1e308, 1e308][n % 2].into();
         row.to_string() + "\n"
     });
     task.write("train.jsonl", rows.collect::<String>());
     for method in ["raft", "real", "cot-raft"] {
-        let more = ["--method", method, "--scale=a,b=-1e308,1e308", "--max-steps", "2", "--save-steps", "0"];
+        let more = ["--method", method, "--scale=1,2=-1e308,1e308", "--max-steps", "2", "--save-steps", "0"];
         let words = ["--num-generations", "2", "--max-completion-length", "4", "--per-device-train-batch-size", "2"];
         let words = if method == "real" { &words[..] } else { &words[4..] };
         let done = finish(task.train(method, &[&more[..], words].concat()));
