@@ -47,7 +47,7 @@ pub enum Sink<'a> {
     Printed,
     /// A pipe or a device.
     Stream(&'a Path, Option<File>),
-    Kept(Kept<'a>),
+    Kept(Box<Kept<'a>>),
 }
 
 /// A file of rows.
@@ -76,7 +76,7 @@ impl<'a> Sink<'a> {
             );
             return Err(FileError::in_the_way(left, problem).into());
         }
-        Ok(Sink::Kept(Kept { path, resume, file }))
+        Ok(Sink::Kept(Box::new(Kept { path, resume, file })))
     }
 
     fn put(&mut self, lines: &str) -> Result<(), CliError> {
