@@ -316,7 +316,7 @@ fn what_cannot_be_exported_is_said() {
     refused(&["words", "--out", "b"], 1, "expected a Hugging Face folder");
     refused(&["words", "--out", "b", "--weights", "q5"], 2, "f32, f16, bf16, q8, q4");
     succeed(task.train("judge", &["--max-steps", "1"]));
-    refused(&["judge", "--out", "words"], 1, "is no bundle and is not replaced");
+    refused(&["judge", "--out", "words"], 1, "no manifest.json of a bundle, so the folder is not replaced");
     std::fs::remove_file(task.at("judge/judge.json")).unwrap();
     refused(&["judge", "--out", "b"], 1, "no judge.json");
     assert!(!task.at("b").exists());

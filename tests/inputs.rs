@@ -524,7 +524,7 @@ fn full_disk() {
     let left: Vec<String> =
         std::fs::read_dir(g.task.at("copy/run")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     let whole = left.iter().filter(|n| n.starts_with("checkpoint-")).count();
-    assert!(whole >= 1 && left.iter().all(|n| !n.contains(".tmp-")), "{left:?}");
+    assert!(whole >= 1 && left.iter().all(|n| !n.contains(".jurist-")), "{left:?}");
     // With room again, the run goes on.
     std::fs::rename(g.task.at("copy/run"), g.task.at("again")).unwrap();
     let done = succeed(g.task.train("again", &["--max-steps", "20", "--save-steps", "0", "--resume"]));

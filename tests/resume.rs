@@ -134,7 +134,7 @@ fn wait_until(child: &mut Child, ready: impl Fn() -> bool) -> bool {
 /// Whether a checkpoint is half written or half deleted right now.
 fn saving(dir: &Path) -> bool {
     let names = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    names.map(|e| e.file_name().into_string().unwrap()).any(|n| n.contains(".tmp-") || n.contains(".old-"))
+    names.map(|e| e.file_name().into_string().unwrap()).any(|n| n.contains(".jurist-new-"))
 }
 
 #[test]

@@ -59,8 +59,8 @@ pub enum BenchError {
     #[error("{0} has no timestamp queries, so kernels cannot be timed one by one; leave --profile and --trace out")]
     NoTimestamps(String),
 
-    #[error("cannot write {}", path.display())]
-    Write { path: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    Files(#[from] crate::files::FileError),
 }
 
 impl BenchError {

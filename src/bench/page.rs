@@ -5,11 +5,12 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::growth::Curve;
-use super::plot::plot;
+use super::plot::{is_plot, plot};
 use super::profile::Profile;
 use super::row::{Baseline, LEGEND, Results, duration, figure};
 use super::{BenchError, Shape};
 use crate::eval::table::Cell;
+use crate::files::{self, FileError};
 
 /// Everything the page shows of one run.
 pub struct Measured<'a> {
@@ -35,27 +36,23 @@ programs' figures come from `benches/peers`, run just before on the same machine
 /// # Errors
 /// A file that cannot be read or written.
 pub fn write(page: &Path, measured: &Measured) -> Result<Vec<PathBuf>, BenchError> {
-    let fault = |path: &Path| {
-        let path = path.to_path_buf();
-        move |source| BenchError::Write { path, source }
-    };
     let images = page.parent().unwrap_or(Path::new("")).join("img");
     let slug = slug(measured.results);
     let mut written = Vec::new();
     if !measured.growth.is_empty() {
-        std::fs::create_dir_all(&images).map_err(fault(&images))?;
+        std::fs::create_dir_all(&images).map_err(|e| FileError::io("create", &images, e))?;
     }
     for curve in measured.growth {
         let path = images.join(image(&slug, curve));
-        std::fs::write(&path, plot(curve)).map_err(fault(&path))?;
+        files::write_own(&path, plot(curve).as_bytes(), is_plot)?;
         written.push(path);
     }
     let before = match std::fs::read_to_string(page) {
         Ok(text) => text,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => OPENING.to_string(),
-        Err(e) => return Err(fault(page)(e)),
+        Err(e) => return Err(FileError::io("read", page, e).into()),
     };
-    std::fs::write(page, replaced(&before, &slug, &section(measured, &slug))).map_err(fault(page))?;
+    files::write(page, replaced(&before, &slug, &section(measured, &slug)).as_bytes())?;
     written.push(page.to_path_buf());
     Ok(written)
 }

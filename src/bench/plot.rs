@@ -20,6 +20,11 @@ text{fill:var(--muted);font-size:12px}.name{fill:var(--ink);font-weight:600}\
 .line{fill:none;stroke:var(--curve);stroke-width:2}.guide{fill:none;stroke:var(--muted);stroke-dasharray:4 4}\
 .dot{fill:var(--curve)}</style>";
 
+/// Whether an image is one of these.
+pub fn is_plot(svg: &str) -> bool {
+    svg.starts_with("<svg ") && svg.contains(&format!(r#"viewBox="0 0 {WIDTH} {HEIGHT}" role="img""#))
+}
+
 /// Seconds a run against size, or tokens a second for a rollout.
 pub fn plot(curve: &Curve) -> String {
     let rate = curve.key == "samples";

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::manifest::hex;
 use super::{FileEntry, MANIFEST, MOST_EXAMPLES, Manifest, Shard, TokenizerEntry, WeightFormat, plan};
-use crate::model::atomic::atomic_dir;
+use crate::files::{FileError, replace_folder};
 use crate::model::error::ModelError;
 use crate::model::source::TensorSource;
 use crate::text::Tokenizer;
@@ -29,17 +29,17 @@ pub struct Exported<'a> {
     pub examples: Vec<Value>,
 }
 
-/// Writes a bundle to `dir`, atomically, in shards of at most `most` bytes. An earlier bundle there is replaced.
+/// Writes a bundle to `dir`, as a whole, in shards of at most `most` bytes. An earlier bundle there is replaced, if nothing but that
+/// bundle is in the folder.
 ///
 /// # Errors
-/// A folder that holds something else; numbers that are not finite or do not fit the format; a full disk.
+/// A folder that holds anything else; numbers that are not finite or do not fit the format; a full disk.
 pub fn export(dir: &Path, bundle: &Exported, most: u64) -> Result<Manifest, ModelError> {
-    refuse_foreign_dir(dir)?;
     let config = bundle.model.config();
     let (tokenizer, json) = TokenizerEntry::of(bundle.tokenizer);
     let mut manifest = Manifest::new(bundle.name, bundle.weights, config, bundle.judge.clone(), tokenizer);
     manifest.examples = bundle.examples.iter().take(MOST_EXAMPLES).cloned().collect();
-    atomic_dir(dir, |tmp| {
+    replace_folder(dir, refuse_foreign, |tmp| {
         let put = |file: &str, bytes: &[u8]| {
             let path = tmp.join(file);
             std::fs::write(&path, bytes).map_err(|e| ModelError::io("write", path, e))
@@ -78,14 +78,30 @@ fn write_shard(dir: &Path, shard: &Shard, model: &dyn TensorSource) -> Result<Fi
     Ok(FileEntry { file: shard.file.clone(), bytes: total, sha256: hex(&hash.finalize()) })
 }
 
-/// Replacing a folder deletes what is in it; only an empty one or an earlier bundle may go.
-fn refuse_foreign_dir(dir: &Path) -> Result<(), ModelError> {
-    let Ok(mut entries) = std::fs::read_dir(dir) else { return Ok(()) };
-    if entries.next().is_some() && !dir.join(MANIFEST).is_file() {
-        return Err(ModelError::Inconsistent(format!(
-            "{} holds files but no {MANIFEST}, so it is no bundle and is not replaced; choose another folder",
-            dir.display()
-        )));
+/// Replacing a folder deletes what is in it: each file must be one that the bundle's manifest names, with the bytes that it names.
+fn refuse_foreign(dir: &Path) -> Result<(), ModelError> {
+    let foreign = |path: &Path, problem: String| {
+        let problem = format!("{problem}, so the folder is not replaced; move it away or choose another folder");
+        ModelError::from(FileError::in_the_way(path, problem))
+    };
+    let manifest = dir.join(MANIFEST);
+    let text = match std::fs::read_to_string(&manifest) {
+        Ok(text) => text,
+        Err(_) => return Err(foreign(dir, format!("it holds files but no {MANIFEST} of a bundle"))),
+    };
+    let earlier = Manifest::parse(&text).map_err(|e| foreign(&manifest, format!("it is no bundle's ({e})")))?;
+    for entry in std::fs::read_dir(dir).map_err(|e| ModelError::io("list", dir, e))? {
+        let path = entry.map_err(|e| ModelError::io("list", dir, e))?.path();
+        let named = earlier.files().find(|f| path.file_name().is_some_and(|name| name == f.file.as_str()));
+        let plain = path.is_file() && !path.is_symlink();
+        match named {
+            _ if path == manifest && plain => {}
+            Some(entry) if plain => {
+                let bytes = std::fs::read(&path).map_err(|e| ModelError::io("read", &path, e))?;
+                entry.check(&bytes).map_err(|e| foreign(&path, format!("it is not the file of the bundle there ({e})")))?;
+            }
+            _ => return Err(foreign(&path, format!("the bundle there has no such file in its {MANIFEST}"))),
+        }
     }
     Ok(())
 }

@@ -43,6 +43,7 @@ impl ModelFolder {
     /// # Errors
     /// As [`ModelFolder::open`]; a `base` for what is no adapter.
     pub fn open_on(dir: &Path, base: Option<&Path>) -> Result<Self, ModelError> {
+        crate::files::recover(dir)?;
         let dir = &hub::resolve(dir)?;
         if is_adapter(dir) {
             let (name, base) = base_of(dir, base)?;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+use super::outcome::require_judged;
 use super::{AgreeArgs, CliError, Context, print};
 use crate::data::{Cells, DataError, Words, name_of, read_columns_within};
 use crate::eval::calibration::{named, score_mass};
@@ -27,7 +28,7 @@ pub fn run(args: &AgreeArgs, context: &Context) -> Result<(), CliError> {
         return Err(CliError::Usage(format!("--level is {}; expected a share between 0 and 1, such as 0.95", args.level)));
     }
     let mut progress = context.progress();
-    let mut found = Vec::new();
+    let (mut found, mut unjudged) = (Vec::new(), Vec::new());
     for file in &args.files {
         let columns = Columns::read(args, file, &scale)?;
         if columns.human.is_empty() {
@@ -37,6 +38,7 @@ pub fn run(args: &AgreeArgs, context: &Context) -> Result<(), CliError> {
         if columns.bad > 0 {
             progress.warn(&format!("{}: {} bad cells, taken for empty", name_of(file), columns.bad));
         }
+        unjudged.extend(columns.unjudged());
         found.push((name_of(file), Findings::measure(args, &columns, &grid, &scale)?));
     }
     let corrected = corrected(&found);
@@ -46,13 +48,15 @@ pub fn run(args: &AgreeArgs, context: &Context) -> Result<(), CliError> {
             1 => objects.remove(0),
             _ => json!({"data_sets": objects, "holm": corrected}),
         };
-        return print(&(serde_json::to_string_pretty(&object).unwrap_or_default() + "\n"));
+        print(&(serde_json::to_string_pretty(&object).unwrap_or_default() + "\n"))?;
+        return unjudged.iter().try_for_each(|&(failed, rows)| require_judged(failed, rows, args.strict, None));
     }
     let mut text: Vec<String> = found.iter().map(|(file, f)| f.to_text(args, file)).collect();
     if found.len() > 1 && args.judge2.is_some() {
         text.push(holm_table(&found, &corrected));
     }
-    print(&text.join("\n"))
+    print(&text.join("\n"))?;
+    unjudged.iter().try_for_each(|&(failed, rows)| require_judged(failed, rows, args.strict, None))
 }
 
 /// What is kept of a file: a few numbers a row.
@@ -138,6 +142,12 @@ impl Columns {
             Ok(())
         })?;
         Ok(columns)
+    }
+
+    /// Rows without a score, of how many, for each judge.
+    fn unjudged(&self) -> impl Iterator<Item = (usize, usize)> {
+        let of = |scores: &[Option<f64>]| (scores.iter().filter(|s| s.is_none()).count(), scores.len());
+        [of(&self.judge), of(&self.judge2)].into_iter()
     }
 
     /// A score; a bad one is an error, or, counted, none.

@@ -1,9 +1,13 @@
 //! The command tree.
 
+mod bench;
+
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use bench::{BenchArgs, BenchGroup, ShapeArgs};
 
 use super::judging::JudgeFlags;
 use super::merge::MergeArgs;
@@ -111,7 +115,7 @@ pub struct ScoreArgs {
     #[arg(long, value_name = "FILE")]
     pub input: PathBuf,
 
-    /// Where the scored rows go [default: standard output]
+    /// Where the scored rows go [default: standard output]. An earlier file there is replaced once the last row is done
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 
@@ -123,6 +127,10 @@ pub struct ScoreArgs {
     #[arg(long)]
     pub overwrite_judge: bool,
 
+    /// Go on behind the rows that an interrupted command left in --output
+    #[arg(long, requires = "output")]
+    pub resume: bool,
+
     #[command(flatten)]
     pub judging: JudgingArgs,
 }
@@ -132,7 +140,11 @@ Examples:
   jurist score --model judge --input answers.jsonl > scored.jsonl
   jurist score --model judge --input answers.jsonl --output scored.jsonl --expectation full
   jurist score --model judge --input scored.jsonl --judge-column second > twice.jsonl
-  zcat answers.csv.gz | jurist score --model judge --input -";
+  zcat answers.csv.gz | jurist score --model judge --input -
+  jurist score --model judge --input answers.jsonl --output scored.jsonl --resume
+
+Ctrl-C keeps the rows that are done and exits with code 130; a second Ctrl-C ends at once. --resume writes the same bytes as a
+command that was not interrupted.";
 
 /// Measure how well a judge agrees with people
 ///
@@ -157,7 +169,15 @@ pub struct EvalArgs {
     #[arg(long, value_name = "COLUMN", default_value = "judge", conflicts_with = "model")]
     pub judge_column: String,
 
-    /// Write a page with tables, charts and examples
+    /// Keep the scored rows of --model here, as jurist score writes them
+    #[arg(long, value_name = "FILE", requires = "model")]
+    pub output: Option<PathBuf>,
+
+    /// Go on behind the rows that an interrupted command left in --output
+    #[arg(long, requires = "output")]
+    pub resume: bool,
+
+    /// Write a page with tables, charts and examples; an earlier file there is replaced
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
 
@@ -257,6 +277,10 @@ pub struct AgreeArgs {
     /// What an archive may unpack to, such as 64GiB [default: 256 MiB, and more up to 100 times its packed size]
     #[arg(long, value_name = "SIZE", value_parser = crate::data::byte_size)]
     pub max_decompressed: Option<u64>,
+
+    /// End with code 1 where the judge has no score for a row; without it, where it has none at all
+    #[arg(long)]
+    pub strict: bool,
 
     /// Print JSON instead of a table
     #[arg(long)]
@@ -362,7 +386,7 @@ pub struct ExportArgs {
     #[arg(value_name = "CHECKPOINT")]
     pub checkpoint: PathBuf,
 
-    /// Folder for the bundle; an earlier bundle there is replaced
+    /// Folder for the bundle; an earlier bundle there is replaced, unless there is anything else in the folder
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
 
@@ -465,6 +489,10 @@ pub struct JudgingArgs {
     /// Skip and count malformed rows instead of stopping at the first
     #[arg(long, help_heading = "Rows")]
     pub skip_bad: bool,
+
+    /// End with code 1 where any row could not be judged; without it, where none could
+    #[arg(long, help_heading = "Rows")]
+    pub strict: bool,
 
     #[command(flatten)]
     pub part: PartArgs,
@@ -574,121 +602,3 @@ Examples:
   jurist compare --config results/protocol.toml --jobs 2
   jurist compare --config results/protocol.toml --cell H/real/seed-1
   jurist compare --config results/protocol.toml --tables";
-
-/// Measure the adapter's ceilings, and how near to them kernels, a training step and a rollout come
-#[derive(Debug, Args)]
-#[command(after_help = BENCH_EXAMPLES)]
-pub struct BenchArgs {
-    /// Only these groups, beside the ceilings
-    #[arg(long, value_enum, value_name = "GROUP", value_delimiter = ',')]
-    pub only: Vec<BenchGroup>,
-
-    /// Fewer and shorter samples
-    #[arg(long)]
-    pub quick: bool,
-
-    /// Leave aside what not every WebGPU device has: the kernels that a browser runs
-    #[arg(long)]
-    pub basic: bool,
-
-    /// Samples of each figure, of which the median counts [default: 7, with --quick 3]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
-    pub repeat: Option<u16>,
-
-    /// Print JSON instead of a table
-    #[arg(long)]
-    pub json: bool,
-
-    /// JSON of an earlier run or of a program in benches/peers: adds a column with its time over ours; may be repeated
-    #[arg(long, value_name = "FILE")]
-    pub baseline: Vec<PathBuf>,
-
-    /// Time every kernel of a training step and of a rollout's step
-    #[arg(long)]
-    pub profile: bool,
-
-    /// Write the profile as a trace for ui.perfetto.dev
-    #[arg(long, value_name = "FILE")]
-    pub trace: Option<PathBuf>,
-
-    /// Measure how cost grows with tokens, batch, hidden size and samples
-    #[arg(long)]
-    pub growth: bool,
-
-    /// Leave out a size of --growth whose run might take longer than this
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
-    pub patience: u32,
-
-    /// Write all of it, with --profile and --growth, into this Markdown page and its plots to img/ beside it
-    #[arg(long, value_name = "FILE", conflicts_with = "json")]
-    pub report: Option<PathBuf>,
-
-    #[command(flatten)]
-    pub shape: ShapeArgs,
-}
-
-/// Sizes of the measured model and work.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Shape")]
-pub struct ShapeArgs {
-    #[arg(long, value_name = "N", default_value_t = 256, value_parser = size)]
-    pub hidden: usize,
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = size)]
-    pub layers: usize,
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = size)]
-    pub heads: usize,
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = size)]
-    pub kv_heads: usize,
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = size)]
-    pub head_dim: usize,
-    /// Width of SwiGLU
-    #[arg(long, value_name = "N", default_value_t = 768, value_parser = size)]
-    pub ffn: usize,
-    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = size)]
-    pub vocab: usize,
-    /// Sequences of a training step
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = size)]
-    pub batch: usize,
-    /// Tokens of each
-    #[arg(long, value_name = "N", default_value_t = 256, value_parser = size)]
-    pub tokens: usize,
-    /// Tokens of a rollout's prompt
-    #[arg(long, value_name = "N", default_value_t = 128, value_parser = size)]
-    pub prompt: usize,
-    /// Chains of a rollout
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = size)]
-    pub samples: usize,
-    /// Tokens that each draws
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = size)]
-    pub new_tokens: usize,
-    /// Sides of the square products; the largest is also that of the skinny ones
-    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [512, 1024], value_parser = size)]
-    pub square: Vec<usize>,
-}
-
-fn size(text: &str) -> Result<usize, String> {
-    let expected = || format!("`{text}` is no size; expected a whole number from 1 to 1048576");
-    text.parse().ok().filter(|n| (1..=1 << 20).contains(n)).ok_or_else(expected)
-}
-
-/// What `--only` takes.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum BenchGroup {
-    Ceilings,
-    Matmul,
-    Attention,
-    Norm,
-    Swiglu,
-    Loss,
-    Step,
-    Rollout,
-    Decode,
-}
-
-const BENCH_EXAMPLES: &str = "\
-Examples:
-  jurist bench
-  jurist bench --only matmul,step --json > before.json    and later    jurist bench --only matmul,step --baseline before.json
-  jurist bench --only step --profile --trace step.json    then open step.json in ui.perfetto.dev
-  jurist bench --hidden 1024 --layers 28 --heads 16 --kv-heads 8 --head-dim 128 --ffn 3072 --vocab 151936
-  jurist bench --report docs/performance.md";

@@ -6,7 +6,7 @@ use super::{BenchArgs, BenchGroup, CliError, Context, ShapeArgs, print};
 use crate::bench::growth::{self, Curve, Reach};
 use crate::bench::profile::{self, Profile};
 use crate::bench::row::{duration, figure};
-use crate::bench::{self, Baseline, BenchError, Effort, Group, Options, Shape, page};
+use crate::bench::{self, Baseline, Effort, Group, Options, Shape, page};
 use crate::doctor::Work;
 use crate::eval::table::{Cell, Table};
 use crate::train::log::Progress;
@@ -35,7 +35,7 @@ pub fn run(args: &BenchArgs, context: &Context) -> Result<(), CliError> {
     }
     if let Some(path) = &args.trace {
         let trace = profile::trace(&gpu, &profiles).to_string();
-        std::fs::write(path, trace).map_err(|source| BenchError::Write { path: path.clone(), source })?;
+        crate::files::write(path, trace.as_bytes())?;
         text += &format!("\ntrace   {}\n", path.display());
     }
 

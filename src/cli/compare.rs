@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::{CliError, CompareArgs, Context, Interrupt, SystemClock, print};
-use crate::compare::{Choice, CompareError, Place, Protocol, Results, write_page, write_tables};
+use super::{CliError, CompareArgs, Context, Interrupt, STEP, SystemClock, print};
+use crate::compare::{Choice, CompareError, Place, Protocol, Results, refuse_foreign_pages, write_page, write_tables};
 use crate::doctor::Work;
+use crate::files::{FileError, Lock};
 use crate::train::log::Progress;
 use crate::train::run::Surroundings;
 
@@ -25,8 +26,10 @@ pub fn run(args: &CompareArgs, context: &Context) -> Result<(), CliError> {
     if let Some(cell) = &args.cell {
         return make(&place, &cell.parse()?, context, &mut progress);
     }
+    refuse_foreign_pages(&place)?;
     if !args.tables {
-        let interrupt = Interrupt::watch()?;
+        let _lock = held(&place)?;
+        let interrupt = Interrupt::watch()?.stops_after(STEP);
         schedule(&place, args, context, &interrupt, &mut progress)?;
     }
     let results = Results::read(&place)?;
@@ -34,10 +37,16 @@ pub fn run(args: &CompareArgs, context: &Context) -> Result<(), CliError> {
     print(&format!("{}\ntables  {}\npage    {}\n", results.to_markdown()?, tables.display(), page.display()))
 }
 
+/// One comparison at a time writes into a folder for results.
+fn held(place: &Place) -> Result<Lock, CliError> {
+    std::fs::create_dir_all(&place.results).map_err(|e| FileError::io("create", &place.results, e))?;
+    Ok(Lock::inside(&place.results)?)
+}
+
 /// Makes one cell in this process.
 fn make(place: &Place, choice: &Choice, context: &Context, progress: &mut super::TerminalProgress) -> Result<(), CliError> {
     let gpu = context.gpu(Work::Training, progress)?;
-    let interrupt = Interrupt::watch()?;
+    let interrupt = Interrupt::watch()?.stops_after(STEP);
     let around = Surroundings { gpu: &gpu, clock: &SystemClock::start(), progress, interrupted: &|| interrupt.requested() };
     match pollster::block_on(place.make(choice, around))? {
         true => Ok(()),

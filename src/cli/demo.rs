@@ -1,6 +1,6 @@
 //! `jurist demo`.
 
-use super::{CliError, Context, DemoArgs, Interrupt, SystemClock, print};
+use super::{CliError, Context, DemoArgs, Interrupt, STEP, SystemClock, print};
 use crate::demo::{DemoEnd, DemoOptions, run as demo};
 use crate::doctor::Work;
 use crate::train::run::Surroundings;
@@ -9,7 +9,7 @@ use crate::train::run::Surroundings;
 pub fn run(args: &DemoArgs, context: &Context) -> Result<(), CliError> {
     let mut progress = context.progress();
     let gpu = context.gpu(Work::Training, &mut progress)?;
-    let interrupt = Interrupt::watch()?;
+    let interrupt = Interrupt::watch()?.stops_after(STEP);
     let options = DemoOptions { output_dir: args.output_dir.clone(), quick: args.quick, seed: args.seed };
     let around =
         Surroundings { gpu: &gpu, clock: &SystemClock::start(), progress: &mut progress, interrupted: &|| interrupt.requested() };

@@ -37,9 +37,9 @@ pub enum CliError {
     #[error("{0}")]
     Failed(String),
 
-    /// An output file cannot be written.
-    #[error("cannot write {}", path.display())]
-    OutputFile { path: PathBuf, source: io::Error },
+    /// An output cannot be written.
+    #[error(transparent)]
+    Files(#[from] crate::files::FileError),
 
     /// The config file cannot be read.
     #[error("cannot read the config file {}", path.display())]
@@ -48,6 +48,10 @@ pub enum CliError {
     /// Ctrl-C; the work so far is in a checkpoint.
     #[error("interrupted; the run goes on from {} with --resume", checkpoint.display())]
     Interrupted { checkpoint: PathBuf },
+
+    /// Ctrl-C; where the work so far is.
+    #[error("interrupted; {0}")]
+    Stopped(String),
 
     /// Results cannot be written.
     #[error("cannot write the results")]
@@ -72,7 +76,7 @@ impl CliError {
             CliError::ConfigFile { .. } | CliError::Usage(_) => 2,
             CliError::Compare(crate::compare::CompareError::Protocol { .. }) => 2,
             CliError::Bench(error) if error.is_usage() => 2,
-            CliError::Interrupted { .. } => 130,
+            CliError::Interrupted { .. } | CliError::Stopped(_) => 130,
             CliError::Output { source } if source.kind() == io::ErrorKind::BrokenPipe => 0,
             _ => 1,
         }

@@ -2,14 +2,18 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{CliError, Context, EvalArgs, print};
+use super::outcome::require_judged;
+use super::scoring::{ROWS, Sink, Work, judge_rows};
+use super::{CliError, Context, EvalArgs, Interrupt, print};
 use crate::data::{Dataset, Example, Labels};
 use crate::eval::correlation::length_bias;
 use crate::eval::intervals::{Bootstrap, NamedInterval, to_json};
 use crate::eval::report::Role;
 use crate::eval::table::{Cell, Table, fixed};
 use crate::eval::{Agreement, Grid, Measured, Sample, calibration, floors};
+use crate::files::{is_unfinished, refuse_input};
 use crate::judge::{Prediction, Scale};
+use crate::train::log::Progress;
 
 mod report;
 
@@ -34,9 +38,18 @@ impl Scored {
 /// Measures scored rows, or scores and measures.
 pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
     let mut progress = context.progress();
+    let interrupt = Interrupt::watch()?;
+    let inputs = [(&args.scored, "the scored rows"), (&args.input, "--input"), (&args.output, "--output")];
+    for (input, what) in inputs.iter().filter_map(|(path, what)| Some((path.as_deref()?, what))) {
+        args.report.iter().try_for_each(|report| refuse_input(report, input, what))?;
+    }
     let mut swap = None;
     let (rows, scored, scale) = match (&args.scored, &args.model, &args.input) {
         (Some(file), _, _) => {
+            if is_unfinished(file) {
+                let line = "its last rows are missing; jurist score --resume goes on with them";
+                progress.warn(&format!("{}: {line}", file.display()));
+            }
             let rows = args.judging.rows(file, Labels::Required, &mut progress)?;
             let scored = rows
                 .examples
@@ -53,13 +66,33 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
             (rows, scored, scale)
         }
         (None, Some(model), Some(input)) => {
+            let sink = match &args.output {
+                None => Sink::None,
+                Some(output) => {
+                    args.judging.refuse_inputs(output, input, model)?;
+                    Sink::open(output, args.resume)?
+                }
+            };
             let rows = args.judging.rows(input, Labels::Required, &mut progress)?;
-            let (judge, judged) = args.judging.judge(model, &rows, context, &mut progress)?;
-            swap = args.judging.chain_swap(&judge, &rows, &judged)?;
-            let scored = judged
+            let judge = args.judging.open(model, &rows, context, &mut progress)?;
+            let interrupt = interrupt.stops_after(ROWS);
+            let work = Work {
+                judge: &judge,
+                judging: args.judging.judging(),
+                rows: &rows.examples,
+                column: &args.judge_column,
+                interrupt: &interrupt,
+            };
+            let mut judgements = Vec::new();
+            let tally = judge_rows(&work, sink, &mut progress, |judgement| judgements.push(judgement))?;
+            if let Some(error) = &tally.first_error {
+                progress.warn(&format!("{} of {} rows could not be judged, the first: {error}", tally.failed, tally.rows));
+            }
+            swap = args.judging.chain_swap(&judge, (&rows, &judgements), &interrupt)?;
+            let scored = judgements
                 .iter()
-                .filter_map(|j| {
-                    let object = json!({ "judge": serde_json::to_value(&j.judgement).unwrap_or_default() });
+                .filter_map(|judgement| {
+                    let object = json!({ "judge": serde_json::to_value(judgement).unwrap_or_default() });
                     object.as_object().and_then(|fields| read_judge(fields, "judge"))
                 })
                 .collect();
@@ -90,9 +123,10 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
     // After the figures, which a page that cannot be written must not cost.
     if let Some(path) = &args.report {
         let page = report::page(args, &rows, &scored, &study)?.to_html();
-        std::fs::write(path, page).map_err(|source| CliError::OutputFile { path: path.clone(), source })?;
+        crate::files::write(path, page.as_bytes())?;
     }
-    Ok(())
+    let failed = scored.iter().filter(|s| s.expected.is_none()).count();
+    require_judged(failed + rows.bad.len(), scored.len() + rows.bad.len(), args.judging.strict, None)
 }
 
 /// The judgement in a column of a row.

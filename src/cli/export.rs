@@ -5,12 +5,13 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::progress::TerminalProgress;
-use super::{CliError, Context, ExportArgs, print};
+use super::{CliError, Context, ExportArgs, Interrupt, print};
 use crate::bundle::{Exported, MOST_EXAMPLES, ModelFolder, SHARD_BYTES, Wanted, WeightFormat, export};
 use crate::data::{Example, Reader, View};
 use crate::doctor::Work;
 use crate::eval::pearson;
-use crate::judge::{Judge, JudgeFiles, JudgeSettings, compare};
+use crate::files::refuse_input;
+use crate::judge::{Judge, JudgeError, JudgeFiles, JudgeSettings, compare};
 use crate::model::form::WeightPolicy;
 use crate::model::quantised::BLOCK;
 use crate::train::log::Progress;
@@ -21,6 +22,8 @@ const MOST_COMPARED: usize = 256;
 /// Writes the bundle and says how large it is, and of quantised weights what they have changed.
 pub fn run(args: &ExportArgs, context: &Context) -> Result<(), CliError> {
     let mut progress = context.progress();
+    refuse_input(&args.out, &args.checkpoint, "the checkpoint")?;
+    let _interrupt = Interrupt::watch()?;
     let model = args.checkpoint.display();
     let weights = WeightFormat::named(&args.weights).map_err(|e| CliError::Usage(format!("--weights: {e}")))?;
     context.fetch(&args.checkpoint, Wanted::All, &mut progress)?;

@@ -4,14 +4,17 @@ use std::path::Path;
 
 use clap::Args;
 
-use super::{CliError, Context, Expectation, JudgingArgs, PartArgs, TerminalProgress};
+use super::scoring::Follow;
+use super::{CliError, Context, Expectation, Interrupt, JudgingArgs, PartArgs, TerminalProgress};
 use crate::bundle::Wanted;
 use crate::data::{Chains, Dataset, Example, Labels, Reader, View};
 use crate::doctor::Work;
 use crate::eval::faithfulness::ChainSwap;
+use crate::files::refuse_input;
 use crate::judge::{
-    self, CHAT_WORDS, Choice, Judge, JudgeError, JudgeFiles, JudgeOverrides, Judged, Judging, Template, with_swapped_chains,
+    self, CHAT_WORDS, Choice, Judge, JudgeError, JudgeFiles, JudgeOverrides, Judgement, Judging, Template, with_swapped_chains,
 };
+use crate::model::error::ModelError;
 use crate::text::Date;
 use crate::train::log::Progress;
 
@@ -74,7 +77,18 @@ impl JudgingArgs {
         Ok(rows)
     }
 
-    fn judging(&self) -> Judging {
+    /// Refuses an output that is one of the inputs.
+    pub fn refuse_inputs(&self, output: &Path, input: &Path, model: &Path) -> Result<(), CliError> {
+        refuse_input(output, input, "--input")?;
+        refuse_input(output, model, "a file of --model")?;
+        if let Some(template) = &self.judge.template {
+            refuse_input(output, Path::new(template), "--template")?;
+        }
+        Ok(())
+    }
+
+    /// How rows are judged.
+    pub fn judging(&self) -> Judging {
         let several = if self.chains > 1 { 1.0 } else { 0.0 };
         Judging {
             expectation: match self.expectation {
@@ -87,17 +101,18 @@ impl JudgingArgs {
             batch_size: self.batch_size as usize,
             max_length: self.max_length.map_or(usize::MAX, |n| n as usize),
             given_chains: self.given_chains,
+            ..Judging::default()
         }
     }
 
-    /// Judges all rows with the judge in `model`.
-    pub fn judge(
+    /// Opens the judge in `model`, for these rows.
+    pub fn open(
         &self,
         model: &Path,
         rows: &Dataset,
         context: &Context,
         progress: &mut TerminalProgress,
-    ) -> Result<(Judge, Vec<Judged>), CliError> {
+    ) -> Result<Judge, CliError> {
         context.fetch(model, Wanted::All, progress)?;
         // Before the GPU is asked for anything.
         let folder = context.open(model)?;
@@ -109,33 +124,36 @@ impl JudgingArgs {
         files.check_memory(&gpu, &rows.examples, &self.judging())?;
         let judge = files.upload(&gpu)?;
         judge.score_tokens().warnings.iter().for_each(|w| progress.warn(w));
-        let total = rows.examples.len() as u64;
-        progress.begin("judging", 0, total);
-        let judging = self.judging();
-        let judged = pollster::block_on(judge.judge(&rows.examples, &judging, |done| progress.step(done as u64, f64::NAN)))?;
-        progress.end();
-        let failed = judged.iter().filter(|j| j.prediction.is_none()).count();
-        if let Some(error) = judged.iter().find_map(|j| j.judgement.error.as_deref()) {
-            progress.warn(&format!("{failed} of {total} rows could not be judged, the first: {error}"));
-        }
-        Ok((judge, judged))
+        Ok(judge)
     }
 
     /// What becomes of the predictions when each row reads the next row's chain; none where the judge writes no chains, or
     /// reads given ones. Only rows that can be judged count.
-    pub fn chain_swap(&self, judge: &Judge, rows: &Dataset, judged: &[Judged]) -> Result<Option<ChainSwap>, CliError> {
+    pub fn chain_swap(
+        &self,
+        judge: &Judge,
+        (rows, judgements): (&Dataset, &[Judgement]),
+        interrupt: &Interrupt,
+    ) -> Result<Option<ChainSwap>, CliError> {
         let judging = self.judging();
         if !judge.settings().chain || judging.given_chains {
             return Ok(None);
         }
-        let good = || rows.examples.iter().zip(judged).filter(|(_, j)| j.prediction.is_some());
-        let (rows, own): (Vec<Example>, Vec<Judged>) = good().map(|(row, j)| (row.clone(), j.clone())).unzip();
+        let good = rows.examples.iter().zip(judgements).filter(|(_, j)| j.expected.is_some());
+        let (rows, own): (Vec<Example>, Vec<Judgement>) = good.map(|(row, j)| (row.clone(), j.clone())).unzip();
         if rows.len() < 2 {
             return Ok(None);
         }
         let judging = Judging { given_chains: true, ..judging };
-        let swapped = pollster::block_on(judge.judge(&with_swapped_chains(&rows, &own), &judging, ()))?;
-        let pairs = own.iter().zip(&swapped).filter_map(|(a, b)| Some((a.judgement.expected?, b.judgement.expected?)));
+        let chains: Vec<Option<String>> = own.iter().map(|j| j.feedback.clone()).collect();
+        let follow = Follow { interrupt, done: |_: usize| {} };
+        let swapped = match pollster::block_on(judge.judge(&with_swapped_chains(&rows, &chains), &judging, follow)) {
+            Err(JudgeError::Model(ModelError::Stopped)) => {
+                return Err(CliError::Stopped("all rows were judged, and the chains not swapped yet".into()));
+            }
+            swapped => swapped?,
+        };
+        let pairs = own.iter().zip(&swapped).filter_map(|(a, b)| Some((a.expected?, b.judgement.expected?)));
         let (before, after): (Vec<f64>, Vec<f64>) = pairs.unzip();
         Ok(Some(ChainSwap::of(&before, &after)?))
     }

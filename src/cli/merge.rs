@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{CliError, Context, print};
+use super::{CliError, Context, Interrupt, print};
 use crate::judge::{JUDGE_FILE, JudgeError};
 use crate::model::dtype::Dtype;
 use crate::model::error::ModelError;
@@ -44,9 +44,11 @@ pub fn run(args: &MergeArgs, context: &Context) -> Result<(), CliError> {
     });
     let asked = asked.transpose()?;
     let (adapter, out) = (args.folder.display(), args.out.display());
-    if std::fs::read_dir(&args.out).is_ok_and(|mut entries| entries.next().is_some()) {
+    // Before an hour of work is done for nothing; whoever writes looks again.
+    if !crate::files::empty(&args.out)? {
         return Err(CliError::Failed(format!("{out} is not empty; name a new folder for the merged model")));
     }
+    let _interrupt = Interrupt::watch()?;
     let folder = context.open(&args.folder)?;
     let tokenizer = folder.tokenizer().map_err(JudgeError::from)?;
     let stored = folder.weights().map_err(JudgeError::from)?;

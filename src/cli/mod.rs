@@ -1,6 +1,6 @@
 //! The command line: parse, call, print. Results go to stdout, everything else to stderr.
 //!
-//! Exit codes: 0 done, 1 failed, 2 the command or config cannot be used, 130 interrupted after a checkpoint.
+//! Exit codes: 0 done, 1 failed, 2 the command or config cannot be used, 130 interrupted.
 
 mod agree;
 mod args;
@@ -18,10 +18,12 @@ mod interrupt;
 mod judging;
 mod memory;
 mod merge;
+mod outcome;
 mod plan;
 mod printable;
 mod progress;
 mod score;
+mod scoring;
 mod serve;
 mod settings;
 mod train;
@@ -39,9 +41,9 @@ pub use args::{
     EvalArgs, Expectation, ExportArgs, JudgingArgs, PartArgs, ScoreArgs, ServeArgs, ShapeArgs, TrainArgs,
 };
 pub use error::CliError;
-pub use interrupt::Interrupt;
 pub use judging::JudgeFlags;
 use memory::free_memory;
+pub use interrupt::{Interrupt, STEP};
 pub use merge::MergeArgs;
 pub use plan::PlanArgs;
 pub use printable::printable;
@@ -149,9 +151,19 @@ fn say(line: &str) {
 
 /// Writes a result to standard output.
 fn print(text: &str) -> Result<(), CliError> {
+    print_exactly(&printable(text))
+}
+
+/// Writes rows to standard output: to a terminal so that they cannot steer it, to programs byte for byte.
+fn print_rows(lines: &str) -> Result<(), CliError> {
+    use std::io::IsTerminal;
+    if std::io::stdout().is_terminal() { print(lines) } else { print_exactly(lines) }
+}
+
+fn print_exactly(text: &str) -> Result<(), CliError> {
     use std::io::Write;
     let mut out = std::io::stdout().lock();
-    out.write_all(printable(text).as_bytes()).and_then(|()| out.flush()).map_err(|source| CliError::Output { source })
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|source| CliError::Output { source })
 }
 
 /// Runs the program with these arguments (the program's name first) and returns its exit code.

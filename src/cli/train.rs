@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{CliError, Context, Interrupt, SystemClock, TrainArgs, print};
+use super::{CliError, Context, Interrupt, STEP, SystemClock, TrainArgs, print};
 use crate::bundle::Wanted;
 use crate::doctor::Work;
 use crate::train::config::{Layers, Origin, Raw};
@@ -26,7 +26,7 @@ pub fn run(args: &TrainArgs, context: &Context) -> Result<(), CliError> {
         return super::plan::run(&args.plan, &config, context);
     }
     let gpu = context.gpu(Work::Training, &mut progress)?;
-    let interrupt = Interrupt::watch()?;
+    let interrupt = Interrupt::watch()?.stops_after(STEP);
     let around =
         Surroundings { gpu: &gpu, clock: &SystemClock::start(), progress: &mut progress, interrupted: &|| interrupt.requested() };
     match pollster::block_on(train(&config, around))? {

@@ -8,9 +8,9 @@ use super::figures::{ChainSwap, Figures, expected, rounded};
 use super::protocol::{Choice, Method, Protocol, Run, version};
 use super::{CompareError, file_error};
 use crate::demo::{DemoData, TestItems};
+use crate::files::{self, Lock};
 use crate::judge::{JUDGE_FILE, Judge, Judging, with_swapped_chains};
 use crate::miniature::{Miniature, SCORE_PHRASE, Split};
-use crate::model::atomic::atomic_file;
 use crate::train::TrainConfig;
 use crate::train::config::{Layers, Origin, Raw};
 use crate::train::run::{Ended, Surroundings, run as train};
@@ -159,6 +159,10 @@ impl Place {
     /// Whatever training, judging or the disk report.
     pub async fn make(&self, choice: &Choice, around: Surroundings<'_>) -> Result<bool, CompareError> {
         let Surroundings { gpu, clock, progress, interrupted } = around;
+        let result = self.file(choice);
+        let dir = result.parent().unwrap_or(Path::new("."));
+        std::fs::create_dir_all(dir).map_err(file_error("create", dir))?;
+        let _lock = Lock::beside(&result)?;
         let method = self.protocol.method(&choice.method)?;
         for start in self.starts(choice)? {
             if !self.has_judge(&start) {
@@ -191,8 +195,9 @@ impl Place {
             let judged = judge.judge(&test.rows, &judging, ()).await?;
             let (figures, scores) = Figures::of_judged(&test.items, &judged)?;
             if test.split == Split::Test && judge.settings().chain {
+                let chains: Vec<Option<String>> = judged.iter().map(|j| j.chains.first().cloned()).collect();
                 let swapped = judge
-                    .judge(&with_swapped_chains(&test.rows, &judged), &Judging { given_chains: true, ..judging }, ())
+                    .judge(&with_swapped_chains(&test.rows, &chains), &Judging { given_chains: true, ..judging }, ())
                     .await?;
                 chain_swap = Some(ChainSwap::of(&scores, &expected(&swapped)?)?);
             }
@@ -200,19 +205,11 @@ impl Place {
             sets.push(SetResult { name: test.split.name().into(), figures, scores });
         }
         let cell = Cell { task: choice.task.clone(), method: choice.method.clone(), seed, learning_rate: rate, sets, chain_swap };
-        self.write(choice, &cell)?;
+        let text = serde_json::to_string(&cell).unwrap_or_default() + "\n";
+        files::write(&result, text.as_bytes())?;
         // The rows are made again in a second, and would be kept a hundred times.
-        let data = folder.join("data");
-        std::fs::remove_dir_all(&data).map_err(file_error("remove", &data))?;
+        data.remove()?;
         Ok(true)
-    }
-
-    fn write(&self, choice: &Choice, cell: &Cell) -> Result<(), CompareError> {
-        let path = self.file(choice);
-        let dir = path.parent().unwrap_or(Path::new("."));
-        std::fs::create_dir_all(dir).map_err(file_error("create", dir))?;
-        let text = serde_json::to_string(cell).unwrap_or_default() + "\n";
-        Ok(atomic_file(&path, text.as_bytes())?)
     }
 
     /// The settings of a cell's training.

@@ -18,7 +18,7 @@ mod table;
 pub use cell::{Cell, Place};
 pub use page::write_page;
 pub use protocol::{Choice, Group, Method, Protocol, Run};
-pub use table::{Results, write_tables};
+pub use table::{Results, refuse_foreign_pages, write_tables};
 
 /// Errors of a comparison: a protocol or result that cannot be used, and those of the rooms it goes through.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +32,7 @@ pub enum CompareError {
     #[error("{0}")]
     Cell(String),
     #[error(transparent)]
-    Model(#[from] crate::model::error::ModelError),
+    Files(#[from] crate::files::FileError),
     #[error(transparent)]
     Train(#[from] crate::train::TrainError),
     #[error(transparent)]

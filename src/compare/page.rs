@@ -3,13 +3,13 @@
 use std::fmt::Write;
 use std::path::PathBuf;
 
-use super::CompareError;
 use super::protocol::Group;
 use super::statistics::Mean;
 use super::table::{Results, Row};
+use super::{CompareError, Place};
 use crate::eval::report::escape;
 use crate::eval::report::svg::{Anchor, Axis, Svg};
-use crate::model::atomic::atomic_file;
+use crate::files::{refuse_foreign, write_own};
 
 const STYLE: &str = "\
 :root{color-scheme:light dark;--ink:#1c2430;--soft:#5b6675;--line:#d5dae1;--ground:#fff;--card:#f6f7f9;--judge:#1f6feb;--champion:#c2410c;--mark:#8a94a3}\
@@ -22,6 +22,17 @@ figcaption{font-weight:600;margin-bottom:.4rem}svg{width:100%;height:auto;font-s
 .champion{fill:var(--champion);stroke:var(--champion);stroke-width:2}.mark{stroke:var(--mark);stroke-dasharray:4 3}\
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-size:.86rem;margin:.8rem 0}th,td{padding:.25rem .6rem;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}\
 th:first-child,td:first-child{text-align:left}";
+
+/// In every page of ours, and so what tells it from others.
+const TITLE: &str = "<title>jurist: the comparison</title>";
+
+/// The page's file beside the cells.
+const PAGE: &str = "index.html";
+
+/// As the tables' [`super::refuse_foreign_pages`].
+pub fn refuse_foreign_page(place: &Place) -> Result<(), CompareError> {
+    Ok(refuse_foreign(&place.results.join(PAGE), |there| there.contains(TITLE))?)
+}
 
 /// Writes `index.html` beside the cells; returns it.
 ///
@@ -49,10 +60,10 @@ pub fn write_page(results: &Results) -> Result<PathBuf, CompareError> {
     }
     let page = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
-         <title>jurist: the comparison</title><style>{STYLE}</style></head>\n<body>\n{body}</body></html>\n"
+         {TITLE}<style>{STYLE}</style></head>\n<body>\n{body}</body></html>\n"
     );
-    let path = results.place.results.join("index.html");
-    atomic_file(&path, page.as_bytes())?;
+    let path = results.place.results.join(PAGE);
+    write_own(&path, page.as_bytes(), |there| there.contains(TITLE))?;
     Ok(path)
 }
 

@@ -11,8 +11,14 @@ use super::statistics::{Mean, Scores, paired_bootstrap};
 use super::{CompareError, file_error};
 use crate::demo::TestItems;
 use crate::eval::floors;
+use crate::files::{refuse_foreign, write_own};
 use crate::miniature::{Item, Miniature, Split, word_count_floor};
-use crate::model::atomic::atomic_file;
+
+/// The tables' file beside the cells.
+const TABLES: &str = "README.md";
+
+/// What the page begins with, and what tells it from a README of somebody else.
+const OPENING: &str = "# Results of the comparison\n\nMade by `jurist compare";
 
 /// The sets out of domain.
 const OUTSIDE: [&str; 3] = ["ood1", "ood2", "ood3"];
@@ -137,10 +143,10 @@ impl<'a> Results<'a> {
         let protocol = &self.place.protocol;
         let all = protocol.cells()?;
         let done = all.iter().filter(|c| self.place.is_done(c)).count();
-        let mut page = String::from("# Results of the comparison\n\n");
+        let mut page = String::from(OPENING);
         let _ = writeln!(
             page,
-            "Made by `jurist compare --config results/protocol.toml`; [PROTOCOL.md](PROTOCOL.md) says what was fixed before the \
+            " --config results/protocol.toml`; [PROTOCOL.md](PROTOCOL.md) says what was fixed before the \
              first result. {} of {} cells are done. ± is half of a 95 % t-interval over seeds; brackets are a 95 % bootstrap \
              interval over seeds and rows, paired. OOD is the mean of the three sets out of domain.\n",
             done,
@@ -313,6 +319,16 @@ fn difference(mean: Option<Mean>) -> String {
     if m.excludes_zero() { format!("**{text}**") } else { text }
 }
 
+/// Refuses a folder for results in which somebody else's file has the name of the tables or of the page: asked before hours of
+/// work.
+///
+/// # Errors
+/// As said.
+pub fn refuse_foreign_pages(place: &Place) -> Result<(), CompareError> {
+    refuse_foreign(&place.results.join(TABLES), |there| there.starts_with(OPENING))?;
+    super::page::refuse_foreign_page(place)
+}
+
 /// Writes the tables of what is finished beside the cells; returns the file.
 ///
 /// # Errors
@@ -320,7 +336,7 @@ fn difference(mean: Option<Mean>) -> String {
 pub fn write_tables(results: &Results) -> Result<PathBuf, CompareError> {
     let dir = &results.place.results;
     std::fs::create_dir_all(dir).map_err(file_error("create", dir))?;
-    let path = dir.join("README.md");
-    atomic_file(&path, results.to_markdown()?.as_bytes())?;
+    let path = dir.join(TABLES);
+    write_own(&path, results.to_markdown()?.as_bytes(), |there| there.starts_with(OPENING))?;
     Ok(path)
 }

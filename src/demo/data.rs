@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{DemoError, Example, Item, Sizes, Split, Version};
 use crate::data::Reader;
+use crate::files::{FileError, write_own};
 use crate::miniature::{Miniature, config, vocabulary, words};
 use crate::text::{SpecialTokens, word_level};
 
@@ -17,6 +18,8 @@ pub struct DemoData {
     pub tokenizer: PathBuf,
     pub train_items: Vec<Item>,
     pub tests: Vec<TestItems>,
+    /// Everything that was written.
+    files: Vec<PathBuf>,
 }
 
 /// One test set.
@@ -30,25 +33,26 @@ pub struct TestItems {
 }
 
 impl DemoData {
-    /// Makes the items of `seed` and writes them below `folder`.
+    /// Makes the items of `seed` and writes them below `folder`. The same files, written before, are left as they are.
+    ///
+    /// # Errors
+    /// Other files with these names, which are not replaced.
     pub fn make(version: Version, seed: u64, sizes: Sizes, folder: &Path) -> Result<Self, DemoError> {
         let task = Miniature::new(version, seed);
         let dir = folder.join("data");
-        let failed = |path: &Path| {
-            let path = path.to_path_buf();
-            move |source| DemoError::Write { path, source }
-        };
-        std::fs::create_dir_all(&dir).map_err(failed(&dir))?;
-        let write = |name: &str, text: &str| {
+        let tokenizer = dir.join("tokenizer");
+        std::fs::create_dir_all(&tokenizer).map_err(|e| FileError::io("create", &tokenizer, e))?;
+        let mut files = Vec::new();
+        let mut write = |name: &str, bytes: &[u8]| {
             let path = dir.join(name);
-            std::fs::write(&path, text).map_err(failed(&path)).map(|()| path)
+            files.push(path.clone());
+            // A file of these bytes is the only one that is ours.
+            write_own(&path, bytes, |_| false).map(|()| path)
         };
         let train_items = task.items(Split::Train, sizes.train);
-        let train = write("train.jsonl", &lines(&train_items))?;
-        let validation = write("validation.jsonl", &lines(&task.items(Split::Validation, sizes.validation)))?;
-        let config = write("config.json", &format!("{:#}\n", config()))?;
-        let tokenizer = dir.join("tokenizer");
-        std::fs::create_dir_all(&tokenizer).map_err(failed(&tokenizer))?;
+        let train = write("train.jsonl", lines(&train_items).as_bytes())?;
+        let validation = write("validation.jsonl", lines(&task.items(Split::Validation, sizes.validation)).as_bytes())?;
+        let config = write("config.json", format!("{:#}\n", config()).as_bytes())?;
         let special = SpecialTokens {
             unk: Some(words::PAD.into()),
             pad: Some(words::PAD.into()),
@@ -56,15 +60,31 @@ impl DemoData {
             add_bos: true,
             ..SpecialTokens::default()
         };
-        word_level(&vocabulary(), &special)?.save_to(&tokenizer)?;
+        for (name, bytes) in word_level(&vocabulary(), &special)?.files() {
+            write(&format!("tokenizer/{name}"), bytes)?;
+        }
 
         let mut tests = Vec::new();
         for split in Split::TESTS {
             let test = TestItems::make(&task, split, sizes)?;
-            write(&format!("{}.jsonl", split.name()), &lines(&test.items))?;
+            write(&format!("{}.jsonl", split.name()), lines(&test.items).as_bytes())?;
             tests.push(test);
         }
-        Ok(DemoData { train, validation, config, tokenizer, train_items, tests })
+        Ok(DemoData { train, validation, config, tokenizer, train_items, tests, files })
+    }
+
+    /// Removes the files again, and their folders unless somebody put something there.
+    ///
+    /// # Errors
+    /// What the system refuses.
+    pub fn remove(self) -> Result<(), FileError> {
+        self.files.iter().try_for_each(|file| std::fs::remove_file(file).map_err(|e| FileError::io("remove", file, e)))?;
+        for dir in [Some(self.tokenizer.as_path()), self.tokenizer.parent()].into_iter().flatten() {
+            if crate::files::empty(dir)? {
+                std::fs::remove_dir(dir).map_err(|e| FileError::io("remove", dir, e))?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -148,6 +148,12 @@ impl Table {
         json!({ "seed": seed, "sets": sets })
     }
 
+    /// Whether a text is such an object.
+    pub fn is_json(text: &str) -> bool {
+        let value: Option<Value> = serde_json::from_str(text).ok();
+        value.is_some_and(|v| v["seed"].is_u64() && v["sets"][0]["figures"].is_array())
+    }
+
     /// For the terminal.
     pub fn to_text(&self) -> String {
         let heads = ["Pearson", "minus SFT (95 %)", "Spearman", "RMSE", "modal share", "verdicts right"];

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use crate::data::Example;
 use crate::eval::EvalError;
+use crate::files::{FileError, Lock, refuse_foreign, write_own};
 use crate::judge::{Judge, JudgeError, Judged, Judging};
 use crate::miniature::{Item, MiniatureError, Sizes, Split, Version};
 use crate::text::TextError;
@@ -66,8 +67,8 @@ pub enum DemoEnd {
 /// Errors of the demo: those of the rooms it goes through, and files it cannot write.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
-    #[error("cannot write {}: {source}", path.display())]
-    Write { path: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    Files(#[from] crate::files::FileError),
     #[error(transparent)]
     Train(#[from] TrainError),
     #[error(transparent)]
@@ -93,6 +94,12 @@ pub async fn run(options: &DemoOptions, around: Surroundings<'_>) -> Result<Demo
     let kind = if options.quick { "quick" } else { "full" };
     let folder = options.output_dir.join(format!("{kind}-seed{}", options.seed));
     let sizes = if options.quick { Sizes { test: 200, ..Sizes::full() } } else { Sizes { test: 500, ..Sizes::full() } };
+    std::fs::create_dir_all(&folder).map_err(|e| FileError::io("create", &folder, e))?;
+    let _lock = Lock::inside(&folder)?;
+    // Before the work, not after it.
+    let (report, results) = (options.output_dir.join("report.html"), folder.join("results.json"));
+    refuse_foreign(&report, page::is_ours)?;
+    refuse_foreign(&results, Table::is_json)?;
     let data = DemoData::make(VERSION, options.seed, sizes, &folder)?;
     progress.note(&format!("synthetic judging set: {} rows to learn from, 4 test sets of {}", sizes.train, sizes.test));
 
@@ -114,13 +121,11 @@ pub async fn run(options: &DemoOptions, around: Surroundings<'_>) -> Result<Demo
     let contenders = contend(&judges, &data, options.seed, &mut whole).await?;
     drop(whole);
     let table = Table::measure(&data, &contenders, options.seed)?;
-    let report = options.output_dir.join("report.html");
     let seconds = clock.seconds() - began;
     let page = page::Page { options, data: &data, contenders: &contenders, table: &table, judge: &judges[1], gpu, seconds };
     page.write(&report, &dirs)?;
-    let results = folder.join("results.json");
     let text = serde_json::to_string_pretty(&table.to_json(options.seed)).unwrap_or_default() + "\n";
-    std::fs::write(&results, text).map_err(|source| DemoError::Write { path: results.clone(), source })?;
+    write_own(&results, text.as_bytes(), Table::is_json)?;
     Ok(DemoEnd::Finished(DemoResult { table, report, judge: dirs.swap_remove(1), seconds }))
 }
 

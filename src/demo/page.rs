@@ -9,10 +9,19 @@ use super::measure::{Contender, Role, Table, labels};
 use super::{DemoError, DemoOptions, Judge, REAL, SFT};
 use crate::eval::Undefined;
 use crate::eval::report::{self, Curve, Example, Figure, Headline, MetricGroup, MetricRow, MetricTable, Report};
+use crate::files::write_own;
 use crate::gpu::Gpu;
 
 /// Judgements shown in full.
 const EXAMPLES: usize = 8;
+
+/// The page's title, and what tells it from others.
+const TITLE: &str = "A judge trained from nothing";
+
+/// Whether a page is a demo's.
+pub fn is_ours(page: &str) -> bool {
+    page.contains(&format!("<title>{TITLE}</title>"))
+}
 
 /// Everything that the page shows.
 pub struct Page<'a> {
@@ -29,7 +38,7 @@ impl Page<'_> {
     /// Writes the page; `dirs` hold the `metrics.jsonl` of SFT, REAL, reinforce and SFT continued.
     pub fn write(&self, path: &Path, dirs: &[PathBuf]) -> Result<(), DemoError> {
         let page = self.report(dirs).to_html();
-        std::fs::write(path, page).map_err(|source| DemoError::Write { path: path.into(), source })
+        Ok(write_own(path, page.as_bytes(), is_ours)?)
     }
 
     /// Human score and the score of the contender called `name` on the in-domain test set.
@@ -46,7 +55,7 @@ impl Page<'_> {
             "One seed, one run: docs/demo.md has more."
         };
         Report {
-            title: "A judge trained from nothing".into(),
+            title: TITLE.into(),
             subtitle: "Supervised by an imperfect teacher, then with REAL, on a synthetic judging task and one wgpu adapter".into(),
             headlines: self.headlines(),
             facts: self.facts(),

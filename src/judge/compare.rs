@@ -77,10 +77,11 @@ impl Judge {
 }
 
 /// The rows, each with the chain that was written for the next one (the last: for the first), to be judged with given chains.
-pub fn with_swapped_chains(rows: &[Example], judged: &[super::Judged]) -> Vec<Example> {
+/// `chains` has one a row.
+pub fn with_swapped_chains(rows: &[Example], chains: &[Option<String>]) -> Vec<Example> {
     let with = |(i, row): (usize, &Example)| {
         let mut row = row.clone();
-        row.record.chain = judged[(i + 1) % judged.len()].chains.first().cloned();
+        row.record.chain = chains[(i + 1) % chains.len()].clone();
         row
     };
     rows.iter().enumerate().map(with).collect()

@@ -33,6 +33,8 @@ pub struct Judging {
     pub batch_size: usize,
     /// Longest prompt plus chain; longer rows are judged with an error.
     pub max_length: usize,
+    /// Number of the first row among all that are judged in several calls: each row's chains have random numbers of their own.
+    pub first_row: usize,
     /// Read the rows' own chains instead of writing some: what other chains are compared by.
     pub given_chains: bool,
 }
@@ -47,6 +49,7 @@ impl Default for Judging {
             seed: 0,
             batch_size: 64,
             max_length,
+            first_row: 0,
             given_chains: false,
         }
     }
@@ -293,7 +296,8 @@ impl Judge {
         let stop = self.format().stop(self.tokenizer.eos_ids(), self.settings.max_completion_length);
         let key = threefry2x32([judging.seed as u32, (judging.seed >> 32) as u32], [0, 0]);
         let sampler = Sampler { temperature: judging.temperature, top_p: 1.0, top_k: 0, key };
-        let all = rollout.run(&prompts, 0, sampler, &stop, watch).await?;
+        let first_stream = (judging.first_row * judging.chains.max(1)) as u32;
+        let all = rollout.run(&prompts, first_stream, sampler, &stop, watch).await?;
         for (reading, chains) in readings.iter_mut().zip(all) {
             for chain in chains {
                 let chain = chain.within(longest - reading.prompt.len());

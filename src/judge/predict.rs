@@ -1,6 +1,6 @@
 //! From the probabilities of the score tokens to a prediction.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{JudgeError, Result, Scale};
@@ -114,7 +114,7 @@ impl Prediction {
 }
 
 /// The object `judge` that `jurist score` adds to a row.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Judgement {
     /// The expected score (RAIL); null where there is an error.
     pub expected: Option<f64>,

@@ -41,6 +41,11 @@ pub enum ModelError {
     )]
     DiskFull { path: PathBuf },
 
+    /// An output that cannot be written.
+    #[cfg(not(target_arch = "wasm32"))]
+    #[error(transparent)]
+    Files(#[from] crate::files::FileError),
+
     /// A model that is meant by its name on the hub.
     #[error("model {model}: {found}; {fix}")]
     Hub { model: String, found: String, fix: String },

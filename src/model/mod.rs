@@ -21,7 +21,6 @@ pub mod tensors;
 pub mod weights;
 
 #[cfg(not(target_arch = "wasm32"))]
-pub mod atomic;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod directory;
 #[cfg(not(target_arch = "wasm32"))]

@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use super::atomic::atomic_dir;
 use super::config::Config;
 use super::directory::INDEX;
 use super::dtype::{Dtype, first_non_finite, vanished};
@@ -12,12 +11,13 @@ use super::error::ModelError;
 use super::layout::{self, Shard};
 use super::names::{TensorSpec, tensors};
 use super::source::TensorSource;
+use crate::files::{FileError, replace_folder};
 
 /// Elements read and written at a time.
 const PIECE: usize = 1 << 18;
 
 /// Writes `config.json`, safetensors and index into a directory that exists, taking the tensors piece by piece in the
-/// order of [`tensors`]. Not atomic: use it inside [`atomic_dir`], as [`save_checkpoint`] does.
+/// order of [`tensors`]. Not atomic: use it inside [`replace_folder`], as [`save_checkpoint`] does.
 pub struct CheckpointWriter {
     dir: PathBuf,
     dtype: Dtype,
@@ -165,11 +165,10 @@ pub fn write_checkpoint(
     writer.finish()
 }
 
-/// Saves a whole model to `dir`, atomically: until all bytes are on the disk, what was there stays.
+/// Saves a whole model to `dir`, a new folder or an empty one: it is there once all bytes are on the disk.
 ///
 /// # Errors
-/// Those of [`CheckpointWriter::write`] and [`atomic_dir`]; also a `dir` that holds something other than a model, which
-/// is never replaced.
+/// Those of [`CheckpointWriter::write`] and [`replace_folder`]; also a `dir` with anything in it, which is never replaced.
 pub fn save_checkpoint(
     dir: &Path,
     dtype: Dtype,
@@ -177,18 +176,6 @@ pub fn save_checkpoint(
     extras: &[(String, Vec<u8>)],
     shard_bytes: u64,
 ) -> Result<(), ModelError> {
-    refuse_foreign_dir(dir)?;
-    atomic_dir(dir, |tmp| write_checkpoint(tmp, dtype, source, extras, shard_bytes))
-}
-
-/// Replacing a directory deletes what is in it; only an empty one or an earlier checkpoint may go.
-fn refuse_foreign_dir(dir: &Path) -> Result<(), ModelError> {
-    let Ok(mut entries) = std::fs::read_dir(dir) else { return Ok(()) };
-    if entries.next().is_some() && !dir.join("config.json").is_file() {
-        return Err(ModelError::Inconsistent(format!(
-            "{} holds files but no config.json, so it is no checkpoint and is not replaced; choose another directory",
-            dir.display()
-        )));
-    }
-    Ok(())
+    let taken = |dir: &Path| Err(FileError::in_the_way(dir, "it is not empty, and is not replaced; name a new folder").into());
+    replace_folder(dir, taken, |tmp| write_checkpoint(tmp, dtype, source, extras, shard_bytes))
 }

@@ -21,8 +21,9 @@ use super::config::TrainConfig;
 use super::error::{BoxError, io_error};
 use super::log::MetricsWriter;
 use super::order::Cursor;
+use super::output::{foreign_in_checkpoint, refuse_foreign_checkpoint};
 use super::training_state::{Parameter, StateReader, Supply, TRAINING_STATE, write_training_state};
-use crate::model::atomic::{atomic_dir, atomic_file, recover_within, remove_dir};
+use crate::files::{remove_folder, replace_folder};
 use crate::model::lora::peft::{ADAPTER_CONFIG, ADAPTER_MODEL};
 
 /// File of a checkpoint that says where the run stands.
@@ -33,7 +34,7 @@ pub const METRICS: &str = "metrics.jsonl";
 pub const RESOLVED_CONFIG: &str = "jurist.toml";
 
 /// Version of what stands under `jurist` in `trainer_state.json`.
-const FORMAT: u32 = 1;
+const FORMAT: u64 = 1;
 
 /// `trainer_state.json`: transformers' keys, for the scripts that read them, and ours under `jurist`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,7 +68,7 @@ pub struct TrainerState {
 /// What a run needs to go on exactly, and transformers has no key for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JuristState {
-    pub format: u32,
+    pub format: u64,
     pub rng: RngState,
     /// Place in the data.
     pub order: Cursor,
@@ -149,7 +150,7 @@ pub fn checkpoint_name(step: u64) -> String {
 }
 
 /// The step in a checkpoint's name; `None` for any other name.
-fn checkpoint_step(name: &str) -> Option<u64> {
+pub(super) fn checkpoint_step(name: &str) -> Option<u64> {
     let step = name.strip_prefix("checkpoint-")?.parse().ok()?;
     // Only the canonical spelling: `checkpoint-007` or `checkpoint-+7` are not ours.
     (checkpoint_name(step) == name).then_some(step)
@@ -158,7 +159,8 @@ fn checkpoint_step(name: &str) -> Option<u64> {
 /// Writes `output_dir/checkpoint-<global_step>`.
 ///
 /// `write_model` writes the Hugging Face part into the folder it is handed; `supply` hands out the training state one
-/// tensor at a time ([`write_training_state`]). When anything fails no checkpoint appears, and older ones stay.
+/// tensor at a time ([`write_training_state`]). When anything fails no checkpoint appears, and older ones stay. A folder of that
+/// name that is no checkpoint of a run is not replaced.
 pub fn save_checkpoint(
     output_dir: &Path,
     state: &TrainerState,
@@ -167,7 +169,7 @@ pub fn save_checkpoint(
     write_model: impl FnOnce(&Path) -> Result<(), BoxError>,
 ) -> Result<PathBuf, TrainError> {
     let path = output_dir.join(checkpoint_name(state.global_step));
-    atomic_dir(&path, |dir| {
+    replace_folder(&path, refuse_foreign_checkpoint, |dir| {
         write_model(dir).map_err(|source| TrainError::Inside { action: "write the model into", path: dir.into(), source })?;
         write_training_state(&dir.join(TRAINING_STATE), parameters, supply)?;
         let json = serde_json::to_string_pretty(state).map_err(|e| bad(&path, format!("its state is not JSON: {e}")))?;
@@ -187,10 +189,7 @@ pub struct Checkpoint {
 
 /// Opens a checkpoint and checks that it is complete: every file there, of the length that its header promises.
 pub fn open_checkpoint(path: &Path) -> Result<Checkpoint, TrainError> {
-    let file = path.join(TRAINER_STATE);
-    let text = fs::read_to_string(&file).map_err(|e| io_error("read", &file, e))?;
-    let state: TrainerState = serde_json::from_str(&text)
-        .map_err(|e| bad(path, format!("{TRAINER_STATE} was not written by jurist, or is damaged: {e}")))?;
+    let state = read_state(path)?;
     if state.jurist.format != FORMAT {
         let format = state.jurist.format;
         return Err(bad(path, format!("its format is {format}, this version of jurist reads {FORMAT}")));
@@ -202,6 +201,61 @@ pub fn open_checkpoint(path: &Path) -> Result<Checkpoint, TrainError> {
     check_model_files(path)?;
     Ok(Checkpoint { path: path.into(), state, tensors: StateReader::open(&path.join(TRAINING_STATE))? })
 }
+
+/// Reads a checkpoint's `trainer_state.json`.
+///
+/// # Errors
+/// A file that cannot be read or was not written by this program; a counter that no run can have come to.
+pub(super) fn read_state(path: &Path) -> Result<TrainerState, TrainError> {
+    let file = path.join(TRAINER_STATE);
+    let text = fs::read_to_string(&file).map_err(|e| io_error("read", &file, e))?;
+    let damaged = |e: serde_json::Error| bad(path, format!("{TRAINER_STATE} was not written by jurist, or is damaged: {e}"));
+    let value: Value = serde_json::from_str(&text).map_err(damaged)?;
+    for (field, most) in COUNTERS {
+        let found = value.pointer(&format!("/{}", field.replace('.', "/"))).unwrap_or(&Value::Null);
+        if !found.is_null() && found.as_u64().is_none_or(|n| n > *most) {
+            return Err(bad(path, format!("{TRAINER_STATE}: `{field}` is {found}; expected a whole number of at most {most}")));
+        }
+    }
+    let state: TrainerState = serde_json::from_value(value).map_err(damaged)?;
+    let (jurist, at) = (&state.jurist, state.global_step);
+    let pairs = [
+        ("global_step", at, "max_steps", state.max_steps),
+        ("best_global_step", state.best_global_step.unwrap_or(0), "global_step", at),
+        ("jurist.nonfinite_steps", jurist.nonfinite_steps, "global_step", at),
+        ("jurist.nonfinite_in_a_row", jurist.nonfinite_in_a_row, "jurist.nonfinite_steps", jurist.nonfinite_steps),
+    ];
+    match pairs.into_iter().find(|(_, small, _, large)| small > large) {
+        None => Ok(state),
+        Some((field, found, other, most)) => {
+            Err(bad(path, format!("{TRAINER_STATE}: `{field}` is {found}; expected at most {most}, which is `{other}`")))
+        }
+    }
+}
+
+/// What counts in `trainer_state.json`, and the most that it can have come to: what a run counts stays exact in JSON, what is set
+/// fits a TOML number.
+const COUNTERS: &[(&str, u64)] = &[
+    ("global_step", COUNTED),
+    ("best_global_step", COUNTED),
+    ("num_input_tokens_seen", COUNTED),
+    ("jurist.order.epoch", COUNTED),
+    ("jurist.order.position", COUNTED),
+    ("jurist.order.rows", COUNTED),
+    ("jurist.optimizer_steps", COUNTED),
+    ("jurist.nonfinite_in_a_row", COUNTED),
+    ("jurist.nonfinite_steps", COUNTED),
+    ("jurist.metrics_bytes", COUNTED),
+    ("jurist.format", SET),
+    ("max_steps", SET),
+    ("eval_steps", SET),
+    ("logging_steps", SET),
+    ("save_steps", SET),
+    ("num_train_epochs", SET),
+    ("train_batch_size", SET),
+];
+const COUNTED: u64 = 1 << 53;
+const SET: u64 = i64::MAX as u64;
 
 /// The Hugging Face part: an adapter; or a config, and one weight file or all shards of an index, each whole.
 fn check_model_files(path: &Path) -> Result<(), TrainError> {
@@ -250,13 +304,12 @@ pub struct Latest {
     pub passed_over: Vec<TrainError>,
 }
 
-/// Finds the newest complete checkpoint and brings what killed runs left into order.
+/// Finds the newest complete checkpoint.
 pub fn latest_checkpoint(output_dir: &Path) -> Result<Latest, TrainError> {
     let mut latest = Latest { checkpoint: None, passed_over: Vec::new() };
     if !output_dir.is_dir() {
         return Ok(latest);
     }
-    recover_within(output_dir, |name| checkpoint_step(name).is_some())?;
     for step in list_checkpoints(output_dir)?.into_iter().rev() {
         match open_checkpoint(&output_dir.join(checkpoint_name(step))) {
             Ok(checkpoint) => {
@@ -269,16 +322,17 @@ pub fn latest_checkpoint(output_dir: &Path) -> Result<Latest, TrainError> {
     Ok(latest)
 }
 
-/// Deletes the oldest checkpoints until at most `limit` are left; the newest and the one named `best` always stay.
-/// Returns the steps that were deleted.
+/// Deletes the oldest checkpoints until at most `limit` are left; the newest and the one named `best` always stay, and so does a
+/// folder with anything in it that no run wrote. Returns the steps that were deleted.
 pub fn rotate_checkpoints(output_dir: &Path, limit: Option<u64>, best: Option<&str>) -> Result<Vec<u64>, TrainError> {
     let Some(limit) = limit else { return Ok(Vec::new()) };
     let steps = list_checkpoints(output_dir)?;
     let Some((&newest, _)) = steps.split_last() else { return Ok(Vec::new()) };
     let surplus = steps.len().saturating_sub(limit.max(1) as usize);
-    let may_go = |step: &u64| *step != newest && Some(checkpoint_name(*step).as_str()) != best;
+    let ours = |step: &u64| foreign_in_checkpoint(&output_dir.join(checkpoint_name(*step))).is_none();
+    let may_go = |step: &u64| *step != newest && Some(checkpoint_name(*step).as_str()) != best && ours(step);
     let deleted: Vec<u64> = steps.iter().copied().filter(may_go).take(surplus).collect();
-    deleted.iter().try_for_each(|step| remove_dir(&output_dir.join(checkpoint_name(*step))))?;
+    deleted.iter().try_for_each(|step| remove_folder(&output_dir.join(checkpoint_name(*step))))?;
     Ok(deleted)
 }
 
@@ -318,12 +372,6 @@ pub fn read_log_history(output_dir: &Path, bytes: u64) -> Result<Vec<Value>, Tra
         history.extend(serde_json::from_str::<Value>(&line).ok());
     }
     Ok(history)
-}
-
-/// Writes the resolved config into the output folder.
-pub fn write_resolved_config(output_dir: &Path, config: &TrainConfig) -> Result<(), TrainError> {
-    fs::create_dir_all(output_dir).map_err(|e| io_error("create", output_dir, e))?;
-    Ok(atomic_file(&output_dir.join(RESOLVED_CONFIG), config.to_toml()?.as_bytes())?)
 }
 
 /// Words of warning about the settings that changed since the run in `output_dir` began; a file that is gone or cannot be

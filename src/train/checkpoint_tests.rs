@@ -1,5 +1,6 @@
 use super::*;
 use crate::train::log::Metrics;
+use crate::train::output::OutputFolder;
 use crate::train::training_state::Part;
 
 fn parameters() -> Vec<Parameter> {
@@ -69,12 +70,13 @@ fn has_the_keys_of_transformers() {
 fn a_killed_save_leaves_the_older_checkpoint() {
     let dir = tempfile::tempdir().unwrap();
     save(dir.path(), 5);
-    let leftover = dir.path().join("checkpoint-10.tmp-7");
+    let leftover = dir.path().join(".checkpoint-10.jurist-new-7");
     fs::create_dir(&leftover).unwrap();
     fs::write(leftover.join(TRAINER_STATE), "half").unwrap();
-    let theirs = dir.path().join("notes.tmp-7");
+    let theirs = dir.path().join("checkpoint-10.tmp-7");
     fs::create_dir(&theirs).unwrap();
     assert_eq!(latest_step(dir.path()), Some(5));
+    drop(OutputFolder::claim(dir.path()).unwrap());
     assert!(!leftover.exists() && theirs.exists());
 
     let failed = save_checkpoint(dir.path(), &state(10), &parameters(), &mut supply, |_| Err("the disk is full".into()));
@@ -142,7 +144,7 @@ fn rotation_keeps_the_best_and_the_newest() {
     ] {
         let dir = tempfile::tempdir().unwrap();
         for step in [2, 4, 10, 12] {
-            fs::create_dir(dir.path().join(checkpoint_name(step))).unwrap();
+            save(dir.path(), step);
         }
         rotate_checkpoints(dir.path(), limit, best).unwrap();
         assert_eq!(list_checkpoints(dir.path()).unwrap(), left, "{limit:?} {best:?}");
@@ -192,12 +194,46 @@ fn metrics_are_cut_back_to_the_checkpoint() {
     assert_eq!(text(), "");
 }
 
+/// Neither rotated away nor replaced: what somebody put into a checkpoint, and checkpoints of somebody else.
 #[test]
-fn the_resolved_config_is_written() {
+fn what_no_run_wrote_stays() {
     let dir = tempfile::tempdir().unwrap();
-    let out = dir.path().join("a/b");
-    write_resolved_config(&out, &TrainConfig::default()).unwrap();
-    assert!(fs::read_to_string(out.join(RESOLVED_CONFIG)).unwrap().starts_with("method = \"sft\"\n"));
+    (1..=4).for_each(|step| drop(save(dir.path(), step)));
+    fs::write(dir.path().join("checkpoint-1/thesis.txt"), "years").unwrap();
+    fs::remove_file(dir.path().join("checkpoint-2").join(TRAINER_STATE)).unwrap();
+    fs::remove_file(dir.path().join("checkpoint-2").join(TRAINING_STATE)).unwrap();
+    assert_eq!(rotate_checkpoints(dir.path(), Some(1), None).unwrap(), [3]);
+    assert_eq!(list_checkpoints(dir.path()).unwrap(), [1, 2, 4]);
+    let message = save_checkpoint(dir.path(), &state(1), &parameters(), &mut supply, write_model).unwrap_err().to_string();
+    assert!(message.contains("checkpoint-1/thesis.txt is in the way"), "{message}");
+    assert_eq!(fs::read_to_string(dir.path().join("checkpoint-1/thesis.txt")).unwrap(), "years");
+}
+
+/// Every counter, with numbers that no run can have come to: an error that names file and field, and no overflow.
+#[test]
+fn counters_that_cannot_be_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = save(dir.path(), 5);
+    let file = path.join(TRAINER_STATE);
+    let good: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    let message = |field: &str, found: Value| {
+        let mut json = good.clone();
+        *json.pointer_mut(&format!("/{}", field.replace('.', "/"))).unwrap() = found;
+        fs::write(&file, json.to_string()).unwrap();
+        open_checkpoint(&path).unwrap_err().to_string()
+    };
+    for (field, _) in COUNTERS {
+        for found in [Value::from(u64::MAX), Value::from(-1), Value::from(1.5), Value::from("7")] {
+            let said = message(field, found.clone());
+            assert!(said.contains(TRAINER_STATE) && said.contains(field) && said.contains(&found.to_string()), "{said}");
+        }
+    }
+    for (field, found) in
+        [("global_step", 101), ("best_global_step", 6), ("jurist.nonfinite_steps", 6), ("jurist.nonfinite_in_a_row", 1)]
+    {
+        let said = message(field, found.into());
+        assert!(said.contains(&format!("`{field}` is {found}; expected at most ")), "{said}");
+    }
 }
 
 /// Set for the process that [`killed_at_any_moment`] kills: the folder it saves into.

@@ -22,6 +22,11 @@ pub enum TrainError {
     #[error("cannot {action} {}", path.display())]
     Io { action: &'static str, path: PathBuf, source: std::io::Error },
 
+    /// An output that cannot be written, or that somebody else wrote.
+    #[cfg(not(target_arch = "wasm32"))]
+    #[error(transparent)]
+    Files(#[from] crate::files::FileError),
+
     /// Nothing to train on.
     #[error("no training rows are left; {why}")]
     NoRows { why: String },
@@ -48,6 +53,13 @@ pub enum TrainError {
          Lower learning_rate, check the data, or resume from an earlier checkpoint"
     )]
     Diverged { steps: u64, step: u64 },
+
+    /// No step changed the model.
+    #[error(
+        "none of the {steps} steps changed the model, since no gradient was finite; no judge is written. Check the labels and the \
+         scale (scores as large as 1e300 have no finite square), or lower learning_rate"
+    )]
+    Untrained { steps: u64 },
 
     /// From the rooms that training stands on.
     #[error(transparent)]

@@ -14,7 +14,7 @@ use serde_json::json;
 use super::TrainError;
 use super::checkpoint::{
     self, Checkpoint, MetricsFile, TrainerState, checkpoint_name, open_checkpoint, open_metrics, read_log_history,
-    rotate_checkpoints, save_checkpoint, sync_metrics, write_resolved_config,
+    rotate_checkpoints, save_checkpoint, sync_metrics,
 };
 use super::config::{Resume, TrainConfig};
 use super::engine::{Engine, Material};
@@ -22,6 +22,7 @@ use super::error::{BoxError, io_error};
 use super::log::{Clock, Metrics, Progress, StepReport};
 use super::memory;
 use super::order::DataOrder;
+use super::output::{self, OutputFolder};
 use super::pack::Example;
 use super::schedule::Schedule;
 use super::start::Start;
@@ -29,9 +30,9 @@ use super::trainer::{Evaluator, StepNumbers};
 use super::training_state::{Parameter, Part};
 use crate::data;
 use crate::eval::{Agreement, Grid};
+use crate::files::add_to_folder;
 use crate::gpu::Gpu;
 use crate::judge::{JUDGE_FILE, Judge, Judging};
-use crate::model::atomic::atomic_dir;
 use crate::model::layout::DEFAULT_SHARD_BYTES;
 use crate::model::names::tensors;
 use crate::model::save::CheckpointWriter;
@@ -60,18 +61,27 @@ pub struct Surroundings<'a> {
 /// # Errors
 /// Whatever start, data, GPU or disk report; a run that diverged. Checkpoints written before stay.
 pub async fn run<'a>(config: &'a TrainConfig, around: Surroundings<'a>) -> Result<Ended, TrainError> {
-    if config.method == "tract" {
-        return super::tract::train(config, around).await;
+    let mut folder = OutputFolder::claim(Path::new(&config.output_dir))?;
+    match config.method.as_str() {
+        "tract" => super::tract::train(config, &mut folder, around).await,
+        _ => run_in(&mut folder, config, around).await,
     }
-    let output = PathBuf::from(&config.output_dir);
-    let resumed = find_resume(config, &output, around.progress)?;
+}
+
+/// As [`run`], into a folder that is held already.
+pub(super) async fn run_in<'a>(
+    folder: &mut OutputFolder,
+    config: &'a TrainConfig,
+    around: Surroundings<'a>,
+) -> Result<Ended, TrainError> {
+    let resumed = find_resume(config, folder.path(), around.progress)?;
     let start = Start::read(config)?;
     start.notes.iter().for_each(|note| around.progress.warn(note));
     if let (Some(model), false) = (&config.model_name_or_path, start.inherited.is_empty()) {
         around.progress.note(&format!("{} as in {model}", start.inherited.join(", ")));
     }
     memory::check(around.gpu, config, &start)?;
-    let mut run = Run::new(config, start, &output, around, resumed.as_ref()).await?;
+    let mut run = Run::new(config, start, folder, around, resumed.as_ref()).await?;
     if let Some(checkpoint) = resumed {
         run.resume(checkpoint)?;
     }
@@ -82,7 +92,15 @@ pub async fn run<'a>(config: &'a TrainConfig, around: Surroundings<'a>) -> Resul
 /// is refused: it would overwrite what somebody has waited for.
 fn find_resume(config: &TrainConfig, output: &Path, progress: &mut dyn Progress) -> Result<Option<Checkpoint>, TrainError> {
     match &config.resume_from_checkpoint {
-        Resume::From(path) => Ok(Some(open_checkpoint(Path::new(path))?)),
+        Resume::From(path) => {
+            let path = Path::new(path);
+            let checkpoint = open_checkpoint(path)?;
+            let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            if !same_file::is_same_file(folder, output).unwrap_or(false) {
+                refuse_used(output)?;
+            }
+            Ok(Some(checkpoint))
+        }
         Resume::Newest(true) => {
             let latest = checkpoint::latest_checkpoint(output)?;
             latest.passed_over.iter().for_each(|e| progress.warn(&format!("passed over: {e}")));
@@ -90,32 +108,28 @@ fn find_resume(config: &TrainConfig, output: &Path, progress: &mut dyn Progress)
                 if !latest.passed_over.is_empty() {
                     return refuse(output.into(), "none of its checkpoints is complete; move them away to start anew");
                 }
-                refuse_finished(output)?;
+                output::refuse_taken(output)?;
                 progress.note("no checkpoint to resume from: starting anew");
             }
             Ok(latest.checkpoint)
         }
-        Resume::Newest(false) => match checkpoint::list_checkpoints(output)?.last() {
-            None => refuse_finished(output).map(|()| None),
-            Some(step) => {
-                let problem = "a run was here before; go on with --resume, or choose another output_dir";
-                refuse(output.join(checkpoint_name(*step)), problem)
-            }
-        },
+        Resume::Newest(false) => refuse_used(output).map(|()| None),
+    }
+}
+
+/// Refuses a folder for a run that does not go on from what is there.
+fn refuse_used(output: &Path) -> Result<(), TrainError> {
+    match checkpoint::list_checkpoints(output)?.last() {
+        None => output::refuse_taken(output),
+        Some(step) => {
+            let problem = "a run was here before; go on with --resume, or choose another output_dir";
+            refuse(output.join(checkpoint_name(*step)), problem)
+        }
     }
 }
 
 fn refuse<T>(path: PathBuf, problem: &str) -> Result<T, TrainError> {
     Err(TrainError::Checkpoint { path, problem: problem.into() })
-}
-
-fn refuse_finished(output: &Path) -> Result<(), TrainError> {
-    match [JUDGE_FILE, "config.json"].iter().any(|file| output.join(file).exists()) {
-        true => {
-            refuse(output.into(), "there is a model in this folder, which a new run would overwrite; choose another output_dir")
-        }
-        false => Ok(()),
-    }
 }
 
 /// A run under way.
@@ -131,6 +145,8 @@ struct Run<'a> {
     state: TrainerState,
     metrics: MetricsFile,
     parameters: Vec<Parameter>,
+    /// Files of an earlier end of this run, which the final model replaces.
+    earlier: Vec<PathBuf>,
 }
 
 /// Evaluation: the loss on held-out examples, and the judge on held-out rows.
@@ -147,11 +163,12 @@ impl<'a> Run<'a> {
     async fn new(
         config: &'a TrainConfig,
         mut start: Start,
-        output: &Path,
+        folder: &mut OutputFolder,
         around: Surroundings<'a>,
         resumed: Option<&Checkpoint>,
     ) -> Result<Self, TrainError> {
         let gpu = around.gpu;
+        let output = folder.path().to_path_buf();
         let engine = Engine::new(gpu, &start.origin(), config, &material(&start))?;
         let examples = &start.train.examples;
         let held_out = match start.eval.take() {
@@ -161,7 +178,7 @@ impl<'a> Run<'a> {
                 let judge = (&start.settings.scale, start.placement());
                 let evaluator = Evaluator::new(gpu, engine.weights(), &prepared.examples, (batch, config.supervision()), judge)?;
                 let labels = rows.iter().filter_map(|r| r.record.score).collect();
-                let grid = Grid::new(start.settings.scale.values()).map_err(|e| inside("measure", output, e))?;
+                let grid = Grid::new(start.settings.scale.values()).map_err(|e| inside("measure", &output, e))?;
                 Some(HeldOut { evaluator, examples: prepared.examples, rows, labels, grid })
             }
         };
@@ -171,18 +188,31 @@ impl<'a> Run<'a> {
         state.jurist.tuning = json!(format!("{:?}", gpu.tuning()));
         let trained = engine.weights().trainable()?.specs();
         let parameters: Vec<Parameter> = trained.into_iter().map(|t| Parameter { name: t.name, shape: t.shape }).collect();
+        let mut earlier = Vec::new();
         if let Some(from) = resumed {
             check_same_run(&from.state, &state)?;
             from.tensors.expect(&parameters)?;
             order = DataOrder::resume(config.seed, examples.len(), from.state.jurist.order)?;
-            checkpoint::changed_settings(output, config).iter().for_each(|c| around.progress.warn(c));
+            output::refuse_other_log(&output, from.state.jurist.metrics_bytes, &from.state.log_history)?;
+            if from.state.global_step < total || !output.join(JUDGE_FILE).exists() {
+                output::refuse_foreign_checkpoints(&output, from.state.global_step)?;
+                earlier = output::earlier_judge(&output)?;
+            }
+            checkpoint::changed_settings(&output, config).iter().for_each(|c| around.progress.warn(c));
         }
-        let (metrics, warning) = open_metrics(output, resumed.map_or(0, |from| from.state.jurist.metrics_bytes))?;
+        if folder.make()? && resumed.is_none() {
+            // Another process may have been here since the first look.
+            refuse_used(&output)?;
+        }
+        let (metrics, warning) = open_metrics(&output, resumed.map_or(0, |from| from.state.jurist.metrics_bytes))?;
         warning.iter().for_each(|w| around.progress.warn(w));
-        write_resolved_config(output, config)?;
+        if !output::write_resolved_config(&output, config)? {
+            let file = output.join(checkpoint::RESOLVED_CONFIG);
+            let line = format!("{} was not written by this run, or was changed: it is left as it is", file.display());
+            around.progress.warn(&line);
+        }
         let schedule = config.schedule(total);
-        let output = output.to_path_buf();
-        Ok(Run { config, output, around, start, engine, held_out, order, schedule, state, metrics, parameters })
+        Ok(Run { config, output, around, start, engine, held_out, order, schedule, state, metrics, parameters, earlier })
     }
 
     /// Puts weights, moments and counters back to where the checkpoint stood.
@@ -218,6 +248,9 @@ impl<'a> Run<'a> {
         while self.state.global_step < total {
             self.step().await?;
             let step = self.state.global_step;
+            if step == total {
+                self.refuse_untrained()?;
+            }
             let due = |every: u64| every > 0 && step.is_multiple_of(every);
             let evaluated = self.held_out.is_some() && (due(self.config.eval_steps) || step == total);
             let best = evaluated && self.evaluate().await?;
@@ -237,8 +270,17 @@ impl<'a> Run<'a> {
             }
         }
         self.around.progress.end();
+        self.refuse_untrained()?;
         self.finish()?;
         Ok(Ended::Finished { steps: self.state.global_step, seconds: self.around.clock.seconds() - began })
+    }
+
+    /// A model that is as it was before is no judge that was trained.
+    fn refuse_untrained(&self) -> Result<(), TrainError> {
+        match self.state.jurist.optimizer_steps {
+            0 => Err(TrainError::Untrained { steps: self.state.global_step }),
+            _ => Ok(()),
+        }
     }
 
     async fn step(&mut self) -> Result<(), TrainError> {
@@ -368,30 +410,19 @@ impl<'a> Run<'a> {
         write_judge(dir, self.around.gpu, self.engine.weights(), (&self.start, self.config))
     }
 
-    /// The final model at the top of the output folder: the last one, or the best. It is written as a folder of its own
-    /// first; `judge.json` moves last, so that where it is, all is.
+    /// The final model at the top of the output folder: the last one, or the best. `judge.json` comes last, so that where it is,
+    /// all is.
     fn finish(&self) -> Result<(), TrainError> {
         let best = self.state.best_model_checkpoint.as_deref().filter(|_| self.config.load_best_model_at_end);
-        let finished = self.output.join("final");
-        atomic_dir(&finished, |dir| match best {
+        let ours = |file: &Path| self.earlier.iter().any(|known| known == file);
+        add_to_folder(&self.output, (JUDGE_FILE, &ours), |dir| match best {
             None => self.write_model(dir).map_err(|source| TrainError::Inside {
                 action: "write the model into",
                 path: dir.into(),
                 source,
             }),
             Some(best) => copy_model(&self.output.join(best), dir),
-        })?;
-        let mut files = files_of(&finished)?;
-        files.sort_by_key(|file| file.file_name().is_some_and(|name| name == JUDGE_FILE));
-        let marker = self.output.join(JUDGE_FILE);
-        if marker.exists() {
-            std::fs::remove_file(&marker).map_err(|e| io_error("replace", &marker, e))?;
-        }
-        for file in files {
-            let target = self.output.join(file.file_name().unwrap_or_default());
-            std::fs::rename(&file, &target).map_err(|e| io_error("write", &target, e))?;
-        }
-        std::fs::remove_dir(&finished).map_err(|e| io_error("remove", &finished, e))
+        })
     }
 }
 

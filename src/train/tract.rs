@@ -18,10 +18,12 @@ use serde_json::Value;
 use super::TrainError;
 use super::config::{Resume, TrainConfig};
 use super::error::io_error;
-use super::run::{Ended, Surroundings, run};
+use super::output::OutputFolder;
+use super::run::{Ended, Surroundings, run, run_in};
 use super::start::labelled_rows;
 use crate::bundle::ModelFolder;
 use crate::data::Example;
+use crate::files::{self, FileError};
 use crate::judge::{JUDGE_FILE, Judge, JudgeFiles, Judging};
 
 /// The rows with the judge's own chains.
@@ -39,11 +41,21 @@ const COLUMN: &str = "chain";
 ///
 /// # Errors
 /// As an ordinary run. What was trained and written stays and is gone on from with `--resume`.
-pub(super) async fn train(config: &TrainConfig, around: Surroundings<'_>) -> Result<Ended, TrainError> {
+pub(super) async fn train(
+    config: &TrainConfig,
+    folder: &mut OutputFolder,
+    around: Surroundings<'_>,
+) -> Result<Ended, TrainError> {
     let Surroundings { gpu, clock, progress, interrupted } = around;
-    let output = Path::new(&config.output_dir);
+    let output = &folder.path().to_path_buf();
     let chains = output.join(CHAINS);
-    if !chains.exists() {
+    if config.resume_from_checkpoint.is_no() {
+        refuse_used(output)?;
+    }
+    if chains.exists() {
+        let rows = labelled_rows(config)?;
+        refuse_other_chains(&chains, config, (&rows, rows.len()))?;
+    } else {
         let first = match &config.chains_from {
             Some(folder) => PathBuf::from(folder),
             None => {
@@ -61,13 +73,42 @@ pub(super) async fn train(config: &TrainConfig, around: Surroundings<'_>) -> Res
         };
         let judge = JudgeFiles::trained(&ModelFolder::open(&first)?, config.weight_policy())?.upload(gpu)?;
         let around = Surroundings { gpu, clock, progress, interrupted };
+        folder.make()?;
         if !write_chains(config, &judge, output, around).await? {
             return Ok(Ended::Interrupted { checkpoint: output.join(BEGUN) });
         }
     }
     progress.note("stage 2 of 2: its own chains, from the start again");
     let second = stage_two(config, &chains);
-    Box::pin(run(&second, Surroundings { gpu, clock, progress, interrupted })).await
+    Box::pin(run_in(folder, &second, Surroundings { gpu, clock, progress, interrupted })).await
+}
+
+/// Refuses a folder in which a name that a new run will write is taken.
+fn refuse_used(output: &Path) -> Result<(), TrainError> {
+    match [CHAINS, BEGUN].iter().map(|name| output.join(name)).find(|path| path.exists()) {
+        None => Ok(()),
+        Some(path) => {
+            let problem = "a run writes its chains there; go on with --resume if one did, or choose another output_dir";
+            Err(FileError::in_the_way(path, problem).into())
+        }
+    }
+}
+
+/// Refuses a file of chains whose lines are not the first rows with a chain each: the judge would learn from something else, and
+/// what somebody else wrote would be overwritten. `expected` is the number of lines; a last one that is cut does not count.
+fn refuse_other_chains(path: &Path, config: &TrainConfig, (rows, expected): (&[Example], usize)) -> Result<(), TrainError> {
+    let text = std::fs::read_to_string(path).map_err(|e| io_error("read", path, e))?;
+    let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
+    let same = |(line, row): (&str, &Example)| {
+        let chain = serde_json::from_str::<Value>(line).ok().and_then(|v| Some(v[COLUMN].as_str()?.to_string()));
+        chain.is_some_and(|chain| with_chain(config, row, &chain).to_string() == line)
+    };
+    let lines = whole.lines().count();
+    if lines < expected || lines > rows.len() || !whole.lines().zip(rows).all(same) {
+        let problem = "these are not the rows of this run with their chains; move it away or choose another output_dir";
+        return Err(FileError::in_the_way(path, problem).into());
+    }
+    Ok(())
 }
 
 fn stage_one(config: &TrainConfig, output: &Path) -> TrainConfig {
@@ -84,8 +125,10 @@ fn stage_two(config: &TrainConfig, chains: &Path) -> TrainConfig {
 /// Has the judge write one chain for every row; false when interrupted.
 async fn write_chains(config: &TrainConfig, judge: &Judge, output: &Path, around: Surroundings<'_>) -> Result<bool, TrainError> {
     let rows = labelled_rows(config)?;
-    std::fs::create_dir_all(output).map_err(|e| io_error("create", output, e))?;
     let path = output.join(BEGUN);
+    if path.exists() {
+        refuse_other_chains(&path, config, (&rows, 0))?;
+    }
     // Whole helpings only: a line that was cut by the interruption belongs to none.
     let lines = std::fs::read_to_string(&path).map_or(0, |text| text.matches('\n').count());
     let done = lines / HELPING * HELPING;
@@ -93,7 +136,7 @@ async fn write_chains(config: &TrainConfig, judge: &Judge, output: &Path, around
         0 => String::new(),
         n => std::fs::read_to_string(&path).map_err(|e| io_error("read", &path, e))?.split_inclusive('\n').take(n).collect(),
     };
-    std::fs::write(&path, kept).map_err(|e| io_error("write", &path, e))?;
+    files::write(&path, kept.as_bytes())?;
     let file = std::fs::OpenOptions::new().append(true).open(&path).map_err(|e| io_error("write", &path, e))?;
     let mut file = std::io::BufWriter::new(file);
     around.progress.begin("writing chains", done as u64, rows.len() as u64);

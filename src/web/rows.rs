@@ -60,7 +60,16 @@ impl ScoreOptions {
             Some(other) => return Err(Failure::row(format!("`expectation` is \"{other}\"; expected full or renormalised."))),
         };
         let given_chains = self.given();
-        Ok(Judging { expectation, chains, temperature, seed: self.seed, batch_size, max_length: usize::MAX, given_chains })
+        Ok(Judging {
+            expectation,
+            chains,
+            temperature,
+            seed: self.seed,
+            batch_size,
+            max_length: usize::MAX,
+            given_chains,
+            ..Judging::default()
+        })
     }
 }
 

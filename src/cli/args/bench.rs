@@ -1,0 +1,123 @@
+//! What `jurist bench` takes.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+/// Measure the adapter's ceilings, and how near to them kernels, a training step and a rollout come
+#[derive(Debug, Args)]
+#[command(after_help = BENCH_EXAMPLES)]
+pub struct BenchArgs {
+    /// Only these groups, beside the ceilings
+    #[arg(long, value_enum, value_name = "GROUP", value_delimiter = ',')]
+    pub only: Vec<BenchGroup>,
+
+    /// Fewer and shorter samples
+    #[arg(long)]
+    pub quick: bool,
+
+    /// Leave aside what not every WebGPU device has: the kernels that a browser runs
+    #[arg(long)]
+    pub basic: bool,
+
+    /// Samples of each figure, of which the median counts [default: 7, with --quick 3]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub repeat: Option<u16>,
+
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+
+    /// JSON of an earlier run or of a program in benches/peers: adds a column with its time over ours; may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub baseline: Vec<PathBuf>,
+
+    /// Time every kernel of a training step and of a rollout's step
+    #[arg(long)]
+    pub profile: bool,
+
+    /// Write the profile as a trace for ui.perfetto.dev
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+
+    /// Measure how cost grows with tokens, batch, hidden size and samples
+    #[arg(long)]
+    pub growth: bool,
+
+    /// Leave out a size of --growth whose run might take longer than this
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
+    pub patience: u32,
+
+    /// Write all of it, with --profile and --growth, into this Markdown page and its plots to img/ beside it
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    pub report: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub shape: ShapeArgs,
+}
+
+/// Sizes of the measured model and work.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Shape")]
+pub struct ShapeArgs {
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = size)]
+    pub hidden: usize,
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = size)]
+    pub layers: usize,
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = size)]
+    pub heads: usize,
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = size)]
+    pub kv_heads: usize,
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = size)]
+    pub head_dim: usize,
+    /// Width of SwiGLU
+    #[arg(long, value_name = "N", default_value_t = 768, value_parser = size)]
+    pub ffn: usize,
+    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = size)]
+    pub vocab: usize,
+    /// Sequences of a training step
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = size)]
+    pub batch: usize,
+    /// Tokens of each
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = size)]
+    pub tokens: usize,
+    /// Tokens of a rollout's prompt
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = size)]
+    pub prompt: usize,
+    /// Chains of a rollout
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = size)]
+    pub samples: usize,
+    /// Tokens that each draws
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = size)]
+    pub new_tokens: usize,
+    /// Sides of the square products; the largest is also that of the skinny ones
+    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [512, 1024], value_parser = size)]
+    pub square: Vec<usize>,
+}
+
+fn size(text: &str) -> Result<usize, String> {
+    let expected = || format!("`{text}` is no size; expected a whole number from 1 to 1048576");
+    text.parse().ok().filter(|n| (1..=1 << 20).contains(n)).ok_or_else(expected)
+}
+
+/// What `--only` takes.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum BenchGroup {
+    Ceilings,
+    Matmul,
+    Attention,
+    Norm,
+    Swiglu,
+    Loss,
+    Step,
+    Rollout,
+    Decode,
+}
+
+const BENCH_EXAMPLES: &str = "\
+Examples:
+  jurist bench
+  jurist bench --only matmul,step --json > before.json    and later    jurist bench --only matmul,step --baseline before.json
+  jurist bench --only step --profile --trace step.json    then open step.json in ui.perfetto.dev
+  jurist bench --hidden 1024 --layers 28 --heads 16 --kv-heads 8 --head-dim 128 --ffn 3072 --vocab 151936
+  jurist bench --report docs/performance.md";

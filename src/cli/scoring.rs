@@ -1,0 +1,393 @@
+//! Judging rows in blocks, each kept as soon as it is done: to standard output, to a file that an interruption leaves and that can
+//! be gone on with, or for this process alone.
+//!
+//! The rows of a block are judged together, and blocks do not depend on each other: so a run that was interrupted and gone on
+//! with writes the same bytes as one that was not. Going on, the block at the seam is judged once more, and what is there must be
+//! what this judge says: whatever is different now (weights, settings, adapter) is noticed.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use super::{CliError, Interrupt, TerminalProgress, print_rows};
+use crate::data::Example;
+use crate::files::{FileError, Growing, open_stream};
+use crate::judge::{Expectation, Judge, JudgeError, Judgement, Judging};
+use crate::model::error::ModelError;
+use crate::rollout::Watch;
+use crate::train::log::Progress;
+
+/// Batches of a block: fewer lose less by an interruption, more lose less time at the end of each.
+const BATCHES: usize = 4;
+
+/// What commands do before they stop.
+pub const ROWS: &str = "keeping the rows that are done";
+
+/// Expected scores that differ by less were rounded differently: by another adapter, or other kernels.
+const ROUNDING: f64 = 1e-4;
+
+/// What is judged, and the column that it goes to.
+pub struct Work<'a> {
+    pub judge: &'a Judge,
+    pub judging: Judging,
+    pub rows: &'a [Example],
+    /// The column of the judgement.
+    pub column: &'a str,
+    pub interrupt: &'a Interrupt,
+}
+
+impl Work<'_> {
+    /// A row with its judgement as a line, without its end.
+    fn line(&self, row: &Example, judgement: &Judgement) -> String {
+        row.row.with_column(self.column, &serde_json::to_value(judgement).unwrap_or_default())
+    }
+}
+
+/// Where rows go.
+pub enum Sink<'a> {
+    /// Nowhere: they are measured only.
+    None,
+    Printed,
+    /// A pipe or a device.
+    Stream(&'a Path, Option<File>),
+    Kept(Box<Kept<'a>>),
+}
+
+/// A file of rows.
+pub struct Kept<'a> {
+    path: &'a Path,
+    resume: bool,
+    file: Growing,
+}
+
+impl<'a> Sink<'a> {
+    /// Takes hold of the place for rows, so that what is in the way is said before the work.
+    ///
+    /// # Errors
+    /// A place that cannot be written to; rows of an interrupted command that nobody asked to go on with.
+    pub fn open(path: &'a Path, resume: bool) -> Result<Self, CliError> {
+        let Some(file) = Growing::open(path)? else {
+            return match resume {
+                true => Err(CliError::Usage(format!("--resume: {} is no file, so no rows are kept there", path.display()))),
+                false => Ok(Sink::Stream(path, None)),
+            };
+        };
+        if let (Some(left), false) = (file.left_over(), resume) {
+            let problem = format!(
+                "it holds the rows of a command that was interrupted; go on with --resume, or remove {} to judge all rows anew",
+                left.display()
+            );
+            return Err(FileError::in_the_way(left, problem).into());
+        }
+        Ok(Sink::Kept(Box::new(Kept { path, resume, file })))
+    }
+
+    fn put(&mut self, lines: &str) -> Result<(), CliError> {
+        match self {
+            Sink::None => Ok(()),
+            Sink::Printed => print_rows(lines),
+            Sink::Stream(path, stream) => {
+                let mut file = match stream.take() {
+                    Some(file) => file,
+                    None => open_stream(path)?,
+                };
+                file.write_all(lines.as_bytes()).map_err(|e| match e.kind() {
+                    std::io::ErrorKind::BrokenPipe => CliError::Output { source: e },
+                    _ => FileError::io("write", *path, e).into(),
+                })?;
+                *stream = Some(file);
+                Ok(())
+            }
+            Sink::Kept(kept) => Ok(kept.file.append(lines)?),
+        }
+    }
+}
+
+/// What came of all rows.
+#[derive(Debug, Default)]
+pub struct Tally {
+    pub rows: usize,
+    pub failed: usize,
+    pub first_error: Option<String>,
+}
+
+impl Tally {
+    fn add(&mut self, judgement: &Judgement) {
+        self.rows += 1;
+        if let Some(error) = &judgement.error {
+            self.failed += 1;
+            self.first_error.get_or_insert_with(|| error.clone());
+        }
+    }
+}
+
+/// Judges all rows, or those that an earlier command did not come to, and hands each judgement to `take` in the rows' order.
+///
+/// # Errors
+/// What judging or writing reports, and an interruption; in each case rows that are done are kept, and it is said where. Rows
+/// that are there and that this judge does not make of these rows.
+pub fn judge_rows(
+    work: &Work,
+    mut sink: Sink,
+    progress: &mut TerminalProgress,
+    mut take: impl FnMut(Judgement),
+) -> Result<Tally, CliError> {
+    let mut tally = Tally::default();
+    let ended = judge_blocks(work, &mut sink, progress, &mut |judgement| {
+        tally.add(&judgement);
+        take(judgement);
+    });
+    progress.end();
+    match (ended, sink) {
+        (Ok(true), Sink::Kept(kept)) => kept.file.finish()?,
+        (Ok(true), _) => {}
+        (Ok(false), sink) => return Err(CliError::Stopped(sink.stop(tally.rows, work.rows.len())?)),
+        (Err(error), Sink::Kept(kept)) if kept.file.is_begun() => {
+            // The first error is the one to report.
+            if let Ok(line) = Sink::Kept(kept).stop(tally.rows, work.rows.len()) {
+                progress.note(&line);
+            }
+            return Err(error);
+        }
+        (Err(error), _) => return Err(error),
+    }
+    Ok(tally)
+}
+
+/// False when interrupted.
+fn judge_blocks(
+    work: &Work,
+    sink: &mut Sink,
+    progress: &mut TerminalProgress,
+    take: &mut dyn FnMut(Judgement),
+) -> Result<bool, CliError> {
+    let block = rows_of_a_block(&work.judging);
+    let record = record(work);
+    let mut earlier = match sink {
+        Sink::Kept(kept) if kept.resume => kept.read_earlier(work, &record, (block, &mut *progress), take)?,
+        _ => Earlier::default(),
+    };
+    let total = work.rows.len() as u64;
+    progress.begin("judging", earlier.lines as u64, total);
+    let seam = earlier.lines.saturating_sub(1) / block;
+    for (n, rows) in work.rows.chunks(block).enumerate().skip(seam) {
+        let first_row = n * block;
+        let judging = Judging { first_row, ..work.judging.clone() };
+        let follow = Follow { interrupt: work.interrupt, done: |done: usize| progress.step((first_row + done) as u64, f64::NAN) };
+        if work.interrupt.requested() {
+            return Ok(false);
+        }
+        let judged = match pollster::block_on(work.judge.judge(rows, &judging, follow)) {
+            Err(JudgeError::Model(ModelError::Stopped)) if work.interrupt.requested() => return Ok(false),
+            judged => judged?,
+        };
+        let known = std::mem::take(&mut earlier.last_block);
+        if let Sink::Kept(kept) = sink
+            && n == seam
+        {
+            kept.check_seam(&known, &judged.iter().map(|j| &j.judgement).collect::<Vec<_>>(), (first_row, &mut *progress))?;
+            let text = serde_json::to_string_pretty(&record).unwrap_or_default() + "\n";
+            kept.file.begin(earlier.bytes, &text, is_record)?;
+        }
+        let new = || rows.iter().zip(&judged).skip(known.len());
+        let lines: String = new().map(|(row, judged)| work.line(row, &judged.judgement) + "\n").collect();
+        sink.put(&lines)?;
+        new().for_each(|(_, judged)| take(judged.judgement.clone()));
+        progress.step((first_row + rows.len()) as u64, f64::NAN);
+    }
+    Ok(true)
+}
+
+/// Rows that are judged together.
+fn rows_of_a_block(judging: &Judging) -> usize {
+    (BATCHES * judging.batch_size / judging.chains.max(1)).max(1)
+}
+
+/// Ends work when Ctrl-C was pressed; a function hears how many rows of the block have their chains.
+pub struct Follow<'a, F> {
+    pub interrupt: &'a Interrupt,
+    pub done: F,
+}
+
+impl<F: FnMut(usize)> Watch for Follow<'_, F> {
+    fn said(&mut self, _chain: usize, _draws: &[crate::model::decoder::Draw]) -> bool {
+        !self.interrupt.requested()
+    }
+
+    fn done(&mut self, prompts: usize) -> bool {
+        (self.done)(prompts);
+        !self.interrupt.requested()
+    }
+}
+
+/// What an earlier command left.
+#[derive(Default)]
+struct Earlier {
+    lines: usize,
+    bytes: u64,
+    /// Its judgements of the last block that it came to.
+    last_block: Vec<Judgement>,
+}
+
+impl Sink<'_> {
+    /// Stops with `done` of `total` rows, and says in words where they are.
+    fn stop(self, done: usize, total: usize) -> Result<String, CliError> {
+        let kept = match self {
+            Sink::Kept(kept) => {
+                let earlier = kept.file.earlier().filter(|_| kept.resume && done > 0).map(Path::to_path_buf);
+                kept.file.stop()?.or(earlier)
+            }
+            _ => {
+                return Ok(format!("{done} of {total} rows were judged; with --output FILE they are kept, and --resume goes on"));
+            }
+        };
+        Ok(match kept {
+            None => "no rows were done yet".into(),
+            Some(file) => format!("{done} of {total} rows are kept in {}; go on with --resume", file.display()),
+        })
+    }
+}
+
+impl Kept<'_> {
+    /// Reads the rows that are there, and checks that they are the first of these rows, judged with these settings.
+    fn read_earlier(
+        &self,
+        work: &Work,
+        record: &Value,
+        (block, progress): (usize, &mut TerminalProgress),
+        take: &mut dyn FnMut(Judgement),
+    ) -> Result<Earlier, CliError> {
+        let mut found = Earlier::default();
+        let Some(path) = self.file.earlier() else {
+            progress.note(&format!("{} holds no rows to go on from: starting anew", self.path.display()));
+            return Ok(found);
+        };
+        if let Some(note) = self.file.note() {
+            refuse_other_settings(path, &note, record)?;
+        }
+        let failed = |e| FileError::io("read", path, e);
+        let mut file = BufReader::new(File::open(path).map_err(failed)?);
+        let mut line = Vec::new();
+        // A line without an end is one that was cut.
+        while file.read_until(b'\n', &mut line).map_err(failed)? > 0 && line.ends_with(b"\n") {
+            let judgement = self.earlier_row(path, &line[..line.len() - 1], (found.lines, work))?;
+            if found.lines.is_multiple_of(block) {
+                found.last_block.clear();
+            }
+            found.last_block.push(judgement.clone());
+            take(judgement);
+            (found.lines, found.bytes) = (found.lines + 1, found.bytes + line.len() as u64);
+            line.clear();
+        }
+        progress.note(&format!("{} of {} rows are in {} already", found.lines, work.rows.len(), path.display()));
+        Ok(found)
+    }
+
+    /// The judgement in line `n` of what is there, which must be row `n` with a judgement, as it would be written now.
+    fn earlier_row(&self, path: &Path, line: &[u8], (n, work): (usize, &Work)) -> Result<Judgement, CliError> {
+        let fail = |found: String| {
+            let advice = "give the input that it was made from, or judge all rows anew into another --output";
+            CliError::Failed(format!("{}, row {}: {found}; {advice}", path.display(), n + 1))
+        };
+        let Some(row) = work.rows.get(n) else {
+            return Err(fail(format!("the input has only {} rows", work.rows.len())));
+        };
+        let judgement = serde_json::from_slice::<Map<String, Value>>(line).ok().and_then(|mut row| row.remove(work.column));
+        let judgement: Option<Judgement> = judgement.and_then(|found| serde_json::from_value(found).ok());
+        let Some(judgement) = judgement else {
+            return Err(fail(format!("it is no row that jurist score wrote, with an object `{}`", work.column)));
+        };
+        match work.line(row, &judgement).as_bytes() == line {
+            true => Ok(judgement),
+            false => Err(fail(format!("it is not the row at {}", row.row.place()))),
+        }
+    }
+
+    /// Holds the judgements that are `there` against those that were just made of the same rows.
+    fn check_seam(
+        &self,
+        there: &[Judgement],
+        now: &[&Judgement],
+        (first_row, progress): (usize, &mut TerminalProgress),
+    ) -> Result<(), CliError> {
+        let mut rounded = 0;
+        for (n, (there, now)) in there.iter().zip(now).enumerate() {
+            if there == *now {
+                continue;
+            }
+            let close = there.expected.zip(now.expected).is_some_and(|(a, b)| (a - b).abs() < ROUNDING);
+            if !close || (there.decoded, &there.feedback) != (now.decoded, &now.feedback) {
+                let said = |j: &Judgement| match (j.expected, &j.error) {
+                    (Some(expected), _) => format!("{expected:.4}"),
+                    (None, error) => format!("no score ({})", error.as_deref().unwrap_or_default()),
+                };
+                return Err(CliError::Failed(format!(
+                    "{}, row {}: it has {}, and this judge gives {}: another judge, other settings or another input made what is there; \
+                     give the same ones, or judge all rows anew into another --output",
+                    self.path.display(),
+                    first_row + n + 1,
+                    said(there),
+                    said(now)
+                )));
+            }
+            rounded += 1;
+        }
+        if rounded > 0 {
+            progress.warn(&format!(
+                "{rounded} rows of {} were made on another adapter or with other kernels: results agree to rounding, not byte for byte",
+                self.path.display()
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// What decides how rows are judged, beside the weights.
+fn record(work: &Work) -> Value {
+    let judging = &work.judging;
+    let mut record = json!({
+        "jurist": env!("CARGO_PKG_VERSION"),
+        "expectation": if judging.expectation == Expectation::FullVocabulary { "full" } else { "renormalised" },
+        "chains": judging.chains,
+        "temperature": judging.temperature,
+        "seed": judging.seed,
+        "batch_size": judging.batch_size,
+        "max_length": Some(judging.max_length).filter(|most| *most != usize::MAX),
+        "given_chains": judging.given_chains,
+    });
+    // A judge's settings are JSON of ours.
+    let settings: Map<String, Value> = serde_json::from_str(&work.judge.settings().to_json()).unwrap_or_default();
+    if let Some(record) = record.as_object_mut() {
+        record.extend(settings);
+    }
+    record
+}
+
+/// Whether a text is such a record.
+fn is_record(text: &str) -> bool {
+    serde_json::from_str::<Value>(text).is_ok_and(|record| record["jurist"].is_string() && record["batch_size"].is_u64())
+}
+
+/// Refuses to go on with other settings than those that the rows were begun with; they are named.
+fn refuse_other_settings(path: &Path, before: &str, now: &Value) -> Result<(), CliError> {
+    let before: Map<String, Value> = serde_json::from_str(before).unwrap_or_default();
+    let shown = |value: &Value| {
+        let text = value.to_string();
+        if text.chars().count() > 60 { text.chars().take(60).collect::<String>() + "…" } else { text }
+    };
+    let changed: Vec<String> = before
+        .iter()
+        .filter(|(key, was)| *key != "jurist" && now[key.as_str()] != **was)
+        .map(|(key, was)| format!("{key} was {} and is now {}", shown(was), shown(&now[key.as_str()])))
+        .collect();
+    match changed.is_empty() {
+        true => Ok(()),
+        false => Err(CliError::Failed(format!(
+            "{} was begun with other settings: {}; give the same ones, or judge all rows anew into another --output",
+            path.display(),
+            changed.join("; ")
+        ))),
+    }
+}

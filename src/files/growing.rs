@@ -1,0 +1,260 @@
+//! A file that grows line by line over hours, and outlives whatever ends the process.
+//!
+//! ```text
+//! NAME.part         whole lines, as they are done
+//! NAME.unfinished   what they are made with, for as long as lines are missing
+//! NAME              an earlier file, until the last line is there
+//! ```
+//!
+//! An interrupted process leaves its lines under `NAME` where nothing else is there, and else in `NAME.part`; a killed one leaves
+//! them there. Whoever goes on takes up `NAME.part`, or without one `NAME`.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use super::draft::{open_special, publish, writable};
+use super::lock::Lock;
+use super::target::Target;
+use super::{FileError, sync_dir};
+
+/// A file under way that keeps its lines.
+#[derive(Debug)]
+pub struct Growing {
+    /// As the caller named it.
+    path: PathBuf,
+    target: Target,
+    part: PathBuf,
+    note: PathBuf,
+    /// Open once there is something to write.
+    file: Option<File>,
+    /// Bytes of whole lines.
+    bytes: u64,
+    /// Whether lines that are kept may take the name: nothing else has it.
+    free: bool,
+    _lock: Lock,
+}
+
+impl Growing {
+    /// Takes hold of the place; nothing is written. None for a pipe, a device and the like, which keep nothing.
+    ///
+    /// # Errors
+    /// A folder of that name, a file or folder that may not be written to, another process that writes it.
+    pub fn open(path: &Path) -> Result<Option<Self>, FileError> {
+        if special(path) {
+            return Ok(None);
+        }
+        let target = writable(path)?;
+        if !target.parent.is_dir() {
+            return Err(FileError::io("write", path, io::ErrorKind::NotFound.into()));
+        }
+        let _lock = Lock::beside(&target.path).map_err(|e| match e {
+            FileError::Locked { pid, .. } => FileError::Locked { path: path.into(), pid },
+            e => e,
+        })?;
+        let free = !target.path.exists();
+        let (part, note) = (target.with_ending(".part"), target.with_ending(".unfinished"));
+        Ok(Some(Growing { path: path.into(), target, part, note, file: None, bytes: 0, free, _lock }))
+    }
+
+    /// Where an earlier process left its lines, if it did.
+    pub fn earlier(&self) -> Option<&Path> {
+        [&self.part, &self.target.path].into_iter().find(|path| path.is_file()).map(PathBuf::as_path)
+    }
+
+    /// The lines that a killed process left, if it did; the file itself is not looked at.
+    pub fn left_over(&self) -> Option<&Path> {
+        self.part.is_file().then_some(self.part.as_path())
+    }
+
+    /// The text that was noted when the lines were begun.
+    pub fn note(&self) -> Option<String> {
+        fs::read_to_string(&self.note).ok()
+    }
+
+    /// Whether anything was written.
+    pub fn is_begun(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// Begins to write, behind the first `keep` bytes of what [`Growing::earlier`] found; `note` says what the lines are made with.
+    ///
+    /// # Errors
+    /// A note that somebody else wrote; a full disk.
+    pub fn begin(&mut self, keep: u64, note: &str, ours: impl Fn(&str) -> bool) -> Result<(), FileError> {
+        super::write_own(&self.note, note.as_bytes(), ours)?;
+        let from = self.earlier().filter(|_| keep > 0).map(Path::to_path_buf);
+        self.free |= from.as_ref() == Some(&self.target.path);
+        let failed = |e| FileError::io("write", &self.path, e);
+        let taken_up = from.as_ref() == Some(&self.part);
+        let mut file = OpenOptions::new().create(true).write(true).truncate(!taken_up).open(&self.part).map_err(failed)?;
+        if taken_up {
+            file.set_len(keep).map_err(failed)?;
+            io::Seek::seek(&mut file, io::SeekFrom::Start(keep)).map_err(failed)?;
+        } else if let Some(from) = from {
+            let mut earlier = File::open(&from).map_err(|e| FileError::io("open", &from, e))?.take(keep);
+            io::copy(&mut earlier, &mut file).map_err(failed)?;
+        }
+        self.bytes = keep;
+        self.file = Some(file);
+        Ok(())
+    }
+
+    /// Appends whole lines and brings them to the disk: all of them, or none.
+    ///
+    /// # Errors
+    /// A full disk. The lines before stay.
+    pub fn append(&mut self, lines: &str) -> Result<(), FileError> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        let written = file.write_all(lines.as_bytes()).and_then(|()| file.sync_data());
+        if let Err(e) = written {
+            let _ = file.set_len(self.bytes); // a half line at the end is passed over as well
+            return Err(FileError::io("write", &self.path, e));
+        }
+        self.bytes += lines.len() as u64;
+        Ok(())
+    }
+
+    /// Stops before the end and returns where the lines are kept; none where there are none.
+    ///
+    /// # Errors
+    /// What the system refuses.
+    pub fn stop(self) -> Result<Option<PathBuf>, FileError> {
+        let Some(file) = &self.file else { return Ok(None) };
+        if self.bytes == 0 {
+            for path in [&self.part, &self.note] {
+                fs::remove_file(path).map_err(|e| FileError::io("remove", path, e))?;
+            }
+            return Ok(None);
+        }
+        if !self.free {
+            return Ok(Some(self.part.clone()));
+        }
+        publish(file, &self.part, &self.target).map_err(|e| FileError::io("write", &self.path, e))?;
+        sync_dir(&self.target.parent)?;
+        Ok(Some(self.path.clone()))
+    }
+
+    /// Gives the finished file its name.
+    ///
+    /// # Errors
+    /// What the system refuses; the lines are then still in `NAME.part`.
+    pub fn finish(self) -> Result<(), FileError> {
+        let Some(file) = &self.file else { return Ok(()) };
+        publish(file, &self.part, &self.target).map_err(|e| FileError::io("write", &self.path, e))?;
+        fs::remove_file(&self.note).map_err(|e| FileError::io("remove", &self.note, e))?;
+        sync_dir(&self.target.parent)
+    }
+}
+
+/// Whether lines written to `path` cannot be kept there.
+fn special(path: &Path) -> bool {
+    // Opening a pipe would wait for its reader.
+    fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) || super::draft::is_stream(path)
+}
+
+/// Whether `path` is a file whose lines an interrupted process left unfinished.
+pub fn is_unfinished(path: &Path) -> bool {
+    Target::of(path).is_ok_and(|target| target.with_ending(".unfinished").is_file())
+}
+
+/// Opens what [`Growing::open`] does not keep lines for.
+///
+/// # Errors
+/// What the system refuses.
+pub fn open_stream(path: &Path) -> Result<File, FileError> {
+    match open_special(path)? {
+        Some(file) => Ok(file),
+        None => Err(FileError::io("write", path, io::ErrorKind::NotFound.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(dir: &Path) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    fn open(path: &Path) -> Growing {
+        Growing::open(path).unwrap().unwrap()
+    }
+
+    fn begun(path: &Path, keep: u64) -> Growing {
+        let mut growing = open(path);
+        growing.begin(keep, "note", |_| true).unwrap();
+        growing
+    }
+
+    #[test]
+    fn finished_stopped_and_gone_on_with() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("f");
+        let text = || fs::read_to_string(&path).unwrap();
+        let mut growing = begun(&path, 0);
+        growing.append("a\nb\n").unwrap();
+        assert_eq!(growing.stop().unwrap().as_deref(), Some(path.as_path()));
+        assert_eq!((text().as_str(), names(root.path())), ("a\nb\n", vec!["f".to_string(), "f.unfinished".into()]));
+        assert!(is_unfinished(&path));
+
+        let growing = open(&path);
+        assert_eq!(
+            (growing.earlier(), growing.left_over(), growing.note().as_deref()),
+            (Some(path.as_path()), None, Some("note"))
+        );
+        drop(growing);
+        let mut growing = begun(&path, 2);
+        growing.append("c\n").unwrap();
+        growing.finish().unwrap();
+        assert_eq!((text().as_str(), names(root.path())), ("a\nc\n", vec!["f".to_string()]));
+        assert!(!is_unfinished(&path));
+    }
+
+    /// An earlier file stays until the new one is whole; nothing is left where nothing was done.
+    #[test]
+    fn an_earlier_file_stays_until_the_end() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("f");
+        fs::write(&path, "old").unwrap();
+        assert_eq!(begun(&path, 0).stop().unwrap(), None);
+        assert_eq!(names(root.path()), ["f"]);
+        let mut growing = begun(&path, 0);
+        growing.append("a\n").unwrap();
+        let kept = growing.stop().unwrap().unwrap();
+        assert_eq!((fs::read_to_string(&path).unwrap().as_str(), fs::read_to_string(&kept).unwrap().as_str()), ("old", "a\n"));
+        let growing = open(&path);
+        assert_eq!((growing.left_over(), growing.earlier()), (Some(kept.as_path()), Some(kept.as_path())));
+        drop(growing);
+        let mut growing = begun(&path, 2);
+        growing.append("b\n").unwrap();
+        growing.finish().unwrap();
+        assert_eq!((fs::read_to_string(&path).unwrap().as_str(), names(root.path())), ("a\nb\n", vec!["f".to_string()]));
+    }
+
+    /// What a killed process left: half a line, and nothing that holds the next one up.
+    #[test]
+    fn a_kill_keeps_the_lines() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("f");
+        for (name, text) in [("f.part", "a\nb\nhal"), ("f.unfinished", "note"), (".f.jurist-lock", "99999")] {
+            fs::write(root.path().join(name), text).unwrap();
+        }
+        let mut growing = begun(&path, 4);
+        growing.append("c\n").unwrap();
+        growing.finish().unwrap();
+        assert_eq!((fs::read_to_string(&path).unwrap().as_str(), names(root.path())), ("a\nb\nc\n", vec!["f".to_string()]));
+    }
+
+    #[test]
+    fn one_process_at_a_time() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("f");
+        let _first = open(&path);
+        let message = Growing::open(&path).unwrap_err().to_string();
+        assert!(message.contains("another jurist (process"), "{message}");
+        assert!(Growing::open(Path::new("/dev/null")).unwrap().is_none() || !cfg!(unix));
+    }
+}
