@@ -479,6 +479,7 @@ def data():
     lines("key-twice", '{"prompt": "a", "prompt": "b", "score": 1, "h": 1, "h": 2, "j": 1}')
     lines("nested-key", {"h": 1, "a": {"b": 2}, "a.b": 3, "j": {"h": 1}})
     lines("lists", {"h": [1, 2], "j": [1e308, 1e308]}, {"h": [], "j": [None, 1]}, {"h": ["1"], "j": [[1]]})
+    lines("large-scores", {"prompt": "a", "score": [1e308, 1e308], "h": [1e308, 1e308], "j": [-1e308, -1e308]}, {"prompt": "a", "score": 1e308, "scores": [1e308, 1e308, 1e308]})
     lines("chains", {"prompt": "a", "chain": "b", "feedback": "c", "score": 1}, {"prompt": "a", "completion": [{"role": "assistant", "content": "b"}, user], "score": 1}, {"prompt": "a", "chain": " ", "score": 1}, {"prompt": "a", "chain": "So the overall score is 4.", "score": 4})
     lines("not-rows", "3", "null", "[1]", '"text"', "{", "}", "{'a': 1}", '{"a": 1,}', "// comment", '{"prompt": "a", "score": 1} {"b": 2}')
     lines("escapes", '{"prompt": "\\u001b[31m", "score": "\\u001b[2J", "\\u001b]0;x\\u0007": 1}', "\x1b[31m", '{"h": "\\u001b[31m", "j": 1}')

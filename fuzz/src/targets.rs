@@ -25,11 +25,11 @@ use jurist::model::lora::AdapterFiles;
 use jurist::model::names::{TensorSpec, tensors};
 use jurist::model::source::TensorSource;
 use jurist::text::{ChatOptions, ChatTemplate, Date, Files, SpecialTokens, StreamDecoder, TextError, Tokenizer, word_level};
-use jurist::train::TrainError;
 use jurist::train::checkpoint::open_checkpoint;
-use jurist::train::config::{Layers, SettingError};
+use jurist::train::config::{Layers, Resume, SettingError};
 use jurist::train::order::DataOrder;
 use jurist::train::training_state::{Parameter, Part};
+use jurist::train::{TrainConfig, TrainError};
 use serde_json::{Value, json};
 
 use super::memory::most_bytes;
@@ -476,6 +476,8 @@ fn resolved(layers: &Layers) {
     said(layers.resolve_to_plan());
     let Some(config) = said(layers.resolve()) else { return };
     said(config.scale());
+    // How a run was continued is no part of what it is.
+    let config = TrainConfig { resume_from_checkpoint: Resume::default(), ..config };
     let written = config.to_toml().expect("a config is TOML");
     let mut again = Layers::default();
     again.put_toml(&written, "again.toml").expect("what was written is read");
