@@ -4,6 +4,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 JURIST := ./target/release/jurist
 
 .PHONY: help setup demo test fresh performance build driver web serve web-judge parquet hub fmt clean
+.PHONY: help setup demo test performance build driver web serve web-judge parquet hub fuzz reliability fmt clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 13
@@ -57,8 +58,14 @@ hub: setup ## compile target/release/jurist with downloads from the Hugging Face
 	cargo test --release --locked --features hf-hub --test hub
 	cargo test --release --locked --features hf-hub --lib hub
 
+fuzz: setup ## fuzz every parser for SECONDS=60 each, or one of them: TARGET=rows
+	@scripts/fuzz.sh $(or $(SECONDS),60) $(TARGET)
+
+reliability: driver ## KILLS=50 kills of each command, and faults of disks and streams
+	cargo test --release --locked --test reliability -- $(or $(KILLS),50)
+
 fmt: setup ## format the code
 	cargo fmt
 
 clean: ## remove what was built
-	rm -rf target demo
+	rm -rf target demo fuzz/target fuzz/learned

@@ -41,9 +41,9 @@ pub use args::{
     EvalArgs, Expectation, ExportArgs, JudgingArgs, PartArgs, ScoreArgs, ServeArgs, ShapeArgs, TrainArgs,
 };
 pub use error::CliError;
+pub use interrupt::{Interrupt, STEP};
 pub use judging::JudgeFlags;
 use memory::free_memory;
-pub use interrupt::{Interrupt, STEP};
 pub use merge::MergeArgs;
 pub use plan::PlanArgs;
 pub use printable::printable;

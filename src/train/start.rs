@@ -10,8 +10,8 @@ use super::examples::{Preparation, Prepared};
 use crate::bundle::{FolderWeights, MANIFEST, ModelFolder};
 use crate::data::{Chains, DataError, Dataset, Example, Prompt, Reader, View, byte_size};
 use crate::judge::{
-    Choice, DEFAULT_PHRASE, DEFAULT_SCALE, JUDGE_FILE, JudgeError, JudgeOverrides, JudgePrompt, JudgeSettings, Placement, ScoreReads, ScoreTokens,
-    Template,
+    Choice, DEFAULT_PHRASE, DEFAULT_SCALE, JUDGE_FILE, JudgeError, JudgeOverrides, JudgePrompt, JudgeSettings, Placement,
+    ScoreReads, ScoreTokens, Template,
 };
 use crate::model::config::Config;
 use crate::model::dtype::Dtype;
