@@ -3,8 +3,7 @@ SHELL := /bin/bash
 export PATH := $(PATH):$(HOME)/.cargo/bin
 JURIST := ./target/release/jurist
 
-.PHONY: help setup demo test fresh performance build driver web serve web-judge parquet hub fmt clean
-.PHONY: help setup demo test performance build driver web serve web-judge parquet hub fuzz reliability fmt clean
+.PHONY: help setup demo test fresh performance build driver web serve web-judge parquet hub fuzz reliability fmt clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 13

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::progress::TerminalProgress;
 use super::{CliError, Context, ExportArgs, Interrupt, print};
-use crate::bundle::{Exported, MOST_EXAMPLES, ModelFolder, SHARD_BYTES, Wanted, WeightFormat, export};
+use crate::bundle::{Exported, MOST_EXAMPLES, SHARD_BYTES, Wanted, WeightFormat, export};
 use crate::data::{Example, Reader, View};
 use crate::doctor::Work;
 use crate::eval::pearson;
