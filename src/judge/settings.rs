@@ -277,7 +277,7 @@ mod tests {
             for chat in [false, true] {
                 let found = JudgeSettings::resolve(None, &JudgeOverrides::default(), &tokenizer(chat), &rows(text)).unwrap();
                 assert_eq!((found.template.as_str(), found.chat, found.chain), (template, chat, false), "{text}");
-                assert_eq!((found.scale.to_string(), found.phrase.as_str()), ("1..5".into(), DEFAULT_PHRASE));
+                assert_eq!((found.scale, found.phrase.as_str()), ("1..5".parse().unwrap(), DEFAULT_PHRASE));
             }
         }
     }

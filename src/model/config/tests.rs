@@ -188,7 +188,7 @@ fn refusals() {
         ("llama", json!({"rope_scaling": {"type": "dynamic", "factor": 2.0}}), &["dynamic"]),
         ("qwen3", json!({"rope_parameters": {"rope_type": "longrope"}}), &["rope_parameters.rope_type", "longrope"]),
         ("llama", json!({"rope_parameters": {"full_attention": {}}}), &["rope_parameters.full_attention"]),
-        ("llama", json!({"rope_parameters": {}, "rope_scaling": {}}), &["both"]),
+        ("llama", json!({"rope_parameters": {"rope_type": "default"}, "rope_scaling": {"factor": 2}}), &["both"]),
         ("llama", json!({"rope_parameters": 3}), &["rope_parameters", "an object", "3"]),
         ("llama", json!({"rope_parameters": {"partial_rotary_factor": 0.5}}), &["rope_parameters.partial_rotary_factor", "0.5"]),
         ("llama", llama3(json!({"factor": null})), &["rope_parameters.factor", "missing"]),
