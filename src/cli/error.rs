@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
+use super::printable::{printable, shortened};
 use crate::train::TrainError;
 
 /// What ends a command early.
@@ -82,9 +83,10 @@ impl CliError {
         }
     }
 
-    /// The error and its causes in one line; `None` when there is nothing to tell (`jurist score ... | head`).
+    /// The error and its causes as they are shown: they cannot steer a terminal, and do not fill it. `None` when there is nothing
+    /// to tell (`jurist score ... | head`).
     pub fn message(&self) -> Option<String> {
-        (self.exit_code() != 0).then(|| chain(self))
+        (self.exit_code() != 0).then(|| shortened(&printable(&chain(self))).into_owned())
     }
 }
 

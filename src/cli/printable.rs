@@ -19,6 +19,19 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
+/// The text, without the middle of a long one: its beginning names the thing, its end says what to do.
+pub fn shortened(text: &str) -> Cow<'_, str> {
+    const BEGINNING: usize = 1300;
+    const END: usize = 500;
+    let at = |n: usize| text.char_indices().nth(n).map_or(text.len(), |(at, _)| at);
+    let length = text.chars().count();
+    if length <= BEGINNING + END {
+        return Cow::Borrowed(text);
+    }
+    let left_out = length - BEGINNING - END;
+    Cow::Owned(format!("{} … ({left_out} characters left out) … {}", &text[..at(BEGINNING)], &text[at(length - END)..]))
+}
+
 fn steers(c: char) -> bool {
     let breaks = matches!(c, '\n' | '\t');
     let turns = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
@@ -28,6 +41,14 @@ fn steers(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_texts_lose_their_middle() {
+        assert!(matches!(shortened("short"), Cow::Borrowed(_)));
+        let long = format!("{}{}", "é".repeat(1300), "ü".repeat(100_000));
+        let shown = shortened(&long);
+        assert!(shown.starts_with("éé") && shown.ends_with("üü") && shown.contains("é … (99500 characters left out) … ü"));
+    }
 
     #[test]
     fn what_steers_a_terminal_is_spelt_out() {

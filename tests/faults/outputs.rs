@@ -39,7 +39,8 @@ fn picture(dir: &Path) -> BTreeMap<String, Vec<u8>> {
             found.insert(format!("{name}/"), Vec::new());
             found.extend(picture(&path).into_iter().map(|(file, bytes)| (format!("{name}/{file}"), bytes)));
         } else {
-            found.insert(name, fs::read(&path).unwrap());
+            // A pipe would wait for somebody to write to it.
+            found.insert(name, if path.is_file() { fs::read(&path).unwrap() } else { Vec::new() });
         }
     }
     found
@@ -446,7 +447,7 @@ fn rows_outlive_an_interruption() {
         (&["--temperature", "0.5"], "temperature was 1.0 and is now 0.5"),
         (&["--batch-size", "8"], "batch_size was 4 and is now 8"),
         (&["--max-length", "90"], "max_length was null and is now 90"),
-        (&["--scale", "1..6"], "scale was"),
+        (&["--scale", "1..4"], "scale was"),
         (&["--model", path(&other)], "chain was true and is now false"),
         (&["--input", path(&at("changed.jsonl"))], "row 1: it is not the row at"),
     ] {
@@ -589,6 +590,7 @@ fn no_judge_without_a_step() {
     let task = Task::new(12, 2, true);
     let rows = lines(&task.read("train.jsonl")).into_iter().enumerate().map(|(n, mut row)| {
         row["score"] = [-1e308, 1e308][n % 2].into();
+        row.as_object_mut().unwrap().shift_remove("labels");
         row.to_string() + "\n"
     });
     task.write("train.jsonl", rows.collect::<String>());

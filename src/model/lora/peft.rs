@@ -316,7 +316,7 @@ impl Keys {
             (false, _) => Ok((modules, ignored)),
             (true, None) => Err(damaged("it has no lora_A and lora_B".into())),
             (true, Some(first)) => Err(ModelError::Inconsistent(format!(
-                "the targets of {ADAPTER_CONFIG} mean none of the modules that {ADAPTER_MODEL} has, such as {first}"
+                "the target_modules of {ADAPTER_CONFIG} mean none of the modules that {ADAPTER_MODEL} has, such as {first}"
             ))),
         }
     }

@@ -27,6 +27,10 @@ use crate::model::names::TensorSpec;
 use crate::model::weights::Weights;
 
 pub use levers::Lever;
+use table::gib;
+
+/// Weight, gradient and two moments in f32.
+const BYTES_A_TRAINED_PARAMETER: u64 = 16;
 
 /// Words that a checkpoint reads back at a time, as [`Weights::download`] does.
 const CHECKPOINT_PIECE: usize = 1 << 20;
@@ -79,6 +83,18 @@ pub fn plan(gpu: &Gpu, config: &TrainConfig, available: Option<u64>) -> Result<M
 /// [`TrainError::Memory`], with what would help; as [`plan`].
 pub fn check(gpu: &Gpu, config: &TrainConfig, start: &Start) -> Result<(), TrainError> {
     let Some(available) = gpu.memory_left() else { return Ok(()) };
+    // Enough to know of a model that is far too large, of which a plan would take minutes.
+    let parameters = start.model.config().parameter_count();
+    let least = parameters * BYTES_A_TRAINED_PARAMETER;
+    if config.lora_r == 0 && start.adapter.is_none() && least > available {
+        return Err(TrainError::Memory(format!(
+            "the run does not fit: it needs at least {} GiB ({BYTES_A_TRAINED_PARAMETER} bytes for each of {parameters} parameters), \
+             and {} GiB of memory are there; train an adapter beside frozen weights (--lora-r 16 --base-weights q4), or take a \
+             smaller model",
+            gib(least),
+            gib(available)
+        )));
+    }
     let beginning = Beginning { start, assumed: false };
     if beginning.measure(gpu, config)?.held.total() <= available {
         return Ok(());

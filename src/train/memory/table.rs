@@ -8,7 +8,7 @@ use super::{Lever, MemoryPlan};
 use crate::eval::table::{Cell, Table};
 use crate::gpu::Role;
 
-fn gib(bytes: u64) -> String {
+pub(super) fn gib(bytes: u64) -> String {
     format!("{:.3}", bytes as f64 / (1u64 << 30) as f64)
 }
 
