@@ -1,6 +1,6 @@
 //! The bodies of the fuzz targets: each takes bytes as if they came from a stranger, hands them to a parser of this crate,
-//! and panics where a promise is broken. What is promised everywhere: no panic, and an error that says something, in one
-//! line of bounded length without control characters.
+//! and panics where a promise is broken. What is promised everywhere: no panic, and an error that says something, of bounded
+//! length and without characters that steer a terminal.
 //!
 //! They are plain functions, so that `tests/faults/corpus.rs` runs the seeds of `fuzz/corpus` through them without a fuzzer.
 //! An input that stands for several files has them one behind another, with [`BETWEEN`] in between.
@@ -34,8 +34,11 @@ use serde_json::{Value, json};
 
 use super::memory::most_bytes;
 
+/// What is done with the bytes of an input.
+pub type Target = fn(&[u8]);
+
 /// Every target by its name, which is that of its folder in `fuzz/corpus`.
-pub const TARGETS: [(&str, fn(&[u8])); 11] = [
+pub const TARGETS: [(&str, Target); 11] = [
     ("tokenizer", tokenizer),
     ("template", template),
     ("config", config),
@@ -59,6 +62,8 @@ const LONGEST_TEXT: usize = 64 << 20;
 /// Bytes that a parser may hold for each byte of its input, and what it may hold in any case.
 const BYTES_A_BYTE: usize = 256;
 const BYTES_AT_LEAST: usize = 4 << 20;
+/// What compiling the regular expressions of an adapter may take.
+const BYTES_OF_PATTERNS: usize = 64 << 20;
 
 /// A tokenizer: `tokenizer.json`, then a text to encode, then `tokenizer_config.json`.
 pub fn tokenizer(data: &[u8]) {
@@ -72,7 +77,6 @@ pub fn tokenizer(data: &[u8]) {
     let text = if text.is_empty() { "So the overall score is 4.\n\u{e9} \u{65e5}\u{672c} <s>" } else { &*text };
     for framed in [false, true] {
         let Some(ids) = said(tokenizer.encode(text, framed)) else { continue };
-        assert!(ids.iter().all(|id| (*id as usize) < tokenizer.vocab_size()), "an id beyond the vocabulary: {ids:?}");
         assert_eq!(said(tokenizer.encode(text, framed)), Some(ids.clone()), "the same text, other tokens");
         let mut stream = StreamDecoder::new(&[], true);
         let streamed = ids.iter().try_fold(String::new(), |text, id| Some(text + &said(stream.push(&tokenizer, *id))?));
@@ -146,7 +150,7 @@ pub fn config(data: &[u8]) {
 pub fn safetensors(data: &[u8]) {
     let (config, bytes) = (CONFIG.clone(), data.to_vec());
     let (opened, held) = most_bytes(|| Checkpoint::from_files(config, vec![("m.safetensors".into(), Box::new(bytes))]));
-    assert!(held <= BYTES_AT_LEAST + BYTES_A_BYTE * data.len(), "{held} bytes for a file of {}", data.len());
+    assert!(held <= BYTES_OF_PATTERNS + BYTES_A_BYTE * data.len(), "{held} bytes for a file of {}", data.len());
     if let Some(checkpoint) = said(opened) {
         read_all(&checkpoint);
     }
@@ -313,16 +317,11 @@ pub fn arguments(data: &[u8]) {
 pub fn settings(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let mut layers = Layers::default();
-    // TOML's own messages point at the place with a picture of several lines.
-    if let Err(error) = layers.put_toml(&text, "run.toml") {
-        bounded(&error.to_string());
-    } else {
+    if said(layers.put_toml(&text, "run.toml")).is_some() {
         resolved(&layers);
     }
     let folder = folder(&[("protocol.toml", data)]);
-    if let Err(error) = Protocol::read(&folder.path().join("protocol.toml")) {
-        bounded(&error.to_string());
-    }
+    said(Protocol::read(&folder.path().join("protocol.toml")));
     if let Some(settings) = said(JudgeSettings::from_json(&text)) {
         assert_eq!(said(JudgeSettings::from_json(&settings.to_json())), Some(settings), "written, and read again");
     }
@@ -363,7 +362,7 @@ fn said<T, E: Into<Failure>>(result: Result<T, E>) -> Option<T> {
         Err(error) => {
             let message = error.into().0.message().expect("an error has a message");
             bounded(&message);
-            let control = message.chars().find(|c| c.is_control());
+            let control = message.chars().find(|c| c.is_control() && !"\n\t".contains(*c));
             assert_eq!(control, None, "a control character in {message:?}");
             None
         }

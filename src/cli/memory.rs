@@ -197,7 +197,7 @@ mod tests {
         let inner = at("user.slice/run-1.scope/inner", 20 * GIB, GIB);
         let scope = at("user.slice/run-1.scope", 4 * GIB, GIB);
         let slice = at("user.slice", 10 * GIB, 9 * GIB);
-        assert_eq!(all(&[inner.clone()]), Some(19 * GIB));
+        assert_eq!(all(std::slice::from_ref(&inner)), Some(19 * GIB));
         assert_eq!(all(&[inner.clone(), scope.clone()]), Some(3 * GIB));
         assert_eq!(all(&[inner, scope, slice]), Some(GIB));
         assert_eq!(all(&[at("somebody.else", GIB, 0)]), Some(64 * GIB));

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::layout::{self, Layout};
-use super::scores::{Said, listed, no_words, said};
+use super::scores::{Said, listed, mean_score, no_words, said};
 use super::written::with_member;
 use super::{DataError, Place, Result, listing, shorten};
 
@@ -539,7 +539,7 @@ impl Row {
             let fault = || self.fault(&place, describe(value), "make it a finite number, or a list of them");
             return if optional { Ok((None, Vec::new())) } else { Err(fault()) };
         }
-        let mean = scores.iter().sum::<f64>() / scores.len() as f64;
+        let mean = mean_score(&scores);
         if scores.len() > 1 {
             layout.annotators = Some(place.clone());
         } else if column == layout::SCORE
@@ -547,7 +547,7 @@ impl Row {
             && companion != place
         {
             let several: Vec<f64> = several.into_iter().flatten().collect();
-            let their_mean = several.iter().sum::<f64>() / several.len() as f64;
+            let their_mean = mean_score(&several);
             let (low, high) = several.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), x| (l.min(*x), h.max(*x)));
             // Two decimals of a mean may have been kept. A median or a majority is no mean: then the label stands alone.
             if !several.is_empty() && !(low - ROUNDED..=high + ROUNDED).contains(&mean) {

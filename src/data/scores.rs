@@ -40,6 +40,12 @@ pub(super) fn said_by_text(text: &str, words: &Words) -> Said {
     }
 }
 
+/// The mean of scores; of large ones too, whose sum is beyond any number. NaN of none.
+pub(super) fn mean_score(scores: &[f64]) -> f64 {
+    let (sum, count) = (scores.iter().sum::<f64>(), scores.len() as f64);
+    if sum.is_finite() { sum / count } else { scores.iter().map(|score| score / count).sum() }
+}
+
 /// A list; also one that stands in a text, as in CSV, in the words of JSON, Python or numpy.
 pub(super) fn listed(value: &Value) -> Option<Vec<Value>> {
     match value {

@@ -82,7 +82,7 @@ impl JudgeFiles {
                 break;
             }
         }
-        Err(JudgeError::Memory { needed: held.total().div_ceil(1 << 20), available: available >> 20, held, fix })
+        Err(JudgeError::Memory { needed: held.total().div_ceil(1 << 20), available: available >> 20, held: held.into(), fix })
     }
 
     /// What judging `rows` holds when it holds most.

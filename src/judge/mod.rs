@@ -106,7 +106,7 @@ pub enum JudgeError {
         /// MiB.
         available: u64,
         /// What the buffers are for.
-        held: crate::gpu::Held,
+        held: Box<crate::gpu::Held>,
         /// What to do.
         fix: String,
     },

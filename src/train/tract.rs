@@ -101,7 +101,7 @@ fn refuse_other_chains(path: &Path, config: &TrainConfig, (rows, expected): (&[E
     let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
     let same = |(line, row): (&str, &Example)| {
         let chain = serde_json::from_str::<Value>(line).ok().and_then(|v| Some(v[COLUMN].as_str()?.to_string()));
-        chain.is_some_and(|chain| with_chain(config, row, &chain).to_string() == line)
+        chain.is_some_and(|chain| with_chain(config, row, &chain) == line)
     };
     let lines = whole.lines().count();
     if lines < expected || lines > rows.len() || !whole.lines().zip(rows).all(same) {

@@ -4,6 +4,7 @@
 
 #![allow(dead_code, unused_imports)] // each test binary uses a part
 
+#[allow(clippy::duplicate_mod)] // tests that use both helpers have it twice
 #[path = "skip.rs"]
 mod skip;
 

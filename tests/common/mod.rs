@@ -5,6 +5,7 @@
 
 #![allow(dead_code, unused_imports)] // each test binary uses a part
 
+#[allow(clippy::duplicate_mod)]
 mod skip;
 
 use std::collections::BTreeSet;

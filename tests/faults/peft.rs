@@ -304,7 +304,7 @@ fn tied_heads_and_buffers() {
     let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     let embedding = tensors.tensor(EMBED).unwrap();
     let kept = |name: &str| (name.to_string(), tensors.tensor(name).unwrap());
-    let others = || tensors.names().into_iter().filter(|name| **name != *EMBED).map(|name| kept(name)).collect::<Vec<_>>();
+    let others = || tensors.names().into_iter().filter(|name| **name != *EMBED).map(&kept).collect::<Vec<_>>();
     let double: Vec<u8> =
         embedding.data().as_chunks().0.iter().flat_map(|b| (2.0 * f32::from_le_bytes(*b)).to_le_bytes()).collect();
     let double = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, embedding.shape().to_vec(), &double).unwrap();

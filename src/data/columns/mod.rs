@@ -14,7 +14,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::scores::{Said, Words, list_in_text, listed, no_words, said, said_by_text};
+use super::scores::{Said, Words, list_in_text, listed, mean_score, no_words, said, said_by_text};
 use super::unpack::{Kind, Opened, open};
 use super::{DataError, Place, Result, listing, shorten, unreadable};
 
@@ -78,7 +78,7 @@ impl Cells<'_> {
                 Said::Other => return Err(unfit()),
             }
         }
-        Ok((!scores.is_empty()).then(|| scores.iter().sum::<f64>() / scores.len() as f64))
+        Ok((!scores.is_empty()).then(|| mean_score(&scores)))
     }
 
     fn no_number(&self, column: usize, found: &str) -> DataError {
