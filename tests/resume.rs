@@ -173,7 +173,8 @@ fn killed_at_any_moment() {
             during_a_save += usize::from(in_save && saving(&output));
             continue;
         }
-        assert!(child.wait().unwrap().success());
+        let done: cli::Done = child.wait_with_output().unwrap().into();
+        assert_eq!(done.code, Some(0), "{}", done.err);
         break;
     }
     println!("{kills} kills, {during_a_save} of them during a save");

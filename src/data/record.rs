@@ -548,16 +548,8 @@ impl Row {
         {
             let several: Vec<f64> = several.into_iter().flatten().collect();
             let their_mean = mean_score(&several);
-            let (low, high) = several.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), x| (l.min(*x), h.max(*x)));
-            // Two decimals of a mean may have been kept. A median or a majority is no mean: then the label stands alone.
-            if !several.is_empty() && !(low - ROUNDED..=high + ROUNDED).contains(&mean) {
-                let found = format!("its numbers go from {low} to {high}, and `{place}` is {mean}");
-                return Err(self.fault(
-                    companion,
-                    found,
-                    "correct one of the two, or rename the column if it holds something else",
-                ));
-            }
+            // Two decimals of a mean may have been kept. Where it is no mean of theirs (a median, a majority, a label on another
+            // scale), the label stands alone.
             if several.len() > 1 && (their_mean - mean).abs() < ROUNDED {
                 layout.annotators = Some(Cow::Borrowed(companion));
                 scores = several;

@@ -203,13 +203,12 @@ fn annotators_who_gave_no_score_are_missing() {
         (r#"{"prompt":"p","score":4.5,"labels":"[4, None, 5]"}"#, 4.5, &[4.0, 5.0]),
         (r#"{"prompt":"p","score":4,"labels":[4,4,5]}"#, 4.0, &[4.0]),
         (r#"{"prompt":"p","score":4,"labels":[null]}"#, 4.0, &[4.0]),
+        (r#"{"prompt":"p","score":75,"labels":[4,4]}"#, 75.0, &[75.0]),
     ] {
         let record = record(row);
         assert_eq!((record.score, record.scores.as_slice()), (Some(label), scores), "{row}");
     }
     for (row, says) in [
-        (r#"{"prompt":"p","score":2,"labels":[4,null,5]}"#, "field `labels`: its numbers go from 4 to 5, and `score` is 2"),
-        (r#"{"prompt":"p","score":2,"scores":[5,5]}"#, "field `scores`: its numbers go from 5 to 5"),
         (r#"{"prompt":"p","score":[null,"nan"]}"#, "field `score`: the list [null,\"nan\"]; make it a finite number"),
         (r#"{"prompt":"p","score":"4/5"}"#, "the text \"4/5\""),
         (r#"{"prompt":"p","score":"４"}"#, "make it a finite number"),
