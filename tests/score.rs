@@ -97,7 +97,7 @@ fn rows_come_out_as_they_went_in() {
     let other = succeed(task.jurist(&["score", "--model", "plain", "--input", "mixed.jsonl", "--output", "scored.jsonl"]));
     assert_eq!((task.read("scored.jsonl"), other.out.as_str()), (done.out, ""));
     // Scored again, the judgement is replaced where it stands.
-    let again = score("plain", "scored.jsonl", &[]);
+    let again = score("plain", "scored.jsonl", &["--overwrite-judge"]);
     for (again, once) in again.iter().zip(lines(&task.read("scored.jsonl"))) {
         assert_eq!(again["judge"]["expected"], once["judge"]["expected"]);
         assert_eq!(without_judge(again), without_judge(&once));
