@@ -43,6 +43,12 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
     for (input, what) in inputs.iter().filter_map(|(path, what)| Some((path.as_deref()?, what))) {
         args.report.iter().try_for_each(|report| refuse_input(report, input, what))?;
     }
+    if let (Some(report), Some(model)) = (&args.report, &args.model) {
+        refuse_input(report, model, "a file of --model")?;
+    }
+    if args.report.is_some() && args.report == args.output {
+        return Err(CliError::Usage("--report and --output name the same file; the rows and the page need one each".into()));
+    }
     let mut swap = None;
     let (rows, scored, scale) = match (&args.scored, &args.model, &args.input) {
         (Some(file), _, _) => {

@@ -74,7 +74,8 @@ impl<'a> Sink<'a> {
                 false => Ok(Sink::Stream(path, None)),
             };
         };
-        if let (Some(left), false) = (file.left_over(), resume) {
+        let stopped = file.note().filter(|note| is_record(note)).and(file.earlier());
+        if let (Some(left), false) = (file.left_over().or(stopped), resume) {
             let problem = format!(
                 "it holds the rows of a command that was interrupted; go on with --resume, or remove {} to judge all rows anew",
                 left.display()
@@ -264,8 +265,13 @@ impl Kept<'_> {
             progress.note(&format!("{} holds no rows to go on from: starting anew", self.path.display()));
             return Ok(found);
         };
-        if let Some(note) = self.file.note() {
-            refuse_other_settings(path, &note, record)?;
+        match self.file.note().filter(|note| is_record(note)) {
+            Some(note) => refuse_other_settings(path, &note, record)?,
+            // What was begun has its record from the first byte on.
+            None if self.file.left_over() == Some(path) => {
+                return Err(FileError::in_the_way(path, "jurist did not write it; move it away").into());
+            }
+            None => {}
         }
         let failed = |e| FileError::io("read", path, e);
         let mut file = BufReader::new(File::open(path).map_err(failed)?);

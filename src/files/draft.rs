@@ -49,6 +49,9 @@ impl Draft {
             Opened::Held(pid) => return Err(FileError::Locked { path: path.into(), pid }),
         };
         file.set_len(0).map_err(failed)?;
+        if let Ok(before) = fs::metadata(&target.path) {
+            file.set_permissions(before.permissions()).map_err(failed)?; // as private as what it will replace
+        }
         let aside = Aside { target, _unfinished: Unfinished::new(&aside), path: aside };
         Ok(Draft { path: path.into(), file, aside: Some(aside) })
     }

@@ -15,7 +15,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::lock::Lock;
-use super::target::{Kind, Target, Unfinished};
+use super::target::{Kind, Target, Unfinished, publishing};
 use super::{FileError, sync_dir};
 
 /// Fills a folder beside `path` by `fill`, brings it to the disk and gives it the name `path`. What was there is replaced as a
@@ -76,12 +76,12 @@ fn move_up(new: &Path, dir: &Path, (last, may_replace): (&str, &dyn Fn(&Path) ->
     }
     // Where it is there, all of its files are.
     let end = dir.join(last);
-    if end.is_file() && new.join(last).is_file() {
-        fs::remove_file(&end).map_err(|e| FileError::io("replace", &end, e))?;
-    }
-    for file in &files {
-        fs::rename(file, place(file)).map_err(|e| FileError::io("write", place(file), e))?;
-    }
+    publishing(|| {
+        if end.is_file() && new.join(last).is_file() {
+            fs::remove_file(&end).map_err(|e| FileError::io("replace", &end, e))?;
+        }
+        files.iter().try_for_each(|file| fs::rename(file, place(file)).map_err(|e| FileError::io("write", place(file), e)))
+    })?;
     sync_dir(dir)?;
     remove(new)
 }
@@ -204,15 +204,30 @@ fn swap(
     look: &mut dyn FnMut(Step),
 ) -> Result<(), FileError> {
     look(Step::Before);
+    let Some(old) = give_name(target, new, exchange, look)? else { return sync_dir(&target.parent) };
+    look(Step::Replaced);
+    sync_dir(&target.parent)?;
+    let _ = remove(&old); // the new folder is in place; a leftover is removed next time
+    look(Step::Done);
+    Ok(())
+}
+
+/// Gives `new` the target's name. Returns where the folder is that had it.
+fn give_name(
+    target: &Target,
+    new: &Path,
+    exchange: fn(&Path, &Path) -> io::Result<()>,
+    look: &mut dyn FnMut(Step),
+) -> Result<Option<PathBuf>, FileError> {
     if !target.path.exists() {
         rename(new, &target.path)?;
-        return sync_dir(&target.parent);
+        return Ok(None);
     }
     if let Ok(before) = fs::metadata(&target.path) {
         let _ = fs::set_permissions(new, before.permissions()); // a folder of another owner stays as private as ours is
     }
-    let old = match exchange(new, &target.path) {
-        Ok(()) => new.to_path_buf(),
+    match publishing(|| exchange(new, &target.path)) {
+        Ok(()) => Ok(Some(new.to_path_buf())),
         Err(e) if unknown_here(&e) => {
             let old = target.aside(Kind::Old);
             rename(&target.path, &old)?;
@@ -221,15 +236,10 @@ fn swap(
                 rename(&old, &target.path)?;
                 return Err(error);
             }
-            old
+            Ok(Some(old))
         }
-        Err(e) => return Err(FileError::io("replace", &target.path, e)),
-    };
-    look(Step::Replaced);
-    sync_dir(&target.parent)?;
-    let _ = remove(&old); // the new folder is in place; a leftover is removed next time
-    look(Step::Done);
-    Ok(())
+        Err(e) => Err(FileError::io("replace", &target.path, e)),
+    }
 }
 
 /// Exchanges two names in one step.
@@ -250,7 +260,7 @@ fn unknown_here(error: &io::Error) -> bool {
 }
 
 fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
-    fs::rename(from, to).map_err(|e| FileError::io("rename", from, e))
+    publishing(|| fs::rename(from, to)).map_err(|e| FileError::io("rename", from, e))
 }
 
 /// Removes a folder or a file of ours; that it is gone already is no error.

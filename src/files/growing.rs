@@ -48,12 +48,17 @@ impl Growing {
         if !target.parent.is_dir() {
             return Err(FileError::io("write", path, io::ErrorKind::NotFound.into()));
         }
+        let (part, note) = (target.with_ending(".part"), target.with_ending(".unfinished"));
         let _lock = Lock::beside(&target.path).map_err(|e| match e {
             FileError::Locked { pid, .. } => FileError::Locked { path: path.into(), pid },
             e => e,
         })?;
+        for own in [&part, &note] {
+            if fs::symlink_metadata(own).is_ok_and(|found| !found.is_file()) {
+                return Err(FileError::in_the_way(own, "it is no file, and rows are to be kept there; move it away"));
+            }
+        }
         let free = !target.path.exists();
-        let (part, note) = (target.with_ending(".part"), target.with_ending(".unfinished"));
         Ok(Some(Growing { path: path.into(), target, part, note, file: None, bytes: 0, free, _lock }))
     }
 
@@ -88,6 +93,9 @@ impl Growing {
         let failed = |e| FileError::io("write", &self.path, e);
         let taken_up = from.as_ref() == Some(&self.part);
         let mut file = OpenOptions::new().create(true).write(true).truncate(!taken_up).open(&self.part).map_err(failed)?;
+        if let Ok(before) = fs::metadata(&self.target.path) {
+            file.set_permissions(before.permissions()).map_err(failed)?; // as private as what it will replace
+        }
         if taken_up {
             file.set_len(keep).map_err(failed)?;
             io::Seek::seek(&mut file, io::SeekFrom::Start(keep)).map_err(failed)?;
@@ -246,6 +254,16 @@ mod tests {
         growing.append("c\n").unwrap();
         growing.finish().unwrap();
         assert_eq!((fs::read_to_string(&path).unwrap().as_str(), names(root.path())), ("a\nb\nc\n", vec!["f".to_string()]));
+    }
+
+    #[test]
+    fn what_is_no_file_is_in_the_way() {
+        for name in ["f.part", "f.unfinished"] {
+            let root = tempfile::tempdir().unwrap();
+            fs::create_dir(root.path().join(name)).unwrap();
+            let error = Growing::open(&root.path().join("f")).err().unwrap().to_string();
+            assert!(error.contains(name) && error.contains("is in the way"), "{error}");
+        }
     }
 
     #[test]

@@ -120,9 +120,18 @@ impl Drop for Unfinished {
     }
 }
 
-/// Removes what this process has under way. For an interrupted program, as the last thing before it ends.
+/// Gives names to what is finished, with [`remove_unfinished`] kept waiting: it would take files out of a folder that has its
+/// name already.
+pub fn publishing<T>(rename: impl FnOnce() -> T) -> T {
+    let _held = unfinished();
+    rename()
+}
+
+/// Removes what this process has under way. For an interrupted program, as the last thing before it ends: from now on nothing
+/// is published.
 pub fn remove_unfinished() {
-    for path in unfinished().iter() {
+    let all = unfinished();
+    for path in all.iter() {
         // A thread may still be writing into a folder; there is nobody left to tell what stays.
         if path.is_dir() {
             let _ = fs::remove_dir_all(path).or_else(|_| fs::remove_dir_all(path));
@@ -130,6 +139,7 @@ pub fn remove_unfinished() {
             let _ = fs::remove_file(path);
         }
     }
+    std::mem::forget(all); // held until the process ends
 }
 
 /// Refuses `output` where it is the same file as `input`, or one of the files in it, whatever names they have. `what` names

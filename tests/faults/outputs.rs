@@ -438,6 +438,12 @@ fn rows_outlive_an_interruption() {
     let done = finish(task.jurist(&["eval", path(&at("x"))]));
     assert!(done.err.contains("its last rows are missing"), "{}", done.err);
 
+    // Rows that are kept are not judged anew in silence, and what somebody else keeps under such a name stays.
+    refused(score(task, &at("x"), &[]), root.path(), &["go on with --resume"]);
+    fs::write(at("y.part"), "my only copy").unwrap();
+    refused(score(task, &at("y"), &["--resume"]), root.path(), &["y.part", "jurist did not write it"]);
+    fs::remove_file(at("y.part")).unwrap();
+
     // Another judge, other settings, another input: refused by name, and nothing changes.
     let other = task.at("other");
     let items = Miniature::new(Version::E, 4).items(Split::Test, 300);
