@@ -150,7 +150,7 @@ pub fn config(data: &[u8]) {
 pub fn safetensors(data: &[u8]) {
     let (config, bytes) = (CONFIG.clone(), data.to_vec());
     let (opened, held) = most_bytes(|| Checkpoint::from_files(config, vec![("m.safetensors".into(), Box::new(bytes))]));
-    assert!(held <= BYTES_OF_PATTERNS + BYTES_A_BYTE * data.len(), "{held} bytes for a file of {}", data.len());
+    assert!(held <= BYTES_AT_LEAST + BYTES_A_BYTE * data.len(), "{held} bytes for a file of {}", data.len());
     if let Some(checkpoint) = said(opened) {
         read_all(&checkpoint);
     }
@@ -200,7 +200,7 @@ pub fn adapter(data: &[u8]) {
     let text = String::from_utf8_lossy(config);
     said(AdapterFiles::base_name(&text));
     let (parsed, held) = most_bytes(|| AdapterFiles::parse(&text, bytes));
-    assert!(held <= BYTES_AT_LEAST + BYTES_A_BYTE * data.len(), "{held} bytes for an adapter of {}", data.len());
+    assert!(held <= BYTES_OF_PATTERNS + BYTES_A_BYTE * data.len(), "{held} bytes for an adapter of {}", data.len());
     if let Some(adapter) = said(parsed) {
         let written = adapter.config_json("base");
         let again = said(AdapterFiles::parse(&written, &adapter.tensor_bytes())).expect("what was written is read");

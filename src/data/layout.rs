@@ -12,7 +12,7 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
-use super::record::{Grading, describe};
+use super::record::{Grading, Prompt, describe};
 use super::{Result, Row};
 
 /// The label's column, unless another is asked for.
@@ -113,9 +113,9 @@ fn is_question(prompt: Option<&Value>) -> bool {
     }
 }
 
-/// The columns of a grading task that stand beside a complete prompt and that nothing was read from. Prometheus' prompts hold
-/// all of them already.
-pub(super) fn beside_prompt(row: &Row, layout: &Layout) -> Vec<&'static str> {
+/// The columns of a grading task that stand beside a complete prompt and that nothing was read from; none where the prompt holds
+/// the texts of all of them already, as Prometheus' prompts do.
+pub(super) fn beside_prompt(row: &Row, layout: &Layout, prompt: &Prompt) -> Vec<&'static str> {
     if layout.prompt == Some("instruction") {
         return Vec::new();
     }
@@ -124,7 +124,22 @@ pub(super) fn beside_prompt(row: &Row, layout: &Layout) -> Vec<&'static str> {
         value => value.is_some(),
     };
     let read = |column: &str| [&layout.chain, &layout.label].into_iter().flatten().any(|known| known == column);
-    ["response", "rubric"].into_iter().chain(REFERENCES).filter(filled).filter(|column| !read(column)).collect()
+    let columns: Vec<_> =
+        ["response", "rubric"].into_iter().chain(REFERENCES).filter(filled).filter(|column| !read(column)).collect();
+    if columns.is_empty() {
+        return columns;
+    }
+    let whole = match prompt {
+        Prompt::Text(text) => words_of(text),
+        Prompt::Messages(messages) => messages.iter().map(|message| words_of(message.content())).collect(),
+    };
+    let held = |column: &&str| row.get(column).and_then(Value::as_str).is_some_and(|text| whole.contains(&words_of(text)));
+    if columns.iter().all(held) { Vec::new() } else { columns }
+}
+
+/// A text with one space before, between and behind its words.
+fn words_of(text: &str) -> String {
+    text.split_whitespace().fold(" ".to_string(), |words, word| words + word + " ")
 }
 
 /// Whether `instruction` is a complete prompt, as in the rows that Prometheus is trained and measured on.

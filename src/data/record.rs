@@ -236,7 +236,7 @@ impl Row {
             Chains::Ignore => None,
             Chains::Use => self.chain(view, answer, score.map(|score| (score, scores.as_slice())), &mut layout)?,
         };
-        let beside_prompt = if prompt.is_some() { layout::beside_prompt(self, &layout) } else { Vec::new() };
+        let beside_prompt = prompt.as_ref().map(|prompt| layout::beside_prompt(self, &layout, prompt)).unwrap_or_default();
         Ok(Record { prompt, grading, chain, score, scores, offered: self.offered()?, layout, beside_prompt })
     }
 

@@ -549,3 +549,19 @@ fn agree_takes_missing_scores_and_words() {
     task.write("form.csv", quoted);
     succeed(task.jurist(&["agree", "form.csv", "--human", "Q1; clarity; 1-5", "--judge", "j", "--resamples", "10"]));
 }
+
+/// A prompt that holds the texts of the other columns, as Prometheus' do, is all that there is to read.
+#[test]
+fn a_prompt_that_holds_every_part_is_plain() {
+    let task = Task::new(0, 0, false);
+    let row = |response: &str| {
+        let prompt = "###Instruction: say hi\n###Response:\nwell  hi\n###Rubric: [polite]";
+        json!({"prompt": prompt, "instruction": "say hi", "response": response, "rubric": "[polite]", "score": 3}).to_string()
+    };
+    for (response, held) in [("well hi", true), ("goodbye", false), ("el", false)] {
+        task.write("rows.jsonl", row(response));
+        let told = finish(task.jurist(&["data", "check", "rows.jsonl", "--template", "plain", "--json"])).out;
+        let told: Value = serde_json::from_str(&told).unwrap();
+        assert_eq!(told["row"]["error"].is_null(), held, "{response}: {}", told["row"]);
+    }
+}
