@@ -76,6 +76,20 @@ fn tract_is_two_stages() {
     task.write("again/chains.part.jsonl", "{\"cut off in the mid");
     succeed(task.train("again", &with(&["--method", "tract", "--resume"])));
     assert!(bytes("again") == bytes("whole"));
+    // Stopped among the chains, with whole lines and a half one; and behind them, before the second stage.
+    let chains = task.read("whole/chains.jsonl");
+    let some = chains.split_inclusive('\n').take(5).collect::<String>() + &chains.lines().nth(5).unwrap()[..20];
+    for (run, file, text) in [("among", "chains.part.jsonl", &some), ("behind", "chains.jsonl", &chains)] {
+        copy(&task.at("whole/stage-1"), &task.at(run).join("stage-1"));
+        task.write(&format!("{run}/{file}"), text);
+        succeed(task.train(run, &with(&["--method", "tract", "--resume"])));
+        assert!(bytes(run) == bytes("whole") && task.read(&format!("{run}/chains.jsonl")) == chains, "{run}");
+    }
+    // Chains of other rows are not learned from.
+    copy(&task.at("whole/stage-1"), &task.at("foreign/stage-1"));
+    task.write("foreign/chains.part.jsonl", chains.replacen("rubric", "other", 1));
+    let done = finish(task.train("foreign", &with(&["--method", "tract", "--resume"])));
+    assert!(done.code == Some(1) && done.err.contains("these are not the rows of this run"), "{}", done.err);
     let done = finish(task.train("again", &with(&["--method", "tract"])));
     assert_eq!(done.code, Some(1), "{}", done.err);
     assert!(done.err.contains("which a new run would overwrite") || done.err.contains("go on with --resume"), "{}", done.err);

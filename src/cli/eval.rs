@@ -129,6 +129,10 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
     // After the figures, which a page that cannot be written must not cost.
     if let Some(path) = &args.report {
         let page = report::page(args, &rows, &scored, &study)?.to_html();
+        if let Some(output) = &args.output {
+            // Now that the rows are there, other spellings of their name are known too.
+            refuse_input(path, output, "--output")?;
+        }
         crate::files::write(path, page.as_bytes())?;
     }
     let failed = scored.iter().filter(|s| s.expected.is_none()).count();

@@ -189,7 +189,8 @@ fn advice(info: &wgpu::AdapterInfo) -> Option<String> {
     let slow = facts(info).class == Class::Software && info.backend == wgpu::Backend::Gl;
     slow.then(|| {
         format!(
-            "the only adapter here is OpenGL on the CPU ({}), which takes more than twice as long as Vulkan on the same CPU (measured:              534 s instead of 220 for `jurist demo`). {}",
+            "the only adapter here is OpenGL on the CPU ({}), which takes more than twice as long as Vulkan on the same CPU \
+             (measured: 534 s instead of 220 for `jurist demo`). {}",
             info.name.trim(),
             install_advice()
         )

@@ -168,13 +168,13 @@ async fn write_chains(config: &TrainConfig, judge: &Judge, output: &Path, around
     Ok(true)
 }
 
-/// The row as it was, with this chain instead of its own.
-fn with_chain(config: &TrainConfig, row: &Example, chain: &str) -> Value {
+/// The row as it was, with this chain instead of its own, as a line.
+fn with_chain(config: &TrainConfig, row: &Example, chain: &str) -> String {
     let mut fields = row.row.fields.clone();
     fields.insert(COLUMN.into(), chain.into());
     if let Some(score) = row.record.score {
         // A label that was taken out of an answer's text must not be lost with it.
         fields.entry(config.label_column.clone()).or_insert(score.into());
     }
-    Value::Object(fields)
+    Value::Object(fields).to_string()
 }

@@ -13,7 +13,7 @@ use jurist::files::Lock;
 use jurist::miniature::{Miniature, Split, Version};
 use serde_json::{Value, json};
 
-use crate::cli::{Done, Task, finish, lines, path, succeed};
+use crate::cli::{Done, Task, finish, lines, path, skip, succeed};
 
 /// A folder with a judge that writes chains (`judge`), one that writes none (`other`), a bundle of the first, and rows.
 fn ground() -> &'static Task {
@@ -348,10 +348,10 @@ fn a_full_disk_takes_nothing_away() {
         command.args(["--mount", "sh", "-c", script, "sh", env!("CARGO_BIN_EXE_jurist")]).args(args).current_dir(root.path());
         let done: Done = match command.output() {
             Ok(output) => output.into(),
-            Err(e) => return println!("skipped: no unshare here ({e})"),
+            Err(e) => return skip(format!("no unshare here ({e})")),
         };
         if done.err.contains("unshare") || done.err.contains("mount:") {
-            return println!("skipped: a small file system cannot be mounted here: {}", done.err.trim());
+            return skip(format!("a small file system cannot be mounted here: {}", done.err.trim()));
         }
         assert!(done.code == Some(1) && done.err.contains("o space left on the disk"), "{args:?}: {done:?}");
         let after = picture(&root.path().join("after"));
