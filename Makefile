@@ -20,7 +20,10 @@ driver: build ## install a software Vulkan driver, if this machine has no adapte
 demo: driver ## train a small judge from scratch and write demo/report.html
 	$(JURIST) demo
 
-test: driver ## everything that CI runs: format, lints, tests, browser, other targets
+# One build for all: Cargo compiles the program anew for `build`, whose features are not those of the tests.
+test: setup ## everything that CI runs: format, lints, tests, browser, other targets
+	cargo test --quiet --release --locked --no-run
+	@scripts/setup.sh driver $(JURIST)
 	@scripts/setup.sh browser
 	@scripts/setup.sh page
 	@scripts/setup.sh bindgen

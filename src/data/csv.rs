@@ -6,27 +6,38 @@ use ::csv::{ErrorKind, ReaderBuilder, StringRecord};
 use serde_json::{Map, Value};
 
 use super::read::Gather;
+use super::unpack::Kind;
 use super::written::Parsed;
 use super::{DataError, Place, Result};
 
-/// The character between cells: what stands most often in the header outside of quotes, commas first.
-pub(super) fn delimiter(text: &[u8]) -> u8 {
-    delimiter_in(text).unwrap_or(b',')
+/// The character between cells. In CSV it is what stands most often in the header outside of quotes, commas first. A TSV has
+/// tabs, unless its header has none and others in their place.
+pub(super) fn delimiter(kind: Kind, text: &[u8]) -> u8 {
+    match kind {
+        Kind::Tsv if counts(text)[TAB] > 0 => b'\t',
+        Kind::Tsv => delimiter_in(text).unwrap_or(b'\t'),
+        _ => delimiter_in(text).unwrap_or(b','),
+    }
 }
 
-/// As [`delimiter`]; `None` where the header has none.
+/// The delimiter that stands most often in the header outside of quotes; `None` where the header has none.
 pub(super) fn delimiter_in(text: &[u8]) -> Option<u8> {
-    // A quote that is never closed is a character like any other.
-    let counts = counts_outside_quotes(text).unwrap_or_else(|| {
+    let (count, delimiter) = counts(text).into_iter().zip(DELIMITERS).max_by_key(|(count, _)| *count)?;
+    (count > 0).then_some(delimiter)
+}
+
+/// How often each delimiter stands in the header outside of quotes. A quote that is never closed is a character like any other.
+fn counts(text: &[u8]) -> [usize; 3] {
+    counts_outside_quotes(text).unwrap_or_else(|| {
         let line = text.split(|byte| matches!(byte, b'\n' | b'\r')).next().unwrap_or_default();
         DELIMITERS.map(|delimiter| line.iter().filter(|byte| **byte == delimiter).count())
-    });
-    let (count, delimiter) = counts.into_iter().zip(DELIMITERS).max_by_key(|(count, _)| *count)?;
-    (count > 0).then_some(delimiter)
+    })
 }
 
 /// What may stand between cells; of those that stand equally often, the last.
 const DELIMITERS: [u8; 3] = [b'\t', b';', b','];
+/// The place of the tab among them.
+const TAB: usize = 0;
 
 /// How often each delimiter stands in the first record outside of quotes; `None` where a quote is not closed.
 fn counts_outside_quotes(text: &[u8]) -> Option<[usize; 3]> {
@@ -73,13 +84,12 @@ pub(super) fn twice(names: &[String]) -> Option<&str> {
     names.iter().map(String::as_str).find(|name| !seen.insert(*name))
 }
 
-/// Gathers the rows of a CSV text. A row has as many cells as the header; rows with nothing in them are left out.
+/// Gathers the rows of a CSV text, with this character between cells. A row has as many cells as the header; rows with nothing in them are left out.
 ///
 /// # Errors
 /// A header that cannot name columns; a quote that is never closed; and, unless `skip_bad`, the first row of another length
 /// or that [`super::Row::record`] refuses.
-pub(super) fn rows(gather: &mut Gather, text: &str) -> Result<()> {
-    let delimiter = delimiter(text.as_bytes());
+pub(super) fn rows(gather: &mut Gather, text: &str, delimiter: u8) -> Result<()> {
     let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).delimiter(delimiter).from_reader(text.as_bytes());
     let mut header: Vec<String> = Vec::new();
     let mut record = StringRecord::new();

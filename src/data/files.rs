@@ -78,8 +78,9 @@ impl Reader {
         }
         let text = rows_not_pages(&name, text)?;
         let mut gather = Gather::new(self, &name);
-        csv::rows(&mut gather, text)?;
-        gather.finish(&packed(match csv::delimiter(text.as_bytes()) {
+        let delimiter = csv::delimiter(kind, text.as_bytes());
+        csv::rows(&mut gather, text, delimiter)?;
+        gather.finish(&packed(match delimiter {
             b';' => "CSV with semicolons",
             b'\t' => "CSV with tabs",
             _ => "CSV",

@@ -247,7 +247,9 @@ fn saves_until_killed() {
     loop {
         let newest = latest_checkpoint(&dir).unwrap().checkpoint;
         let step = newest.map_or(1, |checkpoint| checkpoint.state.global_step + 1);
-        save_checkpoint(&dir, &state(step), &parameters, &mut supply, write_model).unwrap();
+        // No last step: how many it saves until it is killed is the machine's.
+        let state = TrainerState { max_steps: 1 << 40, ..state(step) };
+        save_checkpoint(&dir, &state, &parameters, &mut supply, write_model).unwrap();
         rotate_checkpoints(&dir, Some(2), None).unwrap();
     }
 }

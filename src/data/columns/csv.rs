@@ -7,12 +7,7 @@ use ::csv::{Error, ErrorKind, ReaderBuilder, StringRecord};
 
 use super::{Cell, Cells, File, Place, Result, Take};
 use crate::data::csv::{QUOTE, delimiter, is_blank, named, ragged, twice};
-
-/// CSV, whose first line tells the character between cells.
-pub(super) fn rows(file: &File, mut text: Box<dyn BufRead>, names: &[&str], take: &mut Take) -> Result<()> {
-    let delimiter = delimiter(text.fill_buf().map_err(|e| file.unreadable(&e))?);
-    delimited(file, text, delimiter, names, take)
-}
+use crate::data::unpack::Kind;
 
 /// What is known of the bytes on their way to the CSV parser.
 #[derive(Default)]
@@ -83,8 +78,9 @@ impl Header {
     }
 }
 
-/// Rows with this character between cells. A row has as many cells as the header; rows with nothing in them are left out.
-pub(super) fn delimited(file: &File, text: Box<dyn BufRead>, delimiter: u8, names: &[&str], take: &mut Take) -> Result<()> {
+/// The rows of a CSV or TSV. A row has as many cells as the header; rows with nothing in them are left out.
+pub(super) fn rows(file: &File, kind: Kind, mut text: Box<dyn BufRead>, names: &[&str], take: &mut Take) -> Result<()> {
+    let delimiter = delimiter(kind, text.fill_buf().map_err(|e| file.unreadable(&e))?);
     let passed = Passed::default();
     let counting = Counting { inner: text, held: false, passed: &passed };
     let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).delimiter(delimiter).from_reader(counting);

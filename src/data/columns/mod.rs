@@ -148,8 +148,7 @@ pub fn read_columns_within(path: &Path, names: &[&str], max_decompressed: Option
     let mark = if start.starts_with("\u{feff}".as_bytes()) { 3 } else { 0 };
     opened.bytes.consume(mark);
     match opened.kind {
-        Kind::Csv => csv::rows(&file, opened.bytes, names, take),
-        Kind::Tsv => csv::delimited(&file, opened.bytes, b'\t', names, take),
+        Kind::Csv | Kind::Tsv => csv::rows(&file, opened.kind, opened.bytes, names, take),
         _ => json::rows(&file, opened.bytes, names, take),
     }
 }
@@ -244,6 +243,10 @@ mod tests {
         packed.write_all(b"human;judge\n1;2.5\n").unwrap();
         assert_eq!(read("a.csv.gz", &packed.finish().unwrap(), &["human", "judge"]).unwrap()[0].1, expected);
         assert_eq!(read("a.tsv", b"judge\thuman\n2.5\t1\n", &["human", "judge"]).unwrap()[0].1, expected);
+        // A TSV that holds commas: between its cells only where its header has no tab.
+        assert_eq!(read("a.tsv", b"judge,human\n2.5,1\n", &["human", "judge"]).unwrap()[0].1, expected);
+        assert_eq!(read("a.tsv", b"judge\thuman\t\"a,b,c\"\n2.5\t1\tx,y,z\n", &["human", "judge"]).unwrap()[0].1, expected);
+        assert_eq!(read("a.tsv", b"text\n\"a\"\nb, c\n", &[]).unwrap().len(), 2);
     }
 
     #[test]
