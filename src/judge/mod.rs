@@ -69,6 +69,12 @@ pub enum JudgeError {
         /// What to do.
         fix: String,
     },
+    /// A phrase that nobody could mean.
+    #[error("the phrase before the score has {bytes} bytes, and {} is the most allowed; shorten --phrase (`phrase` in a config or judge.json)", prompt::LONGEST_PHRASE)]
+    Phrase {
+        /// Its length.
+        bytes: usize,
+    },
     /// Probabilities that are none.
     #[error("no prediction: {0}")]
     Probabilities(String),

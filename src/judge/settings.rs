@@ -186,13 +186,19 @@ impl JudgeSettings {
     /// Reads the text of `judge.json`.
     ///
     /// # Errors
-    /// Not such a file, or of a later version.
+    /// Not such a file, or of a later version; a template that is neither built in nor there as text.
     pub fn from_json(text: &str) -> Result<Self> {
         let broken = |found: String| JudgeError::Settings { found };
         let settings: JudgeSettings = serde_json::from_str(text).map_err(|e| broken(e.to_string()))?;
-        match settings.format {
-            FORMAT => Ok(settings),
-            other => Err(broken(format!("it has format {other}, and this version of jurist reads {FORMAT}"))),
+        if settings.format != FORMAT {
+            return Err(broken(format!("it has format {}, and this version of jurist reads {FORMAT}", settings.format)));
+        }
+        match (settings.template.as_str(), &settings.template_source) {
+            ("plain" | "judge", _) | (_, Some(_)) => Ok(settings),
+            (other, None) => Err(broken(format!(
+                "its `template` is {:?} without a `template_source`; expected plain, judge, or a template's text there",
+                other.chars().take(60).collect::<String>()
+            ))),
         }
     }
 

@@ -9,6 +9,7 @@ mod source;
 
 pub use json::json_to_template;
 pub use program::JinjaTemplate;
+pub use source::LONGEST;
 
 use minijinja::{Error, ErrorKind};
 

@@ -85,10 +85,18 @@ impl JinjaTemplate {
 
     /// Whether the template calls `function`, and never asks whether it is there.
     pub fn calls_untested(&self, function: &str) -> bool {
+        let calls = self.any(|i| matches!(i, Instruction::CallFunction(name, _) if *name == function));
+        calls && !self.reads(function)
+    }
+
+    /// Whether the template looks at the variable `name` anywhere.
+    pub fn reads(&self, name: &str) -> bool {
+        self.any(|i| matches!(i, Instruction::Lookup(found) if *found == name))
+    }
+
+    fn any(&self, fits: impl Fn(&Instruction<'_>) -> bool) -> bool {
         let program = self.0.borrow_dependent();
-        let all = || program.blocks.values().chain([&program.main]).flat_map(instructions);
-        let calls = all().any(|i| matches!(i, Instruction::CallFunction(name, _) if *name == function));
-        calls && !all().any(|i| matches!(i, Instruction::Lookup(name) if *name == function))
+        program.blocks.values().chain([&program.main]).flat_map(instructions).any(fits)
     }
 }
 

@@ -8,7 +8,7 @@ use minijinja::syntax::SyntaxConfig;
 use super::guard::{fits, refused};
 
 /// Bytes of a template. The longest of known models has 60,000.
-const LONGEST: usize = 1 << 20;
+pub const LONGEST: usize = 1 << 20;
 /// Operators, brackets and dots in one tag: the parser and the compiler recurse along chains of them.
 const OPERATORS: usize = 300;
 /// Items of lists and arguments of calls in one tag.
