@@ -5,6 +5,7 @@ mod guard;
 mod json;
 mod methods;
 mod program;
+mod python;
 mod source;
 
 pub use json::json_to_template;

@@ -10,7 +10,7 @@ use minijinja::machinery::{CompiledTemplate, Instruction, Instructions, Template
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value};
 use self_cell::self_cell;
 
-use super::builtins::{self, GUARD, GUARD_ITEM, GUARD_PRODUCT, GUARD_TWO, SLICE};
+use super::builtins::{self, GUARD, GUARD_ITEM, GUARD_PRODUCT, GUARD_TEXTS, GUARD_TWO, SLICE};
 use super::guard::STEPS;
 use super::source::prepared;
 
@@ -156,7 +156,8 @@ fn measured<'a>(instruction: &Instruction<'a>) -> Vec<Instruction<'a>> {
     };
     match instruction {
         I::EmitRaw(text) => vec![I::LoadConst(Value::from_safe_string((*text).to_string())), I::Emit],
-        I::Add | I::StringConcat => joined(GUARD_TWO),
+        I::Add => joined(GUARD_TWO),
+        I::StringConcat => joined(GUARD_TEXTS),
         I::Mul => joined(GUARD_PRODUCT),
         I::Eq | I::Ne | I::Gt | I::Gte | I::Lt | I::Lte | I::In | I::CompareAndPreserve(_) | I::SetAttr(_) => {
             two(GUARD_TWO).into_iter().chain([this]).collect()
