@@ -402,8 +402,12 @@ fn plans_that_cannot_be_made() {
     for (words, code, message) in [
         (&["--memory", "24GiB"][..], 2, "--dry-run"),
         (&["--any-gpu"], 2, "--dry-run"),
-        (&["--dry-run", "--memory", "24"], 2, "`24` is no size of memory; expected a number and a unit, such as 24GiB"),
-        (&["--dry-run", "--memory=-1GiB"], 2, "is no size of memory"),
+        (
+            &["--dry-run", "--memory", "24"],
+            2,
+            "`24` is no size; expected a number and a unit (MB, MiB, GB, GiB) from 1MB to 1000000GB, such as 24GiB",
+        ),
+        (&["--dry-run", "--memory=-1GiB"], 2, "is no size; expected"),
         (&["--dry-run", "--any-gpu", "--adapter", "0"], 2, "cannot be used with"),
         (&["--dry-run"], 2, "model_name_or_path is not set"),
         (&["--dry-run", "--model-name-or-path", "nowhere"], 1, "the directory does not exist"),

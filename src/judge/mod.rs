@@ -25,7 +25,7 @@ mod tokens;
 pub use answer::{AnswerFormat, Decode};
 pub use compare::{Comparison, compare, with_swapped_chains};
 #[cfg(not(target_arch = "wasm32"))]
-pub use files::JudgeFiles;
+pub use files::{JudgeFiles, tokenizer_at};
 pub use judge::{ChainReading, Judge, Judged, Judging};
 pub use place::{Placed, Placement, ScoreReads};
 pub use predict::{Expectation, Judgement, Prediction};
@@ -70,7 +70,10 @@ pub enum JudgeError {
         fix: String,
     },
     /// A phrase that nobody could mean.
-    #[error("the phrase before the score has {bytes} bytes, and {} is the most allowed; shorten --phrase (`phrase` in a config or judge.json)", prompt::LONGEST_PHRASE)]
+    #[error(
+        "the phrase before the score has {bytes} bytes, and {} is the most allowed; shorten --phrase (`phrase` in a config or judge.json)",
+        prompt::LONGEST_PHRASE
+    )]
     Phrase {
         /// Its length.
         bytes: usize,

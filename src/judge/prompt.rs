@@ -587,6 +587,13 @@ mod tests {
             |template, chat| JudgePrompt::new(template, DEFAULT_PHRASE, scale.clone(), chat, &tokenizer).unwrap_err().to_string();
         assert!(new(own("{% for %}"), false).starts_with("prompt template mine.jinja: syntax error"));
         assert!(new(Template::Plain, true).contains("turn the chat frame off"));
+        let long =
+            JudgePrompt::new(Template::Plain, &"x".repeat(4097), scale.clone(), false, &tokenizer).unwrap_err().to_string();
+        assert!(long.contains("has 4097 bytes, and 4096 is the most allowed; shorten --phrase"), "{long}");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), vec![b' '; (1 << 20) + 1]).unwrap();
+        let long = Template::named(file.path().to_str().unwrap()).unwrap_err().to_string();
+        assert!(long.contains("more than 1048576 bytes"), "{long}");
         assert!(Template::named("/nowhere.jinja").unwrap_err().to_string().contains("name `plain`, `judge`, or a Jinja file"));
     }
 

@@ -311,6 +311,25 @@ mod tests {
         assert_eq!(CHAT_WORDS.map(|word| Choice::<bool>::named(word).is_some()), [true; 3]);
     }
 
+    #[test]
+    fn a_template_that_is_not_there_is_an_error() {
+        let mut settings = stored();
+        assert_eq!(JudgeSettings::from_json(&settings.to_json()).unwrap(), settings);
+        settings.template_source = None;
+        for name in ["plain", "judge"] {
+            settings.template = name.into();
+            assert!(JudgeSettings::from_json(&settings.to_json()).is_ok());
+        }
+        for name in ["nope.jinja", "Plain", "", "{{ prompt }}"] {
+            settings.template = name.into();
+            let error = JudgeSettings::from_json(&settings.to_json()).unwrap_err().to_string();
+            assert!(
+                error.contains(&format!("`template` is {name:?} without a `template_source`; expected plain, judge")),
+                "{error}"
+            );
+        }
+    }
+
     /// A prompt that a response answers is not all that there is to read.
     #[test]
     fn a_prompt_with_a_response_is_an_instruction() {
