@@ -571,7 +571,11 @@ fn agree_takes_missing_scores_and_words() {
         assert_eq!(found["counts"], json!([[1, 0], [1, 1]]), "{scale} {cells:?}");
     }
     for (text, scale, says) in [
-        ("{\"h\": \"fine\", \"j\": \"ok\"}", scale[1], "two.jsonl:1: field `h`: expected a number, found fine"),
+        (
+            "{\"h\": \"fine\", \"j\": \"ok\"}",
+            scale[1],
+            "two.jsonl:1: field `h`: expected a number, found fine; write bad, ok, good or a number",
+        ),
         ("{\"h\": true, \"j\": true}", "1..5", "found true"),
         ("{\"h\": true, \"j\": true}", "no,yes=1,2", "found true"),
         ("{\"h\": 1, \"h\": 2, \"j\": 1}", "1..5", "the key `h` comes twice"),

@@ -189,10 +189,10 @@ fn templates_are_rendered_as_transformers_does() {
         // str.title, and Jinja's filter of that name, which splits at white space and brackets only.
         ("{{ 'a,b it\\'s 3rd ǆx ßa ΑΣ'.title() }}|{{ 'a,b it\\'s x-y' | title }}", "A,B It'S 3Rd ǅx Ssa Ας|A,b It's X-Y"),
         (
-            "{{ 'a\u{2028}b\r\nc\rd\u{85}e\u{c}f\u{1d}\n'.splitlines() | join(',') }}|{{ 'a\r\nb\u{b}'.splitlines(true) | map('length') | list }}",
+            "{{ 'a\u{2028}b\\r\\nc\\rd\u{85}e\u{c}f\u{1d}\\n'.splitlines() | join(',') }}|{{ 'a\\r\\nb\u{b}'.splitlines(true) | map('length') | list }}",
             "a,b,c,d,e,f,|[3, 2]",
         ),
-        ("{{ ''.splitlines() }}{{ 'a\n\nb'.splitlines(keepends=true) | length }}", "[]3"),
+        ("{{ ''.splitlines() }}{{ 'a\\n\\nb'.splitlines(keepends=true) | length }}", "[]3"),
         // Python's methods.
         (
             "{{ 'a,b,c'.rsplit(',', 1) }}{{ ' a  b '.rsplit() }}{{ ' a  b c '.rsplit(none, 1) }}",

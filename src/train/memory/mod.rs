@@ -35,6 +35,9 @@ const BYTES_A_TRAINED_PARAMETER: u64 = 16;
 /// Of weights in their smallest form, Q4, without its scales.
 const PARAMETERS_A_BYTE: u64 = 2;
 
+/// Parameters of a model that is planned, with all that could make it smaller, in a second or two.
+const PLANNED_AT_ONCE: u64 = 20_000_000_000;
+
 /// Words that a checkpoint reads back at a time, as [`Weights::download`] does.
 const CHECKPOINT_PIECE: usize = 1 << 20;
 
@@ -108,11 +111,11 @@ pub fn check(gpu: &Gpu, config: &TrainConfig, start: &Start) -> Result<(), Train
     advice.map_or(Ok(()), |advice| Err(TrainError::Memory(advice)))
 }
 
-/// Refuses a model that fits in no form, since plans of one take minutes.
+/// Refuses a large model that fits in no form. Plans of one take minutes; a smaller model's take a second and say more.
 fn refuse_far_too_large(start: &Start, available: u64) -> Result<(), TrainError> {
     let parameters = start.model.config().parameter_count();
     let least = parameters / PARAMETERS_A_BYTE;
-    if least <= available {
+    if least <= available || parameters <= PLANNED_AT_ONCE {
         return Ok(());
     }
     Err(TrainError::Memory(format!(
