@@ -329,8 +329,8 @@ fn values_come_out_as_they_went_in() {
     assert_eq!(succeed(score("scored.jsonl", &["--overwrite-judge"])).out, out);
     let second = succeed(score("scored.jsonl", &["--judge-column", "second"])).out;
     assert!(second.starts_with(&out.trim_end()[..out.trim_end().len() - 1]), "{second}");
-    let row = &lines(&second)[0];
-    assert_eq!(row["second"], row["judge"]);
+    let row = jurist::data::columns_of(second.trim_end().as_bytes()).unwrap();
+    assert_eq!((&row["second"], &row["w"]), (&row["judge"], &json!([null, null])));
     task.write("twice.jsonl", second.replacen(r#""x":1.50"#, r#""score":3"#, 1));
     succeed(task.jurist(&["eval", "twice.jsonl", "--judge-column", "second", "--scale", "1..5", "--json"]));
 

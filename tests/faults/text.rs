@@ -133,6 +133,7 @@ fn rows_with_tools_take_the_template_for_tools() {
         [text(&json!({})), text(&offered)]
     };
     let task = Task::new(0, 0, false);
+    std::fs::create_dir_all(task.at("model/additional_chat_templates")).unwrap();
     task.write("model/tokenizer.json", bpe().to_string());
     task.write("model/tokenizer_config.json", listed.to_string());
     assert_eq!(texts(&Tokenizer::from_dir(&task.at("model")).unwrap()), ["d", "t1"]);
