@@ -68,8 +68,8 @@ fi
 
 # The set-up of fresh machines, as far as it goes without building.
 echo "== fresh: scripts/fresh.sh"
+why="$(scripts/fresh.sh --reason)"
 for state in opengl no-node vulkan; do
-    why="$(scripts/fresh.sh --reason)"
     if [ -n "$why" ]; then skip "fresh $state" "$why"; else check "fresh $state" scripts/fresh.sh "$state"; fi
 done
 

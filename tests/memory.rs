@@ -396,14 +396,35 @@ fn the_command_line_plans() {
     assert!(done.err.contains("not even ") && done.err.contains("take a smaller model"), "{}", done.err);
 }
 
+/// A model that no setting makes fit is refused before it is planned.
+#[test]
+fn a_far_too_large_model_is_refused_at_once() {
+    let task = Task::new(2, 0, false);
+    let mut config = middling();
+    for (key, value) in [("hidden_size", 16384), ("intermediate_size", 53248), ("num_hidden_layers", 126)] {
+        config[key] = json!(value);
+    }
+    task.write("huge.json", config.to_string());
+    let began = std::time::Instant::now();
+    let huge = ["train", "--dry-run", "--any-gpu", "--model-name-or-path", "huge.json", "--memory", "24GiB"];
+    let done = finish(task.jurist(&huge));
+    assert!(done.code == Some(1) && done.out.is_empty(), "{}", done.err);
+    assert!(done.err.contains("even frozen in 4 bits, and 24.000 GiB of memory are there; take a smaller model"), "{}", done.err);
+    assert!(began.elapsed().as_secs() < 10, "{:?}", began.elapsed());
+}
+
 #[test]
 fn plans_that_cannot_be_made() {
     let task = Task::new(2, 0, false);
     for (words, code, message) in [
         (&["--memory", "24GiB"][..], 2, "--dry-run"),
         (&["--any-gpu"], 2, "--dry-run"),
-        (&["--dry-run", "--memory", "24"], 2, "`24` is no size of memory; expected a number and a unit, such as 24GiB"),
-        (&["--dry-run", "--memory=-1GiB"], 2, "is no size of memory"),
+        (
+            &["--dry-run", "--memory", "24"],
+            2,
+            "`24` is no size; expected a number and a unit (MB, MiB, GB, GiB) from 1MB to 1000000GB, such as 24GiB",
+        ),
+        (&["--dry-run", "--memory=-1GiB"], 2, "is no size; expected"),
         (&["--dry-run", "--any-gpu", "--adapter", "0"], 2, "cannot be used with"),
         (&["--dry-run"], 2, "model_name_or_path is not set"),
         (&["--dry-run", "--model-name-or-path", "nowhere"], 1, "the directory does not exist"),

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::outcome::require_judged;
 use super::{AgreeArgs, CliError, Context, print};
-use crate::data::{Cells, DataError, Words, name_of, read_columns_within};
+use crate::data::{Cells, DataError, name_of, read_columns_within};
 use crate::eval::calibration::{named, score_mass};
 use crate::eval::compare::{Comparison, holm};
 use crate::eval::correlation::length_bias;
@@ -93,9 +93,8 @@ impl Columns {
         names.extend(args.repeats.iter().map(String::as_str));
         let mut columns = Columns::default();
         let mut known: HashMap<String, usize> = HashMap::new();
-        let words = |word: &str| value_of(scale, word);
         read_columns_within(file, &names, args.max_decompressed, &mut |cells| {
-            let Some(human) = columns.number(cells, 0, args.skip_bad, &words)? else {
+            let Some(human) = columns.number(cells, 0, args.skip_bad, scale)? else {
                 columns.unlabelled += 1;
                 return Ok(());
             };
@@ -104,10 +103,10 @@ impl Columns {
                 return Err(cells.fault(0, found, "give the right --scale"));
             }
             columns.human.push(human);
-            let judge = columns.number(cells, 1, args.skip_bad, &words)?;
+            let judge = columns.number(cells, 1, args.skip_bad, scale)?;
             columns.judge.push(judge);
             if let Some(at) = judge2 {
-                let other = columns.number(cells, at, args.skip_bad, &words)?;
+                let other = columns.number(cells, at, args.skip_bad, scale)?;
                 columns.judge2.push(other);
             }
             if let Some(at) = cluster {
@@ -129,7 +128,7 @@ impl Columns {
             if !repeats.is_empty() {
                 let mut row = vec![judge];
                 for at in repeats.clone() {
-                    row.push(columns.number(cells, at, args.skip_bad, &words)?);
+                    row.push(columns.number(cells, at, args.skip_bad, scale)?);
                 }
                 columns.repeats.push(row);
             }
@@ -151,15 +150,25 @@ impl Columns {
     }
 
     /// A score; a bad one is an error, or, counted, none.
-    fn number(&mut self, cells: &Cells, column: usize, skip_bad: bool, words: &Words) -> Result<Option<f64>, DataError> {
-        match cells.score(column, words) {
+    fn number(&mut self, cells: &Cells, column: usize, skip_bad: bool, scale: &Scale) -> Result<Option<f64>, DataError> {
+        match cells.score(column, &|word| value_of(scale, word)) {
             Err(_) if skip_bad => {
                 self.bad += 1;
                 Ok(None)
             }
+            Err(DataError::Field { file, place, field, found, .. }) => {
+                Err(DataError::Field { file, place, field, found, fix: what_counts(scale) })
+            }
             other => other,
         }
     }
+}
+
+/// What to write into a cell of scores: a word, where the scale has words.
+fn what_counts(scale: &Scale) -> String {
+    let words = scale.texts().iter().any(|text| text.parse::<f64>().is_err());
+    let known = if words { format!("write {} or a number, or ", scale.texts().join(", ")) } else { String::new() };
+    format!("{known}leave it empty where there is no score")
 }
 
 /// The value of a word of the scale, in small or capital letters where that is not ambiguous. Where the two scores are worth

@@ -6,13 +6,13 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::{CliError, Context, DataArgs, DataCheckArgs, DataCommand, PartArgs, print};
-use crate::bundle::{MANIFEST, ModelFolder, Wanted};
+use crate::bundle::Wanted;
 use crate::data::{
     Bin, DataError, Dataset, Example, Labels, Layout, Percentiles, Reader, Repeated, View, histogram, percentiles, repeated,
     shared_with,
 };
 use crate::eval::table::{Cell, Table};
-use crate::judge::{JudgeError, JudgePrompt, JudgeSettings, Scale, preview};
+use crate::judge::{JudgeError, JudgePrompt, JudgeSettings, Scale, preview, tokenizer_at};
 use crate::text::{SpecialTokens, Tokenizer, word_level};
 use crate::train::log::Progress;
 
@@ -79,7 +79,7 @@ impl Judging {
         let stored = folder.as_ref().map(JudgeSettings::of_folder).transpose()?.flatten();
         let tokenizer = match (&folder, &args.tokenizer) {
             (Some(folder), _) => Some(folder.tokenizer().map_err(JudgeError::from)?),
-            (None, Some(path)) => Some(tokenizer(path)?),
+            (None, Some(path)) => Some(tokenizer_at(path)?),
             (None, None) => None,
         };
         // Without a tokenizer rows are shown as text, of which any tokenizer serves.
@@ -127,18 +127,6 @@ fn columns_aside<'a>(data: &'a Dataset, layouts: &[(&Layout, usize)]) -> Vec<&'a
     let names = data.examples.iter().take(100).flat_map(|e| e.row.fields.keys().map(String::as_str));
     let description = |name: &str| described && name.starts_with("orig_score") && name.ends_with("_description");
     names.filter(|name| !description(name) && known.insert(name)).collect()
-}
-
-fn tokenizer(path: &Path) -> Result<Tokenizer, CliError> {
-    let opened = if path.is_file() {
-        let failed = |error: std::io::Error| CliError::Failed(format!("--tokenizer {}: {error}", path.display()));
-        Tokenizer::from_bytes(&std::fs::read(path).map_err(failed)?)
-    } else if path.join(MANIFEST).is_file() {
-        ModelFolder::open(path).map_err(JudgeError::from)?.tokenizer()
-    } else {
-        Tokenizer::from_dir(path)
-    };
-    Ok(opened.map_err(JudgeError::from)?)
 }
 
 /// All that is told about a file.

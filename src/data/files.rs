@@ -20,7 +20,7 @@ impl Reader {
     /// Reads a file, all data files of a folder in the order of their names, or standard input (`-`). `.csv` and `.tsv` are CSV
     /// with a header, `.json`, `.jsonl` and `.ndjson` JSON; Parquet, gzip and zstd are known by their first bytes. Of JSON, what
     /// begins with `[` is one array and everything else one object a line. Without such an ending, rows that do not begin with a
-    /// bracket and have a comma, semicolon or tab in their first line are CSV.
+    /// bracket and have a comma, semicolon or tab in their first line, or one name alone, are CSV.
     ///
     /// # Errors
     /// No such file, a damaged archive, a kind of file that is not read, a folder without data or with several splits, and

@@ -33,6 +33,7 @@ pub use scores::Words;
 pub use survey::{Bin, Percentiles, Repeated, histogram, judged_text, percentiles, repeated, shared_with};
 #[cfg(not(target_arch = "wasm32"))]
 pub use unpack::{byte_size, name_of};
+pub use written::columns_of;
 
 /// Where a row begins in its file: behind the file's name in messages, `:3` or `, row 3`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -56,7 +56,7 @@ impl Reader {
     }
 
     /// Reads rows from a text: JSON Lines, or one JSON array of objects. A byte-order mark, CRLF and blank lines are fine, and
-    /// the bare words NaN and Infinity, which Python writes, are null where the row needs no more.
+    /// the bare words NaN and Infinity, which Python writes, are null where the row needs no more, and come out as they went in.
     ///
     /// # Errors
     /// Nothing in it, or a page instead of rows; no good row; and, unless `skip_bad`, the first bad row: JSON that does not
@@ -212,6 +212,8 @@ impl<'a> Gather<'a> {
             NO_NAN
         } else if shown.trim_end() == "{" {
             "an object must stand on one line (JSON Lines), or all of them in one array [...]"
+        } else if line == 1 && !shown.trim_start().starts_with('{') {
+            "each line must be one JSON object; CSV needs the ending .csv, or a header of several columns"
         } else {
             "each line must be one JSON object"
         };

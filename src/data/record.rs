@@ -399,7 +399,12 @@ impl Row {
     fn asked(&self) -> Result<String> {
         match self.get("prompt") {
             Some(list @ Value::Array(_)) => {
-                Ok(self.messages("prompt", list)?.first().map(|one| one.content().to_string()).unwrap_or_default())
+                let messages = self.messages("prompt", list)?;
+                if let Some(field) = messages.iter().find_map(Message::beside_text) {
+                    let found = format!("the message has `{field}`, which is no part of an instruction");
+                    return Err(self.fault("prompt", found, "put its text into `content`, or drop the field"));
+                }
+                Ok(messages.first().map(|one| one.content().to_string()).unwrap_or_default())
             }
             _ => Ok(self.text("prompt")?.unwrap_or_default()),
         }

@@ -21,6 +21,10 @@ use super::{DataError, Result, unreadable};
 /// Bytes that are read at a time.
 const BUFFER: usize = 1 << 16;
 
+/// How often the text of rows is in memory while they are read, beside the file's own: as a line, as values, as written, and as
+/// what a judge reads of it.
+const COPIES: usize = 4;
+
 /// Bytes that any archive may unpack to.
 const ANY: u64 = 256 << 20;
 
@@ -156,19 +160,38 @@ fn kind(path: &Path, start: &[u8]) -> Kind {
         _ => {
             let text = start.strip_prefix("\u{feff}".as_bytes()).unwrap_or(start).trim_ascii_start();
             let object = text.first().is_some_and(|byte| b"{[<".contains(byte));
-            if !object && delimiter_in(text).is_some() { Kind::Csv } else { Kind::Json }
+            let columns = delimiter_in(text).is_some() || begins_with_one_name(text);
+            if !object && columns { Kind::Csv } else { Kind::Json }
         }
     }
+}
+
+/// Whether the first of several lines is one name, as that of a CSV with one column. A number or a word of JSON is none.
+fn begins_with_one_name(text: &[u8]) -> bool {
+    let Some(end) = text.iter().position(|byte| matches!(byte, b'\n' | b'\r')) else { return false };
+    let line = text[..end].trim_ascii();
+    let name = line.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(line);
+    let named = name.first().is_some_and(|first| first.is_ascii_alphabetic() || *first == b'_');
+    named
+        && name.iter().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(byte))
+        && ![&b"true"[..], b"false", b"null", b"NaN", b"Infinity"].contains(&name)
 }
 
 impl Opened {
     /// All its bytes.
     ///
     /// # Errors
-    /// A damaged archive, or one that unpacks to too much.
+    /// A damaged archive, or one that unpacks to too much; one whose rows there is no memory for.
     pub fn all(mut self) -> Result<Vec<u8>> {
         let mut all = Vec::new();
         self.bytes.read_to_end(&mut all).map_err(|error| unreadable(&self.name, &error))?;
+        // Asked for and given back: where rows are made, memory that is not there would end the process.
+        let more = all.len().saturating_mul(COPIES);
+        if more > BUFFER && Vec::<u8>::new().try_reserve_exact(more).is_err() {
+            let found = format!("{} bytes of rows, which take {more} more while they are read: memory is short", all.len());
+            let fix = "split it into smaller files, or free some memory".into();
+            return Err(DataError::File { file: self.name, found, fix });
+        }
         Ok(all)
     }
 }
@@ -178,7 +201,8 @@ impl Opened {
 /// # Errors
 /// No number with a unit, or one below a megabyte or above 1000 terabytes.
 pub fn byte_size(text: &str) -> std::result::Result<u64, String> {
-    let expected = || format!("`{text}` is no size of memory; expected a number and a unit, such as 24GiB, 24GB or 8000MiB");
+    let expected =
+        || format!("`{text}` is no size; expected a number and a unit (MB, MiB, GB, GiB) from 1MB to 1000000GB, such as 24GiB");
     let units = [("gib", 30), ("mib", 20)].map(|(unit, bits)| (unit, (1u64 << bits) as f64));
     let lower = text.to_lowercase();
     let (number, bytes) = units

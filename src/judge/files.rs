@@ -1,9 +1,12 @@
 //! A judge's folder, read, before anything of it is on a GPU.
 
+use std::path::Path;
+
 use super::{Judge, JudgeError, JudgeOverrides, JudgeSettings, Judging, Result};
-use crate::bundle::{FolderWeights, ModelFolder};
+use crate::bundle::{FolderWeights, MANIFEST, ModelFolder};
 use crate::data::Example;
 use crate::gpu::{Gpu, Held};
+use crate::model::error::ModelError;
 use crate::model::form::{Form, WeightPolicy};
 use crate::model::lora::Adapter;
 use crate::model::weights::Weights;
@@ -91,4 +94,17 @@ impl JudgeFiles {
         self.upload_as(&dry, form)?.rehearse(rows, judging)?;
         Ok(dry.peak())
     }
+}
+
+/// The tokenizer at a path: a `tokenizer.json`, a bundle, or a folder that may hold nothing else.
+///
+/// # Errors
+/// A file that cannot be read; as [`ModelFolder::open`] and [`ModelFolder::tokenizer`].
+pub fn tokenizer_at(path: &Path) -> Result<Tokenizer> {
+    if path.is_file() {
+        let bytes = std::fs::read(path).map_err(|e| ModelError::io("read the tokenizer", path, e))?;
+        return Ok(Tokenizer::from_bytes(&bytes)?);
+    }
+    let is_bundle = path.join(MANIFEST).is_file();
+    Ok(if is_bundle { ModelFolder::open(path)?.tokenizer()? } else { Tokenizer::from_dir(path)? })
 }

@@ -183,8 +183,11 @@ impl Judge {
                 };
                 match needed > context {
                     true => Err(format!(
-                        "the row is too long: its prompt of {} tokens needs {needed} with the score, but only {context} fit",
-                        reading.prompt.len()
+                        "{}: the row is too long: its prompt of {} tokens needs {needed} with the score, but only {context} fit; \
+                         shorten it, or allow up to the {} of the model's context",
+                        example.row.place(),
+                        reading.prompt.len(),
+                        self.weights.config.max_position_embeddings
                     )),
                     false => Ok(reading),
                 }

@@ -25,7 +25,7 @@ mod tokens;
 pub use answer::{AnswerFormat, Decode};
 pub use compare::{Comparison, compare, with_swapped_chains};
 #[cfg(not(target_arch = "wasm32"))]
-pub use files::JudgeFiles;
+pub use files::{JudgeFiles, tokenizer_at};
 pub use judge::{ChainReading, Judge, Judged, Judging};
 pub use place::{Placed, Placement, ScoreReads};
 pub use predict::{Expectation, Judgement, Prediction};
@@ -68,6 +68,15 @@ pub enum JudgeError {
         found: String,
         /// What to do.
         fix: String,
+    },
+    /// A phrase that nobody could mean.
+    #[error(
+        "the phrase before the score has {bytes} bytes, and {} is the most allowed; shorten --phrase (`phrase` in a config or judge.json)",
+        prompt::LONGEST_PHRASE
+    )]
+    Phrase {
+        /// Its length.
+        bytes: usize,
     },
     /// Probabilities that are none.
     #[error("no prediction: {0}")]

@@ -16,10 +16,15 @@ use std::sync::Arc;
 
 use super::{AnswerFormat, JudgeError, Result, Scale, ScoreTokens, Split};
 use crate::data::{Example, Message, Prompt, contradicts};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::text::LONGEST_TEMPLATE;
 use crate::text::{ChatOptions, ChatTemplate, JinjaTemplate, Tokenizer, caught, concatenate, json_to_template, template_failure};
 
 /// The phrase before the score, as Prometheus' training data and TRACT have it.
 pub const DEFAULT_PHRASE: &str = "So the overall score is ";
+
+/// Bytes of a phrase. It is encoded behind many ends of chains, so one of a megabyte would take a minute.
+pub(super) const LONGEST_PHRASE: usize = 4096;
 
 /// The built-in grading prompt: the parts that Prometheus' absolute grading has, in words of its own.
 const JUDGE: &str = "\
@@ -78,13 +83,13 @@ impl Template {
     /// `plain`, `judge`, or else the path of a Jinja file.
     ///
     /// # Errors
-    /// A file that cannot be read as text.
+    /// A file that cannot be read as text, or is too long for a template.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn named(name: &str) -> Result<Self> {
         match name {
             "plain" => Ok(Template::Plain),
             "judge" => Ok(Template::Judge),
-            path => match std::fs::read_to_string(path) {
+            path => match bounded_text(path) {
                 Ok(source) => Ok(Template::Own { name: path.into(), source }),
                 Err(error) => Err(JudgeError::Template {
                     name: path.into(),
@@ -94,6 +99,18 @@ impl Template {
             },
         }
     }
+}
+
+/// The text of a template's file, of which no more is read than a template may have.
+#[cfg(not(target_arch = "wasm32"))]
+fn bounded_text(path: &str) -> std::io::Result<String> {
+    use std::io::{Error, ErrorKind, Read};
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(LONGEST_TEMPLATE as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > LONGEST_TEMPLATE {
+        return Err(Error::new(ErrorKind::FileTooLarge, format!("it has more than {LONGEST_TEMPLATE} bytes, the most allowed")));
+    }
+    String::from_utf8(bytes).map_err(|error| Error::new(ErrorKind::InvalidData, error.utf8_error()))
 }
 
 /// How rows become prompts: the template, the phrase before the score, the scale, and the chat frame if any.
@@ -135,8 +152,11 @@ impl JudgePrompt {
     /// tokenizer's chat template; without, it is encoded as plain text with the tokenizer's special tokens (BOS).
     ///
     /// # Errors
-    /// A template that is no Jinja; `chat` with a tokenizer that has no chat template.
+    /// A template that is no Jinja; a phrase of more than 4 KiB; `chat` with a tokenizer that has no chat template.
     pub fn new(template: Template, phrase: &str, scale: Scale, chat: bool, tokenizer: &Tokenizer) -> Result<Self> {
+        if phrase.len() > LONGEST_PHRASE {
+            return Err(JudgeError::Phrase { bytes: phrase.len() });
+        }
         let name = template.name();
         let source = match &template {
             Template::Plain => "",
@@ -204,10 +224,28 @@ impl JudgePrompt {
             (_, _, Some(_)) => self.framed(self.filled(example)?.trim_end())?,
             (_, _, None) => self.filled(example)?,
         };
+        if let Some(unread) = self.unread(example) {
+            return Err(unread);
+        }
         if text.trim().is_empty() {
             return Err(misfit(example, "the prompt is empty".into(), "check the template and the row's columns"));
         }
         Ok(text)
+    }
+
+    /// What is wrong with a row that offers tools or documents which nothing reads. A template of one's own reads what it names.
+    fn unread(&self, example: &Example) -> Option<JudgeError> {
+        let offered = &example.record.offered;
+        let (column, reader) = match (&self.template, &self.chat) {
+            (Template::Own { .. }, _) => return None,
+            (Template::Judge, _) => (offered.keys().next()?.as_str(), "the template `judge`"),
+            (Template::Plain, Some(chat)) => (chat.unread(offered)?, "the model's chat template"),
+            (Template::Plain, None) => {
+                return Some(unread_without_chat(example, &format!("the column `{}`", offered.keys().next()?)));
+            }
+        };
+        let fix = "name a template file over the row's columns that reads it, or drop the column";
+        Some(misfit(example, format!("{reader} would not read the column `{column}`"), fix))
     }
 
     /// The prompt's tokens. A chat template writes its own special tokens, BOS included; plain text gets the tokenizer's.
@@ -355,17 +393,15 @@ fn user_message(text: &str) -> serde_json::Value {
 /// A conversation for a model without a chat template, which has no way to write more than texts.
 fn concatenate_texts(example: &Example, messages: &[Message]) -> Result<String> {
     let calls = messages.iter().enumerate().find_map(|(index, message)| Some((index + 1, message.beside_text()?)));
-    let unread = match calls {
-        Some((number, field)) => Some(format!("`{field}` of message {number}")),
-        None => example.record.offered.keys().next().map(|column| format!("the column `{column}`")),
-    };
-    match unread {
+    match calls {
         None => Ok(concatenate(messages.iter().map(Message::content))),
-        Some(unread) => {
-            let fix = "use a model with a chat template and --chat always, or a template file over the row's columns";
-            Err(misfit(example, format!("without a chat template, {unread} would not be read"), fix))
-        }
+        Some((number, field)) => Err(unread_without_chat(example, &format!("`{field}` of message {number}"))),
     }
+}
+
+fn unread_without_chat(example: &Example, unread: &str) -> JudgeError {
+    let fix = "use a model with a chat template and --chat always, or a template file over the row's columns";
+    misfit(example, format!("without a chat template, {unread} would not be read"), fix)
 }
 
 /// A row of which the template `plain` would drop a part of what is to be judged.
@@ -551,6 +587,13 @@ mod tests {
             |template, chat| JudgePrompt::new(template, DEFAULT_PHRASE, scale.clone(), chat, &tokenizer).unwrap_err().to_string();
         assert!(new(own("{% for %}"), false).starts_with("prompt template mine.jinja: syntax error"));
         assert!(new(Template::Plain, true).contains("turn the chat frame off"));
+        let long =
+            JudgePrompt::new(Template::Plain, &"x".repeat(4097), scale.clone(), false, &tokenizer).unwrap_err().to_string();
+        assert!(long.contains("has 4097 bytes, and 4096 is the most allowed; shorten --phrase"), "{long}");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), vec![b' '; (1 << 20) + 1]).unwrap();
+        let long = Template::named(file.path().to_str().unwrap()).unwrap_err().to_string();
+        assert!(long.contains("more than 1048576 bytes"), "{long}");
         assert!(Template::named("/nowhere.jinja").unwrap_err().to_string().contains("name `plain`, `judge`, or a Jinja file"));
     }
 

@@ -186,13 +186,19 @@ impl JudgeSettings {
     /// Reads the text of `judge.json`.
     ///
     /// # Errors
-    /// Not such a file, or of a later version.
+    /// Not such a file, or of a later version; a template that is neither built in nor there as text.
     pub fn from_json(text: &str) -> Result<Self> {
         let broken = |found: String| JudgeError::Settings { found };
         let settings: JudgeSettings = serde_json::from_str(text).map_err(|e| broken(e.to_string()))?;
-        match settings.format {
-            FORMAT => Ok(settings),
-            other => Err(broken(format!("it has format {other}, and this version of jurist reads {FORMAT}"))),
+        if settings.format != FORMAT {
+            return Err(broken(format!("it has format {}, and this version of jurist reads {FORMAT}", settings.format)));
+        }
+        match (settings.template.as_str(), &settings.template_source) {
+            ("plain" | "judge", _) | (_, Some(_)) => Ok(settings),
+            (other, None) => Err(broken(format!(
+                "its `template` is {:?} without a `template_source`; expected plain, judge, or a template's text there",
+                other.chars().take(60).collect::<String>()
+            ))),
         }
     }
 
@@ -303,6 +309,25 @@ mod tests {
         let always = JudgeOverrides { chat: Choice::<bool>::named("always"), template: Some(Choice::Is(Template::Judge)), ..all };
         assert_eq!(resolve(&always), JudgeSettings { template: "judge".into(), chat: true, ..new });
         assert_eq!(CHAT_WORDS.map(|word| Choice::<bool>::named(word).is_some()), [true; 3]);
+    }
+
+    #[test]
+    fn a_template_that_is_not_there_is_an_error() {
+        let mut settings = stored();
+        assert_eq!(JudgeSettings::from_json(&settings.to_json()).unwrap(), settings);
+        settings.template_source = None;
+        for name in ["plain", "judge"] {
+            settings.template = name.into();
+            assert!(JudgeSettings::from_json(&settings.to_json()).is_ok());
+        }
+        for name in ["nope.jinja", "Plain", "", "{{ prompt }}"] {
+            settings.template = name.into();
+            let error = JudgeSettings::from_json(&settings.to_json()).unwrap_err().to_string();
+            assert!(
+                error.contains(&format!("`template` is {name:?} without a `template_source`; expected plain, judge")),
+                "{error}"
+            );
+        }
     }
 
     /// A prompt that a response answers is not all that there is to read.

@@ -17,10 +17,18 @@ use super::{Date, Result, TextError, Tokenizer};
 /// The function that gives templates the date.
 const STRFTIME_NOW: &str = "strftime_now";
 
+/// The name of the template for conversations with tools, where a model has several.
+pub(super) const TOOL_USE: &str = "tool_use";
+
+/// What a row may offer a chat template beside its messages.
+const OFFERED: [&str; 2] = ["tools", "documents"];
+
 /// A chat template, compiled.
 #[derive(Clone, Debug)]
 pub struct ChatTemplate {
     template: Arc<JinjaTemplate>,
+    /// The one for conversations with tools, where there are two.
+    tool_use: Option<Arc<JinjaTemplate>>,
     special: BTreeMap<String, String>,
 }
 
@@ -46,21 +54,19 @@ impl Default for ChatOptions {
 
 impl ChatTemplate {
     /// The template among a tokenizer's files: `chat_template.jinja`, else the key `chat_template` of
-    /// `tokenizer_config.json` (a string, or a list of `{name, template}`, of which `default` is taken). `None` where
-    /// there is neither: then use [`concatenate`].
+    /// `tokenizer_config.json` (a string, or a list of `{name, template}`, of which `tool_use` is taken for conversations with
+    /// tools, and `default` for all others). `None` where there is neither: then use [`concatenate`].
     ///
     /// # Errors
     /// A template that is no Jinja, a list without a `default`, a file that is not UTF-8.
     pub fn of(tokenizer: &Tokenizer) -> Result<Option<Self>> {
-        let source = match tokenizer.files().get("chat_template.jinja") {
-            Some(bytes) => Some(String::from_utf8(bytes.clone()).map_err(|error| TextError::BadFile {
-                file: "chat_template.jinja".into(),
-                found: error.to_string(),
-                expected: "UTF-8 text".into(),
-            })?),
-            None => template_of_config(&json_object(tokenizer.files(), "tokenizer_config.json")?)?,
+        let (default, tool_use) = match tokenizer.files().get("chat_template.jinja") {
+            Some(bytes) => (Some(template_text("chat_template.jinja", bytes)?), None),
+            None => templates_of_config(&json_object(tokenizer.files(), "tokenizer_config.json")?)?,
         };
-        source.map(|source| Self::new(source, tokenizer.special_texts().clone())).transpose()
+        let Some(default) = default else { return Ok(None) };
+        let tool_use = tool_use.map(compiled).transpose()?;
+        Ok(Some(ChatTemplate { tool_use, ..Self::new(default, tokenizer.special_texts().clone())? }))
     }
 
     /// A template from its Jinja text; `special` are the texts of special tokens by role, such as "bos_token".
@@ -68,15 +74,23 @@ impl ChatTemplate {
     /// # Errors
     /// A text that is no Jinja.
     pub fn new(source: String, special: BTreeMap<String, String>) -> Result<Self> {
-        let template = caught(|| JinjaTemplate::new("chat", source, false)).map_err(TextError::Chat)?;
-        let template = template.map_err(|error| TextError::Chat(template_failure(&error)))?;
-        Ok(ChatTemplate { template: Arc::new(template), special })
+        Ok(ChatTemplate { template: compiled(source)?, tool_use: None, special })
     }
 
     /// Whether the template states today's date without asking whether there is one, as Mistral Small's does. Then
     /// [`ChatOptions::date`] must be given.
     pub fn needs_date(&self) -> bool {
-        self.template.calls_untested(STRFTIME_NOW)
+        self.tool_use.iter().chain([&self.template]).any(|template| template.calls_untested(STRFTIME_NOW))
+    }
+
+    /// The first of what a row offers that the template never looks at.
+    pub fn unread<'o>(&self, offered: &'o serde_json::Map<String, serde_json::Value>) -> Option<&'o str> {
+        let template = self.template_for(offered);
+        offered.keys().map(String::as_str).find(|name| !template.reads(name))
+    }
+
+    fn template_for(&self, offered: &serde_json::Map<String, serde_json::Value>) -> &JinjaTemplate {
+        self.tool_use.as_ref().filter(|_| offered.contains_key("tools")).unwrap_or(&self.template)
     }
 
     /// The text of `messages` (each `{role, content}`, and whatever else the template reads).
@@ -104,7 +118,7 @@ impl ChatTemplate {
             self.special.iter().map(|(role, text)| (role.as_str(), Value::from(text.as_str()))).collect();
         let messages = serde_json::to_value(messages).map_err(|error| TextError::Chat(error.to_string()))?;
         context.insert("messages", json_to_template(&messages));
-        for name in ["tools", "documents"] {
+        for name in OFFERED {
             context.insert(name, offered.get(name).map_or(Value::from(()), json_to_template));
         }
         context.insert("add_generation_prompt", Value::from(options.add_generation_prompt));
@@ -115,7 +129,7 @@ impl ChatTemplate {
             let function = move |format: &str| date.format(format).map_err(|e| Error::new(ErrorKind::InvalidOperation, e));
             context.insert(STRFTIME_NOW, Value::from_function(function));
         }
-        let text = caught(|| self.template.render(Value::from(context))).map_err(TextError::Chat)?;
+        let text = caught(|| self.template_for(offered).render(Value::from(context))).map_err(TextError::Chat)?;
         text.map_err(|error| TextError::Chat(template_failure(&error)))
     }
 }
@@ -126,21 +140,46 @@ pub fn concatenate<'a>(contents: impl IntoIterator<Item = &'a str>) -> String {
     contents.into_iter().collect::<Vec<_>>().join("\n\n")
 }
 
-fn template_of_config(config: &serde_json::Value) -> Result<Option<String>> {
-    let bad = |found: String| TextError::BadFile {
+fn compiled(source: String) -> Result<Arc<JinjaTemplate>> {
+    let template = caught(|| JinjaTemplate::new("chat", source, false)).map_err(TextError::Chat)?;
+    template.map(Arc::new).map_err(|error| TextError::Chat(template_failure(&error)))
+}
+
+/// The text of a template's file.
+///
+/// # Errors
+/// Bytes that are not UTF-8.
+pub(super) fn template_text(file: &str, bytes: &[u8]) -> Result<String> {
+    let bad = |error: std::str::Utf8Error| TextError::BadFile {
+        file: file.into(),
+        found: error.to_string(),
+        expected: "UTF-8 text".into(),
+    };
+    Ok(std::str::from_utf8(bytes).map_err(bad)?.to_string())
+}
+
+/// The template of a `tokenizer_config.json`, and the one for conversations with tools.
+///
+/// # Errors
+/// A list without a `default`, a template that is no text.
+pub(super) fn templates_of_config(config: &serde_json::Value) -> Result<(Option<String>, Option<String>)> {
+    let (default, tool_use) = match config.get("chat_template") {
+        None | Some(serde_json::Value::Null) => return Ok((None, None)),
+        Some(serde_json::Value::String(text)) => return Ok((Some(text.clone()), None)),
+        Some(serde_json::Value::Array(list)) => (named(list, "default"), named(list, TOOL_USE)),
+        Some(_) => (None, None),
+    };
+    let text = |entry: &serde_json::Value| entry.get("template")?.as_str().map(str::to_string);
+    let bad = |found: &str| TextError::BadFile {
         file: "tokenizer_config.json".into(),
-        found,
+        found: found.into(),
         expected: "`chat_template` as a string or a list of {name, template} with one named \"default\"".into(),
     };
-    let entry = match config.get("chat_template") {
-        None | Some(serde_json::Value::Null) => return Ok(None),
-        Some(serde_json::Value::String(text)) => return Ok(Some(text.clone())),
-        Some(serde_json::Value::Array(list)) => {
-            let named = list.iter().find(|entry| entry.get("name").and_then(|name| name.as_str()) == Some("default"));
-            named.or(if list.len() == 1 { list.first() } else { None })
-        }
-        Some(_) => None,
-    };
-    let template = entry.and_then(|entry| entry.get("template")?.as_str());
-    template.map(|text| Some(text.to_string())).ok_or_else(|| bad("`chat_template` without a default template".into()))
+    let default = default.and_then(text).ok_or_else(|| bad("`chat_template` without a default template"))?;
+    let tool_use = tool_use.map(|entry| text(entry).ok_or_else(|| bad("a template `tool_use` that is no text"))).transpose()?;
+    Ok((Some(default), tool_use))
+}
+
+fn named<'l>(list: &'l [serde_json::Value], name: &str) -> Option<&'l serde_json::Value> {
+    list.iter().find(|entry| entry.get("name").and_then(|found| found.as_str()) == Some(name))
 }

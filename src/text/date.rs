@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use chrono::format::{Item, Numeric, StrftimeItems};
+use chrono::format::{Fixed, Item, Numeric, StrftimeItems};
 use chrono::{Datelike, Days, NaiveDate, NaiveTime};
 use serde::{Deserialize, Serialize};
 
@@ -47,8 +47,7 @@ impl Date {
             return Err(format!("strftime_now: {format:?} has a directive that is not supported"));
         }
         // A moment without a time zone names none, and Python counts microseconds.
-        let zone = |item: &Item<'_>| format!("{item:?}").contains("Timezone");
-        items.retain(|item| !zone(item));
+        items.retain(|item| !names_zone(item));
         for item in &mut items {
             if matches!(item, Item::Numeric(Numeric::Nanosecond, _)) {
                 *item = Item::Literal("000000");
@@ -61,6 +60,21 @@ impl Date {
             .map_err(|_| format!("strftime_now: {format:?} has a directive that is not supported"))?;
         Ok(text)
     }
+}
+
+/// Whether an item stands for a time zone: its name (`%Z`) or its offset (`%z` and its kin).
+fn names_zone(item: &Item<'_>) -> bool {
+    let Item::Fixed(fixed) = item else { return false };
+    matches!(
+        fixed,
+        Fixed::TimezoneName
+            | Fixed::TimezoneOffset
+            | Fixed::TimezoneOffsetColon
+            | Fixed::TimezoneOffsetDoubleColon
+            | Fixed::TimezoneOffsetTripleColon
+            | Fixed::TimezoneOffsetColonZ
+            | Fixed::TimezoneOffsetZ
+    )
 }
 
 #[cfg(not(target_arch = "wasm32"))]

@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+#[cfg(not(target_arch = "wasm32"))]
+use super::chat::{TOOL_USE, template_text, templates_of_config};
 use super::{Result, TextError, caught, parts};
 
 /// A set of files by name: what a Hugging Face directory holds, read into memory (the browser has no directory).
 pub type Files = BTreeMap<String, Vec<u8>>;
 
-/// The files that make up a tokenizer; those present travel with every checkpoint byte for byte.
+/// The files that make up a tokenizer; those present travel with every checkpoint byte for byte, but for
+/// `tokenizer_config.json` where [`TOOL_USE_FILE`] lies beside it.
 pub const TOKENIZER_FILES: [&str; 9] = [
     "tokenizer.json",
     "tokenizer_config.json",
@@ -21,6 +24,10 @@ pub const TOKENIZER_FILES: [&str; 9] = [
     "merges.txt",
     "tokenizer.model",
 ];
+
+/// The chat template for conversations with tools, in a file of its own. It is read into the list `chat_template` of
+/// `tokenizer_config.json`, which says the same.
+pub const TOOL_USE_FILE: &str = "additional_chat_templates/tool_use.jinja";
 
 /// Texts that no tokenizer merges with what follows; see [`Tokenizer::encode_continuation`].
 const ANCHORS: [&str; 3] = ["\n", "\u{1}", "."];
@@ -125,17 +132,15 @@ impl Tokenizer {
         let mut files = Files::new();
         let own = TOKENIZER_FILES.iter().map(|name| (*name, dir));
         for (name, dir) in own.chain([("config.json", config_dir)]) {
-            let path = dir.join(name);
-            if path.is_file() {
-                let bytes = std::fs::read(&path).map_err(|source| TextError::Io {
-                    path: path.display().to_string(),
-                    action: "read",
-                    source,
-                })?;
+            if let Some(bytes) = bytes_of(&dir.join(name))? {
                 files.insert(name.to_string(), bytes);
             }
         }
-        Self::from_files(files).map_err(|error| match error {
+        let listed = match bytes_of(&dir.join(TOOL_USE_FILE))? {
+            Some(tool_use) => list_tool_use(&mut files, &tool_use),
+            None => Ok(()),
+        };
+        listed.and_then(|()| Self::from_files(files)).map_err(|error| match error {
             TextError::BadFile { file, found, expected } => {
                 TextError::BadFile { file: dir.join(file).display().to_string(), found, expected }
             }
@@ -270,6 +275,29 @@ impl Tokenizer {
         self.bos = if mentioned { self.special_text("bos_token").and_then(|text| self.token_to_id(text)) } else { bos };
         Ok(())
     }
+}
+
+/// A file's bytes; `None` where there is no such file.
+#[cfg(not(target_arch = "wasm32"))]
+fn bytes_of(path: &std::path::Path) -> Result<Option<Vec<u8>>> {
+    let unreadable = |source| TextError::Io { path: path.display().to_string(), action: "read", source };
+    if path.is_file() { std::fs::read(path).map(Some).map_err(unreadable) } else { Ok(None) }
+}
+
+/// Puts the bytes of [`TOOL_USE_FILE`] into the list of templates in `tokenizer_config.json`, and the default template with it.
+/// As in transformers, templates in files of their own take the place of those in the config.
+#[cfg(not(target_arch = "wasm32"))]
+fn list_tool_use(files: &mut Files, tool_use: &[u8]) -> Result<()> {
+    let mut config = json_object(files, "tokenizer_config.json")?;
+    let default = match files.remove("chat_template.jinja") {
+        Some(bytes) => Some(template_text("chat_template.jinja", &bytes)?),
+        None => templates_of_config(&config)?.0,
+    };
+    let tool_use = template_text(TOOL_USE_FILE, tool_use)?;
+    let named = [default.map(|text| ("default", text)), Some((TOOL_USE, tool_use))].into_iter().flatten();
+    config["chat_template"] = named.map(|(name, template)| serde_json::json!({"name": name, "template": template})).collect();
+    files.insert("tokenizer_config.json".into(), config.to_string().into_bytes());
+    Ok(())
 }
 
 /// The JSON object in `files[name]`, or an empty one where there is no such file.

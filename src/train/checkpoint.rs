@@ -18,6 +18,7 @@ use serde_json::{Map, Value};
 
 use super::TrainError;
 use super::config::TrainConfig;
+use super::config::keys::MOST_ITERATIONS;
 use super::error::{BoxError, io_error};
 use super::log::MetricsWriter;
 use super::order::Cursor;
@@ -32,6 +33,9 @@ pub const TRAINER_STATE: &str = "trainer_state.json";
 pub const METRICS: &str = "metrics.jsonl";
 /// File of an output folder with the resolved config.
 pub const RESOLVED_CONFIG: &str = "jurist.toml";
+
+/// The generator of random numbers, by its rounds.
+const GENERATOR: &str = "threefry2x32-20";
 
 /// Version of what stands under `jurist` in `trainer_state.json`.
 const FORMAT: u64 = 1;
@@ -119,7 +123,7 @@ impl TrainerState {
             trial_params: None,
             jurist: JuristState {
                 format: FORMAT,
-                rng: RngState { generator: "threefry2x32-20".into(), seed: config.seed },
+                rng: RngState { generator: GENERATOR.into(), seed: config.seed },
                 order: Cursor { rows: rows as u64, ..Cursor::default() },
                 optimizer_steps: 0,
                 nonfinite_in_a_row: 0,
@@ -205,7 +209,8 @@ pub fn open_checkpoint(path: &Path) -> Result<Checkpoint, TrainError> {
 /// Reads a checkpoint's `trainer_state.json`.
 ///
 /// # Errors
-/// A file that cannot be read or was not written by this program; a counter that no run can have come to.
+/// A file that cannot be read or was not written by this program; a counter that no run can have come to, by itself or beside
+/// the others; random numbers of another generator.
 pub(super) fn read_state(path: &Path) -> Result<TrainerState, TrainError> {
     let file = path.join(TRAINER_STATE);
     let text = fs::read_to_string(&file).map_err(|e| io_error("read", &file, e))?;
@@ -218,19 +223,39 @@ pub(super) fn read_state(path: &Path) -> Result<TrainerState, TrainError> {
         }
     }
     let state: TrainerState = serde_json::from_value(value).map_err(damaged)?;
-    let (jurist, at) = (&state.jurist, state.global_step);
-    let pairs = [
-        ("global_step", at, "max_steps", state.max_steps),
-        ("best_global_step", state.best_global_step.unwrap_or(0), "global_step", at),
-        ("jurist.nonfinite_steps", jurist.nonfinite_steps, "global_step", at),
-        ("jurist.nonfinite_in_a_row", jurist.nonfinite_in_a_row, "jurist.nonfinite_steps", jurist.nonfinite_steps),
-    ];
-    match pairs.into_iter().find(|(_, small, _, large)| small > large) {
+    match contradiction(&state) {
         None => Ok(state),
-        Some((field, found, other, most)) => {
-            Err(bad(path, format!("{TRAINER_STATE}: `{field}` is {found}; expected at most {most}, which is `{other}`")))
-        }
+        Some(found) => Err(bad(path, format!("{TRAINER_STATE}: {found}"))),
     }
+}
+
+/// What in a state contradicts itself.
+fn contradiction(state: &TrainerState) -> Option<String> {
+    let (jurist, at) = (&state.jurist, state.global_step);
+    if jurist.rng.generator != GENERATOR {
+        return Some(format!("`jurist.rng.generator` is {:?}; expected {GENERATOR:?}", jurist.rng.generator));
+    }
+    let pairs = [
+        ("global_step", at, "`max_steps`", state.max_steps),
+        ("best_global_step", state.best_global_step.unwrap_or(0), "`global_step`", at),
+        ("jurist.nonfinite_steps", jurist.nonfinite_steps, "`global_step`", at),
+        ("jurist.nonfinite_in_a_row", jurist.nonfinite_in_a_row, "`jurist.nonfinite_steps`", jurist.nonfinite_steps),
+        // A step reads a row at least, and ends an epoch at most.
+        ("jurist.order.epoch", jurist.order.epoch, "`global_step`", at),
+    ];
+    if let Some((field, found, other, most)) = pairs.into_iter().find(|(_, small, _, large)| small > large) {
+        return Some(format!("`{field}` is {found}; expected at most {most}, which is {other}"));
+    }
+    // A step moves the weights once for each iteration, or its gradient was not finite.
+    let moved = at - jurist.nonfinite_steps;
+    let most = moved.saturating_mul(MOST_ITERATIONS.unsigned_abs());
+    if !(moved..=most).contains(&jurist.optimizer_steps) {
+        let found = jurist.optimizer_steps;
+        return Some(format!("`jurist.optimizer_steps` is {found}; expected {moved} to {most} after {moved} steps that moved"));
+    }
+    let seen = jurist.order.epochs();
+    let agrees = (state.epoch - seen).abs() <= 1e-9 * seen.max(1.0);
+    (!agrees).then(|| format!("`epoch` is {}; expected {seen}, which `jurist.order` says", state.epoch))
 }
 
 /// What counts in `trainer_state.json`, and the most that it can have come to: what a run counts stays exact in JSON, what is set

@@ -24,6 +24,7 @@ fn write_model(dir: &Path) -> Result<(), BoxError> {
 fn state(step: u64) -> TrainerState {
     let mut state = TrainerState::new(&TrainConfig::default(), 10, 100);
     state.global_step = step;
+    state.jurist.optimizer_steps = step;
     state.best_metric = Some(0.1 + 0.2);
     state
 }
@@ -228,11 +229,29 @@ fn counters_that_cannot_be_are_named() {
             assert!(said.contains(TRAINER_STATE) && said.contains(field) && said.contains(&found.to_string()), "{said}");
         }
     }
-    for (field, found) in
-        [("global_step", 101), ("best_global_step", 6), ("jurist.nonfinite_steps", 6), ("jurist.nonfinite_in_a_row", 1)]
-    {
+    for (field, found) in [
+        ("global_step", 101),
+        ("best_global_step", 6),
+        ("jurist.nonfinite_steps", 6),
+        ("jurist.nonfinite_in_a_row", 1),
+        ("jurist.order.epoch", 6),
+    ] {
         let said = message(field, found.into());
         assert!(said.contains(&format!("`{field}` is {found}; expected at most ")), "{said}");
+    }
+    // AdamW's bias correction would be another with any of these.
+    for found in [0, 4, 5 * 64 + 1, COUNTED] {
+        let said = message("jurist.optimizer_steps", found.into());
+        assert!(said.contains(&format!("`jurist.optimizer_steps` is {found}; expected 5 to 320 after 5 steps")), "{said}");
+    }
+    for (field, found, says) in [
+        ("jurist.order.epoch", Value::from(1), "`epoch` is 0; expected 1, which `jurist.order` says"),
+        ("jurist.order.position", 5.into(), "`epoch` is 0; expected 0.5,"),
+        ("epoch", 0.5.into(), "`epoch` is 0.5; expected 0,"),
+        ("jurist.rng.generator", "x".into(), "`jurist.rng.generator` is \"x\"; expected \"threefry2x32-20\""),
+    ] {
+        let said = message(field, found);
+        assert!(said.contains(says), "{said}");
     }
 }
 

@@ -19,6 +19,13 @@ pub struct Cursor {
     pub rows: u64,
 }
 
+impl Cursor {
+    /// Epochs that were seen, as a fraction.
+    pub(super) fn epochs(&self) -> f64 {
+        self.epoch as f64 + self.position as f64 / self.rows.max(1) as f64
+    }
+}
+
 /// Walks through `rows` rows, epoch after epoch, each in its own order.
 #[derive(Clone, Debug)]
 pub struct DataOrder {
@@ -76,7 +83,7 @@ impl DataOrder {
 
     /// Epochs seen, as a fraction: 1.5 in the middle of the second.
     pub fn epochs(&self) -> f64 {
-        self.cursor.epoch as f64 + self.cursor.position as f64 / self.cursor.rows as f64
+        self.cursor.epochs()
     }
 }
 

@@ -7,11 +7,11 @@ use super::checkpoint::{checkpoint_name, list_checkpoints};
 use super::config::{Resume, SettingError, TrainConfig};
 use super::engine::Origin;
 use super::examples::{Preparation, Prepared};
-use crate::bundle::{FolderWeights, MANIFEST, ModelFolder};
+use crate::bundle::{FolderWeights, ModelFolder};
 use crate::data::{Chains, DataError, Dataset, Example, Prompt, Reader, View, byte_size};
 use crate::judge::{
     Choice, DEFAULT_PHRASE, DEFAULT_SCALE, JUDGE_FILE, JudgeError, JudgeOverrides, JudgePrompt, JudgeSettings, Placement,
-    ScoreReads, ScoreTokens, Template,
+    ScoreReads, ScoreTokens, Template, tokenizer_at,
 };
 use crate::model::config::Config;
 use crate::model::dtype::Dtype;
@@ -226,17 +226,7 @@ fn why_none(prepared: &Prepared, file: &str, max_length: usize) -> String {
 /// The one named, the model's own tokenizer, or one trained on the data.
 fn tokenizer(config: &TrainConfig, folder: Option<&ModelFolder>, rows: &Dataset) -> Result<Tokenizer, TrainError> {
     if let Some(path) = config.tokenizer.as_deref().map(Path::new) {
-        if path.is_file() {
-            let bytes = std::fs::read(path).map_err(|source| TrainError::Io {
-                action: "read the tokenizer",
-                path: path.into(),
-                source,
-            })?;
-            return Ok(Tokenizer::from_bytes(&bytes)?);
-        }
-        // A folder that is no bundle may hold nothing else.
-        let is_bundle = path.join(MANIFEST).is_file();
-        return Ok(if is_bundle { ModelFolder::open(path)?.tokenizer()? } else { Tokenizer::from_dir(path)? });
+        return Ok(tokenizer_at(path)?);
     }
     if let Some(folder) = folder {
         return Ok(folder.tokenizer()?);

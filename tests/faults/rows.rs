@@ -91,9 +91,28 @@ fn messages_reach_the_chat_template_whole() {
     for (row, says) in [
         (json!({"messages": messages, "score": 3}), "`tool_calls` of message 2 would not be read"),
         (json!({"messages": [messages[0]], "tools": tools, "score": 3}), "the column `tools` would not be read"),
+        (json!({"prompt": "a", "tools": tools, "score": 3}), "without a chat template, the column `tools` would not be read"),
+        (json!({"prompt": "a", "documents": [{"text": "d"}], "score": 3}), "the column `documents` would not be read"),
     ] {
         let error = plain.text(&read(&row.to_string()).unwrap()[0]).unwrap_err().to_string();
         assert!(error.contains(says), "{error}");
+    }
+    // Nor does every template read what a row offers.
+    let graded = json!({"instruction": "i", "response": "r", "tools": tools, "score": 3});
+    let asked = json!({"prompt": "a", "documents": [{"text": "d"}], "score": 3});
+    let own = Template::Own { name: "own".into(), source: "{{ tools | tojson }}".into() };
+    for (template, chat, row, says) in [
+        (Template::Judge, None, &graded, Err("the template `judge` would not read the column `tools`")),
+        (Template::Judge, Some(CHAT), &graded, Err("the template `judge` would not read the column `tools`")),
+        (Template::Plain, Some("{{ messages[0].content }}"), &asked, Err("chat template would not read the column `documents`")),
+        (Template::Plain, Some("{{ messages[0].content }}{% if documents %}!{% endif %}"), &asked, Ok("a!")),
+        (own, None, &graded, Ok(r#"[{"type": "function", "function": {"name": "get", "parameters": {"z": {}, "a": null}}}]"#)),
+    ] {
+        let found = judge_prompt(&task, template, chat).text(&read(&row.to_string()).unwrap()[0]).map_err(|e| e.to_string());
+        match says {
+            Ok(text) => assert_eq!(found.as_deref(), Ok(text)),
+            Err(says) => assert!(found.as_ref().is_err_and(|error| error.contains(says)), "{found:?}"),
+        }
     }
     for (row, says) in [
         (
@@ -107,6 +126,10 @@ fn messages_reach_the_chat_template_whole() {
         (
             json!({"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text"}]}], "score": 1}),
             "part 2 of message 1",
+        ),
+        (
+            json!({"prompt": [{"role": "user", "content": "a", "tool_calls": [call]}], "response": "r", "score": 1}),
+            "the message has `tool_calls`",
         ),
         (json!({"messages": [{"role": "user", "content": null}], "score": 1}), "`content` of message 1 is null"),
         (json!({"messages": [{"role": "user"}], "score": 1}), "`content` of message 1 is nothing"),
@@ -266,7 +289,9 @@ fn values_come_out_as_they_went_in() {
     let task = Task::new(4, 1, false);
     succeed(task.train("judge", &["--max-steps", "1"]));
     let score = |input: &str, more: &[&str]| task.jurist(&[&["score", "--model", "judge", "--input", input], more].concat());
-    let kept = format!(r#""id":12345678901234567890123,"x":1.50,"y":[1E5,-0,{{"z":0.10}}],"t":"\u00e9\/","prompt":"{PROMPT}""#);
+    let kept = format!(
+        r#""id":12345678901234567890123,"w":[NaN,-Infinity],"x":1.50,"y":[1E5,-0,{{"z":0.10}}],"t":"\u00e9\/","prompt":"{PROMPT}""#
+    );
     task.write("rows.jsonl", format!("{{{kept}}}\n"));
     let out = succeed(score("rows.jsonl", &[])).out;
     assert!(out.starts_with(&format!("{{{kept},\"judge\":{{\"expected\":")), "{out}");
@@ -276,6 +301,17 @@ fn values_come_out_as_they_went_in() {
     task.write("rows.csv", format!("id,x,prompt\n12345678901234567890123,1.50,{PROMPT}\n"));
     let csv = succeed(score("rows.csv", &[])).out;
     assert!(csv.starts_with(r#"{"id":"12345678901234567890123","x":"1.50","prompt":"#), "{csv}");
+
+    // A CSV of one column needs no name to be known.
+    let mut column = score("-", &[]);
+    let file = task.write("column", format!("prompt\n{PROMPT}\n"));
+    column.stdin(Stdio::from(std::fs::File::open(file).unwrap()));
+    assert!(succeed(column).out.starts_with(&format!("{{\"prompt\":\"{PROMPT}\",")));
+    let mut words = score("-", &[]);
+    let file = task.write("text", "no rows at all\n");
+    words.stdin(Stdio::from(std::fs::File::open(file).unwrap()));
+    let refused = finish(words);
+    assert!(refused.code == Some(1) && refused.err.contains("CSV needs the ending .csv"), "{}", refused.err);
 
     // From standard input, plain and packed.
     for bytes in
@@ -293,8 +329,8 @@ fn values_come_out_as_they_went_in() {
     assert_eq!(succeed(score("scored.jsonl", &["--overwrite-judge"])).out, out);
     let second = succeed(score("scored.jsonl", &["--judge-column", "second"])).out;
     assert!(second.starts_with(&out.trim_end()[..out.trim_end().len() - 1]), "{second}");
-    let row = &lines(&second)[0];
-    assert_eq!(row["second"], row["judge"]);
+    let row = jurist::data::columns_of(second.trim_end().as_bytes()).unwrap();
+    assert_eq!((&row["second"], &row["w"]), (&row["judge"], &json!([null, null])));
     task.write("twice.jsonl", second.replacen(r#""x":1.50"#, r#""score":3"#, 1));
     succeed(task.jurist(&["eval", "twice.jsonl", "--judge-column", "second", "--scale", "1..5", "--json"]));
 
@@ -480,7 +516,7 @@ fn archives_unpack_to_a_limit() {
     }
     succeed(task.jurist(&["data", "check", "one.jsonl.gz", "--max-decompressed", "3MB"]));
     let wrong = finish(task.jurist(&["data", "check", "one.jsonl.gz", "--max-decompressed", "much"]));
-    assert!(wrong.code == Some(2) && wrong.err.contains("no size of memory"), "{}", wrong.err);
+    assert!(wrong.code == Some(2) && wrong.err.contains("is no size; expected"), "{}", wrong.err);
     // By default a small archive may be 256 MiB long, and not more.
     let mut bomb = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     for _ in 0..257 {
@@ -535,7 +571,11 @@ fn agree_takes_missing_scores_and_words() {
         assert_eq!(found["counts"], json!([[1, 0], [1, 1]]), "{scale} {cells:?}");
     }
     for (text, scale, says) in [
-        ("{\"h\": \"fine\", \"j\": \"ok\"}", scale[1], "two.jsonl:1: field `h`: expected a number, found fine"),
+        (
+            "{\"h\": \"fine\", \"j\": \"ok\"}",
+            scale[1],
+            "two.jsonl:1: field `h`: expected a number, found fine; write bad, ok, good or a number",
+        ),
         ("{\"h\": true, \"j\": true}", "1..5", "found true"),
         ("{\"h\": true, \"j\": true}", "no,yes=1,2", "found true"),
         ("{\"h\": 1, \"h\": 2, \"j\": 1}", "1..5", "the key `h` comes twice"),

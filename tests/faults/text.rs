@@ -118,6 +118,37 @@ fn render(source: &str, options: &ChatOptions) -> Result<String, String> {
     template.render(&messages, options).map_err(|e| e.to_string())
 }
 
+/// A model with two templates, in either of the places where transformers keeps them.
+#[test]
+fn rows_with_tools_take_the_template_for_tools() {
+    let listed =
+        json!({"chat_template": [{"name": "default", "template": "d"}, {"name": "tool_use", "template": "t{{ tools|length }}"}]});
+    let offered = json!({"tools": [{"name": "f"}]});
+    let texts = |tokenizer: &Tokenizer| {
+        let chat = ChatTemplate::of(tokenizer).unwrap().unwrap();
+        let text = |offered: &Value| {
+            let messages = [json!({"role": "user", "content": "a"})];
+            chat.render_with(&messages, offered.as_object().unwrap(), &ChatOptions::default()).unwrap()
+        };
+        [text(&json!({})), text(&offered)]
+    };
+    let task = Task::new(0, 0, false);
+    std::fs::create_dir_all(task.at("model/additional_chat_templates")).unwrap();
+    task.write("model/tokenizer.json", bpe().to_string());
+    task.write("model/tokenizer_config.json", listed.to_string());
+    assert_eq!(texts(&Tokenizer::from_dir(&task.at("model")).unwrap()), ["d", "t1"]);
+    // A file of its own takes the list's place.
+    task.write("model/chat_template.jinja", "file");
+    assert_eq!(texts(&Tokenizer::from_dir(&task.at("model")).unwrap()), ["file", "file"]);
+    task.write("model/additional_chat_templates/tool_use.jinja", "tools");
+    let tokenizer = Tokenizer::from_dir(&task.at("model")).unwrap();
+    assert_eq!(texts(&tokenizer), ["file", "tools"]);
+    // A saved tokenizer says the same.
+    std::fs::create_dir(task.at("saved")).unwrap();
+    tokenizer.save_to(&task.at("saved")).unwrap();
+    assert_eq!(texts(&Tokenizer::from_dir(&task.at("saved")).unwrap()), ["file", "tools"]);
+}
+
 /// Each with what jinja2 3.1 makes of it in the environment of transformers.
 #[test]
 fn templates_are_rendered_as_transformers_does() {
@@ -141,6 +172,28 @@ fn templates_are_rendered_as_transformers_does() {
             "\"<é\u{7f}\\n>\"\"\\u00e9\\ud83d\\ude00\"",
         ),
         ("{{ [1.0, 1e-5, 1e16, -0.5] | tojson }}", "[1.0, 1e-05, 1e+16, -0.5]"),
+        (
+            "{{ [1] | tojson(indent=-1) }}|{{ [1] | tojson(indent=true) }}|{{ [1] | tojson(indent='é') }}",
+            "[\n1\n]|[\n 1\n]|[\né1\n]",
+        ),
+        ("{{ [1] | tojson(indent=100) | length }}", "105"),
+        // Numbers, as `str` and `repr` write them.
+        ("{{ 1e16 }} {{ 1e-5 }} {{ 0.0001 }} {{ 1e15 }} {{ -2.5e-7 }}", "1e+16 1e-05 0.0001 1000000000000000.0 -2.5e-07"),
+        ("{{ [1e16, 'a', (1e-5,), {'k': 1e22}] }}{{ 1e16 ~ '|' ~ [1e-5] }}", "[1e+16, 'a', (1e-05,), {'k': 1e+22}]1e+16|[1e-05]"),
+        ("{{ [1e16, 2] | join('-') }}{{ 1e16 | string | length }}{{ messages[0].extra.b }}", "1e+16-25[1, 2.5, None, 1e+20]"),
+        (
+            "{{ '%s %.1f %%s %s' | format(1e16, 1e-5, 1e-5) }} {{ '{} {:.1f} {}'.format(1e16, 1e16, [1e-5]) }}",
+            "1e+16 0.0 %s 1e-05 1e+16 10000000000000000.0 [1e-05]",
+        ),
+        // markupsafe's entities.
+        ("{{ '<\\'&\\\">' | e }}{{ ('<' | escape) | e }}{{ 1e16 | e }}", "&lt;&#39;&amp;&#34;&gt;&lt;1e+16"),
+        // str.title, and Jinja's filter of that name, which splits at white space and brackets only.
+        ("{{ 'a,b it\\'s 3rd ǆx ßa ΑΣ'.title() }}|{{ 'a,b it\\'s x-y' | title }}", "A,B It'S 3Rd ǅx Ssa Ας|A,b It's X-Y"),
+        (
+            "{{ 'a\u{2028}b\\r\\nc\\rd\u{85}e\u{c}f\u{1d}\\n'.splitlines() | join(',') }}|{{ 'a\\r\\nb\u{b}'.splitlines(true) | map('length') | list }}",
+            "a,b,c,d,e,f,|[3, 2]",
+        ),
+        ("{{ ''.splitlines() }}{{ 'a\\n\\nb'.splitlines(keepends=true) | length }}", "[]3"),
         // Python's methods.
         (
             "{{ 'a,b,c'.rsplit(',', 1) }}{{ ' a  b '.rsplit() }}{{ ' a  b c '.rsplit(none, 1) }}",
@@ -210,6 +263,11 @@ fn templates_are_bounded() {
         ("{{ [1] | slice(1000000000) }}".into(), "width or count"),
         ("{{ 'a' | indent(1000000000) }}".into(), "width or count"),
         ("{{ 'a'.center(1000000000) }}".into(), "width or count"),
+        ("{{ [1] | tojson(indent=10**9) }}".into(), "width or count"),
+        ("{{ [1] | tojson(indent=10001) }}".into(), "width or count"),
+        ("{{ [1] | tojson(indent=1.5) }}".into(), "expected a whole number or a text"),
+        ("{{ (range(2000) | list) | tojson(indent=10000) }}".into(), "MiB"),
+        ("{{ (range(2000) | list) | tojson(indent='x' * 10000) }}".into(), "MiB"),
         ("{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}".into(), ""),
         ("{{ 'x' * 1000000000 }}".into(), "MiB"),
         ("{% set n = 10 ** 9 %}{{ 'x' * n }}".into(), ""),
@@ -247,6 +305,7 @@ fn a_template_that_states_the_date_has_one() {
     let guarded = "{% if strftime_now is defined %}{{ strftime_now('%d') }}{% else %}26 Jul 2024{% endif %}";
     assert!(!needs(guarded) && !needs("{{ messages }}"));
     assert_eq!(render(guarded, &ChatOptions::default()).as_deref(), Ok("26 Jul 2024"));
+    assert_eq!(render("{{ strftime_now('Timezone: %Y') }}", &on("2024-02-29")).as_deref(), Ok("Timezone: 2024"));
     assert!(render("{{ strftime_now('%Q') }}", &on("2024-02-29")).unwrap_err().contains("not supported"));
 }
 

@@ -22,14 +22,23 @@ use super::{HubId, Wanted, cache, home, is_word, missing, repository, snapshot, 
 use crate::bundle::{MANIFEST, Manifest};
 use crate::model::directory::{INDEX, SINGLE, read_index};
 use crate::model::error::ModelError;
+use crate::text::TOOL_USE_FILE;
 
 const CONFIG: &str = "config.json";
 const ADAPTER_CONFIG: &str = "adapter_config.json";
 const ADAPTER: &str = "adapter_model.safetensors";
 
 /// What describes a model; every `tokenizer*.json` besides.
-const DESCRIPTION: [&str; 7] =
-    [CONFIG, "generation_config.json", "chat_template.jinja", "special_tokens_map.json", "judge.json", ADAPTER_CONFIG, MANIFEST];
+const DESCRIPTION: [&str; 8] = [
+    CONFIG,
+    "generation_config.json",
+    "chat_template.jinja",
+    TOOL_USE_FILE,
+    "special_tokens_map.json",
+    "judge.json",
+    ADAPTER_CONFIG,
+    MANIFEST,
+];
 
 /// Tries in a row that bring nothing, before giving up.
 const TRIES: u32 = 4;
@@ -409,12 +418,14 @@ impl Place<'_> {
     /// Puts a blob into the snapshot under its name: a link, or a copy where links are not possible.
     fn link(&self, etag: &str, file: &str) -> Result<(), ModelError> {
         let to = self.snapshot.join(file);
-        std::fs::create_dir_all(self.snapshot).map_err(|e| ModelError::io("make", self.snapshot, e))?;
+        let folder = to.parent().unwrap_or(self.snapshot);
+        std::fs::create_dir_all(folder).map_err(|e| ModelError::io("make", folder, e))?;
         // A link that leads nowhere is in the way.
         if to.symlink_metadata().is_ok() && !to.is_file() {
             std::fs::remove_file(&to).map_err(|e| ModelError::io("remove", &to, e))?;
         }
-        let linked = symlink(&Path::new("../../blobs").join(etag), &to);
+        let up = "../".repeat(file.matches('/').count());
+        let linked = symlink(&Path::new(&up).join("../../blobs").join(etag), &to);
         if linked.is_ok() || to.is_file() {
             return Ok(());
         }

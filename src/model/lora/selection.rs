@@ -70,7 +70,7 @@ impl Names {
 /// `layers_to_transform` and `layers_pattern`: layers by their number in a module's name.
 struct Layers {
     numbers: Vec<u64>,
-    /// The number is the last group of the first that matches.
+    /// The number is what follows `idx` in the first that matches.
     patterns: Vec<Regex>,
 }
 

@@ -7,10 +7,12 @@ use minijinja::{Environment, Error, State, Value, escape_formatter, filters, fun
 use super::guard::{all_guarded, charge, fits, guarded, narrow, refused};
 use super::json::python_json;
 use super::methods;
+use super::python::{self, as_text};
 
 /// Names that no template can write: what the compiled form calls.
 pub const GUARD: &str = "\u{1}guard";
 pub const GUARD_TWO: &str = "\u{1}guard two";
+pub const GUARD_TEXTS: &str = "\u{1}guard texts";
 pub const GUARD_ITEM: &str = "\u{1}guard item";
 pub const GUARD_PRODUCT: &str = "\u{1}guard product";
 pub const SLICE: &str = "\u{1}slice";
@@ -29,7 +31,7 @@ pub fn environment() -> Result<Environment<'static>, Error> {
     environment.set_formatter(|out, state, value| {
         let value = guarded(state, value.clone())?;
         charge(state, 1)?;
-        escape_formatter(out, state, &value)
+        escape_formatter(out, state, &as_text(&value))
     });
     add_filters(&mut environment);
     add_tests(&mut environment);
@@ -45,9 +47,23 @@ where
     R: FunctionResult,
     A: for<'a> FunctionArgs<'a>,
 {
+    bounded_after(|args| args, function, check)
+}
+
+/// As [`bounded`], with what `before` makes of the arguments.
+fn bounded_after<F, R, A>(
+    before: fn(Vec<Value>) -> Vec<Value>,
+    function: F,
+    check: Check,
+) -> impl Fn(&mut State<'_, '_>, Rest<ValueOrKwargs>) -> Result<Value, Error>
+where
+    F: functions::Function<R, A>,
+    R: FunctionResult,
+    A: for<'a> FunctionArgs<'a>,
+{
     let function = Value::from_function(function);
     move |state: &mut State<'_, '_>, args: Rest<ValueOrKwargs>| {
-        let args = all_guarded(state, args.into_values())?;
+        let args = before(all_guarded(state, args.into_values())?);
         check(&args)?;
         let result = function.call(state, &args)?;
         guarded(state, result)
@@ -74,16 +90,14 @@ fn add_filters(environment: &mut Environment<'static>) {
         "d" => filters::default, anything;
         "default" => filters::default, anything;
         "dictsort" => filters::dictsort, anything;
-        "e" => filters::escape, anything;
-        "escape" => filters::escape, anything;
+        "e" => python::escape, anything;
+        "escape" => python::escape, anything;
         "first" => filters::first, anything;
         "float" => filters::float, anything;
-        "format" => filters::format, methods::formats;
         "groupby" => filters::groupby, anything;
         "indent" => filters::indent, indents;
         "int" => filters::int, anything;
         "items" => filters::items, anything;
-        "join" => filters::join, joins;
         "last" => filters::last, anything;
         "length" => filters::length, anything;
         "lines" => filters::lines, anything;
@@ -104,7 +118,6 @@ fn add_filters(environment: &mut Environment<'static>) {
         "slice" => filters::slice, whole_numbers;
         "sort" => filters::sort, anything;
         "split" => filters::split, anything;
-        "string" => filters::string, anything;
         "sum" => filters::sum, sums;
         "title" => filters::title, anything;
         "tojson" => python_json, anything;
@@ -113,6 +126,27 @@ fn add_filters(environment: &mut Environment<'static>) {
         "upper" => filters::upper, anything;
         "zip" => filters::zip, anything;
     }
+    let format = bounded_after(|args| python::format_arguments(args, false), filters::format, methods::formats);
+    environment.add_filter("format", format);
+    environment.add_filter("join", bounded_after(items_as_text, filters::join, joins));
+    environment.add_filter("string", bounded_after(first_as_text, filters::string, anything));
+}
+
+fn first_as_text(mut args: Vec<Value>) -> Vec<Value> {
+    args.iter_mut().take(1).for_each(|first| *first = as_text(first));
+    args
+}
+
+/// Arguments of `join`; where it joins an attribute of its items, these stay as they are.
+fn items_as_text(mut args: Vec<Value>) -> Vec<Value> {
+    let attribute = args.len() > 2 || args.iter().any(Value::is_kwargs);
+    if let Some(list) = args.first_mut().filter(|list| !attribute && list.kind() == ValueKind::Seq)
+        && let Ok(items) = list.try_iter()
+    {
+        let items: Vec<Value> = items.map(|item| as_text(&item)).collect();
+        *list = Value::from(items);
+    }
+    args
 }
 
 fn add_tests(environment: &mut Environment<'static>) {
@@ -175,6 +209,10 @@ fn add_functions(environment: &mut Environment<'static>) {
     environment.add_function(GUARD_TWO, |state: &mut State<'_, '_>, left: Value, right: Value| -> Result<Value, Error> {
         let (left, right) = (guarded(state, left)?, guarded(state, right)?);
         Ok(Value::from(vec![right, left]))
+    });
+    environment.add_function(GUARD_TEXTS, |state: &mut State<'_, '_>, left: Value, right: Value| -> Result<Value, Error> {
+        let (left, right) = (guarded(state, left)?, guarded(state, right)?);
+        Ok(Value::from(vec![as_text(&right), as_text(&left)]))
     });
     environment.add_function(GUARD_ITEM, |state: &mut State<'_, '_>, of: Value, item: Value| -> Result<Value, Error> {
         charge(state, of.as_str().map_or(0, str::len))?;

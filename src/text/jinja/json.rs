@@ -4,6 +4,9 @@ use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Error, ErrorKind, Value};
 use serde_json::Value as Json;
 
+use super::guard::{fits, narrow, refused};
+use super::python::python_float;
+
 /// A JSON value as templates see it; the order of keys is kept.
 pub fn json_to_template(json: &Json) -> Value {
     match json {
@@ -29,7 +32,7 @@ pub fn python_json(value: &Value, arguments: Kwargs) -> Result<Value, Error> {
     let indent = match arguments.get::<Option<Value>>("indent")?.filter(|indent| !indent.is_none()) {
         None => None,
         Some(text) if text.as_str().is_some() => text.as_str().map(str::to_string),
-        Some(width) => Some(" ".repeat(width.as_usize().unwrap_or(0).min(64))),
+        Some(width) => Some(blanks(&width)?),
     };
     let (item, key) = match arguments.get::<Option<Vec<String>>>("separators")?.as_deref() {
         Some([item, key]) => (item.clone(), key.clone()),
@@ -42,6 +45,17 @@ pub fn python_json(value: &Value, arguments: Kwargs) -> Result<Value, Error> {
     let mut dump = Dump { out: String::new(), indent, item, key, ascii, sorted };
     dump.value(value, 0)?;
     Ok(Value::from(dump.out))
+}
+
+/// The blanks of one level of `indent=width`; none where it is negative.
+fn blanks(width: &Value) -> Result<String, Error> {
+    let whole = match width.kind() {
+        ValueKind::Bool => i64::from(width.is_true()),
+        ValueKind::Number if width.is_integer() => i64::try_from(width.clone()).unwrap_or(i64::MAX),
+        _ => return Err(refused(format!("tojson: `indent` is {width}; expected a whole number or a text"))),
+    };
+    narrow(whole)?;
+    Ok(" ".repeat(usize::try_from(whole).unwrap_or(0)))
 }
 
 /// Writes JSON as Python does.
@@ -61,7 +75,7 @@ impl Dump {
             ValueKind::Undefined | ValueKind::None => self.out += "null",
             ValueKind::Bool => self.out += if value.is_true() { "true" } else { "false" },
             ValueKind::Number if value.is_integer() => self.out += &value.to_string(),
-            ValueKind::Number => self.out += &python_float(f64::try_from(value.clone())?),
+            ValueKind::Number => self.out += &json_float(f64::try_from(value.clone())?),
             ValueKind::Seq | ValueKind::Iterable => {
                 let items: Vec<Value> = value.try_iter()?.collect();
                 self.bracketed('[', ']', depth, items, |dump, item| dump.value(item, depth + 1))?;
@@ -96,21 +110,25 @@ impl Dump {
             if i > 0 {
                 self.out += &self.item;
             }
-            self.line(depth + 1);
+            self.line(depth + 1)?;
             write(self, item)?;
         }
         if !items.is_empty() {
-            self.line(depth);
+            self.line(depth)?;
         }
         self.out.push(close);
         Ok(())
     }
 
-    fn line(&mut self, depth: usize) {
+    /// Begins a line, where there are lines. Indents may be long, so this looks at what there is by now.
+    fn line(&mut self, depth: usize) -> Result<(), Error> {
+        let width = self.indent.as_ref().map_or(0, |indent| 1 + indent.len().saturating_mul(depth));
+        fits(self.out.len().saturating_add(width))?;
         if let Some(indent) = &self.indent {
             self.out.push('\n');
             self.out += &indent.repeat(depth);
         }
+        Ok(())
     }
 
     fn text(&mut self, text: &str) {
@@ -140,30 +158,17 @@ fn key_text(key: &Value) -> Result<String, Error> {
     Ok(match key.kind() {
         ValueKind::None | ValueKind::Undefined => "null".into(),
         ValueKind::Bool => key.is_true().to_string(),
-        ValueKind::Number if !key.is_integer() => python_float(f64::try_from(key.clone())?),
+        ValueKind::Number if !key.is_integer() => json_float(f64::try_from(key.clone())?),
         _ => key.to_string(),
     })
 }
 
-/// `float.__repr__`, with JSON's names for what is not finite.
-fn python_float(number: f64) -> String {
-    if !number.is_finite() {
-        return if number.is_nan() {
-            "NaN"
-        } else if number > 0.0 {
-            "Infinity"
-        } else {
-            "-Infinity"
-        }
-        .into();
+/// A number as `json.dumps` writes it.
+fn json_float(number: f64) -> String {
+    match python_float(number).as_str() {
+        "nan" => "NaN".into(),
+        "inf" => "Infinity".into(),
+        "-inf" => "-Infinity".into(),
+        finite => finite.into(),
     }
-    let scientific = format!("{number:e}");
-    let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
-    let exponent: i32 = exponent.parse().unwrap_or(0);
-    if (-4..16).contains(&exponent) {
-        let plain = number.to_string();
-        return if plain.contains('.') { plain } else { plain + ".0" };
-    }
-    let sign = if exponent < 0 { '-' } else { '+' };
-    format!("{digits}e{sign}{:02}", exponent.abs())
 }

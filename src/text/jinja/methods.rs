@@ -4,6 +4,7 @@ use minijinja::value::{Tuple, from_args};
 use minijinja::{Error, ErrorKind, State, Value};
 
 use super::guard::{all_guarded, charge, fits, guarded, narrow};
+use super::python;
 
 /// Calls a method that a value does not have by itself.
 ///
@@ -11,7 +12,11 @@ use super::guard::{all_guarded, charge, fits, guarded, narrow};
 /// No such method, arguments that it does not take, or a result that is too large.
 pub fn call(state: &mut State<'_, '_>, value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
     let value = guarded(state, value.clone())?;
-    let args = all_guarded(state, args.to_vec())?;
+    let mut args = all_guarded(state, args.to_vec())?;
+    if method == "format" {
+        let all = std::iter::once(value.clone()).chain(args).collect();
+        args = python::format_arguments(all, true).split_off(1);
+    }
     let all: Vec<Value> = std::iter::once(&value).chain(&args).cloned().collect();
     match method {
         "format" => formats(&all)?,
@@ -41,6 +46,8 @@ fn own(text: &str, method: &str, args: &[Value]) -> Option<Result<Value, Error>>
         "zfill" => zfill(text, args),
         "casefold" => from_args(args).map(|()| Value::from(text.to_lowercase())),
         "swapcase" => from_args(args).map(|()| Value::from(text.chars().flat_map(swapped).collect::<String>())),
+        "title" => from_args(args).map(|()| Value::from(python::title(text))),
+        "splitlines" => splitlines(text, args),
         "index" => from_args(args).and_then(|(what,): (&str,)| place(text, text.find(what))),
         "rindex" => from_args(args).and_then(|(what,): (&str,)| place(text, text.rfind(what))),
         _ => return None,
@@ -88,6 +95,14 @@ fn zfill(text: &str, args: &[Value]) -> Result<Value, Error> {
     let missing = usize::try_from(width).unwrap_or(0).saturating_sub(text.chars().count());
     let sign = usize::from(text.starts_with(['+', '-']));
     Ok(Value::from([&text[..sign], &"0".repeat(missing), &text[sign..]].concat()))
+}
+
+/// `str.splitlines(keepends=False)`.
+fn splitlines(text: &str, args: &[Value]) -> Result<Value, Error> {
+    let (keep, named): (Option<bool>, minijinja::value::Kwargs) = from_args(args)?;
+    let keep = keep.map_or_else(|| named.get::<Option<bool>>("keepends"), |keep| Ok(Some(keep)))?;
+    named.assert_all_used()?;
+    Ok(python::splitlines(text, keep.unwrap_or(false)))
 }
 
 /// `str.rsplit(sep=None, maxsplit=-1)`.

@@ -5,10 +5,12 @@ mod guard;
 mod json;
 mod methods;
 mod program;
+mod python;
 mod source;
 
 pub use json::json_to_template;
 pub use program::JinjaTemplate;
+pub use source::LONGEST;
 
 use minijinja::{Error, ErrorKind};
 

@@ -10,7 +10,7 @@ use minijinja::machinery::{CompiledTemplate, Instruction, Instructions, Template
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value};
 use self_cell::self_cell;
 
-use super::builtins::{self, GUARD, GUARD_ITEM, GUARD_PRODUCT, GUARD_TWO, SLICE};
+use super::builtins::{self, GUARD, GUARD_ITEM, GUARD_PRODUCT, GUARD_TEXTS, GUARD_TWO, SLICE};
 use super::guard::STEPS;
 use super::source::prepared;
 
@@ -85,10 +85,18 @@ impl JinjaTemplate {
 
     /// Whether the template calls `function`, and never asks whether it is there.
     pub fn calls_untested(&self, function: &str) -> bool {
+        let calls = self.any(|i| matches!(i, Instruction::CallFunction(name, _) if *name == function));
+        calls && !self.reads(function)
+    }
+
+    /// Whether the template looks at the variable `name` anywhere.
+    pub fn reads(&self, name: &str) -> bool {
+        self.any(|i| matches!(i, Instruction::Lookup(found) if *found == name))
+    }
+
+    fn any(&self, fits: impl Fn(&Instruction<'_>) -> bool) -> bool {
         let program = self.0.borrow_dependent();
-        let all = || program.blocks.values().chain([&program.main]).flat_map(instructions);
-        let calls = all().any(|i| matches!(i, Instruction::CallFunction(name, _) if *name == function));
-        calls && !all().any(|i| matches!(i, Instruction::Lookup(name) if *name == function))
+        program.blocks.values().chain([&program.main]).flat_map(instructions).any(fits)
     }
 }
 
@@ -148,7 +156,8 @@ fn measured<'a>(instruction: &Instruction<'a>) -> Vec<Instruction<'a>> {
     };
     match instruction {
         I::EmitRaw(text) => vec![I::LoadConst(Value::from_safe_string((*text).to_string())), I::Emit],
-        I::Add | I::StringConcat => joined(GUARD_TWO),
+        I::Add => joined(GUARD_TWO),
+        I::StringConcat => joined(GUARD_TEXTS),
         I::Mul => joined(GUARD_PRODUCT),
         I::Eq | I::Ne | I::Gt | I::Gte | I::Lt | I::Lte | I::In | I::CompareAndPreserve(_) | I::SetAttr(_) => {
             two(GUARD_TWO).into_iter().chain([this]).collect()

@@ -1,14 +1,17 @@
 //! A template's text before it is compiled: what the parser could not bear is refused, and the tags that transformers adds to
 //! Jinja become tags that minijinja knows.
 
+use std::ops::Range;
+
 use minijinja::Error;
 use minijinja::machinery::{Token, tokenize};
 use minijinja::syntax::SyntaxConfig;
 
 use super::guard::{fits, refused};
+use super::python::python_float;
 
 /// Bytes of a template. The longest of known models has 60,000.
-const LONGEST: usize = 1 << 20;
+pub const LONGEST: usize = 1 << 20;
 /// Operators, brackets and dots in one tag: the parser and the compiler recurse along chains of them.
 const OPERATORS: usize = 300;
 /// Items of lists and arguments of calls in one tag.
@@ -29,26 +32,38 @@ pub fn prepared(source: String, syntax: &SyntaxConfig) -> Result<String, Error> 
         return Err(refused(format!("it has {} bytes, and {LONGEST} is the most allowed", source.len())));
     }
     let mut check = Check::default();
-    let mut renamed = Vec::new();
+    let mut changes = Vec::new();
     // A text that is no Jinja ends the tokens here, and the parser says why.
     for (token, span) in tokenize(&source, false, syntax.clone()).map_while(Result::ok) {
         check.token(&token).map_err(|error| refused(format!("{} (line {} of the template)", detail(&error), span.start_line)))?;
-        if let (2, Token::Ident(name @ ("generation" | "endgeneration"))) = (check.in_block, &token) {
-            renamed.push((span.start_offset as usize, *name));
+        let place = span.start_offset as usize..span.end_offset as usize;
+        if let Some(text) = instead(&token, check.in_block, &source[place.clone()]) {
+            changes.push((place, text));
         }
     }
-    Ok(without_generation(&source, &renamed))
+    Ok(changed(&source, &changes))
 }
 
-/// `{% generation %}` marks what the assistant says, for training masks. What it encloses is rendered as it is, in a scope of
-/// its own, which is what `{% with %}` does.
-fn without_generation(source: &str, tags: &[(usize, &str)]) -> String {
+/// What stands for a token, the `in_block`th of its tag.
+fn instead(token: &Token<'_>, in_block: usize, written: &str) -> Option<String> {
+    match (in_block, token) {
+        // `{% generation %}` marks what the assistant says, for training masks. What it encloses is rendered as it is, in a
+        // scope of its own, which is what `{% with %}` does.
+        (2, Token::Ident("generation")) => Some("with".into()),
+        (2, Token::Ident("endgeneration")) => Some("endwith".into()),
+        // The compiler joins constants, with numbers as Rust writes them. What comes out of a filter is none.
+        (_, Token::Float(number)) if python_float(*number).contains('e') => Some(format!("({written}|float)")),
+        _ => None,
+    }
+}
+
+fn changed(source: &str, changes: &[(Range<usize>, String)]) -> String {
     let mut text = String::with_capacity(source.len());
     let mut done = 0;
-    for (start, name) in tags {
-        text += &source[done..*start];
-        text += if *name == "generation" { "with" } else { "endwith" };
-        done = start + name.len();
+    for (place, new) in changes {
+        text += &source[done..place.start];
+        text += new;
+        done = place.end;
     }
     text + &source[done..]
 }

@@ -198,6 +198,9 @@ const fn whole(min: i64) -> Kind {
     Kind::Whole { min, max: i64::MAX }
 }
 
+/// Optimiser steps on the same chains.
+pub(in crate::train) const MOST_ITERATIONS: i64 = 64;
+
 /// For what is a `u32` on the GPU and in packed batches.
 const fn count(min: i64, max: i64) -> Kind {
     Kind::Whole { min, max }
@@ -247,7 +250,7 @@ pub const KEYS: &[Key] = &[
 
     key("preset", POLICY, Kind::OneOf(&["exact", "paper", "released-code"]), "Values of the settings below that are not given: exact (the objective's own gradient), paper, or released-code"),
     key("num_generations", POLICY, count(2, 1 << 12), "Chains of thought a prompt (K)"),
-    key("num_iterations", POLICY, count(1, 64), "Optimiser steps on the same chains; from the second on both terms weigh the ratio of the chain's probabilities"),
+    key("num_iterations", POLICY, count(1, MOST_ITERATIONS), "Optimiser steps on the same chains; from the second on both terms weigh the ratio of the chain's probabilities"),
     key("ratio_cap", POLICY, Kind::Number(Interval::closed(0.0, 1e6)), "Largest such ratio; 0 = not bounded"),
     key("exploration_weight", POLICY, Kind::Number(Interval::closed(0.0, 1e6)), "Weight of advantage x log-probability of the chain; 0 leaves term 1 out"),
     key("refinement_weight", POLICY, Kind::Number(Interval::closed(0.0, 1e6)), "Weight of the reward's own gradient (beta in the paper); 0 leaves term 2 out [default: preset's]"),

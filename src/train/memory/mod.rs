@@ -32,6 +32,12 @@ use table::gib;
 /// Weight, gradient and two moments in f32.
 const BYTES_A_TRAINED_PARAMETER: u64 = 16;
 
+/// Of weights in their smallest form, Q4, without its scales.
+const PARAMETERS_A_BYTE: u64 = 2;
+
+/// Parameters of a model that is planned, with all that could make it smaller, in a second or two.
+const PLANNED_AT_ONCE: u64 = 20_000_000_000;
+
 /// Words that a checkpoint reads back at a time, as [`Weights::download`] does.
 const CHECKPOINT_PIECE: usize = 1 << 20;
 
@@ -74,6 +80,7 @@ impl MemoryPlan {
 pub fn plan(gpu: &Gpu, config: &TrainConfig, available: Option<u64>) -> Result<MemoryPlan, TrainError> {
     let assumed = config.train_file.is_empty();
     let start = &if assumed { assumed::start(config)? } else { Start::read(&single_stage(config))? };
+    available.map_or(Ok(()), |available| refuse_far_too_large(start, available))?;
     plan_from(&Beginning { start, assumed }, gpu, config, available)
 }
 
@@ -83,9 +90,10 @@ pub fn plan(gpu: &Gpu, config: &TrainConfig, available: Option<u64>) -> Result<M
 /// [`TrainError::Memory`], with what would help; as [`plan`].
 pub fn check(gpu: &Gpu, config: &TrainConfig, start: &Start) -> Result<(), TrainError> {
     let Some(available) = gpu.memory_left() else { return Ok(()) };
+    refuse_far_too_large(start, available)?;
     // Enough to know of a model that is far too large, of which a plan would take minutes.
     let parameters = start.model.config().parameter_count();
-    let least = parameters * BYTES_A_TRAINED_PARAMETER;
+    let least = parameters.saturating_mul(BYTES_A_TRAINED_PARAMETER);
     if config.lora_r == 0 && start.adapter.is_none() && least > available {
         return Err(TrainError::Memory(format!(
             "the run does not fit: it needs at least {} GiB ({BYTES_A_TRAINED_PARAMETER} bytes for each of {parameters} parameters), \
@@ -101,6 +109,21 @@ pub fn check(gpu: &Gpu, config: &TrainConfig, start: &Start) -> Result<(), Train
     }
     let advice = plan_from(&beginning, gpu, config, Some(available))?.advice();
     advice.map_or(Ok(()), |advice| Err(TrainError::Memory(advice)))
+}
+
+/// Refuses a large model that fits in no form. Plans of one take minutes; a smaller model's take a second and say more.
+fn refuse_far_too_large(start: &Start, available: u64) -> Result<(), TrainError> {
+    let parameters = start.model.config().parameter_count();
+    let least = parameters / PARAMETERS_A_BYTE;
+    if least <= available || parameters <= PLANNED_AT_ONCE {
+        return Ok(());
+    }
+    Err(TrainError::Memory(format!(
+        "the run does not fit: {parameters} parameters take at least {} GiB, even frozen in 4 bits, and {} GiB of memory are there; \
+         take a smaller model",
+        gib(least),
+        gib(available)
+    )))
 }
 
 fn plan_from(beginning: &Beginning, gpu: &Gpu, config: &TrainConfig, available: Option<u64>) -> Result<MemoryPlan, TrainError> {
