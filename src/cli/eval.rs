@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::outcome::require_judged;
+use super::places::Places;
 use super::scoring::{ROWS, Sink, Work, judge_rows};
 use super::{CliError, Context, EvalArgs, Interrupt, print};
 use crate::data::{Dataset, Example, Labels};
@@ -11,7 +12,7 @@ use crate::eval::intervals::{Bootstrap, NamedInterval, to_json};
 use crate::eval::report::Role;
 use crate::eval::table::{Cell, Table, fixed};
 use crate::eval::{Agreement, Grid, Measured, Sample, calibration, floors};
-use crate::files::{is_unfinished, refuse_input};
+use crate::files::is_unfinished;
 use crate::judge::{Prediction, Scale};
 use crate::train::log::Progress;
 
@@ -39,16 +40,13 @@ impl Scored {
 pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
     let mut progress = context.progress();
     let interrupt = Interrupt::watch()?;
-    let inputs = [(&args.scored, "the scored rows"), (&args.input, "--input"), (&args.output, "--output")];
-    for (input, what) in inputs.iter().filter_map(|(path, what)| Some((path.as_deref()?, what))) {
-        args.report.iter().try_for_each(|report| refuse_input(report, input, what))?;
-    }
-    if let (Some(report), Some(model)) = (&args.report, &args.model) {
-        refuse_input(report, model, "a file of --model")?;
-    }
-    if args.report.is_some() && args.report == args.output {
-        return Err(CliError::Usage("--report and --output name the same file; the rows and the page need one each".into()));
-    }
+    Places::default()
+        .reads(args.scored.as_deref(), "the scored rows")
+        .reads(args.input.as_deref(), "--input")
+        .reads_judge(args.model.as_deref(), &args.judging, context)
+        .grows(args.output.as_deref(), "--output")
+        .writes(args.report.as_deref(), "--report")
+        .check()?;
     let mut swap = None;
     let (rows, scored, scale) = match (&args.scored, &args.model, &args.input) {
         (Some(file), _, _) => {
@@ -74,10 +72,7 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
         (None, Some(model), Some(input)) => {
             let sink = match &args.output {
                 None => Sink::None,
-                Some(output) => {
-                    args.judging.refuse_inputs(output, input, model)?;
-                    Sink::open(output, args.resume)?
-                }
+                Some(output) => Sink::open(output, args.resume)?,
             };
             let rows = args.judging.rows(input, Labels::Required, &mut progress)?;
             let judge = args.judging.open(model, &rows, context, &mut progress)?;
@@ -129,10 +124,6 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
     // After the figures, which a page that cannot be written must not cost.
     if let Some(path) = &args.report {
         let page = report::page(args, &rows, &scored, &study)?.to_html();
-        if let Some(output) = &args.output {
-            // Now that the rows are there, other spellings of their name are known too.
-            refuse_input(path, output, "--output")?;
-        }
         crate::files::write(path, page.as_bytes())?;
     }
     let failed = scored.iter().filter(|s| s.expected.is_none()).count();

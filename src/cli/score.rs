@@ -1,6 +1,7 @@
 //! `jurist score`: every row comes out as it went in, with one object `judge` added.
 
 use super::outcome::require_judged;
+use super::places::Places;
 use super::scoring::{ROWS, Sink, Work, judge_rows};
 use super::{CliError, Context, Interrupt, ScoreArgs};
 use crate::data::{Dataset, Labels};
@@ -10,9 +11,11 @@ use crate::train::log::Progress;
 pub fn run(args: &ScoreArgs, context: &Context) -> Result<(), CliError> {
     let mut progress = context.progress();
     let interrupt = Interrupt::watch()?;
-    if let Some(output) = &args.output {
-        args.judging.refuse_inputs(output, &args.input, &args.model)?;
-    }
+    Places::default()
+        .reads(Some(&args.input), "--input")
+        .reads_judge(Some(&args.model), &args.judging, context)
+        .grows(args.output.as_deref(), "--output")
+        .check()?;
     // Opened first: that it cannot be written is not to be told after an hour of judging.
     let sink = match &args.output {
         None => Sink::Printed,

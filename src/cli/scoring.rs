@@ -13,10 +13,10 @@ use serde_json::{Map, Value, json};
 
 use super::{CliError, Interrupt, TerminalProgress, print_rows};
 use crate::data::Example;
-use crate::files::{FileError, Growing, open_stream};
+use crate::files::{FileError, Growing, changes, open_stream};
 use crate::judge::{Expectation, Judge, JudgeError, Judgement, Judging};
 use crate::model::error::ModelError;
-use crate::rollout::Watch;
+use crate::rollout::Until;
 use crate::train::log::Progress;
 
 /// Batches of a block: fewer lose less by an interruption, more lose less time at the end of each.
@@ -142,7 +142,7 @@ pub fn judge_rows(
     });
     progress.end();
     match (ended, sink) {
-        (Ok(true), Sink::Kept(kept)) => kept.file.finish()?,
+        (Ok(true), Sink::Kept(kept)) => kept.finish(&tally, progress)?,
         (Ok(true), _) => {}
         (Ok(false), sink) => return Err(CliError::Stopped(sink.stop(tally.rows, work.rows.len())?)),
         (Err(error), Sink::Kept(kept)) if kept.file.is_begun() => {
@@ -176,11 +176,12 @@ fn judge_blocks(
     for (n, rows) in work.rows.chunks(block).enumerate().skip(seam) {
         let first_row = n * block;
         let judging = Judging { first_row, ..work.judging.clone() };
-        let follow = Follow { interrupt: work.interrupt, done: |done: usize| progress.step((first_row + done) as u64, f64::NAN) };
+        let stop = || work.interrupt.requested();
+        let until = Until { stop, done: |done: usize| progress.step((first_row + done) as u64, f64::NAN) };
         if work.interrupt.requested() {
             return Ok(false);
         }
-        let judged = match pollster::block_on(work.judge.judge(rows, &judging, follow)) {
+        let judged = match pollster::block_on(work.judge.judge(rows, &judging, until)) {
             Err(JudgeError::Model(ModelError::Stopped)) if work.interrupt.requested() => return Ok(false),
             judged => judged?,
         };
@@ -204,23 +205,6 @@ fn judge_blocks(
 /// Rows that are judged together.
 fn rows_of_a_block(judging: &Judging) -> usize {
     (BATCHES * judging.batch_size / judging.chains.max(1)).max(1)
-}
-
-/// Ends work when Ctrl-C was pressed; a function hears how many rows of the block have their chains.
-pub struct Follow<'a, F> {
-    pub interrupt: &'a Interrupt,
-    pub done: F,
-}
-
-impl<F: FnMut(usize)> Watch for Follow<'_, F> {
-    fn said(&mut self, _chain: usize, _draws: &[crate::model::decoder::Draw]) -> bool {
-        !self.interrupt.requested()
-    }
-
-    fn done(&mut self, prompts: usize) -> bool {
-        (self.done)(prompts);
-        !self.interrupt.requested()
-    }
 }
 
 /// What an earlier command left.
@@ -252,6 +236,18 @@ impl Sink<'_> {
 }
 
 impl Kept<'_> {
+    /// Gives the file its name. Rows of which none could be judged do not take the place of an earlier file.
+    fn finish(self, tally: &Tally, progress: &mut TerminalProgress) -> Result<(), CliError> {
+        if tally.failed < tally.rows || !self.file.replaces() {
+            return Ok(self.file.finish()?);
+        }
+        progress.warn(&format!(
+            "{} stays as it was: no row could be judged, and rows without a score are not kept",
+            self.path.display()
+        ));
+        Ok(self.file.discard()?)
+    }
+
     /// Reads the rows that are there, and checks that they are the first of these rows, judged with these settings.
     fn read_earlier(
         &self,
@@ -378,22 +374,11 @@ fn is_record(text: &str) -> bool {
 
 /// Refuses to go on with other settings than those that the rows were begun with; they are named.
 fn refuse_other_settings(path: &Path, before: &str, now: &Value) -> Result<(), CliError> {
-    let before: Map<String, Value> = serde_json::from_str(before).unwrap_or_default();
-    let shown = |value: &Value| {
-        let text = value.to_string();
-        if text.chars().count() > 60 { text.chars().take(60).collect::<String>() + "…" } else { text }
-    };
-    let changed: Vec<String> = before
-        .iter()
-        .filter(|(key, was)| *key != "jurist" && now[key.as_str()] != **was)
-        .map(|(key, was)| format!("{key} was {} and is now {}", shown(was), shown(&now[key.as_str()])))
-        .collect();
-    match changed.is_empty() {
-        true => Ok(()),
-        false => Err(CliError::Failed(format!(
-            "{} was begun with other settings: {}; give the same ones, or judge all rows anew into another --output",
-            path.display(),
-            changed.join("; ")
+    match changes(before, now) {
+        None => Ok(()),
+        Some(changes) => Err(CliError::Failed(format!(
+            "{} was begun with other settings: {changes}; give the same ones, or judge all rows anew into another --output",
+            path.display()
         ))),
     }
 }

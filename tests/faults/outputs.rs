@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::cli::{Done, Task, finish, lines, path, skip, succeed};
 
 /// A folder with a judge that writes chains (`judge`), one that writes none (`other`), a bundle of the first, and rows.
-fn ground() -> &'static Task {
+pub fn ground() -> &'static Task {
     static GROUND: OnceLock<Task> = OnceLock::new();
     GROUND.get_or_init(|| {
         let task = Task::new(24, 6, true);
@@ -46,19 +46,19 @@ fn picture(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     found
 }
 
-fn names(dir: &Path) -> Vec<String> {
+pub fn names(dir: &Path) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
 }
 
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     assert!(Command::new("cp").arg("-r").arg(from).arg(to).status().unwrap().success());
 }
 
 /// The command fails with code 1 and these words, and `dir` is as it was.
 #[track_caller]
-fn refused(command: Command, dir: &Path, says: &[&str]) {
+pub fn refused(command: Command, dir: &Path, says: &[&str]) {
     let before = picture(dir);
     let shown = format!("{command:?}");
     let done = finish(command);
@@ -162,7 +162,7 @@ fn training_touches_nothing_that_no_run_wrote() {
         }
         fs::remove_dir_all(&out).unwrap();
     }
-    for name in ["chains.jsonl", "chains.part.jsonl"] {
+    for name in ["chains.jsonl", "chains.json", "chains.jsonl.part"] {
         fs::create_dir(&out).unwrap();
         fs::write(out.join(name), "{\"prompt\":\"mine\",\"chain\":\"x\",\"score\":3}\n").unwrap();
         refused(train(&["--method", "tract"]), root.path(), &[name, "choose another output_dir"]);
