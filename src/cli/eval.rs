@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::outcome::require_judged;
 use super::places::Places;
-use super::scoring::{ROWS, Sink, Work, judge_rows};
+use super::scoring::{Sink, Tally, Work, judge_rows};
 use super::{CliError, Context, EvalArgs, Interrupt, print};
 use crate::data::{Dataset, Example, Labels};
 use crate::eval::correlation::length_bias;
@@ -47,7 +47,7 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
         .grows(args.output.as_deref(), "--output")
         .writes(args.report.as_deref(), "--report")
         .check()?;
-    let mut swap = None;
+    let (mut swap, mut tally) = (None, Tally::default());
     let (rows, scored, scale) = match (&args.scored, &args.model, &args.input) {
         (Some(file), _, _) => {
             if is_unfinished(file) {
@@ -76,7 +76,7 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
             };
             let rows = args.judging.rows(input, Labels::Required, &mut progress)?;
             let judge = args.judging.open(model, &rows, context, &mut progress)?;
-            let interrupt = interrupt.stops_after(ROWS);
+            let interrupt = interrupt.stops_after(sink.at_interrupt());
             let work = Work {
                 judge: &judge,
                 judging: args.judging.judging(),
@@ -85,10 +85,7 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
                 interrupt: &interrupt,
             };
             let mut judgements = Vec::new();
-            let tally = judge_rows(&work, sink, &mut progress, |judgement| judgements.push(judgement))?;
-            if let Some(error) = &tally.first_error {
-                progress.warn(&format!("{} of {} rows could not be judged, the first: {error}", tally.failed, tally.rows));
-            }
+            tally = judge_rows(&work, sink, &mut progress, |judgement| judgements.push(judgement))?;
             swap = args.judging.chain_swap(&judge, (&rows, &judgements), &interrupt)?;
             let scored = judgements
                 .iter()
@@ -127,7 +124,10 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
         crate::files::write(path, page.as_bytes())?;
     }
     let failed = scored.iter().filter(|s| s.expected.is_none()).count();
-    require_judged(failed + rows.bad.len(), scored.len() + rows.bad.len(), args.judging.strict, None)
+    let first = tally.first_error.as_deref();
+    require_judged(failed + rows.bad.len(), scored.len() + rows.bad.len(), args.judging.strict, first)?;
+    tally.warn(&mut progress);
+    Ok(())
 }
 
 /// The judgement in a column of a row.

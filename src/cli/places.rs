@@ -45,7 +45,12 @@ impl<'a> Places<'a> {
 
     /// Refuses an output that is an input, and two that are one file.
     pub fn check(&self) -> Result<(), CliError> {
-        for (output, _, names) in &self.outputs {
+        for (output, what, names) in &self.outputs {
+            if *output == Path::new("-") {
+                let advice =
+                    "/dev/stdout names standard output (which takes the rows where --output is left out), and ./- a file";
+                return Err(CliError::Usage(format!("{what} -: {advice}")));
+            }
             // Rows under way in the folder of a model are no file of it.
             let own = |path: &Path, input: &Path| input.is_dir() && (is_unfinished(output) || path != *output);
             for (path, (input, what)) in names.iter().flat_map(|path| self.inputs.iter().map(move |input| (path, input))) {

@@ -2,7 +2,7 @@
 //! be gone on with, or for this process alone.
 //!
 //! The rows of a block are judged together, and blocks do not depend on each other: so a run that was interrupted and gone on
-//! with writes the same bytes as one that was not. Going on, the block at the seam is judged once more, and what is there must be
+//! with writes the same bytes as one that was not. Going on, the last block that was kept is judged once more, and what is there must be
 //! what this judge says: whatever is different now (weights, settings, adapter) is noticed.
 
 use std::fs::File;
@@ -21,9 +21,6 @@ use crate::train::log::Progress;
 
 /// Batches of a block: fewer lose less by an interruption, more lose less time at the end of each.
 const BATCHES: usize = 4;
-
-/// What commands do before they stop.
-pub const ROWS: &str = "keeping the rows that are done";
 
 /// Expected scores that differ by less were rounded differently: by another adapter, or other kernels.
 const ROUNDING: f64 = 1e-4;
@@ -85,6 +82,15 @@ impl<'a> Sink<'a> {
         Ok(Sink::Kept(Box::new(Kept { path, resume, file })))
     }
 
+    /// What an interrupted command does with its rows before it stops.
+    pub fn at_interrupt(&self) -> &'static str {
+        match self {
+            Sink::None => "stopping; without --output no rows are kept",
+            Sink::Printed | Sink::Stream(..) => "stopping behind the rows that are written",
+            Sink::Kept(_) => "keeping the rows that are done",
+        }
+    }
+
     fn put(&mut self, lines: &str) -> Result<(), CliError> {
         match self {
             Sink::None => Ok(()),
@@ -115,6 +121,13 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Says how many rows could not be judged, where some could.
+    pub fn warn(&self, progress: &mut TerminalProgress) {
+        if let Some(error) = &self.first_error {
+            progress.warn(&format!("{} of {} rows could not be judged, the first: {error}", self.failed, self.rows));
+        }
+    }
+
     fn add(&mut self, judgement: &Judgement) {
         self.rows += 1;
         if let Some(error) = &judgement.error {
@@ -148,7 +161,7 @@ pub fn judge_rows(
         (Err(error), Sink::Kept(kept)) if kept.file.is_begun() => {
             // The first error is the one to report.
             if let Ok(line) = Sink::Kept(kept).stop(tally.rows, work.rows.len()) {
-                progress.note(&line);
+                progress.warn(&line);
             }
             return Err(error);
         }
@@ -172,8 +185,8 @@ fn judge_blocks(
     };
     let total = work.rows.len() as u64;
     progress.begin("judging", earlier.lines as u64, total);
-    let seam = earlier.lines.saturating_sub(1) / block;
-    for (n, rows) in work.rows.chunks(block).enumerate().skip(seam) {
+    let last_kept = earlier.lines.saturating_sub(1) / block;
+    for (n, rows) in work.rows.chunks(block).enumerate().skip(last_kept) {
         let first_row = n * block;
         let judging = Judging { first_row, ..work.judging.clone() };
         let stop = || work.interrupt.requested();
@@ -187,9 +200,9 @@ fn judge_blocks(
         };
         let known = std::mem::take(&mut earlier.last_block);
         if let Sink::Kept(kept) = sink
-            && n == seam
+            && n == last_kept
         {
-            kept.check_seam(&known, &judged.iter().map(|j| &j.judgement).collect::<Vec<_>>(), (first_row, &mut *progress))?;
+            kept.check_last_block(&known, &judged.iter().map(|j| &j.judgement).collect::<Vec<_>>(), (first_row, &mut *progress))?;
             let text = serde_json::to_string_pretty(&record).unwrap_or_default() + "\n";
             kept.file.begin(earlier.bytes, &text, is_record)?;
         }
@@ -308,7 +321,7 @@ impl Kept<'_> {
     }
 
     /// Holds the judgements that are `there` against those that were just made of the same rows.
-    fn check_seam(
+    fn check_last_block(
         &self,
         there: &[Judgement],
         now: &[&Judgement],
@@ -321,17 +334,12 @@ impl Kept<'_> {
             }
             let close = there.expected.zip(now.expected).is_some_and(|(a, b)| (a - b).abs() < ROUNDING);
             if !close || (there.decoded, &there.feedback) != (now.decoded, &now.feedback) {
-                let said = |j: &Judgement| match (j.expected, &j.error) {
-                    (Some(expected), _) => format!("{expected:.4}"),
-                    (None, error) => format!("no score ({})", error.as_deref().unwrap_or_default()),
-                };
                 return Err(CliError::Failed(format!(
-                    "{}, row {}: it has {}, and this judge gives {}: another judge, other settings or another input made what is there; \
-                     give the same ones, or judge all rows anew into another --output",
+                    "{}, row {}: {}: another judge, other settings or another input made what is there; give the same ones, or judge \
+                     all rows anew into another --output",
                     self.path.display(),
                     first_row + n + 1,
-                    said(there),
-                    said(now)
+                    difference(there, now)
                 )));
             }
             rounded += 1;
@@ -343,6 +351,22 @@ impl Kept<'_> {
             ));
         }
         Ok(())
+    }
+}
+
+/// The first thing in which a judgement that is there differs from the one that was just made.
+fn difference(there: &Judgement, now: &Judgement) -> String {
+    let score = |j: &Judgement| match (j.expected, &j.error) {
+        (Some(expected), _) => expected.to_string(),
+        (None, error) => format!("no score ({})", error.as_deref().unwrap_or_default()),
+    };
+    match () {
+        () if there.feedback != now.feedback => "it has another chain than this judge gives".into(),
+        () if there.expected != now.expected || there.error != now.error => {
+            format!("it has {}, and this judge gives {}", score(there), score(now))
+        }
+        () if there.decoded != now.decoded => "it has another decoded score than this judge gives".into(),
+        () => "its distribution is not what this judge gives".into(),
     }
 }
 

@@ -90,7 +90,7 @@ pub fn refuse_taken(output: &Path) -> Result<(), TrainError> {
     names.sort();
     let problem = |name: &str| match name {
         JUDGE_FILE | "config.json" | ADAPTER_CONFIG => "there is a model in this folder, which a new run would overwrite",
-        _ => "no run wrote it here, and a new one would overwrite it",
+        _ => "this jurist did not write it here (an earlier version may have), and a new run would overwrite it",
     };
     let begun = fs::read_to_string(output.join(RESOLVED_CONFIG)).is_ok_and(|text| is_resolved_config(&text));
     let left_over = |name: &str| begun && (name == RESOLVED_CONFIG || name == METRICS && is_log(output));

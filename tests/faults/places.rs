@@ -4,11 +4,12 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use serde_json::json;
 
 use crate::cli::{finish, lines, path, succeed};
-use crate::outputs::{copy, ground, names, refused};
+use crate::outputs::{begun, copy, ground, names, refused, score};
 
 #[test]
 fn no_output_is_an_input() {
@@ -41,6 +42,10 @@ fn no_output_is_an_input() {
     for report in ["out", "./out", "model/../out", "out.part", "./out.unfinished"] {
         let done = finish(run(&format!("eval --model model --input in.jsonl --output out --report {report}")));
         assert!(done.code == Some(2) && done.err.contains("name the same file"), "{report}: {}", done.err);
+    }
+    for command in ["score --model model --input in.jsonl --output -", "eval scored.jsonl --report -"] {
+        let done = finish(run(command));
+        assert!(done.code == Some(2) && done.err.contains("/dev/stdout"), "{command}: {}", done.err);
     }
     let done = finish(run("eval --model model --input in.jsonl --output link --report later"));
     assert!(done.code == Some(2) && done.err.contains("name the same file"), "{}", done.err);
@@ -107,4 +112,25 @@ fn a_finished_judge_is_looked_at() {
     fs::remove_file(out.join("model.safetensors")).unwrap();
     succeed(train());
     assert!(Path::new(&out.join("model.safetensors")).is_file());
+}
+
+/// What was told to ignore a signal (`nohup`, a shell's background) goes on.
+#[test]
+fn ignored_signals_stay_ignored() {
+    let task = ground();
+    let root = tempfile::tempdir().unwrap();
+    let output = root.path().join("x");
+    let inner = score(task, &output, &[]);
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' HUP INT; exec \"$@\"", "sh"]).arg(inner.get_program()).args(inner.get_args());
+    command.current_dir(task.dir.path()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    begun(&mut child, &root.path().join("x.part"));
+    for signal in ["-HUP", "-INT"] {
+        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+    }
+    let done: crate::cli::Done = child.wait_with_output().unwrap().into();
+    assert_eq!(done.code, Some(0), "{}", done.err);
+    assert_eq!(fs::read_to_string(&output).unwrap().lines().count(), 300);
+    assert_eq!(names(root.path()), ["x"]);
 }
