@@ -123,11 +123,11 @@ fn tract_is_two_stages() {
 fn chains_keep_the_text_of_their_rows() {
     let task = Task::new(4, 2, true);
     let rows = task.read("train.jsonl");
-    let wide = |(n, row): (usize, &str)| format!("{{\"id\":1234567890123456789012{n},\"x\":1.50,{}\n", &row[1..]);
+    let wide = |(n, row): (usize, &str)| format!("{{\"wide\":1234567890123456789012{n},\"x\":1.50,{}\n", &row[1..]);
     task.write("train.jsonl", rows.lines().enumerate().map(wide).collect::<String>());
     succeed(task.train("wide", &with(&["--method", "tract"])));
     for (n, line) in task.read("wide/chains.jsonl").lines().enumerate() {
-        assert!(line.starts_with(&format!("{{\"id\":1234567890123456789012{n},\"x\":1.50,")), "{line}");
+        assert!(line.starts_with(&format!("{{\"wide\":1234567890123456789012{n},\"x\":1.50,")), "{line}");
         assert!(line.matches("\"chain\":").count() == 1 && line.contains("\"score\":"), "{line}");
     }
     std::fs::remove_dir_all(task.at("wide/stage-1")).unwrap();

@@ -200,7 +200,7 @@ fn earlier(config: &TrainConfig, path: &Path, rows: &[Example]) -> Result<Earlie
         let row = rows.get(found.lines).ok_or_else(|| other_rows(path))?;
         let parsed = serde_json::from_slice::<Value>(&line).ok();
         let chain = parsed.as_ref().and_then(|parsed| parsed[COLUMN].as_str());
-        if !chain.is_some_and(|chain| with_chain(config, row, chain).as_bytes() == &line[..line.len() - 1]) {
+        if chain.is_none_or(|chain| with_chain(config, row, chain).as_bytes() != &line[..line.len() - 1]) {
             return Err(other_rows(path));
         }
         (found.lines, bytes) = (found.lines + 1, bytes + line.len() as u64);
