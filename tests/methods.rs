@@ -73,26 +73,66 @@ fn tract_is_two_stages() {
     // Stopped after the first stage and gone on with.
     std::fs::create_dir_all(task.at("again")).unwrap();
     copy(&task.at("whole/stage-1"), &task.at("again/stage-1"));
-    task.write("again/chains.part.jsonl", "{\"cut off in the mid");
     succeed(task.train("again", &with(&["--method", "tract", "--resume"])));
     assert!(bytes("again") == bytes("whole"));
     // Stopped among the chains, with whole lines and a half one; and behind them, before the second stage.
-    let chains = task.read("whole/chains.jsonl");
+    let (chains, record) = (task.read("whole/chains.jsonl"), task.read("whole/chains.json"));
     let some = chains.split_inclusive('\n').take(5).collect::<String>() + &chains.lines().nth(5).unwrap()[..20];
-    for (run, file, text) in [("among", "chains.part.jsonl", &some), ("behind", "chains.jsonl", &chains)] {
+    for (run, files) in [
+        ("begun", &[("chains.jsonl.part", "{\"cut off in the mid"), ("chains.jsonl.unfinished", &record)][..]),
+        ("among", &[("chains.jsonl.part", &some), ("chains.jsonl.unfinished", &record)]),
+        ("stopped", &[("chains.jsonl", &some), ("chains.jsonl.unfinished", &record)]),
+        ("almost", &[("chains.jsonl", &chains), ("chains.jsonl.unfinished", &record), ("chains.json", &record)]),
+        ("behind", &[("chains.jsonl", &chains), ("chains.json", &record)]),
+        ("bare", &[("chains.jsonl", &chains)]),
+    ] {
         copy(&task.at("whole/stage-1"), &task.at(run).join("stage-1"));
-        task.write(&format!("{run}/{file}"), text);
+        files.iter().for_each(|(file, text)| drop(task.write(&format!("{run}/{file}"), text)));
         succeed(task.train(run, &with(&["--method", "tract", "--resume"])));
         assert!(bytes(run) == bytes("whole") && task.read(&format!("{run}/chains.jsonl")) == chains, "{run}");
+        assert!(!task.at(run).join("chains.jsonl.unfinished").exists() && !task.at(run).join("chains.jsonl.part").exists());
     }
-    // Chains of other rows are not learned from.
-    copy(&task.at("whole/stage-1"), &task.at("foreign/stage-1"));
-    task.write("foreign/chains.part.jsonl", chains.replacen("rubric", "other", 1));
-    let done = finish(task.train("foreign", &with(&["--method", "tract", "--resume"])));
-    assert!(done.code == Some(1) && done.err.contains("these are not the rows of this run"), "{}", done.err);
+    // Chains of other rows, of another judge or with other settings are not learned from, nor is what has no record.
+    let other = record.replacen("\"judge\": \"", "\"judge\": \"0", 1);
+    let rows = chains.replacen("rubric", "other", 1);
+    for (run, files, more, says) in [
+        ("rows", &[("chains.jsonl.part", &rows), ("chains.jsonl.unfinished", &record)][..], &[][..], "these are not the rows"),
+        ("other", &[("chains.jsonl.part", &some), ("chains.jsonl.unfinished", &other)], &[], "judge was \"0"),
+        ("done", &[("chains.jsonl", &chains), ("chains.json", &other)], &[], "judge was \"0"),
+        (
+            "seed",
+            &[("chains.jsonl.part", &some), ("chains.jsonl.unfinished", &record)],
+            &["--seed", "8"],
+            "seed was 7 and is now 8",
+        ),
+        ("foreign", &[("chains.jsonl.part", &some)], &[], "jurist did not write it"),
+    ] {
+        copy(&task.at("whole/stage-1"), &task.at(run).join("stage-1"));
+        files.iter().for_each(|(file, text)| drop(task.write(&format!("{run}/{file}"), text)));
+        let done = finish(task.train(run, &with(&[&["--method", "tract", "--resume"], more].concat())));
+        assert!(done.code == Some(1) && done.err.contains(says), "{run}: {}", done.err);
+        assert!(files.iter().all(|(file, text)| task.read(&format!("{run}/{file}")) == **text), "{run}");
+    }
     let done = finish(task.train("again", &with(&["--method", "tract"])));
     assert_eq!(done.code, Some(1), "{}", done.err);
     assert!(done.err.contains("which a new run would overwrite") || done.err.contains("go on with --resume"), "{}", done.err);
+}
+
+/// Rows come out of the first stage as they were written: ids beyond 64 bits, zeros behind a point, labels of an answer.
+#[test]
+fn chains_keep_the_text_of_their_rows() {
+    let task = Task::new(4, 2, true);
+    let rows = task.read("train.jsonl");
+    let wide = |(n, row): (usize, &str)| format!("{{\"wide\":1234567890123456789012{n},\"x\":1.50,{}\n", &row[1..]);
+    task.write("train.jsonl", rows.lines().enumerate().map(wide).collect::<String>());
+    succeed(task.train("wide", &with(&["--method", "tract"])));
+    for (n, line) in task.read("wide/chains.jsonl").lines().enumerate() {
+        assert!(line.starts_with(&format!("{{\"wide\":1234567890123456789012{n},\"x\":1.50,")), "{line}");
+        assert!(line.matches("\"chain\":").count() == 1 && line.contains("\"score\":"), "{line}");
+    }
+    std::fs::remove_dir_all(task.at("wide/stage-1")).unwrap();
+    std::fs::remove_file(task.at("wide/judge.json")).unwrap();
+    succeed(task.train("wide", &with(&["--method", "tract", "--resume"])));
 }
 
 fn copy(from: &std::path::Path, to: &std::path::Path) {

@@ -186,7 +186,7 @@ fn killed_at_any_moment() {
 
 fn interrupt(child: &Child) {
     let id = child.id().to_string();
-    assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    assert!(Command::new("kill").args([cli::ctrl_c(), &id]).status().unwrap().success());
 }
 
 #[test]

@@ -5,7 +5,9 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use safetensors::SafeTensors;
+use sha2::{Digest, Sha256};
 
+use super::manifest::hex;
 use super::{Contents, Entries, MANIFEST, Manifest, hub};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::config::Config;
@@ -75,6 +77,37 @@ impl ModelFolder {
         let text = std::fs::read_to_string(&manifest).map_err(|e| ModelError::io("read", &manifest, e))?;
         let bundle = Manifest::parse(&text).map_err(|e| e.in_file(dir.display().to_string()))?;
         Ok(ModelFolder { dir: dir.into(), bundle: Some(bundle), base: None })
+    }
+
+    /// The folders that the model is read from: its own, and that of an adapter's base.
+    pub fn folders(&self) -> Vec<&Path> {
+        let base = self.base.iter().map(|(_, base)| base.dir.as_path());
+        std::iter::once(self.dir.as_path()).chain(base).collect()
+    }
+
+    /// SHA-256 over the files that decide what the model computes: its description, its tokenizer, its weights and those of an
+    /// adapter's base. They are read as streams.
+    ///
+    /// # Errors
+    /// Files that cannot be read.
+    pub fn fingerprint(&self) -> Result<String, ModelError> {
+        let mut hash = Sha256::new();
+        for dir in self.folders() {
+            for path in computing(dir)? {
+                let failed = |e| ModelError::io("read", &path, e);
+                let mut file = File::open(&path).map_err(failed)?;
+                let bytes = file.metadata().map_err(failed)?.len();
+                hash.update(format!("{:?} {bytes}\n", path.file_name().unwrap_or_default()));
+                let mut piece = vec![0; 1 << 20];
+                loop {
+                    match std::io::Read::read(&mut file, &mut piece).map_err(failed)? {
+                        0 => break,
+                        n => hash.update(&piece[..n]),
+                    }
+                }
+            }
+        }
+        Ok(hex(&hash.finalize()))
     }
 
     /// The manifest, if this is a bundle.
@@ -156,6 +189,20 @@ impl ModelFolder {
         let weights = BundleWeights::open(&self.dir, manifest).map_err(|e| e.in_file(self.dir.display().to_string()))?;
         Ok(FolderWeights { source: Box::new(weights), adapter: None, base: None, dtype, form, notes: Vec::new() })
     }
+}
+
+/// The files in `dir` that decide what a model computes, by their names; `judge.json` says how it is asked, and is not one.
+fn computing(dir: &Path) -> Result<Vec<PathBuf>, ModelError> {
+    const NAMES: [&str; 4] = ["config.json", "tokenizer.json", ADAPTER_CONFIG, MANIFEST];
+    let listed = std::fs::read_dir(dir).and_then(|entries| entries.map(|e| e.map(|e| e.path())).collect());
+    let mut files: Vec<PathBuf> = listed.map_err(|e| ModelError::io("list", dir, e))?;
+    let counts = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        path.is_file() && (NAMES.contains(&&*name) || [".safetensors", ".bin"].iter().any(|ending| name.ends_with(ending)))
+    };
+    files.retain(counts);
+    files.sort();
+    Ok(files)
 }
 
 /// Whether an adapter lies in `dir`, and no weights of a whole model.

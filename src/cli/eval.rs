@@ -3,7 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::outcome::require_judged;
-use super::scoring::{ROWS, Sink, Work, judge_rows};
+use super::places::Places;
+use super::scoring::{Sink, Tally, Work, judge_rows};
 use super::{CliError, Context, EvalArgs, Interrupt, print};
 use crate::data::{Dataset, Example, Labels};
 use crate::eval::correlation::length_bias;
@@ -11,7 +12,7 @@ use crate::eval::intervals::{Bootstrap, NamedInterval, to_json};
 use crate::eval::report::Role;
 use crate::eval::table::{Cell, Table, fixed};
 use crate::eval::{Agreement, Grid, Measured, Sample, calibration, floors};
-use crate::files::{is_unfinished, refuse_input};
+use crate::files::is_unfinished;
 use crate::judge::{Prediction, Scale};
 use crate::train::log::Progress;
 
@@ -39,17 +40,14 @@ impl Scored {
 pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
     let mut progress = context.progress();
     let interrupt = Interrupt::watch()?;
-    let inputs = [(&args.scored, "the scored rows"), (&args.input, "--input"), (&args.output, "--output")];
-    for (input, what) in inputs.iter().filter_map(|(path, what)| Some((path.as_deref()?, what))) {
-        args.report.iter().try_for_each(|report| refuse_input(report, input, what))?;
-    }
-    if let (Some(report), Some(model)) = (&args.report, &args.model) {
-        refuse_input(report, model, "a file of --model")?;
-    }
-    if args.report.is_some() && args.report == args.output {
-        return Err(CliError::Usage("--report and --output name the same file; the rows and the page need one each".into()));
-    }
-    let mut swap = None;
+    Places::default()
+        .reads(args.scored.as_deref(), "the scored rows")
+        .reads(args.input.as_deref(), "--input")
+        .reads_judge(args.model.as_deref(), &args.judging, context)
+        .grows(args.output.as_deref(), "--output")
+        .writes(args.report.as_deref(), "--report")
+        .check()?;
+    let (mut swap, mut tally) = (None, Tally::default());
     let (rows, scored, scale) = match (&args.scored, &args.model, &args.input) {
         (Some(file), _, _) => {
             if is_unfinished(file) {
@@ -74,14 +72,11 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
         (None, Some(model), Some(input)) => {
             let sink = match &args.output {
                 None => Sink::None,
-                Some(output) => {
-                    args.judging.refuse_inputs(output, input, model)?;
-                    Sink::open(output, args.resume)?
-                }
+                Some(output) => Sink::open(output, args.resume)?,
             };
             let rows = args.judging.rows(input, Labels::Required, &mut progress)?;
             let judge = args.judging.open(model, &rows, context, &mut progress)?;
-            let interrupt = interrupt.stops_after(ROWS);
+            let interrupt = interrupt.stops_after(sink.at_interrupt());
             let work = Work {
                 judge: &judge,
                 judging: args.judging.judging(),
@@ -90,10 +85,7 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
                 interrupt: &interrupt,
             };
             let mut judgements = Vec::new();
-            let tally = judge_rows(&work, sink, &mut progress, |judgement| judgements.push(judgement))?;
-            if let Some(error) = &tally.first_error {
-                progress.warn(&format!("{} of {} rows could not be judged, the first: {error}", tally.failed, tally.rows));
-            }
+            tally = judge_rows(&work, sink, &mut progress, |judgement| judgements.push(judgement))?;
             swap = args.judging.chain_swap(&judge, (&rows, &judgements), &interrupt)?;
             let scored = judgements
                 .iter()
@@ -129,14 +121,13 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
     // After the figures, which a page that cannot be written must not cost.
     if let Some(path) = &args.report {
         let page = report::page(args, &rows, &scored, &study)?.to_html();
-        if let Some(output) = &args.output {
-            // Now that the rows are there, other spellings of their name are known too.
-            refuse_input(path, output, "--output")?;
-        }
         crate::files::write(path, page.as_bytes())?;
     }
     let failed = scored.iter().filter(|s| s.expected.is_none()).count();
-    require_judged(failed + rows.bad.len(), scored.len() + rows.bad.len(), args.judging.strict, None)
+    let first = tally.first_error.as_deref();
+    require_judged(failed + rows.bad.len(), scored.len() + rows.bad.len(), args.judging.strict, first)?;
+    tally.warn(&mut progress);
+    Ok(())
 }
 
 /// The judgement in a column of a row.

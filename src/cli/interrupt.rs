@@ -20,6 +20,7 @@ impl Interrupt {
     pub fn watch() -> Result<Self, CliError> {
         let interrupt = Interrupt::default();
         let seen = interrupt.clone();
+        let ignored = ignored::signals();
         ctrlc::set_handler(move || {
             let first = *seen.first.lock().unwrap_or_else(PoisonError::into_inner);
             match first {
@@ -33,6 +34,7 @@ impl Interrupt {
             }
         })
         .map_err(|source| CliError::Signal { source })?;
+        ignored::stay(&ignored);
         Ok(interrupt)
     }
 
@@ -50,3 +52,42 @@ impl Interrupt {
 
 /// What training does before it stops.
 pub const STEP: &str = "finishing the step and writing a checkpoint";
+
+/// Signals that were ignored when the program began stay ignored: `nohup` does that to the end of a terminal, and a shell to the
+/// Ctrl-C of what it runs in the background.
+#[cfg(unix)]
+mod ignored {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+
+    /// Of the signals that are watched, those that are ignored now.
+    pub fn signals() -> Vec<Signal> {
+        let is_ignored = |watched: &Signal| {
+            // SAFETY: no handler of ours is installed; the signal is ignored for a moment, and then handled as before.
+            let before = unsafe { signal(*watched, SigHandler::SigIgn) };
+            let ignored = matches!(before, Ok(SigHandler::SigIgn));
+            if let (false, Ok(before)) = (ignored, before) {
+                // SAFETY: what is put back is what was there.
+                let _ = unsafe { signal(*watched, before) };
+            }
+            ignored
+        };
+        [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM].into_iter().filter(is_ignored).collect()
+    }
+
+    /// Ignores them again.
+    pub fn stay(signals: &[Signal]) {
+        for ignored in signals {
+            // SAFETY: to ignore a signal runs no code.
+            let _ = unsafe { signal(*ignored, SigHandler::SigIgn) };
+        }
+    }
+}
+
+#[cfg(not(unix))]
+mod ignored {
+    pub fn signals() -> [(); 0] {
+        []
+    }
+
+    pub fn stay(_: &[()]) {}
+}

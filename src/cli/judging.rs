@@ -4,17 +4,16 @@ use std::path::Path;
 
 use clap::Args;
 
-use super::scoring::Follow;
 use super::{CliError, Context, Expectation, Interrupt, JudgingArgs, PartArgs, TerminalProgress};
 use crate::bundle::Wanted;
 use crate::data::{Chains, Dataset, Example, Labels, Reader, View};
 use crate::doctor::Work;
 use crate::eval::faithfulness::ChainSwap;
-use crate::files::refuse_input;
 use crate::judge::{
     self, CHAT_WORDS, Choice, Judge, JudgeError, JudgeFiles, JudgeOverrides, Judgement, Judging, Template, with_swapped_chains,
 };
 use crate::model::error::ModelError;
+use crate::rollout::Until;
 use crate::text::Date;
 use crate::train::log::Progress;
 
@@ -77,16 +76,6 @@ impl JudgingArgs {
         Ok(rows)
     }
 
-    /// Refuses an output that is one of the inputs.
-    pub fn refuse_inputs(&self, output: &Path, input: &Path, model: &Path) -> Result<(), CliError> {
-        refuse_input(output, input, "--input")?;
-        refuse_input(output, model, "a file of --model")?;
-        if let Some(template) = &self.judge.template {
-            refuse_input(output, Path::new(template), "--template")?;
-        }
-        Ok(())
-    }
-
     /// How rows are judged.
     pub fn judging(&self) -> Judging {
         let several = if self.chains > 1 { 1.0 } else { 0.0 };
@@ -146,8 +135,8 @@ impl JudgingArgs {
         }
         let judging = Judging { given_chains: true, ..judging };
         let chains: Vec<Option<String>> = own.iter().map(|j| j.feedback.clone()).collect();
-        let follow = Follow { interrupt, done: |_: usize| {} };
-        let swapped = match pollster::block_on(judge.judge(&with_swapped_chains(&rows, &chains), &judging, follow)) {
+        let until = Until { stop: || interrupt.requested(), done: |_: usize| {} };
+        let swapped = match pollster::block_on(judge.judge(&with_swapped_chains(&rows, &chains), &judging, until)) {
             Err(JudgeError::Model(ModelError::Stopped)) => {
                 return Err(CliError::Stopped("all rows were judged, and the chains not swapped yet".into()));
             }

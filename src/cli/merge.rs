@@ -46,6 +46,8 @@ pub fn run(args: &MergeArgs, context: &Context) -> Result<(), CliError> {
     let (adapter, out) = (args.folder.display(), args.out.display());
     // Before an hour of work is done for nothing; whoever writes looks again.
     if !crate::files::empty(&args.out)? {
+        // The lock of a killed merge goes with ours; that of a living one stays.
+        let _ = crate::files::Lock::beside(&args.out);
         return Err(CliError::Failed(format!("{out} is not empty; name a new folder for the merged model")));
     }
     let _interrupt = Interrupt::watch()?;

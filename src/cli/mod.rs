@@ -19,6 +19,7 @@ mod judging;
 mod memory;
 mod merge;
 mod outcome;
+mod places;
 mod plan;
 mod printable;
 mod progress;

@@ -1,18 +1,20 @@
 //! `jurist score`: every row comes out as it went in, with one object `judge` added.
 
 use super::outcome::require_judged;
-use super::scoring::{ROWS, Sink, Work, judge_rows};
+use super::places::Places;
+use super::scoring::{Sink, Work, judge_rows};
 use super::{CliError, Context, Interrupt, ScoreArgs};
 use crate::data::{Dataset, Labels};
-use crate::train::log::Progress;
 
 /// Scores the rows of a file.
 pub fn run(args: &ScoreArgs, context: &Context) -> Result<(), CliError> {
     let mut progress = context.progress();
     let interrupt = Interrupt::watch()?;
-    if let Some(output) = &args.output {
-        args.judging.refuse_inputs(output, &args.input, &args.model)?;
-    }
+    Places::default()
+        .reads(Some(&args.input), "--input")
+        .reads_judge(Some(&args.model), &args.judging, context)
+        .grows(args.output.as_deref(), "--output")
+        .check()?;
     // Opened first: that it cannot be written is not to be told after an hour of judging.
     let sink = match &args.output {
         None => Sink::Printed,
@@ -23,7 +25,7 @@ pub fn run(args: &ScoreArgs, context: &Context) -> Result<(), CliError> {
         refuse_column(&rows, &args.judge_column)?;
     }
     let judge = args.judging.open(&args.model, &rows, context, &mut progress)?;
-    let interrupt = interrupt.stops_after(ROWS);
+    let interrupt = interrupt.stops_after(sink.at_interrupt());
     let work = Work {
         judge: &judge,
         judging: args.judging.judging(),
@@ -33,10 +35,9 @@ pub fn run(args: &ScoreArgs, context: &Context) -> Result<(), CliError> {
     };
     let tally = judge_rows(&work, sink, &mut progress, |_| {})?;
     let first = tally.first_error.as_deref();
-    if let Some(error) = first {
-        progress.warn(&format!("{} of {} rows could not be judged, the first: {error}", tally.failed, tally.rows));
-    }
-    require_judged(tally.failed + rows.bad.len(), tally.rows + rows.bad.len(), args.judging.strict, first)
+    require_judged(tally.failed + rows.bad.len(), tally.rows + rows.bad.len(), args.judging.strict, first)?;
+    tally.warn(&mut progress);
+    Ok(())
 }
 
 /// Refuses rows that have the column to which judgements go.

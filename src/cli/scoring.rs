@@ -2,7 +2,7 @@
 //! be gone on with, or for this process alone.
 //!
 //! The rows of a block are judged together, and blocks do not depend on each other: so a run that was interrupted and gone on
-//! with writes the same bytes as one that was not. Going on, the block at the seam is judged once more, and what is there must be
+//! with writes the same bytes as one that was not. Going on, the last block that was kept is judged once more, and what is there must be
 //! what this judge says: whatever is different now (weights, settings, adapter) is noticed.
 
 use std::fs::File;
@@ -13,17 +13,14 @@ use serde_json::{Map, Value, json};
 
 use super::{CliError, Interrupt, TerminalProgress, print_rows};
 use crate::data::Example;
-use crate::files::{FileError, Growing, open_stream};
+use crate::files::{FileError, Growing, changes, open_stream};
 use crate::judge::{Expectation, Judge, JudgeError, Judgement, Judging};
 use crate::model::error::ModelError;
-use crate::rollout::Watch;
+use crate::rollout::Until;
 use crate::train::log::Progress;
 
 /// Batches of a block: fewer lose less by an interruption, more lose less time at the end of each.
 const BATCHES: usize = 4;
-
-/// What commands do before they stop.
-pub const ROWS: &str = "keeping the rows that are done";
 
 /// Expected scores that differ by less were rounded differently: by another adapter, or other kernels.
 const ROUNDING: f64 = 1e-4;
@@ -85,6 +82,15 @@ impl<'a> Sink<'a> {
         Ok(Sink::Kept(Box::new(Kept { path, resume, file })))
     }
 
+    /// What an interrupted command does with its rows before it stops.
+    pub fn at_interrupt(&self) -> &'static str {
+        match self {
+            Sink::None => "stopping; without --output no rows are kept",
+            Sink::Printed | Sink::Stream(..) => "stopping behind the rows that are written",
+            Sink::Kept(_) => "keeping the rows that are done",
+        }
+    }
+
     fn put(&mut self, lines: &str) -> Result<(), CliError> {
         match self {
             Sink::None => Ok(()),
@@ -115,6 +121,13 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Says how many rows could not be judged, where some could.
+    pub fn warn(&self, progress: &mut TerminalProgress) {
+        if let Some(error) = &self.first_error {
+            progress.warn(&format!("{} of {} rows could not be judged, the first: {error}", self.failed, self.rows));
+        }
+    }
+
     fn add(&mut self, judgement: &Judgement) {
         self.rows += 1;
         if let Some(error) = &judgement.error {
@@ -142,13 +155,13 @@ pub fn judge_rows(
     });
     progress.end();
     match (ended, sink) {
-        (Ok(true), Sink::Kept(kept)) => kept.file.finish()?,
+        (Ok(true), Sink::Kept(kept)) => kept.finish(&tally, progress)?,
         (Ok(true), _) => {}
         (Ok(false), sink) => return Err(CliError::Stopped(sink.stop(tally.rows, work.rows.len())?)),
         (Err(error), Sink::Kept(kept)) if kept.file.is_begun() => {
             // The first error is the one to report.
             if let Ok(line) = Sink::Kept(kept).stop(tally.rows, work.rows.len()) {
-                progress.note(&line);
+                progress.warn(&line);
             }
             return Err(error);
         }
@@ -172,23 +185,24 @@ fn judge_blocks(
     };
     let total = work.rows.len() as u64;
     progress.begin("judging", earlier.lines as u64, total);
-    let seam = earlier.lines.saturating_sub(1) / block;
-    for (n, rows) in work.rows.chunks(block).enumerate().skip(seam) {
+    let last_kept = earlier.lines.saturating_sub(1) / block;
+    for (n, rows) in work.rows.chunks(block).enumerate().skip(last_kept) {
         let first_row = n * block;
         let judging = Judging { first_row, ..work.judging.clone() };
-        let follow = Follow { interrupt: work.interrupt, done: |done: usize| progress.step((first_row + done) as u64, f64::NAN) };
+        let stop = || work.interrupt.requested();
+        let until = Until { stop, done: |done: usize| progress.step((first_row + done) as u64, f64::NAN) };
         if work.interrupt.requested() {
             return Ok(false);
         }
-        let judged = match pollster::block_on(work.judge.judge(rows, &judging, follow)) {
+        let judged = match pollster::block_on(work.judge.judge(rows, &judging, until)) {
             Err(JudgeError::Model(ModelError::Stopped)) if work.interrupt.requested() => return Ok(false),
             judged => judged?,
         };
         let known = std::mem::take(&mut earlier.last_block);
         if let Sink::Kept(kept) = sink
-            && n == seam
+            && n == last_kept
         {
-            kept.check_seam(&known, &judged.iter().map(|j| &j.judgement).collect::<Vec<_>>(), (first_row, &mut *progress))?;
+            kept.check_last_block(&known, &judged.iter().map(|j| &j.judgement).collect::<Vec<_>>(), (first_row, &mut *progress))?;
             let text = serde_json::to_string_pretty(&record).unwrap_or_default() + "\n";
             kept.file.begin(earlier.bytes, &text, is_record)?;
         }
@@ -204,23 +218,6 @@ fn judge_blocks(
 /// Rows that are judged together.
 fn rows_of_a_block(judging: &Judging) -> usize {
     (BATCHES * judging.batch_size / judging.chains.max(1)).max(1)
-}
-
-/// Ends work when Ctrl-C was pressed; a function hears how many rows of the block have their chains.
-pub struct Follow<'a, F> {
-    pub interrupt: &'a Interrupt,
-    pub done: F,
-}
-
-impl<F: FnMut(usize)> Watch for Follow<'_, F> {
-    fn said(&mut self, _chain: usize, _draws: &[crate::model::decoder::Draw]) -> bool {
-        !self.interrupt.requested()
-    }
-
-    fn done(&mut self, prompts: usize) -> bool {
-        (self.done)(prompts);
-        !self.interrupt.requested()
-    }
 }
 
 /// What an earlier command left.
@@ -252,6 +249,18 @@ impl Sink<'_> {
 }
 
 impl Kept<'_> {
+    /// Gives the file its name. Rows of which none could be judged do not take the place of an earlier file.
+    fn finish(self, tally: &Tally, progress: &mut TerminalProgress) -> Result<(), CliError> {
+        if tally.failed < tally.rows || !self.file.replaces() {
+            return Ok(self.file.finish()?);
+        }
+        progress.warn(&format!(
+            "{} stays as it was: no row could be judged, and rows without a score are not kept",
+            self.path.display()
+        ));
+        Ok(self.file.discard()?)
+    }
+
     /// Reads the rows that are there, and checks that they are the first of these rows, judged with these settings.
     fn read_earlier(
         &self,
@@ -312,7 +321,7 @@ impl Kept<'_> {
     }
 
     /// Holds the judgements that are `there` against those that were just made of the same rows.
-    fn check_seam(
+    fn check_last_block(
         &self,
         there: &[Judgement],
         now: &[&Judgement],
@@ -325,17 +334,12 @@ impl Kept<'_> {
             }
             let close = there.expected.zip(now.expected).is_some_and(|(a, b)| (a - b).abs() < ROUNDING);
             if !close || (there.decoded, &there.feedback) != (now.decoded, &now.feedback) {
-                let said = |j: &Judgement| match (j.expected, &j.error) {
-                    (Some(expected), _) => format!("{expected:.4}"),
-                    (None, error) => format!("no score ({})", error.as_deref().unwrap_or_default()),
-                };
                 return Err(CliError::Failed(format!(
-                    "{}, row {}: it has {}, and this judge gives {}: another judge, other settings or another input made what is there; \
-                     give the same ones, or judge all rows anew into another --output",
+                    "{}, row {}: {}: another judge, other settings or another input made what is there; give the same ones, or judge \
+                     all rows anew into another --output",
                     self.path.display(),
                     first_row + n + 1,
-                    said(there),
-                    said(now)
+                    difference(there, now)
                 )));
             }
             rounded += 1;
@@ -347,6 +351,22 @@ impl Kept<'_> {
             ));
         }
         Ok(())
+    }
+}
+
+/// The first thing in which a judgement that is there differs from the one that was just made.
+fn difference(there: &Judgement, now: &Judgement) -> String {
+    let score = |j: &Judgement| match (j.expected, &j.error) {
+        (Some(expected), _) => expected.to_string(),
+        (None, error) => format!("no score ({})", error.as_deref().unwrap_or_default()),
+    };
+    match () {
+        () if there.feedback != now.feedback => "it has another chain than this judge gives".into(),
+        () if there.expected != now.expected || there.error != now.error => {
+            format!("it has {}, and this judge gives {}", score(there), score(now))
+        }
+        () if there.decoded != now.decoded => "it has another decoded score than this judge gives".into(),
+        () => "its distribution is not what this judge gives".into(),
     }
 }
 
@@ -378,22 +398,11 @@ fn is_record(text: &str) -> bool {
 
 /// Refuses to go on with other settings than those that the rows were begun with; they are named.
 fn refuse_other_settings(path: &Path, before: &str, now: &Value) -> Result<(), CliError> {
-    let before: Map<String, Value> = serde_json::from_str(before).unwrap_or_default();
-    let shown = |value: &Value| {
-        let text = value.to_string();
-        if text.chars().count() > 60 { text.chars().take(60).collect::<String>() + "…" } else { text }
-    };
-    let changed: Vec<String> = before
-        .iter()
-        .filter(|(key, was)| *key != "jurist" && now[key.as_str()] != **was)
-        .map(|(key, was)| format!("{key} was {} and is now {}", shown(was), shown(&now[key.as_str()])))
-        .collect();
-    match changed.is_empty() {
-        true => Ok(()),
-        false => Err(CliError::Failed(format!(
-            "{} was begun with other settings: {}; give the same ones, or judge all rows anew into another --output",
-            path.display(),
-            changed.join("; ")
+    match changes(before, now) {
+        None => Ok(()),
+        Some(changes) => Err(CliError::Failed(format!(
+            "{} was begun with other settings: {changes}; give the same ones, or judge all rows anew into another --output",
+            path.display()
         ))),
     }
 }

@@ -11,7 +11,7 @@
 //! `NAME` is missing until [`recover`], which every reader may call, gives the name to the new folder: it is complete.
 
 use std::fs::{self, File, Metadata, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::lock::Lock;
@@ -86,10 +86,26 @@ fn move_up(new: &Path, dir: &Path, (last, may_replace): (&str, &dyn Fn(&Path) ->
     remove(new)
 }
 
-/// Whether two paths are files of the same bytes.
+/// Whether two paths are files of the same bytes. They are read side by side, up to the first difference.
 pub fn same_bytes(a: &Path, b: &Path) -> bool {
     let length = |path: &Path| fs::metadata(path).ok().filter(Metadata::is_file).map(|found| found.len());
-    length(a).is_some() && length(a) == length(b) && fs::read(a).ok() == fs::read(b).ok()
+    length(a).is_some() && length(a) == length(b) && same_streams(a, b).unwrap_or(false)
+}
+
+fn same_streams(a: &Path, b: &Path) -> io::Result<bool> {
+    let [mut a, mut b] = [File::open(a)?, File::open(b)?];
+    let mut pieces = [Vec::new(), Vec::new()];
+    loop {
+        for (file, piece) in [&mut a, &mut b].into_iter().zip(&mut pieces) {
+            piece.clear();
+            file.take(1 << 20).read_to_end(piece)?;
+        }
+        match (pieces[0] == pieces[1], pieces[0].is_empty()) {
+            (false, _) => return Ok(false),
+            (true, true) => return Ok(true),
+            (true, false) => {}
+        }
+    }
 }
 
 /// Removes a folder, which is never seen half removed under its own name. Whoever calls knows that it may go.

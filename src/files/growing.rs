@@ -13,6 +13,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use serde_json::{Map, Value};
+
 use super::draft::{open_special, publish, writable};
 use super::lock::Lock;
 use super::target::Target;
@@ -123,6 +125,22 @@ impl Growing {
         Ok(())
     }
 
+    /// Whether an earlier file has the name, which the lines to come would replace.
+    pub fn replaces(&self) -> bool {
+        !self.free
+    }
+
+    /// Takes the lines away, and leaves an earlier file as it is.
+    ///
+    /// # Errors
+    /// What the system refuses.
+    pub fn discard(self) -> Result<(), FileError> {
+        if self.file.is_none() {
+            return Ok(());
+        }
+        [&self.part, &self.note].into_iter().try_for_each(|own| fs::remove_file(own).map_err(|e| FileError::io("remove", own, e)))
+    }
+
     /// Stops before the end and returns where the lines are kept; none where there are none.
     ///
     /// # Errors
@@ -130,9 +148,7 @@ impl Growing {
     pub fn stop(self) -> Result<Option<PathBuf>, FileError> {
         let Some(file) = &self.file else { return Ok(None) };
         if self.bytes == 0 {
-            for path in [&self.part, &self.note] {
-                fs::remove_file(path).map_err(|e| FileError::io("remove", path, e))?;
-            }
+            self.discard()?;
             return Ok(None);
         }
         if !self.free {
@@ -159,6 +175,26 @@ impl Growing {
 fn special(path: &Path) -> bool {
     // Opening a pipe would wait for its reader.
     fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) || super::draft::is_stream(path)
+}
+
+/// What a note says otherwise than it would say `now`, in words; none where all is the same. Both are JSON objects. The version
+/// that wrote it does not count.
+pub fn changes(note: &str, now: &Value) -> Option<String> {
+    let before: Map<String, Value> = serde_json::from_str(note).unwrap_or_default();
+    let shown = |value: &Value| {
+        let text = value.to_string();
+        if text.chars().count() > 60 { text.chars().take(60).collect::<String>() + "…" } else { text }
+    };
+    let changed = before.iter().filter(|(key, was)| *key != "jurist" && now[key.as_str()] != **was);
+    let words: Vec<String> =
+        changed.map(|(key, was)| format!("{key} was {} and is now {}", shown(was), shown(&now[key.as_str()]))).collect();
+    (!words.is_empty()).then(|| words.join("; "))
+}
+
+/// The names beside `path` that hold its lines and their note until they are finished.
+pub fn companions(path: &Path) -> Vec<PathBuf> {
+    let endings = |target: Target| [".part", ".unfinished"].map(|ending| target.with_ending(ending)).to_vec();
+    Target::of(path).map(endings).unwrap_or_default()
 }
 
 /// Whether `path` is a file whose lines an interrupted process left unfinished.

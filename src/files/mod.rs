@@ -22,9 +22,9 @@ use std::path::{Path, PathBuf};
 
 pub use draft::{Draft, refuse_foreign, write, write_own};
 pub use folder::{add_to_folder, clean, empty, recover, remove_folder, replace_folder, same_bytes};
-pub use growing::{Growing, is_unfinished, open_stream};
+pub use growing::{Growing, changes, companions, is_unfinished, open_stream};
 pub use lock::Lock;
-pub use target::{refuse_input, remove_unfinished};
+pub use target::{refuse_input, remove_unfinished, same_place};
 
 /// What keeps an output from being written.
 #[derive(Debug, thiserror::Error)]

@@ -6,7 +6,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 
+use sha2::{Digest, Sha256};
+
 use super::FileError;
+
+/// Bytes of a name that every usual file system takes.
+const LONGEST_NAME: usize = 255;
+
+/// Digits of a process id, at most.
+const PROCESS_ID: usize = 10;
 
 /// Links that are followed before they are taken for a circle.
 const MOST_LINKS: usize = 40;
@@ -49,17 +57,32 @@ impl Target {
 
     /// The name of the target with an ending behind it, for people to see.
     pub fn with_ending(&self, ending: &str) -> PathBuf {
-        let mut name = self.name.clone();
-        name.push(ending);
-        self.parent.join(name)
+        self.parent.join(self.named("", ending, 0))
     }
 
     /// The lock of the target.
     pub fn lock(&self) -> PathBuf {
-        let mut name = OsString::from(".");
-        name.push(&self.name);
-        name.push(".jurist-lock");
-        self.parent.join(name)
+        self.parent.join(self.named(".", ".jurist-lock", 0))
+    }
+
+    /// The target's name between two texts, with room for so many bytes behind them. Of a long name the beginning stands for it,
+    /// with a hash.
+    fn named(&self, before: &str, after: &str, room: usize) -> OsString {
+        let most = LONGEST_NAME - before.len() - after.len() - room;
+        let mut name = OsString::from(before);
+        if self.name.len() <= most {
+            name.push(&self.name);
+        } else {
+            let hash: String = Sha256::digest(self.name.as_encoded_bytes())[..8].iter().map(|b| format!("{b:02x}")).collect();
+            let whole = self.name.to_string_lossy();
+            let mut end = most.saturating_sub(hash.len() + 1).min(whole.len());
+            while !whole.is_char_boundary(end) {
+                end -= 1;
+            }
+            name.push(format!("{}~{hash}", &whole[..end]));
+        }
+        name.push(after);
+        name
     }
 
     /// What processes left beside the target.
@@ -77,13 +100,11 @@ impl Target {
     }
 
     fn prefix(&self, kind: Kind) -> OsString {
-        let mut name = OsString::from(".");
-        name.push(&self.name);
-        name.push(match kind {
+        let after = match kind {
             Kind::New => ".jurist-new-",
             Kind::Old => ".jurist-old-",
-        });
-        name
+        };
+        self.named(".", after, PROCESS_ID)
     }
 }
 
@@ -142,18 +163,95 @@ pub fn remove_unfinished() {
     std::mem::forget(all); // held until the process ends
 }
 
-/// Refuses `output` where it is the same file as `input`, or one of the files in it, whatever names they have. `what` names
+/// Files and folders only: to look at a pipe would be to wait for its other end.
+fn plain(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| found.is_file() || found.is_dir())
+}
+
+/// Whether two paths are one file or folder that is there.
+fn is_same(a: &Path, b: &Path) -> bool {
+    plain(a) && plain(b) && same_file::is_same_file(a, b).unwrap_or(false)
+}
+
+/// Whether two paths are one place, whatever their spelling, be something there or not.
+pub fn same_place(a: &Path, b: &Path) -> bool {
+    let special = |path: &Path| path.exists() && !plain(path);
+    let place = |path: &Path| {
+        let target = Target::of(path).ok()?;
+        Some(fs::canonicalize(&target.parent).ok()?.join(target.name))
+    };
+    !special(a) && !special(b) && (is_same(a, b) || place(a).is_some_and(|a| Some(a) == place(b)))
+}
+
+/// Refuses `output` where it is the same file as `input`, or one of the files below it, whatever names they have. `what` names
 /// the input for the message.
 ///
 /// # Errors
 /// As said. An input that does not exist is none.
 pub fn refuse_input(output: &Path, input: &Path, what: &str) -> Result<(), FileError> {
-    // Files and folders only: to look at a pipe would be to wait for its other end.
-    let plain = |path: &Path| fs::metadata(path).is_ok_and(|found| found.is_file() || found.is_dir());
-    let same = |file: &Path| plain(output) && plain(file) && same_file::is_same_file(output, file).unwrap_or(false);
-    let inside = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().any(|entry| same(&entry.path()));
-    match same(input) || inside(input) {
+    let inside = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().any(|entry| is_same(output, &entry.path()));
+    let below = |dir: &Path| {
+        let (output, dir) = (fs::canonicalize(output), fs::canonicalize(dir));
+        plain(dir.as_deref().unwrap_or(input)) && output.is_ok_and(|output| dir.is_ok_and(|dir| output.starts_with(dir)))
+    };
+    match plain(output) && (is_same(output, input) || inside(input) || below(input)) {
         true => Err(FileError::IsInput { path: output.into(), input: format!("{what} {}", input.display()) }),
         false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_place_by_several_names() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        fs::create_dir(at("d")).unwrap();
+        assert!(same_place(&at("new"), &at("d/../new")) && same_place(&at("new"), &at("./new")));
+        assert!(!same_place(&at("new"), &at("d/new")) && !same_place(&at("nowhere/x"), &at("new")));
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink("new", at("link")).unwrap();
+            assert!(same_place(&at("new"), &at("link")), "a link to what is not there yet");
+            assert!(!same_place(Path::new("/dev/null"), Path::new("/dev/null")));
+        }
+    }
+
+    #[test]
+    fn files_below_an_input_are_inputs() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        fs::create_dir_all(at("model/checkpoint-4")).unwrap();
+        fs::write(at("model/checkpoint-4/x"), "").unwrap();
+        fs::write(at("y"), "").unwrap();
+        assert!(refuse_input(&at("model/checkpoint-4/x"), &at("model"), "--model").is_err());
+        for output in ["y", "model/new", "model/checkpoint-4/new"] {
+            refuse_input(&at(output), &at("model"), "--model").unwrap();
+        }
+    }
+
+    /// A name that the file system takes has room for all that stands beside it, and two long names do not share it.
+    #[test]
+    fn long_names_have_companions() {
+        let root = tempfile::tempdir().unwrap();
+        for length in [3, 226, 231, 240, 255] {
+            let of = |end: &str| Target::of(&root.path().join("é".repeat(length)[..length / 2 * 2].to_string() + end)).unwrap();
+            let (a, b) = (of(""), of(if length < 255 { "x" } else { "" }));
+            for (a, b) in [
+                (a.lock(), b.lock()),
+                (a.aside(Kind::New), b.aside(Kind::New)),
+                (a.aside(Kind::Old), b.aside(Kind::Old)),
+                (a.with_ending(".unfinished"), b.with_ending(".unfinished")),
+            ] {
+                fs::write(&a, "").unwrap();
+                assert!(a != b || length == 255, "{}", a.display());
+                fs::remove_file(&a).unwrap();
+            }
+            fs::write(a.aside(Kind::New), "").unwrap();
+            assert_eq!(a.leftovers(Kind::New).unwrap(), [a.aside(Kind::New)]);
+            fs::remove_file(a.aside(Kind::New)).unwrap();
+        }
     }
 }

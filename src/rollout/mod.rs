@@ -161,6 +161,23 @@ impl<F: FnMut(usize)> Watch for F {
     }
 }
 
+/// Ends a rollout once `stop` says so; `done` hears how many prompts have their chains.
+pub struct Until<S, D> {
+    pub stop: S,
+    pub done: D,
+}
+
+impl<S: Fn() -> bool, D: FnMut(usize)> Watch for Until<S, D> {
+    fn said(&mut self, _chain: usize, _draws: &[Draw]) -> bool {
+        !(self.stop)()
+    }
+
+    fn done(&mut self, prompts: usize) -> bool {
+        (self.done)(prompts);
+        !(self.stop)()
+    }
+}
+
 /// Samples chains for batches of prompts of one model.
 pub struct Rollout {
     pass: CachePass,

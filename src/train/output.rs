@@ -90,7 +90,7 @@ pub fn refuse_taken(output: &Path) -> Result<(), TrainError> {
     names.sort();
     let problem = |name: &str| match name {
         JUDGE_FILE | "config.json" | ADAPTER_CONFIG => "there is a model in this folder, which a new run would overwrite",
-        _ => "no run wrote it here, and a new one would overwrite it",
+        _ => "this jurist did not write it here (an earlier version may have), and a new run would overwrite it",
     };
     let begun = fs::read_to_string(output.join(RESOLVED_CONFIG)).is_ok_and(|text| is_resolved_config(&text));
     let left_over = |name: &str| begun && (name == RESOLVED_CONFIG || name == METRICS && is_log(output));
@@ -185,6 +185,14 @@ pub fn refuse_foreign_checkpoint(path: &Path) -> Result<(), TrainError> {
     }
 }
 
+/// Whether the judge in `output` is whole: it has every file of the model in `checkpoint`, byte for byte.
+pub fn has_judge_of(output: &Path, checkpoint: &Path) -> bool {
+    let state = |name: &str| name == TRAINER_STATE || name == TRAINING_STATE;
+    let Ok(entries) = fs::read_dir(checkpoint) else { return false };
+    let names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).filter(|name| !state(&name.to_string_lossy())).collect();
+    output.join(JUDGE_FILE).is_file() && names.iter().all(|name| files::same_bytes(&output.join(name), &checkpoint.join(name)))
+}
+
 /// The files of the judge that an earlier end of the run left: each is a file of one of the run's checkpoints, byte for byte.
 ///
 /// # Errors
@@ -200,7 +208,8 @@ pub fn earlier_judge(output: &Path) -> Result<Vec<PathBuf>, TrainError> {
         }
         let known = checkpoints.iter().rev().any(|folder| files::same_bytes(&path, &folder.join(&name)));
         if !known {
-            let problem = "the run that is gone on with did not write it, and would overwrite it; move it away";
+            let problem = "it is in no checkpoint of this run, so that another wrote it, or it or the checkpoint is damaged, and going \
+                           on would overwrite it; move it away";
             return Err(FileError::in_the_way(path, problem).into());
         }
         found.push(path);

@@ -147,6 +147,8 @@ struct Run<'a> {
     parameters: Vec<Parameter>,
     /// Files of an earlier end of this run, which the final model replaces.
     earlier: Vec<PathBuf>,
+    /// All steps are behind, and the final model is there as its checkpoint has it.
+    done: bool,
 }
 
 /// Evaluation: the loss on held-out examples, and the judge on held-out rows.
@@ -188,13 +190,16 @@ impl<'a> Run<'a> {
         state.jurist.tuning = json!(format!("{:?}", gpu.tuning()));
         let trained = engine.weights().trainable()?.specs();
         let parameters: Vec<Parameter> = trained.into_iter().map(|t| Parameter { name: t.name, shape: t.shape }).collect();
-        let mut earlier = Vec::new();
+        let (mut earlier, mut done) = (Vec::new(), false);
         if let Some(from) = resumed {
             check_same_run(&from.state, &state)?;
             from.tensors.expect(&parameters)?;
             order = DataOrder::resume(config.seed, examples.len(), from.state.jurist.order)?;
             output::refuse_other_log(&output, from.state.jurist.metrics_bytes, &from.state.log_history)?;
-            if from.state.global_step < total || !output.join(JUDGE_FILE).exists() {
+            let best = from.state.best_model_checkpoint.as_ref().filter(|_| config.load_best_model_at_end);
+            let last = best.map_or_else(|| from.path.clone(), |best| output.join(best));
+            done = from.state.global_step >= total && output::has_judge_of(&output, &last);
+            if !done {
                 output::refuse_foreign_checkpoints(&output, from.state.global_step)?;
                 earlier = output::earlier_judge(&output)?;
             }
@@ -212,7 +217,7 @@ impl<'a> Run<'a> {
             around.progress.warn(&line);
         }
         let schedule = config.schedule(total);
-        Ok(Run { config, output, around, start, engine, held_out, order, schedule, state, metrics, parameters, earlier })
+        Ok(Run { config, output, around, start, engine, held_out, order, schedule, state, metrics, parameters, earlier, done })
     }
 
     /// Puts weights, moments and counters back to where the checkpoint stood.
@@ -240,9 +245,14 @@ impl<'a> Run<'a> {
     async fn work(mut self) -> Result<Ended, TrainError> {
         let began = self.around.clock.seconds();
         let total = self.state.max_steps;
-        if self.state.global_step >= total && self.output.join(JUDGE_FILE).exists() {
+        if self.done {
             self.around.progress.note(&format!("all {total} steps were done before: nothing is left to do"));
             return Ok(Ended::Finished { steps: total, seconds: 0.0 });
+        }
+        if self.state.global_step >= total {
+            let line =
+                format!("all {total} steps were done before, and the judge is not whole: it is written from its checkpoint");
+            self.around.progress.note(&line);
         }
         self.around.progress.begin("training", self.state.global_step, total);
         while self.state.global_step < total {

@@ -55,6 +55,14 @@ impl From<Output> for Done {
     }
 }
 
+/// Ctrl-C as an argument of `kill`; where tests run in the background of a shell, it is ignored, and programs that they start
+/// ignore it as well: then what asks a program to end.
+pub fn ctrl_c() -> &'static str {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    if mask.is_some_and(|mask| mask & 2 != 0) { "-TERM" } else { "-INT" }
+}
+
 /// Runs to the end.
 pub fn finish(mut command: Command) -> Done {
     command.output().expect("jurist runs").into()

@@ -9,6 +9,7 @@ mod exact;
 mod numbers;
 mod outputs;
 mod peft;
+mod places;
 mod rows;
 mod server;
 mod settings;

@@ -13,10 +13,10 @@ use jurist::files::Lock;
 use jurist::miniature::{Miniature, Split, Version};
 use serde_json::{Value, json};
 
-use crate::cli::{Done, Task, finish, lines, path, skip, succeed};
+use crate::cli::{Done, Task, ctrl_c, finish, lines, path, skip, succeed};
 
 /// A folder with a judge that writes chains (`judge`), one that writes none (`other`), a bundle of the first, and rows.
-fn ground() -> &'static Task {
+pub fn ground() -> &'static Task {
     static GROUND: OnceLock<Task> = OnceLock::new();
     GROUND.get_or_init(|| {
         let task = Task::new(24, 6, true);
@@ -46,19 +46,19 @@ fn picture(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     found
 }
 
-fn names(dir: &Path) -> Vec<String> {
+pub fn names(dir: &Path) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
 }
 
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     assert!(Command::new("cp").arg("-r").arg(from).arg(to).status().unwrap().success());
 }
 
 /// The command fails with code 1 and these words, and `dir` is as it was.
 #[track_caller]
-fn refused(command: Command, dir: &Path, says: &[&str]) {
+pub fn refused(command: Command, dir: &Path, says: &[&str]) {
     let before = picture(dir);
     let shown = format!("{command:?}");
     let done = finish(command);
@@ -162,7 +162,7 @@ fn training_touches_nothing_that_no_run_wrote() {
         }
         fs::remove_dir_all(&out).unwrap();
     }
-    for name in ["chains.jsonl", "chains.part.jsonl"] {
+    for name in ["chains.jsonl", "chains.json", "chains.jsonl.part"] {
         fs::create_dir(&out).unwrap();
         fs::write(out.join(name), "{\"prompt\":\"mine\",\"chain\":\"x\",\"score\":3}\n").unwrap();
         refused(train(&["--method", "tract"]), root.path(), &[name, "choose another output_dir"]);
@@ -395,14 +395,14 @@ fn two_processes_do_not_mix() {
 /// Flags that make many small blocks, and chains that depend on a seed.
 const JUDGING: [&str; 6] = ["--batch-size", "4", "--temperature", "1", "--seed", "5"];
 
-fn score(task: &Task, output: &Path, more: &[&str]) -> Command {
+pub fn score(task: &Task, output: &Path, more: &[&str]) -> Command {
     let input = task.at("rows.jsonl");
     let base = ["score", "--model", "judge", "--input", path(&input), "--output", path(output)];
     task.jurist(&crate::cli::last_of_each(&[&base[..], &JUDGING, more].concat()))
 }
 
 /// Waits until rows are there.
-fn begun(child: &mut Child, part: &Path) {
+pub fn begun(child: &mut Child, part: &Path) {
     let began = Instant::now();
     while fs::metadata(part).map_or(0, |m| m.len()) == 0 {
         assert!(child.try_wait().unwrap().is_none(), "it ended before it was interrupted");
@@ -428,7 +428,7 @@ fn rows_outlive_an_interruption() {
     assert_eq!(whole.lines().count(), 300);
 
     // Ctrl-C: whole lines under the file's own name, and what to do.
-    let done = interrupted(score(task, &at("x"), &[]).spawn().unwrap(), &at("x.part"), "-INT");
+    let done = interrupted(score(task, &at("x"), &[]).spawn().unwrap(), &at("x.part"), ctrl_c());
     assert_eq!(done.code, Some(130), "{}", done.err);
     let kept = text("x").lines().count();
     let says = format!("{kept} of 300 rows are kept in {}; go on with --resume", at("x").display());
@@ -461,7 +461,7 @@ fn rows_outlive_an_interruption() {
     }
     fs::remove_file(at("changed.jsonl")).unwrap();
     // Interrupted again, then to the end.
-    let done = interrupted(score(task, &at("x"), &["--resume"]).spawn().unwrap(), &at("x.part"), "-INT");
+    let done = interrupted(score(task, &at("x"), &["--resume"]).spawn().unwrap(), &at("x.part"), ctrl_c());
     assert!(done.code == Some(130) && text("x").lines().count() >= kept, "{}", done.err);
     succeed(score(task, &at("x"), &["--resume"]));
     assert!(text("x") == whole && names(root.path()) == ["whole", "x"]);
@@ -500,8 +500,8 @@ fn rows_are_known_by_what_is_in_them() {
     fs::write(&x, &text[..ends[20]]).unwrap();
     let resume = |more: &[&str]| score(task, &x, &[&few[..], &["--resume"], more].concat());
     for (more, says) in [
-        (&["--seed", "6"][..], "and this judge gives"),
-        (&["--scale", "1..4"], "and this judge gives"),
+        (&["--seed", "6"][..], "it has another chain than this judge gives"),
+        (&["--scale", "1..4"], "this judge gives"),
         (&["--limit", "20"], "the input has only 20 rows"),
         (&["--shuffle-seed", "1"], "it is not the row at"),
     ] {
@@ -538,14 +538,26 @@ fn interrupted_commands_clean_up() {
     let rows = fs::read_to_string(root.path().join("out")).unwrap();
     assert!(rows.ends_with('\n') && rows.lines().count() < 300, "rows are printed as they are done");
 
-    for _ in 0..6 {
-        let child = task.jurist(&["export", "judge", "--out", path(&root.path().join("b"))]).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(4));
-        assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let mut seen = 0;
+    for _ in 0..20 {
+        let mut child = task.jurist(&["export", "judge", "--out", path(&root.path().join("b"))]).spawn().unwrap();
+        let writes = || names(root.path()).iter().any(|n| n.starts_with(".b.jurist-new-"));
+        let met = loop {
+            match (writes(), child.try_wait().unwrap().is_some()) {
+                (true, _) => break true,
+                (false, true) => break false,
+                (false, false) => {}
+            }
+        };
+        if met {
+            let _ = Command::new("kill").args([ctrl_c(), &child.id().to_string()]).status();
+        }
+        seen += usize::from(met);
         child.wait_with_output().unwrap();
         let left = names(root.path());
         assert!(left.iter().all(|name| ["b", "out"].contains(&name.as_str())), "{left:?}");
     }
+    assert!(seen > 0, "no export was met while it wrote");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use jurist::bundle::ModelFolder;
 use jurist::random::Stream;
 
 use crate::Outcome;
-use crate::cli::{Done, finish, succeed};
+use crate::cli::{Done, ctrl_c, finish, succeed};
 use crate::stage::{Stage, Work, difference, kept, leftovers};
 
 pub fn all(stage: &Stage, kills: usize) -> Vec<Outcome> {
@@ -121,7 +121,7 @@ fn interrupted(stage: &Stage, work: Work, times: usize, stream: &mut Stream) -> 
         let place = stage.place(work, &format!("interrupted-{round}"));
         let mut child = spawn(stage.command(work, &place));
         if runs_on(&mut child, whole.time, stream) {
-            let signal = ["-INT", "-TERM"][round % 2];
+            let signal = [ctrl_c(), "-TERM"][round % 2];
             let sent = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success();
             let done: Done = child.wait_with_output().unwrap().into();
             count += usize::from(sent);
