@@ -55,6 +55,7 @@ const NATIVE: &[&str] = &[
     "src/data/files.rs",
     "src/data/parquet.rs",
     "src/data/unpack.rs",
+    "src/judge/files.rs",
     "src/model/directory.rs",
     "src/model/save.rs",
     "src/train/checkpoint.rs",

@@ -115,7 +115,7 @@ fn one_seed_one_run() {
 }
 
 fn spawn(mut command: Command) -> Child {
-    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 /// Waits until `ready` holds or the child ends; true if it still runs.

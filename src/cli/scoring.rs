@@ -12,7 +12,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::{CliError, Interrupt, TerminalProgress, print_rows};
-use crate::data::Example;
+use crate::data::{Example, columns_of};
 use crate::files::{FileError, Growing, changes, open_stream};
 use crate::judge::{Expectation, Judge, JudgeError, Judgement, Judging};
 use crate::model::error::ModelError;
@@ -309,7 +309,7 @@ impl Kept<'_> {
         let Some(row) = work.rows.get(n) else {
             return Err(fail(format!("the input has only {} rows", work.rows.len())));
         };
-        let judgement = serde_json::from_slice::<Map<String, Value>>(line).ok().and_then(|mut row| row.remove(work.column));
+        let judgement = columns_of(line).and_then(|mut row| row.remove(work.column));
         let judgement: Option<Judgement> = judgement.and_then(|found| serde_json::from_value(found).ok());
         let Some(judgement) = judgement else {
             return Err(fail(format!("it is no row that jurist score wrote, with an object `{}`", work.column)));

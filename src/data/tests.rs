@@ -268,7 +268,7 @@ fn csv() {
     let excel = read(&reader(), "b.csv", b"prompt;score\n\"a;b, c\";1\n").unwrap();
     assert_eq!((excel.format.as_str(), excel.examples[0].record.score), ("CSV with semicolons", Some(1.0)));
     // One column of a TSV may hold commas.
-    let one = read(&reader(), "one.tsv", b"prompt\nfirst, second\n").unwrap();
+    let one = read(&reader(), "one.tsv", b"score\n\"[3, 4]\"\n").unwrap();
     assert_eq!((one.examples.len(), one.format.as_str()), (1, "CSV with tabs"));
     let tabs = read(&reader(), "c.tsv", b"prompt\tscore\nsay 5\" pipe\t\"[3, 4]\"\n").unwrap();
     assert_eq!(tabs.examples[0].record.annotations(), [3.0, 4.0]);

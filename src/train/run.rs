@@ -209,13 +209,14 @@ impl<'a> Run<'a> {
             // Another process may have been here since the first look.
             refuse_used(&output)?;
         }
-        let (metrics, warning) = open_metrics(&output, resumed.map_or(0, |from| from.state.jurist.metrics_bytes))?;
-        warning.iter().for_each(|w| around.progress.warn(w));
+        // Before the log, which is known by it as what a run left that was killed before its first checkpoint.
         if !output::write_resolved_config(&output, config)? {
             let file = output.join(checkpoint::RESOLVED_CONFIG);
             let line = format!("{} was not written by this run, or was changed: it is left as it is", file.display());
             around.progress.warn(&line);
         }
+        let (metrics, warning) = open_metrics(&output, resumed.map_or(0, |from| from.state.jurist.metrics_bytes))?;
+        warning.iter().for_each(|w| around.progress.warn(w));
         let schedule = config.schedule(total);
         Ok(Run { config, output, around, start, engine, held_out, order, schedule, state, metrics, parameters, earlier, done })
     }

@@ -24,7 +24,7 @@ use super::output::OutputFolder;
 use super::run::{Ended, Surroundings, run, run_in};
 use super::start::labelled_rows;
 use crate::bundle::ModelFolder;
-use crate::data::{Example, Row};
+use crate::data::{Example, Row, columns_of};
 use crate::files::{self, FileError, Growing, changes, is_unfinished};
 use crate::judge::{JUDGE_FILE, Judge, JudgeError, JudgeFiles, JudgeSettings, Judging};
 use crate::model::error::ModelError;
@@ -198,7 +198,7 @@ fn earlier(config: &TrainConfig, path: &Path, rows: &[Example]) -> Result<Earlie
     let (mut found, mut bytes, mut line) = (Earlier::default(), 0, Vec::new());
     while file.read_until(b'\n', &mut line).map_err(failed)? > 0 && line.ends_with(b"\n") {
         let row = rows.get(found.lines).ok_or_else(|| other_rows(path))?;
-        let parsed = serde_json::from_slice::<Value>(&line).ok();
+        let parsed = columns_of(&line);
         let chain = parsed.as_ref().and_then(|parsed| parsed[COLUMN].as_str());
         if chain.is_none_or(|chain| with_chain(config, row, chain).as_bytes() != &line[..line.len() - 1]) {
             return Err(other_rows(path));
