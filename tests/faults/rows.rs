@@ -8,7 +8,7 @@ use jurist::judge::{JudgePrompt, Template};
 use jurist::text::Tokenizer;
 use serde_json::{Value, json};
 
-use crate::cli::{Done, Task, finish, lines, succeed};
+use crate::cli::{Done, Task, finish, succeed};
 
 /// A prompt in the words of the tiny tokenizer.
 const PROMPT: &str = "rubric tone major plain response voice good judge";
