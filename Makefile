@@ -51,7 +51,7 @@ performance: driver ## measure this machine, with nothing else running, and writ
 
 parquet: setup ## compile target/release/jurist with Parquet, and test that
 	cargo build --release --locked --features parquet
-	cargo test --release --locked --features parquet --test data --test agree
+	cargo test --release --locked --features parquet -- data:: agree::
 
 # The tests play the hub themselves; nothing is downloaded but crates.
 hub: setup ## compile target/release/jurist with downloads from the Hugging Face hub, and test that

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the golden fixtures of tests/golden.rs: tiny models with awkward sizes, as PyTorch computes them.
+"""Writes the golden fixtures of tests/gpu/golden.rs: tiny models with awkward sizes, as PyTorch computes them.
 
     python scripts/make_golden.py tests/fixtures/golden      # needs torch, transformers, peft, safetensors; downloads nothing
 

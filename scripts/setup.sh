@@ -101,7 +101,7 @@ setup_driver() {
 }
 
 setup_browser() {
-    if [ "${JURIST_SKIP_BROWSER:-}" = 1 ]; then return; fi # tests/tint.rs says that it skips
+    if [ "${JURIST_SKIP_BROWSER:-}" = 1 ]; then return; fi # tests/cpu/tint.rs says that it skips
     for name in chromium chromium-browser google-chrome-stable google-chrome chrome; do
         if have "$name"; then return; fi
     done

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Every folder is one station of this line, and a value only ever moves to the right. `ARCHITECTURE.md` says who may
-//! import whom; `tests/house.rs` holds it.
+//! import whom; `tests/cpu/house.rs` holds it.
 
 // A browser has one thread: what is shared there need not be Send.
 #![cfg_attr(target_arch = "wasm32", allow(clippy::arc_with_non_send_sync))]

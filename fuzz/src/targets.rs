@@ -2,7 +2,7 @@
 //! and panics where a promise is broken. What is promised everywhere: no panic, and an error that says something, of bounded
 //! length and without characters that steer a terminal.
 //!
-//! They are plain functions, so that `tests/faults/corpus.rs` runs the seeds of `fuzz/corpus` through them without a fuzzer.
+//! They are plain functions, so that `tests/gpu/faults/corpus.rs` runs the seeds of `fuzz/corpus` through them without a fuzzer.
 //! An input that stands for several files has them one behind another, with [`BETWEEN`] in between.
 
 use std::collections::BTreeMap;

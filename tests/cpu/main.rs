@@ -1,0 +1,13 @@
+//! What needs no adapter: the command line, the page's server, the shaders as text, the source itself.
+//!
+//! One binary for all of it, and one for what needs an adapter (`tests/gpu`): each binary costs a link of the whole crate.
+
+#[path = "../common/cli.rs"]
+mod cli;
+
+mod agree;
+mod command_line;
+mod house;
+mod serve;
+mod shaders;
+mod tint;

@@ -1,0 +1,197 @@
+//! What is found: the expectation of what the trainer accumulates, over every tuple of chains; right, or with a mistake
+//! planted in it.
+
+use std::collections::BTreeMap;
+
+use jurist::gpu::Gpu;
+use jurist::judge::Placement;
+use jurist::model::decoder::PackedInputs;
+use jurist::model::weights::Weights;
+use jurist::ops::loss_head::{NO_SCORES, RowObjective};
+use jurist::reference;
+use jurist::train::optimiser::{Optimiser, OptimiserSettings};
+use jurist::train::policy::{PolicySettings, PolicyTrainer, Rewarded, Rolled, Scores, Totals};
+
+use crate::enumeration::expected::World;
+use crate::enumeration::toy::{Model, Toy};
+
+/// Tuples that pass through the GPU together.
+const TUPLES: usize = 256;
+
+/// What is done wrong on purpose.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Mistake {
+    None,
+    /// Log-probabilities one token to the left: a chain's last action is missed. (What is read instead belongs to the
+    /// prompt, is the same for all siblings, and so has no expectation.)
+    WindowTooEarly,
+    /// Each action is looked up in the row behind the one that predicts it.
+    WindowTooLate,
+    /// The mean of all K as the baseline.
+    BaselineWithItself,
+    /// Chains of an older policy as if they were of this one.
+    NoRatio,
+    /// The ratio on the exploration term alone.
+    RatioOnOneTerm,
+}
+
+/// An outcome that can be sampled: a chain, and where the reward looks at it, the sampled score.
+struct Outcome {
+    chain: usize,
+    uniform: f64,
+    p: f64,
+    /// The sampled score, and its log-probability.
+    sampled: (Option<usize>, f64),
+}
+
+fn outcomes(world: &World, samples_score: bool) -> Vec<Outcome> {
+    let mut all = Vec::new();
+    for (chain, known) in world.known.iter().enumerate() {
+        if !samples_score {
+            all.push(Outcome { chain, uniform: 0.5, p: known.log_p.exp(), sampled: (None, 0.0) });
+            continue;
+        }
+        let mut below = 0.0;
+        let rest = 1.0 - known.scores.iter().map(|l| l.exp()).sum::<f64>();
+        for (k, p) in known.scores.iter().map(|l| l.exp()).chain([rest]).enumerate() {
+            let sampled = ((k < known.scores.len()).then_some(k), p.ln());
+            all.push(Outcome { chain, uniform: below + p / 2.0, p: known.log_p.exp() * p, sampled });
+            below += p;
+        }
+    }
+    all
+}
+
+/// Every multiset of `k` outcomes, with its number of orders.
+fn multisets(n: usize, k: usize) -> Vec<(Vec<usize>, f64)> {
+    let mut all: Vec<Vec<usize>> = vec![vec![]];
+    for _ in 0..k {
+        all = all.iter().flat_map(|m| (m.last().copied().unwrap_or(0)..n).map(|i| [&m[..], &[i]].concat())).collect();
+    }
+    let factorial = |n: usize| (1..=n).product::<usize>() as f64;
+    let orders = |m: &Vec<usize>| {
+        let runs = m.chunk_by(|a, b| a == b).map(|run| factorial(run.len()));
+        factorial(k) / runs.product::<f64>()
+    };
+    all.into_iter()
+        .map(|m| {
+            let o = orders(&m);
+            (m, o)
+        })
+        .collect()
+}
+
+pub fn trainer(gpu: &Gpu, toy: &Toy, settings: PolicySettings, start: Option<&Model>) -> PolicyTrainer {
+    let weights = Weights::upload(gpu, &toy.model).unwrap();
+    let adam = OptimiserSettings { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weight_decay: 0.0, max_grad_norm: 0.0 };
+    let optimiser = Optimiser::new(gpu, weights.trainable().unwrap(), adam).unwrap();
+    let longest = toy.prompts.iter().map(|p| p.ids.len()).max().unwrap();
+    let start = start.map(|s| Weights::upload(gpu, s).unwrap());
+    let placement = Placement { tokens: &toy.tokens, reads: toy.reads };
+    PolicyTrainer::new(gpu, weights, optimiser, settings, (longest, TUPLES), placement, start).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// The expectation of the trainer's gradient of J, in f64 by tensor; with `sampler`, over chains of those weights instead of
+/// the trainer's own.
+pub fn expected_gradient(
+    trainer: &PolicyTrainer,
+    toy: &Toy,
+    settings: &PolicySettings,
+    mistake: Mistake,
+    sampler: Option<&reference::Weights>,
+) -> BTreeMap<String, Vec<f64>> {
+    let samples_score = settings.reward.samples_score();
+    // A step over all prompts: the tuples of one prompt are independent of the others'.
+    let totals = Totals { chains: settings.group * toy.prompts.len(), tokens: 0 };
+    trainer.optimiser.gradient.clear(&trainer.gpu);
+    let (mut p_all, mut count) = (0.0, 0);
+    for prompt in &toy.prompts {
+        let world = World::of(toy, sampler.unwrap_or(&toy.model.weights), prompt);
+        let outcomes = outcomes(&world, samples_score);
+        let tuples = multisets(outcomes.len(), settings.group);
+        count += tuples.len();
+        for some in tuples.chunks(TUPLES) {
+            let rolled: Vec<Rolled> = some
+                .iter()
+                .map(|(m, _)| Rolled {
+                    prompt,
+                    chains: m.iter().map(|o| world.known[outcomes[*o].chain].closed.clone()).collect(),
+                })
+                .collect();
+            let ps: Vec<f64> =
+                some.iter().map(|(m, orders)| orders * m.iter().map(|o| outcomes[*o].p).product::<f64>()).collect();
+            p_all += ps.iter().sum::<f64>();
+            let uniforms: Vec<f64> = some.iter().flat_map(|(m, _)| m.iter().map(|o| outcomes[*o].uniform)).collect();
+            let uniform = |n: u64| uniforms[n as usize];
+            let drawn = |o: &usize| {
+                let (sampled, sampled_log_p) = outcomes[*o].sampled;
+                Rewarded { sampled, sampled_log_p, ..Rewarded::default() }
+            };
+            let drawn: Vec<Vec<Rewarded>> = some.iter().map(|(m, _)| m.iter().map(drawn).collect()).collect();
+            let scores = if sampler.is_some() { Scores::Drawn(&drawn) } else { Scores::Draw(&uniform) };
+            toy.with_speech(|speech| {
+                pollster::block_on(async {
+                    let mut rewarded = trainer.rewards(&rolled, speech, scores).await.unwrap();
+                    plant(mistake, settings.group, &mut rewarded);
+                    let mut batch = trainer.objectives(&rolled, &rewarded, speech, &totals);
+                    weigh(&mut batch, trainer, &rolled, &ps, mistake);
+                    trainer.accumulate(&batch, true).await.unwrap();
+                });
+            });
+        }
+    }
+    assert!((p_all - toy.prompts.len() as f64).abs() < 1e-9, "not every tuple: {p_all}");
+    print!("{count} tuples: ");
+    let read = |name: &String| {
+        let values = pollster::block_on(trainer.optimiser.gradient.tensor_values(&trainer.gpu, name)).unwrap();
+        // The loss is minus the reward.
+        (name.clone(), values.iter().map(|v| -f64::from(*v)).collect())
+    };
+    toy.model.weights.0.keys().map(read).collect()
+}
+
+fn plant(mistake: Mistake, k: usize, rewarded: &mut [Vec<Rewarded>]) {
+    for r in rewarded.iter_mut().flatten() {
+        match mistake {
+            Mistake::BaselineWithItself => r.advantage *= (k - 1) as f64 / k as f64,
+            Mistake::RatioOnOneTerm => (r.advantage, r.ratio) = (r.advantage * r.ratio, 1.0),
+            Mistake::NoRatio => r.ratio = 1.0,
+            _ => {}
+        }
+    }
+}
+
+/// Multiplies each tuple's objectives by its probability (the gradient is linear in them).
+fn weigh(batch: &mut PackedInputs, trainer: &PolicyTrainer, rolled: &[Rolled], ps: &[f64], mistake: Mistake) {
+    let (_, placed) = trainer.lay(rolled);
+    let mut seen = 0;
+    for ((group, placed), p) in rolled.iter().zip(&placed).zip(ps) {
+        for (chain, placed) in group.chains.iter().zip(placed) {
+            let n = chain.actions.len();
+            let rows: Vec<usize> = placed.before[..n].iter().map(|row| batch.row_at(*row).unwrap()).collect();
+            for row in &rows {
+                batch.objectives[*row].weight = (f64::from(batch.objectives[*row].weight) * p) as f32;
+            }
+            match mistake {
+                Mistake::WindowTooEarly => batch.objectives[rows[n - 1]] = RowObjective::default(),
+                Mistake::WindowTooLate => {
+                    (1..n).rev().for_each(|j| batch.objectives[rows[j]] = batch.objectives[rows[j - 1]]);
+                    batch.objectives[rows[0]] = RowObjective::default();
+                }
+                _ => {}
+            }
+            for node in &placed.nodes {
+                let number = batch.objectives[batch.row_at(*node).unwrap()].scores as usize;
+                let width = trainer_alphabet(batch);
+                batch.coefficients[number * width..(number + 1) * width].iter_mut().for_each(|c| *c = (f64::from(*c) * p) as f32);
+            }
+            seen += n + placed.nodes.len();
+        }
+    }
+    assert_eq!(seen, batch.rows.len());
+}
+
+/// Coefficients a row with scores.
+fn trainer_alphabet(batch: &PackedInputs) -> usize {
+    batch.coefficients.len() / batch.objectives.iter().filter(|o| o.scores != NO_SCORES).count()
+}

@@ -1,0 +1,25 @@
+//! What runs on an adapter: kernels, models, training, judging, and the program that does them. `tests/cpu` has the rest.
+
+#[path = "../common/cli.rs"]
+mod cli;
+#[path = "../common/mod.rs"]
+mod common;
+
+mod bundle;
+mod compare;
+mod data;
+mod determinism;
+mod enumeration;
+mod faults;
+mod golden;
+mod inputs;
+mod kernels;
+mod limits;
+mod lora;
+mod memory;
+mod methods;
+mod policy;
+mod quantised;
+mod real;
+mod resume;
+mod score;

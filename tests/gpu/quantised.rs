@@ -1,0 +1,223 @@
+//! Quantised judges: bundles of q8 and q4 hold what they should, every pass computes what decoding them first would, and a
+//! judge is still the judge it was.
+
+use std::path::Path;
+
+use crate::cli::{Task, finish, lines, succeed, tiny_config};
+use crate::common::{FORWARD, close, gpu};
+use jurist::bundle::{Contents, Entries, Exported, Manifest, ModelFolder, Part, ShardReader, WeightFormat, export};
+use jurist::model::config::Config;
+use jurist::model::decoder::{CachePass, CacheSizes, LogitsPass, PackedInputs, Pass, PassSizes, PrefillPrompt, PrefillRow};
+use jurist::model::error::ModelError;
+use jurist::model::init::Init;
+use jurist::model::names::{EMBED, LM_HEAD, tensors};
+use jurist::model::quantised::{BLOCK, Plane, Quantisation};
+use jurist::model::source::TensorSource;
+use jurist::model::tensors::TensorSet;
+use jurist::model::weights::Weights;
+use jurist::ops::loss_head::RowObjective;
+use jurist::text::Tokenizer;
+use serde_json::{Value, json};
+
+const FORMATS: [(WeightFormat, Quantisation); 2] = [(WeightFormat::Q8, Quantisation::Q8), (WeightFormat::Q4, Quantisation::Q4)];
+
+/// The tiny model with rows of whole blocks, but for `down_proj`, whose rows of 40 stay in full; bias, and a head of its own.
+fn config() -> Value {
+    let mut config = tiny_config();
+    let changes = json!({
+        "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "hidden_size": 64, "intermediate_size": 40,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "tie_word_embeddings": false,
+    });
+    config.as_object_mut().unwrap().remove("attention_bias");
+    config.as_object_mut().unwrap().remove("mlp_bias");
+    config.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+    config
+}
+
+fn model() -> Init {
+    Init::new(Config::from_json(&config().to_string()).unwrap(), 3)
+}
+
+fn bundle(dir: &Path, weights: WeightFormat) -> Manifest {
+    let task = Task::new(1, 1, false);
+    let tokenizer = Tokenizer::from_dir(&task.at("words")).unwrap();
+    let judge = json!({"format": 1, "scale": "1..5", "phrase": "score", "template": "plain", "chat": false, "chain": true, "max_completion_length": 20});
+    let model = model();
+    let bundle = Exported { name: "tiny", weights, model: &model, tokenizer: &tokenizer, judge, examples: Vec::new() };
+    export(dir, &bundle, 6000).unwrap()
+}
+
+fn source(dir: &Path) -> Box<dyn TensorSource> {
+    ModelFolder::open(dir).unwrap().weights().unwrap().source
+}
+
+fn values(source: &dyn TensorSource, name: &str, len: usize) -> Vec<f32> {
+    let mut out = vec![0.0; len];
+    source.read(name, 0, &mut out).unwrap();
+    out
+}
+
+/// Half a step of each block, and nothing at all where a tensor is not quantised: norms, biases, and rows that are no whole
+/// blocks. The embedding has 8 bits in both formats.
+#[test]
+fn weights_come_back_within_half_a_step() {
+    let original = model();
+    for (format, form) in FORMATS {
+        let dir = tempfile::tempdir().unwrap();
+        bundle(dir.path(), format);
+        let stored = source(dir.path());
+        assert_eq!(stored.quantisation(), Some(form));
+        for spec in tensors(original.config()) {
+            let (before, after) = (values(&original, &spec.name, spec.len()), values(stored.as_ref(), &spec.name, spec.len()));
+            if spec.shape.len() == 1 || !spec.shape[1].is_multiple_of(BLOCK) {
+                assert_eq!(before, after, "{}", spec.name);
+                continue;
+            }
+            let most = if spec.name == EMBED { 127.0 } else { form.most() as f32 };
+            for (x, y) in before.chunks(BLOCK).zip(after.chunks(BLOCK)) {
+                let step = x.iter().fold(0f32, |m, x| m.max(x.abs())) / most;
+                assert!(x.iter().zip(y).all(|(x, y)| (x - y).abs() <= 0.5001 * step), "{format:?} {}: {x:?} {y:?}", spec.name);
+            }
+            // Pieces that begin and end within blocks, across the places where a matrix was cut.
+            for (start, len) in [(0, 1), (31, 2), (33, 700), (spec.len() - 5, 5)] {
+                let mut piece = vec![0.0; len];
+                stored.read(&spec.name, start, &mut piece).unwrap();
+                assert_eq!(piece, after[start..start + len]);
+            }
+        }
+        let past = stored.read(LM_HEAD, 97 * 64 - 1, &mut [0.0; 2]).err().unwrap().to_string();
+        assert!(past.contains("6208 elements"), "{past}");
+        assert_ne!(values(&original, LM_HEAD, 64), values(stored.as_ref(), LM_HEAD, 64), "the head is quantised");
+    }
+}
+
+/// The two planes of a stream, cut anywhere, are those of the files.
+#[test]
+fn a_stream_carries_the_planes() {
+    let dir = tempfile::tempdir().unwrap();
+    let manifest = bundle(dir.path(), WeightFormat::Q4);
+    let stored = source(dir.path());
+    let mut contents = Contents::new(&manifest.model().unwrap(), WeightFormat::Q4);
+    let mut planes = 0;
+    for entry in &manifest.shards {
+        let bytes = std::fs::read(dir.path().join(&entry.file)).unwrap();
+        let mut reader = ShardReader::new(&entry.file, entry.bytes);
+        let mut part: Option<Part> = None;
+        for piece in bytes.chunks(777) {
+            let take = |piece: jurist::bundle::Piece| {
+                if piece.start == 0 {
+                    part = Some(contents.add(&entry.file, piece.tensor, piece.shape, piece.dtype)?);
+                }
+                let part = part.as_ref().unwrap();
+                let Entries::Plane(_, plane) = part.entries else { return Ok(()) };
+                assert_eq!(piece.tensor.ends_with(".scales"), plane == Plane::Scales);
+                let mut expected = vec![0; piece.bytes.len() / 4];
+                stored.read_plane(&part.tensor, plane, part.start + piece.start, &mut expected)?;
+                assert_eq!(expected.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<_>>(), piece.bytes);
+                planes += 1;
+                Ok::<_, ModelError>(())
+            };
+            reader.push(piece, take).unwrap();
+        }
+        reader.finish().unwrap();
+    }
+    contents.finish().unwrap();
+    assert!(planes > 10);
+}
+
+fn batch() -> PackedInputs {
+    let mut batch = PackedInputs::default();
+    batch.push(&[1, 5, 9, 96, 2]);
+    batch.push_shared(&[3, 4, 5], &[&[7, 8], &[11]]);
+    for row in [0, 4, 6, 9] {
+        batch.push_row(row, RowObjective::default());
+    }
+    batch
+}
+
+fn wide(values: Vec<f32>) -> Vec<f64> {
+    values.into_iter().map(f64::from).collect()
+}
+
+/// Packed batches, statistics of score tokens and cached decoding: quantised weights give what they give once decoded.
+#[test]
+fn every_pass_is_that_of_the_decoded_weights() {
+    let gpu = gpu();
+    for (format, form) in FORMATS {
+        let dir = tempfile::tempdir().unwrap();
+        bundle(dir.path(), format);
+        let stored = source(dir.path());
+        let (packed, full) =
+            (Weights::upload_as(&gpu, stored.as_ref(), form.into()).unwrap(), Weights::upload(&gpu, stored.as_ref()).unwrap());
+        assert!(packed.bytes() * 2 < full.bytes(), "{} of {}", packed.bytes(), full.bytes());
+        let batch = batch();
+        let logits = [&packed, &full].map(|weights| {
+            let pass = LogitsPass::new(&gpu, weights, 20, 4).unwrap();
+            wide(pollster::block_on(pass.run(&batch)).unwrap())
+        });
+        close(&format!("{form:?} logits"), &logits[0], &logits[1], FORWARD);
+
+        let sizes = || PassSizes { tokens: 20, rows: 4, score_tokens: vec![5, 90], ..PassSizes::default() };
+        let stats = [&packed, &full].map(|weights| {
+            let pass = Pass::new(&gpu, weights, None, sizes()).unwrap();
+            pass.run(&batch).unwrap();
+            let rows = pollster::block_on(pass.stats(4)).unwrap();
+            wide(rows.into_iter().flat_map(|row| row.score_log_probs).collect())
+        });
+        close(&format!("{form:?} score log-probabilities"), &stats[0], &stats[1], FORWARD);
+
+        // One row, whose product has a text of its own, behind a prompt that has several.
+        let decoded = [&packed, &full].map(|weights| {
+            let sizes = CacheSizes { entries: 8, rows: 1, prefill: 8, own: 3, max_length: 8, history: 4 };
+            let pass = CachePass::new(&gpu, weights, sizes).unwrap();
+            let prompt = PrefillPrompt { ids: &[1, 5, 9, 96, 2], at: 0 };
+            pass.prefill(&[prompt], 0, &[PrefillRow { prompt: 0, at: 5, stream: 0 }]).unwrap();
+            let mut all = wide(pollster::block_on(pass.logits(1)).unwrap());
+            pollster::block_on(pass.force(&[7])).unwrap();
+            all.extend(wide(pollster::block_on(pass.logits(1)).unwrap()));
+            all
+        });
+        close(&format!("{form:?} cached"), &decoded[0], &decoded[1], FORWARD);
+
+        let gradient = TensorSet::of_model(&gpu, &packed.config, "gradient").unwrap();
+        let refused = Pass::new(&gpu, &packed, Some(&gradient), sizes()).err().unwrap().to_string();
+        assert!(refused.contains("needs weights in f32") && refused.contains(form.name()), "{refused}");
+    }
+}
+
+/// On the command line: sizes and agreement are printed, the packed judge scores near the full one on the same chains (0.03
+/// of a scale of 1 to 5 for q8, 0.4 for q4), and training goes on from it in f32.
+#[test]
+fn a_quantised_judge_is_still_the_judge() {
+    let task = Task::new(24, 6, true);
+    task.write("config.json", config().to_string());
+    succeed(task.train("judge", &["--max-steps", "12", "--per-device-train-batch-size", "8"]));
+    let export = |format: &str, more: &[&str]| {
+        let args = ["export", "judge", "--out", format, "--weights", format];
+        succeed(task.jurist(&[&args[..], more].concat()))
+    };
+    let score = |model: &str| {
+        let args = ["score", "--model", model, "--input", "dev.jsonl", "--given-chains", "-q"];
+        lines(&succeed(task.jurist(&args)).out).iter().map(|row| row["judge"]["expected"].as_f64().unwrap()).collect::<Vec<_>>()
+    };
+    let expected = score("judge");
+    for (format, allowed) in [("q8", 0.03), ("q4", 0.4)] {
+        let said = export(format, &["--examples", "dev.jsonl"]);
+        assert!(said.out.contains(&format!("as {format}, 1 shards")), "{}", said.out);
+        assert!(said.out.contains("on 6 rows") && said.out.contains("max |ΔE|") && said.out.contains("top-1"), "{}", said.out);
+        assert!(said.err.contains("2 matrices stay in f32"), "down_proj is said to be left: {}", said.err);
+        println!("{}", said.out);
+        let found = score(format);
+        let off = expected.iter().zip(&found).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        println!("{format}: expected scores off by {off:.2e} of {allowed}");
+        assert!(off > 0.0 && off < allowed, "{format}: {expected:?} {found:?}");
+    }
+    assert!(export("q8", &[]).out.contains("no --examples"));
+
+    let more = ["train", "--model-name-or-path", "q8", "--train-file", "train.jsonl", "--output-dir", "more"];
+    let said = succeed(task.jurist(&[&more[..], &["--phrase", "score", "--max-steps", "1"]].concat()));
+    assert!(said.err.contains("q8 has q8 weights: training starts from what they decode to"), "{}", said.err);
+    // From one quantised form to another, and back to files that anything reads.
+    succeed(task.jurist(&["export", "q8", "--out", "plain", "--weights", "f32"]));
+    assert_eq!(finish(task.jurist(&["export", "q8", "--out", "q4 of q8", "--weights", "q4"])).code, Some(0));
+}
