@@ -102,7 +102,7 @@ fn fixtures_agree_with_pytorch_on_swiftshader() {
     // The driver is chosen when a process loads Vulkan: this test program runs once more, for three of its tests.
     let child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "golden::fixtures_agree_with_pytorch", "golden::fixtures_agree_with_pytorch_with_the_kernels_of_gpus"])
-        .args(["shared_models_agree_with_pytorch", "--nocapture"])
+        .args(["golden::shared_models_agree_with_pytorch", "--nocapture"])
         .env("VK_DRIVER_FILES", &icd)
         .env("VK_ICD_FILENAMES", &icd)
         .env("JURIST_ADAPTER", "SwiftShader")
