@@ -38,9 +38,10 @@ check() {
 engine_pid=$!
 
 check format cargo fmt --check
-check clippy cargo clippy --quiet --release --locked --all-targets -- -D warnings
-check wasm cargo clippy --quiet --release --locked --lib --target wasm32-unknown-unknown -- -D warnings
-check "windows and macos" cargo check --quiet --release --locked --target x86_64-pc-windows-msvc --target aarch64-apple-darwin
+check clippy cargo clippy --quiet --release --locked --all-targets --test reliability -- -D warnings
+# The library, which the program only calls. One command, so that the cores are busy with one system while another waits.
+check "wasm, windows and macos" cargo clippy --quiet --release --locked --lib --target wasm32-unknown-unknown \
+    --target x86_64-pc-windows-msvc --target aarch64-apple-darwin -- -D warnings
 
 # What could not be checked.
 skip() {
