@@ -99,8 +99,12 @@ impl Columns {
                 return Ok(());
             };
             if !(scale.min()..=scale.max()).contains(&human) {
+                if args.skip_bad {
+                    (columns.bad, columns.unlabelled) = (columns.bad + 1, columns.unlabelled + 1);
+                    return Ok(());
+                }
                 let found = format!("the human score {human} is outside the scale {} to {}", scale.min(), scale.max());
-                return Err(cells.fault(0, found, "give the right --scale"));
+                return Err(cells.fault(0, found, "give the right --scale, or leave such rows out with --skip-bad"));
             }
             columns.human.push(human);
             let judge = columns.number(cells, 1, args.skip_bad, scale)?;

@@ -205,6 +205,10 @@ fn rows_that_cannot_be_compared_are_counted_or_named() {
     assert_eq!((&found["n"], &found["n_unparsed"]), (&json!(2), &json!(1)));
     assert!(done.err.contains("1 bad cells"), "{}", done.err);
     assert!(found["spearman_p"].is_null() && found["undefined"]["spearman_p"].is_string());
+    // A score off the scale is a bad one.
+    ground.write("mixed.csv", "h,j\n1,1\n9,2\n3,4\n4,4\n");
+    let found = ground.json("mixed.csv --human h --judge j --skip-bad --resamples 9");
+    assert_eq!((&found["n"], &found["n_unlabelled"]), (&json!(3), &json!(1)));
     assert_eq!(ground.json("high.csv --human h --judge j --scale 1..7 --resamples 9")["n"], 2);
 }
 
