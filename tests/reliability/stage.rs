@@ -92,7 +92,8 @@ impl Stage {
 
     /// A name for the output of a command.
     pub fn place(&self, work: Work, base: &str) -> String {
-        let base = format!("{base}-{}", format!("{work:?}").to_lowercase());
+        let kind = format!("{work:?}").to_lowercase();
+        let base = format!("{base}-{kind}");
         match work {
             Work::Score => base + ".jsonl",
             Work::Report => base + ".html",
