@@ -2,14 +2,14 @@
 //! be gone on with, or for this process alone.
 //!
 //! The rows of a block are judged together, and blocks do not depend on each other: so a run that was interrupted and gone on
-//! with writes the same bytes as one that was not. Going on, the last block that was kept is judged once more, and what is there must be
-//! what this judge says: whatever is different now (weights, settings, adapter) is noticed.
+//! with writes the same bytes as one that was not. Going on, the last block that was kept is judged once more, and what is there
+//! must be what this judge says: whatever is different now (weights, settings, adapter) is noticed.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{CliError, Interrupt, TerminalProgress, print_rows};
 use crate::data::{Example, columns_of};
@@ -373,7 +373,7 @@ fn difference(there: &Judgement, now: &Judgement) -> String {
 /// What decides how rows are judged, beside the weights.
 fn record(work: &Work) -> Value {
     let judging = &work.judging;
-    let mut record = json!({
+    work.judge.settings().behind(json!({
         "jurist": env!("CARGO_PKG_VERSION"),
         "expectation": if judging.expectation == Expectation::FullVocabulary { "full" } else { "renormalised" },
         "chains": judging.chains,
@@ -382,13 +382,7 @@ fn record(work: &Work) -> Value {
         "batch_size": judging.batch_size,
         "max_length": Some(judging.max_length).filter(|most| *most != usize::MAX),
         "given_chains": judging.given_chains,
-    });
-    // A judge's settings are JSON of ours.
-    let settings: Map<String, Value> = serde_json::from_str(&work.judge.settings().to_json()).unwrap_or_default();
-    if let Some(record) = record.as_object_mut() {
-        record.extend(settings);
-    }
-    record
+    }))
 }
 
 /// Whether a text is such a record.

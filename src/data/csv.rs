@@ -84,7 +84,8 @@ pub(super) fn twice(names: &[String]) -> Option<&str> {
     names.iter().map(String::as_str).find(|name| !seen.insert(*name))
 }
 
-/// Gathers the rows of a CSV text, with this character between cells. A row has as many cells as the header; rows with nothing in them are left out.
+/// Gathers the rows of a CSV text, with this character between cells. A row has as many cells as the header; rows with nothing
+/// in them are left out.
 ///
 /// # Errors
 /// A header that cannot name columns; a quote that is never closed; and, unless `skip_bad`, the first row of another length

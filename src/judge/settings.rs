@@ -216,6 +216,15 @@ impl JudgeSettings {
         serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
     }
 
+    /// A record of how something was made, and behind it the settings of the judge that made it.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn behind(&self, mut record: serde_json::Value) -> serde_json::Value {
+        if let (Some(record), Ok(serde_json::Value::Object(settings))) = (record.as_object_mut(), serde_json::to_value(self)) {
+            record.extend(settings);
+        }
+        record
+    }
+
     /// The template that these settings name.
     pub fn template(&self) -> Template {
         match (self.template.as_str(), &self.template_source) {

@@ -15,7 +15,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::TrainError;
 use super::config::{Resume, TrainConfig};
@@ -118,19 +118,13 @@ fn stage_two(config: &TrainConfig, chains: &Path, record: &Value) -> TrainConfig
 
 /// What decides which chains a judge writes: its files, its settings, and how they are sampled.
 fn record(config: &TrainConfig, model: &ModelFolder, settings: &JudgeSettings) -> Result<Value, TrainError> {
-    let mut record = json!({
+    Ok(settings.behind(json!({
         "jurist": env!("CARGO_PKG_VERSION"),
         "judge": model.fingerprint()?,
         "base_weights": config.base_weights,
         "seed": config.seed,
         "batch_size": config.per_device_eval_batch_size,
-    });
-    // A judge's settings are JSON of ours.
-    let settings: Map<String, Value> = serde_json::from_str(&settings.to_json()).unwrap_or_default();
-    if let Some(record) = record.as_object_mut() {
-        record.extend(settings);
-    }
-    Ok(record)
+    })))
 }
 
 /// Whether a text is such a record.
@@ -199,7 +193,7 @@ fn earlier(config: &TrainConfig, path: &Path, rows: &[Example]) -> Result<Earlie
     while file.read_until(b'\n', &mut line).map_err(failed)? > 0 && line.ends_with(b"\n") {
         let row = rows.get(found.lines).ok_or_else(|| other_rows(path))?;
         let parsed = columns_of(&line);
-        let chain = parsed.as_ref().and_then(|parsed| parsed[COLUMN].as_str());
+        let chain = parsed.as_ref().and_then(|columns| columns.get(COLUMN)?.as_str());
         if chain.is_none_or(|chain| with_chain(config, row, chain).as_bytes() != &line[..line.len() - 1]) {
             return Err(other_rows(path));
         }

@@ -90,8 +90,10 @@ fn tract_is_two_stages() {
     // Chains of other rows, of another judge or with other settings are not learned from, nor is what has no record.
     let other = record.replacen("\"judge\": \"", "\"judge\": \"0", 1);
     let rows = chains.replacen("rubric", "other", 1);
+    let no_chain = "{}\n".to_string();
     for (run, files, more, says) in [
         ("rows", &[("chains.jsonl.part", &rows), ("chains.jsonl.unfinished", &record)][..], &[][..], "these are not the rows"),
+        ("bare rows", &[("chains.jsonl.part", &no_chain), ("chains.jsonl.unfinished", &record)], &[], "these are not the rows"),
         ("other", &[("chains.jsonl.part", &some), ("chains.jsonl.unfinished", &other)], &[], "judge was \"0"),
         ("done", &[("chains.jsonl", &chains), ("chains.json", &other)], &[], "judge was \"0"),
         (
