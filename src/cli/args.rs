@@ -592,6 +592,10 @@ pub struct CompareArgs {
     #[arg(long, value_name = "TASK/METHOD/seed-N")]
     pub cell: Option<String>,
 
+    /// End when standard input does
+    #[arg(long, hide = true, requires = "cell")]
+    pub with_parent: bool,
+
     /// Make nothing, only the tables of what is there
     #[arg(long)]
     pub tables: bool,

@@ -1,10 +1,12 @@
 //! `jurist compare`.
 //!
 //! Cells are made by processes of their own, some at a time: a cell that fails takes no other with it, and a software
-//! adapter does more with two processes of one thread than with one of two.
+//! adapter does more with two processes of one thread than with one of two. A cell's process ends with the one that started it, even
+//! where that one is killed: it reads a pipe that ends then.
 
+use std::io::Read;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::{CliError, CompareArgs, Context, Interrupt, STEP, SystemClock, print};
@@ -24,6 +26,9 @@ pub fn run(args: &CompareArgs, context: &Context) -> Result<(), CliError> {
     let place = Place { protocol, results, work: args.work.clone() };
     let mut progress = context.progress();
     if let Some(cell) = &args.cell {
+        if args.with_parent {
+            end_with_parent();
+        }
         return make(&place, &cell.parse()?, context, &mut progress);
     }
     refuse_foreign_pages(&place)?;
@@ -64,7 +69,7 @@ fn schedule(
 ) -> Result<(), CliError> {
     let mut open = place.open()?;
     let (total, began) = (open.len(), Instant::now());
-    let mut running: Vec<(Choice, Child, Instant)> = Vec::new();
+    let mut running: Vec<Running> = Vec::new();
     let mut failed = Vec::new();
     let mut done = 0;
     progress.note(&format!("{total} cells to make, {} at a time", args.jobs));
@@ -74,8 +79,7 @@ fn schedule(
                 // What others wait for stands before them in the list.
                 let Some(n) = open.iter().position(|c| place.is_ready(c).unwrap_or(false)) else { break };
                 let choice = open.remove(n);
-                let child = spawn(&choice, args, context)?;
-                running.push((choice, child, Instant::now()));
+                running.push(spawn(choice, args, context)?);
             }
         }
         if running.is_empty() {
@@ -83,14 +87,15 @@ fn schedule(
         }
         std::thread::sleep(PAUSE);
         let mut still = Vec::new();
-        for (choice, mut child, started) in running {
-            let ended = child.try_wait().map_err(|e| CompareError::Cell(format!("cannot follow {choice}: {e}")))?;
+        for mut cell in running {
+            let choice = &cell.choice;
+            let ended = cell.process.try_wait().map_err(|e| CompareError::Cell(format!("cannot follow {choice}: {e}")))?;
             match ended {
-                None => still.push((choice, child, started)),
+                None => still.push(cell),
                 Some(status) if status.success() => {
                     done += 1;
                     let left = began.elapsed().as_secs_f64() / f64::from(done) * (total as f64 - f64::from(done));
-                    let took = started.elapsed().as_secs();
+                    let took = cell.started.elapsed().as_secs();
                     progress.note(&format!("{done} of {total}: {choice} in {took} s, about {:.0} min left", left / 60.0));
                 }
                 Some(_) if interrupt.requested() => {}
@@ -117,10 +122,26 @@ fn schedule(
 }
 
 /// A process that makes one cell.
-fn spawn(choice: &Choice, args: &CompareArgs, context: &Context) -> Result<Child, CliError> {
+struct Running {
+    choice: Choice,
+    process: Child,
+    started: Instant,
+    /// The pipe whose end tells the process that this one is gone.
+    _pipe: Option<ChildStdin>,
+}
+
+/// Ends this process when its standard input ends.
+fn end_with_parent() {
+    std::thread::spawn(|| {
+        while matches!(std::io::stdin().read(&mut [0; 64]), Ok(1..)) {}
+        std::process::exit(130);
+    });
+}
+
+fn spawn(choice: Choice, args: &CompareArgs, context: &Context) -> Result<Running, CliError> {
     let fail = |e: std::io::Error| CompareError::Cell(format!("cannot start a process for {choice}: {e}"));
     let mut command = Command::new(std::env::current_exe().map_err(fail)?);
-    command.args(["compare", "--quiet", "--cell", &choice.to_string()]).arg("--config").arg(&args.config);
+    command.args(["compare", "--quiet", "--with-parent", "--cell", &choice.to_string()]).arg("--config").arg(&args.config);
     command.arg("--work").arg(&args.work);
     if let Some(results) = &args.results {
         command.arg("--results").arg(results);
@@ -133,6 +154,7 @@ fn spawn(choice: &Choice, args: &CompareArgs, context: &Context) -> Result<Child
     if args.jobs > 1 && std::env::var_os("LP_NUM_THREADS").is_none() {
         command.env("LP_NUM_THREADS", (cores / args.jobs).max(1).to_string());
     }
-    command.stdout(Stdio::null()).stdin(Stdio::null());
-    Ok(command.spawn().map_err(fail)?)
+    let mut process = command.stdout(Stdio::null()).stdin(Stdio::piped()).spawn().map_err(fail)?;
+    let pipe = process.stdin.take();
+    Ok(Running { choice, process, started: Instant::now(), _pipe: pipe })
 }
