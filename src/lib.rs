@@ -19,9 +19,9 @@ pub mod data;
 pub mod eval;
 pub mod gpu;
 pub mod judge;
-pub mod miniature;
 pub mod model;
 pub mod ops;
+pub mod progress;
 pub mod random;
 pub mod rollout;
 pub mod text;
@@ -39,12 +39,14 @@ pub mod bench;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod cli;
 #[cfg(not(target_arch = "wasm32"))]
-pub mod compare;
-#[cfg(not(target_arch = "wasm32"))]
-pub mod demo;
-#[cfg(not(target_arch = "wasm32"))]
 pub mod doctor;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod experiments;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod files;
 #[cfg(not(target_arch = "wasm32"))]
+mod hub;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod reference;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod selftest;

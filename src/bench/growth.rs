@@ -7,7 +7,7 @@ use super::model;
 use super::row::Row;
 use super::{BenchError, Shape};
 use crate::gpu::Gpu;
-use crate::train::log::Progress;
+use crate::progress::Progress;
 
 /// One curve: what grows, and what was measured at each size.
 #[derive(Clone, Debug, Serialize)]

@@ -38,7 +38,7 @@ use std::path::PathBuf;
 
 use crate::gpu::{Gpu, GpuError, Variant};
 use crate::model::error::ModelError;
-use crate::train::log::Progress;
+use crate::progress::Progress;
 
 /// What can go wrong while measuring.
 #[derive(Debug, thiserror::Error)]

@@ -8,7 +8,7 @@ use crate::model::init::Init;
 use crate::model::weights::Weights;
 use crate::ops::loss_head::RowObjective;
 use crate::rollout::{Rollout, RolloutSizes, Stop};
-use crate::train::optimiser::{Optimiser, OptimiserSettings};
+use crate::train::objective::optimiser::{Optimiser, OptimiserSettings};
 
 const SAMPLER: Sampler = Sampler { temperature: 1.0, top_p: 1.0, top_k: 0, key: [1, 2] };
 

@@ -8,7 +8,8 @@ use safetensors::SafeTensors;
 use sha2::{Digest, Sha256};
 
 use super::manifest::hex;
-use super::{Contents, Entries, MANIFEST, Manifest, hub};
+use super::{Contents, Entries, MANIFEST, Manifest};
+use crate::hub;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::config::Config;
 use crate::model::directory::{INDEX, SINGLE};

@@ -22,8 +22,6 @@
 
 mod contents;
 mod format;
-#[cfg(not(target_arch = "wasm32"))]
-mod hub;
 mod manifest;
 mod reader;
 mod shards;
@@ -40,13 +38,13 @@ pub use reader::{Piece, ShardReader};
 pub use shards::{Shard, ShardPart, plan};
 
 #[cfg(not(target_arch = "wasm32"))]
+pub use crate::hub::Wanted;
+#[cfg(all(feature = "hf-hub", not(target_arch = "wasm32")))]
+pub use crate::hub::download::{DownloadWatch, Hub};
+#[cfg(not(target_arch = "wasm32"))]
 pub use export::{Exported, export};
 #[cfg(not(target_arch = "wasm32"))]
 pub use folder::{FolderWeights, ModelFolder};
-#[cfg(not(target_arch = "wasm32"))]
-pub use hub::Wanted;
-#[cfg(all(feature = "hf-hub", not(target_arch = "wasm32")))]
-pub use hub::download::{DownloadWatch, Hub};
 
 /// Name of the file that makes a folder a bundle.
 pub const MANIFEST: &str = "manifest.json";

@@ -16,7 +16,7 @@ use crate::eval::repeats::Repeats;
 use crate::eval::table::{Cell, Table, fixed};
 use crate::eval::{Agreement, Grid, Measured, Sample};
 use crate::judge::Scale;
-use crate::train::log::Progress;
+use crate::progress::Progress;
 
 /// Measures each file.
 pub fn run(args: &AgreeArgs, context: &Context) -> Result<(), CliError> {

@@ -7,9 +7,9 @@ use crate::bench::growth::{self, Curve, Reach};
 use crate::bench::profile::{self, Profile};
 use crate::bench::row::{duration, figure};
 use crate::bench::{self, Baseline, Effort, Group, Options, Shape, page};
-use crate::doctor::Work;
 use crate::eval::table::{Cell, Table};
-use crate::train::log::Progress;
+use crate::progress::Progress;
+use crate::selftest::Work;
 
 /// Measures, prints, writes.
 pub fn run(args: &BenchArgs, context: &Context) -> Result<(), CliError> {
@@ -26,7 +26,7 @@ pub fn run(args: &BenchArgs, context: &Context) -> Result<(), CliError> {
 
     let mut profiles: Vec<Profile> = Vec::new();
     if args.profile || args.trace.is_some() || args.report.is_some() && gpu.has_timestamps() {
-        use crate::train::log::Progress;
+        use crate::progress::Progress;
         progress.note("profile");
         profiles = pollster::block_on(profile::measure(&gpu, &options.shape))?;
     }

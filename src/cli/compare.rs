@@ -10,10 +10,12 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::{CliError, CompareArgs, Context, Interrupt, STEP, SystemClock, print};
-use crate::compare::{Choice, CompareError, Place, Protocol, Results, refuse_foreign_pages, write_page, write_tables};
-use crate::doctor::Work;
+use crate::experiments::compare::{
+    Choice, CompareError, Place, Protocol, Results, refuse_foreign_pages, write_page, write_tables,
+};
 use crate::files::{FileError, Lock};
-use crate::train::log::Progress;
+use crate::progress::Progress;
+use crate::selftest::Work;
 use crate::train::run::Surroundings;
 
 /// Between two looks at the processes.

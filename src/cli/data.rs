@@ -13,8 +13,8 @@ use crate::data::{
 };
 use crate::eval::table::{Cell, Table};
 use crate::judge::{JudgeError, JudgePrompt, JudgeSettings, Scale, preview, tokenizer_at};
+use crate::progress::Progress;
 use crate::text::{SpecialTokens, Tokenizer, word_level};
-use crate::train::log::Progress;
 
 /// Of more rows than this, the tokens of some are counted, evenly taken.
 const MOST_TOKENISED: usize = 5000;

@@ -1,8 +1,8 @@
 //! `jurist demo`.
 
 use super::{CliError, Context, DemoArgs, Interrupt, STEP, SystemClock, print};
-use crate::demo::{DemoEnd, DemoOptions, run as demo};
-use crate::doctor::Work;
+use crate::experiments::demo::{DemoEnd, DemoOptions, run as demo};
+use crate::selftest::Work;
 use crate::train::run::Surroundings;
 
 /// Runs the demo and prints its table.

@@ -2,8 +2,8 @@
 
 use super::{CliError, Context, DoctorArgs, print};
 use crate::doctor;
-use crate::doctor::Work;
 use crate::gpu::{Gpu, Variant};
+use crate::selftest::Work;
 
 /// Lists, checks kernels, or compares with golden values.
 pub fn run(args: &DoctorArgs, context: &Context) -> Result<(), CliError> {
@@ -44,7 +44,7 @@ pub fn run(args: &DoctorArgs, context: &Context) -> Result<(), CliError> {
     if args.list {
         return Ok(());
     }
-    let report = pollster::block_on(doctor::kernels(&gpu))?;
+    let report = pollster::block_on(crate::selftest::kernels(&gpu))?;
     print(&format!("kernels against the f64 reference (deviation relative to the largest entry)\n{report}"))?;
     verdict(report.passes(), "some kernels do not compute what they should on this adapter; do not train on it")
 }

@@ -22,9 +22,9 @@ pub enum CliError {
     #[error(transparent)]
     Eval(#[from] crate::eval::EvalError),
     #[error(transparent)]
-    Demo(#[from] crate::demo::DemoError),
+    Demo(#[from] crate::experiments::demo::DemoError),
     #[error(transparent)]
-    Compare(#[from] crate::compare::CompareError),
+    Compare(#[from] crate::experiments::compare::CompareError),
     #[error(transparent)]
     Doctor(#[from] crate::doctor::DoctorError),
 
@@ -75,7 +75,7 @@ impl CliError {
         match self {
             CliError::Train(error) if error.is_usage() => 2,
             CliError::ConfigFile { .. } | CliError::Usage(_) => 2,
-            CliError::Compare(crate::compare::CompareError::Protocol { .. }) => 2,
+            CliError::Compare(crate::experiments::compare::CompareError::Protocol { .. }) => 2,
             CliError::Bench(error) if error.is_usage() => 2,
             CliError::Interrupted { .. } | CliError::Stopped(_) => 130,
             CliError::Output { source } if source.kind() == io::ErrorKind::BrokenPipe => 0,

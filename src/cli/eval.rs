@@ -14,7 +14,7 @@ use crate::eval::table::{Cell, Table, fixed};
 use crate::eval::{Agreement, Grid, Measured, Sample, calibration, floors};
 use crate::files::is_unfinished;
 use crate::judge::{Prediction, Scale};
-use crate::train::log::Progress;
+use crate::progress::Progress;
 
 mod report;
 

@@ -8,13 +8,13 @@ use super::progress::TerminalProgress;
 use super::{CliError, Context, ExportArgs, Interrupt, print};
 use crate::bundle::{Exported, MOST_EXAMPLES, SHARD_BYTES, Wanted, WeightFormat, export};
 use crate::data::{Example, Reader, View};
-use crate::doctor::Work;
 use crate::eval::pearson;
 use crate::files::refuse_input;
 use crate::judge::{Judge, JudgeError, JudgeFiles, JudgeSettings, compare};
 use crate::model::form::WeightPolicy;
 use crate::model::quantised::BLOCK;
-use crate::train::log::Progress;
+use crate::progress::Progress;
+use crate::selftest::Work;
 
 /// Rows that a quantised judge is compared on, at most.
 const MOST_COMPARED: usize = 256;

@@ -7,15 +7,15 @@ use clap::Args;
 use super::{CliError, Context, Expectation, Interrupt, JudgingArgs, PartArgs, TerminalProgress};
 use crate::bundle::Wanted;
 use crate::data::{Chains, Dataset, Example, Labels, Reader, View};
-use crate::doctor::Work;
 use crate::eval::faithfulness::ChainSwap;
 use crate::judge::{
     self, CHAT_WORDS, Choice, Judge, JudgeError, JudgeFiles, JudgeOverrides, Judgement, Judging, Template, with_swapped_chains,
 };
 use crate::model::error::ModelError;
+use crate::progress::Progress;
 use crate::rollout::Until;
+use crate::selftest::Work;
 use crate::text::Date;
-use crate::train::log::Progress;
 
 /// How a judge asks, and for which scores. What is left out is as in the model's own `judge.json`, if it has one.
 #[derive(Debug, Default, Args)]

@@ -11,7 +11,7 @@ use crate::model::error::ModelError;
 use crate::model::layout::DEFAULT_SHARD_BYTES;
 use crate::model::names::tensors;
 use crate::model::save::save_checkpoint;
-use crate::train::log::Progress;
+use crate::progress::Progress;
 
 /// Add a LoRA adapter into its model, for tools that read no adapters
 #[derive(Debug, Args)]

@@ -52,9 +52,9 @@ pub use progress::{SystemClock, TerminalProgress};
 pub use settings::SettingFlags;
 
 use crate::bundle::{ModelFolder, Wanted};
-use crate::doctor::{Verdict, Work};
 use crate::gpu::{Class, Gpu, GpuOptions, Kernels};
-use crate::train::log::Progress;
+use crate::progress::Progress;
+use crate::selftest::{Verdict, Work};
 
 /// What every command has at hand.
 pub struct Context {
@@ -100,7 +100,7 @@ impl Context {
     fn gpu_with(&self, basic: bool, work: Work, progress: &mut dyn Progress) -> Result<(Gpu, Vec<Verdict>), CliError> {
         let (adapter, software_memory, kernels) = (self.adapter.clone(), free_memory(), self.kernels()?);
         let options = GpuOptions { adapter, software_memory, basic, kernels, ..GpuOptions::default() };
-        let (gpu, verdicts) = pollster::block_on(crate::doctor::open(&options, work))?;
+        let (gpu, verdicts) = pollster::block_on(crate::selftest::open(&options, work))?;
         progress.note(&format!("adapter: {}", gpu.facts()));
         verdicts.iter().filter(|v| !v.passes()).for_each(|v| progress.warn(&v.to_string()));
         Ok((gpu, verdicts))

@@ -6,7 +6,7 @@ use std::time::Instant;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{printable, say};
-use crate::train::log::{Clock, Progress};
+use crate::progress::{Clock, Progress};
 
 /// Seconds between two plain lines.
 const PLAIN_EVERY: f64 = 10.0;

@@ -16,8 +16,8 @@ use crate::data::{Example, columns_of};
 use crate::files::{FileError, Growing, changes, open_stream};
 use crate::judge::{Expectation, Judge, JudgeError, Judgement, Judging};
 use crate::model::error::ModelError;
+use crate::progress::Progress;
 use crate::rollout::Until;
-use crate::train::log::Progress;
 
 /// Batches of a block: fewer lose less by an interruption, more lose less time at the end of each.
 const BATCHES: usize = 4;

@@ -15,7 +15,7 @@ use super::http::{self, Answer, Limits, Request};
 use super::{CliError, Context, ServeArgs};
 use crate::bundle::{MANIFEST, ModelFolder};
 use crate::judge::JudgeError;
-use crate::train::log::Progress;
+use crate::progress::Progress;
 
 /// What the page may do: run its own scripts and wasm, in workers too, talk to this server, and (its worker only: the page's
 /// own policy is narrower) fetch a judge from an address that the visitor gives.

@@ -3,8 +3,8 @@ use std::io;
 use clap::CommandFactory;
 
 use super::*;
+use crate::progress::Silent;
 use crate::train::config::Resume;
-use crate::train::log::Silent;
 use crate::train::{TrainConfig, TrainError};
 
 fn parse(words: &str) -> Result<Cli, clap::Error> {

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use super::{CliError, Context, Interrupt, STEP, SystemClock, TrainArgs, print};
 use crate::bundle::Wanted;
-use crate::doctor::Work;
+use crate::progress::Progress;
+use crate::selftest::Work;
 use crate::train::config::{Layers, Origin, Raw};
-use crate::train::log::Progress;
 use crate::train::run::{Ended, Surroundings, run as train};
 
 /// Resolves the config and trains.

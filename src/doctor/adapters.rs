@@ -3,9 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
+use super::DoctorError;
 use super::against::{GRADIENT_TOLERANCE, LOGITS_TOLERANCE};
 use super::golden::Golden;
-use super::{DoctorError, Report};
 use crate::gpu::Gpu;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::decoder::{LogitsPass, PackedInputs, Pass, PassSizes};
@@ -15,6 +15,7 @@ use crate::model::lora::{Adapter, AdapterFiles, Merged};
 use crate::model::tensors::TensorSet;
 use crate::model::weights::Weights;
 use crate::ops::loss_head::RowObjective;
+use crate::selftest::Report;
 
 /// The adapters in `dir`: folders whose names begin with `lora`, in the order of their names.
 pub(super) fn beside(dir: &Path) -> Result<Vec<PathBuf>, DoctorError> {

@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
+use super::DoctorError;
 use super::golden::Golden;
-use super::{DoctorError, Report};
 use crate::gpu::Gpu;
 use crate::judge::{Expectation, Scale, Split};
 use crate::model::checkpoint::Checkpoint;
@@ -15,7 +15,8 @@ use crate::model::names::tensors;
 use crate::model::tensors::TensorSet;
 use crate::model::weights::Weights;
 use crate::ops::loss_head::RowObjective;
-use crate::train::reward::{RewardSettings, expected};
+use crate::selftest::Report;
+use crate::train::objective::reward::{RewardSettings, expected};
 
 /// Logits may differ by this much.
 pub const LOGITS_TOLERANCE: f64 = 1e-4;

@@ -1,23 +1,13 @@
 //! `jurist doctor`: does this adapter compute what it should?
 //!
-//! `against` holds the decoder to golden values of another implementation; `kernels` each operation to the f64 reference.
-//! `open` opens a GPU for work without the optional kernels that fail there.
+//! `against` holds the decoder to golden values of another implementation; `selftest` each operation to the f64 reference.
 
 mod adapters;
 mod against;
 mod golden;
-#[doc(hidden)]
-pub mod kernels;
-mod report;
-#[doc(hidden)]
-pub mod rig;
-mod variants;
 
 pub use against::{against, against_on};
 pub use golden::Golden;
-pub use kernels::kernels;
-pub use report::{Finding, Report};
-pub use variants::{Verdict, Work, open};
 
 use crate::model::error::ModelError;
 

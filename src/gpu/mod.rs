@@ -190,11 +190,11 @@ impl Gpu {
         adapter::list().await.iter().map(|a| adapter::facts(&a.get_info())).collect()
     }
 
-    /// Opens the adapter that `options` names. Its optional kernels are taken on trust: `doctor::open` tries them first.
+    /// Opens the adapter that `options` names. Its optional kernels are taken on trust: [`Gpu::open`] tries them first.
     ///
     /// # Errors
     /// No adapter at all (with what to install here), no such adapter, or a device that asks for more than it has.
-    pub async fn open(options: &GpuOptions) -> Result<Gpu, GpuError> {
+    pub async fn open_untested(options: &GpuOptions) -> Result<Gpu, GpuError> {
         let adapter::Choice { adapter, advice } = adapter::choose(options.adapter.as_deref()).await?;
         let facts = adapter::facts(&adapter.get_info());
         let limits = match options.limits {

@@ -11,11 +11,11 @@ use crate::data::Example;
 use crate::eval;
 use crate::judge::{AnswerFormat, Judging, Placement};
 use crate::train::TrainConfig;
-use crate::train::examples::Preparation;
-use crate::train::optimiser::Optimiser;
-use crate::train::order::DataOrder;
-use crate::train::policy::{PolicyTrainer, Speech};
-use crate::train::trainer::optimiser_settings;
+use crate::train::data::examples::Preparation;
+use crate::train::data::order::DataOrder;
+use crate::train::objective::optimiser::Optimiser;
+use crate::train::objective::policy::{PolicyTrainer, Speech};
+use crate::train::objective::trainer::optimiser_settings;
 
 /// What a page may ask for.
 #[derive(Deserialize)]

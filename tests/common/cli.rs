@@ -11,7 +11,7 @@ mod skip;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use jurist::miniature::{Miniature, SCORE_PHRASE, Split, Version, vocabulary};
+use jurist::experiments::synthetic::{Miniature, SCORE_PHRASE, Split, Version, vocabulary};
 use jurist::text::{SpecialTokens, word_level};
 use serde_json::{Value, json};
 pub use skip::skip;

@@ -12,8 +12,8 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::OnceLock;
 
-use jurist::doctor::kernels::Bench;
-pub use jurist::doctor::rig::{Ran, Rig, UNTOUCHED, around_one, random, sum};
+use jurist::selftest::kernels::Bench;
+pub use jurist::selftest::rig::{Ran, Rig, UNTOUCHED, around_one, random, sum};
 pub use skip::skip;
 
 use jurist::gpu::{Gpu, GpuError, GpuOptions, Kernels, Limits, Tensor, Tuning, Variant};
@@ -45,7 +45,7 @@ pub fn open(limits: Limits, checked: bool) -> Gpu {
     let mut options = GpuOptions { adapter, limits, checked, ..GpuOptions::default() };
     // The message of the error says what to install.
     let open = |options: &GpuOptions| {
-        pollster::block_on(Gpu::open(options)).unwrap_or_else(|e| panic!("the GPU tests need an adapter: {e}"))
+        pollster::block_on(Gpu::open_untested(options)).unwrap_or_else(|e| panic!("the GPU tests need an adapter: {e}"))
     };
     let gpu = open(&options);
     if !gpu.runs(Variant::MatmulCooperative) {

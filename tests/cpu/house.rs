@@ -13,43 +13,43 @@ use std::path::Path;
 const ROOMS: &[(&str, &[&str])] = &[
     ("cli", &["*"]),
     ("web", &["train", "judge", "rollout", "bundle", "model", "ops", "gpu", "text", "data", "eval", "random"]),
-    ("compare", &["demo", "files", "train", "judge", "gpu", "data", "model", "miniature", "eval", "random"]),
-    ("demo", &["files", "train", "judge", "gpu", "text", "data", "miniature", "eval", "random"]),
-    ("bench", &["files", "train", "rollout", "model", "ops", "gpu", "eval", "random"]),
-    ("doctor", &["train", "judge", "rollout", "model", "ops", "gpu", "reference", "text", "data", "eval", "random"]),
-    ("train", &["files", "judge", "rollout", "bundle", "model", "ops", "gpu", "text", "data", "eval", "random"]),
+    ("experiments", &["files", "train", "judge", "selftest", "gpu", "text", "data", "model", "eval", "progress", "random"]),
+    ("bench", &["files", "train", "rollout", "model", "ops", "gpu", "eval", "progress", "random"]),
+    ("doctor", &["train", "judge", "selftest", "rollout", "model", "ops", "gpu", "text", "data", "eval", "random"]),
+    ("train", &["files", "judge", "rollout", "bundle", "model", "ops", "gpu", "text", "data", "eval", "progress", "random"]),
     ("judge", &["rollout", "bundle", "model", "ops", "gpu", "text", "data", "random"]),
-    ("bundle", &["files", "model", "text", "random"]),
+    ("bundle", &["files", "hub", "model", "text", "random"]),
+    ("hub", &["files", "model", "text", "random"]),
+    ("selftest", &["rollout", "model", "ops", "gpu", "reference", "random"]),
     ("rollout", &["model", "ops", "gpu", "random"]),
     ("model", &["files", "ops", "gpu", "random"]),
     ("ops", &["gpu", "random"]),
     ("gpu", &[]),
     ("text", &["random"]),
     ("data", &["random"]),
-    ("miniature", &["random"]),
     ("eval", &["random"]),
     ("reference", &["random"]),
     ("files", &[]),
+    ("progress", &[]),
     ("random", &[]),
 ];
 
 /// Rooms that unit tests may name besides: kernels are held against the specification, tokens come from a tokenizer.
-const ROOMS_OF_TESTS: &[&str] = &["reference", "random", "text", "data", "miniature"];
+const ROOMS_OF_TESTS: &[&str] = &["reference", "random", "text", "data", "experiments"];
 
 /// Files and folders that run natively only. Everything else compiles to wasm, where these do not exist:
 const NATIVE: &[&str] = &[
     "src/main.rs",
     "src/bench/",
     "src/cli/",
-    "src/compare/",
-    "src/demo/",
     "src/doctor/",
+    "src/experiments/",
     "src/files/",
+    "src/hub/",
     "src/reference/",
+    "src/selftest/",
     "src/bundle/export.rs",
     "src/bundle/folder.rs",
-    "src/bundle/hub.rs",
-    "src/bundle/hub/",
     "src/data/columns/",
     "src/data/csv.rs",
     "src/data/files.rs",
@@ -58,13 +58,9 @@ const NATIVE: &[&str] = &[
     "src/judge/files.rs",
     "src/model/directory.rs",
     "src/model/save.rs",
-    "src/train/checkpoint.rs",
+    "src/train/checkpoint/",
     "src/train/memory/",
-    "src/train/output.rs",
-    "src/train/run.rs",
-    "src/train/start.rs",
-    "src/train/tract.rs",
-    "src/train/training_state.rs",
+    "src/train/run/",
 ];
 
 const NATIVE_ONLY: &[&str] = &[

@@ -4,21 +4,21 @@
 use std::path::Path;
 
 use crate::cli::{Task, finish, path, succeed};
+use jurist::experiments::synthetic::SCORE_PHRASE;
 use jurist::gpu::{Gpu, GpuOptions, Limits, PlanBuilder, Role, Tensor, Tuning};
-use jurist::miniature::SCORE_PHRASE;
 use jurist::model::config::Config;
 use jurist::model::decoder::{PackedInputs, Pass, PassSizes, Sampler};
 use jurist::model::form::Form;
 use jurist::model::init::Init;
 use jurist::model::weights::{Weights, bytes_on_gpu, least_binding};
 use jurist::ops::loss_head::RowObjective;
+use jurist::progress::{NoClock, Silent};
 use jurist::rollout::{Chain, Rollout, RolloutSizes, Stop};
 use jurist::train::TrainConfig;
-use jurist::train::engine::{Engine, Material};
-use jurist::train::log::{NoClock, Silent};
 use jurist::train::memory;
+use jurist::train::objective::engine::{Engine, Material};
+use jurist::train::run::start::Start;
 use jurist::train::run::{Surroundings, run};
-use jurist::train::start::Start;
 use serde_json::{Value, json};
 
 /// A run from scratch on the rows of `task`.

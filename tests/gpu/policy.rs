@@ -14,12 +14,12 @@ use jurist::random::Stream;
 use jurist::rollout::Ending;
 use jurist::text::TextError;
 use jurist::train::TrainConfig;
-use jurist::train::advantage::{AdvantageSettings, advantages};
-use jurist::train::examples::Prompt;
-use jurist::train::optimiser::{Optimiser, OptimiserSettings};
-use jurist::train::policy::{Aggregation, Closed, PolicySettings, PolicyTrainer, Rewarded, Rolled, Speech, Totals};
-use jurist::train::reward::RewardSettings;
-use jurist::train::trainer::StepNumbers;
+use jurist::train::data::examples::Prompt;
+use jurist::train::objective::advantage::{AdvantageSettings, advantages};
+use jurist::train::objective::optimiser::{Optimiser, OptimiserSettings};
+use jurist::train::objective::policy::{Aggregation, Closed, PolicySettings, PolicyTrainer, Rewarded, Rolled, Speech, Totals};
+use jurist::train::objective::reward::RewardSettings;
+use jurist::train::objective::trainer::StepNumbers;
 use serde_json::{Value, json};
 
 const VOCAB: u32 = 12;

@@ -4,9 +4,9 @@ use std::sync::OnceLock;
 
 use crate::cli::{Task, lines, succeed};
 use jurist::data::{Example, Reader, View};
+use jurist::experiments::synthetic::{Miniature, Split, Version};
 use jurist::gpu::Gpu;
 use jurist::judge::{Judge, Judged, Judging, Prediction};
-use jurist::miniature::{Miniature, Split, Version};
 use jurist::model::checkpoint::Checkpoint;
 use jurist::model::config::Config;
 use jurist::model::decoder::{CachePass, CacheSizes, LogitsPass, PackedInputs, PrefillPrompt, PrefillRow, Sampler};

@@ -485,8 +485,8 @@ impl TrainConfig {
     }
 
     /// The learning rate's course over a run of `total` steps.
-    pub fn schedule(&self, total: u64) -> super::schedule::Schedule {
-        use super::schedule::{Decay, Schedule};
+    pub fn schedule(&self, total: u64) -> crate::train::objective::schedule::Schedule {
+        use crate::train::objective::schedule::{Decay, Schedule};
         let decay = match self.lr_scheduler_type.as_str() {
             "cosine" => Decay::Cosine,
             "linear" => Decay::Linear,

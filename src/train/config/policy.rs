@@ -2,10 +2,10 @@
 
 use super::{SettingError, TrainConfig};
 use crate::judge::{Expectation, ScoreReads};
-use crate::train::advantage::AdvantageSettings;
-use crate::train::pack::Supervision;
-use crate::train::policy::{Aggregation, PolicySettings};
-use crate::train::reward::RewardSettings;
+use crate::train::data::pack::Supervision;
+use crate::train::objective::advantage::AdvantageSettings;
+use crate::train::objective::policy::{Aggregation, PolicySettings};
+use crate::train::objective::reward::RewardSettings;
 
 /// What a preset says where the config does not.
 struct Preset {

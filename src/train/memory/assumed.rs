@@ -7,9 +7,6 @@ use std::path::Path;
 
 use super::super::TrainError;
 use super::super::config::{SettingError, TrainConfig};
-use super::super::examples::{Prepared, Prompt};
-use super::super::pack::Example;
-use super::super::start::{Start, overrides, start_folder};
 use crate::bundle::FolderWeights;
 use crate::judge::{Choice, JudgeOverrides, JudgeSettings, Placement, Scale, ScoreTokens, Template};
 use crate::model::config::Config;
@@ -17,6 +14,9 @@ use crate::model::dtype::Dtype;
 use crate::model::error::ModelError;
 use crate::model::init::Init;
 use crate::text::{SpecialTokens, word_level};
+use crate::train::data::examples::{Prepared, Prompt};
+use crate::train::data::pack::Example;
+use crate::train::run::start::{Start, overrides, start_folder};
 
 /// The start of a run of `config`, without rows.
 ///

@@ -14,17 +14,17 @@ mod table;
 
 use super::TrainError;
 use super::config::TrainConfig;
-use super::engine::{Engine, Material};
-use super::pack::Example;
-use super::run::material;
-use super::start::{Start, labelled_rows};
-use super::trainer::Evaluator;
 use crate::data;
 use crate::gpu::{Gpu, Held, Role};
 use crate::judge::{Judge, Judging};
 use crate::model::error::ModelError;
 use crate::model::names::TensorSpec;
 use crate::model::weights::Weights;
+use crate::train::data::pack::Example;
+use crate::train::objective::engine::{Engine, Material};
+use crate::train::objective::trainer::Evaluator;
+use crate::train::run::material;
+use crate::train::run::start::{Start, labelled_rows};
 
 pub use levers::Lever;
 use table::gib;

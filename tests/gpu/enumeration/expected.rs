@@ -4,9 +4,9 @@ use jurist::judge::{Expectation, ScoreReads};
 use jurist::model::decoder::Draw;
 use jurist::reference::{self, Batch, loss};
 use jurist::rollout::{Chain, Ending};
-use jurist::train::examples::Prompt;
-use jurist::train::policy::{Closed, PolicySettings, close};
-use jurist::train::reward::RewardSettings;
+use jurist::train::data::examples::Prompt;
+use jurist::train::objective::policy::{Closed, PolicySettings, close};
+use jurist::train::objective::reward::RewardSettings;
 
 use crate::enumeration::toy::{MAX_TOKENS, Toy};
 

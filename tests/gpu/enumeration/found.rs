@@ -9,8 +9,8 @@ use jurist::model::decoder::PackedInputs;
 use jurist::model::weights::Weights;
 use jurist::ops::loss_head::{NO_SCORES, RowObjective};
 use jurist::reference;
-use jurist::train::optimiser::{Optimiser, OptimiserSettings};
-use jurist::train::policy::{PolicySettings, PolicyTrainer, Rewarded, Rolled, Scores, Totals};
+use jurist::train::objective::optimiser::{Optimiser, OptimiserSettings};
+use jurist::train::objective::policy::{PolicySettings, PolicyTrainer, Rewarded, Rolled, Scores, Totals};
 
 use crate::enumeration::expected::World;
 use crate::enumeration::toy::{Model, Toy};

@@ -26,9 +26,9 @@ use jurist::model::weights::Weights;
 use jurist::random::Stream;
 use jurist::reference;
 use jurist::rollout::{Rollout, RolloutSizes};
-use jurist::train::advantage::AdvantageSettings;
-use jurist::train::policy::{Aggregation, PolicySettings, close};
-use jurist::train::reward::RewardSettings;
+use jurist::train::objective::advantage::AdvantageSettings;
+use jurist::train::objective::policy::{Aggregation, PolicySettings, close};
+use jurist::train::objective::reward::RewardSettings;
 use serde_json::json;
 use toy::{MAX_TOKENS, Model, Toy};
 

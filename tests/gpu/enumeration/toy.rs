@@ -7,8 +7,8 @@ use jurist::model::source::TensorSource;
 use jurist::reference::{self, Spec};
 use jurist::rollout::{Ending, Stop};
 use jurist::text::TextError;
-use jurist::train::examples::Prompt;
-use jurist::train::policy::Speech;
+use jurist::train::data::examples::Prompt;
+use jurist::train::objective::policy::Speech;
 use serde_json::{Value, json};
 
 pub const MAX_TOKENS: usize = 2;

@@ -9,8 +9,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use jurist::experiments::synthetic::{Miniature, Split, Version};
 use jurist::files::Lock;
-use jurist::miniature::{Miniature, Split, Version};
 use serde_json::{Value, json};
 
 use crate::cli::{Done, Task, ctrl_c, finish, lines, path, skip, succeed};

@@ -1,10 +1,10 @@
 //! Attention over packed sequences, and over a cache, against the same loops of the specification.
 
-use jurist::doctor::kernels::attention as check;
 use jurist::gpu::{Size, Tuning};
 use jurist::ops::attention::{self, Heads};
 use jurist::ops::cached_attention::{self, Cache};
 use jurist::reference::Batch;
+use jurist::selftest::kernels::attention as check;
 
 use crate::common::*;
 

@@ -1,14 +1,14 @@
 //! What `jurist doctor` says: a line for every operation, and a failed one for every kind of broken kernel.
 
-use jurist::doctor::kernels::Bench;
 use jurist::ops::rmsnorm::Norm;
-use jurist::{doctor, doctor::kernels::linear};
+use jurist::selftest::kernels::Bench;
+use jurist::selftest::{self, kernels::linear};
 
 use crate::common::*;
 
 #[test]
 fn every_operation_has_a_line() {
-    let report = pollster::block_on(doctor::kernels(&gpu())).unwrap_or_else(|e| panic!("{e}"));
+    let report = pollster::block_on(selftest::kernels(&gpu())).unwrap_or_else(|e| panic!("{e}"));
     println!("{report}");
     assert!(report.passes(), "\n{report}");
     for operation in [

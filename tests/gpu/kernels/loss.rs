@@ -1,13 +1,13 @@
 //! The loss head: statistics of each row and gradients of every objective, in chunks with a remainder.
 
-use jurist::doctor::kernels::loss::{self, Case, Row, SCALE, SLABS, VOCAB, WHOLE, objectives, packed};
-use jurist::doctor::kernels::matrix::Form;
 use jurist::gpu::Size;
 use jurist::judge::{Expectation, Scale};
 use jurist::ops::loss_head::{self, LossGradient, LossHead, STATS};
 use jurist::ops::matrix::{FullSlab, Matrix, Packing};
 use jurist::reference::loss as spec;
-use jurist::train::reward::RewardSettings;
+use jurist::selftest::kernels::loss::{self, Case, Row, SCALE, SLABS, VOCAB, WHOLE, objectives, packed};
+use jurist::selftest::kernels::matrix::Form;
+use jurist::train::objective::reward::RewardSettings;
 
 use crate::common::*;
 

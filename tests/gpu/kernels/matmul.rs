@@ -1,12 +1,12 @@
 //! Matrix products: three layouts, four epilogues, tails in every direction.
 
-use jurist::doctor::kernels::linear::Place;
-use jurist::doctor::kernels::matrix::Form;
-use jurist::doctor::kernels::{Bench, linear, matrix};
 use jurist::gpu::{Limits, Size};
 use jurist::ops::matmul::{self, Epilogue, Layout};
 use jurist::ops::matrix::{FullSlab, Matrix, Packing};
 use jurist::reference::matmul as spec;
+use jurist::selftest::kernels::linear::Place;
+use jurist::selftest::kernels::matrix::Form;
+use jurist::selftest::kernels::{Bench, linear, matrix};
 
 use crate::common::*;
 

@@ -1,6 +1,6 @@
 //! Gradient norm, clipping and AdamW.
 
-use jurist::doctor::kernels::optim;
+use jurist::selftest::kernels::optim;
 
 use crate::common::*;
 

@@ -1,6 +1,6 @@
 //! Operations that touch each element once: embedding, rows, rope, SwiGLU, and the random generator.
 
-use jurist::doctor::kernels::pointwise;
+use jurist::selftest::kernels::pointwise;
 
 use crate::common::*;
 

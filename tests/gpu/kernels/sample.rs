@@ -1,9 +1,9 @@
 //! Sampling: which tokens are kept, how often each is drawn, which log-probability is reported.
 
-use jurist::doctor::kernels::sample::{self, ALL, Sampler};
 use jurist::gpu::Tuning;
 use jurist::reference::loss::log_softmax;
 use jurist::reference::sample::Sampling as Spec;
+use jurist::selftest::kernels::sample::{self, ALL, Sampler};
 
 use crate::common::*;
 

@@ -1,7 +1,7 @@
 //! Optional kernels are tried when a GPU is opened for work: right ones stay, broken ones are left out, by name.
 
-use jurist::doctor::{self, Verdict, Work};
 use jurist::gpu::{Gpu, GpuOptions, Kernels, SHADERS, Variant};
+use jurist::selftest::{self, Verdict, Work};
 
 use crate::common::*;
 
@@ -18,7 +18,7 @@ fn opened(kernels: &[Variant], broken: Option<(&'static str, &str, &str)>) -> (G
         substitutes: broken.map(substitute).into_iter().collect(),
         ..GpuOptions::default()
     };
-    pollster::block_on(doctor::open(&options, Work::Training)).unwrap_or_else(|e| panic!("{e}"))
+    pollster::block_on(selftest::open(&options, Work::Training)).unwrap_or_else(|e| panic!("{e}"))
 }
 
 /// The variants that this adapter can run at all.

@@ -1,0 +1,354 @@
+//! What is compared: methods, tasks, seeds and groups, as `protocol.toml` says it, and the cells that follow from it.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::{CompareError, file_error};
+use crate::experiments::synthetic::{Sizes, Version};
+use crate::train::config::{KEYS, Layers};
+
+/// The whole protocol.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Protocol {
+    pub seeds: Vec<u64>,
+    /// Seed of the items, the same for all runs.
+    pub data_seed: u64,
+    sizes: SizesTable,
+    tuning: Tuning,
+    /// Settings that all methods on given judgements share, and those of all methods on sampled chains.
+    imitation: toml::Table,
+    policy: toml::Table,
+    #[serde(rename = "method")]
+    pub methods: Vec<Method>,
+    #[serde(rename = "group")]
+    pub groups: Vec<Group>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SizesTable {
+    train: usize,
+    validation: usize,
+    test: usize,
+}
+
+/// Where learning rates are chosen.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Tuning {
+    task: String,
+    seed: u64,
+}
+
+/// One method.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Method {
+    pub name: String,
+    pub title: String,
+    /// Settings of `jurist train`, on top of those that its kind shares.
+    settings: toml::Table,
+    /// The method whose judge (of the same task and seed) it starts from; none: random weights.
+    pub start: Option<String>,
+    /// With tract: the method whose judge writes the chains.
+    pub chains_from: Option<String>,
+    /// What its rate is chosen from, or the method whose rate it takes.
+    #[serde(default)]
+    pub learning_rates: Vec<f64>,
+    pub rate_of: Option<String>,
+}
+
+/// Methods that are shown together.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Group {
+    pub name: String,
+    pub title: String,
+    pub tasks: Vec<String>,
+    pub methods: Vec<String>,
+    /// The method that the others' differences are to.
+    pub champion: String,
+    /// Seeds, where not all of the protocol's.
+    seeds: Option<Vec<u64>>,
+}
+
+/// Which run of a method: one of the results, or one that a learning rate is chosen by.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Run {
+    Seed(u64),
+    Rate(f64),
+}
+
+/// A cell by its names.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Choice {
+    pub task: String,
+    pub method: String,
+    pub run: Run,
+}
+
+impl std::fmt::Display for Choice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.run {
+            Run::Seed(seed) => write!(f, "{}/{}/seed-{seed}", self.task, self.method),
+            Run::Rate(rate) => write!(f, "{}/{}/rate-{rate:e}", self.task, self.method),
+        }
+    }
+}
+
+impl std::str::FromStr for Choice {
+    type Err = CompareError;
+
+    fn from_str(text: &str) -> Result<Self, CompareError> {
+        let wrong = || {
+            CompareError::Cell(format!("--cell {text}: expected TASK/METHOD/seed-N or TASK/METHOD/rate-R, as in H/real/seed-1"))
+        };
+        let [task, method, run] = text.split('/').collect::<Vec<_>>()[..] else { return Err(wrong()) };
+        let run = match run.split_once('-') {
+            Some(("seed", n)) => n.parse().map(Run::Seed).map_err(|_| wrong())?,
+            Some(("rate", r)) => r.parse().map(Run::Rate).map_err(|_| wrong())?,
+            _ => return Err(wrong()),
+        };
+        Ok(Choice { task: task.into(), method: method.into(), run })
+    }
+}
+
+impl Protocol {
+    /// Reads and checks a protocol.
+    ///
+    /// # Errors
+    /// No such file, no TOML, names that lead nowhere, settings that `jurist train` does not have.
+    pub fn read(path: &Path) -> Result<Self, CompareError> {
+        let text = std::fs::read_to_string(path).map_err(file_error("read the protocol", path))?;
+        let fail = |found: String| CompareError::Protocol { protocol: path.display().to_string(), found };
+        let protocol: Protocol = toml::from_str(&text).map_err(|e| fail(e.to_string().trim_end().into()))?;
+        protocol.check().map_err(fail)?;
+        Ok(protocol)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let mut known: Vec<&str> = Vec::new();
+        for method in &self.methods {
+            let name = &method.name;
+            if known.contains(&name.as_str()) || name.is_empty() || name.contains('/') {
+                return Err(format!("method `{name}`: every method needs a name of its own, without a slash"));
+            }
+            for other in method.start.iter().chain(&method.chains_from).chain(&method.rate_of) {
+                if !known.contains(&other.as_str()) {
+                    return Err(format!("method `{name}` refers to `{other}`, which is not a method above it"));
+                }
+            }
+            if method.learning_rates.is_empty() == method.rate_of.is_none() {
+                return Err(format!("method `{name}`: give learning_rates to choose from, or rate_of, and not both"));
+            }
+            for key in method.settings.keys().chain(self.imitation.keys()).chain(self.policy.keys()) {
+                if !KEYS.iter().any(|k| k.name == key) {
+                    return Err(format!("method `{name}`: `{key}` is no setting of jurist train"));
+                }
+            }
+            known.push(name);
+        }
+        for group in &self.groups {
+            for method in group.methods.iter().chain([&group.champion]) {
+                if !known.contains(&method.as_str()) || !group.methods.contains(&group.champion) {
+                    return Err(format!(
+                        "group `{}`: `{method}` is no method above, or the champion is not among its methods",
+                        group.name
+                    ));
+                }
+            }
+        }
+        let tasks = self.groups.iter().flat_map(|g| &g.tasks).chain([&self.tuning.task]);
+        tasks.map(|t| version(t).map(|_| ())).collect::<Result<Vec<()>, String>>()?;
+        Ok(())
+    }
+
+    pub fn sizes(&self) -> Sizes {
+        Sizes { train: self.sizes.train, validation: self.sizes.validation, test: self.sizes.test }
+    }
+
+    /// The method of this name.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn method(&self, name: &str) -> Result<&Method, CompareError> {
+        let names = || self.methods.iter().map(|m| m.name.as_str()).collect::<Vec<_>>().join(", ");
+        let found = self.methods.iter().find(|m| m.name == name);
+        found.ok_or_else(|| CompareError::Cell(format!("no method `{name}` in the protocol; it has {}", names())))
+    }
+
+    /// The seeds of a group.
+    pub fn seeds<'a>(&'a self, group: &'a Group) -> &'a [u64] {
+        group.seeds.as_deref().unwrap_or(&self.seeds)
+    }
+
+    /// The seed that a run is made with.
+    pub fn seed(&self, run: Run) -> u64 {
+        match run {
+            Run::Seed(seed) => seed,
+            Run::Rate(_) => self.tuning.seed,
+        }
+    }
+
+    /// The method that `method`'s learning rate is chosen for.
+    pub fn tuned<'a>(&'a self, method: &'a Method) -> Result<&'a Method, CompareError> {
+        match &method.rate_of {
+            Some(other) => self.tuned(self.method(other)?),
+            None => Ok(method),
+        }
+    }
+
+    /// The runs among which `method`'s learning rate is chosen; none where there is one rate only.
+    pub fn tuning(&self, method: &Method) -> Vec<Choice> {
+        let several = if method.learning_rates.len() > 1 { &method.learning_rates[..] } else { &[] };
+        let choice = |rate: &f64| Choice { task: self.tuning.task.clone(), method: method.name.clone(), run: Run::Rate(*rate) };
+        several.iter().map(choice).collect()
+    }
+
+    /// All cells, those first that others build on.
+    pub fn cells(&self) -> Result<Vec<Choice>, CompareError> {
+        let mut all: Vec<Choice> = Vec::new();
+        for group in &self.groups {
+            for task in &group.tasks {
+                for seed in self.seeds(group) {
+                    for method in &group.methods {
+                        let cell = Choice { task: task.clone(), method: method.clone(), run: Run::Seed(*seed) };
+                        self.with_needs(cell, &mut all)?;
+                    }
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// What a cell needs: the runs that its learning rate is chosen by, and the judges that it starts from.
+    pub fn needs(&self, cell: &Choice) -> Result<Vec<Choice>, CompareError> {
+        let method = self.method(&cell.method)?;
+        let mut needs = match cell.run {
+            Run::Seed(_) => self.tuning(self.tuned(method)?),
+            Run::Rate(_) => Vec::new(),
+        };
+        for other in method.start.iter().chain(&method.chains_from) {
+            let run = match cell.run {
+                Run::Seed(seed) => Run::Seed(seed),
+                // The start has a rate of its own, chosen before; its judge is that of the tuning seed.
+                Run::Rate(_) => Run::Seed(self.tuning.seed),
+            };
+            needs.push(Choice { task: cell.task.clone(), method: other.clone(), run });
+        }
+        Ok(needs)
+    }
+
+    fn with_needs(&self, cell: Choice, all: &mut Vec<Choice>) -> Result<(), CompareError> {
+        if all.contains(&cell) {
+            return Ok(());
+        }
+        for need in self.needs(&cell)? {
+            self.with_needs(need, all)?;
+        }
+        all.push(cell);
+        Ok(())
+    }
+
+    /// The settings of a method, without paths, seed and learning rate, laid into `layers`.
+    ///
+    /// # Errors
+    /// A value that the setting does not take.
+    pub fn lay(&self, method: &Method, layers: &mut Layers) -> Result<(), CompareError> {
+        let kind = match method.settings.get("method").and_then(|m| m.as_str()) {
+            Some("sft" | "raft" | "cot-raft" | "tract") => &self.imitation,
+            _ => &self.policy,
+        };
+        for table in [kind, &method.settings] {
+            layers.put_toml(&table.to_string(), &format!("method `{}` of the protocol", method.name))?;
+        }
+        Ok(())
+    }
+}
+
+/// The version of the miniature that a task is.
+pub(super) fn version(task: &str) -> Result<Version, String> {
+    task.parse().map_err(|e: crate::experiments::synthetic::MiniatureError| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PROTOCOL: &str = r#"
+        seeds = [1, 2]
+        data_seed = 1
+        sizes = { train = 10, validation = 4, test = 4 }
+        tuning = { task = "H", seed = 9 }
+        imitation = { max_steps = 3 }
+        policy = { max_steps = 2 }
+        [[method]]
+        name = "sft"
+        title = "SFT"
+        settings = { method = "sft" }
+        learning_rates = [1e-3, 3e-3]
+        [[method]]
+        name = "real"
+        title = "REAL"
+        settings = { method = "real" }
+        start = "sft"
+        learning_rates = [1e-4]
+        [[method]]
+        name = "std"
+        title = "std"
+        settings = { method = "real", normalize_advantages = true }
+        start = "sft"
+        rate_of = "real"
+        [[group]]
+        name = "all"
+        title = "All"
+        tasks = ["E"]
+        methods = ["std", "real"]
+        champion = "real"
+    "#;
+
+    fn parse(text: &str) -> Result<Protocol, String> {
+        let protocol: Protocol = toml::from_str(text).map_err(|e| e.to_string())?;
+        protocol.check().map(|()| protocol)
+    }
+
+    #[test]
+    fn cells_come_behind_what_they_need() {
+        let cells: Vec<String> = parse(PROTOCOL).unwrap().cells().unwrap().iter().map(Choice::to_string).collect();
+        // Rates of sft are tried on H with the tuning's seed; real has one rate only.
+        assert_eq!(
+            cells,
+            [
+                "H/sft/rate-1e-3",
+                "H/sft/rate-3e-3",
+                "E/sft/seed-1",
+                "E/std/seed-1",
+                "E/real/seed-1",
+                "E/sft/seed-2",
+                "E/std/seed-2",
+                "E/real/seed-2"
+            ]
+        );
+        for cell in cells {
+            assert_eq!(cell.parse::<Choice>().unwrap().to_string(), cell);
+        }
+        assert!("H/real".parse::<Choice>().is_err() && "H/real/fold-1".parse::<Choice>().is_err());
+    }
+
+    #[test]
+    fn protocols_that_lead_nowhere() {
+        for (from, to, message) in [
+            ("start = \"sft\"\n        rate_of", "start = \"stf\"\n        rate_of", "refers to `stf`"),
+            ("champion = \"real\"", "champion = \"raft\"", "the champion is not among its methods"),
+            ("tasks = [\"E\"]", "tasks = [\"F\"]", "unknown version"),
+            ("normalize_advantages", "normalise_advantages", "`normalise_advantages` is no setting"),
+            ("learning_rates = [1e-4]", "", "give learning_rates to choose from"),
+            ("data_seed = 1", "data_seeds = 1", "data_seeds"),
+        ] {
+            let error = parse(&PROTOCOL.replacen(from, to, 1)).unwrap_err();
+            assert!(error.contains(message), "{error}\nexpected {message}");
+        }
+    }
+}

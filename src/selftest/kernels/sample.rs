@@ -1,0 +1,164 @@
+//! Sampling: which tokens are kept, which one is drawn, which log-probability is reported.
+
+use super::Bench;
+use crate::gpu::{GpuError, Live, Size, Tensor};
+use crate::ops::sample::{self, Rows, Sampling};
+use crate::random::threefry2x32;
+use crate::reference::loss::log_softmax;
+use crate::reference::sample::Sampling as Spec;
+use crate::selftest::rig::{Ran, random};
+
+const KEY: [u32; 2] = [0x1234_5678, 0x9abc_def0];
+/// No truncation, temperature 1.
+pub const ALL: Spec = Spec { temperature: 1.0, top_k: 0, top_p: 1.0 };
+
+/// A sampler of `rows` rows whose settings are given with each run.
+pub struct Sampler {
+    pub ran: Ran,
+    pub place: Tensor,
+    pub ids: Tensor,
+    pub streams: Tensor,
+    pub drawn: Tensor,
+    rows: usize,
+    history: usize,
+}
+
+impl Sampler {
+    /// `streams[r]` is the random stream of row r; row r's position is `positions[r]`.
+    pub fn new(
+        b: &Bench,
+        logits: &[f64],
+        vocab: usize,
+        history: usize,
+        streams: &[u32],
+        positions: &[u32],
+    ) -> Result<Self, GpuError> {
+        let rows = streams.len();
+        let mut rig = b.rig();
+        let live: [Live; 7] = std::array::from_fn(|_| rig.live(0));
+        let glogits = rig.floats("logits", logits);
+        let places: Vec<u32> = positions.iter().flat_map(|p| [11, *p, 12, 13]).collect();
+        let place = rig.words("place", &places);
+        let ids = rig.words("ids", &vec![u32::MAX; rows]);
+        let gstreams = rig.words("streams", &streams.iter().flat_map(|s| [*s, 0]).collect::<Vec<u32>>());
+        let drawn = rig.words("drawn", &vec![u32::MAX; rows * history * 2]);
+        let settings =
+            Sampling { temperature: live[0], top_p: live[1], top_k: live[2], key: [live[3], live[4]], truncated: live[6] };
+        let count = Size::live(live[5], rows as u32);
+        let tensors = Rows {
+            logits: glogits,
+            start: sample::Start::First,
+            place,
+            ids,
+            streams: gstreams,
+            drawn,
+            count,
+            vocab: vocab as u32,
+            history: history as u32,
+        };
+        sample::next(&mut rig.plan, tensors, settings);
+        Ok(Sampler { ran: rig.build(&b.gpu)?, place, ids, streams: gstreams, drawn, rows, history })
+    }
+
+    /// One token a row.
+    pub fn step(&self, s: Spec) -> Result<(), GpuError> {
+        let floats = [s.temperature, s.top_p].map(|x| (x as f32).to_bits());
+        let rows = self.rows as u32;
+        let cut = s.temperature > 0.0 && (s.top_k > 0 || s.top_p < 1.0);
+        let truncated = if cut { rows } else { 0 };
+        self.ran.plan.run(&[floats[0], floats[1], s.top_k as u32, KEY[0], KEY[1], rows, truncated])
+    }
+
+    /// Tokens and log-probs of each row's draws.
+    pub async fn history(&self) -> Result<Vec<Vec<(usize, f64)>>, GpuError> {
+        let words = self.ran.read_words(self.drawn).await?;
+        let pair = |w: &[u32]| (w[0] as usize, f64::from(f32::from_bits(w[1])));
+        Ok(words.chunks(2 * self.history).map(|row| row.chunks(2).map(pair).collect()).collect())
+    }
+}
+
+/// The uniform number of a stream at a position.
+fn uniform(stream: u32, position: u32) -> f64 {
+    f64::from(threefry2x32(KEY, [stream, position])[0] >> 8) / f64::from(1 << 24)
+}
+
+/// The first of the largest; with its log-prob; the row moves on, and the history keeps no more than it has room for.
+pub async fn greedy(b: &mut Bench) -> Result<(), GpuError> {
+    const OPERATION: &str = "greedy";
+    let (vocab, rows) = (131, 6);
+    let mut logits = random(vocab * rows, 1);
+    for (row, tied) in [(0, vec![130]), (1, vec![0, 130]), (2, vec![63, 64]), (3, vec![2, 3, 128]), (4, vec![129, 130])] {
+        tied.iter().for_each(|j| logits[row * vocab + j] = 9.5);
+    }
+    // All below zero, and equal.
+    logits[5 * vocab..].iter_mut().for_each(|z| *z = -3.0);
+    let expected = [130, 0, 63, 2, 129, 0];
+    let sampler = Sampler::new(b, &logits, vocab, 2, &[0; 6], &[4; 6])?;
+    for _ in 0..3 {
+        sampler.step(Spec { temperature: 0.0, top_k: 3, top_p: 0.5 })?;
+    }
+    for (row, draws) in sampler.history().await?.iter().enumerate() {
+        let log_p = log_softmax(&logits[row * vocab..][..vocab])[expected[row]];
+        for (token, found) in draws {
+            b.holds(OPERATION, &format!("row {row}: token {token}, expected {}", expected[row]), *token == expected[row]);
+            b.result(OPERATION, &format!("log-prob, row {row}"), &[*found, 1.0], &[log_p, 1.0]);
+        }
+    }
+    let [place, ids, streams] = [
+        sampler.ran.read_words(sampler.place).await?,
+        sampler.ran.read_words(sampler.ids).await?,
+        sampler.ran.read_words(sampler.streams).await?,
+    ];
+    b.holds(OPERATION, "positions move on", place.chunks(4).all(|p| p == [11, 7, 12, 13]));
+    b.holds(OPERATION, "the token is the next input", ids.iter().zip(expected).all(|(id, t)| *id as usize == t));
+    b.holds(OPERATION, "draws are counted", streams.chunks(2).all(|s| s[1] == 3));
+    Ok(())
+}
+
+/// Each draw is the token that the specification draws with the same uniform number, whatever is kept. At a border of
+/// two tokens' shares, rounding may choose the neighbour; two draws in all may be such.
+pub async fn draws(b: &mut Bench, vocab: usize, rows: usize) -> Result<(), GpuError> {
+    const OPERATION: &str = "sample";
+    let settings = [
+        ALL,
+        Spec { temperature: 0.3, ..ALL },
+        Spec { temperature: 2.5, ..ALL },
+        Spec { top_k: 1, ..ALL },
+        Spec { top_k: 7, ..ALL },
+        Spec { top_k: 500, ..ALL },
+        Spec { top_p: 0.0, ..ALL },
+        Spec { top_p: 0.05, ..ALL },
+        Spec { top_p: 0.6, ..ALL },
+        Spec { top_p: 0.999, temperature: 0.8, ..ALL },
+        // Of the mass of the survivors: 0.5 of the mass of the 20 most likely.
+        Spec { top_p: 0.5, top_k: 20, temperature: 1.3 },
+    ];
+    let mut one = random(vocab, 7);
+    if vocab > 10 {
+        one[3] = one[9]; // a tie
+    }
+    let streams: Vec<u32> = (0..rows as u32).map(|r| r * 3 + 1).collect();
+    let positions: Vec<u32> = (0..rows as u32).map(|r| r % 50).collect();
+    let sampler = Sampler::new(b, &one.repeat(rows), vocab, settings.len(), &streams, &positions)?;
+    for s in settings {
+        sampler.step(s)?;
+    }
+    let history = sampler.history().await?;
+    let mut neighbours = 0;
+    for (n, s) in settings.iter().enumerate() {
+        let log_p = log_softmax(&one.iter().map(|z| z / s.temperature).collect::<Vec<_>>());
+        for (row, draws) in history.iter().enumerate() {
+            let (token, found) = draws[n];
+            let u = uniform(streams[row], positions[row] + n as u32);
+            let expected = s.draw(&one, u).token;
+            let near = [-1e-5, 1e-5].map(|by| s.draw(&one, (u + by).clamp(0.0, 1.0 - 1e-9)).token);
+            let right = token == expected || near.contains(&token);
+            b.holds(OPERATION, &format!("{s:?}, {vocab} tokens, row {row}: drew {token}, expected {expected}"), right);
+            neighbours += usize::from(token != expected);
+            let expected = log_p.get(token).copied().unwrap_or(f64::NAN);
+            b.result(OPERATION, &format!("log-prob, {s:?}, {vocab} tokens"), &[found, 1.0], &[expected, 1.0]);
+        }
+    }
+    b.holds(OPERATION, &format!("{neighbours} draws beside the specification's"), neighbours <= 2);
+    Ok(())
+}

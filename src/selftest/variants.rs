@@ -1,0 +1,120 @@
+//! Which optional kernels an adapter may use: each is tried before the work begins, on small awkward shapes and against the
+//! `f64` reference. One that fails is left out, so that a driver that miscompiles it costs speed and nothing else.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use super::Finding;
+use super::kernels::linear::Place;
+use super::kernels::{Bench, attention, linear};
+use crate::gpu::{Gpu, GpuError, GpuOptions, Kernels, Tuning, Variant};
+use crate::ops::attention::Heads;
+use crate::ops::matmul::Layout;
+
+/// What a GPU is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Forward only: products of other layouts are not tried.
+    Judging,
+    Training,
+}
+
+/// How a variant did.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    pub variant: Variant,
+    /// Its worst check, measured by the tolerance.
+    pub worst: Finding,
+}
+
+impl Verdict {
+    pub fn passes(&self) -> bool {
+        self.worst.passes()
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, worst) = (self.variant.name(), &self.worst);
+        if self.passes() {
+            return write!(f, "{name} is in use: {} is off by {:.1e} of {:.0e}", worst.group, worst.deviation, worst.tolerance);
+        }
+        let off = match worst.deviation.is_finite() {
+            true => format!("is off by {:.1e}, allowed {:.0e}", worst.deviation, worst.tolerance),
+            false => "gives no number, or cannot run".into(),
+        };
+        write!(f, "{name} is switched off on this adapter, its plain kernel is used: {} ({}) {off}", worst.group, worst.worst)
+    }
+}
+
+/// Opens a GPU for `work` without the optional kernels that do not compute there what they should, and says how each did.
+///
+/// # Errors
+/// As [`Gpu::open_untested`].
+pub async fn open(options: &GpuOptions, work: Work) -> Result<(Gpu, Vec<Verdict>), GpuError> {
+    let mut options = options.clone();
+    let mut failed: Vec<Verdict> = Vec::new();
+    'device: loop {
+        let gpu = Gpu::open_untested(&options).await?;
+        let mut tuning = gpu.tuning().clone();
+        let mut verdicts = failed.clone();
+        for variant in gpu.tuning().variants.clone() {
+            let verdict = Verdict { variant, worst: attempt(&gpu, variant, work).await };
+            if !verdict.passes() {
+                tuning = tuning.without(variant);
+                failed.push(verdict.clone());
+            }
+            verdicts.push(verdict);
+            if gpu.check().is_err() {
+                // A refused shader or a lost device taints all that follows: another device, without this variant.
+                options.kernels = Kernels::Only(tuning.without(variant).variants);
+                continue 'device;
+            }
+        }
+        return Ok((gpu.tuned(tuning), verdicts));
+    }
+}
+
+/// The worst finding of one variant's checks.
+async fn attempt(gpu: &Gpu, variant: Variant, work: Work) -> Finding {
+    // Caches of the checks are short: they are split all the same.
+    let tuning = Tuning { variants: BTreeSet::from([variant]), cache_part: 4, ..gpu.tuning().clone() };
+    let mut b = Bench { tuning, ..Bench::new(gpu) };
+    let outcome = match variant {
+        Variant::MatmulSubgroup | Variant::MatmulCooperative => products(&mut b, work).await,
+        Variant::AttentionSubgroup | Variant::AttentionTiled => layers(&mut b).await,
+        Variant::CachedAttentionSplit => caches(&mut b).await,
+    };
+    let outcome = outcome.and(gpu.check());
+    b.settle(variant.name(), outcome);
+    b.report.worst()
+}
+
+/// The lowest tile with every epilogue, and the tallest of each layout as a training step uses it.
+async fn products(b: &mut Bench, work: Work) -> Result<(), GpuError> {
+    let lowest = if b.tuning.has(Variant::MatmulCooperative) { [33, 36, 12] } else { [6, 36, 12] };
+    linear::product(b, Layout::Nt, lowest, Place::CHUNKS).await?;
+    linear::product_with(b, Layout::Nt, [68, 228, 12], Place::CHUNKS, &["write"]).await?;
+    if work == Work::Training {
+        linear::product_with(b, Layout::Nn, [68, 228, 12], Place::WINDOWS, &["write"]).await?;
+        linear::product_with(b, Layout::Tn, [68, 228, 13], Place::WINDOWS, &["accumulate"]).await?;
+    }
+    Ok(())
+}
+
+/// Forward and backward, packed sequences and shared prefixes under a window: grouped heads, tails in every direction.
+async fn layers(b: &mut Bench) -> Result<(), GpuError> {
+    let h = Heads { heads: 6, kv_heads: 2, head_dim: 8, window: Some(6) };
+    attention::packed(b, &h, "shared prefixes", &attention::shared_prefixes()).await?;
+    if b.tuning.has(Variant::AttentionTiled) {
+        // Vectors of several chunks, the last of them not whole.
+        let h = Heads { heads: 3, kv_heads: 1, head_dim: 80, window: None };
+        attention::packed(b, &h, "shared prefixes", &attention::shared_prefixes()).await?;
+    }
+    Ok(())
+}
+
+async fn caches(b: &mut Bench) -> Result<(), GpuError> {
+    attention::cached(b, &Heads { heads: 6, kv_heads: 2, head_dim: 8, window: Some(6) }).await?;
+    attention::cached(b, &Heads { heads: 2, kv_heads: 1, head_dim: 80, window: None }).await
+}

@@ -1,0 +1,129 @@
+//! One training step, by whichever method: supervised on given judgements, or by policy gradient on sampled ones.
+
+use crate::gpu::Gpu;
+use crate::judge::{AnswerFormat, Placement, Scale};
+use crate::model::form::Form;
+use crate::model::lora::{Adapter, AdapterFiles};
+use crate::model::source::TensorSource;
+use crate::model::weights::Weights;
+use crate::text::Tokenizer;
+use crate::train::TrainError;
+use crate::train::config::TrainConfig;
+use crate::train::data::examples::Prompt;
+use crate::train::data::pack::Example;
+use crate::train::objective::optimiser::Optimiser;
+use crate::train::objective::policy::{PolicyTrainer, Speech};
+use crate::train::objective::trainer::{StepNumbers, Trainer, optimiser_settings};
+
+/// The weights that a run starts from.
+pub struct Origin<'a> {
+    pub source: &'a dyn TensorSource,
+    /// How its files store its matrices.
+    pub form: Form,
+    /// The adapter that it has already.
+    pub adapter: Option<&'a AdapterFiles>,
+}
+
+impl Origin<'_> {
+    /// On the GPU as `config` wants to train them: in f32, or frozen beside an adapter.
+    pub(in crate::train) fn upload(&self, gpu: &Gpu, config: &TrainConfig) -> Result<Weights, TrainError> {
+        let lora = config.lora();
+        if lora.is_none() && self.adapter.is_none() {
+            return Ok(Weights::upload(gpu, self.source)?);
+        }
+        let weights = Weights::upload_as(gpu, self.source, config.weight_policy().form(self.form))?;
+        let model = self.source.config();
+        let adapter = match (&lora, self.adapter) {
+            (_, Some(files)) => Adapter::upload(gpu, model, files)?,
+            (Some(lora), None) => Adapter::fresh(gpu, model, lora, config.seed)?,
+            (None, None) => return Ok(weights),
+        };
+        Ok(weights.with_adapter(adapter))
+    }
+
+    /// The same as they are before the first step, beside those that will be trained: the model that the policy must not go
+    /// far from. Frozen weights are shared; a new adapter changes nothing, so it is switched off.
+    fn beside(&self, gpu: &Gpu, trained: &Weights) -> Result<Weights, TrainError> {
+        match (trained.adapter(), self.adapter) {
+            (None, _) => Ok(Weights::upload(gpu, self.source)?),
+            (Some(_), None) => Ok(trained.without_adapter()),
+            (Some(adapter), Some(_)) => Ok(trained.with_adapter(adapter.copy(gpu)?)),
+        }
+    }
+}
+
+/// What steps are made of: rows as examples or prompts, and the judge's way of speaking.
+pub struct Material<'a> {
+    pub examples: &'a [Example],
+    pub scale: &'a Scale,
+    pub placement: Placement<'a>,
+    pub tokenizer: &'a Tokenizer,
+    /// Most tokens of a chain.
+    pub max_tokens: usize,
+}
+
+/// The model, its optimiser, and how a step is made.
+pub enum Engine {
+    Supervised(Box<Trainer>),
+    Policy(Box<PolicyTrainer>),
+}
+
+impl Engine {
+    /// Plans the method of `config` for `material`, with the weights of `origin`.
+    ///
+    /// # Errors
+    /// Out of memory, or rows that do not fit the model's context.
+    pub fn new(gpu: &Gpu, origin: &Origin, config: &TrainConfig, material: &Material) -> Result<Self, TrainError> {
+        let weights = origin.upload(gpu, config)?;
+        if !config.samples_chains() {
+            let judge = (material.scale, material.placement);
+            return Ok(Engine::Supervised(Box::new(Trainer::new(gpu, weights, config, material.examples, judge)?)));
+        }
+        let settings = config.policy(material.max_tokens);
+        let start = if settings.kl > 0.0 { Some(origin.beside(gpu, &weights)?) } else { None };
+        let optimiser = Optimiser::new(gpu, weights.trainable()?, optimiser_settings(config))?;
+        let longest = material.examples.iter().map(|e| e.prompt.ids.len()).max().unwrap_or(0);
+        let sizes = (longest, config.per_device_train_batch_size as usize);
+        let trainer = PolicyTrainer::new(gpu, weights, optimiser, settings, sizes, material.placement, start)?;
+        Ok(Engine::Policy(Box::new(trainer)))
+    }
+
+    pub fn weights(&self) -> &Weights {
+        match self {
+            Engine::Supervised(t) => &t.weights,
+            Engine::Policy(t) => &t.weights,
+        }
+    }
+
+    pub fn optimiser(&self) -> &Optimiser {
+        match self {
+            Engine::Supervised(t) => &t.optimiser,
+            Engine::Policy(t) => &t.optimiser,
+        }
+    }
+
+    /// Step number `step` (from 0) on the rows `picked`, at this learning rate; `t` counts applied steps, from 1.
+    ///
+    /// # Errors
+    /// What packing or the GPU reports.
+    pub async fn step(
+        &self,
+        picked: &[usize],
+        material: &Material<'_>,
+        (seed, step): (u64, u64),
+        (learning_rate, t): (f64, u64),
+    ) -> Result<StepNumbers, TrainError> {
+        match self {
+            Engine::Supervised(trainer) => {
+                let rows: Vec<&Example> = picked.iter().map(|i| &material.examples[*i]).collect();
+                trainer.step(&rows, (seed, step), (learning_rate, t)).await
+            }
+            Engine::Policy(trainer) => {
+                let rows: Vec<&Prompt> = picked.iter().map(|i| &material.examples[*i].prompt).collect();
+                let format = AnswerFormat { tokens: material.placement.tokens, decode: material.tokenizer };
+                let speech = Speech { scale: material.scale, format, eos: material.tokenizer.eos_ids() };
+                trainer.step(&rows, &speech, (seed, step), (learning_rate, t)).await
+            }
+        }
+    }
+}

@@ -1,0 +1,511 @@
+//! A run from beginning to end: the loop, its evaluations, its checkpoints, and going on after an interruption.
+//!
+//! ```text
+//! start ─► [resume] ─► step, step, … ─► (eval_steps: evaluate) ─► (save_steps: checkpoint) ─► … ─► final model
+//! ```
+//!
+//! Everything that decides the next step (weights, moments, place in the data, counters) is in a checkpoint, and every
+//! kernel repeats bit for bit, so a run that was killed and resumed ends with the same bytes as one that was not.
+
+pub mod log;
+pub mod start;
+mod tract;
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use crate::data;
+use crate::eval::{Agreement, Grid};
+use crate::files::add_to_folder;
+use crate::gpu::Gpu;
+use crate::judge::{JUDGE_FILE, Judge, Judging};
+use crate::model::layout::DEFAULT_SHARD_BYTES;
+use crate::model::names::tensors;
+use crate::model::save::CheckpointWriter;
+use crate::model::weights::Weights;
+use crate::progress::{Clock, Progress};
+use crate::train::TrainError;
+use crate::train::checkpoint::output::{self, OutputFolder};
+use crate::train::checkpoint::training_state::{Parameter, Part};
+use crate::train::checkpoint::{
+    self, Checkpoint, MetricsFile, TrainerState, checkpoint_name, open_checkpoint, open_metrics, read_log_history,
+    rotate_checkpoints, save_checkpoint, sync_metrics,
+};
+use crate::train::config::{Resume, TrainConfig};
+use crate::train::data::order::DataOrder;
+use crate::train::data::pack::Example;
+use crate::train::error::{BoxError, io_error};
+use crate::train::memory;
+use crate::train::objective::engine::{Engine, Material};
+use crate::train::objective::schedule::Schedule;
+use crate::train::objective::trainer::{Evaluator, StepNumbers};
+use crate::train::run::log::{Metrics, StepReport};
+use crate::train::run::start::Start;
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ended {
+    /// All steps are done; the model is in `output_dir`.
+    Finished { steps: u64, seconds: f64 },
+    /// Interrupted; the run goes on from this checkpoint.
+    Interrupted { checkpoint: PathBuf },
+}
+
+/// What a run is given from outside.
+pub struct Surroundings<'a> {
+    pub gpu: &'a Gpu,
+    pub clock: &'a dyn Clock,
+    pub progress: &'a mut dyn Progress,
+    /// True once somebody asked the run to stop.
+    pub interrupted: &'a dyn Fn() -> bool,
+}
+
+/// Trains as `config` says.
+///
+/// # Errors
+/// Whatever start, data, GPU or disk report; a run that diverged. Checkpoints written before stay.
+pub async fn run<'a>(config: &'a TrainConfig, around: Surroundings<'a>) -> Result<Ended, TrainError> {
+    let mut folder = OutputFolder::claim(Path::new(&config.output_dir))?;
+    match config.method.as_str() {
+        "tract" => crate::train::run::tract::train(config, &mut folder, around).await,
+        _ => run_in(&mut folder, config, around).await,
+    }
+}
+
+/// As [`run`], into a folder that is held already.
+pub(in crate::train) async fn run_in<'a>(
+    folder: &mut OutputFolder,
+    config: &'a TrainConfig,
+    around: Surroundings<'a>,
+) -> Result<Ended, TrainError> {
+    let resumed = find_resume(config, folder.path(), around.progress)?;
+    let start = Start::read(config)?;
+    start.notes.iter().for_each(|note| around.progress.warn(note));
+    if let (Some(model), false) = (&config.model_name_or_path, start.inherited.is_empty()) {
+        around.progress.note(&format!("{} as in {model}", start.inherited.join(", ")));
+    }
+    memory::check(around.gpu, config, &start)?;
+    let mut run = Run::new(config, start, folder, around, resumed.as_ref()).await?;
+    if let Some(checkpoint) = resumed {
+        run.resume(checkpoint)?;
+    }
+    run.work().await
+}
+
+/// The checkpoint to go on from, if the config asks for one. A new run into a folder that holds a run or a finished judge
+/// is refused: it would overwrite what somebody has waited for.
+fn find_resume(config: &TrainConfig, output: &Path, progress: &mut dyn Progress) -> Result<Option<Checkpoint>, TrainError> {
+    match &config.resume_from_checkpoint {
+        Resume::From(path) => {
+            let path = Path::new(path);
+            let checkpoint = open_checkpoint(path)?;
+            let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            if !same_file::is_same_file(folder, output).unwrap_or(false) {
+                refuse_used(output)?;
+            }
+            Ok(Some(checkpoint))
+        }
+        Resume::Newest(true) => {
+            let latest = checkpoint::latest_checkpoint(output)?;
+            latest.passed_over.iter().for_each(|e| progress.warn(&format!("passed over: {e}")));
+            if latest.checkpoint.is_none() {
+                if !latest.passed_over.is_empty() {
+                    return refuse(output.into(), "none of its checkpoints is complete; move them away to start anew");
+                }
+                output::refuse_taken(output)?;
+                progress.note("no checkpoint to resume from: starting anew");
+            }
+            Ok(latest.checkpoint)
+        }
+        Resume::Newest(false) => refuse_used(output).map(|()| None),
+    }
+}
+
+/// Refuses a folder for a run that does not go on from what is there.
+fn refuse_used(output: &Path) -> Result<(), TrainError> {
+    match checkpoint::list_checkpoints(output)?.last() {
+        None => output::refuse_taken(output),
+        Some(step) => {
+            let problem = "a run was here before; go on with --resume, or choose another output_dir";
+            refuse(output.join(checkpoint_name(*step)), problem)
+        }
+    }
+}
+
+fn refuse<T>(path: PathBuf, problem: &str) -> Result<T, TrainError> {
+    Err(TrainError::Checkpoint { path, problem: problem.into() })
+}
+
+/// A run under way.
+struct Run<'a> {
+    config: &'a TrainConfig,
+    output: PathBuf,
+    around: Surroundings<'a>,
+    start: Start,
+    engine: Engine,
+    held_out: Option<HeldOut>,
+    order: DataOrder,
+    schedule: Schedule,
+    state: TrainerState,
+    metrics: MetricsFile,
+    parameters: Vec<Parameter>,
+    /// Files of an earlier end of this run, which the final model replaces.
+    earlier: Vec<PathBuf>,
+    /// All steps are behind, and the final model is there as its checkpoint has it.
+    done: bool,
+}
+
+/// Evaluation: the loss on held-out examples, and the judge on held-out rows.
+struct HeldOut {
+    evaluator: Evaluator,
+    examples: Vec<Example>,
+    rows: Vec<data::Example>,
+    labels: Vec<f64>,
+    grid: Grid,
+}
+
+impl<'a> Run<'a> {
+    /// Plans everything. Nothing is written to the output folder before it is certain that `resumed` fits.
+    async fn new(
+        config: &'a TrainConfig,
+        mut start: Start,
+        folder: &mut OutputFolder,
+        around: Surroundings<'a>,
+        resumed: Option<&Checkpoint>,
+    ) -> Result<Self, TrainError> {
+        let gpu = around.gpu;
+        let output = folder.path().to_path_buf();
+        let engine = Engine::new(gpu, &start.origin(), config, &material(&start))?;
+        let examples = &start.train.examples;
+        let held_out = match start.eval.take() {
+            None => None,
+            Some((prepared, rows)) => {
+                let batch = config.per_device_eval_batch_size as usize;
+                let judge = (&start.settings.scale, start.placement());
+                let evaluator = Evaluator::new(gpu, engine.weights(), &prepared.examples, (batch, config.supervision()), judge)?;
+                let labels = rows.iter().filter_map(|r| r.record.score).collect();
+                let grid = Grid::new(start.settings.scale.values()).map_err(|e| inside("measure", &output, e))?;
+                Some(HeldOut { evaluator, examples: prepared.examples, rows, labels, grid })
+            }
+        };
+        let total = config.total_steps(examples.len());
+        let mut order = DataOrder::new(config.seed, examples.len())?;
+        let mut state = TrainerState::new(config, examples.len(), total);
+        state.jurist.tuning = json!(format!("{:?}", gpu.tuning()));
+        let trained = engine.weights().trainable()?.specs();
+        let parameters: Vec<Parameter> = trained.into_iter().map(|t| Parameter { name: t.name, shape: t.shape }).collect();
+        let (mut earlier, mut done) = (Vec::new(), false);
+        if let Some(from) = resumed {
+            check_same_run(&from.state, &state)?;
+            from.tensors.expect(&parameters)?;
+            order = DataOrder::resume(config.seed, examples.len(), from.state.jurist.order)?;
+            output::refuse_other_log(&output, from.state.jurist.metrics_bytes, &from.state.log_history)?;
+            let best = from.state.best_model_checkpoint.as_ref().filter(|_| config.load_best_model_at_end);
+            let last = best.map_or_else(|| from.path.clone(), |best| output.join(best));
+            done = from.state.global_step >= total && output::has_judge_of(&output, &last);
+            if !done {
+                output::refuse_foreign_checkpoints(&output, from.state.global_step)?;
+                earlier = output::earlier_judge(&output)?;
+            }
+            checkpoint::changed_settings(&output, config).iter().for_each(|c| around.progress.warn(c));
+        }
+        if folder.make()? && resumed.is_none() {
+            // Another process may have been here since the first look.
+            refuse_used(&output)?;
+        }
+        // Before the log, which is known by it as what a run left that was killed before its first checkpoint.
+        if !output::write_resolved_config(&output, config)? {
+            let file = output.join(checkpoint::RESOLVED_CONFIG);
+            let line = format!("{} was not written by this run, or was changed: it is left as it is", file.display());
+            around.progress.warn(&line);
+        }
+        let (metrics, warning) = open_metrics(&output, resumed.map_or(0, |from| from.state.jurist.metrics_bytes))?;
+        warning.iter().for_each(|w| around.progress.warn(w));
+        let schedule = config.schedule(total);
+        Ok(Run { config, output, around, start, engine, held_out, order, schedule, state, metrics, parameters, earlier, done })
+    }
+
+    /// Puts weights, moments and counters back to where the checkpoint stood.
+    fn resume(&mut self, mut from: Checkpoint) -> Result<(), TrainError> {
+        if from.state.jurist.tuning != self.state.jurist.tuning {
+            self.around.progress.warn(
+                "the checkpoint was made with kernels tuned for another adapter: results agree to rounding, not byte for byte",
+            );
+        }
+        let optimiser = self.engine.optimiser();
+        let parts =
+            [(Part::Master, self.engine.weights().trainable()?), (Part::ExpAvg, &optimiser.m), (Part::ExpAvgSq, &optimiser.v)];
+        let mut values = Vec::new();
+        for (part, target) in parts {
+            for parameter in &self.parameters {
+                from.tensors.read(part, &parameter.name, &mut values)?;
+                target.write(self.around.gpu, &parameter.name, 0, &values)?;
+            }
+        }
+        self.state = TrainerState { log_history: Vec::new(), ..from.state };
+        self.around.progress.note(&format!("resumed from {}", from.path.display()));
+        Ok(())
+    }
+
+    async fn work(mut self) -> Result<Ended, TrainError> {
+        let began = self.around.clock.seconds();
+        let total = self.state.max_steps;
+        if self.done {
+            self.around.progress.note(&format!("all {total} steps were done before: nothing is left to do"));
+            return Ok(Ended::Finished { steps: total, seconds: 0.0 });
+        }
+        if self.state.global_step >= total {
+            let line =
+                format!("all {total} steps were done before, and the judge is not whole: it is written from its checkpoint");
+            self.around.progress.note(&line);
+        }
+        self.around.progress.begin("training", self.state.global_step, total);
+        while self.state.global_step < total {
+            self.step().await?;
+            let step = self.state.global_step;
+            if step == total {
+                self.refuse_untrained()?;
+            }
+            let due = |every: u64| every > 0 && step.is_multiple_of(every);
+            let evaluated = self.held_out.is_some() && (due(self.config.eval_steps) || step == total);
+            let best = evaluated && self.evaluate().await?;
+            let interrupted = (self.around.interrupted)();
+            // The best must be on the disk to be loaded at the end, whether a checkpoint is due or not.
+            let kept = best && self.config.load_best_model_at_end;
+            let saved = due(self.config.save_steps) || step == total || kept;
+            if best && !saved {
+                self.state.best_model_checkpoint = None;
+            }
+            if saved || interrupted {
+                let checkpoint = self.save()?;
+                if interrupted && step < total {
+                    self.around.progress.end();
+                    return Ok(Ended::Interrupted { checkpoint });
+                }
+            }
+        }
+        self.around.progress.end();
+        self.refuse_untrained()?;
+        self.finish()?;
+        Ok(Ended::Finished { steps: self.state.global_step, seconds: self.around.clock.seconds() - began })
+    }
+
+    /// A model that is as it was before is no judge that was trained.
+    fn refuse_untrained(&self) -> Result<(), TrainError> {
+        match self.state.jurist.optimizer_steps {
+            0 => Err(TrainError::Untrained { steps: self.state.global_step }),
+            _ => Ok(()),
+        }
+    }
+
+    async fn step(&mut self) -> Result<(), TrainError> {
+        let began = self.around.clock.seconds();
+        let picked = self.order.next_rows(self.config.rows_per_step());
+        // As transformers counts: the k-th step, from 1, runs at the schedule's rate after k - 1 steps.
+        let rate = self.schedule.rate(self.state.global_step);
+        let random = (self.config.seed, self.state.global_step);
+        let pace = (rate, self.state.jurist.optimizer_steps + 1);
+        let numbers = self.engine.step(&picked, &material(&self.start), random, pace).await?;
+        self.count(&numbers);
+        let step = self.state.global_step;
+        let report = StepReport {
+            step,
+            epoch: self.order.epochs(),
+            loss: numbers.loss,
+            grad_norm: f64::from(numbers.grad_norm),
+            learning_rate: rate,
+            num_tokens: self.state.num_input_tokens_seen,
+            mean_token_accuracy: None,
+            entropy: Some(numbers.entropy),
+            nonfinite_steps: self.state.jurist.nonfinite_steps,
+            step_time: self.around.clock.seconds() - began,
+        };
+        if step.is_multiple_of(self.config.logging_steps.max(1)) || step == self.state.max_steps {
+            let mut line = report.metrics();
+            numbers.extra.iter().for_each(|(name, value)| line.put(name, *value));
+            self.write_metrics(&line)?;
+        }
+        self.around.progress.step(step, numbers.loss);
+        let steps = self.state.jurist.nonfinite_in_a_row;
+        match steps >= self.config.max_nonfinite_steps {
+            true => Err(TrainError::Diverged { steps, step }),
+            false => Ok(()),
+        }
+    }
+
+    /// Moves the counters on.
+    fn count(&mut self, numbers: &StepNumbers) {
+        let state = &mut self.state;
+        state.global_step += 1;
+        state.epoch = self.order.epochs();
+        state.num_input_tokens_seen += numbers.tokens as u64;
+        state.jurist.order = self.order.cursor();
+        if numbers.applied > 0 {
+            state.jurist.optimizer_steps += numbers.applied;
+            state.jurist.nonfinite_in_a_row = 0;
+            return;
+        }
+        state.jurist.nonfinite_steps += 1;
+        state.jurist.nonfinite_in_a_row += 1;
+        let step = state.global_step;
+        self.around.progress.warn(&format!("step {step}: the gradient is not finite, the step is skipped"));
+    }
+
+    fn write_metrics(&mut self, line: &Metrics) -> Result<(), TrainError> {
+        let path = self.output.join(checkpoint::METRICS);
+        self.metrics.write(line).map_err(|source| TrainError::Io { action: "write", path, source })
+    }
+
+    /// Measures on the held-out rows; true when it is the best so far.
+    async fn evaluate(&mut self) -> Result<bool, TrainError> {
+        let Some(held_out) = &self.held_out else { return Ok(false) };
+        let loss = held_out.evaluator.loss(&held_out.examples).await?;
+        let mut line = Metrics::at(self.state.global_step, self.state.epoch).with("eval_loss", loss);
+
+        let (tokenizer, settings) = (self.start.tokenizer.clone(), self.start.settings.clone());
+        let judge = Judge::new(self.around.gpu, self.engine.weights(), tokenizer, settings)?;
+        let judging = Judging { batch_size: self.config.per_device_eval_batch_size as usize, ..Judging::default() };
+        let judged = judge.judge(&held_out.rows, &judging, |_| {}).await?;
+        let expected: Vec<Option<f64>> = judged.iter().map(|j| j.judgement.expected).collect();
+        let agreement =
+            Agreement::measure(&held_out.labels, &expected, &held_out.grid).map_err(|e| inside("measure", &self.output, e))?;
+        for (name, key) in METRIC_KEYS {
+            if let Some(Ok(value)) = agreement.get(key) {
+                line.put(&format!("eval_{name}"), *value);
+            }
+        }
+        let masses: Vec<f64> = judged.iter().filter_map(|j| j.judgement.mass).collect();
+        line.put("eval_judge/score_mass", masses.iter().sum::<f64>() / masses.len() as f64);
+        if let Some(error) = judged.iter().find_map(|j| j.judgement.error.as_deref()) {
+            let failed = judged.len() - masses.len();
+            line = line.count("eval_judge/failed", failed as u64);
+            self.around
+                .progress
+                .warn(&format!("{failed} of {} held-out rows could not be judged, the first: {error}", judged.len()));
+        }
+        if self.start.settings.chain {
+            let forced = judged.iter().filter(|j| j.judgement.forced).count();
+            line.put("eval_judge/forced", forced as f64 / judged.len().max(1) as f64);
+        }
+        let metric = line.get(&format!("eval_{}", self.config.metric_for_best_model)).unwrap_or(f64::NAN);
+        let best = self.state.offer(metric, self.config.greater_is_better());
+        let shown: Vec<String> = ["loss", "pearson", "rmse"]
+            .iter()
+            .filter_map(|name| Some(format!("{name} {:.4}", line.get(&format!("eval_{name}"))?)))
+            .collect();
+        let mark = if best { " (best)" } else { "" };
+        self.around.progress.note(&format!("step {}: eval {}{mark}", self.state.global_step, shown.join(", ")));
+        self.write_metrics(&line)?;
+        Ok(best)
+    }
+
+    /// Writes a checkpoint and deletes those that are not to be kept.
+    fn save(&mut self) -> Result<PathBuf, TrainError> {
+        sync_metrics(&self.metrics, &self.output)?;
+        self.state.jurist.metrics_bytes = self.metrics.bytes();
+        self.state.log_history = read_log_history(&self.output, self.metrics.bytes())?;
+        let (gpu, trained, optimiser) = (self.around.gpu, self.engine.weights().trainable()?, self.engine.optimiser());
+        let mut supply = |part: Part, parameter: &Parameter, values: &mut Vec<f32>| {
+            let source = match part {
+                Part::Master => trained,
+                Part::ExpAvg => &optimiser.m,
+                Part::ExpAvgSq => &optimiser.v,
+            };
+            *values = pollster::block_on(source.tensor_values(gpu, &parameter.name))?;
+            Ok(())
+        };
+        let write_model = |dir: &Path| self.write_model(dir);
+        let path = save_checkpoint(&self.output, &self.state, &self.parameters, &mut supply, write_model)?;
+        self.state.log_history = Vec::new();
+        rotate_checkpoints(&self.output, self.config.save_total_limit, self.state.best_model_checkpoint.as_deref())?;
+        Ok(path)
+    }
+
+    fn write_model(&self, dir: &Path) -> Result<(), BoxError> {
+        write_judge(dir, self.around.gpu, self.engine.weights(), (&self.start, self.config))
+    }
+
+    /// The final model at the top of the output folder: the last one, or the best. `judge.json` comes last, so that where it is,
+    /// all is.
+    fn finish(&self) -> Result<(), TrainError> {
+        let best = self.state.best_model_checkpoint.as_deref().filter(|_| self.config.load_best_model_at_end);
+        let ours = |file: &Path| self.earlier.iter().any(|known| known == file);
+        add_to_folder(&self.output, (JUDGE_FILE, &ours), |dir| match best {
+            None => self.write_model(dir).map_err(|source| TrainError::Inside {
+                action: "write the model into",
+                path: dir.into(),
+                source,
+            }),
+            Some(best) => copy_model(&self.output.join(best), dir),
+        })
+    }
+}
+
+/// The checkpoint `from` belongs to the run that `ours` begins.
+fn check_same_run(from: &TrainerState, ours: &TrainerState) -> Result<(), TrainError> {
+    let differs = |what: String| Err(TrainError::ResumeMismatch { what });
+    if from.jurist.rng != ours.jurist.rng {
+        return differs(format!("the checkpoint was made with seed {}, not {}", from.jurist.rng.seed, ours.jurist.rng.seed));
+    }
+    if from.max_steps != ours.max_steps {
+        return differs(format!("the run had {} steps in all, and now has {}", from.max_steps, ours.max_steps));
+    }
+    Ok(())
+}
+
+/// Copies a checkpoint's Hugging Face part.
+fn copy_model(from: &Path, to: &Path) -> Result<(), TrainError> {
+    let state = [checkpoint::TRAINER_STATE, crate::train::checkpoint::training_state::TRAINING_STATE];
+    for file in files_of(from)? {
+        let name = file.file_name().unwrap_or_default();
+        if !state.iter().any(|s| name == *s) {
+            std::fs::copy(&file, to.join(name)).map_err(|e| io_error("copy", &file, e))?;
+        }
+    }
+    Ok(())
+}
+
+fn files_of(dir: &Path) -> Result<Vec<PathBuf>, TrainError> {
+    let entries = std::fs::read_dir(dir).and_then(|entries| entries.map(|e| e.map(|e| e.path())).collect());
+    entries.map_err(|e| io_error("list", dir, e))
+}
+
+/// What the engine's steps are made of.
+pub(in crate::train) fn material(start: &Start) -> Material<'_> {
+    Material {
+        examples: &start.train.examples,
+        scale: &start.settings.scale,
+        placement: start.placement(),
+        tokenizer: &start.tokenizer,
+        max_tokens: start.settings.max_completion_length,
+    }
+}
+
+/// Name in `metrics.jsonl` (with `eval_` before it) and key of the agreement metric.
+const METRIC_KEYS: [(&str, &str); 5] =
+    [("pearson", "pearson"), ("spearman", "spearman"), ("kendall", "kendall_tau_b"), ("rmse", "rmse"), ("mae", "mae")];
+
+fn inside(action: &'static str, path: &Path, source: impl std::error::Error + Send + Sync + 'static) -> TrainError {
+    TrainError::Inside { action, path: path.into(), source: Box::new(source) }
+}
+
+/// A judge's folder: Hugging Face weights or a PEFT adapter, tokenizer files and `judge.json`.
+fn write_judge(dir: &Path, gpu: &Gpu, weights: &Weights, (start, config): (&Start, &TrainConfig)) -> Result<(), BoxError> {
+    match weights.adapter() {
+        Some(adapter) => {
+            let base = start.base.as_deref().or(config.model_name_or_path.as_deref()).unwrap_or_default();
+            pollster::block_on(adapter.download(gpu))?.write(dir, base)?;
+        }
+        None => {
+            let mut writer = CheckpointWriter::create(dir, &weights.config, start.dtype, DEFAULT_SHARD_BYTES)?;
+            for spec in tensors(&weights.config) {
+                pollster::block_on(weights.base().download(gpu, &spec.name, |piece| writer.write(&spec.name, piece)))?;
+            }
+            writer.finish()?;
+        }
+    }
+    start.tokenizer.save_to(dir)?;
+    let path = dir.join(JUDGE_FILE);
+    Ok(std::fs::write(&path, start.settings.to_json()).map_err(|e| crate::model::error::ModelError::io("write", path, e))?)
+}

@@ -1,0 +1,325 @@
+//! What a run starts from: tokenizer, weights, judge settings and prepared rows, out of the files that the config names.
+
+use std::path::Path;
+
+use crate::bundle::{FolderWeights, ModelFolder};
+use crate::data::{Chains, DataError, Dataset, Example, Prompt, Reader, View, byte_size};
+use crate::judge::{
+    Choice, DEFAULT_PHRASE, DEFAULT_SCALE, JUDGE_FILE, JudgeError, JudgeOverrides, JudgePrompt, JudgeSettings, Placement,
+    ScoreReads, ScoreTokens, Template, tokenizer_at,
+};
+use crate::model::config::Config;
+use crate::model::dtype::Dtype;
+use crate::model::error::ModelError;
+use crate::model::form::Form;
+use crate::model::init::Init;
+use crate::model::lora::AdapterFiles;
+use crate::model::source::TensorSource;
+use crate::text::{Date, SpecialTokens, Tokenizer, train_bpe};
+use crate::train::TrainError;
+use crate::train::checkpoint::{checkpoint_name, list_checkpoints};
+use crate::train::config::{Resume, SettingError, TrainConfig};
+use crate::train::data::examples::{Preparation, Prepared};
+use crate::train::objective::engine::Origin;
+
+/// All that is read before the GPU is asked for anything.
+pub struct Start {
+    pub tokenizer: Tokenizer,
+    pub model: Box<dyn TensorSource>,
+    /// The adapter that the start model has.
+    pub adapter: Option<AdapterFiles>,
+    /// The model that this adapter belongs to, as its files name it.
+    pub base: Option<String>,
+    /// How its files store its matrices.
+    pub form: Form,
+    /// Format of saved weights.
+    pub dtype: Dtype,
+    pub settings: JudgeSettings,
+    pub prompt: JudgePrompt,
+    pub tokens: ScoreTokens,
+    pub train: Prepared,
+    /// Held-out rows, as examples and as rows to be judged.
+    pub eval: Option<(Prepared, Vec<Example>)>,
+    /// The judge's settings that are those of the start model and would be others without it.
+    pub inherited: Vec<&'static str>,
+    /// Things worth saying.
+    pub notes: Vec<String>,
+}
+
+impl Start {
+    /// Reads everything that `config` names.
+    ///
+    /// # Errors
+    /// Files that are missing, damaged, or do not fit together; each message says which and what to do.
+    pub fn read(config: &TrainConfig) -> Result<Self, TrainError> {
+        let mut notes = Vec::new();
+        let reader = reader(config)?;
+        let part = Reader { limit: config.limit.map(|n| n as usize), shuffle_seed: config.shuffle_seed, ..reader.clone() };
+        let rows = read_rows(&part, &config.train_file, &mut notes)?;
+        let eval_rows = config.eval_file.as_deref().map(|file| read_rows(&reader, file, &mut notes)).transpose()?;
+        let folder = config.model_name_or_path.as_deref().map(|dir| start_folder(config, Path::new(dir))).transpose()?;
+        let stored = folder.as_ref().map(JudgeSettings::of_folder).transpose()?.flatten();
+        let tokenizer = tokenizer(config, folder.as_ref(), &rows)?;
+        let Model { source: model, adapter, base, form, dtype } = model(config, folder.as_ref(), &tokenizer, &mut notes)?;
+
+        let asked = overrides(config)?;
+        let mut settings = JudgeSettings::resolve(stored, &asked, &tokenizer, &rows.examples)?;
+        let inherited = settings.differences(&JudgeSettings::resolve(None, &asked, &tokenizer, &rows.examples)?);
+        config.check_score_reads(settings.score_reads)?;
+        if config.date.is_none() {
+            settings.date = date_before(config).or(settings.date);
+        }
+        notes.extend(settings.state_date(&tokenizer)?);
+        let prompt = settings.prompt(&tokenizer)?;
+        let tokens = prompt.score_tokens(&tokenizer)?;
+        notes.extend(tokens.warnings.iter().cloned());
+
+        let placement = Placement { tokens: &tokens, reads: settings.score_reads };
+        let context = model.config().max_position_embeddings;
+        let preparation = Preparation {
+            prompt: &prompt,
+            placement,
+            tokenizer: &tokenizer,
+            max_length: context.min(config.max_length as usize),
+            skip_bad: config.skip_bad,
+        };
+        let mut train = preparation.prepare(&rows.examples)?;
+        report(&train, &config.train_file, preparation.max_length, &mut notes);
+        if train.examples.is_empty() {
+            return Err(TrainError::NoRows { why: why_none(&train, &config.train_file, preparation.max_length) });
+        }
+        let eval = match eval_rows {
+            None => None,
+            Some(rows) => {
+                let prepared = preparation.prepare(&rows.examples)?;
+                let file = config.eval_file.as_deref().unwrap_or_default();
+                report(&prepared, file, preparation.max_length, &mut notes);
+                if prepared.examples.is_empty() {
+                    let fix = why_none(&prepared, file, preparation.max_length);
+                    return Err(
+                        DataError::File { file: file.into(), found: "no row of the eval_file is left".into(), fix }.into()
+                    );
+                }
+                let kept = prepared.rows.iter().map(|i| rows.examples[*i].clone()).collect();
+                Some((prepared, kept))
+            }
+        };
+        let writes_chains = train.longest_chain > 0 || config.samples_chains();
+        let longest_chain = match (config.max_completion_length, train.longest_chain) {
+            _ if !writes_chains => 0,
+            (0, 0) => settings.max_completion_length,
+            (0, longest) => 2 * longest + tokens.stem.len(),
+            (n, _) => n as usize,
+        };
+        if writes_chains && longest_chain == 0 {
+            let why = "the rows have no chains to take a length from";
+            return Err(SettingError::Missing { key: "max_completion_length", why }.into());
+        }
+        let settings = settings.with_chains_up_to(longest_chain);
+        let placement = Placement { tokens: &tokens, reads: settings.score_reads };
+        if config.samples_chains() {
+            let phrase = tokens.stem.len().max(tokens.opening.len()) + 1;
+            let room = context.saturating_sub(placement.depth(0, settings.max_completion_length + phrase));
+            let left_out = train.keep_prompts_up_to(room);
+            if left_out > 0 {
+                let file = &config.train_file;
+                notes.push(format!("{file}: {left_out} rows skipped, no room for a chain behind a prompt over {room} tokens"));
+            }
+            if train.examples.is_empty() {
+                let why = "no prompt leaves room for a chain; lower max_completion_length or shorten the rows".into();
+                return Err(TrainError::NoRows { why });
+            }
+        }
+        if config.samples_chains() && (tokens.stem.is_empty() || tokens.opening.is_empty()) {
+            let why = "a sampled chain and its score must be told apart";
+            return Err(SettingError::Missing { key: "phrase", why }.into());
+        }
+        Ok(Start { tokenizer, model, adapter, base, form, dtype, settings, prompt, tokens, train, eval, inherited, notes })
+    }
+
+    /// The weights that the run starts from.
+    pub fn origin(&self) -> Origin<'_> {
+        Origin { source: self.model.as_ref(), form: self.form, adapter: self.adapter.as_ref() }
+    }
+
+    /// How rows lie in batches.
+    pub fn placement(&self) -> Placement<'_> {
+        Placement { tokens: &self.tokens, reads: self.settings.score_reads }
+    }
+}
+
+/// What a config asks of the judge. The length of its chains is decided when the rows have been read.
+///
+/// # Errors
+/// A scale that cannot be one; a template that cannot be read.
+pub(in crate::train) fn overrides(config: &TrainConfig) -> Result<JudgeOverrides, TrainError> {
+    Ok(JudgeOverrides {
+        scale: config.scale()?,
+        phrase: config.phrase.clone(),
+        template: config.template.as_deref().map(Choice::<Template>::named).transpose()?,
+        chat: config.chat.as_deref().and_then(Choice::<bool>::named),
+        score_reads: config.score_reads.as_deref().and_then(ScoreReads::named),
+        max_completion_length: None,
+        date: config.date.as_deref().map(Date::parse).transpose().map_err(JudgeError::from)?,
+    })
+}
+
+/// The day that the run stated until its checkpoint, which a resumed run goes on stating.
+fn date_before(config: &TrainConfig) -> Option<Date> {
+    let output = Path::new(&config.output_dir);
+    let checkpoint = match &config.resume_from_checkpoint {
+        Resume::From(path) => path.into(),
+        Resume::Newest(true) => output.join(checkpoint_name(*list_checkpoints(output).ok()?.last()?)),
+        Resume::Newest(false) => return None,
+    };
+    JudgeSettings::from_json(&std::fs::read_to_string(checkpoint.join(JUDGE_FILE)).ok()?).ok()?.date
+}
+
+/// The folder of the start model; an adapter in it is put onto the base that the config names, if it names one.
+pub(in crate::train) fn start_folder(config: &TrainConfig, model: &Path) -> Result<ModelFolder, ModelError> {
+    ModelFolder::open_on(model, config.base.as_deref().map(Path::new))
+}
+
+fn reader(config: &TrainConfig) -> Result<Reader, TrainError> {
+    let chain_column = (config.chain_column != "auto" && config.chain_column != "none").then(|| config.chain_column.clone());
+    let ignored = config.chain_column == "none" || config.method == "raft";
+    let chains = if ignored { Chains::Ignore } else { Chains::Use };
+    let view = View { label_column: config.label_column.clone(), chain_column, chains, ..View::default() };
+    let size = |text: &str| byte_size(text).map_err(|e| SettingError::Conflict(format!("max_decompressed: {e}")));
+    let max_decompressed = config.max_decompressed.as_deref().map(size).transpose()?;
+    Ok(Reader { view, skip_bad: config.skip_bad, max_decompressed, ..Reader::default() })
+}
+
+/// The training rows of a config.
+pub(in crate::train) fn labelled_rows(config: &TrainConfig) -> Result<Vec<Example>, TrainError> {
+    Ok(read_rows(&reader(config)?, &config.train_file, &mut Vec::new())?.examples)
+}
+
+fn read_rows(reader: &Reader, file: &str, notes: &mut Vec<String>) -> Result<Dataset, TrainError> {
+    let rows = reader.read_path(Path::new(file))?;
+    if let Some(first) = rows.bad.first() {
+        notes.push(format!("{file}: {} bad rows skipped, the first: {first}", rows.bad.len()));
+    }
+    Ok(rows)
+}
+
+fn report(prepared: &Prepared, file: &str, max_length: usize, notes: &mut Vec<String>) {
+    if prepared.too_long > 0 {
+        notes.push(format!("{file}: {} rows skipped, longer than {max_length} tokens", prepared.too_long));
+    }
+    if let Some(first) = prepared.bad.first() {
+        notes.push(format!("{file}: {} rows skipped that do not fit, the first: {first}", prepared.bad.len()));
+    }
+}
+
+/// Why no row of a file is left.
+fn why_none(prepared: &Prepared, file: &str, max_length: usize) -> String {
+    let long =
+        format!("{} rows of {file} are longer than {max_length} tokens: raise max_length or shorten them", prepared.too_long);
+    match (prepared.too_long, prepared.bad.first()) {
+        (_, None) => long,
+        (0, Some(first)) => format!("{} rows of {file} do not fit, the first: {first}", prepared.bad.len()),
+        (_, Some(first)) => format!("{long}, and {} do not fit, the first: {first}", prepared.bad.len()),
+    }
+}
+
+/// The one named, the model's own tokenizer, or one trained on the data.
+fn tokenizer(config: &TrainConfig, folder: Option<&ModelFolder>, rows: &Dataset) -> Result<Tokenizer, TrainError> {
+    if let Some(path) = config.tokenizer.as_deref().map(Path::new) {
+        return Ok(tokenizer_at(path)?);
+    }
+    if let Some(folder) = folder {
+        return Ok(folder.tokenizer()?);
+    }
+    let texts: Vec<String> = rows.examples.iter().map(text_of).collect();
+    let size = config.vocab_size.unwrap_or(0) as usize;
+    // Every score must be a token of its own: digits are, and the phrase is seen as often as there are rows.
+    let scale = config.scale()?.map_or_else(|| DEFAULT_SCALE.parse(), Ok)?;
+    let phrase = config.phrase.as_deref().unwrap_or(DEFAULT_PHRASE);
+    let answers = scale.texts().iter().map(|score| format!(" {phrase}{score}"));
+    Ok(train_bpe(texts.into_iter().chain(answers), size, &SpecialTokens::for_decoder())?)
+}
+
+/// All text of a row that a model may see.
+fn text_of(example: &Example) -> String {
+    let mut texts: Vec<&str> = example.row.fields.values().filter_map(|v| v.as_str()).collect();
+    if let Some(Prompt::Messages(messages)) = &example.record.prompt {
+        texts.extend(messages.iter().map(|message| message.content()));
+        texts.extend(example.record.chain.as_deref());
+    }
+    texts.join("\n")
+}
+
+/// A start model, and how it is stored and to be saved.
+struct Model {
+    source: Box<dyn TensorSource>,
+    adapter: Option<AdapterFiles>,
+    base: Option<String>,
+    form: Form,
+    dtype: Dtype,
+}
+
+/// The start model's weights, or fresh ones.
+fn model(
+    config: &TrainConfig,
+    folder: Option<&ModelFolder>,
+    tokenizer: &Tokenizer,
+    notes: &mut Vec<String>,
+) -> Result<Model, TrainError> {
+    let wanted = config.save_dtype.as_deref().and_then(Dtype::from_config_name);
+    if let (Some(dir), Some(folder)) = (&config.model_name_or_path, folder) {
+        let stored = folder.weights()?;
+        notes.extend(stored.notes);
+        let frozen = config.lora_r > 0 || stored.adapter.is_some();
+        if let Some(form) = stored.source.quantisation().filter(|_| !frozen) {
+            notes.push(format!("{dir} has {} weights: training starts from what they decode to, in f32", form.name()));
+        }
+        check_adapter(config, dir, stored.adapter.as_ref())?;
+        check_vocabulary(tokenizer, stored.source.config())?;
+        let FolderWeights { source, adapter, base, dtype, form, .. } = stored;
+        return Ok(Model { source, adapter, base, form, dtype: wanted.unwrap_or(dtype) });
+    }
+    let path = config.init.as_deref().unwrap_or_default();
+    let text = std::fs::read_to_string(path).map_err(|source| TrainError::Io {
+        action: "read the init config",
+        path: path.into(),
+        source,
+    })?;
+    let mut model = Config::from_json(&text).map_err(|e| e.in_file(path))?;
+    if config.vocab_size.is_some() && tokenizer.vocab_size() != model.vocab_size {
+        notes.push(format!(
+            "the vocabulary has {} tokens; vocab_size of {path} was {}",
+            tokenizer.vocab_size(),
+            model.vocab_size
+        ));
+        model = model.with_vocab_size(tokenizer.vocab_size())?;
+    }
+    check_vocabulary(tokenizer, &model)?;
+    let source = Box::new(Init::new(model, config.seed));
+    Ok(Model { source, adapter: None, base: None, form: Form::F32, dtype: wanted.unwrap_or(Dtype::F32) })
+}
+
+/// What the settings say about an adapter must go together with the start model's.
+fn check_adapter(config: &TrainConfig, dir: &str, adapter: Option<&AdapterFiles>) -> Result<(), TrainError> {
+    let conflict = |message: String| Err(SettingError::Conflict(message).into());
+    match adapter {
+        Some(adapter) if config.lora_r > 0 => conflict(format!(
+            "{dir} is an adapter already (r = {}): leave lora_r out to go on training it, or merge it first (jurist merge)",
+            adapter.settings.r
+        )),
+        None if config.lora_r == 0 && config.weight_policy().form(Form::F32) != Form::F32 => conflict(format!(
+            "base_weights = {}: these are frozen, and without an adapter (lora_r) nothing would learn",
+            config.base_weights
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn check_vocabulary(tokenizer: &Tokenizer, config: &Config) -> Result<(), TrainError> {
+    if tokenizer.vocab_size() <= config.vocab_size {
+        return Ok(());
+    }
+    let (tokens, rows) = (tokenizer.vocab_size(), config.vocab_size);
+    let what = format!("the tokenizer has {tokens} tokens, but the model only {rows} embeddings: they do not belong together");
+    Err(ModelError::Inconsistent(what).into())
+}
