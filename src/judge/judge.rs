@@ -5,6 +5,7 @@
 //! searched for in text.
 
 use super::answer::{AnswerFormat, Decode};
+use super::plans::{Kept, Plans};
 use super::tokens::embedded;
 use super::{Expectation, JudgePrompt, JudgeSettings, Judgement, Placed, Placement, Prediction, Result, ScoreTokens};
 use crate::data::Example;
@@ -14,7 +15,7 @@ use crate::model::error::ModelError;
 use crate::model::weights::Weights;
 use crate::ops::loss_head::RowObjective;
 use crate::random::threefry2x32;
-use crate::rollout::{Ending, Rollout, RolloutSizes, Watch};
+use crate::rollout::{Ending, RolloutSizes, Watch};
 use crate::text::Tokenizer;
 
 /// Tokens of one scoring pass, unless a single row needs more.
@@ -85,6 +86,7 @@ pub struct Judge {
     prompt: JudgePrompt,
     tokens: ScoreTokens,
     settings: JudgeSettings,
+    plans: Kept,
 }
 
 /// A row under way.
@@ -112,7 +114,7 @@ impl Judge {
     pub fn new(gpu: &Gpu, weights: &Weights, tokenizer: Tokenizer, settings: JudgeSettings) -> Result<Self> {
         let prompt = settings.prompt(&tokenizer)?;
         let tokens = prompt.score_tokens(&tokenizer)?;
-        Ok(Judge { gpu: gpu.clone(), weights: weights.clone(), tokenizer, prompt, tokens, settings })
+        Ok(Judge { gpu: gpu.clone(), weights: weights.clone(), tokenizer, prompt, tokens, settings, plans: Kept::default() })
     }
 
     /// Opens a trained judge's folder: a bundle, or a Hugging Face directory with `judge.json` beside it. Its matrices stay as
@@ -194,10 +196,12 @@ impl Judge {
             }));
         }
         let mut open: Vec<&mut Reading> = readings.iter_mut().filter_map(|r| r.as_mut().ok()).collect();
+        let mut plans = self.plans.take();
         if writes {
-            self.write_chains(&mut open, judging, context.saturating_sub(longest_phrase), &mut watch).await?;
+            self.write_chains(&mut plans, &mut open, judging, context.saturating_sub(longest_phrase), &mut watch).await?;
         }
-        let log_probs = self.score_log_probs(&open).await?;
+        let log_probs = self.score_log_probs(&mut plans, &open).await?;
+        self.plans.put(plans);
         let mut log_probs = log_probs.into_iter();
         readings.iter().map(|r| self.conclude(r, judging, &mut log_probs)).collect()
     }
@@ -268,8 +272,9 @@ impl Judge {
         if longest == 0 {
             return Ok(());
         }
+        let mut plans = Plans::default();
         if self.settings.chain {
-            Rollout::new(&self.gpu, &self.weights, self.rollout_sizes(judging, prompts.len(), longest))?;
+            plans.plan_rollout(&self.gpu, &self.weights, self.rollout_sizes(judging, prompts.len(), longest))?;
         }
         let of_row = |prompt: &usize| {
             let fed = fed.min(context - prompt);
@@ -277,13 +282,19 @@ impl Judge {
         };
         let lengths: Vec<usize> = prompts.iter().map(of_row).collect();
         let sizes = self.pass_sizes(&lengths, prompts.len() * judging.chains.max(1));
-        Pass::new(&self.gpu, &self.weights, None, sizes)?;
+        plans.plan_pass(&self.gpu, &self.weights, sizes)?;
         Ok(())
+    }
+
+    /// Gives the memory of caches and plans back; the next call makes them again.
+    pub fn release(&self) {
+        drop(self.plans.take());
     }
 
     /// Writes the chains of all readings; prompt and chain together stay within `longest`.
     async fn write_chains(
         &self,
+        plans: &mut Plans,
         readings: &mut [&mut Reading],
         judging: &Judging,
         longest: usize,
@@ -295,7 +306,7 @@ impl Judge {
         let prompts: Vec<Vec<u32>> = readings.iter().map(|r| r.prompt.clone()).collect();
         let longest_prompt = prompts.iter().map(Vec::len).max().unwrap_or(0);
         let sizes = self.rollout_sizes(judging, prompts.len(), longest_prompt);
-        let rollout = Rollout::new(&self.gpu, &self.weights, sizes)?;
+        let rollout = plans.plan_rollout(&self.gpu, &self.weights, sizes)?;
         let stop = self.format().stop(self.tokenizer.eos_ids(), self.settings.max_completion_length);
         let key = threefry2x32([judging.seed as u32, (judging.seed >> 32) as u32], [0, 0]);
         let sampler = Sampler { temperature: judging.temperature, top_p: 1.0, top_k: 0, key };
@@ -313,7 +324,7 @@ impl Judge {
     }
 
     /// Log-probabilities of the scores behind every continuation of every reading, in order.
-    async fn score_log_probs(&self, readings: &[&mut Reading]) -> Result<Vec<Vec<f64>>> {
+    async fn score_log_probs(&self, plans: &mut Plans, readings: &[&mut Reading]) -> Result<Vec<Vec<f64>>> {
         let placement = self.placement();
         let length = |r: &Reading| placement.size(r.prompt.len(), r.continuations.iter().map(Vec::len));
         let lengths: Vec<usize> = readings.iter().map(|r| length(r)).collect();
@@ -322,19 +333,19 @@ impl Judge {
         if tokens == 0 {
             return Ok(Vec::new());
         }
-        let pass = Pass::new(&self.gpu, &self.weights, None, sizes)?;
+        let pass = plans.plan_pass(&self.gpu, &self.weights, sizes)?;
         let mut all = Vec::new();
         let (mut batch, mut placed) = (PackedInputs::default(), Vec::new());
         for reading in readings {
             if batch.ids.len() + length(reading) > tokens {
-                all.extend(run_scores(&pass, placement, std::mem::take(&mut batch), &std::mem::take(&mut placed)).await?);
+                all.extend(run_scores(pass, placement, std::mem::take(&mut batch), &std::mem::take(&mut placed)).await?);
             }
             let slices: Vec<&[u32]> = reading.continuations.iter().map(Vec::as_slice).collect();
             placed.extend(placement.lay(&mut batch, &reading.prompt, &slices));
         }
-        all.extend(run_scores(&pass, placement, batch, &placed).await?);
+        all.extend(run_scores(pass, placement, batch, &placed).await?);
         if readings.len() > 1 {
-            self.read_alone(&pass, readings, &mut all).await?;
+            self.read_alone(pass, readings, &mut all).await?;
         }
         Ok(all)
     }

@@ -16,6 +16,7 @@ mod files;
 #[allow(clippy::module_inception)] // the judge of the judge room
 mod judge;
 mod place;
+mod plans;
 mod predict;
 mod prompt;
 mod scale;

@@ -87,7 +87,7 @@ impl Stop {
 }
 
 /// What a rollout engine is planned for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RolloutSizes {
     /// Chains that advance together.
     pub rows: usize,
@@ -104,6 +104,12 @@ impl RolloutSizes {
     fn desks(&self) -> (usize, usize) {
         let group = self.group.clamp(1, self.rows.max(1));
         ((self.rows / group).max(1), group)
+    }
+
+    /// The same with as many rows as whole groups take.
+    pub fn whole_groups(self) -> Self {
+        let (prompts, group) = self.desks();
+        RolloutSizes { rows: prompts * group, group, ..self }
     }
 
     /// The cache that this takes with a model of `context` positions. Every prompt under way has a *desk* of entries that lie
@@ -218,10 +224,10 @@ impl Rollout {
     /// # Errors
     /// A prompt longer than the model's context, out of memory, or a cache over the adapter's binding limit.
     pub fn new(gpu: &Gpu, weights: &Weights, sizes: RolloutSizes) -> Result<Self, ModelError> {
-        let (prompts, group) = sizes.desks();
+        let (prompts, _) = sizes.desks();
         let pass = CachePass::new(gpu, weights, sizes.cache(weights.config.max_position_embeddings))?;
         let steps_a_look = gpu.tuning().steps_a_look as usize;
-        Ok(Rollout { pass, sizes: RolloutSizes { rows: prompts * group, group, ..sizes }, prompts, steps_a_look })
+        Ok(Rollout { pass, sizes: sizes.whole_groups(), prompts, steps_a_look })
     }
 
     /// Buffers that hold nothing between two runs, and may be lent.

@@ -89,6 +89,8 @@ impl WebJudge {
     /// Weights that can learn: packed ones get an adapter beside them, of others a copy is kept.
     pub(super) fn ready_to_learn(&self, seed: u64) -> Result<State, Failure> {
         let mut state = self.state();
+        // Training needs the memory.
+        state.judge.release();
         if state.weights.trainable().is_err() {
             let adapter = Adapter::fresh(&self.gpu, &state.weights.config, &page_adapter(), seed)?;
             state = state.over(&self.gpu, state.weights.with_adapter(adapter))?;

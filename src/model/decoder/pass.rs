@@ -20,7 +20,7 @@ use crate::ops::{embedding, matmul, rmsnorm, rows};
 const LOGITS_BYTES: u64 = 32 << 20;
 
 /// What a pass is planned for; batches may be smaller.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct PassSizes {
     /// Most tokens of a batch, T.
     pub tokens: usize,
