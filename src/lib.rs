@@ -1,52 +1,190 @@
-//! `jurist` trains LLM judges with REAL (regression-aware reinforcement learning, arXiv 2603.17145)
-//! on any GPU that wgpu reaches, and runs the trained judge anywhere WebGPU runs.
+//! Train LLM judges with REAL (regression-aware reinforcement learning, arXiv 2603.17145) on any GPU that wgpu reaches, and run
+//! the trained judge.
 //!
-//! ```text
-//! text ─► tokens ─► rollouts ─► packed batch ─► logits ─► score distribution ─► loss or reward ─► gradient ─► weights
-//! data     text      rollout      train            model         judge                train           ops        train
-//!                                                                    │
-//!                                                                    └─► score, evidence, report   (judge, eval)
+//! # Score a response
+//!
+//! A judge is a folder that [`Trainer`] or `jurist train` wrote, a bundle, a PEFT adapter, or a name of the Hugging Face hub. This
+//! one comes with the repository; it reads a synthetic language.
+//!
+//! ```
+//! use jurist::{Case, Judge};
+//!
+//! # fn main() -> Result<(), jurist::Error> {
+//! # let (instruction, response, rubric) = ("write", "sections excellent , phrasing sloppy ,", "clarity minor safety plain");
+//! let judge = Judge::load("web/judge")?;
+//! let score = judge.score(&Case::new(instruction, response).rubric(rubric))?;
+//! println!("{:.2} of {:?}", score.expected, score.distribution);
+//! # assert!((1.0..=5.0).contains(&score.expected));
+//! # Ok(())
+//! # }
 //! ```
 //!
-//! Every folder is one station of this line, and a value only ever moves to the right. `ARCHITECTURE.md` says who may
-//! import whom; `tests/cpu/house.rs` holds it.
+//! [`Score::expected`] is the mean of the score distribution, so a near miss costs less than a far one. Many cases at once go
+//! through [`Judge::score_all`]. A [`Dataset`] reads rows from JSON Lines, CSV or Parquet.
+//!
+//! # Train a judge
+//!
+//! ```no_run
+//! use jurist::{TrainConfig, Trainer};
+//!
+//! # fn main() -> Result<(), jurist::Error> {
+//! let config = TrainConfig {
+//!     model_name_or_path: Some("models/qwen3-0.6b".into()),
+//!     train_file: "train.jsonl".into(),
+//!     output_dir: "judge".into(),
+//!     ..TrainConfig::default()
+//! };
+//! Trainer::new(config).run()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Compare a judge with people
+//!
+//! ```
+//! use jurist::metrics;
+//!
+//! let (human, judge) = ([1.0, 2.0, 4.0, 5.0], [1.5, 2.5, 3.0, 4.5]);
+//! assert!(metrics::spearman(&human, &judge).is_ok_and(|rho| rho == 1.0));
+//! ```
+//!
+//! # Cargo features
+//!
+//! | feature | default | what it adds |
+//! |---|---|---|
+//! | `cli` | yes | the program `jurist` |
+//! | `csv` | yes | rows from CSV and TSV |
+//! | `toml` | yes | config files |
+//! | `parquet` | | rows from Parquet |
+//! | `hf-hub` | | downloads from the Hugging Face hub |
+//!
+//! `ARCHITECTURE.md` in the repository is a map of the code.
 
+#![warn(missing_docs)]
+// The page, the program and the tests use parts of the rooms that the library's door does not. To see what none of them uses,
+// compile without this line.
+#![cfg_attr(not(feature = "internals"), allow(dead_code, unused_imports))]
 // A browser has one thread: what is shared there need not be Send.
 #![cfg_attr(target_arch = "wasm32", allow(clippy::arc_with_non_send_sync))]
 
-pub mod bundle;
-pub mod data;
-pub mod eval;
-pub mod gpu;
-pub mod judge;
-pub mod model;
-pub mod ops;
-pub mod progress;
-pub mod random;
-pub mod rollout;
-pub mod text;
-pub mod train;
+mod api;
+pub mod metrics;
+
+#[cfg(not(target_arch = "wasm32"))]
+pub use api::{Bundle, Dataset, ExportOptions, Judge, LoadOptions, TrainOutcome, Trainer, export};
+pub use api::{Case, Error, Expectation, Gpu, GpuOptions, Progress, Score, ScoreOptions, TrainConfig, WeightDtype};
 
 #[cfg(test)]
 #[path = "../tests/common/skip.rs"]
 mod skip;
 
 #[cfg(target_arch = "wasm32")]
+#[doc(hidden)]
 pub mod web;
 
-#[cfg(not(target_arch = "wasm32"))]
-pub mod bench;
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(all(feature = "cli", not(target_arch = "wasm32")))]
+#[doc(hidden)]
 pub mod cli;
-#[cfg(not(target_arch = "wasm32"))]
+
+// The rooms. They are public for the tests, benches and tools of this repository only.
+
+#[cfg(all(feature = "internals", feature = "cli", not(target_arch = "wasm32")))]
+#[doc(hidden)]
+pub mod bench;
+#[cfg(all(not(feature = "internals"), feature = "cli", not(target_arch = "wasm32")))]
+mod bench;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod bundle;
+#[cfg(not(feature = "internals"))]
+mod bundle;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod data;
+#[cfg(not(feature = "internals"))]
+mod data;
+#[cfg(all(feature = "internals", feature = "cli", not(target_arch = "wasm32")))]
+#[doc(hidden)]
 pub mod doctor;
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(all(not(feature = "internals"), feature = "cli", not(target_arch = "wasm32")))]
+mod doctor;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod eval;
+#[cfg(not(feature = "internals"))]
+mod eval;
+#[cfg(all(feature = "internals", feature = "cli", not(target_arch = "wasm32")))]
+#[doc(hidden)]
 pub mod experiments;
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(all(not(feature = "internals"), feature = "cli", not(target_arch = "wasm32")))]
+mod experiments;
+#[cfg(all(feature = "internals", not(target_arch = "wasm32")))]
+#[doc(hidden)]
 pub mod files;
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(all(not(feature = "internals"), not(target_arch = "wasm32")))]
+mod files;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod gpu;
+#[cfg(not(feature = "internals"))]
+mod gpu;
+#[cfg(all(feature = "internals", not(target_arch = "wasm32")))]
+#[doc(hidden)]
+pub mod hub;
+#[cfg(all(not(feature = "internals"), not(target_arch = "wasm32")))]
 mod hub;
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod judge;
+#[cfg(not(feature = "internals"))]
+mod judge;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod model;
+#[cfg(not(feature = "internals"))]
+mod model;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod ops;
+#[cfg(not(feature = "internals"))]
+mod ops;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod progress;
+#[cfg(not(feature = "internals"))]
+mod progress;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod random;
+#[cfg(not(feature = "internals"))]
+mod random;
+#[cfg(all(feature = "internals", not(target_arch = "wasm32")))]
+#[doc(hidden)]
 pub mod reference;
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(all(not(feature = "internals"), not(target_arch = "wasm32")))]
+mod reference;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod rollout;
+#[cfg(not(feature = "internals"))]
+mod rollout;
+#[cfg(all(feature = "internals", not(target_arch = "wasm32")))]
+#[doc(hidden)]
 pub mod selftest;
+#[cfg(all(not(feature = "internals"), not(target_arch = "wasm32")))]
+mod selftest;
+#[cfg(all(feature = "internals", not(target_arch = "wasm32")))]
+#[doc(hidden)]
+pub mod system;
+#[cfg(all(not(feature = "internals"), not(target_arch = "wasm32")))]
+mod system;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod text;
+#[cfg(not(feature = "internals"))]
+mod text;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod train;
+#[cfg(not(feature = "internals"))]
+mod train;

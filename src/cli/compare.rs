@@ -9,13 +9,14 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::{CliError, CompareArgs, Context, Interrupt, STEP, SystemClock, print};
+use super::{CliError, CompareArgs, Context, Interrupt, STEP, print};
 use crate::experiments::compare::{
     Choice, CompareError, Place, Protocol, Results, refuse_foreign_pages, write_page, write_tables,
 };
 use crate::files::{FileError, Lock};
 use crate::progress::Progress;
 use crate::selftest::Work;
+use crate::system::SystemClock;
 use crate::train::run::Surroundings;
 
 /// Between two looks at the processes.

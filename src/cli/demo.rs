@@ -1,8 +1,9 @@
 //! `jurist demo`.
 
-use super::{CliError, Context, DemoArgs, Interrupt, STEP, SystemClock, print};
+use super::{CliError, Context, DemoArgs, Interrupt, STEP, print};
 use crate::experiments::demo::{DemoEnd, DemoOptions, run as demo};
 use crate::selftest::Work;
+use crate::system::SystemClock;
 use crate::train::run::Surroundings;
 
 /// Runs the demo and prints its table.

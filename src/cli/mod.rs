@@ -16,7 +16,6 @@ mod hosts;
 mod http;
 mod interrupt;
 mod judging;
-mod memory;
 mod merge;
 mod outcome;
 mod places;
@@ -37,6 +36,7 @@ use std::time::Instant;
 
 use clap::Parser;
 
+use crate::system::free_memory;
 pub use args::{
     AgreeArgs, BenchArgs, BenchGroup, Cli, Command, CompareArgs, DataArgs, DataCheckArgs, DataCommand, DemoArgs, DoctorArgs,
     EvalArgs, Expectation, ExportArgs, JudgingArgs, PartArgs, ScoreArgs, ServeArgs, ShapeArgs, TrainArgs,
@@ -44,11 +44,10 @@ pub use args::{
 pub use error::CliError;
 pub use interrupt::{Interrupt, STEP};
 pub use judging::JudgeFlags;
-use memory::free_memory;
 pub use merge::MergeArgs;
 pub use plan::PlanArgs;
 pub use printable::printable;
-pub use progress::{SystemClock, TerminalProgress};
+pub use progress::TerminalProgress;
 pub use settings::SettingFlags;
 
 use crate::bundle::{ModelFolder, Wanted};

@@ -1,12 +1,12 @@
 //! Progress on stderr: a bar with the time left on a terminal, else a plain line every ten seconds.
 
 use std::io::IsTerminal;
-use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{printable, say};
 use crate::progress::{Clock, Progress};
+use crate::system::SystemClock;
 
 /// Seconds between two plain lines.
 const PLAIN_EVERY: f64 = 10.0;
@@ -19,22 +19,6 @@ const BYTES: [&str; 2] = [
     "{prefix} {bar:30.cyan/dim} {decimal_bytes}/{decimal_total_bytes} {msg} {elapsed} < {eta}",
     "{prefix} {bar:30} {decimal_bytes}/{decimal_total_bytes} {msg} {elapsed} < {eta}",
 ];
-
-/// The system's monotonic clock.
-pub struct SystemClock(Instant);
-
-impl SystemClock {
-    /// A clock that starts at 0 now.
-    pub fn start() -> Self {
-        SystemClock(Instant::now())
-    }
-}
-
-impl Clock for SystemClock {
-    fn seconds(&self) -> f64 {
-        self.0.elapsed().as_secs_f64()
-    }
-}
 
 /// Shows a run's progress on stderr.
 pub struct TerminalProgress {

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use super::{CliError, Context, Interrupt, STEP, SystemClock, TrainArgs, print};
+use super::{CliError, Context, Interrupt, STEP, TrainArgs, print};
 use crate::bundle::Wanted;
 use crate::progress::Progress;
 use crate::selftest::Work;
+use crate::system::SystemClock;
 use crate::train::config::{Layers, Origin, Raw};
 use crate::train::run::{Ended, Surroundings, run as train};
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::read::{Gather, rows_not_pages, utf8};
 use super::unpack::{Kind, Opened, ending, name_of, open};
-use super::{DataError, Dataset, Reader, Result, csv};
+use super::{DataError, Dataset, Reader, Result};
 use crate::random::Stream;
 
 /// Keys the stream of shuffled files.
@@ -77,14 +77,27 @@ impl Reader {
             return Ok(Dataset { format: packed(&data.format), ..data });
         }
         let text = rows_not_pages(&name, text)?;
-        let mut gather = Gather::new(self, &name);
-        let delimiter = csv::delimiter(kind, text.as_bytes());
+        let data = self.read_csv(&name, kind, text)?;
+        Ok(Dataset { format: packed(&data.format), ..data })
+    }
+
+    #[cfg(feature = "csv")]
+    fn read_csv(&self, name: &str, kind: Kind, text: &str) -> Result<Dataset> {
+        use super::csv;
+        use super::delimiter::delimiter;
+        let mut gather = Gather::new(self, name);
+        let delimiter = delimiter(kind, text.as_bytes());
         csv::rows(&mut gather, text, delimiter)?;
-        gather.finish(&packed(match delimiter {
+        gather.finish(match delimiter {
             b';' => "CSV with semicolons",
             b'\t' => "CSV with tabs",
             _ => "CSV",
-        }))
+        })
+    }
+
+    #[cfg(not(feature = "csv"))]
+    fn read_csv(&self, name: &str, _: Kind, _: &str) -> Result<Dataset> {
+        Err(super::without_csv(name))
     }
 
     #[cfg(feature = "parquet")]

@@ -8,8 +8,10 @@
 
 #[cfg(not(target_arch = "wasm32"))]
 mod columns;
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(all(feature = "csv", not(target_arch = "wasm32")))]
 mod csv;
+#[cfg(not(target_arch = "wasm32"))]
+mod delimiter;
 #[cfg(not(target_arch = "wasm32"))]
 mod files;
 mod json;
@@ -101,6 +103,16 @@ pub enum DataError {
         /// What to do.
         fix: String,
     },
+}
+
+/// What is said of CSV by a build that cannot read it.
+#[cfg(all(not(feature = "csv"), not(target_arch = "wasm32")))]
+fn without_csv(file: &str) -> DataError {
+    DataError::File {
+        file: file.into(),
+        found: "a CSV file, which this jurist was built without".into(),
+        fix: "turn its cargo feature `csv` on, or save the rows as JSON Lines".into(),
+    }
 }
 
 /// What is said of Parquet by a build that cannot read it.

@@ -15,7 +15,7 @@ use flate2::bufread::MultiGzDecoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
-use super::csv::delimiter_in;
+use super::delimiter::delimiter_in;
 use super::{DataError, Result, unreadable};
 
 /// Bytes that are read at a time.

@@ -150,7 +150,7 @@ impl Bootstrap<'_> {
         Ok(found.pop().unwrap_or(Err(Undefined::NotCompared)))
     }
 
-    /// Intervals of all [`METRICS`] of one sample.
+    /// Intervals of all metrics of one sample.
     ///
     /// # Errors
     /// As [`Bootstrap::intervals`].
@@ -159,7 +159,7 @@ impl Bootstrap<'_> {
         Ok(METRICS.iter().map(|(name, _)| *name).zip(self.intervals(&[sample], &statistics)?).collect())
     }
 
-    /// Intervals of the differences of all [`METRICS`], the judge's minus the other's.
+    /// Intervals of the differences of all metrics, the judge's minus the other's.
     ///
     /// # Errors
     /// As [`Bootstrap::intervals`].

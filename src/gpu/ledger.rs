@@ -84,6 +84,8 @@ struct Sums {
     peak: Held,
     /// Bytes of scratch that plans put into lent buffers.
     lodged: u64,
+    /// Buffers that were ever made, those for one read left out.
+    made: u64,
 }
 
 impl Sums {
@@ -115,6 +117,10 @@ impl Ledger {
         self.sums().peak
     }
 
+    pub(super) fn made(&self) -> u64 {
+        self.sums().made
+    }
+
     pub(super) fn lodged(&self) -> u64 {
         self.sums().lodged
     }
@@ -134,6 +140,7 @@ impl Ledger {
         let mut sums = self.sums();
         sums.check(bytes, limit)?;
         sums.now.0[role as usize] += bytes;
+        sums.made += u64::from(role != Role::Staging);
         let needed = sums.now.total();
         if needed > sums.peak.total() {
             sums.peak = sums.now;

@@ -109,11 +109,15 @@ pub enum Limits {
 pub struct GpuOptions {
     /// A number of [`Gpu::adapters`], or part of an adapter's name. `None`: the best one.
     pub adapter: Option<String>,
+    #[doc(hidden)]
     pub limits: Limits,
+    #[doc(hidden)]
     /// Keep the compiler's bounds checks in the shaders. Slower; kernels guard their own edges, and tests turn this on.
     pub checked: bool,
+    #[doc(hidden)]
     /// Leave features aside that not every WebGPU device has: the kernels that a browser runs.
     pub basic: bool,
+    #[doc(hidden)]
     /// Which optional kernels to use.
     pub kernels: Kernels,
     /// Texts that take the place of shader files, by the file's name: how tests break a kernel. Compiled with checks.
@@ -184,6 +188,7 @@ const STAGED: u64 = 16 << 20;
 /// good part of what is held (wgpu's own choice is 128 to 256 MiB). Drivers allow a few thousand pieces of memory.
 const BLOCK: u64 = 4 << 20;
 
+#[doc(hidden)]
 impl Gpu {
     /// The adapters of this machine, best first.
     pub async fn adapters() -> Vec<AdapterFacts> {
@@ -322,6 +327,11 @@ impl Gpu {
     /// Bytes of all buffers that are alive.
     pub fn allocated(&self) -> u64 {
         self.held().total()
+    }
+
+    /// Buffers that were made since the device was opened, those for reading results back left out.
+    pub fn buffers_made(&self) -> u64 {
+        self.shared.ledger.made()
     }
 
     /// Bytes of all buffers that are alive, by what they are for.

@@ -128,6 +128,11 @@ impl Judge {
         super::JudgeFiles::trained(&folder, crate::model::form::WeightPolicy::AS_STORED)?.upload(gpu)
     }
 
+    /// The GPU that the judge is on.
+    pub fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
     pub fn settings(&self) -> &JudgeSettings {
         &self.settings
     }

@@ -51,6 +51,16 @@ impl Form {
     }
 }
 
+impl std::str::FromStr for Form {
+    type Err = String;
+
+    /// # Errors
+    /// A word that names none of them.
+    fn from_str(name: &str) -> Result<Self, String> {
+        Form::named(name).ok_or_else(|| format!("{name}: expected f32, bf16, f16, q8 or q4"))
+    }
+}
+
 /// How matrices are to be held: as they are stored, which loses nothing, or in a form of one's own choice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WeightPolicy(Option<Form>);

@@ -14,6 +14,7 @@ mod faults;
 mod golden;
 mod inputs;
 mod kernels;
+mod library;
 mod limits;
 mod lora;
 mod memory;

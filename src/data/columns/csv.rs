@@ -6,7 +6,8 @@ use std::io::{BufRead, Read};
 use ::csv::{Error, ErrorKind, ReaderBuilder, StringRecord};
 
 use super::{Cell, Cells, File, Place, Result, Take};
-use crate::data::csv::{QUOTE, delimiter, is_blank, named, ragged, twice};
+use crate::data::csv::{QUOTE, is_blank, named, ragged, twice};
+use crate::data::delimiter::delimiter;
 use crate::data::unpack::Kind;
 
 /// What is known of the bytes on their way to the CSV parser.

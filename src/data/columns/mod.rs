@@ -4,6 +4,7 @@
 //! in memory at a time, and the caller keeps what it needs of it. CSV and TSV have a header, JSON stands in lines or in one
 //! array, and of Parquet (a cargo feature) only these columns leave the disk. Each may be packed (gzip, zstd).
 
+#[cfg(feature = "csv")]
 mod csv;
 mod json;
 #[cfg(feature = "parquet")]
@@ -148,9 +149,19 @@ pub fn read_columns_within(path: &Path, names: &[&str], max_decompressed: Option
     let mark = if start.starts_with("\u{feff}".as_bytes()) { 3 } else { 0 };
     opened.bytes.consume(mark);
     match opened.kind {
-        Kind::Csv | Kind::Tsv => csv::rows(&file, opened.kind, opened.bytes, names, take),
+        Kind::Csv | Kind::Tsv => csv_rows(&file, opened, names, take),
         _ => json::rows(&file, opened.bytes, names, take),
     }
+}
+
+#[cfg(feature = "csv")]
+fn csv_rows(file: &File, opened: Opened, names: &[&str], take: &mut Take) -> Result<()> {
+    csv::rows(file, opened.kind, opened.bytes, names, take)
+}
+
+#[cfg(not(feature = "csv"))]
+fn csv_rows(file: &File, _: Opened, _: &[&str], _: &mut Take) -> Result<()> {
+    Err(super::without_csv(file.name))
 }
 
 /// The rows of a Parquet file. One that is packed, or a pipe, is held in memory; any other stays on the disk.

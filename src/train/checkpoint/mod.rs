@@ -403,10 +403,10 @@ pub fn read_log_history(output_dir: &Path, bytes: u64) -> Result<Vec<Value>, Tra
 }
 
 /// Words of warning about the settings that changed since the run in `output_dir` began; a file that is gone or cannot be
-/// read tells nothing.
+/// read tells nothing, nor does any to a build without the cargo feature `toml`.
 pub fn changed_settings(output_dir: &Path, config: &TrainConfig) -> Vec<String> {
     let text = fs::read_to_string(output_dir.join(RESOLVED_CONFIG)).unwrap_or_default();
-    let Ok(before) = toml::from_str::<TrainConfig>(&text) else { return Vec::new() };
+    let Some(before) = TrainConfig::from_toml(&text) else { return Vec::new() };
     let changes = config.differences(&before).into_iter();
     changes.map(|change| format!("a setting changed since the run began (now, before): {change}")).collect()
 }

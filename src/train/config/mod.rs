@@ -2,6 +2,7 @@
 //! (`JURIST_<KEY>`), and flags; a later layer wins. Each value is checked against the table in [`keys`], and a message
 //! about it names the layer it came from. The names are those of transformers and TRL where the meaning is the same.
 
+mod checked;
 pub mod keys;
 mod lora;
 mod policy;
@@ -316,7 +317,7 @@ impl Layers {
     }
 
     /// Lays a TOML text over the defaults. `name` is the file's, for messages.
-    #[cfg(not(target_arch = "wasm32"))]
+    #[cfg(all(feature = "toml", not(target_arch = "wasm32")))]
     pub fn put_toml(&mut self, text: &str, name: &str) -> Result<(), super::TrainError> {
         let origin = Origin::File(name.into());
         let table: toml::Table = text.parse().map_err(|e: toml::de::Error| super::TrainError::Toml {
@@ -362,7 +363,7 @@ fn names() -> impl Iterator<Item = &'static str> {
     KEYS.iter().map(|key| key.name)
 }
 
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(all(feature = "toml", not(target_arch = "wasm32")))]
 fn raw_of_toml(value: toml::Value) -> Raw {
     match value {
         toml::Value::String(text) => Raw::Quoted(text),
@@ -498,6 +499,16 @@ impl TrainConfig {
     /// True when a larger `metric_for_best_model` is better.
     pub fn greater_is_better(&self) -> bool {
         matches!(self.metric_for_best_model.as_str(), "pearson" | "spearman" | "kendall")
+    }
+
+    /// What [`TrainConfig::to_toml`] wrote; `None` for any other text, and in a build without the cargo feature `toml`.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn from_toml(text: &str) -> Option<Self> {
+        #[cfg(all(feature = "toml", not(target_arch = "wasm32")))]
+        let read = toml::from_str(text).ok();
+        #[cfg(not(feature = "toml"))]
+        let read = text.strip_prefix("").and(None);
+        read
     }
 
     /// The resolved config as a TOML text: every setting that has a value, always in the same order, so that equal

@@ -1,0 +1,32 @@
+//! The library's door: what a Rust program that scores, trains or exports needs, and no more.
+
+mod case;
+#[cfg(not(target_arch = "wasm32"))]
+mod dataset;
+mod error;
+#[cfg(not(target_arch = "wasm32"))]
+mod export;
+#[cfg(not(target_arch = "wasm32"))]
+mod judge;
+#[cfg(not(target_arch = "wasm32"))]
+mod trainer;
+
+pub use case::{Case, Score};
+pub use error::Error;
+
+#[cfg(not(target_arch = "wasm32"))]
+pub use dataset::Dataset;
+#[cfg(not(target_arch = "wasm32"))]
+pub use export::{Bundle, ExportOptions, export};
+#[cfg(not(target_arch = "wasm32"))]
+pub use judge::{Judge, LoadOptions};
+#[cfg(not(target_arch = "wasm32"))]
+pub use trainer::Trainer;
+
+pub use crate::gpu::{Gpu, GpuOptions};
+pub use crate::judge::{Expectation, Judging as ScoreOptions};
+pub use crate::model::form::Form as WeightDtype;
+pub use crate::progress::Progress;
+pub use crate::train::TrainConfig;
+#[cfg(not(target_arch = "wasm32"))]
+pub use crate::train::run::Ended as TrainOutcome;

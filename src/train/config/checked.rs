@@ -1,0 +1,55 @@
+//! A config that a program wrote, held to the rules of config files.
+
+use serde_json::Value;
+
+use super::{Layers, Origin, Raw, SettingError, TrainConfig};
+
+impl TrainConfig {
+    /// The config, if a config file could say the same: every value within its range, and all that is needed there.
+    ///
+    /// # Errors
+    /// The first setting that cannot be used, or what does not go together.
+    pub fn checked(&self) -> Result<TrainConfig, SettingError> {
+        let as_json = |config: &TrainConfig| serde_json::to_value(config).map_err(|e| SettingError::Conflict(e.to_string()));
+        let (mine, default) = (as_json(self)?, as_json(&TrainConfig::default())?);
+        let mut layers = Layers::default();
+        for (name, value) in mine.as_object().into_iter().flatten().filter(|(name, value)| default.get(name) != Some(value)) {
+            layers.put(name, &raw_of_json(value), Origin::File("TrainConfig".into()))?;
+        }
+        layers.resolve()
+    }
+}
+
+fn raw_of_json(value: &Value) -> Raw {
+    match value {
+        Value::String(text) => Raw::Quoted(text.clone()),
+        Value::Bool(flag) => Raw::Flag(*flag),
+        Value::Number(number) => number.as_i64().map_or(Raw::Number(number.as_f64().unwrap_or(f64::NAN)), Raw::Whole),
+        // JSON has no other word for NaN and infinities.
+        _ => Raw::Number(f64::NAN),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> TrainConfig {
+        let (model, file, output) = (Some("base".into()), "train.jsonl".into(), "judge".into());
+        TrainConfig { model_name_or_path: model, train_file: file, output_dir: output, ..TrainConfig::default() }
+    }
+
+    #[test]
+    fn a_config_of_a_program_is_held_to_the_rules() {
+        assert_eq!(config().checked().unwrap(), config());
+        let cases: [(TrainConfig, &str); 3] = [
+            (TrainConfig { learning_rate: f64::NAN, ..config() }, "TrainConfig: learning_rate = NaN: expected"),
+            (TrainConfig { num_generations: 0, ..config() }, "TrainConfig: num_generations = 0: expected"),
+            (TrainConfig { train_file: String::new(), ..config() }, "train_file is not set"),
+        ];
+        for (config, message) in cases {
+            let error = config.checked().unwrap_err().to_string();
+            assert!(error.contains(message), "{error}");
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! The library as a Rust program uses it: `Judge`, `Case`, `Dataset`, `Trainer`, `export`, and the programs in `examples/`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use jurist::{Case, Dataset, ExportOptions, Judge, LoadOptions, ScoreOptions, WeightDtype, export};
+
+use crate::cli::{Task, path, succeed};
+
+/// The judge that comes with the page.
+const JUDGE: &str = "web/judge";
+
+/// Cases that it can judge: those that travel with it.
+fn cases() -> Vec<Case> {
+    let manifest: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(format!("{JUDGE}/manifest.json")).unwrap()).unwrap();
+    let rows = manifest["examples"].as_array().unwrap();
+    rows.iter().map(|row| Case::row(row.as_object().unwrap().clone())).collect()
+}
+
+/// One call per case and one call for all give the same bits, and a loop of calls makes no buffer.
+#[test]
+fn single_calls_are_those_of_a_batch() {
+    let judge = Judge::load(JUDGE).unwrap();
+    let cases: Vec<Case> = cases().into_iter().cycle().take(1000).collect();
+    let longest = cases.iter().max_by_key(|case| case.columns()["response"].as_str().map_or(0, str::len)).unwrap();
+    judge.score(longest).unwrap();
+    let before = (judge.gpu().allocated(), judge.gpu().buffers_made());
+    let began = Instant::now();
+    let single: Vec<_> = cases.iter().map(|case| judge.score(case).unwrap()).collect();
+    let one_by_one = began.elapsed().as_secs_f64();
+    assert_eq!((judge.gpu().allocated(), judge.gpu().buffers_made()), before);
+    let began = Instant::now();
+    let batch: Vec<_> = judge.score_all(&cases).unwrap().into_iter().map(Result::unwrap).collect();
+    let at_once = began.elapsed().as_secs_f64();
+    assert_eq!(single, batch);
+    println!("1000 single calls {one_by_one:.2} s, one batch {at_once:.2} s, {:.1} times", one_by_one / at_once);
+    let sum: f64 = batch[0].distribution.iter().map(|(_, p)| p).sum();
+    assert!((sum - 1.0).abs() < 1e-12 && batch[0].chain.is_some() == judge.writes_chain());
+    assert_eq!(judge.scale(), [1.0, 2.0, 3.0, 4.0, 5.0]);
+}
+
+#[test]
+fn a_case_that_cannot_be_judged_has_an_error_of_its_own() {
+    let judge = Judge::load(JUDGE).unwrap();
+    let good = cases().remove(0);
+    let bad = Case::row(Default::default());
+    let scores = judge.score_all(&[good.clone(), bad.clone(), good.clone()]).unwrap();
+    assert!(scores[0].is_ok() && scores[0].as_ref().ok() == scores[2].as_ref().ok());
+    let error = scores[1].as_ref().unwrap_err();
+    assert!(error.is_case() && error.to_string().contains("no "), "{error}");
+    assert!(judge.score(&bad).unwrap_err().is_case());
+    let missing = Judge::load("no/such/judge").map(drop).unwrap_err();
+    assert!(!missing.is_case() && missing.to_string().contains("no/such/judge"), "{missing}");
+    // The scores of the sampled chains of two seeds differ; those of one do not.
+    let sampled = |seed| {
+        let options = ScoreOptions { chains: 2, temperature: 1.0, seed, ..ScoreOptions::default() };
+        judge.score_with(std::slice::from_ref(&good), &options).unwrap().remove(0).unwrap().expected
+    };
+    assert!(sampled(1) == sampled(1) && sampled(1) != sampled(2));
+}
+
+/// Two judges on one GPU, one of them exported in eight bits.
+#[test]
+fn an_export_is_loaded_beside_its_judge() {
+    let dir = tempfile::tempdir().unwrap();
+    let to = dir.path().join("q8");
+    let cases = cases();
+    let options = ExportOptions { weights: WeightDtype::Q8, examples: cases.clone(), ..ExportOptions::default() };
+    let bundle = export(JUDGE, &to, &options).unwrap();
+    assert!(bundle.parameters > 100_000 && bundle.bytes < 300_000, "{bundle:?}");
+    let judge = Judge::load(JUDGE).unwrap();
+    let packed = Judge::load_with(&to, LoadOptions { gpu: Some(judge.gpu().clone()), ..LoadOptions::default() }).unwrap();
+    let (a, b) = (judge.score(&cases[0]).unwrap(), packed.score(&cases[0]).unwrap());
+    assert!((a.expected - b.expected).abs() < 0.3, "{} {}", a.expected, b.expected);
+}
+
+/// The program `name` of `examples/`, which Cargo has built beside this one.
+fn example(name: &str, args: &[&str], dir: &Path) -> String {
+    let mut program: PathBuf = std::env::current_exe().unwrap();
+    program.pop();
+    program.pop();
+    let program = program.join("examples").join(name).with_extension(std::env::consts::EXE_EXTENSION);
+    let output = Command::new(&program).args(args).current_dir(dir).output().unwrap_or_else(|e| panic!("{program:?}: {e}"));
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{name}: {err}");
+    out.into_owned()
+}
+
+#[test]
+fn the_examples_run() {
+    let task = Task::new(24, 4, true);
+    succeed(task.train("start", &["--max-steps", "2"]));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let judge = root.join(JUDGE);
+    let dir = tempfile::tempdir().unwrap();
+    let row = cases().remove(0);
+    let text = |column: &str| row.columns()[column].as_str().unwrap();
+    let scored = example("score", &[path(&judge), "write", text("response"), text("rubric")], dir.path());
+    assert!(scored.contains("expected ") && scored.contains('#'), "{scored}");
+    let exported = example("export", &[path(&judge), "bundle", "q4"], dir.path());
+    assert!(exported.starts_with("bundle: ") && dir.path().join("bundle/manifest.json").is_file(), "{exported}");
+    std::fs::write(dir.path().join("scores.csv"), "response,human,judge\na,1,1.5\nb,2,2.5\nc,4,3\nd,5,4.5\n").unwrap();
+    let agreement = example("agreement", &["scores.csv", "human", "judge"], dir.path());
+    assert!(agreement.contains("4 of 4 rows") && agreement.contains("Spearman 1.000"), "{agreement}");
+    let trained = example("train", &[path(&task.at("start")), path(&task.at("train.jsonl")), "run", "2"], dir.path());
+    assert!(trained.contains("step 2: loss") && trained.contains("Finished"), "{trained}");
+    assert!(Judge::load(dir.path().join("run")).is_ok());
+    assert!(Dataset::read(task.at("train.jsonl")).unwrap().scores().all(|score| score.is_some()));
+}
