@@ -101,7 +101,7 @@ pub(super) fn features(adapter: &wgpu::Adapter, options: &GpuOptions) -> (wgpu::
         return (adapter.features() & wanted, wgpu::ExperimentalFeatures::disabled());
     }
     // SAFETY: what wgpu asks to be acknowledged: such features may have bugs. Whoever names these kernels does, and
-    // `doctor::open` tries them first.
+    // `Gpu::open` tries them first.
     (adapter.features() & (wanted | MATRIX_UNITS), unsafe { wgpu::ExperimentalFeatures::enabled() })
 }
 
