@@ -95,8 +95,8 @@ impl Judge {
     /// # Errors
     /// As [`Judge::score`].
     pub async fn score_async(&self, case: &Case) -> Result<Score, Error> {
-        let mut scores = self.score_with_async(std::slice::from_ref(case), &ScoreOptions::default()).await?;
-        scores.pop().unwrap_or_else(|| Err(super::error::Kind::Case("the case has no score".into()).into()))
+        let judged = self.inner.judge_one(&case.example()?, &ScoreOptions::default(), ()).await?;
+        Score::of(judged, &self.inner.settings().scale)
     }
 
     /// Scores many cases, in batches; one entry per case, in order. A case that cannot be judged has an error of its own.

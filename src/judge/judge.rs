@@ -5,9 +5,9 @@
 //! searched for in text.
 
 use super::answer::{AnswerFormat, Decode};
-use super::plans::{Kept, Plans};
+use super::plans::{Kept, Plans, Sizing};
 use super::tokens::embedded;
-use super::{Expectation, JudgePrompt, JudgeSettings, Judgement, Placed, Placement, Prediction, Result, ScoreTokens};
+use super::{Expectation, JudgeError, JudgePrompt, JudgeSettings, Judgement, Placed, Placement, Prediction, Result, ScoreTokens};
 use crate::data::Example;
 use crate::gpu::Gpu;
 use crate::model::decoder::{PackedInputs, Pass, PassSizes, Sampler};
@@ -163,7 +163,27 @@ impl Judge {
     ///
     /// # Errors
     /// What the GPU reports, or that `watch` ended it.
-    pub async fn judge(&self, examples: &[Example], judging: &Judging, mut watch: impl Watch) -> Result<Vec<Judged>> {
+    pub async fn judge(&self, examples: &[Example], judging: &Judging, watch: impl Watch) -> Result<Vec<Judged>> {
+        self.judge_sized(examples, judging, watch, Sizing::Exact).await
+    }
+
+    /// Judges one row, on plans that serve rows of about its length: for loops over single rows. The scores are those of
+    /// [`Judge::judge`] to rounding.
+    ///
+    /// # Errors
+    /// As [`Judge::judge`].
+    pub async fn judge_one(&self, example: &Example, judging: &Judging, watch: impl Watch) -> Result<Judged> {
+        let judged = self.judge_sized(std::slice::from_ref(example), judging, watch, Sizing::Rounded).await?;
+        judged.into_iter().next().ok_or_else(|| JudgeError::Probabilities("the row has no judgement".into()))
+    }
+
+    async fn judge_sized(
+        &self,
+        examples: &[Example],
+        judging: &Judging,
+        mut watch: impl Watch,
+        sizing: Sizing,
+    ) -> Result<Vec<Judged>> {
         let context = self.weights.config.max_position_embeddings.min(judging.max_length);
         let writes = self.settings.chain && !judging.given_chains;
         let room = if writes { self.settings.max_completion_length } else { 0 };
@@ -201,7 +221,7 @@ impl Judge {
             }));
         }
         let mut open: Vec<&mut Reading> = readings.iter_mut().filter_map(|r| r.as_mut().ok()).collect();
-        let mut plans = self.plans.take();
+        let mut plans = self.plans.take().sized(sizing);
         if writes {
             self.write_chains(&mut plans, &mut open, judging, context.saturating_sub(longest_phrase), &mut watch).await?;
         }
@@ -279,7 +299,7 @@ impl Judge {
         }
         let mut plans = Plans::default();
         if self.settings.chain {
-            plans.plan_rollout(&self.gpu, &self.weights, self.rollout_sizes(judging, prompts.len(), longest))?;
+            plans.rollout(&self.gpu, &self.weights, self.rollout_sizes(judging, prompts.len(), longest))?;
         }
         let of_row = |prompt: &usize| {
             let fed = fed.min(context - prompt);
@@ -287,7 +307,7 @@ impl Judge {
         };
         let lengths: Vec<usize> = prompts.iter().map(of_row).collect();
         let sizes = self.pass_sizes(&lengths, prompts.len() * judging.chains.max(1));
-        plans.plan_pass(&self.gpu, &self.weights, sizes)?;
+        plans.pass(&self.gpu, &self.weights, sizes)?;
         Ok(())
     }
 
@@ -311,7 +331,7 @@ impl Judge {
         let prompts: Vec<Vec<u32>> = readings.iter().map(|r| r.prompt.clone()).collect();
         let longest_prompt = prompts.iter().map(Vec::len).max().unwrap_or(0);
         let sizes = self.rollout_sizes(judging, prompts.len(), longest_prompt);
-        let rollout = plans.plan_rollout(&self.gpu, &self.weights, sizes)?;
+        let rollout = plans.rollout(&self.gpu, &self.weights, sizes)?;
         let stop = self.format().stop(self.tokenizer.eos_ids(), self.settings.max_completion_length);
         let key = threefry2x32([judging.seed as u32, (judging.seed >> 32) as u32], [0, 0]);
         let sampler = Sampler { temperature: judging.temperature, top_p: 1.0, top_k: 0, key };
@@ -338,7 +358,7 @@ impl Judge {
         if tokens == 0 {
             return Ok(Vec::new());
         }
-        let pass = plans.plan_pass(&self.gpu, &self.weights, sizes)?;
+        let pass = plans.pass(&self.gpu, &self.weights, sizes)?;
         let mut all = Vec::new();
         let (mut batch, mut placed) = (PackedInputs::default(), Vec::new());
         for reading in readings {

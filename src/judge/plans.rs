@@ -1,4 +1,7 @@
-//! What judging runs on: caches and plans on the GPU, kept from call to call, so that a loop over single rows makes them once.
+//! What judging runs on: caches and plans on the GPU, kept from call to call.
+//!
+//! Which products a plan uses depends on the sizes that it was made for, and products differ in rounding. So a plan serves those calls
+//! only that would make the same one: a judgement never depends on the calls before it.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -8,45 +11,80 @@ use crate::model::decoder::{Pass, PassSizes};
 use crate::model::weights::Weights;
 use crate::rollout::{Rollout, RolloutSizes};
 
-/// The plans of a judge. The pass puts its scratch tensors into the rollout's caches: neither reads what the other left.
+/// Sizes up to here are rounded where they are; larger ones would waste too much memory.
+const LARGEST_ROUNDED: usize = 4096;
+/// The smallest rounded size.
+const SMALLEST_ROUNDED: usize = 64;
+
+/// How a call plans.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Sizing {
+    /// For its rows exactly. Its plans take the place of those that were there.
+    #[default]
+    Exact,
+    /// For lengths rounded up to powers of two, so that a loop over rows of many lengths makes a handful of plans. All are kept; together
+    /// they take at most twice the largest.
+    Rounded,
+}
+
+impl Sizing {
+    fn round(self, tokens: usize) -> usize {
+        match self {
+            Sizing::Rounded if tokens <= LARGEST_ROUNDED => tokens.next_power_of_two().max(SMALLEST_ROUNDED),
+            _ => tokens,
+        }
+    }
+}
+
+/// The plans of a judge. A pass puts its scratch tensors into a rollout's caches: neither reads what the other left.
 #[derive(Default)]
 pub(super) struct Plans {
-    rollout: Option<Rollout>,
-    pass: Option<(PassSizes, Pass)>,
+    sizing: Sizing,
+    rollouts: Vec<Rollout>,
+    passes: Vec<(PassSizes, Pass)>,
 }
 
 impl Plans {
-    /// Plans chains of these sizes, unless those that are there will do. Prompts may be shorter than planned; a longer one is a
-    /// reason to plan again, for the longest so far.
-    pub fn plan_rollout(&mut self, gpu: &Gpu, weights: &Weights, wanted: RolloutSizes) -> Result<&Rollout> {
-        let wanted = wanted.whole_groups();
-        let prompt = self.rollout.as_ref().map_or(0, |rollout| rollout.sizes().prompt).max(wanted.prompt);
-        let sizes = RolloutSizes { prompt, ..wanted };
-        let rollout = match self.rollout.take().filter(|rollout| rollout.sizes() == sizes) {
-            Some(rollout) => rollout,
-            None => {
-                // The pass lies in the caches that have just gone.
-                self.pass = None;
-                Rollout::new(gpu, weights, sizes)?
-            }
-        };
-        Ok(self.rollout.insert(rollout))
+    /// The plans for a call that plans so.
+    pub fn sized(self, sizing: Sizing) -> Self {
+        if self.sizing == sizing { self } else { Plans { sizing, ..Plans::default() } }
     }
 
-    /// Plans a forward pass of at least these sizes.
-    pub fn plan_pass(&mut self, gpu: &Gpu, weights: &Weights, wanted: PassSizes) -> Result<&Pass> {
-        let planned = self.pass.as_ref().map(|(planned, _)| planned);
-        let tokens = planned.map_or(0, |planned| planned.tokens).max(wanted.tokens);
-        let rows = planned.map_or(0, |planned| planned.rows).max(wanted.rows);
-        let sizes = PassSizes { tokens, rows, ..wanted };
-        let pass = match self.pass.take().filter(|(planned, _)| *planned == sizes) {
-            Some((_, pass)) => pass,
+    /// A rollout of these sizes.
+    pub fn rollout(&mut self, gpu: &Gpu, weights: &Weights, wanted: RolloutSizes) -> Result<&Rollout> {
+        let context = weights.config.max_position_embeddings;
+        let prompt = self.sizing.round(wanted.prompt).min(context.max(wanted.prompt));
+        let sizes = RolloutSizes { prompt, ..wanted }.whole_groups();
+        let at = match self.rollouts.iter().position(|rollout| rollout.sizes() == sizes) {
+            Some(at) => at,
             None => {
-                let caches = self.rollout.as_ref().map_or(&[][..], Rollout::caches);
-                Pass::new(&gpu.lending(caches), weights, None, sizes.clone())?
+                if self.sizing == Sizing::Exact {
+                    // Passes lie in the caches.
+                    self.passes.clear();
+                    self.rollouts.clear();
+                }
+                self.rollouts.push(Rollout::new(gpu, weights, sizes)?);
+                self.rollouts.len() - 1
             }
         };
-        Ok(&self.pass.insert((sizes, pass)).1)
+        Ok(&self.rollouts[at])
+    }
+
+    /// A forward pass of these sizes.
+    pub fn pass(&mut self, gpu: &Gpu, weights: &Weights, wanted: PassSizes) -> Result<&Pass> {
+        let sizes = PassSizes { tokens: self.sizing.round(wanted.tokens), ..wanted };
+        let at = match self.passes.iter().position(|(planned, _)| *planned == sizes) {
+            Some(at) => at,
+            None => {
+                if self.sizing == Sizing::Exact {
+                    self.passes.clear();
+                }
+                let caches = self.rollouts.last().map_or(&[][..], Rollout::caches);
+                self.passes.push((sizes.clone(), Pass::new(&gpu.lending(caches), weights, None, sizes)?));
+                self.passes.len() - 1
+            }
+        };
+        Ok(&self.passes[at].1)
     }
 }
 

@@ -128,7 +128,11 @@ impl WebJudge {
             }
             _ => vec![example],
         };
-        Ok(self.judge().judge(&examples, &judging, watch).await?)
+        let judge = self.judge();
+        match &examples[..] {
+            [example] => Ok(vec![judge.judge_one(example, &judging, watch).await?]),
+            several => Ok(judge.judge(several, &judging, watch).await?),
+        }
     }
 }
 
