@@ -11,6 +11,7 @@ use crate::data::Example;
 use crate::eval;
 use crate::judge::{AnswerFormat, Judging, Placement};
 use crate::train::TrainConfig;
+use crate::train::config::Method;
 use crate::train::data::examples::Preparation;
 use crate::train::data::order::DataOrder;
 use crate::train::objective::optimiser::Optimiser;
@@ -79,7 +80,7 @@ pub async fn run(web: &WebJudge, rows: &str, held_out: &str, options: &str, on_s
     let examples = rows::labelled(rows, "training row")?;
     let held_out = rows::labelled(held_out, "held-out row")?;
     let config = TrainConfig {
-        method: "real".into(),
+        method: Method::Real,
         preset: options.preset.clone(),
         num_generations: options.group_size,
         learning_rate: options.learning_rate,

@@ -14,6 +14,7 @@ use jurist::random::Stream;
 use jurist::rollout::Ending;
 use jurist::text::TextError;
 use jurist::train::TrainConfig;
+use jurist::train::config::Method;
 use jurist::train::data::examples::Prompt;
 use jurist::train::objective::advantage::{AdvantageSettings, advantages};
 use jurist::train::objective::optimiser::{Optimiser, OptimiserSettings};
@@ -101,7 +102,7 @@ impl Court {
 }
 
 fn exact() -> PolicySettings {
-    TrainConfig { method: "real".into(), num_generations: 4, ..TrainConfig::default() }.policy(6)
+    TrainConfig { method: Method::Real, num_generations: 4, ..TrainConfig::default() }.policy(6)
 }
 
 fn figure(numbers: &StepNumbers, name: &str) -> f64 {
@@ -142,7 +143,7 @@ fn sampled_log_probabilities_are_those_of_the_training_forward() {
 #[test]
 fn presets_are_what_they_are_documented_to_be() {
     let of = |preset: &str| {
-        TrainConfig { method: "real".into(), preset: preset.into(), num_generations: 16, ..TrainConfig::default() }.policy(5)
+        TrainConfig { method: Method::Real, preset: preset.into(), num_generations: 16, ..TrainConfig::default() }.policy(5)
     };
     let exact = PolicySettings {
         reward: RewardSettings { squared: 1.0, log_prob: 1.0, ..RewardSettings::NONE },
@@ -180,7 +181,7 @@ fn presets_are_what_they_are_documented_to_be() {
     assert_eq!(of("released-code"), released);
 
     let changed = TrainConfig {
-        method: "real".into(),
+        method: Method::Real,
         preset: "released-code".into(),
         num_generations: 16,
         refinement_weight: Some(0.01),
@@ -209,7 +210,7 @@ fn presets_are_what_they_are_documented_to_be() {
     assert_eq!(changed.policy(5), expected);
 
     // Rewards the sampled score and nothing else, whatever the weights of the other parts.
-    let reinforce = TrainConfig { method: "reinforce".into(), logprob_weight: Some(1.0), ..TrainConfig::default() }.policy(5);
+    let reinforce = TrainConfig { method: Method::Reinforce, logprob_weight: Some(1.0), ..TrainConfig::default() }.policy(5);
     let binary = RewardSettings { binary: 1.0, ..RewardSettings::NONE };
     assert_eq!((reinforce.reward, reinforce.refinement), (binary, 0.0));
 }

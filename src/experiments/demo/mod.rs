@@ -23,7 +23,7 @@ use crate::judge::{Judge, JudgeError, Judged, Judging};
 use crate::progress::Progress;
 use crate::text::TextError;
 use crate::train::TrainError;
-use crate::train::config::{Resume, TrainConfig};
+use crate::train::config::{Method, Resume, TrainConfig};
 use crate::train::run::{Ended, Surroundings, run as train};
 
 pub use data::{DemoData, TestItems};
@@ -209,14 +209,14 @@ impl Stage {
         match self {
             Stage::SftContinued => TrainConfig { learning_rate: 1e-3, per_device_train_batch_size: 256, ..start },
             Stage::Reinforce => TrainConfig {
-                method: "reinforce".into(),
+                method: Method::Reinforce,
                 learning_rate: 1e-4,
                 per_device_train_batch_size: 32,
                 num_generations: 8,
                 ..start
             },
             _ => TrainConfig {
-                method: "real".into(),
+                method: Method::Real,
                 learning_rate: 3e-4,
                 per_device_train_batch_size: 32,
                 num_generations: 8,

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde_json::Value;
 
+use super::method::Method;
 use crate::judge::{CHAT_WORDS, ScoreReads};
 use crate::model::form::WeightPolicy;
 
@@ -179,10 +180,6 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Methods that run today.
-pub const METHODS: &[&str] =
-    &["sft", "raft", "cot-raft", "tract", "real", "reinforce", "grpo", "rl-squared", "rl-prob", "rl-log", "rl-ranked"];
-
 /// Numbers by which checkpoints are compared.
 pub const BEST_METRICS: &[&str] = &["loss", "pearson", "spearman", "kendall", "rmse", "mae"];
 
@@ -213,7 +210,7 @@ const fn key(name: &'static str, group: &'static str, kind: Kind, help: &'static
 /// Every setting, in the order in which `--help` and the resolved config show them.
 #[rustfmt::skip]
 pub const KEYS: &[Key] = &[
-    key("method", MODEL, Kind::OneOf(METHODS), "How to train. On given judgements: sft (cross-entropy of chain, phrase and score), raft (squared error of the expected score, no chain), cot-raft (both), tract (cot-raft, then again from the start on chains of its own). On sampled chains: real (both terms of the generalised policy gradient), reinforce and grpo (is the sampled score right), rl-squared (how far off it is), rl-prob (probability of the label), rl-log and rl-ranked (scoring rules of the whole distribution)"),
+    key("method", MODEL, Kind::OneOf(Method::WORDS), "How to train. On given judgements: sft (cross-entropy of chain, phrase and score), raft (squared error of the expected score, no chain), cot-raft (both), tract (cot-raft, then again from the start on chains of its own). On sampled chains: real (both terms of the generalised policy gradient), reinforce and grpo (is the sampled score right), rl-squared (how far off it is), rl-prob (probability of the label), rl-log and rl-ranked (scoring rules of the whole distribution)"),
     key("model_name_or_path", MODEL, Kind::Path, "Hugging Face model folder to start from"),
     key("base", MODEL, Kind::Path, "Model of the adapter to start from, in the place of the one that it names"),
     key("init", MODEL, Kind::Path, "config.json of a model to start from scratch, weights drawn from `seed`"),

@@ -4,6 +4,7 @@
 
 pub mod keys;
 mod lora;
+pub mod method;
 mod policy;
 mod suggest;
 #[cfg(test)]
@@ -15,9 +16,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::judge::{Scale, ScoreReads};
+use crate::judge::Scale;
 use crate::model::lora::ALL_LINEAR;
 pub use keys::{KEYS, Key, Kind, Raw};
+pub use method::Method;
 pub use suggest::{closest, edit_distance};
 
 /// Where a value was written.
@@ -65,7 +67,7 @@ fn did_you_mean(hint: &Option<&'static str>) -> String {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
-    pub method: String,
+    pub method: Method,
     pub model_name_or_path: Option<String>,
     pub base: Option<String>,
     pub init: Option<String>,
@@ -155,7 +157,7 @@ pub struct TrainConfig {
 impl Default for TrainConfig {
     fn default() -> Self {
         TrainConfig {
-            method: "sft".into(),
+            method: Method::default(),
             model_name_or_path: None,
             base: None,
             init: None,
@@ -427,16 +429,6 @@ impl TrainConfig {
     pub fn scale(&self) -> Result<Option<Scale>, SettingError> {
         let parse = |text: &str| text.parse().map_err(|e: crate::judge::JudgeError| SettingError::Conflict(e.to_string()));
         self.scale.as_deref().map(parse).transpose()
-    }
-
-    /// Refuses a score that is read from a chain which the method does not have.
-    pub(in crate::train) fn check_score_reads(&self, reads: ScoreReads) -> Result<(), SettingError> {
-        match reads {
-            ScoreReads::Chain if self.method == "raft" => {
-                Err(SettingError::Conflict("score_reads = chain: raft has no chain for the score to be read from".into()))
-            }
-            _ => Ok(()),
-        }
     }
 
     fn check_evaluation(&self) -> Result<(), SettingError> {

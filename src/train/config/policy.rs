@@ -1,5 +1,6 @@
 //! The settings of the policy-gradient methods: presets, what overrides them, and what does not go together.
 
+use super::method::{ChainSource, Reward};
 use super::{SettingError, TrainConfig};
 use crate::judge::{Expectation, ScoreReads};
 use crate::train::data::pack::Supervision;
@@ -51,19 +52,11 @@ const RELEASED: Preset = Preset {
 const GRPO: Preset = Preset { normalize: true, ..EXACT };
 
 impl TrainConfig {
-    /// True for methods that write their own chains.
-    pub fn samples_chains(&self) -> bool {
-        !matches!(self.method.as_str(), "sft" | "raft" | "cot-raft" | "tract")
-    }
-
     /// What is learned from given judgements; for methods that write chains, what their evaluations call the loss.
     pub fn supervision(&self) -> Supervision {
-        let squared = self.squared_weight.unwrap_or(1.0);
-        let (cross_entropy, squared) = match self.method.as_str() {
-            "raft" => (0.0, squared),
-            "cot-raft" | "tract" => (1.0, squared),
-            _ => (1.0, 0.0),
-        };
+        let loss = self.method.spec().supervised;
+        let cross_entropy = if loss.cross_entropy { 1.0 } else { 0.0 };
+        let squared = if loss.squared { self.squared_weight.unwrap_or(1.0) } else { 0.0 };
         let expectation = self.expectation();
         Supervision { cross_entropy, squared, expectation, completion_only: self.completion_only_loss }
     }
@@ -76,16 +69,17 @@ impl TrainConfig {
         }
     }
 
-    /// The reward of a method that writes chains: what is the same for all presets, but for REAL's own parts.
+    /// The reward of a chain: what is the same for all presets, but for REAL's own parts.
     fn reward(&self) -> RewardSettings {
         let none = RewardSettings { expectation: self.expectation(), ..RewardSettings::NONE };
-        match self.method.as_str() {
-            "reinforce" | "grpo" => RewardSettings { binary: 1.0, ..none },
-            "rl-squared" => RewardSettings { sampled_squared: 1.0, ..none },
-            "rl-prob" => RewardSettings { prob: self.prob_weight.unwrap_or(1.0), ..none },
-            "rl-log" => RewardSettings { log_prob: self.logprob_weight.unwrap_or(1.0), ..none },
-            "rl-ranked" => RewardSettings { ranked: self.ranked_weight.unwrap_or(1.0), ..none },
-            _ => RewardSettings {
+        match self.method.spec().reward {
+            None => none,
+            Some(Reward::Hit) => RewardSettings { binary: 1.0, ..none },
+            Some(Reward::SampledSquared) => RewardSettings { sampled_squared: 1.0, ..none },
+            Some(Reward::Prob) => RewardSettings { prob: self.prob_weight.unwrap_or(1.0), ..none },
+            Some(Reward::LogProb) => RewardSettings { log_prob: self.logprob_weight.unwrap_or(1.0), ..none },
+            Some(Reward::Ranked) => RewardSettings { ranked: self.ranked_weight.unwrap_or(1.0), ..none },
+            Some(Reward::Real) => RewardSettings {
                 squared: self.squared_weight.unwrap_or(1.0),
                 log_prob: self.logprob_weight.unwrap_or(self.preset().log_prob),
                 prob: self.prob_weight.unwrap_or(self.preset().prob),
@@ -98,7 +92,7 @@ impl TrainConfig {
     fn preset(&self) -> &'static Preset {
         match self.preset.as_str() {
             // GRPO divides by the group's std, whatever else is asked for.
-            "exact" if self.method == "grpo" => &GRPO,
+            "exact" if self.method.spec().normalizes => &GRPO,
             "paper" => &PAPER,
             "released-code" => &RELEASED,
             _ => &EXACT,
@@ -144,7 +138,7 @@ impl TrainConfig {
     /// Settings that would train another policy than the one that is sampled, or nothing at all.
     pub(super) fn check_policy(&self) -> Result<(), SettingError> {
         let conflict = |message: String| Err(SettingError::Conflict(message));
-        if self.chains_from.is_some() && self.method != "tract" {
+        if self.chains_from.is_some() && self.method.spec().chains != ChainSource::FirstStage {
             return conflict(format!("chains_from is for tract: {} learns from the chains in train_file", self.method));
         }
         self.check_score_reads(self.score_reads.as_deref().and_then(ScoreReads::named).unwrap_or_default())?;

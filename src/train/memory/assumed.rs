@@ -81,10 +81,10 @@ fn rows_for(
         let room = context.saturating_sub(placement.depth(0, chain + stem + 1));
         (most.saturating_sub(stem).min(room), stem)
     } else {
-        let fed = match (config.method.as_str(), chain) {
-            ("raft", _) => stem,
-            (_, 0) => most,
-            (_, chain) => chain + stem,
+        let fed = match (config.method.spec().reads_chains_of_rows(), chain) {
+            (false, _) => stem,
+            (true, 0) => most,
+            (true, chain) => chain + stem,
         };
         let fed = fed.min(most.saturating_sub(1));
         (most - fed, fed)

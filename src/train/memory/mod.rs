@@ -13,7 +13,8 @@ mod levers;
 mod table;
 
 use super::TrainError;
-use super::config::TrainConfig;
+use super::config::method::ChainSource;
+use super::config::{Method, TrainConfig};
 use crate::data;
 use crate::gpu::{Gpu, Held, Role};
 use crate::judge::{Judge, Judging};
@@ -46,7 +47,7 @@ const CHECKPOINT_PIECE: usize = 1 << 20;
 pub struct MemoryPlan {
     /// The adapter that is planned for.
     pub adapter: String,
-    pub method: String,
+    pub method: Method,
     /// Of the model.
     pub parameters: u64,
     /// When it is most.
@@ -131,7 +132,7 @@ fn plan_from(beginning: &Beginning, gpu: &Gpu, config: &TrainConfig, available: 
     let start = beginning.start;
     let mut plan = MemoryPlan {
         adapter: gpu.facts().to_string(),
-        method: config.method.clone(),
+        method: config.method,
         parameters: start.model.config().parameter_count(),
         held: measured.held,
         shared: measured.shared,
@@ -199,7 +200,7 @@ impl Beginning<'_> {
     fn measure(&self, gpu: &Gpu, config: &TrainConfig) -> Result<Measured, TrainError> {
         let rows = self.rows(config)?;
         let measured = self.training(gpu, config, &rows)?;
-        if config.method != "tract" || self.assumed {
+        if config.method.spec().chains != ChainSource::FirstStage || self.assumed {
             return Ok(measured);
         }
         // Between the stages one judge writes chains; the second stage's may be as long as these are let become.
@@ -291,6 +292,5 @@ fn judging(config: &TrainConfig) -> Judging {
 
 /// Both stages of tract are cot-raft.
 fn single_stage(config: &TrainConfig) -> TrainConfig {
-    let method = if config.method == "tract" { "cot-raft".into() } else { config.method.clone() };
-    TrainConfig { method, ..config.clone() }
+    TrainConfig { method: config.method.stage(), ..config.clone() }
 }

@@ -32,6 +32,7 @@ use crate::train::checkpoint::{
     self, Checkpoint, MetricsFile, TrainerState, checkpoint_name, open_checkpoint, open_metrics, read_log_history,
     rotate_checkpoints, save_checkpoint, sync_metrics,
 };
+use crate::train::config::method::ChainSource;
 use crate::train::config::{Resume, TrainConfig};
 use crate::train::data::order::DataOrder;
 use crate::train::data::pack::Example;
@@ -67,9 +68,9 @@ pub struct Surroundings<'a> {
 /// Whatever start, data, GPU or disk report; a run that diverged. Checkpoints written before stay.
 pub async fn run<'a>(config: &'a TrainConfig, around: Surroundings<'a>) -> Result<Ended, TrainError> {
     let mut folder = OutputFolder::claim(Path::new(&config.output_dir))?;
-    match config.method.as_str() {
-        "tract" => crate::train::run::tract::train(config, &mut folder, around).await,
-        _ => run_in(&mut folder, config, around).await,
+    match config.method.spec().chains {
+        ChainSource::FirstStage => tract::train(config, &mut folder, around).await,
+        ChainSource::Rows | ChainSource::Nobody | ChainSource::Sampled => run_in(&mut folder, config, around).await,
     }
 }
 

@@ -182,7 +182,7 @@ pub(in crate::train) fn start_folder(config: &TrainConfig, model: &Path) -> Resu
 
 fn reader(config: &TrainConfig) -> Result<Reader, TrainError> {
     let chain_column = (config.chain_column != "auto" && config.chain_column != "none").then(|| config.chain_column.clone());
-    let ignored = config.chain_column == "none" || config.method == "raft";
+    let ignored = config.chain_column == "none" || !config.method.spec().reads_chains_of_rows();
     let chains = if ignored { Chains::Ignore } else { Chains::Use };
     let view = View { label_column: config.label_column.clone(), chain_column, chains, ..View::default() };
     let size = |text: &str| byte_size(text).map_err(|e| SettingError::Conflict(format!("max_decompressed: {e}")));

@@ -106,14 +106,14 @@ fn refuse_used(output: &Path) -> Result<(), TrainError> {
 fn stage_one(config: &TrainConfig, output: &Path) -> TrainConfig {
     let resume_from_checkpoint = Resume::Newest(!config.resume_from_checkpoint.is_no());
     let output_dir = output.join(FIRST_STAGE).display().to_string();
-    TrainConfig { method: "cot-raft".into(), output_dir, resume_from_checkpoint, ..config.clone() }
+    TrainConfig { method: config.method.stage(), output_dir, resume_from_checkpoint, ..config.clone() }
 }
 
 /// The second stage states the day that the chains were written with.
 fn stage_two(config: &TrainConfig, chains: &Path, record: &Value) -> TrainConfig {
     let train_file = chains.display().to_string();
     let date = config.date.clone().or_else(|| record["date"].as_str().map(String::from));
-    TrainConfig { method: "cot-raft".into(), train_file, chain_column: COLUMN.into(), date, ..config.clone() }
+    TrainConfig { method: config.method.stage(), train_file, chain_column: COLUMN.into(), date, ..config.clone() }
 }
 
 /// What decides which chains a judge writes: its files, its settings, and how they are sampled.
