@@ -11,7 +11,7 @@ use crate::data::Example;
 use crate::eval;
 use crate::judge::{AnswerFormat, Judging, Placement};
 use crate::train::TrainConfig;
-use crate::train::config::Method;
+use crate::train::config::{Method, Preset};
 use crate::train::data::examples::Preparation;
 use crate::train::data::order::DataOrder;
 use crate::train::objective::optimiser::Optimiser;
@@ -55,10 +55,12 @@ impl Options {
         if !(1..=256).contains(&self.batch_size) {
             return bad("batchSize", self.batch_size.to_string(), "1 to 256 rows");
         }
-        if !["exact", "paper", "released-code"].contains(&self.preset.as_str()) {
-            return bad("preset", format!("\"{}\"", self.preset), "exact, paper or released-code");
-        }
         Ok(())
+    }
+
+    fn preset(&self) -> Result<Preset, Failure> {
+        let refused = || Failure::row(format!("`preset` is \"{}\"; expected exact, paper or released-code.", self.preset));
+        Preset::named(&self.preset).ok_or_else(refused)
     }
 }
 
@@ -71,6 +73,7 @@ pub async fn run(web: &WebJudge, rows: &str, held_out: &str, options: &str, on_s
     let start = now();
     let options: Options = rows::parse(options)?;
     options.check()?;
+    let preset = options.preset()?;
     let judge = web.state().judge;
     let settings = judge.settings();
     if !settings.chain {
@@ -81,7 +84,7 @@ pub async fn run(web: &WebJudge, rows: &str, held_out: &str, options: &str, on_s
     let held_out = rows::labelled(held_out, "held-out row")?;
     let config = TrainConfig {
         method: Method::Real,
-        preset: options.preset.clone(),
+        preset,
         num_generations: options.group_size,
         learning_rate: options.learning_rate,
         ..TrainConfig::default()

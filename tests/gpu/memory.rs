@@ -102,7 +102,7 @@ fn assert_same(plan: &memory::MemoryPlan, gpu: &Gpu) {
 fn a_plan_is_what_a_run_holds() {
     let task = Task::new(24, 8, true);
     let tiny = TrainConfig { beta: 0.1, ..config(&task, "config.json", Method::Real) };
-    let lora = TrainConfig { lora_r: 4, base_weights: "bf16".into(), gradient_checkpointing: true, ..tiny.clone() };
+    let lora = TrainConfig { lora_r: 4, base_weights: Form::Bf16.into(), gradient_checkpointing: true, ..tiny.clone() };
     for config in [config(&task, "config.json", Method::Sft), tiny, lora] {
         let gpu = fresh();
         let (plan, engine) = planned_and_held(&config, &gpu);
@@ -224,7 +224,7 @@ fn large_models_fit() {
     fits("Qwen3-0.6B", [1024, 28, 16, 3072], true, 24, TrainConfig::default());
     let lora = TrainConfig { lora_r: 16, chains_per_pass: 1, ..TrainConfig::default() };
     fits("Qwen3-8B", [4096, 36, 32, 12288], false, 24, lora.clone());
-    fits("Qwen3-32B", [5120, 64, 64, 25600], false, 48, TrainConfig { base_weights: "q4".into(), ..lora });
+    fits("Qwen3-32B", [5120, 64, 64, 25600], false, 48, TrainConfig { base_weights: Form::Q4.into(), ..lora });
 }
 
 const PROMPT: [u32; 3] = [5, 6, 7];

@@ -14,7 +14,7 @@ use jurist::random::Stream;
 use jurist::rollout::Ending;
 use jurist::text::TextError;
 use jurist::train::TrainConfig;
-use jurist::train::config::Method;
+use jurist::train::config::{Method, Preset};
 use jurist::train::data::examples::Prompt;
 use jurist::train::objective::advantage::{AdvantageSettings, advantages};
 use jurist::train::objective::optimiser::{Optimiser, OptimiserSettings};
@@ -142,9 +142,8 @@ fn sampled_log_probabilities_are_those_of_the_training_forward() {
 
 #[test]
 fn presets_are_what_they_are_documented_to_be() {
-    let of = |preset: &str| {
-        TrainConfig { method: Method::Real, preset: preset.into(), num_generations: 16, ..TrainConfig::default() }.policy(5)
-    };
+    let of =
+        |preset: Preset| TrainConfig { method: Method::Real, preset, num_generations: 16, ..TrainConfig::default() }.policy(5);
     let exact = PolicySettings {
         reward: RewardSettings { squared: 1.0, log_prob: 1.0, ..RewardSettings::NONE },
         advantage: AdvantageSettings { normalize: false, clip: 0.0 },
@@ -162,14 +161,14 @@ fn presets_are_what_they_are_documented_to_be() {
         chains_per_pass: 0,
         recompute: false,
     };
-    assert_eq!(of("exact"), exact);
+    assert_eq!(of(Preset::Exact), exact);
     let full = Expectation::FullVocabulary;
     let paper = PolicySettings {
         reward: RewardSettings { expectation: full, ..exact.reward },
         advantage: AdvantageSettings { normalize: true, clip: 1.0 },
         ..exact
     };
-    assert_eq!(of("paper"), paper);
+    assert_eq!(of(Preset::Paper), paper);
     let released = PolicySettings {
         reward: RewardSettings { log_prob: 0.0, prob: 1.0, ..paper.reward },
         separate_advantages: true,
@@ -178,11 +177,11 @@ fn presets_are_what_they_are_documented_to_be() {
         top_p: 0.9,
         ..paper
     };
-    assert_eq!(of("released-code"), released);
+    assert_eq!(of(Preset::ReleasedCode), released);
 
     let changed = TrainConfig {
         method: Method::Real,
-        preset: "released-code".into(),
+        preset: Preset::ReleasedCode,
         num_generations: 16,
         refinement_weight: Some(0.01),
         logprob_weight: Some(0.5),
@@ -190,8 +189,8 @@ fn presets_are_what_they_are_documented_to_be() {
         normalize_advantages: Some(false),
         advantage_clip: Some(3.0),
         separate_advantages: Some(false),
-        loss_aggregation: Some("sum".into()),
-        expectation: Some("renormalised".into()),
+        loss_aggregation: Some(Aggregation::Sum),
+        expectation: Some(Expectation::Renormalised),
         top_p: Some(1.0),
         beta: 0.1,
         entropy_coef: 0.2,

@@ -31,7 +31,7 @@ impl Origin<'_> {
         if lora.is_none() && self.adapter.is_none() {
             return Ok(Weights::upload(gpu, self.source)?);
         }
-        let weights = Weights::upload_as(gpu, self.source, config.weight_policy().form(self.form))?;
+        let weights = Weights::upload_as(gpu, self.source, config.base_weights.form(self.form))?;
         let model = self.source.config();
         let adapter = match (&lora, self.adapter) {
             (_, Some(files)) => Adapter::upload(gpu, model, files)?,

@@ -32,13 +32,14 @@ use crate::train::objective::optimiser::Optimiser;
 use crate::train::objective::reward::{Earned, RewardSettings, expected, sampled_log_prob, sampled_slopes};
 use crate::train::objective::trainer::StepNumbers;
 
-/// How log-probabilities of the actions are summed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Aggregation {
-    /// Sum over the tokens of a chain, mean over chains: the gradient of the objective.
-    Sum,
-    /// Mean over all tokens of the batch, score tokens counted: what the released code does.
-    TokenMean,
+words! {
+    /// How log-probabilities of the actions are summed.
+    pub enum Aggregation {
+        /// Sum over the tokens of a chain, mean over chains: the gradient of the objective.
+        Sum = "sum",
+        /// Mean over all tokens of the batch, score tokens counted: what the released code does.
+        TokenMean = "token_mean",
+    }
 }
 
 /// Everything that tells one policy-gradient method from another.

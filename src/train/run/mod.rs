@@ -390,7 +390,7 @@ impl<'a> Run<'a> {
             line.put("eval_judge/forced", forced as f64 / judged.len().max(1) as f64);
         }
         let metric = line.get(&format!("eval_{}", self.config.metric_for_best_model)).unwrap_or(f64::NAN);
-        let best = self.state.offer(metric, self.config.greater_is_better());
+        let best = self.state.offer(metric, self.config.metric_for_best_model.greater_is_better());
         let shown: Vec<String> = ["loss", "pearson", "rmse"]
             .iter()
             .filter_map(|name| Some(format!("{name} {:.4}", line.get(&format!("eval_{name}"))?)))

@@ -25,7 +25,7 @@ use crate::model::error::ModelError;
 use crate::rollout::Until;
 use crate::train::TrainError;
 use crate::train::checkpoint::output::OutputFolder;
-use crate::train::config::{Resume, TrainConfig};
+use crate::train::config::{ChainColumn, Resume, TrainConfig};
 use crate::train::error::io_error;
 use crate::train::run::start::labelled_rows;
 use crate::train::run::{Ended, Surroundings, run, run_in};
@@ -77,7 +77,7 @@ pub(in crate::train) async fn train(
             }
         };
         let model = ModelFolder::open(&first)?;
-        let judge = JudgeFiles::trained(&model, config.weight_policy())?.upload(gpu)?;
+        let judge = JudgeFiles::trained(&model, config.base_weights)?.upload(gpu)?;
         let record = record(config, &model, judge.settings())?;
         let around = Surroundings { gpu, clock, progress, interrupted };
         folder.make()?;
@@ -113,7 +113,13 @@ fn stage_one(config: &TrainConfig, output: &Path) -> TrainConfig {
 fn stage_two(config: &TrainConfig, chains: &Path, record: &Value) -> TrainConfig {
     let train_file = chains.display().to_string();
     let date = config.date.clone().or_else(|| record["date"].as_str().map(String::from));
-    TrainConfig { method: config.method.stage(), train_file, chain_column: COLUMN.into(), date, ..config.clone() }
+    TrainConfig {
+        method: config.method.stage(),
+        train_file,
+        chain_column: ChainColumn::Named(COLUMN.into()),
+        date,
+        ..config.clone()
+    }
 }
 
 /// What decides which chains a judge writes: its files, its settings, and how they are sampled.
