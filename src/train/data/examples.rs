@@ -1,7 +1,7 @@
 //! Rows to supervised examples: tokens, and which of them carry loss with which target.
 
 use crate::data;
-use crate::judge::{JudgeError, JudgePrompt, Placement};
+use crate::judge::{JudgeError, JudgePrompt, Placement, ScoreTokens};
 use crate::text::Tokenizer;
 use crate::train::TrainError;
 use crate::train::data::pack::Example;
@@ -30,6 +30,16 @@ impl Prepared {
         self.rows.retain(|_| each.next().is_none_or(|fits| *fits));
         fits.iter().filter(|fits| !**fits).count()
     }
+}
+
+/// Most tokens between prompt and score: a chain of `max_tokens` tokens and the phrase.
+pub fn longest_answer(tokens: &ScoreTokens, max_tokens: usize) -> usize {
+    max_tokens + tokens.stem.len().max(tokens.opening.len())
+}
+
+/// Most tokens of a prompt that leaves room for a chain of `max_tokens` tokens, the phrase and the score.
+pub fn room_for_prompt(placement: Placement, context: usize, max_tokens: usize) -> usize {
+    context.saturating_sub(placement.depth(0, longest_answer(placement.tokens, max_tokens) + 1))
 }
 
 /// A row that a judge answers by itself.

@@ -75,12 +75,28 @@ impl Engine {
     /// Out of memory, or rows that do not fit the model's context.
     pub fn new(gpu: &Gpu, origin: &Origin, config: &TrainConfig, material: &Material) -> Result<Self, TrainError> {
         let weights = origin.upload(gpu, config)?;
+        let held_near = config.samples_chains() && config.policy(material.max_tokens).kl > 0.0;
+        let start = if held_near { Some(origin.beside(gpu, &weights)?) } else { None };
+        Engine::over(gpu, weights, start, config, material)
+    }
+
+    /// The same with weights that are on the GPU already. `start` are those that the policy must not go far from, where it is
+    /// held near any.
+    ///
+    /// # Errors
+    /// As [`Engine::new`].
+    pub fn over(
+        gpu: &Gpu,
+        weights: Weights,
+        start: Option<Weights>,
+        config: &TrainConfig,
+        material: &Material,
+    ) -> Result<Self, TrainError> {
         if !config.samples_chains() {
             let judge = (material.scale, material.placement);
             return Ok(Engine::Supervised(Box::new(Trainer::new(gpu, weights, config, material.examples, judge)?)));
         }
         let settings = config.policy(material.max_tokens);
-        let start = if settings.kl > 0.0 { Some(origin.beside(gpu, &weights)?) } else { None };
         let optimiser = Optimiser::new(gpu, weights.trainable()?, optimiser_settings(config))?;
         let longest = material.examples.iter().map(|e| e.prompt.ids.len()).max().unwrap_or(0);
         let sizes = (longest, config.per_device_train_batch_size as usize);

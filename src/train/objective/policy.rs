@@ -26,7 +26,7 @@ use crate::ops::loss_head::RowObjective;
 use crate::random::{Stream, threefry2x32};
 use crate::rollout::{Chain, Ending, Rollout, RolloutSizes};
 use crate::train::TrainError;
-use crate::train::data::examples::Prompt;
+use crate::train::data::examples::{Prompt, longest_answer};
 use crate::train::objective::advantage::{AdvantageSettings, advantages};
 use crate::train::objective::optimiser::Optimiser;
 use crate::train::objective::reward::{Earned, RewardSettings, expected, sampled_log_prob, sampled_slopes};
@@ -168,7 +168,7 @@ impl PolicyTrainer {
         start: Option<Weights>,
     ) -> Result<Self, TrainError> {
         let tokens = placement.tokens;
-        let fed = settings.max_tokens + tokens.stem.len().max(tokens.opening.len());
+        let fed = longest_answer(tokens, settings.max_tokens);
         let (context, needed) = (weights.config.max_position_embeddings, placement.depth(longest, fed));
         if needed > context {
             let what = "prompt, chain and phrase in tokens; lower max_completion_length or max_length";

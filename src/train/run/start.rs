@@ -19,7 +19,7 @@ use crate::text::{Date, SpecialTokens, Tokenizer, train_bpe};
 use crate::train::TrainError;
 use crate::train::checkpoint::{checkpoint_name, list_checkpoints};
 use crate::train::config::{ChainColumn, Resume, SettingError, TrainConfig};
-use crate::train::data::examples::{Preparation, Prepared};
+use crate::train::data::examples::{Preparation, Prepared, room_for_prompt};
 use crate::train::objective::engine::Origin;
 
 /// All that is read before the GPU is asked for anything.
@@ -118,8 +118,7 @@ impl Start {
         let settings = settings.with_chains_up_to(longest_chain);
         let placement = Placement { tokens: &tokens, reads: settings.score_reads };
         if config.samples_chains() {
-            let phrase = tokens.stem.len().max(tokens.opening.len()) + 1;
-            let room = context.saturating_sub(placement.depth(0, settings.max_completion_length + phrase));
+            let room = room_for_prompt(placement, context, settings.max_completion_length);
             let left_out = train.keep_prompts_up_to(room);
             if left_out > 0 {
                 let file = &config.train_file;
