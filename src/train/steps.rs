@@ -6,7 +6,7 @@ use crate::train::config::TrainConfig;
 use crate::train::data::order::{Cursor, DataOrder};
 use crate::train::objective::engine::{Engine, Material};
 use crate::train::objective::schedule::Schedule;
-use crate::train::objective::trainer::StepNumbers;
+use crate::train::objective::trainer::{StepKey, StepNumbers, StepPace};
 
 /// What a run has counted so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -121,8 +121,9 @@ impl TrainLoop {
         let picked = self.order.next_rows(self.rows_per_step);
         // As transformers counts: the k-th step, from 1, runs at the schedule's rate after k - 1 steps.
         let learning_rate = self.schedule.rate(self.counters.steps);
-        let random = (self.seed, self.counters.steps);
-        let numbers = self.engine.step(&picked, material, random, (learning_rate, self.counters.applied + 1)).await?;
+        let key = StepKey { seed: self.seed, step: self.counters.steps };
+        let pace = StepPace { learning_rate, t: self.counters.applied + 1 };
+        let numbers = self.engine.step(&picked, material, key, pace).await?;
         let moved = self.counters.count(&numbers);
         Ok(StepMade { numbers, learning_rate, moved })
     }

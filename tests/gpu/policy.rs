@@ -18,9 +18,11 @@ use jurist::train::config::{Method, Preset};
 use jurist::train::data::examples::Prompt;
 use jurist::train::objective::advantage::{AdvantageSettings, advantages};
 use jurist::train::objective::optimiser::{Optimiser, OptimiserSettings};
-use jurist::train::objective::policy::{Aggregation, Closed, PolicySettings, PolicyTrainer, Rewarded, Rolled, Speech, Totals};
+use jurist::train::objective::policy::{
+    Aggregation, Closed, PolicySettings, PolicyTrainer, PromptSizes, Rewarded, Rolled, Speech, Totals,
+};
 use jurist::train::objective::reward::RewardSettings;
-use jurist::train::objective::trainer::StepNumbers;
+use jurist::train::objective::trainer::{StepKey, StepNumbers, StepPace};
 use serde_json::{Value, json};
 
 const VOCAB: u32 = 12;
@@ -85,7 +87,8 @@ impl Court {
         let optimiser = Optimiser::new(&gpu(), weights.trainable().unwrap(), adam).unwrap();
         let start = (settings.kl > 0.0).then(upload);
         let placement = Placement { tokens: &self.tokens, reads: ScoreReads::Prompt };
-        PolicyTrainer::new(&gpu(), weights, optimiser, settings, (LONGEST, MICRO_BATCH), placement, start).unwrap()
+        let sizes = PromptSizes { longest: LONGEST, micro_batch: MICRO_BATCH };
+        PolicyTrainer::new(&gpu(), weights, optimiser, settings, sizes, placement, start).unwrap()
     }
 
     fn with_speech<T>(&self, then: impl FnOnce(&Speech) -> T) -> T {
@@ -94,8 +97,8 @@ impl Court {
 
     fn step(&self, trainer: &PolicyTrainer, seed: u64, step: u64) -> StepNumbers {
         let prompts: Vec<&Prompt> = self.prompts.iter().collect();
-        let numbers =
-            self.with_speech(|s| pollster::block_on(trainer.step(&prompts, s, (seed, step), (1e-2, step + 1))).unwrap());
+        let (key, pace) = (StepKey { seed, step }, StepPace { learning_rate: 1e-2, t: step + 1 });
+        let numbers = self.with_speech(|s| pollster::block_on(trainer.step(&prompts, s, key, pace)).unwrap());
         assert!(numbers.applied > 0);
         numbers
     }

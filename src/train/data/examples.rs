@@ -5,6 +5,7 @@ use crate::judge::{JudgeError, JudgePrompt, Placement, ScoreTokens};
 use crate::text::Tokenizer;
 use crate::train::TrainError;
 use crate::train::data::pack::Example;
+use crate::train::objective::reward::Label;
 
 /// What became of a file's rows.
 #[derive(Debug, Default)]
@@ -51,6 +52,13 @@ pub struct Prompt {
     /// The label over the scores near it: (index in the scale, weight).
     pub label: crate::judge::Split,
     pub value: f64,
+}
+
+impl Prompt {
+    /// The label, as rewards look at it.
+    pub fn label(&self) -> Label<'_> {
+        Label { split: &self.label, value: self.value }
+    }
 }
 
 /// How rows become examples.

@@ -23,7 +23,7 @@ use crate::model::names::TensorSpec;
 use crate::model::weights::Weights;
 use crate::train::data::pack::Example;
 use crate::train::objective::engine::{Engine, Material};
-use crate::train::objective::trainer::Evaluator;
+use crate::train::objective::trainer::{Batching, Evaluator, Scoring};
 use crate::train::run::material;
 use crate::train::run::start::{Start, labelled_rows};
 
@@ -216,11 +216,12 @@ impl Beginning<'_> {
         let material = Material { examples: &rows.train, max_tokens: rows.max_tokens, ..material(start) };
         let engine = Engine::new(gpu, &start.origin(), config, &material)?;
         let weights = engine.weights();
-        let batch = config.per_device_eval_batch_size as usize;
-        let judge = (&start.settings.scale, start.placement());
+        let micro_batch = config.per_device_eval_batch_size as usize;
+        let batching = Batching { micro_batch, supervision: config.supervision() };
+        let scoring = Scoring { scale: &start.settings.scale, placement: start.placement() };
         let evaluator = match rows.eval.is_empty() {
             true => None,
-            false => Some(Evaluator::new(gpu, weights, &rows.eval, (batch, config.supervision()), judge)?),
+            false => Some(Evaluator::new(gpu, weights, &rows.eval, batching, scoring)?),
         };
         if evaluator.is_some() {
             self.judge(gpu, weights, rows.max_tokens)?.rehearse(&rows.judged, &judging(config))?;

@@ -30,7 +30,7 @@ use crate::train::data::examples::{Prompt, longest_answer};
 use crate::train::objective::advantage::{AdvantageSettings, advantages};
 use crate::train::objective::optimiser::Optimiser;
 use crate::train::objective::reward::{Earned, RewardSettings, expected, sampled_log_prob, sampled_slopes};
-use crate::train::objective::trainer::StepNumbers;
+use crate::train::objective::trainer::{StepKey, StepNumbers, StepPace};
 
 words! {
     /// How log-probabilities of the actions are summed.
@@ -72,6 +72,15 @@ pub struct PolicySettings {
     pub chains_per_pass: usize,
     /// Compute activations again instead of keeping them.
     pub recompute: bool,
+}
+
+/// Which prompts are planned for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PromptSizes {
+    /// Tokens of the longest prompt.
+    pub longest: usize,
+    /// Prompts whose chains are sampled together.
+    pub micro_batch: usize,
 }
 
 /// What the judge of a run knows: its scale, and how its answers are written.
@@ -154,7 +163,7 @@ pub struct PolicyTrainer {
 }
 
 impl PolicyTrainer {
-    /// Plans for prompts of at most `longest` tokens, `micro_batch` of them together.
+    /// Plans for prompts of these sizes.
     ///
     /// # Errors
     /// Out of memory, or prompt, chain and phrase longer than the model's context.
@@ -163,10 +172,11 @@ impl PolicyTrainer {
         weights: Weights,
         optimiser: Optimiser,
         settings: PolicySettings,
-        (longest, micro_batch): (usize, usize),
+        prompts: PromptSizes,
         placement: Placement,
         start: Option<Weights>,
     ) -> Result<Self, TrainError> {
+        let PromptSizes { longest, micro_batch } = prompts;
         let tokens = placement.tokens;
         let fed = longest_answer(tokens, settings.max_tokens);
         let (context, needed) = (weights.config.max_position_embeddings, placement.depth(longest, fed));
@@ -207,8 +217,8 @@ impl PolicyTrainer {
         Placement { tokens: &self.tokens, reads: self.reads }
     }
 
-    /// Writes chains for these prompts and learns from them, in as many optimiser steps as are set: `seed` and `step` fix
-    /// every random number in it; `t` counts applied steps, the first of these included.
+    /// Writes chains for these prompts and learns from them, in as many optimiser steps as are set: `key` fixes every
+    /// random number in it; `pace` is that of the first optimiser step.
     ///
     /// # Errors
     /// What the GPU reports.
@@ -216,9 +226,10 @@ impl PolicyTrainer {
         &self,
         prompts: &[&Prompt],
         speech: &Speech<'_>,
-        (seed, step): (u64, u64),
-        (learning_rate, t): (f64, u64),
+        key: StepKey,
+        pace: StepPace,
     ) -> Result<StepNumbers, TrainError> {
+        let StepKey { seed, step } = key;
         let key = threefry2x32([seed as u32, (seed >> 32) as u32], [step as u32, (step >> 32) as u32]);
         let sampler = Sampler { temperature: 1.0, top_p: self.settings.top_p as f32, top_k: 0, key };
         let stop = speech.format.stop(speech.eos, self.settings.max_tokens);
@@ -252,7 +263,7 @@ impl PolicyTrainer {
                     let stats = self.accumulate(&batch, pieces.len() == 1).await?;
                     if iteration == 0 {
                         let placed = self.lay(piece).1;
-                        tally.add(piece, &rewarded, (&placed, &batch), &stats);
+                        tally.add(piece, &rewarded, &placed, &batch, &stats);
                     }
                 }
                 if iteration == 0 {
@@ -262,7 +273,7 @@ impl PolicyTrainer {
                     tally.ratios.extend(rewarded.iter().flatten().map(|r| r.ratio));
                 }
             }
-            let outcome = self.optimiser.step(&self.gpu, learning_rate, t + applied).await?;
+            let outcome = self.optimiser.step(&self.gpu, pace.learning_rate, pace.t + applied).await?;
             applied += u64::from(outcome.applied);
             first_outcome.get_or_insert(outcome);
         }
@@ -375,8 +386,7 @@ impl PolicyTrainer {
                 if self.settings.ratio_cap > 0.0 {
                     ratio = ratio.min(self.settings.ratio_cap);
                 }
-                let label = (&group.prompt.label, group.prompt.value);
-                let earned = reward.earned(speech.scale, &log_probs, label, sampled);
+                let earned = reward.earned(speech.scale, &log_probs, group.prompt.label(), sampled);
                 let e = expected(reward.expectation, speech.scale, &log_probs);
                 let mass = log_probs.iter().map(|l| l.exp()).sum();
                 let known = Rewarded { earned, kl, expected: e, mass, log_probs, sampled, sampled_log_p, ratio, advantage: 0.0 };
@@ -429,9 +439,8 @@ impl PolicyTrainer {
                     let entropy_weight = -(s.entropy_bonus * per_token) as f32;
                     batch.push_row(*row, RowObjective { entropy_weight, ..RowObjective::token(*token, explore as f32) });
                 }
-                let label = (&group.prompt.label, group.prompt.value);
                 let refine = s.refinement * reward.ratio * per_chain;
-                let mut of_scores = s.reward.slopes(speech.scale, &reward.log_probs, label);
+                let mut of_scores = s.reward.slopes(speech.scale, &reward.log_probs, group.prompt.label());
                 of_scores.iter_mut().for_each(|c| *c *= refine);
                 if s.reward.samples_score() {
                     let sampled = sampled_slopes(&reward.log_probs, reward.sampled);
@@ -519,7 +528,8 @@ impl Tally {
         &mut self,
         rolled: &[Rolled],
         rewarded: &[Vec<Rewarded>],
-        (placed, batch): (&[Vec<Placed>], &PackedInputs),
+        placed: &[Vec<Placed>],
+        batch: &PackedInputs,
         stats: &[RowStats],
     ) {
         for ((group, placed), rewarded) in rolled.iter().zip(placed).zip(rewarded) {

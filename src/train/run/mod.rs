@@ -38,7 +38,7 @@ use crate::train::data::pack::Example;
 use crate::train::error::{BoxError, io_error};
 use crate::train::memory;
 use crate::train::objective::engine::{Engine, Material};
-use crate::train::objective::trainer::Evaluator;
+use crate::train::objective::trainer::{Batching, Evaluator, Scoring};
 use crate::train::run::log::{Metrics, StepReport};
 use crate::train::run::start::Start;
 use crate::train::steps::{StepMade, TrainLoop};
@@ -179,9 +179,10 @@ impl<'a> Run<'a> {
         let held_out = match start.eval.take() {
             None => None,
             Some((prepared, rows)) => {
-                let batch = config.per_device_eval_batch_size as usize;
-                let judge = (&start.settings.scale, start.placement());
-                let evaluator = Evaluator::new(gpu, engine.weights(), &prepared.examples, (batch, config.supervision()), judge)?;
+                let micro_batch = config.per_device_eval_batch_size as usize;
+                let batching = Batching { micro_batch, supervision: config.supervision() };
+                let scoring = Scoring { scale: &start.settings.scale, placement: start.placement() };
+                let evaluator = Evaluator::new(gpu, engine.weights(), &prepared.examples, batching, scoring)?;
                 let labels = rows.iter().filter_map(|r| r.record.score).collect();
                 let grid = Grid::new(start.settings.scale.values()).map_err(|e| inside("measure", &output, e))?;
                 Some(HeldOut { evaluator, examples: prepared.examples, rows, labels, grid })
@@ -400,7 +401,7 @@ impl<'a> Run<'a> {
     }
 
     fn write_model(&self, dir: &Path) -> Result<(), BoxError> {
-        write_judge(dir, self.around.gpu, self.training.engine().weights(), (&self.start, self.config))
+        write_judge(dir, self.around.gpu, self.training.engine().weights(), &self.start, self.config)
     }
 
     /// The final model at the top of the output folder: the last one, or the best. `judge.json` comes last, so that where it is,
@@ -468,7 +469,7 @@ fn inside(action: &'static str, path: &Path, source: impl std::error::Error + Se
 }
 
 /// A judge's folder: Hugging Face weights or a PEFT adapter, tokenizer files and `judge.json`.
-fn write_judge(dir: &Path, gpu: &Gpu, weights: &Weights, (start, config): (&Start, &TrainConfig)) -> Result<(), BoxError> {
+fn write_judge(dir: &Path, gpu: &Gpu, weights: &Weights, start: &Start, config: &TrainConfig) -> Result<(), BoxError> {
     match weights.adapter() {
         Some(adapter) => {
             let base = start.base.as_deref().or(config.model_name_or_path.as_deref()).unwrap_or_default();

@@ -81,7 +81,7 @@ pub(in crate::train) async fn train(
         let record = record(config, &model, judge.settings())?;
         let around = Surroundings { gpu, clock, progress, interrupted };
         folder.make()?;
-        if let Some(checkpoint) = write_chains(config, (&judge, &record), output, around).await? {
+        if let Some(checkpoint) = write_chains(config, &judge, &record, output, around).await? {
             return Ok(Ended::Interrupted { checkpoint });
         }
         record
@@ -215,7 +215,8 @@ fn earlier(config: &TrainConfig, path: &Path, rows: &[Example]) -> Result<Earlie
 /// Has the judge write one chain for every row. Where it was interrupted, the place of those that are kept.
 async fn write_chains(
     config: &TrainConfig,
-    (judge, record): (&Judge, &Value),
+    judge: &Judge,
+    record: &Value,
     output: &Path,
     around: Surroundings<'_>,
 ) -> Result<Option<PathBuf>, TrainError> {
