@@ -133,6 +133,7 @@ pub fn expected_gradient(
             toy.with_speech(|speech| {
                 pollster::block_on(async {
                     let mut rewarded = trainer.rewards(&rolled, speech, scores).await.unwrap();
+                    trainer.advantages(&mut rewarded);
                     plant(mistake, settings.group, &mut rewarded);
                     let mut batch = trainer.objectives(&rolled, &rewarded, speech, &totals);
                     weigh(&mut batch, trainer, &rolled, &ps, mistake);
