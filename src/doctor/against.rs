@@ -16,7 +16,7 @@ use crate::model::tensors::TensorSet;
 use crate::model::weights::Weights;
 use crate::ops::loss_head::RowObjective;
 use crate::selftest::Report;
-use crate::train::objective::reward::{RewardSettings, expected};
+use crate::train::objective::reward::{Label, RewardSettings, expected};
 
 /// Logits may differ by this much.
 pub const LOGITS_TOLERANCE: f64 = 1e-4;
@@ -132,7 +132,8 @@ impl<'a> Check<'a> {
         for label in labels {
             let log_probs: Vec<f64> = stats[label.row].score_log_probs.iter().map(|l| f64::from(*l)).collect();
             let reward = RewardSettings { expectation: label.expectation, squared: label.weight, ..RewardSettings::NONE };
-            let slopes = reward.slopes(&self.scale, &log_probs, (&Split { weights: Vec::new(), nearest: 0 }, label.value));
+            let split = Split { weights: Vec::new(), nearest: 0 };
+            let slopes = reward.slopes(&self.scale, &log_probs, Label { split: &split, value: label.value });
             batch.objectives[label.row].scores = (batch.coefficients.len() / slopes.len()) as u32;
             batch.coefficients.extend(slopes.iter().map(|c| *c as f32));
             expected_scores.push(expected(label.expectation, &self.scale, &log_probs) as f32);

@@ -2,16 +2,23 @@
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
+use serde::{Deserialize, Serialize};
 
 /// How a tensor is stored in a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Dtype {
+    #[serde(rename = "float32")]
     F32,
+    #[serde(rename = "float16")]
     F16,
+    #[serde(rename = "bfloat16")]
     Bf16,
 }
 
 impl Dtype {
+    /// The names of [`Dtype::config_name`].
+    pub const WORDS: [&str; 3] = ["float32", "bfloat16", "float16"];
+
     /// Bytes of one element.
     pub fn bytes(self) -> usize {
         match self {

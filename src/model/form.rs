@@ -1,5 +1,7 @@
 //! How matrices that do not learn are held on the GPU: in f32, in half precision, or quantised; and who decides it.
 
+use serde::{Deserialize, Serialize};
+
 use super::dtype::Dtype;
 use super::error::ModelError;
 use super::names::{Group, Kind};
@@ -62,7 +64,8 @@ impl std::str::FromStr for Form {
 }
 
 /// How matrices are to be held: as they are stored, which loses nothing, or in a form of one's own choice.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "&'static str")]
 pub struct WeightPolicy(Option<Form>);
 
 impl WeightPolicy {
@@ -75,9 +78,28 @@ impl WeightPolicy {
         if word == "auto" { Some(Self::AS_STORED) } else { Form::named(word).map(Self::from) }
     }
 
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        self.0.map_or("auto", Form::name)
+    }
+
     /// The form for matrices that are stored in `stored`.
     pub fn form(self, stored: Form) -> Form {
         self.0.unwrap_or(stored)
+    }
+}
+
+impl From<WeightPolicy> for &'static str {
+    fn from(policy: WeightPolicy) -> Self {
+        policy.word()
+    }
+}
+
+impl TryFrom<String> for WeightPolicy {
+    type Error = String;
+
+    fn try_from(word: String) -> Result<Self, String> {
+        Self::named(&word).ok_or_else(|| format!("`{word}` is none of {}", Self::WORDS.join(", ")))
     }
 }
 

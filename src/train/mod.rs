@@ -1,15 +1,19 @@
 //! Training: what a run is asked to do, in which order it sees the data, what it learns from, and what it leaves behind.
 //!
 //! ```text
-//! config ─► data: examples, order, packed batches ─► objective: losses and rewards, steps ─► run: the loop, its log ─► checkpoint
+//! config ─► data: examples, order, packed batches ─► objective: losses and rewards ─► steps: the loop ─► run: its files ─► checkpoint
 //! ```
 //!
 //! `run`, `checkpoint`, `memory` and the TOML side of `config` touch files; they are native only, the rest compiles to wasm.
+
+#[macro_use]
+mod words;
 
 pub mod config;
 pub mod data;
 pub mod error;
 pub mod objective;
+pub mod steps;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub mod checkpoint;

@@ -9,13 +9,12 @@ use super::judge::goes_on;
 use super::{Failure, WebJudge, rows};
 use crate::data::Example;
 use crate::eval;
-use crate::judge::{AnswerFormat, Judging, Placement};
+use crate::judge::{Judging, Placement};
 use crate::train::TrainConfig;
-use crate::train::data::examples::Preparation;
-use crate::train::data::order::DataOrder;
-use crate::train::objective::optimiser::Optimiser;
-use crate::train::objective::policy::{PolicyTrainer, Speech};
-use crate::train::objective::trainer::optimiser_settings;
+use crate::train::config::{Method, Preset};
+use crate::train::data::examples::{Preparation, room_for_prompt};
+use crate::train::objective::engine::{Engine, Material};
+use crate::train::steps::{StepMade, TrainLoop};
 
 /// What a page may ask for.
 #[derive(Deserialize)]
@@ -54,10 +53,12 @@ impl Options {
         if !(1..=256).contains(&self.batch_size) {
             return bad("batchSize", self.batch_size.to_string(), "1 to 256 rows");
         }
-        if !["exact", "paper", "released-code"].contains(&self.preset.as_str()) {
-            return bad("preset", format!("\"{}\"", self.preset), "exact, paper or released-code");
-        }
         Ok(())
+    }
+
+    fn preset(&self) -> Result<Preset, Failure> {
+        let refused = || Failure::row(format!("`preset` is \"{}\"; expected exact, paper or released-code.", self.preset));
+        Preset::named(&self.preset).ok_or_else(refused)
     }
 }
 
@@ -70,6 +71,7 @@ pub async fn run(web: &WebJudge, rows: &str, held_out: &str, options: &str, on_s
     let start = now();
     let options: Options = rows::parse(options)?;
     options.check()?;
+    let preset = options.preset()?;
     let judge = web.state().judge;
     let settings = judge.settings();
     if !settings.chain {
@@ -78,20 +80,12 @@ pub async fn run(web: &WebJudge, rows: &str, held_out: &str, options: &str, on_s
     }
     let examples = rows::labelled(rows, "training row")?;
     let held_out = rows::labelled(held_out, "held-out row")?;
-    let config = TrainConfig {
-        method: "real".into(),
-        preset: options.preset.clone(),
-        num_generations: options.group_size,
-        learning_rate: options.learning_rate,
-        ..TrainConfig::default()
-    };
     let (tokens, tokenizer) = (judge.score_tokens(), judge.tokenizer());
     let context = web.state().weights.config.max_position_embeddings;
     let placement = Placement { tokens, reads: settings.score_reads };
     let preparation = Preparation { prompt: &web.prompt, placement, tokenizer, max_length: context, skip_bad: false };
     let mut prepared = preparation.prepare(&examples)?;
-    let most = placement.depth(0, settings.max_completion_length + tokens.stem.len().max(tokens.opening.len()) + 1);
-    prepared.keep_prompts_up_to(context.saturating_sub(most));
+    prepared.keep_prompts_up_to(room_for_prompt(placement, context, settings.max_completion_length));
     if prepared.examples.is_empty() {
         let message = "No training row is left: give at least one whose prompt leaves room for a chain of thought.";
         return Err(Failure::row(message));
@@ -99,31 +93,33 @@ pub async fn run(web: &WebJudge, rows: &str, held_out: &str, options: &str, on_s
     let before = measure(web, &held_out).await?;
     let weights = web.ready_to_learn(options.seed)?.weights;
 
-    let longest = prepared.examples.iter().map(|e| e.prompt.ids.len()).max().unwrap_or(0);
     let batch = (options.batch_size as usize).min(prepared.examples.len());
-    let optimiser = Optimiser::new(&web.gpu, weights.trainable()?, optimiser_settings(&config))?;
-    let policy = config.policy(settings.max_completion_length);
-    let trainer = PolicyTrainer::new(&web.gpu, weights, optimiser, policy, (longest, batch), placement, None)?;
-    let speech = Speech { scale: &settings.scale, format: AnswerFormat { tokens, decode: tokenizer }, eos: tokenizer.eos_ids() };
-    let schedule = config.schedule(options.steps);
-    let mut order = DataOrder::new(options.seed, prepared.examples.len())?;
-    let (mut applied, mut refused, mut made) = (0, 0, 0);
-    let training = now();
-    for step in 0..options.steps {
-        let picked: Vec<_> = order.next_rows(batch).into_iter().map(|i| &prepared.examples[i].prompt).collect();
-        let pace = (schedule.rate(step), applied + 1);
-        let numbers = trainer.step(&picked, &speech, (options.seed, step), pace).await?;
-        made += 1;
-        if numbers.applied > 0 {
-            (applied, refused) = (applied + numbers.applied, 0);
+    let config = TrainConfig {
+        method: Method::Real,
+        preset,
+        num_generations: options.group_size,
+        learning_rate: options.learning_rate,
+        max_steps: options.steps as i64,
+        per_device_train_batch_size: batch as u32,
+        seed: options.seed,
+        max_nonfinite_steps: MOST_REFUSED,
+        ..TrainConfig::default()
+    };
+    let (scale, max_tokens) = (&settings.scale, settings.max_completion_length);
+    let material = Material { examples: &prepared.examples, scale, placement, tokenizer, max_tokens };
+    let engine = Engine::over(&web.gpu, weights, None, &config, &material)?;
+    let mut training = TrainLoop::new(engine, &config, prepared.examples.len())?;
+    let began = now();
+    while !training.is_over() {
+        let StepMade { numbers, moved, .. } = training.step(&material).await?;
+        if moved {
             web.has_learned();
-        } else {
-            refused += 1;
         }
-        if refused == MOST_REFUSED {
+        if training.check_diverged().is_err() {
             let message = "The gradient was not finite in five steps in a row: lower the learning rate, or reset the judge.";
             return Err(Failure::row(message));
         }
+        let made = training.counters().steps;
         let extra = |name: &str| numbers.extra.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
         let event = json!({
             "step": made,
@@ -132,14 +128,14 @@ pub async fn run(web: &WebJudge, rows: &str, held_out: &str, options: &str, on_s
             "reward": extra("reward"),
             "meanScore": extra("judge/expected_score"),
             "gradNorm": numbers.grad_norm,
-            "secondsLeft": seconds_since(training) / made as f64 * (options.steps - made) as f64,
+            "secondsLeft": seconds_since(began) / made as f64 * (options.steps - made) as f64,
         });
         if !goes_on(on_step, &event.to_string().into()) {
             break;
         }
     }
     let after = measure(web, &held_out).await?;
-    Ok(json!({"steps": made, "seconds": seconds_since(start), "before": before, "after": after}).to_string())
+    Ok(json!({"steps": training.counters().steps, "seconds": seconds_since(start), "before": before, "after": after}).to_string())
 }
 
 /// The judge's scores of labelled rows, each from its likeliest chain, and how well they agree with the labels. A figure

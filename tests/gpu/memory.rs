@@ -15,6 +15,7 @@ use jurist::ops::loss_head::RowObjective;
 use jurist::progress::{NoClock, Silent};
 use jurist::rollout::{Chain, Rollout, RolloutSizes, Stop};
 use jurist::train::TrainConfig;
+use jurist::train::config::Method;
 use jurist::train::memory;
 use jurist::train::objective::engine::{Engine, Material};
 use jurist::train::run::start::Start;
@@ -22,10 +23,10 @@ use jurist::train::run::{Surroundings, run};
 use serde_json::{Value, json};
 
 /// A run from scratch on the rows of `task`.
-fn config(task: &Task, model: &str, method: &str) -> TrainConfig {
+fn config(task: &Task, model: &str, method: Method) -> TrainConfig {
     let at = |name: &str| path(&task.at(name)).to_string();
     TrainConfig {
-        method: method.into(),
+        method,
         init: Some(at(model)),
         tokenizer: Some(at("words")),
         train_file: at("train.jsonl"),
@@ -100,14 +101,14 @@ fn assert_same(plan: &memory::MemoryPlan, gpu: &Gpu) {
 #[test]
 fn a_plan_is_what_a_run_holds() {
     let task = Task::new(24, 8, true);
-    let tiny = TrainConfig { beta: 0.1, ..config(&task, "config.json", "real") };
-    let lora = TrainConfig { lora_r: 4, base_weights: "bf16".into(), gradient_checkpointing: true, ..tiny.clone() };
-    for config in [config(&task, "config.json", "sft"), tiny, lora] {
+    let tiny = TrainConfig { beta: 0.1, ..config(&task, "config.json", Method::Real) };
+    let lora = TrainConfig { lora_r: 4, base_weights: Form::Bf16.into(), gradient_checkpointing: true, ..tiny.clone() };
+    for config in [config(&task, "config.json", Method::Sft), tiny, lora] {
         let gpu = fresh();
         let (plan, engine) = planned_and_held(&config, &gpu);
         assert_same(&plan, &gpu);
         let cache = plan.held.of(Role::Cache);
-        assert_eq!((cache > 0, plan.shared > 0), (config.method == "real", config.method == "real"), "{plan}");
+        assert_eq!((cache > 0, plan.shared > 0), (config.method == Method::Real, config.method == Method::Real), "{plan}");
         drop(engine);
         assert_eq!(gpu.allocated(), 0, "what is dropped leaves the ledger");
     }
@@ -122,7 +123,7 @@ fn a_plan_is_what_wgpu_allocates() {
     task.write("middling.json", middling().to_string());
     let gpu = fresh();
     let before = gpu.reported();
-    let (plan, _engine) = planned_and_held(&config(&task, "middling.json", "real"), &gpu);
+    let (plan, _engine) = planned_and_held(&config(&task, "middling.json", Method::Real), &gpu);
     assert_same(&plan, &gpu);
     let (Some(before), Some(after)) = (before, gpu.reported()) else {
         crate::common::skip(format!("{} does not say what is allocated", gpu.facts()));
@@ -139,9 +140,9 @@ fn a_plan_is_what_wgpu_allocates() {
 #[test]
 fn a_whole_run_stays_within_its_plan() {
     let task = Task::new(24, 8, true);
-    for method in ["sft", "real", "tract"] {
+    for method in [Method::Sft, Method::Real, Method::Tract] {
         let eval_file = Some(path(&task.at("dev.jsonl")).to_string());
-        let output_dir = path(&task.at(method)).to_string();
+        let output_dir = path(&task.at(method.word())).to_string();
         let config = TrainConfig { eval_file, output_dir, eval_steps: 1, ..config(&task, "config.json", method) };
         let gpu = fresh();
         let plan = memory::plan(&gpu.dry_copy(), &config, None).unwrap();
@@ -166,7 +167,7 @@ fn from_a_config_alone() {
     });
     task.write("qwen/config.json", qwen.to_string());
     let config = TrainConfig {
-        method: "real".into(),
+        method: Method::Real,
         model_name_or_path: Some(path(&task.at("qwen")).to_string()),
         max_length: 1024,
         max_completion_length: 256,
@@ -208,7 +209,7 @@ fn large_models_fit() {
         });
         let file = task.write(&format!("{name}.json"), model.to_string());
         let config = TrainConfig {
-            method: "real".into(),
+            method: Method::Real,
             model_name_or_path: Some(path(&file).to_string()),
             max_length: 2048,
             max_completion_length: 1024,
@@ -223,7 +224,7 @@ fn large_models_fit() {
     fits("Qwen3-0.6B", [1024, 28, 16, 3072], true, 24, TrainConfig::default());
     let lora = TrainConfig { lora_r: 16, chains_per_pass: 1, ..TrainConfig::default() };
     fits("Qwen3-8B", [4096, 36, 32, 12288], false, 24, lora.clone());
-    fits("Qwen3-32B", [5120, 64, 64, 25600], false, 48, TrainConfig { base_weights: "q4".into(), ..lora });
+    fits("Qwen3-32B", [5120, 64, 64, 25600], false, 48, TrainConfig { base_weights: Form::Q4.into(), ..lora });
 }
 
 const PROMPT: [u32; 3] = [5, 6, 7];

@@ -14,12 +14,15 @@ use jurist::random::Stream;
 use jurist::rollout::Ending;
 use jurist::text::TextError;
 use jurist::train::TrainConfig;
+use jurist::train::config::{Method, Preset};
 use jurist::train::data::examples::Prompt;
 use jurist::train::objective::advantage::{AdvantageSettings, advantages};
 use jurist::train::objective::optimiser::{Optimiser, OptimiserSettings};
-use jurist::train::objective::policy::{Aggregation, Closed, PolicySettings, PolicyTrainer, Rewarded, Rolled, Speech, Totals};
+use jurist::train::objective::policy::{
+    Aggregation, Closed, PolicySettings, PolicyTrainer, PromptSizes, Rewarded, Rolled, Speech, Totals,
+};
 use jurist::train::objective::reward::RewardSettings;
-use jurist::train::objective::trainer::StepNumbers;
+use jurist::train::objective::trainer::{StepKey, StepNumbers, StepPace};
 use serde_json::{Value, json};
 
 const VOCAB: u32 = 12;
@@ -84,7 +87,8 @@ impl Court {
         let optimiser = Optimiser::new(&gpu(), weights.trainable().unwrap(), adam).unwrap();
         let start = (settings.kl > 0.0).then(upload);
         let placement = Placement { tokens: &self.tokens, reads: ScoreReads::Prompt };
-        PolicyTrainer::new(&gpu(), weights, optimiser, settings, (LONGEST, MICRO_BATCH), placement, start).unwrap()
+        let sizes = PromptSizes { longest: LONGEST, micro_batch: MICRO_BATCH };
+        PolicyTrainer::new(&gpu(), weights, optimiser, settings, sizes, placement, start).unwrap()
     }
 
     fn with_speech<T>(&self, then: impl FnOnce(&Speech) -> T) -> T {
@@ -93,15 +97,15 @@ impl Court {
 
     fn step(&self, trainer: &PolicyTrainer, seed: u64, step: u64) -> StepNumbers {
         let prompts: Vec<&Prompt> = self.prompts.iter().collect();
-        let numbers =
-            self.with_speech(|s| pollster::block_on(trainer.step(&prompts, s, (seed, step), (1e-2, step + 1))).unwrap());
+        let (key, pace) = (StepKey { seed, step }, StepPace { learning_rate: 1e-2, t: step + 1 });
+        let numbers = self.with_speech(|s| pollster::block_on(trainer.step(&prompts, s, key, pace)).unwrap());
         assert!(numbers.applied > 0);
         numbers
     }
 }
 
 fn exact() -> PolicySettings {
-    TrainConfig { method: "real".into(), num_generations: 4, ..TrainConfig::default() }.policy(6)
+    TrainConfig { method: Method::Real, num_generations: 4, ..TrainConfig::default() }.policy(6)
 }
 
 fn figure(numbers: &StepNumbers, name: &str) -> f64 {
@@ -141,9 +145,8 @@ fn sampled_log_probabilities_are_those_of_the_training_forward() {
 
 #[test]
 fn presets_are_what_they_are_documented_to_be() {
-    let of = |preset: &str| {
-        TrainConfig { method: "real".into(), preset: preset.into(), num_generations: 16, ..TrainConfig::default() }.policy(5)
-    };
+    let of =
+        |preset: Preset| TrainConfig { method: Method::Real, preset, num_generations: 16, ..TrainConfig::default() }.policy(5);
     let exact = PolicySettings {
         reward: RewardSettings { squared: 1.0, log_prob: 1.0, ..RewardSettings::NONE },
         advantage: AdvantageSettings { normalize: false, clip: 0.0 },
@@ -161,14 +164,14 @@ fn presets_are_what_they_are_documented_to_be() {
         chains_per_pass: 0,
         recompute: false,
     };
-    assert_eq!(of("exact"), exact);
+    assert_eq!(of(Preset::Exact), exact);
     let full = Expectation::FullVocabulary;
     let paper = PolicySettings {
         reward: RewardSettings { expectation: full, ..exact.reward },
         advantage: AdvantageSettings { normalize: true, clip: 1.0 },
         ..exact
     };
-    assert_eq!(of("paper"), paper);
+    assert_eq!(of(Preset::Paper), paper);
     let released = PolicySettings {
         reward: RewardSettings { log_prob: 0.0, prob: 1.0, ..paper.reward },
         separate_advantages: true,
@@ -177,11 +180,11 @@ fn presets_are_what_they_are_documented_to_be() {
         top_p: 0.9,
         ..paper
     };
-    assert_eq!(of("released-code"), released);
+    assert_eq!(of(Preset::ReleasedCode), released);
 
     let changed = TrainConfig {
-        method: "real".into(),
-        preset: "released-code".into(),
+        method: Method::Real,
+        preset: Preset::ReleasedCode,
         num_generations: 16,
         refinement_weight: Some(0.01),
         logprob_weight: Some(0.5),
@@ -189,8 +192,8 @@ fn presets_are_what_they_are_documented_to_be() {
         normalize_advantages: Some(false),
         advantage_clip: Some(3.0),
         separate_advantages: Some(false),
-        loss_aggregation: Some("sum".into()),
-        expectation: Some("renormalised".into()),
+        loss_aggregation: Some(Aggregation::Sum),
+        expectation: Some(Expectation::Renormalised),
         top_p: Some(1.0),
         beta: 0.1,
         entropy_coef: 0.2,
@@ -209,7 +212,7 @@ fn presets_are_what_they_are_documented_to_be() {
     assert_eq!(changed.policy(5), expected);
 
     // Rewards the sampled score and nothing else, whatever the weights of the other parts.
-    let reinforce = TrainConfig { method: "reinforce".into(), logprob_weight: Some(1.0), ..TrainConfig::default() }.policy(5);
+    let reinforce = TrainConfig { method: Method::Reinforce, logprob_weight: Some(1.0), ..TrainConfig::default() }.policy(5);
     let binary = RewardSettings { binary: 1.0, ..RewardSettings::NONE };
     assert_eq!((reinforce.reward, reinforce.refinement), (binary, 0.0));
 }

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::{CompareError, file_error};
 use crate::experiments::synthetic::{Sizes, Version};
-use crate::train::config::{KEYS, Layers};
+use crate::train::config::{self, KEYS, Layers};
 
 /// The whole protocol.
 #[derive(Clone, Debug, Deserialize)]
@@ -257,8 +257,9 @@ impl Protocol {
     /// # Errors
     /// A value that the setting does not take.
     pub fn lay(&self, method: &Method, layers: &mut Layers) -> Result<(), CompareError> {
-        let kind = match method.settings.get("method").and_then(|m| m.as_str()) {
-            Some("sft" | "raft" | "cot-raft" | "tract") => &self.imitation,
+        let trained_by = method.settings.get("method").and_then(|m| m.as_str()).and_then(config::Method::named);
+        let kind = match trained_by {
+            Some(trained_by) if !trained_by.spec().samples_chains() => &self.imitation,
             _ => &self.policy,
         };
         for table in [kind, &method.settings] {

@@ -23,7 +23,8 @@ use crate::judge::{Judge, JudgeError, Judged, Judging};
 use crate::progress::Progress;
 use crate::text::TextError;
 use crate::train::TrainError;
-use crate::train::config::{Resume, TrainConfig};
+use crate::train::config::{Chat, Method, Resume, TrainConfig};
+use crate::train::objective::schedule::Decay;
 use crate::train::run::{Ended, Surroundings, run as train};
 
 pub use data::{DemoData, TestItems};
@@ -175,7 +176,7 @@ impl Stage {
             output_dir: text(&folder.join(self.folder())),
             phrase: Some(crate::experiments::synthetic::SCORE_PHRASE.into()),
             template: Some("plain".into()),
-            chat: Some("never".into()),
+            chat: Some(Chat::Never),
             max_completion_length: 20,
             adam_beta2: 0.98,
             weight_decay: 0.01,
@@ -193,7 +194,7 @@ impl Stage {
                 init: Some(text(&data.config)),
                 tokenizer: Some(text(&data.tokenizer)),
                 learning_rate: 3e-3,
-                lr_scheduler_type: "cosine".into(),
+                lr_scheduler_type: Decay::Cosine,
                 min_lr_ratio: 0.05,
                 warmup_steps: steps as u64 / 10,
                 per_device_train_batch_size: 64,
@@ -202,21 +203,21 @@ impl Stage {
         }
         let start = TrainConfig {
             model_name_or_path: Some(text(&folder.join(Stage::Sft.folder()))),
-            lr_scheduler_type: "constant".into(),
+            lr_scheduler_type: Decay::Constant,
             warmup_steps: 10,
             ..common
         };
         match self {
             Stage::SftContinued => TrainConfig { learning_rate: 1e-3, per_device_train_batch_size: 256, ..start },
             Stage::Reinforce => TrainConfig {
-                method: "reinforce".into(),
+                method: Method::Reinforce,
                 learning_rate: 1e-4,
                 per_device_train_batch_size: 32,
                 num_generations: 8,
                 ..start
             },
             _ => TrainConfig {
-                method: "real".into(),
+                method: Method::Real,
                 learning_rate: 3e-4,
                 per_device_train_batch_size: 32,
                 num_generations: 8,

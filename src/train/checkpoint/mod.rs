@@ -27,6 +27,7 @@ use crate::train::config::keys::MOST_ITERATIONS;
 use crate::train::data::order::Cursor;
 use crate::train::error::{BoxError, io_error};
 use crate::train::run::log::MetricsWriter;
+use crate::train::steps::Counters;
 use output::{foreign_in_checkpoint, refuse_foreign_checkpoint};
 use training_state::{Parameter, StateReader, Supply, TRAINING_STATE, write_training_state};
 
@@ -135,6 +136,28 @@ impl TrainerState {
                 tuning: Value::Null,
                 extra: Map::new(),
             },
+        }
+    }
+
+    /// Notes where the run stands.
+    pub(in crate::train) fn stand_at(&mut self, counters: Counters, order: Cursor) {
+        self.global_step = counters.steps;
+        self.epoch = order.epochs();
+        self.num_input_tokens_seen = counters.tokens;
+        self.jurist.order = order;
+        self.jurist.optimizer_steps = counters.applied;
+        self.jurist.nonfinite_steps = counters.nonfinite;
+        self.jurist.nonfinite_in_a_row = counters.nonfinite_in_a_row;
+    }
+
+    /// What the run had counted.
+    pub(in crate::train) fn counters(&self) -> Counters {
+        Counters {
+            steps: self.global_step,
+            applied: self.jurist.optimizer_steps,
+            tokens: self.num_input_tokens_seen,
+            nonfinite: self.jurist.nonfinite_steps,
+            nonfinite_in_a_row: self.jurist.nonfinite_in_a_row,
         }
     }
 

@@ -5,8 +5,12 @@ use std::fmt;
 
 use serde_json::Value;
 
-use crate::judge::{CHAT_WORDS, ScoreReads};
+use super::{BestMetric, Chat, Method, Preset};
+use crate::judge::{Expectation, ScoreReads};
+use crate::model::dtype::Dtype;
 use crate::model::form::WeightPolicy;
+use crate::train::objective::policy::Aggregation;
+use crate::train::objective::schedule::Decay;
 
 /// One setting of a training run.
 #[derive(Debug)]
@@ -179,13 +183,6 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Methods that run today.
-pub const METHODS: &[&str] =
-    &["sft", "raft", "cot-raft", "tract", "real", "reinforce", "grpo", "rl-squared", "rl-prob", "rl-log", "rl-ranked"];
-
-/// Numbers by which checkpoints are compared.
-pub const BEST_METRICS: &[&str] = &["loss", "pearson", "spearman", "kendall", "rmse", "mae"];
-
 const MODEL: &str = "Model";
 const LORA: &str = "LoRA";
 const DATA: &str = "Data";
@@ -213,13 +210,13 @@ const fn key(name: &'static str, group: &'static str, kind: Kind, help: &'static
 /// Every setting, in the order in which `--help` and the resolved config show them.
 #[rustfmt::skip]
 pub const KEYS: &[Key] = &[
-    key("method", MODEL, Kind::OneOf(METHODS), "How to train. On given judgements: sft (cross-entropy of chain, phrase and score), raft (squared error of the expected score, no chain), cot-raft (both), tract (cot-raft, then again from the start on chains of its own). On sampled chains: real (both terms of the generalised policy gradient), reinforce and grpo (is the sampled score right), rl-squared (how far off it is), rl-prob (probability of the label), rl-log and rl-ranked (scoring rules of the whole distribution)"),
+    key("method", MODEL, Kind::OneOf(Method::WORDS), "How to train. On given judgements: sft (cross-entropy of chain, phrase and score), raft (squared error of the expected score, no chain), cot-raft (both), tract (cot-raft, then again from the start on chains of its own). On sampled chains: real (both terms of the generalised policy gradient), reinforce and grpo (is the sampled score right), rl-squared (how far off it is), rl-prob (probability of the label), rl-log and rl-ranked (scoring rules of the whole distribution)"),
     key("model_name_or_path", MODEL, Kind::Path, "Hugging Face model folder to start from"),
     key("base", MODEL, Kind::Path, "Model of the adapter to start from, in the place of the one that it names"),
     key("init", MODEL, Kind::Path, "config.json of a model to start from scratch, weights drawn from `seed`"),
     key("tokenizer", MODEL, Kind::Path, "tokenizer.json, or a folder with one, when it is not the model's own"),
     key("vocab_size", MODEL, count(64, 1 << 20), "With `init` and no tokenizer: train a BPE of this size on the training data"),
-    key("save_dtype", MODEL, Kind::OneOf(&["float32", "bfloat16", "float16"]), "Number format of the saved weights [default: the start model's]"),
+    key("save_dtype", MODEL, Kind::OneOf(&Dtype::WORDS), "Number format of the saved weights [default: the start model's]"),
     key("chains_from", MODEL, Kind::Path, "With tract: a judge that cot-raft trained before, to write the chains, instead of training it"),
 
     key("lora_r", LORA, count(0, 1 << 12), "Rank of a LoRA adapter: the model stays frozen and the adapter learns; 0 = every weight learns"),
@@ -243,12 +240,12 @@ pub const KEYS: &[Key] = &[
     key("phrase", JUDGE, Kind::Text, "Words between the chain of thought and the score [default: the start model's judge.json, else \"So the overall score is \"]"),
     key("max_completion_length", JUDGE, Kind::Whole { min: 0, max: 1 << 20 }, "Most tokens of a chain of thought (0: twice the longest one in the training data)"),
     key("template", JUDGE, Kind::Text, "Prompt template: plain (the row's prompt), judge (built-in grading prompt), a Jinja file, or auto (plain where every row has a prompt, else judge) [default: the start model's judge.json, else auto]"),
-    key("chat", JUDGE, Kind::OneOf(&CHAT_WORDS), "Wrap prompts in the model's chat template; auto = if it has one [default: the start model's judge.json, else auto]"),
+    key("chat", JUDGE, Kind::OneOf(Chat::WORDS), "Wrap prompts in the model's chat template; auto = if it has one [default: the start model's judge.json, else auto]"),
     key("date", JUDGE, Kind::Text, "Day that the chat template states, as YYYY-MM-DD [default: the start model's judge.json, else today where the template wants one]"),
     key("score_reads", JUDGE, Kind::OneOf(&ScoreReads::WORDS), "What the score is read from: prompt and chain, or the chain alone (the prompt is hidden from it) [default: the start model's judge.json, else prompt]"),
     key("completion_only_loss", JUDGE, Kind::Flag, "Learn the judgement only, not the prompt"),
 
-    key("preset", POLICY, Kind::OneOf(&["exact", "paper", "released-code"]), "Values of the settings below that are not given: exact (the objective's own gradient), paper, or released-code"),
+    key("preset", POLICY, Kind::OneOf(Preset::WORDS), "Values of the settings below that are not given: exact (the objective's own gradient), paper, or released-code"),
     key("num_generations", POLICY, count(2, 1 << 12), "Chains of thought a prompt (K)"),
     key("num_iterations", POLICY, count(1, MOST_ITERATIONS), "Optimiser steps on the same chains; from the second on both terms weigh the ratio of the chain's probabilities"),
     key("ratio_cap", POLICY, Kind::Number(Interval::closed(0.0, 1e6)), "Largest such ratio; 0 = not bounded"),
@@ -261,15 +258,15 @@ pub const KEYS: &[Key] = &[
     key("normalize_advantages", POLICY, Kind::Flag, "Divide advantages by the standard deviation of their group [default: preset's]"),
     key("advantage_clip", POLICY, Kind::Number(Interval::closed(0.0, 1e6)), "Clip advantages to this size; 0 = never [default: preset's]"),
     key("separate_advantages", POLICY, Kind::Flag, "Advantages of each part of the reward by itself [default: preset's]"),
-    key("loss_aggregation", POLICY, Kind::OneOf(&["sum", "token_mean"]), "Log-probabilities of a chain summed, or averaged over the batch's tokens [default: preset's]"),
-    key("expectation", POLICY, Kind::OneOf(&["renormalised", "full"]), "Expected score over the scale's tokens only, or over the full vocabulary [default: preset's]"),
+    key("loss_aggregation", POLICY, Kind::OneOf(Aggregation::WORDS), "Log-probabilities of a chain summed, or averaged over the batch's tokens [default: preset's]"),
+    key("expectation", POLICY, Kind::OneOf(&Expectation::WORDS), "Expected score over the scale's tokens only, or over the full vocabulary [default: preset's]"),
     key("beta", POLICY, Kind::Number(Interval::closed(0.0, 1e6)), "Weight of the KL divergence to the start model"),
     key("entropy_coef", POLICY, Kind::Number(Interval::closed(0.0, 1e6)), "Weight of an entropy bonus on the chain's tokens"),
     key("temperature", POLICY, Kind::Number(Interval::above(0.0, 100.0)), "Temperature of the chains; only 1 is sampled from the policy that is trained"),
     key("top_p", POLICY, Kind::Number(Interval::above(0.0, 1.0)), "Share of the probability that chains are sampled from; below 1 only with released-code [default: preset's]"),
 
     key("learning_rate", OPTIMISER, Kind::Number(Interval::above(0.0, 10.0)), "Highest learning rate"),
-    key("lr_scheduler_type", OPTIMISER, Kind::OneOf(&["constant", "linear", "cosine"]), "Learning rate after the warm-up"),
+    key("lr_scheduler_type", OPTIMISER, Kind::OneOf(Decay::WORDS), "Learning rate after the warm-up"),
     key("min_lr_ratio", OPTIMISER, Kind::Number(Interval::half_open(0.0, 1.0)), "Where linear and cosine end, as a share of learning_rate"),
     key("warmup_ratio", OPTIMISER, Kind::Number(Interval::closed(0.0, 1.0)), "Warm-up as a share of all steps"),
     key("warmup_steps", OPTIMISER, whole(0), "Warm-up in steps"),
@@ -294,7 +291,7 @@ pub const KEYS: &[Key] = &[
     key("save_steps", RUN, whole(0), "Steps between two checkpoints; 0 = at the end only"),
     key("save_total_limit", RUN, whole(1), "Keep this many checkpoints (the best and the newest always stay) [default: all]"),
     key("load_best_model_at_end", RUN, Kind::Flag, "Leave the best checkpoint's weights in output_dir, not the last step's"),
-    key("metric_for_best_model", RUN, Kind::OneOf(BEST_METRICS), "What the best checkpoint is best at"),
+    key("metric_for_best_model", RUN, Kind::OneOf(BestMetric::WORDS), "What the best checkpoint is best at"),
     key("resume_from_checkpoint", RUN, Kind::FlagOrPath, "Go on from the newest checkpoint in output_dir (true) or from this one"),
     key("adapter", RUN, Kind::Text, "GPU to use, by name or index"),
 ];

@@ -1,7 +1,6 @@
 //! The settings of an adapter, and of the frozen weights under it.
 
 use super::{SettingError, TrainConfig};
-use crate::model::form::WeightPolicy;
 use crate::model::lora::{ALL_LINEAR, LoraSettings};
 
 impl TrainConfig {
@@ -11,11 +10,6 @@ impl TrainConfig {
         let targets = self.lora_target_modules.split(',').map(|t| t.trim().to_string()).filter(|t| !t.is_empty()).collect();
         let (alpha, dropout) = (self.lora_alpha.unwrap_or(2.0 * r as f64), self.lora_dropout);
         (r > 0).then_some(LoraSettings { r, alpha, dropout, rslora: self.use_rslora, targets })
-    }
-
-    /// How frozen matrices are held.
-    pub fn weight_policy(&self) -> WeightPolicy {
-        WeightPolicy::named(&self.base_weights).unwrap_or_default()
     }
 
     /// Settings that only an adapter has, or that no adapter can be trained with.

@@ -3,8 +3,10 @@
 //! about it names the layer it came from. The names are those of transformers and TRL where the meaning is the same.
 
 mod checked;
+pub mod choices;
 pub mod keys;
 mod lora;
+pub mod method;
 mod policy;
 mod suggest;
 #[cfg(test)]
@@ -16,9 +18,15 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::judge::{Scale, ScoreReads};
+use crate::judge::{Expectation, Scale, ScoreReads};
+use crate::model::dtype::Dtype;
+use crate::model::form::WeightPolicy;
 use crate::model::lora::ALL_LINEAR;
+use crate::train::objective::policy::Aggregation;
+use crate::train::objective::schedule::{Decay, Schedule};
+pub use choices::{BestMetric, ChainColumn, Chat, Preset};
 pub use keys::{KEYS, Key, Kind, Raw};
+pub use method::Method;
 pub use suggest::{closest, edit_distance};
 
 /// Where a value was written.
@@ -66,13 +74,13 @@ fn did_you_mean(hint: &Option<&'static str>) -> String {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
-    pub method: String,
+    pub method: Method,
     pub model_name_or_path: Option<String>,
     pub base: Option<String>,
     pub init: Option<String>,
     pub tokenizer: Option<String>,
     pub vocab_size: Option<u32>,
-    pub save_dtype: Option<String>,
+    pub save_dtype: Option<Dtype>,
     pub chains_from: Option<String>,
 
     pub lora_r: u32,
@@ -80,12 +88,12 @@ pub struct TrainConfig {
     pub lora_dropout: f64,
     pub lora_target_modules: String,
     pub use_rslora: bool,
-    pub base_weights: String,
+    pub base_weights: WeightPolicy,
 
     pub train_file: String,
     pub eval_file: Option<String>,
     pub label_column: String,
-    pub chain_column: String,
+    pub chain_column: ChainColumn,
     pub skip_bad: bool,
     pub max_length: u32,
     pub limit: Option<u64>,
@@ -96,12 +104,12 @@ pub struct TrainConfig {
     pub phrase: Option<String>,
     pub max_completion_length: u32,
     pub template: Option<String>,
-    pub chat: Option<String>,
+    pub chat: Option<Chat>,
     pub date: Option<String>,
-    pub score_reads: Option<String>,
+    pub score_reads: Option<ScoreReads>,
     pub completion_only_loss: bool,
 
-    pub preset: String,
+    pub preset: Preset,
     pub num_generations: u32,
     pub num_iterations: u32,
     pub ratio_cap: f64,
@@ -114,15 +122,15 @@ pub struct TrainConfig {
     pub normalize_advantages: Option<bool>,
     pub advantage_clip: Option<f64>,
     pub separate_advantages: Option<bool>,
-    pub loss_aggregation: Option<String>,
-    pub expectation: Option<String>,
+    pub loss_aggregation: Option<Aggregation>,
+    pub expectation: Option<Expectation>,
     pub beta: f64,
     pub entropy_coef: f64,
     pub temperature: f64,
     pub top_p: Option<f64>,
 
     pub learning_rate: f64,
-    pub lr_scheduler_type: String,
+    pub lr_scheduler_type: Decay,
     pub min_lr_ratio: f64,
     pub warmup_ratio: f64,
     pub warmup_steps: u64,
@@ -147,7 +155,7 @@ pub struct TrainConfig {
     pub save_steps: u64,
     pub save_total_limit: Option<u64>,
     pub load_best_model_at_end: bool,
-    pub metric_for_best_model: String,
+    pub metric_for_best_model: BestMetric,
     #[serde(skip_serializing_if = "Resume::is_no")]
     pub resume_from_checkpoint: Resume,
     pub adapter: Option<String>,
@@ -156,7 +164,7 @@ pub struct TrainConfig {
 impl Default for TrainConfig {
     fn default() -> Self {
         TrainConfig {
-            method: "sft".into(),
+            method: Method::default(),
             model_name_or_path: None,
             base: None,
             init: None,
@@ -169,11 +177,11 @@ impl Default for TrainConfig {
             lora_dropout: 0.0,
             lora_target_modules: ALL_LINEAR.into(),
             use_rslora: false,
-            base_weights: "auto".into(),
+            base_weights: WeightPolicy::AS_STORED,
             train_file: String::new(),
             eval_file: None,
             label_column: "score".into(),
-            chain_column: "auto".into(),
+            chain_column: ChainColumn::Auto,
             skip_bad: false,
             max_length: 1024,
             limit: None,
@@ -187,7 +195,7 @@ impl Default for TrainConfig {
             date: None,
             score_reads: None,
             completion_only_loss: true,
-            preset: "exact".into(),
+            preset: Preset::Exact,
             num_generations: 8,
             num_iterations: 1,
             ratio_cap: 0.0,
@@ -207,7 +215,7 @@ impl Default for TrainConfig {
             temperature: 1.0,
             top_p: None,
             learning_rate: 2e-5,
-            lr_scheduler_type: "linear".into(),
+            lr_scheduler_type: Decay::Linear,
             min_lr_ratio: 0.0,
             warmup_ratio: 0.0,
             warmup_steps: 0,
@@ -231,7 +239,7 @@ impl Default for TrainConfig {
             save_steps: 500,
             save_total_limit: None,
             load_best_model_at_end: false,
-            metric_for_best_model: "loss".into(),
+            metric_for_best_model: BestMetric::Loss,
             resume_from_checkpoint: Resume::default(),
             adapter: None,
         }
@@ -414,7 +422,7 @@ impl TrainConfig {
         if self.warmup_ratio > 0.0 && self.warmup_steps > 0 {
             return conflict("warmup_ratio and warmup_steps are both set: give one");
         }
-        if self.min_lr_ratio > 0.0 && self.lr_scheduler_type == "constant" {
+        if self.min_lr_ratio > 0.0 && self.lr_scheduler_type == Decay::Constant {
             return conflict(
                 "min_lr_ratio has no effect with lr_scheduler_type = constant: leave it out, or choose linear or cosine",
             );
@@ -428,16 +436,6 @@ impl TrainConfig {
     pub fn scale(&self) -> Result<Option<Scale>, SettingError> {
         let parse = |text: &str| text.parse().map_err(|e: crate::judge::JudgeError| SettingError::Conflict(e.to_string()));
         self.scale.as_deref().map(parse).transpose()
-    }
-
-    /// Refuses a score that is read from a chain which the method does not have.
-    pub(in crate::train) fn check_score_reads(&self, reads: ScoreReads) -> Result<(), SettingError> {
-        match reads {
-            ScoreReads::Chain if self.method == "raft" => {
-                Err(SettingError::Conflict("score_reads = chain: raft has no chain for the score to be read from".into()))
-            }
-            _ => Ok(()),
-        }
     }
 
     fn check_evaluation(&self) -> Result<(), SettingError> {
@@ -486,19 +484,9 @@ impl TrainConfig {
     }
 
     /// The learning rate's course over a run of `total` steps.
-    pub fn schedule(&self, total: u64) -> crate::train::objective::schedule::Schedule {
-        use crate::train::objective::schedule::{Decay, Schedule};
-        let decay = match self.lr_scheduler_type.as_str() {
-            "cosine" => Decay::Cosine,
-            "linear" => Decay::Linear,
-            _ => Decay::Constant,
-        };
-        Schedule { decay, base: self.learning_rate, warmup: self.warmup(total), total, floor: self.min_lr_ratio }
-    }
-
-    /// True when a larger `metric_for_best_model` is better.
-    pub fn greater_is_better(&self) -> bool {
-        matches!(self.metric_for_best_model.as_str(), "pearson" | "spearman" | "kendall")
+    pub fn schedule(&self, total: u64) -> Schedule {
+        let (decay, base) = (self.lr_scheduler_type, self.learning_rate);
+        Schedule { decay, base, warmup: self.warmup(total), total, floor: self.min_lr_ratio }
     }
 
     /// What [`TrainConfig::to_toml`] wrote; `None` for any other text, and in a build without the cargo feature `toml`.

@@ -1,14 +1,15 @@
 //! The settings of the policy-gradient methods: presets, what overrides them, and what does not go together.
 
-use super::{SettingError, TrainConfig};
-use crate::judge::{Expectation, ScoreReads};
+use super::method::{ChainSource, Reward};
+use super::{Preset, SettingError, TrainConfig};
+use crate::judge::Expectation;
 use crate::train::data::pack::Supervision;
 use crate::train::objective::advantage::AdvantageSettings;
 use crate::train::objective::policy::{Aggregation, PolicySettings};
 use crate::train::objective::reward::RewardSettings;
 
 /// What a preset says where the config does not.
-struct Preset {
+struct Estimator {
     refinement: f64,
     log_prob: f64,
     prob: f64,
@@ -21,7 +22,7 @@ struct Preset {
 }
 
 /// The gradient of the objective itself: nothing is rescaled.
-const EXACT: Preset = Preset {
+const EXACT: Estimator = Estimator {
     refinement: 1.0,
     log_prob: 1.0,
     prob: 0.0,
@@ -34,10 +35,10 @@ const EXACT: Preset = Preset {
 };
 
 /// Leave one out, divided by the group's std, clipped to ±1 (Zhang et al., stabilised estimator).
-const PAPER: Preset = Preset { normalize: true, clip: 1.0, expectation: Expectation::FullVocabulary, ..EXACT };
+const PAPER: Estimator = Estimator { normalize: true, clip: 1.0, expectation: Expectation::FullVocabulary, ..EXACT };
 
 /// The scripts as released: p(y) with an advantage of its own, mean over tokens, no refinement, nucleus sampling.
-const RELEASED: Preset = Preset {
+const RELEASED: Estimator = Estimator {
     refinement: 0.0,
     log_prob: 0.0,
     prob: 1.0,
@@ -48,71 +49,61 @@ const RELEASED: Preset = Preset {
 };
 
 /// What GRPO is on top of the exact form.
-const GRPO: Preset = Preset { normalize: true, ..EXACT };
+const GRPO: Estimator = Estimator { normalize: true, ..EXACT };
 
 impl TrainConfig {
-    /// True for methods that write their own chains.
-    pub fn samples_chains(&self) -> bool {
-        !matches!(self.method.as_str(), "sft" | "raft" | "cot-raft" | "tract")
-    }
-
     /// What is learned from given judgements; for methods that write chains, what their evaluations call the loss.
     pub fn supervision(&self) -> Supervision {
-        let squared = self.squared_weight.unwrap_or(1.0);
-        let (cross_entropy, squared) = match self.method.as_str() {
-            "raft" => (0.0, squared),
-            "cot-raft" | "tract" => (1.0, squared),
-            _ => (1.0, 0.0),
-        };
+        let loss = self.method.spec().supervised;
+        let cross_entropy = if loss.cross_entropy { 1.0 } else { 0.0 };
+        let squared = if loss.squared { self.squared_weight.unwrap_or(1.0) } else { 0.0 };
         let expectation = self.expectation();
         Supervision { cross_entropy, squared, expectation, completion_only: self.completion_only_loss }
     }
 
     fn expectation(&self) -> Expectation {
-        match self.expectation.as_deref() {
-            Some("full") => Expectation::FullVocabulary,
-            Some(_) => Expectation::Renormalised,
-            None => self.preset().expectation,
-        }
+        self.expectation.unwrap_or(self.estimator().expectation)
     }
 
-    /// The reward of a method that writes chains: what is the same for all presets, but for REAL's own parts.
+    /// The reward of a chain: what is the same for all presets, but for REAL's own parts.
     fn reward(&self) -> RewardSettings {
         let none = RewardSettings { expectation: self.expectation(), ..RewardSettings::NONE };
-        match self.method.as_str() {
-            "reinforce" | "grpo" => RewardSettings { binary: 1.0, ..none },
-            "rl-squared" => RewardSettings { sampled_squared: 1.0, ..none },
-            "rl-prob" => RewardSettings { prob: self.prob_weight.unwrap_or(1.0), ..none },
-            "rl-log" => RewardSettings { log_prob: self.logprob_weight.unwrap_or(1.0), ..none },
-            "rl-ranked" => RewardSettings { ranked: self.ranked_weight.unwrap_or(1.0), ..none },
-            _ => RewardSettings {
+        match self.method.spec().reward {
+            None => none,
+            Some(Reward::Hit) => RewardSettings { binary: 1.0, ..none },
+            Some(Reward::SampledSquared) => RewardSettings { sampled_squared: 1.0, ..none },
+            Some(Reward::Prob) => RewardSettings { prob: self.prob_weight.unwrap_or(1.0), ..none },
+            Some(Reward::LogProb) => RewardSettings { log_prob: self.logprob_weight.unwrap_or(1.0), ..none },
+            Some(Reward::Ranked) => RewardSettings { ranked: self.ranked_weight.unwrap_or(1.0), ..none },
+            Some(Reward::Real) => RewardSettings {
                 squared: self.squared_weight.unwrap_or(1.0),
-                log_prob: self.logprob_weight.unwrap_or(self.preset().log_prob),
-                prob: self.prob_weight.unwrap_or(self.preset().prob),
+                log_prob: self.logprob_weight.unwrap_or(self.estimator().log_prob),
+                prob: self.prob_weight.unwrap_or(self.estimator().prob),
                 ranked: self.ranked_weight.unwrap_or(0.0),
                 ..none
             },
         }
     }
 
-    fn preset(&self) -> &'static Preset {
-        match self.preset.as_str() {
+    /// What the preset says.
+    fn estimator(&self) -> &'static Estimator {
+        match self.preset {
             // GRPO divides by the group's std, whatever else is asked for.
-            "exact" if self.method == "grpo" => &GRPO,
-            "paper" => &PAPER,
-            "released-code" => &RELEASED,
-            _ => &EXACT,
+            Preset::Exact if self.method.spec().normalizes => &GRPO,
+            Preset::Exact => &EXACT,
+            Preset::Paper => &PAPER,
+            Preset::ReleasedCode => &RELEASED,
         }
     }
 
     /// Share of the probability that chains are sampled from.
     pub fn sampling_top_p(&self) -> f64 {
-        self.top_p.unwrap_or(self.preset().top_p)
+        self.top_p.unwrap_or(self.estimator().top_p)
     }
 
     /// The policy-gradient settings of this run; `max_tokens` is the longest chain.
     pub fn policy(&self, max_tokens: usize) -> PolicySettings {
-        let preset = self.preset();
+        let preset = self.estimator();
         let reward = self.reward();
         let refinement = self.refinement_weight.unwrap_or(preset.refinement);
         PolicySettings {
@@ -122,11 +113,7 @@ impl TrainConfig {
                 clip: self.advantage_clip.unwrap_or(preset.clip),
             },
             separate_advantages: self.separate_advantages.unwrap_or(preset.separate),
-            aggregation: match self.loss_aggregation.as_deref() {
-                Some("token_mean") => Aggregation::TokenMean,
-                Some(_) => Aggregation::Sum,
-                None => preset.aggregation,
-            },
+            aggregation: self.loss_aggregation.unwrap_or(preset.aggregation),
             exploration: self.exploration_weight,
             refinement: if reward.depends_on_policy() { refinement } else { 0.0 },
             entropy_bonus: self.entropy_coef,
@@ -144,10 +131,10 @@ impl TrainConfig {
     /// Settings that would train another policy than the one that is sampled, or nothing at all.
     pub(super) fn check_policy(&self) -> Result<(), SettingError> {
         let conflict = |message: String| Err(SettingError::Conflict(message));
-        if self.chains_from.is_some() && self.method != "tract" {
+        if self.chains_from.is_some() && self.method.spec().chains != ChainSource::FirstStage {
             return conflict(format!("chains_from is for tract: {} learns from the chains in train_file", self.method));
         }
-        self.check_score_reads(self.score_reads.as_deref().and_then(ScoreReads::named).unwrap_or_default())?;
+        self.check_score_reads(self.score_reads.unwrap_or_default())?;
         if !self.samples_chains() {
             if self.chains_per_pass > 0 {
                 return conflict(format!("chains_per_pass is for methods that sample chains, and {} does not", self.method));
@@ -160,7 +147,7 @@ impl TrainConfig {
                 self.temperature
             ));
         }
-        if self.sampling_top_p() < 1.0 && self.preset != "released-code" {
+        if self.sampling_top_p() < 1.0 && self.preset != Preset::ReleasedCode {
             return conflict(format!(
                 "top_p = {}: training samples from the whole distribution (top_p = 1); only the preset released-code samples less",
                 self.sampling_top_p()

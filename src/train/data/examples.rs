@@ -1,10 +1,11 @@
 //! Rows to supervised examples: tokens, and which of them carry loss with which target.
 
 use crate::data;
-use crate::judge::{JudgeError, JudgePrompt, Placement};
+use crate::judge::{JudgeError, JudgePrompt, Placement, ScoreTokens};
 use crate::text::Tokenizer;
 use crate::train::TrainError;
 use crate::train::data::pack::Example;
+use crate::train::objective::reward::Label;
 
 /// What became of a file's rows.
 #[derive(Debug, Default)]
@@ -32,6 +33,16 @@ impl Prepared {
     }
 }
 
+/// Most tokens between prompt and score: a chain of `max_tokens` tokens and the phrase.
+pub fn longest_answer(tokens: &ScoreTokens, max_tokens: usize) -> usize {
+    max_tokens + tokens.stem.len().max(tokens.opening.len())
+}
+
+/// Most tokens of a prompt that leaves room for a chain of `max_tokens` tokens, the phrase and the score.
+pub fn room_for_prompt(placement: Placement, context: usize, max_tokens: usize) -> usize {
+    context.saturating_sub(placement.depth(0, longest_answer(placement.tokens, max_tokens) + 1))
+}
+
 /// A row that a judge answers by itself.
 #[derive(Clone, Debug)]
 pub struct Prompt {
@@ -41,6 +52,13 @@ pub struct Prompt {
     /// The label over the scores near it: (index in the scale, weight).
     pub label: crate::judge::Split,
     pub value: f64,
+}
+
+impl Prompt {
+    /// The label, as rewards look at it.
+    pub fn label(&self) -> Label<'_> {
+        Label { split: &self.label, value: self.value }
+    }
 }
 
 /// How rows become examples.

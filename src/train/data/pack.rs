@@ -123,14 +123,13 @@ impl<'a> Laid<'a> {
         let reward =
             RewardSettings { expectation: supervision.expectation, squared: supervision.squared, ..RewardSettings::NONE };
         for (i, (example, placed)) in self.examples.iter().zip(&self.placed).enumerate() {
-            let label = (&example.prompt.label, example.prompt.value);
             for (row, token) in self.tokens(i, supervision) {
                 batch.push_row(row, RowObjective::token(token, per_target as f32));
             }
             let mut coefficients = vec![0.0; scale.len()];
-            label.0.weights.iter().for_each(|(k, w)| coefficients[*k] += per_target * w);
+            example.prompt.label.weights.iter().for_each(|(k, w)| coefficients[*k] += per_target * w);
             if supervision.squared != 0.0 {
-                let slopes = reward.slopes(scale, &log_probs[i], label);
+                let slopes = reward.slopes(scale, &log_probs[i], example.prompt.label());
                 coefficients.iter_mut().zip(slopes).for_each(|(c, s)| *c += shares.per_example * s);
             }
             placement.push_scores(placed, &mut batch, &coefficients);
@@ -155,7 +154,8 @@ impl<'a> Laid<'a> {
         placement: Placement,
         scale: &Scale,
         supervision: &Supervision,
-        (batch, stats): (&PackedInputs, &[RowStats]),
+        batch: &PackedInputs,
+        stats: &[RowStats],
     ) -> Found {
         let mut found = Found { rows: stats.len(), ..Found::default() };
         found.entropy = stats.iter().map(|s| f64::from(s.entropy)).sum();

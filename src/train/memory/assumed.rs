@@ -14,7 +14,7 @@ use crate::model::dtype::Dtype;
 use crate::model::error::ModelError;
 use crate::model::init::Init;
 use crate::text::{SpecialTokens, word_level};
-use crate::train::data::examples::{Prepared, Prompt};
+use crate::train::data::examples::{Prepared, Prompt, room_for_prompt};
 use crate::train::data::pack::Example;
 use crate::train::run::start::{Start, overrides, start_folder};
 
@@ -78,13 +78,12 @@ fn rows_for(
     // Prompt, chain and phrase of a row, in tokens: all but the score.
     let most = context.min(config.max_length as usize).saturating_sub(placement.depth(0, 1));
     let (prompt, fed) = if config.samples_chains() {
-        let room = context.saturating_sub(placement.depth(0, chain + stem + 1));
-        (most.saturating_sub(stem).min(room), stem)
+        (most.saturating_sub(stem).min(room_for_prompt(placement, context, chain)), stem)
     } else {
-        let fed = match (config.method.as_str(), chain) {
-            ("raft", _) => stem,
-            (_, 0) => most,
-            (_, chain) => chain + stem,
+        let fed = match (config.method.spec().reads_chains_of_rows(), chain) {
+            (false, _) => stem,
+            (true, 0) => most,
+            (true, chain) => chain + stem,
         };
         let fed = fed.min(most.saturating_sub(1));
         (most - fed, fed)

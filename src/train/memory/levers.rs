@@ -6,6 +6,7 @@ use super::super::TrainError;
 use super::super::config::{SettingError, TrainConfig};
 use super::{Beginning, Measured};
 use crate::gpu::Gpu;
+use crate::model::form::{Form, WeightPolicy};
 
 /// What pulling a lever would do.
 #[derive(Clone, Debug)]
@@ -71,7 +72,7 @@ const CANDIDATES: &[Candidate] = &[
     },
     Candidate {
         setting: "base_weights",
-        values: |s| if s.frozen { smaller_forms(&s.config.base_weights) } else { Vec::new() },
+        values: |s| if s.frozen { smaller_forms(s.config.base_weights) } else { Vec::new() },
         means: "the frozen weights lose precision",
     },
     Candidate {
@@ -104,12 +105,15 @@ fn parts(n: u64, least: u64) -> Vec<Value> {
 }
 
 /// Forms of frozen weights that are smaller than this one.
-fn smaller_forms(form: &str) -> Vec<Value> {
-    let forms = ["f32", "bf16", "q8", "q4"];
-    let known = if form == "f16" { "bf16" } else { form };
-    // What `auto` stands for may be any of them; one that saves nothing is no lever.
-    let next = forms.iter().position(|other| *other == known).map_or(1, |at| at + 1);
-    forms[next..].iter().map(|form| Value::from(*form)).collect()
+fn smaller_forms(policy: WeightPolicy) -> Vec<Value> {
+    let smaller: &[Form] = match policy.form(Form::F32) {
+        // What `auto` stands for may be any of them; one that saves nothing is no lever.
+        Form::F32 => &[Form::Bf16, Form::Q8, Form::Q4],
+        Form::Bf16 | Form::F16 => &[Form::Q8, Form::Q4],
+        Form::Q8 => &[Form::Q4],
+        Form::Q4 => &[],
+    };
+    smaller.iter().map(|form| Value::from(form.name())).collect()
 }
 
 /// Plans again and again, for the same adapter, rows and memory.
@@ -236,9 +240,9 @@ mod tests {
         assert!(halves(1, 1).is_empty() && halves(2, 2).is_empty());
         assert_eq!(parts(100, 30), [75, 50].map(Value::from));
         assert!(parts(0, 8).is_empty());
-        assert_eq!(smaller_forms("auto"), ["bf16", "q8", "q4"].map(Value::from));
-        assert_eq!(smaller_forms("f16"), ["q8", "q4"].map(Value::from));
-        assert!(smaller_forms("q4").is_empty());
+        assert_eq!(smaller_forms(WeightPolicy::AS_STORED), ["bf16", "q8", "q4"].map(Value::from));
+        assert_eq!(smaller_forms(Form::F16.into()), ["q8", "q4"].map(Value::from));
+        assert!(smaller_forms(Form::Q4.into()).is_empty());
     }
 
     #[test]

@@ -13,7 +13,8 @@ mod levers;
 mod table;
 
 use super::TrainError;
-use super::config::TrainConfig;
+use super::config::method::ChainSource;
+use super::config::{Method, TrainConfig};
 use crate::data;
 use crate::gpu::{Gpu, Held, Role};
 use crate::judge::{Judge, Judging};
@@ -22,7 +23,7 @@ use crate::model::names::TensorSpec;
 use crate::model::weights::Weights;
 use crate::train::data::pack::Example;
 use crate::train::objective::engine::{Engine, Material};
-use crate::train::objective::trainer::Evaluator;
+use crate::train::objective::trainer::{Batching, Evaluator, Scoring};
 use crate::train::run::material;
 use crate::train::run::start::{Start, labelled_rows};
 
@@ -46,7 +47,7 @@ const CHECKPOINT_PIECE: usize = 1 << 20;
 pub struct MemoryPlan {
     /// The adapter that is planned for.
     pub adapter: String,
-    pub method: String,
+    pub method: Method,
     /// Of the model.
     pub parameters: u64,
     /// When it is most.
@@ -131,7 +132,7 @@ fn plan_from(beginning: &Beginning, gpu: &Gpu, config: &TrainConfig, available: 
     let start = beginning.start;
     let mut plan = MemoryPlan {
         adapter: gpu.facts().to_string(),
-        method: config.method.clone(),
+        method: config.method,
         parameters: start.model.config().parameter_count(),
         held: measured.held,
         shared: measured.shared,
@@ -199,7 +200,7 @@ impl Beginning<'_> {
     fn measure(&self, gpu: &Gpu, config: &TrainConfig) -> Result<Measured, TrainError> {
         let rows = self.rows(config)?;
         let measured = self.training(gpu, config, &rows)?;
-        if config.method != "tract" || self.assumed {
+        if config.method.spec().chains != ChainSource::FirstStage || self.assumed {
             return Ok(measured);
         }
         // Between the stages one judge writes chains; the second stage's may be as long as these are let become.
@@ -215,11 +216,12 @@ impl Beginning<'_> {
         let material = Material { examples: &rows.train, max_tokens: rows.max_tokens, ..material(start) };
         let engine = Engine::new(gpu, &start.origin(), config, &material)?;
         let weights = engine.weights();
-        let batch = config.per_device_eval_batch_size as usize;
-        let judge = (&start.settings.scale, start.placement());
+        let micro_batch = config.per_device_eval_batch_size as usize;
+        let batching = Batching { micro_batch, supervision: config.supervision() };
+        let scoring = Scoring { scale: &start.settings.scale, placement: start.placement() };
         let evaluator = match rows.eval.is_empty() {
             true => None,
-            false => Some(Evaluator::new(gpu, weights, &rows.eval, (batch, config.supervision()), judge)?),
+            false => Some(Evaluator::new(gpu, weights, &rows.eval, batching, scoring)?),
         };
         if evaluator.is_some() {
             self.judge(gpu, weights, rows.max_tokens)?.rehearse(&rows.judged, &judging(config))?;
@@ -237,7 +239,7 @@ impl Beginning<'_> {
         // As the first stage saves its judge: whole, or as an adapter beside the start model.
         let weights = match config.lora_r > 0 || start.adapter.is_some() {
             true => start.origin().upload(gpu, config)?,
-            false => Weights::upload_as(gpu, start.model.as_ref(), config.weight_policy().form(start.dtype.into()))?,
+            false => Weights::upload_as(gpu, start.model.as_ref(), config.base_weights.form(start.dtype.into()))?,
         };
         self.judge(gpu, &weights, rows.max_tokens)?.rehearse(&labelled_rows(config)?, &judging(config))?;
         Ok(Measured::of(gpu))
@@ -291,6 +293,5 @@ fn judging(config: &TrainConfig) -> Judging {
 
 /// Both stages of tract are cot-raft.
 fn single_stage(config: &TrainConfig) -> TrainConfig {
-    let method = if config.method == "tract" { "cot-raft".into() } else { config.method.clone() };
-    TrainConfig { method, ..config.clone() }
+    TrainConfig { method: config.method.stage(), ..config.clone() }
 }

@@ -12,8 +12,8 @@ use crate::train::config::TrainConfig;
 use crate::train::data::examples::Prompt;
 use crate::train::data::pack::Example;
 use crate::train::objective::optimiser::Optimiser;
-use crate::train::objective::policy::{PolicyTrainer, Speech};
-use crate::train::objective::trainer::{StepNumbers, Trainer, optimiser_settings};
+use crate::train::objective::policy::{PolicyTrainer, PromptSizes, Speech};
+use crate::train::objective::trainer::{Scoring, StepKey, StepNumbers, StepPace, Trainer, optimiser_settings};
 
 /// The weights that a run starts from.
 pub struct Origin<'a> {
@@ -31,7 +31,7 @@ impl Origin<'_> {
         if lora.is_none() && self.adapter.is_none() {
             return Ok(Weights::upload(gpu, self.source)?);
         }
-        let weights = Weights::upload_as(gpu, self.source, config.weight_policy().form(self.form))?;
+        let weights = Weights::upload_as(gpu, self.source, config.base_weights.form(self.form))?;
         let model = self.source.config();
         let adapter = match (&lora, self.adapter) {
             (_, Some(files)) => Adapter::upload(gpu, model, files)?,
@@ -75,15 +75,31 @@ impl Engine {
     /// Out of memory, or rows that do not fit the model's context.
     pub fn new(gpu: &Gpu, origin: &Origin, config: &TrainConfig, material: &Material) -> Result<Self, TrainError> {
         let weights = origin.upload(gpu, config)?;
+        let held_near = config.samples_chains() && config.policy(material.max_tokens).kl > 0.0;
+        let start = if held_near { Some(origin.beside(gpu, &weights)?) } else { None };
+        Engine::over(gpu, weights, start, config, material)
+    }
+
+    /// The same with weights that are on the GPU already. `start` are those that the policy must not go far from, where it is
+    /// held near any.
+    ///
+    /// # Errors
+    /// As [`Engine::new`].
+    pub fn over(
+        gpu: &Gpu,
+        weights: Weights,
+        start: Option<Weights>,
+        config: &TrainConfig,
+        material: &Material,
+    ) -> Result<Self, TrainError> {
         if !config.samples_chains() {
-            let judge = (material.scale, material.placement);
-            return Ok(Engine::Supervised(Box::new(Trainer::new(gpu, weights, config, material.examples, judge)?)));
+            let scoring = Scoring { scale: material.scale, placement: material.placement };
+            return Ok(Engine::Supervised(Box::new(Trainer::new(gpu, weights, config, material.examples, scoring)?)));
         }
         let settings = config.policy(material.max_tokens);
-        let start = if settings.kl > 0.0 { Some(origin.beside(gpu, &weights)?) } else { None };
         let optimiser = Optimiser::new(gpu, weights.trainable()?, optimiser_settings(config))?;
         let longest = material.examples.iter().map(|e| e.prompt.ids.len()).max().unwrap_or(0);
-        let sizes = (longest, config.per_device_train_batch_size as usize);
+        let sizes = PromptSizes { longest, micro_batch: config.per_device_train_batch_size as usize };
         let trainer = PolicyTrainer::new(gpu, weights, optimiser, settings, sizes, material.placement, start)?;
         Ok(Engine::Policy(Box::new(trainer)))
     }
@@ -102,7 +118,7 @@ impl Engine {
         }
     }
 
-    /// Step number `step` (from 0) on the rows `picked`, at this learning rate; `t` counts applied steps, from 1.
+    /// One step on the rows `picked`.
     ///
     /// # Errors
     /// What packing or the GPU reports.
@@ -110,19 +126,19 @@ impl Engine {
         &self,
         picked: &[usize],
         material: &Material<'_>,
-        (seed, step): (u64, u64),
-        (learning_rate, t): (f64, u64),
+        key: StepKey,
+        pace: StepPace,
     ) -> Result<StepNumbers, TrainError> {
         match self {
             Engine::Supervised(trainer) => {
                 let rows: Vec<&Example> = picked.iter().map(|i| &material.examples[*i]).collect();
-                trainer.step(&rows, (seed, step), (learning_rate, t)).await
+                trainer.step(&rows, key, pace).await
             }
             Engine::Policy(trainer) => {
                 let rows: Vec<&Prompt> = picked.iter().map(|i| &material.examples[*i].prompt).collect();
                 let format = AnswerFormat { tokens: material.placement.tokens, decode: material.tokenizer };
                 let speech = Speech { scale: material.scale, format, eos: material.tokenizer.eos_ids() };
-                trainer.step(&rows, &speech, (seed, step), (learning_rate, t)).await
+                trainer.step(&rows, &speech, key, pace).await
             }
         }
     }

@@ -34,6 +34,15 @@ pub struct RewardSettings {
     pub sampled_squared: f64,
 }
 
+/// What people said of a row.
+#[derive(Clone, Copy, Debug)]
+pub struct Label<'a> {
+    /// Over the scores of the scale.
+    pub split: &'a Split,
+    /// As one number.
+    pub value: f64,
+}
+
 /// The parts of one chain's reward, weights included.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Earned {
@@ -116,8 +125,8 @@ impl RewardSettings {
 
     /// The reward of a chain. `log_probs` are the full-vocabulary log-probabilities of the scores; `sampled` is the index of
     /// the sampled score, `None` where something else was sampled: that is no hit, and as far off as the scale goes.
-    pub fn earned(&self, scale: &Scale, log_probs: &[f64], label: (&Split, f64), sampled: Option<usize>) -> Earned {
-        let (split, y) = label;
+    pub fn earned(&self, scale: &Scale, log_probs: &[f64], label: Label, sampled: Option<usize>) -> Earned {
+        let Label { split, value: y } = label;
         let over = |f: &dyn Fn(f64) -> f64| split.weights.iter().map(|(k, w)| w * f(log_probs[*k])).sum::<f64>();
         let part = |weight: f64, value: &dyn Fn() -> f64| if weight == 0.0 { 0.0 } else { weight * value() };
         let shares = Shares::of(self.expectation, scale, log_probs);
@@ -134,8 +143,8 @@ impl RewardSettings {
     }
 
     /// `∂r/∂log p_k` of each score, `[K]`: the reward's own gradient.
-    pub fn slopes(&self, scale: &Scale, log_probs: &[f64], label: (&Split, f64)) -> Vec<f64> {
-        let (split, y) = label;
+    pub fn slopes(&self, scale: &Scale, log_probs: &[f64], label: Label) -> Vec<f64> {
+        let Label { split, value: y } = label;
         let shares = Shares::of(self.expectation, scale, log_probs);
         let mut slopes = vec![0.0; scale.len()];
         if self.squared != 0.0 {
@@ -202,14 +211,17 @@ mod tests {
         let scale: Scale = "1..3".parse().unwrap();
         let logs = [0.1f64, 0.2, 0.1].map(f64::ln);
         let split = scale.split(2.5).unwrap();
-        let earned = settings(Expectation::Renormalised).earned(&scale, &logs, (&split, 2.5), None);
+        let earned = settings(Expectation::Renormalised).earned(&scale, &logs, Label { split: &split, value: 2.5 }, None);
         assert!((earned.squared + 0.25).abs() < 1e-12, "E is 2 after renormalising");
         assert!((earned.log_prob - 0.25 * (0.2f64.ln() + 0.1f64.ln())).abs() < 1e-12);
         assert!((earned.prob - 0.3).abs() < 1e-12);
         // q = .25 .5 .25 against 0 .5 .5: gaps .25, .25, 0
         assert!((earned.ranked + 1.5 * 0.125).abs() < 1e-12, "{}", earned.ranked);
         let full = settings(Expectation::FullVocabulary);
-        assert!((full.earned(&scale, &logs, (&split, 2.5), None).squared + (0.8f64 - 2.5).powi(2)).abs() < 1e-12);
+        assert!(
+            (full.earned(&scale, &logs, Label { split: &split, value: 2.5 }, None).squared + (0.8f64 - 2.5).powi(2)).abs()
+                < 1e-12
+        );
     }
 
     /// Each slope against a central difference, scores out of order and unevenly spaced, labels of every kind.
@@ -224,12 +236,12 @@ mod tests {
                 let reward = RewardSettings { expectation, squared, log_prob, prob, ranked, ..RewardSettings::NONE };
                 for (split, y) in [(scale.split(3.0), 3.0), (scale.split(0.4), 0.4), (scale.soft(&[1.0, 7.5, 7.5]), 16.0 / 3.0)] {
                     let split = split.unwrap();
-                    let slopes = reward.slopes(&scale, &logs, (&split, y));
+                    let slopes = reward.slopes(&scale, &logs, Label { split: &split, value: y });
                     for k in 0..4 {
                         let at = |step: f64| {
                             let mut moved = logs;
                             moved[k] += step;
-                            reward.earned(&scale, &moved, (&split, y), None).total()
+                            reward.earned(&scale, &moved, Label { split: &split, value: y }, None).total()
                         };
                         let difference = (at(1e-5) - at(-1e-5)) / 2e-5;
                         assert!((slopes[k] - difference).abs() < 1e-8, "{reward:?} score {k}: {} {difference}", slopes[k]);
@@ -259,14 +271,16 @@ mod tests {
     fn some_rewards_look_at_the_sample_only() {
         let scale: Scale = "1..3".parse().unwrap();
         let split = scale.split(2.0).unwrap();
-        let of = |reward: RewardSettings, sampled| reward.earned(&scale, &[-1.0; 3], (&split, 2.0), sampled).total();
+        let of = |reward: RewardSettings, sampled| {
+            reward.earned(&scale, &[-1.0; 3], Label { split: &split, value: 2.0 }, sampled).total()
+        };
         let binary = RewardSettings { binary: 1.0, ..RewardSettings::NONE };
         assert_eq!([of(binary, Some(0)), of(binary, Some(1)), of(binary, None)], [0.0, 1.0, 0.0]);
         let squared = RewardSettings { sampled_squared: 0.5, ..RewardSettings::NONE };
         assert_eq!([of(squared, Some(0)), of(squared, Some(1)), of(squared, None)], [-0.5, 0.0, -0.5]);
         for reward in [binary, squared] {
             assert!(reward.samples_score() && !reward.depends_on_policy());
-            assert_eq!(reward.slopes(&scale, &[-1.0; 3], (&split, 2.0)), [0.0; 3]);
+            assert_eq!(reward.slopes(&scale, &[-1.0; 3], Label { split: &split, value: 2.0 }), [0.0; 3]);
         }
     }
 }

@@ -1,11 +1,12 @@
 //! The learning rate as a pure function of the step, so that a resumed run needs nothing but its step number.
 
-/// What the learning rate does after the warm-up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decay {
-    Constant,
-    Linear,
-    Cosine,
+words! {
+    /// What the learning rate does after the warm-up.
+    pub enum Decay {
+        Constant = "constant",
+        Linear = "linear",
+        Cosine = "cosine",
+    }
 }
 
 /// Warm-up, then constant, linear or cosine: `transformers.get_scheduler`'s `constant_with_warmup`, `linear` and

@@ -31,6 +31,37 @@ struct Learner {
     reads: ScoreReads,
 }
 
+/// What every random number of a step follows from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StepKey {
+    pub seed: u64,
+    /// Number of the step, from 0.
+    pub step: u64,
+}
+
+/// How far a step goes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepPace {
+    pub learning_rate: f64,
+    /// Number of the optimiser step among those that moved the model, from 1: AdamW's bias correction follows from it.
+    pub t: u64,
+}
+
+/// How examples are put into batches, and what is learned from them.
+#[derive(Clone, Copy, Debug)]
+pub struct Batching {
+    /// Most examples in a batch.
+    pub micro_batch: usize,
+    pub supervision: Supervision,
+}
+
+/// A judge's scores: what they are worth, and where they lie in a batch.
+#[derive(Clone, Copy)]
+pub struct Scoring<'a> {
+    pub scale: &'a Scale,
+    pub placement: Placement<'a>,
+}
+
 /// What a step or an evaluation found.
 #[derive(Clone, Debug, Default)]
 pub struct StepNumbers {
@@ -78,11 +109,14 @@ const DROPOUT_STREAM: u64 = 0xD0_0000_0000_0000;
 impl Learner {
     fn new(
         gpu: &Gpu,
-        (weights, learning): (&Weights, Option<Learning>),
+        weights: &Weights,
+        learning: Option<Learning>,
         examples: &[Example],
-        (micro_batch, supervision): (usize, Supervision),
-        (scale, placement): (&Scale, Placement),
+        batching: Batching,
+        scoring: Scoring,
     ) -> Result<Self, TrainError> {
+        let Batching { micro_batch, supervision } = batching;
+        let Scoring { scale, placement } = scoring;
         // Tokens and rows that any `micro_batch` of these examples can have: those of the largest.
         let largest = |of: &dyn Fn(&Example) -> usize| {
             let mut sizes: Vec<usize> = examples.iter().map(of).collect();
@@ -105,13 +139,13 @@ impl Learner {
         Placement { tokens: &self.tokens, reads: self.reads }
     }
 
-    /// Runs all `rows` in micro-batches; with a gradient, it is added to. What dropout draws follows from `seed` and `step`.
-    async fn run(&self, rows: &[&Example], (seed, step): (u64, u64)) -> Result<Sums, TrainError> {
+    /// Runs all `rows` in micro-batches; with a gradient, it is added to. What dropout draws follows from `key`.
+    async fn run(&self, rows: &[&Example], key: StepKey) -> Result<Sums, TrainError> {
         let (placement, supervision) = (self.placement(), &self.supervision);
         let mut sums = Sums { examples: rows.len(), ..Sums::default() };
         sums.targets = rows.iter().map(|e| e.targets(placement, supervision)).sum();
         let shares = Shares { per_target: 1.0 / sums.targets as f64, per_example: 1.0 / sums.examples as f64 };
-        let mut noise = Stream::new(seed, step ^ DROPOUT_STREAM);
+        let mut noise = Stream::new(key.seed, key.step ^ DROPOUT_STREAM);
         for micro in rows.chunks(self.micro_batch) {
             let laid = Laid::new(micro, placement, self.pass.sizes().tokens)?;
             let bits = noise.bits();
@@ -132,7 +166,7 @@ impl Learner {
                 self.pass.learn(&batch)?
             }
             let stats = self.pass.stats(batch.rows.len()).await?;
-            let found = laid.found(placement, &self.scale, supervision, (&batch, &stats));
+            let found = laid.found(placement, &self.scale, supervision, &batch, &stats);
             sums.found.cross_entropy += found.cross_entropy;
             sums.found.squared += found.squared;
             sums.found.entropy += found.entropy;
@@ -160,28 +194,23 @@ impl Trainer {
         weights: Weights,
         config: &TrainConfig,
         examples: &[Example],
-        judge: (&Scale, Placement),
+        scoring: Scoring,
     ) -> Result<Self, TrainError> {
         let optimiser = Optimiser::new(gpu, weights.trainable()?, optimiser_settings(config))?;
-        let how = (config.per_device_train_batch_size as usize, config.supervision());
+        let micro_batch = config.per_device_train_batch_size as usize;
+        let batching = Batching { micro_batch, supervision: config.supervision() };
         let learning = Learning { gradient: &optimiser.gradient, recompute: config.gradient_checkpointing };
-        let learner = Learner::new(gpu, (&weights, Some(learning)), examples, how, judge)?;
+        let learner = Learner::new(gpu, &weights, Some(learning), examples, batching, scoring)?;
         Ok(Trainer { gpu: gpu.clone(), weights, optimiser, learner })
     }
 
-    /// One optimiser step on `rows`, in micro-batches; the loss is the mean over the step. `t` counts the steps that were
-    /// applied, this one included; `seed` and `step` fix what dropout draws.
+    /// One optimiser step on `rows`, in micro-batches; the loss is the mean over the step. `key` fixes what dropout draws.
     ///
     /// # Errors
     /// What packing or the GPU reports.
-    pub async fn step(
-        &self,
-        rows: &[&Example],
-        random: (u64, u64),
-        (learning_rate, t): (f64, u64),
-    ) -> Result<StepNumbers, TrainError> {
-        let sums = self.learner.run(rows, random).await?;
-        let outcome = self.optimiser.step(&self.gpu, learning_rate, t).await?;
+    pub async fn step(&self, rows: &[&Example], key: StepKey, pace: StepPace) -> Result<StepNumbers, TrainError> {
+        let sums = self.learner.run(rows, key).await?;
+        let outcome = self.optimiser.step(&self.gpu, pace.learning_rate, pace.t).await?;
         let mut extra = Vec::new();
         if self.learner.supervision.squared != 0.0 {
             extra.push(("judge/mse", sums.found.squared / sums.examples.max(1) as f64));
@@ -203,7 +232,7 @@ pub struct Evaluator {
 }
 
 impl Evaluator {
-    /// Plans for batches of `micro_batch` of these examples.
+    /// Plans for batches of these examples.
     ///
     /// # Errors
     /// Out of memory.
@@ -211,10 +240,10 @@ impl Evaluator {
         gpu: &Gpu,
         weights: &Weights,
         examples: &[Example],
-        how: (usize, Supervision),
-        judge: (&Scale, Placement),
+        batching: Batching,
+        scoring: Scoring,
     ) -> Result<Self, TrainError> {
-        Ok(Evaluator { learner: Learner::new(gpu, (weights, None), examples, how, judge)? })
+        Ok(Evaluator { learner: Learner::new(gpu, weights, None, examples, batching, scoring)? })
     }
 
     /// The loss over all of `examples`.
@@ -223,6 +252,6 @@ impl Evaluator {
     /// What the GPU reports.
     pub async fn loss(&self, examples: &[Example]) -> Result<f64, TrainError> {
         let all: Vec<&Example> = examples.iter().collect();
-        Ok(self.learner.loss(&self.learner.run(&all, (0, 0)).await?))
+        Ok(self.learner.loss(&self.learner.run(&all, StepKey::default()).await?))
     }
 }

@@ -32,16 +32,16 @@ use crate::train::checkpoint::{
     self, Checkpoint, MetricsFile, TrainerState, checkpoint_name, open_checkpoint, open_metrics, read_log_history,
     rotate_checkpoints, save_checkpoint, sync_metrics,
 };
+use crate::train::config::method::ChainSource;
 use crate::train::config::{Resume, TrainConfig};
-use crate::train::data::order::DataOrder;
 use crate::train::data::pack::Example;
 use crate::train::error::{BoxError, io_error};
 use crate::train::memory;
 use crate::train::objective::engine::{Engine, Material};
-use crate::train::objective::schedule::Schedule;
-use crate::train::objective::trainer::{Evaluator, StepNumbers};
+use crate::train::objective::trainer::{Batching, Evaluator, Scoring};
 use crate::train::run::log::{Metrics, StepReport};
 use crate::train::run::start::Start;
+use crate::train::steps::{StepMade, TrainLoop};
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,9 +67,9 @@ pub struct Surroundings<'a> {
 /// Whatever start, data, GPU or disk report; a run that diverged. Checkpoints written before stay.
 pub async fn run<'a>(config: &'a TrainConfig, around: Surroundings<'a>) -> Result<Ended, TrainError> {
     let mut folder = OutputFolder::claim(Path::new(&config.output_dir))?;
-    match config.method.as_str() {
-        "tract" => crate::train::run::tract::train(config, &mut folder, around).await,
-        _ => run_in(&mut folder, config, around).await,
+    match config.method.spec().chains {
+        ChainSource::FirstStage => tract::train(config, &mut folder, around).await,
+        ChainSource::Rows | ChainSource::Nobody | ChainSource::Sampled => run_in(&mut folder, config, around).await,
     }
 }
 
@@ -143,10 +143,8 @@ struct Run<'a> {
     output: PathBuf,
     around: Surroundings<'a>,
     start: Start,
-    engine: Engine,
+    training: TrainLoop,
     held_out: Option<HeldOut>,
-    order: DataOrder,
-    schedule: Schedule,
     state: TrainerState,
     metrics: MetricsFile,
     parameters: Vec<Parameter>,
@@ -181,25 +179,26 @@ impl<'a> Run<'a> {
         let held_out = match start.eval.take() {
             None => None,
             Some((prepared, rows)) => {
-                let batch = config.per_device_eval_batch_size as usize;
-                let judge = (&start.settings.scale, start.placement());
-                let evaluator = Evaluator::new(gpu, engine.weights(), &prepared.examples, (batch, config.supervision()), judge)?;
+                let micro_batch = config.per_device_eval_batch_size as usize;
+                let batching = Batching { micro_batch, supervision: config.supervision() };
+                let scoring = Scoring { scale: &start.settings.scale, placement: start.placement() };
+                let evaluator = Evaluator::new(gpu, engine.weights(), &prepared.examples, batching, scoring)?;
                 let labels = rows.iter().filter_map(|r| r.record.score).collect();
                 let grid = Grid::new(start.settings.scale.values()).map_err(|e| inside("measure", &output, e))?;
                 Some(HeldOut { evaluator, examples: prepared.examples, rows, labels, grid })
             }
         };
-        let total = config.total_steps(examples.len());
-        let mut order = DataOrder::new(config.seed, examples.len())?;
+        let mut training = TrainLoop::new(engine, config, examples.len())?;
+        let total = training.total();
         let mut state = TrainerState::new(config, examples.len(), total);
         state.jurist.tuning = json!(format!("{:?}", gpu.tuning()));
-        let trained = engine.weights().trainable()?.specs();
+        let trained = training.engine().weights().trainable()?.specs();
         let parameters: Vec<Parameter> = trained.into_iter().map(|t| Parameter { name: t.name, shape: t.shape }).collect();
         let (mut earlier, mut done) = (Vec::new(), false);
         if let Some(from) = resumed {
             check_same_run(&from.state, &state)?;
             from.tensors.expect(&parameters)?;
-            order = DataOrder::resume(config.seed, examples.len(), from.state.jurist.order)?;
+            training.go_on_from(from.state.jurist.order, from.state.counters())?;
             output::refuse_other_log(&output, from.state.jurist.metrics_bytes, &from.state.log_history)?;
             let best = from.state.best_model_checkpoint.as_ref().filter(|_| config.load_best_model_at_end);
             let last = best.map_or_else(|| from.path.clone(), |best| output.join(best));
@@ -222,8 +221,7 @@ impl<'a> Run<'a> {
         }
         let (metrics, warning) = open_metrics(&output, resumed.map_or(0, |from| from.state.jurist.metrics_bytes))?;
         warning.iter().for_each(|w| around.progress.warn(w));
-        let schedule = config.schedule(total);
-        Ok(Run { config, output, around, start, engine, held_out, order, schedule, state, metrics, parameters, earlier, done })
+        Ok(Run { config, output, around, start, training, held_out, state, metrics, parameters, earlier, done })
     }
 
     /// Puts weights, moments and counters back to where the checkpoint stood.
@@ -233,9 +231,12 @@ impl<'a> Run<'a> {
                 "the checkpoint was made with kernels tuned for another adapter: results agree to rounding, not byte for byte",
             );
         }
-        let optimiser = self.engine.optimiser();
-        let parts =
-            [(Part::Master, self.engine.weights().trainable()?), (Part::ExpAvg, &optimiser.m), (Part::ExpAvgSq, &optimiser.v)];
+        let optimiser = self.training.engine().optimiser();
+        let parts = [
+            (Part::Master, self.training.engine().weights().trainable()?),
+            (Part::ExpAvg, &optimiser.m),
+            (Part::ExpAvgSq, &optimiser.v),
+        ];
         let mut values = Vec::new();
         for (part, target) in parts {
             for parameter in &self.parameters {
@@ -261,7 +262,7 @@ impl<'a> Run<'a> {
             self.around.progress.note(&line);
         }
         self.around.progress.begin("training", self.state.global_step, total);
-        while self.state.global_step < total {
+        while !self.training.is_over() {
             self.step().await?;
             let step = self.state.global_step;
             if step == total {
@@ -301,20 +302,18 @@ impl<'a> Run<'a> {
 
     async fn step(&mut self) -> Result<(), TrainError> {
         let began = self.around.clock.seconds();
-        let picked = self.order.next_rows(self.config.rows_per_step());
-        // As transformers counts: the k-th step, from 1, runs at the schedule's rate after k - 1 steps.
-        let rate = self.schedule.rate(self.state.global_step);
-        let random = (self.config.seed, self.state.global_step);
-        let pace = (rate, self.state.jurist.optimizer_steps + 1);
-        let numbers = self.engine.step(&picked, &material(&self.start), random, pace).await?;
-        self.count(&numbers);
+        let StepMade { numbers, learning_rate, moved } = self.training.step(&material(&self.start)).await?;
+        self.state.stand_at(self.training.counters(), self.training.cursor());
         let step = self.state.global_step;
+        if !moved {
+            self.around.progress.warn(&format!("step {step}: the gradient is not finite, the step is skipped"));
+        }
         let report = StepReport {
             step,
-            epoch: self.order.epochs(),
+            epoch: self.state.epoch,
             loss: numbers.loss,
             grad_norm: f64::from(numbers.grad_norm),
-            learning_rate: rate,
+            learning_rate,
             num_tokens: self.state.num_input_tokens_seen,
             mean_token_accuracy: None,
             entropy: Some(numbers.entropy),
@@ -327,29 +326,7 @@ impl<'a> Run<'a> {
             self.write_metrics(&line)?;
         }
         self.around.progress.step(step, numbers.loss);
-        let steps = self.state.jurist.nonfinite_in_a_row;
-        match steps >= self.config.max_nonfinite_steps {
-            true => Err(TrainError::Diverged { steps, step }),
-            false => Ok(()),
-        }
-    }
-
-    /// Moves the counters on.
-    fn count(&mut self, numbers: &StepNumbers) {
-        let state = &mut self.state;
-        state.global_step += 1;
-        state.epoch = self.order.epochs();
-        state.num_input_tokens_seen += numbers.tokens as u64;
-        state.jurist.order = self.order.cursor();
-        if numbers.applied > 0 {
-            state.jurist.optimizer_steps += numbers.applied;
-            state.jurist.nonfinite_in_a_row = 0;
-            return;
-        }
-        state.jurist.nonfinite_steps += 1;
-        state.jurist.nonfinite_in_a_row += 1;
-        let step = state.global_step;
-        self.around.progress.warn(&format!("step {step}: the gradient is not finite, the step is skipped"));
+        self.training.check_diverged()
     }
 
     fn write_metrics(&mut self, line: &Metrics) -> Result<(), TrainError> {
@@ -364,7 +341,7 @@ impl<'a> Run<'a> {
         let mut line = Metrics::at(self.state.global_step, self.state.epoch).with("eval_loss", loss);
 
         let (tokenizer, settings) = (self.start.tokenizer.clone(), self.start.settings.clone());
-        let judge = Judge::new(self.around.gpu, self.engine.weights(), tokenizer, settings)?;
+        let judge = Judge::new(self.around.gpu, self.training.engine().weights(), tokenizer, settings)?;
         let judging = Judging { batch_size: self.config.per_device_eval_batch_size as usize, ..Judging::default() };
         let judged = judge.judge(&held_out.rows, &judging, |_| {}).await?;
         let expected: Vec<Option<f64>> = judged.iter().map(|j| j.judgement.expected).collect();
@@ -389,7 +366,7 @@ impl<'a> Run<'a> {
             line.put("eval_judge/forced", forced as f64 / judged.len().max(1) as f64);
         }
         let metric = line.get(&format!("eval_{}", self.config.metric_for_best_model)).unwrap_or(f64::NAN);
-        let best = self.state.offer(metric, self.config.greater_is_better());
+        let best = self.state.offer(metric, self.config.metric_for_best_model.greater_is_better());
         let shown: Vec<String> = ["loss", "pearson", "rmse"]
             .iter()
             .filter_map(|name| Some(format!("{name} {:.4}", line.get(&format!("eval_{name}"))?)))
@@ -405,7 +382,8 @@ impl<'a> Run<'a> {
         sync_metrics(&self.metrics, &self.output)?;
         self.state.jurist.metrics_bytes = self.metrics.bytes();
         self.state.log_history = read_log_history(&self.output, self.metrics.bytes())?;
-        let (gpu, trained, optimiser) = (self.around.gpu, self.engine.weights().trainable()?, self.engine.optimiser());
+        let (gpu, trained, optimiser) =
+            (self.around.gpu, self.training.engine().weights().trainable()?, self.training.engine().optimiser());
         let mut supply = |part: Part, parameter: &Parameter, values: &mut Vec<f32>| {
             let source = match part {
                 Part::Master => trained,
@@ -423,7 +401,7 @@ impl<'a> Run<'a> {
     }
 
     fn write_model(&self, dir: &Path) -> Result<(), BoxError> {
-        write_judge(dir, self.around.gpu, self.engine.weights(), (&self.start, self.config))
+        write_judge(dir, self.around.gpu, self.training.engine().weights(), &self.start, self.config)
     }
 
     /// The final model at the top of the output folder: the last one, or the best. `judge.json` comes last, so that where it is,
@@ -491,7 +469,7 @@ fn inside(action: &'static str, path: &Path, source: impl std::error::Error + Se
 }
 
 /// A judge's folder: Hugging Face weights or a PEFT adapter, tokenizer files and `judge.json`.
-fn write_judge(dir: &Path, gpu: &Gpu, weights: &Weights, (start, config): (&Start, &TrainConfig)) -> Result<(), BoxError> {
+fn write_judge(dir: &Path, gpu: &Gpu, weights: &Weights, start: &Start, config: &TrainConfig) -> Result<(), BoxError> {
     match weights.adapter() {
         Some(adapter) => {
             let base = start.base.as_deref().or(config.model_name_or_path.as_deref()).unwrap_or_default();

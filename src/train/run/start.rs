@@ -6,7 +6,7 @@ use crate::bundle::{FolderWeights, ModelFolder};
 use crate::data::{Chains, DataError, Dataset, Example, Prompt, Reader, View, byte_size};
 use crate::judge::{
     Choice, DEFAULT_PHRASE, DEFAULT_SCALE, JUDGE_FILE, JudgeError, JudgeOverrides, JudgePrompt, JudgeSettings, Placement,
-    ScoreReads, ScoreTokens, Template, tokenizer_at,
+    ScoreTokens, Template, tokenizer_at,
 };
 use crate::model::config::Config;
 use crate::model::dtype::Dtype;
@@ -18,8 +18,8 @@ use crate::model::source::TensorSource;
 use crate::text::{Date, SpecialTokens, Tokenizer, train_bpe};
 use crate::train::TrainError;
 use crate::train::checkpoint::{checkpoint_name, list_checkpoints};
-use crate::train::config::{Resume, SettingError, TrainConfig};
-use crate::train::data::examples::{Preparation, Prepared};
+use crate::train::config::{ChainColumn, Resume, SettingError, TrainConfig};
+use crate::train::data::examples::{Preparation, Prepared, room_for_prompt};
 use crate::train::objective::engine::Origin;
 
 /// All that is read before the GPU is asked for anything.
@@ -118,8 +118,7 @@ impl Start {
         let settings = settings.with_chains_up_to(longest_chain);
         let placement = Placement { tokens: &tokens, reads: settings.score_reads };
         if config.samples_chains() {
-            let phrase = tokens.stem.len().max(tokens.opening.len()) + 1;
-            let room = context.saturating_sub(placement.depth(0, settings.max_completion_length + phrase));
+            let room = room_for_prompt(placement, context, settings.max_completion_length);
             let left_out = train.keep_prompts_up_to(room);
             if left_out > 0 {
                 let file = &config.train_file;
@@ -157,8 +156,8 @@ pub(in crate::train) fn overrides(config: &TrainConfig) -> Result<JudgeOverrides
         scale: config.scale()?,
         phrase: config.phrase.clone(),
         template: config.template.as_deref().map(Choice::<Template>::named).transpose()?,
-        chat: config.chat.as_deref().and_then(Choice::<bool>::named),
-        score_reads: config.score_reads.as_deref().and_then(ScoreReads::named),
+        chat: config.chat.map(Choice::from),
+        score_reads: config.score_reads,
         max_completion_length: None,
         date: config.date.as_deref().map(Date::parse).transpose().map_err(JudgeError::from)?,
     })
@@ -181,9 +180,12 @@ pub(in crate::train) fn start_folder(config: &TrainConfig, model: &Path) -> Resu
 }
 
 fn reader(config: &TrainConfig) -> Result<Reader, TrainError> {
-    let chain_column = (config.chain_column != "auto" && config.chain_column != "none").then(|| config.chain_column.clone());
-    let ignored = config.chain_column == "none" || config.method == "raft";
-    let chains = if ignored { Chains::Ignore } else { Chains::Use };
+    let (chains, chain_column) = match &config.chain_column {
+        ChainColumn::Auto => (Chains::Use, None),
+        ChainColumn::Named(name) => (Chains::Use, Some(name.clone())),
+        ChainColumn::Ignored => (Chains::Ignore, None),
+    };
+    let chains = if config.method.spec().reads_chains_of_rows() { chains } else { Chains::Ignore };
     let view = View { label_column: config.label_column.clone(), chain_column, chains, ..View::default() };
     let size = |text: &str| byte_size(text).map_err(|e| SettingError::Conflict(format!("max_decompressed: {e}")));
     let max_decompressed = config.max_decompressed.as_deref().map(size).transpose()?;
@@ -266,7 +268,7 @@ fn model(
     tokenizer: &Tokenizer,
     notes: &mut Vec<String>,
 ) -> Result<Model, TrainError> {
-    let wanted = config.save_dtype.as_deref().and_then(Dtype::from_config_name);
+    let wanted = config.save_dtype;
     if let (Some(dir), Some(folder)) = (&config.model_name_or_path, folder) {
         let stored = folder.weights()?;
         notes.extend(stored.notes);
@@ -307,9 +309,9 @@ fn check_adapter(config: &TrainConfig, dir: &str, adapter: Option<&AdapterFiles>
             "{dir} is an adapter already (r = {}): leave lora_r out to go on training it, or merge it first (jurist merge)",
             adapter.settings.r
         )),
-        None if config.lora_r == 0 && config.weight_policy().form(Form::F32) != Form::F32 => conflict(format!(
+        None if config.lora_r == 0 && config.base_weights.form(Form::F32) != Form::F32 => conflict(format!(
             "base_weights = {}: these are frozen, and without an adapter (lora_r) nothing would learn",
-            config.base_weights
+            config.base_weights.word()
         )),
         _ => Ok(()),
     }

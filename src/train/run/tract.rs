@@ -25,7 +25,7 @@ use crate::model::error::ModelError;
 use crate::rollout::Until;
 use crate::train::TrainError;
 use crate::train::checkpoint::output::OutputFolder;
-use crate::train::config::{Resume, TrainConfig};
+use crate::train::config::{ChainColumn, Resume, TrainConfig};
 use crate::train::error::io_error;
 use crate::train::run::start::labelled_rows;
 use crate::train::run::{Ended, Surroundings, run, run_in};
@@ -77,11 +77,11 @@ pub(in crate::train) async fn train(
             }
         };
         let model = ModelFolder::open(&first)?;
-        let judge = JudgeFiles::trained(&model, config.weight_policy())?.upload(gpu)?;
+        let judge = JudgeFiles::trained(&model, config.base_weights)?.upload(gpu)?;
         let record = record(config, &model, judge.settings())?;
         let around = Surroundings { gpu, clock, progress, interrupted };
         folder.make()?;
-        if let Some(checkpoint) = write_chains(config, (&judge, &record), output, around).await? {
+        if let Some(checkpoint) = write_chains(config, &judge, &record, output, around).await? {
             return Ok(Ended::Interrupted { checkpoint });
         }
         record
@@ -106,14 +106,20 @@ fn refuse_used(output: &Path) -> Result<(), TrainError> {
 fn stage_one(config: &TrainConfig, output: &Path) -> TrainConfig {
     let resume_from_checkpoint = Resume::Newest(!config.resume_from_checkpoint.is_no());
     let output_dir = output.join(FIRST_STAGE).display().to_string();
-    TrainConfig { method: "cot-raft".into(), output_dir, resume_from_checkpoint, ..config.clone() }
+    TrainConfig { method: config.method.stage(), output_dir, resume_from_checkpoint, ..config.clone() }
 }
 
 /// The second stage states the day that the chains were written with.
 fn stage_two(config: &TrainConfig, chains: &Path, record: &Value) -> TrainConfig {
     let train_file = chains.display().to_string();
     let date = config.date.clone().or_else(|| record["date"].as_str().map(String::from));
-    TrainConfig { method: "cot-raft".into(), train_file, chain_column: COLUMN.into(), date, ..config.clone() }
+    TrainConfig {
+        method: config.method.stage(),
+        train_file,
+        chain_column: ChainColumn::Named(COLUMN.into()),
+        date,
+        ..config.clone()
+    }
 }
 
 /// What decides which chains a judge writes: its files, its settings, and how they are sampled.
@@ -209,7 +215,8 @@ fn earlier(config: &TrainConfig, path: &Path, rows: &[Example]) -> Result<Earlie
 /// Has the judge write one chain for every row. Where it was interrupted, the place of those that are kept.
 async fn write_chains(
     config: &TrainConfig,
-    (judge, record): (&Judge, &Value),
+    judge: &Judge,
+    record: &Value,
     output: &Path,
     around: Surroundings<'_>,
 ) -> Result<Option<PathBuf>, TrainError> {

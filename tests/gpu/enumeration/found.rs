@@ -10,7 +10,7 @@ use jurist::model::weights::Weights;
 use jurist::ops::loss_head::{NO_SCORES, RowObjective};
 use jurist::reference;
 use jurist::train::objective::optimiser::{Optimiser, OptimiserSettings};
-use jurist::train::objective::policy::{PolicySettings, PolicyTrainer, Rewarded, Rolled, Scores, Totals};
+use jurist::train::objective::policy::{PolicySettings, PolicyTrainer, PromptSizes, Rewarded, Rolled, Scores, Totals};
 
 use crate::enumeration::expected::World;
 use crate::enumeration::toy::{Model, Toy};
@@ -88,7 +88,8 @@ pub fn trainer(gpu: &Gpu, toy: &Toy, settings: PolicySettings, start: Option<&Mo
     let longest = toy.prompts.iter().map(|p| p.ids.len()).max().unwrap();
     let start = start.map(|s| Weights::upload(gpu, s).unwrap());
     let placement = Placement { tokens: &toy.tokens, reads: toy.reads };
-    PolicyTrainer::new(gpu, weights, optimiser, settings, (longest, TUPLES), placement, start).unwrap_or_else(|e| panic!("{e}"))
+    let sizes = PromptSizes { longest, micro_batch: TUPLES };
+    PolicyTrainer::new(gpu, weights, optimiser, settings, sizes, placement, start).unwrap_or_else(|e| panic!("{e}"))
 }
 
 /// The expectation of the trainer's gradient of J, in f64 by tensor; with `sampler`, over chains of those weights instead of
@@ -132,6 +133,7 @@ pub fn expected_gradient(
             toy.with_speech(|speech| {
                 pollster::block_on(async {
                     let mut rewarded = trainer.rewards(&rolled, speech, scores).await.unwrap();
+                    trainer.advantages(&mut rewarded);
                     plant(mistake, settings.group, &mut rewarded);
                     let mut batch = trainer.objectives(&rolled, &rewarded, speech, &totals);
                     weigh(&mut batch, trainer, &rolled, &ps, mistake);

@@ -7,7 +7,7 @@ use jurist::ops::matrix::{FullSlab, Matrix, Packing};
 use jurist::reference::loss as spec;
 use jurist::selftest::kernels::loss::{self, Case, Row, SCALE, SLABS, VOCAB, WHOLE, objectives, packed};
 use jurist::selftest::kernels::matrix::Form;
-use jurist::train::objective::reward::RewardSettings;
+use jurist::train::objective::reward::{Label, RewardSettings};
 
 use crate::common::*;
 
@@ -74,7 +74,7 @@ fn scores_with_little_mass() {
         let label = scale.split(2.0).unwrap();
         let row = |expectation| {
             let reward = RewardSettings { expectation, squared: 1.0, ..RewardSettings::NONE };
-            let slopes = reward.slopes(&scale, &SCALE.map(|s| log_p[s.0 as usize]), (&label, 2.0));
+            let slopes = reward.slopes(&scale, &SCALE.map(|s| log_p[s.0 as usize]), Label { split: &label, value: 2.0 });
             Row { scores: Some(std::array::from_fn(|k| slopes[k] as f32)), ..Row::default() }
         };
         let (rows, coefficients) = packed(&[row(Expectation::Renormalised), row(Expectation::FullVocabulary)]);

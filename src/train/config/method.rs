@@ -1,0 +1,203 @@
+//! The training methods, and the one table of what tells them apart.
+
+use super::{SettingError, TrainConfig};
+use crate::judge::ScoreReads;
+
+words! {
+    /// How a judge is trained.
+    #[derive(Default)]
+    pub enum Method {
+        #[default]
+        Sft = "sft",
+        Raft = "raft",
+        CotRaft = "cot-raft",
+        Tract = "tract",
+        Real = "real",
+        Reinforce = "reinforce",
+        Grpo = "grpo",
+        RlSquared = "rl-squared",
+        RlProb = "rl-prob",
+        RlLog = "rl-log",
+        RlRanked = "rl-ranked",
+    }
+}
+
+/// Whose chains of thought a method learns from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChainSource {
+    /// The rows' chains, where they have any.
+    Rows,
+    /// None: the rows' chains are ignored.
+    Nobody,
+    /// Two stages. The first learns from the rows' chains; its judge writes one chain for each row; the second learns from those.
+    FirstStage,
+    /// Chains that the judge samples at each step.
+    Sampled,
+}
+
+/// What a sampled chain earns, where the settings do not say otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reward {
+    /// REAL: squared error of the expected score, and the other parts as preset and settings weigh them.
+    Real,
+    /// 1 if the sampled score is the right one.
+    Hit,
+    /// Squared error of the sampled score.
+    SampledSquared,
+    /// Probability of the label.
+    Prob,
+    /// Log-probability of the label.
+    LogProb,
+    /// Ranked probability score.
+    Ranked,
+}
+
+/// What is minimised on given judgements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SupervisedLoss {
+    /// Cross-entropy of chain, phrase and score.
+    pub cross_entropy: bool,
+    /// Squared error of the expected score.
+    pub squared: bool,
+}
+
+/// What tells one method from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MethodSpec {
+    pub chains: ChainSource,
+    /// The loss on given judgements; for methods that sample chains, what their evaluations call the loss.
+    pub supervised: SupervisedLoss,
+    /// `None` for methods that sample no chains.
+    pub reward: Option<Reward>,
+    /// Whether advantages are divided by the standard deviation of their group under the preset `exact` as well.
+    pub normalizes: bool,
+    /// What the README's table says about how it learns.
+    pub by: &'static str,
+}
+
+const CROSS_ENTROPY: SupervisedLoss = SupervisedLoss { cross_entropy: true, squared: false };
+const SQUARED: SupervisedLoss = SupervisedLoss { cross_entropy: false, squared: true };
+const BOTH: SupervisedLoss = SupervisedLoss { cross_entropy: true, squared: true };
+
+impl MethodSpec {
+    const fn given(chains: ChainSource, supervised: SupervisedLoss, by: &'static str) -> Self {
+        MethodSpec { chains, supervised, reward: None, normalizes: false, by }
+    }
+
+    const fn sampled(reward: Reward, by: &'static str) -> Self {
+        let (chains, supervised) = (ChainSource::Sampled, CROSS_ENTROPY);
+        MethodSpec { chains, supervised, reward: Some(reward), normalizes: false, by }
+    }
+
+    /// Whether each step samples chains.
+    pub fn samples_chains(&self) -> bool {
+        self.chains == ChainSource::Sampled
+    }
+
+    /// Whether the rows' chains are read.
+    pub fn reads_chains_of_rows(&self) -> bool {
+        self.chains != ChainSource::Nobody
+    }
+
+    /// What the README's table says about what is learned from.
+    pub fn learns_from(&self) -> &'static str {
+        match (self.chains, self.reward) {
+            (ChainSource::Rows, _) => "given chains and scores",
+            (ChainSource::Nobody, _) => "given scores, no chain",
+            (ChainSource::FirstStage, _) => "chains of its own, with the given scores",
+            (ChainSource::Sampled, Some(Reward::Hit | Reward::SampledSquared)) => "chains and scores it samples",
+            (ChainSource::Sampled, _) => "chains it samples",
+        }
+    }
+}
+
+impl Method {
+    /// The table.
+    pub const fn spec(self) -> MethodSpec {
+        match self {
+            Method::Sft => MethodSpec::given(ChainSource::Rows, CROSS_ENTROPY, "cross-entropy"),
+            Method::Raft => MethodSpec::given(ChainSource::Nobody, SQUARED, "squared error of the expected score"),
+            Method::CotRaft => MethodSpec::given(ChainSource::Rows, BOTH, "both"),
+            Method::Tract => MethodSpec::given(
+                ChainSource::FirstStage,
+                BOTH,
+                "cot-raft on the teacher's chains, then again from the start on its own",
+            ),
+            Method::Real => MethodSpec::sampled(
+                Reward::Real,
+                "both terms of the gradient of −(E − y)² + λ log p(y); `--exploration-weight 0` or `--refinement-weight 0` leaves \
+                 one out",
+            ),
+            Method::Reinforce => MethodSpec::sampled(Reward::Hit, "1 for the right score"),
+            Method::Grpo => {
+                let spec = MethodSpec::sampled(Reward::Hit, "1 for the right score, divided by the group's std");
+                MethodSpec { normalizes: true, ..spec }
+            }
+            Method::RlSquared => MethodSpec::sampled(Reward::SampledSquared, "squared error of the sampled score"),
+            Method::RlProb => MethodSpec::sampled(Reward::Prob, "p(y)"),
+            Method::RlLog => MethodSpec::sampled(Reward::LogProb, "log p(y)"),
+            Method::RlRanked => MethodSpec::sampled(Reward::Ranked, "ranked probability score of the whole distribution"),
+        }
+    }
+
+    /// The method of a single stage.
+    pub fn stage(self) -> Method {
+        match self.spec().chains {
+            ChainSource::FirstStage => Method::CotRaft,
+            ChainSource::Rows | ChainSource::Nobody | ChainSource::Sampled => self,
+        }
+    }
+}
+
+impl TrainConfig {
+    /// True for methods that write their own chains at each step.
+    pub fn samples_chains(&self) -> bool {
+        self.method.spec().samples_chains()
+    }
+
+    /// Refuses a score that is read from a chain which the method does not have.
+    pub(in crate::train) fn check_score_reads(&self, reads: ScoreReads) -> Result<(), SettingError> {
+        if reads == ScoreReads::Chain && !self.method.spec().reads_chains_of_rows() {
+            let found = format!("score_reads = chain: {} has no chain for the score to be read from", self.method);
+            return Err(SettingError::Conflict(found));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_what_serde_writes() {
+        for (method, word) in Method::ALL.iter().zip(Method::WORDS) {
+            assert_eq!(serde_json::to_string(method).unwrap(), format!("{word:?}"));
+            assert_eq!((method.word(), Method::named(word)), (*word, Some(*method)));
+        }
+        assert!(serde_json::from_str::<Method>("\"rael\"").is_err());
+        assert_eq!(Method::named("rael"), None);
+    }
+
+    #[test]
+    fn what_samples_has_a_reward() {
+        for method in Method::ALL {
+            let spec = method.spec();
+            assert_eq!(spec.samples_chains(), spec.reward.is_some(), "{method}");
+            assert_eq!(method.stage().stage(), method.stage(), "{method}");
+        }
+    }
+
+    /// The README's table of methods is this one.
+    #[test]
+    fn the_readme_lists_the_methods() {
+        let readme = include_str!("../../../README.md");
+        let row = |method: &Method| {
+            let spec = method.spec();
+            format!("| `{method}` | {} | {} |\n", spec.learns_from(), spec.by)
+        };
+        let table: String = Method::ALL.iter().map(row).collect();
+        let table = format!("\n\n| method | learns from | by |\n|---|---|---|\n{table}\n");
+        assert!(readme.contains(&table), "README.md lacks this table:{table}");
+    }
+}
