@@ -11,6 +11,22 @@
 //! Every folder is one station of this line, and a value only ever moves to the right. `ARCHITECTURE.md` says who may
 //! import whom; `tests/cpu/house.rs` holds it.
 
+// Ending the program, and writing to a stream that may be gone, is for tests. `cli` prints by functions that return the error.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::todo,
+        clippy::unimplemented,
+        clippy::print_stdout,
+        clippy::print_stderr,
+        clippy::dbg_macro
+    )
+)]
+// A browser has no files, clocks, processes and threads: clippy.toml lists them.
+#![cfg_attr(target_arch = "wasm32", deny(clippy::disallowed_methods, clippy::disallowed_types))]
 // A browser has one thread: what is shared there need not be Send.
 #![cfg_attr(target_arch = "wasm32", allow(clippy::arc_with_non_send_sync))]
 

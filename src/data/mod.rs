@@ -1,4 +1,5 @@
-//! Rows in: JSON Lines, a JSON array, CSV (each plain, `.gz` or `.zst`), Parquet, or a folder of those; in a browser JSON as text.
+//! Rows in: JSON Lines, a JSON array, CSV (each plain, `.gz` or `.zst`), Parquet, or a folder of those; in a browser JSON as
+//! text.
 //!
 //! Every column of a row is kept in its order ([`Row`]), so that `jurist score` can write it back untouched; beside it
 //! stands what a judge needs ([`Record`]): a prompt in one of the recognised layouts, a chain of thought, a score. A row of
