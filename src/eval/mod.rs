@@ -11,6 +11,7 @@
 //! | is it luck? | [`intervals`] |
 //! | is one judge better than another? | [`compare`] |
 //! | does it say the same twice? | [`repeats`], and with the answers swapped: [`position`] |
+//! | all of it for one judge, or one file of columns | [`study`] |
 //! | how to show it | [`table`], [`report`] |
 //!
 //! All metrics of two columns are computed from one [`tally::Tally`] of their rows, which also counts the rows of a
@@ -32,6 +33,7 @@ pub mod position;
 pub mod repeats;
 pub mod report;
 mod special;
+pub mod study;
 pub mod table;
 pub mod tally;
 pub mod variance;
