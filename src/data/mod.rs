@@ -31,7 +31,7 @@ pub use layout::Layout;
 pub use read::{Dataset, Example, Reader, split_rows};
 pub use record::{Chains, Grading, Labels, Message, Prompt, Record, Row, View, contradicts};
 pub use scores::Words;
-pub use survey::{Bin, Percentiles, Repeated, histogram, judged_text, percentiles, repeated, shared_with};
+pub use survey::{Bin, Percentiles, Repeated, Survey, fullest, histogram, judged_text, percentiles, repeated, shared_with};
 #[cfg(not(target_arch = "wasm32"))]
 pub use unpack::{byte_size, name_of};
 pub use written::columns_of;

@@ -9,7 +9,7 @@
 //! | all of them at once, by name | [`metrics`] |
 //! | is that better than not reading? | [`floors`] |
 //! | is it luck? | [`intervals`] |
-//! | is one judge better than another? | [`compare`] |
+//! | is one judge better than another? | [`compare`], over several sets and seeds: [`paired`] |
 //! | does it say the same twice? | [`repeats`], and with the answers swapped: [`position`] |
 //! | all of it for one judge, or one file of columns | [`study`] |
 //! | how to show it | [`table`], [`report`] |
@@ -29,6 +29,7 @@ pub mod faithfulness;
 pub mod floors;
 pub mod intervals;
 pub mod metrics;
+pub mod paired;
 pub mod position;
 pub mod repeats;
 pub mod report;

@@ -49,6 +49,9 @@ pub struct ColumnNames {
     pub cluster: Option<String>,
 }
 
+/// Rows with probabilities, and their figures by name.
+type Calibration = (usize, Vec<(&'static str, Measured)>);
+
 /// Everything about one file.
 #[derive(Clone, Debug)]
 pub struct ColumnStudy {
@@ -62,8 +65,7 @@ pub struct ColumnStudy {
     comparison: Option<Comparison>,
     length_bias: Option<Measured>,
     repeats: Option<Repeats>,
-    /// Rows with probabilities, and their figures by name.
-    probabilities: Option<(usize, Vec<(&'static str, Measured)>)>,
+    probabilities: Option<Calibration>,
     mass: Option<[(&'static str, Measured); 2]>,
     /// The words of the scale and how often each met each, where the scale has words.
     labels: Option<(Vec<String>, Vec<Vec<u64>>)>,
@@ -266,11 +268,7 @@ fn length_bias_of(human: &[f64], judge: &[Option<f64>], lengths: &[Option<f64>])
     length_bias(&people, &scores, &length)
 }
 
-fn calibration(
-    human: &[f64],
-    rows: &[Option<Vec<f64>>],
-    grid: &Grid,
-) -> Result<(usize, Vec<(&'static str, Measured)>), EvalError> {
+fn calibration(human: &[f64], rows: &[Option<Vec<f64>>], grid: &Grid) -> Result<Calibration, EvalError> {
     let (human, probabilities): (Vec<f64>, Vec<Vec<f64>>) =
         human.iter().zip(rows).filter_map(|(h, p)| Some((*h, p.clone()?))).unzip();
     Ok((human.len(), named(&probabilities, &human, grid)?))
