@@ -17,7 +17,7 @@ use serde_json::json;
 
 use crate::data;
 use crate::eval::{Agreement, Grid};
-use crate::files::add_to_folder;
+use crate::files::{add_to_folder, crash_point};
 use crate::gpu::Gpu;
 use crate::judge::{JUDGE_FILE, Judge, Judging};
 use crate::model::layout::DEFAULT_SHARD_BYTES;
@@ -220,6 +220,7 @@ impl<'a> Run<'a> {
             let line = format!("{} was not written by this run, or was changed: it is left as it is", file.display());
             around.progress.warn(&line);
         }
+        crash_point("config");
         let (metrics, warning) = open_metrics(&output, resumed.map_or(0, |from| from.state.jurist.metrics_bytes))?;
         warning.iter().for_each(|w| around.progress.warn(w));
         let schedule = config.schedule(total);
@@ -307,6 +308,7 @@ impl<'a> Run<'a> {
         let random = (self.config.seed, self.state.global_step);
         let pace = (rate, self.state.jurist.optimizer_steps + 1);
         let numbers = self.engine.step(&picked, &material(&self.start), random, pace).await?;
+        crash_point("step");
         self.count(&numbers);
         let step = self.state.global_step;
         let report = StepReport {
@@ -354,7 +356,9 @@ impl<'a> Run<'a> {
 
     fn write_metrics(&mut self, line: &Metrics) -> Result<(), TrainError> {
         let path = self.output.join(checkpoint::METRICS);
-        self.metrics.write(line).map_err(|source| TrainError::Io { action: "write", path, source })
+        self.metrics.write(line).map_err(|source| TrainError::Io { action: "write", path, source })?;
+        crash_point("metrics");
+        Ok(())
     }
 
     /// Measures on the held-out rows; true when it is the best so far.
