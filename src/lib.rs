@@ -64,6 +64,22 @@
 // The page, the program and the tests use parts of the rooms that the library's door does not. To see what none of them uses,
 // compile without this line.
 #![cfg_attr(not(feature = "internals"), allow(dead_code, unused_imports))]
+// Ending the program, and writing to a stream that may be gone, is for tests. `cli` prints by functions that return the error.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::todo,
+        clippy::unimplemented,
+        clippy::print_stdout,
+        clippy::print_stderr,
+        clippy::dbg_macro
+    )
+)]
+// A browser has no files, clocks, processes and threads: clippy.toml lists them.
+#![cfg_attr(target_arch = "wasm32", deny(clippy::disallowed_methods, clippy::disallowed_types))]
 // A browser has one thread: what is shared there need not be Send.
 #![cfg_attr(target_arch = "wasm32", allow(clippy::arc_with_non_send_sync))]
 

@@ -2,7 +2,8 @@
 //
 //   decode    y[to * 8 ..] = eight values of words[at]
 //
-// Contract  Who includes this has lib/codes.wgsl and binds `words`, `y` (in quads) and, unless HALF, `scales` (one for four eights).
+// Contract  Who includes this has lib/codes.wgsl and binds `words`, `y` (in quads) and, unless HALF, `scales`: one for four
+//           eights.
 fn decode(at: u32, to: u32) {
     let e = words[at];
 #if HALF

@@ -29,8 +29,8 @@ pub struct Exported<'a> {
     pub examples: Vec<Value>,
 }
 
-/// Writes a bundle to `dir`, as a whole, in shards of at most `most` bytes. An earlier bundle there is replaced, if nothing but that
-/// bundle is in the folder.
+/// Writes a bundle to `dir`, as a whole, in shards of at most `most` bytes. An earlier bundle there is replaced, if nothing
+/// but that bundle is in the folder.
 ///
 /// # Errors
 /// A folder that holds anything else; numbers that are not finite or do not fit the format; a full disk.
@@ -78,7 +78,8 @@ fn write_shard(dir: &Path, shard: &Shard, model: &dyn TensorSource) -> Result<Fi
     Ok(FileEntry { file: shard.file.clone(), bytes: total, sha256: hex(&hash.finalize()) })
 }
 
-/// Replacing a folder deletes what is in it: each file must be one that the bundle's manifest names, with the bytes that it names.
+/// Replacing a folder deletes what is in it: each file must be one that the bundle's manifest names, with the bytes that it
+/// names.
 fn refuse_foreign(dir: &Path) -> Result<(), ModelError> {
     let foreign = |path: &Path, problem: String| {
         let problem = format!("{problem}, so the folder is not replaced; move it away or choose another folder");

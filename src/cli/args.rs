@@ -111,7 +111,8 @@ pub struct ScoreArgs {
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
 
-    /// Rows to score: JSON Lines, a JSON array, CSV (each plain, .gz or .zst), Parquet, a folder of those, or - for standard input
+    /// Rows to score: JSON Lines, a JSON array, CSV (each plain, .gz or .zst), Parquet, a folder of those, or - for standard
+    /// input
     #[arg(long, value_name = "FILE")]
     pub input: PathBuf,
 

@@ -1,8 +1,8 @@
 //! `jurist compare`.
 //!
 //! Cells are made by processes of their own, some at a time: a cell that fails takes no other with it, and a software
-//! adapter does more with two processes of one thread than with one of two. A cell's process ends with the one that started it, even
-//! where that one is killed: it reads a pipe that ends then.
+//! adapter does more with two processes of one thread than with one of two. A cell's process ends with the one that started
+//! it, even where that one is killed: it reads a pipe that ends then.
 
 use std::io::Read;
 use std::path::PathBuf;

@@ -1,4 +1,5 @@
-//! Rows in: JSON Lines, a JSON array, CSV (each plain, `.gz` or `.zst`), Parquet, or a folder of those; in a browser JSON as text.
+//! Rows in: JSON Lines, a JSON array, CSV (each plain, `.gz` or `.zst`), Parquet, or a folder of those; in a browser JSON as
+//! text.
 //!
 //! Every column of a row is kept in its order ([`Row`]), so that `jurist score` can write it back untouched; beside it
 //! stands what a judge needs ([`Record`]): a prompt in one of the recognised layouts, a chain of thought, a score. A row of
@@ -32,7 +33,7 @@ pub use layout::Layout;
 pub use read::{Dataset, Example, Reader, split_rows};
 pub use record::{Chains, Grading, Labels, Message, Prompt, Record, Row, View, contradicts};
 pub use scores::Words;
-pub use survey::{Bin, Percentiles, Repeated, histogram, judged_text, percentiles, repeated, shared_with};
+pub use survey::{Bin, Percentiles, Repeated, Survey, fullest, histogram, judged_text, percentiles, repeated, shared_with};
 #[cfg(not(target_arch = "wasm32"))]
 pub use unpack::{byte_size, name_of};
 pub use written::columns_of;

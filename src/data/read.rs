@@ -46,6 +46,53 @@ pub struct Dataset {
     pub bad: Vec<DataError>,
 }
 
+impl Example {
+    /// The text of a column.
+    pub fn text(&self, column: &str) -> Option<&str> {
+        self.row.fields.get(column).and_then(Value::as_str)
+    }
+
+    /// Characters of the response, or of all that a judge reads.
+    pub fn characters(&self) -> usize {
+        let count = |text: &str| text.chars().count();
+        let whole = || self.row.fields.values().filter_map(Value::as_str).map(count).sum();
+        self.text("response").or_else(|| self.text("prompt")).map_or_else(whole, count)
+    }
+
+    /// The two texts of a row that a judge compares: the response with its reference or else its instruction, or two sentences.
+    pub fn compared(&self) -> Option<(&str, &str)> {
+        let first = |columns: &[&str]| columns.iter().find_map(|column| self.text(column));
+        let other = first(&["reference", "reference_answer", "sentence2", "instruction"])?;
+        Some((first(&["response", "sentence1"])?, other))
+    }
+
+    /// What was judged, to be shown: the prompt, or the parts of a grading, or every text of the row but that in `judge`.
+    pub fn judged(&self) -> String {
+        // A `prompt` with a response beside it is one of the parts.
+        if let (true, Some(prompt)) = (self.record.prompt.is_some(), self.text("prompt")) {
+            return prompt.to_string();
+        }
+        let fields = self.row.fields.iter().filter(|(name, _)| *name != "judge");
+        let shown = |(name, value): (&String, &Value)| Some(format!("{name}: {}", value.as_str()?));
+        fields.filter_map(shown).collect::<Vec<_>>().join("\n\n")
+    }
+}
+
+impl Dataset {
+    /// The values of a column as texts.
+    ///
+    /// # Errors
+    /// The place of the first row without it.
+    pub fn texts(&self, column: &str) -> std::result::Result<Vec<String>, String> {
+        let text = |example: &Example| match example.row.fields.get(column) {
+            None | Some(Value::Null) => Err(example.row.place()),
+            Some(Value::String(text)) => Ok(text.clone()),
+            Some(value) => Ok(value.to_string()),
+        };
+        self.examples.iter().map(text).collect()
+    }
+}
+
 impl Reader {
     /// Reads bytes that should be UTF-8; `name` stands for the file in messages.
     ///

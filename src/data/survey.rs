@@ -1,10 +1,11 @@
 //! What a data set looks like: spread of labels, lengths, rows that come twice, rows of a test set seen in training.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use sha2::{Digest, Sha256};
 
-use super::{Dataset, Example, Message, Prompt};
+use super::{Dataset, Example, Layout, Message, Prompt};
 
 /// More different labels than this are counted in bins of equal width.
 const MOST_BARS: usize = 31;
@@ -14,6 +15,73 @@ const BINS: usize = 20;
 
 /// Columns that tell rows apart without a judge reading them.
 const ASIDE: [&str; 5] = ["id", "idx", "split", "data_source", "response_source"];
+
+/// What a file holds, before any judge reads it.
+#[derive(Clone, Debug)]
+pub struct Survey<'a> {
+    /// Each layout with how many rows have it, the commonest first.
+    pub layouts: Vec<(&'a Layout, usize)>,
+    /// Columns that are no known part.
+    pub aside: Vec<&'a str>,
+    /// Of the rows that have one.
+    pub labels: Vec<f64>,
+    /// The labels, counted.
+    pub bins: Vec<Bin>,
+    /// Rows with the scores of several annotators, and how many scores that are.
+    pub annotated: (usize, usize),
+    /// Rows that repeat an earlier one, exactly and loosely.
+    pub same: [Repeated; 2],
+    /// Another data set, with the rows that also stand there, exactly and loosely.
+    pub against: Option<(&'a Dataset, [Repeated; 2])>,
+}
+
+impl<'a> Survey<'a> {
+    /// Looks through `data`, and for its rows in `other`.
+    pub fn of(data: &'a Dataset, other: Option<&'a Dataset>) -> Self {
+        let mut counted: BTreeMap<&Layout, usize> = BTreeMap::new();
+        data.examples.iter().for_each(|e| *counted.entry(&e.record.layout).or_default() += 1);
+        let mut layouts: Vec<(&Layout, usize)> = counted.into_iter().collect();
+        layouts.sort_by_key(|(_, rows)| Reverse(*rows));
+        let labels: Vec<f64> = data.examples.iter().filter_map(|e| e.record.score).collect();
+        let several = data.examples.iter().filter(|e| e.record.annotations().len() > 1);
+        Survey {
+            aside: columns_aside(data, &layouts),
+            layouts,
+            bins: histogram(&labels),
+            labels,
+            annotated: several.fold((0, 0), |(rows, scores), e| (rows + 1, scores + e.record.annotations().len())),
+            same: [false, true].map(|loosely| repeated(data, loosely)),
+            against: other.map(|other| (other, [false, true].map(|loosely| shared_with(data, other, loosely)))),
+        }
+    }
+
+    /// Mean and standard deviation of the labels.
+    pub fn moments(&self) -> Option<(f64, f64)> {
+        let n = self.labels.len() as f64;
+        let mean = self.labels.iter().sum::<f64>() / n;
+        let variance = self.labels.iter().map(|label| (label - mean).powi(2)).sum::<f64>() / n;
+        (!self.labels.is_empty()).then(|| (mean, variance.sqrt()))
+    }
+}
+
+/// The row that shows most: with a label and a chain, where there is one.
+pub fn fullest(data: &Dataset) -> Option<&Example> {
+    let fullness = |e: &&Example| (e.record.score.is_some(), e.record.chain.is_some());
+    let best = data.examples.iter().map(|e| fullness(&e)).max();
+    data.examples.iter().find(|e| Some(fullness(e)) == best)
+}
+
+/// The columns of the first rows that are no known part.
+fn columns_aside<'a>(data: &'a Dataset, layouts: &[(&Layout, usize)]) -> Vec<&'a str> {
+    let columns = || layouts.iter().flat_map(|(layout, _)| layout.parts().map(|(_, column)| column));
+    let described = columns().any(|column| column == "orig_criteria");
+    let offered = data.examples.iter().flat_map(|e| e.record.offered.keys().map(String::as_str));
+    let mut known: HashSet<&str> =
+        columns().flat_map(|column| [column, column.split('.').next().unwrap_or(column)]).chain(offered).collect();
+    let names = data.examples.iter().take(100).flat_map(|e| e.row.fields.keys().map(String::as_str));
+    let description = |name: &str| described && name.starts_with("orig_score") && name.ends_with("_description");
+    names.filter(|name| !description(name) && known.insert(name)).collect()
+}
 
 /// Labels counted together.
 #[derive(Clone, Debug, PartialEq)]

@@ -9,8 +9,9 @@
 //! | all of them at once, by name | [`metrics`] |
 //! | is that better than not reading? | [`floors`] |
 //! | is it luck? | [`intervals`] |
-//! | is one judge better than another? | [`compare`] |
+//! | is one judge better than another? | [`compare`], over several sets and seeds: [`paired`] |
 //! | does it say the same twice? | [`repeats`], and with the answers swapped: [`position`] |
+//! | all of it for one judge, or one file of columns | [`study`] |
 //! | how to show it | [`table`], [`report`] |
 //!
 //! All metrics of two columns are computed from one [`tally::Tally`] of their rows, which also counts the rows of a
@@ -28,10 +29,12 @@ pub mod faithfulness;
 pub mod floors;
 pub mod intervals;
 pub mod metrics;
+pub mod paired;
 pub mod position;
 pub mod repeats;
 pub mod report;
 mod special;
+pub mod study;
 pub mod table;
 pub mod tally;
 pub mod variance;

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use super::lock::Lock;
 use super::target::{Kind, Target, Unfinished, publishing};
-use super::{FileError, sync_dir};
+use super::{FileError, crash_point, sync_dir};
 
 /// Fills a folder beside `path` by `fill`, brings it to the disk and gives it the name `path`. What was there is replaced as a
 /// whole, unless it is empty only where `may_replace` agrees. On any error it is untouched, and nothing is left beside it.
@@ -37,7 +37,9 @@ pub fn replace_folder<E: From<FileError>>(
     }
     let new = target.aside(Kind::New);
     let _unfinished = Unfinished::new(&new);
-    let made = filled(&new, fill).and_then(|()| swap(&target, &new, exchange, &mut |_| {}).map_err(E::from));
+    let made = filled(&new, fill);
+    crash_point("folder-filled");
+    let made = made.and_then(|()| swap(&target, &new, exchange, &mut |_| {}).map_err(E::from));
     if made.is_err() {
         let _ = remove(&new); // the first error is the one to report
     }
@@ -57,7 +59,9 @@ pub fn add_to_folder<E: From<FileError>>(
     let new = Target::of(&dir.join("files"))?.aside(Kind::New);
     let _unfinished = Unfinished::new(&new);
     remove(&new)?;
-    let made = filled(&new, fill).and_then(|()| move_up(&new, dir, (last, may_replace)).map_err(E::from));
+    let made = filled(&new, fill);
+    crash_point("files-filled");
+    let made = made.and_then(|()| move_up(&new, dir, (last, may_replace)).map_err(E::from));
     if made.is_err() {
         let _ = remove(&new); // the first error is the one to report
     }
@@ -80,8 +84,14 @@ fn move_up(new: &Path, dir: &Path, (last, may_replace): (&str, &dyn Fn(&Path) ->
         if end.is_file() && new.join(last).is_file() {
             fs::remove_file(&end).map_err(|e| FileError::io("replace", &end, e))?;
         }
-        files.iter().try_for_each(|file| fs::rename(file, place(file)).map_err(|e| FileError::io("write", place(file), e)))
+        files.iter().try_for_each(|file| {
+            if file.file_name().is_some_and(|name| name == last) {
+                crash_point("files-but-the-last");
+            }
+            fs::rename(file, place(file)).map_err(|e| FileError::io("write", place(file), e))
+        })
     })?;
+    crash_point("files-moved");
     sync_dir(dir)?;
     remove(new)
 }
@@ -117,6 +127,7 @@ pub fn remove_folder(path: &Path) -> Result<(), FileError> {
     let gone = target.aside(Kind::New);
     remove(&gone)?;
     rename(&target.path, &gone)?;
+    crash_point("folder-set-aside");
     sync_dir(&target.parent)?;
     remove(&gone)
 }
@@ -220,7 +231,9 @@ fn swap(
     look: &mut dyn FnMut(Step),
 ) -> Result<(), FileError> {
     look(Step::Before);
-    let Some(old) = give_name(target, new, exchange, look)? else { return sync_dir(&target.parent) };
+    let old = give_name(target, new, exchange, look)?;
+    crash_point("folder-named");
+    let Some(old) = old else { return sync_dir(&target.parent) };
     look(Step::Replaced);
     sync_dir(&target.parent)?;
     let _ = remove(&old); // the new folder is in place; a leftover is removed next time

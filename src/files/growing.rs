@@ -84,7 +84,8 @@ impl Growing {
         self.file.is_some()
     }
 
-    /// Begins to write, behind the first `keep` bytes of what [`Growing::earlier`] found; `note` says what the lines are made with.
+    /// Begins to write, behind the first `keep` bytes of what [`Growing::earlier`] found; `note` says what the lines are made
+    /// with.
     ///
     /// # Errors
     /// A note that somebody else wrote; a full disk.

@@ -12,6 +12,7 @@
 //! Names of what is under way begin with a dot and hold `.jurist-`; nothing else is ever removed. What a killed process left
 //! is removed by the next one that writes there, and what an interrupted one would leave by [`remove_unfinished`].
 
+mod crash;
 mod draft;
 mod folder;
 mod growing;
@@ -20,6 +21,7 @@ mod target;
 
 use std::path::{Path, PathBuf};
 
+pub use crash::crash_point;
 pub use draft::{Draft, refuse_foreign, write, write_own};
 pub use folder::{add_to_folder, clean, empty, recover, remove_folder, replace_folder, same_bytes};
 pub use growing::{Growing, changes, companions, is_unfinished, open_stream};

@@ -21,6 +21,7 @@ mod predict;
 mod prompt;
 mod scale;
 mod settings;
+mod shown;
 mod tokens;
 
 pub use answer::{AnswerFormat, Decode};
@@ -33,6 +34,7 @@ pub use predict::{Expectation, Judgement, Prediction};
 pub use prompt::{DEFAULT_PHRASE, JudgePrompt, Sequence, Template, preview};
 pub use scale::{Scale, Split};
 pub use settings::{CHAT_WORDS, Choice, DEFAULT_SCALE, JUDGE_FILE, JudgeOverrides, JudgeSettings};
+pub use shown::{Length, RowView};
 pub use tokens::ScoreTokens;
 
 /// What can go wrong between a row and a judgement.

@@ -154,6 +154,44 @@ impl Judgement {
         }
     }
 
+    /// The judgement that an object of a row holds. Another program may have written it: a key that is missing, or of another
+    /// kind, is none.
+    pub fn read(object: &Map<String, Value>) -> Self {
+        let number = |key: &str| object.get(key).and_then(Value::as_f64);
+        let text = |key: &str| object.get(key).and_then(Value::as_str).map(String::from);
+        Judgement {
+            expected: number("expected"),
+            decoded: number("decoded"),
+            probs: object.get("probs").and_then(Value::as_object).cloned(),
+            mass: number("mass"),
+            feedback: text("feedback"),
+            forced: object.get("forced").and_then(Value::as_bool).unwrap_or_default(),
+            error: text("error"),
+        }
+    }
+
+    /// Each score's text with its probability, in the order that they stand in; what is no number is left out.
+    pub fn probabilities(&self) -> Vec<(String, f64)> {
+        self.probs.iter().flatten().filter_map(|(text, p)| Some((text.clone(), p.as_f64()?))).collect()
+    }
+
+    /// Probabilities in the scale's order; `None` unless each of its scores has one.
+    fn on(&self, scale: &Scale) -> Option<Vec<f64>> {
+        scale.texts().iter().map(|text| self.probs.as_ref()?.get(text)?.as_f64()).collect()
+    }
+
+    /// Probabilities in ascending order of the scale's values, with a sum of 1; `None` unless each of its scores has one.
+    pub fn distribution(&self, scale: &Scale) -> Option<Vec<f64>> {
+        let found = self.on(scale)?;
+        let sum: f64 = found.iter().sum();
+        (sum > 0.0).then(|| scale.order().iter().map(|&k| found[k] / sum).collect())
+    }
+
+    /// The median of the distribution over scores.
+    pub fn median(&self, scale: &Scale) -> Option<f64> {
+        Some(Prediction::from_probs(scale, &self.on(scale)?).ok()?.median)
+    }
+
     /// A row that could not be judged, and why.
     pub fn failed(error: impl ToString) -> Self {
         Judgement { error: Some(error.to_string()), ..Judgement::default() }

@@ -14,8 +14,9 @@ const LARGEST: usize = 1000;
 
 /// A list of scores: the text generated for each, and the number it stands for. In any order.
 ///
-/// Written as texts, or as texts and values: `1..5`; `-1..1`; `0..100:10` (in steps of 10); `0..1:0.25`; `0,1,2,3,4=0,0.25,0.5,0.75,1`; `0..4=0..1` (values evenly spaced from
-/// 0 to 1); `bad,fair,good=0,1,2`. Texts that are numbers are their own values.
+/// Written as texts, or as texts and values: `1..5`; `-1..1`; `0..100:10` (in steps of 10); `0..1:0.25`;
+/// `0,1,2,3,4=0,0.25,0.5,0.75,1`; `0..4=0..1` (values evenly spaced from 0 to 1); `bad,fair,good=0,1,2`. Texts that are
+/// numbers are their own values.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Scale {
@@ -98,6 +99,34 @@ impl Scale {
     /// The largest value.
     pub fn max(&self) -> f64 {
         self.values[self.order[self.len() - 1]]
+    }
+
+    /// Values, ascending.
+    pub fn ascending(&self) -> Vec<f64> {
+        self.order.iter().map(|&k| self.values[k]).collect()
+    }
+
+    /// The texts by rising value, where they are words and not numbers.
+    pub fn words(&self) -> Option<Vec<String>> {
+        let texts: Vec<String> = self.order.iter().map(|&k| self.texts[k].clone()).collect();
+        texts.iter().any(|text| text.parse::<f64>().is_err()).then_some(texts)
+    }
+
+    /// The value of a word of the scale, in small or capital letters where that is not ambiguous. Where the two scores are
+    /// worth 0 and 1, true is 1 and false is 0.
+    pub fn value_of(&self, word: &str) -> Option<f64> {
+        if let Some(index) = self.texts.iter().position(|text| text == word) {
+            return Some(self.values[index]);
+        }
+        let lower = word.to_lowercase();
+        let mut alike = (0..self.len()).filter(|index| self.texts[*index].to_lowercase() == lower);
+        match (alike.next(), alike.next(), lower.as_str()) {
+            (Some(index), None, _) => Some(self.values[index]),
+            (None, _, "true" | "false") if (self.len(), self.min(), self.max()) == (2, 0.0, 1.0) => {
+                Some(f64::from(u8::from(lower == "true")))
+            }
+            _ => None,
+        }
     }
 
     /// Where a label lies (`algorithm.md` section 9): on a grid point, or between two, shared linearly.

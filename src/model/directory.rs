@@ -19,7 +19,8 @@ impl Checkpoint {
     /// Opens a directory with `config.json` and `model.safetensors`, or shards with their index.
     ///
     /// While the checkpoint lives its files must not be changed in place. Replacing the directory by
-    /// [`replace_folder`](crate::files::replace_folder) is fine, except on Windows, where a mapped file cannot be moved: drop it first.
+    /// [`replace_folder`](crate::files::replace_folder) is fine, except on Windows, where a mapped file cannot be moved: drop
+    /// it first.
     ///
     /// # Errors
     /// See [`Config::from_json`] and [`Checkpoint::from_files`]; also a directory without safetensors.

@@ -1,9 +1,9 @@
 //! The model room.
 //!
 //! What a Hugging Face directory says (`config`), which tensors it holds (`names`), and how their numbers get in and out:
-//! `quantised` is how matrices are packed, `source` is what all weights look like, `checkpoint` reads them from files, `init` makes them from a seed, `save` writes
-//! them. On the GPU they are `tensors`, packed as a `form` says; a model's are its `weights`, with an adapter (`lora`) beside
-//! them, and `decoder` runs them: forward, backward, and with a cache.
+//! `quantised` is how matrices are packed, `source` is what all weights look like, `checkpoint` reads them from files, `init`
+//! makes them from a seed, `save` writes them. On the GPU they are `tensors`, packed as a `form` says; a model's are its
+//! `weights`, with an adapter (`lora`) beside them, and `decoder` runs them: forward, backward, and with a cache.
 
 pub mod checkpoint;
 pub mod config;

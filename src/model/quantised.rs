@@ -15,8 +15,8 @@
 //! arXiv:2208.07339, section 2): with it, the largest value of the other sign would be off by a whole step.
 //!
 //! **Error.** |q s − x| ≤ s / 2 in exact numbers; rounding s, x / s and q s to f32 adds less than m s 2⁻²². So an outlier
-//! costs the 31 values beside it precision, and nobody else. A block whose scale would be subnormal (all |x| < m · 2⁻¹²⁶) is stored as zeros,
-//! since GPUs may flush subnormal numbers.
+//! costs the 31 values beside it precision, and nobody else. A block whose scale would be subnormal (all |x| < m · 2⁻¹²⁶) is
+//! stored as zeros, since GPUs may flush subnormal numbers.
 
 use super::config::Config;
 use super::error::ModelError;

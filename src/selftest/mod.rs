@@ -1,5 +1,5 @@
-//! Does this adapter compute what it should? Every operation against the f64 loops of `reference`, and [`Gpu::open`], which leaves
-//! out the optional kernels that fail there.
+//! Does this adapter compute what it should? Every operation against the f64 loops of `reference`, and [`Gpu::open`], which
+//! leaves out the optional kernels that fail there.
 
 pub mod kernels;
 mod report;

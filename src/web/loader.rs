@@ -47,8 +47,8 @@ struct Intake {
 
 #[wasm_bindgen]
 impl Loader {
-    /// Makes room for the judge of `manifest` on the GPU. `tokenizer` is the file that the manifest names. With `halves`, matrices
-    /// of f16 and bf16 stay so: half the memory, and training trains an adapter.
+    /// Makes room for the judge of `manifest` on the GPU. `tokenizer` is the file that the manifest names. With `halves`,
+    /// matrices of f16 and bf16 stay so: half the memory, and training trains an adapter.
     ///
     /// # Errors
     /// `BadBundle`, `LimitTooSmall`, `OutOfMemory`.

@@ -4,6 +4,8 @@
 
 #[path = "../common/cli.rs"]
 mod cli;
+#[path = "../common/messages.rs"]
+mod messages;
 
 mod agree;
 mod command_line;

@@ -4,12 +4,15 @@
 use std::process::Command;
 
 use crate::cli::{Done, Task, finish, last_of_each, skip, succeed, tiny_config};
+use crate::messages::Messages;
 use serde_json::{Value, json};
 
 /// A folder with data, and `judge/`: a trained one.
 struct Ground {
     task: Task,
     failures: Vec<String>,
+    /// What was said in each case that is compared whole.
+    said: Vec<(String, String)>,
     cases: usize,
 }
 
@@ -34,7 +37,7 @@ impl Ground {
     fn new() -> Self {
         let task = Task::new(6, 4, false);
         succeed(task.train("judge", &["--max-steps", "2", "--save-steps", "1"]));
-        Ground { task, failures: Vec::new(), cases: 0 }
+        Ground { task, failures: Vec::new(), said: Vec::new(), cases: 0 }
     }
 
     /// A copy of the judge's folder, to be spoilt.
@@ -80,9 +83,22 @@ impl Ground {
         done
     }
 
+    /// The command must end with `code`, and with the message in the table.
+    fn said(&mut self, name: &str, command: Command, code: i32) {
+        let done = self.case(name, command, code, &[]);
+        self.said.push((name.into(), error_of(&done).into()));
+    }
+
+    /// Compares all that was [said](Ground::said) with the table that was reviewed.
+    fn check(&mut self, table: &'static str) {
+        let mut messages = Messages::new(table).place(self.task.dir.path(), "[folder]");
+        self.said.drain(..).for_each(|(name, said)| messages.add(name, &said));
+        messages.check();
+    }
+
     fn judge(&mut self, name: &str, done: &Done, code: i32, says: &[&str]) {
         self.cases += 1;
-        let told = done.err.find("error: ").map_or("", |at| &done.err[at..]);
+        let told = error_of(done);
         println!("{name}\n    [{:?}] {}", done.code, told.trim_end().replace('\n', "\n    "));
         let mut faults = Vec::new();
         if done.code != Some(code) {
@@ -107,38 +123,33 @@ impl Ground {
     }
 }
 
+/// What is said behind the notes.
+fn error_of(done: &Done) -> &str {
+    done.err.find("error: ").map_or("", |at| &done.err[at..])
+}
+
 #[test]
 fn models() {
     let mut g = Ground::new();
-    g.case("no such model", g.starting_from("nowhere", &[]), 1, &["model nowhere: the directory does not exist", "or a bundle"]);
+    g.said("no such model", g.starting_from("nowhere", &[]), 1);
 
     let dir = g.model("truncated");
     let bytes = std::fs::read(dir.join("model.safetensors")).unwrap();
     std::fs::write(dir.join("model.safetensors"), &bytes[..bytes.len() - 100]).unwrap();
-    g.case(
-        "truncated weights",
-        g.starting_from("truncated", &[]),
-        1,
-        &["model.safetensors is damaged or incomplete", "copy it again"],
-    );
-    g.case("truncated weights, score", g.score("truncated", &[]), 1, &["model.safetensors is damaged or incomplete"]);
+    g.said("truncated weights", g.starting_from("truncated", &[]), 1);
+    g.said("truncated weights, score", g.score("truncated", &[]), 1);
 
     std::fs::write(g.model("header").join("model.safetensors"), b"not safetensors at all").unwrap();
-    g.case("weights that are none", g.starting_from("header", &[]), 1, &["model.safetensors", "damaged"]);
+    g.said("weights that are none", g.starting_from("header", &[]), 1);
 
     std::fs::remove_file(g.model("weightless").join("model.safetensors")).unwrap();
-    g.case("no weights", g.starting_from("weightless", &[]), 1, &["no weights in weightless"]);
+    g.said("no weights", g.starting_from("weightless", &[]), 1);
 
     g.config("shape", json!({"intermediate_size": 40}));
-    g.case("weights of another shape", g.starting_from("shape", &[]), 1, &["has shape [24, 16]; config.json asks for [40, 16]"]);
+    g.said("weights of another shape", g.starting_from("shape", &[]), 1);
 
     g.config("layers", json!({"num_hidden_layers": 3}));
-    g.case(
-        "a layer too few",
-        g.starting_from("layers", &[]),
-        1,
-        &["tensors that config.json asks for are missing", "model.layers.2."],
-    );
+    g.said("a layer too few", g.starting_from("layers", &[]), 1);
 
     let spoil = |v: &mut Vec<f32>, x: f32| v[3] = x;
     change_weights(&g.model("nan").join("model.safetensors"), |n, v| {
@@ -146,37 +157,31 @@ fn models() {
             spoil(v, f32::NAN)
         }
     });
-    let nan = ["`model.layers.1.mlp.up_proj.weight` holds NaN at element 3", "not usable"];
-    g.case("NaN in the weights", g.starting_from("nan", &[]), 1, &nan);
-    g.case("NaN in the weights, score", g.score("nan", &[]), 1, &nan);
+    g.said("NaN in the weights", g.starting_from("nan", &[]), 1);
+    g.said("NaN in the weights, score", g.score("nan", &[]), 1);
 
     let yarn = json!({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}});
     g.config("yarn", yarn);
-    g.case("yarn", g.starting_from("yarn", &[]), 1, &["rope_scaling", "yarn", "supported:"]);
+    g.said("yarn", g.starting_from("yarn", &[]), 1);
     for (key, value) in [("attention_bias", json!(true)), ("hidden_act", json!("gelu")), ("num_local_experts", json!(8))] {
         g.config(key, json!({key: value}));
-        g.case(key, g.starting_from(key, &[]), 1, &["config.json", &format!("`{key}` is"), "not supported; supported:"]);
+        g.said(key, g.starting_from(key, &[]), 1);
     }
     g.config("gpt", json!({"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}));
-    g.case("an unknown architecture", g.starting_from("gpt", &[]), 1, &["gpt2", "llama"]);
+    g.said("an unknown architecture", g.starting_from("gpt", &[]), 1);
 
     let dir = g.model("broken");
     std::fs::write(dir.join("config.json"), "{\"hidden_size\": ").unwrap();
-    g.case("a config that is no JSON", g.starting_from("broken", &[]), 1, &["config.json", "JSON"]);
+    g.said("a config that is no JSON", g.starting_from("broken", &[]), 1);
 
     std::fs::write(g.model("tokenizer").join("tokenizer.json"), "{}").unwrap();
-    g.case(
-        "a tokenizer that is none",
-        g.starting_from("tokenizer", &[]),
-        1,
-        &["`tokenizer/tokenizer.json`", "expected a Hugging Face fast tokenizer"],
-    );
+    g.said("a tokenizer that is none", g.starting_from("tokenizer", &[]), 1);
 
     std::fs::write(g.model("settings").join("judge.json"), "{\"format\": 1}").unwrap();
-    g.case("a damaged judge.json", g.score("settings", &[]), 1, &["judge.json: missing field", "train the judge anew"]);
+    g.said("a damaged judge.json", g.score("settings", &[]), 1);
     std::fs::create_dir(g.task.at("empty")).unwrap();
-    g.case("a folder that is no model", g.score("empty", &[]), 1, &["model empty: there is no config.json in it"]);
-    g.case("golden values from nowhere", g.task.jurist(&["doctor", "--against", "nowhere"]), 1, &["nowhere"]);
+    g.said("a folder that is no model", g.score("empty", &[]), 1);
+    g.said("golden values from nowhere", g.task.jurist(&["doctor", "--against", "nowhere"]), 1);
 
     // From scratch.
     g.task.write(
@@ -191,11 +196,11 @@ fn models() {
             })
             .to_string(),
     );
-    let says = ["the tokenizer has 97 tokens, but the model only 50 embeddings"];
-    g.case("a vocabulary smaller than the tokenizer's", g.scratch(&["--init", "small.json"]), 1, &says);
-    g.case("no such config", g.scratch(&["--init", "no.json"]), 1, &["cannot read the init config no.json"]);
+    g.said("a vocabulary smaller than the tokenizer's", g.scratch(&["--init", "small.json"]), 1);
+    g.said("no such config", g.scratch(&["--init", "no.json"]), 1);
     g.task.write("headless.json", "{\"model_type\": \"llama\"}");
-    g.case("a config without sizes", g.scratch(&["--init", "headless.json"]), 1, &["headless.json: `hidden_size` is missing"]);
+    g.said("a config without sizes", g.scratch(&["--init", "headless.json"]), 1);
+    g.check("inputs-models");
     g.end();
 }
 
@@ -203,125 +208,60 @@ fn models() {
 fn rows() {
     let mut g = Ground::new();
     let row = "{\"prompt\": \"rubric tone major plain response voice good judge\", \"score\": 3}\n";
-    let cases: &[(&str, &[u8], &[&str])] = &[
-        ("empty.jsonl", b"", &["empty.jsonl: no rows in it", "one JSON object a line"]),
-        ("blank.jsonl", b"\n \n", &["blank.jsonl: no rows in it"]),
-        (
-            "latin1.jsonl",
-            b"{\"prompt\": \"caf\xe9\", \"score\": 3}\n",
-            &["latin1.jsonl:1: byte 15 (0xe9) is no UTF-8", "save the file as UTF-8"],
-        ),
-        ("utf16.jsonl", b"\xff\xfe{\0}\0", &["UTF-16", "save it as UTF-8"]),
-        ("text.jsonl", b"This is no JSON.\n", &["text.jsonl:1: not JSON", "each line must be one JSON object"]),
-        ("cut.json", b"[{\"prompt\": \"x\", \"score\": 1}", &["cut.json:1: the array is not closed"]),
-        ("list.jsonl", b"[1, 2]\n", &["list.jsonl:1", "a row must be a JSON object"]),
-        ("gzip.jsonl.gz", b"\x1f\x8b\x08\x00garbage", &["gzip.jsonl.gz: damaged gzip archive", "download the file again"]),
-        ("cut.jsonl.gz", b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\xab\x56", &["cut.jsonl.gz: damaged gzip archive"]),
-        ("page.jsonl", b"<!DOCTYPE html>\n<html>", &["page.jsonl: a web page (HTML or XML), not rows", "error or login page"]),
-        ("lfs.jsonl", b"version https://git-lfs", &["lfs.jsonl: a Git LFS pointer", "git lfs pull"]),
-        (
-            "rows.jsonl.zst",
-            b"\x28\xb5\x2f\xfd\0",
-            &["rows.jsonl.zst: damaged zstd archive (it ends too early)", "copy or download the file again"],
-        ),
-        ("sheet.csv", b"PK\x03\x04\0", &["sheet.csv: a zip archive or a spreadsheet", "save the sheet as CSV"]),
-        ("header.csv", b"prompt,score\n", &["header.csv: no rows in it", "CSV with a header"]),
-        ("ragged.csv", b"prompt,score\nok,2\nok,ok,2\n", &["ragged.csv:3: 3 cells, where the header names 2 columns", "quote"]),
-        ("quote.csv", b"prompt,score\n\"ok,2\n", &["quote.csv:2: the row opens a quote that is never closed"]),
-        ("latin.csv", b"prompt,score\n\xfc,2\n", &["latin.csv:2: byte 13 (0xfc) is no UTF-8", "save the file as UTF-8"]),
-        ("nan.csv", b"prompt,score\nok,NaN\n", &["nan.csv:2: field `score`: the text \"NaN\"", "make it a finite number"]),
-        ("nolabel.csv", b"prompt,score\nok,\n", &["nolabel.csv:2: field `score`: an empty text"]),
-        ("noheader.csv", b"ok,2\n", &["noheader.csv:1: the header holds a number", "name the columns"]),
-        (
-            "truth.jsonl",
-            b"{\"prompt\": \"ok\", \"reward_model\": {\"ground_truth\": \"yes\"}}\n",
-            &["truth.jsonl:1: field `reward_model.ground_truth`: the text \"yes\"", "make it a finite number"],
-        ),
-        ("nan.jsonl", b"{\"prompt\": \"x\", \"score\": NaN}\n", &["nan.jsonl:1", "JSON has no NaN"]),
-        (
-            "nantext.jsonl",
-            b"{\"prompt\": \"x\", \"score\": \"NaN\"}\n",
-            &["nantext.jsonl:1: field `score`", "make it a finite number"],
-        ),
-        (
-            "abc.jsonl",
-            b"{\"prompt\": \"x\", \"score\": \"abc\"}\n",
-            &["abc.jsonl:1: field `score`: the text \"abc\"", "make it a finite number"],
-        ),
-        ("null.jsonl", b"{\"prompt\": \"x\", \"score\": null}\n", &["null.jsonl:1: field `score`: null", "--label-column"]),
-        (
-            "other.jsonl",
-            b"{\"prompt\": \"x\", \"grade\": 2}\n",
-            &["field `score`: no such column", "--label-column; the row has `prompt`, `grade`"],
-        ),
-        (
-            "noprompt.jsonl",
-            b"{\"question\": \"x\", \"score\": 2}\n",
-            &["noprompt.jsonl:1: the row has no `instruction` with a `response`"],
-        ),
-        ("number.jsonl", b"{\"prompt\": 7, \"score\": 2}\n", &["field `prompt`: the number 7"]),
-        (
-            "high.jsonl",
-            b"{\"prompt\": \"ok\", \"score\": 7}\n",
-            &["high.jsonl:1: label 7 is outside the scale's 1 to 5", "--skip-bad"],
-        ),
-        (
-            "both.jsonl",
-            b"{\"prompt\": \"ok\", \"chain\": \"a\", \"feedback\": \"b\", \"score\": 2}\n",
-            &["could be the chain of thought too", "--chain-column"],
-        ),
+    let cases: &[(&str, &[u8])] = &[
+        ("empty.jsonl", b""),
+        ("blank.jsonl", b"\n \n"),
+        ("latin1.jsonl", b"{\"prompt\": \"caf\xe9\", \"score\": 3}\n"),
+        ("utf16.jsonl", b"\xff\xfe{\0}\0"),
+        ("text.jsonl", b"This is no JSON.\n"),
+        ("cut.json", b"[{\"prompt\": \"x\", \"score\": 1}"),
+        ("list.jsonl", b"[1, 2]\n"),
+        ("gzip.jsonl.gz", b"\x1f\x8b\x08\x00garbage"),
+        ("cut.jsonl.gz", b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\xab\x56"),
+        ("page.jsonl", b"<!DOCTYPE html>\n<html>"),
+        ("lfs.jsonl", b"version https://git-lfs"),
+        ("rows.jsonl.zst", b"\x28\xb5\x2f\xfd\0"),
+        ("sheet.csv", b"PK\x03\x04\0"),
+        ("header.csv", b"prompt,score\n"),
+        ("ragged.csv", b"prompt,score\nok,2\nok,ok,2\n"),
+        ("quote.csv", b"prompt,score\n\"ok,2\n"),
+        ("latin.csv", b"prompt,score\n\xfc,2\n"),
+        ("nan.csv", b"prompt,score\nok,NaN\n"),
+        ("nolabel.csv", b"prompt,score\nok,\n"),
+        ("noheader.csv", b"ok,2\n"),
+        ("truth.jsonl", b"{\"prompt\": \"ok\", \"reward_model\": {\"ground_truth\": \"yes\"}}\n"),
+        ("nan.jsonl", b"{\"prompt\": \"x\", \"score\": NaN}\n"),
+        ("nantext.jsonl", b"{\"prompt\": \"x\", \"score\": \"NaN\"}\n"),
+        ("abc.jsonl", b"{\"prompt\": \"x\", \"score\": \"abc\"}\n"),
+        ("null.jsonl", b"{\"prompt\": \"x\", \"score\": null}\n"),
+        ("other.jsonl", b"{\"prompt\": \"x\", \"grade\": 2}\n"),
+        ("noprompt.jsonl", b"{\"question\": \"x\", \"score\": 2}\n"),
+        ("number.jsonl", b"{\"prompt\": 7, \"score\": 2}\n"),
+        ("high.jsonl", b"{\"prompt\": \"ok\", \"score\": 7}\n"),
+        ("both.jsonl", b"{\"prompt\": \"ok\", \"chain\": \"a\", \"feedback\": \"b\", \"score\": 2}\n"),
     ];
-    for (file, bytes, says) in cases {
+    for (file, bytes) in cases {
         g.task.write(file, bytes);
-        g.case(file, g.scratch(&["--train-file", file]), 1, says);
+        g.said(file, g.scratch(&["--train-file", file]), 1);
     }
     g.task.write("second.jsonl", format!("{row}{{\"prompt\": \"ok\"}}\n"));
-    g.case("the second row", g.scratch(&["--train-file", "second.jsonl"]), 1, &["second.jsonl:2: field `score`"]);
-    g.case(
-        "all bad",
-        g.scratch(&["--train-file", "abc.jsonl", "--skip-bad"]),
-        1,
-        &["abc.jsonl: all 1 rows are bad", "the first is:"],
-    );
-    g.case(
-        "all off the scale",
-        g.scratch(&["--train-file", "high.jsonl", "--skip-bad"]),
-        1,
-        &["no training rows are left", "label 7"],
-    );
-    g.case("no such file", g.scratch(&["--train-file", "no.jsonl"]), 1, &["no.jsonl: No such file"]);
-    g.case("a folder", g.scratch(&["--train-file", "words"]), 1, &["words/tokenizer"]);
-    g.case(
-        "all too long",
-        g.scratch(&["--max-length", "5"]),
-        1,
-        &["no training rows are left", "6 rows of train.jsonl are longer than 5 tokens", "raise max_length"],
-    );
+    g.said("the second row", g.scratch(&["--train-file", "second.jsonl"]), 1);
+    g.said("all bad", g.scratch(&["--train-file", "abc.jsonl", "--skip-bad"]), 1);
+    g.said("all off the scale", g.scratch(&["--train-file", "high.jsonl", "--skip-bad"]), 1);
+    g.said("no such file", g.scratch(&["--train-file", "no.jsonl"]), 1);
+    g.said("a folder", g.scratch(&["--train-file", "words"]), 1);
+    g.said("all too long", g.scratch(&["--max-length", "5"]), 1);
     let long = format!("{{\"prompt\": \"{}\", \"score\": 3}}\n", "ok ".repeat(300));
     g.task.write("long.jsonl", &long);
-    g.case(
-        "longer than the context",
-        g.scratch(&["--train-file", "long.jsonl"]),
-        1,
-        &["1 rows of long.jsonl are longer than 128"],
-    );
-    g.case(
-        "nothing to evaluate on",
-        g.scratch(&["--eval-file", "long.jsonl"]),
-        1,
-        &["long.jsonl: no row of the eval_file is left", "long.jsonl are longer than 128"],
-    );
-    g.case("no such chain", g.scratch(&["--chain-column", "why"]), 1, &["field `why`: no such column"]);
+    g.said("longer than the context", g.scratch(&["--train-file", "long.jsonl"]), 1);
+    g.said("nothing to evaluate on", g.scratch(&["--eval-file", "long.jsonl"]), 1);
+    g.said("no such chain", g.scratch(&["--chain-column", "why"]), 1);
 
-    g.case("no file to score", g.score("judge", &["--input", "no.jsonl"]), 1, &["no.jsonl: No such file"]);
-    g.case(
-        "eval of rows that are not scored",
-        g.task.jurist(&["eval", "dev.jsonl"]),
-        1,
-        &["dev.jsonl:1", "no object `judge`", "jurist score"],
-    );
+    g.said("no file to score", g.score("judge", &["--input", "no.jsonl"]), 1);
+    g.said("eval of rows that are not scored", g.task.jurist(&["eval", "dev.jsonl"]), 1);
     let high = ["eval", "--model", "judge", "--input", "high.jsonl"];
-    g.case("eval of labels off the scale", g.task.jurist(&high), 1, &["high.jsonl:1: the label 7 is outside the scale 1 to 5"]);
+    g.said("eval of labels off the scale", g.task.jurist(&high), 1);
+    g.check("inputs-rows");
     g.end();
 }
 
@@ -332,97 +272,52 @@ fn settings() {
         g.task.write("run.toml", text);
         g.scratch(&["--config", "run.toml"])
     };
-    g.case(
-        "an unknown key",
-        config(&g, "learning_rat = 1e-3\n"),
-        2,
-        &["run.toml: unknown setting `learning_rat`; did you mean `learning_rate`?"],
-    );
-    g.case("no TOML", config(&g, "seed = = 1\n"), 2, &["run.toml is not valid TOML"]);
-    g.case("another type", config(&g, "num_train_epochs = [3]\n"), 2, &["run.toml: num_train_epochs = [...]: expected a number"]);
-    g.case("no config file", g.scratch(&["--config", "no.toml"]), 2, &["cannot read the config file no.toml"]);
-    g.case(
-        "a rate out of range",
-        g.scratch(&["--learning-rate", "1e30"]),
-        2,
-        &["--learning-rate", "a number above 0 and at most 10"],
-    );
-    g.case("an empty batch", g.scratch(&["--per-device-train-batch-size", "0"]), 2, &["a whole number from 1 to 65536"]);
-    g.case("a word that is none", g.scratch(&["--lr-scheduler-type", "cosin"]), 2, &["did you mean `cosine`?"]);
-    g.case("an unknown flag", g.scratch(&["--lerning-rate", "1"]), 2, &["unexpected argument '--lerning-rate'"]);
+    g.said("an unknown key", config(&g, "learning_rat = 1e-3\n"), 2);
+    g.said("no TOML", config(&g, "seed = = 1\n"), 2);
+    g.said("another type", config(&g, "num_train_epochs = [3]\n"), 2);
+    g.said("no config file", g.scratch(&["--config", "no.toml"]), 2);
+    g.said("a rate out of range", g.scratch(&["--learning-rate", "1e30"]), 2);
+    g.said("an empty batch", g.scratch(&["--per-device-train-batch-size", "0"]), 2);
+    g.said("a word that is none", g.scratch(&["--lr-scheduler-type", "cosin"]), 2);
+    g.said("an unknown flag", g.scratch(&["--lerning-rate", "1"]), 2);
     let mut env = g.scratch(&[]);
     env.env("JURIST_MAX_LENGTH", "long");
-    g.case("the environment", env, 2, &["JURIST_MAX_LENGTH: max_length = long: expected a whole number"]);
-    g.case("model and scratch", g.scratch(&["--model-name-or-path", "judge"]), 2, &["model_name_or_path and init are both set"]);
-    g.case("a best without an eval_file", g.scratch(&["--load-best-model-at-end"]), 2, &["needs an eval_file"]);
+    g.said("the environment", env, 2);
+    g.said("model and scratch", g.scratch(&["--model-name-or-path", "judge"]), 2);
+    g.said("a best without an eval_file", g.scratch(&["--load-best-model-at-end"]), 2);
 
-    g.case("a scale upside down", g.scratch(&["--scale", "5..1"]), 2, &["scale `5..1`", "as in 1..5"]);
-    g.case("one score", g.scratch(&["--scale", "3"]), 2, &["at least two"]);
-    g.case("a score twice", g.scratch(&["--scale", "1,2,2"]), 2, &["`2` is there twice"]);
-    g.case("values that are none", g.scratch(&["--scale", "a,b=0,inf"]), 2, &["values must be finite"]);
+    g.said("a scale upside down", g.scratch(&["--scale", "5..1"]), 2);
+    g.said("one score", g.scratch(&["--scale", "3"]), 2);
+    g.said("a score twice", g.scratch(&["--scale", "1,2,2"]), 2);
+    g.said("values that are none", g.scratch(&["--scale", "a,b=0,inf"]), 2);
     let bpe = ["train", "--init", "config.json", "--vocab-size", "300", "--train-file", "train.jsonl", "--output-dir", "out"];
     let begun = g.scratch(&["--scale", "1,1 2,3=1,2,3"]);
-    g.case("a score that begins another", begun, 1, &["score `1`", "beginning of another score", "set eos_token"]);
-    g.case("a score that is no word", g.scratch(&["--scale", "0..5"]), 1, &["score `0`", "not in the tokenizer's vocabulary"]);
-    g.case("a score of two tokens, score", g.score("judge", &["--scale", "1..6"]), 1, &["score `6`"]);
-    g.case(
-        "a small vocabulary",
-        g.task.jurist(&[&bpe[..4], &["100"], &bpe[5..]].concat()),
-        1,
-        &["a vocabulary of 100 has no room", "at least"],
-    );
+    g.said("a score that begins another", begun, 1);
+    g.said("a score that is no word", g.scratch(&["--scale", "0..5"]), 1);
+    g.said("a score of two tokens, score", g.score("judge", &["--scale", "1..6"]), 1);
+    g.said("a small vocabulary", g.task.jurist(&[&bpe[..4], &["100"], &bpe[5..]].concat()), 1);
 
-    g.case("no such template", g.scratch(&["--template", "no.jinja"]), 1, &["prompt template no.jinja", "a Jinja file"]);
+    g.said("no such template", g.scratch(&["--template", "no.jinja"]), 1);
     g.task.write("bad.jinja", "{% if %}");
-    g.case(
-        "a template that is none",
-        g.scratch(&["--template", "bad.jinja"]),
-        1,
-        &["prompt template bad.jinja", "correct the Jinja there"],
-    );
+    g.said("a template that is none", g.scratch(&["--template", "bad.jinja"]), 1);
     g.task.write("other.jinja", "{{ answer }}");
-    g.case(
-        "a template of other rows",
-        g.scratch(&["--template", "other.jinja"]),
-        1,
-        &["train.jsonl:1: prompt template other.jinja: undefined value (line 1", "the row's columns are id, prompt"],
-    );
-    g.case("the judge's template", g.scratch(&["--template", "judge"]), 1, &["the row has no `instruction` with a `response`"]);
-    g.case("no chat template", g.scratch(&["--chat", "always"]), 1, &["the tokenizer has none", "turn the chat frame off"]);
+    g.said("a template of other rows", g.scratch(&["--template", "other.jinja"]), 1);
+    g.said("the judge's template", g.scratch(&["--template", "judge"]), 1);
+    g.said("no chat template", g.scratch(&["--chat", "always"]), 1);
 
-    g.case(
-        "resume from nowhere",
-        g.scratch(&["--resume", "nowhere/checkpoint-3"]),
-        1,
-        &["cannot read nowhere/checkpoint-3/trainer_state.json"],
-    );
+    g.said("resume from nowhere", g.scratch(&["--resume", "nowhere/checkpoint-3"]), 1);
     let state = g.task.at("judge/checkpoint-2/training_state.safetensors");
     let bytes = std::fs::read(&state).unwrap();
     std::fs::write(&state, &bytes[..bytes.len() / 2]).unwrap();
-    let said = ["training_state.safetensors", "the header promises"];
-    g.case("half a checkpoint", g.scratch(&["--resume", "judge/checkpoint-2"]), 1, &said);
+    g.said("half a checkpoint", g.scratch(&["--resume", "judge/checkpoint-2"]), 1);
     g.task.write("file", "");
-    g.case("the output is a file", g.scratch(&["--output-dir", "file"]), 1, &["cannot list file", "Not a directory"]);
-    g.case(
-        "no folder for the scores",
-        g.score("judge", &["--output", "nowhere/scored.jsonl"]),
-        1,
-        &["cannot write nowhere/scored.jsonl"],
-    );
-    g.case(
-        "the scores' file is a folder",
-        g.score("judge", &["--output", "words"]),
-        1,
-        &["cannot write words", "is a directory"],
-    );
+    g.said("the output is a file", g.scratch(&["--output-dir", "file"]), 1);
+    g.said("no folder for the scores", g.score("judge", &["--output", "nowhere/scored.jsonl"]), 1);
+    g.said("the scores' file is a folder", g.score("judge", &["--output", "words"]), 1);
     if cfg!(target_os = "linux") {
-        g.case(
-            "a folder nobody can write",
-            g.scratch(&["--output-dir", "/proc/jurist/out"]),
-            1,
-            &["cannot create /proc/jurist/out"],
-        );
+        g.said("a folder nobody can write", g.scratch(&["--output-dir", "/proc/jurist/out"]), 1);
     }
+    g.check("inputs-settings");
     g.end();
 }
 

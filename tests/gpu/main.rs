@@ -4,6 +4,8 @@
 mod cli;
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/messages.rs"]
+mod messages;
 
 mod bundle;
 mod compare;

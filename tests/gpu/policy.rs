@@ -1,8 +1,6 @@
 //! Policy-gradient steps: what was sampled is what is trained, settings mean what they say, and a run is reproducible,
 //! whatever happens to it. That the gradient is the right one is shown in `enumeration/`.
 
-use std::path::Path;
-
 use crate::common::gpu;
 use jurist::judge::{AnswerFormat, Decode, Expectation, Placement, Scale, ScoreReads, ScoreTokens};
 use jurist::model::config::Config;
@@ -300,51 +298,26 @@ fn one_seed_one_model() {
     assert!(first != after_two_steps(6), "two seeds, one model");
 }
 
-/// Killed at moments of chance: within rollouts, between them and the optimiser, in a save.
+/// Killed between rollouts and what is written of them, behind the log, and on both sides of a checkpoint: one after another.
 #[cfg(unix)]
 #[test]
 fn killed_and_resumed() {
-    use std::process::Stdio;
-    use std::time::Duration;
-
-    const STEPS: u64 = 16;
+    const STEPS: u64 = 8;
     let task = crate::cli::Task::new(16, 0, false);
     let run = |output: &str| {
         let more = "--method real --num-generations 4 --max-completion-length 24 --per-device-train-batch-size 2 \
-                    --gradient-accumulation-steps 2 --max-steps 16 --save-steps 2 --beta 0.05 --resume";
+                    --gradient-accumulation-steps 2 --max-steps 8 --save-steps 2 --beta 0.05 --resume";
         task.train(output, &more.split_whitespace().collect::<Vec<_>>())
     };
     crate::cli::succeed(run("whole"));
-    let times =
-        crate::cli::lines(&task.read("whole/metrics.jsonl")).iter().filter_map(|l| l["step_time"].as_f64()).collect::<Vec<_>>();
-    let step_time = times.iter().sum::<f64>() / times.len() as f64;
-    let log = task.at("killed/metrics.jsonl");
-    let length = |p: &Path| std::fs::metadata(p).map_or(0, |m| m.len());
-    let mut stream = Stream::new(8, 8);
-    let mut kills = 0;
-    for round in 0.. {
-        assert!(round < 40, "no end");
-        let mut child = run("killed").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let before = length(&log);
-        // After a step of this try is logged (a resume cuts the log), and then within the next step or two.
-        while kills < 5 && length(&log) == before && child.try_wait().unwrap().is_none() {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        if kills < 5 {
-            std::thread::sleep(Duration::from_secs_f64(2.0 * step_time * stream.uniform()));
-            if child.try_wait().unwrap().is_none() {
-                child.kill().unwrap();
-                child.wait().unwrap();
-                kills += 1;
-                continue;
-            }
-        }
-        assert!(child.wait().unwrap().success());
-        break;
+    for point in ["metrics", "step:3", "metrics:2", "folder-filled", "folder-named", "step:2", "files-but-the-last"] {
+        let mut killed = run("killed");
+        killed.env("JURIST_CRASH_AT", point);
+        let done = crate::cli::finish(killed);
+        assert_eq!(done.code, None, "{point} was not passed: {}", done.err);
     }
-    println!("{kills} kills");
-    assert!(kills >= 3, "only {kills} kills");
-    for file in ["model.safetensors", "checkpoint-16/model.safetensors", "checkpoint-16/training_state.safetensors"] {
+    crate::cli::succeed(run("killed"));
+    for file in ["model.safetensors", "checkpoint-8/model.safetensors", "checkpoint-8/training_state.safetensors"] {
         let of = |output: &str| std::fs::read(task.at(output).join(file)).unwrap();
         assert!(of("whole") == of("killed"), "{file} differs");
     }

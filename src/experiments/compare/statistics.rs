@@ -1,6 +1,6 @@
 //! Means over seeds with their intervals, and paired differences of two methods.
 
-use crate::eval::pearson;
+use crate::eval::paired::PairedSets;
 use crate::random::Stream;
 
 /// Resamples of a bootstrap interval.
@@ -49,26 +49,13 @@ pub type Scores = Vec<Vec<Vec<f64>>>;
 
 /// The 95 % percentile interval of the difference of Pearson, averaged over sets and seeds, of two methods with the same
 /// seeds and rows: seeds are resampled, and the rows of each set, both in pairs. `human` is `[set][row]`.
-pub fn paired_bootstrap(human: &[Vec<f64>], a: &Scores, b: &Scores) -> Option<(f64, f64)> {
-    let draw = |k: u64| -> Option<f64> {
+pub fn paired_bootstrap<'a>(human: &'a [Vec<f64>], a: &'a Scores, b: &'a Scores) -> Option<(f64, f64)> {
+    let slices = |scores: &'a Scores| scores.iter().map(|sets| sets.iter().map(Vec::as_slice).collect()).collect();
+    PairedSets { human, judge: slices(a), other: slices(b) }.interval(RESAMPLES, |k| {
         let mut stream = Stream::new(k, 0x0063_6f6d_7061_7265);
-        let seeds: Vec<usize> = a.iter().map(|_| stream.below(a.len())).collect();
-        let mut sum = 0.0;
-        for (set, people) in human.iter().enumerate() {
-            let rows: Vec<usize> = people.iter().map(|_| stream.below(people.len())).collect();
-            let pick = |values: &[f64]| rows.iter().map(|r| values[*r]).collect::<Vec<f64>>();
-            let people = pick(people);
-            for seed in &seeds {
-                let r = |scores: &Scores| pearson(&people, &pick(&scores[*seed][set])).ok();
-                sum += r(a)? - r(b)?;
-            }
-        }
-        Some(sum / (human.len() * seeds.len()) as f64)
-    };
-    let mut drawn: Vec<f64> = (0..RESAMPLES).filter_map(draw).collect();
-    drawn.sort_by(f64::total_cmp);
-    let at = |share: f64| drawn.get((share * drawn.len() as f64) as usize).copied();
-    Some((at(0.025)?, at(0.975)?))
+        let mut some = |n: usize| (0..n).map(|_| stream.below(n)).collect::<Vec<usize>>();
+        (some(a.len()), human.iter().map(|people| some(people.len())).collect())
+    })
 }
 
 #[cfg(test)]
@@ -82,20 +69,5 @@ mod tests {
         assert!((of.mean - 0.2).abs() < 1e-12 && (of.half.unwrap() - 0.2484).abs() < 1e-4 && !of.excludes_zero());
         assert_eq!(Mean::of(&[0.5]).unwrap().half, None);
         assert!(Mean::of(&[]).is_none() && Mean::of(&[0.1, 0.11]).is_some_and(|m| m.excludes_zero()));
-    }
-
-    #[test]
-    fn a_better_judge_is_seen_and_an_equal_one_is_not() {
-        let mut stream = Stream::new(1, 1);
-        let human: Vec<Vec<f64>> = vec![(0..300).map(|_| stream.normal()).collect(); 2];
-        let mut noisy = |noise: f64| -> Scores {
-            let one = |set: &Vec<f64>, stream: &mut Stream| set.iter().map(|h| h + noise * stream.normal()).collect::<Vec<f64>>();
-            (0..3).map(|_| human.iter().map(|set| one(set, &mut stream)).collect()).collect()
-        };
-        let (good, same, bad) = (noisy(0.5), noisy(0.5), noisy(1.5));
-        let (low, high) = paired_bootstrap(&human, &good, &bad).unwrap();
-        assert!(low > 0.2 && high < 0.5, "{low} {high}");
-        let (low, high) = paired_bootstrap(&human, &good, &same).unwrap();
-        assert!(low < 0.0 && high > 0.0, "{low} {high}");
     }
 }

@@ -4,6 +4,7 @@ use super::data::DemoData;
 use super::{DemoError, Item, Judged, SFT};
 use crate::eval::distribution::{bin_shares, modal_share};
 use crate::eval::intervals::Bootstrap;
+use crate::eval::paired::PairedSets;
 use crate::eval::table::{Cell, Table as TextTable, fixed};
 use crate::eval::{Measured, floors, pearson, rmse, spearman};
 use crate::experiments::synthetic::{verdicts_right, word_count_floor};
@@ -250,26 +251,19 @@ fn out_of_domain(data: &DemoData, contenders: &[Contender], sets: &[TestSet], se
 
 /// Mean difference of Pearson over the out-of-domain sets and its percentile interval.
 fn paired_gain(a: &Contender, b: &Contender, human: &[Vec<f64>], seed: u64) -> Option<(f64, f64, f64)> {
-    let difference = |rows: &dyn Fn(usize) -> Vec<usize>| -> Option<f64> {
-        let mut sum = 0.0;
-        for (set, human) in human.iter().enumerate().skip(1) {
-            let picked = rows(set);
-            let pick = |v: &[f64]| picked.iter().map(|i| v[*i]).collect::<Vec<_>>();
-            let people = pick(human);
-            sum += pearson(&people, &pick(&a.sets[set].scores)).ok()? - pearson(&people, &pick(&b.sets[set].scores)).ok()?;
-        }
-        Some(sum / (human.len() - 1) as f64)
+    let sets = PairedSets { human: &human[1..], judge: vec![outside(a)], other: vec![outside(b)] };
+    let draw = |k: u64| {
+        let rows = human.iter().enumerate().skip(1).map(|(set, people)| {
+            let mut stream = Stream::new(seed, (k << 8) | set as u64);
+            (0..people.len()).map(|_| stream.below(people.len())).collect()
+        });
+        (vec![0], rows.collect())
     };
-    let estimate = difference(&|set| (0..human[set].len()).collect())?;
-    let mut drawn: Vec<f64> = (0..RESAMPLES as u64)
-        .filter_map(|k| {
-            difference(&|set| {
-                let mut stream = Stream::new(seed, (k << 8) | set as u64);
-                (0..human[set].len()).map(|_| stream.below(human[set].len())).collect()
-            })
-        })
-        .collect();
-    drawn.sort_by(f64::total_cmp);
-    let at = |share: f64| drawn.get((share * drawn.len() as f64) as usize).copied();
-    Some((estimate, at(0.025)?, at(0.975)?))
+    let (low, high) = sets.interval(RESAMPLES as u64, draw)?;
+    Some((sets.difference(&sets.whole())?, low, high))
+}
+
+/// Its scores on the out-of-domain sets.
+fn outside(contender: &Contender) -> Vec<&[f64]> {
+    contender.sets[1..].iter().map(|set| set.scores.as_slice()).collect()
 }

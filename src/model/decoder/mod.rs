@@ -1,7 +1,7 @@
 //! The decoder: one parametrised Llama, Mistral, Qwen2 and Qwen3, composed by hand out of `ops`.
 //!
 //! ```text
-//! ids ─ embed ─► h ──┬─ norm ─ qkv ─ (q/k norm) ─ rope ─ attention ─ o ─┬─ norm ─ gate·up ─ swiglu ─ down ─► + ─► h …  norm ─ head
+//! ids ─ embed ─► h ──┬─ norm ─ qkv ─ (q/k norm) ─ rope ─ attention ─ o ─┬─ norm ─ gate·up ─ swiglu ─ down ─► + ─► h … norm, head
 //!                    └────────────────────── + ◄────────────────────────┘
 //! ```
 //!

@@ -104,7 +104,8 @@ pub async fn extreme_norms(b: &mut Bench) -> Result<(), GpuError> {
     Ok(())
 }
 
-/// A gradient that is not finite, or too large to be clipped, wherever it is, is noticed, and nothing moves; the next good step does.
+/// A gradient that is not finite, or too large to be clipped, wherever it is, is noticed, and nothing moves; the next good
+/// step does.
 pub async fn bad_gradients(b: &mut Bench) -> Result<(), GpuError> {
     const OPERATION: &str = "adamw, bad gradient";
     let gpu = optimiser(b, 1.0)?;

@@ -17,7 +17,7 @@ use serde_json::json;
 
 use crate::data;
 use crate::eval::{Agreement, Grid};
-use crate::files::add_to_folder;
+use crate::files::{add_to_folder, crash_point};
 use crate::gpu::Gpu;
 use crate::judge::{JUDGE_FILE, Judge, Judging};
 use crate::model::layout::DEFAULT_SHARD_BYTES;
@@ -219,6 +219,7 @@ impl<'a> Run<'a> {
             let line = format!("{} was not written by this run, or was changed: it is left as it is", file.display());
             around.progress.warn(&line);
         }
+        crash_point("config");
         let (metrics, warning) = open_metrics(&output, resumed.map_or(0, |from| from.state.jurist.metrics_bytes))?;
         warning.iter().for_each(|w| around.progress.warn(w));
         Ok(Run { config, output, around, start, training, held_out, state, metrics, parameters, earlier, done })
@@ -303,6 +304,7 @@ impl<'a> Run<'a> {
     async fn step(&mut self) -> Result<(), TrainError> {
         let began = self.around.clock.seconds();
         let StepMade { numbers, learning_rate, moved } = self.training.step(&material(&self.start)).await?;
+        crash_point("step");
         self.state.stand_at(self.training.counters(), self.training.cursor());
         let step = self.state.global_step;
         if !moved {
@@ -331,7 +333,9 @@ impl<'a> Run<'a> {
 
     fn write_metrics(&mut self, line: &Metrics) -> Result<(), TrainError> {
         let path = self.output.join(checkpoint::METRICS);
-        self.metrics.write(line).map_err(|source| TrainError::Io { action: "write", path, source })
+        self.metrics.write(line).map_err(|source| TrainError::Io { action: "write", path, source })?;
+        crash_point("metrics");
+        Ok(())
     }
 
     /// Measures on the held-out rows; true when it is the best so far.

@@ -1,0 +1,97 @@
+//! The page of a study of one judge.
+
+use super::{JudgeStudy, StudyRow};
+use crate::eval::report::{Example, Headline, MetricGroup, MetricRow, MetricTable, Report, Residuals, Role};
+use crate::eval::table::fixed;
+
+/// More categories than this are no chart.
+const MOST_CATEGORIES: usize = 30;
+
+/// What the page says beside the figures.
+#[derive(Clone, Debug, Default)]
+pub struct PageText {
+    /// The file of the rows.
+    pub file: String,
+    /// The judge's folder, where there is one.
+    pub judge: Option<String>,
+    /// A column that tells kinds of rows apart: its name, and its text in each row.
+    pub categories: Option<(String, Vec<String>)>,
+    /// Rows shown whole.
+    pub worst: Vec<Example>,
+}
+
+impl JudgeStudy {
+    /// The page.
+    pub fn page(&self, text: PageText) -> Report {
+        let table = |judges: &[StudyRow]| {
+            let row = |j: &StudyRow| MetricRow::new(j.name, j.role, &j.measured.agreement).with_intervals(&j.measured.intervals);
+            MetricTable::new(vec![MetricGroup { name: String::new(), rows: judges.iter().map(row).collect() }])
+        };
+        let judges: Vec<&StudyRow> = self.judges.iter().filter(|j| j.role == Role::Judge).collect();
+        let more: Vec<_> = judges.iter().map(|j| (j.name, &j.measured.agreement, j.measured.intervals.as_slice())).collect();
+        let answered: Vec<usize> = (0..self.pairs.len()).filter(|&row| self.pairs[row].is_some()).collect();
+        let residuals: Vec<f64> = self.pairs.iter().flatten().map(|(h, s)| s - h).collect();
+        let lengths: Vec<usize> = answered.iter().map(|&row| self.lengths[row]).collect();
+        let mut groups = vec![Residuals::by_length(&lengths, &residuals, "characters")];
+        if let Some((name, texts)) = text.categories {
+            let texts: Vec<String> = answered.iter().map(|&row| texts[row].clone()).collect();
+            let by = Residuals::by_category(&name, &texts, &residuals);
+            if (2..=MOST_CATEGORIES).contains(&by.groups.len()) {
+                groups.push(by);
+            }
+        }
+        let first = &self.judges[0].measured.agreement;
+        let mut facts = vec![
+            ("rows".to_string(), format!("{} judged, {} without a score", first.n, first.n_unparsed)),
+            ("file".to_string(), text.file.clone()),
+            ("scale".to_string(), self.scale.iter().map(f64::to_string).collect::<Vec<_>>().join(", ")),
+        ];
+        if let Some(judge) = text.judge {
+            facts.push(("judge".to_string(), judge));
+        }
+        let figure = |(name, value): &(&str, crate::eval::Measured)| {
+            (name.replace('_', " "), value.as_ref().map_or_else(ToString::to_string, |x| fixed(*x, 3)))
+        };
+        facts.extend(self.further.iter().map(figure));
+        Report {
+            title: "Agreement with people".into(),
+            subtitle: format!("{} judged rows of {}", first.n, text.file),
+            headlines: headlines(self),
+            facts,
+            scale: self.scale.clone(),
+            scores: self.pairs.iter().flatten().copied().collect(),
+            metrics: table(&self.judges),
+            more: MetricTable::of_all(&more),
+            confusion: first.table().cloned(),
+            residuals: groups,
+            worst: text.worst,
+            notes: vec![
+            format!("{}.", self.how()),
+            "The expected score is the mean of the judge's distribution over the scores; the decoded score is the most likely \
+             one. Charts show the expected score. A figure that does not exist for these rows is a dash, with the reason."
+                .into(),
+        ],
+            ..Report::default()
+        }
+    }
+}
+
+fn headlines(study: &JudgeStudy) -> Vec<Headline> {
+    let judge = &study.judges[0].measured;
+    let shown = |key: &str, label: &str| {
+        let value = match judge.agreement.get(key) {
+            Some(Ok(x)) => fixed(*x, 3).replace('-', "−"),
+            _ => "–".into(),
+        };
+        let interval = judge.intervals.iter().find(|(name, _)| *name == key).and_then(|(_, i)| i.as_ref().ok());
+        let detail = interval.map(|i| format!("{} to {}", fixed(i.low, 3), fixed(i.high, 3)).replace('-', "−"));
+        Headline { label: label.into(), value, detail: detail.unwrap_or_default() }
+    };
+    vec![
+        shown("pearson", "Pearson r"),
+        shown("spearman", "Spearman ρ"),
+        shown("rmse", "RMSE"),
+        shown("bias", "bias, judge minus people"),
+        shown("kappa_quadratic", "quadratic kappa"),
+    ]
+}

@@ -1,0 +1,208 @@
+//! One judge on rows that people have scored: what it expects, what it decodes, and the floors beside it.
+
+use serde_json::{Map, Value, json};
+
+use super::{MeasuredJudge, clusters_of};
+use crate::eval::correlation::length_bias;
+use crate::eval::faithfulness::ChainSwap;
+use crate::eval::intervals::Bootstrap;
+use crate::eval::report::Role;
+use crate::eval::table::{Cell, Table, fixed};
+use crate::eval::{EvalError, Grid, Measured, calibration, floors};
+
+/// The rows of a study, column by column.
+#[derive(Clone, Debug, Default)]
+pub struct JudgedRows {
+    /// What people said.
+    pub human: Vec<f64>,
+    /// The mean of the judge's distribution; none where the row could not be judged.
+    pub expected: Vec<Option<f64>>,
+    /// The most probable score.
+    pub decoded: Vec<Option<f64>>,
+    /// The median of the distribution: the decision that is best by absolute error.
+    pub medians: Vec<Option<f64>>,
+    /// Probabilities in ascending order of the scale's values, with a sum of 1; none where the row has none.
+    pub distributions: Vec<Option<Vec<f64>>>,
+    /// Probability on score tokens in the full vocabulary, of the rows that have it.
+    pub masses: Vec<f64>,
+    /// Characters of what was judged.
+    pub lengths: Vec<usize>,
+    /// Share of words that what was judged has in common with its reference; `None` where a row has no two texts.
+    pub overlaps: Option<Vec<f64>>,
+    /// A column that groups rows: its name and its texts.
+    pub clusters: Option<(String, Vec<String>)>,
+}
+
+/// One row of the table: a judge or a floor.
+#[derive(Clone, Debug)]
+pub struct StudyRow {
+    /// Its name.
+    pub name: &'static str,
+    /// What it stands for.
+    pub role: Role,
+    /// Its figures.
+    pub measured: MeasuredJudge,
+}
+
+/// All figures of one evaluation.
+#[derive(Clone, Debug)]
+pub struct JudgeStudy {
+    /// The judge's expected score first, then its decisions, then the floors.
+    pub judges: Vec<StudyRow>,
+    /// Of the expected score alone: probabilities, score mass, length bias.
+    pub further: Vec<(&'static str, Measured)>,
+    /// Each row's human and expected score, where there is one.
+    pub pairs: Vec<Option<(f64, f64)>>,
+    /// Characters of what was judged, row by row.
+    pub lengths: Vec<usize>,
+    /// The scale's values, ascending.
+    pub scale: Vec<f64>,
+    /// What the intervals were drawn of.
+    bootstrap: Value,
+    cluster: Option<String>,
+}
+
+impl JudgeStudy {
+    /// Measures all of it. The floors are fitted on these rows; `bootstrap` takes its clusters from the rows.
+    ///
+    /// # Errors
+    /// Columns of different length, values that are not finite.
+    pub fn measure(rows: &JudgedRows, grid: &Grid, bootstrap: &Bootstrap) -> Result<Self, EvalError> {
+        let human = &rows.human;
+        let numbers = rows.clusters.as_ref().map(|(_, texts)| clusters_of(texts));
+        let bootstrap = Bootstrap { clusters: numbers.as_deref(), ..*bootstrap };
+        let mut judges = Vec::new();
+        let mut put = |name: &'static str, role: Role, judge: &[Option<f64>]| -> Result<(), EvalError> {
+            judges.push(StudyRow { name, role, measured: MeasuredJudge::measure(human, judge, grid, &bootstrap)? });
+            Ok(())
+        };
+        put("expected score", Role::Judge, &rows.expected)?;
+        put("decoded score", Role::Judge, &rows.decoded)?;
+        if rows.medians.iter().any(Option::is_some) {
+            put("median score", Role::Judge, &rows.medians)?;
+        }
+        // The floors answer for the rows that the judge answered for: only so can the figures be compared.
+        let answered = |values: Vec<f64>| values.into_iter().zip(&rows.expected).map(|(v, e)| e.map(|_| v)).collect::<Vec<_>>();
+        if let Ok(constant) = floors::constant(human, human.len()) {
+            put("constant (their mean)", Role::Floor, &answered(constant))?;
+        }
+        if let Ok(line) = floors::fit_length(&rows.lengths, human)? {
+            put("length (fitted here)", Role::Floor, &answered(line.of_lengths(&rows.lengths)))?;
+        }
+        if let Some(overlaps) = &rows.overlaps
+            && let Ok(line) = floors::fit_overlap(overlaps, human)?
+        {
+            put("word overlap (fitted here)", Role::Floor, &answered(line.of(overlaps)))?;
+        }
+        let pairs: Vec<Option<(f64, f64)>> = human.iter().zip(&rows.expected).map(|(h, e)| Some((*h, (*e)?))).collect();
+        Ok(JudgeStudy {
+            judges,
+            further: further(&pairs, rows, grid)?,
+            pairs,
+            lengths: rows.lengths.clone(),
+            scale: grid.values().to_vec(),
+            bootstrap: bootstrap.to_json(human.len()),
+            cluster: rows.clusters.as_ref().map(|(name, _)| name.clone()),
+        })
+    }
+
+    /// Adds what an exchange of chains has shown.
+    pub fn add_chain_swap(&mut self, swap: ChainSwap) {
+        self.further.extend([
+            ("chain_swap_moved", Ok(swap.moved)),
+            ("chain_swap_follows_chain", swap.follows_chain),
+            ("chain_swap_follows_prompt", swap.follows_prompt),
+        ]);
+    }
+
+    /// The rows farthest from people, worst first; equal ones in their order.
+    pub fn worst(&self, most: usize) -> Vec<usize> {
+        let error = |row: usize| self.pairs[row].map(|(h, s)| (s - h).abs());
+        let mut order: Vec<(usize, f64)> = (0..self.pairs.len()).filter_map(|row| Some((row, error(row)?))).collect();
+        order.sort_by(|a, b| b.1.total_cmp(&a.1));
+        order.into_iter().take(most).map(|(row, _)| row).collect()
+    }
+
+    /// An object a judge and floor, with intervals; what only the distribution has stands with the expected score.
+    pub fn to_json(&self) -> Value {
+        let mut object: Map<String, Value> = Map::new();
+        for judge in &self.judges {
+            object.insert(judge.name.into(), Value::Object(judge.measured.to_json()));
+        }
+        let first = &mut object["expected score"];
+        for (name, value) in &self.further {
+            first[*name] = json!(value.as_ref().ok());
+            if let Err(reason) = value {
+                first["undefined"][*name] = json!(reason.to_string());
+            }
+        }
+        object.insert("bootstrap".into(), self.bootstrap.clone());
+        Value::Object(object)
+    }
+
+    /// The table of the terminal.
+    pub fn to_text(&self) -> String {
+        let mut table = Table::new(["agreement with people"].into_iter().chain(self.judges.iter().map(|j| j.name)));
+        for name in SHOWN {
+            let cell = |judge: &StudyRow| {
+                let interval =
+                    judge.measured.intervals.iter().find(|(known, _)| *known == name).and_then(|(_, i)| i.as_ref().ok());
+                match (judge.role, interval) {
+                    (Role::Judge, Some(i)) => {
+                        Cell::from(format!("{} [{}, {}]", fixed(i.estimate, 3), fixed(i.low, 3), fixed(i.high, 3)))
+                    }
+                    _ => judge.measured.agreement.get(name).map_or(Cell::from(""), |value| Cell::number(value, 3)),
+                }
+            };
+            table.row([Cell::from(name)].into_iter().chain(self.judges.iter().map(cell)));
+        }
+        for (name, value) in &self.further {
+            table.row([Cell::from(*name), Cell::number(value, 3)]);
+        }
+        let first = &self.judges[0].measured.agreement;
+        format!("{table}n {}, skipped {}\n{}\n", first.n, first.n_unparsed, self.how())
+    }
+
+    /// How the intervals were made, in a sentence.
+    pub fn how(&self) -> String {
+        let number = |key: &str| self.bootstrap[key].as_u64().unwrap_or_default();
+        let unit = match &self.cluster {
+            Some(column) => format!("the {} groups of `{column}`", number("clusters")),
+            None => "rows".into(),
+        };
+        format!("95 % intervals: bootstrap over {unit}, {} resamples; floors are fitted on these rows", number("resamples"))
+    }
+}
+
+/// What only a distribution has, and the length bias, of the expected score.
+fn further(pairs: &[Option<(f64, f64)>], rows: &JudgedRows, grid: &Grid) -> Result<Vec<(&'static str, Measured)>, EvalError> {
+    let (people, probabilities): (Vec<f64>, Vec<Vec<f64>>) =
+        rows.human.iter().zip(&rows.distributions).filter_map(|(h, p)| Some((*h, p.clone()?))).unzip();
+    let mut found = calibration::named(&probabilities, &people, grid)?;
+    let mass = calibration::score_mass(&rows.masses)?;
+    found.extend([("score_mass_mean", mass.mean), ("score_mass_p5", mass.p5)]);
+    let answered: Vec<(f64, f64, f64)> =
+        pairs.iter().zip(&rows.lengths).filter_map(|(pair, l)| pair.map(|(h, s)| (h, s, *l as f64))).collect();
+    let of = |f: fn(&(f64, f64, f64)) -> f64| answered.iter().map(f).collect::<Vec<f64>>();
+    found.push(("length_bias", length_bias(&of(|r| r.0), &of(|r| r.1), &of(|r| r.2))));
+    Ok(found)
+}
+
+/// The metrics of the terminal's table; JSON has all.
+const SHOWN: [&str; 15] = [
+    "pearson",
+    "spearman",
+    "kendall_tau_b",
+    "rmse",
+    "mae",
+    "bias",
+    "pairwise_accuracy",
+    "exact_agreement",
+    "adjacent_agreement",
+    "kappa_quadratic",
+    "krippendorff_interval",
+    "ccc",
+    "wasserstein_1",
+    "range_use",
+    "modal_share",
+];
