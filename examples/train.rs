@@ -2,7 +2,7 @@
 //!
 //! MODEL is a Hugging Face folder, or a judge that was trained by imitation; ROWS is a data file with human scores.
 
-use jurist::{Progress, TrainConfig, Trainer};
+use jurist::{Method, Progress, TrainConfig, Trainer};
 
 /// Prints what the run tells.
 struct Lines;
@@ -28,7 +28,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let steps = args.next().map_or(Ok(100), |steps| steps.parse())?;
     let config = TrainConfig {
-        method: "real".into(),
+        method: Method::Real,
         model_name_or_path: Some(model),
         train_file: rows,
         output_dir: output,

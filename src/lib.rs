@@ -25,10 +25,11 @@
 //! # Train a judge
 //!
 //! ```no_run
-//! use jurist::{TrainConfig, Trainer};
+//! use jurist::{Method, TrainConfig, Trainer};
 //!
 //! # fn main() -> Result<(), jurist::Error> {
 //! let config = TrainConfig {
+//!     method: Method::Real,
 //!     model_name_or_path: Some("models/qwen3-0.6b".into()),
 //!     train_file: "train.jsonl".into(),
 //!     output_dir: "judge".into(),
@@ -88,7 +89,7 @@ pub mod metrics;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub use api::{Bundle, Dataset, ExportOptions, Judge, LoadOptions, TrainOutcome, Trainer, export};
-pub use api::{Case, Error, Expectation, Gpu, GpuOptions, Progress, Score, ScoreOptions, TrainConfig, WeightDtype};
+pub use api::{Case, Error, Expectation, Gpu, GpuOptions, Method, Progress, Score, ScoreOptions, TrainConfig, WeightDtype};
 
 #[cfg(test)]
 #[path = "../tests/common/skip.rs"]

@@ -28,5 +28,6 @@ pub use crate::judge::{Expectation, Judging as ScoreOptions};
 pub use crate::model::form::Form as WeightDtype;
 pub use crate::progress::Progress;
 pub use crate::train::TrainConfig;
+pub use crate::train::config::Method;
 #[cfg(not(target_arch = "wasm32"))]
 pub use crate::train::run::Ended as TrainOutcome;

@@ -7,7 +7,7 @@ macro_rules! words {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
         pub enum $name {
-            $($(#[$doc])* #[serde(rename = $word)] $value,)+
+            $(#[doc = concat!("`", $word, "`.")] $(#[$doc])* #[serde(rename = $word)] $value,)+
         }
 
         impl $name {

@@ -9,6 +9,11 @@ use proc_macro2::{TokenStream, TokenTree};
 /// Each room, left to right, and the rooms it may name. Leaves come last.
 const ROOMS: &[(&str, &[&str])] = &[
     ("cli", &["*"]),
+    ("metrics", &["api", "eval"]),
+    (
+        "api",
+        &["files", "train", "judge", "selftest", "bundle", "hub", "model", "gpu", "text", "data", "eval", "system", "progress"],
+    ),
     ("web", &["train", "judge", "rollout", "bundle", "model", "ops", "gpu", "text", "data", "eval", "random"]),
     ("experiments", &["files", "train", "judge", "selftest", "gpu", "text", "data", "model", "eval", "progress", "random"]),
     ("bench", &["files", "train", "rollout", "model", "ops", "gpu", "eval", "progress", "random"]),
@@ -17,7 +22,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("judge", &["rollout", "bundle", "model", "ops", "gpu", "text", "data", "random"]),
     ("bundle", &["files", "hub", "model", "text", "random"]),
     ("hub", &["files", "model", "text", "random"]),
-    ("selftest", &["rollout", "model", "ops", "gpu", "reference", "random"]),
+    ("selftest", &["rollout", "model", "ops", "gpu", "reference", "system", "random"]),
     ("rollout", &["model", "ops", "gpu", "random"]),
     ("model", &["files", "ops", "gpu", "random"]),
     ("ops", &["gpu", "random"]),
@@ -27,6 +32,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("eval", &["random"]),
     ("reference", &["random"]),
     ("files", &[]),
+    ("system", &["progress"]),
     ("progress", &[]),
     ("random", &[]),
 ];
