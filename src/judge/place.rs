@@ -30,15 +30,6 @@ pub enum ScoreReads {
 
 impl ScoreReads {
     pub const WORDS: [&str; 2] = ["prompt", "chain"];
-
-    /// The one that this word means.
-    pub fn named(word: &str) -> Option<Self> {
-        match word {
-            "prompt" => Some(ScoreReads::Prompt),
-            "chain" => Some(ScoreReads::Chain),
-            _ => None,
-        }
-    }
 }
 
 /// How judgements are laid into batches.

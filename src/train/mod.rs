@@ -1,7 +1,7 @@
 //! Training: what a run is asked to do, in which order it sees the data, what it learns from, and what it leaves behind.
 //!
 //! ```text
-//! config ─► data: examples, order, packed batches ─► objective: losses and rewards ─► steps: the loop ─► run: its files ─► checkpoint
+//! config ─► data: examples, order, packed batches ─► objective: losses, rewards ─► steps: the loop ─► run: files ─► checkpoint
 //! ```
 //!
 //! `run`, `checkpoint`, `memory` and the TOML side of `config` touch files; they are native only, the rest compiles to wasm.

@@ -125,8 +125,8 @@ impl Method {
             ),
             Method::Real => MethodSpec::sampled(
                 Reward::Real,
-                "both terms of the gradient of −(E − y)² + λ log p(y); `--exploration-weight 0` or `--refinement-weight 0` leaves \
-                 one out",
+                "both terms of the gradient of −(E − y)² + λ log p(y); `--exploration-weight 0` or `--refinement-weight 0` \
+                 leaves one out",
             ),
             Method::Reinforce => MethodSpec::sampled(Reward::Hit, "1 for the right score"),
             Method::Grpo => {
