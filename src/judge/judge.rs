@@ -123,7 +123,7 @@ impl Judge {
     #[cfg(not(target_arch = "wasm32"))]
     pub fn open(gpu: &Gpu, dir: &std::path::Path) -> Result<Self> {
         let folder = crate::bundle::ModelFolder::open(dir)?;
-        super::JudgeFiles::trained(&folder, crate::model::form::WeightPolicy::AS_STORED)?.upload(gpu)
+        super::JudgeFiles::trained(&folder, crate::model::weight_policy::WeightPolicy::AS_STORED)?.upload(gpu)
     }
 
     pub fn settings(&self) -> &JudgeSettings {

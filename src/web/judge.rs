@@ -12,7 +12,7 @@ use super::clock::{now, seconds_since};
 use super::export::{self, BundleFiles};
 use super::rows::{self, Given, ScoreOptions};
 use super::{Failure, train};
-use crate::bundle::{Manifest, WeightFormat};
+use crate::bundle::Manifest;
 use crate::data::{Example, Labels};
 use crate::gpu::Gpu;
 use crate::judge::{ChainReading, Judge, JudgePrompt, JudgeSettings, Judged, Prediction};
@@ -20,6 +20,7 @@ use crate::model::decoder::Draw;
 use crate::model::lora::{ALL_LINEAR, Adapter, LoraSettings};
 use crate::model::tensors::TensorSet;
 use crate::model::weights::Weights;
+use crate::ops::weight_dtype::WeightDtype;
 use crate::rollout::Watch;
 use crate::text::{StreamDecoder, Tokenizer};
 
@@ -266,9 +267,9 @@ impl WebJudge {
     /// # Errors
     /// What the GPU reports.
     pub async fn export_bundle(&self) -> Result<BundleFiles, Failure> {
-        let format = if self.learned.get() { WeightFormat::F32 } else { self.manifest.weight_format()? };
+        let dtype = if self.learned.get() { WeightDtype::F32 } else { self.manifest.weight_dtype()? };
         let state = self.state();
-        export::files(&self.gpu, &state.weights, state.judge.tokenizer(), &self.manifest, format).await
+        export::files(&self.gpu, &state.weights, state.judge.tokenizer(), &self.manifest, dtype).await
     }
 }
 

@@ -8,10 +8,10 @@ use jurist::experiments::synthetic::SCORE_PHRASE;
 use jurist::gpu::{Gpu, GpuOptions, Limits, PlanBuilder, Role, Tensor, Tuning};
 use jurist::model::config::Config;
 use jurist::model::decoder::{PackedInputs, Pass, PassSizes, Sampler};
-use jurist::model::form::Form;
 use jurist::model::init::Init;
 use jurist::model::weights::{Weights, bytes_on_gpu, least_binding};
 use jurist::ops::loss_head::RowObjective;
+use jurist::ops::weight_dtype::WeightDtype;
 use jurist::progress::{NoClock, Silent};
 use jurist::rollout::{Chain, Rollout, RolloutSizes, Stop};
 use jurist::train::TrainConfig;
@@ -56,18 +56,18 @@ fn fresh() -> Gpu {
 #[test]
 fn slabs_are_counted_before_they_are_made() {
     let config = Config::from_json(&middling().to_string()).unwrap();
-    for form in Form::ALL {
-        let least = least_binding(&config, form);
-        assert!(least < 1 << 20, "{form:?}: {least}");
+    for dtype in WeightDtype::ALL {
+        let least = least_binding(&config, dtype);
+        assert!(least < 1 << 20, "{dtype:?}: {least}");
         for binding in [1 << 20, least] {
             let gpu = crate::common::open(Limits::Binding(binding), false);
-            let weights = Weights::room(&gpu, &config, form).unwrap();
-            assert!(weights.base().buffers().len() > weights.groups.list.len() + 8, "{form:?}: slabs");
-            assert_eq!(gpu.allocated(), bytes_on_gpu(&gpu, &config, form).unwrap(), "{form:?}, bindings of {binding}");
+            let weights = Weights::room(&gpu, &config, dtype).unwrap();
+            assert!(weights.base().buffers().len() > weights.groups.list.len() + 8, "{dtype:?}: slabs");
+            assert_eq!(gpu.allocated(), bytes_on_gpu(&gpu, &config, dtype).unwrap(), "{dtype:?}, bindings of {binding}");
         }
         let gpu = crate::common::open(Limits::Binding(least - 4), false);
-        let refused = Weights::room(&gpu, &config, form).err().unwrap().to_string();
-        assert!(refused.contains("layers.0"), "{form:?}: {refused}");
+        let refused = Weights::room(&gpu, &config, dtype).err().unwrap().to_string();
+        assert!(refused.contains("layers.0"), "{dtype:?}: {refused}");
     }
 }
 

@@ -6,7 +6,7 @@ use std::fmt;
 use serde_json::Value;
 
 use crate::judge::{CHAT_WORDS, ScoreReads};
-use crate::model::form::WeightPolicy;
+use crate::model::weight_policy::WeightPolicy;
 
 /// One setting of a training run.
 #[derive(Debug)]

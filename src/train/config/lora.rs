@@ -1,8 +1,8 @@
 //! The settings of an adapter, and of the frozen weights under it.
 
 use super::{SettingError, TrainConfig};
-use crate::model::form::WeightPolicy;
 use crate::model::lora::{ALL_LINEAR, LoraSettings};
+use crate::model::weight_policy::WeightPolicy;
 
 impl TrainConfig {
     /// The adapter that is to be trained; `None`: every weight learns, or the adapter that the start model has.

@@ -237,7 +237,7 @@ impl Beginning<'_> {
         // As the first stage saves its judge: whole, or as an adapter beside the start model.
         let weights = match config.lora_r > 0 || start.adapter.is_some() {
             true => start.origin().upload(gpu, config)?,
-            false => Weights::upload_as(gpu, start.model.as_ref(), config.weight_policy().form(start.dtype.into()))?,
+            false => Weights::upload_as(gpu, start.model.as_ref(), config.weight_policy().of_stored(start.dtype))?,
         };
         self.judge(gpu, &weights, rows.max_tokens)?.rehearse(&labelled_rows(config)?, &judging(config))?;
         Ok(Measured::of(gpu))

@@ -121,7 +121,7 @@ fn record(config: &TrainConfig, model: &ModelFolder, settings: &JudgeSettings) -
     Ok(settings.behind(json!({
         "jurist": env!("CARGO_PKG_VERSION"),
         "judge": model.fingerprint()?,
-        "base_weights": config.base_weights,
+        "base_weights": config.weight_policy().name(),
         "seed": config.seed,
         "batch_size": config.per_device_eval_batch_size,
     })))
