@@ -280,7 +280,7 @@ impl Rig {
         let per_head = count * shape.head_dim;
         let total = (shape.heads + 2 * shape.kv_heads) * per_head;
         let qkv = self.input("qkv", total);
-        let spans = self.given("spans", batch.spans.into_iter().flatten().collect());
+        let spans = self.given("spans", bytemuck::cast_slice(&batch.spans).to_vec());
         let out = self.input("out", shape.heads * per_head);
         let stats = self.output("stats", count * shape.heads * 2);
         if !backward {

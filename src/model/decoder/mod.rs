@@ -79,7 +79,7 @@ impl Shape {
 struct Inputs {
     /// `[T]`
     ids: Tensor,
-    /// `[T]`, or the `[T, 4]` place of cached attention.
+    /// `[T]`, or the slots of cached attention.
     positions: (Tensor, Positions),
     /// `[positions, head_dim / 2, 2]`
     rope: Tensor,
@@ -88,11 +88,11 @@ struct Inputs {
 
 /// How tokens see each other.
 enum Attention<'a> {
-    /// `spans`, `[T, 4]`.
+    /// `spans`, `[T]`.
     Packed(Tensor),
-    /// One cache a layer, and `place`, `[T, 4]`; sequences of at most `max_length` positions, of which a token's own part
+    /// One cache a layer, and `slots`, `[T]`; sequences of at most `max_length` positions, of which a token's own part
     /// holds `own`.
-    Cached { place: Tensor, caches: &'a [Tensor], own: u32, max_length: u32 },
+    Cached { slots: Tensor, caches: &'a [Tensor], own: u32, max_length: u32 },
 }
 
 /// The tensors of one layer that its way back needs.

@@ -1,5 +1,6 @@
 //! Passes over packed batches: plans that are made once and run on batch after batch.
 
+use std::iter::repeat_n;
 use std::sync::{Mutex, PoisonError};
 
 use super::backward::BackwardInputs;
@@ -10,6 +11,7 @@ use crate::model::config::Config;
 use crate::model::error::ModelError;
 use crate::model::tensors::TensorSet;
 use crate::model::weights::Weights;
+use crate::ops::attention::{SPAN_WORDS, TokenSpan};
 use crate::ops::loss_head::{self, LossGradient, LossHead, NO_SCORES, OBJECTIVE_WORDS, RowObjective, STATS};
 use crate::ops::matmul::Epilogue;
 use crate::ops::rope::Positions;
@@ -36,9 +38,8 @@ pub struct PassSizes {
 
 /// A packed batch as the decoder reads it: sequences of different length laid end to end, with no padding.
 ///
-/// Every token has a *span* `[prefix_start, prefix_len, own_start, query_end]`: token `t` attends to the keys in
-/// `prefix_start..prefix_start + prefix_len` and in `own_start..=t`; as a key it is seen by the queries in `t..query_end`.
-/// A plain sequence has no prefix; the chains of one prompt share it:
+/// Every token has a *span* that says what it sees ([`TokenSpan`]). A plain sequence has no prefix; the chains of one prompt
+/// share it:
 ///
 /// ```text
 /// prompt   a b c          prefix     chain 1      chain 2
@@ -51,8 +52,8 @@ pub struct PackedInputs {
     pub ids: Vec<u32>,
     /// `[T]`
     pub positions: Vec<u32>,
-    /// `[T]`: prefix_start, prefix_len, own_start, query_end.
-    pub spans: Vec<[u32; 4]>,
+    /// `[T]`
+    pub spans: Vec<TokenSpan>,
     /// `[R]`: tokens whose logits are wanted, strictly increasing.
     pub rows: Vec<u32>,
     /// `[R]`
@@ -70,7 +71,8 @@ impl PackedInputs {
         let end = start + ids.len() as u32;
         self.ids.extend_from_slice(ids);
         self.positions.extend(0..ids.len() as u32);
-        self.spans.extend(ids.iter().map(|_| [start, 0, start, end]));
+        let span = TokenSpan { prefix_start: start, prefix_len: 0, own_start: start, query_end: end };
+        self.spans.extend(repeat_n(span, ids.len()));
         start
     }
 
@@ -87,7 +89,8 @@ impl PackedInputs {
         let end = start + prefix_len + total as u32;
         self.ids.extend_from_slice(prefix);
         self.positions.extend(0..prefix_len);
-        self.spans.extend(prefix.iter().map(|_| [start, 0, start, end]));
+        let span = TokenSpan { prefix_start: start, prefix_len: 0, own_start: start, query_end: end };
+        self.spans.extend(repeat_n(span, prefix.len()));
         let mut heads = Vec::new();
         for continuation in continuations {
             let own = self.ids.len() as u32;
@@ -95,7 +98,8 @@ impl PackedInputs {
             self.ids.push(*last);
             self.ids.extend_from_slice(continuation);
             self.positions.extend(prefix_len..prefix_len + 1 + continuation.len() as u32);
-            self.spans.extend((own..own_end).map(|_| [start, prefix_len, own, own_end]));
+            let span = TokenSpan { prefix_start: start, prefix_len, own_start: own, query_end: own_end };
+            self.spans.extend(repeat_n(span, continuation.len() + 1));
             heads.push(own);
         }
         heads
@@ -161,7 +165,7 @@ impl Front {
         Front {
             ids: plan.kept("token ids", tokens),
             positions: plan.kept("positions", tokens),
-            spans: plan.kept("spans", tokens * 4),
+            spans: plan.kept("spans", tokens * SPAN_WORDS),
             rows: plan.kept("loss rows", rows),
             rope: rope_table(plan, &weights.config, positions(&weights.config, tokens)),
             tokens: Size::live(live_tokens, tokens as u32),
@@ -211,7 +215,10 @@ fn check(weights: &Weights, (tokens, rows, scores): (usize, usize, usize), batch
     limit("rows whose loss looks at scores", rows * scores, batch.coefficients.len())?;
     let spans_fit = batch.spans.iter().enumerate().all(|(i, s)| {
         let i = i as u32;
-        s[0].checked_add(s[1]).is_some_and(|end| end <= s[2]) && s[2] <= i && i < s[3] && s[3] as usize <= t
+        s.prefix_start.checked_add(s.prefix_len).is_some_and(|end| end <= s.own_start)
+            && s.own_start <= i
+            && i < s.query_end
+            && s.query_end as usize <= t
     });
     let lengths_fit = batch.positions.len() == t
         && batch.spans.len() == t
@@ -513,15 +520,16 @@ mod tests {
 
     /// Keys that token `t` attends to.
     fn keys(batch: &PackedInputs, t: usize) -> Vec<usize> {
-        let [prefix, prefix_len, own, _] = batch.spans[t].map(|x| x as usize);
-        (prefix..prefix + prefix_len).chain(own..=t).collect()
+        let span = batch.spans[t];
+        let prefix = span.prefix_start..span.prefix_start + span.prefix_len;
+        prefix.chain(span.own_start..=t as u32).map(|s| s as usize).collect()
     }
 
     /// `query_end` says the same as the rest of the span, seen from the key.
     fn check_both_directions(batch: &PackedInputs) {
         for t in 0..batch.ids.len() {
             for s in 0..batch.ids.len() {
-                let in_reach = (s..batch.spans[s][3] as usize).contains(&t);
+                let in_reach = (s..batch.spans[s].query_end as usize).contains(&t);
                 assert_eq!(keys(batch, t).contains(&s), in_reach, "query {t}, key {s}");
             }
         }

@@ -2,6 +2,7 @@
 
 use super::Bench;
 use crate::gpu::{GpuError, Live, Size, Tensor};
+use crate::ops::cached_attention::KvSlot;
 use crate::ops::sample::{self, Rows, Sampling};
 use crate::random::threefry2x32;
 use crate::reference::loss::log_softmax;
@@ -15,7 +16,7 @@ pub const ALL: Spec = Spec { temperature: 1.0, top_k: 0, top_p: 1.0 };
 /// A sampler of `rows` rows whose settings are given with each run.
 pub struct Sampler {
     pub ran: Ran,
-    pub place: Tensor,
+    pub slots: Tensor,
     pub ids: Tensor,
     pub streams: Tensor,
     pub drawn: Tensor,
@@ -37,8 +38,8 @@ impl Sampler {
         let mut rig = b.rig();
         let live: [Live; 7] = std::array::from_fn(|_| rig.live(0));
         let glogits = rig.floats("logits", logits);
-        let places: Vec<u32> = positions.iter().flat_map(|p| [11, *p, 12, 13]).collect();
-        let place = rig.words("place", &places);
+        let at = |p: &u32| KvSlot { own: 11, position: *p, prefix_start: 12, prefix_len: 13 };
+        let slots = rig.words("slots", bytemuck::cast_slice(&positions.iter().map(at).collect::<Vec<_>>()));
         let ids = rig.words("ids", &vec![u32::MAX; rows]);
         let gstreams = rig.words("streams", &streams.iter().flat_map(|s| [*s, 0]).collect::<Vec<u32>>());
         let drawn = rig.words("drawn", &vec![u32::MAX; rows * history * 2]);
@@ -48,7 +49,7 @@ impl Sampler {
         let tensors = Rows {
             logits: glogits,
             start: sample::Start::First,
-            place,
+            slots,
             ids,
             streams: gstreams,
             drawn,
@@ -57,7 +58,7 @@ impl Sampler {
             history: history as u32,
         };
         sample::next(&mut rig.plan, tensors, settings);
-        Ok(Sampler { ran: rig.build(&b.gpu)?, place, ids, streams: gstreams, drawn, rows, history })
+        Ok(Sampler { ran: rig.build(&b.gpu)?, slots, ids, streams: gstreams, drawn, rows, history })
     }
 
     /// One token a row.
@@ -104,12 +105,12 @@ pub async fn greedy(b: &mut Bench) -> Result<(), GpuError> {
             b.result(OPERATION, &format!("log-prob, row {row}"), &[*found, 1.0], &[log_p, 1.0]);
         }
     }
-    let [place, ids, streams] = [
-        sampler.ran.read_words(sampler.place).await?,
+    let [slots, ids, streams] = [
+        sampler.ran.read_words(sampler.slots).await?,
         sampler.ran.read_words(sampler.ids).await?,
         sampler.ran.read_words(sampler.streams).await?,
     ];
-    b.holds(OPERATION, "positions move on", place.chunks(4).all(|p| p == [11, 7, 12, 13]));
+    b.holds(OPERATION, "positions move on", slots.chunks(4).all(|p| p == [11, 7, 12, 13]));
     b.holds(OPERATION, "the token is the next input", ids.iter().zip(expected).all(|(id, t)| *id as usize == t));
     b.holds(OPERATION, "draws are counted", streams.chunks(2).all(|s| s[1] == 3));
     Ok(())
