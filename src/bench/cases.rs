@@ -2,7 +2,7 @@
 
 use super::clock::{self, Effort};
 use super::{Group, Row, Shape};
-use crate::gpu::{Gpu, GpuError, Plan, PlanBuilder, Size, Tensor, Variant};
+use crate::gpu::{Gpu, GpuError, LiveValues, Plan, PlanBuilder, Size, Tensor, Variant};
 use crate::model::decoder::PackedInputs;
 use crate::ops::attention::{self, Heads};
 use crate::ops::loss_head::{self, LossGradient, LossHead, OBJECTIVE_WORDS, RowObjective, STATS};
@@ -194,7 +194,7 @@ impl Case {
         let before = gpu.allocated();
         let plan = self.plan(gpu)?;
         let memory = gpu.allocated() - before;
-        let timing = clock::plan(gpu, &plan, &[], effort).await?;
+        let timing = clock::plan(gpu, &plan, &LiveValues::default(), effort).await?;
         let Case { group, name, flops, bytes, .. } = self.clone();
         let clock::Timing { seconds, timestamps } = timing;
         Ok(Row { group, name, seconds, flops, bytes, memory, tokens: 0, timestamps })

@@ -5,6 +5,7 @@
 //! them. On the GPU they are `tensors`, packed as a `weight_policy` says; a model's are its `weights`, with an adapter (`lora`) beside
 //! them, and `decoder` runs them: forward, backward, and with a cache.
 
+mod batch;
 pub mod checkpoint;
 pub mod config;
 pub mod decoder;

@@ -15,7 +15,7 @@
 //! new prompts behind those that still run ([`CachePass::arrange`]).
 
 use super::{Attention, Inputs, Recorder, rope_table, rope_values};
-use crate::gpu::{Buffer, Gpu, Plan, PlanBuilder, Role, Size, Span};
+use crate::gpu::{Buffer, Gpu, Live, LiveValues, Plan, PlanBuilder, Role, Size, Span, Tensor};
 use crate::model::error::ModelError;
 use crate::model::weights::Weights;
 use crate::ops::cached_attention::{KvSlot, SLOT_WORDS, cache_words};
@@ -56,11 +56,14 @@ impl Sampler {
     /// The most probable token, always.
     pub const GREEDY: Sampler = Sampler { temperature: 0.0, top_p: 1.0, top_k: 0, key: [0, 0] };
 
-    /// The live values of a step of `rows` rows.
-    fn live(&self, rows: usize) -> [u32; 7] {
+    /// Sets what a draw of `rows` rows needs to know.
+    fn set(&self, live: &mut LiveValues, of: &Sampling, rows: u32) {
         let cut = self.temperature > 0.0 && (self.top_p < 1.0 || self.top_k > 0);
-        let truncated = if cut { rows as u32 } else { 0 };
-        [rows as u32, self.temperature.to_bits(), self.top_p.to_bits(), self.top_k, self.key[0], self.key[1], truncated]
+        live.set_float(of.temperature, self.temperature);
+        live.set_float(of.top_p, self.top_p);
+        live.set(of.top_k, self.top_k);
+        of.key.iter().zip(self.key).for_each(|(word, key)| live.set(*word, key));
+        live.set(of.truncated, if cut { rows } else { 0 });
     }
 }
 
@@ -79,9 +82,9 @@ pub struct CachePass {
     sizes: CacheSizes,
     state: State,
     prefill: Prefill,
-    draw: Plan,
-    step: Plan,
-    force: Plan,
+    draw: FirstDraw,
+    step: Advance,
+    force: Advance,
 }
 
 /// Buffers that the plans share.
@@ -97,9 +100,11 @@ struct State {
 
 struct Prefill {
     plan: Plan,
-    ids: crate::gpu::Tensor,
-    slots: crate::gpu::Tensor,
-    rows: crate::gpu::Tensor,
+    tokens: Live,
+    wanted: Live,
+    ids: Tensor,
+    slots: Tensor,
+    rows: Tensor,
 }
 
 impl CachePass {
@@ -130,9 +135,9 @@ impl CachePass {
             logits: gpu.buffer("next-token logits", sizes.rows * config.vocab_size)?,
         };
         let prefill = Prefill::new(gpu, &recorder, &state, sizes)?;
-        let draw = draw(gpu, &recorder, &state, sizes)?;
-        let step = advance(gpu, &recorder, &state, sizes, true)?;
-        let force = advance(gpu, &recorder, &state, sizes, false)?;
+        let draw = FirstDraw::new(gpu, &recorder, &state, sizes)?;
+        let step = Advance::new(gpu, &recorder, &state, sizes, true)?;
+        let force = Advance::new(gpu, &recorder, &state, sizes, false)?;
         Ok(CachePass { gpu: gpu.clone(), weights: weights.clone(), sizes, state, prefill, draw, step, force })
     }
 
@@ -174,7 +179,8 @@ impl CachePass {
         self.prefill.plan.write(self.prefill.ids, &ids)?;
         self.prefill.plan.write(self.prefill.slots, &slots)?;
         self.prefill.plan.write(self.prefill.rows, &wanted)?;
-        Ok(self.prefill.plan.run(&[ids.len() as u32, rows.len() as u32])?)
+        let Prefill { plan, tokens, wanted, .. } = &self.prefill;
+        Ok(plan.run(&[(*tokens, ids.len() as u32), (*wanted, rows.len() as u32)].into())?)
     }
 
     /// Makes rows `first ..` what `states` say.
@@ -214,7 +220,10 @@ impl CachePass {
     /// # Errors
     /// What the GPU reports.
     pub fn draw(&self, first: usize, rows: usize, sampler: Sampler) -> Result<(), ModelError> {
-        Ok(self.draw.run(&[&sampler.live(rows)[..], &[first as u32]].concat())?)
+        let FirstDraw { plan, rows: count, first: start, sampling } = &self.draw;
+        let mut live = LiveValues::from([(*count, rows as u32), (*start, first as u32)]);
+        sampler.set(&mut live, sampling, rows as u32);
+        Ok(plan.run(&live)?)
     }
 
     /// `times` steps of the first `rows` rows: feed what was drawn, draw from the logits.
@@ -222,7 +231,7 @@ impl CachePass {
     /// # Errors
     /// What the GPU reports.
     pub fn step(&self, rows: usize, times: usize, sampler: Sampler) -> Result<(), ModelError> {
-        Ok(self.step.run_times(&sampler.live(rows), times)?)
+        Ok(self.step.plan.run_times(&self.step.live(rows, sampler), times)?)
     }
 
     /// One step, every dispatch timed.
@@ -230,7 +239,7 @@ impl CachePass {
     /// # Errors
     /// What the GPU reports.
     pub async fn timeline(&self, rows: usize, sampler: Sampler) -> Result<Vec<Span>, ModelError> {
-        Ok(self.step.timeline(&sampler.live(rows)).await?)
+        Ok(self.step.plan.timeline(&self.step.live(rows, sampler)).await?)
     }
 
     /// One step with tokens given by the host, one a row, at the next position of each.
@@ -244,7 +253,7 @@ impl CachePass {
         slots.iter_mut().for_each(|slot| slot.position += 1);
         self.gpu.write(&self.state.slots, 0, &slots)?;
         self.gpu.write(&self.state.ids, 0, ids)?;
-        Ok(self.force.run(&[ids.len() as u32])?)
+        Ok(self.force.plan.run(&self.force.live(ids.len(), Sampler::GREEDY))?)
     }
 
     /// Next-token logits `[rows, V]` of the rows that ran last.
@@ -305,7 +314,7 @@ pub struct PrefillRow {
 impl Prefill {
     fn new(gpu: &Gpu, recorder: &Recorder, state: &State, sizes: CacheSizes) -> Result<Self, ModelError> {
         let mut plan = PlanBuilder::new(gpu.tuning());
-        let (live_tokens, live_rows) = (plan.live(), plan.live());
+        let (live_tokens, wanted) = (plan.live(), plan.live());
         let ids = plan.kept("prompt ids", sizes.prefill);
         let slots = plan.kept("prompt places", sizes.prefill * SLOT_WORDS);
         let rows = plan.kept("prompt rows", sizes.rows);
@@ -318,10 +327,10 @@ impl Prefill {
         let attention = Attention::Cached { slots, caches: &caches, own: max_length, max_length };
         let trace = recorder.forward(&mut plan, inputs, &attention);
         let logits = plan.import(&state.logits);
-        recorder.logits(&mut plan, rows, trace.output, logits, Size::live(live_rows, sizes.rows as u32));
+        recorder.logits(&mut plan, rows, trace.output, logits, Size::live(wanted, sizes.rows as u32));
         let plan = plan.build(gpu)?;
         plan.write(rope, &rope_values(&recorder.weights.config, sizes.max_length))?;
-        Ok(Prefill { plan, ids, slots, rows })
+        Ok(Prefill { plan, tokens: live_tokens, wanted, ids, slots, rows })
     }
 }
 
@@ -344,35 +353,68 @@ fn sampling(plan: &mut PlanBuilder, state: &State, vocab: u32, history: usize, c
 }
 
 /// The first draw of new rows.
-fn draw(gpu: &Gpu, recorder: &Recorder, state: &State, sizes: CacheSizes) -> Result<Plan, ModelError> {
-    let mut plan = PlanBuilder::new(gpu.tuning());
-    let count = Size::live(plan.live(), sizes.rows as u32);
-    let (rows, sampling) = sampling(&mut plan, state, recorder.shape.vocab, sizes.history, count);
-    let start = sample::Start::Row(plan.live());
-    sample::next(&mut plan, sample::Rows { start, ..rows }, sampling);
-    Ok(plan.build(gpu)?)
+struct FirstDraw {
+    plan: Plan,
+    rows: Live,
+    /// The first of the rows.
+    first: Live,
+    sampling: Sampling,
 }
 
-/// One step of all rows; with `draw`, the next tokens are drawn from the logits.
-fn advance(gpu: &Gpu, recorder: &Recorder, state: &State, sizes: CacheSizes, draw: bool) -> Result<Plan, ModelError> {
-    let mut plan = PlanBuilder::new(gpu.tuning());
-    let count = Size::live(plan.live(), sizes.rows as u32);
-    let (ids, slots) = (plan.import(&state.ids), plan.import(&state.slots));
-    // A row that runs past its own entries (it finished long ago) keeps its last position's rope: nobody reads the result.
-    let rope = rope_table(&mut plan, &recorder.weights.config, sizes.max_length + sizes.history + 1);
-    let inputs = Inputs { ids, positions: (slots, Positions::Slot), rope, tokens: count };
-    let caches: Vec<_> = state.caches.iter().map(|c| plan.import(c)).collect();
-    let attention = Attention::Cached { slots, caches: &caches, own: sizes.own as u32, max_length: sizes.max_length as u32 };
-    let trace = recorder.forward(&mut plan, inputs, &attention);
-    let every = plan.kept("every row", sizes.rows);
-    let logits = plan.import(&state.logits);
-    recorder.logits(&mut plan, every, trace.output, logits, count);
-    if draw {
-        let (rows, sampling) = sampling(&mut plan, state, recorder.shape.vocab, sizes.history, count);
-        sample::next(&mut plan, rows, sampling);
+impl FirstDraw {
+    fn new(gpu: &Gpu, recorder: &Recorder, state: &State, sizes: CacheSizes) -> Result<Self, ModelError> {
+        let mut plan = PlanBuilder::new(gpu.tuning());
+        let rows = plan.live();
+        let count = Size::live(rows, sizes.rows as u32);
+        let (tensors, sampling) = sampling(&mut plan, state, recorder.shape.vocab, sizes.history, count);
+        let first = plan.live();
+        sample::next(&mut plan, sample::Rows { start: sample::Start::Row(first), ..tensors }, sampling);
+        Ok(FirstDraw { plan: plan.build(gpu)?, rows, first, sampling })
     }
-    let plan = plan.build(gpu)?;
-    plan.write(rope, &rope_values(&recorder.weights.config, sizes.max_length + sizes.history + 1))?;
-    plan.write(every, &(0..sizes.rows as u32).collect::<Vec<_>>())?;
-    Ok(plan)
+}
+
+/// One step of all rows.
+struct Advance {
+    plan: Plan,
+    rows: Live,
+    /// Of the draw from the logits, where there is one.
+    sampling: Option<Sampling>,
+}
+
+impl Advance {
+    /// With `draw`, the next tokens are drawn from the logits.
+    fn new(gpu: &Gpu, recorder: &Recorder, state: &State, sizes: CacheSizes, draw: bool) -> Result<Self, ModelError> {
+        let mut plan = PlanBuilder::new(gpu.tuning());
+        let rows = plan.live();
+        let count = Size::live(rows, sizes.rows as u32);
+        let (ids, slots) = (plan.import(&state.ids), plan.import(&state.slots));
+        // A row that runs past its own entries (it finished long ago) keeps its last position's rope: nobody reads the result.
+        let positions = sizes.max_length + sizes.history + 1;
+        let rope = rope_table(&mut plan, &recorder.weights.config, positions);
+        let inputs = Inputs { ids, positions: (slots, Positions::Slot), rope, tokens: count };
+        let caches: Vec<_> = state.caches.iter().map(|c| plan.import(c)).collect();
+        let (own, max_length) = (sizes.own as u32, sizes.max_length as u32);
+        let trace = recorder.forward(&mut plan, inputs, &Attention::Cached { slots, caches: &caches, own, max_length });
+        let every = plan.kept("every row", sizes.rows);
+        let logits = plan.import(&state.logits);
+        recorder.logits(&mut plan, every, trace.output, logits, count);
+        let sampling = draw.then(|| {
+            let (tensors, sampling) = sampling(&mut plan, state, recorder.shape.vocab, sizes.history, count);
+            sample::next(&mut plan, tensors, sampling);
+            sampling
+        });
+        let plan = plan.build(gpu)?;
+        plan.write(rope, &rope_values(&recorder.weights.config, positions))?;
+        plan.write(every, &(0..sizes.rows as u32).collect::<Vec<_>>())?;
+        Ok(Advance { plan, rows, sampling })
+    }
+
+    /// The live values of a step of `rows` rows; a step that draws nothing does not ask the sampler.
+    fn live(&self, rows: usize, sampler: Sampler) -> LiveValues {
+        let mut live = LiveValues::from([(self.rows, rows as u32)]);
+        if let Some(sampling) = &self.sampling {
+            sampler.set(&mut live, sampling, rows as u32);
+        }
+        live
+    }
 }

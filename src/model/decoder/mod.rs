@@ -6,17 +6,22 @@
 //! ```
 //!
 //! `forward` records the left-to-right pass and returns a [`Trace`] of the tensors that the way back needs; `backward`
-//! walks the trace from right to left. Both only *record* into a plan; `pass` owns plans for packed batches (training,
-//! scoring), `decode` for cached generation.
+//! walks the trace from right to left. Both only *record* into a plan; `train_pass` and `logits_pass` own plans
+//! for packed batches, `decode` for cached generation.
 
 mod backward;
 mod decode;
 mod forward;
-mod pass;
+mod front;
+mod logits_pass;
 mod project;
+mod train_pass;
 
 pub use decode::{CachePass, CacheSizes, Draw, PrefillPrompt, PrefillRow, RowState, Sampler};
-pub use pass::{LogitsPass, PackedInputs, Pass, PassSizes, RowStats};
+pub use logits_pass::LogitsPass;
+pub use train_pass::{Pass, PassSizes, RowStats};
+
+pub use super::batch::PackedInputs;
 
 use project::{Low, Projection};
 

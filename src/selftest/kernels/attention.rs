@@ -112,7 +112,8 @@ pub async fn cached(b: &mut Bench, h: &Heads) -> Result<(), GpuError> {
     let fused = random(18 * fused_width, 3);
 
     let mut rig = b.rig();
-    let count = Size::live(rig.live(0), planned);
+    let rows = rig.live(0);
+    let count = Size::live(rows, planned);
     let (qkv, slots) = (rig.output("qkv", 7 * fused_width), rig.words("slots", &[0; 7 * SLOT_WORDS]));
     let cache = rig.output("cache", cached_attention::cache_words(h, entries));
     let out = rig.output("out", 7 * width);
@@ -125,7 +126,7 @@ pub async fn cached(b: &mut Bench, h: &Heads) -> Result<(), GpuError> {
         let data: Vec<f64> = step.iter().flat_map(|t| fused[t * fused_width..][..fused_width].to_vec()).collect();
         ran.write_floats(qkv, &data)?;
         ran.plan.write(slots, &step.iter().map(|t| slot(*t)).collect::<Vec<_>>())?;
-        ran.plan.run(&[step.len() as u32])?;
+        ran.plan.run(&[(rows, step.len() as u32)].into())?;
         let out = ran.read_floats(out).await?;
         step.iter().enumerate().for_each(|(i, t)| found[t * width..][..width].copy_from_slice(&out[i * width..][..width]));
     }
