@@ -1,7 +1,7 @@
 // Grouped-query causal attention over packed sequences, online softmax, both directions.  (Dao et al. 2022)
 //
 // The fused tensor qkv is [T, heads + 2 kv_heads, HEAD_DIM]; query head h reads key head h / GROUP_SIZE.
-// spans[t] = (prefix_start, prefix_len, own_start, query_end): token t sees the keys
+// By spans[t], token t sees the keys
 //     prefix_start .. prefix_start + prefix_len   (a prompt shared by several chains; length 0 when there is none)
 //     own_start ..= t                             (its own sequence up to itself)
 // and a key s is seen by the queries s .. query_end. A sliding window WINDOW (0: none) hides keys whose
@@ -25,7 +25,7 @@ struct Params {
 
 #if forward
 @group(0) @binding(1) var<storage, read> qkv: array<Piece>;
-@group(0) @binding(2) var<storage, read> spans: array<vec4<u32>>; // [T]
+@group(0) @binding(2) var<storage, read> spans: array<TokenSpan>; // [T]
 @group(0) @binding(3) var<storage, read_write> out: array<Piece>; // [T, heads, D]
 @group(0) @binding(4) var<storage, read_write> stats: array<vec2<f32>>; // [T, heads]
 
@@ -48,7 +48,7 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     var mass = 0.0;
     // Two runs of keys in one loop: the shared prefix, then the own sequence.
     var s = prefix_from(t, span);
-    var end = span.x + span.y;
+    var end = span.prefix_start + span.prefix_len;
     var second = false;
     loop {
         if (s >= end) {
@@ -109,7 +109,7 @@ fn prepare(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
 
 #if backward_q
 @group(0) @binding(1) var<storage, read> qkv: array<Piece>;
-@group(0) @binding(2) var<storage, read> spans: array<vec4<u32>>; // [T]
+@group(0) @binding(2) var<storage, read> spans: array<TokenSpan>; // [T]
 @group(0) @binding(3) var<storage, read> dout: array<Piece>; // [T, heads, D]
 @group(0) @binding(4) var<storage, read> stats: array<vec2<f32>>; // [T, heads]
 @group(0) @binding(5) var<storage, read_write> dqkv: array<Piece>;
@@ -132,7 +132,7 @@ fn backward_q(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) 
     var sum{{P}} = Piece();
 #end
     var s = prefix_from(t, span);
-    var end = span.x + span.y;
+    var end = span.prefix_start + span.prefix_len;
     var second = false;
     loop {
         if (s >= end) {
@@ -166,7 +166,7 @@ fn backward_q(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) 
 
 #if backward_kv
 @group(0) @binding(1) var<storage, read> qkv: array<Piece>;
-@group(0) @binding(2) var<storage, read> spans: array<vec4<u32>>; // [T]
+@group(0) @binding(2) var<storage, read> spans: array<TokenSpan>; // [T]
 @group(0) @binding(3) var<storage, read> dout: array<Piece>; // [T, heads, D]
 @group(0) @binding(4) var<storage, read> stats: array<vec2<f32>>; // [T, heads]
 @group(0) @binding(5) var<storage, read_write> dqkv: array<Piece>;
@@ -180,7 +180,7 @@ fn backward_kv(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups)
     }
     let kv_head = i / params.tokens;
     let s = i % params.tokens;
-    let end = spans[s].w;
+    let end = spans[s].query_end;
 #for P PIECES
     let k{{P}} = qkv[key_at(s, kv_head) + {{P}}u] * params.scale;
     let v{{P}} = qkv[value_at(s, kv_head) + {{P}}u];

@@ -13,7 +13,7 @@ struct Params {
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> qkv: array<Piece>;
-@group(0) @binding(2) var<storage, read> spans: array<vec4<u32>>; // [T]
+@group(0) @binding(2) var<storage, read> spans: array<TokenSpan>; // [T]
 
 // Four vectors of PIECES pieces lie in LOADS = PIECES / 2 pieces a lane: piece P of vector J is number J * PIECES + P.
 
@@ -148,7 +148,7 @@ fn backward_kv(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
     let kv_head = group.y;
     let own = group.x * 8u + lane;
     let s = min(own, params.tokens - 1u);
-    let end = spans[s].w;
+    let end = spans[s].query_end;
 #for P PIECES
     let k{{P}} = qkv[key_at(s, kv_head) + {{P}}u] * params.scale;
     let v{{P}} = qkv[value_at(s, kv_head) + {{P}}u];
@@ -164,7 +164,12 @@ fn backward_kv(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
 #endif
 #for J 4
 #if WINDOWED
-        let span{{J}} = subgroupBroadcast(span, {{J}}u);
+        let span{{J}} = TokenSpan(
+            subgroupBroadcast(span.prefix_start, {{J}}u),
+            subgroupBroadcast(span.prefix_len, {{J}}u),
+            subgroupBroadcast(span.own_start, {{J}}u),
+            subgroupBroadcast(span.query_end, {{J}}u),
+        );
         let seen{{J}} = t + {{J}}u >= s && t + {{J}}u < end && !hidden(s, max(t + {{J}}u, s), span{{J}});
 #else
         let seen{{J}} = t + {{J}}u >= s && t + {{J}}u < end;

@@ -22,7 +22,7 @@ struct Params {
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> qkv: array<Piece>;
-@group(0) @binding(2) var<storage, read> spans: array<vec4<u32>>; // [T]
+@group(0) @binding(2) var<storage, read> spans: array<TokenSpan>; // [T]
 #if forward
 @group(0) @binding(3) var<storage, read_write> out: array<Piece>; // [T, heads, D]
 @group(0) @binding(4) var<storage, read_write> stats: array<vec2<f32>>; // [T, heads]
@@ -139,7 +139,7 @@ fn weighted(columns: u32, column: u32, last_column: u32, kv_head: u32, chunk: u3
 fn last_query(first: u32, last: u32) -> u32 {
     var end = 0u;
     for (var s = first; s <= last; s++) {
-        end = max(end, spans[s].w);
+        end = max(end, spans[s].query_end);
     }
     return end;
 }
@@ -154,7 +154,7 @@ fn backward_kv(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
 #for I 2
     let own{{I}} = first + {{I}}u * DOWN + y;
     let s{{I}} = min(own{{I}}, params.tokens - 1u);
-    let end{{I}} = spans[s{{I}}].w;
+    let end{{I}} = spans[s{{I}}].query_end;
 #end
     var dk: array<Block, {{CHUNKS}}>;
     var dv: array<Block, {{CHUNKS}}>;

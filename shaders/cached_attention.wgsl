@@ -1,7 +1,7 @@
 // Attention of new tokens over a cache of keys and values: prefill of prompts and decoding, one code path.
 //
 // The cache is [entries, 2 · kv_heads, HEAD_DIM]: a token's keys, then its values. Each new token says which entries are its
-// sequence's: its place (lib/place.wgsl).
+// sequence's: its slot (lib/place.wgsl).
 //
 // Contract   store    writes k and v of token t into the entry of its position
 //            attend   out[T, heads, D] = attention of token t over positions 0 ..= position of its sequence
@@ -27,7 +27,7 @@ const WINDOW: u32 = {{WINDOW}}u;
 #include "lib/place.wgsl"
 
 @group(0) @binding(1) var<storage, read> qkv: array<Piece>; // [T, heads + 2 kv_heads, D]
-@group(0) @binding(2) var<storage, read> place: array<vec4<u32>>; // [T]
+@group(0) @binding(2) var<storage, read> slots: array<KvSlot>; // [T]
 
 #if store
 @group(0) @binding(3) var<storage, read_write> cache: array<Piece>;
@@ -40,12 +40,12 @@ fn store(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) group
         return;
     }
     let t = i / CACHED;
-    let at = place[t];
+    let slot = slots[t];
     // A finished row of a batch may run on past the end of its own part; it must not touch its neighbour's.
-    if (at.y >= end_of(at)) {
+    if (slot.position >= end_of(slot)) {
         return;
     }
-    cache[entry_of(at, at.y) * CACHED + i % CACHED] = qkv[t * STRIDE + HEADS * PIECES + i % CACHED];
+    cache[entry_of(slot, slot.position) * CACHED + i % CACHED] = qkv[t * STRIDE + HEADS * PIECES + i % CACHED];
 }
 #endif
 
@@ -63,16 +63,16 @@ fn attend(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grou
     let head = i / params.tokens;
     let t = i % params.tokens;
     let kv_head = head / GROUP_SIZE;
-    let where_ = place[t];
-    let run = seen_by(where_);
+    let slot = slots[t];
+    let seen = seen_by(slot);
 #for P PIECES
     let q{{P}} = qkv[t * STRIDE + head * PIECES + {{P}}u] * params.scale;
     var sum{{P}} = Piece();
 #end
     var top = -1e30;
     var mass = 0.0;
-    for (var s = run.x; s <= run.y; s++) {
-        let key = entry_of(where_, s) * CACHED + kv_head * PIECES;
+    for (var s = seen.first; s <= seen.last; s++) {
+        let key = entry_of(slot, s) * CACHED + kv_head * PIECES;
         let value = key + KV_HEADS * PIECES;
         var score = 0.0;
 #for P PIECES

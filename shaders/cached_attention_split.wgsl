@@ -1,5 +1,5 @@
 // Attention of few new tokens over a long cache: `attend` of cached_attention.wgsl in two passes, for GPUs. (Flash-decoding,
-// Dao et al. 2023) Cache, place and window are explained there.
+// Dao et al. 2023) Cache, slots and window are explained there.
 //
 // Contract   part     sums[t, head, part, D], stats[t, head, part] = (largest score, sum of exponentials) over the PART
 //                     positions from part · PART on; a part of which the token sees nothing is not written
@@ -33,7 +33,7 @@ const PART: u32 = {{PART}}u;
 
 #if part
 @group(0) @binding(1) var<storage, read> qkv: array<Piece>; // [T, heads + 2 kv_heads, D]
-@group(0) @binding(2) var<storage, read> place: array<vec4<u32>>; // [T]
+@group(0) @binding(2) var<storage, read> slots: array<KvSlot>; // [T]
 @group(0) @binding(3) var<storage, read> cache: array<Piece>;
 @group(0) @binding(4) var<storage, read_write> sums: array<Piece>; // [T, heads, parts, D]
 @group(0) @binding(5) var<storage, read_write> stats: array<vec2<f32>>; // [T, heads, parts]
@@ -46,10 +46,10 @@ var<workgroup> peaks: array<f32, {{GROUP_THREADS}}>; // [GROUP_SIZE, 64]: the la
 fn part(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let t = group.y / KV_HEADS;
     let kv_head = group.y % KV_HEADS;
-    let at = place[t];
-    let run = seen_by(at);
-    let start = max(group.x * PART, run.x);
-    let end = min(group.x * PART + PART, run.y + 1u);
+    let slot = slots[t];
+    let seen = seen_by(slot);
+    let start = max(group.x * PART, seen.first);
+    let end = min(group.x * PART + PART, seen.last + 1u);
     if (start >= end) {
         return; // all threads of the workgroup
     }
@@ -61,7 +61,7 @@ fn part(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var peak{{G}} = -1e30;
 #end
     for (var s = start + thread; s < end; s += 64u) {
-        let key = entry_of(at, s) * CACHED + kv_head * PIECES;
+        let key = entry_of(slot, s) * CACHED + kv_head * PIECES;
 #for G GROUP_SIZE
         var score{{G}} = 0.0;
 #end
@@ -89,7 +89,7 @@ fn part(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         var mass = 0.0;
         var sum = Piece();
         for (var s = start; s < end; s++) {
-            let value = entry_of(at, s) * CACHED + (KV_HEADS + kv_head) * PIECES;
+            let value = entry_of(slot, s) * CACHED + (KV_HEADS + kv_head) * PIECES;
             let p = exp(scores[member * PART + s - start] - top);
             mass += p;
             sum += p * cache[value + i % PIECES];
@@ -104,7 +104,7 @@ fn part(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #endif
 
 #if combine
-@group(0) @binding(1) var<storage, read> place: array<vec4<u32>>; // [T]
+@group(0) @binding(1) var<storage, read> slots: array<KvSlot>; // [T]
 @group(0) @binding(2) var<storage, read> sums: array<Piece>; // [T, heads, parts, D]
 @group(0) @binding(3) var<storage, read> stats: array<vec2<f32>>; // [T, heads, parts]
 @group(0) @binding(4) var<storage, read_write> out: array<Piece>; // [T, heads, D]
@@ -117,9 +117,9 @@ fn combine(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
         return;
     }
     let row = i / PIECES;
-    let run = seen_by(place[row / HEADS]);
-    let first = row * params.parts + run.x / PART;
-    let last = row * params.parts + run.y / PART;
+    let seen = seen_by(slots[row / HEADS]);
+    let first = row * params.parts + seen.first / PART;
+    let last = row * params.parts + seen.last / PART;
     var top = -1e30;
     for (var n = first; n <= last; n++) {
         top = max(top, stats[n].x);

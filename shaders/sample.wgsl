@@ -12,6 +12,7 @@
 // Grid       rows; LANES threads a row (lib/row.wgsl).
 // Why so     The bisection walks the vocabulary once a bit, some 70 times in all: as a kernel of its own it is run only where it
 //            is asked for, and by more threads a row, since lavapipe ends the loops of a thread after 65,535 turns.
+#include "lib/kv_slot.wgsl"
 #include "lib/row.wgsl"
 #include "lib/threefry.wgsl"
 
@@ -100,7 +101,7 @@ fn largest_threshold(z: u32, lane: u32, top: f32, inverse: f32, least: u32, want
 
 #if next
 @group(0) @binding(2) var<storage, read> thresholds: array<u32>; // [rows]
-@group(0) @binding(3) var<storage, read_write> place: array<vec4<u32>>; // [B]: row's place in the cache (lib/place.wgsl)
+@group(0) @binding(3) var<storage, read_write> slots: array<KvSlot>; // [B]: the row's in the cache
 @group(0) @binding(4) var<storage, read_write> ids: array<u32>; // [B]: the input of the next step
 @group(0) @binding(5) var<storage, read_write> streams: array<vec2<u32>>; // [B]: random stream of the row, tokens drawn
 @group(0) @binding(6) var<storage, read_write> drawn: array<vec2<u32>>; // [B, history]: token, bits of its log-prob
@@ -142,7 +143,7 @@ fn next(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     }
     let at = params.start + row;
     let stream = streams[at];
-    let bits = threefry2x32(vec2<u32>(params.key_low, params.key_high), vec2<u32>(stream.x, place[at].y)).x;
+    let bits = threefry2x32(vec2<u32>(params.key_low, params.key_high), vec2<u32>(stream.x, slots[at].position)).x;
     let u = select(unit_float(bits), 0.0, greedy); // greedy: the first of equal logits
     let token = find(z, lane, first, last, own, u, top, inverse, threshold);
     if (lane == 0u) {
@@ -150,7 +151,7 @@ fn next(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         drawn[at * params.history + stream.y % params.history] = vec2<u32>(token, bitcast<u32>(log_p));
         ids[at] = token;
         streams[at].y = stream.y + 1u;
-        place[at].y += 1u;
+        slots[at].position += 1u;
     }
 }
 

@@ -19,7 +19,6 @@ use jurist::experiments::compare::{CompareError, Protocol};
 use jurist::judge::{JudgeError, JudgePrompt, JudgeSettings, Scale, ScoreTokens, Template};
 use jurist::model::checkpoint::Checkpoint;
 use jurist::model::config::Config;
-use jurist::model::dtype::Dtype;
 use jurist::model::error::ModelError;
 use jurist::model::lora::AdapterFiles;
 use jurist::model::names::{TensorSpec, tensors};
@@ -33,6 +32,7 @@ use jurist::train::{TrainConfig, TrainError};
 use serde_json::{Value, json};
 
 use super::memory::most_bytes;
+use jurist::ops::weight_dtype::WeightDtype;
 
 /// What is done with the bytes of an input.
 pub type Target = fn(&[u8]);
@@ -129,7 +129,7 @@ pub fn config(data: &[u8]) {
     let Some(config) = said(Config::from_json(&text)) else { return };
     let sizes =
         |c: &Config| (c.vocab_size, c.hidden_size, c.intermediate_size, c.num_hidden_layers, c.qkv_rows(), c.parameter_count());
-    for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
+    for dtype in [WeightDtype::F32, WeightDtype::F16, WeightDtype::Bf16] {
         let again = said(Config::from_json(&config.to_json(dtype))).expect("what was written is read");
         assert_eq!((sizes(&again), again.dtype), (sizes(&config), Some(dtype)));
         assert_eq!((again.rope, &again.eos_token_ids), (config.rope.clone(), &config.eos_token_ids));
@@ -507,6 +507,6 @@ static MODEL: LazyLock<Files> = LazyLock::new(|| {
     let views = specs.iter().map(|spec| &spec.name).zip(specs.iter().zip(&zeros).map(|(spec, zeros)| view((spec, zeros))));
     let weights = ::safetensors::serialize(views, None).expect("a file");
     let mut files = WORDS.files().clone();
-    files.extend([("config.json".into(), CONFIG.to_json(Dtype::F32).into_bytes()), ("model.safetensors".into(), weights)]);
+    files.extend([("config.json".into(), CONFIG.to_json(WeightDtype::F32).into_bytes()), ("model.safetensors".into(), weights)]);
     files
 });

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::{Case, Error, WeightDtype};
-use crate::bundle::{self, Exported, ModelFolder, SHARD_BYTES, WeightFormat};
+use crate::bundle::{self, Exported, ModelFolder, SHARD_BYTES};
 use crate::judge::{JudgeError, JudgeSettings};
 
 /// How a judge is exported.
@@ -53,14 +53,7 @@ pub fn export(from: impl AsRef<Path>, to: impl AsRef<Path>, options: &ExportOpti
     let default = full.file_name().map_or("judge".into(), |name| name.to_string_lossy().into_owned());
     let name = options.name.as_deref().unwrap_or(&default);
     let examples = options.examples.iter().map(|case| Value::Object(case.columns().clone())).collect();
-    let bundle = Exported {
-        name,
-        weights: WeightFormat::named(options.weights.name())?,
-        model: model.as_ref(),
-        tokenizer: &tokenizer,
-        judge,
-        examples,
-    };
+    let bundle = Exported { name, weights: options.weights, model: model.as_ref(), tokenizer: &tokenizer, judge, examples };
     let manifest = bundle::export(to.as_ref(), &bundle, SHARD_BYTES)?;
     Ok(Bundle { parameters: manifest.parameters, shards: manifest.shards.len(), bytes: manifest.download_bytes() })
 }

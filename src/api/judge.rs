@@ -8,7 +8,7 @@ use crate::bundle::ModelFolder;
 use crate::data::Example;
 use crate::gpu::{Gpu, GpuOptions};
 use crate::judge::{self, JudgeFiles, Judged};
-use crate::model::form::WeightPolicy;
+use crate::model::weight_policy::WeightPolicy;
 use crate::selftest::Work;
 
 /// A judge on a GPU.

@@ -24,10 +24,10 @@ pub use judge::{Judge, LoadOptions};
 pub use trainer::Trainer;
 
 pub use crate::gpu::{Gpu, GpuOptions};
-pub use crate::judge::{Expectation, Judging as ScoreOptions};
-pub use crate::model::form::Form as WeightDtype;
+pub use crate::judge::{Expectation, ScoreOptions};
+pub use crate::ops::weight_dtype::WeightDtype;
 pub use crate::progress::Progress;
 pub use crate::train::TrainConfig;
 pub use crate::train::config::Method;
 #[cfg(not(target_arch = "wasm32"))]
-pub use crate::train::run::Ended as TrainOutcome;
+pub use crate::train::run::TrainOutcome;

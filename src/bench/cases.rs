@@ -2,14 +2,15 @@
 
 use super::clock::{self, Effort};
 use super::{Group, Row, Shape};
-use crate::gpu::{Gpu, GpuError, Plan, PlanBuilder, Size, Tensor, Variant};
+use crate::gpu::{Gpu, GpuError, LiveValues, Plan, PlanBuilder, Size, Tensor, Variant};
 use crate::model::decoder::PackedInputs;
 use crate::ops::attention::{self, Heads};
 use crate::ops::loss_head::{self, LossGradient, LossHead, OBJECTIVE_WORDS, RowObjective, STATS};
 use crate::ops::matmul::{self as products, Epilogue, Layout, Product, product};
-use crate::ops::matrix::{FullSlab, Matrix, Packed, Packing};
+use crate::ops::matrix::{FullSlab, Matrix, Packed};
 use crate::ops::rmsnorm::{self, Norm};
 use crate::ops::swiglu;
+use crate::ops::weight_dtype::WeightDtype;
 use crate::random::Stream;
 
 /// A kernel, or the few that make one operation, at one shape.
@@ -37,7 +38,7 @@ enum Work {
         units: bool,
     },
     Packed {
-        packing: Packing,
+        dtype: WeightDtype,
         transposed: bool,
         m: usize,
         n: usize,
@@ -83,9 +84,9 @@ pub fn all(shape: &Shape, units: bool) -> Vec<Case> {
     if let Some(n) = shape.squares.iter().max() {
         all.extend([1, 4, 16, 64].map(|m| matmul(Layout::Nt, m, *n, *n)));
         // A frozen matrix in few bits: a step of generation, and both ways of a training step beside an adapter.
-        for packing in [Packing::Bf16, Packing::Q8, Packing::Q4] {
-            all.extend([1, 16].map(|m| packed(packing, true, m, *n, *n)));
-            all.extend([true, false].map(|transposed| packed(packing, transposed, shape.step_tokens(), 1024, shape.hidden)));
+        for dtype in [WeightDtype::Bf16, WeightDtype::Q8, WeightDtype::Q4] {
+            all.extend([1, 16].map(|m| packed(dtype, true, m, *n, *n)));
+            all.extend([true, false].map(|transposed| packed(dtype, transposed, shape.step_tokens(), 1024, shape.hidden)));
         }
     }
     let rows = shape.step_tokens();
@@ -109,12 +110,12 @@ fn without_units(layout: Layout, n: usize) -> Case {
     Case { name: format!("{}, no matrix units", case.name), work: Work::Matmul { layout, m: n, n, k: n, units: false }, ..case }
 }
 
-fn packed(packing: Packing, transposed: bool, m: usize, n: usize, k: usize) -> Case {
+fn packed(dtype: WeightDtype, transposed: bool, m: usize, n: usize, k: usize) -> Case {
     let way = if transposed { "nt" } else { "nn" };
-    let name = format!("matmul {way} {} {m}x{k}x{n}", packing.name());
-    let scales = if packing.scaled() { k * n / 32 * 4 } else { 0 };
-    let bytes = (4 * (m * k + m * n) + k * n * packing.bits() as usize / 8 + scales) as u64;
-    let work = Work::Packed { packing, transposed, m, n, k };
+    let name = format!("matmul {way} {} {m}x{k}x{n}", dtype.name());
+    let scales = if dtype.is_quantised() { k * n / 32 * 4 } else { 0 };
+    let bytes = (4 * (m * k + m * n) + k * n * dtype.bits() / 8 + scales) as u64;
+    let work = Work::Packed { dtype, transposed, m, n, k };
     Case { group: Group::Matmul, name, flops: 2 * (m * n * k) as u64, bytes, work }
 }
 
@@ -179,7 +180,7 @@ impl Case {
         let mut rig = Rig { plan: PlanBuilder::new(&tuning), random: Vec::new(), words: Vec::new() };
         match &self.work {
             Work::Matmul { layout, m, n, k, .. } => rig.matmul(*layout, *m, *n, *k),
-            Work::Packed { packing, transposed, m, n, k } => rig.packed(*packing, *transposed, [*m, *n, *k]),
+            Work::Packed { dtype, transposed, m, n, k } => rig.packed(*dtype, *transposed, [*m, *n, *k]),
             Work::Attention { shape, backward } => rig.attention(shape, *backward),
             Work::Norm { rows, width, backward } => rig.norm(*rows, *width, *backward),
             Work::Swiglu { rows, width, backward } => rig.swiglu(*rows, *width, *backward),
@@ -193,7 +194,7 @@ impl Case {
         let before = gpu.allocated();
         let plan = self.plan(gpu)?;
         let memory = gpu.allocated() - before;
-        let timing = clock::plan(gpu, &plan, &[], effort).await?;
+        let timing = clock::plan(gpu, &plan, &LiveValues::default(), effort).await?;
         let Case { group, name, flops, bytes, .. } = self.clone();
         let clock::Timing { seconds, timestamps } = timing;
         Ok(Row { group, name, seconds, flops, bytes, memory, tokens: 0, timestamps })
@@ -246,18 +247,19 @@ impl Rig {
         product(&mut self.plan, Product::whole(layout, [a, b, c], [m, n, k], Epilogue::Write));
     }
 
-    /// `x w` or `x wᵀ`, where w is `[K, N]` or `[N, K]` in `packing`.
-    fn packed(&mut self, packing: Packing, transposed: bool, [m, n, k]: [usize; 3]) {
-        // Ones as halves, small codes.
-        let word = match packing {
-            Packing::Bf16 => 0x3f80_3f80,
-            Packing::F16 => 0x3c00_3c00,
-            Packing::Q8 | Packing::Q4 => 0x0102_0304,
+    /// `x w` or `x wᵀ`, where w is `[K, N]` or `[N, K]` as `dtype`.
+    fn packed(&mut self, dtype: WeightDtype, transposed: bool, [m, n, k]: [usize; 3]) {
+        // Ones as floats, small codes.
+        let word = match dtype {
+            WeightDtype::F32 => 0x3f80_0000,
+            WeightDtype::Bf16 => 0x3f80_3f80,
+            WeightDtype::F16 => 0x3c00_3c00,
+            WeightDtype::Q8 | WeightDtype::Q4 => 0x0102_0304,
         };
-        let words = self.given("codes", vec![word; n * k * packing.bits() as usize / 32]);
-        let scales = packing.scaled().then(|| self.input("scales", n * k / 32));
+        let words = self.given("codes", vec![word; n * k * dtype.bits() / 32]);
+        let scales = dtype.is_quantised().then(|| self.input("scales", n * k / 32));
         let rows = if transposed { n } else { k };
-        let w = Matrix::packed(Packed { packing, words, scales }, rows as u32);
+        let w = Matrix::packed(Packed { dtype, words, scales }, rows as u32);
         let (x, y) = (self.input("a", m * k), self.output("c", m * n));
         let [m, n, k] = [m, n, k].map(|s| Size::fixed(s as u32));
         match transposed {
@@ -278,7 +280,7 @@ impl Rig {
         let per_head = count * shape.head_dim;
         let total = (shape.heads + 2 * shape.kv_heads) * per_head;
         let qkv = self.input("qkv", total);
-        let spans = self.given("spans", batch.spans.into_iter().flatten().collect());
+        let spans = self.given("spans", bytemuck::cast_slice(&batch.spans).to_vec());
         let out = self.input("out", shape.heads * per_head);
         let stats = self.output("stats", count * shape.heads * 2);
         if !backward {

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::BenchError;
 use super::clock::{self, Effort};
-use crate::gpu::{Class, Gpu, GpuError, Plan, PlanBuilder, Size};
+use crate::gpu::{Class, Gpu, GpuError, LiveValues, Plan, PlanBuilder, Size};
 use crate::ops::ceilings as ops;
 
 /// The limits that no kernel can pass.
@@ -47,7 +47,7 @@ async fn arithmetic(gpu: &Gpu, chains: u32, effort: Effort) -> Result<f64, GpuEr
     let out = plan.kept("sums", threads as usize);
     let each = ops::multiply_add(&mut plan, out, Size::fixed(threads), iterations, chains);
     let plan = plan.build(gpu)?;
-    let seconds = clock::plan(gpu, &plan, &[], effort).await?.seconds;
+    let seconds = clock::plan(gpu, &plan, &LiveValues::default(), effort).await?.seconds;
     Ok(f64::from(threads) * each as f64 / seconds)
 }
 
@@ -61,7 +61,7 @@ async fn copying(gpu: &Gpu, effort: Effort) -> Result<(f64, f64), GpuError> {
     let (source, out) = (plan.kept("source", words), plan.kept("copy", words));
     ops::copy(&mut plan, source, out, Size::fixed((bytes / 16) as u32));
     let plan = plan.build(gpu)?;
-    let kernel = clock::plan(gpu, &plan, &[], effort).await?.seconds;
+    let kernel = clock::plan(gpu, &plan, &LiveValues::default(), effort).await?.seconds;
     let (source, out) = (plan.buffer(source)?, plan.buffer(out)?);
     let command = clock::wall(effort, async || {
         gpu.copy(&[(source, out)])?;
@@ -77,7 +77,7 @@ async fn overhead(gpu: &Gpu, effort: Effort) -> Result<(f64, f64, f64), GpuError
     const MANY: usize = 256;
     let (few, many) = (nothing(gpu, 1)?, nothing(gpu, MANY)?);
     let run = |plan: &Plan, times: usize| -> Result<(), GpuError> {
-        (0..times).try_for_each(|_| plan.run(&[]))?;
+        (0..times).try_for_each(|_| plan.run(&LiveValues::default()))?;
         gpu.wait()
     };
     let round_trip = clock::wall(effort, async || run(&few, 1)).await?;

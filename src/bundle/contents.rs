@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 
-use super::{Entries, Stored, WeightFormat, stored};
+use super::{Entries, Stored, stored};
 use crate::model::config::Config;
 use crate::model::error::ModelError;
+use crate::ops::weight_dtype::WeightDtype;
 
 /// Names listed in a message before "and n more".
 const LISTED: usize = 5;
@@ -23,17 +24,17 @@ pub struct Part {
 
 /// Takes the headers of all shards, in order, and knows what is still missing.
 pub struct Contents {
-    format: WeightFormat,
+    weights: WeightDtype,
     order: Vec<String>,
     arrays: HashMap<String, (Stored, usize)>,
 }
 
 impl Contents {
     /// What the shards of a bundle must hold.
-    pub fn new(config: &Config, format: WeightFormat) -> Self {
-        let arrays = stored(config, format);
+    pub fn new(config: &Config, weights: WeightDtype) -> Self {
+        let arrays = stored(config, weights);
         let order = arrays.iter().map(|a| a.name.clone()).collect();
-        Contents { format, order, arrays: arrays.into_iter().map(|a| (a.name.clone(), (a, 0))).collect() }
+        Contents { weights, order, arrays: arrays.into_iter().map(|a| (a.name.clone(), (a, 0))).collect() }
     }
 
     /// Takes the next part: what a shard's header says of an array. Its place is behind the parts that came before.
@@ -60,7 +61,7 @@ impl Contents {
         let wanted = array.entries.safetensors_name();
         if dtype.to_string() != wanted {
             let reason =
-                format!("tensor `{name}` is stored as {dtype}, and weights of {} have it as {wanted}", self.format.name());
+                format!("tensor `{name}` is stored as {dtype}, and weights of {} have it as {wanted}", self.weights.name());
             return Err(ModelError::Corrupt { file: file.into(), reason });
         }
         let len = shape.iter().product();

@@ -8,10 +8,11 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::manifest::hex;
-use super::{FileEntry, MANIFEST, MOST_EXAMPLES, Manifest, Shard, TokenizerEntry, WeightFormat, plan};
+use super::{FileEntry, MANIFEST, MOST_EXAMPLES, Manifest, Shard, TokenizerEntry, plan};
 use crate::files::{FileError, replace_folder};
 use crate::model::error::ModelError;
 use crate::model::source::TensorSource;
+use crate::ops::weight_dtype::WeightDtype;
 use crate::text::Tokenizer;
 
 /// Values read and written at a time: whole blocks of quantised matrices.
@@ -20,7 +21,7 @@ const PIECE: usize = 1 << 18;
 /// What goes into a bundle.
 pub struct Exported<'a> {
     pub name: &'a str,
-    pub weights: WeightFormat,
+    pub weights: WeightDtype,
     pub model: &'a dyn TensorSource,
     pub tokenizer: &'a Tokenizer,
     /// The judge's `judge.json`.

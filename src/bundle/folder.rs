@@ -13,13 +13,13 @@ use crate::hub;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::config::Config;
 use crate::model::directory::{INDEX, SINGLE};
-use crate::model::dtype::{Dtype, first_non_finite};
+use crate::model::dtype::first_non_finite;
 use crate::model::error::ModelError;
-use crate::model::form::Form;
 use crate::model::lora::peft::{ADAPTER_CONFIG, ADAPTER_MODEL};
 use crate::model::lora::{AdapterFiles, Merged};
-use crate::model::quantised::{BLOCK, Plane, Quantisation, finite_scales};
+use crate::model::quantised::{Plane, finite_scales};
 use crate::model::source::TensorSource;
+use crate::ops::weight_dtype::{BLOCK, WeightDtype};
 use crate::text::{TextError, Tokenizer};
 
 /// A folder that holds a model. Nothing but a bundle's manifest has been read.
@@ -182,13 +182,13 @@ impl ModelFolder {
         }
         let Some(manifest) = &self.bundle else {
             let checkpoint = Checkpoint::open(&self.dir)?;
-            let (dtype, form, notes) = (checkpoint.dtype(), checkpoint.form(), checkpoint.notes().to_vec());
-            return Ok(FolderWeights { source: Box::new(checkpoint), adapter: None, base: None, dtype, form, notes });
+            let (dtype, matrix_dtype, notes) = (checkpoint.dtype(), checkpoint.matrix_dtype(), checkpoint.notes().to_vec());
+            return Ok(FolderWeights { source: Box::new(checkpoint), adapter: None, base: None, dtype, matrix_dtype, notes });
         };
-        let format = manifest.weight_format()?;
-        let (dtype, form) = (format.matrix_dtype(), format.form());
+        let matrix_dtype = manifest.weight_dtype()?;
+        let dtype = matrix_dtype.float();
         let weights = BundleWeights::open(&self.dir, manifest).map_err(|e| e.in_file(self.dir.display().to_string()))?;
-        Ok(FolderWeights { source: Box::new(weights), adapter: None, base: None, dtype, form, notes: Vec::new() })
+        Ok(FolderWeights { source: Box::new(weights), adapter: None, base: None, dtype, matrix_dtype, notes: Vec::new() })
     }
 }
 
@@ -283,9 +283,9 @@ pub struct FolderWeights {
     /// The name that the adapter has for them.
     pub base: Option<String>,
     /// Of the embedding: the type in which a judge that is trained from these is saved.
-    pub dtype: Dtype,
-    /// The form that holds all matrices as they are stored.
-    pub form: Form,
+    pub dtype: WeightDtype,
+    /// The one that holds all matrices as they are stored.
+    pub matrix_dtype: WeightDtype,
     /// What the user may want to know.
     pub notes: Vec<String>,
 }
@@ -306,7 +306,7 @@ impl FolderWeights {
 /// The weights of a bundle, mapped into memory.
 struct BundleWeights {
     config: Config,
-    quantisation: Option<Quantisation>,
+    dtype: WeightDtype,
     shards: Vec<memmap2::Mmap>,
     /// The parts of each array by its tensor, and by its plane where it is one.
     places: HashMap<(String, Option<Plane>), Vec<Place>>,
@@ -326,10 +326,9 @@ struct Place {
 impl BundleWeights {
     fn open(dir: &Path, manifest: &Manifest) -> Result<Self, ModelError> {
         let config = manifest.model()?;
-        let format = manifest.weight_format()?;
-        let mut contents = Contents::new(&config, format);
-        let quantisation = format.quantisation();
-        let mut weights = BundleWeights { config, quantisation, shards: Vec::new(), places: HashMap::new() };
+        let dtype = manifest.weight_dtype()?;
+        let mut contents = Contents::new(&config, dtype);
+        let mut weights = BundleWeights { config, dtype, shards: Vec::new(), places: HashMap::new() };
         for entry in &manifest.shards {
             let path = dir.join(&entry.file);
             let file = File::open(&path).map_err(|e| ModelError::io("open", &path, e))?;
@@ -385,7 +384,7 @@ impl BundleWeights {
     }
 
     /// Values `start ..` of a quantised matrix, decoded: the blocks around them, and of these the part that is wanted.
-    fn decoded(&self, form: Quantisation, tensor: &str, start: usize, out: &mut [f32]) -> Result<(), ModelError> {
+    fn decoded(&self, dtype: WeightDtype, tensor: &str, start: usize, out: &mut [f32]) -> Result<(), ModelError> {
         let blocks_there: usize =
             self.places.get(&(tensor.to_string(), Some(Plane::Scales))).into_iter().flatten().map(|p| p.len).sum();
         let (len, end) = (blocks_there * BLOCK, start.saturating_add(out.len()));
@@ -393,24 +392,23 @@ impl BundleWeights {
             return Err(ModelError::OutOfBounds { tensor: tensor.into(), len, start, end });
         }
         let blocks = start / BLOCK..end.div_ceil(BLOCK);
-        let a_block = form.entries(Plane::Packed, BLOCK);
+        let a_block = dtype.entries(Plane::Packed, BLOCK);
         let (mut packed, mut scales) = (vec![0; blocks.len() * a_block], vec![0; blocks.len()]);
         self.read_plane(tensor, Plane::Packed, blocks.start * a_block, &mut packed)?;
         self.read_plane(tensor, Plane::Scales, blocks.start, &mut scales)?;
         let scales: Vec<f32> = scales.into_iter().map(f32::from_bits).collect();
-        let mut values = vec![0.0; blocks.len() * BLOCK];
-        form.decode(&packed, &scales, &mut values);
+        let values = dtype.decode(&packed, &scales);
         let before = start - blocks.start * BLOCK;
         out.copy_from_slice(&values[before..before + out.len()]);
         Ok(())
     }
 
     /// How `tensor` is quantised, if it is.
-    fn form(&self, tensor: &str) -> Option<Quantisation> {
+    fn quantised(&self, tensor: &str) -> Option<WeightDtype> {
         let places = self.places.get(&(tensor.to_string(), Some(Plane::Packed)))?;
         places.iter().find_map(|place| match place.entries {
             Entries::Values(_) => None,
-            Entries::Plane(form, _) => Some(form),
+            Entries::Plane(dtype, _) => Some(dtype),
         })
     }
 }
@@ -421,8 +419,8 @@ impl TensorSource for BundleWeights {
     }
 
     fn read(&self, tensor: &str, start: usize, out: &mut [f32]) -> Result<(), ModelError> {
-        if let Some(form) = self.form(tensor) {
-            return self.decoded(form, tensor, start, out);
+        if let Some(dtype) = self.quantised(tensor) {
+            return self.decoded(dtype, tensor, start, out);
         }
         self.pieces(tensor, None, (start, out.len()), |at, entries, bytes| {
             if let Entries::Values(dtype) = entries {
@@ -435,8 +433,8 @@ impl TensorSource for BundleWeights {
         }
     }
 
-    fn quantisation(&self) -> Option<Quantisation> {
-        self.quantisation
+    fn quantisation(&self) -> Option<WeightDtype> {
+        Some(self.dtype).filter(|dtype| dtype.is_quantised())
     }
 
     fn read_plane(&self, tensor: &str, plane: Plane, start: usize, out: &mut [u32]) -> Result<(), ModelError> {

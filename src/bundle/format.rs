@@ -1,92 +1,30 @@
 //! How the weights of a bundle are stored, and which arrays its shards hold.
 
 use crate::model::config::Config;
-use crate::model::dtype::Dtype;
 use crate::model::error::ModelError;
-use crate::model::form::Form;
 use crate::model::names::Groups;
-use crate::model::quantised::{Plane, Quantisation};
+use crate::model::quantised::Plane;
+use crate::ops::weight_dtype::WeightDtype;
 
-/// How the matrices of a bundle are stored. Norms and biases are f32 in every format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WeightFormat {
-    F32,
-    F16,
-    Bf16,
-    Q8,
-    Q4,
-}
-
-impl WeightFormat {
-    /// All formats by their names.
-    pub const ALL: [(&'static str, WeightFormat); 5] = [
-        ("f32", WeightFormat::F32),
-        ("f16", WeightFormat::F16),
-        ("bf16", WeightFormat::Bf16),
-        ("q8", WeightFormat::Q8),
-        ("q4", WeightFormat::Q4),
-    ];
-
-    /// The format of this name.
-    ///
-    /// # Errors
-    /// A name that is none.
-    pub fn named(name: &str) -> Result<Self, ModelError> {
-        let known = WeightFormat::ALL.iter().find(|(known, _)| *known == name);
-        known.map(|(_, format)| *format).ok_or_else(|| ModelError::Unsupported {
-            key: "weights".into(),
-            found: format!("\"{name}\""),
-            supported: WeightFormat::ALL.map(|(name, _)| name).join(", "),
-        })
-    }
-
-    pub fn name(self) -> &'static str {
-        match self {
-            WeightFormat::F32 => "f32",
-            WeightFormat::F16 => "f16",
-            WeightFormat::Bf16 => "bf16",
-            WeightFormat::Q8 => "q8",
-            WeightFormat::Q4 => "q4",
-        }
-    }
-
-    /// The type of the model's matrices in this format; f32 for quantised ones, which are decoded to that.
-    pub fn matrix_dtype(self) -> Dtype {
-        match self {
-            WeightFormat::F32 | WeightFormat::Q8 | WeightFormat::Q4 => Dtype::F32,
-            WeightFormat::F16 => Dtype::F16,
-            WeightFormat::Bf16 => Dtype::Bf16,
-        }
-    }
-
-    /// The same form on the GPU.
-    pub fn form(self) -> Form {
-        match self {
-            WeightFormat::F32 => Form::F32,
-            WeightFormat::F16 => Form::F16,
-            WeightFormat::Bf16 => Form::Bf16,
-            WeightFormat::Q8 => Form::Q8,
-            WeightFormat::Q4 => Form::Q4,
-        }
-    }
-
-    /// How matrices are quantised, if they are.
-    pub fn quantisation(self) -> Option<Quantisation> {
-        match self {
-            WeightFormat::F32 | WeightFormat::F16 | WeightFormat::Bf16 => None,
-            WeightFormat::Q8 => Some(Quantisation::Q8),
-            WeightFormat::Q4 => Some(Quantisation::Q4),
-        }
-    }
+/// The dtype of a bundle's matrices by its name. Norms and biases are f32 in every bundle.
+///
+/// # Errors
+/// A name that is none.
+pub fn weight_dtype(name: &str) -> Result<WeightDtype, ModelError> {
+    WeightDtype::from_name(name).ok_or_else(|| ModelError::Unsupported {
+        key: "weights".into(),
+        found: format!("\"{name}\""),
+        supported: WeightDtype::ALL.map(WeightDtype::name).join(", "),
+    })
 }
 
 /// What the entries of an array are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entries {
     /// The tensor's values.
-    Values(Dtype),
+    Values(WeightDtype),
     /// One plane of a quantised matrix.
-    Plane(Quantisation, Plane),
+    Plane(WeightDtype, Plane),
 }
 
 impl Entries {
@@ -111,7 +49,7 @@ impl Entries {
     pub fn of_values(self, values: usize) -> usize {
         match self {
             Entries::Values(_) => values,
-            Entries::Plane(form, plane) => form.entries(plane, values),
+            Entries::Plane(dtype, plane) => dtype.entries(plane, values),
         }
     }
 }
@@ -148,16 +86,16 @@ impl Stored {
 }
 
 /// Every array of the model that `config` describes, in the model's order, the codes of a matrix before its scales.
-pub fn stored(config: &Config, format: WeightFormat) -> Vec<Stored> {
+pub fn stored(config: &Config, weights: WeightDtype) -> Vec<Stored> {
     let mut all = Vec::new();
     for group in &Groups::of(config).list {
         for part in &group.parts {
             let of = group.shape_of(part);
-            // What is not a matrix is small, and stays exact.
-            let dtype = if of.len() == 2 { format.matrix_dtype() } else { Dtype::F32 };
-            let entries = match format.quantisation().and_then(|form| form.of_group(group)) {
-                None => vec![Entries::Values(dtype)],
-                Some(form) => Plane::ALL.map(|plane| Entries::Plane(form, plane)).to_vec(),
+            let held = weights.of_group(group);
+            let entries = match held.is_quantised() {
+                true => Plane::ALL.map(|plane| Entries::Plane(held, plane)).to_vec(),
+                // A file has no blocks of halves. What is not a matrix is small, and stays exact.
+                false => vec![Entries::Values(if of.len() == 2 { weights.float() } else { WeightDtype::F32 })],
             };
             all.extend(entries.into_iter().map(|entries| {
                 let mut name = part.hf_name.clone();

@@ -4,9 +4,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use super::{MANIFEST, WeightFormat};
+use super::{MANIFEST, weight_dtype};
 use crate::model::config::Config;
 use crate::model::error::ModelError;
+use crate::ops::weight_dtype::WeightDtype;
 use crate::text::{Files, Tokenizer};
 
 /// Value of `format`.
@@ -81,7 +82,7 @@ pub struct Manifest {
     pub version: u32,
     /// For people.
     pub name: String,
-    /// The name of a [`WeightFormat`].
+    /// The name of a [`WeightDtype`].
     pub weights: String,
     pub parameters: u64,
     /// The model's `config.json`.
@@ -99,8 +100,8 @@ pub struct Manifest {
 
 impl Manifest {
     /// A manifest of this version, its shards still to be named.
-    pub fn new(name: &str, weights: WeightFormat, config: &Config, judge: Value, tokenizer: TokenizerEntry) -> Self {
-        let json = config.to_json(weights.matrix_dtype());
+    pub fn new(name: &str, weights: WeightDtype, config: &Config, judge: Value, tokenizer: TokenizerEntry) -> Self {
+        let json = config.to_json(weights.float());
         Manifest {
             format: FORMAT.into(),
             version: VERSION,
@@ -147,7 +148,7 @@ impl Manifest {
             }
         }
         let manifest: Manifest = serde_json::from_value(value).map_err(|e| ModelError::Json(e.to_string()))?;
-        manifest.weight_format()?;
+        manifest.weight_dtype()?;
         let config = manifest.model()?;
         if config.parameter_count() != manifest.parameters {
             let expected = format!("{}, which is what `config` describes", config.parameter_count());
@@ -185,9 +186,9 @@ impl Manifest {
     /// How its matrices are stored.
     ///
     /// # Errors
-    /// As [`WeightFormat::named`].
-    pub fn weight_format(&self) -> Result<WeightFormat, ModelError> {
-        WeightFormat::named(&self.weights)
+    /// As [`weight_dtype`].
+    pub fn weight_dtype(&self) -> Result<WeightDtype, ModelError> {
+        weight_dtype(&self.weights)
     }
 
     /// The model that the bundle holds.

@@ -9,7 +9,7 @@
 //! A matrix that is larger than a shard is cut by rows: its parts have the same name, one in each of consecutive shards.
 //!
 //! - [`Manifest`]: what `manifest.json` says, checked as a whole;
-//! - [`WeightFormat`]: how matrices are stored; a quantised one (`model::quantised`) is two arrays, `NAME` with the codes
+//! - [`WeightDtype`](crate::ops::weight_dtype::WeightDtype): how matrices are stored; a quantised one (`model::quantised`) is two arrays, `NAME` with the codes
 //!   (U32) and `NAME.scales` (F32), in any two shards;
 //! - `shards`: which array goes where, and how its numbers are written;
 //! - [`ShardReader`]: tensors out of a stream of bytes, whatever the pieces in which it comes;
@@ -32,7 +32,7 @@ mod export;
 mod folder;
 
 pub use contents::{Contents, Part};
-pub use format::{Entries, Stored, WeightFormat, stored};
+pub use format::{Entries, Stored, stored, weight_dtype};
 pub use manifest::{FileEntry, MOST_EXAMPLES, Manifest, TokenizerEntry, sha256_hex};
 pub use reader::{Piece, ShardReader};
 pub use shards::{Shard, ShardPart, plan};

@@ -1,11 +1,12 @@
 //! Which array lies in which shard, and how its numbers become bytes. Pure, so that a page can save a bundle too.
 
-use super::{Entries, Stored, WeightFormat, stored};
+use super::{Entries, Stored, stored};
 use crate::model::config::Config;
 use crate::model::dtype::{first_non_finite, vanished};
 use crate::model::error::ModelError;
 use crate::model::layout::header_of;
-use crate::model::quantised::{BLOCK, Plane};
+use crate::model::quantised::Plane;
+use crate::ops::weight_dtype::WeightDtype;
 
 /// Room for a shard's header, which is written before its size is known exactly: over a hundred bytes a tensor.
 const HEADER_PER_TENSOR: u64 = 192;
@@ -43,10 +44,9 @@ impl ShardPart {
         }
         let dtype = match self.entries {
             Entries::Values(dtype) => dtype,
-            Entries::Plane(form, plane) => {
-                debug_assert!(values.len().is_multiple_of(BLOCK));
-                let (mut packed, mut scales) = (Vec::new(), Vec::new());
-                form.encode(values, &mut packed, &mut scales);
+            Entries::Plane(dtype, plane) => {
+                debug_assert!(values.len().is_multiple_of(dtype.block()));
+                let (packed, scales) = dtype.encode(values);
                 match plane {
                     Plane::Packed => out.extend(packed.iter().flat_map(|word| word.to_le_bytes())),
                     Plane::Scales => out.extend(scales.iter().flat_map(|scale| scale.to_le_bytes())),
@@ -84,10 +84,10 @@ impl Shard {
 
 /// Distributes the arrays of `config` over shards of at most `most` bytes, in the model's order. A matrix that is larger
 /// is cut by rows; a single row is never cut.
-pub fn plan(config: &Config, format: WeightFormat, most: u64) -> Vec<Shard> {
+pub fn plan(config: &Config, weights: WeightDtype, most: u64) -> Vec<Shard> {
     let mut shards: Vec<Vec<ShardPart>> = vec![Vec::new()];
     let mut used = 0;
-    for array in stored(config, format) {
+    for array in stored(config, weights) {
         let mut row = 0;
         for rows in pieces(&array, most) {
             let part = part(&array, row, rows);

@@ -14,7 +14,7 @@ use super::merge::MergeArgs;
 use super::plan::PlanArgs;
 use super::settings::SettingFlags;
 use crate::gpu::Kernels;
-use crate::model::form::WeightPolicy;
+use crate::model::weight_policy::WeightPolicy;
 
 /// Train LLM judges on any GPU that wgpu reaches, and measure how well they agree with people.
 #[derive(Debug, Parser)]

@@ -6,13 +6,13 @@ use serde_json::Value;
 
 use super::progress::TerminalProgress;
 use super::{CliError, Context, ExportArgs, Interrupt, print};
-use crate::bundle::{Exported, MOST_EXAMPLES, SHARD_BYTES, Wanted, WeightFormat, export};
+use crate::bundle::{Exported, MOST_EXAMPLES, SHARD_BYTES, Wanted, export, weight_dtype};
 use crate::data::{Example, Reader, View};
 use crate::eval::pearson;
 use crate::files::refuse_input;
 use crate::judge::{Judge, JudgeError, JudgeFiles, JudgeSettings, compare};
-use crate::model::form::WeightPolicy;
-use crate::model::quantised::BLOCK;
+use crate::model::weight_policy::WeightPolicy;
+use crate::ops::weight_dtype::BLOCK;
 use crate::progress::Progress;
 use crate::selftest::Work;
 
@@ -25,7 +25,7 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<(), CliError> {
     refuse_input(&args.out, &args.checkpoint, "the checkpoint")?;
     let _interrupt = Interrupt::watch()?;
     let model = args.checkpoint.display();
-    let weights = WeightFormat::named(&args.weights).map_err(|e| CliError::Usage(format!("--weights: {e}")))?;
+    let weights = weight_dtype(&args.weights).map_err(|e| CliError::Usage(format!("--weights: {e}")))?;
     context.fetch(&args.checkpoint, Wanted::All, &mut progress)?;
     let folder = context.open(&args.checkpoint)?;
     let Some(judge) = folder.judge_json().map_err(JudgeError::from)? else {
@@ -50,8 +50,8 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<(), CliError> {
         progress.note(&format!("the first {MOST_EXAMPLES} of {} examples travel with the bundle", rows.len()));
     }
     let examples = rows.iter().take(MOST_EXAMPLES).map(|e| Value::Object(e.row.fields.clone())).collect();
-    if let Some(form) = weights.quantisation() {
-        let left = form.left_in_full(source.config());
+    if weights.is_quantised() {
+        let left = weights.left_in_full(source.config());
         if left > 0 {
             progress.note(&format!("{left} matrices stay in f32: the length of their rows is no multiple of {BLOCK}"));
         }
@@ -66,12 +66,10 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<(), CliError> {
         manifest.shards.len(),
         manifest.download_bytes() as f64 / 1e6
     ))?;
-    match weights.quantisation() {
-        None => Ok(()),
-        Some(_) if rows.is_empty() => {
-            print("agreement with the judge it was made from: not measured, there were no --examples\n")
-        }
-        Some(_) => print(&agreement(args, context, &rows[..rows.len().min(MOST_COMPARED)], &mut progress)?),
+    match weights.is_quantised() {
+        false => Ok(()),
+        true if rows.is_empty() => print("agreement with the judge it was made from: not measured, there were no --examples\n"),
+        true => print(&agreement(args, context, &rows[..rows.len().min(MOST_COMPARED)], &mut progress)?),
     }
 }
 

@@ -9,7 +9,8 @@ use crate::bundle::Wanted;
 use crate::data::{Chains, Dataset, Example, Labels, Reader, View};
 use crate::eval::faithfulness::ChainSwap;
 use crate::judge::{
-    self, CHAT_WORDS, Choice, Judge, JudgeError, JudgeFiles, JudgeOverrides, Judgement, Judging, Template, with_swapped_chains,
+    self, CHAT_WORDS, Choice, Judge, JudgeError, JudgeFiles, JudgeOverrides, Judgement, ScoreOptions, Template,
+    with_swapped_chains,
 };
 use crate::model::error::ModelError;
 use crate::progress::Progress;
@@ -77,9 +78,9 @@ impl JudgingArgs {
     }
 
     /// How rows are judged.
-    pub fn judging(&self) -> Judging {
+    pub fn judging(&self) -> ScoreOptions {
         let several = if self.chains > 1 { 1.0 } else { 0.0 };
-        Judging {
+        ScoreOptions {
             expectation: match self.expectation {
                 Expectation::Renormalised => judge::Expectation::Renormalised,
                 Expectation::Full => judge::Expectation::FullVocabulary,
@@ -90,7 +91,7 @@ impl JudgingArgs {
             batch_size: self.batch_size as usize,
             max_length: self.max_length.map_or(usize::MAX, |n| n as usize),
             given_chains: self.given_chains,
-            ..Judging::default()
+            ..ScoreOptions::default()
         }
     }
 
@@ -133,7 +134,7 @@ impl JudgingArgs {
         if rows.len() < 2 {
             return Ok(None);
         }
-        let judging = Judging { given_chains: true, ..judging };
+        let judging = ScoreOptions { given_chains: true, ..judging };
         let chains: Vec<Option<String>> = own.iter().map(|j| j.feedback.clone()).collect();
         let until = Until { stop: || interrupt.requested(), done: |_: usize| {} };
         let swapped = match pollster::block_on(judge.judge(&with_swapped_chains(&rows, &chains), &judging, until)) {

@@ -6,11 +6,11 @@ use clap::Args;
 
 use super::{CliError, Context, Interrupt, print};
 use crate::judge::{JUDGE_FILE, JudgeError};
-use crate::model::dtype::Dtype;
 use crate::model::error::ModelError;
 use crate::model::layout::DEFAULT_SHARD_BYTES;
 use crate::model::names::tensors;
 use crate::model::save::save_checkpoint;
+use crate::ops::weight_dtype::WeightDtype;
 use crate::progress::Progress;
 
 /// Add a LoRA adapter into its model, for tools that read no adapters
@@ -40,7 +40,7 @@ pub fn run(args: &MergeArgs, context: &Context) -> Result<(), CliError> {
     let mut progress = context.progress();
     let asked = args.dtype.as_deref().map(|name| {
         let expected = || CliError::Usage(format!("--dtype {name}: expected float32, bfloat16 or float16"));
-        Dtype::from_config_name(name).ok_or_else(expected)
+        WeightDtype::from_config_name(name).ok_or_else(expected)
     });
     let asked = asked.transpose()?;
     let (adapter, out) = (args.folder.display(), args.out.display());

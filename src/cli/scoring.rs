@@ -1,4 +1,4 @@
-//! Judging rows in blocks, each kept as soon as it is done: to standard output, to a file that an interruption leaves and that
+//! ScoreOptions rows in blocks, each kept as soon as it is done: to standard output, to a file that an interruption leaves and that
 //! can be gone on with, or for this process alone.
 //!
 //! The rows of a block are judged together, and blocks do not depend on each other: so a run that was interrupted and gone on
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::{CliError, Interrupt, TerminalProgress, print_rows};
 use crate::data::{Example, columns_of};
 use crate::files::{FileError, Growing, changes, open_stream};
-use crate::judge::{Expectation, Judge, JudgeError, Judgement, Judging};
+use crate::judge::{Expectation, Judge, JudgeError, Judgement, ScoreOptions};
 use crate::model::error::ModelError;
 use crate::progress::Progress;
 use crate::rollout::Until;
@@ -28,7 +28,7 @@ const ROUNDING: f64 = 1e-4;
 /// What is judged, and the column that it goes to.
 pub struct Work<'a> {
     pub judge: &'a Judge,
-    pub judging: Judging,
+    pub judging: ScoreOptions,
     pub rows: &'a [Example],
     /// The column of the judgement.
     pub column: &'a str,
@@ -188,7 +188,7 @@ fn judge_blocks(
     let last_kept = earlier.lines.saturating_sub(1) / block;
     for (n, rows) in work.rows.chunks(block).enumerate().skip(last_kept) {
         let first_row = n * block;
-        let judging = Judging { first_row, ..work.judging.clone() };
+        let judging = ScoreOptions { first_row, ..work.judging.clone() };
         let stop = || work.interrupt.requested();
         let until = Until { stop, done: |done: usize| progress.step((first_row + done) as u64, f64::NAN) };
         if work.interrupt.requested() {
@@ -216,7 +216,7 @@ fn judge_blocks(
 }
 
 /// Rows that are judged together.
-fn rows_of_a_block(judging: &Judging) -> usize {
+fn rows_of_a_block(judging: &ScoreOptions) -> usize {
     (BATCHES * judging.batch_size / judging.chains.max(1)).max(1)
 }
 

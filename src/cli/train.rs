@@ -8,7 +8,7 @@ use crate::progress::Progress;
 use crate::selftest::Work;
 use crate::system::SystemClock;
 use crate::train::config::{Layers, Origin, Raw};
-use crate::train::run::{Ended, Surroundings, run as train};
+use crate::train::run::{Surroundings, TrainOutcome, run as train};
 
 /// Resolves the config and trains.
 pub fn run(args: &TrainArgs, context: &Context) -> Result<(), CliError> {
@@ -31,8 +31,8 @@ pub fn run(args: &TrainArgs, context: &Context) -> Result<(), CliError> {
     let around =
         Surroundings { gpu: &gpu, clock: &SystemClock::start(), progress: &mut progress, interrupted: &|| interrupt.requested() };
     match pollster::block_on(train(&config, around))? {
-        Ended::Interrupted { checkpoint } => Err(CliError::Interrupted { checkpoint }),
-        Ended::Finished { steps, seconds } => {
+        TrainOutcome::Interrupted { checkpoint } => Err(CliError::Interrupted { checkpoint }),
+        TrainOutcome::Finished { steps, seconds } => {
             progress.note(&format!("{steps} steps in {seconds:.1} s; the judge is in {}", config.output_dir));
             Ok(())
         }

@@ -10,11 +10,11 @@ use crate::gpu::Gpu;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::decoder::{LogitsPass, PackedInputs, Pass, PassSizes};
 use crate::model::error::ModelError;
-use crate::model::form::Form;
 use crate::model::lora::{Adapter, AdapterFiles, Merged};
 use crate::model::tensors::TensorSet;
 use crate::model::weights::Weights;
 use crate::ops::loss_head::RowObjective;
+use crate::ops::weight_dtype::WeightDtype;
 use crate::selftest::Report;
 
 /// The adapters in `dir`: folders whose names begin with `lora`, in the order of their names.
@@ -37,7 +37,7 @@ pub(super) async fn lora(gpu: &Gpu, model: &Path, dir: &Path, report: &mut Repor
     let golden = Golden::open(&dir.join("reference.safetensors"))?;
     let files = AdapterFiles::open(&dir.join("adapter"))?;
     let base = checkpoint()?;
-    let weights = Weights::upload_as(gpu, &base, Form::F32)?;
+    let weights = Weights::upload_as(gpu, &base, WeightDtype::F32)?;
     let weights = weights.with_adapter(Adapter::upload(gpu, &weights.config, &files)?);
 
     let input = golden.ids("input_ids")?;

@@ -18,6 +18,7 @@ pub const SHADERS: &[(&str, &str)] = &[
     ("lib/codes.wgsl", include_str!("../../shaders/lib/codes.wgsl")),
     ("lib/decode.wgsl", include_str!("../../shaders/lib/decode.wgsl")),
     ("lib/grid.wgsl", include_str!("../../shaders/lib/grid.wgsl")),
+    ("lib/kv_slot.wgsl", include_str!("../../shaders/lib/kv_slot.wgsl")),
     ("lib/piece.wgsl", include_str!("../../shaders/lib/piece.wgsl")),
     ("lib/place.wgsl", include_str!("../../shaders/lib/place.wgsl")),
     ("lib/product.wgsl", include_str!("../../shaders/lib/product.wgsl")),

@@ -23,7 +23,7 @@ pub use adapter::{AdapterFacts, Class};
 pub use error::GpuError;
 pub use kernel::{KernelSpec, SHADERS, assemble};
 pub use ledger::{Held, Role};
-pub use plan::{Dispatch, Grid, Live, Plan, PlanBuilder, Size, Tensor, Word};
+pub use plan::{Dispatch, Grid, Live, LiveValues, Plan, PlanBuilder, Size, Tensor, Word};
 pub use profile::{KernelTime, Span};
 pub use tuning::{Kernels, MatrixUnit, Tuning, Variant};
 

@@ -30,6 +30,32 @@ pub struct Tensor(usize);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Live(usize);
 
+/// What one run gives for the live numbers of a plan.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LiveValues(Vec<Option<u32>>);
+
+impl LiveValues {
+    pub fn set(&mut self, live: Live, value: u32) {
+        if self.0.len() <= live.0 {
+            self.0.resize(live.0 + 1, None);
+        }
+        self.0[live.0] = Some(value);
+    }
+
+    /// As [`LiveValues::set`], of a number that kernels read as f32.
+    pub fn set_float(&mut self, live: Live, value: f32) {
+        self.set(live, value.to_bits());
+    }
+}
+
+impl<const N: usize> From<[(Live, u32); N]> for LiveValues {
+    fn from(values: [(Live, u32); N]) -> Self {
+        let mut all = LiveValues::default();
+        values.into_iter().for_each(|(live, value)| all.set(live, value));
+        all
+    }
+}
+
 /// A size that is fixed or follows a live number: `clamp(live - start, 0, len) * times`.
 #[derive(Clone, Copy, Debug)]
 pub struct Size {
@@ -173,7 +199,7 @@ impl PlanBuilder {
         &self.tuning
     }
 
-    /// A number that each run gives; runs pass them in the order of these calls.
+    /// A number that each run gives.
     pub fn live(&mut self) -> Live {
         self.lives += 1;
         Live(self.lives - 1)
@@ -451,11 +477,11 @@ impl Plan {
         self.gpu.read(self.buffer(tensor)?, 0, words).await
     }
 
-    /// Runs the plan `times` times with these live values (floats as their bits), without waiting.
+    /// Runs the plan `times` times with these live values, without waiting.
     ///
     /// # Errors
-    /// What the device reported up to now; too few live values, or one above what the plan was made for.
-    pub fn run_times(&self, live: &[u32], times: usize) -> Result<(), GpuError> {
+    /// What the device reported up to now; a live value that is missing, or one above what the plan was made for.
+    pub fn run_times(&self, live: &LiveValues, times: usize) -> Result<(), GpuError> {
         self.submit(live, 0..self.steps.len(), times)
     }
 
@@ -469,17 +495,17 @@ impl Plan {
     ///
     /// # Errors
     /// As [`Plan::run_times`]; another plan was in memory that was lent to this one since its first steps ran.
-    pub fn run_steps(&self, live: &[u32], marks: std::ops::Range<usize>) -> Result<(), GpuError> {
+    pub fn run_steps(&self, live: &LiveValues, marks: std::ops::Range<usize>) -> Result<(), GpuError> {
         self.submit(live, marks, 1)
     }
 
-    fn submit(&self, live: &[u32], marks: std::ops::Range<usize>, times: usize) -> Result<(), GpuError> {
+    fn submit(&self, live: &LiveValues, marks: std::ops::Range<usize>, times: usize) -> Result<(), GpuError> {
         let shared = self.gpu.device()?;
         let steps = self.steps.get(marks.clone()).ok_or_else(|| GpuError::Validation {
             reason: format!("a plan of {} steps was asked to run {marks:?}", self.steps.len()),
         })?;
         let _turn = self.gpu.turn();
-        self.begin(live, marks.start)?;
+        let live = &self.begin(live, marks.start)?;
         let mut encoder = shared.device.create_command_encoder(&Default::default());
         let mut pass = None;
         let mut flops = 0;
@@ -519,35 +545,37 @@ impl Plan {
     }
 
     /// Runs the plan once.
-    pub fn run(&self, live: &[u32]) -> Result<(), GpuError> {
+    pub fn run(&self, live: &LiveValues) -> Result<(), GpuError> {
         self.run_times(live, 1)
     }
 
-    /// Readies a run from step `start` on: checks live values, takes possession of lent memory, writes parameters.
-    pub(super) fn begin(&self, live: &[u32], start: usize) -> Result<(), GpuError> {
-        self.check_live(live)?;
+    /// Readies a run from step `start` on: checks live values, takes possession of lent memory, writes parameters. The live
+    /// values in the order of their handles.
+    pub(super) fn begin(&self, live: &LiveValues, start: usize) -> Result<Vec<u32>, GpuError> {
+        let live = self.checked(live)?;
         if start > 0 && self.borrowed.iter().any(|b| !b.share.tenancy.is_of(self.number)) {
             let plan = self.borrowed.first().map_or_else(String::new, |b| format!("a pass that was lent `{}`", b.name));
             return Err(GpuError::Overwritten { plan });
         }
         self.borrowed.iter().chain(&self.imported).for_each(|b| b.share.tenancy.move_in(self.number));
-        let parameters = self.parameters(live);
+        let parameters = self.parameters(&live);
         self.gpu.device()?.queue.write_buffer(self.arena.raw()?, 0, bytemuck::cast_slice(&parameters));
-        Ok(())
+        Ok(live)
     }
 
     /// More than planned would be cut in silence, by kernels that never go past a size's maximum.
-    fn check_live(&self, live: &[u32]) -> Result<(), GpuError> {
-        if live.len() != self.planned.len() {
-            let reason = format!("a plan with {} live values was given {}", self.planned.len(), live.len());
+    fn checked(&self, live: &LiveValues) -> Result<Vec<u32>, GpuError> {
+        let given: Vec<u32> = live.0.iter().flatten().copied().collect();
+        if given.len() != self.planned.len() || live.0.len() != self.planned.len() {
+            let reason = format!("a plan with {} live values was given {}", self.planned.len(), given.len());
             return Err(GpuError::Validation { reason });
         }
-        for (index, (given, planned)) in live.iter().zip(&self.planned).enumerate() {
+        for (index, (given, planned)) in given.iter().zip(&self.planned).enumerate() {
             if let Some(planned) = planned.filter(|most| given > most) {
                 return Err(GpuError::OverPlanned { index, given: *given, planned });
             }
         }
-        Ok(())
+        Ok(given)
     }
 
     fn parameters(&self, live: &[u32]) -> Vec<u32> {

@@ -1,7 +1,7 @@
 //! Where a step's time goes: timestamps before and after every dispatch of one run, or around many runs.
 
 use super::plan::Ready;
-use super::{Gpu, GpuError, Plan, Turns};
+use super::{Gpu, GpuError, LiveValues, Plan, Turns};
 
 /// Time of one kernel variant within a run.
 #[derive(Clone, Debug)]
@@ -120,7 +120,7 @@ impl Plan {
     ///
     /// # Errors
     /// An adapter without timestamps; live values that do not fit, as in [`Plan::run_times`].
-    pub async fn timeline(&self, live: &[u32]) -> Result<Vec<Span>, GpuError> {
+    pub async fn timeline(&self, live: &LiveValues) -> Result<Vec<Span>, GpuError> {
         let gpu: &Gpu = &self.gpu;
         if !gpu.has_timestamps() {
             return Err(GpuError::Validation { reason: format!("{} has no timestamp queries", gpu.facts()) });
@@ -138,10 +138,10 @@ impl Plan {
     }
 
     /// Submits a run with timestamps around every dispatch. Spans have no times yet: the stopwatches will have them.
-    fn submit_timed(&self, live: &[u32]) -> Result<(Vec<Span>, Vec<Stopwatch>), GpuError> {
+    fn submit_timed(&self, live: &LiveValues) -> Result<(Vec<Span>, Vec<Stopwatch>), GpuError> {
         let gpu: &Gpu = &self.gpu;
         let _turn = gpu.turn();
-        self.begin(live, 0)?;
+        let live = &self.begin(live, 0)?;
         let shared = gpu.device()?;
         let encoder = || shared.device.create_command_encoder(&Default::default());
         let mut spans: Vec<Span> = Vec::new();
@@ -186,7 +186,7 @@ impl Plan {
     ///
     /// # Errors
     /// As [`Plan::timeline`].
-    pub async fn profile(&self, live: &[u32]) -> Result<Vec<KernelTime>, GpuError> {
+    pub async fn profile(&self, live: &LiveValues) -> Result<Vec<KernelTime>, GpuError> {
         Ok(KernelTime::sums(&self.timeline(live).await?))
     }
 
@@ -195,7 +195,7 @@ impl Plan {
     ///
     /// # Errors
     /// Live values that do not fit, as in [`Plan::run_times`].
-    pub async fn seconds(&self, live: &[u32], times: usize) -> Result<Option<f64>, GpuError> {
+    pub async fn seconds(&self, live: &LiveValues, times: usize) -> Result<Option<f64>, GpuError> {
         let gpu: &Gpu = &self.gpu;
         if !gpu.has_timestamps() || times == 0 || self.steps.iter().any(|s| matches!(s, Ready::Clear(_))) {
             return Ok(None);
@@ -205,10 +205,10 @@ impl Plan {
     }
 
     /// Submits `times` runs between two timestamps.
-    fn submit_timed_whole(&self, live: &[u32], times: usize) -> Result<Stopwatch, GpuError> {
+    fn submit_timed_whole(&self, live: &LiveValues, times: usize) -> Result<Stopwatch, GpuError> {
         let gpu: &Gpu = &self.gpu;
         let _turn = gpu.turn();
-        self.begin(live, 0)?;
+        let live = &self.begin(live, 0)?;
         let shared = gpu.device()?;
         let mut watch = Stopwatch::new(gpu, 1)?;
         let mut commands = shared.device.create_command_encoder(&Default::default());

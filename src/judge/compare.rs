@@ -1,6 +1,6 @@
 //! One judge beside another with the same tokenizer and settings: what quantising its weights has changed.
 
-use super::{Judge, Judging, Result};
+use super::{Judge, Result, ScoreOptions};
 use crate::data::Example;
 use crate::model::decoder::{LogitsPass, PackedInputs};
 
@@ -30,7 +30,7 @@ impl Comparison {
 /// What the GPU reports. Rows that cannot be judged are left out.
 pub async fn compare(first: &Judge, second: &Judge, examples: &[Example]) -> Result<Comparison> {
     let chain = first.settings().chain;
-    let written = first.judge(examples, &Judging::default(), ()).await?;
+    let written = first.judge(examples, &ScoreOptions::default(), ()).await?;
     let with_chain = |(example, judged): (&Example, &super::Judged)| {
         let mut example = example.clone();
         example.record.chain = chain.then(|| judged.chains.first().cloned()).flatten();
@@ -38,7 +38,7 @@ pub async fn compare(first: &Judge, second: &Judge, examples: &[Example]) -> Res
     };
     let judged = |(_, judged): &(&Example, &super::Judged)| judged.prediction.is_some();
     let rows: Vec<Example> = examples.iter().zip(&written).filter(judged).map(with_chain).collect();
-    let judging = Judging { given_chains: chain, ..Judging::default() };
+    let judging = ScoreOptions { given_chains: chain, ..ScoreOptions::default() };
     let read = [first.judge(&rows, &judging, ()).await?, second.judge(&rows, &judging, ()).await?];
     let mut comparison = Comparison::default();
     let pairs = read[0].iter().zip(&read[1]);

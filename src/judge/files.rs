@@ -2,18 +2,19 @@
 
 use std::path::Path;
 
-use super::{Judge, JudgeError, JudgeOverrides, JudgeSettings, Judging, Result};
+use super::{Judge, JudgeError, JudgeOverrides, JudgeSettings, Result, ScoreOptions};
 use crate::bundle::{FolderWeights, MANIFEST, ModelFolder};
 use crate::data::Example;
 use crate::gpu::{Gpu, Held};
 use crate::model::error::ModelError;
-use crate::model::form::{Form, WeightPolicy};
 use crate::model::lora::Adapter;
+use crate::model::weight_policy::WeightPolicy;
 use crate::model::weights::Weights;
+use crate::ops::weight_dtype::WeightDtype;
 use crate::text::Tokenizer;
 
-/// Forms that hold a model in less memory than f32, the gentlest first.
-const SMALLER: [Form; 3] = [Form::Bf16, Form::Q8, Form::Q4];
+/// Dtypes that hold a model in less memory than f32, the gentlest first.
+const SMALLER: [WeightDtype; 3] = [WeightDtype::Bf16, WeightDtype::Q8, WeightDtype::Q4];
 
 /// Everything that a judge is made from. The weights are mapped, not read.
 pub struct JudgeFiles {
@@ -52,11 +53,11 @@ impl JudgeFiles {
     /// # Errors
     /// Settings that do not fit the tokenizer; numbers that are not finite; too little memory.
     pub fn upload(&self, gpu: &Gpu) -> Result<Judge> {
-        self.upload_as(gpu, self.policy.form(self.weights.form))
+        self.upload_as(gpu, self.policy.of_stored(self.weights.matrix_dtype))
     }
 
-    fn upload_as(&self, gpu: &Gpu, form: Form) -> Result<Judge> {
-        let mut weights = Weights::upload_as(gpu, self.weights.source.as_ref(), form)?;
+    fn upload_as(&self, gpu: &Gpu, dtype: WeightDtype) -> Result<Judge> {
+        let mut weights = Weights::upload_as(gpu, self.weights.source.as_ref(), dtype)?;
         if let Some(files) = &self.weights.adapter {
             weights = weights.with_adapter(Adapter::upload(gpu, &weights.config, files)?);
         }
@@ -67,10 +68,10 @@ impl JudgeFiles {
     ///
     /// # Errors
     /// [`JudgeError::Memory`], with what would help; settings that do not fit the tokenizer.
-    pub fn check_memory(&self, gpu: &Gpu, rows: &[Example], judging: &Judging) -> Result<()> {
+    pub fn check_memory(&self, gpu: &Gpu, rows: &[Example], judging: &ScoreOptions) -> Result<()> {
         let Some(available) = gpu.memory_left() else { return Ok(()) };
-        let form = self.policy.form(self.weights.form);
-        let held = self.held(gpu, form, rows, judging)?;
+        let dtype = self.policy.of_stored(self.weights.matrix_dtype);
+        let held = self.held(gpu, dtype, rows, judging)?;
         if held.total() <= available {
             return Ok(());
         }
@@ -89,9 +90,9 @@ impl JudgeFiles {
     }
 
     /// What judging `rows` holds when it holds most.
-    fn held(&self, gpu: &Gpu, form: Form, rows: &[Example], judging: &Judging) -> Result<Held> {
+    fn held(&self, gpu: &Gpu, dtype: WeightDtype, rows: &[Example], judging: &ScoreOptions) -> Result<Held> {
         let dry = gpu.dry_copy();
-        self.upload_as(&dry, form)?.rehearse(rows, judging)?;
+        self.upload_as(&dry, dtype)?.rehearse(rows, judging)?;
         Ok(dry.peak())
     }
 }

@@ -23,27 +23,31 @@ const PASS_TOKENS: usize = 4096;
 
 /// How rows are judged.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Judging {
+pub struct ScoreOptions {
+    /// Which expected score is reported.
     pub expectation: Expectation,
     /// Chains of thought a row; their distributions are averaged.
     pub chains: usize,
     /// 0: greedy.
     pub temperature: f32,
+    /// Seed of the sampled chains.
     pub seed: u64,
     /// Chains that are written together.
     pub batch_size: usize,
     /// Longest prompt plus chain; longer rows are judged with an error.
     pub max_length: usize,
+    #[doc(hidden)]
     /// Number of the first row among all that are judged in several calls: each row's chains have random numbers of their own.
     pub first_row: usize,
+    #[doc(hidden)]
     /// Read the rows' own chains instead of writing some: what other chains are compared by.
     pub given_chains: bool,
 }
 
-impl Default for Judging {
+impl Default for ScoreOptions {
     fn default() -> Self {
         let max_length = usize::MAX;
-        Judging {
+        ScoreOptions {
             expectation: Expectation::default(),
             chains: 1,
             temperature: 0.0,
@@ -125,7 +129,7 @@ impl Judge {
     #[cfg(not(target_arch = "wasm32"))]
     pub fn open(gpu: &Gpu, dir: &std::path::Path) -> Result<Self> {
         let folder = crate::bundle::ModelFolder::open(dir)?;
-        super::JudgeFiles::trained(&folder, crate::model::form::WeightPolicy::AS_STORED)?.upload(gpu)
+        super::JudgeFiles::trained(&folder, crate::model::weight_policy::WeightPolicy::AS_STORED)?.upload(gpu)
     }
 
     /// The GPU that the judge is on.
@@ -163,7 +167,7 @@ impl Judge {
     ///
     /// # Errors
     /// What the GPU reports, or that `watch` ended it.
-    pub async fn judge(&self, examples: &[Example], judging: &Judging, watch: impl Watch) -> Result<Vec<Judged>> {
+    pub async fn judge(&self, examples: &[Example], judging: &ScoreOptions, watch: impl Watch) -> Result<Vec<Judged>> {
         self.judge_sized(examples, judging, watch, Sizing::Exact).await
     }
 
@@ -172,7 +176,7 @@ impl Judge {
     ///
     /// # Errors
     /// As [`Judge::judge`].
-    pub async fn judge_one(&self, example: &Example, judging: &Judging, watch: impl Watch) -> Result<Judged> {
+    pub async fn judge_one(&self, example: &Example, judging: &ScoreOptions, watch: impl Watch) -> Result<Judged> {
         let judged = self.judge_sized(std::slice::from_ref(example), judging, watch, Sizing::Rounded).await?;
         judged.into_iter().next().ok_or_else(|| JudgeError::Probabilities("the row has no judgement".into()))
     }
@@ -180,7 +184,7 @@ impl Judge {
     async fn judge_sized(
         &self,
         examples: &[Example],
-        judging: &Judging,
+        judging: &ScoreOptions,
         mut watch: impl Watch,
         sizing: Sizing,
     ) -> Result<Vec<Judged>> {
@@ -265,7 +269,7 @@ impl Judge {
     }
 
     /// What chains for so many prompts are written with.
-    fn rollout_sizes(&self, judging: &Judging, prompts: usize, longest: usize) -> RolloutSizes {
+    fn rollout_sizes(&self, judging: &ScoreOptions, prompts: usize, longest: usize) -> RolloutSizes {
         let group = judging.chains.max(1);
         let rows = judging.batch_size.max(group).min(prompts * group);
         RolloutSizes { rows, group, prompt: longest, new_tokens: self.settings.max_completion_length }
@@ -283,7 +287,7 @@ impl Judge {
     ///
     /// # Errors
     /// As [`Judge::judge`].
-    pub fn rehearse(&self, examples: &[Example], judging: &Judging) -> Result<()> {
+    pub fn rehearse(&self, examples: &[Example], judging: &ScoreOptions) -> Result<()> {
         let context = self.weights.config.max_position_embeddings.min(judging.max_length);
         let chain = if self.settings.chain { self.settings.max_completion_length } else { 0 };
         let fed = chain + self.tokens.stem.len().max(self.tokens.opening.len());
@@ -321,7 +325,7 @@ impl Judge {
         &self,
         plans: &mut Plans,
         readings: &mut [&mut Reading],
-        judging: &Judging,
+        judging: &ScoreOptions,
         longest: usize,
         watch: &mut dyn Watch,
     ) -> Result<()> {
@@ -397,7 +401,7 @@ impl Judge {
     fn conclude(
         &self,
         reading: &std::result::Result<Reading, String>,
-        judging: &Judging,
+        judging: &ScoreOptions,
         log_probs: &mut impl Iterator<Item = Vec<f64>>,
     ) -> Result<Judged> {
         let failed =

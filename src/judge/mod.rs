@@ -28,7 +28,7 @@ pub use answer::{AnswerFormat, Decode};
 pub use compare::{Comparison, compare, with_swapped_chains};
 #[cfg(not(target_arch = "wasm32"))]
 pub use files::{JudgeFiles, tokenizer_at};
-pub use judge::{ChainReading, Judge, Judged, Judging};
+pub use judge::{ChainReading, Judge, Judged, ScoreOptions};
 pub use place::{Placed, Placement, ScoreReads};
 pub use predict::{Expectation, Judgement, Prediction};
 pub use prompt::{DEFAULT_PHRASE, JudgePrompt, Sequence, Template, preview};

@@ -141,8 +141,11 @@ mod tests {
 
     /// Tokens that `row` sees, in order of position.
     fn seen(batch: &PackedInputs, row: u32) -> Vec<u32> {
-        let [prefix, len, own, _] = batch.spans[row as usize];
-        (prefix..prefix + len).chain(own..=row).map(|t| batch.ids[t as usize]).collect()
+        let span = batch.spans[row as usize];
+        (span.prefix_start..span.prefix_start + span.prefix_len)
+            .chain(span.own_start..=row)
+            .map(|t| batch.ids[t as usize])
+            .collect()
     }
 
     fn check(tokens: &ScoreTokens, reads: ScoreReads, prompt: &[u32], chains: &[&[u32]]) {

@@ -8,11 +8,11 @@ use std::collections::{BTreeMap, HashMap};
 use safetensors::{SafeTensorError, SafeTensors};
 
 use super::config::Config;
-use super::dtype::{Dtype, first_non_finite};
+use super::dtype::first_non_finite;
 use super::error::ModelError;
-use super::form::Form;
 use super::names::{EMBED, LM_HEAD, TensorSpec, tensors};
 use super::source::TensorSource;
+use crate::ops::weight_dtype::WeightDtype;
 
 /// Names listed in a message before "and n more".
 const LISTED: usize = 5;
@@ -37,7 +37,7 @@ struct Place {
     start: usize,
     /// Elements.
     len: usize,
-    dtype: Dtype,
+    dtype: WeightDtype,
 }
 
 /// A tensor as a file's header describes it.
@@ -85,18 +85,18 @@ impl Checkpoint {
     }
 
     /// The type in which the embedding is stored; other tensors may differ.
-    pub fn dtype(&self) -> Dtype {
-        self.places.get(EMBED).map_or(Dtype::F32, |place| place.dtype)
+    pub fn dtype(&self) -> WeightDtype {
+        self.places.get(EMBED).map_or(WeightDtype::F32, |place| place.dtype)
     }
 
-    /// The form that holds all matrices as they are stored: their type where they share one, otherwise f32.
-    pub fn form(&self) -> Form {
+    /// The dtype that holds all matrices as they are stored: their type where they share one, otherwise f32.
+    pub fn matrix_dtype(&self) -> WeightDtype {
         let mut dtypes = tensors(&self.config).into_iter().filter(|spec| spec.shape.len() == 2).filter_map(|spec| {
             let place = self.places.get(&spec.name)?;
             Some(place.dtype)
         });
-        let first = dtypes.next().unwrap_or(Dtype::F32);
-        if dtypes.all(|dtype| dtype == first) { first.into() } else { Form::F32 }
+        let first = dtypes.next().unwrap_or_default();
+        if dtypes.all(|dtype| dtype == first) { first } else { WeightDtype::F32 }
     }
 
     /// Checks every found tensor against the model; returns the head that a tied model did not need to bring.
@@ -242,7 +242,7 @@ fn place(spec: &TensorSpec, tensor: &Found) -> Result<Place, ModelError> {
             found: tensor.shape.clone(),
         });
     }
-    let dtype = Dtype::from_safetensors(tensor.dtype).ok_or_else(|| ModelError::TensorDtype {
+    let dtype = WeightDtype::from_safetensors(tensor.dtype).ok_or_else(|| ModelError::TensorDtype {
         tensor: spec.name.clone(),
         file: tensor.file.clone(),
         found: tensor.dtype.to_string(),

@@ -14,8 +14,8 @@ pub use rope::{Rope, RopeScaling};
 
 use serde_json::{Map, Value};
 
-use super::dtype::Dtype;
 use super::error::ModelError;
+use crate::ops::weight_dtype::WeightDtype;
 use keys::{Keys, describe};
 
 /// More parameters than any model of these families has, and no more than can be counted in bytes on this machine (4 GiB
@@ -154,7 +154,7 @@ pub struct Config {
     pub eos_token_ids: Vec<u32>,
     pub pad_token_id: Option<u32>,
     /// How the weights are said to be stored. The files have the last word.
-    pub dtype: Option<Dtype>,
+    pub dtype: Option<WeightDtype>,
     source: Source,
 }
 
@@ -313,7 +313,7 @@ impl Config {
     /// otherwise the same keys in the same order with `dtype` (or the older `torch_dtype`) set.
     ///
     /// The dtype must be right because transformers 5 loads weights in the format that the config names.
-    pub fn to_json(&self, dtype: Dtype) -> String {
+    pub fn to_json(&self, dtype: WeightDtype) -> String {
         if self.dtype == Some(dtype) {
             return self.source.text.clone();
         }
@@ -390,10 +390,10 @@ fn read_epsilon(keys: &Keys) -> Result<f64, ModelError> {
     }
 }
 
-fn read_dtype(keys: &Keys) -> Result<Option<Dtype>, ModelError> {
+fn read_dtype(keys: &Keys) -> Result<Option<WeightDtype>, ModelError> {
     for key in ["dtype", "torch_dtype"] {
         if let Some(name) = keys.text(key)? {
-            let dtype = Dtype::from_config_name(name);
+            let dtype = WeightDtype::from_config_name(name);
             let refusal = || ModelError::Unsupported {
                 key: key.into(),
                 found: format!("\"{name}\""),

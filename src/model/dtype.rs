@@ -1,47 +1,34 @@
-//! The three number formats that weights are stored in, and the way to `f32` and back.
+//! Single values of weights in files: the floats' names there, and the way to `f32` and back.
+//!
+//! A quantised matrix has no bytes for a single value. What is said here of its dtype is said of the f32 that it is decoded to.
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
-use serde::{Deserialize, Serialize};
 
-/// How a tensor is stored in a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Dtype {
-    #[serde(rename = "float32")]
-    F32,
-    #[serde(rename = "float16")]
-    F16,
-    #[serde(rename = "bfloat16")]
-    Bf16,
-}
+use crate::ops::weight_dtype::WeightDtype;
+use WeightDtype::{Bf16, F16, F32, Q4, Q8};
 
-impl Dtype {
-    /// The names of [`Dtype::config_name`].
-    pub const WORDS: [&str; 3] = ["float32", "bfloat16", "float16"];
-
-    /// Bytes of one element.
+impl WeightDtype {
+    /// Bytes of one value.
     pub fn bytes(self) -> usize {
-        match self {
-            Dtype::F32 => 4,
-            Dtype::F16 | Dtype::Bf16 => 2,
-        }
+        self.float().bits() / 8
     }
 
     /// The name in `config.json` (`dtype`, formerly `torch_dtype`).
     pub fn config_name(self) -> &'static str {
         match self {
-            Dtype::F32 => "float32",
-            Dtype::F16 => "float16",
-            Dtype::Bf16 => "bfloat16",
+            F32 | Q8 | Q4 => "float32",
+            F16 => "float16",
+            Bf16 => "bfloat16",
         }
     }
 
-    /// The inverse of [`Dtype::config_name`]; PyTorch's other names and `torch.` in front are accepted.
+    /// The inverse of [`WeightDtype::config_name`]; PyTorch's other names and `torch.` in front are accepted.
     pub fn from_config_name(name: &str) -> Option<Self> {
         match name.strip_prefix("torch.").unwrap_or(name) {
-            "float32" | "float" => Some(Dtype::F32),
-            "float16" | "half" => Some(Dtype::F16),
-            "bfloat16" => Some(Dtype::Bf16),
+            "float32" | "float" => Some(WeightDtype::F32),
+            "float16" | "half" => Some(WeightDtype::F16),
+            "bfloat16" => Some(WeightDtype::Bf16),
             _ => None,
         }
     }
@@ -49,18 +36,18 @@ impl Dtype {
     /// The name in a safetensors header.
     pub fn safetensors_name(self) -> &'static str {
         match self {
-            Dtype::F32 => "F32",
-            Dtype::F16 => "F16",
-            Dtype::Bf16 => "BF16",
+            F32 | Q8 | Q4 => "F32",
+            F16 => "F16",
+            Bf16 => "BF16",
         }
     }
 
     /// The safetensors type, where it is one of the three.
     pub fn from_safetensors(dtype: safetensors::Dtype) -> Option<Self> {
         match dtype {
-            safetensors::Dtype::F32 => Some(Dtype::F32),
-            safetensors::Dtype::F16 => Some(Dtype::F16),
-            safetensors::Dtype::BF16 => Some(Dtype::Bf16),
+            safetensors::Dtype::F32 => Some(WeightDtype::F32),
+            safetensors::Dtype::F16 => Some(WeightDtype::F16),
+            safetensors::Dtype::BF16 => Some(WeightDtype::Bf16),
             _ => None,
         }
     }
@@ -71,17 +58,17 @@ impl Dtype {
     pub fn widen(self, bytes: &[u8], out: &mut [f32]) {
         debug_assert_eq!(bytes.len(), out.len() * self.bytes());
         match self {
-            Dtype::F32 => {
+            F32 | Q8 | Q4 => {
                 for (value, raw) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {
                     *value = f32::from_le_bytes(*raw);
                 }
             }
-            Dtype::Bf16 => {
+            Bf16 => {
                 for (value, raw) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
                     *value = f32::from_bits(u32::from(u16::from_le_bytes(*raw)) << 16);
                 }
             }
-            Dtype::F16 => {
+            F16 => {
                 for (value, raw) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
                     *value = f16::from_le_bytes(*raw).to_f32();
                 }
@@ -92,9 +79,9 @@ impl Dtype {
     /// Appends `values` to `out` as little-endian bytes, rounded to nearest, ties to even.
     pub fn narrow(self, values: &[f32], out: &mut Vec<u8>) {
         match self {
-            Dtype::F32 => out.extend(values.iter().flat_map(|v| v.to_le_bytes())),
-            Dtype::Bf16 => out.extend(values.iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes())),
-            Dtype::F16 => {
+            F32 | Q8 | Q4 => out.extend(values.iter().flat_map(|v| v.to_le_bytes())),
+            Bf16 => out.extend(values.iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes())),
+            F16 => {
                 let mut halves = vec![f16::ZERO; values.len()];
                 halves.convert_from_f32_slice(values);
                 out.extend(halves.iter().flat_map(|v| v.to_le_bytes()));
@@ -124,7 +111,7 @@ pub fn vanished(tensor: &str, values: &[f32], stored: &[f32]) -> Option<usize> {
 mod tests {
     use super::*;
 
-    fn through(dtype: Dtype, values: &[f32]) -> Vec<f32> {
+    fn through(dtype: WeightDtype, values: &[f32]) -> Vec<f32> {
         let mut bytes = Vec::new();
         dtype.narrow(values, &mut bytes);
         let mut back = vec![0.0; values.len()];
@@ -135,14 +122,14 @@ mod tests {
     #[test]
     fn f32_keeps_every_bit() {
         let values = [0.0, -0.0, 1.0, f32::MIN_POSITIVE, 1e-45, f32::MAX, -1.234_567_9e-7];
-        let back = through(Dtype::F32, &values);
+        let back = through(WeightDtype::F32, &values);
         assert!(values.iter().zip(&back).all(|(a, b)| a.to_bits() == b.to_bits()));
     }
 
     /// Every 16-bit pattern that is a number survives the way to f32 and back.
     #[test]
     fn halves_round_trip() {
-        for dtype in [Dtype::F16, Dtype::Bf16] {
+        for dtype in [WeightDtype::F16, WeightDtype::Bf16] {
             let bytes: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
             let mut wide = vec![0.0; 65_536];
             dtype.widen(&bytes, &mut wide);
@@ -157,11 +144,13 @@ mod tests {
     #[test]
     fn ties_go_to_even() {
         // bf16 has 8 significant bits: 1 + 2^-8 lies half way between 1 and 1 + 2^-7.
-        let bf = through(Dtype::Bf16, &[1.0 + 2f32.powi(-8), 1.0 + 3.0 * 2f32.powi(-8), 1.0 + 2f32.powi(-8) + 1e-6]);
+        let bf = through(WeightDtype::Bf16, &[1.0 + 2f32.powi(-8), 1.0 + 3.0 * 2f32.powi(-8), 1.0 + 2f32.powi(-8) + 1e-6]);
         assert_eq!(bf, [1.0, 1.0 + 2f32.powi(-6), 1.0 + 2f32.powi(-7)]);
         // f16 has 11: the same with 2^-11; and its smallest subnormal is 2^-24.
-        let half =
-            through(Dtype::F16, &[1.0 + 2f32.powi(-11), 1.0 + 3.0 * 2f32.powi(-11), 2f32.powi(-24), 2f32.powi(-25), 65_520.0]);
+        let half = through(
+            WeightDtype::F16,
+            &[1.0 + 2f32.powi(-11), 1.0 + 3.0 * 2f32.powi(-11), 2f32.powi(-24), 2f32.powi(-25), 65_520.0],
+        );
         assert_eq!(half, [1.0, 1.0 + 2f32.powi(-9), 2f32.powi(-24), 0.0, f32::INFINITY]);
     }
 
@@ -179,19 +168,19 @@ mod tests {
 
     #[test]
     fn names() {
-        for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
-            assert_eq!(Dtype::from_config_name(dtype.config_name()), Some(dtype));
+        for dtype in [WeightDtype::F32, WeightDtype::F16, WeightDtype::Bf16] {
+            assert_eq!(WeightDtype::from_config_name(dtype.config_name()), Some(dtype));
         }
         for (name, dtype) in [
-            ("torch.bfloat16", Dtype::Bf16),
-            ("half", Dtype::F16),
-            ("torch.half", Dtype::F16),
-            ("torch.float16", Dtype::F16),
-            ("float", Dtype::F32),
-            ("torch.float", Dtype::F32),
+            ("torch.bfloat16", WeightDtype::Bf16),
+            ("half", WeightDtype::F16),
+            ("torch.half", WeightDtype::F16),
+            ("torch.float16", WeightDtype::F16),
+            ("float", WeightDtype::F32),
+            ("torch.float", WeightDtype::F32),
         ] {
-            assert_eq!(Dtype::from_config_name(name), Some(dtype), "{name}");
+            assert_eq!(WeightDtype::from_config_name(name), Some(dtype), "{name}");
         }
-        assert_eq!(Dtype::from_config_name("float8_e4m3fn"), None);
+        assert_eq!(WeightDtype::from_config_name("float8_e4m3fn"), None);
     }
 }

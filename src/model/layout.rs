@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::dtype::Dtype;
 use super::names::TensorSpec;
+use crate::ops::weight_dtype::WeightDtype;
 
 /// Largest shard that transformers writes by default, in bytes.
 pub const DEFAULT_SHARD_BYTES: u64 = 5_000_000_000;
@@ -16,7 +16,7 @@ pub struct Shard {
 }
 
 /// Distributes tensors over files of at most `shard_bytes` (a larger tensor gets a file of its own), in order.
-pub fn shards(tensors: Vec<TensorSpec>, dtype: Dtype, shard_bytes: u64) -> Vec<Shard> {
+pub fn shards(tensors: Vec<TensorSpec>, dtype: WeightDtype, shard_bytes: u64) -> Vec<Shard> {
     let mut groups: Vec<Vec<TensorSpec>> = vec![Vec::new()];
     let mut used = 0;
     for tensor in tensors {
@@ -39,7 +39,7 @@ pub fn shards(tensors: Vec<TensorSpec>, dtype: Dtype, shard_bytes: u64) -> Vec<S
 }
 
 /// Everything in a safetensors file before the numbers: length, JSON, padding to 8 bytes.
-pub fn header(shard: &Shard, dtype: Dtype) -> Vec<u8> {
+pub fn header(shard: &Shard, dtype: WeightDtype) -> Vec<u8> {
     let name = dtype.safetensors_name();
     header_of(shard.tensors.iter().map(|t| (t.name.as_str(), name, &t.shape[..], byte_len(t, dtype))))
 }
@@ -65,7 +65,7 @@ where
 }
 
 /// The text of `model.safetensors.index.json`; `None` for a single file.
-pub fn index(shards: &[Shard], dtype: Dtype) -> Option<String> {
+pub fn index(shards: &[Shard], dtype: WeightDtype) -> Option<String> {
     if shards.len() < 2 {
         return None;
     }
@@ -75,6 +75,6 @@ pub fn index(shards: &[Shard], dtype: Dtype) -> Option<String> {
     Some(format!("{:#}\n", json!({"metadata": {"total_size": total}, "weight_map": map})))
 }
 
-fn byte_len(tensor: &TensorSpec, dtype: Dtype) -> u64 {
+fn byte_len(tensor: &TensorSpec, dtype: WeightDtype) -> u64 {
     tensor.len() as u64 * dtype.bytes() as u64
 }

@@ -1,8 +1,8 @@
-//! Quantised matrices: the one format of packed weights, in bundles and on the GPU.
+//! Packed matrices: how rows of values become words, in bundles and on the GPU. Quantised ones have a format of their own.
 //!
-//! A row of a matrix `[out, in]` is cut into blocks of 32 along `in`. A block has one scale s = max|x| / m, and each value
-//! x becomes the code q = round(x / s), an integer in −m ..= m; what is meant by it is q s. m is 127 in [`Quantisation::Q8`]
-//! and 7 in [`Quantisation::Q4`]: symmetric, zero is exact, and −m − 1 is never written. Codes and scales are two planes:
+//! A row of a matrix `[out, in]` is cut into blocks of 32 ([`BLOCK`]) along `in`. A block has one scale s = max|x| / m, and each value
+//! x becomes the code q = round(x / s), an integer in −m ..= m; what is meant by it is q s. m is 127 in Q8 and
+//! 7 in Q4: symmetric, zero is exact, and −m − 1 is never written. Codes and scales are two planes:
 //!
 //! ```text
 //! packed  u32 [out, in · bits / 32]   codes in two's complement, the first in the lowest bits: 4 (Q8) or 8 (Q4) a word
@@ -18,22 +18,14 @@
 //! costs the 31 values beside it precision, and nobody else. A block whose scale would be subnormal (all |x| < m · 2⁻¹²⁶) is
 //! stored as zeros, since GPUs may flush subnormal numbers.
 
+use half::f16;
+
 use super::config::Config;
 use super::error::ModelError;
 use super::names::{Group, Groups, Kind};
-use crate::ops::matrix::Packing;
+use crate::ops::weight_dtype::{BLOCK, WeightDtype};
 
-/// Values that share a scale.
-pub const BLOCK: usize = 32;
-
-/// How many bits a code has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Quantisation {
-    Q8,
-    Q4,
-}
-
-/// The two arrays that a quantised matrix is held in; entries of both have 32 bits.
+/// The two arrays that a quantised matrix is held in; entries of both have 32 bits. Other matrices are their words alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Plane {
     Packed,
@@ -44,99 +36,122 @@ impl Plane {
     pub const ALL: [Plane; 2] = [Plane::Packed, Plane::Scales];
 }
 
-impl Quantisation {
-    pub fn name(self) -> &'static str {
-        match self {
-            Quantisation::Q8 => "q8",
-            Quantisation::Q4 => "q4",
-        }
-    }
+/// The largest code of so many bits, m.
+pub fn largest_code(bits: usize) -> i32 {
+    (1 << (bits - 1)) - 1
+}
 
-    /// How kernels call it.
-    pub fn packing(self) -> Packing {
-        match self {
-            Quantisation::Q8 => Packing::Q8,
-            Quantisation::Q4 => Packing::Q4,
-        }
-    }
-
-    /// Bits of a code.
-    pub fn bits(self) -> usize {
-        match self {
-            Quantisation::Q8 => 8,
-            Quantisation::Q4 => 4,
-        }
-    }
-
-    /// The largest code, m.
-    pub fn most(self) -> i32 {
-        (1 << (self.bits() - 1)) - 1
-    }
-
-    /// Entries of a plane that `values` values have, a multiple of [`BLOCK`].
+impl WeightDtype {
+    /// Entries of a plane that `values` values have, a multiple of [`WeightDtype::block`].
     pub fn entries(self, plane: Plane, values: usize) -> usize {
         match plane {
             Plane::Packed => values * self.bits() / 32,
-            Plane::Scales => values / BLOCK,
+            Plane::Scales if self.is_quantised() => values / BLOCK,
+            Plane::Scales => 0,
         }
     }
 
-    /// How the matrices of `group` are stored in weights of this kind. `None`: in full, because the group is norms or biases,
-    /// or because rows are no multiple of [`BLOCK`].
+    /// How `group` is held in weights of this dtype: in f32 where it is norms or biases, or where its rows are no whole blocks.
     ///
-    /// The embedding, which may be the output head as well, is Q8 in weights of both kinds: it is the largest matrix of a
+    /// The embedding, which may be the output head as well, is Q8 in all quantised weights: it is the largest matrix of a
     /// small model, so that it must be packed, and every logit that a score is read from goes through it.
-    pub fn of_group(self, group: &Group) -> Option<Quantisation> {
-        let form = match group.kind {
-            Kind::Embedding => Quantisation::Q8,
-            Kind::Matrix => self,
-            Kind::Norm | Kind::Bias => return None,
+    pub fn of_group(self, group: &Group) -> WeightDtype {
+        let wanted = match group.kind {
+            Kind::Embedding if self.is_quantised() => WeightDtype::Q8,
+            Kind::Embedding | Kind::Matrix => self,
+            Kind::Norm | Kind::Bias => WeightDtype::F32,
         };
-        group.cols.is_multiple_of(BLOCK).then_some(form)
+        if group.cols.is_multiple_of(wanted.block()) { wanted } else { WeightDtype::F32 }
     }
 
-    /// Matrices of the model's files that have to stay in full.
+    /// Matrices of the model's files that have to stay in f32.
     pub fn left_in_full(self, config: &Config) -> usize {
-        let whole = |group: &&Group| matches!(group.kind, Kind::Embedding | Kind::Matrix) && self.of_group(group).is_none();
+        let whole =
+            |group: &&Group| matches!(group.kind, Kind::Embedding | Kind::Matrix) && self.of_group(group) == WeightDtype::F32;
         Groups::of(config).list.iter().filter(whole).map(|group| group.parts.len()).sum()
     }
 
-    /// Appends the planes of `values`, whole blocks of finite numbers, to `packed` and `scales`.
-    pub fn encode(self, values: &[f32], packed: &mut Vec<u32>, scales: &mut Vec<f32>) {
-        let (most, bits) = (self.most(), self.bits());
-        for block in values.as_chunks::<BLOCK>().0 {
-            let largest = block.iter().fold(0f32, |largest, x| largest.max(x.abs()));
-            let step = largest / most as f32;
-            let scale = match step {
-                _ if !step.is_normal() => 0.0,
-                // Rounded up, and too large by a unit in the last place for what is nearly infinite.
-                _ if (step * most as f32).is_infinite() => step.next_down(),
-                _ => step,
-            };
-            scales.push(scale);
-            let code = |x: f32| match scale > 0.0 {
-                true => ((x / scale).round() as i32).clamp(-most, most),
-                false => 0,
-            };
-            let mask = u32::MAX >> (32 - bits);
-            for values in block.chunks_exact(32 / bits) {
-                packed.push(values.iter().rev().fold(0, |word, x| (word << bits) | (code(*x) as u32 & mask)));
+    /// The words and scales of `values`, whole blocks of finite numbers.
+    pub fn encode(self, values: &[f32]) -> (Vec<u32>, Vec<f32>) {
+        match self {
+            WeightDtype::F32 => (values.iter().map(|x| x.to_bits()).collect(), Vec::new()),
+            WeightDtype::F16 | WeightDtype::Bf16 => {
+                let mut bytes = Vec::with_capacity(values.len() * 2);
+                self.narrow(values, &mut bytes);
+                (bytes.as_chunks::<4>().0.iter().map(|word| u32::from_le_bytes(*word)).collect(), Vec::new())
             }
+            WeightDtype::Q8 | WeightDtype::Q4 => quantise(self.bits(), values),
         }
     }
 
-    /// Writes to `out`, whole blocks, what the planes mean: `packed` and `scales` of the same blocks.
-    pub fn decode(self, packed: &[u32], scales: &[f32], out: &mut [f32]) {
-        let bits = self.bits();
-        let blocks = packed.chunks_exact(self.entries(Plane::Packed, BLOCK)).zip(scales);
-        for ((words, scale), block) in blocks.zip(out.as_chunks_mut::<BLOCK>().0) {
-            for (i, x) in block.iter_mut().enumerate() {
-                let (word, place) = (words[i * bits / 32], i * bits % 32);
-                // The code goes to the highest bits and back, which brings its sign along.
-                *x = (((word << (32 - bits - place)) as i32) >> (32 - bits)) as f32 * scale;
+    /// What `words` and `scales` of whole blocks mean.
+    pub fn decode(self, words: &[u32], scales: &[f32]) -> Vec<f32> {
+        match self {
+            WeightDtype::F32 => words.iter().map(|word| f32::from_bits(*word)).collect(),
+            WeightDtype::F16 | WeightDtype::Bf16 => {
+                let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+                let mut values = vec![0.0; words.len() * 2];
+                self.widen(&bytes, &mut values);
+                values
+            }
+            WeightDtype::Q8 | WeightDtype::Q4 => dequantise(self.bits(), words, scales),
+        }
+    }
+
+    /// Checks that finite `values`, elements `start ..` of `group`, stay finite: f16 ends at 65,504.
+    ///
+    /// # Errors
+    /// The first value that does not.
+    pub(super) fn check_range(self, group: &str, start: usize, values: &[f32]) -> Result<(), ModelError> {
+        let largest = f16::MAX.to_f32();
+        match values.iter().position(|x| self == WeightDtype::F16 && x.abs() > largest) {
+            None => Ok(()),
+            Some(at) => {
+                let (tensor, value) = (group.to_string(), values[at]);
+                Err(ModelError::OutOfRangeForDtype { tensor, index: start + at, value, dtype: self.name() })
             }
         }
     }
+}
+
+/// The planes of `values`, codes of so many bits.
+fn quantise(bits: usize, values: &[f32]) -> (Vec<u32>, Vec<f32>) {
+    let (mut packed, mut scales) = (Vec::new(), Vec::new());
+    let most = largest_code(bits);
+    for block in values.as_chunks::<BLOCK>().0 {
+        let largest = block.iter().fold(0f32, |largest, x| largest.max(x.abs()));
+        let step = largest / most as f32;
+        let scale = match step {
+            _ if !step.is_normal() => 0.0,
+            // Rounded up, and too large by a unit in the last place for what is nearly infinite.
+            _ if (step * most as f32).is_infinite() => step.next_down(),
+            _ => step,
+        };
+        scales.push(scale);
+        let code = |x: f32| match scale > 0.0 {
+            true => ((x / scale).round() as i32).clamp(-most, most),
+            false => 0,
+        };
+        let mask = u32::MAX >> (32 - bits);
+        for values in block.chunks_exact(32 / bits) {
+            packed.push(values.iter().rev().fold(0, |word, x| (word << bits) | (code(*x) as u32 & mask)));
+        }
+    }
+    (packed, scales)
+}
+
+/// What the planes mean.
+fn dequantise(bits: usize, packed: &[u32], scales: &[f32]) -> Vec<f32> {
+    let mut values = vec![0.0; scales.len() * BLOCK];
+    let blocks = packed.chunks_exact(BLOCK * bits / 32).zip(scales);
+    for ((words, scale), block) in blocks.zip(values.as_chunks_mut::<BLOCK>().0) {
+        for (i, x) in block.iter_mut().enumerate() {
+            let (word, place) = (words[i * bits / 32], i * bits % 32);
+            // The code goes to the highest bits and back, which brings its sign along.
+            *x = (((word << (32 - bits - place)) as i32) >> (32 - bits)) as f32 * scale;
+        }
+    }
+    values
 }
 
 /// Checks the bits of scales `start ..` of `tensor`: no code makes a number of a scale that is none.
@@ -159,19 +174,11 @@ mod tests {
     use crate::random::Stream;
     use crate::reference::quantised as spec;
 
-    const BOTH: [Quantisation; 2] = [Quantisation::Q8, Quantisation::Q4];
+    const BOTH: [WeightDtype; 2] = [WeightDtype::Q8, WeightDtype::Q4];
 
-    fn planes(form: Quantisation, values: &[f32]) -> (Vec<u32>, Vec<f32>) {
-        let (mut packed, mut scales) = (Vec::new(), Vec::new());
-        form.encode(values, &mut packed, &mut scales);
-        (packed, scales)
-    }
-
-    fn through(form: Quantisation, values: &[f32]) -> Vec<f32> {
-        let (packed, scales) = planes(form, values);
-        let mut out = vec![f32::NAN; values.len()];
-        form.decode(&packed, &scales, &mut out);
-        out
+    fn through(dtype: WeightDtype, values: &[f32]) -> Vec<f32> {
+        let (packed, scales) = dtype.encode(values);
+        dtype.decode(&packed, &scales)
     }
 
     fn random(n: usize, seed: u64) -> Vec<f32> {
@@ -182,16 +189,16 @@ mod tests {
     /// At every magnitude, values come back within half a step of their block.
     #[test]
     fn nothing_is_off_by_more_than_half_a_step() {
-        for form in BOTH {
+        for dtype in BOTH {
             for (seed, size) in [1e-30, 1e-5, 0.02, 1.0, 1e10, 1e37].into_iter().enumerate() {
                 let values: Vec<f32> = random(320, seed as u64).iter().map(|x| x * size).collect();
-                let back = through(form, &values);
-                let m = f64::from(form.most());
+                let back = through(dtype, &values);
+                let m = f64::from(largest_code(dtype.bits()));
                 for (block, out) in values.chunks(BLOCK).zip(back.chunks(BLOCK)) {
                     let step = block.iter().fold(0f64, |m, x| m.max(f64::from(x.abs()))) / m;
                     let allowed = step * (0.5 + m * 2f64.powi(-22));
                     for (x, y) in block.iter().zip(out) {
-                        assert!((f64::from(*x) - f64::from(*y)).abs() <= allowed, "{form:?}: {x} came back as {y}");
+                        assert!((f64::from(*x) - f64::from(*y)).abs() <= allowed, "{dtype:?}: {x} came back as {y}");
                     }
                 }
             }
@@ -201,18 +208,18 @@ mod tests {
     /// The packed form against the plain loops: the code is the nearest of all codes, and words hold them in order.
     #[test]
     fn the_planes_are_those_of_the_specification() {
-        for form in BOTH {
+        for dtype in BOTH {
             let values = random(4 * BLOCK, 9);
-            let (packed, scales) = planes(form, &values);
-            assert_eq!(packed.len(), form.entries(Plane::Packed, values.len()));
-            assert_eq!(scales.len(), form.entries(Plane::Scales, values.len()));
+            let (packed, scales) = dtype.encode(&values);
+            assert_eq!(packed.len(), dtype.entries(Plane::Packed, values.len()));
+            assert_eq!(scales.len(), dtype.entries(Plane::Scales, values.len()));
             let wide: Vec<f64> = values.iter().map(|x| f64::from(*x)).collect();
-            let codes = spec::codes(&wide, form.bits());
-            assert_eq!(spec::unpack(&packed, form.bits()), codes, "{form:?}");
+            let codes = spec::codes(&wide, dtype.bits());
+            assert_eq!(spec::unpack(&packed, dtype.bits()), codes, "{dtype:?}");
             let scales: Vec<f64> = scales.iter().map(|s| f64::from(*s)).collect();
             let meant = spec::meaning(&codes, &scales);
-            for (x, y) in meant.iter().zip(through(form, &values)) {
-                assert_eq!(*x as f32, y, "{form:?}");
+            for (x, y) in meant.iter().zip(through(dtype, &values)) {
+                assert_eq!(*x as f32, y, "{dtype:?}");
             }
         }
     }
@@ -222,36 +229,36 @@ mod tests {
     fn words_by_hand() {
         let mut values = [0.0; BLOCK];
         values[..5].copy_from_slice(&[1.0, -1.0, 2.0, 127.0, -127.0]);
-        let (packed, scales) = planes(Quantisation::Q8, &values);
+        let (packed, scales) = WeightDtype::Q8.encode(&values);
         assert_eq!((packed[0], packed[1], scales[0]), (0x7F02_FF01, 0x0000_0081, 1.0));
         values[..5].copy_from_slice(&[1.0, -1.0, 2.0, 7.0, -7.0]);
-        let (packed, scales) = planes(Quantisation::Q4, &values);
+        let (packed, scales) = WeightDtype::Q4.encode(&values);
         assert_eq!((packed[0], packed[1], scales[0]), (0x0009_72F1, 0, 1.0));
     }
 
     /// Zeros are exact, whatever stands beside them; a block of nothing else has scale 0, and one of subnormal steps too.
     #[test]
     fn zeros_stay() {
-        for form in BOTH {
-            assert_eq!(through(form, &[0.0; 64]), [0.0; 64]);
-            assert_eq!(through(form, &[-0.0; 32]), [0.0; 32]);
-            assert_eq!(through(form, &[f32::MIN_POSITIVE / 2.0; 32]), [0.0; 32]);
+        for dtype in BOTH {
+            assert_eq!(through(dtype, &[0.0; 64]), [0.0; 64]);
+            assert_eq!(through(dtype, &[-0.0; 32]), [0.0; 32]);
+            assert_eq!(through(dtype, &[f32::MIN_POSITIVE / 2.0; 32]), [0.0; 32]);
             let mut values = random(32, 3);
             values[17] = 0.0;
-            assert_eq!(through(form, &values)[17], 0.0);
+            assert_eq!(through(dtype, &values)[17], 0.0);
             let huge = [f32::MAX; 32];
-            assert!(through(form, &huge).iter().all(|x| x.is_finite()));
+            assert!(through(dtype, &huge).iter().all(|x| x.is_finite()));
         }
     }
 
     /// An outlier comes back exactly (to rounding) and takes precision from its own block alone.
     #[test]
     fn an_outlier_stays_in_its_block() {
-        for form in BOTH {
+        for dtype in BOTH {
             let mut values: Vec<f32> = random(96, 4).iter().map(|x| x * 0.01).collect();
-            let without = through(form, &values);
+            let without = through(dtype, &values);
             values[40] = -50.0;
-            let with = through(form, &values);
+            let with = through(dtype, &values);
             assert!((with[40] + 50.0).abs() < 1e-4);
             assert!(
                 with[32..64].iter().enumerate().all(|(i, x)| i == 8 || *x == 0.0),
@@ -265,10 +272,25 @@ mod tests {
     #[test]
     fn stacking_commutes() {
         let (a, b) = (random(2 * BLOCK, 1), random(3 * BLOCK, 2));
-        for form in BOTH {
-            let (pa, sa) = planes(form, &a);
-            let (pb, sb) = planes(form, &b);
-            assert_eq!(planes(form, &[&a[..], &b].concat()), ([pa, pb].concat(), [sa, sb].concat()));
+        for dtype in BOTH {
+            let (pa, sa) = dtype.encode(&a);
+            let (pb, sb) = dtype.encode(&b);
+            assert_eq!(dtype.encode(&[&a[..], &b].concat()), ([pa, pb].concat(), [sa, sb].concat()));
         }
+    }
+
+    /// Every dtype gives back what it took, as far as it can.
+    #[test]
+    fn what_is_packed_is_unpacked() {
+        let values = random(3 * BLOCK, 4);
+        let offs = [0.0, 0.001, 0.01, 0.02, 0.3];
+        for (dtype, off) in WeightDtype::ALL.into_iter().zip(offs) {
+            let (words, scales) = dtype.encode(&values);
+            assert_eq!((words.len(), scales.len()), (dtype.entries(Plane::Packed, 96), dtype.entries(Plane::Scales, 96)));
+            let back = dtype.decode(&words, &scales);
+            assert!(values.iter().zip(&back).all(|(a, b)| (a - b).abs() <= off), "{dtype:?}");
+        }
+        assert!(WeightDtype::F16.check_range("w", 5, &[1.0, 7e4]).unwrap_err().to_string().contains("element 6"));
+        assert!(WeightDtype::Bf16.check_range("w", 5, &[1.0, 7e4]).is_ok());
     }
 }

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 
 use super::config::Config;
 use super::directory::INDEX;
-use super::dtype::{Dtype, first_non_finite, vanished};
+use super::dtype::{first_non_finite, vanished};
 use super::error::ModelError;
 use super::layout::{self, Shard};
 use super::names::{TensorSpec, tensors};
 use super::source::TensorSource;
 use crate::files::{FileError, replace_folder};
+use crate::ops::weight_dtype::WeightDtype;
 
 /// Elements read and written at a time.
 const PIECE: usize = 1 << 18;
@@ -20,7 +21,7 @@ const PIECE: usize = 1 << 18;
 /// order of [`tensors`]. Not atomic: use it inside [`replace_folder`], as [`save_checkpoint`] does.
 pub struct CheckpointWriter {
     dir: PathBuf,
-    dtype: Dtype,
+    dtype: WeightDtype,
     shards: std::vec::IntoIter<Shard>,
     file: Option<OpenShard>,
     bytes: Vec<u8>,
@@ -38,7 +39,7 @@ struct OpenShard {
 
 impl CheckpointWriter {
     /// Starts a checkpoint in `dir`: writes `config.json` and, above `shard_bytes`, the index.
-    pub fn create(dir: &Path, config: &Config, dtype: Dtype, shard_bytes: u64) -> Result<Self, ModelError> {
+    pub fn create(dir: &Path, config: &Config, dtype: WeightDtype, shard_bytes: u64) -> Result<Self, ModelError> {
         let shards = layout::shards(tensors(config), dtype, shard_bytes);
         write_file(&dir.join("config.json"), config.to_json(dtype).as_bytes())?;
         if let Some(index) = layout::index(&shards, dtype) {
@@ -102,7 +103,7 @@ impl CheckpointWriter {
 }
 
 impl OpenShard {
-    fn create(dir: &Path, shard: Shard, dtype: Dtype) -> Result<Self, ModelError> {
+    fn create(dir: &Path, shard: Shard, dtype: WeightDtype) -> Result<Self, ModelError> {
         let path = dir.join(&shard.file);
         let file = File::create(&path).map_err(|e| ModelError::io("create", &path, e))?;
         let mut out = BufWriter::with_capacity(1 << 20, file);
@@ -114,8 +115,8 @@ impl OpenShard {
 }
 
 /// f16 ends at 65504 and begins at 6e-8 (bf16 nearly as f32): rounding to infinity, or all to zero, would save a broken model.
-fn refuse_rounding(tensor: &str, start: usize, values: &[f32], bytes: &[u8], dtype: Dtype) -> Result<(), ModelError> {
-    if dtype == Dtype::F32 {
+fn refuse_rounding(tensor: &str, start: usize, values: &[f32], bytes: &[u8], dtype: WeightDtype) -> Result<(), ModelError> {
+    if dtype == WeightDtype::F32 {
         return Ok(());
     }
     let mut stored = vec![0.0; values.len()];
@@ -140,7 +141,7 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), ModelError> {
 /// bytes) beside them, into a directory that exists.
 pub fn write_checkpoint(
     dir: &Path,
-    dtype: Dtype,
+    dtype: WeightDtype,
     source: &dyn TensorSource,
     extras: &[(String, Vec<u8>)],
     shard_bytes: u64,
@@ -171,7 +172,7 @@ pub fn write_checkpoint(
 /// Those of [`CheckpointWriter::write`] and [`replace_folder`]; also a `dir` with anything in it, which is never replaced.
 pub fn save_checkpoint(
     dir: &Path,
-    dtype: Dtype,
+    dtype: WeightDtype,
     source: &dyn TensorSource,
     extras: &[(String, Vec<u8>)],
     shard_bytes: u64,

@@ -3,7 +3,8 @@
 use super::config::Config;
 use super::error::ModelError;
 use super::names::Group;
-use super::quantised::{Plane, Quantisation};
+use super::quantised::Plane;
+use crate::ops::weight_dtype::WeightDtype;
 
 /// A model's weights under their Hugging Face names, read in pieces of any size and widened to `f32`.
 pub trait TensorSource {
@@ -16,8 +17,8 @@ pub trait TensorSource {
     /// An unknown name, a range outside the tensor, or a value among those read that is NaN or infinite.
     fn read(&self, tensor: &str, start: usize, out: &mut [f32]) -> Result<(), ModelError>;
 
-    /// How the matrices are quantised, if they are: which of them is said by [`Quantisation::of_group`].
-    fn quantisation(&self) -> Option<Quantisation> {
+    /// How the matrices are quantised, if they are: which of them is said by [`WeightDtype::of_group`].
+    fn quantisation(&self) -> Option<WeightDtype> {
         None
     }
 

@@ -10,12 +10,12 @@
 
 use super::config::Config;
 use super::error::ModelError;
-use super::form::Form;
 use super::names::{Group, Groups, TensorSpec, specs};
-use super::quantised::{BLOCK, Plane, Quantisation};
+use super::quantised::Plane;
 use super::source::{TensorSource, stream_group};
 use crate::gpu::{Buffer, Gpu, PlanBuilder, Tensor};
-use crate::ops::matrix::{Cells, FullSlab, Matrix, Packed, Packing, Slab};
+use crate::ops::matrix::{Cells, FullSlab, Matrix, Packed, Slab};
+use crate::ops::weight_dtype::WeightDtype;
 
 /// Elements moved between host and GPU at a time: 4 MiB.
 const PIECE: usize = 1 << 20;
@@ -35,7 +35,7 @@ pub struct TensorSet {
 struct Held {
     first: usize,
     rows: usize,
-    packing: Option<Packing>,
+    dtype: WeightDtype,
     /// Values in f32, or packed words.
     words: Buffer,
     scales: Option<Buffer>,
@@ -58,10 +58,10 @@ impl Held {
 
     /// Entries of a plane that `values` values have; `None` asks for plain f32.
     fn entries(&self, plane: Option<Plane>, values: usize) -> Option<usize> {
-        match (self.packing, plane) {
-            (None, None) => Some(values),
-            (Some(packing), Some(plane)) => Some(packing.entries(plane, values)),
-            _ => None,
+        match (self.dtype, plane) {
+            (WeightDtype::F32, None) => Some(values),
+            (WeightDtype::F32, Some(_)) | (_, None) => None,
+            (dtype, Some(plane)) => Some(dtype.entries(plane, values)),
         }
     }
 
@@ -80,24 +80,48 @@ fn slab_rows(rows: usize, words_a_row: usize, most: usize) -> usize {
     rows.div_ceil(slabs).next_multiple_of(SLAB_ROWS)
 }
 
+/// Writes elements `start ..` of a group into its slabs, encoded as these are held.
+fn write_group(gpu: &Gpu, group: &Group, slabs: &[Held], start: usize, values: &[f32]) -> Result<(), ModelError> {
+    for slab in slabs {
+        let (first, end) = (slab.first * group.cols, (slab.first + slab.rows) * group.cols);
+        let (from, to) = (start.max(first), (start + values.len()).min(end));
+        if from >= to {
+            continue;
+        }
+        let (values, at) = (&values[from - start..to - start], from - first);
+        match slab.dtype {
+            WeightDtype::F32 => gpu.write(&slab.words, at, values)?,
+            dtype => {
+                dtype.check_range(&group.name, from, values)?;
+                let (words, scales) = dtype.encode(values);
+                gpu.write(&slab.words, dtype.entries(Plane::Packed, at), &words)?;
+                if let Some(buffer) = &slab.scales {
+                    gpu.write(buffer, dtype.entries(Plane::Scales, at), &scales)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
 impl TensorSet {
     /// Zeros in f32 for `groups`; `role` ("gradient", "first moment", …) names the buffers.
     ///
     /// # Errors
     /// Too little GPU memory.
     pub fn zeros(gpu: &Gpu, groups: &[Group], role: &str) -> Result<Self, ModelError> {
-        Self::room(gpu, groups, Form::F32, role)
+        Self::room(gpu, groups, WeightDtype::F32, role)
     }
 
-    /// Zeros for `groups`, their matrices held in `form`.
+    /// Zeros for `groups`, their matrices held in `dtype`.
     ///
     /// # Errors
     /// Too little GPU memory.
-    pub fn room(gpu: &Gpu, groups: &[Group], form: Form, role: &str) -> Result<Self, ModelError> {
+    pub fn room(gpu: &Gpu, groups: &[Group], dtype: WeightDtype, role: &str) -> Result<Self, ModelError> {
         let most = (gpu.max_binding().min(gpu.max_buffer()) / 4) as usize;
         let slabs = |group: &Group| -> Result<Vec<Held>, ModelError> {
-            let packing = form.of_group(group);
-            let words = packing.map_or(group.cols, |p| p.entries(Plane::Packed, group.cols));
+            let dtype = dtype.of_group(group);
+            let words = dtype.entries(Plane::Packed, group.cols);
             let step = slab_rows(group.rows, words, most).max(1);
             let mut slabs = Vec::new();
             for first in (0..group.rows).step_by(step) {
@@ -105,9 +129,9 @@ impl TensorSet {
                 let number = if step < group.rows { format!("[{}]", first / step) } else { String::new() };
                 let buffer =
                     |what: &str, words: usize| gpu.buffer(&format!("{}{number}{what} ({role})", group.name), rows * words);
-                let scales = packing.map_or(0, |p| p.entries(Plane::Scales, group.cols));
+                let scales = dtype.entries(Plane::Scales, group.cols);
                 let scales = if scales > 0 { Some(buffer(".scales", scales)?) } else { None };
-                slabs.push(Held { first, rows, packing, words: buffer("", words)?, scales });
+                slabs.push(Held { first, rows, dtype, words: buffer("", words)?, scales });
             }
             Ok(slabs)
         };
@@ -133,66 +157,33 @@ impl TensorSet {
         specs(&self.groups)
     }
 
-    /// Fills the set from `source`, piece by piece: packed matrices as they are stored where the form is the same,
+    /// Fills the set from `source`, piece by piece: packed matrices as they are stored where the dtype is the same,
     /// otherwise by way of f32.
     pub(super) fn upload(&self, gpu: &Gpu, source: &dyn TensorSource) -> Result<(), ModelError> {
         for (group, slabs) in self.groups.iter().zip(&self.held) {
-            let packing = slabs.first().and_then(|slab| slab.packing);
-            let stored = source.quantisation().and_then(|q| q.of_group(group)).map(Quantisation::packing);
-            match packing {
-                Some(packing) if stored == Some(packing) => {
-                    for plane in Plane::ALL {
-                        self.upload_plane(gpu, source, group, (packing, plane))?;
-                    }
+            let Some(held) = slabs.first().map(|slab| slab.dtype) else { continue };
+            let stored = source.quantisation().map(|dtype| dtype.of_group(group));
+            if held.is_quantised() && stored == Some(held) {
+                for plane in Plane::ALL {
+                    self.upload_plane(gpu, source, group, plane, held.entries(plane, group.cols))?;
                 }
-                packing => stream_group(source, group, PIECE, |start, values: &[f32]| {
-                    self.write_group(gpu, (group, slabs), packing, start, values)
-                })?,
+            } else {
+                let write = |start, values: &[f32]| write_group(gpu, group, slabs, start, values);
+                stream_group(source, group, PIECE, write)?;
             }
         }
         Ok(())
     }
 
-    /// Writes elements `start ..` of a group, encoding them where its matrices are packed.
-    fn write_group(
-        &self,
-        gpu: &Gpu,
-        (group, slabs): (&Group, &[Held]),
-        packing: Option<Packing>,
-        start: usize,
-        values: &[f32],
-    ) -> Result<(), ModelError> {
-        for slab in slabs {
-            let (first, end) = (slab.first * group.cols, (slab.first + slab.rows) * group.cols);
-            let (from, to) = (start.max(first), (start + values.len()).min(end));
-            if from >= to {
-                continue;
-            }
-            let (values, at) = (&values[from - start..to - start], from - first);
-            match packing {
-                None => gpu.write(&slab.words, at, values)?,
-                Some(packing) => {
-                    super::form::check_range(packing, &group.name, from, values)?;
-                    let (words, scales) = super::form::encode(packing, values);
-                    gpu.write(&slab.words, packing.entries(Plane::Packed, at), &words)?;
-                    if let Some(buffer) = &slab.scales {
-                        gpu.write(buffer, packing.entries(Plane::Scales, at), &scales)?;
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Uploads one plane of a quantised group, part by part.
+    /// Uploads one plane of a quantised group, `width` entries a row, part by part.
     fn upload_plane(
         &self,
         gpu: &Gpu,
         source: &dyn TensorSource,
         group: &Group,
-        (packing, plane): (Packing, Plane),
+        plane: Plane,
+        width: usize,
     ) -> Result<(), ModelError> {
-        let width = packing.entries(plane, group.cols);
         let mut entries = Vec::new();
         for part in &group.parts {
             let len = part.rows * width;
@@ -214,11 +205,11 @@ impl TensorSet {
     pub fn matrix(&self, plan: &mut PlanBuilder, index: usize) -> Matrix {
         let slab = |held: &Held| {
             let words = plan.import(&held.words);
-            let cells = match held.packing {
-                None => Cells::Full(words),
-                Some(packing) => {
+            let cells = match held.dtype {
+                WeightDtype::F32 => Cells::Full(words),
+                dtype => {
                     let scales = held.scales.as_ref().map(|scales| plan.import(scales));
-                    Cells::Packed(Packed { packing, words, scales })
+                    Cells::Packed(Packed { dtype, words, scales })
                 }
             };
             Slab { rows: held.rows as u32, cells }
@@ -287,13 +278,13 @@ impl TensorSet {
         Ok(pieces)
     }
 
-    /// How the tensor named `name` is packed; `None` for one in f32, and for a name that is none.
-    pub fn packing_of(&self, name: &str) -> Option<Packing> {
+    /// How the tensor named `name` is held; f32 for a name that is none.
+    pub fn dtype_of(&self, name: &str) -> WeightDtype {
         let of_group = |(group, slabs): (&Group, &Vec<Held>)| {
             let named = group.parts.iter().any(|part| part.hf_name == name);
-            named.then(|| slabs.first().and_then(|slab| slab.packing))
+            slabs.first().filter(|_| named).map(|slab| slab.dtype)
         };
-        self.groups.iter().zip(&self.held).find_map(of_group).flatten()
+        self.groups.iter().zip(&self.held).find_map(of_group).unwrap_or_default()
     }
 
     /// Elements of the tensor named `name`, which is in f32.
@@ -358,16 +349,19 @@ impl TensorSet {
     /// # Errors
     /// No such tensor, a range past its end, or what the GPU reports.
     pub async fn values(&self, gpu: &Gpu, name: &str, start: usize, len: usize) -> Result<Vec<f32>, ModelError> {
-        let Some(packing) = self.packing_of(name) else { return self.read(gpu, name, start, len).await };
+        let dtype = self.dtype_of(name);
+        if dtype == WeightDtype::F32 {
+            return self.read(gpu, name, start, len).await;
+        }
         // Whole blocks, and of these the part that is wanted.
-        let (first, end) = (start / BLOCK * BLOCK, (start + len).next_multiple_of(BLOCK));
-        let range = |plane| (packing.entries(plane, first), packing.entries(plane, end - first));
+        let (first, end) = (start / dtype.block() * dtype.block(), (start + len).next_multiple_of(dtype.block()));
+        let range = |plane| (dtype.entries(plane, first), dtype.entries(plane, end - first));
         let (at, entries) = range(Plane::Packed);
         let words = self.read_plane(gpu, name, Plane::Packed, at, entries).await?;
         let (at, entries) = range(Plane::Scales);
         let scales = if entries > 0 { self.read_plane(gpu, name, Plane::Scales, at, entries).await? } else { Vec::new() };
         let scales: Vec<f32> = scales.into_iter().map(f32::from_bits).collect();
-        Ok(super::form::decode(packing, &words, &scales)[start - first..start - first + len].to_vec())
+        Ok(dtype.decode(&words, &scales)[start - first..start - first + len].to_vec())
     }
 
     async fn read_words<T: bytemuck::Pod>(&self, gpu: &Gpu, pieces: Vec<Piece<'_>>) -> Result<Vec<T>, ModelError> {

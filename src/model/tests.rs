@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 
 use super::checkpoint::Checkpoint;
 use super::config::Config;
-use super::dtype::Dtype;
 use super::error::ModelError;
 use super::init::Init;
 use super::layout::DEFAULT_SHARD_BYTES;
 use super::names::{self, Groups, Kind};
 use super::save::{CheckpointWriter, save_checkpoint, write_checkpoint};
 use super::source::{TensorSource, stream_group};
+use crate::ops::weight_dtype::WeightDtype;
 
 pub const FAMILIES: [&str; 4] = ["llama", "mistral", "qwen2", "qwen3"];
 
@@ -65,7 +65,7 @@ fn read_all(source: &dyn TensorSource, name: &str) -> Vec<f32> {
     values
 }
 
-fn same(a: &dyn TensorSource, b: &dyn TensorSource, dtype: Dtype) {
+fn same(a: &dyn TensorSource, b: &dyn TensorSource, dtype: WeightDtype) {
     for spec in names::tensors(a.config()) {
         let (mut bytes, mut want) = (Vec::new(), vec![0.0; spec.len()]);
         dtype.narrow(&read_all(a, &spec.name), &mut bytes);
@@ -79,7 +79,7 @@ fn same(a: &dyn TensorSource, b: &dyn TensorSource, dtype: Dtype) {
 fn round_trip() {
     let root = tempfile::tempdir().unwrap();
     for family in FAMILIES {
-        for (dtype, shard) in [(Dtype::F32, DEFAULT_SHARD_BYTES), (Dtype::Bf16, 2000), (Dtype::F16, 1)] {
+        for (dtype, shard) in [(WeightDtype::F32, DEFAULT_SHARD_BYTES), (WeightDtype::Bf16, 2000), (WeightDtype::F16, 1)] {
             let dir = root.path().join("deep/er").join(format!("{family}-{dtype:?}"));
             let source = init(family, 3);
             let extras = [("tokenizer.json".to_string(), b"{}".to_vec())];
@@ -101,8 +101,8 @@ fn golden_checkpoints() {
         let checkpoint = Checkpoint::open(&entry.path().join("checkpoint")).unwrap_or_else(|e| panic!("{:?}: {e}", entry.path()));
         assert!(checkpoint.notes().is_empty());
         let dir = root.path().join(entry.file_name());
-        save_checkpoint(&dir, Dtype::F32, &checkpoint, &[], 100_000).unwrap();
-        same(&checkpoint, &Checkpoint::open(&dir).unwrap(), Dtype::F32);
+        save_checkpoint(&dir, WeightDtype::F32, &checkpoint, &[], 100_000).unwrap();
+        same(&checkpoint, &Checkpoint::open(&dir).unwrap(), WeightDtype::F32);
         let config = |dir: &Path| fs::read(dir.join("config.json")).unwrap();
         assert!(config(&dir) == config(&entry.path().join("checkpoint")), "config.json is written back byte for byte");
     }
@@ -192,7 +192,7 @@ impl Draft {
         let source = init(family, 2);
         let tensor = |spec: names::TensorSpec| {
             let mut bytes = Vec::new();
-            Dtype::F32.narrow(&read_all(&source, &spec.name), &mut bytes);
+            WeightDtype::F32.narrow(&read_all(&source, &spec.name), &mut bytes);
             (spec.name, "F32".to_string(), spec.shape, bytes)
         };
         Draft { config: tiny(family), tensors: names::tensors(source.config()).into_iter().map(tensor).collect() }
@@ -237,7 +237,7 @@ fn assert_message(case: &str, result: Result<Checkpoint, ModelError>, needles: &
 #[test]
 fn a_draft_is_sound() {
     let draft = Draft::new("llama");
-    same(&init("llama", 2), &draft.open().unwrap(), Dtype::F32);
+    same(&init("llama", 2), &draft.open().unwrap(), WeightDtype::F32);
 }
 
 #[test]
@@ -354,7 +354,7 @@ fn damaged_directories() {
         assert_message(case, Checkpoint::open(dir), needles);
     }
     fs::remove_file(dir.join("model.safetensors.index.json")).unwrap();
-    write_checkpoint(dir, Dtype::F32, &init("llama", 1), &[], 4000).unwrap();
+    write_checkpoint(dir, WeightDtype::F32, &init("llama", 1), &[], 4000).unwrap();
     Checkpoint::open(dir).unwrap();
     let index = fs::read_to_string(dir.join("model.safetensors.index.json")).unwrap();
     let wrong = index.replace("\"model.norm.weight\": \"model-00005", "\"model.norm.weight\": \"model-00001");
@@ -367,7 +367,7 @@ fn damaged_directories() {
 fn the_writer_keeps_order() {
     let root = tempfile::tempdir().unwrap();
     let source = init("llama", 1);
-    let start = || CheckpointWriter::create(root.path(), source.config(), Dtype::F16, DEFAULT_SHARD_BYTES).unwrap();
+    let start = || CheckpointWriter::create(root.path(), source.config(), WeightDtype::F16, DEFAULT_SHARD_BYTES).unwrap();
     let message = |result: Result<(), ModelError>| result.unwrap_err().to_string();
     const EMBED: &str = "model.embed_tokens.weight";
     assert!(message(start().write("model.norm.weight", &[1.0])).contains("expected `model.embed_tokens.weight`"));
@@ -380,7 +380,7 @@ fn the_writer_keeps_order() {
     assert!(message(writer.finish()).contains("not complete"));
     for name in ["../x", "config.json", "model.safetensors", ""] {
         let extras = [(name.to_string(), Vec::new())];
-        let result = write_checkpoint(root.path(), Dtype::F32, &source, &extras, DEFAULT_SHARD_BYTES);
+        let result = write_checkpoint(root.path(), WeightDtype::F32, &source, &extras, DEFAULT_SHARD_BYTES);
         assert!(message(result).contains("extra file"), "{name}");
     }
 }
@@ -389,7 +389,7 @@ fn the_writer_keeps_order() {
 fn a_foreign_directory_is_not_replaced() {
     let root = tempfile::tempdir().unwrap();
     fs::write(root.path().join("thesis.tex"), b"years of work").unwrap();
-    let error = save_checkpoint(root.path(), Dtype::F32, &init("llama", 1), &[], DEFAULT_SHARD_BYTES).unwrap_err();
+    let error = save_checkpoint(root.path(), WeightDtype::F32, &init("llama", 1), &[], DEFAULT_SHARD_BYTES).unwrap_err();
     assert!(error.to_string().contains("is not replaced"), "{error}");
     assert!(root.path().join("thesis.tex").exists());
 }

@@ -2,7 +2,6 @@
 
 use super::config::Config;
 use super::error::ModelError;
-use super::form::Form;
 use super::lora::Adapter;
 use super::names::{Group, Groups};
 use super::quantised::Plane;
@@ -10,29 +9,30 @@ use super::source::TensorSource;
 use super::tensors::{SLAB_ROWS, TensorSet};
 use crate::gpu::{Gpu, PlanBuilder, Role, Tensor};
 use crate::ops::matrix::Matrix;
+use crate::ops::weight_dtype::WeightDtype;
 
 /// The tensors of a model. Clones share their buffers.
 #[derive(Clone)]
 pub struct Weights {
     pub config: Config,
     pub groups: Groups,
-    form: Form,
+    dtype: WeightDtype,
     base: TensorSet,
     adapter: Option<Adapter>,
 }
 
 impl Weights {
-    /// Zeros in the shape of `config`, matrices held in `form`.
+    /// Zeros in the shape of `config`, matrices held in `dtype`.
     ///
     /// # Errors
     /// Too little GPU memory.
-    pub fn room(gpu: &Gpu, config: &Config, form: Form) -> Result<Self, ModelError> {
+    pub fn room(gpu: &Gpu, config: &Config, dtype: WeightDtype) -> Result<Self, ModelError> {
         if gpu.memory_left().is_some() {
-            gpu.afford(bytes_on_gpu(gpu, config, form)?)?;
+            gpu.afford(bytes_on_gpu(gpu, config, dtype)?)?;
         }
         let groups = Groups::of(config);
-        let base = TensorSet::room(gpu, &groups.list, form, "weights")?;
-        Ok(Weights { config: config.clone(), groups, form, base, adapter: None })
+        let base = TensorSet::room(gpu, &groups.list, dtype, "weights")?;
+        Ok(Weights { config: config.clone(), groups, dtype, base, adapter: None })
     }
 
     /// Uploads `source` piece by piece, in f32 however it is stored.
@@ -40,16 +40,16 @@ impl Weights {
     /// # Errors
     /// What the source reports (a missing tensor, a value that is not finite), or too little GPU memory.
     pub fn upload(gpu: &Gpu, source: &dyn TensorSource) -> Result<Self, ModelError> {
-        Self::upload_as(gpu, source, Form::F32)
+        Self::upload_as(gpu, source, WeightDtype::F32)
     }
 
-    /// Uploads `source` piece by piece, matrices in `form`. Whoever quantises loses precision, and nobody else: bf16 and
+    /// Uploads `source` piece by piece, matrices in `dtype`. Whoever quantises loses precision, and nobody else: bf16 and
     /// f16 that come from files of the same type are exact.
     ///
     /// # Errors
     /// As [`Weights::upload`]; a value that f16 cannot hold.
-    pub fn upload_as(gpu: &Gpu, source: &dyn TensorSource, form: Form) -> Result<Self, ModelError> {
-        let weights = Self::room(&gpu.for_role(Role::Weights), source.config(), form)?;
+    pub fn upload_as(gpu: &Gpu, source: &dyn TensorSource, dtype: WeightDtype) -> Result<Self, ModelError> {
+        let weights = Self::room(&gpu.for_role(Role::Weights), source.config(), dtype)?;
         if !gpu.is_dry() {
             weights.base.upload(gpu, source)?;
         }
@@ -71,8 +71,8 @@ impl Weights {
     }
 
     /// How matrices are held.
-    pub fn form(&self) -> Form {
-        self.form
+    pub fn dtype(&self) -> WeightDtype {
+        self.dtype
     }
 
     /// The tensors that training changes: the adapter's where there is one, otherwise all.
@@ -80,10 +80,10 @@ impl Weights {
     /// # Errors
     /// No adapter, and weights that are not in f32.
     pub fn trainable(&self) -> Result<&TensorSet, ModelError> {
-        match (&self.adapter, self.form) {
+        match (&self.adapter, self.dtype) {
             (Some(adapter), _) => Ok(&adapter.set),
-            (None, Form::F32) => Ok(&self.base),
-            (None, form) => Err(ModelError::Frozen { found: form.name() }),
+            (None, WeightDtype::F32) => Ok(&self.base),
+            (None, dtype) => Err(ModelError::Frozen { found: dtype.name() }),
         }
     }
 
@@ -108,21 +108,21 @@ impl Weights {
     }
 }
 
-/// Bytes of the buffers that weights of `config` would have on `gpu`, matrices held in `form`: those of a dry run.
+/// Bytes of the buffers that weights of `config` would have on `gpu`, matrices held in `dtype`: those of a dry run.
 ///
 /// # Errors
 /// None that a dry run knows.
-pub fn bytes_on_gpu(gpu: &Gpu, config: &Config, form: Form) -> Result<u64, ModelError> {
+pub fn bytes_on_gpu(gpu: &Gpu, config: &Config, dtype: WeightDtype) -> Result<u64, ModelError> {
     let dry = gpu.dry_copy();
-    let _alive = Weights::room(&dry, config, form)?;
+    let _alive = Weights::room(&dry, config, dtype)?;
     Ok(dry.allocated())
 }
 
-/// Bytes that a binding must have at least for weights of `config`, matrices held in `form`: matrices are cut by rows, but
+/// Bytes that a binding must have at least for weights of `config`, matrices held in `dtype`: matrices are cut by rows, but
 /// not into fewer than [`SLAB_ROWS`].
-pub fn least_binding(config: &Config, form: Form) -> u64 {
+pub fn least_binding(config: &Config, dtype: WeightDtype) -> u64 {
     let of_group = |group: &Group| {
-        let words = form.of_group(group).map_or(group.cols, |packing| packing.entries(Plane::Packed, group.cols));
+        let words = dtype.of_group(group).entries(Plane::Packed, group.cols);
         (words * group.rows.min(SLAB_ROWS)) as u64 * 4
     };
     Groups::of(config).list.iter().map(of_group).max().unwrap_or(0)

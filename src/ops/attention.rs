@@ -4,6 +4,22 @@
 use super::elements;
 use crate::gpu::{Dispatch, Grid, KernelSpec, PlanBuilder, Size, Tensor, Tuning, Variant, Word};
 
+/// What a token of a packed batch sees, and until where it is seen, as kernels read it (`shaders/lib/spans.wgsl`).
+///
+/// Token `t` attends to the keys in `prefix_start .. prefix_start + prefix_len` and in `own_start ..= t`; as a key it is seen
+/// by the queries in `t .. query_end`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct TokenSpan {
+    pub prefix_start: u32,
+    pub prefix_len: u32,
+    pub own_start: u32,
+    pub query_end: u32,
+}
+
+/// 32-bit words of a [`TokenSpan`].
+pub const SPAN_WORDS: usize = size_of::<TokenSpan>() / 4;
+
 /// The shape of an attention layer. `head_dim` must be even.
 #[derive(Clone, Copy, Debug)]
 pub struct Heads {
@@ -108,7 +124,7 @@ fn record(plan: &mut PlanBuilder, h: &Heads, form: Form, entry: &'static str, te
 }
 
 /// `out[T, heads, D] = attention(qkv[T, total, D])`, and `stats[T, heads, 2]` for the way back.
-/// `spans` is `[T, 4]`: prefix_start, prefix_len, own_start, query_end.
+/// `spans` is `[T]` of [`TokenSpan`].
 pub fn forward(plan: &mut PlanBuilder, h: &Heads, qkv: Tensor, spans: Tensor, out: Tensor, stats: Tensor, tokens: Size) {
     let form = Form::of(h, plan.tuning());
     record(plan, h, form, "forward", &[qkv, spans, out, stats], tokens);

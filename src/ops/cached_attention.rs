@@ -31,6 +31,23 @@ fn part(h: &Heads, tuning: &Tuning, rows: u32, max_length: u32) -> Option<u32> {
     (wanted && memory <= WORKGROUP_MEMORY).then_some(part)
 }
 
+/// Where the sequence of a token lies in the cache, and where in it the token is, as kernels read it
+/// (`shaders/lib/kv_slot.wgsl`; what it means is in `place.wgsl` beside it).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct KvSlot {
+    /// Entry of the first position behind the prefix.
+    pub own: u32,
+    /// The token's position in its sequence.
+    pub position: u32,
+    /// Entry of the prefix's first position.
+    pub prefix_start: u32,
+    pub prefix_len: u32,
+}
+
+/// 32-bit words of a [`KvSlot`].
+pub const SLOT_WORDS: usize = size_of::<KvSlot>() / 4;
+
 /// A layer's cache.
 #[derive(Clone, Copy, Debug)]
 pub struct Cache {
@@ -48,11 +65,11 @@ pub fn cache_words(h: &Heads, entries: usize) -> usize {
 }
 
 /// Stores k and v of `qkv[T, total, D]` into the cache, then `out[T, heads, D]` = attention over it.
-/// `place` is `[T, 4]`: own, position, prefix, prefix_len (`shaders/lib/place.wgsl`).
+/// `slots` is `[T]` of [`KvSlot`].
 pub fn forward(
     plan: &mut PlanBuilder,
     h: &Heads,
-    (qkv, place): (Tensor, Tensor),
+    (qkv, slots): (Tensor, Tensor),
     Cache { tensor: cache, own, max_length }: Cache,
     out: Tensor,
     tokens: Size,
@@ -61,7 +78,7 @@ pub fn forward(
     let stored = tokens.times(2 * h.kv_heads * h.head_dim / h.lane_width());
     plan.dispatch(Dispatch {
         kernel: spec("store", h),
-        tensors: &[qkv, place, cache],
+        tensors: &[qkv, slots, cache],
         words: &words,
         grid: elements(stored),
         flops: 1,
@@ -72,7 +89,7 @@ pub fn forward(
     let Some(part) = part(h, plan.tuning(), tokens.max(), max_length) else {
         return plan.dispatch(Dispatch {
             kernel: spec("attend", h),
-            tensors: &[qkv, place, cache, out],
+            tensors: &[qkv, slots, cache, out],
             words: &words,
             grid: elements(size),
             flops,
@@ -86,7 +103,7 @@ pub fn forward(
     let words = [words[0], words[1], words[2], words[3], Word::U(parts)];
     plan.dispatch(Dispatch {
         kernel: split_spec("part", h, part),
-        tensors: &[qkv, place, cache, sums, stats],
+        tensors: &[qkv, slots, cache, sums, stats],
         words: &words,
         grid: Grid::Tiles { x: Size::fixed(parts), tile_x: 1, y: tokens.times(h.kv_heads), tile_y: 1 },
         flops,
@@ -95,7 +112,7 @@ pub fn forward(
     let pieces = size.times(h.head_dim / h.lane_width());
     plan.dispatch(Dispatch {
         kernel: split_spec("combine", h, part),
-        tensors: &[place, sums, stats, out],
+        tensors: &[slots, sums, stats, out],
         words: &words,
         grid: elements(pieces),
         flops: 4 * u64::from(parts),

@@ -1,65 +1,16 @@
 //! Weight matrices as kernels read them: in f32 or packed, in one tensor or cut by rows into several.
 
+use super::weight_dtype::WeightDtype;
 use crate::gpu::Tensor;
-
-/// How the values of a packed matrix are stored. A row is whole blocks of 32 values in every packing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Packing {
-    /// Codes of 8 bits with a scale a block, as `model::quantised` writes them.
-    Q8,
-    /// The same with 4 bits.
-    Q4,
-    /// bf16, two values a word, the first in the low half.
-    Bf16,
-    /// f16, likewise.
-    F16,
-}
-
-impl Packing {
-    pub const ALL: [Packing; 4] = [Packing::Q8, Packing::Q4, Packing::Bf16, Packing::F16];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Packing::Q8 => "q8",
-            Packing::Q4 => "q4",
-            Packing::Bf16 => "bf16",
-            Packing::F16 => "f16",
-        }
-    }
-
-    /// Bits of a value, scales not counted.
-    pub fn bits(self) -> u32 {
-        match self {
-            Packing::Q8 => 8,
-            Packing::Q4 => 4,
-            Packing::Bf16 | Packing::F16 => 16,
-        }
-    }
-
-    /// Whether each block of 32 values has a scale.
-    pub fn scaled(self) -> bool {
-        matches!(self, Packing::Q8 | Packing::Q4)
-    }
-
-    /// The constants of `shaders/lib/codes.wgsl`.
-    pub(super) fn constants(self) -> [(&'static str, u32); 2] {
-        let name = match self {
-            Packing::Q8 => "Q8",
-            Packing::Q4 => "Q4",
-            Packing::Bf16 => "BF16",
-            Packing::F16 => "F16",
-        };
-        [(name, 1), ("HALF", u32::from(!self.scaled()))]
-    }
-}
 
 /// A packed matrix `[N, K]`; K is a multiple of 32.
 #[derive(Clone, Copy, Debug)]
 pub struct Packed {
-    pub packing: Packing,
+    /// Any but f32.
+    pub dtype: WeightDtype,
     /// `[N, K · bits / 32]`
     pub words: Tensor,
-    /// `[N, K / 32]`, in the packings that have them.
+    /// `[N, K / 32]`, where it is quantised.
     pub scales: Option<Tensor>,
 }
 

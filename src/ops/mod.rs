@@ -19,6 +19,7 @@ pub mod rope;
 pub mod rows;
 pub mod sample;
 pub mod swiglu;
+pub mod weight_dtype;
 
 use std::collections::HashSet;
 

@@ -4,7 +4,8 @@
 use super::elements;
 use super::embedding::Rows;
 use super::matmul::{self, Epilogue, Layout, View, parameters};
-use super::matrix::{Packed, Packing};
+use super::matrix::Packed;
+use super::weight_dtype::{BLOCK, WeightDtype};
 use crate::gpu::{Dispatch, Grid, KernelSpec, PlanBuilder, Size, Tensor, Tuning, Variant, Word};
 
 /// Rows of a tile, but for the one row of a decoding step.
@@ -14,7 +15,7 @@ const ROWS: u32 = 8;
 #[derive(Clone, Copy)]
 struct Text {
     entry: &'static str,
-    packing: Packing,
+    dtype: WeightDtype,
     rows: u32,
     /// Reads A by vec4.
     wide: bool,
@@ -22,17 +23,15 @@ struct Text {
 
 fn product_spec(text: Text, epilogue: Epilogue, tuning: &Tuning) -> KernelSpec {
     let [x, y] = tuning.matmul_group;
-    let (parts, eights) = match text.packing {
-        Packing::Q8 => (2, 2),
-        Packing::Q4 => (1, 4),
-        Packing::Bf16 | Packing::F16 => (4, 1),
-    };
+    // A vec4 of words is a part of a block; it holds so many times eight values.
+    let bits = text.dtype.bits();
+    let (parts, eights) = ((BLOCK * bits / 128) as u32, (128 / bits / 8) as u32);
     let block = match text.entry {
         "nt" => [("PARTS", parts), ("EIGHTS", eights)],
         _ => [("STEPS", if text.wide { 4 } else { 1 }), ("EIGHTS", eights)],
     };
     let tile = [("ROWS", text.rows), ("WIDE", u32::from(text.wide)), ("GROUP_X", x), ("GROUP_Y", y)];
-    let constants = [&text.packing.constants()[..], &block, &tile, &epilogue.constants()].concat();
+    let constants = [&text.dtype.constants()[..], &block, &tile, &epilogue.constants()].concat();
     KernelSpec::new("matmul_packed.wgsl", text.entry, &constants)
 }
 
@@ -63,7 +62,7 @@ pub(super) fn product(plan: &mut PlanBuilder, p: Product, [m, n, k]: [Size; 3], 
     let mut tensors = vec![p.x.tensor, p.w.words, p.y.tensor];
     tensors.extend(p.w.scales);
     tensors.extend(epilogue.tensor());
-    let kernel = product_spec(Text { entry, packing: p.w.packing, rows, wide }, epilogue, plan.tuning());
+    let kernel = product_spec(Text { entry, dtype: p.w.dtype, rows, wide }, epilogue, plan.tuning());
     plan.dispatch(Dispatch {
         kernel,
         tensors: &tensors,
@@ -85,7 +84,7 @@ fn unpacked(plan: &mut PlanBuilder, p: Product, [m, n, k]: [Size; 3], epilogue: 
         let count = step.min(rows - first);
         let size = Size::fixed(count * width / 8);
         plan.dispatch(Dispatch {
-            kernel: unpack_spec(p.w.packing),
+            kernel: unpack_spec(p.w.dtype),
             tensors: &tensors,
             words: &[Word::Size(size), Word::U(first * (width / 8))],
             grid: elements(size),
@@ -109,12 +108,12 @@ fn unpacked(plan: &mut PlanBuilder, p: Product, [m, n, k]: [Size; 3], epilogue: 
     }
 }
 
-fn unpack_spec(packing: Packing) -> KernelSpec {
-    KernelSpec::new("unpack.wgsl", "unpack", &packing.constants())
+fn unpack_spec(dtype: WeightDtype) -> KernelSpec {
+    KernelSpec::new("unpack.wgsl", "unpack", &dtype.constants())
 }
 
-fn rows_spec(packing: Packing, width: u32, slab: bool) -> KernelSpec {
-    let constants = [&packing.constants()[..], &[("WIDTH", width), ("SLAB", u32::from(slab))]].concat();
+fn rows_spec(dtype: WeightDtype, width: u32, slab: bool) -> KernelSpec {
+    let constants = [&dtype.constants()[..], &[("WIDTH", width), ("SLAB", u32::from(slab))]].concat();
     KernelSpec::new("embedding_packed.wgsl", "forward", &constants)
 }
 
@@ -124,7 +123,7 @@ pub(super) fn rows(plan: &mut PlanBuilder, ids: Tensor, table: Packed, y: Tensor
     let mut tensors = vec![ids, table.words, y];
     tensors.extend(table.scales);
     plan.dispatch(Dispatch {
-        kernel: rows_spec(table.packing, width, rows.is_some()),
+        kernel: rows_spec(table.dtype, width, rows.is_some()),
         tensors: &tensors,
         words: &super::embedding::parameters(size, rows),
         grid: elements(size),
@@ -137,20 +136,20 @@ pub(super) fn variants(tuning: &Tuning) -> Vec<KernelSpec> {
     let mut plan = PlanBuilder::new(tuning);
     let t = plan.kept("epilogue", 1);
     let mut all = Vec::new();
-    for packing in Packing::ALL {
+    for dtype in WeightDtype::PACKED {
         for (entry, rows) in [("nt", 1), ("nt", ROWS), ("nn", ROWS)] {
-            let wide = Text { entry, packing, rows, wide: true };
-            // How a product is stored does not depend on the packing, but for the number of a binding.
-            match packing {
-                Packing::Q8 | Packing::Bf16 => {
+            let wide = Text { entry, dtype, rows, wide: true };
+            // How a product is stored does not depend on how w is, but for the number of a binding.
+            match dtype {
+                WeightDtype::Q8 | WeightDtype::Bf16 => {
                     all.extend(Epilogue::all(t).map(|epilogue| product_spec(wide, epilogue, tuning)));
                     all.push(product_spec(Text { wide: false, ..wide }, Epilogue::Write, tuning));
                 }
-                Packing::Q4 | Packing::F16 => all.push(product_spec(wide, Epilogue::Write, tuning)),
+                _ => all.push(product_spec(wide, Epilogue::Write, tuning)),
             }
         }
-        all.push(unpack_spec(packing));
-        all.extend([false, true].map(|slab| rows_spec(packing, 64, slab)));
+        all.push(unpack_spec(dtype));
+        all.extend([false, true].map(|slab| rows_spec(dtype, 64, slab)));
     }
     all
 }

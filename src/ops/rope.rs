@@ -1,5 +1,6 @@
 //! Rotary position embedding (`shaders/rope.wgsl`).
 
+use super::cached_attention::SLOT_WORDS;
 use super::{elements, pieces, quartered};
 use crate::gpu::{Dispatch, KernelSpec, PlanBuilder, Size, Tensor, Word};
 
@@ -8,8 +9,8 @@ use crate::gpu::{Dispatch, KernelSpec, PlanBuilder, Size, Tensor, Word};
 pub enum Positions {
     /// `[T]`: one word a token.
     Plain,
-    /// `[T, 4]`: the second word of `cached_attention`'s place.
-    Place,
+    /// `[T]` of [`KvSlot`](super::cached_attention::KvSlot), whose second word it is.
+    Slot,
 }
 
 /// Heads of the fused `[T, heads, head_dim]` tensor, and how many of them (q and k) turn.
@@ -31,7 +32,7 @@ pub fn table(inv_freq: &[f64], attention_factor: f64, positions: usize) -> Vec<f
 fn spec(r: Rotation, positions: Positions) -> KernelSpec {
     let (stride, offset) = match positions {
         Positions::Plain => (1, 0),
-        Positions::Place => (4, 1),
+        Positions::Slot => (SLOT_WORDS as u32, 1),
     };
     KernelSpec::new(
         "rope.wgsl",
@@ -71,5 +72,5 @@ pub fn rotate(
 pub(super) fn variants() -> Vec<KernelSpec> {
     let r = Rotation { heads: 9, rotated: 8, head_dim: 6, backward: false };
     let wide = Rotation { head_dim: 16, ..r };
-    [r, wide].iter().flat_map(|r| [spec(*r, Positions::Plain), spec(*r, Positions::Place)]).collect()
+    [r, wide].iter().flat_map(|r| [spec(*r, Positions::Plain), spec(*r, Positions::Slot)]).collect()
 }

@@ -24,8 +24,8 @@ pub struct Rows {
     /// `[count, V]`: of the rows `start .. start + count`.
     pub logits: Tensor,
     pub start: Start,
-    /// `[B, 4]`: slot, position, prefix_slot, prefix_len; the position is moved on.
-    pub place: Tensor,
+    /// `[B]` of [`KvSlot`](super::cached_attention::KvSlot); the position is moved on.
+    pub slots: Tensor,
     /// `[B]`: the tokens drawn, input of the next step.
     pub ids: Tensor,
     /// `[B, 2]`: random stream of the row, and how many tokens it has drawn; the count is moved on.
@@ -71,7 +71,7 @@ pub fn next(plan: &mut PlanBuilder, rows: Rows, s: Sampling) {
         Word::Size(truncated),
     ];
     let thresholds = plan.scratch("sampling thresholds", rows.count.max() as usize);
-    let drawn = [rows.place, rows.ids, rows.streams, rows.drawn];
+    let drawn = [rows.slots, rows.ids, rows.streams, rows.drawn];
     for ((entry, walks), work) in WALKS.into_iter().zip([truncated, rows.count]) {
         let lanes = lanes(plan.tuning(), rows.vocab, walks);
         let own: &[Tensor] = if entry == "next" { &drawn } else { &[] };

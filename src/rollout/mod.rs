@@ -8,6 +8,7 @@ use crate::gpu::{Buffer, Gpu};
 use crate::model::decoder::{CachePass, CacheSizes, Draw, PrefillPrompt, PrefillRow, RowState, Sampler};
 use crate::model::error::ModelError;
 use crate::model::weights::Weights;
+use crate::ops::cached_attention::KvSlot;
 
 /// When a chain is over.
 #[derive(Clone, Debug, Default)]
@@ -202,8 +203,9 @@ struct Line {
     stream: u32,
     /// First entry of its own tokens in the cache.
     own: u32,
-    /// First entry and length of the prompt.
-    prefix: [u32; 2],
+    /// First entry of the prompt, and its length.
+    prefix_start: u32,
+    prefix_len: u32,
     draws: Vec<Draw>,
     max_tokens: usize,
 }
@@ -211,10 +213,10 @@ struct Line {
 impl Line {
     /// The row's state, after the draws that were read.
     fn state(&self) -> RowState {
-        let [prefix, len] = self.prefix;
         let drawn = self.draws.len() as u32;
         let id = self.draws.last().map_or(0, |d| d.token);
-        RowState { place: [self.own, len - 1 + drawn, prefix, len], stream: [self.stream, drawn], id }
+        let Line { own, prefix_start, prefix_len, stream, .. } = *self;
+        RowState { slot: KvSlot { own, position: prefix_len - 1 + drawn, prefix_start, prefix_len }, stream, drawn, id }
     }
 }
 
@@ -276,7 +278,16 @@ impl Rollout {
                     // on from touching its neighbour's entries.
                     let context = cache.max_length.saturating_sub(len);
                     let max_tokens = stop.max_tokens.min(self.sizes.new_tokens).min(context);
-                    Line { prompt: next, number, stream, own, prefix: [at, len as u32], draws: Vec::new(), max_tokens }
+                    Line {
+                        prompt: next,
+                        number,
+                        stream,
+                        own,
+                        prefix_start: at,
+                        prefix_len: len as u32,
+                        draws: Vec::new(),
+                        max_tokens,
+                    }
                 }));
                 next += 1;
             }
@@ -296,7 +307,7 @@ impl Rollout {
             self.harvest(&mut lines, &mut all, stop, watch).await?;
             let finished = |p: usize| all[p].iter().all(Option::is_some);
             let before = done;
-            free = desks().filter(|at| !lines.iter().any(|l| l.prefix[0] == *at)).collect();
+            free = desks().filter(|at| !lines.iter().any(|l| l.prefix_start == *at)).collect();
             done = (0..next).filter(|p| finished(*p)).count();
             if done > before && !watch.done(done) {
                 return Err(ModelError::Stopped);

@@ -1,6 +1,6 @@
 //! A few operations on given numbers: what the checks of `doctor` and the GPU tests run.
 
-use crate::gpu::{Gpu, GpuError, Live, Plan, PlanBuilder, Tensor, Tuning};
+use crate::gpu::{Gpu, GpuError, Live, LiveValues, Plan, PlanBuilder, Tensor, Tuning};
 use crate::random::Stream;
 
 /// What outputs hold before a kernel writes them: an element that no thread owns shows.
@@ -10,12 +10,12 @@ pub const UNTOUCHED: f64 = -777.25;
 pub struct Rig {
     pub plan: PlanBuilder,
     writes: Vec<(Tensor, Vec<u32>)>,
-    lives: Vec<u32>,
+    lives: LiveValues,
 }
 
 impl Rig {
     pub fn new(tuning: &Tuning) -> Self {
-        Rig { plan: PlanBuilder::new(tuning), writes: Vec::new(), lives: Vec::new() }
+        Rig { plan: PlanBuilder::new(tuning), writes: Vec::new(), lives: LiveValues::default() }
     }
 
     pub fn words(&mut self, name: &str, data: &[u32]) -> Tensor {
@@ -34,10 +34,11 @@ impl Rig {
         self.floats(name, &vec![UNTOUCHED; words])
     }
 
-    /// The next live value of the plan, and what it is in the first run.
+    /// A live value of the plan, and what it is in the first run.
     pub fn live(&mut self, value: u32) -> Live {
-        self.lives.push(value);
-        self.plan.live()
+        let live = self.plan.live();
+        self.lives.set(live, value);
+        live
     }
 
     /// Builds the plan and writes its inputs.
@@ -60,7 +61,7 @@ impl Rig {
 /// A plan that can run, or has run.
 pub struct Ran {
     pub plan: Plan,
-    pub lives: Vec<u32>,
+    pub lives: LiveValues,
 }
 
 impl Ran {

@@ -85,10 +85,10 @@ async fn describe(webgpu: &JsValue) -> Option<[String; 3]> {
 #[wasm_bindgen]
 pub fn check_bundle(engine: &Engine, manifest: &str, halves: bool) -> Result<String, Failure> {
     let manifest = Manifest::parse(manifest)?;
-    let (config, form) = (manifest.model()?, held(manifest.weight_format()?, halves));
+    let (config, dtype) = (manifest.model()?, held(manifest.weight_dtype()?, halves));
     let allowed = engine.gpu.max_binding().min(engine.gpu.max_buffer());
-    let least = least_binding(&config, form);
-    let mut answer = json!({"fits": least <= allowed, "bytes": manifest.download_bytes(), "gpuBytes": bytes_on_gpu(&engine.gpu, &config, form)?});
+    let least = least_binding(&config, dtype);
+    let mut answer = json!({"fits": least <= allowed, "bytes": manifest.download_bytes(), "gpuBytes": bytes_on_gpu(&engine.gpu, &config, dtype)?});
     if least > allowed {
         answer["why"] = over_limit("The smallest piece of this judge's largest matrix", least, allowed).into();
     }

@@ -4,9 +4,10 @@ use js_sys::Uint8Array;
 use wasm_bindgen::prelude::wasm_bindgen;
 
 use super::Failure;
-use crate::bundle::{Entries, FileEntry, MANIFEST, Manifest, SHARD_BYTES, TokenizerEntry, WeightFormat, plan};
+use crate::bundle::{Entries, FileEntry, MANIFEST, Manifest, SHARD_BYTES, TokenizerEntry, plan};
 use crate::gpu::Gpu;
 use crate::model::weights::Weights;
+use crate::ops::weight_dtype::WeightDtype;
 use crate::text::Tokenizer;
 
 /// Elements read back at a time.
@@ -41,7 +42,7 @@ pub async fn files(
     weights: &Weights,
     tokenizer: &Tokenizer,
     loaded: &Manifest,
-    format: WeightFormat,
+    dtype: WeightDtype,
 ) -> Result<BundleFiles, Failure> {
     let config = &weights.config;
     let adapter = match weights.adapter() {
@@ -50,9 +51,9 @@ pub async fn files(
     };
     let (entry, json) = TokenizerEntry::of(tokenizer);
     let mut files = vec![(entry.entry.file.clone(), Uint8Array::from(json.as_slice()))];
-    let mut manifest = Manifest::new(&loaded.name, format, config, loaded.judge.clone(), entry);
+    let mut manifest = Manifest::new(&loaded.name, dtype, config, loaded.judge.clone(), entry);
     manifest.examples = loaded.examples.clone();
-    for shard in plan(config, format, SHARD_BYTES) {
+    for shard in plan(config, dtype, SHARD_BYTES) {
         let mut bytes = shard.header();
         for part in &shard.parts {
             match part.entries {
@@ -66,8 +67,8 @@ pub async fn files(
                     }
                 }
                 // Quantised weights do not learn: they leave as they came.
-                Entries::Plane(form, plane) => {
-                    let (start, len) = (form.entries(plane, part.start), form.entries(plane, part.values));
+                Entries::Plane(dtype, plane) => {
+                    let (start, len) = (dtype.entries(plane, part.start), dtype.entries(plane, part.values));
                     for at in (0..len).step_by(PIECE) {
                         let piece = PIECE.min(len - at);
                         let entries = weights.base().read_plane(gpu, &part.tensor, plane, start + at, piece).await?;

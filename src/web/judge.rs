@@ -10,9 +10,9 @@ use wasm_bindgen::prelude::wasm_bindgen;
 
 use super::clock::{now, seconds_since};
 use super::export::{self, BundleFiles};
-use super::rows::{self, Given, ScoreOptions};
+use super::rows::{self, Given, RequestOptions};
 use super::{Failure, train};
-use crate::bundle::{Manifest, WeightFormat};
+use crate::bundle::Manifest;
 use crate::data::{Example, Labels};
 use crate::gpu::Gpu;
 use crate::judge::{ChainReading, Judge, JudgePrompt, JudgeSettings, Judged, Prediction};
@@ -20,6 +20,7 @@ use crate::model::decoder::Draw;
 use crate::model::lora::{ALL_LINEAR, Adapter, LoraSettings};
 use crate::model::tensors::TensorSet;
 use crate::model::weights::Weights;
+use crate::ops::weight_dtype::WeightDtype;
 use crate::rollout::Watch;
 use crate::text::{StreamDecoder, Tokenizer};
 
@@ -110,7 +111,7 @@ impl WebJudge {
     }
 
     /// One row with its chains, sampled or given.
-    async fn judged(&self, row: &str, options: &ScoreOptions, watch: impl Watch) -> Result<Vec<Judged>, Failure> {
+    async fn judged(&self, row: &str, options: &RequestOptions, watch: impl Watch) -> Result<Vec<Judged>, Failure> {
         let judging = options.judging(1)?;
         let given = matches!(options.given_chains, Some(Given::OfRows(true)));
         let example = rows::read("the row", row, rows::view(Labels::Optional, given))?;
@@ -178,7 +179,7 @@ impl WebJudge {
     /// `BadRow`, `Stopped`, and what the GPU reports.
     pub async fn score(&self, row: &str, options: &str, on_token: Function) -> Result<String, Failure> {
         let start = now();
-        let options = ScoreOptions::parse(options)?;
+        let options = RequestOptions::parse(options)?;
         let judge = self.judge();
         let listener = Listener { tokenizer: judge.tokenizer(), on_token: &on_token, chains: Vec::new() };
         let judged = self.judged(row, &options, listener).await?;
@@ -221,7 +222,7 @@ impl WebJudge {
     /// # Errors
     /// `BadRow` where the whole is unreadable; `Stopped`; what the GPU reports.
     pub async fn score_batch(&self, rows: &str, options: &str, on_progress: Function) -> Result<String, Failure> {
-        let options = ScoreOptions::parse(options)?;
+        let options = RequestOptions::parse(options)?;
         if matches!(options.given_chains, Some(Given::Texts(_))) {
             return Err(Failure::row("`givenChains` of a batch is true or false: the chains are those of its rows."));
         }
@@ -272,9 +273,9 @@ impl WebJudge {
     /// # Errors
     /// What the GPU reports.
     pub async fn export_bundle(&self) -> Result<BundleFiles, Failure> {
-        let format = if self.learned.get() { WeightFormat::F32 } else { self.manifest.weight_format()? };
+        let dtype = if self.learned.get() { WeightDtype::F32 } else { self.manifest.weight_dtype()? };
         let state = self.state();
-        export::files(&self.gpu, &state.weights, state.judge.tokenizer(), &self.manifest, format).await
+        export::files(&self.gpu, &state.weights, state.judge.tokenizer(), &self.manifest, dtype).await
     }
 }
 

@@ -3,13 +3,13 @@
 use wasm_bindgen::prelude::wasm_bindgen;
 
 use super::{Engine, Failure, WebJudge};
-use crate::bundle::{Contents, Entries, Manifest, Part, Piece, ShardReader, WeightFormat};
+use crate::bundle::{Contents, Entries, Manifest, Part, Piece, ShardReader};
 use crate::gpu::Gpu;
 use crate::model::dtype::first_non_finite;
 use crate::model::error::ModelError;
-use crate::model::form::{Form, WeightPolicy};
 use crate::model::quantised::{Plane, finite_scales};
 use crate::model::weights::Weights;
+use crate::ops::weight_dtype::WeightDtype;
 use crate::text::Tokenizer;
 
 /// Bytes handed to the GPU's queue after which it is asked to take them.
@@ -17,10 +17,8 @@ const FLUSH: usize = 16 << 20;
 
 /// How the matrices of a bundle are held: quantised ones as they came, the others in f32, so that all of the judge can be
 /// trained, or, with `halves`, as they came too.
-pub(super) fn held(format: WeightFormat, halves: bool) -> Form {
-    let widened = !halves && format.quantisation().is_none();
-    let policy = if widened { WeightPolicy::from(Form::F32) } else { WeightPolicy::AS_STORED };
-    policy.form(format.form())
+pub(super) fn held(stored: WeightDtype, halves: bool) -> WeightDtype {
+    if halves || stored.is_quantised() { stored } else { WeightDtype::F32 }
 }
 
 /// A judge under way.
@@ -63,11 +61,11 @@ impl Loader {
             return Err(Failure::bundle(message));
         }
         let gpu = engine.gpu.clone();
-        let format = manifest.weight_format()?;
+        let stored = manifest.weight_dtype()?;
         let intake = Intake {
             gpu: gpu.clone(),
-            weights: Weights::room(&gpu, &config, held(format, halves))?,
-            contents: Contents::new(&config, format),
+            weights: Weights::room(&gpu, &config, held(stored, halves))?,
+            contents: Contents::new(&config, stored),
             part: None,
             values: Vec::new(),
             entries: Vec::new(),
@@ -146,7 +144,7 @@ impl Intake {
                     let (tensor, value) = (piece.tensor.to_string(), self.values[at]);
                     return Err(ModelError::NonFinite { tensor, index: start + at, value });
                 }
-                if self.weights.base().packing_of(&part.tensor).is_some() {
+                if self.weights.base().dtype_of(&part.tensor) != WeightDtype::F32 {
                     // Two halves a word, in the order of the file; the reader cuts no word.
                     self.entries.clear();
                     self.entries.extend(words(piece.bytes));

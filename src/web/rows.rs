@@ -2,13 +2,13 @@
 
 use super::Failure;
 use crate::data::{Chains, Example, Labels, Reader, View, split_rows};
-use crate::judge::{Expectation, Judging};
+use crate::judge::{Expectation, ScoreOptions};
 use serde::Deserialize;
 
 /// What a page may ask for beside rows.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub struct ScoreOptions {
+pub struct RequestOptions {
     pub chains: Option<usize>,
     pub temperature: Option<f32>,
     pub seed: u64,
@@ -30,7 +30,7 @@ pub enum Given {
 /// Most chains of a row, as for `jurist score`.
 const MOST_CHAINS: usize = 1024;
 
-impl ScoreOptions {
+impl RequestOptions {
     pub fn parse(text: &str) -> Result<Self, Failure> {
         parse(text)
     }
@@ -45,7 +45,7 @@ impl ScoreOptions {
     }
 
     /// How rows are judged, `batch_size` chains at a time.
-    pub fn judging(&self, batch_size: usize) -> Result<Judging, Failure> {
+    pub fn judging(&self, batch_size: usize) -> Result<ScoreOptions, Failure> {
         let chains = self.chains.unwrap_or(1);
         if !(1..=MOST_CHAINS).contains(&chains) {
             return Err(Failure::row(format!("`chains` is {chains}; expected 1 to {MOST_CHAINS}.")));
@@ -60,7 +60,7 @@ impl ScoreOptions {
             Some(other) => return Err(Failure::row(format!("`expectation` is \"{other}\"; expected full or renormalised."))),
         };
         let given_chains = self.given();
-        Ok(Judging {
+        Ok(ScoreOptions {
             expectation,
             chains,
             temperature,
@@ -68,7 +68,7 @@ impl ScoreOptions {
             batch_size,
             max_length: usize::MAX,
             given_chains,
-            ..Judging::default()
+            ..ScoreOptions::default()
         })
     }
 }

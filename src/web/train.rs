@@ -9,7 +9,7 @@ use super::judge::goes_on;
 use super::{Failure, WebJudge, rows};
 use crate::data::Example;
 use crate::eval;
-use crate::judge::{Judging, Placement};
+use crate::judge::{Placement, ScoreOptions};
 use crate::train::TrainConfig;
 use crate::train::config::{Method, Preset};
 use crate::train::data::examples::{Preparation, room_for_prompt};
@@ -141,7 +141,7 @@ pub async fn run(web: &WebJudge, rows: &str, held_out: &str, options: &str, on_s
 /// The judge's scores of labelled rows, each from its likeliest chain, and how well they agree with the labels. A figure
 /// that has no value there is null.
 async fn measure(web: &WebJudge, held_out: &[Example]) -> Result<Value, Failure> {
-    let judging = Judging { batch_size: 32, ..Judging::default() };
+    let judging = ScoreOptions { batch_size: 32, ..ScoreOptions::default() };
     let judged = web.state().judge.judge(held_out, &judging, ()).await?;
     let scores: Vec<Option<f64>> = judged.iter().map(|j| j.judgement.expected).collect();
     let pairs = held_out.iter().zip(&scores).filter_map(|(row, score)| Some((row.record.score?, (*score)?)));

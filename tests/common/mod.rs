@@ -16,7 +16,7 @@ use jurist::selftest::kernels::Bench;
 pub use jurist::selftest::rig::{Ran, Rig, UNTOUCHED, around_one, random, sum};
 pub use skip::skip;
 
-use jurist::gpu::{Gpu, GpuError, GpuOptions, Kernels, Limits, Tensor, Tuning, Variant};
+use jurist::gpu::{Gpu, GpuError, GpuOptions, Kernels, Limits, LiveValues, Tensor, Tuning, Variant};
 
 /// Where distributions put Chromium, and with it SwiftShader's Vulkan driver.
 const CHROMIUM: [&str; 4] =
@@ -125,7 +125,7 @@ impl OnSharedDevice for Rig {
 /// The same for a plan that has been built.
 pub trait Unwrapped {
     fn again(&self);
-    fn run_with(&self, lives: &[u32]);
+    fn run_with(&self, lives: &LiveValues);
     fn write(&self, tensor: Tensor, data: &[f64]);
     fn words(&self, tensor: Tensor) -> Vec<u32>;
     fn floats(&self, tensor: Tensor) -> Vec<f64>;
@@ -136,7 +136,7 @@ impl Unwrapped for Ran {
         self.run_with(&self.lives);
     }
 
-    fn run_with(&self, lives: &[u32]) {
+    fn run_with(&self, lives: &LiveValues) {
         self.plan.run(lives).unwrap_or_else(|e| panic!("{e}"));
     }
 

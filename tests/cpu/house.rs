@@ -20,7 +20,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("doctor", &["train", "judge", "selftest", "rollout", "model", "ops", "gpu", "text", "data", "eval", "random"]),
     ("train", &["files", "judge", "rollout", "bundle", "model", "ops", "gpu", "text", "data", "eval", "progress", "random"]),
     ("judge", &["rollout", "bundle", "model", "ops", "gpu", "text", "data", "random"]),
-    ("bundle", &["files", "hub", "model", "text", "random"]),
+    ("bundle", &["files", "hub", "model", "ops", "text", "random"]),
     ("hub", &["files", "model", "text", "random"]),
     ("selftest", &["rollout", "model", "ops", "gpu", "reference", "system", "random"]),
     ("rollout", &["model", "ops", "gpu", "random"]),

@@ -4,12 +4,13 @@
 use std::path::Path;
 
 use crate::cli::{Task, finish, lines, succeed, tiny_config};
-use jurist::bundle::{Contents, Entries, Exported, Manifest, ModelFolder, Part, ShardReader, WeightFormat, export, sha256_hex};
+use jurist::bundle::{Contents, Entries, Exported, Manifest, ModelFolder, Part, ShardReader, export, sha256_hex};
 use jurist::model::config::Config;
 use jurist::model::error::ModelError;
 use jurist::model::init::Init;
 use jurist::model::names::tensors;
 use jurist::model::source::TensorSource;
+use jurist::ops::weight_dtype::WeightDtype;
 use jurist::text::Tokenizer;
 use serde_json::{Value, json};
 
@@ -21,7 +22,7 @@ fn model() -> Init {
 }
 
 /// A bundle of a model with random weights.
-fn bundle(dir: &Path, weights: WeightFormat, shard_bytes: u64) -> Manifest {
+fn bundle(dir: &Path, weights: WeightDtype, shard_bytes: u64) -> Manifest {
     let task = Task::new(1, 1, false);
     let tokenizer = Tokenizer::from_dir(&task.at("words")).unwrap();
     let judge = json!({"format": 1, "scale": "1..5", "phrase": "score", "template": "plain", "chat": false, "chain": true, "max_completion_length": 20});
@@ -43,9 +44,9 @@ fn values(source: &dyn TensorSource, name: &str, len: usize) -> Vec<f32> {
 fn weights_come_back_as_they_went_in() {
     let original = model();
     for (format, relative, absolute) in [
-        (WeightFormat::F32, 0.0, 0.0),
-        (WeightFormat::F16, 2f32.powi(-11), 2f32.powi(-25)),
-        (WeightFormat::Bf16, 2f32.powi(-8), 0.0),
+        (WeightDtype::F32, 0.0, 0.0),
+        (WeightDtype::F16, 2f32.powi(-11), 2f32.powi(-25)),
+        (WeightDtype::Bf16, 2f32.powi(-8), 0.0),
     ] {
         let dir = tempfile::tempdir().unwrap();
         let written = bundle(dir.path(), format, SMALL_SHARDS);
@@ -53,7 +54,7 @@ fn weights_come_back_as_they_went_in() {
         assert_eq!(folder.manifest(), Some(&written));
         let stored = folder.weights().unwrap();
         let source = stored.source;
-        assert_eq!(stored.dtype, format.matrix_dtype());
+        assert_eq!(stored.dtype, format.float());
         for spec in tensors(original.config()) {
             let (before, after) = (values(&original, &spec.name, spec.len()), values(source.as_ref(), &spec.name, spec.len()));
             let exact = spec.shape.len() == 1;
@@ -76,7 +77,7 @@ fn weights_come_back_as_they_went_in() {
 #[test]
 fn shards_are_small_and_plain() {
     let dir = tempfile::tempdir().unwrap();
-    let manifest = bundle(dir.path(), WeightFormat::F32, SMALL_SHARDS);
+    let manifest = bundle(dir.path(), WeightDtype::F32, SMALL_SHARDS);
     let mut embedding_rows = Vec::new();
     for entry in &manifest.shards {
         let bytes = std::fs::read(dir.path().join(&entry.file)).unwrap();
@@ -89,7 +90,7 @@ fn shards_are_small_and_plain() {
     // Columns of an example stay in their order.
     assert_eq!(manifest.examples[0].to_string(), r#"{"prompt":"rubric","z":1,"a":2}"#);
 
-    let one = bundle(dir.path(), WeightFormat::F16, jurist::bundle::SHARD_BYTES);
+    let one = bundle(dir.path(), WeightDtype::F16, jurist::bundle::SHARD_BYTES);
     assert_eq!(one.shards.len(), 1, "a small model is one shard, and the earlier bundle is gone");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3);
 }
@@ -98,12 +99,12 @@ fn shards_are_small_and_plain() {
 #[test]
 fn a_stream_in_any_pieces_is_the_same_model() {
     let dir = tempfile::tempdir().unwrap();
-    let manifest = bundle(dir.path(), WeightFormat::F16, SMALL_SHARDS);
+    let manifest = bundle(dir.path(), WeightDtype::F16, SMALL_SHARDS);
     let folder = ModelFolder::open(dir.path()).unwrap();
     let source = folder.weights().unwrap().source;
     let config = manifest.model().unwrap();
     for size in [1, 3, 7, 1000, 1 << 20] {
-        let mut contents = Contents::new(&config, WeightFormat::F16);
+        let mut contents = Contents::new(&config, WeightDtype::F16);
         let mut seen: std::collections::HashMap<String, Vec<f32>> = Default::default();
         for entry in &manifest.shards {
             let bytes = std::fs::read(dir.path().join(&entry.file)).unwrap();
@@ -154,7 +155,7 @@ fn says<T>(result: Result<T, impl std::fmt::Display>, needles: &[&str]) {
 #[test]
 fn broken_streams_are_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let manifest = bundle(dir.path(), WeightFormat::F32, SMALL_SHARDS);
+    let manifest = bundle(dir.path(), WeightDtype::F32, SMALL_SHARDS);
     let good = std::fs::read(dir.path().join(&manifest.shards[0].file)).unwrap();
     let length = good.len() as u64;
     let header = 8 + u64::from_le_bytes(*good.first_chunk().unwrap()) as usize;
@@ -189,7 +190,7 @@ fn broken_streams_are_refused() {
 fn damaged_files_are_refused() {
     let root = tempfile::tempdir().unwrap();
     let dir = root.path().join("b");
-    let fresh = || bundle(&dir, WeightFormat::F32, SMALL_SHARDS);
+    let fresh = || bundle(&dir, WeightDtype::F32, SMALL_SHARDS);
     let open = || ModelFolder::open(&dir).unwrap().weights().map(|_| ());
     let manifest = fresh();
     open().unwrap();
@@ -215,7 +216,7 @@ fn damaged_files_are_refused() {
 fn shards_of_another_model_are_refused() {
     let root = tempfile::tempdir().unwrap();
     let dir = root.path().join("b");
-    let manifest = bundle(&dir, WeightFormat::F32, SMALL_SHARDS);
+    let manifest = bundle(&dir, WeightDtype::F32, SMALL_SHARDS);
     let with = |change: &dyn Fn(&mut Value)| {
         let mut value: Value = serde_json::from_str(&manifest.to_json()).unwrap();
         change(&mut value);
@@ -245,7 +246,7 @@ fn shards_of_another_model_are_refused() {
 #[test]
 fn manifests_that_cannot_be_used_are_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let good: Value = serde_json::from_str(&bundle(dir.path(), WeightFormat::F16, SMALL_SHARDS).to_json()).unwrap();
+    let good: Value = serde_json::from_str(&bundle(dir.path(), WeightDtype::F16, SMALL_SHARDS).to_json()).unwrap();
     Manifest::parse(&good.to_string()).unwrap();
     says(Manifest::parse("<html>"), &["manifest.json", "web page"]);
     says(Manifest::parse("{"), &["manifest.json", "JSON"]);

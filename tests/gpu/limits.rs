@@ -1,7 +1,7 @@
 //! What a device does not offer is refused with a message that names it, and what fits is right up to the edge.
 
 use crate::common::*;
-use jurist::gpu::{Dispatch, GpuError, Grid, KernelSpec, Limits, PlanBuilder, Size, Word};
+use jurist::gpu::{Dispatch, GpuError, Grid, KernelSpec, Limits, LiveValues, PlanBuilder, Size, Word};
 use jurist::ops::attention::{self, Heads};
 use jurist::ops::matmul::{self, Epilogue};
 use jurist::ops::matrix::Matrix;
@@ -164,10 +164,12 @@ fn what_does_not_fit_is_refused() {
     });
     let ran = rig.run();
     for over in [6, u32::MAX] {
-        let refused = ran.plan.run(&[u32::MAX, over]).err().map(|e| e.to_string()).unwrap_or_default();
+        let refused = ran.plan.run(&[(rate, u32::MAX), (count, over)].into()).err().map(|e| e.to_string()).unwrap_or_default();
         assert!(refused.contains(&format!("is {over}, but the plan was made for at most 5")), "{refused}");
     }
-    assert!(matches!(ran.plan.run(&[1]), Err(GpuError::Validation { .. })));
+    for missing in [[(rate, 1)], [(count, 1)]] {
+        assert!(matches!(ran.plan.run(&missing.into()), Err(GpuError::Validation { .. })));
+    }
 
     let past = |result: Result<(), GpuError>| {
         let Err(error @ GpuError::OutOfBounds { .. }) = result else { panic!("expected OutOfBounds, got {result:?}") };
@@ -202,6 +204,6 @@ fn long_steps_are_split() {
     }
     let ran = rig.run();
     assert_eq!(ran.floats(total), [0.0, 0.0, 20.0, 30.0]);
-    ran.plan.run_times(&[], 3).unwrap_or_else(|e| panic!("{e}"));
+    ran.plan.run_times(&LiveValues::default(), 3).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(ran.floats(total), [0.0, 0.0, 20.0, 30.0]);
 }

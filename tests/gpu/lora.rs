@@ -7,13 +7,13 @@ use crate::common::open;
 use jurist::gpu::Limits;
 use jurist::model::config::Config;
 use jurist::model::decoder::{LogitsPass, PackedInputs, Pass, PassSizes};
-use jurist::model::form::Form;
 use jurist::model::init::Init;
 use jurist::model::lora::peft::{ADAPTER_CONFIG, ADAPTER_MODEL};
 use jurist::model::lora::{Adapter, LoraSettings};
 use jurist::model::tensors::TensorSet;
 use jurist::model::weights::Weights;
 use jurist::ops::loss_head::RowObjective;
+use jurist::ops::weight_dtype::WeightDtype;
 use jurist::random::Stream;
 use serde_json::{Value, json};
 
@@ -145,8 +145,8 @@ fn the_same_adapter_by_other_ways() {
 fn small_frozen_weights_train() {
     let task = with_base();
     let mut curves = Vec::new();
-    for form in Form::ALL {
-        let run = form.name();
+    for dtype in WeightDtype::ALL {
+        let run = dtype.name();
         succeed(train(&task, "base", run, &[&LORA[..], &["--base-weights", run]].concat()));
         let curve = losses(&task, run);
         let shown: Vec<String> = curve.iter().map(|l| format!("{l:.4}")).collect();
@@ -154,10 +154,10 @@ fn small_frozen_weights_train() {
         assert!(curve.last() < curve.first(), "{run}: {curve:?}");
         curves.push(curve);
     }
-    for (form, curve) in Form::ALL.iter().zip(&curves).skip(1) {
-        let most = if *form == Form::Q4 { 0.15 } else { 0.01 };
+    for (dtype, curve) in WeightDtype::ALL.iter().zip(&curves).skip(1) {
+        let most = if *dtype == WeightDtype::Q4 { 0.15 } else { 0.01 };
         let off = furthest(curve, &curves[0]);
-        assert!(off < most, "{}: the loss is off by {off}", form.name());
+        assert!(off < most, "{}: the loss is off by {off}", dtype.name());
     }
     // What an adapter on a packed bundle learns is merged into what the bundle means.
     succeed(task.jurist(&["export", "base", "--out", "packed", "--weights", "q8"]));
@@ -229,7 +229,7 @@ fn batch(vocab: usize) -> PackedInputs {
     batch
 }
 
-/// A table of 2.3 MB on a device whose bindings hold 1 MiB: the same logits and gradients as in one piece, for every form,
+/// A table of 2.3 MB on a device whose bindings hold 1 MiB: the same logits and gradients as in one piece, for every dtype,
 /// full and with an adapter.
 #[test]
 fn tables_larger_than_a_binding() {
@@ -237,9 +237,9 @@ fn tables_larger_than_a_binding() {
     let source = Init::new(config.clone(), 3);
     let batch = batch(config.vocab_size);
     let lora = LoraSettings { r: 4, alpha: 8.0, dropout: 0.0, rslora: false, targets: vec!["all-linear".into()] };
-    let run = |limits: Limits, form: Form, adapted: bool| {
+    let run = |limits: Limits, dtype: WeightDtype, adapted: bool| {
         let gpu = open(limits, true);
-        let mut weights = Weights::upload_as(&gpu, &source, form).unwrap();
+        let mut weights = Weights::upload_as(&gpu, &source, dtype).unwrap();
         if adapted {
             let adapter = Adapter::fresh(&gpu, &config, &lora, 1).unwrap();
             for spec in adapter.set.specs().iter().filter(|spec| spec.name.contains("lora_B")) {
@@ -263,19 +263,25 @@ fn tables_larger_than_a_binding() {
         let gradients: Vec<(String, Vec<f32>)> = trained.specs().into_iter().map(|s| (s.name.clone(), read(&s.name))).collect();
         (buffers, logits.unwrap(), gradients)
     };
-    for (form, adapted) in [(Form::F32, false), (Form::F32, true), (Form::Bf16, true), (Form::F16, true), (Form::Q8, true)] {
-        let (whole, small) = (run(Limits::Portable, form, adapted), run(Limits::Binding(1 << 20), form, adapted));
-        let packed = form == Form::Q8; // 648 KB: one slab
-        assert!(small.0 > whole.0 || packed, "{form:?}: nothing was cut");
+    for (dtype, adapted) in [
+        (WeightDtype::F32, false),
+        (WeightDtype::F32, true),
+        (WeightDtype::Bf16, true),
+        (WeightDtype::F16, true),
+        (WeightDtype::Q8, true),
+    ] {
+        let (whole, small) = (run(Limits::Portable, dtype, adapted), run(Limits::Binding(1 << 20), dtype, adapted));
+        let packed = dtype == WeightDtype::Q8; // 648 KB: one slab
+        assert!(small.0 > whole.0 || packed, "{dtype:?}: nothing was cut");
         let wide = |v: &[f32]| v.iter().map(|x| f64::from(*x)).collect::<Vec<_>>();
-        crate::common::close(&format!("{form:?} logits"), &wide(&small.1), &wide(&whole.1), 1e-6);
+        crate::common::close(&format!("{dtype:?} logits"), &wide(&small.1), &wide(&whole.1), 1e-6);
         for ((name, a), (_, b)) in small.2.iter().zip(&whole.2) {
-            crate::common::close(&format!("{form:?} {name}"), &wide(a), &wide(b), 2e-5);
+            crate::common::close(&format!("{dtype:?} {name}"), &wide(a), &wide(b), 2e-5);
         }
     }
 }
 
-/// What a form of the frozen weights does to an adapter's gradient: through the packed weights it is that of what they mean, to
+/// What a dtype of the frozen weights does to an adapter's gradient: through the packed weights it is that of what they mean, to
 /// rounding; and how far that is from the gradient through the weights themselves is printed.
 #[test]
 fn gradients_through_small_weights() {
@@ -303,18 +309,18 @@ fn gradients_through_small_weights() {
     let norm = |v: &[f64]| v.iter().map(|x| x * x).sum::<f64>().sqrt();
     let full = Weights::upload(&gpu, &source).unwrap();
     let exact = gradient_of(&full);
-    for (form, most) in [(Form::Bf16, 0.03), (Form::F16, 0.01), (Form::Q8, 0.06), (Form::Q4, 0.7)] {
-        let packed = Weights::upload_as(&gpu, &source, form).unwrap();
-        let meant = Weights::room(&gpu, &config, Form::F32).unwrap();
+    for (dtype, most) in [(WeightDtype::Bf16, 0.03), (WeightDtype::F16, 0.01), (WeightDtype::Q8, 0.06), (WeightDtype::Q4, 0.7)] {
+        let packed = Weights::upload_as(&gpu, &source, dtype).unwrap();
+        let meant = Weights::room(&gpu, &config, WeightDtype::F32).unwrap();
         for spec in meant.base().specs() {
             let values = pollster::block_on(packed.base().values(&gpu, &spec.name, 0, spec.len())).unwrap();
             meant.base().write(&gpu, &spec.name, 0, &values).unwrap();
         }
         let found = gradient_of(&packed);
-        crate::common::close(&format!("{} gradient", form.name()), &found, &gradient_of(&meant), crate::common::BACKWARD);
+        crate::common::close(&format!("{} gradient", dtype.name()), &found, &gradient_of(&meant), crate::common::BACKWARD);
         let apart: Vec<f64> = found.iter().zip(&exact).map(|(a, b)| a - b).collect();
         let error = norm(&apart) / norm(&exact);
-        println!("{}: the gradient is off by {:.2} % of its length", form.name(), 100.0 * error);
-        assert!(error < most, "{}: {error}", form.name());
+        println!("{}: the gradient is off by {:.2} % of its length", dtype.name(), 100.0 * error);
+        assert!(error < most, "{}: {error}", dtype.name());
     }
 }

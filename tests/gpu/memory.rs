@@ -8,10 +8,10 @@ use jurist::experiments::synthetic::SCORE_PHRASE;
 use jurist::gpu::{Gpu, GpuOptions, Limits, PlanBuilder, Role, Tensor, Tuning};
 use jurist::model::config::Config;
 use jurist::model::decoder::{PackedInputs, Pass, PassSizes, Sampler};
-use jurist::model::form::Form;
 use jurist::model::init::Init;
 use jurist::model::weights::{Weights, bytes_on_gpu, least_binding};
 use jurist::ops::loss_head::RowObjective;
+use jurist::ops::weight_dtype::WeightDtype;
 use jurist::progress::{NoClock, Silent};
 use jurist::rollout::{Chain, Rollout, RolloutSizes, Stop};
 use jurist::train::TrainConfig;
@@ -57,18 +57,18 @@ fn fresh() -> Gpu {
 #[test]
 fn slabs_are_counted_before_they_are_made() {
     let config = Config::from_json(&middling().to_string()).unwrap();
-    for form in Form::ALL {
-        let least = least_binding(&config, form);
-        assert!(least < 1 << 20, "{form:?}: {least}");
+    for dtype in WeightDtype::ALL {
+        let least = least_binding(&config, dtype);
+        assert!(least < 1 << 20, "{dtype:?}: {least}");
         for binding in [1 << 20, least] {
             let gpu = crate::common::open(Limits::Binding(binding), false);
-            let weights = Weights::room(&gpu, &config, form).unwrap();
-            assert!(weights.base().buffers().len() > weights.groups.list.len() + 8, "{form:?}: slabs");
-            assert_eq!(gpu.allocated(), bytes_on_gpu(&gpu, &config, form).unwrap(), "{form:?}, bindings of {binding}");
+            let weights = Weights::room(&gpu, &config, dtype).unwrap();
+            assert!(weights.base().buffers().len() > weights.groups.list.len() + 8, "{dtype:?}: slabs");
+            assert_eq!(gpu.allocated(), bytes_on_gpu(&gpu, &config, dtype).unwrap(), "{dtype:?}, bindings of {binding}");
         }
         let gpu = crate::common::open(Limits::Binding(least - 4), false);
-        let refused = Weights::room(&gpu, &config, form).err().unwrap().to_string();
-        assert!(refused.contains("layers.0"), "{form:?}: {refused}");
+        let refused = Weights::room(&gpu, &config, dtype).err().unwrap().to_string();
+        assert!(refused.contains("layers.0"), "{dtype:?}: {refused}");
     }
 }
 
@@ -102,7 +102,7 @@ fn assert_same(plan: &memory::MemoryPlan, gpu: &Gpu) {
 fn a_plan_is_what_a_run_holds() {
     let task = Task::new(24, 8, true);
     let tiny = TrainConfig { beta: 0.1, ..config(&task, "config.json", Method::Real) };
-    let lora = TrainConfig { lora_r: 4, base_weights: Form::Bf16.into(), gradient_checkpointing: true, ..tiny.clone() };
+    let lora = TrainConfig { lora_r: 4, base_weights: WeightDtype::Bf16.into(), gradient_checkpointing: true, ..tiny.clone() };
     for config in [config(&task, "config.json", Method::Sft), tiny, lora] {
         let gpu = fresh();
         let (plan, engine) = planned_and_held(&config, &gpu);
@@ -224,7 +224,7 @@ fn large_models_fit() {
     fits("Qwen3-0.6B", [1024, 28, 16, 3072], true, 24, TrainConfig::default());
     let lora = TrainConfig { lora_r: 16, chains_per_pass: 1, ..TrainConfig::default() };
     fits("Qwen3-8B", [4096, 36, 32, 12288], false, 24, lora.clone());
-    fits("Qwen3-32B", [5120, 64, 64, 25600], false, 48, TrainConfig { base_weights: Form::Q4.into(), ..lora });
+    fits("Qwen3-32B", [5120, 64, 64, 25600], false, 48, TrainConfig { base_weights: WeightDtype::Q4.into(), ..lora });
 }
 
 const PROMPT: [u32; 3] = [5, 6, 7];

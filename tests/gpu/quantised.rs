@@ -5,21 +5,22 @@ use std::path::Path;
 
 use crate::cli::{Task, finish, lines, succeed, tiny_config};
 use crate::common::{FORWARD, close, gpu};
-use jurist::bundle::{Contents, Entries, Exported, Manifest, ModelFolder, Part, ShardReader, WeightFormat, export};
+use jurist::bundle::{Contents, Entries, Exported, Manifest, ModelFolder, Part, ShardReader, export};
 use jurist::model::config::Config;
 use jurist::model::decoder::{CachePass, CacheSizes, LogitsPass, PackedInputs, Pass, PassSizes, PrefillPrompt, PrefillRow};
 use jurist::model::error::ModelError;
 use jurist::model::init::Init;
 use jurist::model::names::{EMBED, LM_HEAD, tensors};
-use jurist::model::quantised::{BLOCK, Plane, Quantisation};
+use jurist::model::quantised::{Plane, largest_code};
 use jurist::model::source::TensorSource;
 use jurist::model::tensors::TensorSet;
 use jurist::model::weights::Weights;
 use jurist::ops::loss_head::RowObjective;
+use jurist::ops::weight_dtype::{BLOCK, WeightDtype};
 use jurist::text::Tokenizer;
 use serde_json::{Value, json};
 
-const FORMATS: [(WeightFormat, Quantisation); 2] = [(WeightFormat::Q8, Quantisation::Q8), (WeightFormat::Q4, Quantisation::Q4)];
+const QUANTISED: [WeightDtype; 2] = [WeightDtype::Q8, WeightDtype::Q4];
 
 /// The tiny model with rows of whole blocks, but for `down_proj`, whose rows of 40 stay in full; bias, and a head of its own.
 fn config() -> Value {
@@ -38,7 +39,7 @@ fn model() -> Init {
     Init::new(Config::from_json(&config().to_string()).unwrap(), 3)
 }
 
-fn bundle(dir: &Path, weights: WeightFormat) -> Manifest {
+fn bundle(dir: &Path, weights: WeightDtype) -> Manifest {
     let task = Task::new(1, 1, false);
     let tokenizer = Tokenizer::from_dir(&task.at("words")).unwrap();
     let judge = json!({"format": 1, "scale": "1..5", "phrase": "score", "template": "plain", "chat": false, "chain": true, "max_completion_length": 20});
@@ -62,21 +63,21 @@ fn values(source: &dyn TensorSource, name: &str, len: usize) -> Vec<f32> {
 #[test]
 fn weights_come_back_within_half_a_step() {
     let original = model();
-    for (format, form) in FORMATS {
+    for dtype in QUANTISED {
         let dir = tempfile::tempdir().unwrap();
-        bundle(dir.path(), format);
+        bundle(dir.path(), dtype);
         let stored = source(dir.path());
-        assert_eq!(stored.quantisation(), Some(form));
+        assert_eq!(stored.quantisation(), Some(dtype));
         for spec in tensors(original.config()) {
             let (before, after) = (values(&original, &spec.name, spec.len()), values(stored.as_ref(), &spec.name, spec.len()));
             if spec.shape.len() == 1 || !spec.shape[1].is_multiple_of(BLOCK) {
                 assert_eq!(before, after, "{}", spec.name);
                 continue;
             }
-            let most = if spec.name == EMBED { 127.0 } else { form.most() as f32 };
+            let most = if spec.name == EMBED { 127.0 } else { largest_code(dtype.bits()) as f32 };
             for (x, y) in before.chunks(BLOCK).zip(after.chunks(BLOCK)) {
                 let step = x.iter().fold(0f32, |m, x| m.max(x.abs())) / most;
-                assert!(x.iter().zip(y).all(|(x, y)| (x - y).abs() <= 0.5001 * step), "{format:?} {}: {x:?} {y:?}", spec.name);
+                assert!(x.iter().zip(y).all(|(x, y)| (x - y).abs() <= 0.5001 * step), "{dtype:?} {}: {x:?} {y:?}", spec.name);
             }
             // Pieces that begin and end within blocks, across the places where a matrix was cut.
             for (start, len) in [(0, 1), (31, 2), (33, 700), (spec.len() - 5, 5)] {
@@ -95,9 +96,9 @@ fn weights_come_back_within_half_a_step() {
 #[test]
 fn a_stream_carries_the_planes() {
     let dir = tempfile::tempdir().unwrap();
-    let manifest = bundle(dir.path(), WeightFormat::Q4);
+    let manifest = bundle(dir.path(), WeightDtype::Q4);
     let stored = source(dir.path());
-    let mut contents = Contents::new(&manifest.model().unwrap(), WeightFormat::Q4);
+    let mut contents = Contents::new(&manifest.model().unwrap(), WeightDtype::Q4);
     let mut planes = 0;
     for entry in &manifest.shards {
         let bytes = std::fs::read(dir.path().join(&entry.file)).unwrap();
@@ -143,19 +144,19 @@ fn wide(values: Vec<f32>) -> Vec<f64> {
 #[test]
 fn every_pass_is_that_of_the_decoded_weights() {
     let gpu = gpu();
-    for (format, form) in FORMATS {
+    for dtype in QUANTISED {
         let dir = tempfile::tempdir().unwrap();
-        bundle(dir.path(), format);
+        bundle(dir.path(), dtype);
         let stored = source(dir.path());
         let (packed, full) =
-            (Weights::upload_as(&gpu, stored.as_ref(), form.into()).unwrap(), Weights::upload(&gpu, stored.as_ref()).unwrap());
+            (Weights::upload_as(&gpu, stored.as_ref(), dtype).unwrap(), Weights::upload(&gpu, stored.as_ref()).unwrap());
         assert!(packed.bytes() * 2 < full.bytes(), "{} of {}", packed.bytes(), full.bytes());
         let batch = batch();
         let logits = [&packed, &full].map(|weights| {
             let pass = LogitsPass::new(&gpu, weights, 20, 4).unwrap();
             wide(pollster::block_on(pass.run(&batch)).unwrap())
         });
-        close(&format!("{form:?} logits"), &logits[0], &logits[1], FORWARD);
+        close(&format!("{dtype:?} logits"), &logits[0], &logits[1], FORWARD);
 
         let sizes = || PassSizes { tokens: 20, rows: 4, score_tokens: vec![5, 90], ..PassSizes::default() };
         let stats = [&packed, &full].map(|weights| {
@@ -164,7 +165,7 @@ fn every_pass_is_that_of_the_decoded_weights() {
             let rows = pollster::block_on(pass.stats(4)).unwrap();
             wide(rows.into_iter().flat_map(|row| row.score_log_probs).collect())
         });
-        close(&format!("{form:?} score log-probabilities"), &stats[0], &stats[1], FORWARD);
+        close(&format!("{dtype:?} score log-probabilities"), &stats[0], &stats[1], FORWARD);
 
         // One row, whose product has a text of its own, behind a prompt that has several.
         let decoded = [&packed, &full].map(|weights| {
@@ -177,11 +178,11 @@ fn every_pass_is_that_of_the_decoded_weights() {
             all.extend(wide(pollster::block_on(pass.logits(1)).unwrap()));
             all
         });
-        close(&format!("{form:?} cached"), &decoded[0], &decoded[1], FORWARD);
+        close(&format!("{dtype:?} cached"), &decoded[0], &decoded[1], FORWARD);
 
         let gradient = TensorSet::of_model(&gpu, &packed.config, "gradient").unwrap();
         let refused = Pass::new(&gpu, &packed, Some(&gradient), sizes()).err().unwrap().to_string();
-        assert!(refused.contains("needs weights in f32") && refused.contains(form.name()), "{refused}");
+        assert!(refused.contains("needs weights in f32") && refused.contains(dtype.name()), "{refused}");
     }
 }
 

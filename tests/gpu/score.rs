@@ -6,7 +6,7 @@ use crate::cli::{Task, lines, succeed};
 use jurist::data::{Example, Reader, View};
 use jurist::experiments::synthetic::{Miniature, Split, Version};
 use jurist::gpu::Gpu;
-use jurist::judge::{Judge, Judged, Judging, Prediction};
+use jurist::judge::{Judge, Judged, Prediction, ScoreOptions};
 use jurist::model::checkpoint::Checkpoint;
 use jurist::model::config::Config;
 use jurist::model::decoder::{CachePass, CacheSizes, LogitsPass, PackedInputs, PrefillPrompt, PrefillRow, Sampler};
@@ -151,7 +151,7 @@ fn examples() -> Vec<Example> {
     Reader { view: View::for_scoring(), ..Reader::default() }.read_path(&ground().at("rows.jsonl")).unwrap().examples
 }
 
-fn judged(judge: &Judge, examples: &[Example], judging: &Judging) -> Vec<Judged> {
+fn judged(judge: &Judge, examples: &[Example], judging: &ScoreOptions) -> Vec<Judged> {
     block_on(judge.judge(examples, judging, |_| {})).unwrap()
 }
 
@@ -191,7 +191,7 @@ fn scores_are_what_a_direct_computation_gives() {
         .collect();
     let direct = last_logits(&gpu, &weights, &sequences);
     let mut worst = 0.0f64;
-    for (judged, logits) in judged(&judge, &examples, &Judging::default()).iter().zip(&direct) {
+    for (judged, logits) in judged(&judge, &examples, &ScoreOptions::default()).iter().zip(&direct) {
         let expected = Prediction::from_log_probs(&settings.scale, &score_log_probs(logits, tokens.alphabet())).unwrap();
         let found = judged.prediction.as_ref().unwrap();
         worst = worst.max((found.expected - expected.expected).abs()).max((found.mass - expected.mass).abs());
@@ -218,18 +218,18 @@ fn scores_do_not_depend_on_the_batch() {
     let examples = examples();
     for model in ["plain", "thinker"] {
         let judge = open(model, &gpu);
-        let all = judged(&judge, &examples, &Judging::default());
+        let all = judged(&judge, &examples, &ScoreOptions::default());
         for batch_size in [1, 2, 5] {
-            let other = judged(&judge, &examples, &Judging { batch_size, ..Judging::default() });
+            let other = judged(&judge, &examples, &ScoreOptions { batch_size, ..ScoreOptions::default() });
             let (gap, same) = apart(&all, &other);
             println!("{model}, batch size {batch_size}: {gap:.1e}{}", if same { ", the same bits" } else { "" });
             assert!(gap < 1e-6);
         }
         // Each row alone, in its own pass; and the other way round.
         let alone: Vec<Judged> =
-            examples.iter().flat_map(|e| judged(&judge, std::slice::from_ref(e), &Judging::default())).collect();
+            examples.iter().flat_map(|e| judged(&judge, std::slice::from_ref(e), &ScoreOptions::default())).collect();
         let reversed: Vec<Example> = examples.iter().rev().cloned().collect();
-        let mut back = judged(&judge, &reversed, &Judging::default());
+        let mut back = judged(&judge, &reversed, &ScoreOptions::default());
         back.reverse();
         for (what, other) in [("alone", alone), ("reversed", back)] {
             let (gap, same) = apart(&all, &other);

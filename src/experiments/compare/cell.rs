@@ -10,10 +10,10 @@ use super::{CompareError, file_error};
 use crate::experiments::demo::{DemoData, TestItems};
 use crate::experiments::synthetic::{Miniature, SCORE_PHRASE, Split};
 use crate::files::{self, Lock};
-use crate::judge::{JUDGE_FILE, Judge, Judging, with_swapped_chains};
+use crate::judge::{JUDGE_FILE, Judge, ScoreOptions, with_swapped_chains};
 use crate::train::TrainConfig;
 use crate::train::config::{Layers, Origin, Raw};
-use crate::train::run::{Ended, Surroundings, run as train};
+use crate::train::run::{Surroundings, TrainOutcome, run as train};
 
 /// Rows that are judged together.
 const BATCH: usize = 256;
@@ -181,7 +181,7 @@ impl Place {
         if !self.has_judge(choice) {
             let config = self.config(choice, method, &data, (seed, rate))?;
             let around = Surroundings { gpu, clock, progress, interrupted };
-            if let Ended::Interrupted { .. } = train(&config, around).await? {
+            if let TrainOutcome::Interrupted { .. } = train(&config, around).await? {
                 return Ok(false);
             }
         }
@@ -191,13 +191,13 @@ impl Place {
         let mut sets = Vec::new();
         let mut chain_swap = None;
         for test in std::iter::once(&validation).chain(&data.tests) {
-            let judging = Judging { temperature: 1.0, seed, batch_size: BATCH, ..Judging::default() };
+            let judging = ScoreOptions { temperature: 1.0, seed, batch_size: BATCH, ..ScoreOptions::default() };
             let judged = judge.judge(&test.rows, &judging, ()).await?;
             let (figures, scores) = Figures::of_judged(&test.items, &judged)?;
             if test.split == Split::Test && judge.settings().chain {
                 let chains: Vec<Option<String>> = judged.iter().map(|j| j.chains.first().cloned()).collect();
                 let swapped = judge
-                    .judge(&with_swapped_chains(&test.rows, &chains), &Judging { given_chains: true, ..judging }, ())
+                    .judge(&with_swapped_chains(&test.rows, &chains), &ScoreOptions { given_chains: true, ..judging }, ())
                     .await?;
                 chain_swap = Some(ChainSwap::of(&scores, &expected(&swapped)?)?);
             }

@@ -19,13 +19,13 @@ use crate::data::Example;
 use crate::eval::EvalError;
 use crate::experiments::synthetic::{Item, MiniatureError, Sizes, Split, Version};
 use crate::files::{FileError, Lock, refuse_foreign, write_own};
-use crate::judge::{Judge, JudgeError, Judged, Judging};
+use crate::judge::{Judge, JudgeError, Judged, ScoreOptions};
 use crate::progress::Progress;
 use crate::text::TextError;
 use crate::train::TrainError;
 use crate::train::config::{Chat, Method, Resume, TrainConfig};
 use crate::train::objective::schedule::Decay;
-use crate::train::run::{Ended, Surroundings, run as train};
+use crate::train::run::{Surroundings, TrainOutcome, run as train};
 
 pub use data::{DemoData, TestItems};
 use whole::Whole;
@@ -111,7 +111,7 @@ pub async fn run(options: &DemoOptions, around: Surroundings<'_>) -> Result<Demo
         whole.enter(n);
         let config = stage.config(options, &data, &folder);
         let around = Surroundings { gpu, clock, progress: &mut whole, interrupted };
-        if let Ended::Interrupted { checkpoint } = train(&config, around).await? {
+        if let TrainOutcome::Interrupted { checkpoint } = train(&config, around).await? {
             return Ok(DemoEnd::Interrupted(checkpoint));
         }
         dirs.push(PathBuf::from(config.output_dir));
@@ -244,7 +244,7 @@ async fn contend(judges: &[Judge], data: &DemoData, seed: u64, progress: &mut dy
     progress.begin("judging", 0, rows * ways.len() as u64);
     let (mut contenders, mut done) = (Vec::new(), 0u64);
     for (name, judge, chains, temperature) in ways {
-        let judging = Judging { chains, temperature, seed, batch_size: 512, ..Judging::default() };
+        let judging = ScoreOptions { chains, temperature, seed, batch_size: 512, ..ScoreOptions::default() };
         let mut sets = Vec::new();
         for test in &data.tests {
             let judged = judge.judge(&test.rows, &judging, |n| progress.step(done + n as u64, f64::NAN)).await?;

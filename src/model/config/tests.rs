@@ -1,6 +1,7 @@
 use super::*;
 use crate::model::names;
 use crate::model::tests::{FAMILIES, edited, shared, tiny};
+use crate::ops::weight_dtype::WeightDtype;
 use serde_json::json;
 
 const GOLDEN: [&str; 7] = ["qwen3_tied", "qwen3_untied", "qwen2", "llama", "llama3_rope", "mistral", "mistral_window"];
@@ -40,7 +41,7 @@ fn real_models_in_the_old_form() {
     assert_eq!(qwen3.parameter_count(), 596_049_920);
     assert_eq!((qwen3.head_dim, qwen3.q_rows(), qwen3.qk_norm, qwen3.qkv_bias), (128, 2048, true, false));
     assert_eq!(qwen3.rope, Rope { theta: 1e6, scaling: RopeScaling::Default });
-    assert_eq!(qwen3.dtype, Some(Dtype::Bf16));
+    assert_eq!(qwen3.dtype, Some(WeightDtype::Bf16));
 
     let qwen2 = read(QWEN25_05B);
     assert_eq!(qwen2.parameter_count(), 494_032_768);
@@ -65,7 +66,7 @@ fn golden_configs() {
         assert_eq!(config.head_dim, if model == "qwen2" { 16 } else { 32 }, "{model}");
         assert_eq!(config.sliding_window, (model == "mistral_window").then_some(8), "{model}");
         assert_eq!(config.tie_word_embeddings, ["qwen3_tied", "qwen2", "llama3_rope"].contains(&model), "{model}");
-        assert_eq!(config.dtype, Some(Dtype::F32), "{model}");
+        assert_eq!(config.dtype, Some(WeightDtype::F32), "{model}");
         let total: usize = names::tensors(&config).iter().map(|t| t.len()).sum();
         assert_eq!(config.parameter_count(), total as u64, "{model}");
     }
@@ -123,17 +124,17 @@ fn both_forms_agree() {
 fn written_back_as_it_was_read() {
     let text = edited("qwen3", json!({"my_note": {"b": [1, 2.5], "a": null}, "torch_dtype": "float32"}));
     let config = read(&text);
-    assert_eq!(config.to_json(Dtype::F32), text, "nothing to change: the same bytes");
-    let bf16 = config.to_json(Dtype::Bf16);
+    assert_eq!(config.to_json(WeightDtype::F32), text, "nothing to change: the same bytes");
+    let bf16 = config.to_json(WeightDtype::Bf16);
     let keys = |text: &str| read(text).raw().keys().cloned().collect::<Vec<_>>();
     assert_eq!(keys(&bf16), keys(&text), "same keys, same order");
-    assert_eq!(read(&bf16).dtype, Some(Dtype::Bf16));
+    assert_eq!(read(&bf16).dtype, Some(WeightDtype::Bf16));
     assert_eq!(read(&bf16).raw()["my_note"].to_string(), r#"{"b":[1,2.5],"a":null}"#);
     // without a dtype, it is added in the form of the file
-    let old = read(&edited("llama", json!({"torch_dtype": "-"}))).to_json(Dtype::F16);
+    let old = read(&edited("llama", json!({"torch_dtype": "-"}))).to_json(WeightDtype::F16);
     assert!(old.contains("\"torch_dtype\": \"float16\"") && !old.contains("\"dtype\""));
     let new = json!({"torch_dtype": "-", "rope_theta": "-", "rope_parameters": {"rope_theta": 1e4, "rope_type": "default"}});
-    let new = read(&edited("llama", new)).to_json(Dtype::F16);
+    let new = read(&edited("llama", new)).to_json(WeightDtype::F16);
     assert!(new.contains("\"dtype\": \"float16\"") && !new.contains("torch_dtype"));
 }
 

@@ -15,10 +15,10 @@
 //! new prompts behind those that still run ([`CachePass::arrange`]).
 
 use super::{Attention, Inputs, Recorder, rope_table, rope_values};
-use crate::gpu::{Buffer, Gpu, Plan, PlanBuilder, Role, Size, Span};
+use crate::gpu::{Buffer, Gpu, Live, LiveValues, Plan, PlanBuilder, Role, Size, Span, Tensor};
 use crate::model::error::ModelError;
 use crate::model::weights::Weights;
-use crate::ops::cached_attention::cache_words;
+use crate::ops::cached_attention::{KvSlot, SLOT_WORDS, cache_words};
 use crate::ops::rope::Positions;
 use crate::ops::sample::{self, Sampling};
 
@@ -56,11 +56,14 @@ impl Sampler {
     /// The most probable token, always.
     pub const GREEDY: Sampler = Sampler { temperature: 0.0, top_p: 1.0, top_k: 0, key: [0, 0] };
 
-    /// The live values of a step of `rows` rows.
-    fn live(&self, rows: usize) -> [u32; 7] {
+    /// Sets what a draw of `rows` rows needs to know.
+    fn set(&self, live: &mut LiveValues, of: &Sampling, rows: u32) {
         let cut = self.temperature > 0.0 && (self.top_p < 1.0 || self.top_k > 0);
-        let truncated = if cut { rows as u32 } else { 0 };
-        [rows as u32, self.temperature.to_bits(), self.top_p.to_bits(), self.top_k, self.key[0], self.key[1], truncated]
+        live.set_float(of.temperature, self.temperature);
+        live.set_float(of.top_p, self.top_p);
+        live.set(of.top_k, self.top_k);
+        of.key.iter().zip(self.key).for_each(|(word, key)| live.set(*word, key));
+        live.set(of.truncated, if cut { rows } else { 0 });
     }
 }
 
@@ -79,17 +82,17 @@ pub struct CachePass {
     sizes: CacheSizes,
     state: State,
     prefill: Prefill,
-    draw: Plan,
-    step: Plan,
-    force: Plan,
+    draw: FirstDraw,
+    step: Advance,
+    force: Advance,
 }
 
 /// Buffers that the plans share.
 struct State {
     caches: Vec<Buffer>,
-    /// `[rows]`, `[rows, 4]`, `[rows, 2]`, `[rows, history, 2]`; `[rows, V]` of the rows that ran last
+    /// `[rows]`, `[rows]` of [`KvSlot`], `[rows, 2]`, `[rows, history, 2]`; `[rows, V]` of the rows that ran last
     ids: Buffer,
-    place: Buffer,
+    slots: Buffer,
     streams: Buffer,
     drawn: Buffer,
     logits: Buffer,
@@ -97,9 +100,11 @@ struct State {
 
 struct Prefill {
     plan: Plan,
-    ids: crate::gpu::Tensor,
-    place: crate::gpu::Tensor,
-    rows: crate::gpu::Tensor,
+    tokens: Live,
+    wanted: Live,
+    ids: Tensor,
+    slots: Tensor,
+    rows: Tensor,
 }
 
 impl CachePass {
@@ -124,15 +129,15 @@ impl CachePass {
         let state = State {
             caches: (0..config.num_hidden_layers).map(make).collect::<Result<_, _>>()?,
             ids: gpu.buffer("next token ids", sizes.rows)?,
-            place: gpu.buffer("places", sizes.rows * 4)?,
+            slots: gpu.buffer("places", sizes.rows * SLOT_WORDS)?,
             streams: gpu.buffer("random streams", sizes.rows * 2)?,
             drawn: gpu.buffer("drawn tokens", sizes.rows * sizes.history * 2)?,
             logits: gpu.buffer("next-token logits", sizes.rows * config.vocab_size)?,
         };
         let prefill = Prefill::new(gpu, &recorder, &state, sizes)?;
-        let draw = draw(gpu, &recorder, &state, sizes)?;
-        let step = advance(gpu, &recorder, &state, sizes, true)?;
-        let force = advance(gpu, &recorder, &state, sizes, false)?;
+        let draw = FirstDraw::new(gpu, &recorder, &state, sizes)?;
+        let step = Advance::new(gpu, &recorder, &state, sizes, true)?;
+        let force = Advance::new(gpu, &recorder, &state, sizes, false)?;
         Ok(CachePass { gpu: gpu.clone(), weights: weights.clone(), sizes, state, prefill, draw, step, force })
     }
 
@@ -153,10 +158,11 @@ impl CachePass {
     /// More rows, tokens or positions than planned; ids outside the vocabulary; an empty prompt.
     pub fn prefill(&self, prompts: &[PrefillPrompt<'_>], first: usize, rows: &[PrefillRow]) -> Result<(), ModelError> {
         self.check_prompts(prompts, first, rows)?;
-        let (mut ids, mut place, mut last) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut ids, mut slots, mut last) = (Vec::new(), Vec::new(), Vec::new());
         for prompt in prompts {
             ids.extend_from_slice(prompt.ids);
-            place.extend((0..prompt.ids.len()).map(|p| [prompt.at, p as u32, prompt.at, 0]));
+            let slot = KvSlot { own: prompt.at, prefix_start: prompt.at, ..KvSlot::default() };
+            slots.extend((0..prompt.ids.len()).map(|p| KvSlot { position: p as u32, ..slot }));
             last.push(ids.len() as u32 - 1);
         }
         let wanted: Vec<u32> = rows.iter().map(|r| last[r.prompt as usize]).collect();
@@ -165,14 +171,16 @@ impl CachePass {
             .map(|r| {
                 let prompt = &prompts[r.prompt as usize];
                 let len = prompt.ids.len() as u32;
-                RowState { place: [r.at, len - 1, prompt.at, len], stream: [r.stream, 0], id: 0 }
+                let slot = KvSlot { own: r.at, position: len - 1, prefix_start: prompt.at, prefix_len: len };
+                RowState { slot, stream: r.stream, drawn: 0, id: 0 }
             })
             .collect();
         self.arrange(first, &states)?;
         self.prefill.plan.write(self.prefill.ids, &ids)?;
-        self.prefill.plan.write(self.prefill.place, &place)?;
+        self.prefill.plan.write(self.prefill.slots, &slots)?;
         self.prefill.plan.write(self.prefill.rows, &wanted)?;
-        Ok(self.prefill.plan.run(&[ids.len() as u32, rows.len() as u32])?)
+        let Prefill { plan, tokens, wanted, .. } = &self.prefill;
+        Ok(plan.run(&[(*tokens, ids.len() as u32), (*wanted, rows.len() as u32)].into())?)
     }
 
     /// Makes rows `first ..` what `states` say.
@@ -180,11 +188,11 @@ impl CachePass {
     /// # Errors
     /// More rows than planned.
     pub fn arrange(&self, first: usize, states: &[RowState]) -> Result<(), ModelError> {
-        let place: Vec<[u32; 4]> = states.iter().map(|s| s.place).collect();
-        let stream: Vec<[u32; 2]> = states.iter().map(|s| s.stream).collect();
+        let slots: Vec<KvSlot> = states.iter().map(|s| s.slot).collect();
+        let streams: Vec<[u32; 2]> = states.iter().map(|s| [s.stream, s.drawn]).collect();
         let ids: Vec<u32> = states.iter().map(|s| s.id).collect();
-        self.gpu.write(&self.state.place, first * 4, &place)?;
-        self.gpu.write(&self.state.streams, first * 2, &stream)?;
+        self.gpu.write(&self.state.slots, first * SLOT_WORDS, &slots)?;
+        self.gpu.write(&self.state.streams, first * 2, &streams)?;
         Ok(self.gpu.write(&self.state.ids, first, &ids)?)
     }
 
@@ -212,7 +220,10 @@ impl CachePass {
     /// # Errors
     /// What the GPU reports.
     pub fn draw(&self, first: usize, rows: usize, sampler: Sampler) -> Result<(), ModelError> {
-        Ok(self.draw.run(&[&sampler.live(rows)[..], &[first as u32]].concat())?)
+        let FirstDraw { plan, rows: count, first: start, sampling } = &self.draw;
+        let mut live = LiveValues::from([(*count, rows as u32), (*start, first as u32)]);
+        sampler.set(&mut live, sampling, rows as u32);
+        Ok(plan.run(&live)?)
     }
 
     /// `times` steps of the first `rows` rows: feed what was drawn, draw from the logits.
@@ -220,7 +231,7 @@ impl CachePass {
     /// # Errors
     /// What the GPU reports.
     pub fn step(&self, rows: usize, times: usize, sampler: Sampler) -> Result<(), ModelError> {
-        Ok(self.step.run_times(&sampler.live(rows), times)?)
+        Ok(self.step.plan.run_times(&self.step.live(rows, sampler), times)?)
     }
 
     /// One step, every dispatch timed.
@@ -228,7 +239,7 @@ impl CachePass {
     /// # Errors
     /// What the GPU reports.
     pub async fn timeline(&self, rows: usize, sampler: Sampler) -> Result<Vec<Span>, ModelError> {
-        Ok(self.step.timeline(&sampler.live(rows)).await?)
+        Ok(self.step.plan.timeline(&self.step.live(rows, sampler)).await?)
     }
 
     /// One step with tokens given by the host, one a row, at the next position of each.
@@ -238,11 +249,11 @@ impl CachePass {
             let allowed = self.weights.config.vocab_size - 1;
             return Err(ModelError::Batch { what: "largest token id", allowed, found: largest });
         }
-        let mut place: Vec<u32> = self.gpu.read(&self.state.place, 0, ids.len() * 4).await?;
-        place.chunks_exact_mut(4).for_each(|p| p[1] += 1);
-        self.gpu.write(&self.state.place, 0, &place)?;
+        let mut slots: Vec<KvSlot> = self.gpu.read(&self.state.slots, 0, ids.len()).await?;
+        slots.iter_mut().for_each(|slot| slot.position += 1);
+        self.gpu.write(&self.state.slots, 0, &slots)?;
         self.gpu.write(&self.state.ids, 0, ids)?;
-        Ok(self.force.run(&[ids.len() as u32])?)
+        Ok(self.force.plan.run(&self.force.live(ids.len(), Sampler::GREEDY))?)
     }
 
     /// Next-token logits `[rows, V]` of the rows that ran last.
@@ -271,11 +282,12 @@ impl CachePass {
 /// All that the GPU knows about a row between two steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RowState {
-    /// Entry of its own first token, position of its last token in the cache, entry of its prompt's first token, and length
-    /// of the prompt.
-    pub place: [u32; 4],
-    /// Random stream, and how many tokens it has drawn.
-    pub stream: [u32; 2],
+    /// Of its last token in the cache; the prefix is its prompt.
+    pub slot: KvSlot,
+    /// Random stream.
+    pub stream: u32,
+    /// How many tokens it has drawn.
+    pub drawn: u32,
     /// The token drawn last, which is not in the cache yet.
     pub id: u32,
 }
@@ -302,23 +314,23 @@ pub struct PrefillRow {
 impl Prefill {
     fn new(gpu: &Gpu, recorder: &Recorder, state: &State, sizes: CacheSizes) -> Result<Self, ModelError> {
         let mut plan = PlanBuilder::new(gpu.tuning());
-        let (live_tokens, live_rows) = (plan.live(), plan.live());
+        let (live_tokens, wanted) = (plan.live(), plan.live());
         let ids = plan.kept("prompt ids", sizes.prefill);
-        let place = plan.kept("prompt places", sizes.prefill * 4);
+        let slots = plan.kept("prompt places", sizes.prefill * SLOT_WORDS);
         let rows = plan.kept("prompt rows", sizes.rows);
         let rope = rope_table(&mut plan, &recorder.weights.config, sizes.max_length);
         let tokens = Size::live(live_tokens, sizes.prefill as u32);
-        let inputs = Inputs { ids, positions: (place, Positions::Place), rope, tokens };
+        let inputs = Inputs { ids, positions: (slots, Positions::Slot), rope, tokens };
         let caches: Vec<_> = state.caches.iter().map(|c| plan.import(c)).collect();
         // A prompt is all its own.
         let max_length = sizes.max_length as u32;
-        let attention = Attention::Cached { place, caches: &caches, own: max_length, max_length };
+        let attention = Attention::Cached { slots, caches: &caches, own: max_length, max_length };
         let trace = recorder.forward(&mut plan, inputs, &attention);
         let logits = plan.import(&state.logits);
-        recorder.logits(&mut plan, rows, trace.output, logits, Size::live(live_rows, sizes.rows as u32));
+        recorder.logits(&mut plan, rows, trace.output, logits, Size::live(wanted, sizes.rows as u32));
         let plan = plan.build(gpu)?;
         plan.write(rope, &rope_values(&recorder.weights.config, sizes.max_length))?;
-        Ok(Prefill { plan, ids, place, rows })
+        Ok(Prefill { plan, tokens: live_tokens, wanted, ids, slots, rows })
     }
 }
 
@@ -329,7 +341,7 @@ fn sampling(plan: &mut PlanBuilder, state: &State, vocab: u32, history: usize, c
     let rows = sample::Rows {
         logits: plan.import(&state.logits),
         start: sample::Start::First,
-        place: plan.import(&state.place),
+        slots: plan.import(&state.slots),
         ids: plan.import(&state.ids),
         streams: plan.import(&state.streams),
         drawn: plan.import(&state.drawn),
@@ -341,35 +353,68 @@ fn sampling(plan: &mut PlanBuilder, state: &State, vocab: u32, history: usize, c
 }
 
 /// The first draw of new rows.
-fn draw(gpu: &Gpu, recorder: &Recorder, state: &State, sizes: CacheSizes) -> Result<Plan, ModelError> {
-    let mut plan = PlanBuilder::new(gpu.tuning());
-    let count = Size::live(plan.live(), sizes.rows as u32);
-    let (rows, sampling) = sampling(&mut plan, state, recorder.shape.vocab, sizes.history, count);
-    let start = sample::Start::Row(plan.live());
-    sample::next(&mut plan, sample::Rows { start, ..rows }, sampling);
-    Ok(plan.build(gpu)?)
+struct FirstDraw {
+    plan: Plan,
+    rows: Live,
+    /// The first of the rows.
+    first: Live,
+    sampling: Sampling,
 }
 
-/// One step of all rows; with `draw`, the next tokens are drawn from the logits.
-fn advance(gpu: &Gpu, recorder: &Recorder, state: &State, sizes: CacheSizes, draw: bool) -> Result<Plan, ModelError> {
-    let mut plan = PlanBuilder::new(gpu.tuning());
-    let count = Size::live(plan.live(), sizes.rows as u32);
-    let (ids, place) = (plan.import(&state.ids), plan.import(&state.place));
-    // A row that runs past its own entries (it finished long ago) keeps its last position's rope: nobody reads the result.
-    let rope = rope_table(&mut plan, &recorder.weights.config, sizes.max_length + sizes.history + 1);
-    let inputs = Inputs { ids, positions: (place, Positions::Place), rope, tokens: count };
-    let caches: Vec<_> = state.caches.iter().map(|c| plan.import(c)).collect();
-    let attention = Attention::Cached { place, caches: &caches, own: sizes.own as u32, max_length: sizes.max_length as u32 };
-    let trace = recorder.forward(&mut plan, inputs, &attention);
-    let every = plan.kept("every row", sizes.rows);
-    let logits = plan.import(&state.logits);
-    recorder.logits(&mut plan, every, trace.output, logits, count);
-    if draw {
-        let (rows, sampling) = sampling(&mut plan, state, recorder.shape.vocab, sizes.history, count);
-        sample::next(&mut plan, rows, sampling);
+impl FirstDraw {
+    fn new(gpu: &Gpu, recorder: &Recorder, state: &State, sizes: CacheSizes) -> Result<Self, ModelError> {
+        let mut plan = PlanBuilder::new(gpu.tuning());
+        let rows = plan.live();
+        let count = Size::live(rows, sizes.rows as u32);
+        let (tensors, sampling) = sampling(&mut plan, state, recorder.shape.vocab, sizes.history, count);
+        let first = plan.live();
+        sample::next(&mut plan, sample::Rows { start: sample::Start::Row(first), ..tensors }, sampling);
+        Ok(FirstDraw { plan: plan.build(gpu)?, rows, first, sampling })
     }
-    let plan = plan.build(gpu)?;
-    plan.write(rope, &rope_values(&recorder.weights.config, sizes.max_length + sizes.history + 1))?;
-    plan.write(every, &(0..sizes.rows as u32).collect::<Vec<_>>())?;
-    Ok(plan)
+}
+
+/// One step of all rows.
+struct Advance {
+    plan: Plan,
+    rows: Live,
+    /// Of the draw from the logits, where there is one.
+    sampling: Option<Sampling>,
+}
+
+impl Advance {
+    /// With `draw`, the next tokens are drawn from the logits.
+    fn new(gpu: &Gpu, recorder: &Recorder, state: &State, sizes: CacheSizes, draw: bool) -> Result<Self, ModelError> {
+        let mut plan = PlanBuilder::new(gpu.tuning());
+        let rows = plan.live();
+        let count = Size::live(rows, sizes.rows as u32);
+        let (ids, slots) = (plan.import(&state.ids), plan.import(&state.slots));
+        // A row that runs past its own entries (it finished long ago) keeps its last position's rope: nobody reads the result.
+        let positions = sizes.max_length + sizes.history + 1;
+        let rope = rope_table(&mut plan, &recorder.weights.config, positions);
+        let inputs = Inputs { ids, positions: (slots, Positions::Slot), rope, tokens: count };
+        let caches: Vec<_> = state.caches.iter().map(|c| plan.import(c)).collect();
+        let (own, max_length) = (sizes.own as u32, sizes.max_length as u32);
+        let trace = recorder.forward(&mut plan, inputs, &Attention::Cached { slots, caches: &caches, own, max_length });
+        let every = plan.kept("every row", sizes.rows);
+        let logits = plan.import(&state.logits);
+        recorder.logits(&mut plan, every, trace.output, logits, count);
+        let sampling = draw.then(|| {
+            let (tensors, sampling) = sampling(&mut plan, state, recorder.shape.vocab, sizes.history, count);
+            sample::next(&mut plan, tensors, sampling);
+            sampling
+        });
+        let plan = plan.build(gpu)?;
+        plan.write(rope, &rope_values(&recorder.weights.config, positions))?;
+        plan.write(every, &(0..sizes.rows as u32).collect::<Vec<_>>())?;
+        Ok(Advance { plan, rows, sampling })
+    }
+
+    /// The live values of a step of `rows` rows; a step that draws nothing does not ask the sampler.
+    fn live(&self, rows: usize, sampler: Sampler) -> LiveValues {
+        let mut live = LiveValues::from([(self.rows, rows as u32)]);
+        if let Some(sampling) = &self.sampling {
+            sampler.set(&mut live, sampling, rows as u32);
+        }
+        live
+    }
 }

@@ -67,9 +67,9 @@ impl Recorder<'_> {
                 attention::forward(plan, &shape.heads, qkv, spans, attended, stats, t);
                 Some(stats)
             }
-            Attention::Cached { place, caches, own, max_length } => {
+            Attention::Cached { slots, caches, own, max_length } => {
                 let cache = Cache { tensor: caches[index], own, max_length };
-                cached_attention::forward(plan, &shape.heads, (qkv, place), cache, attended, t);
+                cached_attention::forward(plan, &shape.heads, (qkv, slots), cache, attended, t);
                 None
             }
         };

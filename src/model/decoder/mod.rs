@@ -6,17 +6,22 @@
 //! ```
 //!
 //! `forward` records the left-to-right pass and returns a [`Trace`] of the tensors that the way back needs; `backward`
-//! walks the trace from right to left. Both only *record* into a plan; `pass` owns plans for packed batches (training,
-//! scoring), `decode` for cached generation.
+//! walks the trace from right to left. Both only *record* into a plan; `train_pass` and `logits_pass` own plans
+//! for packed batches, `decode` for cached generation.
 
 mod backward;
 mod decode;
 mod forward;
-mod pass;
+mod front;
+mod logits_pass;
 mod project;
+mod train_pass;
 
 pub use decode::{CachePass, CacheSizes, Draw, PrefillPrompt, PrefillRow, RowState, Sampler};
-pub use pass::{LogitsPass, PackedInputs, Pass, PassSizes, RowStats};
+pub use logits_pass::LogitsPass;
+pub use train_pass::{Pass, PassSizes, RowStats};
+
+pub use super::batch::PackedInputs;
 
 use project::{Low, Projection};
 
@@ -79,7 +84,7 @@ impl Shape {
 struct Inputs {
     /// `[T]`
     ids: Tensor,
-    /// `[T]`, or the `[T, 4]` place of cached attention.
+    /// `[T]`, or the slots of cached attention.
     positions: (Tensor, Positions),
     /// `[positions, head_dim / 2, 2]`
     rope: Tensor,
@@ -88,11 +93,11 @@ struct Inputs {
 
 /// How tokens see each other.
 enum Attention<'a> {
-    /// `spans`, `[T, 4]`.
+    /// `spans`, `[T]`.
     Packed(Tensor),
-    /// One cache a layer, and `place`, `[T, 4]`; sequences of at most `max_length` positions, of which a token's own part
+    /// One cache a layer, and `slots`, `[T]`; sequences of at most `max_length` positions, of which a token's own part
     /// holds `own`.
-    Cached { place: Tensor, caches: &'a [Tensor], own: u32, max_length: u32 },
+    Cached { slots: Tensor, caches: &'a [Tensor], own: u32, max_length: u32 },
 }
 
 /// The tensors of one layer that its way back needs.

@@ -8,10 +8,11 @@ use serde_json::{Map, Value, json};
 use super::selection::{Numbers, Selection};
 use super::{ALL_LINEAR, LoraSettings, Module, scale, tensor_name};
 use crate::model::config::Config;
-use crate::model::dtype::{Dtype, first_non_finite};
+use crate::model::dtype::first_non_finite;
 use crate::model::error::ModelError;
 use crate::model::layout::header_of;
 use crate::model::names::{Groups, TensorSpec};
+use crate::ops::weight_dtype::WeightDtype;
 
 /// The file of an adapter's settings.
 pub const ADAPTER_CONFIG: &str = "adapter_config.json";
@@ -140,7 +141,7 @@ impl AdapterFiles {
     pub fn tensor_bytes(&self) -> Vec<u8> {
         let arrays = self.specs.iter().map(|s| (s.name.as_str(), "F32", &s.shape[..], s.len() as u64 * 4));
         let mut bytes = header_of(arrays);
-        self.specs.iter().for_each(|s| Dtype::F32.narrow(&self.values[&s.name], &mut bytes));
+        self.specs.iter().for_each(|s| WeightDtype::F32.narrow(&self.values[&s.name], &mut bytes));
         bytes
     }
 
@@ -355,7 +356,7 @@ fn read_tensors(bytes: &[u8]) -> Result<Tensors, ModelError> {
     let mut tensors = stored.tensors();
     tensors.sort_by(|(a, _), (b, _)| a.cmp(b));
     for (name, view) in tensors {
-        let dtype = Dtype::from_safetensors(view.dtype()).ok_or_else(|| ModelError::TensorDtype {
+        let dtype = WeightDtype::from_safetensors(view.dtype()).ok_or_else(|| ModelError::TensorDtype {
             tensor: name.clone(),
             file: file(),
             found: format!("{:?}", view.dtype()),

@@ -3,7 +3,7 @@
 use super::Bench;
 use crate::gpu::{GpuError, Size};
 use crate::ops::attention::{self, Backward, Heads};
-use crate::ops::cached_attention::{self, Cache};
+use crate::ops::cached_attention::{self, Cache, KvSlot, SLOT_WORDS};
 use crate::reference::Batch;
 use crate::reference::attention::{Attended, Heads as SpecHeads};
 use crate::selftest::rig::random;
@@ -95,13 +95,15 @@ pub async fn cached(b: &mut Bench, h: &Heads) -> Result<(), GpuError> {
     let mut batch = Batch::default();
     batch.push_group(&[0; 5], &[&[0; 3], &[0; 4]]);
     batch.push_sequence(&[0; 6]);
-    let place = |t: usize| -> [u32; 4] {
+    let slot = |t: usize| -> KvSlot {
+        let of =
+            |own, position: usize, prefix_start, prefix_len| KvSlot { own, position: position as u32, prefix_start, prefix_len };
         match t {
-            0..5 => [10, t as u32, 99, 0],
-            5..8 => [0, t as u32, 10, 5],
-            8..12 => [15, t as u32 - 3, 10, 5],
-            12..14 => [4, t as u32 - 12, 99, 0],
-            _ => [6, t as u32 - 12, 4, 2],
+            0..5 => of(10, t, 99, 0),
+            5..8 => of(0, t, 10, 5),
+            8..12 => of(15, t - 3, 10, 5),
+            12..14 => of(4, t - 12, 99, 0),
+            _ => of(6, t - 12, 4, 2),
         }
     };
     let steps: [&[usize]; 5] = [&[0, 1, 2, 3, 4, 12, 13], &[5, 8, 14], &[6, 9, 15], &[7, 10, 16], &[11, 17]];
@@ -110,21 +112,21 @@ pub async fn cached(b: &mut Bench, h: &Heads) -> Result<(), GpuError> {
     let fused = random(18 * fused_width, 3);
 
     let mut rig = b.rig();
-    let count = Size::live(rig.live(0), planned);
-    let (qkv, places) = (rig.output("qkv", 7 * fused_width), rig.words("place", &[0; 28]));
+    let rows = rig.live(0);
+    let count = Size::live(rows, planned);
+    let (qkv, slots) = (rig.output("qkv", 7 * fused_width), rig.words("slots", &[0; 7 * SLOT_WORDS]));
     let cache = rig.output("cache", cached_attention::cache_words(h, entries));
     let out = rig.output("out", 7 * width);
     let cache = Cache { tensor: cache, own: 5, max_length: 9 };
-    cached_attention::forward(&mut rig.plan, h, (qkv, places), cache, out, count);
+    cached_attention::forward(&mut rig.plan, h, (qkv, slots), cache, out, count);
     let ran = rig.build(&b.gpu)?;
 
     let mut found = vec![0.0; 18 * width];
     for step in steps {
         let data: Vec<f64> = step.iter().flat_map(|t| fused[t * fused_width..][..fused_width].to_vec()).collect();
         ran.write_floats(qkv, &data)?;
-        let data: Vec<u32> = step.iter().flat_map(|t| place(*t)).collect();
-        ran.plan.write(places, &data)?;
-        ran.plan.run(&[step.len() as u32])?;
+        ran.plan.write(slots, &step.iter().map(|t| slot(*t)).collect::<Vec<_>>())?;
+        ran.plan.run(&[(rows, step.len() as u32)].into())?;
         let out = ran.read_floats(out).await?;
         step.iter().enumerate().for_each(|(i, t)| found[t * width..][..width].copy_from_slice(&out[i * width..][..width]));
     }

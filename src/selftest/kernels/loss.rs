@@ -1,10 +1,10 @@
 //! The loss head: statistics of each row and gradients of every objective, in chunks with a remainder.
 
 use super::Bench;
-use super::matrix::{self, Form};
+use super::matrix::{self, Held};
 use crate::gpu::{GpuError, Size};
 use crate::ops::loss_head::{self, LossGradient, LossHead, RowObjective, STATS};
-use crate::ops::matrix::Packing;
+use crate::ops::weight_dtype::WeightDtype;
 use crate::reference::loss::{self as spec};
 use crate::reference::matmul::{linear, linear_dw, linear_dx};
 use crate::selftest::rig::{random, sum};
@@ -12,7 +12,7 @@ use crate::selftest::rig::{random, sum};
 /// A prime: no tile, no vec4, no team of lanes divides it.
 pub const VOCAB: u32 = 131;
 /// The table in f32 and one piece.
-pub const WHOLE: Form = Form { packing: None, cuts: &[VOCAB as usize] };
+pub const WHOLE: Held = Held { dtype: WeightDtype::F32, cuts: &[VOCAB as usize] };
 /// The table's rows cut into slabs.
 pub const SLABS: [usize; 3] = [64, 48, 19];
 /// The scores' tokens are neither in order nor at the edges alone.
@@ -22,7 +22,7 @@ pub(super) async fn heads(b: &mut Bench) -> Result<(), GpuError> {
     for (planned, chunk, width, steepness) in [(17, 4, 6, 1.0), (14, 14, 8, 1.0), (14, 8, 16, 6.0)] {
         head(b, Case { rows: objectives(), planned, chunk, width, steepness, table: WHOLE }).await?;
     }
-    let table = Form { packing: Some(Packing::Q8), cuts: &SLABS };
+    let table = Held { dtype: WeightDtype::Q8, cuts: &SLABS };
     head(b, Case { rows: objectives(), planned: 14, chunk: 8, width: 32, steepness: 1.0, table }).await
 }
 
@@ -84,7 +84,7 @@ pub struct Case<'a> {
     /// Size of the logits.
     pub steepness: f64,
     /// How the table is held; its gradient is cut as it is. The rows of all slabs are the vocabulary, at least [`VOCAB`].
-    pub table: Form<'a>,
+    pub table: Held<'a>,
 }
 
 /// Statistics and gradients of all rows of `case`.

@@ -3,64 +3,63 @@
 use super::Bench;
 use super::linear::{Place, Window};
 use crate::gpu::{GpuError, Size, Tensor};
-use crate::model::dtype::Dtype;
-use crate::model::quantised::{BLOCK, Quantisation};
 use crate::ops::embedding;
 use crate::ops::matmul::{Epilogue, Layout, View, backward_input_between, backward_weight_between, forward_between};
-use crate::ops::matrix::{Cells, FullSlab, Matrix, Packed, Packing, Slab};
+use crate::ops::matrix::{Cells, FullSlab, Matrix, Packed, Slab};
+use crate::ops::weight_dtype::{BLOCK, WeightDtype};
 use crate::reference::embedding as embedding_spec;
 use crate::reference::matmul as spec;
 use crate::reference::quantised as codes;
 
 use crate::selftest::rig::{Rig, UNTOUCHED, random, sum};
 
-/// How a matrix is held: packed or in f32, in slabs of so many rows.
+/// How a matrix is held: as which dtype, in slabs of so many rows.
 #[derive(Clone, Copy, Debug)]
-pub struct Form<'a> {
-    pub packing: Option<Packing>,
+pub struct Held<'a> {
+    pub dtype: WeightDtype,
     pub cuts: &'a [usize],
 }
 
-impl Form<'_> {
+impl Held<'_> {
     fn rows(&self) -> usize {
         self.cuts.iter().sum()
     }
 
     /// In the names of checks: " q8", " in slabs".
     pub(super) fn name(&self) -> String {
-        let packing = self.packing.map(|p| format!(" {}", p.name())).unwrap_or_default();
-        if self.cuts.len() > 1 { packing + " in slabs" } else { packing }
+        let dtype = if self.dtype == WeightDtype::F32 { String::new() } else { format!(" {}", self.dtype.name()) };
+        if self.cuts.len() > 1 { dtype + " in slabs" } else { dtype }
     }
 }
 
 /// One row, tails of the tile in both directions, one column, one block and several; slabs of uneven rows.
 pub(super) async fn all(b: &mut Bench) -> Result<(), GpuError> {
-    for packing in Packing::ALL.map(Some) {
+    for dtype in WeightDtype::PACKED {
         for [m, n, k] in [[1, 36, 32], [13, 12, 64], [9, 1, 32], [70, 97, 96]] {
-            product(b, Form { packing, cuts: &[n] }, Layout::Nt, [m, k], Place::CHUNKS).await?;
-            product(b, Form { packing, cuts: &[n] }, Layout::Nn, [m, k], Place::CHUNKS).await?;
+            product(b, Held { dtype, cuts: &[n] }, Layout::Nt, [m, k], Place::CHUNKS).await?;
+            product(b, Held { dtype, cuts: &[n] }, Layout::Nn, [m, k], Place::CHUNKS).await?;
         }
-        rows(b, Form { packing, cuts: &[13] }, 64).await?;
+        rows(b, Held { dtype, cuts: &[13] }, 64).await?;
     }
-    for packing in [None, Some(Packing::Q8)] {
-        let form = Form { packing, cuts: &[16, 16, 5] };
-        product(b, form, Layout::Nt, [13, 64], Place::WINDOWS).await?;
-        product(b, form, Layout::Nn, [13, 64], Place::ODD_WINDOWS).await?;
-        rows(b, form, 64).await?;
+    for dtype in [WeightDtype::F32, WeightDtype::Q8] {
+        let how = Held { dtype, cuts: &[16, 16, 5] };
+        product(b, how, Layout::Nt, [13, 64], Place::WINDOWS).await?;
+        product(b, how, Layout::Nn, [13, 64], Place::ODD_WINDOWS).await?;
+        rows(b, how, 64).await?;
     }
     weight_gradient(b, &[16, 16, 5], [13, 10]).await
 }
 
-/// `values` `[_, width]` as `form` says, on the GPU, and what that means.
-pub fn held(rig: &mut Rig, form: &Form, values: &[f64], width: usize) -> (Matrix, Vec<f64>) {
+/// `values` `[_, width]` as `how` says, on the GPU, and what that means.
+pub fn held(rig: &mut Rig, how: &Held, values: &[f64], width: usize) -> (Matrix, Vec<f64>) {
     let (mut slabs, mut meant, mut rest) = (Vec::new(), Vec::new(), values);
-    for rows in form.cuts {
+    for rows in how.cuts {
         let (own, others) = rest.split_at(rows * width);
         rest = others;
-        let (cells, means) = match form.packing {
-            None => (Cells::Full(rig.floats("slab", own)), own.to_vec()),
-            Some(packing) => {
-                let (packed, means) = packed(rig, packing, own);
+        let (cells, means) = match how.dtype {
+            WeightDtype::F32 => (Cells::Full(rig.floats("slab", own)), own.to_vec()),
+            dtype => {
+                let (packed, means) = packed(rig, dtype, own);
                 (Cells::Packed(packed), means)
             }
         };
@@ -82,29 +81,19 @@ pub fn slabs(rig: &mut Rig, cuts: &[usize], values: &[f64], width: usize) -> Vec
 }
 
 /// `values` packed, on the GPU, and what it means.
-fn packed(rig: &mut Rig, packing: Packing, values: &[f64]) -> (Packed, Vec<f64>) {
+fn packed(rig: &mut Rig, dtype: WeightDtype, values: &[f64]) -> (Packed, Vec<f64>) {
     let narrow: Vec<f32> = values.iter().map(|x| *x as f32).collect();
-    let quantised = |rig: &mut Rig, form: Quantisation| {
-        let (mut words, mut scales) = (Vec::new(), Vec::new());
-        form.encode(&narrow, &mut words, &mut scales);
-        let scales: Vec<f64> = scales.into_iter().map(f64::from).collect();
-        let meant = codes::meaning(&codes::unpack(&words, form.bits()), &scales);
-        (words, Some(rig.floats("scales", &scales)), meant)
+    let (words, scales) = dtype.encode(&narrow);
+    let scales: Vec<f64> = scales.into_iter().map(f64::from).collect();
+    let meant = match dtype {
+        WeightDtype::F32 => values.to_vec(),
+        WeightDtype::F16 => codes::halves(&words, 5),
+        WeightDtype::Bf16 => codes::halves(&words, 8),
+        WeightDtype::Q8 | WeightDtype::Q4 => codes::meaning(&codes::unpack(&words, dtype.bits()), &scales),
     };
-    let halves = |dtype: Dtype, exponent_bits: u32| {
-        let mut bytes = Vec::new();
-        dtype.narrow(&narrow, &mut bytes);
-        let words: Vec<u32> = bytes.as_chunks::<4>().0.iter().map(|b| u32::from_le_bytes(*b)).collect();
-        let meant = codes::halves(&words, exponent_bits);
-        (words, None, meant)
-    };
-    let (words, scales, meant) = match packing {
-        Packing::Q8 => quantised(rig, Quantisation::Q8),
-        Packing::Q4 => quantised(rig, Quantisation::Q4),
-        Packing::Bf16 => halves(Dtype::Bf16, 8),
-        Packing::F16 => halves(Dtype::F16, 5),
-    };
-    (Packed { packing, words: rig.words("words", &words), scales }, meant)
+    let words = rig.words("words", &words);
+    let scales = dtype.is_quantised().then(|| rig.floats("scales", &scales));
+    (Packed { dtype, words, scales }, meant)
 }
 
 /// Zero, of an outlier, and of both signs: `n` numbers whose blocks are of every kind. None of them is subnormal in f16, which
@@ -121,23 +110,17 @@ fn blocks(n: usize, seed: u64) -> Vec<f64> {
     values
 }
 
-/// `y[M, N] = x[M, K] · w[N, K]ᵀ` (`Nt`) or `y[M, K] = x[M, N] · w[N, K]` (`Nn`) with all epilogues, w being `form.rows()` rows
+/// `y[M, N] = x[M, K] · w[N, K]ᵀ` (`Nt`) or `y[M, K] = x[M, N] · w[N, K]` (`Nn`) with all epilogues, w being `how.rows()` rows
 /// of `width`; x and y are windows at `place`, which scales nothing here.
-pub async fn product(
-    b: &mut Bench,
-    form: Form<'_>,
-    layout: Layout,
-    [m, width]: [usize; 2],
-    place: Place,
-) -> Result<(), GpuError> {
+pub async fn product(b: &mut Bench, how: Held<'_>, layout: Layout, [m, width]: [usize; 2], place: Place) -> Result<(), GpuError> {
     let transposed = layout == Layout::Nt;
-    let (inputs, outputs) = if transposed { (width, form.rows()) } else { (form.rows(), width) };
-    let operation = format!("matmul {}{}", if transposed { "nt" } else { "nn" }, form.name());
+    let (inputs, outputs) = if transposed { (width, how.rows()) } else { (how.rows(), width) };
+    let operation = format!("matmul {}{}", if transposed { "nt" } else { "nn" }, how.name());
     let (x, y) = (Window::new([m, inputs], &place, 0, 1), Window::new([m, outputs], &place, 2, 3));
     let bias = random(outputs, 4);
 
     let mut rig = b.rig();
-    let (w, meant) = held(&mut rig, &form, &blocks(form.rows() * width, 2), width);
+    let (w, meant) = held(&mut rig, &how, &blocks(how.rows() * width, 2), width);
     let gx = x.view(rig.floats("x", &x.all));
     let gbias = View::of(rig.floats("bias", &bias), outputs as u32);
     let gresidual = rig.floats("residual", &y.all);
@@ -190,32 +173,32 @@ pub async fn weight_gradient(b: &mut Bench, cuts: &[usize], [t, k]: [usize; 2]) 
 }
 
 /// Rows of a table of `width` columns, some of them twice, from every slab; and of one in f32 the way back.
-pub async fn rows(b: &mut Bench, form: Form<'_>, width: usize) -> Result<(), GpuError> {
-    let last = form.rows() as u32 - 1;
+pub async fn rows(b: &mut Bench, how: Held<'_>, width: usize) -> Result<(), GpuError> {
+    let last = how.rows() as u32 - 1;
     let ids = [4, 0, last, 4, 7, last / 2];
-    let (values, dy, start) = (blocks(form.rows() * width, 5), random(ids.len() * width, 6), random(form.rows() * width, 7));
+    let (values, dy, start) = (blocks(how.rows() * width, 5), random(ids.len() * width, 6), random(how.rows() * width, 7));
     let mut rig = b.rig();
-    let (table, meant) = held(&mut rig, &form, &values, width);
+    let (table, meant) = held(&mut rig, &how, &values, width);
     let (gids, y) = (rig.words("ids", &ids), rig.output("y", ids.len() * width));
     embedding::forward(&mut rig.plan, gids, &table, y, Size::fixed(ids.len() as u32), width as u32);
     let sorted = embedding::buckets(&ids);
     let order = (rig.words("buckets", sorted.buckets.as_flattened()), rig.words("order", &sorted.tokens));
-    let (gdy, dtable) = (rig.floats("dy", &dy), slabs(&mut rig, form.cuts, &start, width));
+    let (gdy, dtable) = (rig.floats("dy", &dy), slabs(&mut rig, how.cuts, &start, width));
     embedding::backward(&mut rig.plan, order, gdy, &dtable, Size::fixed(sorted.buckets.len() as u32), width as u32);
     let ran = rig.start(&b.gpu)?;
 
-    let operation = format!("embedding{}", form.name());
+    let operation = format!("embedding{}", how.name());
     let meant: Vec<f64> = meant.into_iter().map(|x| f64::from(x as f32)).collect();
     let expected = embedding_spec::gather(&meant, &ids, width);
     b.exact(&operation, &format!("rows of {width}"), &ran.read_floats(y).await?, &expected);
-    if form.packing.is_none() {
+    if how.dtype == WeightDtype::F32 {
         let mut found = Vec::new();
         for slab in &dtable {
             found.extend(ran.read_floats(slab.tensor).await?);
         }
         let mut expected = start;
         embedding_spec::scatter_add(&mut expected, &ids, &dy, width);
-        b.gradient(&format!("embedding backward{}", form.name()), &format!("rows of {width}"), &found, &expected);
+        b.gradient(&format!("embedding backward{}", how.name()), &format!("rows of {width}"), &found, &expected);
     }
     Ok(())
 }

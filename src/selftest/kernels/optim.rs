@@ -16,6 +16,7 @@ struct Optimiser {
     ran: Ran,
     gradients: Vec<Tensor>,
     states: Vec<State>,
+    scalars: StepScalars,
     result: Tensor,
     start: Vec<Vec<f64>>,
 }
@@ -34,7 +35,7 @@ fn optimiser(b: &Bench, max_norm: f32) -> Result<Optimiser, GpuError> {
         states.push(State { parameter, gradient: gradients[i], m, v, decay: DECAYS[i] });
         adamw::advance(&mut rig.plan, SETTINGS, scalars, result, states[i]);
     }
-    Ok(Optimiser { ran: rig.build(&b.gpu)?, gradients, states, result, start })
+    Ok(Optimiser { ran: rig.build(&b.gpu)?, gradients, states, scalars, result, start })
 }
 
 impl Optimiser {
@@ -44,7 +45,9 @@ impl Optimiser {
             self.ran.write_floats(*tensor, g)?;
         }
         let [b1, b2] = [SETTINGS.beta1, SETTINGS.beta2].map(f64::from);
-        self.ran.plan.run(&[lr, 1.0 - b1.powi(t), (1.0 - b2.powi(t)).sqrt()].map(|x| (x as f32).to_bits()))
+        let StepScalars { lr: rate, correction1, correction2 } = self.scalars;
+        let values = [(rate, lr), (correction1, 1.0 - b1.powi(t)), (correction2, (1.0 - b2.powi(t)).sqrt())];
+        self.ran.plan.run(&values.map(|(live, x)| (live, (x as f32).to_bits())).into())
     }
 }
 

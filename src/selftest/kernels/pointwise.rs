@@ -82,14 +82,14 @@ pub async fn rope(b: &mut Bench, head_dim: usize, heads: usize, rotated: usize) 
     let positions: [u32; 8] = [0, 1, 2, 199, 1, 57, 58, 0];
     for (inv_freq, factor, kind) in [
         (default_inv_freq(head_dim, 10_000.0), 1.0, Positions::Plain),
-        (scaling.apply(&default_inv_freq(head_dim, 500_000.0)), 1.25, Positions::Place),
+        (scaling.apply(&default_inv_freq(head_dim, 500_000.0)), 1.25, Positions::Slot),
     ] {
         let width = heads * head_dim;
         let x = random(positions.len() * width, 1);
         let table: Vec<f64> = rope::table(&inv_freq, factor, 200).into_iter().map(f64::from).collect();
         let places: Vec<u32> = match kind {
             Positions::Plain => positions.to_vec(),
-            Positions::Place => positions.iter().flat_map(|p| [9, *p, 8, 7]).collect(),
+            Positions::Slot => positions.iter().flat_map(|p| [9, *p, 8, 7]).collect(),
         };
         let mut rig = b.rig();
         let (gtable, gpositions) = (rig.floats("table", &table), rig.words("positions", &places));

@@ -1,7 +1,8 @@
 //! Sampling: which tokens are kept, which one is drawn, which log-probability is reported.
 
 use super::Bench;
-use crate::gpu::{GpuError, Live, Size, Tensor};
+use crate::gpu::{GpuError, Live, LiveValues, Size, Tensor};
+use crate::ops::cached_attention::KvSlot;
 use crate::ops::sample::{self, Rows, Sampling};
 use crate::random::threefry2x32;
 use crate::reference::loss::log_softmax;
@@ -15,10 +16,12 @@ pub const ALL: Spec = Spec { temperature: 1.0, top_k: 0, top_p: 1.0 };
 /// A sampler of `rows` rows whose settings are given with each run.
 pub struct Sampler {
     pub ran: Ran,
-    pub place: Tensor,
+    pub slots: Tensor,
     pub ids: Tensor,
     pub streams: Tensor,
     pub drawn: Tensor,
+    settings: Sampling,
+    count: Live,
     rows: usize,
     history: usize,
 }
@@ -35,38 +38,42 @@ impl Sampler {
     ) -> Result<Self, GpuError> {
         let rows = streams.len();
         let mut rig = b.rig();
-        let live: [Live; 7] = std::array::from_fn(|_| rig.live(0));
         let glogits = rig.floats("logits", logits);
-        let places: Vec<u32> = positions.iter().flat_map(|p| [11, *p, 12, 13]).collect();
-        let place = rig.words("place", &places);
+        let at = |p: &u32| KvSlot { own: 11, position: *p, prefix_start: 12, prefix_len: 13 };
+        let slots = rig.words("slots", bytemuck::cast_slice(&positions.iter().map(at).collect::<Vec<_>>()));
         let ids = rig.words("ids", &vec![u32::MAX; rows]);
         let gstreams = rig.words("streams", &streams.iter().flat_map(|s| [*s, 0]).collect::<Vec<u32>>());
         let drawn = rig.words("drawn", &vec![u32::MAX; rows * history * 2]);
-        let settings =
-            Sampling { temperature: live[0], top_p: live[1], top_k: live[2], key: [live[3], live[4]], truncated: live[6] };
-        let count = Size::live(live[5], rows as u32);
+        let mut live = || rig.live(0);
+        let settings = Sampling { temperature: live(), top_p: live(), top_k: live(), key: [live(), live()], truncated: live() };
+        let count = live();
         let tensors = Rows {
             logits: glogits,
             start: sample::Start::First,
-            place,
+            slots,
             ids,
             streams: gstreams,
             drawn,
-            count,
+            count: Size::live(count, rows as u32),
             vocab: vocab as u32,
             history: history as u32,
         };
         sample::next(&mut rig.plan, tensors, settings);
-        Ok(Sampler { ran: rig.build(&b.gpu)?, place, ids, streams: gstreams, drawn, rows, history })
+        Ok(Sampler { ran: rig.build(&b.gpu)?, slots, ids, streams: gstreams, drawn, settings, count, rows, history })
     }
 
     /// One token a row.
     pub fn step(&self, s: Spec) -> Result<(), GpuError> {
-        let floats = [s.temperature, s.top_p].map(|x| (x as f32).to_bits());
         let rows = self.rows as u32;
         let cut = s.temperature > 0.0 && (s.top_k > 0 || s.top_p < 1.0);
         let truncated = if cut { rows } else { 0 };
-        self.ran.plan.run(&[floats[0], floats[1], s.top_k as u32, KEY[0], KEY[1], rows, truncated])
+        let Sampling { temperature, top_p, top_k, key, truncated: cut } = self.settings;
+        let mut live = LiveValues::from([(top_k, s.top_k as u32), (key[0], KEY[0]), (key[1], KEY[1])]);
+        live.set_float(temperature, s.temperature as f32);
+        live.set_float(top_p, s.top_p as f32);
+        live.set(self.count, rows);
+        live.set(cut, truncated);
+        self.ran.plan.run(&live)
     }
 
     /// Tokens and log-probs of each row's draws.
@@ -104,12 +111,12 @@ pub async fn greedy(b: &mut Bench) -> Result<(), GpuError> {
             b.result(OPERATION, &format!("log-prob, row {row}"), &[*found, 1.0], &[log_p, 1.0]);
         }
     }
-    let [place, ids, streams] = [
-        sampler.ran.read_words(sampler.place).await?,
+    let [slots, ids, streams] = [
+        sampler.ran.read_words(sampler.slots).await?,
         sampler.ran.read_words(sampler.ids).await?,
         sampler.ran.read_words(sampler.streams).await?,
     ];
-    b.holds(OPERATION, "positions move on", place.chunks(4).all(|p| p == [11, 7, 12, 13]));
+    b.holds(OPERATION, "positions move on", slots.chunks(4).all(|p| p == [11, 7, 12, 13]));
     b.holds(OPERATION, "the token is the next input", ids.iter().zip(expected).all(|(id, t)| *id as usize == t));
     b.holds(OPERATION, "draws are counted", streams.chunks(2).all(|s| s[1] == 3));
     Ok(())

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::judge::Choice;
+use crate::ops::weight_dtype::WeightDtype;
 
 words! {
     /// Where the policy-gradient settings come from that are not given.
@@ -34,6 +35,25 @@ impl From<Chat> for Choice<bool> {
             Chat::Auto => Choice::Auto,
             Chat::Always => Choice::Is(true),
             Chat::Never => Choice::Is(false),
+        }
+    }
+}
+
+words! {
+    /// The number format of saved weights, as `config.json` names it.
+    pub enum SaveDtype {
+        Float32 = "float32",
+        Bfloat16 = "bfloat16",
+        Float16 = "float16",
+    }
+}
+
+impl From<SaveDtype> for WeightDtype {
+    fn from(dtype: SaveDtype) -> Self {
+        match dtype {
+            SaveDtype::Float32 => WeightDtype::F32,
+            SaveDtype::Bfloat16 => WeightDtype::Bf16,
+            SaveDtype::Float16 => WeightDtype::F16,
         }
     }
 }
@@ -98,8 +118,7 @@ impl From<ChainColumn> for String {
 mod tests {
     use super::*;
     use crate::judge::{CHAT_WORDS, Expectation, ScoreReads};
-    use crate::model::dtype::Dtype;
-    use crate::model::form::WeightPolicy;
+    use crate::model::weight_policy::WeightPolicy;
 
     /// The words of other rooms' types are those that serde reads and writes.
     #[test]
@@ -113,7 +132,7 @@ mod tests {
         }
         held::<Expectation>(&Expectation::WORDS);
         held::<ScoreReads>(&ScoreReads::WORDS);
-        held::<Dtype>(&Dtype::WORDS);
+        held::<SaveDtype>(SaveDtype::WORDS);
         held::<WeightPolicy>(&WeightPolicy::WORDS);
         held::<Chat>(Chat::WORDS);
         assert_eq!(Chat::WORDS, CHAT_WORDS);

@@ -5,10 +5,9 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::{BestMetric, Chat, Method, Preset};
+use super::{BestMetric, Chat, Method, Preset, SaveDtype};
 use crate::judge::{Expectation, ScoreReads};
-use crate::model::dtype::Dtype;
-use crate::model::form::WeightPolicy;
+use crate::model::weight_policy::WeightPolicy;
 use crate::train::objective::policy::Aggregation;
 use crate::train::objective::schedule::Decay;
 
@@ -216,7 +215,7 @@ pub const KEYS: &[Key] = &[
     key("init", MODEL, Kind::Path, "config.json of a model to start from scratch, weights drawn from `seed`"),
     key("tokenizer", MODEL, Kind::Path, "tokenizer.json, or a folder with one, when it is not the model's own"),
     key("vocab_size", MODEL, count(64, 1 << 20), "With `init` and no tokenizer: train a BPE of this size on the training data"),
-    key("save_dtype", MODEL, Kind::OneOf(&Dtype::WORDS), "Number format of the saved weights [default: the start model's]"),
+    key("save_dtype", MODEL, Kind::OneOf(SaveDtype::WORDS), "Number format of the saved weights [default: the start model's]"),
     key("chains_from", MODEL, Kind::Path, "With tract: a judge that cot-raft trained before, to write the chains, instead of training it"),
 
     key("lora_r", LORA, count(0, 1 << 12), "Rank of a LoRA adapter: the model stays frozen and the adapter learns; 0 = every weight learns"),

@@ -19,12 +19,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::judge::{Expectation, Scale, ScoreReads};
-use crate::model::dtype::Dtype;
-use crate::model::form::WeightPolicy;
 use crate::model::lora::ALL_LINEAR;
+use crate::model::weight_policy::WeightPolicy;
 use crate::train::objective::policy::Aggregation;
 use crate::train::objective::schedule::{Decay, Schedule};
-pub use choices::{BestMetric, ChainColumn, Chat, Preset};
+pub use choices::{BestMetric, ChainColumn, Chat, Preset, SaveDtype};
 pub use keys::{KEYS, Key, Kind, Raw};
 pub use method::Method;
 pub use suggest::{closest, edit_distance};
@@ -92,7 +91,7 @@ pub struct TrainConfig {
     /// With `init` and no tokenizer: train a BPE of this size on the training data.
     pub vocab_size: Option<u32>,
     /// Number format of the saved weights [default: the start model's].
-    pub save_dtype: Option<Dtype>,
+    pub save_dtype: Option<SaveDtype>,
     /// With tract: a judge that cot-raft trained before, to write the chains, instead of training it.
     pub chains_from: Option<String>,
 

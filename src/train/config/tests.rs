@@ -17,7 +17,7 @@ fn table_and_struct_agree() {
         init: Some("i".into()),
         tokenizer: Some("t".into()),
         vocab_size: Some(300),
-        save_dtype: Some(Dtype::F32),
+        save_dtype: Some(SaveDtype::Float32),
         eval_file: Some("e".into()),
         save_total_limit: Some(2),
         resume_from_checkpoint: Resume::Newest(true),

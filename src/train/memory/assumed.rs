@@ -10,7 +10,6 @@ use super::super::config::{SettingError, TrainConfig};
 use crate::bundle::FolderWeights;
 use crate::judge::{Choice, JudgeOverrides, JudgeSettings, Placement, Scale, ScoreTokens, Template};
 use crate::model::config::Config;
-use crate::model::dtype::Dtype;
 use crate::model::error::ModelError;
 use crate::model::init::Init;
 use crate::text::{SpecialTokens, word_level};
@@ -23,7 +22,7 @@ use crate::train::run::start::{Start, overrides, start_folder};
 /// # Errors
 /// No readable config.json; a scale that cannot be one.
 pub(super) fn start(config: &TrainConfig) -> Result<Start, TrainError> {
-    let FolderWeights { source: model, adapter, base, dtype, form, .. } = model(config)?;
+    let FolderWeights { source: model, adapter, base, dtype, matrix_dtype, .. } = model(config)?;
     // Nobody asks it for anything: what a tokenizer would say is said below.
     let unknown = SpecialTokens { unk: Some("<unk>".into()), ..SpecialTokens::default() };
     let tokenizer = word_level(&["word"], &unknown)?;
@@ -51,7 +50,21 @@ pub(super) fn start(config: &TrainConfig) -> Result<Start, TrainError> {
     }
     let train = Prepared { examples: rows, ..Prepared::default() };
     let inherited = Vec::new();
-    Ok(Start { tokenizer, model, adapter, base, form, dtype, settings, prompt, tokens, train, eval: None, inherited, notes })
+    Ok(Start {
+        tokenizer,
+        model,
+        adapter,
+        base,
+        matrix_dtype,
+        dtype,
+        settings,
+        prompt,
+        tokens,
+        train,
+        eval: None,
+        inherited,
+        notes,
+    })
 }
 
 /// One packed batch of the longest rows, and tokens of the longest chain.
@@ -127,7 +140,7 @@ fn model(config: &TrainConfig) -> Result<FolderWeights, TrainError> {
         }
     };
     // A model from scratch is f32, whatever its config says.
-    let dtype = model.dtype.filter(|_| named.is_some()).unwrap_or(Dtype::F32);
+    let dtype = model.dtype.filter(|_| named.is_some()).unwrap_or_default();
     let source = Box::new(Init::new(model, config.seed));
-    Ok(FolderWeights { source, adapter: None, base: None, dtype, form: dtype.into(), notes: Vec::new() })
+    Ok(FolderWeights { source, adapter: None, base: None, dtype, matrix_dtype: dtype, notes: Vec::new() })
 }

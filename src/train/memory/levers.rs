@@ -6,7 +6,8 @@ use super::super::TrainError;
 use super::super::config::{SettingError, TrainConfig};
 use super::{Beginning, Measured};
 use crate::gpu::Gpu;
-use crate::model::form::{Form, WeightPolicy};
+use crate::model::weight_policy::WeightPolicy;
+use crate::ops::weight_dtype::WeightDtype;
 
 /// What pulling a lever would do.
 #[derive(Clone, Debug)]
@@ -72,7 +73,7 @@ const CANDIDATES: &[Candidate] = &[
     },
     Candidate {
         setting: "base_weights",
-        values: |s| if s.frozen { smaller_forms(s.config.base_weights) } else { Vec::new() },
+        values: |s| if s.frozen { smaller_weights(s.config.base_weights) } else { Vec::new() },
         means: "the frozen weights lose precision",
     },
     Candidate {
@@ -104,16 +105,12 @@ fn parts(n: u64, least: u64) -> Vec<Value> {
     [3, 2, 1].map(|quarters| n * quarters / 4).into_iter().filter(|part| *part >= least).map(Value::from).collect()
 }
 
-/// Forms of frozen weights that are smaller than this one.
-fn smaller_forms(policy: WeightPolicy) -> Vec<Value> {
-    let smaller: &[Form] = match policy.form(Form::F32) {
-        // What `auto` stands for may be any of them; one that saves nothing is no lever.
-        Form::F32 => &[Form::Bf16, Form::Q8, Form::Q4],
-        Form::Bf16 | Form::F16 => &[Form::Q8, Form::Q4],
-        Form::Q8 => &[Form::Q4],
-        Form::Q4 => &[],
-    };
-    smaller.iter().map(|form| Value::from(form.name())).collect()
+/// Words for frozen weights that are smaller than those of this policy.
+fn smaller_weights(policy: WeightPolicy) -> Vec<Value> {
+    // What `auto` stands for may be any of them; one that saves nothing is no lever.
+    let bits = policy.of_stored(WeightDtype::F32).bits();
+    let smaller = [WeightDtype::Bf16, WeightDtype::Q8, WeightDtype::Q4].into_iter().filter(|dtype| dtype.bits() < bits);
+    smaller.map(|dtype| Value::from(dtype.name())).collect()
 }
 
 /// Plans again and again, for the same adapter, rows and memory.
@@ -240,9 +237,9 @@ mod tests {
         assert!(halves(1, 1).is_empty() && halves(2, 2).is_empty());
         assert_eq!(parts(100, 30), [75, 50].map(Value::from));
         assert!(parts(0, 8).is_empty());
-        assert_eq!(smaller_forms(WeightPolicy::AS_STORED), ["bf16", "q8", "q4"].map(Value::from));
-        assert_eq!(smaller_forms(Form::F16.into()), ["q8", "q4"].map(Value::from));
-        assert!(smaller_forms(Form::Q4.into()).is_empty());
+        assert_eq!(smaller_weights(WeightPolicy::AS_STORED), ["bf16", "q8", "q4"].map(Value::from));
+        assert_eq!(smaller_weights(WeightDtype::F16.into()), ["q8", "q4"].map(Value::from));
+        assert!(smaller_weights(WeightDtype::Q4.into()).is_empty());
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::config::method::ChainSource;
 use super::config::{Method, TrainConfig};
 use crate::data;
 use crate::gpu::{Gpu, Held, Role};
-use crate::judge::{Judge, Judging};
+use crate::judge::{Judge, ScoreOptions};
 use crate::model::error::ModelError;
 use crate::model::names::TensorSpec;
 use crate::model::weights::Weights;
@@ -239,7 +239,7 @@ impl Beginning<'_> {
         // As the first stage saves its judge: whole, or as an adapter beside the start model.
         let weights = match config.lora_r > 0 || start.adapter.is_some() {
             true => start.origin().upload(gpu, config)?,
-            false => Weights::upload_as(gpu, start.model.as_ref(), config.base_weights.form(start.dtype.into()))?,
+            false => Weights::upload_as(gpu, start.model.as_ref(), config.base_weights.of_stored(start.dtype))?,
         };
         self.judge(gpu, &weights, rows.max_tokens)?.rehearse(&labelled_rows(config)?, &judging(config))?;
         Ok(Measured::of(gpu))
@@ -287,8 +287,8 @@ impl Beginning<'_> {
 }
 
 /// What an evaluation does.
-fn judging(config: &TrainConfig) -> Judging {
-    Judging { batch_size: config.per_device_eval_batch_size as usize, ..Judging::default() }
+fn judging(config: &TrainConfig) -> ScoreOptions {
+    ScoreOptions { batch_size: config.per_device_eval_batch_size as usize, ..ScoreOptions::default() }
 }
 
 /// Both stages of tract are cot-raft.

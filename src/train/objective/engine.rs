@@ -2,10 +2,10 @@
 
 use crate::gpu::Gpu;
 use crate::judge::{AnswerFormat, Placement, Scale};
-use crate::model::form::Form;
 use crate::model::lora::{Adapter, AdapterFiles};
 use crate::model::source::TensorSource;
 use crate::model::weights::Weights;
+use crate::ops::weight_dtype::WeightDtype;
 use crate::text::Tokenizer;
 use crate::train::TrainError;
 use crate::train::config::TrainConfig;
@@ -19,7 +19,7 @@ use crate::train::objective::trainer::{Scoring, StepKey, StepNumbers, StepPace, 
 pub struct Origin<'a> {
     pub source: &'a dyn TensorSource,
     /// How its files store its matrices.
-    pub form: Form,
+    pub matrix_dtype: WeightDtype,
     /// The adapter that it has already.
     pub adapter: Option<&'a AdapterFiles>,
 }
@@ -31,7 +31,7 @@ impl Origin<'_> {
         if lora.is_none() && self.adapter.is_none() {
             return Ok(Weights::upload(gpu, self.source)?);
         }
-        let weights = Weights::upload_as(gpu, self.source, config.base_weights.form(self.form))?;
+        let weights = Weights::upload_as(gpu, self.source, config.base_weights.of_stored(self.matrix_dtype))?;
         let model = self.source.config();
         let adapter = match (&lora, self.adapter) {
             (_, Some(files)) => Adapter::upload(gpu, model, files)?,

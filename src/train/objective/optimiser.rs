@@ -1,6 +1,6 @@
 //! The optimiser on the GPU: global gradient norm, clipping and AdamW as one plan over all parameters.
 
-use crate::gpu::{Gpu, Plan, PlanBuilder, Role, Span, Tensor};
+use crate::gpu::{Gpu, LiveValues, Plan, PlanBuilder, Role, Span, Tensor};
 use crate::model::error::ModelError;
 use crate::model::names::Kind;
 use crate::model::tensors::TensorSet;
@@ -23,6 +23,7 @@ pub struct OptimiserSettings {
 pub struct Optimiser {
     settings: OptimiserSettings,
     plan: Plan,
+    scalars: StepScalars,
     result: Tensor,
     pub gradient: TensorSet,
     pub m: TensorSet,
@@ -63,7 +64,7 @@ impl Optimiser {
             adamw::advance(&mut plan, adam, scalars, result, state);
         }
         let plan = plan.build(gpu)?;
-        Ok(Optimiser { settings, plan, result, gradient, m, v })
+        Ok(Optimiser { settings, plan, scalars, result, gradient, m, v })
     }
 
     /// Applies the accumulated gradient as the `t`-th applied step (from 1), then clears it. Waits for the result.
@@ -81,10 +82,12 @@ impl Optimiser {
     }
 
     /// Learning rate and the corrections of both moments at the `t`-th step.
-    fn live(&self, learning_rate: f64, t: u64) -> [u32; 3] {
+    fn live(&self, learning_rate: f64, t: u64) -> LiveValues {
         let t = t.max(1) as f64;
         let correction1 = 1.0 - self.settings.beta1.powf(t);
         let correction2 = (1.0 - self.settings.beta2.powf(t)).sqrt();
-        [learning_rate, correction1, correction2].map(|x| (x as f32).to_bits())
+        let scalars = self.scalars;
+        let values = [(scalars.lr, learning_rate), (scalars.correction1, correction1), (scalars.correction2, correction2)];
+        values.map(|(live, x)| (live, (x as f32).to_bits())).into()
     }
 }

@@ -19,7 +19,7 @@ use crate::data;
 use crate::eval::{Agreement, Grid};
 use crate::files::{add_to_folder, crash_point};
 use crate::gpu::Gpu;
-use crate::judge::{JUDGE_FILE, Judge, Judging};
+use crate::judge::{JUDGE_FILE, Judge, ScoreOptions};
 use crate::model::layout::DEFAULT_SHARD_BYTES;
 use crate::model::names::tensors;
 use crate::model::save::CheckpointWriter;
@@ -45,11 +45,19 @@ use crate::train::steps::{StepMade, TrainLoop};
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Ended {
+pub enum TrainOutcome {
     /// All steps are done; the model is in `output_dir`.
-    Finished { steps: u64, seconds: f64 },
+    Finished {
+        /// Steps of the whole run.
+        steps: u64,
+        /// Seconds that this call took.
+        seconds: f64,
+    },
     /// Interrupted; the run goes on from this checkpoint.
-    Interrupted { checkpoint: PathBuf },
+    Interrupted {
+        /// Its folder.
+        checkpoint: PathBuf,
+    },
 }
 
 /// What a run is given from outside.
@@ -65,7 +73,7 @@ pub struct Surroundings<'a> {
 ///
 /// # Errors
 /// Whatever start, data, GPU or disk report; a run that diverged. Checkpoints written before stay.
-pub async fn run<'a>(config: &'a TrainConfig, around: Surroundings<'a>) -> Result<Ended, TrainError> {
+pub async fn run<'a>(config: &'a TrainConfig, around: Surroundings<'a>) -> Result<TrainOutcome, TrainError> {
     let mut folder = OutputFolder::claim(Path::new(&config.output_dir))?;
     match config.method.spec().chains {
         ChainSource::FirstStage => tract::train(config, &mut folder, around).await,
@@ -78,7 +86,7 @@ pub(in crate::train) async fn run_in<'a>(
     folder: &mut OutputFolder,
     config: &'a TrainConfig,
     around: Surroundings<'a>,
-) -> Result<Ended, TrainError> {
+) -> Result<TrainOutcome, TrainError> {
     let resumed = find_resume(config, folder.path(), around.progress)?;
     let start = Start::read(config)?;
     start.notes.iter().for_each(|note| around.progress.warn(note));
@@ -250,12 +258,12 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    async fn work(mut self) -> Result<Ended, TrainError> {
+    async fn work(mut self) -> Result<TrainOutcome, TrainError> {
         let began = self.around.clock.seconds();
         let total = self.state.max_steps;
         if self.done {
             self.around.progress.note(&format!("all {total} steps were done before: nothing is left to do"));
-            return Ok(Ended::Finished { steps: total, seconds: 0.0 });
+            return Ok(TrainOutcome::Finished { steps: total, seconds: 0.0 });
         }
         if self.state.global_step >= total {
             let line =
@@ -283,14 +291,14 @@ impl<'a> Run<'a> {
                 let checkpoint = self.save()?;
                 if interrupted && step < total {
                     self.around.progress.end();
-                    return Ok(Ended::Interrupted { checkpoint });
+                    return Ok(TrainOutcome::Interrupted { checkpoint });
                 }
             }
         }
         self.around.progress.end();
         self.refuse_untrained()?;
         self.finish()?;
-        Ok(Ended::Finished { steps: self.state.global_step, seconds: self.around.clock.seconds() - began })
+        Ok(TrainOutcome::Finished { steps: self.state.global_step, seconds: self.around.clock.seconds() - began })
     }
 
     /// A model that is as it was before is no judge that was trained.
@@ -346,7 +354,7 @@ impl<'a> Run<'a> {
 
         let (tokenizer, settings) = (self.start.tokenizer.clone(), self.start.settings.clone());
         let judge = Judge::new(self.around.gpu, self.training.engine().weights(), tokenizer, settings)?;
-        let judging = Judging { batch_size: self.config.per_device_eval_batch_size as usize, ..Judging::default() };
+        let judging = ScoreOptions { batch_size: self.config.per_device_eval_batch_size as usize, ..ScoreOptions::default() };
         let judged = judge.judge(&held_out.rows, &judging, |_| {}).await?;
         let expected: Vec<Option<f64>> = judged.iter().map(|j| j.judgement.expected).collect();
         let agreement =

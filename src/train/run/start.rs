@@ -9,12 +9,11 @@ use crate::judge::{
     ScoreTokens, Template, tokenizer_at,
 };
 use crate::model::config::Config;
-use crate::model::dtype::Dtype;
 use crate::model::error::ModelError;
-use crate::model::form::Form;
 use crate::model::init::Init;
 use crate::model::lora::AdapterFiles;
 use crate::model::source::TensorSource;
+use crate::ops::weight_dtype::WeightDtype;
 use crate::text::{Date, SpecialTokens, Tokenizer, train_bpe};
 use crate::train::TrainError;
 use crate::train::checkpoint::{checkpoint_name, list_checkpoints};
@@ -31,9 +30,9 @@ pub struct Start {
     /// The model that this adapter belongs to, as its files name it.
     pub base: Option<String>,
     /// How its files store its matrices.
-    pub form: Form,
+    pub matrix_dtype: WeightDtype,
     /// Format of saved weights.
-    pub dtype: Dtype,
+    pub dtype: WeightDtype,
     pub settings: JudgeSettings,
     pub prompt: JudgePrompt,
     pub tokens: ScoreTokens,
@@ -60,7 +59,7 @@ impl Start {
         let folder = config.model_name_or_path.as_deref().map(|dir| start_folder(config, Path::new(dir))).transpose()?;
         let stored = folder.as_ref().map(JudgeSettings::of_folder).transpose()?.flatten();
         let tokenizer = tokenizer(config, folder.as_ref(), &rows)?;
-        let Model { source: model, adapter, base, form, dtype } = model(config, folder.as_ref(), &tokenizer, &mut notes)?;
+        let Model { source: model, adapter, base, matrix_dtype, dtype } = model(config, folder.as_ref(), &tokenizer, &mut notes)?;
 
         let asked = overrides(config)?;
         let mut settings = JudgeSettings::resolve(stored, &asked, &tokenizer, &rows.examples)?;
@@ -133,12 +132,26 @@ impl Start {
             let why = "a sampled chain and its score must be told apart";
             return Err(SettingError::Missing { key: "phrase", why }.into());
         }
-        Ok(Start { tokenizer, model, adapter, base, form, dtype, settings, prompt, tokens, train, eval, inherited, notes })
+        Ok(Start {
+            tokenizer,
+            model,
+            adapter,
+            base,
+            matrix_dtype,
+            dtype,
+            settings,
+            prompt,
+            tokens,
+            train,
+            eval,
+            inherited,
+            notes,
+        })
     }
 
     /// The weights that the run starts from.
     pub fn origin(&self) -> Origin<'_> {
-        Origin { source: self.model.as_ref(), form: self.form, adapter: self.adapter.as_ref() }
+        Origin { source: self.model.as_ref(), matrix_dtype: self.matrix_dtype, adapter: self.adapter.as_ref() }
     }
 
     /// How rows lie in batches.
@@ -257,8 +270,8 @@ struct Model {
     source: Box<dyn TensorSource>,
     adapter: Option<AdapterFiles>,
     base: Option<String>,
-    form: Form,
-    dtype: Dtype,
+    matrix_dtype: WeightDtype,
+    dtype: WeightDtype,
 }
 
 /// The start model's weights, or fresh ones.
@@ -268,18 +281,18 @@ fn model(
     tokenizer: &Tokenizer,
     notes: &mut Vec<String>,
 ) -> Result<Model, TrainError> {
-    let wanted = config.save_dtype;
+    let wanted = config.save_dtype.map(WeightDtype::from);
     if let (Some(dir), Some(folder)) = (&config.model_name_or_path, folder) {
         let stored = folder.weights()?;
         notes.extend(stored.notes);
         let frozen = config.lora_r > 0 || stored.adapter.is_some();
-        if let Some(form) = stored.source.quantisation().filter(|_| !frozen) {
-            notes.push(format!("{dir} has {} weights: training starts from what they decode to, in f32", form.name()));
+        if let Some(dtype) = stored.source.quantisation().filter(|_| !frozen) {
+            notes.push(format!("{dir} has {} weights: training starts from what they decode to, in f32", dtype.name()));
         }
         check_adapter(config, dir, stored.adapter.as_ref())?;
         check_vocabulary(tokenizer, stored.source.config())?;
-        let FolderWeights { source, adapter, base, dtype, form, .. } = stored;
-        return Ok(Model { source, adapter, base, form, dtype: wanted.unwrap_or(dtype) });
+        let FolderWeights { source, adapter, base, dtype, matrix_dtype, .. } = stored;
+        return Ok(Model { source, adapter, base, matrix_dtype, dtype: wanted.unwrap_or(dtype) });
     }
     let path = config.init.as_deref().unwrap_or_default();
     let text = std::fs::read_to_string(path).map_err(|source| TrainError::Io {
@@ -298,7 +311,7 @@ fn model(
     }
     check_vocabulary(tokenizer, &model)?;
     let source = Box::new(Init::new(model, config.seed));
-    Ok(Model { source, adapter: None, base: None, form: Form::F32, dtype: wanted.unwrap_or(Dtype::F32) })
+    Ok(Model { source, adapter: None, base: None, matrix_dtype: WeightDtype::F32, dtype: wanted.unwrap_or(WeightDtype::F32) })
 }
 
 /// What the settings say about an adapter must go together with the start model's.
@@ -309,9 +322,9 @@ fn check_adapter(config: &TrainConfig, dir: &str, adapter: Option<&AdapterFiles>
             "{dir} is an adapter already (r = {}): leave lora_r out to go on training it, or merge it first (jurist merge)",
             adapter.settings.r
         )),
-        None if config.lora_r == 0 && config.base_weights.form(Form::F32) != Form::F32 => conflict(format!(
+        None if config.lora_r == 0 && config.base_weights.of_stored(WeightDtype::F32) != WeightDtype::F32 => conflict(format!(
             "base_weights = {}: these are frozen, and without an adapter (lora_r) nothing would learn",
-            config.base_weights.word()
+            config.base_weights.name()
         )),
         _ => Ok(()),
     }

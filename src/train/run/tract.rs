@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use crate::bundle::ModelFolder;
 use crate::data::{Example, Row, columns_of};
 use crate::files::{self, FileError, Growing, changes, is_unfinished};
-use crate::judge::{JUDGE_FILE, Judge, JudgeError, JudgeFiles, JudgeSettings, Judging};
+use crate::judge::{JUDGE_FILE, Judge, JudgeError, JudgeFiles, JudgeSettings, ScoreOptions};
 use crate::model::error::ModelError;
 use crate::rollout::Until;
 use crate::train::TrainError;
@@ -28,7 +28,7 @@ use crate::train::checkpoint::output::OutputFolder;
 use crate::train::config::{ChainColumn, Resume, TrainConfig};
 use crate::train::error::io_error;
 use crate::train::run::start::labelled_rows;
-use crate::train::run::{Ended, Surroundings, run, run_in};
+use crate::train::run::{Surroundings, TrainOutcome, run, run_in};
 
 /// The rows with the judge's own chains.
 const CHAINS: &str = "chains.jsonl";
@@ -51,7 +51,7 @@ pub(in crate::train) async fn train(
     config: &TrainConfig,
     folder: &mut OutputFolder,
     around: Surroundings<'_>,
-) -> Result<Ended, TrainError> {
+) -> Result<TrainOutcome, TrainError> {
     let Surroundings { gpu, clock, progress, interrupted } = around;
     let output = &folder.path().to_path_buf();
     let chains = output.join(CHAINS);
@@ -69,8 +69,8 @@ pub(in crate::train) async fn train(
                 if !done || config.resume_from_checkpoint.is_no() {
                     progress.note("stage 1 of 2: the teacher's chains");
                     let around = Surroundings { gpu, clock, progress, interrupted };
-                    if let Ended::Interrupted { checkpoint } = Box::pin(run(&stage, around)).await? {
-                        return Ok(Ended::Interrupted { checkpoint });
+                    if let TrainOutcome::Interrupted { checkpoint } = Box::pin(run(&stage, around)).await? {
+                        return Ok(TrainOutcome::Interrupted { checkpoint });
                     }
                 }
                 PathBuf::from(stage.output_dir)
@@ -82,7 +82,7 @@ pub(in crate::train) async fn train(
         let around = Surroundings { gpu, clock, progress, interrupted };
         folder.make()?;
         if let Some(checkpoint) = write_chains(config, &judge, &record, output, around).await? {
-            return Ok(Ended::Interrupted { checkpoint });
+            return Ok(TrainOutcome::Interrupted { checkpoint });
         }
         record
     };
@@ -127,7 +127,7 @@ fn record(config: &TrainConfig, model: &ModelFolder, settings: &JudgeSettings) -
     Ok(settings.behind(json!({
         "jurist": env!("CARGO_PKG_VERSION"),
         "judge": model.fingerprint()?,
-        "base_weights": config.base_weights,
+        "base_weights": config.base_weights.name(),
         "seed": config.seed,
         "batch_size": config.per_device_eval_batch_size,
     })))
@@ -269,10 +269,10 @@ async fn write_chains(
 
 /// How chains are sampled from row `first` on. A row's random numbers are its own, so that a block that is written again is the
 /// same.
-fn sampling(config: &TrainConfig, first: usize) -> Judging {
+fn sampling(config: &TrainConfig, first: usize) -> ScoreOptions {
     let seed = config.seed ^ (((first / ROWS_A_SEED + 1) as u64) << 32);
     let batch_size = config.per_device_eval_batch_size as usize;
-    Judging { temperature: 1.0, seed, batch_size, first_row: first % ROWS_A_SEED, ..Judging::default() }
+    ScoreOptions { temperature: 1.0, seed, batch_size, first_row: first % ROWS_A_SEED, ..ScoreOptions::default() }
 }
 
 /// The row as it was written, with this chain instead of its own, as a line.

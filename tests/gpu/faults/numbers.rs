@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 
 use jurist::data::{Example, Reader};
 use jurist::gpu::{Gpu, Limits, Tuning, Variant};
-use jurist::judge::{Judge, JudgeSettings, Judging};
+use jurist::judge::{Judge, JudgeSettings, ScoreOptions};
 use jurist::model::checkpoint::Checkpoint;
 use jurist::model::config::Config;
 use jurist::model::decoder::{PackedInputs, Pass, PassSizes};
 use jurist::model::error::ModelError;
-use jurist::model::form::Form;
 use jurist::model::init::Init;
 use jurist::model::save::save_checkpoint;
 use jurist::model::source::TensorSource;
@@ -22,6 +21,7 @@ use serde_json::{Value, json};
 use crate::cli::{Task, finish, lines, succeed, tiny_config};
 use crate::common;
 use crate::faults::exact;
+use jurist::ops::weight_dtype::WeightDtype;
 
 const SCORES: [u32; 5] = [7, 11, 3, 29, 40];
 /// Of an expected score from 1 to 5.
@@ -176,12 +176,12 @@ fn large_activations_are_no_loss() {
 #[test]
 fn packed_weights_of_any_size() {
     let gpu = common::open(Limits::Portable, true);
-    for form in [Form::Bf16, Form::F16, Form::Q8, Form::Q4] {
+    for dtype in [WeightDtype::Bf16, WeightDtype::F16, WeightDtype::Q8, WeightDtype::Q4] {
         for factor in [1e4, 1e15, 1e-20] {
             let source = model("qwen3", "Qwen3ForCausalLM", |_| factor);
             // What a format cannot hold is an error of its own.
-            if let Ok(weights) = Weights::upload_as(&gpu, &source, form) {
-                right(&gpu, &format!("{} times {factor:e}", form.name()), &weights);
+            if let Ok(weights) = Weights::upload_as(&gpu, &source, dtype) {
+                right(&gpu, &format!("{} times {factor:e}", dtype.name()), &weights);
             }
         }
     }
@@ -202,8 +202,7 @@ fn a_judge_says_which_rows_have_no_score() {
         let extras = ["judge.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"];
         let files = extras.iter().filter_map(|f| Some((f.to_string(), std::fs::read(task.at("judge").join(f)).ok()?)));
         let name = format!("times-{factor:e}");
-        save_checkpoint(&task.at(&name), jurist::model::dtype::Dtype::F32, &given(factor), &files.collect::<Vec<_>>(), 1 << 30)
-            .unwrap();
+        save_checkpoint(&task.at(&name), WeightDtype::F32, &given(factor), &files.collect::<Vec<_>>(), 1 << 30).unwrap();
         let done = finish(task.jurist(&["score", "--model", &name, "--input", "dev.jsonl"]));
         for row in lines(&done.out) {
             let (score, error) = (&row["judge"]["expected"], &row["judge"]["error"]);
@@ -232,7 +231,7 @@ fn a_row_without_a_number_leaves_the_others_theirs() {
         let settings = JudgeSettings::from_json(&task.read("judge/judge.json")).unwrap();
         let tokenizer = Tokenizer::from_dir(&task.at("judge")).unwrap();
         let judge = Judge::new(&gpu, &Weights::upload(&gpu, source).unwrap(), tokenizer, settings).unwrap();
-        pollster::block_on(judge.judge(&rows, &Judging::default(), ())).unwrap()
+        pollster::block_on(judge.judge(&rows, &ScoreOptions::default(), ())).unwrap()
     };
     let before = judged(&checkpoint);
     // A word that one row has and the others have not.

@@ -5,14 +5,13 @@ use std::path::Path;
 use jurist::bundle::ModelFolder;
 use jurist::data::{Example, Reader, View};
 use jurist::gpu::{Gpu, GpuOptions};
-use jurist::judge::{JUDGE_FILE, JudgeFiles, JudgeOverrides, JudgeSettings, Judging};
+use jurist::judge::{JUDGE_FILE, JudgeFiles, JudgeOverrides, JudgeSettings, ScoreOptions};
 use jurist::model::config::Config;
 use jurist::model::decoder::Draw;
-use jurist::model::dtype::Dtype;
-use jurist::model::form::{Form, WeightPolicy};
 use jurist::model::init::Init;
 use jurist::model::layout::DEFAULT_SHARD_BYTES;
 use jurist::model::save::save_checkpoint;
+use jurist::model::weight_policy::WeightPolicy;
 use jurist::rollout::{Chain, Ending};
 use jurist::text::{SpecialTokens, Tokenizer, train_bpe};
 use jurist::train::TrainConfig;
@@ -24,6 +23,7 @@ use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
 
 use crate::cli::{Task, finish, lines, path, succeed, tiny_config};
+use jurist::ops::weight_dtype::WeightDtype;
 
 /// A Llama whose matrices can be held in every form, with a tokenizer that cuts words.
 struct Model {
@@ -36,7 +36,7 @@ const TEXTS: &str =
 
 impl Model {
     /// Saved in `dtype` as the folder `model`, with a vocabulary of at least `vocab`.
-    fn new(dtype: Dtype, vocab: usize) -> Self {
+    fn new(dtype: WeightDtype, vocab: usize) -> Self {
         let task = Task::new(0, 0, false);
         let tokenizer = train_bpe([TEXTS; 4].into_iter(), 320, &SpecialTokens::for_decoder()).unwrap();
         let mut config = tiny_config();
@@ -80,7 +80,7 @@ fn judge_json(dir: &Path) -> JudgeSettings {
 /// Without a `judge.json`, `data check`, `train`, `score` and `eval` ask in the same way.
 #[test]
 fn a_plain_folder_is_asked_the_same_way_by_every_command() {
-    let model = Model::new(Dtype::F32, 0);
+    let model = Model::new(WeightDtype::F32, 0);
     let task = &model.task;
     let whole = json!({"prompt": "Rate this"});
     let parts = json!({"instruction": "Rate this", "response": "good"});
@@ -107,7 +107,7 @@ fn a_plain_folder_is_asked_the_same_way_by_every_command() {
 /// A judge that is trained further stays what it was, but for what is asked for: also its own template, whose file is gone.
 #[test]
 fn a_judge_that_is_trained_further_keeps_its_settings() {
-    let model = Model::new(Dtype::F32, 0);
+    let model = Model::new(WeightDtype::F32, 0);
     let task = &model.task;
     let own = task.write("own.jinja", "Rate {{ text }}: ");
     task.write("rows.jsonl", "{\"text\": \"this\", \"score\": 2}\n{\"text\": \"it\", \"score\": 0}");
@@ -138,7 +138,7 @@ fn a_judge_that_is_trained_further_keeps_its_settings() {
 /// without a chain is given.
 #[test]
 fn the_phrase_behind_an_empty_chain() {
-    let model = Model::new(Dtype::F32, 0);
+    let model = Model::new(WeightDtype::F32, 0);
     let task = &model.task;
     let settings = JudgeSettings::resolve(None, &JudgeOverrides::default(), &model.tokenizer, &[]).unwrap();
     let tokens = settings.prompt(&model.tokenizer).unwrap().score_tokens(&model.tokenizer).unwrap();
@@ -172,11 +172,11 @@ fn the_phrase_behind_an_empty_chain() {
 /// Weights are judged with as they are stored: the same scores as widened, in half the memory.
 #[test]
 fn half_precision_is_judged_as_it_is_stored() {
-    for (dtype, form) in [(Dtype::F32, Form::F32), (Dtype::Bf16, Form::Bf16), (Dtype::F16, Form::F16)] {
+    for dtype in [WeightDtype::F32, WeightDtype::Bf16, WeightDtype::F16] {
         let model = Model::new(dtype, 0);
         model.task.write("rows.jsonl", "{\"prompt\": \"Rate this\"}\n{\"prompt\": \"The answer is good.\"}");
         let folder = model.folder();
-        assert_eq!(folder.weights().unwrap().form, form);
+        assert_eq!(folder.weights().unwrap().matrix_dtype, dtype);
         let held = |policy: WeightPolicy| {
             let dry = Gpu::dry_discrete(&GpuOptions::default()).unwrap();
             let files =
@@ -184,19 +184,19 @@ fn half_precision_is_judged_as_it_is_stored() {
             let _judge = files.upload(&dry).unwrap();
             dry.allocated() as f64
         };
-        let share = held(WeightPolicy::AS_STORED) / held(Form::F32.into());
-        assert!(if form == Form::F32 { share == 1.0 } else { share < 0.55 }, "{form:?}: {share}");
+        let share = held(WeightPolicy::AS_STORED) / held(WeightDtype::F32.into());
+        assert!(if dtype == WeightDtype::F32 { share == 1.0 } else { share < 0.55 }, "{dtype:?}: {share}");
         let [stored, wide] = ["auto", "f32"].map(|weights| model.scored(&["--weights", weights]));
         for (a, b) in stored.iter().zip(&wide) {
             let off = (expected(a) - expected(b)).abs();
-            println!("{form:?}: scores differ by {off:.1e}");
-            assert!(off < 1e-6, "{form:?}: {a} {b}");
+            println!("{dtype:?}: scores differ by {off:.1e}");
+            assert!(off < 1e-6, "{dtype:?}: {a} {b}");
         }
         // Other forms are taken at their word, and lose what they lose.
         let q8 = model.scored(&["--weights", "q8"]);
         assert!((expected(&q8[0]) - expected(&wide[0])).abs() < 0.1);
     }
-    let model = Model::new(Dtype::F32, 0);
+    let model = Model::new(WeightDtype::F32, 0);
     let refused = finish(model.task.jurist(&["score", "--model", "model", "--input", "rows.jsonl", "--weights", "q5"]));
     assert_eq!(refused.code, Some(2), "{}", refused.err);
     assert!(refused.err.contains("[possible values: auto, f32, bf16, f16, q8, q4]"), "{}", refused.err);
@@ -205,7 +205,7 @@ fn half_precision_is_judged_as_it_is_stored() {
 /// One matrix in f32 among others in bf16: nothing is rounded.
 #[test]
 fn a_folder_of_two_types_is_held_in_the_wider() {
-    let model = Model::new(Dtype::Bf16, 0);
+    let model = Model::new(WeightDtype::Bf16, 0);
     let file = model.task.at("model/model.safetensors");
     let bytes = std::fs::read(&file).unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
@@ -217,7 +217,7 @@ fn a_folder_of_two_types_is_held_in_the_wider() {
     });
     std::fs::write(&file, safetensors::serialize(all, None).unwrap()).unwrap();
     let weights = model.folder().weights().unwrap();
-    assert_eq!((weights.form, weights.dtype), (Form::F32, Dtype::Bf16));
+    assert_eq!((weights.matrix_dtype, weights.dtype), (WeightDtype::F32, WeightDtype::Bf16));
 }
 
 /// A GPU with a budget for its buffers; `None` on an adapter with memory of its own, which has none.
@@ -231,7 +231,7 @@ fn budgeted(bytes: u64) -> Option<Gpu> {
 /// What does not fit is refused before anything is allocated, with figures and with what helps.
 #[test]
 fn a_model_that_does_not_fit_is_refused_first() {
-    let model = Model::new(Dtype::F32, 20_000);
+    let model = Model::new(WeightDtype::F32, 20_000);
     let task = &model.task;
     task.write("rows.jsonl", "{\"prompt\": \"Rate this\", \"score\": 3}\n");
     let rows = read(task, "rows.jsonl");
@@ -249,7 +249,7 @@ fn a_model_that_does_not_fit_is_refused_first() {
         (1 << 30, "", ""),
     ] {
         let Some(gpu) = budgeted(budget) else { return };
-        let judged = files.check_memory(&gpu, &rows, &Judging::default()).err().map_or(String::new(), |e| e.to_string());
+        let judged = files.check_memory(&gpu, &rows, &ScoreOptions::default()).err().map_or(String::new(), |e| e.to_string());
         let trained = memory::check(&gpu, &config, &Start::read(&config).unwrap());
         let trained = trained.err().map_or(String::new(), |e| e.to_string());
         assert_eq!(gpu.allocated(), 0);

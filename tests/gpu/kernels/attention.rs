@@ -2,7 +2,7 @@
 
 use jurist::gpu::{Size, Tuning};
 use jurist::ops::attention::{self, Heads};
-use jurist::ops::cached_attention::{self, Cache};
+use jurist::ops::cached_attention::{self, Cache, KvSlot};
 use jurist::reference::Batch;
 use jurist::selftest::kernels::attention as check;
 
@@ -90,15 +90,20 @@ fn steep_scores() {
 fn a_full_row_does_not_spill() {
     let h = Heads { heads: 2, kv_heads: 1, head_dim: 4, window: None };
     // A part of 3 behind prompts of 0, 4 and 6; no sequence is longer than 8.
-    for (place, written) in
-        [([2, 3, 0, 0], None), ([9, 7, 0, 4], None), ([9, 6, 0, 4], Some(11)), ([9, 8, 0, 6], None), ([9, 7, 0, 6], Some(10))]
-    {
+    let slot = |own, position, prefix_len| KvSlot { own, position, prefix_start: 0, prefix_len };
+    for (slot, written) in [
+        (slot(2, 3, 0), None),
+        (slot(9, 7, 4), None),
+        (slot(9, 6, 4), Some(11)),
+        (slot(9, 8, 6), None),
+        (slot(9, 7, 6), Some(10)),
+    ] {
         let mut rig = Rig::new(&software());
-        let (qkv, place) = (rig.floats("qkv", &random(16, 1)), rig.words("place", &place));
+        let (qkv, slots) = (rig.floats("qkv", &random(16, 1)), rig.words("slots", bytemuck::cast_slice(&[slot])));
         let tensor = rig.output("cache", cached_attention::cache_words(&h, 14));
         let out = rig.output("out", 8);
         let cache = Cache { tensor, own: 3, max_length: 8 };
-        cached_attention::forward(&mut rig.plan, &h, (qkv, place), cache, out, Size::fixed(1));
+        cached_attention::forward(&mut rig.plan, &h, (qkv, slots), cache, out, Size::fixed(1));
         let found = rig.run().floats(tensor);
         let touched = found.chunks(8).enumerate().filter(|(_, entry)| entry.iter().any(|x| *x != UNTOUCHED)).map(|(n, _)| n);
         assert_eq!(touched.collect::<Vec<_>>(), Vec::from_iter(written));
@@ -110,7 +115,8 @@ fn a_full_row_does_not_spill() {
 #[test]
 fn long_caches_are_read_in_parts() {
     let (entries, own, max_length) = (1300, 300, 600);
-    let places: [[u32; 4]; 4] = [[1000, 599, 40, 300], [40, 255, 0, 0], [400, 256, 640, 256], [899, 0, 0, 0]];
+    let slot = |own, position, prefix_start, prefix_len| KvSlot { own, position, prefix_start, prefix_len };
+    let slots = [slot(1000, 599, 40, 300), slot(40, 255, 0, 0), slot(400, 256, 640, 256), slot(899, 0, 0, 0)];
     for h in [
         Heads { heads: 4, kv_heads: 2, head_dim: 8, window: None },
         Heads { heads: 3, kv_heads: 1, head_dim: 6, window: Some(260) },
@@ -119,15 +125,15 @@ fn long_caches_are_read_in_parts() {
         let (fused, token) = ((h.total() * h.head_dim) as usize, 2 * h.kv_heads as usize * d);
         let (x, held) = (random(4 * fused, 1), random(cached_attention::cache_words(&h, entries), 2));
         let mut cache = held.clone();
-        for (at, new) in places.iter().zip(x.chunks(fused)) {
-            let to = (at[0] + at[1] - at[3]) as usize * token;
+        for (slot, new) in slots.iter().zip(x.chunks(fused)) {
+            let to = (slot.own + slot.position - slot.prefix_len) as usize * token;
             cache[to..to + token].copy_from_slice(&new[fused - token..]);
         }
         let mut expected = Vec::new();
-        for (at, new) in places.iter().zip(x.chunks(fused)) {
-            let last = at[1] as usize;
+        for (slot, new) in slots.iter().zip(x.chunks(fused)) {
+            let last = slot.position as usize;
             let first = h.window.map_or(0, |w| (last + 1).saturating_sub(w as usize));
-            let [own, _, prefix, len] = at.map(|word| word as usize);
+            let [own, prefix, len] = [slot.own, slot.prefix_start, slot.prefix_len].map(|word| word as usize);
             let entry = |s: usize| &cache[if s < len { prefix + s } else { own + s - len } * token..][..token];
             for head in 0..h.heads as usize {
                 let kv = head / (h.heads / h.kv_heads) as usize;
@@ -140,10 +146,10 @@ fn long_caches_are_read_in_parts() {
         }
         for tuning in [software(), Tuning { cache_part: 256, ..teams() }] {
             let mut rig = Rig::new(&tuning);
-            let (qkv, place) = (rig.floats("qkv", &x), rig.words("place", places.as_flattened()));
+            let (qkv, slots) = (rig.floats("qkv", &x), rig.words("slots", bytemuck::cast_slice(&slots)));
             let (tensor, out) = (rig.floats("cache", &held), rig.output("out", 4 * (h.heads * h.head_dim) as usize));
             let cache = Cache { tensor, own, max_length };
-            cached_attention::forward(&mut rig.plan, &h, (qkv, place), cache, out, Size::fixed(4));
+            cached_attention::forward(&mut rig.plan, &h, (qkv, slots), cache, out, Size::fixed(4));
             let ran = rig.run();
             close("long cache", &ran.floats(out), &expected, FORWARD);
             let bits = ran.words(out);

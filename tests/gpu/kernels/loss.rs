@@ -3,13 +3,14 @@
 use jurist::gpu::Size;
 use jurist::judge::{Expectation, Scale};
 use jurist::ops::loss_head::{self, LossGradient, LossHead, STATS};
-use jurist::ops::matrix::{FullSlab, Matrix, Packing};
+use jurist::ops::matrix::{FullSlab, Matrix};
 use jurist::reference::loss as spec;
 use jurist::selftest::kernels::loss::{self, Case, Row, SCALE, SLABS, VOCAB, WHOLE, objectives, packed};
-use jurist::selftest::kernels::matrix::Form;
+use jurist::selftest::kernels::matrix::Held;
 use jurist::train::objective::reward::{Label, RewardSettings};
 
 use crate::common::*;
+use jurist::ops::weight_dtype::WeightDtype;
 
 #[test]
 fn every_objective_in_chunks() {
@@ -34,7 +35,7 @@ fn large_vocabularies_are_walked_to_their_end() {
     for tuning in tunings() {
         let mut bench = bench(tuning);
         for cuts in [&[40_009][..], &[70_000], &[151_936], &[50_656, 50_656, 50_624]] {
-            let table = Form { packing: None, cuts };
+            let table = Held { dtype: WeightDtype::F32, cuts };
             made(loss::head(&mut bench, Case { rows: objectives(), planned: 14, chunk: 4, width: 8, steepness: 1.0, table }));
         }
         all_right(bench);
@@ -46,16 +47,16 @@ fn large_vocabularies_are_walked_to_their_end() {
 fn tables_in_slabs_and_packed() {
     for tuning in tunings() {
         let mut bench = bench(tuning);
-        for packing in [None, Some(Packing::Q8), Some(Packing::Q4), Some(Packing::Bf16), Some(Packing::F16)] {
+        for dtype in [WeightDtype::F32, WeightDtype::Q8, WeightDtype::Q4, WeightDtype::Bf16, WeightDtype::F16] {
             for cuts in [&SLABS[..], &[37, 1, 93], WHOLE.cuts] {
-                let table = Form { packing, cuts };
+                let table = Held { dtype, cuts };
                 made(loss::head(
                     &mut bench,
                     Case { rows: objectives(), planned: 14, chunk: 4, width: 32, steepness: 1.0, table },
                 ));
             }
         }
-        let table = Form { packing: None, cuts: &SLABS };
+        let table = Held { dtype: WeightDtype::F32, cuts: &SLABS };
         made(loss::head(&mut bench, Case { rows: objectives(), planned: 14, chunk: 1, width: 5, steepness: 1.0, table }));
         all_right(bench);
     }

@@ -2,13 +2,14 @@
 
 use jurist::gpu::{Limits, Size};
 use jurist::ops::matmul::{self, Epilogue, Layout};
-use jurist::ops::matrix::{FullSlab, Matrix, Packing};
+use jurist::ops::matrix::{FullSlab, Matrix};
 use jurist::reference::matmul as spec;
 use jurist::selftest::kernels::linear::Place;
-use jurist::selftest::kernels::matrix::Form;
+use jurist::selftest::kernels::matrix::Held;
 use jurist::selftest::kernels::{Bench, linear, matrix};
 
 use crate::common::*;
+use jurist::ops::weight_dtype::WeightDtype;
 
 /// T, N (outputs), K (inputs): tails of the 8 x 8 tile, of vec4, both and none; one row, one column, one element.
 const SHAPES: [[usize; 3]; 10] = [
@@ -57,19 +58,19 @@ fn products() {
 fn packed_products_and_rows() {
     for tuning in tunings() {
         let mut bench = bench(tuning);
-        for packing in Packing::ALL.map(Some) {
+        for dtype in WeightDtype::PACKED {
             for [m, n, k] in [[16, 16, 32], [13, 12, 64], [1, 36, 96], [1, 1, 32], [9, 1, 32], [70, 97, 352]] {
                 for layout in [Layout::Nt, Layout::Nn] {
-                    made(matrix::product(&mut bench, Form { packing, cuts: &[n] }, layout, [m, k], Place::WHOLE));
+                    made(matrix::product(&mut bench, Held { dtype, cuts: &[n] }, layout, [m, k], Place::WHOLE));
                 }
             }
             for place in [Place::CHUNKS, Place::WINDOWS, Place::ODD_WINDOWS] {
                 for layout in [Layout::Nt, Layout::Nn] {
-                    made(matrix::product(&mut bench, Form { packing, cuts: &[12] }, layout, [11, 64], place));
+                    made(matrix::product(&mut bench, Held { dtype, cuts: &[12] }, layout, [11, 64], place));
                 }
             }
             for width in [32, 160] {
-                made(matrix::rows(&mut bench, Form { packing, cuts: &[13] }, width));
+                made(matrix::rows(&mut bench, Held { dtype, cuts: &[13] }, width));
             }
         }
         all_right(bench);
@@ -82,11 +83,11 @@ fn packed_products_and_rows() {
 fn many_rows_of_a_packed_matrix() {
     for tuning in tunings() {
         let mut bench = bench(tuning);
-        for packing in Packing::ALL.map(Some) {
+        for dtype in WeightDtype::PACKED {
             for layout in [Layout::Nt, Layout::Nn] {
-                made(matrix::product(&mut bench, Form { packing, cuts: &[33_000] }, layout, [33, 32], Place::WHOLE));
+                made(matrix::product(&mut bench, Held { dtype, cuts: &[33_000] }, layout, [33, 32], Place::WHOLE));
                 for place in [Place::CHUNKS, Place::WINDOWS, Place::ODD_WINDOWS] {
-                    made(matrix::product(&mut bench, Form { packing, cuts: &[32, 64, 13] }, layout, [40, 64], place));
+                    made(matrix::product(&mut bench, Held { dtype, cuts: &[32, 64, 13] }, layout, [40, 64], place));
                 }
             }
         }
@@ -100,14 +101,14 @@ fn slabs() {
     for tuning in tunings() {
         let mut bench = bench(tuning);
         for cuts in [&[16, 16, 5][..], &[5, 1, 31], &[64, 32]] {
-            for packing in [None, Some(Packing::Q4), Some(Packing::F16)] {
+            for dtype in [WeightDtype::F32, WeightDtype::Q4, WeightDtype::F16] {
                 for place in [Place::WHOLE, Place::WINDOWS] {
-                    made(matrix::product(&mut bench, Form { packing, cuts }, Layout::Nt, [13, 64], place));
-                    made(matrix::product(&mut bench, Form { packing, cuts }, Layout::Nn, [13, 64], place));
+                    made(matrix::product(&mut bench, Held { dtype, cuts }, Layout::Nt, [13, 64], place));
+                    made(matrix::product(&mut bench, Held { dtype, cuts }, Layout::Nn, [13, 64], place));
                 }
-                made(matrix::rows(&mut bench, Form { packing, cuts }, 32));
+                made(matrix::rows(&mut bench, Held { dtype, cuts }, 32));
             }
-            made(matrix::rows(&mut bench, Form { packing: None, cuts }, 7));
+            made(matrix::rows(&mut bench, Held { dtype: WeightDtype::F32, cuts }, 7));
             made(matrix::weight_gradient(&mut bench, cuts, [13, 12]));
             made(matrix::weight_gradient(&mut bench, cuts, [6, 7]));
         }
@@ -121,13 +122,13 @@ fn a_matrix_larger_than_a_binding() {
     let gpu = open(Limits::Binding(1 << 20), true);
     for tuning in tunings() {
         let mut bench = Bench { tuning, forward: FORWARD, backward: BACKWARD, ..Bench::new(&gpu) };
-        let form = |packing| Form { packing, cuts: &[512, 512, 276] };
+        let held = |dtype| Held { dtype, cuts: &[512, 512, 276] };
         for layout in [Layout::Nt, Layout::Nn] {
-            made(matrix::product(&mut bench, form(None), layout, [3, 512], Place::WHOLE));
-            made(matrix::product(&mut bench, form(Some(Packing::Bf16)), layout, [3, 512], Place::WHOLE));
+            made(matrix::product(&mut bench, held(WeightDtype::F32), layout, [3, 512], Place::WHOLE));
+            made(matrix::product(&mut bench, held(WeightDtype::Bf16), layout, [3, 512], Place::WHOLE));
         }
-        made(matrix::rows(&mut bench, form(None), 512));
-        made(matrix::weight_gradient(&mut bench, form(None).cuts, [3, 512]));
+        made(matrix::rows(&mut bench, held(WeightDtype::F32), 512));
+        made(matrix::weight_gradient(&mut bench, held(WeightDtype::F32).cuts, [3, 512]));
         all_right(bench);
     }
 }

@@ -1,0 +1,200 @@
+//! Packed batches: what a pass of the decoder reads besides the weights.
+
+use std::iter::repeat_n;
+
+use super::config::Config;
+use super::error::ModelError;
+use crate::ops::attention::TokenSpan;
+use crate::ops::loss_head::{NO_SCORES, RowObjective};
+
+/// The most that a batch may have.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BatchLimits {
+    pub tokens: usize,
+    /// Rows that carry loss.
+    pub rows: usize,
+    /// Score tokens, K.
+    pub scores: usize,
+}
+
+/// A packed batch as the decoder reads it: sequences of different length laid end to end, with no padding.
+///
+/// Every token has a *span* that says what it sees ([`TokenSpan`]). A plain sequence has no prefix; the chains of one prompt
+/// share it:
+///
+/// ```text
+/// prompt   a b c          prefix     chain 1      chain 2
+/// chain 1  x y            a b        c x y        c z
+/// chain 2  z     tokens   0 1        2 3 4        5 6      positions 0 1 | 2 3 4 | 2 3
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct PackedInputs {
+    /// `[T]`
+    pub ids: Vec<u32>,
+    /// `[T]`
+    pub positions: Vec<u32>,
+    /// `[T]`
+    pub spans: Vec<TokenSpan>,
+    /// `[R]`: tokens whose logits are wanted, strictly increasing.
+    pub rows: Vec<u32>,
+    /// `[R]`
+    pub objectives: Vec<RowObjective>,
+    /// `[rows with scores, K]`: `-∂loss/∂log p` of each score token, see [`RowObjective::scores`].
+    pub coefficients: Vec<f32>,
+    /// Key of dropout, another for every batch that is learned from.
+    pub noise: [u32; 2],
+}
+
+impl PackedInputs {
+    /// Appends a plain sequence; returns the index of its first token in the batch.
+    pub fn push(&mut self, ids: &[u32]) -> u32 {
+        let start = self.ids.len() as u32;
+        let end = start + ids.len() as u32;
+        self.ids.extend_from_slice(ids);
+        self.positions.extend(0..ids.len() as u32);
+        let span = TokenSpan { prefix_start: start, prefix_len: 0, own_start: start, query_end: end };
+        self.spans.extend(repeat_n(span, ids.len()));
+        start
+    }
+
+    /// Appends a prompt and its continuations, which share it: the prompt's tokens are computed once. The prompt's last
+    /// token is repeated at the head of each continuation, because its next token differs there. Returns the index of
+    /// each continuation's first token (that repeated one).
+    ///
+    /// An empty prompt has nothing to repeat: it returns no indices and appends nothing.
+    pub fn push_shared(&mut self, prompt: &[u32], continuations: &[&[u32]]) -> Vec<u32> {
+        let Some((last, prefix)) = prompt.split_last() else { return Vec::new() };
+        let start = self.ids.len() as u32;
+        let prefix_len = prefix.len() as u32;
+        let total: usize = continuations.iter().map(|c| c.len() + 1).sum();
+        let end = start + prefix_len + total as u32;
+        self.ids.extend_from_slice(prefix);
+        self.positions.extend(0..prefix_len);
+        let span = TokenSpan { prefix_start: start, prefix_len: 0, own_start: start, query_end: end };
+        self.spans.extend(repeat_n(span, prefix.len()));
+        let mut heads = Vec::new();
+        for continuation in continuations {
+            let own = self.ids.len() as u32;
+            let own_end = own + 1 + continuation.len() as u32;
+            self.ids.push(*last);
+            self.ids.extend_from_slice(continuation);
+            self.positions.extend(prefix_len..prefix_len + 1 + continuation.len() as u32);
+            let span = TokenSpan { prefix_start: start, prefix_len, own_start: own, query_end: own_end };
+            self.spans.extend(repeat_n(span, continuation.len() + 1));
+            heads.push(own);
+        }
+        heads
+    }
+
+    /// Appends a row that carries loss; rows must come in increasing order, or be brought into it by
+    /// [`PackedInputs::sort_rows`].
+    pub fn push_row(&mut self, token: u32, objective: RowObjective) {
+        self.rows.push(token);
+        self.objectives.push(objective);
+    }
+
+    /// Appends a row whose loss looks at the score tokens: `coefficients` are `-∂loss/∂log p` of each, `[K]`.
+    pub fn push_scores(&mut self, token: u32, coefficients: &[f64]) {
+        let scores = (self.coefficients.len() / coefficients.len().max(1)) as u32;
+        self.coefficients.extend(coefficients.iter().map(|c| *c as f32));
+        self.push_row(token, RowObjective { scores, ..RowObjective::default() });
+    }
+
+    /// Brings the rows into increasing order.
+    pub fn sort_rows(&mut self) {
+        let mut both: Vec<(u32, RowObjective)> = self.rows.drain(..).zip(self.objectives.drain(..)).collect();
+        both.sort_by_key(|(row, _)| *row);
+        (self.rows, self.objectives) = both.into_iter().unzip();
+    }
+
+    /// Which row reads token number `token` of the batch.
+    pub fn row_at(&self, token: u32) -> Option<usize> {
+        self.rows.binary_search(&token).ok()
+    }
+
+    /// Everything that a shader would trust is checked here.
+    ///
+    /// # Errors
+    /// More than `most`, or than the model of `config` has; parts that do not fit together.
+    pub(super) fn check(&self, config: &Config, most: BatchLimits) -> Result<(), ModelError> {
+        let BatchLimits { tokens, rows, scores } = most;
+        let limit = |what, allowed: usize, found: usize| match found > allowed {
+            true => Err(ModelError::Batch { what, allowed, found }),
+            false => Ok(()),
+        };
+        let t = self.ids.len();
+        limit("tokens in a batch", tokens, t)?;
+        limit("rows that carry loss", rows, self.rows.len())?;
+        limit("largest token id", config.vocab_size - 1, self.ids.iter().copied().max().unwrap_or(0) as usize)?;
+        let furthest = self.positions.iter().copied().max().unwrap_or(0) as usize;
+        limit("last position (max_position_embeddings - 1)", config.max_position_embeddings - 1, furthest)?;
+        limit("last position (of the pass)", tokens.saturating_sub(1), furthest)?;
+        limit("largest row of the batch", t.saturating_sub(1), self.rows.iter().copied().max().unwrap_or(0) as usize)?;
+        let targets = self.objectives.iter().map(|o| o.token).max().unwrap_or(0);
+        limit("largest token of an objective", config.vocab_size - 1, targets as usize)?;
+        let with_scores = |o: &&RowObjective| o.scores != NO_SCORES;
+        let needed = self.objectives.iter().filter(with_scores).map(|o| (o.scores as usize + 1) * scores).max();
+        limit("coefficients of scores", self.coefficients.len(), needed.unwrap_or(0))?;
+        limit("rows whose loss looks at scores", rows * scores, self.coefficients.len())?;
+        let spans_fit = self.spans.iter().enumerate().all(|(i, s)| {
+            let i = i as u32;
+            s.prefix_start.checked_add(s.prefix_len).is_some_and(|end| end <= s.own_start)
+                && s.own_start <= i
+                && i < s.query_end
+                && s.query_end as usize <= t
+        });
+        let lengths_fit = self.positions.len() == t
+            && self.spans.len() == t
+            && self.objectives.len() == self.rows.len()
+            && self.rows.windows(2).all(|w| w[0] < w[1]);
+        if spans_fit && lengths_fit {
+            return Ok(());
+        }
+        Err(ModelError::Inconsistent("a packed batch whose spans, positions, rows and objectives do not fit together".into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Keys that token `t` attends to.
+    fn keys(batch: &PackedInputs, t: usize) -> Vec<usize> {
+        let span = batch.spans[t];
+        let prefix = span.prefix_start..span.prefix_start + span.prefix_len;
+        prefix.chain(span.own_start..=t as u32).map(|s| s as usize).collect()
+    }
+
+    /// `query_end` says the same as the rest of the span, seen from the key.
+    fn check_both_directions(batch: &PackedInputs) {
+        for t in 0..batch.ids.len() {
+            for s in 0..batch.ids.len() {
+                let in_reach = (s..batch.spans[s].query_end as usize).contains(&t);
+                assert_eq!(keys(batch, t).contains(&s), in_reach, "query {t}, key {s}");
+            }
+        }
+    }
+
+    /// Chains that share their prompt see and are placed exactly as when each is packed with the prompt.
+    #[test]
+    fn shared_prompts_mean_the_same_as_repeated_ones() {
+        for prompt in [vec![1], vec![1, 2, 3]] {
+            let chains: [&[u32]; 3] = [&[10, 11], &[], &[12, 13, 14]];
+            let (mut shared, mut repeated) = (PackedInputs::default(), PackedInputs::default());
+            shared.push(&[4, 5, 6]);
+            let heads = shared.push_shared(&prompt, &chains);
+            check_both_directions(&shared);
+            let view = |batch: &PackedInputs, t: usize| -> Vec<(u32, u32)> {
+                keys(batch, t).into_iter().map(|s| (batch.ids[s], batch.positions[s])).collect()
+            };
+            for (chain, head) in chains.iter().zip(heads) {
+                let start = repeated.push(&[&prompt[..], chain].concat()) as usize + prompt.len() - 1;
+                for j in 0..=chain.len() {
+                    assert_eq!(view(&shared, head as usize + j), view(&repeated, start + j));
+                }
+            }
+            check_both_directions(&repeated);
+        }
+        assert!(PackedInputs::default().push_shared(&[], &[&[1]]).is_empty());
+    }
+}

@@ -1,0 +1,93 @@
+//! What the passes over packed batches share: their inputs, and how rows are read out of the last hidden states.
+
+use super::{Inputs, Recorder, rope_table, rope_values, words};
+use crate::gpu::{Live, LiveValues, Plan, PlanBuilder, Size, Tensor};
+use crate::model::batch::PackedInputs;
+use crate::model::config::Config;
+use crate::model::error::ModelError;
+use crate::model::weights::Weights;
+use crate::ops::attention::SPAN_WORDS;
+use crate::ops::matmul::Epilogue;
+use crate::ops::rope::Positions;
+use crate::ops::{matmul, rmsnorm, rows};
+
+/// The parts that every packed pass shares.
+pub(super) struct Front {
+    ids: Tensor,
+    positions: Tensor,
+    pub spans: Tensor,
+    pub rows: Tensor,
+    rope: Tensor,
+    pub tokens: Size,
+    /// Of the rows that carry loss.
+    pub count: Size,
+    live: FrontLive,
+}
+
+/// Live values of every packed pass.
+struct FrontLive {
+    tokens: Live,
+    rows: Live,
+}
+
+impl Front {
+    pub(super) fn new(plan: &mut PlanBuilder, weights: &Weights, tokens: usize, rows: usize) -> Self {
+        let live = FrontLive { tokens: plan.live(), rows: plan.live() };
+        Front {
+            ids: plan.kept("token ids", tokens),
+            positions: plan.kept("positions", tokens),
+            spans: plan.kept("spans", tokens * SPAN_WORDS),
+            rows: plan.kept("loss rows", rows),
+            rope: rope_table(plan, &weights.config, positions(&weights.config, tokens)),
+            tokens: Size::live(live.tokens, tokens as u32),
+            count: Size::live(live.rows, rows as u32),
+            live,
+        }
+    }
+
+    pub(super) fn inputs(&self) -> Inputs {
+        let positions = (self.positions, Positions::Plain);
+        Inputs { ids: self.ids, positions, rope: self.rope, tokens: self.tokens }
+    }
+
+    /// Fills what no batch changes, once the plan is built.
+    pub(super) fn write_rope(&self, plan: &Plan, config: &Config, tokens: usize) -> Result<(), ModelError> {
+        Ok(plan.write(self.rope, &rope_values(config, positions(config, tokens)))?)
+    }
+
+    /// Uploads a batch that was checked; its live values.
+    pub(super) fn write(&self, plan: &Plan, batch: &PackedInputs) -> Result<LiveValues, ModelError> {
+        plan.write(self.ids, &batch.ids)?;
+        plan.write(self.positions, &batch.positions)?;
+        plan.write(self.spans, &batch.spans)?;
+        plan.write(self.rows, &batch.rows)?;
+        Ok([(self.live.tokens, batch.ids.len() as u32), (self.live.rows, batch.rows.len() as u32)].into())
+    }
+}
+
+/// Positions that a batch of so many tokens can have: no sequence is longer than the batch.
+fn positions(config: &Config, tokens: usize) -> usize {
+    config.max_position_embeddings.min(tokens)
+}
+
+impl Recorder<'_> {
+    /// Picks `rows` of the residual stream and norms them: both as `[rows, H]`.
+    pub(super) fn chosen(&self, plan: &mut PlanBuilder, rows: Tensor, hidden: Tensor, count: Size) -> (Tensor, Tensor) {
+        let width = self.shape.hidden;
+        let chosen = plan.scratch("chosen rows", words(count, width));
+        rows::gather(plan, rows, hidden, chosen, count, width);
+        let normed = plan.scratch("normed rows", words(count, width));
+        let w = self.weights.tensor(plan, self.weights.groups.final_norm);
+        rmsnorm::forward(plan, self.shape.norm(), chosen, w, normed, count);
+        (chosen, normed)
+    }
+
+    /// `logits[R, V]` of `rows` of the last hidden states: gather, final norm, head.
+    pub(super) fn logits(&self, plan: &mut PlanBuilder, rows: Tensor, hidden: Tensor, logits: Tensor, count: Size) {
+        let width = self.shape.hidden;
+        let (_, normed) = self.chosen(plan, rows, hidden, count);
+        let table = self.weights.matrix(plan, self.weights.groups.output());
+        let sizes = [count, Size::fixed(self.shape.vocab), Size::fixed(width)];
+        matmul::forward(plan, normed, &table, logits, sizes, Epilogue::Write);
+    }
+}

@@ -1,0 +1,341 @@
+//! The pass that reads statistics of rows and learns from them: a plan that is made once and run on batch after batch.
+
+use std::sync::{Mutex, PoisonError};
+
+use super::backward::BackwardInputs;
+use super::front::Front;
+use super::project::Learns;
+use super::{Attention, Recorder, Trace, words};
+use crate::gpu::{Gpu, KernelTime, Live, LiveValues, Plan, PlanBuilder, Role, Size, Span, Tensor};
+use crate::model::batch::{BatchLimits, PackedInputs};
+use crate::model::error::ModelError;
+use crate::model::tensors::TensorSet;
+use crate::model::weights::Weights;
+use crate::ops::loss_head::{self, LossGradient, LossHead, OBJECTIVE_WORDS, STATS};
+use crate::ops::rows::NO_ROW;
+use crate::ops::{embedding, rmsnorm, rows};
+
+/// Bytes that the logits of one chunk may take.
+const LOGITS_BYTES: u64 = 32 << 20;
+
+/// What a pass is planned for; batches may be smaller.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PassSizes {
+    /// Most tokens of a batch, T.
+    pub tokens: usize,
+    /// Most rows that carry loss, R.
+    pub rows: usize,
+    /// Token ids that scores are made of, K; may be empty.
+    pub score_tokens: Vec<u32>,
+    /// With a gradient: compute activations again on the way back, instead of keeping them.
+    pub recompute: bool,
+    /// With a gradient: thin the inputs of adapters as their settings say.
+    pub dropout: bool,
+}
+
+/// From here on the steps of f32 are larger than 1/128, and the errors of a logit, which sums many products, larger still.
+const LARGEST_LOGIT: f32 = 65_536.0;
+
+/// What the loss head knows about one row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RowStats {
+    pub log_sum_exp: f32,
+    /// Log-probability of the objective's token.
+    pub log_p: f32,
+    /// Of the whole softmax, in nats.
+    pub entropy: f32,
+    /// Full-vocabulary log-probability of each score token. NaN where the logits are not finite, or so large (beyond 2^16) that
+    /// the rounding of f32 hides how far they are apart.
+    pub score_log_probs: Vec<f32>,
+}
+
+/// Forward over a packed batch, statistics of its rows, and with a gradient also backward.
+///
+/// A reward may have to be read from the model before there is an objective to learn. So a pass with a gradient can also
+/// be run in two halves that share one forward pass: [`Pass::read`], then [`Pass::learn`] with other rows and objectives.
+pub struct Pass {
+    gpu: Gpu,
+    weights: Weights,
+    plan: Plan,
+    front: Front,
+    sizes: PassSizes,
+    head: Head,
+    way_back: Option<WayBack>,
+}
+
+/// What the way back reads, and where it begins.
+struct WayBack {
+    inputs: BackInputs,
+    coefficients: Tensor,
+    live: BackLive,
+    /// The live key of dropout, where the pass drops anything.
+    noise: Option<[Live; 2]>,
+    /// Steps of the plan before it: forward, and statistics of the rows that are only read.
+    mark: usize,
+    /// Tokens of the batch that was read last, while its activations are there.
+    read: Mutex<Option<Vec<u32>>>,
+}
+
+/// Live values of the way back.
+#[derive(Clone, Copy)]
+struct BackLive {
+    /// Rows that are read and not learned from.
+    to_read: Live,
+    /// Different tokens of the batch.
+    distinct: Live,
+}
+
+/// What the host fills for the way back through the decoder.
+struct BackInputs {
+    row_of: Tensor,
+    decoder: BackwardInputs,
+}
+
+impl BackInputs {
+    fn new(plan: &mut PlanBuilder, front: &Front, sizes: &PassSizes, vocab: usize, distinct: Live) -> Self {
+        let most = sizes.tokens.min(vocab);
+        let row_of = plan.kept("row of each token", sizes.tokens);
+        let buckets = (plan.kept("token buckets", most * 4), plan.kept("tokens by id", sizes.tokens));
+        let ones = plan.kept("ones", sizes.tokens);
+        let (distinct, recompute) = (Size::live(distinct, most as u32), sizes.recompute);
+        BackInputs { row_of, decoder: BackwardInputs { spans: front.spans, buckets, distinct, ones, recompute } }
+    }
+}
+
+impl WayBack {
+    fn last(&self) -> std::sync::MutexGuard<'_, Option<Vec<u32>>> {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pass {
+    /// Plans a pass; with `gradient`, it adds the weight gradients of each batch to it.
+    ///
+    /// # Errors
+    /// Out of memory, a tensor over the adapter's limits, score tokens outside the vocabulary, or a gradient of quantised
+    /// weights.
+    pub fn new(gpu: &Gpu, weights: &Weights, gradient: Option<&TensorSet>, sizes: PassSizes) -> Result<Self, ModelError> {
+        check_score_tokens(weights, &sizes.score_tokens)?;
+        let learns = match gradient {
+            None => None,
+            Some(gradient) => {
+                weights.trainable()?;
+                Some(Learns::of(weights, gradient))
+            }
+        };
+        let gpu = &gpu.for_role(Role::Activations);
+        let mut recorder = Recorder::new(weights);
+        let mut plan = PlanBuilder::new(gpu.tuning());
+        let front = Front::new(&mut plan, weights, sizes.tokens, sizes.rows);
+        let back = learns.map(|learns| (learns, BackLive { to_read: plan.live(), distinct: plan.live() }));
+        let noisy = sizes.dropout && back.is_some() && weights.adapter().is_some_and(|a| a.settings.dropout > 0.0);
+        recorder.noise = noisy.then(|| [plan.live(), plan.live()]);
+        let trace = recorder.forward(&mut plan, front.inputs(), &Attention::Packed(front.spans));
+        let head = Head::new(&mut plan, &recorder, &sizes, LOGITS_BYTES.min(gpu.max_binding()));
+        let way_back = match back {
+            None => {
+                recorder.statistics(&mut plan, &front, &head, trace.output, front.count);
+                None
+            }
+            Some((learns, live)) => {
+                let to_read = Size::live(live.to_read, sizes.rows as u32);
+                recorder.statistics(&mut plan, &front, &head, trace.output, to_read);
+                let mark = plan.mark();
+                let (coefficients, dchosen) = recorder.learn_rows(&mut plan, &front, &head, trace.output, learns);
+                let inputs = BackInputs::new(&mut plan, &front, &sizes, weights.config.vocab_size, live.distinct);
+                recorder.walk_back(&mut plan, &front, &inputs, &trace, learns, dchosen);
+                Some(WayBack { inputs, coefficients, live, noise: recorder.noise, mark, read: Mutex::new(None) })
+            }
+        };
+        let plan = plan.build(gpu)?;
+        front.write_rope(&plan, &weights.config, sizes.tokens)?;
+        plan.write(head.score_tokens, &sizes.score_tokens)?;
+        if let Some(way_back) = way_back.as_ref().filter(|_| weights.config.qkv_bias) {
+            plan.write(way_back.inputs.decoder.ones, &vec![1f32; sizes.tokens])?;
+        }
+        Ok(Pass { gpu: gpu.clone(), weights: weights.clone(), plan, front, sizes, head, way_back })
+    }
+
+    /// What this pass was planned for.
+    pub fn sizes(&self) -> &PassSizes {
+        &self.sizes
+    }
+
+    /// Runs one batch, without waiting. With a gradient, it is *added* to.
+    ///
+    /// # Errors
+    /// A batch over the planned sizes, an id outside the vocabulary, a position past the model's context.
+    pub fn run(&self, batch: &PackedInputs) -> Result<(), ModelError> {
+        let live = self.write(batch)?;
+        Ok(self.plan.run(&live)?)
+    }
+
+    /// Runs one batch forward up to the statistics of its rows, without waiting and without a gradient.
+    ///
+    /// # Errors
+    /// As [`Pass::run`].
+    pub fn read(&self, batch: &PackedInputs) -> Result<(), ModelError> {
+        let mut live = self.write(batch)?;
+        let Some(way_back) = &self.way_back else { return Ok(self.plan.run(&live)?) };
+        live.set(way_back.live.to_read, batch.rows.len() as u32);
+        self.plan.run_steps(&live, 0..way_back.mark)?;
+        *way_back.last() = Some(batch.ids.clone());
+        Ok(())
+    }
+
+    /// Adds the gradient of the batch that was read last: the same tokens, with rows and objectives of its own. Without
+    /// waiting. The weights must not have changed in between.
+    ///
+    /// # Errors
+    /// As [`Pass::run`]; tokens that are not those of a batch that was just read; a pass without a gradient.
+    pub fn learn(&self, batch: &PackedInputs) -> Result<(), ModelError> {
+        let inconsistent = || ModelError::Inconsistent("a batch to learn from that was not read before".into());
+        let way_back = self.way_back.as_ref().ok_or_else(inconsistent)?;
+        if way_back.last().take().is_none_or(|ids| ids != batch.ids) {
+            return Err(inconsistent());
+        }
+        let live = self.write(batch)?;
+        Ok(self.plan.run_steps(&live, way_back.mark..self.plan.steps())?)
+    }
+
+    /// Runs one batch with a timestamp around every kernel; slowest first.
+    pub async fn profile(&self, batch: &PackedInputs) -> Result<Vec<KernelTime>, ModelError> {
+        let live = self.write(batch)?;
+        Ok(self.plan.profile(&live).await?)
+    }
+
+    /// As [`Pass::profile`], each dispatch by itself, in order.
+    pub async fn timeline(&self, batch: &PackedInputs) -> Result<Vec<Span>, ModelError> {
+        let live = self.write(batch)?;
+        Ok(self.plan.timeline(&live).await?)
+    }
+
+    /// Checks and uploads a batch; returns its live values, of which none is a row that is only read.
+    fn write(&self, batch: &PackedInputs) -> Result<LiveValues, ModelError> {
+        let PassSizes { tokens, rows, .. } = self.sizes;
+        batch.check(&self.weights.config, BatchLimits { tokens, rows, scores: self.sizes.score_tokens.len() })?;
+        let mut live = self.front.write(&self.plan, batch)?;
+        self.plan.write(self.head.objectives, &batch.objectives)?;
+        if let Some(way_back) = &self.way_back {
+            // Whatever runs now takes the place of a batch that was read.
+            *way_back.last() = None;
+            let sorted = embedding::buckets(&batch.ids);
+            let mut row_of = vec![NO_ROW; batch.ids.len()];
+            for (r, t) in batch.rows.iter().enumerate() {
+                row_of[*t as usize] = r as u32;
+            }
+            self.plan.write(way_back.inputs.row_of, &row_of)?;
+            self.plan.write(way_back.coefficients, &batch.coefficients)?;
+            self.plan.write(way_back.inputs.decoder.buckets.0, &sorted.buckets)?;
+            self.plan.write(way_back.inputs.decoder.buckets.1, &sorted.tokens)?;
+            live.set(way_back.live.to_read, 0);
+            live.set(way_back.live.distinct, sorted.buckets.len() as u32);
+            let noise = way_back.noise.iter().flatten().zip(batch.noise);
+            noise.for_each(|(word, key)| live.set(*word, key));
+        }
+        Ok(live)
+    }
+
+    /// Statistics of the last batch's rows. Waits for it.
+    pub async fn stats(&self, rows: usize) -> Result<Vec<RowStats>, ModelError> {
+        let width = STATS + self.sizes.score_tokens.len();
+        let values: Vec<f32> = self.gpu.read(self.plan.buffer(self.head.stats)?, 0, rows * width).await?;
+        let row = |v: &[f32]| {
+            let known = v[0].abs() <= LARGEST_LOGIT;
+            let score_log_probs = v[STATS..].iter().map(|log_p| if known { *log_p } else { f32::NAN }).collect();
+            RowStats { log_sum_exp: v[0], log_p: v[1], entropy: v[2], score_log_probs }
+        };
+        Ok(values.chunks_exact(width).map(row).collect())
+    }
+}
+
+/// The tensors of the loss head that all its uses in a pass share.
+struct Head {
+    objectives: Tensor,
+    score_tokens: Tensor,
+    stats: Tensor,
+    /// Score tokens, K.
+    scores: usize,
+    /// Most rows, R.
+    rows: usize,
+    /// Rows a chunk.
+    chunk: u32,
+}
+
+impl Head {
+    /// `bytes`: what the logits of a chunk may take.
+    fn new(plan: &mut PlanBuilder, recorder: &Recorder, sizes: &PassSizes, bytes: u64) -> Self {
+        let (rows, scores) = (sizes.rows, sizes.score_tokens.len());
+        Head {
+            objectives: plan.kept("row objectives", rows * OBJECTIVE_WORDS),
+            score_tokens: plan.kept("score tokens", scores),
+            stats: plan.kept("row statistics", rows * (STATS + scores)),
+            scores,
+            rows,
+            chunk: loss_head::chunk_rows(recorder.shape.vocab, rows as u32, bytes),
+        }
+    }
+
+    /// The head over the normed hidden states of `count` rows.
+    fn over(&self, plan: &mut PlanBuilder, recorder: &Recorder, normed: Tensor, count: Size) -> LossHead {
+        LossHead {
+            hidden: normed,
+            table: recorder.weights.matrix(plan, recorder.weights.groups.output()),
+            rows: self.objectives,
+            score_tokens: self.score_tokens,
+            stats: self.stats,
+            count,
+            width: recorder.shape.hidden,
+            vocab: recorder.shape.vocab,
+            scores: self.scores as u32,
+            chunk: self.chunk,
+        }
+    }
+}
+
+fn check_score_tokens(weights: &Weights, tokens: &[u32]) -> Result<(), ModelError> {
+    let (allowed, found) = (weights.config.vocab_size - 1, tokens.iter().copied().max().unwrap_or(0) as usize);
+    if found > allowed { Err(ModelError::Batch { what: "largest score token", allowed, found }) } else { Ok(()) }
+}
+
+impl Recorder<'_> {
+    /// Statistics of `count` rows of the last hidden states.
+    fn statistics(&self, plan: &mut PlanBuilder, front: &Front, head: &Head, hidden: Tensor, count: Size) {
+        let (_, normed) = self.chosen(plan, front.rows, hidden, count);
+        let head = head.over(plan, self, normed, count);
+        loss_head::record(plan, head, None);
+    }
+
+    /// Statistics of the rows, and the gradient of their loss up to the rows of the last hidden states. Returns the
+    /// coefficients of scores, which the host fills, and that gradient.
+    fn learn_rows(&self, plan: &mut PlanBuilder, front: &Front, head: &Head, hidden: Tensor, learns: Learns) -> (Tensor, Tensor) {
+        let (count, width, groups) = (front.count, self.shape.hidden, &self.weights.groups);
+        let (chosen, normed) = self.chosen(plan, front.rows, hidden, count);
+        let loss = head.over(plan, self, normed, count);
+        let dnormed = plan.scratch("d normed rows", words(count, width));
+        let dtable = learns.matrix(plan, groups.output());
+        let coefficients = plan.kept("score coefficients", head.rows * head.scores);
+        loss_head::record(plan, loss, Some(LossGradient { coefficients, dhidden: dnormed, dtable }));
+        let dchosen = plan.scratch("d rows", words(count, width));
+        let (w, dw) = self.pair(plan, learns, groups.final_norm);
+        let b = rmsnorm::Backward { x: chosen, w, dy: dnormed, dx: dchosen, dw, accumulate: false };
+        rmsnorm::backward(plan, self.shape.norm(), b, count);
+        (coefficients, dchosen)
+    }
+
+    /// From the gradient of the rows back through the decoder.
+    fn walk_back(
+        &self,
+        plan: &mut PlanBuilder,
+        front: &Front,
+        back: &BackInputs,
+        trace: &Trace,
+        learns: Learns,
+        dchosen: Tensor,
+    ) {
+        let width = self.shape.hidden;
+        let dh = plan.scratch("d residual stream", words(front.tokens, width));
+        rows::scatter(plan, back.row_of, dchosen, dh, front.tokens, width);
+        self.backward(plan, front.inputs(), back.decoder, trace, learns, dh);
+    }
+}

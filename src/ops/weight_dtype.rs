@@ -1,0 +1,106 @@
+//! The one name for how the values of a weight matrix are stored: in files, in bundles, on the GPU and in kernels.
+//!
+//! What `config.json` and safetensors call it is in `model::dtype`, how blocks become words in `model::quantised`.
+
+/// Values of a row that are packed as one, and that share a scale where there is one.
+pub const BLOCK: usize = 32;
+
+/// How the values of a matrix are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum WeightDtype {
+    /// One value a word.
+    #[default]
+    F32,
+    /// Two values a word, the first in the low half.
+    F16,
+    /// Likewise.
+    Bf16,
+    /// Codes of 8 bits with a scale a block, as `model::quantised` writes them.
+    Q8,
+    /// The same with 4 bits.
+    Q4,
+}
+
+impl WeightDtype {
+    /// All of them.
+    pub const ALL: [WeightDtype; 5] = [WeightDtype::F32, WeightDtype::F16, WeightDtype::Bf16, WeightDtype::Q8, WeightDtype::Q4];
+    /// Those that kernels read with texts of their own.
+    pub const PACKED: [WeightDtype; 4] = [WeightDtype::Q8, WeightDtype::Q4, WeightDtype::Bf16, WeightDtype::F16];
+
+    /// The name in flags, settings, manifests and messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            WeightDtype::F32 => "f32",
+            WeightDtype::F16 => "f16",
+            WeightDtype::Bf16 => "bf16",
+            WeightDtype::Q8 => "q8",
+            WeightDtype::Q4 => "q4",
+        }
+    }
+
+    /// The inverse of [`WeightDtype::name`].
+    pub fn from_name(name: &str) -> Option<Self> {
+        WeightDtype::ALL.into_iter().find(|dtype| dtype.name() == name)
+    }
+
+    /// Bits of a value, scales not counted.
+    pub fn bits(self) -> usize {
+        match self {
+            WeightDtype::F32 => 32,
+            WeightDtype::F16 | WeightDtype::Bf16 => 16,
+            WeightDtype::Q8 => 8,
+            WeightDtype::Q4 => 4,
+        }
+    }
+
+    /// The length of a row is a multiple of this wherever kernels read it.
+    pub fn block(self) -> usize {
+        if self == WeightDtype::F32 { 1 } else { BLOCK }
+    }
+
+    /// Whether values are codes, and each block has a scale.
+    pub fn is_quantised(self) -> bool {
+        matches!(self, WeightDtype::Q8 | WeightDtype::Q4)
+    }
+
+    /// The type of a single value: codes are decoded to f32.
+    pub fn float(self) -> Self {
+        if self.is_quantised() { WeightDtype::F32 } else { self }
+    }
+
+    /// The constants of `shaders/lib/codes.wgsl`, which knows all but f32.
+    pub(super) fn constants(self) -> [(&'static str, u32); 2] {
+        let name = match self {
+            WeightDtype::F32 => "F32",
+            WeightDtype::F16 => "F16",
+            WeightDtype::Bf16 => "BF16",
+            WeightDtype::Q8 => "Q8",
+            WeightDtype::Q4 => "Q4",
+        };
+        [(name, 1), ("HALF", u32::from(!self.is_quantised()))]
+    }
+}
+
+impl std::str::FromStr for WeightDtype {
+    type Err = String;
+
+    /// # Errors
+    /// A word that names none of them.
+    fn from_str(name: &str) -> Result<Self, String> {
+        WeightDtype::from_name(name).ok_or_else(|| format!("{name}: expected f32, f16, bf16, q8 or q4"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        for dtype in WeightDtype::ALL {
+            assert_eq!(WeightDtype::from_name(dtype.name()), Some(dtype));
+            assert_eq!(WeightDtype::PACKED.contains(&dtype), dtype != WeightDtype::F32);
+        }
+        assert_eq!(WeightDtype::from_name("q5"), None);
+    }
+}
