@@ -163,6 +163,10 @@ pub fn clean(dir: &Path, lock: &Lock, ours: impl Fn(&str) -> bool) -> Result<(),
         let of = name.strip_prefix('.').and_then(|name| name.split_once(".jurist-"));
         if let Some((name, _)) = of.filter(|(name, _)| *name == "files" || ours(name)) {
             tidy(&Target::of(&dir.join(name))?, lock)?;
+            // The lock of a writer that was killed goes as one that ends does: by being held and let go.
+            if lock.is_exclusive() {
+                drop(Lock::beside(&dir.join(name)));
+            }
         }
     }
     Ok(())
