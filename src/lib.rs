@@ -3,8 +3,8 @@
 //!
 //! # Score a response
 //!
-//! A judge is a folder that [`Trainer`] or `jurist train` wrote, a bundle, a PEFT adapter, or a name of the Hugging Face hub. This
-//! one comes with the repository; it reads a synthetic language.
+//! A judge is a folder that [`Trainer`] or `jurist train` wrote, a bundle, a PEFT adapter, or a name of the Hugging Face hub.
+//! This one comes with the repository; it reads a synthetic language.
 //!
 //! ```
 //! use jurist::{Case, Judge};
@@ -160,6 +160,11 @@ mod judge;
 pub mod model;
 #[cfg(not(feature = "internals"))]
 mod model;
+#[cfg(all(feature = "internals", not(target_arch = "wasm32")))]
+#[doc(hidden)]
+pub mod model_folder;
+#[cfg(all(not(feature = "internals"), not(target_arch = "wasm32")))]
+mod model_folder;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod ops;

@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use cli::{Task, finish, succeed};
-use jurist::bundle::{DownloadWatch, Hub, Wanted, sha256_hex};
+use jurist::bundle::sha256_hex;
+use jurist::hub::{DownloadWatch, Hub, Wanted};
 use serde_json::json;
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";

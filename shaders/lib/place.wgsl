@@ -1,7 +1,8 @@
 // Where the sequence of a token lies in a cache of keys and values, and what of it the token sees.
 //
 // Position p of a token's sequence lies at prefix_start + p if p is below prefix_len, else at own + p - prefix_len: the
-// chains of one prompt read its keys and values where they are and have room only for what they write themselves; a chain that continues its prompt alone has own = prefix_start + prefix_len.
+// chains of one prompt read its keys and values where they are and have room only for what they write themselves. A chain that
+// continues its prompt alone has own = prefix_start + prefix_len.
 //
 // Whoever includes this has params.own, the positions that a token's own part holds, params.max_length, the positions of
 // a whole sequence, and WINDOW.

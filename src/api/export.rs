@@ -5,8 +5,9 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::{Case, Error, WeightDtype};
-use crate::bundle::{self, Exported, ModelFolder, SHARD_BYTES};
+use crate::bundle::{self, Exported, SHARD_BYTES};
 use crate::judge::{JudgeError, JudgeSettings};
+use crate::model_folder::ModelFolder;
 
 /// How a judge is exported.
 #[derive(Clone, Debug)]

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use super::case::{Case, Score};
 use super::{Error, ScoreOptions, WeightDtype};
-use crate::bundle::ModelFolder;
 use crate::data::Example;
 use crate::gpu::{Gpu, GpuOptions};
 use crate::judge::{self, JudgeFiles, Judged};
 use crate::model::weight_policy::WeightPolicy;
+use crate::model_folder::ModelFolder;
 use crate::selftest::Work;
 
 /// A judge on a GPU.

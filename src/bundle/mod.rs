@@ -9,14 +9,12 @@
 //! A matrix that is larger than a shard is cut by rows: its parts have the same name, one in each of consecutive shards.
 //!
 //! - [`Manifest`]: what `manifest.json` says, checked as a whole;
-//! - [`WeightDtype`](crate::ops::weight_dtype::WeightDtype): how matrices are stored; a quantised one (`model::quantised`) is two arrays, `NAME` with the codes
-//!   (U32) and `NAME.scales` (F32), in any two shards;
+//! - [`WeightDtype`](crate::ops::weight_dtype::WeightDtype): how matrices are stored; a quantised one (`model::quantised`) is two
+//!   arrays, `NAME` with the codes (U32) and `NAME.scales` (F32), in any two shards;
 //! - `shards`: which array goes where, and how its numbers are written;
 //! - [`ShardReader`]: tensors out of a stream of bytes, whatever the pieces in which it comes;
 //! - [`Contents`]: whether all shards together are the model that the manifest describes;
-//! - [`ModelFolder`]: a bundle or a Hugging Face directory, opened from disk, or found by its name in the Hugging Face cache;
-//!   [`export`] writes one;
-//! - `Hub` (cargo feature `hf-hub`): fetches into that cache what it lacks.
+//! - `export` writes one. `model_folder` opens it.
 //!
 //! A bundle is a model on disk, so its faults are [`ModelError`](crate::model::error::ModelError)s.
 
@@ -28,23 +26,15 @@ mod shards;
 
 #[cfg(not(target_arch = "wasm32"))]
 mod export;
-#[cfg(not(target_arch = "wasm32"))]
-mod folder;
 
 pub use contents::{Contents, Part};
 pub use format::{Entries, Stored, stored, weight_dtype};
-pub use manifest::{FileEntry, MOST_EXAMPLES, Manifest, TokenizerEntry, sha256_hex};
+pub use manifest::{FileEntry, MOST_EXAMPLES, Manifest, TokenizerEntry, hex, sha256_hex};
 pub use reader::{Piece, ShardReader};
 pub use shards::{Shard, ShardPart, plan};
 
 #[cfg(not(target_arch = "wasm32"))]
-pub use crate::hub::Wanted;
-#[cfg(all(feature = "hf-hub", not(target_arch = "wasm32")))]
-pub use crate::hub::download::{DownloadWatch, Hub};
-#[cfg(not(target_arch = "wasm32"))]
 pub use export::{Exported, export};
-#[cfg(not(target_arch = "wasm32"))]
-pub use folder::{FolderWeights, ModelFolder};
 
 /// Name of the file that makes a folder a bundle.
 pub const MANIFEST: &str = "manifest.json";

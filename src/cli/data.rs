@@ -5,9 +5,9 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::{CliError, Context, DataArgs, DataCheckArgs, DataCommand, PartArgs, print};
-use crate::bundle::Wanted;
 use crate::data::{Bin, DataError, Dataset, Labels, Layout, Percentiles, Reader, Repeated, Survey, View, fullest};
 use crate::eval::table::{Cell, Table};
+use crate::hub::Wanted;
 use crate::judge::{JudgeError, JudgeSettings, Length, RowView, Scale, tokenizer_at};
 use crate::progress::Progress;
 

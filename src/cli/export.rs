@@ -6,10 +6,11 @@ use serde_json::Value;
 
 use super::progress::TerminalProgress;
 use super::{CliError, Context, ExportArgs, Interrupt, print};
-use crate::bundle::{Exported, MOST_EXAMPLES, SHARD_BYTES, Wanted, export, weight_dtype};
+use crate::bundle::{Exported, MOST_EXAMPLES, SHARD_BYTES, export, weight_dtype};
 use crate::data::{Example, Reader, View};
 use crate::eval::pearson;
 use crate::files::refuse_input;
+use crate::hub::Wanted;
 use crate::judge::{Judge, JudgeError, JudgeFiles, JudgeSettings, compare};
 use crate::model::weight_policy::WeightPolicy;
 use crate::ops::weight_dtype::BLOCK;

@@ -5,9 +5,9 @@ use std::path::Path;
 use clap::Args;
 
 use super::{CliError, Context, Expectation, Interrupt, JudgingArgs, PartArgs, TerminalProgress};
-use crate::bundle::Wanted;
 use crate::data::{Chains, Dataset, Example, Labels, Reader, View};
 use crate::eval::faithfulness::ChainSwap;
+use crate::hub::Wanted;
 use crate::judge::{
     self, CHAT_WORDS, Choice, Judge, JudgeError, JudgeFiles, JudgeOverrides, Judgement, ScoreOptions, Template,
     with_swapped_chains,

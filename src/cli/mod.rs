@@ -50,8 +50,9 @@ pub use printable::printable;
 pub use progress::TerminalProgress;
 pub use settings::SettingFlags;
 
-use crate::bundle::{ModelFolder, Wanted};
 use crate::gpu::{Class, Gpu, GpuOptions, Kernels};
+use crate::hub::Wanted;
+use crate::model_folder::ModelFolder;
 use crate::progress::Progress;
 use crate::selftest::{Verdict, Work};
 
@@ -114,7 +115,7 @@ impl Context {
     #[cfg(feature = "hf-hub")]
     fn fetch(&self, model: &Path, wanted: Wanted, progress: &mut TerminalProgress) -> Result<(), CliError> {
         let env = |name: &str| self.env.iter().find(|(n, _)| n == name).map(|(_, value)| value.clone());
-        match crate::bundle::Hub::from_env(env) {
+        match crate::hub::Hub::from_env(env) {
             Some(hub) => {
                 Ok(hub.fetch_on(model, self.base.as_deref(), wanted, progress).map_err(crate::judge::JudgeError::from)?)
             }

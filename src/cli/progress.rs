@@ -117,7 +117,7 @@ impl Progress for TerminalProgress {
 
 /// A download's stretch is counted in bytes.
 #[cfg(feature = "hf-hub")]
-impl crate::bundle::DownloadWatch for TerminalProgress {
+impl crate::hub::DownloadWatch for TerminalProgress {
     fn begin(&mut self, model: &str, files: usize, bytes: u64, there: u64) {
         let resumed = if there > 0 { format!(", of which {} are here already", megabytes(there)) } else { String::new() };
         self.note(&format!("fetching {model}: {files} files, {}{resumed}", megabytes(bytes)));

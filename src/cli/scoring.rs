@@ -1,5 +1,5 @@
-//! ScoreOptions rows in blocks, each kept as soon as it is done: to standard output, to a file that an interruption leaves and that
-//! can be gone on with, or for this process alone.
+//! Judging rows in blocks, each kept as soon as it is done: to standard output, to a file that an interruption leaves and
+//! that can be gone on with, or for this process alone.
 //!
 //! The rows of a block are judged together, and blocks do not depend on each other: so a run that was interrupted and gone on
 //! with writes the same bytes as one that was not. Going on, the last block that was kept is judged once more, and what is there

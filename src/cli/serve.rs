@@ -13,8 +13,9 @@ use std::time::UNIX_EPOCH;
 use super::hosts::Hosts;
 use super::http::{self, Answer, Limits, Request};
 use super::{CliError, Context, ServeArgs};
-use crate::bundle::{MANIFEST, ModelFolder};
+use crate::bundle::MANIFEST;
 use crate::judge::JudgeError;
+use crate::model_folder::ModelFolder;
 use crate::progress::Progress;
 
 /// What the page may do: run its own scripts and wasm, in workers too, talk to this server, and (its worker only: the page's

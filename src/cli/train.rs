@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{CliError, Context, Interrupt, STEP, TrainArgs, print};
-use crate::bundle::Wanted;
+use crate::hub::Wanted;
 use crate::progress::Progress;
 use crate::selftest::Work;
 use crate::system::SystemClock;

@@ -521,7 +521,7 @@ impl Part {
     /// Makes it the blob, if it is what its name says.
     fn finish(self, file: &str, etag: &str, blob: &Path) -> Result<(), ModelError> {
         let is_sha256 = etag.len() == 64 && etag.bytes().all(|b| b.is_ascii_hexdigit());
-        let found = crate::bundle::manifest::hex(&self.hash.finalize());
+        let found = crate::bundle::hex(&self.hash.finalize());
         if is_sha256 && found != etag {
             // Nothing of it can be trusted; the next try begins anew.
             std::fs::remove_file(&self.path).map_err(|e| ModelError::io("remove", &self.path, e))?;

@@ -10,11 +10,14 @@
 //! cargo feature `hf-hub`.
 
 #[cfg(feature = "hf-hub")]
-pub(super) mod download;
+mod download;
 #[cfg(feature = "hf-hub")]
 mod remote;
 
 use std::path::{Path, PathBuf};
+
+#[cfg(feature = "hf-hub")]
+pub use download::{DownloadWatch, Hub};
 
 use crate::model::error::ModelError;
 

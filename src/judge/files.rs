@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use super::{Judge, JudgeError, JudgeOverrides, JudgeSettings, Result, ScoreOptions};
-use crate::bundle::{FolderWeights, MANIFEST, ModelFolder};
+use crate::bundle::MANIFEST;
 use crate::data::Example;
 use crate::gpu::{Gpu, Held};
 use crate::model::error::ModelError;
 use crate::model::lora::Adapter;
 use crate::model::weight_policy::WeightPolicy;
 use crate::model::weights::Weights;
+use crate::model_folder::{FolderWeights, ModelFolder};
 use crate::ops::weight_dtype::WeightDtype;
 use crate::text::Tokenizer;
 

@@ -128,7 +128,7 @@ impl Judge {
     /// Files that are missing or damaged; settings that do not fit.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn open(gpu: &Gpu, dir: &std::path::Path) -> Result<Self> {
-        let folder = crate::bundle::ModelFolder::open(dir)?;
+        let folder = crate::model_folder::ModelFolder::open(dir)?;
         super::JudgeFiles::trained(&folder, crate::model::weight_policy::WeightPolicy::AS_STORED)?.upload(gpu)
     }
 

@@ -1,7 +1,7 @@
 //! What judging runs on: caches and plans on the GPU, kept from call to call.
 //!
-//! Which products a plan uses depends on the sizes that it was made for, and products differ in rounding. So a plan serves those calls
-//! only that would make the same one: a judgement never depends on the calls before it.
+//! Which products a plan uses depends on the sizes that it was made for, and products differ in rounding. So a plan serves only
+//! those calls that would make the same one: a judgement never depends on the calls before it.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -22,8 +22,8 @@ pub(super) enum Sizing {
     /// For its rows exactly. Its plans take the place of those that were there.
     #[default]
     Exact,
-    /// For lengths rounded up to powers of two, so that a loop over rows of many lengths makes a handful of plans. All are kept; together
-    /// they take at most twice the largest.
+    /// For lengths rounded up to powers of two, so that a loop over rows of many lengths makes a handful of plans. All are kept;
+    /// together they take at most twice the largest.
     Rounded,
 }
 

@@ -207,7 +207,7 @@ impl JudgeSettings {
     /// # Errors
     /// As [`JudgeSettings::from_json`]; a file that cannot be read.
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn of_folder(folder: &crate::bundle::ModelFolder) -> Result<Option<Self>> {
+    pub fn of_folder(folder: &crate::model_folder::ModelFolder) -> Result<Option<Self>> {
         folder.judge_json()?.map(|text| Self::from_json(&text)).transpose()
     }
 

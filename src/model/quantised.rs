@@ -1,8 +1,8 @@
 //! Packed matrices: how rows of values become words, in bundles and on the GPU. Quantised ones have a format of their own.
 //!
-//! A row of a matrix `[out, in]` is cut into blocks of 32 ([`BLOCK`]) along `in`. A block has one scale s = max|x| / m, and each value
-//! x becomes the code q = round(x / s), an integer in −m ..= m; what is meant by it is q s. m is 127 in Q8 and
-//! 7 in Q4: symmetric, zero is exact, and −m − 1 is never written. Codes and scales are two planes:
+//! A row of a matrix `[out, in]` is cut into blocks of 32 ([`BLOCK`]) along `in`. A block has one scale s = max|x| / m, and each
+//! value x becomes the code q = round(x / s), an integer in −m ..= m; what is meant by it is q s. m is 127 in Q8 and 7 in Q4:
+//! symmetric, zero is exact, and −m − 1 is never written. Codes and scales are two planes:
 //!
 //! ```text
 //! packed  u32 [out, in · bits / 32]   codes in two's complement, the first in the lowest bits: 4 (Q8) or 8 (Q4) a word

@@ -4,12 +4,13 @@
 use std::path::Path;
 
 use crate::cli::{Task, finish, lines, succeed, tiny_config};
-use jurist::bundle::{Contents, Entries, Exported, Manifest, ModelFolder, Part, ShardReader, export, sha256_hex};
+use jurist::bundle::{Contents, Entries, Exported, Manifest, Part, ShardReader, export, sha256_hex};
 use jurist::model::config::Config;
 use jurist::model::error::ModelError;
 use jurist::model::init::Init;
 use jurist::model::names::tensors;
 use jurist::model::source::TensorSource;
+use jurist::model_folder::ModelFolder;
 use jurist::ops::weight_dtype::WeightDtype;
 use jurist::text::Tokenizer;
 use serde_json::{Value, json};

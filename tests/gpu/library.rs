@@ -19,8 +19,8 @@ fn cases() -> Vec<Case> {
     rows.iter().map(|row| Case::row(row.as_object().unwrap().clone())).collect()
 }
 
-/// One call per case and one call for all agree to rounding, a loop of calls makes no buffer once it has met the lengths of its rows,
-/// and no call depends on those before it.
+/// One call per case and one call for all agree to rounding, a loop of calls makes no buffer once it has met the lengths of its
+/// rows, and no call depends on those before it.
 #[test]
 fn single_calls_are_those_of_a_batch() {
     let judge = Judge::load(JUDGE).unwrap();

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::cli::{Task, finish, lines, succeed, tiny_config};
 use crate::common::{FORWARD, close, gpu};
-use jurist::bundle::{Contents, Entries, Exported, Manifest, ModelFolder, Part, ShardReader, export};
+use jurist::bundle::{Contents, Entries, Exported, Manifest, Part, ShardReader, export};
 use jurist::model::config::Config;
 use jurist::model::decoder::{CachePass, CacheSizes, LogitsPass, PackedInputs, Pass, PassSizes, PrefillPrompt, PrefillRow};
 use jurist::model::error::ModelError;
@@ -15,6 +15,7 @@ use jurist::model::quantised::{Plane, largest_code};
 use jurist::model::source::TensorSource;
 use jurist::model::tensors::TensorSet;
 use jurist::model::weights::Weights;
+use jurist::model_folder::ModelFolder;
 use jurist::ops::loss_head::RowObjective;
 use jurist::ops::weight_dtype::{BLOCK, WeightDtype};
 use jurist::text::Tokenizer;

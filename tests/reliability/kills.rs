@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use jurist::bundle::ModelFolder;
+use jurist::model_folder::ModelFolder;
 use jurist::random::Stream;
 
 use crate::Outcome;

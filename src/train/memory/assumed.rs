@@ -7,11 +7,11 @@ use std::path::Path;
 
 use super::super::TrainError;
 use super::super::config::{SettingError, TrainConfig};
-use crate::bundle::FolderWeights;
 use crate::judge::{Choice, JudgeOverrides, JudgeSettings, Placement, Scale, ScoreTokens, Template};
 use crate::model::config::Config;
 use crate::model::error::ModelError;
 use crate::model::init::Init;
+use crate::model_folder::FolderWeights;
 use crate::text::{SpecialTokens, word_level};
 use crate::train::data::examples::{Prepared, Prompt, room_for_prompt};
 use crate::train::data::pack::Example;

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use crate::bundle::{FolderWeights, ModelFolder};
 use crate::data::{Chains, DataError, Dataset, Example, Prompt, Reader, View, byte_size};
 use crate::judge::{
     Choice, DEFAULT_PHRASE, DEFAULT_SCALE, JUDGE_FILE, JudgeError, JudgeOverrides, JudgePrompt, JudgeSettings, Placement,
@@ -13,6 +12,7 @@ use crate::model::error::ModelError;
 use crate::model::init::Init;
 use crate::model::lora::AdapterFiles;
 use crate::model::source::TensorSource;
+use crate::model_folder::{FolderWeights, ModelFolder};
 use crate::ops::weight_dtype::WeightDtype;
 use crate::text::{Date, SpecialTokens, Tokenizer, train_bpe};
 use crate::train::TrainError;

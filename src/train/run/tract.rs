@@ -17,11 +17,11 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::bundle::ModelFolder;
 use crate::data::{Example, Row, columns_of};
 use crate::files::{self, FileError, Growing, changes, is_unfinished};
 use crate::judge::{JUDGE_FILE, Judge, JudgeError, JudgeFiles, JudgeSettings, ScoreOptions};
 use crate::model::error::ModelError;
+use crate::model_folder::ModelFolder;
 use crate::rollout::Until;
 use crate::train::TrainError;
 use crate::train::checkpoint::output::OutputFolder;

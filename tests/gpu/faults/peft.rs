@@ -3,9 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use jurist::bundle::ModelFolder;
 use jurist::model::config::Config;
 use jurist::model::source::TensorSource;
+use jurist::model_folder::ModelFolder;
 use serde_json::{Value, json};
 
 use crate::cli::{self, Task, finish, lines, succeed};

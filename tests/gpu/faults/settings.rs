@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use jurist::bundle::ModelFolder;
 use jurist::data::{Example, Reader, View};
 use jurist::gpu::{Gpu, GpuOptions};
 use jurist::judge::{JUDGE_FILE, JudgeFiles, JudgeOverrides, JudgeSettings, ScoreOptions};
@@ -12,6 +11,7 @@ use jurist::model::init::Init;
 use jurist::model::layout::DEFAULT_SHARD_BYTES;
 use jurist::model::save::save_checkpoint;
 use jurist::model::weight_policy::WeightPolicy;
+use jurist::model_folder::ModelFolder;
 use jurist::rollout::{Chain, Ending};
 use jurist::text::{SpecialTokens, Tokenizer, train_bpe};
 use jurist::train::TrainConfig;

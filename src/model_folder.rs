@@ -1,4 +1,4 @@
-//! A model's folder on disk, of either kind: a bundle, or a Hugging Face directory.
+//! A model's folder on disk, whatever it is: a bundle, a Hugging Face directory, a PEFT adapter, or a name in the Hugging Face cache.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 use safetensors::SafeTensors;
 use sha2::{Digest, Sha256};
 
-use super::manifest::hex;
-use super::{Contents, Entries, MANIFEST, Manifest};
+use crate::bundle::{Contents, Entries, MANIFEST, Manifest, hex};
 use crate::hub;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::config::Config;
