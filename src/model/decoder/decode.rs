@@ -249,7 +249,7 @@ impl CachePass {
             let allowed = self.weights.config.vocab_size - 1;
             return Err(ModelError::Batch { what: "largest token id", allowed, found: largest });
         }
-        let mut slots: Vec<KvSlot> = self.gpu.read(&self.state.slots, 0, ids.len()).await?;
+        let mut slots: Vec<KvSlot> = self.gpu.read(&self.state.slots, 0, ids.len() * SLOT_WORDS).await?;
         slots.iter_mut().for_each(|slot| slot.position += 1);
         self.gpu.write(&self.state.slots, 0, &slots)?;
         self.gpu.write(&self.state.ids, 0, ids)?;
