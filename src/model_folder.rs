@@ -1,4 +1,5 @@
-//! A model's folder on disk, whatever it is: a bundle, a Hugging Face directory, a PEFT adapter, or a name in the Hugging Face cache.
+//! A model's folder on disk, whatever it is: a bundle, a Hugging Face directory, a PEFT adapter, or a name in the Hugging Face
+//! cache.
 
 use std::collections::HashMap;
 use std::fs::File;

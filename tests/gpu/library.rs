@@ -63,7 +63,7 @@ fn a_case_that_cannot_be_judged_has_an_error_of_its_own() {
     assert!(!missing.is_case() && missing.to_string().contains("no/such/judge"), "{missing}");
     // The scores of the sampled chains of two seeds differ; those of one do not.
     let sampled = |seed| {
-        let options = ScoreOptions { chains: 2, temperature: 1.0, seed, ..ScoreOptions::default() };
+        let options = ScoreOptions { chains: 16, temperature: 1.5, seed, ..ScoreOptions::default() };
         judge.score_with(std::slice::from_ref(&good), &options).unwrap().remove(0).unwrap().expected
     };
     assert!(sampled(1) == sampled(1) && sampled(1) != sampled(2));
