@@ -10,7 +10,7 @@ use crate::data::{self, Reader, View};
 ///
 /// ```
 /// # fn main() -> Result<(), jurist::Error> {
-/// let dataset = jurist::Dataset::read("tests/fixtures/data/prompts.jsonl")?;
+/// let dataset = jurist::Dataset::read("docs/example.jsonl")?;
 /// assert_eq!(dataset.cases().count(), dataset.len());
 /// # Ok(())
 /// # }
