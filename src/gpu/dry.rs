@@ -13,6 +13,7 @@ use super::{Abilities, AdapterFacts, Class, Gpu, GpuError, GpuOptions, Ledger, L
 /// What drivers of discrete GPUs allow a buffer and a binding: 4 GiB, but for a word.
 const DISCRETE: u64 = (4 << 30) - 4;
 
+#[doc(hidden)]
 impl Gpu {
     /// A dry GPU with limits and tuning of the adapter that `options` means, or of a discrete GPU where there is none.
     /// Optional kernels are taken on trust.

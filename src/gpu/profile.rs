@@ -108,6 +108,7 @@ impl Drop for Stopwatch {
     }
 }
 
+#[doc(hidden)]
 impl Gpu {
     /// Can this device time its own work?
     pub fn has_timestamps(&self) -> bool {

@@ -8,6 +8,7 @@ use half::{bf16, f16};
 use crate::ops::weight_dtype::WeightDtype;
 use WeightDtype::{Bf16, F16, F32, Q4, Q8};
 
+#[doc(hidden)]
 impl WeightDtype {
     /// Bytes of one value.
     pub fn bytes(self) -> usize {

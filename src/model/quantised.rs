@@ -41,6 +41,7 @@ pub fn largest_code(bits: usize) -> i32 {
     (1 << (bits - 1)) - 1
 }
 
+#[doc(hidden)]
 impl WeightDtype {
     /// Entries of a plane that `values` values have, a multiple of [`WeightDtype::block`].
     pub fn entries(self, plane: Plane, values: usize) -> usize {

@@ -3,6 +3,7 @@
 use super::{SettingError, TrainConfig};
 use crate::model::lora::{ALL_LINEAR, LoraSettings};
 
+#[doc(hidden)]
 impl TrainConfig {
     /// The adapter that is to be trained; `None`: every weight learns, or the adapter that the start model has.
     pub fn lora(&self) -> Option<LoraSettings> {

@@ -149,6 +149,7 @@ impl Method {
     }
 }
 
+#[doc(hidden)]
 impl TrainConfig {
     /// True for methods that write their own chains at each step.
     pub fn samples_chains(&self) -> bool {

@@ -472,6 +472,7 @@ fn raw_of_toml(value: toml::Value) -> Raw {
     }
 }
 
+#[doc(hidden)]
 impl TrainConfig {
     /// What no single value shows: settings that are needed, and settings that do not go together. What is not to run needs
     /// no rows and no output folder.

@@ -51,6 +51,7 @@ const RELEASED: Estimator = Estimator {
 /// What GRPO is on top of the exact form.
 const GRPO: Estimator = Estimator { normalize: true, ..EXACT };
 
+#[doc(hidden)]
 impl TrainConfig {
     /// What is learned from given judgements; for methods that write chains, what their evaluations call the loss.
     pub fn supervision(&self) -> Supervision {
