@@ -169,7 +169,7 @@ impl Bootstrap<'_> {
     }
 
     /// What was drawn, for a report: resamples asked for and drawn, level, seed, clusters.
-    pub fn to_json(&self, rows: usize) -> Value {
+    pub fn to_json(self, rows: usize) -> Value {
         let clusters = self.clusters.map(|clusters| Units::new(rows, Some(clusters)).count);
         json!({"resamples": self.drawn(rows), "resamples_asked": self.resamples, "level": self.level, "seed": self.seed,
             "clusters": clusters})

@@ -95,14 +95,14 @@ pub fn record(plan: &mut PlanBuilder, head: LossHead, gradient: Option<LossGradi
     let z = View::of(logits, head.vocab);
     for start in (0..head.count.max()).step_by(head.chunk as usize) {
         let rows = head.count.chunk(start, head.chunk);
-        let hidden = View::of(head.hidden, head.width).from_row(start);
+        let hidden = View::of(head.hidden, head.width).at_row(start);
         forward_between(plan, hidden, &head.table, z, [rows, width], Epilogue::Write);
         kernel(plan, "stats", &[head.rows, head.score_tokens, logits, head.stats], &head, rows, start);
         let Some(gradient) = &gradient else { continue };
 
         let tensors = [head.rows, head.score_tokens, gradient.coefficients, head.stats, logits];
         kernel(plan, "gradient", &tensors, &head, rows, start);
-        let dhidden = View::of(gradient.dhidden, head.width).from_row(start);
+        let dhidden = View::of(gradient.dhidden, head.width).at_row(start);
         backward_input_between(plan, z, &head.table, dhidden, [rows, width], Epilogue::Write);
         if let Some(dtable) = &gradient.dtable {
             backward_weight_between(plan, z, hidden, dtable, [rows, width]);

@@ -31,12 +31,12 @@ impl View {
     }
 
     /// Its rows from `row` on.
-    pub fn from_row(self, row: u32) -> Self {
+    pub fn at_row(self, row: u32) -> Self {
         View { start: self.start + row * self.stride, ..self }
     }
 
     /// Its columns from `column` on.
-    pub fn from_column(self, column: u32) -> Self {
+    pub fn at_column(self, column: u32) -> Self {
         View { start: self.start + column, ..self }
     }
 
@@ -79,7 +79,7 @@ impl Epilogue {
 
     /// The same for the columns from `column` on.
     pub(super) fn at_column(self, column: u32) -> Self {
-        if let Epilogue::Bias(bias) = self { Epilogue::Bias(bias.from_column(column)) } else { self }
+        if let Epilogue::Bias(bias) = self { Epilogue::Bias(bias.at_column(column)) } else { self }
     }
 
     /// Where the bias begins.
@@ -236,7 +236,7 @@ pub fn forward(plan: &mut PlanBuilder, x: Tensor, w: &Matrix, y: Tensor, [t, n, 
 /// As [`forward`], from and to windows; N is the rows of `w`.
 pub fn forward_between(plan: &mut PlanBuilder, x: View, w: &Matrix, y: View, [t, k]: [Size; 2], epilogue: Epilogue) {
     for (first, slab) in w.placed() {
-        let (n, y, epilogue) = (Size::fixed(slab.rows), y.from_column(first), epilogue.at_column(first));
+        let (n, y, epilogue) = (Size::fixed(slab.rows), y.at_column(first), epilogue.at_column(first));
         match slab.cells {
             Cells::Full(w) => {
                 let b = View::of(w, k.max());
@@ -257,7 +257,7 @@ pub fn backward_input_between(plan: &mut PlanBuilder, dy: View, w: &Matrix, dx: 
     for (first, slab) in w.placed() {
         // What the first slab leaves, the others add to.
         let epilogue = if first == 0 { epilogue } else { Epilogue::Accumulate };
-        let (dy, n) = (dy.from_column(first), Size::fixed(slab.rows));
+        let (dy, n) = (dy.at_column(first), Size::fixed(slab.rows));
         match slab.cells {
             Cells::Full(w) => {
                 let b = View::of(w, k.max());
@@ -278,7 +278,7 @@ pub fn backward_weight(plan: &mut PlanBuilder, dy: Tensor, x: Tensor, dw: &[Full
 /// As [`backward_weight`], from windows; N is the rows of `dw`.
 pub fn backward_weight_between(plan: &mut PlanBuilder, dy: View, x: View, dw: &[FullSlab], [t, k]: [Size; 2]) {
     for (first, slab) in placed(dw, |slab| slab.rows) {
-        let (a, c, m) = (dy.from_column(first), View::of(slab.tensor, k.max()), Size::fixed(slab.rows));
+        let (a, c, m) = (dy.at_column(first), View::of(slab.tensor, k.max()), Size::fixed(slab.rows));
         let (layout, epilogue) = (Layout::Tn, Epilogue::Accumulate);
         product(plan, Product { layout, a, b: x, c, m, n: k, k: t, scale: 1.0, epilogue });
     }

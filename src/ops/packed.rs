@@ -94,13 +94,13 @@ fn unpacked(plan: &mut PlanBuilder, p: Product, [m, n, k]: [Size; 3], epilogue: 
         let (b, count) = (View::of(piece, width), Size::fixed(count));
         let of_piece = match p.transposed {
             true => {
-                let (c, epilogue) = (p.y.from_column(first), epilogue.at_column(first));
+                let (c, epilogue) = (p.y.at_column(first), epilogue.at_column(first));
                 matmul::Product { layout: Layout::Nt, a: p.x, b, c, m, n: count, k, scale: 1.0, epilogue }
             }
             false => {
                 // What the first piece leaves, the others add to.
                 let epilogue = if first == 0 { epilogue } else { Epilogue::Accumulate };
-                let a = p.x.from_column(first);
+                let a = p.x.at_column(first);
                 matmul::Product { layout: Layout::Nn, a, b, c: p.y, m, n, k: count, scale: 1.0, epilogue }
             }
         };

@@ -136,9 +136,9 @@ impl Recorder<'_> {
                     plan,
                     Product {
                         layout: Layout::Nt,
-                        a: u.from_column(part.first_rank as u32),
+                        a: u.at_column(part.first_rank as u32),
                         b: View::of(b.tensor, r),
-                        c: View::of(y, p.outputs).from_column(part.first_row as u32 + first),
+                        c: View::of(y, p.outputs).at_column(part.first_row as u32 + first),
                         m: p.tokens,
                         n: Size::fixed(b.rows),
                         k: Size::fixed(r),
@@ -191,11 +191,11 @@ impl Recorder<'_> {
         let du = View::of(du_tensor, rank);
         for part in &group.parts {
             let (r, scale) = (part.r as u32, part.scale as f32);
-            let (u, du) = (u.from_column(part.first_rank as u32), du.from_column(part.first_rank as u32));
+            let (u, du) = (u.at_column(part.first_rank as u32), du.at_column(part.first_rank as u32));
             let b = adapter.set.written(plan, part.b);
             let db = gradient.written(plan, part.b);
             for ((first, b), db) in placed(&b, |slab| slab.rows).zip(db) {
-                let dy = dy.from_column(part.first_row as u32 + first);
+                let dy = dy.at_column(part.first_row as u32 + first);
                 let (rows, r, accumulate) = (Size::fixed(b.rows), Size::fixed(r), Epilogue::Accumulate);
                 let c = View::of(db.tensor, part.r as u32);
                 let of_b =

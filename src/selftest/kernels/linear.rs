@@ -108,7 +108,7 @@ pub async fn product_with(
 
     let mut rig = b.rig();
     let (ga, gb) = (rig.floats("a", &left.all), rig.floats("b", &right.all));
-    let gbias = View::of(rig.floats("bias", &bias), bias.len() as u32).from_column(place.columns[2] as u32);
+    let gbias = View::of(rig.floats("bias", &bias), bias.len() as u32).at_column(place.columns[2] as u32);
     let gresidual = rig.floats("residual", &out.all);
     let mut outputs = Vec::new();
     for name in EPILOGUES.into_iter().filter(|e| wanted.contains(e)) {
