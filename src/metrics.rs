@@ -21,7 +21,7 @@
 use crate::api::Error;
 use crate::eval::intervals::Bootstrap;
 use crate::eval::metrics::metric;
-use crate::eval::{Agreement, Grid};
+use crate::eval::{Agreement, Grid, Sample};
 
 pub use crate::eval::correlation::pairwise_accuracy;
 pub use crate::eval::distribution::{sd_ratio, wasserstein_1};
@@ -33,10 +33,7 @@ pub use crate::eval::{Measured, Undefined, bias, kendall_tau_b, mae, pearson, rm
 /// # Errors
 /// Columns of different length, scores that are not finite, values that are no scale.
 pub fn quadratic_kappa(human: &[f64], judge: &[f64], scale: &[f64]) -> Result<Measured, Error> {
-    let judge: Vec<Option<f64>> = judge.iter().copied().map(Some).collect();
-    let all = agreement(human, &judge, scale)?;
-    let kappa = all.into_iter().find_map(|(name, figure)| (name == "kappa_quadratic").then_some(figure));
-    Ok(kappa.unwrap_or(Err(Undefined::NoScale)))
+    Ok(Sample::new(human, judge, Some(&Grid::new(scale)?))?.tally().kappa_quadratic())
 }
 
 /// All metrics of two columns by their names, in the order of tables; a `None` in `judge` is a score that could not be read.

@@ -4,9 +4,11 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{Case, Error, WeightDtype};
+use super::{Case, Error, WeightDtype, fetch};
 use crate::bundle::{self, Exported, SHARD_BYTES};
+use crate::files::refuse_input;
 use crate::judge::{JudgeError, JudgeSettings};
+use crate::model::error::ModelError;
 use crate::model_folder::ModelFolder;
 
 /// How a judge is exported.
@@ -42,9 +44,12 @@ pub struct Bundle {
 /// into its model.
 ///
 /// # Errors
-/// No judge in `from`; weights that do not fit the format; a folder with anything else in it; a full disk.
+/// No judge in `from`; `to` is `from`, or within it; weights that do not fit the format; a folder with anything else in it; a
+/// full disk.
 pub fn export(from: impl AsRef<Path>, to: impl AsRef<Path>, options: &ExportOptions) -> Result<Bundle, Error> {
-    let from = from.as_ref();
+    let (from, to) = (from.as_ref(), to.as_ref());
+    refuse_input(to, from, "the checkpoint").map_err(ModelError::from)?;
+    fetch(from, None)?;
     let folder = ModelFolder::open(from)?;
     let settings = JudgeSettings::of_folder(&folder)?.ok_or_else(|| JudgeError::Settings { found: "there is none".into() })?;
     let judge: Value = serde_json::from_str(&settings.to_json()).map_err(|e| JudgeError::Settings { found: e.to_string() })?;
@@ -55,6 +60,6 @@ pub fn export(from: impl AsRef<Path>, to: impl AsRef<Path>, options: &ExportOpti
     let name = options.name.as_deref().unwrap_or(&default);
     let examples = options.examples.iter().map(|case| Value::Object(case.columns().clone())).collect();
     let bundle = Exported { name, weights: options.weights, model: model.as_ref(), tokenizer: &tokenizer, judge, examples };
-    let manifest = bundle::export(to.as_ref(), &bundle, SHARD_BYTES)?;
+    let manifest = bundle::export(to, &bundle, SHARD_BYTES)?;
     Ok(Bundle { parameters: manifest.parameters, shards: manifest.shards.len(), bytes: manifest.download_bytes() })
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::case::{Case, Score};
-use super::{Error, ScoreOptions, WeightDtype};
+use super::{Error, ScoreOptions, WeightDtype, fetch};
 use crate::data::Example;
 use crate::gpu::{Gpu, GpuOptions};
 use crate::judge::{self, JudgeFiles, Judged};
@@ -130,18 +130,4 @@ impl Judge {
         });
         Ok(scores.collect())
     }
-}
-
-/// Downloads what the Hugging Face cache lacks, where this build can.
-#[cfg(feature = "hf-hub")]
-fn fetch(source: &Path, base: Option<&Path>) -> Result<(), Error> {
-    match crate::hub::Hub::from_env(|name| std::env::var(name).ok()) {
-        Some(hub) => Ok(hub.fetch_on(source, base, crate::hub::Wanted::All, &mut ())?),
-        None => Ok(()),
-    }
-}
-
-#[cfg(not(feature = "hf-hub"))]
-fn fetch(_: &Path, _: Option<&Path>) -> Result<(), Error> {
-    Ok(())
 }

@@ -31,3 +31,17 @@ pub use crate::train::TrainConfig;
 pub use crate::train::config::Method;
 #[cfg(not(target_arch = "wasm32"))]
 pub use crate::train::run::TrainOutcome;
+
+/// Downloads what the Hugging Face cache lacks, where this build can.
+#[cfg(all(feature = "hf-hub", not(target_arch = "wasm32")))]
+fn fetch(source: &std::path::Path, base: Option<&std::path::Path>) -> Result<(), Error> {
+    match crate::hub::Hub::from_env(|name| std::env::var(name).ok()) {
+        Some(hub) => Ok(hub.fetch_on(source, base, crate::hub::Wanted::All, &mut ())?),
+        None => Ok(()),
+    }
+}
+
+#[cfg(all(not(feature = "hf-hub"), not(target_arch = "wasm32")))]
+fn fetch(_: &std::path::Path, _: Option<&std::path::Path>) -> Result<(), Error> {
+    Ok(())
+}

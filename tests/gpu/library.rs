@@ -80,6 +80,9 @@ fn an_export_is_loaded_beside_its_judge() {
     assert!(bundle.parameters > 100_000 && bundle.bytes < 300_000, "{bundle:?}");
     let judge = Judge::load(JUDGE).unwrap();
     let packed = Judge::load_with(&to, LoadOptions { gpu: Some(judge.gpu().clone()), ..LoadOptions::default() }).unwrap();
+    assert!(export(&to, &to, &options).is_err() && to.join("manifest.json").is_file(), "an input is overwritten");
+    fn shared<T: Send + Sync>(_: &T) {}
+    shared(&judge);
     let (a, b) = (judge.score(&cases[0]).unwrap(), packed.score(&cases[0]).unwrap());
     assert!((a.expected - b.expected).abs() < 0.3, "{} {}", a.expected, b.expected);
 }

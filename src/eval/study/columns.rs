@@ -2,10 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::MeasuredJudge;
-use crate::eval::calibration::{named, score_mass};
+use super::{Calibration, MeasuredJudge, calibration, length_bias_of, mass_figures};
 use crate::eval::compare::{Comparison, holm};
-use crate::eval::correlation::length_bias;
 use crate::eval::intervals::{Bootstrap, Interval, Method};
 use crate::eval::repeats::Repeats;
 use crate::eval::table::{Cell, Table, fixed};
@@ -49,9 +47,6 @@ pub struct ColumnNames {
     pub cluster: Option<String>,
 }
 
-/// Rows with probabilities, and their figures by name.
-type Calibration = (usize, Vec<(&'static str, Measured)>);
-
 /// Everything about one file.
 #[derive(Clone, Debug)]
 pub struct ColumnStudy {
@@ -92,7 +87,6 @@ impl ColumnStudy {
         let judge2 = other.map(|other| MeasuredJudge::measure(human, other, grid, &bootstrap)).transpose()?;
         let compare = |other: &[Option<f64>]| Comparison::measure(human, &columns.judge, other, grid, &bootstrap);
         let comparison = other.map(compare).transpose()?;
-        let mass = columns.masses.as_deref().map(score_mass).transpose()?;
         let counts = |words: Vec<String>| Some((label_counts(&judge.agreement, words.len())?, words));
         Ok(ColumnStudy {
             labels: words.and_then(counts).map(|(counts, words)| (words, counts)),
@@ -104,7 +98,7 @@ impl ColumnStudy {
             length_bias: columns.lengths.as_ref().map(|lengths| length_bias_of(human, &columns.judge, lengths)),
             repeats: columns.repeats.as_ref().map(|rows| Repeats::measure(rows, grid, threshold)).transpose()?,
             probabilities: columns.probabilities.as_ref().map(|rows| calibration(human, rows, grid)).transpose()?,
-            mass: mass.map(|m| [("score_mass_mean", m.mean), ("score_mass_p5", m.p5)]),
+            mass: columns.masses.as_deref().map(mass_figures).transpose()?,
             judge,
             names,
         })
@@ -254,24 +248,6 @@ impl ColumnStudy {
 fn label_counts(agreement: &Agreement, labels: usize) -> Option<Vec<Vec<u64>>> {
     let table = agreement.table()?;
     Some((0..labels).map(|human| (0..labels).map(|judge| table.rows(human, judge)).collect()).collect())
-}
-
-fn length_bias_of(human: &[f64], judge: &[Option<f64>], lengths: &[Option<f64>]) -> Measured {
-    let (mut people, mut scores, mut length) = (Vec::new(), Vec::new(), Vec::new());
-    for ((h, s), l) in human.iter().zip(judge).zip(lengths) {
-        if let (Some(s), Some(l)) = (s, l) {
-            people.push(*h);
-            scores.push(*s);
-            length.push(*l);
-        }
-    }
-    length_bias(&people, &scores, &length)
-}
-
-fn calibration(human: &[f64], rows: &[Option<Vec<f64>>], grid: &Grid) -> Result<Calibration, EvalError> {
-    let (human, probabilities): (Vec<f64>, Vec<Vec<f64>>) =
-        human.iter().zip(rows).filter_map(|(h, p)| Some((*h, p.clone()?))).unzip();
-    Ok((human.len(), named(&probabilities, &human, grid)?))
 }
 
 /// A figure and its interval.

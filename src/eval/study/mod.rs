@@ -1,6 +1,6 @@
 //! A study: judges and floors measured against people on the same rows, with intervals, and how the whole is shown.
 //!
-//! [`JudgedRows`] is what `jurist eval` tells of one judge, [`ColumnStudy`] what `jurist agree` tells of columns of a file. Both
+//! [`JudgeStudy`] is what `jurist eval` tells of one judge, [`ColumnStudy`] what `jurist agree` tells of columns of a file. Both
 //! measure each judge by [`MeasuredJudge`].
 
 mod columns;
@@ -13,8 +13,10 @@ pub use rows::{JudgeStudy, JudgedRows, StudyRow};
 
 use serde_json::{Map, Value};
 
+use super::calibration::{named, score_mass};
+use super::correlation::length_bias;
 use super::intervals::{Bootstrap, NamedInterval, to_json};
-use super::{Agreement, EvalError, Grid, Sample};
+use super::{Agreement, EvalError, Grid, Measured, Sample};
 
 /// One judge against people, with intervals, over the rows that it scored.
 #[derive(Clone, Debug)]
@@ -52,6 +54,35 @@ impl MeasuredJudge {
         object.insert("intervals".into(), to_json(&self.intervals));
         object
     }
+}
+
+/// Rows with probabilities, and their figures by name.
+type Calibration = (usize, Vec<(&'static str, Measured)>);
+
+/// What probabilities say, of the rows that have them.
+fn calibration(human: &[f64], rows: &[Option<Vec<f64>>], grid: &Grid) -> Result<Calibration, EvalError> {
+    let (human, probabilities): (Vec<f64>, Vec<Vec<f64>>) =
+        human.iter().zip(rows).filter_map(|(h, p)| Some((*h, p.clone()?))).unzip();
+    Ok((human.len(), named(&probabilities, &human, grid)?))
+}
+
+/// Mean and low end of the probability on score tokens.
+fn mass_figures(masses: &[f64]) -> Result<[(&'static str, Measured); 2], EvalError> {
+    let mass = score_mass(masses)?;
+    Ok([("score_mass_mean", mass.mean), ("score_mass_p5", mass.p5)])
+}
+
+/// The length bias of the rows that have a judge's score and a length.
+fn length_bias_of(human: &[f64], judge: &[Option<f64>], lengths: &[Option<f64>]) -> Measured {
+    let (mut people, mut scores, mut length) = (Vec::new(), Vec::new(), Vec::new());
+    for ((h, s), l) in human.iter().zip(judge).zip(lengths) {
+        if let (Some(s), Some(l)) = (s, l) {
+            people.push(*h);
+            scores.push(*s);
+            length.push(*l);
+        }
+    }
+    length_bias(&people, &scores, &length)
 }
 
 /// For each text the number of its cluster: equal texts are one, numbered in their order.

@@ -2,13 +2,12 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{MeasuredJudge, clusters_of};
-use crate::eval::correlation::length_bias;
+use super::{MeasuredJudge, calibration, clusters_of, length_bias_of, mass_figures};
 use crate::eval::faithfulness::ChainSwap;
 use crate::eval::intervals::Bootstrap;
 use crate::eval::report::Role;
 use crate::eval::table::{Cell, Table, fixed};
-use crate::eval::{EvalError, Grid, Measured, calibration, floors};
+use crate::eval::{EvalError, Grid, Measured, floors};
 
 /// The rows of a study, column by column.
 #[derive(Clone, Debug, Default)]
@@ -97,7 +96,7 @@ impl JudgeStudy {
         let pairs: Vec<Option<(f64, f64)>> = human.iter().zip(&rows.expected).map(|(h, e)| Some((*h, (*e)?))).collect();
         Ok(JudgeStudy {
             judges,
-            further: further(&pairs, rows, grid)?,
+            further: further(rows, grid)?,
             pairs,
             lengths: rows.lengths.clone(),
             scale: grid.values().to_vec(),
@@ -175,16 +174,11 @@ impl JudgeStudy {
 }
 
 /// What only a distribution has, and the length bias, of the expected score.
-fn further(pairs: &[Option<(f64, f64)>], rows: &JudgedRows, grid: &Grid) -> Result<Vec<(&'static str, Measured)>, EvalError> {
-    let (people, probabilities): (Vec<f64>, Vec<Vec<f64>>) =
-        rows.human.iter().zip(&rows.distributions).filter_map(|(h, p)| Some((*h, p.clone()?))).unzip();
-    let mut found = calibration::named(&probabilities, &people, grid)?;
-    let mass = calibration::score_mass(&rows.masses)?;
-    found.extend([("score_mass_mean", mass.mean), ("score_mass_p5", mass.p5)]);
-    let answered: Vec<(f64, f64, f64)> =
-        pairs.iter().zip(&rows.lengths).filter_map(|(pair, l)| pair.map(|(h, s)| (h, s, *l as f64))).collect();
-    let of = |f: fn(&(f64, f64, f64)) -> f64| answered.iter().map(f).collect::<Vec<f64>>();
-    found.push(("length_bias", length_bias(&of(|r| r.0), &of(|r| r.1), &of(|r| r.2))));
+fn further(rows: &JudgedRows, grid: &Grid) -> Result<Vec<(&'static str, Measured)>, EvalError> {
+    let (_, mut found) = calibration(&rows.human, &rows.distributions, grid)?;
+    found.extend(mass_figures(&rows.masses)?);
+    let lengths: Vec<Option<f64>> = rows.lengths.iter().map(|length| Some(*length as f64)).collect();
+    found.push(("length_bias", length_bias_of(&rows.human, &rows.expected, &lengths)));
     Ok(found)
 }
 

@@ -579,13 +579,15 @@ impl TrainConfig {
     }
 
     /// What [`TrainConfig::to_toml`] wrote; `None` for any other text, and in a build without the cargo feature `toml`.
-    #[cfg(not(target_arch = "wasm32"))]
+    #[cfg(all(feature = "toml", not(target_arch = "wasm32")))]
     pub fn from_toml(text: &str) -> Option<Self> {
-        #[cfg(all(feature = "toml", not(target_arch = "wasm32")))]
-        let read = toml::from_str(text).ok();
-        #[cfg(not(feature = "toml"))]
-        let read = text.strip_prefix("").and(None);
-        read
+        toml::from_str(text).ok()
+    }
+
+    /// Nothing can be read without the cargo feature `toml`.
+    #[cfg(all(not(feature = "toml"), not(target_arch = "wasm32")))]
+    pub fn from_toml(_: &str) -> Option<Self> {
+        None
     }
 
     /// The resolved config as a TOML text: every setting that has a value, always in the same order, so that equal

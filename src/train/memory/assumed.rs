@@ -30,7 +30,8 @@ pub(super) fn start(config: &TrainConfig) -> Result<Start, TrainError> {
         JudgeOverrides { template: Some(Choice::Is(Template::Plain)), chat: Some(Choice::Is(false)), ..overrides(config)? };
     let settings = JudgeSettings::resolve(stored(config)?, &no_rows, &tokenizer, &[])?;
     config.check_score_reads(settings.score_reads)?;
-    let prompt = settings.prompt(&tokenizer)?;
+    // A template that cannot be read is refused here too.
+    settings.prompt(&tokenizer)?;
     let scores = (0..settings.scale.len() as u32).map(|score| vec![score]).collect();
     let phrase = vec![0; settings.phrase.split_whitespace().count() + 1];
     let unusable = |(_, found): (usize, String)| TrainError::Setting(SettingError::Conflict(found));
@@ -50,21 +51,7 @@ pub(super) fn start(config: &TrainConfig) -> Result<Start, TrainError> {
     }
     let train = Prepared { examples: rows, ..Prepared::default() };
     let inherited = Vec::new();
-    Ok(Start {
-        tokenizer,
-        model,
-        adapter,
-        base,
-        matrix_dtype,
-        dtype,
-        settings,
-        prompt,
-        tokens,
-        train,
-        eval: None,
-        inherited,
-        notes,
-    })
+    Ok(Start { tokenizer, model, adapter, base, matrix_dtype, dtype, settings, tokens, train, eval: None, inherited, notes })
 }
 
 /// One packed batch of the longest rows, and tokens of the longest chain.

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use crate::data::{Chains, DataError, Dataset, Example, Prompt, Reader, View, byte_size};
 use crate::judge::{
-    Choice, DEFAULT_PHRASE, DEFAULT_SCALE, JUDGE_FILE, JudgeError, JudgeOverrides, JudgePrompt, JudgeSettings, Placement,
-    ScoreTokens, Template, tokenizer_at,
+    Choice, DEFAULT_PHRASE, DEFAULT_SCALE, JUDGE_FILE, JudgeError, JudgeOverrides, JudgeSettings, Placement, ScoreTokens,
+    Template, tokenizer_at,
 };
 use crate::model::config::Config;
 use crate::model::error::ModelError;
@@ -34,7 +34,6 @@ pub struct Start {
     /// Format of saved weights.
     pub dtype: WeightDtype,
     pub settings: JudgeSettings,
-    pub prompt: JudgePrompt,
     pub tokens: ScoreTokens,
     pub train: Prepared,
     /// Held-out rows, as examples and as rows to be judged.
@@ -132,21 +131,7 @@ impl Start {
             let why = "a sampled chain and its score must be told apart";
             return Err(SettingError::Missing { key: "phrase", why }.into());
         }
-        Ok(Start {
-            tokenizer,
-            model,
-            adapter,
-            base,
-            matrix_dtype,
-            dtype,
-            settings,
-            prompt,
-            tokens,
-            train,
-            eval,
-            inherited,
-            notes,
-        })
+        Ok(Start { tokenizer, model, adapter, base, matrix_dtype, dtype, settings, tokens, train, eval, inherited, notes })
     }
 
     /// The weights that the run starts from.
