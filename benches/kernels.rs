@@ -4,7 +4,7 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use jurist::bench::{Shape, cases, model};
-use jurist::gpu::{Gpu, GpuOptions, LiveValues};
+use jurist::gpu::{Gpu, GpuOptions, RunParams};
 use pollster::block_on;
 
 fn gpu() -> Gpu {
@@ -21,7 +21,7 @@ fn kernels(c: &mut Criterion) {
         group.throughput(Throughput::Elements(case.flops));
         group.bench_function(&case.name, |bench| {
             bench.iter(|| {
-                plan.run(&LiveValues::default()).expect("a run");
+                plan.run(&RunParams::default()).expect("a run");
                 gpu.wait().expect("an end");
             });
         });

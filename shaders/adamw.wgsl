@@ -6,7 +6,7 @@
 //
 // Contract   in place on p, m and v. One thread a piece.
 #include "lib/grid.wgsl"
-#include "lib/piece.wgsl"
+#include "lib/vec.wgsl"
 
 struct Params {
     size: u32, // pieces
@@ -19,11 +19,11 @@ struct Params {
     correction2: f32, // sqrt(1 - β2ᵗ)
 }
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> gradient: array<Piece>;
+@group(0) @binding(1) var<storage, read> gradient: array<Vec>;
 @group(0) @binding(2) var<storage, read> norm: array<f32>; // norm, clip factor, finite (1 or 0)
-@group(0) @binding(3) var<storage, read_write> p: array<Piece>;
-@group(0) @binding(4) var<storage, read_write> m: array<Piece>;
-@group(0) @binding(5) var<storage, read_write> v: array<Piece>;
+@group(0) @binding(3) var<storage, read_write> p: array<Vec>;
+@group(0) @binding(4) var<storage, read_write> m: array<Vec>;
+@group(0) @binding(5) var<storage, read_write> v: array<Vec>;
 
 @compute @workgroup_size(64)
 fn advance(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -38,5 +38,5 @@ fn advance(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     m[i] = first;
     v[i] = second;
     p[i] = p[i] * (1.0 - params.lr * params.decay)
-         - params.lr / params.correction1 * first / (sqrt(second) / params.correction2 + Piece(params.eps));
+         - params.lr / params.correction1 * first / (sqrt(second) / params.correction2 + Vec(params.eps));
 }

@@ -24,9 +24,9 @@ struct Params {
 @group(0) @binding(0) var<uniform> params: Params;
 
 #if forward
-@group(0) @binding(1) var<storage, read> qkv: array<Piece>;
+@group(0) @binding(1) var<storage, read> qkv: array<Vec>;
 @group(0) @binding(2) var<storage, read> spans: array<TokenSpan>; // [T]
-@group(0) @binding(3) var<storage, read_write> out: array<Piece>; // [T, heads, D]
+@group(0) @binding(3) var<storage, read_write> out: array<Vec>; // [T, heads, D]
 @group(0) @binding(4) var<storage, read_write> stats: array<vec2<f32>>; // [T, heads]
 
 @compute @workgroup_size(64)
@@ -40,12 +40,12 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     let t = i % params.tokens;
     let kv_head = head / GROUP_SIZE;
     let span = spans[t];
-#for P PIECES
+#for P VECS
     let q{{P}} = qkv[query_at(t, head) + {{P}}u] * params.scale;
-    var sum{{P}} = Piece();
+    var sum{{P}} = Vec();
 #end
-    var top = -1e30;
-    var mass = 0.0;
+    var max_score = -1e30;
+    var denominator = 0.0;
     // Two runs of keys in one loop: the shared prefix, then the own sequence.
     var s = prefix_from(t, span);
     var end = span.prefix_start + span.prefix_len;
@@ -61,35 +61,35 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
         }
         let key = key_at(s, kv_head);
         var score = 0.0;
-#for P PIECES
+#for P VECS
         score += dot(q{{P}}, qkv[key + {{P}}u]);
 #end
         // One exponential for both cases: the new key is the largest so far, or it is not.
-        let gap = exp(-abs(score - top));
-        let larger = score > top;
-        let shrink = select(1.0, gap, larger);
-        let p = select(gap, 1.0, larger);
-        top = max(top, score);
-        mass = mass * shrink + p;
+        let decay = exp(-abs(score - max_score));
+        let larger = score > max_score;
+        let rescale = select(1.0, decay, larger);
+        let p = select(decay, 1.0, larger);
+        max_score = max(max_score, score);
+        denominator = denominator * rescale + p;
         let value = value_at(s, kv_head);
-#for P PIECES
-        sum{{P}} = sum{{P}} * shrink + p * qkv[value + {{P}}u];
+#for P VECS
+        sum{{P}} = sum{{P}} * rescale + p * qkv[value + {{P}}u];
 #end
         s++;
     }
     // A score that overflowed is not known to be the largest: no number comes of it.
-    mass = select(mass, bitcast<f32>(0x7fc00000u | bitcast<u32>(top)), bitcast<u32>(top) == 0x7f800000u);
-    let at = (t * HEADS + head) * PIECES;
-#for P PIECES
-    out[at + {{P}}u] = sum{{P}} / mass;
+    denominator = select(denominator, bitcast<f32>(0x7fc00000u | bitcast<u32>(max_score)), bitcast<u32>(max_score) == 0x7f800000u);
+    let at = (t * HEADS + head) * VECS;
+#for P VECS
+    out[at + {{P}}u] = sum{{P}} / denominator;
 #end
-    stats[t * HEADS + head] = vec2<f32>(top + log(mass), 0.0);
+    stats[t * HEADS + head] = vec2<f32>(max_score + log(denominator), 0.0);
 }
 #endif
 
 #if prepare
-@group(0) @binding(1) var<storage, read> out: array<Piece>; // [T, heads, D]
-@group(0) @binding(2) var<storage, read> dout: array<Piece>; // [T, heads, D]
+@group(0) @binding(1) var<storage, read> out: array<Vec>; // [T, heads, D]
+@group(0) @binding(2) var<storage, read> dout: array<Vec>; // [T, heads, D]
 @group(0) @binding(3) var<storage, read_write> stats: array<vec2<f32>>; // [T, heads]
 
 @compute @workgroup_size(64)
@@ -100,7 +100,7 @@ fn prepare(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
         return;
     }
     var sum = 0.0;
-    for (var p = i * PIECES; p < (i + 1u) * PIECES; p++) {
+    for (var p = i * VECS; p < (i + 1u) * VECS; p++) {
         sum += dot(out[p], dout[p]);
     }
     stats[i].y = sum;
@@ -108,11 +108,11 @@ fn prepare(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
 #endif
 
 #if backward_q
-@group(0) @binding(1) var<storage, read> qkv: array<Piece>;
+@group(0) @binding(1) var<storage, read> qkv: array<Vec>;
 @group(0) @binding(2) var<storage, read> spans: array<TokenSpan>; // [T]
-@group(0) @binding(3) var<storage, read> dout: array<Piece>; // [T, heads, D]
+@group(0) @binding(3) var<storage, read> dout: array<Vec>; // [T, heads, D]
 @group(0) @binding(4) var<storage, read> stats: array<vec2<f32>>; // [T, heads]
-@group(0) @binding(5) var<storage, read_write> dqkv: array<Piece>;
+@group(0) @binding(5) var<storage, read_write> dqkv: array<Vec>;
 
 @compute @workgroup_size(64)
 fn backward_q(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -126,10 +126,10 @@ fn backward_q(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) 
     let kv_head = head / GROUP_SIZE;
     let span = spans[t];
     let stat = stats[t * HEADS + head];
-#for P PIECES
+#for P VECS
     let q{{P}} = qkv[query_at(t, head) + {{P}}u] * params.scale;
-    let o{{P}} = dout[(t * HEADS + head) * PIECES + {{P}}u];
-    var sum{{P}} = Piece();
+    let o{{P}} = dout[(t * HEADS + head) * VECS + {{P}}u];
+    var sum{{P}} = Vec();
 #end
     var s = prefix_from(t, span);
     var end = span.prefix_start + span.prefix_len;
@@ -147,29 +147,29 @@ fn backward_q(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) 
         let value = value_at(s, kv_head);
         var score = 0.0;
         var dp = 0.0;
-#for P PIECES
+#for P VECS
         let k{{P}} = qkv[key + {{P}}u];
         score += dot(q{{P}}, k{{P}});
         dp += dot(o{{P}}, qkv[value + {{P}}u]);
 #end
         let ds = exp(min(score - stat.x, 0.0)) * (dp - stat.y);
-#for P PIECES
+#for P VECS
         sum{{P}} += ds * k{{P}};
 #end
         s++;
     }
-#for P PIECES
+#for P VECS
     dqkv[query_at(t, head) + {{P}}u] = sum{{P}} * params.scale;
 #end
 }
 #endif
 
 #if backward_kv
-@group(0) @binding(1) var<storage, read> qkv: array<Piece>;
+@group(0) @binding(1) var<storage, read> qkv: array<Vec>;
 @group(0) @binding(2) var<storage, read> spans: array<TokenSpan>; // [T]
-@group(0) @binding(3) var<storage, read> dout: array<Piece>; // [T, heads, D]
+@group(0) @binding(3) var<storage, read> dout: array<Vec>; // [T, heads, D]
 @group(0) @binding(4) var<storage, read> stats: array<vec2<f32>>; // [T, heads]
-@group(0) @binding(5) var<storage, read_write> dqkv: array<Piece>;
+@group(0) @binding(5) var<storage, read_write> dqkv: array<Vec>;
 
 @compute @workgroup_size(64)
 fn backward_kv(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -181,11 +181,11 @@ fn backward_kv(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups)
     let kv_head = i / params.tokens;
     let s = i % params.tokens;
     let end = spans[s].query_end;
-#for P PIECES
+#for P VECS
     let k{{P}} = qkv[key_at(s, kv_head) + {{P}}u] * params.scale;
     let v{{P}} = qkv[value_at(s, kv_head) + {{P}}u];
-    var dk{{P}} = Piece();
-    var dv{{P}} = Piece();
+    var dk{{P}} = Vec();
+    var dv{{P}} = Vec();
 #end
     for (var t = s; t < end; t++) {
 #if WINDOWED
@@ -195,11 +195,11 @@ fn backward_kv(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups)
 #endif
         for (var head = kv_head * GROUP_SIZE; head < (kv_head + 1u) * GROUP_SIZE; head++) {
             let query = query_at(t, head);
-            let given = (t * HEADS + head) * PIECES;
+            let given = (t * HEADS + head) * VECS;
             let stat = stats[t * HEADS + head];
             var score = 0.0;
             var dp = 0.0;
-#for P PIECES
+#for P VECS
             let q{{P}} = qkv[query + {{P}}u];
             let o{{P}} = dout[given + {{P}}u];
             score += dot(q{{P}}, k{{P}});
@@ -207,13 +207,13 @@ fn backward_kv(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups)
 #end
             let p = exp(min(score - stat.x, 0.0));
             let ds = p * (dp - stat.y);
-#for P PIECES
+#for P VECS
             dv{{P}} += p * o{{P}};
             dk{{P}} += ds * q{{P}};
 #end
         }
     }
-#for P PIECES
+#for P VECS
     dqkv[key_at(s, kv_head) + {{P}}u] = dk{{P}} * params.scale;
     dqkv[value_at(s, kv_head) + {{P}}u] = dv{{P}};
 #end

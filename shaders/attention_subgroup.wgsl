@@ -12,19 +12,19 @@ struct Params {
     scale: f32, // 1 / sqrt(head_dim)
 }
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> qkv: array<Piece>;
+@group(0) @binding(1) var<storage, read> qkv: array<Vec>;
 @group(0) @binding(2) var<storage, read> spans: array<TokenSpan>; // [T]
 
-// Four vectors of PIECES pieces lie in LOADS = PIECES / 2 pieces a lane: piece P of vector J is number J * PIECES + P.
+// Four vectors of VECS pieces lie in LOADS = VECS / 2 pieces a lane: piece P of vector J is number J * VECS + P.
 
 // The union of what the lanes see.
-fn together(run: Run) -> Run {
+fn subgroup_union(run: Run) -> Run {
     let empty = run.start >= run.end;
     return Run(subgroupMin(select(run.start, 0xffffffffu, empty)), subgroupMax(select(run.end, 0u, empty)));
 }
 
 #if forward
-@group(0) @binding(3) var<storage, read_write> out: array<Piece>; // [T, heads, D]
+@group(0) @binding(3) var<storage, read_write> out: array<Vec>; // [T, heads, D]
 @group(0) @binding(4) var<storage, read_write> stats: array<vec2<f32>>; // [T, heads]
 
 @compute @workgroup_size(8)
@@ -34,61 +34,61 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_in
     let own = group.x * 8u + lane;
     let t = min(own, params.tokens - 1u);
     let span = spans[t];
-#for P PIECES
+#for P VECS
     let q{{P}} = qkv[query_at(t, head) + {{P}}u] * params.scale;
-    var sum{{P}} = Piece();
+    var sum{{P}} = Vec();
 #end
-    var top = -1e30;
-    var mass = 0.0;
+    var max_score = -1e30;
+    var denominator = 0.0;
     for (var part = 0u; part < 2u; part++) {
         let run = visible(t, span, part);
-        let all = together(run);
+        let all = subgroup_union(run);
         for (var s = all.start; s < all.end; s += 4u) {
-            var keys: array<Piece, {{LOADS}}>;
-            var values: array<Piece, {{LOADS}}>;
+            var keys: array<Vec, LOADS>;
+            var values: array<Vec, LOADS>;
 #for L LOADS
-            let at{{L}} = min(s + ({{L}}u * 8u + lane) / PIECES, all.end - 1u);
-            keys[{{L}}] = qkv[key_at(at{{L}}, kv_head) + ({{L}}u * 8u + lane) % PIECES];
-            values[{{L}}] = qkv[value_at(at{{L}}, kv_head) + ({{L}}u * 8u + lane) % PIECES];
+            let at{{L}} = min(s + ({{L}}u * 8u + lane) / VECS, all.end - 1u);
+            keys[{{L}}] = qkv[key_at(at{{L}}, kv_head) + ({{L}}u * 8u + lane) % VECS];
+            values[{{L}}] = qkv[value_at(at{{L}}, kv_head) + ({{L}}u * 8u + lane) % VECS];
 #end
 #for J 4
             let seen{{J}} = s + {{J}}u >= run.start && s + {{J}}u < run.end;
             var score{{J}} = 0.0;
-#for P PIECES
-            score{{J}} += dot(q{{P}}, subgroupBroadcast(keys[({{J}}u * PIECES + {{P}}u) / 8u], ({{J}}u * PIECES + {{P}}u) % 8u));
+#for P VECS
+            score{{J}} += dot(q{{P}}, subgroupBroadcast(keys[({{J}}u * VECS + {{P}}u) / 8u], ({{J}}u * VECS + {{P}}u) % 8u));
 #end
             score{{J}} = select(-1e30, score{{J}}, seen{{J}});
 #end
-            let peak = max(max(top, max(score0, score1)), max(score2, score3));
-            let shrink = exp(top - peak);
-            top = peak;
-            mass *= shrink;
-#for P PIECES
-            sum{{P}} *= shrink;
+            let new_max = max(max(max_score, max(score0, score1)), max(score2, score3));
+            let rescale = exp(max_score - new_max);
+            max_score = new_max;
+            denominator *= rescale;
+#for P VECS
+            sum{{P}} *= rescale;
 #end
 #for J 4
-            let p{{J}} = select(0.0, exp(score{{J}} - peak), seen{{J}});
-            mass += p{{J}};
-#for P PIECES
-            sum{{P}} += p{{J}} * subgroupBroadcast(values[({{J}}u * PIECES + {{P}}u) / 8u], ({{J}}u * PIECES + {{P}}u) % 8u);
+            let p{{J}} = select(0.0, exp(score{{J}} - new_max), seen{{J}});
+            denominator += p{{J}};
+#for P VECS
+            sum{{P}} += p{{J}} * subgroupBroadcast(values[({{J}}u * VECS + {{P}}u) / 8u], ({{J}}u * VECS + {{P}}u) % 8u);
 #end
 #end
         }
     }
     if (own < params.tokens) {
-        let at = (t * HEADS + head) * PIECES;
-#for P PIECES
-        out[at + {{P}}u] = sum{{P}} / mass;
+        let at = (t * HEADS + head) * VECS;
+#for P VECS
+        out[at + {{P}}u] = sum{{P}} / denominator;
 #end
-        stats[t * HEADS + head] = vec2<f32>(top + log(mass), 0.0);
+        stats[t * HEADS + head] = vec2<f32>(max_score + log(denominator), 0.0);
     }
 }
 #endif
 
 #if backward_q
-@group(0) @binding(3) var<storage, read> dout: array<Piece>; // [T, heads, D]
+@group(0) @binding(3) var<storage, read> dout: array<Vec>; // [T, heads, D]
 @group(0) @binding(4) var<storage, read> stats: array<vec2<f32>>; // [T, heads]
-@group(0) @binding(5) var<storage, read_write> dqkv: array<Piece>;
+@group(0) @binding(5) var<storage, read_write> dqkv: array<Vec>;
 
 @compute @workgroup_size(8)
 fn backward_q(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -98,40 +98,40 @@ fn backward_q(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation
     let t = min(own, params.tokens - 1u);
     let span = spans[t];
     let stat = stats[t * HEADS + head];
-#for P PIECES
+#for P VECS
     let q{{P}} = qkv[query_at(t, head) + {{P}}u] * params.scale;
-    let o{{P}} = dout[(t * HEADS + head) * PIECES + {{P}}u];
-    var sum{{P}} = Piece();
+    let o{{P}} = dout[(t * HEADS + head) * VECS + {{P}}u];
+    var sum{{P}} = Vec();
 #end
     for (var part = 0u; part < 2u; part++) {
         let run = visible(t, span, part);
-        let all = together(run);
+        let all = subgroup_union(run);
         for (var s = all.start; s < all.end; s += 4u) {
-            var keys: array<Piece, {{LOADS}}>;
-            var values: array<Piece, {{LOADS}}>;
+            var keys: array<Vec, LOADS>;
+            var values: array<Vec, LOADS>;
 #for L LOADS
-            let at{{L}} = min(s + ({{L}}u * 8u + lane) / PIECES, all.end - 1u);
-            keys[{{L}}] = qkv[key_at(at{{L}}, kv_head) + ({{L}}u * 8u + lane) % PIECES];
-            values[{{L}}] = qkv[value_at(at{{L}}, kv_head) + ({{L}}u * 8u + lane) % PIECES];
+            let at{{L}} = min(s + ({{L}}u * 8u + lane) / VECS, all.end - 1u);
+            keys[{{L}}] = qkv[key_at(at{{L}}, kv_head) + ({{L}}u * 8u + lane) % VECS];
+            values[{{L}}] = qkv[value_at(at{{L}}, kv_head) + ({{L}}u * 8u + lane) % VECS];
 #end
 #for J 4
             let seen{{J}} = s + {{J}}u >= run.start && s + {{J}}u < run.end;
             var score{{J}} = 0.0;
             var dp{{J}} = 0.0;
-#for P PIECES
-            let k{{J}}_{{P}} = subgroupBroadcast(keys[({{J}}u * PIECES + {{P}}u) / 8u], ({{J}}u * PIECES + {{P}}u) % 8u);
+#for P VECS
+            let k{{J}}_{{P}} = subgroupBroadcast(keys[({{J}}u * VECS + {{P}}u) / 8u], ({{J}}u * VECS + {{P}}u) % 8u);
             score{{J}} += dot(q{{P}}, k{{J}}_{{P}});
-            dp{{J}} += dot(o{{P}}, subgroupBroadcast(values[({{J}}u * PIECES + {{P}}u) / 8u], ({{J}}u * PIECES + {{P}}u) % 8u));
+            dp{{J}} += dot(o{{P}}, subgroupBroadcast(values[({{J}}u * VECS + {{P}}u) / 8u], ({{J}}u * VECS + {{P}}u) % 8u));
 #end
             let ds{{J}} = select(0.0, exp(min(score{{J}} - stat.x, 0.0)) * (dp{{J}} - stat.y), seen{{J}});
-#for P PIECES
+#for P VECS
             sum{{P}} += ds{{J}} * k{{J}}_{{P}};
 #end
 #end
         }
     }
     if (own < params.tokens) {
-#for P PIECES
+#for P VECS
         dqkv[query_at(t, head) + {{P}}u] = sum{{P}} * params.scale;
 #end
     }
@@ -139,9 +139,9 @@ fn backward_q(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation
 #endif
 
 #if backward_kv
-@group(0) @binding(3) var<storage, read> dout: array<Piece>; // [T, heads, D]
+@group(0) @binding(3) var<storage, read> dout: array<Vec>; // [T, heads, D]
 @group(0) @binding(4) var<storage, read> stats: array<vec2<f32>>; // [T, heads]
-@group(0) @binding(5) var<storage, read_write> dqkv: array<Piece>;
+@group(0) @binding(5) var<storage, read_write> dqkv: array<Vec>;
 
 @compute @workgroup_size(8)
 fn backward_kv(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -149,11 +149,11 @@ fn backward_kv(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
     let own = group.x * 8u + lane;
     let s = min(own, params.tokens - 1u);
     let end = spans[s].query_end;
-#for P PIECES
+#for P VECS
     let k{{P}} = qkv[key_at(s, kv_head) + {{P}}u] * params.scale;
     let v{{P}} = qkv[value_at(s, kv_head) + {{P}}u];
-    var dk{{P}} = Piece();
-    var dv{{P}} = Piece();
+    var dk{{P}} = Vec();
+    var dv{{P}} = Vec();
 #end
     let last = subgroupMax(end);
     for (var t = subgroupMin(s); t < last; t += 4u) {
@@ -177,26 +177,26 @@ fn backward_kv(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
 #end
         for (var head = kv_head * GROUP_SIZE; head < (kv_head + 1u) * GROUP_SIZE; head++) {
             let stat = stats[query * HEADS + head];
-            var queries: array<Piece, {{LOADS}}>;
-            var given: array<Piece, {{LOADS}}>;
+            var queries: array<Vec, LOADS>;
+            var given: array<Vec, LOADS>;
 #for L LOADS
-            let at{{L}} = min(t + ({{L}}u * 8u + lane) / PIECES, last - 1u);
-            queries[{{L}}] = qkv[query_at(at{{L}}, head) + ({{L}}u * 8u + lane) % PIECES];
-            given[{{L}}] = dout[(at{{L}} * HEADS + head) * PIECES + ({{L}}u * 8u + lane) % PIECES];
+            let at{{L}} = min(t + ({{L}}u * 8u + lane) / VECS, last - 1u);
+            queries[{{L}}] = qkv[query_at(at{{L}}, head) + ({{L}}u * 8u + lane) % VECS];
+            given[{{L}}] = dout[(at{{L}} * HEADS + head) * VECS + ({{L}}u * 8u + lane) % VECS];
 #end
 #for J 4
             let stat{{J}} = subgroupBroadcast(stat, {{J}}u);
             var score{{J}} = 0.0;
             var dp{{J}} = 0.0;
-#for P PIECES
-            let q{{J}}_{{P}} = subgroupBroadcast(queries[({{J}}u * PIECES + {{P}}u) / 8u], ({{J}}u * PIECES + {{P}}u) % 8u);
-            let o{{J}}_{{P}} = subgroupBroadcast(given[({{J}}u * PIECES + {{P}}u) / 8u], ({{J}}u * PIECES + {{P}}u) % 8u);
+#for P VECS
+            let q{{J}}_{{P}} = subgroupBroadcast(queries[({{J}}u * VECS + {{P}}u) / 8u], ({{J}}u * VECS + {{P}}u) % 8u);
+            let o{{J}}_{{P}} = subgroupBroadcast(given[({{J}}u * VECS + {{P}}u) / 8u], ({{J}}u * VECS + {{P}}u) % 8u);
             score{{J}} += dot(q{{J}}_{{P}}, k{{P}});
             dp{{J}} += dot(o{{J}}_{{P}}, v{{P}});
 #end
             let p{{J}} = select(0.0, exp(min(score{{J}} - stat{{J}}.x, 0.0)), seen{{J}});
             let ds{{J}} = p{{J}} * (dp{{J}} - stat{{J}}.y);
-#for P PIECES
+#for P VECS
             dv{{P}} += p{{J}} * o{{J}}_{{P}};
             dk{{P}} += ds{{J}} * q{{J}}_{{P}};
 #end
@@ -204,7 +204,7 @@ fn backward_kv(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
         }
     }
     if (own < params.tokens) {
-#for P PIECES
+#for P VECS
         dqkv[key_at(s, kv_head) + {{P}}u] = dk{{P}} * params.scale;
         dqkv[value_at(s, kv_head) + {{P}}u] = dv{{P}};
 #end

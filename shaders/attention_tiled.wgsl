@@ -21,15 +21,15 @@ struct Params {
     scale: f32, // 1 / sqrt(head_dim)
 }
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> qkv: array<Piece>;
+@group(0) @binding(1) var<storage, read> qkv: array<Vec>;
 @group(0) @binding(2) var<storage, read> spans: array<TokenSpan>; // [T]
 #if forward
-@group(0) @binding(3) var<storage, read_write> out: array<Piece>; // [T, heads, D]
+@group(0) @binding(3) var<storage, read_write> out: array<Vec>; // [T, heads, D]
 @group(0) @binding(4) var<storage, read_write> stats: array<vec2<f32>>; // [T, heads]
 #else
-@group(0) @binding(3) var<storage, read> dout: array<Piece>; // [T, heads, D]
+@group(0) @binding(3) var<storage, read> dout: array<Vec>; // [T, heads, D]
 @group(0) @binding(4) var<storage, read> stats: array<vec2<f32>>; // [T, heads]
-@group(0) @binding(5) var<storage, read_write> dqkv: array<Piece>;
+@group(0) @binding(5) var<storage, read_write> dqkv: array<Vec>;
 #endif
 
 const SIDE: u32 = 32u; // rows, and columns, of a tile
@@ -38,8 +38,8 @@ const THREADS: u32 = 8u * DOWN;
 const WIDTH: u32 = 8u; // pieces of a vector that are staged at a time
 const PITCH: u32 = 9u;
 
-var<workgroup> left: array<Piece, 288>; // [SIDE, PITCH]: rows
-var<workgroup> right: array<Piece, 288>; // columns
+var<workgroup> left: array<Vec, 288>; // [SIDE, PITCH]: rows
+var<workgroup> right: array<Vec, 288>; // columns
 var<workgroup> weights: array<vec4<f32>, 288>; // [SIDE rows, PITCH]: 32 columns in order
 
 // A thread's part of a 32 x 32 tile: of each of its rows, four columns or one piece.
@@ -55,9 +55,9 @@ const VALUE: u32 = 2u;
 const GIVEN: u32 = 3u; // dout
 
 // A piece of a row's query or dout, or of a key or value; zeros past the end of the vector.
-fn fetch(what: u32, index: u32, kv_head: u32, piece: u32) -> Piece {
-    if (piece >= PIECES) {
-        return Piece();
+fn fetch(what: u32, index: u32, kv_head: u32, piece: u32) -> Vec {
+    if (piece >= VECS) {
+        return Vec();
     }
     if (what == KEY) {
         return qkv[key_at(index, kv_head) + piece];
@@ -69,7 +69,7 @@ fn fetch(what: u32, index: u32, kv_head: u32, piece: u32) -> Piece {
     let head = kv_head * GROUP_SIZE + index % GROUP_SIZE;
 #if !forward
     if (what == GIVEN) {
-        return dout[(t * HEADS + head) * PIECES + piece];
+        return dout[(t * HEADS + head) * VECS + piece];
     }
 #endif
     return qkv[query_at(t, head) + piece];
@@ -96,7 +96,7 @@ fn products(rows: u32, row: u32, last_row: u32, columns: u32, column: u32, last_
     let x = thread % 8u;
     let y = thread / 8u;
     var sum = Block();
-    for (var chunk = 0u; chunk < {{CHUNKS}}u; chunk++) {
+    for (var chunk = 0u; chunk < CHUNKS; chunk++) {
         workgroupBarrier();
         stage_left(rows, row, last_row, kv_head, chunk, thread);
         stage_right(columns, column, last_column, kv_head, chunk, thread);
@@ -156,8 +156,8 @@ fn backward_kv(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
     let s{{I}} = min(own{{I}}, params.tokens - 1u);
     let end{{I}} = spans[s{{I}}].query_end;
 #end
-    var dk: array<Block, {{CHUNKS}}>;
-    var dv: array<Block, {{CHUNKS}}>;
+    var dk: array<Block, CHUNKS>;
+    var dv: array<Block, CHUNKS>;
     let last = end * GROUP_SIZE - 1u;
     for (var row = first * GROUP_SIZE; row <= last; row += SIDE) {
         let score = products(KEY, first, params.tokens - 1u, QUERY, row, last, kv_head, thread);
@@ -187,7 +187,7 @@ fn backward_kv(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
 #for I 2
         weights[({{I}}u * DOWN + y) * PITCH + x] = p{{I}};
 #end
-        for (var c = 0u; c < {{CHUNKS}}u; c++) {
+        for (var c = 0u; c < CHUNKS; c++) {
             let more = weighted(GIVEN, row, last, kv_head, c, thread);
 #for I 2
             dv[c].r{{I}} += more.r{{I}};
@@ -197,14 +197,14 @@ fn backward_kv(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
 #for I 2
         weights[({{I}}u * DOWN + y) * PITCH + x] = ds{{I}};
 #end
-        for (var c = 0u; c < {{CHUNKS}}u; c++) {
+        for (var c = 0u; c < CHUNKS; c++) {
             let more = weighted(QUERY, row, last, kv_head, c, thread);
 #for I 2
             dk[c].r{{I}} += more.r{{I}};
 #end
         }
     }
-    for (var c = 0u; c * WIDTH + x < PIECES; c++) {
+    for (var c = 0u; c * WIDTH + x < VECS; c++) {
 #for I 2
         if (own{{I}} < params.tokens) {
             dqkv[key_at(s{{I}}, kv_head) + c * WIDTH + x] = dk[c].r{{I}} * params.scale;
@@ -215,7 +215,7 @@ fn backward_kv(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
 }
 #else
 // The union of what tokens first ..= last see of one part.
-fn together(first: u32, last: u32, part: u32) -> Run {
+fn tile_union(first: u32, last: u32, part: u32) -> Run {
     var all = Run(0xffffffffu, 0u);
     for (var t = first; t <= last; t++) {
         let run = visible(t, spans[t], part);
@@ -248,12 +248,12 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_in
     let own{{I}} = first + {{I}}u * DOWN + y;
     let t{{I}} = min(own{{I}}, last) / GROUP_SIZE;
     let span{{I}} = spans[t{{I}}];
-    var top{{I}} = -1e30;
-    var mass{{I}} = 0.0; // of this thread's columns
+    var max_score{{I}} = -1e30;
+    var denominator{{I}} = 0.0; // of this thread's columns
 #end
-    var sum: array<Block, {{CHUNKS}}>;
+    var sum: array<Block, CHUNKS>;
     for (var part = 0u; part < 2u; part++) {
-        let all = together(first / GROUP_SIZE, min(first + SIDE - 1u, last) / GROUP_SIZE, part);
+        let all = tile_union(first / GROUP_SIZE, min(first + SIDE - 1u, last) / GROUP_SIZE, part);
 #for I 2
         let run{{I}} = visible(t{{I}}, span{{I}}, part);
 #end
@@ -266,27 +266,27 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_in
 #end
             workgroupBarrier();
 #for I 2
-            var peak{{I}} = top{{I}};
+            var new_max{{I}} = max_score{{I}};
 #for K 8
-            peak{{I}} = max(peak{{I}}, shares[({{I}}u * DOWN + y) * 8u + {{K}}u]);
+            new_max{{I}} = max(new_max{{I}}, shares[({{I}}u * DOWN + y) * 8u + {{K}}u]);
 #end
-            let shrink{{I}} = exp(top{{I}} - peak{{I}});
-            top{{I}} = peak{{I}};
-            let p{{I}} = select(vec4<f32>(), exp(score{{I}} - peak{{I}}), seen{{I}});
-            mass{{I}} = mass{{I}} * shrink{{I}} + (p{{I}}.x + p{{I}}.y) + (p{{I}}.z + p{{I}}.w);
+            let rescale{{I}} = exp(max_score{{I}} - new_max{{I}});
+            max_score{{I}} = new_max{{I}};
+            let p{{I}} = select(vec4<f32>(), exp(score{{I}} - new_max{{I}}), seen{{I}});
+            denominator{{I}} = denominator{{I}} * rescale{{I}} + (p{{I}}.x + p{{I}}.y) + (p{{I}}.z + p{{I}}.w);
             weights[({{I}}u * DOWN + y) * PITCH + x] = p{{I}};
 #end
-            for (var c = 0u; c < {{CHUNKS}}u; c++) {
+            for (var c = 0u; c < CHUNKS; c++) {
                 let more = weighted(VALUE, s, all.end - 1u, kv_head, c, thread);
 #for I 2
-                sum[c].r{{I}} = sum[c].r{{I}} * shrink{{I}} + more.r{{I}};
+                sum[c].r{{I}} = sum[c].r{{I}} * rescale{{I}} + more.r{{I}};
 #end
             }
         }
     }
     workgroupBarrier();
 #for I 2
-    shares[({{I}}u * DOWN + y) * 8u + x] = mass{{I}};
+    shares[({{I}}u * DOWN + y) * 8u + x] = denominator{{I}};
 #end
     workgroupBarrier();
 #for I 2
@@ -296,12 +296,12 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_in
 #end
     if (own{{I}} <= last) {
         let head = kv_head * GROUP_SIZE + own{{I}} % GROUP_SIZE;
-        let at = (t{{I}} * HEADS + head) * PIECES;
-        for (var c = 0u; c * WIDTH + x < PIECES; c++) {
+        let at = (t{{I}} * HEADS + head) * VECS;
+        for (var c = 0u; c * WIDTH + x < VECS; c++) {
             out[at + c * WIDTH + x] = sum[c].r{{I}} / total{{I}};
         }
         if (x == 0u) {
-            stats[t{{I}} * HEADS + head] = vec2<f32>(top{{I}} + log(total{{I}}), 0.0);
+            stats[t{{I}} * HEADS + head] = vec2<f32>(max_score{{I}} + log(total{{I}}), 0.0);
         }
     }
 #end
@@ -323,9 +323,9 @@ fn backward_q(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation
     let span{{I}} = spans[t{{I}}];
     let stat{{I}} = stats[t{{I}} * HEADS + head{{I}}];
 #end
-    var sum: array<Block, {{CHUNKS}}>;
+    var sum: array<Block, CHUNKS>;
     for (var part = 0u; part < 2u; part++) {
-        let all = together(first / GROUP_SIZE, min(first + SIDE - 1u, last) / GROUP_SIZE, part);
+        let all = tile_union(first / GROUP_SIZE, min(first + SIDE - 1u, last) / GROUP_SIZE, part);
 #for I 2
         let run{{I}} = visible(t{{I}}, span{{I}}, part);
 #end
@@ -338,7 +338,7 @@ fn backward_q(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation
             let ds{{I}} = select(vec4<f32>(), p{{I}} * (dp.r{{I}} - stat{{I}}.y), inside(s + 4u * x, run{{I}}));
             weights[({{I}}u * DOWN + y) * PITCH + x] = ds{{I}};
 #end
-            for (var c = 0u; c < {{CHUNKS}}u; c++) {
+            for (var c = 0u; c < CHUNKS; c++) {
                 let more = weighted(KEY, s, all.end - 1u, kv_head, c, thread);
 #for I 2
                 sum[c].r{{I}} += more.r{{I}};
@@ -348,7 +348,7 @@ fn backward_q(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation
     }
 #for I 2
     if (own{{I}} <= last) {
-        for (var c = 0u; c * WIDTH + x < PIECES; c++) {
+        for (var c = 0u; c * WIDTH + x < VECS; c++) {
             dqkv[query_at(t{{I}}, head{{I}}) + c * WIDTH + x] = sum[c].r{{I}} * params.scale;
         }
     }

@@ -1,11 +1,11 @@
 // Attention of new tokens over a cache of keys and values: prefill of prompts and decoding, one code path.
 //
 // The cache is [entries, 2 · kv_heads, HEAD_DIM]: a token's keys, then its values. Each new token says which entries are its
-// sequence's: its slot (lib/place.wgsl).
+// sequence's: its slot (lib/kv_cache.wgsl).
 //
 // Contract   store    writes k and v of token t into the entry of its position
 //            attend   out[T, heads, D] = attention of token t over positions 0 ..= position of its sequence
-// Grid       store: one thread a Piece of k and v; attend: one thread a (token, head), heads the slow index.
+// Grid       store: one thread a Vec of k and v; attend: one thread a (token, head), heads the slow index.
 #include "lib/grid.wgsl"
 
 struct Params {
@@ -16,21 +16,17 @@ struct Params {
 }
 @group(0) @binding(0) var<uniform> params: Params;
 
-alias Piece = vec{{LANE_WIDTH}}<f32>;
-const PIECES: u32 = {{PIECES}}u;
-const HEADS: u32 = {{HEADS}}u;
-const KV_HEADS: u32 = {{KV_HEADS}}u;
+alias Vec = vec{{VEC_WIDTH}}<f32>;
 const GROUP_SIZE: u32 = HEADS / KV_HEADS;
-const STRIDE: u32 = (HEADS + 2u * KV_HEADS) * PIECES; // a token of qkv
-const CACHED: u32 = 2u * KV_HEADS * PIECES; // a token of the cache
-const WINDOW: u32 = {{WINDOW}}u;
-#include "lib/place.wgsl"
+const STRIDE: u32 = (HEADS + 2u * KV_HEADS) * VECS; // a token of qkv
+const CACHED: u32 = 2u * KV_HEADS * VECS; // a token of the cache
+#include "lib/kv_cache.wgsl"
 
-@group(0) @binding(1) var<storage, read> qkv: array<Piece>; // [T, heads + 2 kv_heads, D]
+@group(0) @binding(1) var<storage, read> qkv: array<Vec>; // [T, heads + 2 kv_heads, D]
 @group(0) @binding(2) var<storage, read> slots: array<KvSlot>; // [T]
 
 #if store
-@group(0) @binding(3) var<storage, read_write> cache: array<Piece>;
+@group(0) @binding(3) var<storage, read_write> cache: array<Vec>;
 
 @compute @workgroup_size(64)
 fn store(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -45,13 +41,13 @@ fn store(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) group
     if (slot.position >= end_of(slot)) {
         return;
     }
-    cache[entry_of(slot, slot.position) * CACHED + i % CACHED] = qkv[t * STRIDE + HEADS * PIECES + i % CACHED];
+    cache[entry_of(slot, slot.position) * CACHED + i % CACHED] = qkv[t * STRIDE + HEADS * VECS + i % CACHED];
 }
 #endif
 
 #if attend
-@group(0) @binding(3) var<storage, read> cache: array<Piece>;
-@group(0) @binding(4) var<storage, read_write> out: array<Piece>; // [T, heads, D]
+@group(0) @binding(3) var<storage, read> cache: array<Vec>;
+@group(0) @binding(4) var<storage, read_write> out: array<Vec>; // [T, heads, D]
 
 @compute @workgroup_size(64)
 fn attend(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -65,32 +61,32 @@ fn attend(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grou
     let kv_head = head / GROUP_SIZE;
     let slot = slots[t];
     let seen = seen_by(slot);
-#for P PIECES
-    let q{{P}} = qkv[t * STRIDE + head * PIECES + {{P}}u] * params.scale;
-    var sum{{P}} = Piece();
+#for P VECS
+    let q{{P}} = qkv[t * STRIDE + head * VECS + {{P}}u] * params.scale;
+    var sum{{P}} = Vec();
 #end
-    var top = -1e30;
-    var mass = 0.0;
+    var max_score = -1e30;
+    var denominator = 0.0;
     for (var s = seen.first; s <= seen.last; s++) {
-        let key = entry_of(slot, s) * CACHED + kv_head * PIECES;
-        let value = key + KV_HEADS * PIECES;
+        let key = entry_of(slot, s) * CACHED + kv_head * VECS;
+        let value = key + KV_HEADS * VECS;
         var score = 0.0;
-#for P PIECES
+#for P VECS
         score += dot(q{{P}}, cache[key + {{P}}u]);
 #end
-        let gap = exp(-abs(score - top));
-        let larger = score > top;
-        let shrink = select(1.0, gap, larger);
-        let p = select(gap, 1.0, larger);
-        top = max(top, score);
-        mass = mass * shrink + p;
-#for P PIECES
-        sum{{P}} = sum{{P}} * shrink + p * cache[value + {{P}}u];
+        let decay = exp(-abs(score - max_score));
+        let larger = score > max_score;
+        let rescale = select(1.0, decay, larger);
+        let p = select(decay, 1.0, larger);
+        max_score = max(max_score, score);
+        denominator = denominator * rescale + p;
+#for P VECS
+        sum{{P}} = sum{{P}} * rescale + p * cache[value + {{P}}u];
 #end
     }
-    let at = (t * HEADS + head) * PIECES;
-#for P PIECES
-    out[at + {{P}}u] = sum{{P}} / mass;
+    let at = (t * HEADS + head) * VECS;
+#for P VECS
+    out[at + {{P}}u] = sum{{P}} / denominator;
 #end
 }
 #endif

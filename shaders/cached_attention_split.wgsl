@@ -4,7 +4,7 @@
 // Contract   part     sums[t, head, part, D], stats[t, head, part] = (largest score, sum of exponentials) over the PART
 //                     positions from part · PART on; a part of which the token sees nothing is not written
 //            combine  out[T, heads, D] = the parts of each (token, head), in order
-// Grid       part: x: parts, y: tokens · kv_heads; combine: a thread a Piece of out.
+// Grid       part: x: parts, y: tokens · kv_heads; combine: a thread a Vec of out.
 // Why so     Decoding has few rows: a thread a (token, head) leaves a GPU nearly empty, and each walks the whole cache alone.
 //            Here every PART positions have a workgroup, which reads a key once for all query heads of its group: first a
 //            thread a key, then a thread a piece of the output, so that both read the cache in whole lines. The scores of a
@@ -20,27 +20,21 @@ struct Params {
 }
 @group(0) @binding(0) var<uniform> params: Params;
 
-alias Piece = vec{{LANE_WIDTH}}<f32>;
-const PIECES: u32 = {{PIECES}}u;
-const HEADS: u32 = {{HEADS}}u;
-const KV_HEADS: u32 = {{KV_HEADS}}u;
-const GROUP_SIZE: u32 = {{GROUP_SIZE}}u;
-const STRIDE: u32 = (HEADS + 2u * KV_HEADS) * PIECES; // a token of qkv
-const CACHED: u32 = 2u * KV_HEADS * PIECES; // a token of the cache
-const WINDOW: u32 = {{WINDOW}}u;
-const PART: u32 = {{PART}}u;
-#include "lib/place.wgsl"
+alias Vec = vec{{VEC_WIDTH}}<f32>;
+const STRIDE: u32 = (HEADS + 2u * KV_HEADS) * VECS; // a token of qkv
+const CACHED: u32 = 2u * KV_HEADS * VECS; // a token of the cache
+#include "lib/kv_cache.wgsl"
 
 #if part
-@group(0) @binding(1) var<storage, read> qkv: array<Piece>; // [T, heads + 2 kv_heads, D]
+@group(0) @binding(1) var<storage, read> qkv: array<Vec>; // [T, heads + 2 kv_heads, D]
 @group(0) @binding(2) var<storage, read> slots: array<KvSlot>; // [T]
-@group(0) @binding(3) var<storage, read> cache: array<Piece>;
-@group(0) @binding(4) var<storage, read_write> sums: array<Piece>; // [T, heads, parts, D]
+@group(0) @binding(3) var<storage, read> cache: array<Vec>;
+@group(0) @binding(4) var<storage, read_write> sums: array<Vec>; // [T, heads, parts, D]
 @group(0) @binding(5) var<storage, read_write> stats: array<vec2<f32>>; // [T, heads, parts]
 
-var<workgroup> queries: array<Piece, {{GROUP_PIECES}}>; // [GROUP_SIZE, PIECES]
-var<workgroup> scores: array<f32, {{GROUP_PART}}>; // [GROUP_SIZE, PART]
-var<workgroup> peaks: array<f32, {{GROUP_THREADS}}>; // [GROUP_SIZE, 64]: the largest score of each thread
+var<workgroup> queries: array<Vec, GROUP_VECS>; // [GROUP_SIZE, VECS]
+var<workgroup> scores: array<f32, GROUP_PART>; // [GROUP_SIZE, PART]
+var<workgroup> peaks: array<f32, GROUP_THREADS>; // [GROUP_SIZE, 64]: the largest score of each thread
 
 @compute @workgroup_size(64)
 fn part(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
@@ -53,22 +47,22 @@ fn part(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if (start >= end) {
         return; // all threads of the workgroup
     }
-    for (var i = thread; i < GROUP_SIZE * PIECES; i += 64u) {
-        queries[i] = qkv[t * STRIDE + kv_head * GROUP_SIZE * PIECES + i] * params.scale;
+    for (var i = thread; i < GROUP_SIZE * VECS; i += 64u) {
+        queries[i] = qkv[t * STRIDE + kv_head * GROUP_SIZE * VECS + i] * params.scale;
     }
     workgroupBarrier();
 #for G GROUP_SIZE
     var peak{{G}} = -1e30;
 #end
     for (var s = start + thread; s < end; s += 64u) {
-        let key = entry_of(slot, s) * CACHED + kv_head * PIECES;
+        let key = entry_of(slot, s) * CACHED + kv_head * VECS;
 #for G GROUP_SIZE
         var score{{G}} = 0.0;
 #end
-        for (var p = 0u; p < PIECES; p++) {
+        for (var p = 0u; p < VECS; p++) {
             let k = cache[key + p];
 #for G GROUP_SIZE
-            score{{G}} += dot(queries[{{G}}u * PIECES + p], k);
+            score{{G}} += dot(queries[{{G}}u * VECS + p], k);
 #end
         }
 #for G GROUP_SIZE
@@ -80,24 +74,24 @@ fn part(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     peaks[{{G}}u * 64u + thread] = peak{{G}};
 #end
     workgroupBarrier();
-    for (var i = thread; i < GROUP_SIZE * PIECES; i += 64u) {
-        let member = i / PIECES;
-        var top = -1e30;
+    for (var i = thread; i < GROUP_SIZE * VECS; i += 64u) {
+        let member = i / VECS;
+        var max_score = -1e30;
         for (var k = 0u; k < 64u; k++) {
-            top = max(top, peaks[member * 64u + k]);
+            max_score = max(max_score, peaks[member * 64u + k]);
         }
-        var mass = 0.0;
-        var sum = Piece();
+        var denominator = 0.0;
+        var sum = Vec();
         for (var s = start; s < end; s++) {
-            let value = entry_of(slot, s) * CACHED + (KV_HEADS + kv_head) * PIECES;
-            let p = exp(scores[member * PART + s - start] - top);
-            mass += p;
-            sum += p * cache[value + i % PIECES];
+            let value = entry_of(slot, s) * CACHED + (KV_HEADS + kv_head) * VECS;
+            let p = exp(scores[member * PART + s - start] - max_score);
+            denominator += p;
+            sum += p * cache[value + i % VECS];
         }
         let to = (t * HEADS + kv_head * GROUP_SIZE + member) * params.parts + group.x;
-        sums[to * PIECES + i % PIECES] = sum;
-        if (i % PIECES == 0u) {
-            stats[to] = vec2<f32>(top, mass);
+        sums[to * VECS + i % VECS] = sum;
+        if (i % VECS == 0u) {
+            stats[to] = vec2<f32>(max_score, denominator);
         }
     }
 }
@@ -105,32 +99,32 @@ fn part(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 
 #if combine
 @group(0) @binding(1) var<storage, read> slots: array<KvSlot>; // [T]
-@group(0) @binding(2) var<storage, read> sums: array<Piece>; // [T, heads, parts, D]
+@group(0) @binding(2) var<storage, read> sums: array<Vec>; // [T, heads, parts, D]
 @group(0) @binding(3) var<storage, read> stats: array<vec2<f32>>; // [T, heads, parts]
-@group(0) @binding(4) var<storage, read_write> out: array<Piece>; // [T, heads, D]
+@group(0) @binding(4) var<storage, read_write> out: array<Vec>; // [T, heads, D]
 
 @compute @workgroup_size(64)
 fn combine(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
            @builtin(local_invocation_index) thread: u32) {
     let i = group_index(group, groups) * 64u + thread;
-    if (i >= params.tokens * HEADS * PIECES) {
+    if (i >= params.tokens * HEADS * VECS) {
         return;
     }
-    let row = i / PIECES;
+    let row = i / VECS;
     let seen = seen_by(slots[row / HEADS]);
     let first = row * params.parts + seen.first / PART;
     let last = row * params.parts + seen.last / PART;
-    var top = -1e30;
+    var max_score = -1e30;
     for (var n = first; n <= last; n++) {
-        top = max(top, stats[n].x);
+        max_score = max(max_score, stats[n].x);
     }
-    var mass = 0.0;
-    var sum = Piece();
+    var denominator = 0.0;
+    var sum = Vec();
     for (var n = first; n <= last; n++) {
-        let share = exp(stats[n].x - top);
-        mass += share * stats[n].y;
-        sum += share * sums[n * PIECES + i % PIECES];
+        let share = exp(stats[n].x - max_score);
+        denominator += share * stats[n].y;
+        sum += share * sums[n * VECS + i % VECS];
     }
-    out[i] = sum / mass;
+    out[i] = sum / denominator;
 }
 #endif

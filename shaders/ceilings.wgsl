@@ -53,7 +53,7 @@ struct Params {
 @compute @workgroup_size(64)
 fn copy(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
         @builtin(local_invocation_index) thread: u32) {
-    let first = group_index(group, groups) * {{EACH}}u * 64u + thread;
+    let first = group_index(group, groups) * EACH * 64u + thread;
 #for E EACH
     {
         let i = first + {{E}}u * 64u;

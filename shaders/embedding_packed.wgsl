@@ -2,7 +2,7 @@
 //
 //   forward    y[t, :] = table[ids[t], :]      table [V, H], packed as src/ops/matrix.rs says; H a multiple of 32
 //
-// Contract   y is written. Ids are checked on the host; here they are trusted. With SLAB the table is the rows first ..
+// Contract   y is written. Ids are checked on the host; here they are trusted. With CHUNK the table is the rows first ..
 //            first + rows of a longer one, and tokens of other rows are left alone.
 // Grid       one thread eight values, T * H / 8 of them.
 // Why so     Eight values are one load of words in every packing, and two vec4 to store.
@@ -10,11 +10,11 @@
 #include "lib/codes.wgsl"
 #include "lib/decode.wgsl"
 
-const WIDTH: u32 = {{WIDTH}}u / 8u; // H in eights, a constant because CPU adapters divide slowly
+const ROW_EIGHTS: u32 = WIDTH / 8u; // H in eights, a constant because CPU adapters divide slowly
 
 struct Params {
     size: u32, // T * H in eights
-#if SLAB
+#if CHUNK
     first: u32,
     rows: u32,
 #endif
@@ -34,12 +34,12 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     if (i >= params.size) {
         return;
     }
-    var row = ids[i / WIDTH];
-#if SLAB
-    row -= params.first; // rows in front of the slab become huge
+    var row = ids[i / ROW_EIGHTS];
+#if CHUNK
+    row -= params.first; // rows in front of the chunk become huge
     if (row >= params.rows) {
         return;
     }
 #endif
-    decode(row * WIDTH + i % WIDTH, i);
+    decode(row * ROW_EIGHTS + i % ROW_EIGHTS, i);
 }

@@ -10,7 +10,7 @@
 //
 // Contract   stats       stats[r] = (lse, log p_token, entropy, log p(score token 1), …, log p(score token K))
 //            gradient    logits[r, :] = dL/dz, from the logits and their stats
-// Grid       rows of the chunk; LANES threads a row (lib/row.wgsl).
+// Grid       rows of the chunk; THREADS_PER_ROW threads a row (lib/row.wgsl).
 #include "lib/row.wgsl"
 
 struct Row {
@@ -45,30 +45,30 @@ fn stats(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) group
         return;
     }
     let z = row * params.vocab;
-    var top = -1e30;
-    for (var j = lane; j < params.vocab; j += LANES) {
-        top = max(top, logits[z + j]);
+    var max_logit = -1e30;
+    for (var j = lane; j < params.vocab; j += THREADS_PER_ROW) {
+        max_logit = max(max_logit, logits[z + j]);
     }
-    top = row_max(lane, top);
-    var mass = 0.0;
+    max_logit = row_max(lane, max_logit);
+    var denominator = 0.0;
     var moment = 0.0;
-    for (var j = lane; j < params.vocab; j += LANES) {
-        let gap = logits[z + j] - top;
-        let e = exp(gap);
-        mass += e;
-        moment += e * gap;
+    for (var j = lane; j < params.vocab; j += THREADS_PER_ROW) {
+        let shifted = logits[z + j] - max_logit;
+        let e = exp(shifted);
+        denominator += e;
+        moment += e * shifted;
     }
-    mass = row_sum(lane, mass);
+    denominator = row_sum(lane, denominator);
     moment = row_sum(lane, moment);
-    let lse = top + log(mass);
+    let lse = max_logit + log(denominator);
     let spec = rows[params.start + row];
     let at = (params.start + row) * (3u + params.scores);
     if (lane == 0u) {
         out[at] = lse;
         out[at + 1u] = logits[z + spec.token] - lse;
-        out[at + 2u] = log(mass) - moment / mass; // H = lse - Σ p z
+        out[at + 2u] = log(denominator) - moment / denominator; // H = lse - Σ p z
     }
-    for (var k = lane; k < params.scores; k += LANES) {
+    for (var k = lane; k < params.scores; k += THREADS_PER_ROW) {
         out[at + 3u + k] = logits[z + score_tokens[k]] - lse;
     }
 }
@@ -102,11 +102,11 @@ fn gradient(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gr
     for (var k = 0u; k < count; k++) {
         total += coefficients[own + k];
     }
-    for (var j = lane; j < params.vocab; j += LANES) {
+    for (var j = lane; j < params.vocab; j += THREADS_PER_ROW) {
         let log_p = logits[z + j] - lse;
         logits[z + j] = exp(log_p) * (total - spec.entropy_weight * (log_p + entropy));
     }
-#if TEAM
+#if ROW_PER_WORKGROUP
     storageBarrier();
 #endif
     if (lane == 0u) {

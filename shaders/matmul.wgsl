@@ -16,19 +16,19 @@
 //            Out-of-range rows and columns are clamped on load (their products are never stored).
 
 #if WIDE
-alias Piece = vec4<f32>;
-const PIECE: u32 = 4u;
+alias Vec = vec4<f32>;
+const VEC_WIDTH: u32 = 4u;
 #else
-alias Piece = f32;
-const PIECE: u32 = 1u;
+alias Vec = f32;
+const VEC_WIDTH: u32 = 1u;
 #endif
-alias Cell = f32;
-const CELL: u32 = 1u;
+alias OutVec = f32;
+const OUT_WIDTH: u32 = 1u;
 
 #include "lib/product.wgsl"
 
-@group(0) @binding(1) var<storage, read> a: array<Piece>;
-@group(0) @binding(2) var<storage, read> b: array<Piece>;
+@group(0) @binding(1) var<storage, read> a: array<Vec>;
+@group(0) @binding(2) var<storage, read> b: array<Vec>;
 @group(0) @binding(3) var<storage, read_write> c: array<f32>; // [M, N]
 #if BIAS
 @group(0) @binding(4) var<storage, read> bias: array<f32>; // [N]
@@ -41,22 +41,22 @@ fn store(row: u32, column: u32, value: f32) {
     if (row >= params.m || column >= params.n) {
         return;
     }
-    put(row, column, value);
+    store_output(row, column, value);
 }
 
 #if nt
-@compute @workgroup_size({{GROUP_X}}, {{GROUP_Y}})
+@compute @workgroup_size(GROUP_X, GROUP_Y)
 fn nt(@builtin(global_invocation_id) id: vec3<u32>) {
     let row = id.y * 8u;
     let column = id.x * 8u;
     if (row >= params.m || column >= params.n) {
         return;
     }
-    let a_start = params.a_start / PIECE;
-    let a_stride = params.a_stride / PIECE;
-    let b_start = params.b_start / PIECE;
-    let b_stride = params.b_stride / PIECE;
-    let k = params.k / PIECE;
+    let a_start = params.a_start / VEC_WIDTH;
+    let a_stride = params.a_stride / VEC_WIDTH;
+    let b_start = params.b_start / VEC_WIDTH;
+    let b_stride = params.b_stride / VEC_WIDTH;
+    let k = params.k / VEC_WIDTH;
 #for I 8
     let a{{I}} = a_start + min(row + {{I}}u, params.m - 1u) * a_stride;
     let b{{I}} = b_start + min(column + {{I}}u, params.n - 1u) * b_stride;
@@ -88,18 +88,18 @@ fn nt(@builtin(global_invocation_id) id: vec3<u32>) {
 #endif
 
 #if nn
-@compute @workgroup_size({{GROUP_X}}, {{GROUP_Y}})
+@compute @workgroup_size(GROUP_X, GROUP_Y)
 fn nn(@builtin(global_invocation_id) id: vec3<u32>) {
     let row = id.y * 8u;
     let column = id.x * 8u;
     if (row >= params.m || column >= params.n) {
         return;
     }
-    let a_start = params.a_start / PIECE;
-    let a_stride = params.a_stride / PIECE;
-    let b_start = params.b_start / PIECE;
-    let b_stride = params.b_stride / PIECE;
-    let k = params.k / PIECE;
+    let a_start = params.a_start / VEC_WIDTH;
+    let a_stride = params.a_stride / VEC_WIDTH;
+    let b_start = params.b_start / VEC_WIDTH;
+    let b_stride = params.b_stride / VEC_WIDTH;
+    let k = params.k / VEC_WIDTH;
 #for I 8
     let a{{I}} = a_start + min(row + {{I}}u, params.m - 1u) * a_stride;
 #end
@@ -158,17 +158,17 @@ fn nn(@builtin(global_invocation_id) id: vec3<u32>) {
 #endif
 
 #if tn
-@compute @workgroup_size({{GROUP_X}}, {{GROUP_Y}})
+@compute @workgroup_size(GROUP_X, GROUP_Y)
 fn tn(@builtin(global_invocation_id) id: vec3<u32>) {
     let row = id.y * 8u;
     let column = id.x * 8u;
     if (row >= params.m || column >= params.n) {
         return;
     }
-    let a_start = params.a_start / PIECE;
-    let a_stride = params.a_stride / PIECE;
-    let b_start = params.b_start / PIECE;
-    let b_stride = params.b_stride / PIECE;
+    let a_start = params.a_start / VEC_WIDTH;
+    let a_stride = params.a_stride / VEC_WIDTH;
+    let b_start = params.b_start / VEC_WIDTH;
+    let b_stride = params.b_stride / VEC_WIDTH;
 #if WIDE
     let upper = a_start + row / 4u;
     let lower = a_start + min(row / 4u + 1u, params.m / 4u - 1u);

@@ -18,8 +18,8 @@
 enable f16;
 enable wgpu_cooperative_matrix;
 
-alias Cell = f32;
-const CELL: u32 = 1u;
+alias OutVec = f32;
+const OUT_WIDTH: u32 = 1u;
 
 #include "lib/product.wgsl"
 
@@ -36,7 +36,7 @@ const CELL: u32 = 1u;
 const TILE: u32 = 64u; // rows and columns of C
 const DEPTH: u32 = 16u; // of K, staged at a time
 const PADDING: u32 = 8u;
-const SQUARE: u32 = {{SIZE}}u * {{SIZE}}u;
+const SQUARE: u32 = SIZE * SIZE;
 
 // A staged block: lines of hi, lo and padding. Along K (a row or column of C a line), or across it (one of K a line).
 const ALONG: u32 = 2u * DEPTH + PADDING;
@@ -174,8 +174,8 @@ fn multiply(group: vec2<u32>, thread: u32, team: u32, lane: u32) {
 #end
 #end
 #for L LOADS
-    var x{{L}} = fetch_a(thread + {{L}}u * {{THREADS}}u, first_row, 0u);
-    var y{{L}} = fetch_b(thread + {{L}}u * {{THREADS}}u, first_column, 0u);
+    var x{{L}} = fetch_a(thread + {{L}}u * THREADS, first_row, 0u);
+    var y{{L}} = fetch_b(thread + {{L}}u * THREADS, first_column, 0u);
 #end
     for (var k = 0u; k < params.k; k += DEPTH) {
         var peak_a = 0u;
@@ -190,42 +190,42 @@ fn multiply(group: vec2<u32>, thread: u32, team: u32, lane: u32) {
         workgroupBarrier();
         let new_a = scale_of(atomicLoad(&peaks[0]));
         let new_b = scale_of(atomicLoad(&peaks[1]));
-        let shrink = (new_a / scale_a) * (new_b / scale_b);
+        let rescale = (new_a / scale_a) * (new_b / scale_b);
         scale_a = new_a;
         scale_b = new_b;
 #for L LOADS
-        stage_a(thread + {{L}}u * {{THREADS}}u, x{{L}} * scale_a);
-        stage_b(thread + {{L}}u * {{THREADS}}u, y{{L}} * scale_b);
+        stage_a(thread + {{L}}u * THREADS, x{{L}} * scale_a);
+        stage_b(thread + {{L}}u * THREADS, y{{L}} * scale_b);
 #end
         workgroupBarrier();
 #for L LOADS
-        x{{L}} = fetch_a(thread + {{L}}u * {{THREADS}}u, first_row, k + DEPTH);
-        y{{L}} = fetch_b(thread + {{L}}u * {{THREADS}}u, first_column, k + DEPTH);
+        x{{L}} = fetch_a(thread + {{L}}u * THREADS, first_row, k + DEPTH);
+        y{{L}} = fetch_b(thread + {{L}}u * THREADS, first_column, k + DEPTH);
 #end
 #for I TILES
 #for J TILES
-        c{{I}}_{{J}} = c{{I}}_{{J}} * shrink;
+        c{{I}}_{{J}} = c{{I}}_{{J}} * rescale;
 #end
 #end
-        for (var s = 0u; s < DEPTH; s += {{SIZE}}u) {
+        for (var s = 0u; s < DEPTH; s += SIZE) {
 #for I TILES
 #if tn
-            let a{{I}} = s * ACROSS + team_row + {{I}}u * {{SIZE}}u;
+            let a{{I}} = s * ACROSS + team_row + {{I}}u * SIZE;
             let ah{{I}} = coopLoad<coop_mat{{SIZE}}x{{SIZE}}<f16, A>>(&left[a{{I}}], ACROSS);
             let al{{I}} = coopLoad<coop_mat{{SIZE}}x{{SIZE}}<f16, A>>(&left[a{{I}} + TILE], ACROSS);
 #else
-            let a{{I}} = (team_row + {{I}}u * {{SIZE}}u) * ALONG + s;
+            let a{{I}} = (team_row + {{I}}u * SIZE) * ALONG + s;
             let ah{{I}} = coopLoadT<coop_mat{{SIZE}}x{{SIZE}}<f16, A>>(&left[a{{I}}], ALONG);
             let al{{I}} = coopLoadT<coop_mat{{SIZE}}x{{SIZE}}<f16, A>>(&left[a{{I}} + DEPTH], ALONG);
 #endif
 #end
 #for J TILES
 #if nt
-            let b{{J}} = (team_column + {{J}}u * {{SIZE}}u) * ALONG + s;
+            let b{{J}} = (team_column + {{J}}u * SIZE) * ALONG + s;
             let bh{{J}} = coopLoad<coop_mat{{SIZE}}x{{SIZE}}<f16, B>>(&right[b{{J}}], ALONG);
             let bl{{J}} = coopLoad<coop_mat{{SIZE}}x{{SIZE}}<f16, B>>(&right[b{{J}} + DEPTH], ALONG);
 #else
-            let b{{J}} = s * ACROSS + team_column + {{J}}u * {{SIZE}}u;
+            let b{{J}} = s * ACROSS + team_column + {{J}}u * SIZE;
             let bh{{J}} = coopLoadT<coop_mat{{SIZE}}x{{SIZE}}<f16, B>>(&right[b{{J}}], ACROSS);
             let bl{{J}} = coopLoadT<coop_mat{{SIZE}}x{{SIZE}}<f16, B>>(&right[b{{J}} + TILE], ACROSS);
 #endif
@@ -245,13 +245,13 @@ fn multiply(group: vec2<u32>, thread: u32, team: u32, lane: u32) {
 #for I TILES
 #for J TILES
     // A square goes through workgroup memory, where its values have places that a thread knows.
-    coopStoreT(c{{I}}_{{J}}, &spill[team * SQUARE], {{SIZE}}u);
+    coopStoreT(c{{I}}_{{J}}, &spill[team * SQUARE], SIZE);
     workgroupBarrier();
-    for (var s = lane; s < SQUARE; s += {{SUBGROUP}}u) {
-        let row = first_row + team_row + {{I}}u * {{SIZE}}u + s / {{SIZE}}u;
-        let column = first_column + team_column + {{J}}u * {{SIZE}}u + s % {{SIZE}}u;
+    for (var s = lane; s < SQUARE; s += SUBGROUP) {
+        let row = first_row + team_row + {{I}}u * SIZE + s / SIZE;
+        let column = first_column + team_column + {{J}}u * SIZE + s % SIZE;
         if (row < params.m && column < params.n) {
-            put(row, column, spill[team * SQUARE + s] / first_scale / second_scale);
+            store_output(row, column, spill[team * SQUARE + s] / first_scale / second_scale);
         }
     }
     workgroupBarrier();
@@ -260,7 +260,7 @@ fn multiply(group: vec2<u32>, thread: u32, team: u32, lane: u32) {
 }
 
 #if nt
-@compute @workgroup_size({{THREADS}})
+@compute @workgroup_size(THREADS)
 fn nt(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
@@ -272,7 +272,7 @@ fn nt(
 #endif
 
 #if nn
-@compute @workgroup_size({{THREADS}})
+@compute @workgroup_size(THREADS)
 fn nn(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
@@ -284,7 +284,7 @@ fn nn(
 #endif
 
 #if tn
-@compute @workgroup_size({{THREADS}})
+@compute @workgroup_size(THREADS)
 fn tn(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,

@@ -17,19 +17,19 @@
 //            every ROWS.
 
 #if WIDE
-alias Piece = vec4<f32>;
-const PIECE: u32 = 4u;
+alias Vec = vec4<f32>;
+const VEC_WIDTH: u32 = 4u;
 #else
-alias Piece = f32;
-const PIECE: u32 = 1u;
+alias Vec = f32;
+const VEC_WIDTH: u32 = 1u;
 #endif
-alias Cell = f32;
-const CELL: u32 = 1u;
+alias OutVec = f32;
+const OUT_WIDTH: u32 = 1u;
 
 #include "lib/codes.wgsl"
 #include "lib/product.wgsl"
 
-@group(0) @binding(1) var<storage, read> a: array<Piece>;
+@group(0) @binding(1) var<storage, read> a: array<Vec>;
 #if nt
 @group(0) @binding(2) var<storage, read> words: array<vec4<u32>>; // [N, K / 32] blocks of PARTS
 #else
@@ -66,13 +66,13 @@ fn store(row: u32, column: u32, value: f32) {
     if (row >= params.m || column >= params.n) {
         return;
     }
-    put(row, column, value);
+    store_output(row, column, value);
 }
 
 #if nt
-@compute @workgroup_size({{GROUP_X}}, {{GROUP_Y}})
+@compute @workgroup_size(GROUP_X, GROUP_Y)
 fn nt(@builtin(global_invocation_id) id: vec3<u32>) {
-    let row = id.y * {{ROWS}}u;
+    let row = id.y * ROWS;
     let column = id.x * 8u;
     if (row >= params.m || column >= params.n) {
         return;
@@ -82,7 +82,7 @@ fn nt(@builtin(global_invocation_id) id: vec3<u32>) {
     let b{{J}} = min(column + {{J}}u, params.n - 1u) * blocks;
 #end
 #for I ROWS
-    let a{{I}} = params.a_start / PIECE + min(row + {{I}}u, params.m - 1u) * (params.a_stride / PIECE);
+    let a{{I}} = params.a_start / VEC_WIDTH + min(row + {{I}}u, params.m - 1u) * (params.a_stride / VEC_WIDTH);
 #for J 8
     var c{{I}}{{J}} = 0.0;
 #end
@@ -91,11 +91,11 @@ fn nt(@builtin(global_invocation_id) id: vec3<u32>) {
 #for J 8
         let s{{J}} = scale_of(b{{J}} + i);
 #end
-        for (var part = 0u; part < {{PARTS}}u; part++) {
+        for (var part = 0u; part < PARTS; part++) {
 #for J 8
-            let w{{J}} = words[(b{{J}} + i) * {{PARTS}}u + part];
+            let w{{J}} = words[(b{{J}} + i) * PARTS + part];
 #end
-            let first = (i * {{PARTS}}u + part) * 2u * {{EIGHTS}}u; // in quads of A
+            let first = (i * PARTS + part) * 2u * EIGHTS; // in quads of A
 #for E EIGHTS
 #for H 2
             {
@@ -128,26 +128,26 @@ fn nt(@builtin(global_invocation_id) id: vec3<u32>) {
 #endif
 
 #if nn
-@compute @workgroup_size({{GROUP_X}}, {{GROUP_Y}})
+@compute @workgroup_size(GROUP_X, GROUP_Y)
 fn nn(@builtin(global_invocation_id) id: vec3<u32>) {
-    let row = id.y * {{ROWS}}u;
+    let row = id.y * ROWS;
     let column = id.x * 8u;
     if (row >= params.m || column >= params.n) {
         return;
     }
     let width = params.n / 8u; // of a row of B, in eights
 #for I ROWS
-    let a{{I}} = params.a_start / PIECE + min(row + {{I}}u, params.m - 1u) * (params.a_stride / PIECE);
+    let a{{I}} = params.a_start / VEC_WIDTH + min(row + {{I}}u, params.m - 1u) * (params.a_stride / VEC_WIDTH);
     var l{{I}} = vec4<f32>();
     var r{{I}} = vec4<f32>();
 #end
-    for (var i = 0u; i < params.k / PIECE; i++) {
+    for (var i = 0u; i < params.k / VEC_WIDTH; i++) {
 #for I ROWS
         let x{{I}} = vec4<f32>(a[a{{I}} + i]);
 #end
 #for S STEPS
         {
-            let at = (i * PIECE + {{S}}u) * width + id.x;
+            let at = (i * VEC_WIDTH + {{S}}u) * width + id.x;
             let e = words[at];
             let s = scale_of(at / 4u);
             let u = quad0(e) * s;

@@ -13,23 +13,23 @@
 
 #if NARROW
 // N, or where C lies, is no multiple of 4 (nt only): C is written value by value.
-alias Cell = f32;
-const CELL: u32 = 1u;
+alias OutVec = f32;
+const OUT_WIDTH: u32 = 1u;
 #else
-alias Cell = vec4<f32>;
-const CELL: u32 = 4u;
+alias OutVec = vec4<f32>;
+const OUT_WIDTH: u32 = 4u;
 #endif
 
 #include "lib/product.wgsl"
 
 @group(0) @binding(1) var<storage, read> a: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> b: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read_write> c: array<Cell>; // [M, N] in cells
+@group(0) @binding(3) var<storage, read_write> c: array<OutVec>; // [M, N] in cells
 #if BIAS
-@group(0) @binding(4) var<storage, read> bias: array<Cell>; // [N]
+@group(0) @binding(4) var<storage, read> bias: array<OutVec>; // [N]
 #endif
 #if RESIDUAL
-@group(0) @binding(4) var<storage, read> residual: array<Cell>; // [M, N]
+@group(0) @binding(4) var<storage, read> residual: array<OutVec>; // [M, N]
 #endif
 
 fn store(row: u32, column: u32, value: vec4<f32>) {
@@ -39,12 +39,12 @@ fn store(row: u32, column: u32, value: vec4<f32>) {
 #if NARROW
 #for J 4
     if (column * 4u + {{J}}u < params.n) {
-        put(row, column * 4u + {{J}}u, value[{{J}}]);
+        store_output(row, column * 4u + {{J}}u, value[{{J}}]);
     }
 #end
 #else
     if (column < params.n / 4u) {
-        put(row, column, value);
+        store_output(row, column, value);
     }
 #endif
 }
@@ -52,7 +52,7 @@ fn store(row: u32, column: u32, value: vec4<f32>) {
 #if nt
 @compute @workgroup_size(8)
 fn nt(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let row = group.y * 4u * {{QUADS}}u;
+    let row = group.y * 4u * QUADS;
     let column = group.x * 8u + lane; // in vec4
     let a_start = params.a_start / 4u;
     let a_stride = params.a_stride / 4u;
@@ -105,7 +105,7 @@ fn nt(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) 
 #if nn
 @compute @workgroup_size(8)
 fn nn(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let row = group.y * 4u * {{QUADS}}u;
+    let row = group.y * 4u * QUADS;
     let column = group.x * 8u + lane; // in vec4
     let a_start = params.a_start / 4u;
     let a_stride = params.a_stride / 4u;
@@ -152,7 +152,7 @@ fn nn(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) 
 // QUADS is a multiple of 8 here: a block of A is 8 quads of rows, one a lane.
 @compute @workgroup_size(8)
 fn tn(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let row = group.y * 4u * {{QUADS}}u;
+    let row = group.y * 4u * QUADS;
     let column = group.x * 8u + lane; // in vec4
     let a_start = params.a_start / 4u;
     let a_stride = params.a_stride / 4u;

@@ -13,15 +13,15 @@
 //            scaled by a power of two that brings its largest entry near 1: exact, and all other rows keep their bits.
 //            A row that holds an infinity or NaN becomes NaN as a whole, so that no finite number can come of it.
 #include "lib/row.wgsl"
-#include "lib/piece.wgsl"
+#include "lib/vec.wgsl"
 
 // Constants, because CPU adapters divide slowly.
-const WIDTH: u32 = {{WIDTH}}u / PIECE; // W in pieces
-const COUNT: f32 = {{WIDTH}}.0;
-const HEADS: u32 = {{HEADS}}u; // rows a token: 1 for a plain norm
-const Q_HEADS: u32 = {{Q_HEADS}}u; // rows of a token with weight row 0
-const NORMED: u32 = {{NORMED}}u; // rows of a token that are normed at all (q and k)
-const SETS: u32 = {{SETS}}u; // weight rows: 1, or 2 with Qwen3's q and k norms
+const ROW_VECS: u32 = WIDTH / VEC_WIDTH; // W in pieces
+const COUNT: f32 = f32(WIDTH);
+// HEADS: rows a token: 1 for a plain norm
+// Q_HEADS: rows of a token with weight row 0
+// NORMED: rows of a token that are normed at all (q and k)
+// SETS: weight rows: 1, or 2 with Qwen3's q and k norms
 
 // Whether a mean square is far from both ends of f32. Told by bits, NaN included.
 fn is_ordinary(mean_square: f32) -> bool {
@@ -32,8 +32,8 @@ fn is_ordinary(mean_square: f32) -> bool {
 // The power of two, at most 2^60, that brings the largest entry of a row near 1; 0 where an entry is infinite or NaN.
 fn row_scale(start: u32) -> f32 {
     var largest = 0u;
-    for (var j = 0u; j < WIDTH; j++) {
-        largest = max(largest, magnitude(x[start + j]));
+    for (var j = 0u; j < ROW_VECS; j++) {
+        largest = max(largest, max_magnitude_bits(x[start + j]));
     }
     if (largest >= 0x7f800000u) {
         return 0.0;
@@ -48,9 +48,9 @@ struct Params {
     eps: f32,
 }
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<Piece>; // [R, W]
-@group(0) @binding(2) var<storage, read> w: array<Piece>; // [1 or 2, W]
-@group(0) @binding(3) var<storage, read_write> y: array<Piece>; // [R, W]
+@group(0) @binding(1) var<storage, read> x: array<Vec>; // [R, W]
+@group(0) @binding(2) var<storage, read> w: array<Vec>; // [1 or 2, W]
+@group(0) @binding(3) var<storage, read_write> y: array<Vec>; // [R, W]
 
 @compute @workgroup_size(GROUP)
 fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -60,26 +60,26 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     if (row >= params.rows) {
         return;
     }
-    let start = row * WIDTH;
+    let start = row * ROW_VECS;
     let head = row % HEADS;
     if (head >= NORMED) {
-        for (var j = lane; j < WIDTH; j += LANES) {
+        for (var j = lane; j < ROW_VECS; j += THREADS_PER_ROW) {
             y[start + j] = x[start + j];
         }
         return;
     }
-    let weights = select(0u, WIDTH, head >= Q_HEADS);
-    var squares = Piece();
-    for (var j = lane; j < WIDTH; j += LANES) {
+    let weights = select(0u, ROW_VECS, head >= Q_HEADS);
+    var squares = Vec();
+    for (var j = lane; j < ROW_VECS; j += THREADS_PER_ROW) {
         squares += x[start + j] * x[start + j];
     }
-    let mean_square = row_sum(lane, total(squares)) / COUNT;
+    let mean_square = row_sum(lane, hsum(squares)) / COUNT;
     if (!is_ordinary(mean_square)) {
         forward_scaled(start, weights, lane);
         return;
     }
     let inv = inverseSqrt(mean_square + params.eps);
-    for (var j = lane; j < WIDTH; j += LANES) {
+    for (var j = lane; j < ROW_VECS; j += THREADS_PER_ROW) {
         y[start + j] = x[start + j] * inv * w[weights + j];
     }
 }
@@ -88,18 +88,18 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
 fn forward_scaled(start: u32, weights: u32, lane: u32) {
     let scale = row_scale(start);
     if (scale == 0.0) {
-        for (var j = lane; j < WIDTH; j += LANES) {
-            y[start + j] = undefined(x[start + j]);
+        for (var j = lane; j < ROW_VECS; j += THREADS_PER_ROW) {
+            y[start + j] = nan_like(x[start + j]);
         }
         return;
     }
-    var squares = Piece();
-    for (var j = 0u; j < WIDTH; j++) {
+    var squares = Vec();
+    for (var j = 0u; j < ROW_VECS; j++) {
         let v = x[start + j] * scale;
         squares += v * v;
     }
-    let inv = inverseSqrt(total(squares) / COUNT + params.eps * scale * scale);
-    for (var j = lane; j < WIDTH; j += LANES) {
+    let inv = inverseSqrt(hsum(squares) / COUNT + params.eps * scale * scale);
+    for (var j = lane; j < ROW_VECS; j += THREADS_PER_ROW) {
         y[start + j] = x[start + j] * scale * inv * w[weights + j];
     }
 }
@@ -111,13 +111,13 @@ struct Params {
     eps: f32,
 }
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<Piece>; // [R, W]
-@group(0) @binding(2) var<storage, read> w: array<Piece>; // [1 or 2, W]
-@group(0) @binding(3) var<storage, read> dy: array<Piece>; // [R, W]
-@group(0) @binding(4) var<storage, read_write> dx: array<Piece>; // [R, W]
+@group(0) @binding(1) var<storage, read> x: array<Vec>; // [R, W]
+@group(0) @binding(2) var<storage, read> w: array<Vec>; // [1 or 2, W]
+@group(0) @binding(3) var<storage, read> dy: array<Vec>; // [R, W]
+@group(0) @binding(4) var<storage, read_write> dx: array<Vec>; // [R, W]
 @group(0) @binding(5) var<storage, read_write> inverse: array<f32>; // [R]
 
-fn give(i: u32, value: Piece) {
+fn store_output(i: u32, value: Vec) {
 #if ACCUMULATE
     dx[i] += value;
 #else
@@ -133,31 +133,31 @@ fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gr
     if (row >= params.rows) {
         return;
     }
-    let start = row * WIDTH;
+    let start = row * ROW_VECS;
     let head = row % HEADS;
     if (head >= NORMED) {
-        for (var j = lane; j < WIDTH; j += LANES) {
-            give(start + j, dy[start + j]);
+        for (var j = lane; j < ROW_VECS; j += THREADS_PER_ROW) {
+            store_output(start + j, dy[start + j]);
         }
         return;
     }
-    let weights = select(0u, WIDTH, head >= Q_HEADS);
-    var squares = Piece();
-    var along = Piece();
-    for (var j = lane; j < WIDTH; j += LANES) {
+    let weights = select(0u, ROW_VECS, head >= Q_HEADS);
+    var squares = Vec();
+    var along = Vec();
+    for (var j = lane; j < ROW_VECS; j += THREADS_PER_ROW) {
         let v = x[start + j];
         squares += v * v;
         along += v * w[weights + j] * dy[start + j];
     }
-    let mean_square = row_sum(lane, total(squares)) / COUNT;
-    let mean = row_sum(lane, total(along)) / COUNT;
+    let mean_square = row_sum(lane, hsum(squares)) / COUNT;
+    let mean = row_sum(lane, hsum(along)) / COUNT;
     if (!is_ordinary(mean_square)) {
         backward_scaled(row, weights, lane);
         return;
     }
     let inv = inverseSqrt(mean_square + params.eps);
-    for (var j = lane; j < WIDTH; j += LANES) {
-        give(start + j, inv * (w[weights + j] * dy[start + j] - x[start + j] * inv * inv * mean));
+    for (var j = lane; j < ROW_VECS; j += THREADS_PER_ROW) {
+        store_output(start + j, inv * (w[weights + j] * dy[start + j] - x[start + j] * inv * inv * mean));
     }
     if (lane == 0u) {
         inverse[row] = inv;
@@ -165,20 +165,20 @@ fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gr
 }
 
 fn backward_scaled(row: u32, weights: u32, lane: u32) {
-    let start = row * WIDTH;
+    let start = row * ROW_VECS;
     let scale = row_scale(start);
-    var squares = Piece();
-    var along = Piece();
-    for (var j = 0u; j < WIDTH; j++) {
+    var squares = Vec();
+    var along = Vec();
+    for (var j = 0u; j < ROW_VECS; j++) {
         let v = x[start + j] * scale;
         squares += v * v;
         along += v * w[weights + j] * dy[start + j];
     }
-    let inv = inverseSqrt(total(squares) / COUNT + params.eps * scale * scale);
-    let mean = total(along) / COUNT;
-    for (var j = lane; j < WIDTH; j += LANES) {
+    let inv = inverseSqrt(hsum(squares) / COUNT + params.eps * scale * scale);
+    let mean = hsum(along) / COUNT;
+    for (var j = lane; j < ROW_VECS; j += THREADS_PER_ROW) {
         let given = inv * (w[weights + j] * dy[start + j] - x[start + j] * scale * inv * inv * mean) * scale;
-        give(start + j, select(given, undefined(given), scale == 0.0));
+        store_output(start + j, select(given, nan_like(given), scale == 0.0));
     }
     if (lane == 0u) {
         // 1 / rms, unless that is too small for f32.
@@ -195,10 +195,10 @@ struct Params {
     size: u32, // blocks * sets * width, in pieces
 }
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<Piece>; // [R, W]
-@group(0) @binding(2) var<storage, read> dy: array<Piece>; // [R, W]
+@group(0) @binding(1) var<storage, read> x: array<Vec>; // [R, W]
+@group(0) @binding(2) var<storage, read> dy: array<Vec>; // [R, W]
 @group(0) @binding(3) var<storage, read> inverse: array<f32>; // [R]
-@group(0) @binding(4) var<storage, read_write> partials: array<Piece>; // [blocks, sets, W]
+@group(0) @binding(4) var<storage, read_write> partials: array<Vec>; // [blocks, sets, W]
 
 @compute @workgroup_size(64)
 fn weight_partial(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -207,15 +207,15 @@ fn weight_partial(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgrou
     if (i >= params.size) {
         return;
     }
-    let j = i % WIDTH;
-    let s = (i / WIDTH) % SETS;
-    let block = i / (WIDTH * SETS);
+    let j = i % ROW_VECS;
+    let s = (i / ROW_VECS) % SETS;
+    let block = i / (ROW_VECS * SETS);
     let end = min(params.rows, (block + 1u) * 64u);
-    var sum = Piece();
+    var sum = Vec();
     for (var row = block * 64u; row < end; row++) {
         let head = row % HEADS;
         if (head < NORMED && (head >= Q_HEADS) == (s == 1u)) {
-            let at = row * WIDTH + j;
+            let at = row * ROW_VECS + j;
             sum += dy[at] * x[at] * inverse[row];
         }
     }
@@ -229,8 +229,8 @@ struct Params {
     size: u32, // sets * width, in pieces
 }
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> partials: array<Piece>; // [blocks, size]
-@group(0) @binding(2) var<storage, read_write> dw: array<Piece>; // [size]
+@group(0) @binding(1) var<storage, read> partials: array<Vec>; // [blocks, size]
+@group(0) @binding(2) var<storage, read_write> dw: array<Vec>; // [size]
 
 @compute @workgroup_size(64)
 fn weight_reduce(@builtin(global_invocation_id) id: vec3<u32>) {
@@ -238,7 +238,7 @@ fn weight_reduce(@builtin(global_invocation_id) id: vec3<u32>) {
     if (i >= params.size) {
         return;
     }
-    var sum = Piece();
+    var sum = Vec();
     for (var b = 0u; b < params.blocks; b++) {
         sum += partials[b * params.size + i];
     }

@@ -6,12 +6,12 @@
 // Contract   in place on heads 0 .. rotated of every token.
 // Why so     cos and sin come from a table made on the host in f64: a driver's sin may be off by 2^-11.
 #include "lib/grid.wgsl"
-#include "lib/piece.wgsl"
+#include "lib/vec.wgsl"
 
 // Constants, because CPU adapters divide slowly.
-const HEADS: u32 = {{HEADS}}u; // all heads of a token: q, k and v
-const ROTATED: u32 = {{ROTATED}}u; // q and k heads
-const PAIRS: u32 = {{PAIRS}}u / PIECE; // head_dim / 2, in pieces
+// HEADS: all heads of a token: q, k and v
+// ROTATED: q and k heads
+const PAIR_VECS: u32 = PAIRS / VEC_WIDTH; // head_dim / 2, in pieces
 
 struct Params {
     size: u32, // tokens * rotated * head_dim / 2, in pieces
@@ -19,8 +19,8 @@ struct Params {
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> positions: array<u32>; // [T * POSITION_STRIDE]
-@group(0) @binding(2) var<storage, read> table: array<Piece>; // [max_position, 2, pairs]: cos, then sin
-@group(0) @binding(3) var<storage, read_write> x: array<Piece>; // [T, heads, 2 * pairs]
+@group(0) @binding(2) var<storage, read> table: array<Vec>; // [max_position, 2, pairs]: cos, then sin
+@group(0) @binding(3) var<storage, read_write> x: array<Vec>; // [T, heads, 2 * pairs]
 
 @compute @workgroup_size(64)
 fn rotate(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -29,15 +29,15 @@ fn rotate(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grou
     if (i >= params.size) {
         return;
     }
-    let pair = i % PAIRS;
-    let head = (i / PAIRS) % ROTATED;
-    let token = i / (PAIRS * ROTATED);
-    let angle = positions[token * {{POSITION_STRIDE}}u + {{POSITION_OFFSET}}u] * 2u * PAIRS + pair;
+    let pair = i % PAIR_VECS;
+    let head = (i / PAIR_VECS) % ROTATED;
+    let token = i / (PAIR_VECS * ROTATED);
+    let angle = positions[token * POSITION_STRIDE + POSITION_OFFSET] * 2u * PAIR_VECS + pair;
     let c = table[angle];
-    let s = table[angle + PAIRS] * params.sign;
-    let at = (token * HEADS + head) * 2u * PAIRS + pair;
+    let s = table[angle + PAIR_VECS] * params.sign;
+    let at = (token * HEADS + head) * 2u * PAIR_VECS + pair;
     let p = x[at];
-    let q = x[at + PAIRS];
+    let q = x[at + PAIR_VECS];
     x[at] = p * c - q * s;
-    x[at + PAIRS] = q * c + p * s;
+    x[at + PAIR_VECS] = q * c + p * s;
 }

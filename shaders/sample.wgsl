@@ -9,7 +9,7 @@
 // Contract   threshold: thresholds[r] of the rows that are truncated, as ordered bits
 //            next: token[r], and log p(token) under the softmax at this temperature of *all* tokens (greedy: temperature 1),
 //            appended to row r's history; the row's place moves on by one position. With `truncated` it reads thresholds.
-// Grid       rows; LANES threads a row (lib/row.wgsl).
+// Grid       rows; THREADS_PER_ROW threads a row (lib/row.wgsl).
 // Why so     The bisection walks the vocabulary once a bit, some 70 times in all: as a kernel of its own it is run only where it
 //            is asked for, and by more threads a row, since lavapipe ends the loops of a thread after 65,535 turns.
 #include "lib/kv_slot.wgsl"
@@ -31,7 +31,7 @@ struct Params {
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> logits: array<f32>; // [rows, V]
 
-// Bits of a float, reordered so that unsigned comparison is float comparison.
+// VecBits of a float, reordered so that unsigned comparison is float comparison.
 fn ordered(x: f32) -> u32 {
     let bits = bitcast<u32>(x);
     return select(bits | 0x80000000u, ~bits, (bits & 0x80000000u) != 0u);
@@ -39,11 +39,11 @@ fn ordered(x: f32) -> u32 {
 
 // The largest logit of a row.
 fn largest(z: u32, lane: u32) -> f32 {
-    var top = -1e30;
-    for (var j = lane; j < params.vocab; j += LANES) {
-        top = max(top, logits[z + j]);
+    var max_logit = -1e30;
+    for (var j = lane; j < params.vocab; j += THREADS_PER_ROW) {
+        max_logit = max(max_logit, logits[z + j]);
     }
-    return row_max(lane, top);
+    return row_max(lane, max_logit);
 }
 
 #if threshold
@@ -59,15 +59,15 @@ fn threshold(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) g
     }
     let z = row * params.vocab;
     let inverse = 1.0 / params.temperature;
-    let top = largest(z, lane);
+    let max_logit = largest(z, lane);
     var threshold = 0u;
     if (params.top_k > 0u && params.top_k < params.vocab) {
-        threshold = largest_threshold(z, lane, top, 0.0, 0u, f32(params.top_k));
+        threshold = largest_threshold(z, lane, max_logit, 0.0, 0u, f32(params.top_k));
     }
     if (params.top_p < 1.0) {
-        let kept = mass_above(z, lane, top, inverse, threshold);
-        threshold = max(threshold, largest_threshold(z, lane, top, inverse, threshold, params.top_p * kept));
-        threshold = min(threshold, ordered(top)); // top_p 0 keeps the largest, not nothing
+        let kept = mass_above(z, lane, max_logit, inverse, threshold);
+        threshold = max(threshold, largest_threshold(z, lane, max_logit, inverse, threshold, params.top_p * kept));
+        threshold = min(threshold, ordered(max_logit)); // top_p 0 keeps the largest, not nothing
     }
     if (lane == 0u) {
         thresholds[row] = threshold;
@@ -75,22 +75,22 @@ fn threshold(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) g
 }
 
 // Mass (or, with inverse 0, number) of the tokens at or above a threshold.
-fn mass_above(z: u32, lane: u32, top: f32, inverse: f32, threshold: u32) -> f32 {
+fn mass_above(z: u32, lane: u32, max_logit: f32, inverse: f32, threshold: u32) -> f32 {
     var sum = 0.0;
-    for (var j = lane; j < params.vocab; j += LANES) {
+    for (var j = lane; j < params.vocab; j += THREADS_PER_ROW) {
         if (ordered(logits[z + j]) >= threshold) {
-            sum += exp((logits[z + j] - top) * inverse);
+            sum += exp((logits[z + j] - max_logit) * inverse);
         }
     }
     return row_sum(lane, sum);
 }
 
 // The largest threshold, not below `least`, that still keeps `wanted` mass: one bit after the other.
-fn largest_threshold(z: u32, lane: u32, top: f32, inverse: f32, least: u32, wanted: f32) -> u32 {
+fn largest_threshold(z: u32, lane: u32, max_logit: f32, inverse: f32, least: u32, wanted: f32) -> u32 {
     var found = 0u;
     for (var bit = 0u; bit < 32u; bit++) {
         let trial = found | (0x80000000u >> bit);
-        if (mass_above(z, lane, top, inverse, max(trial, least)) >= wanted) {
+        if (mass_above(z, lane, max_logit, inverse, max(trial, least)) >= wanted) {
             found = trial;
         }
     }
@@ -117,37 +117,37 @@ fn next(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let z = row * params.vocab;
     let greedy = params.temperature <= 0.0;
     let inverse = select(1.0 / params.temperature, 1.0, greedy);
-    let top = largest(z, lane);
-    var mass = 0.0;
-    for (var j = lane; j < params.vocab; j += LANES) {
-        mass += exp((logits[z + j] - top) * inverse);
+    let max_logit = largest(z, lane);
+    var denominator = 0.0;
+    for (var j = lane; j < params.vocab; j += THREADS_PER_ROW) {
+        denominator += exp((logits[z + j] - max_logit) * inverse);
     }
-    mass = row_sum(lane, mass);
+    denominator = row_sum(lane, denominator);
 
     var threshold = 0u;
     if (greedy) {
-        threshold = ordered(top);
+        threshold = ordered(max_logit);
     } else if (row < params.truncated) {
         threshold = thresholds[row];
     }
 
     // Each lane owns a contiguous share of the vocabulary; the lane in whose share u falls finds the token.
-    let share = (params.vocab + LANES - 1u) / LANES;
+    let share = (params.vocab + THREADS_PER_ROW - 1u) / THREADS_PER_ROW;
     let first = min(lane * share, params.vocab);
     let last = min(first + share, params.vocab);
     var own = 0.0;
     for (var j = first; j < last; j++) {
         if (ordered(logits[z + j]) >= threshold) {
-            own += exp((logits[z + j] - top) * inverse);
+            own += exp((logits[z + j] - max_logit) * inverse);
         }
     }
     let at = params.start + row;
     let stream = streams[at];
     let bits = threefry2x32(vec2<u32>(params.key_low, params.key_high), vec2<u32>(stream.x, slots[at].position)).x;
     let u = select(unit_float(bits), 0.0, greedy); // greedy: the first of equal logits
-    let token = find(z, lane, first, last, own, u, top, inverse, threshold);
+    let token = find(z, lane, first, last, own, u, max_logit, inverse, threshold);
     if (lane == 0u) {
-        let log_p = (logits[z + token] - top) * inverse - log(mass);
+        let log_p = (logits[z + token] - max_logit) * inverse - log(denominator);
         drawn[at * params.history + stream.y % params.history] = vec2<u32>(token, bitcast<u32>(log_p));
         ids[at] = token;
         streams[at].y = stream.y + 1u;
@@ -155,12 +155,12 @@ fn next(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     }
 }
 
-#if TEAM
+#if ROW_PER_WORKGROUP
 var<workgroup> chosen: u32;
 
-fn find(z: u32, lane: u32, first: u32, last: u32, own: f32, u: f32, top: f32, inverse: f32, threshold: u32) -> u32 {
+fn find(z: u32, lane: u32, first: u32, last: u32, own: f32, u: f32, max_logit: f32, inverse: f32, threshold: u32) -> u32 {
     workgroupBarrier();
-    team[lane] = own;
+    shared_values[lane] = own;
     if (lane == 0u) {
         chosen = 0u;
     }
@@ -168,38 +168,38 @@ fn find(z: u32, lane: u32, first: u32, last: u32, own: f32, u: f32, top: f32, in
     var before = 0.0;
     var total = 0.0;
     var owner = 0u; // the lane whose share holds the goal; the last lane with any mass if rounding overshoots
-    for (var l = 0u; l < LANES; l++) {
-        total += team[l];
+    for (var l = 0u; l < THREADS_PER_ROW; l++) {
+        total += shared_values[l];
     }
     let goal = u * total;
     var sum = 0.0;
-    for (var l = 0u; l < LANES; l++) {
-        if (team[l] > 0.0 && sum <= goal) {
+    for (var l = 0u; l < THREADS_PER_ROW; l++) {
+        if (shared_values[l] > 0.0 && sum <= goal) {
             owner = l;
             before = sum;
         }
-        sum += team[l];
+        sum += shared_values[l];
     }
     if (lane == owner) {
-        chosen = walk(z, first, last, before, goal, top, inverse, threshold);
+        chosen = walk(z, first, last, before, goal, max_logit, inverse, threshold);
     }
     workgroupBarrier();
     return chosen;
 }
 #else
-fn find(z: u32, lane: u32, first: u32, last: u32, own: f32, u: f32, top: f32, inverse: f32, threshold: u32) -> u32 {
-    return walk(z, first, last, 0.0, u * own, top, inverse, threshold);
+fn find(z: u32, lane: u32, first: u32, last: u32, own: f32, u: f32, max_logit: f32, inverse: f32, threshold: u32) -> u32 {
+    return walk(z, first, last, 0.0, u * own, max_logit, inverse, threshold);
 }
 #endif
 
 // The first kept token at which the running mass exceeds the goal; the last kept one if none does.
-fn walk(z: u32, first: u32, last: u32, before: f32, goal: f32, top: f32, inverse: f32, threshold: u32) -> u32 {
+fn walk(z: u32, first: u32, last: u32, before: f32, goal: f32, max_logit: f32, inverse: f32, threshold: u32) -> u32 {
     var sum = before;
     var token = first;
     for (var j = first; j < last; j++) {
         if (ordered(logits[z + j]) >= threshold) {
             token = j;
-            sum += exp((logits[z + j] - top) * inverse);
+            sum += exp((logits[z + j] - max_logit) * inverse);
             if (sum > goal) {
                 break;
             }

@@ -2,28 +2,28 @@
 //
 // Contract   forward  y[T, F] = …      backward  dgu[T, 2F] = …
 #include "lib/grid.wgsl"
-#include "lib/piece.wgsl"
+#include "lib/vec.wgsl"
 
-const WIDTH: u32 = {{WIDTH}}u / PIECE; // F in pieces, a constant because CPU adapters divide slowly
+const ROW_VECS: u32 = WIDTH / VEC_WIDTH; // F in pieces, a constant because CPU adapters divide slowly
 
 struct Params {
     size: u32, // T * F in pieces
 }
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> gate_up: array<Piece>; // [T, 2F]
+@group(0) @binding(1) var<storage, read> gate_up: array<Vec>; // [T, 2F]
 #if forward
-@group(0) @binding(2) var<storage, read_write> y: array<Piece>; // [T, F]
+@group(0) @binding(2) var<storage, read_write> y: array<Vec>; // [T, F]
 #endif
 #if backward
-@group(0) @binding(2) var<storage, read> dy: array<Piece>; // [T, F]
-@group(0) @binding(3) var<storage, read_write> dgate_up: array<Piece>; // [T, 2F]
+@group(0) @binding(2) var<storage, read> dy: array<Vec>; // [T, F]
+@group(0) @binding(3) var<storage, read_write> dgate_up: array<Vec>; // [T, 2F]
 #endif
 
 // exp of a large argument is infinite on some drivers and undefined on others. Below -80 the sigmoid is zero in f32; what is
 // left of it there, times a gate and an up that are both huge, would be a number.
-fn sigmoid(x: Piece) -> Piece {
-    let inside = Piece(1.0) / (Piece(1.0) + exp(-clamp(x, Piece(-80.0), Piece(80.0))));
-    return select(inside, Piece(), x < Piece(-80.0));
+fn sigmoid(x: Vec) -> Vec {
+    let inside = Vec(1.0) / (Vec(1.0) + exp(-clamp(x, Vec(-80.0), Vec(80.0))));
+    return select(inside, Vec(), x < Vec(-80.0));
 }
 
 #if forward
@@ -34,9 +34,9 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     if (i >= params.size) {
         return;
     }
-    let at = (i / WIDTH) * 2u * WIDTH + i % WIDTH;
+    let at = (i / ROW_VECS) * 2u * ROW_VECS + i % ROW_VECS;
     let g = gate_up[at];
-    y[i] = g * sigmoid(g) * gate_up[at + WIDTH];
+    y[i] = g * sigmoid(g) * gate_up[at + ROW_VECS];
 }
 #endif
 
@@ -48,10 +48,10 @@ fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gr
     if (i >= params.size) {
         return;
     }
-    let at = (i / WIDTH) * 2u * WIDTH + i % WIDTH;
+    let at = (i / ROW_VECS) * 2u * ROW_VECS + i % ROW_VECS;
     let g = gate_up[at];
     let s = sigmoid(g);
-    dgate_up[at] = dy[i] * gate_up[at + WIDTH] * s * (Piece(1.0) + g * (Piece(1.0) - s));
-    dgate_up[at + WIDTH] = dy[i] * g * s;
+    dgate_up[at] = dy[i] * gate_up[at + ROW_VECS] * s * (Vec(1.0) + g * (Vec(1.0) - s));
+    dgate_up[at + ROW_VECS] = dy[i] * g * s;
 }
 #endif

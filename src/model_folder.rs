@@ -309,11 +309,11 @@ struct BundleWeights {
     dtype: WeightDtype,
     shards: Vec<memmap2::Mmap>,
     /// The parts of each array by its tensor, and by its plane where it is one.
-    places: HashMap<(String, Option<Plane>), Vec<Place>>,
+    places: HashMap<(String, Option<Plane>), Vec<ModelLocation>>,
 }
 
 /// Where some rows of an array lie.
-struct Place {
+struct ModelLocation {
     shard: usize,
     /// First byte within the shard.
     byte: usize,
@@ -342,7 +342,8 @@ impl BundleWeights {
             for (name, info) in tensors {
                 let part = contents.add(&entry.file, &name, &info.shape, info.dtype)?;
                 let byte = 8 + header + info.data_offsets.0;
-                let place = Place { shard: weights.shards.len(), byte, start: part.start, len: part.len, entries: part.entries };
+                let place =
+                    ModelLocation { shard: weights.shards.len(), byte, start: part.start, len: part.len, entries: part.entries };
                 let plane = match part.entries {
                     Entries::Values(_) => None,
                     Entries::Plane(_, plane) => Some(plane),

@@ -1,5 +1,5 @@
-// What every text of a product shares: its parameters, and how C is stored. The file that includes this declares Cell
-// (f32, or vec4 of columns), CELL (values in one), c, and bias or residual in cells.
+// What every text of a product shares: its parameters, and how C is stored. The file that includes this declares OutVec
+// (f32, or vec4 of columns), OUT_WIDTH (values in one), c, and bias or residual in cells.
 
 // Where A, B and C lie in their tensors, counted in values: (i, j) is at start + i * stride + j.
 struct Params {
@@ -19,11 +19,11 @@ struct Params {
 @group(0) @binding(0) var<uniform> params: Params;
 
 // Bias, residual and what is there already, each where the variant says so; `column` counts cells.
-fn put(row: u32, column: u32, product: Cell) {
-    let i = params.c_start / CELL + row * (params.c_stride / CELL) + column;
+fn store_output(row: u32, column: u32, product: OutVec) {
+    let i = params.c_start / OUT_WIDTH + row * (params.c_stride / OUT_WIDTH) + column;
     var v = product * params.scale;
 #if BIAS
-    v += bias[params.bias_start / CELL + column];
+    v += bias[params.bias_start / OUT_WIDTH + column];
 #endif
 #if RESIDUAL
     v += residual[i];

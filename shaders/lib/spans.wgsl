@@ -1,11 +1,8 @@
 // What packed attention kernels share: the layout of qkv, and which keys a token sees (see attention.wgsl).
-alias Piece = vec{{LANE_WIDTH}}<f32>;
-const PIECES: u32 = {{PIECES}}u; // HEAD_DIM / LANE_WIDTH
-const HEADS: u32 = {{HEADS}}u;
-const KV_HEADS: u32 = {{KV_HEADS}}u;
+alias Vec = vec{{VEC_WIDTH}}<f32>;
+// VECS: HEAD_DIM / VEC_WIDTH
 const GROUP_SIZE: u32 = HEADS / KV_HEADS;
-const STRIDE: u32 = (HEADS + 2u * KV_HEADS) * PIECES; // a token of qkv
-const WINDOW: u32 = {{WINDOW}}u;
+const STRIDE: u32 = (HEADS + 2u * KV_HEADS) * VECS; // a token of qkv
 
 // What a token sees, and until where it is seen (TokenSpan in src/ops/attention.rs).
 struct TokenSpan {
@@ -16,15 +13,15 @@ struct TokenSpan {
 }
 
 fn query_at(token: u32, head: u32) -> u32 {
-    return token * STRIDE + head * PIECES;
+    return token * STRIDE + head * VECS;
 }
 
 fn key_at(token: u32, kv_head: u32) -> u32 {
-    return token * STRIDE + (HEADS + kv_head) * PIECES;
+    return token * STRIDE + (HEADS + kv_head) * VECS;
 }
 
 fn value_at(token: u32, kv_head: u32) -> u32 {
-    return token * STRIDE + (HEADS + KV_HEADS + kv_head) * PIECES;
+    return token * STRIDE + (HEADS + KV_HEADS + kv_head) * VECS;
 }
 
 #if WINDOWED

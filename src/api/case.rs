@@ -6,8 +6,8 @@ use serde_json::{Map, Value};
 
 use super::Error;
 use super::error::Kind;
-use crate::data::{Example, Place, Row, View};
-use crate::judge::{Judged, Scale};
+use crate::data::{Example, Row, RowPosition, View};
+use crate::judge::{Scale, ScoredRow};
 
 /// One response to be judged, or a whole prompt that the judge answers.
 ///
@@ -56,7 +56,7 @@ impl Case {
     }
 
     fn of(fields: Map<String, Value>) -> Self {
-        Case { row: Row { id: String::new(), file: Arc::from("case"), place: Place::Row(1), fields, written: None } }
+        Case { row: Row { id: String::new(), file: Arc::from("case"), place: RowPosition::Row(1), fields, written: None } }
     }
 
     /// The case as judges read it.
@@ -96,19 +96,19 @@ pub struct Score {
 }
 
 impl Score {
-    pub(super) fn of(judged: Judged, scale: &Scale) -> Result<Self, Error> {
+    pub(super) fn of(judged: ScoredRow, scale: &Scale) -> Result<Self, Error> {
         let Some(prediction) = judged.prediction else {
-            return Err(Kind::Case(judged.judgement.error.unwrap_or_default()).into());
+            return Err(Kind::Case(judged.record.error.unwrap_or_default()).into());
         };
-        let expected = judged.judgement.expected.unwrap_or(prediction.expected);
+        let expected = judged.record.expected.unwrap_or(prediction.expected);
         Ok(Score {
             expected,
             decoded: scale.values()[prediction.decoded],
             median: prediction.median,
             distribution: scale.values().iter().copied().zip(prediction.probs).collect(),
             mass: prediction.mass,
-            chain: judged.judgement.feedback,
-            forced: judged.judgement.forced,
+            chain: judged.record.feedback,
+            forced: judged.record.forced,
         })
     }
 }

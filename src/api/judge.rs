@@ -6,7 +6,7 @@ use super::case::{Case, Score};
 use super::{Error, ScoreOptions, WeightDtype, fetch};
 use crate::data::Example;
 use crate::gpu::{Gpu, GpuOptions};
-use crate::judge::{self, JudgeFiles, Judged};
+use crate::judge::{self, JudgeFiles, ScoredRow};
 use crate::model::weight_policy::WeightPolicy;
 use crate::model_folder::ModelFolder;
 use crate::selftest::Work;
@@ -122,7 +122,7 @@ impl Judge {
     pub async fn score_with_async(&self, cases: &[Case], options: &ScoreOptions) -> Result<Vec<Result<Score, Error>>, Error> {
         let examples: Vec<Result<Example, Error>> = cases.iter().map(Case::example).collect();
         let good: Vec<Example> = examples.iter().flatten().cloned().collect();
-        let mut judged: std::vec::IntoIter<Judged> = self.inner.judge(&good, options, ()).await?.into_iter();
+        let mut judged: std::vec::IntoIter<ScoredRow> = self.inner.judge(&good, options, ()).await?.into_iter();
         let scale = &self.inner.settings().scale;
         let scores = examples.into_iter().filter_map(|example| match example {
             Err(error) => Some(Err(error)),

@@ -4,7 +4,7 @@ use super::{Error, Progress, TrainConfig, TrainOutcome};
 use crate::gpu::{Gpu, GpuOptions};
 use crate::progress::Silent;
 use crate::system::SystemClock;
-use crate::train::run::{Surroundings, run};
+use crate::train::run::{RunContext, run};
 
 /// A training run, as its [`TrainConfig`] says.
 ///
@@ -57,12 +57,12 @@ impl<'a> Trainer<'a> {
             Some(gpu) => gpu,
             None => Gpu::open(&GpuOptions { adapter: config.adapter.clone(), ..GpuOptions::default() }).await?,
         };
-        let around = Surroundings {
+        let ctx = RunContext {
             gpu: &gpu,
             clock: &SystemClock::start(),
             progress: self.progress.as_mut(),
             interrupted: self.interrupted.as_ref(),
         };
-        Ok(run(&config, around).await?)
+        Ok(run(&config, ctx).await?)
     }
 }

@@ -2,12 +2,12 @@
 
 use super::clock::{self, Effort};
 use super::{Group, Row, Shape};
-use crate::gpu::{Gpu, GpuError, LiveValues, Plan, PlanBuilder, Size, Tensor, Variant};
+use crate::gpu::{Extent, Gpu, GpuError, Plan, PlanBuilder, RunParams, Tensor, Variant};
 use crate::model::decoder::PackedInputs;
 use crate::ops::attention::{self, Heads};
-use crate::ops::loss_head::{self, LossGradient, LossHead, OBJECTIVE_WORDS, RowObjective, STATS};
+use crate::ops::loss_head::{self, LossGradient, LossHead, STATS, TOKEN_LOSS_WORDS, TokenLoss};
 use crate::ops::matmul::{self as products, Epilogue, Layout, Product, product};
-use crate::ops::matrix::{FullSlab, Matrix, Packed};
+use crate::ops::matrix::{FullChunk, Matrix, Packed};
 use crate::ops::rmsnorm::{self, Norm};
 use crate::ops::swiglu;
 use crate::ops::weight_dtype::WeightDtype;
@@ -194,7 +194,7 @@ impl Case {
         let before = gpu.allocated();
         let plan = self.plan(gpu)?;
         let memory = gpu.allocated() - before;
-        let timing = clock::plan(gpu, &plan, &LiveValues::default(), effort).await?;
+        let timing = clock::plan(gpu, &plan, &RunParams::default(), effort).await?;
         let Case { group, name, flops, bytes, .. } = self.clone();
         let clock::Timing { seconds, timestamps } = timing;
         Ok(Row { group, name, seconds, flops, bytes, memory, tokens: 0, timestamps })
@@ -211,17 +211,17 @@ struct Rig {
 impl Rig {
     /// A tensor of normal numbers.
     fn input(&mut self, name: &str, words: usize) -> Tensor {
-        let tensor = self.plan.kept(name, words);
+        let tensor = self.plan.persistent(name, words);
         self.random.push(tensor);
         tensor
     }
 
     fn output(&mut self, name: &str, words: usize) -> Tensor {
-        self.plan.kept(name, words)
+        self.plan.persistent(name, words)
     }
 
     fn given(&mut self, name: &str, words: Vec<u32>) -> Tensor {
-        let tensor = self.plan.kept(name, words.len());
+        let tensor = self.plan.persistent(name, words.len());
         self.words.push((tensor, words));
         tensor
     }
@@ -243,7 +243,7 @@ impl Rig {
 
     fn matmul(&mut self, layout: Layout, m: usize, n: usize, k: usize) {
         let (a, b, c) = (self.input("a", m * k), self.input("b", k * n), self.output("c", m * n));
-        let [m, n, k] = [m, n, k].map(|s| Size::fixed(s as u32));
+        let [m, n, k] = [m, n, k].map(|s| Extent::fixed(s as u32));
         product(&mut self.plan, Product::whole(layout, [a, b, c], [m, n, k], Epilogue::Write));
     }
 
@@ -261,7 +261,7 @@ impl Rig {
         let rows = if transposed { n } else { k };
         let w = Matrix::packed(Packed { dtype, words, scales }, rows as u32);
         let (x, y) = (self.input("a", m * k), self.output("c", m * n));
-        let [m, n, k] = [m, n, k].map(|s| Size::fixed(s as u32));
+        let [m, n, k] = [m, n, k].map(|s| Extent::fixed(s as u32));
         match transposed {
             true => products::forward(&mut self.plan, x, &w, y, [m, n, k], Epilogue::Write),
             false => products::backward_input(&mut self.plan, x, &w, y, [m, k, n], Epilogue::Write),
@@ -276,7 +276,7 @@ impl Rig {
             batch.push(&vec![0; shape.tokens]);
         });
         let count = shape.step_tokens();
-        let tokens = Size::fixed(count as u32);
+        let tokens = Extent::fixed(count as u32);
         let per_head = count * shape.head_dim;
         let total = (shape.heads + 2 * shape.kv_heads) * per_head;
         let qkv = self.input("qkv", total);
@@ -293,7 +293,7 @@ impl Rig {
     fn norm(&mut self, rows: usize, width: usize, backward: bool) {
         let norm = Norm::plain(width as u32, 1e-5);
         let (x, w) = (self.input("x", rows * width), self.input("w", width));
-        let size = Size::fixed(rows as u32);
+        let size = Extent::fixed(rows as u32);
         if !backward {
             let y = self.output("y", rows * width);
             return rmsnorm::forward(&mut self.plan, norm, x, w, y, size);
@@ -305,7 +305,7 @@ impl Rig {
 
     fn swiglu(&mut self, rows: usize, width: usize, backward: bool) {
         let gate_up = self.input("gate and up", 2 * rows * width);
-        let size = Size::fixed(rows as u32);
+        let size = Extent::fixed(rows as u32);
         if !backward {
             let y = self.output("y", rows * width);
             return swiglu::forward(&mut self.plan, gate_up, y, size, width as u32);
@@ -315,10 +315,10 @@ impl Rig {
     }
 
     fn loss(&mut self, rows: usize, width: usize, vocab: usize, backward: bool) {
-        let objective = |r: usize| RowObjective::token((r % vocab) as u32, 1.0 / rows as f32);
-        let objectives: Vec<RowObjective> = (0..rows).map(objective).collect();
+        let objective = |r: usize| TokenLoss::token((r % vocab) as u32, 1.0 / rows as f32);
+        let objectives: Vec<TokenLoss> = (0..rows).map(objective).collect();
         let objectives: Vec<u32> = bytemuck::cast_slice(&objectives).to_vec();
-        debug_assert_eq!(objectives.len(), rows * OBJECTIVE_WORDS);
+        debug_assert_eq!(objectives.len(), rows * TOKEN_LOSS_WORDS);
         let table = self.input("table", vocab * width);
         let head = LossHead {
             hidden: self.input("hidden", rows * width),
@@ -326,7 +326,7 @@ impl Rig {
             rows: self.given("objectives", objectives),
             score_tokens: self.output("score tokens", 0),
             stats: self.output("stats", rows * STATS),
-            count: Size::fixed(rows as u32),
+            count: Extent::fixed(rows as u32),
             width: width as u32,
             vocab: vocab as u32,
             scores: 0,
@@ -335,7 +335,7 @@ impl Rig {
         let gradient = backward.then(|| LossGradient {
             coefficients: self.output("score coefficients", 0),
             dhidden: self.output("d hidden", rows * width),
-            dtable: Some(vec![FullSlab { rows: vocab as u32, tensor: self.output("d table", vocab * width) }]),
+            dtable: Some(vec![FullChunk { rows: vocab as u32, tensor: self.output("d table", vocab * width) }]),
         });
         loss_head::record(&mut self.plan, head, gradient);
     }

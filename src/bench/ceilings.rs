@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::BenchError;
 use super::clock::{self, Effort};
-use crate::gpu::{Class, Gpu, GpuError, LiveValues, Plan, PlanBuilder, Size};
+use crate::gpu::{Class, Extent, Gpu, GpuError, Plan, PlanBuilder, RunParams};
 use crate::ops::ceilings as ops;
 
 /// The limits that no kernel can pass.
@@ -44,10 +44,10 @@ async fn arithmetic(gpu: &Gpu, chains: u32, effort: Effort) -> Result<f64, GpuEr
         Class::Discrete => (1 << 20, 1 << 9),
     };
     let mut plan = PlanBuilder::new(gpu.tuning());
-    let out = plan.kept("sums", threads as usize);
-    let each = ops::multiply_add(&mut plan, out, Size::fixed(threads), iterations, chains);
+    let out = plan.persistent("sums", threads as usize);
+    let each = ops::multiply_add(&mut plan, out, Extent::fixed(threads), iterations, chains);
     let plan = plan.build(gpu)?;
-    let seconds = clock::plan(gpu, &plan, &LiveValues::default(), effort).await?.seconds;
+    let seconds = clock::plan(gpu, &plan, &RunParams::default(), effort).await?.seconds;
     Ok(f64::from(threads) * each as f64 / seconds)
 }
 
@@ -58,10 +58,10 @@ async fn copying(gpu: &Gpu, effort: Effort) -> Result<(f64, f64), GpuError> {
     let bytes = wanted.min(gpu.max_binding()).min(gpu.max_buffer()) / 16 * 16;
     let words = (bytes / 4) as usize;
     let mut plan = PlanBuilder::new(gpu.tuning());
-    let (source, out) = (plan.kept("source", words), plan.kept("copy", words));
-    ops::copy(&mut plan, source, out, Size::fixed((bytes / 16) as u32));
+    let (source, out) = (plan.persistent("source", words), plan.persistent("copy", words));
+    ops::copy(&mut plan, source, out, Extent::fixed((bytes / 16) as u32));
     let plan = plan.build(gpu)?;
-    let kernel = clock::plan(gpu, &plan, &LiveValues::default(), effort).await?.seconds;
+    let kernel = clock::plan(gpu, &plan, &RunParams::default(), effort).await?.seconds;
     let (source, out) = (plan.buffer(source)?, plan.buffer(out)?);
     let command = clock::wall(effort, async || {
         gpu.copy(&[(source, out)])?;
@@ -77,7 +77,7 @@ async fn overhead(gpu: &Gpu, effort: Effort) -> Result<(f64, f64, f64), GpuError
     const MANY: usize = 256;
     let (few, many) = (nothing(gpu, 1)?, nothing(gpu, MANY)?);
     let run = |plan: &Plan, times: usize| -> Result<(), GpuError> {
-        (0..times).try_for_each(|_| plan.run(&LiveValues::default()))?;
+        (0..times).try_for_each(|_| plan.run(&RunParams::default()))?;
         gpu.wait()
     };
     let round_trip = clock::wall(effort, async || run(&few, 1)).await?;
@@ -90,7 +90,7 @@ async fn overhead(gpu: &Gpu, effort: Effort) -> Result<(f64, f64, f64), GpuError
 /// A plan of `times` dispatches that do nothing, each after the one before.
 fn nothing(gpu: &Gpu, times: usize) -> Result<Plan, GpuError> {
     let mut plan = PlanBuilder::new(gpu.tuning());
-    let out = plan.kept("nothing", 1);
+    let out = plan.persistent("nothing", 1);
     (0..times).for_each(|i| ops::nothing(&mut plan, out, i as u32));
     plan.build(gpu)
 }

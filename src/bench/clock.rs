@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::gpu::{Gpu, GpuError, LiveValues, Plan};
+use crate::gpu::{Gpu, GpuError, Plan, RunParams};
 
 /// How much time to spend on a figure.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -62,7 +62,7 @@ pub async fn wall<E>(effort: Effort, mut work: impl AsyncFnMut() -> Result<(), E
 }
 
 /// How long one run of `plan` takes, many in a row.
-pub async fn plan(gpu: &Gpu, plan: &Plan, live: &LiveValues, effort: Effort) -> Result<Timing, GpuError> {
+pub async fn plan(gpu: &Gpu, plan: &Plan, live: &RunParams, effort: Effort) -> Result<Timing, GpuError> {
     let wait = |times: usize| -> Result<f64, GpuError> {
         let start = Instant::now();
         plan.run_times(live, times)?;

@@ -6,7 +6,7 @@ use crate::gpu::Gpu;
 use crate::model::decoder::{CachePass, CacheSizes, PackedInputs, Pass, PassSizes, PrefillPrompt, PrefillRow, Sampler};
 use crate::model::init::Init;
 use crate::model::weights::Weights;
-use crate::ops::loss_head::RowObjective;
+use crate::ops::loss_head::TokenLoss;
 use crate::rollout::{Rollout, RolloutSizes, Stop};
 use crate::train::objective::optimiser::{Optimiser, OptimiserSettings};
 
@@ -45,7 +45,7 @@ pub fn step(gpu: &Gpu, shape: &Shape) -> Result<Step, BenchError> {
         let start = batch.push(&ids);
         for i in 0..ids.len() {
             let next = ids[(i + 1) % ids.len()];
-            let objective = RowObjective::token(next, 1.0 / tokens as f32);
+            let objective = TokenLoss::token(next, 1.0 / tokens as f32);
             batch.push_row(start + i as u32, objective);
         }
     }

@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 
 use super::{CliError, CompareArgs, Context, Interrupt, STEP, print};
 use crate::experiments::compare::{
-    Choice, CompareError, Place, Protocol, Results, refuse_foreign_pages, write_page, write_tables,
+    CellPaths, CompareError, Protocol, Results, TrialChoice, refuse_foreign_pages, write_page, write_tables,
 };
 use crate::files::{FileError, Lock};
 use crate::progress::Progress;
 use crate::selftest::Work;
 use crate::system::SystemClock;
-use crate::train::run::Surroundings;
+use crate::train::run::RunContext;
 
 /// Between two looks at the processes.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -26,7 +26,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 pub fn run(args: &CompareArgs, context: &Context) -> Result<(), CliError> {
     let protocol = Protocol::read(&args.config)?;
     let results = args.results.clone().or_else(|| args.config.parent().map(PathBuf::from)).unwrap_or_default();
-    let place = Place { protocol, results, work: args.work.clone() };
+    let place = CellPaths { protocol, results, work: args.work.clone() };
     let mut progress = context.progress();
     if let Some(cell) = &args.cell {
         if args.with_parent {
@@ -46,17 +46,22 @@ pub fn run(args: &CompareArgs, context: &Context) -> Result<(), CliError> {
 }
 
 /// One comparison at a time writes into a folder for results.
-fn held(place: &Place) -> Result<Lock, CliError> {
+fn held(place: &CellPaths) -> Result<Lock, CliError> {
     std::fs::create_dir_all(&place.results).map_err(|e| FileError::io("create", &place.results, e))?;
     Ok(Lock::inside(&place.results)?)
 }
 
 /// Makes one cell in this process.
-fn make(place: &Place, choice: &Choice, context: &Context, progress: &mut super::TerminalProgress) -> Result<(), CliError> {
+fn make(
+    place: &CellPaths,
+    choice: &TrialChoice,
+    context: &Context,
+    progress: &mut super::TerminalProgress,
+) -> Result<(), CliError> {
     let gpu = context.gpu(Work::Training, progress)?;
     let interrupt = Interrupt::watch()?.stops_after(STEP);
-    let around = Surroundings { gpu: &gpu, clock: &SystemClock::start(), progress, interrupted: &|| interrupt.requested() };
-    match pollster::block_on(place.make(choice, around))? {
+    let ctx = RunContext { gpu: &gpu, clock: &SystemClock::start(), progress, interrupted: &|| interrupt.requested() };
+    match pollster::block_on(place.make(choice, ctx))? {
         true => Ok(()),
         false => Err(CliError::Interrupted { checkpoint: place.work.join(choice.to_string()) }),
     }
@@ -64,7 +69,7 @@ fn make(place: &Place, choice: &Choice, context: &Context, progress: &mut super:
 
 /// Makes all open cells, `args.jobs` at a time.
 fn schedule(
-    place: &Place,
+    place: &CellPaths,
     args: &CompareArgs,
     context: &Context,
     interrupt: &Interrupt,
@@ -126,7 +131,7 @@ fn schedule(
 
 /// A process that makes one cell.
 struct Running {
-    choice: Choice,
+    choice: TrialChoice,
     process: Child,
     started: Instant,
     /// The pipe whose end tells the process that this one is gone.
@@ -141,7 +146,7 @@ fn end_with_parent() {
     });
 }
 
-fn spawn(choice: Choice, args: &CompareArgs, context: &Context) -> Result<Running, CliError> {
+fn spawn(choice: TrialChoice, args: &CompareArgs, context: &Context) -> Result<Running, CliError> {
     let fail = |e: std::io::Error| CompareError::Cell(format!("cannot start a process for {choice}: {e}"));
     let mut command = Command::new(std::env::current_exe().map_err(fail)?);
     command.args(["compare", "--quiet", "--with-parent", "--cell", &choice.to_string()]).arg("--config").arg(&args.config);

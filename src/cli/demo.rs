@@ -4,7 +4,7 @@ use super::{CliError, Context, DemoArgs, Interrupt, STEP, print};
 use crate::experiments::demo::{DemoEnd, DemoOptions, run as demo};
 use crate::selftest::Work;
 use crate::system::SystemClock;
-use crate::train::run::Surroundings;
+use crate::train::run::RunContext;
 
 /// Runs the demo and prints its table.
 pub fn run(args: &DemoArgs, context: &Context) -> Result<(), CliError> {
@@ -12,9 +12,9 @@ pub fn run(args: &DemoArgs, context: &Context) -> Result<(), CliError> {
     let gpu = context.gpu(Work::Training, &mut progress)?;
     let interrupt = Interrupt::watch()?.stops_after(STEP);
     let options = DemoOptions { output_dir: args.output_dir.clone(), quick: args.quick, seed: args.seed };
-    let around =
-        Surroundings { gpu: &gpu, clock: &SystemClock::start(), progress: &mut progress, interrupted: &|| interrupt.requested() };
-    match pollster::block_on(demo(&options, around))? {
+    let ctx =
+        RunContext { gpu: &gpu, clock: &SystemClock::start(), progress: &mut progress, interrupted: &|| interrupt.requested() };
+    match pollster::block_on(demo(&options, ctx))? {
         DemoEnd::Interrupted(checkpoint) => Err(CliError::Interrupted { checkpoint }),
         DemoEnd::Finished(result) => print(&format!(
             "{}\n{:.0} s in all\njudge   {}\nreport  {}\n",

@@ -4,14 +4,14 @@ use serde_json::Value;
 
 use super::outcome::require_judged;
 use super::places::Places;
-use super::scoring::{Sink, Tally, Work, judge_rows};
+use super::scoring::{ScoreCounts, Sink, Work, judge_rows};
 use super::{CliError, Context, EvalArgs, Interrupt, print};
 use crate::data::{Dataset, Example, Labels};
 use crate::eval::intervals::Bootstrap;
 use crate::eval::study::{JudgeStudy, JudgedRows, PageText};
 use crate::eval::{Grid, floors, report};
 use crate::files::is_unfinished;
-use crate::judge::{Judgement, Scale};
+use crate::judge::{Scale, ScoreRecord};
 use crate::progress::Progress;
 
 /// Columns that group rows, where none is named.
@@ -34,7 +34,7 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
         .grows(args.output.as_deref(), "--output")
         .writes(args.report.as_deref(), "--report")
         .check()?;
-    let (mut swap, mut tally) = (None, Tally::default());
+    let (mut swap, mut tally) = (None, ScoreCounts::default());
     let (rows, judgements, scale) = match (&args.scored, &args.model, &args.input) {
         (Some(file), _, _) => {
             if is_unfinished(file) {
@@ -61,7 +61,7 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
                 column: &args.judge_column,
                 interrupt: &interrupt,
             };
-            let mut judgements: Vec<Judgement> = Vec::new();
+            let mut judgements: Vec<ScoreRecord> = Vec::new();
             tally = judge_rows(&work, sink, &mut progress, |judgement| judgements.push(judgement))?;
             swap = args.judging.chain_swap(&judge, (&rows, &judgements), &interrupt)?;
             (rows, judgements, judge.settings().scale.clone())
@@ -114,19 +114,19 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
 }
 
 /// The judgement in a column of a row.
-fn stored(example: &Example, column: &str) -> Result<Judgement, CliError> {
-    example.row.fields.get(column).and_then(Value::as_object).map(Judgement::read).ok_or_else(|| {
+fn stored(example: &Example, column: &str) -> Result<ScoreRecord, CliError> {
+    example.row.fields.get(column).and_then(Value::as_object).map(ScoreRecord::read).ok_or_else(|| {
         let fix = "make it with jurist score, or name its column with --judge-column";
         CliError::Failed(format!("{}: the row has no object `{column}`; {fix}", example.row.place()))
     })
 }
 
 /// The scale given, or the one that the scored rows' texts spell.
-fn scale_of(given: Option<&str>, judgements: &[Judgement]) -> Result<Scale, CliError> {
+fn scale_of(given: Option<&str>, judgements: &[ScoreRecord]) -> Result<Scale, CliError> {
     if let Some(spec) = given {
         return Ok(spec.parse()?);
     }
-    let texts = judgements.iter().map(Judgement::probabilities).find(|p| !p.is_empty()).unwrap_or_default();
+    let texts = judgements.iter().map(ScoreRecord::probabilities).find(|p| !p.is_empty()).unwrap_or_default();
     texts
         .iter()
         .map(|(text, _)| text.as_str())
@@ -148,7 +148,7 @@ fn column(rows: &Dataset, named: Option<&str>, usual: &[&str]) -> Result<Option<
 }
 
 /// A row with its judgement, as the page shows it.
-fn shown(example: &Example, judgement: &Judgement) -> Option<report::Example> {
+fn shown(example: &Example, judgement: &ScoreRecord) -> Option<report::Example> {
     Some(report::Example {
         prompt: format!("{}\n\n{}", example.row.place(), example.judged()),
         chain: judgement.feedback.clone().unwrap_or_default(),

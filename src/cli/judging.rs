@@ -9,7 +9,7 @@ use crate::data::{Chains, Dataset, Example, Labels, Reader, View};
 use crate::eval::faithfulness::ChainSwap;
 use crate::hub::Wanted;
 use crate::judge::{
-    self, CHAT_WORDS, Choice, Judge, JudgeError, JudgeFiles, JudgeOverrides, Judgement, ScoreOptions, Template,
+    self, CHAT_WORDS, Choice, Judge, JudgeError, JudgeFiles, JudgeOverrides, ScoreOptions, ScoreRecord, Template,
     with_swapped_chains,
 };
 use crate::model::error::ModelError;
@@ -122,7 +122,7 @@ impl JudgingArgs {
     pub fn chain_swap(
         &self,
         judge: &Judge,
-        (rows, judgements): (&Dataset, &[Judgement]),
+        (rows, judgements): (&Dataset, &[ScoreRecord]),
         interrupt: &Interrupt,
     ) -> Result<Option<ChainSwap>, CliError> {
         let judging = self.judging();
@@ -130,7 +130,7 @@ impl JudgingArgs {
             return Ok(None);
         }
         let good = rows.examples.iter().zip(judgements).filter(|(_, j)| j.expected.is_some());
-        let (rows, own): (Vec<Example>, Vec<Judgement>) = good.map(|(row, j)| (row.clone(), j.clone())).unzip();
+        let (rows, own): (Vec<Example>, Vec<ScoreRecord>) = good.map(|(row, j)| (row.clone(), j.clone())).unzip();
         if rows.len() < 2 {
             return Ok(None);
         }
@@ -143,7 +143,7 @@ impl JudgingArgs {
             }
             swapped => swapped?,
         };
-        let pairs = own.iter().zip(&swapped).filter_map(|(a, b)| Some((a.expected?, b.judgement.expected?)));
+        let pairs = own.iter().zip(&swapped).filter_map(|(a, b)| Some((a.expected?, b.record.expected?)));
         let (before, after): (Vec<f64>, Vec<f64>) = pairs.unzip();
         Ok(Some(ChainSwap::of(&before, &after)?))
     }

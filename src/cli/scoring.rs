@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::{CliError, Interrupt, TerminalProgress, print_rows};
 use crate::data::{Example, columns_of};
 use crate::files::{FileError, Growing, changes, open_stream};
-use crate::judge::{Expectation, Judge, JudgeError, Judgement, ScoreOptions};
+use crate::judge::{Expectation, Judge, JudgeError, ScoreOptions, ScoreRecord};
 use crate::model::error::ModelError;
 use crate::progress::Progress;
 use crate::rollout::Until;
@@ -37,7 +37,7 @@ pub struct Work<'a> {
 
 impl Work<'_> {
     /// A row with its judgement as a line, without its end.
-    fn line(&self, row: &Example, judgement: &Judgement) -> String {
+    fn line(&self, row: &Example, judgement: &ScoreRecord) -> String {
         row.row.with_column(self.column, &serde_json::to_value(judgement).unwrap_or_default())
     }
 }
@@ -114,13 +114,13 @@ impl<'a> Sink<'a> {
 
 /// What came of all rows.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub struct ScoreCounts {
     pub rows: usize,
     pub failed: usize,
     pub first_error: Option<String>,
 }
 
-impl Tally {
+impl ScoreCounts {
     /// Says how many rows could not be judged, where some could.
     pub fn warn(&self, progress: &mut TerminalProgress) {
         if let Some(error) = &self.first_error {
@@ -128,7 +128,7 @@ impl Tally {
         }
     }
 
-    fn add(&mut self, judgement: &Judgement) {
+    fn add(&mut self, judgement: &ScoreRecord) {
         self.rows += 1;
         if let Some(error) = &judgement.error {
             self.failed += 1;
@@ -146,9 +146,9 @@ pub fn judge_rows(
     work: &Work,
     mut sink: Sink,
     progress: &mut TerminalProgress,
-    mut take: impl FnMut(Judgement),
-) -> Result<Tally, CliError> {
-    let mut tally = Tally::default();
+    mut take: impl FnMut(ScoreRecord),
+) -> Result<ScoreCounts, CliError> {
+    let mut tally = ScoreCounts::default();
     let ended = judge_blocks(work, &mut sink, progress, &mut |judgement| {
         tally.add(&judgement);
         take(judgement);
@@ -175,7 +175,7 @@ fn judge_blocks(
     work: &Work,
     sink: &mut Sink,
     progress: &mut TerminalProgress,
-    take: &mut dyn FnMut(Judgement),
+    take: &mut dyn FnMut(ScoreRecord),
 ) -> Result<bool, CliError> {
     let block = rows_of_a_block(&work.judging);
     let record = record(work);
@@ -202,14 +202,14 @@ fn judge_blocks(
         if let Sink::Kept(kept) = sink
             && n == last_kept
         {
-            kept.check_last_block(&known, &judged.iter().map(|j| &j.judgement).collect::<Vec<_>>(), (first_row, &mut *progress))?;
+            kept.check_last_block(&known, &judged.iter().map(|j| &j.record).collect::<Vec<_>>(), (first_row, &mut *progress))?;
             let text = serde_json::to_string_pretty(&record).unwrap_or_default() + "\n";
             kept.file.begin(earlier.bytes, &text, is_record)?;
         }
         let new = || rows.iter().zip(&judged).skip(known.len());
-        let lines: String = new().map(|(row, judged)| work.line(row, &judged.judgement) + "\n").collect();
+        let lines: String = new().map(|(row, judged)| work.line(row, &judged.record) + "\n").collect();
         sink.put(&lines)?;
-        new().for_each(|(_, judged)| take(judged.judgement.clone()));
+        new().for_each(|(_, judged)| take(judged.record.clone()));
         progress.step((first_row + rows.len()) as u64, f64::NAN);
     }
     Ok(true)
@@ -226,7 +226,7 @@ struct Earlier {
     lines: usize,
     bytes: u64,
     /// Its judgements of the last block that it came to.
-    last_block: Vec<Judgement>,
+    last_block: Vec<ScoreRecord>,
 }
 
 impl Sink<'_> {
@@ -250,7 +250,7 @@ impl Sink<'_> {
 
 impl Kept<'_> {
     /// Gives the file its name. Rows of which none could be judged do not take the place of an earlier file.
-    fn finish(self, tally: &Tally, progress: &mut TerminalProgress) -> Result<(), CliError> {
+    fn finish(self, tally: &ScoreCounts, progress: &mut TerminalProgress) -> Result<(), CliError> {
         if tally.failed < tally.rows || !self.file.replaces() {
             return Ok(self.file.finish()?);
         }
@@ -267,7 +267,7 @@ impl Kept<'_> {
         work: &Work,
         record: &Value,
         (block, progress): (usize, &mut TerminalProgress),
-        take: &mut dyn FnMut(Judgement),
+        take: &mut dyn FnMut(ScoreRecord),
     ) -> Result<Earlier, CliError> {
         let mut found = Earlier::default();
         let Some(path) = self.file.earlier() else {
@@ -301,7 +301,7 @@ impl Kept<'_> {
     }
 
     /// The judgement in line `n` of what is there, which must be row `n` with a judgement, as it would be written now.
-    fn earlier_row(&self, path: &Path, line: &[u8], (n, work): (usize, &Work)) -> Result<Judgement, CliError> {
+    fn earlier_row(&self, path: &Path, line: &[u8], (n, work): (usize, &Work)) -> Result<ScoreRecord, CliError> {
         let fail = |found: String| {
             let advice = "give the input that it was made from, or judge all rows anew into another --output";
             CliError::Failed(format!("{}, row {}: {found}; {advice}", path.display(), n + 1))
@@ -310,7 +310,7 @@ impl Kept<'_> {
             return Err(fail(format!("the input has only {} rows", work.rows.len())));
         };
         let judgement = columns_of(line).and_then(|mut row| row.remove(work.column));
-        let judgement: Option<Judgement> = judgement.and_then(|found| serde_json::from_value(found).ok());
+        let judgement: Option<ScoreRecord> = judgement.and_then(|found| serde_json::from_value(found).ok());
         let Some(judgement) = judgement else {
             return Err(fail(format!("it is no row that jurist score wrote, with an object `{}`", work.column)));
         };
@@ -323,8 +323,8 @@ impl Kept<'_> {
     /// Holds the judgements that are `there` against those that were just made of the same rows.
     fn check_last_block(
         &self,
-        there: &[Judgement],
-        now: &[&Judgement],
+        there: &[ScoreRecord],
+        now: &[&ScoreRecord],
         (first_row, progress): (usize, &mut TerminalProgress),
     ) -> Result<(), CliError> {
         let mut rounded = 0;
@@ -355,8 +355,8 @@ impl Kept<'_> {
 }
 
 /// The first thing in which a judgement that is there differs from the one that was just made.
-fn difference(there: &Judgement, now: &Judgement) -> String {
-    let score = |j: &Judgement| match (j.expected, &j.error) {
+fn difference(there: &ScoreRecord, now: &ScoreRecord) -> String {
+    let score = |j: &ScoreRecord| match (j.expected, &j.error) {
         (Some(expected), _) => expected.to_string(),
         (None, error) => format!("no score ({})", error.as_deref().unwrap_or_default()),
     };

@@ -6,7 +6,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, Error};
 use serde_json::Value;
 
 use crate::train::TrainConfig;
-use crate::train::config::{KEYS, Key, Kind, Layers, Origin, Raw, SettingError};
+use crate::train::config::{KEYS, Key, Kind, Layers, Raw, SettingError, SettingSource};
 
 /// The training settings given as flags: (key, value), unchecked.
 #[derive(Clone, Debug, Default)]
@@ -24,7 +24,7 @@ impl SettingFlags {
     /// Lays the flags over the other layers.
     pub fn put_into(&self, layers: &mut Layers) -> Result<(), SettingError> {
         self.0.iter().try_for_each(|(name, value)| {
-            layers.put(name, &Raw::Bare(value.clone()), Origin::Flag(format!("--{}", name.replace('_', "-"))))
+            layers.put(name, &Raw::Bare(value.clone()), SettingSource::Flag(format!("--{}", name.replace('_', "-"))))
         })
     }
 }
@@ -86,7 +86,7 @@ fn value_name(kind: Kind) -> &'static str {
         Kind::OneOf(_) => "WORD",
         Kind::Flag => "BOOL",
         Kind::FlagOrPath => "BOOL|PATH",
-        Kind::Whole { .. } | Kind::WholeOrUnset => "N",
+        Kind::Int { .. } | Kind::IntOrUnset => "N",
         Kind::Number(_) => "X",
     }
 }

@@ -7,8 +7,8 @@ use crate::hub::Wanted;
 use crate::progress::Progress;
 use crate::selftest::Work;
 use crate::system::SystemClock;
-use crate::train::config::{Layers, Origin, Raw};
-use crate::train::run::{Surroundings, TrainOutcome, run as train};
+use crate::train::config::{Layers, Raw, SettingSource};
+use crate::train::run::{RunContext, TrainOutcome, run as train};
 
 /// Resolves the config and trains.
 pub fn run(args: &TrainArgs, context: &Context) -> Result<(), CliError> {
@@ -28,9 +28,9 @@ pub fn run(args: &TrainArgs, context: &Context) -> Result<(), CliError> {
     }
     let gpu = context.gpu(Work::Training, &mut progress)?;
     let interrupt = Interrupt::watch()?.stops_after(STEP);
-    let around =
-        Surroundings { gpu: &gpu, clock: &SystemClock::start(), progress: &mut progress, interrupted: &|| interrupt.requested() };
-    match pollster::block_on(train(&config, around))? {
+    let ctx =
+        RunContext { gpu: &gpu, clock: &SystemClock::start(), progress: &mut progress, interrupted: &|| interrupt.requested() };
+    match pollster::block_on(train(&config, ctx))? {
         TrainOutcome::Interrupted { checkpoint } => Err(CliError::Interrupted { checkpoint }),
         TrainOutcome::Finished { steps, seconds } => {
             progress.note(&format!("{steps} steps in {seconds:.1} s; the judge is in {}", config.output_dir));
@@ -50,10 +50,10 @@ pub fn layers(args: &TrainArgs, context: &Context, progress: &mut dyn Progress) 
     args.set.iter().try_for_each(|text| layers.put_set(text))?;
     args.settings.put_into(&mut layers)?;
     if let Some(adapter) = &context.adapter {
-        layers.put("adapter", &Raw::Bare(adapter.clone()), Origin::Flag("--adapter".into()))?;
+        layers.put("adapter", &Raw::Bare(adapter.clone()), SettingSource::Flag("--adapter".into()))?;
     }
     if let Some(base) = &context.base {
-        layers.put("base", &Raw::Bare(base.display().to_string()), Origin::Flag("--base".into()))?;
+        layers.put("base", &Raw::Bare(base.display().to_string()), SettingSource::Flag("--base".into()))?;
     }
     // Warnings first: a misspelt variable may be the reason for what is said next.
     layers.warnings().iter().for_each(|warning| progress.warn(warning));

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::read::Gather;
 use super::written::Parsed;
-use super::{DataError, Place, Result};
+use super::{DataError, Result, RowPosition};
 
 /// Whether a record has nothing in it, as the rows that a spreadsheet writes below its table.
 pub(super) fn is_blank(record: &StringRecord) -> bool {
@@ -70,11 +70,11 @@ pub(super) fn rows(gather: &mut Gather, text: &str, delimiter: u8) -> Result<()>
             header = names(gather, line, &record)?;
         } else if let Some(found) = ragged(&record, header.len()) {
             let fault = gather.fault(line, found, QUOTE);
-            gather.take(Place::Line(line), Err(fault))?;
+            gather.take(RowPosition::Line(line), Err(fault))?;
         } else {
             let cell = |(name, text): (&String, &str)| (name.clone(), Value::String(text.to_string()));
             let fields: Map<String, Value> = header.iter().zip(&record).map(cell).collect();
-            gather.take(Place::Line(line), Ok(Parsed::of(fields)))?;
+            gather.take(RowPosition::Line(line), Ok(Parsed::of(fields)))?;
         }
     }
     Ok(())

@@ -103,7 +103,7 @@ impl Reader {
     #[cfg(feature = "parquet")]
     fn read_parquet(&self, file: Opened) -> Result<Dataset> {
         use super::written::Parsed;
-        use super::{Place, parquet};
+        use super::{RowPosition, parquet};
         let name = file.name.clone();
         let mut gather = Gather::new(self, &name);
         let file = parquet::open(&name, bytes::Bytes::from(file.all()?))?;
@@ -111,7 +111,7 @@ impl Reader {
             if gather.full() {
                 break;
             }
-            gather.take(Place::Row(index + 1), Ok(Parsed::of(parquet::object(row?))))?;
+            gather.take(RowPosition::Row(index + 1), Ok(Parsed::of(parquet::object(row?))))?;
         }
         gather.finish("Parquet")
     }

@@ -4,7 +4,7 @@ use std::io::BufRead;
 
 use serde::de::IgnoredAny;
 
-use super::{DataError, Place, Result, unreadable};
+use super::{DataError, Result, RowPosition, unreadable};
 
 /// What a row's line and text are handed to; false ends the reading.
 type Take<'t> = dyn FnMut(usize, &[u8]) -> Result<bool> + 't;
@@ -105,7 +105,7 @@ impl Texts<'_> {
     }
 
     fn fault(&self, found: &str, fix: &str) -> DataError {
-        DataError::Line { file: self.file.into(), place: Place::Line(self.line), found: found.into(), fix: fix.into() }
+        DataError::Line { file: self.file.into(), place: RowPosition::Line(self.line), found: found.into(), fix: fix.into() }
     }
 }
 

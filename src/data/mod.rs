@@ -40,27 +40,27 @@ pub use written::columns_of;
 
 /// Where a row begins in its file: behind the file's name in messages, `:3` or `, row 3`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum RowPosition {
     /// The line, from 1.
     Line(usize),
     /// The row, from 1, where a file has no lines (Parquet).
     Row(usize),
 }
 
-impl Place {
+impl RowPosition {
     /// The number of the line or row.
     pub fn number(self) -> usize {
         match self {
-            Place::Line(number) | Place::Row(number) => number,
+            RowPosition::Line(number) | RowPosition::Row(number) => number,
         }
     }
 }
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for RowPosition {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         match self {
-            Place::Line(number) => write!(f, ":{number}"),
-            Place::Row(number) => write!(f, ", row {number}"),
+            RowPosition::Line(number) => write!(f, ":{number}"),
+            RowPosition::Row(number) => write!(f, ", row {number}"),
         }
     }
 }
@@ -84,7 +84,7 @@ pub enum DataError {
         /// The file.
         file: String,
         /// Where in it.
-        place: Place,
+        place: RowPosition,
         /// What was found.
         found: String,
         /// What to do.
@@ -96,7 +96,7 @@ pub enum DataError {
         /// The file.
         file: String,
         /// Where in it the row begins.
-        place: Place,
+        place: RowPosition,
         /// The column; boxed, since the errors of all rooms hold this one and should stay small.
         field: Box<str>,
         /// What was found.

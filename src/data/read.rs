@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::json::each_row;
 use super::record::describe;
 use super::written::{Parsed, parse, twice};
-use super::{DataError, Place, Record, Result, Row, View, shorten};
+use super::{DataError, Record, Result, Row, RowPosition, View, shorten};
 
 /// Reads data files under one view of their columns.
 #[derive(Clone, Debug, Default)]
@@ -140,7 +140,7 @@ pub(super) fn utf8<'a>(name: &str, bytes: &'a [u8]) -> Result<&'a str> {
         let at = error.valid_up_to();
         DataError::Line {
             file: name.into(),
-            place: Place::Line(1 + count_lines(&bytes[..at])),
+            place: RowPosition::Line(1 + count_lines(&bytes[..at])),
             found: format!("byte {at} (0x{:02x}) is no UTF-8", bytes[at]),
             fix: "save the file as UTF-8".into(),
         }
@@ -202,7 +202,7 @@ impl<'a> Gather<'a> {
     }
 
     pub(super) fn fault(&self, line: usize, found: String, fix: &str) -> DataError {
-        DataError::Line { file: self.file.to_string(), place: Place::Line(line), found, fix: fix.into() }
+        DataError::Line { file: self.file.to_string(), place: RowPosition::Line(line), found, fix: fix.into() }
     }
 
     /// The rows of a JSON text; true where it is one array.
@@ -213,13 +213,13 @@ impl<'a> Gather<'a> {
                 return Ok(false);
             }
             let parsed = parse(row).map_err(|error| self.syntax(line, row, &error));
-            self.take(Place::Line(line), parsed)?;
+            self.take(RowPosition::Line(line), parsed)?;
             Ok(true)
         })
     }
 
     /// One row that begins at `place`, or why there is none.
-    pub(super) fn take(&mut self, place: Place, parsed: Result<Parsed>) -> Result<()> {
+    pub(super) fn take(&mut self, place: RowPosition, parsed: Result<Parsed>) -> Result<()> {
         let example = parsed.and_then(|parsed| self.example(place, parsed));
         match example {
             Ok(example) => self.examples.push(example),
@@ -229,7 +229,7 @@ impl<'a> Gather<'a> {
         Ok(())
     }
 
-    fn example(&self, place: Place, parsed: Parsed) -> Result<Example> {
+    fn example(&self, place: RowPosition, parsed: Parsed) -> Result<Example> {
         let Parsed { value, written, repaired } = parsed;
         let Value::Object(fields) = value else {
             let fix = "a row must be a JSON object: {\"prompt\": ..., \"score\": ...}";

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::layout::{self, Layout};
 use super::scores::{Said, listed, mean_score, no_words, said};
 use super::written::with_member;
-use super::{DataError, Place, Result, listing, shorten};
+use super::{DataError, Result, RowPosition, listing, shorten};
 
 /// One row of a data file, every column kept.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,7 +19,7 @@ pub struct Row {
     /// The file's name, for messages.
     pub file: Arc<str>,
     /// Where in it the row begins.
-    pub place: Place,
+    pub place: RowPosition,
     /// All columns in their order. A whole number beyond 64 bits is its digits as a text.
     pub fields: Map<String, Value>,
     /// The row's JSON on one line with the text of every value as it was written, where `fields` would be written otherwise

@@ -13,7 +13,7 @@ use crate::model::error::ModelError;
 use crate::model::lora::{Adapter, AdapterFiles, Merged};
 use crate::model::tensors::TensorSet;
 use crate::model::weights::Weights;
-use crate::ops::loss_head::RowObjective;
+use crate::ops::loss_head::TokenLoss;
 use crate::ops::weight_dtype::WeightDtype;
 use crate::selftest::Report;
 
@@ -58,7 +58,7 @@ pub(super) async fn lora(gpu: &Gpu, model: &Path, dir: &Path, report: &mut Repor
     for ids in input.rows() {
         let start = batch.push(ids);
         for (i, next) in ids[1..].iter().enumerate() {
-            batch.push_row(start + i as u32, RowObjective::token(*next, 1.0 / targets as f32));
+            batch.push_row(start + i as u32, TokenLoss::token(*next, 1.0 / targets as f32));
         }
     }
     let trained = weights.trainable()?;

@@ -9,12 +9,12 @@ use crate::gpu::Gpu;
 use crate::judge::{Expectation, Scale, Split};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::decoder::{
-    CachePass, CacheSizes, LogitsPass, PackedInputs, Pass, PassSizes, PrefillPrompt, PrefillRow, RowStats, Sampler,
+    CachePass, CacheSizes, LogitsPass, PackedInputs, Pass, PassSizes, PrefillPrompt, PrefillRow, Sampler, TokenStats,
 };
 use crate::model::names::tensors;
 use crate::model::tensors::TensorSet;
 use crate::model::weights::Weights;
-use crate::ops::loss_head::RowObjective;
+use crate::ops::loss_head::TokenLoss;
 use crate::selftest::Report;
 use crate::train::objective::reward::{Label, RewardSettings, expected};
 
@@ -121,12 +121,12 @@ impl<'a> Check<'a> {
         prefix: &str,
         mut batch: PackedInputs,
         labels: &[Labelled],
-    ) -> Result<(Vec<RowStats>, Vec<f32>), DoctorError> {
+    ) -> Result<(Vec<TokenStats>, Vec<f32>), DoctorError> {
         let (rows, score_tokens) = (batch.rows.len(), self.score_tokens.clone());
         let sizes = PassSizes { tokens: batch.ids.len(), rows, score_tokens, ..PassSizes::default() };
         let pass = Pass::new(self.gpu, self.weights, Some(&self.gradient), sizes)?;
         self.gradient.clear(self.gpu);
-        pass.read(&batch)?;
+        pass.forward(&batch)?;
         let stats = pass.stats(rows).await?;
         let mut expected_scores = Vec::new();
         for label in labels {
@@ -138,7 +138,7 @@ impl<'a> Check<'a> {
             batch.coefficients.extend(slopes.iter().map(|c| *c as f32));
             expected_scores.push(expected(label.expectation, &self.scale, &log_probs) as f32);
         }
-        pass.learn(&batch)?;
+        pass.backward(&batch)?;
         let group = format!("{prefix}.grad");
         for spec in tensors(&self.weights.config) {
             let key = format!("{group}.{}", spec.name);
@@ -163,7 +163,7 @@ impl<'a> Check<'a> {
         for ids in &self.plain.ids {
             let start = batch.push(ids);
             for (i, next) in ids[1..].iter().enumerate() {
-                batch.push_row(start + i as u32, RowObjective::token(*next, weight));
+                batch.push_row(start + i as u32, TokenLoss::token(*next, weight));
             }
         }
         let (stats, _) = self.gradients(report, "ce", batch, &[]).await?;
@@ -181,7 +181,7 @@ impl<'a> Check<'a> {
             let mut labelled = Vec::new();
             for (row, (ids, label)) in self.plain.ids.iter().zip(&labels).enumerate() {
                 let start = batch.push(ids);
-                batch.push_row(start + ids.len() as u32 - 1, RowObjective::default());
+                batch.push_row(start + ids.len() as u32 - 1, TokenLoss::default());
                 labelled.push(Labelled { row, value: f64::from(*label), weight: 1.0 / labels.len() as f64, expectation });
             }
             let (_, expected) = self.gradients(report, prefix, batch, &labelled).await?;
@@ -304,7 +304,7 @@ impl Real {
                     let value = f64::from(self.labels[i]);
                     labelled.push(Labelled { row: batch.rows.len(), value, weight, expectation: Expectation::FullVocabulary });
                 }
-                batch.push_row(start + t as u32 - 1, RowObjective::token(ids[t], weight));
+                batch.push_row(start + t as u32 - 1, TokenLoss::token(ids[t], weight));
             }
         }
         (batch, labelled)

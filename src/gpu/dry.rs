@@ -1,6 +1,6 @@
 //! Dry runs: the code of a real run over a GPU that counts buffers and makes none.
 //!
-//! Buffers are entered in the ledger, plans give their scratch tensors slots, and that is all: no kernel is compiled, nothing
+//! Buffers are entered in the tracker, plans give their scratch tensors slots, and that is all: no kernel is compiled, nothing
 //! is written, copied or run, and whoever wants to read a value gets [`GpuError::Dry`]. So what a run will hold is counted by
 //! what will hold it, and cannot come to differ from it.
 
@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Abilities, AdapterFacts, Class, Gpu, GpuError, GpuOptions, Ledger, Limits, Shared, Tuning, Turns, adapter};
+use super::{Abilities, AdapterFacts, Class, Gpu, GpuError, GpuOptions, Limits, MemoryTracker, Shared, Tuning, Turns, adapter};
 
 /// What drivers of discrete GPUs allow a buffer and a binding: 4 GiB, but for a word.
 const DISCRETE: u64 = (4 << 30) - 4;
@@ -60,7 +60,7 @@ impl Gpu {
             checked: false,
             substitutes: Vec::new(),
             memory: None,
-            ledger: Ledger::default(),
+            tracker: MemoryTracker::default(),
             staged: AtomicU64::new(0),
             refusals: Mutex::new(Vec::new()),
             fault: Arc::new(Mutex::new(None)),
@@ -69,7 +69,7 @@ impl Gpu {
         Gpu::of(shared, tuning)
     }
 
-    /// A dry GPU like this one, which may be dry or not, with an empty ledger.
+    /// A dry GPU like this one, which may be dry or not, with an empty tracker.
     pub fn dry_copy(&self) -> Gpu {
         let shared = &*self.shared;
         Self::counting(shared.facts.clone(), shared.limits.clone(), shared.abilities, self.tuning.clone())

@@ -1,6 +1,6 @@
 //! What can go wrong between jurist and a GPU.
 
-use super::Held;
+use super::MemoryUsage;
 
 /// Errors of the `gpu` room. Every message says what was asked, what was found and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -33,14 +33,14 @@ pub enum GpuError {
         "out of GPU memory while making {what} ({bytes} bytes), with {held} held; lower per_device_train_batch_size or max_length, or choose \
          an adapter with more memory (`jurist train --dry-run` shows what a run needs, and which setting saves how much)"
     )]
-    OutOfMemory { what: String, bytes: u64, held: Held },
+    OutOfMemory { what: String, bytes: u64, held: MemoryUsage },
 
     #[error(
         "this needs {needed} MiB for GPU buffers, but only {available} MiB of memory are free ({held} held); hold the weights in fewer bits \
          (--weights q8; in training --base-weights q8 with lora_r), make batches smaller or rows shorter (`jurist train --dry-run` shows what \
          a run needs, and which setting saves how much)"
     )]
-    OverBudget { needed: u64, available: u64, held: Held },
+    OverBudget { needed: u64, available: u64, held: MemoryUsage },
 
     #[error(
         "the GPU was lost: {reason}. The last checkpoint is intact; restart with --resume (a driver update, a sleep or a too long kernel can cause this)"

@@ -12,7 +12,7 @@ mod adapter;
 mod dry;
 mod error;
 mod kernel;
-mod ledger;
+mod memory_tracker;
 mod oneshot;
 mod plan;
 mod profile;
@@ -22,8 +22,8 @@ mod turn;
 pub use adapter::{AdapterFacts, Class};
 pub use error::GpuError;
 pub use kernel::{KernelSpec, SHADERS, assemble};
-pub use ledger::{Held, Role};
-pub use plan::{Dispatch, Grid, Live, LiveValues, Plan, PlanBuilder, Size, Tensor, Word};
+pub use memory_tracker::{MemoryKind, MemoryUsage};
+pub use plan::{Dispatch, Extent, Grid, Param, Plan, PlanBuilder, RunParam, RunParams, Tensor};
 pub use profile::{KernelTime, Span};
 pub use tuning::{Kernels, MatrixUnit, Tuning, Variant};
 
@@ -32,7 +32,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use adapter::Abilities;
-use ledger::{Entry, Ledger, Tenancy};
+use memory_tracker::{AliasOwner, Entry, MemoryTracker};
 use turn::{Turn, Turns};
 
 /// A GPU buffer that outlives plans: a weight, a gradient, a moment. Its length is counted in 32-bit words.
@@ -77,7 +77,7 @@ struct Share {
     /// `None` in a dry run.
     raw: Option<wgpu::Buffer>,
     turns: Turns,
-    tenancy: Tenancy,
+    owner: AliasOwner,
     _entry: Entry,
 }
 
@@ -145,7 +145,7 @@ struct Shared {
     checked: bool,
     substitutes: Vec<(&'static str, String)>,
     memory: Option<u64>,
-    ledger: Ledger,
+    tracker: MemoryTracker,
     /// Bytes written since the queue was last seen to be done.
     staged: AtomicU64,
     /// What a dry run was asked for and its adapter would not give.
@@ -176,9 +176,9 @@ enum Fault {
 pub struct Gpu {
     shared: Arc<Shared>,
     tuning: Arc<Tuning>,
-    role: Role,
+    memory_kind: MemoryKind,
     /// Buffers that plans may put their scratch tensors into.
-    lent: Arc<[Buffer]>,
+    aliased: Arc<[Buffer]>,
 }
 
 /// What is written is staged in buffers that the device frees when it has read them; this much is let wait.
@@ -251,7 +251,7 @@ impl Gpu {
             checked: options.checked || !options.substitutes.is_empty(),
             substitutes: options.substitutes.clone(),
             memory,
-            ledger: Ledger::default(),
+            tracker: MemoryTracker::default(),
             staged: AtomicU64::new(0),
             refusals: Mutex::new(Vec::new()),
             fault,
@@ -261,7 +261,7 @@ impl Gpu {
     }
 
     fn of(shared: Shared, tuning: Arc<Tuning>) -> Gpu {
-        Gpu { shared: Arc::new(shared), tuning, role: Role::Other, lent: Arc::new([]) }
+        Gpu { shared: Arc::new(shared), tuning, memory_kind: MemoryKind::Other, aliased: Arc::new([]) }
     }
 
     fn device(&self) -> Result<&Device, GpuError> {
@@ -302,16 +302,16 @@ impl Gpu {
         Gpu { tuning: Arc::new(tuning), ..self.clone() }
     }
 
-    /// The same device, for buffers of this role.
-    pub fn for_role(&self, role: Role) -> Gpu {
-        Gpu { role, ..self.clone() }
+    /// The same device, for buffers of this memory_kind.
+    pub fn for_memory(&self, memory_kind: MemoryKind) -> Gpu {
+        Gpu { memory_kind, ..self.clone() }
     }
 
     /// The same device, for a plan that may put scratch tensors into these buffers, whose owner needs no values in them while
     /// the plan runs. Plans that use them overwrite each other: a plan that goes on ([`Plan::run_steps`]) after another of
     /// them ran is refused.
-    pub fn lending(&self, buffers: &[Buffer]) -> Gpu {
-        Gpu { lent: buffers.into(), ..self.clone() }
+    pub fn reusing_memory_of(&self, buffers: &[Buffer]) -> Gpu {
+        Gpu { aliased: buffers.into(), ..self.clone() }
     }
 
     /// The largest storage binding, in bytes.
@@ -331,17 +331,17 @@ impl Gpu {
 
     /// Buffers that were made since the device was opened, those for reading results back left out.
     pub fn buffers_made(&self) -> u64 {
-        self.shared.ledger.made()
+        self.shared.tracker.made()
     }
 
     /// Bytes of all buffers that are alive, by what they are for.
-    pub fn held(&self) -> Held {
-        self.shared.ledger.now()
+    pub fn held(&self) -> MemoryUsage {
+        self.shared.tracker.now()
     }
 
     /// The same when it was most.
-    pub fn peak(&self) -> Held {
-        self.shared.ledger.peak()
+    pub fn peak(&self) -> MemoryUsage {
+        self.shared.tracker.peak()
     }
 
     /// Bytes that buffers may still take in a budget ([`GpuOptions::software_memory`]); `None`: there is none.
@@ -354,12 +354,12 @@ impl Gpu {
     /// # Errors
     /// [`GpuError::OverBudget`].
     pub fn afford(&self, bytes: u64) -> Result<(), GpuError> {
-        self.shared.ledger.check(bytes, self.shared.memory)
+        self.shared.tracker.check(bytes, self.shared.memory)
     }
 
-    /// Bytes of scratch tensors that live in lent buffers, of all plans so far.
-    pub fn lodged(&self) -> u64 {
-        self.shared.ledger.lodged()
+    /// Bytes of scratch tensors that live in aliased buffers, of all plans so far.
+    pub fn aliased_bytes(&self) -> u64 {
+        self.shared.tracker.aliased_bytes()
     }
 
     /// Bytes that the device has given out, and those that it holds for it: what buffers take with alignment, and the rests of
@@ -395,11 +395,11 @@ impl Gpu {
         let shared = &*self.shared;
         let size = (words.max(4) as u64 * 4).next_multiple_of(16);
         self.check_limits(name, size, usage).or_else(|e| self.refuse(e))?;
-        let entry = shared.ledger.enter(self.role, size, shared.memory)?;
+        let entry = shared.tracker.enter(self.memory_kind, size, shared.memory)?;
         let descriptor = wgpu::BufferDescriptor { label: Some(name), size, usage, mapped_at_creation: false };
         let _turn = self.turn();
         let raw = shared.device.as_ref().map(|d| d.device.create_buffer(&descriptor));
-        let share = Arc::new(Share { raw, turns: shared.turns, tenancy: Tenancy::default(), _entry: entry });
+        let share = Arc::new(Share { raw, turns: shared.turns, owner: AliasOwner::default(), _entry: entry });
         match self.check() {
             Err(GpuError::OutOfMemory { held, .. }) => Err(GpuError::OutOfMemory { what: name.into(), bytes: size, held }),
             Err(other) => Err(other),
@@ -523,7 +523,7 @@ impl Gpu {
             usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         };
-        let entry = self.shared.ledger.enter(Role::Staging, descriptor.size, None)?;
+        let entry = self.shared.tracker.enter(MemoryKind::Staging, descriptor.size, None)?;
         let _turn = self.turn();
         let staging = device.device.create_buffer(&descriptor);
         let mut encoder = device.device.create_command_encoder(&Default::default());
@@ -536,7 +536,7 @@ impl Gpu {
         let (sender, receiver) = oneshot::channel();
         staging.map_async(wgpu::MapMode::Read, .., move |result| sender.send(result));
         let turns = self.shared.turns;
-        Ok((Share { raw: Some(staging), turns, tenancy: Tenancy::default(), _entry: entry }, receiver))
+        Ok((Share { raw: Some(staging), turns, owner: AliasOwner::default(), _entry: entry }, receiver))
     }
 
     /// Waits for all submitted work. In a browser nothing may block, and nothing needs to: awaiting a read is enough.

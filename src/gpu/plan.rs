@@ -4,18 +4,18 @@
 //!
 //! 1. gives every scratch tensor a buffer; two tensors whose lifetimes do not touch share one (one wgpu buffer per shared
 //!    slot, because wgpu refuses a dispatch that binds one buffer both as `read` and as `read_write`); a slot lives in a
-//!    buffer that was lent ([`Gpu::lending`]) where one is large enough;
+//!    buffer that was aliased ([`Gpu::reusing_memory_of`]) where one is large enough;
 //! 2. compiles the kernels and makes the bind groups.
 //!
 //! Running writes all parameters into one small arena and encodes the dispatches with grids from the step's *real* sizes
-//! ([`Live`] values: how many tokens, how many rows): nothing is padded, and nothing but encoding happens per step.
+//! ([`RunParam`] values: how many tokens, how many rows): nothing is padded, and nothing but encoding happens per step.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::kernel::{Kernel, KernelSpec};
-use super::ledger::Tenancy;
-use super::{Buffer, Gpu, GpuError, Role, Tuning};
+use super::memory_tracker::AliasOwner;
+use super::{Buffer, Gpu, GpuError, MemoryKind, Tuning};
 
 /// Uniform offsets must be multiples of this on every adapter.
 const ARENA_STRIDE: u64 = 256;
@@ -28,29 +28,29 @@ pub struct Tensor(usize);
 
 /// A number that each run sets anew: a count of tokens or rows, or a scalar such as the learning rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Live(usize);
+pub struct RunParam(usize);
 
 /// What one run gives for the live numbers of a plan.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LiveValues(Vec<Option<u32>>);
+pub struct RunParams(Vec<Option<u32>>);
 
-impl LiveValues {
-    pub fn set(&mut self, live: Live, value: u32) {
+impl RunParams {
+    pub fn set(&mut self, live: RunParam, value: u32) {
         if self.0.len() <= live.0 {
             self.0.resize(live.0 + 1, None);
         }
         self.0[live.0] = Some(value);
     }
 
-    /// As [`LiveValues::set`], of a number that kernels read as f32.
-    pub fn set_float(&mut self, live: Live, value: f32) {
+    /// As [`RunParams::set`], of a number that kernels read as f32.
+    pub fn set_float(&mut self, live: RunParam, value: f32) {
         self.set(live, value.to_bits());
     }
 }
 
-impl<const N: usize> From<[(Live, u32); N]> for LiveValues {
-    fn from(values: [(Live, u32); N]) -> Self {
-        let mut all = LiveValues::default();
+impl<const N: usize> From<[(RunParam, u32); N]> for RunParams {
+    fn from(values: [(RunParam, u32); N]) -> Self {
+        let mut all = RunParams::default();
         values.into_iter().for_each(|(live, value)| all.set(live, value));
         all
     }
@@ -58,21 +58,21 @@ impl<const N: usize> From<[(Live, u32); N]> for LiveValues {
 
 /// A size that is fixed or follows a live number: `clamp(live - start, 0, len) * times`.
 #[derive(Clone, Copy, Debug)]
-pub struct Size {
-    live: Option<Live>,
+pub struct Extent {
+    live: Option<RunParam>,
     start: u32,
     len: u32,
     times: u32,
 }
 
-impl Size {
+impl Extent {
     pub const fn fixed(n: u32) -> Self {
-        Size { live: None, start: 0, len: n, times: 1 }
+        Extent { live: None, start: 0, len: n, times: 1 }
     }
 
     /// The live number, at most `max`.
-    pub const fn live(live: Live, max: u32) -> Self {
-        Size { live: Some(live), start: 0, len: max, times: 1 }
+    pub const fn dynamic(param: RunParam, max: u32) -> Self {
+        Extent { live: Some(live), start: 0, len: max, times: 1 }
     }
 
     /// How much of rows `start .. start + len` this size covers: the size of one chunk of it.
@@ -81,11 +81,11 @@ impl Size {
         let len = if rest < len { rest } else { len };
         // A live size is counted from `start` when it runs; a fixed one is cut now.
         let start = if self.live.is_some() { start } else { 0 };
-        Size { start, len, ..self }
+        Extent { start, len, ..self }
     }
 
     pub const fn times(self, n: u32) -> Self {
-        Size { times: self.times * n, ..self }
+        Extent { times: self.times * n, ..self }
     }
 
     /// The largest value it can take: what buffers are made for.
@@ -94,13 +94,13 @@ impl Size {
     }
 
     /// The live number this size follows, and the most it may be.
-    fn bound(self) -> Option<(Live, u32)> {
+    fn bound(self) -> Option<(RunParam, u32)> {
         self.live.map(|live| (live, self.start.saturating_add(self.len)))
     }
 
     pub(super) fn value(self, live: &[u32]) -> u32 {
         let n = match self.live {
-            Some(Live(i)) => live.get(i).copied().unwrap_or(0).saturating_sub(self.start).min(self.len),
+            Some(RunParam(i)) => live.get(i).copied().unwrap_or(0).saturating_sub(self.start).min(self.len),
             None => self.len,
         };
         n * self.times
@@ -109,24 +109,24 @@ impl Size {
 
 /// One 32-bit field of a kernel's `Params`.
 #[derive(Clone, Copy, Debug)]
-pub enum Word {
+pub enum Param {
     U(u32),
     F(f32),
-    Size(Size),
-    Live(Live),
+    Extent(Extent),
+    RunParam(RunParam),
 }
 
 /// How many workgroups.
 #[derive(Clone, Copy, Debug)]
 pub enum Grid {
     /// Enough groups of `per` for `size` threads, folded into two dimensions when many (`group_index` in WGSL).
-    Threads { size: Size, per: u32 },
+    Threads { size: Extent, per: u32 },
     /// A rectangle of tiles: `x` columns by `y` rows of tiles.
-    Tiles { x: Size, tile_x: u32, y: Size, tile_y: u32 },
+    Tiles { x: Extent, tile_x: u32, y: Extent, tile_y: u32 },
 }
 
 impl Grid {
-    fn sizes(self) -> [Option<Size>; 2] {
+    fn sizes(self) -> [Option<Extent>; 2] {
         match self {
             Grid::Threads { size, .. } => [Some(size), None],
             Grid::Tiles { x, y, .. } => [Some(x), Some(y)],
@@ -148,11 +148,11 @@ impl Grid {
 pub struct Dispatch<'a> {
     pub kernel: KernelSpec,
     pub tensors: &'a [Tensor],
-    pub words: &'a [Word],
+    pub words: &'a [Param],
     pub grid: Grid,
     /// Floating point operations per unit of `work`: splits long steps into submissions.
     pub flops: u64,
-    pub work: Size,
+    pub work: Extent,
 }
 
 enum Kind {
@@ -168,7 +168,7 @@ struct Planned {
     name: String,
     words: usize,
     /// `None`: that of the GPU handle that the plan is built with.
-    role: Option<Role>,
+    memory_kind: Option<MemoryKind>,
     kind: Kind,
     first: usize,
     last: usize,
@@ -177,7 +177,7 @@ struct Planned {
 /// One recorded step; plans are built once and hold a few hundred of them.
 #[allow(clippy::large_enum_variant)]
 enum Step {
-    Dispatch { kernel: KernelSpec, tensors: Vec<Tensor>, words: Vec<Word>, grid: Grid, flops: u64, work: Size },
+    Dispatch { kernel: KernelSpec, tensors: Vec<Tensor>, words: Vec<Param>, grid: Grid, flops: u64, work: Extent },
     Clear(Tensor),
 }
 
@@ -200,13 +200,13 @@ impl PlanBuilder {
     }
 
     /// A number that each run gives.
-    pub fn live(&mut self) -> Live {
+    pub fn run_param(&mut self) -> RunParam {
         self.lives += 1;
-        Live(self.lives - 1)
+        RunParam(self.lives - 1)
     }
 
     fn add(&mut self, name: &str, words: usize, kind: Kind) -> Tensor {
-        self.tensors.push(Planned { name: name.to_string(), words, role: None, kind, first: usize::MAX, last: 0 });
+        self.tensors.push(Planned { name: name.to_string(), words, memory_kind: None, kind, first: usize::MAX, last: 0 });
         Tensor(self.tensors.len() - 1)
     }
 
@@ -215,15 +215,15 @@ impl PlanBuilder {
         self.add(name, words, Kind::Scratch)
     }
 
-    /// The same, counted under a role of its own.
-    pub fn scratch_for(&mut self, role: Role, name: &str, words: usize) -> Tensor {
+    /// The same, counted under a memory_kind of its own.
+    pub fn scratch_for(&mut self, memory_kind: MemoryKind, name: &str, words: usize) -> Tensor {
         let tensor = self.scratch(name, words);
-        self.tensors[tensor.0].role = Some(role);
+        self.tensors[tensor.0].memory_kind = Some(memory_kind);
         tensor
     }
 
     /// A tensor with a buffer of its own, written or read by the host between runs.
-    pub fn kept(&mut self, name: &str, words: usize) -> Tensor {
+    pub fn persistent(&mut self, name: &str, words: usize) -> Tensor {
         self.add(name, words, Kind::Kept)
     }
 
@@ -236,7 +236,7 @@ impl PlanBuilder {
     }
 
     /// Number of steps recorded so far: where [`Plan::run_steps`] may stop and go on.
-    pub fn mark(&self) -> usize {
+    pub fn steps(&self) -> usize {
         self.steps.len()
     }
 
@@ -279,9 +279,9 @@ impl PlanBuilder {
         let mut planned = vec![None; self.lives];
         for step in &self.steps {
             let Step::Dispatch { words, grid, work, .. } = step else { continue };
-            let parameters = words.iter().filter_map(|w| if let Word::Size(size) = w { Some(*size) } else { None });
+            let parameters = words.iter().filter_map(|w| if let Param::Extent(size) = w { Some(*size) } else { None });
             let sizes = parameters.chain(grid.sizes().into_iter().flatten()).chain([*work]);
-            for (Live(i), bound) in sizes.filter_map(Size::bound) {
+            for (RunParam(i), bound) in sizes.filter_map(Extent::bound) {
                 if let Some(most) = planned.get_mut(i) {
                     *most = (*most).max(Some(bound));
                 }
@@ -317,7 +317,7 @@ impl PlanBuilder {
         (slot_of, slots)
     }
 
-    /// Bytes that [`PlanBuilder::build`] will allocate, imported buffers not counted and nothing lent.
+    /// Bytes that [`PlanBuilder::build`] will allocate, imported buffers not counted and nothing aliased.
     pub fn bytes(&self) -> u64 {
         let (_, slots) = self.slots();
         let kept: usize = self.tensors.iter().filter(|t| matches!(t.kind, Kind::Kept)).map(|t| t.words).sum();
@@ -332,23 +332,23 @@ impl PlanBuilder {
         let _turn = gpu.turn();
         let planned = self.planned();
         let (slot_of, slots) = self.slots();
-        // A slot carries name and role of its largest tenant, so that a message about it says something.
-        let lent = lodge(&slots, &gpu.lent);
+        // A slot carries name and memory_kind of its largest tenant, so that a message about it says something.
+        let aliased = add_aliased(&slots, &gpu.aliased);
         let mut shared = Vec::new();
         for (slot, words) in slots.iter().enumerate() {
             let tenants = self.tensors.iter().zip(&slot_of).filter(|(_, s)| **s == Some(slot));
             let largest = tenants.max_by_key(|(t, _)| t.words).map(|(t, _)| t);
             let name = largest.map_or("scratch", |t| t.name.as_str());
-            shared.push(match lent[slot] {
+            shared.push(match aliased[slot] {
                 Some(place) => {
-                    gpu.shared.ledger.lodge(*words as u64 * 4);
-                    gpu.lent[place].part(name, *words)
+                    gpu.shared.tracker.add_aliased(*words as u64 * 4);
+                    gpu.aliased[place].part(name, *words)
                 }
-                None => gpu.for_role(largest.and_then(|t| t.role).unwrap_or(gpu.role)).buffer(name, *words)?,
+                None => gpu.for_memory(largest.and_then(|t| t.memory_kind).unwrap_or(gpu.memory_kind)).buffer(name, *words)?,
             });
         }
-        let borrowed: Vec<Buffer> = lent.iter().flatten().map(|place| gpu.lent[*place].clone()).collect();
-        borrowed.iter().for_each(|b| b.share.tenancy.lend());
+        let borrowed: Vec<Buffer> = aliased.iter().flatten().map(|place| gpu.aliased[*place].clone()).collect();
+        borrowed.iter().for_each(|b| b.share.owner.lend());
         let mut buffers = Vec::new();
         for (i, t) in self.tensors.iter().enumerate() {
             buffers.push(match (&t.kind, slot_of[i]) {
@@ -370,20 +370,20 @@ impl PlanBuilder {
         gpu.check()?;
         let of_others = |t: &Planned| if let Kind::Imported(buffer) = &t.kind { Some(buffer.clone()) } else { None };
         let imported = self.tensors.iter().filter_map(of_others).collect();
-        let number = Tenancy::number();
+        let number = AliasOwner::number();
         Ok(Plan { gpu: gpu.clone(), number, buffers, borrowed, imported, arena, arena_words, steps, planned })
     }
 }
 
-/// Which lent buffer each slot lives in: the largest slot that fits any takes the smallest that it fits, and so on down.
-fn lodge(slots: &[usize], lent: &[Buffer]) -> Vec<Option<usize>> {
+/// Which aliased buffer each slot lives in: the largest slot that fits any takes the smallest that it fits, and so on down.
+fn add_aliased(slots: &[usize], aliased: &[Buffer]) -> Vec<Option<usize>> {
     let mut places = vec![None; slots.len()];
     let mut order: Vec<usize> = (0..slots.len()).collect();
     order.sort_by_key(|slot| std::cmp::Reverse(slots[*slot]));
-    let mut vacant: Vec<usize> = (0..lent.len()).collect();
+    let mut vacant: Vec<usize> = (0..aliased.len()).collect();
     for slot in order {
-        let fitting = vacant.iter().copied().filter(|place| lent[*place].words >= slots[slot]);
-        if let Some(place) = fitting.min_by_key(|place| lent[*place].words) {
+        let fitting = vacant.iter().copied().filter(|place| aliased[*place].words >= slots[slot]);
+        if let Some(place) = fitting.min_by_key(|place| aliased[*place].words) {
             vacant.retain(|other| *other != place);
             places[slot] = Some(place);
         }
@@ -392,7 +392,7 @@ fn lodge(slots: &[usize], lent: &[Buffer]) -> Vec<Option<usize>> {
 }
 
 pub(super) enum Ready {
-    Dispatch { name: String, kernel: Arc<Kernel>, bind: wgpu::BindGroup, words: Vec<Word>, grid: Grid, flops: u64, work: Size },
+    Dispatch { name: String, kernel: Arc<Kernel>, bind: wgpu::BindGroup, words: Vec<Param>, grid: Grid, flops: u64, work: Extent },
     Clear(Buffer),
 }
 
@@ -439,7 +439,7 @@ pub struct Plan {
     pub(super) gpu: Gpu,
     number: u64,
     buffers: Vec<Option<Buffer>>,
-    /// Lent buffers that scratch tensors live in, and buffers of others, which these may have lent.
+    /// Lent buffers that scratch tensors live in, and buffers of others, which these may have aliased.
     borrowed: Vec<Buffer>,
     imported: Vec<Buffer>,
     arena: Buffer,
@@ -481,7 +481,7 @@ impl Plan {
     ///
     /// # Errors
     /// What the device reported up to now; a live value that is missing, or one above what the plan was made for.
-    pub fn run_times(&self, live: &LiveValues, times: usize) -> Result<(), GpuError> {
+    pub fn run_times(&self, live: &RunParams, times: usize) -> Result<(), GpuError> {
         self.submit(live, 0..self.steps.len(), times)
     }
 
@@ -490,22 +490,22 @@ impl Plan {
         self.steps.len()
     }
 
-    /// Runs the steps between two marks of the builder, once. What earlier steps left in scratch tensors is still there if
+    /// Runs the steps between two steps of the builder, once. What earlier steps left in scratch tensors is still there if
     /// the plan was run up to the first mark before.
     ///
     /// # Errors
-    /// As [`Plan::run_times`]; another plan was in memory that was lent to this one since its first steps ran.
-    pub fn run_steps(&self, live: &LiveValues, marks: std::ops::Range<usize>) -> Result<(), GpuError> {
-        self.submit(live, marks, 1)
+    /// As [`Plan::run_times`]; another plan was in memory that was aliased to this one since its first steps ran.
+    pub fn run_steps(&self, live: &RunParams, steps: std::ops::Range<usize>) -> Result<(), GpuError> {
+        self.submit(live, steps, 1)
     }
 
-    fn submit(&self, live: &LiveValues, marks: std::ops::Range<usize>, times: usize) -> Result<(), GpuError> {
+    fn submit(&self, live: &RunParams, steps: std::ops::Range<usize>, times: usize) -> Result<(), GpuError> {
         let shared = self.gpu.device()?;
-        let steps = self.steps.get(marks.clone()).ok_or_else(|| GpuError::Validation {
-            reason: format!("a plan of {} steps was asked to run {marks:?}", self.steps.len()),
+        let steps = self.steps.get(steps.clone()).ok_or_else(|| GpuError::Validation {
+            reason: format!("a plan of {} steps was asked to run {steps:?}", self.steps.len()),
         })?;
         let _turn = self.gpu.turn();
-        let live = &self.begin(live, marks.start)?;
+        let live = &self.begin(live, steps.start)?;
         let mut encoder = shared.device.create_command_encoder(&Default::default());
         let mut pass = None;
         let mut flops = 0;
@@ -545,26 +545,26 @@ impl Plan {
     }
 
     /// Runs the plan once.
-    pub fn run(&self, live: &LiveValues) -> Result<(), GpuError> {
+    pub fn run(&self, live: &RunParams) -> Result<(), GpuError> {
         self.run_times(live, 1)
     }
 
-    /// Readies a run from step `start` on: checks live values, takes possession of lent memory, writes parameters. The live
+    /// Readies a run from step `start` on: checks live values, takes possession of aliased memory, writes parameters. The live
     /// values in the order of their handles.
-    pub(super) fn begin(&self, live: &LiveValues, start: usize) -> Result<Vec<u32>, GpuError> {
+    pub(super) fn begin(&self, live: &RunParams, start: usize) -> Result<Vec<u32>, GpuError> {
         let live = self.checked(live)?;
-        if start > 0 && self.borrowed.iter().any(|b| !b.share.tenancy.is_of(self.number)) {
-            let plan = self.borrowed.first().map_or_else(String::new, |b| format!("a pass that was lent `{}`", b.name));
+        if start > 0 && self.borrowed.iter().any(|b| !b.share.owner.is_of(self.number)) {
+            let plan = self.borrowed.first().map_or_else(String::new, |b| format!("a pass that was aliased `{}`", b.name));
             return Err(GpuError::Overwritten { plan });
         }
-        self.borrowed.iter().chain(&self.imported).for_each(|b| b.share.tenancy.move_in(self.number));
+        self.borrowed.iter().chain(&self.imported).for_each(|b| b.share.owner.take(self.number));
         let parameters = self.parameters(&live);
         self.gpu.device()?.queue.write_buffer(self.arena.raw()?, 0, bytemuck::cast_slice(&parameters));
         Ok(live)
     }
 
     /// More than planned would be cut in silence, by kernels that never go past a size's maximum.
-    fn checked(&self, live: &LiveValues) -> Result<Vec<u32>, GpuError> {
+    fn checked(&self, live: &RunParams) -> Result<Vec<u32>, GpuError> {
         let given: Vec<u32> = live.0.iter().flatten().copied().collect();
         if given.len() != self.planned.len() || live.0.len() != self.planned.len() {
             let reason = format!("a plan with {} live values was given {}", self.planned.len(), given.len());
@@ -585,10 +585,10 @@ impl Plan {
             if let Ready::Dispatch { words, .. } = step {
                 for (field, word) in slot.iter_mut().zip(words) {
                     *field = match *word {
-                        Word::U(n) => n,
-                        Word::F(x) => x.to_bits(),
-                        Word::Size(size) => size.value(live),
-                        Word::Live(Live(i)) => live.get(i).copied().unwrap_or(0),
+                        Param::U(n) => n,
+                        Param::F(x) => x.to_bits(),
+                        Param::Extent(size) => size.value(live),
+                        Param::RunParam(RunParam(i)) => live.get(i).copied().unwrap_or(0),
                     };
                 }
             }

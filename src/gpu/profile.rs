@@ -1,7 +1,7 @@
 //! Where a step's time goes: timestamps before and after every dispatch of one run, or around many runs.
 
 use super::plan::Ready;
-use super::{Gpu, GpuError, LiveValues, Plan, Turns};
+use super::{Gpu, GpuError, Plan, RunParams, Turns};
 
 /// Time of one kernel variant within a run.
 #[derive(Clone, Debug)]
@@ -121,7 +121,7 @@ impl Plan {
     ///
     /// # Errors
     /// An adapter without timestamps; live values that do not fit, as in [`Plan::run_times`].
-    pub async fn timeline(&self, live: &LiveValues) -> Result<Vec<Span>, GpuError> {
+    pub async fn timeline(&self, live: &RunParams) -> Result<Vec<Span>, GpuError> {
         let gpu: &Gpu = &self.gpu;
         if !gpu.has_timestamps() {
             return Err(GpuError::Validation { reason: format!("{} has no timestamp queries", gpu.facts()) });
@@ -139,7 +139,7 @@ impl Plan {
     }
 
     /// Submits a run with timestamps around every dispatch. Spans have no times yet: the stopwatches will have them.
-    fn submit_timed(&self, live: &LiveValues) -> Result<(Vec<Span>, Vec<Stopwatch>), GpuError> {
+    fn submit_timed(&self, live: &RunParams) -> Result<(Vec<Span>, Vec<Stopwatch>), GpuError> {
         let gpu: &Gpu = &self.gpu;
         let _turn = gpu.turn();
         let live = &self.begin(live, 0)?;
@@ -187,7 +187,7 @@ impl Plan {
     ///
     /// # Errors
     /// As [`Plan::timeline`].
-    pub async fn profile(&self, live: &LiveValues) -> Result<Vec<KernelTime>, GpuError> {
+    pub async fn profile(&self, live: &RunParams) -> Result<Vec<KernelTime>, GpuError> {
         Ok(KernelTime::sums(&self.timeline(live).await?))
     }
 
@@ -195,8 +195,8 @@ impl Plan {
     /// timestamps, or the plan fills buffers, which no pass can hold.
     ///
     /// # Errors
-    /// Live values that do not fit, as in [`Plan::run_times`].
-    pub async fn seconds(&self, live: &LiveValues, times: usize) -> Result<Option<f64>, GpuError> {
+    /// RunParam values that do not fit, as in [`Plan::run_times`].
+    pub async fn seconds(&self, live: &RunParams, times: usize) -> Result<Option<f64>, GpuError> {
         let gpu: &Gpu = &self.gpu;
         if !gpu.has_timestamps() || times == 0 || self.steps.iter().any(|s| matches!(s, Ready::Clear(_))) {
             return Ok(None);
@@ -206,7 +206,7 @@ impl Plan {
     }
 
     /// Submits `times` runs between two timestamps.
-    fn submit_timed_whole(&self, live: &LiveValues, times: usize) -> Result<Stopwatch, GpuError> {
+    fn submit_timed_whole(&self, live: &RunParams, times: usize) -> Result<Stopwatch, GpuError> {
         let gpu: &Gpu = &self.gpu;
         let _turn = gpu.turn();
         let live = &self.begin(live, 0)?;

@@ -132,7 +132,7 @@ pub struct MatrixUnit {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tuning {
     /// Threads that share one row in row-wise kernels (norms, softmax, sampling). 1: a thread a row, no barriers.
-    pub lanes: u32,
+    pub threads_per_row: u32,
     /// Threads of a matmul workgroup along columns and rows; each makes an 8 x 8 tile.
     pub matmul_group: [u32; 2],
     /// Optional kernels, each used where the sizes allow.
@@ -143,7 +143,7 @@ pub struct Tuning {
     pub cache_part: u32,
     /// Decoding steps after which a rollout looks at what was drawn: waiting for a CPU adapter costs nothing, and chains that
     /// have ended stop costing earlier.
-    pub steps_a_look: u32,
+    pub sync_interval: u32,
     /// Floating point operations after which a step is split into another submission.
     pub flops_per_submit: u64,
 }
@@ -164,21 +164,21 @@ impl Tuning {
         Ok(match facts.class {
             // A CPU runs a workgroup on one core, eight invocations at a time: barriers cost, small groups balance.
             Class::Software => Tuning {
-                lanes: 1,
+                threads_per_row: 1,
                 matmul_group: [8, 1],
                 variants,
                 matrix_unit: has.matrix_unit,
                 cache_part: 256,
-                steps_a_look: 1,
+                sync_interval: 1,
                 flops_per_submit: 20_000_000_000,
             },
             Class::Integrated | Class::Web | Class::Discrete => Tuning {
-                lanes: 64,
+                threads_per_row: 64,
                 matmul_group: [8, 8],
                 variants,
                 matrix_unit: has.matrix_unit,
                 cache_part: 256,
-                steps_a_look: 8,
+                sync_interval: 8,
                 flops_per_submit: if facts.class == Class::Discrete { 2_000_000_000_000 } else { 200_000_000_000 },
             },
         })

@@ -16,7 +16,7 @@ pub(super) enum Turns {
     Free,
 }
 
-/// Held while a thread has its turn. It may take another turn within.
+/// MemoryUsage while a thread has its turn. It may take another turn within.
 #[cfg(not(target_arch = "wasm32"))]
 pub(super) struct Turn {
     _lock: Option<ReentrantMutexGuard<'static, ()>>,

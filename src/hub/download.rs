@@ -185,7 +185,7 @@ impl Download<'_> {
             return if there.is_dir() { Ok(there) } else { Err(self.offline(&repository)) };
         }
         let listing = self.first(watch, || self.remote.listing(*id))?;
-        let place = Place { repository: &repository, snapshot: &repository.join("snapshots").join(&listing.commit) };
+        let place = CachePaths { repository: &repository, snapshot: &repository.join("snapshots").join(&listing.commit) };
         self.fetch(&self.description(&listing)?, &listing, place, watch)?;
         if listing.files.contains(MANIFEST) && !listing.files.contains(CONFIG) {
             let manifest = self.manifest(place.snapshot)?;
@@ -244,7 +244,7 @@ impl Download<'_> {
         &self,
         files: &BTreeSet<String>,
         listing: &Listing,
-        place: Place,
+        place: CachePaths,
         watch: &mut dyn DownloadWatch,
     ) -> Result<(), ModelError> {
         let mut all = Vec::new();
@@ -274,7 +274,7 @@ impl Download<'_> {
     }
 
     /// Makes a file's blob, from where an earlier try ended.
-    fn blob(&self, missing: &Missing, place: Place, tell: &mut dyn FnMut(Event)) -> Result<(), ModelError> {
+    fn blob(&self, missing: &Missing, place: CachePaths, tell: &mut dyn FnMut(Event)) -> Result<(), ModelError> {
         let Missing { file, url, meta, .. } = missing;
         let blob = place.blob(&meta.etag);
         if blob.is_file() {
@@ -395,12 +395,12 @@ fn watch_event(watch: &mut dyn DownloadWatch, missing: &Missing, number: usize, 
 
 /// Where a model's files go.
 #[derive(Clone, Copy)]
-struct Place<'a> {
+struct CachePaths<'a> {
     repository: &'a Path,
     snapshot: &'a Path,
 }
 
-impl Place<'_> {
+impl CachePaths<'_> {
     fn blob(&self, etag: &str) -> PathBuf {
         self.repository.join("blobs").join(etag)
     }

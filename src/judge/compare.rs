@@ -31,18 +31,18 @@ impl Comparison {
 pub async fn compare(first: &Judge, second: &Judge, examples: &[Example]) -> Result<Comparison> {
     let chain = first.settings().chain;
     let written = first.judge(examples, &ScoreOptions::default(), ()).await?;
-    let with_chain = |(example, judged): (&Example, &super::Judged)| {
+    let with_chain = |(example, judged): (&Example, &super::ScoredRow)| {
         let mut example = example.clone();
         example.record.chain = chain.then(|| judged.chains.first().cloned()).flatten();
         example
     };
-    let judged = |(_, judged): &(&Example, &super::Judged)| judged.prediction.is_some();
+    let judged = |(_, judged): &(&Example, &super::ScoredRow)| judged.prediction.is_some();
     let rows: Vec<Example> = examples.iter().zip(&written).filter(judged).map(with_chain).collect();
     let judging = ScoreOptions { given_chains: chain, ..ScoreOptions::default() };
     let read = [first.judge(&rows, &judging, ()).await?, second.judge(&rows, &judging, ()).await?];
     let mut comparison = Comparison::default();
     let pairs = read[0].iter().zip(&read[1]);
-    let score = |judged: &super::Judged| judged.judgement.expected;
+    let score = |judged: &super::ScoredRow| judged.record.expected;
     comparison.scores = pairs.filter_map(|(a, b)| Some([score(a)?, score(b)?])).collect();
     let likeliest = [first.likeliest(&rows).await?, second.likeliest(&rows).await?];
     comparison.places = likeliest[0].len();

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{Judge, JudgeError, JudgeOverrides, JudgeSettings, Result, ScoreOptions};
 use crate::bundle::MANIFEST;
 use crate::data::Example;
-use crate::gpu::{Gpu, Held};
+use crate::gpu::{Gpu, MemoryUsage};
 use crate::model::error::ModelError;
 use crate::model::lora::Adapter;
 use crate::model::weight_policy::WeightPolicy;
@@ -91,9 +91,9 @@ impl JudgeFiles {
     }
 
     /// What judging `rows` holds when it holds most.
-    fn held(&self, gpu: &Gpu, dtype: WeightDtype, rows: &[Example], judging: &ScoreOptions) -> Result<Held> {
+    fn held(&self, gpu: &Gpu, dtype: WeightDtype, rows: &[Example], judging: &ScoreOptions) -> Result<MemoryUsage> {
         let dry = gpu.dry_copy();
-        self.upload_as(&dry, dtype)?.rehearse(rows, judging)?;
+        self.upload_as(&dry, dtype)?.reserve(rows, judging)?;
         Ok(dry.peak())
     }
 }

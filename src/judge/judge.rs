@@ -7,15 +7,18 @@
 use super::answer::{AnswerFormat, Decode};
 use super::plans::{Kept, Plans, Sizing};
 use super::tokens::embedded;
-use super::{Expectation, JudgeError, JudgePrompt, JudgeSettings, Judgement, Placed, Placement, Prediction, Result, ScoreTokens};
+use super::{
+    BatchLayout, CompletionSpans, Expectation, JudgeError, JudgePrompt, JudgeSettings, Prediction, Result, ScoreRecord,
+    ScoreTokens,
+};
 use crate::data::Example;
 use crate::gpu::Gpu;
 use crate::model::decoder::{PackedInputs, Pass, PassSizes, Sampler};
 use crate::model::error::ModelError;
 use crate::model::weights::Weights;
-use crate::ops::loss_head::RowObjective;
+use crate::ops::loss_head::TokenLoss;
 use crate::random::threefry2x32;
-use crate::rollout::{Ending, RolloutSizes, Watch};
+use crate::rollout::{Ending, RolloutObserver, RolloutSizes};
 use crate::text::Tokenizer;
 
 /// Tokens of one scoring pass, unless a single row needs more.
@@ -60,21 +63,21 @@ impl Default for ScoreOptions {
     }
 }
 
-/// A judgement with what it was made from.
+/// A record with what it was made from.
 #[derive(Clone, Debug)]
-pub struct Judged {
-    pub judgement: Judgement,
+pub struct ScoredRow {
+    pub record: ScoreRecord,
     /// `None` where the row could not be judged.
     pub prediction: Option<Prediction>,
     /// Each chain as text; empty for a judge that writes none.
     pub chains: Vec<String>,
     /// What each chain came to (the one reading of a judge that writes none).
-    pub readings: Vec<ChainReading>,
+    pub readings: Vec<ChainScore>,
 }
 
 /// What one chain came to.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ChainReading {
+pub struct ChainScore {
     pub prediction: Prediction,
     /// Whether the phrase had to be put behind the chain.
     pub forced: bool,
@@ -94,7 +97,7 @@ pub struct Judge {
 }
 
 /// A row under way.
-struct Reading {
+struct PendingRow {
     prompt: Vec<u32>,
     ends_in_space: bool,
     /// Everything up to the score, one for each chain, prompt left out.
@@ -104,9 +107,9 @@ struct Reading {
     forced: Vec<bool>,
 }
 
-impl Reading {
+impl PendingRow {
     fn of((prompt, ends_in_space): (Vec<u32>, bool)) -> Self {
-        Reading { prompt, ends_in_space, continuations: Vec::new(), chains: Vec::new(), forced: Vec::new() }
+        PendingRow { prompt, ends_in_space, continuations: Vec::new(), chains: Vec::new(), forced: Vec::new() }
     }
 }
 
@@ -156,19 +159,24 @@ impl Judge {
     }
 
     /// How this judge's rows lie in batches.
-    fn placement(&self) -> Placement<'_> {
-        Placement { tokens: &self.tokens, reads: self.settings.score_reads }
+    fn layout(&self) -> BatchLayout<'_> {
+        BatchLayout { tokens: &self.tokens, reads: self.settings.score_reads }
     }
 
-    /// Judges rows; the answer has one entry a row, in order. `watch` follows the chains; a function hears how many rows
+    /// Judges rows; the answer has one entry a row, in order. `observer` follows the chains; a function hears how many rows
     /// have theirs.
     ///
-    /// A row that cannot be judged (no prompt, too long) gets a judgement that says why; the others go on.
+    /// A row that cannot be judged (no prompt, too long) gets a record that says why; the others go on.
     ///
     /// # Errors
-    /// What the GPU reports, or that `watch` ended it.
-    pub async fn judge(&self, examples: &[Example], judging: &ScoreOptions, watch: impl Watch) -> Result<Vec<Judged>> {
-        self.judge_sized(examples, judging, watch, Sizing::Exact).await
+    /// What the GPU reports, or that `observer` ended it.
+    pub async fn judge(
+        &self,
+        examples: &[Example],
+        judging: &ScoreOptions,
+        observer: impl RolloutObserver,
+    ) -> Result<Vec<ScoredRow>> {
+        self.judge_sized(examples, judging, observer, Sizing::Exact).await
     }
 
     /// Judges one row, on plans that serve rows of about its length: for loops over single rows. The scores are those of
@@ -176,8 +184,13 @@ impl Judge {
     ///
     /// # Errors
     /// As [`Judge::judge`].
-    pub async fn judge_one(&self, example: &Example, judging: &ScoreOptions, watch: impl Watch) -> Result<Judged> {
-        let judged = self.judge_sized(std::slice::from_ref(example), judging, watch, Sizing::Rounded).await?;
+    pub async fn judge_one(
+        &self,
+        example: &Example,
+        judging: &ScoreOptions,
+        observer: impl RolloutObserver,
+    ) -> Result<ScoredRow> {
+        let judged = self.judge_sized(std::slice::from_ref(example), judging, observer, Sizing::Rounded).await?;
         judged.into_iter().next().ok_or_else(|| JudgeError::Probabilities("the row has no judgement".into()))
     }
 
@@ -185,20 +198,20 @@ impl Judge {
         &self,
         examples: &[Example],
         judging: &ScoreOptions,
-        mut watch: impl Watch,
+        mut observer: impl RolloutObserver,
         sizing: Sizing,
-    ) -> Result<Vec<Judged>> {
+    ) -> Result<Vec<ScoredRow>> {
         let context = self.weights.config.max_position_embeddings.min(judging.max_length);
         let writes = self.settings.chain && !judging.given_chains;
         let room = if writes { self.settings.max_completion_length } else { 0 };
-        let placement = self.placement();
+        let layout = self.layout();
         // The phrase, and the beginning of a score of several tokens.
-        let longest_phrase = placement.depth(0, self.tokens.stem.len().max(self.tokens.opening.len()));
+        let longest_phrase = layout.depth(0, self.tokens.stem.len().max(self.tokens.opening.len()));
         let mut readings = Vec::new();
         for example in examples {
             let prompt = self.prompt.prompt(example, &self.tokenizer).map_err(|e| e.to_string());
             readings.push(prompt.and_then(|prompt| {
-                let mut reading = Reading::of(prompt);
+                let mut reading = PendingRow::of(prompt);
                 if judging.given_chains {
                     self.take_given(example, &mut reading)?;
                 } else if !writes {
@@ -209,7 +222,7 @@ impl Judge {
                 // A chain may end early where the prompt is long, but there must be one, and the phrase behind it.
                 let given = reading.continuations.iter().map(Vec::len).max();
                 let needed = match given {
-                    Some(given) => placement.depth(reading.prompt.len(), given),
+                    Some(given) => layout.depth(reading.prompt.len(), given),
                     None => reading.prompt.len() + room.min(1) + longest_phrase,
                 };
                 match needed > context {
@@ -224,10 +237,10 @@ impl Judge {
                 }
             }));
         }
-        let mut open: Vec<&mut Reading> = readings.iter_mut().filter_map(|r| r.as_mut().ok()).collect();
+        let mut open: Vec<&mut PendingRow> = readings.iter_mut().filter_map(|r| r.as_mut().ok()).collect();
         let mut plans = self.plans.take().sized(sizing);
         if writes {
-            self.write_chains(&mut plans, &mut open, judging, context.saturating_sub(longest_phrase), &mut watch).await?;
+            self.write_chains(&mut plans, &mut open, judging, context.saturating_sub(longest_phrase), &mut observer).await?;
         }
         let log_probs = self.score_log_probs(&mut plans, &open).await?;
         self.plans.put(plans);
@@ -236,7 +249,7 @@ impl Judge {
     }
 
     /// The row's own chain as the judge's: encoded by itself, as in training, with the phrase behind it.
-    fn take_given(&self, example: &Example, reading: &mut Reading) -> std::result::Result<(), String> {
+    fn take_given(&self, example: &Example, reading: &mut PendingRow) -> std::result::Result<(), String> {
         let chain = example.record.chain.as_deref().unwrap_or_default();
         let (tokens, text) = self
             .prompt
@@ -250,7 +263,7 @@ impl Judge {
     }
 
     /// The phrase alone: what a judge without a chain of thought answers.
-    fn take_none(&self, reading: &mut Reading) -> std::result::Result<(), String> {
+    fn take_none(&self, reading: &mut PendingRow) -> std::result::Result<(), String> {
         reading.continuations.push(self.format().close(&[], reading.ends_in_space).map_err(|e| e.to_string())?);
         reading.forced.push(false);
         Ok(())
@@ -258,7 +271,7 @@ impl Judge {
 
     /// A row with its own chain, or none where this judge writes none, up to the score; and where its last prompt token is.
     pub(super) fn given(&self, example: &Example) -> std::result::Result<(Vec<u32>, usize), String> {
-        let mut reading = Reading::of(self.prompt.prompt(example, &self.tokenizer).map_err(|e| e.to_string())?);
+        let mut reading = PendingRow::of(self.prompt.prompt(example, &self.tokenizer).map_err(|e| e.to_string())?);
         if self.settings.chain {
             self.take_given(example, &mut reading)?;
         } else {
@@ -287,7 +300,7 @@ impl Judge {
     ///
     /// # Errors
     /// As [`Judge::judge`].
-    pub fn rehearse(&self, examples: &[Example], judging: &ScoreOptions) -> Result<()> {
+    pub fn reserve(&self, examples: &[Example], judging: &ScoreOptions) -> Result<()> {
         let context = self.weights.config.max_position_embeddings.min(judging.max_length);
         let chain = if self.settings.chain { self.settings.max_completion_length } else { 0 };
         let fed = chain + self.tokens.stem.len().max(self.tokens.opening.len());
@@ -296,7 +309,7 @@ impl Judge {
             // A row without a prompt is one that cannot be judged: it takes no memory.
             prompts.extend(self.prompt.prompt(example, &self.tokenizer).ok().map(|(ids, _)| ids.len()));
         }
-        prompts.retain(|prompt| self.placement().depth(*prompt, fed - chain + chain.min(1)) <= context);
+        prompts.retain(|prompt| self.layout().depth(*prompt, fed - chain + chain.min(1)) <= context);
         let longest = prompts.iter().copied().max().unwrap_or(0);
         if longest == 0 {
             return Ok(());
@@ -307,7 +320,7 @@ impl Judge {
         }
         let of_row = |prompt: &usize| {
             let fed = fed.min(context - prompt);
-            self.placement().size(*prompt, std::iter::repeat_n(fed, judging.chains.max(1)))
+            self.layout().size(*prompt, std::iter::repeat_n(fed, judging.chains.max(1)))
         };
         let lengths: Vec<usize> = prompts.iter().map(of_row).collect();
         let sizes = self.pass_sizes(&lengths, prompts.len() * judging.chains.max(1));
@@ -324,10 +337,10 @@ impl Judge {
     async fn write_chains(
         &self,
         plans: &mut Plans,
-        readings: &mut [&mut Reading],
+        readings: &mut [&mut PendingRow],
         judging: &ScoreOptions,
         longest: usize,
-        watch: &mut dyn Watch,
+        observer: &mut dyn RolloutObserver,
     ) -> Result<()> {
         if readings.is_empty() {
             return Ok(());
@@ -340,7 +353,7 @@ impl Judge {
         let key = threefry2x32([judging.seed as u32, (judging.seed >> 32) as u32], [0, 0]);
         let sampler = Sampler { temperature: judging.temperature, top_p: 1.0, top_k: 0, key };
         let first_stream = (judging.first_row * judging.chains.max(1)) as u32;
-        let all = rollout.run(&prompts, first_stream, sampler, &stop, watch).await?;
+        let all = rollout.run(&prompts, first_stream, sampler, &stop, observer).await?;
         for (reading, chains) in readings.iter_mut().zip(all) {
             for chain in chains {
                 let chain = chain.within(longest - reading.prompt.len());
@@ -353,9 +366,9 @@ impl Judge {
     }
 
     /// Log-probabilities of the scores behind every continuation of every reading, in order.
-    async fn score_log_probs(&self, plans: &mut Plans, readings: &[&mut Reading]) -> Result<Vec<Vec<f64>>> {
-        let placement = self.placement();
-        let length = |r: &Reading| placement.size(r.prompt.len(), r.continuations.iter().map(Vec::len));
+    async fn score_log_probs(&self, plans: &mut Plans, readings: &[&mut PendingRow]) -> Result<Vec<Vec<f64>>> {
+        let layout = self.layout();
+        let length = |r: &PendingRow| layout.size(r.prompt.len(), r.continuations.iter().map(Vec::len));
         let lengths: Vec<usize> = readings.iter().map(|r| length(r)).collect();
         let sizes = self.pass_sizes(&lengths, readings.iter().map(|r| r.continuations.len()).sum());
         let tokens = sizes.tokens;
@@ -364,15 +377,15 @@ impl Judge {
         }
         let pass = plans.pass(&self.gpu, &self.weights, sizes)?;
         let mut all = Vec::new();
-        let (mut batch, mut placed) = (PackedInputs::default(), Vec::new());
+        let (mut batch, mut spans) = (PackedInputs::default(), Vec::new());
         for reading in readings {
             if batch.ids.len() + length(reading) > tokens {
-                all.extend(run_scores(pass, placement, std::mem::take(&mut batch), &std::mem::take(&mut placed)).await?);
+                all.extend(run_scores(pass, layout, std::mem::take(&mut batch), &std::mem::take(&mut spans)).await?);
             }
             let slices: Vec<&[u32]> = reading.continuations.iter().map(Vec::as_slice).collect();
-            placed.extend(placement.lay(&mut batch, &reading.prompt, &slices));
+            spans.extend(layout.lay(&mut batch, &reading.prompt, &slices));
         }
-        all.extend(run_scores(pass, placement, batch, &placed).await?);
+        all.extend(run_scores(pass, layout, batch, &spans).await?);
         if readings.len() > 1 {
             self.read_alone(pass, readings, &mut all).await?;
         }
@@ -381,8 +394,8 @@ impl Judge {
 
     /// Reads again what came to no number, a reading at a time: kernels weigh what a token must not see with zero, and zero
     /// times an infinity of another row is NaN. So a row that has no score takes none from the others.
-    async fn read_alone(&self, pass: &Pass, readings: &[&mut Reading], log_probs: &mut [Vec<f64>]) -> Result<()> {
-        let placement = self.placement();
+    async fn read_alone(&self, pass: &Pass, readings: &[&mut PendingRow], log_probs: &mut [Vec<f64>]) -> Result<()> {
+        let layout = self.layout();
         let mut start = 0;
         for reading in readings {
             let own = &mut log_probs[start..start + reading.continuations.len()];
@@ -392,20 +405,20 @@ impl Judge {
             }
             let mut batch = PackedInputs::default();
             let slices: Vec<&[u32]> = reading.continuations.iter().map(Vec::as_slice).collect();
-            let placed = placement.lay(&mut batch, &reading.prompt, &slices);
-            own.clone_from_slice(&run_scores(pass, placement, batch, &placed).await?);
+            let spans = layout.lay(&mut batch, &reading.prompt, &slices);
+            own.clone_from_slice(&run_scores(pass, layout, batch, &spans).await?);
         }
         Ok(())
     }
 
     fn conclude(
         &self,
-        reading: &std::result::Result<Reading, String>,
+        reading: &std::result::Result<PendingRow, String>,
         judging: &ScoreOptions,
         log_probs: &mut impl Iterator<Item = Vec<f64>>,
-    ) -> Result<Judged> {
+    ) -> Result<ScoredRow> {
         let failed =
-            |e: String| Judged { judgement: Judgement::failed(e), prediction: None, chains: Vec::new(), readings: Vec::new() };
+            |e: String| ScoredRow { record: ScoreRecord::failed(e), prediction: None, chains: Vec::new(), readings: Vec::new() };
         let reading = match reading {
             Ok(reading) => reading,
             Err(e) => return Ok(failed(e.clone())),
@@ -416,8 +429,8 @@ impl Judge {
         let averaged = predictions.and_then(|p| Ok((Prediction::average(scale, &p)?, p)));
         Ok(match averaged {
             Err(e) => failed(e.to_string()),
-            Ok((prediction, each)) => Judged {
-                judgement: Judgement::new(
+            Ok((prediction, each)) => ScoredRow {
+                record: ScoreRecord::new(
                     scale,
                     &prediction,
                     judging.expectation,
@@ -427,7 +440,7 @@ impl Judge {
                 prediction: Some(prediction),
                 chains: reading.chains.clone(),
                 readings: (each.into_iter().zip(&reading.forced).zip(&reading.continuations))
-                    .map(|((prediction, forced), c)| ChainReading { prediction, forced: *forced, tokens: c.len() })
+                    .map(|((prediction, forced), c)| ChainScore { prediction, forced: *forced, tokens: c.len() })
                     .collect(),
             },
         })
@@ -436,16 +449,16 @@ impl Judge {
 
 async fn run_scores(
     pass: &Pass,
-    placement: Placement<'_>,
+    layout: BatchLayout<'_>,
     mut batch: PackedInputs,
-    placed: &[Placed],
+    spans: &[CompletionSpans],
 ) -> std::result::Result<Vec<Vec<f64>>, ModelError> {
-    if placed.is_empty() {
+    if spans.is_empty() {
         return Ok(Vec::new());
     }
-    placed.iter().flat_map(|p| &p.nodes).for_each(|node| batch.push_row(*node, RowObjective::default()));
+    spans.iter().flat_map(|p| &p.nodes).for_each(|node| batch.push_row(*node, TokenLoss::default()));
     batch.sort_rows();
     pass.run(&batch)?;
     let stats = pass.stats(batch.rows.len()).await?;
-    Ok(placed.iter().map(|p| placement.log_probs(p, &batch, &stats)).collect())
+    Ok(spans.iter().map(|p| layout.log_probs(p, &batch, &stats)).collect())
 }

@@ -3,7 +3,7 @@
 //! - [`Scale`]: the grid of scores, each with the text that is generated for it and the value it stands for;
 //! - [`ScoreTokens`]: the tokens of each score, found in context with the model's own tokenizer, and the tree they form;
 //! - [`AnswerFormat`]: the tokens between prompt and score, the phrase among them;
-//! - [`Placement`]: where chains and scores lie in a packed batch, and what each of them sees;
+//! - [`BatchLayout`]: where chains and scores lie in a packed batch, and what each of them sees;
 //! - [`JudgePrompt`]: a row to prompt tokens, and a labelled row to a supervised sequence with its parts known by position;
 //! - [`Prediction`]: the distribution over scores, and what is read from it (RAIL's expected score, the decoded score);
 //! - [`Judge`]: a model with all of this; its [`JudgeSettings`] lie beside the weights as `judge.json`;
@@ -15,7 +15,7 @@ mod compare;
 mod files;
 #[allow(clippy::module_inception)] // the judge of the judge room
 mod judge;
-mod place;
+mod layout;
 mod plans;
 mod predict;
 mod prompt;
@@ -28,9 +28,9 @@ pub use answer::{AnswerFormat, Decode};
 pub use compare::{Comparison, compare, with_swapped_chains};
 #[cfg(not(target_arch = "wasm32"))]
 pub use files::{JudgeFiles, tokenizer_at};
-pub use judge::{ChainReading, Judge, Judged, ScoreOptions};
-pub use place::{Placed, Placement, ScoreReads};
-pub use predict::{Expectation, Judgement, Prediction};
+pub use judge::{ChainScore, Judge, ScoreOptions, ScoredRow};
+pub use layout::{BatchLayout, CompletionSpans, ScoreReads};
+pub use predict::{Expectation, Prediction, ScoreRecord};
 pub use prompt::{DEFAULT_PHRASE, JudgePrompt, Sequence, Template, preview};
 pub use scale::{Scale, Split};
 pub use settings::{CHAT_WORDS, Choice, DEFAULT_SCALE, JUDGE_FILE, JudgeOverrides, JudgeSettings};
@@ -118,7 +118,7 @@ pub enum JudgeError {
         /// MiB.
         available: u64,
         /// What the buffers are for.
-        held: Box<crate::gpu::Held>,
+        held: Box<crate::gpu::MemoryUsage>,
         /// What to do.
         fix: String,
     },

@@ -80,7 +80,7 @@ impl Plans {
                     self.passes.clear();
                 }
                 let caches = self.rollouts.last().map_or(&[][..], Rollout::caches);
-                self.passes.push((sizes.clone(), Pass::new(&gpu.lending(caches), weights, None, sizes)?));
+                self.passes.push((sizes.clone(), Pass::new(&gpu.reusing_memory_of(caches), weights, None, sizes)?));
                 self.passes.len() - 1
             }
         };

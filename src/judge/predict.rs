@@ -122,7 +122,7 @@ impl Prediction {
 
 /// The object `judge` that `jurist score` adds to a row.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Judgement {
+pub struct ScoreRecord {
     /// The expected score (RAIL); null where there is an error.
     pub expected: Option<f64>,
     /// The value of the most probable score.
@@ -139,11 +139,11 @@ pub struct Judgement {
     pub error: Option<String>,
 }
 
-impl Judgement {
+impl ScoreRecord {
     /// A judgement from a prediction.
     pub fn new(scale: &Scale, prediction: &Prediction, expectation: Expectation, feedback: Option<String>, forced: bool) -> Self {
         let probs = scale.texts().iter().zip(&prediction.probs).map(|(text, p)| (text.clone(), Value::from(*p))).collect();
-        Judgement {
+        ScoreRecord {
             expected: Some(prediction.score(expectation)),
             decoded: Some(scale.values()[prediction.decoded]),
             probs: Some(probs),
@@ -159,7 +159,7 @@ impl Judgement {
     pub fn read(object: &Map<String, Value>) -> Self {
         let number = |key: &str| object.get(key).and_then(Value::as_f64);
         let text = |key: &str| object.get(key).and_then(Value::as_str).map(String::from);
-        Judgement {
+        ScoreRecord {
             expected: number("expected"),
             decoded: number("decoded"),
             probs: object.get("probs").and_then(Value::as_object).cloned(),
@@ -194,7 +194,7 @@ impl Judgement {
 
     /// A row that could not be judged, and why.
     pub fn failed(error: impl ToString) -> Self {
-        Judgement { error: Some(error.to_string()), ..Judgement::default() }
+        ScoreRecord { error: Some(error.to_string()), ..ScoreRecord::default() }
     }
 }
 
@@ -271,12 +271,12 @@ mod tests {
     #[test]
     fn the_judge_object_has_its_seven_keys() {
         let prediction = Prediction::from_probs(&scale(), &[0.25, 0.25, 0.5]).unwrap();
-        let good = Judgement::new(&scale(), &prediction, Expectation::Renormalised, Some("fine".into()), true);
+        let good = ScoreRecord::new(&scale(), &prediction, Expectation::Renormalised, Some("fine".into()), true);
         assert_eq!(
             serde_json::to_string(&good).unwrap(),
             r#"{"expected":2.0,"decoded":2.0,"probs":{"3":0.25,"1":0.25,"2":0.5},"mass":1.0,"feedback":"fine","forced":true,"error":null}"#
         );
-        let bad = serde_json::to_value(Judgement::failed("too long")).unwrap();
+        let bad = serde_json::to_value(ScoreRecord::failed("too long")).unwrap();
         assert_eq!((bad["expected"].is_null(), &bad["error"]), (true, &Value::from("too long")));
     }
 }

@@ -5,7 +5,7 @@ use std::iter::repeat_n;
 use super::config::Config;
 use super::error::ModelError;
 use crate::ops::attention::TokenSpan;
-use crate::ops::loss_head::{NO_SCORES, RowObjective};
+use crate::ops::loss_head::{NO_SCORES, TokenLoss};
 
 /// The most that a batch may have.
 #[derive(Clone, Copy, Debug)]
@@ -38,8 +38,8 @@ pub struct PackedInputs {
     /// `[R]`: tokens whose logits are wanted, strictly increasing.
     pub rows: Vec<u32>,
     /// `[R]`
-    pub objectives: Vec<RowObjective>,
-    /// `[rows with scores, K]`: `-∂loss/∂log p` of each score token, see [`RowObjective::scores`].
+    pub objectives: Vec<TokenLoss>,
+    /// `[rows with scores, K]`: `-∂loss/∂log p` of each score token, see [`TokenLoss::scores`].
     pub coefficients: Vec<f32>,
     /// Key of dropout, another for every batch that is learned from.
     pub noise: [u32; 2],
@@ -88,7 +88,7 @@ impl PackedInputs {
 
     /// Appends a row that carries loss; rows must come in increasing order, or be brought into it by
     /// [`PackedInputs::sort_rows`].
-    pub fn push_row(&mut self, token: u32, objective: RowObjective) {
+    pub fn push_row(&mut self, token: u32, objective: TokenLoss) {
         self.rows.push(token);
         self.objectives.push(objective);
     }
@@ -97,12 +97,12 @@ impl PackedInputs {
     pub fn push_scores(&mut self, token: u32, coefficients: &[f64]) {
         let scores = (self.coefficients.len() / coefficients.len().max(1)) as u32;
         self.coefficients.extend(coefficients.iter().map(|c| *c as f32));
-        self.push_row(token, RowObjective { scores, ..RowObjective::default() });
+        self.push_row(token, TokenLoss { scores, ..TokenLoss::default() });
     }
 
     /// Brings the rows into increasing order.
     pub fn sort_rows(&mut self) {
-        let mut both: Vec<(u32, RowObjective)> = self.rows.drain(..).zip(self.objectives.drain(..)).collect();
+        let mut both: Vec<(u32, TokenLoss)> = self.rows.drain(..).zip(self.objectives.drain(..)).collect();
         both.sort_by_key(|(row, _)| *row);
         (self.rows, self.objectives) = both.into_iter().unzip();
     }
@@ -132,7 +132,7 @@ impl PackedInputs {
         limit("largest row of the batch", t.saturating_sub(1), self.rows.iter().copied().max().unwrap_or(0) as usize)?;
         let targets = self.objectives.iter().map(|o| o.token).max().unwrap_or(0);
         limit("largest token of an objective", config.vocab_size - 1, targets as usize)?;
-        let with_scores = |o: &&RowObjective| o.scores != NO_SCORES;
+        let with_scores = |o: &&TokenLoss| o.scores != NO_SCORES;
         let needed = self.objectives.iter().filter(with_scores).map(|o| (o.scores as usize + 1) * scores).max();
         limit("coefficients of scores", self.coefficients.len(), needed.unwrap_or(0))?;
         limit("rows whose loss looks at scores", rows * scores, self.coefficients.len())?;

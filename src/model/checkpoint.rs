@@ -26,12 +26,12 @@ pub type Bytes = Box<dyn AsRef<[u8]> + Send + Sync>;
 pub struct Checkpoint {
     config: Config,
     shards: Vec<Bytes>,
-    places: HashMap<String, Place>,
+    places: HashMap<String, TensorLocation>,
     notes: Vec<String>,
 }
 
 /// Where a tensor lies.
-struct Place {
+struct TensorLocation {
     shard: usize,
     /// First byte within the shard.
     start: usize,
@@ -100,7 +100,7 @@ impl Checkpoint {
     }
 
     /// Checks every found tensor against the model; returns the head that a tied model did not need to bring.
-    fn place_all(&mut self, mut found: BTreeMap<String, Found>) -> Result<Option<Place>, ModelError> {
+    fn place_all(&mut self, mut found: BTreeMap<String, Found>) -> Result<Option<TensorLocation>, ModelError> {
         found.retain(|name, _| !is_buffer(name));
         // A tied model may be stored under either name.
         if self.config.tie_word_embeddings && !found.contains_key(EMBED) {
@@ -128,7 +128,7 @@ impl Checkpoint {
 
     /// A tied model may carry a copy of its embedding as head. A head that differs means that `config.json` is wrong:
     /// transformers would not tie it either.
-    fn check_spare_head(&mut self, head: Place) -> Result<(), ModelError> {
+    fn check_spare_head(&mut self, head: TensorLocation) -> Result<(), ModelError> {
         let len = head.len;
         self.places.insert(LM_HEAD.into(), head);
         let (mut a, mut b) = (vec![0.0; PIECE.min(len)], vec![0.0; PIECE.min(len)]);
@@ -233,7 +233,7 @@ fn check_index(
     Ok(())
 }
 
-fn place(spec: &TensorSpec, tensor: &Found) -> Result<Place, ModelError> {
+fn place(spec: &TensorSpec, tensor: &Found) -> Result<TensorLocation, ModelError> {
     if tensor.shape != spec.shape {
         return Err(ModelError::Shape {
             tensor: spec.name.clone(),
@@ -247,7 +247,7 @@ fn place(spec: &TensorSpec, tensor: &Found) -> Result<Place, ModelError> {
         file: tensor.file.clone(),
         found: tensor.dtype.to_string(),
     })?;
-    Ok(Place { shard: tensor.shard, start: tensor.start, len: spec.len(), dtype })
+    Ok(TensorLocation { shard: tensor.shard, start: tensor.start, len: spec.len(), dtype })
 }
 
 fn missing_tensors(missing: &[&str], unexpected: &[&str]) -> ModelError {

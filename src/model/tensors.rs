@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! group      [rows, cols]        tensors of one role, stacked by rows (names.rs)
-//!   slab     rows first ..       one buffer, no larger than a binding may be; two where codes and scales are apart
+//!   chunk     rows first ..       one buffer, no larger than a binding may be; two where codes and scales are apart
 //! ```
 //!
-//! Most groups are one slab. An embedding of 151,936 rows is several on an adapter with bindings of 128 MiB; whoever
-//! multiplies with it goes slab by slab, and nobody else notices.
+//! Most groups are one chunk. An embedding of 151,936 rows is several on an adapter with bindings of 128 MiB; whoever
+//! multiplies with it goes chunk by chunk, and nobody else notices.
 
 use super::config::Config;
 use super::error::ModelError;
@@ -14,25 +14,25 @@ use super::names::{Group, Groups, TensorSpec, specs};
 use super::quantised::Plane;
 use super::source::{TensorSource, stream_group};
 use crate::gpu::{Buffer, Gpu, PlanBuilder, Tensor};
-use crate::ops::matrix::{Cells, FullSlab, Matrix, Packed, Slab};
+use crate::ops::matrix::{FullChunk, Matrix, Packed, RowChunk, Storage};
 use crate::ops::weight_dtype::WeightDtype;
 
 /// Elements moved between host and GPU at a time: 4 MiB.
 const PIECE: usize = 1 << 20;
-/// Rows of a slab are a multiple of this, where there is more than one: products with its columns stay aligned.
+/// Rows of a chunk are a multiple of this, where there is more than one: products with its columns stay aligned.
 pub const SLAB_ROWS: usize = 32;
 
 /// The buffers of some groups, in their order.
 #[derive(Clone)]
 pub struct TensorSet {
     groups: Vec<Group>,
-    /// The slabs of each group.
-    held: Vec<Vec<Held>>,
+    /// The chunks of each group.
+    held: Vec<Vec<MemoryUsage>>,
 }
 
 /// Rows of a group in one buffer, or in two.
 #[derive(Clone)]
-struct Held {
+struct MemoryUsage {
     first: usize,
     rows: usize,
     dtype: WeightDtype,
@@ -51,7 +51,7 @@ struct Piece<'a> {
     len: usize,
 }
 
-impl Held {
+impl MemoryUsage {
     fn buffers(&self) -> impl Iterator<Item = &Buffer> {
         std::iter::once(&self.words).chain(&self.scales)
     }
@@ -70,32 +70,32 @@ impl Held {
     }
 }
 
-/// Rows of the slabs of a `[rows, cols]` group, whose buffers may have `most` words.
+/// Rows of the chunks of a `[rows, cols]` group, whose buffers may have `most` words.
 fn slab_rows(rows: usize, words_a_row: usize, most: usize) -> usize {
     let fitting = most / words_a_row.max(1);
     if rows <= fitting || fitting < SLAB_ROWS {
-        return rows; // one slab; what does not fit at all is refused by name when its buffer is made
+        return rows; // one chunk; what does not fit at all is refused by name when its buffer is made
     }
-    let slabs = rows.div_ceil(fitting / SLAB_ROWS * SLAB_ROWS);
-    rows.div_ceil(slabs).next_multiple_of(SLAB_ROWS)
+    let chunks = rows.div_ceil(fitting / SLAB_ROWS * SLAB_ROWS);
+    rows.div_ceil(chunks).next_multiple_of(SLAB_ROWS)
 }
 
-/// Writes elements `start ..` of a group into its slabs, encoded as these are held.
-fn write_group(gpu: &Gpu, group: &Group, slabs: &[Held], start: usize, values: &[f32]) -> Result<(), ModelError> {
-    for slab in slabs {
-        let (first, end) = (slab.first * group.cols, (slab.first + slab.rows) * group.cols);
+/// Writes elements `start ..` of a group into its chunks, encoded as these are held.
+fn write_group(gpu: &Gpu, group: &Group, chunks: &[MemoryUsage], start: usize, values: &[f32]) -> Result<(), ModelError> {
+    for chunk in chunks {
+        let (first, end) = (chunk.first * group.cols, (chunk.first + chunk.rows) * group.cols);
         let (from, to) = (start.max(first), (start + values.len()).min(end));
         if from >= to {
             continue;
         }
         let (values, at) = (&values[from - start..to - start], from - first);
-        match slab.dtype {
-            WeightDtype::F32 => gpu.write(&slab.words, at, values)?,
+        match chunk.dtype {
+            WeightDtype::F32 => gpu.write(&chunk.words, at, values)?,
             dtype => {
                 dtype.check_range(&group.name, from, values)?;
                 let (words, scales) = dtype.encode(values);
-                gpu.write(&slab.words, dtype.entries(Plane::Packed, at), &words)?;
-                if let Some(buffer) = &slab.scales {
+                gpu.write(&chunk.words, dtype.entries(Plane::Packed, at), &words)?;
+                if let Some(buffer) = &chunk.scales {
                     gpu.write(buffer, dtype.entries(Plane::Scales, at), &scales)?;
                 }
             }
@@ -119,11 +119,11 @@ impl TensorSet {
     /// Too little GPU memory.
     pub fn room(gpu: &Gpu, groups: &[Group], dtype: WeightDtype, role: &str) -> Result<Self, ModelError> {
         let most = (gpu.max_binding().min(gpu.max_buffer()) / 4) as usize;
-        let slabs = |group: &Group| -> Result<Vec<Held>, ModelError> {
+        let chunks = |group: &Group| -> Result<Vec<MemoryUsage>, ModelError> {
             let dtype = dtype.of_group(group);
             let words = dtype.entries(Plane::Packed, group.cols);
             let step = slab_rows(group.rows, words, most).max(1);
-            let mut slabs = Vec::new();
+            let mut chunks = Vec::new();
             for first in (0..group.rows).step_by(step) {
                 let rows = step.min(group.rows - first);
                 let number = if step < group.rows { format!("[{}]", first / step) } else { String::new() };
@@ -131,11 +131,11 @@ impl TensorSet {
                     |what: &str, words: usize| gpu.buffer(&format!("{}{number}{what} ({role})", group.name), rows * words);
                 let scales = dtype.entries(Plane::Scales, group.cols);
                 let scales = if scales > 0 { Some(buffer(".scales", scales)?) } else { None };
-                slabs.push(Held { first, rows, dtype, words: buffer("", words)?, scales });
+                chunks.push(MemoryUsage { first, rows, dtype, words: buffer("", words)?, scales });
             }
-            Ok(slabs)
+            Ok(chunks)
         };
-        let held = groups.iter().map(slabs).collect::<Result<_, _>>()?;
+        let held = groups.iter().map(chunks).collect::<Result<_, _>>()?;
         Ok(TensorSet { groups: groups.to_vec(), held })
     }
 
@@ -160,15 +160,15 @@ impl TensorSet {
     /// Fills the set from `source`, piece by piece: packed matrices as they are stored where the dtype is the same,
     /// otherwise by way of f32.
     pub(super) fn upload(&self, gpu: &Gpu, source: &dyn TensorSource) -> Result<(), ModelError> {
-        for (group, slabs) in self.groups.iter().zip(&self.held) {
-            let Some(held) = slabs.first().map(|slab| slab.dtype) else { continue };
+        for (group, chunks) in self.groups.iter().zip(&self.held) {
+            let Some(held) = chunks.first().map(|chunk| chunk.dtype) else { continue };
             let stored = source.quantisation().map(|dtype| dtype.of_group(group));
             if held.is_quantised() && stored == Some(held) {
                 for plane in Plane::ALL {
                     self.upload_plane(gpu, source, group, plane, held.entries(plane, group.cols))?;
                 }
             } else {
-                let write = |start, values: &[f32]| write_group(gpu, group, slabs, start, values);
+                let write = |start, values: &[f32]| write_group(gpu, group, chunks, start, values);
                 stream_group(source, group, PIECE, write)?;
             }
         }
@@ -196,41 +196,41 @@ impl TensorSet {
         Ok(())
     }
 
-    /// Group `index`, which is one slab in f32 (a norm, a bias), as a tensor of a plan.
+    /// Group `index`, which is one chunk in f32 (a norm, a bias), as a tensor of a plan.
     pub fn tensor(&self, plan: &mut PlanBuilder, index: usize) -> Tensor {
         plan.import(&self.held[index][0].words)
     }
 
     /// Group `index`, a matrix, as products read it.
     pub fn matrix(&self, plan: &mut PlanBuilder, index: usize) -> Matrix {
-        let slab = |held: &Held| {
+        let chunk = |held: &MemoryUsage| {
             let words = plan.import(&held.words);
-            let cells = match held.dtype {
-                WeightDtype::F32 => Cells::Full(words),
+            let storage = match held.dtype {
+                WeightDtype::F32 => Storage::Full(words),
                 dtype => {
                     let scales = held.scales.as_ref().map(|scales| plan.import(scales));
-                    Cells::Packed(Packed { dtype, words, scales })
+                    Storage::Packed(Packed { dtype, words, scales })
                 }
             };
-            Slab { rows: held.rows as u32, cells }
+            RowChunk { rows: held.rows as u32, storage }
         };
-        Matrix { slabs: self.held[index].iter().map(slab).collect() }
+        Matrix { chunks: self.held[index].iter().map(chunk).collect() }
     }
 
     /// Group `index` of a set in f32, as products write it.
-    pub fn written(&self, plan: &mut PlanBuilder, index: usize) -> Vec<FullSlab> {
-        self.held[index].iter().map(|h| FullSlab { rows: h.rows as u32, tensor: plan.import(&h.words) }).collect()
+    pub fn written(&self, plan: &mut PlanBuilder, index: usize) -> Vec<FullChunk> {
+        self.held[index].iter().map(|h| FullChunk { rows: h.rows as u32, tensor: plan.import(&h.words) }).collect()
     }
 
-    /// Every slab of every group of a set in f32, with the group's index.
+    /// Every chunk of every group of a set in f32, with the group's index.
     pub fn all(&self, plan: &mut PlanBuilder) -> Vec<(usize, Tensor)> {
-        let slabs = self.held.iter().enumerate().flat_map(|(index, slabs)| slabs.iter().map(move |slab| (index, slab)));
-        slabs.map(|(index, slab)| (index, plan.import(&slab.words))).collect()
+        let chunks = self.held.iter().enumerate().flat_map(|(index, chunks)| chunks.iter().map(move |chunk| (index, chunk)));
+        chunks.map(|(index, chunk)| (index, plan.import(&chunk.words))).collect()
     }
 
     /// Every buffer, in order.
     pub fn buffers(&self) -> Vec<&Buffer> {
-        self.held.iter().flatten().flat_map(Held::buffers).collect()
+        self.held.iter().flatten().flat_map(MemoryUsage::buffers).collect()
     }
 
     /// Bytes of all buffers.
@@ -252,26 +252,26 @@ impl TensorSet {
         Ok(gpu.copy(&pairs)?)
     }
 
-    /// Where entries `start .. start + len` of a plane of a tensor lie (`None`: of a tensor in f32), slab by slab.
+    /// Where entries `start .. start + len` of a plane of a tensor lie (`None`: of a tensor in f32), chunk by chunk.
     fn pieces(&self, name: &str, plane: Option<Plane>, start: usize, len: usize) -> Result<Vec<Piece<'_>>, ModelError> {
         let unknown = || ModelError::UnknownTensor(name.into());
-        let found = self.groups.iter().zip(&self.held).find_map(|(group, slabs)| {
+        let found = self.groups.iter().zip(&self.held).find_map(|(group, chunks)| {
             let part = group.parts.iter().find(|p| p.hf_name == name)?;
-            Some((group, part, slabs))
+            Some((group, part, chunks))
         });
-        let (group, part, slabs) = found.ok_or_else(unknown)?;
-        let width = slabs.first().and_then(|slab| slab.entries(plane, group.cols)).ok_or_else(unknown)?;
+        let (group, part, chunks) = found.ok_or_else(unknown)?;
+        let width = chunks.first().and_then(|chunk| chunk.entries(plane, group.cols)).ok_or_else(unknown)?;
         let (has, end) = (part.rows * width, start.saturating_add(len));
         if end > has {
             return Err(ModelError::OutOfBounds { tensor: name.into(), len: has, start, end });
         }
         let tensor_start = part.row_offset * width;
         let mut pieces = Vec::new();
-        for slab in slabs {
-            let (first, last) = (slab.first * width, (slab.first + slab.rows) * width);
+        for chunk in chunks {
+            let (first, last) = (chunk.first * width, (chunk.first + chunk.rows) * width);
             let (from, to) = ((tensor_start + start).max(first), (tensor_start + end).min(last));
             if from < to {
-                let buffer = slab.buffer(plane).ok_or_else(unknown)?;
+                let buffer = chunk.buffer(plane).ok_or_else(unknown)?;
                 pieces.push(Piece { buffer, start: from - first, at: from - tensor_start, len: to - from });
             }
         }
@@ -280,9 +280,9 @@ impl TensorSet {
 
     /// How the tensor named `name` is held; f32 for a name that is none.
     pub fn dtype_of(&self, name: &str) -> WeightDtype {
-        let of_group = |(group, slabs): (&Group, &Vec<Held>)| {
+        let of_group = |(group, chunks): (&Group, &Vec<MemoryUsage>)| {
             let named = group.parts.iter().any(|part| part.hf_name == name);
-            slabs.first().filter(|_| named).map(|slab| slab.dtype)
+            chunks.first().filter(|_| named).map(|chunk| chunk.dtype)
         };
         self.groups.iter().zip(&self.held).find_map(of_group).unwrap_or_default()
     }
@@ -415,11 +415,11 @@ mod tests {
         for (rows, width, most) in [(151_936, 512, 33_554_432), (151_936, 1024, 33_554_432), (5000, 64, 262_144), (101, 64, 6400)]
         {
             let step = slab_rows(rows, width, most);
-            let slabs = rows.div_ceil(step);
+            let chunks = rows.div_ceil(step);
             assert!(step.is_multiple_of(32) && step * width <= most, "{rows} x {width}: {step}");
-            assert!(slabs <= (rows * width).div_ceil(most) + 1, "{rows} x {width}: {slabs} slabs");
+            assert!(chunks <= (rows * width).div_ceil(most) + 1, "{rows} x {width}: {chunks} chunks");
         }
-        // A row that does not fit a binding cannot be helped by slabs.
+        // A row that does not fit a binding cannot be helped by chunks.
         assert_eq!(slab_rows(10, 1000, 100), 10);
     }
 }

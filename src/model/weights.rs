@@ -7,7 +7,7 @@ use super::names::{Group, Groups};
 use super::quantised::Plane;
 use super::source::TensorSource;
 use super::tensors::{SLAB_ROWS, TensorSet};
-use crate::gpu::{Gpu, PlanBuilder, Role, Tensor};
+use crate::gpu::{Gpu, MemoryKind, PlanBuilder, Tensor};
 use crate::ops::matrix::Matrix;
 use crate::ops::weight_dtype::WeightDtype;
 
@@ -49,7 +49,7 @@ impl Weights {
     /// # Errors
     /// As [`Weights::upload`]; a value that f16 cannot hold.
     pub fn upload_as(gpu: &Gpu, source: &dyn TensorSource, dtype: WeightDtype) -> Result<Self, ModelError> {
-        let weights = Self::room(&gpu.for_role(Role::Weights), source.config(), dtype)?;
+        let weights = Self::room(&gpu.for_memory(MemoryKind::Weights), source.config(), dtype)?;
         if !gpu.is_dry() {
             weights.base.upload(gpu, source)?;
         }

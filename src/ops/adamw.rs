@@ -1,7 +1,7 @@
 //! The AdamW update (`shaders/adamw.wgsl`).
 
-use super::{elements, pieces, quartered};
-use crate::gpu::{Dispatch, KernelSpec, Live, PlanBuilder, Size, Tensor, Word};
+use super::{elements, vec4_constant, vecs};
+use crate::gpu::{Dispatch, Extent, KernelSpec, Param, PlanBuilder, RunParam, Tensor};
 
 /// Settings that stay the same over a run.
 #[derive(Clone, Copy, Debug)]
@@ -14,11 +14,11 @@ pub struct AdamW {
 /// Numbers that change with each step: live values of the plan, all f32 bits.
 #[derive(Clone, Copy, Debug)]
 pub struct StepScalars {
-    pub lr: Live,
+    pub lr: RunParam,
     /// `1 - β1ᵗ` for the t-th applied step, t from 1.
-    pub correction1: Live,
+    pub correction1: RunParam,
     /// `sqrt(1 - β2ᵗ)`
-    pub correction2: Live,
+    pub correction2: RunParam,
 }
 
 /// Parameter, gradient and moments of one tensor.
@@ -33,28 +33,28 @@ pub struct State {
 }
 
 fn spec(length: u32) -> KernelSpec {
-    KernelSpec::new("adamw.wgsl", "advance", &[quartered(length)])
+    KernelSpec::new("adamw.wgsl", "advance", &[vec4_constant(length)])
 }
 
 /// Updates one tensor in place; `norm` is the result of [`super::grad_norm::grad_norm`].
 pub fn advance(plan: &mut PlanBuilder, settings: AdamW, scalars: StepScalars, norm: Tensor, s: State) {
     let length = plan.words(s.parameter) as u32;
-    let size = Size::fixed(pieces(length));
+    let size = Extent::fixed(vecs(length));
     plan.dispatch(Dispatch {
         kernel: spec(length),
         tensors: &[s.gradient, norm, s.parameter, s.m, s.v],
         words: &[
-            Word::Size(size),
-            Word::Live(scalars.lr),
-            Word::F(s.decay),
-            Word::F(settings.beta1),
-            Word::F(settings.beta2),
-            Word::F(settings.eps),
-            Word::Live(scalars.correction1),
-            Word::Live(scalars.correction2),
+            Param::Extent(size),
+            Param::RunParam(scalars.lr),
+            Param::F(s.decay),
+            Param::F(settings.beta1),
+            Param::F(settings.beta2),
+            Param::F(settings.eps),
+            Param::RunParam(scalars.correction1),
+            Param::RunParam(scalars.correction2),
         ],
         grid: elements(size),
-        flops: 14 * u64::from(length / pieces(length).max(1)),
+        flops: 14 * u64::from(length / vecs(length).max(1)),
         work: size,
     });
 }

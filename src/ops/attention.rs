@@ -2,7 +2,7 @@
 //! `shaders/attention_subgroup.wgsl`, for GPUs `shaders/attention_tiled.wgsl`).
 
 use super::elements;
-use crate::gpu::{Dispatch, Grid, KernelSpec, PlanBuilder, Size, Tensor, Tuning, Variant, Word};
+use crate::gpu::{Dispatch, Extent, Grid, KernelSpec, Param, PlanBuilder, Tensor, Tuning, Variant};
 
 /// What a token of a packed batch sees, and until where it is seen, as kernels read it (`shaders/lib/spans.wgsl`).
 ///
@@ -41,14 +41,14 @@ impl Heads {
     }
 
     /// Values of a `Piece`.
-    pub(super) fn lane_width(&self) -> u32 {
+    pub(super) fn vec_width(&self) -> u32 {
         if self.head_dim.is_multiple_of(4) { 4 } else { 2 }
     }
 
     pub(super) fn constants(&self) -> Vec<(&'static str, u32)> {
         vec![
-            ("LANE_WIDTH", self.lane_width()),
-            ("PIECES", self.head_dim / self.lane_width()),
+            ("VEC_WIDTH", self.vec_width()),
+            ("VECS", self.head_dim / self.vec_width()),
             ("HEADS", self.heads),
             ("KV_HEADS", self.kv_heads),
             ("WINDOW", self.window.unwrap_or(0)),
@@ -59,7 +59,7 @@ impl Heads {
 
 /// Which text a layer takes.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Form {
+enum Implementation {
     /// `attention.wgsl`: a thread a (token, head).
     Plain,
     /// `attention_subgroup.wgsl`: whole vec4s, an even number of them, and registers for a key.
@@ -72,35 +72,35 @@ enum Form {
 const SIDE: u32 = 32;
 const WIDTH: u32 = 8;
 
-impl Form {
+impl Implementation {
     fn of(heads: &Heads, tuning: &Tuning) -> Self {
         if tuning.has(Variant::AttentionSubgroup) && heads.head_dim.is_multiple_of(8) && heads.head_dim <= 128 {
-            Form::Subgroup
+            Implementation::Subgroup
         } else if tuning.has(Variant::AttentionTiled) && heads.head_dim.is_multiple_of(4) && heads.head_dim <= 256 {
-            Form::Tiled
+            Implementation::Tiled
         } else {
-            Form::Plain
+            Implementation::Plain
         }
     }
 
     fn spec(self, entry: &'static str, heads: &Heads) -> KernelSpec {
         let (file, own) = match self {
-            Form::Plain => ("attention.wgsl", vec![]),
-            Form::Subgroup => ("attention_subgroup.wgsl", vec![("LOADS", heads.head_dim / 8)]),
-            Form::Tiled => ("attention_tiled.wgsl", vec![("CHUNKS", (heads.head_dim / 4).div_ceil(WIDTH))]),
+            Implementation::Plain => ("attention.wgsl", vec![]),
+            Implementation::Subgroup => ("attention_subgroup.wgsl", vec![("LOADS", heads.head_dim / 8)]),
+            Implementation::Tiled => ("attention_tiled.wgsl", vec![("CHUNKS", (heads.head_dim / 4).div_ceil(WIDTH))]),
         };
         KernelSpec::new(file, entry, &[heads.constants(), own].concat())
     }
 
     /// The grid of a kernel that owns queries, or keys and values.
-    fn grid(self, heads: &Heads, tokens: Size, owns_keys: bool) -> Grid {
+    fn grid(self, heads: &Heads, tokens: Extent, owns_keys: bool) -> Grid {
         let owners = if owns_keys { heads.kv_heads } else { heads.heads };
         match self {
-            Form::Plain => elements(tokens.times(owners)),
-            Form::Subgroup => Grid::Tiles { x: tokens, tile_x: 8, y: Size::fixed(owners), tile_y: 1 },
-            Form::Tiled => {
+            Implementation::Plain => elements(tokens.times(owners)),
+            Implementation::Subgroup => Grid::Tiles { x: tokens, tile_x: 8, y: Extent::fixed(owners), tile_y: 1 },
+            Implementation::Tiled => {
                 let rows = tokens.times(owners / heads.kv_heads);
-                Grid::Tiles { x: rows, tile_x: SIDE, y: Size::fixed(heads.kv_heads), tile_y: 1 }
+                Grid::Tiles { x: rows, tile_x: SIDE, y: Extent::fixed(heads.kv_heads), tile_y: 1 }
             }
         }
     }
@@ -111,12 +111,12 @@ fn flops(heads: &Heads) -> u64 {
     u64::from(heads.head_dim) * 4 * 256
 }
 
-fn record(plan: &mut PlanBuilder, h: &Heads, form: Form, entry: &'static str, tensors: &[Tensor], tokens: Size) {
+fn record(plan: &mut PlanBuilder, h: &Heads, form: Implementation, entry: &'static str, tensors: &[Tensor], tokens: Extent) {
     let owns_keys = entry == "backward_kv";
     plan.dispatch(Dispatch {
         kernel: form.spec(entry, h),
         tensors,
-        words: &[Word::Size(tokens), Word::F(h.scale())],
+        words: &[Param::Extent(tokens), Param::F(h.scale())],
         grid: form.grid(h, tokens, owns_keys),
         flops: flops(h),
         work: tokens.times(if owns_keys { h.kv_heads } else { h.heads }),
@@ -125,8 +125,8 @@ fn record(plan: &mut PlanBuilder, h: &Heads, form: Form, entry: &'static str, te
 
 /// `out[T, heads, D] = attention(qkv[T, total, D])`, and `stats[T, heads, 2]` for the way back.
 /// `spans` is `[T]` of [`TokenSpan`].
-pub fn forward(plan: &mut PlanBuilder, h: &Heads, qkv: Tensor, spans: Tensor, out: Tensor, stats: Tensor, tokens: Size) {
-    let form = Form::of(h, plan.tuning());
+pub fn forward(plan: &mut PlanBuilder, h: &Heads, qkv: Tensor, spans: Tensor, out: Tensor, stats: Tensor, tokens: Extent) {
+    let form = Implementation::of(h, plan.tuning());
     record(plan, h, form, "forward", &[qkv, spans, out, stats], tokens);
 }
 
@@ -142,15 +142,15 @@ pub struct Backward {
 }
 
 /// `dqkv[T, total, D] = …` (all heads are written).
-pub fn backward(plan: &mut PlanBuilder, h: &Heads, b: Backward, tokens: Size) {
-    let form = Form::of(h, plan.tuning());
-    record(plan, h, Form::Plain, "prepare", &[b.out, b.dout, b.stats], tokens);
+pub fn backward(plan: &mut PlanBuilder, h: &Heads, b: Backward, tokens: Extent) {
+    let form = Implementation::of(h, plan.tuning());
+    record(plan, h, Implementation::Plain, "prepare", &[b.out, b.dout, b.stats], tokens);
     let tensors = [b.qkv, b.spans, b.dout, b.stats, b.dqkv];
     record(plan, h, form, "backward_q", &tensors, tokens);
     record(plan, h, form, "backward_kv", &tensors, tokens);
 }
 
-/// Shapes that take each branch of the kernels: vec4 and vec2 pieces, grouped heads, with and without a window.
+/// Shapes that take each branch of the kernels: vec4 and vec2 vecs, grouped heads, with and without a window.
 pub(super) fn sample_heads() -> Vec<Heads> {
     vec![
         Heads { heads: 4, kv_heads: 2, head_dim: 16, window: None },
@@ -163,8 +163,8 @@ pub(super) fn sample_heads() -> Vec<Heads> {
 
 pub(super) fn variants(tuning: &Tuning) -> Vec<KernelSpec> {
     let of = |h: &Heads| {
-        let form = Form::of(h, tuning);
-        let prepare = Form::Plain.spec("prepare", h);
+        let form = Implementation::of(h, tuning);
+        let prepare = Implementation::Plain.spec("prepare", h);
         ["forward", "backward_q", "backward_kv"].map(|e| form.spec(e, h)).into_iter().chain([prepare]).collect::<Vec<_>>()
     };
     sample_heads().iter().flat_map(of).collect()

@@ -3,7 +3,7 @@
 
 use super::attention::{Heads, sample_heads};
 use super::elements;
-use crate::gpu::{Dispatch, Grid, KernelSpec, PlanBuilder, Size, Tensor, Tuning, Variant, Word};
+use crate::gpu::{Dispatch, Extent, Grid, KernelSpec, Param, PlanBuilder, Tensor, Tuning, Variant};
 
 /// Rows above which a cache is not split: they keep a GPU busy, and each needs room for its parts.
 const SPLIT_ROWS: u32 = 64;
@@ -17,8 +17,8 @@ fn spec(entry: &'static str, heads: &Heads) -> KernelSpec {
 fn split_spec(entry: &'static str, heads: &Heads, part: u32) -> KernelSpec {
     let mut constants = heads.constants();
     let group = heads.heads / heads.kv_heads;
-    let pieces = heads.head_dim / heads.lane_width();
-    constants.extend([("PART", part), ("GROUP_SIZE", group), ("GROUP_PIECES", group * pieces)]);
+    let vecs = heads.head_dim / heads.vec_width();
+    constants.extend([("PART", part), ("GROUP_SIZE", group), ("GROUP_VECS", group * vecs)]);
     constants.extend([("GROUP_PART", group * part), ("GROUP_THREADS", group * 64)]);
     KernelSpec::new("cached_attention_split.wgsl", entry, &constants)
 }
@@ -32,7 +32,7 @@ fn part(h: &Heads, tuning: &Tuning, rows: u32, max_length: u32) -> Option<u32> {
 }
 
 /// Where the sequence of a token lies in the cache, and where in it the token is, as kernels read it
-/// (`shaders/lib/kv_slot.wgsl`; what it means is in `place.wgsl` beside it).
+/// (`shaders/lib/kv_slot.wgsl`; what it means is in `kv_cache.wgsl` beside it).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct KvSlot {
@@ -72,10 +72,10 @@ pub fn forward(
     (qkv, slots): (Tensor, Tensor),
     Cache { tensor: cache, own, max_length }: Cache,
     out: Tensor,
-    tokens: Size,
+    tokens: Extent,
 ) {
-    let words = [Word::Size(tokens), Word::F(h.scale()), Word::U(own), Word::U(max_length)];
-    let stored = tokens.times(2 * h.kv_heads * h.head_dim / h.lane_width());
+    let words = [Param::Extent(tokens), Param::F(h.scale()), Param::U(own), Param::U(max_length)];
+    let stored = tokens.times(2 * h.kv_heads * h.head_dim / h.vec_width());
     plan.dispatch(Dispatch {
         kernel: spec("store", h),
         tensors: &[qkv, slots, cache],
@@ -100,23 +100,23 @@ pub fn forward(
     let all = (size.max() * parts) as usize;
     let (sums, stats) =
         (plan.scratch("parts of attention", all * h.head_dim as usize), plan.scratch("weights of parts", all * 2));
-    let words = [words[0], words[1], words[2], words[3], Word::U(parts)];
+    let words = [words[0], words[1], words[2], words[3], Param::U(parts)];
     plan.dispatch(Dispatch {
         kernel: split_spec("part", h, part),
         tensors: &[qkv, slots, cache, sums, stats],
         words: &words,
-        grid: Grid::Tiles { x: Size::fixed(parts), tile_x: 1, y: tokens.times(h.kv_heads), tile_y: 1 },
+        grid: Grid::Tiles { x: Extent::fixed(parts), tile_x: 1, y: tokens.times(h.kv_heads), tile_y: 1 },
         flops,
         work: size,
     });
-    let pieces = size.times(h.head_dim / h.lane_width());
+    let vecs = size.times(h.head_dim / h.vec_width());
     plan.dispatch(Dispatch {
         kernel: split_spec("combine", h, part),
         tensors: &[slots, sums, stats, out],
         words: &words,
-        grid: elements(pieces),
+        grid: elements(vecs),
         flops: 4 * u64::from(parts),
-        work: pieces,
+        work: vecs,
     });
 }
 

@@ -1,7 +1,7 @@
 //! What an adapter can do at all: multiply-adds, copying, nothing (`shaders/ceilings.wgsl`). For `jurist bench`; no model
 //! runs these.
 
-use crate::gpu::{Dispatch, Grid, KernelSpec, PlanBuilder, Size, Tensor, Word};
+use crate::gpu::{Dispatch, Extent, Grid, KernelSpec, Param, PlanBuilder, Tensor};
 
 /// Accumulators a thread that are worth trying.
 pub const CHAINS: [u32; 4] = [4, 8, 12, 16];
@@ -24,12 +24,12 @@ fn multiply_add_spec(chains: u32) -> KernelSpec {
 
 /// `sums[threads] = …`: `iterations` times at least 64 multiply-adds a thread, in `chains` independent chains. Returns the
 /// floating point operations of a thread, two a multiply-add.
-pub fn multiply_add(plan: &mut PlanBuilder, sums: Tensor, threads: Size, iterations: u32, chains: u32) -> u64 {
+pub fn multiply_add(plan: &mut PlanBuilder, sums: Tensor, threads: Extent, iterations: u32, chains: u32) -> u64 {
     let flops = 2 * u64::from(iterations) * u64::from(rounds(chains) * chains);
     plan.dispatch(Dispatch {
         kernel: multiply_add_spec(chains),
         tensors: &[sums],
-        words: &[Word::U(iterations), Word::F(0.999), Word::F(0.001)],
+        words: &[Param::U(iterations), Param::F(0.999), Param::F(0.001)],
         grid: Grid::Threads { size: threads, per: 64 },
         flops,
         work: threads,
@@ -38,11 +38,11 @@ pub fn multiply_add(plan: &mut PlanBuilder, sums: Tensor, threads: Size, iterati
 }
 
 /// `out[size] = source[size]`, in vec4s.
-pub fn copy(plan: &mut PlanBuilder, source: Tensor, out: Tensor, size: Size) {
+pub fn copy(plan: &mut PlanBuilder, source: Tensor, out: Tensor, size: Extent) {
     plan.dispatch(Dispatch {
         kernel: spec("copy", &[("EACH", EACH)]),
         tensors: &[source, out],
-        words: &[Word::Size(size)],
+        words: &[Param::Extent(size)],
         grid: Grid::Threads { size, per: 64 * EACH },
         flops: 1,
         work: size,
@@ -51,12 +51,12 @@ pub fn copy(plan: &mut PlanBuilder, source: Tensor, out: Tensor, size: Size) {
 
 /// `out[0] = value`: the smallest dispatch.
 pub fn nothing(plan: &mut PlanBuilder, out: Tensor, value: u32) {
-    let one = Size::fixed(1);
+    let one = Extent::fixed(1);
     let grid = Grid::Threads { size: one, per: 1 };
     plan.dispatch(Dispatch {
         kernel: spec("nothing", &[]),
         tensors: &[out],
-        words: &[Word::U(value)],
+        words: &[Param::U(value)],
         grid,
         flops: 1,
         work: one,

@@ -1,15 +1,15 @@
 //! Dropout (`shaders/dropout.wgsl`).
 
 use super::elements;
-use crate::gpu::{Dispatch, KernelSpec, Live, PlanBuilder, Size, Tensor, Word};
+use crate::gpu::{Dispatch, Extent, KernelSpec, Param, PlanBuilder, RunParam, Tensor};
 
 /// Which values are dropped: those of a site at a key.
 #[derive(Clone, Copy, Debug)]
 pub struct Dropout {
     /// Share of values that become zero, in 0 .. 1.
     pub p: f32,
-    /// Live key; another for every batch.
-    pub key: [Live; 2],
+    /// RunParam key; another for every batch.
+    pub key: [RunParam; 2],
     /// Tells apart the places of a model that drop at one key.
     pub site: u32,
 }
@@ -19,11 +19,11 @@ fn spec(accumulate: bool) -> KernelSpec {
 }
 
 /// `y = mask · x / (1 - p)`, or `+=`: forward, and with the gradient of y for x also backward.
-pub fn thin(plan: &mut PlanBuilder, d: Dropout, x: Tensor, y: Tensor, size: Size, accumulate: bool) {
+pub fn thin(plan: &mut PlanBuilder, d: Dropout, x: Tensor, y: Tensor, size: Extent, accumulate: bool) {
     plan.dispatch(Dispatch {
         kernel: spec(accumulate),
         tensors: &[x, y],
-        words: &[Word::Size(size), Word::F(d.p), Word::Live(d.key[0]), Word::Live(d.key[1]), Word::U(d.site)],
+        words: &[Param::Extent(size), Param::F(d.p), Param::RunParam(d.key[0]), Param::RunParam(d.key[1]), Param::U(d.site)],
         grid: elements(size),
         flops: 40,
         work: size,

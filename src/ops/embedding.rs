@@ -1,35 +1,35 @@
 //! Token embedding (`shaders/embedding.wgsl`).
 
-use super::matrix::{Cells, FullSlab, Matrix, placed};
-use super::{elements, packed, pieces, quartered};
-use crate::gpu::{Dispatch, KernelSpec, PlanBuilder, Size, Tensor, Word};
+use super::matrix::{FullChunk, Matrix, Storage, placed};
+use super::{elements, packed, vec4_constant, vecs};
+use crate::gpu::{Dispatch, Extent, KernelSpec, Param, PlanBuilder, Tensor};
 
-/// The rows `first .. first + rows` of a table that one of several slabs holds; `None`: all of them.
+/// The rows `first .. first + rows` of a table that one of several chunks holds; `None`: all of them.
 pub(super) type Rows = Option<[u32; 2]>;
 
-/// What a dispatch over one of `slabs` slabs tests ids against.
-fn rows_of(slabs: usize, first: u32, rows: u32) -> Rows {
-    (slabs > 1).then_some([first, rows])
+/// What a dispatch over one of `chunks` chunks tests ids against.
+fn rows_of(chunks: usize, first: u32, rows: u32) -> Rows {
+    (chunks > 1).then_some([first, rows])
 }
 
 /// The parameters of both texts.
-pub(super) fn parameters(size: Size, rows: Rows) -> Vec<Word> {
-    let mut words = vec![Word::Size(size)];
-    words.extend(rows.into_iter().flatten().map(Word::U));
+pub(super) fn parameters(size: Extent, rows: Rows) -> Vec<Param> {
+    let mut words = vec![Param::Extent(size)];
+    words.extend(rows.into_iter().flatten().map(Param::U));
     words
 }
 
-fn spec(entry: &'static str, width: u32, slab: bool) -> KernelSpec {
-    KernelSpec::new("embedding.wgsl", entry, &[("WIDTH", width), quartered(width), ("SLAB", u32::from(slab))])
+fn spec(entry: &'static str, width: u32, chunk: bool) -> KernelSpec {
+    KernelSpec::new("embedding.wgsl", entry, &[("WIDTH", width), vec4_constant(width), ("CHUNK", u32::from(chunk))])
 }
 
 /// `y[T, H] = table[ids]`. The ids must be below the table's rows: check them on the host.
-pub fn forward(plan: &mut PlanBuilder, ids: Tensor, table: &Matrix, y: Tensor, tokens: Size, width: u32) {
-    for (first, slab) in table.placed() {
-        let rows = rows_of(table.slabs.len(), first, slab.rows);
-        let table = match slab.cells {
-            Cells::Full(table) => table,
-            Cells::Packed(table) => {
+pub fn forward(plan: &mut PlanBuilder, ids: Tensor, table: &Matrix, y: Tensor, tokens: Extent, width: u32) {
+    for (first, chunk) in table.placed() {
+        let rows = rows_of(table.chunks.len(), first, chunk.rows);
+        let table = match chunk.storage {
+            Storage::Full(table) => table,
+            Storage::Packed(table) => {
                 packed::rows(plan, ids, table, y, (tokens, rows), width);
                 continue;
             }
@@ -38,9 +38,9 @@ pub fn forward(plan: &mut PlanBuilder, ids: Tensor, table: &Matrix, y: Tensor, t
     }
 }
 
-/// One slab's dispatch over `count` tokens or ids.
-fn record(plan: &mut PlanBuilder, entry: &'static str, tensors: &[Tensor], count: Size, rows: Rows, width: u32) {
-    let size = count.times(pieces(width));
+/// One chunk's dispatch over `count` tokens or ids.
+fn record(plan: &mut PlanBuilder, entry: &'static str, tensors: &[Tensor], count: Extent, rows: Rows, width: u32) {
+    let size = count.times(vecs(width));
     plan.dispatch(Dispatch {
         kernel: spec(entry, width, rows.is_some()),
         tensors,
@@ -80,19 +80,19 @@ pub fn backward(
     plan: &mut PlanBuilder,
     (buckets, tokens): (Tensor, Tensor),
     dy: Tensor,
-    dtable: &[FullSlab],
-    distinct: Size,
+    dtable: &[FullChunk],
+    distinct: Extent,
     width: u32,
 ) {
-    for (first, slab) in placed(dtable, |slab| slab.rows) {
-        let rows = rows_of(dtable.len(), first, slab.rows);
-        record(plan, "backward", &[buckets, tokens, dy, slab.tensor], distinct, rows, width);
+    for (first, chunk) in placed(dtable, |chunk| chunk.rows) {
+        let rows = rows_of(dtable.len(), first, chunk.rows);
+        record(plan, "backward", &[buckets, tokens, dy, chunk.tensor], distinct, rows, width);
     }
 }
 
 pub(super) fn variants() -> Vec<KernelSpec> {
-    let both = |width, slab| ["forward", "backward"].map(|entry| spec(entry, width, slab));
-    [(37, false), (36, false), (37, true), (36, true)].into_iter().flat_map(|(width, slab)| both(width, slab)).collect()
+    let both = |width, chunk| ["forward", "backward"].map(|entry| spec(entry, width, chunk));
+    [(37, false), (36, false), (37, true), (36, true)].into_iter().flat_map(|(width, chunk)| both(width, chunk)).collect()
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The global gradient norm and clip factor (`shaders/grad_norm.wgsl`).
 
 use super::elements;
-use crate::gpu::{Dispatch, Grid, KernelSpec, PlanBuilder, Size, Tensor, Word};
+use crate::gpu::{Dispatch, Extent, Grid, KernelSpec, Param, PlanBuilder, Tensor};
 
 /// Elements that one thread of the first stage sums.
 const RUN: u32 = 256;
@@ -23,11 +23,11 @@ pub fn grad_norm(plan: &mut PlanBuilder, gradients: &[Tensor], max_norm: f32, re
     let short = plan.scratch("norm sums", SUM * SHORT as usize);
     let mut start = 0;
     for (gradient, size) in gradients.iter().zip(sizes) {
-        let runs = Size::fixed(size.div_ceil(RUN));
+        let runs = Extent::fixed(size.div_ceil(RUN));
         plan.dispatch(Dispatch {
             kernel: spec("squares"),
             tensors: &[*gradient, partials],
-            words: &[Word::U(size), Word::U(start)],
+            words: &[Param::U(size), Param::U(start)],
             grid: elements(runs),
             flops: u64::from(RUN) * 2,
             work: runs,
@@ -37,18 +37,18 @@ pub fn grad_norm(plan: &mut PlanBuilder, gradients: &[Tensor], max_norm: f32, re
     plan.dispatch(Dispatch {
         kernel: spec("shorten"),
         tensors: &[partials, short],
-        words: &[Word::U(total)],
-        grid: elements(Size::fixed(SHORT)),
+        words: &[Param::U(total)],
+        grid: elements(Extent::fixed(SHORT)),
         flops: 1,
-        work: Size::fixed(total),
+        work: Extent::fixed(total),
     });
     plan.dispatch(Dispatch {
         kernel: spec("finish"),
         tensors: &[short, result],
-        words: &[Word::F(max_norm)],
-        grid: Grid::Threads { size: Size::fixed(1), per: 1 },
+        words: &[Param::F(max_norm)],
+        grid: Grid::Threads { size: Extent::fixed(1), per: 1 },
         flops: 1,
-        work: Size::fixed(SHORT),
+        work: Extent::fixed(SHORT),
     });
 }
 

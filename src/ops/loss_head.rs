@@ -2,14 +2,14 @@
 //! (`shaders/loss_head.wgsl`). `[tokens, vocab]` never exists.
 
 use super::matmul::{Epilogue, View, backward_input_between, backward_weight_between, forward_between};
-use super::matrix::{FullSlab, Matrix};
-use super::{lanes, row_constants, row_grid};
-use crate::gpu::{Dispatch, KernelSpec, PlanBuilder, Role, Size, Tensor, Tuning, Word};
+use super::matrix::{FullChunk, Matrix};
+use super::{row_constants, row_grid, threads_per_row};
+use crate::gpu::{Dispatch, Extent, KernelSpec, MemoryKind, Param, PlanBuilder, Tensor, Tuning};
 
-/// The objective of one row, as the GPU reads it: [`OBJECTIVE_WORDS`] words. By default a row is only looked at.
+/// The objective of one row, as the GPU reads it: [`TOKEN_LOSS_WORDS`] words. By default a row is only looked at.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
-pub struct RowObjective {
+pub struct TokenLoss {
     /// The next token.
     pub token: u32,
     /// Weight of `-log p(token)`.
@@ -20,21 +20,21 @@ pub struct RowObjective {
     pub scores: u32,
 }
 
-impl Default for RowObjective {
+impl Default for TokenLoss {
     fn default() -> Self {
-        RowObjective { token: 0, weight: 0.0, entropy_weight: 0.0, scores: NO_SCORES }
+        TokenLoss { token: 0, weight: 0.0, entropy_weight: 0.0, scores: NO_SCORES }
     }
 }
 
-impl RowObjective {
+impl TokenLoss {
     /// `-weight · log p(token)`.
     pub fn token(token: u32, weight: f32) -> Self {
-        RowObjective { token, weight, ..RowObjective::default() }
+        TokenLoss { token, weight, ..TokenLoss::default() }
     }
 }
 
-/// 32-bit words of a [`RowObjective`].
-pub const OBJECTIVE_WORDS: usize = size_of::<RowObjective>() / 4;
+/// 32-bit words of a [`TokenLoss`].
+pub const TOKEN_LOSS_WORDS: usize = size_of::<TokenLoss>() / 4;
 
 /// A row whose loss does not look at the scores.
 pub const NO_SCORES: u32 = u32::MAX;
@@ -49,13 +49,13 @@ pub struct LossHead {
     pub hidden: Tensor,
     /// `[V, H]`, also for the way back.
     pub table: Matrix,
-    /// `[R]` of [`RowObjective`].
+    /// `[R]` of [`TokenLoss`].
     pub rows: Tensor,
     /// `[K]` token ids of the scores.
     pub score_tokens: Tensor,
     /// `[R, 3 + K]`, written.
     pub stats: Tensor,
-    pub count: Size,
+    pub count: Extent,
     pub width: u32,
     pub vocab: u32,
     pub scores: u32,
@@ -71,7 +71,7 @@ pub struct LossGradient {
     /// `[R, H]`, written.
     pub dhidden: Tensor,
     /// `[V, H]`, accumulated; `None` when the head is frozen.
-    pub dtable: Option<Vec<FullSlab>>,
+    pub dtable: Option<Vec<FullChunk>>,
 }
 
 /// Rows a chunk, of at most `rows`, so that its logits take no more than `bytes`: what a step may spend on them, and never
@@ -84,14 +84,14 @@ pub fn chunk_rows(vocab: u32, rows: u32, bytes: u64) -> u32 {
 /// Times that a kernel walks the vocabulary, at most.
 const WALKS: u32 = 2;
 
-fn spec(entry: &'static str, lanes: u32) -> KernelSpec {
-    KernelSpec::new("loss_head.wgsl", entry, &row_constants(lanes))
+fn spec(entry: &'static str, threads_per_row: u32) -> KernelSpec {
+    KernelSpec::new("loss_head.wgsl", entry, &row_constants(threads_per_row))
 }
 
 /// Records all chunks: logits, statistics, and with `gradient` the way back.
 pub fn record(plan: &mut PlanBuilder, head: LossHead, gradient: Option<LossGradient>) {
-    let logits = plan.scratch_for(Role::LossHead, "logits of a chunk", head.chunk as usize * head.vocab as usize);
-    let width = Size::fixed(head.width);
+    let logits = plan.scratch_for(MemoryKind::LossHead, "logits of a chunk", head.chunk as usize * head.vocab as usize);
+    let width = Extent::fixed(head.width);
     let z = View::of(logits, head.vocab);
     for start in (0..head.count.max()).step_by(head.chunk as usize) {
         let rows = head.count.chunk(start, head.chunk);
@@ -110,14 +110,14 @@ pub fn record(plan: &mut PlanBuilder, head: LossHead, gradient: Option<LossGradi
     }
 }
 
-fn kernel(plan: &mut PlanBuilder, entry: &'static str, tensors: &[Tensor], head: &LossHead, rows: Size, start: u32) {
-    let lanes = lanes(plan.tuning(), head.vocab, WALKS);
-    let grid = row_grid(rows, lanes);
-    let kernel = spec(entry, lanes);
+fn kernel(plan: &mut PlanBuilder, entry: &'static str, tensors: &[Tensor], head: &LossHead, rows: Extent, start: u32) {
+    let threads_per_row = threads_per_row(plan.tuning(), head.vocab, WALKS);
+    let grid = row_grid(rows, threads_per_row);
+    let kernel = spec(entry, threads_per_row);
     plan.dispatch(Dispatch {
         kernel,
         tensors,
-        words: &[Word::Size(rows), Word::U(start), Word::U(head.vocab), Word::U(head.scores)],
+        words: &[Param::Extent(rows), Param::U(start), Param::U(head.vocab), Param::U(head.scores)],
         grid,
         flops: u64::from(head.vocab) * 10,
         work: rows,
@@ -125,7 +125,10 @@ fn kernel(plan: &mut PlanBuilder, entry: &'static str, tensors: &[Tensor], head:
 }
 
 pub(super) fn variants(tuning: &Tuning) -> Vec<KernelSpec> {
-    [tuning.lanes, 64, 256].iter().flat_map(|lanes| ["stats", "gradient"].map(|e| spec(e, *lanes))).collect()
+    [tuning.threads_per_row, 64, 256]
+        .iter()
+        .flat_map(|threads_per_row| ["stats", "gradient"].map(|e| spec(e, *threads_per_row)))
+        .collect()
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! Matrix products: forward, input gradient and weight gradient of a linear layer (`shaders/matmul.wgsl`, for CPU adapters
 //! with subgroups `shaders/matmul_subgroup.wgsl`, for matrix units `shaders/matmul_cooperative.wgsl`).
 
-use super::matrix::{Cells, FullSlab, Matrix, placed};
+use super::matrix::{FullChunk, Matrix, Storage, placed};
 use super::packed;
-use crate::gpu::{Dispatch, Grid, KernelSpec, MatrixUnit, PlanBuilder, Size, Tensor, Tuning, Variant, Word};
+use crate::gpu::{Dispatch, Extent, Grid, KernelSpec, MatrixUnit, Param, PlanBuilder, Tensor, Tuning, Variant};
 
 /// Which sides are transposed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,9 +100,9 @@ pub struct Product {
     pub a: View,
     pub b: View,
     pub c: View,
-    pub m: Size,
-    pub n: Size,
-    pub k: Size,
+    pub m: Extent,
+    pub n: Extent,
+    pub k: Extent,
     /// s in `C (+)= s A·B`; bias and residual are added as they are.
     pub scale: f32,
     pub epilogue: Epilogue,
@@ -110,7 +110,7 @@ pub struct Product {
 
 impl Product {
     /// Of whole tensors a, b, c and sizes m, n, k; s = 1.
-    pub fn whole(layout: Layout, [a, b, c]: [Tensor; 3], [m, n, k]: [Size; 3], epilogue: Epilogue) -> Self {
+    pub fn whole(layout: Layout, [a, b, c]: [Tensor; 3], [m, n, k]: [Extent; 3], epilogue: Epilogue) -> Self {
         let (a_width, b_width) = match layout {
             Layout::Nt => (k, k),
             Layout::Nn => (k, n),
@@ -122,10 +122,10 @@ impl Product {
 }
 
 /// The parameters of `shaders/lib/product.wgsl`.
-pub(super) fn parameters([m, n, k]: [Size; 3], views: [View; 3], scale: f32, epilogue: Epilogue) -> Vec<Word> {
-    let mut words = [m, n, k].map(Word::Size).to_vec();
-    words.extend(views.into_iter().flat_map(|view| [view.start, view.stride]).map(Word::U));
-    words.extend([Word::U(epilogue.bias_start()), Word::F(scale)]);
+pub(super) fn parameters([m, n, k]: [Extent; 3], views: [View; 3], scale: f32, epilogue: Epilogue) -> Vec<Param> {
+    let mut words = [m, n, k].map(Param::Extent).to_vec();
+    words.extend(views.into_iter().flat_map(|view| [view.start, view.stride]).map(Param::U));
+    words.extend([Param::U(epilogue.bias_start()), Param::F(scale)]);
     words
 }
 
@@ -187,7 +187,7 @@ fn spec(layout: Layout, text: Text, epilogue: Epilogue, tuning: &Tuning) -> Kern
 
 /// Records `p`.
 pub fn product(plan: &mut PlanBuilder, p: Product) {
-    let by_four = |size: Size| size.max().is_multiple_of(4);
+    let by_four = |size: Extent| size.max().is_multiple_of(4);
     let sides = match p.layout {
         Layout::Nt => by_four(p.k),
         Layout::Nn => by_four(p.k) && by_four(p.n),
@@ -229,41 +229,41 @@ pub fn product(plan: &mut PlanBuilder, p: Product) {
 }
 
 /// `y[T, N] = x[T, K] · w[N, K]ᵀ`, then the epilogue.
-pub fn forward(plan: &mut PlanBuilder, x: Tensor, w: &Matrix, y: Tensor, [t, n, k]: [Size; 3], epilogue: Epilogue) {
+pub fn forward(plan: &mut PlanBuilder, x: Tensor, w: &Matrix, y: Tensor, [t, n, k]: [Extent; 3], epilogue: Epilogue) {
     forward_between(plan, View::of(x, k.max()), w, View::of(y, n.max()), [t, k], epilogue);
 }
 
 /// As [`forward`], from and to windows; N is the rows of `w`.
-pub fn forward_between(plan: &mut PlanBuilder, x: View, w: &Matrix, y: View, [t, k]: [Size; 2], epilogue: Epilogue) {
-    for (first, slab) in w.placed() {
-        let (n, y, epilogue) = (Size::fixed(slab.rows), y.at_column(first), epilogue.at_column(first));
-        match slab.cells {
-            Cells::Full(w) => {
+pub fn forward_between(plan: &mut PlanBuilder, x: View, w: &Matrix, y: View, [t, k]: [Extent; 2], epilogue: Epilogue) {
+    for (first, chunk) in w.placed() {
+        let (n, y, epilogue) = (Extent::fixed(chunk.rows), y.at_column(first), epilogue.at_column(first));
+        match chunk.storage {
+            Storage::Full(w) => {
                 let b = View::of(w, k.max());
                 product(plan, Product { layout: Layout::Nt, a: x, b, c: y, m: t, n, k, scale: 1.0, epilogue });
             }
-            Cells::Packed(w) => packed::product(plan, packed::Product { transposed: true, x, w, y }, [t, n, k], epilogue),
+            Storage::Packed(w) => packed::product(plan, packed::Product { transposed: true, x, w, y }, [t, n, k], epilogue),
         }
     }
 }
 
 /// `dx[T, K] = dy[T, N] · w[N, K]`, then the epilogue.
-pub fn backward_input(plan: &mut PlanBuilder, dy: Tensor, w: &Matrix, dx: Tensor, [t, n, k]: [Size; 3], epilogue: Epilogue) {
+pub fn backward_input(plan: &mut PlanBuilder, dy: Tensor, w: &Matrix, dx: Tensor, [t, n, k]: [Extent; 3], epilogue: Epilogue) {
     backward_input_between(plan, View::of(dy, n.max()), w, View::of(dx, k.max()), [t, k], epilogue);
 }
 
 /// As [`backward_input`], from and to windows; N is the rows of `w`.
-pub fn backward_input_between(plan: &mut PlanBuilder, dy: View, w: &Matrix, dx: View, [t, k]: [Size; 2], epilogue: Epilogue) {
-    for (first, slab) in w.placed() {
-        // What the first slab leaves, the others add to.
+pub fn backward_input_between(plan: &mut PlanBuilder, dy: View, w: &Matrix, dx: View, [t, k]: [Extent; 2], epilogue: Epilogue) {
+    for (first, chunk) in w.placed() {
+        // What the first chunk leaves, the others add to.
         let epilogue = if first == 0 { epilogue } else { Epilogue::Accumulate };
-        let (dy, n) = (dy.at_column(first), Size::fixed(slab.rows));
-        match slab.cells {
-            Cells::Full(w) => {
+        let (dy, n) = (dy.at_column(first), Extent::fixed(chunk.rows));
+        match chunk.storage {
+            Storage::Full(w) => {
                 let b = View::of(w, k.max());
                 product(plan, Product { layout: Layout::Nn, a: dy, b, c: dx, m: t, n: k, k: n, scale: 1.0, epilogue });
             }
-            Cells::Packed(w) => {
+            Storage::Packed(w) => {
                 packed::product(plan, packed::Product { transposed: false, x: dy, w, y: dx }, [t, k, n], epilogue);
             }
         }
@@ -271,27 +271,27 @@ pub fn backward_input_between(plan: &mut PlanBuilder, dy: View, w: &Matrix, dx: 
 }
 
 /// `dw[N, K] += dy[T, N]ᵀ · x[T, K]`
-pub fn backward_weight(plan: &mut PlanBuilder, dy: Tensor, x: Tensor, dw: &[FullSlab], [t, n, k]: [Size; 3]) {
+pub fn backward_weight(plan: &mut PlanBuilder, dy: Tensor, x: Tensor, dw: &[FullChunk], [t, n, k]: [Extent; 3]) {
     backward_weight_between(plan, View::of(dy, n.max()), View::of(x, k.max()), dw, [t, k]);
 }
 
 /// As [`backward_weight`], from windows; N is the rows of `dw`.
-pub fn backward_weight_between(plan: &mut PlanBuilder, dy: View, x: View, dw: &[FullSlab], [t, k]: [Size; 2]) {
-    for (first, slab) in placed(dw, |slab| slab.rows) {
-        let (a, c, m) = (dy.at_column(first), View::of(slab.tensor, k.max()), Size::fixed(slab.rows));
+pub fn backward_weight_between(plan: &mut PlanBuilder, dy: View, x: View, dw: &[FullChunk], [t, k]: [Extent; 2]) {
+    for (first, chunk) in placed(dw, |chunk| chunk.rows) {
+        let (a, c, m) = (dy.at_column(first), View::of(chunk.tensor, k.max()), Extent::fixed(chunk.rows));
         let (layout, epilogue) = (Layout::Tn, Epilogue::Accumulate);
         product(plan, Product { layout, a, b: x, c, m, n: k, k: t, scale: 1.0, epilogue });
     }
 }
 
 /// `db[N] += sum over T of dy[T, N]`: the bias gradient, as a product with a column of ones.
-pub fn backward_bias(plan: &mut PlanBuilder, dy: Tensor, ones: Tensor, db: Tensor, t: Size, n: Size) {
-    product(plan, Product::whole(Layout::Tn, [ones, dy, db], [Size::fixed(1), n, t], Epilogue::Accumulate));
+pub fn backward_bias(plan: &mut PlanBuilder, dy: Tensor, ones: Tensor, db: Tensor, t: Extent, n: Extent) {
+    product(plan, Product::whole(Layout::Tn, [ones, dy, db], [Extent::fixed(1), n, t], Epilogue::Accumulate));
 }
 
 pub(super) fn variants(tuning: &Tuning) -> Vec<KernelSpec> {
     let mut plan = PlanBuilder::new(tuning);
-    let t = plan.kept("epilogue", 1);
+    let t = plan.persistent("epilogue", 1);
     let mut all = Vec::new();
     for layout in [Layout::Nt, Layout::Nn, Layout::Tn] {
         let mut texts = vec![Text::Direct { wide: true }, Text::Direct { wide: false }];

@@ -16,7 +16,7 @@ pub struct Packed {
 
 /// The values of a matrix.
 #[derive(Clone, Copy, Debug)]
-pub enum Cells {
+pub enum Storage {
     /// In f32.
     Full(Tensor),
     Packed(Packed),
@@ -24,47 +24,47 @@ pub enum Cells {
 
 /// Rows of a matrix that lie in one buffer.
 #[derive(Clone, Copy, Debug)]
-pub struct Slab {
+pub struct RowChunk {
     pub rows: u32,
-    pub cells: Cells,
+    pub storage: Storage,
 }
 
-/// A weight matrix `[N, K]`: slabs one below the other, more than one where it is larger than a binding may be. Where the
-/// rows of all slabs but the last are multiples of 4, products take the same paths as for one.
+/// A weight matrix `[N, K]`: chunks one below the other, more than one where it is larger than a binding may be. Where the
+/// rows of all chunks but the last are multiples of 4, products take the same paths as for one.
 #[derive(Clone, Debug)]
 pub struct Matrix {
-    pub slabs: Vec<Slab>,
+    pub chunks: Vec<RowChunk>,
 }
 
 impl Matrix {
     /// `[rows, K]` in f32, in one tensor.
     pub fn full(tensor: Tensor, rows: u32) -> Self {
-        Matrix { slabs: vec![Slab { rows, cells: Cells::Full(tensor) }] }
+        Matrix { chunks: vec![RowChunk { rows, storage: Storage::Full(tensor) }] }
     }
 
     /// `[rows, K]`, packed, in one piece.
     pub fn packed(packed: Packed, rows: u32) -> Self {
-        Matrix { slabs: vec![Slab { rows, cells: Cells::Packed(packed) }] }
+        Matrix { chunks: vec![RowChunk { rows, storage: Storage::Packed(packed) }] }
     }
 
-    /// Each slab with its first row.
-    pub(super) fn placed(&self) -> impl Iterator<Item = (u32, Slab)> {
-        placed(&self.slabs, |slab| slab.rows)
+    /// Each chunk with its first row.
+    pub(super) fn placed(&self) -> impl Iterator<Item = (u32, RowChunk)> {
+        placed(&self.chunks, |chunk| chunk.rows)
     }
 }
 
 /// Rows of a matrix in f32 that lie in one buffer: what gradients and other things that are written consist of.
 #[derive(Clone, Copy, Debug)]
-pub struct FullSlab {
+pub struct FullChunk {
     pub rows: u32,
     pub tensor: Tensor,
 }
 
-/// Each slab with its first row.
-pub fn placed<S: Copy>(slabs: &[S], rows: impl Fn(&S) -> u32) -> impl Iterator<Item = (u32, S)> {
-    slabs.iter().scan(0, move |next, slab| {
+/// Each chunk with its first row.
+pub fn placed<S: Copy>(chunks: &[S], rows: impl Fn(&S) -> u32) -> impl Iterator<Item = (u32, S)> {
+    chunks.iter().scan(0, move |next, chunk| {
         let first = *next;
-        *next += rows(slab);
-        Some((first, *slab))
+        *next += rows(chunk);
+        Some((first, *chunk))
     })
 }

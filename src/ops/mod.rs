@@ -23,57 +23,61 @@ pub mod weight_dtype;
 
 use std::collections::HashSet;
 
-use crate::gpu::{Grid, KernelSpec, MatrixUnit, Size, Tuning, Variant};
+use crate::gpu::{Extent, Grid, KernelSpec, MatrixUnit, Tuning, Variant};
 
 /// Threads a workgroup of the element-wise kernels.
 const GROUP: u32 = 64;
 
 /// One thread an element.
-fn elements(size: Size) -> Grid {
+fn elements(size: Extent) -> Grid {
     Grid::Threads { size, per: GROUP }
 }
 
-/// Pieces in a row of `width` values: see `shaders/lib/piece.wgsl`.
-fn pieces(width: u32) -> u32 {
+/// Pieces in a row of `width` values: see `shaders/lib/vec.wgsl`.
+fn vecs(width: u32) -> u32 {
     if width.is_multiple_of(4) { width / 4 } else { width }
 }
 
-/// The constant of `lib/piece.wgsl` for rows of `width` values.
-fn quartered(width: u32) -> (&'static str, u32) {
-    ("QUARTERED", u32::from(width.is_multiple_of(4)))
+/// The constant of `lib/vec.wgsl` for rows of `width` values.
+fn vec4_constant(width: u32) -> (&'static str, u32) {
+    ("VEC4", u32::from(width.is_multiple_of(4)))
 }
 
 /// Turns that the loops of one thread may take, all together. lavapipe (seen in Mesa 22.3) ends them after 65,535 without a
 /// word: a thread that walks a vocabulary of 151,936 tokens would miss most of it.
-const MOST_TURNS: u32 = 60_000;
+const MAX_ITERATIONS: u32 = 60_000;
 
 /// Threads of a row that is `width` values long and walked `walks` times: the tuning's, or more where one thread would have
 /// to turn too often.
-fn lanes(tuning: &Tuning, width: u32, walks: u32) -> u32 {
-    let fits = |lanes: &u32| width.div_ceil(*lanes) <= MOST_TURNS / walks;
-    [tuning.lanes, 64, 256].into_iter().filter(|lanes| *lanes >= tuning.lanes).find(fits).unwrap_or(256)
+fn threads_per_row(tuning: &Tuning, width: u32, walks: u32) -> u32 {
+    let fits = |threads_per_row: &u32| width.div_ceil(*threads_per_row) <= MAX_ITERATIONS / walks;
+    [tuning.threads_per_row, 64, 256]
+        .into_iter()
+        .filter(|threads_per_row| *threads_per_row >= tuning.threads_per_row)
+        .find(fits)
+        .unwrap_or(256)
 }
 
 /// The constants of `lib/row.wgsl` for a row-wise kernel.
-fn row_constants(lanes: u32) -> [(&'static str, u32); 2] {
-    [("LANES", lanes), ("TEAM", u32::from(lanes > 1))]
+fn row_constants(threads_per_row: u32) -> [(&'static str, u32); 2] {
+    [("THREADS_PER_ROW", threads_per_row), ("ROW_PER_WORKGROUP", u32::from(threads_per_row > 1))]
 }
 
 /// The grid of a row-wise kernel: see `shaders/lib/row.wgsl`.
-fn row_grid(rows: Size, lanes: u32) -> Grid {
-    Grid::Threads { size: rows, per: if lanes > 1 { 1 } else { GROUP } }
+fn row_grid(rows: Extent, threads_per_row: u32) -> Grid {
+    Grid::Threads { size: rows, per: if threads_per_row > 1 { 1 } else { GROUP } }
 }
 
 /// Every kernel variant worth compiling in a test: all entry points, with and without each switch, for software and for
 /// GPU tuning.
 pub fn catalogue() -> Vec<KernelSpec> {
-    let tuning = |lanes, matmul_group, variants: &[Variant]| Tuning {
-        lanes,
+    let tuning = |threads_per_row, matmul_group, variants: &[Variant]| Tuning {
+        threads_per_row,
         matmul_group,
         variants: variants.iter().copied().collect(),
         matrix_unit: None,
         cache_part: 256,
-        steps_a_look: 8,
+        sync_interval: 8,
         flops_per_submit: u64::MAX,
     };
     let subgroups = [Variant::MatmulSubgroup, Variant::AttentionSubgroup];
@@ -116,20 +120,20 @@ mod tests {
     /// Small rows keep the tuning's threads; of large ones no thread turns more often than lavapipe lets it.
     #[test]
     fn no_thread_turns_too_often() {
-        let tuning = |lanes| Tuning {
-            lanes,
+        let tuning = |threads_per_row| Tuning {
+            threads_per_row,
             matmul_group: [8, 1],
             variants: Default::default(),
             matrix_unit: None,
             cache_part: 256,
-            steps_a_look: 8,
+            sync_interval: 8,
             flops_per_submit: u64::MAX,
         };
-        assert_eq!([lanes(&tuning(1), 4096, 4), lanes(&tuning(64), 4096, 4)], [1, 64]);
-        assert_eq!([lanes(&tuning(1), 40_000, 2), lanes(&tuning(1), 4096, 70)], [64, 64]);
+        assert_eq!([threads_per_row(&tuning(1), 4096, 4), threads_per_row(&tuning(64), 4096, 4)], [1, 64]);
+        assert_eq!([threads_per_row(&tuning(1), 40_000, 2), threads_per_row(&tuning(1), 4096, 70)], [64, 64]);
         for walks in [1, 2, 4, 70] {
             for own in [1, 64] {
-                let threads = lanes(&tuning(own), 151_936, walks);
+                let threads = threads_per_row(&tuning(own), 151_936, walks);
                 assert!(151_936_u32.div_ceil(threads) * walks < 65_535, "{walks} walks: {threads} threads");
             }
         }

@@ -6,7 +6,7 @@ use super::embedding::Rows;
 use super::matmul::{self, Epilogue, Layout, View, parameters};
 use super::matrix::Packed;
 use super::weight_dtype::{BLOCK, WeightDtype};
-use crate::gpu::{Dispatch, Grid, KernelSpec, PlanBuilder, Size, Tensor, Tuning, Variant, Word};
+use crate::gpu::{Dispatch, Extent, Grid, KernelSpec, Param, PlanBuilder, Tensor, Tuning, Variant};
 
 /// Rows of a tile, but for the one row of a decoding step.
 const ROWS: u32 = 8;
@@ -50,7 +50,7 @@ pub(super) struct Product {
 }
 
 /// `y[M, N] = x[M, K] · w[N, K]ᵀ`, or `x[M, K] · w[K, N]`, then the epilogue.
-pub(super) fn product(plan: &mut PlanBuilder, p: Product, [m, n, k]: [Size; 3], epilogue: Epilogue) {
+pub(super) fn product(plan: &mut PlanBuilder, p: Product, [m, n, k]: [Extent; 3], epilogue: Epilogue) {
     let tuning = plan.tuning();
     if m.max() >= MANY_ROWS && (tuning.has(Variant::MatmulSubgroup) || tuning.has(Variant::MatmulCooperative)) {
         return unpacked(plan, p, [m, n, k], epilogue);
@@ -74,7 +74,7 @@ pub(super) fn product(plan: &mut PlanBuilder, p: Product, [m, n, k]: [Size; 3], 
 }
 
 /// The same product, piece by piece of w in f32.
-fn unpacked(plan: &mut PlanBuilder, p: Product, [m, n, k]: [Size; 3], epilogue: Epilogue) {
+fn unpacked(plan: &mut PlanBuilder, p: Product, [m, n, k]: [Extent; 3], epilogue: Epilogue) {
     let (rows, width) = if p.transposed { (n.max(), k.max()) } else { (k.max(), n.max()) };
     let step = (UNPACKED / width / 32).max(1) * 32;
     let piece = plan.scratch("unpacked weights", (step.min(rows) * width) as usize);
@@ -82,16 +82,16 @@ fn unpacked(plan: &mut PlanBuilder, p: Product, [m, n, k]: [Size; 3], epilogue: 
     tensors.extend(p.w.scales);
     for first in (0..rows).step_by(step as usize) {
         let count = step.min(rows - first);
-        let size = Size::fixed(count * width / 8);
+        let size = Extent::fixed(count * width / 8);
         plan.dispatch(Dispatch {
             kernel: unpack_spec(p.w.dtype),
             tensors: &tensors,
-            words: &[Word::Size(size), Word::U(first * (width / 8))],
+            words: &[Param::Extent(size), Param::U(first * (width / 8))],
             grid: elements(size),
             flops: 8,
             work: size,
         });
-        let (b, count) = (View::of(piece, width), Size::fixed(count));
+        let (b, count) = (View::of(piece, width), Extent::fixed(count));
         let of_piece = match p.transposed {
             true => {
                 let (c, epilogue) = (p.y.at_column(first), epilogue.at_column(first));
@@ -112,13 +112,13 @@ fn unpack_spec(dtype: WeightDtype) -> KernelSpec {
     KernelSpec::new("unpack.wgsl", "unpack", &dtype.constants())
 }
 
-fn rows_spec(dtype: WeightDtype, width: u32, slab: bool) -> KernelSpec {
-    let constants = [&dtype.constants()[..], &[("WIDTH", width), ("SLAB", u32::from(slab))]].concat();
+fn rows_spec(dtype: WeightDtype, width: u32, chunk: bool) -> KernelSpec {
+    let constants = [&dtype.constants()[..], &[("WIDTH", width), ("CHUNK", u32::from(chunk))]].concat();
     KernelSpec::new("embedding_packed.wgsl", "forward", &constants)
 }
 
 /// `y[T, H] = table[ids]`, H = `width`, for the ids in `rows`.
-pub(super) fn rows(plan: &mut PlanBuilder, ids: Tensor, table: Packed, y: Tensor, (tokens, rows): (Size, Rows), width: u32) {
+pub(super) fn rows(plan: &mut PlanBuilder, ids: Tensor, table: Packed, y: Tensor, (tokens, rows): (Extent, Rows), width: u32) {
     let size = tokens.times(width / 8);
     let mut tensors = vec![ids, table.words, y];
     tensors.extend(table.scales);
@@ -134,7 +134,7 @@ pub(super) fn rows(plan: &mut PlanBuilder, ids: Tensor, table: Packed, y: Tensor
 
 pub(super) fn variants(tuning: &Tuning) -> Vec<KernelSpec> {
     let mut plan = PlanBuilder::new(tuning);
-    let t = plan.kept("epilogue", 1);
+    let t = plan.persistent("epilogue", 1);
     let mut all = Vec::new();
     for dtype in WeightDtype::PACKED {
         for (entry, rows) in [("nt", 1), ("nt", ROWS), ("nn", ROWS)] {
@@ -149,7 +149,7 @@ pub(super) fn variants(tuning: &Tuning) -> Vec<KernelSpec> {
             }
         }
         all.push(unpack_spec(dtype));
-        all.extend([false, true].map(|slab| rows_spec(dtype, 64, slab)));
+        all.extend([false, true].map(|chunk| rows_spec(dtype, 64, chunk)));
     }
     all
 }

@@ -1,7 +1,7 @@
 //! RMSNorm, plain and per head (`shaders/rmsnorm.wgsl`).
 
-use super::{elements, pieces, quartered, row_constants, row_grid};
-use crate::gpu::{Dispatch, KernelSpec, PlanBuilder, Size, Tensor, Tuning, Word};
+use super::{elements, row_constants, row_grid, vec4_constant, vecs};
+use crate::gpu::{Dispatch, Extent, KernelSpec, Param, PlanBuilder, Tensor, Tuning};
 
 /// Rows that share one partial sum of the weight gradient.
 const BLOCK: u32 = 64;
@@ -33,16 +33,16 @@ impl Norm {
 }
 
 fn spec(entry: &'static str, norm: Norm, accumulate: bool, tuning: &Tuning) -> KernelSpec {
-    let [lanes, team] = row_constants(tuning.lanes);
+    let [threads_per_row, team] = row_constants(tuning.threads_per_row);
     let Norm { width, heads, q_heads, normed, .. } = norm;
     KernelSpec::new(
         "rmsnorm.wgsl",
         entry,
         &[
-            lanes,
+            threads_per_row,
             team,
             ("WIDTH", width),
-            quartered(width),
+            vec4_constant(width),
             ("HEADS", heads),
             ("Q_HEADS", q_heads),
             ("NORMED", normed),
@@ -53,13 +53,13 @@ fn spec(entry: &'static str, norm: Norm, accumulate: bool, tuning: &Tuning) -> K
 }
 
 /// `y = norm(x) · w`; x and y are `[rows, width]`.
-pub fn forward(plan: &mut PlanBuilder, norm: Norm, x: Tensor, w: Tensor, y: Tensor, rows: Size) {
-    let grid = row_grid(rows, plan.tuning().lanes);
+pub fn forward(plan: &mut PlanBuilder, norm: Norm, x: Tensor, w: Tensor, y: Tensor, rows: Extent) {
+    let grid = row_grid(rows, plan.tuning().threads_per_row);
     let kernel = spec("forward", norm, false, plan.tuning());
     plan.dispatch(Dispatch {
         kernel,
         tensors: &[x, w, y],
-        words: &[Word::Size(rows), Word::F(norm.eps)],
+        words: &[Param::Extent(rows), Param::F(norm.eps)],
         grid,
         flops: u64::from(norm.width) * 4,
         work: rows,
@@ -80,14 +80,14 @@ pub struct Backward {
 }
 
 /// `dx = …` or `dx += …`, and `dw += …`.
-pub fn backward(plan: &mut PlanBuilder, norm: Norm, b: Backward, rows: Size) {
+pub fn backward(plan: &mut PlanBuilder, norm: Norm, b: Backward, rows: Extent) {
     let inverse = plan.scratch("norm inverse", rows.max() as usize);
-    let grid = row_grid(rows, plan.tuning().lanes);
+    let grid = row_grid(rows, plan.tuning().threads_per_row);
     let kernel = spec("backward", norm, b.accumulate, plan.tuning());
     plan.dispatch(Dispatch {
         kernel,
         tensors: &[b.x, b.w, b.dy, b.dx, inverse],
-        words: &[Word::Size(rows), Word::F(norm.eps)],
+        words: &[Param::Extent(rows), Param::F(norm.eps)],
         grid,
         flops: u64::from(norm.width) * 12,
         work: rows,
@@ -97,23 +97,23 @@ pub fn backward(plan: &mut PlanBuilder, norm: Norm, b: Backward, rows: Size) {
     // Blocks are counted for the planned maximum: a block past the live rows sums nothing and writes zeros.
     let blocks = rows.max().div_ceil(BLOCK);
     let sets = norm.sets();
-    let size = Size::fixed(blocks * sets * pieces(norm.width));
+    let size = Extent::fixed(blocks * sets * vecs(norm.width));
     let partials = plan.scratch("norm weight partials", (blocks * sets * norm.width) as usize);
     let kernel = spec("weight_partial", norm, false, plan.tuning());
     plan.dispatch(Dispatch {
         kernel,
         tensors: &[b.x, b.dy, inverse, partials],
-        words: &[Word::Size(rows), Word::Size(size)],
+        words: &[Param::Extent(rows), Param::Extent(size)],
         grid: elements(size),
         flops: u64::from(norm.width) * 3,
         work: rows,
     });
     let kernel = spec("weight_reduce", norm, false, plan.tuning());
-    let width = Size::fixed(sets * pieces(norm.width));
+    let width = Extent::fixed(sets * vecs(norm.width));
     plan.dispatch(Dispatch {
         kernel,
         tensors: &[partials, dw],
-        words: &[Word::U(blocks), Word::Size(width)],
+        words: &[Param::U(blocks), Param::Extent(width)],
         grid: elements(width),
         flops: u64::from(blocks),
         work: width,

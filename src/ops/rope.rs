@@ -1,8 +1,8 @@
 //! Rotary position embedding (`shaders/rope.wgsl`).
 
 use super::cached_attention::SLOT_WORDS;
-use super::{elements, pieces, quartered};
-use crate::gpu::{Dispatch, KernelSpec, PlanBuilder, Size, Tensor, Word};
+use super::{elements, vec4_constant, vecs};
+use crate::gpu::{Dispatch, Extent, KernelSpec, Param, PlanBuilder, Tensor};
 
 /// Where a token's position is found in the positions tensor.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +41,7 @@ fn spec(r: Rotation, positions: Positions) -> KernelSpec {
             ("HEADS", r.heads),
             ("ROTATED", r.rotated),
             ("PAIRS", r.head_dim / 2),
-            quartered(r.head_dim / 2),
+            vec4_constant(r.head_dim / 2),
             ("POSITION_STRIDE", stride),
             ("POSITION_OFFSET", offset),
         ],
@@ -55,16 +55,16 @@ pub fn rotate(
     x: Tensor,
     table: Tensor,
     (positions, kind): (Tensor, Positions),
-    tokens: Size,
+    tokens: Extent,
 ) {
-    let size = tokens.times(r.rotated * pieces(r.head_dim / 2));
+    let size = tokens.times(r.rotated * vecs(r.head_dim / 2));
     let sign = if r.backward { -1.0 } else { 1.0 };
     plan.dispatch(Dispatch {
         kernel: spec(r, kind),
         tensors: &[positions, table, x],
-        words: &[Word::Size(size), Word::F(sign)],
+        words: &[Param::Extent(size), Param::F(sign)],
         grid: elements(size),
-        flops: 6 * u64::from(r.head_dim / 2 / pieces(r.head_dim / 2)),
+        flops: 6 * u64::from(r.head_dim / 2 / vecs(r.head_dim / 2)),
         work: size,
     });
 }

@@ -1,21 +1,21 @@
 //! Rows that carry loss: picked out, and their gradients handed back (`shaders/rows.wgsl`).
 
-use super::{elements, pieces, quartered};
-use crate::gpu::{Dispatch, KernelSpec, PlanBuilder, Size, Tensor, Word};
+use super::{elements, vec4_constant, vecs};
+use crate::gpu::{Dispatch, Extent, KernelSpec, Param, PlanBuilder, Tensor};
 
 /// In the map of [`scatter`]: this token has no row.
 pub const NO_ROW: u32 = u32::MAX;
 
 fn spec(entry: &'static str, width: u32) -> KernelSpec {
-    KernelSpec::new("rows.wgsl", entry, &[("WIDTH", width), quartered(width)])
+    KernelSpec::new("rows.wgsl", entry, &[("WIDTH", width), vec4_constant(width)])
 }
 
-fn record(plan: &mut PlanBuilder, entry: &'static str, tensors: [Tensor; 3], count: Size, width: u32) {
-    let size = count.times(pieces(width));
+fn record(plan: &mut PlanBuilder, entry: &'static str, tensors: [Tensor; 3], count: Extent, width: u32) {
+    let size = count.times(vecs(width));
     plan.dispatch(Dispatch {
         kernel: spec(entry, width),
         tensors: &tensors,
-        words: &[Word::Size(size)],
+        words: &[Param::Extent(size)],
         grid: elements(size),
         flops: 1,
         work: size,
@@ -23,12 +23,12 @@ fn record(plan: &mut PlanBuilder, entry: &'static str, tensors: [Tensor; 3], cou
 }
 
 /// `y[R, W] = x[rows]`, `rows` being `[R]` token indices.
-pub fn gather(plan: &mut PlanBuilder, rows: Tensor, x: Tensor, y: Tensor, count: Size, width: u32) {
+pub fn gather(plan: &mut PlanBuilder, rows: Tensor, x: Tensor, y: Tensor, count: Extent, width: u32) {
     record(plan, "gather", [rows, x, y], count, width);
 }
 
 /// `dx[T, W] = dy[row_of]`, zero where `row_of` (`[T]`) is [`NO_ROW`].
-pub fn scatter(plan: &mut PlanBuilder, row_of: Tensor, dy: Tensor, dx: Tensor, tokens: Size, width: u32) {
+pub fn scatter(plan: &mut PlanBuilder, row_of: Tensor, dy: Tensor, dx: Tensor, tokens: Extent, width: u32) {
     record(plan, "scatter", [row_of, dy, dx], tokens, width);
 }
 

@@ -1,21 +1,21 @@
 //! The next token of each row (`shaders/sample.wgsl`).
 
-use super::{lanes, row_constants, row_grid};
-use crate::gpu::{Dispatch, KernelSpec, Live, PlanBuilder, Size, Tensor, Tuning, Word};
+use super::{row_constants, row_grid, threads_per_row};
+use crate::gpu::{Dispatch, Extent, KernelSpec, Param, PlanBuilder, RunParam, Tensor, Tuning};
 
 /// How tokens are chosen; live values of the plan, floats as bits.
 #[derive(Clone, Copy, Debug)]
 pub struct Sampling {
     /// f32; 0 is greedy.
-    pub temperature: Live,
+    pub temperature: RunParam,
     /// f32; 1 is off.
-    pub top_p: Live,
+    pub top_p: RunParam,
     /// 0 is off.
-    pub top_k: Live,
+    pub top_k: RunParam,
     /// The two words of the run's random key.
-    pub key: [Live; 2],
+    pub key: [RunParam; 2],
     /// Rows that top-k or top-p cuts: all that are drawn for, or 0 where both are off.
-    pub truncated: Live,
+    pub truncated: RunParam,
 }
 
 /// The tensors of a batch of B rows.
@@ -32,7 +32,7 @@ pub struct Rows {
     pub streams: Tensor,
     /// `[B, history, 2]`: the last tokens drawn and the bits of their log-probs; number n of a row is at n % history.
     pub drawn: Tensor,
-    pub count: Size,
+    pub count: Extent,
     pub vocab: u32,
     pub history: u32,
 }
@@ -41,45 +41,45 @@ pub struct Rows {
 #[derive(Clone, Copy, Debug)]
 pub enum Start {
     First,
-    Row(Live),
+    Row(RunParam),
 }
 
 /// Times that each kernel walks the vocabulary, at most: the bisection takes 32 steps for top-k and for top-p.
 const WALKS: [(&str, u32); 2] = [("threshold", 66), ("next", 4)];
 
-fn spec(entry: &'static str, lanes: u32) -> KernelSpec {
-    KernelSpec::new("sample.wgsl", entry, &row_constants(lanes))
+fn spec(entry: &'static str, threads_per_row: u32) -> KernelSpec {
+    KernelSpec::new("sample.wgsl", entry, &row_constants(threads_per_row))
 }
 
 /// Draws one token a row and appends it to the row's history.
 pub fn next(plan: &mut PlanBuilder, rows: Rows, s: Sampling) {
     let start = match rows.start {
-        Start::First => Word::U(0),
-        Start::Row(live) => Word::Live(live),
+        Start::First => Param::U(0),
+        Start::Row(live) => Param::RunParam(live),
     };
-    let truncated = Size::live(s.truncated, rows.count.max());
+    let truncated = Extent::dynamic(s.truncated, rows.count.max());
     let words = [
-        Word::Size(rows.count),
+        Param::Extent(rows.count),
         start,
-        Word::U(rows.vocab),
-        Word::U(rows.history),
-        Word::Live(s.temperature),
-        Word::Live(s.top_p),
-        Word::Live(s.top_k),
-        Word::Live(s.key[0]),
-        Word::Live(s.key[1]),
-        Word::Size(truncated),
+        Param::U(rows.vocab),
+        Param::U(rows.history),
+        Param::RunParam(s.temperature),
+        Param::RunParam(s.top_p),
+        Param::RunParam(s.top_k),
+        Param::RunParam(s.key[0]),
+        Param::RunParam(s.key[1]),
+        Param::Extent(truncated),
     ];
     let thresholds = plan.scratch("sampling thresholds", rows.count.max() as usize);
     let drawn = [rows.slots, rows.ids, rows.streams, rows.drawn];
     for ((entry, walks), work) in WALKS.into_iter().zip([truncated, rows.count]) {
-        let lanes = lanes(plan.tuning(), rows.vocab, walks);
+        let threads_per_row = threads_per_row(plan.tuning(), rows.vocab, walks);
         let own: &[Tensor] = if entry == "next" { &drawn } else { &[] };
         plan.dispatch(Dispatch {
-            kernel: spec(entry, lanes),
+            kernel: spec(entry, threads_per_row),
             tensors: &[&[rows.logits, thresholds], own].concat(),
             words: &words,
-            grid: row_grid(work, lanes),
+            grid: row_grid(work, threads_per_row),
             flops: u64::from(rows.vocab) * 2 * u64::from(walks),
             work,
         });
@@ -87,5 +87,8 @@ pub fn next(plan: &mut PlanBuilder, rows: Rows, s: Sampling) {
 }
 
 pub(super) fn variants(tuning: &Tuning) -> Vec<KernelSpec> {
-    [tuning.lanes, 64, 256].iter().flat_map(|lanes| WALKS.map(|(entry, _)| spec(entry, *lanes))).collect()
+    [tuning.threads_per_row, 64, 256]
+        .iter()
+        .flat_map(|threads_per_row| WALKS.map(|(entry, _)| spec(entry, *threads_per_row)))
+        .collect()
 }

@@ -1,31 +1,31 @@
 //! SwiGLU on the fused gate and up projections (`shaders/swiglu.wgsl`).
 
-use super::{elements, pieces, quartered};
-use crate::gpu::{Dispatch, KernelSpec, PlanBuilder, Size, Tensor, Word};
+use super::{elements, vec4_constant, vecs};
+use crate::gpu::{Dispatch, Extent, KernelSpec, Param, PlanBuilder, Tensor};
 
 fn spec(entry: &'static str, width: u32) -> KernelSpec {
-    KernelSpec::new("swiglu.wgsl", entry, &[("WIDTH", width), quartered(width)])
+    KernelSpec::new("swiglu.wgsl", entry, &[("WIDTH", width), vec4_constant(width)])
 }
 
-fn record(plan: &mut PlanBuilder, entry: &'static str, tensors: &[Tensor], tokens: Size, width: u32) {
-    let size = tokens.times(pieces(width));
+fn record(plan: &mut PlanBuilder, entry: &'static str, tensors: &[Tensor], tokens: Extent, width: u32) {
+    let size = tokens.times(vecs(width));
     plan.dispatch(Dispatch {
         kernel: spec(entry, width),
         tensors,
-        words: &[Word::Size(size)],
+        words: &[Param::Extent(size)],
         grid: elements(size),
-        flops: 10 * u64::from(width / pieces(width)),
+        flops: 10 * u64::from(width / vecs(width)),
         work: size,
     });
 }
 
 /// `y[T, F] = silu(gate) · up` of `gate_up[T, 2F]`.
-pub fn forward(plan: &mut PlanBuilder, gate_up: Tensor, y: Tensor, tokens: Size, width: u32) {
+pub fn forward(plan: &mut PlanBuilder, gate_up: Tensor, y: Tensor, tokens: Extent, width: u32) {
     record(plan, "forward", &[gate_up, y], tokens, width);
 }
 
 /// `dgate_up[T, 2F] = …` from `dy[T, F]`.
-pub fn backward(plan: &mut PlanBuilder, gate_up: Tensor, dy: Tensor, dgate_up: Tensor, tokens: Size, width: u32) {
+pub fn backward(plan: &mut PlanBuilder, gate_up: Tensor, dy: Tensor, dgate_up: Tensor, tokens: Extent, width: u32) {
     record(plan, "backward", &[gate_up, dy, dgate_up], tokens, width);
 }
 

@@ -71,7 +71,7 @@ pub fn row_gradient(logits: &[f64], coefficients: &[(u32, f64)], entropy_weight:
 
 /// What one row of logits says.
 #[derive(Clone, Debug)]
-pub struct RowStats {
+pub struct TokenStats {
     /// log Σ exp z.
     pub lse: f64,
     /// log p(target); none without a target.
@@ -85,10 +85,10 @@ pub struct RowStats {
 }
 
 /// The numbers that rewards and metrics are made of.
-pub fn row_stats(logits: &[f64], target: Option<u32>, score_tokens: &[u32]) -> RowStats {
+pub fn row_stats(logits: &[f64], target: Option<u32>, score_tokens: &[u32]) -> TokenStats {
     let log_p = log_softmax(logits);
     let score_probs: Vec<f64> = score_tokens.iter().map(|&k| log_p[k as usize].exp()).collect();
-    RowStats {
+    TokenStats {
         lse: log_sum_exp(logits),
         target_log_prob: target.map(|t| log_p[t as usize]),
         entropy: entropy(&log_p),

@@ -102,22 +102,22 @@ pub struct RolloutSizes {
 
 impl RolloutSizes {
     /// Prompts that are under way at a time, and chains of each.
-    fn desks(&self) -> (usize, usize) {
+    fn kv_blocks(&self) -> (usize, usize) {
         let group = self.group.clamp(1, self.rows.max(1));
         ((self.rows / group).max(1), group)
     }
 
     /// The same with as many rows as whole groups take.
     pub fn whole_groups(self) -> Self {
-        let (prompts, group) = self.desks();
+        let (prompts, group) = self.kv_blocks();
         RolloutSizes { rows: prompts * group, group, ..self }
     }
 
-    /// The cache that this takes with a model of `context` positions. Every prompt under way has a *desk* of entries that lie
+    /// The cache that this takes with a model of `context` positions. Every prompt under way has a *kv_block* of entries that lie
     /// together: the prompt, then each of its chains' own tokens. So a group of 8 holds its prompt once, and 8 times what a
     /// chain may draw.
     pub fn cache(&self, context: usize) -> CacheSizes {
-        let (prompts, group) = self.desks();
+        let (prompts, group) = self.kv_blocks();
         let max_length = (self.prompt + self.new_tokens).min(context.max(self.prompt));
         let own = self.new_tokens.min(max_length);
         CacheSizes {
@@ -127,23 +127,23 @@ impl RolloutSizes {
             own,
             max_length,
             // A new row draws once before its first step.
-            history: STEPS_A_LOOK + 1,
+            history: MAX_SYNC_INTERVAL + 1,
         }
     }
 }
 
 /// Most steps between two looks at what was drawn.
-const STEPS_A_LOOK: usize = 8;
+const MAX_SYNC_INTERVAL: usize = 8;
 
 /// Tokens of prompts that are read at once, unless a single prompt is longer: more would only need more memory.
 const PREFILL_TOKENS: usize = 4096;
 
 /// Who follows a rollout while it runs, and may end it. A function of the number of prompts that are done is one, and so
 /// is `()`, who does not care.
-pub trait Watch {
+pub trait RolloutObserver {
     /// Tokens that are drawn between two looks, at most 8; `None`: as many as suit the adapter. Fewer come more smoothly, and
     /// cost a wait each.
-    fn tokens_a_look(&self) -> Option<usize> {
+    fn sync_interval(&self) -> Option<usize> {
         None
     }
 
@@ -159,9 +159,9 @@ pub trait Watch {
     }
 }
 
-impl Watch for () {}
+impl RolloutObserver for () {}
 
-impl<F: FnMut(usize)> Watch for F {
+impl<F: FnMut(usize)> RolloutObserver for F {
     fn done(&mut self, prompts: usize) -> bool {
         self(prompts);
         true
@@ -174,7 +174,7 @@ pub struct Until<S, D> {
     pub done: D,
 }
 
-impl<S: Fn() -> bool, D: FnMut(usize)> Watch for Until<S, D> {
+impl<S: Fn() -> bool, D: FnMut(usize)> RolloutObserver for Until<S, D> {
     fn said(&mut self, _chain: usize, _draws: &[Draw]) -> bool {
         !(self.stop)()
     }
@@ -192,11 +192,11 @@ pub struct Rollout {
     /// Prompts under way at a time.
     prompts: usize,
     /// Steps between two looks, unless who follows wants others.
-    steps_a_look: usize,
+    sync_interval: usize,
 }
 
 /// A chain under way, in the row of its index.
-struct Line {
+struct ActiveSequence {
     prompt: usize,
     /// Of all chains of the run.
     number: usize,
@@ -210,12 +210,12 @@ struct Line {
     max_tokens: usize,
 }
 
-impl Line {
+impl ActiveSequence {
     /// The row's state, after the draws that were read.
     fn state(&self) -> RowState {
         let drawn = self.draws.len() as u32;
         let id = self.draws.last().map_or(0, |d| d.token);
-        let Line { own, prefix_start, prefix_len, stream, .. } = *self;
+        let ActiveSequence { own, prefix_start, prefix_len, stream, .. } = *self;
         RowState { slot: KvSlot { own, position: prefix_len - 1 + drawn, prefix_start, prefix_len }, stream, drawn, id }
     }
 }
@@ -226,13 +226,13 @@ impl Rollout {
     /// # Errors
     /// A prompt longer than the model's context, out of memory, or a cache over the adapter's binding limit.
     pub fn new(gpu: &Gpu, weights: &Weights, sizes: RolloutSizes) -> Result<Self, ModelError> {
-        let (prompts, _) = sizes.desks();
+        let (prompts, _) = sizes.kv_blocks();
         let pass = CachePass::new(gpu, weights, sizes.cache(weights.config.max_position_embeddings))?;
-        let steps_a_look = gpu.tuning().steps_a_look as usize;
-        Ok(Rollout { pass, sizes: sizes.whole_groups(), prompts, steps_a_look })
+        let sync_interval = gpu.tuning().sync_interval as usize;
+        Ok(Rollout { pass, sizes: sizes.whole_groups(), prompts, sync_interval })
     }
 
-    /// Buffers that hold nothing between two runs, and may be lent.
+    /// Buffers that hold nothing between two runs, and may be aliased.
     pub fn caches(&self) -> &[Buffer] {
         self.pass.caches()
     }
@@ -246,31 +246,31 @@ impl Rollout {
     /// `first_stream + p * group + c`. A prompt whose chains are all finished makes room for the next one at once.
     ///
     /// # Errors
-    /// A prompt longer than planned, ids outside the vocabulary, what the GPU reports, or that `watch` ended it.
+    /// A prompt longer than planned, ids outside the vocabulary, what the GPU reports, or that `observer` ended it.
     pub async fn run(
         &self,
         prompts: &[Vec<u32>],
         first_stream: u32,
         sampler: Sampler,
         stop: &Stop,
-        watch: &mut dyn Watch,
+        observer: &mut dyn RolloutObserver,
     ) -> Result<Vec<Vec<Chain>>, ModelError> {
         let group = self.sizes.group;
         let cache = self.pass.sizes();
-        let desk = cache.entries / self.prompts;
-        let desks = || (0..self.prompts).map(|n| (n * desk) as u32).rev();
+        let kv_block = cache.entries / self.prompts;
+        let kv_blocks = || (0..self.prompts).map(|n| (n * kv_block) as u32).rev();
         let mut all: Vec<Vec<Option<Chain>>> = vec![vec![None; group]; prompts.len()];
-        let mut free: Vec<u32> = desks().collect();
-        let (mut lines, mut next, mut done): (Vec<Line>, usize, usize) = (Vec::new(), 0, 0);
+        let mut free: Vec<u32> = kv_blocks().collect();
+        let (mut active, mut next, mut done): (Vec<ActiveSequence>, usize, usize) = (Vec::new(), 0, 0);
         while done < prompts.len() {
-            let first = lines.len();
+            let first = active.len();
             let room = free.len().min((self.sizes.rows - first) / group).min(prompts.len() - next);
             let room = fitting(&prompts[next..next + room], cache.prefill);
             let mut admitted = Vec::new();
             for at in free.split_off(free.len() - room) {
                 admitted.push(PrefillPrompt { ids: &prompts[next], at });
                 let len = prompts[next].len();
-                lines.extend((0..group).map(|c| {
+                active.extend((0..group).map(|c| {
                     let number = next * group + c;
                     let stream = first_stream.wrapping_add(number as u32);
                     let own = at + (len + c * cache.own) as u32;
@@ -278,7 +278,7 @@ impl Rollout {
                     // on from touching its neighbour's entries.
                     let context = cache.max_length.saturating_sub(len);
                     let max_tokens = stop.max_tokens.min(self.sizes.new_tokens).min(context);
-                    Line {
+                    ActiveSequence {
                         prompt: next,
                         number,
                         stream,
@@ -291,49 +291,49 @@ impl Rollout {
                 }));
                 next += 1;
             }
-            let longest = lines.iter().map(|l| l.max_tokens - l.draws.len()).max().unwrap_or(0);
-            let mut steps = watch.tokens_a_look().unwrap_or(self.steps_a_look).clamp(1, longest.clamp(1, STEPS_A_LOOK));
+            let longest = active.iter().map(|l| l.max_tokens - l.draws.len()).max().unwrap_or(0);
+            let mut steps = observer.sync_interval().unwrap_or(self.sync_interval).clamp(1, longest.clamp(1, MAX_SYNC_INTERVAL));
             if !admitted.is_empty() {
-                let row = |l: &Line| PrefillRow {
-                    prompt: ((l.number - lines[first].number) / group) as u32,
+                let row = |l: &ActiveSequence| PrefillRow {
+                    prompt: ((l.number - active[first].number) / group) as u32,
                     at: l.own,
                     stream: l.stream,
                 };
-                self.pass.prefill(&admitted, first, &lines[first..].iter().map(row).collect::<Vec<_>>())?;
-                self.pass.draw(first, lines.len() - first, sampler)?;
+                self.pass.prefill(&admitted, first, &active[first..].iter().map(row).collect::<Vec<_>>())?;
+                self.pass.draw(first, active.len() - first, sampler)?;
                 steps -= usize::from(first == 0);
             }
-            self.pass.step(lines.len(), steps, sampler)?;
-            self.harvest(&mut lines, &mut all, stop, watch).await?;
+            self.pass.step(active.len(), steps, sampler)?;
+            self.collect_finished(&mut active, &mut all, stop, observer).await?;
             let finished = |p: usize| all[p].iter().all(Option::is_some);
             let before = done;
-            free = desks().filter(|at| !lines.iter().any(|l| l.prefix_start == *at)).collect();
+            free = kv_blocks().filter(|at| !active.iter().any(|l| l.prefix_start == *at)).collect();
             done = (0..next).filter(|p| finished(*p)).count();
-            if done > before && !watch.done(done) {
+            if done > before && !observer.done(done) {
                 return Err(ModelError::Stopped);
             }
         }
         Ok(all.into_iter().map(|chains| chains.into_iter().flatten().collect()).collect())
     }
 
-    /// Reads what was drawn, moves finished chains from `lines` to `all`, and closes the gaps that they leave.
-    async fn harvest(
+    /// Reads what was drawn, moves finished chains from `active` to `all`, and closes the gaps that they leave.
+    async fn collect_finished(
         &self,
-        lines: &mut Vec<Line>,
+        active: &mut Vec<ActiveSequence>,
         all: &mut [Vec<Option<Chain>>],
         stop: &Stop,
-        watch: &mut dyn Watch,
+        observer: &mut dyn RolloutObserver,
     ) -> Result<(), ModelError> {
-        let drawn = self.pass.drawn(lines.len()).await?;
-        let before = lines.len();
+        let drawn = self.pass.drawn(active.len()).await?;
+        let before = active.len();
         let mut running = Vec::with_capacity(before);
-        for (mut line, (count, draws)) in lines.drain(..).zip(drawn) {
+        for (mut line, (count, draws)) in active.drain(..).zip(drawn) {
             let new = count.saturating_sub(line.draws.len());
             line.draws.extend(&draws[draws.len().saturating_sub(new)..]);
             let own = Stop { max_tokens: line.max_tokens, ..stop.clone() };
             let found = own.find(&line.draws);
             let said = found.map_or_else(|| own.said(&line.draws), |(end, _, tail)| end - tail);
-            if !watch.said(line.number, &line.draws[..said]) {
+            if !observer.said(line.number, &line.draws[..said]) {
                 return Err(ModelError::Stopped);
             }
             match found {
@@ -344,9 +344,9 @@ impl Rollout {
                 }
             }
         }
-        *lines = running;
-        if lines.len() < before {
-            self.pass.arrange(0, &lines.iter().map(Line::state).collect::<Vec<_>>())?;
+        *active = running;
+        if active.len() < before {
+            self.pass.arrange(0, &active.iter().map(ActiveSequence::state).collect::<Vec<_>>())?;
         }
         Ok(())
     }
@@ -372,14 +372,14 @@ mod tests {
     }
 
     #[test]
-    fn prompts_are_read_in_helpings() {
+    fn prompts_are_prefilled_in_batches() {
         let prompts = [vec![0; 5], vec![0; 4], vec![0; 2]];
         assert_eq!([9, 10, 11, 8, 3].map(|tokens| fitting(&prompts, tokens)), [2, 2, 3, 1, 1]);
         assert_eq!(fitting(&[], 9), 0);
     }
 
     /// A group of 8 behind a prompt of 2,048 tokens: the prompt once, and 8 times 1,024. A chain alone needs both, and the
-    /// context cuts the last chain of a desk, whose prompt may be the longest.
+    /// context cuts the last chain of a kv_block, whose prompt may be the longest.
     #[test]
     fn a_group_holds_its_prompt_once() {
         let of = |group, rows, context| {

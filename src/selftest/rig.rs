@@ -1,6 +1,6 @@
 //! A few operations on given numbers: what the checks of `doctor` and the GPU tests run.
 
-use crate::gpu::{Gpu, GpuError, Live, LiveValues, Plan, PlanBuilder, Tensor, Tuning};
+use crate::gpu::{Gpu, GpuError, Plan, PlanBuilder, RunParam, RunParams, Tensor, Tuning};
 use crate::random::Stream;
 
 /// What outputs hold before a kernel writes them: an element that no thread owns shows.
@@ -10,16 +10,16 @@ pub const UNTOUCHED: f64 = -777.25;
 pub struct Rig {
     pub plan: PlanBuilder,
     writes: Vec<(Tensor, Vec<u32>)>,
-    lives: LiveValues,
+    lives: RunParams,
 }
 
 impl Rig {
     pub fn new(tuning: &Tuning) -> Self {
-        Rig { plan: PlanBuilder::new(tuning), writes: Vec::new(), lives: LiveValues::default() }
+        Rig { plan: PlanBuilder::new(tuning), writes: Vec::new(), lives: RunParams::default() }
     }
 
     pub fn words(&mut self, name: &str, data: &[u32]) -> Tensor {
-        let tensor = self.plan.kept(name, data.len().max(1));
+        let tensor = self.plan.persistent(name, data.len().max(1));
         self.writes.push((tensor, data.to_vec()));
         tensor
     }
@@ -35,8 +35,8 @@ impl Rig {
     }
 
     /// A live value of the plan, and what it is in the first run.
-    pub fn live(&mut self, value: u32) -> Live {
-        let live = self.plan.live();
+    pub fn live(&mut self, value: u32) -> RunParam {
+        let live = self.plan.run_param();
         self.lives.set(live, value);
         live
     }
@@ -61,7 +61,7 @@ impl Rig {
 /// A plan that can run, or has run.
 pub struct Ran {
     pub plan: Plan,
-    pub lives: LiveValues,
+    pub lives: RunParams,
 }
 
 impl Ran {

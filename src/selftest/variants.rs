@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::Finding;
-use super::kernels::linear::Place;
+use super::kernels::linear::Operand;
 use super::kernels::{Bench, attention, linear};
 use crate::gpu::{Gpu, GpuError, GpuOptions, Kernels, Tuning, Variant};
 use crate::ops::attention::Heads;
@@ -93,11 +93,11 @@ async fn attempt(gpu: &Gpu, variant: Variant, work: Work) -> Finding {
 /// The lowest tile with every epilogue, and the tallest of each layout as a training step uses it.
 async fn products(b: &mut Bench, work: Work) -> Result<(), GpuError> {
     let lowest = if b.tuning.has(Variant::MatmulCooperative) { [33, 36, 12] } else { [6, 36, 12] };
-    linear::product(b, Layout::Nt, lowest, Place::CHUNKS).await?;
-    linear::product_with(b, Layout::Nt, [68, 228, 12], Place::CHUNKS, &["write"]).await?;
+    linear::product(b, Layout::Nt, lowest, Operand::CHUNKS).await?;
+    linear::product_with(b, Layout::Nt, [68, 228, 12], Operand::CHUNKS, &["write"]).await?;
     if work == Work::Training {
-        linear::product_with(b, Layout::Nn, [68, 228, 12], Place::WINDOWS, &["write"]).await?;
-        linear::product_with(b, Layout::Tn, [68, 228, 13], Place::WINDOWS, &["accumulate"]).await?;
+        linear::product_with(b, Layout::Nn, [68, 228, 12], Operand::WINDOWS, &["write"]).await?;
+        linear::product_with(b, Layout::Tn, [68, 228, 13], Operand::WINDOWS, &["accumulate"]).await?;
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::config::{Origin, SettingError};
+use super::config::{SettingError, SettingSource};
 
 /// An error of another room, carried through a closure that this room was handed.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -16,7 +16,7 @@ pub enum TrainError {
 
     /// The config file is not TOML. `message` carries line, column and the offending text.
     #[error("{origin} is not valid TOML: {message}")]
-    Toml { origin: Origin, message: String },
+    Toml { origin: SettingSource, message: String },
 
     /// A file or folder could not be read or written.
     #[error("cannot {action} {}", path.display())]

@@ -1,10 +1,10 @@
 //! The training loop without files: which rows a step takes, at which rate, and what is counted. The command line puts
-//! evaluations, checkpoints and a log around it (`train::run`); a page drives it as it is.
+//! evaluations, checkpoints and a log ctx it (`train::run`); a page drives it as it is.
 
 use crate::train::TrainError;
 use crate::train::config::TrainConfig;
 use crate::train::data::order::{Cursor, DataOrder};
-use crate::train::objective::engine::{Engine, Material};
+use crate::train::objective::engine::{Engine, TrainData};
 use crate::train::objective::schedule::Schedule;
 use crate::train::objective::trainer::{StepKey, StepNumbers, StepPace};
 
@@ -113,17 +113,17 @@ impl TrainLoop {
         self.counters.steps >= self.schedule.total
     }
 
-    /// Makes the next step, on rows of `material`.
+    /// Makes the next step, on rows of `data`.
     ///
     /// # Errors
     /// What packing or the GPU reports.
-    pub async fn step(&mut self, material: &Material<'_>) -> Result<StepMade, TrainError> {
+    pub async fn step(&mut self, data: &TrainData<'_>) -> Result<StepMade, TrainError> {
         let picked = self.order.next_rows(self.rows_per_step);
         // As transformers counts: the k-th step, from 1, runs at the schedule's rate after k - 1 steps.
         let learning_rate = self.schedule.rate(self.counters.steps);
         let key = StepKey { seed: self.seed, step: self.counters.steps };
         let pace = StepPace { learning_rate, t: self.counters.applied + 1 };
-        let numbers = self.engine.step(&picked, material, key, pace).await?;
+        let numbers = self.engine.step(&picked, data, key, pace).await?;
         let moved = self.counters.count(&numbers);
         Ok(StepMade { numbers, learning_rate, moved })
     }

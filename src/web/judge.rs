@@ -15,13 +15,13 @@ use super::{Failure, train};
 use crate::bundle::Manifest;
 use crate::data::{Example, Labels};
 use crate::gpu::Gpu;
-use crate::judge::{ChainReading, Judge, JudgePrompt, JudgeSettings, Judged, Prediction};
+use crate::judge::{ChainScore, Judge, JudgePrompt, JudgeSettings, Prediction, ScoredRow};
 use crate::model::decoder::Draw;
 use crate::model::lora::{ALL_LINEAR, Adapter, LoraSettings};
 use crate::model::tensors::TensorSet;
 use crate::model::weights::Weights;
 use crate::ops::weight_dtype::WeightDtype;
-use crate::rollout::Watch;
+use crate::rollout::RolloutObserver;
 use crate::text::{StreamDecoder, Tokenizer};
 
 /// Tokens between two looks while a page reads along.
@@ -111,7 +111,7 @@ impl WebJudge {
     }
 
     /// One row with its chains, sampled or given.
-    async fn judged(&self, row: &str, options: &RequestOptions, watch: impl Watch) -> Result<Vec<Judged>, Failure> {
+    async fn judged(&self, row: &str, options: &RequestOptions, watch: impl RolloutObserver) -> Result<Vec<ScoredRow>, Failure> {
         let judging = options.judging(1)?;
         let given = matches!(options.given_chains, Some(Given::OfRows(true)));
         let example = rows::read("the row", row, rows::view(Labels::Optional, given))?;
@@ -183,12 +183,12 @@ impl WebJudge {
         let judge = self.judge();
         let listener = Listener { tokenizer: judge.tokenizer(), on_token: &on_token, chains: Vec::new() };
         let judged = self.judged(row, &options, listener).await?;
-        if let Some(error) = judged.iter().find_map(|j| j.judgement.error.as_deref()) {
+        if let Some(error) = judged.iter().find_map(|j| j.record.error.as_deref()) {
             return Err(Failure::row(plain(error)));
         }
         let expectation = options.judging(1)?.expectation;
         let scale = &judge.settings().scale;
-        let readings: Vec<&ChainReading> = judged.iter().flat_map(|j| &j.readings).collect();
+        let readings: Vec<&ChainScore> = judged.iter().flat_map(|j| &j.readings).collect();
         let mut texts = judged.iter().flat_map(|j| &j.chains);
         let predictions: Vec<Prediction> = readings.iter().map(|r| r.prediction.clone()).collect();
         let all = Prediction::average(scale, &predictions)?;
@@ -280,8 +280,8 @@ impl WebJudge {
 }
 
 /// One row of a batch. Scores are those of the expectation asked for.
-fn result_of(judged: &Judged) -> Value {
-    let judgement = &judged.judgement;
+fn result_of(judged: &ScoredRow) -> Value {
+    let judgement = &judged.record;
     match &judged.prediction {
         None => json!({"error": judgement.error.as_deref().map(plain)}),
         Some(prediction) => json!({
@@ -330,8 +330,8 @@ struct Listener<'a> {
     chains: Vec<(StreamDecoder, usize, bool)>,
 }
 
-impl Watch for Listener<'_> {
-    fn tokens_a_look(&self) -> Option<usize> {
+impl RolloutObserver for Listener<'_> {
+    fn sync_interval(&self) -> Option<usize> {
         Some(TOKENS_A_LOOK)
     }
 
@@ -360,7 +360,7 @@ struct Follower<'a> {
     asked: f64,
 }
 
-impl Watch for Follower<'_> {
+impl RolloutObserver for Follower<'_> {
     fn said(&mut self, _chain: usize, _draws: &[Draw]) -> bool {
         if now() - self.asked < ASK {
             return true;

@@ -9,11 +9,11 @@ use super::judge::goes_on;
 use super::{Failure, WebJudge, rows};
 use crate::data::Example;
 use crate::eval;
-use crate::judge::{Placement, ScoreOptions};
+use crate::judge::{BatchLayout, ScoreOptions};
 use crate::train::TrainConfig;
 use crate::train::config::{Method, Preset};
 use crate::train::data::examples::{Preparation, room_for_prompt};
-use crate::train::objective::engine::{Engine, Material};
+use crate::train::objective::engine::{Engine, TrainData};
 use crate::train::steps::{StepMade, TrainLoop};
 
 /// What a page may ask for.
@@ -82,10 +82,10 @@ pub async fn run(web: &WebJudge, rows: &str, held_out: &str, options: &str, on_s
     let held_out = rows::labelled(held_out, "held-out row")?;
     let (tokens, tokenizer) = (judge.score_tokens(), judge.tokenizer());
     let context = web.state().weights.config.max_position_embeddings;
-    let placement = Placement { tokens, reads: settings.score_reads };
-    let preparation = Preparation { prompt: &web.prompt, placement, tokenizer, max_length: context, skip_bad: false };
+    let layout = BatchLayout { tokens, reads: settings.score_reads };
+    let preparation = Preparation { prompt: &web.prompt, layout, tokenizer, max_length: context, skip_bad: false };
     let mut prepared = preparation.prepare(&examples)?;
-    prepared.keep_prompts_up_to(room_for_prompt(placement, context, settings.max_completion_length));
+    prepared.keep_prompts_up_to(room_for_prompt(layout, context, settings.max_completion_length));
     if prepared.examples.is_empty() {
         let message = "No training row is left: give at least one whose prompt leaves room for a chain of thought.";
         return Err(Failure::row(message));
@@ -106,12 +106,12 @@ pub async fn run(web: &WebJudge, rows: &str, held_out: &str, options: &str, on_s
         ..TrainConfig::default()
     };
     let (scale, max_tokens) = (&settings.scale, settings.max_completion_length);
-    let material = Material { examples: &prepared.examples, scale, placement, tokenizer, max_tokens };
-    let engine = Engine::over(&web.gpu, weights, None, &config, &material)?;
+    let data = TrainData { examples: &prepared.examples, scale, layout, tokenizer, max_tokens };
+    let engine = Engine::over(&web.gpu, weights, None, &config, &data)?;
     let mut training = TrainLoop::new(engine, &config, prepared.examples.len())?;
     let began = now();
     while !training.is_over() {
-        let StepMade { numbers, moved, .. } = training.step(&material).await?;
+        let StepMade { numbers, moved, .. } = training.step(&data).await?;
         if moved {
             web.has_learned();
         }
@@ -143,7 +143,7 @@ pub async fn run(web: &WebJudge, rows: &str, held_out: &str, options: &str, on_s
 async fn measure(web: &WebJudge, held_out: &[Example]) -> Result<Value, Failure> {
     let judging = ScoreOptions { batch_size: 32, ..ScoreOptions::default() };
     let judged = web.state().judge.judge(held_out, &judging, ()).await?;
-    let scores: Vec<Option<f64>> = judged.iter().map(|j| j.judgement.expected).collect();
+    let scores: Vec<Option<f64>> = judged.iter().map(|j| j.record.expected).collect();
     let pairs = held_out.iter().zip(&scores).filter_map(|(row, score)| Some((row.record.score?, (*score)?)));
     let (human, judge): (Vec<f64>, Vec<f64>) = pairs.unzip();
     let figure = |measured: eval::Measured| measured.ok();

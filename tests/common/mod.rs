@@ -16,7 +16,7 @@ use jurist::selftest::kernels::Bench;
 pub use jurist::selftest::rig::{Ran, Rig, UNTOUCHED, around_one, random, sum};
 pub use skip::skip;
 
-use jurist::gpu::{Gpu, GpuError, GpuOptions, Kernels, Limits, LiveValues, Tensor, Tuning, Variant};
+use jurist::gpu::{Gpu, GpuError, GpuOptions, Kernels, Limits, RunParams, Tensor, Tuning, Variant};
 
 /// Where distributions put Chromium, and with it SwiftShader's Vulkan driver.
 const CHROMIUM: [&str; 4] =
@@ -82,12 +82,12 @@ pub fn gpu() -> Gpu {
 /// One thread a row, as for CPU adapters; plain kernels.
 pub fn software() -> Tuning {
     Tuning {
-        lanes: 1,
+        threads_per_row: 1,
         matmul_group: [8, 1],
         variants: BTreeSet::new(),
         matrix_unit: None,
         cache_part: 256,
-        steps_a_look: 8,
+        sync_interval: 8,
         flops_per_submit: u64::MAX,
     }
 }
@@ -95,7 +95,7 @@ pub fn software() -> Tuning {
 /// 64 threads a row and tiles in workgroup memory, as for GPUs; caches are split so early that the tests' short ones are.
 pub fn teams() -> Tuning {
     let variants = [Variant::AttentionTiled, Variant::CachedAttentionSplit].into();
-    Tuning { lanes: 64, matmul_group: [8, 8], variants, cache_part: 4, ..software() }
+    Tuning { threads_per_row: 64, matmul_group: [8, 8], variants, cache_part: 4, ..software() }
 }
 
 /// Every kernel is tested in both shapes, and with subgroups and matrix units where the adapter has them.
@@ -125,7 +125,7 @@ impl OnSharedDevice for Rig {
 /// The same for a plan that has been built.
 pub trait Unwrapped {
     fn again(&self);
-    fn run_with(&self, lives: &LiveValues);
+    fn run_with(&self, lives: &RunParams);
     fn write(&self, tensor: Tensor, data: &[f64]);
     fn words(&self, tensor: Tensor) -> Vec<u32>;
     fn floats(&self, tensor: Tensor) -> Vec<f64>;
@@ -136,7 +136,7 @@ impl Unwrapped for Ran {
         self.run_with(&self.lives);
     }
 
-    fn run_with(&self, lives: &LiveValues) {
+    fn run_with(&self, lives: &RunParams) {
         self.plan.run(lives).unwrap_or_else(|e| panic!("{e}"));
     }
 

@@ -1,17 +1,17 @@
 //! The same plan on the same adapter gives the same bits: run again, after other work, and built anew.
 
 use crate::common::*;
-use jurist::gpu::{Size, Tensor, Tuning};
+use jurist::gpu::{Extent, Tensor, Tuning};
 use jurist::ops::attention::{self, Heads};
-use jurist::ops::loss_head::{self, LossGradient, LossHead, RowObjective};
+use jurist::ops::loss_head::{self, LossGradient, LossHead, TokenLoss};
 use jurist::ops::matmul::{self, Epilogue};
-use jurist::ops::matrix::{FullSlab, Matrix};
+use jurist::ops::matrix::{FullChunk, Matrix};
 use jurist::ops::rmsnorm::{self, Norm};
 use jurist::ops::{embedding, grad_norm};
 use jurist::reference::Batch;
 
-fn fixed(n: usize) -> Size {
-    Size::fixed(n as u32)
+fn fixed(n: usize) -> Extent {
+    Extent::fixed(n as u32)
 }
 
 /// `make` records a plan whose results do not depend on what they held before; all of them must be bit-equal.
@@ -46,7 +46,7 @@ fn matrix_products() {
         matmul::forward(&mut rig.plan, x, &w, y, sizes, Epilogue::Write);
         matmul::backward_input(&mut rig.plan, dy, &w, dx, sizes, Epilogue::Write);
         rig.plan.clear(dw);
-        matmul::backward_weight(&mut rig.plan, dy, x, &[FullSlab { rows: n as u32, tensor: dw }], sizes);
+        matmul::backward_weight(&mut rig.plan, dy, x, &[FullChunk { rows: n as u32, tensor: dw }], sizes);
         vec![y, dx, dw]
     });
 }
@@ -72,8 +72,8 @@ fn attention_backward() {
 fn loss_heads() {
     repeats(|rig| {
         let (rows, width, vocab) = (20, 24, 307);
-        let objective = |r: usize| RowObjective { token: r as u32, weight: 0.7, entropy_weight: -0.1, scores: r as u32 };
-        let objectives: Vec<RowObjective> = (0..rows).map(objective).collect();
+        let objective = |r: usize| TokenLoss { token: r as u32, weight: 0.7, entropy_weight: -0.1, scores: r as u32 };
+        let objectives: Vec<TokenLoss> = (0..rows).map(objective).collect();
         let dtable = rig.output("dtable", vocab * width);
         let (dhidden, stats) = (rig.output("dhidden", rows * width), rig.output("stats", rows * 6));
         let table = rig.floats("table", &random(vocab * width, 2));
@@ -91,7 +91,7 @@ fn loss_heads() {
         };
         rig.plan.clear(dtable);
         let coefficients = rig.floats("score coefficients", &random(rows * 3, 4));
-        let slabs = Some(vec![FullSlab { rows: vocab as u32, tensor: dtable }]);
+        let slabs = Some(vec![FullChunk { rows: vocab as u32, tensor: dtable }]);
         loss_head::record(&mut rig.plan, head, Some(LossGradient { coefficients, dhidden, dtable: slabs }));
         vec![stats, dhidden, dtable]
     });
@@ -112,7 +112,7 @@ fn sums_over_tokens() {
         let back = rmsnorm::Backward { x, w, dy, dx, dw: Some(dw), accumulate: false };
         rmsnorm::backward(&mut rig.plan, Norm::plain(width as u32, 1e-6), back, fixed(tokens));
         rig.plan.clear(dtable);
-        let slab = FullSlab { rows: 23, tensor: dtable };
+        let slab = FullChunk { rows: 23, tensor: dtable };
         embedding::backward(&mut rig.plan, (buckets, order), dy, &[slab], fixed(sorted.buckets.len()), width as u32);
         grad_norm::grad_norm(&mut rig.plan, &[dx, dw, dtable], 1.0, norm);
         vec![dx, dw, dtable, norm]

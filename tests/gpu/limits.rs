@@ -1,7 +1,7 @@
 //! What a device does not offer is refused with a message that names it, and what fits is right up to the edge.
 
 use crate::common::*;
-use jurist::gpu::{Dispatch, GpuError, Grid, KernelSpec, Limits, LiveValues, PlanBuilder, Size, Word};
+use jurist::gpu::{Dispatch, Extent, GpuError, Grid, KernelSpec, Limits, Param, PlanBuilder, RunParams};
 use jurist::ops::attention::{self, Heads};
 use jurist::ops::matmul::{self, Epilogue};
 use jurist::ops::matrix::Matrix;
@@ -17,7 +17,14 @@ fn product(n: usize) -> Result<(), GpuError> {
     let (x, w) = (random(t * k, 1), random(n * k, 2));
     let mut rig = Rig::new(&software());
     let (gx, gw, y) = (rig.floats("x", &x), rig.floats("model.weight", &w), rig.output("y", t * n));
-    matmul::forward(&mut rig.plan, gx, &Matrix::full(gw, n as u32), y, [t, n, k].map(|x| Size::fixed(x as u32)), Epilogue::Write);
+    matmul::forward(
+        &mut rig.plan,
+        gx,
+        &Matrix::full(gw, n as u32),
+        y,
+        [t, n, k].map(|x| Extent::fixed(x as u32)),
+        Epilogue::Write,
+    );
     let ran = rig.build(&open(Limits::Binding(MIB as u64), true))?;
     ran.again();
     close("matmul at 1 MiB", &ran.floats(y), &matmul_spec::linear(&x, &w, None, k), FORWARD);
@@ -31,7 +38,7 @@ fn embedded(vocab: usize) -> Result<(), GpuError> {
     let table = random(vocab * width, 1);
     let mut rig = Rig::new(&software());
     let (gids, gtable, y) = (rig.words("ids", &ids), rig.floats("model.embed_tokens", &table), rig.output("y", 3 * width));
-    embedding::forward(&mut rig.plan, gids, &Matrix::full(gtable, vocab as u32), y, Size::fixed(3), width as u32);
+    embedding::forward(&mut rig.plan, gids, &Matrix::full(gtable, vocab as u32), y, Extent::fixed(3), width as u32);
     let ran = rig.build(&open(Limits::Binding(MIB as u64), true))?;
     ran.again();
     let expected: Vec<f64> = ids.iter().flat_map(|i| table[*i as usize * width..][..width].to_vec()).collect();
@@ -56,7 +63,7 @@ fn a_table_over_the_default_limit_is_refused() {
     let gpu = gpu();
     let before = gpu.allocated();
     let mut plan = PlanBuilder::new(&software());
-    let table = plan.kept("model.embed_tokens", 151_936 * 1024);
+    let table = plan.persistent("model.embed_tokens", 151_936 * 1024);
     plan.clear(table);
     let refused = plan.build(&gpu).err();
     assert!(matches!(refused, Some(GpuError::BindingTooLarge { needed: 622_329_856, allowed: 134_217_728, .. })), "{refused:?}");
@@ -71,7 +78,7 @@ fn attention_bytes(tokens: usize) -> u64 {
     let [qkv, dqkv] = ["qkv", "dqkv"].map(|n| plan.scratch(n, tokens * 32));
     let [out, dout] = ["out", "dout"].map(|n| plan.scratch(n, tokens * 16));
     let (spans, stats) = (plan.scratch("spans", tokens * 4), plan.scratch("stats", tokens * 4));
-    let count = Size::fixed(tokens as u32);
+    let count = Extent::fixed(tokens as u32);
     attention::forward(&mut plan, &HEADS, qkv, spans, out, stats, count);
     attention::backward(&mut plan, &HEADS, attention::Backward { qkv, spans, out, stats, dout, dqkv }, count);
     plan.bytes()
@@ -93,7 +100,7 @@ fn attention_over_2048_tokens() {
     let mut rig = Rig::new(&software());
     let (qkv, spans) = (rig.floats("qkv", &fused), rig.words("spans", batch.spans.as_flattened()));
     let (out, stats) = (rig.output("out", tokens * 16), rig.output("stats", tokens * 4));
-    attention::forward(&mut rig.plan, &HEADS, qkv, spans, out, stats, Size::fixed(tokens as u32));
+    attention::forward(&mut rig.plan, &HEADS, qkv, spans, out, stats, Extent::fixed(tokens as u32));
     let out = rig.run().floats(out);
     // Row t by the specification: the last query of a sequence that ends there.
     for t in [0, 1, 511, 512, 1023, 1700, 2047] {
@@ -125,7 +132,7 @@ fn long_grids_are_folded() {
     let gate_up = random(tokens * 2 * width, 1);
     let mut rig = Rig::new(&software());
     let (ggu, y) = (rig.floats("gate_up", &gate_up), rig.output("y", tokens * width));
-    swiglu::forward(&mut rig.plan, ggu, y, Size::fixed(tokens as u32), width as u32);
+    swiglu::forward(&mut rig.plan, ggu, y, Extent::fixed(tokens as u32), width as u32);
     let ran = rig.run();
     let (gate, up): (Vec<_>, Vec<_>) = gate_up.chunks(2 * width).map(|t| t.split_at(width)).unzip();
     close("swiglu over a folded grid", &ran.floats(y), &swiglu_spec::swiglu(&gate.concat(), &up.concat()), FORWARD);
@@ -134,7 +141,7 @@ fn long_grids_are_folded() {
     let (x, w) = (random(rows * width, 1), around_one(width, 2));
     let mut rig = Rig::new(&teams());
     let (gx, gw, y) = (rig.floats("x", &x), rig.floats("w", &w), rig.output("y", rows * width));
-    rmsnorm::forward(&mut rig.plan, Norm::plain(3, 1e-5), gx, gw, y, Size::fixed(rows as u32));
+    rmsnorm::forward(&mut rig.plan, Norm::plain(3, 1e-5), gx, gw, y, Extent::fixed(rows as u32));
     close("rmsnorm over a folded grid", &rig.run().floats(y), &norm_spec::rms_norm(&x, &w, 1e-5), FORWARD);
 }
 
@@ -147,7 +154,7 @@ fn what_does_not_fit_is_refused() {
     let (ggu, y) = (rig.floats("gate_up", &gate_up), rig.output("y", 5 * 3));
     for start in [0, 4] {
         // In chunks of 4: no chunk may hide that 6 are more than 5.
-        swiglu::forward(&mut rig.plan, ggu, y, Size::live(count, 5).chunk(start, 4), 3);
+        swiglu::forward(&mut rig.plan, ggu, y, Extent::dynamic(count, 5).chunk(start, 4), 3);
     }
     // A scalar has no maximum.
     rig.plan.dispatch(Dispatch {
@@ -157,10 +164,10 @@ fn what_does_not_fit_is_refused() {
             &[("HEADS", 1), ("ROTATED", 1), ("PAIRS", 1), ("POSITION_STRIDE", 1), ("POSITION_OFFSET", 0)],
         ),
         tensors: &[ggu, ggu, y],
-        words: &[Word::Size(Size::fixed(0)), Word::Live(rate)],
-        grid: Grid::Threads { size: Size::fixed(0), per: 64 },
+        words: &[Param::Extent(Extent::fixed(0)), Param::RunParam(rate)],
+        grid: Grid::Threads { size: Extent::fixed(0), per: 64 },
         flops: 1,
-        work: Size::fixed(0),
+        work: Extent::fixed(0),
     });
     let ran = rig.run();
     for over in [6, u32::MAX] {
@@ -190,13 +197,13 @@ fn long_steps_are_split() {
     let mut rig = Rig::new(&software());
     let (buckets, tokens) = (rig.words("buckets", &[1, 0, 2, 0]), rig.words("tokens", &[0, 1]));
     let (dy, total) = (rig.floats("dy", &[1.0, 2.0, 3.0, 4.0]), rig.output("total", 4));
-    let size = Size::fixed(2);
+    let size = Extent::fixed(2);
     rig.plan.clear(total);
     for _ in 0..5 {
         rig.plan.dispatch(Dispatch {
             kernel: KernelSpec::new("embedding.wgsl", "backward", &[("WIDTH", 2)]),
             tensors: &[buckets, tokens, dy, total],
-            words: &[Word::Size(size)],
+            words: &[Param::Extent(size)],
             grid: Grid::Threads { size, per: 64 },
             flops: 1 << 50, // above every adapter's limit for one submission
             work: size,
@@ -204,6 +211,6 @@ fn long_steps_are_split() {
     }
     let ran = rig.run();
     assert_eq!(ran.floats(total), [0.0, 0.0, 20.0, 30.0]);
-    ran.plan.run_times(&LiveValues::default(), 3).unwrap_or_else(|e| panic!("{e}"));
+    ran.plan.run_times(&RunParams::default(), 3).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(ran.floats(total), [0.0, 0.0, 20.0, 30.0]);
 }

@@ -12,7 +12,7 @@ use jurist::model::lora::peft::{ADAPTER_CONFIG, ADAPTER_MODEL};
 use jurist::model::lora::{Adapter, LoraSettings};
 use jurist::model::tensors::TensorSet;
 use jurist::model::weights::Weights;
-use jurist::ops::loss_head::RowObjective;
+use jurist::ops::loss_head::TokenLoss;
 use jurist::ops::weight_dtype::WeightDtype;
 use jurist::random::Stream;
 use serde_json::{Value, json};
@@ -223,7 +223,7 @@ fn batch(vocab: usize) -> PackedInputs {
         let ids: Vec<u32> = (0..14).map(|_| stream.below(vocab) as u32).collect();
         let start = batch.push(&ids);
         for (i, next) in ids[1..].iter().enumerate() {
-            batch.push_row(start + i as u32, RowObjective::token(*next, 1.0 / 39.0));
+            batch.push_row(start + i as u32, TokenLoss::token(*next, 1.0 / 39.0));
         }
     }
     batch

@@ -1,25 +1,25 @@
 //! The memory plan: a dry run counts what a run then holds, by role and to the byte; what wgpu has allocated is the same
-//! within 2 %; memory that is lent is never seen by two; and the command line says what to do where it does not fit.
+//! within 2 %; memory that is aliased is never seen by two; and the command line says what to do where it does not fit.
 
 use std::path::Path;
 
 use crate::cli::{Task, finish, path, succeed};
 use jurist::experiments::synthetic::SCORE_PHRASE;
-use jurist::gpu::{Gpu, GpuOptions, Limits, PlanBuilder, Role, Tensor, Tuning};
+use jurist::gpu::{Gpu, GpuOptions, Limits, MemoryKind, PlanBuilder, Tensor, Tuning};
 use jurist::model::config::Config;
 use jurist::model::decoder::{PackedInputs, Pass, PassSizes, Sampler};
 use jurist::model::init::Init;
 use jurist::model::weights::{Weights, bytes_on_gpu, least_binding};
-use jurist::ops::loss_head::RowObjective;
+use jurist::ops::loss_head::TokenLoss;
 use jurist::ops::weight_dtype::WeightDtype;
 use jurist::progress::{NoClock, Silent};
 use jurist::rollout::{Chain, Rollout, RolloutSizes, Stop};
 use jurist::train::TrainConfig;
 use jurist::train::config::Method;
 use jurist::train::memory;
-use jurist::train::objective::engine::{Engine, Material};
-use jurist::train::run::start::Start;
-use jurist::train::run::{Surroundings, run};
+use jurist::train::objective::engine::{Engine, TrainData};
+use jurist::train::run::start::RunInputs;
+use jurist::train::run::{RunContext, run};
 use serde_json::{Value, json};
 
 /// A run from scratch on the rows of `task`.
@@ -76,15 +76,15 @@ fn slabs_are_counted_before_they_are_made() {
 fn planned_and_held(config: &TrainConfig, gpu: &Gpu) -> (memory::MemoryPlan, Engine) {
     let plan = memory::plan(&gpu.dry_copy(), config, None).unwrap();
     assert!(plan.levers.is_empty() && plan.fits().is_none());
-    let start = Start::read(config).unwrap();
-    let material = Material {
+    let start = RunInputs::read(config).unwrap();
+    let data = TrainData {
         examples: &start.train.examples,
         scale: &start.settings.scale,
-        placement: start.placement(),
+        layout: start.layout(),
         tokenizer: &start.tokenizer,
         max_tokens: start.settings.max_completion_length,
     };
-    let engine = Engine::new(gpu, &start.origin(), config, &material).unwrap();
+    let engine = Engine::new(gpu, &start.origin(), config, &data).unwrap();
     gpu.flush();
     gpu.wait().unwrap();
     (plan, engine)
@@ -93,7 +93,7 @@ fn planned_and_held(config: &TrainConfig, gpu: &Gpu) -> (memory::MemoryPlan, Eng
 /// To the byte, since both are counted by the same code.
 #[track_caller]
 fn assert_same(plan: &memory::MemoryPlan, gpu: &Gpu) {
-    for role in Role::ALL.into_iter().filter(|role| *role != Role::Staging) {
+    for role in MemoryKind::ALL.into_iter().filter(|role| *role != MemoryKind::Staging) {
         assert_eq!(plan.held.of(role), gpu.held().of(role), "{}", role.name());
     }
 }
@@ -107,7 +107,7 @@ fn a_plan_is_what_a_run_holds() {
         let gpu = fresh();
         let (plan, engine) = planned_and_held(&config, &gpu);
         assert_same(&plan, &gpu);
-        let cache = plan.held.of(Role::Cache);
+        let cache = plan.held.of(MemoryKind::Cache);
         assert_eq!((cache > 0, plan.shared > 0), (config.method == Method::Real, config.method == Method::Real), "{plan}");
         drop(engine);
         assert_eq!(gpu.allocated(), 0, "what is dropped leaves the ledger");
@@ -129,7 +129,7 @@ fn a_plan_is_what_wgpu_allocates() {
         crate::common::skip(format!("{} does not say what is allocated", gpu.facts()));
         return;
     };
-    let planned = (plan.held.total() - plan.held.of(Role::Staging)) as f64;
+    let planned = (plan.held.total() - plan.held.of(MemoryKind::Staging)) as f64;
     let [given, reserved] = [0, 1].map(|i| (after[i] - before[i]) as f64 / planned - 1.0);
     println!("{plan}\nwgpu gave out {:+.2} % and reserved {:+.2} %", 100.0 * given, 100.0 * reserved);
     assert!(given.abs() < 0.02 && (0.0..0.1).contains(&reserved), "{given} {reserved}");
@@ -146,8 +146,8 @@ fn a_whole_run_stays_within_its_plan() {
         let config = TrainConfig { eval_file, output_dir, eval_steps: 1, ..config(&task, "config.json", method) };
         let gpu = fresh();
         let plan = memory::plan(&gpu.dry_copy(), &config, None).unwrap();
-        let around = Surroundings { gpu: &gpu, clock: &NoClock, progress: &mut Silent, interrupted: &|| false };
-        pollster::block_on(run(&config, around)).unwrap();
+        let ctx = RunContext { gpu: &gpu, clock: &NoClock, progress: &mut Silent, interrupted: &|| false };
+        pollster::block_on(run(&config, ctx)).unwrap();
         let (planned, peak) = (plan.held.total(), gpu.peak().total());
         println!("{method}: planned {planned} bytes, held {peak}");
         assert!((0.9..1.02).contains(&(peak as f64 / planned as f64)), "{method}: {peak} of {planned}\n{plan}");
@@ -179,17 +179,17 @@ fn from_a_config_alone() {
     println!("{plan}\nin {:?}", begun.elapsed());
     let parameters = 596_049_920u64;
     assert_eq!(
-        (plan.parameters, plan.held.of(Role::Weights), plan.held.of(Role::Gradient)),
+        (plan.parameters, plan.held.of(MemoryKind::Weights), plan.held.of(MemoryKind::Gradient)),
         (parameters, 4 * parameters, 4 * parameters)
     );
-    let optimiser = plan.held.of(Role::Optimiser) as f64;
+    let optimiser = plan.held.of(MemoryKind::Optimiser) as f64;
     assert!((optimiser / (8 * parameters) as f64 - 1.0).abs() < 0.01, "{optimiser}");
     assert_eq!(plan.fits(), Some(true));
     assert!(plan.notes[0].contains("prompts of ") && plan.notes[0].contains("chains of 256"), "{:?}", plan.notes);
     // Twice the chains: much more cache (prompts are there once), and not one weight more.
     let double = memory::plan(&gpu, &TrainConfig { num_generations: 16, ..config.clone() }, None).unwrap();
-    assert_eq!(double.held.of(Role::Weights), plan.held.of(Role::Weights));
-    assert!(double.held.of(Role::Cache) as f64 > 1.5 * plan.held.of(Role::Cache) as f64);
+    assert_eq!(double.held.of(MemoryKind::Weights), plan.held.of(MemoryKind::Weights));
+    assert!(double.held.of(MemoryKind::Cache) as f64 > 1.5 * plan.held.of(MemoryKind::Cache) as f64);
     // A method that writes chains must be told how long they are.
     let error = memory::plan(&gpu, &TrainConfig { max_completion_length: 0, ..config }, None).unwrap_err().to_string();
     assert!(error.contains("max_completion_length is not set: without a train_file"), "{error}");
@@ -260,8 +260,8 @@ impl Bench {
     fn learned(&self, pass: &Pass) -> Vec<Vec<u32>> {
         self.gradient.clear(&self.gpu);
         let batch = batch();
-        pass.read(&batch).unwrap();
-        pass.learn(&batch).unwrap();
+        pass.forward(&batch).unwrap();
+        pass.backward(&batch).unwrap();
         let bits = |name: &str| pollster::block_on(self.gradient.tensor_values(&self.gpu, name)).unwrap();
         self.gradient.specs().iter().map(|spec| bits(&spec.name).into_iter().map(f32::to_bits).collect()).collect()
     }
@@ -270,7 +270,7 @@ impl Bench {
 fn batch() -> PackedInputs {
     let mut batch = PackedInputs::default();
     batch.push(&[5, 6, 7, 8, 9, 10, 11, 12]);
-    (0..7).for_each(|row| batch.push_row(row, RowObjective::token(row + 6, 0.25)));
+    (0..7).for_each(|row| batch.push_row(row, TokenLoss::token(row + 6, 0.25)));
     batch
 }
 
@@ -287,19 +287,19 @@ fn lent_memory_changes_nothing() {
         let bench = Bench::new(gpu.clone());
         let alone = bench.pass(&gpu);
         let held = gpu.allocated();
-        let lodged = bench.pass(&gpu.lending(bench.rollout.caches()));
+        let aliased_bytes = bench.pass(&gpu.reusing_memory_of(bench.rollout.caches()));
         let own = gpu.allocated() - held;
-        assert!(gpu.lodged() > 0);
+        assert!(gpu.aliased_bytes() > 0);
         let chains = bench.chains();
         let gradient = bench.learned(&alone);
         assert!(gradient.iter().flatten().any(|bits| *bits != 0));
-        assert_eq!(bench.learned(&lodged), gradient);
+        assert_eq!(bench.learned(&aliased_bytes), gradient);
         assert_eq!(bench.chains(), chains, "behind a training pass");
         for cache in bench.rollout.caches() {
             gpu.write(cache, 0, &vec![f32::NAN; cache.words]).unwrap();
         }
         assert_eq!(bench.chains(), chains, "behind nonsense");
-        assert_eq!(bench.learned(&lodged), gradient, "behind a rollout");
+        assert_eq!(bench.learned(&aliased_bytes), gradient, "behind a rollout");
         drop(alone);
         assert!(own < held - gpu.allocated() + own, "it takes less of its own: {own}");
     });
@@ -309,17 +309,17 @@ fn lent_memory_changes_nothing() {
 #[test]
 fn a_rollout_between_reading_and_learning_is_refused() {
     let bench = Bench::new(crate::common::gpu());
-    let lodged = bench.pass(&bench.gpu.lending(bench.rollout.caches()));
-    lodged.read(&batch()).unwrap();
+    let aliased_bytes = bench.pass(&bench.gpu.reusing_memory_of(bench.rollout.caches()));
+    aliased_bytes.read(&batch()).unwrap();
     bench.chains();
-    let error = lodged.learn(&batch()).unwrap_err().to_string();
+    let error = aliased_bytes.learn(&batch()).unwrap_err().to_string();
     assert!(error.contains("cannot go on: another plan has used the memory"), "{error}");
-    bench.learned(&lodged);
-    // Two passes that are lent the same buffers get in each other's way, and are told so.
-    let other = bench.pass(&bench.gpu.lending(bench.rollout.caches()));
-    lodged.read(&batch()).unwrap();
+    bench.learned(&aliased_bytes);
+    // Two passes that are aliased the same buffers get in each other's way, and are told so.
+    let other = bench.pass(&bench.gpu.reusing_memory_of(bench.rollout.caches()));
+    aliased_bytes.read(&batch()).unwrap();
     other.read(&batch()).unwrap();
-    assert!(lodged.learn(&batch()).is_err());
+    assert!(aliased_bytes.learn(&batch()).is_err());
     other.learn(&batch()).unwrap();
     // A pass with memory of its own minds nobody.
     let alone = bench.pass(&bench.gpu);

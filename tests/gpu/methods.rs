@@ -193,7 +193,7 @@ fn a_score_that_reads_the_chain() {
 fn other_scales() {
     let task = Task::new(12, 2, true);
     let text: String = task.read("train.jsonl");
-    // Word tokens: `1 2` is a score of two tokens, and `1` begins it, so that the scale needs an end.
+    // Param tokens: `1 2` is a score of two tokens, and `1` begins it, so that the scale needs an end.
     for (run, scale) in [("in-words", "bad,not,ok=1,3,5"), ("offset", "1..5=0..100"), ("two-tokens", "1,1 2,2,3,4=1,2,3,4,5")] {
         let value = |row: Value| {
             let mut row = row;

@@ -2,7 +2,7 @@
 //! whatever happens to it. That the gradient is the right one is shown in `enumeration/`.
 
 use crate::common::gpu;
-use jurist::judge::{AnswerFormat, Decode, Expectation, Placement, Scale, ScoreReads, ScoreTokens};
+use jurist::judge::{AnswerFormat, BatchLayout, Decode, Expectation, Scale, ScoreReads, ScoreTokens};
 use jurist::model::config::Config;
 use jurist::model::init::Init;
 use jurist::model::names::Kind;
@@ -17,7 +17,7 @@ use jurist::train::data::examples::Prompt;
 use jurist::train::objective::advantage::{AdvantageSettings, advantages};
 use jurist::train::objective::optimiser::{Optimiser, OptimiserSettings};
 use jurist::train::objective::policy::{
-    Aggregation, Closed, PolicySettings, PolicyTrainer, PromptSizes, Rewarded, Rolled, Speech, Totals,
+    Aggregation, AnswerSpec, Completion, PolicySettings, PolicyTrainer, PromptGroup, PromptSizes, ScoredCompletion, Totals,
 };
 use jurist::train::objective::reward::RewardSettings;
 use jurist::train::objective::trainer::{StepKey, StepNumbers, StepPace};
@@ -84,13 +84,13 @@ impl Court {
         let adam = OptimiserSettings { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0, max_grad_norm: 1.0 };
         let optimiser = Optimiser::new(&gpu(), weights.trainable().unwrap(), adam).unwrap();
         let start = (settings.kl > 0.0).then(upload);
-        let placement = Placement { tokens: &self.tokens, reads: ScoreReads::Prompt };
+        let layout = BatchLayout { tokens: &self.tokens, reads: ScoreReads::Prompt };
         let sizes = PromptSizes { longest: LONGEST, micro_batch: MICRO_BATCH };
-        PolicyTrainer::new(&gpu(), weights, optimiser, settings, sizes, placement, start).unwrap()
+        PolicyTrainer::new(&gpu(), weights, optimiser, settings, sizes, layout, start).unwrap()
     }
 
-    fn with_speech<T>(&self, then: impl FnOnce(&Speech) -> T) -> T {
-        then(&Speech { scale: &self.scale, format: AnswerFormat { tokens: &self.tokens, decode: &Letters }, eos: &[6] })
+    fn with_speech<T>(&self, then: impl FnOnce(&AnswerSpec) -> T) -> T {
+        then(&AnswerSpec { scale: &self.scale, format: AnswerFormat { tokens: &self.tokens, decode: &Letters }, eos: &[6] })
     }
 
     fn step(&self, trainer: &PolicyTrainer, seed: u64, step: u64) -> StepNumbers {
@@ -216,16 +216,17 @@ fn presets_are_what_they_are_documented_to_be() {
 }
 
 /// A group whose chains have `lengths` actions and these advantages, each ended by the limit with a forced phrase.
-fn group<'a>(prompt: &'a Prompt, lengths: &[usize], advantages: &[f64]) -> (Rolled<'a>, Vec<Rewarded>) {
-    let chain = |n: &usize| Closed {
+fn group<'a>(prompt: &'a Prompt, lengths: &[usize], advantages: &[f64]) -> (PromptGroup<'a>, Vec<ScoredCompletion>) {
+    let chain = |n: &usize| Completion {
         fed: [&vec![1; *n][..], &[7, 8]].concat(),
         actions: vec![1; *n],
         log_ps: vec![-1.0; *n],
         ending: Ending::Length,
     };
     // Three scores of the same probability: E is 2.
-    let rewarded = |a: &f64| Rewarded { log_probs: vec![-2.0; 3], ratio: 1.0, advantage: *a, ..Rewarded::default() };
-    (Rolled { prompt, chains: lengths.iter().map(chain).collect() }, advantages.iter().map(rewarded).collect())
+    let scored =
+        |a: &f64| ScoredCompletion { log_probs: vec![-2.0; 3], ratio: 1.0, advantage: *a, ..ScoredCompletion::default() };
+    (PromptGroup { prompt, chains: lengths.iter().map(chain).collect() }, advantages.iter().map(scored).collect())
 }
 
 /// Two groups with chains of 2 + 3 and 1 + 5 actions: 4 chains, 15 tokens with the scores.
@@ -235,13 +236,13 @@ fn weights_of_both_aggregations_by_hand() {
     for (aggregation, per_token) in [(Aggregation::Sum, 1.0 / 4.0), (Aggregation::TokenMean, 1.0 / 15.0)] {
         let settings = PolicySettings { aggregation, group: 2, refinement: 0.5, exploration: 2.0, ..exact() };
         let trainer = court.trainer(&json!({}), settings);
-        let (rolled, rewarded): (Vec<_>, Vec<_>) =
+        let (groups, scored): (Vec<_>, Vec<_>) =
             [group(&court.prompts[0], &[2, 3], &[0.5, -0.25]), group(&court.prompts[2], &[1, 5], &[4.0, -8.0])]
                 .into_iter()
                 .unzip();
-        let totals = Totals::of(std::slice::from_ref(&rolled));
+        let totals = Totals::of(std::slice::from_ref(&groups));
         assert_eq!((totals.chains, totals.tokens), (4, 15));
-        let batch = court.with_speech(|s| trainer.objectives(&rolled, &rewarded, s, &totals));
+        let batch = court.with_speech(|s| trainer.objectives(&groups, &scored, s, &totals));
         let mut rows = batch.objectives.iter();
         for (length, advantage) in [(2, 0.5), (3, -0.25), (1, 4.0), (5, -8.0)] {
             for objective in rows.by_ref().take(length) {

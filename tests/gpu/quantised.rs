@@ -16,7 +16,7 @@ use jurist::model::source::TensorSource;
 use jurist::model::tensors::TensorSet;
 use jurist::model::weights::Weights;
 use jurist::model_folder::ModelFolder;
-use jurist::ops::loss_head::RowObjective;
+use jurist::ops::loss_head::TokenLoss;
 use jurist::ops::weight_dtype::{BLOCK, WeightDtype};
 use jurist::text::Tokenizer;
 use serde_json::{Value, json};
@@ -132,7 +132,7 @@ fn batch() -> PackedInputs {
     batch.push(&[1, 5, 9, 96, 2]);
     batch.push_shared(&[3, 4, 5], &[&[7, 8], &[11]]);
     for row in [0, 4, 6, 9] {
-        batch.push_row(row, RowObjective::default());
+        batch.push_row(row, TokenLoss::default());
     }
     batch
 }

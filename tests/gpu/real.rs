@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use jurist::model::checkpoint::Checkpoint;
 use jurist::model::decoder::{LogitsPass, PackedInputs, Sampler};
 use jurist::model::weights::Weights;
-use jurist::ops::loss_head::RowObjective;
+use jurist::ops::loss_head::TokenLoss;
 use jurist::rollout::{Rollout, RolloutSizes, Stop};
 use pollster::block_on;
 use serde_json::Value;
@@ -48,7 +48,7 @@ fn stories260k() {
     positions.sort_by_key(|(p, _)| *p);
     let mut batch = PackedInputs::default();
     batch.push(&ids[..256]);
-    positions.iter().for_each(|(p, _)| batch.push_row(*p, RowObjective::default()));
+    positions.iter().for_each(|(p, _)| batch.push_row(*p, TokenLoss::default()));
     let pass = LogitsPass::new(&gpu, &weights, 256, positions.len()).unwrap();
     let logits = block_on(pass.run(&batch)).unwrap();
     let mut worst = 0.0f64;

@@ -6,7 +6,7 @@ use crate::cli::{Task, lines, succeed};
 use jurist::data::{Example, Reader, View};
 use jurist::experiments::synthetic::{Miniature, Split, Version};
 use jurist::gpu::Gpu;
-use jurist::judge::{Judge, Judged, Prediction, ScoreOptions};
+use jurist::judge::{Judge, Prediction, ScoreOptions, ScoredRow};
 use jurist::model::checkpoint::Checkpoint;
 use jurist::model::config::Config;
 use jurist::model::decoder::{CachePass, CacheSizes, LogitsPass, PackedInputs, PrefillPrompt, PrefillRow, Sampler};
@@ -14,9 +14,9 @@ use jurist::model::error::ModelError;
 use jurist::model::init::Init;
 use jurist::model::source::TensorSource;
 use jurist::model::weights::Weights;
-use jurist::ops::loss_head::RowObjective;
+use jurist::ops::loss_head::TokenLoss;
 use jurist::random::{Stream, threefry2x32};
-use jurist::rollout::{Chain, Ending, Rollout, RolloutSizes, Stop, Watch};
+use jurist::rollout::{Chain, Ending, Rollout, RolloutObserver, RolloutSizes, Stop};
 use pollster::block_on;
 use serde_json::{Map, Value, json};
 
@@ -151,7 +151,7 @@ fn examples() -> Vec<Example> {
     Reader { view: View::for_scoring(), ..Reader::default() }.read_path(&ground().at("rows.jsonl")).unwrap().examples
 }
 
-fn judged(judge: &Judge, examples: &[Example], judging: &ScoreOptions) -> Vec<Judged> {
+fn judged(judge: &Judge, examples: &[Example], judging: &ScoreOptions) -> Vec<ScoredRow> {
     block_on(judge.judge(examples, judging, |_| {})).unwrap()
 }
 
@@ -160,7 +160,7 @@ fn last_logits(gpu: &Gpu, weights: &Weights, sequences: &[Vec<u32>]) -> Vec<Vec<
     let mut batch = PackedInputs::default();
     for ids in sequences {
         let start = batch.push(ids);
-        batch.push_row(start + ids.len() as u32 - 1, RowObjective::default());
+        batch.push_row(start + ids.len() as u32 - 1, TokenLoss::default());
     }
     let pass = LogitsPass::new(gpu, weights, batch.ids.len(), batch.rows.len()).unwrap();
     let logits = block_on(pass.run(&batch)).unwrap();
@@ -202,7 +202,7 @@ fn scores_are_what_a_direct_computation_gives() {
 }
 
 /// How far two judgings of the same rows are apart, and whether they have the same bits.
-fn apart(a: &[Judged], b: &[Judged]) -> (f64, bool) {
+fn apart(a: &[ScoredRow], b: &[ScoredRow]) -> (f64, bool) {
     assert_eq!(a.len(), b.len());
     let gaps = a.iter().zip(b).map(|(a, b)| {
         assert_eq!(a.chains, b.chains);
@@ -226,7 +226,7 @@ fn scores_do_not_depend_on_the_batch() {
             assert!(gap < 1e-6);
         }
         // Each row alone, in its own pass; and the other way round.
-        let alone: Vec<Judged> =
+        let alone: Vec<ScoredRow> =
             examples.iter().flat_map(|e| judged(&judge, std::slice::from_ref(e), &ScoreOptions::default())).collect();
         let reversed: Vec<Example> = examples.iter().rev().cloned().collect();
         let mut back = judged(&judge, &reversed, &ScoreOptions::default());
@@ -255,8 +255,8 @@ fn rollout_task(judge: &Judge) -> (Vec<Vec<u32>>, Stop) {
 /// Looks at what was drawn every so many tokens.
 struct Every(Option<usize>);
 
-impl Watch for Every {
-    fn tokens_a_look(&self) -> Option<usize> {
+impl RolloutObserver for Every {
+    fn sync_interval(&self) -> Option<usize> {
         self.0
     }
 }

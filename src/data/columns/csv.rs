@@ -5,7 +5,7 @@ use std::io::{BufRead, Read};
 
 use ::csv::{Error, ErrorKind, ReaderBuilder, StringRecord};
 
-use super::{Cell, Cells, File, Place, Result, Take};
+use super::{Cell, Cells, File, Result, RowPosition, Take};
 use crate::data::csv::{QUOTE, is_blank, named, ragged, twice};
 use crate::data::delimiter::delimiter;
 use crate::data::unpack::Kind;
@@ -114,7 +114,7 @@ pub(super) fn rows(file: &File, kind: Kind, mut text: Box<dyn BufRead>, names: &
             return Err(file.line(line, found, QUOTE));
         }
         let cells: Vec<Cell> = header.places.iter().map(|at| record.get(*at).map_or(Cell::Missing, Cell::Text)).collect();
-        take(&Cells { file: file.name, place: Place::Line(line), names, cells: &cells })?;
+        take(&Cells { file: file.name, place: RowPosition::Line(line), names, cells: &cells })?;
     }
     if header.is_none() {
         Header::read(file, line, &StringRecord::new(), names)?;

@@ -6,7 +6,7 @@ use std::io::BufRead;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
-use super::{Cell, Cells, DataError, File, Place, Result, Take, shorten};
+use super::{Cell, Cells, DataError, File, Result, RowPosition, Take, shorten};
 use crate::data::json::{each_row, without_nan};
 
 /// Rows of a text: one array if that is how it begins, else one object a line. The bare words NaN and Infinity, which Python
@@ -62,7 +62,7 @@ impl Rows<'_> {
 
     fn give(&mut self, line: usize, cells: Vec<Cell>, take: &mut Take) -> Result<()> {
         cells.iter().zip(&mut self.seen).for_each(|(cell, seen)| *seen |= *cell != Cell::Missing);
-        take(&Cells { file: self.file.name, place: Place::Line(line), names: self.names, cells: &cells })
+        take(&Cells { file: self.file.name, place: RowPosition::Line(line), names: self.names, cells: &cells })
     }
 }
 

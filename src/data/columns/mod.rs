@@ -17,12 +17,12 @@ use serde_json::Value;
 
 use super::scores::{Said, Words, list_in_text, listed, mean_score, no_words, said, said_by_text};
 use super::unpack::{Kind, Opened, open};
-use super::{DataError, Place, Result, listing, shorten, unreadable};
+use super::{DataError, Result, RowPosition, listing, shorten, unreadable};
 
 /// One row's values of the columns asked for, in that order.
 pub struct Cells<'a> {
     file: &'a str,
-    place: Place,
+    place: RowPosition,
     names: &'a [&'a str],
     cells: &'a [Cell<'a>],
 }
@@ -192,7 +192,7 @@ impl File<'_> {
     }
 
     fn line(&self, line: usize, found: String, fix: &str) -> DataError {
-        DataError::Line { file: self.name.into(), place: Place::Line(line), found, fix: fix.into() }
+        DataError::Line { file: self.name.into(), place: RowPosition::Line(line), found, fix: fix.into() }
     }
 
     fn unreadable(&self, error: &std::io::Error) -> DataError {

@@ -9,7 +9,7 @@ use ::parquet::record::{Field, Row};
 use ::parquet::schema::types::{Type, TypePtr};
 use serde_json::Value;
 
-use super::{Cell, Cells, File, Place, Result, Take};
+use super::{Cell, Cells, File, Result, RowPosition, Take};
 use crate::data::parquet;
 
 /// Rows of an opened file, numbered from 1.
@@ -28,7 +28,7 @@ pub(super) fn rows(file: &File, from: Box<dyn FileReader>, names: &[&str], take:
     for (index, row) in parquet::rows(file.name, from, Some(part)).enumerate() {
         let row = row?;
         let cells: Vec<Cell> = names.iter().map(|name| cell(&row, name)).collect();
-        take(&Cells { file: file.name, place: Place::Row(index + 1), names, cells: &cells })?;
+        take(&Cells { file: file.name, place: RowPosition::Row(index + 1), names, cells: &cells })?;
     }
     Ok(())
 }

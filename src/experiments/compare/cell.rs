@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::figures::{ChainSwap, Figures, expected, rounded};
-use super::protocol::{Choice, Method, Protocol, Run, version};
+use super::protocol::{Method, Protocol, Run, TrialChoice, version};
 use super::{CompareError, file_error};
 use crate::experiments::demo::{DemoData, TestItems};
 use crate::experiments::synthetic::{Miniature, SCORE_PHRASE, Split};
 use crate::files::{self, Lock};
 use crate::judge::{JUDGE_FILE, Judge, ScoreOptions, with_swapped_chains};
 use crate::train::TrainConfig;
-use crate::train::config::{Layers, Origin, Raw};
-use crate::train::run::{Surroundings, TrainOutcome, run as train};
+use crate::train::config::{Layers, Raw, SettingSource};
+use crate::train::run::{RunContext, TrainOutcome, run as train};
 
 /// Rows that are judged together.
 const BATCH: usize = 256;
@@ -47,29 +47,29 @@ impl Cell {
 }
 
 /// Where a comparison's files are: results, which are kept, and work, which can be made again.
-pub struct Place {
+pub struct CellPaths {
     pub protocol: Protocol,
     pub results: PathBuf,
     pub work: PathBuf,
 }
 
-impl Place {
+impl CellPaths {
     /// The result of a cell.
-    pub fn file(&self, choice: &Choice) -> PathBuf {
+    pub fn file(&self, choice: &TrialChoice) -> PathBuf {
         self.results.join("cells").join(format!("{choice}.json"))
     }
 
     /// The trained judge of a cell.
-    fn folder(&self, choice: &Choice) -> PathBuf {
+    fn folder(&self, choice: &TrialChoice) -> PathBuf {
         self.work.join(choice.to_string())
     }
 
     /// True once the cell's result is written.
-    pub fn is_done(&self, choice: &Choice) -> bool {
+    pub fn is_done(&self, choice: &TrialChoice) -> bool {
         self.file(choice).is_file()
     }
 
-    fn has_judge(&self, choice: &Choice) -> bool {
+    fn has_judge(&self, choice: &TrialChoice) -> bool {
         self.folder(choice).join(JUDGE_FILE).is_file()
     }
 
@@ -77,7 +77,7 @@ impl Place {
     ///
     /// # Errors
     /// A file that is none of ours.
-    pub fn read(&self, choice: &Choice) -> Result<Option<Cell>, CompareError> {
+    pub fn read(&self, choice: &TrialChoice) -> Result<Option<Cell>, CompareError> {
         let path = self.file(choice);
         if !path.is_file() {
             return Ok(None);
@@ -95,9 +95,9 @@ impl Place {
     ///
     /// # Errors
     /// Names of the protocol that lead nowhere.
-    pub fn open(&self) -> Result<Vec<Choice>, CompareError> {
+    pub fn open(&self) -> Result<Vec<TrialChoice>, CompareError> {
         let all = self.protocol.cells()?;
-        let mut wanted: Vec<&Choice> = all.iter().filter(|c| !self.is_done(c)).collect();
+        let mut wanted: Vec<&TrialChoice> = all.iter().filter(|c| !self.is_done(c)).collect();
         let mut next = 0;
         while next < wanted.len() {
             for need in self.starts(wanted[next])? {
@@ -116,15 +116,15 @@ impl Place {
     /// What must be there before this cell can be made: results to choose a rate by, judges to start from.
     ///
     /// # Errors
-    /// As [`Place::open`].
-    pub fn is_ready(&self, choice: &Choice) -> Result<bool, CompareError> {
+    /// As [`CellPaths::open`].
+    pub fn is_ready(&self, choice: &TrialChoice) -> Result<bool, CompareError> {
         let starts = self.starts(choice)?;
         let needs = self.protocol.needs(choice)?;
         Ok(needs.iter().all(|n| if starts.contains(n) { self.has_judge(n) } else { self.is_done(n) }))
     }
 
     /// The cells whose judges this one builds on.
-    fn starts(&self, choice: &Choice) -> Result<Vec<Choice>, CompareError> {
+    fn starts(&self, choice: &TrialChoice) -> Result<Vec<TrialChoice>, CompareError> {
         let method = self.protocol.method(&choice.method)?;
         let judge_of = |name: &&String| [&method.start, &method.chains_from].into_iter().flatten().any(|s| s == *name);
         Ok(self.protocol.needs(choice)?.into_iter().filter(|n| judge_of(&&n.method) && matches!(n.run, Run::Seed(_))).collect())
@@ -157,8 +157,8 @@ impl Place {
     ///
     /// # Errors
     /// Whatever training, judging or the disk report.
-    pub async fn make(&self, choice: &Choice, around: Surroundings<'_>) -> Result<bool, CompareError> {
-        let Surroundings { gpu, clock, progress, interrupted } = around;
+    pub async fn make(&self, choice: &TrialChoice, ctx: RunContext<'_>) -> Result<bool, CompareError> {
+        let RunContext { gpu, clock, progress, interrupted } = ctx;
         let result = self.file(choice);
         let dir = result.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(dir).map_err(file_error("create", dir))?;
@@ -167,8 +167,8 @@ impl Place {
         for start in self.starts(choice)? {
             if !self.has_judge(&start) {
                 progress.note(&format!("{choice} builds on {start}, which comes first"));
-                let around = Surroundings { gpu, clock, progress, interrupted };
-                if !Box::pin(self.make(&start, around)).await? {
+                let ctx = RunContext { gpu, clock, progress, interrupted };
+                if !Box::pin(self.make(&start, ctx)).await? {
                     return Ok(false);
                 }
             }
@@ -180,8 +180,8 @@ impl Place {
         let data = DemoData::make(version, self.protocol.data_seed, self.protocol.sizes(), &folder)?;
         if !self.has_judge(choice) {
             let config = self.config(choice, method, &data, (seed, rate))?;
-            let around = Surroundings { gpu, clock, progress, interrupted };
-            if let TrainOutcome::Interrupted { .. } = train(&config, around).await? {
+            let ctx = RunContext { gpu, clock, progress, interrupted };
+            if let TrainOutcome::Interrupted { .. } = train(&config, ctx).await? {
                 return Ok(false);
             }
         }
@@ -215,13 +215,13 @@ impl Place {
     /// The settings of a cell's training.
     fn config(
         &self,
-        choice: &Choice,
+        choice: &TrialChoice,
         method: &Method,
         data: &DemoData,
         (seed, rate): (u64, f64),
     ) -> Result<TrainConfig, CompareError> {
         let mut layers = Layers::default();
-        let from = || Origin::File("the comparison".into());
+        let from = || SettingSource::File("the comparison".into());
         let text = |path: &Path| Raw::Quoted(path.display().to_string());
         let mut base = vec![
             ("train_file", text(&data.train)),
@@ -229,12 +229,12 @@ impl Place {
             ("phrase", Raw::Quoted(SCORE_PHRASE.into())),
             ("template", Raw::Quoted("plain".into())),
             ("chat", Raw::Quoted("never".into())),
-            ("max_completion_length", Raw::Whole(version(&choice.task).map_err(CompareError::Cell)?.chain_limit() as i64)),
+            ("max_completion_length", Raw::Int(version(&choice.task).map_err(CompareError::Cell)?.chain_limit() as i64)),
             ("adam_beta2", Raw::Number(0.98)),
             ("weight_decay", Raw::Number(0.01)),
-            ("per_device_eval_batch_size", Raw::Whole(BATCH as i64)),
-            ("save_total_limit", Raw::Whole(1)),
-            ("seed", Raw::Whole(seed as i64)),
+            ("per_device_eval_batch_size", Raw::Int(BATCH as i64)),
+            ("save_total_limit", Raw::Int(1)),
+            ("seed", Raw::Int(seed as i64)),
             ("learning_rate", Raw::Number(rate)),
             ("resume_from_checkpoint", Raw::Flag(true)),
         ];

@@ -6,7 +6,7 @@ use super::CompareError;
 use crate::eval::distribution::{bin_shares, entropy_bits, modal_share, wasserstein_1};
 use crate::eval::{self, Measured};
 use crate::experiments::synthetic::{Item, verdicts_right};
-use crate::judge::Judged;
+use crate::judge::ScoredRow;
 
 /// Figures of one set. `None`: not defined there.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -69,20 +69,20 @@ impl Figures {
     ///
     /// # Errors
     /// A row that could not be judged: every row of the miniature can be.
-    pub fn of_judged(items: &[Item], judged: &[Judged]) -> Result<(Self, Vec<f64>), CompareError> {
+    pub fn of_judged(items: &[Item], judged: &[ScoredRow]) -> Result<(Self, Vec<f64>), CompareError> {
         let human: Vec<f64> = items.iter().map(|item| item.score).collect();
         let scores = expected(judged)?;
-        let decoded: Vec<f64> = judged.iter().filter_map(|j| j.judgement.decoded).collect();
+        let decoded: Vec<f64> = judged.iter().filter_map(|j| j.record.decoded).collect();
         let mut figures = Figures::of_scores(&human, &scores);
         figures.decoded_pearson = known(eval::pearson(&human, &decoded));
         figures.decoded_rmse = known(eval::rmse(&human, &decoded));
-        let mean = |of: &dyn Fn(&Judged, &Item) -> f64| {
+        let mean = |of: &dyn Fn(&ScoredRow, &Item) -> f64| {
             let sum: f64 = judged.iter().zip(items).map(|(j, item)| of(j, item)).sum();
             Some(rounded(sum / items.len().max(1) as f64, 6))
         };
         if judged.iter().all(|j| !j.chains.is_empty()) {
             figures.verdicts = mean(&|j, item| verdicts_right(&j.chains[0], item));
-            figures.forced = mean(&|j, _| f64::from(u8::from(j.judgement.forced)));
+            figures.forced = mean(&|j, _| f64::from(u8::from(j.record.forced)));
             figures.tokens = mean(&|j, _| j.readings.first().map_or(0.0, |r| r.tokens as f64));
         }
         Ok((figures, scores))
@@ -90,10 +90,10 @@ impl Figures {
 }
 
 /// The expected scores of judgements.
-pub fn expected(judged: &[Judged]) -> Result<Vec<f64>, CompareError> {
-    let score = |j: &Judged| {
-        let why = || CompareError::Cell(format!("a row could not be judged: {}", j.judgement.error.clone().unwrap_or_default()));
-        j.judgement.expected.ok_or_else(why)
+pub fn expected(judged: &[ScoredRow]) -> Result<Vec<f64>, CompareError> {
+    let score = |j: &ScoredRow| {
+        let why = || CompareError::Cell(format!("a row could not be judged: {}", j.record.error.clone().unwrap_or_default()));
+        j.record.expected.ok_or_else(why)
     };
     judged.iter().map(score).collect()
 }

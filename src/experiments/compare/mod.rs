@@ -15,9 +15,9 @@ mod protocol;
 mod statistics;
 mod table;
 
-pub use cell::{Cell, Place};
+pub use cell::{Cell, CellPaths};
 pub use page::write_page;
-pub use protocol::{Choice, Group, Method, Protocol, Run};
+pub use protocol::{Group, Method, Protocol, Run, TrialChoice};
 pub use table::{Results, refuse_foreign_pages, write_tables};
 
 /// Errors of a comparison: a protocol or result that cannot be used, and those of the rooms it goes through.

@@ -6,20 +6,20 @@ use std::path::PathBuf;
 use super::protocol::Group;
 use super::statistics::Mean;
 use super::table::{Results, Row};
-use super::{CompareError, Place};
+use super::{CellPaths, CompareError};
 use crate::eval::report::escape;
 use crate::eval::report::svg::{Anchor, Axis, Svg};
 use crate::files::{refuse_foreign, write_own};
 
 const STYLE: &str = "\
-:root{color-scheme:light dark;--ink:#1c2430;--soft:#5b6675;--line:#d5dae1;--ground:#fff;--card:#f6f7f9;--judge:#1f6feb;--champion:#c2410c;--mark:#8a94a3}\
-@media(prefers-color-scheme:dark){:root{--ink:#e6e9ee;--soft:#9aa5b4;--line:#333b46;--ground:#12161c;--card:#1a2028;--judge:#6aa6ff;--champion:#ff9d5c;--mark:#7b8695}}\
+:root{color-scheme:light dark;--ink:#1c2430;--soft:#5b6675;--line:#d5dae1;--ground:#fff;--card:#f6f7f9;--judge:#1f6feb;--reference:#c2410c;--mark:#8a94a3}\
+@media(prefers-color-scheme:dark){:root{--ink:#e6e9ee;--soft:#9aa5b4;--line:#333b46;--ground:#12161c;--card:#1a2028;--judge:#6aa6ff;--reference:#ff9d5c;--mark:#7b8695}}\
 body{margin:0 auto;max-width:76rem;padding:2rem 1.2rem;background:var(--ground);color:var(--ink);font:16px/1.5 system-ui,sans-serif}\
 h1,h2{line-height:1.2}h2{margin-top:3rem;border-top:1px solid var(--line);padding-top:1.5rem}\
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(30rem,100%),1fr));gap:1.2rem}figure{margin:0;background:var(--card);border-radius:8px;padding:1rem}\
 figcaption{font-weight:600;margin-bottom:.4rem}svg{width:100%;height:auto;font-size:12px}svg text{fill:var(--ink)}svg .soft{fill:var(--soft)}\
 .grid{stroke:var(--line)}.zero{stroke:var(--soft);stroke-width:1.5}.judge{fill:var(--judge);stroke:var(--judge);stroke-width:2}\
-.champion{fill:var(--champion);stroke:var(--champion);stroke-width:2}.mark{stroke:var(--mark);stroke-dasharray:4 3}\
+.reference{fill:var(--reference);stroke:var(--reference);stroke-width:2}.mark{stroke:var(--mark);stroke-dasharray:4 3}\
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-size:.86rem;margin:.8rem 0}th,td{padding:.25rem .6rem;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}\
 th:first-child,td:first-child{text-align:left}";
 
@@ -30,7 +30,7 @@ const TITLE: &str = "<title>jurist: the comparison</title>";
 const PAGE: &str = "index.html";
 
 /// As the tables' [`super::refuse_foreign_pages`].
-pub fn refuse_foreign_page(place: &Place) -> Result<(), CompareError> {
+pub fn refuse_foreign_page(place: &CellPaths) -> Result<(), CompareError> {
     Ok(refuse_foreign(&place.results.join(PAGE), |there| there.contains(TITLE))?)
 }
 
@@ -69,7 +69,7 @@ pub fn write_page(results: &Results) -> Result<PathBuf, CompareError> {
 
 fn group_charts(results: &Results, group: &Group, task: &str) -> Result<String, CompareError> {
     let rows = results.rows(group, task)?;
-    let champion = &results.place.protocol.method(&group.champion)?.title;
+    let reference = &results.place.protocol.method(&group.reference)?.title;
     let marks: Vec<(&str, f64)> =
         results.marks(task).into_iter().filter_map(|(name, _, outside)| Some((name, outside?))).collect();
     let outside: Vec<(&Row, Option<Mean>)> = rows.iter().map(|row| (row, row.pearson.last().copied().flatten())).collect();
@@ -77,20 +77,20 @@ fn group_charts(results: &Results, group: &Group, task: &str) -> Result<String, 
     Ok(format!(
         "<div class=\"charts\">\n<figure><figcaption>Pearson out of domain, 95 % intervals over seeds</figcaption>{}</figure>\n\
          <figure><figcaption>{} minus each, out of domain</figcaption>{}</figure>\n</div>\n",
-        intervals(&outside, &marks, champion, "Pearson out of domain by method"),
-        escape(champion),
-        intervals(&behind, &[("0", 0.0)], champion, "Difference to each method"),
+        intervals(&outside, &marks, reference, "Pearson out of domain by method"),
+        escape(reference),
+        intervals(&behind, &[("0", 0.0)], reference, "Difference to each method"),
     ))
 }
 
 /// A line a row: its mean as a point, its interval as a bar; `marks` are vertical lines.
-fn intervals(rows: &[(&Row, Option<Mean>)], marks: &[(&str, f64)], champion: &str, label: &str) -> String {
+fn intervals(rows: &[(&Row, Option<Mean>)], marks: &[(&str, f64)], reference: &str, label: &str) -> String {
     let (left, right, step) = (230.0, 600.0, 26.0);
     let height = step * rows.len() as f64 + 56.0;
     let mut svg = Svg::new(640.0, height, label);
     let ends = |(_, mean): &(&Row, Option<Mean>)| mean.map(|m| [m.mean - m.half.unwrap_or(0.0), m.mean + m.half.unwrap_or(0.0)]);
     let values = rows.iter().filter_map(ends).flatten().chain(marks.iter().map(|(_, x)| *x));
-    let axis = Axis::around(values, 6, left, right);
+    let axis = Axis::ctx(values, 6, left, right);
     for (x, text) in axis.ticks(6) {
         svg.line((axis.at(x), 18.0), (axis.at(x), height - 30.0), "grid");
         svg.text((axis.at(x), height - 14.0), Anchor::Middle, "soft", &text);
@@ -104,7 +104,7 @@ fn intervals(rows: &[(&Row, Option<Mean>)], marks: &[(&str, f64)], champion: &st
     }
     for (n, (row, mean)) in rows.iter().enumerate() {
         let y = 32.0 + step * n as f64;
-        let class = if row.title == champion { "champion" } else { "judge" };
+        let class = if row.title == reference { "reference" } else { "judge" };
         svg.text((left - 12.0, y + 4.0), Anchor::End, "", &row.title);
         let Some(mean) = mean else { continue };
         let half = mean.half.unwrap_or(0.0);

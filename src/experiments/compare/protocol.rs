@@ -69,7 +69,7 @@ pub struct Group {
     pub tasks: Vec<String>,
     pub methods: Vec<String>,
     /// The method that the others' differences are to.
-    pub champion: String,
+    pub reference: String,
     /// Seeds, where not all of the protocol's.
     seeds: Option<Vec<u64>>,
 }
@@ -83,13 +83,13 @@ pub enum Run {
 
 /// A cell by its names.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Choice {
+pub struct TrialChoice {
     pub task: String,
     pub method: String,
     pub run: Run,
 }
 
-impl std::fmt::Display for Choice {
+impl std::fmt::Display for TrialChoice {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.run {
             Run::Seed(seed) => write!(f, "{}/{}/seed-{seed}", self.task, self.method),
@@ -98,7 +98,7 @@ impl std::fmt::Display for Choice {
     }
 }
 
-impl std::str::FromStr for Choice {
+impl std::str::FromStr for TrialChoice {
     type Err = CompareError;
 
     fn from_str(text: &str) -> Result<Self, CompareError> {
@@ -111,7 +111,7 @@ impl std::str::FromStr for Choice {
             Some(("rate", r)) => r.parse().map(Run::Rate).map_err(|_| wrong())?,
             _ => return Err(wrong()),
         };
-        Ok(Choice { task: task.into(), method: method.into(), run })
+        Ok(TrialChoice { task: task.into(), method: method.into(), run })
     }
 }
 
@@ -151,10 +151,10 @@ impl Protocol {
             known.push(name);
         }
         for group in &self.groups {
-            for method in group.methods.iter().chain([&group.champion]) {
-                if !known.contains(&method.as_str()) || !group.methods.contains(&group.champion) {
+            for method in group.methods.iter().chain([&group.reference]) {
+                if !known.contains(&method.as_str()) || !group.methods.contains(&group.reference) {
                     return Err(format!(
-                        "group `{}`: `{method}` is no method above, or the champion is not among its methods",
+                        "group `{}`: `{method}` is no method above, or the reference is not among its methods",
                         group.name
                     ));
                 }
@@ -201,20 +201,21 @@ impl Protocol {
     }
 
     /// The runs among which `method`'s learning rate is chosen; none where there is one rate only.
-    pub fn tuning(&self, method: &Method) -> Vec<Choice> {
+    pub fn tuning(&self, method: &Method) -> Vec<TrialChoice> {
         let several = if method.learning_rates.len() > 1 { &method.learning_rates[..] } else { &[] };
-        let choice = |rate: &f64| Choice { task: self.tuning.task.clone(), method: method.name.clone(), run: Run::Rate(*rate) };
+        let choice =
+            |rate: &f64| TrialChoice { task: self.tuning.task.clone(), method: method.name.clone(), run: Run::Rate(*rate) };
         several.iter().map(choice).collect()
     }
 
     /// All cells, those first that others build on.
-    pub fn cells(&self) -> Result<Vec<Choice>, CompareError> {
-        let mut all: Vec<Choice> = Vec::new();
+    pub fn cells(&self) -> Result<Vec<TrialChoice>, CompareError> {
+        let mut all: Vec<TrialChoice> = Vec::new();
         for group in &self.groups {
             for task in &group.tasks {
                 for seed in self.seeds(group) {
                     for method in &group.methods {
-                        let cell = Choice { task: task.clone(), method: method.clone(), run: Run::Seed(*seed) };
+                        let cell = TrialChoice { task: task.clone(), method: method.clone(), run: Run::Seed(*seed) };
                         self.with_needs(cell, &mut all)?;
                     }
                 }
@@ -224,7 +225,7 @@ impl Protocol {
     }
 
     /// What a cell needs: the runs that its learning rate is chosen by, and the judges that it starts from.
-    pub fn needs(&self, cell: &Choice) -> Result<Vec<Choice>, CompareError> {
+    pub fn needs(&self, cell: &TrialChoice) -> Result<Vec<TrialChoice>, CompareError> {
         let method = self.method(&cell.method)?;
         let mut needs = match cell.run {
             Run::Seed(_) => self.tuning(self.tuned(method)?),
@@ -236,12 +237,12 @@ impl Protocol {
                 // The start has a rate of its own, chosen before; its judge is that of the tuning seed.
                 Run::Rate(_) => Run::Seed(self.tuning.seed),
             };
-            needs.push(Choice { task: cell.task.clone(), method: other.clone(), run });
+            needs.push(TrialChoice { task: cell.task.clone(), method: other.clone(), run });
         }
         Ok(needs)
     }
 
-    fn with_needs(&self, cell: Choice, all: &mut Vec<Choice>) -> Result<(), CompareError> {
+    fn with_needs(&self, cell: TrialChoice, all: &mut Vec<TrialChoice>) -> Result<(), CompareError> {
         if all.contains(&cell) {
             return Ok(());
         }
@@ -307,7 +308,7 @@ mod tests {
         title = "All"
         tasks = ["E"]
         methods = ["std", "real"]
-        champion = "real"
+        reference = "real"
     "#;
 
     fn parse(text: &str) -> Result<Protocol, String> {
@@ -317,7 +318,7 @@ mod tests {
 
     #[test]
     fn cells_come_behind_what_they_need() {
-        let cells: Vec<String> = parse(PROTOCOL).unwrap().cells().unwrap().iter().map(Choice::to_string).collect();
+        let cells: Vec<String> = parse(PROTOCOL).unwrap().cells().unwrap().iter().map(TrialChoice::to_string).collect();
         // Rates of sft are tried on H with the tuning's seed; real has one rate only.
         assert_eq!(
             cells,
@@ -333,16 +334,16 @@ mod tests {
             ]
         );
         for cell in cells {
-            assert_eq!(cell.parse::<Choice>().unwrap().to_string(), cell);
+            assert_eq!(cell.parse::<TrialChoice>().unwrap().to_string(), cell);
         }
-        assert!("H/real".parse::<Choice>().is_err() && "H/real/fold-1".parse::<Choice>().is_err());
+        assert!("H/real".parse::<TrialChoice>().is_err() && "H/real/fold-1".parse::<TrialChoice>().is_err());
     }
 
     #[test]
     fn protocols_that_lead_nowhere() {
         for (from, to, message) in [
             ("start = \"sft\"\n        rate_of", "start = \"stf\"\n        rate_of", "refers to `stf`"),
-            ("champion = \"real\"", "champion = \"raft\"", "the champion is not among its methods"),
+            ("reference = \"real\"", "reference = \"raft\"", "the reference is not among its methods"),
             ("tasks = [\"E\"]", "tasks = [\"F\"]", "unknown version"),
             ("normalize_advantages", "normalise_advantages", "`normalise_advantages` is no setting"),
             ("learning_rates = [1e-4]", "", "give learning_rates to choose from"),

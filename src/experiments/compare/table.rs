@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
 
-use super::cell::{Cell, Place};
+use super::cell::{Cell, CellPaths};
 use super::figures::Figures;
 use super::protocol::{Group, Run, version};
 use super::statistics::{Mean, Scores, paired_bootstrap};
@@ -25,7 +25,7 @@ const OUTSIDE: [&str; 3] = ["ood1", "ood2", "ood3"];
 
 /// Everything that is finished, and what it is measured against.
 pub struct Results<'a> {
-    pub place: &'a Place,
+    pub place: &'a CellPaths,
     /// Cells by (task, method), in the order of seeds.
     cells: BTreeMap<(String, String), Vec<Cell>>,
     tasks: BTreeMap<String, Task>,
@@ -45,11 +45,11 @@ pub struct Row {
     pub seeds: usize,
     /// Pearson on the test set, on each set out of domain, and their mean.
     pub pearson: Vec<Option<Mean>>,
-    /// The difference of the champion to this method, out of domain.
+    /// The difference of the reference to this method, out of domain.
     pub behind: Option<Behind>,
 }
 
-/// The champion minus another method: Pearson in and out of domain, RMSE out of domain.
+/// The reference minus another method: Pearson in and out of domain, RMSE out of domain.
 pub struct Behind {
     pub test: Option<Mean>,
     pub outside: Option<Mean>,
@@ -62,7 +62,7 @@ impl<'a> Results<'a> {
     ///
     /// # Errors
     /// Files that are none of ours.
-    pub fn read(place: &'a Place) -> Result<Self, CompareError> {
+    pub fn read(place: &'a CellPaths) -> Result<Self, CompareError> {
         let mut cells: BTreeMap<(String, String), Vec<Cell>> = BTreeMap::new();
         let mut tasks = BTreeMap::new();
         for choice in place.protocol.cells()? {
@@ -107,15 +107,15 @@ impl<'a> Results<'a> {
 
     /// The rows of a group's main table.
     pub fn rows(&self, group: &Group, task: &str) -> Result<Vec<Row>, CompareError> {
-        let champion = self.cells(group, task, &group.champion);
+        let reference = self.cells(group, task, &group.reference);
         let mut rows = Vec::new();
         for name in &group.methods {
             let cells = self.cells(group, task, name);
             let mut pearson = vec![self.mean(&cells, &["test"], |f| f.pearson)];
             pearson.extend(OUTSIDE.iter().map(|set| self.mean(&cells, &[set], |f| f.pearson)));
             pearson.push(self.mean(&cells, &OUTSIDE, |f| f.pearson));
-            let pair = (&champion[..], &cells[..]);
-            let behind = (name != &group.champion).then(|| Behind {
+            let pair = (&reference[..], &cells[..]);
+            let behind = (name != &group.reference).then(|| Behind {
                 test: self.difference(pair, &["test"], |f| f.pearson),
                 outside: self.difference(pair, &OUTSIDE, |f| f.pearson),
                 bootstrap: self.bootstrap(task, pair),
@@ -216,10 +216,10 @@ impl<'a> Results<'a> {
             let rest = [of(&|f| f.spearman), of(&|f| f.kendall_tau_b), of(&|f| f.rmse), of(&|f| f.mae)];
             let _ = writeln!(page, "| {} | {} | {} | {} |", row.title, row.seeds, r.join(" | "), rest.join(" | "));
         }
-        let champion = &self.place.protocol.method(&group.champion)?.title;
+        let reference = &self.place.protocol.method(&group.reference)?.title;
         let _ = writeln!(
             page,
-            "\n**{champion} minus each**, paired by seed:\n\n| | test r | OOD r | OOD r, bootstrap | OOD RMSE |\n|---|---|---|---|---|"
+            "\n**{reference} minus each**, paired by seed:\n\n| | test r | OOD r | OOD r, bootstrap | OOD RMSE |\n|---|---|---|---|---|"
         );
         for row in &rows {
             let Some(behind) = &row.behind else { continue };
@@ -260,7 +260,7 @@ impl<'a> Results<'a> {
 }
 
 impl Task {
-    fn make(place: &Place, task: &str) -> Result<Self, CompareError> {
+    fn make(place: &CellPaths, task: &str) -> Result<Self, CompareError> {
         let miniature = Miniature::new(version(task).map_err(CompareError::Cell)?, place.protocol.data_seed);
         let sizes = place.protocol.sizes();
         let train = miniature.items(Split::Train, sizes.train);
@@ -324,7 +324,7 @@ fn difference(mean: Option<Mean>) -> String {
 ///
 /// # Errors
 /// As said.
-pub fn refuse_foreign_pages(place: &Place) -> Result<(), CompareError> {
+pub fn refuse_foreign_pages(place: &CellPaths) -> Result<(), CompareError> {
     refuse_foreign(&place.results.join(TABLES), |there| there.starts_with(OPENING))?;
     super::page::refuse_foreign_page(place)
 }

@@ -1,7 +1,7 @@
 //! The demo's table: contenders, floors and ceiling on every test set, with intervals.
 
 use super::data::DemoData;
-use super::{DemoError, Item, Judged, SFT};
+use super::{DemoError, Item, SFT, ScoredRow};
 use crate::eval::distribution::{bin_shares, modal_share};
 use crate::eval::intervals::Bootstrap;
 use crate::eval::paired::PairedSets;
@@ -37,10 +37,10 @@ pub struct ContenderSet {
     /// Share of the criteria whose verdict in the chain is right.
     pub verdicts: Option<f64>,
     /// The judgements themselves, for examples.
-    pub judged: Vec<Judged>,
+    pub judged: Vec<ScoredRow>,
 }
 
-/// Figures of one contender on one test set.
+/// Figures of one baseline on one test set.
 #[derive(Clone, Debug)]
 pub struct Figures {
     pub name: String,
@@ -77,14 +77,14 @@ pub fn labels(items: &[Item]) -> Vec<f64> {
 
 impl Contender {
     /// A judge's scores; a row that could not be judged would be an error of the demo, and gets the middle of the scale.
-    pub fn judge(name: &str, data: &DemoData, judged: &[Vec<Judged>]) -> Result<Self, DemoError> {
+    pub fn judge(name: &str, data: &DemoData, judged: &[Vec<ScoredRow>]) -> Result<Self, DemoError> {
         let sets = data.tests.iter().zip(judged).map(|(test, judged)| {
-            let right = |(j, item): (&Judged, &Item)| {
+            let right = |(j, item): (&ScoredRow, &Item)| {
                 let each: Vec<f64> = j.chains.iter().map(|chain| verdicts_right(chain, item)).collect();
                 each.iter().sum::<f64>() / each.len().max(1) as f64
             };
             let verdicts = judged.iter().zip(&test.items).map(right).sum::<f64>() / judged.len().max(1) as f64;
-            let scores = judged.iter().map(|j| j.judgement.expected.unwrap_or(3.0)).collect();
+            let scores = judged.iter().map(|j| j.record.expected.unwrap_or(3.0)).collect();
             ContenderSet { scores, verdicts: Some(verdicts), judged: judged.clone() }
         });
         Ok(Contender { name: name.into(), role: Role::Judge, sets: sets.collect() })
@@ -190,14 +190,14 @@ fn start(contenders: &[Contender]) -> Option<&Contender> {
     contenders.iter().find(|c| c.name == SFT)
 }
 
-fn figures(contender: &Contender, all: &[Contender], set: usize, human: &[f64], seed: u64) -> Result<Figures, DemoError> {
-    let scores = &contender.sets[set].scores;
-    let is_judge = contender.role == Role::Judge;
+fn figures(baseline: &Contender, all: &[Contender], set: usize, human: &[f64], seed: u64) -> Result<Figures, DemoError> {
+    let scores = &baseline.sets[set].scores;
+    let is_judge = baseline.role == Role::Judge;
     let interval = match is_judge {
         true => bootstrap(seed).interval(|t| t.pearson(), human, scores)?.ok().map(|i| (i.low, i.high)),
         false => None,
     };
-    let gain = match start(all).filter(|s| is_judge && s.name != contender.name) {
+    let gain = match start(all).filter(|s| is_judge && s.name != baseline.name) {
         Some(start) => {
             let other = &start.sets[set].scores;
             bootstrap(seed).difference(|t| t.pearson(), human, scores, other)?.ok().map(|i| (i.estimate, i.low, i.high))
@@ -205,15 +205,15 @@ fn figures(contender: &Contender, all: &[Contender], set: usize, human: &[f64], 
         None => None,
     };
     Ok(Figures {
-        name: contender.name.clone(),
-        role: contender.role,
+        name: baseline.name.clone(),
+        role: baseline.role,
         pearson: pearson(human, scores),
         interval,
         gain,
         spearman: spearman(human, scores),
         rmse: rmse(human, scores),
         modal_share: modal_share(&bin_shares(scores, 0.25)),
-        verdicts: contender.sets[set].verdicts,
+        verdicts: baseline.sets[set].verdicts,
     })
 }
 
@@ -229,16 +229,16 @@ fn out_of_domain(data: &DemoData, contenders: &[Contender], sets: &[TestSet], se
         }
         Ok(sum / count)
     };
-    let one = |(index, contender): (usize, &Contender)| {
+    let one = |(index, baseline): (usize, &Contender)| {
         let plain = |of: &dyn Fn(&Figures) -> f64| outside().map(|set| of(&sets[set].figures[index])).sum::<f64>() / count;
         let verdicts: Option<Vec<f64>> = outside().map(|set| sets[set].figures[index].verdicts).collect();
-        let rival = start(contenders).filter(|s| contender.role == Role::Judge && s.name != contender.name);
+        let rival = start(contenders).filter(|s| baseline.role == Role::Judge && s.name != baseline.name);
         Figures {
-            name: contender.name.clone(),
-            role: contender.role,
+            name: baseline.name.clone(),
+            role: baseline.role,
             pearson: average(index, &|f| f.pearson.clone()),
             interval: None,
-            gain: rival.and_then(|rival| paired_gain(contender, rival, &human, seed)),
+            gain: rival.and_then(|rival| paired_gain(baseline, rival, &human, seed)),
             spearman: average(index, &|f| f.spearman.clone()),
             rmse: average(index, &|f| f.rmse.clone()),
             modal_share: plain(&|f| f.modal_share),
@@ -264,6 +264,6 @@ fn paired_gain(a: &Contender, b: &Contender, human: &[Vec<f64>], seed: u64) -> O
 }
 
 /// Its scores on the out-of-domain sets.
-fn outside(contender: &Contender) -> Vec<&[f64]> {
-    contender.sets[1..].iter().map(|set| set.scores.as_slice()).collect()
+fn outside(baseline: &Contender) -> Vec<&[f64]> {
+    baseline.sets[1..].iter().map(|set| set.scores.as_slice()).collect()
 }

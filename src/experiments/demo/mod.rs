@@ -19,13 +19,13 @@ use crate::data::Example;
 use crate::eval::EvalError;
 use crate::experiments::synthetic::{Item, MiniatureError, Sizes, Split, Version};
 use crate::files::{FileError, Lock, refuse_foreign, write_own};
-use crate::judge::{Judge, JudgeError, Judged, ScoreOptions};
+use crate::judge::{Judge, JudgeError, ScoreOptions, ScoredRow};
 use crate::progress::Progress;
 use crate::text::TextError;
 use crate::train::TrainError;
 use crate::train::config::{Chat, Method, Resume, TrainConfig};
 use crate::train::objective::schedule::Decay;
-use crate::train::run::{Surroundings, TrainOutcome, run as train};
+use crate::train::run::{RunContext, TrainOutcome, run as train};
 
 pub use data::{DemoData, TestItems};
 use whole::Whole;
@@ -88,8 +88,8 @@ pub enum DemoError {
 ///
 /// # Errors
 /// Whatever training, judging or the disk report; what was trained so far stays and is gone on from.
-pub async fn run(options: &DemoOptions, around: Surroundings<'_>) -> Result<DemoEnd, DemoError> {
-    let Surroundings { gpu, clock, progress, interrupted } = around;
+pub async fn run(options: &DemoOptions, ctx: RunContext<'_>) -> Result<DemoEnd, DemoError> {
+    let RunContext { gpu, clock, progress, interrupted } = ctx;
     let began = clock.seconds();
     // One folder a kind of run: a quick demo and a full one never mix.
     let kind = if options.quick { "quick" } else { "full" };
@@ -110,8 +110,8 @@ pub async fn run(options: &DemoOptions, around: Surroundings<'_>) -> Result<Demo
         whole.note(&format!("{} of {}: {}", n + 1, Stage::ALL.len() + 1, stage.describe()));
         whole.enter(n);
         let config = stage.config(options, &data, &folder);
-        let around = Surroundings { gpu, clock, progress: &mut whole, interrupted };
-        if let TrainOutcome::Interrupted { checkpoint } = train(&config, around).await? {
+        let ctx = RunContext { gpu, clock, progress: &mut whole, interrupted };
+        if let TrainOutcome::Interrupted { checkpoint } = train(&config, ctx).await? {
             return Ok(DemoEnd::Interrupted(checkpoint));
         }
         dirs.push(PathBuf::from(config.output_dir));

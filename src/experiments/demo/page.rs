@@ -41,7 +41,7 @@ impl Page<'_> {
         Ok(write_own(path, page.as_bytes(), is_ours)?)
     }
 
-    /// Human score and the score of the contender called `name` on the in-domain test set.
+    /// Human score and the score of the baseline called `name` on the in-domain test set.
     fn pairs(&self, name: &str) -> Vec<(f64, f64)> {
         let set = self.contenders.iter().find(|c| c.name == name).and_then(|c| c.sets.first());
         let human = self.data.tests.first().map(|t| labels(&t.items)).unwrap_or_default();
@@ -148,7 +148,7 @@ impl Page<'_> {
             return Vec::new();
         };
         let texts = self.judge.settings().scale.texts().to_vec();
-        let show = |(item, judged): (&super::Item, &super::Judged)| {
+        let show = |(item, judged): (&super::Item, &super::ScoredRow)| {
             let prediction = judged.prediction.as_ref()?;
             Some(Example {
                 prompt: item.prompt.clone(),

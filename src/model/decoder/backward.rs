@@ -4,9 +4,9 @@
 //! activations are computed again, a layer's inside is recorded a second time just before its way back, so that of each
 //! layer only the input is kept (Chen et al. 2016, arXiv:1604.06174).
 
-use super::project::Learns;
+use super::project::GradTargets;
 use super::{Attention, Inputs, LayerTrace, Recorder, Trace, words};
-use crate::gpu::{PlanBuilder, Size, Tensor};
+use crate::gpu::{Extent, PlanBuilder, Tensor};
 use crate::model::names::LayerGroups;
 use crate::ops::{attention, embedding, matmul, rmsnorm, rope, swiglu};
 
@@ -17,7 +17,7 @@ pub(super) struct BackwardInputs {
     pub spans: Tensor,
     /// `[U, 4]` and `[T]`: tokens sorted by id.
     pub buckets: (Tensor, Tensor),
-    pub distinct: Size,
+    pub distinct: Extent,
     /// `[T]` of ones, for bias gradients.
     pub ones: Tensor,
     /// Compute activations again, layer by layer, instead of keeping them.
@@ -29,8 +29,8 @@ pub(super) struct BackwardInputs {
 struct Layer<'a> {
     trace: LayerTrace,
     groups: &'a LayerGroups,
-    learns: Learns<'a>,
-    /// Nothing below it learns: the gradient of its input is not wanted.
+    targets: GradTargets<'a>,
+    /// Nothing below it targets: the gradient of its input is not wanted.
     lowest: bool,
 }
 
@@ -42,7 +42,7 @@ impl Recorder<'_> {
         inputs: Inputs,
         extra: BackwardInputs,
         trace: &Trace,
-        learns: Learns,
+        targets: GradTargets,
         dh: Tensor,
     ) {
         let layers = trace.layers.iter().zip(&self.weights.groups.layers).enumerate();
@@ -51,40 +51,40 @@ impl Recorder<'_> {
                 false => *trace,
                 true => self.inside(plan, inputs, &Attention::Packed(extra.spans), index, groups, trace.input),
             };
-            let layer = Layer { trace, groups, learns, lowest: index == 0 && learns.adapter_only() };
+            let layer = Layer { trace, groups, targets, lowest: index == 0 && targets.adapter_only() };
             self.mlp_backward(plan, inputs.tokens, layer, dh);
             self.attention_backward(plan, inputs, extra, layer, dh);
         }
-        if let Some(table) = learns.matrix(plan, self.weights.groups.embed) {
+        if let Some(table) = targets.matrix(plan, self.weights.groups.embed) {
             embedding::backward(plan, extra.buckets, dh, &table, extra.distinct, self.shape.hidden);
         }
     }
 
-    fn mlp_backward(&self, plan: &mut PlanBuilder, t: Size, layer: Layer, dh: Tensor) {
-        let Layer { trace, groups, learns, .. } = layer;
+    fn mlp_backward(&self, plan: &mut PlanBuilder, t: Extent, layer: Layer, dh: Tensor) {
+        let Layer { trace, groups, targets, .. } = layer;
         let shape = &self.shape;
         let dinner = plan.scratch("d MLP inner", words(t, shape.inner));
         let down = self.projection(groups.down, t);
-        self.project_backward(plan, down, (trace.inner, trace.low.down), dh, Some(dinner), learns);
+        self.project_backward(plan, down, (trace.inner, trace.low.down), dh, Some(dinner), targets);
 
         let dgate_up = plan.scratch("d MLP gate and up", words(t, 2 * shape.inner));
         swiglu::backward(plan, trace.gate_up, dinner, dgate_up, t, shape.inner);
         let dnormed = plan.scratch("d normed MLP input", words(t, shape.hidden));
         let gate_up = self.projection(groups.gate_up, t);
         let x = (trace.middle_normed, trace.low.gate_up);
-        self.project_backward(plan, gate_up, x, dgate_up, Some(dnormed), learns);
+        self.project_backward(plan, gate_up, x, dgate_up, Some(dnormed), targets);
 
-        let (w, dw) = self.pair(plan, learns, groups.post_norm);
+        let (w, dw) = self.pair(plan, targets, groups.post_norm);
         let b = rmsnorm::Backward { x: trace.middle, w, dy: dnormed, dx: dh, dw, accumulate: true };
         rmsnorm::backward(plan, shape.norm(), b, t);
     }
 
     fn attention_backward(&self, plan: &mut PlanBuilder, inputs: Inputs, extra: BackwardInputs, layer: Layer, dh: Tensor) {
-        let Layer { trace, groups, learns, lowest } = layer;
+        let Layer { trace, groups, targets, lowest } = layer;
         let (shape, t) = (&self.shape, inputs.tokens);
         let dout = plan.scratch("d attention output", words(t, shape.attended()));
         let o = self.projection(groups.o, t);
-        self.project_backward(plan, o, (trace.attended, trace.low.o), dh, Some(dout), learns);
+        self.project_backward(plan, o, (trace.attended, trace.low.o), dh, Some(dout), targets);
 
         let mut dqkv = plan.scratch("d q, k, v", words(t, shape.qkv()));
         if let Some(stats) = trace.stats {
@@ -94,29 +94,29 @@ impl Recorder<'_> {
         rope::rotate(plan, self.rotation(true), dqkv, inputs.rope, inputs.positions, t);
         if let (Some(group), Some(x)) = (groups.qk_norm, trace.raw_qkv) {
             let draw = plan.scratch("d raw q, k, v", words(t, shape.qkv()));
-            let (w, dw) = self.pair(plan, learns, group);
+            let (w, dw) = self.pair(plan, targets, group);
             let b = rmsnorm::Backward { x, w, dy: dqkv, dx: draw, dw, accumulate: false };
             rmsnorm::backward(plan, shape.head_norm(), b, t.times(shape.heads.total()));
             dqkv = draw;
         }
-        if let Some(db) = groups.qkv_bias.and_then(|bias| learns.tensor(plan, bias)) {
-            matmul::backward_bias(plan, dqkv, extra.ones, db, t, Size::fixed(shape.qkv()));
+        if let Some(db) = groups.qkv_bias.and_then(|bias| targets.tensor(plan, bias)) {
+            matmul::backward_bias(plan, dqkv, extra.ones, db, t, Extent::fixed(shape.qkv()));
         }
         let qkv = self.projection(groups.qkv, t);
         let x = (trace.input_normed, trace.low.qkv);
         if lowest {
-            return self.project_backward(plan, qkv, x, dqkv, None, learns);
+            return self.project_backward(plan, qkv, x, dqkv, None, targets);
         }
         let dnormed = plan.scratch("d normed layer input", words(t, shape.hidden));
-        self.project_backward(plan, qkv, x, dqkv, Some(dnormed), learns);
+        self.project_backward(plan, qkv, x, dqkv, Some(dnormed), targets);
 
-        let (w, dw) = self.pair(plan, learns, groups.input_norm);
+        let (w, dw) = self.pair(plan, targets, groups.input_norm);
         let b = rmsnorm::Backward { x: trace.input, w, dy: dnormed, dx: dh, dw, accumulate: true };
         rmsnorm::backward(plan, shape.norm(), b, t);
     }
 
-    /// A norm's weight, and its gradient where it learns.
-    pub(super) fn pair(&self, plan: &mut PlanBuilder, learns: Learns, group: usize) -> (Tensor, Option<Tensor>) {
-        (self.weights.tensor(plan, group), learns.tensor(plan, group))
+    /// A norm's weight, and its gradient where it targets.
+    pub(super) fn pair(&self, plan: &mut PlanBuilder, targets: GradTargets, group: usize) -> (Tensor, Option<Tensor>) {
+        (self.weights.tensor(plan, group), targets.tensor(plan, group))
     }
 }

@@ -15,7 +15,7 @@
 //! new prompts behind those that still run ([`CachePass::arrange`]).
 
 use super::{Attention, Inputs, Recorder, rope_table, rope_values};
-use crate::gpu::{Buffer, Gpu, Live, LiveValues, Plan, PlanBuilder, Role, Size, Span, Tensor};
+use crate::gpu::{Buffer, Extent, Gpu, MemoryKind, Plan, PlanBuilder, RunParam, RunParams, Span, Tensor};
 use crate::model::error::ModelError;
 use crate::model::weights::Weights;
 use crate::ops::cached_attention::{KvSlot, SLOT_WORDS, cache_words};
@@ -57,7 +57,7 @@ impl Sampler {
     pub const GREEDY: Sampler = Sampler { temperature: 0.0, top_p: 1.0, top_k: 0, key: [0, 0] };
 
     /// Sets what a draw of `rows` rows needs to know.
-    fn set(&self, live: &mut LiveValues, of: &Sampling, rows: u32) {
+    fn set(&self, live: &mut RunParams, of: &Sampling, rows: u32) {
         let cut = self.temperature > 0.0 && (self.top_p < 1.0 || self.top_k > 0);
         live.set_float(of.temperature, self.temperature);
         live.set_float(of.top_p, self.top_p);
@@ -100,8 +100,8 @@ struct State {
 
 struct Prefill {
     plan: Plan,
-    tokens: Live,
-    wanted: Live,
+    tokens: RunParam,
+    wanted: RunParam,
     ids: Tensor,
     slots: Tensor,
     rows: Tensor,
@@ -118,7 +118,7 @@ impl CachePass {
             let (allowed, found) = (config.max_position_embeddings, sizes.max_length);
             return Err(ModelError::Batch { what: "positions of a cache (max_position_embeddings)", allowed, found });
         }
-        let gpu = &gpu.for_role(Role::Cache);
+        let gpu = &gpu.for_memory(MemoryKind::Cache);
         let recorder = Recorder::new(weights);
         let cache = cache_words(&recorder.shape.heads, sizes.entries);
         let (needed, allowed) = (cache as u64 * 4, gpu.max_binding().min(gpu.max_buffer()));
@@ -141,7 +141,7 @@ impl CachePass {
         Ok(CachePass { gpu: gpu.clone(), weights: weights.clone(), sizes, state, prefill, draw, step, force })
     }
 
-    /// The caches: what may be lent to plans that run while no row is under way.
+    /// The caches: what may be aliased to plans that run while no row is under way.
     pub fn caches(&self) -> &[Buffer] {
         &self.state.caches
     }
@@ -221,7 +221,7 @@ impl CachePass {
     /// What the GPU reports.
     pub fn draw(&self, first: usize, rows: usize, sampler: Sampler) -> Result<(), ModelError> {
         let FirstDraw { plan, rows: count, first: start, sampling } = &self.draw;
-        let mut live = LiveValues::from([(*count, rows as u32), (*start, first as u32)]);
+        let mut live = RunParams::from([(*count, rows as u32), (*start, first as u32)]);
         sampler.set(&mut live, sampling, rows as u32);
         Ok(plan.run(&live)?)
     }
@@ -314,12 +314,12 @@ pub struct PrefillRow {
 impl Prefill {
     fn new(gpu: &Gpu, recorder: &Recorder, state: &State, sizes: CacheSizes) -> Result<Self, ModelError> {
         let mut plan = PlanBuilder::new(gpu.tuning());
-        let (live_tokens, wanted) = (plan.live(), plan.live());
-        let ids = plan.kept("prompt ids", sizes.prefill);
-        let slots = plan.kept("prompt places", sizes.prefill * SLOT_WORDS);
-        let rows = plan.kept("prompt rows", sizes.rows);
+        let (run_tokens, wanted) = (plan.run_param(), plan.run_param());
+        let ids = plan.persistent("prompt ids", sizes.prefill);
+        let slots = plan.persistent("prompt places", sizes.prefill * SLOT_WORDS);
+        let rows = plan.persistent("prompt rows", sizes.rows);
         let rope = rope_table(&mut plan, &recorder.weights.config, sizes.max_length);
-        let tokens = Size::live(live_tokens, sizes.prefill as u32);
+        let tokens = Extent::dynamic(run_tokens, sizes.prefill as u32);
         let inputs = Inputs { ids, positions: (slots, Positions::Slot), rope, tokens };
         let caches: Vec<_> = state.caches.iter().map(|c| plan.import(c)).collect();
         // A prompt is all its own.
@@ -327,17 +327,18 @@ impl Prefill {
         let attention = Attention::Cached { slots, caches: &caches, own: max_length, max_length };
         let trace = recorder.forward(&mut plan, inputs, &attention);
         let logits = plan.import(&state.logits);
-        recorder.logits(&mut plan, rows, trace.output, logits, Size::live(wanted, sizes.rows as u32));
+        recorder.logits(&mut plan, rows, trace.output, logits, Extent::dynamic(wanted, sizes.rows as u32));
         let plan = plan.build(gpu)?;
         plan.write(rope, &rope_values(&recorder.weights.config, sizes.max_length))?;
-        Ok(Prefill { plan, tokens: live_tokens, wanted, ids, slots, rows })
+        Ok(Prefill { plan, tokens: run_tokens, wanted, ids, slots, rows })
     }
 }
 
 /// The tensors and live values of a draw from `logits`.
-fn sampling(plan: &mut PlanBuilder, state: &State, vocab: u32, history: usize, count: Size) -> (sample::Rows, Sampling) {
-    let (temperature, top_p, top_k, key) = (plan.live(), plan.live(), plan.live(), [plan.live(), plan.live()]);
-    let sampling = Sampling { temperature, top_p, top_k, key, truncated: plan.live() };
+fn sampling(plan: &mut PlanBuilder, state: &State, vocab: u32, history: usize, count: Extent) -> (sample::Rows, Sampling) {
+    let (temperature, top_p, top_k, key) =
+        (plan.run_param(), plan.run_param(), plan.run_param(), [plan.run_param(), plan.run_param()]);
+    let sampling = Sampling { temperature, top_p, top_k, key, truncated: plan.run_param() };
     let rows = sample::Rows {
         logits: plan.import(&state.logits),
         start: sample::Start::First,
@@ -355,19 +356,19 @@ fn sampling(plan: &mut PlanBuilder, state: &State, vocab: u32, history: usize, c
 /// The first draw of new rows.
 struct FirstDraw {
     plan: Plan,
-    rows: Live,
+    rows: RunParam,
     /// The first of the rows.
-    first: Live,
+    first: RunParam,
     sampling: Sampling,
 }
 
 impl FirstDraw {
     fn new(gpu: &Gpu, recorder: &Recorder, state: &State, sizes: CacheSizes) -> Result<Self, ModelError> {
         let mut plan = PlanBuilder::new(gpu.tuning());
-        let rows = plan.live();
-        let count = Size::live(rows, sizes.rows as u32);
+        let rows = plan.run_param();
+        let count = Extent::dynamic(rows, sizes.rows as u32);
         let (tensors, sampling) = sampling(&mut plan, state, recorder.shape.vocab, sizes.history, count);
-        let first = plan.live();
+        let first = plan.run_param();
         sample::next(&mut plan, sample::Rows { start: sample::Start::Row(first), ..tensors }, sampling);
         Ok(FirstDraw { plan: plan.build(gpu)?, rows, first, sampling })
     }
@@ -376,7 +377,7 @@ impl FirstDraw {
 /// One step of all rows.
 struct Advance {
     plan: Plan,
-    rows: Live,
+    rows: RunParam,
     /// Of the draw from the logits, where there is one.
     sampling: Option<Sampling>,
 }
@@ -385,8 +386,8 @@ impl Advance {
     /// With `draw`, the next tokens are drawn from the logits.
     fn new(gpu: &Gpu, recorder: &Recorder, state: &State, sizes: CacheSizes, draw: bool) -> Result<Self, ModelError> {
         let mut plan = PlanBuilder::new(gpu.tuning());
-        let rows = plan.live();
-        let count = Size::live(rows, sizes.rows as u32);
+        let rows = plan.run_param();
+        let count = Extent::dynamic(rows, sizes.rows as u32);
         let (ids, slots) = (plan.import(&state.ids), plan.import(&state.slots));
         // A row that runs past its own entries (it finished long ago) keeps its last position's rope: nobody reads the result.
         let positions = sizes.max_length + sizes.history + 1;
@@ -395,7 +396,7 @@ impl Advance {
         let caches: Vec<_> = state.caches.iter().map(|c| plan.import(c)).collect();
         let (own, max_length) = (sizes.own as u32, sizes.max_length as u32);
         let trace = recorder.forward(&mut plan, inputs, &Attention::Cached { slots, caches: &caches, own, max_length });
-        let every = plan.kept("every row", sizes.rows);
+        let every = plan.persistent("every row", sizes.rows);
         let logits = plan.import(&state.logits);
         recorder.logits(&mut plan, every, trace.output, logits, count);
         let sampling = draw.then(|| {
@@ -410,8 +411,8 @@ impl Advance {
     }
 
     /// The live values of a step of `rows` rows; a step that draws nothing does not ask the sampler.
-    fn live(&self, rows: usize, sampler: Sampler) -> LiveValues {
-        let mut live = LiveValues::from([(self.rows, rows as u32)]);
+    fn live(&self, rows: usize, sampler: Sampler) -> RunParams {
+        let mut live = RunParams::from([(self.rows, rows as u32)]);
         if let Some(sampling) = &self.sampling {
             sampler.set(&mut live, sampling, rows as u32);
         }

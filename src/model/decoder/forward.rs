@@ -1,6 +1,6 @@
 //! The forward pass, recorded.
 
-use super::{Attention, Inputs, LayerLow, LayerTrace, Low, Recorder, Trace, words};
+use super::{Attention, Inputs, LayerLoraActivations, LayerTrace, LoraActivations, Recorder, Trace, words};
 use crate::gpu::{PlanBuilder, Tensor};
 use crate::model::names::LayerGroups;
 use crate::ops::cached_attention::Cache;
@@ -84,7 +84,7 @@ impl Recorder<'_> {
         let low_gate_up = self.project(plan, self.projection(groups.gate_up, t), middle_normed, gate_up, Epilogue::Write);
         let inner = wide(plan, "MLP inner", shape.inner);
         swiglu::forward(plan, gate_up, inner, t, shape.inner);
-        let low = LayerLow {
+        let low = LayerLoraActivations {
             qkv: low_qkv,
             o: low_o,
             gate_up: low_gate_up,
@@ -100,7 +100,7 @@ impl Recorder<'_> {
         inputs: Inputs,
         groups: &LayerGroups,
         normed: Tensor,
-    ) -> (Option<Tensor>, Tensor, Option<Low>) {
+    ) -> (Option<Tensor>, Tensor, Option<LoraActivations>) {
         let (shape, t) = (&self.shape, inputs.tokens);
         let projected = plan.scratch("q, k, v", words(t, shape.qkv()));
         let epilogue = match groups.qkv_bias {

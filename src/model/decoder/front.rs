@@ -1,7 +1,7 @@
 //! What the passes over packed batches share: their inputs, and how rows are read out of the last hidden states.
 
 use super::{Inputs, Recorder, rope_table, rope_values, words};
-use crate::gpu::{Live, LiveValues, Plan, PlanBuilder, Size, Tensor};
+use crate::gpu::{Extent, Plan, PlanBuilder, RunParam, RunParams, Tensor};
 use crate::model::batch::PackedInputs;
 use crate::model::config::Config;
 use crate::model::error::ModelError;
@@ -18,29 +18,29 @@ pub(super) struct Front {
     pub spans: Tensor,
     pub rows: Tensor,
     rope: Tensor,
-    pub tokens: Size,
+    pub tokens: Extent,
     /// Of the rows that carry loss.
-    pub count: Size,
+    pub count: Extent,
     live: FrontLive,
 }
 
-/// Live values of every packed pass.
+/// RunParam values of every packed pass.
 struct FrontLive {
-    tokens: Live,
-    rows: Live,
+    tokens: RunParam,
+    rows: RunParam,
 }
 
 impl Front {
     pub(super) fn new(plan: &mut PlanBuilder, weights: &Weights, tokens: usize, rows: usize) -> Self {
-        let live = FrontLive { tokens: plan.live(), rows: plan.live() };
+        let live = FrontLive { tokens: plan.run_param(), rows: plan.run_param() };
         Front {
-            ids: plan.kept("token ids", tokens),
-            positions: plan.kept("positions", tokens),
-            spans: plan.kept("spans", tokens * SPAN_WORDS),
-            rows: plan.kept("loss rows", rows),
+            ids: plan.persistent("token ids", tokens),
+            positions: plan.persistent("positions", tokens),
+            spans: plan.persistent("spans", tokens * SPAN_WORDS),
+            rows: plan.persistent("loss rows", rows),
             rope: rope_table(plan, &weights.config, positions(&weights.config, tokens)),
-            tokens: Size::live(live.tokens, tokens as u32),
-            count: Size::live(live.rows, rows as u32),
+            tokens: Extent::dynamic(live.tokens, tokens as u32),
+            count: Extent::dynamic(live.rows, rows as u32),
             live,
         }
     }
@@ -56,7 +56,7 @@ impl Front {
     }
 
     /// Uploads a batch that was checked; its live values.
-    pub(super) fn write(&self, plan: &Plan, batch: &PackedInputs) -> Result<LiveValues, ModelError> {
+    pub(super) fn write(&self, plan: &Plan, batch: &PackedInputs) -> Result<RunParams, ModelError> {
         plan.write(self.ids, &batch.ids)?;
         plan.write(self.positions, &batch.positions)?;
         plan.write(self.spans, &batch.spans)?;
@@ -72,7 +72,7 @@ fn positions(config: &Config, tokens: usize) -> usize {
 
 impl Recorder<'_> {
     /// Picks `rows` of the residual stream and norms them: both as `[rows, H]`.
-    pub(super) fn chosen(&self, plan: &mut PlanBuilder, rows: Tensor, hidden: Tensor, count: Size) -> (Tensor, Tensor) {
+    pub(super) fn chosen(&self, plan: &mut PlanBuilder, rows: Tensor, hidden: Tensor, count: Extent) -> (Tensor, Tensor) {
         let width = self.shape.hidden;
         let chosen = plan.scratch("chosen rows", words(count, width));
         rows::gather(plan, rows, hidden, chosen, count, width);
@@ -83,11 +83,11 @@ impl Recorder<'_> {
     }
 
     /// `logits[R, V]` of `rows` of the last hidden states: gather, final norm, head.
-    pub(super) fn logits(&self, plan: &mut PlanBuilder, rows: Tensor, hidden: Tensor, logits: Tensor, count: Size) {
+    pub(super) fn logits(&self, plan: &mut PlanBuilder, rows: Tensor, hidden: Tensor, logits: Tensor, count: Extent) {
         let width = self.shape.hidden;
         let (_, normed) = self.chosen(plan, rows, hidden, count);
         let table = self.weights.matrix(plan, self.weights.groups.output());
-        let sizes = [count, Size::fixed(self.shape.vocab), Size::fixed(width)];
+        let sizes = [count, Extent::fixed(self.shape.vocab), Extent::fixed(width)];
         matmul::forward(plan, normed, &table, logits, sizes, Epilogue::Write);
     }
 }

@@ -6,7 +6,7 @@ use crate::gpu::{Gpu, Plan, PlanBuilder, Tensor};
 use crate::model::batch::{BatchLimits, PackedInputs};
 use crate::model::error::ModelError;
 use crate::model::weights::Weights;
-use crate::ops::loss_head::RowObjective;
+use crate::ops::loss_head::TokenLoss;
 
 /// Forward over a packed batch, and all logits of the chosen rows: for checks and small models.
 pub struct LogitsPass {
@@ -24,7 +24,7 @@ impl LogitsPass {
         let mut plan = PlanBuilder::new(gpu.tuning());
         let front = Front::new(&mut plan, weights, tokens, rows);
         let trace = recorder.forward(&mut plan, front.inputs(), &Attention::Packed(front.spans));
-        let logits = plan.kept("logits", rows * weights.config.vocab_size);
+        let logits = plan.persistent("logits", rows * weights.config.vocab_size);
         recorder.logits(&mut plan, front.rows, trace.output, logits, front.count);
         let plan = plan.build(gpu)?;
         front.write_rope(&plan, &weights.config, tokens)?;
@@ -34,7 +34,7 @@ impl LogitsPass {
 
     /// Logits `[R, V]` of the batch's rows; its objectives are not used.
     pub async fn run(&self, batch: &PackedInputs) -> Result<Vec<f32>, ModelError> {
-        let objectives = vec![RowObjective::default(); batch.rows.len()];
+        let objectives = vec![TokenLoss::default(); batch.rows.len()];
         let batch = PackedInputs { objectives, coefficients: Vec::new(), ..batch.clone() };
         batch.check(&self.weights.config, self.most)?;
         let live = self.front.write(&self.plan, &batch)?;

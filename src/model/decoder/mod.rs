@@ -19,15 +19,15 @@ mod train_pass;
 
 pub use decode::{CachePass, CacheSizes, Draw, PrefillPrompt, PrefillRow, RowState, Sampler};
 pub use logits_pass::LogitsPass;
-pub use train_pass::{Pass, PassSizes, RowStats};
+pub use train_pass::{Pass, PassSizes, TokenStats};
 
 pub use super::batch::PackedInputs;
 
-use project::{Low, Projection};
+use project::{LoraActivations, Projection};
 
 use super::config::Config;
 use super::weights::Weights;
-use crate::gpu::{Live, PlanBuilder, Size, Tensor};
+use crate::gpu::{Extent, PlanBuilder, RunParam, Tensor};
 use crate::ops::attention::Heads;
 use crate::ops::rmsnorm::Norm;
 use crate::ops::rope::Positions;
@@ -88,7 +88,7 @@ struct Inputs {
     positions: (Tensor, Positions),
     /// `[positions, head_dim / 2, 2]`
     rope: Tensor,
-    tokens: Size,
+    tokens: Extent,
 }
 
 /// How tokens see each other.
@@ -123,16 +123,16 @@ struct LayerTrace {
     gate_up: Tensor,
     /// `[T, F]`
     inner: Tensor,
-    low: LayerLow,
+    low: LayerLoraActivations,
 }
 
 /// What the way back through a layer's adapters needs.
 #[derive(Clone, Copy, Debug)]
-struct LayerLow {
-    qkv: Option<Low>,
-    o: Option<Low>,
-    gate_up: Option<Low>,
-    down: Option<Low>,
+struct LayerLoraActivations {
+    qkv: Option<LoraActivations>,
+    o: Option<LoraActivations>,
+    gate_up: Option<LoraActivations>,
+    down: Option<LoraActivations>,
 }
 
 /// What a forward pass leaves behind.
@@ -142,13 +142,13 @@ struct Trace {
     output: Tensor,
 }
 
-fn words(size: Size, width: u32) -> usize {
+fn words(size: Extent, width: u32) -> usize {
     size.max() as usize * width as usize
 }
 
 /// The host-made rope table of `config`, as a kept tensor of the plan to be filled after building.
 fn rope_table(plan: &mut PlanBuilder, config: &Config, positions: usize) -> Tensor {
-    plan.kept("rope table", positions * config.head_dim)
+    plan.persistent("rope table", positions * config.head_dim)
 }
 
 fn rope_values(config: &Config, positions: usize) -> Vec<f32> {
@@ -160,7 +160,7 @@ struct Recorder<'a> {
     weights: &'a Weights,
     shape: Shape,
     /// The live key of dropout, where the pass drops anything.
-    noise: Option<[Live; 2]>,
+    noise: Option<[RunParam; 2]>,
 }
 
 impl<'a> Recorder<'a> {
@@ -169,7 +169,7 @@ impl<'a> Recorder<'a> {
     }
 
     /// Projection `group` of the layers, for `tokens` tokens.
-    fn projection(&self, group: usize, tokens: Size) -> Projection {
+    fn projection(&self, group: usize, tokens: Extent) -> Projection {
         let group_of = &self.weights.groups.list[group];
         Projection { group, tokens, outputs: group_of.rows as u32, inputs: group_of.cols as u32 }
     }

@@ -10,57 +10,57 @@
 //! With an adapter only A and B learn: no product for W's gradient exists, in particular.
 
 use super::{Recorder, words};
-use crate::gpu::{PlanBuilder, Size, Tensor};
+use crate::gpu::{Extent, PlanBuilder, Tensor};
 use crate::model::lora::{AdaptedGroup, Adapter};
 use crate::model::tensors::TensorSet;
 use crate::model::weights::Weights;
 use crate::ops::dropout::{self, Dropout};
 use crate::ops::matmul::{self, Epilogue, Layout, Product, View, product};
-use crate::ops::matrix::{FullSlab, placed};
+use crate::ops::matrix::{FullChunk, placed};
 
 /// What gradients are wanted.
 #[derive(Clone, Copy)]
-pub(super) enum Learns<'a> {
+pub(super) enum GradTargets<'a> {
     /// Of all weights.
     All(&'a TensorSet),
     /// Of the adapter.
     Adapter(&'a Adapter, &'a TensorSet),
 }
 
-impl<'a> Learns<'a> {
+impl<'a> GradTargets<'a> {
     /// What `weights` learn, with `gradient` as its place.
     pub(super) fn of(weights: &'a Weights, gradient: &'a TensorSet) -> Self {
         match weights.adapter() {
-            Some(adapter) => Learns::Adapter(adapter, gradient),
-            None => Learns::All(gradient),
+            Some(adapter) => GradTargets::Adapter(adapter, gradient),
+            None => GradTargets::All(gradient),
         }
     }
 
     /// Whether the frozen weights' own gradients are left out.
     pub(super) fn adapter_only(self) -> bool {
-        matches!(self, Learns::Adapter(..))
+        matches!(self, GradTargets::Adapter(..))
     }
 
     /// Gradient of a norm or a bias.
     pub(super) fn tensor(self, plan: &mut PlanBuilder, group: usize) -> Option<Tensor> {
         match self {
-            Learns::All(gradient) => Some(gradient.tensor(plan, group)),
-            Learns::Adapter(..) => None,
+            GradTargets::All(gradient) => Some(gradient.tensor(plan, group)),
+            GradTargets::Adapter(..) => None,
         }
     }
 
     /// Gradient of a matrix.
-    pub(super) fn matrix(self, plan: &mut PlanBuilder, group: usize) -> Option<Vec<FullSlab>> {
+    pub(super) fn matrix(self, plan: &mut PlanBuilder, group: usize) -> Option<Vec<FullChunk>> {
         match self {
-            Learns::All(gradient) => Some(gradient.written(plan, group)),
-            Learns::Adapter(..) => None,
+            GradTargets::All(gradient) => Some(gradient.written(plan, group)),
+            GradTargets::Adapter(..) => None,
         }
     }
 }
 
 /// What the way back through an adapted projection needs.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Low {
+pub(super) struct LoraActivations {
     /// `[T, in]`: the input, thinned where there is dropout.
     input: Tensor,
     /// `[T, rank]`
@@ -71,7 +71,7 @@ pub(super) struct Low {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Projection {
     pub group: usize,
-    pub tokens: Size,
+    pub tokens: Extent,
     /// Columns of y.
     pub outputs: u32,
     /// Columns of x.
@@ -79,8 +79,8 @@ pub(super) struct Projection {
 }
 
 impl Projection {
-    fn sizes(&self) -> [Size; 3] {
-        [self.tokens, Size::fixed(self.outputs), Size::fixed(self.inputs)]
+    fn sizes(&self) -> [Extent; 3] {
+        [self.tokens, Extent::fixed(self.outputs), Extent::fixed(self.inputs)]
     }
 }
 
@@ -91,14 +91,21 @@ impl Recorder<'_> {
     }
 
     /// `y[T, out] = x Wᵀ`, the epilogue, and the adapter's part. Returns what the way back needs of the latter.
-    pub(super) fn project(&self, plan: &mut PlanBuilder, p: Projection, x: Tensor, y: Tensor, epilogue: Epilogue) -> Option<Low> {
+    pub(super) fn project(
+        &self,
+        plan: &mut PlanBuilder,
+        p: Projection,
+        x: Tensor,
+        y: Tensor,
+        epilogue: Epilogue,
+    ) -> Option<LoraActivations> {
         let low = self.low(plan, p, x);
         self.project_with(plan, p, x, low, y, epilogue);
         low
     }
 
     /// u of an adapted projection.
-    pub(super) fn low(&self, plan: &mut PlanBuilder, p: Projection, x: Tensor) -> Option<Low> {
+    pub(super) fn low(&self, plan: &mut PlanBuilder, p: Projection, x: Tensor) -> Option<LoraActivations> {
         let (adapter, group) = self.adapted(p.group)?;
         let input = match self.dropout(p.group) {
             None => x,
@@ -110,9 +117,9 @@ impl Recorder<'_> {
         };
         let rank = group.rank as u32;
         let u = plan.scratch("adapter's inner values", words(p.tokens, rank));
-        let (a, sizes) = (adapter.set.matrix(plan, group.a), [p.tokens, Size::fixed(p.inputs)]);
+        let (a, sizes) = (adapter.set.matrix(plan, group.a), [p.tokens, Extent::fixed(p.inputs)]);
         matmul::forward_between(plan, View::of(input, p.inputs), &a, View::of(u, rank), sizes, Epilogue::Write);
-        Some(Low { input, u })
+        Some(LoraActivations { input, u })
     }
 
     /// As [`Recorder::project`], where u is known.
@@ -121,7 +128,7 @@ impl Recorder<'_> {
         plan: &mut PlanBuilder,
         p: Projection,
         x: Tensor,
-        low: Option<Low>,
+        low: Option<LoraActivations>,
         y: Tensor,
         epilogue: Epilogue,
     ) {
@@ -131,7 +138,7 @@ impl Recorder<'_> {
         let u = View::of(low.u, group.rank as u32);
         for part in &group.parts {
             let r = part.r as u32;
-            for (first, b) in placed(&adapter.set.written(plan, part.b), |slab| slab.rows) {
+            for (first, b) in placed(&adapter.set.written(plan, part.b), |chunk| chunk.rows) {
                 product(
                     plan,
                     Product {
@@ -140,8 +147,8 @@ impl Recorder<'_> {
                         b: View::of(b.tensor, r),
                         c: View::of(y, p.outputs).at_column(part.first_row as u32 + first),
                         m: p.tokens,
-                        n: Size::fixed(b.rows),
-                        k: Size::fixed(r),
+                        n: Extent::fixed(b.rows),
+                        k: Extent::fixed(r),
                         scale: part.scale as f32,
                         epilogue: Epilogue::Accumulate,
                     },
@@ -150,26 +157,26 @@ impl Recorder<'_> {
         }
     }
 
-    /// The way back: gradients of what learns, and with `dx` (written) also that of the input.
+    /// The way back: gradients of what targets, and with `dx` (written) also that of the input.
     pub(super) fn project_backward(
         &self,
         plan: &mut PlanBuilder,
         p: Projection,
-        (x, low): (Tensor, Option<Low>),
+        (x, low): (Tensor, Option<LoraActivations>),
         dy: Tensor,
         dx: Option<Tensor>,
-        learns: Learns,
+        targets: GradTargets,
     ) {
         if let Some(dx) = dx {
             let w = self.weights.matrix(plan, p.group);
             matmul::backward_input(plan, dy, &w, dx, p.sizes(), Epilogue::Write);
         }
-        match learns {
-            Learns::All(gradient) => {
+        match targets {
+            GradTargets::All(gradient) => {
                 let dw = gradient.written(plan, p.group);
                 matmul::backward_weight(plan, dy, x, &dw, p.sizes());
             }
-            Learns::Adapter(adapter, gradient) => {
+            GradTargets::Adapter(adapter, gradient) => {
                 let (Some(group), Some(low)) = (adapter.layout.of(p.group), low) else { return };
                 self.adapter_backward(plan, p, (adapter, group, gradient), low, dy, dx);
             }
@@ -181,7 +188,7 @@ impl Recorder<'_> {
         plan: &mut PlanBuilder,
         p: Projection,
         (adapter, group, gradient): (&Adapter, &AdaptedGroup, &TensorSet),
-        low: Low,
+        low: LoraActivations,
         dy: Tensor,
         dx: Option<Tensor>,
     ) {
@@ -194,9 +201,9 @@ impl Recorder<'_> {
             let (u, du) = (u.at_column(part.first_rank as u32), du.at_column(part.first_rank as u32));
             let b = adapter.set.written(plan, part.b);
             let db = gradient.written(plan, part.b);
-            for ((first, b), db) in placed(&b, |slab| slab.rows).zip(db) {
+            for ((first, b), db) in placed(&b, |chunk| chunk.rows).zip(db) {
                 let dy = dy.at_column(part.first_row as u32 + first);
-                let (rows, r, accumulate) = (Size::fixed(b.rows), Size::fixed(r), Epilogue::Accumulate);
+                let (rows, r, accumulate) = (Extent::fixed(b.rows), Extent::fixed(r), Epilogue::Accumulate);
                 let c = View::of(db.tensor, part.r as u32);
                 let of_b =
                     Product { layout: Layout::Tn, a: dy, b: u, c, m: rows, n: r, k: p.tokens, scale, epilogue: accumulate };
@@ -207,7 +214,7 @@ impl Recorder<'_> {
             }
         }
         let da = gradient.written(plan, group.a);
-        let sizes = [p.tokens, Size::fixed(p.inputs)];
+        let sizes = [p.tokens, Extent::fixed(p.inputs)];
         matmul::backward_weight_between(plan, du, View::of(low.input, p.inputs), &da, sizes);
         let Some(dx) = dx else { return };
         let dropout = self.dropout(p.group);

@@ -1,17 +1,17 @@
-//! The pass that reads statistics of rows and learns from them: a plan that is made once and run on batch after batch.
+//! The pass that reads statistics of rows and targets from them: a plan that is made once and run on batch after batch.
 
 use std::sync::{Mutex, PoisonError};
 
 use super::backward::BackwardInputs;
 use super::front::Front;
-use super::project::Learns;
+use super::project::GradTargets;
 use super::{Attention, Recorder, Trace, words};
-use crate::gpu::{Gpu, KernelTime, Live, LiveValues, Plan, PlanBuilder, Role, Size, Span, Tensor};
+use crate::gpu::{Extent, Gpu, KernelTime, MemoryKind, Plan, PlanBuilder, RunParam, RunParams, Span, Tensor};
 use crate::model::batch::{BatchLimits, PackedInputs};
 use crate::model::error::ModelError;
 use crate::model::tensors::TensorSet;
 use crate::model::weights::Weights;
-use crate::ops::loss_head::{self, LossGradient, LossHead, OBJECTIVE_WORDS, STATS};
+use crate::ops::loss_head::{self, LossGradient, LossHead, STATS, TOKEN_LOSS_WORDS};
 use crate::ops::rows::NO_ROW;
 use crate::ops::{embedding, rmsnorm, rows};
 
@@ -38,7 +38,7 @@ const LARGEST_LOGIT: f32 = 65_536.0;
 
 /// What the loss head knows about one row.
 #[derive(Clone, Debug, PartialEq)]
-pub struct RowStats {
+pub struct TokenStats {
     pub log_sum_exp: f32,
     /// Log-probability of the objective's token.
     pub log_p: f32,
@@ -52,7 +52,7 @@ pub struct RowStats {
 /// Forward over a packed batch, statistics of its rows, and with a gradient also backward.
 ///
 /// A reward may have to be read from the model before there is an objective to learn. So a pass with a gradient can also
-/// be run in two halves that share one forward pass: [`Pass::read`], then [`Pass::learn`] with other rows and objectives.
+/// be run in two halves that share one forward pass: [`Pass::forward`], then [`Pass::backward`] with other rows and objectives.
 pub struct Pass {
     gpu: Gpu,
     weights: Weights,
@@ -60,49 +60,49 @@ pub struct Pass {
     front: Front,
     sizes: PassSizes,
     head: Head,
-    way_back: Option<WayBack>,
+    backward: Option<BackwardPlan>,
 }
 
 /// What the way back reads, and where it begins.
-struct WayBack {
-    inputs: BackInputs,
+struct BackwardPlan {
+    inputs: DecoderBackwardInputs,
     coefficients: Tensor,
-    live: BackLive,
+    live: BackwardParams,
     /// The live key of dropout, where the pass drops anything.
-    noise: Option<[Live; 2]>,
+    noise: Option<[RunParam; 2]>,
     /// Steps of the plan before it: forward, and statistics of the rows that are only read.
-    mark: usize,
+    backward_start: usize,
     /// Tokens of the batch that was read last, while its activations are there.
     read: Mutex<Option<Vec<u32>>>,
 }
 
-/// Live values of the way back.
+/// RunParam values of the way back.
 #[derive(Clone, Copy)]
-struct BackLive {
+struct BackwardParams {
     /// Rows that are read and not learned from.
-    to_read: Live,
+    to_read: RunParam,
     /// Different tokens of the batch.
-    distinct: Live,
+    distinct: RunParam,
 }
 
 /// What the host fills for the way back through the decoder.
-struct BackInputs {
+struct DecoderBackwardInputs {
     row_of: Tensor,
     decoder: BackwardInputs,
 }
 
-impl BackInputs {
-    fn new(plan: &mut PlanBuilder, front: &Front, sizes: &PassSizes, vocab: usize, distinct: Live) -> Self {
+impl DecoderBackwardInputs {
+    fn new(plan: &mut PlanBuilder, front: &Front, sizes: &PassSizes, vocab: usize, distinct: RunParam) -> Self {
         let most = sizes.tokens.min(vocab);
-        let row_of = plan.kept("row of each token", sizes.tokens);
-        let buckets = (plan.kept("token buckets", most * 4), plan.kept("tokens by id", sizes.tokens));
-        let ones = plan.kept("ones", sizes.tokens);
-        let (distinct, recompute) = (Size::live(distinct, most as u32), sizes.recompute);
-        BackInputs { row_of, decoder: BackwardInputs { spans: front.spans, buckets, distinct, ones, recompute } }
+        let row_of = plan.persistent("row of each token", sizes.tokens);
+        let buckets = (plan.persistent("token buckets", most * 4), plan.persistent("tokens by id", sizes.tokens));
+        let ones = plan.persistent("ones", sizes.tokens);
+        let (distinct, recompute) = (Extent::dynamic(distinct, most as u32), sizes.recompute);
+        DecoderBackwardInputs { row_of, decoder: BackwardInputs { spans: front.spans, buckets, distinct, ones, recompute } }
     }
 }
 
-impl WayBack {
+impl BackwardPlan {
     fn last(&self) -> std::sync::MutexGuard<'_, Option<Vec<u32>>> {
         self.read.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -116,44 +116,44 @@ impl Pass {
     /// weights.
     pub fn new(gpu: &Gpu, weights: &Weights, gradient: Option<&TensorSet>, sizes: PassSizes) -> Result<Self, ModelError> {
         check_score_tokens(weights, &sizes.score_tokens)?;
-        let learns = match gradient {
+        let targets = match gradient {
             None => None,
             Some(gradient) => {
                 weights.trainable()?;
-                Some(Learns::of(weights, gradient))
+                Some(GradTargets::of(weights, gradient))
             }
         };
-        let gpu = &gpu.for_role(Role::Activations);
+        let gpu = &gpu.for_memory(MemoryKind::Activations);
         let mut recorder = Recorder::new(weights);
         let mut plan = PlanBuilder::new(gpu.tuning());
         let front = Front::new(&mut plan, weights, sizes.tokens, sizes.rows);
-        let back = learns.map(|learns| (learns, BackLive { to_read: plan.live(), distinct: plan.live() }));
+        let back = targets.map(|targets| (targets, BackwardParams { to_read: plan.run_param(), distinct: plan.run_param() }));
         let noisy = sizes.dropout && back.is_some() && weights.adapter().is_some_and(|a| a.settings.dropout > 0.0);
-        recorder.noise = noisy.then(|| [plan.live(), plan.live()]);
+        recorder.noise = noisy.then(|| [plan.run_param(), plan.run_param()]);
         let trace = recorder.forward(&mut plan, front.inputs(), &Attention::Packed(front.spans));
         let head = Head::new(&mut plan, &recorder, &sizes, LOGITS_BYTES.min(gpu.max_binding()));
-        let way_back = match back {
+        let backward = match back {
             None => {
                 recorder.statistics(&mut plan, &front, &head, trace.output, front.count);
                 None
             }
-            Some((learns, live)) => {
-                let to_read = Size::live(live.to_read, sizes.rows as u32);
+            Some((targets, live)) => {
+                let to_read = Extent::dynamic(live.to_read, sizes.rows as u32);
                 recorder.statistics(&mut plan, &front, &head, trace.output, to_read);
-                let mark = plan.mark();
-                let (coefficients, dchosen) = recorder.learn_rows(&mut plan, &front, &head, trace.output, learns);
-                let inputs = BackInputs::new(&mut plan, &front, &sizes, weights.config.vocab_size, live.distinct);
-                recorder.walk_back(&mut plan, &front, &inputs, &trace, learns, dchosen);
-                Some(WayBack { inputs, coefficients, live, noise: recorder.noise, mark, read: Mutex::new(None) })
+                let backward_start = plan.steps();
+                let (coefficients, dchosen) = recorder.record_loss_backward(&mut plan, &front, &head, trace.output, targets);
+                let inputs = DecoderBackwardInputs::new(&mut plan, &front, &sizes, weights.config.vocab_size, live.distinct);
+                recorder.record_backward(&mut plan, &front, &inputs, &trace, targets, dchosen);
+                Some(BackwardPlan { inputs, coefficients, live, noise: recorder.noise, backward_start, read: Mutex::new(None) })
             }
         };
         let plan = plan.build(gpu)?;
         front.write_rope(&plan, &weights.config, sizes.tokens)?;
         plan.write(head.score_tokens, &sizes.score_tokens)?;
-        if let Some(way_back) = way_back.as_ref().filter(|_| weights.config.qkv_bias) {
-            plan.write(way_back.inputs.decoder.ones, &vec![1f32; sizes.tokens])?;
+        if let Some(backward) = backward.as_ref().filter(|_| weights.config.qkv_bias) {
+            plan.write(backward.inputs.decoder.ones, &vec![1f32; sizes.tokens])?;
         }
-        Ok(Pass { gpu: gpu.clone(), weights: weights.clone(), plan, front, sizes, head, way_back })
+        Ok(Pass { gpu: gpu.clone(), weights: weights.clone(), plan, front, sizes, head, backward })
     }
 
     /// What this pass was planned for.
@@ -174,12 +174,12 @@ impl Pass {
     ///
     /// # Errors
     /// As [`Pass::run`].
-    pub fn read(&self, batch: &PackedInputs) -> Result<(), ModelError> {
+    pub fn forward(&self, batch: &PackedInputs) -> Result<(), ModelError> {
         let mut live = self.write(batch)?;
-        let Some(way_back) = &self.way_back else { return Ok(self.plan.run(&live)?) };
-        live.set(way_back.live.to_read, batch.rows.len() as u32);
-        self.plan.run_steps(&live, 0..way_back.mark)?;
-        *way_back.last() = Some(batch.ids.clone());
+        let Some(backward) = &self.backward else { return Ok(self.plan.run(&live)?) };
+        live.set(backward.live.to_read, batch.rows.len() as u32);
+        self.plan.run_steps(&live, 0..backward.backward_start)?;
+        *backward.last() = Some(batch.ids.clone());
         Ok(())
     }
 
@@ -188,14 +188,14 @@ impl Pass {
     ///
     /// # Errors
     /// As [`Pass::run`]; tokens that are not those of a batch that was just read; a pass without a gradient.
-    pub fn learn(&self, batch: &PackedInputs) -> Result<(), ModelError> {
+    pub fn backward(&self, batch: &PackedInputs) -> Result<(), ModelError> {
         let inconsistent = || ModelError::Inconsistent("a batch to learn from that was not read before".into());
-        let way_back = self.way_back.as_ref().ok_or_else(inconsistent)?;
-        if way_back.last().take().is_none_or(|ids| ids != batch.ids) {
+        let backward = self.backward.as_ref().ok_or_else(inconsistent)?;
+        if backward.last().take().is_none_or(|ids| ids != batch.ids) {
             return Err(inconsistent());
         }
         let live = self.write(batch)?;
-        Ok(self.plan.run_steps(&live, way_back.mark..self.plan.steps())?)
+        Ok(self.plan.run_steps(&live, backward.backward_start..self.plan.steps())?)
     }
 
     /// Runs one batch with a timestamp around every kernel; slowest first.
@@ -211,39 +211,39 @@ impl Pass {
     }
 
     /// Checks and uploads a batch; returns its live values, of which none is a row that is only read.
-    fn write(&self, batch: &PackedInputs) -> Result<LiveValues, ModelError> {
+    fn write(&self, batch: &PackedInputs) -> Result<RunParams, ModelError> {
         let PassSizes { tokens, rows, .. } = self.sizes;
         batch.check(&self.weights.config, BatchLimits { tokens, rows, scores: self.sizes.score_tokens.len() })?;
         let mut live = self.front.write(&self.plan, batch)?;
         self.plan.write(self.head.objectives, &batch.objectives)?;
-        if let Some(way_back) = &self.way_back {
+        if let Some(backward) = &self.backward {
             // Whatever runs now takes the place of a batch that was read.
-            *way_back.last() = None;
+            *backward.last() = None;
             let sorted = embedding::buckets(&batch.ids);
             let mut row_of = vec![NO_ROW; batch.ids.len()];
             for (r, t) in batch.rows.iter().enumerate() {
                 row_of[*t as usize] = r as u32;
             }
-            self.plan.write(way_back.inputs.row_of, &row_of)?;
-            self.plan.write(way_back.coefficients, &batch.coefficients)?;
-            self.plan.write(way_back.inputs.decoder.buckets.0, &sorted.buckets)?;
-            self.plan.write(way_back.inputs.decoder.buckets.1, &sorted.tokens)?;
-            live.set(way_back.live.to_read, 0);
-            live.set(way_back.live.distinct, sorted.buckets.len() as u32);
-            let noise = way_back.noise.iter().flatten().zip(batch.noise);
+            self.plan.write(backward.inputs.row_of, &row_of)?;
+            self.plan.write(backward.coefficients, &batch.coefficients)?;
+            self.plan.write(backward.inputs.decoder.buckets.0, &sorted.buckets)?;
+            self.plan.write(backward.inputs.decoder.buckets.1, &sorted.tokens)?;
+            live.set(backward.live.to_read, 0);
+            live.set(backward.live.distinct, sorted.buckets.len() as u32);
+            let noise = backward.noise.iter().flatten().zip(batch.noise);
             noise.for_each(|(word, key)| live.set(*word, key));
         }
         Ok(live)
     }
 
     /// Statistics of the last batch's rows. Waits for it.
-    pub async fn stats(&self, rows: usize) -> Result<Vec<RowStats>, ModelError> {
+    pub async fn stats(&self, rows: usize) -> Result<Vec<TokenStats>, ModelError> {
         let width = STATS + self.sizes.score_tokens.len();
         let values: Vec<f32> = self.gpu.read(self.plan.buffer(self.head.stats)?, 0, rows * width).await?;
         let row = |v: &[f32]| {
             let known = v[0].abs() <= LARGEST_LOGIT;
             let score_log_probs = v[STATS..].iter().map(|log_p| if known { *log_p } else { f32::NAN }).collect();
-            RowStats { log_sum_exp: v[0], log_p: v[1], entropy: v[2], score_log_probs }
+            TokenStats { log_sum_exp: v[0], log_p: v[1], entropy: v[2], score_log_probs }
         };
         Ok(values.chunks_exact(width).map(row).collect())
     }
@@ -267,9 +267,9 @@ impl Head {
     fn new(plan: &mut PlanBuilder, recorder: &Recorder, sizes: &PassSizes, bytes: u64) -> Self {
         let (rows, scores) = (sizes.rows, sizes.score_tokens.len());
         Head {
-            objectives: plan.kept("row objectives", rows * OBJECTIVE_WORDS),
-            score_tokens: plan.kept("score tokens", scores),
-            stats: plan.kept("row statistics", rows * (STATS + scores)),
+            objectives: plan.persistent("row objectives", rows * TOKEN_LOSS_WORDS),
+            score_tokens: plan.persistent("score tokens", scores),
+            stats: plan.persistent("row statistics", rows * (STATS + scores)),
             scores,
             rows,
             chunk: loss_head::chunk_rows(recorder.shape.vocab, rows as u32, bytes),
@@ -277,7 +277,7 @@ impl Head {
     }
 
     /// The head over the normed hidden states of `count` rows.
-    fn over(&self, plan: &mut PlanBuilder, recorder: &Recorder, normed: Tensor, count: Size) -> LossHead {
+    fn over(&self, plan: &mut PlanBuilder, recorder: &Recorder, normed: Tensor, count: Extent) -> LossHead {
         LossHead {
             hidden: normed,
             table: recorder.weights.matrix(plan, recorder.weights.groups.output()),
@@ -300,7 +300,7 @@ fn check_score_tokens(weights: &Weights, tokens: &[u32]) -> Result<(), ModelErro
 
 impl Recorder<'_> {
     /// Statistics of `count` rows of the last hidden states.
-    fn statistics(&self, plan: &mut PlanBuilder, front: &Front, head: &Head, hidden: Tensor, count: Size) {
+    fn statistics(&self, plan: &mut PlanBuilder, front: &Front, head: &Head, hidden: Tensor, count: Extent) {
         let (_, normed) = self.chosen(plan, front.rows, hidden, count);
         let head = head.over(plan, self, normed, count);
         loss_head::record(plan, head, None);
@@ -308,34 +308,41 @@ impl Recorder<'_> {
 
     /// Statistics of the rows, and the gradient of their loss up to the rows of the last hidden states. Returns the
     /// coefficients of scores, which the host fills, and that gradient.
-    fn learn_rows(&self, plan: &mut PlanBuilder, front: &Front, head: &Head, hidden: Tensor, learns: Learns) -> (Tensor, Tensor) {
+    fn record_loss_backward(
+        &self,
+        plan: &mut PlanBuilder,
+        front: &Front,
+        head: &Head,
+        hidden: Tensor,
+        targets: GradTargets,
+    ) -> (Tensor, Tensor) {
         let (count, width, groups) = (front.count, self.shape.hidden, &self.weights.groups);
         let (chosen, normed) = self.chosen(plan, front.rows, hidden, count);
         let loss = head.over(plan, self, normed, count);
         let dnormed = plan.scratch("d normed rows", words(count, width));
-        let dtable = learns.matrix(plan, groups.output());
-        let coefficients = plan.kept("score coefficients", head.rows * head.scores);
+        let dtable = targets.matrix(plan, groups.output());
+        let coefficients = plan.persistent("score coefficients", head.rows * head.scores);
         loss_head::record(plan, loss, Some(LossGradient { coefficients, dhidden: dnormed, dtable }));
         let dchosen = plan.scratch("d rows", words(count, width));
-        let (w, dw) = self.pair(plan, learns, groups.final_norm);
+        let (w, dw) = self.pair(plan, targets, groups.final_norm);
         let b = rmsnorm::Backward { x: chosen, w, dy: dnormed, dx: dchosen, dw, accumulate: false };
         rmsnorm::backward(plan, self.shape.norm(), b, count);
         (coefficients, dchosen)
     }
 
     /// From the gradient of the rows back through the decoder.
-    fn walk_back(
+    fn record_backward(
         &self,
         plan: &mut PlanBuilder,
         front: &Front,
-        back: &BackInputs,
+        back: &DecoderBackwardInputs,
         trace: &Trace,
-        learns: Learns,
+        targets: GradTargets,
         dchosen: Tensor,
     ) {
         let width = self.shape.hidden;
         let dh = plan.scratch("d residual stream", words(front.tokens, width));
         rows::scatter(plan, back.row_of, dchosen, dh, front.tokens, width);
-        self.backward(plan, front.inputs(), back.decoder, trace, learns, dh);
+        self.backward(plan, front.inputs(), back.decoder, trace, targets, dh);
     }
 }

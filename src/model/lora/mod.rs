@@ -22,7 +22,7 @@ use super::config::Config;
 use super::error::ModelError;
 use super::names::{Group, Groups, Kind, Part};
 use super::tensors::TensorSet;
-use crate::gpu::{Gpu, Role};
+use crate::gpu::{Gpu, MemoryKind};
 use crate::random::Stream;
 
 /// The word for every projection of every layer, as PEFT has it.
@@ -193,7 +193,7 @@ pub struct Adapter {
 impl Adapter {
     fn room(gpu: &Gpu, config: &Config, settings: LoraSettings, modules: Vec<Module>) -> Result<Self, ModelError> {
         let layout = AdapterLayout::new(config, &modules, settings.rslora);
-        let set = TensorSet::zeros(&gpu.for_role(Role::Weights), &layout.groups, "adapter")?;
+        let set = TensorSet::zeros(&gpu.for_memory(MemoryKind::Weights), &layout.groups, "adapter")?;
         Ok(Adapter { settings, modules, layout, set })
     }
 
@@ -237,7 +237,7 @@ impl Adapter {
     /// # Errors
     /// Too little GPU memory.
     pub fn copy(&self, gpu: &Gpu) -> Result<Self, ModelError> {
-        let set = TensorSet::zeros(&gpu.for_role(Role::Weights), &self.layout.groups, "start adapter")?;
+        let set = TensorSet::zeros(&gpu.for_memory(MemoryKind::Weights), &self.layout.groups, "start adapter")?;
         set.copy_from(gpu, &self.set)?;
         Ok(Adapter { set, ..self.clone() })
     }

@@ -1,7 +1,7 @@
 //! Attention over packed sequences, and over a cache, against the same loops of the specification.
 
 use super::Bench;
-use crate::gpu::{GpuError, Size};
+use crate::gpu::{Extent, GpuError};
 use crate::ops::attention::{self, Backward, Heads};
 use crate::ops::cached_attention::{self, Cache, KvSlot, SLOT_WORDS};
 use crate::reference::Batch;
@@ -54,7 +54,7 @@ pub async fn packed(b: &mut Bench, h: &Heads, name: &str, batch: &Batch) -> Resu
     let padded = |data: &[f64], width: usize| [data.to_vec(), vec![f64::NAN; (planned - tokens) * width]].concat();
 
     let mut rig = b.rig();
-    let count = Size::live(rig.live(tokens as u32), planned as u32);
+    let count = Extent::dynamic(rig.live(tokens as u32), planned as u32);
     // Past the live tokens lies NaN: whoever reads it shows.
     let (qkv, gdout) = (rig.floats("qkv", &padded(&fused, fused_width)), rig.floats("dout", &padded(&dout, width)));
     let spans = rig.words("spans", &[batch.spans.as_flattened(), &vec![u32::MAX; (planned - tokens) * 4]].concat());
@@ -113,7 +113,7 @@ pub async fn cached(b: &mut Bench, h: &Heads) -> Result<(), GpuError> {
 
     let mut rig = b.rig();
     let rows = rig.live(0);
-    let count = Size::live(rows, planned);
+    let count = Extent::dynamic(rows, planned);
     let (qkv, slots) = (rig.output("qkv", 7 * fused_width), rig.words("slots", &[0; 7 * SLOT_WORDS]));
     let cache = rig.output("cache", cached_attention::cache_words(h, entries));
     let out = rig.output("out", 7 * width);

@@ -1,7 +1,7 @@
 //! Matrix products and norms.
 
 use super::Bench;
-use crate::gpu::{GpuError, Size, Tensor};
+use crate::gpu::{Extent, GpuError, Tensor};
 use crate::ops::matmul::{self, Epilogue, Layout, Product, View};
 use crate::ops::rmsnorm::{self, Backward, Norm};
 use crate::reference::matmul as spec;
@@ -13,7 +13,7 @@ const EPS: f64 = 1e-5;
 
 /// Where the matrices A, B, C of a product lie in larger ones, and its scale.
 #[derive(Clone, Copy, Debug)]
-pub struct Place {
+pub struct Operand {
     /// Rows in front of each.
     pub rows: [usize; 3],
     /// Columns on either side of each.
@@ -21,15 +21,15 @@ pub struct Place {
     pub scale: f64,
 }
 
-impl Place {
+impl Operand {
     /// Nothing around them, scale 1.
-    pub const WHOLE: Place = Place { rows: [0; 3], columns: [0; 3], scale: 1.0 };
+    pub const WHOLE: Operand = Operand { rows: [0; 3], columns: [0; 3], scale: 1.0 };
     /// Chunks of longer matrices.
-    pub const CHUNKS: Place = Place { rows: [3, 5, 2], ..Place::WHOLE };
+    pub const CHUNKS: Operand = Operand { rows: [3, 5, 2], ..Operand::WHOLE };
     /// Windows whose rows begin where vec4s do if the rows are multiples of 4, scaled.
-    pub const WINDOWS: Place = Place { rows: [1, 2, 3], columns: [4, 8, 12], scale: -0.75 };
+    pub const WINDOWS: Operand = Operand { rows: [1, 2, 3], columns: [4, 8, 12], scale: -0.75 };
     /// Windows whose rows begin anywhere.
-    pub const ODD_WINDOWS: Place = Place { rows: [2, 0, 1], columns: [1, 3, 2], scale: 2.5 };
+    pub const ODD_WINDOWS: Operand = Operand { rows: [2, 0, 1], columns: [1, 3, 2], scale: 2.5 };
 }
 
 /// A matrix in a larger one, which is full of other numbers.
@@ -43,7 +43,7 @@ pub(super) struct Window {
 
 impl Window {
     /// Matrix number `i` of a product at `place`.
-    pub fn new(shape: [usize; 2], place: &Place, i: usize, seed: u64) -> Self {
+    pub fn new(shape: [usize; 2], place: &Operand, i: usize, seed: u64) -> Self {
         let stride = shape[1] + 2 * place.columns[i];
         let all = random((shape[0] + place.rows[i]) * stride, seed);
         Window { all, start: place.rows[i] * stride + place.columns[i], shape, stride }
@@ -70,9 +70,9 @@ impl Window {
 pub(super) async fn products(b: &mut Bench) -> Result<(), GpuError> {
     for layout in [Layout::Nt, Layout::Nn, Layout::Tn] {
         for shape in [[13, 12, 20], [12, 20, 8], [13, 10, 7], [1, 36, 8], [70, 97, 33], [1, 1, 1]] {
-            product(b, layout, shape, Place::CHUNKS).await?;
+            product(b, layout, shape, Operand::CHUNKS).await?;
         }
-        for place in [Place::WINDOWS, Place::ODD_WINDOWS] {
+        for place in [Operand::WINDOWS, Operand::ODD_WINDOWS] {
             product(b, layout, [12, 20, 8], place).await?;
         }
     }
@@ -80,7 +80,7 @@ pub(super) async fn products(b: &mut Bench) -> Result<(), GpuError> {
 }
 
 /// `C[M, N]` of one layout with all epilogues.
-pub async fn product(b: &mut Bench, layout: Layout, shape: [usize; 3], place: Place) -> Result<(), GpuError> {
+pub async fn product(b: &mut Bench, layout: Layout, shape: [usize; 3], place: Operand) -> Result<(), GpuError> {
     product_with(b, layout, shape, place, &EPILOGUES).await
 }
 
@@ -92,7 +92,7 @@ pub async fn product_with(
     b: &mut Bench,
     layout: Layout,
     [m, n, k]: [usize; 3],
-    place: Place,
+    place: Operand,
     wanted: &[&str],
 ) -> Result<(), GpuError> {
     let (operation, tolerance_of_gradients) = match layout {
@@ -118,7 +118,7 @@ pub async fn product_with(
             "residual" => (rig.output(name, out.all.len()), Epilogue::Residual(gresidual)),
             _ => (rig.output(name, out.all.len()), Epilogue::Write),
         };
-        let [m, n, k] = [m, n, k].map(|x| Size::fixed(x as u32));
+        let [m, n, k] = [m, n, k].map(|x| Extent::fixed(x as u32));
         let (a, b, scale) = (left.view(ga), right.view(gb), place.scale as f32);
         matmul::product(&mut rig.plan, Product { layout, a, b, c: out.view(c), m, n, k, scale, epilogue });
         outputs.push((name, c));
@@ -197,9 +197,9 @@ pub async fn rms_norm_undefined(b: &mut Bench, norm: Norm) -> Result<(), GpuErro
     let mut rig = b.rig();
     let (gx, gw, gdy) = (rig.floats("x", &x), rig.floats("w", &w), rig.floats("dy", &x));
     let (gy, gdx) = (rig.output("y", 4 * width), rig.output("dx", 4 * width));
-    rmsnorm::forward(&mut rig.plan, norm, gx, gw, gy, Size::fixed(4));
+    rmsnorm::forward(&mut rig.plan, norm, gx, gw, gy, Extent::fixed(4));
     let back = Backward { x: gx, w: gw, dy: gdy, dx: gdx, dw: None, accumulate: false };
-    rmsnorm::backward(&mut rig.plan, norm, back, Size::fixed(4));
+    rmsnorm::backward(&mut rig.plan, norm, back, Extent::fixed(4));
     let ran = rig.start(&b.gpu)?;
     for (what, tensor) in [("y", gy), ("dx", gdx)] {
         let found = ran.read_floats(tensor).await?;
@@ -222,7 +222,7 @@ async fn rms_norm_of(b: &mut Bench, (rows, live): (usize, usize), norm: Norm, ep
     let (dx_start, mut dw) = (random(rows * width, 4), random(sets * width, 5));
 
     let mut rig = b.rig();
-    let count = Size::live(rig.live(live as u32), rows as u32);
+    let count = Extent::dynamic(rig.live(live as u32), rows as u32);
     let (gx, gw, gdy) = (rig.floats("x", &x), rig.floats("w", &w), rig.floats("dy", &dy));
     let (gy, gdx, more) = (rig.output("y", rows * width), rig.output("dx", rows * width), rig.floats("dx more", &dx_start));
     let gdw = rig.floats("dw", &dw);

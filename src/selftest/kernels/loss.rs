@@ -1,19 +1,19 @@
 //! The loss head: statistics of each row and gradients of every objective, in chunks with a remainder.
 
 use super::Bench;
-use super::matrix::{self, Held};
-use crate::gpu::{GpuError, Size};
-use crate::ops::loss_head::{self, LossGradient, LossHead, RowObjective, STATS};
+use super::matrix::{self, Stored};
+use crate::gpu::{Extent, GpuError};
+use crate::ops::loss_head::{self, LossGradient, LossHead, STATS, TokenLoss};
 use crate::ops::weight_dtype::WeightDtype;
 use crate::reference::loss::{self as spec};
 use crate::reference::matmul::{linear, linear_dw, linear_dx};
 use crate::selftest::rig::{random, sum};
 
-/// A prime: no tile, no vec4, no team of lanes divides it.
+/// A prime: no tile, no vec4, no team of threads_per_row divides it.
 pub const VOCAB: u32 = 131;
 /// The table in f32 and one piece.
-pub const WHOLE: Held = Held { dtype: WeightDtype::F32, cuts: &[VOCAB as usize] };
-/// The table's rows cut into slabs.
+pub const WHOLE: Stored = Stored { dtype: WeightDtype::F32, cuts: &[VOCAB as usize] };
+/// The table's rows cut into chunks.
 pub const SLABS: [usize; 3] = [64, 48, 19];
 /// The scores' tokens are neither in order nor at the edges alone.
 pub const SCALE: [(u32, f64); 5] = [(77, 3.0), (130, 1.0), (0, 5.0), (12, 2.0), (13, 4.0)];
@@ -22,21 +22,21 @@ pub(super) async fn heads(b: &mut Bench) -> Result<(), GpuError> {
     for (planned, chunk, width, steepness) in [(17, 4, 6, 1.0), (14, 14, 8, 1.0), (14, 8, 16, 6.0)] {
         head(b, Case { rows: objectives(), planned, chunk, width, steepness, table: WHOLE }).await?;
     }
-    let table = Held { dtype: WeightDtype::Q8, cuts: &SLABS };
+    let table = Stored { dtype: WeightDtype::Q8, cuts: &SLABS };
     head(b, Case { rows: objectives(), planned: 14, chunk: 8, width: 32, steepness: 1.0, table }).await
 }
 
 /// A row's objective, with the coefficients of the scores where it has some.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Row {
-    pub objective: RowObjective,
+    pub objective: TokenLoss,
     pub scores: Option<[f32; 5]>,
 }
 
 /// One row of each kind, and mixtures.
 pub fn objectives() -> Vec<Row> {
     let row = |token, weight, entropy_weight, scores| {
-        let objective = RowObjective { entropy_weight, ..RowObjective::token(token, weight) };
+        let objective = TokenLoss { entropy_weight, ..TokenLoss::token(token, weight) };
         Row { objective, scores }
     };
     vec![
@@ -57,13 +57,13 @@ pub fn objectives() -> Vec<Row> {
 }
 
 /// The objectives as the loss head reads them, and the coefficients that they name.
-pub fn packed(rows: &[Row]) -> (Vec<RowObjective>, Vec<f64>) {
+pub fn packed(rows: &[Row]) -> (Vec<TokenLoss>, Vec<f64>) {
     let mut coefficients: Vec<f64> = Vec::new();
     let pack = |row: &Row| {
         let Some(scores) = row.scores else { return row.objective };
         let number = (coefficients.len() / SCALE.len()) as u32;
         coefficients.extend(scores.map(f64::from));
-        RowObjective { scores: number, ..row.objective }
+        TokenLoss { scores: number, ..row.objective }
     };
     (rows.iter().map(pack).collect(), coefficients)
 }
@@ -81,10 +81,10 @@ pub struct Case<'a> {
     pub planned: usize,
     pub chunk: u32,
     pub width: usize,
-    /// Size of the logits.
+    /// Extent of the logits.
     pub steepness: f64,
-    /// How the table is held; its gradient is cut as it is. The rows of all slabs are the vocabulary, at least [`VOCAB`].
-    pub table: Held<'a>,
+    /// How the table is held; its gradient is cut as it is. The rows of all chunks are the vocabulary, at least [`VOCAB`].
+    pub table: Stored<'a>,
 }
 
 /// Statistics and gradients of all rows of `case`.
@@ -99,17 +99,17 @@ pub async fn head(b: &mut Bench, case: Case<'_>) -> Result<(), GpuError> {
     let dtable_start = random(vocab * width, 3);
 
     let mut rig = b.rig();
-    let live = Size::live(rig.live(count as u32), planned as u32);
+    let live = Extent::dynamic(rig.live(count as u32), planned as u32);
     let ghidden = rig.floats("hidden", &hidden);
     let (gtable, table) = matrix::held(&mut rig, &form, &table, width);
     let (mut objectives, coefficients) = packed(&rows);
-    objectives.resize(room, RowObjective { token: u32::MAX, weight: f32::NAN, entropy_weight: f32::NAN, scores: 1 << 20 });
+    objectives.resize(room, TokenLoss { token: u32::MAX, weight: f32::NAN, entropy_weight: f32::NAN, scores: 1 << 20 });
     let grows = rig.words("objectives", bytemuck::cast_slice(&objectives));
     let score_tokens = rig.words("score tokens", &SCALE.map(|s| s.0));
     let coefficients = rig.floats("score coefficients", &coefficients);
     let stats = rig.output("stats", room * (STATS + scores));
     let dhidden = rig.output("dhidden", room * width);
-    let dtable = matrix::slabs(&mut rig, form.cuts, &dtable_start, width);
+    let dtable = matrix::chunks(&mut rig, form.cuts, &dtable_start, width);
     let head = LossHead {
         hidden: ghidden,
         table: gtable,
@@ -126,8 +126,8 @@ pub async fn head(b: &mut Bench, case: Case<'_>) -> Result<(), GpuError> {
     let ran = rig.start(&b.gpu)?;
     let (stats, dhidden) = (ran.read_floats(stats).await?, ran.read_floats(dhidden).await?);
     let mut found_dtable = Vec::new();
-    for slab in &dtable {
-        found_dtable.extend(ran.read_floats(slab.tensor).await?);
+    for chunk in &dtable {
+        found_dtable.extend(ran.read_floats(chunk.tensor).await?);
     }
 
     let name = format!("{count} of {planned} rows by {chunk}, width {width}{}", form.name());

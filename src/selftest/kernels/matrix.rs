@@ -1,11 +1,11 @@
-//! Weight matrices as products and look-ups read them: packed, and cut by rows into slabs, against the whole in f64.
+//! Weight matrices as products and look-ups read them: packed, and cut by rows into chunks, against the whole in f64.
 
 use super::Bench;
-use super::linear::{Place, Window};
-use crate::gpu::{GpuError, Size, Tensor};
+use super::linear::{Operand, Window};
+use crate::gpu::{Extent, GpuError, Tensor};
 use crate::ops::embedding;
 use crate::ops::matmul::{Epilogue, Layout, View, backward_input_between, backward_weight_between, forward_between};
-use crate::ops::matrix::{Cells, FullSlab, Matrix, Packed, Slab};
+use crate::ops::matrix::{FullChunk, Matrix, Packed, RowChunk, Storage};
 use crate::ops::weight_dtype::{BLOCK, WeightDtype};
 use crate::reference::embedding as embedding_spec;
 use crate::reference::matmul as spec;
@@ -13,69 +13,69 @@ use crate::reference::quantised as codes;
 
 use crate::selftest::rig::{Rig, UNTOUCHED, random, sum};
 
-/// How a matrix is held: as which dtype, in slabs of so many rows.
+/// How a matrix is held: as which dtype, in chunks of so many rows.
 #[derive(Clone, Copy, Debug)]
-pub struct Held<'a> {
+pub struct Stored<'a> {
     pub dtype: WeightDtype,
     pub cuts: &'a [usize],
 }
 
-impl Held<'_> {
+impl Stored<'_> {
     fn rows(&self) -> usize {
         self.cuts.iter().sum()
     }
 
-    /// In the names of checks: " q8", " in slabs".
+    /// In the names of checks: " q8", " in chunks".
     pub(super) fn name(&self) -> String {
         let dtype = if self.dtype == WeightDtype::F32 { String::new() } else { format!(" {}", self.dtype.name()) };
-        if self.cuts.len() > 1 { dtype + " in slabs" } else { dtype }
+        if self.cuts.len() > 1 { dtype + " in chunks" } else { dtype }
     }
 }
 
-/// One row, tails of the tile in both directions, one column, one block and several; slabs of uneven rows.
+/// One row, tails of the tile in both directions, one column, one block and several; chunks of uneven rows.
 pub(super) async fn all(b: &mut Bench) -> Result<(), GpuError> {
     for dtype in WeightDtype::PACKED {
         for [m, n, k] in [[1, 36, 32], [13, 12, 64], [9, 1, 32], [70, 97, 96]] {
-            product(b, Held { dtype, cuts: &[n] }, Layout::Nt, [m, k], Place::CHUNKS).await?;
-            product(b, Held { dtype, cuts: &[n] }, Layout::Nn, [m, k], Place::CHUNKS).await?;
+            product(b, Stored { dtype, cuts: &[n] }, Layout::Nt, [m, k], Operand::CHUNKS).await?;
+            product(b, Stored { dtype, cuts: &[n] }, Layout::Nn, [m, k], Operand::CHUNKS).await?;
         }
-        rows(b, Held { dtype, cuts: &[13] }, 64).await?;
+        rows(b, Stored { dtype, cuts: &[13] }, 64).await?;
     }
     for dtype in [WeightDtype::F32, WeightDtype::Q8] {
-        let how = Held { dtype, cuts: &[16, 16, 5] };
-        product(b, how, Layout::Nt, [13, 64], Place::WINDOWS).await?;
-        product(b, how, Layout::Nn, [13, 64], Place::ODD_WINDOWS).await?;
+        let how = Stored { dtype, cuts: &[16, 16, 5] };
+        product(b, how, Layout::Nt, [13, 64], Operand::WINDOWS).await?;
+        product(b, how, Layout::Nn, [13, 64], Operand::ODD_WINDOWS).await?;
         rows(b, how, 64).await?;
     }
     weight_gradient(b, &[16, 16, 5], [13, 10]).await
 }
 
 /// `values` `[_, width]` as `how` says, on the GPU, and what that means.
-pub fn held(rig: &mut Rig, how: &Held, values: &[f64], width: usize) -> (Matrix, Vec<f64>) {
-    let (mut slabs, mut meant, mut rest) = (Vec::new(), Vec::new(), values);
+pub fn held(rig: &mut Rig, how: &Stored, values: &[f64], width: usize) -> (Matrix, Vec<f64>) {
+    let (mut chunks, mut meant, mut rest) = (Vec::new(), Vec::new(), values);
     for rows in how.cuts {
         let (own, others) = rest.split_at(rows * width);
         rest = others;
-        let (cells, means) = match how.dtype {
-            WeightDtype::F32 => (Cells::Full(rig.floats("slab", own)), own.to_vec()),
+        let (storage, means) = match how.dtype {
+            WeightDtype::F32 => (Storage::Full(rig.floats("chunk", own)), own.to_vec()),
             dtype => {
                 let (packed, means) = packed(rig, dtype, own);
-                (Cells::Packed(packed), means)
+                (Storage::Packed(packed), means)
             }
         };
-        slabs.push(Slab { rows: *rows as u32, cells });
+        chunks.push(RowChunk { rows: *rows as u32, storage });
         meant.extend(means);
     }
-    (Matrix { slabs }, meant)
+    (Matrix { chunks }, meant)
 }
 
-/// `values` `[_, width]` in f32, cut into slabs that may be written.
-pub fn slabs(rig: &mut Rig, cuts: &[usize], values: &[f64], width: usize) -> Vec<FullSlab> {
+/// `values` `[_, width]` in f32, cut into chunks that may be written.
+pub fn chunks(rig: &mut Rig, cuts: &[usize], values: &[f64], width: usize) -> Vec<FullChunk> {
     let mut rest = values;
     let mut cut = |rows: &usize| {
         let (own, others) = rest.split_at(rows * width);
         rest = others;
-        FullSlab { rows: *rows as u32, tensor: rig.floats("slab", own) }
+        FullChunk { rows: *rows as u32, tensor: rig.floats("chunk", own) }
     };
     cuts.iter().map(&mut cut).collect()
 }
@@ -112,7 +112,13 @@ fn blocks(n: usize, seed: u64) -> Vec<f64> {
 
 /// `y[M, N] = x[M, K] · w[N, K]ᵀ` (`Nt`) or `y[M, K] = x[M, N] · w[N, K]` (`Nn`) with all epilogues, w being `how.rows()` rows
 /// of `width`; x and y are windows at `place`, which scales nothing here.
-pub async fn product(b: &mut Bench, how: Held<'_>, layout: Layout, [m, width]: [usize; 2], place: Place) -> Result<(), GpuError> {
+pub async fn product(
+    b: &mut Bench,
+    how: Stored<'_>,
+    layout: Layout,
+    [m, width]: [usize; 2],
+    place: Operand,
+) -> Result<(), GpuError> {
     let transposed = layout == Layout::Nt;
     let (inputs, outputs) = if transposed { (width, how.rows()) } else { (how.rows(), width) };
     let operation = format!("matmul {}{}", if transposed { "nt" } else { "nn" }, how.name());
@@ -128,7 +134,7 @@ pub async fn product(b: &mut Bench, how: Held<'_>, layout: Layout, [m, width]: [
     out.push(rig.floats("accumulate", &y.all));
     let epilogues = [Epilogue::Write, Epilogue::Bias(gbias), Epilogue::Residual(gresidual), Epilogue::Accumulate];
     for (c, epilogue) in out.iter().zip(epilogues) {
-        let sizes = [m, width].map(|x| Size::fixed(x as u32));
+        let sizes = [m, width].map(|x| Extent::fixed(x as u32));
         match transposed {
             true => forward_between(&mut rig.plan, gx, &w, y.view(*c), sizes, epilogue),
             false => backward_input_between(&mut rig.plan, gx, &w, y.view(*c), sizes, epilogue),
@@ -153,38 +159,38 @@ pub async fn product(b: &mut Bench, how: Held<'_>, layout: Layout, [m, width]: [
     Ok(())
 }
 
-/// `dw[N, K] += dy[T, N]ᵀ · x[T, K]` into slabs.
+/// `dw[N, K] += dy[T, N]ᵀ · x[T, K]` into chunks.
 pub async fn weight_gradient(b: &mut Bench, cuts: &[usize], [t, k]: [usize; 2]) -> Result<(), GpuError> {
     let n = cuts.iter().sum();
     let (dy, x, start) = (random(t * n, 1), random(t * k, 2), random(n * k, 3));
     let mut rig = b.rig();
     let (gdy, gx) = (rig.floats("dy", &dy), rig.floats("x", &x));
-    let dw = slabs(&mut rig, cuts, &start, k);
+    let dw = chunks(&mut rig, cuts, &start, k);
     let (dy_view, x_view) = (View::of(gdy, n as u32), View::of(gx, k as u32));
-    backward_weight_between(&mut rig.plan, dy_view, x_view, &dw, [t, k].map(|x| Size::fixed(x as u32)));
+    backward_weight_between(&mut rig.plan, dy_view, x_view, &dw, [t, k].map(|x| Extent::fixed(x as u32)));
     let ran = rig.start(&b.gpu)?;
     let mut found = Vec::new();
-    for slab in &dw {
-        found.extend(ran.read_floats(slab.tensor).await?);
+    for chunk in &dw {
+        found.extend(ran.read_floats(chunk.tensor).await?);
     }
     let expected = sum(&spec::linear_dw(&dy, &x, k, n), &start);
-    b.gradient("matmul tn in slabs", &format!("dw, {n}x{t}x{k}"), &found, &expected);
+    b.gradient("matmul tn in chunks", &format!("dw, {n}x{t}x{k}"), &found, &expected);
     Ok(())
 }
 
-/// Rows of a table of `width` columns, some of them twice, from every slab; and of one in f32 the way back.
-pub async fn rows(b: &mut Bench, how: Held<'_>, width: usize) -> Result<(), GpuError> {
+/// Rows of a table of `width` columns, some of them twice, from every chunk; and of one in f32 the way back.
+pub async fn rows(b: &mut Bench, how: Stored<'_>, width: usize) -> Result<(), GpuError> {
     let last = how.rows() as u32 - 1;
     let ids = [4, 0, last, 4, 7, last / 2];
     let (values, dy, start) = (blocks(how.rows() * width, 5), random(ids.len() * width, 6), random(how.rows() * width, 7));
     let mut rig = b.rig();
     let (table, meant) = held(&mut rig, &how, &values, width);
     let (gids, y) = (rig.words("ids", &ids), rig.output("y", ids.len() * width));
-    embedding::forward(&mut rig.plan, gids, &table, y, Size::fixed(ids.len() as u32), width as u32);
+    embedding::forward(&mut rig.plan, gids, &table, y, Extent::fixed(ids.len() as u32), width as u32);
     let sorted = embedding::buckets(&ids);
     let order = (rig.words("buckets", sorted.buckets.as_flattened()), rig.words("order", &sorted.tokens));
-    let (gdy, dtable) = (rig.floats("dy", &dy), slabs(&mut rig, how.cuts, &start, width));
-    embedding::backward(&mut rig.plan, order, gdy, &dtable, Size::fixed(sorted.buckets.len() as u32), width as u32);
+    let (gdy, dtable) = (rig.floats("dy", &dy), chunks(&mut rig, how.cuts, &start, width));
+    embedding::backward(&mut rig.plan, order, gdy, &dtable, Extent::fixed(sorted.buckets.len() as u32), width as u32);
     let ran = rig.start(&b.gpu)?;
 
     let operation = format!("embedding{}", how.name());
@@ -193,8 +199,8 @@ pub async fn rows(b: &mut Bench, how: Held<'_>, width: usize) -> Result<(), GpuE
     b.exact(&operation, &format!("rows of {width}"), &ran.read_floats(y).await?, &expected);
     if how.dtype == WeightDtype::F32 {
         let mut found = Vec::new();
-        for slab in &dtable {
-            found.extend(ran.read_floats(slab.tensor).await?);
+        for chunk in &dtable {
+            found.extend(ran.read_floats(chunk.tensor).await?);
         }
         let mut expected = start;
         embedding_spec::scatter_add(&mut expected, &ids, &dy, width);

@@ -1,7 +1,7 @@
 //! Operations that touch each element once: embedding, rows, rope, SwiGLU, and the random generator.
 
 use super::Bench;
-use crate::gpu::{Dispatch, GpuError, Grid, KernelSpec, Size, Word};
+use crate::gpu::{Dispatch, Extent, GpuError, Grid, KernelSpec, Param};
 use crate::ops::rope::{Positions, Rotation};
 use crate::random::threefry2x32;
 use crate::reference::rope::{Llama3Scaling, Tables, default_inv_freq};
@@ -11,15 +11,15 @@ use crate::selftest::rig::random;
 /// Both ways over the first `live` of eleven tokens; ids repeat, and the table is longer than they reach.
 pub async fn embedding(b: &mut Bench, live: usize, width: usize) -> Result<(), GpuError> {
     use crate::ops::embedding;
-    use crate::ops::matrix::{FullSlab, Matrix};
+    use crate::ops::matrix::{FullChunk, Matrix};
     let vocab = 31;
     let all: [u32; 11] = [5, 2, 5, 9, 30, 2, 5, 0, 30, 7, 5];
     let ids = &all[..live];
     let (table, dy, start) = (random(vocab * width, 1), random(all.len() * width, 2), random(vocab * width, 3));
     let sorted = embedding::buckets(ids);
     let mut rig = b.rig();
-    let tokens = Size::live(rig.live(live as u32), all.len() as u32);
-    let distinct = Size::live(rig.live(sorted.buckets.len() as u32), all.len() as u32);
+    let tokens = Extent::dynamic(rig.live(live as u32), all.len() as u32);
+    let distinct = Extent::dynamic(rig.live(sorted.buckets.len() as u32), all.len() as u32);
     let gids = rig.words("ids", &all);
     let buckets = rig.words("buckets", &[sorted.buckets.concat(), vec![0; 44 - 4 * sorted.buckets.len()]].concat());
     let order = rig.words("order", &[sorted.tokens, vec![0; all.len() - live]].concat());
@@ -27,7 +27,7 @@ pub async fn embedding(b: &mut Bench, live: usize, width: usize) -> Result<(), G
     let (y, dtable) = (rig.output("y", all.len() * width), rig.floats("dtable", &start));
     let rows = vocab as u32;
     embedding::forward(&mut rig.plan, gids, &Matrix::full(gtable, rows), y, tokens, width as u32);
-    embedding::backward(&mut rig.plan, (buckets, order), gdy, &[FullSlab { rows, tensor: dtable }], distinct, width as u32);
+    embedding::backward(&mut rig.plan, (buckets, order), gdy, &[FullChunk { rows, tensor: dtable }], distinct, width as u32);
     let ran = rig.start(&b.gpu)?;
     let (y, gdtable) = (ran.read_floats(y).await?, ran.read_floats(dtable).await?);
     b.live_exact("embedding", &format!("y, {live} tokens"), &y, &embedding_spec::gather(&table, ids, width));
@@ -45,12 +45,12 @@ pub async fn rows(b: &mut Bench, picked: &[u32], width: usize) -> Result<(), Gpu
     picked.iter().enumerate().for_each(|(r, t)| row_of[*t as usize] = r as u32);
     let (x, dy) = (random(tokens * width, 1), random(3 * width, 2));
     let mut rig = b.rig();
-    let count = Size::live(rig.live(picked.len() as u32), 3);
+    let count = Extent::dynamic(rig.live(picked.len() as u32), 3);
     let (gpicked, grow_of) = (rig.words("rows", picked), rig.words("row_of", &row_of));
     let (gx, gdy) = (rig.floats("x", &x), rig.floats("dy", &dy));
     let (y, dx) = (rig.output("y", 3 * width), rig.output("dx", tokens * width));
     rows::gather(&mut rig.plan, gpicked, gx, y, count, width as u32);
-    rows::scatter(&mut rig.plan, grow_of, gdy, dx, Size::fixed(tokens as u32), width as u32);
+    rows::scatter(&mut rig.plan, grow_of, gdy, dx, Extent::fixed(tokens as u32), width as u32);
     let ran = rig.start(&b.gpu)?;
     let (y, gdx) = (ran.read_floats(y).await?, ran.read_floats(dx).await?);
     b.live_exact(
@@ -95,7 +95,7 @@ pub async fn rope(b: &mut Bench, head_dim: usize, heads: usize, rotated: usize) 
         let (gtable, gpositions) = (rig.floats("table", &table), rig.words("positions", &places));
         let (there, back) = (rig.floats("there", &x), rig.floats("back", &x));
         let mut r = Rotation { heads: heads as u32, rotated: rotated as u32, head_dim: head_dim as u32, backward: false };
-        let tokens = Size::fixed(positions.len() as u32);
+        let tokens = Extent::fixed(positions.len() as u32);
         rope::rotate(&mut rig.plan, r, there, gtable, (gpositions, kind), tokens);
         r.backward = true;
         rope::rotate(&mut rig.plan, r, back, gtable, (gpositions, kind), tokens);
@@ -120,7 +120,7 @@ pub async fn swiglu(b: &mut Bench, tokens: usize, live: usize, width: usize) -> 
         gate_up[..2].copy_from_slice(&[-120.0, 300.0]);
     }
     let mut rig = b.rig();
-    let count = Size::live(rig.live(live as u32), tokens as u32);
+    let count = Extent::dynamic(rig.live(live as u32), tokens as u32);
     let (ggu, gdy) = (rig.floats("gate_up", &gate_up), rig.floats("dy", &dy));
     let (y, dgu) = (rig.output("y", tokens * width), rig.output("dgate_up", tokens * 2 * width));
     swiglu::forward(&mut rig.plan, ggu, y, count, width as u32);
@@ -150,11 +150,11 @@ pub async fn threefry(b: &mut Bench) -> Result<(), GpuError> {
     let mut rig = b.rig();
     let questions = rig.words("questions", inputs.as_flattened());
     let answers = rig.words("answers", &vec![0; inputs.len() * 2]);
-    let size = Size::fixed(inputs.len() as u32);
+    let size = Extent::fixed(inputs.len() as u32);
     rig.plan.dispatch(Dispatch {
         kernel: KernelSpec::new("lib/threefry.wgsl", "answers", &[]),
         tensors: &[questions, answers],
-        words: &[Word::Size(size)],
+        words: &[Param::Extent(size)],
         grid: Grid::Threads { size, per: 64 },
         flops: 1,
         work: size,

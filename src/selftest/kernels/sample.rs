@@ -1,7 +1,7 @@
 //! Sampling: which tokens are kept, which one is drawn, which log-probability is reported.
 
 use super::Bench;
-use crate::gpu::{GpuError, Live, LiveValues, Size, Tensor};
+use crate::gpu::{Extent, GpuError, RunParam, RunParams, Tensor};
 use crate::ops::cached_attention::KvSlot;
 use crate::ops::sample::{self, Rows, Sampling};
 use crate::random::threefry2x32;
@@ -21,7 +21,7 @@ pub struct Sampler {
     pub streams: Tensor,
     pub drawn: Tensor,
     settings: Sampling,
-    count: Live,
+    count: RunParam,
     rows: usize,
     history: usize,
 }
@@ -54,7 +54,7 @@ impl Sampler {
             ids,
             streams: gstreams,
             drawn,
-            count: Size::live(count, rows as u32),
+            count: Extent::dynamic(count, rows as u32),
             vocab: vocab as u32,
             history: history as u32,
         };
@@ -68,7 +68,7 @@ impl Sampler {
         let cut = s.temperature > 0.0 && (s.top_k > 0 || s.top_p < 1.0);
         let truncated = if cut { rows } else { 0 };
         let Sampling { temperature, top_p, top_k, key, truncated: cut } = self.settings;
-        let mut live = LiveValues::from([(top_k, s.top_k as u32), (key[0], KEY[0]), (key[1], KEY[1])]);
+        let mut live = RunParams::from([(top_k, s.top_k as u32), (key[0], KEY[0]), (key[1], KEY[1])]);
         live.set_float(temperature, s.temperature as f32);
         live.set_float(top_p, s.top_p as f32);
         live.set(self.count, rows);

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Layers, Origin, Raw, SettingError, TrainConfig};
+use super::{Layers, Raw, SettingError, SettingSource, TrainConfig};
 
 impl TrainConfig {
     /// The config, if a config file could say the same: every value within its range, and all that is needed there.
@@ -14,7 +14,7 @@ impl TrainConfig {
         let (mine, default) = (as_json(self)?, as_json(&TrainConfig::default())?);
         let mut layers = Layers::default();
         for (name, value) in mine.as_object().into_iter().flatten().filter(|(name, value)| default.get(name) != Some(value)) {
-            layers.put(name, &raw_of_json(value), Origin::File("TrainConfig".into()))?;
+            layers.put(name, &raw_of_json(value), SettingSource::File("TrainConfig".into()))?;
         }
         layers.resolve()
     }
@@ -24,7 +24,7 @@ fn raw_of_json(value: &Value) -> Raw {
     match value {
         Value::String(text) => Raw::Quoted(text.clone()),
         Value::Bool(flag) => Raw::Flag(*flag),
-        Value::Number(number) => number.as_i64().map_or(Raw::Number(number.as_f64().unwrap_or(f64::NAN)), Raw::Whole),
+        Value::Number(number) => number.as_i64().map_or(Raw::Number(number.as_f64().unwrap_or(f64::NAN)), Raw::Int),
         // JSON has no other word for NaN and infinities.
         _ => Raw::Number(f64::NAN),
     }

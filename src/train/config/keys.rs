@@ -35,12 +35,12 @@ pub enum Kind {
     /// `true`, or a file or folder.
     FlagOrPath,
     /// An integer of at least `min`.
-    Whole {
+    Int {
         min: i64,
         max: i64,
     },
     /// `max_steps`: an integer of at least 1, or -1 for "not set" as in transformers.
-    WholeOrUnset,
+    IntOrUnset,
     /// A finite number in the interval.
     Number(Interval),
 }
@@ -82,7 +82,7 @@ pub enum Raw {
     /// A string of the config file.
     Quoted(String),
     Flag(bool),
-    Whole(i64),
+    Int(i64),
     Number(f64),
     /// A table, an array, or a date, as it is to be shown.
     Other(String),
@@ -94,7 +94,7 @@ impl fmt::Display for Raw {
             Raw::Bare(text) => write!(f, "{text}"),
             Raw::Quoted(text) => write!(f, "{text:?}"),
             Raw::Flag(flag) => write!(f, "{flag}"),
-            Raw::Whole(n) => write!(f, "{n}"),
+            Raw::Int(n) => write!(f, "{n}"),
             Raw::Number(x) => write!(f, "{x}"),
             Raw::Other(shown) => write!(f, "{shown}"),
         }
@@ -123,7 +123,7 @@ impl Raw {
 
     fn whole(&self) -> Option<i64> {
         match self {
-            Raw::Whole(n) => Some(*n),
+            Raw::Int(n) => Some(*n),
             Raw::Bare(text) => text.trim().replace('_', "").parse().ok(),
             _ => None,
         }
@@ -132,7 +132,7 @@ impl Raw {
     fn number(&self) -> Option<f64> {
         match self {
             Raw::Number(x) => Some(*x),
-            Raw::Whole(n) => Some(*n as f64),
+            Raw::Int(n) => Some(*n as f64),
             Raw::Bare(text) => text.trim().replace('_', "").parse().ok(),
             _ => None,
         }
@@ -144,13 +144,13 @@ impl Kind {
     pub fn read(&self, raw: &Raw) -> Option<Value> {
         match self {
             // A bare number is a text too: `adapter = 0`.
-            Kind::Text if matches!(raw, Raw::Whole(_)) => Some(Value::from(raw.to_string())),
+            Kind::Text if matches!(raw, Raw::Int(_)) => Some(Value::from(raw.to_string())),
             Kind::Text | Kind::Path => raw.text().map(Value::from),
             Kind::OneOf(words) => raw.text().filter(|text| words.contains(text)).map(Value::from),
             Kind::Flag => raw.flag().map(Value::from),
             Kind::FlagOrPath => raw.flag().map(Value::from).or_else(|| raw.text().map(Value::from)),
-            Kind::Whole { min, max } => raw.whole().filter(|n| (*min..=*max).contains(n)).map(Value::from),
-            Kind::WholeOrUnset => raw.whole().filter(|n| *n == -1 || *n >= 1).map(Value::from),
+            Kind::Int { min, max } => raw.whole().filter(|n| (*min..=*max).contains(n)).map(Value::from),
+            Kind::IntOrUnset => raw.whole().filter(|n| *n == -1 || *n >= 1).map(Value::from),
             Kind::Number(interval) => raw.number().filter(|x| interval.holds(*x)).map(Value::from),
         }
     }
@@ -170,9 +170,9 @@ impl fmt::Display for Kind {
             Kind::OneOf(words) => write!(f, "one of {}", words.join(", ")),
             Kind::Flag => write!(f, "true or false"),
             Kind::FlagOrPath => write!(f, "true, false, or the path of a checkpoint"),
-            Kind::Whole { min, max: i64::MAX } => write!(f, "a whole number of at least {min}"),
-            Kind::Whole { min, max } => write!(f, "a whole number from {min} to {max}"),
-            Kind::WholeOrUnset => write!(f, "a whole number of at least 1, or -1 to go by num_train_epochs"),
+            Kind::Int { min, max: i64::MAX } => write!(f, "a whole number of at least {min}"),
+            Kind::Int { min, max } => write!(f, "a whole number from {min} to {max}"),
+            Kind::IntOrUnset => write!(f, "a whole number of at least 1, or -1 to go by num_train_epochs"),
             Kind::Number(i) => {
                 let low = if i.min_allowed { "at least" } else { "above" };
                 let high = if i.max_allowed { "at most" } else { "below" };
@@ -191,7 +191,7 @@ const OPTIMISER: &str = "Optimiser";
 const RUN: &str = "Run";
 
 const fn whole(min: i64) -> Kind {
-    Kind::Whole { min, max: i64::MAX }
+    Kind::Int { min, max: i64::MAX }
 }
 
 /// Optimiser steps on the same chains.
@@ -199,7 +199,7 @@ pub(in crate::train) const MOST_ITERATIONS: i64 = 64;
 
 /// For what is a `u32` on the GPU and in packed batches.
 const fn count(min: i64, max: i64) -> Kind {
-    Kind::Whole { min, max }
+    Kind::Int { min, max }
 }
 
 const fn key(name: &'static str, group: &'static str, kind: Kind, help: &'static str) -> Key {
@@ -237,7 +237,7 @@ pub const KEYS: &[Key] = &[
 
     key("scale", JUDGE, Kind::Text, "Scores: \"1..5\", \"0..4=0..1\" (texts 0 to 4 for values 0 to 1), or \"bad,fair,good=0,0.5,1\" [default: the start model's judge.json, else 1..5]"),
     key("phrase", JUDGE, Kind::Text, "Words between the chain of thought and the score [default: the start model's judge.json, else \"So the overall score is \"]"),
-    key("max_completion_length", JUDGE, Kind::Whole { min: 0, max: 1 << 20 }, "Most tokens of a chain of thought (0: twice the longest one in the training data)"),
+    key("max_completion_length", JUDGE, Kind::Int { min: 0, max: 1 << 20 }, "Most tokens of a chain of thought (0: twice the longest one in the training data)"),
     key("template", JUDGE, Kind::Text, "Prompt template: plain (the row's prompt), judge (built-in grading prompt), a Jinja file, or auto (plain where every row has a prompt, else judge) [default: the start model's judge.json, else auto]"),
     key("chat", JUDGE, Kind::OneOf(Chat::WORDS), "Wrap prompts in the model's chat template; auto = if it has one [default: the start model's judge.json, else auto]"),
     key("date", JUDGE, Kind::Text, "Day that the chat template states, as YYYY-MM-DD [default: the start model's judge.json, else today where the template wants one]"),
@@ -277,7 +277,7 @@ pub const KEYS: &[Key] = &[
     key("max_nonfinite_steps", OPTIMISER, whole(1), "Stop after this many steps in a row whose gradient was not finite"),
 
     key("num_train_epochs", RUN, Kind::Number(Interval::above(0.0, 1e6)), "Passes over the data"),
-    key("max_steps", RUN, Kind::WholeOrUnset, "Number of steps; -1 = by num_train_epochs"),
+    key("max_steps", RUN, Kind::IntOrUnset, "Number of steps; -1 = by num_train_epochs"),
     key("per_device_train_batch_size", RUN, count(1, 1 << 16), "Rows in one packed batch; with sampled chains, prompts"),
     key("per_device_eval_batch_size", RUN, count(1, 1 << 16), "Rows in one packed batch of the evaluation"),
     key("gradient_accumulation_steps", RUN, count(1, 1 << 16), "Packed batches in one step"),

@@ -30,7 +30,7 @@ pub use suggest::{closest, edit_distance};
 
 /// Where a value was written.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Origin {
+pub enum SettingSource {
     /// A config file, by its path.
     File(String),
     /// An environment variable, by its name.
@@ -39,9 +39,9 @@ pub enum Origin {
     Flag(String),
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for SettingSource {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let (Origin::File(name) | Origin::Env(name) | Origin::Flag(name)) = self;
+        let (SettingSource::File(name) | SettingSource::Env(name) | SettingSource::Flag(name)) = self;
         f.write_str(name)
     }
 }
@@ -50,10 +50,10 @@ impl fmt::Display for Origin {
 #[derive(Debug, thiserror::Error)]
 pub enum SettingError {
     #[error("{origin}: unknown setting `{key}`{}", did_you_mean(hint))]
-    Unknown { origin: Origin, key: String, hint: Option<&'static str> },
+    Unknown { origin: SettingSource, key: String, hint: Option<&'static str> },
 
     #[error("{origin}: {key} = {found}: expected {expected}{}", did_you_mean(hint))]
-    Value { origin: Origin, key: &'static str, found: String, expected: String, hint: Option<&'static str> },
+    Value { origin: SettingSource, key: &'static str, found: String, expected: String, hint: Option<&'static str> },
 
     #[error("--set {text}: expected KEY=VALUE, for example --set learning_rate=3e-4")]
     MalformedSet { text: String },
@@ -359,7 +359,7 @@ impl Resume {
 /// Settings under way: the layers so far, each value with its origin.
 #[derive(Debug, Default)]
 pub struct Layers {
-    values: BTreeMap<&'static str, (Value, Origin)>,
+    values: BTreeMap<&'static str, (Value, SettingSource)>,
     warnings: Vec<String>,
 }
 
@@ -370,7 +370,7 @@ impl Layers {
     }
 
     /// Lays one value over what was there.
-    pub fn put(&mut self, name: &str, raw: &Raw, origin: Origin) -> Result<(), SettingError> {
+    pub fn put(&mut self, name: &str, raw: &Raw, origin: SettingSource) -> Result<(), SettingError> {
         let Some(key) = keys::find(name) else {
             return Err(SettingError::Unknown { origin, key: name.into(), hint: closest(name, names()) });
         };
@@ -392,7 +392,7 @@ impl Layers {
         for (name, value) in vars {
             let Some(key) = name.strip_prefix("JURIST_").map(str::to_ascii_lowercase) else { continue };
             if keys::find(&key).is_some() {
-                self.put(&key, &Raw::Bare(value), Origin::Env(name))?;
+                self.put(&key, &Raw::Bare(value), SettingSource::Env(name))?;
             } else if let Some(hint) = closest(&key, names()) {
                 let hint = hint.to_ascii_uppercase();
                 self.warnings.push(format!("{name} is set but names no setting; did you mean JURIST_{hint}?"));
@@ -409,13 +409,13 @@ impl Layers {
         let value = value.trim();
         // A quoted value, as one would write it in the file, means the same here.
         let bare = value.strip_prefix('"').and_then(|v| v.strip_suffix('"')).unwrap_or(value);
-        self.put(&key.trim().replace('-', "_"), &Raw::Bare(bare.into()), Origin::Flag("--set".into()))
+        self.put(&key.trim().replace('-', "_"), &Raw::Bare(bare.into()), SettingSource::Flag("--set".into()))
     }
 
     /// Lays a TOML text over the defaults. `name` is the file's, for messages.
     #[cfg(all(feature = "toml", not(target_arch = "wasm32")))]
     pub fn put_toml(&mut self, text: &str, name: &str) -> Result<(), super::TrainError> {
-        let origin = Origin::File(name.into());
+        let origin = SettingSource::File(name.into());
         let table: toml::Table = text.parse().map_err(|e: toml::de::Error| super::TrainError::Toml {
             origin: origin.clone(),
             message: e.to_string().trim_end().to_string(),
@@ -464,7 +464,7 @@ fn raw_of_toml(value: toml::Value) -> Raw {
     match value {
         toml::Value::String(text) => Raw::Quoted(text),
         toml::Value::Boolean(flag) => Raw::Flag(flag),
-        toml::Value::Integer(n) => Raw::Whole(n),
+        toml::Value::Integer(n) => Raw::Int(n),
         toml::Value::Float(x) => Raw::Number(x),
         toml::Value::Array(_) => Raw::Other("[...]".into()),
         toml::Value::Table(_) => Raw::Other("a table".into()),

@@ -48,7 +48,7 @@ fn layers_in_order() {
     let env =
         [("JURIST_SEED", "2"), ("JURIST_MAX_STEPS", "6"), ("JURIST_LERNING_RATE", "1"), ("HOME", "/"), ("JURIST_CHROME", "x")];
     layers.put_env(env.map(|(k, v)| (k.to_string(), v.to_string()))).unwrap();
-    layers.put("max_steps", &Raw::Bare("7".into()), Origin::Flag("--max-steps".into())).unwrap();
+    layers.put("max_steps", &Raw::Bare("7".into()), SettingSource::Flag("--max-steps".into())).unwrap();
     layers.put_set("weight-decay = 0.1").unwrap();
     layers.put_set("phrase=\"score:\"").unwrap();
     let config = layers.resolve().unwrap();

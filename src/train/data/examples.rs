@@ -1,7 +1,7 @@
 //! Rows to supervised examples: tokens, and which of them carry loss with which target.
 
 use crate::data;
-use crate::judge::{JudgeError, JudgePrompt, Placement, ScoreTokens};
+use crate::judge::{BatchLayout, JudgeError, JudgePrompt, ScoreTokens};
 use crate::text::Tokenizer;
 use crate::train::TrainError;
 use crate::train::data::pack::Example;
@@ -39,8 +39,8 @@ pub fn longest_answer(tokens: &ScoreTokens, max_tokens: usize) -> usize {
 }
 
 /// Most tokens of a prompt that leaves room for a chain of `max_tokens` tokens, the phrase and the score.
-pub fn room_for_prompt(placement: Placement, context: usize, max_tokens: usize) -> usize {
-    context.saturating_sub(placement.depth(0, longest_answer(placement.tokens, max_tokens) + 1))
+pub fn room_for_prompt(layout: BatchLayout, context: usize, max_tokens: usize) -> usize {
+    context.saturating_sub(layout.depth(0, longest_answer(layout.tokens, max_tokens) + 1))
 }
 
 /// A row that a judge answers by itself.
@@ -64,7 +64,7 @@ impl Prompt {
 /// How rows become examples.
 pub struct Preparation<'a> {
     pub prompt: &'a JudgePrompt,
-    pub placement: Placement<'a>,
+    pub layout: BatchLayout<'a>,
     pub tokenizer: &'a Tokenizer,
     /// Most tokens of a row.
     pub max_length: usize,
@@ -80,7 +80,7 @@ impl Preparation<'_> {
     pub fn prepare(&self, rows: &[data::Example]) -> Result<Prepared, TrainError> {
         let mut prepared = Prepared::default();
         for (index, row) in rows.iter().enumerate() {
-            let sequence = match self.prompt.sequence(row, self.placement.tokens, self.tokenizer, false) {
+            let sequence = match self.prompt.sequence(row, self.layout.tokens, self.tokenizer, false) {
                 Ok(sequence) => sequence,
                 Err(e) if self.skip_bad => {
                     prepared.bad.push(e);
@@ -89,7 +89,7 @@ impl Preparation<'_> {
                 Err(e) => return Err(e.into()),
             };
             let fed = sequence.prompt_len..sequence.score;
-            if self.placement.depth(fed.start, fed.len()).max(sequence.ids.len()) > self.max_length {
+            if self.layout.depth(fed.start, fed.len()).max(sequence.ids.len()) > self.max_length {
                 prepared.too_long += 1;
                 continue;
             }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::super::TrainError;
 use super::super::config::{SettingError, TrainConfig};
-use crate::judge::{Choice, JudgeOverrides, JudgeSettings, Placement, Scale, ScoreTokens, Template};
+use crate::judge::{BatchLayout, Choice, JudgeOverrides, JudgeSettings, Scale, ScoreTokens, Template};
 use crate::model::config::Config;
 use crate::model::error::ModelError;
 use crate::model::init::Init;
@@ -15,13 +15,13 @@ use crate::model_folder::FolderWeights;
 use crate::text::{SpecialTokens, word_level};
 use crate::train::data::examples::{Prepared, Prompt, room_for_prompt};
 use crate::train::data::pack::Example;
-use crate::train::run::start::{Start, overrides, start_folder};
+use crate::train::run::start::{RunInputs, overrides, start_folder};
 
 /// The start of a run of `config`, without rows.
 ///
 /// # Errors
 /// No readable config.json; a scale that cannot be one.
-pub(super) fn start(config: &TrainConfig) -> Result<Start, TrainError> {
+pub(super) fn start(config: &TrainConfig) -> Result<RunInputs, TrainError> {
     let FolderWeights { source: model, adapter, base, dtype, matrix_dtype, .. } = model(config)?;
     // Nobody asks it for anything: what a tokenizer would say is said below.
     let unknown = SpecialTokens { unk: Some("<unk>".into()), ..SpecialTokens::default() };
@@ -36,8 +36,8 @@ pub(super) fn start(config: &TrainConfig) -> Result<Start, TrainError> {
     let phrase = vec![0; settings.phrase.split_whitespace().count() + 1];
     let unusable = |(_, found): (usize, String)| TrainError::Setting(SettingError::Conflict(found));
     let tokens = ScoreTokens::new(scores, None, phrase.clone(), phrase).map_err(unusable)?;
-    let placement = Placement { tokens: &tokens, reads: settings.score_reads };
-    let (rows, max_tokens) = rows_for(config, model.config(), placement, &settings.scale)?;
+    let layout = BatchLayout { tokens: &tokens, reads: settings.score_reads };
+    let (rows, max_tokens) = rows_for(config, model.config(), layout, &settings.scale)?;
     let size = rows.first().map_or(0, |e| e.prompt.ids.len());
     let longest = match config.samples_chains() {
         true => format!("prompts of {size} tokens, chains of {max_tokens}"),
@@ -51,21 +51,21 @@ pub(super) fn start(config: &TrainConfig) -> Result<Start, TrainError> {
     }
     let train = Prepared { examples: rows, ..Prepared::default() };
     let inherited = Vec::new();
-    Ok(Start { tokenizer, model, adapter, base, matrix_dtype, dtype, settings, tokens, train, eval: None, inherited, notes })
+    Ok(RunInputs { tokenizer, model, adapter, base, matrix_dtype, dtype, settings, tokens, train, eval: None, inherited, notes })
 }
 
 /// One packed batch of the longest rows, and tokens of the longest chain.
 ///
 /// # Errors
 /// A method that writes chains without `max_completion_length`; a context with no room for a prompt.
-pub(super) fn rows(config: &TrainConfig, start: &Start) -> Result<(Vec<Example>, usize), TrainError> {
-    rows_for(config, start.model.config(), start.placement(), &start.settings.scale)
+pub(super) fn rows(config: &TrainConfig, start: &RunInputs) -> Result<(Vec<Example>, usize), TrainError> {
+    rows_for(config, start.model.config(), start.layout(), &start.settings.scale)
 }
 
 fn rows_for(
     config: &TrainConfig,
     model: &Config,
-    placement: Placement,
+    layout: BatchLayout,
     scale: &Scale,
 ) -> Result<(Vec<Example>, usize), TrainError> {
     let chain = config.max_completion_length as usize;
@@ -74,11 +74,11 @@ fn rows_for(
         return Err(SettingError::Missing { key: "max_completion_length", why }.into());
     }
     let context = model.max_position_embeddings;
-    let stem = placement.tokens.stem.len();
+    let stem = layout.tokens.stem.len();
     // Prompt, chain and phrase of a row, in tokens: all but the score.
-    let most = context.min(config.max_length as usize).saturating_sub(placement.depth(0, 1));
+    let most = context.min(config.max_length as usize).saturating_sub(layout.depth(0, 1));
     let (prompt, fed) = if config.samples_chains() {
-        (most.saturating_sub(stem).min(room_for_prompt(placement, context, chain)), stem)
+        (most.saturating_sub(stem).min(room_for_prompt(layout, context, chain)), stem)
     } else {
         let fed = match (config.method.spec().reads_chains_of_rows(), chain) {
             (false, _) => stem,

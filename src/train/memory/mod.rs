@@ -16,16 +16,16 @@ use super::TrainError;
 use super::config::method::ChainSource;
 use super::config::{Method, TrainConfig};
 use crate::data;
-use crate::gpu::{Gpu, Held, Role};
+use crate::gpu::{Gpu, MemoryKind, MemoryUsage};
 use crate::judge::{Judge, ScoreOptions};
 use crate::model::error::ModelError;
 use crate::model::names::TensorSpec;
 use crate::model::weights::Weights;
 use crate::train::data::pack::Example;
-use crate::train::objective::engine::{Engine, Material};
+use crate::train::objective::engine::{Engine, TrainData};
 use crate::train::objective::trainer::{Batching, Evaluator, Scoring};
-use crate::train::run::material;
-use crate::train::run::start::{Start, labelled_rows};
+use crate::train::run::data;
+use crate::train::run::start::{RunInputs, labelled_rows};
 
 pub use levers::Lever;
 use table::gib;
@@ -51,7 +51,7 @@ pub struct MemoryPlan {
     /// Of the model.
     pub parameters: u64,
     /// When it is most.
-    pub held: Held,
+    pub held: MemoryUsage,
     /// Bytes of activations that live in the cache, and are counted there.
     pub shared: u64,
     /// Bytes that it must fit into, if that is known.
@@ -80,7 +80,7 @@ impl MemoryPlan {
 /// Whatever would keep the run from starting, but for memory and limits of the adapter.
 pub fn plan(gpu: &Gpu, config: &TrainConfig, available: Option<u64>) -> Result<MemoryPlan, TrainError> {
     let assumed = config.train_file.is_empty();
-    let start = &if assumed { assumed::start(config)? } else { Start::read(&single_stage(config))? };
+    let start = &if assumed { assumed::start(config)? } else { RunInputs::read(&single_stage(config))? };
     available.map_or(Ok(()), |available| refuse_far_too_large(start, available))?;
     plan_from(&Beginning { start, assumed }, gpu, config, available)
 }
@@ -89,7 +89,7 @@ pub fn plan(gpu: &Gpu, config: &TrainConfig, available: Option<u64>) -> Result<M
 ///
 /// # Errors
 /// [`TrainError::Memory`], with what would help; as [`plan`].
-pub fn check(gpu: &Gpu, config: &TrainConfig, start: &Start) -> Result<(), TrainError> {
+pub fn check(gpu: &Gpu, config: &TrainConfig, start: &RunInputs) -> Result<(), TrainError> {
     let Some(available) = gpu.memory_left() else { return Ok(()) };
     refuse_far_too_large(start, available)?;
     // Enough to know of a model that is far too large, of which a plan would take minutes.
@@ -113,7 +113,7 @@ pub fn check(gpu: &Gpu, config: &TrainConfig, start: &Start) -> Result<(), Train
 }
 
 /// Refuses a large model that fits in no form. Plans of one take minutes; a smaller model's take a second and say more.
-fn refuse_far_too_large(start: &Start, available: u64) -> Result<(), TrainError> {
+fn refuse_far_too_large(start: &RunInputs, available: u64) -> Result<(), TrainError> {
     let parameters = start.model.config().parameter_count();
     let least = parameters / PARAMETERS_A_BYTE;
     if least <= available || parameters <= PLANNED_AT_ONCE {
@@ -154,14 +154,14 @@ fn plan_from(beginning: &Beginning, gpu: &Gpu, config: &TrainConfig, available: 
 /// What a measurement found.
 #[derive(Clone, Debug, Default)]
 struct Measured {
-    held: Held,
+    held: MemoryUsage,
     shared: u64,
     refusals: Vec<String>,
 }
 
 impl Measured {
     fn of(gpu: &Gpu) -> Self {
-        Measured { held: gpu.peak(), shared: gpu.lodged(), refusals: gpu.refusals() }
+        Measured { held: gpu.peak(), shared: gpu.aliased_bytes(), refusals: gpu.refusals() }
     }
 
     fn fits(&self, available: Option<u64>) -> Option<bool> {
@@ -182,7 +182,7 @@ impl Measured {
 
 /// What a run begins with.
 struct Beginning<'a> {
-    start: &'a Start,
+    start: &'a RunInputs,
     /// Its rows are not those of a file.
     assumed: bool,
 }
@@ -213,21 +213,21 @@ impl Beginning<'_> {
     fn training(&self, gpu: &Gpu, config: &TrainConfig, rows: &Rows) -> Result<Measured, TrainError> {
         let gpu = &gpu.dry_copy();
         let start = self.start;
-        let material = Material { examples: &rows.train, max_tokens: rows.max_tokens, ..material(start) };
-        let engine = Engine::new(gpu, &start.origin(), config, &material)?;
+        let data = TrainData { examples: &rows.train, max_tokens: rows.max_tokens, ..data(start) };
+        let engine = Engine::new(gpu, &start.origin(), config, &data)?;
         let weights = engine.weights();
         let micro_batch = config.per_device_eval_batch_size as usize;
         let batching = Batching { micro_batch, supervision: config.supervision() };
-        let scoring = Scoring { scale: &start.settings.scale, placement: start.placement() };
+        let scoring = Scoring { scale: &start.settings.scale, layout: start.layout() };
         let evaluator = match rows.eval.is_empty() {
             true => None,
             false => Some(Evaluator::new(gpu, weights, &rows.eval, batching, scoring)?),
         };
         if evaluator.is_some() {
-            self.judge(gpu, weights, rows.max_tokens)?.rehearse(&rows.judged, &judging(config))?;
+            self.judge(gpu, weights, rows.max_tokens)?.reserve(&rows.judged, &judging(config))?;
         }
         let largest = weights.trainable()?.specs().iter().map(TensorSpec::len).max().unwrap_or(0);
-        let staging = gpu.for_role(Role::Staging).buffer("a checkpoint's piece", largest.min(CHECKPOINT_PIECE));
+        let staging = gpu.for_memory(MemoryKind::Staging).buffer("a checkpoint's piece", largest.min(CHECKPOINT_PIECE));
         staging.map_err(ModelError::from)?;
         Ok(Measured::of(gpu))
     }
@@ -241,7 +241,7 @@ impl Beginning<'_> {
             true => start.origin().upload(gpu, config)?,
             false => Weights::upload_as(gpu, start.model.as_ref(), config.base_weights.of_stored(start.dtype))?,
         };
-        self.judge(gpu, &weights, rows.max_tokens)?.rehearse(&labelled_rows(config)?, &judging(config))?;
+        self.judge(gpu, &weights, rows.max_tokens)?.reserve(&labelled_rows(config)?, &judging(config))?;
         Ok(Measured::of(gpu))
     }
 
@@ -259,10 +259,10 @@ impl Beginning<'_> {
         }
         let given = config.max_completion_length as usize;
         let max_tokens = if given > 0 && start.settings.chain { given } else { start.settings.max_completion_length };
-        let placement = start.placement();
+        let layout = start.layout();
         let most = config.max_length as usize;
-        // As `Preparation` and `Start` choose them.
-        let fits = |e: &Example| placement.depth(e.prompt.ids.len(), e.fed.len()) < most.max(1);
+        // As `Preparation` and `RunInputs` choose them.
+        let fits = |e: &Example| layout.depth(e.prompt.ids.len(), e.fed.len()) < most.max(1);
         let train: Vec<Example> = start.train.examples.iter().filter(|e| fits(e)).cloned().collect();
         let held_out = start.eval.iter().flat_map(|(prepared, rows)| prepared.examples.iter().zip(rows));
         let (eval, judged) = held_out.filter(|(e, _)| fits(e)).map(|(e, row)| (e.clone(), row.clone())).unzip();
@@ -272,7 +272,7 @@ impl Beginning<'_> {
     /// The example with the longest chain that fits behind its prompt.
     fn lengthened(&self, config: &TrainConfig, example: &Example, max_tokens: usize) -> Example {
         let context = self.start.model.config().max_position_embeddings.min(config.max_length as usize);
-        let room = context.saturating_sub(self.start.placement().depth(example.prompt.ids.len(), 1));
+        let room = context.saturating_sub(self.start.layout().depth(example.prompt.ids.len(), 1));
         let fed = (max_tokens + self.start.tokens.stem.len()).min(room).max(example.fed.len());
         Example { fed: vec![0; fed], ..example.clone() }
     }
@@ -280,8 +280,8 @@ impl Beginning<'_> {
     /// Tokens of the longest row, and of the longest chain.
     fn extent(&self, config: &TrainConfig) -> Result<(usize, usize), TrainError> {
         let rows = self.rows(config)?;
-        let placement = self.start.placement();
-        let lengths = rows.train.iter().map(|e| placement.depth(e.prompt.ids.len(), e.fed.len()) + 1);
+        let layout = self.start.layout();
+        let lengths = rows.train.iter().map(|e| layout.depth(e.prompt.ids.len(), e.fed.len()) + 1);
         Ok((lengths.max().unwrap_or(0), rows.max_tokens))
     }
 }

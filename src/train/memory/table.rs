@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Lever, MemoryPlan};
 use crate::eval::table::{Cell, Table};
-use crate::gpu::Role;
+use crate::gpu::MemoryKind;
 
 pub(super) fn gib(bytes: u64) -> String {
     format!("{:.3}", bytes as f64 / (1u64 << 30) as f64)
@@ -55,7 +55,7 @@ impl MemoryPlan {
     /// All of it, for programs.
     pub fn to_json(&self) -> Value {
         let roles: Map<String, Value> =
-            Role::ALL.iter().map(|role| (role.name().replace(' ', "_"), self.held.of(*role).into())).collect();
+            MemoryKind::ALL.iter().map(|role| (role.name().replace(' ', "_"), self.held.of(*role).into())).collect();
         let lever = |l: &Lever| {
             json!({
                 "setting": l.setting, "from": l.from, "to": l.to, "total": l.total, "saves": l.saves, "fits": l.fits,
@@ -78,7 +78,7 @@ impl fmt::Display for MemoryPlan {
         let total = self.held.total();
         let share = |bytes: u64| format!("{:.1} %", 100.0 * bytes as f64 / total.max(1) as f64);
         let mut table = Table::new(["memory of the GPU", "GiB", "share"]);
-        for role in Role::ALL {
+        for role in MemoryKind::ALL {
             let bytes = self.held.of(role);
             table.row([role.name().to_string(), gib(bytes), share(bytes)].map(Cell::from));
         }

@@ -1,7 +1,7 @@
 //! One training step, by whichever method: supervised on given judgements, or by policy gradient on sampled ones.
 
 use crate::gpu::Gpu;
-use crate::judge::{AnswerFormat, Placement, Scale};
+use crate::judge::{AnswerFormat, BatchLayout, Scale};
 use crate::model::lora::{Adapter, AdapterFiles};
 use crate::model::source::TensorSource;
 use crate::model::weights::Weights;
@@ -12,11 +12,11 @@ use crate::train::config::TrainConfig;
 use crate::train::data::examples::Prompt;
 use crate::train::data::pack::Example;
 use crate::train::objective::optimiser::Optimiser;
-use crate::train::objective::policy::{PolicyTrainer, PromptSizes, Speech};
+use crate::train::objective::policy::{AnswerSpec, PolicyTrainer, PromptSizes};
 use crate::train::objective::trainer::{Scoring, StepKey, StepNumbers, StepPace, Trainer, optimiser_settings};
 
 /// The weights that a run starts from.
-pub struct Origin<'a> {
+pub struct InitialWeights<'a> {
     pub source: &'a dyn TensorSource,
     /// How its files store its matrices.
     pub matrix_dtype: WeightDtype,
@@ -24,7 +24,7 @@ pub struct Origin<'a> {
     pub adapter: Option<&'a AdapterFiles>,
 }
 
-impl Origin<'_> {
+impl InitialWeights<'_> {
     /// On the GPU as `config` wants to train them: in f32, or frozen beside an adapter.
     pub(in crate::train) fn upload(&self, gpu: &Gpu, config: &TrainConfig) -> Result<Weights, TrainError> {
         let lora = config.lora();
@@ -53,10 +53,10 @@ impl Origin<'_> {
 }
 
 /// What steps are made of: rows as examples or prompts, and the judge's way of speaking.
-pub struct Material<'a> {
+pub struct TrainData<'a> {
     pub examples: &'a [Example],
     pub scale: &'a Scale,
-    pub placement: Placement<'a>,
+    pub layout: BatchLayout<'a>,
     pub tokenizer: &'a Tokenizer,
     /// Most tokens of a chain.
     pub max_tokens: usize,
@@ -69,15 +69,15 @@ pub enum Engine {
 }
 
 impl Engine {
-    /// Plans the method of `config` for `material`, with the weights of `origin`.
+    /// Plans the method of `config` for `data`, with the weights of `origin`.
     ///
     /// # Errors
     /// Out of memory, or rows that do not fit the model's context.
-    pub fn new(gpu: &Gpu, origin: &Origin, config: &TrainConfig, material: &Material) -> Result<Self, TrainError> {
+    pub fn new(gpu: &Gpu, origin: &InitialWeights, config: &TrainConfig, data: &TrainData) -> Result<Self, TrainError> {
         let weights = origin.upload(gpu, config)?;
-        let held_near = config.samples_chains() && config.policy(material.max_tokens).kl > 0.0;
+        let held_near = config.samples_chains() && config.policy(data.max_tokens).kl > 0.0;
         let start = if held_near { Some(origin.beside(gpu, &weights)?) } else { None };
-        Engine::over(gpu, weights, start, config, material)
+        Engine::over(gpu, weights, start, config, data)
     }
 
     /// The same with weights that are on the GPU already. `start` are those that the policy must not go far from, where it is
@@ -90,17 +90,17 @@ impl Engine {
         weights: Weights,
         start: Option<Weights>,
         config: &TrainConfig,
-        material: &Material,
+        data: &TrainData,
     ) -> Result<Self, TrainError> {
         if !config.samples_chains() {
-            let scoring = Scoring { scale: material.scale, placement: material.placement };
-            return Ok(Engine::Supervised(Box::new(Trainer::new(gpu, weights, config, material.examples, scoring)?)));
+            let scoring = Scoring { scale: data.scale, layout: data.layout };
+            return Ok(Engine::Supervised(Box::new(Trainer::new(gpu, weights, config, data.examples, scoring)?)));
         }
-        let settings = config.policy(material.max_tokens);
+        let settings = config.policy(data.max_tokens);
         let optimiser = Optimiser::new(gpu, weights.trainable()?, optimiser_settings(config))?;
-        let longest = material.examples.iter().map(|e| e.prompt.ids.len()).max().unwrap_or(0);
+        let longest = data.examples.iter().map(|e| e.prompt.ids.len()).max().unwrap_or(0);
         let sizes = PromptSizes { longest, micro_batch: config.per_device_train_batch_size as usize };
-        let trainer = PolicyTrainer::new(gpu, weights, optimiser, settings, sizes, material.placement, start)?;
+        let trainer = PolicyTrainer::new(gpu, weights, optimiser, settings, sizes, data.layout, start)?;
         Ok(Engine::Policy(Box::new(trainer)))
     }
 
@@ -125,20 +125,20 @@ impl Engine {
     pub async fn step(
         &self,
         picked: &[usize],
-        material: &Material<'_>,
+        data: &TrainData<'_>,
         key: StepKey,
         pace: StepPace,
     ) -> Result<StepNumbers, TrainError> {
         match self {
             Engine::Supervised(trainer) => {
-                let rows: Vec<&Example> = picked.iter().map(|i| &material.examples[*i]).collect();
+                let rows: Vec<&Example> = picked.iter().map(|i| &data.examples[*i]).collect();
                 trainer.step(&rows, key, pace).await
             }
             Engine::Policy(trainer) => {
-                let rows: Vec<&Prompt> = picked.iter().map(|i| &material.examples[*i].prompt).collect();
-                let format = AnswerFormat { tokens: material.placement.tokens, decode: material.tokenizer };
-                let speech = Speech { scale: material.scale, format, eos: material.tokenizer.eos_ids() };
-                trainer.step(&rows, &speech, key, pace).await
+                let rows: Vec<&Prompt> = picked.iter().map(|i| &data.examples[*i].prompt).collect();
+                let format = AnswerFormat { tokens: data.layout.tokens, decode: data.tokenizer };
+                let answer = AnswerSpec { scale: data.scale, format, eos: data.tokenizer.eos_ids() };
+                trainer.step(&rows, &answer, key, pace).await
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The optimiser on the GPU: global gradient norm, clipping and AdamW as one plan over all parameters.
 
-use crate::gpu::{Gpu, LiveValues, Plan, PlanBuilder, Role, Span, Tensor};
+use crate::gpu::{Gpu, MemoryKind, Plan, PlanBuilder, RunParams, Span, Tensor};
 use crate::model::error::ModelError;
 use crate::model::names::Kind;
 use crate::model::tensors::TensorSet;
@@ -45,13 +45,13 @@ impl Optimiser {
     /// # Errors
     /// Too little GPU memory.
     pub fn new(gpu: &Gpu, trained: &TensorSet, settings: OptimiserSettings) -> Result<Self, ModelError> {
-        let gpu = &gpu.for_role(Role::Optimiser);
-        let gradient = TensorSet::zeros(&gpu.for_role(Role::Gradient), trained.groups(), "gradient")?;
+        let gpu = &gpu.for_memory(MemoryKind::Optimiser);
+        let gradient = TensorSet::zeros(&gpu.for_memory(MemoryKind::Gradient), trained.groups(), "gradient")?;
         let zeros = |role: &str| TensorSet::zeros(gpu, trained.groups(), role);
         let (m, v) = (zeros("first moment")?, zeros("second moment")?);
         let mut plan = PlanBuilder::new(gpu.tuning());
-        let scalars = StepScalars { lr: plan.live(), correction1: plan.live(), correction2: plan.live() };
-        let result = plan.kept("gradient norm", 4);
+        let scalars = StepScalars { lr: plan.run_param(), correction1: plan.run_param(), correction2: plan.run_param() };
+        let result = plan.persistent("gradient norm", 4);
         let gradients = gradient.all(&mut plan);
         let all: Vec<Tensor> = gradients.iter().map(|(_, tensor)| *tensor).collect();
         grad_norm(&mut plan, &all, settings.max_grad_norm as f32, result);
@@ -82,7 +82,7 @@ impl Optimiser {
     }
 
     /// Learning rate and the corrections of both moments at the `t`-th step.
-    fn live(&self, learning_rate: f64, t: u64) -> LiveValues {
+    fn live(&self, learning_rate: f64, t: u64) -> RunParams {
         let t = t.max(1) as f64;
         let correction1 = 1.0 - self.settings.beta1.powf(t);
         let correction2 = (1.0 - self.settings.beta2.powf(t)).sqrt();

@@ -13,9 +13,9 @@
 //! | `sampled_squared` | -(sampled score - y)²                          | 0                                  |
 //!
 //! w is the label's distribution: one score, the two neighbours of a number between them, or what several annotators said;
-//! G is its cumulative form. Parts with a slope are REAL's kind of reward: they depend on the policy, and the slopes are
+//! G is its cumulative form. Parts with a slope are REAL's kind of reward: they depend on the policy, and the gradient are
 //! the *refinement* term. `log_prob` and `ranked` are proper scoring rules: best when the whole distribution is the people's.
-//! The loss head turns slopes into gradients of logits (`shaders/loss_head.wgsl`).
+//! The loss head turns gradient into gradients of logits (`shaders/loss_head.wgsl`).
 
 use crate::judge::{Expectation, Scale, Split};
 
@@ -45,7 +45,7 @@ pub struct Label<'a> {
 
 /// The parts of one chain's reward, weights included.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Earned {
+pub struct RewardParts {
     pub squared: f64,
     pub log_prob: f64,
     pub prob: f64,
@@ -54,13 +54,13 @@ pub struct Earned {
     pub sampled: f64,
 }
 
-impl Earned {
-    pub fn parts(&self) -> [f64; 5] {
+impl RewardParts {
+    pub fn to_array(self) -> [f64; 5] {
         [self.squared, self.log_prob, self.prob, self.ranked, self.sampled]
     }
 
     pub fn total(&self) -> f64 {
-        self.parts().iter().sum()
+        self.to_array().iter().sum()
     }
 }
 
@@ -88,10 +88,10 @@ impl<'a> Shares<'a> {
         self.p.iter().zip(self.scale.values()).map(|(p, v)| p * v).sum()
     }
 
-    /// Adds the slopes of `slope · Σ_k a_k p_k` by each log-probability.
-    fn add_slopes_of_sum(&self, a: impl Fn(usize) -> f64, slope: f64, slopes: &mut [f64]) {
+    /// Adds the gradient of `slope · Σ_k a_k p_k` by each log-probability.
+    fn add_gradient_of_sum(&self, a: impl Fn(usize) -> f64, slope: f64, gradient: &mut [f64]) {
         let sum: f64 = if self.renormalised { self.p.iter().enumerate().map(|(k, p)| a(k) * p).sum() } else { 0.0 };
-        self.p.iter().enumerate().for_each(|(k, p)| slopes[k] += slope * p * (a(k) - sum));
+        self.p.iter().enumerate().for_each(|(k, p)| gradient[k] += slope * p * (a(k) - sum));
     }
 
     /// `F_j - G_j` for each score up to which both are summed, with the scores it covers.
@@ -125,7 +125,7 @@ impl RewardSettings {
 
     /// The reward of a chain. `log_probs` are the full-vocabulary log-probabilities of the scores; `sampled` is the index of
     /// the sampled score, `None` where something else was sampled: that is no hit, and as far off as the scale goes.
-    pub fn earned(&self, scale: &Scale, log_probs: &[f64], label: Label, sampled: Option<usize>) -> Earned {
+    pub fn parts(&self, scale: &Scale, log_probs: &[f64], label: Label, sampled: Option<usize>) -> RewardParts {
         let Label { split, value: y } = label;
         let over = |f: &dyn Fn(f64) -> f64| split.weights.iter().map(|(k, w)| w * f(log_probs[*k])).sum::<f64>();
         let part = |weight: f64, value: &dyn Fn() -> f64| if weight == 0.0 { 0.0 } else { weight * value() };
@@ -133,7 +133,7 @@ impl RewardSettings {
         let hit = || if sampled == Some(split.nearest) { 1.0 } else { 0.0 };
         let furthest = (y - scale.min()).max(scale.max() - y);
         let distance = || sampled.map_or(furthest, |k| scale.values()[k] - y);
-        Earned {
+        RewardParts {
             squared: part(self.squared, &|| -(shares.expected() - y).powi(2)),
             log_prob: part(self.log_prob, &|| over(&|l| l)),
             prob: part(self.prob, &|| over(&f64::exp)),
@@ -143,16 +143,16 @@ impl RewardSettings {
     }
 
     /// `∂r/∂log p_k` of each score, `[K]`: the reward's own gradient.
-    pub fn slopes(&self, scale: &Scale, log_probs: &[f64], label: Label) -> Vec<f64> {
+    pub fn gradient(&self, scale: &Scale, log_probs: &[f64], label: Label) -> Vec<f64> {
         let Label { split, value: y } = label;
         let shares = Shares::of(self.expectation, scale, log_probs);
-        let mut slopes = vec![0.0; scale.len()];
+        let mut gradient = vec![0.0; scale.len()];
         if self.squared != 0.0 {
             let slope = -2.0 * self.squared * (shares.expected() - y);
-            shares.add_slopes_of_sum(|k| scale.values()[k], slope, &mut slopes);
+            shares.add_gradient_of_sum(|k| scale.values()[k], slope, &mut gradient);
         }
         for (k, w) in &split.weights {
-            slopes[*k] += self.log_prob * w + self.prob * w * log_probs[*k].exp();
+            gradient[*k] += self.log_prob * w + self.prob * w * log_probs[*k].exp();
         }
         if self.ranked != 0.0 {
             // Σ_j gap_j F_j = Σ_k p_k · (the gaps from k's place on)
@@ -162,9 +162,9 @@ impl RewardSettings {
                 sum += gap;
                 tail[*k] = sum;
             }
-            shares.add_slopes_of_sum(|k| tail[k], -2.0 * self.ranked, &mut slopes);
+            shares.add_gradient_of_sum(|k| tail[k], -2.0 * self.ranked, &mut gradient);
         }
-        slopes
+        gradient
     }
 
     /// True if the reward has a gradient of its own.
@@ -179,7 +179,7 @@ impl RewardSettings {
 }
 
 /// `∂ log p(sampled score) / ∂ log p_k`, `[K]`. That no score was sampled has the probability `1 - Σ p`.
-pub fn sampled_slopes(log_probs: &[f64], sampled: Option<usize>) -> Vec<f64> {
+pub fn sampled_gradient(log_probs: &[f64], sampled: Option<usize>) -> Vec<f64> {
     match sampled {
         Some(score) => (0..log_probs.len()).map(|k| if k == score { 1.0 } else { 0.0 }).collect(),
         None => {
@@ -211,7 +211,7 @@ mod tests {
         let scale: Scale = "1..3".parse().unwrap();
         let logs = [0.1f64, 0.2, 0.1].map(f64::ln);
         let split = scale.split(2.5).unwrap();
-        let earned = settings(Expectation::Renormalised).earned(&scale, &logs, Label { split: &split, value: 2.5 }, None);
+        let earned = settings(Expectation::Renormalised).parts(&scale, &logs, Label { split: &split, value: 2.5 }, None);
         assert!((earned.squared + 0.25).abs() < 1e-12, "E is 2 after renormalising");
         assert!((earned.log_prob - 0.25 * (0.2f64.ln() + 0.1f64.ln())).abs() < 1e-12);
         assert!((earned.prob - 0.3).abs() < 1e-12);
@@ -219,14 +219,13 @@ mod tests {
         assert!((earned.ranked + 1.5 * 0.125).abs() < 1e-12, "{}", earned.ranked);
         let full = settings(Expectation::FullVocabulary);
         assert!(
-            (full.earned(&scale, &logs, Label { split: &split, value: 2.5 }, None).squared + (0.8f64 - 2.5).powi(2)).abs()
-                < 1e-12
+            (full.parts(&scale, &logs, Label { split: &split, value: 2.5 }, None).squared + (0.8f64 - 2.5).powi(2)).abs() < 1e-12
         );
     }
 
     /// Each slope against a central difference, scores out of order and unevenly spaced, labels of every kind.
     #[test]
-    fn slopes_are_derivatives() {
+    fn gradients_are_derivatives() {
         let scale: Scale = "c,a,d,b=3,1,7.5,-2".parse().unwrap();
         let logs = [0.2f64, 0.1, 0.25, 0.05].map(f64::ln);
         let parts =
@@ -236,15 +235,15 @@ mod tests {
                 let reward = RewardSettings { expectation, squared, log_prob, prob, ranked, ..RewardSettings::NONE };
                 for (split, y) in [(scale.split(3.0), 3.0), (scale.split(0.4), 0.4), (scale.soft(&[1.0, 7.5, 7.5]), 16.0 / 3.0)] {
                     let split = split.unwrap();
-                    let slopes = reward.slopes(&scale, &logs, Label { split: &split, value: y });
+                    let gradient = reward.gradient(&scale, &logs, Label { split: &split, value: y });
                     for k in 0..4 {
                         let at = |step: f64| {
                             let mut moved = logs;
                             moved[k] += step;
-                            reward.earned(&scale, &moved, Label { split: &split, value: y }, None).total()
+                            reward.parts(&scale, &moved, Label { split: &split, value: y }, None).total()
                         };
                         let difference = (at(1e-5) - at(-1e-5)) / 2e-5;
-                        assert!((slopes[k] - difference).abs() < 1e-8, "{reward:?} score {k}: {} {difference}", slopes[k]);
+                        assert!((gradient[k] - difference).abs() < 1e-8, "{reward:?} score {k}: {} {difference}", gradient[k]);
                     }
                 }
             }
@@ -252,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn sampled_scores_have_slopes_of_their_probability() {
+    fn sampled_scores_have_gradients_of_their_probability() {
         let logs = [0.2f64, 0.3].map(f64::ln);
         for sampled in [Some(0), Some(1), None] {
             for k in 0..2 {
@@ -262,7 +261,7 @@ mod tests {
                     sampled_log_prob(&moved, sampled)
                 };
                 let difference = (at(1e-5) - at(-1e-5)) / 2e-5;
-                assert!((sampled_slopes(&logs, sampled)[k] - difference).abs() < 1e-8);
+                assert!((sampled_gradient(&logs, sampled)[k] - difference).abs() < 1e-8);
             }
         }
     }
@@ -272,7 +271,7 @@ mod tests {
         let scale: Scale = "1..3".parse().unwrap();
         let split = scale.split(2.0).unwrap();
         let of = |reward: RewardSettings, sampled| {
-            reward.earned(&scale, &[-1.0; 3], Label { split: &split, value: 2.0 }, sampled).total()
+            reward.parts(&scale, &[-1.0; 3], Label { split: &split, value: 2.0 }, sampled).total()
         };
         let binary = RewardSettings { binary: 1.0, ..RewardSettings::NONE };
         assert_eq!([of(binary, Some(0)), of(binary, Some(1)), of(binary, None)], [0.0, 1.0, 0.0]);
@@ -280,7 +279,7 @@ mod tests {
         assert_eq!([of(squared, Some(0)), of(squared, Some(1)), of(squared, None)], [-0.5, 0.0, -0.5]);
         for reward in [binary, squared] {
             assert!(reward.samples_score() && !reward.depends_on_policy());
-            assert_eq!(reward.slopes(&scale, &[-1.0; 3], Label { split: &split, value: 2.0 }), [0.0; 3]);
+            assert_eq!(reward.gradient(&scale, &[-1.0; 3], Label { split: &split, value: 2.0 }), [0.0; 3]);
         }
     }
 }

@@ -1,14 +1,14 @@
 //! The supervised training step: examples in, a changed model and a few numbers out. Knows no files and no clock.
 
 use crate::gpu::Gpu;
-use crate::judge::{Placement, Scale, ScoreReads, ScoreTokens};
+use crate::judge::{BatchLayout, Scale, ScoreReads, ScoreTokens};
 use crate::model::decoder::{PackedInputs, Pass, PassSizes};
 use crate::model::tensors::TensorSet;
 use crate::model::weights::Weights;
 use crate::random::Stream;
 use crate::train::TrainError;
 use crate::train::config::TrainConfig;
-use crate::train::data::pack::{Example, Found, Laid, Shares, Supervision};
+use crate::train::data::pack::{Example, LossSums, PackedExamples, Shares, Supervision};
 use crate::train::objective::optimiser::{Optimiser, OptimiserSettings};
 
 /// Model, optimiser and the plans between them.
@@ -16,11 +16,11 @@ pub struct Trainer {
     pub gpu: Gpu,
     pub weights: Weights,
     pub optimiser: Optimiser,
-    learner: Learner,
+    pass: SupervisedPass,
 }
 
 /// How a batch of examples is read and learned: the pass, and what the judge's scores are.
-struct Learner {
+struct SupervisedPass {
     pass: Pass,
     /// Whether there is a gradient to add to.
     learns: bool,
@@ -59,7 +59,7 @@ pub struct Batching {
 #[derive(Clone, Copy)]
 pub struct Scoring<'a> {
     pub scale: &'a Scale,
-    pub placement: Placement<'a>,
+    pub layout: BatchLayout<'a>,
 }
 
 /// What a step or an evaluation found.
@@ -80,7 +80,7 @@ pub struct StepNumbers {
 /// Sums over several batches.
 #[derive(Default)]
 struct Sums {
-    found: Found,
+    found: LossSums,
     tokens: usize,
     targets: usize,
     examples: usize,
@@ -106,7 +106,7 @@ struct Learning<'a> {
 /// Keeps the random numbers of dropout apart from all others.
 const DROPOUT_STREAM: u64 = 0xD0_0000_0000_0000;
 
-impl Learner {
+impl SupervisedPass {
     fn new(
         gpu: &Gpu,
         weights: &Weights,
@@ -116,7 +116,7 @@ impl Learner {
         scoring: Scoring,
     ) -> Result<Self, TrainError> {
         let Batching { micro_batch, supervision } = batching;
-        let Scoring { scale, placement } = scoring;
+        let Scoring { scale, layout } = scoring;
         // Tokens and rows that any `micro_batch` of these examples can have: those of the largest.
         let largest = |of: &dyn Fn(&Example) -> usize| {
             let mut sizes: Vec<usize> = examples.iter().map(of).collect();
@@ -124,30 +124,30 @@ impl Learner {
             sizes.iter().take(micro_batch).sum::<usize>()
         };
         let sizes = PassSizes {
-            tokens: largest(&|e| e.size(placement)),
-            rows: largest(&|e| e.rows(placement, &supervision)),
-            score_tokens: placement.tokens.alphabet().to_vec(),
+            tokens: largest(&|e| e.size(layout)),
+            rows: largest(&|e| e.rows(layout, &supervision)),
+            score_tokens: layout.tokens.alphabet().to_vec(),
             recompute: learning.as_ref().is_some_and(|l| l.recompute),
             dropout: true,
         };
         let pass = Pass::new(gpu, weights, learning.as_ref().map(|l| l.gradient), sizes)?;
-        let (scale, tokens, reads) = (scale.clone(), placement.tokens.clone(), placement.reads);
-        Ok(Learner { pass, learns: learning.is_some(), micro_batch, supervision, scale, tokens, reads })
+        let (scale, tokens, reads) = (scale.clone(), layout.tokens.clone(), layout.reads);
+        Ok(SupervisedPass { pass, learns: learning.is_some(), micro_batch, supervision, scale, tokens, reads })
     }
 
-    fn placement(&self) -> Placement<'_> {
-        Placement { tokens: &self.tokens, reads: self.reads }
+    fn layout(&self) -> BatchLayout<'_> {
+        BatchLayout { tokens: &self.tokens, reads: self.reads }
     }
 
     /// Runs all `rows` in micro-batches; with a gradient, it is added to. What dropout draws follows from `key`.
     async fn run(&self, rows: &[&Example], key: StepKey) -> Result<Sums, TrainError> {
-        let (placement, supervision) = (self.placement(), &self.supervision);
+        let (layout, supervision) = (self.layout(), &self.supervision);
         let mut sums = Sums { examples: rows.len(), ..Sums::default() };
-        sums.targets = rows.iter().map(|e| e.targets(placement, supervision)).sum();
+        sums.targets = rows.iter().map(|e| e.targets(layout, supervision)).sum();
         let shares = Shares { per_target: 1.0 / sums.targets as f64, per_example: 1.0 / sums.examples as f64 };
         let mut noise = Stream::new(key.seed, key.step ^ DROPOUT_STREAM);
         for micro in rows.chunks(self.micro_batch) {
-            let laid = Laid::new(micro, placement, self.pass.sizes().tokens)?;
+            let packed = PackedExamples::new(micro, layout, self.pass.sizes().tokens)?;
             let bits = noise.bits();
             let noise = [bits as u32, (bits >> 32) as u32];
             let mut known = Vec::new();
@@ -155,23 +155,23 @@ impl Learner {
             let objective = Supervision { squared: if self.learns { supervision.squared } else { 0.0 }, ..*supervision };
             if objective.squared != 0.0 {
                 // What the squared error pulls at depends on where the expected score is.
-                let reading = PackedInputs { noise, ..laid.reading() };
-                self.pass.read(&reading)?;
-                known = laid.log_probs(placement, &reading, &self.pass.stats(reading.rows.len()).await?);
+                let reading = PackedInputs { noise, ..packed.reading() };
+                self.pass.forward(&reading)?;
+                known = packed.log_probs(layout, &reading, &self.pass.stats(reading.rows.len()).await?);
             }
-            let batch = PackedInputs { noise, ..laid.objectives(placement, &self.scale, &objective, shares, &known) };
+            let batch = PackedInputs { noise, ..packed.objectives(layout, &self.scale, &objective, shares, &known) };
             if known.is_empty() {
                 self.pass.run(&batch)?
             } else {
-                self.pass.learn(&batch)?
+                self.pass.backward(&batch)?
             }
             let stats = self.pass.stats(batch.rows.len()).await?;
-            let found = laid.found(placement, &self.scale, supervision, &batch, &stats);
+            let found = packed.found(layout, &self.scale, supervision, &batch, &stats);
             sums.found.cross_entropy += found.cross_entropy;
             sums.found.squared += found.squared;
             sums.found.entropy += found.entropy;
             sums.found.rows += found.rows;
-            sums.tokens += laid.len();
+            sums.tokens += packed.len();
         }
         Ok(sums)
     }
@@ -200,8 +200,8 @@ impl Trainer {
         let micro_batch = config.per_device_train_batch_size as usize;
         let batching = Batching { micro_batch, supervision: config.supervision() };
         let learning = Learning { gradient: &optimiser.gradient, recompute: config.gradient_checkpointing };
-        let learner = Learner::new(gpu, &weights, Some(learning), examples, batching, scoring)?;
-        Ok(Trainer { gpu: gpu.clone(), weights, optimiser, learner })
+        let pass = SupervisedPass::new(gpu, &weights, Some(learning), examples, batching, scoring)?;
+        Ok(Trainer { gpu: gpu.clone(), weights, optimiser, pass })
     }
 
     /// One optimiser step on `rows`, in micro-batches; the loss is the mean over the step. `key` fixes what dropout draws.
@@ -209,14 +209,14 @@ impl Trainer {
     /// # Errors
     /// What packing or the GPU reports.
     pub async fn step(&self, rows: &[&Example], key: StepKey, pace: StepPace) -> Result<StepNumbers, TrainError> {
-        let sums = self.learner.run(rows, key).await?;
+        let sums = self.pass.run(rows, key).await?;
         let outcome = self.optimiser.step(&self.gpu, pace.learning_rate, pace.t).await?;
         let mut extra = Vec::new();
-        if self.learner.supervision.squared != 0.0 {
+        if self.pass.supervision.squared != 0.0 {
             extra.push(("judge/mse", sums.found.squared / sums.examples.max(1) as f64));
         }
         Ok(StepNumbers {
-            loss: self.learner.loss(&sums),
+            loss: self.pass.loss(&sums),
             entropy: sums.found.entropy / sums.found.rows.max(1) as f64,
             tokens: sums.tokens,
             grad_norm: outcome.grad_norm,
@@ -228,7 +228,7 @@ impl Trainer {
 
 /// Measures the loss on held-out examples, with a plan of its own.
 pub struct Evaluator {
-    learner: Learner,
+    pass: SupervisedPass,
 }
 
 impl Evaluator {
@@ -243,7 +243,7 @@ impl Evaluator {
         batching: Batching,
         scoring: Scoring,
     ) -> Result<Self, TrainError> {
-        Ok(Evaluator { learner: Learner::new(gpu, weights, None, examples, batching, scoring)? })
+        Ok(Evaluator { pass: SupervisedPass::new(gpu, weights, None, examples, batching, scoring)? })
     }
 
     /// The loss over all of `examples`.
@@ -252,6 +252,6 @@ impl Evaluator {
     /// What the GPU reports.
     pub async fn loss(&self, examples: &[Example]) -> Result<f64, TrainError> {
         let all: Vec<&Example> = examples.iter().collect();
-        Ok(self.learner.loss(&self.learner.run(&all, StepKey::default()).await?))
+        Ok(self.pass.loss(&self.pass.run(&all, StepKey::default()).await?))
     }
 }

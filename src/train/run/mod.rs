@@ -37,10 +37,10 @@ use crate::train::config::{Resume, TrainConfig};
 use crate::train::data::pack::Example;
 use crate::train::error::{BoxError, io_error};
 use crate::train::memory;
-use crate::train::objective::engine::{Engine, Material};
+use crate::train::objective::engine::{Engine, TrainData};
 use crate::train::objective::trainer::{Batching, Evaluator, Scoring};
 use crate::train::run::log::{Metrics, StepReport};
-use crate::train::run::start::Start;
+use crate::train::run::start::RunInputs;
 use crate::train::steps::{StepMade, TrainLoop};
 
 /// How a run ended.
@@ -61,7 +61,7 @@ pub enum TrainOutcome {
 }
 
 /// What a run is given from outside.
-pub struct Surroundings<'a> {
+pub struct RunContext<'a> {
     pub gpu: &'a Gpu,
     pub clock: &'a dyn Clock,
     pub progress: &'a mut dyn Progress,
@@ -73,11 +73,11 @@ pub struct Surroundings<'a> {
 ///
 /// # Errors
 /// Whatever start, data, GPU or disk report; a run that diverged. Checkpoints written before stay.
-pub async fn run<'a>(config: &'a TrainConfig, around: Surroundings<'a>) -> Result<TrainOutcome, TrainError> {
+pub async fn run<'a>(config: &'a TrainConfig, ctx: RunContext<'a>) -> Result<TrainOutcome, TrainError> {
     let mut folder = OutputFolder::claim(Path::new(&config.output_dir))?;
     match config.method.spec().chains {
-        ChainSource::FirstStage => tract::train(config, &mut folder, around).await,
-        ChainSource::Rows | ChainSource::Nobody | ChainSource::Sampled => run_in(&mut folder, config, around).await,
+        ChainSource::FirstStage => tract::train(config, &mut folder, ctx).await,
+        ChainSource::Rows | ChainSource::Nobody | ChainSource::Sampled => run_in(&mut folder, config, ctx).await,
     }
 }
 
@@ -85,16 +85,16 @@ pub async fn run<'a>(config: &'a TrainConfig, around: Surroundings<'a>) -> Resul
 pub(in crate::train) async fn run_in<'a>(
     folder: &mut OutputFolder,
     config: &'a TrainConfig,
-    around: Surroundings<'a>,
+    ctx: RunContext<'a>,
 ) -> Result<TrainOutcome, TrainError> {
-    let resumed = find_resume(config, folder.path(), around.progress)?;
-    let start = Start::read(config)?;
-    start.notes.iter().for_each(|note| around.progress.warn(note));
+    let resumed = find_resume(config, folder.path(), ctx.progress)?;
+    let start = RunInputs::read(config)?;
+    start.notes.iter().for_each(|note| ctx.progress.warn(note));
     if let (Some(model), false) = (&config.model_name_or_path, start.inherited.is_empty()) {
-        around.progress.note(&format!("{} as in {model}", start.inherited.join(", ")));
+        ctx.progress.note(&format!("{} as in {model}", start.inherited.join(", ")));
     }
-    memory::check(around.gpu, config, &start)?;
-    let mut run = Run::new(config, start, folder, around, resumed.as_ref()).await?;
+    memory::check(ctx.gpu, config, &start)?;
+    let mut run = Run::new(config, start, folder, ctx, resumed.as_ref()).await?;
     if let Some(checkpoint) = resumed {
         run.resume(checkpoint)?;
     }
@@ -149,8 +149,8 @@ fn refuse<T>(path: PathBuf, problem: &str) -> Result<T, TrainError> {
 struct Run<'a> {
     config: &'a TrainConfig,
     output: PathBuf,
-    around: Surroundings<'a>,
-    start: Start,
+    ctx: RunContext<'a>,
+    start: RunInputs,
     training: TrainLoop,
     held_out: Option<HeldOut>,
     state: TrainerState,
@@ -175,21 +175,21 @@ impl<'a> Run<'a> {
     /// Plans everything. Nothing is written to the output folder before it is certain that `resumed` fits.
     async fn new(
         config: &'a TrainConfig,
-        mut start: Start,
+        mut start: RunInputs,
         folder: &mut OutputFolder,
-        around: Surroundings<'a>,
+        ctx: RunContext<'a>,
         resumed: Option<&Checkpoint>,
     ) -> Result<Self, TrainError> {
-        let gpu = around.gpu;
+        let gpu = ctx.gpu;
         let output = folder.path().to_path_buf();
-        let engine = Engine::new(gpu, &start.origin(), config, &material(&start))?;
+        let engine = Engine::new(gpu, &start.origin(), config, &data(&start))?;
         let examples = &start.train.examples;
         let held_out = match start.eval.take() {
             None => None,
             Some((prepared, rows)) => {
                 let micro_batch = config.per_device_eval_batch_size as usize;
                 let batching = Batching { micro_batch, supervision: config.supervision() };
-                let scoring = Scoring { scale: &start.settings.scale, placement: start.placement() };
+                let scoring = Scoring { scale: &start.settings.scale, layout: start.layout() };
                 let evaluator = Evaluator::new(gpu, engine.weights(), &prepared.examples, batching, scoring)?;
                 let labels = rows.iter().filter_map(|r| r.record.score).collect();
                 let grid = Grid::new(start.settings.scale.values()).map_err(|e| inside("measure", &output, e))?;
@@ -215,7 +215,7 @@ impl<'a> Run<'a> {
                 output::refuse_foreign_checkpoints(&output, from.state.global_step)?;
                 earlier = output::earlier_judge(&output)?;
             }
-            checkpoint::changed_settings(&output, config).iter().for_each(|c| around.progress.warn(c));
+            checkpoint::changed_settings(&output, config).iter().for_each(|c| ctx.progress.warn(c));
         }
         if folder.make()? && resumed.is_none() {
             // Another process may have been here since the first look.
@@ -225,18 +225,18 @@ impl<'a> Run<'a> {
         if !output::write_resolved_config(&output, config)? {
             let file = output.join(checkpoint::RESOLVED_CONFIG);
             let line = format!("{} was not written by this run, or was changed: it is left as it is", file.display());
-            around.progress.warn(&line);
+            ctx.progress.warn(&line);
         }
         crash_point("config");
         let (metrics, warning) = open_metrics(&output, resumed.map_or(0, |from| from.state.jurist.metrics_bytes))?;
-        warning.iter().for_each(|w| around.progress.warn(w));
-        Ok(Run { config, output, around, start, training, held_out, state, metrics, parameters, earlier, done })
+        warning.iter().for_each(|w| ctx.progress.warn(w));
+        Ok(Run { config, output, ctx, start, training, held_out, state, metrics, parameters, earlier, done })
     }
 
     /// Puts weights, moments and counters back to where the checkpoint stood.
     fn resume(&mut self, mut from: Checkpoint) -> Result<(), TrainError> {
         if from.state.jurist.tuning != self.state.jurist.tuning {
-            self.around.progress.warn(
+            self.ctx.progress.warn(
                 "the checkpoint was made with kernels tuned for another adapter: results agree to rounding, not byte for byte",
             );
         }
@@ -250,27 +250,27 @@ impl<'a> Run<'a> {
         for (part, target) in parts {
             for parameter in &self.parameters {
                 from.tensors.read(part, &parameter.name, &mut values)?;
-                target.write(self.around.gpu, &parameter.name, 0, &values)?;
+                target.write(self.ctx.gpu, &parameter.name, 0, &values)?;
             }
         }
         self.state = TrainerState { log_history: Vec::new(), ..from.state };
-        self.around.progress.note(&format!("resumed from {}", from.path.display()));
+        self.ctx.progress.note(&format!("resumed from {}", from.path.display()));
         Ok(())
     }
 
     async fn work(mut self) -> Result<TrainOutcome, TrainError> {
-        let began = self.around.clock.seconds();
+        let began = self.ctx.clock.seconds();
         let total = self.state.max_steps;
         if self.done {
-            self.around.progress.note(&format!("all {total} steps were done before: nothing is left to do"));
+            self.ctx.progress.note(&format!("all {total} steps were done before: nothing is left to do"));
             return Ok(TrainOutcome::Finished { steps: total, seconds: 0.0 });
         }
         if self.state.global_step >= total {
             let line =
                 format!("all {total} steps were done before, and the judge is not whole: it is written from its checkpoint");
-            self.around.progress.note(&line);
+            self.ctx.progress.note(&line);
         }
-        self.around.progress.begin("training", self.state.global_step, total);
+        self.ctx.progress.begin("training", self.state.global_step, total);
         while !self.training.is_over() {
             self.step().await?;
             let step = self.state.global_step;
@@ -280,7 +280,7 @@ impl<'a> Run<'a> {
             let due = |every: u64| every > 0 && step.is_multiple_of(every);
             let evaluated = self.held_out.is_some() && (due(self.config.eval_steps) || step == total);
             let best = evaluated && self.evaluate().await?;
-            let interrupted = (self.around.interrupted)();
+            let interrupted = (self.ctx.interrupted)();
             // The best must be on the disk to be loaded at the end, whether a checkpoint is due or not.
             let kept = best && self.config.load_best_model_at_end;
             let saved = due(self.config.save_steps) || step == total || kept;
@@ -290,15 +290,15 @@ impl<'a> Run<'a> {
             if saved || interrupted {
                 let checkpoint = self.save()?;
                 if interrupted && step < total {
-                    self.around.progress.end();
+                    self.ctx.progress.end();
                     return Ok(TrainOutcome::Interrupted { checkpoint });
                 }
             }
         }
-        self.around.progress.end();
+        self.ctx.progress.end();
         self.refuse_untrained()?;
         self.finish()?;
-        Ok(TrainOutcome::Finished { steps: self.state.global_step, seconds: self.around.clock.seconds() - began })
+        Ok(TrainOutcome::Finished { steps: self.state.global_step, seconds: self.ctx.clock.seconds() - began })
     }
 
     /// A model that is as it was before is no judge that was trained.
@@ -310,13 +310,13 @@ impl<'a> Run<'a> {
     }
 
     async fn step(&mut self) -> Result<(), TrainError> {
-        let began = self.around.clock.seconds();
-        let StepMade { numbers, learning_rate, moved } = self.training.step(&material(&self.start)).await?;
+        let began = self.ctx.clock.seconds();
+        let StepMade { numbers, learning_rate, moved } = self.training.step(&data(&self.start)).await?;
         crash_point("step");
         self.state.stand_at(self.training.counters(), self.training.cursor());
         let step = self.state.global_step;
         if !moved {
-            self.around.progress.warn(&format!("step {step}: the gradient is not finite, the step is skipped"));
+            self.ctx.progress.warn(&format!("step {step}: the gradient is not finite, the step is skipped"));
         }
         let report = StepReport {
             step,
@@ -328,14 +328,14 @@ impl<'a> Run<'a> {
             mean_token_accuracy: None,
             entropy: Some(numbers.entropy),
             nonfinite_steps: self.state.jurist.nonfinite_steps,
-            step_time: self.around.clock.seconds() - began,
+            step_time: self.ctx.clock.seconds() - began,
         };
         if step.is_multiple_of(self.config.logging_steps.max(1)) || step == self.state.max_steps {
             let mut line = report.metrics();
             numbers.extra.iter().for_each(|(name, value)| line.put(name, *value));
             self.write_metrics(&line)?;
         }
-        self.around.progress.step(step, numbers.loss);
+        self.ctx.progress.step(step, numbers.loss);
         self.training.check_diverged()
     }
 
@@ -353,10 +353,10 @@ impl<'a> Run<'a> {
         let mut line = Metrics::at(self.state.global_step, self.state.epoch).with("eval_loss", loss);
 
         let (tokenizer, settings) = (self.start.tokenizer.clone(), self.start.settings.clone());
-        let judge = Judge::new(self.around.gpu, self.training.engine().weights(), tokenizer, settings)?;
+        let judge = Judge::new(self.ctx.gpu, self.training.engine().weights(), tokenizer, settings)?;
         let judging = ScoreOptions { batch_size: self.config.per_device_eval_batch_size as usize, ..ScoreOptions::default() };
         let judged = judge.judge(&held_out.rows, &judging, |_| {}).await?;
-        let expected: Vec<Option<f64>> = judged.iter().map(|j| j.judgement.expected).collect();
+        let expected: Vec<Option<f64>> = judged.iter().map(|j| j.record.expected).collect();
         let agreement =
             Agreement::measure(&held_out.labels, &expected, &held_out.grid).map_err(|e| inside("measure", &self.output, e))?;
         for (name, key) in METRIC_KEYS {
@@ -364,17 +364,17 @@ impl<'a> Run<'a> {
                 line.put(&format!("eval_{name}"), *value);
             }
         }
-        let masses: Vec<f64> = judged.iter().filter_map(|j| j.judgement.mass).collect();
+        let masses: Vec<f64> = judged.iter().filter_map(|j| j.record.mass).collect();
         line.put("eval_judge/score_mass", masses.iter().sum::<f64>() / masses.len() as f64);
-        if let Some(error) = judged.iter().find_map(|j| j.judgement.error.as_deref()) {
+        if let Some(error) = judged.iter().find_map(|j| j.record.error.as_deref()) {
             let failed = judged.len() - masses.len();
             line = line.count("eval_judge/failed", failed as u64);
-            self.around
+            self.ctx
                 .progress
                 .warn(&format!("{failed} of {} held-out rows could not be judged, the first: {error}", judged.len()));
         }
         if self.start.settings.chain {
-            let forced = judged.iter().filter(|j| j.judgement.forced).count();
+            let forced = judged.iter().filter(|j| j.record.forced).count();
             line.put("eval_judge/forced", forced as f64 / judged.len().max(1) as f64);
         }
         let metric = line.get(&format!("eval_{}", self.config.metric_for_best_model)).unwrap_or(f64::NAN);
@@ -384,7 +384,7 @@ impl<'a> Run<'a> {
             .filter_map(|name| Some(format!("{name} {:.4}", line.get(&format!("eval_{name}"))?)))
             .collect();
         let mark = if best { " (best)" } else { "" };
-        self.around.progress.note(&format!("step {}: eval {}{mark}", self.state.global_step, shown.join(", ")));
+        self.ctx.progress.note(&format!("step {}: eval {}{mark}", self.state.global_step, shown.join(", ")));
         self.write_metrics(&line)?;
         Ok(best)
     }
@@ -395,7 +395,7 @@ impl<'a> Run<'a> {
         self.state.jurist.metrics_bytes = self.metrics.bytes();
         self.state.log_history = read_log_history(&self.output, self.metrics.bytes())?;
         let (gpu, trained, optimiser) =
-            (self.around.gpu, self.training.engine().weights().trainable()?, self.training.engine().optimiser());
+            (self.ctx.gpu, self.training.engine().weights().trainable()?, self.training.engine().optimiser());
         let mut supply = |part: Part, parameter: &Parameter, values: &mut Vec<f32>| {
             let source = match part {
                 Part::Master => trained,
@@ -413,7 +413,7 @@ impl<'a> Run<'a> {
     }
 
     fn write_model(&self, dir: &Path) -> Result<(), BoxError> {
-        write_judge(dir, self.around.gpu, self.training.engine().weights(), &self.start, self.config)
+        write_judge(dir, self.ctx.gpu, self.training.engine().weights(), &self.start, self.config)
     }
 
     /// The final model at the top of the output folder: the last one, or the best. `judge.json` comes last, so that where it is,
@@ -462,11 +462,11 @@ fn files_of(dir: &Path) -> Result<Vec<PathBuf>, TrainError> {
 }
 
 /// What the engine's steps are made of.
-pub(in crate::train) fn material(start: &Start) -> Material<'_> {
-    Material {
+pub(in crate::train) fn data(start: &RunInputs) -> TrainData<'_> {
+    TrainData {
         examples: &start.train.examples,
         scale: &start.settings.scale,
-        placement: start.placement(),
+        layout: start.layout(),
         tokenizer: &start.tokenizer,
         max_tokens: start.settings.max_completion_length,
     }
@@ -481,7 +481,7 @@ fn inside(action: &'static str, path: &Path, source: impl std::error::Error + Se
 }
 
 /// A judge's folder: Hugging Face weights or a PEFT adapter, tokenizer files and `judge.json`.
-fn write_judge(dir: &Path, gpu: &Gpu, weights: &Weights, start: &Start, config: &TrainConfig) -> Result<(), BoxError> {
+fn write_judge(dir: &Path, gpu: &Gpu, weights: &Weights, start: &RunInputs, config: &TrainConfig) -> Result<(), BoxError> {
     match weights.adapter() {
         Some(adapter) => {
             let base = start.base.as_deref().or(config.model_name_or_path.as_deref()).unwrap_or_default();

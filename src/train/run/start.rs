@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::data::{Chains, DataError, Dataset, Example, Prompt, Reader, View, byte_size};
 use crate::judge::{
-    Choice, DEFAULT_PHRASE, DEFAULT_SCALE, JUDGE_FILE, JudgeError, JudgeOverrides, JudgeSettings, Placement, ScoreTokens,
+    BatchLayout, Choice, DEFAULT_PHRASE, DEFAULT_SCALE, JUDGE_FILE, JudgeError, JudgeOverrides, JudgeSettings, ScoreTokens,
     Template, tokenizer_at,
 };
 use crate::model::config::Config;
@@ -19,10 +19,10 @@ use crate::train::TrainError;
 use crate::train::checkpoint::{checkpoint_name, list_checkpoints};
 use crate::train::config::{ChainColumn, Resume, SettingError, TrainConfig};
 use crate::train::data::examples::{Preparation, Prepared, room_for_prompt};
-use crate::train::objective::engine::Origin;
+use crate::train::objective::engine::InitialWeights;
 
 /// All that is read before the GPU is asked for anything.
-pub struct Start {
+pub struct RunInputs {
     pub tokenizer: Tokenizer,
     pub model: Box<dyn TensorSource>,
     /// The adapter that the start model has.
@@ -36,7 +36,7 @@ pub struct Start {
     pub settings: JudgeSettings,
     pub tokens: ScoreTokens,
     pub train: Prepared,
-    /// Held-out rows, as examples and as rows to be judged.
+    /// MemoryUsage-out rows, as examples and as rows to be judged.
     pub eval: Option<(Prepared, Vec<Example>)>,
     /// The judge's settings that are those of the start model and would be others without it.
     pub inherited: Vec<&'static str>,
@@ -44,7 +44,7 @@ pub struct Start {
     pub notes: Vec<String>,
 }
 
-impl Start {
+impl RunInputs {
     /// Reads everything that `config` names.
     ///
     /// # Errors
@@ -72,11 +72,11 @@ impl Start {
         let tokens = prompt.score_tokens(&tokenizer)?;
         notes.extend(tokens.warnings.iter().cloned());
 
-        let placement = Placement { tokens: &tokens, reads: settings.score_reads };
+        let layout = BatchLayout { tokens: &tokens, reads: settings.score_reads };
         let context = model.config().max_position_embeddings;
         let preparation = Preparation {
             prompt: &prompt,
-            placement,
+            layout,
             tokenizer: &tokenizer,
             max_length: context.min(config.max_length as usize),
             skip_bad: config.skip_bad,
@@ -114,9 +114,9 @@ impl Start {
             return Err(SettingError::Missing { key: "max_completion_length", why }.into());
         }
         let settings = settings.with_chains_up_to(longest_chain);
-        let placement = Placement { tokens: &tokens, reads: settings.score_reads };
+        let layout = BatchLayout { tokens: &tokens, reads: settings.score_reads };
         if config.samples_chains() {
-            let room = room_for_prompt(placement, context, settings.max_completion_length);
+            let room = room_for_prompt(layout, context, settings.max_completion_length);
             let left_out = train.keep_prompts_up_to(room);
             if left_out > 0 {
                 let file = &config.train_file;
@@ -131,17 +131,17 @@ impl Start {
             let why = "a sampled chain and its score must be told apart";
             return Err(SettingError::Missing { key: "phrase", why }.into());
         }
-        Ok(Start { tokenizer, model, adapter, base, matrix_dtype, dtype, settings, tokens, train, eval, inherited, notes })
+        Ok(RunInputs { tokenizer, model, adapter, base, matrix_dtype, dtype, settings, tokens, train, eval, inherited, notes })
     }
 
     /// The weights that the run starts from.
-    pub fn origin(&self) -> Origin<'_> {
-        Origin { source: self.model.as_ref(), matrix_dtype: self.matrix_dtype, adapter: self.adapter.as_ref() }
+    pub fn origin(&self) -> InitialWeights<'_> {
+        InitialWeights { source: self.model.as_ref(), matrix_dtype: self.matrix_dtype, adapter: self.adapter.as_ref() }
     }
 
     /// How rows lie in batches.
-    pub fn placement(&self) -> Placement<'_> {
-        Placement { tokens: &self.tokens, reads: self.settings.score_reads }
+    pub fn layout(&self) -> BatchLayout<'_> {
+        BatchLayout { tokens: &self.tokens, reads: self.settings.score_reads }
     }
 }
 

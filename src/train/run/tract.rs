@@ -28,7 +28,7 @@ use crate::train::checkpoint::output::OutputFolder;
 use crate::train::config::{ChainColumn, Resume, TrainConfig};
 use crate::train::error::io_error;
 use crate::train::run::start::labelled_rows;
-use crate::train::run::{Surroundings, TrainOutcome, run, run_in};
+use crate::train::run::{RunContext, TrainOutcome, run, run_in};
 
 /// The rows with the judge's own chains.
 const CHAINS: &str = "chains.jsonl";
@@ -50,9 +50,9 @@ const COLUMN: &str = "chain";
 pub(in crate::train) async fn train(
     config: &TrainConfig,
     folder: &mut OutputFolder,
-    around: Surroundings<'_>,
+    ctx: RunContext<'_>,
 ) -> Result<TrainOutcome, TrainError> {
-    let Surroundings { gpu, clock, progress, interrupted } = around;
+    let RunContext { gpu, clock, progress, interrupted } = ctx;
     let output = &folder.path().to_path_buf();
     let chains = output.join(CHAINS);
     if config.resume_from_checkpoint.is_no() {
@@ -68,8 +68,8 @@ pub(in crate::train) async fn train(
                 let done = output.join(FIRST_STAGE).join(JUDGE_FILE).exists();
                 if !done || config.resume_from_checkpoint.is_no() {
                     progress.note("stage 1 of 2: the teacher's chains");
-                    let around = Surroundings { gpu, clock, progress, interrupted };
-                    if let TrainOutcome::Interrupted { checkpoint } = Box::pin(run(&stage, around)).await? {
+                    let ctx = RunContext { gpu, clock, progress, interrupted };
+                    if let TrainOutcome::Interrupted { checkpoint } = Box::pin(run(&stage, ctx)).await? {
                         return Ok(TrainOutcome::Interrupted { checkpoint });
                     }
                 }
@@ -79,16 +79,16 @@ pub(in crate::train) async fn train(
         let model = ModelFolder::open(&first)?;
         let judge = JudgeFiles::trained(&model, config.base_weights)?.upload(gpu)?;
         let record = record(config, &model, judge.settings())?;
-        let around = Surroundings { gpu, clock, progress, interrupted };
+        let ctx = RunContext { gpu, clock, progress, interrupted };
         folder.make()?;
-        if let Some(checkpoint) = write_chains(config, &judge, &record, output, around).await? {
+        if let Some(checkpoint) = write_chains(config, &judge, &record, output, ctx).await? {
             return Ok(TrainOutcome::Interrupted { checkpoint });
         }
         record
     };
     progress.note("stage 2 of 2: its own chains, from the start again");
     let second = stage_two(config, &chains, &record);
-    Box::pin(run_in(folder, &second, Surroundings { gpu, clock, progress, interrupted })).await
+    Box::pin(run_in(folder, &second, RunContext { gpu, clock, progress, interrupted })).await
 }
 
 /// Refuses a folder in which a name that a new run will write is taken.
@@ -218,9 +218,9 @@ async fn write_chains(
     judge: &Judge,
     record: &Value,
     output: &Path,
-    around: Surroundings<'_>,
+    ctx: RunContext<'_>,
 ) -> Result<Option<PathBuf>, TrainError> {
-    let Surroundings { progress, interrupted, .. } = around;
+    let RunContext { progress, interrupted, .. } = ctx;
     let (path, rows) = (output.join(CHAINS), labelled_rows(config)?);
     let Some(mut file) = Growing::open(&path)? else {
         return Err(FileError::in_the_way(path, "it is no file, and chains are to be kept there; move it away").into());

@@ -5,14 +5,14 @@ use jurist::model::decoder::Draw;
 use jurist::reference::{self, Batch, loss};
 use jurist::rollout::{Chain, Ending};
 use jurist::train::data::examples::Prompt;
-use jurist::train::objective::policy::{Closed, PolicySettings, close};
+use jurist::train::objective::policy::{Completion, PolicySettings, close};
 use jurist::train::objective::reward::RewardSettings;
 
 use crate::enumeration::toy::{MAX_TOKENS, Toy};
 
 /// One chain of one prompt, as the reference sees it.
 pub struct Known {
-    pub closed: Closed,
+    pub closed: Completion,
     /// log π(c|x).
     pub log_p: f64,
     /// Full-vocabulary log-probabilities of the scores.
@@ -138,8 +138,8 @@ pub fn objective(
             for (z, token) in known.actions.iter().zip(&known.closed.actions) {
                 dlogits.extend(loss::log_probability(z, &[(*token, p * (earned - settings.kl))]).gradient(z));
             }
-            let slopes = reference_slopes(toy, &settings.reward, prompt, &known.scores);
-            for (score, (rows, slope)) in known.score_rows.iter().zip(slopes).enumerate() {
+            let gradient = reference_slopes(toy, &settings.reward, prompt, &known.scores);
+            for (score, (rows, slope)) in known.score_rows.iter().zip(gradient).enumerate() {
                 for (z, token) in rows.iter().zip(toy.tokens.path(score)) {
                     dlogits.extend(loss::log_probability(z, &[(*token, p * slope)]).gradient(z));
                 }

@@ -4,13 +4,15 @@
 use std::collections::BTreeMap;
 
 use jurist::gpu::Gpu;
-use jurist::judge::Placement;
+use jurist::judge::BatchLayout;
 use jurist::model::decoder::PackedInputs;
 use jurist::model::weights::Weights;
-use jurist::ops::loss_head::{NO_SCORES, RowObjective};
+use jurist::ops::loss_head::{NO_SCORES, TokenLoss};
 use jurist::reference;
 use jurist::train::objective::optimiser::{Optimiser, OptimiserSettings};
-use jurist::train::objective::policy::{PolicySettings, PolicyTrainer, PromptSizes, Rewarded, Rolled, Scores, Totals};
+use jurist::train::objective::policy::{
+    PolicySettings, PolicyTrainer, PromptGroup, PromptSizes, ScoredCompletion, Scores, Totals,
+};
 
 use crate::enumeration::expected::World;
 use crate::enumeration::toy::{Model, Toy};
@@ -87,9 +89,9 @@ pub fn trainer(gpu: &Gpu, toy: &Toy, settings: PolicySettings, start: Option<&Mo
     let optimiser = Optimiser::new(gpu, weights.trainable().unwrap(), adam).unwrap();
     let longest = toy.prompts.iter().map(|p| p.ids.len()).max().unwrap();
     let start = start.map(|s| Weights::upload(gpu, s).unwrap());
-    let placement = Placement { tokens: &toy.tokens, reads: toy.reads };
+    let layout = BatchLayout { tokens: &toy.tokens, reads: toy.reads };
     let sizes = PromptSizes { longest, micro_batch: TUPLES };
-    PolicyTrainer::new(gpu, weights, optimiser, settings, sizes, placement, start).unwrap_or_else(|e| panic!("{e}"))
+    PolicyTrainer::new(gpu, weights, optimiser, settings, sizes, layout, start).unwrap_or_else(|e| panic!("{e}"))
 }
 
 /// The expectation of the trainer's gradient of J, in f64 by tensor; with `sampler`, over chains of those weights instead of
@@ -112,9 +114,9 @@ pub fn expected_gradient(
         let tuples = multisets(outcomes.len(), settings.group);
         count += tuples.len();
         for some in tuples.chunks(TUPLES) {
-            let rolled: Vec<Rolled> = some
+            let groups: Vec<PromptGroup> = some
                 .iter()
-                .map(|(m, _)| Rolled {
+                .map(|(m, _)| PromptGroup {
                     prompt,
                     chains: m.iter().map(|o| world.known[outcomes[*o].chain].closed.clone()).collect(),
                 })
@@ -126,17 +128,17 @@ pub fn expected_gradient(
             let uniform = |n: u64| uniforms[n as usize];
             let drawn = |o: &usize| {
                 let (sampled, sampled_log_p) = outcomes[*o].sampled;
-                Rewarded { sampled, sampled_log_p, ..Rewarded::default() }
+                ScoredCompletion { sampled, sampled_log_p, ..ScoredCompletion::default() }
             };
-            let drawn: Vec<Vec<Rewarded>> = some.iter().map(|(m, _)| m.iter().map(drawn).collect()).collect();
+            let drawn: Vec<Vec<ScoredCompletion>> = some.iter().map(|(m, _)| m.iter().map(drawn).collect()).collect();
             let scores = if sampler.is_some() { Scores::Drawn(&drawn) } else { Scores::Draw(&uniform) };
-            toy.with_speech(|speech| {
+            toy.with_speech(|answer| {
                 pollster::block_on(async {
-                    let mut rewarded = trainer.rewards(&rolled, speech, scores).await.unwrap();
-                    trainer.advantages(&mut rewarded);
-                    plant(mistake, settings.group, &mut rewarded);
-                    let mut batch = trainer.objectives(&rolled, &rewarded, speech, &totals);
-                    weigh(&mut batch, trainer, &rolled, &ps, mistake);
+                    let mut scored = trainer.rewards(&groups, answer, scores).await.unwrap();
+                    trainer.advantages(&mut scored);
+                    plant(mistake, settings.group, &mut scored);
+                    let mut batch = trainer.objectives(&groups, &scored, answer, &totals);
+                    weigh(&mut batch, trainer, &groups, &ps, mistake);
                     trainer.accumulate(&batch, true).await.unwrap();
                 });
             });
@@ -152,8 +154,8 @@ pub fn expected_gradient(
     toy.model.weights.0.keys().map(read).collect()
 }
 
-fn plant(mistake: Mistake, k: usize, rewarded: &mut [Vec<Rewarded>]) {
-    for r in rewarded.iter_mut().flatten() {
+fn plant(mistake: Mistake, k: usize, scored: &mut [Vec<ScoredCompletion>]) {
+    for r in scored.iter_mut().flatten() {
         match mistake {
             Mistake::BaselineWithItself => r.advantage *= (k - 1) as f64 / k as f64,
             Mistake::RatioOnOneTerm => (r.advantage, r.ratio) = (r.advantage * r.ratio, 1.0),
@@ -164,30 +166,30 @@ fn plant(mistake: Mistake, k: usize, rewarded: &mut [Vec<Rewarded>]) {
 }
 
 /// Multiplies each tuple's objectives by its probability (the gradient is linear in them).
-fn weigh(batch: &mut PackedInputs, trainer: &PolicyTrainer, rolled: &[Rolled], ps: &[f64], mistake: Mistake) {
-    let (_, placed) = trainer.lay(rolled);
+fn weigh(batch: &mut PackedInputs, trainer: &PolicyTrainer, groups: &[PromptGroup], ps: &[f64], mistake: Mistake) {
+    let (_, spans) = trainer.lay(groups);
     let mut seen = 0;
-    for ((group, placed), p) in rolled.iter().zip(&placed).zip(ps) {
-        for (chain, placed) in group.chains.iter().zip(placed) {
+    for ((group, spans), p) in groups.iter().zip(&spans).zip(ps) {
+        for (chain, spans) in group.chains.iter().zip(spans) {
             let n = chain.actions.len();
-            let rows: Vec<usize> = placed.before[..n].iter().map(|row| batch.row_at(*row).unwrap()).collect();
+            let rows: Vec<usize> = spans.before[..n].iter().map(|row| batch.row_at(*row).unwrap()).collect();
             for row in &rows {
                 batch.objectives[*row].weight = (f64::from(batch.objectives[*row].weight) * p) as f32;
             }
             match mistake {
-                Mistake::WindowTooEarly => batch.objectives[rows[n - 1]] = RowObjective::default(),
+                Mistake::WindowTooEarly => batch.objectives[rows[n - 1]] = TokenLoss::default(),
                 Mistake::WindowTooLate => {
                     (1..n).rev().for_each(|j| batch.objectives[rows[j]] = batch.objectives[rows[j - 1]]);
-                    batch.objectives[rows[0]] = RowObjective::default();
+                    batch.objectives[rows[0]] = TokenLoss::default();
                 }
                 _ => {}
             }
-            for node in &placed.nodes {
+            for node in &spans.nodes {
                 let number = batch.objectives[batch.row_at(*node).unwrap()].scores as usize;
                 let width = trainer_alphabet(batch);
                 batch.coefficients[number * width..(number + 1) * width].iter_mut().for_each(|c| *c = (f64::from(*c) * p) as f32);
             }
-            seen += n + placed.nodes.len();
+            seen += n + spans.nodes.len();
         }
     }
     assert_eq!(seen, batch.rows.len());

@@ -8,7 +8,7 @@ use jurist::reference::{self, Spec};
 use jurist::rollout::{Ending, Stop};
 use jurist::text::TextError;
 use jurist::train::data::examples::Prompt;
-use jurist::train::objective::policy::Speech;
+use jurist::train::objective::policy::AnswerSpec;
 use serde_json::{Value, json};
 
 pub const MAX_TOKENS: usize = 2;
@@ -150,8 +150,8 @@ impl Toy {
         records
     }
 
-    pub fn with_speech<T>(&self, then: impl FnOnce(&Speech) -> T) -> T {
+    pub fn with_speech<T>(&self, then: impl FnOnce(&AnswerSpec) -> T) -> T {
         let format = AnswerFormat { tokens: &self.tokens, decode: self };
-        then(&Speech { scale: &self.scale, format, eos: &self.eos })
+        then(&AnswerSpec { scale: &self.scale, format, eos: &self.eos })
     }
 }

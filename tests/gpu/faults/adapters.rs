@@ -4,7 +4,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use jurist::gpu::{Gpu, GpuOptions, Size};
+use jurist::gpu::{Extent, Gpu, GpuOptions};
 use jurist::ops::matmul::{self, Epilogue, Layout, Product};
 use jurist::selftest::rig::{Rig, random};
 use pollster::block_on;
@@ -68,7 +68,7 @@ fn threads_share_an_opengl_device() {
     let (a, b) = (random(n * n, 1), random(n * n, 2));
     let mut rig = Rig::new(gpu.tuning());
     let tensors = [rig.floats("a", &a), rig.floats("b", &b), rig.output("c", n * n)];
-    matmul::product(&mut rig.plan, Product::whole(Layout::Nt, tensors, [Size::fixed(n as u32); 3], Epilogue::Write));
+    matmul::product(&mut rig.plan, Product::whole(Layout::Nt, tensors, [Extent::fixed(n as u32); 3], Epilogue::Write));
     let ran = rig.start(&gpu).unwrap();
     let first = block_on(ran.read_floats(tensors[2])).unwrap();
 
@@ -81,7 +81,7 @@ fn threads_share_an_opengl_device() {
     };
     let one = (times(8) / 8).max(Duration::from_micros(20));
     let many = (7.5 / one.as_secs_f64()) as usize;
-    let lent = gpu.buffer("dropped elsewhere", 64).unwrap();
+    let aliased = gpu.buffer("dropped elsewhere", 64).unwrap();
     thread::scope(|scope| {
         let busy = scope.spawn(|| times(many));
         thread::sleep(Duration::from_millis(300));
@@ -91,7 +91,7 @@ fn threads_share_an_opengl_device() {
                 gpu.write(&mine, 0, &[7u32; 64]).unwrap();
                 assert_eq!(block_on(gpu.read::<u32>(&mine, 0, 64)).unwrap(), [7; 64]);
             }),
-            scope.spawn(|| drop(lent)),
+            scope.spawn(|| drop(aliased)),
             scope.spawn(|| drop(Rig::new(gpu.tuning()).start(&gpu).unwrap())),
             scope.spawn(|| assert!(!block_on(Gpu::adapters()).is_empty())),
         ];

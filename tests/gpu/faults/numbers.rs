@@ -13,7 +13,7 @@ use jurist::model::init::Init;
 use jurist::model::save::save_checkpoint;
 use jurist::model::source::TensorSource;
 use jurist::model::weights::Weights;
-use jurist::ops::loss_head::RowObjective;
+use jurist::ops::loss_head::TokenLoss;
 use jurist::reference;
 use jurist::text::Tokenizer;
 use serde_json::{Value, json};
@@ -89,7 +89,7 @@ fn found(gpu: &Gpu, weights: &Weights, sequences: &[Vec<u32>]) -> Vec<Option<f64
     let mut batch = PackedInputs::default();
     for ids in sequences {
         let start = batch.push(ids);
-        batch.push_row(start + ids.len() as u32 - 1, RowObjective::default());
+        batch.push_row(start + ids.len() as u32 - 1, TokenLoss::default());
     }
     let (tokens, rows) = (batch.ids.len(), batch.rows.len());
     let sizes = PassSizes { tokens, rows, score_tokens: SCORES.to_vec(), ..PassSizes::default() };
@@ -123,7 +123,7 @@ fn right(gpu: &Gpu, what: &str, weights: &Weights) -> usize {
 fn tunings(gpu: &Gpu) -> Vec<Gpu> {
     let plain = gpu.tuned(Tuning { variants: [].into(), ..gpu.tuning().clone() });
     let variants = [Variant::AttentionTiled, Variant::CachedAttentionSplit].into();
-    let teams = gpu.tuned(Tuning { lanes: 64, matmul_group: [8, 8], variants, cache_part: 3, ..gpu.tuning().clone() });
+    let teams = gpu.tuned(Tuning { threads_per_row: 64, matmul_group: [8, 8], variants, cache_part: 3, ..gpu.tuning().clone() });
     vec![gpu.clone(), plain, teams]
 }
 
@@ -253,7 +253,7 @@ fn a_row_without_a_number_leaves_the_others_theirs() {
     tensors.get_mut("model.embed_tokens.weight").unwrap()[token as usize * hidden] = f32::NAN;
     let after = judged(&Given { config: untied(checkpoint.config()), tensors });
     for (n, (before, after)) in before.iter().zip(&after).enumerate() {
-        let (before, after) = (before.judgement.expected.unwrap(), &after.judgement);
+        let (before, after) = (before.record.expected.unwrap(), &after.record);
         match n == bad {
             true => {
                 assert!(after.expected.is_none() && after.error.as_ref().is_some_and(|e| e.contains("not finite")), "{after:?}")

@@ -16,8 +16,8 @@ use jurist::rollout::{Chain, Ending};
 use jurist::text::{SpecialTokens, Tokenizer, train_bpe};
 use jurist::train::TrainConfig;
 use jurist::train::memory;
-use jurist::train::objective::policy::{Speech, close};
-use jurist::train::run::start::Start;
+use jurist::train::objective::policy::{AnswerSpec, close};
+use jurist::train::run::start::RunInputs;
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
@@ -162,10 +162,10 @@ fn the_phrase_behind_an_empty_chain() {
 
         let chain = Chain { draws: vec![Draw { token: ends[0], log_p: 0.0 }], ending: Ending::Eos, tail: 1 };
         let format = jurist::judge::AnswerFormat { tokens: &tokens, decode: &model.tokenizer };
-        let speech = Speech { scale: &settings.scale, format, eos: &ends };
+        let answer = AnswerSpec { scale: &settings.scale, format, eos: &ends };
         let row = &read(task, "rows.jsonl")[0];
         let (_, space) = settings.prompt(&model.tokenizer).unwrap().prompt(row, &model.tokenizer).unwrap();
-        assert_eq!(close(&chain, space, &speech).unwrap().fed, *phrase, "{prompt:?}");
+        assert_eq!(close(&chain, space, &answer).unwrap().fed, *phrase, "{prompt:?}");
     }
 }
 
@@ -250,7 +250,7 @@ fn a_model_that_does_not_fit_is_refused_first() {
     ] {
         let Some(gpu) = budgeted(budget) else { return };
         let judged = files.check_memory(&gpu, &rows, &ScoreOptions::default()).err().map_or(String::new(), |e| e.to_string());
-        let trained = memory::check(&gpu, &config, &Start::read(&config).unwrap());
+        let trained = memory::check(&gpu, &config, &RunInputs::read(&config).unwrap());
         let trained = trained.err().map_or(String::new(), |e| e.to_string());
         assert_eq!(gpu.allocated(), 0);
         for (found, fix) in [(&judged, judging), (&trained, training)] {

@@ -1,6 +1,6 @@
 //! Attention over packed sequences, and over a cache, against the same loops of the specification.
 
-use jurist::gpu::{Size, Tuning};
+use jurist::gpu::{Extent, Tuning};
 use jurist::ops::attention::{self, Heads};
 use jurist::ops::cached_attention::{self, Cache, KvSlot};
 use jurist::reference::Batch;
@@ -76,7 +76,7 @@ fn steep_scores() {
     let expected = check::spec_of(&h).forward(batch.layout(), &q, &k, &v);
     for tuning in tunings() {
         let mut rig = Rig::new(&tuning);
-        let tokens = Size::fixed(9);
+        let tokens = Extent::fixed(9);
         let (qkv, spans) = (rig.floats("qkv", &fused), rig.words("spans", batch.spans.as_flattened()));
         let (out, stats) = (rig.output("out", 9 * 16), rig.output("stats", 9 * 4));
         attention::forward(&mut rig.plan, &h, qkv, spans, out, stats, tokens);
@@ -103,14 +103,14 @@ fn a_full_row_does_not_spill() {
         let tensor = rig.output("cache", cached_attention::cache_words(&h, 14));
         let out = rig.output("out", 8);
         let cache = Cache { tensor, own: 3, max_length: 8 };
-        cached_attention::forward(&mut rig.plan, &h, (qkv, slots), cache, out, Size::fixed(1));
+        cached_attention::forward(&mut rig.plan, &h, (qkv, slots), cache, out, Extent::fixed(1));
         let found = rig.run().floats(tensor);
         let touched = found.chunks(8).enumerate().filter(|(_, entry)| entry.iter().any(|x| *x != UNTOUCHED)).map(|(n, _)| n);
         assert_eq!(touched.collect::<Vec<_>>(), Vec::from_iter(written));
     }
 }
 
-/// A cache of several parts as GPUs read it, at and around the edges of parts, across a shared prefix and a window: what the
+/// A cache of several parts as GPUs read it, at and ctx the edges of parts, across a shared prefix and a window: what the
 /// plain loop over all positions gives, and the same bits every time.
 #[test]
 fn long_caches_are_read_in_parts() {
@@ -149,7 +149,7 @@ fn long_caches_are_read_in_parts() {
             let (qkv, slots) = (rig.floats("qkv", &x), rig.words("slots", bytemuck::cast_slice(&slots)));
             let (tensor, out) = (rig.floats("cache", &held), rig.output("out", 4 * (h.heads * h.head_dim) as usize));
             let cache = Cache { tensor, own, max_length };
-            cached_attention::forward(&mut rig.plan, &h, (qkv, slots), cache, out, Size::fixed(4));
+            cached_attention::forward(&mut rig.plan, &h, (qkv, slots), cache, out, Extent::fixed(4));
             let ran = rig.run();
             close("long cache", &ran.floats(out), &expected, FORWARD);
             let bits = ran.words(out);

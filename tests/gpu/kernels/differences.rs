@@ -3,11 +3,11 @@
 //! Each operation sits mid-graph: the loss is `Σ w · output` with random w, which is also the gradient that flows in. The
 //! loss is summed on the host in `f64`; what `f32` kernels round, about 1e-7 of each output, is divided by the step.
 
-use jurist::gpu::{Live, Size, Tensor};
+use jurist::gpu::{Extent, RunParam, Tensor};
 use jurist::ops::attention::{self, Heads};
-use jurist::ops::loss_head::{self, LossGradient, LossHead, RowObjective};
+use jurist::ops::loss_head::{self, LossGradient, LossHead, TokenLoss};
 use jurist::ops::matmul::{self, Epilogue};
-use jurist::ops::matrix::{FullSlab, Matrix};
+use jurist::ops::matrix::{FullChunk, Matrix};
 use jurist::ops::rmsnorm::{self, Norm};
 use jurist::ops::rope::{self, Positions, Rotation};
 use jurist::ops::{embedding, rows, swiglu};
@@ -59,8 +59,8 @@ impl Graph {
     }
 }
 
-fn fixed(n: usize) -> Size {
-    Size::fixed(n as u32)
+fn fixed(n: usize) -> Extent {
+    Extent::fixed(n as u32)
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn matrix_product() {
         matmul::forward(&mut rig.plan, gx, &matrix, y, sizes, Epilogue::Write);
         matmul::backward_input(&mut rig.plan, dy, &matrix, dx, sizes, Epilogue::Write);
         rig.plan.clear(dw);
-        matmul::backward_weight(&mut rig.plan, dy, gx, &[FullSlab { rows: n as u32, tensor: dw }], sizes);
+        matmul::backward_weight(&mut rig.plan, dy, gx, &[FullChunk { rows: n as u32, tensor: dw }], sizes);
         Graph { name: "matmul", rig, inputs: vec![(gx, x, dx), (gw, w, dw)], output: y, weights }.check();
     }
 }
@@ -168,7 +168,7 @@ fn embedding_and_rows() {
     rows::gather(&mut rig.plan, gpicked, x, y, fixed(3), width as u32);
     rows::scatter(&mut rig.plan, grow_of, dy, dx, fixed(6), width as u32);
     rig.plan.clear(dtable);
-    let slab = FullSlab { rows: 11, tensor: dtable };
+    let slab = FullChunk { rows: 11, tensor: dtable };
     embedding::backward(&mut rig.plan, (buckets, order), dx, &[slab], fixed(sorted.buckets.len()), width as u32);
     Graph { name: "embedding and rows", rig, inputs: vec![(gtable, table, dtable)], output: y, weights }.check();
 }
@@ -178,16 +178,16 @@ fn embedding_and_rows() {
 fn losses() {
     for tuning in tunings() {
         let (vocab, width, scores) = (37usize, 6usize, [4u32, 30, 9]);
-        let none = RowObjective::default();
+        let none = TokenLoss::default();
         let rows = [
-            RowObjective { entropy_weight: -0.3, ..RowObjective::token(7, 0.6) },
-            RowObjective { scores: 1, ..RowObjective::token(1, -1.2) },
-            RowObjective { entropy_weight: 0.4, scores: 0, ..none },
+            TokenLoss { entropy_weight: -0.3, ..TokenLoss::token(7, 0.6) },
+            TokenLoss { scores: 1, ..TokenLoss::token(1, -1.2) },
+            TokenLoss { entropy_weight: 0.4, scores: 0, ..none },
         ];
         let coefficients = [[0.3, -0.9, 0.2], [1.1, 0.0, 0.5]];
         let (hidden, table) = (random(3 * width, 1), random(vocab * width, 2).iter().map(|x| x * 0.4).collect::<Vec<f64>>());
         let mut rig = Rig::new(&tuning);
-        let live: Live = rig.live(3);
+        let live: RunParam = rig.live(3);
         let (ghidden, gtable) = (rig.floats("hidden", &hidden), rig.floats("table", &table));
         let grows = rig.words("rows", bytemuck::cast_slice(&rows));
         let (tokens, values) = (rig.words("tokens", &scores), rig.floats("coefficients", coefficients.as_flattened()));
@@ -199,18 +199,18 @@ fn losses() {
             rows: grows,
             score_tokens: tokens,
             stats,
-            count: Size::live(live, 3),
+            count: Extent::dynamic(live, 3),
             width: width as u32,
             vocab: vocab as u32,
             scores: 3,
             chunk: 2,
         };
         rig.plan.clear(dtable);
-        let slabs = Some(vec![FullSlab { rows: vocab as u32, tensor: dtable }]);
+        let slabs = Some(vec![FullChunk { rows: vocab as u32, tensor: dtable }]);
         loss_head::record(&mut rig.plan, head, Some(LossGradient { coefficients: values, dhidden, dtable: slabs }));
         let ran = rig.run();
         let loss = |stats: Vec<f64>| -> f64 {
-            let of = |(row, s): (&RowObjective, &[f64])| {
+            let of = |(row, s): (&TokenLoss, &[f64])| {
                 let c = coefficients.get(row.scores as usize).copied().unwrap_or_default();
                 let scores: f64 = c.iter().zip(&s[3..6]).map(|(c, log_p)| -c * log_p).sum();
                 -f64::from(row.weight) * s[1] + f64::from(row.entropy_weight) * s[2] + scores

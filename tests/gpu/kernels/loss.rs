@@ -1,12 +1,12 @@
 //! The loss head: statistics of each row and gradients of every objective, in chunks with a remainder.
 
-use jurist::gpu::Size;
+use jurist::gpu::Extent;
 use jurist::judge::{Expectation, Scale};
 use jurist::ops::loss_head::{self, LossGradient, LossHead, STATS};
-use jurist::ops::matrix::{FullSlab, Matrix};
+use jurist::ops::matrix::{FullChunk, Matrix};
 use jurist::reference::loss as spec;
 use jurist::selftest::kernels::loss::{self, Case, Row, SCALE, SLABS, VOCAB, WHOLE, objectives, packed};
-use jurist::selftest::kernels::matrix::Held;
+use jurist::selftest::kernels::matrix::Stored;
 use jurist::train::objective::reward::{Label, RewardSettings};
 
 use crate::common::*;
@@ -35,7 +35,7 @@ fn large_vocabularies_are_walked_to_their_end() {
     for tuning in tunings() {
         let mut bench = bench(tuning);
         for cuts in [&[40_009][..], &[70_000], &[151_936], &[50_656, 50_656, 50_624]] {
-            let table = Held { dtype: WeightDtype::F32, cuts };
+            let table = Stored { dtype: WeightDtype::F32, cuts };
             made(loss::head(&mut bench, Case { rows: objectives(), planned: 14, chunk: 4, width: 8, steepness: 1.0, table }));
         }
         all_right(bench);
@@ -49,14 +49,14 @@ fn tables_in_slabs_and_packed() {
         let mut bench = bench(tuning);
         for dtype in [WeightDtype::F32, WeightDtype::Q8, WeightDtype::Q4, WeightDtype::Bf16, WeightDtype::F16] {
             for cuts in [&SLABS[..], &[37, 1, 93], WHOLE.cuts] {
-                let table = Held { dtype, cuts };
+                let table = Stored { dtype, cuts };
                 made(loss::head(
                     &mut bench,
                     Case { rows: objectives(), planned: 14, chunk: 4, width: 32, steepness: 1.0, table },
                 ));
             }
         }
-        let table = Held { dtype: WeightDtype::F32, cuts: &SLABS };
+        let table = Stored { dtype: WeightDtype::F32, cuts: &SLABS };
         made(loss::head(&mut bench, Case { rows: objectives(), planned: 14, chunk: 1, width: 5, steepness: 1.0, table }));
         all_right(bench);
     }
@@ -75,8 +75,8 @@ fn scores_with_little_mass() {
         let label = scale.split(2.0).unwrap();
         let row = |expectation| {
             let reward = RewardSettings { expectation, squared: 1.0, ..RewardSettings::NONE };
-            let slopes = reward.slopes(&scale, &SCALE.map(|s| log_p[s.0 as usize]), Label { split: &label, value: 2.0 });
-            Row { scores: Some(std::array::from_fn(|k| slopes[k] as f32)), ..Row::default() }
+            let gradient = reward.gradient(&scale, &SCALE.map(|s| log_p[s.0 as usize]), Label { split: &label, value: 2.0 });
+            Row { scores: Some(std::array::from_fn(|k| gradient[k] as f32)), ..Row::default() }
         };
         let (rows, coefficients) = packed(&[row(Expectation::Renormalised), row(Expectation::FullVocabulary)]);
         let mut rig = Rig::new(&tuning);
@@ -85,10 +85,10 @@ fn scores_with_little_mass() {
         let score_tokens = rig.words("score tokens", &SCALE.map(|s| s.0));
         let coefficients = rig.floats("score coefficients", &coefficients);
         let (stats, dhidden) = (rig.output("stats", 2 * (STATS + 5)), rig.output("dhidden", 2));
-        let count = Size::fixed(2);
+        let count = Extent::fixed(2);
         let dtable = rig.floats("dtable", &vec![0.0; VOCAB as usize]);
         let (width, vocab, scores, chunk) = (1, VOCAB, 5, 1);
-        let (matrix, dtable) = (Matrix::full(gtable, VOCAB), Some(vec![FullSlab { rows: VOCAB, tensor: dtable }]));
+        let (matrix, dtable) = (Matrix::full(gtable, VOCAB), Some(vec![FullChunk { rows: VOCAB, tensor: dtable }]));
         let head = LossHead { hidden, table: matrix, rows: grows, score_tokens, stats, count, width, vocab, scores, chunk };
         loss_head::record(&mut rig.plan, head, Some(LossGradient { coefficients, dhidden, dtable }));
         let ran = rig.run();

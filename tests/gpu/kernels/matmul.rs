@@ -1,11 +1,11 @@
 //! Matrix products: three layouts, four epilogues, tails in every direction.
 
-use jurist::gpu::{Limits, Size};
+use jurist::gpu::{Extent, Limits};
 use jurist::ops::matmul::{self, Epilogue, Layout};
-use jurist::ops::matrix::{FullSlab, Matrix};
+use jurist::ops::matrix::{FullChunk, Matrix};
 use jurist::reference::matmul as spec;
-use jurist::selftest::kernels::linear::Place;
-use jurist::selftest::kernels::matrix::Held;
+use jurist::selftest::kernels::linear::Operand;
+use jurist::selftest::kernels::matrix::Stored;
 use jurist::selftest::kernels::{Bench, linear, matrix};
 
 use crate::common::*;
@@ -25,11 +25,11 @@ const SHAPES: [[usize; 3]; 10] = [
     [8, 61, 96],
 ];
 
-fn sizes([t, n, k]: [usize; 3]) -> [Size; 3] {
-    [t, n, k].map(|x| Size::fixed(x as u32))
+fn sizes([t, n, k]: [usize; 3]) -> [Extent; 3] {
+    [t, n, k].map(|x| Extent::fixed(x as u32))
 }
 
-/// All layouts and epilogues, of whole matrices, of chunks that start somewhere inside, and of windows with columns around
+/// All layouts and epilogues, of whole matrices, of chunks that start somewhere inside, and of windows with columns ctx
 /// them, as the adapters of single projections in fused matrices are; scaled.
 #[test]
 fn products() {
@@ -37,14 +37,14 @@ fn products() {
         let mut bench = bench(tuning);
         for layout in [Layout::Nt, Layout::Nn, Layout::Tn] {
             for shape in SHAPES {
-                made(linear::product(&mut bench, layout, shape, Place::WHOLE));
+                made(linear::product(&mut bench, layout, shape, Operand::WHOLE));
             }
             for shape in [[11, 6, 5], [12, 20, 8], [68, 228, 12]] {
-                for place in [Place::CHUNKS, Place::WINDOWS, Place::ODD_WINDOWS] {
+                for place in [Operand::CHUNKS, Operand::WINDOWS, Operand::ODD_WINDOWS] {
                     made(linear::product(&mut bench, layout, shape, place));
                 }
                 // C alone lies so that it cannot be written by vec4; then the bias alone.
-                let rows = Place { columns: [4, 4, 3], ..Place::WINDOWS };
+                let rows = Operand { columns: [4, 4, 3], ..Operand::WINDOWS };
                 made(linear::product(&mut bench, layout, shape, rows));
             }
         }
@@ -61,16 +61,16 @@ fn packed_products_and_rows() {
         for dtype in WeightDtype::PACKED {
             for [m, n, k] in [[16, 16, 32], [13, 12, 64], [1, 36, 96], [1, 1, 32], [9, 1, 32], [70, 97, 352]] {
                 for layout in [Layout::Nt, Layout::Nn] {
-                    made(matrix::product(&mut bench, Held { dtype, cuts: &[n] }, layout, [m, k], Place::WHOLE));
+                    made(matrix::product(&mut bench, Stored { dtype, cuts: &[n] }, layout, [m, k], Operand::WHOLE));
                 }
             }
-            for place in [Place::CHUNKS, Place::WINDOWS, Place::ODD_WINDOWS] {
+            for place in [Operand::CHUNKS, Operand::WINDOWS, Operand::ODD_WINDOWS] {
                 for layout in [Layout::Nt, Layout::Nn] {
-                    made(matrix::product(&mut bench, Held { dtype, cuts: &[12] }, layout, [11, 64], place));
+                    made(matrix::product(&mut bench, Stored { dtype, cuts: &[12] }, layout, [11, 64], place));
                 }
             }
             for width in [32, 160] {
-                made(matrix::rows(&mut bench, Held { dtype, cuts: &[13] }, width));
+                made(matrix::rows(&mut bench, Stored { dtype, cuts: &[13] }, width));
             }
         }
         all_right(bench);
@@ -85,9 +85,9 @@ fn many_rows_of_a_packed_matrix() {
         let mut bench = bench(tuning);
         for dtype in WeightDtype::PACKED {
             for layout in [Layout::Nt, Layout::Nn] {
-                made(matrix::product(&mut bench, Held { dtype, cuts: &[33_000] }, layout, [33, 32], Place::WHOLE));
-                for place in [Place::CHUNKS, Place::WINDOWS, Place::ODD_WINDOWS] {
-                    made(matrix::product(&mut bench, Held { dtype, cuts: &[32, 64, 13] }, layout, [40, 64], place));
+                made(matrix::product(&mut bench, Stored { dtype, cuts: &[33_000] }, layout, [33, 32], Operand::WHOLE));
+                for place in [Operand::CHUNKS, Operand::WINDOWS, Operand::ODD_WINDOWS] {
+                    made(matrix::product(&mut bench, Stored { dtype, cuts: &[32, 64, 13] }, layout, [40, 64], place));
                 }
             }
         }
@@ -102,13 +102,13 @@ fn slabs() {
         let mut bench = bench(tuning);
         for cuts in [&[16, 16, 5][..], &[5, 1, 31], &[64, 32]] {
             for dtype in [WeightDtype::F32, WeightDtype::Q4, WeightDtype::F16] {
-                for place in [Place::WHOLE, Place::WINDOWS] {
-                    made(matrix::product(&mut bench, Held { dtype, cuts }, Layout::Nt, [13, 64], place));
-                    made(matrix::product(&mut bench, Held { dtype, cuts }, Layout::Nn, [13, 64], place));
+                for place in [Operand::WHOLE, Operand::WINDOWS] {
+                    made(matrix::product(&mut bench, Stored { dtype, cuts }, Layout::Nt, [13, 64], place));
+                    made(matrix::product(&mut bench, Stored { dtype, cuts }, Layout::Nn, [13, 64], place));
                 }
-                made(matrix::rows(&mut bench, Held { dtype, cuts }, 32));
+                made(matrix::rows(&mut bench, Stored { dtype, cuts }, 32));
             }
-            made(matrix::rows(&mut bench, Held { dtype: WeightDtype::F32, cuts }, 7));
+            made(matrix::rows(&mut bench, Stored { dtype: WeightDtype::F32, cuts }, 7));
             made(matrix::weight_gradient(&mut bench, cuts, [13, 12]));
             made(matrix::weight_gradient(&mut bench, cuts, [6, 7]));
         }
@@ -122,10 +122,10 @@ fn a_matrix_larger_than_a_binding() {
     let gpu = open(Limits::Binding(1 << 20), true);
     for tuning in tunings() {
         let mut bench = Bench { tuning, forward: FORWARD, backward: BACKWARD, ..Bench::new(&gpu) };
-        let held = |dtype| Held { dtype, cuts: &[512, 512, 276] };
+        let held = |dtype| Stored { dtype, cuts: &[512, 512, 276] };
         for layout in [Layout::Nt, Layout::Nn] {
-            made(matrix::product(&mut bench, held(WeightDtype::F32), layout, [3, 512], Place::WHOLE));
-            made(matrix::product(&mut bench, held(WeightDtype::Bf16), layout, [3, 512], Place::WHOLE));
+            made(matrix::product(&mut bench, held(WeightDtype::F32), layout, [3, 512], Operand::WHOLE));
+            made(matrix::product(&mut bench, held(WeightDtype::Bf16), layout, [3, 512], Operand::WHOLE));
         }
         made(matrix::rows(&mut bench, held(WeightDtype::F32), 512));
         made(matrix::weight_gradient(&mut bench, held(WeightDtype::F32).cuts, [3, 512]));
@@ -149,8 +149,8 @@ fn backward() {
             let (matrix, rows) = (&Matrix::full(gw, n as u32), n as u32);
             matmul::backward_input(&mut rig.plan, gdy, matrix, dx, sizes(shape), Epilogue::Write);
             matmul::backward_input(&mut rig.plan, gdy, matrix, dx_more, sizes(shape), Epilogue::Accumulate);
-            matmul::backward_weight(&mut rig.plan, gdy, gx, &[FullSlab { rows, tensor: dw }], sizes(shape));
-            matmul::backward_bias(&mut rig.plan, gdy, ones, db, Size::fixed(t as u32), Size::fixed(n as u32));
+            matmul::backward_weight(&mut rig.plan, gdy, gx, &[FullChunk { rows, tensor: dw }], sizes(shape));
+            matmul::backward_bias(&mut rig.plan, gdy, ones, db, Extent::fixed(t as u32), Extent::fixed(n as u32));
             let ran = rig.run();
             let expected = spec::linear_dx(&dy, &w, k);
             close(&format!("matmul dx {shape:?}"), &ran.floats(dx), &expected, BACKWARD);
@@ -169,14 +169,14 @@ fn fewer_tokens_than_planned() {
         for t in [0, 1, 8, 13, 21] {
             let (x, w, dy) = (random(planned * k, 1), random(n * k, 2), random(planned * n, 3));
             let mut rig = Rig::new(&tuning);
-            let tokens = Size::live(rig.live(t as u32), planned as u32);
+            let tokens = Extent::dynamic(rig.live(t as u32), planned as u32);
             let (gx, gw, gdy) = (rig.floats("x", &x), rig.floats("w", &w), rig.floats("dy", &dy));
             let (y, dx, dw) = (rig.output("y", planned * n), rig.output("dx", planned * k), rig.floats("dw", &vec![1.0; n * k]));
-            let [n_, k_] = [n, k].map(|x| Size::fixed(x as u32));
+            let [n_, k_] = [n, k].map(|x| Extent::fixed(x as u32));
             let (matrix, rows) = (&Matrix::full(gw, n as u32), n as u32);
             matmul::forward(&mut rig.plan, gx, matrix, y, [tokens, n_, k_], Epilogue::Write);
             matmul::backward_input(&mut rig.plan, gdy, matrix, dx, [tokens, n_, k_], Epilogue::Write);
-            matmul::backward_weight(&mut rig.plan, gdy, gx, &[FullSlab { rows, tensor: dw }], [tokens, n_, k_]);
+            matmul::backward_weight(&mut rig.plan, gdy, gx, &[FullChunk { rows, tensor: dw }], [tokens, n_, k_]);
             let ran = rig.run();
             let (x, dy) = (&x[..t * k], &dy[..t * n]);
             let (y, dx) = (ran.floats(y), ran.floats(dx));

@@ -1,6 +1,6 @@
 //! What the products of `matmul_cooperative.wgsl` keep of f32 although their units multiply f16.
 
-use jurist::gpu::{Size, Tuning, Variant};
+use jurist::gpu::{Extent, Tuning, Variant};
 use jurist::ops::matmul::{self, Epilogue, Layout, Product};
 use jurist::reference::matmul as spec;
 
@@ -22,7 +22,7 @@ fn product(tuning: &Tuning, a: &[f64], b: &[f64]) -> Vec<f64> {
     let [m, n, k] = SHAPE;
     let mut rig = Rig::new(tuning);
     let tensors = [rig.floats("a", a), rig.floats("b", b), rig.output("c", m * n)];
-    let sizes = [m, n, k].map(|x| Size::fixed(x as u32));
+    let sizes = [m, n, k].map(|x| Extent::fixed(x as u32));
     matmul::product(&mut rig.plan, Product::whole(Layout::Nt, tensors, sizes, Epilogue::Write));
     rig.run().floats(tensors[2])
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{PolicyTrainer, Speech};
+use super::{AnswerSpec, PolicyTrainer};
 use crate::model::decoder::Sampler;
 use crate::random::threefry2x32;
 use crate::rollout::{Chain, Ending};
@@ -12,7 +12,7 @@ use crate::train::objective::trainer::StepKey;
 
 /// A chain that is ready to be trained on.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Closed {
+pub struct Completion {
     /// Tokens between prompt and score: what was drawn (without an EOS), then the phrase where it had to be forced.
     pub fed: Vec<u32>,
     /// Drawn tokens; action `j` is predicted from the token before `fed[j]`.
@@ -26,17 +26,17 @@ pub struct Closed {
 ///
 /// # Errors
 /// As [`AnswerFormat::close`].
-pub fn close(chain: &Chain, prompt_ends_in_space: bool, speech: &Speech) -> Result<Closed, TrainError> {
-    let fed = speech.format.close_sampled(chain, prompt_ends_in_space)?;
+pub fn close(chain: &Chain, prompt_ends_in_space: bool, answer: &AnswerSpec) -> Result<Completion, TrainError> {
+    let fed = answer.format.close_sampled(chain, prompt_ends_in_space)?;
     let (actions, log_ps) = chain.draws.iter().map(|d| (d.token, d.log_p)).unzip();
-    Ok(Closed { fed, actions, log_ps, ending: chain.ending })
+    Ok(Completion { fed, actions, log_ps, ending: chain.ending })
 }
 
 /// One prompt with its chains.
 #[derive(Clone, Debug)]
-pub struct Rolled<'a> {
+pub struct PromptGroup<'a> {
     pub prompt: &'a Prompt,
-    pub chains: Vec<Closed>,
+    pub chains: Vec<Completion>,
 }
 
 impl PolicyTrainer {
@@ -44,37 +44,38 @@ impl PolicyTrainer {
     pub(super) async fn roll_out<'a>(
         &self,
         prompts: &[&'a Prompt],
-        speech: &Speech<'_>,
+        answer: &AnswerSpec<'_>,
         key: StepKey,
-    ) -> Result<Vec<Vec<Rolled<'a>>>, TrainError> {
+    ) -> Result<Vec<Vec<PromptGroup<'a>>>, TrainError> {
         let StepKey { seed, step } = key;
         let key = threefry2x32([seed as u32, (seed >> 32) as u32], [step as u32, (step >> 32) as u32]);
         let sampler = Sampler { temperature: 1.0, top_p: self.settings.top_p as f32, top_k: 0, key };
-        let stop = speech.format.stop(speech.eos, self.settings.max_tokens);
+        let stop = answer.format.stop(answer.eos, self.settings.max_tokens);
         let mut batches = Vec::new();
         for (n, micro) in prompts.chunks(self.micro_batch).enumerate() {
             let ids: Vec<Vec<u32>> = micro.iter().map(|p| p.ids.clone()).collect();
             let first = (n * self.micro_batch * self.settings.group) as u32;
             let chains = self.rollout.run(&ids, first, sampler, &stop, &mut ()).await?;
-            let rolled = micro.iter().zip(chains).map(|(prompt, chains)| {
-                let chains = chains.iter().map(|c| close(c, prompt.ends_in_space, speech));
-                Ok(Rolled { prompt, chains: chains.collect::<Result<_, TrainError>>()? })
+            let groups = micro.iter().zip(chains).map(|(prompt, chains)| {
+                let chains = chains.iter().map(|c| close(c, prompt.ends_in_space, answer));
+                Ok(PromptGroup { prompt, chains: chains.collect::<Result<_, TrainError>>()? })
             });
-            batches.push(rolled.collect::<Result<Vec<_>, TrainError>>()?);
+            batches.push(groups.collect::<Result<Vec<_>, TrainError>>()?);
         }
         Ok(batches)
     }
 
     /// Chains that go through the pass together: all, or a few of one prompt at a time.
-    pub(super) fn pieces<'a>(&self, rolled: &'a [Rolled<'a>]) -> Vec<Cow<'a, [Rolled<'a>]>> {
+    pub(super) fn sub_batches<'a>(&self, groups: &'a [PromptGroup<'a>]) -> Vec<Cow<'a, [PromptGroup<'a>]>> {
         let few = self.settings.chains_per_pass;
         if few == 0 {
-            return vec![Cow::Borrowed(rolled)];
+            return vec![Cow::Borrowed(groups)];
         }
-        let cut = |group: &'a Rolled<'a>| {
-            let piece = |chains: &[Closed]| Cow::Owned(vec![Rolled { prompt: group.prompt, chains: chains.to_vec() }]);
-            group.chains.chunks(few).map(piece)
+        let cut = |group: &'a PromptGroup<'a>| {
+            let sub_batch =
+                |chains: &[Completion]| Cow::Owned(vec![PromptGroup { prompt: group.prompt, chains: chains.to_vec() }]);
+            group.chains.chunks(few).map(sub_batch)
         };
-        rolled.iter().flat_map(cut).collect()
+        groups.iter().flat_map(cut).collect()
     }
 }

@@ -1,15 +1,15 @@
 //! What a step logs, under TRL's names where there is one.
 
-use super::{Rewarded, Rolled};
-use crate::judge::Placed;
-use crate::model::decoder::{PackedInputs, RowStats};
+use super::{PromptGroup, ScoredCompletion};
+use crate::judge::CompletionSpans;
+use crate::model::decoder::{PackedInputs, TokenStats};
 use crate::rollout::Ending;
 use crate::train::objective::optimiser::StepOutcome;
 use crate::train::objective::trainer::StepNumbers;
 
 /// Sums over a step, for the log.
 #[derive(Default)]
-pub(super) struct Tally {
+pub(super) struct MetricSums {
     rewards: Vec<f64>,
     group_stds: Vec<f64>,
     lengths: Vec<f64>,
@@ -31,15 +31,15 @@ pub(super) struct Tally {
     ratios: Vec<f64>,
 }
 
-impl Tally {
+impl MetricSums {
     pub(super) fn new(kl_weight: f64) -> Self {
-        Tally { kl_weight, ..Tally::default() }
+        MetricSums { kl_weight, ..MetricSums::default() }
     }
 
     /// The rewards of whole groups.
-    pub(super) fn add_rewards(&mut self, rewarded: &[Vec<Rewarded>]) {
-        for group in rewarded {
-            let rewards: Vec<f64> = group.iter().map(|r| r.earned.total() - self.kl_weight * r.kl).collect();
+    pub(super) fn add_rewards(&mut self, scored: &[Vec<ScoredCompletion>]) {
+        for group in scored {
+            let rewards: Vec<f64> = group.iter().map(|r| r.parts.total() - self.kl_weight * r.kl).collect();
             let mean = rewards.iter().sum::<f64>() / rewards.len().max(1) as f64;
             let variance = rewards.iter().map(|r| (r - mean).powi(2)).sum::<f64>() / rewards.len().max(1) as f64;
             self.group_stds.push(variance.sqrt());
@@ -47,24 +47,24 @@ impl Tally {
         }
     }
 
-    /// What a piece of a batch was and said.
+    /// What a sub_batch of a batch was and said.
     pub(super) fn add(
         &mut self,
-        rolled: &[Rolled],
-        rewarded: &[Vec<Rewarded>],
-        placed: &[Vec<Placed>],
+        groups: &[PromptGroup],
+        scored: &[Vec<ScoredCompletion>],
+        spans: &[Vec<CompletionSpans>],
         batch: &PackedInputs,
-        stats: &[RowStats],
+        stats: &[TokenStats],
     ) {
-        for ((group, placed), rewarded) in rolled.iter().zip(placed).zip(rewarded) {
-            for ((chain, placed), reward) in group.chains.iter().zip(placed).zip(rewarded) {
+        for ((group, spans), scored) in groups.iter().zip(spans).zip(scored) {
+            for ((chain, spans), reward) in group.chains.iter().zip(spans).zip(scored) {
                 self.lengths.push(chain.actions.len() as f64);
                 match chain.ending {
                     Ending::Length => self.clipped += 1,
                     _ => self.terminated.push(chain.actions.len() as f64),
                 }
                 self.forced += usize::from(chain.ending != Ending::Phrase);
-                for (log_p, row) in chain.log_ps.iter().zip(&placed.before) {
+                for (log_p, row) in chain.log_ps.iter().zip(&spans.before) {
                     let Some(row) = batch.row_at(*row) else { continue };
                     self.entropy += f64::from(stats[row].entropy);
                     self.off_policy = self.off_policy.max(f64::from((stats[row].log_p - log_p).abs()));
@@ -83,8 +83,8 @@ impl Tally {
     }
 
     /// The probability ratios of chains that an older policy wrote.
-    pub(super) fn add_ratios(&mut self, rewarded: &[Vec<Rewarded>]) {
-        self.ratios.extend(rewarded.iter().flatten().map(|r| r.ratio));
+    pub(super) fn add_ratios(&mut self, scored: &[Vec<ScoredCompletion>]) {
+        self.ratios.extend(scored.iter().flatten().map(|r| r.ratio));
     }
 
     /// The step's figures. The norm of the gradient is that of the first optimiser step.

@@ -1,4 +1,4 @@
-//! The generalised policy gradient: chains are sampled, rewarded, and trained on with both of its terms.
+//! The generalised policy gradient: chains are sampled, scored, and trained on with both of its terms.
 //!
 //! ```text
 //! ∇ E[r] = E[ r · ∇ log π(c|x)   +   ∇ r ]            c: every sampled token of a chain; r depends on π itself
@@ -22,7 +22,7 @@ mod objective;
 mod rewards;
 
 use crate::gpu::Gpu;
-use crate::judge::{AnswerFormat, Placement, Scale, ScoreReads, ScoreTokens};
+use crate::judge::{AnswerFormat, BatchLayout, Scale, ScoreReads, ScoreTokens};
 use crate::model::decoder::{Pass, PassSizes};
 use crate::model::weights::Weights;
 use crate::rollout::{Rollout, RolloutSizes};
@@ -32,11 +32,11 @@ use crate::train::objective::advantage::AdvantageSettings;
 use crate::train::objective::optimiser::{Optimiser, StepOutcome};
 use crate::train::objective::reward::RewardSettings;
 use crate::train::objective::trainer::{StepKey, StepNumbers, StepPace};
-pub use chains::{Closed, Rolled, close};
-use metrics::Tally;
+pub use chains::{Completion, PromptGroup, close};
+use metrics::MetricSums;
 pub use objective::Totals;
-use rewards::grouped;
-pub use rewards::{Rewarded, Scores};
+use rewards::by_group;
+pub use rewards::{ScoredCompletion, Scores};
 
 words! {
     /// How log-probabilities of the actions are summed.
@@ -91,7 +91,7 @@ pub struct PromptSizes {
 
 /// What the judge of a run knows: its scale, and how its answers are written.
 #[derive(Clone, Copy)]
-pub struct Speech<'a> {
+pub struct AnswerSpec<'a> {
     pub scale: &'a Scale,
     pub format: AnswerFormat<'a>,
     pub eos: &'a [u32],
@@ -122,13 +122,13 @@ impl PolicyTrainer {
         optimiser: Optimiser,
         settings: PolicySettings,
         prompts: PromptSizes,
-        placement: Placement,
+        layout: BatchLayout,
         start: Option<Weights>,
     ) -> Result<Self, TrainError> {
         let PromptSizes { longest, micro_batch } = prompts;
-        let tokens = placement.tokens;
+        let tokens = layout.tokens;
         let fed = longest_answer(tokens, settings.max_tokens);
-        let (context, needed) = (weights.config.max_position_embeddings, placement.depth(longest, fed));
+        let (context, needed) = (weights.config.max_position_embeddings, layout.depth(longest, fed));
         if needed > context {
             let what = "prompt, chain and phrase in tokens; lower max_completion_length or max_length";
             return Err(crate::model::error::ModelError::Batch { what, allowed: context, found: needed }.into());
@@ -142,7 +142,7 @@ impl PolicyTrainer {
         let sizes = RolloutSizes { rows, group: settings.group, prompt: longest, new_tokens: settings.max_tokens };
         let rollout = Rollout::new(gpu, &weights, sizes)?;
         let sizes = PassSizes {
-            tokens: prompts * placement.size(longest, std::iter::repeat_n(fed, chains)),
+            tokens: prompts * layout.size(longest, std::iter::repeat_n(fed, chains)),
             rows: prompts * chains * (fed + tokens.places().len()),
             score_tokens: tokens.alphabet().to_vec(),
             recompute: settings.recompute,
@@ -150,7 +150,7 @@ impl PolicyTrainer {
             dropout: false,
         };
         // No rollout runs between a pass's two halves, so that what they leave each other may lie in the caches.
-        let pass = Pass::new(&gpu.lending(rollout.caches()), &weights, Some(&optimiser.gradient), sizes.clone())?;
+        let pass = Pass::new(&gpu.reusing_memory_of(rollout.caches()), &weights, Some(&optimiser.gradient), sizes.clone())?;
         let start = match start {
             None => None,
             Some(start) => {
@@ -158,7 +158,7 @@ impl PolicyTrainer {
                 Some((start, pass))
             }
         };
-        let (tokens, reads) = (tokens.clone(), placement.reads);
+        let (tokens, reads) = (tokens.clone(), layout.reads);
         Ok(PolicyTrainer { gpu: gpu.clone(), weights, optimiser, settings, rollout, pass, start, micro_batch, tokens, reads })
     }
 
@@ -170,41 +170,41 @@ impl PolicyTrainer {
     pub async fn step(
         &self,
         prompts: &[&Prompt],
-        speech: &Speech<'_>,
+        answer: &AnswerSpec<'_>,
         key: StepKey,
         pace: StepPace,
     ) -> Result<StepNumbers, TrainError> {
-        let batches = self.roll_out(prompts, speech, key).await?;
+        let batches = self.roll_out(prompts, answer, key).await?;
         let totals = Totals::of(&batches);
-        let mut tally = Tally::new(self.settings.kl);
-        let (mut drawn, mut outcomes): (Vec<Vec<Vec<Rewarded>>>, Vec<StepOutcome>) = (Vec::new(), Vec::new());
+        let mut metrics = MetricSums::new(self.settings.kl);
+        let (mut drawn, mut outcomes): (Vec<Vec<Vec<ScoredCompletion>>>, Vec<StepOutcome>) = (Vec::new(), Vec::new());
         for iteration in 0..self.settings.iterations {
-            for (n, rolled) in batches.iter().enumerate() {
+            for (n, groups) in batches.iter().enumerate() {
                 let uniform = self.uniforms(key, n);
                 // A score is drawn once, with the chains, however many optimiser steps they serve.
                 let scores = drawn.get(n).map_or(Scores::Draw(&uniform), |drawn| Scores::Drawn(drawn));
-                let mut rewarded = self.rewards(rolled, speech, scores).await?;
-                self.advantages(&mut rewarded);
-                let pieces = self.pieces(rolled);
-                let mut each = rewarded.iter().flatten().cloned();
-                for piece in &pieces {
-                    let rewarded = grouped(&mut each, piece);
-                    let losses = self.objectives(piece, &rewarded, speech, &totals);
-                    let stats = self.accumulate(&losses, pieces.len() == 1).await?;
+                let mut scored = self.rewards(groups, answer, scores).await?;
+                self.advantages(&mut scored);
+                let sub_batches = self.sub_batches(groups);
+                let mut each = scored.iter().flatten().cloned();
+                for sub_batch in &sub_batches {
+                    let scored = by_group(&mut each, sub_batch);
+                    let losses = self.objectives(sub_batch, &scored, answer, &totals);
+                    let stats = self.accumulate(&losses, sub_batches.len() == 1).await?;
                     if iteration == 0 {
-                        tally.add(piece, &rewarded, &self.lay(piece).1, &losses, &stats);
+                        metrics.add(sub_batch, &scored, &self.lay(sub_batch).1, &losses, &stats);
                     }
                 }
                 if iteration == 0 {
-                    tally.add_rewards(&rewarded);
-                    drawn.push(rewarded);
+                    metrics.add_rewards(&scored);
+                    drawn.push(scored);
                 } else {
-                    tally.add_ratios(&rewarded);
+                    metrics.add_ratios(&scored);
                 }
             }
             let applied = outcomes.iter().filter(|outcome| outcome.applied).count() as u64;
             outcomes.push(self.optimiser.step(&self.gpu, pace.learning_rate, pace.t + applied).await?);
         }
-        Ok(tally.numbers(&outcomes))
+        Ok(metrics.numbers(&outcomes))
     }
 }

@@ -1,19 +1,19 @@
-//! What chains earn: the score distribution behind each is read from the policy, rewarded, and compared within its group.
+//! What chains earn: the score distribution behind each is read from the policy, scored, and compared within its group.
 
 use super::objective::chains;
-use super::{PolicyTrainer, Rolled, Speech};
-use crate::model::decoder::RowStats;
-use crate::ops::loss_head::RowObjective;
+use super::{AnswerSpec, PolicyTrainer, PromptGroup};
+use crate::model::decoder::TokenStats;
+use crate::ops::loss_head::TokenLoss;
 use crate::random::Stream;
 use crate::train::TrainError;
 use crate::train::objective::advantage::advantages;
-use crate::train::objective::reward::{Earned, expected, sampled_log_prob};
+use crate::train::objective::reward::{RewardParts, expected, sampled_log_prob};
 use crate::train::objective::trainer::StepKey;
 
 /// A chain's reward and what it was made from.
 #[derive(Clone, Debug, Default)]
-pub struct Rewarded {
-    pub earned: Earned,
+pub struct ScoredCompletion {
+    pub parts: RewardParts,
     /// KL to the start model, subtracted from the reward with its weight.
     pub kl: f64,
     pub expected: f64,
@@ -35,7 +35,7 @@ pub enum Scores<'a> {
     /// Drawn now: the batch's `n`-th chain by this number in [0, 1).
     Draw(&'a dyn Fn(u64) -> f64),
     /// Drawn before, by the policy that wrote the chains; its ratio to the policy now is wanted.
-    Drawn(&'a [Vec<Rewarded>]),
+    Drawn(&'a [Vec<ScoredCompletion>]),
 }
 
 /// Keeps the random numbers of sampled scores apart from all others.
@@ -55,35 +55,35 @@ impl PolicyTrainer {
     /// Chains over the planned sizes, or what the GPU reports.
     pub async fn rewards(
         &self,
-        rolled: &[Rolled<'_>],
-        speech: &Speech<'_>,
+        groups: &[PromptGroup<'_>],
+        answer: &AnswerSpec<'_>,
         scores: Scores<'_>,
-    ) -> Result<Vec<Vec<Rewarded>>, TrainError> {
+    ) -> Result<Vec<Vec<ScoredCompletion>>, TrainError> {
         let mut read = Vec::new();
-        for piece in self.pieces(rolled) {
-            self.read(&piece, speech, scores, &mut read).await?;
+        for sub_batch in self.sub_batches(groups) {
+            self.read(&sub_batch, answer, scores, &mut read).await?;
         }
-        Ok(grouped(&mut read.into_iter(), rolled))
+        Ok(by_group(&mut read.into_iter(), groups))
     }
 
-    /// Reads one piece and appends what its chains earned.
+    /// Reads one sub_batch and appends what its chains parts.
     async fn read(
         &self,
-        rolled: &[Rolled<'_>],
-        speech: &Speech<'_>,
+        groups: &[PromptGroup<'_>],
+        answer: &AnswerSpec<'_>,
         scores: Scores<'_>,
-        read: &mut Vec<Rewarded>,
+        read: &mut Vec<ScoredCompletion>,
     ) -> Result<(), TrainError> {
         let with_actions = self.start.is_some() || matches!(scores, Scores::Drawn(_));
-        let (mut batch, placed) = self.lay(rolled);
-        for (chain, placed) in chains(rolled, &placed) {
+        let (mut batch, spans) = self.lay(groups);
+        for (chain, spans) in chains(groups, &spans) {
             if with_actions {
-                chain.actions.iter().zip(&placed.before).for_each(|(t, row)| batch.push_row(*row, RowObjective::token(*t, 0.0)));
+                chain.actions.iter().zip(&spans.before).for_each(|(t, row)| batch.push_row(*row, TokenLoss::token(*t, 0.0)));
             }
-            placed.nodes.iter().for_each(|node| batch.push_row(*node, RowObjective::default()));
+            spans.nodes.iter().for_each(|node| batch.push_row(*node, TokenLoss::default()));
         }
         batch.sort_rows();
-        self.pass.read(&batch)?;
+        self.pass.forward(&batch)?;
         let stats = self.pass.stats(batch.rows.len()).await?;
         let before = match &self.start {
             None => None,
@@ -92,13 +92,13 @@ impl PolicyTrainer {
                 Some(pass.stats(batch.rows.len()).await?)
             }
         };
-        let log_p = |stats: &[RowStats], row: &u32| batch.row_at(*row).map_or(0.0, |row| f64::from(stats[row].log_p));
+        let log_p = |stats: &[TokenStats], row: &u32| batch.row_at(*row).map_or(0.0, |row| f64::from(stats[row].log_p));
         let reward = &self.settings.reward;
-        for (group, placed) in rolled.iter().zip(&placed) {
-            for (chain, placed) in group.chains.iter().zip(placed) {
+        for (group, spans) in groups.iter().zip(&spans) {
+            for (chain, spans) in group.chains.iter().zip(spans) {
                 let number = read.len();
-                let actions = &placed.before[..chain.actions.len().min(placed.before.len())];
-                let log_probs = self.placement().log_probs(placed, &batch, &stats);
+                let actions = &spans.before[..chain.actions.len().min(spans.before.len())];
+                let log_probs = self.layout().log_probs(spans, &batch, &stats);
                 let kl = before.as_ref().map_or(0.0, |b| actions.iter().map(|row| log_p(&stats, row) - log_p(b, row)).sum());
                 let (mut ratio, sampled, sampled_log_p);
                 match scores {
@@ -121,10 +121,11 @@ impl PolicyTrainer {
                 if self.settings.ratio_cap > 0.0 {
                     ratio = ratio.min(self.settings.ratio_cap);
                 }
-                let earned = reward.earned(speech.scale, &log_probs, group.prompt.label(), sampled);
-                let e = expected(reward.expectation, speech.scale, &log_probs);
+                let parts = reward.parts(answer.scale, &log_probs, group.prompt.label(), sampled);
+                let e = expected(reward.expectation, answer.scale, &log_probs);
                 let mass = log_probs.iter().map(|l| l.exp()).sum();
-                let known = Rewarded { earned, kl, expected: e, mass, log_probs, sampled, sampled_log_p, ratio, advantage: 0.0 };
+                let known =
+                    ScoredCompletion { parts, kl, expected: e, mass, log_probs, sampled, sampled_log_p, ratio, advantage: 0.0 };
                 read.push(known);
             }
         }
@@ -132,30 +133,30 @@ impl PolicyTrainer {
     }
 
     /// Advantages of every chain among those of its prompt.
-    pub fn advantages(&self, rewarded: &mut [Vec<Rewarded>]) {
-        rewarded.iter_mut().for_each(|group| self.advantages_of_group(group));
+    pub fn advantages(&self, scored: &mut [Vec<ScoredCompletion>]) {
+        scored.iter_mut().for_each(|group| self.advantages_of_group(group));
     }
 
-    fn advantages_of_group(&self, rewarded: &mut [Rewarded]) {
+    fn advantages_of_group(&self, scored: &mut [ScoredCompletion]) {
         let kl = self.settings.kl;
-        let of = |part: &dyn Fn(&Rewarded) -> f64| {
-            let rewards: Vec<f64> = rewarded.iter().map(part).collect();
+        let of = |part: &dyn Fn(&ScoredCompletion) -> f64| {
+            let rewards: Vec<f64> = scored.iter().map(part).collect();
             advantages(&rewards, self.settings.advantage)
         };
         let sum = if self.settings.separate_advantages {
-            let part = |i: usize| of(&|r| r.earned.parts()[i] - if i == 0 { kl * r.kl } else { 0.0 });
-            let parts: Vec<Vec<f64>> = (0..Earned::default().parts().len()).map(part).collect();
-            (0..rewarded.len()).map(|i| parts.iter().map(|p| p[i]).sum()).collect()
+            let part = |i: usize| of(&|r| r.parts.to_array()[i] - if i == 0 { kl * r.kl } else { 0.0 });
+            let parts: Vec<Vec<f64>> = (0..RewardParts::default().to_array().len()).map(part).collect();
+            (0..scored.len()).map(|i| parts.iter().map(|p| p[i]).sum()).collect()
         } else {
-            of(&|r| r.earned.total() - kl * r.kl)
+            of(&|r| r.parts.total() - kl * r.kl)
         };
-        rewarded.iter_mut().zip(sum).for_each(|(r, a): (&mut Rewarded, f64)| r.advantage = a);
+        scored.iter_mut().zip(sum).for_each(|(r, a): (&mut ScoredCompletion, f64)| r.advantage = a);
     }
 }
 
 /// The next of `each`, in the groups of these prompts.
-pub(super) fn grouped(each: &mut impl Iterator<Item = Rewarded>, rolled: &[Rolled]) -> Vec<Vec<Rewarded>> {
-    rolled.iter().map(|group| each.by_ref().take(group.chains.len()).collect()).collect()
+pub(super) fn by_group(each: &mut impl Iterator<Item = ScoredCompletion>, groups: &[PromptGroup]) -> Vec<Vec<ScoredCompletion>> {
+    groups.iter().map(|group| each.by_ref().take(group.chains.len()).collect()).collect()
 }
 
 /// The score that `u` falls on; `None` for the rest of the vocabulary.

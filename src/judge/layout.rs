@@ -14,7 +14,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::ScoreTokens;
-use crate::model::decoder::{PackedInputs, RowStats};
+use crate::model::decoder::{PackedInputs, TokenStats};
 
 /// What the score is read from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,14 +34,14 @@ impl ScoreReads {
 
 /// How judgements are laid into batches.
 #[derive(Clone, Copy, Debug)]
-pub struct Placement<'a> {
+pub struct BatchLayout<'a> {
     pub tokens: &'a ScoreTokens,
     pub reads: ScoreReads,
 }
 
 /// Where one judgement lies: indices of the batch's tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Placed {
+pub struct CompletionSpans {
     /// The prompt's first token. The others follow it, but for the last, which may be repeated elsewhere.
     pub prompt: u32,
     /// What predicts each token of chain and phrase.
@@ -50,7 +50,7 @@ pub struct Placed {
     pub nodes: Vec<u32>,
 }
 
-impl Placement<'_> {
+impl BatchLayout<'_> {
     /// Tokens that a prompt takes with chains and phrases of these lengths.
     pub fn size(&self, prompt: usize, fed: impl Iterator<Item = usize>) -> usize {
         let branches = self.tokens.branches();
@@ -69,7 +69,7 @@ impl Placement<'_> {
 
     /// Lays a prompt with its chains (phrase included) into the batch. Rows are the caller's to push, in any order, and to
     /// sort at the end.
-    pub fn lay(&self, batch: &mut PackedInputs, prompt: &[u32], chains: &[&[u32]]) -> Vec<Placed> {
+    pub fn lay(&self, batch: &mut PackedInputs, prompt: &[u32], chains: &[&[u32]]) -> Vec<CompletionSpans> {
         let branches = self.tokens.branches();
         let start = batch.ids.len() as u32;
         let at = |depth: usize, head: u32| head + depth as u32;
@@ -82,28 +82,28 @@ impl Placement<'_> {
                     [alone] => vec![batch.push(&[prompt, alone].concat()) + prompt.len() as u32 - 1],
                     _ => batch.push_shared(prompt, &slices),
                 };
-                let placed = |(head, chain): (u32, &&[u32])| Placed {
+                let spans = |(head, chain): (u32, &&[u32])| CompletionSpans {
                     prompt: start,
                     before: (0..chain.len()).map(|j| at(j, head)).collect(),
                     nodes: self.tokens.places().map(|(_, depth)| at(chain.len() + depth, head)).collect(),
                 };
-                heads.into_iter().zip(chains).map(placed).collect()
+                heads.into_iter().zip(chains).map(spans).collect()
             }
             (ScoreReads::Prompt, _) => chains.iter().map(|chain| self.lay_tree(batch, prompt, chain)).collect(),
             (ScoreReads::Chain, _) => {
                 let heads = batch.push_shared(prompt, chains);
                 let first = &prompt[..prompt.len().min(1)];
-                let placed = |(head, chain): (u32, &&[u32])| {
+                let spans = |(head, chain): (u32, &&[u32])| {
                     let nodes = self.lay_tree(batch, first, chain).nodes;
-                    Placed { prompt: start, before: (0..chain.len()).map(|j| at(j, head)).collect(), nodes }
+                    CompletionSpans { prompt: start, before: (0..chain.len()).map(|j| at(j, head)).collect(), nodes }
                 };
-                heads.into_iter().zip(chains).map(placed).collect()
+                heads.into_iter().zip(chains).map(spans).collect()
             }
         }
     }
 
     /// One chain behind its own copy of the prompt, with all beginnings of scores behind it.
-    fn lay_tree(&self, batch: &mut PackedInputs, prompt: &[u32], chain: &[u32]) -> Placed {
+    fn lay_tree(&self, batch: &mut PackedInputs, prompt: &[u32], chain: &[u32]) -> CompletionSpans {
         let start = batch.ids.len() as u32;
         let whole = [prompt, chain].concat();
         let slices: Vec<&[u32]> = self.tokens.branches().iter().map(Vec::as_slice).collect();
@@ -112,7 +112,7 @@ impl Placement<'_> {
         let last = whole.len() as u32 - 1;
         let row = |position: u32| if position < last { start + position } else { heads[0] };
         let first = prompt.len() as u32 - 1;
-        Placed {
+        CompletionSpans {
             prompt: start,
             before: (0..chain.len() as u32).map(|j| row(first + j)).collect(),
             nodes: self.tokens.places().map(|(branch, depth)| heads[branch] + depth as u32).collect(),
@@ -120,16 +120,16 @@ impl Placement<'_> {
     }
 
     /// Log-probabilities of the scores of a judgement, out of the statistics of the batch's rows, all its nodes among them.
-    pub fn log_probs(&self, placed: &Placed, batch: &PackedInputs, stats: &[RowStats]) -> Vec<f64> {
-        self.tokens.log_probs(|node| match batch.row_at(placed.nodes[node]) {
+    pub fn log_probs(&self, spans: &CompletionSpans, batch: &PackedInputs, stats: &[TokenStats]) -> Vec<f64> {
+        self.tokens.log_probs(|node| match batch.row_at(spans.nodes[node]) {
             Some(row) => &stats[row].score_log_probs,
             None => &[],
         })
     }
 
     /// Pushes the rows that read a judgement's score, with what its loss says of each score (`-∂loss/∂log p`, `[K]`).
-    pub fn push_scores(&self, placed: &Placed, batch: &mut PackedInputs, coefficients: &[f64]) {
-        for (node, of_tokens) in placed.nodes.iter().zip(self.tokens.coefficients(coefficients)) {
+    pub fn push_scores(&self, spans: &CompletionSpans, batch: &mut PackedInputs, coefficients: &[f64]) {
+        for (node, of_tokens) in spans.nodes.iter().zip(self.tokens.coefficients(coefficients)) {
             batch.push_scores(*node, &of_tokens);
         }
     }
@@ -149,23 +149,23 @@ mod tests {
     }
 
     fn check(tokens: &ScoreTokens, reads: ScoreReads, prompt: &[u32], chains: &[&[u32]]) {
-        let placement = Placement { tokens, reads };
+        let layout = BatchLayout { tokens, reads };
         let mut batch = PackedInputs::default();
         batch.push(&[90, 91]);
-        let placed = placement.lay(&mut batch, prompt, chains);
-        assert!(batch.ids.len() - 2 <= placement.size(prompt.len(), chains.iter().map(|c| c.len())));
-        for (placed, chain) in placed.iter().zip(chains) {
-            for (j, row) in placed.before.iter().enumerate() {
+        let spans = layout.lay(&mut batch, prompt, chains);
+        assert!(batch.ids.len() - 2 <= layout.size(prompt.len(), chains.iter().map(|c| c.len())));
+        for (spans, chain) in spans.iter().zip(chains) {
+            for (j, row) in spans.before.iter().enumerate() {
                 assert_eq!(seen(&batch, *row), [prompt, &chain[..j]].concat(), "before token {j}");
             }
             let text = match reads {
                 ScoreReads::Prompt => [prompt, chain].concat(),
                 ScoreReads::Chain => [&prompt[..1], chain].concat(),
             };
-            for (row, (branch, depth)) in placed.nodes.iter().zip(tokens.places()) {
+            for (row, (branch, depth)) in spans.nodes.iter().zip(tokens.places()) {
                 let fed = &tokens.branches()[branch][..depth];
                 assert_eq!(seen(&batch, *row), [&text, fed].concat(), "node behind {fed:?}");
-                assert!(batch.positions[*row as usize] < placement.depth(prompt.len(), chain.len()) as u32);
+                assert!(batch.positions[*row as usize] < layout.depth(prompt.len(), chain.len()) as u32);
             }
         }
     }
