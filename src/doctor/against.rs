@@ -133,9 +133,9 @@ impl<'a> Check<'a> {
             let log_probs: Vec<f64> = stats[label.row].score_log_probs.iter().map(|l| f64::from(*l)).collect();
             let reward = RewardSettings { expectation: label.expectation, squared: label.weight, ..RewardSettings::NONE };
             let split = Split { weights: Vec::new(), nearest: 0 };
-            let slopes = reward.slopes(&self.scale, &log_probs, Label { split: &split, value: label.value });
-            batch.objectives[label.row].scores = (batch.coefficients.len() / slopes.len()) as u32;
-            batch.coefficients.extend(slopes.iter().map(|c| *c as f32));
+            let gradient = reward.gradient(&self.scale, &log_probs, Label { split: &split, value: label.value });
+            batch.objectives[label.row].scores = (batch.coefficients.len() / gradient.len()) as u32;
+            batch.coefficients.extend(gradient.iter().map(|c| *c as f32));
             expected_scores.push(expected(label.expectation, &self.scale, &log_probs) as f32);
         }
         pass.backward(&batch)?;

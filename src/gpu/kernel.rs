@@ -1,14 +1,15 @@
 //! From a WGSL file to a compiled entry point.
 //!
-//! Shaders are plain WGSL with four additions, resolved before the compiler sees them (WGSL has no generics, and
-//! register tiles need literal sizes):
+//! The constants of a [`KernelSpec`] stand in front of the text, as `const NAME: u32 = value;`. The text is plain WGSL with
+//! four additions, which are resolved before the compiler sees them (WGSL has no generics, and register tiles need one
+//! variable per element):
 //!
 //! ```text
-//! {{NAME}}                        the constant NAME of the KernelSpec, or the variable of an enclosing #for
 //! #include "lib/grid.wgsl"        another file, once
-//! #if NAME / #if !NAME … #else … #endif     NAME is set and not "0"; the entry point's own name counts as set
+//! #if NAME / #if !NAME … #else … #endif     the constant NAME is not 0; the name of the entry point counts as 1
 //! #for I 8 … #end                 the lines 8 times, with {{I}} = 0 … 7: a loop unrolled in the text, so that
 //!                                 arrays become registers on every driver; the count may be a constant's name
+//! {{NAME}}                        the variable of an enclosing #for, or a constant inside another name (vec{{WIDTH}})
 //! ```
 
 use super::GpuError;
@@ -98,7 +99,21 @@ fn assemble_with(spec: &KernelSpec, substitutes: &[(&'static str, String)]) -> R
     let mut scope: Vec<(String, String)> = spec.constants.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
     scope.push((spec.entry.to_string(), "1".into()));
     assembler.file(spec.file, &mut scope)?;
-    Ok(assembler.out)
+    let mut text = assembler.out;
+    text.insert_str(end_of_directives(&text), &prologue(spec));
+    Ok(text)
+}
+
+/// The constants of a variant as WGSL: `const NAME: u32 = value;` each.
+fn prologue(spec: &KernelSpec) -> String {
+    spec.constants.iter().map(|(name, value)| format!("const {name}: u32 = {value}u;\n")).collect()
+}
+
+/// Where declarations may begin: after the last `enable` line, because WGSL wants those first.
+fn end_of_directives(text: &str) -> usize {
+    let Some(last) = text.rfind("\nenable ") else { return 0 };
+    let line = last + 1;
+    text[line..].find('\n').map_or(text.len(), |end| line + end + 1)
 }
 
 struct Assembler<'a> {

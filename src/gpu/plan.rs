@@ -3,7 +3,7 @@
 //! Operations *record* themselves into a [`PlanBuilder`]: which kernel, which tensors, which sizes. Building then
 //!
 //! 1. gives every scratch tensor a buffer; two tensors whose lifetimes do not touch share one (one wgpu buffer per shared
-//!    slot, because wgpu refuses a dispatch that binds one buffer both as `read` and as `read_write`); a slot lives in a
+//!    slot, because wgpu refuses a dispatch that binds one buffer both as `read` and as `read_write`); a slot run_params in a
 //!    buffer that was aliased ([`Gpu::reusing_memory_of`]) where one is large enough;
 //! 2. compiles the kernels and makes the bind groups.
 //!
@@ -30,36 +30,36 @@ pub struct Tensor(usize);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RunParam(usize);
 
-/// What one run gives for the live numbers of a plan.
+/// What one run gives for the run parameters of a plan.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunParams(Vec<Option<u32>>);
 
 impl RunParams {
-    pub fn set(&mut self, live: RunParam, value: u32) {
-        if self.0.len() <= live.0 {
-            self.0.resize(live.0 + 1, None);
+    pub fn set(&mut self, params: RunParam, value: u32) {
+        if self.0.len() <= params.0 {
+            self.0.resize(params.0 + 1, None);
         }
-        self.0[live.0] = Some(value);
+        self.0[params.0] = Some(value);
     }
 
     /// As [`RunParams::set`], of a number that kernels read as f32.
-    pub fn set_float(&mut self, live: RunParam, value: f32) {
-        self.set(live, value.to_bits());
+    pub fn set_float(&mut self, params: RunParam, value: f32) {
+        self.set(params, value.to_bits());
     }
 }
 
 impl<const N: usize> From<[(RunParam, u32); N]> for RunParams {
     fn from(values: [(RunParam, u32); N]) -> Self {
         let mut all = RunParams::default();
-        values.into_iter().for_each(|(live, value)| all.set(live, value));
+        values.into_iter().for_each(|(params, value)| all.set(params, value));
         all
     }
 }
 
-/// A size that is fixed or follows a live number: `clamp(live - start, 0, len) * times`.
+/// A size that is fixed or follows a run parameter: `clamp(live - start, 0, len) * times`.
 #[derive(Clone, Copy, Debug)]
 pub struct Extent {
-    live: Option<RunParam>,
+    param: Option<RunParam>,
     start: u32,
     len: u32,
     times: u32,
@@ -67,12 +67,12 @@ pub struct Extent {
 
 impl Extent {
     pub const fn fixed(n: u32) -> Self {
-        Extent { live: None, start: 0, len: n, times: 1 }
+        Extent { param: None, start: 0, len: n, times: 1 }
     }
 
-    /// The live number, at most `max`.
+    /// The run parameter, at most `max`.
     pub const fn dynamic(param: RunParam, max: u32) -> Self {
-        Extent { live: Some(live), start: 0, len: max, times: 1 }
+        Extent { param: Some(param), start: 0, len: max, times: 1 }
     }
 
     /// How much of rows `start .. start + len` this size covers: the size of one chunk of it.
@@ -80,7 +80,7 @@ impl Extent {
         let rest = self.len.saturating_sub(start);
         let len = if rest < len { rest } else { len };
         // A live size is counted from `start` when it runs; a fixed one is cut now.
-        let start = if self.live.is_some() { start } else { 0 };
+        let start = if self.param.is_some() { start } else { 0 };
         Extent { start, len, ..self }
     }
 
@@ -93,14 +93,14 @@ impl Extent {
         self.len * self.times
     }
 
-    /// The live number this size follows, and the most it may be.
+    /// The run parameter this size follows, and the most it may be.
     fn bound(self) -> Option<(RunParam, u32)> {
-        self.live.map(|live| (live, self.start.saturating_add(self.len)))
+        self.param.map(|param| (param, self.start.saturating_add(self.len)))
     }
 
-    pub(super) fn value(self, live: &[u32]) -> u32 {
-        let n = match self.live {
-            Some(RunParam(i)) => live.get(i).copied().unwrap_or(0).saturating_sub(self.start).min(self.len),
+    pub(super) fn value(self, params: &[u32]) -> u32 {
+        let n = match self.param {
+            Some(RunParam(i)) => params.get(i).copied().unwrap_or(0).saturating_sub(self.start).min(self.len),
             None => self.len,
         };
         n * self.times
@@ -113,7 +113,7 @@ pub enum Param {
     U(u32),
     F(f32),
     Extent(Extent),
-    RunParam(RunParam),
+    Run(RunParam),
 }
 
 /// How many workgroups.
@@ -133,13 +133,13 @@ impl Grid {
         }
     }
 
-    pub(super) fn groups(self, live: &[u32]) -> [u32; 2] {
+    pub(super) fn groups(self, params: &[u32]) -> [u32; 2] {
         match self {
             Grid::Threads { size, per } => {
-                let n = size.value(live).div_ceil(per);
+                let n = size.value(params).div_ceil(per);
                 if n <= FOLD { [n, 1] } else { [FOLD, n.div_ceil(FOLD)] }
             }
-            Grid::Tiles { x, tile_x, y, tile_y } => [x.value(live).div_ceil(tile_x), y.value(live).div_ceil(tile_y)],
+            Grid::Tiles { x, tile_x, y, tile_y } => [x.value(params).div_ceil(tile_x), y.value(params).div_ceil(tile_y)],
         }
     }
 }
@@ -160,7 +160,7 @@ enum Kind {
     Scratch,
     /// Inputs and results: one buffer of its own, kept between runs.
     Kept,
-    /// A buffer that outlives the plan.
+    /// A buffer that outrun_params the plan.
     Imported(Buffer),
 }
 
@@ -186,13 +186,13 @@ pub struct PlanBuilder {
     tuning: Tuning,
     tensors: Vec<Planned>,
     steps: Vec<Step>,
-    lives: usize,
+    run_params: usize,
 }
 
 impl PlanBuilder {
     /// An empty plan for adapters that want `tuning`.
     pub fn new(tuning: &Tuning) -> Self {
-        PlanBuilder { tuning: tuning.clone(), tensors: Vec::new(), steps: Vec::new(), lives: 0 }
+        PlanBuilder { tuning: tuning.clone(), tensors: Vec::new(), steps: Vec::new(), run_params: 0 }
     }
 
     pub fn tuning(&self) -> &Tuning {
@@ -201,8 +201,8 @@ impl PlanBuilder {
 
     /// A number that each run gives.
     pub fn run_param(&mut self) -> RunParam {
-        self.lives += 1;
-        RunParam(self.lives - 1)
+        self.run_params += 1;
+        RunParam(self.run_params - 1)
     }
 
     fn add(&mut self, name: &str, words: usize, kind: Kind) -> Tensor {
@@ -210,7 +210,7 @@ impl PlanBuilder {
         Tensor(self.tensors.len() - 1)
     }
 
-    /// A tensor that lives from its first to its last use within a run.
+    /// A tensor that run_params from its first to its last use within a run.
     pub fn scratch(&mut self, name: &str, words: usize) -> Tensor {
         self.add(name, words, Kind::Scratch)
     }
@@ -227,7 +227,7 @@ impl PlanBuilder {
         self.add(name, words, Kind::Kept)
     }
 
-    /// A weight or another buffer that outlives the plan.
+    /// A weight or another buffer that outrun_params the plan.
     pub fn import(&mut self, buffer: &Buffer) -> Tensor {
         if let Some(i) = self.tensors.iter().position(|t| matches!(&t.kind, Kind::Imported(b) if b.is(buffer))) {
             return Tensor(i);
@@ -273,10 +273,10 @@ impl PlanBuilder {
         self.steps.push(Step::Clear(tensor));
     }
 
-    /// The largest value each live number was planned for: the largest of the sizes that follow it. `None` where none does,
+    /// The largest value each run parameter was planned for: the largest of the sizes that follow it. `None` where none does,
     /// as for a learning rate.
     fn planned(&self) -> Vec<Option<u32>> {
-        let mut planned = vec![None; self.lives];
+        let mut planned = vec![None; self.run_params];
         for step in &self.steps {
             let Step::Dispatch { words, grid, work, .. } = step else { continue };
             let parameters = words.iter().filter_map(|w| if let Param::Extent(size) = w { Some(*size) } else { None });
@@ -292,8 +292,8 @@ impl PlanBuilder {
 
     /// Which shared slot each scratch tensor gets (`None`: not scratch, or unused), and the words of each slot.
     ///
-    /// The largest tensors choose first, each the smallest slot that is free as long as it lives (greedy by size, Pisarchyk and
-    /// Lee, 2020). In the order of the steps a tensor that lives long would take what a large one, gone at once, has left.
+    /// The largest tensors choose first, each the smallest slot that is free as long as it run_params (greedy by size, Pisarchyk and
+    /// Lee, 2020). In the order of the steps a tensor that run_params long would take what a large one, gone at once, has left.
     fn slots(&self) -> (Vec<Option<usize>>, Vec<usize>) {
         let mut slot_of = vec![None; self.tensors.len()];
         let mut slots: Vec<usize> = Vec::new();
@@ -375,7 +375,7 @@ impl PlanBuilder {
     }
 }
 
-/// Which aliased buffer each slot lives in: the largest slot that fits any takes the smallest that it fits, and so on down.
+/// Which aliased buffer each slot run_params in: the largest slot that fits any takes the smallest that it fits, and so on down.
 fn add_aliased(slots: &[usize], aliased: &[Buffer]) -> Vec<Option<usize>> {
     let mut places = vec![None; slots.len()];
     let mut order: Vec<usize> = (0..slots.len()).collect();
@@ -445,7 +445,7 @@ pub struct Plan {
     arena: Buffer,
     arena_words: usize,
     pub(super) steps: Vec<Ready>,
-    /// The largest value of each live number; `None`: any.
+    /// The largest value of each run parameter; `None`: any.
     planned: Vec<Option<u32>>,
 }
 
@@ -477,12 +477,12 @@ impl Plan {
         self.gpu.read(self.buffer(tensor)?, 0, words).await
     }
 
-    /// Runs the plan `times` times with these live values, without waiting.
+    /// Runs the plan `times` times with these run parameters, without waiting.
     ///
     /// # Errors
-    /// What the device reported up to now; a live value that is missing, or one above what the plan was made for.
-    pub fn run_times(&self, live: &RunParams, times: usize) -> Result<(), GpuError> {
-        self.submit(live, 0..self.steps.len(), times)
+    /// What the device reported up to now; a run parameter that is missing, or one above what the plan was made for.
+    pub fn run_times(&self, params: &RunParams, times: usize) -> Result<(), GpuError> {
+        self.submit(params, 0..self.steps.len(), times)
     }
 
     /// Number of steps: the last mark.
@@ -495,29 +495,29 @@ impl Plan {
     ///
     /// # Errors
     /// As [`Plan::run_times`]; another plan was in memory that was aliased to this one since its first steps ran.
-    pub fn run_steps(&self, live: &RunParams, steps: std::ops::Range<usize>) -> Result<(), GpuError> {
-        self.submit(live, steps, 1)
+    pub fn run_steps(&self, params: &RunParams, steps: std::ops::Range<usize>) -> Result<(), GpuError> {
+        self.submit(params, steps, 1)
     }
 
-    fn submit(&self, live: &RunParams, steps: std::ops::Range<usize>, times: usize) -> Result<(), GpuError> {
+    fn submit(&self, params: &RunParams, steps: std::ops::Range<usize>, times: usize) -> Result<(), GpuError> {
         let shared = self.gpu.device()?;
-        let steps = self.steps.get(steps.clone()).ok_or_else(|| GpuError::Validation {
+        let ready = self.steps.get(steps.clone()).ok_or_else(|| GpuError::Validation {
             reason: format!("a plan of {} steps was asked to run {steps:?}", self.steps.len()),
         })?;
         let _turn = self.gpu.turn();
-        let live = &self.begin(live, steps.start)?;
+        let params = &self.begin(params, steps.start)?;
         let mut encoder = shared.device.create_command_encoder(&Default::default());
         let mut pass = None;
         let mut flops = 0;
         for _ in 0..times {
-            for step in steps {
+            for step in ready {
                 match step {
                     Ready::Clear(buffer) => {
                         drop(pass.take());
                         encoder.clear_buffer(buffer.raw()?, 0, None);
                     }
                     Ready::Dispatch { kernel, bind, grid, flops: per, work, .. } => {
-                        let [x, y] = grid.groups(live);
+                        let [x, y] = grid.groups(params);
                         if x == 0 || y == 0 {
                             continue;
                         }
@@ -534,7 +534,7 @@ impl Plan {
                         pass.set_pipeline(&kernel.pipeline);
                         pass.set_bind_group(0, bind, &[]);
                         pass.dispatch_workgroups(x, y, 1);
-                        flops += per * u64::from(work.value(live));
+                        flops += per * u64::from(work.value(params));
                     }
                 }
             }
@@ -545,29 +545,29 @@ impl Plan {
     }
 
     /// Runs the plan once.
-    pub fn run(&self, live: &RunParams) -> Result<(), GpuError> {
-        self.run_times(live, 1)
+    pub fn run(&self, params: &RunParams) -> Result<(), GpuError> {
+        self.run_times(params, 1)
     }
 
-    /// Readies a run from step `start` on: checks live values, takes possession of aliased memory, writes parameters. The live
+    /// Readies a run from step `start` on: checks run parameters, takes possession of aliased memory, writes parameters. The live
     /// values in the order of their handles.
-    pub(super) fn begin(&self, live: &RunParams, start: usize) -> Result<Vec<u32>, GpuError> {
-        let live = self.checked(live)?;
+    pub(super) fn begin(&self, params: &RunParams, start: usize) -> Result<Vec<u32>, GpuError> {
+        let params = self.checked(params)?;
         if start > 0 && self.borrowed.iter().any(|b| !b.share.owner.is_of(self.number)) {
             let plan = self.borrowed.first().map_or_else(String::new, |b| format!("a pass that was aliased `{}`", b.name));
             return Err(GpuError::Overwritten { plan });
         }
         self.borrowed.iter().chain(&self.imported).for_each(|b| b.share.owner.take(self.number));
-        let parameters = self.parameters(&live);
+        let parameters = self.parameters(&params);
         self.gpu.device()?.queue.write_buffer(self.arena.raw()?, 0, bytemuck::cast_slice(&parameters));
-        Ok(live)
+        Ok(params)
     }
 
     /// More than planned would be cut in silence, by kernels that never go past a size's maximum.
-    fn checked(&self, live: &RunParams) -> Result<Vec<u32>, GpuError> {
-        let given: Vec<u32> = live.0.iter().flatten().copied().collect();
-        if given.len() != self.planned.len() || live.0.len() != self.planned.len() {
-            let reason = format!("a plan with {} live values was given {}", self.planned.len(), given.len());
+    fn checked(&self, params: &RunParams) -> Result<Vec<u32>, GpuError> {
+        let given: Vec<u32> = params.0.iter().flatten().copied().collect();
+        if given.len() != self.planned.len() || params.0.len() != self.planned.len() {
+            let reason = format!("a plan with {} params values was given {}", self.planned.len(), given.len());
             return Err(GpuError::Validation { reason });
         }
         for (index, (given, planned)) in given.iter().zip(&self.planned).enumerate() {
@@ -578,7 +578,7 @@ impl Plan {
         Ok(given)
     }
 
-    fn parameters(&self, live: &[u32]) -> Vec<u32> {
+    fn parameters(&self, params: &[u32]) -> Vec<u32> {
         let mut arena = vec![0u32; self.arena_words];
         let stride = (ARENA_STRIDE / 4) as usize;
         for (slot, step) in arena.chunks_mut(stride).zip(&self.steps) {
@@ -587,8 +587,8 @@ impl Plan {
                     *field = match *word {
                         Param::U(n) => n,
                         Param::F(x) => x.to_bits(),
-                        Param::Extent(size) => size.value(live),
-                        Param::RunParam(RunParam(i)) => live.get(i).copied().unwrap_or(0),
+                        Param::Extent(size) => size.value(params),
+                        Param::Run(RunParam(i)) => params.get(i).copied().unwrap_or(0),
                     };
                 }
             }

@@ -120,13 +120,13 @@ impl Plan {
     /// Runs the plan once, every dispatch in a pass of its own between two timestamps; in the order of the run.
     ///
     /// # Errors
-    /// An adapter without timestamps; live values that do not fit, as in [`Plan::run_times`].
-    pub async fn timeline(&self, live: &RunParams) -> Result<Vec<Span>, GpuError> {
+    /// An adapter without timestamps; run parameters that do not fit, as in [`Plan::run_times`].
+    pub async fn timeline(&self, params: &RunParams) -> Result<Vec<Span>, GpuError> {
         let gpu: &Gpu = &self.gpu;
         if !gpu.has_timestamps() {
             return Err(GpuError::Validation { reason: format!("{} has no timestamp queries", gpu.facts()) });
         }
-        let (mut spans, watches) = self.submit_timed(live)?;
+        let (mut spans, watches) = self.submit_timed(params)?;
         let mut times = Vec::new();
         for watch in &watches {
             times.extend(watch.read(gpu).await?);
@@ -139,10 +139,10 @@ impl Plan {
     }
 
     /// Submits a run with timestamps around every dispatch. Spans have no times yet: the stopwatches will have them.
-    fn submit_timed(&self, live: &RunParams) -> Result<(Vec<Span>, Vec<Stopwatch>), GpuError> {
+    fn submit_timed(&self, params: &RunParams) -> Result<(Vec<Span>, Vec<Stopwatch>), GpuError> {
         let gpu: &Gpu = &self.gpu;
         let _turn = gpu.turn();
-        let live = &self.begin(live, 0)?;
+        let params = &self.begin(params, 0)?;
         let shared = gpu.device()?;
         let encoder = || shared.device.create_command_encoder(&Default::default());
         let mut spans: Vec<Span> = Vec::new();
@@ -155,10 +155,10 @@ impl Plan {
                     continue;
                 }
                 Ready::Dispatch { name, kernel, bind, grid, flops, work, .. } => {
-                    (name, kernel, bind, grid, flops * u64::from(work.value(live)))
+                    (name, kernel, bind, grid, flops * u64::from(work.value(params)))
                 }
             };
-            let [x, y] = grid.groups(live);
+            let [x, y] = grid.groups(params);
             if x == 0 || y == 0 {
                 continue;
             }
@@ -187,8 +187,8 @@ impl Plan {
     ///
     /// # Errors
     /// As [`Plan::timeline`].
-    pub async fn profile(&self, live: &RunParams) -> Result<Vec<KernelTime>, GpuError> {
-        Ok(KernelTime::sums(&self.timeline(live).await?))
+    pub async fn profile(&self, params: &RunParams) -> Result<Vec<KernelTime>, GpuError> {
+        Ok(KernelTime::sums(&self.timeline(params).await?))
     }
 
     /// Seconds of one run, from two timestamps around `times` of them in one submission. `None`: the adapter has no
@@ -196,20 +196,20 @@ impl Plan {
     ///
     /// # Errors
     /// RunParam values that do not fit, as in [`Plan::run_times`].
-    pub async fn seconds(&self, live: &RunParams, times: usize) -> Result<Option<f64>, GpuError> {
+    pub async fn seconds(&self, params: &RunParams, times: usize) -> Result<Option<f64>, GpuError> {
         let gpu: &Gpu = &self.gpu;
         if !gpu.has_timestamps() || times == 0 || self.steps.iter().any(|s| matches!(s, Ready::Clear(_))) {
             return Ok(None);
         }
-        let times_read = self.submit_timed_whole(live, times)?.read(gpu).await?;
+        let times_read = self.submit_timed_whole(params, times)?.read(gpu).await?;
         Ok(times_read.first().map(|[from, to]| (to - from).max(0.0) / times as f64))
     }
 
     /// Submits `times` runs between two timestamps.
-    fn submit_timed_whole(&self, live: &RunParams, times: usize) -> Result<Stopwatch, GpuError> {
+    fn submit_timed_whole(&self, params: &RunParams, times: usize) -> Result<Stopwatch, GpuError> {
         let gpu: &Gpu = &self.gpu;
         let _turn = gpu.turn();
-        let live = &self.begin(live, 0)?;
+        let params = &self.begin(params, 0)?;
         let shared = gpu.device()?;
         let mut watch = Stopwatch::new(gpu, 1)?;
         let mut commands = shared.device.create_command_encoder(&Default::default());
@@ -218,7 +218,7 @@ impl Plan {
         for _ in 0..times {
             for step in &self.steps {
                 let Ready::Dispatch { kernel, bind, grid, .. } = step else { continue };
-                let [x, y] = grid.groups(live);
+                let [x, y] = grid.groups(params);
                 if x > 0 && y > 0 {
                     pass.set_pipeline(&kernel.pipeline);
                     pass.set_bind_group(0, bind, &[]);

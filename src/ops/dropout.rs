@@ -23,7 +23,7 @@ pub fn thin(plan: &mut PlanBuilder, d: Dropout, x: Tensor, y: Tensor, size: Exte
     plan.dispatch(Dispatch {
         kernel: spec(accumulate),
         tensors: &[x, y],
-        words: &[Param::Extent(size), Param::F(d.p), Param::RunParam(d.key[0]), Param::RunParam(d.key[1]), Param::U(d.site)],
+        words: &[Param::Extent(size), Param::F(d.p), Param::Run(d.key[0]), Param::Run(d.key[1]), Param::U(d.site)],
         grid: elements(size),
         flops: 40,
         work: size,

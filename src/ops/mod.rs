@@ -33,7 +33,7 @@ fn elements(size: Extent) -> Grid {
     Grid::Threads { size, per: GROUP }
 }
 
-/// Pieces in a row of `width` values: see `shaders/lib/vec.wgsl`.
+/// Vectors in a row of `width` values: see `shaders/lib/vec.wgsl`.
 fn vecs(width: u32) -> u32 {
     if width.is_multiple_of(4) { width / 4 } else { width }
 }
@@ -43,12 +43,12 @@ fn vec4_constant(width: u32) -> (&'static str, u32) {
     ("VEC4", u32::from(width.is_multiple_of(4)))
 }
 
-/// Turns that the loops of one thread may take, all together. lavapipe (seen in Mesa 22.3) ends them after 65,535 without a
-/// word: a thread that walks a vocabulary of 151,936 tokens would miss most of it.
+/// Most iterations of all loops of one thread together. lavapipe (seen in Mesa 22.3) silently stops after 65,535: a thread
+/// that loops over a vocabulary of 151,936 tokens would miss most of it.
 const MAX_ITERATIONS: u32 = 60_000;
 
-/// Threads of a row that is `width` values long and walked `walks` times: the tuning's, or more where one thread would have
-/// to turn too often.
+/// Threads per row of `width` values that a kernel loops over `walks` times: the tuning's, or more where one thread would
+/// need too many iterations.
 fn threads_per_row(tuning: &Tuning, width: u32, walks: u32) -> u32 {
     let fits = |threads_per_row: &u32| width.div_ceil(*threads_per_row) <= MAX_ITERATIONS / walks;
     [tuning.threads_per_row, 64, 256]

@@ -3,7 +3,7 @@
 use super::{row_constants, row_grid, threads_per_row};
 use crate::gpu::{Dispatch, Extent, KernelSpec, Param, PlanBuilder, RunParam, Tensor, Tuning};
 
-/// How tokens are chosen; live values of the plan, floats as bits.
+/// How tokens are chosen; run parameters of the plan, floats as bits.
 #[derive(Clone, Copy, Debug)]
 pub struct Sampling {
     /// f32; 0 is greedy.
@@ -55,7 +55,7 @@ fn spec(entry: &'static str, threads_per_row: u32) -> KernelSpec {
 pub fn next(plan: &mut PlanBuilder, rows: Rows, s: Sampling) {
     let start = match rows.start {
         Start::First => Param::U(0),
-        Start::Row(live) => Param::RunParam(live),
+        Start::Row(params) => Param::Run(params),
     };
     let truncated = Extent::dynamic(s.truncated, rows.count.max());
     let words = [
@@ -63,11 +63,11 @@ pub fn next(plan: &mut PlanBuilder, rows: Rows, s: Sampling) {
         start,
         Param::U(rows.vocab),
         Param::U(rows.history),
-        Param::RunParam(s.temperature),
-        Param::RunParam(s.top_p),
-        Param::RunParam(s.top_k),
-        Param::RunParam(s.key[0]),
-        Param::RunParam(s.key[1]),
+        Param::Run(s.temperature),
+        Param::Run(s.top_p),
+        Param::Run(s.top_k),
+        Param::Run(s.key[0]),
+        Param::Run(s.key[1]),
         Param::Extent(truncated),
     ];
     let thresholds = plan.scratch("sampling thresholds", rows.count.max() as usize);

@@ -164,7 +164,7 @@ fn what_does_not_fit_is_refused() {
             &[("HEADS", 1), ("ROTATED", 1), ("PAIRS", 1), ("POSITION_STRIDE", 1), ("POSITION_OFFSET", 0)],
         ),
         tensors: &[ggu, ggu, y],
-        words: &[Param::Extent(Extent::fixed(0)), Param::RunParam(rate)],
+        words: &[Param::Extent(Extent::fixed(0)), Param::Run(rate)],
         grid: Grid::Threads { size: Extent::fixed(0), per: 64 },
         flops: 1,
         work: Extent::fixed(0),

@@ -287,19 +287,19 @@ fn lent_memory_changes_nothing() {
         let bench = Bench::new(gpu.clone());
         let alone = bench.pass(&gpu);
         let held = gpu.allocated();
-        let aliased_bytes = bench.pass(&gpu.reusing_memory_of(bench.rollout.caches()));
+        let aliased = bench.pass(&gpu.reusing_memory_of(bench.rollout.caches()));
         let own = gpu.allocated() - held;
-        assert!(gpu.aliased_bytes() > 0);
+        assert!(gpu.aliased() > 0);
         let chains = bench.chains();
         let gradient = bench.learned(&alone);
         assert!(gradient.iter().flatten().any(|bits| *bits != 0));
-        assert_eq!(bench.learned(&aliased_bytes), gradient);
+        assert_eq!(bench.learned(&aliased), gradient);
         assert_eq!(bench.chains(), chains, "behind a training pass");
         for cache in bench.rollout.caches() {
             gpu.write(cache, 0, &vec![f32::NAN; cache.words]).unwrap();
         }
         assert_eq!(bench.chains(), chains, "behind nonsense");
-        assert_eq!(bench.learned(&aliased_bytes), gradient, "behind a rollout");
+        assert_eq!(bench.learned(&aliased), gradient, "behind a rollout");
         drop(alone);
         assert!(own < held - gpu.allocated() + own, "it takes less of its own: {own}");
     });
@@ -309,23 +309,23 @@ fn lent_memory_changes_nothing() {
 #[test]
 fn a_rollout_between_reading_and_learning_is_refused() {
     let bench = Bench::new(crate::common::gpu());
-    let aliased_bytes = bench.pass(&bench.gpu.reusing_memory_of(bench.rollout.caches()));
-    aliased_bytes.read(&batch()).unwrap();
+    let aliased = bench.pass(&bench.gpu.reusing_memory_of(bench.rollout.caches()));
+    aliased.forward(&batch()).unwrap();
     bench.chains();
-    let error = aliased_bytes.learn(&batch()).unwrap_err().to_string();
+    let error = aliased.backward(&batch()).unwrap_err().to_string();
     assert!(error.contains("cannot go on: another plan has used the memory"), "{error}");
-    bench.learned(&aliased_bytes);
+    bench.learned(&aliased);
     // Two passes that are aliased the same buffers get in each other's way, and are told so.
     let other = bench.pass(&bench.gpu.reusing_memory_of(bench.rollout.caches()));
-    aliased_bytes.read(&batch()).unwrap();
-    other.read(&batch()).unwrap();
-    assert!(aliased_bytes.learn(&batch()).is_err());
-    other.learn(&batch()).unwrap();
+    aliased.forward(&batch()).unwrap();
+    other.forward(&batch()).unwrap();
+    assert!(aliased.backward(&batch()).is_err());
+    other.backward(&batch()).unwrap();
     // A pass with memory of its own minds nobody.
     let alone = bench.pass(&bench.gpu);
-    alone.read(&batch()).unwrap();
+    alone.forward(&batch()).unwrap();
     bench.chains();
-    alone.learn(&batch()).unwrap();
+    alone.backward(&batch()).unwrap();
 }
 
 /// A small tensor that lives long does not keep the memory of a large one that is gone at once: one large slot serves all the

@@ -90,7 +90,7 @@ fn intervals(rows: &[(&Row, Option<Mean>)], marks: &[(&str, f64)], reference: &s
     let mut svg = Svg::new(640.0, height, label);
     let ends = |(_, mean): &(&Row, Option<Mean>)| mean.map(|m| [m.mean - m.half.unwrap_or(0.0), m.mean + m.half.unwrap_or(0.0)]);
     let values = rows.iter().filter_map(ends).flatten().chain(marks.iter().map(|(_, x)| *x));
-    let axis = Axis::ctx(values, 6, left, right);
+    let axis = Axis::around(values, 6, left, right);
     for (x, text) in axis.ticks(6) {
         svg.line((axis.at(x), 18.0), (axis.at(x), height - 30.0), "grid");
         svg.text((axis.at(x), height - 14.0), Anchor::Middle, "soft", &text);

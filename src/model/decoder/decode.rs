@@ -57,13 +57,13 @@ impl Sampler {
     pub const GREEDY: Sampler = Sampler { temperature: 0.0, top_p: 1.0, top_k: 0, key: [0, 0] };
 
     /// Sets what a draw of `rows` rows needs to know.
-    fn set(&self, live: &mut RunParams, of: &Sampling, rows: u32) {
+    fn set(&self, params: &mut RunParams, of: &Sampling, rows: u32) {
         let cut = self.temperature > 0.0 && (self.top_p < 1.0 || self.top_k > 0);
-        live.set_float(of.temperature, self.temperature);
-        live.set_float(of.top_p, self.top_p);
-        live.set(of.top_k, self.top_k);
-        of.key.iter().zip(self.key).for_each(|(word, key)| live.set(*word, key));
-        live.set(of.truncated, if cut { rows } else { 0 });
+        params.set_float(of.temperature, self.temperature);
+        params.set_float(of.top_p, self.top_p);
+        params.set(of.top_k, self.top_k);
+        of.key.iter().zip(self.key).for_each(|(word, key)| params.set(*word, key));
+        params.set(of.truncated, if cut { rows } else { 0 });
     }
 }
 
@@ -221,9 +221,9 @@ impl CachePass {
     /// What the GPU reports.
     pub fn draw(&self, first: usize, rows: usize, sampler: Sampler) -> Result<(), ModelError> {
         let FirstDraw { plan, rows: count, first: start, sampling } = &self.draw;
-        let mut live = RunParams::from([(*count, rows as u32), (*start, first as u32)]);
-        sampler.set(&mut live, sampling, rows as u32);
-        Ok(plan.run(&live)?)
+        let mut params = RunParams::from([(*count, rows as u32), (*start, first as u32)]);
+        sampler.set(&mut params, sampling, rows as u32);
+        Ok(plan.run(&params)?)
     }
 
     /// `times` steps of the first `rows` rows: feed what was drawn, draw from the logits.
@@ -231,7 +231,7 @@ impl CachePass {
     /// # Errors
     /// What the GPU reports.
     pub fn step(&self, rows: usize, times: usize, sampler: Sampler) -> Result<(), ModelError> {
-        Ok(self.step.plan.run_times(&self.step.live(rows, sampler), times)?)
+        Ok(self.step.plan.run_times(&self.step.params(rows, sampler), times)?)
     }
 
     /// One step, every dispatch timed.
@@ -239,7 +239,7 @@ impl CachePass {
     /// # Errors
     /// What the GPU reports.
     pub async fn timeline(&self, rows: usize, sampler: Sampler) -> Result<Vec<Span>, ModelError> {
-        Ok(self.step.plan.timeline(&self.step.live(rows, sampler)).await?)
+        Ok(self.step.plan.timeline(&self.step.params(rows, sampler)).await?)
     }
 
     /// One step with tokens given by the host, one a row, at the next position of each.
@@ -253,7 +253,7 @@ impl CachePass {
         slots.iter_mut().for_each(|slot| slot.position += 1);
         self.gpu.write(&self.state.slots, 0, &slots)?;
         self.gpu.write(&self.state.ids, 0, ids)?;
-        Ok(self.force.plan.run(&self.force.live(ids.len(), Sampler::GREEDY))?)
+        Ok(self.force.plan.run(&self.force.params(ids.len(), Sampler::GREEDY))?)
     }
 
     /// Next-token logits `[rows, V]` of the rows that ran last.
@@ -334,7 +334,7 @@ impl Prefill {
     }
 }
 
-/// The tensors and live values of a draw from `logits`.
+/// The tensors and run parameters of a draw from `logits`.
 fn sampling(plan: &mut PlanBuilder, state: &State, vocab: u32, history: usize, count: Extent) -> (sample::Rows, Sampling) {
     let (temperature, top_p, top_k, key) =
         (plan.run_param(), plan.run_param(), plan.run_param(), [plan.run_param(), plan.run_param()]);
@@ -410,12 +410,12 @@ impl Advance {
         Ok(Advance { plan, rows, sampling })
     }
 
-    /// The live values of a step of `rows` rows; a step that draws nothing does not ask the sampler.
-    fn live(&self, rows: usize, sampler: Sampler) -> RunParams {
-        let mut live = RunParams::from([(self.rows, rows as u32)]);
+    /// The run parameters of a step of `rows` rows; a step that draws nothing does not ask the sampler.
+    fn params(&self, rows: usize, sampler: Sampler) -> RunParams {
+        let mut params = RunParams::from([(self.rows, rows as u32)]);
         if let Some(sampling) = &self.sampling {
-            sampler.set(&mut live, sampling, rows as u32);
+            sampler.set(&mut params, sampling, rows as u32);
         }
-        live
+        params
     }
 }

@@ -21,7 +21,7 @@ pub(super) struct Front {
     pub tokens: Extent,
     /// Of the rows that carry loss.
     pub count: Extent,
-    live: FrontLive,
+    params: FrontLive,
 }
 
 /// RunParam values of every packed pass.
@@ -32,16 +32,16 @@ struct FrontLive {
 
 impl Front {
     pub(super) fn new(plan: &mut PlanBuilder, weights: &Weights, tokens: usize, rows: usize) -> Self {
-        let live = FrontLive { tokens: plan.run_param(), rows: plan.run_param() };
+        let params = FrontLive { tokens: plan.run_param(), rows: plan.run_param() };
         Front {
             ids: plan.persistent("token ids", tokens),
             positions: plan.persistent("positions", tokens),
             spans: plan.persistent("spans", tokens * SPAN_WORDS),
             rows: plan.persistent("loss rows", rows),
             rope: rope_table(plan, &weights.config, positions(&weights.config, tokens)),
-            tokens: Extent::dynamic(live.tokens, tokens as u32),
-            count: Extent::dynamic(live.rows, rows as u32),
-            live,
+            tokens: Extent::dynamic(params.tokens, tokens as u32),
+            count: Extent::dynamic(params.rows, rows as u32),
+            params,
         }
     }
 
@@ -55,13 +55,13 @@ impl Front {
         Ok(plan.write(self.rope, &rope_values(config, positions(config, tokens)))?)
     }
 
-    /// Uploads a batch that was checked; its live values.
+    /// Uploads a batch that was checked; its run parameters.
     pub(super) fn write(&self, plan: &Plan, batch: &PackedInputs) -> Result<RunParams, ModelError> {
         plan.write(self.ids, &batch.ids)?;
         plan.write(self.positions, &batch.positions)?;
         plan.write(self.spans, &batch.spans)?;
         plan.write(self.rows, &batch.rows)?;
-        Ok([(self.live.tokens, batch.ids.len() as u32), (self.live.rows, batch.rows.len() as u32)].into())
+        Ok([(self.params.tokens, batch.ids.len() as u32), (self.params.rows, batch.rows.len() as u32)].into())
     }
 }
 

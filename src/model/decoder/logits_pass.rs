@@ -37,8 +37,8 @@ impl LogitsPass {
         let objectives = vec![TokenLoss::default(); batch.rows.len()];
         let batch = PackedInputs { objectives, coefficients: Vec::new(), ..batch.clone() };
         batch.check(&self.weights.config, self.most)?;
-        let live = self.front.write(&self.plan, &batch)?;
-        self.plan.run(&live)?;
+        let params = self.front.write(&self.plan, &batch)?;
+        self.plan.run(&params)?;
         Ok(self.plan.read(self.logits, batch.rows.len() * self.weights.config.vocab_size).await?)
     }
 }

@@ -67,7 +67,7 @@ pub struct Pass {
 struct BackwardPlan {
     inputs: DecoderBackwardInputs,
     coefficients: Tensor,
-    live: BackwardParams,
+    params: BackwardParams,
     /// The live key of dropout, where the pass drops anything.
     noise: Option<[RunParam; 2]>,
     /// Steps of the plan before it: forward, and statistics of the rows that are only read.
@@ -137,14 +137,14 @@ impl Pass {
                 recorder.statistics(&mut plan, &front, &head, trace.output, front.count);
                 None
             }
-            Some((targets, live)) => {
-                let to_read = Extent::dynamic(live.to_read, sizes.rows as u32);
+            Some((targets, params)) => {
+                let to_read = Extent::dynamic(params.to_read, sizes.rows as u32);
                 recorder.statistics(&mut plan, &front, &head, trace.output, to_read);
                 let backward_start = plan.steps();
                 let (coefficients, dchosen) = recorder.record_loss_backward(&mut plan, &front, &head, trace.output, targets);
-                let inputs = DecoderBackwardInputs::new(&mut plan, &front, &sizes, weights.config.vocab_size, live.distinct);
+                let inputs = DecoderBackwardInputs::new(&mut plan, &front, &sizes, weights.config.vocab_size, params.distinct);
                 recorder.record_backward(&mut plan, &front, &inputs, &trace, targets, dchosen);
-                Some(BackwardPlan { inputs, coefficients, live, noise: recorder.noise, backward_start, read: Mutex::new(None) })
+                Some(BackwardPlan { inputs, coefficients, params, noise: recorder.noise, backward_start, read: Mutex::new(None) })
             }
         };
         let plan = plan.build(gpu)?;
@@ -166,8 +166,8 @@ impl Pass {
     /// # Errors
     /// A batch over the planned sizes, an id outside the vocabulary, a position past the model's context.
     pub fn run(&self, batch: &PackedInputs) -> Result<(), ModelError> {
-        let live = self.write(batch)?;
-        Ok(self.plan.run(&live)?)
+        let params = self.write(batch)?;
+        Ok(self.plan.run(&params)?)
     }
 
     /// Runs one batch forward up to the statistics of its rows, without waiting and without a gradient.
@@ -175,10 +175,10 @@ impl Pass {
     /// # Errors
     /// As [`Pass::run`].
     pub fn forward(&self, batch: &PackedInputs) -> Result<(), ModelError> {
-        let mut live = self.write(batch)?;
-        let Some(backward) = &self.backward else { return Ok(self.plan.run(&live)?) };
-        live.set(backward.live.to_read, batch.rows.len() as u32);
-        self.plan.run_steps(&live, 0..backward.backward_start)?;
+        let mut params = self.write(batch)?;
+        let Some(backward) = &self.backward else { return Ok(self.plan.run(&params)?) };
+        params.set(backward.params.to_read, batch.rows.len() as u32);
+        self.plan.run_steps(&params, 0..backward.backward_start)?;
         *backward.last() = Some(batch.ids.clone());
         Ok(())
     }
@@ -194,27 +194,27 @@ impl Pass {
         if backward.last().take().is_none_or(|ids| ids != batch.ids) {
             return Err(inconsistent());
         }
-        let live = self.write(batch)?;
-        Ok(self.plan.run_steps(&live, backward.backward_start..self.plan.steps())?)
+        let params = self.write(batch)?;
+        Ok(self.plan.run_steps(&params, backward.backward_start..self.plan.steps())?)
     }
 
     /// Runs one batch with a timestamp around every kernel; slowest first.
     pub async fn profile(&self, batch: &PackedInputs) -> Result<Vec<KernelTime>, ModelError> {
-        let live = self.write(batch)?;
-        Ok(self.plan.profile(&live).await?)
+        let params = self.write(batch)?;
+        Ok(self.plan.profile(&params).await?)
     }
 
     /// As [`Pass::profile`], each dispatch by itself, in order.
     pub async fn timeline(&self, batch: &PackedInputs) -> Result<Vec<Span>, ModelError> {
-        let live = self.write(batch)?;
-        Ok(self.plan.timeline(&live).await?)
+        let params = self.write(batch)?;
+        Ok(self.plan.timeline(&params).await?)
     }
 
-    /// Checks and uploads a batch; returns its live values, of which none is a row that is only read.
+    /// Checks and uploads a batch; returns its run parameters, of which none is a row that is only read.
     fn write(&self, batch: &PackedInputs) -> Result<RunParams, ModelError> {
         let PassSizes { tokens, rows, .. } = self.sizes;
         batch.check(&self.weights.config, BatchLimits { tokens, rows, scores: self.sizes.score_tokens.len() })?;
-        let mut live = self.front.write(&self.plan, batch)?;
+        let mut params = self.front.write(&self.plan, batch)?;
         self.plan.write(self.head.objectives, &batch.objectives)?;
         if let Some(backward) = &self.backward {
             // Whatever runs now takes the place of a batch that was read.
@@ -228,12 +228,12 @@ impl Pass {
             self.plan.write(backward.coefficients, &batch.coefficients)?;
             self.plan.write(backward.inputs.decoder.buckets.0, &sorted.buckets)?;
             self.plan.write(backward.inputs.decoder.buckets.1, &sorted.tokens)?;
-            live.set(backward.live.to_read, 0);
-            live.set(backward.live.distinct, sorted.buckets.len() as u32);
+            params.set(backward.params.to_read, 0);
+            params.set(backward.params.distinct, sorted.buckets.len() as u32);
             let noise = backward.noise.iter().flatten().zip(batch.noise);
-            noise.for_each(|(word, key)| live.set(*word, key));
+            noise.for_each(|(word, key)| params.set(*word, key));
         }
-        Ok(live)
+        Ok(params)
     }
 
     /// Statistics of the last batch's rows. Waits for it.

@@ -404,7 +404,7 @@ pub fn open_metrics(output_dir: &Path, bytes: u64) -> Result<(MetricsFile, Optio
     });
     let kept = length.min(bytes);
     file.set_len(kept).map_err(failed)?;
-    std::io::Seek::seek(&mut file, std::io::SeekFrom::RunInputs(kept)).map_err(failed)?;
+    std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(kept)).map_err(failed)?;
     Ok((MetricsWriter::new(file, kept), warning))
 }
 

@@ -182,7 +182,7 @@ impl StateReader {
         }
         let (start, end) = info.data_offsets;
         let read = |e| io_error("read", &self.path, e);
-        self.file.seek(SeekFrom::RunInputs(self.data_start + start as u64)).map_err(read)?;
+        self.file.seek(SeekFrom::Start(self.data_start + start as u64)).map_err(read)?;
         values.clear();
         values.reserve_exact((end - start) / 4);
         let mut bytes = vec![0; (end - start).min(1 << 18)];

@@ -129,8 +129,8 @@ impl<'a> PackedExamples<'a> {
             let mut coefficients = vec![0.0; scale.len()];
             example.prompt.label.weights.iter().for_each(|(k, w)| coefficients[*k] += per_target * w);
             if supervision.squared != 0.0 {
-                let slopes = reward.slopes(scale, &log_probs[i], example.prompt.label());
-                coefficients.iter_mut().zip(slopes).for_each(|(c, s)| *c += shares.per_example * s);
+                let gradient = reward.gradient(scale, &log_probs[i], example.prompt.label());
+                coefficients.iter_mut().zip(gradient).for_each(|(c, s)| *c += shares.per_example * s);
             }
             layout.push_scores(spans, &mut batch, &coefficients);
         }

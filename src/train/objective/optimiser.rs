@@ -69,25 +69,25 @@ impl Optimiser {
 
     /// Applies the accumulated gradient as the `t`-th applied step (from 1), then clears it. Waits for the result.
     pub async fn step(&self, gpu: &Gpu, learning_rate: f64, t: u64) -> Result<StepOutcome, ModelError> {
-        self.plan.run(&self.live(learning_rate, t))?;
+        self.plan.run(&self.params(learning_rate, t))?;
         self.gradient.clear(gpu);
         let result: Vec<f32> = self.plan.read(self.result, 4).await?;
         Ok(StepOutcome { grad_norm: result[0], applied: result[2] != 0.0 })
     }
     /// As [`Optimiser::step`], every dispatch timed.
     pub async fn timeline(&self, gpu: &Gpu, learning_rate: f64, t: u64) -> Result<Vec<Span>, ModelError> {
-        let spans = self.plan.timeline(&self.live(learning_rate, t)).await?;
+        let spans = self.plan.timeline(&self.params(learning_rate, t)).await?;
         self.gradient.clear(gpu);
         Ok(spans)
     }
 
     /// Learning rate and the corrections of both moments at the `t`-th step.
-    fn live(&self, learning_rate: f64, t: u64) -> RunParams {
+    fn params(&self, learning_rate: f64, t: u64) -> RunParams {
         let t = t.max(1) as f64;
         let correction1 = 1.0 - self.settings.beta1.powf(t);
         let correction2 = (1.0 - self.settings.beta2.powf(t)).sqrt();
         let scalars = self.scalars;
         let values = [(scalars.lr, learning_rate), (scalars.correction1, correction1), (scalars.correction2, correction2)];
-        values.map(|(live, x)| (live, (x as f32).to_bits())).into()
+        values.map(|(params, x)| (params, (x as f32).to_bits())).into()
     }
 }
