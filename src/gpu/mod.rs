@@ -13,7 +13,6 @@ mod dry;
 mod error;
 mod kernel;
 mod memory_tracker;
-mod oneshot;
 mod plan;
 mod profile;
 mod tuning;
@@ -30,6 +29,8 @@ pub use tuning::{Kernels, MatrixUnit, Tuning, Variant};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_channel::oneshot;
 
 use adapter::Abilities;
 use memory_tracker::{AliasOwner, Entry, MemoryTracker};
@@ -497,7 +498,7 @@ impl Gpu {
         self.wait()?;
         let mapped = receiver.await;
         self.check()?;
-        if !matches!(mapped, Some(Ok(()))) {
+        if !matches!(mapped, Ok(Ok(()))) {
             return Err(GpuError::DeviceLost { reason: "a result could not be read back".into() });
         }
         let _turn = self.turn();
@@ -534,7 +535,9 @@ impl Gpu {
         }
         device.queue.submit([encoder.finish()]);
         let (sender, receiver) = oneshot::channel();
-        staging.map_async(wgpu::MapMode::Read, .., move |result| sender.send(result));
+        staging.map_async(wgpu::MapMode::Read, .., move |result| {
+            let _ = sender.send(result); // nobody waits any more
+        });
         let turns = self.shared.turns;
         Ok((Share { raw: Some(staging), turns, owner: AliasOwner::default(), _entry: entry }, receiver))
     }

@@ -26,7 +26,7 @@ use crate::train::objective::schedule::{Decay, Schedule};
 pub use choices::{BestMetric, ChainColumn, Chat, Preset, SaveDtype};
 pub use keys::{KEYS, Key, Kind, Raw};
 pub use method::Method;
-pub use suggest::{closest, edit_distance};
+pub use suggest::closest;
 
 /// Where a value was written.
 #[derive(Clone, Debug, PartialEq)]
