@@ -115,6 +115,7 @@ mod bench;
 pub mod bundle;
 #[cfg(not(feature = "internals"))]
 mod bundle;
+mod charts;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod data;

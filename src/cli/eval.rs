@@ -104,7 +104,7 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
             categories: column(&rows, args.category.as_deref(), &CATEGORIES)?,
             worst: study.worst(WORST).into_iter().filter_map(|row| shown(&rows.examples[row], &judgements[row])).collect(),
         });
-        crate::files::write(path, page.to_html().as_bytes())?;
+        crate::files::write(path, page.to_html()?.as_bytes())?;
     }
     let failed = judgements.iter().filter(|j| j.expected.is_none()).count();
     let first = tally.first_error.as_deref();

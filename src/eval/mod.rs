@@ -151,6 +151,14 @@ pub enum EvalError {
         /// The row.
         found: Vec<f64>,
     },
+    /// A mistake in the template of a page.
+    #[error("the template {name} is wrong: {found}")]
+    Template {
+        /// The template.
+        name: &'static str,
+        /// What is wrong.
+        found: String,
+    },
 }
 
 pub(crate) fn same_length(left: &'static str, left_len: usize, right: &'static str, right_len: usize) -> Result<(), EvalError> {

@@ -31,8 +31,11 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     ("web", &["train", "judge", "rollout", "bundle", "model", "ops", "gpu", "text", "data", "eval", "random"]),
-    ("experiments", &["files", "train", "judge", "selftest", "gpu", "text", "data", "model", "eval", "progress", "random"]),
-    ("bench", &["files", "train", "rollout", "model", "ops", "gpu", "eval", "progress", "random"]),
+    (
+        "experiments",
+        &["files", "train", "judge", "selftest", "gpu", "text", "data", "model", "eval", "charts", "progress", "random"],
+    ),
+    ("bench", &["files", "train", "rollout", "model", "ops", "gpu", "eval", "charts", "progress", "random"]),
     ("doctor", &["train", "judge", "selftest", "rollout", "model", "ops", "gpu", "text", "data", "eval", "random"]),
     (
         "train",
@@ -63,7 +66,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("gpu", &[]),
     ("text", &["random"]),
     ("data", &["random"]),
-    ("eval", &["random"]),
+    ("eval", &["charts", "random"]),
+    ("charts", &[]),
     ("reference", &["random"]),
     ("files", &[]),
     ("system", &["progress"]),
