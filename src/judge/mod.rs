@@ -10,6 +10,7 @@
 //! - [`compare`]: one judge beside another on the same chains.
 
 mod answer;
+mod columns;
 mod compare;
 #[cfg(not(target_arch = "wasm32"))]
 mod files;
@@ -25,6 +26,7 @@ mod shown;
 mod tokens;
 
 pub use answer::{AnswerFormat, Decode};
+pub use columns::PromptColumn;
 pub use compare::{Comparison, compare, with_swapped_chains};
 #[cfg(not(target_arch = "wasm32"))]
 pub use files::{JudgeFiles, tokenizer_at};
