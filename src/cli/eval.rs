@@ -88,7 +88,7 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
         human,
     };
     let bootstrap = Bootstrap { resamples: args.resamples, seed: args.judging.seed, ..Default::default() };
-    let mut study = JudgeStudy::measure(&columns, &Grid::new(&scale.ascending())?, &bootstrap)?;
+    let mut study = JudgeStudy::measure(&columns, &Grid::new(scale.values())?, &bootstrap)?;
     if let Some(swap) = swap {
         study.add_chain_swap(swap);
     }

@@ -122,6 +122,7 @@ impl From<JudgeError> for Failure {
                 Failure::row(with_fix(format!("{}: {found}", place.strip_suffix(":1").unwrap_or(&place)), &fix))
             }
             JudgeError::Label { .. } => Failure::row(error.to_string()),
+            JudgeError::Option { .. } => Failure::row(format!("{error}.")),
             JudgeError::Probabilities(_) => Failure::new("Internal", error.to_string()),
             other => Failure::bundle(other.to_string()),
         }

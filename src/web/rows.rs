@@ -27,9 +27,6 @@ pub enum Given {
     Texts(Vec<String>),
 }
 
-/// Most chains per row, as for `jurist score`.
-const MOST_CHAINS: usize = 1024;
-
 impl RequestOptions {
     pub fn parse(text: &str) -> Result<Self, Failure> {
         parse(text)
@@ -46,30 +43,21 @@ impl RequestOptions {
 
     /// The options of a judge that runs `batch_size` chains at a time.
     pub fn judging(&self, batch_size: usize) -> Result<ScoreOptions, Failure> {
-        let chains = self.chains.unwrap_or(1);
-        if !(1..=MOST_CHAINS).contains(&chains) {
-            return Err(Failure::row(format!("`chains` is {chains}; expected 1 to {MOST_CHAINS}.")));
-        }
-        let temperature = self.temperature.unwrap_or(if chains > 1 { 1.0 } else { 0.0 });
-        if !(0.0..=100.0).contains(&temperature) {
-            return Err(Failure::row(format!("`temperature` is {temperature}; expected a number from 0 to 100.")));
-        }
         let expectation = match self.expectation.as_deref() {
             None | Some("renormalised") => Expectation::Renormalised,
             Some("full") => Expectation::FullVocabulary,
             Some(other) => return Err(Failure::row(format!("`expectation` is \"{other}\"; expected full or renormalised."))),
         };
-        let given_chains = self.given();
-        Ok(ScoreOptions {
+        let options = ScoreOptions {
             expectation,
-            chains,
-            temperature,
+            chains: self.chains.unwrap_or(1),
+            temperature: self.temperature,
             seed: self.seed,
             batch_size,
-            max_length: usize::MAX,
-            given_chains,
+            given_chains: self.given(),
             ..ScoreOptions::default()
-        })
+        };
+        Ok(options.checked()?.clone())
     }
 }
 

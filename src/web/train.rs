@@ -58,7 +58,7 @@ impl Options {
 
     fn preset(&self) -> Result<Preset, Failure> {
         let refused = || Failure::row(format!("`preset` is \"{}\"; expected exact, paper or released-code.", self.preset));
-        Preset::named(&self.preset).ok_or_else(refused)
+        self.preset.parse().map_err(|_| refused())
     }
 }
 
