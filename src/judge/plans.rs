@@ -1,7 +1,7 @@
-//! What judging runs on: caches and plans on the GPU, kept from call to call.
+//! GPU caches and plans that a judge keeps between calls.
 //!
-//! Which products a plan uses depends on the sizes that it was made for, and products differ in rounding. So a plan serves only
-//! those calls that would make the same one: a judgement never depends on the calls before it.
+//! The sizes of a plan decide which matrix kernels it uses, and kernels differ in rounding. So a plan is reused only by calls
+//! that would make the same plan: a score never depends on earlier calls.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -11,19 +11,19 @@ use crate::model::decoder::{Pass, PassSizes};
 use crate::model::weights::Weights;
 use crate::rollout::{Rollout, RolloutSizes};
 
-/// Sizes up to here are rounded where they are; larger ones would waste too much memory.
+/// The largest size that [`Sizing::Rounded`] rounds. Rounding larger ones would waste too much memory.
 const LARGEST_ROUNDED: usize = 4096;
 /// The smallest rounded size.
 const SMALLEST_ROUNDED: usize = 64;
 
-/// How a call plans.
+/// How a call chooses the sizes of its plans.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Sizing {
-    /// For its rows exactly. Its plans take the place of those that were there.
+    /// Exactly those of its rows. Its plans replace earlier ones.
     #[default]
     Exact,
-    /// For lengths rounded up to powers of two, so that a loop over rows of many lengths makes a handful of plans. All are kept;
-    /// together they take at most twice the largest.
+    /// Lengths rounded up to powers of two, so that a loop over rows of many lengths makes a handful of plans. All are kept;
+    /// together they take at most twice the memory of the largest.
     Rounded,
 }
 
@@ -36,7 +36,7 @@ impl Sizing {
     }
 }
 
-/// The plans of a judge. A pass puts its scratch tensors into a rollout's caches: neither reads what the other left.
+/// The plans of a judge. A pass puts its scratch tensors into a rollout's caches: neither reads what the other wrote.
 #[derive(Default)]
 pub(super) struct Plans {
     sizing: Sizing,
@@ -45,7 +45,7 @@ pub(super) struct Plans {
 }
 
 impl Plans {
-    /// The plans for a call that plans so.
+    /// These plans, or none if they were sized in another way.
     pub fn sized(self, sizing: Sizing) -> Self {
         if self.sizing == sizing { self } else { Plans { sizing, ..Plans::default() } }
     }
@@ -55,11 +55,11 @@ impl Plans {
         let context = weights.config.max_position_embeddings;
         let prompt = self.sizing.round(wanted.prompt).min(context.max(wanted.prompt));
         let sizes = RolloutSizes { prompt, ..wanted }.whole_groups();
-        let at = match self.rollouts.iter().position(|rollout| rollout.sizes() == sizes) {
-            Some(at) => at,
+        let index = match self.rollouts.iter().position(|rollout| rollout.sizes() == sizes) {
+            Some(index) => index,
             None => {
                 if self.sizing == Sizing::Exact {
-                    // Passes lie in the caches.
+                    // The passes use the memory of the old caches.
                     self.passes.clear();
                     self.rollouts.clear();
                 }
@@ -67,14 +67,14 @@ impl Plans {
                 self.rollouts.len() - 1
             }
         };
-        Ok(&self.rollouts[at])
+        Ok(&self.rollouts[index])
     }
 
     /// A forward pass of these sizes.
     pub fn pass(&mut self, gpu: &Gpu, weights: &Weights, wanted: PassSizes) -> Result<&Pass> {
         let sizes = PassSizes { tokens: self.sizing.round(wanted.tokens), ..wanted };
-        let at = match self.passes.iter().position(|(planned, _)| *planned == sizes) {
-            Some(at) => at,
+        let index = match self.passes.iter().position(|(planned, _)| *planned == sizes) {
+            Some(index) => index,
             None => {
                 if self.sizing == Sizing::Exact {
                     self.passes.clear();
@@ -84,16 +84,16 @@ impl Plans {
                 self.passes.len() - 1
             }
         };
-        Ok(&self.passes[at].1)
+        Ok(&self.passes[index].1)
     }
 }
 
-/// Plans between two calls. A call takes them out; one that runs beside it makes its own. A call that fails or is dropped leaves
-/// none.
+/// The plans between two calls. A call takes them out and puts them back; a concurrent call makes its own. A call that fails or
+/// is dropped puts none back.
 #[derive(Default)]
-pub(super) struct Kept(Mutex<Plans>);
+pub(super) struct PlanCache(Mutex<Plans>);
 
-impl Kept {
+impl PlanCache {
     pub fn take(&self) -> Plans {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
