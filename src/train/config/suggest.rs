@@ -1,8 +1,7 @@
-//! "Did you mean": the known word nearest to a mistyped one.
+//! "Did you mean": finds the known word nearest to a mistyped one.
 
-/// Number of single edits (insert, delete, replace, swap of two neighbours) between two words.
-///
-/// This is the optimal string alignment distance: like Levenshtein's, with a swap counted once.
+/// Number of single edits (insert, delete, replace, swap of two neighbours) between two words: the optimal string alignment
+/// distance, which is Levenshtein's with a swap counted once.
 pub fn edit_distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     // Three rows are enough: the row being filled, the one above, and the one above that (for swaps).
@@ -22,11 +21,11 @@ pub fn edit_distance(a: &str, b: &str) -> usize {
     above[b.len()]
 }
 
-/// The candidate nearest to `word`, when it is near enough to be what was meant.
+/// The candidate nearest to `word`, if it is near enough to be what was meant.
 ///
-/// Case is ignored and hyphens count as underscores. A candidate is near when at most a third of the word's letters
-/// (and at least one) would have to change, or when one of the two begins with the other (`lr_scheduler` for
-/// `lr_scheduler_type`). Ties go to the candidate named first.
+/// Case is ignored and hyphens count as underscores. A candidate is near if at most a third of the word's letters
+/// (and at least one) would have to change, or if one of the two begins with the other (`lr_scheduler` for
+/// `lr_scheduler_type`). Of equally near candidates the first is returned.
 pub fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase().replace('-', "_");
     let limit = (word.chars().count() / 3).max(1);
@@ -46,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn distances() {
+    fn edits_are_counted() {
         assert_eq!(edit_distance("", "abc"), 3);
         assert_eq!(edit_distance("kitten", "sitting"), 3);
         assert_eq!(edit_distance("ab", "ba"), 1);
@@ -55,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn nearest() {
+    fn mistyped_words_find_the_nearest_one() {
         let known = ["learning_rate", "seed", "lr_scheduler_type", "warmup_steps", "save_steps"];
         assert_eq!(closest("lerning-rate", known), Some("learning_rate"));
         assert_eq!(closest("Learning_Rate", known), Some("learning_rate"));

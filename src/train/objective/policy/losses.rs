@@ -1,4 +1,4 @@
-//! The losses of a step: both terms of the gradient as objectives of rows in one packed batch, and their way back.
+//! The losses of a step, both terms of the gradient as token losses of one packed batch, and the backward pass.
 
 use super::{Aggregation, AnswerSpec, Completion, PolicyTrainer, PromptGroup, ScoredCompletion};
 use crate::judge::{BatchLayout, CompletionSpans};
@@ -7,19 +7,19 @@ use crate::ops::loss_head::TokenLoss;
 use crate::train::TrainError;
 use crate::train::objective::reward::sampled_gradient;
 
-/// What the means of a step divide by.
+/// Counts of a step, which its means divide by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    pub chains: usize,
-    /// Actions and score tokens.
+    pub completions: usize,
+    /// Actions, and one score per completion.
     pub tokens: usize,
 }
 
 impl Totals {
-    /// Counts all chains of a step.
-    pub fn of(all: &[Vec<PromptGroup>]) -> Self {
-        let chains = || all.iter().flatten().flat_map(|r| &r.chains);
-        Totals { chains: chains().count(), tokens: chains().map(|c| c.actions.len() + 1).sum() }
+    /// Counts the completions of all batches of a step.
+    pub fn of(batches: &[Vec<PromptGroup>]) -> Self {
+        let completions = || batches.iter().flatten().flat_map(|group| &group.completions);
+        Totals { completions: completions().count(), tokens: completions().map(|c| c.actions.len() + 1).sum() }
     }
 }
 
@@ -28,19 +28,19 @@ impl PolicyTrainer {
         BatchLayout { tokens: &self.tokens, reads: self.reads }
     }
 
-    /// Prompts with their chains in a batch, and where each chain is.
-    pub fn lay(&self, groups: &[PromptGroup]) -> (PackedInputs, Vec<Vec<CompletionSpans>>) {
+    /// Packs prompt groups into a batch. Returns it without losses, and the spans of every completion, by group.
+    pub fn pack(&self, groups: &[PromptGroup]) -> (PackedInputs, Vec<Vec<CompletionSpans>>) {
         let mut batch = PackedInputs::default();
-        let lay = |group: &PromptGroup| {
-            let fed: Vec<&[u32]> = group.chains.iter().map(|c| c.fed.as_slice()).collect();
-            self.layout().lay(&mut batch, &group.prompt.ids, &fed)
+        let push = |group: &PromptGroup| {
+            let continuations: Vec<&[u32]> = group.completions.iter().map(|c| c.continuation.as_slice()).collect();
+            self.layout().push(&mut batch, &group.prompt.ids, &continuations)
         };
-        let spans = groups.iter().map(lay).collect();
+        let spans = groups.iter().map(push).collect();
         (batch, spans)
     }
 
-    /// The packed batch with both terms as objectives: the loss is minus the reward.
-    pub fn objectives(
+    /// The packed batch with the losses of both terms. The loss is minus the reward.
+    pub fn losses(
         &self,
         groups: &[PromptGroup],
         scored: &[Vec<ScoredCompletion>],
@@ -48,39 +48,42 @@ impl PolicyTrainer {
         totals: &Totals,
     ) -> PackedInputs {
         let s = &self.settings;
-        let per_chain = 1.0 / totals.chains as f64;
+        let per_completion = 1.0 / totals.completions as f64;
         let per_token = match s.aggregation {
-            Aggregation::Sum => per_chain,
+            Aggregation::Sum => per_completion,
             Aggregation::TokenMean => 1.0 / totals.tokens as f64,
         };
-        let (mut batch, spans) = self.lay(groups);
+        let (mut batch, spans) = self.pack(groups);
         for ((group, spans), scored) in groups.iter().zip(&spans).zip(scored) {
-            for ((chain, spans), reward) in group.chains.iter().zip(spans).zip(scored) {
-                let explore = s.exploration * reward.ratio * reward.advantage * per_token;
-                for (token, row) in chain.actions.iter().zip(&spans.before) {
+            for ((completion, spans), scored) in group.completions.iter().zip(spans).zip(scored) {
+                // Exploration: A ∇ log π of every action.
+                let explore = s.exploration * scored.ratio * scored.advantage * per_token;
+                for (token, predictor) in completion.actions.iter().zip(&spans.predictors) {
                     let entropy_weight = -(s.entropy_bonus * per_token) as f32;
-                    batch.push_row(*row, TokenLoss { entropy_weight, ..TokenLoss::token(*token, explore as f32) });
+                    batch.push_row(*predictor, TokenLoss { entropy_weight, ..TokenLoss::token(*token, explore as f32) });
                 }
-                let refine = s.refinement * reward.ratio * per_chain;
-                let mut of_scores = s.reward.gradient(answer.scale, &reward.log_probs, group.prompt.label());
-                of_scores.iter_mut().for_each(|c| *c *= refine);
+                // Refinement: β ∇r of the score distribution.
+                let refine = s.refinement * scored.ratio * per_completion;
+                let mut coefficients = s.reward.gradient(answer.scale, &scored.log_probs, group.prompt.label());
+                coefficients.iter_mut().for_each(|c| *c *= refine);
+                // A sampled score is an action too.
                 if s.reward.samples_score() {
-                    let sampled = sampled_gradient(&reward.log_probs, reward.sampled);
-                    of_scores.iter_mut().zip(sampled).for_each(|(c, slope)| *c += explore * slope);
+                    let gradient = sampled_gradient(&scored.log_probs, scored.sampled);
+                    coefficients.iter_mut().zip(gradient).for_each(|(c, g)| *c += explore * g);
                 }
-                self.layout().push_scores(spans, &mut batch, &of_scores);
+                self.layout().push_scores(spans, &mut batch, &coefficients);
             }
         }
         batch.sort_rows();
         batch
     }
 
-    /// Adds the gradient of a batch to the optimiser's and returns what the batch's rows said. `fresh`: its chains are those
-    /// that [`PolicyTrainer::rewards`] read last, so that the forward pass need not be run again.
+    /// Adds the gradient of a batch's losses to the optimiser's and returns the statistics of its loss positions. `fresh`: the
+    /// batch has the completions that [`PolicyTrainer::rewards`] read last, so the forward pass need not run again.
     ///
     /// # Errors
-    /// A batch over the planned sizes, other chains than those just read, or what the GPU reports.
-    pub async fn accumulate(&self, batch: &PackedInputs, fresh: bool) -> Result<Vec<TokenStats>, TrainError> {
+    /// A batch over the planned sizes, `fresh` with other completions than those just read, or what the GPU reports.
+    pub async fn backward(&self, batch: &PackedInputs, fresh: bool) -> Result<Vec<TokenStats>, TrainError> {
         if fresh {
             self.pass.backward(batch)?
         } else {
@@ -90,10 +93,10 @@ impl PolicyTrainer {
     }
 }
 
-/// All chains with their places.
-pub(super) fn chains<'a>(
+/// All completions with their spans.
+pub(super) fn completions<'a>(
     groups: &'a [PromptGroup],
     spans: &'a [Vec<CompletionSpans>],
 ) -> impl Iterator<Item = (&'a Completion, &'a CompletionSpans)> {
-    groups.iter().zip(spans).flat_map(|(group, spans)| group.chains.iter().zip(spans))
+    groups.iter().zip(spans).flat_map(|(group, spans)| group.completions.iter().zip(spans))
 }
