@@ -196,7 +196,7 @@ impl WebJudge {
         }
         let expectation = options.judging(1)?.expectation;
         let scale = &judge.settings().scale;
-        let readings: Vec<&ChainScore> = judged.iter().flat_map(|j| &j.readings).collect();
+        let readings: Vec<&ChainScore> = judged.iter().flat_map(|j| &j.chain_scores).collect();
         let mut texts = judged.iter().flat_map(|j| &j.chains);
         let predictions: Vec<Prediction> = readings.iter().map(|r| r.prediction.clone()).collect();
         let all = Prediction::average(scale, &predictions)?;

@@ -84,7 +84,7 @@ fn planned_and_held(config: &TrainConfig, gpu: &Gpu) -> (memory::MemoryPlan, Eng
         tokenizer: &start.tokenizer,
         max_tokens: start.settings.max_completion_length,
     };
-    let engine = Engine::new(gpu, &start.origin(), config, &data).unwrap();
+    let engine = Engine::new(gpu, &start.initial_weights(), config, &data).unwrap();
     gpu.flush();
     gpu.wait().unwrap();
     (plan, engine)
