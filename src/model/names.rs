@@ -1,4 +1,4 @@
-//! The tensors of a model: under their Hugging Face names, as files hold them, and fused into groups, as the GPU does.
+//! The tensors of a model: with their Hugging Face names in files, and fused into groups on the GPU.
 //!
 //! ```text
 //! files                                          groups
@@ -7,11 +7,11 @@
 //! model.layers.0.self_attn.v_proj.weight [K, H]  ┘
 //! ```
 //!
-//! All matrices are `[out, in]`, row-major; stacking by rows is therefore plain concatenation.
+//! All matrices are `[out, in]`, row-major. Stacking by rows is therefore concatenation.
 
 use super::config::Config;
 
-/// One tensor as a file holds it.
+/// Name and shape of a tensor in files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorSpec {
     pub name: String,
@@ -30,7 +30,7 @@ impl TensorSpec {
     }
 }
 
-/// What a group does in the decoder. Optimisers and initialisation treat the kinds differently.
+/// The kind of a group. Optimiser and quantisation treat the kinds differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Embedding,
@@ -39,7 +39,7 @@ pub enum Kind {
     Bias,
 }
 
-/// Tensors of one kind that live in one buffer, stacked by rows: `[rows, cols]`.
+/// Tensors of one kind, stacked by rows: `[rows, cols]`. Products read a group as one matrix.
 ///
 /// A norm is `[1, H]`, the pair of q and k norms `[2, head_dim]`, a bias `[n, 1]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,7 +91,7 @@ impl Group {
     }
 }
 
-/// Where the groups of one model lie in [`Groups::list`].
+/// The indices of one layer's groups in [`Groups::list`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LayerGroups {
     pub input_norm: usize,
@@ -104,7 +104,7 @@ pub struct LayerGroups {
     pub down: usize,
 }
 
-/// Every group of a model, in the order of the forward pass, and an index by role.
+/// Every group of a model in the order of the forward pass, and their indices by role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Groups {
     pub list: Vec<Group>,
@@ -132,7 +132,7 @@ impl Groups {
         Groups { list, embed, layers, final_norm, head }
     }
 
-    /// The group that multiplies the last hidden state to logits: the head, or the embedding where they are tied.
+    /// The group that maps the last hidden state to logits: the head, or the embedding where they are tied.
     pub fn output(&self) -> usize {
         self.head.unwrap_or(self.embed)
     }
@@ -164,7 +164,7 @@ fn add_layer(config: &Config, layer: usize, add: &mut impl FnMut(Group) -> usize
     LayerGroups { input_norm, qkv, qkv_bias, qk_norm, o, post_norm, gate_up, down }
 }
 
-/// Every tensor that the files of this model hold, in the order in which they are written.
+/// Every tensor in the files of this model, in the order in which they are written.
 pub fn tensors(config: &Config) -> Vec<TensorSpec> {
     specs(&Groups::of(config).list)
 }

@@ -1,4 +1,4 @@
-//! Who decides how matrices that do not learn are held on the GPU.
+//! The dtype in which frozen matrices are held on the GPU.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,18 +6,18 @@ use crate::ops::weight_dtype::WeightDtype;
 
 const AUTO: &str = "auto";
 
-/// How matrices are to be held: as they are stored, which loses nothing, or in a dtype of one's own choice.
+/// How to hold matrices: in the dtype in which they are stored, which loses nothing, or in a given dtype.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "&'static str")]
 pub struct WeightPolicy(Option<WeightDtype>);
 
 impl WeightPolicy {
-    /// As they are stored.
+    /// In the dtype in which they are stored.
     pub const AS_STORED: WeightPolicy = WeightPolicy(None);
-    /// Of the flags `--weights` and `--base-weights`.
+    /// The values of the flags `--weights` and `--base-weights`.
     pub const WORDS: [&str; 6] = [AUTO, "f32", "bf16", "f16", "q8", "q4"];
 
-    /// The policy that one of [`WeightPolicy::WORDS`] means.
+    /// The policy named by one of [`WeightPolicy::WORDS`].
     pub fn named(word: &str) -> Option<Self> {
         if word == AUTO { Some(Self::AS_STORED) } else { WeightDtype::from_name(word).map(Self::from) }
     }
@@ -27,7 +27,7 @@ impl WeightPolicy {
         self.0.map_or(AUTO, WeightDtype::name)
     }
 
-    /// The dtype to hold matrices in that are stored in `stored`.
+    /// The dtype in which to hold matrices that are stored in `stored`.
     pub fn of_stored(self, stored: WeightDtype) -> WeightDtype {
         self.0.unwrap_or(stored)
     }
@@ -58,12 +58,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn policies_by_their_words() {
+    fn policies_are_found_by_their_words() {
         for word in WeightPolicy::WORDS {
             assert_eq!(WeightPolicy::named(word).unwrap().name(), word);
         }
-        let held = |word| WeightPolicy::named(word).unwrap().of_stored(WeightDtype::Bf16);
-        assert_eq!(["auto", "f32", "q8"].map(held), [WeightDtype::Bf16, WeightDtype::F32, WeightDtype::Q8]);
+        let dtype = |word| WeightPolicy::named(word).unwrap().of_stored(WeightDtype::Bf16);
+        assert_eq!(["auto", "f32", "q8"].map(dtype), [WeightDtype::Bf16, WeightDtype::F32, WeightDtype::Q8]);
         assert_eq!((WeightPolicy::named("q5"), WeightPolicy::default()), (None, WeightPolicy::AS_STORED));
     }
 }
