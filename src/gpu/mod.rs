@@ -24,7 +24,7 @@ pub use error::GpuError;
 pub use kernel::{KernelSpec, SHADERS, assemble};
 pub use memory_tracker::{MemoryKind, MemoryUsage};
 pub use plan::{Dispatch, Extent, Grid, Param, Plan, PlanBuilder, RunParam, RunParams, Tensor};
-pub use profile::{KernelTime, Span};
+pub use profile::{DispatchTime, KernelTime};
 pub use tuning::{Kernels, MatrixUnit, Tuning, Variant};
 
 use std::collections::HashMap;
@@ -327,7 +327,7 @@ impl Gpu {
 
     /// Bytes of all live buffers.
     pub fn allocated(&self) -> u64 {
-        self.held().total()
+        self.memory_usage().total()
     }
 
     /// Number of buffers created since the device was opened, without those for reading results back.
@@ -336,12 +336,12 @@ impl Gpu {
     }
 
     /// Bytes of all live buffers, by kind.
-    pub fn held(&self) -> MemoryUsage {
+    pub fn memory_usage(&self) -> MemoryUsage {
         self.shared.tracker.now()
     }
 
     /// The usage when its total was largest.
-    pub fn peak(&self) -> MemoryUsage {
+    pub fn peak_usage(&self) -> MemoryUsage {
         self.shared.tracker.peak()
     }
 
@@ -559,7 +559,9 @@ impl Gpu {
     pub fn check(&self) -> Result<(), GpuError> {
         match &*self.shared.fault.lock().unwrap_or_else(PoisonError::into_inner) {
             None => Ok(()),
-            Some(Fault::OutOfMemory) => Err(GpuError::OutOfMemory { what: "a buffer".into(), bytes: 0, held: self.held() }),
+            Some(Fault::OutOfMemory) => {
+                Err(GpuError::OutOfMemory { what: "a buffer".into(), bytes: 0, held: self.memory_usage() })
+            }
             Some(Fault::Lost(reason)) => Err(GpuError::DeviceLost { reason: reason.clone() }),
             Some(Fault::Rejected(reason)) => Err(GpuError::Validation { reason: reason.clone() }),
         }

@@ -16,7 +16,7 @@ pub struct KernelTime {
 
 /// When one dispatch ran, by the adapter's clock.
 #[derive(Clone, Debug)]
-pub struct Span {
+pub struct DispatchTime {
     /// File, entry point and constants.
     pub kernel: String,
     /// Seconds since the first dispatch of the run began.
@@ -28,7 +28,7 @@ pub struct Span {
 
 impl KernelTime {
     /// The sums over `spans` by kernel, slowest first.
-    pub fn sums(spans: &[Span]) -> Vec<KernelTime> {
+    pub fn sums(spans: &[DispatchTime]) -> Vec<KernelTime> {
         let mut times: Vec<KernelTime> = Vec::new();
         for span in spans {
             match times.iter_mut().find(|t| t.kernel == span.kernel) {
@@ -38,7 +38,7 @@ impl KernelTime {
                     t.flops += span.flops;
                 }
                 None => {
-                    let Span { kernel, seconds, flops, .. } = span.clone();
+                    let DispatchTime { kernel, seconds, flops, .. } = span.clone();
                     times.push(KernelTime { kernel, calls: 1, seconds, flops });
                 }
             }
@@ -121,7 +121,7 @@ impl Plan {
     ///
     /// # Errors
     /// An adapter without timestamps; run parameters that do not fit, as in [`Plan::run_times`].
-    pub async fn timeline(&self, params: &RunParams) -> Result<Vec<Span>, GpuError> {
+    pub async fn timeline(&self, params: &RunParams) -> Result<Vec<DispatchTime>, GpuError> {
         let gpu: &Gpu = &self.gpu;
         if !gpu.has_timestamps() {
             return Err(GpuError::Validation { reason: format!("{} has no timestamp queries", gpu.facts()) });
@@ -139,13 +139,13 @@ impl Plan {
     }
 
     /// Submits a run with timestamps around every dispatch. The spans returned have no times yet; the stopwatches will have them.
-    fn submit_timed(&self, params: &RunParams) -> Result<(Vec<Span>, Vec<Stopwatch>), GpuError> {
+    fn submit_timed(&self, params: &RunParams) -> Result<(Vec<DispatchTime>, Vec<Stopwatch>), GpuError> {
         let gpu: &Gpu = &self.gpu;
         let _lock = gpu.lock();
         let params = &self.begin(params, 0)?;
         let shared = gpu.device()?;
         let encoder = || shared.device.create_command_encoder(&Default::default());
-        let mut spans: Vec<Span> = Vec::new();
+        let mut spans: Vec<DispatchTime> = Vec::new();
         let mut watches = vec![Stopwatch::new(gpu, self.steps.len())?];
         let (mut commands, mut pending) = (encoder(), 0);
         for step in &self.steps {
@@ -176,7 +176,7 @@ impl Plan {
             pass.dispatch_workgroups(x, y, 1);
             drop(pass);
             pending += flops;
-            spans.push(Span { kernel: name.clone(), start: 0.0, seconds: 0.0, flops });
+            spans.push(DispatchTime { kernel: name.clone(), start: 0.0, seconds: 0.0, flops });
         }
         watches.iter().try_for_each(|w| w.resolve(&mut commands))?;
         shared.queue.submit([commands.finish()]);

@@ -67,7 +67,7 @@ impl Judge {
             batch.push(ids);
             let places: Vec<u32> = (*first as u32..ids.len() as u32).collect();
             for places in places.chunks(at_once) {
-                batch.rows = places.to_vec();
+                batch.loss_positions = places.to_vec();
                 let logits = pass.run(&batch).await?;
                 all.extend(logits.chunks_exact(vocab).map(largest));
             }

@@ -94,7 +94,7 @@ impl JudgeFiles {
     fn held(&self, gpu: &Gpu, dtype: WeightDtype, rows: &[Example], judging: &ScoreOptions) -> Result<MemoryUsage> {
         let dry = gpu.dry_copy();
         self.upload_as(&dry, dtype)?.reserve(rows, judging)?;
-        Ok(dry.peak())
+        Ok(dry.peak_usage())
     }
 }
 

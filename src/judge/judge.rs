@@ -293,7 +293,7 @@ impl Judge {
         let longest = lengths.iter().copied().max().unwrap_or(0);
         let tokens = lengths.iter().sum::<usize>().min(PASS_TOKENS.max(longest));
         let rows = (continuations * self.tokens.places().len()).min(tokens);
-        PassSizes { tokens, rows, score_tokens: self.tokens.alphabet().to_vec(), ..PassSizes::default() }
+        PassSizes { tokens, loss_positions: rows, score_tokens: self.tokens.alphabet().to_vec(), ..PassSizes::default() }
     }
 
     /// Makes what judging `examples` may take at most, and lets it go: so that a dry run's ledger has seen it.
@@ -456,9 +456,9 @@ async fn run_scores(
     if spans.is_empty() {
         return Ok(Vec::new());
     }
-    spans.iter().flat_map(|p| &p.nodes).for_each(|node| batch.push_row(*node, TokenLoss::default()));
-    batch.sort_rows();
+    spans.iter().flat_map(|p| &p.nodes).for_each(|node| batch.push_loss(*node, TokenLoss::default()));
+    batch.sort_losses();
     pass.run(&batch)?;
-    let stats = pass.stats(batch.rows.len()).await?;
+    let stats = pass.stats(batch.loss_positions.len()).await?;
     Ok(spans.iter().map(|p| layout.log_probs(p, &batch, &stats)).collect())
 }

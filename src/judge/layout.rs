@@ -121,7 +121,7 @@ impl BatchLayout<'_> {
 
     /// Log-probabilities of the scores of a judgement, out of the statistics of the batch's rows, all its nodes among them.
     pub fn log_probs(&self, spans: &CompletionSpans, batch: &PackedInputs, stats: &[TokenStats]) -> Vec<f64> {
-        self.tokens.log_probs(|node| match batch.row_at(spans.nodes[node]) {
+        self.tokens.log_probs(|node| match batch.loss_at(spans.nodes[node]) {
             Some(row) => &stats[row].score_log_probs,
             None => &[],
         })

@@ -35,9 +35,9 @@ pub struct PackedInputs {
     /// `[T]`
     pub spans: Vec<TokenSpan>,
     /// `[R]`: the loss positions, as indices of tokens in the batch, strictly increasing. The head computes logits only there.
-    pub rows: Vec<u32>,
+    pub loss_positions: Vec<u32>,
     /// `[R]`: the loss at each loss position.
-    pub objectives: Vec<TokenLoss>,
+    pub losses: Vec<TokenLoss>,
     /// `[losses on scores, K]`: `-∂loss/∂log p` of each score token, see [`TokenLoss::scores`].
     pub coefficients: Vec<f32>,
     /// Random key of dropout, a different one for each training batch.
@@ -85,29 +85,29 @@ impl PackedInputs {
         heads
     }
 
-    /// Appends a loss position. Positions must be appended in increasing order or sorted by [`PackedInputs::sort_rows`].
-    pub fn push_row(&mut self, position: u32, loss: TokenLoss) {
-        self.rows.push(position);
-        self.objectives.push(loss);
+    /// Appends a loss position. Positions must be appended in increasing order or sorted by [`PackedInputs::sort_losses`].
+    pub fn push_loss(&mut self, position: u32, loss: TokenLoss) {
+        self.loss_positions.push(position);
+        self.losses.push(loss);
     }
 
     /// Appends a loss position whose loss depends on the score tokens. `coefficients` are `-∂loss/∂log p` of each, `[K]`.
     pub fn push_scores(&mut self, position: u32, coefficients: &[f64]) {
         let scores = (self.coefficients.len() / coefficients.len().max(1)) as u32;
         self.coefficients.extend(coefficients.iter().map(|c| *c as f32));
-        self.push_row(position, TokenLoss { scores, ..TokenLoss::default() });
+        self.push_loss(position, TokenLoss { scores, ..TokenLoss::default() });
     }
 
     /// Sorts the loss positions in increasing order.
-    pub fn sort_rows(&mut self) {
-        let mut pairs: Vec<(u32, TokenLoss)> = self.rows.drain(..).zip(self.objectives.drain(..)).collect();
+    pub fn sort_losses(&mut self) {
+        let mut pairs: Vec<(u32, TokenLoss)> = self.loss_positions.drain(..).zip(self.losses.drain(..)).collect();
         pairs.sort_by_key(|(position, _)| *position);
-        (self.rows, self.objectives) = pairs.into_iter().unzip();
+        (self.loss_positions, self.losses) = pairs.into_iter().unzip();
     }
 
     /// The index among the loss positions of token `position` of the batch.
-    pub fn row_at(&self, position: u32) -> Option<usize> {
-        self.rows.binary_search(&position).ok()
+    pub fn loss_at(&self, position: u32) -> Option<usize> {
+        self.loss_positions.binary_search(&position).ok()
     }
 
     /// Checks everything that shaders rely on.
@@ -122,16 +122,16 @@ impl PackedInputs {
         };
         let t = self.ids.len();
         limit("tokens in a batch", tokens, t)?;
-        limit("loss positions", loss_positions, self.rows.len())?;
+        limit("loss positions", loss_positions, self.loss_positions.len())?;
         limit("largest token id", config.vocab_size - 1, self.ids.iter().copied().max().unwrap_or(0) as usize)?;
         let last = self.positions.iter().copied().max().unwrap_or(0) as usize;
         limit("last position (max_position_embeddings - 1)", config.max_position_embeddings - 1, last)?;
         limit("last position (of the pass)", tokens.saturating_sub(1), last)?;
-        limit("largest loss position", t.saturating_sub(1), self.rows.iter().copied().max().unwrap_or(0) as usize)?;
-        let target = self.objectives.iter().map(|loss| loss.token).max().unwrap_or(0);
+        limit("largest loss position", t.saturating_sub(1), self.loss_positions.iter().copied().max().unwrap_or(0) as usize)?;
+        let target = self.losses.iter().map(|loss| loss.token).max().unwrap_or(0);
         limit("largest target token", config.vocab_size - 1, target as usize)?;
         let with_scores = |loss: &&TokenLoss| loss.scores != NO_SCORES;
-        let needed = self.objectives.iter().filter(with_scores).map(|loss| (loss.scores as usize + 1) * scores).max();
+        let needed = self.losses.iter().filter(with_scores).map(|loss| (loss.scores as usize + 1) * scores).max();
         limit("coefficients of scores", self.coefficients.len(), needed.unwrap_or(0))?;
         limit("coefficients of the loss positions", loss_positions * scores, self.coefficients.len())?;
         let spans_fit = self.spans.iter().enumerate().all(|(i, s)| {
@@ -143,8 +143,8 @@ impl PackedInputs {
         });
         let lengths_fit = self.positions.len() == t
             && self.spans.len() == t
-            && self.objectives.len() == self.rows.len()
-            && self.rows.windows(2).all(|w| w[0] < w[1]);
+            && self.losses.len() == self.loss_positions.len()
+            && self.loss_positions.windows(2).all(|w| w[0] < w[1]);
         if spans_fit && lengths_fit {
             return Ok(());
         }

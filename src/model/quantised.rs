@@ -22,7 +22,7 @@ use half::f16;
 
 use super::config::Config;
 use super::error::ModelError;
-use super::names::{Group, Groups, Kind};
+use super::names::{Group, GroupKind, Groups};
 use crate::ops::weight_dtype::{BLOCK, WeightDtype};
 
 /// The two arrays of a quantised matrix. Entries of both have 32 bits. Other packed matrices have no scales.
@@ -59,17 +59,18 @@ impl WeightDtype {
     /// largest matrix of a small model, and it keeps 8 bits because every logit of a score is computed with it.
     pub fn of_group(self, group: &Group) -> WeightDtype {
         let wanted = match group.kind {
-            Kind::Embedding if self.is_quantised() => WeightDtype::Q8,
-            Kind::Embedding | Kind::Matrix => self,
-            Kind::Norm | Kind::Bias => WeightDtype::F32,
+            GroupKind::Embedding if self.is_quantised() => WeightDtype::Q8,
+            GroupKind::Embedding | GroupKind::Matrix => self,
+            GroupKind::Norm | GroupKind::Bias => WeightDtype::F32,
         };
         if group.cols.is_multiple_of(wanted.block()) { wanted } else { WeightDtype::F32 }
     }
 
     /// Number of matrices in the model's files that stay in f32.
     pub fn left_in_full(self, config: &Config) -> usize {
-        let in_full =
-            |group: &&Group| matches!(group.kind, Kind::Embedding | Kind::Matrix) && self.of_group(group) == WeightDtype::F32;
+        let in_full = |group: &&Group| {
+            matches!(group.kind, GroupKind::Embedding | GroupKind::Matrix) && self.of_group(group) == WeightDtype::F32
+        };
         Groups::of(config).list.iter().filter(in_full).map(|group| group.parts.len()).sum()
     }
 

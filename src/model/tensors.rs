@@ -110,14 +110,14 @@ impl TensorSet {
     /// # Errors
     /// Too little GPU memory.
     pub fn zeros(gpu: &Gpu, groups: &[Group], role: &str) -> Result<Self, ModelError> {
-        Self::room(gpu, groups, WeightDtype::F32, role)
+        Self::allocate(gpu, groups, WeightDtype::F32, role)
     }
 
     /// Zeros for `groups`, with matrices in `dtype`.
     ///
     /// # Errors
     /// Too little GPU memory.
-    pub fn room(gpu: &Gpu, groups: &[Group], dtype: WeightDtype, role: &str) -> Result<Self, ModelError> {
+    pub fn allocate(gpu: &Gpu, groups: &[Group], dtype: WeightDtype, role: &str) -> Result<Self, ModelError> {
         let max_words = (gpu.max_binding().min(gpu.max_buffer()) / 4) as usize;
         let chunks = |group: &Group| -> Result<Vec<Chunk>, ModelError> {
             let dtype = dtype.of_group(group);

@@ -26,12 +26,12 @@ impl Weights {
     ///
     /// # Errors
     /// Too little GPU memory.
-    pub fn room(gpu: &Gpu, config: &Config, dtype: WeightDtype) -> Result<Self, ModelError> {
+    pub fn allocate(gpu: &Gpu, config: &Config, dtype: WeightDtype) -> Result<Self, ModelError> {
         if gpu.memory_left().is_some() {
             gpu.afford(bytes_on_gpu(gpu, config, dtype)?)?;
         }
         let groups = Groups::of(config);
-        let base = TensorSet::room(gpu, &groups.list, dtype, "weights")?;
+        let base = TensorSet::allocate(gpu, &groups.list, dtype, "weights")?;
         Ok(Weights { config: config.clone(), groups, dtype, base, adapter: None })
     }
 
@@ -48,7 +48,7 @@ impl Weights {
     /// # Errors
     /// As [`Weights::upload`]; a value that f16 cannot hold.
     pub fn upload_as(gpu: &Gpu, source: &dyn TensorSource, dtype: WeightDtype) -> Result<Self, ModelError> {
-        let weights = Self::room(&gpu.for_memory(MemoryKind::Weights), source.config(), dtype)?;
+        let weights = Self::allocate(&gpu.for_memory(MemoryKind::Weights), source.config(), dtype)?;
         if !gpu.is_dry() {
             weights.base.upload(gpu, source)?;
         }
@@ -113,7 +113,7 @@ impl Weights {
 /// Those of a dry run.
 pub fn bytes_on_gpu(gpu: &Gpu, config: &Config, dtype: WeightDtype) -> Result<u64, ModelError> {
     let dry = gpu.dry_copy();
-    let _alive = Weights::room(&dry, config, dtype)?;
+    let _alive = Weights::allocate(&dry, config, dtype)?;
     Ok(dry.allocated())
 }
 

@@ -149,7 +149,7 @@ pub trait RolloutObserver {
 
     /// Called after each read with the draws so far of each active chain, without the phrase or EOS at the end or what may
     /// become one. `chain` counts over all prompts. `false` stops the rollout with [`ModelError::Stopped`].
-    fn said(&mut self, _chain: usize, _draws: &[Draw]) -> bool {
+    fn stable_tokens(&mut self, _chain: usize, _draws: &[Draw]) -> bool {
         true
     }
 
@@ -175,7 +175,7 @@ pub struct Until<S, D> {
 }
 
 impl<S: Fn() -> bool, D: FnMut(usize)> RolloutObserver for Until<S, D> {
-    fn said(&mut self, _chain: usize, _draws: &[Draw]) -> bool {
+    fn stable_tokens(&mut self, _chain: usize, _draws: &[Draw]) -> bool {
         !(self.stop)()
     }
 
@@ -369,7 +369,7 @@ impl Rollout {
             let stop = Stop { max_tokens: chain.max_tokens, ..run.stop.clone() };
             let end = stop.find(&chain.draws);
             let stable = end.map_or_else(|| stop.stable_len(&chain.draws), |(end, _, tail)| end - tail);
-            if !observer.said(chain.number, &chain.draws[..stable]) {
+            if !observer.stable_tokens(chain.number, &chain.draws[..stable]) {
                 return Err(ModelError::Stopped);
             }
             match end {

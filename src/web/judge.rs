@@ -335,7 +335,7 @@ impl RolloutObserver for Listener<'_> {
         Some(TOKENS_A_LOOK)
     }
 
-    fn said(&mut self, chain: usize, draws: &[Draw]) -> bool {
+    fn stable_tokens(&mut self, chain: usize, draws: &[Draw]) -> bool {
         while self.chains.len() <= chain {
             self.chains.push((StreamDecoder::new(&[], true), 0, false));
         }
@@ -361,7 +361,7 @@ struct Follower<'a> {
 }
 
 impl RolloutObserver for Follower<'_> {
-    fn said(&mut self, _chain: usize, _draws: &[Draw]) -> bool {
+    fn stable_tokens(&mut self, _chain: usize, _draws: &[Draw]) -> bool {
         if now() - self.asked < ASK {
             return true;
         }

@@ -64,7 +64,7 @@ impl Loader {
         let stored = manifest.weight_dtype()?;
         let intake = Intake {
             gpu: gpu.clone(),
-            weights: Weights::room(&gpu, &config, held(stored, halves))?,
+            weights: Weights::allocate(&gpu, &config, held(stored, halves))?,
             contents: Contents::new(&config, stored),
             part: None,
             values: Vec::new(),

@@ -61,8 +61,8 @@ impl BatchTensors {
         plan.write(self.ids, &batch.ids)?;
         plan.write(self.positions, &batch.positions)?;
         plan.write(self.spans, &batch.spans)?;
-        plan.write(self.loss_positions, &batch.rows)?;
-        Ok([(self.params.tokens, batch.ids.len() as u32), (self.params.losses, batch.rows.len() as u32)].into())
+        plan.write(self.loss_positions, &batch.loss_positions)?;
+        Ok([(self.params.tokens, batch.ids.len() as u32), (self.params.losses, batch.loss_positions.len() as u32)].into())
     }
 }
 

@@ -15,7 +15,7 @@
 //! that still run ([`CachePass::set_rows`]).
 
 use super::{Attention, Inputs, Recorder, rope_table, rope_values};
-use crate::gpu::{Buffer, Extent, Gpu, MemoryKind, Plan, PlanBuilder, RunParam, RunParams, Span, Tensor};
+use crate::gpu::{Buffer, DispatchTime, Extent, Gpu, MemoryKind, Plan, PlanBuilder, RunParam, RunParams, Tensor};
 use crate::model::error::ModelError;
 use crate::model::weights::Weights;
 use crate::ops::cached_attention::{KvSlot, SLOT_WORDS, cache_words};
@@ -244,7 +244,7 @@ impl CachePass {
     ///
     /// # Errors
     /// Those of the GPU.
-    pub async fn timeline(&self, rows: usize, sampler: Sampler) -> Result<Vec<Span>, ModelError> {
+    pub async fn timeline(&self, rows: usize, sampler: Sampler) -> Result<Vec<DispatchTime>, ModelError> {
         Ok(self.step.plan.timeline(&self.step.params(rows, sampler)).await?)
     }
 

@@ -34,11 +34,11 @@ impl LogitsPass {
 
     /// Logits `[R, V]` at the batch's loss positions. Its losses are not used.
     pub async fn run(&self, batch: &PackedInputs) -> Result<Vec<f32>, ModelError> {
-        let objectives = vec![TokenLoss::default(); batch.rows.len()];
-        let batch = PackedInputs { objectives, coefficients: Vec::new(), ..batch.clone() };
+        let losses = vec![TokenLoss::default(); batch.loss_positions.len()];
+        let batch = PackedInputs { losses, coefficients: Vec::new(), ..batch.clone() };
         batch.check(&self.weights.config, self.limits)?;
         let params = self.batch.upload(&self.plan, &batch)?;
         self.plan.run(&params)?;
-        Ok(self.plan.read(self.logits, batch.rows.len() * self.weights.config.vocab_size).await?)
+        Ok(self.plan.read(self.logits, batch.loss_positions.len() * self.weights.config.vocab_size).await?)
     }
 }

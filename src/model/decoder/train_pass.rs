@@ -7,7 +7,7 @@ use super::backward::BackwardInputs;
 use super::batch_tensors::BatchTensors;
 use super::project::GradTargets;
 use super::{Attention, Recorder, Trace, words};
-use crate::gpu::{Extent, Gpu, KernelTime, MemoryKind, Plan, PlanBuilder, RunParam, RunParams, Span, Tensor};
+use crate::gpu::{DispatchTime, Extent, Gpu, KernelTime, MemoryKind, Plan, PlanBuilder, RunParam, RunParams, Tensor};
 use crate::model::batch::{BatchLimits, PackedInputs};
 use crate::model::error::ModelError;
 use crate::model::tensors::TensorSet;
@@ -28,7 +28,7 @@ pub struct PassSizes {
     /// Most tokens of a batch, T.
     pub tokens: usize,
     /// Most loss positions of a batch, R.
-    pub rows: usize,
+    pub loss_positions: usize,
     /// Ids of the score tokens, K; may be empty.
     pub score_tokens: Vec<u32>,
     /// With a gradient: recompute activations in the backward pass instead of keeping them.
@@ -128,7 +128,7 @@ impl Pass {
         let gpu = &gpu.for_memory(MemoryKind::Activations);
         let mut recorder = Recorder::new(weights);
         let mut plan = PlanBuilder::new(gpu.tuning());
-        let batch = BatchTensors::new(&mut plan, weights, sizes.tokens, sizes.rows);
+        let batch = BatchTensors::new(&mut plan, weights, sizes.tokens, sizes.loss_positions);
         let backward =
             targets.map(|targets| (targets, BackwardParams { stats_only: plan.run_param(), distinct: plan.run_param() }));
         let has_dropout = sizes.dropout && backward.is_some() && weights.adapter().is_some_and(|a| a.settings.dropout > 0.0);
@@ -142,7 +142,7 @@ impl Pass {
                 None
             }
             Some((targets, params)) => {
-                let stats_only = Extent::dynamic(params.stats_only, sizes.rows as u32);
+                let stats_only = Extent::dynamic(params.stats_only, sizes.loss_positions as u32);
                 recorder.statistics(&mut plan, &batch, &head, trace.output, stats_only);
                 let backward_start = plan.steps();
                 let (coefficients, dgathered) = recorder.record_loss_backward(&mut plan, &batch, &head, trace.output, targets);
@@ -183,7 +183,7 @@ impl Pass {
     pub fn forward(&self, batch: &PackedInputs) -> Result<(), ModelError> {
         let mut params = self.upload(batch)?;
         let Some(backward) = &self.backward else { return Ok(self.plan.run(&params)?) };
-        params.set(backward.params.stats_only, batch.rows.len() as u32);
+        params.set(backward.params.stats_only, batch.loss_positions.len() as u32);
         self.plan.run_steps(&params, 0..backward.backward_start)?;
         *backward.forward_ids() = Some(batch.ids.clone());
         Ok(())
@@ -211,23 +211,23 @@ impl Pass {
     }
 
     /// Runs one batch with timestamps around every dispatch. Returns the times in order.
-    pub async fn timeline(&self, batch: &PackedInputs) -> Result<Vec<Span>, ModelError> {
+    pub async fn timeline(&self, batch: &PackedInputs) -> Result<Vec<DispatchTime>, ModelError> {
         let params = self.upload(batch)?;
         Ok(self.plan.timeline(&params).await?)
     }
 
     /// Checks and uploads a batch. Returns its run parameters, with no loss position that needs only statistics.
     fn upload(&self, batch: &PackedInputs) -> Result<RunParams, ModelError> {
-        let (tokens, loss_positions, scores) = (self.sizes.tokens, self.sizes.rows, self.sizes.score_tokens.len());
+        let (tokens, loss_positions, scores) = (self.sizes.tokens, self.sizes.loss_positions, self.sizes.score_tokens.len());
         batch.check(&self.weights.config, BatchLimits { tokens, loss_positions, scores })?;
         let mut params = self.batch.upload(&self.plan, batch)?;
-        self.plan.write(self.head.losses, &batch.objectives)?;
+        self.plan.write(self.head.losses, &batch.losses)?;
         if let Some(backward) = &self.backward {
             // The next run overwrites the activations of the last forward batch.
             *backward.forward_ids() = None;
             let sorted = embedding::buckets(&batch.ids);
             let mut loss_index = vec![NO_ROW; batch.ids.len()];
-            for (index, position) in batch.rows.iter().enumerate() {
+            for (index, position) in batch.loss_positions.iter().enumerate() {
                 loss_index[*position as usize] = index as u32;
             }
             self.plan.write(backward.inputs.loss_index, &loss_index)?;
@@ -271,7 +271,7 @@ struct HeadTensors {
 impl HeadTensors {
     /// `bytes`: the most that the logits of a chunk may take.
     fn new(plan: &mut PlanBuilder, recorder: &Recorder, sizes: &PassSizes, bytes: u64) -> Self {
-        let (max_losses, scores) = (sizes.rows, sizes.score_tokens.len());
+        let (max_losses, scores) = (sizes.loss_positions, sizes.score_tokens.len());
         HeadTensors {
             losses: plan.persistent("losses", max_losses * TOKEN_LOSS_WORDS),
             score_tokens: plan.persistent("score tokens", scores),

@@ -20,7 +20,7 @@ pub use peft::AdapterFiles;
 
 use super::config::Config;
 use super::error::ModelError;
-use super::names::{Group, Groups, Kind, Part};
+use super::names::{Group, GroupKind, Groups, Part};
 use super::tensors::TensorSet;
 use crate::gpu::{Gpu, MemoryKind};
 use crate::random::Stream;
@@ -60,7 +60,7 @@ pub fn scale(alpha: f64, r: usize, rslora: bool) -> f64 {
 /// adapted.
 fn module_name<'a>(group: &Group, part: &'a Part) -> Option<&'a str> {
     let name = part.hf_name.strip_suffix(".weight")?;
-    (group.kind == Kind::Matrix && name.starts_with("model.layers.")).then_some(name)
+    (group.kind == GroupKind::Matrix && name.starts_with("model.layers.")).then_some(name)
 }
 
 /// Whether `module` is `name`, or ends in a dot and `name`.
@@ -156,7 +156,7 @@ impl AdapterLayout {
         }
         let stacked = adapted.iter().map(|(_, m)| (tensor_name(&m.name, 'A'), m.r)).collect();
         let a = self.groups.len();
-        self.groups.push(Group::new(format!("{}.lora_A", group.name), Kind::Matrix, group.cols, stacked));
+        self.groups.push(Group::new(format!("{}.lora_A", group.name), GroupKind::Matrix, group.cols, stacked));
         let mut rank = 0;
         let mut parts = Vec::new();
         for (part, module) in adapted {
@@ -171,7 +171,7 @@ impl AdapterLayout {
                 scale: scale(module.alpha, module.r, rslora),
             });
             let layer = group.name.rsplit_once('.').map_or("", |(layer, _)| layer);
-            self.groups.push(Group::new(format!("{layer}.{short}.lora_B"), Kind::Matrix, module.r, vec![(name, part.rows)]));
+            self.groups.push(Group::new(format!("{layer}.{short}.lora_B"), GroupKind::Matrix, module.r, vec![(name, part.rows)]));
             rank += module.r;
         }
         Some(AdaptedGroup { a, rank, parts })

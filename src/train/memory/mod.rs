@@ -161,7 +161,7 @@ struct Measured {
 
 impl Measured {
     fn of(gpu: &Gpu) -> Self {
-        Measured { held: gpu.peak(), shared: gpu.aliased_bytes(), refusals: gpu.refusals() }
+        Measured { held: gpu.peak_usage(), shared: gpu.aliased_bytes(), refusals: gpu.refusals() }
     }
 
     fn fits(&self, available: Option<u64>) -> Option<bool> {

@@ -125,7 +125,7 @@ impl SupervisedPass {
         };
         let sizes = PassSizes {
             tokens: largest(&|e| e.size(layout)),
-            rows: largest(&|e| e.rows(layout, &supervision)),
+            loss_positions: largest(&|e| e.rows(layout, &supervision)),
             score_tokens: layout.tokens.alphabet().to_vec(),
             recompute: learning.as_ref().is_some_and(|l| l.recompute),
             dropout: true,
@@ -157,7 +157,7 @@ impl SupervisedPass {
                 // What the squared error pulls at depends on where the expected score is.
                 let reading = PackedInputs { noise, ..packed.reading() };
                 self.pass.forward(&reading)?;
-                known = packed.log_probs(layout, &reading, &self.pass.stats(reading.rows.len()).await?);
+                known = packed.log_probs(layout, &reading, &self.pass.stats(reading.loss_positions.len()).await?);
             }
             let batch = PackedInputs { noise, ..packed.objectives(layout, &self.scale, &objective, shares, &known) };
             if known.is_empty() {
@@ -165,7 +165,7 @@ impl SupervisedPass {
             } else {
                 self.pass.backward(&batch)?
             }
-            let stats = self.pass.stats(batch.rows.len()).await?;
+            let stats = self.pass.stats(batch.loss_positions.len()).await?;
             let found = packed.found(layout, &self.scale, supervision, &batch, &stats);
             sums.found.cross_entropy += found.cross_entropy;
             sums.found.squared += found.squared;

@@ -65,7 +65,7 @@ impl MetricSums {
                 }
                 self.forced += usize::from(chain.ending != Ending::Phrase);
                 for (log_p, row) in chain.log_ps.iter().zip(&spans.before) {
-                    let Some(row) = batch.row_at(*row) else { continue };
+                    let Some(row) = batch.loss_at(*row) else { continue };
                     self.entropy += f64::from(stats[row].entropy);
                     self.off_policy = self.off_policy.max(f64::from((stats[row].log_p - log_p).abs()));
                 }
@@ -76,7 +76,7 @@ impl MetricSums {
                 self.kl += reward.kl;
             }
         }
-        for (objective, row) in batch.objectives.iter().zip(stats) {
+        for (objective, row) in batch.losses.iter().zip(stats) {
             self.loss -= f64::from(objective.weight) * f64::from(row.log_p);
         }
         self.tokens += batch.ids.len();

@@ -143,7 +143,7 @@ impl PolicyTrainer {
         let rollout = Rollout::new(gpu, &weights, sizes)?;
         let sizes = PassSizes {
             tokens: prompts * layout.size(longest, std::iter::repeat_n(fed, chains)),
-            rows: prompts * chains * (fed + tokens.places().len()),
+            loss_positions: prompts * chains * (fed + tokens.places().len()),
             score_tokens: tokens.alphabet().to_vec(),
             recompute: settings.recompute,
             // Chains are sampled without dropout.

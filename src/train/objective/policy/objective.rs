@@ -59,7 +59,7 @@ impl PolicyTrainer {
                 let explore = s.exploration * reward.ratio * reward.advantage * per_token;
                 for (token, row) in chain.actions.iter().zip(&spans.before) {
                     let entropy_weight = -(s.entropy_bonus * per_token) as f32;
-                    batch.push_row(*row, TokenLoss { entropy_weight, ..TokenLoss::token(*token, explore as f32) });
+                    batch.push_loss(*row, TokenLoss { entropy_weight, ..TokenLoss::token(*token, explore as f32) });
                 }
                 let refine = s.refinement * reward.ratio * per_chain;
                 let mut of_scores = s.reward.gradient(answer.scale, &reward.log_probs, group.prompt.label());
@@ -71,7 +71,7 @@ impl PolicyTrainer {
                 self.layout().push_scores(spans, &mut batch, &of_scores);
             }
         }
-        batch.sort_rows();
+        batch.sort_losses();
         batch
     }
 
@@ -86,7 +86,7 @@ impl PolicyTrainer {
         } else {
             self.pass.run(batch)?
         }
-        Ok(self.pass.stats(batch.rows.len()).await?)
+        Ok(self.pass.stats(batch.loss_positions.len()).await?)
     }
 }
 

@@ -78,21 +78,21 @@ impl PolicyTrainer {
         let (mut batch, spans) = self.lay(groups);
         for (chain, spans) in chains(groups, &spans) {
             if with_actions {
-                chain.actions.iter().zip(&spans.before).for_each(|(t, row)| batch.push_row(*row, TokenLoss::token(*t, 0.0)));
+                chain.actions.iter().zip(&spans.before).for_each(|(t, row)| batch.push_loss(*row, TokenLoss::token(*t, 0.0)));
             }
-            spans.nodes.iter().for_each(|node| batch.push_row(*node, TokenLoss::default()));
+            spans.nodes.iter().for_each(|node| batch.push_loss(*node, TokenLoss::default()));
         }
-        batch.sort_rows();
+        batch.sort_losses();
         self.pass.forward(&batch)?;
-        let stats = self.pass.stats(batch.rows.len()).await?;
+        let stats = self.pass.stats(batch.loss_positions.len()).await?;
         let before = match &self.start {
             None => None,
             Some((_, pass)) => {
                 pass.run(&batch)?;
-                Some(pass.stats(batch.rows.len()).await?)
+                Some(pass.stats(batch.loss_positions.len()).await?)
             }
         };
-        let log_p = |stats: &[TokenStats], row: &u32| batch.row_at(*row).map_or(0.0, |row| f64::from(stats[row].log_p));
+        let log_p = |stats: &[TokenStats], row: &u32| batch.loss_at(*row).map_or(0.0, |row| f64::from(stats[row].log_p));
         let reward = &self.settings.reward;
         for (group, spans) in groups.iter().zip(&spans) {
             for (chain, spans) in group.chains.iter().zip(spans) {
