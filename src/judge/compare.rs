@@ -68,7 +68,7 @@ impl Judge {
             batch.push(ids);
             let positions: Vec<u32> = (*first as u32..ids.len() as u32).collect();
             for chunk in positions.chunks(positions_per_pass) {
-                batch.rows = chunk.to_vec();
+                batch.loss_positions = chunk.to_vec();
                 let logits = pass.run(&batch).await?;
                 tokens.extend(logits.chunks_exact(vocab).map(argmax));
             }

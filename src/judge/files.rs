@@ -93,7 +93,7 @@ impl JudgeFiles {
     fn peak_usage(&self, gpu: &Gpu, dtype: WeightDtype, rows: &[Example], options: &ScoreOptions) -> Result<MemoryUsage> {
         let dry = gpu.dry_copy();
         self.upload_as(&dry, dtype)?.reserve(rows, options)?;
-        Ok(dry.peak())
+        Ok(dry.peak_usage())
     }
 }
 

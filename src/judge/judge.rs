@@ -337,7 +337,7 @@ impl Judge {
         let longest = lengths.iter().copied().max().unwrap_or(0);
         let tokens = lengths.iter().sum::<usize>().min(PASS_TOKENS.max(longest));
         let rows = (continuations * self.tokens.nodes().len()).min(tokens);
-        PassSizes { tokens, rows, score_tokens: self.tokens.alphabet().to_vec(), ..PassSizes::default() }
+        PassSizes { tokens, loss_positions: rows, score_tokens: self.tokens.alphabet().to_vec(), ..PassSizes::default() }
     }
 
     /// Makes the largest plans that scoring `examples` may need and drops them. A dry run measures memory this way.
@@ -505,9 +505,9 @@ async fn run_batch(
     if spans.is_empty() {
         return Ok(Vec::new());
     }
-    spans.iter().flat_map(|span| &span.score_nodes).for_each(|node| batch.push_row(*node, TokenLoss::default()));
-    batch.sort_rows();
+    spans.iter().flat_map(|span| &span.score_nodes).for_each(|node| batch.push_loss(*node, TokenLoss::default()));
+    batch.sort_losses();
     pass.run(&batch)?;
-    let stats = pass.stats(batch.rows.len()).await?;
+    let stats = pass.stats(batch.loss_positions.len()).await?;
     Ok(spans.iter().map(|span| layout.log_probs(span, &batch, &stats)).collect())
 }

@@ -119,7 +119,7 @@ impl BatchLayout<'_> {
     /// Log-probabilities of the scores of one continuation, `[scores]`. `stats` are those of the batch's loss positions, which
     /// include all score nodes.
     pub fn log_probs(&self, spans: &CompletionSpans, batch: &PackedInputs, stats: &[TokenStats]) -> Vec<f64> {
-        self.tokens.log_probs(|node| match batch.row_at(spans.score_nodes[node]) {
+        self.tokens.log_probs(|node| match batch.loss_at(spans.score_nodes[node]) {
             Some(row) => &stats[row].score_log_probs,
             None => &[],
         })

@@ -343,7 +343,7 @@ impl RolloutObserver for TokenObserver<'_> {
         Some(STREAM_INTERVAL)
     }
 
-    fn said(&mut self, chain: usize, draws: &[Draw]) -> bool {
+    fn stable_tokens(&mut self, chain: usize, draws: &[Draw]) -> bool {
         while self.chains.len() <= chain {
             self.chains.push((StreamDecoder::new(&[], true), 0, false));
         }
@@ -370,7 +370,7 @@ struct BatchObserver<'a> {
 }
 
 impl RolloutObserver for BatchObserver<'_> {
-    fn said(&mut self, _chain: usize, _draws: &[Draw]) -> bool {
+    fn stable_tokens(&mut self, _chain: usize, _draws: &[Draw]) -> bool {
         if now() - self.last_call < PROGRESS_INTERVAL {
             return true;
         }

@@ -5,7 +5,7 @@ use crate::common::gpu;
 use jurist::judge::{AnswerFormat, BatchLayout, Decode, Expectation, Scale, ScoreReads, ScoreTokens};
 use jurist::model::config::Config;
 use jurist::model::init::Init;
-use jurist::model::names::Kind;
+use jurist::model::names::GroupKind;
 use jurist::model::weights::Weights;
 use jurist::ops::loss_head::NO_SCORES;
 use jurist::random::Stream;
@@ -71,9 +71,9 @@ impl Court {
             for (index, (group, buffer)) in weights.groups.list.iter().zip(weights.base().buffers()).enumerate() {
                 let mut stream = Stream::new(9, index as u64);
                 let mean = match group.kind {
-                    Kind::Bias => 0.0,
-                    Kind::Norm => 1.0,
-                    Kind::Embedding | Kind::Matrix => continue,
+                    GroupKind::Bias => 0.0,
+                    GroupKind::Norm => 1.0,
+                    GroupKind::Embedding | GroupKind::Matrix => continue,
                 };
                 let values: Vec<f32> = (0..group.len()).map(|_| (mean + 0.3 * stream.normal()) as f32).collect();
                 gpu().write(buffer, 0, &values).unwrap();
@@ -243,7 +243,7 @@ fn weights_of_both_aggregations_by_hand() {
         let totals = Totals::of(std::slice::from_ref(&groups));
         assert_eq!((totals.completions, totals.tokens), (4, 15));
         let batch = court.with_speech(|s| trainer.losses(&groups, &scored, s, &totals));
-        let mut rows = batch.objectives.iter();
+        let mut rows = batch.losses.iter();
         for (length, advantage) in [(2, 0.5), (3, -0.25), (1, 4.0), (5, -8.0)] {
             for objective in rows.by_ref().take(length) {
                 let expected = 2.0 * advantage * per_token;

@@ -99,8 +99,8 @@ impl<'a> PackedExamples<'a> {
     /// The batch with loss positions at the score nodes only and without losses: it reads the score distributions.
     pub fn score_positions(&self) -> PackedInputs {
         let mut batch = self.batch.clone();
-        self.spans.iter().flat_map(|span| &span.score_nodes).for_each(|node| batch.push_row(*node, TokenLoss::default()));
-        batch.sort_rows();
+        self.spans.iter().flat_map(|span| &span.score_nodes).for_each(|node| batch.push_loss(*node, TokenLoss::default()));
+        batch.sort_losses();
         batch
     }
 
@@ -125,7 +125,7 @@ impl<'a> PackedExamples<'a> {
             RewardSettings { expectation: supervision.expectation, squared: supervision.squared, ..RewardSettings::NONE };
         for (i, (example, spans)) in self.examples.iter().zip(&self.spans).enumerate() {
             for (predictor, token) in self.targets(i, supervision) {
-                batch.push_row(predictor, TokenLoss::token(token, per_target as f32));
+                batch.push_loss(predictor, TokenLoss::token(token, per_target as f32));
             }
             let mut coefficients = vec![0.0; scale.len()];
             example.prompt.label.weights.iter().for_each(|(k, w)| coefficients[*k] += per_target * w);
@@ -135,7 +135,7 @@ impl<'a> PackedExamples<'a> {
             }
             layout.push_scores(spans, &mut batch, &coefficients);
         }
-        batch.sort_rows();
+        batch.sort_losses();
         batch
     }
 
@@ -162,7 +162,7 @@ impl<'a> PackedExamples<'a> {
         sums.entropy = stats.iter().map(|s| f64::from(s.entropy)).sum();
         for (i, (example, log_probs)) in self.examples.iter().zip(self.log_probs(layout, batch, stats)).enumerate() {
             for (predictor, _) in self.targets(i, supervision) {
-                sums.cross_entropy -= batch.row_at(predictor).map_or(0.0, |row| f64::from(stats[row].log_p));
+                sums.cross_entropy -= batch.loss_at(predictor).map_or(0.0, |row| f64::from(stats[row].log_p));
             }
             sums.cross_entropy -= example.prompt.label.weights.iter().map(|(k, w)| w * log_probs[*k]).sum::<f64>();
             sums.squared += (expected(supervision.expectation, scale, &log_probs) - example.prompt.value).powi(2);
@@ -205,12 +205,12 @@ mod tests {
         let packed = PackedExamples::new(&both, layout, 8).unwrap();
         let means = MeanWeights { per_target: 0.5, per_example: 1.0 };
         let batch = packed.losses(layout, &scale, &SFT, means, &[]);
-        assert_eq!((&batch.ids[..], &batch.rows[..]), (&[1, 2, 7, 8, 3, 8][..], &[1, 2, 3, 4, 5][..]));
-        let targets: Vec<u32> = batch.objectives.iter().filter(|o| o.weight == 0.5).map(|o| o.token).collect();
+        assert_eq!((&batch.ids[..], &batch.loss_positions[..]), (&[1, 2, 7, 8, 3, 8][..], &[1, 2, 3, 4, 5][..]));
+        let targets: Vec<u32> = batch.losses.iter().filter(|o| o.weight == 0.5).map(|o| o.token).collect();
         assert_eq!(targets, [7, 8, 8]);
         assert_eq!(batch.coefficients, [0.375, 0.125, 0.0, 0.5]);
         let whole = packed.losses(layout, &scale, &Supervision { completion_only: false, ..SFT }, means, &[]);
-        assert_eq!((whole.rows[0], whole.objectives[0].token), (0, 2));
+        assert_eq!((whole.loss_positions[0], whole.losses[0].token), (0, 2));
         assert!(PackedExamples::new(&both, layout, 4).err().unwrap().to_string().starts_with("the batch needs"));
     }
 
@@ -225,7 +225,7 @@ mod tests {
         let raft = Supervision { cross_entropy: 0.0, squared: 1.0, ..SFT };
         let even = vec![vec![0.5f64.ln(); 2]];
         let batch = packed.losses(layout, &scale, &raft, MeanWeights { per_target: 1.0, per_example: 1.0 }, &even);
-        assert_eq!(batch.rows, packed.score_positions().rows);
+        assert_eq!(batch.loss_positions, packed.score_positions().loss_positions);
         // E = 1.5, y = 2: more of b, less of a, by 2 · 0.5 · 0.5 · 0.5.
         assert_eq!(batch.coefficients, [-0.25, 0.25]);
     }

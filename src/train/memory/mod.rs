@@ -161,7 +161,7 @@ struct PeakMemory {
 
 impl PeakMemory {
     fn of(gpu: &Gpu) -> Self {
-        PeakMemory { usage: gpu.peak(), shared: gpu.aliased_bytes(), refusals: gpu.refusals() }
+        PeakMemory { usage: gpu.peak_usage(), shared: gpu.aliased_bytes(), refusals: gpu.refusals() }
     }
 
     fn fits(&self, available: Option<u64>) -> Option<bool> {

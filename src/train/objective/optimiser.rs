@@ -1,8 +1,8 @@
 //! The optimiser on the GPU: global gradient norm, clipping and AdamW, as one plan over all parameters.
 
-use crate::gpu::{Gpu, MemoryKind, Plan, PlanBuilder, RunParams, Span, Tensor};
+use crate::gpu::{DispatchTime, Gpu, MemoryKind, Plan, PlanBuilder, RunParams, Tensor};
 use crate::model::error::ModelError;
-use crate::model::names::Kind;
+use crate::model::names::GroupKind;
 use crate::model::tensors::TensorSet;
 use crate::ops::adamw::{self, AdamW, State, StepScalars};
 use crate::ops::grad_norm::grad_norm;
@@ -58,7 +58,7 @@ impl Optimiser {
         let adam = AdamW { beta1: settings.beta1 as f32, beta2: settings.beta2 as f32, eps: settings.epsilon as f32 };
         let (parameters, first_moments, second_moments) = (trained.all(&mut plan), m.all(&mut plan), v.all(&mut plan));
         for (n, (group, gradient)) in gradients.into_iter().enumerate() {
-            let decays = matches!(trained.groups()[group].kind, Kind::Matrix | Kind::Embedding);
+            let decays = matches!(trained.groups()[group].kind, GroupKind::Matrix | GroupKind::Embedding);
             let decay = if decays { settings.weight_decay as f32 } else { 0.0 };
             let state = State { parameter: parameters[n].1, gradient, m: first_moments[n].1, v: second_moments[n].1, decay };
             adamw::advance(&mut plan, adam, scalars, result, state);
@@ -76,7 +76,7 @@ impl Optimiser {
     }
 
     /// As [`Optimiser::step`], with a timestamp around every dispatch.
-    pub async fn timeline(&self, gpu: &Gpu, learning_rate: f64, t: u64) -> Result<Vec<Span>, ModelError> {
+    pub async fn timeline(&self, gpu: &Gpu, learning_rate: f64, t: u64) -> Result<Vec<DispatchTime>, ModelError> {
         let spans = self.plan.timeline(&self.params(learning_rate, t)).await?;
         self.gradient.clear(gpu);
         Ok(spans)

@@ -125,7 +125,7 @@ impl SupervisedPass {
         };
         let sizes = PassSizes {
             tokens: largest(&|e| e.size(layout)),
-            rows: largest(&|e| e.loss_positions(layout, &supervision)),
+            loss_positions: largest(&|e| e.loss_positions(layout, &supervision)),
             score_tokens: layout.tokens.alphabet().to_vec(),
             recompute: backward.as_ref().is_some_and(|b| b.recompute),
             dropout: true,
@@ -157,7 +157,7 @@ impl SupervisedPass {
                 // The gradient of the squared error depends on the score distribution.
                 let batch = PackedInputs { noise, ..packed.score_positions() };
                 self.pass.forward(&batch)?;
-                log_probs = packed.log_probs(layout, &batch, &self.pass.stats(batch.rows.len()).await?);
+                log_probs = packed.log_probs(layout, &batch, &self.pass.stats(batch.loss_positions.len()).await?);
             }
             let batch = PackedInputs { noise, ..packed.losses(layout, &self.scale, &trained, means, &log_probs) };
             if log_probs.is_empty() {
@@ -165,7 +165,7 @@ impl SupervisedPass {
             } else {
                 self.pass.backward(&batch)?
             }
-            let stats = self.pass.stats(batch.rows.len()).await?;
+            let stats = self.pass.stats(batch.loss_positions.len()).await?;
             let losses = packed.loss_sums(layout, &self.scale, supervision, &batch, &stats);
             sums.losses.cross_entropy += losses.cross_entropy;
             sums.losses.squared += losses.squared;

@@ -172,30 +172,30 @@ fn weigh(batch: &mut PackedInputs, trainer: &PolicyTrainer, groups: &[PromptGrou
     for ((group, spans), p) in groups.iter().zip(&spans).zip(ps) {
         for (chain, spans) in group.completions.iter().zip(spans) {
             let n = chain.actions.len();
-            let rows: Vec<usize> = spans.predictors[..n].iter().map(|row| batch.row_at(*row).unwrap()).collect();
+            let rows: Vec<usize> = spans.predictors[..n].iter().map(|row| batch.loss_at(*row).unwrap()).collect();
             for row in &rows {
-                batch.objectives[*row].weight = (f64::from(batch.objectives[*row].weight) * p) as f32;
+                batch.losses[*row].weight = (f64::from(batch.losses[*row].weight) * p) as f32;
             }
             match mistake {
-                Mistake::WindowTooEarly => batch.objectives[rows[n - 1]] = TokenLoss::default(),
+                Mistake::WindowTooEarly => batch.losses[rows[n - 1]] = TokenLoss::default(),
                 Mistake::WindowTooLate => {
-                    (1..n).rev().for_each(|j| batch.objectives[rows[j]] = batch.objectives[rows[j - 1]]);
-                    batch.objectives[rows[0]] = TokenLoss::default();
+                    (1..n).rev().for_each(|j| batch.losses[rows[j]] = batch.losses[rows[j - 1]]);
+                    batch.losses[rows[0]] = TokenLoss::default();
                 }
                 _ => {}
             }
             for node in &spans.score_nodes {
-                let number = batch.objectives[batch.row_at(*node).unwrap()].scores as usize;
+                let number = batch.losses[batch.loss_at(*node).unwrap()].scores as usize;
                 let width = trainer_alphabet(batch);
                 batch.coefficients[number * width..(number + 1) * width].iter_mut().for_each(|c| *c = (f64::from(*c) * p) as f32);
             }
             seen += n + spans.score_nodes.len();
         }
     }
-    assert_eq!(seen, batch.rows.len());
+    assert_eq!(seen, batch.loss_positions.len());
 }
 
 /// Coefficients a row with scores.
 fn trainer_alphabet(batch: &PackedInputs) -> usize {
-    batch.coefficients.len() / batch.objectives.iter().filter(|o| o.scores != NO_SCORES).count()
+    batch.coefficients.len() / batch.losses.iter().filter(|o| o.scores != NO_SCORES).count()
 }

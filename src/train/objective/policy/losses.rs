@@ -60,7 +60,7 @@ impl PolicyTrainer {
                 let explore = s.exploration * scored.ratio * scored.advantage * per_token;
                 for (token, predictor) in completion.actions.iter().zip(&spans.predictors) {
                     let entropy_weight = -(s.entropy_bonus * per_token) as f32;
-                    batch.push_row(*predictor, TokenLoss { entropy_weight, ..TokenLoss::token(*token, explore as f32) });
+                    batch.push_loss(*predictor, TokenLoss { entropy_weight, ..TokenLoss::token(*token, explore as f32) });
                 }
                 // Refinement: β ∇r of the score distribution.
                 let refine = s.refinement * scored.ratio * per_completion;
@@ -74,7 +74,7 @@ impl PolicyTrainer {
                 self.layout().push_scores(spans, &mut batch, &coefficients);
             }
         }
-        batch.sort_rows();
+        batch.sort_losses();
         batch
     }
 
@@ -89,7 +89,7 @@ impl PolicyTrainer {
         } else {
             self.pass.run(batch)?
         }
-        Ok(self.pass.stats(batch.rows.len()).await?)
+        Ok(self.pass.stats(batch.loss_positions.len()).await?)
     }
 }
 

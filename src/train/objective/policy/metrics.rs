@@ -66,7 +66,7 @@ impl MetricSums {
                 }
                 self.forced += usize::from(completion.ending != Ending::Phrase);
                 for (log_p, predictor) in completion.log_ps.iter().zip(&spans.predictors) {
-                    let Some(row) = batch.row_at(*predictor) else { continue };
+                    let Some(row) = batch.loss_at(*predictor) else { continue };
                     self.entropy += f64::from(stats[row].entropy);
                     self.log_p_difference = self.log_p_difference.max(f64::from((stats[row].log_p - log_p).abs()));
                 }
@@ -77,7 +77,7 @@ impl MetricSums {
                 self.kl += scored.kl;
             }
         }
-        for (loss, stats) in batch.objectives.iter().zip(stats) {
+        for (loss, stats) in batch.losses.iter().zip(stats) {
             self.loss -= f64::from(loss.weight) * f64::from(stats.log_p);
         }
         self.tokens += batch.ids.len();

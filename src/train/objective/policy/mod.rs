@@ -144,7 +144,7 @@ impl PolicyTrainer {
         let rollout_plan = Rollout::new(gpu, &weights, sizes)?;
         let sizes = PassSizes {
             tokens: prompts * layout.size(longest, std::iter::repeat_n(continuation, completions)),
-            rows: prompts * completions * (continuation + tokens.nodes().len()),
+            loss_positions: prompts * completions * (continuation + tokens.nodes().len()),
             score_tokens: tokens.alphabet().to_vec(),
             recompute: settings.recompute,
             // Completions are sampled without dropout.

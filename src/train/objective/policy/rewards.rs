@@ -81,21 +81,21 @@ impl PolicyTrainer {
         for (completion, spans) in completions(groups, &spans) {
             if needs_actions {
                 let actions = completion.actions.iter().zip(&spans.predictors);
-                actions.for_each(|(token, predictor)| batch.push_row(*predictor, TokenLoss::token(*token, 0.0)));
+                actions.for_each(|(token, predictor)| batch.push_loss(*predictor, TokenLoss::token(*token, 0.0)));
             }
-            spans.score_nodes.iter().for_each(|node| batch.push_row(*node, TokenLoss::default()));
+            spans.score_nodes.iter().for_each(|node| batch.push_loss(*node, TokenLoss::default()));
         }
-        batch.sort_rows();
+        batch.sort_losses();
         self.pass.forward(&batch)?;
-        let stats = self.pass.stats(batch.rows.len()).await?;
+        let stats = self.pass.stats(batch.loss_positions.len()).await?;
         let reference_stats = match &self.reference {
             None => None,
             Some((_, pass)) => {
                 pass.run(&batch)?;
-                Some(pass.stats(batch.rows.len()).await?)
+                Some(pass.stats(batch.loss_positions.len()).await?)
             }
         };
-        let log_p = |stats: &[TokenStats], token: &u32| batch.row_at(*token).map_or(0.0, |row| f64::from(stats[row].log_p));
+        let log_p = |stats: &[TokenStats], token: &u32| batch.loss_at(*token).map_or(0.0, |row| f64::from(stats[row].log_p));
         let reward = &self.settings.reward;
         for (group, spans) in groups.iter().zip(&spans) {
             for (completion, spans) in group.completions.iter().zip(spans) {
