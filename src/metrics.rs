@@ -170,8 +170,8 @@ pub struct Interval {
 /// `tie_margin`, which are not resampled.
 ///
 /// # Errors
-/// No metric of this name that is resampled; a level that is not between 0 and 1; columns of different length, scores that are not
-/// finite, values that are no scale; undefined where the metric is, or where half of the resamples have no value.
+/// A name that is not one of a resampled metric; a level that is not between 0 and 1; columns of different length, scores that
+/// are not finite, values that are not a scale; undefined where the metric is, or where half of the resamples have no value.
 pub fn interval(name: &str, human: &[f64], judge: &[f64], scale: Option<&[f64]>, level: f64) -> Result<Interval, Error> {
     let metric = metric(name).ok_or_else(|| {
         let known: Vec<&str> = METRICS.iter().map(|(name, _)| *name).collect();

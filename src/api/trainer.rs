@@ -12,8 +12,8 @@ use crate::train::run::{RunContext, run};
 /// A training run, as its [`TrainConfig`] says.
 ///
 /// The output folder is that of `jurist train`: checkpoints, `metrics.jsonl`, and at the end the judge, which
-/// [`Judge::load`](crate::Judge::load) opens. A run that ended early goes on with `resume_from_checkpoint`. A start model may be a
-/// name of the Hugging Face hub, as for [`Judge::load`](crate::Judge::load).
+/// [`Judge::load`](crate::Judge::load) opens. `resume_from_checkpoint` continues a run that ended early. A start model may be
+/// a name of the Hugging Face hub, as for [`Judge::load`](crate::Judge::load).
 pub struct Trainer<'a> {
     config: TrainConfig,
     gpu: Option<Gpu>,

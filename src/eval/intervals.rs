@@ -196,8 +196,8 @@ impl Bootstrap<'_> {
     /// Intervals of several statistics of samples that have the same rows.
     ///
     /// # Errors
-    /// A level that is no share; samples (or clusters) of different length. Each inner result is undefined where the statistic is, or where half of
-    /// the resamples have no value.
+    /// A level that is not a share; samples (or clusters) of different length. An inner result is undefined where the statistic is,
+    /// or where half of the resamples have no value.
     pub fn intervals(
         &self,
         samples: &[&Sample],

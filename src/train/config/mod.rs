@@ -1,6 +1,6 @@
 //! The settings of a training run, from four layers: defaults, the config file, the environment (`JURIST_<KEY>`), and flags. A
-//! later layer wins. Each value is checked against the table in [`settings`], and error messages name its layer. The names are those
-//! of transformers and TRL where the meaning is the same.
+//! later layer wins. Each value is checked against the table in [`settings`], and error messages name its layer. The names are
+//! those of transformers and TRL where the meaning is the same.
 
 mod checked;
 pub mod choices;
