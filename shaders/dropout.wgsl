@@ -1,6 +1,6 @@
 // Dropout (Srivastava et al. 2014): each value stays with probability 1 - p, and what stays grows by 1 / (1 - p).
 //
-//   thin    y = mask · x / (1 - p)
+//   apply   y = mask · x / (1 - p)
 //
 // Contract   y is written; with ACCUMULATE  y += ….  The mask is a function of (key, site, index) alone.
 // Grid       one thread a value.
@@ -21,7 +21,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
 
 @compute @workgroup_size(64)
-fn thin(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+fn apply(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
         @builtin(local_invocation_index) thread: u32) {
     let i = group_index(group, groups) * 64u + thread;
     if (i >= params.size) {

@@ -173,7 +173,7 @@ pub fn finite_scales(tensor: &str, start: usize, scales: &[u32]) -> Result<(), M
 mod tests {
     use super::*;
     use crate::random::Stream;
-    use crate::reference::quantised as spec;
+    use crate::reference::matmul_packed as spec;
 
     const BOTH: [WeightDtype; 2] = [WeightDtype::Q8, WeightDtype::Q4];
 
@@ -218,7 +218,7 @@ mod tests {
             let codes = spec::codes(&wide, dtype.bits());
             assert_eq!(spec::unpack(&packed, dtype.bits()), codes, "{dtype:?}");
             let scales: Vec<f64> = scales.iter().map(|s| f64::from(*s)).collect();
-            let meant = spec::meaning(&codes, &scales);
+            let meant = spec::dequantise(&codes, &scales);
             for (x, y) in meant.iter().zip(through(dtype, &values)) {
                 assert_eq!(*x as f32, y, "{dtype:?}");
             }

@@ -1,8 +1,8 @@
 //! Matrix products: forward, input gradient and weight gradient of a linear layer (`shaders/matmul.wgsl`, for CPU adapters
 //! with subgroups `shaders/matmul_subgroup.wgsl`, for matrix units `shaders/matmul_cooperative.wgsl`).
 
+use super::matmul_packed::{self, PackedProduct};
 use super::matrix::{FullChunk, Matrix, Storage, placed};
-use super::packed;
 use crate::gpu::{Dispatch, Extent, Grid, KernelSpec, MatrixUnit, Param, PlanBuilder, Tensor, Tuning, Variant};
 
 /// Which sides are transposed.
@@ -242,7 +242,7 @@ pub fn forward_between(plan: &mut PlanBuilder, x: View, w: &Matrix, y: View, [t,
                 let b = View::of(w, k.max());
                 product(plan, Product { layout: Layout::Nt, a: x, b, c: y, m: t, n, k, scale: 1.0, epilogue });
             }
-            Storage::Packed(w) => packed::product(plan, packed::Product { transposed: true, x, w, y }, [t, n, k], epilogue),
+            Storage::Packed(w) => matmul_packed::product(plan, PackedProduct { transposed: true, x, w, y }, [t, n, k], epilogue),
         }
     }
 }
@@ -264,7 +264,7 @@ pub fn backward_input_between(plan: &mut PlanBuilder, dy: View, w: &Matrix, dx: 
                 product(plan, Product { layout: Layout::Nn, a: dy, b, c: dx, m: t, n: k, k: n, scale: 1.0, epilogue });
             }
             Storage::Packed(w) => {
-                packed::product(plan, packed::Product { transposed: false, x: dy, w, y: dx }, [t, k, n], epilogue);
+                matmul_packed::product(plan, PackedProduct { transposed: false, x: dy, w, y: dx }, [t, k, n], epilogue);
             }
         }
     }

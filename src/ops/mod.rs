@@ -12,8 +12,8 @@ pub mod embedding;
 pub mod grad_norm;
 pub mod loss_head;
 pub mod matmul;
+mod matmul_packed;
 pub mod matrix;
-mod packed;
 pub mod rmsnorm;
 pub mod rope;
 pub mod rows;
@@ -86,7 +86,7 @@ pub fn catalogue() -> Vec<KernelSpec> {
     for tuning in [tuning(1, [8, 1], &[]), tuning(1, [8, 1], &subgroups), tuning(64, [8, 8], &gpu)] {
         all.extend(attention::variants(&tuning));
         all.extend(matmul::variants(&tuning));
-        all.extend(packed::variants(&tuning));
+        all.extend(matmul_packed::variants(&tuning));
         all.extend(rmsnorm::variants(&tuning));
         all.extend(loss_head::variants(&tuning));
         all.extend(sample::variants(&tuning));

@@ -111,7 +111,7 @@ impl Recorder<'_> {
             None => x,
             Some(d) => {
                 let thinned = plan.scratch("thinned input of an adapter", words(p.tokens, p.inputs));
-                dropout::thin(plan, d, x, thinned, p.tokens.times(p.inputs), false);
+                dropout::apply(plan, d, x, thinned, p.tokens.times(p.inputs), false);
                 thinned
             }
         };
@@ -229,7 +229,7 @@ impl Recorder<'_> {
         let a = adapter.set.matrix(plan, group.a);
         matmul::backward_input_between(plan, du, &a, View::of(target, p.inputs), sizes, Epilogue::Accumulate);
         if let Some(d) = dropout {
-            dropout::thin(plan, d, target, dx, p.tokens.times(p.inputs), true);
+            dropout::apply(plan, d, target, dx, p.tokens.times(p.inputs), true);
         }
     }
 

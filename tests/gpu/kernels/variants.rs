@@ -60,8 +60,8 @@ fn broken_ones_are_left_out() {
         (
             Variant::CachedAttentionSplit,
             "cached_attention_split.wgsl",
-            "mass += share * stats[n].y",
-            "mass += stats[n].y",
+            "denominator += share * stats[n].y",
+            "denominator += stats[n].y",
             "cached attention",
         ),
     ];

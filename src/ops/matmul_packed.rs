@@ -1,12 +1,11 @@
-//! Packed matrices in kernels: products with one on the right (`shaders/matmul_packed.wgsl`), and rows looked up in one
-//! (`shaders/embedding_packed.wgsl`).
+//! Matrix products whose right side is packed (`shaders/matmul_packed.wgsl`; for many rows it is unpacked first, by
+//! `shaders/unpack.wgsl`).
 
 use super::elements;
-use super::embedding::Rows;
 use super::matmul::{self, Epilogue, Layout, View, parameters};
 use super::matrix::Packed;
 use super::weight_dtype::{BLOCK, WeightDtype};
-use crate::gpu::{Dispatch, Extent, Grid, KernelSpec, Param, PlanBuilder, Tensor, Tuning, Variant};
+use crate::gpu::{Dispatch, Extent, Grid, KernelSpec, Param, PlanBuilder, Tuning, Variant};
 
 /// Rows of a tile, but for the one row of a decoding step.
 const ROWS: u32 = 8;
@@ -41,7 +40,7 @@ const MANY_ROWS: u32 = 32;
 const UNPACKED: u32 = 1 << 20;
 
 /// What a product with a packed matrix on the right multiplies.
-pub(super) struct Product {
+pub(super) struct PackedProduct {
     /// `y = x wᵀ`, or else `y = x w`.
     pub transposed: bool,
     pub x: View,
@@ -50,7 +49,7 @@ pub(super) struct Product {
 }
 
 /// `y[M, N] = x[M, K] · w[N, K]ᵀ`, or `x[M, K] · w[K, N]`, then the epilogue.
-pub(super) fn product(plan: &mut PlanBuilder, p: Product, [m, n, k]: [Extent; 3], epilogue: Epilogue) {
+pub(super) fn product(plan: &mut PlanBuilder, p: PackedProduct, [m, n, k]: [Extent; 3], epilogue: Epilogue) {
     let tuning = plan.tuning();
     if m.max() >= MANY_ROWS && (tuning.has(Variant::MatmulSubgroup) || tuning.has(Variant::MatmulCooperative)) {
         return unpacked(plan, p, [m, n, k], epilogue);
@@ -74,7 +73,7 @@ pub(super) fn product(plan: &mut PlanBuilder, p: Product, [m, n, k]: [Extent; 3]
 }
 
 /// The same product, piece by piece of w in f32.
-fn unpacked(plan: &mut PlanBuilder, p: Product, [m, n, k]: [Extent; 3], epilogue: Epilogue) {
+fn unpacked(plan: &mut PlanBuilder, p: PackedProduct, [m, n, k]: [Extent; 3], epilogue: Epilogue) {
     let (rows, width) = if p.transposed { (n.max(), k.max()) } else { (k.max(), n.max()) };
     let step = (UNPACKED / width / 32).max(1) * 32;
     let piece = plan.scratch("unpacked weights", (step.min(rows) * width) as usize);
@@ -112,26 +111,6 @@ fn unpack_spec(dtype: WeightDtype) -> KernelSpec {
     KernelSpec::new("unpack.wgsl", "unpack", &dtype.constants())
 }
 
-fn rows_spec(dtype: WeightDtype, width: u32, chunk: bool) -> KernelSpec {
-    let constants = [&dtype.constants()[..], &[("WIDTH", width), ("CHUNK", u32::from(chunk))]].concat();
-    KernelSpec::new("embedding_packed.wgsl", "forward", &constants)
-}
-
-/// `y[T, H] = table[ids]`, H = `width`, for the ids in `rows`.
-pub(super) fn rows(plan: &mut PlanBuilder, ids: Tensor, table: Packed, y: Tensor, (tokens, rows): (Extent, Rows), width: u32) {
-    let size = tokens.times(width / 8);
-    let mut tensors = vec![ids, table.words, y];
-    tensors.extend(table.scales);
-    plan.dispatch(Dispatch {
-        kernel: rows_spec(table.dtype, width, rows.is_some()),
-        tensors: &tensors,
-        words: &super::embedding::parameters(size, rows),
-        grid: elements(size),
-        flops: 1,
-        work: size,
-    });
-}
-
 pub(super) fn variants(tuning: &Tuning) -> Vec<KernelSpec> {
     let mut plan = PlanBuilder::new(tuning);
     let t = plan.persistent("epilogue", 1);
@@ -149,7 +128,6 @@ pub(super) fn variants(tuning: &Tuning) -> Vec<KernelSpec> {
             }
         }
         all.push(unpack_spec(dtype));
-        all.extend([false, true].map(|chunk| rows_spec(dtype, 64, chunk)));
     }
     all
 }
