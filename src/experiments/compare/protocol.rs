@@ -69,6 +69,7 @@ pub struct Group {
     pub tasks: Vec<String>,
     pub methods: Vec<String>,
     /// The method that the others' differences are to.
+    #[serde(rename = "champion")]
     pub reference: String,
     /// Seeds, where not all of the protocol's.
     seeds: Option<Vec<u64>>,
@@ -154,7 +155,7 @@ impl Protocol {
             for method in group.methods.iter().chain([&group.reference]) {
                 if !known.contains(&method.as_str()) || !group.methods.contains(&group.reference) {
                     return Err(format!(
-                        "group `{}`: `{method}` is no method above, or the reference is not among its methods",
+                        "group `{}`: `{method}` is no method above, or its champion is not among its methods",
                         group.name
                     ));
                 }
@@ -308,7 +309,7 @@ mod tests {
         title = "All"
         tasks = ["E"]
         methods = ["std", "real"]
-        reference = "real"
+        champion = "real"
     "#;
 
     fn parse(text: &str) -> Result<Protocol, String> {
@@ -343,7 +344,7 @@ mod tests {
     fn protocols_that_lead_nowhere() {
         for (from, to, message) in [
             ("start = \"sft\"\n        rate_of", "start = \"stf\"\n        rate_of", "refers to `stf`"),
-            ("reference = \"real\"", "reference = \"raft\"", "the reference is not among its methods"),
+            ("champion = \"real\"", "champion = \"raft\"", "champion is not among its methods"),
             ("tasks = [\"E\"]", "tasks = [\"F\"]", "unknown version"),
             ("normalize_advantages", "normalise_advantages", "`normalise_advantages` is no setting"),
             ("learning_rates = [1e-4]", "", "give learning_rates to choose from"),
