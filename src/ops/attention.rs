@@ -69,8 +69,8 @@ enum Implementation {
 }
 
 /// Rows of a tile of `attention_tiled.wgsl`, and vec4s of a vector that it stages at a time.
-const SIDE: u32 = 32;
-const WIDTH: u32 = 8;
+const TILE: u32 = 32;
+const CHUNK_VECS: u32 = 8;
 
 impl Implementation {
     fn of(heads: &Heads, tuning: &Tuning) -> Self {
@@ -87,7 +87,7 @@ impl Implementation {
         let (file, own) = match self {
             Implementation::Plain => ("attention.wgsl", vec![]),
             Implementation::Subgroup => ("attention_subgroup.wgsl", vec![("LOADS", heads.head_dim / 8)]),
-            Implementation::Tiled => ("attention_tiled.wgsl", vec![("CHUNKS", (heads.head_dim / 4).div_ceil(WIDTH))]),
+            Implementation::Tiled => ("attention_tiled.wgsl", vec![("CHUNKS", (heads.head_dim / 4).div_ceil(CHUNK_VECS))]),
         };
         KernelSpec::new(file, entry, &[heads.constants(), own].concat())
     }
@@ -100,7 +100,7 @@ impl Implementation {
             Implementation::Subgroup => Grid::Tiles { x: tokens, tile_x: 8, y: Extent::fixed(owners), tile_y: 1 },
             Implementation::Tiled => {
                 let rows = tokens.times(owners / heads.kv_heads);
-                Grid::Tiles { x: rows, tile_x: SIDE, y: Extent::fixed(heads.kv_heads), tile_y: 1 }
+                Grid::Tiles { x: rows, tile_x: TILE, y: Extent::fixed(heads.kv_heads), tile_y: 1 }
             }
         }
     }

@@ -35,7 +35,7 @@ pub fn grad_norm(plan: &mut PlanBuilder, gradients: &[Tensor], max_norm: f32, re
         start += runs.max();
     }
     plan.dispatch(Dispatch {
-        kernel: spec("shorten"),
+        kernel: spec("reduce"),
         tensors: &[partials, short],
         words: &[Param::U(total)],
         grid: elements(Extent::fixed(SHORT)),
@@ -53,5 +53,5 @@ pub fn grad_norm(plan: &mut PlanBuilder, gradients: &[Tensor], max_norm: f32, re
 }
 
 pub(super) fn variants() -> Vec<KernelSpec> {
-    ["squares", "shorten", "finish"].map(spec).to_vec()
+    ["squares", "reduce", "finish"].map(spec).to_vec()
 }

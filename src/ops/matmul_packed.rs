@@ -26,8 +26,8 @@ fn product_spec(text: Text, epilogue: Epilogue, tuning: &Tuning) -> KernelSpec {
     let bits = text.dtype.bits();
     let (parts, eights) = ((BLOCK * bits / 128) as u32, (128 / bits / 8) as u32);
     let block = match text.entry {
-        "nt" => [("PARTS", parts), ("EIGHTS", eights)],
-        _ => [("STEPS", if text.wide { 4 } else { 1 }), ("EIGHTS", eights)],
+        "nt" => [("VEC4S_PER_BLOCK", parts), ("PACKED8_PER_VEC4", eights)],
+        _ => [("STEPS", if text.wide { 4 } else { 1 }), ("PACKED8_PER_VEC4", eights)],
     };
     let tile = [("ROWS", text.rows), ("WIDE", u32::from(text.wide)), ("GROUP_X", x), ("GROUP_Y", y)];
     let constants = [&text.dtype.constants()[..], &block, &tile, &epilogue.constants()].concat();

@@ -23,8 +23,8 @@ impl Gpu {
         Gpu::open_for(options, Work::Training).await
     }
 
-    /// As [`Gpu::open`], but checks only the kernels of this work. On a software adapter the limit for buffers is the memory that is
-    /// free now, unless `options` name one.
+    /// As [`Gpu::open`], but checks only the kernels of this work. On a software adapter the limit for buffers is the memory that
+    /// is free now, unless `options` name one.
     #[doc(hidden)]
     pub async fn open_for(options: &GpuOptions, work: Work) -> Result<Gpu, GpuError> {
         let software_memory = options.software_memory.or_else(crate::system::free_memory);

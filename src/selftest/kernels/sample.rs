@@ -88,8 +88,8 @@ impl Sampler {
     }
 }
 
-/// The first of the largest logits is taken, with its log-probability. The row moves on one position, and the history keeps the last
-/// tokens.
+/// The first of the largest logits is taken, with its log-probability. The row moves on one position, and the history keeps the
+/// last tokens.
 pub async fn greedy(b: &mut Bench) -> Result<(), GpuError> {
     const OPERATION: &str = "greedy";
     let (vocab, rows) = (131, 6);

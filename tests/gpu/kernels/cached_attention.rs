@@ -45,8 +45,8 @@ fn a_full_row_does_not_spill() {
     }
 }
 
-/// A cache of several parts, as GPUs read it: at and around the edges of parts, across a shared prefix and a window. The result is
-/// that of a plain loop over all positions, with the same bits every time.
+/// A cache of several parts, as GPUs read it: at and around the edges of parts, across a shared prefix and a window. The result
+/// is that of a plain loop over all positions, with the same bits every time.
 #[test]
 fn long_caches_are_read_in_parts() {
     let (entries, own, max_length) = (1300, 300, 600);

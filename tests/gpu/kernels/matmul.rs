@@ -26,8 +26,8 @@ fn sizes([t, n, k]: [usize; 3]) -> [Extent; 3] {
     [t, n, k].map(|x| Extent::fixed(x as u32))
 }
 
-/// All layouts and epilogues: whole matrices, rows of longer matrices, and scaled windows with columns around them, as the adapters
-/// of single projections in fused matrices have.
+/// All layouts and epilogues: whole matrices, rows of longer matrices, and scaled windows with columns around them, as the
+/// adapters of single projections in fused matrices have.
 #[test]
 fn products() {
     for tuning in tunings() {

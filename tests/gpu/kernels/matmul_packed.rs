@@ -11,8 +11,8 @@ use jurist::selftest::stored::Stored;
 
 use crate::common::*;
 
-/// Forward and input gradient: whole and cut tiles, one row (which has a kernel of its own), one block to many, windows whose rows
-/// begin anywhere.
+/// Forward and input gradient: whole and cut tiles, one row (which has a kernel of its own), one block to many, windows whose
+/// rows begin anywhere.
 #[test]
 fn packed_products_and_rows() {
     for tuning in tunings() {
@@ -36,8 +36,8 @@ fn packed_products_and_rows() {
     }
 }
 
-/// Many rows of x: where products in f32 are faster, the matrix is unpacked part by part. Here it has two parts, or three chunks; the
-/// output is a window, or is accumulated.
+/// Many rows of x: where products in f32 are faster, the matrix is unpacked part by part. Here it has two parts, or three chunks;
+/// the output is a window, or is accumulated.
 #[test]
 fn many_rows_of_a_packed_matrix() {
     for tuning in tunings() {
