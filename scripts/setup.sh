@@ -6,7 +6,7 @@
 #   scripts/setup.sh driver PROGRAM   a software Vulkan driver, if `PROGRAM doctor --list` finds no adapter, or OpenGL on the CPU only
 #   scripts/setup.sh bindgen          the tool that makes a JavaScript module of the wasm
 #   scripts/setup.sh browser          Chromium, which compiles every shader as browsers do
-#   scripts/setup.sh page             the driver of the browser tests in web/tests, and Node in $NODE if the system's is too old
+#   scripts/setup.sh page             what web/tests needs from npm, and Node in $NODE if the system's is too old
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -141,7 +141,7 @@ setup_page() {
         new_node || fail "there is no Node for this system among npm's packages; please install Node 20 or later: https://nodejs.org"
     fi
     if (cd web/tests && npm ls --silent >/dev/null 2>&1); then return; fi
-    say "installing the browser driver of web/tests with npm"
+    say "installing the browser driver, TypeScript and Prettier of web/tests with npm"
     (cd web/tests && npm ci --silent --no-audit --no-fund) || fail "npm could not install what web/tests/package-lock.json names"
 }
 

@@ -77,12 +77,14 @@ for state in opengl no-node vulkan; do
     if [ -n "$why" ]; then skip "fresh $state" "$why"; else check "fresh $state" scripts/fresh.sh "$state"; fi
 done
 
-# The page in a real browser. Its tests count one by one too.
+# The page: its types and format, and its tests in a real browser, which count one by one too.
 if [ "${JURIST_SKIP_BROWSER:-}" = 1 ]; then
+    skip "types and format of the page" JURIST_SKIP_BROWSER=1
     skip page JURIST_SKIP_BROWSER=1
 else
     engine_built() { wait "$engine_pid"; local status=$?; cat "$engine"; return "$status"; }
     check engine engine_built
+    check "types and format of the page" scripts/web-check.sh
     echo "== page: node --test web/tests/*.test.mjs"
     page="$(mktemp)"
     timeout 900 node --test --test-concurrency=1 --test-reporter=spec --test-reporter-destination=stdout \

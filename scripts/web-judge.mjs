@@ -1,5 +1,5 @@
-// Gives the judge of the page two fields instead of one: its prompts are always "rubric … response … judge", so rubric and response
-// become columns and the frame around them its template. The text that the judge reads stays the same, word for word.
+// Gives the judge of the page two columns instead of one. Its prompts are always "rubric … response … judge", so rubric and
+// response become columns, and the words around them become its template. The judge reads the same text as before.
 //
 //   node scripts/web-judge.mjs web/judge
 
@@ -10,13 +10,30 @@ const TEMPLATE = "rubric {{ rubric }} response {{ response }} judge";
 
 const path = join(process.argv[2], "manifest.json");
 const manifest = JSON.parse(readFileSync(path, "utf8"));
-if (manifest.judge.template !== "plain") throw new Error(`${path}: its template is ${manifest.judge.template}; expected plain, as exported`);
+if (manifest.judge.template !== "plain")
+  throw new Error(
+    `${path}: its template is ${manifest.judge.template}; expected plain, as exported`,
+  );
 
 const examples = manifest.examples.map(({ id, prompt, score }) => {
-  const [, rubric, response] = /^rubric (.+?) response (.+) judge$/.exec(prompt) ?? [];
-  const again = TEMPLATE.replace("{{ rubric }}", rubric).replace("{{ response }}", response);
-  if (again !== prompt) throw new Error(`${path}: example ${id} is not "rubric … response … judge": ${prompt}`);
+  const [, rubric, response] =
+    /^rubric (.+?) response (.+) judge$/.exec(prompt) ?? [];
+  const again = TEMPLATE.replace("{{ rubric }}", rubric).replace(
+    "{{ response }}",
+    response,
+  );
+  if (again !== prompt)
+    throw new Error(
+      `${path}: example ${id} is not "rubric … response … judge": ${prompt}`,
+    );
   return { id, rubric, response, score: Number(score.toFixed(2)) }; // the mean of three people
 });
-const judge = { ...manifest.judge, template: "rubric and response", template_source: TEMPLATE };
-writeFileSync(path, JSON.stringify({ ...manifest, judge, examples }, null, 2) + "\n");
+const judge = {
+  ...manifest.judge,
+  template: "rubric and response",
+  template_source: TEMPLATE,
+};
+writeFileSync(
+  path,
+  JSON.stringify({ ...manifest, judge, examples }, null, 2) + "\n",
+);

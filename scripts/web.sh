@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the engine of the page: web/engine/jurist.js and web/engine/jurist_bg.wasm. Says how large it is, and lists the page's
-# files for offline use in web/engine/files.js.
+# Builds the engine of the page, web/engine/jurist.js and web/engine/jurist_bg.wasm, and its types. Prints its size, and lists the
+# page's files for offline use in web/engine/files.js.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -84,9 +84,13 @@
 // A browser has one thread: what is shared there need not be Send.
 #![cfg_attr(target_arch = "wasm32", allow(clippy::arc_with_non_send_sync))]
 
+#[macro_use]
+mod words;
+
 mod api;
 pub mod metrics;
 
+pub use api::config;
 #[cfg(not(target_arch = "wasm32"))]
 pub use api::{Bundle, Dataset, ExportOptions, Judge, LoadOptions, TrainOutcome, Trainer, export};
 pub use api::{Case, Error, Expectation, Gpu, GpuOptions, Method, Progress, Score, ScoreOptions, TrainConfig, WeightDtype};
@@ -101,7 +105,7 @@ pub mod web;
 
 #[cfg(all(feature = "cli", not(target_arch = "wasm32")))]
 #[doc(hidden)]
-pub mod cli;
+pub use cli::run;
 
 // The rooms. They are public for the tests, benches and tools of this repository only.
 
@@ -115,6 +119,12 @@ mod bench;
 pub mod bundle;
 #[cfg(not(feature = "internals"))]
 mod bundle;
+mod charts;
+#[cfg(all(feature = "internals", feature = "cli", not(target_arch = "wasm32")))]
+#[doc(hidden)]
+pub mod cli;
+#[cfg(all(not(feature = "internals"), feature = "cli", not(target_arch = "wasm32")))]
+mod cli;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod data;

@@ -8,5 +8,5 @@ fn main() -> ExitCode {
         // SAFETY: the first statement of the program; no other thread exists.
         unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
     }
-    jurist::cli::run(std::env::args_os())
+    jurist::run(std::env::args_os())
 }

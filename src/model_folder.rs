@@ -80,6 +80,11 @@ impl ModelFolder {
         Ok(ModelFolder { dir: dir.into(), bundle: Some(bundle), base: None })
     }
 
+    /// The folder itself; of a name of the hub, where the cache has it.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// The folders that the model is read from: its own, and that of an adapter's base.
     pub fn folders(&self) -> Vec<&Path> {
         let base = self.base.iter().map(|(_, base)| base.dir.as_path());

@@ -1,63 +1,70 @@
-// The page: which judge is open, which view is shown, what was judged so far.
+// The page: which judge is open, which view is shown, and what was judged so far.
 
 import { Judge } from "./judge.js";
 import { columnOf } from "./lib/rows.js";
-import { columnsOf } from "./lib/template.js";
 import { batchView } from "./ui/batch.js";
 import { compareView } from "./ui/compare.js";
-import { $, h, put, say } from "./ui/dom.js";
+import { $, announce, h, replaceContent } from "./ui/dom.js";
 import { judgeView } from "./ui/judge.js";
-import { modelsView, offer, progressText } from "./ui/models.js";
+import { modelsView, progressText, showOffer } from "./ui/models.js";
 import { recordedRun } from "./ui/recorded.js";
 import { trainView } from "./ui/train.js";
-import { clearFailures, fail, hold, onBreak, progress } from "./ui/work.js";
+import { blockUntil, clearFailures, progressBar, setReload, showFailure } from "./ui/work.js";
+
+/**
+ * @import { PageState } from "./ui/types.js"
+ * @import { Source } from "./types.js"
+ */
 
 const LINKED = new URLSearchParams(location.search).get("judge"); // …/?judge=ADDRESS offers that judge
 const FIRST = LINKED ?? "judge/"; // else the small judge that comes with the page
-const LAST = "jurist.last"; // local storage: the key of the judge that was open
-const CASES = 200; // judgements remembered for the view "Train"
-const VIEWS = ["judge", "compare", "batch", "train", "models"];
+const LAST = "jurist.last"; // in local storage: the key of the judge that was open
+const MOST_CASES = 200;
 
+/** The judge that is open, or what to offer if none is. @type {Source} */
+let source = FIRST;
+let reopening = false;
+
+/** @type {PageState} */
 const state = {
   judge: null,
-  columns: [],
   trained: false,
   cases: [],
-  source: FIRST,
 
-  /** What the judge reads of a row: two rows with the same are the same case. */
-  textOf: (row) => JSON.stringify(state.columns.map(({ name }) => columnOf(row, name) ?? "")),
-
-  /** Keeps a judgement for the view "Train"; the newest first. */
-  remember(row, result, correction = null) {
-    const text = state.textOf(row);
-    const known = state.cases.find((one) => one.text === text);
-    state.cases = state.cases.filter((one) => one.text !== text).slice(0, CASES - 1);
-    state.cases.unshift({ row, text, score: result?.score ?? null, correction: correction ?? known?.correction ?? null });
+  get openJudge() {
+    if (!state.judge) throw new Error("No judge is open.");
+    return state.judge;
   },
 
-  /** Loads a judge in place of the open one. */
-  async open(source, options = {}) {
+  caseKey: (row) => JSON.stringify(state.openJudge.about.columns.map(({ name }) => columnOf(row, name) ?? "")),
+
+  addCase(row, score, correction = null) {
+    const key = state.caseKey(row);
+    const known = state.cases.find((entry) => entry.key === key);
+    const others = state.cases.filter((entry) => entry !== known).slice(0, MOST_CASES - 1);
+    state.cases = [{ key, row, score, correction: correction ?? known?.correction ?? null }, ...others];
+  },
+
+  async open(wanted, options = {}) {
     clearFailures();
-    const judge = await Judge.load(source, { ...options, onNotice: fail });
+    const judge = await Judge.load(wanted, { ...options, onNotice: showFailure });
     await state.judge?.free().catch(() => {}); // its worker may be gone with it
     state.judge = judge;
-    $("again").replaceChildren();
-    state.source = source;
     state.trained = false;
     state.cases = [];
-    state.columns = columnsOf(judge.manifest.judge);
-    if (judge.kept) remember(LAST, judge.key);
+    source = wanted;
+    if (judge.kept) store(LAST, judge.key);
+    $("reopening").replaceChildren();
     $("current-name").textContent = judge.manifest.name;
     $("current").classList.add("on");
     $("opening").hidden = true;
     for (const view of Object.values(views)) view.rebuild();
-    say(`${judge.manifest.name} is loaded.`);
+    announce(`${judge.manifest.name} is loaded.`);
     location.hash = "#judge";
-    show();
+    showView();
   },
 
-  shelfChanged: () => views.models.kept(),
+  updateKeptModels: () => views.models.showKept(),
 };
 
 const views = {
@@ -68,29 +75,33 @@ const views = {
   models: modelsView(state),
 };
 
-function show() {
-  const asked = location.hash.slice(1);
-  const name = VIEWS.includes(asked) ? asked : "judge";
+/** Shows the view that the address names. */
+function showView() {
+  const name = Object.keys(views).find((view) => `#${view}` === location.hash) ?? "judge";
   // Without a judge there is one thing to do: load one.
   const shown = state.judge || name === "models" ? name : null;
   $("opening").hidden = shown !== null;
-  for (const view of VIEWS) $(`view-${view}`).hidden = view !== shown;
-  for (const link of document.querySelectorAll("nav a")) {
+  for (const [view, { onShow }] of Object.entries(views)) {
+    $(`view-${view}`).hidden = view !== shown;
+    if (view === shown) onShow();
+  }
+  for (const link of /** @type {NodeListOf<HTMLAnchorElement>} */ (document.querySelectorAll("nav a"))) {
     if (link.hash === `#${name}`) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  if (shown) views[shown].shown();
 }
 
-function remember(name, value) {
+/** @param {string} name @param {string} value */
+function store(name, value) {
   try {
     localStorage.setItem(name, value);
   } catch {
-    // Storage may be forbidden; then the page starts with its offer every time.
+    // Local storage may be forbidden. Then the page begins with its offer every time.
   }
 }
 
-function recalled(name) {
+/** @param {string} name */
+function stored(name) {
   try {
     return localStorage.getItem(name);
   } catch {
@@ -98,35 +109,36 @@ function recalled(name) {
   }
 }
 
-/** Opens what was open last, if it is kept whole: that needs no download. Else offers the small judge. */
+/** Opens the judge that was open last, if it is kept whole and needs no download. Otherwise offers one. */
 async function start() {
-  const place = $("offer");
-  put($("recorded"), recordedRun());
-  const last = LINKED ? null : recalled(LAST);
-  const kept = last && (await Judge.models().catch(() => [])).find(({ key, held, bytes }) => key === last && held >= bytes);
+  const container = $("offer");
+  replaceContent($("recorded"), recordedRun());
+  const last = LINKED ? null : stored(LAST);
+  const models = last ? await Judge.models().catch(() => []) : [];
+  const kept = models.find(({ key, cachedBytes, bytes }) => key === last && cachedBytes >= bytes);
   if (kept) {
     const bar = h("div", { class: "progress" });
-    place.replaceChildren(h("p", { class: "waiting" }, `Opening ${kept.manifest.name}…`), bar);
-    const shown = progress(bar);
+    container.replaceChildren(h("p", { class: "waiting" }, `Opening ${kept.manifest.name}…`), bar);
+    const progress = progressBar(bar);
     try {
-      await state.open({ key: last }, { onProgress: progressText(shown) });
-      place.replaceChildren();
+      await state.open({ key: kept.key }, { onProgress: progressText(progress) });
+      container.replaceChildren();
       return;
     } catch (error) {
-      fail(error);
+      showFailure(error);
     } finally {
-      shown.end();
+      progress.end();
     }
   }
-  await offer(place, FIRST, state.open);
+  await showOffer(container, FIRST, state.open);
 }
 
-/** Files that are dropped anywhere: rows go to the batch, everything else is a judge. */
+/** Accepts files that are dropped anywhere: rows for the batch, or a judge. */
 function acceptDrops() {
   const cover = $("drop");
-  const carriesFiles = (event) => event.dataTransfer?.types.includes("Files");
+  const hasFiles = (/** @type {DragEvent} */ event) => event.dataTransfer?.types.includes("Files");
   window.addEventListener("dragover", (event) => {
-    if (!carriesFiles(event)) return;
+    if (!hasFiles(event)) return;
     event.preventDefault();
     cover.hidden = false;
   });
@@ -134,94 +146,114 @@ function acceptDrops() {
     if (!event.relatedTarget) cover.hidden = true;
   });
   window.addEventListener("drop", async (event) => {
-    if (!carriesFiles(event)) return;
+    if (!event.dataTransfer || !hasFiles(event)) return;
     event.preventDefault();
     cover.hidden = true;
-    const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.() ?? null);
-    const files = entries.some((entry) => entry?.isDirectory) ? await filesBelow(entries) : [...event.dataTransfer.files];
+    const files = await filesOf(event.dataTransfer);
     const isRows = files.length === 1 && /\.(jsonl|ndjson)$/i.test(files[0].name);
     if (isRows && state.judge) {
       location.hash = "#batch";
-      views.batch.take(await files[0].text());
+      views.batch.setText(await files[0].text());
     } else {
       location.hash = "#models";
-      show();
-      await views.models.take(files);
+      showView();
+      await views.models.offerFiles(files);
     }
   });
 }
 
+/**
+ * The dropped files, and those in dropped folders.
+ * @param {DataTransfer} transfer
+ * @returns {Promise<File[]>}
+ */
+async function filesOf(transfer) {
+  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.() ?? null).filter((entry) => entry !== null);
+  return entries.some((entry) => entry.isDirectory) ? filesBelow(entries) : [...transfer.files];
+}
+
+/** @param {FileSystemEntry[]} entries @returns {Promise<File[]>} */
 async function filesBelow(entries) {
   const files = [];
-  for (const entry of entries.filter(Boolean)) {
-    if (entry.isFile) files.push(await new Promise((done, wrong) => entry.file(done, wrong)));
-    else {
-      const reader = entry.createReader();
-      for (;;) {
-        const some = await new Promise((done, wrong) => reader.readEntries(done, wrong));
-        if (some.length === 0) break;
-        files.push(...(await filesBelow(some.filter((inner) => inner.isFile))));
-      }
+  for (const entry of entries) {
+    if (entry.isFile) {
+      const fileEntry = /** @type {FileSystemFileEntry} */ (entry);
+      files.push(await new Promise((/** @type {(file: File) => void} */ done, failed) => fileEntry.file(done, failed)));
+      continue;
+    }
+    const reader = /** @type {FileSystemDirectoryEntry} */ (entry).createReader();
+    for (;;) {
+      const next = () =>
+        new Promise((/** @type {(list: FileSystemEntry[]) => void} */ done, failed) => reader.readEntries(done, failed));
+      const list = await next(); // some of the folder's entries; none after the last
+      if (list.length === 0) break;
+      files.push(...(await filesBelow(list.filter((inner) => inner.isFile))));
     }
   }
   return files;
 }
 
-/** Puts the judge away and offers it again. */
+/** Closes the judge and offers it again. */
 function offerAgain() {
   state.judge = null;
   $("current-name").textContent = "no judge loaded";
   $("current").classList.remove("on");
   clearFailures();
-  show();
-  offer($("offer"), state.source, state.open);
+  showView();
+  showOffer($("offer"), source, state.open);
 }
 
-let reopening = false;
-
-/** Opens the judge that was open anew, from this browser's store. What is typed and judged stays. */
+/**
+ * Opens a judge again from this browser's storage, after its engine was ended. What was typed and judged stays.
+ * @param {Judge} lost
+ */
 async function reopen(lost) {
   const { name } = lost.manifest;
   const { trained } = state;
   const control = new AbortController();
   const bar = h("div", { class: "progress" });
-  const words = h("p", {}, `The engine is started anew and opens ${name} again from this browser…`);
+  const note = h("p", {}, `The engine starts again and opens ${name} from this browser…`);
   const button = h("button", { type: "button", class: "stop", onclick: () => control.abort() }, "Stop");
-  put($("again"), h("div", { class: "failure", role: "status" }, words, bar, h("div", { class: "inline" }, button)));
-  const shown = progress(bar);
+  const notice = h("div", { class: "failure", role: "status" }, note, bar, h("div", { class: "inline" }, button));
+  $("reopening").replaceChildren(notice);
+  const progress = progressBar(bar);
   reopening = true;
   try {
-    const judge = await Judge.load({ key: lost.key }, { onProgress: progressText(shown), onNotice: fail, signal: control.signal });
+    const options = { onProgress: progressText(progress), onNotice: showFailure, signal: control.signal };
+    const judge = await Judge.load({ key: lost.key }, options);
     if (state.judge !== lost) return void judge.free(); // the visitor has opened another
     state.judge = judge;
     state.trained = false;
-    words.textContent = `${name} is open again${trained ? ", as it was before it was taught here" : ""}.`;
+    note.textContent = `${name} is open again${trained ? ", as it was before it was trained here" : ""}.`;
     button.className = "quiet";
     button.textContent = "Close";
-    button.onclick = () => $("again").replaceChildren();
-    shown.end();
+    button.onclick = () => notice.remove();
+    progress.end();
   } catch (error) {
-    $("again").replaceChildren();
+    notice.remove();
     if (state.judge !== lost) return;
     offerAgain();
-    fail(error);
+    showFailure(error);
   } finally {
     reopening = false;
   }
 }
 
-// A lost GPU, or a full one, is left for the visitor to deal with first.
+// After a lost or full GPU, the visitor has to act first.
 Judge.onEnd((failure) => {
-  const opensItself = ["Internal", "EngineEnded"].includes(failure.name) && state.judge?.gone && state.judge.kept && !reopening;
-  if (opensItself) hold(reopen(state.judge));
-  if (failure.name === "EngineEnded") fail(failure);
+  const lost = state.judge;
+  const reopens = ["Internal", "EngineEnded"].includes(failure.name) && lost?.gone && lost.kept && !reopening;
+  if (lost && reopens) blockUntil(reopen(lost));
+  if (failure.name === "EngineEnded") showFailure(failure);
 });
-onBreak(offerAgain, () => Boolean(state.judge?.gone) && !reopening);
+setReload(offerAgain, () => Boolean(state.judge?.gone) && !reopening);
 window.addEventListener("hashchange", () => {
-  show();
+  showView();
   $("main").focus({ preventScroll: true });
 });
 acceptDrops();
-show();
-start().catch(fail);
-if ("serviceWorker" in navigator) navigator.serviceWorker.register("sw.js", { updateViaCache: "none" }).catch(() => {}); // the page works without it
+showView();
+start().catch(showFailure);
+if ("serviceWorker" in navigator) {
+  navigator.serviceWorker.register("sw.js", { updateViaCache: "none" }).catch(() => {}); // the page works without it
+}

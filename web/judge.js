@@ -1,92 +1,144 @@
-// jurist in a web page: a judge that runs on the visitor's own GPU.
+// A judge that runs in a web page, on the visitor's own GPU.
 //
 //   const judge = await Judge.load("judges/miniature/", { onProgress, signal });
 //   const { score, distribution } = await judge.score({ instruction, response, rubric }, { onToken, signal });
 //
-// All work is done in one module worker beside this file. Types and units: judge.d.ts.
+// One module worker beside this file does all the work. types.ts has the types and their units.
 
 import { Failure } from "./lib/failure.js";
 
+/**
+ * @typedef {import("./types.js").About} About
+ * @typedef {import("./types.js").Adapter} Adapter
+ * @typedef {import("./types.js").Agreement} Agreement
+ * @typedef {import("./types.js").BatchScore} BatchScore
+ * @typedef {import("./types.js").Calls} Calls
+ * @typedef {import("./types.js").Inspection} Inspection
+ * @typedef {import("./types.js").KeptModel} KeptModel
+ * @typedef {import("./types.js").LoadOptions} LoadOptions
+ * @typedef {import("./types.js").Manifest} Manifest
+ * @typedef {import("./types.js").Progress} Progress
+ * @typedef {import("./types.js").Row} Row
+ * @typedef {import("./types.js").Score} Score
+ * @typedef {import("./types.js").ScoreOptions} ScoreOptions
+ * @typedef {import("./types.js").Source} Source
+ * @typedef {import("./types.js").StorageUse} StorageUse
+ * @typedef {import("./types.js").Token} Token
+ * @typedef {import("./types.js").Training} Training
+ * @typedef {import("./types.js").TrainOptions} TrainOptions
+ * @typedef {import("./types.js").TrainStep} TrainStep
+ */
+/** @import { ExportedFile, LoadedJudge, Reply, SourceMessage } from "./types.js" */
+
 export { Failure };
 
-const GRACE = 5000; // ms after a stop until the worker has at least to hear it
-const LONGEST = 30_000; // ms after a stop until its call has to end, where nobody waits for a result
+const STOP_TIMEOUT = 5000; // ms after a stop until the worker has to confirm it
+const STOPPED_CALL_TIMEOUT = 30_000; // ms after that until the call has to end, if nobody waits for its result
 
+/**
+ * A call that waits for its reply.
+ * @typedef {{ onEvent?: (event: any) => void, resolve: (value: any) => void, reject: (failure: Failure) => void }} PendingCall
+ */
+
+/** @type {Worker | null} */
 let worker = null;
 let lastId = 0;
-const waiting = new Map(); // id → the call that waits for its answer
-const stopping = new Map(); // id → the timer of a call that was stopped and has not ended yet
-let tell = () => {};
+/** @type {Map<number, PendingCall>} */
+const pending = new Map(); // by the call's id
+/** @type {Map<number, ReturnType<typeof setTimeout>>} */
+const stopTimers = new Map(); // by the id of a call that was stopped and has not ended yet
+/** @type {(failure: Failure) => void} */
+let endListener = () => {};
 
-function office() {
+/** The worker, which is started if there is none. */
+function getWorker() {
   if (worker) return worker;
-  const own = new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "jurist" });
-  worker = own;
-  own.onmessage = ({ data }) => {
-    if (worker === own) hear(data);
+  const started = new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "jurist" });
+  worker = started;
+  started.onmessage = ({ data }) => {
+    if (worker === started) handleReply(data);
   };
-  own.onerror = (event) => {
+  started.onerror = (event) => {
     event.preventDefault();
-    if (worker === own) end(new Failure("Internal", `The engine failed: ${event.message ?? "its files cannot be read"}.`));
+    const why = event.message ?? "its files cannot be read";
+    if (worker === started) endWorker(new Failure("Internal", `The engine failed: ${why}.`));
   };
-  own.onmessageerror = () => {
-    if (worker === own) end(new Failure("Internal", "The engine’s answer cannot be read."));
+  started.onmessageerror = () => {
+    if (worker === started) endWorker(new Failure("Internal", "The engine’s answer cannot be read."));
   };
-  return own;
+  return started;
 }
 
-function hear({ id, event, heard, running, value, failure }) {
-  const call = waiting.get(id);
-  if (event) {
-    call?.onEvent?.(event);
+/** @param {Reply} reply */
+function handleReply(reply) {
+  const { id } = reply;
+  const call = pending.get(id);
+  if ("event" in reply) {
+    call?.onEvent?.(reply.event);
     return;
   }
-  if (heard) {
-    // The worker lives. A call whose result is wanted may take its time; another has been given up and only has to end.
-    settle(id);
-    if (running && !call) allow(id, LONGEST);
+  clearStopTimer(id);
+  if ("stopReceived" in reply) {
+    // The worker is alive. A call whose result is wanted may take its time. Any other call only has to end.
+    if (reply.running && !call) startStopTimer(id, STOPPED_CALL_TIMEOUT);
     return;
   }
-  settle(id);
-  waiting.delete(id);
-  const error = failure && new Failure(failure.name, failure.message);
-  if (failure?.broken) {
-    end(error, call);
+  pending.delete(id);
+  if ("value" in reply) {
+    call?.resolve(reply.value);
     return;
   }
-  if (error) call?.reject(error);
-  else call?.resolve(value);
+  const failure = new Failure(reply.failure.name, reply.failure.message);
+  if (reply.failure.breaksEngine) endWorker(failure, call);
+  else call?.reject(failure);
 }
 
 /**
- * Ends the worker and everything that waits for it; the next call starts a fresh one. A wasm instance that failed is never used
- * again. `culprit` is the call that failed; without one it may be any that waits.
+ * Ends the worker and rejects every pending call. The next call starts a fresh worker, because a wasm instance that failed must
+ * not be used again.
+ * @param {Failure} failure
+ * @param {PendingCall} [failedCall] the call that failed; without it, any pending call may have failed
  */
-function end(failure, culprit) {
+function endWorker(failure, failedCall) {
   worker?.terminate();
   worker = null;
-  for (const id of stopping.keys()) settle(id);
-  const calls = [...waiting.values()];
-  waiting.clear();
-  const another = new Failure("EngineEnded", `The engine failed in another call. ${failure.message}`);
-  culprit?.reject(failure);
-  for (const call of calls) call.reject(culprit ? another : failure);
-  tell(failure);
+  for (const id of stopTimers.keys()) clearStopTimer(id);
+  const calls = [...pending.values()];
+  pending.clear();
+  const inAnotherCall = new Failure("EngineEnded", `The engine failed in another call. ${failure.message}`);
+  failedCall?.reject(failure);
+  for (const call of calls) call.reject(failedCall ? inAnotherCall : failure);
+  endListener(failure);
 }
 
-/** Lets a stopped call go on for so long. */
-function allow(id, time) {
-  const late = () => end(new Failure("EngineEnded", `The engine did not stop within ${time / 1000} seconds, so it was ended.`));
-  stopping.set(id, setTimeout(late, time));
+/**
+ * Ends the worker unless the stopped call `id` makes progress within this time.
+ * @param {number} id
+ * @param {number} milliseconds
+ */
+function startStopTimer(id, milliseconds) {
+  const message = `The engine did not stop within ${milliseconds / 1000} seconds, so it was ended.`;
+  stopTimers.set(
+    id,
+    setTimeout(() => endWorker(new Failure("EngineEnded", message)), milliseconds),
+  );
 }
 
-function settle(id) {
-  clearTimeout(stopping.get(id));
-  stopping.delete(id);
+/** @param {number} id */
+function clearStopTimer(id) {
+  clearTimeout(stopTimers.get(id));
+  stopTimers.delete(id);
 }
 
-/** Asks the worker. With `finish`, a stop lets the work end by itself and give what it has; else it rejects at once. */
-function ask(call, args, { onEvent, signal, finish = false } = {}) {
+/**
+ * Calls the worker. A stop rejects at once. With `finishOnStop`, the work ends by itself instead and gives what it has.
+ * @template {keyof Calls} Name
+ * @param {Name} name
+ * @param {Calls[Name]["args"]} args
+ * @param {{ onEvent?: (event: Calls[Name]["event"]) => void, signal?: AbortSignal, finishOnStop?: boolean }} [options]
+ * @returns {Promise<Calls[Name]["value"]>}
+ */
+function callWorker(name, args, { onEvent, signal, finishOnStop = false } = {}) {
   return new Promise((resolve, reject) => {
     if (signal?.aborted) {
       reject(new Failure("Stopped", "Stopped."));
@@ -95,117 +147,230 @@ function ask(call, args, { onEvent, signal, finish = false } = {}) {
     lastId += 1;
     const id = lastId;
     const stop = () => {
-      worker.postMessage({ id, stop: true });
-      allow(id, GRACE);
-      if (finish) return;
-      waiting.get(id).reject(new Failure("Stopped", "Stopped."));
-      waiting.delete(id);
+      worker?.postMessage({ id, stop: true });
+      startStopTimer(id, STOP_TIMEOUT);
+      if (finishOnStop) return;
+      pending.get(id)?.reject(new Failure("Stopped", "Stopped."));
+      pending.delete(id);
     };
-    const settled = (then) => (what) => {
+    /** @template T @param {(result: T) => void} then @returns {(result: T) => void} */
+    const ending = (then) => (result) => {
       signal?.removeEventListener("abort", stop);
-      then(what);
+      then(result);
     };
-    waiting.set(id, { onEvent, resolve: settled(resolve), reject: settled(reject) });
+    pending.set(id, { onEvent, resolve: ending(resolve), reject: ending(reject) });
     signal?.addEventListener("abort", stop, { once: true });
-    office().postMessage({ id, call, args });
+    getWorker().postMessage({ id, call: name, args });
   });
 }
 
-/** An address, files, or {key} of a kept judge, as the worker takes it. */
-function sourceOf(source) {
+/**
+ * A source as a message to the worker.
+ * @param {Source} source
+ * @returns {SourceMessage}
+ */
+function sourceMessage(source) {
   if (typeof source === "string" || source instanceof URL) {
     if (URL.canParse(source, document.baseURI)) return { address: new URL(source, document.baseURI).href };
-    throw new Failure("Unreachable", `${source} is no address.`);
+    throw new Failure("Unreachable", `${source} is not an address.`);
   }
-  if (source?.key) return { key: source.key };
+  if ("key" in source) return { key: source.key };
   return { files: Array.from(source) };
 }
 
+/** A loaded judge. */
 export class Judge {
+  /** @type {number} */
   #id;
-  #home; // the worker that has it
+  /** The worker that has the judge. @type {Worker | null} */
+  #worker;
 
+  /**
+   * `Judge.load` makes judges.
+   * @param {LoadedJudge} loaded
+   */
   constructor({ judge, about, manifest, key, kept }) {
     this.#id = judge;
-    this.#home = worker;
+    this.#worker = worker;
+    /** @readonly */
     this.about = about;
+    /** @readonly */
     this.manifest = manifest;
+    /** The bundle's name by content. @readonly */
     this.key = key;
+    /** Whether the judge is kept in this browser. @readonly */
     this.kept = kept;
   }
 
-  static async load(source, { onProgress, onNotice, signal, keep = true, halves = false } = {}) {
-    const onEvent = (event) => (event.notice ? onNotice?.(new Failure(event.notice.name, event.notice.message)) : onProgress?.(event));
-    return new Judge(await ask("load", { source: sourceOf(source), keep, halves }, { onEvent, signal }));
+  /**
+   * Downloads (or continues to download), checks and opens a judge.
+   * @param {Source} source
+   * @param {LoadOptions & {
+   *   onProgress?: (progress: Progress) => void,
+   *   onNotice?: (failure: Failure) => void,
+   *   signal?: AbortSignal,
+   * }} [options] `onNotice` is called about failures that do not stop the loading, such as a full disk
+   * @returns {Promise<Judge>}
+   */
+  static async load(source, { onProgress, onNotice, signal, keep = true, keepHalfPrecision = false } = {}) {
+    /** @param {Calls["load"]["event"]} event */
+    const onEvent = (event) => {
+      if ("notice" in event) onNotice?.(new Failure(event.notice.name, event.notice.message));
+      else onProgress?.(event);
+    };
+    const args = { source: sourceMessage(source), keep, keepHalfPrecision };
+    return new Judge(await callWorker("load", args, { onEvent, signal }));
   }
 
-  static async inspect(source, { signal, halves = false } = {}) {
-    return ask("inspect", { source: sourceOf(source), halves }, { signal });
+  /**
+   * Reads the manifest of a bundle and nothing else: its size, what it needs, and the adapter.
+   * @param {Source} source
+   * @param {{ signal?: AbortSignal, keepHalfPrecision?: boolean }} [options]
+   * @returns {Promise<Inspection>}
+   */
+  static async inspect(source, { signal, keepHalfPrecision = false } = {}) {
+    return callWorker("inspect", { source: sourceMessage(source), keepHalfPrecision }, { signal });
   }
 
+  /**
+   * The adapter that judges run on.
+   * @returns {Promise<Adapter>}
+   */
   static adapter() {
-    return ask("adapter");
+    return callWorker("adapter", {});
   }
 
+  /**
+   * How well scores agree with people's, pair by pair: the metrics of `jurist eval`.
+   * @param {Iterable<number>} human
+   * @param {Iterable<number>} judge
+   * @returns {Promise<Agreement>}
+   */
+  static agreement(human, judge) {
+    return callWorker("agreement", { human: Float64Array.from(human), judge: Float64Array.from(judge) });
+  }
+
+  /**
+   * The judges that are kept in this browser, the newest first.
+   * @returns {Promise<KeptModel[]>}
+   */
   static models() {
-    return ask("models");
+    return callWorker("models", {});
   }
 
+  /**
+   * Deletes a judge from this browser.
+   * @param {string} key
+   * @returns {Promise<void>}
+   */
   static forget(key) {
-    return ask("forget", { key });
+    return callWorker("forget", { key });
   }
 
-  static room() {
-    return ask("room");
+  /**
+   * The storage that this page uses and may use, if the browser tells.
+   * @returns {Promise<StorageUse | null>}
+   */
+  static storageEstimate() {
+    return callWorker("storageEstimate", {});
   }
 
-  /** Has `listener(failure)` called whenever the worker was ended: it failed, or did not stop. Its judges are gone then. */
+  /**
+   * Sets the function that is called when the worker was ended: the engine failed, or did not stop within some seconds. The next
+   * call starts a fresh worker. Judges that were loaded before are lost with what they have learned: their methods reject with
+   * "EngineEnded".
+   * @param {(failure: Failure) => void} listener
+   */
   static onEnd(listener) {
-    tell = listener;
+    endListener = listener;
   }
 
-  /** Whether this judge was closed, or the engine that had it was ended. */
+  /** Whether this judge was freed, or the engine that had it was ended. */
   get gone() {
-    return worker === null || worker !== this.#home;
+    return worker === null || worker !== this.#worker;
   }
 
-  #ask(call, args, options) {
-    if (!this.gone) return ask(call, { judge: this.#id, ...args }, options);
-    return Promise.reject(new Failure("EngineEnded", "The engine that had this judge was ended, or the judge was closed. Load it again."));
+  /**
+   * Calls the worker about this judge.
+   * @template {"prompt" | "score" | "scoreBatch" | "train" | "reset" | "bundle" | "keep" | "free"} Name
+   * @param {Name} name
+   * @param {Omit<Calls[Name]["args"], "judge">} args
+   * @param {Parameters<typeof callWorker<Name>>[2]} [options]
+   * @returns {Promise<Calls[Name]["value"]>}
+   */
+  #call(name, args, options) {
+    if (!this.gone) return callWorker(name, { judge: this.#id, ...args }, options);
+    const message = "The engine that had this judge was ended, or the judge was freed. Load it again.";
+    return Promise.reject(new Failure("EngineEnded", message));
   }
 
+  /**
+   * The prompt of a row.
+   * @param {Row} row
+   */
   prompt(row) {
-    return this.#ask("prompt", { row });
+    return this.#call("prompt", { row });
   }
 
+  /**
+   * Scores one row.
+   * @param {Row} row
+   * @param {ScoreOptions & { onToken?: (token: Token) => void, signal?: AbortSignal }} [options]
+   * @returns {Promise<Score>}
+   */
   score(row, { onToken, signal, ...options } = {}) {
-    return this.#ask("score", { row, options }, { onEvent: onToken, signal });
+    return this.#call("score", { row, options }, { onEvent: onToken, signal });
   }
 
+  /**
+   * Scores many rows. The result of a row that cannot be judged has `error`.
+   * @param {Row[]} rows
+   * @param {ScoreOptions & { onProgress?: (done: number) => void, signal?: AbortSignal }} [options]
+   * @returns {Promise<BatchScore[]>}
+   */
   scoreBatch(rows, { onProgress, signal, ...options } = {}) {
-    return this.#ask("scoreBatch", { rows, options }, { onEvent: ({ done }) => onProgress?.(done), signal });
+    return this.#call("scoreBatch", { rows, options }, { onEvent: ({ done }) => onProgress?.(done), signal });
   }
 
+  /**
+   * Trains this judge in place with REAL on rows that have scores. Weights in f32 are all trained. Others stay as they are (q8,
+   * q4, and f16 or bf16 loaded with `keepHalfPrecision`), and a LoRA adapter is trained (rank 8 on every projection of the
+   * layers). A stop ends the training after the current step, and what was learned stays.
+   * @param {Row[]} rows
+   * @param {TrainOptions & { heldOut?: Row[], onStep?: (step: TrainStep) => void, signal?: AbortSignal }} [options]
+   * @returns {Promise<Training>}
+   */
   train(rows, { heldOut = [], onStep, signal, ...options } = {}) {
-    return this.#ask("train", { rows, heldOut, options }, { onEvent: onStep, signal, finish: true });
+    return this.#call("train", { rows, heldOut, options }, { onEvent: onStep, signal, finishOnStop: true });
   }
 
+  /** Restores the weights that were loaded, and drops an adapter. */
   async reset() {
-    await this.#ask("reset", {});
+    await this.#call("reset", {});
   }
 
+  /**
+   * The judge as it is now, as the files of a bundle.
+   * @returns {Promise<ExportedFile[]>}
+   */
   bundle() {
-    return this.#ask("bundle", {});
+    return this.#call("bundle", {});
   }
 
+  /**
+   * Keeps the judge as it is now in this browser, under a name.
+   * @param {string} name
+   * @returns {Promise<{ key: string }>}
+   */
   keep(name) {
-    return this.#ask("keep", { name });
+    return this.#call("keep", { name });
   }
 
+  /** Frees the judge's memory. */
   async free() {
     if (this.gone) return;
-    const freed = this.#ask("free", {});
-    this.#home = null;
+    const freed = this.#call("free", {});
+    this.#worker = null;
     await freed;
   }
 }

@@ -1,47 +1,63 @@
-// The one worker: it owns the engine, the shelf and the judges. Messages in: {id, call, args} and {id, stop: true}; out:
-// {id, event}, {id, heard} for a stop, and {id, value} or {id, failure: {name, message, broken}}. Calls run one after another, but
-// those that only look at the shelf; a stop is heard whenever the engine waits for the GPU. After a broken failure, or an error
-// that no call caught, this worker is ended: nothing runs on its engine any more.
+// The worker: it owns the engine, the model cache and the judges. types.ts has its messages (Request, Reply) and calls (Calls).
+//
+// Calls run one after another, except those that do not need the GPU. A stop is received whenever the engine waits for the GPU.
+// After a failure that breaks the engine, or an error that no call caught, nothing runs on this engine any more.
 
+import { download } from "./lib/download.js";
 import { Failure } from "./lib/failure.js";
 import { readManifest } from "./lib/manifest.js";
-import { openShelf } from "./lib/shelf.js";
-import { AddressSource, FileSource, ShelfSource } from "./lib/source.js";
-import { obtain } from "./lib/store.js";
+import { openModelCache } from "./lib/model-cache.js";
+import { AddressSource, CacheSource, FileSource } from "./lib/source.js";
 
-const AT_ONCE = ["models", "forget", "room"];
-const PIECE = 1 << 20; // bytes handed to the engine at once
+/**
+ * @import { Engine, WebJudge } from "./engine/jurist.js"
+ * @import { BundleSource } from "./lib/source.js"
+ * @import { CacheRecord, ModelCache } from "./lib/model-cache.js"
+ * @import { ReadBundle } from "./lib/manifest.js"
+ * @import { BundleFile, Calls, ExportedFile, LoadEvent, Request, Row, SourceMessage, StorageUse } from "./types.js"
+ */
 
+/** @typedef {typeof import("./engine/jurist.js")} EngineModule */
+
+const NOT_QUEUED = ["agreement", "models", "forget", "storageEstimate"]; // calls that do not need the GPU
+const PUSH_BYTES = 1 << 20; // bytes handed to the engine at once
+
+/** @type {Promise<EngineModule> | null} */
 let engineModule = null;
+/** @type {Engine | null} */
 let engine = null;
+/** @type {Map<number, WebJudge>} */
 const judges = new Map();
 let lastJudge = 0;
-let shelf; // undefined: not yet looked for; null: this browser has none
-const stops = new Map();
+/** @type {ModelCache | null | undefined} */
+let modelCache; // undefined: not yet looked for; null: this browser has none
+/** @type {Map<number, AbortController>} */
+const stops = new Map(); // by the call's id
 let queue = Promise.resolve();
+/** @type {number | null} */
 let running = null; // the id of the call that the engine works on
 let broken = false;
 
-self.addEventListener("message", ({ data }) => {
-  const { id, call, args, stop } = data;
-  if (stop) {
-    self.postMessage({ id, heard: true, running: running === id });
+self.addEventListener("message", (/** @type {MessageEvent<Request>} */ { data }) => {
+  const { id } = data;
+  if ("stop" in data) {
+    self.postMessage({ id, stopReceived: true, running: running === id });
     stops.get(id)?.abort();
     return;
   }
   const controller = new AbortController();
   stops.set(id, controller);
-  const work = () => answer(id, call, args ?? {}, controller.signal);
+  const work = () => answer(id, data.call, data.args ?? {}, controller.signal);
   const next = async () => {
     running = id;
     await work();
     running = null;
   };
-  if (AT_ONCE.includes(call)) work();
+  if (NOT_QUEUED.includes(data.call)) work();
   else queue = queue.then(next);
 });
 
-// A promise of the engine that fails where nobody waits for it is an error of the worker, which the page hears.
+// A rejected promise of the engine that nothing awaits becomes an error of the worker, which the page receives.
 self.addEventListener("unhandledrejection", (event) => {
   event.preventDefault();
   broken = true;
@@ -51,44 +67,72 @@ self.addEventListener("unhandledrejection", (event) => {
 });
 self.addEventListener("error", () => (broken = true));
 
+/**
+ * Runs a call and posts its result or its failure.
+ * @param {number} id
+ * @param {keyof Calls} call
+ * @param {any} args
+ * @param {AbortSignal} signal
+ */
 async function answer(id, call, args, signal) {
   try {
     if (broken) throw new Failure("EngineEnded", "The engine has failed. Load the judge again.");
     if (signal.aborted) throw new Failure("Stopped", "Stopped.");
-    const event = (what) => self.postMessage({ id, event: what });
-    const { value, transfer = [] } = (await CALLS[call](args, event, signal)) ?? {};
-    self.postMessage({ id, value }, transfer);
+    const onEvent = (/** @type {any} */ event) => self.postMessage({ id, event });
+    const { value, transfer } = /** @type {Answer<any>} */ ((await CALLS[call](args, onEvent, signal)) ?? { value: undefined });
+    self.postMessage({ id, value }, transfer ?? []);
   } catch (error) {
     const failure = Failure.of(error);
-    if (failure.breaksEngine) broken = true;
-    if (failure.name === "Internal") console.warn(error);
-    self.postMessage({ id, failure: { name: failure.name, message: failure.message, broken: failure.breaksEngine } });
+    const { name, message, breaksEngine } = failure;
+    if (breaksEngine) broken = true;
+    if (name === "Internal") console.warn(error);
+    self.postMessage({ id, failure: { name, message, breaksEngine } });
   } finally {
     stops.delete(id);
   }
 }
 
+/**
+ * The result of a call, and what of it is moved to the page instead of copied.
+ * @template T
+ * @typedef {{ value: T, transfer?: Transferable[] }} Answer
+ */
+/**
+ * @template {keyof Calls} Name
+ * @typedef {(
+ *   args: Calls[Name]["args"],
+ *   onEvent: (event: Calls[Name]["event"]) => void,
+ *   signal: AbortSignal,
+ * ) => Promise<Answer<Calls[Name]["value"]> | void>} Handler
+ */
+
+/** @type {{ [Name in keyof Calls]: Handler<Name> }} */
 const CALLS = {
-  /** The adapter that judges will run on. */
   adapter: async () => ({ value: JSON.parse((await openEngine()).info()) }),
 
-  /** A bundle before its weights are fetched: {manifest, bytes, held, fits, gpuBytes, why, adapter, room}. */
-  async inspect({ source, halves }, event, signal) {
-    const open = await openEngine();
-    const { bundle } = await examine(source, signal);
-    const fit = JSON.parse(engineModule.check_bundle(open, bundle.text, halves));
-    const held = (await (await getShelf())?.held(bundle.key)) ?? 0;
-    const { manifest, key, bytes } = bundle;
-    return { value: { key, manifest, bytes, held, ...fit, adapter: JSON.parse(open.info()), room: await room() } };
+  async agreement({ human, judge }) {
+    const { agreement } = await loadEngineModule();
+    return { value: JSON.parse(agreement(human, judge)) };
   },
 
-  /** Fetches, checks and opens a judge: {judge, about, manifest, key, kept}. Events: {phase, file, done, total, kept}. */
-  async load({ source, keep, halves }, event, signal) {
+  async inspect({ source, keepHalfPrecision }, onEvent, signal) {
     const open = await openEngine();
-    const { bundle, from } = await examine(source, signal);
-    const fit = JSON.parse(engineModule.check_bundle(open, bundle.text, halves));
+    const { bundle } = await resolveSource(source, signal);
+    const { check_bundle } = await loadEngineModule();
+    const fit = JSON.parse(check_bundle(open, bundle.text, keepHalfPrecision));
+    const cachedBytes = (await (await getModelCache())?.bytes(bundle.key)) ?? 0;
+    const { manifest, key, bytes } = bundle;
+    const [adapter, storage] = [JSON.parse(open.info()), await storageEstimate()];
+    return { value: { key, manifest, bytes, cachedBytes, ...fit, adapter, storage } };
+  },
+
+  async load({ source, keep, keepHalfPrecision }, onEvent, signal) {
+    const open = await openEngine();
+    const { bundle, from } = await resolveSource(source, signal);
+    const { check_bundle } = await loadEngineModule();
+    const fit = JSON.parse(check_bundle(open, bundle.text, keepHalfPrecision));
     if (!fit.fits) throw new Failure("LimitTooSmall", fit.why);
-    const { judge, kept } = await carry(open, bundle, from, { keep, halves }, event, signal);
+    const { judge, kept } = await loadShards(open, bundle, from, { keep, keepHalfPrecision }, onEvent, signal);
     lastJudge += 1;
     judges.set(lastJudge, judge);
     const about = JSON.parse(judge.about());
@@ -97,56 +141,54 @@ const CALLS = {
 
   prompt: async ({ judge, row }) => ({ value: JSON.parse(judgeOf(judge).prompt(JSON.stringify(row))) }),
 
-  async score({ judge, row, options }, event, signal) {
-    const heard = (token) => {
-      event(JSON.parse(token));
+  async score({ judge, row, options }, onEvent, signal) {
+    const onToken = (/** @type {string} */ token) => {
+      onEvent(JSON.parse(token));
       return !signal.aborted;
     };
-    return { value: JSON.parse(await judgeOf(judge).score(JSON.stringify(row), JSON.stringify(options), heard)) };
+    return { value: JSON.parse(await judgeOf(judge).score(JSON.stringify(row), JSON.stringify(options), onToken)) };
   },
 
-  async scoreBatch({ judge, rows, options }, event, signal) {
-    const heard = (done) => {
-      event({ done });
+  async scoreBatch({ judge, rows, options }, onEvent, signal) {
+    const onProgress = (/** @type {number} */ done) => {
+      onEvent({ done });
       return !signal.aborted;
     };
-    return { value: JSON.parse(await judgeOf(judge).score_batch(JSON.stringify(rows), JSON.stringify(options), heard)) };
+    return { value: JSON.parse(await judgeOf(judge).score_batch(JSON.stringify(rows), JSON.stringify(options), onProgress)) };
   },
 
-  async train({ judge, rows, heldOut, options }, event, signal) {
-    const heard = (step) => {
-      event(JSON.parse(step));
+  async train({ judge, rows, heldOut, options }, onEvent, signal) {
+    const onStep = (/** @type {string} */ step) => {
+      onEvent(JSON.parse(step));
       return !signal.aborted;
     };
-    const learned = judgeOf(judge).train(JSON.stringify(rows), JSON.stringify(heldOut), JSON.stringify(options), heard);
-    return { value: JSON.parse(await learned) };
+    const training = judgeOf(judge).train(JSON.stringify(rows), JSON.stringify(heldOut), JSON.stringify(options), onStep);
+    return { value: JSON.parse(await training) };
   },
 
   reset: async ({ judge }) => void (await judgeOf(judge).reset()),
 
-  /** The judge as it is now, as files: [{name, bytes}]. */
   async bundle({ judge }) {
-    const files = await exported(judge);
+    const files = await exportFiles(judge);
     return { value: files, transfer: files.map(({ bytes }) => bytes.buffer) };
   },
 
-  /** Puts the judge as it is now on the shelf, under a name: {key}. */
   async keep({ judge, name }) {
-    const place = await getShelf();
-    if (!place) throw new Failure("QuotaFull", "This browser offers pages no store. Save the judge as a file instead.");
-    const files = new Map((await exported(judge)).map(({ name: file, bytes }) => [file, bytes]));
+    const cache = await getModelCache();
+    if (!cache) throw new Failure("QuotaFull", "This browser offers pages no storage. Save the judge as a file instead.");
+    const files = new Map((await exportFiles(judge)).map(({ name: file, bytes }) => [file, bytes]));
     const manifest = { ...JSON.parse(new TextDecoder().decode(files.get("manifest.json"))), name };
-    const bundle = readManifest(JSON.stringify(manifest), "the exported judge");
-    await place.put(bundle.key, recordOf(bundle, null));
+    const bundle = await readManifest(JSON.stringify(manifest), "the exported judge");
+    await cache.putRecord(bundle.key, recordOf(bundle, null));
     try {
       for (const { file } of bundle.files) {
-        const writer = await place.writer(bundle.key, file);
-        writer.restart();
-        writer.write(files.get(file));
-        await writer.keep();
+        const writer = await cache.openWriter(bundle.key, file);
+        writer.clear();
+        writer.write(files.get(file) ?? new Uint8Array());
+        await writer.finish();
       }
     } catch (error) {
-      await place.forget(bundle.key);
+      await cache.remove(bundle.key);
       throw error;
     }
     return { value: { key: bundle.key } };
@@ -157,141 +199,188 @@ const CALLS = {
     judges.delete(judge);
   },
 
-  /** The judges on the shelf: [{key, manifest, address, date, bytes, held}]. */
   async models() {
-    const place = await getShelf();
+    const cache = await getModelCache();
     const found = [];
-    for (const record of (await place?.records()) ?? []) {
-      const { manifest, bytes } = readManifest(record.text, "the kept judge");
-      const { key, address, date } = record;
-      found.push({ key, manifest, address, date, bytes, held: await place.held(key) });
+    for (const { key, text, address, date } of (await cache?.records()) ?? []) {
+      const { manifest, bytes } = await readManifest(text, "the kept judge");
+      found.push({ key, manifest, address, date, bytes, cachedBytes: (await cache?.bytes(key)) ?? 0 });
     }
     return { value: found };
   },
 
-  forget: async ({ key }) => void (await (await getShelf())?.forget(key)),
+  forget: async ({ key }) => void (await (await getModelCache())?.remove(key)),
 
-  room: async () => ({ value: await room() }),
+  storageEstimate: async () => ({ value: await storageEstimate() }),
 };
 
+/** The wasm module, which is loaded once. It needs no GPU. */
+function loadEngineModule() {
+  engineModule ??= importEngine();
+  return engineModule;
+}
+
+async function importEngine() {
+  try {
+    const imported = await import("./engine/jurist.js");
+    await imported.default();
+    return imported;
+  } catch (error) {
+    engineModule = null; // the next call tries again
+    throw new Failure("NoEngine", `The engine beside this page cannot be read (${error.message}).`);
+  }
+}
+
+/** The engine on the visitor's GPU, which is opened if it is not yet. */
 async function openEngine() {
   if (engine) return engine;
   if (!self.isSecureContext) {
-    throw new Failure("InsecureContext", `Browsers offer WebGPU only to pages from https:// or this machine; this page came from ${self.location.origin}.`);
+    const { origin } = self.location;
+    const message = `Browsers offer WebGPU only to pages from https:// or this machine; this page came from ${origin}.`;
+    throw new Failure("InsecureContext", message);
   }
   if (!navigator.gpu) throw new Failure("NoWebGpu", "This browser offers no WebGPU (navigator.gpu is missing).");
-  try {
-    engineModule ??= await import("./engine/jurist.js");
-    await engineModule.default();
-  } catch (error) {
-    engineModule = null;
-    throw new Failure("NoEngine", `The engine beside this page cannot be read (${error.message}).`);
-  }
-  engine = await engineModule.Engine.open();
+  engine = await (await loadEngineModule()).Engine.open();
   return engine;
 }
 
-async function getShelf() {
-  if (shelf === undefined) shelf = await openShelf();
-  return shelf;
+async function getModelCache() {
+  if (modelCache === undefined) modelCache = await openModelCache();
+  return modelCache;
 }
 
+/** @param {number} id */
 function judgeOf(id) {
   const judge = judges.get(id);
-  if (!judge) throw new Failure("Internal", "This judge was closed: load it again.");
+  if (!judge) throw new Failure("Internal", "This judge was freed: load it again.");
   return judge;
 }
 
+/**
+ * @param {ReadBundle} bundle
+ * @param {string | null} address
+ * @returns {CacheRecord}
+ */
 const recordOf = (bundle, address) => ({ text: bundle.text, address, date: Date.now() });
 
-/** The manifest of a source ({address}, {files} or {key}), and where its files come from. Without a network, the shelf's. */
-async function examine({ address, files, key }, signal) {
-  const place = await getShelf();
+/**
+ * The manifest of a source, and where its files come from. Without a network, the manifest is that of the model cache.
+ * @param {SourceMessage} source
+ * @param {AbortSignal} signal
+ * @returns {Promise<{ bundle: ReadBundle, from: BundleSource }>}
+ */
+async function resolveSource({ address, files, key }, signal) {
+  const cache = await getModelCache();
   if (address) {
     const from = new AddressSource(address);
     try {
-      return { bundle: readManifest(await from.manifest(signal), from.address), from };
+      return { bundle: await readManifest(await from.manifest(signal), from.address), from };
     } catch (error) {
-      const known = error.name === "Unreachable" && (await place?.records())?.find((record) => record.address === from.address);
-      if (!known) throw error;
-      return { bundle: readManifest(known.text, from.address), from };
+      const records = error.name === "Unreachable" ? await cache?.records() : [];
+      const cached = records?.find((record) => record.address === from.address);
+      if (!cached) throw error;
+      return { bundle: await readManifest(cached.text, from.address), from };
     }
   }
-  const from = files ? new FileSource(files) : new ShelfSource(place, key);
-  return { bundle: readManifest(await from.manifest(signal), from.name), from };
+  /** @type {BundleSource} */
+  const from = files ? new FileSource(files) : new CacheSource(cache, key ?? "");
+  return { bundle: await readManifest(await from.manifest(signal), from.name), from };
 }
 
-/** Carries a bundle's files to the engine, shard by shard: {judge, kept}. */
-async function carry(open, bundle, from, { keep, halves }, event, signal) {
-  let place = keep || from instanceof ShelfSource ? await getShelf() : null;
-  const onNotice = (failure) => {
-    place = null;
-    event({ notice: { name: failure.name, message: failure.message } });
+/**
+ * Loads a bundle's files into the engine, shard by shard.
+ * @param {Engine} open
+ * @param {ReadBundle} bundle
+ * @param {BundleSource} from
+ * @param {{ keep: boolean, keepHalfPrecision: boolean }} options
+ * @param {(event: LoadEvent) => void} onEvent
+ * @param {AbortSignal} signal
+ */
+async function loadShards(open, bundle, from, { keep, keepHalfPrecision }, onEvent, signal) {
+  const { Loader, Sha256 } = await loadEngineModule();
+  let cache = keep || from instanceof CacheSource ? await getModelCache() : null;
+  const onNotice = (/** @type {Failure} */ failure) => {
+    cache = null;
+    onEvent({ notice: { name: failure.name, message: failure.message } });
   };
-  if (place && !(await place.record(bundle.key))) {
+  if (cache && !(await cache.record(bundle.key))) {
     try {
-      await place.put(bundle.key, recordOf(bundle, from.address ?? null));
+      await cache.putRecord(bundle.key, recordOf(bundle, from.address ?? null));
     } catch (error) {
-      onNotice(new Failure("QuotaFull", `This browser does not keep the judge (${error.message}): it works until this page is closed.`));
+      const message = `This browser does not keep the judge (${error.message}): it works until this page is closed.`;
+      onNotice(new Failure("QuotaFull", message));
     }
   }
   let done = 0;
-  const fetched = async (entry) => {
-    const onBytes = (n, kept) => {
-      done += n;
-      event({ phase: kept ? "read" : "download", file: entry.file, done, total: bundle.bytes });
+  const fetchFile = async (/** @type {BundleFile} */ entry) => {
+    const onBytes = (/** @type {number} */ count, /** @type {boolean} */ cached) => {
+      done += count;
+      onEvent({ phase: cached ? "read" : "download", file: entry.file, done, total: bundle.bytes });
     };
-    return obtain(from, place, bundle.key, entry, { signal, onBytes, onNotice });
+    return download(from, cache, bundle.key, entry, { newHash: () => new Sha256(), signal, onBytes, onNotice });
   };
   const [tokenizer, ...shards] = bundle.files;
-  const text = await (await fetched(tokenizer)).arrayBuffer();
-  const loader = new engineModule.Loader(open, bundle.text, new Uint8Array(text), halves);
+  const text = await (await fetchFile(tokenizer)).arrayBuffer();
+  const loader = new Loader(open, bundle.text, new Uint8Array(text), keepHalfPrecision);
   try {
     for (const [index, shard] of shards.entries()) {
-      const blob = await fetched(shard);
-      for (let at = 0; at < blob.size; at += PIECE) {
+      const blob = await fetchFile(shard);
+      for (let at = 0; at < blob.size; at += PUSH_BYTES) {
         if (signal.aborted) throw new Failure("Stopped", "Stopped. What has arrived is kept.");
-        loader.push(index, new Uint8Array(await blob.slice(at, at + PIECE).arrayBuffer()));
+        loader.push(index, new Uint8Array(await blob.slice(at, at + PUSH_BYTES).arrayBuffer()));
       }
     }
   } catch (error) {
-    freed(loader, error);
+    freeUnlessBroken(loader, error);
     throw error;
   }
-  event({ phase: "compile", done, total: bundle.bytes });
+  onEvent({ phase: "compile", done, total: bundle.bytes });
   const judge = await loader.finish();
   await warmUp(judge, bundle.manifest.examples?.[0], signal);
-  return { judge, kept: Boolean(place) };
+  return { judge, kept: Boolean(cache) };
 }
 
-/** One judgement that nobody sees: the shaders are compiled now, and the first one that is seen is not slow. */
+/**
+ * Scores an example and drops the result, so that the shaders are compiled before the first score that is shown.
+ * @param {WebJudge} judge
+ * @param {Row | undefined} example
+ * @param {AbortSignal} signal
+ */
 async function warmUp(judge, example, signal) {
   if (!example) return;
   try {
     await judge.score(JSON.stringify(example), "{}", () => !signal.aborted);
   } catch (error) {
-    if (error.name === "BadRow") return; // an example that this judge cannot read is no reason not to open it
-    freed(judge, error);
+    if (error.name === "BadRow") return; // the judge can be used even if it cannot read this example
+    freeUnlessBroken(judge, error);
     throw error;
   }
 }
 
-/** Frees what the engine holds, unless the engine itself has failed: then it may not be entered again. */
-function freed(held, error) {
-  if (!Failure.of(error).breaksEngine) held.free();
+/**
+ * Frees an object of the engine, unless the error broke the engine: then it must not be called again.
+ * @param {{ free(): void }} object
+ * @param {any} error
+ */
+function freeUnlessBroken(object, error) {
+  if (!Failure.of(error).breaksEngine) object.free();
 }
 
-async function exported(id) {
+/**
+ * @param {number} id
+ * @returns {Promise<ExportedFile[]>}
+ */
+async function exportFiles(id) {
   const files = await judgeOf(id).export_bundle();
   try {
-    return files.names().map((name) => ({ name, bytes: files.file(name) }));
+    return files.names().map((name) => ({ name, bytes: /** @type {Uint8Array<ArrayBuffer>} */ (files.file(name)) }));
   } finally {
     files.free();
   }
 }
 
-/** Bytes used and free in this browser's store for this page, as far as it says. */
-async function room() {
-  const { usage, quota } = (await navigator.storage?.estimate?.()) ?? {};
+/** @returns {Promise<StorageUse | null>} */
+async function storageEstimate() {
+  const { usage = 0, quota } = (await navigator.storage?.estimate?.()) ?? {};
   return quota === undefined ? null : { usage, quota };
 }

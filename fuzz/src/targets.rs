@@ -128,8 +128,10 @@ pub fn config(data: &[u8]) {
         said(jurist::model::directory::read_index(&folder.path().join("model.safetensors.index.json")));
     }
     let Some(config) = said(Config::from_json(&text)) else { return };
-    let sizes =
-        |c: &Config| (c.vocab_size, c.hidden_size, c.intermediate_size, c.num_hidden_layers, c.qkv_rows(), c.parameter_count());
+    let sizes = |c: &Config| {
+        let rows = (c.q_rows(), c.kv_rows());
+        (c.vocab_size, c.hidden_size, c.intermediate_size, c.num_hidden_layers, rows, c.parameter_count())
+    };
     for dtype in [WeightDtype::F32, WeightDtype::F16, WeightDtype::Bf16] {
         let again = said(Config::from_json(&config.to_json(dtype))).expect("what was written is read");
         assert_eq!((sizes(&again), again.dtype), (sizes(&config), Some(dtype)));

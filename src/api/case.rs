@@ -15,6 +15,8 @@ use crate::judge::{Scale, ScoredRow};
 #[derive(Clone, Debug, PartialEq)]
 pub struct Case {
     row: Row,
+    /// Whether it was read from a file, whose place messages name; another is named by its number.
+    read: bool,
 }
 
 impl Case {
@@ -56,22 +58,25 @@ impl Case {
     }
 
     fn of(fields: Map<String, Value>) -> Self {
-        Case { row: Row { id: String::new(), file: Arc::from("case"), place: RowPosition::Row(1), fields, written: None } }
+        let row = Row { id: String::new(), file: Arc::from("case"), place: RowPosition::Row(1), fields, written: None };
+        Case { row, read: false }
     }
 
-    /// The case as judges read it.
+    /// The case as judges read it; it is the `number`th of those that are judged together, from 1 on.
     ///
     /// # Errors
     /// Columns of a kind that cannot be read.
-    pub(super) fn example(&self) -> Result<Example, Error> {
-        let record = self.row.record(&View::for_scoring()).map_err(|e| Kind::Case(e.to_string()))?;
-        Ok(Example { row: self.row.clone(), record })
+    pub(super) fn example(&self, number: usize) -> Result<Example, Error> {
+        let place = if self.read { self.row.place } else { RowPosition::Row(number) };
+        let row = Row { place, ..self.row.clone() };
+        let record = row.record(&View::for_scoring()).map_err(|e| Kind::Case(e.to_string()))?;
+        Ok(Example { row, record })
     }
 }
 
 impl From<&Example> for Case {
     fn from(example: &Example) -> Self {
-        Case { row: example.row.clone() }
+        Case { row: example.row.clone(), read: true }
     }
 }
 

@@ -19,6 +19,12 @@ pub struct Dataset {
     inner: data::Dataset,
 }
 
+impl std::fmt::Debug for Dataset {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.debug_struct("Dataset").field("file", &self.inner.file).field("rows", &self.len()).finish_non_exhaustive()
+    }
+}
+
 impl Dataset {
     /// Reads a file or folder. Human scores are read where there are some.
     ///

@@ -1,13 +1,12 @@
 //! A trained judge as a bundle: a few files for a web page, or for keeping.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use super::{Case, Error, WeightDtype, fetch};
-use crate::bundle::{self, Exported, SHARD_BYTES};
 use crate::files::refuse_input;
-use crate::judge::{JudgeError, JudgeSettings};
+use crate::judge::{JudgeExport, folder_name};
 use crate::model::error::ModelError;
 use crate::model_folder::ModelFolder;
 
@@ -20,11 +19,13 @@ pub struct ExportOptions {
     pub weights: WeightDtype,
     /// Cases to try the judge on, which travel with it; the first 32 count.
     pub examples: Vec<Case>,
+    /// The model of an adapter, in place of the one that the adapter names.
+    pub base: Option<PathBuf>,
 }
 
 impl Default for ExportOptions {
     fn default() -> Self {
-        ExportOptions { name: None, weights: WeightDtype::F16, examples: Vec::new() }
+        ExportOptions { name: None, weights: WeightDtype::F16, examples: Vec::new(), base: None }
     }
 }
 
@@ -49,17 +50,11 @@ pub struct Bundle {
 pub fn export(from: impl AsRef<Path>, to: impl AsRef<Path>, options: &ExportOptions) -> Result<Bundle, Error> {
     let (from, to) = (from.as_ref(), to.as_ref());
     refuse_input(to, from, "the checkpoint").map_err(ModelError::from)?;
-    fetch(from, None)?;
-    let folder = ModelFolder::open(from)?;
-    let settings = JudgeSettings::of_folder(&folder)?.ok_or_else(|| JudgeError::Settings { found: "there is none".into() })?;
-    let judge: Value = serde_json::from_str(&settings.to_json()).map_err(|e| JudgeError::Settings { found: e.to_string() })?;
-    let tokenizer = folder.tokenizer()?;
-    let model = folder.weights()?.merged()?;
-    let full = std::fs::canonicalize(from).unwrap_or_else(|_| from.into());
-    let default = full.file_name().map_or("judge".into(), |name| name.to_string_lossy().into_owned());
-    let name = options.name.as_deref().unwrap_or(&default);
+    let base = options.base.as_deref();
+    fetch(from, base, &mut ())?;
+    let judge = JudgeExport::open(&ModelFolder::open_on(from, base)?)?;
+    let name = options.name.clone().unwrap_or_else(|| folder_name(from));
     let examples = options.examples.iter().map(|case| Value::Object(case.columns().clone())).collect();
-    let bundle = Exported { name, weights: options.weights, model: model.as_ref(), tokenizer: &tokenizer, judge, examples };
-    let manifest = bundle::export(to, &bundle, SHARD_BYTES)?;
+    let manifest = judge.write(to, &name, options.weights, examples)?;
     Ok(Bundle { parameters: manifest.parameters, shards: manifest.shards.len(), bytes: manifest.download_bytes() })
 }

@@ -1,15 +1,21 @@
 //! The library's door: what a Rust program that scores, trains or exports needs, and no more.
 
 mod case;
+pub mod config;
 #[cfg(not(target_arch = "wasm32"))]
 mod dataset;
 mod error;
 #[cfg(not(target_arch = "wasm32"))]
 mod export;
 #[cfg(not(target_arch = "wasm32"))]
+mod gpu;
+#[cfg(not(target_arch = "wasm32"))]
 mod judge;
 #[cfg(not(target_arch = "wasm32"))]
 mod trainer;
+
+#[cfg(not(target_arch = "wasm32"))]
+use std::path::Path;
 
 pub use case::{Case, Score};
 pub use error::Error;
@@ -23,6 +29,9 @@ pub use judge::{Judge, LoadOptions};
 #[cfg(not(target_arch = "wasm32"))]
 pub use trainer::Trainer;
 
+#[cfg(not(target_arch = "wasm32"))]
+use crate::hub::{self, DownloadWatch, Wanted};
+
 pub use crate::gpu::{Gpu, GpuOptions};
 pub use crate::judge::{Expectation, ScoreOptions};
 pub use crate::ops::weight_dtype::WeightDtype;
@@ -33,15 +42,7 @@ pub use crate::train::config::Method;
 pub use crate::train::run::TrainOutcome;
 
 /// Downloads what the Hugging Face cache lacks, where this build can.
-#[cfg(all(feature = "hf-hub", not(target_arch = "wasm32")))]
-fn fetch(source: &std::path::Path, base: Option<&std::path::Path>) -> Result<(), Error> {
-    match crate::hub::Hub::from_env(|name| std::env::var(name).ok()) {
-        Some(hub) => Ok(hub.fetch_on(source, base, crate::hub::Wanted::All, &mut ())?),
-        None => Ok(()),
-    }
-}
-
-#[cfg(all(not(feature = "hf-hub"), not(target_arch = "wasm32")))]
-fn fetch(_: &std::path::Path, _: Option<&std::path::Path>) -> Result<(), Error> {
-    Ok(())
+#[cfg(not(target_arch = "wasm32"))]
+fn fetch(source: &Path, base: Option<&Path>, watch: &mut dyn DownloadWatch) -> Result<(), Error> {
+    Ok(hub::fetch(source, base, Wanted::All, |name| std::env::var(name).ok(), watch)?)
 }

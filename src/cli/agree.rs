@@ -9,7 +9,7 @@ use super::outcome::require_judged;
 use super::{AgreeArgs, CliError, Context, print};
 use crate::data::{Cells, DataError, name_of, read_columns_within};
 use crate::eval::Grid;
-use crate::eval::intervals::Bootstrap;
+use crate::eval::intervals::{Bootstrap, is_level};
 use crate::eval::study::{ColumnNames, ColumnStudy, Columns, holm_of, holm_table};
 use crate::judge::Scale;
 use crate::progress::Progress;
@@ -17,8 +17,8 @@ use crate::progress::Progress;
 /// Measures each file.
 pub fn run(args: &AgreeArgs, context: &Context) -> Result<(), CliError> {
     let scale: Scale = args.scale.parse()?;
-    let grid = Grid::new(&scale.ascending())?;
-    if !(0.0..1.0).contains(&args.level) || args.level == 0.0 {
+    let grid = Grid::new(scale.values())?;
+    if !is_level(args.level) {
         return Err(CliError::Usage(format!("--level is {}; expected a share between 0 and 1, such as 0.95", args.level)));
     }
     let threshold = args.threshold.unwrap_or(grid.midpoint());

@@ -509,7 +509,7 @@ pub struct JudgingArgs {
 }
 
 fn weight_policy() -> impl TypedValueParser<Value = WeightPolicy> {
-    PossibleValuesParser::new(WeightPolicy::WORDS).map(|word| WeightPolicy::named(&word).unwrap_or_default())
+    PossibleValuesParser::new(WeightPolicy::WORDS).map(|word| word.parse().unwrap_or_default())
 }
 
 fn temperature(text: &str) -> Result<f32, String> {

@@ -88,7 +88,7 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
         human,
     };
     let bootstrap = Bootstrap { resamples: args.resamples, seed: args.judging.seed, ..Default::default() };
-    let mut study = JudgeStudy::measure(&columns, &Grid::new(&scale.ascending())?, &bootstrap)?;
+    let mut study = JudgeStudy::measure(&columns, &Grid::new(scale.values())?, &bootstrap)?;
     if let Some(swap) = swap {
         study.add_chain_swap(swap);
     }
@@ -104,7 +104,7 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
             categories: column(&rows, args.category.as_deref(), &CATEGORIES)?,
             worst: study.worst(WORST).into_iter().filter_map(|row| shown(&rows.examples[row], &judgements[row])).collect(),
         });
-        crate::files::write(path, page.to_html().as_bytes())?;
+        crate::files::write(path, page.to_html()?.as_bytes())?;
     }
     let failed = judgements.iter().filter(|j| j.expected.is_none()).count();
     let first = tally.first_error.as_deref();

@@ -1,17 +1,15 @@
 //! `jurist export`: a trained judge as a bundle, for the browser and for keeping.
 
-use std::path::Path;
-
 use serde_json::Value;
 
 use super::progress::TerminalProgress;
 use super::{CliError, Context, ExportArgs, Interrupt, print};
-use crate::bundle::{Exported, MOST_EXAMPLES, SHARD_BYTES, export, weight_dtype};
+use crate::bundle::{MOST_EXAMPLES, weight_dtype};
 use crate::data::{Example, Reader, View};
 use crate::eval::pearson;
 use crate::files::refuse_input;
 use crate::hub::Wanted;
-use crate::judge::{Judge, JudgeError, JudgeFiles, JudgeSettings, compare};
+use crate::judge::{Judge, JudgeExport, JudgeFiles, compare, folder_name};
 use crate::model::weight_policy::WeightPolicy;
 use crate::ops::weight_dtype::BLOCK;
 use crate::progress::Progress;
@@ -25,24 +23,11 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<(), CliError> {
     let mut progress = context.progress();
     refuse_input(&args.out, &args.checkpoint, "the checkpoint")?;
     let _interrupt = Interrupt::watch()?;
-    let model = args.checkpoint.display();
     let weights = weight_dtype(&args.weights).map_err(|e| CliError::Usage(format!("--weights: {e}")))?;
     context.fetch(&args.checkpoint, Wanted::All, &mut progress)?;
-    let folder = context.open(&args.checkpoint)?;
-    let Some(judge) = folder.judge_json().map_err(JudgeError::from)? else {
-        let problem = "there is no judge.json in it; a bundle holds a judge, such as jurist train writes";
-        return Err(CliError::Failed(format!("model {model}: {problem}")));
-    };
-    JudgeSettings::from_json(&judge)?;
-    let judge: Value = serde_json::from_str(&judge).map_err(|e| JudgeError::Settings { found: e.to_string() })?;
-    let tokenizer = folder.tokenizer().map_err(JudgeError::from)?;
-    let stored = folder.weights().map_err(JudgeError::from)?;
-    stored.notes.iter().for_each(|note| progress.note(note));
-    let source = stored.merged().map_err(JudgeError::from)?;
-    let name = match &args.name {
-        Some(name) => name.clone(),
-        None => name_of(&args.checkpoint),
-    };
+    let judge = JudgeExport::open(&context.open(&args.checkpoint)?)?;
+    judge.notes.iter().for_each(|note| progress.note(note));
+    let name = args.name.clone().unwrap_or_else(|| folder_name(&args.checkpoint));
     let rows = match &args.examples {
         None => Vec::new(),
         Some(file) => Reader { view: View::for_scoring(), ..Reader::default() }.read_path(file)?.examples,
@@ -52,13 +37,12 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<(), CliError> {
     }
     let examples = rows.iter().take(MOST_EXAMPLES).map(|e| Value::Object(e.row.fields.clone())).collect();
     if weights.is_quantised() {
-        let left = weights.left_in_full(source.config());
+        let left = weights.left_in_full(judge.config());
         if left > 0 {
             progress.note(&format!("{left} matrices stay in f32: the length of their rows is no multiple of {BLOCK}"));
         }
     }
-    let bundle = Exported { name: &name, weights, model: source.as_ref(), tokenizer: &tokenizer, judge, examples };
-    let manifest = export(&args.out, &bundle, SHARD_BYTES).map_err(JudgeError::from)?;
+    let manifest = judge.write(&args.out, &name, weights, examples)?;
     print(&format!(
         "{}: {} parameters as {}, {} shards, {:.2} MB to download\n",
         args.out.display(),
@@ -97,10 +81,4 @@ fn agreement(
         found.same,
         found.places
     ))
-}
-
-/// The name of a checkpoint's folder.
-fn name_of(checkpoint: &Path) -> String {
-    let full = std::fs::canonicalize(checkpoint).unwrap_or_else(|_| checkpoint.into());
-    full.file_name().map_or("judge".into(), |name| name.to_string_lossy().into_owned())
 }

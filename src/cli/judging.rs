@@ -79,14 +79,13 @@ impl JudgingArgs {
 
     /// How rows are judged.
     pub fn judging(&self) -> ScoreOptions {
-        let several = if self.chains > 1 { 1.0 } else { 0.0 };
         ScoreOptions {
             expectation: match self.expectation {
                 Expectation::Renormalised => judge::Expectation::Renormalised,
                 Expectation::Full => judge::Expectation::FullVocabulary,
             },
             chains: self.chains as usize,
-            temperature: self.temperature.unwrap_or(several),
+            temperature: self.temperature,
             seed: self.seed,
             batch_size: self.batch_size as usize,
             max_length: self.max_length.map_or(usize::MAX, |n| n as usize),

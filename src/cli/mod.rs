@@ -51,7 +51,7 @@ pub use progress::TerminalProgress;
 pub use settings::SettingFlags;
 
 use crate::gpu::{Class, Gpu, GpuOptions, Kernels};
-use crate::hub::Wanted;
+use crate::hub::{self, Wanted};
 use crate::model_folder::ModelFolder;
 use crate::progress::Progress;
 use crate::selftest::{Verdict, Work};
@@ -112,21 +112,9 @@ impl Context {
     }
 
     /// Fetches what the Hugging Face cache lacks of `model`, and of the base of an adapter, as far as they are names of the hub.
-    #[cfg(feature = "hf-hub")]
     fn fetch(&self, model: &Path, wanted: Wanted, progress: &mut TerminalProgress) -> Result<(), CliError> {
         let env = |name: &str| self.env.iter().find(|(n, _)| n == name).map(|(_, value)| value.clone());
-        match crate::hub::Hub::from_env(env) {
-            Some(hub) => {
-                Ok(hub.fetch_on(model, self.base.as_deref(), wanted, progress).map_err(crate::judge::JudgeError::from)?)
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// Fetches nothing; opening the model says how to get it.
-    #[cfg(not(feature = "hf-hub"))]
-    fn fetch(&self, _model: &Path, _wanted: Wanted, _progress: &mut TerminalProgress) -> Result<(), CliError> {
-        Ok(())
+        Ok(hub::fetch(model, self.base.as_deref(), wanted, env, progress).map_err(crate::judge::JudgeError::from)?)
     }
 
     /// A GPU that counts buffers and makes none, like the adapter asked for or, with `any`, like discrete GPUs in general; and

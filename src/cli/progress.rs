@@ -14,7 +14,6 @@ const PLAIN_EVERY: f64 = 10.0;
 /// Bars by what is counted, with colour and without.
 const STEPS: [&str; 2] =
     ["{prefix} {bar:30.cyan/dim} {pos}/{len} {msg} {elapsed} < {eta}", "{prefix} {bar:30} {pos}/{len} {msg} {elapsed} < {eta}"];
-#[cfg(feature = "hf-hub")]
 const BYTES: [&str; 2] = [
     "{prefix} {bar:30.cyan/dim} {decimal_bytes}/{decimal_total_bytes} {msg} {elapsed} < {eta}",
     "{prefix} {bar:30} {decimal_bytes}/{decimal_total_bytes} {msg} {elapsed} < {eta}",
@@ -116,7 +115,6 @@ impl Progress for TerminalProgress {
 }
 
 /// A download's stretch is counted in bytes.
-#[cfg(feature = "hf-hub")]
 impl crate::hub::DownloadWatch for TerminalProgress {
     fn begin(&mut self, model: &str, files: usize, bytes: u64, there: u64) {
         let resumed = if there > 0 { format!(", of which {} are here already", megabytes(there)) } else { String::new() };
@@ -143,7 +141,6 @@ impl Stretch {
         line.trim_end().to_string() + &self.left(done, now)
     }
 
-    #[cfg(feature = "hf-hub")]
     fn bytes_line(&self, file: &str, number: usize, done: u64, now: f64) -> String {
         let (here, all) = (megabytes(done), megabytes(self.total));
         format!("{} {here} of {all}, file {number}: {file}{}", self.what, self.left(done, now))
@@ -159,7 +156,6 @@ impl Stretch {
 }
 
 /// Bytes for people.
-#[cfg(feature = "hf-hub")]
 fn megabytes(bytes: u64) -> String {
     format!("{:.1} MB", bytes as f64 / 1e6)
 }
@@ -195,7 +191,6 @@ mod tests {
         assert_eq!(stretch.line(100, 1.25, 105.0), "sft 100/200 loss 1.2500");
     }
 
-    #[cfg(feature = "hf-hub")]
     #[test]
     fn a_download_is_counted_in_bytes() {
         let stretch =

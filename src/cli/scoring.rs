@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::{CliError, Interrupt, TerminalProgress, print_rows};
 use crate::data::{Example, columns_of};
 use crate::files::{FileError, Growing, changes, open_stream};
-use crate::judge::{Expectation, Judge, JudgeError, ScoreOptions, ScoreRecord};
+use crate::judge::{Judge, JudgeError, ScoreOptions, ScoreRecord};
 use crate::model::error::ModelError;
 use crate::progress::Progress;
 use crate::rollout::Until;
@@ -375,9 +375,9 @@ fn record(work: &Work) -> Value {
     let judging = &work.judging;
     work.judge.settings().behind(json!({
         "jurist": env!("CARGO_PKG_VERSION"),
-        "expectation": if judging.expectation == Expectation::FullVocabulary { "full" } else { "renormalised" },
+        "expectation": judging.expectation,
         "chains": judging.chains,
-        "temperature": judging.temperature,
+        "temperature": judging.chain_temperature(),
         "seed": judging.seed,
         "batch_size": judging.batch_size,
         "max_length": Some(judging.max_length).filter(|most| *most != usize::MAX),

@@ -53,7 +53,7 @@ impl clap::Args for SettingFlags {
 }
 
 fn argument(key: &'static Key, flag: &'static str, default: &Value) -> Arg {
-    let mut help = key.help.to_string();
+    let mut help = key.help().to_string();
     if let Kind::OneOf(words) = key.kind
         && words.len() > 1
     {

@@ -30,6 +30,11 @@ impl Default for Bootstrap<'_> {
     }
 }
 
+/// Whether an interval can have this confidence level: a share between 0 and 1, both left out.
+pub fn is_level(level: f64) -> bool {
+    level > 0.0 && level < 1.0
+}
+
 /// Rows times resamples that are drawn at most, ...
 const MOST_ROWS_DRAWN: usize = 100_000_000;
 /// ... but this many resamples in any case, ...
@@ -126,8 +131,15 @@ impl Bootstrap<'_> {
     /// Columns of different length or with values that are not finite. The inner result is undefined where the metric
     /// is, or where half of the resamples have no value.
     pub fn interval(&self, metric: Metric, human: &[f64], judge: &[f64]) -> Result<Result<Interval, Undefined>, EvalError> {
-        let sample = Sample::new(human, judge, None)?;
-        self.one(&[&sample], Statistic::Of(0, metric))
+        self.interval_of_sample(metric, &Sample::new(human, judge, None)?)
+    }
+
+    /// Interval of a metric of one sample.
+    ///
+    /// # Errors
+    /// As [`Bootstrap::interval`].
+    pub fn interval_of_sample(&self, metric: Metric, sample: &Sample) -> Result<Result<Interval, Undefined>, EvalError> {
+        self.one(&[sample], Statistic::Of(0, metric))
     }
 
     /// Interval of `metric(human, judge) - metric(human, other)` with the same rows drawn for both judges.
@@ -184,13 +196,16 @@ impl Bootstrap<'_> {
     /// Intervals of several statistics of samples that have the same rows.
     ///
     /// # Errors
-    /// Samples (or clusters) of different length. Each inner result is undefined where the statistic is, or where half of
+    /// A level that is no share; samples (or clusters) of different length. Each inner result is undefined where the statistic is, or where half of
     /// the resamples have no value.
     pub fn intervals(
         &self,
         samples: &[&Sample],
         statistics: &[Statistic],
     ) -> Result<Vec<Result<Interval, Undefined>>, EvalError> {
+        if !is_level(self.level) {
+            return Err(EvalError::Level(self.level));
+        }
         let rows = samples.first().map_or(0, |s| s.rows());
         for sample in samples {
             same_length("the first judge's column", rows, "the second judge's column", sample.rows())?;
@@ -430,6 +445,10 @@ mod tests {
         assert_eq!(bootstrap.interval(|t| t.pearson(), &[1.0, 2.0], &[3.0, 3.0]).unwrap(), Err(Undefined::ConstantJudge));
         assert!(bootstrap.interval(|t| t.pearson(), &[1.0, 2.0], &[3.0]).is_err());
         assert!(bootstrap.interval(|t| t.pearson(), &[1.0, f64::NAN], &[3.0, 1.0]).is_err());
+        for level in [0.0, 1.0, 95.0, -0.5, f64::NAN] {
+            let error = Bootstrap { level, ..bootstrap }.interval(|t| t.pearson(), &human, &judge).unwrap_err();
+            assert!(matches!(error, EvalError::Level(_)), "{error}");
+        }
     }
 
     /// With so many rows the mean is normal, and a hundred resamples tell its width within a fifth.

@@ -47,19 +47,21 @@ pub(crate) fn figure(metric: Metric, tally: &Tally) -> Measured {
     metric(tally).and_then(|x| if x.is_finite() { Ok(x) } else { Err(Undefined::TooLarge) })
 }
 
-/// The values of a score scale, ascending. A label is a place on it.
+/// The values of a score scale, ascending, in whatever order they were given. A label is a place on it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Grid(Vec<f64>);
 
 impl Grid {
     /// # Errors
-    /// [`EvalError::Scale`] for fewer than two values, a value that is not finite, or values out of order.
+    /// [`EvalError::Scale`] for fewer than two values, a value that is not finite, or one that is there twice.
     pub fn new(values: &[f64]) -> Result<Self, EvalError> {
-        let ascending = values.windows(2).all(|pair| pair[0] < pair[1]);
-        if values.len() < 2 || !ascending || !values.iter().all(|v| v.is_finite()) {
+        let mut ascending = values.to_vec();
+        ascending.sort_by(f64::total_cmp);
+        let distinct = ascending.windows(2).all(|pair| pair[0] < pair[1]);
+        if values.len() < 2 || !distinct || !values.iter().all(|v| v.is_finite()) {
             return Err(EvalError::Scale(values.to_vec()));
         }
-        Ok(Grid(values.to_vec()))
+        Ok(Grid(ascending))
     }
 
     /// The values, ascending.

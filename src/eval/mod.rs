@@ -52,6 +52,7 @@ pub type Measured = Result<f64, Undefined>;
 
 /// Why a metric has no value for some data. Not an error: the rest of the table is still good.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Undefined {
     /// Fewer rows than the formula needs.
     #[error("it needs at least {needed} rows with a score, there are {found}")]
@@ -139,8 +140,11 @@ pub enum EvalError {
         value: f64,
     },
     /// Scale values that are not a scale.
-    #[error("a scale needs at least two finite values in strictly ascending order, found {0:?}")]
+    #[error("a scale needs at least two finite values, each of them once, found {0:?}")]
     Scale(Vec<f64>),
+    /// A confidence level that is no share.
+    #[error("the confidence level is {0}: expected a share between 0 and 1, such as 0.95")]
+    Level(f64),
     /// A probability row of the wrong length or sum.
     #[error("row {row}: expected {expected} probabilities in [0, 1] that sum to 1, found {found:?}")]
     Probabilities {
@@ -150,6 +154,14 @@ pub enum EvalError {
         expected: usize,
         /// The row.
         found: Vec<f64>,
+    },
+    /// A mistake in the template of a page.
+    #[error("the template {name} is wrong: {found}")]
+    Template {
+        /// The template.
+        name: &'static str,
+        /// What is wrong.
+        found: String,
     },
 }
 

@@ -98,7 +98,8 @@ fn bad_columns_are_errors() {
     assert!(message(&[1.0], &[]).contains("1 rows") && message(&[1.0], &[]).contains("0"));
     assert!(message(&[f64::NAN], &[None]).contains("row 0 of the human column"));
     assert!(message(&[1.0, 1.0], &[None, Some(f64::INFINITY)]).contains("row 1 of the judge column"));
-    for scale in [vec![], vec![1.0], vec![1.0, 1.0], vec![2.0, 1.0], vec![0.0, f64::NAN]] {
+    for scale in [vec![], vec![1.0], vec![1.0, 1.0], vec![2.0, 1.0, 2.0], vec![0.0, f64::NAN]] {
         assert!(matches!(Grid::new(&scale), Err(EvalError::Scale(_))), "{scale:?}");
     }
+    assert_eq!(Grid::new(&[3.0, 1.0, 2.0]).unwrap(), Grid::new(&[1.0, 2.0, 3.0]).unwrap());
 }

@@ -13,7 +13,6 @@ mod dry;
 mod error;
 mod kernel;
 mod memory_tracker;
-mod oneshot;
 mod plan;
 mod profile;
 mod tuning;
@@ -30,6 +29,8 @@ pub use tuning::{Kernels, MatrixUnit, Tuning, Variant};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_channel::oneshot;
 
 use adapter::Abilities;
 use memory_tracker::{AliasOwner, Entry, MemoryTracker};
@@ -172,6 +173,16 @@ enum Fault {
 }
 
 /// One opened GPU. Cheap to clone; all clones are the same device.
+///
+/// ```
+/// use jurist::{Gpu, GpuOptions, Judge, LoadOptions};
+///
+/// # fn main() -> Result<(), jurist::Error> {
+/// let gpu = Gpu::open(&GpuOptions::default())?;
+/// let judge = Judge::load_with("web/judge", LoadOptions { gpu: Some(gpu), ..LoadOptions::default() })?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Gpu {
     shared: Arc<Shared>,
@@ -179,6 +190,12 @@ pub struct Gpu {
     memory_kind: MemoryKind,
     /// Buffers that plans may put their scratch tensors into.
     aliased: Arc<[Buffer]>,
+}
+
+impl std::fmt::Debug for Gpu {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.debug_struct("Gpu").field("adapter", &self.shared.facts.to_string()).finish_non_exhaustive()
+    }
 }
 
 /// What is written is staged in buffers that the device frees when it has read them; this much is let wait.
@@ -279,7 +296,7 @@ impl Gpu {
     }
 
     /// What would make this machine faster, for people: there is something to install and nobody asked for this adapter.
-    pub fn advice(&self) -> Option<&str> {
+    pub(crate) fn advice(&self) -> Option<&str> {
         self.shared.advice.as_deref()
     }
 
@@ -288,7 +305,7 @@ impl Gpu {
     }
 
     /// Why this adapter does without a variant unless it is asked for by name; `None`: it suits.
-    pub fn unsuited(&self, variant: Variant) -> Option<String> {
+    pub(crate) fn unsuited(&self, variant: Variant) -> Option<String> {
         variant.unsuited(self.shared.facts.class, self.shared.abilities)
     }
 
@@ -303,7 +320,7 @@ impl Gpu {
     }
 
     /// The same device, for buffers of this memory_kind.
-    pub fn for_memory(&self, memory_kind: MemoryKind) -> Gpu {
+    pub(crate) fn for_memory(&self, memory_kind: MemoryKind) -> Gpu {
         Gpu { memory_kind, ..self.clone() }
     }
 
@@ -315,12 +332,12 @@ impl Gpu {
     }
 
     /// The largest storage binding, in bytes.
-    pub fn max_binding(&self) -> u64 {
+    pub(crate) fn max_binding(&self) -> u64 {
         self.shared.limits.max_storage_buffer_binding_size
     }
 
     /// The largest buffer, in bytes.
-    pub fn max_buffer(&self) -> u64 {
+    pub(crate) fn max_buffer(&self) -> u64 {
         self.shared.limits.max_buffer_size
     }
 
@@ -353,7 +370,7 @@ impl Gpu {
     ///
     /// # Errors
     /// [`GpuError::OverBudget`].
-    pub fn afford(&self, bytes: u64) -> Result<(), GpuError> {
+    pub(crate) fn afford(&self, bytes: u64) -> Result<(), GpuError> {
         self.shared.tracker.check(bytes, self.shared.memory)
     }
 
@@ -370,7 +387,7 @@ impl Gpu {
     }
 
     /// The limits that matter here, as (name, value): for `jurist doctor`.
-    pub fn limits(&self) -> Vec<(&'static str, u64)> {
+    pub(crate) fn limits(&self) -> Vec<(&'static str, u64)> {
         let l = &self.shared.limits;
         vec![
             ("storage binding (bytes)", l.max_storage_buffer_binding_size),
@@ -452,7 +469,7 @@ impl Gpu {
     ///
     /// # Errors
     /// A target that is shorter than its source.
-    pub fn copy(&self, pairs: &[(&Buffer, &Buffer)]) -> Result<(), GpuError> {
+    pub(crate) fn copy(&self, pairs: &[(&Buffer, &Buffer)]) -> Result<(), GpuError> {
         pairs.iter().try_for_each(|(from, to)| to.check_range(0, from.words))?;
         let Some(device) = &self.shared.device else { return Ok(()) };
         let _turn = self.turn();
@@ -483,7 +500,7 @@ impl Gpu {
     ///
     /// # Errors
     /// A part past its buffer's end; what the device reported up to now; a dry run, which has no values.
-    pub async fn read_many(&self, parts: &[(&Buffer, usize, usize)]) -> Result<Vec<Vec<u32>>, GpuError> {
+    pub(crate) async fn read_many(&self, parts: &[(&Buffer, usize, usize)]) -> Result<Vec<Vec<u32>>, GpuError> {
         let shared = self.device()?;
         for (buffer, offset, words) in parts {
             buffer.check_range(*offset, *words)?;
@@ -497,7 +514,7 @@ impl Gpu {
         self.wait()?;
         let mapped = receiver.await;
         self.check()?;
-        if !matches!(mapped, Some(Ok(()))) {
+        if !matches!(mapped, Ok(Ok(()))) {
             return Err(GpuError::DeviceLost { reason: "a result could not be read back".into() });
         }
         let _turn = self.turn();
@@ -534,7 +551,9 @@ impl Gpu {
         }
         device.queue.submit([encoder.finish()]);
         let (sender, receiver) = oneshot::channel();
-        staging.map_async(wgpu::MapMode::Read, .., move |result| sender.send(result));
+        staging.map_async(wgpu::MapMode::Read, .., move |result| {
+            let _ = sender.send(result); // nobody waits any more
+        });
         let turns = self.shared.turns;
         Ok((Share { raw: Some(staging), turns, owner: AliasOwner::default(), _entry: entry }, receiver))
     }

@@ -18,7 +18,7 @@ use ureq::Body;
 use ureq::http::Response;
 
 use super::remote::{ENDPOINT, Fault, Listing, Meta, Remote, begins};
-use super::{HubId, Wanted, cache, home, is_word, missing, repository, snapshot, value};
+use super::{DownloadWatch, HubId, Wanted, cache, home, is_word, missing, repository, snapshot, value};
 use crate::bundle::{MANIFEST, Manifest};
 use crate::model::directory::{INDEX, SINGLE, read_index};
 use crate::model::error::ModelError;
@@ -42,23 +42,6 @@ const DESCRIPTION: [&str; 8] = [
 
 /// Tries in a row that bring nothing, before giving up.
 const TRIES: u32 = 4;
-
-/// Who follows a download. `()` does not care.
-pub trait DownloadWatch {
-    /// So many files of a model are to be fetched, `bytes` in all, of which `there` are here from an earlier try.
-    fn begin(&mut self, _model: &str, _files: usize, _bytes: u64, _there: u64) {}
-
-    /// So many bytes are here by now; `file`, the `number`th from 1 on, is under way.
-    fn received(&mut self, _file: &str, _number: usize, _bytes: u64) {}
-
-    /// `file` is tried again, from where it ended.
-    fn again(&mut self, _file: &str, _why: &str) {}
-
-    /// All files of the last `begin` are here.
-    fn end(&mut self) {}
-}
-
-impl DownloadWatch for () {}
 
 /// A hub and a cache in front of it.
 #[derive(Clone, Debug)]

@@ -17,7 +17,7 @@ mod remote;
 use std::path::{Path, PathBuf};
 
 #[cfg(feature = "hf-hub")]
-pub use download::{DownloadWatch, Hub};
+pub use download::Hub;
 
 use crate::model::error::ModelError;
 
@@ -34,6 +34,44 @@ pub enum Wanted {
     Description,
     /// The weights too.
     All,
+}
+
+/// Who follows a download. `()` does not care.
+pub trait DownloadWatch {
+    /// So many files of a model are to be fetched, `bytes` in all, of which `there` are here from an earlier try.
+    fn begin(&mut self, _model: &str, _files: usize, _bytes: u64, _there: u64) {}
+
+    /// So many bytes are here by now; `file`, the `number`th from 1 on, is under way.
+    fn received(&mut self, _file: &str, _number: usize, _bytes: u64) {}
+
+    /// `file` is tried again, from where it ended.
+    fn again(&mut self, _file: &str, _why: &str) {}
+
+    /// All files of the last `begin` are here.
+    fn end(&mut self) {}
+}
+
+impl DownloadWatch for () {}
+
+/// Fetches what the Hugging Face cache lacks of `model`, and of the model that an adapter belongs to (`base`, else the one that
+/// it names), as far as they are names of the hub. `env` tells the variables of Hugging Face's tools. A build without the cargo
+/// feature `hf-hub` fetches nothing; opening the model says how to get it.
+///
+/// # Errors
+/// A model that is not there and cannot be fetched: why, and what to do.
+#[cfg_attr(not(feature = "hf-hub"), allow(unused_variables))]
+pub fn fetch(
+    model: &Path,
+    base: Option<&Path>,
+    wanted: Wanted,
+    env: impl Fn(&str) -> Option<String>,
+    watch: &mut dyn DownloadWatch,
+) -> Result<(), ModelError> {
+    #[cfg(feature = "hf-hub")]
+    if let Some(hub) = Hub::from_env(env) {
+        return hub.fetch_on(model, base, wanted, watch);
+    }
+    Ok(())
 }
 
 /// `org/name`, or `org/name@revision`.

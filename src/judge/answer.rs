@@ -5,7 +5,7 @@ use crate::rollout::{Chain, Ending, Stop};
 use crate::text::{TextError, Tokenizer};
 
 /// Tokens to text.
-pub trait Decode {
+pub trait Decode: Sync {
     /// The text of these tokens, special ones left out.
     ///
     /// # Errors

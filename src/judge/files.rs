@@ -33,8 +33,7 @@ impl JudgeFiles {
     /// # Errors
     /// Files that are missing or damaged; no `judge.json`.
     pub fn trained(folder: &ModelFolder, policy: WeightPolicy) -> Result<Self> {
-        let missing = || JudgeError::Settings { found: "there is none".into() };
-        let settings = JudgeSettings::of_folder(folder)?.ok_or_else(missing)?;
+        let settings = JudgeSettings::of_folder(folder)?.ok_or_else(|| JudgeError::no_judge(folder))?;
         Ok(JudgeFiles { tokenizer: folder.tokenizer()?, settings, weights: folder.weights()?, policy, notes: Vec::new() })
     }
 

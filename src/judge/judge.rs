@@ -24,18 +24,24 @@ use crate::text::Tokenizer;
 /// Tokens of one scoring pass, unless a single row needs more.
 const PASS_TOKENS: usize = 4096;
 
+/// Most chains of a row.
+const MOST_CHAINS: usize = 1024;
+
+/// The highest temperature.
+const HOTTEST: f32 = 100.0;
+
 /// How rows are judged.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScoreOptions {
     /// Which expected score is reported.
     pub expectation: Expectation,
-    /// Chains of thought a row; their distributions are averaged.
+    /// Chains of thought a row, 1 to 1024; their distributions are averaged.
     pub chains: usize,
-    /// 0: greedy.
-    pub temperature: f32,
+    /// Temperature of the chains, 0 to 100; 0 takes the likeliest token. `None`: 0 for one chain, 1 for several.
+    pub temperature: Option<f32>,
     /// Seed of the sampled chains.
     pub seed: u64,
-    /// Chains that are written together.
+    /// Chains that are written together, at least 1.
     pub batch_size: usize,
     /// Longest prompt plus chain; longer rows are judged with an error.
     pub max_length: usize,
@@ -53,13 +59,40 @@ impl Default for ScoreOptions {
         ScoreOptions {
             expectation: Expectation::default(),
             chains: 1,
-            temperature: 0.0,
+            temperature: None,
             seed: 0,
             batch_size: 64,
             max_length,
             first_row: 0,
             given_chains: false,
         }
+    }
+}
+
+#[doc(hidden)]
+impl ScoreOptions {
+    /// The temperature of the chains: several that were all greedy would be one and the same.
+    pub fn chain_temperature(&self) -> f32 {
+        self.temperature.unwrap_or(if self.chains > 1 { 1.0 } else { 0.0 })
+    }
+
+    /// These options, if every value is within its range.
+    ///
+    /// # Errors
+    /// [`JudgeError::Option`], for the first that is not.
+    pub fn checked(&self) -> Result<&Self> {
+        let refused = |option, found: String, expected: String| Err(JudgeError::Option { option, found, expected });
+        if !(1..=MOST_CHAINS).contains(&self.chains) {
+            return refused("chains", self.chains.to_string(), format!("1 to {MOST_CHAINS}"));
+        }
+        if !(0.0..=HOTTEST).contains(&self.chain_temperature()) {
+            let found = self.chain_temperature().to_string();
+            return refused("temperature", found, format!("a number from 0 to {HOTTEST}"));
+        }
+        if self.batch_size == 0 {
+            return refused("batch_size", "0".into(), "at least 1".into());
+        }
+        Ok(self)
     }
 }
 
@@ -201,6 +234,7 @@ impl Judge {
         mut observer: impl RolloutObserver,
         sizing: Sizing,
     ) -> Result<Vec<ScoredRow>> {
+        let judging = judging.checked()?;
         let context = self.weights.config.max_position_embeddings.min(judging.max_length);
         let writes = self.settings.chain && !judging.given_chains;
         let room = if writes { self.settings.max_completion_length } else { 0 };
@@ -340,7 +374,7 @@ impl Judge {
         readings: &mut [&mut PendingRow],
         judging: &ScoreOptions,
         longest: usize,
-        observer: &mut dyn RolloutObserver,
+        observer: &mut impl RolloutObserver,
     ) -> Result<()> {
         if readings.is_empty() {
             return Ok(());
@@ -351,7 +385,7 @@ impl Judge {
         let rollout = plans.rollout(&self.gpu, &self.weights, sizes)?;
         let stop = self.format().stop(self.tokenizer.eos_ids(), self.settings.max_completion_length);
         let key = threefry2x32([judging.seed as u32, (judging.seed >> 32) as u32], [0, 0]);
-        let sampler = Sampler { temperature: judging.temperature, top_p: 1.0, top_k: 0, key };
+        let sampler = Sampler { temperature: judging.chain_temperature(), top_p: 1.0, top_k: 0, key };
         let first_stream = (judging.first_row * judging.chains.max(1)) as u32;
         let all = rollout.run(&prompts, first_stream, sampler, &stop, observer).await?;
         for (reading, chains) in readings.iter_mut().zip(all) {

@@ -11,25 +11,20 @@
 //!                               first token, chain 2, phrase ─ beginning of a score
 //! ```
 
-use serde::{Deserialize, Serialize};
-
 use super::ScoreTokens;
 use crate::model::decoder::{PackedInputs, TokenStats};
 
-/// What the score is read from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ScoreReads {
-    /// Prompt and chain: as language models do.
-    #[default]
-    Prompt,
-    /// The chain alone. It is read once more without the prompt, so that nothing but its tokens can carry the score. The
-    /// prompt's first token stays, which many models lean on (BOS).
-    Chain,
-}
-
-impl ScoreReads {
-    pub const WORDS: [&str; 2] = ["prompt", "chain"];
+words! {
+    /// What the score is read from.
+    #[derive(Default)]
+    pub enum ScoreReads {
+        /// Prompt and chain: as language models do.
+        #[default]
+        Prompt = "prompt",
+        /// The chain alone. It is read once more without the prompt, so that nothing but its tokens can carry the score. The
+        /// prompt's first token stays, which many models lean on (BOS).
+        Chain = "chain",
+    }
 }
 
 /// How judgements are laid into batches.

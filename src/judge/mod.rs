@@ -10,7 +10,10 @@
 //! - [`compare`]: one judge beside another on the same chains.
 
 mod answer;
+mod columns;
 mod compare;
+#[cfg(not(target_arch = "wasm32"))]
+mod export;
 #[cfg(not(target_arch = "wasm32"))]
 mod files;
 #[allow(clippy::module_inception)] // the judge of the judge room
@@ -25,7 +28,10 @@ mod shown;
 mod tokens;
 
 pub use answer::{AnswerFormat, Decode};
+pub use columns::PromptColumn;
 pub use compare::{Comparison, compare, with_swapped_chains};
+#[cfg(not(target_arch = "wasm32"))]
+pub use export::{JudgeExport, folder_name};
 #[cfg(not(target_arch = "wasm32"))]
 pub use files::{JudgeFiles, tokenizer_at};
 pub use judge::{ChainScore, Judge, ScoreOptions, ScoredRow};
@@ -104,11 +110,30 @@ pub enum JudgeError {
         /// What to do.
         fix: String,
     },
+    /// A model without a `judge.json`.
+    #[error(
+        "model {folder}: there is no judge.json in it, so it is a model and no judge; train it first, or give the folder of a \
+         trained judge"
+    )]
+    NoJudge {
+        /// Its folder.
+        folder: String,
+    },
     /// A `judge.json` that cannot be used.
     #[error("judge.json: {found}; train the judge anew, or give scale, phrase and template as flags and remove the file")]
     Settings {
         /// What is wrong with it.
         found: String,
+    },
+    /// An option of scoring that is out of its range.
+    #[error("`{option}` is {found}; expected {expected}")]
+    Option {
+        /// Its name.
+        option: &'static str,
+        /// Its value.
+        found: String,
+        /// The range.
+        expected: String,
     },
     /// A software adapter may not take as much memory as judging needs.
     #[error("judging needs {needed} MiB for GPU buffers ({held}), but only {available} MiB of memory are free; {fix}")]
@@ -128,6 +153,13 @@ pub enum JudgeError {
     /// From the tokenizer or its chat template.
     #[error(transparent)]
     Text(#[from] crate::text::TextError),
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+impl JudgeError {
+    fn no_judge(folder: &crate::model_folder::ModelFolder) -> Self {
+        JudgeError::NoJudge { folder: folder.dir().display().to_string() }
+    }
 }
 
 /// The room's result.

@@ -5,22 +5,17 @@ use serde_json::{Map, Value};
 
 use super::{JudgeError, Result, Scale};
 
-/// Which expected score is reported.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Expectation {
-    /// Over the scores only, their probabilities scaled to sum to 1.
-    #[default]
-    #[serde(rename = "renormalised")]
-    Renormalised,
-    /// Over the whole vocabulary: `Σ p(score) · value`, as RAIL and the released REAL code compute it. Probability on other
-    /// tokens counts as a value of 0, so it changes when the scale is shifted.
-    #[serde(rename = "full")]
-    FullVocabulary,
-}
-
-impl Expectation {
-    /// The words of a config.
-    pub const WORDS: [&str; 2] = ["renormalised", "full"];
+words! {
+    /// Which expected score is reported.
+    #[derive(Default)]
+    pub enum Expectation {
+        /// Over the scores only, their probabilities scaled to sum to 1.
+        #[default]
+        Renormalised = "renormalised",
+        /// Over the whole vocabulary: `Σ p(score) · value`, as RAIL and the released REAL code compute it. Probability on other
+        /// tokens counts as a value of 0, so it changes when the scale is shifted.
+        FullVocabulary = "full",
+    }
 }
 
 /// The distribution over a scale's scores at the score position, and what is read from it.

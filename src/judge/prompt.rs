@@ -116,8 +116,8 @@ fn bounded_text(path: &str) -> std::io::Result<String> {
 /// How rows become prompts: the template, the phrase before the score, the scale, and the chat frame if any.
 #[derive(Clone, Debug)]
 pub struct JudgePrompt {
-    template: Template,
-    compiled: Arc<JinjaTemplate>,
+    pub(super) template: Template,
+    pub(super) compiled: Arc<JinjaTemplate>,
     phrase: String,
     scale: Scale,
     chat: Option<ChatTemplate>,

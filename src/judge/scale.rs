@@ -101,11 +101,6 @@ impl Scale {
         self.values[self.order[self.len() - 1]]
     }
 
-    /// Values, ascending.
-    pub fn ascending(&self) -> Vec<f64> {
-        self.order.iter().map(|&k| self.values[k]).collect()
-    }
-
     /// The texts by rising value, where they are words and not numbers.
     pub fn words(&self) -> Option<Vec<String>> {
         let texts: Vec<String> = self.order.iter().map(|&k| self.texts[k].clone()).collect();

@@ -171,11 +171,6 @@ impl ScoreTokens {
         self.nodes.iter().map(|n| (n.branch, n.depth))
     }
 
-    /// The score whose one token this is.
-    pub fn index_of(&self, id: u32) -> Option<usize> {
-        self.paths.iter().position(|path| *path == [id])
-    }
-
     /// The log-probability of each score: the sum over its path. `read(node)` are the full-vocabulary log-probabilities of
     /// the alphabet there, `[A]`.
     pub fn log_probs<'a>(&self, read: impl Fn(usize) -> &'a [f32]) -> Vec<f64> {
@@ -309,7 +304,6 @@ mod tests {
         let tokens = resolve("5,1,3", PHRASE, &tokenizer).unwrap();
         let ids = ["5", "1", "3"].map(|d| tokenizer.token_to_id(d).unwrap());
         assert_eq!(tokens.alphabet(), ids);
-        assert_eq!((tokens.index_of(ids[2]), tokens.index_of(0)), (Some(2), None));
         assert_eq!(tokens.branches(), [Vec::<u32>::new()]);
         assert_eq!(tokens.log_probs(|_| &[-1.0, -2.0, -3.0]), [-1.0, -2.0, -3.0]);
         assert_eq!(tokens.coefficients(&[0.5, 0.0, 2.0]), [[0.5, 0.0, 2.0]]);

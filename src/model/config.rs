@@ -253,11 +253,6 @@ impl Config {
         }
     }
 
-    /// Rows of the stacked q, k, v matrix: `(heads + 2 kv_heads) head_dim`.
-    pub fn qkv_rows(&self) -> usize {
-        self.q_rows() + 2 * self.kv_rows()
-    }
-
     /// Rows of the q matrix: `heads * head_dim`.
     pub fn q_rows(&self) -> usize {
         self.num_attention_heads * self.head_dim

@@ -7,7 +7,7 @@ use super::quantised::Plane;
 use crate::ops::weight_dtype::WeightDtype;
 
 /// A model's weights under their Hugging Face names, read in pieces of any size and widened to `f32`.
-pub trait TensorSource {
+pub trait TensorSource: Send + Sync {
     /// The model that the weights belong to.
     fn config(&self) -> &Config;
 

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ops::weight_dtype::WeightDtype;
+use crate::words::UnknownWord;
 
 const AUTO: &str = "auto";
 
@@ -15,14 +16,9 @@ impl WeightPolicy {
     /// As they are stored.
     pub const AS_STORED: WeightPolicy = WeightPolicy(None);
     /// Of the flags `--weights` and `--base-weights`.
-    pub const WORDS: [&str; 6] = [AUTO, "f32", "bf16", "f16", "q8", "q4"];
+    pub const WORDS: &[&str] = &[AUTO, "f32", "bf16", "f16", "q8", "q4"];
 
-    /// The policy that one of [`WeightPolicy::WORDS`] means.
-    pub fn named(word: &str) -> Option<Self> {
-        if word == AUTO { Some(Self::AS_STORED) } else { WeightDtype::from_name(word).map(Self::from) }
-    }
-
-    /// The inverse of [`WeightPolicy::named`].
+    /// Its word: what [`str::parse`] reads.
     pub fn name(self) -> &'static str {
         self.0.map_or(AUTO, WeightDtype::name)
     }
@@ -40,10 +36,28 @@ impl From<WeightPolicy> for &'static str {
 }
 
 impl TryFrom<String> for WeightPolicy {
-    type Error = String;
+    type Error = UnknownWord;
 
-    fn try_from(word: String) -> Result<Self, String> {
-        Self::named(&word).ok_or_else(|| format!("`{word}` is none of {}", Self::WORDS.join(", ")))
+    fn try_from(word: String) -> Result<Self, UnknownWord> {
+        word.parse()
+    }
+}
+
+impl std::str::FromStr for WeightPolicy {
+    type Err = UnknownWord;
+
+    /// # Errors
+    /// A word that means no policy.
+    fn from_str(word: &str) -> Result<Self, UnknownWord> {
+        let dtype = || WeightDtype::from_name(word).map(Self::from);
+        let policy = if word == AUTO { Some(Self::AS_STORED) } else { dtype() };
+        policy.ok_or_else(|| UnknownWord::new(word, Self::WORDS))
+    }
+}
+
+impl std::fmt::Display for WeightPolicy {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.pad(self.name())
     }
 }
 
@@ -59,11 +73,13 @@ mod tests {
 
     #[test]
     fn policies_by_their_words() {
+        let policy = |word: &str| word.parse::<WeightPolicy>();
         for word in WeightPolicy::WORDS {
-            assert_eq!(WeightPolicy::named(word).unwrap().name(), word);
+            assert_eq!(policy(word).unwrap().to_string(), *word);
         }
-        let held = |word| WeightPolicy::named(word).unwrap().of_stored(WeightDtype::Bf16);
+        let held = |word| policy(word).unwrap().of_stored(WeightDtype::Bf16);
         assert_eq!(["auto", "f32", "q8"].map(held), [WeightDtype::Bf16, WeightDtype::F32, WeightDtype::Q8]);
-        assert_eq!((WeightPolicy::named("q5"), WeightPolicy::default()), (None, WeightPolicy::AS_STORED));
+        assert_eq!(policy("q5").unwrap_err().to_string(), "`q5` is none of auto, f32, bf16, f16, q8, q4");
+        assert_eq!(WeightPolicy::default(), WeightPolicy::AS_STORED);
     }
 }

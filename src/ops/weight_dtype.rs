@@ -2,6 +2,8 @@
 //!
 //! What `config.json` and safetensors call it is in `model::dtype`, how blocks become words in `model::quantised`.
 
+use crate::words::UnknownWord;
+
 /// Values of a row that are packed as one, and that share a scale where there is one.
 pub const BLOCK: usize = 32;
 
@@ -82,12 +84,18 @@ impl WeightDtype {
 }
 
 impl std::str::FromStr for WeightDtype {
-    type Err = String;
+    type Err = UnknownWord;
 
     /// # Errors
     /// A word that names none of them.
-    fn from_str(name: &str) -> Result<Self, String> {
-        WeightDtype::from_name(name).ok_or_else(|| format!("{name}: expected f32, f16, bf16, q8 or q4"))
+    fn from_str(name: &str) -> Result<Self, UnknownWord> {
+        WeightDtype::from_name(name).ok_or_else(|| UnknownWord::new(name, &["f32", "f16", "bf16", "q8", "q4"]))
+    }
+}
+
+impl std::fmt::Display for WeightDtype {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.pad(self.name())
     }
 }
 
@@ -101,6 +109,7 @@ mod tests {
             assert_eq!(WeightDtype::from_name(dtype.name()), Some(dtype));
             assert_eq!(WeightDtype::PACKED.contains(&dtype), dtype != WeightDtype::F32);
         }
-        assert_eq!(WeightDtype::from_name("q5"), None);
+        let names = WeightDtype::ALL.map(WeightDtype::name).join(", ");
+        assert_eq!("q5".parse::<WeightDtype>().unwrap_err().to_string(), format!("`q5` is none of {names}"));
     }
 }

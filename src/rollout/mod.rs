@@ -253,7 +253,7 @@ impl Rollout {
         first_stream: u32,
         sampler: Sampler,
         stop: &Stop,
-        observer: &mut dyn RolloutObserver,
+        observer: &mut impl RolloutObserver,
     ) -> Result<Vec<Vec<Chain>>, ModelError> {
         let group = self.sizes.group;
         let cache = self.pass.sizes();
@@ -322,7 +322,7 @@ impl Rollout {
         active: &mut Vec<ActiveSequence>,
         all: &mut [Vec<Option<Chain>>],
         stop: &Stop,
-        observer: &mut dyn RolloutObserver,
+        observer: &mut impl RolloutObserver,
     ) -> Result<(), ModelError> {
         let drawn = self.pass.drawn(active.len()).await?;
         let before = active.len();

@@ -1,7 +1,7 @@
 //! The memory that this process may still take: the machine's, or what its control groups and limits leave of it (Linux).
 //!
 //! ```text
-//! /proc/meminfo       MemAvailable: what the machine could give without swapping
+//! machine             what it could give without swapping
 //! control groups      limit − (usage − inactive file cache), of the process's own group and of every group above it
 //! /proc/self/limits   address space and data segment (ulimit -v, -d), less what is mapped already
 //! ```
@@ -12,14 +12,22 @@
 
 use std::path::{Path, PathBuf};
 
+use sysinfo::{MemoryRefreshKind, System};
+
 /// Bytes that this process may still take, a tenth left for everything else; `None` where the system does not say.
 pub fn free_memory() -> Option<u64> {
-    Some(free_below(Path::new("/"))? / 10 * 9)
+    Some(least(machine(), Path::new("/"))? / 10 * 9)
 }
 
-/// The least of all limits, out of the files below `root`.
-fn free_below(root: &Path) -> Option<u64> {
-    let machine = number_of(&root.join("proc/meminfo"), "MemAvailable:").map(|kib| kib << 10);
+/// What the whole machine could give.
+fn machine() -> Option<u64> {
+    let mut system = System::new().ok()?;
+    system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
+    (system.total_memory() > 0).then(|| system.available_memory())
+}
+
+/// The least of what the machine has and of what the limits leave, out of the files below `root`.
+fn least(machine: Option<u64>, root: &Path) -> Option<u64> {
     machine.into_iter().chain(left_by_groups(root)).chain(left_by_limits(root)).min()
 }
 
@@ -146,16 +154,15 @@ mod tests {
 
     const GIB: u64 = 1 << 30;
 
-    /// Free memory with these files below the root. The machine itself has 64 GiB free.
+    /// Free memory of a machine with 64 GiB, with these files below the root.
     fn free(files: &[(&str, &str)]) -> Option<u64> {
         let root = tempfile::tempdir().unwrap();
-        let meminfo = ("proc/meminfo", "MemTotal: 99999999 kB\nMemAvailable: 67108864 kB\n");
-        for (file, text) in [meminfo].iter().chain(files) {
+        for (file, text) in files {
             let path = root.path().join(file);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, text).unwrap();
         }
-        free_below(root.path())
+        least(Some(64 * GIB), root.path())
     }
 
     const V2_MOUNT: (&str, &str) =
@@ -166,7 +173,8 @@ mod tests {
     #[test]
     fn the_machine_alone() {
         assert_eq!(free(&[]), Some(64 * GIB));
-        assert_eq!(free_below(Path::new("/nowhere")), None);
+        assert_eq!(least(None, Path::new("/nowhere")), None);
+        assert!(machine().is_some_and(|bytes| bytes > 1 << 20));
     }
 
     #[test]

@@ -14,7 +14,7 @@ mod train;
 
 pub use chat::{ChatOptions, ChatTemplate, concatenate};
 pub use date::Date;
-pub use jinja::{JinjaTemplate, LONGEST as LONGEST_TEMPLATE, json_to_template, template_failure};
+pub use jinja::{JinjaTemplate, LONGEST as LONGEST_TEMPLATE, Variable, json_to_template, template_failure};
 pub use panics::caught;
 pub use stream::StreamDecoder;
 pub use tokenizer::{Files, TOKENIZER_FILES, TOOL_USE_FILE, Tokenizer};

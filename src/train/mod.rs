@@ -6,9 +6,6 @@
 //!
 //! `run`, `checkpoint`, `memory` and the TOML side of `config` touch files; they are native only, the rest compiles to wasm.
 
-#[macro_use]
-mod words;
-
 pub mod config;
 pub mod data;
 pub mod error;

@@ -1,4 +1,4 @@
-//! The page's clock. `std::time` does not exist in wasm.
+//! The clock of the worker. `std::time` does not exist in wasm.
 
 use js_sys::{Function, Reflect};
 use wasm_bindgen::JsCast;

@@ -8,16 +8,16 @@ use wasm_bindgen_futures::JsFuture;
 
 use super::Failure;
 use super::failure::over_limit;
-use super::loader::held;
+use super::loader::dtype_on_gpu;
 use crate::bundle::Manifest;
 use crate::gpu::{Class, Gpu, GpuOptions};
 use crate::model::weights::{bytes_on_gpu, least_binding};
 
-/// An opened GPU. After `OutOfMemory` or `DeviceLost` it stays unusable: open another.
+/// An opened GPU. It is unusable after `OutOfMemory` or `DeviceLost`: open another.
 #[wasm_bindgen]
 pub struct Engine {
     pub(super) gpu: Gpu,
-    /// Vendor, architecture and description, as far as the browser tells.
+    /// Vendor, architecture and description, as far as the browser names them.
     adapter: [String; 3],
 }
 
@@ -38,7 +38,7 @@ impl Engine {
         Ok(Engine { gpu, adapter })
     }
 
-    /// What a page shows of it, as JSON.
+    /// What a page shows of the adapter, as JSON.
     pub fn info(&self) -> String {
         let [vendor, architecture, description] = &self.adapter;
         let named = [description, &self.gpu.facts().name, architecture, vendor].into_iter().find(|name| !name.is_empty());
@@ -57,13 +57,13 @@ impl Engine {
     }
 }
 
-/// `navigator.gpu`, where there is one.
+/// `navigator.gpu`, if there is one.
 fn webgpu() -> Option<JsValue> {
     let navigator = Reflect::get(&js_sys::global(), &"navigator".into()).ok()?;
     Reflect::get(&navigator, &"gpu".into()).ok().filter(JsValue::is_object)
 }
 
-/// Vendor, architecture and description of the adapter, which wgpu does not hand through.
+/// Vendor, architecture and description of the adapter. wgpu does not pass them on.
 async fn describe(webgpu: &JsValue) -> Option<[String; 3]> {
     let request = Reflect::get(webgpu, &"requestAdapter".into()).ok()?.dyn_into::<Function>().ok()?;
     let options = Object::new();
@@ -77,18 +77,23 @@ async fn describe(webgpu: &JsValue) -> Option<[String; 3]> {
     }))
 }
 
-/// Whether the judge of this `manifest.json` fits the GPU, before anything else of it is fetched: JSON with `fits`, `bytes`
-/// (download), `gpuBytes` (weights on the GPU) and, where it does not fit, `why`. `halves` as for the [`Loader`](super::Loader).
+/// Whether the judge of this `manifest.json` fits the GPU, before any other file of it is fetched. The JSON has `fits`, `bytes`
+/// (to download), `gpuBytes` (weights on the GPU) and `why` if it does not fit. `keep_half_precision` is that of the
+/// [`Loader`](super::Loader).
 ///
 /// # Errors
 /// `BadBundle`.
 #[wasm_bindgen]
-pub fn check_bundle(engine: &Engine, manifest: &str, halves: bool) -> Result<String, Failure> {
+pub fn check_bundle(engine: &Engine, manifest: &str, keep_half_precision: bool) -> Result<String, Failure> {
     let manifest = Manifest::parse(manifest)?;
-    let (config, dtype) = (manifest.model()?, held(manifest.weight_dtype()?, halves));
+    let (config, dtype) = (manifest.model()?, dtype_on_gpu(manifest.weight_dtype()?, keep_half_precision));
     let allowed = engine.gpu.max_binding().min(engine.gpu.max_buffer());
     let least = least_binding(&config, dtype);
-    let mut answer = json!({"fits": least <= allowed, "bytes": manifest.download_bytes(), "gpuBytes": bytes_on_gpu(&engine.gpu, &config, dtype)?});
+    let mut answer = json!({
+        "fits": least <= allowed,
+        "bytes": manifest.download_bytes(),
+        "gpuBytes": bytes_on_gpu(&engine.gpu, &config, dtype)?,
+    });
     if least > allowed {
         answer["why"] = over_limit("The smallest piece of this judge's largest matrix", least, allowed).into();
     }

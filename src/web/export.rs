@@ -1,4 +1,4 @@
-//! A judge as files again: what the page offers to save.
+//! A judge as the files of a bundle, which the page offers to save.
 
 use js_sys::Uint8Array;
 use wasm_bindgen::prelude::wasm_bindgen;
@@ -10,10 +10,10 @@ use crate::model::weights::Weights;
 use crate::ops::weight_dtype::WeightDtype;
 use crate::text::Tokenizer;
 
-/// Elements read back at a time.
-const PIECE: usize = 1 << 20;
+/// Elements read back from the GPU at a time.
+const READ_BACK: usize = 1 << 20;
 
-/// The files of a bundle. They lie in the page's memory, not in wasm's.
+/// The files of a bundle, in the page's memory and not in wasm's.
 #[wasm_bindgen]
 pub struct BundleFiles {
     files: Vec<(String, Uint8Array)>,
@@ -29,14 +29,14 @@ impl BundleFiles {
     /// The bytes of one of them.
     ///
     /// # Errors
-    /// `Internal`, for a name that is none.
+    /// `Internal` for a name that no file has.
     pub fn file(&self, name: &str) -> Result<Uint8Array, Failure> {
         let found = self.files.iter().find(|(known, _)| known == name);
         found.map(|(_, bytes)| bytes.clone()).ok_or_else(|| Failure::new("Internal", format!("The bundle has no file {name}.")))
     }
 }
 
-/// Reads the weights back from the GPU, shard by shard, an adapter added in.
+/// Reads the weights back from the GPU, shard by shard, and adds an adapter to them.
 pub async fn files(
     gpu: &Gpu,
     weights: &Weights,
@@ -58,20 +58,20 @@ pub async fn files(
         for part in &shard.parts {
             match part.entries {
                 Entries::Values(_) => {
-                    for at in (0..part.values).step_by(PIECE) {
-                        let len = PIECE.min(part.values - at);
+                    for at in (0..part.values).step_by(READ_BACK) {
+                        let len = READ_BACK.min(part.values - at);
                         let start = part.start + at;
                         let mut values = weights.base().values(gpu, &part.tensor, start, len).await?;
                         adapter.iter().for_each(|adapter| adapter.add_to(&part.tensor, start, &mut values));
                         part.encode(at, &values, &mut bytes)?;
                     }
                 }
-                // Quantised weights do not learn: they leave as they came.
+                // Quantised weights do not change, so they are saved as they were loaded.
                 Entries::Plane(dtype, plane) => {
                     let (start, len) = (dtype.entries(plane, part.start), dtype.entries(plane, part.values));
-                    for at in (0..len).step_by(PIECE) {
-                        let piece = PIECE.min(len - at);
-                        let entries = weights.base().read_plane(gpu, &part.tensor, plane, start + at, piece).await?;
+                    for at in (0..len).step_by(READ_BACK) {
+                        let count = READ_BACK.min(len - at);
+                        let entries = weights.base().read_plane(gpu, &part.tensor, plane, start + at, count).await?;
                         bytes.extend(entries.iter().flat_map(|entry| entry.to_le_bytes()));
                     }
                 }

@@ -1,4 +1,4 @@
-//! Errors as a page sees them: a code, and one plain sentence that says what to do.
+//! Errors as a page sees them: a code, and one plain sentence about what to do.
 
 use wasm_bindgen::JsValue;
 
@@ -41,12 +41,12 @@ impl From<Failure> for JsValue {
     }
 }
 
-/// Bytes for people.
+/// Bytes as people read them.
 pub fn megabytes(bytes: u64) -> String {
     format!("{:.1} MB", bytes as f64 / 1e6)
 }
 
-/// Why something does not fit, and what to do: one sentence for every limit.
+/// Why something does not fit, and what to do about it.
 pub fn over_limit(what: &str, needed: u64, allowed: u64) -> String {
     format!(
         "{what} needs {} in one buffer, but this GPU allows {} here: use a smaller judge, a shorter text, or another browser or GPU.",
@@ -117,11 +117,12 @@ impl From<JudgeError> for Failure {
         match error {
             JudgeError::Model(model) => model.into(),
             JudgeError::Text(text) => text.into(),
-            // A place is `file:line`, and a row of a page is a file of its own.
+            // A place is `file:line`, and a page's row has no line.
             JudgeError::Row { place, found, fix } => {
                 Failure::row(with_fix(format!("{}: {found}", place.strip_suffix(":1").unwrap_or(&place)), &fix))
             }
             JudgeError::Label { .. } => Failure::row(error.to_string()),
+            JudgeError::Option { .. } => Failure::row(format!("{error}.")),
             JudgeError::Probabilities(_) => Failure::new("Internal", error.to_string()),
             other => Failure::bundle(other.to_string()),
         }
@@ -142,7 +143,7 @@ impl From<TrainError> for Failure {
 
 impl From<DataError> for Failure {
     fn from(error: DataError) -> Self {
-        // Rows of a page have no file and no line.
+        // A page's rows have no file and no line.
         Failure::row(match error {
             DataError::File { file, found, fix } | DataError::Line { file, found, fix, .. } => {
                 with_fix(format!("{file}: {found}"), &fix)
@@ -152,7 +153,7 @@ impl From<DataError> for Failure {
     }
 }
 
-/// What is wrong with a row, and what to do about it, unless that is a flag of the command line.
+/// What is wrong with a row, and what to do about it unless that is a flag of the command line.
 fn with_fix(found: String, fix: &str) -> String {
     if fix.contains("--") { format!("{found}.") } else { format!("{found}; {fix}.") }
 }

@@ -1,4 +1,4 @@
-//! A judge that a page has loaded.
+//! A loaded judge.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -15,7 +15,7 @@ use super::{Failure, train};
 use crate::bundle::Manifest;
 use crate::data::{Example, Labels};
 use crate::gpu::Gpu;
-use crate::judge::{ChainScore, Judge, JudgePrompt, JudgeSettings, Prediction, ScoredRow};
+use crate::judge::{ChainScore, Judge, JudgePrompt, JudgeSettings, Prediction, PromptColumn, ScoredRow};
 use crate::model::decoder::Draw;
 use crate::model::lora::{ALL_LINEAR, Adapter, LoraSettings};
 use crate::model::tensors::TensorSet;
@@ -24,16 +24,16 @@ use crate::ops::weight_dtype::WeightDtype;
 use crate::rollout::RolloutObserver;
 use crate::text::{StreamDecoder, Tokenizer};
 
-/// Tokens between two looks while a page reads along.
-const TOKENS_A_LOOK: usize = 2;
-/// Chains that are written together in a batch of rows.
-const BATCH: usize = 32;
-/// Largest vocabulary of words that is worth showing.
+/// Decode steps between two calls of `on_token`.
+const STREAM_INTERVAL: usize = 2;
+/// Chains that are sampled together in a batch of rows.
+const BATCH_CHAINS: usize = 32;
+/// Largest vocabulary of words that is shown.
 const MOST_WORDS: usize = 512;
-/// Milliseconds after which a batch asks again whether it should stop.
-const ASK: f64 = 100.0;
+/// Milliseconds after which a batch calls `on_progress` again, which may stop it.
+const PROGRESS_INTERVAL: f64 = 100.0;
 
-/// What a packed judge learns with in a page.
+/// The adapter that a judge trains whose weights are not f32.
 fn page_adapter() -> LoraSettings {
     LoraSettings { r: 8, alpha: 16.0, dropout: 0.0, rslora: false, targets: vec![ALL_LINEAR.into()] }
 }
@@ -45,12 +45,12 @@ pub struct WebJudge {
     state: RefCell<State>,
     pub(super) prompt: JudgePrompt,
     manifest: Manifest,
-    /// Of a judge in f32: its weights as they were loaded, from the first training on.
+    /// A copy of f32 weights as they were loaded. Made before the first training.
     loaded: RefCell<Option<TensorSet>>,
-    learned: Cell<bool>,
+    trained: Cell<bool>,
 }
 
-/// The weights and the judge over them; both are exchanged when an adapter comes or goes.
+/// The weights and the judge over them. Adding or removing an adapter replaces both.
 #[derive(Clone)]
 pub(super) struct State {
     pub weights: Weights,
@@ -75,7 +75,7 @@ impl WebJudge {
         settings.state_date(&tokenizer)?;
         let prompt = settings.prompt(&tokenizer)?;
         let state = RefCell::new(State::new(&gpu, weights, tokenizer, settings)?);
-        Ok(WebJudge { gpu, state, prompt, manifest, loaded: RefCell::new(None), learned: Cell::new(false) })
+        Ok(WebJudge { gpu, state, prompt, manifest, loaded: RefCell::new(None), trained: Cell::new(false) })
     }
 
     /// Weights and judge as they are now.
@@ -87,8 +87,8 @@ impl WebJudge {
         self.state.borrow().judge.clone()
     }
 
-    /// Weights that can learn: packed ones get an adapter beside them, of others a copy is kept.
-    pub(super) fn ready_to_learn(&self, seed: u64) -> Result<State, Failure> {
+    /// Weights that can be trained. f32 weights are copied first; others get an adapter.
+    pub(super) fn prepare_training(&self, seed: u64) -> Result<State, Failure> {
         let mut state = self.state();
         // Training needs the memory.
         state.judge.release();
@@ -106,12 +106,17 @@ impl WebJudge {
         Ok(state)
     }
 
-    pub(super) fn has_learned(&self) {
-        self.learned.set(true);
+    pub(super) fn mark_trained(&self) {
+        self.trained.set(true);
     }
 
-    /// One row with its chains, sampled or given.
-    async fn judged(&self, row: &str, options: &RequestOptions, watch: impl RolloutObserver) -> Result<Vec<ScoredRow>, Failure> {
+    /// Judges one row with its chains, sampled or given.
+    async fn judge_row(
+        &self,
+        row: &str,
+        options: &RequestOptions,
+        watch: impl RolloutObserver,
+    ) -> Result<Vec<ScoredRow>, Failure> {
         let judging = options.judging(1)?;
         let given = matches!(options.given_chains, Some(Given::OfRows(true)));
         let example = rows::read("the row", row, rows::view(Labels::Optional, given))?;
@@ -143,6 +148,8 @@ impl WebJudge {
     pub fn about(&self) -> String {
         let state = self.state();
         let settings = state.judge.settings();
+        let column = |PromptColumn { name, optional }| json!({"name": name, "optional": optional});
+        let columns: Vec<Value> = self.prompt.columns().into_iter().map(column).collect();
         let mut about = json!({
             "name": self.manifest.name,
             "parameters": self.manifest.parameters,
@@ -150,6 +157,7 @@ impl WebJudge {
             "scale": {"texts": settings.scale.texts(), "values": settings.scale.values()},
             "phrase": settings.phrase,
             "template": settings.template,
+            "columns": columns,
             "chain": settings.chain,
             "maxCompletionLength": settings.max_completion_length,
             "maxLength": state.weights.config.max_position_embeddings,
@@ -160,7 +168,7 @@ impl WebJudge {
         about.to_string()
     }
 
-    /// What the judge reads of a row: `text`, and `tokens`, their number.
+    /// The prompt of a row, as JSON: its `text`, and `tokens`, their number.
     ///
     /// # Errors
     /// `BadRow`.
@@ -171,9 +179,9 @@ impl WebJudge {
         Ok(json!({"text": text, "tokens": tokens}).to_string())
     }
 
-    /// Judges one row; `on_token` hears `{chain, text}` as it is written, and ends it by returning `false`. With
-    /// `givenChains: [text, …]` nothing is written: the row is read behind these chains, as `jurist score --given-chains`
-    /// reads the rows' own, and the scores agree to rounding.
+    /// Judges one row. `on_token` is called with `{chain, text}` while chains are sampled; if it returns `false`, the call ends.
+    /// With `givenChains: [text, …]` no chain is sampled: the row is scored after these chains, as `jurist score --given-chains`
+    /// scores it after its own. The two agree to rounding.
     ///
     /// # Errors
     /// `BadRow`, `Stopped`, and what the GPU reports.
@@ -181,10 +189,10 @@ impl WebJudge {
         let start = now();
         let options = RequestOptions::parse(options)?;
         let judge = self.judge();
-        let listener = Listener { tokenizer: judge.tokenizer(), on_token: &on_token, chains: Vec::new() };
-        let judged = self.judged(row, &options, listener).await?;
+        let observer = TokenObserver { tokenizer: judge.tokenizer(), on_token: &on_token, chains: Vec::new() };
+        let judged = self.judge_row(row, &options, observer).await?;
         if let Some(error) = judged.iter().find_map(|j| j.record.error.as_deref()) {
-            return Err(Failure::row(plain(error)));
+            return Err(Failure::row(without_line(error)));
         }
         let expectation = options.judging(1)?.expectation;
         let scale = &judge.settings().scale;
@@ -216,24 +224,25 @@ impl WebJudge {
         Ok(result.to_string())
     }
 
-    /// Judges many rows (a JSON array, or JSON Lines); `on_progress` hears how many are done, and ends it by returning `false`.
-    /// A row that cannot be judged has `error` in its place. With `givenChains: true` the rows' own chains are read.
+    /// Judges many rows (a JSON array, or JSON Lines). `on_progress` is called with the number of finished rows; if it returns
+    /// `false`, the call ends. The result of a row that cannot be judged has `error`. With `givenChains: true` the rows' own
+    /// chains are used.
     ///
     /// # Errors
-    /// `BadRow` where the whole is unreadable; `Stopped`; what the GPU reports.
+    /// `BadRow` if the rows as a whole cannot be read; `Stopped`; what the GPU reports.
     pub async fn score_batch(&self, rows: &str, options: &str, on_progress: Function) -> Result<String, Failure> {
         let options = RequestOptions::parse(options)?;
         if matches!(options.given_chains, Some(Given::Texts(_))) {
             return Err(Failure::row("`givenChains` of a batch is true or false: the chains are those of its rows."));
         }
-        let judging = options.judging(BATCH)?;
+        let judging = options.judging(BATCH_CHAINS)?;
         let read = |(i, row): (usize, &String)| {
             rows::read(&format!("row {}", i + 1), row, rows::view(Labels::Optional, options.given()))
         };
         let read: Vec<Result<Example, Failure>> = rows::split(rows)?.iter().enumerate().map(read).collect();
         let good: Vec<Example> = read.iter().filter_map(|r| r.as_ref().ok().cloned()).collect();
-        let follower = Follower { on_progress: &on_progress, done: 0, asked: now() };
-        let judged = self.judge().judge(&good, &judging, follower).await?;
+        let observer = BatchObserver { on_progress: &on_progress, done: 0, last_call: now() };
+        let judged = self.judge().judge(&good, &judging, observer).await?;
         let mut judged = judged.iter();
         let results = read.iter().map(|row| match row {
             Err(failure) => json!({"error": failure.message}),
@@ -242,8 +251,7 @@ impl WebJudge {
         Ok(Value::Array(results.collect()).to_string())
     }
 
-    /// Trains the judge on labelled rows with REAL, in place: all its weights, or an adapter beside packed ones; see
-    /// [`train::run`].
+    /// Trains the judge in place with REAL on labelled rows: all its f32 weights, or an adapter for others; see [`train::run`].
     ///
     /// # Errors
     /// `BadRow`, and what the GPU reports. What was learned before stays.
@@ -251,7 +259,7 @@ impl WebJudge {
         train::run(self, rows, held_out, options, &on_step).await
     }
 
-    /// Brings the loaded weights back; an adapter is thrown away.
+    /// Restores the weights that were loaded, and drops an adapter.
     ///
     /// # Errors
     /// What the GPU reports.
@@ -262,28 +270,28 @@ impl WebJudge {
         } else if let Some(loaded) = &*self.loaded.borrow() {
             state.weights.trainable()?.copy_from(&self.gpu, loaded)?;
         }
-        self.learned.set(false);
+        self.trained.set(false);
         self.gpu.check()?;
         Ok(())
     }
 
-    /// The judge as files that `jurist` reads: in the format that it was loaded in, or as f32 once it has learned (an adapter is
-    /// added in), since rounding would undo small steps.
+    /// The judge as files that `jurist` reads, in the dtype it was loaded in. A trained judge is saved in f32 with its adapter
+    /// added to the weights, since rounding would undo small steps.
     ///
     /// # Errors
     /// What the GPU reports.
     pub async fn export_bundle(&self) -> Result<BundleFiles, Failure> {
-        let dtype = if self.learned.get() { WeightDtype::F32 } else { self.manifest.weight_dtype()? };
+        let dtype = if self.trained.get() { WeightDtype::F32 } else { self.manifest.weight_dtype()? };
         let state = self.state();
         export::files(&self.gpu, &state.weights, state.judge.tokenizer(), &self.manifest, dtype).await
     }
 }
 
-/// One row of a batch. Scores are those of the expectation asked for.
+/// The result of one row of a batch. Scores are those of the expectation that was asked for.
 fn result_of(judged: &ScoredRow) -> Value {
     let judgement = &judged.record;
     match &judged.prediction {
-        None => json!({"error": judgement.error.as_deref().map(plain)}),
+        None => json!({"error": judgement.error.as_deref().map(without_line)}),
         Some(prediction) => json!({
             "score": judgement.expected,
             "decoded": judgement.decoded,
@@ -294,12 +302,12 @@ fn result_of(judged: &ScoredRow) -> Value {
     }
 }
 
-/// Why a row was not judged, its place without a line: a row of a page is a file of its own.
-fn plain(error: &str) -> String {
+/// Why a row was not judged, without a line number: a page's row has none.
+fn without_line(error: &str) -> String {
     error.replacen(":1: ", ": ", 1)
 }
 
-/// The words of a tokenizer that knows nothing smaller than words, if they are few. Special tokens are no words.
+/// The words of a word-level tokenizer, if they are few. Special tokens are not words.
 fn words(tokenizer: &Tokenizer) -> Option<Vec<String>> {
     let json: Value = serde_json::from_slice(tokenizer.files().get("tokenizer.json")?).ok()?;
     if json.get("model")?.get("type")?.as_str()? != "WordLevel" || tokenizer.vocab_size() > MOST_WORDS {
@@ -310,68 +318,69 @@ fn words(tokenizer: &Tokenizer) -> Option<Vec<String>> {
     Some(ids.filter_map(|id| tokenizer.id_to_token(id)).collect())
 }
 
-/// Standard deviation of the chains' scores; 0 for one.
+/// Standard deviation of the chains' scores. It is 0 for one chain.
 fn deviation(scores: &[f64]) -> f64 {
     let n = scores.len().max(1) as f64;
     let mean = scores.iter().sum::<f64>() / n;
     (scores.iter().map(|s| (s - mean).powi(2)).sum::<f64>() / n).sqrt()
 }
 
-/// Whether a page's function says to go on. One that throws says stop.
-pub(super) fn goes_on(function: &Function, value: &JsValue) -> bool {
+/// Calls a page's function. Whether the work continues: not if the function returns `false` or throws.
+pub(super) fn continues(function: &Function, value: &JsValue) -> bool {
     function.call1(&JsValue::NULL, value).is_ok_and(|answer| answer != JsValue::FALSE)
 }
 
-/// Turns what chains say into text for the page.
-struct Listener<'a> {
+/// Passes the text of chains to the page while they are sampled.
+struct TokenObserver<'a> {
     tokenizer: &'a Tokenizer,
     on_token: &'a Function,
-    /// For each chain: its decoder, tokens told, and whether any text has come.
+    /// For each chain: its decoder, the tokens that were passed on, and whether any text has come.
     chains: Vec<(StreamDecoder, usize, bool)>,
 }
 
-impl RolloutObserver for Listener<'_> {
+impl RolloutObserver for TokenObserver<'_> {
     fn sync_interval(&self) -> Option<usize> {
-        Some(TOKENS_A_LOOK)
+        Some(STREAM_INTERVAL)
     }
 
     fn said(&mut self, chain: usize, draws: &[Draw]) -> bool {
         while self.chains.len() <= chain {
             self.chains.push((StreamDecoder::new(&[], true), 0, false));
         }
-        let (decoder, told, begun) = &mut self.chains[chain];
-        let new = draws.get(*told..).unwrap_or_default();
-        *told += new.len();
-        // Text that cannot be decoded is not shown; the chain itself goes on.
+        let (decoder, passed, begun) = &mut self.chains[chain];
+        let new = draws.get(*passed..).unwrap_or_default();
+        *passed += new.len();
+        // Text that cannot be decoded is not shown. The chain itself continues.
         let mut text: String = new.iter().filter_map(|d| decoder.push(self.tokenizer, d.token).ok()).collect();
         if !*begun {
             text = text.trim_start().to_string();
             *begun = !text.is_empty();
         }
-        // An empty text is told too: it is how a page can stop a chain that says nothing yet.
-        goes_on(self.on_token, &json!({"chain": chain, "text": text}).to_string().into())
+        // An empty text is passed on too, so that a page can stop a chain that has no text yet.
+        continues(self.on_token, &json!({"chain": chain, "text": text}).to_string().into())
     }
 }
 
-/// Tells the page how many rows of a batch are done.
-struct Follower<'a> {
+/// Passes the number of finished rows of a batch to the page.
+struct BatchObserver<'a> {
     on_progress: &'a Function,
     done: usize,
-    asked: f64,
+    /// When `on_progress` was called last.
+    last_call: f64,
 }
 
-impl RolloutObserver for Follower<'_> {
+impl RolloutObserver for BatchObserver<'_> {
     fn said(&mut self, _chain: usize, _draws: &[Draw]) -> bool {
-        if now() - self.asked < ASK {
+        if now() - self.last_call < PROGRESS_INTERVAL {
             return true;
         }
-        self.asked = now();
-        goes_on(self.on_progress, &(self.done as f64).into())
+        self.last_call = now();
+        continues(self.on_progress, &(self.done as f64).into())
     }
 
     fn done(&mut self, prompts: usize) -> bool {
         self.done = prompts;
-        self.asked = now();
-        goes_on(self.on_progress, &(prompts as f64).into())
+        self.last_call = now();
+        continues(self.on_progress, &(prompts as f64).into())
     }
 }

@@ -1,4 +1,4 @@
-//! From the bytes of a bundle to weights on the GPU, piece by piece: no shard is ever whole in wasm memory.
+//! From the bytes of a bundle to weights on the GPU, piece by piece. No shard is ever whole in wasm memory.
 
 use wasm_bindgen::prelude::wasm_bindgen;
 
@@ -12,29 +12,30 @@ use crate::model::weights::Weights;
 use crate::ops::weight_dtype::WeightDtype;
 use crate::text::Tokenizer;
 
-/// Bytes handed to the GPU's queue after which it is asked to take them.
-const FLUSH: usize = 16 << 20;
+/// Bytes in the GPU's queue after which the queue is submitted.
+const FLUSH_BYTES: usize = 16 << 20;
 
-/// How the matrices of a bundle are held: quantised ones as they came, the others in f32, so that all of the judge can be
-/// trained, or, with `halves`, as they came too.
-pub(super) fn held(stored: WeightDtype, halves: bool) -> WeightDtype {
-    if halves || stored.is_quantised() { stored } else { WeightDtype::F32 }
+/// The dtype of a bundle's matrices on the GPU. Quantised matrices stay as stored. Others become f32, so that training can change
+/// every weight, unless `keep_half_precision` keeps them as stored too.
+pub(super) fn dtype_on_gpu(stored: WeightDtype, keep_half_precision: bool) -> WeightDtype {
+    if keep_half_precision || stored.is_quantised() { stored } else { WeightDtype::F32 }
 }
 
-/// A judge under way.
+/// A judge that is being loaded.
 #[wasm_bindgen]
 pub struct Loader {
     gpu: Gpu,
     manifest: Manifest,
     tokenizer: Tokenizer,
-    intake: Intake,
+    writer: WeightWriter,
     /// The shard that is being read, and its reader.
     reader: Option<(usize, ShardReader)>,
+    /// Bytes in the GPU's queue.
     queued: usize,
 }
 
-/// Puts tensors where they belong.
-struct Intake {
+/// Writes the tensors of a bundle to the GPU.
+struct WeightWriter {
     gpu: Gpu,
     weights: Weights,
     contents: Contents,
@@ -45,13 +46,13 @@ struct Intake {
 
 #[wasm_bindgen]
 impl Loader {
-    /// Makes room for the judge of `manifest` on the GPU. `tokenizer` is the file that the manifest names. With `halves`,
-    /// matrices of f16 and bf16 stay so: half the memory, and training trains an adapter.
+    /// Allocates the judge of `manifest` on the GPU. `tokenizer` is the file that the manifest names. With `keep_half_precision`,
+    /// matrices in f16 and bf16 stay as stored: they take half the memory, and training trains an adapter.
     ///
     /// # Errors
     /// `BadBundle`, `LimitTooSmall`, `OutOfMemory`.
     #[wasm_bindgen(constructor)]
-    pub fn new(engine: &Engine, manifest: &str, tokenizer: Vec<u8>, halves: bool) -> Result<Loader, Failure> {
+    pub fn new(engine: &Engine, manifest: &str, tokenizer: Vec<u8>, keep_half_precision: bool) -> Result<Loader, Failure> {
         let manifest = Manifest::parse(manifest)?;
         let config = manifest.model()?;
         let tokenizer = Tokenizer::from_files(manifest.tokenizer_files(tokenizer)?)?;
@@ -62,21 +63,21 @@ impl Loader {
         }
         let gpu = engine.gpu.clone();
         let stored = manifest.weight_dtype()?;
-        let intake = Intake {
+        let writer = WeightWriter {
             gpu: gpu.clone(),
-            weights: Weights::room(&gpu, &config, held(stored, halves))?,
+            weights: Weights::room(&gpu, &config, dtype_on_gpu(stored, keep_half_precision))?,
             contents: Contents::new(&config, stored),
             part: None,
             values: Vec::new(),
             entries: Vec::new(),
         };
-        Ok(Loader { gpu, manifest, tokenizer, intake, reader: None, queued: 0 })
+        Ok(Loader { gpu, manifest, tokenizer, writer, reader: None, queued: 0 })
     }
 
-    /// Takes the next bytes of shard `shard` (its place in the manifest, from 0); shards come one after another.
+    /// Takes the next bytes of shard `shard` (its index in the manifest). Shards come one after another.
     ///
     /// # Errors
-    /// `BadBundle` where they are not what the manifest says; `OutOfMemory`, `DeviceLost`.
+    /// `BadBundle` if they are not what the manifest says; `OutOfMemory`, `DeviceLost`.
     pub fn push(&mut self, shard: usize, bytes: &[u8]) -> Result<(), Failure> {
         let next = match &self.reader {
             Some((current, _)) if *current == shard => None,
@@ -97,20 +98,20 @@ impl Loader {
         }
         let Some((_, reader)) = &mut self.reader else { return Ok(()) };
         let file = &self.manifest.shards[shard].file;
-        let intake = &mut self.intake;
-        reader.push(bytes, |piece| intake.take(file, piece))?;
+        let writer = &mut self.writer;
+        reader.push(bytes, |piece| writer.write(file, piece))?;
         self.queued += bytes.len();
-        if self.queued >= FLUSH {
+        if self.queued >= FLUSH_BYTES {
             self.gpu.flush();
             self.queued = 0;
         }
         Ok(self.gpu.check()?)
     }
 
-    /// The judge, once all shards have come. Waits until the GPU has everything.
+    /// The judge, after all shards have come. Waits until the GPU has every weight.
     ///
     /// # Errors
-    /// `BadBundle` where something is missing; `OutOfMemory`, `DeviceLost`.
+    /// `BadBundle` if something is missing; `OutOfMemory`, `DeviceLost`.
     pub async fn finish(self) -> Result<WebJudge, Failure> {
         let count = self.manifest.shards.len();
         match &self.reader {
@@ -120,16 +121,16 @@ impl Loader {
                 return Err(Failure::bundle(format!("Only {came} of {count} shards came.")));
             }
         }
-        self.intake.contents.finish()?;
-        if let Some(buffer) = self.intake.weights.base().buffers().first() {
+        self.writer.contents.finish()?;
+        if let Some(buffer) = self.writer.weights.base().buffers().first() {
             self.gpu.read::<u32>(buffer, 0, 1).await?;
         }
-        WebJudge::new(self.gpu, self.manifest, self.intake.weights, self.tokenizer)
+        WebJudge::new(self.gpu, self.manifest, self.writer.weights, self.tokenizer)
     }
 }
 
-impl Intake {
-    fn take(&mut self, file: &str, piece: Piece) -> Result<(), ModelError> {
+impl WeightWriter {
+    fn write(&mut self, file: &str, piece: Piece) -> Result<(), ModelError> {
         let known = if piece.start == 0 { None } else { self.part.take() };
         let part = match known {
             Some(part) => part,
@@ -145,7 +146,7 @@ impl Intake {
                     return Err(ModelError::NonFinite { tensor, index: start + at, value });
                 }
                 if self.weights.base().dtype_of(&part.tensor) != WeightDtype::F32 {
-                    // Two halves a word, in the order of the file; the reader cuts no word.
+                    // A word has two numbers, in the order of the file. The reader never splits a word.
                     self.entries.clear();
                     self.entries.extend(words(piece.bytes));
                     self.weights.base().write_plane(&self.gpu, &part.tensor, Plane::Packed, start / 2, &self.entries)?;

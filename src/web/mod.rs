@@ -1,12 +1,12 @@
-//! The web room: the judge as a page sees it. Only in wasm; `web/worker.js` is what calls it.
+//! The judge as a web page uses it. This module exists only in wasm, and `web/worker.js` calls it.
 //!
 //! ```text
 //! Engine.open ─► check_bundle ─► Loader (push, push, …, finish) ─► WebJudge: score, score_batch, train, export_bundle
 //! ```
 //!
-//! Rows, options and results are JSON in strings. What waits for the GPU is a promise; while one waits, the worker hears its
-//! messages. Errors are `Error`s whose `name` is a code and whose message is one plain sentence: see [`failure`].
-//! Nothing here fetches, stores or hashes downloads; bytes come in checked.
+//! Rows, options and results are JSON in strings. A call that waits for the GPU gives a promise, and the worker receives messages
+//! while it waits. Errors are `Error`s whose `name` is a code and whose message is one plain sentence: see [`failure`].
+//! Nothing here fetches or stores files. The worker checks their bytes with [`Sha256`] first.
 
 mod clock;
 mod engine;
@@ -14,7 +14,9 @@ mod export;
 mod failure;
 mod judge;
 mod loader;
+mod metrics;
 mod rows;
+mod sha256;
 mod train;
 
 pub use engine::{Engine, check_bundle};
@@ -22,6 +24,8 @@ pub use export::BundleFiles;
 pub use failure::Failure;
 pub use judge::WebJudge;
 pub use loader::Loader;
+pub use metrics::agreement;
+pub use sha256::Sha256;
 
 use wasm_bindgen::prelude::wasm_bindgen;
 
@@ -31,8 +35,8 @@ extern "C" {
     fn console_error(text: &str);
 }
 
-/// Runs when the module starts. A defect that ends the engine is told in the console, and thrown with its own words: without them
-/// the page would only hear of an unreachable instruction.
+/// Runs when the module starts. A defect that ends the engine is written to the console and thrown with its own message. Without
+/// that, the page would only learn of an unreachable instruction.
 #[wasm_bindgen(start)]
 fn start() {
     std::panic::set_hook(Box::new(|info| {

@@ -1,14 +1,14 @@
-//! Training in the page: REAL on the visitor's own corrections, the same steps as `jurist train --method real`.
+//! Training in a page: REAL on the visitor's own scores, with the same steps as `jurist train --method real`.
 
 use js_sys::Function;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::clock::{now, seconds_since};
-use super::judge::goes_on;
+use super::judge::continues;
+use super::metrics::agreement_of;
 use super::{Failure, WebJudge, rows};
 use crate::data::Example;
-use crate::eval;
 use crate::judge::{BatchLayout, ScoreOptions};
 use crate::train::TrainConfig;
 use crate::train::config::{Method, Preset};
@@ -16,15 +16,15 @@ use crate::train::data::examples::{Preparation, room_for_prompt};
 use crate::train::objective::engine::{Engine, TrainData};
 use crate::train::steps::{StepMade, TrainLoop};
 
-/// What a page may ask for.
+/// What a page may set.
 #[derive(Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Options {
     steps: u64,
     learning_rate: f64,
-    /// Chains of a row.
+    /// Chains sampled per row.
     group_size: u32,
-    /// Rows of a step.
+    /// Rows per step.
     batch_size: u32,
     seed: u64,
     /// `exact`, `paper` or `released-code`.
@@ -58,15 +58,15 @@ impl Options {
 
     fn preset(&self) -> Result<Preset, Failure> {
         let refused = || Failure::row(format!("`preset` is \"{}\"; expected exact, paper or released-code.", self.preset));
-        Preset::named(&self.preset).ok_or_else(refused)
+        self.preset.parse().map_err(|_| refused())
     }
 }
 
-/// Steps in a row without a usable gradient after which training is given up.
-const MOST_REFUSED: u64 = 5;
+/// Training ends with an error after so many steps in succession without a finite gradient.
+const MOST_NONFINITE: u64 = 5;
 
-/// Trains `web`'s judge on labelled `rows` (JSON); returns what it was worth on `held_out` before and after, as JSON.
-/// `on_step` hears of each step and ends the training by returning `false`, after which the judge keeps what it learned.
+/// Trains `web`'s judge on labelled `rows` (JSON). Returns its agreement with the labels of `held_out` before and after, as JSON.
+/// `on_step` is called after each step. If it returns `false`, training ends and the judge keeps what it learned.
 pub async fn run(web: &WebJudge, rows: &str, held_out: &str, options: &str, on_step: &Function) -> Result<String, Failure> {
     let start = now();
     let options: Options = rows::parse(options)?;
@@ -91,7 +91,7 @@ pub async fn run(web: &WebJudge, rows: &str, held_out: &str, options: &str, on_s
         return Err(Failure::row(message));
     }
     let before = measure(web, &held_out).await?;
-    let weights = web.ready_to_learn(options.seed)?.weights;
+    let weights = web.prepare_training(options.seed)?.weights;
 
     let batch = (options.batch_size as usize).min(prepared.examples.len());
     let config = TrainConfig {
@@ -102,7 +102,7 @@ pub async fn run(web: &WebJudge, rows: &str, held_out: &str, options: &str, on_s
         max_steps: options.steps as i64,
         per_device_train_batch_size: batch as u32,
         seed: options.seed,
-        max_nonfinite_steps: MOST_REFUSED,
+        max_nonfinite_steps: MOST_NONFINITE,
         ..TrainConfig::default()
     };
     let (scale, max_tokens) = (&settings.scale, settings.max_completion_length);
@@ -113,7 +113,7 @@ pub async fn run(web: &WebJudge, rows: &str, held_out: &str, options: &str, on_s
     while !training.is_over() {
         let StepMade { numbers, moved, .. } = training.step(&data).await?;
         if moved {
-            web.has_learned();
+            web.mark_trained();
         }
         if training.check_diverged().is_err() {
             let message = "The gradient was not finite in five steps in a row: lower the learning rate, or reset the judge.";
@@ -130,7 +130,7 @@ pub async fn run(web: &WebJudge, rows: &str, held_out: &str, options: &str, on_s
             "gradNorm": numbers.grad_norm,
             "secondsLeft": seconds_since(began) / made as f64 * (options.steps - made) as f64,
         });
-        if !goes_on(on_step, &event.to_string().into()) {
+        if !continues(on_step, &event.to_string().into()) {
             break;
         }
     }
@@ -138,14 +138,14 @@ pub async fn run(web: &WebJudge, rows: &str, held_out: &str, options: &str, on_s
     Ok(json!({"steps": training.counters().steps, "seconds": seconds_since(start), "before": before, "after": after}).to_string())
 }
 
-/// The judge's scores of labelled rows, each from its likeliest chain, and how well they agree with the labels. A figure
-/// that has no value there is null.
+/// The judge's scores of labelled rows, each after its greedy chain, and how well they agree with the labels.
 async fn measure(web: &WebJudge, held_out: &[Example]) -> Result<Value, Failure> {
     let judging = ScoreOptions { batch_size: 32, ..ScoreOptions::default() };
     let judged = web.state().judge.judge(held_out, &judging, ()).await?;
     let scores: Vec<Option<f64>> = judged.iter().map(|j| j.record.expected).collect();
     let pairs = held_out.iter().zip(&scores).filter_map(|(row, score)| Some((row.record.score?, (*score)?)));
     let (human, judge): (Vec<f64>, Vec<f64>) = pairs.unzip();
-    let figure = |measured: eval::Measured| measured.ok();
-    Ok(json!({"rows": scores, "rmse": figure(eval::rmse(&human, &judge)), "pearson": figure(eval::pearson(&human, &judge))}))
+    let mut agreement = agreement_of(&human, &judge);
+    agreement["rows"] = json!(scores);
+    Ok(agreement)
 }

@@ -1,5 +1,5 @@
-// The browser of the tests: a Chromium from the PATH, headless, with WebGPU on its software adapter, and pages of which every
-// console message, exception and request is written down.
+// The browser of the tests: a headless Chromium from the PATH, with WebGPU on its software adapter. Every console message,
+// exception and request of its pages is recorded.
 
 import { execFileSync } from "node:child_process";
 import { accessSync, constants, readFileSync } from "node:fs";
@@ -10,13 +10,19 @@ import { chromium } from "playwright-core";
 import { serve } from "./server.mjs";
 
 const PROGRAMS = ["chromium", "chromium-browser", "google-chrome-stable", "google-chrome", "chrome"];
-const FLAGS = ["--no-sandbox", "--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--disable-dev-shm-usage", "--disable-quic"];
+const FLAGS = [
+  "--no-sandbox",
+  "--enable-unsafe-webgpu",
+  "--use-webgpu-adapter=swiftshader",
+  "--disable-dev-shm-usage",
+  "--disable-quic",
+];
 const QUIET = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"];
 
 export const WEB = join(import.meta.dirname, "..");
-export const SLOW = 60_000; // ms: what a software adapter on a loaded machine may take
+export const SLOW = 60_000; // ms that a software adapter on a loaded machine may take
 
-/** The list of the page's files, made anew: they may have been edited since. */
+/** Lists the page's files again, since they may have been edited. */
 export const listFiles = () => execFileSync("bash", [join(WEB, "../scripts/web-files.sh")]);
 
 function program() {
@@ -37,20 +43,29 @@ function program() {
 /** A browser and a server of the page: {browser, server, page(options), close}. */
 export async function open() {
   for (const file of ["engine/jurist.js", "engine/jurist_bg.wasm"]) {
-    readFileSync(join(WEB, file)); // built by make web; nothing here can run without it
+    readFileSync(join(WEB, file)); // `make web` builds them; no test can run without them
   }
   listFiles();
   const server = await serve({ "/": WEB });
-  const browser = await chromium.launch({ executablePath: program(), args: [...FLAGS, ...QUIET, "--host-resolver-rules=MAP insecure.test 127.0.0.1"] });
+  const browser = await chromium.launch({
+    executablePath: program(),
+    args: [...FLAGS, ...QUIET, "--host-resolver-rules=MAP insecure.test 127.0.0.1"],
+  });
 
   /** A page in a context of its own (nothing kept, no service worker unless asked for). */
   async function page({ origin = server.origin, path = "/", workers = "block", width = 1280, height = 800, ...options } = {}) {
-    const context = await browser.newContext({ viewport: { width, height }, serviceWorkers: workers, reducedMotion: "reduce", acceptDownloads: true, ...options });
+    const context = await browser.newContext({
+      viewport: { width, height },
+      serviceWorkers: workers,
+      reducedMotion: "reduce",
+      acceptDownloads: true,
+      ...options,
+    });
     context.setDefaultTimeout(SLOW);
     const tab = await context.newPage();
     const seen = { errors: [], requests: [] };
     tab.on("console", (message) => {
-      const own = /blocked by Playwright/.test(message.text()); // what the tests themselves cause
+      const own = /blocked by Playwright/.test(message.text()); // the tests themselves cause these
       if (["error", "warning"].includes(message.type()) && !own) seen.errors.push(`${message.type()}: ${message.text()}`);
     });
     tab.on("pageerror", (error) => seen.errors.push(`exception: ${error.message}`));

@@ -1,5 +1,5 @@
-// Every failure that can be provoked, and what the page says about it. Most are provoked inside the worker: its file is served
-// with a line or two behind it that take something away.
+// Every failure that can be provoked, and what the page says about it. Most are provoked inside the worker, whose file is served
+// with lines added to it that remove or break something.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -16,7 +16,7 @@ let world;
 before(async () => (world = await open()));
 after(() => world?.close());
 
-/** A page whose worker ran `patch` first. */
+/** A page whose worker runs `patch` first. */
 async function patched(t, patch, options) {
   const text = readFileSync(join(WEB, "worker.js"), "utf8");
   answerWith(t, "/worker.js", "text/javascript", `${text}\n;${patch}`);
@@ -34,21 +34,21 @@ function answerWith(t, path, type, body, status = 200) {
   t.after(() => world.server.overrides.delete(path));
 }
 
-/** The page shows this failure, says `words`, and says what to do. */
-async function shows(tab, name, words) {
+/** The page shows this failure with `message`, and advises what to do. */
+async function shows(tab, name, message) {
   const failure = await failureOf(tab);
   assert.equal(failure.name, name, failure.text);
-  assert.match(failure.text, words);
-  assert.ok((await tab.locator("[data-failure] li").count()) > 0, "it says what to do");
+  assert.match(failure.text, message);
+  assert.ok((await tab.locator("[data-failure] li").count()) > 0, "it advises what to do");
 }
 
-async function look(tab, address) {
+async function findJudge(tab, address) {
   await goTo(tab, "models");
   await tab.fill("#models-url", address);
   await tab.press("#models-url", "Enter");
 }
 
-test("no WebGPU: said so, and a recorded run is shown", async (t) => {
+test("no WebGPU: the page says so and shows a recorded run", async (t) => {
   const tab = await patched(t, 'Object.defineProperty(navigator, "gpu", { value: undefined });');
   await shows(tab, "NoWebGpu", /offers no WebGPU/);
   assert.match(await tab.innerText(".recorded"), /recorded run/i);
@@ -60,11 +60,17 @@ test("no adapter", async (t) => {
 });
 
 test("limits too small for 32 rows of a matrix: no download is offered", async (t) => {
-  const limited = (bytes) => patched(t, `for (const name of ["maxStorageBufferBindingSize", "maxBufferSize"]) Object.defineProperty(GPUSupportedLimits.prototype, name, { get: () => ${bytes} });`);
+  const limited = (bytes) =>
+    patched(
+      t,
+      `for (const name of ["maxStorageBufferBindingSize", "maxBufferSize"]) {
+        Object.defineProperty(GPUSupportedLimits.prototype, name, { get: () => ${bytes} });
+      }`,
+    );
   const tab = await limited(8192);
   await shows(tab, "LimitTooSmall", /limit/i);
   assert.equal(await tab.locator("#load").count(), 0);
-  // The largest matrix has 90 KB, which is no reason: it is cut by rows.
+  // The largest matrix has 90 KB, which is no obstacle: it is split by rows.
   await (await limited(32768)).waitForSelector("#load");
 });
 
@@ -78,21 +84,21 @@ test("the engine is missing", async (t) => {
   await shows(await page(t), "NoEngine", /engine beside this page/);
 });
 
-test("a web page instead of a judge, a broken manifest, an address where nothing is", async (t) => {
+test("a web page instead of a judge, a broken manifest, an address without a file", async (t) => {
   answerWith(t, "/html/manifest.json", "text/html", "<!doctype html><title>Welcome</title>");
   answerWith(t, "/broken/manifest.json", "application/json", manifest.slice(0, 100));
   answerWith(t, "/other/manifest.json", "application/json", '{"name": "something else"}');
   const tab = await page(t);
   await tab.waitForSelector("#load");
-  for (const [address, name, words] of [
+  for (const [address, name, message] of [
     ["html", "NotAModel", /this is a web page/],
-    ["broken", "BadBundle", /no JSON/],
+    ["broken", "BadBundle", /not JSON/],
     ["other", "NotAModel", /not a judge bundle/],
     ["nowhere", "Unreachable", /404/],
   ]) {
-    await look(tab, `${world.server.origin}/${address}/`);
+    await findJudge(tab, `${world.server.origin}/${address}/`);
     await tab.waitForSelector(`#models-offer [data-failure=${name}]`);
-    await shows(tab, name, words);
+    await shows(tab, name, message);
   }
 });
 
@@ -103,7 +109,7 @@ test("a web page instead of weights", async (t) => {
   await shows(tab, "NotAModel", /web page instead of the file/);
 });
 
-test("weights that are not those that were exported are thrown away", async (t) => {
+test("weights that differ from the exported ones are thrown away", async (t) => {
   const changed = Buffer.from(weights);
   changed[changed.length - 1] ^= 1;
   answerWith(t, `/judge/${shard}`, "application/octet-stream", changed);
@@ -117,7 +123,7 @@ test("weights that are not those that were exported are thrown away", async (t) 
   assert.equal(again.range, null, "from the first byte");
 });
 
-test("a download that breaks off goes on where it stopped", async (t) => {
+test("a download that breaks off continues where it stopped", async (t) => {
   const half = Math.floor(weights.length / 2);
   world.server.overrides.set(`/judge/${shard}`, (request, response) => {
     response.writeHead(200, { "content-type": "application/octet-stream", "content-length": weights.length });
@@ -149,12 +155,15 @@ test("a download is stopped, and the page is as before", async (t) => {
   await loadJudge(tab);
 });
 
-test("no room in this browser: the judge works all the same", async (t) => {
-  const tab = await patched(t, 'FileSystemSyncAccessHandle.prototype.write = () => { throw new DOMException("full", "QuotaExceededError"); };');
+test("no space in this browser: the judge works all the same", async (t) => {
+  const tab = await patched(
+    t,
+    'FileSystemSyncAccessHandle.prototype.write = () => { throw new DOMException("full", "QuotaExceededError"); };',
+  );
   await loadJudge(tab);
   await shows(tab, "QuotaFull", /works until this page is closed/);
   await tab.click("#judge-form .primary");
-  await tab.waitForSelector("#judge-opinion .score");
+  await tab.waitForSelector("#judge-result .score");
 });
 
 test("a browser without OPFS keeps judges in its cache", async (t) => {
@@ -165,13 +174,22 @@ test("a browser without OPFS keeps judges in its cache", async (t) => {
   world.server.requests.length = 0;
   await tab.reload();
   await tab.waitForSelector("#judge-form:visible");
-  assert.deepEqual(world.server.requests.filter(({ path }) => path.endsWith(shard)), []);
+  assert.deepEqual(
+    world.server.requests.filter(({ path }) => path.endsWith(shard)),
+    [],
+  );
 });
 
-const HOLD_DEVICE = "const request = GPUAdapter.prototype.requestDevice; GPUAdapter.prototype.requestDevice = async function (d) { return (self.device = await request.call(this, d)); };";
+const EXPOSE_DEVICE = `
+  const request = GPUAdapter.prototype.requestDevice;
+  GPUAdapter.prototype.requestDevice = async function (wanted) {
+    self.device = await request.call(this, wanted);
+    return self.device;
+  };
+`;
 
-test("the device is lost: said so, and the judge is loaded again by one press", async (t) => {
-  const tab = await patched(t, HOLD_DEVICE);
+test("the device is lost: the page says so, and one press loads the judge again", async (t) => {
+  const tab = await patched(t, EXPOSE_DEVICE);
   await loadJudge(tab);
   await tab.workers()[0].evaluate(() => self.device.destroy());
   await tab.click("#judge-form .primary");
@@ -179,12 +197,20 @@ test("the device is lost: said so, and the judge is loaded again by one press", 
   await tab.click("[data-failure] button:text-is('Load the judge again')");
   await loadJudge(tab);
   await tab.click("#judge-form .primary");
-  await tab.waitForSelector("#judge-opinion .score");
+  await tab.waitForSelector("#judge-result .score");
 });
 
+const FILL_MEMORY = `
+  const make = GPUDevice.prototype.createBuffer;
+  GPUDevice.prototype.createBuffer = function (wanted) {
+    const error = new GPUOutOfMemoryError("full");
+    if (self.full) this.dispatchEvent(new GPUUncapturedErrorEvent("uncapturederror", { error, cancelable: true }));
+    return make.call(this, wanted);
+  };
+`;
+
 test("the GPU runs out of memory", async (t) => {
-  const report = 'const make = GPUDevice.prototype.createBuffer; GPUDevice.prototype.createBuffer = function (d) { if (self.full) this.dispatchEvent(new GPUUncapturedErrorEvent("uncapturederror", { error: new GPUOutOfMemoryError("full"), cancelable: true })); return make.call(this, d); };';
-  const tab = await patched(t, report);
+  const tab = await patched(t, FILL_MEMORY);
   await tab.waitForSelector("#load");
   await tab.workers()[0].evaluate(() => (self.full = true));
   await tab.click("#load");

@@ -1,4 +1,4 @@
-// The page at its narrowest, by keyboard alone, and for those who listen.
+// The page at its narrowest, by keyboard alone, and for screen readers.
 
 import assert from "node:assert/strict";
 import test, { after, before } from "node:test";
@@ -9,13 +9,16 @@ let world;
 before(async () => (world = await open()));
 after(() => world?.close());
 
-for (const [width, colorScheme] of [[320, "light"], [1440, "dark"]]) {
+for (const [width, colorScheme] of [
+  [320, "light"],
+  [1440, "dark"],
+]) {
   test(`nothing overflows at ${width} px, every control has a name, text has contrast (${colorScheme})`, async () => {
     const { tab, context } = await world.page({ width, colorScheme });
     await tab.waitForSelector("#load");
     await loadJudge(tab);
     await tab.click("#judge-form .primary");
-    await tab.waitForSelector("#judge-opinion .score");
+    await tab.waitForSelector("#judge-result .score");
     for (const view of ["judge", "compare", "batch", "train", "models"]) {
       await goTo(tab, view);
       const wide = await tab.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
@@ -37,15 +40,15 @@ test("the keyboard alone: load, judge, read", async () => {
       if (await tab.evaluate((s) => document.activeElement.matches(s), selector)) return;
       await tab.keyboard.press("Tab");
     }
-    assert.fail(`Tab never came to ${selector}`);
+    assert.fail(`Tab never reached ${selector}`);
   };
   await tabTo("#load");
   await tab.keyboard.press("Enter");
   await tab.waitForSelector("#judge-form:visible");
   await tabTo("#judge-form textarea");
   await tab.keyboard.press("Control+Enter");
-  await tab.waitForSelector("#judge-opinion .score");
-  assert.match(await tab.innerText("#say"), /Expected score [\d.]+/, "the result is said aloud");
+  await tab.waitForSelector("#judge-result .score");
+  assert.match(await tab.innerText("#announcement"), /Expected score [\d.]+/, "the result is announced");
   await tabTo("#judge-form .primary");
   const ring = await tab.evaluate(() => getComputedStyle(document.activeElement).outlineStyle);
   assert.equal(ring, "solid", "the focus is visible");
@@ -53,7 +56,7 @@ test("the keyboard alone: load, judge, read", async () => {
 });
 
 test("the rubric is written score by score, in the judge's own scale", async () => {
-  // The judge that comes with the page reads words of its own and has no use for it: the form of one that reads language.
+  // The judge that comes with the page has a language of its own. This is the form of a judge that reads plain language.
   const { tab, context } = await world.page();
   await tab.waitForSelector("#load");
   await tab.evaluate(async () => {
@@ -63,17 +66,23 @@ test("the rubric is written score by score, in the judge's own scale", async () 
     document.querySelector("#offer").replaceChildren(rubric.element, rubricEditor(about, rubric));
   });
   await tab.click("#offer .rubric summary");
-  await tab.getByLabel("Asks").fill("Is the answer right?");
+  await tab.getByLabel("Question").fill("Is the answer right?");
   await tab.getByLabel("good").fill("right throughout");
   await tab.getByLabel("bad").fill("wrong");
-  assert.equal(await tab.getByLabel("Rubric", { exact: false }).first().inputValue(), "[Is the answer right?]\nScore bad: wrong\nScore good: right throughout");
+  assert.equal(
+    await tab.getByLabel("Rubric", { exact: false }).first().inputValue(),
+    "[Is the answer right?]\nScore bad: wrong\nScore good: right throughout",
+  );
   await context.close();
 });
 
 /** Form controls and buttons that are shown and have no accessible name. Runs in the page. */
 function unnamed() {
-  const shown = [...document.querySelectorAll("input, textarea, select, button, a[href], summary")].filter((e) => e.checkVisibility());
-  const named = (e) => e.getAttribute("aria-label") || e.innerText?.trim() || [...(e.labels ?? [])].some((label) => label.innerText.trim());
+  const shown = [...document.querySelectorAll("input, textarea, select, button, a[href], summary")].filter((e) =>
+    e.checkVisibility(),
+  );
+  const named = (e) =>
+    e.getAttribute("aria-label") || e.innerText?.trim() || [...(e.labels ?? [])].some((label) => label.innerText.trim());
   return shown.filter((e) => !named(e)).map((e) => e.outerHTML.slice(0, 80));
 }
 
@@ -96,12 +105,12 @@ function faint() {
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (walker.nextNode()) {
     const element = walker.currentNode.parentElement;
-    const hidden = !element.checkVisibility() || element.closest(".unseen, .behind, .skip, :disabled, [aria-hidden=true]");
+    const hidden = !element.checkVisibility() || element.closest(".unseen, .backdrop, .skip, :disabled, [aria-hidden=true]");
     if (hidden || !walker.currentNode.textContent.trim()) continue;
-    const behind = [];
-    for (let e = element; e; e = e.parentElement) behind.unshift(getComputedStyle(e).backgroundColor);
-    const back = paint("white", ...behind);
-    const front = paint("white", ...behind, getComputedStyle(element).color);
+    const backgrounds = [];
+    for (let e = element; e; e = e.parentElement) backgrounds.unshift(getComputedStyle(e).backgroundColor);
+    const back = paint("white", ...backgrounds);
+    const front = paint("white", ...backgrounds, getComputedStyle(element).color);
     const [low, high] = [luminance(back), luminance(front)].sort((a, b) => a - b);
     const ratio = (high + 0.05) / (low + 0.05);
     if (ratio < 4.5) found.push(`${ratio.toFixed(2)} ${walker.currentNode.textContent.trim().slice(0, 30)}`);

@@ -1,27 +1,28 @@
-// The parts that need no browser.
+// The parts that need no browser: the page's library, and what it takes from the engine without a GPU.
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
-import { readdirSync, readFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test from "node:test";
 
+import { agreement, initSync, Sha256 } from "../engine/jurist.js";
 import { readManifest } from "../lib/manifest.js";
-import { cellText, columnOf, judgedRow, readRows, toCsv, toJsonLines } from "../lib/rows.js";
-import { sha256, Sha256 } from "../lib/sha256.js";
-import { pearson, rmse, spearman } from "../lib/stats.js";
-import { comparedColumn, columnsOf } from "../lib/template.js";
+import { cellText, columnOf, comparedColumn, judgedRow, readRows, toCsv, toJsonLines } from "../lib/rows.js";
 import { unzip, zip } from "../lib/zip.js";
-import { listFiles } from "./browser.mjs";
+import { listFiles, WEB } from "./browser.mjs";
 
-const WEB = join(import.meta.dirname, "..");
+initSync({ module: readFileSync(join(WEB, "engine/jurist_bg.wasm")) });
 
-test("SHA-256 equals node's, in any pieces and around every block boundary", () => {
+test("the engine's SHA-256 equals node's, in any pieces and around every block boundary", () => {
   for (const length of [0, 1, 55, 56, 57, 63, 64, 65, 119, 120, 128, 100_003]) {
     const bytes = randomBytes(length);
     const wanted = createHash("sha256").update(bytes).digest("hex");
-    assert.equal(sha256(bytes), wanted);
+    const whole = new Sha256();
+    whole.update(bytes);
+    assert.equal(whole.hex(), wanted);
     const pieces = new Sha256();
     for (let at = 0, step = 1; at < length; at += step, step = (step * 7 + 3) % 150) pieces.update(bytes.subarray(at, at + step));
     assert.equal(pieces.hex(), wanted);
@@ -54,90 +55,119 @@ function cellsOf(csv) {
   return Array.from(cells, ([, quoted, plain]) => quoted?.replaceAll('""', '"') ?? plain);
 }
 
-test("CSV holds no formula, numbers stay numbers, and every text can be had back", () => {
-  const formulas = ["=1+1", "=HYPERLINK(\"http://x\";\"y\")", "+1+1", "-1+cmd|' /C calc'!A0", "@SUM(A1)", "\t=1", "\r=1", "\n=1", " =1", "-", "- a list", "+a", "\uff1d1+1", "-1.5.2", "-1,5"];
-  const harmless = ["", "text", "a=b", "1-1", "it's", "'tis", "' or 1", "-1.5", "+2", "-.5", "-1e-7", "12", "\u00fcber", "a;b", 'say "x"', "a\nb"];
+test("CSV has no formula, numbers stay numbers, and every text can be restored", () => {
+  const formulas = [
+    "=1+1",
+    '=HYPERLINK("http://x";"y")',
+    "+1+1",
+    "-1+cmd|' /C calc'!A0",
+    "@SUM(A1)",
+    "\t=1",
+    "\r=1",
+    "\n=1",
+    " =1",
+    "-",
+    "- a list",
+    "+a",
+    "\uff1d1+1",
+    "-1.5.2",
+    "-1,5",
+  ];
+  const harmless = [
+    "",
+    "text",
+    "a=b",
+    "1-1",
+    "it's",
+    "'tis",
+    "' or 1",
+    "-1.5",
+    "+2",
+    "-.5",
+    "-1e-7",
+    "12",
+    "\u00fcber",
+    "a;b",
+    'say "x"',
+    "a\nb",
+  ];
   const escaped = ["'=1", "''=1", "'-1.5", "'\t"];
   const cells = (text) => cellsOf(toCsv([{ text }]).slice(1)).slice(1, 2);
   for (const text of harmless) assert.deepEqual(cells(text), [text]);
   for (const text of [...formulas, ...escaped]) assert.deepEqual(cells(text), [`'${text}`]);
-  assert.deepEqual([-1.5, 3, 1e-7, -2e22, true, null].map((value) => cells(value)[0]), ["-1.5", "3", "1e-7", "-2e+22", "true", ""]);
+  assert.deepEqual(
+    [-1.5, 3, 1e-7, -2e22, true, null].map((value) => cells(value)[0]),
+    ["-1.5", "3", "1e-7", "-2e+22", "true", ""],
+  );
   assert.equal(toCsv([{ "=cmd": 1 }]), "\ufeff'=cmd\r\n1\r\n", "names of columns too");
   const back = (cell) => (/^'+\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|^'+[\t\r\n]/.test(cell) ? cell.slice(1) : cell);
   for (const text of [...formulas, ...harmless, ...escaped]) assert.equal(back(cells(text)[0]), text);
 });
 
-test("columns may be called like what every object has", () => {
+test("columns may have the names of properties that every object has", () => {
   const names = ["__proto__", "constructor", "toString", "hasOwnProperty", "toJSON", "valueOf", "setAttribute"];
   const text = `{${names.map((name) => `"${name}":"${name} text"`)}}\n{"response":"r"}\n`;
   const { rows, faults } = readRows(text);
   assert.deepEqual(faults, []);
   for (const name of names) assert.deepEqual([columnOf(rows[0], name), columnOf(rows[1], name)], [`${name} text`, undefined]);
   assert.equal(toJsonLines(rows), text);
-  assert.deepEqual(cellsOf(toCsv(rows).slice(1)).slice(0, 16), [...names, "response", ...names.map((name) => `${name} text`), ""]);
+  assert.deepEqual(cellsOf(toCsv(rows).slice(1)).slice(0, 16), [
+    ...names,
+    "response",
+    ...names.map((name) => `${name} text`),
+    "",
+  ]);
   const judged = judgedRow(rows[0], { distribution: [1] }, ["__proto__"]);
   assert.ok(JSON.stringify(judged).includes('"probs":{"__proto__":1}') && Object.getPrototypeOf(judged) === Object.prototype);
-  assert.deepEqual([null, undefined, "a", 0, false, { toString: 1 }, [1]].map(cellText), ["", "", "a", "0", "false", '{"toString":1}', "[1]"]);
-  const columns = columnsOf({ template: "own", template_source: names.map((name) => `{{ ${name} }}`).join(" ") });
-  assert.deepEqual(columns.map(({ name }) => name), names);
-});
-
-test("agreement: ties share ranks, and what is undefined is null", () => {
-  // By hand: 4.5 / sqrt(9 * 6.75), and the ranks 1 2.5 2.5 4 against 2 1 3.5 3.5.
-  assert.ok(Math.abs(pearson([1, 2, 2, 5], [2, 1, 4, 4]) - 1 / Math.sqrt(3)) < 1e-12);
-  assert.ok(Math.abs(spearman([1, 2, 2, 5], [2, 1, 4, 4]) - 0.5) < 1e-12);
-  assert.equal(pearson([1, 1, 1], [1, 2, 3]), null);
-  assert.equal(pearson([1], [1]), null);
-  assert.equal(rmse([1, 3], [2, 1]), Math.sqrt(2.5));
-  assert.equal(rmse([], []), null);
-});
-
-test("the form asks for the columns that the template reads", () => {
-  assert.deepEqual(columnsOf({ template: "plain" }), [{ name: "prompt", optional: false }]);
-  assert.deepEqual(columnsOf({ template: "judge" }).map(({ name, optional }) => [name, optional]), [
-    ["instruction", false],
-    ["response", false],
-    ["reference", true],
-    ["rubric", true],
+  assert.deepEqual([null, undefined, "a", 0, false, { toString: 1 }, [1]].map(cellText), [
+    "",
+    "",
+    "a",
+    "0",
+    "false",
+    '{"toString":1}',
+    "[1]",
   ]);
-  const own = columnsOf({
-    template: "mine.j2",
-    template_source: 'rubric {{ rubric | trim }} of {{ task.name }} {% if notes is defined %}{{ notes }}{% endif %} response {{ response }} "{{ phrase }}" {{ scores | join(", ") }}',
-  });
-  assert.deepEqual(own, [
-    { name: "rubric", optional: false },
-    { name: "response", optional: false },
-    { name: "task", optional: false },
-    { name: "notes", optional: true },
-  ]);
-  const set = '{% set n = namespace(x=1) %}{% set n.x = 2 %}{% for key, value in notes %}{{ key }}{{ value | tojson(indent=2) }}{% endfor %}{% if tone == mood %}{{ range(3) }}{% endif %}{{ response }}';
-  assert.deepEqual(columnsOf({ template: "own", template_source: set }).map(({ name }) => name), ["response", "notes", "tone", "mood"]);
-  const trimmed = columnsOf({ template: "own", template_source: "{% set response = response | trim %}{{ response }}" });
-  assert.deepEqual(trimmed.map(({ name }) => name), ["response"]);
-  assert.equal(comparedColumn(own), "response");
-  assert.equal(comparedColumn(columnsOf({ template: "plain" })), "prompt");
 });
 
-test("a manifest that is none is refused by what it is", () => {
-  const failure = (text) => {
-    try {
-      readManifest(text, "here");
-    } catch (error) {
-      return error.name;
-    }
-    return null;
-  };
-  assert.equal(failure("<!doctype html><title>Not found</title>"), "NotAModel");
-  assert.equal(failure('{"architectures": ["Qwen3ForCausalLM"]}'), "NotAModel");
-  assert.equal(failure('{"format": '), "BadBundle");
+test("the engine's agreement: ties share ranks, and a figure that does not exist is null", () => {
+  const of = (human, judge) => JSON.parse(agreement(Float64Array.from(human), Float64Array.from(judge)));
+  // Worked out: 4.5 / sqrt(9 * 6.75), and the ranks 1 2.5 2.5 4 against 2 1 3.5 3.5.
+  const { pearson, spearman, rmse } = of([1, 2, 2, 5], [2, 1, 4, 4]);
+  assert.ok(Math.abs(pearson - 1 / Math.sqrt(3)) < 1e-12);
+  assert.ok(Math.abs(spearman - 0.5) < 1e-12);
+  assert.ok(Math.abs(rmse - Math.sqrt(7 / 4)) < 1e-12);
+  assert.deepEqual(of([1, 1, 1], [1, 2, 3]), { rmse: Math.sqrt(5 / 3), pearson: null, spearman: null });
+  assert.deepEqual(of([1], [1]), { rmse: 0, pearson: null, spearman: null });
+  assert.deepEqual(of([], []), { rmse: null, pearson: null, spearman: null });
+});
+
+test("two responses are compared, or two prompts where a judge reads no response", () => {
+  const named = (...names) => names.map((name) => ({ name, optional: false }));
+  assert.equal(comparedColumn(named("rubric", "response", "task")), "response");
+  assert.equal(comparedColumn(named("prompt")), "prompt");
+  assert.equal(comparedColumn(named("question", "answer")), "answer");
+});
+
+test("what is not a manifest is refused by its kind", async () => {
+  const failure = (text) =>
+    readManifest(text, "here").then(
+      () => null,
+      (error) => error.name,
+    );
+  assert.equal(await failure("<!doctype html><title>Not found</title>"), "NotAModel");
+  assert.equal(await failure('{"architectures": ["Qwen3ForCausalLM"]}'), "NotAModel");
+  assert.equal(await failure('{"format": '), "BadBundle");
   const bundle = (file) => JSON.stringify({ format: "jurist-bundle", tokenizer: file, shards: [] });
   const sound = { file: "tokenizer.json", bytes: 3, sha256: "0".repeat(64) };
-  assert.equal(failure(bundle(sound)), null);
-  for (const file of ["../tokenizer.json", "a/b", ".hidden", ""]) assert.equal(failure(bundle({ ...sound, file })), "BadBundle");
-  assert.equal(failure(bundle({ ...sound, sha256: undefined })), "BadBundle");
+  assert.equal(await failure(bundle(sound)), null);
+  for (const file of ["../tokenizer.json", "a/b", ".hidden", ""])
+    assert.equal(await failure(bundle({ ...sound, file })), "BadBundle");
+  assert.equal(await failure(bundle({ ...sound, sha256: undefined })), "BadBundle");
   const withExamples = (examples) => JSON.stringify({ format: "jurist-bundle", tokenizer: sound, examples });
-  assert.equal(failure(withExamples([{}, { response: "r" }])), null);
-  for (const examples of ["abc", { length: 1 }, [null], [[]], ["row"]]) assert.equal(failure(withExamples(examples)), "BadBundle");
+  assert.equal(await failure(withExamples([{}, { response: "r" }])), null);
+  for (const examples of ["abc", { length: 1 }, [null], [[]], ["row"]])
+    assert.equal(await failure(withExamples(examples)), "BadBundle");
 });
 
 test("a saved archive comes back as it was", async () => {
@@ -146,39 +176,91 @@ test("a saved archive comes back as it was", async () => {
     { name: "weights-00001.safetensors", bytes: new Uint8Array(randomBytes(70_000)) },
   ];
   const back = await unzip(zip("judge", files));
-  assert.deepEqual(back.map((file) => file.name), files.map((file) => file.name));
+  assert.deepEqual(
+    back.map((file) => file.name),
+    files.map((file) => file.name),
+  );
   for (const [index, file] of back.entries()) assert.deepEqual(new Uint8Array(await file.arrayBuffer()), files[index].bytes);
   assert.equal(await unzip(new Blob(["not an archive"])), null);
 });
 
-test("every file of the page is kept for offline use, by its hash", () => {
+test("every file of the page is listed for offline use, with its hash", () => {
   listFiles();
   const self = {};
   new Function("self", readFileSync(join(WEB, "engine/files.js"), "utf8"))(self);
   const { files, version } = self.PAGE;
-  const of = (folder, ending) => readdirSync(join(WEB, folder)).filter((name) => name.endsWith(ending)).map((name) => join(folder, name));
-  const own = [...of("lib", ".js"), ...of("ui", ".js"), ...of(".", ".js"), ...of(".", ".css"), ...of(".", ".svg"), ...of(".", ".webmanifest")];
+  const of = (folder, ending) =>
+    readdirSync(join(WEB, folder))
+      .filter((name) => name.endsWith(ending))
+      .map((name) => join(folder, name));
+  const own = [
+    ...of("lib", ".js"),
+    ...of("ui", ".js"),
+    ...of(".", ".js"),
+    ...of("css", ".css"),
+    ...of(".", ".svg"),
+    ...of(".", ".webmanifest"),
+  ];
   const rest = ["./", "engine/jurist.js", "engine/jurist_bg.wasm"];
   assert.deepEqual(Object.keys(files).sort(), [...own.filter((name) => name !== "sw.js"), ...rest].sort());
   for (const [file, hash] of Object.entries(files)) {
-    assert.equal(createHash("sha256").update(readFileSync(join(WEB, file === "./" ? "index.html" : file))).digest("hex"), hash, file);
+    assert.equal(
+      createHash("sha256")
+        .update(readFileSync(join(WEB, file === "./" ? "index.html" : file)))
+        .digest("hex"),
+      hash,
+      file,
+    );
   }
   assert.match(version, /^[0-9a-f]{16}$/);
 });
 
 test("npm pack makes a package of the module, its types and the engine, without the page", () => {
-  const [{ files }] = JSON.parse(execFileSync("npm", ["pack", "--dry-run", "--json", "--silent"], { cwd: WEB, encoding: "utf8" }));
+  const [{ files }] = JSON.parse(
+    execFileSync("npm", ["pack", "--dry-run", "--json", "--silent"], { cwd: WEB, encoding: "utf8" }),
+  );
   const names = files.map(({ path }) => path);
-  for (const name of ["judge.js", "judge.d.ts", "worker.js", "lib/store.js", "engine/jurist.js", "engine/jurist_bg.wasm", "README.md"]) {
-    assert.ok(names.includes(name), `${name} is missing in ${names}`);
-  }
-  assert.deepEqual(names.filter((name) => /^(tests|ui|judge)\/|index\.html|sw\.js/.test(name)), []);
+  const wanted = ["judge.js", "worker.js", "lib/download.js", "engine/jurist.js", "engine/jurist_bg.wasm", "README.md"];
+  const declarations = ["judge", "types", "lib/failure"].map((name) => `declarations/${name}.d.ts`);
+  for (const name of [...wanted, ...declarations]) assert.ok(names.includes(name), `${name} is missing in ${names}`);
+  assert.deepEqual(
+    names.filter((name) => /^(tests|ui|css|judge)\/|index\.html|sw\.js/.test(name)),
+    [],
+  );
 });
 
-test("the types name every method of the module", async () => {
-  const { Judge } = await import("../judge.js");
-  const types = readFileSync(join(WEB, "judge.d.ts"), "utf8");
-  const own = (of) => Object.getOwnPropertyNames(of).filter((name) => typeof of[name] === "function" && name !== "constructor");
-  for (const name of own(Judge)) assert.match(types, new RegExp(`static ${name}\\(`), name);
-  for (const name of own(Judge.prototype)) assert.match(types, new RegExp(`^  ${name}\\(`, "m"), name);
+const PROGRAM = `
+  import { Failure, Judge, type Agreement, type Row } from "./judge.js";
+
+  const row: Row = { instruction: "Explain tides.", response: "The moon pulls" };
+  const judge = await Judge.load("judge/", { keepHalfPrecision: true, onProgress: ({ done, total }) => done / total });
+  const { score, chains } = await judge.score(row, { chains: 5, onToken: ({ text }) => text.trim() });
+  const [first] = await judge.scoreBatch([row]);
+  const error: string | undefined = first.error;
+  const after: Agreement = (await judge.train([{ ...row, score }], { steps: 3 })).after;
+  const { pearson }: Agreement = await Judge.agreement([1, 2, 3], [score, ...chains.map((chain) => chain.score)]);
+  Judge.onEnd((failure: Failure) => [failure.name === "DeviceLost", failure.breaksEngine, error, after, pearson]);
+
+  // @ts-expect-error
+  judge.scores(row);
+  // @ts-expect-error
+  judge.score(3);
+  // @ts-expect-error
+  (await Judge.adapter()).limit;
+  // @ts-expect-error
+  new Failure("AnotherName", "");
+`;
+
+test("the package's types serve a program in TypeScript", (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "jurist-types-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const tsc = (...args) => execFileSync(join(WEB, "tests/node_modules/.bin/tsc"), args, { encoding: "utf8" });
+  const file = join(folder, "program.ts");
+  writeFileSync(file, PROGRAM);
+  try {
+    tsc("-p", join(WEB, "tsconfig.declarations.json"), "--outDir", folder);
+    tsc("--noEmit", "--strict", "--target", "es2023", "--module", "esnext", "--moduleResolution", "bundler", file);
+  } catch (error) {
+    assert.fail(error.stdout);
+  }
 });

@@ -1,4 +1,4 @@
-// A template may name its columns as it likes, also like what every form and every object has.
+// A template may choose the names of its columns, also names of properties that every form or every object has.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -13,13 +13,20 @@ let world;
 before(async () => (world = await open()));
 after(() => world?.close());
 
-/** A page with the small judge, its template and examples exchanged. */
+/** A page with the small judge, with another template and other examples. */
 async function judgeWith(t, template, examples) {
   const judge = { ...manifest.judge, template: "own", template_source: template };
-  const text = JSON.stringify({ ...manifest, judge, name: "own template", examples: [] }).replace('"examples":[]', `"examples":${examples}`);
-  world.server.overrides.set("/named/manifest.json", (request, response) => response.writeHead(200, { "content-type": "application/json" }).end(text));
+  const text = JSON.stringify({ ...manifest, judge, name: "own template", examples: [] }).replace(
+    '"examples":[]',
+    `"examples":${examples}`,
+  );
+  world.server.overrides.set("/named/manifest.json", (request, response) =>
+    response.writeHead(200, { "content-type": "application/json" }).end(text),
+  );
   for (const { file } of [manifest.tokenizer, ...manifest.shards]) {
-    world.server.overrides.set(`/named/${file}`, (request, response) => response.writeHead(200, { "content-type": "application/octet-stream" }).end(readFileSync(join(WEB, "judge", file))));
+    world.server.overrides.set(`/named/${file}`, (request, response) =>
+      response.writeHead(200, { "content-type": "application/octet-stream" }).end(readFileSync(join(WEB, "judge", file))),
+    );
   }
   const { tab, context, seen } = await world.page({ path: "/?judge=named/" });
   t.after(() => context.close());
@@ -28,23 +35,38 @@ async function judgeWith(t, template, examples) {
 }
 
 for (const [what, names] of [
-  ["a form", ["setAttribute", "addEventListener", "querySelector", "requestSubmit", "contains", "removeAttribute", "elements", "submit", "name", "id", "response"]],
+  [
+    "a form",
+    [
+      "setAttribute",
+      "addEventListener",
+      "querySelector",
+      "requestSubmit",
+      "contains",
+      "removeAttribute",
+      "elements",
+      "submit",
+      "name",
+      "id",
+      "response",
+    ],
+  ],
   ["an object", ["__proto__", "constructor", "toString", "hasOwnProperty", "valueOf", "toJSON", "then", "response"]],
 ]) {
-  test(`columns called like what ${what} has`, async (t) => {
+  test(`columns with the names of properties that ${what} has`, async (t) => {
     const example = `{${names.map((name, n) => `"${name}":"${n % 2 ? "good" : "clarity"}"`)},"score":3}`;
-    const odd = '{"response":{"toString":1},"score":2}'; // no text, and columns are missing
+    const odd = '{"response":{"toString":1},"score":2}'; // not a text, and other columns are missing
     const { tab, seen } = await judgeWith(t, names.map((name) => `{{ ${name} }}`).join(" "), `[${example},${odd}]`);
     const fields = tab.locator("#judge-fields textarea");
     assert.equal(await fields.count(), names.length);
     for (let pass = 0; pass < 2; pass += 1) {
       await tab.click("#judge-form .primary");
-      await tab.waitForSelector("#judge-opinion .score");
+      await tab.waitForSelector("#judge-result .score");
       await tab.waitForSelector("#judge-form .primary:enabled");
     }
-    await tab.click(".reads summary");
-    await tab.waitForFunction(() => /\d+ tokens/.test(document.querySelector(".reads .note").textContent));
-    const read = (await tab.innerText(".reads pre")).match(/clarity|good/g);
+    await tab.click(".prompt summary");
+    await tab.waitForFunction(() => /\d+ tokens/.test(document.querySelector(".prompt .note").textContent));
+    const read = (await tab.innerText(".prompt pre")).match(/clarity|good/g);
     assert.equal(read.length, names.length, `every column reaches the prompt: ${read}`);
     await tab.selectOption("#judge-example", "1");
     const values = await fields.evaluateAll((all) => all.map((area) => area.value));
@@ -62,7 +84,7 @@ for (const [what, names] of [
     const [download] = await Promise.all([tab.waitForEvent("download"), tab.click('button:text-is("Save as JSONL")')]);
     assert.ok(readFileSync(await download.path(), "utf8").startsWith(`${example.slice(0, -1)},"judge":`));
     await goTo(tab, "train");
-    assert.equal(await tab.locator("#train-rows .taught").count(), 2, "of Judge and Batch, and of Compare");
+    assert.equal(await tab.locator("#train-rows .case-row").count(), 2, "of Judge and Batch, and of Compare");
     assert.ok(!/function|native code/.test(await tab.innerText("#train-rows")));
     assert.deepEqual(seen.errors, []);
   });

@@ -1,4 +1,4 @@
-// What a visitor does, in the order in which visitors do it, on one page.
+// What a visitor does on one page, in the usual order.
 
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
@@ -32,17 +32,17 @@ after(async () => {
   await world?.close();
 });
 
-test("before anything is downloaded, the page says what it would download and on what it would run", async () => {
+test("before any download, the page shows its size and the adapter", async () => {
   const offer = await tab.waitForSelector("#offer .facts");
   const text = await offer.innerText();
   assert.match(text, /Download\s+\d+ KB/);
   assert.match(text, /Adapter\s+.*SwiftShader.*software/i);
-  assert.match(text, /Its limits\s+.*a binding/);
+  assert.match(text, /Its limits\s+.*per binding/);
   const weights = world.server.requests.filter(({ path }) => path.endsWith(".safetensors"));
-  assert.deepEqual(weights, [], "no weights before the visitor says so");
+  assert.deepEqual(weights, [], "no weights before the visitor presses the button");
 });
 
-test("the judge loads, and an example lies ready", async () => {
+test("the judge loads, and the form has an example", async () => {
   await loadJudge(tab);
   assert.equal(await tab.innerText("#current-name"), manifest.name);
   assert.ok((await tab.inputValue("#judge-fields textarea >> nth=0")).length > 0);
@@ -50,67 +50,77 @@ test("the judge loads, and an example lies ready", async () => {
 
 test("it judges: chain, score, distribution, figures", async () => {
   await tab.click("#judge-form .primary");
-  await tab.waitForSelector("#judge-opinion .score");
-  const shares = await tab.locator("#judge-opinion .share").allInnerTexts();
+  await tab.waitForSelector("#judge-result .score");
+  const shares = await tab.locator("#judge-result .share").allInnerTexts();
   const sum = shares.reduce((total, text) => total + Number(text.replace(/[<%\s]/g, "")), 0);
   assert.ok(Math.abs(sum - 100) < 1, `${shares}`);
-  const score = await numberIn(tab.locator("#judge-opinion .score-value"));
+  const score = await numberIn(tab.locator("#judge-result .score-value"));
   assert.ok(score >= 1 && score <= 5, `${score}`);
   const expected = shares.reduce((total, text, index) => total + ((index + 1) * Number(text.replace(/[<%\s]/g, ""))) / 100, 0);
   assert.ok(Math.abs(expected - score) < 0.02, "the score is the mean of the bars");
-  assert.match(await tab.innerText("#judge-opinion .figures"), /Decoded\s+[1-5]\s+Score mass\s+[\d.]+ %[^]*Speed\s+\d+ tokens\/s/);
-  assert.match(await tab.innerText("#judge-opinion .chain-text"), /\b(ok|bad)\b/);
+  assert.match(await tab.innerText("#judge-result .figures"), /Decoded\s+[1-5]\s+Score mass\s+[\d.]+ %[^]*Speed\s+\d+ tokens\/s/);
+  assert.match(await tab.innerText("#judge-result .chain-text"), /\b(ok|bad)\b/);
 });
 
 test("several chains stream side by side, show their spread, and repeat with their seed", async () => {
   await tab.fill("#judge-chains", "4");
   await tab.dispatchEvent("#judge-chains", "change");
   assert.equal(await tab.inputValue("#judge-temperature"), "1", "greedy chains would all be the same");
-  const states = tab.evaluate(() => new Promise((done) => {
-    const seen = new Set();
-    const look = () => {
-      const text = document.querySelector("#judge-opinion .chain-text")?.textContent ?? "";
-      if (!document.querySelector("#judge-opinion .score") && text) seen.add(text);
-      if (document.querySelector("#judge-opinion .score") && seen.size) done(seen.size);
-    };
-    new MutationObserver(look).observe(document.querySelector("#judge-opinion"), { subtree: true, childList: true, characterData: true });
-  }));
+  const states = tab.evaluate(
+    () =>
+      new Promise((done) => {
+        const seen = new Set();
+        const check = () => {
+          const text = document.querySelector("#judge-result .chain-text")?.textContent ?? "";
+          if (!document.querySelector("#judge-result .score") && text) seen.add(text);
+          if (document.querySelector("#judge-result .score") && seen.size) done(seen.size);
+        };
+        new MutationObserver(check).observe(document.querySelector("#judge-result"), {
+          subtree: true,
+          childList: true,
+          characterData: true,
+        });
+      }),
+  );
   await tab.click("#judge-form .primary");
   assert.ok((await states) >= 2, "the chain is read while it is written");
-  const first = await tab.innerText("#judge-opinion");
-  assert.equal(await tab.locator("#judge-opinion .chain").count(), 4);
+  const first = await tab.innerText("#judge-result");
+  assert.equal(await tab.locator("#judge-result .chain").count(), 4);
   assert.match(first, /Spread\s+± [\d.]+/);
-  const chains = () => tab.locator("#judge-opinion .chains").innerText();
+  const chains = () => tab.locator("#judge-result .chains").innerText();
   const once = await chains();
   await tab.click("#judge-form .primary");
-  await tab.waitForSelector("#judge-opinion .score");
+  await tab.waitForSelector("#judge-result .score");
   assert.equal(await chains(), once, "the same seed");
 });
 
 test("Stop works at once, and the next judgement works", async () => {
   await tab.fill("#judge-chains", "16");
-  const took = await tab.evaluate(() => new Promise((done) => {
-    const opinion = document.querySelector("#judge-opinion");
-    let pressed = 0;
-    new MutationObserver((_, observer) => {
-      if (!pressed && opinion.querySelector(".chain-text")?.textContent) {
-        pressed = performance.now();
-        document.querySelector("#judge-form .stop").click();
-      }
-      if (pressed && /Stopped/.test(opinion.textContent)) {
-        observer.disconnect();
-        done(performance.now() - pressed);
-      }
-    }).observe(opinion, { subtree: true, childList: true, characterData: true });
-    document.querySelector("#judge-form").requestSubmit();
-  }));
+  const took = await tab.evaluate(
+    () =>
+      new Promise((done) => {
+        const result = document.querySelector("#judge-result");
+        let pressed = 0;
+        new MutationObserver((_, observer) => {
+          if (!pressed && result.querySelector(".chain-text")?.textContent) {
+            pressed = performance.now();
+            document.querySelector("#judge-form .stop").click();
+          }
+          if (pressed && /Stopped/.test(result.textContent)) {
+            observer.disconnect();
+            done(performance.now() - pressed);
+          }
+        }).observe(result, { subtree: true, childList: true, characterData: true });
+        document.querySelector("#judge-form").requestSubmit();
+      }),
+  );
   assert.ok(took < 200, `${took} ms`);
   await tab.waitForSelector("#judge-form .stop", { state: "hidden" });
-  assert.equal(await tab.locator("[data-failure]").count(), 0, "a stop is no failure");
+  assert.equal(await tab.locator("[data-failure]").count(), 0, "a stop is not a failure");
   await tab.fill("#judge-chains", "1");
   await tab.fill("#judge-temperature", "0");
   await tab.keyboard.press("Control+Enter");
-  await tab.waitForSelector("#judge-opinion .score");
+  await tab.waitForSelector("#judge-result .score");
 });
 
 test("words that the judge does not know are marked", async () => {
@@ -126,18 +136,21 @@ test("words that the judge does not know are marked", async () => {
   assert.match(await field.inputValue(), /good\s*$/);
 });
 
-test("what the judge reads can be looked at", async () => {
-  await tab.click(".reads summary");
-  await tab.waitForFunction(() => /\d+ tokens/.test(document.querySelector(".reads .note").textContent));
-  assert.ok((await tab.innerText(".reads pre")).includes("good"));
+test("the page shows what the judge reads", async () => {
+  await tab.click(".prompt summary");
+  await tab.waitForFunction(() => /\d+ tokens/.test(document.querySelector(".prompt .note").textContent));
+  assert.ok((await tab.innerText(".prompt pre")).includes("good"));
 });
 
 test("two responses are compared", async () => {
   await goTo(tab, "compare");
   await tab.click("#compare-form .primary");
   await tab.waitForSelector("#compare-verdict:not(:empty)");
-  assert.equal(await tab.locator("#compare-opinions .score").count(), 2);
-  const [a, b] = [await numberIn(tab.locator("#compare-opinions .score-value").first()), await numberIn(tab.locator("#compare-opinions .score-value").last())];
+  assert.equal(await tab.locator("#compare-results .score").count(), 2);
+  const [a, b] = [
+    await numberIn(tab.locator("#compare-results .score-value").first()),
+    await numberIn(tab.locator("#compare-results .score-value").last()),
+  ];
   const verdict = await tab.innerText("#compare-verdict");
   const ahead = Math.abs(a - b) < 0.011 ? /./ : a > b ? /^A is ahead/ : /^B is ahead/;
   assert.match(verdict, ahead);
@@ -167,8 +180,15 @@ test("a batch: pasted rows, table, histogram, agreement with people, CSV and JSO
     const [download] = await Promise.all([tab.waitForEvent("download"), tab.click(`button:text-is("${name}")`)]);
     return readFileSync(await download.path(), "utf8");
   };
-  const lines = (await save("Save as JSONL")).trim().split("\n").map((line) => JSON.parse(line));
-  assert.deepEqual(lines.map(({ judge, ...row }) => row), rows, "every column is kept");
+  const lines = (await save("Save as JSONL"))
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line));
+  assert.deepEqual(
+    lines.map(({ judge, ...row }) => row),
+    rows,
+    "every column is kept",
+  );
   assert.ok(lines.every(({ judge }) => judge.expected >= 1 && judge.expected <= 5 && judge.error === null));
   assert.equal((await save("Save as CSV")).trim().split("\r\n").length, 11);
 });
@@ -185,13 +205,14 @@ test("a batch that is stopped keeps what it has", async () => {
   assert.equal(await tab.locator("[data-failure]").count(), 0);
 });
 
-test("it is taught: corrected scores, a live curve, before and after, and back again", async () => {
+test("it is trained: corrected scores, a live curve, before and after", async () => {
   await goTo(tab, "train");
-  const mine = tab.locator("#train-rows .case-mine input");
-  for (let n = 0; n < 3; n += 1) await mine.nth(n).fill("1");
+  const corrections = tab.locator("#train-rows .case-correction input");
+  for (let n = 0; n < 3; n += 1) await corrections.nth(n).fill("1");
   assert.match(await tab.innerText("#train-count"), /^3 corrected, \d+ held out/);
   await tab.click(".settings summary");
-  for (const [name, value] of Object.entries({ steps: 3, groupSize: 4, batchSize: 3, learningRate: 0.003 })) await tab.fill(`#train-${name}`, String(value));
+  for (const [name, value] of Object.entries({ steps: 3, groupSize: 4, batchSize: 3, learningRate: 0.003 }))
+    await tab.fill(`#train-${name}`, String(value));
   await tab.click("#train-form .primary");
   await tab.waitForSelector("#train-result polyline.strong[points]", { state: "attached" });
   await tab.waitForSelector("#train-figures", { timeout: 2 * SLOW });
@@ -201,7 +222,7 @@ test("it is taught: corrected scores, a live curve, before and after, and back a
 
 test("what it learned is saved as a bundle that the command line reads", async () => {
   const [download] = await Promise.all([tab.waitForEvent("download"), tab.click("#train-save")]);
-  assert.match(download.suggestedFilename(), /-taught\.zip$/);
+  assert.match(download.suggestedFilename(), /-trained\.zip$/);
   mkdirSync(saved);
   await download.saveAs(archive);
   const files = await unzip(new Blob([readFileSync(archive)]));
@@ -209,8 +230,14 @@ test("what it learned is saved as a bundle that the command line reads", async (
   const rows = manifest.examples.slice(0, 3);
   const input = join(scratch, "rows.jsonl");
   writeFileSync(input, rows.map((row) => JSON.stringify(row) + "\n").join(""));
-  const judged = execFileSync(JURIST, ["score", "--model", saved, "--input", input], { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
-  const native = judged.trim().split("\n").map((line) => JSON.parse(line).judge.expected);
+  const judged = execFileSync(JURIST, ["score", "--model", saved, "--input", input], {
+    encoding: "utf8",
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  const native = judged
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line).judge.expected);
   await goTo(tab, "batch");
   await tab.fill("#batch-rows", readFileSync(input, "utf8"));
   await tab.click("#batch-form .primary");
@@ -244,11 +271,11 @@ test("a judge is kept in this browser, loaded from there, and deleted", async ()
   await tab.waitForSelector("#train-result :text('listed under Models')");
   await goTo(tab, "models");
   await tab.waitForFunction(() => document.querySelectorAll("#models-kept li").length === 2);
-  await tab.click(`[aria-label="Load ${manifest.name}, taught"]`);
-  await tab.waitForFunction((name) => document.querySelector("#current-name").textContent === name, `${manifest.name}, taught`);
+  await tab.click(`[aria-label="Load ${manifest.name}, trained"]`);
+  await tab.waitForFunction((name) => document.querySelector("#current-name").textContent === name, `${manifest.name}, trained`);
   await goTo(tab, "models");
   await tab.waitForFunction(() => document.querySelectorAll("#models-kept li").length === 2);
-  await tab.click(`[aria-label="Delete ${manifest.name}, taught"]`);
+  await tab.click(`[aria-label="Delete ${manifest.name}, trained"]`);
   await tab.waitForFunction(() => document.querySelectorAll("#models-kept li").length === 1);
 });
 
@@ -264,13 +291,16 @@ test("a folder from the disk is opened, and so is an archive that the page saved
   await tab.click("#models-offer #load");
   await tab.waitForSelector("#judge-form:visible");
   await tab.click("#judge-form .primary");
-  await tab.waitForSelector("#judge-opinion .score");
+  await tab.waitForSelector("#judge-result .score");
 });
 
 test("nothing left the origin, and the console stayed clean", () => {
   const strangers = seen.requests.filter((url) => !url.startsWith(world.server.origin) && !/^(blob|data):/.test(url));
   assert.deepEqual(strangers, []);
-  assert.ok(seen.requests.some((url) => url.endsWith(".safetensors")), "the worker's requests are seen too");
+  assert.ok(
+    seen.requests.some((url) => url.endsWith(".safetensors")),
+    "the worker's requests are seen too",
+  );
   assert.deepEqual(seen.errors, []);
 });
 
@@ -278,9 +308,12 @@ test("a second visit opens the kept judge without a download", async () => {
   world.server.requests.length = 0;
   await tab.reload();
   await tab.waitForSelector("#judge-form:visible");
-  assert.deepEqual(world.server.requests.filter(({ path }) => /safetensors|tokenizer/.test(path)), []);
+  assert.deepEqual(
+    world.server.requests.filter(({ path }) => /safetensors|tokenizer/.test(path)),
+    [],
+  );
   await tab.click("#judge-form .primary");
-  await tab.waitForSelector("#judge-opinion .score");
+  await tab.waitForSelector("#judge-result .score");
   await context.close();
 });
 
@@ -293,13 +326,20 @@ test("after the first visit the page works offline", async () => {
   await tab.reload();
   await tab.waitForSelector("#judge-form:visible");
   await tab.click("#judge-form .primary");
-  await tab.waitForSelector("#judge-opinion .score");
-  assert.deepEqual(seen.errors.filter((text) => !/ERR_INTERNET_DISCONNECTED/.test(text)), []);
+  await tab.waitForSelector("#judge-result .score");
+  assert.deepEqual(
+    seen.errors.filter((text) => !/ERR_INTERNET_DISCONNECTED/.test(text)),
+    [],
+  );
   await context.close();
 });
 
 test("another page uses the module: load with progress, score with tokens, stop", async () => {
-  world.server.overrides.set("/elsewhere/", (request, response) => response.writeHead(200, { "content-type": "text/html" }).end("<!doctype html><link rel=icon href=data:,><title>Another page</title>"));
+  world.server.overrides.set("/elsewhere/", (request, response) =>
+    response
+      .writeHead(200, { "content-type": "text/html" })
+      .end("<!doctype html><link rel=icon href=data:,><title>Another page</title>"),
+  );
   const { tab, context, seen } = await world.page({ path: "/elsewhere/" });
   const said = await tab.evaluate(async () => {
     const { Judge } = await import("/judge.js");
@@ -309,9 +349,20 @@ test("another page uses the module: load with progress, score with tokens, stop"
     let text = "";
     const result = await judge.score(row, { onToken: (token) => (text += token.text) });
     const stopping = new AbortController();
-    const stopped = judge.score(row, { chains: 8, signal: stopping.signal, onToken: () => stopping.abort() }).then(() => null, (failure) => failure.name);
+    const stopped = judge.score(row, { chains: 8, signal: stopping.signal, onToken: () => stopping.abort() }).then(
+      () => null,
+      (failure) => failure.name,
+    );
     const again = async () => (await judge.score(row)).score;
-    return { phases: [...phases], text, chain: result.chains[0].text, score: result.score, stopped: await stopped, again: await again(), kept: await Judge.models() };
+    return {
+      phases: [...phases],
+      text,
+      chain: result.chains[0].text,
+      score: result.score,
+      stopped: await stopped,
+      again: await again(),
+      kept: await Judge.models(),
+    };
   });
   assert.deepEqual(said.phases, ["download", "compile"]);
   assert.ok(said.text.trim().startsWith(said.chain), `${said.text} and ${said.chain}`);
@@ -323,7 +374,9 @@ test("another page uses the module: load with progress, score with tokens, stop"
 });
 
 test("jurist serve serves the page and a bundle, under a strict policy", async (t) => {
-  const server = spawn(JURIST, ["serve", "--dir", WEB, "--bundle", saved, "--port", "0"], { stdio: ["ignore", "pipe", "ignore"] });
+  const server = spawn(JURIST, ["serve", "--dir", WEB, "--bundle", saved, "--port", "0"], {
+    stdio: ["ignore", "pipe", "ignore"],
+  });
   t.after(() => server.kill());
   server.stdout.setEncoding("utf8");
   const [line] = await once(server.stdout, "data");
@@ -333,7 +386,7 @@ test("jurist serve serves the page and a bundle, under a strict policy", async (
   assert.match(answer.headers()["content-security-policy"], /default-src 'none'/);
   await loadJudge(tab);
   await tab.click("#judge-form .primary");
-  await tab.waitForSelector("#judge-opinion .score");
+  await tab.waitForSelector("#judge-result .score");
   assert.deepEqual(seen.errors, []);
   await context.close();
 });

@@ -1,4 +1,4 @@
-// The page's judge is the command line's: same bundle, same rows, the browser's adapter against the machine's own.
+// The page's judge agrees with the command line's: the same bundle and rows, on the browser's adapter and on the machine's.
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
@@ -15,7 +15,7 @@ const OPTIONS = { temperature: 1, seed: 7 };
 
 const scratch = mkdtempSync(join(tmpdir(), "jurist-parity-"));
 const { examples } = JSON.parse(readFileSync(join(WEB, "judge/manifest.json"), "utf8"));
-// The judge comes with fewer rows than are wanted: the others read one row's response under another's rubric.
+// The judge comes with fewer rows than this test needs. The other rows combine one row's response with another's rubric.
 const rows = Array.from({ length: ROWS }, (_, n) => {
   const { rubric, response } = examples[n % examples.length];
   return { rubric, response: n < examples.length ? response : examples[(n * 7 + 3) % examples.length].response };
@@ -25,8 +25,13 @@ const rows = Array.from({ length: ROWS }, (_, n) => {
 function native(name, rows, ...flags) {
   const input = join(scratch, name);
   writeFileSync(input, rows.map((row) => JSON.stringify(row) + "\n").join(""));
-  const said = execFileSync(JURIST, ["score", "--quiet", "--model", join(WEB, "judge"), "--input", input, ...flags], { encoding: "utf8" });
-  return said.trim().split("\n").map((line) => JSON.parse(line).judge);
+  const said = execFileSync(JURIST, ["score", "--quiet", "--model", join(WEB, "judge"), "--input", input, ...flags], {
+    encoding: "utf8",
+  });
+  return said
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line).judge);
 }
 
 let world;
@@ -35,7 +40,11 @@ let context;
 
 before(async () => {
   world = await open();
-  world.server.overrides.set("/blank/", (request, response) => response.writeHead(200, { "content-type": "text/html" }).end("<!doctype html><link rel=icon href=data:,><title>Parity</title>"));
+  world.server.overrides.set("/blank/", (request, response) =>
+    response
+      .writeHead(200, { "content-type": "text/html" })
+      .end("<!doctype html><link rel=icon href=data:,><title>Parity</title>"),
+  );
   ({ tab, context } = await world.page({ path: "/blank/" }));
   await tab.evaluate(async () => {
     const { default: init, Engine, Loader } = await import("/engine/jurist.js");
@@ -55,7 +64,11 @@ after(async () => {
 });
 
 const inPage = (rows, options) =>
-  tab.evaluate(async ([rows, options]) => JSON.parse(await window.judge.score_batch(JSON.stringify(rows), JSON.stringify(options), () => true)), [rows, options]);
+  tab.evaluate(
+    async ([rows, options]) =>
+      JSON.parse(await window.judge.score_batch(JSON.stringify(rows), JSON.stringify(options), () => true)),
+    [rows, options],
+  );
 
 test(`${ROWS} rows on the same chains: expected scores within 1e-3`, async () => {
   const chains = native("rows.jsonl", rows, "--temperature", "1", "--seed", "3").map((judge) => judge.feedback);

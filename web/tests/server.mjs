@@ -1,5 +1,4 @@
-// A static file server for the tests: a few lines, so that they can also make it misbehave. Folders that are laid over the
-// page's own come first.
+// A static file server for the tests, which can also make it misbehave.
 
 import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
@@ -33,7 +32,10 @@ export async function serve(folders, port = 0) {
     }
     const prefix = prefixes.find((p) => path.startsWith(p));
     const file = join(folders[prefix], path.slice(prefix.length), path.endsWith("/") ? "index.html" : "");
-    const size = await stat(file).then((s) => (s.isFile() ? s.size : null), () => null);
+    const size = await stat(file).then(
+      (s) => (s.isFile() ? s.size : null),
+      () => null,
+    );
     if (size === null) {
       response.writeHead(404, { "content-type": "text/html" }).end("<!doctype html><title>Not found</title>");
       return;

@@ -1,35 +1,127 @@
-// What the visitor reads when something fails: what it is, and what to do.
+// What the visitor reads when something fails: what it is, and what to do about it.
 
 import { h } from "./dom.js";
 
+/**
+ * @import { Child } from "./types.js"
+ * @import { FailureMessage, FailureName } from "../types.js"
+ */
+
+const LOAD_AGAIN = "If the judge is kept in this browser, it is opened again by itself. Otherwise load it again.";
+
+/** @type {Partial<Record<FailureName, { title: string, advice: string[] }>>} */
 const MESSAGES = {
-  InsecureContext: ["This page came over an insecure address", "Open it with https://, or from this machine as http://localhost."],
-  NoWebGpu: ["This browser offers no WebGPU", "Use a current Chrome or Edge, Safari 26 or later, or Firefox on Windows or macOS.", "On Linux, Chrome may need chrome://flags/#enable-unsafe-webgpu.", "webgpureport.org shows what a browser offers."],
-  NoAdapter: ["The browser found no GPU it may use", "chrome://gpu (about:support in Firefox) says why a GPU is blocked.", "A virtual machine or a remote desktop may have none."],
-  LimitTooSmall: ["This GPU’s limits are too small for this judge", "On a machine with two GPUs, let the browser use the larger one.", "webgpureport.org shows the limits of each."],
-  OutOfMemory: ["The GPU ran out of memory", "Ask for fewer chains, or train with fewer rows a step.", "If it does not load at all, this GPU needs a smaller judge."],
-  DeviceLost: ["The GPU was taken away", "Load the judge again: if it is kept in this browser, nothing is downloaded.", "If it happens again: fewer chains, a smaller judge, or an updated driver."],
-  NoEngine: ["The engine beside this page is missing or broken", "Reload the page. If you host it yourself: run make web and serve the whole folder."],
-  NotAModel: ["There is no judge at this place", "Give the address of the folder that jurist export wrote; it has a manifest.json.", "Some hosts answer a wrong address with a web page instead of an error: open the address of manifest.json in a tab and look."],
-  BadBundle: ["This judge’s files are damaged or incomplete", "Export it again with jurist export and choose the whole folder."],
-  HashMismatch: ["A file is not the one that was exported", "Load again: the connection or a proxy may have changed it.", "If it stays, the copy on the server is broken: export and upload the folder again."],
-  Unreachable: ["The judge could not be fetched", "Check the address and the connection, then load again: it goes on where it stopped.", "Another site must allow it (Access-Control-Allow-Origin). Or download the folder and drop it here."],
-  QuotaFull: ["Not kept in this browser", "Delete judges you no longer need under Models, or free disk space, then load again to keep it.", "Private windows keep nothing."],
-  BadRow: ["This case cannot be judged", "Change what the message names and judge again."],
-  EngineEnded: ["The engine was ended", "A judge that is kept in this browser is opened again by itself; another has to be loaded again.", "A template that never comes to its end, or a text far too long for this GPU, can be the cause."],
-  Internal: ["Something went wrong inside the engine", "A judge that is kept in this browser is opened again by itself; another has to be loaded again.", "If it happens again, please report it with the message above."],
+  InsecureContext: {
+    title: "This page came over an insecure address",
+    advice: ["Open it with https://, or from this machine as http://localhost."],
+  },
+  NoWebGpu: {
+    title: "This browser offers no WebGPU",
+    advice: [
+      "Use a current Chrome or Edge, Safari 26 or later, or Firefox on Windows or macOS.",
+      "On Linux, Chrome may need chrome://flags/#enable-unsafe-webgpu.",
+      "webgpureport.org shows what a browser offers.",
+    ],
+  },
+  NoAdapter: {
+    title: "The browser found no GPU that it may use",
+    advice: [
+      "chrome://gpu (about:support in Firefox) says why a GPU is blocked.",
+      "A virtual machine or a remote desktop may have none.",
+    ],
+  },
+  LimitTooSmall: {
+    title: "This GPU’s limits are too small for this judge",
+    advice: ["On a machine with two GPUs, let the browser use the larger one.", "webgpureport.org shows the limits of each."],
+  },
+  OutOfMemory: {
+    title: "The GPU ran out of memory",
+    advice: [
+      "Use fewer chains, or train with fewer rows per step.",
+      "If the judge does not load at all, this GPU needs a smaller one.",
+    ],
+  },
+  DeviceLost: {
+    title: "The GPU was lost",
+    advice: [
+      "Load the judge again. If it is kept in this browser, nothing is downloaded.",
+      "If it happens again, use fewer chains, a smaller judge, or a newer driver.",
+    ],
+  },
+  NoEngine: {
+    title: "The engine beside this page is missing or broken",
+    advice: ["Reload the page.", "If you host it yourself, run make web and serve the whole folder."],
+  },
+  NotAModel: {
+    title: "There is no judge at this address",
+    advice: [
+      "Give the address of the folder that jurist export wrote. The folder has a manifest.json.",
+      "Some hosts answer a wrong address with a web page instead of an error. Open the address of manifest.json in a tab to see.",
+    ],
+  },
+  BadBundle: {
+    title: "This judge’s files are damaged or incomplete",
+    advice: ["Export it again with jurist export and choose the whole folder."],
+  },
+  HashMismatch: {
+    title: "A file is not the one that was exported",
+    advice: [
+      "Load the judge again: the connection or a proxy may have changed the file.",
+      "If it fails again, the copy on the server is broken: export and upload the folder again.",
+    ],
+  },
+  Unreachable: {
+    title: "The judge could not be downloaded",
+    advice: [
+      "Check the address and the connection, then load again: the download continues where it stopped.",
+      "Another site must allow it (Access-Control-Allow-Origin). Or download the folder and drop it here.",
+    ],
+  },
+  QuotaFull: {
+    title: "The judge is not kept in this browser",
+    advice: [
+      "Delete judges that you no longer need under Models, or free disk space. Then load the judge again to keep it.",
+      "Private windows keep nothing.",
+    ],
+  },
+  BadRow: {
+    title: "This case cannot be judged",
+    advice: ["Change what the message names and judge again."],
+  },
+  EngineEnded: {
+    title: "The engine was ended",
+    advice: [LOAD_AGAIN, "A template that never ends, or a text far too long for this GPU, can be the cause."],
+  },
 };
 
-/** The notice for a failure; `actions` are buttons. It is announced at once. */
+const INTERNAL = {
+  title: "Something went wrong inside the engine",
+  advice: [LOAD_AGAIN, "If it happens again, please report it with the message above."],
+};
+
+/**
+ * The notice about a failure. Screen readers read it at once.
+ * @param {FailureMessage} failure
+ * @param {...Child} actions buttons
+ */
 export function failureNotice(failure, ...actions) {
-  const [title, ...todo] = MESSAGES[failure.name] ?? MESSAGES.Internal;
+  const { title, advice } = MESSAGES[failure.name] ?? INTERNAL;
   const notice = h(
     "div",
     { class: "failure", role: "alert", "data-failure": failure.name },
     h("h3", {}, title),
     h("p", {}, failure.message),
-    h("ul", {}, todo.map((text) => h("li", {}, text))),
-    h("div", { class: "inline" }, actions, h("button", { type: "button", class: "quiet", onclick: () => notice.remove() }, "Close")),
+    h(
+      "ul",
+      {},
+      advice.map((text) => h("li", {}, text)),
+    ),
+    h(
+      "div",
+      { class: "inline" },
+      actions,
+      h("button", { type: "button", class: "quiet", onclick: () => notice.remove() }, "Close"),
+    ),
   );
   return notice;
 }

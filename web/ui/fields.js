@@ -1,16 +1,28 @@
-// The form of a case: one text field for each column that the judge reads, unknown words marked, and the rubric editor.
+// The form of a case: a text field for each column that the judge reads, unknown words underlined, and the rubric editor.
 
 import { cellText } from "../lib/rows.js";
 import { h } from "./dom.js";
 
+/** @import { About, Column, Row, ScoreOptions } from "../types.js" */
+
 // By the names of columns, which a template may choose freely.
-const LABELS = new Map([["instruction", "Instruction"], ["response", "Response"], ["reference", "Reference answer"], ["rubric", "Rubric"], ["prompt", "Prompt"]]);
-const ROWS = new Map([["response", 4], ["prompt", 5], ["instruction", 3]]);
-const WORD_LIMIT = 12; // unknown words named below a field
+const LABELS = new Map([
+  ["instruction", "Instruction"],
+  ["response", "Response"],
+  ["reference", "Reference answer"],
+  ["rubric", "Rubric"],
+  ["prompt", "Prompt"],
+]);
+const HEIGHTS = new Map([
+  ["response", 4],
+  ["prompt", 5],
+  ["instruction", 3],
+]); // in lines
+const MOST_UNKNOWN = 12; // unknown words that are named below a field
+const MOST_CHAINS = 16;
+const TITLE_LENGTH = 44; // characters of an example in the list
 
 let lastId = 0;
-
-export const labelOf = (name) => LABELS.get(name) ?? name;
 
 const newId = () => {
   lastId += 1;
@@ -18,66 +30,92 @@ const newId = () => {
 };
 
 /**
- * A text field: {element, get value, set value}. `about` is the judge's; `suffix` distinguishes two fields of one column. Neither
- * `name` nor `id` of the element is the column's name: a form has its elements as properties, and they hide its own.
+ * A text field. Setting `value` updates its height and its underlined words.
+ * @typedef {{ name: string, element: HTMLElement, area: HTMLTextAreaElement, fitHeight(): void, value: string }} TextField
+ */
+
+/**
+ * The text field of a column. Neither `name` nor `id` of the text area is the column's name: a form has its elements as
+ * properties, which would hide its own properties and methods.
+ * @param {Column} column
+ * @param {Pick<About, "vocabulary">} about
+ * @param {{ suffix?: string, onChange?: () => void }} [options] `suffix` distinguishes two fields of one column
+ * @returns {TextField}
  */
 export function textField({ name, optional }, about, { suffix = "", onChange } = {}) {
   const id = newId();
   const known = about.vocabulary ? new Set(about.vocabulary) : null;
   const note = h("p", { class: "note unknown", id: `${id}-note`, "aria-live": "polite" });
-  const behind = h("div", { class: "behind", "aria-hidden": "true" });
-  const area = h("textarea", { id, rows: ROWS.get(name) ?? 2, spellcheck: known ? "false" : "true", "aria-describedby": `${id}-note` });
-  const look = () => {
-    fit(area);
-    if (known) markUnknown(area.value, known, behind, note);
+  const backdrop = h("div", { class: "backdrop", "aria-hidden": "true" });
+  const attributes = { rows: HEIGHTS.get(name) ?? 2, spellcheck: known ? "false" : "true", "aria-describedby": `${id}-note` };
+  const area = h("textarea", { id, ...attributes });
+  const update = () => {
+    fitHeight(area);
+    if (known) underlineUnknown(area.value, known, backdrop, note);
   };
   area.addEventListener("input", () => {
-    look();
+    update();
     onChange?.();
   });
-  const label = h("label", { for: id }, labelOf(name), suffix && ` ${suffix}`, optional && h("span", { class: "optional" }, "optional"));
-  const element = h("div", { class: "field" }, label, h("div", { class: "marked" }, behind, area), note);
+  const mark = optional && h("span", { class: "optional" }, "optional");
+  const label = h("label", { for: id }, LABELS.get(name) ?? name, suffix && ` ${suffix}`, mark);
+  const element = h("div", { class: "field" }, label, h("div", { class: "underlined" }, backdrop, area), note);
   return {
     name,
     element,
     area,
-    refit: () => fit(area),
+    fitHeight: () => fitHeight(area),
     get value() {
       return area.value;
     },
     set value(text) {
       area.value = text;
-      look();
+      update();
     },
   };
 }
 
-/** As tall as its text. */
-function fit(area) {
+/**
+ * Makes a text area as tall as its text.
+ * @param {HTMLTextAreaElement} area
+ */
+function fitHeight(area) {
   if (CSS.supports("field-sizing", "content")) return;
   area.style.height = "auto";
   area.style.height = `${area.scrollHeight + 2}px`;
 }
 
-function markUnknown(text, known, behind, note) {
+/**
+ * Underlines unknown words in the backdrop of a text area, and names them in its note.
+ * @param {string} text
+ * @param {Set<string>} known
+ * @param {HTMLElement} backdrop
+ * @param {HTMLElement} note
+ */
+function underlineUnknown(text, known, backdrop, note) {
+  /** @type {Set<string>} */
   const unknown = new Set();
-  const pieces = text.split(/(\s+)/).map((piece) => {
-    if (!piece.trim() || known.has(piece)) return piece;
-    unknown.add(piece);
-    return h("mark", {}, piece);
+  const parts = text.split(/(\s+)/).map((part) => {
+    if (!part.trim() || known.has(part)) return part;
+    unknown.add(part);
+    return h("mark", {}, part);
   });
-  behind.replaceChildren(...pieces, "\u200b");
+  backdrop.replaceChildren(...parts, "\u200b");
   const list = [...unknown];
-  const more = list.length > WORD_LIMIT ? ` and ${list.length - WORD_LIMIT} more` : "";
-  note.textContent = list.length ? `Unknown to this judge: ${list.slice(0, WORD_LIMIT).join(", ")}${more}` : "";
+  const more = list.length > MOST_UNKNOWN ? ` and ${list.length - MOST_UNKNOWN} more` : "";
+  note.textContent = list.length ? `Unknown to this judge: ${list.slice(0, MOST_UNKNOWN).join(", ")}${more}` : "";
 }
 
-/** All words of a judge that knows few; a press puts one into the field that was last used. */
+/**
+ * All words of a judge that knows few. A press inserts a word into the field that had the focus last.
+ * @param {About} about
+ * @param {TextField[]} fields
+ */
 export function vocabularyPanel(about, fields) {
   if (!about.vocabulary) return null;
-  let target = fields.find(({ name }) => name === "response") ?? fields.at(-1);
+  let target = fields.find(({ name }) => name === "response") ?? fields[fields.length - 1];
   for (const field of fields) field.area.addEventListener("focus", () => (target = field));
-  const insert = (word) => {
+  const insert = (/** @type {string} */ word) => {
     const { area } = target;
     const at = area.selectionEnd;
     const before = area.value.slice(0, at);
@@ -87,60 +125,89 @@ export function vocabularyPanel(about, fields) {
     area.dispatchEvent(new Event("input"));
   };
   const words = about.vocabulary.filter((word) => !/^<.*>$/.test(word));
+  const chip = (/** @type {string} */ word) => h("button", { type: "button", class: "chip", onclick: () => insert(word) }, word);
+  const hint = "This small judge was trained from scratch on a language of its own. Press a word to add it.";
   return h(
     "details",
     { class: "words" },
     h("summary", {}, `The ${words.length} words it knows`),
-    h("p", { class: "note" }, "This small judge speaks a language of its own, made to learn judging from nothing. A press adds a word."),
-    h("div", { class: "chips" }, words.map((word) => h("button", { type: "button", class: "chip", onclick: () => insert(word) }, word))),
+    h("p", { class: "note" }, hint),
+    h("div", { class: "chips" }, words.map(chip)),
   );
 }
 
-/** The rubric score by score, for judges that read plain language: it writes into the rubric's field. */
+/**
+ * The rubric score by score, for judges that read plain language. It writes into the rubric's field.
+ * @param {Pick<About, "scale" | "vocabulary">} about
+ * @param {TextField | undefined} rubric
+ */
 export function rubricEditor(about, rubric) {
   if (!rubric || about.vocabulary) return null;
   const criterion = h("input", { type: "text", id: newId() });
   const levels = about.scale.texts.map((text) => ({ text, input: h("input", { type: "text", id: newId() }) }));
   const write = () => {
-    const lines = levels.filter(({ input }) => input.value.trim()).map(({ text, input }) => `Score ${text}: ${input.value.trim()}`);
-    rubric.value = [criterion.value.trim() && `[${criterion.value.trim()}]`, ...lines].filter(Boolean).join("\n");
+    const filled = levels.filter(({ input }) => input.value.trim());
+    const lines = filled.map(({ text, input }) => `Score ${text}: ${input.value.trim()}`);
+    const question = criterion.value.trim();
+    rubric.value = [question && `[${question}]`, ...lines].filter(Boolean).join("\n");
   };
   for (const input of [criterion, ...levels.map((level) => level.input)]) input.addEventListener("input", write);
-  const row = (label, input) => [h("label", { for: input.id }, label), input];
+  const row = (/** @type {string} */ label, /** @type {HTMLInputElement} */ input) => [
+    h("label", { for: input.id }, label),
+    input,
+  ];
   return h(
     "details",
     { class: "rubric" },
     h("summary", {}, "Write the rubric score by score"),
-    h("div", { class: "levels" }, row("Asks", criterion), levels.map(({ text, input }) => row(text, input))),
+    h(
+      "div",
+      { class: "levels" },
+      row("Question", criterion),
+      levels.map(({ text, input }) => row(text, input)),
+    ),
   );
 }
 
-/** Chains, temperature and seed: {element, options()}. */
-export function sampling(prefix, { chains = 1 } = {}) {
-  const input = (name, value, attributes) => h("input", { type: "number", id: `${prefix}-${name}`, value: String(value), ...attributes });
-  const several = input("chains", chains, { min: "1", max: "16", step: "1" });
-  const temperature = input("temperature", chains > 1 ? 1 : 0, { min: "0", max: "4", step: "0.1" });
+/**
+ * The fields for chains, temperature and seed.
+ * @param {string} prefix of the fields' ids
+ * @returns {{ element: HTMLElement, options(): Required<Pick<ScoreOptions, "chains" | "temperature" | "seed">> }}
+ */
+export function samplingFields(prefix) {
+  const input = (/** @type {string} */ name, /** @type {number} */ value, /** @type {object} */ attributes) =>
+    h("input", { type: "number", id: `${prefix}-${name}`, value: String(value), ...attributes });
+  const chains = input("chains", 1, { min: "1", max: String(MOST_CHAINS), step: "1" });
+  const temperature = input("temperature", 0, { min: "0", max: "4", step: "0.1" });
   const seed = input("seed", 0, { min: "0", step: "1" });
-  several.addEventListener("change", () => {
-    // Greedy chains are all the same: several need some chance.
-    if (several.valueAsNumber > 1 && temperature.valueAsNumber === 0) temperature.value = "1";
+  chains.addEventListener("change", () => {
+    // Greedy chains are all the same, so several chains need a temperature.
+    if (chains.valueAsNumber > 1 && temperature.valueAsNumber === 0) temperature.value = "1";
   });
-  const part = (label, field) => h("div", {}, h("label", { for: field.id }, label), field);
-  const element = h("div", { class: "sampling" }, part("Chains", several), part("Temperature", temperature), part("Seed", seed));
-  const options = () => ({
-    chains: Math.max(1, Math.min(16, Math.round(several.valueAsNumber || 1))),
-    temperature: Math.max(0, temperature.valueAsNumber || 0),
-    seed: Math.max(0, Math.floor(seed.valueAsNumber || 0)),
-  });
-  return { element, options };
+  const part = (/** @type {string} */ label, /** @type {HTMLInputElement} */ field) =>
+    h("div", {}, h("label", { for: field.id }, label), field);
+  const parts = [part("Chains", chains), part("Temperature", temperature), part("Seed", seed)];
+  return {
+    element: h("div", { class: "sampling" }, parts),
+    options: () => ({
+      chains: Math.max(1, Math.min(MOST_CHAINS, Math.round(chains.valueAsNumber || 1))),
+      temperature: Math.max(0, temperature.valueAsNumber || 0),
+      seed: Math.max(0, Math.floor(seed.valueAsNumber || 0)),
+    }),
+  };
 }
 
-/** A list of the bundle's examples; `pick(row)` is called with the chosen one. */
-export function exampleList(id, examples, pick) {
+/**
+ * A list of the bundle's examples. `onPick` is called with the chosen row.
+ * @param {string} id
+ * @param {Row[] | undefined} examples
+ * @param {(row: Row) => void} onPick
+ */
+export function exampleList(id, examples, onPick) {
   if (!examples?.length) return null;
-  const title = (row, index) => {
+  const title = (/** @type {Row} */ row, /** @type {number} */ index) => {
     const text = cellText(row.response ?? row.prompt);
-    const start = text.length > 44 ? `${text.slice(0, 42).trimEnd()}…` : text;
+    const start = text.length > TITLE_LENGTH ? `${text.slice(0, TITLE_LENGTH - 2).trimEnd()}…` : text;
     return `${index + 1}  ${start}`;
   };
   const select = h(
@@ -149,6 +216,6 @@ export function exampleList(id, examples, pick) {
     h("option", { value: "" }, `Examples (${examples.length})`),
     examples.map((row, index) => h("option", { value: String(index) }, title(row, index))),
   );
-  select.addEventListener("change", () => select.value !== "" && pick(examples[Number(select.value)]));
+  select.addEventListener("change", () => select.value !== "" && onPick(examples[Number(select.value)]));
   return select;
 }

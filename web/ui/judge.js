@@ -1,81 +1,105 @@
-// The view "Judge": one case, one opinion.
+// The view "Judge": one case and its score.
 
 import { cellText, columnOf } from "../lib/rows.js";
-import { $, h } from "./dom.js";
-import { exampleList, rubricEditor, sampling, textField, vocabularyPanel } from "./fields.js";
-import { opinion } from "./opinion.js";
+import { $, h, replaceContent } from "./dom.js";
+import { exampleList, rubricEditor, samplingFields, textField, vocabularyPanel } from "./fields.js";
+import { scoreView } from "./score-view.js";
 import { workForm } from "./work.js";
 
-export function judgeView(state) {
-  let fields = [];
-  let picked = null; // the example that the fields hold, with its columns that have no field
-  const choice = sampling("judge");
-  $("judge-sampling").append(choice.element);
+/**
+ * @import { TextField } from "./fields.js"
+ * @import { PageState, View } from "./types.js"
+ * @import { Row } from "../types.js"
+ */
 
-  function row() {
-    const filled = fields.filter(({ value }) => value.trim()).map(({ name, value }) => [name, value]);
-    return Object.fromEntries(filled);
+const FAR_DOWN = 0.8; // of the window's height
+
+/**
+ * @param {PageState} state
+ * @returns {View}
+ */
+export function judgeView(state) {
+  /** @type {TextField[]} */
+  let fields = [];
+  /** @type {Row | null} */
+  let example = null; // the example that the fields hold unchanged
+  const sampling = samplingFields("judge");
+  $("judge-sampling").append(sampling.element);
+
+  /** @returns {Row} */
+  function rowOfFields() {
+    const filled = fields.filter(({ value }) => value.trim());
+    return Object.fromEntries(filled.map(({ name, value }) => [name, value]));
   }
 
-  function fill(example) {
-    for (const field of fields) field.value = cellText(columnOf(example, field.name));
-    picked = example;
+  /** @param {Row} row */
+  function fill(row) {
+    for (const field of fields) field.value = cellText(columnOf(row, field.name));
+    example = row;
   }
 
   function rebuild() {
-    const { about, manifest } = state.judge;
-    picked = null;
-    fields = state.columns.map((column) => textField(column, about, { onChange: () => (picked = null) }));
+    const { about, manifest } = state.openJudge;
+    example = null;
+    fields = about.columns.map((column) => textField(column, about, { onChange: () => (example = null) }));
     const rubric = fields.find(({ name }) => name === "rubric");
-    const reads = readsPanel(() => state.judge.prompt(row()));
-    $("judge-fields").replaceChildren(
-      ...fields.map(({ element }) => element),
-      ...[rubricEditor(about, rubric), vocabularyPanel(about, fields), reads].filter(Boolean),
+    const prompt = promptPanel(() => state.openJudge.prompt(rowOfFields()));
+    replaceContent(
+      $("judge-fields"),
+      fields.map(({ element }) => element),
+      rubricEditor(about, rubric),
+      vocabularyPanel(about, fields),
+      prompt,
     );
-    $("judge-examples").replaceChildren(...[exampleList("judge-example", manifest.examples, fill)].filter(Boolean));
-    $("judge-opinion").replaceChildren(h("p", { class: "waiting" }, "Choose an example or write a case, then press Judge."));
+    replaceContent($("judge-examples"), exampleList("judge-example", manifest.examples, fill));
+    replaceContent($("judge-result"), h("p", { class: "waiting" }, "Choose an example or write a case, then press Judge."));
     if (manifest.examples?.length) fill(manifest.examples[0]);
   }
 
-  workForm($("judge-form"), async (signal) => {
-    const view = opinion(state.judge.about);
-    const human = typeof picked?.score === "number" ? picked.score : null;
-    const asked = human === null ? row() : { ...row(), score: human };
-    $("judge-opinion").replaceChildren(view.element);
-    bringIntoSight($("opinion-title"));
+  workForm($("judge-form", HTMLFormElement), async (signal) => {
+    const view = scoreView(state.openJudge.about);
+    const row = rowOfFields();
+    const human = typeof example?.score === "number" ? example.score : null;
+    $("judge-result").replaceChildren(view.element);
+    scrollToResult();
     try {
-      const result = await state.judge.score(row(), { ...choice.options(), signal, onToken: view.token });
-      view.done(result, human);
-      state.remember(asked, result);
+      const result = await state.openJudge.score(row, { ...sampling.options(), signal, onToken: view.addToken });
+      view.showResult(result, human);
+      state.addCase(human === null ? row : { ...row, score: human }, result.score);
     } catch (error) {
-      view.stopped();
+      view.showStopped();
       throw error;
     }
   });
 
-  return { rebuild, shown: () => fields.forEach((field) => field.refit()) };
+  return { rebuild, onShow: () => fields.forEach((field) => field.fitHeight()) };
 }
 
-/** On a phone the opinion is below the form. */
-function bringIntoSight(heading) {
-  const { top } = heading.getBoundingClientRect();
-  if (top > 0.8 * window.innerHeight) heading.scrollIntoView({ block: "start", behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "instant" : "smooth" });
+/** On a phone the result is below the form. */
+function scrollToResult() {
+  const heading = $("result-title");
+  if (heading.getBoundingClientRect().top <= FAR_DOWN * window.innerHeight) return;
+  const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  heading.scrollIntoView({ block: "start", behavior: still ? "instant" : "smooth" });
 }
 
-/** "What the judge reads": the prompt as text, made when it is opened. */
-function readsPanel(prompt) {
+/**
+ * "What the judge reads": the prompt as text, which is made when the panel is opened.
+ * @param {() => Promise<{ text: string, tokens: number }>} prompt
+ */
+function promptPanel(prompt) {
   const text = h("pre", {});
   const note = h("p", { class: "note" });
-  const panel = h("details", { class: "reads" }, h("summary", {}, "What the judge reads"), note, text);
+  const panel = h("details", { class: "prompt" }, h("summary", {}, "What the judge reads"), note, text);
   panel.addEventListener("toggle", async () => {
     if (!panel.open) return;
     try {
-      const read = await prompt();
-      text.textContent = read.text;
-      note.textContent = `${read.tokens} tokens`;
-    } catch (failure) {
+      const found = await prompt();
+      text.textContent = found.text;
+      note.textContent = `${found.tokens} tokens`;
+    } catch (error) {
       text.textContent = "";
-      note.textContent = failure.message;
+      note.textContent = error.message;
     }
   });
   return panel;

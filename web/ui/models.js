@@ -1,74 +1,101 @@
-// The view "Models", and the offer of a judge before anything of it is downloaded.
+// The view "Models", and the offer of a judge before any of its weights are downloaded.
 
 import { Judge } from "../judge.js";
 import { unzip } from "../lib/zip.js";
-import { $, bytes, count, duration, h, put } from "./dom.js";
+import { $, bytes, count, duration, h, replaceContent } from "./dom.js";
 import { failureNotice } from "./failures.js";
-import { clearFailures, fail, progress } from "./work.js";
+import { clearFailures, progressBar, showFailure } from "./work.js";
 
-const SPACE_TO_SPARE = 1.02; // records and rounding
+/**
+ * @import { ProgressBar } from "./work.js"
+ * @import { OpenJudge, PageState, View } from "./types.js"
+ * @import { Adapter, Inspection, KeptModel, Progress, Source } from "../types.js"
+ */
 
+const SPARE_SPACE = 1.02; // records and rounding
+const BARE_HOST = /^[\w.-]+\.[a-z]{2,}\//i; // an address without https://
+
+/**
+ * @param {PageState} state
+ * @returns {View & { showKept(): Promise<void>, offerFiles(files: File[]): Promise<void> }}
+ */
 export function modelsView(state) {
   $("models-address").addEventListener("submit", (event) => {
     event.preventDefault();
-    const address = $("models-url").value.trim();
-    if (address) look(/^[\w.-]+\.[a-z]{2,}\//i.test(address) ? `https://${address}` : address);
+    const address = $("models-url", HTMLInputElement).value.trim();
+    if (address) offer(BARE_HOST.test(address) ? `https://${address}` : address);
   });
-  for (const id of ["models-folder", "models-files"]) {
-    $(id).addEventListener("change", async ({ target }) => {
-      await lookAtFiles([...target.files]);
-      target.value = "";
+  for (const input of [$("models-folder", HTMLInputElement), $("models-files", HTMLInputElement)]) {
+    input.addEventListener("change", async () => {
+      await offerFiles([...(input.files ?? [])]);
+      input.value = "";
     });
   }
 
-  const look = (source) => offer($("models-offer"), source, state.open);
+  const offer = (/** @type {Source} */ source) => showOffer($("models-offer"), source, state.open);
 
-  async function lookAtFiles(files) {
+  /** @param {File[]} files */
+  async function offerFiles(files) {
     const archive = files.length === 1 && /\.zip$/i.test(files[0].name) ? await unzip(files[0]) : null;
-    await look(archive ?? files);
+    await offer(archive ?? files);
   }
 
-  function loaded() {
-    const { judge } = state;
-    if (!judge) return;
-    const { about, manifest } = judge;
-    const facts = [
+  function showLoaded() {
+    if (!state.judge) return;
+    const { about, manifest } = state.judge;
+    const facts = factList([
       ["Judge", manifest.name],
       ["Parameters", `${count(about.parameters)}, ${about.weights}`],
       ["Scale", about.scale.texts.join(" · ")],
       ["Chain of thought", about.chain ? `at most ${about.maxCompletionLength} tokens` : "none"],
-      ["Reads", `at most ${count(about.maxLength)} tokens`],
-    ];
-    $("models-loaded").replaceChildren(factList(facts));
+      ["Context", `at most ${count(about.maxLength)} tokens`],
+    ]);
+    $("models-loaded").replaceChildren(facts);
   }
 
-  async function kept() {
-    const place = $("models-kept");
+  /** @param {KeptModel} model */
+  function keptItem({ key, manifest, address, date, bytes: size, cachedBytes }) {
+    const whole = cachedBytes >= size;
+    const action = whole ? "Load" : "Continue";
+    const open = () => (whole || !address ? state.open({ key }) : offer(address));
+    const forget = async () => {
+      await Judge.forget(key);
+      await showKept();
+      $("models-title").focus();
+    };
+    const facts = [
+      whole ? bytes(size) : `${bytes(cachedBytes)} of ${bytes(size)}`,
+      new Date(date).toLocaleDateString(),
+      address ?? "from files",
+    ];
+    const button = (/** @type {string} */ name, /** @type {() => void} */ onclick) =>
+      h("button", { type: "button", class: "quiet", onclick, "aria-label": `${name} ${manifest.name}` }, name);
+    return h(
+      "li",
+      {},
+      h("div", {}, h("strong", {}, manifest.name), h("p", { class: "note" }, facts.join(", "))),
+      h(
+        "div",
+        { class: "inline" },
+        button(action, () => open().catch(showFailure)),
+        button("Delete", forget),
+      ),
+    );
+  }
+
+  async function showKept() {
+    const container = $("models-kept");
     try {
-      const [models, room] = await Promise.all([Judge.models(), Judge.room()]);
-      const list = models.map((model) => {
-        const whole = model.held >= model.bytes;
-        const size = whole ? bytes(model.bytes) : `${bytes(model.held)} of ${bytes(model.bytes)}`;
-        const open = () => (whole || !model.address ? state.open({ key: model.key }) : look(model.address));
-        const forget = async () => {
-          await Judge.forget(model.key);
-          await kept();
-          $("models-title").focus();
-        };
-        return h("li", {},
-          h("div", {}, h("strong", {}, model.manifest.name), h("p", { class: "note" }, `${size}, ${new Date(model.date).toLocaleDateString()}, ${model.address ?? "from files"}`)),
-          h("div", { class: "inline" },
-            h("button", { type: "button", class: "quiet", onclick: () => open().catch(fail), "aria-label": `${whole ? "Load" : "Continue"} ${model.manifest.name}` }, whole ? "Load" : "Continue"),
-            h("button", { type: "button", class: "quiet", onclick: forget, "aria-label": `Delete ${model.manifest.name}` }, "Delete")));
-      });
-      const used = room && h("p", { class: "note" }, `This page uses ${bytes(room.usage)} of the ${bytes(room.quota)} that the browser allows.`);
-      put(place, list.length ? h("ul", { class: "kept" }, list) : h("p", { class: "note" }, "None yet."), used);
+      const [models, storage] = await Promise.all([Judge.models(), Judge.storageEstimate()]);
+      const list = models.length ? h("ul", { class: "kept" }, models.map(keptItem)) : h("p", { class: "note" }, "None yet.");
+      const used = storage && `This page uses ${bytes(storage.usage)} of the ${bytes(storage.quota)} that the browser allows.`;
+      replaceContent(container, list, used && h("p", { class: "note" }, used));
     } catch (error) {
-      place.replaceChildren(h("p", { class: "note" }, error.message));
+      container.replaceChildren(h("p", { class: "note" }, error.message));
     }
   }
 
-  async function adapter() {
+  async function showAdapter() {
     try {
       $("models-adapter").replaceChildren(factList(adapterFacts(await Judge.adapter())));
     } catch (error) {
@@ -76,43 +103,51 @@ export function modelsView(state) {
     }
   }
 
-  return {
-    rebuild: loaded,
-    shown: () => {
-      loaded();
-      kept();
-      adapter();
-    },
-    kept,
-    take: lookAtFiles,
-    look,
+  const onShow = () => {
+    showLoaded();
+    showKept();
+    showAdapter();
   };
+  return { rebuild: showLoaded, onShow, showKept, offerFiles };
 }
 
-/** Shows a judge's size, needs and the adapter in `place`; a press fetches it. `open(source, ui)` loads it. */
-export async function offer(place, source, open) {
+/**
+ * Shows in `container` how large a judge is, what it needs, and the adapter. A press on its button loads it by `open`.
+ * @param {HTMLElement} container
+ * @param {Source} source
+ * @param {OpenJudge} open
+ */
+export async function showOffer(container, source, open) {
   clearFailures();
-  place.replaceChildren(h("p", { class: "waiting" }, "Looking…"));
-  let found;
+  container.replaceChildren(h("p", { class: "waiting" }, "Looking…"));
   try {
-    found = await Judge.inspect(source);
+    const inspection = await Judge.inspect(source);
+    replaceContent(container, offerOf(inspection, container, source, open));
   } catch (failure) {
-    const again = h("button", { type: "button", class: "quiet", onclick: () => offer(place, source, open) }, "Try again");
-    place.replaceChildren(failureNotice(failure, again));
-    return;
+    const again = h("button", { type: "button", class: "quiet", onclick: () => showOffer(container, source, open) }, "Try again");
+    container.replaceChildren(failureNotice(failure, again));
   }
-  const { manifest, bytes: size, held, gpuBytes, fits, why, adapter, room } = found;
-  const missing = Math.max(0, size - held);
-  const local = typeof source !== "string";
-  const tight = room && missing * SPACE_TO_SPARE > room.quota - room.usage;
-  const facts = [
+}
+
+/**
+ * @param {Inspection} inspection
+ * @param {HTMLElement} container
+ * @param {Source} source
+ * @param {OpenJudge} open
+ */
+function offerOf({ manifest, bytes: size, cachedBytes, gpuBytes, fits, why, adapter, storage }, container, source, open) {
+  const missing = Math.max(0, size - cachedBytes);
+  const isLocal = typeof source !== "string";
+  const free = storage && storage.quota - storage.usage;
+  const facts = factList([
     ["Judge", `${manifest.name}, ${count(manifest.parameters)} parameters, ${manifest.weights}`],
-    ["Download", missing === 0 ? "nothing, it is kept here" : local ? `none, ${bytes(size)} from your disk` : held > 0 ? `${bytes(missing)} (of ${bytes(size)}, the rest is here)` : bytes(size)],
+    ["Download", downloadFact(size, missing, isLocal)],
     ["GPU memory", `about ${bytes(gpuBytes)}`],
     ...adapterFacts(adapter),
-    room && ["Free for this page", bytes(room.quota - room.usage)],
-  ].filter(Boolean);
-  const text = missing === 0 ? "Open the judge" : local ? "Open the judge" : `Load the judge (${bytes(missing)})`;
+    ...(free === null ? [] : [/** @type {Fact} */ (["Free for this page", bytes(free)])]),
+  ]);
+  if (!fits) return [facts, failureNotice({ name: "LimitTooSmall", message: why ?? "" })];
+  const text = missing === 0 || isLocal ? "Open the judge" : `Load the judge (${bytes(missing)})`;
   const button = h("button", { type: "button", class: "primary", id: "load" }, text);
   const stop = h("button", { type: "button", class: "stop", hidden: true }, "Stop");
   const bar = h("div", { class: "progress", hidden: true });
@@ -121,50 +156,73 @@ export async function offer(place, source, open) {
     stop.hidden = false;
     stop.onclick = () => control.abort();
     button.disabled = true;
-    const shown = progress(bar);
+    const progress = progressBar(bar);
     try {
-      await open(source, { signal: control.signal, onProgress: progressText(shown) });
-      place.replaceChildren();
+      await open(source, { signal: control.signal, onProgress: progressText(progress) });
+      container.replaceChildren();
     } catch (error) {
-      if (error.name !== "Stopped") place.append(failureNotice(error));
+      if (error.name !== "Stopped") container.append(failureNotice(error));
     } finally {
-      shown.end();
+      progress.end();
       stop.hidden = true;
       button.disabled = false;
     }
   });
-  put(
-    place,
-    factList(facts),
-    !fits && failureNotice({ name: "LimitTooSmall", message: why }),
-    fits && tight && h("p", { class: "note" }, "There is not room enough to keep it: it will work until the page is closed."),
-    fits && h("div", { class: "actions" }, button, stop),
-    bar,
-  );
+  const lacksSpace = free !== null && missing * SPARE_SPACE > free;
+  const warning = "The browser has not enough space to keep it. It works until the page is closed.";
+  return [facts, lacksSpace && h("p", { class: "note" }, warning), h("div", { class: "actions" }, button, stop), bar];
 }
 
-/** Turns progress events into bytes, rate and time left. */
+/**
+ * @param {number} size
+ * @param {number} missing
+ * @param {boolean} isLocal
+ */
+function downloadFact(size, missing, isLocal) {
+  if (missing === 0) return "nothing, it is kept here";
+  if (isLocal) return `none, ${bytes(size)} from your disk`;
+  return missing < size ? `${bytes(missing)} (of ${bytes(size)}, the rest is here)` : bytes(size);
+}
+
+/**
+ * A function that shows progress as bytes, rate and time left.
+ * @param {ProgressBar} bar
+ * @returns {(progress: Progress) => void}
+ */
 export function progressText(bar) {
-  let [from, since] = [null, 0];
+  /** @type {{ done: number, time: number } | null} */
+  let start = null; // of the download
   return ({ phase, done, total }) => {
     if (phase === "compile") {
       bar.set(total, total, "Preparing the shaders…");
       return;
     }
-    const now = performance.now();
-    if (phase === "read" || from === null) [from, since] = [done, now];
-    const rate = ((done - from) / Math.max(1, now - since)) * 1000;
-    const speed = rate > 0 && phase === "download" ? `, ${bytes(rate)}/s, ${duration((total - done) / rate)} left` : "";
+    const time = performance.now();
+    if (phase === "read" || start === null) start = { done, time };
+    const rate = ((done - start.done) / Math.max(1, time - start.time)) * 1000;
+    const isRunning = rate > 0 && phase === "download";
+    const speed = isRunning ? `, ${bytes(rate)}/s, ${duration((total - done) / rate)} left` : "";
     bar.set(done, total, `${Math.floor((100 * done) / total)} %, ${bytes(done)} of ${bytes(total)}${speed}`);
   };
 }
 
+/** @typedef {[name: string, value: string]} Fact */
+
+/** @param {Adapter} adapter @returns {Fact[]} */
 function adapterFacts({ adapter, vendor, architecture, software, limits }) {
   const name = adapter || [vendor, architecture].filter(Boolean).join(" ") || "not named by the browser";
+  const { maxStorageBufferBindingSize: binding, maxBufferSize: buffer } = limits;
   return [
     ["Adapter", software ? `${name} (software: slow)` : name],
-    ["Its limits", `${bytes(limits.maxStorageBufferBindingSize)} a binding, ${bytes(limits.maxBufferSize)} a buffer`],
+    ["Its limits", `${bytes(binding)} per binding, ${bytes(buffer)} per buffer`],
   ];
 }
 
-const factList = (facts) => h("dl", { class: "facts" }, facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
+/** @param {Fact[]} facts */
+function factList(facts) {
+  return h(
+    "dl",
+    { class: "facts" },
+    facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))),
+  );
+}

@@ -1,7 +1,9 @@
-// A recorded run of the small judge: what this page does, before anything is loaded and where nothing can run.
+// A recorded run of the small judge. It shows what this page does before anything is loaded, and where nothing can run.
 
 import { h } from "./dom.js";
-import { opinion } from "./opinion.js";
+import { scoreView } from "./score-view.js";
+
+/** @import { Score } from "../types.js" */
 
 const ABOUT = { scale: { texts: ["1", "2", "3", "4", "5"], values: [1, 2, 3, 4, 5] } };
 const ROW = {
@@ -10,6 +12,7 @@ const ROW = {
   score: 4.33,
 };
 // Chromium 156, software adapter, temperature 0.
+/** @type {Score} */
 const RESULT = {
   score: 4.2448,
   decoded: 5,
@@ -21,12 +24,17 @@ const RESULT = {
   seconds: 0.0264,
 };
 
+/** The recorded run as a section of the page. */
 export function recordedRun() {
-  const view = opinion(ABOUT, { quiet: true });
-  view.done(RESULT, ROW.score);
-  return h("section", { class: "recorded", "aria-labelledby": "recorded-title" },
+  const view = scoreView(ABOUT, { quiet: true });
+  view.showResult(RESULT, ROW.score);
+  const note = "The small judge that comes with this page speaks a language of 95 words. The rubric is first, then the response.";
+  return h(
+    "section",
+    { class: "recorded", "aria-labelledby": "recorded-title" },
     h("h2", { id: "recorded-title" }, "What it looks like: a recorded run"),
-    h("p", { class: "note" }, "The small judge that comes with this page speaks a language of 97 words. First the rubric, then the response."),
+    h("p", { class: "note" }, note),
     h("p", { class: "cited" }, ROW.rubric, h("br"), ROW.response),
-    view.element);
+    view.element,
+  );
 }

@@ -4,38 +4,52 @@ import { Failure } from "../judge.js";
 import { $, h } from "./dom.js";
 import { failureNotice } from "./failures.js";
 
-const forms = [];
+/** @type {HTMLButtonElement[]} */
+const startButtons = [];
+/** @type {AbortController | null} */
 let current = null;
-let held = null; // what has to be done before any form may start
-let afterBreak = () => {};
-let mayLoad = () => false;
+/** @type {Promise<unknown> | null} */
+let blocker = null;
+let reload = () => {};
+let canReload = () => false;
 
-/** What "Load the judge again" does, and whether it is offered. */
-export function onBreak(action, offered) {
-  [afterBreak, mayLoad] = [action, offered];
+/**
+ * Sets what "Load the judge again" does, and when it is offered.
+ * @param {() => void} action
+ * @param {() => boolean} isOffered
+ */
+export function setReload(action, isOffered) {
+  [reload, canReload] = [action, isOffered];
 }
 
-/** Lets no form start until this promise is settled. */
-export function hold(promise) {
-  held = promise;
-  showIdle();
+/**
+ * Lets no form start until a promise is settled.
+ * @param {Promise<unknown>} promise
+ */
+export function blockUntil(promise) {
+  blocker = promise;
+  updateStartButtons();
   const done = () => {
-    held = null;
-    showIdle();
+    blocker = null;
+    updateStartButtons();
   };
   promise.then(done, done);
 }
 
-const showIdle = () => forms.forEach(({ start }) => (start.disabled = Boolean(current || held)));
+const updateStartButtons = () => startButtons.forEach((button) => (button.disabled = Boolean(current || blocker)));
 
-/** Makes a form run `work(signal)`: its button starts, Stop stops, Ctrl+Enter starts, Escape stops. */
+/**
+ * Makes a form run `work(signal)`: its button and Ctrl+Enter start it, Stop and Escape stop it.
+ * @param {HTMLFormElement} form
+ * @param {(signal: AbortSignal) => Promise<void>} work
+ */
 export function workForm(form, work) {
-  const start = form.querySelector("[type=submit]");
-  const stop = form.querySelector(".stop");
-  forms.push({ start, stop });
+  const start = /** @type {HTMLButtonElement} */ (form.querySelector("[type=submit]"));
+  const stop = /** @type {HTMLButtonElement} */ (form.querySelector(".stop"));
+  startButtons.push(start);
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    run(form, stop, work);
+    run(form, start, stop, work);
   });
   stop.addEventListener("click", () => current?.abort());
   form.addEventListener("keydown", (event) => {
@@ -47,56 +61,77 @@ export function workForm(form, work) {
   });
 }
 
-async function run(form, stop, work) {
-  if (current || held) return;
+/**
+ * @param {HTMLFormElement} form
+ * @param {HTMLButtonElement} start
+ * @param {HTMLButtonElement} stop
+ * @param {(signal: AbortSignal) => Promise<void>} work
+ */
+async function run(form, start, stop, work) {
+  if (current || blocker) return;
   clearFailures();
   current = new AbortController();
-  showIdle();
+  updateStartButtons();
   stop.hidden = false;
   form.setAttribute("aria-busy", "true");
-  const hadFocus = form.contains(document.activeElement);
-  if (hadFocus) stop.focus();
+  if (form.contains(document.activeElement)) stop.focus();
   try {
     await work(current.signal);
   } catch (error) {
-    fail(error);
+    showFailure(error);
   } finally {
-    const focused = document.activeElement === stop;
+    const stopHasFocus = document.activeElement === stop;
     current = null;
     stop.hidden = true;
     form.removeAttribute("aria-busy");
-    showIdle();
-    if (focused) form.querySelector("[type=submit]").focus();
+    updateStartButtons();
+    if (stopHasFocus) start.focus();
   }
 }
 
-/** Shows a failure on top of the page. A stop is none. */
-export function fail(error) {
+/**
+ * Shows a failure at the top of the page. A stop is not a failure.
+ * @param {any} error
+ */
+export function showFailure(error) {
   const failure = Failure.of(error);
   if (failure.name === "Stopped") return;
-  const again = failure.breaksEngine && mayLoad() && h("button", { type: "button", class: "primary", onclick: () => afterBreak() }, "Load the judge again");
+  const again =
+    failure.breaksEngine &&
+    canReload() &&
+    h("button", { type: "button", class: "primary", onclick: () => reload() }, "Load the judge again");
   const notice = failureNotice(failure, again);
   $("failures").replaceChildren(notice);
   notice.scrollIntoView({ block: "nearest" });
 }
 
+/** Removes the failure that is shown at the top of the page. */
 export const clearFailures = () => $("failures").replaceChildren();
 
-/** A progress bar with words: {set(done, total, words), end()}. */
-export function progress(place) {
+/**
+ * A progress bar with a text below it.
+ * @typedef {{ set(done: number, total: number, text: string): void, end(): void }} ProgressBar
+ */
+
+/**
+ * Shows a progress bar in `container` until its `end` is called.
+ * @param {HTMLElement} container
+ * @returns {ProgressBar}
+ */
+export function progressBar(container) {
   const bar = h("progress", { max: 1, value: 0, "aria-label": "Progress" });
-  const words = h("p", { class: "note", "aria-live": "off" });
-  place.replaceChildren(bar, words);
-  place.hidden = false;
+  const note = h("p", { class: "note", "aria-live": "off" });
+  container.replaceChildren(bar, note);
+  container.hidden = false;
   return {
     set(done, total, text) {
       bar.max = total || 1;
       bar.value = done;
-      words.textContent = text;
+      note.textContent = text;
     },
     end() {
-      place.hidden = true;
-      place.replaceChildren();
+      container.hidden = true;
+      container.replaceChildren();
     },
   };
 }

@@ -1,4 +1,4 @@
-//! `bindgen MODULE.wasm FOLDER`: writes `FOLDER/MODULE.js` and `FOLDER/MODULE_bg.wasm` for `import` in a page.
+//! `bindgen MODULE.wasm FOLDER`: writes `FOLDER/MODULE.js` and `FOLDER/MODULE_bg.wasm` for `import` in a page, and their types.
 
 use std::process::ExitCode;
 
@@ -10,7 +10,7 @@ fn main() -> ExitCode {
         eprintln!("usage: bindgen MODULE.wasm FOLDER");
         return ExitCode::from(2);
     };
-    let made = Bindgen::new().web(true).and_then(|bindgen| {
+    let made = Bindgen::new().typescript(true).web(true).and_then(|bindgen| {
         bindgen
             .input_path(module)
             .omit_default_module_path(false)

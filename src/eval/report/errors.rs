@@ -1,8 +1,7 @@
 //! Where people and judge differ: the confusion of their labels, and how far the judge lies off in groups of rows.
 
-use super::Residuals;
-use super::charts::{Chart, RIGHT, WIDTH, placed, shortened};
-use super::svg::{Anchor, Axis, Svg};
+use super::{ResidualGroup, Residuals};
+use crate::charts::{Anchor, Chart, Mark, Point, RIGHT, Row, Rows, Svg, WIDTH};
 use crate::eval::table::fixed;
 use crate::eval::tally::LabelTable;
 
@@ -59,33 +58,25 @@ pub fn confusion(table: &LabelTable) -> Chart {
 
 /// Mean of judge minus people for each group, with 95 % intervals; right of the line the judge is lenient.
 pub fn residuals(residuals: &Residuals) -> Chart {
-    let left = 150.0;
-    let height = 46.0 + 26.0 * residuals.groups.len() as f64;
-    let bottom = height - 36.0;
-    let reach = |error: Option<f64>| 1.96 * error.unwrap_or(0.0);
-    let ends = residuals.groups.iter().flat_map(|g| [g.mean - reach(g.standard_error), g.mean + reach(g.standard_error)]);
-    let x = Axis::around(ends.chain([0.0]), 4, left, RIGHT);
-    let mut svg = Svg::new(WIDTH, height, &format!("Judge minus people by {}", residuals.by));
-    for (at, text) in placed(&x, 4) {
-        svg.line((at, 4.0), (at, bottom), "grid");
-        svg.text((at, bottom + 16.0), Anchor::Middle, "tick", &text);
-    }
-    svg.line((x.at(0.0), 4.0), (x.at(0.0), bottom), "diagonal");
-    svg.text((RIGHT, height - 4.0), Anchor::End, "title", "judge − people");
-    for (k, group) in residuals.groups.iter().enumerate() {
-        let y = 18.0 + 26.0 * k as f64;
-        svg.text((0.0, y + 4.0), Anchor::Start, "name", &shortened(&group.name, 24));
-        let half = reach(group.standard_error);
-        svg.line((x.at(group.mean - half), y), (x.at(group.mean + half), y), "whisker");
+    let row = |group: &ResidualGroup| {
+        let (value, half) = (group.mean, group.standard_error.map(|error| 1.96 * error));
         let title = format!("{}: {} rows, {} on average", group.name, group.n, fixed(group.mean, 3));
-        svg.circle((x.at(group.mean), y), 4.2, "mean", &title);
-    }
+        Row { name: group.name.clone(), points: vec![Point { value, half, radius: 4.2, class: "ink".into(), title }] }
+    };
+    let chart = Rows {
+        label: &format!("Judge minus people by {}", residuals.by),
+        title: "judge − people",
+        width: WIDTH,
+        reach: Vec::new(),
+        marks: vec![Mark { value: 0.0, name: String::new() }],
+        rows: residuals.groups.iter().map(row).collect(),
+    };
     let error = |e: Option<f64>| e.map_or("–".to_string(), |e| fixed(e, 3));
     Chart {
         title: format!("How far off, by {}", residuals.by),
         caption: "Mean of judge minus people; whiskers: 95 % interval of the mean.".into(),
         legend: Vec::new(),
-        svg: svg.finish(),
+        svg: chart.draw(),
         header: [residuals.by.as_str(), "rows", "mean", "standard error"].map(String::from).to_vec(),
         rows: residuals
             .groups

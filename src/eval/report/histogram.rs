@@ -18,7 +18,7 @@ pub struct Bin {
 /// More bins than this are not readable.
 const MOST_BINS: usize = 31;
 
-/// Bins that fit the human scores: one a value of the scale if people used its values; finer ones, on the grid that means
+/// Bins that fit the human scores: one per value of the scale if people used its values; finer ones, on the grid that means
 /// of two to six people fall on, if those fit; else twenty of equal width.
 pub fn histogram(grid: &Grid, scores: &[(f64, f64)]) -> Vec<Bin> {
     let human: Vec<f64> = scores.iter().map(|s| s.0).collect();

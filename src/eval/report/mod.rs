@@ -4,27 +4,24 @@
 //! | part | file |
 //! |---|---|
 //! | what a report consists of | this file |
-//! | page, sections, tables | `html` |
+//! | what its page shows | `html`, `templates/report.html` |
+//! | pages from templates; what all pages share | `template`, `templates/base.html` |
 //! | the charts | `charts` |
 //! | the charts of errors: confusion, residuals | `errors` |
 //! | counting scores into bins | `histogram` |
-//! | SVG elements, axes, round ticks | `svg` |
 
 mod charts;
 mod errors;
 mod histogram;
 mod html;
-pub(crate) mod svg;
-
-#[cfg(not(target_arch = "wasm32"))] // for the page of `compare`
-pub(crate) use html::escape;
+pub(crate) mod template;
 
 #[cfg(test)]
 mod tests;
 
 use super::intervals::NamedInterval;
 use super::tally::LabelTable;
-use super::{Agreement, Measured};
+use super::{Agreement, EvalError, Measured};
 
 /// Everything the page shows. Empty parts leave their section out.
 #[derive(Clone, Debug, Default)]
@@ -41,13 +38,13 @@ pub struct Report {
     pub curves: Vec<Curve>,
     /// The values of the score scale, ascending.
     pub scale: Vec<f64>,
-    /// One entry a judged row: human score (the mean, if there are several people) and the judge's expected score.
+    /// One entry per judged row: human score (the mean, if there are several people) and the judge's expected score.
     pub scores: Vec<(f64, f64)>,
     /// The same of the judge before the last stage of training; empty if there is nothing to compare.
     pub before: Vec<(f64, f64)>,
     /// Metrics of the judge with its floors and, if known, its ceiling.
     pub metrics: MetricTable,
-    /// All other metrics: a row each, a column a judge.
+    /// All other metrics: a row each, a column per judge.
     pub more: MetricTable,
     /// Rows by the labels of people and judge.
     pub confusion: Option<LabelTable>,
@@ -148,7 +145,7 @@ pub struct Curve {
     pub points: Vec<(f64, f64)>,
 }
 
-/// Rows of judges and floors in groups (one a test set), with the same columns throughout.
+/// Rows of judges and floors in groups (one per test set), with the same columns throughout.
 #[derive(Clone, Debug, Default)]
 pub struct MetricTable {
     /// Column heads. The first column is also drawn as a chart.
@@ -173,7 +170,7 @@ pub struct MetricRow {
     pub name: String,
     /// What it stands for.
     pub role: Role,
-    /// One figure a column.
+    /// One figure per column.
     pub figures: Vec<Figure>,
 }
 
@@ -278,7 +275,10 @@ pub struct Example {
 
 impl Report {
     /// The page.
-    pub fn to_html(&self) -> String {
+    ///
+    /// # Errors
+    /// A mistake in its template.
+    pub fn to_html(&self) -> Result<String, EvalError> {
         html::page(self)
     }
 }

@@ -119,7 +119,7 @@ fn sample() -> Report {
 
 #[test]
 fn a_full_page() {
-    let html = sample().to_html();
+    let html = sample().to_html().unwrap();
     for part in [
         "Agreement with people",
         "How the scores fall",
@@ -142,6 +142,9 @@ fn a_full_page() {
     for forbidden in ["<script", "http://", "https://", "NaN", "inf\"", "url("] {
         assert!(!html.contains(forbidden), "{forbidden} in the page");
     }
+    // Pictures first, and the long table of agreement folded.
+    let order = ["<h2>Scores", "<h2>Learning", "<h2>Examples", "<h2>Agreement with people", "<details class=\"card fold\">"];
+    assert!(order.map(|part| html.find(part).unwrap()).is_sorted());
     // Every element that is opened is closed.
     for tag in ["svg", "table", "details", "figure", "section", "div", "dl", "li", "p", "text", "main", "title"] {
         let opened = html.matches(&format!("<{tag}>")).count() + html.matches(&format!("<{tag} ")).count();
@@ -155,8 +158,37 @@ fn a_full_page() {
 
 #[test]
 fn an_empty_report_is_a_page_without_sections() {
-    let html = Report { title: "</title><script>alert(1)</script>".into(), ..Report::default() }.to_html();
-    assert!(!html.contains("<section") && !html.contains("<script"));
+    let html = Report { title: "</title><script>alert(1)</script>".into(), ..Report::default() }.to_html().unwrap();
+    assert!(!html.contains("<section") && !html.contains("<script") && html.contains("<h1>&lt;&#x2f;title"), "{html}");
+}
+
+/// Texts of rows and names are shown as they are: they become no tags, no attributes and no part of the template.
+#[test]
+fn hostile_texts_stay_texts() {
+    let hostile = "<script>alert(1)</script> \" onload=\"x' {{ style }} {% raw %} &amp; \u{0}\u{1b}";
+    let shown =
+        "&lt;script&gt;alert(1)&lt;&#x2f;script&gt; &quot; onload=&quot;x&#x27; {{ style }} {% raw %} &amp;amp; \u{FFFD}\u{FFFD}";
+    let text = || hostile.to_string();
+    let mut report = sample();
+    (report.title, report.subtitle) = (text(), text());
+    report.headlines[0] = Headline { label: text(), value: text(), detail: text() };
+    report.facts[0] = (text(), text());
+    report.notes = vec![text()];
+    report.curves[0].name = text();
+    report.curves[1].kind = text();
+    report.residuals[1] = Residuals::by_category(&text(), &vec![text(); 3], &[0.5, 1.0, 2.0]);
+    report.metrics.columns[0] = text();
+    report.metrics.groups[0].name = text();
+    report.metrics.groups[0].rows[0].name = text();
+    report.worst[0] =
+        Example { probabilities: vec![(text(), 0.5)], prompt: text(), chain: text(), decoded: text(), ..Example::default() };
+    let html = report.to_html().unwrap();
+    // Title, head and cells: 3 + 3 + 2 + 1, curves, residuals, metrics, an example.
+    assert!(html.matches(shown).count() > 25, "{}", html.matches(shown).count());
+    for forbidden in ["<script", "\" onload", "x' {{", "\u{0}", "\u{1b}"] {
+        assert!(!html.contains(forbidden), "{forbidden:?} in the page");
+    }
+    assert_eq!(html.matches("alert(1)").count(), html.matches("&lt;script&gt;alert(1)").count());
 }
 
 #[test]
@@ -172,10 +204,10 @@ fn strange_numbers_do_not_break_the_page() {
     report.metrics.groups.truncate(1);
     report.metrics.groups[0].rows.truncate(1);
     report.metrics.groups[0].rows[0].figures = vec![Err(Undefined::ConstantHuman).into()];
-    let html = report.to_html();
+    let html = report.to_html().unwrap();
     assert!(!html.contains("=\"NaN") && !html.contains("=\"inf") && !html.contains("MNaN"));
-    report.scale = vec![2.0, 1.0];
-    assert!(!report.to_html().contains("How the scores fall"));
+    report.scale = vec![2.0, 2.0];
+    assert!(!report.to_html().unwrap().contains("How the scores fall"));
 }
 
 #[test]

@@ -191,7 +191,7 @@ impl CellPaths {
         let mut sets = Vec::new();
         let mut chain_swap = None;
         for test in std::iter::once(&validation).chain(&data.tests) {
-            let judging = ScoreOptions { temperature: 1.0, seed, batch_size: BATCH, ..ScoreOptions::default() };
+            let judging = ScoreOptions { temperature: Some(1.0), seed, batch_size: BATCH, ..ScoreOptions::default() };
             let judged = judge.judge(&test.rows, &judging, ()).await?;
             let (figures, scores) = Figures::of_judged(&test.items, &judged)?;
             if test.split == Split::Test && judge.settings().chain {

@@ -1,37 +1,39 @@
-//! The results as one self-contained page: two charts for each group and task, with the tables of the Markdown below them.
+//! The results as one self-contained page: two charts for each group and task, with the tables of the Markdown folded below
+//! them.
 
-use std::fmt::Write;
 use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use minijinja::{Value, context};
+use pulldown_cmark::{Event, Options, Parser, html};
 
 use super::protocol::Group;
 use super::statistics::Mean;
 use super::table::{Results, Row};
 use super::{CellPaths, CompareError};
-use crate::eval::report::escape;
-use crate::eval::report::svg::{Anchor, Axis, Svg};
+use crate::charts::{self, Chart, Mark, Point, Rows};
+use crate::eval::report::template::Template;
 use crate::files::{refuse_foreign, write_own};
 
-const STYLE: &str = "\
-:root{color-scheme:light dark;--ink:#1c2430;--soft:#5b6675;--line:#d5dae1;--ground:#fff;--card:#f6f7f9;--judge:#1f6feb;--reference:#c2410c;--mark:#8a94a3}\
-@media(prefers-color-scheme:dark){:root{--ink:#e6e9ee;--soft:#9aa5b4;--line:#333b46;--ground:#12161c;--card:#1a2028;--judge:#6aa6ff;--reference:#ff9d5c;--mark:#7b8695}}\
-body{margin:0 auto;max-width:76rem;padding:2rem 1.2rem;background:var(--ground);color:var(--ink);font:16px/1.5 system-ui,sans-serif}\
-h1,h2{line-height:1.2}h2{margin-top:3rem;border-top:1px solid var(--line);padding-top:1.5rem}\
-.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(30rem,100%),1fr));gap:1.2rem}figure{margin:0;background:var(--card);border-radius:8px;padding:1rem}\
-figcaption{font-weight:600;margin-bottom:.4rem}svg{width:100%;height:auto;font-size:12px}svg text{fill:var(--ink)}svg .soft{fill:var(--soft)}\
-.grid{stroke:var(--line)}.zero{stroke:var(--soft);stroke-width:1.5}.judge{fill:var(--judge);stroke:var(--judge);stroke-width:2}\
-.reference{fill:var(--reference);stroke:var(--reference);stroke-width:2}.mark{stroke:var(--mark);stroke-dasharray:4 3}\
-.scroll{overflow-x:auto}table{border-collapse:collapse;font-size:.86rem;margin:.8rem 0}th,td{padding:.25rem .6rem;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}\
-th:first-child,td:first-child{text-align:left}";
+static TEMPLATE: LazyLock<Template> = LazyLock::new(|| Template::new("compare.html", include_str!("templates/compare.html")));
 
-/// In every page of ours, and so what tells it from others.
-const TITLE: &str = "<title>jurist: the comparison</title>";
+/// The title of every page of ours, and so what tells it from others.
+const TITLE: &str = "jurist: the comparison";
 
 /// The page's file beside the cells.
 const PAGE: &str = "index.html";
 
+/// Width of a chart; the names of methods are long.
+const WIDTH: f64 = 520.0;
+
+/// Whether a page is one of ours.
+fn is_ours(page: &str) -> bool {
+    page.contains(&format!("<title>{TITLE}</title>"))
+}
+
 /// As the tables' [`super::refuse_foreign_pages`].
 pub fn refuse_foreign_page(place: &CellPaths) -> Result<(), CompareError> {
-    Ok(refuse_foreign(&place.results.join(PAGE), |there| there.contains(TITLE))?)
+    Ok(refuse_foreign(&place.results.join(PAGE), is_ours)?)
 }
 
 /// Writes `index.html` beside the cells; returns it.
@@ -39,130 +41,91 @@ pub fn refuse_foreign_page(place: &CellPaths) -> Result<(), CompareError> {
 /// # Errors
 /// As the tables.
 pub fn write_page(results: &Results) -> Result<PathBuf, CompareError> {
-    let mut body = String::new();
-    let mut headings = 0;
-    let markdown = results.to_markdown()?;
-    let mut charts = Vec::new();
+    // The first section is that of the learning rates and has no charts.
+    let mut charts = vec![Vec::new()];
     for group in &results.place.protocol.groups {
         for task in &group.tasks {
             charts.push(group_charts(results, group, task)?);
         }
     }
-    for block in markdown.split("\n\n").filter(|b| !b.trim().is_empty()) {
-        body.push_str(&html_of(block));
-        // The first section is that of the learning rates; each one after it has its charts under its heading.
-        if block.trim_start().starts_with("## ") {
-            headings += 1;
-            if let Some(charts) = (headings >= 2).then(|| charts.get(headings - 2)).flatten() {
-                body.push_str(charts);
-            }
-        }
-    }
-    let page = format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
-         {TITLE}<style>{STYLE}</style></head>\n<body>\n{body}</body></html>\n"
-    );
     let path = results.place.results.join(PAGE);
-    write_own(&path, page.as_bytes(), |there| there.contains(TITLE))?;
+    write_own(&path, page(&results.to_markdown()?, charts)?.as_bytes(), is_ours)?;
     Ok(path)
 }
 
-fn group_charts(results: &Results, group: &Group, task: &str) -> Result<String, CompareError> {
+/// The page of the tables' Markdown; `charts` are those of each section.
+fn page(markdown: &str, charts: Vec<Vec<Chart>>) -> Result<String, CompareError> {
+    let mut parts = markdown.split("\n## ");
+    let opening = html_of(parts.next().unwrap_or_default());
+    let section = |(part, charts): (&str, Vec<Chart>)| {
+        let (title, tables) = part.split_once('\n').unwrap_or((part, ""));
+        context! { title, charts, tables => html_of(tables) }
+    };
+    let sections = parts.zip(charts).map(section).collect::<Vec<_>>();
+    Ok(TEMPLATE.render(context! { title => TITLE, opening, sections })?)
+}
+
+/// Markdown as HTML. Tags in it stay text.
+fn html_of(markdown: &str) -> Value {
+    let as_text = |event| match event {
+        Event::Html(text) | Event::InlineHtml(text) => Event::Text(text),
+        other => other,
+    };
+    let mut out = String::new();
+    html::push_html(&mut out, Parser::new_ext(markdown, Options::ENABLE_TABLES).map(as_text));
+    Value::from_safe_string(out)
+}
+
+fn group_charts(results: &Results, group: &Group, task: &str) -> Result<Vec<Chart>, CompareError> {
     let rows = results.rows(group, task)?;
     let reference = &results.place.protocol.method(&group.reference)?.title;
-    let marks: Vec<(&str, f64)> =
-        results.marks(task).into_iter().filter_map(|(name, _, outside)| Some((name, outside?))).collect();
-    let outside: Vec<(&Row, Option<Mean>)> = rows.iter().map(|row| (row, row.pearson.last().copied().flatten())).collect();
-    let behind: Vec<(&Row, Option<Mean>)> = rows.iter().filter_map(|row| Some((row, row.behind.as_ref()?.outside))).collect();
-    Ok(format!(
-        "<div class=\"charts\">\n<figure><figcaption>Pearson out of domain, 95 % intervals over seeds</figcaption>{}</figure>\n\
-         <figure><figcaption>{} minus each, out of domain</figcaption>{}</figure>\n</div>\n",
-        intervals(&outside, &marks, reference, "Pearson out of domain by method"),
-        escape(reference),
-        intervals(&behind, &[("0", 0.0)], reference, "Difference to each method"),
-    ))
+    let marks: Vec<(&str, f64)> = results.marks(task).into_iter().filter_map(|(name, _, at)| Some((name, at?))).collect();
+    let mark = |(name, value): &(&str, f64)| {
+        let short = name.split(' ').next_back().unwrap_or(name).trim_matches(['(', ')']);
+        Mark { value: *value, name: short.to_string() }
+    };
+    let names = marks.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+    let outside = |row: &Row| row.pearson.last().copied().flatten();
+    let behind: Vec<&Row> = rows.iter().filter(|row| row.behind.is_some()).collect();
+    let levels = Rows {
+        label: "Pearson out of domain by method",
+        title: "Pearson r",
+        marks: marks.iter().map(mark).collect(),
+        rows: rows.iter().map(|row| drawn(row, outside(row), reference)).collect(),
+        ..Rows::default()
+    };
+    let differences = Rows {
+        label: "Difference to each method",
+        title: "difference of Pearson r",
+        marks: vec![Mark { value: 0.0, name: String::new() }],
+        rows: behind.iter().map(|row| drawn(row, row.behind.as_ref().and_then(|b| b.outside), reference)).collect(),
+        ..Rows::default()
+    };
+    Ok(vec![
+        chart("Pearson out of domain, 95 % intervals over seeds".into(), format!("Dashed: {names}."), levels),
+        chart(
+            format!("{reference} minus each, out of domain"),
+            format!("Right of the dashed line {reference} is better. 95 % intervals over seeds, paired."),
+            differences,
+        ),
+    ])
 }
 
-/// A line a row: its mean as a point, its interval as a bar; `marks` are vertical lines.
-fn intervals(rows: &[(&Row, Option<Mean>)], marks: &[(&str, f64)], reference: &str, label: &str) -> String {
-    let (left, right, step) = (230.0, 600.0, 26.0);
-    let height = step * rows.len() as f64 + 56.0;
-    let mut svg = Svg::new(640.0, height, label);
-    let ends = |(_, mean): &(&Row, Option<Mean>)| mean.map(|m| [m.mean - m.half.unwrap_or(0.0), m.mean + m.half.unwrap_or(0.0)]);
-    let values = rows.iter().filter_map(ends).flatten().chain(marks.iter().map(|(_, x)| *x));
-    let axis = Axis::around(values, 6, left, right);
-    for (x, text) in axis.ticks(6) {
-        svg.line((axis.at(x), 18.0), (axis.at(x), height - 30.0), "grid");
-        svg.text((axis.at(x), height - 14.0), Anchor::Middle, "soft", &text);
-    }
-    for (name, x) in marks {
-        let class = if *x == 0.0 { "zero" } else { "mark" };
-        svg.line((axis.at(*x), 14.0), (axis.at(*x), height - 30.0), class);
-        if *x != 0.0 {
-            svg.text((axis.at(*x), 10.0), Anchor::Middle, "soft", name.split(' ').next_back().unwrap_or(name));
-        }
-    }
-    for (n, (row, mean)) in rows.iter().enumerate() {
-        let y = 32.0 + step * n as f64;
-        let class = if row.title == reference { "reference" } else { "judge" };
-        svg.text((left - 12.0, y + 4.0), Anchor::End, "", &row.title);
-        let Some(mean) = mean else { continue };
-        let half = mean.half.unwrap_or(0.0);
-        svg.line((axis.at(mean.mean - half), y), (axis.at(mean.mean + half), y), class);
-        svg.circle(
-            (axis.at(mean.mean), y),
-            5.0,
-            class,
-            &format!("{}: {:.3} ± {half:.3}, {} seeds", row.title, mean.mean, mean.seeds),
-        );
-    }
-    svg.finish()
+fn chart(title: String, caption: String, rows: Rows) -> Chart {
+    Chart { title, caption, svg: Rows { width: WIDTH, ..rows }.draw(), ..Chart::default() }
 }
 
-/// One block of the tables' Markdown: a heading, a table, or a paragraph.
-fn html_of(block: &str) -> String {
-    let mut html = String::new();
-    let mut lines = block.trim().lines().peekable();
-    while let Some(line) = lines.next() {
-        if let Some(text) = line.strip_prefix("## ") {
-            let _ = writeln!(html, "<h2>{}</h2>", inline(text));
-        } else if let Some(text) = line.strip_prefix("# ") {
-            let _ = writeln!(html, "<h1>{}</h1>", inline(text));
-        } else if line.starts_with('|') {
-            html.push_str("<div class=\"scroll\"><table>\n");
-            let cells = |line: &str, tag: &str| -> String {
-                line.trim_matches('|').split('|').map(|c| format!("<{tag}>{}</{tag}>", inline(c.trim()))).collect()
-            };
-            let _ = writeln!(html, "<tr>{}</tr>", cells(line, "th"));
-            while let Some(row) = lines.next_if(|l| l.starts_with('|')) {
-                if !row.starts_with("|---") {
-                    let _ = writeln!(html, "<tr>{}</tr>", cells(row, "td"));
-                }
-            }
-            html.push_str("</table></div>\n");
-        } else {
-            let _ = writeln!(html, "<p>{}</p>", inline(line));
-        }
-    }
-    html
-}
-
-/// Bold, italic, code and links of a line.
-fn inline(text: &str) -> String {
-    let mut html = escape(text);
-    for (mark, tag) in [("**", "strong"), ("*", "em"), ("`", "code")] {
-        while let Some((before, rest)) = html.split_once(mark) {
-            let Some((inside, after)) = rest.split_once(mark) else { break };
-            html = format!("{before}<{tag}>{inside}</{tag}>{after}");
-        }
-    }
-    if let Some((before, rest)) = html.split_once('[')
-        && let Some((label, rest)) = rest.split_once("](")
-        && let Some((target, after)) = rest.split_once(')')
-    {
-        return format!("{before}<a href=\"{target}\">{label}</a>{after}");
-    }
-    html
+/// A method's mean and its interval.
+fn drawn(row: &Row, mean: Option<Mean>, reference: &str) -> charts::Row {
+    let class = if row.title == reference { "judge" } else { "people" };
+    let point = |mean: Mean| Point {
+        value: mean.mean,
+        half: mean.half,
+        radius: 5.0,
+        class: class.into(),
+        title: format!("{}: {:.3} ± {:.3}, {} seeds", row.title, mean.mean, mean.half.unwrap_or(0.0), mean.seeds),
+    };
+    charts::Row { name: row.title.clone(), points: mean.map(point).into_iter().collect() }
 }
 
 #[cfg(test)]
@@ -170,15 +133,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn markdown_of_the_tables_becomes_html() {
-        assert_eq!(html_of("## A & B"), "<h2>A &amp; B</h2>\n");
-        assert_eq!(
-            html_of("see [X](x.md), **bold** and *em*"),
-            "<p>see <a href=\"x.md\">X</a>, <strong>bold</strong> and <em>em</em></p>\n"
-        );
-        let table = html_of("| a | b |\n|---|---|\n| 1 | **2** |");
-        assert!(table.contains("<tr><th>a</th><th>b</th></tr>\n<tr><td>1</td><td><strong>2</strong></td></tr>"), "{table}");
-        // An interval in brackets is no link.
-        assert_eq!(html_of("[+0.1, +0.2]"), "<p>[+0.1, +0.2]</p>\n");
+    fn tables_become_sections_with_their_charts() {
+        let markdown = "# All\n\nsee [X](x.md), **bold** and [+0.1, +0.2]\n\n## Rates\n\n| a |\n|---|\n| 1 |\n\n## A & B\n\n\
+                        | a | b |\n|---|---|\n| 1 | **2** |\n";
+        let chart = Chart { title: "first".into(), ..Chart::default() };
+        let page = page(markdown, vec![Vec::new(), vec![chart]]).unwrap();
+        for part in [
+            "<title>jurist: the comparison</title>",
+            "<h1>All</h1>",
+            "<a href=\"x.md\">X</a>, <strong>bold</strong> and [+0.1, +0.2]",
+            "<h2>A &amp; B</h2>",
+            "<td>1</td><td><strong>2</strong></td>",
+        ] {
+            assert!(page.contains(part), "{part} is missing: {page}");
+        }
+        let order = ["<h1>", "Rates</h2>", "A &amp; B</h2>", "<figcaption>first", "<th>b</th>"].map(|part| page.find(part));
+        assert!(order.is_sorted() && order[0].is_some(), "{order:?}");
+        assert!(is_ours(&page));
+    }
+
+    #[test]
+    fn names_from_a_protocol_stay_text() {
+        let hostile = "<script>alert(1)</script> {{ style }} \"quoted\"";
+        let chart = Chart { title: hostile.into(), ..Chart::default() };
+        let markdown = format!("# {hostile}\n\n## {hostile}\n\n| {hostile} |\n|---|\n| {hostile} |\n\n<script>\n");
+        let page = page(&markdown, vec![vec![chart]]).unwrap();
+        assert!(!page.contains("<script") && page.matches("{{ style }}").count() == 6, "{page}");
     }
 }

@@ -259,7 +259,7 @@ impl Protocol {
     /// # Errors
     /// A value that the setting does not take.
     pub fn lay(&self, method: &Method, layers: &mut Layers) -> Result<(), CompareError> {
-        let trained_by = method.settings.get("method").and_then(|m| m.as_str()).and_then(config::Method::named);
+        let trained_by = method.settings.get("method").and_then(|m| m.as_str()).and_then(|m| m.parse::<config::Method>().ok());
         let kind = match trained_by {
             Some(trained_by) if !trained_by.spec().samples_chains() => &self.imitation,
             _ => &self.policy,

@@ -244,7 +244,7 @@ async fn contend(judges: &[Judge], data: &DemoData, seed: u64, progress: &mut dy
     progress.begin("judging", 0, rows * ways.len() as u64);
     let (mut contenders, mut done) = (Vec::new(), 0u64);
     for (name, judge, chains, temperature) in ways {
-        let judging = ScoreOptions { chains, temperature, seed, batch_size: 512, ..ScoreOptions::default() };
+        let judging = ScoreOptions { chains, temperature: Some(temperature), seed, batch_size: 512, ..ScoreOptions::default() };
         let mut sets = Vec::new();
         for test in &data.tests {
             let judged = judge.judge(&test.rows, &judging, |n| progress.step(done + n as u64, f64::NAN)).await?;

@@ -37,7 +37,7 @@ pub struct Page<'a> {
 impl Page<'_> {
     /// Writes the page; `dirs` hold the `metrics.jsonl` of SFT, REAL, reinforce and SFT continued.
     pub fn write(&self, path: &Path, dirs: &[PathBuf]) -> Result<(), DemoError> {
-        let page = self.report(dirs).to_html();
+        let page = self.report(dirs).to_html()?;
         Ok(write_own(path, page.as_bytes(), is_ours)?)
     }
 
@@ -68,7 +68,7 @@ impl Page<'_> {
             notes: vec![
                 quick.into(),
                 "Histograms (before: SFT, after: REAL), reliability and examples are those of the in-domain test set, one sampled \
-                 chain of thought a row. Intervals are percentile bootstrap over rows (95 %); they do not cover the choice of seed."
+                 chain of thought per row. Intervals are percentile bootstrap over rows (95 %); they do not cover the choice of seed."
                     .into(),
                 "REAL, reinforce and SFT continued start from the same judge and see the same number of sequences. Learning rates \
                  are those that a study in PyTorch chose on validation, from the same three for each policy-gradient method."
@@ -175,7 +175,7 @@ fn curves(dirs: &[PathBuf]) -> Vec<Curve> {
         let points = logs.get(log).map(|lines| lines.iter().filter_map(point).collect()).unwrap_or_default();
         Curve { name: name.into(), kind: kind.into(), points }
     };
-    let (loss, pearson) = ("supervised: cross-entropy, nats a token", "then: Pearson r on validation, greedy chain");
+    let (loss, pearson) = ("supervised: cross-entropy, nats per token", "then: Pearson r on validation, greedy chain");
     vec![
         curve(0, "training", loss, "loss"),
         curve(0, "validation", loss, "eval_loss"),
@@ -185,7 +185,7 @@ fn curves(dirs: &[PathBuf]) -> Vec<Curve> {
         curve(3, "SFT continued", pearson, "eval_pearson"),
         curve(1, "REAL", "then: squared error of the expected score", "judge/mse"),
         curve(2, "reinforce", "then: squared error of the expected score", "judge/mse"),
-        curve(1, "REAL", "then: tokens of a chain", "completions/mean_length"),
-        curve(2, "reinforce", "then: tokens of a chain", "completions/mean_length"),
+        curve(1, "REAL", "then: tokens per chain", "completions/mean_length"),
+        curve(2, "reinforce", "then: tokens per chain", "completions/mean_length"),
     ]
 }

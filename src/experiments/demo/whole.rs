@@ -8,7 +8,7 @@ const WHOLE: u64 = 1000;
 /// Passes the progress of several stretches of work on as one. A stretch's share is its part of the time, as it was
 /// measured on a CPU adapter; elsewhere the estimate is rougher.
 pub struct Whole<'a> {
-    inner: &'a mut dyn Progress,
+    inner: &'a mut (dyn Progress + Send),
     /// Per mille of each stretch.
     shares: &'a [u64],
     stretch: usize,
@@ -18,7 +18,7 @@ pub struct Whole<'a> {
 
 impl<'a> Whole<'a> {
     /// A whole of stretches with these shares, per mille.
-    pub fn new(inner: &'a mut dyn Progress, shares: &'a [u64]) -> Self {
+    pub fn new(inner: &'a mut (dyn Progress + Send), shares: &'a [u64]) -> Self {
         Whole { inner, shares, stretch: 0, total: 1, begun: false }
     }
 

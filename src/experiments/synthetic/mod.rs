@@ -241,14 +241,6 @@ impl Item {
         write_chain(&self.verdicts, self.quotes.as_deref(), &met)
     }
 
-    /// The first annotator's score and the mean of the others': over many items their correlation is what one person
-    /// reaches. `None` for a training item, which has one annotator.
-    pub fn one_against_rest(&self) -> Option<(f64, f64)> {
-        let (first, rest) = self.labels.split_first()?;
-        let total: f64 = rest.iter().map(|&l| f64::from(l)).sum();
-        (!rest.is_empty()).then(|| (f64::from(*first), total / rest.len() as f64))
-    }
-
     /// Words of the response, from after `response` to before `judge`.
     pub fn response_length(&self) -> usize {
         self.prompt.split_whitespace().skip_while(|w| *w != "response").count().saturating_sub(2)

@@ -9,7 +9,7 @@ mod python;
 mod source;
 
 pub use json::json_to_template;
-pub use program::JinjaTemplate;
+pub use program::{JinjaTemplate, Variable};
 pub use source::LONGEST;
 
 use minijinja::{Error, ErrorKind};

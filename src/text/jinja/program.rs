@@ -4,7 +4,7 @@
 //! any size: `{% set s = s ~ s %}` forty times over is a terabyte. So the compiled instructions are rewritten: before an
 //! operator its operands are measured, after it its result, and jumps are moved accordingly.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use minijinja::machinery::{CompiledTemplate, Instruction, Instructions, TemplateConfig, eval, make_string_output};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value};
@@ -18,6 +18,15 @@ use super::source::prepared;
 const RECURSION: usize = 200;
 /// "Do not remember this filter": minijinja numbers those that it does.
 const NOT_CACHED: u8 = !0;
+
+/// A variable that a template takes from its context.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Variable {
+    /// Its name.
+    pub name: String,
+    /// Whether the template asks anywhere if the variable is there: by `if`, `and`, `or`, `not`, `is defined` or `default`.
+    pub tested: bool,
+}
 
 struct Source {
     environment: Environment<'static>,
@@ -94,6 +103,19 @@ impl JinjaTemplate {
         self.any(|i| matches!(i, Instruction::Lookup(found) if *found == name))
     }
 
+    /// The variables that the template takes from its context, in the order of their first use. Names that the template has set
+    /// before (`set`, `for`, `with`, the arguments of a macro) are its own, and functions are not variables.
+    ///
+    /// minijinja's `undeclared_variables` has no order, and leaves out `x` in `{% set x = x | trim %}`.
+    pub fn variables(&self) -> Vec<Variable> {
+        let program = self.0.borrow_dependent();
+        let mut found = Vec::new();
+        for part in std::iter::once(&program.main).chain(program.blocks.values()) {
+            add_variables(part, &mut found);
+        }
+        found
+    }
+
     fn any(&self, fits: impl Fn(&Instruction<'_>) -> bool) -> bool {
         let program = self.0.borrow_dependent();
         program.blocks.values().chain([&program.main]).flat_map(instructions).any(fits)
@@ -115,6 +137,51 @@ impl<'a> Program<'a> {
 
 fn instructions<'i, 'a>(of: &'i Instructions<'a>) -> impl Iterator<Item = &'i Instruction<'a>> {
     (0..).map_while(|at| of.get(at))
+}
+
+/// Adds the variables that `part` looks up and has not stored itself.
+fn add_variables(part: &Instructions<'_>, found: &mut Vec<Variable>) {
+    use Instruction as I;
+    let macros = instructions(part).filter_map(|i| if let I::BuildMacro(_, start, _) = i { Some(*start) } else { None });
+    let macros: BTreeSet<u32> = macros.collect();
+    let mut scopes = vec![BTreeSet::new()];
+    for (at, instruction) in (0..).zip(instructions(part)) {
+        if macros.contains(&at) {
+            scopes.push(BTreeSet::from(["caller"]));
+        }
+        match instruction {
+            I::PushLoop(_) => scopes.push(BTreeSet::from(["loop"])),
+            I::PushWith => scopes.push(BTreeSet::new()),
+            I::PopLoopFrame | I::PopFrame | I::Return => {
+                scopes.pop();
+            }
+            I::StoreLocal(name) => {
+                if let Some(scope) = scopes.last_mut() {
+                    scope.insert(*name);
+                }
+            }
+            I::Lookup(name) if !scopes.iter().any(|scope| scope.contains(name)) => {
+                let tested = allows_missing(part.get(at + 1), part.get(at + 2));
+                match found.iter_mut().find(|variable| variable.name == *name) {
+                    Some(known) => known.tested |= tested,
+                    None => found.push(Variable { name: (*name).into(), tested }),
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Whether the two instructions after a lookup allow a variable that is missing.
+fn allows_missing(next: Option<&Instruction<'_>>, second: Option<&Instruction<'_>>) -> bool {
+    use Instruction as I;
+    let defaults = |i: Option<&I>| matches!(i, Some(I::ApplyFilter("default" | "d", ..)));
+    match next {
+        Some(I::JumpIfFalse(_) | I::JumpIfFalseOrPop(_) | I::JumpIfTrueOrPop(_) | I::Not) => true,
+        Some(I::PerformTest("defined" | "undefined", ..)) => true,
+        Some(I::LoadConst(_)) => defaults(second),
+        _ => defaults(next),
+    }
 }
 
 /// The same instructions with their values measured.

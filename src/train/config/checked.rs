@@ -9,7 +9,7 @@ impl TrainConfig {
     ///
     /// # Errors
     /// The first setting that cannot be used, or what does not go together.
-    pub fn checked(&self) -> Result<TrainConfig, SettingError> {
+    pub(crate) fn checked(&self) -> Result<TrainConfig, SettingError> {
         let as_json = |config: &TrainConfig| serde_json::to_value(config).map_err(|e| SettingError::Conflict(e.to_string()));
         let (mine, default) = (as_json(self)?, as_json(&TrainConfig::default())?);
         let mut layers = Layers::default();

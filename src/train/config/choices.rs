@@ -91,6 +91,7 @@ pub enum ChainColumn {
     Auto,
     /// `none`: they are ignored.
     Ignored,
+    /// In the column of this name.
     Named(String),
 }
 
@@ -130,10 +131,10 @@ mod tests {
             }
             assert!(serde_json::from_value::<T>("nonsense".into()).is_err());
         }
-        held::<Expectation>(&Expectation::WORDS);
-        held::<ScoreReads>(&ScoreReads::WORDS);
+        held::<Expectation>(Expectation::WORDS);
+        held::<ScoreReads>(ScoreReads::WORDS);
         held::<SaveDtype>(SaveDtype::WORDS);
-        held::<WeightPolicy>(&WeightPolicy::WORDS);
+        held::<WeightPolicy>(WeightPolicy::WORDS);
         held::<Chat>(Chat::WORDS);
         assert_eq!(Chat::WORDS, CHAT_WORDS);
         let choices = Chat::ALL.iter().map(|chat| Some(Choice::from(*chat)));

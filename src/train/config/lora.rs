@@ -6,7 +6,7 @@ use crate::model::lora::{ALL_LINEAR, LoraSettings};
 #[doc(hidden)]
 impl TrainConfig {
     /// The adapter that is to be trained; `None`: every weight learns, or the adapter that the start model has.
-    pub fn lora(&self) -> Option<LoraSettings> {
+    pub(crate) fn lora(&self) -> Option<LoraSettings> {
         let r = self.lora_r as usize;
         let targets = self.lora_target_modules.split(',').map(|t| t.trim().to_string()).filter(|t| !t.is_empty()).collect();
         let (alpha, dropout) = (self.lora_alpha.unwrap_or(2.0 * r as f64), self.lora_dropout);

@@ -90,7 +90,7 @@ impl MethodSpec {
     }
 
     /// Whether each step samples chains.
-    pub fn samples_chains(&self) -> bool {
+    pub(crate) fn samples_chains(&self) -> bool {
         self.chains == ChainSource::Sampled
     }
 
@@ -113,7 +113,7 @@ impl MethodSpec {
 
 impl Method {
     /// The table.
-    pub const fn spec(self) -> MethodSpec {
+    pub(crate) const fn spec(self) -> MethodSpec {
         match self {
             Method::Sft => MethodSpec::given(ChainSource::Rows, CROSS_ENTROPY, "cross-entropy"),
             Method::Raft => MethodSpec::given(ChainSource::Nobody, SQUARED, "squared error of the expected score"),
@@ -141,7 +141,7 @@ impl Method {
     }
 
     /// The method of a single stage.
-    pub fn stage(self) -> Method {
+    pub(crate) fn stage(self) -> Method {
         match self.spec().chains {
             ChainSource::FirstStage => Method::CotRaft,
             ChainSource::Rows | ChainSource::Nobody | ChainSource::Sampled => self,
@@ -152,7 +152,7 @@ impl Method {
 #[doc(hidden)]
 impl TrainConfig {
     /// True for methods that write their own chains at each step.
-    pub fn samples_chains(&self) -> bool {
+    pub(crate) fn samples_chains(&self) -> bool {
         self.method.spec().samples_chains()
     }
 
@@ -174,10 +174,10 @@ mod tests {
     fn words_are_what_serde_writes() {
         for (method, word) in Method::ALL.iter().zip(Method::WORDS) {
             assert_eq!(serde_json::to_string(method).unwrap(), format!("{word:?}"));
-            assert_eq!((method.word(), Method::named(word)), (*word, Some(*method)));
+            assert_eq!((method.word(), word.parse()), (*word, Ok(*method)));
         }
         assert!(serde_json::from_str::<Method>("\"rael\"").is_err());
-        assert_eq!(Method::named("rael"), None);
+        assert!("rael".parse::<Method>().is_err());
     }
 
     #[test]

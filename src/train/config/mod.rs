@@ -1,5 +1,5 @@
 //! What a training run is asked to do, put together from four layers: defaults, the config file, the environment
-//! (`JURIST_<KEY>`), and flags; a later layer wins. Each value is checked against the table in [`keys`], and a message
+//! (`JURIST_<KEY>`), and flags; a later layer wins. Each value is checked against the table in [`settings`], and a message
 //! about it names the layer it came from. The names are those of transformers and TRL where the meaning is the same.
 
 mod checked;
@@ -8,6 +8,7 @@ pub mod keys;
 mod lora;
 pub mod method;
 mod policy;
+pub mod settings;
 mod suggest;
 #[cfg(test)]
 mod tests;
@@ -18,15 +19,13 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::judge::{Expectation, Scale, ScoreReads};
-use crate::model::lora::ALL_LINEAR;
-use crate::model::weight_policy::WeightPolicy;
-use crate::train::objective::policy::Aggregation;
+use crate::judge::Scale;
 use crate::train::objective::schedule::{Decay, Schedule};
 pub use choices::{BestMetric, ChainColumn, Chat, Preset, SaveDtype};
-pub use keys::{KEYS, Key, Kind, Raw};
+pub use keys::{Key, Kind, Raw};
 pub use method::Method;
-pub use suggest::{closest, edit_distance};
+pub use settings::{KEYS, TrainConfig};
+pub use suggest::closest;
 
 /// Where a value was written.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,277 +68,13 @@ fn did_you_mean(hint: &Option<&'static str>) -> String {
     hint.map(|word| format!("; did you mean `{word}`?")).unwrap_or_default()
 }
 
-/// The settings of a training run, under TRL's names where they mean the same.
-///
-/// A field that is `None` takes the default that its description names. `jurist train --help` lists the same settings.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct TrainConfig {
-    /// How to train. On given judgements: sft (cross-entropy of chain, phrase and score), raft (squared error of the expected
-    /// score, no chain), cot-raft (both), tract (cot-raft, then again from the start on chains of its own). On sampled chains:
-    /// real (both terms of the generalised policy gradient), reinforce and grpo (is the sampled score right), rl-squared (how
-    /// far off it is), rl-prob (probability of the label), rl-log and rl-ranked (scoring rules of the whole distribution).
-    pub method: Method,
-    /// Hugging Face model folder to start from.
-    pub model_name_or_path: Option<String>,
-    /// Model of the adapter to start from, in the place of the one that it names.
-    pub base: Option<String>,
-    /// config.json of a model to start from scratch, weights drawn from `seed`.
-    pub init: Option<String>,
-    /// tokenizer.json, or a folder with one, when it is not the model's own.
-    pub tokenizer: Option<String>,
-    /// With `init` and no tokenizer: train a BPE of this size on the training data.
-    pub vocab_size: Option<u32>,
-    /// Number format of the saved weights [default: the start model's].
-    pub save_dtype: Option<SaveDtype>,
-    /// With tract: a judge that cot-raft trained before, to write the chains, instead of training it.
-    pub chains_from: Option<String>,
-
-    /// Rank of a LoRA adapter: the model stays frozen and the adapter learns; 0 = every weight learns.
-    pub lora_r: u32,
-    /// The update's weight is alpha / r [default: 2 r].
-    pub lora_alpha: Option<f64>,
-    /// Share of the adapter's inputs that is dropped; for given judgements only.
-    pub lora_dropout: f64,
-    /// Projections that are adapted, by commas: all-linear, or q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj.
-    pub lora_target_modules: String,
-    /// Weigh the update by alpha / sqrt(r).
-    pub use_rslora: bool,
-    /// How the frozen matrices are held on the GPU; auto = as they are stored.
-    pub base_weights: WeightPolicy,
-
-    /// Rows to train on: JSON Lines, a JSON array, CSV (each plain, .gz or .zst), Parquet, or a folder of those.
-    pub train_file: String,
-    /// Rows to evaluate on.
-    pub eval_file: Option<String>,
-    /// Column with the human score.
-    pub label_column: String,
-    /// Column with the chain of thought; auto looks for chain, feedback, rationale; none ignores them.
-    pub chain_column: ChainColumn,
-    /// Skip and count malformed rows instead of stopping at the first.
-    pub skip_bad: bool,
-    /// Longest row in tokens; longer ones are counted and skipped.
-    pub max_length: u32,
-    /// At most this many rows of train_file [default: all].
-    pub limit: Option<u64>,
-    /// Put the rows of train_file in this seed's order before `limit` cuts them [default: the file's order].
-    pub shuffle_seed: Option<u64>,
-    /// What an archive may unpack to, such as 64GiB [default: 256 MiB, and more up to 100 times its packed size].
-    pub max_decompressed: Option<String>,
-
-    /// Scores: "1..5", "0..4=0..1" (texts 0 to 4 for values 0 to 1), or "bad,fair,good=0,0.5,1" [default: the start model's
-    /// judge.json, else 1..5].
-    pub scale: Option<String>,
-    /// Words between the chain of thought and the score [default: the start model's judge.json, else "So the overall score is
-    /// "].
-    pub phrase: Option<String>,
-    /// Most tokens of a chain of thought (0: twice the longest one in the training data).
-    pub max_completion_length: u32,
-    /// Prompt template: plain (the row's prompt), judge (built-in grading prompt), a Jinja file, or auto (plain where every row
-    /// has a prompt, else judge) [default: the start model's judge.json, else auto].
-    pub template: Option<String>,
-    /// Wrap prompts in the model's chat template; auto = if it has one [default: the start model's judge.json, else auto].
-    pub chat: Option<Chat>,
-    /// Day that the chat template states, as YYYY-MM-DD [default: the start model's judge.json, else today where the template
-    /// wants one].
-    pub date: Option<String>,
-    /// What the score is read from: prompt and chain, or the chain alone (the prompt is hidden from it) [default: the start
-    /// model's judge.json, else prompt].
-    pub score_reads: Option<ScoreReads>,
-    /// Learn the judgement only, not the prompt.
-    pub completion_only_loss: bool,
-
-    /// Values of the settings below that are not given: exact (the objective's own gradient), paper, or released-code.
-    pub preset: Preset,
-    /// Chains of thought a prompt (K).
-    pub num_generations: u32,
-    /// Optimiser steps on the same chains; from the second on both terms weigh the ratio of the chain's probabilities.
-    pub num_iterations: u32,
-    /// Largest such ratio; 0 = not bounded.
-    pub ratio_cap: f64,
-    /// Weight of advantage x log-probability of the chain; 0 leaves term 1 out.
-    pub exploration_weight: f64,
-    /// Weight of the reward's own gradient (beta in the paper); 0 leaves term 2 out [default: preset's].
-    pub refinement_weight: Option<f64>,
-    /// Weight of the squared error of the expected score, in real's reward and in cot-raft's loss [default: method's, 1].
-    pub squared_weight: Option<f64>,
-    /// Weight of log p(label) in the reward (lambda in the paper) [default: preset's].
-    pub logprob_weight: Option<f64>,
-    /// Weight of p(label) in the reward [default: preset's].
-    pub prob_weight: Option<f64>,
-    /// Weight of the ranked probability score in the reward [default: method's, 0].
-    pub ranked_weight: Option<f64>,
-    /// Divide advantages by the standard deviation of their group [default: preset's].
-    pub normalize_advantages: Option<bool>,
-    /// Clip advantages to this size; 0 = never [default: preset's].
-    pub advantage_clip: Option<f64>,
-    /// Advantages of each part of the reward by itself [default: preset's].
-    pub separate_advantages: Option<bool>,
-    /// Log-probabilities of a chain summed, or averaged over the batch's tokens [default: preset's].
-    pub loss_aggregation: Option<Aggregation>,
-    /// Expected score over the scale's tokens only, or over the full vocabulary [default: preset's].
-    pub expectation: Option<Expectation>,
-    /// Weight of the KL divergence to the start model.
-    pub beta: f64,
-    /// Weight of an entropy bonus on the chain's tokens.
-    pub entropy_coef: f64,
-    /// Temperature of the chains; only 1 is sampled from the policy that is trained.
-    pub temperature: f64,
-    /// Share of the probability that chains are sampled from; below 1 only with released-code [default: preset's].
-    pub top_p: Option<f64>,
-
-    /// Highest learning rate.
-    pub learning_rate: f64,
-    /// Learning rate after the warm-up.
-    pub lr_scheduler_type: Decay,
-    /// Where linear and cosine end, as a share of learning_rate.
-    pub min_lr_ratio: f64,
-    /// Warm-up as a share of all steps.
-    pub warmup_ratio: f64,
-    /// Warm-up in steps.
-    pub warmup_steps: u64,
-    /// AdamW's decay of weight matrices.
-    pub weight_decay: f64,
-    /// AdamW's first moment.
-    pub adam_beta1: f64,
-    /// AdamW's second moment.
-    pub adam_beta2: f64,
-    /// AdamW's epsilon.
-    pub adam_epsilon: f64,
-    /// Clip the gradient to this norm; 0 = never.
-    pub max_grad_norm: f64,
-    /// Stop after this many steps in a row whose gradient was not finite.
-    pub max_nonfinite_steps: u64,
-
-    /// Passes over the data.
-    pub num_train_epochs: f64,
-    /// Number of steps; -1 = by num_train_epochs.
-    pub max_steps: i64,
-    /// Rows in one packed batch; with sampled chains, prompts.
-    pub per_device_train_batch_size: u32,
-    /// Rows in one packed batch of the evaluation.
-    pub per_device_eval_batch_size: u32,
-    /// Packed batches in one step.
-    pub gradient_accumulation_steps: u32,
-    /// Keep only the input of each layer and compute the rest again on the way back: less memory, about a third more work.
-    pub gradient_checkpointing: bool,
-    /// With sampled chains: chains that are trained on together; fewer need less memory, and their prompt is computed again for
-    /// each batch of them (0: all chains of all prompts of a batch).
-    pub chains_per_pass: u32,
-    /// Seed of weights and data order.
-    pub seed: u64,
-    /// Folder for checkpoints, logs and the trained model.
-    pub output_dir: String,
-    /// Steps between two lines of metrics.jsonl.
-    pub logging_steps: u64,
-    /// Steps between two evaluations; 0 = at the end only.
-    pub eval_steps: u64,
-    /// Steps between two checkpoints; 0 = at the end only.
-    pub save_steps: u64,
-    /// Keep this many checkpoints (the best and the newest always stay) [default: all].
-    pub save_total_limit: Option<u64>,
-    /// Leave the best checkpoint's weights in output_dir, not the last step's.
-    pub load_best_model_at_end: bool,
-    /// What the best checkpoint is best at.
-    pub metric_for_best_model: BestMetric,
-    /// Go on from the newest checkpoint in output_dir (true) or from this one.
-    #[serde(skip_serializing_if = "Resume::is_no")]
-    pub resume_from_checkpoint: Resume,
-    /// GPU to use, by name or index.
-    pub adapter: Option<String>,
-}
-
-impl Default for TrainConfig {
-    fn default() -> Self {
-        TrainConfig {
-            method: Method::default(),
-            model_name_or_path: None,
-            base: None,
-            init: None,
-            tokenizer: None,
-            vocab_size: None,
-            save_dtype: None,
-            chains_from: None,
-            lora_r: 0,
-            lora_alpha: None,
-            lora_dropout: 0.0,
-            lora_target_modules: ALL_LINEAR.into(),
-            use_rslora: false,
-            base_weights: WeightPolicy::AS_STORED,
-            train_file: String::new(),
-            eval_file: None,
-            label_column: "score".into(),
-            chain_column: ChainColumn::Auto,
-            skip_bad: false,
-            max_length: 1024,
-            limit: None,
-            shuffle_seed: None,
-            max_decompressed: None,
-            scale: None,
-            phrase: None,
-            max_completion_length: 0,
-            template: None,
-            chat: None,
-            date: None,
-            score_reads: None,
-            completion_only_loss: true,
-            preset: Preset::Exact,
-            num_generations: 8,
-            num_iterations: 1,
-            ratio_cap: 0.0,
-            exploration_weight: 1.0,
-            refinement_weight: None,
-            squared_weight: None,
-            logprob_weight: None,
-            prob_weight: None,
-            ranked_weight: None,
-            normalize_advantages: None,
-            advantage_clip: None,
-            separate_advantages: None,
-            loss_aggregation: None,
-            expectation: None,
-            beta: 0.0,
-            entropy_coef: 0.0,
-            temperature: 1.0,
-            top_p: None,
-            learning_rate: 2e-5,
-            lr_scheduler_type: Decay::Linear,
-            min_lr_ratio: 0.0,
-            warmup_ratio: 0.0,
-            warmup_steps: 0,
-            weight_decay: 0.0,
-            adam_beta1: 0.9,
-            adam_beta2: 0.999,
-            adam_epsilon: 1e-8,
-            max_grad_norm: 1.0,
-            max_nonfinite_steps: 5,
-            num_train_epochs: 3.0,
-            max_steps: -1,
-            per_device_train_batch_size: 8,
-            per_device_eval_batch_size: 8,
-            gradient_accumulation_steps: 1,
-            gradient_checkpointing: false,
-            chains_per_pass: 0,
-            seed: 42,
-            output_dir: String::new(),
-            logging_steps: 1,
-            eval_steps: 0,
-            save_steps: 500,
-            save_total_limit: None,
-            load_best_model_at_end: false,
-            metric_for_best_model: BestMetric::Loss,
-            resume_from_checkpoint: Resume::default(),
-            adapter: None,
-        }
-    }
-}
-
 /// `resume_from_checkpoint`: `true`, `false`, or a checkpoint's folder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Resume {
     /// `true`: from the newest complete checkpoint in `output_dir`. `false`: a new run.
     Newest(bool),
+    /// From the checkpoint in this folder.
     From(String),
 }
 
@@ -553,13 +288,13 @@ impl TrainConfig {
     }
 
     /// Rows in one optimiser step (the last step of an epoch may have fewer).
-    pub fn rows_per_step(&self) -> usize {
+    pub(crate) fn rows_per_step(&self) -> usize {
         self.per_device_train_batch_size as usize * self.gradient_accumulation_steps as usize
     }
 
     /// Number of optimiser steps on `rows` rows, counted as transformers does: an epoch's last step may be short, and
     /// no step crosses an epoch.
-    pub fn total_steps(&self, rows: usize) -> u64 {
+    pub(crate) fn total_steps(&self, rows: usize) -> u64 {
         if self.max_steps > 0 {
             return self.max_steps as u64;
         }
@@ -568,25 +303,25 @@ impl TrainConfig {
     }
 
     /// Number of warm-up steps of a run of `total` steps.
-    pub fn warmup(&self, total: u64) -> u64 {
+    pub(crate) fn warmup(&self, total: u64) -> u64 {
         if self.warmup_steps > 0 { self.warmup_steps } else { (total as f64 * self.warmup_ratio).ceil() as u64 }
     }
 
     /// The learning rate's course over a run of `total` steps.
-    pub fn schedule(&self, total: u64) -> Schedule {
+    pub(crate) fn schedule(&self, total: u64) -> Schedule {
         let (decay, base) = (self.lr_scheduler_type, self.learning_rate);
         Schedule { decay, base, warmup: self.warmup(total), total, floor: self.min_lr_ratio }
     }
 
     /// What [`TrainConfig::to_toml`] wrote; `None` for any other text, and in a build without the cargo feature `toml`.
     #[cfg(all(feature = "toml", not(target_arch = "wasm32")))]
-    pub fn from_toml(text: &str) -> Option<Self> {
+    pub(crate) fn from_toml(text: &str) -> Option<Self> {
         toml::from_str(text).ok()
     }
 
     /// Nothing can be read without the cargo feature `toml`.
     #[cfg(all(not(feature = "toml"), not(target_arch = "wasm32")))]
-    pub fn from_toml(_: &str) -> Option<Self> {
+    pub(crate) fn from_toml(_: &str) -> Option<Self> {
         None
     }
 
@@ -599,7 +334,7 @@ impl TrainConfig {
     }
 
     /// The settings in which two configs differ, each as `key: mine, theirs`; for a word of warning on resume.
-    pub fn differences(&self, other: &TrainConfig) -> Vec<String> {
+    pub(crate) fn differences(&self, other: &TrainConfig) -> Vec<String> {
         let (Ok(Value::Object(mine)), Ok(Value::Object(theirs))) = (serde_json::to_value(self), serde_json::to_value(other))
         else {
             return Vec::new();

@@ -54,7 +54,7 @@ const GRPO: Estimator = Estimator { normalize: true, ..EXACT };
 #[doc(hidden)]
 impl TrainConfig {
     /// What is learned from given judgements; for methods that write chains, what their evaluations call the loss.
-    pub fn supervision(&self) -> Supervision {
+    pub(crate) fn supervision(&self) -> Supervision {
         let loss = self.method.spec().supervised;
         let cross_entropy = if loss.cross_entropy { 1.0 } else { 0.0 };
         let squared = if loss.squared { self.squared_weight.unwrap_or(1.0) } else { 0.0 };
@@ -98,7 +98,7 @@ impl TrainConfig {
     }
 
     /// Share of the probability that chains are sampled from.
-    pub fn sampling_top_p(&self) -> f64 {
+    pub(crate) fn sampling_top_p(&self) -> f64 {
         self.top_p.unwrap_or(self.estimator().top_p)
     }
 

@@ -27,6 +27,11 @@ fn table_and_struct_agree() {
     let value = serde_json::to_value(&all).unwrap();
     let fields: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(fields, names().collect::<Vec<_>>());
+    for key in KEYS {
+        let help = key.help();
+        assert!(help == help.trim() && !help.contains("  ") && !help.ends_with('.') && help.len() > 9, "{}: {help:?}", key.name);
+    }
+    assert_eq!(keys::find("seed").unwrap().help(), "Seed of weights and data order");
     // Each default that is set is one that its key allows.
     for (name, value) in serde_json::to_value(TrainConfig::default()).unwrap().as_object().unwrap() {
         let raw = match value {

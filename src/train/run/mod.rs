@@ -63,10 +63,10 @@ pub enum TrainOutcome {
 /// What a run is given from outside.
 pub struct RunContext<'a> {
     pub gpu: &'a Gpu,
-    pub clock: &'a dyn Clock,
-    pub progress: &'a mut dyn Progress,
+    pub clock: &'a (dyn Clock + Sync),
+    pub progress: &'a mut (dyn Progress + Send),
     /// True once somebody asked the run to stop.
-    pub interrupted: &'a dyn Fn() -> bool,
+    pub interrupted: &'a (dyn Fn() -> bool + Sync),
 }
 
 /// Trains as `config` says.

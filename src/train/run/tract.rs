@@ -272,7 +272,7 @@ async fn write_chains(
 fn sampling(config: &TrainConfig, first: usize) -> ScoreOptions {
     let seed = config.seed ^ (((first / ROWS_A_SEED + 1) as u64) << 32);
     let batch_size = config.per_device_eval_batch_size as usize;
-    ScoreOptions { temperature: 1.0, seed, batch_size, first_row: first % ROWS_A_SEED, ..ScoreOptions::default() }
+    ScoreOptions { temperature: Some(1.0), seed, batch_size, first_row: first % ROWS_A_SEED, ..ScoreOptions::default() }
 }
 
 /// The row as it was written, with this chain instead of its own, as a line.

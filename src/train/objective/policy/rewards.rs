@@ -33,7 +33,7 @@ pub struct ScoredCompletion {
 #[derive(Clone, Copy)]
 pub enum Scores<'a> {
     /// Drawn now: the batch's `n`-th chain by this number in [0, 1).
-    Draw(&'a dyn Fn(u64) -> f64),
+    Draw(&'a (dyn Fn(u64) -> f64 + Sync)),
     /// Drawn before, by the policy that wrote the chains; its ratio to the policy now is wanted.
     Drawn(&'a [Vec<ScoredCompletion>]),
 }

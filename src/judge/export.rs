@@ -1,0 +1,60 @@
+//! A trained judge on its way into a bundle.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::{JudgeError, JudgeSettings, Result};
+use crate::bundle::{self, Exported, Manifest, SHARD_BYTES};
+use crate::model::config::Config;
+use crate::model::source::TensorSource;
+use crate::model_folder::ModelFolder;
+use crate::ops::weight_dtype::WeightDtype;
+use crate::text::Tokenizer;
+
+/// What a bundle is made from. An adapter is added into its model.
+pub struct JudgeExport {
+    /// `judge.json` as it is.
+    judge: Value,
+    tokenizer: Tokenizer,
+    model: Box<dyn TensorSource>,
+    /// What to tell the user.
+    pub notes: Vec<String>,
+}
+
+impl JudgeExport {
+    /// Reads all of a judge but its weights.
+    ///
+    /// # Errors
+    /// A model that is no judge; files that are missing or damaged.
+    pub fn open(folder: &ModelFolder) -> Result<Self> {
+        let judge = folder.judge_json()?.ok_or_else(|| JudgeError::no_judge(folder))?;
+        JudgeSettings::from_json(&judge)?;
+        let judge = serde_json::from_str(&judge).map_err(|e| JudgeError::Settings { found: e.to_string() })?;
+        let tokenizer = folder.tokenizer()?;
+        let stored = folder.weights()?;
+        let notes = stored.notes.clone();
+        Ok(JudgeExport { judge, tokenizer, model: stored.merged()?, notes })
+    }
+
+    /// The sizes of the model.
+    pub fn config(&self) -> &Config {
+        self.model.config()
+    }
+
+    /// Writes the bundle `to`, with rows to try the judge on.
+    ///
+    /// # Errors
+    /// As [`bundle::export`].
+    pub fn write(&self, to: &Path, name: &str, weights: WeightDtype, examples: Vec<Value>) -> Result<Manifest> {
+        let (model, tokenizer, judge) = (self.model.as_ref(), &self.tokenizer, self.judge.clone());
+        let bundle = Exported { name, weights, model, tokenizer, judge, examples };
+        Ok(bundle::export(to, &bundle, SHARD_BYTES)?)
+    }
+}
+
+/// The name of a judge that nobody gave one: its folder's.
+pub fn folder_name(folder: &Path) -> String {
+    let full = std::fs::canonicalize(folder).unwrap_or_else(|_| folder.into());
+    full.file_name().map_or("judge".into(), |name| name.to_string_lossy().into_owned())
+}
