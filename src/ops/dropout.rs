@@ -6,7 +6,7 @@ use crate::gpu::{Dispatch, Extent, KernelSpec, Param, PlanBuilder, RunParam, Ten
 /// Which values are dropped: a function of key, site and index.
 #[derive(Clone, Copy, Debug)]
 pub struct Dropout {
-    /// Share of values that become zero, in 0 .. 1.
+    /// The share of values that become zero, in 0 .. 1.
     pub p: f32,
     /// The random key, another one for every batch.
     pub key: [RunParam; 2],

@@ -29,7 +29,7 @@ fn packed_spec(dtype: WeightDtype, width: u32, chunk: bool) -> KernelSpec {
     KernelSpec::new("embedding_packed.wgsl", "forward", &constants)
 }
 
-/// `y[T, H] = table[ids]`. The ids must be below the table's rows: check them on the host.
+/// `y[T, H] = table[ids]`. The caller has checked that the ids are below the rows of the table.
 pub fn forward(plan: &mut PlanBuilder, ids: Tensor, table: &Matrix, y: Tensor, tokens: Extent, width: u32) {
     for (first, chunk) in table.placed() {
         let rows = rows_of(table.chunks.len(), first, chunk.rows);
@@ -44,7 +44,7 @@ pub fn forward(plan: &mut PlanBuilder, ids: Tensor, table: &Matrix, y: Tensor, t
     }
 }
 
-/// One chunk's dispatch over `count` tokens or ids.
+/// The dispatch of one chunk over `count` tokens or ids.
 fn record(plan: &mut PlanBuilder, entry: &'static str, tensors: &[Tensor], count: Extent, rows: Rows, width: u32) {
     let size = count.times(vecs(width));
     plan.dispatch(Dispatch {
@@ -72,10 +72,10 @@ fn forward_packed(plan: &mut PlanBuilder, [ids, y]: [Tensor; 2], table: Packed, 
     });
 }
 
-/// The tokens of a batch sorted by id, so that each row of the table's gradient has one owner.
+/// The tokens of a batch sorted by id, so that one thread can sum the gradient of each element of the table.
 #[derive(Clone, Debug, Default)]
 pub struct Buckets {
-    /// Per distinct id: the id, and the range of its tokens in `tokens`.
+    /// Per distinct id: the id, and the start and end of its tokens in `tokens`.
     pub buckets: Vec<[u32; 4]>,
     /// Token indices, grouped by id, in order within a group.
     pub tokens: Vec<u32>,
@@ -96,7 +96,7 @@ pub fn buckets(ids: &[u32]) -> Buckets {
     Buckets { buckets, tokens }
 }
 
-/// `dtable[id] += sum of dy[t]` over the tokens of each id; `distinct` is the live number of buckets.
+/// `dtable[id] += sum of dy[t]` over the tokens of each id; `distinct` is the number of buckets.
 pub fn backward(
     plan: &mut PlanBuilder,
     (buckets, tokens): (Tensor, Tensor),
