@@ -1,11 +1,11 @@
-//! Who follows long work, and its clock. The library itself never prints and never looks at a clock; both are handed in.
+//! Progress reports and clocks. The library never prints and never reads a clock; the caller provides both.
 
-/// Seconds since some fixed moment. The command line hands in the system's clock, a browser its own.
+/// Seconds since a fixed moment. The command line provides the system's clock, a browser its own.
 pub trait Clock {
     fn seconds(&self) -> f64;
 }
 
-/// A clock that stands still, for runs whose logs are to repeat byte for byte.
+/// A clock that is always 0, for runs whose logs must be reproducible byte for byte.
 pub struct NoClock;
 
 impl Clock for NoClock {
@@ -14,21 +14,21 @@ impl Clock for NoClock {
     }
 }
 
-/// Somebody who follows a run. Every method may do nothing.
+/// Receives the progress of a run. By default every method does nothing.
 pub trait Progress {
-    /// A stretch of work begins: `total` steps, of which `done` are behind.
+    /// A task of `total` steps begins; `done` of them are already completed.
     fn begin(&mut self, _what: &str, _done: u64, _total: u64) {}
-    /// `done` steps are behind; `loss` is the last one's.
+    /// `done` steps are completed; `loss` is that of the last one.
     fn step(&mut self, _done: u64, _loss: f64) {}
-    /// The stretch of work is over.
+    /// The task has ended.
     fn end(&mut self) {}
-    /// Something worth a line.
+    /// A message for the user.
     fn note(&mut self, _line: &str) {}
-    /// Something that may need looking at.
+    /// A warning for the user.
     fn warn(&mut self, _line: &str) {}
 }
 
-/// Nobody listens.
+/// Ignores all progress.
 pub struct Silent;
 
 impl Progress for Silent {}

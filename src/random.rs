@@ -1,13 +1,13 @@
 //! Counter-based random numbers: Threefry-2x32 with 20 rounds (Salmon et al., "Parallel random numbers: as easy as
 //! 1, 2, 3", SC 2011). The same function is written in WGSL in `shaders/lib/threefry.wgsl`.
 //!
-//! A counter-based generator has no state to advance: number `n` of stream `key` is a pure function of both, so what a
-//! row draws never depends on batch size, order, or on how often a run was interrupted.
+//! A counter-based generator has no state. Number `n` of stream `key` is a pure function of both, so the draws of a row do not
+//! depend on batch size, order, or interruptions of a run.
 
 const ROTATIONS: [u32; 8] = [13, 15, 26, 6, 17, 29, 16, 24];
 const PARITY: u32 = 0x1BD1_1BDA;
 
-/// Threefry-2x32-20: two 32-bit words out of a 64-bit `key` and a 64-bit `counter`.
+/// Threefry-2x32-20: two 32-bit words from a 64-bit `key` and a 64-bit `counter`.
 pub fn threefry2x32(key: [u32; 2], counter: [u32; 2]) -> [u32; 2] {
     let keys = [key[0], key[1], PARITY ^ key[0] ^ key[1]];
     let mut x = [counter[0].wrapping_add(keys[0]), counter[1].wrapping_add(keys[1])];
@@ -23,7 +23,7 @@ pub fn threefry2x32(key: [u32; 2], counter: [u32; 2]) -> [u32; 2] {
     x
 }
 
-/// A stream of random numbers: a key, and the position of the next draw.
+/// A stream of random numbers: a key and the position of the next draw.
 #[derive(Clone, Debug)]
 pub struct Stream {
     key: [u32; 2],
@@ -31,7 +31,7 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// The stream of `seed` that belongs to `purpose`; two purposes of one seed never share numbers.
+    /// The stream of `seed` for `purpose`. Different purposes have independent streams.
     pub fn new(seed: u64, purpose: u64) -> Self {
         let key = threefry2x32([seed as u32, (seed >> 32) as u32], [purpose as u32, (purpose >> 32) as u32]);
         Stream { key, next: 0 }
@@ -59,7 +59,7 @@ impl Stream {
         self.uniform() < p
     }
 
-    /// Standard normal (Box-Muller; the second number of the pair is dropped so that draws stay countable).
+    /// Standard normal (Box-Muller). The second number of the pair is discarded, so that every draw takes two positions.
     pub fn normal(&mut self) -> f64 {
         let u = 1.0 - self.uniform();
         let v = self.uniform();
@@ -80,19 +80,19 @@ mod tests {
 
     /// Known answers of the Random123 distribution (`kat_vectors`, threefry2x32 20).
     #[test]
-    fn known_answers() {
+    fn threefry_gives_the_known_answers() {
         assert_eq!(threefry2x32([0, 0], [0, 0]), [0x6b20_0159, 0x99ba_4efe]);
         assert_eq!(threefry2x32([u32::MAX; 2], [u32::MAX; 2]), [0x1cb9_96fc, 0xbb00_2be7]);
         assert_eq!(threefry2x32([0x1319_8a2e, 0x0370_7344], [0x243f_6a88, 0x85a3_08d3]), [0xc492_3a9c, 0x483d_f7a0]);
     }
 
     #[test]
-    fn moments() {
-        let mut s = Stream::new(7, 1);
+    fn normal_draws_have_mean_0_and_variance_1() {
+        let mut stream = Stream::new(7, 1);
         let n = 40_000;
         let (mut mean, mut square) = (0.0, 0.0);
         for _ in 0..n {
-            let x = s.normal();
+            let x = stream.normal();
             mean += x / n as f64;
             square += x * x / n as f64;
         }

@@ -26,7 +26,7 @@ use jurist::model::source::TensorSource;
 use jurist::model_folder::ModelFolder;
 use jurist::text::{ChatOptions, ChatTemplate, Date, Files, SpecialTokens, StreamDecoder, TextError, Tokenizer, word_level};
 use jurist::train::checkpoint::open_checkpoint;
-use jurist::train::checkpoint::training_state::{Parameter, Part};
+use jurist::train::checkpoint::training_state::{Parameter, StatePart};
 use jurist::train::config::{Layers, Resume, SettingError};
 use jurist::train::data::order::DataOrder;
 use jurist::train::{TrainConfig, TrainError};
@@ -285,12 +285,12 @@ pub fn trainer_state(data: &[u8]) {
         }
         assert!(order.epochs().is_finite());
     }
-    checkpoint.state.offer(0.5, true);
+    checkpoint.state.record_metric(0.5, true);
     let parameters: Vec<Parameter> = tensors(&CONFIG).into_iter().map(|t| Parameter { name: t.name, shape: t.shape }).collect();
     said(checkpoint.tensors.expect(&parameters));
     let mut values = Vec::new();
     for parameter in &parameters {
-        for part in Part::ALL {
+        for part in StatePart::ALL {
             said(checkpoint.tensors.read(part, &parameter.name, &mut values));
         }
     }

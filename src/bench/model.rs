@@ -46,10 +46,10 @@ pub fn step(gpu: &Gpu, shape: &Shape) -> Result<Step, BenchError> {
         for i in 0..ids.len() {
             let next = ids[(i + 1) % ids.len()];
             let objective = TokenLoss::token(next, 1.0 / tokens as f32);
-            batch.push_row(start + i as u32, objective);
+            batch.push_loss(start + i as u32, objective);
         }
     }
-    let sizes = PassSizes { tokens, rows: tokens, ..PassSizes::default() };
+    let sizes = PassSizes { tokens, loss_positions: tokens, ..PassSizes::default() };
     let pass = Pass::new(gpu, &weights, Some(&optimiser.gradient), sizes)?;
     Ok(Step { gpu: gpu.clone(), pass, optimiser, batch, taken: 0 })
 }
@@ -59,7 +59,7 @@ impl Step {
     pub async fn run(&mut self) -> Result<(), BenchError> {
         self.taken += 1;
         self.pass.run(&self.batch)?;
-        self.pass.stats(self.batch.rows.len()).await?;
+        self.pass.stats(self.batch.loss_positions.len()).await?;
         self.optimiser.step(&self.gpu, 1e-4, self.taken).await?;
         Ok(())
     }

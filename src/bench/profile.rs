@@ -6,7 +6,7 @@ use super::model;
 use super::row::{duration, figure};
 use super::{BenchError, Ceilings, Shape};
 use crate::eval::table::{Cell, Table};
-use crate::gpu::{Gpu, KernelTime, Span};
+use crate::gpu::{DispatchTime, Gpu, KernelTime};
 use crate::model::decoder::Sampler;
 
 /// One profiled piece of work.
@@ -15,7 +15,7 @@ pub struct Profile {
     /// What it was: "training step", "rollout step".
     pub name: String,
     /// Every dispatch, in order.
-    pub spans: Vec<Span>,
+    pub spans: Vec<DispatchTime>,
 }
 
 /// Runs of which the middle one is shown.
@@ -41,7 +41,7 @@ async fn training_step(gpu: &Gpu, shape: &Shape) -> Result<Profile, BenchError> 
         let end = spans.last().map_or(0.0, |s| s.start + s.seconds);
         let after = step.optimiser.timeline(gpu, 1e-4, t as u64 + 2).await?;
         // Two submissions on one clock: the second one begins where the first one ended.
-        spans.extend(after.into_iter().map(|s| Span { start: s.start + end, ..s }));
+        spans.extend(after.into_iter().map(|s| DispatchTime { start: s.start + end, ..s }));
         runs.push(spans);
     }
     Ok(Profile { name: format!("training step {}x{}", shape.batch, shape.tokens), spans: middle(runs) })
@@ -60,13 +60,13 @@ async fn rollout_step(gpu: &Gpu, shape: &Shape) -> Result<Profile, BenchError> {
 }
 
 /// The run whose kernels took the median time.
-fn middle(mut runs: Vec<Vec<Span>>) -> Vec<Span> {
+fn middle(mut runs: Vec<Vec<DispatchTime>>) -> Vec<DispatchTime> {
     runs.sort_by(|a, b| busy(a).total_cmp(&busy(b)));
     let at = runs.len() / 2;
     if at < runs.len() { runs.swap_remove(at) } else { Vec::new() }
 }
 
-fn busy(spans: &[Span]) -> f64 {
+fn busy(spans: &[DispatchTime]) -> f64 {
     spans.iter().map(|s| s.seconds).sum()
 }
 

@@ -78,7 +78,7 @@ fn agreement(
         "agreement with the judge it was made from, on {} rows and its chains: max |ΔE| {:.2e}, Pearson {pearson}, top-1 {} of {}\n",
         found.scores.len(),
         found.largest_difference(),
-        found.same,
-        found.places
+        found.agreeing,
+        found.positions
     ))
 }

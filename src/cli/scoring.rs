@@ -373,7 +373,7 @@ fn difference(there: &ScoreRecord, now: &ScoreRecord) -> String {
 /// What decides how rows are judged, beside the weights.
 fn record(work: &Work) -> Value {
     let judging = &work.judging;
-    work.judge.settings().behind(json!({
+    work.judge.settings().append_to(json!({
         "jurist": env!("CARGO_PKG_VERSION"),
         "expectation": judging.expectation,
         "chains": judging.chains,

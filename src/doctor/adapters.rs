@@ -45,8 +45,8 @@ pub(super) async fn lora(gpu: &Gpu, model: &Path, dir: &Path, report: &mut Repor
     for ids in input.rows() {
         batch.push(ids);
     }
-    batch.rows = (0..batch.ids.len() as u32).collect();
-    let logits = |weights: &Weights| LogitsPass::new(gpu, weights, batch.ids.len(), batch.rows.len());
+    batch.loss_positions = (0..batch.ids.len() as u32).collect();
+    let logits = |weights: &Weights| LogitsPass::new(gpu, weights, batch.ids.len(), batch.loss_positions.len());
     let merged = Weights::upload(gpu, &Merged::new(Box::new(checkpoint()?), files)?)?;
     for (key, weights) in [("logits", &weights), ("merged_logits", &merged)] {
         let found = logits(weights)?.run(&batch).await?;
@@ -58,14 +58,14 @@ pub(super) async fn lora(gpu: &Gpu, model: &Path, dir: &Path, report: &mut Repor
     for ids in input.rows() {
         let start = batch.push(ids);
         for (i, next) in ids[1..].iter().enumerate() {
-            batch.push_row(start + i as u32, TokenLoss::token(*next, 1.0 / targets as f32));
+            batch.push_loss(start + i as u32, TokenLoss::token(*next, 1.0 / targets as f32));
         }
     }
     let trained = weights.trainable()?;
     let mut gradients: Vec<Vec<Vec<f32>>> = Vec::new();
     for recompute in [false, true] {
         let gradient = TensorSet::zeros(gpu, trained.groups(), "gradient")?;
-        let sizes = PassSizes { tokens: batch.ids.len(), rows: targets, recompute, ..PassSizes::default() };
+        let sizes = PassSizes { tokens: batch.ids.len(), loss_positions: targets, recompute, ..PassSizes::default() };
         let pass = Pass::new(gpu, &weights, Some(&gradient), sizes)?;
         pass.run(&batch)?;
         let loss = pass.stats(targets).await?.iter().map(|s| -f64::from(s.log_p)).sum::<f64>() / targets as f64;

@@ -106,7 +106,7 @@ impl<'a> Check<'a> {
         self.plain.ids.iter().for_each(|ids| {
             batch.push(ids);
         });
-        batch.rows = (0..batch.ids.len() as u32).collect();
+        batch.loss_positions = (0..batch.ids.len() as u32).collect();
         let pass = LogitsPass::new(self.gpu, self.weights, batch.ids.len(), batch.ids.len())?;
         let ours = pass.run(&batch).await?;
         report.compare("logits", "logits", &ours, &self.golden.floats("logits")?.values, LOGITS_TOLERANCE);
@@ -122,8 +122,8 @@ impl<'a> Check<'a> {
         mut batch: PackedInputs,
         labels: &[Labelled],
     ) -> Result<(Vec<TokenStats>, Vec<f32>), DoctorError> {
-        let (rows, score_tokens) = (batch.rows.len(), self.score_tokens.clone());
-        let sizes = PassSizes { tokens: batch.ids.len(), rows, score_tokens, ..PassSizes::default() };
+        let (rows, score_tokens) = (batch.loss_positions.len(), self.score_tokens.clone());
+        let sizes = PassSizes { tokens: batch.ids.len(), loss_positions: rows, score_tokens, ..PassSizes::default() };
         let pass = Pass::new(self.gpu, self.weights, Some(&self.gradient), sizes)?;
         self.gradient.clear(self.gpu);
         pass.forward(&batch)?;
@@ -134,7 +134,7 @@ impl<'a> Check<'a> {
             let reward = RewardSettings { expectation: label.expectation, squared: label.weight, ..RewardSettings::NONE };
             let split = Split { weights: Vec::new(), nearest: 0 };
             let gradient = reward.gradient(&self.scale, &log_probs, Label { split: &split, value: label.value });
-            batch.objectives[label.row].scores = (batch.coefficients.len() / gradient.len()) as u32;
+            batch.losses[label.row].scores = (batch.coefficients.len() / gradient.len()) as u32;
             batch.coefficients.extend(gradient.iter().map(|c| *c as f32));
             expected_scores.push(expected(label.expectation, &self.scale, &log_probs) as f32);
         }
@@ -163,7 +163,7 @@ impl<'a> Check<'a> {
         for ids in &self.plain.ids {
             let start = batch.push(ids);
             for (i, next) in ids[1..].iter().enumerate() {
-                batch.push_row(start + i as u32, TokenLoss::token(*next, weight));
+                batch.push_loss(start + i as u32, TokenLoss::token(*next, weight));
             }
         }
         let (stats, _) = self.gradients(report, "ce", batch, &[]).await?;
@@ -181,7 +181,7 @@ impl<'a> Check<'a> {
             let mut labelled = Vec::new();
             for (row, (ids, label)) in self.plain.ids.iter().zip(&labels).enumerate() {
                 let start = batch.push(ids);
-                batch.push_row(start + ids.len() as u32 - 1, TokenLoss::default());
+                batch.push_loss(start + ids.len() as u32 - 1, TokenLoss::default());
                 labelled.push(Labelled { row, value: f64::from(*label), weight: 1.0 / labels.len() as f64, expectation });
             }
             let (_, expected) = self.gradients(report, prefix, batch, &labelled).await?;
@@ -204,7 +204,7 @@ impl<'a> Check<'a> {
             let total: f32 = mask.values.iter().sum();
             let masks: Vec<&[f32]> = mask.rows().collect();
             let (batch, labelled) = real.batch(&masks, total);
-            let weights: Vec<f64> = batch.objectives.iter().map(|o| f64::from(o.weight)).collect();
+            let weights: Vec<f64> = batch.losses.iter().map(|o| f64::from(o.weight)).collect();
             let (stats, expected) = self.gradients(report, prefix, batch, &labelled).await?;
             let pg: f64 = weights.iter().zip(&stats).map(|(weight, row)| -weight * f64::from(row.log_p)).sum();
             let mse = mean_square(&expected, &real.labels);
@@ -302,9 +302,14 @@ impl Real {
                 if is_score {
                     let weight = f64::from(self.beta) / self.labels.len() as f64;
                     let value = f64::from(self.labels[i]);
-                    labelled.push(Labelled { row: batch.rows.len(), value, weight, expectation: Expectation::FullVocabulary });
+                    labelled.push(Labelled {
+                        row: batch.loss_positions.len(),
+                        value,
+                        weight,
+                        expectation: Expectation::FullVocabulary,
+                    });
                 }
-                batch.push_row(start + t as u32 - 1, TokenLoss::token(ids[t], weight));
+                batch.push_loss(start + t as u32 - 1, TokenLoss::token(ids[t], weight));
             }
         }
         (batch, labelled)

@@ -1,72 +1,72 @@
-//! A file that appears whole, in the place of an earlier one.
+//! A file that appears as a whole and replaces an earlier one.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::lock::{Opened, is_held, open_locked};
-use super::target::{Kind, Target, Unfinished};
+use super::target::{Sibling, Target, Unfinished};
 use super::{FileError, sync_dir};
 
-/// A file under way. Dropped before [`Draft::finish`], it leaves what was there as it was.
+/// A file that is being written. If it is dropped before [`Draft::finish`], the earlier file stays unchanged.
 #[derive(Debug)]
 pub struct Draft {
     path: PathBuf,
     file: File,
-    /// None for a pipe, a device and the like: they are written to where they are.
-    aside: Option<Aside>,
+    /// `None` for a pipe, a device and the like, which are written to directly.
+    temporary: Option<TemporaryFile>,
 }
 
 #[derive(Debug)]
-struct Aside {
+struct TemporaryFile {
     target: Target,
     path: PathBuf,
     _unfinished: Unfinished,
 }
 
 impl Draft {
-    /// Begins a file that will be at `path`, and removes what killed processes left of it.
+    /// Begins a file that will be at `path`. Removes temporary files that killed processes left there.
     ///
     /// # Errors
     /// A folder of that name; a file or folder that may not be written to.
     pub fn create(path: &Path) -> Result<Self, FileError> {
         if let Some(file) = open_special(path)? {
-            return Ok(Draft { path: path.into(), file, aside: None });
+            return Ok(Draft { path: path.into(), file, temporary: None });
         }
         let target = writable(path)?;
         let failed = |e| FileError::io("write", path, e);
         if !target.parent.is_dir() {
             return Err(failed(io::ErrorKind::NotFound.into()));
         }
-        for left in target.leftovers(Kind::New)? {
-            if left.is_file() && !is_held(&left) {
-                let _ = fs::remove_file(left); // another process may have been faster
+        for leftover in target.leftovers(Sibling::New)? {
+            if leftover.is_file() && !is_held(&leftover) {
+                let _ = fs::remove_file(leftover); // another process may have removed it already
             }
         }
-        let aside = target.aside(Kind::New);
-        let file = match open_locked(&aside).map_err(failed)? {
+        let temporary = target.sibling(Sibling::New);
+        let file = match open_locked(&temporary).map_err(failed)? {
             Opened::Ours(file) | Opened::Unlocked(file) => file,
             Opened::Held(pid) => return Err(FileError::Locked { path: path.into(), pid }),
         };
         file.set_len(0).map_err(failed)?;
         if let Ok(before) = fs::metadata(&target.path) {
-            file.set_permissions(before.permissions()).map_err(failed)?; // as private as what it will replace
+            file.set_permissions(before.permissions()).map_err(failed)?; // as private as the file that it will replace
         }
-        let aside = Aside { target, _unfinished: Unfinished::new(&aside), path: aside };
-        Ok(Draft { path: path.into(), file, aside: Some(aside) })
+        let temporary = TemporaryFile { target, _unfinished: Unfinished::new(&temporary), path: temporary };
+        Ok(Draft { path: path.into(), file, temporary: Some(temporary) })
     }
 
-    /// Brings it to the disk and gives it its name.
+    /// Syncs the file to the disk and renames it to its final name.
     ///
     /// # Errors
-    /// A full disk; a folder that was taken away. What was there stays.
+    /// A full disk; a folder that was removed meanwhile. The earlier file stays.
     pub fn finish(mut self) -> Result<(), FileError> {
         let failed = |e| FileError::io("write", &self.path, e);
         self.file.flush().map_err(failed)?;
-        let Some(aside) = &self.aside else { return Ok(()) };
-        publish(&self.file, &aside.path, &aside.target).map_err(failed)?;
-        let parent = aside.target.parent.clone();
-        self.aside = None;
+        let Some(temporary) = &self.temporary else { return Ok(()) };
+        publish(&self.file, &temporary.path, &temporary.target).map_err(failed)?;
+        let parent = temporary.target.parent.clone();
+        self.temporary = None;
         sync_dir(&parent)
     }
 }
@@ -83,69 +83,69 @@ impl Write for Draft {
 
 impl Drop for Draft {
     fn drop(&mut self) {
-        if let Some(aside) = &self.aside {
-            let _ = fs::remove_file(&aside.path); // the first error is the one to report
+        if let Some(temporary) = &self.temporary {
+            let _ = fs::remove_file(&temporary.path); // the first error is the one to report
         }
     }
 }
 
-/// Gives the finished file at `aside` the target's name, and the mode and owner of what has it now.
-pub(super) fn publish(file: &File, aside: &Path, target: &Target) -> io::Result<()> {
+/// Renames the finished file at `temporary` to the target's name. It keeps the mode and owner of the file that it replaces.
+pub(super) fn publish(file: &File, temporary: &Path, target: &Target) -> io::Result<()> {
     if let Ok(before) = fs::metadata(&target.path) {
         keep_owner(file, &before);
         file.set_permissions(before.permissions())?;
     }
     file.sync_all()?;
-    fs::rename(aside, &target.path)
+    fs::rename(temporary, &target.path)
 }
 
-/// Gives `file` the owner and group of an earlier one. Who may not keeps the file for himself.
+/// Gives `file` the owner and group of an earlier file, as far as the process may do that.
 fn keep_owner(file: &File, before: &Metadata) {
     #[cfg(unix)]
     {
         use std::os::unix::fs::MetadataExt;
         let same = file.metadata().is_ok_and(|now| (now.uid(), now.gid()) == (before.uid(), before.gid()));
         if !same {
-            let whole = std::os::unix::fs::fchown(file, Some(before.uid()), Some(before.gid()));
-            let _ = whole.or_else(|_| std::os::unix::fs::fchown(file, None, Some(before.gid())));
+            let changed = std::os::unix::fs::fchown(file, Some(before.uid()), Some(before.gid()));
+            let _ = changed.or_else(|_| std::os::unix::fs::fchown(file, None, Some(before.gid())));
         }
     }
     #[cfg(not(unix))]
     let _ = (file, before);
 }
 
-/// Opens what is no file and no folder: a pipe, a device, a standard stream by its name.
+/// Opens a path that is neither a file nor a folder: a pipe, a device, a standard stream by its name. `None` for other paths.
 pub(super) fn open_special(path: &Path) -> Result<Option<File>, FileError> {
-    let Ok(found) = fs::metadata(path) else { return Ok(None) };
-    if found.is_dir() || found.is_file() && !is_stream(path) {
+    let Ok(metadata) = fs::metadata(path) else { return Ok(None) };
+    if metadata.is_dir() || metadata.is_file() && !is_stream(path) {
         return Ok(None);
     }
     let file = OpenOptions::new().append(true).open(path).map_err(|e| FileError::io("write", path, e))?;
     Ok(Some(file))
 }
 
-/// Whether `path` names an open stream of a process. It is written to even where it is a file: whoever opened it holds that file
-/// and no other.
+/// Whether `path` names an open stream of a process. A stream is written to even if it is a file, because the process that
+/// opened it would not see a new file.
 pub(super) fn is_stream(path: &Path) -> bool {
     let names = ["/dev/stdout", "/dev/stderr", "/dev/fd", "/proc"];
     names.iter().any(|name| path.starts_with(name))
 }
 
-/// The file at `path`, which may be written to if it exists.
+/// The target at `path`, after checking that an existing file may be written to.
 pub(super) fn writable(path: &Path) -> Result<Target, FileError> {
     let failed = |e| FileError::io("write", path, e);
     if path.is_dir() {
         return Err(failed(io::ErrorKind::IsADirectory.into()));
     }
     let target = Target::of(path)?;
-    // A file that is protected from writing is not replaced behind its owner's back.
+    // A write-protected file is not replaced, although renaming would be possible.
     if target.path.exists() {
         OpenOptions::new().append(true).open(&target.path).map_err(failed)?;
     }
     Ok(target)
 }
 
-/// Makes `path` a file with these bytes, replacing one that was there. On any error the old one is untouched.
+/// Writes `bytes` to `path`, replacing an earlier file. On any error the earlier file stays unchanged.
 ///
 /// # Errors
 /// As [`Draft::create`] and [`Draft::finish`].
@@ -155,28 +155,28 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     draft.finish()
 }
 
-/// [`write()`] under a name that the program chose by itself: a file that is there is replaced only where `ours` knows its text.
-/// One that has these bytes already is left alone.
+/// [`write()`] for a name that the program chose. An earlier file is replaced only if `ours` recognises its text. A file that
+/// already has these bytes is not written.
 ///
 /// # Errors
-/// As [`write()`], and a file that is not ours.
+/// As [`write()`]; a file that is not ours.
 pub fn write_own(path: &Path, bytes: &[u8], ours: impl Fn(&str) -> bool) -> Result<(), FileError> {
-    if fs::read(path).is_ok_and(|there| there == bytes) {
+    if fs::read(path).is_ok_and(|existing| existing == bytes) {
         return Ok(());
     }
     refuse_foreign(path, ours)?;
     write(path, bytes)
 }
 
-/// Refuses a file that [`write_own`] would not replace; to be asked before hours of work.
+/// Checks that [`write_own`] could replace a file at `path`. Call it before hours of work.
 ///
 /// # Errors
-/// As said.
+/// A file that is not ours, or that cannot be read.
 pub fn refuse_foreign(path: &Path, ours: impl Fn(&str) -> bool) -> Result<(), FileError> {
     match fs::read(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(e) => Err(FileError::io("read", path, e)),
-        Ok(there) if str::from_utf8(&there).is_ok_and(ours) => Ok(()),
+        Ok(existing) if str::from_utf8(&existing).is_ok_and(ours) => Ok(()),
         Ok(_) => Err(FileError::in_the_way(path, "jurist did not write it, and would have to replace it; move it away")),
     }
 }
@@ -196,7 +196,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("f");
         fs::write(root.path().join(".f.jurist-new-7"), "of a killed process").unwrap();
-        fs::write(root.path().join("f.tmp-7"), "of somebody else").unwrap();
+        fs::write(root.path().join("f.tmp-7"), "of another program").unwrap();
         for text in ["1", "22"] {
             write(&path, text.as_bytes()).unwrap();
             assert_eq!(
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn only_ours_is_replaced() {
+    fn write_own_replaces_only_files_of_jurist() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("README.md");
         let ours = |text: &str| text.starts_with("# Results");
@@ -238,7 +238,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn modes_links_and_special_files_stay() {
+    fn modes_links_and_special_files_are_kept() {
         use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
         let root = tempfile::tempdir().unwrap();
         let at = |name: &str| root.path().join(name);
@@ -249,7 +249,7 @@ mod tests {
             write(&at("f"), b"new").unwrap();
             assert_eq!((mode("f"), fs::read_to_string(at("f")).unwrap().as_str()), (bits, "new"));
         }
-        // A link to a file, a link to that link, and one to a file that does not exist yet.
+        // A link to a file, a link to that link, a link to a file that does not exist yet, and a circle.
         symlink("f", at("link")).unwrap();
         symlink(at("link"), at("chain")).unwrap();
         symlink("later", at("dangling")).unwrap();

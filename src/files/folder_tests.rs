@@ -19,7 +19,7 @@ fn content(dir: &Path) -> String {
 }
 
 #[test]
-fn creates_and_replaces() {
+fn folders_are_created_and_replaced() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("x/model");
     for text in ["one", "two"] {
@@ -30,7 +30,7 @@ fn creates_and_replaces() {
 }
 
 #[test]
-fn nothing_is_replaced_without_leave() {
+fn folders_are_replaced_only_if_the_caller_agrees() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("model");
     fs::create_dir(&path).unwrap();
@@ -71,46 +71,46 @@ fn a_full_disk_is_named_and_the_old_folder_stays() {
     assert_eq!((content(&path).as_str(), names(root.path())), ("good", vec!["model".to_string()]));
 }
 
-/// At each step of a swap a reader finds a whole folder: at once where names can be exchanged, else after `recover`.
+/// At each step of a swap a reader finds a whole folder: at once where names can be exchanged, otherwise after `recover`.
 #[test]
-fn never_missing() {
+fn a_reader_finds_a_whole_folder_at_every_step() {
     let unsupported: fn(&Path, &Path) -> io::Result<()> = |_, _| Err(io::ErrorKind::Unsupported.into());
-    for (able, how) in [(true, exchange as fn(&Path, &Path) -> io::Result<()>), (false, unsupported)] {
+    for (can_exchange, exchange) in [(true, exchange as fn(&Path, &Path) -> io::Result<()>), (false, unsupported)] {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("m");
         replace(&path, "old").unwrap();
         let target = Target::of(&path).unwrap();
-        let new = target.aside(Kind::New);
+        let new = target.sibling(Sibling::New);
         fs::create_dir(&new).unwrap();
         write(&new, "new").unwrap();
         let mut seen = Vec::new();
-        swap(&target, &new, how, &mut |step| {
-            // A copy of the picture, as a process killed here would leave it.
+        swap(&target, &new, exchange, &mut |step| {
+            // A copy of the folders as a process killed at this step would leave them.
             let copy = tempfile::tempdir().unwrap();
             for name in names(root.path()) {
                 fs::create_dir(copy.path().join(&name)).unwrap();
                 fs::copy(root.path().join(&name).join("a"), copy.path().join(&name).join("a")).unwrap();
             }
-            let there = copy.path().join("m");
-            if able && cfg!(target_os = "linux") {
-                assert!(there.exists(), "{step:?}");
+            let copied = copy.path().join("m");
+            if can_exchange && cfg!(target_os = "linux") {
+                assert!(copied.exists(), "{step:?}");
             }
-            recover(&there).unwrap();
-            let expected = if step == Step::Before { "old" } else { "new" };
-            assert_eq!(content(&there), expected, "{step:?}");
-            replace(&there, "next").unwrap();
-            assert_eq!((content(&there).as_str(), names(copy.path())), ("next", vec!["m".to_string()]), "{step:?}");
+            recover(&copied).unwrap();
+            let expected = if step == SwapStep::Before { "old" } else { "new" };
+            assert_eq!(content(&copied), expected, "{step:?}");
+            replace(&copied, "next").unwrap();
+            assert_eq!((content(&copied).as_str(), names(copy.path())), ("next", vec!["m".to_string()]), "{step:?}");
             seen.push(step);
         })
         .unwrap();
-        assert!(seen.contains(&Step::Replaced) && (seen.contains(&Step::OldMoved) || able), "{seen:?}");
+        assert!(seen.contains(&SwapStep::Replaced) && (seen.contains(&SwapStep::OldMoved) || can_exchange), "{seen:?}");
         assert_eq!((content(&path).as_str(), names(root.path())), ("new", vec!["m".to_string()]));
     }
 }
 
-/// The pictures that a kill can leave behind, and what becomes of them at the next writing; other names stay.
+/// For each state that a killed process can leave: the next writer removes the leftovers and keeps other names.
 #[test]
-fn leftovers_go_and_others_stay() {
+fn leftovers_are_removed_and_other_names_stay() {
     let cases: [(&[&str], Option<&str>); 6] = [
         (&["m", ".m.jurist-new-7"], Some("m")),
         (&[".m.jurist-new-7", ".m.jurist-old-7"], Some(".m.jurist-new-7")),
@@ -126,7 +126,7 @@ fn leftovers_go_and_others_stay() {
             write(&root.path().join(name), name).unwrap();
         }
         let path = root.path().join("m");
-        tidy(&Target::of(&path).unwrap(), &Lock::beside(&path).unwrap()).unwrap();
+        clean_up(&Target::of(&path).unwrap(), &Lock::beside(&path).unwrap()).unwrap();
         assert_eq!(path.exists().then(|| content(&path)).as_deref(), survivor, "{before:?}");
         let mut left = names(root.path());
         left.retain(|name| name != "m");
@@ -150,7 +150,7 @@ fn one_writer_at_a_time() {
 }
 
 #[test]
-fn what_is_removed_does_not_come_back() {
+fn a_removed_folder_leaves_nothing() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("m");
     replace(&path, "x").unwrap();
@@ -159,7 +159,7 @@ fn what_is_removed_does_not_come_back() {
 }
 
 #[test]
-fn a_folder_is_cleaned_where_the_names_are_ours() {
+fn only_leftovers_with_our_names_are_cleaned_up() {
     let root = tempfile::tempdir().unwrap();
     let ours = [".m-1.jurist-new-7", ".m-2.jurist-old-7", ".m-3.jurist-new-7", ".m-3.jurist-old-7", ".files.jurist-new-3"];
     let others = ["m-2", ".notes.jurist-new-7", "m-4.txt", "m-1.tmp-7"];

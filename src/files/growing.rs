@@ -1,13 +1,13 @@
-//! A file that grows line by line over hours, and outlives whatever ends the process.
+//! A file that grows line by line over hours. Its lines survive an interrupted or killed process.
 //!
 //! ```text
-//! NAME.part         whole lines, as they are done
-//! NAME.unfinished   what they are made with, for as long as lines are missing
-//! NAME              an earlier file, until the last line is there
+//! NAME.part         the lines so far
+//! NAME.unfinished   a note on how the lines are made, as long as lines are missing
+//! NAME              an earlier file, until the last line is written
 //! ```
 //!
-//! An interrupted process leaves its lines under `NAME` where nothing else is there, and else in `NAME.part`; a killed one leaves
-//! them there. Whoever goes on takes up `NAME.part`, or without one `NAME`.
+//! An interrupted process renames its lines to `NAME` if there is no earlier file, and otherwise leaves them in `NAME.part`. A
+//! killed process leaves them in `NAME.part`. A process that resumes continues `NAME.part`, or `NAME` if there is no part.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -20,7 +20,7 @@ use super::lock::Lock;
 use super::target::Target;
 use super::{FileError, sync_dir};
 
-/// A file under way that keeps its lines.
+/// A file that grows line by line and keeps its lines.
 #[derive(Debug)]
 pub struct Growing {
     /// As the caller named it.
@@ -28,20 +28,20 @@ pub struct Growing {
     target: Target,
     part: PathBuf,
     note: PathBuf,
-    /// Open once there is something to write.
+    /// `Some` once lines are being written.
     file: Option<File>,
     /// Bytes of whole lines.
     bytes: u64,
-    /// Whether lines that are kept may take the name: nothing else has it.
+    /// Whether unfinished lines may take the name, because no earlier file has it.
     free: bool,
     _lock: Lock,
 }
 
 impl Growing {
-    /// Takes hold of the place; nothing is written. None for a pipe, a device and the like, which keep nothing.
+    /// Locks the file without writing anything. `None` for a pipe, a device and the like, which keep no lines.
     ///
     /// # Errors
-    /// A folder of that name, a file or folder that may not be written to, another process that writes it.
+    /// A folder of that name; a file or folder that may not be written to; another process that is writing it.
     pub fn open(path: &Path) -> Result<Option<Self>, FileError> {
         if special(path) {
             return Ok(None);
@@ -56,7 +56,7 @@ impl Growing {
             e => e,
         })?;
         for own in [&part, &note] {
-            if fs::symlink_metadata(own).is_ok_and(|found| !found.is_file()) {
+            if fs::symlink_metadata(own).is_ok_and(|metadata| !metadata.is_file()) {
                 return Err(FileError::in_the_way(own, "it is no file, and rows are to be kept there; move it away"));
             }
         }
@@ -64,17 +64,17 @@ impl Growing {
         Ok(Some(Growing { path: path.into(), target, part, note, file: None, bytes: 0, free, _lock }))
     }
 
-    /// Where an earlier process left its lines, if it did.
+    /// The file with the lines of an earlier process, if there is one.
     pub fn earlier(&self) -> Option<&Path> {
         [&self.part, &self.target.path].into_iter().find(|path| path.is_file()).map(PathBuf::as_path)
     }
 
-    /// The lines that a killed process left, if it did; the file itself is not looked at.
+    /// `NAME.part`, if an earlier process left it.
     pub fn left_over(&self) -> Option<&Path> {
         self.part.is_file().then_some(self.part.as_path())
     }
 
-    /// The text that was noted when the lines were begun.
+    /// The note of the process that began the lines.
     pub fn note(&self) -> Option<String> {
         fs::read_to_string(&self.note).ok()
     }
@@ -84,22 +84,21 @@ impl Growing {
         self.file.is_some()
     }
 
-    /// Begins to write, behind the first `keep` bytes of what [`Growing::earlier`] found; `note` says what the lines are made
-    /// with.
+    /// Begins to write, after the first `keep` bytes of [`Growing::earlier`]. `note` says how the lines are made.
     ///
     /// # Errors
-    /// A note that somebody else wrote; a full disk.
+    /// A note that is not jurist's; a full disk.
     pub fn begin(&mut self, keep: u64, note: &str, ours: impl Fn(&str) -> bool) -> Result<(), FileError> {
         super::write_own(&self.note, note.as_bytes(), ours)?;
         let from = self.earlier().filter(|_| keep > 0).map(Path::to_path_buf);
         self.free |= from.as_ref() == Some(&self.target.path);
         let failed = |e| FileError::io("write", &self.path, e);
-        let taken_up = from.as_ref() == Some(&self.part);
-        let mut file = OpenOptions::new().create(true).write(true).truncate(!taken_up).open(&self.part).map_err(failed)?;
+        let continues = from.as_ref() == Some(&self.part);
+        let mut file = OpenOptions::new().create(true).write(true).truncate(!continues).open(&self.part).map_err(failed)?;
         if let Ok(before) = fs::metadata(&self.target.path) {
-            file.set_permissions(before.permissions()).map_err(failed)?; // as private as what it will replace
+            file.set_permissions(before.permissions()).map_err(failed)?; // as private as the file that it will replace
         }
-        if taken_up {
+        if continues {
             file.set_len(keep).map_err(failed)?;
             io::Seek::seek(&mut file, io::SeekFrom::Start(keep)).map_err(failed)?;
         } else if let Some(from) = from {
@@ -111,30 +110,30 @@ impl Growing {
         Ok(())
     }
 
-    /// Appends whole lines and brings them to the disk: all of them, or none.
+    /// Appends whole lines and syncs them to the disk: all of them or none.
     ///
     /// # Errors
-    /// A full disk. The lines before stay.
+    /// A full disk. The earlier lines stay.
     pub fn append(&mut self, lines: &str) -> Result<(), FileError> {
         let Some(file) = &mut self.file else { return Ok(()) };
         let written = file.write_all(lines.as_bytes()).and_then(|()| file.sync_data());
         if let Err(e) = written {
-            let _ = file.set_len(self.bytes); // a half line at the end is passed over as well
+            let _ = file.set_len(self.bytes); // if this fails, a resumed run skips the incomplete line
             return Err(FileError::io("write", &self.path, e));
         }
         self.bytes += lines.len() as u64;
         Ok(())
     }
 
-    /// Whether an earlier file has the name, which the lines to come would replace.
+    /// Whether finishing would replace an earlier file.
     pub fn replaces(&self) -> bool {
         !self.free
     }
 
-    /// Takes the lines away, and leaves an earlier file as it is.
+    /// Removes the lines and the note. An earlier file stays.
     ///
     /// # Errors
-    /// What the system refuses.
+    /// Those of the system.
     pub fn discard(self) -> Result<(), FileError> {
         if self.file.is_none() {
             return Ok(());
@@ -142,10 +141,10 @@ impl Growing {
         [&self.part, &self.note].into_iter().try_for_each(|own| fs::remove_file(own).map_err(|e| FileError::io("remove", own, e)))
     }
 
-    /// Stops before the end and returns where the lines are kept; none where there are none.
+    /// Stops before the last line. Returns the file with the lines so far; `None` if there are none.
     ///
     /// # Errors
-    /// What the system refuses.
+    /// Those of the system.
     pub fn stop(self) -> Result<Option<PathBuf>, FileError> {
         let Some(file) = &self.file else { return Ok(None) };
         if self.bytes == 0 {
@@ -160,10 +159,10 @@ impl Growing {
         Ok(Some(self.path.clone()))
     }
 
-    /// Gives the finished file its name.
+    /// Renames the finished file to its name.
     ///
     /// # Errors
-    /// What the system refuses; the lines are then still in `NAME.part`.
+    /// Those of the system. The lines then stay in `NAME.part`.
     pub fn finish(self) -> Result<(), FileError> {
         let Some(file) = &self.file else { return Ok(()) };
         publish(file, &self.part, &self.target).map_err(|e| FileError::io("write", &self.path, e))?;
@@ -172,14 +171,14 @@ impl Growing {
     }
 }
 
-/// Whether lines written to `path` cannot be kept there.
+/// Whether `path` is neither a file nor a folder, so that it keeps no lines.
 fn special(path: &Path) -> bool {
-    // Opening a pipe would wait for its reader.
-    fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) || super::draft::is_stream(path)
+    // The metadata is read without opening: opening a pipe would wait for its reader.
+    fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir()) || super::draft::is_stream(path)
 }
 
-/// What a note says otherwise than it would say `now`, in words; none where all is the same. Both are JSON objects. The version
-/// that wrote it does not count.
+/// The differences between a note and the note that would be written `now`, in words; `None` if there are none. Both are JSON
+/// objects. The version of jurist is not compared.
 pub fn changes(note: &str, now: &Value) -> Option<String> {
     let before: Map<String, Value> = serde_json::from_str(note).unwrap_or_default();
     let shown = |value: &Value| {
@@ -187,26 +186,26 @@ pub fn changes(note: &str, now: &Value) -> Option<String> {
         if text.chars().count() > 60 { text.chars().take(60).collect::<String>() + "…" } else { text }
     };
     let changed = before.iter().filter(|(key, was)| *key != "jurist" && now[key.as_str()] != **was);
-    let words: Vec<String> =
+    let changes: Vec<String> =
         changed.map(|(key, was)| format!("{key} was {} and is now {}", shown(was), shown(&now[key.as_str()]))).collect();
-    (!words.is_empty()).then(|| words.join("; "))
+    (!changes.is_empty()).then(|| changes.join("; "))
 }
 
-/// The names beside `path` that hold its lines and their note until they are finished.
+/// The paths of the lines and the note of an unfinished file.
 pub fn companions(path: &Path) -> Vec<PathBuf> {
     let endings = |target: Target| [".part", ".unfinished"].map(|ending| target.with_ending(ending)).to_vec();
     Target::of(path).map(endings).unwrap_or_default()
 }
 
-/// Whether `path` is a file whose lines an interrupted process left unfinished.
+/// Whether `path` is unfinished: its last process was interrupted.
 pub fn is_unfinished(path: &Path) -> bool {
     Target::of(path).is_ok_and(|target| target.with_ending(".unfinished").is_file())
 }
 
-/// Opens what [`Growing::open`] does not keep lines for.
+/// Opens a path for which [`Growing::open`] returns `None`.
 ///
 /// # Errors
-/// What the system refuses.
+/// Those of the system.
 pub fn open_stream(path: &Path) -> Result<File, FileError> {
     match open_special(path)? {
         Some(file) => Ok(file),
@@ -235,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn finished_stopped_and_gone_on_with() {
+    fn a_stopped_file_can_be_resumed_and_finished() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("f");
         let text = || fs::read_to_string(&path).unwrap();
@@ -258,7 +257,7 @@ mod tests {
         assert!(!is_unfinished(&path));
     }
 
-    /// An earlier file stays until the new one is whole; nothing is left where nothing was done.
+    /// An earlier file stays until the new one is complete. Stopping without lines leaves nothing.
     #[test]
     fn an_earlier_file_stays_until_the_end() {
         let root = tempfile::tempdir().unwrap();
@@ -279,9 +278,9 @@ mod tests {
         assert_eq!((fs::read_to_string(&path).unwrap().as_str(), names(root.path())), ("a\nb\n", vec!["f".to_string()]));
     }
 
-    /// What a killed process left: half a line, and nothing that holds the next one up.
+    /// A killed process leaves an incomplete line and a lock file. Neither prevents a resumed run.
     #[test]
-    fn a_kill_keeps_the_lines() {
+    fn the_lines_of_a_killed_process_are_kept() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("f");
         for (name, text) in [("f.part", "a\nb\nhal"), ("f.unfinished", "note"), (".f.jurist-lock", "99999")] {
@@ -294,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_is_in_the_way() {
+    fn a_folder_with_the_name_of_the_part_or_note_is_in_the_way() {
         for name in ["f.part", "f.unfinished"] {
             let root = tempfile::tempdir().unwrap();
             fs::create_dir(root.path().join(name)).unwrap();

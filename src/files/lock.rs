@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use super::FileError;
 use super::target::{Target, Unfinished};
 
-/// Holds a place for this process. It ends with this value, or with the process however that ends.
+/// The exclusive right of this process to write a file or folder. It ends when it is dropped or the process ends in any way.
 ///
-/// Where the system has no file locks, everybody gets one, and two processes must not write to one place at a time.
+/// On systems without file locks taking the lock always succeeds. There the user must not run two processes on one output.
 #[derive(Debug)]
 pub struct Lock {
     path: PathBuf,
@@ -19,7 +19,7 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Locks the file or folder `path` by a file beside it.
+    /// Locks the file or folder `path` with a lock file beside it.
     ///
     /// # Errors
     /// Another process holds it; its folder cannot be written to.
@@ -27,7 +27,7 @@ impl Lock {
         Self::take(Target::of(path)?.lock(), path)
     }
 
-    /// Locks the folder `dir` by a file in it.
+    /// Locks the folder `dir` with a lock file in it.
     ///
     /// # Errors
     /// As [`Lock::beside`].
@@ -48,7 +48,7 @@ impl Lock {
         Ok(Lock { path, file, locked, _unfinished })
     }
 
-    /// Whether the system keeps others out.
+    /// Whether the system has file locks, so that no other process has this lock.
     pub fn is_exclusive(&self) -> bool {
         self.locked
     }
@@ -56,22 +56,22 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Removed before it is unlocked: whoever opened it meanwhile sees that it is gone and makes another.
+        // Removed before it is unlocked, so that a process that has just opened it sees that and creates a new one.
         let _ = std::fs::remove_file(&self.path);
         let _ = self.file.unlock();
     }
 }
 
-/// A file that was opened to be locked.
+/// The result of [`open_locked`].
 pub enum Opened {
     Ours(File),
-    /// Another process has it, this one if it says so.
+    /// Another process holds the lock; its id, if it can be read.
     Held(Option<u32>),
-    /// The system has no locks here.
+    /// The file system has no locks.
     Unlocked(File),
 }
 
-/// Opens a file, made if need be, and locks it.
+/// Opens a file, or creates it, and locks it.
 pub fn open_locked(path: &Path) -> std::io::Result<Opened> {
     loop {
         let mut file = OpenOptions::new().create(true).read(true).write(true).truncate(false).open(path)?;
@@ -79,20 +79,20 @@ pub fn open_locked(path: &Path) -> std::io::Result<Opened> {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut text = String::new();
-                let _ = file.read_to_string(&mut text); // not everywhere may others read what is locked
+                let _ = file.read_to_string(&mut text); // some systems do not allow reading a locked file
                 return Ok(Opened::Held(text.trim().parse().ok()));
             }
             Err(TryLockError::Error(_)) => return Ok(Opened::Unlocked(file)),
         }
-        // The last holder may have removed it between our opening and our locking.
+        // The last holder may have removed the file after it was opened here and before it was locked.
         let opened = same_file::Handle::from_file(file.try_clone()?)?;
-        if same_file::Handle::from_path(path).is_ok_and(|there| there == opened) {
+        if same_file::Handle::from_path(path).is_ok_and(|current| current == opened) {
             return Ok(Opened::Ours(file));
         }
     }
 }
 
-/// Whether a living process holds the lock of the file at `path`.
+/// Whether a process holds the lock of the file at `path`.
 pub fn is_held(path: &Path) -> bool {
     File::open(path).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
 }
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_at_a_time_and_nothing_is_left() {
+    fn a_lock_excludes_others_and_leaves_no_file() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("x");
         for take in [Lock::beside, |p: &Path| Lock::inside(p.parent().unwrap())] {
@@ -115,18 +115,17 @@ mod tests {
         }
     }
 
-    /// What a killed process left holds nobody up.
     #[test]
-    fn a_dead_process_holds_nothing() {
+    fn the_lock_file_of_a_dead_process_is_ignored() {
         let root = tempfile::tempdir().unwrap();
         std::fs::write(root.path().join(".x.jurist-lock"), "12345").unwrap();
         drop(Lock::beside(&root.path().join("x")).unwrap());
         assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
     }
 
-    /// Many at once: never two, and each of them gets it in the end.
+    /// Among many threads never two have the lock, and each one gets it in the end.
     #[test]
-    fn threads_take_turns() {
+    fn threads_exclude_each_other() {
         use std::sync::atomic::{AtomicUsize, Ordering};
         let root = tempfile::tempdir().unwrap();
         let (path, inside) = (root.path().join("x"), AtomicUsize::new(0));

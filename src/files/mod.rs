@@ -1,16 +1,17 @@
-//! The room of outputs: how every command writes its files and folders.
+//! Writing files and folders so that a reader finds the old version or the new one, never half of one. Every command writes its
+//! outputs with these functions.
 //!
-//! - [`write()`], [`Draft`]: a file is written beside the one that it will replace, brought to the disk and renamed. The mode
-//!   and, where the system allows, the owner of what was there are kept; links are followed; a pipe or a device is written
+//! - [`write()`], [`Draft`]: the file is written beside the one that it will replace, synced to the disk and renamed. It keeps
+//!   the mode of the earlier file and, where the system allows it, the owner. Links are followed. A pipe or a device is written
 //!   to and not replaced.
-//! - [`write_own`]: the same for a name that the program chose by itself. It replaces only what it wrote itself.
-//! - [`replace_folder`], [`add_to_folder`], [`remove_folder`]: a folder appears whole or not at all, and at every moment a reader
-//!   finds the old one or the new one. Whoever calls says what may be replaced.
-//! - [`Growing`]: rows that are made over hours, each kept as soon as it is there.
-//! - [`Lock`]: one writer at a time; the next one hears its process id. A lock ends with its process.
+//! - [`write_own`]: the same for a name that the program chose. It replaces only a file that jurist wrote.
+//! - [`replace_folder`], [`add_to_folder`], [`remove_folder`]: the same for folders. The caller decides what may be replaced.
+//! - [`Growing`]: a file of rows that are computed over hours. Each row is kept from the moment it is written.
+//! - [`Lock`]: one writer at a time. A second writer gets an error with the process id of the first. A lock ends with its
+//!   process.
 //!
-//! Names of what is under way begin with a dot and hold `.jurist-`; nothing else is ever removed. What a killed process left
-//! is removed by the next one that writes there, and what an interrupted one would leave by [`remove_unfinished`].
+//! Names of temporary files and folders begin with a dot and contain `.jurist-`; nothing else is ever removed. Those of a killed
+//! process are removed by the next process that writes there; those of an interrupted one by [`remove_unfinished`].
 
 mod crash;
 mod draft;
@@ -28,7 +29,7 @@ pub use growing::{Growing, changes, companions, is_unfinished, open_stream};
 pub use lock::Lock;
 pub use target::{refuse_input, remove_unfinished, same_place};
 
-/// What keeps an output from being written.
+/// Why an output cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     #[error("cannot {action} {}: {source}", path.display())]
@@ -40,7 +41,7 @@ pub enum FileError {
     )]
     DiskFull { path: PathBuf },
 
-    /// Something that would have to be replaced and that nobody proved to be ours.
+    /// A file or folder that would have to be replaced, but may not be jurist's.
     #[error("{} is in the way: {problem}", path.display())]
     InTheWay { path: PathBuf, problem: String },
 
@@ -57,7 +58,7 @@ pub enum FileError {
 }
 
 impl FileError {
-    /// An input or output error, with a full disk told apart because the remedy differs.
+    /// An I/O error. A full disk is an error of its own, because the remedy differs.
     pub fn io(action: &'static str, path: impl Into<PathBuf>, source: std::io::Error) -> Self {
         let path = path.into();
         match source.kind() {
@@ -66,7 +67,7 @@ impl FileError {
         }
     }
 
-    /// `path` would have to be replaced, and may not.
+    /// The error for a `path` that would have to be replaced, but may not be.
     pub fn in_the_way(path: impl Into<PathBuf>, problem: impl Into<String>) -> Self {
         FileError::InTheWay { path: path.into(), problem: problem.into() }
     }

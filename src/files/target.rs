@@ -1,4 +1,4 @@
-//! The place that an output has asked for, and the names beside it.
+//! The path of an output, and the names of temporary files beside it.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -10,16 +10,16 @@ use sha2::{Digest, Sha256};
 
 use super::FileError;
 
-/// Bytes of a name that every usual file system takes.
-const LONGEST_NAME: usize = 255;
+/// Most bytes of a file name on usual file systems.
+const MAX_NAME: usize = 255;
 
-/// Digits of a process id, at most.
-const PROCESS_ID: usize = 10;
+/// Most digits of a process id.
+const PROCESS_ID_DIGITS: usize = 10;
 
-/// Links that are followed before they are taken for a circle.
-const MOST_LINKS: usize = 40;
+/// Links to follow before they are considered a circle.
+const MAX_LINKS: usize = 40;
 
-/// A path whose last part is no link, taken apart.
+/// A path whose last part is not a link, with its parent and name.
 #[derive(Debug)]
 pub struct Target {
     pub path: PathBuf,
@@ -28,10 +28,10 @@ pub struct Target {
 }
 
 impl Target {
-    /// Follows links, so that what they point to is replaced and the links stay. What they point to need not exist.
+    /// The target of `path`. Links are followed, so that the file is replaced and the links stay. The file need not exist.
     pub fn of(path: &Path) -> Result<Self, FileError> {
         let mut path = path.to_path_buf();
-        for _ in 0..MOST_LINKS {
+        for _ in 0..MAX_LINKS {
             let Some(name) = path.file_name().map(OsString::from) else {
                 return Err(FileError::in_the_way(path, "the path does not end in a name"));
             };
@@ -48,34 +48,33 @@ impl Target {
         Err(FileError::in_the_way(path, "its links lead in a circle"))
     }
 
-    /// The name beside the target of what is under way in this process.
-    pub fn aside(&self, kind: Kind) -> PathBuf {
+    /// The path beside the target of this process's temporary file or folder.
+    pub fn sibling(&self, kind: Sibling) -> PathBuf {
         let mut name = self.prefix(kind);
         name.push(std::process::id().to_string());
         self.parent.join(name)
     }
 
-    /// The name of the target with an ending behind it, for people to see.
+    /// The path of the target with an ending. Unlike a sibling it is visible to users.
     pub fn with_ending(&self, ending: &str) -> PathBuf {
         self.parent.join(self.named("", ending, 0))
     }
 
-    /// The lock of the target.
+    /// The lock file of the target.
     pub fn lock(&self) -> PathBuf {
         self.parent.join(self.named(".", ".jurist-lock", 0))
     }
 
-    /// The target's name between two texts, with room for so many bytes behind them. Of a long name the beginning stands for it,
-    /// with a hash.
-    fn named(&self, before: &str, after: &str, room: usize) -> OsString {
-        let most = LONGEST_NAME - before.len() - after.len() - room;
+    /// The target's name between two texts, short enough for `reserved` more bytes. A long name is cut and completed with a hash.
+    fn named(&self, before: &str, after: &str, reserved: usize) -> OsString {
+        let max = MAX_NAME - before.len() - after.len() - reserved;
         let mut name = OsString::from(before);
-        if self.name.len() <= most {
+        if self.name.len() <= max {
             name.push(&self.name);
         } else {
             let hash: String = Sha256::digest(self.name.as_encoded_bytes())[..8].iter().map(|b| format!("{b:02x}")).collect();
             let whole = self.name.to_string_lossy();
-            let mut end = most.saturating_sub(hash.len() + 1).min(whole.len());
+            let mut end = max.saturating_sub(hash.len() + 1).min(whole.len());
             while !whole.is_char_boundary(end) {
                 end -= 1;
             }
@@ -85,46 +84,46 @@ impl Target {
         name
     }
 
-    /// What processes left beside the target.
-    pub fn leftovers(&self, kind: Kind) -> Result<Vec<PathBuf>, FileError> {
+    /// The siblings of all processes that are there.
+    pub fn leftovers(&self, kind: Sibling) -> Result<Vec<PathBuf>, FileError> {
         let prefix = self.prefix(kind);
-        let mut found = Vec::new();
+        let mut leftovers = Vec::new();
         for entry in fs::read_dir(&self.parent).map_err(|e| FileError::io("list", &self.parent, e))? {
             let name = entry.map_err(|e| FileError::io("list", &self.parent, e))?.file_name();
             let pid = name.as_encoded_bytes().strip_prefix(prefix.as_encoded_bytes());
             if pid.is_some_and(|pid| !pid.is_empty() && pid.iter().all(u8::is_ascii_digit)) {
-                found.push(self.parent.join(name));
+                leftovers.push(self.parent.join(name));
             }
         }
-        Ok(found)
+        Ok(leftovers)
     }
 
-    fn prefix(&self, kind: Kind) -> OsString {
+    fn prefix(&self, kind: Sibling) -> OsString {
         let after = match kind {
-            Kind::New => ".jurist-new-",
-            Kind::Old => ".jurist-old-",
+            Sibling::New => ".jurist-new-",
+            Sibling::Old => ".jurist-old-",
         };
-        self.named(".", after, PROCESS_ID)
+        self.named(".", after, PROCESS_ID_DIGITS)
     }
 }
 
-/// What stands beside a target for a while.
+/// The kind of a temporary file or folder beside a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// What will have the target's name, or is being removed.
+pub enum Sibling {
+    /// It will have the target's name, or is being removed.
     New,
-    /// What had the target's name, where the system cannot exchange two names in one step.
+    /// It had the target's name, where the system cannot exchange two names in one step.
     Old,
 }
 
-/// What this process has under way, to be removed when it is interrupted.
+/// The temporary files and folders of this process, which are removed when it is interrupted.
 static UNFINISHED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 fn unfinished() -> MutexGuard<'static, BTreeSet<PathBuf>> {
     UNFINISHED.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// A path that is removed when the process is interrupted, for as long as this lives.
+/// A path that is removed if the process is interrupted before this is dropped.
 #[derive(Debug)]
 pub struct Unfinished(PathBuf);
 
@@ -141,60 +140,59 @@ impl Drop for Unfinished {
     }
 }
 
-/// Gives names to what is finished, with [`remove_unfinished`] kept waiting: it would take files out of a folder that has its
-/// name already.
+/// Runs `rename`, which gives a finished folder its name, while [`remove_unfinished`] waits. Otherwise that function could remove
+/// files of a folder that already has its name.
 pub fn publishing<T>(rename: impl FnOnce() -> T) -> T {
-    let _held = unfinished();
+    let _lock = unfinished();
     rename()
 }
 
-/// Removes what this process has under way. For an interrupted program, as the last thing before it ends: from now on nothing
-/// is published.
+/// Removes the temporary files and folders of this process. An interrupted program calls it last: afterwards nothing can be
+/// published.
 pub fn remove_unfinished() {
-    let all = unfinished();
-    for path in all.iter() {
-        // A thread may still be writing into a folder; there is nobody left to tell what stays.
+    let paths = unfinished();
+    for path in paths.iter() {
+        // Another thread may still be writing into the folder, so a failed removal is repeated once. Errors cannot be reported.
         if path.is_dir() {
             let _ = fs::remove_dir_all(path).or_else(|_| fs::remove_dir_all(path));
         } else {
             let _ = fs::remove_file(path);
         }
     }
-    std::mem::forget(all); // held until the process ends
+    std::mem::forget(paths); // the lock is held until the process ends
 }
 
-/// Files and folders only: to look at a pipe would be to wait for its other end.
-fn plain(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|found| found.is_file() || found.is_dir())
+/// Whether `path` is a file or a folder. Opening anything else, such as a pipe, could wait for its other end.
+fn is_file_or_dir(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| metadata.is_file() || metadata.is_dir())
 }
 
-/// Whether two paths are one file or folder that is there.
+/// Whether two paths are the same existing file or folder.
 fn is_same(a: &Path, b: &Path) -> bool {
-    plain(a) && plain(b) && same_file::is_same_file(a, b).unwrap_or(false)
+    is_file_or_dir(a) && is_file_or_dir(b) && same_file::is_same_file(a, b).unwrap_or(false)
 }
 
-/// Whether two paths are one place, whatever their spelling, be something there or not.
+/// Whether two paths mean the same file or folder, which need not exist.
 pub fn same_place(a: &Path, b: &Path) -> bool {
-    let special = |path: &Path| path.exists() && !plain(path);
-    let place = |path: &Path| {
+    let special = |path: &Path| path.exists() && !is_file_or_dir(path);
+    let canonical = |path: &Path| {
         let target = Target::of(path).ok()?;
         Some(fs::canonicalize(&target.parent).ok()?.join(target.name))
     };
-    !special(a) && !special(b) && (is_same(a, b) || place(a).is_some_and(|a| Some(a) == place(b)))
+    !special(a) && !special(b) && (is_same(a, b) || canonical(a).is_some_and(|a| Some(a) == canonical(b)))
 }
 
-/// Refuses `output` where it is the same file as `input`, or one of the files below it, whatever names they have. `what` names
-/// the input for the message.
+/// Checks that `output` is neither the file or folder `input` nor below it. `what` names the input in the message.
 ///
 /// # Errors
-/// As said. An input that does not exist is none.
+/// An output that is also an input. An input that does not exist is not an error.
 pub fn refuse_input(output: &Path, input: &Path, what: &str) -> Result<(), FileError> {
     let inside = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().any(|entry| is_same(output, &entry.path()));
     let below = |dir: &Path| {
         let (output, dir) = (fs::canonicalize(output), fs::canonicalize(dir));
-        plain(dir.as_deref().unwrap_or(input)) && output.is_ok_and(|output| dir.is_ok_and(|dir| output.starts_with(dir)))
+        is_file_or_dir(dir.as_deref().unwrap_or(input)) && output.is_ok_and(|output| dir.is_ok_and(|dir| output.starts_with(dir)))
     };
-    match plain(output) && (is_same(output, input) || inside(input) || below(input)) {
+    match is_file_or_dir(output) && (is_same(output, input) || inside(input) || below(input)) {
         true => Err(FileError::IsInput { path: output.into(), input: format!("{what} {}", input.display()) }),
         false => Ok(()),
     }
@@ -205,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_place_by_several_names() {
+    fn different_spellings_of_a_path_are_the_same_place() {
         let root = tempfile::tempdir().unwrap();
         let at = |name: &str| root.path().join(name);
         fs::create_dir(at("d")).unwrap();
@@ -214,7 +212,7 @@ mod tests {
         #[cfg(unix)]
         {
             std::os::unix::fs::symlink("new", at("link")).unwrap();
-            assert!(same_place(&at("new"), &at("link")), "a link to what is not there yet");
+            assert!(same_place(&at("new"), &at("link")), "a link to a file that does not exist yet");
             assert!(!same_place(Path::new("/dev/null"), Path::new("/dev/null")));
         }
     }
@@ -232,26 +230,27 @@ mod tests {
         }
     }
 
-    /// A name that the file system takes has room for all that stands beside it, and two long names do not share it.
+    /// For every valid name all names beside it are valid too, and those of two long names differ.
     #[test]
-    fn long_names_have_companions() {
+    fn long_names_have_valid_and_distinct_siblings() {
         let root = tempfile::tempdir().unwrap();
         for length in [3, 226, 231, 240, 255] {
-            let of = |end: &str| Target::of(&root.path().join("é".repeat(length)[..length / 2 * 2].to_string() + end)).unwrap();
-            let (a, b) = (of(""), of(if length < 255 { "x" } else { "" }));
+            let target =
+                |end: &str| Target::of(&root.path().join("é".repeat(length)[..length / 2 * 2].to_string() + end)).unwrap();
+            let (a, b) = (target(""), target(if length < 255 { "x" } else { "" }));
             for (a, b) in [
                 (a.lock(), b.lock()),
-                (a.aside(Kind::New), b.aside(Kind::New)),
-                (a.aside(Kind::Old), b.aside(Kind::Old)),
+                (a.sibling(Sibling::New), b.sibling(Sibling::New)),
+                (a.sibling(Sibling::Old), b.sibling(Sibling::Old)),
                 (a.with_ending(".unfinished"), b.with_ending(".unfinished")),
             ] {
                 fs::write(&a, "").unwrap();
                 assert!(a != b || length == 255, "{}", a.display());
                 fs::remove_file(&a).unwrap();
             }
-            fs::write(a.aside(Kind::New), "").unwrap();
-            assert_eq!(a.leftovers(Kind::New).unwrap(), [a.aside(Kind::New)]);
-            fs::remove_file(a.aside(Kind::New)).unwrap();
+            fs::write(a.sibling(Sibling::New), "").unwrap();
+            assert_eq!(a.leftovers(Sibling::New).unwrap(), [a.sibling(Sibling::New)]);
+            fs::remove_file(a.sibling(Sibling::New)).unwrap();
         }
     }
 }

@@ -1,19 +1,20 @@
-//! Which GPU: list, choose, classify.
+//! Listing, choosing and classifying adapters.
 //!
-//! Real GPUs come before software ones, and in each kind native interfaces before OpenGL. A choice by name or number always wins.
+//! Hardware GPUs come before software ones, and within each kind native interfaces before OpenGL. A choice by name or number
+//! always wins.
 
 use super::{GpuError, GpuOptions, MatrixUnit, Variant};
 
-/// What kind of machine an adapter is; kernels and tile sizes are picked by it, once.
+/// The kind of an adapter. Kernels and tile sizes are chosen by it when the adapter is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// A CPU that pretends: lavapipe, llvmpipe, SwiftShader, WARP.
+    /// A driver that runs on the CPU: lavapipe, llvmpipe, SwiftShader, WARP.
     Software,
     /// Shares memory with the CPU.
     Integrated,
     /// Has its own memory.
     Discrete,
-    /// In a browser, where the adapter does not tell.
+    /// In a browser, which does not report the kind.
     Web,
 }
 
@@ -28,7 +29,7 @@ impl std::fmt::Display for Class {
     }
 }
 
-/// Facts about one adapter, for people.
+/// Name, backend, driver and class of an adapter, for messages.
 #[derive(Clone, Debug)]
 pub struct AdapterFacts {
     pub name: String,
@@ -49,11 +50,11 @@ impl std::fmt::Display for AdapterFacts {
 
 pub(super) fn facts(info: &wgpu::AdapterInfo) -> AdapterFacts {
     let class = match info.device_type {
-        // A browser tells of a fallback adapter, and of nothing else.
+        // A browser reports a fallback adapter as a CPU, and no other type.
         wgpu::DeviceType::Cpu => Class::Software,
         _ if info.backend == wgpu::Backend::BrowserWebGpu => Class::Web,
         wgpu::DeviceType::DiscreteGpu => Class::Discrete,
-        // OpenGL reports no type; its software renderers name themselves.
+        // OpenGL reports no type. Software renderers are recognised by their names.
         _ if ["llvmpipe", "softpipe", "swiftshader", "basic render"].iter().any(|s| info.name.to_lowercase().contains(s)) => {
             Class::Software
         }
@@ -63,36 +64,36 @@ pub(super) fn facts(info: &wgpu::AdapterInfo) -> AdapterFacts {
     AdapterFacts { name: info.name.clone(), backend: format!("{:?}", info.backend), driver, class }
 }
 
-/// What an adapter has for kernels that not every adapter can run.
+/// Capabilities that only optional kernels need.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Abilities {
-    /// The size of subgroups, if it is always the same.
+    /// The subgroup size, if it is fixed.
     pub subgroup: Option<u32>,
-    /// Matrix units that multiply f16 and add in f32.
+    /// Matrix units that multiply in f16 and accumulate in f32.
     pub matrix_unit: Option<MatrixUnit>,
 }
 
-/// What kernels for matrix units need besides subgroups.
+/// The features that kernels for matrix units need besides subgroups.
 const MATRIX_UNITS: wgpu::Features = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX.union(wgpu::Features::SHADER_F16);
 
-/// What an adapter can do, or with `basic` what is left without its features.
+/// The abilities of an adapter; with `basic`, those that remain without optional features.
 pub(super) fn abilities(adapter: &wgpu::Adapter, basic: bool) -> Abilities {
     let (info, features) = (adapter.get_info(), if basic { wgpu::Features::empty() } else { adapter.features() });
     let fixed = info.subgroup_min_size == info.subgroup_max_size && features.contains(wgpu::Features::SUBGROUP);
     let subgroup = fixed.then_some(info.subgroup_min_size);
     let (f16, f32) = (wgpu::CooperativeScalarType::F16, wgpu::CooperativeScalarType::F32);
-    let all = if features.contains(MATRIX_UNITS) { adapter.cooperative_matrix_properties() } else { Vec::new() };
+    let matrices = if features.contains(MATRIX_UNITS) { adapter.cooperative_matrix_properties() } else { Vec::new() };
     let fits = |p: &&wgpu::CooperativeMatrixProperties| {
         [p.m_size, p.n_size, p.k_size] == [p.m_size; 3] && [8, 16].contains(&p.m_size) && p.ab_type == f16 && p.cr_type == f32
     };
-    let size = all.iter().filter(fits).map(|p| p.m_size).max();
+    let size = matrices.iter().filter(fits).map(|p| p.m_size).max();
     let threads = subgroup.filter(|s| s.is_power_of_two() && (4..=64).contains(s));
     let matrix_unit = size.zip(threads).map(|(size, subgroup)| MatrixUnit { size, subgroup });
     Abilities { subgroup, matrix_unit }
 }
 
-/// The features to ask this adapter's device for: timestamps for profiles, subgroups, and matrix units if kernels for them
-/// are asked for by name, since wgpu calls them an experiment. Everything runs without them too.
+/// The features to request from this adapter: timestamps for profiles and subgroups. Matrix units are requested only if their
+/// kernels are named, because wgpu calls them experimental. No feature is required.
 pub(super) fn features(adapter: &wgpu::Adapter, options: &GpuOptions) -> (wgpu::Features, wgpu::ExperimentalFeatures) {
     let mut wanted = wgpu::Features::TIMESTAMP_QUERY;
     wanted.set(wgpu::Features::SUBGROUP, !options.basic);
@@ -100,12 +101,12 @@ pub(super) fn features(adapter: &wgpu::Adapter, options: &GpuOptions) -> (wgpu::
     if !experiment {
         return (adapter.features() & wanted, wgpu::ExperimentalFeatures::disabled());
     }
-    // SAFETY: what wgpu asks to be acknowledged: such features may have bugs. Whoever names these kernels does, and
-    // `Gpu::open` tries them first.
+    // SAFETY: wgpu requires an acknowledgement that experimental features may have bugs. Naming the kernel gives it, and
+    // `Gpu::open` tests the kernel first.
     (adapter.features() & (wanted | MATRIX_UNITS), unsafe { wgpu::ExperimentalFeatures::enabled() })
 }
 
-/// Smaller is better.
+/// Sort key of an adapter: smaller is better.
 fn rank(info: &wgpu::AdapterInfo) -> (u8, u8) {
     let class = match facts(info).class {
         Class::Discrete => 0,
@@ -133,33 +134,33 @@ pub(super) async fn list() -> Vec<wgpu::Adapter> {
 
 async fn sorted(backends: wgpu::Backends) -> Vec<wgpu::Adapter> {
     let mut adapters = instance(backends).enumerate_adapters(backends).await;
-    // OpenGL ES below compute shaders shows up here too, and can run nothing.
+    // Versions of OpenGL ES without compute shaders are listed too, but cannot run kernels.
     adapters.retain(|a| a.limits().max_compute_workgroups_per_dimension > 0);
     adapters.sort_by_key(|a| rank(&a.get_info()));
     adapters
 }
 
-/// An adapter, and what to tell of it.
-pub(super) struct Choice {
+/// The adapter to open.
+pub(super) struct ChosenAdapter {
     pub adapter: wgpu::Adapter,
-    /// Where it is a last resort that nobody asked for.
+    /// What to install, where this adapter is a last resort that was not asked for.
     pub advice: Option<String>,
 }
 
-/// The adapter that `wanted` (a number of the list, or part of a name, a backend or both) means; the best one if `None`.
-pub(super) async fn choose(wanted: Option<&str>) -> Result<Choice, GpuError> {
+/// Chooses the adapter that `wanted` names, by a number of the list or by part of its name or backend. `None`: the best one.
+pub(super) async fn choose(wanted: Option<&str>) -> Result<ChosenAdapter, GpuError> {
     if cfg!(target_arch = "wasm32") {
         let options =
             wgpu::RequestAdapterOptions { power_preference: wgpu::PowerPreference::HighPerformance, ..Default::default() };
         let instance = instance(wgpu::Backends::BROWSER_WEBGPU);
         let adapter = instance.request_adapter(&options).await.map_err(|e| GpuError::NoAdapter { advice: e.to_string() })?;
-        return Ok(Choice { adapter, advice: None });
+        return Ok(ChosenAdapter { adapter, advice: None });
     }
     let wanted = wanted.map(str::trim).filter(|w| !w.is_empty());
     if wanted.is_none() {
-        // OpenGL is the last resort: asking for it is slow, and its loaders talk on stderr.
+        // OpenGL is the last resort: enumerating it is slow, and its loaders write to stderr.
         if let Some(adapter) = sorted(wgpu::Backends::PRIMARY).await.into_iter().next() {
-            return Ok(Choice { adapter, advice: None });
+            return Ok(ChosenAdapter { adapter, advice: None });
         }
     }
     let adapters = list().await;
@@ -174,7 +175,7 @@ pub(super) async fn choose(wanted: Option<&str>) -> Result<Choice, GpuError> {
     match position.and_then(|p| adapters.into_iter().nth(p)) {
         Some(adapter) => {
             let advice = advice(&adapter.get_info()).filter(|_| wanted.is_none());
-            Ok(Choice { adapter, advice })
+            Ok(ChosenAdapter { adapter, advice })
         }
         None if described.is_empty() => Err(GpuError::NoAdapter { advice: install_advice() }),
         None => {
@@ -184,7 +185,7 @@ pub(super) async fn choose(wanted: Option<&str>) -> Result<Choice, GpuError> {
     }
 }
 
-/// What to install where the best adapter is OpenGL on the CPU.
+/// Advice on what to install where the best adapter is OpenGL on the CPU.
 fn advice(info: &wgpu::AdapterInfo) -> Option<String> {
     let slow = facts(info).class == Class::Software && info.backend == wgpu::Backend::Gl;
     slow.then(|| {
@@ -221,7 +222,7 @@ mod tests {
 
     #[test]
     fn real_gpus_come_first_and_native_interfaces_before_opengl() {
-        // As they must be sorted; OpenGL often does not say what a GPU is.
+        // In the expected order. OpenGL often does not report the type of a GPU.
         let sorted = [
             info("Radeon", DeviceType::DiscreteGpu, Backend::Vulkan),
             info("GeForce", DeviceType::DiscreteGpu, Backend::Dx12),

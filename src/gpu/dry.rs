@@ -1,28 +1,28 @@
-//! Dry runs: the code of a real run over a GPU that counts buffers and makes none.
+//! Dry runs: the code of a real run on a GPU that counts buffers and allocates none.
 //!
-//! Buffers are entered in the tracker, plans give their scratch tensors slots, and that is all: no kernel is compiled, nothing
-//! is written, copied or run, and whoever wants to read a value gets [`GpuError::Dry`]. So what a run will hold is counted by
-//! what will hold it, and cannot come to differ from it.
+//! Buffers are entered in the memory tracker, and plans assign slots to their scratch tensors. No kernel is compiled, nothing
+//! is written, copied or run, and reading a value returns [`GpuError::Dry`]. The counts cannot differ from those of a real run,
+//! because the same constructors make them.
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Abilities, AdapterFacts, Class, Gpu, GpuError, GpuOptions, Limits, MemoryTracker, Shared, Tuning, Turns, adapter};
+use super::{Abilities, Access, AdapterFacts, Class, Gpu, GpuError, GpuOptions, Limits, MemoryTracker, Shared, Tuning, adapter};
 
-/// What drivers of discrete GPUs allow a buffer and a binding: 4 GiB, but for a word.
-const DISCRETE: u64 = (4 << 30) - 4;
+/// The largest buffer and binding that drivers of discrete GPUs allow, in bytes: 4 GiB less one word.
+const DISCRETE_LIMIT: u64 = (4 << 30) - 4;
 
 #[doc(hidden)]
 impl Gpu {
-    /// A dry GPU with limits and tuning of the adapter that `options` means, or of a discrete GPU where there is none.
-    /// Optional kernels are taken on trust.
+    /// A dry GPU with the limits and tuning of the adapter that `options` names, or of a discrete GPU where the machine has
+    /// none. Optional kernels are not tested.
     ///
     /// # Errors
-    /// As [`Gpu::open`], but for having no adapter at all.
+    /// As [`Gpu::open`], except that a machine without an adapter is not an error.
     pub async fn dry(options: &GpuOptions) -> Result<Gpu, GpuError> {
         let adapter = match adapter::choose(options.adapter.as_deref()).await {
-            Ok(choice) => choice.adapter,
+            Ok(chosen) => chosen.adapter,
             Err(GpuError::NoAdapter { .. }) => return Gpu::dry_discrete(options),
             Err(other) => return Err(other),
         };
@@ -33,27 +33,31 @@ impl Gpu {
         };
         let (facts, abilities) = (adapter::facts(&adapter.get_info()), adapter::abilities(&adapter, options.basic));
         let tuning = Arc::new(Tuning::of(&facts, abilities, &options.kernels)?);
-        Ok(Self::counting(facts, limits, abilities, tuning))
+        Ok(Self::without_device(facts, limits, abilities, tuning))
     }
 
-    /// A dry GPU with the limits that discrete GPUs have, whatever is in this machine.
+    /// A dry GPU with the limits of discrete GPUs, whatever this machine has.
     ///
     /// # Errors
-    /// `options` wants kernels that such a GPU does not run.
+    /// `options` asks for kernels that such a GPU cannot run.
     pub fn dry_discrete(options: &GpuOptions) -> Result<Gpu, GpuError> {
-        let limits = wgpu::Limits { max_storage_buffer_binding_size: DISCRETE, max_buffer_size: DISCRETE, ..Default::default() };
+        let limits = wgpu::Limits {
+            max_storage_buffer_binding_size: DISCRETE_LIMIT,
+            max_buffer_size: DISCRETE_LIMIT,
+            ..Default::default()
+        };
         let (backend, driver) = ("assumed".into(), String::new());
         let facts = AdapterFacts { name: "any discrete GPU".into(), backend, driver, class: Class::Discrete };
         let abilities = Abilities::default();
         let tuning = Arc::new(Tuning::of(&facts, abilities, &options.kernels)?);
-        Ok(Self::counting(facts, limits, abilities, tuning))
+        Ok(Self::without_device(facts, limits, abilities, tuning))
     }
 
-    fn counting(facts: AdapterFacts, limits: wgpu::Limits, abilities: Abilities, tuning: Arc<Tuning>) -> Gpu {
+    fn without_device(facts: AdapterFacts, limits: wgpu::Limits, abilities: Abilities, tuning: Arc<Tuning>) -> Gpu {
         let shared = Shared {
             device: None,
             limits,
-            turns: Turns::Free,
+            access: Access::AnyThread,
             facts,
             advice: None,
             abilities,
@@ -69,23 +73,23 @@ impl Gpu {
         Gpu::of(shared, tuning)
     }
 
-    /// A dry GPU like this one, which may be dry or not, with an empty tracker.
+    /// A dry GPU with the limits and tuning of this one and an empty tracker. This one may be dry too.
     pub fn dry_copy(&self) -> Gpu {
         let shared = &*self.shared;
-        Self::counting(shared.facts.clone(), shared.limits.clone(), shared.abilities, self.tuning.clone())
+        Self::without_device(shared.facts.clone(), shared.limits.clone(), shared.abilities, self.tuning.clone())
     }
 
-    /// Whether this GPU counts only.
+    /// Whether this GPU only counts buffers.
     pub fn is_dry(&self) -> bool {
         self.shared.device.is_none()
     }
 
-    /// Buffers that went over the adapter's limits in a dry run, which counts them all the same.
+    /// The errors of a dry run about buffers above the adapter's limits. These buffers are counted nevertheless.
     pub fn refusals(&self) -> Vec<String> {
         self.shared.refusals.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// A dry run notes what the adapter would not give, and goes on.
+    /// A dry run records the error and goes on; a real run returns it.
     pub(super) fn refuse(&self, error: GpuError) -> Result<(), GpuError> {
         if !self.is_dry() {
             return Err(error);

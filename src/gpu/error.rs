@@ -2,7 +2,7 @@
 
 use super::MemoryUsage;
 
-/// Errors of the `gpu` room. Every message says what was asked, what was found and what to do.
+/// Errors of the `gpu` module. Every message says what was requested, what was found and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum GpuError {
     #[error("no GPU adapter was found.\n{advice}")]
@@ -53,11 +53,11 @@ pub enum GpuError {
     Validation { reason: String },
 
     #[error(
-        "live value {index} is {given}, but the plan was made for at most {planned}; make the plan for more tokens or rows, or give it fewer"
+        "run parameter {index} is {given}, but the plan was made for at most {planned}; make the plan for more tokens or rows, or give it fewer"
     )]
     OverPlanned { index: usize, given: u32, planned: u32 },
 
-    #[error("{plan} cannot go on: another plan has used the memory that it lives in since it was begun; begin it again")]
+    #[error("{plan} cannot go on: another plan has used the memory that both share since it began; begin it again")]
     Overwritten { plan: String },
 
     #[error("a dry run has no values: it counts buffers and makes none")]

@@ -1,4 +1,4 @@
-//! The memory tracker: bytes of all buffers that are alive, by what they are for. A dry run keeps the same one as a real run.
+//! The memory tracker: bytes of all live buffers, by kind. Dry runs and real runs use the same tracker.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,21 +6,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::GpuError;
 
-/// What a buffer is for.
+/// The kind of a buffer: what it is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemoryKind {
-    /// Of the model, of an adapter, of the model before training.
+    /// Of the model, of an adapter, and of the reference model (the model before training).
     Weights,
     Gradient,
-    /// Moments, and what the update needs besides.
+    /// Moments and the other buffers of the update.
     Optimiser,
-    /// What passes over packed batches write down, for their way back above all.
+    /// Buffers of passes over packed batches, mostly values kept for the backward pass.
     Activations,
-    /// Keys and values of rollouts, and what decoding needs besides.
+    /// Keys and values of rollouts, and the other buffers of decoding.
     Cache,
-    /// Logits of a chunk of rows.
+    /// Logits of one chunk of loss positions.
     LossHead,
-    /// What is on its way to the host. What is on its way from there is bounded and gone before a step begins.
+    /// Buffers for reading results back. Upload buffers are not tracked: they are bounded, and freed before a step begins.
     Staging,
     Other,
 }
@@ -37,7 +37,7 @@ impl MemoryKind {
         MemoryKind::Other,
     ];
 
-    /// As it stands in a table.
+    /// The name in tables.
     pub fn name(self) -> &'static str {
         match self {
             MemoryKind::Weights => "weights",
@@ -52,13 +52,13 @@ impl MemoryKind {
     }
 }
 
-/// Bytes by memory_kind.
+/// Bytes by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryUsage([u64; MemoryKind::ALL.len()]);
 
 impl MemoryUsage {
-    pub fn of(&self, memory_kind: MemoryKind) -> u64 {
-        self.0[memory_kind as usize]
+    pub fn of(&self, kind: MemoryKind) -> u64 {
+        self.0[kind as usize]
     }
 
     pub fn total(&self) -> u64 {
@@ -66,30 +66,30 @@ impl MemoryUsage {
     }
 }
 
-/// `weights 1.25 GiB, gradient 1.25 GiB`: the roles that hold something, for messages.
+/// `weights 1.25 GiB, gradient 1.25 GiB`: the kinds with at least one byte, for messages.
 impl fmt::Display for MemoryUsage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
-        let there = MemoryKind::ALL.into_iter().filter(|memory_kind| self.of(*memory_kind) > 0);
-        let parts: Vec<String> =
-            there.map(|memory_kind| format!("{} {:.2} GiB", memory_kind.name(), gib(self.of(memory_kind)))).collect();
+        let used = MemoryKind::ALL.into_iter().filter(|kind| self.of(*kind) > 0);
+        let parts: Vec<String> = used.map(|kind| format!("{} {:.2} GiB", kind.name(), gib(self.of(kind)))).collect();
         f.write_str(if parts.is_empty() { "nothing" } else { "" })?;
         f.write_str(&parts.join(", "))
     }
 }
 
-/// What is held now, and what was held when it was most.
+/// The numbers of a tracker.
 #[derive(Debug, Default)]
-struct Sums {
+struct Totals {
     now: MemoryUsage,
+    /// The usage when its total was largest.
     peak: MemoryUsage,
-    /// Bytes of scratch that plans put into aliased buffers.
+    /// Bytes of scratch tensors that plans placed in aliased buffers.
     aliased_bytes: u64,
-    /// Buffers that were ever made, those for one read left out.
+    /// Number of buffers created so far, without staging buffers.
     made: u64,
 }
 
-impl Sums {
+impl Totals {
     fn check(&self, bytes: u64, limit: Option<u64>) -> Result<(), GpuError> {
         let needed = self.now.total().saturating_add(bytes);
         match limit {
@@ -103,69 +103,69 @@ impl Sums {
 
 /// Shared by a device and all its buffers.
 #[derive(Clone, Debug, Default)]
-pub(super) struct MemoryTracker(Arc<Mutex<Sums>>);
+pub(super) struct MemoryTracker(Arc<Mutex<Totals>>);
 
 impl MemoryTracker {
-    fn sums(&self) -> MutexGuard<'_, Sums> {
+    fn totals(&self) -> MutexGuard<'_, Totals> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn now(&self) -> MemoryUsage {
-        self.sums().now
+        self.totals().now
     }
 
     pub(super) fn peak(&self) -> MemoryUsage {
-        self.sums().peak
+        self.totals().peak
     }
 
     pub(super) fn made(&self) -> u64 {
-        self.sums().made
+        self.totals().made
     }
 
     pub(super) fn aliased_bytes(&self) -> u64 {
-        self.sums().aliased_bytes
+        self.totals().aliased_bytes
     }
 
-    /// Notes `bytes` that took no memory of their own.
+    /// Counts `bytes` of scratch tensors that are placed in aliased buffers.
     pub(super) fn add_aliased(&self, bytes: u64) {
-        self.sums().aliased_bytes += bytes;
+        self.totals().aliased_bytes += bytes;
     }
 
-    /// Refuses `bytes` with which more than `limit` would be held.
+    /// Refuses `bytes` if they would raise the usage above `limit`.
     pub(super) fn check(&self, bytes: u64, limit: Option<u64>) -> Result<(), GpuError> {
-        self.sums().check(bytes, limit)
+        self.totals().check(bytes, limit)
     }
 
-    /// Enters `bytes`, unless more than `limit` would then be held.
-    pub(super) fn enter(&self, memory_kind: MemoryKind, bytes: u64, limit: Option<u64>) -> Result<Entry, GpuError> {
-        let mut sums = self.sums();
-        sums.check(bytes, limit)?;
-        sums.now.0[memory_kind as usize] += bytes;
-        sums.made += u64::from(memory_kind != MemoryKind::Staging);
-        let needed = sums.now.total();
-        if needed > sums.peak.total() {
-            sums.peak = sums.now;
+    /// Enters `bytes`, unless they would raise the usage above `limit`.
+    pub(super) fn enter(&self, kind: MemoryKind, bytes: u64, limit: Option<u64>) -> Result<Entry, GpuError> {
+        let mut totals = self.totals();
+        totals.check(bytes, limit)?;
+        totals.now.0[kind as usize] += bytes;
+        totals.made += u64::from(kind != MemoryKind::Staging);
+        let needed = totals.now.total();
+        if needed > totals.peak.total() {
+            totals.peak = totals.now;
         }
-        Ok(Entry { tracker: self.clone(), memory_kind, bytes })
+        Ok(Entry { tracker: self.clone(), kind, bytes })
     }
 }
 
-/// A line of the tracker, struck out when it is dropped.
+/// An entry of the tracker. Dropping it subtracts its bytes.
 #[derive(Debug)]
 pub(super) struct Entry {
     tracker: MemoryTracker,
-    memory_kind: MemoryKind,
+    kind: MemoryKind,
     bytes: u64,
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        self.tracker.sums().now.0[self.memory_kind as usize] -= self.bytes;
+        self.tracker.totals().now.0[self.kind as usize] -= self.bytes;
     }
 }
 
-/// Whose values a aliased buffer holds. Plans that share memory take it in turns: one that goes on where it stopped must find
-/// that nobody was there meanwhile.
+/// Records which plan last wrote an aliased buffer. A plan that resumes after another plan wrote is rejected with
+/// [`GpuError::Overwritten`].
 #[derive(Debug, Default)]
 pub(super) struct AliasOwner(AtomicU64);
 
@@ -173,26 +173,26 @@ impl AliasOwner {
     const NEVER_ALIASED: u64 = 0;
     const NONE: u64 = 1;
 
-    /// The number of a new plan.
-    pub(super) fn number() -> u64 {
+    /// The id of a new plan.
+    pub(super) fn new_plan_id() -> u64 {
         static NEXT: AtomicU64 = AtomicU64::new(AliasOwner::NONE + 1);
         NEXT.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// From now on somebody else may be in.
-    pub(super) fn lend(&self) {
+    /// Marks the buffer as aliased. No plan owns its values yet.
+    pub(super) fn mark_aliased(&self) {
         self.0.store(Self::NONE, Ordering::Relaxed);
     }
 
-    /// Plan `number` writes.
-    pub(super) fn take(&self, number: u64) {
+    /// Records that a plan writes the buffer, if the buffer is aliased.
+    pub(super) fn set(&self, plan_id: u64) {
         if self.0.load(Ordering::Relaxed) != Self::NEVER_ALIASED {
-            self.0.store(number, Ordering::Relaxed);
+            self.0.store(plan_id, Ordering::Relaxed);
         }
     }
 
-    pub(super) fn is_of(&self, number: u64) -> bool {
-        self.0.load(Ordering::Relaxed) == number
+    pub(super) fn is(&self, plan_id: u64) -> bool {
+        self.0.load(Ordering::Relaxed) == plan_id
     }
 }
 
@@ -201,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries_come_and_go_and_the_peak_stays() {
+    fn dropped_entries_lower_the_usage_but_not_the_peak() {
         let tracker = MemoryTracker::default();
         let weights = tracker.enter(MemoryKind::Weights, 100, None).unwrap();
         {
@@ -217,15 +217,15 @@ mod tests {
     }
 
     #[test]
-    fn owners_take_turns() {
-        let (buffer, [rollout, pass]) = (AliasOwner::default(), [AliasOwner::number(), AliasOwner::number()]);
-        buffer.take(rollout);
-        assert!(!buffer.is_of(rollout), "nobody keeps books about a buffer that is not aliased");
-        buffer.lend();
-        assert!(!buffer.is_of(pass));
-        buffer.take(pass);
-        assert!(buffer.is_of(pass));
-        buffer.take(rollout);
-        assert!(!buffer.is_of(pass));
+    fn the_owner_is_the_plan_that_wrote_last() {
+        let (owner, [rollout, pass]) = (AliasOwner::default(), [AliasOwner::new_plan_id(), AliasOwner::new_plan_id()]);
+        owner.set(rollout);
+        assert!(!owner.is(rollout), "a buffer that is not aliased has no owner");
+        owner.mark_aliased();
+        assert!(!owner.is(pass));
+        owner.set(pass);
+        assert!(owner.is(pass));
+        owner.set(rollout);
+        assert!(!owner.is(pass));
     }
 }

@@ -1,14 +1,15 @@
-//! The only room that names wgpu: adapter, device, kernels and the plan that runs them.
+//! The only module that uses wgpu: adapter, device, kernels, and the plans that run them.
 //!
 //! ```text
-//! Gpu       one device: adapter facts, limits, tuning, the first error it met, a cache of kernels
+//! Gpu       one device: adapter facts, limits, tuning, the first error of the device, a cache of kernels
 //! Kernel    one entry point of one WGSL file, assembled with constants, compiled once
-//! Plan      a list of dispatches over planned buffers, made once, run every step with live sizes
+//! Plan      a list of dispatches over planned buffers, built once and run every step with that step's sizes
 //! ```
 //!
-//! Everything that waits is `async`, so that the same code runs in a browser; `pollster` drives it natively.
+//! Everything that waits is `async`, so that the same code runs in a browser. Natively `pollster` drives it.
 
 mod adapter;
+mod device_lock;
 mod dry;
 mod error;
 mod kernel;
@@ -16,14 +17,13 @@ mod memory_tracker;
 mod plan;
 mod profile;
 mod tuning;
-mod turn;
 
 pub use adapter::{AdapterFacts, Class};
 pub use error::GpuError;
 pub use kernel::{Bindings, KernelSpec, SHADERS, assemble};
 pub use memory_tracker::{MemoryKind, MemoryUsage};
 pub use plan::{Dispatch, Extent, Grid, Param, Plan, PlanBuilder, RunParam, RunParams, Tensor};
-pub use profile::{KernelTime, Span};
+pub use profile::{DispatchTime, KernelTime};
 pub use tuning::{Kernels, MatrixUnit, Tuning, Variant};
 
 use std::collections::HashMap;
@@ -33,19 +33,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_channel::oneshot;
 
 use adapter::Abilities;
+use device_lock::{Access, DeviceLock};
 use memory_tracker::{AliasOwner, Entry, MemoryTracker};
-use turn::{Turn, Turns};
 
 /// A GPU buffer that outlives plans: a weight, a gradient, a moment. Its length is counted in 32-bit words.
 #[derive(Clone, Debug)]
 pub struct Buffer {
     pub name: Arc<str>,
     pub words: usize,
-    share: Arc<Share>,
+    allocation: Arc<Allocation>,
 }
 
 impl Buffer {
-    /// Asked of the device, a range past the end would be an error that it never recovers from.
+    /// Checked here because a range past the end is an error from which the device never recovers.
     fn check_range(&self, start: usize, words: usize) -> Result<(), GpuError> {
         match start.checked_add(words) {
             Some(end) if end <= self.words => Ok(()),
@@ -56,38 +56,38 @@ impl Buffer {
         }
     }
 
-    /// The device's own buffer.
+    /// The wgpu buffer.
     fn raw(&self) -> Result<&wgpu::Buffer, GpuError> {
-        self.share.raw.as_ref().ok_or(GpuError::Dry)
+        self.allocation.raw.as_ref().ok_or(GpuError::Dry)
     }
 
-    /// The same memory under another name, for `words` of it.
-    fn part(&self, name: &str, words: usize) -> Buffer {
-        Buffer { name: name.into(), words, share: self.share.clone() }
+    /// The first `words` words of the same memory, under another name.
+    fn view(&self, name: &str, words: usize) -> Buffer {
+        Buffer { name: name.into(), words, allocation: self.allocation.clone() }
     }
 
-    /// Whether both are the same memory.
-    fn is(&self, other: &Buffer) -> bool {
-        Arc::ptr_eq(&self.share, &other.share)
+    /// Whether both buffers are the same memory.
+    fn same_memory(&self, other: &Buffer) -> bool {
+        Arc::ptr_eq(&self.allocation, &other.allocation)
     }
 }
 
-/// The memory itself, given back with its last clone.
+/// The memory of a buffer. It is freed when the last clone of the buffer is dropped.
 #[derive(Debug)]
-struct Share {
+struct Allocation {
     /// `None` in a dry run.
     raw: Option<wgpu::Buffer>,
-    turns: Turns,
+    access: Access,
     owner: AliasOwner,
     _entry: Entry,
 }
 
-impl Drop for Share {
+impl Drop for Allocation {
     fn drop(&mut self) {
-        let _turn = self.turns.wait();
+        let _lock = self.access.lock();
         let raw = self.raw.take();
         if cfg!(target_arch = "wasm32") {
-            // In a browser a dropped buffer waits for the garbage collector, which does not see the GPU's memory.
+            // In a browser only the garbage collector frees a dropped buffer, and it does not see the GPU's memory.
             raw.iter().for_each(wgpu::Buffer::destroy);
         }
     }
@@ -96,12 +96,12 @@ impl Drop for Share {
 /// Which limits to ask the device for.
 #[derive(Clone, Debug, Default)]
 pub enum Limits {
-    /// All that the adapter has.
+    /// All that the adapter offers.
     #[default]
     Adapter,
-    /// WebGPU's defaults: what every browser gives, and what the tests hold every kernel to.
+    /// WebGPU's defaults, which every browser offers. The tests run every kernel with them.
     Portable,
-    /// WebGPU's defaults with at most this many bytes a storage binding.
+    /// WebGPU's defaults with at most this many bytes per storage binding.
     Binding(u64),
 }
 
@@ -113,43 +113,44 @@ pub struct GpuOptions {
     #[doc(hidden)]
     pub limits: Limits,
     #[doc(hidden)]
-    /// Keep the compiler's bounds checks in the shaders. Slower; kernels guard their own edges, and tests turn this on.
+    /// Keep the compiler's bounds checks in the shaders: for tests. It is slower, and kernels check their own bounds.
     pub checked: bool,
     #[doc(hidden)]
-    /// Leave features aside that not every WebGPU device has: the kernels that a browser runs.
+    /// Use no optional features, so that the kernels are those that a browser runs.
     pub basic: bool,
     #[doc(hidden)]
     /// Which optional kernels to use.
     pub kernels: Kernels,
-    /// Texts that take the place of shader files, by the file's name: how tests break a kernel. Compiled with checks.
+    /// Texts that replace shader files, by file name: for tests that break a kernel. They are compiled with bounds checks.
     #[doc(hidden)]
     pub substitutes: Vec<(&'static str, String)>,
-    /// Bytes that buffers may take in all on a software adapter, whose memory is the machine's: the system would end the
-    /// process rather than refuse. `None`: no limit but the driver's.
+    /// Total bytes of buffers on a software adapter. Its memory is the machine's, and the system would kill the process instead
+    /// of refusing an allocation. `None`: only the driver's limit.
     pub software_memory: Option<u64>,
 }
 
-/// What does the work; there is none in a dry run.
+/// Device and queue of wgpu.
 struct Device {
     device: wgpu::Device,
     queue: wgpu::Queue,
 }
 
 struct Shared {
+    /// `None` in a dry run.
     device: Option<Device>,
     limits: wgpu::Limits,
-    turns: Turns,
+    access: Access,
     facts: AdapterFacts,
-    /// What would make this machine faster, where the adapter is a last resort.
+    /// What to install for more speed, where the adapter is a last resort.
     advice: Option<String>,
     abilities: Abilities,
     checked: bool,
     substitutes: Vec<(&'static str, String)>,
     memory: Option<u64>,
     tracker: MemoryTracker,
-    /// Bytes written since the queue was last seen to be done.
+    /// Bytes written since the last wait for the queue.
     staged: AtomicU64,
-    /// What a dry run was asked for and its adapter would not give.
+    /// Errors of a dry run: buffers that the adapter would refuse.
     refusals: Mutex<Vec<String>>,
     fault: Arc<Mutex<Option<Fault>>>,
     kernels: Mutex<HashMap<KernelSpec, Arc<kernel::Kernel>>>,
@@ -157,14 +158,14 @@ struct Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        let _turn = self.turns.wait();
+        let _lock = self.access.lock();
         self.kernels.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
         self.device = None;
     }
 }
 
-/// A buffer that is being filled and mapped, and what says that it has been.
-type Reading = (Share, oneshot::Receiver<Result<(), wgpu::BufferAsyncError>>);
+/// A staging buffer that is being filled and mapped, and the receiver that is told when it is.
+type PendingRead = (Allocation, oneshot::Receiver<Result<(), wgpu::BufferAsyncError>>);
 
 enum Fault {
     OutOfMemory,
@@ -198,12 +199,12 @@ impl std::fmt::Debug for Gpu {
     }
 }
 
-/// What is written is staged in buffers that the device frees when it has read them; this much is let wait.
-const STAGED: u64 = 16 << 20;
+/// Bytes of uploads that may be pending. The device stages them in buffers of its own and frees these after reading them.
+const MAX_STAGED: u64 = 16 << 20;
 
-/// Buffers above this size get memory of their own, smaller ones share blocks of it: the blocks' rests would otherwise be a
-/// good part of what is held (wgpu's own choice is 128 to 256 MiB). Drivers allow a few thousand pieces of memory.
-const BLOCK: u64 = 4 << 20;
+/// Buffers above this size get memory of their own; smaller ones share blocks of this size. With wgpu's own block sizes, 128 to
+/// 256 MiB, fragmentation would be a large share of the memory in use. Drivers allow a few thousand allocations.
+const MEMORY_BLOCK: u64 = 4 << 20;
 
 #[doc(hidden)]
 impl Gpu {
@@ -212,12 +213,12 @@ impl Gpu {
         adapter::list().await.iter().map(|a| adapter::facts(&a.get_info())).collect()
     }
 
-    /// Opens the adapter that `options` names. Its optional kernels are taken on trust: [`Gpu::open`] tries them first.
+    /// Opens the adapter that `options` names, without testing its optional kernels. [`Gpu::open`] tests them first.
     ///
     /// # Errors
-    /// No adapter at all (with what to install here), no such adapter, or a device that asks for more than it has.
+    /// No adapter at all (the message says what to install), no such adapter, or a device that the adapter refuses.
     pub async fn open_untested(options: &GpuOptions) -> Result<Gpu, GpuError> {
-        let adapter::Choice { adapter, advice } = adapter::choose(options.adapter.as_deref()).await?;
+        let adapter::ChosenAdapter { adapter, advice } = adapter::choose(options.adapter.as_deref()).await?;
         let facts = adapter::facts(&adapter.get_info());
         let limits = match options.limits {
             Limits::Adapter => adapter.limits(),
@@ -230,7 +231,7 @@ impl Gpu {
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("jurist"),
             required_limits: limits,
-            memory_hints: wgpu::MemoryHints::Manual { suballocated_device_memory_block_size: BLOCK..BLOCK },
+            memory_hints: wgpu::MemoryHints::Manual { suballocated_device_memory_block_size: MEMORY_BLOCK..MEMORY_BLOCK },
             required_features,
             experimental_features,
             ..Default::default()
@@ -241,27 +242,27 @@ impl Gpu {
             .map_err(|e| GpuError::NoDevice { adapter: facts.to_string(), reason: e.to_string() })?;
 
         let fault = Arc::new(Mutex::new(None));
-        let keep = fault.clone();
+        let slot = fault.clone();
         device.on_uncaptured_error(Arc::new(move |e| {
-            record(
-                &keep,
+            record_fault(
+                &slot,
                 match e {
                     wgpu::Error::OutOfMemory { .. } => Fault::OutOfMemory,
                     other => Fault::Rejected(other.to_string()),
                 },
             );
         }));
-        let keep = fault.clone();
+        let slot = fault.clone();
         device.set_device_lost_callback(move |reason, text| {
             if reason != wgpu::DeviceLostReason::Destroyed {
-                record(&keep, Fault::Lost(if text.is_empty() { format!("{reason:?}") } else { text }));
+                record_fault(&slot, Fault::Lost(if text.is_empty() { format!("{reason:?}") } else { text }));
             }
         });
         let memory = options.software_memory.filter(|_| facts.class == Class::Software);
         let shared = Shared {
             limits: device.limits(),
             device: Some(Device { device, queue }),
-            turns: Turns::of(adapter.get_info().backend),
+            access: Access::of(adapter.get_info().backend),
             facts,
             advice,
             abilities,
@@ -285,9 +286,9 @@ impl Gpu {
         self.shared.device.as_ref().ok_or(GpuError::Dry)
     }
 
-    /// To be held by whoever calls the device, and while objects of it are dropped.
-    fn turn(&self) -> Turn {
-        self.shared.turns.wait()
+    /// The lock to hold while calling the device and while dropping objects of it.
+    fn lock(&self) -> DeviceLock {
+        self.shared.access.lock()
     }
 
     /// Name, backend, driver and class of the adapter.
@@ -295,7 +296,7 @@ impl Gpu {
         &self.shared.facts
     }
 
-    /// What would make this machine faster, for people: there is something to install and nobody asked for this adapter.
+    /// What to install for more speed, where the adapter is a last resort that was not asked for.
     pub(crate) fn advice(&self) -> Option<&str> {
         self.shared.advice.as_deref()
     }
@@ -304,7 +305,7 @@ impl Gpu {
         &self.tuning
     }
 
-    /// Why this adapter does without a variant unless it is asked for by name; `None`: it suits.
+    /// Why this adapter does not use a variant by default. `None`: it does.
     pub(crate) fn unsuited(&self, variant: Variant) -> Option<String> {
         variant.unsuited(self.shared.facts.class, self.shared.abilities)
     }
@@ -319,14 +320,14 @@ impl Gpu {
         Gpu { tuning: Arc::new(tuning), ..self.clone() }
     }
 
-    /// The same device, for buffers of this memory_kind.
+    /// The same device, for buffers of this kind.
     pub(crate) fn for_memory(&self, memory_kind: MemoryKind) -> Gpu {
         Gpu { memory_kind, ..self.clone() }
     }
 
-    /// The same device, for a plan that may put scratch tensors into these buffers, whose owner needs no values in them while
-    /// the plan runs. Plans that use them overwrite each other: a plan that goes on ([`Plan::run_steps`]) after another of
-    /// them ran is refused.
+    /// The same device, for a plan that may place its scratch tensors in these buffers. Their owner must need no values in them
+    /// while the plan runs. Plans that share buffers overwrite each other: [`Plan::run_steps`] refuses to resume a plan after
+    /// another one has run.
     pub fn reusing_memory_of(&self, buffers: &[Buffer]) -> Gpu {
         Gpu { aliased: buffers.into(), ..self.clone() }
     }
@@ -341,32 +342,32 @@ impl Gpu {
         self.shared.limits.max_buffer_size
     }
 
-    /// Bytes of all buffers that are alive.
+    /// Bytes of all live buffers.
     pub fn allocated(&self) -> u64 {
-        self.held().total()
+        self.memory_usage().total()
     }
 
-    /// Buffers that were made since the device was opened, those for reading results back left out.
+    /// Number of buffers created since the device was opened, without those for reading results back.
     pub fn buffers_made(&self) -> u64 {
         self.shared.tracker.made()
     }
 
-    /// Bytes of all buffers that are alive, by what they are for.
-    pub fn held(&self) -> MemoryUsage {
+    /// Bytes of all live buffers, by kind.
+    pub fn memory_usage(&self) -> MemoryUsage {
         self.shared.tracker.now()
     }
 
-    /// The same when it was most.
-    pub fn peak(&self) -> MemoryUsage {
+    /// The usage when its total was largest.
+    pub fn peak_usage(&self) -> MemoryUsage {
         self.shared.tracker.peak()
     }
 
-    /// Bytes that buffers may still take in a budget ([`GpuOptions::software_memory`]); `None`: there is none.
+    /// Bytes left in the budget ([`GpuOptions::software_memory`]). `None`: there is no budget.
     pub fn memory_left(&self) -> Option<u64> {
         self.shared.memory.map(|memory| memory.saturating_sub(self.allocated()))
     }
 
-    /// Refuses what the budget has no room for, before any of it is allocated.
+    /// Checks that `bytes` fit the budget, before any of them are allocated.
     ///
     /// # Errors
     /// [`GpuError::OverBudget`].
@@ -374,35 +375,35 @@ impl Gpu {
         self.shared.tracker.check(bytes, self.shared.memory)
     }
 
-    /// Bytes of scratch tensors that live in aliased buffers, of all plans so far.
+    /// Bytes of scratch tensors in aliased buffers, of all plans so far.
     pub fn aliased_bytes(&self) -> u64 {
         self.shared.tracker.aliased_bytes()
     }
 
-    /// Bytes that the device has given out, and those that it holds for it: what buffers take with alignment, and the rests of
-    /// blocks. `None`: the device does not say (only Vulkan and DirectX 12 do).
+    /// Bytes that the device has allocated for buffers (with alignment), and bytes that it has reserved (with the unused parts
+    /// of blocks). `None`: the device does not report them; only Vulkan and DirectX 12 do.
     pub fn reported(&self) -> Option<[u64; 2]> {
         let report = self.shared.device.as_ref()?.device.generate_allocator_report()?;
         Some([report.total_allocated_bytes, report.total_reserved_bytes])
     }
 
-    /// The limits that matter here, as (name, value): for `jurist doctor`.
+    /// The limits that matter to kernels, as (name, value): for `jurist doctor`.
     pub(crate) fn limits(&self) -> Vec<(&'static str, u64)> {
         let l = &self.shared.limits;
         vec![
             ("storage binding (bytes)", l.max_storage_buffer_binding_size),
             ("buffer (bytes)", l.max_buffer_size),
-            ("storage buffers a stage", u64::from(l.max_storage_buffers_per_shader_stage)),
+            ("storage buffers per stage", u64::from(l.max_storage_buffers_per_shader_stage)),
             ("workgroup memory (bytes)", u64::from(l.max_compute_workgroup_storage_size)),
-            ("invocations a workgroup", u64::from(l.max_compute_invocations_per_workgroup)),
-            ("workgroups a dimension", u64::from(l.max_compute_workgroups_per_dimension)),
+            ("invocations per workgroup", u64::from(l.max_compute_invocations_per_workgroup)),
+            ("workgroups per dimension", u64::from(l.max_compute_workgroups_per_dimension)),
         ]
     }
 
     /// A zeroed buffer of `words` 32-bit words that outlives plans.
     ///
     /// # Errors
-    /// Larger than a binding or a buffer may be, over the memory budget, or out of memory.
+    /// A size above the limit of bindings or buffers or above the memory budget; out of memory.
     pub fn buffer(&self, name: &str, words: usize) -> Result<Buffer, GpuError> {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
         self.allocate(name, words, usage)
@@ -414,13 +415,13 @@ impl Gpu {
         self.check_limits(name, size, usage).or_else(|e| self.refuse(e))?;
         let entry = shared.tracker.enter(self.memory_kind, size, shared.memory)?;
         let descriptor = wgpu::BufferDescriptor { label: Some(name), size, usage, mapped_at_creation: false };
-        let _turn = self.turn();
+        let _lock = self.lock();
         let raw = shared.device.as_ref().map(|d| d.device.create_buffer(&descriptor));
-        let share = Arc::new(Share { raw, turns: shared.turns, owner: AliasOwner::default(), _entry: entry });
+        let allocation = Arc::new(Allocation { raw, access: shared.access, owner: AliasOwner::default(), _entry: entry });
         match self.check() {
             Err(GpuError::OutOfMemory { held, .. }) => Err(GpuError::OutOfMemory { what: name.into(), bytes: size, held }),
             Err(other) => Err(other),
-            Ok(()) => Ok(Buffer { name: name.into(), words, share }),
+            Ok(()) => Ok(Buffer { name: name.into(), words, allocation }),
         }
     }
 
@@ -436,21 +437,21 @@ impl Gpu {
         Ok(())
     }
 
-    /// Uploads `data` to `buffer` from word `offset` on, in pieces that never ask for a large staging buffer; waits where the
-    /// device has too many of them. A dry run uploads nothing.
+    /// Uploads `data` to `buffer` from word `offset` on. It goes in small chunks, so that no large staging buffer is needed, and
+    /// waits where too many are pending. A dry run uploads nothing.
     ///
     /// # Errors
-    /// Data that would go past the buffer's end; what the device reported up to now.
+    /// Data that would go past the buffer's end; an error of the device so far.
     pub fn write<T: bytemuck::Pod>(&self, buffer: &Buffer, offset: usize, data: &[T]) -> Result<(), GpuError> {
-        const PIECE: usize = 8 << 20;
+        const CHUNK: usize = 8 << 20;
         let bytes: &[u8] = bytemuck::cast_slice(data);
         buffer.check_range(offset, bytes.len().div_ceil(4))?;
         let Some(device) = &self.shared.device else { return Ok(()) };
-        let _turn = self.turn();
-        for (i, piece) in bytes.chunks(PIECE).enumerate() {
-            device.queue.write_buffer(buffer.raw()?, (offset * 4 + i * PIECE) as u64, piece);
-            let staged = piece.len() as u64 + self.shared.staged.fetch_add(piece.len() as u64, Ordering::Relaxed);
-            if staged >= STAGED {
+        let _lock = self.lock();
+        for (i, chunk) in bytes.chunks(CHUNK).enumerate() {
+            device.queue.write_buffer(buffer.raw()?, (offset * 4 + i * CHUNK) as u64, chunk);
+            let staged = chunk.len() as u64 + self.shared.staged.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+            if staged >= MAX_STAGED {
                 self.flush();
                 self.wait()?;
                 self.shared.staged.store(0, Ordering::Relaxed);
@@ -459,20 +460,20 @@ impl Gpu {
         self.check()
     }
 
-    /// Has the queue take what was written up to now, so that it need not keep copies for long.
+    /// Submits pending uploads, so that the queue need not keep copies of them for long.
     pub fn flush(&self) {
-        let _turn = self.turn();
+        let _lock = self.lock();
         self.shared.device.iter().for_each(|d| _ = d.queue.submit([]));
     }
 
-    /// Copies buffers over others of the same length, on the GPU.
+    /// Copies each source (first) over its target (second) of the same length, on the GPU.
     ///
     /// # Errors
     /// A target that is shorter than its source.
     pub(crate) fn copy(&self, pairs: &[(&Buffer, &Buffer)]) -> Result<(), GpuError> {
         pairs.iter().try_for_each(|(from, to)| to.check_range(0, from.words))?;
         let Some(device) = &self.shared.device else { return Ok(()) };
-        let _turn = self.turn();
+        let _lock = self.lock();
         let mut encoder = device.device.create_command_encoder(&Default::default());
         for (from, to) in pairs {
             encoder.copy_buffer_to_buffer(from.raw()?, 0, to.raw()?, 0, from.words as u64 * 4);
@@ -484,56 +485,56 @@ impl Gpu {
     /// Fills buffers with zeros.
     pub fn clear(&self, buffers: &[Buffer]) {
         let Some(device) = &self.shared.device else { return };
-        let _turn = self.turn();
+        let _lock = self.lock();
         let mut encoder = device.device.create_command_encoder(&Default::default());
         buffers.iter().filter_map(|b| b.raw().ok()).for_each(|raw| encoder.clear_buffer(raw, 0, None));
         device.queue.submit([encoder.finish()]);
     }
 
-    /// Reads `words` 32-bit words of `buffer` from word `offset` on. Waits for all work submitted before.
+    /// Reads `words` 32-bit words of `buffer` from word `offset` on. Waits for all work submitted earlier.
     pub async fn read<T: bytemuck::Pod>(&self, buffer: &Buffer, offset: usize, words: usize) -> Result<Vec<T>, GpuError> {
-        let mut parts = self.read_many(&[(buffer, offset, words)]).await?;
-        Ok(bytemuck::cast_slice(&parts.pop().unwrap_or_default()).to_vec())
+        let mut ranges = self.read_many(&[(buffer, offset, words)]).await?;
+        Ok(bytemuck::cast_slice(&ranges.pop().unwrap_or_default()).to_vec())
     }
 
-    /// Several reads with one wait; the answer holds the raw words of each.
+    /// Reads several ranges (buffer, first word, number of words) with one wait. Returns the raw words of each.
     ///
     /// # Errors
-    /// A part past its buffer's end; what the device reported up to now; a dry run, which has no values.
-    pub(crate) async fn read_many(&self, parts: &[(&Buffer, usize, usize)]) -> Result<Vec<Vec<u32>>, GpuError> {
+    /// A range past its buffer's end; an error of the device so far; a dry run, which has no values.
+    pub(crate) async fn read_many(&self, ranges: &[(&Buffer, usize, usize)]) -> Result<Vec<Vec<u32>>, GpuError> {
         let shared = self.device()?;
-        for (buffer, offset, words) in parts {
+        for (buffer, offset, words) in ranges {
             buffer.check_range(*offset, *words)?;
         }
-        let total: usize = parts.iter().map(|(_, _, words)| words).sum();
+        let total: usize = ranges.iter().map(|(_, _, words)| words).sum();
         if total == 0 {
-            return Ok(parts.iter().map(|_| Vec::new()).collect());
+            return Ok(ranges.iter().map(|_| Vec::new()).collect());
         }
-        let (staging, receiver) = self.start_read(shared, parts, total)?;
-        // Not held while this waits: the future may move to another thread.
+        let (staging, receiver) = self.start_read(shared, ranges, total)?;
+        // The lock is not held across `await`: the future may move to another thread.
         self.wait()?;
         let mapped = receiver.await;
         self.check()?;
         if !matches!(mapped, Ok(Ok(()))) {
             return Err(GpuError::DeviceLost { reason: "a result could not be read back".into() });
         }
-        let _turn = self.turn();
+        let _lock = self.lock();
         let staging = staging.raw.as_ref().ok_or(GpuError::Dry)?;
-        let range = staging.get_mapped_range(..).map_err(|e| GpuError::Validation { reason: e.to_string() })?;
-        let mut words: &[u32] = bytemuck::cast_slice(&range);
-        let mut out = Vec::with_capacity(parts.len());
-        for (_, _, n) in parts {
-            let (head, tail) = words.split_at(*n);
-            out.push(head.to_vec());
-            words = tail;
+        let mapped = staging.get_mapped_range(..).map_err(|e| GpuError::Validation { reason: e.to_string() })?;
+        let mut rest: &[u32] = bytemuck::cast_slice(&mapped);
+        let mut values = Vec::with_capacity(ranges.len());
+        for (_, _, words) in ranges {
+            let (head, tail) = rest.split_at(*words);
+            values.push(head.to_vec());
+            rest = tail;
         }
-        drop(range);
+        drop(mapped);
         staging.destroy();
-        Ok(out)
+        Ok(values)
     }
 
-    /// Submits copies of `parts` to a new buffer of `total` words, and asks for that to be mapped.
-    fn start_read(&self, device: &Device, parts: &[(&Buffer, usize, usize)], total: usize) -> Result<Reading, GpuError> {
+    /// Submits copies of `ranges` to a new staging buffer of `total` words and requests its mapping.
+    fn start_read(&self, device: &Device, ranges: &[(&Buffer, usize, usize)], total: usize) -> Result<PendingRead, GpuError> {
         let descriptor = wgpu::BufferDescriptor {
             label: Some("readback"),
             size: total as u64 * 4,
@@ -541,50 +542,53 @@ impl Gpu {
             mapped_at_creation: false,
         };
         let entry = self.shared.tracker.enter(MemoryKind::Staging, descriptor.size, None)?;
-        let _turn = self.turn();
+        let _lock = self.lock();
         let staging = device.device.create_buffer(&descriptor);
         let mut encoder = device.device.create_command_encoder(&Default::default());
         let mut at = 0;
-        for (buffer, offset, words) in parts {
+        for (buffer, offset, words) in ranges {
             encoder.copy_buffer_to_buffer(buffer.raw()?, *offset as u64 * 4, &staging, at, *words as u64 * 4);
             at += *words as u64 * 4;
         }
         device.queue.submit([encoder.finish()]);
         let (sender, receiver) = oneshot::channel();
         staging.map_async(wgpu::MapMode::Read, .., move |result| {
-            let _ = sender.send(result); // nobody waits any more
+            let _ = sender.send(result); // the receiver may have been dropped
         });
-        let turns = self.shared.turns;
-        Ok((Share { raw: Some(staging), turns, owner: AliasOwner::default(), _entry: entry }, receiver))
+        let access = self.shared.access;
+        Ok((Allocation { raw: Some(staging), access, owner: AliasOwner::default(), _entry: entry }, receiver))
     }
 
-    /// Waits for all submitted work. In a browser nothing may block, and nothing needs to: awaiting a read is enough.
+    /// Waits for all submitted work. In a browser it returns at once: blocking is not allowed there, and awaiting a read is
+    /// enough.
     pub fn wait(&self) -> Result<(), GpuError> {
         let Some(device) = self.shared.device.as_ref().filter(|_| !cfg!(target_arch = "wasm32")) else { return Ok(()) };
         loop {
-            let _turn = self.turn();
+            let _lock = self.lock();
             match device.device.poll(wgpu::PollType::wait_indefinitely()) {
                 Ok(_) => return Ok(()),
-                // OpenGL waits two seconds at most.
+                // OpenGL waits for at most two seconds.
                 Err(wgpu::PollError::Timeout) => self.check()?,
                 Err(e) => return self.check().and(Err(GpuError::DeviceLost { reason: e.to_string() })),
             }
         }
     }
 
-    /// The first error that the device met, if any. It stays: after it no result can be trusted.
+    /// The first error of the device, if any. It stays, because no result after it can be trusted.
     pub fn check(&self) -> Result<(), GpuError> {
         match &*self.shared.fault.lock().unwrap_or_else(PoisonError::into_inner) {
             None => Ok(()),
-            Some(Fault::OutOfMemory) => Err(GpuError::OutOfMemory { what: "a buffer".into(), bytes: 0, held: self.held() }),
+            Some(Fault::OutOfMemory) => {
+                Err(GpuError::OutOfMemory { what: "a buffer".into(), bytes: 0, held: self.memory_usage() })
+            }
             Some(Fault::Lost(reason)) => Err(GpuError::DeviceLost { reason: reason.clone() }),
             Some(Fault::Rejected(reason)) => Err(GpuError::Validation { reason: reason.clone() }),
         }
     }
 
     fn kernel(&self, spec: &KernelSpec) -> Result<Arc<kernel::Kernel>, GpuError> {
-        // Taken before the lock on the kernels, by everybody.
-        let _turn = self.turn();
+        // Every thread takes the device lock before the lock on the kernels.
+        let _lock = self.lock();
         let mut kernels = self.shared.kernels.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(kernel) = kernels.get(spec) {
             return Ok(kernel.clone());
@@ -597,9 +601,9 @@ impl Gpu {
     }
 }
 
-fn record(slot: &Mutex<Option<Fault>>, fault: Fault) {
+fn record_fault(slot: &Mutex<Option<Fault>>, fault: Fault) {
     let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
-    // A lost device explains all that came before it; otherwise the first error is the cause of the others.
+    // A lost device explains all earlier errors; otherwise the first error is the cause of the later ones.
     if slot.is_none() || matches!(fault, Fault::Lost(_)) {
         *slot = Some(fault);
     }

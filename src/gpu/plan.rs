@@ -1,14 +1,14 @@
-//! A plan: the dispatches of one step over planned buffers, made once and run every step.
+//! A plan: the dispatches of one step over planned buffers, built once and run every step.
 //!
 //! Operations *record* themselves into a [`PlanBuilder`]: which kernel, which tensors, which sizes. Building then
 //!
-//! 1. gives every scratch tensor a buffer; two tensors whose lifetimes do not touch share one (one wgpu buffer per shared
-//!    slot, because wgpu refuses a dispatch that binds one buffer both as `read` and as `read_write`); a slot run_params in a
-//!    buffer that was aliased ([`Gpu::reusing_memory_of`]) where one is large enough;
-//! 2. compiles the kernels and makes the bind groups.
+//! 1. assigns a slot to every scratch tensor. Tensors whose lifetimes do not overlap share a slot. Each slot is one wgpu buffer,
+//!    because wgpu refuses a dispatch that binds one buffer both as `read` and as `read_write`. A slot reuses the memory of an
+//!    aliased buffer ([`Gpu::reusing_memory_of`]) where one is large enough;
+//! 2. compiles the kernels and creates the bind groups.
 //!
-//! Running writes all parameters into one small arena and encodes the dispatches with grids from the step's *real* sizes
-//! ([`RunParam`] values: how many tokens, how many rows): nothing is padded, and nothing but encoding happens per step.
+//! Running writes all parameters into one small arena and encodes the dispatches with grids from the *actual* sizes of the step
+//! ([`RunParam`] values such as the number of tokens). Nothing is padded, and a run only encodes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,44 +19,44 @@ use super::{Buffer, Gpu, GpuError, MemoryKind, Tuning};
 
 /// Uniform offsets must be multiples of this on every adapter.
 const ARENA_STRIDE: u64 = 256;
-/// More workgroups than this in a row are folded into a second dimension (the limit is 65,535).
+/// Grids of more workgroups than this are folded into a second dimension (the limit per dimension is 65,535).
 const FOLD: u32 = 32_768;
 
-/// A tensor of a plan. Its shape is known to the operations; the plan knows its length.
+/// A tensor of a plan. The operations know its shape; the plan knows only its length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tensor(usize);
 
-/// A number that each run sets anew: a count of tokens or rows, or a scalar such as the learning rate.
+/// A number that each run sets: a count of tokens or rows, or a scalar such as the learning rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RunParam(usize);
 
-/// What one run gives for the run parameters of a plan.
+/// The values of a plan's run parameters in one run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunParams(Vec<Option<u32>>);
 
 impl RunParams {
-    pub fn set(&mut self, params: RunParam, value: u32) {
-        if self.0.len() <= params.0 {
-            self.0.resize(params.0 + 1, None);
+    pub fn set(&mut self, param: RunParam, value: u32) {
+        if self.0.len() <= param.0 {
+            self.0.resize(param.0 + 1, None);
         }
-        self.0[params.0] = Some(value);
+        self.0[param.0] = Some(value);
     }
 
-    /// As [`RunParams::set`], of a number that kernels read as f32.
-    pub fn set_float(&mut self, params: RunParam, value: f32) {
-        self.set(params, value.to_bits());
+    /// As [`RunParams::set`], for a number that kernels read as f32.
+    pub fn set_float(&mut self, param: RunParam, value: f32) {
+        self.set(param, value.to_bits());
     }
 }
 
 impl<const N: usize> From<[(RunParam, u32); N]> for RunParams {
     fn from(values: [(RunParam, u32); N]) -> Self {
-        let mut all = RunParams::default();
-        values.into_iter().for_each(|(params, value)| all.set(params, value));
-        all
+        let mut params = RunParams::default();
+        values.into_iter().for_each(|(param, value)| params.set(param, value));
+        params
     }
 }
 
-/// A size that is fixed or follows a run parameter: `clamp(live - start, 0, len) * times`.
+/// A size that is fixed or follows a run parameter: `clamp(param - start, 0, len) * times`.
 #[derive(Clone, Copy, Debug)]
 pub struct Extent {
     param: Option<RunParam>,
@@ -70,16 +70,16 @@ impl Extent {
         Extent { param: None, start: 0, len: n, times: 1 }
     }
 
-    /// The run parameter, at most `max`.
+    /// The value of the run parameter, at most `max`.
     pub const fn dynamic(param: RunParam, max: u32) -> Self {
         Extent { param: Some(param), start: 0, len: max, times: 1 }
     }
 
-    /// How much of rows `start .. start + len` this size covers: the size of one chunk of it.
+    /// The part of this size within rows `start .. start + len`: the size of one chunk.
     pub const fn chunk(self, start: u32, len: u32) -> Self {
         let rest = self.len.saturating_sub(start);
         let len = if rest < len { rest } else { len };
-        // A live size is counted from `start` when it runs; a fixed one is cut now.
+        // A dynamic size subtracts `start` when the plan runs; a fixed size is cut now.
         let start = if self.param.is_some() { start } else { 0 };
         Extent { start, len, ..self }
     }
@@ -88,12 +88,12 @@ impl Extent {
         Extent { times: self.times * n, ..self }
     }
 
-    /// The largest value it can take: what buffers are made for.
+    /// The largest value, for which buffers are allocated.
     pub const fn max(self) -> u32 {
         self.len * self.times
     }
 
-    /// The run parameter this size follows, and the most it may be.
+    /// The run parameter that this size follows, and its largest allowed value.
     fn bound(self) -> Option<(RunParam, u32)> {
         self.param.map(|param| (param, self.start.saturating_add(self.len)))
     }
@@ -116,12 +116,12 @@ pub enum Param {
     Run(RunParam),
 }
 
-/// How many workgroups.
+/// The number of workgroups of a dispatch.
 #[derive(Clone, Copy, Debug)]
 pub enum Grid {
-    /// Enough groups of `per` for `size` threads, folded into two dimensions when many (`group_index` in WGSL).
+    /// Groups of `per` threads for `size` threads, folded into two dimensions where there are many (`group_index` in WGSL).
     Threads { size: Extent, per: u32 },
-    /// A rectangle of tiles: `x` columns by `y` rows of tiles.
+    /// Tiles of `tile_x` columns and `tile_y` rows that cover `x` columns and `y` rows.
     Tiles { x: Extent, tile_x: u32, y: Extent, tile_y: u32 },
 }
 
@@ -144,53 +144,54 @@ impl Grid {
     }
 }
 
-/// One recorded kernel call. `tensors` are the storage bindings 1, 2, … in order; `words` the fields of `Params`.
+/// One recorded kernel call. `tensors` are the storage bindings 1, 2, … in order; `words` are the fields of `Params`.
 pub struct Dispatch<'a> {
     pub kernel: KernelSpec,
     pub tensors: &'a [Tensor],
     pub words: &'a [Param],
     pub grid: Grid,
-    /// Floating point operations per unit of `work`: splits long steps into submissions.
+    /// Floating point operations per unit of `work`. Long steps are split into submissions by them.
     pub flops: u64,
     pub work: Extent,
 }
 
-enum Kind {
-    /// Written before it is read within one run; its buffer may be shared.
+enum TensorKind {
+    /// Written before it is read within one run. Its memory may be shared.
     Scratch,
-    /// Inputs and results: one buffer of its own, kept between runs.
-    Kept,
-    /// A buffer that outrun_params the plan.
+    /// An input or result with a buffer of its own, whose values stay between runs.
+    Persistent,
+    /// A buffer that outlives the plan.
     Imported(Buffer),
 }
 
-struct Planned {
+struct PlannedTensor {
     name: String,
     words: usize,
     /// `None`: that of the GPU handle that the plan is built with.
     memory_kind: Option<MemoryKind>,
-    kind: Kind,
-    first: usize,
-    last: usize,
+    kind: TensorKind,
+    /// First and last step that uses the tensor; `usize::MAX` and 0 where none does.
+    first_step: usize,
+    last_step: usize,
 }
 
-/// One recorded step; plans are built once and hold a few hundred of them.
+/// One recorded step. Plans are built once and have a few hundred steps.
 #[allow(clippy::large_enum_variant)]
 enum Step {
     Dispatch { kernel: KernelSpec, tensors: Vec<Tensor>, words: Vec<Param>, grid: Grid, flops: u64, work: Extent },
     Clear(Tensor),
 }
 
-/// Records operations; see the module's page.
+/// Records operations; see the module documentation.
 pub struct PlanBuilder {
     tuning: Tuning,
-    tensors: Vec<Planned>,
+    tensors: Vec<PlannedTensor>,
     steps: Vec<Step>,
     run_params: usize,
 }
 
 impl PlanBuilder {
-    /// An empty plan for adapters that want `tuning`.
+    /// An empty plan for adapters with this tuning.
     pub fn new(tuning: &Tuning) -> Self {
         PlanBuilder { tuning: tuning.clone(), tensors: Vec::new(), steps: Vec::new(), run_params: 0 }
     }
@@ -199,43 +200,50 @@ impl PlanBuilder {
         &self.tuning
     }
 
-    /// A number that each run gives.
+    /// A new run parameter.
     pub fn run_param(&mut self) -> RunParam {
         self.run_params += 1;
         RunParam(self.run_params - 1)
     }
 
-    fn add(&mut self, name: &str, words: usize, kind: Kind) -> Tensor {
-        self.tensors.push(Planned { name: name.to_string(), words, memory_kind: None, kind, first: usize::MAX, last: 0 });
+    fn add(&mut self, name: &str, words: usize, kind: TensorKind) -> Tensor {
+        self.tensors.push(PlannedTensor {
+            name: name.to_string(),
+            words,
+            memory_kind: None,
+            kind,
+            first_step: usize::MAX,
+            last_step: 0,
+        });
         Tensor(self.tensors.len() - 1)
     }
 
-    /// A tensor that run_params from its first to its last use within a run.
+    /// A tensor whose values last from its first to its last use within a run.
     pub fn scratch(&mut self, name: &str, words: usize) -> Tensor {
-        self.add(name, words, Kind::Scratch)
+        self.add(name, words, TensorKind::Scratch)
     }
 
-    /// The same, counted under a memory_kind of its own.
+    /// A scratch tensor whose memory is counted under `memory_kind`.
     pub fn scratch_for(&mut self, memory_kind: MemoryKind, name: &str, words: usize) -> Tensor {
         let tensor = self.scratch(name, words);
         self.tensors[tensor.0].memory_kind = Some(memory_kind);
         tensor
     }
 
-    /// A tensor with a buffer of its own, written or read by the host between runs.
+    /// A tensor with a buffer of its own, which the host writes or reads between runs.
     pub fn persistent(&mut self, name: &str, words: usize) -> Tensor {
-        self.add(name, words, Kind::Kept)
+        self.add(name, words, TensorKind::Persistent)
     }
 
-    /// A weight or another buffer that outrun_params the plan.
+    /// A weight or another buffer that outlives the plan.
     pub fn import(&mut self, buffer: &Buffer) -> Tensor {
-        if let Some(i) = self.tensors.iter().position(|t| matches!(&t.kind, Kind::Imported(b) if b.is(buffer))) {
+        if let Some(i) = self.tensors.iter().position(|t| matches!(&t.kind, TensorKind::Imported(b) if b.same_memory(buffer))) {
             return Tensor(i);
         }
-        self.add(&buffer.name, buffer.words, Kind::Imported(buffer.clone()))
+        self.add(&buffer.name, buffer.words, TensorKind::Imported(buffer.clone()))
     }
 
-    /// Number of steps recorded so far: where [`Plan::run_steps`] may stop and go on.
+    /// Number of steps recorded so far: a position where [`Plan::run_steps`] may stop and resume.
     pub fn steps(&self) -> usize {
         self.steps.len()
     }
@@ -246,10 +254,10 @@ impl PlanBuilder {
     }
 
     fn touch(&mut self, tensor: Tensor) {
-        let now = self.steps.len();
+        let step = self.steps.len();
         let t = &mut self.tensors[tensor.0];
-        t.first = t.first.min(now);
-        t.last = t.last.max(now);
+        t.first_step = t.first_step.min(step);
+        t.last_step = t.last_step.max(step);
     }
 
     /// Appends a kernel call.
@@ -273,89 +281,92 @@ impl PlanBuilder {
         self.steps.push(Step::Clear(tensor));
     }
 
-    /// The largest value each run parameter was planned for: the largest of the sizes that follow it. `None` where none does,
-    /// as for a learning rate.
-    fn planned(&self) -> Vec<Option<u32>> {
-        let mut planned = vec![None; self.run_params];
+    /// The largest value of each run parameter: the largest of the sizes that follow it. `None` where no size follows it, as for
+    /// a learning rate.
+    fn param_limits(&self) -> Vec<Option<u32>> {
+        let mut limits = vec![None; self.run_params];
         for step in &self.steps {
             let Step::Dispatch { words, grid, work, .. } = step else { continue };
             let parameters = words.iter().filter_map(|w| if let Param::Extent(size) = w { Some(*size) } else { None });
             let sizes = parameters.chain(grid.sizes().into_iter().flatten()).chain([*work]);
             for (RunParam(i), bound) in sizes.filter_map(Extent::bound) {
-                if let Some(most) = planned.get_mut(i) {
-                    *most = (*most).max(Some(bound));
+                if let Some(limit) = limits.get_mut(i) {
+                    *limit = (*limit).max(Some(bound));
                 }
             }
         }
-        planned
+        limits
     }
 
-    /// Which shared slot each scratch tensor gets (`None`: not scratch, or unused), and the words of each slot.
+    /// The slot of each scratch tensor (`None`: not scratch, or unused), and the words of each slot.
     ///
-    /// The largest tensors choose first, each the smallest slot that is free as long as it run_params (greedy by size, Pisarchyk and
-    /// Lee, 2020). In the order of the steps a tensor that run_params long would take what a large one, gone at once, has left.
+    /// The largest tensors choose first. Each takes the smallest slot that is free during its lifetime (greedy by size, Pisarchyk
+    /// and Lee, 2020). In the order of the steps, a long-lived tensor would take the slot of a large short-lived one.
     fn slots(&self) -> (Vec<Option<usize>>, Vec<usize>) {
         let mut slot_of = vec![None; self.tensors.len()];
         let mut slots: Vec<usize> = Vec::new();
-        // First and last step of each tenant.
-        let mut tenants: Vec<BTreeMap<usize, usize>> = Vec::new();
-        let scratch = |i: &usize| matches!(self.tensors[*i].kind, Kind::Scratch) && self.tensors[*i].first != usize::MAX;
+        // For each slot, first and last step of the tensors in it.
+        let mut lifetimes: Vec<BTreeMap<usize, usize>> = Vec::new();
+        let used = |t: &PlannedTensor| t.first_step != usize::MAX;
+        let scratch = |i: &usize| matches!(self.tensors[*i].kind, TensorKind::Scratch) && used(&self.tensors[*i]);
         let mut order: Vec<usize> = (0..self.tensors.len()).filter(scratch).collect();
         order.sort_by_key(|i| std::cmp::Reverse(self.tensors[*i].words));
         for i in order {
             let t = &self.tensors[i];
-            let free = |slot: &usize| tenants[*slot].range(..=t.last).next_back().is_none_or(|(_, last)| *last < t.first);
-            // Slots come in descending size, so the last is the smallest.
+            let free = |slot: &usize| {
+                lifetimes[*slot].range(..=t.last_step).next_back().is_none_or(|(_, last_step)| *last_step < t.first_step)
+            };
+            // Slots are in order of descending size, so the last one is the smallest.
             let slot = (0..slots.len()).rev().find(free).unwrap_or_else(|| {
                 slots.push(t.words);
-                tenants.push(BTreeMap::new());
+                lifetimes.push(BTreeMap::new());
                 slots.len() - 1
             });
-            tenants[slot].insert(t.first, t.last);
+            lifetimes[slot].insert(t.first_step, t.last_step);
             slot_of[i] = Some(slot);
         }
         (slot_of, slots)
     }
 
-    /// Bytes that [`PlanBuilder::build`] will allocate, imported buffers not counted and nothing aliased.
+    /// Bytes that [`PlanBuilder::build`] will allocate without aliasing. Imported buffers do not count.
     pub fn bytes(&self) -> u64 {
         let (_, slots) = self.slots();
-        let kept: usize = self.tensors.iter().filter(|t| matches!(t.kind, Kind::Kept)).map(|t| t.words).sum();
-        (slots.iter().sum::<usize>() + kept) as u64 * 4 + self.steps.len() as u64 * ARENA_STRIDE
+        let persistent: usize = self.tensors.iter().filter(|t| matches!(t.kind, TensorKind::Persistent)).map(|t| t.words).sum();
+        (slots.iter().sum::<usize>() + persistent) as u64 * 4 + self.steps.len() as u64 * ARENA_STRIDE
     }
 
-    /// Makes buffers, kernels and bind groups; in a dry run, buffers that are counted only.
+    /// Creates buffers, kernels and bind groups. A dry run only counts the buffers.
     ///
     /// # Errors
-    /// A tensor larger than a binding may be, out of memory, or a shader that does not compile.
+    /// A tensor above the limit of bindings; out of memory; a shader that does not compile.
     pub fn build(self, gpu: &Gpu) -> Result<Plan, GpuError> {
-        let _turn = gpu.turn();
-        let planned = self.planned();
+        let _lock = gpu.lock();
+        let param_limits = self.param_limits();
         let (slot_of, slots) = self.slots();
-        // A slot carries name and memory_kind of its largest tenant, so that a message about it says something.
-        let aliased = add_aliased(&slots, &gpu.aliased);
-        let mut shared = Vec::new();
+        let alias_of = assign_aliases(&slots, &gpu.aliased);
+        let mut slot_buffers = Vec::new();
         for (slot, words) in slots.iter().enumerate() {
-            let tenants = self.tensors.iter().zip(&slot_of).filter(|(_, s)| **s == Some(slot));
-            let largest = tenants.max_by_key(|(t, _)| t.words).map(|(t, _)| t);
+            // A slot has the name and kind of its largest tensor, for messages.
+            let tensors = self.tensors.iter().zip(&slot_of).filter(|(_, s)| **s == Some(slot));
+            let largest = tensors.max_by_key(|(t, _)| t.words).map(|(t, _)| t);
             let name = largest.map_or("scratch", |t| t.name.as_str());
-            shared.push(match aliased[slot] {
-                Some(place) => {
+            slot_buffers.push(match alias_of[slot] {
+                Some(alias) => {
                     gpu.shared.tracker.add_aliased(*words as u64 * 4);
-                    gpu.aliased[place].part(name, *words)
+                    gpu.aliased[alias].view(name, *words)
                 }
                 None => gpu.for_memory(largest.and_then(|t| t.memory_kind).unwrap_or(gpu.memory_kind)).buffer(name, *words)?,
             });
         }
-        let borrowed: Vec<Buffer> = aliased.iter().flatten().map(|place| gpu.aliased[*place].clone()).collect();
-        borrowed.iter().for_each(|b| b.share.owner.lend());
+        let aliased: Vec<Buffer> = alias_of.iter().flatten().map(|alias| gpu.aliased[*alias].clone()).collect();
+        aliased.iter().for_each(|b| b.allocation.owner.mark_aliased());
         let mut buffers = Vec::new();
         for (i, t) in self.tensors.iter().enumerate() {
             buffers.push(match (&t.kind, slot_of[i]) {
-                (Kind::Imported(buffer), _) => Some(buffer.clone()),
-                (Kind::Kept, _) => Some(gpu.buffer(&t.name, t.words)?),
-                (Kind::Scratch, Some(slot)) => Some(shared[slot].part(&shared[slot].name, t.words)),
-                (Kind::Scratch, None) => None,
+                (TensorKind::Imported(buffer), _) => Some(buffer.clone()),
+                (TensorKind::Persistent, _) => Some(gpu.buffer(&t.name, t.words)?),
+                (TensorKind::Scratch, Some(slot)) => Some(slot_buffers[slot].view(&slot_buffers[slot].name, t.words)),
+                (TensorKind::Scratch, None) => None,
             });
         }
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
@@ -368,41 +379,42 @@ impl PlanBuilder {
             }
         }
         gpu.check()?;
-        let of_others = |t: &Planned| if let Kind::Imported(buffer) = &t.kind { Some(buffer.clone()) } else { None };
-        let imported = self.tensors.iter().filter_map(of_others).collect();
-        let number = AliasOwner::number();
-        Ok(Plan { gpu: gpu.clone(), number, buffers, borrowed, imported, arena, arena_words, steps, planned })
+        let import = |t: &PlannedTensor| if let TensorKind::Imported(buffer) = &t.kind { Some(buffer.clone()) } else { None };
+        let imported = self.tensors.iter().filter_map(import).collect();
+        let id = AliasOwner::new_plan_id();
+        Ok(Plan { gpu: gpu.clone(), id, buffers, aliased, imported, arena, arena_words, steps, param_limits })
     }
 }
 
-/// Which aliased buffer each slot run_params in: the largest slot that fits any takes the smallest that it fits, and so on down.
-fn add_aliased(slots: &[usize], aliased: &[Buffer]) -> Vec<Option<usize>> {
-    let mut places = vec![None; slots.len()];
+/// The aliased buffer of each slot. In order of descending size, each slot takes the smallest free buffer that it fits.
+fn assign_aliases(slots: &[usize], aliased: &[Buffer]) -> Vec<Option<usize>> {
+    let mut alias_of = vec![None; slots.len()];
     let mut order: Vec<usize> = (0..slots.len()).collect();
     order.sort_by_key(|slot| std::cmp::Reverse(slots[*slot]));
-    let mut vacant: Vec<usize> = (0..aliased.len()).collect();
+    let mut free: Vec<usize> = (0..aliased.len()).collect();
     for slot in order {
-        let fitting = vacant.iter().copied().filter(|place| aliased[*place].words >= slots[slot]);
-        if let Some(place) = fitting.min_by_key(|place| aliased[*place].words) {
-            vacant.retain(|other| *other != place);
-            places[slot] = Some(place);
+        let fitting = free.iter().copied().filter(|alias| aliased[*alias].words >= slots[slot]);
+        if let Some(alias) = fitting.min_by_key(|alias| aliased[*alias].words) {
+            free.retain(|other| *other != alias);
+            alias_of[slot] = Some(alias);
         }
     }
-    places
+    alias_of
 }
 
-pub(super) enum Ready {
+/// A step with its kernel and bind group.
+pub(super) enum PreparedStep {
     Dispatch { name: String, kernel: Arc<Kernel>, bind: wgpu::BindGroup, words: Vec<Param>, grid: Grid, flops: u64, work: Extent },
     Clear(Buffer),
 }
 
-fn prepare(gpu: &Gpu, step: Step, index: usize, buffers: &[Option<Buffer>], arena: &Buffer) -> Result<Ready, GpuError> {
+fn prepare(gpu: &Gpu, step: Step, index: usize, buffers: &[Option<Buffer>], arena: &Buffer) -> Result<PreparedStep, GpuError> {
     let buffer = |t: Tensor| {
         let missing = || GpuError::Validation { reason: format!("tensor {} of the plan has no buffer", t.0) };
         buffers.get(t.0).and_then(Option::as_ref).ok_or_else(missing)
     };
     let (spec, tensors, words, grid, flops, work) = match step {
-        Step::Clear(t) => return Ok(Ready::Clear(buffer(t)?.clone())),
+        Step::Clear(t) => return Ok(PreparedStep::Clear(buffer(t)?.clone())),
         Step::Dispatch { kernel, tensors, words, grid, flops, work } => (kernel, tensors, words, grid, flops, work),
     };
     let kernel = gpu.kernel(&spec)?;
@@ -431,34 +443,37 @@ fn prepare(gpu: &Gpu, step: Step, index: usize, buffers: &[Option<Buffer>], aren
         layout: &kernel.layout,
         entries: &entries,
     });
-    Ok(Ready::Dispatch { name: label, kernel, bind, words, grid, flops, work })
+    Ok(PreparedStep::Dispatch { name: label, kernel, bind, words, grid, flops, work })
 }
 
-/// A step that can be run again and again.
+/// A built plan, which can be run any number of times.
 pub struct Plan {
     pub(super) gpu: Gpu,
-    number: u64,
+    /// For [`AliasOwner`].
+    id: u64,
+    /// The buffer of each tensor; `None` for unused scratch tensors.
     buffers: Vec<Option<Buffer>>,
-    /// Lent buffers that scratch tensors live in, and buffers of others, which these may have aliased.
-    borrowed: Vec<Buffer>,
+    /// Buffers of others whose memory the scratch tensors reuse.
+    aliased: Vec<Buffer>,
+    /// Buffers that outlive the plan. Other plans may reuse their memory.
     imported: Vec<Buffer>,
     arena: Buffer,
     arena_words: usize,
-    pub(super) steps: Vec<Ready>,
-    /// The largest value of each run parameter; `None`: any.
-    planned: Vec<Option<u32>>,
+    pub(super) steps: Vec<PreparedStep>,
+    /// The largest value of each run parameter; `None`: any value.
+    param_limits: Vec<Option<u32>>,
 }
 
 impl Drop for Plan {
     fn drop(&mut self) {
-        // What a step binds may be gone with it.
-        let _turn = self.gpu.turn();
+        // Bind groups may be the last owners of what they bind, so they are dropped under the lock.
+        let _lock = self.gpu.lock();
         self.steps.clear();
     }
 }
 
 impl Plan {
-    /// The buffer behind a kept or imported tensor.
+    /// The buffer of a persistent or imported tensor.
     ///
     /// # Errors
     /// A scratch tensor that no operation uses has none.
@@ -467,12 +482,12 @@ impl Plan {
         self.buffers.get(tensor.0).and_then(Option::as_ref).ok_or_else(missing)
     }
 
-    /// Writes the start of a kept tensor. The data must fit.
+    /// Writes `data` to the start of a persistent tensor. The data must fit.
     pub fn write<T: bytemuck::Pod>(&self, tensor: Tensor, data: &[T]) -> Result<(), GpuError> {
         self.gpu.write(self.buffer(tensor)?, 0, data)
     }
 
-    /// Reads the first `words` of a kept tensor.
+    /// Reads the first `words` words of a persistent tensor.
     pub async fn read<T: bytemuck::Pod>(&self, tensor: Tensor, words: usize) -> Result<Vec<T>, GpuError> {
         self.gpu.read(self.buffer(tensor)?, 0, words).await
     }
@@ -480,21 +495,21 @@ impl Plan {
     /// Runs the plan `times` times with these run parameters, without waiting.
     ///
     /// # Errors
-    /// What the device reported up to now; a run parameter that is missing, or one above what the plan was made for.
+    /// An error of the device so far; a run parameter that is missing or above its limit.
     pub fn run_times(&self, params: &RunParams, times: usize) -> Result<(), GpuError> {
         self.submit(params, 0..self.steps.len(), times)
     }
 
-    /// Number of steps: the last mark.
+    /// Number of steps.
     pub fn steps(&self) -> usize {
         self.steps.len()
     }
 
-    /// Runs the steps between two steps of the builder, once. What earlier steps left in scratch tensors is still there if
-    /// the plan was run up to the first mark before.
+    /// Runs a range of steps once ([`PlanBuilder::steps`]). Scratch tensors have the values of the earlier steps if these were
+    /// run last.
     ///
     /// # Errors
-    /// As [`Plan::run_times`]; another plan was in memory that was aliased to this one since its first steps ran.
+    /// As [`Plan::run_times`]; another plan has used shared memory since the earlier steps ran.
     pub fn run_steps(&self, params: &RunParams, steps: std::ops::Range<usize>) -> Result<(), GpuError> {
         self.submit(params, steps, 1)
     }
@@ -504,7 +519,7 @@ impl Plan {
         let ready = self.steps.get(steps.clone()).ok_or_else(|| GpuError::Validation {
             reason: format!("a plan of {} steps was asked to run {steps:?}", self.steps.len()),
         })?;
-        let _turn = self.gpu.turn();
+        let _lock = self.gpu.lock();
         let params = &self.begin(params, steps.start)?;
         let mut encoder = shared.device.create_command_encoder(&Default::default());
         let mut pass = None;
@@ -512,11 +527,11 @@ impl Plan {
         for _ in 0..times {
             for step in ready {
                 match step {
-                    Ready::Clear(buffer) => {
+                    PreparedStep::Clear(buffer) => {
                         drop(pass.take());
                         encoder.clear_buffer(buffer.raw()?, 0, None);
                     }
-                    Ready::Dispatch { kernel, bind, grid, flops: per, work, .. } => {
+                    PreparedStep::Dispatch { kernel, bind, grid, flops: per, work, .. } => {
                         let [x, y] = grid.groups(params);
                         if x == 0 || y == 0 {
                             continue;
@@ -549,40 +564,41 @@ impl Plan {
         self.run_times(params, 1)
     }
 
-    /// Readies a run from step `start` on: checks run parameters, takes possession of aliased memory, writes parameters. The live
-    /// values in the order of their handles.
+    /// Prepares a run from step `start` on: checks the run parameters, claims aliased memory and writes the kernels' parameters.
+    /// Returns the values of the run parameters in the order of their handles.
     pub(super) fn begin(&self, params: &RunParams, start: usize) -> Result<Vec<u32>, GpuError> {
-        let params = self.checked(params)?;
-        if start > 0 && self.borrowed.iter().any(|b| !b.share.owner.is_of(self.number)) {
-            let plan = self.borrowed.first().map_or_else(String::new, |b| format!("a pass that was aliased `{}`", b.name));
+        let params = self.check_params(params)?;
+        if start > 0 && self.aliased.iter().any(|b| !b.allocation.owner.is(self.id)) {
+            let plan = self.aliased.first().map_or_else(String::new, |b| format!("a plan in the memory of `{}`", b.name));
             return Err(GpuError::Overwritten { plan });
         }
-        self.borrowed.iter().chain(&self.imported).for_each(|b| b.share.owner.take(self.number));
-        let parameters = self.parameters(&params);
-        self.gpu.device()?.queue.write_buffer(self.arena.raw()?, 0, bytemuck::cast_slice(&parameters));
+        self.aliased.iter().chain(&self.imported).for_each(|b| b.allocation.owner.set(self.id));
+        let arena = self.arena_contents(&params);
+        self.gpu.device()?.queue.write_buffer(self.arena.raw()?, 0, bytemuck::cast_slice(&arena));
         Ok(params)
     }
 
-    /// More than planned would be cut in silence, by kernels that never go past a size's maximum.
-    fn checked(&self, params: &RunParams) -> Result<Vec<u32>, GpuError> {
+    /// Refuses values above the limits: kernels never go past the maximum of a size and would silently ignore the excess.
+    fn check_params(&self, params: &RunParams) -> Result<Vec<u32>, GpuError> {
         let given: Vec<u32> = params.0.iter().flatten().copied().collect();
-        if given.len() != self.planned.len() || params.0.len() != self.planned.len() {
-            let reason = format!("a plan with {} params values was given {}", self.planned.len(), given.len());
+        if given.len() != self.param_limits.len() || params.0.len() != self.param_limits.len() {
+            let reason = format!("a plan with {} run parameters was given {}", self.param_limits.len(), given.len());
             return Err(GpuError::Validation { reason });
         }
-        for (index, (given, planned)) in given.iter().zip(&self.planned).enumerate() {
-            if let Some(planned) = planned.filter(|most| given > most) {
+        for (index, (given, limit)) in given.iter().zip(&self.param_limits).enumerate() {
+            if let Some(planned) = limit.filter(|limit| given > limit) {
                 return Err(GpuError::OverPlanned { index, given: *given, planned });
             }
         }
         Ok(given)
     }
 
-    fn parameters(&self, params: &[u32]) -> Vec<u32> {
+    /// The `Params` of every dispatch, as the arena holds them.
+    fn arena_contents(&self, params: &[u32]) -> Vec<u32> {
         let mut arena = vec![0u32; self.arena_words];
         let stride = (ARENA_STRIDE / 4) as usize;
         for (slot, step) in arena.chunks_mut(stride).zip(&self.steps) {
-            if let Ready::Dispatch { words, .. } = step {
+            if let PreparedStep::Dispatch { words, .. } = step {
                 for (field, word) in slot.iter_mut().zip(words) {
                     *field = match *word {
                         Param::U(n) => n,

@@ -1,34 +1,34 @@
-//! Where a step's time goes: timestamps before and after every dispatch of one run, or around many runs.
+//! Profiling: timestamps before and after every dispatch of one run, or around many runs.
 
-use super::plan::Ready;
-use super::{Gpu, GpuError, Plan, RunParams, Turns};
+use super::plan::PreparedStep;
+use super::{Access, Gpu, GpuError, Plan, RunParams};
 
-/// Time of one kernel variant within a run.
+/// The time of one kernel variant within a run.
 #[derive(Clone, Debug)]
 pub struct KernelTime {
     /// File, entry point and constants.
     pub kernel: String,
     pub calls: usize,
     pub seconds: f64,
-    /// Floating point operations that its dispatches declared.
+    /// Floating point operations, as its dispatches declare them.
     pub flops: u64,
 }
 
-/// One dispatch on the adapter's own clock.
+/// When one dispatch ran, by the adapter's clock.
 #[derive(Clone, Debug)]
-pub struct Span {
+pub struct DispatchTime {
     /// File, entry point and constants.
     pub kernel: String,
     /// Seconds since the first dispatch of the run began.
     pub start: f64,
     pub seconds: f64,
-    /// Floating point operations that the dispatch declared.
+    /// Floating point operations, as the dispatch declares them.
     pub flops: u64,
 }
 
 impl KernelTime {
-    /// Spans added up by kernel, slowest first.
-    pub fn sums(spans: &[Span]) -> Vec<KernelTime> {
+    /// The sums over `spans` by kernel, slowest first.
+    pub fn sums(spans: &[DispatchTime]) -> Vec<KernelTime> {
         let mut times: Vec<KernelTime> = Vec::new();
         for span in spans {
             match times.iter_mut().find(|t| t.kernel == span.kernel) {
@@ -38,7 +38,7 @@ impl KernelTime {
                     t.flops += span.flops;
                 }
                 None => {
-                    let Span { kernel, seconds, flops, .. } = span.clone();
+                    let DispatchTime { kernel, seconds, flops, .. } = span.clone();
                     times.push(KernelTime { kernel, calls: 1, seconds, flops });
                 }
             }
@@ -48,14 +48,14 @@ impl KernelTime {
     }
 }
 
-/// Timestamps of one query set; WebGPU allows no more.
+/// Timestamps per query set: the limit of WebGPU.
 const QUERIES: u32 = 4096;
 
 /// Timestamps on the GPU, in pairs.
 struct Stopwatch {
-    /// There until it is dropped.
+    /// `None` only while it is dropped.
     set: Option<wgpu::QuerySet>,
-    turns: Turns,
+    access: Access,
     results: super::Buffer,
     used: u32,
 }
@@ -66,16 +66,16 @@ impl Stopwatch {
         let descriptor = wgpu::QuerySetDescriptor { label: None, ty: wgpu::QueryType::Timestamp, count };
         let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
         let results = gpu.allocate("timestamps", 2 * count as usize, usage)?;
-        let _turn = gpu.turn();
+        let _lock = gpu.lock();
         let set = Some(gpu.device()?.device.create_query_set(&descriptor));
-        Ok(Stopwatch { set, turns: gpu.shared.turns, results, used: 0 })
+        Ok(Stopwatch { set, access: gpu.shared.access, results, used: 0 })
     }
 
     fn full(&self) -> bool {
         self.used + 2 > QUERIES
     }
 
-    /// The next pair, around one compute pass.
+    /// The next pair of timestamps, for one compute pass.
     fn pair(&mut self) -> Option<wgpu::ComputePassTimestampWrites<'_>> {
         let (query_set, first) = (self.set.as_ref()?, self.used);
         self.used += 2;
@@ -92,7 +92,7 @@ impl Stopwatch {
         Ok(())
     }
 
-    /// Begin and end of each pair, in seconds of the adapter's clock.
+    /// Start and end of each pair, in seconds of the adapter's clock.
     async fn read(&self, gpu: &Gpu) -> Result<Vec<[f64; 2]>, GpuError> {
         let period = f64::from(gpu.device()?.queue.get_timestamp_period()) * 1e-9;
         let words = gpu.read::<u32>(&self.results, 0, 2 * self.used as usize).await?;
@@ -103,25 +103,25 @@ impl Stopwatch {
 
 impl Drop for Stopwatch {
     fn drop(&mut self) {
-        let _turn = self.turns.wait();
+        let _lock = self.access.lock();
         self.set = None;
     }
 }
 
 #[doc(hidden)]
 impl Gpu {
-    /// Can this device time its own work?
+    /// Whether this device has timestamps.
     pub fn has_timestamps(&self) -> bool {
         self.shared.device.as_ref().is_some_and(|d| d.device.features().contains(wgpu::Features::TIMESTAMP_QUERY))
     }
 }
 
 impl Plan {
-    /// Runs the plan once, every dispatch in a pass of its own between two timestamps; in the order of the run.
+    /// Runs the plan once, with every dispatch in a pass of its own between two timestamps. Returns them in the order of the run.
     ///
     /// # Errors
     /// An adapter without timestamps; run parameters that do not fit, as in [`Plan::run_times`].
-    pub async fn timeline(&self, params: &RunParams) -> Result<Vec<Span>, GpuError> {
+    pub async fn timeline(&self, params: &RunParams) -> Result<Vec<DispatchTime>, GpuError> {
         let gpu: &Gpu = &self.gpu;
         if !gpu.has_timestamps() {
             return Err(GpuError::Validation { reason: format!("{} has no timestamp queries", gpu.facts()) });
@@ -138,23 +138,23 @@ impl Plan {
         Ok(spans)
     }
 
-    /// Submits a run with timestamps around every dispatch. Spans have no times yet: the stopwatches will have them.
-    fn submit_timed(&self, params: &RunParams) -> Result<(Vec<Span>, Vec<Stopwatch>), GpuError> {
+    /// Submits a run with timestamps around every dispatch. The spans returned have no times yet; the stopwatches will have them.
+    fn submit_timed(&self, params: &RunParams) -> Result<(Vec<DispatchTime>, Vec<Stopwatch>), GpuError> {
         let gpu: &Gpu = &self.gpu;
-        let _turn = gpu.turn();
+        let _lock = gpu.lock();
         let params = &self.begin(params, 0)?;
         let shared = gpu.device()?;
         let encoder = || shared.device.create_command_encoder(&Default::default());
-        let mut spans: Vec<Span> = Vec::new();
+        let mut spans: Vec<DispatchTime> = Vec::new();
         let mut watches = vec![Stopwatch::new(gpu, self.steps.len())?];
         let (mut commands, mut pending) = (encoder(), 0);
         for step in &self.steps {
             let (name, kernel, bind, grid, flops) = match step {
-                Ready::Clear(buffer) => {
+                PreparedStep::Clear(buffer) => {
                     commands.clear_buffer(buffer.raw()?, 0, None);
                     continue;
                 }
-                Ready::Dispatch { name, kernel, bind, grid, flops, work, .. } => {
+                PreparedStep::Dispatch { name, kernel, bind, grid, flops, work, .. } => {
                     (name, kernel, bind, grid, flops * u64::from(work.value(params)))
                 }
             };
@@ -176,7 +176,7 @@ impl Plan {
             pass.dispatch_workgroups(x, y, 1);
             drop(pass);
             pending += flops;
-            spans.push(Span { kernel: name.clone(), start: 0.0, seconds: 0.0, flops });
+            spans.push(DispatchTime { kernel: name.clone(), start: 0.0, seconds: 0.0, flops });
         }
         watches.iter().try_for_each(|w| w.resolve(&mut commands))?;
         shared.queue.submit([commands.finish()]);
@@ -191,24 +191,24 @@ impl Plan {
         Ok(KernelTime::sums(&self.timeline(params).await?))
     }
 
-    /// Seconds of one run, from two timestamps around `times` of them in one submission. `None`: the adapter has no
-    /// timestamps, or the plan fills buffers, which no pass can hold.
+    /// Seconds per run, from two timestamps around `times` runs in one submission. `None`: the adapter has no timestamps, or the
+    /// plan fills buffers with zeros, which cannot be part of a compute pass.
     ///
     /// # Errors
-    /// RunParam values that do not fit, as in [`Plan::run_times`].
+    /// Run parameters that do not fit, as in [`Plan::run_times`].
     pub async fn seconds(&self, params: &RunParams, times: usize) -> Result<Option<f64>, GpuError> {
         let gpu: &Gpu = &self.gpu;
-        if !gpu.has_timestamps() || times == 0 || self.steps.iter().any(|s| matches!(s, Ready::Clear(_))) {
+        if !gpu.has_timestamps() || times == 0 || self.steps.iter().any(|s| matches!(s, PreparedStep::Clear(_))) {
             return Ok(None);
         }
-        let times_read = self.submit_timed_whole(params, times)?.read(gpu).await?;
-        Ok(times_read.first().map(|[from, to]| (to - from).max(0.0) / times as f64))
+        let pairs = self.submit_timed_whole(params, times)?.read(gpu).await?;
+        Ok(pairs.first().map(|[from, to]| (to - from).max(0.0) / times as f64))
     }
 
     /// Submits `times` runs between two timestamps.
     fn submit_timed_whole(&self, params: &RunParams, times: usize) -> Result<Stopwatch, GpuError> {
         let gpu: &Gpu = &self.gpu;
-        let _turn = gpu.turn();
+        let _lock = gpu.lock();
         let params = &self.begin(params, 0)?;
         let shared = gpu.device()?;
         let mut watch = Stopwatch::new(gpu, 1)?;
@@ -217,7 +217,7 @@ impl Plan {
         let mut pass = commands.begin_compute_pass(&descriptor);
         for _ in 0..times {
             for step in &self.steps {
-                let Ready::Dispatch { kernel, bind, grid, .. } = step else { continue };
+                let PreparedStep::Dispatch { kernel, bind, grid, .. } = step else { continue };
                 let [x, y] = grid.groups(params);
                 if x > 0 && y > 0 {
                     pass.set_pipeline(&kernel.pipeline);

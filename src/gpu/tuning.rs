@@ -1,21 +1,21 @@
-//! Which kernels an adapter gets, and how they are cut.
+//! Which kernels an adapter uses, and their sizes.
 
 use std::collections::BTreeSet;
 
 use super::{Abilities, AdapterFacts, Class, GpuError};
 
-/// A kernel that suits some adapters better than the plain one, which computes the same everywhere.
+/// An optional kernel that suits some adapters better than the plain kernel for the same operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Variant {
-    /// `matmul_subgroup.wgsl`: loads shared by broadcast, for CPU adapters with subgroups of 8.
+    /// `matmul_subgroup.wgsl`: threads share loads by broadcast, for CPU adapters with subgroups of 8.
     MatmulSubgroup,
-    /// `matmul_cooperative.wgsl`: matrix units, f16 with sums in f32.
+    /// `matmul_cooperative.wgsl`: matrix units that multiply in f16 and accumulate in f32.
     MatmulCooperative,
-    /// `attention_subgroup.wgsl`, for the same adapters.
+    /// `attention_subgroup.wgsl`, for CPU adapters with subgroups of 8.
     AttentionSubgroup,
     /// `attention_tiled.wgsl`: tiles in workgroup memory, for GPUs.
     AttentionTiled,
-    /// `cached_attention_split.wgsl`: a long cache read by many workgroups, for GPUs.
+    /// `cached_attention_split.wgsl`: many workgroups read one long cache, for GPUs.
     CachedAttentionSplit,
 }
 
@@ -28,7 +28,7 @@ impl Variant {
         Variant::CachedAttentionSplit,
     ];
 
-    /// The name of its shader, and in [`Kernels`].
+    /// The name of its shader, which is also its name in [`Kernels`].
     pub fn name(self) -> &'static str {
         match self {
             Variant::MatmulSubgroup => "matmul_subgroup",
@@ -39,32 +39,33 @@ impl Variant {
         }
     }
 
-    /// What an adapter with these abilities lacks to run it.
-    fn lacks(self, has: Abilities) -> Option<&'static str> {
+    /// What it needs that an adapter with these abilities lacks. `None`: the adapter can run it.
+    fn lacks(self, abilities: Abilities) -> Option<&'static str> {
         match self {
-            Variant::MatmulSubgroup | Variant::AttentionSubgroup => (has.subgroup != Some(8)).then_some("subgroups of 8"),
-            Variant::MatmulCooperative => {
-                has.matrix_unit.is_none().then_some("matrix units of f16 with sums in f32, and subgroups of one size up to 64")
-            }
+            Variant::MatmulSubgroup | Variant::AttentionSubgroup => (abilities.subgroup != Some(8)).then_some("subgroups of 8"),
+            Variant::MatmulCooperative => abilities
+                .matrix_unit
+                .is_none()
+                .then_some("matrix units of f16 with sums in f32, and subgroups of one size up to 64"),
             Variant::AttentionTiled | Variant::CachedAttentionSplit => None,
         }
     }
 
     /// Whether an adapter with these abilities can run it.
-    pub(super) fn runs(self, has: Abilities) -> bool {
-        self.lacks(has).is_none()
+    pub(super) fn runs(self, abilities: Abilities) -> bool {
+        self.lacks(abilities).is_none()
     }
 
-    /// Why an adapter with these abilities does without it unless it is asked for by name; `None`: it suits.
-    pub(super) fn unsuited(self, class: Class, has: Abilities) -> Option<String> {
-        if let Some(lack) = self.lacks(has) {
-            return Some(format!("needs {lack}"));
+    /// Why an adapter with these abilities does not use it by default. `None`: it does.
+    pub(super) fn unsuited(self, class: Class, abilities: Abilities) -> Option<String> {
+        if let Some(needs) = self.lacks(abilities) {
+            return Some(format!("needs {needs}"));
         }
         let reason = match (self, class) {
             (Variant::MatmulSubgroup | Variant::AttentionSubgroup, Class::Software) => return None,
             (Variant::MatmulSubgroup | Variant::AttentionSubgroup, _) => "made for CPU adapters",
             (_, Class::Software) => "made for GPUs",
-            // What tries them, `doctor`, is not part of what a page downloads.
+            // The self-test is not part of the page's download.
             (_, Class::Web) => "not tried in browsers",
             (Variant::MatmulCooperative, _) => "not timed on any GPU yet; ask for it with --kernels auto,matmul_cooperative",
             (Variant::AttentionTiled | Variant::CachedAttentionSplit, Class::Integrated | Class::Discrete) => return None,
@@ -73,12 +74,12 @@ impl Variant {
     }
 }
 
-/// Which optional kernels are wanted.
+/// Which optional kernels to use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kernels {
-    /// Those that suit the adapter's class, and these.
+    /// The variants that suit the adapter, and these.
     Suited(BTreeSet<Variant>),
-    /// These and no others; none: the plain kernels.
+    /// Only these variants.
     Only(BTreeSet<Variant>),
 }
 
@@ -89,7 +90,7 @@ impl Default for Kernels {
 }
 
 impl Kernels {
-    /// Those that are asked for by name.
+    /// The variants that are asked for by name.
     pub(super) fn named(&self) -> &BTreeSet<Variant> {
         match self {
             Kernels::Suited(named) | Kernels::Only(named) => named,
@@ -100,7 +101,7 @@ impl Kernels {
 impl std::str::FromStr for Kernels {
     type Err = String;
 
-    /// `plain`, or names with commas between them: of variants, and `auto` for those that suit.
+    /// `plain`, or a comma-separated list of variants, with `auto` for those that suit the adapter.
     fn from_str(text: &str) -> Result<Self, String> {
         let (mut suited, mut named) = (false, BTreeSet::new());
         for name in text.split(',').map(str::trim) {
@@ -118,56 +119,56 @@ impl std::str::FromStr for Kernels {
     }
 }
 
-/// The matrix units of an adapter, as kernels use them.
+/// The matrix units of an adapter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MatrixUnit {
-    /// Rows and columns of the matrices that it multiplies.
+    /// Rows and columns of the matrices that a unit multiplies.
     pub size: u32,
-    /// Threads of a subgroup, which do so together.
+    /// Threads per subgroup. The threads of a subgroup multiply together.
     pub subgroup: u32,
 }
 
-/// Choices made once for an adapter, by class. They are part of what a checkpoint records: another choice may round
-/// differently.
+/// How kernels run on an adapter, chosen by its class when it is opened. Checkpoints record the tuning, because another one may
+/// round differently.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tuning {
-    /// Threads that share one row in row-wise kernels (norms, softmax, sampling). 1: a thread a row, no barriers.
+    /// Threads per row in row-wise kernels (norms, softmax, sampling). With 1 there are no barriers.
     pub threads_per_row: u32,
-    /// Threads of a matmul workgroup along columns and rows; each makes an 8 x 8 tile.
+    /// Threads of a matmul workgroup along columns and rows. Each thread computes an 8 x 8 tile.
     pub matmul_group: [u32; 2],
-    /// Optional kernels, each used where the sizes allow.
+    /// Optional kernels. Each is used where the sizes allow it.
     pub variants: BTreeSet<Variant>,
-    /// For the kernels that need it.
+    /// For the kernels that need matrix units.
     pub matrix_unit: Option<MatrixUnit>,
-    /// Positions of a cache that one workgroup of `cached_attention_split.wgsl` reads; shorter caches are not split.
+    /// Cache positions per workgroup of `cached_attention_split.wgsl`. Shorter caches are not split.
     pub cache_part: u32,
-    /// Decoding steps after which a rollout looks at what was drawn: waiting for a CPU adapter costs nothing, and chains that
-    /// have ended stop costing earlier.
+    /// Decoding steps per read of the drawn tokens. On a CPU adapter waiting costs nothing, and frequent reads stop finished
+    /// chains earlier.
     pub sync_interval: u32,
-    /// Floating point operations after which a step is split into another submission.
+    /// Floating point operations per submission, after which a step is split.
     pub flops_per_submit: u64,
 }
 
 impl Tuning {
-    /// The choice for an adapter with these abilities.
+    /// The tuning of an adapter with these abilities.
     ///
     /// # Errors
-    /// A variant is wanted that the device cannot run.
-    pub(super) fn of(facts: &AdapterFacts, has: Abilities, kernels: &Kernels) -> Result<Self, GpuError> {
+    /// A named variant that the adapter cannot run.
+    pub(super) fn of(facts: &AdapterFacts, abilities: Abilities, kernels: &Kernels) -> Result<Self, GpuError> {
         let mut variants = kernels.named().clone();
-        if let Some((variant, needs)) = variants.iter().find_map(|v| Some((v.name(), v.lacks(has)?))) {
+        if let Some((variant, needs)) = variants.iter().find_map(|v| Some((v.name(), v.lacks(abilities)?))) {
             return Err(GpuError::CannotRun { variant, needs, adapter: facts.to_string() });
         }
         if let Kernels::Suited(_) = kernels {
-            variants.extend(Variant::ALL.into_iter().filter(|v| v.unsuited(facts.class, has).is_none()));
+            variants.extend(Variant::ALL.into_iter().filter(|v| v.unsuited(facts.class, abilities).is_none()));
         }
         Ok(match facts.class {
-            // A CPU runs a workgroup on one core, eight invocations at a time: barriers cost, small groups balance.
+            // A CPU runs a workgroup on one core, eight invocations at a time. Barriers cost time; small groups balance the load.
             Class::Software => Tuning {
                 threads_per_row: 1,
                 matmul_group: [8, 1],
                 variants,
-                matrix_unit: has.matrix_unit,
+                matrix_unit: abilities.matrix_unit,
                 cache_part: 256,
                 sync_interval: 1,
                 flops_per_submit: 20_000_000_000,
@@ -176,7 +177,7 @@ impl Tuning {
                 threads_per_row: 64,
                 matmul_group: [8, 8],
                 variants,
-                matrix_unit: has.matrix_unit,
+                matrix_unit: abilities.matrix_unit,
                 cache_part: 256,
                 sync_interval: 8,
                 flops_per_submit: if facts.class == Class::Discrete { 2_000_000_000_000 } else { 200_000_000_000 },
@@ -188,12 +189,12 @@ impl Tuning {
         self.variants.contains(&variant)
     }
 
-    /// With this variant as the only one.
+    /// The same tuning with this variant only.
     pub fn only(&self, variant: Variant) -> Self {
         Tuning { variants: [variant].into(), ..self.clone() }
     }
 
-    /// Without this variant.
+    /// The same tuning without this variant.
     pub fn without(mut self, variant: Variant) -> Self {
         self.variants.remove(&variant);
         self
@@ -209,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn kernels_are_named() {
+    fn kernels_are_parsed_from_names() {
         assert_eq!("auto".parse(), Ok(Kernels::default()));
         assert_eq!("plain".parse(), Ok(Kernels::Only(BTreeSet::new())));
         let two: BTreeSet<Variant> = [Variant::AttentionTiled, Variant::MatmulSubgroup].into();
@@ -222,33 +223,35 @@ mod tests {
     }
 
     #[test]
-    fn every_variant_suits_some_adapter_or_is_asked_for() {
+    fn every_variant_but_the_untimed_one_suits_some_adapter() {
         let suits = |v: Variant| {
             [(Class::Software, Some(8)), (Class::Discrete, None)].into_iter().any(|(c, s)| v.unsuited(c, abilities(s)).is_none())
         };
         let unsuited: Vec<Variant> = Variant::ALL.into_iter().filter(|v| !suits(*v)).collect();
         assert_eq!(unsuited, [Variant::MatmulCooperative]);
-        let why = |v: Variant, class, subgroup| v.unsuited(class, abilities(subgroup)).unwrap_or_default();
-        assert_eq!(why(Variant::MatmulSubgroup, Class::Discrete, Some(8)), "made for CPU adapters");
-        assert_eq!(why(Variant::AttentionTiled, Class::Software, Some(8)), "made for GPUs");
-        assert!(why(Variant::MatmulCooperative, Class::Discrete, Some(32)).starts_with("needs matrix units"));
-        let has = Abilities { subgroup: Some(32), matrix_unit: Some(MatrixUnit { size: 16, subgroup: 32 }) };
-        let reason = Variant::MatmulCooperative.unsuited(Class::Discrete, has);
+        let reason = |v: Variant, class, subgroup| v.unsuited(class, abilities(subgroup)).unwrap_or_default();
+        assert_eq!(reason(Variant::MatmulSubgroup, Class::Discrete, Some(8)), "made for CPU adapters");
+        assert_eq!(reason(Variant::AttentionTiled, Class::Software, Some(8)), "made for GPUs");
+        assert!(reason(Variant::MatmulCooperative, Class::Discrete, Some(32)).starts_with("needs matrix units"));
+        let able = Abilities { subgroup: Some(32), matrix_unit: Some(MatrixUnit { size: 16, subgroup: 32 }) };
+        let reason = Variant::MatmulCooperative.unsuited(Class::Discrete, able);
         assert!(reason.is_some_and(|r| r.contains("--kernels auto,matmul_cooperative")));
     }
 
     #[test]
-    fn what_an_adapter_lacks_is_left_out_or_refused() {
+    fn variants_that_an_adapter_cannot_run_are_left_out_or_refused() {
         let facts = |class| AdapterFacts { name: "x".into(), backend: "Vulkan".into(), driver: String::new(), class };
-        let of = |class, subgroup, kernels: &str| Tuning::of(&facts(class), abilities(subgroup), &kernels.parse().unwrap());
-        assert!(of(Class::Software, Some(8), "auto").is_ok_and(|t| t.has(Variant::MatmulSubgroup)));
+        let tuning = |class, subgroup, kernels: &str| Tuning::of(&facts(class), abilities(subgroup), &kernels.parse().unwrap());
+        assert!(tuning(Class::Software, Some(8), "auto").is_ok_and(|t| t.has(Variant::MatmulSubgroup)));
         for (class, subgroup) in [(Class::Software, None), (Class::Software, Some(4)), (Class::Web, None)] {
-            assert!(of(class, subgroup, "auto").is_ok_and(|t| !t.has(Variant::MatmulSubgroup)));
-            assert!(of(class, subgroup, "matmul_subgroup").is_err_and(|e| e.to_string().contains("subgroups of 8")));
+            assert!(tuning(class, subgroup, "auto").is_ok_and(|t| !t.has(Variant::MatmulSubgroup)));
+            assert!(tuning(class, subgroup, "matmul_subgroup").is_err_and(|e| e.to_string().contains("subgroups of 8")));
         }
-        assert!(of(Class::Discrete, Some(32), "auto,matmul_cooperative").is_err_and(|e| e.to_string().contains("matrix units")));
-        assert!(of(Class::Discrete, Some(32), "plain").is_ok_and(|t| t.variants.is_empty()));
-        let both = of(Class::Software, Some(8), "auto,attention_tiled").map(|t| t.variants);
+        assert!(
+            tuning(Class::Discrete, Some(32), "auto,matmul_cooperative").is_err_and(|e| e.to_string().contains("matrix units"))
+        );
+        assert!(tuning(Class::Discrete, Some(32), "plain").is_ok_and(|t| t.variants.is_empty()));
+        let both = tuning(Class::Software, Some(8), "auto,attention_tiled").map(|t| t.variants);
         assert!(both.is_ok_and(|v| v.contains(&Variant::AttentionTiled) && v.contains(&Variant::MatmulSubgroup)));
     }
 }

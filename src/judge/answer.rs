@@ -1,12 +1,12 @@
-//! The way from a chain of thought to the score: one rule for training, scoring and chains that are given.
+//! How a chain of thought is closed with the phrase: the same rule for training, scoring and given chains.
 
 use super::{Result, ScoreTokens};
 use crate::rollout::{Chain, Ending, Stop};
 use crate::text::{TextError, Tokenizer};
 
-/// Tokens to text.
+/// Decodes tokens to text.
 pub trait Decode: Sync {
-    /// The text of these tokens, special ones left out.
+    /// The text of these tokens, without special ones.
     ///
     /// # Errors
     /// Tokens that the tokenizer cannot decode.
@@ -19,7 +19,7 @@ impl Decode for Tokenizer {
     }
 }
 
-/// How an answer is written: a chain of thought, the phrase, the score.
+/// How an answer is written: a chain of thought, then the phrase, then the score.
 #[derive(Clone, Copy)]
 pub struct AnswerFormat<'a> {
     pub tokens: &'a ScoreTokens,
@@ -27,8 +27,8 @@ pub struct AnswerFormat<'a> {
 }
 
 impl AnswerFormat<'_> {
-    /// The tokens between prompt and score: those of `chain`, then the phrase. The phrase has the form that follows the text
-    /// before it: that of the chain or, where the chain has no text, that of the prompt.
+    /// The tokens between prompt and score: those of `chain`, then the phrase. The form of the phrase depends on the text before
+    /// it: the chain's text or, if that is empty, the prompt's.
     ///
     /// # Errors
     /// A chain that cannot be decoded.
@@ -38,7 +38,7 @@ impl AnswerFormat<'_> {
         Ok([chain, self.tokens.stem_after(ends_in_space)].concat())
     }
 
-    /// The same for a chain that was sampled: it stays as it is where it came to the phrase by itself.
+    /// The same for a sampled chain. A chain that ends in the phrase is unchanged.
     ///
     /// # Errors
     /// As [`AnswerFormat::close`].
@@ -79,7 +79,7 @@ mod tests {
             (&[5], true, &[5, 7, 8]),
             (&[5], false, &[5, 7, 8]),
             (&[5, 1], false, &[5, 1, 8]),
-            // No text: as if it were empty.
+            // A chain without text counts as empty.
             (&[2], true, &[2, 8]),
             (&[2], false, &[2, 7, 8]),
         ] {

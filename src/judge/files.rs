@@ -1,4 +1,4 @@
-//! A judge's folder, read, before anything of it is on a GPU.
+//! The files of a judge, read from its folder before anything is uploaded to a GPU.
 
 use std::path::Path;
 
@@ -14,44 +14,44 @@ use crate::model_folder::{FolderWeights, ModelFolder};
 use crate::ops::weight_dtype::WeightDtype;
 use crate::text::Tokenizer;
 
-/// Dtypes that hold a model in less memory than f32, the gentlest first.
+/// Dtypes that take less memory than f32, in order of increasing loss of precision.
 const SMALLER: [WeightDtype; 3] = [WeightDtype::Bf16, WeightDtype::Q8, WeightDtype::Q4];
 
-/// Everything that a judge is made from. The weights are mapped, not read.
+/// Everything that makes up a judge. The weights are memory-mapped, not read.
 pub struct JudgeFiles {
     tokenizer: Tokenizer,
     settings: JudgeSettings,
     weights: FolderWeights,
     policy: WeightPolicy,
-    /// What to tell the user.
+    /// Notes for the user.
     pub notes: Vec<String>,
 }
 
 impl JudgeFiles {
-    /// A trained judge, as its `judge.json` says.
+    /// A trained judge, with the settings of its `judge.json`.
     ///
     /// # Errors
-    /// Files that are missing or damaged; no `judge.json`.
+    /// Missing or damaged files; no `judge.json`.
     pub fn trained(folder: &ModelFolder, policy: WeightPolicy) -> Result<Self> {
         let settings = JudgeSettings::of_folder(folder)?.ok_or_else(|| JudgeError::no_judge(folder))?;
         Ok(JudgeFiles { tokenizer: folder.tokenizer()?, settings, weights: folder.weights()?, policy, notes: Vec::new() })
     }
 
-    /// A judge, or a model that is to be one, for these rows: see [`JudgeSettings::resolve`].
+    /// A judge, or a model to be used as one, for these rows: see [`JudgeSettings::resolve`].
     ///
     /// # Errors
-    /// Files that are missing or damaged.
-    pub fn resolve(folder: &ModelFolder, policy: WeightPolicy, asked: &JudgeOverrides, rows: &[Example]) -> Result<Self> {
+    /// Missing or damaged files.
+    pub fn resolve(folder: &ModelFolder, policy: WeightPolicy, overrides: &JudgeOverrides, rows: &[Example]) -> Result<Self> {
         let tokenizer = folder.tokenizer()?;
-        let mut settings = JudgeSettings::resolve(JudgeSettings::of_folder(folder)?, asked, &tokenizer, rows)?;
+        let mut settings = JudgeSettings::resolve(JudgeSettings::of_folder(folder)?, overrides, &tokenizer, rows)?;
         let notes = settings.state_date(&tokenizer)?.into_iter().collect();
         Ok(JudgeFiles { tokenizer, settings, weights: folder.weights()?, policy, notes })
     }
 
-    /// The judge on this GPU.
+    /// Uploads the judge to this GPU.
     ///
     /// # Errors
-    /// Settings that do not fit the tokenizer; numbers that are not finite; too little memory.
+    /// Settings that do not fit the tokenizer; weights that are not finite; too little memory.
     pub fn upload(&self, gpu: &Gpu) -> Result<Judge> {
         self.upload_as(gpu, self.policy.of_stored(self.weights.matrix_dtype))
     }
@@ -64,15 +64,15 @@ impl JudgeFiles {
         Judge::new(gpu, &weights, self.tokenizer.clone(), self.settings.clone())
     }
 
-    /// Refuses to judge `rows` where the memory that a software adapter may take is too small for it. Nothing is allocated.
+    /// Refuses to score `rows` if that needs more memory than a software adapter may take. Nothing is allocated.
     ///
     /// # Errors
-    /// [`JudgeError::Memory`], with what would help; settings that do not fit the tokenizer.
-    pub fn check_memory(&self, gpu: &Gpu, rows: &[Example], judging: &ScoreOptions) -> Result<()> {
+    /// [`JudgeError::Memory`] with a way to make it fit; settings that do not fit the tokenizer.
+    pub fn check_memory(&self, gpu: &Gpu, rows: &[Example], options: &ScoreOptions) -> Result<()> {
         let Some(available) = gpu.memory_left() else { return Ok(()) };
         let dtype = self.policy.of_stored(self.weights.matrix_dtype);
-        let held = self.held(gpu, dtype, rows, judging)?;
-        if held.total() <= available {
+        let usage = self.peak_usage(gpu, dtype, rows, options)?;
+        if usage.total() <= available {
             return Ok(());
         }
         let mut fix =
@@ -80,27 +80,27 @@ impl JudgeFiles {
                        with more memory"
                 .to_string();
         for smaller in SMALLER {
-            let total = self.held(gpu, smaller, rows, judging)?.total();
+            let total = self.peak_usage(gpu, smaller, rows, options)?.total();
             if total <= available {
                 fix = format!("--weights {} needs {} MiB", smaller.name(), total.div_ceil(1 << 20));
                 break;
             }
         }
-        Err(JudgeError::Memory { needed: held.total().div_ceil(1 << 20), available: available >> 20, held: held.into(), fix })
+        Err(JudgeError::Memory { needed: usage.total().div_ceil(1 << 20), available: available >> 20, usage: usage.into(), fix })
     }
 
-    /// What judging `rows` holds when it holds most.
-    fn held(&self, gpu: &Gpu, dtype: WeightDtype, rows: &[Example], judging: &ScoreOptions) -> Result<MemoryUsage> {
+    /// Peak memory of scoring `rows`, from a dry run.
+    fn peak_usage(&self, gpu: &Gpu, dtype: WeightDtype, rows: &[Example], options: &ScoreOptions) -> Result<MemoryUsage> {
         let dry = gpu.dry_copy();
-        self.upload_as(&dry, dtype)?.reserve(rows, judging)?;
-        Ok(dry.peak())
+        self.upload_as(&dry, dtype)?.reserve(rows, options)?;
+        Ok(dry.peak_usage())
     }
 }
 
-/// The tokenizer at a path: a `tokenizer.json`, a bundle, or a folder that may hold nothing else.
+/// The tokenizer at a path: a `tokenizer.json`, a bundle, or a folder with tokenizer files.
 ///
 /// # Errors
-/// A file that cannot be read; as [`ModelFolder::open`] and [`ModelFolder::tokenizer`].
+/// An unreadable file; as [`ModelFolder::open`] and [`ModelFolder::tokenizer`].
 pub fn tokenizer_at(path: &Path) -> Result<Tokenizer> {
     if path.is_file() {
         let bytes = std::fs::read(path).map_err(|e| ModelError::io("read the tokenizer", path, e))?;

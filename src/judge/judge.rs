@@ -1,12 +1,12 @@
-//! The judge itself: a model, its tokenizer and its settings; rows in, judgements out.
+//! The judge: a model, its tokenizer and its settings. It turns rows into scores.
 //!
-//! A row's prompt is read, a chain of thought is written if this judge writes one, the phrase is put behind it where it
-//! is missing, and the next-token distribution there is the score distribution. The place of the score is known, never
+//! For each row the judge reads the prompt and writes a chain of thought, if it writes chains. It appends the phrase unless the
+//! chain ends in it. The next-token distribution there is the score distribution. The score's position is thus known and never
 //! searched for in text.
 
 use super::answer::{AnswerFormat, Decode};
-use super::plans::{Kept, Plans, Sizing};
-use super::tokens::embedded;
+use super::plans::{PlanCache, Plans, Sizing};
+use super::tokens::check_embedded;
 use super::{
     BatchLayout, CompletionSpans, Expectation, JudgeError, JudgePrompt, JudgeSettings, Prediction, Result, ScoreRecord,
     ScoreTokens,
@@ -21,7 +21,7 @@ use crate::random::threefry2x32;
 use crate::rollout::{Ending, RolloutObserver, RolloutSizes};
 use crate::text::Tokenizer;
 
-/// Tokens of one scoring pass, unless a single row needs more.
+/// Most tokens of one scoring pass, unless a single row needs more.
 const PASS_TOKENS: usize = 4096;
 
 /// Most chains of a row.
@@ -96,29 +96,29 @@ impl ScoreOptions {
     }
 }
 
-/// A record with what it was made from.
+/// The score of a row, with its prediction and chains.
 #[derive(Clone, Debug)]
 pub struct ScoredRow {
     pub record: ScoreRecord,
-    /// `None` where the row could not be judged.
+    /// `None` if the row could not be scored.
     pub prediction: Option<Prediction>,
-    /// Each chain as text; empty for a judge that writes none.
+    /// Each chain as text; empty for a judge that writes no chains.
     pub chains: Vec<String>,
-    /// What each chain came to (the one reading of a judge that writes none).
-    pub readings: Vec<ChainScore>,
+    /// The score of each chain (a single one for a judge that writes no chains).
+    pub chain_scores: Vec<ChainScore>,
 }
 
-/// What one chain came to.
+/// The score of one chain.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChainScore {
     pub prediction: Prediction,
-    /// Whether the phrase had to be put behind the chain.
+    /// Whether the phrase had to be appended to the chain.
     pub forced: bool,
     /// Tokens of chain and phrase.
     pub tokens: usize,
 }
 
-/// A model that judges.
+/// A language model as a judge.
 pub struct Judge {
     pub(super) gpu: Gpu,
     pub(super) weights: Weights,
@@ -126,49 +126,50 @@ pub struct Judge {
     prompt: JudgePrompt,
     tokens: ScoreTokens,
     settings: JudgeSettings,
-    plans: Kept,
+    plans: PlanCache,
 }
 
-/// A row under way.
+/// A row that is being scored.
 struct PendingRow {
     prompt: Vec<u32>,
+    /// Whether the prompt's text ends in white space.
     ends_in_space: bool,
-    /// Everything up to the score, one for each chain, prompt left out.
+    /// For each chain, the tokens between prompt and score.
     continuations: Vec<Vec<u32>>,
     chains: Vec<String>,
-    /// Whether the phrase had to be put there, for each chain.
+    /// For each chain, whether the phrase had to be appended.
     forced: Vec<bool>,
 }
 
 impl PendingRow {
-    fn of((prompt, ends_in_space): (Vec<u32>, bool)) -> Self {
+    fn new((prompt, ends_in_space): (Vec<u32>, bool)) -> Self {
         PendingRow { prompt, ends_in_space, continuations: Vec::new(), chains: Vec::new(), forced: Vec::new() }
     }
 }
 
 impl Judge {
-    /// Puts a judge together.
+    /// A judge of these parts.
     ///
     /// # Errors
     /// A template or scale that does not fit the tokenizer.
     pub fn new(gpu: &Gpu, weights: &Weights, tokenizer: Tokenizer, settings: JudgeSettings) -> Result<Self> {
         let prompt = settings.prompt(&tokenizer)?;
         let tokens = prompt.score_tokens(&tokenizer)?;
-        Ok(Judge { gpu: gpu.clone(), weights: weights.clone(), tokenizer, prompt, tokens, settings, plans: Kept::default() })
+        Ok(Judge { gpu: gpu.clone(), weights: weights.clone(), tokenizer, prompt, tokens, settings, plans: PlanCache::default() })
     }
 
-    /// Opens a trained judge's folder: a bundle, or a Hugging Face directory with `judge.json` beside it. Its matrices stay as
-    /// they are stored.
+    /// Opens a trained judge's folder: a bundle, or a Hugging Face directory with a `judge.json`. Its matrices keep their stored
+    /// dtype.
     ///
     /// # Errors
-    /// Files that are missing or damaged; settings that do not fit.
+    /// Missing or damaged files; settings that do not fit.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn open(gpu: &Gpu, dir: &std::path::Path) -> Result<Self> {
         let folder = crate::model_folder::ModelFolder::open(dir)?;
         super::JudgeFiles::trained(&folder, crate::model::weight_policy::WeightPolicy::AS_STORED)?.upload(gpu)
     }
 
-    /// The GPU that the judge is on.
+    /// The GPU that holds the judge.
     pub fn gpu(&self) -> &Gpu {
         &self.gpu
     }
@@ -186,294 +187,307 @@ impl Judge {
         &self.tokens
     }
 
-    /// How this judge answers.
-    fn format(&self) -> AnswerFormat<'_> {
+    /// The format of this judge's answers.
+    fn answer_format(&self) -> AnswerFormat<'_> {
         AnswerFormat { tokens: &self.tokens, decode: &self.tokenizer }
     }
 
-    /// How this judge's rows lie in batches.
+    /// The layout of this judge's rows in batches.
     fn layout(&self) -> BatchLayout<'_> {
         BatchLayout { tokens: &self.tokens, reads: self.settings.score_reads }
     }
 
-    /// Judges rows; the answer has one entry a row, in order. `observer` follows the chains; a function hears how many rows
-    /// have theirs.
+    /// Scores rows. The result has one entry per row, in order. `observer` follows the chains; a function is told how many rows
+    /// have all their chains.
     ///
-    /// A row that cannot be judged (no prompt, too long) gets a record that says why; the others go on.
+    /// A row that cannot be scored (no prompt, too long) gets a record with the reason; the others are scored.
     ///
     /// # Errors
-    /// What the GPU reports, or that `observer` ended it.
+    /// What the GPU reports, or that `observer` stopped the rollout.
     pub async fn judge(
         &self,
         examples: &[Example],
-        judging: &ScoreOptions,
+        options: &ScoreOptions,
         observer: impl RolloutObserver,
     ) -> Result<Vec<ScoredRow>> {
-        self.judge_sized(examples, judging, observer, Sizing::Exact).await
+        self.judge_sized(examples, options, observer, Sizing::Exact).await
     }
 
-    /// Judges one row, on plans that serve rows of about its length: for loops over single rows. The scores are those of
-    /// [`Judge::judge`] to rounding.
+    /// Scores one row, with plans that serve all rows of about its length: for loops over single rows. The scores agree with
+    /// those of [`Judge::judge`] to rounding.
     ///
     /// # Errors
     /// As [`Judge::judge`].
     pub async fn judge_one(
         &self,
         example: &Example,
-        judging: &ScoreOptions,
+        options: &ScoreOptions,
         observer: impl RolloutObserver,
     ) -> Result<ScoredRow> {
-        let judged = self.judge_sized(std::slice::from_ref(example), judging, observer, Sizing::Rounded).await?;
-        judged.into_iter().next().ok_or_else(|| JudgeError::Probabilities("the row has no judgement".into()))
+        let scored = self.judge_sized(std::slice::from_ref(example), options, observer, Sizing::Rounded).await?;
+        scored.into_iter().next().ok_or_else(|| JudgeError::Probabilities("the row has no judgement".into()))
     }
 
+    /// Prepares the rows, writes chains, reads the score distributions, and makes predictions of them.
     async fn judge_sized(
         &self,
         examples: &[Example],
-        judging: &ScoreOptions,
+        options: &ScoreOptions,
         mut observer: impl RolloutObserver,
         sizing: Sizing,
     ) -> Result<Vec<ScoredRow>> {
-        let judging = judging.checked()?;
-        let context = self.weights.config.max_position_embeddings.min(judging.max_length);
-        let writes = self.settings.chain && !judging.given_chains;
-        let room = if writes { self.settings.max_completion_length } else { 0 };
-        let layout = self.layout();
-        // The phrase, and the beginning of a score of several tokens.
-        let longest_phrase = layout.depth(0, self.tokens.stem.len().max(self.tokens.opening.len()));
-        let mut readings = Vec::new();
-        for example in examples {
-            let prompt = self.prompt.prompt(example, &self.tokenizer).map_err(|e| e.to_string());
-            readings.push(prompt.and_then(|prompt| {
-                let mut reading = PendingRow::of(prompt);
-                if judging.given_chains {
-                    self.take_given(example, &mut reading)?;
-                } else if !writes {
-                    self.take_none(&mut reading)?;
-                }
-                let vocabulary = self.weights.config.vocab_size;
-                embedded(reading.prompt.iter().chain(reading.continuations.iter().flatten()), vocabulary, &self.tokenizer)?;
-                // A chain may end early where the prompt is long, but there must be one, and the phrase behind it.
-                let given = reading.continuations.iter().map(Vec::len).max();
-                let needed = match given {
-                    Some(given) => layout.depth(reading.prompt.len(), given),
-                    None => reading.prompt.len() + room.min(1) + longest_phrase,
-                };
-                match needed > context {
-                    true => Err(format!(
-                        "{}: the row is too long: its prompt of {} tokens needs {needed} with the score, but only {context} fit; \
-                         shorten it, or allow up to the {} of the model's context",
-                        example.row.place(),
-                        reading.prompt.len(),
-                        self.weights.config.max_position_embeddings
-                    )),
-                    false => Ok(reading),
-                }
-            }));
-        }
-        let mut open: Vec<&mut PendingRow> = readings.iter_mut().filter_map(|r| r.as_mut().ok()).collect();
+        let options = options.checked()?;
+        let mut rows: Vec<_> = examples.iter().map(|example| self.prepare(example, options)).collect();
+        let mut valid: Vec<&mut PendingRow> = rows.iter_mut().filter_map(|row| row.as_mut().ok()).collect();
         let mut plans = self.plans.take().sized(sizing);
-        if writes {
-            self.write_chains(&mut plans, &mut open, judging, context.saturating_sub(longest_phrase), &mut observer).await?;
+        if self.writes_chains(options) {
+            self.write_chains(&mut plans, &mut valid, options, &mut observer).await?;
         }
-        let log_probs = self.score_log_probs(&mut plans, &open).await?;
+        let log_probs = self.score_log_probs(&mut plans, &valid).await?;
         self.plans.put(plans);
         let mut log_probs = log_probs.into_iter();
-        readings.iter().map(|r| self.conclude(r, judging, &mut log_probs)).collect()
+        rows.iter().map(|row| self.predict(row, options, &mut log_probs)).collect()
     }
 
-    /// The row's own chain as the judge's: encoded by itself, as in training, with the phrase behind it.
-    fn take_given(&self, example: &Example, reading: &mut PendingRow) -> std::result::Result<(), String> {
+    fn writes_chains(&self, options: &ScoreOptions) -> bool {
+        self.settings.chain && !options.given_chains
+    }
+
+    /// Most positions of a row.
+    fn context(&self, options: &ScoreOptions) -> usize {
+        self.weights.config.max_position_embeddings.min(options.max_length)
+    }
+
+    /// Tokens of the phrase in its longer form.
+    fn longest_phrase(&self) -> usize {
+        self.tokens.stem.len().max(self.tokens.opening.len())
+    }
+
+    /// Encodes a row: its prompt and, unless the judge writes a chain, its continuation. The error says why the row cannot be
+    /// scored.
+    fn prepare(&self, example: &Example, options: &ScoreOptions) -> std::result::Result<PendingRow, String> {
+        let mut row = PendingRow::new(self.prompt.prompt(example, &self.tokenizer).map_err(|e| e.to_string())?);
+        if options.given_chains {
+            self.use_given_chain(example, &mut row)?;
+        } else if !self.settings.chain {
+            self.use_no_chain(&mut row)?;
+        }
+        let vocabulary = self.weights.config.vocab_size;
+        check_embedded(row.prompt.iter().chain(row.continuations.iter().flatten()), vocabulary, &self.tokenizer)?;
+        let (layout, context) = (self.layout(), self.context(options));
+        let needed = match row.continuations.iter().map(Vec::len).max() {
+            Some(continuation) => layout.depth(row.prompt.len(), continuation),
+            // A long prompt may shorten the chain, but there must be room for one token of it and for the phrase.
+            None => layout.depth(row.prompt.len(), self.settings.max_completion_length.min(1) + self.longest_phrase()),
+        };
+        match needed > context {
+            true => Err(format!(
+                "{}: the row is too long: its prompt of {} tokens needs {needed} with the score, but only {context} fit; \
+                 shorten it, or allow up to the {} of the model's context",
+                example.row.place(),
+                row.prompt.len(),
+                self.weights.config.max_position_embeddings
+            )),
+            false => Ok(row),
+        }
+    }
+
+    /// Takes the row's own chain in place of a written one: encoded separately, as in training, and followed by the phrase.
+    fn use_given_chain(&self, example: &Example, row: &mut PendingRow) -> std::result::Result<(), String> {
         let chain = example.record.chain.as_deref().unwrap_or_default();
         let (tokens, text) = self
             .prompt
-            .chain_ids(chain, reading.ends_in_space, &self.tokenizer)
+            .chain_ids(chain, row.ends_in_space, &self.tokenizer)
             .map_err(|e| format!("{}: {e}", example.row.place()))?;
-        let closed = self.format().close(&tokens, reading.ends_in_space).map_err(|e| e.to_string())?;
-        reading.continuations.push(closed);
-        reading.chains.push(text);
-        reading.forced.push(false);
+        let continuation = self.answer_format().close(&tokens, row.ends_in_space).map_err(|e| e.to_string())?;
+        row.continuations.push(continuation);
+        row.chains.push(text);
+        row.forced.push(false);
         Ok(())
     }
 
-    /// The phrase alone: what a judge without a chain of thought answers.
-    fn take_none(&self, reading: &mut PendingRow) -> std::result::Result<(), String> {
-        reading.continuations.push(self.format().close(&[], reading.ends_in_space).map_err(|e| e.to_string())?);
-        reading.forced.push(false);
+    /// Takes the phrase alone as continuation, for a judge that writes no chains.
+    fn use_no_chain(&self, row: &mut PendingRow) -> std::result::Result<(), String> {
+        row.continuations.push(self.answer_format().close(&[], row.ends_in_space).map_err(|e| e.to_string())?);
+        row.forced.push(false);
         Ok(())
     }
 
-    /// A row with its own chain, or none where this judge writes none, up to the score; and where its last prompt token is.
-    pub(super) fn given(&self, example: &Example) -> std::result::Result<(Vec<u32>, usize), String> {
-        let mut reading = PendingRow::of(self.prompt.prompt(example, &self.tokenizer).map_err(|e| e.to_string())?);
+    /// A row's tokens up to the score, with its own chain if this judge writes chains; and the position of its last prompt token.
+    pub(super) fn given_sequence(&self, example: &Example) -> std::result::Result<(Vec<u32>, usize), String> {
+        let mut row = PendingRow::new(self.prompt.prompt(example, &self.tokenizer).map_err(|e| e.to_string())?);
         if self.settings.chain {
-            self.take_given(example, &mut reading)?;
+            self.use_given_chain(example, &mut row)?;
         } else {
-            self.take_none(&mut reading)?;
+            self.use_no_chain(&mut row)?;
         }
-        let last = reading.prompt.len().saturating_sub(1);
-        Ok((reading.prompt.into_iter().chain(reading.continuations.into_iter().flatten()).collect(), last))
+        let last = row.prompt.len().saturating_sub(1);
+        Ok((row.prompt.into_iter().chain(row.continuations.into_iter().flatten()).collect(), last))
     }
 
-    /// What chains for so many prompts are written with.
-    fn rollout_sizes(&self, judging: &ScoreOptions, prompts: usize, longest: usize) -> RolloutSizes {
-        let group = judging.chains.max(1);
-        let rows = judging.batch_size.max(group).min(prompts * group);
+    /// The sizes of a rollout of this many prompts, the longest of which has `longest` tokens.
+    fn rollout_sizes(&self, options: &ScoreOptions, prompts: usize, longest: usize) -> RolloutSizes {
+        let group = options.chains.max(1);
+        let rows = options.batch_size.max(group).min(prompts * group);
         RolloutSizes { rows, group, prompt: longest, new_tokens: self.settings.max_completion_length }
     }
 
-    /// What rows of these lengths in tokens, with so many continuations in all, are scored with.
+    /// The sizes of a scoring pass for rows of these lengths in tokens, with this many continuations in all.
     fn pass_sizes(&self, lengths: &[usize], continuations: usize) -> PassSizes {
         let longest = lengths.iter().copied().max().unwrap_or(0);
         let tokens = lengths.iter().sum::<usize>().min(PASS_TOKENS.max(longest));
-        let rows = (continuations * self.tokens.places().len()).min(tokens);
-        PassSizes { tokens, rows, score_tokens: self.tokens.alphabet().to_vec(), ..PassSizes::default() }
+        let rows = (continuations * self.tokens.nodes().len()).min(tokens);
+        PassSizes { tokens, loss_positions: rows, score_tokens: self.tokens.alphabet().to_vec(), ..PassSizes::default() }
     }
 
-    /// Makes what judging `examples` may take at most, and lets it go: so that a dry run's ledger has seen it.
+    /// Makes the largest plans that scoring `examples` may need and drops them. A dry run measures memory this way.
     ///
     /// # Errors
     /// As [`Judge::judge`].
-    pub fn reserve(&self, examples: &[Example], judging: &ScoreOptions) -> Result<()> {
-        let context = self.weights.config.max_position_embeddings.min(judging.max_length);
+    pub fn reserve(&self, examples: &[Example], options: &ScoreOptions) -> Result<()> {
+        let context = self.context(options);
         let chain = if self.settings.chain { self.settings.max_completion_length } else { 0 };
-        let fed = chain + self.tokens.stem.len().max(self.tokens.opening.len());
-        let mut prompts = Vec::new();
-        for example in examples {
-            // A row without a prompt is one that cannot be judged: it takes no memory.
-            prompts.extend(self.prompt.prompt(example, &self.tokenizer).ok().map(|(ids, _)| ids.len()));
-        }
-        prompts.retain(|prompt| self.layout().depth(*prompt, fed - chain + chain.min(1)) <= context);
+        let phrase = self.longest_phrase();
+        // A row without a prompt cannot be scored and takes no memory.
+        let prompt_length = |example: &Example| Some(self.prompt.prompt(example, &self.tokenizer).ok()?.0.len());
+        let mut prompts: Vec<usize> = examples.iter().filter_map(prompt_length).collect();
+        prompts.retain(|prompt| self.layout().depth(*prompt, phrase + chain.min(1)) <= context);
         let longest = prompts.iter().copied().max().unwrap_or(0);
         if longest == 0 {
             return Ok(());
         }
         let mut plans = Plans::default();
         if self.settings.chain {
-            plans.rollout(&self.gpu, &self.weights, self.rollout_sizes(judging, prompts.len(), longest))?;
+            plans.rollout(&self.gpu, &self.weights, self.rollout_sizes(options, prompts.len(), longest))?;
         }
-        let of_row = |prompt: &usize| {
-            let fed = fed.min(context - prompt);
-            self.layout().size(*prompt, std::iter::repeat_n(fed, judging.chains.max(1)))
+        let row_length = |prompt: &usize| {
+            let continuation = (chain + phrase).min(context - prompt);
+            self.layout().size(*prompt, std::iter::repeat_n(continuation, options.chains.max(1)))
         };
-        let lengths: Vec<usize> = prompts.iter().map(of_row).collect();
-        let sizes = self.pass_sizes(&lengths, prompts.len() * judging.chains.max(1));
+        let lengths: Vec<usize> = prompts.iter().map(row_length).collect();
+        let sizes = self.pass_sizes(&lengths, prompts.len() * options.chains.max(1));
         plans.pass(&self.gpu, &self.weights, sizes)?;
         Ok(())
     }
 
-    /// Gives the memory of caches and plans back; the next call makes them again.
+    /// Frees the memory of caches and plans; the next call makes them again.
     pub fn release(&self) {
         drop(self.plans.take());
     }
 
-    /// Writes the chains of all readings; prompt and chain together stay within `longest`.
+    /// Writes the chains of all rows.
     async fn write_chains(
         &self,
         plans: &mut Plans,
-        readings: &mut [&mut PendingRow],
-        judging: &ScoreOptions,
-        longest: usize,
+        rows: &mut [&mut PendingRow],
+        options: &ScoreOptions,
         observer: &mut impl RolloutObserver,
     ) -> Result<()> {
-        if readings.is_empty() {
+        if rows.is_empty() {
             return Ok(());
         }
-        let prompts: Vec<Vec<u32>> = readings.iter().map(|r| r.prompt.clone()).collect();
+        let prompts: Vec<Vec<u32>> = rows.iter().map(|row| row.prompt.clone()).collect();
         let longest_prompt = prompts.iter().map(Vec::len).max().unwrap_or(0);
-        let sizes = self.rollout_sizes(judging, prompts.len(), longest_prompt);
+        let sizes = self.rollout_sizes(options, prompts.len(), longest_prompt);
         let rollout = plans.rollout(&self.gpu, &self.weights, sizes)?;
-        let stop = self.format().stop(self.tokenizer.eos_ids(), self.settings.max_completion_length);
-        let key = threefry2x32([judging.seed as u32, (judging.seed >> 32) as u32], [0, 0]);
-        let sampler = Sampler { temperature: judging.chain_temperature(), top_p: 1.0, top_k: 0, key };
-        let first_stream = (judging.first_row * judging.chains.max(1)) as u32;
-        let all = rollout.run(&prompts, first_stream, sampler, &stop, observer).await?;
-        for (reading, chains) in readings.iter_mut().zip(all) {
+        let stop = self.answer_format().stop(self.tokenizer.eos_ids(), self.settings.max_completion_length);
+        let key = threefry2x32([options.seed as u32, (options.seed >> 32) as u32], [0, 0]);
+        let sampler = Sampler { temperature: options.chain_temperature(), top_p: 1.0, top_k: 0, key };
+        let first_stream = (options.first_row * options.chains.max(1)) as u32;
+        let groups = rollout.run(&prompts, first_stream, sampler, &stop, observer).await?;
+        // Prompt and chain must leave room for the phrase and the longest branch of a score.
+        let longest = self.context(options).saturating_sub(self.layout().depth(0, self.longest_phrase()));
+        for (row, chains) in rows.iter_mut().zip(groups) {
             for chain in chains {
-                let chain = chain.within(longest - reading.prompt.len());
-                reading.forced.push(chain.ending != Ending::Phrase);
-                reading.continuations.push(self.format().close_sampled(&chain, reading.ends_in_space)?);
-                reading.chains.push(self.tokenizer.text(&chain.body())?.trim().to_string());
+                let chain = chain.within(longest - row.prompt.len());
+                row.forced.push(chain.ending != Ending::Phrase);
+                row.continuations.push(self.answer_format().close_sampled(&chain, row.ends_in_space)?);
+                row.chains.push(self.tokenizer.text(&chain.body())?.trim().to_string());
             }
         }
         Ok(())
     }
 
-    /// Log-probabilities of the scores behind every continuation of every reading, in order.
-    async fn score_log_probs(&self, plans: &mut Plans, readings: &[&mut PendingRow]) -> Result<Vec<Vec<f64>>> {
+    /// Log-probabilities of the scores after every continuation of every row, in order: `[continuations][scores]`.
+    async fn score_log_probs(&self, plans: &mut Plans, rows: &[&mut PendingRow]) -> Result<Vec<Vec<f64>>> {
         let layout = self.layout();
-        let length = |r: &PendingRow| layout.size(r.prompt.len(), r.continuations.iter().map(Vec::len));
-        let lengths: Vec<usize> = readings.iter().map(|r| length(r)).collect();
-        let sizes = self.pass_sizes(&lengths, readings.iter().map(|r| r.continuations.len()).sum());
-        let tokens = sizes.tokens;
-        if tokens == 0 {
+        let length = |row: &PendingRow| layout.size(row.prompt.len(), row.continuations.iter().map(Vec::len));
+        let lengths: Vec<usize> = rows.iter().map(|row| length(row)).collect();
+        let sizes = self.pass_sizes(&lengths, rows.iter().map(|row| row.continuations.len()).sum());
+        let pass_tokens = sizes.tokens;
+        if pass_tokens == 0 {
             return Ok(Vec::new());
         }
         let pass = plans.pass(&self.gpu, &self.weights, sizes)?;
-        let mut all = Vec::new();
+        let mut log_probs = Vec::new();
         let (mut batch, mut spans) = (PackedInputs::default(), Vec::new());
-        for reading in readings {
-            if batch.ids.len() + length(reading) > tokens {
-                all.extend(run_scores(pass, layout, std::mem::take(&mut batch), &std::mem::take(&mut spans)).await?);
+        for row in rows {
+            if batch.ids.len() + length(row) > pass_tokens {
+                log_probs.extend(run_batch(pass, layout, std::mem::take(&mut batch), &std::mem::take(&mut spans)).await?);
             }
-            let slices: Vec<&[u32]> = reading.continuations.iter().map(Vec::as_slice).collect();
-            spans.extend(layout.lay(&mut batch, &reading.prompt, &slices));
+            let continuations: Vec<&[u32]> = row.continuations.iter().map(Vec::as_slice).collect();
+            spans.extend(layout.push(&mut batch, &row.prompt, &continuations));
         }
-        all.extend(run_scores(pass, layout, batch, &spans).await?);
-        if readings.len() > 1 {
-            self.read_alone(pass, readings, &mut all).await?;
+        log_probs.extend(run_batch(pass, layout, batch, &spans).await?);
+        if rows.len() > 1 {
+            self.rerun_nan_rows(pass, rows, &mut log_probs).await?;
         }
-        Ok(all)
+        Ok(log_probs)
     }
 
-    /// Reads again what came to no number, a reading at a time: kernels weigh what a token must not see with zero, and zero
-    /// times an infinity of another row is NaN. So a row that has no score takes none from the others.
-    async fn read_alone(&self, pass: &Pass, readings: &[&mut PendingRow], log_probs: &mut [Vec<f64>]) -> Result<()> {
+    /// Runs every row with NaN among its log-probabilities again, in a batch of its own. Kernels multiply what a token must not
+    /// see by zero, and zero times an infinity of another row is NaN. So a row without a score does not spoil the others.
+    async fn rerun_nan_rows(&self, pass: &Pass, rows: &[&mut PendingRow], log_probs: &mut [Vec<f64>]) -> Result<()> {
         let layout = self.layout();
         let mut start = 0;
-        for reading in readings {
-            let own = &mut log_probs[start..start + reading.continuations.len()];
-            start += own.len();
-            if own.iter().flatten().all(|log_p| !log_p.is_nan()) {
+        for row in rows {
+            let of_row = &mut log_probs[start..start + row.continuations.len()];
+            start += of_row.len();
+            if of_row.iter().flatten().all(|log_p| !log_p.is_nan()) {
                 continue;
             }
             let mut batch = PackedInputs::default();
-            let slices: Vec<&[u32]> = reading.continuations.iter().map(Vec::as_slice).collect();
-            let spans = layout.lay(&mut batch, &reading.prompt, &slices);
-            own.clone_from_slice(&run_scores(pass, layout, batch, &spans).await?);
+            let continuations: Vec<&[u32]> = row.continuations.iter().map(Vec::as_slice).collect();
+            let spans = layout.push(&mut batch, &row.prompt, &continuations);
+            of_row.clone_from_slice(&run_batch(pass, layout, batch, &spans).await?);
         }
         Ok(())
     }
 
-    fn conclude(
+    /// The score of a row. Takes the log-probabilities of its continuations from the iterator.
+    fn predict(
         &self,
-        reading: &std::result::Result<PendingRow, String>,
-        judging: &ScoreOptions,
+        row: &std::result::Result<PendingRow, String>,
+        options: &ScoreOptions,
         log_probs: &mut impl Iterator<Item = Vec<f64>>,
     ) -> Result<ScoredRow> {
-        let failed =
-            |e: String| ScoredRow { record: ScoreRecord::failed(e), prediction: None, chains: Vec::new(), readings: Vec::new() };
-        let reading = match reading {
-            Ok(reading) => reading,
+        let failed = |e: String| ScoredRow {
+            record: ScoreRecord::failed(e),
+            prediction: None,
+            chains: Vec::new(),
+            chain_scores: Vec::new(),
+        };
+        let row = match row {
+            Ok(row) => row,
             Err(e) => return Ok(failed(e.clone())),
         };
         let scale = self.prompt.scale();
         let predictions: Result<Vec<Prediction>> =
-            log_probs.take(reading.continuations.len()).map(|l| Prediction::from_log_probs(scale, &l)).collect();
+            log_probs.take(row.continuations.len()).map(|l| Prediction::from_log_probs(scale, &l)).collect();
         let averaged = predictions.and_then(|p| Ok((Prediction::average(scale, &p)?, p)));
         Ok(match averaged {
             Err(e) => failed(e.to_string()),
-            Ok((prediction, each)) => ScoredRow {
+            Ok((prediction, of_chains)) => ScoredRow {
                 record: ScoreRecord::new(
                     scale,
                     &prediction,
-                    judging.expectation,
-                    reading.chains.first().cloned(),
-                    reading.forced.contains(&true),
+                    options.expectation,
+                    row.chains.first().cloned(),
+                    row.forced.contains(&true),
                 ),
                 prediction: Some(prediction),
-                chains: reading.chains.clone(),
-                readings: (each.into_iter().zip(&reading.forced).zip(&reading.continuations))
+                chains: row.chains.clone(),
+                chain_scores: (of_chains.into_iter().zip(&row.forced).zip(&row.continuations))
                     .map(|((prediction, forced), c)| ChainScore { prediction, forced: *forced, tokens: c.len() })
                     .collect(),
             },
@@ -481,7 +495,8 @@ impl Judge {
     }
 }
 
-async fn run_scores(
+/// Runs a batch and returns the log-probabilities of the scores of each span, `[spans][scores]`.
+async fn run_batch(
     pass: &Pass,
     layout: BatchLayout<'_>,
     mut batch: PackedInputs,
@@ -490,9 +505,9 @@ async fn run_scores(
     if spans.is_empty() {
         return Ok(Vec::new());
     }
-    spans.iter().flat_map(|p| &p.nodes).for_each(|node| batch.push_row(*node, TokenLoss::default()));
-    batch.sort_rows();
+    spans.iter().flat_map(|span| &span.score_nodes).for_each(|node| batch.push_loss(*node, TokenLoss::default()));
+    batch.sort_losses();
     pass.run(&batch)?;
-    let stats = pass.stats(batch.rows.len()).await?;
-    Ok(spans.iter().map(|p| layout.log_probs(p, &batch, &stats)).collect())
+    let stats = pass.stats(batch.loss_positions.len()).await?;
+    Ok(spans.iter().map(|span| layout.log_probs(span, &batch, &stats)).collect())
 }

@@ -1,13 +1,13 @@
 //! The judge: what a score is, how a row becomes its prompt, and how logits become a prediction.
 //!
 //! - [`Scale`]: the grid of scores, each with the text that is generated for it and the value it stands for;
-//! - [`ScoreTokens`]: the tokens of each score, found in context with the model's own tokenizer, and the tree they form;
-//! - [`AnswerFormat`]: the tokens between prompt and score, the phrase among them;
-//! - [`BatchLayout`]: where chains and scores lie in a packed batch, and what each of them sees;
-//! - [`JudgePrompt`]: a row to prompt tokens, and a labelled row to a supervised sequence with its parts known by position;
-//! - [`Prediction`]: the distribution over scores, and what is read from it (RAIL's expected score, the decoded score);
-//! - [`Judge`]: a model with all of this; its [`JudgeSettings`] lie beside the weights as `judge.json`;
-//! - [`compare`]: one judge beside another on the same chains.
+//! - [`ScoreTokens`]: the tokens of each score in context, as the model's tokenizer writes them, and the tree they form;
+//! - [`AnswerFormat`]: the tokens between prompt and score, including the phrase;
+//! - [`BatchLayout`]: where chains and scores lie in a packed batch, and which tokens each of them sees;
+//! - [`JudgePrompt`]: turns a row into prompt tokens, and a labelled row into a supervised sequence with known parts;
+//! - [`Prediction`]: the distribution over scores, with the expected score (RAIL) and the decoded score;
+//! - [`Judge`]: a model with all of this; its [`JudgeSettings`] are stored beside the weights as `judge.json`;
+//! - [`compare`]: compares two judges on the same chains.
 
 mod answer;
 mod columns;
@@ -16,7 +16,7 @@ mod compare;
 mod export;
 #[cfg(not(target_arch = "wasm32"))]
 mod files;
-#[allow(clippy::module_inception)] // the judge of the judge room
+#[allow(clippy::module_inception)] // named after its main type
 mod judge;
 mod layout;
 mod plans;
@@ -29,7 +29,7 @@ mod tokens;
 
 pub use answer::{AnswerFormat, Decode};
 pub use columns::PromptColumn;
-pub use compare::{Comparison, compare, with_swapped_chains};
+pub use compare::{JudgeComparison, compare, with_swapped_chains};
 #[cfg(not(target_arch = "wasm32"))]
 pub use export::{JudgeExport, folder_name};
 #[cfg(not(target_arch = "wasm32"))]
@@ -43,10 +43,10 @@ pub use settings::{CHAT_WORDS, Choice, DEFAULT_SCALE, JUDGE_FILE, JudgeOverrides
 pub use shown::{Length, RowView};
 pub use tokens::ScoreTokens;
 
-/// What can go wrong between a row and a judgement.
+/// What can go wrong between a row and its score.
 #[derive(Debug, thiserror::Error)]
 pub enum JudgeError {
-    /// A scale that cannot be one.
+    /// A malformed scale.
     #[error("scale `{spec}`: {found}; {fix}")]
     Scale {
         /// The scale as given.
@@ -66,7 +66,7 @@ pub enum JudgeError {
         /// The largest.
         max: f64,
     },
-    /// A score without tokens of its own.
+    /// A score that the tokenizer does not give usable tokens.
     #[error("score `{score}` after {phrase:?}: {found}; {fix}")]
     ScoreToken {
         /// The score's text.
@@ -78,7 +78,7 @@ pub enum JudgeError {
         /// What to do.
         fix: String,
     },
-    /// A phrase that nobody could mean.
+    /// A phrase that is too long.
     #[error(
         "the phrase before the score has {bytes} bytes, and {} is the most allowed; shorten --phrase (`phrase` in a config or judge.json)",
         prompt::LONGEST_PHRASE
@@ -87,10 +87,10 @@ pub enum JudgeError {
         /// Its length.
         bytes: usize,
     },
-    /// Probabilities that are none.
+    /// Values that are not probabilities.
     #[error("no prediction: {0}")]
     Probabilities(String),
-    /// A template that cannot be read, or fails.
+    /// A template that cannot be read or rendered.
     #[error("prompt template {name}: {found}; {fix}")]
     Template {
         /// The template's name or file.
@@ -135,15 +135,15 @@ pub enum JudgeError {
         /// The range.
         expected: String,
     },
-    /// A software adapter may not take as much memory as judging needs.
-    #[error("judging needs {needed} MiB for GPU buffers ({held}), but only {available} MiB of memory are free; {fix}")]
+    /// Scoring needs more memory than a software adapter may take.
+    #[error("judging needs {needed} MiB for GPU buffers ({usage}), but only {available} MiB of memory are free; {fix}")]
     Memory {
         /// MiB.
         needed: u64,
         /// MiB.
         available: u64,
-        /// What the buffers are for.
-        held: Box<crate::gpu::MemoryUsage>,
+        /// Bytes per purpose.
+        usage: Box<crate::gpu::MemoryUsage>,
         /// What to do.
         fix: String,
     },
@@ -162,5 +162,5 @@ impl JudgeError {
     }
 }
 
-/// The room's result.
+/// Result of this module.
 pub type Result<T> = std::result::Result<T, JudgeError>;

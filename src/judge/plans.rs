@@ -22,11 +22,11 @@ const MOST_KEPT: usize = 8;
 /// How a call plans.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Sizing {
-    /// For its rows exactly. Its plans take the place of those of the last such call.
+    /// Exactly those of its rows. Its plans replace those of the last such call.
     #[default]
     Exact,
-    /// For lengths rounded up to powers of two, so that a loop over rows of many lengths makes a handful of plans. The last few
-    /// are kept; of one kind of call they take little more than twice the largest together.
+    /// Lengths rounded up to powers of two, so that a loop over rows of many lengths makes a handful of plans. The last few are
+    /// kept; those of one kind of call take at most about twice the memory of the largest.
     Rounded,
 }
 
@@ -141,9 +141,9 @@ fn within_budget<T>(others: &mut Alike, make: impl Fn() -> std::result::Result<T
 /// Plans between two calls. A call takes them out; one that runs beside it makes its own. A call that fails or is dropped leaves
 /// none.
 #[derive(Default)]
-pub(super) struct Kept(Mutex<Plans>);
+pub(super) struct PlanCache(Mutex<Plans>);
 
-impl Kept {
+impl PlanCache {
     pub fn take(&self) -> Plans {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -1,4 +1,4 @@
-//! From the probabilities of the score tokens to a prediction.
+//! From the log-probabilities of the scores to a prediction.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -18,7 +18,7 @@ words! {
     }
 }
 
-/// The distribution over a scale's scores at the score position, and what is read from it.
+/// The distribution over a scale's scores at the score position, and the scores computed from it.
 ///
 /// RAIL (Lukasik et al., EMNLP Findings 2024): the prediction that minimises squared error is the mean, not the mode; the
 /// one that minimises absolute error is the median.
@@ -32,9 +32,9 @@ pub struct Prediction {
     pub expected_full: f64,
     /// Smallest value with at least half of `probs` at or below it.
     pub median: f64,
-    /// Index of the most probable score; the first of equals.
+    /// Index of the most probable score; of equal ones the first.
     pub decoded: usize,
-    /// Probability on score tokens in the full vocabulary: how sure it is that a score comes at all.
+    /// Total probability of the scores in the full vocabulary: how certain it is that a score follows at all.
     pub mass: f64,
 }
 
@@ -42,13 +42,13 @@ impl Prediction {
     /// From full-vocabulary log-probabilities of the score tokens, in the scale's order.
     ///
     /// # Errors
-    /// Another number of entries than the scale has; NaN; entries above 0 (beyond rounding); no probability at all.
+    /// A number of entries that differs from the scale's; NaN; entries above 0 (beyond rounding); all probabilities 0.
     pub fn from_log_probs(scale: &Scale, log_probs: &[f64]) -> Result<Self> {
         if log_probs.len() != scale.len() {
             let found = format!("{} log-probabilities for {} scores", log_probs.len(), scale.len());
             return Err(JudgeError::Probabilities(found));
         }
-        // f32 kernels overshoot 0 by a little.
+        // f32 kernels may exceed 0 slightly.
         if let Some(i) = log_probs.iter().position(|log_p| log_p.is_nan() || *log_p > 1e-3) {
             return Err(JudgeError::Probabilities(format!(
                 "log-probability {} of score `{}` is not one; the model's logits are not finite, or too large for f32",
@@ -60,14 +60,14 @@ impl Prediction {
         if largest == f64::NEG_INFINITY {
             return Err(JudgeError::Probabilities("every score has probability 0".into()));
         }
-        // Relative to the largest, so that scores of tiny mass still have a distribution.
+        // Relative to the largest, so that scores of tiny total probability still have a distribution.
         let relative: Vec<f64> = log_probs.iter().map(|log_p| (log_p - largest).exp()).collect();
         let total: f64 = relative.iter().sum();
         let probs: Vec<f64> = relative.iter().map(|p| p / total).collect();
         let expected = dot(&probs, scale.values());
         let full: Vec<f64> = log_probs.iter().map(|log_p| log_p.exp()).collect();
         Ok(Prediction {
-            // A mean of values can leave their range by rounding only.
+            // Only rounding can take a mean out of the range of its values.
             expected: expected.clamp(scale.min(), scale.max()),
             expected_full: dot(&full, scale.values()),
             median: median(scale, &probs),
@@ -94,7 +94,7 @@ impl Prediction {
         if predictions.is_empty() || predictions.iter().any(|p| p.probs.len() != scale.len()) {
             return Err(JudgeError::Probabilities("nothing to average over this scale".into()));
         }
-        let mean = |of: &dyn Fn(&Prediction) -> f64| predictions.iter().map(of).sum::<f64>() / predictions.len() as f64;
+        let mean = |value: &dyn Fn(&Prediction) -> f64| predictions.iter().map(value).sum::<f64>() / predictions.len() as f64;
         let probs: Vec<f64> = (0..scale.len()).map(|i| mean(&|p| p.probs[i])).collect();
         Ok(Prediction {
             expected: mean(&|p| p.expected),
@@ -106,7 +106,7 @@ impl Prediction {
         })
     }
 
-    /// The expected score asked for.
+    /// The expected score of the given kind.
     pub fn score(&self, expectation: Expectation) -> f64 {
         match expectation {
             Expectation::Renormalised => self.expected,
@@ -118,24 +118,24 @@ impl Prediction {
 /// The object `judge` that `jurist score` adds to a row.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ScoreRecord {
-    /// The expected score (RAIL); null where there is an error.
+    /// The expected score (RAIL); null if there is an error.
     pub expected: Option<f64>,
     /// The value of the most probable score.
     pub decoded: Option<f64>,
     /// Probability of each score among the scores, by its text, in the scale's order.
     pub probs: Option<Map<String, Value>>,
-    /// Probability on score tokens in the full vocabulary.
+    /// Total probability of the scores in the full vocabulary.
     pub mass: Option<f64>,
-    /// The chain of thought, where one was written.
+    /// The chain of thought, if one was written.
     pub feedback: Option<String>,
-    /// Whether the score phrase had to be put there because the chain did not come to it.
+    /// Whether the phrase was forced because the chain did not end in it.
     pub forced: bool,
-    /// Why there is no score, where there is none.
+    /// Why the row has no score.
     pub error: Option<String>,
 }
 
 impl ScoreRecord {
-    /// A judgement from a prediction.
+    /// The record of a prediction.
     pub fn new(scale: &Scale, prediction: &Prediction, expectation: Expectation, feedback: Option<String>, forced: bool) -> Self {
         let probs = scale.texts().iter().zip(&prediction.probs).map(|(text, p)| (text.clone(), Value::from(*p))).collect();
         ScoreRecord {
@@ -149,8 +149,8 @@ impl ScoreRecord {
         }
     }
 
-    /// The judgement that an object of a row holds. Another program may have written it: a key that is missing, or of another
-    /// kind, is none.
+    /// Reads the record from an object of a row. Another program may have written it: a key that is missing or has another type
+    /// counts as null.
     pub fn read(object: &Map<String, Value>) -> Self {
         let number = |key: &str| object.get(key).and_then(Value::as_f64);
         let text = |key: &str| object.get(key).and_then(Value::as_str).map(String::from);
@@ -165,29 +165,29 @@ impl ScoreRecord {
         }
     }
 
-    /// Each score's text with its probability, in the order that they stand in; what is no number is left out.
+    /// Each score's text with its probability, in the order of the record; values that are not numbers are left out.
     pub fn probabilities(&self) -> Vec<(String, f64)> {
         self.probs.iter().flatten().filter_map(|(text, p)| Some((text.clone(), p.as_f64()?))).collect()
     }
 
     /// Probabilities in the scale's order; `None` unless each of its scores has one.
-    fn on(&self, scale: &Scale) -> Option<Vec<f64>> {
+    fn probs_on(&self, scale: &Scale) -> Option<Vec<f64>> {
         scale.texts().iter().map(|text| self.probs.as_ref()?.get(text)?.as_f64()).collect()
     }
 
     /// Probabilities in ascending order of the scale's values, with a sum of 1; `None` unless each of its scores has one.
     pub fn distribution(&self, scale: &Scale) -> Option<Vec<f64>> {
-        let found = self.on(scale)?;
-        let sum: f64 = found.iter().sum();
-        (sum > 0.0).then(|| scale.order().iter().map(|&k| found[k] / sum).collect())
+        let probs = self.probs_on(scale)?;
+        let sum: f64 = probs.iter().sum();
+        (sum > 0.0).then(|| scale.order().iter().map(|&k| probs[k] / sum).collect())
     }
 
     /// The median of the distribution over scores.
     pub fn median(&self, scale: &Scale) -> Option<f64> {
-        Some(Prediction::from_probs(scale, &self.on(scale)?).ok()?.median)
+        Some(Prediction::from_probs(scale, &self.probs_on(scale)?).ok()?.median)
     }
 
-    /// A row that could not be judged, and why.
+    /// The record of a row that could not be scored.
     pub fn failed(error: impl ToString) -> Self {
         ScoreRecord { error: Some(error.to_string()), ..ScoreRecord::default() }
     }
@@ -205,7 +205,7 @@ fn median(scale: &Scale, probs: &[f64]) -> f64 {
     let mut below = 0.0;
     for &i in scale.order() {
         below += probs[i];
-        // The slack keeps two equal halves from depending on rounding.
+        // The slack makes the median of two equal halves independent of rounding.
         if below >= 0.5 - 1e-12 {
             return scale.values()[i];
         }
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_distribution_by_hand() {
+    fn a_prediction_matches_manual_arithmetic() {
         let p = Prediction::from_probs(&scale(), &[0.1, 0.3, 0.4]).unwrap();
         assert!((p.expected - (0.3 + 0.3 + 0.8) / 0.8).abs() < 1e-12);
         assert!((p.expected_full - 1.4).abs() < 1e-12 && (p.mass - 0.8).abs() < 1e-12);
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn averages_over_chains() {
+    fn predictions_of_several_chains_are_averaged() {
         let a = Prediction::from_probs(&scale(), &[0.2, 0.2, 0.0]).unwrap();
         let b = Prediction::from_probs(&scale(), &[1.0, 0.0, 0.0]).unwrap();
         let mean = Prediction::average(&scale(), &[a, b]).unwrap();
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn no_garbage_gets_through() {
+    fn values_that_are_not_probabilities_are_refused() {
         let cases = [
             (vec![0.1, 0.2], "2 log-probabilities for 3 scores"),
             (vec![0.1, f64::NAN, 0.2], "log-probability NaN of score `1`"),

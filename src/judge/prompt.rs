@@ -1,15 +1,15 @@
-//! Rows to prompts, and labelled rows to supervised sequences.
+//! Turns rows into prompts, and labelled rows into supervised sequences.
 //!
-//! The sequence of a judge is always prompt, chain of thought (may be absent), stem, score:
+//! A judge's sequence is always prompt, chain of thought (optional), stem, score:
 //!
 //! ```text
 //! ids      p p p p p p p  c c c c c  s s s s s  y
 //!          prompt         chain      stem       score (the last token)
 //! ```
 //!
-//! Each part is encoded by itself and the parts are joined as tokens, because that is what generation does: the prompt
-//! is given, the chain is sampled token by token, the stem is forced. As text, parts are joined by one space where the
-//! left one does not end in white space.
+//! Each part is encoded separately and the parts are joined as tokens, because generation does the same: the prompt is given,
+//! the chain is sampled token by token, the stem is forced. As text, two parts are joined by one space unless the left one ends
+//! in white space.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -20,13 +20,13 @@ use crate::data::{Example, Message, Prompt, contradicts};
 use crate::text::LONGEST_TEMPLATE;
 use crate::text::{ChatOptions, ChatTemplate, JinjaTemplate, Tokenizer, caught, concatenate, json_to_template, template_failure};
 
-/// The phrase before the score, as Prometheus' training data and TRACT have it.
+/// The phrase before the score in Prometheus' training data and in TRACT.
 pub const DEFAULT_PHRASE: &str = "So the overall score is ";
 
-/// Bytes of a phrase. It is encoded behind many ends of chains, so one of a megabyte would take a minute.
+/// Most bytes of a phrase. It is encoded after many endings of chains; a phrase of a megabyte would take a minute.
 pub(super) const LONGEST_PHRASE: usize = 4096;
 
-/// The built-in grading prompt: the parts that Prometheus' absolute grading has, in words of its own.
+/// The built-in grading prompt: the same parts as Prometheus' absolute grading, worded anew.
 const JUDGE: &str = "\
 You judge how well a response does what an instruction asks for.
 Read the parts below. Then write a short assessment that says what the response gets right and what it misses\
@@ -53,17 +53,17 @@ Close with the words \"{{ phrase | trim }}\" and one of these scores: {{ scores 
 
 ";
 
-/// Which text a row becomes.
+/// How a row becomes the text of a prompt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Template {
     /// The row's own prompt (`prompt` or `messages`), unchanged.
     Plain,
-    /// The built-in grading prompt over `instruction`, `response`, and where present `reference` and `rubric`.
+    /// The built-in grading prompt over `instruction`, `response`, and, if present, `reference` and `rubric`.
     Judge,
-    /// A Jinja template of one's own. It sees every column of the row by its name, `scores` (the scale's texts) and
-    /// `phrase`; a column that is missing is an error, unless the template tests for it with `if`.
+    /// A Jinja template of the user's. It sees every column of the row by its name, `scores` (the scale's texts) and `phrase`.
+    /// A missing column is an error, unless the template tests for it with `if`.
     Own {
-        /// The file it came from, for messages.
+        /// The file it was read from, for messages.
         name: String,
         /// Its text.
         source: String,
@@ -71,7 +71,7 @@ pub enum Template {
 }
 
 impl Template {
-    /// Its name, for messages: a built-in one's, or the file's.
+    /// Its name for messages: that of the built-in template, or that of the file.
     pub fn name(&self) -> &str {
         match self {
             Template::Plain => "plain",
@@ -80,10 +80,10 @@ impl Template {
         }
     }
 
-    /// `plain`, `judge`, or else the path of a Jinja file.
+    /// The template of this name: `plain`, `judge`, or the path of a Jinja file.
     ///
     /// # Errors
-    /// A file that cannot be read as text, or is too long for a template.
+    /// A file that is not readable as text, or is too long for a template.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn named(name: &str) -> Result<Self> {
         match name {
@@ -101,7 +101,7 @@ impl Template {
     }
 }
 
-/// The text of a template's file, of which no more is read than a template may have.
+/// The text of a template's file. At most the allowed number of bytes is read.
 #[cfg(not(target_arch = "wasm32"))]
 fn bounded_text(path: &str) -> std::io::Result<String> {
     use std::io::{Error, ErrorKind, Read};
@@ -113,7 +113,7 @@ fn bounded_text(path: &str) -> std::io::Result<String> {
     String::from_utf8(bytes).map_err(|error| Error::new(ErrorKind::InvalidData, error.utf8_error()))
 }
 
-/// How rows become prompts: the template, the phrase before the score, the scale, and the chat frame if any.
+/// How rows become prompts: the template, the phrase before the score, the scale, and the chat template if any.
 #[derive(Clone, Debug)]
 pub struct JudgePrompt {
     pub(super) template: Template,
@@ -121,38 +121,38 @@ pub struct JudgePrompt {
     phrase: String,
     scale: Scale,
     chat: Option<ChatTemplate>,
-    /// What the chat template is asked for.
+    /// Options of the chat template.
     pub chat_options: ChatOptions,
 }
 
-/// A row as tokens, its parts known by position.
+/// A labelled row as tokens, with the positions of its parts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sequence {
-    /// All tokens: prompt, chain, stem, score, and EOS where asked for.
+    /// All tokens: prompt, chain, stem, score, and EOS if requested.
     pub ids: Vec<u32>,
-    /// The first so many are the prompt.
+    /// Number of prompt tokens, which come first.
     pub prompt_len: usize,
-    /// The chain of thought; empty where the row has none.
+    /// The chain of thought; empty if the row has none.
     pub chain: Range<usize>,
     /// The phrase before the score.
     pub stem: Range<usize>,
-    /// Where the score begins: the logits one position before it are the distribution of its first token. The tokens from
-    /// there on are the nearest score's.
+    /// Where the score begins: the logits one position earlier are the distribution of its first token. The score's tokens are
+    /// those of the score nearest to the label.
     pub score: usize,
-    /// Where it ends.
+    /// Where the score ends.
     pub score_end: usize,
-    /// The label on the scale.
+    /// The label as a distribution over the scores.
     pub split: Split,
     /// The label as a number.
     pub label: f64,
 }
 
 impl JudgePrompt {
-    /// A prompt for this tokenizer. With `chat`, the text is one user's message (or the row's own messages) in the
-    /// tokenizer's chat template; without, it is encoded as plain text with the tokenizer's special tokens (BOS).
+    /// A prompt for this tokenizer. With `chat`, the text is one user message (or the row's own messages) in the tokenizer's
+    /// chat template; without, it is encoded as plain text with the tokenizer's special tokens (BOS).
     ///
     /// # Errors
-    /// A template that is no Jinja; a phrase of more than 4 KiB; `chat` with a tokenizer that has no chat template.
+    /// A template that is not valid Jinja; a phrase of more than 4 KiB; `chat` with a tokenizer that has no chat template.
     pub fn new(template: Template, phrase: &str, scale: Scale, chat: bool, tokenizer: &Tokenizer) -> Result<Self> {
         if phrase.len() > LONGEST_PHRASE {
             return Err(JudgeError::Phrase { bytes: phrase.len() });
@@ -180,7 +180,7 @@ impl JudgePrompt {
         &self.phrase
     }
 
-    /// The score tokens behind this prompt's phrase.
+    /// The score tokens after this prompt's phrase.
     ///
     /// # Errors
     /// As [`ScoreTokens::resolve`].
@@ -188,14 +188,16 @@ impl JudgePrompt {
         ScoreTokens::resolve(&self.scale, &self.phrase, tokenizer)
     }
 
-    /// The whole prompt as text, in its chat frame if there is one.
+    /// The whole prompt as text, in the chat template if there is one.
     ///
     /// # Errors
-    /// A row without the columns that the template needs; whatever a template raises; a prompt with nothing in it.
+    /// A row without the columns that the template needs; an error raised by the template; an empty prompt.
     pub fn text(&self, example: &Example) -> Result<String> {
         let offered = &example.record.offered;
         let text = match (&self.template, &example.record.prompt, &self.chat) {
-            (Template::Plain, Some(_), _) if !example.record.beside_prompt.is_empty() => return Err(left_out(example)),
+            (Template::Plain, Some(_), _) if !example.record.beside_prompt.is_empty() => {
+                return Err(unread_beside_prompt(example));
+            }
             (Template::Plain, Some(Prompt::Messages(messages)), Some(chat)) => {
                 chat.render_with(messages, offered, &self.chat_options)?
             }
@@ -218,23 +220,24 @@ impl JudgePrompt {
                     Some("prompt") => "the template `plain` would not read its `response`",
                     _ => "the row has no `prompt` and no `messages`",
                 };
-                return Err(misfit(example, found.into(), fix));
+                return Err(row_error(example, found.into(), fix));
             }
-            // A template file ends in a newline or two, which a chat frame does not need.
-            (_, _, Some(_)) => self.framed(self.filled(example)?.trim_end())?,
-            (_, _, None) => self.filled(example)?,
+            // A template file usually ends in newlines, which a chat message does not need.
+            (_, _, Some(_)) => self.in_chat(self.rendered(example)?.trim_end())?,
+            (_, _, None) => self.rendered(example)?,
         };
-        if let Some(unread) = self.unread(example) {
+        if let Some(unread) = self.unread_column(example) {
             return Err(unread);
         }
         if text.trim().is_empty() {
-            return Err(misfit(example, "the prompt is empty".into(), "check the template and the row's columns"));
+            return Err(row_error(example, "the prompt is empty".into(), "check the template and the row's columns"));
         }
         Ok(text)
     }
 
-    /// What is wrong with a row that offers tools or documents which nothing reads. A template of one's own reads what it names.
-    fn unread(&self, example: &Example) -> Option<JudgeError> {
+    /// The error of a row that offers tools or documents which its template would not read. A template of the user's reads the
+    /// columns that it names.
+    fn unread_column(&self, example: &Example) -> Option<JudgeError> {
         let offered = &example.record.offered;
         let (column, reader) = match (&self.template, &self.chat) {
             (Template::Own { .. }, _) => return None,
@@ -245,18 +248,18 @@ impl JudgePrompt {
             }
         };
         let fix = "name a template file over the row's columns that reads it, or drop the column";
-        Some(misfit(example, format!("{reader} would not read the column `{column}`"), fix))
+        Some(row_error(example, format!("{reader} would not read the column `{column}`"), fix))
     }
 
     /// The prompt's tokens. A chat template writes its own special tokens, BOS included; plain text gets the tokenizer's.
     ///
     /// # Errors
-    /// As [`JudgePrompt::text`], and whatever the tokenizer refuses.
+    /// As [`JudgePrompt::text`]; text that the tokenizer rejects.
     pub fn prompt_ids(&self, example: &Example, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
         self.encode_prompt(&self.text(example)?, tokenizer)
     }
 
-    /// The prompt's tokens, and whether its text ends in white space (which decides the form of the phrase behind it).
+    /// The prompt's tokens, and whether its text ends in white space (which decides the form of the phrase after it).
     ///
     /// # Errors
     /// As [`JudgePrompt::prompt_ids`].
@@ -266,28 +269,28 @@ impl JudgePrompt {
     }
 
     fn encode_prompt(&self, text: &str, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
-        // Text that already begins with BOS must not get a second one, whoever wrote it there.
+        // Text that already begins with BOS must not get a second one.
         let has_bos = tokenizer.special_text("bos_token").is_some_and(|bos| !bos.is_empty() && text.starts_with(bos));
         Ok(tokenizer.encode(text, self.chat.is_none() && !has_bos)?)
     }
 
-    /// A labelled row as one sequence: prompt, chain (if the row has one), stem, score, and with `eos` the tokenizer's
-    /// first EOS behind it.
+    /// A labelled row as one sequence: prompt, chain (if the row has one), stem, score, and with `eos` the tokenizer's first
+    /// EOS.
     ///
-    /// A chain that already ends in the phrase and a score loses both, so that they do not come twice.
+    /// If the chain already ends in the phrase and a score, both are removed from it, so that they do not occur twice.
     ///
     /// # Errors
-    /// As [`JudgePrompt::prompt_ids`]; a row without a label or with one off the scale, or whose chain ends in another score;
-    /// `eos` without an EOS token.
+    /// As [`JudgePrompt::prompt_ids`]; a row without a label, with a label outside the scale, or with a chain that ends in
+    /// another score; `eos` without an EOS token.
     pub fn sequence(&self, example: &Example, tokens: &ScoreTokens, tokenizer: &Tokenizer, eos: bool) -> Result<Sequence> {
         let Some(label) = example.record.score else {
-            return Err(misfit(example, "the row has no label".into(), "give it a score, or drop it"));
+            return Err(row_error(example, "the row has no label".into(), "give it a score, or drop it"));
         };
         let split = match example.record.annotations() {
             [] | [_] => self.scale.split(label),
             several => self.scale.soft(several),
         };
-        let split = split.map_err(|error| misfit(example, error.to_string(), "or skip such rows with --skip-bad"))?;
+        let split = split.map_err(|error| row_error(example, error.to_string(), "or skip such rows with --skip-bad"))?;
         self.check_conclusion(example, &split, label)?;
         let text = self.text(example)?;
         let mut ids = self.encode_prompt(&text, tokenizer)?;
@@ -301,19 +304,20 @@ impl JudgePrompt {
         let path = tokens.path(split.nearest);
         ids.extend(path);
         let score_end = ids.len();
-        // A score that had to be ended has its EOS already.
+        // A score with an end token already has its EOS.
         if eos && path.last() != tokenizer.eos_ids().first() {
             let fix = "set eos_token in tokenizer_config.json, or train without EOS";
-            let id = tokenizer.eos_ids().first().ok_or_else(|| misfit(example, "the tokenizer has no EOS token".into(), fix))?;
+            let id =
+                tokenizer.eos_ids().first().ok_or_else(|| row_error(example, "the tokenizer has no EOS token".into(), fix))?;
             ids.push(*id);
         }
         Ok(Sequence { ids, prompt_len, chain, stem, score, score_end, split, label })
     }
 
-    /// A given chain behind a prompt, as tokens and as text, without the phrase and score that it may end in.
+    /// A given chain after a prompt, as tokens and as text, without the phrase and score that it may end in.
     ///
     /// # Errors
-    /// Whatever the tokenizer refuses.
+    /// Text that the tokenizer rejects.
     pub fn chain_ids(&self, chain: &str, prompt_ends_in_space: bool, tokenizer: &Tokenizer) -> Result<(Vec<u32>, String)> {
         let chain = self.without_conclusion(chain);
         if chain.is_empty() {
@@ -323,48 +327,48 @@ impl JudgePrompt {
         Ok((tokenizer.encode_continuation(&format!("{lead}{chain}"))?, chain.to_string()))
     }
 
-    /// The chain without white space around it and without a final "phrase score." of its own.
+    /// The chain without surrounding white space and without a final "phrase score.".
     fn without_conclusion<'a>(&self, chain: &'a str) -> &'a str {
         let chain = chain.trim();
         self.conclusion(chain).map_or(chain, |(at, _)| chain[..at].trim_end())
     }
 
-    /// Where a chain says "phrase score." at its end, and the score's value.
+    /// Where a final "phrase score." begins in a chain, and the score's value.
     fn conclusion(&self, chain: &str) -> Option<(usize, f64)> {
         let phrase = self.phrase.trim();
         let at = if phrase.is_empty() { None } else { chain.rfind(phrase) }?;
-        let said = chain[at + phrase.len()..].trim_matches(|c: char| c.is_whitespace() || ".!:*\"'()".contains(c));
-        let score = self.scale.texts().iter().position(|text| text == said).map(|index| self.scale.values()[index]);
-        Some((at, score.or_else(|| said.parse().ok())?))
+        let stated = chain[at + phrase.len()..].trim_matches(|c: char| c.is_whitespace() || ".!:*\"'()".contains(c));
+        let score = self.scale.texts().iter().position(|text| text == stated).map(|index| self.scale.values()[index]);
+        Some((at, score.or_else(|| stated.parse().ok())?))
     }
 
-    /// Refuses a chain that ends in another score than the label: what is learned from would contradict itself.
+    /// Refuses a chain that ends in a score other than the label: such a row contradicts itself.
     fn check_conclusion(&self, example: &Example, split: &Split, label: f64) -> Result<()> {
         let chain = example.record.chain.as_deref().unwrap_or_default().trim();
-        let Some((_, said)) = self.conclusion(chain) else { return Ok(()) };
-        let near = split.weights.iter().any(|(index, _)| self.scale.values()[*index] == said);
-        if near || !contradicts(said, label, example.record.annotations()) {
+        let Some((_, stated)) = self.conclusion(chain) else { return Ok(()) };
+        let near = split.weights.iter().any(|(index, _)| self.scale.values()[*index] == stated);
+        if near || !contradicts(stated, label, example.record.annotations()) {
             return Ok(());
         }
-        let found = format!("the chain of thought ends in the score {said}, and the label is {label}");
-        Err(misfit(example, found, "correct one of the two, or drop the row"))
+        let found = format!("the chain of thought ends in the score {stated}, and the label is {label}");
+        Err(row_error(example, found, "correct one of the two, or drop the row"))
     }
 
-    /// A text as the user's one message, or as it is.
-    fn framed(&self, text: &str) -> Result<String> {
+    /// The text as the only user message in the chat template, or unchanged if there is no chat template.
+    fn in_chat(&self, text: &str) -> Result<String> {
         match &self.chat {
             None => Ok(text.to_string()),
             Some(chat) => Ok(chat.render(&[user_message(text)], &self.chat_options)?),
         }
     }
 
-    /// The template over the row's columns.
-    fn filled(&self, example: &Example) -> Result<String> {
+    /// The template rendered with the row's columns.
+    fn rendered(&self, example: &Example) -> Result<String> {
         let mut columns = match &self.template {
             Template::Judge => {
                 let Some(parts) = &example.record.grading else {
                     let fix = "give it both, or use the template `plain` with a column `prompt`";
-                    return Err(misfit(example, "the row has no `instruction` with a `response`".into(), fix));
+                    return Err(row_error(example, "the row has no `instruction` with a `response`".into(), fix));
                 };
                 let parts = serde_json::to_value(parts).unwrap_or_default();
                 parts.as_object().cloned().unwrap_or_default()
@@ -378,22 +382,22 @@ impl JudgePrompt {
         rendered.map_err(|found| {
             let names: Vec<&str> = example.row.fields.keys().map(String::as_str).take(MOST_COLUMNS).collect();
             let fix = format!("the row's columns are {}", names.join(", "));
-            misfit(example, format!("prompt template {}: {found}", self.template.name()), &fix)
+            row_error(example, format!("prompt template {}: {found}", self.template.name()), &fix)
         })
     }
 }
 
-/// Columns that a message lists.
+/// Most columns that an error message lists.
 const MOST_COLUMNS: usize = 20;
 
 fn user_message(text: &str) -> serde_json::Value {
     serde_json::json!({"role": "user", "content": text})
 }
 
-/// A conversation for a model without a chat template, which has no way to write more than texts.
+/// A conversation for a model without a chat template: only the texts of its messages can be written.
 fn concatenate_texts(example: &Example, messages: &[Message]) -> Result<String> {
-    let calls = messages.iter().enumerate().find_map(|(index, message)| Some((index + 1, message.beside_text()?)));
-    match calls {
+    let unread = messages.iter().enumerate().find_map(|(index, message)| Some((index + 1, message.beside_text()?)));
+    match unread {
         None => Ok(concatenate(messages.iter().map(Message::content))),
         Some((number, field)) => Err(unread_without_chat(example, &format!("`{field}` of message {number}"))),
     }
@@ -401,17 +405,17 @@ fn concatenate_texts(example: &Example, messages: &[Message]) -> Result<String> 
 
 fn unread_without_chat(example: &Example, unread: &str) -> JudgeError {
     let fix = "use a model with a chat template and --chat always, or a template file over the row's columns";
-    misfit(example, format!("without a chat template, {unread} would not be read"), fix)
+    row_error(example, format!("without a chat template, {unread} would not be read"), fix)
 }
 
-/// A row of which the template `plain` would drop a part of what is to be judged.
-fn left_out(example: &Example) -> JudgeError {
+/// The error of a row whose other columns the template `plain` would not read.
+fn unread_beside_prompt(example: &Example) -> JudgeError {
     let columns: Vec<String> = example.record.beside_prompt.iter().map(|column| format!("`{column}`")).collect();
     let found = format!("the template `plain` reads the prompt alone, and would not read {}", columns.join(", "));
     let judge = if example.record.grading.is_some() { "use the template `judge`, or " } else { "" };
     let fix =
         format!("{judge}name a template file that reads them (with {{{{ prompt }}}} alone if it says it all), or drop them");
-    misfit(example, found, &fix)
+    row_error(example, found, &fix)
 }
 
 fn chat_template(tokenizer: &Tokenizer) -> Result<ChatTemplate> {
@@ -422,15 +426,15 @@ fn chat_template(tokenizer: &Tokenizer) -> Result<ChatTemplate> {
     })
 }
 
-fn misfit(example: &Example, found: String, fix: &str) -> JudgeError {
+fn row_error(example: &Example, found: String, fix: &str) -> JudgeError {
     JudgeError::Row { place: example.row.place(), found, fix: fix.into() }
 }
 
-/// How many tokens of a part are shown at either end.
-const EDGE: usize = 12;
+/// Number of tokens shown at each end of a long part.
+const SHOWN_TOKENS: usize = 12;
 
-/// A sequence as a small table: position, token id, whether a supervised step learns the token (all but the prompt, unless
-/// told otherwise), the token as the vocabulary spells it, and its part. The middle of a long part is left out.
+/// A sequence as a table: position, token id, whether a supervised step learns the token (by default all but the prompt), the
+/// token as the vocabulary spells it, and its part. The middle of a long part is left out.
 pub fn preview(sequence: &Sequence, tokenizer: &Tokenizer) -> String {
     let end = sequence.ids.len();
     let parts = [
@@ -442,7 +446,8 @@ pub fn preview(sequence: &Sequence, tokenizer: &Tokenizer) -> String {
     ];
     let mut table = format!("{:>6} {:>7} {:>5}  {:<24} part\n", "pos", "id", "loss", "token");
     for (name, range) in parts {
-        let hidden = if range.len() > 2 * EDGE + 1 { range.start + EDGE..range.end - EDGE } else { range.end..range.end };
+        let long = range.len() > 2 * SHOWN_TOKENS + 1;
+        let hidden = if long { range.start + SHOWN_TOKENS..range.end - SHOWN_TOKENS } else { range.end..range.end };
         for position in range {
             if hidden.contains(&position) {
                 if position == hidden.start {
@@ -480,12 +485,12 @@ mod tests {
         JudgePrompt::new(template, DEFAULT_PHRASE, "1..5".parse().unwrap(), false, tokenizer).unwrap()
     }
 
-    fn own(source: &str) -> Template {
+    fn template(source: &str) -> Template {
         Template::Own { name: "mine.jinja".into(), source: source.into() }
     }
 
     #[test]
-    fn a_labelled_row_with_a_chain() {
+    fn a_labelled_row_becomes_prompt_chain_phrase_and_score() {
         let tokenizer = bpe();
         let prompt = prompt(Template::Plain, &tokenizer);
         let tokens = prompt.score_tokens(&tokenizer).unwrap();
@@ -501,7 +506,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_without_a_chain_goes_straight_to_the_phrase() {
+    fn the_phrase_follows_the_prompt_if_the_row_has_no_chain() {
         let tokenizer = bpe();
         let prompt = prompt(Template::Plain, &tokenizer);
         let tokens = prompt.score_tokens(&tokenizer).unwrap();
@@ -520,7 +525,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prompt_that_brings_its_bos_keeps_one() {
+    fn a_prompt_that_begins_with_bos_gets_no_second_one() {
         let tokenizer = bpe();
         let ids = prompt(Template::Plain, &tokenizer).prompt_ids(&row(r#"{"prompt": "<|bos|>Say"}"#), &tokenizer).unwrap();
         assert_eq!(ids.iter().filter(|&&id| Some(id) == tokenizer.bos_id()).count(), 1);
@@ -539,15 +544,15 @@ mod tests {
     }
 
     #[test]
-    fn a_template_of_ones_own_reads_any_column() {
+    fn a_users_template_reads_any_column() {
         let tokenizer = bpe();
         let example = row(r#"{"sentence1": "A", "refs": ["x", "y"], "score": 3}"#);
-        let prompt = prompt(own("{{ sentence1 }}/{{ refs[1] }}/{{ scores | last }}{% if extra %}!{% endif %}"), &tokenizer);
+        let prompt = prompt(template("{{ sentence1 }}/{{ refs[1] }}/{{ scores | last }}{% if extra %}!{% endif %}"), &tokenizer);
         assert_eq!(prompt.text(&example).unwrap(), "A/y/5");
     }
 
     #[test]
-    fn words_of_the_miniature() {
+    fn a_word_level_tokenizer_gives_one_token_per_word() {
         let special = SpecialTokens { unk: Some("<unk>".into()), ..Default::default() };
         let tokenizer = word_level(&["bos", "judge", "ok", "bad", "score", "1", "2"], &special).unwrap();
         let prompt = JudgePrompt::new(Template::Plain, "score", "1..2".parse().unwrap(), false, &tokenizer).unwrap();
@@ -565,9 +570,13 @@ mod tests {
             (Template::Plain, r#"{"instruction": "I", "response": "R"}"#, "use the template `judge`"),
             (Template::Plain, r#"{"a": 1}"#, "write a template of your own"),
             (Template::Judge, r#"{"prompt": "p"}"#, "no `instruction` with a `response`"),
-            (own("{{ missing }}"), r#"{"prompt": "p", "q": 1}"#, "the row's columns are prompt, q"),
-            (own("{{ raise_exception('no') }}"), r#"{"prompt": "p"}"#, "rows.jsonl:1: prompt template mine.jinja: no (line 1"),
-            (own(" \n"), r#"{"prompt": "p"}"#, "the prompt is empty"),
+            (template("{{ missing }}"), r#"{"prompt": "p", "q": 1}"#, "the row's columns are prompt, q"),
+            (
+                template("{{ raise_exception('no') }}"),
+                r#"{"prompt": "p"}"#,
+                "rows.jsonl:1: prompt template mine.jinja: no (line 1",
+            ),
+            (template(" \n"), r#"{"prompt": "p"}"#, "the prompt is empty"),
         ];
         for (template, json, message) in cases {
             let error = prompt(template, &tokenizer).text(&row(json)).unwrap_err().to_string();
@@ -585,7 +594,7 @@ mod tests {
         let scale: Scale = "1..5".parse().unwrap();
         let new =
             |template, chat| JudgePrompt::new(template, DEFAULT_PHRASE, scale.clone(), chat, &tokenizer).unwrap_err().to_string();
-        assert!(new(own("{% for %}"), false).starts_with("prompt template mine.jinja: syntax error"));
+        assert!(new(template("{% for %}"), false).starts_with("prompt template mine.jinja: syntax error"));
         assert!(new(Template::Plain, true).contains("turn the chat frame off"));
         let long =
             JudgePrompt::new(Template::Plain, &"x".repeat(4097), scale.clone(), false, &tokenizer).unwrap_err().to_string();
@@ -610,7 +619,7 @@ mod tests {
     }
 
     #[test]
-    fn qwen3_chat_frame() {
+    fn qwen3s_chat_template_frames_the_prompt() {
         let Some(tokenizer) = shared_tokenizer("qwen3-tokenizer") else { return };
         let prompt = JudgePrompt::new(Template::Judge, DEFAULT_PHRASE, "1..5".parse().unwrap(), true, &tokenizer).unwrap();
         let tokens = prompt.score_tokens(&tokenizer).unwrap();

@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use super::{JudgeError, Result};
 
-/// Labels this much outside the scale, as a share of its width, are rounding and count as its end.
+/// A label outside the scale by at most this share of its width is off by rounding and counts as its end.
 const ROUNDING: f64 = 1e-9;
-/// More scores than anybody tells apart.
+/// The most scores a range may have.
 const LARGEST: usize = 1000;
 
-/// A list of scores: the text generated for each, and the number it stands for. In any order.
+/// A list of scores, in any order: the text generated for each, and the number it stands for.
 ///
-/// Written as texts, or as texts and values: `1..5`; `-1..1`; `0..100:10` (in steps of 10); `0..1:0.25`;
+/// It is written as texts, or as texts and values: `1..5`; `-1..1`; `0..100:10` (in steps of 10); `0..1:0.25`;
 /// `0,1,2,3,4=0,0.25,0.5,0.75,1`; `0..4=0..1` (values evenly spaced from 0 to 1); `bad,fair,good=0,1,2`. Texts that are
 /// numbers are their own values.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,18 +22,18 @@ const LARGEST: usize = 1000;
 pub struct Scale {
     texts: Vec<String>,
     values: Vec<f64>,
-    /// Indices of the scores by rising value.
+    /// Indices of the scores in ascending order of their values.
     order: Vec<usize>,
 }
 
-/// A label on the scale: the scores next to it, and how much of it belongs to each (linear in the distance); or what several
-/// annotators said, each with the same share.
+/// A label as a distribution over the scores: the label's share of each neighbouring score, linear in the distance; or the mean
+/// of several annotators' labels.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Split {
     /// One score with weight 1 on a grid point, two between grid points, more for several annotators; `(index, weight)`,
     /// weights sum to 1.
     pub weights: Vec<(usize, f64)>,
-    /// The nearest score; half way, the one of larger value.
+    /// The nearest score; at equal distance the one with the larger value.
     pub nearest: usize,
 }
 
@@ -70,23 +70,23 @@ impl Scale {
         Ok(Scale { texts, values, order })
     }
 
-    /// What is generated for each score.
+    /// The text generated for each score.
     pub fn texts(&self) -> &[String] {
         &self.texts
     }
 
-    /// What each score stands for.
+    /// The number each score stands for.
     pub fn values(&self) -> &[f64] {
         &self.values
     }
 
-    /// How many scores there are; at least two.
+    /// Number of scores; at least two.
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
         self.texts.len()
     }
 
-    /// Indices of the scores by rising value.
+    /// Indices of the scores in ascending order of their values.
     pub fn order(&self) -> &[usize] {
         &self.order
     }
@@ -101,21 +101,26 @@ impl Scale {
         self.values[self.order[self.len() - 1]]
     }
 
-    /// The texts by rising value, where they are words and not numbers.
+    /// The values in ascending order.
+    pub fn ascending(&self) -> Vec<f64> {
+        self.order.iter().map(|&k| self.values[k]).collect()
+    }
+
+    /// The texts in ascending order of their values, if any of them is not a number.
     pub fn words(&self) -> Option<Vec<String>> {
         let texts: Vec<String> = self.order.iter().map(|&k| self.texts[k].clone()).collect();
         texts.iter().any(|text| text.parse::<f64>().is_err()).then_some(texts)
     }
 
-    /// The value of a word of the scale, in small or capital letters where that is not ambiguous. Where the two scores are
-    /// worth 0 and 1, true is 1 and false is 0.
+    /// The value of a word of the scale; case is ignored unless that is ambiguous. If the scale has just the values 0 and 1,
+    /// `true` is 1 and `false` is 0.
     pub fn value_of(&self, word: &str) -> Option<f64> {
         if let Some(index) = self.texts.iter().position(|text| text == word) {
             return Some(self.values[index]);
         }
         let lower = word.to_lowercase();
-        let mut alike = (0..self.len()).filter(|index| self.texts[*index].to_lowercase() == lower);
-        match (alike.next(), alike.next(), lower.as_str()) {
+        let mut matches = (0..self.len()).filter(|index| self.texts[*index].to_lowercase() == lower);
+        match (matches.next(), matches.next(), lower.as_str()) {
             (Some(index), None, _) => Some(self.values[index]),
             (None, _, "true" | "false") if (self.len(), self.min(), self.max()) == (2, 0.0, 1.0) => {
                 Some(f64::from(u8::from(lower == "true")))
@@ -124,19 +129,19 @@ impl Scale {
         }
     }
 
-    /// Where a label lies (`algorithm.md` section 9): on a grid point, or between two, shared linearly.
+    /// The label's share of each score: all of one score, or linear shares of the two scores around it.
     ///
     /// # Errors
     /// NaN and labels outside `[min, max]`.
     pub fn split(&self, label: f64) -> Result<Split> {
         let (min, max) = (self.min(), self.max());
         let slack = (max - min) * ROUNDING;
-        // NaN is in no range.
+        // No range contains NaN.
         if !(min - slack..=max + slack).contains(&label) {
             return Err(JudgeError::Label { label, min, max });
         }
         let label = label.clamp(min, max);
-        // The first score at or above the label; never the first of all unless the label is on it.
+        // The first score at or above the label; it is the lowest score only if the label equals it.
         let above = self.order.iter().position(|&i| self.values[i] >= label).unwrap_or(self.len() - 1);
         let upper = self.order[above];
         if above == 0 || self.values[upper] == label {
@@ -148,10 +153,11 @@ impl Scale {
         Ok(Split { weights: vec![(lower, 1.0 - share), (upper, share)], nearest })
     }
 
-    /// What several annotators said, as one distribution: the mean of their splits. Its nearest score is that of their mean.
+    /// The labels of several annotators as one distribution: the mean of their splits. Its nearest score is the one nearest to
+    /// their mean.
     ///
     /// # Errors
-    /// As [`Scale::split`], for each of them; nobody said anything (NaN is no label).
+    /// As [`Scale::split`] for each label; no labels at all.
     pub fn soft(&self, annotations: &[f64]) -> Result<Split> {
         let n = annotations.len() as f64;
         let mut shares = vec![0.0; self.len()];
@@ -194,7 +200,7 @@ impl FromStr for Scale {
                 None => values.split(',').map(|v| number(v, "values behind `=` are numbers")).collect::<Result<_>>()?,
             },
         };
-        // Say it with the words the user wrote.
+        // Show the scale as the user wrote it.
         Scale::new(texts, values).map_err(|error| match error {
             JudgeError::Scale { found, fix, .. } => JudgeError::Scale { spec: spec.into(), found, fix },
             other => other,
@@ -202,7 +208,7 @@ impl FromStr for Scale {
     }
 }
 
-/// The texts of `first..last` or `first..last:step`: decimal numbers with as many places as the ends have, or the step needs.
+/// The texts of `first..last` or `first..last:step`: decimal numbers with as many places as the ends have or the step needs.
 fn range(first: &str, last: &str) -> std::result::Result<Vec<String>, (String, &'static str)> {
     let (last, step) = last.split_once(':').unwrap_or((last, "1"));
     let number = |text: &str| {
@@ -210,11 +216,11 @@ fn range(first: &str, last: &str) -> std::result::Result<Vec<String>, (String, &
         Decimal::parse(text.trim()).ok_or_else(|| (format!("`{}` is no number", text.trim()), fix))
     };
     let (first, last) = (number(first)?, number(last)?);
-    let no_step = || (format!("`{}` is no step", step.trim()), "a step is a number above 0, as in 0..100:10");
-    let by = Decimal::parse(step.trim()).filter(|by| by.digits > 0).ok_or_else(no_step)?;
+    let not_a_step = || (format!("`{}` is no step", step.trim()), "a step is a number above 0, as in 0..100:10");
+    let step = Decimal::parse(step.trim()).filter(|step| step.digits > 0).ok_or_else(not_a_step)?;
     let places = first.places.max(last.places);
-    let finest = places.max(by.places);
-    let (start, end, step) = (first.at(finest), last.at(finest), by.at(finest));
+    let finest = places.max(step.places);
+    let (start, end, step) = (first.digits_at(finest), last.digits_at(finest), step.digits_at(finest));
     if end <= start {
         return Err((format!("{last} is not above {first}"), "write the smaller number first, as in 1..5"));
     }
@@ -246,12 +252,12 @@ impl Decimal {
         Some(Decimal { digits: format!("{whole}{places}").parse().ok()?, places: count })
     }
 
-    /// The digits with at least as many places.
-    fn at(self, places: u32) -> i128 {
+    /// The digits when written with at least this many places.
+    fn digits_at(self, places: u32) -> i128 {
         self.digits * 10i128.pow(places.saturating_sub(self.places))
     }
 
-    /// Without zeros at the end, as long as more than `least` places are left.
+    /// Without trailing zeros, but with at least `least` places.
     fn shortened(mut self, least: u32) -> Self {
         while self.places > least && self.digits % 10 == 0 {
             self = Decimal { digits: self.digits / 10, places: self.places - 1 };
@@ -285,7 +291,7 @@ impl From<Scale> for String {
     }
 }
 
-/// In full, so that it parses back to the same scale: `1,2,3=1,2,3`.
+/// Texts and values in full, so that it parses back to the same scale: `1,2,3=1,2,3`.
 impl fmt::Display for Scale {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&render(&self.texts, &self.values))

@@ -1,8 +1,9 @@
-//! What makes a model a judge, kept beside its weights as `judge.json`, and the one place where it is decided.
+//! The settings that make a model a judge. They are stored beside its weights as `judge.json`. Only [`JudgeSettings::resolve`]
+//! decides them:
 //!
 //! ```text
-//! what was asked for (flags, config) > judge.json of the model > defaults, of which two look around:
-//!   template   plain where every row has a prompt of its own, else judge
+//! overrides (flags, config) > judge.json of the model > defaults, two of which depend on data and model:
+//!   template   plain if every row has a prompt of its own, else judge
 //!   chat       whether the tokenizer has a chat template
 //! ```
 
@@ -15,19 +16,21 @@ use crate::text::{ChatTemplate, Date, Tokenizer};
 /// Name of the file in a model's folder.
 pub const JUDGE_FILE: &str = "judge.json";
 
-/// Version of the file.
+/// Version of the file format.
 const FORMAT: u32 = 1;
 
-/// The scale of a judge that nobody gave one.
+/// The default scale of a judge.
 pub const DEFAULT_SCALE: &str = "1..5";
 
 /// The words for [`JudgeOverrides::chat`].
 pub const CHAT_WORDS: [&str; 3] = ["auto", "always", "never"];
 
-/// A setting that somebody asked for: by its value, or decided anew whatever the model's own is.
+/// A setting given by the user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Choice<T> {
+    /// Take the default again, whatever the model's own setting is.
     Auto,
+    /// This value.
     Is(T),
 }
 
@@ -54,7 +57,7 @@ impl Choice<bool> {
     }
 }
 
-/// Settings that were asked for. What is `None` is as the model's own `judge.json` has it, else the default.
+/// Settings given by the user. A field that is `None` takes the value of the model's own `judge.json`, else the default.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct JudgeOverrides {
     pub scale: Option<Scale>,
@@ -62,13 +65,13 @@ pub struct JudgeOverrides {
     pub template: Option<Choice<Template>>,
     pub chat: Option<Choice<bool>>,
     pub score_reads: Option<ScoreReads>,
-    /// Most tokens of a chain of thought; 0: the judge writes none.
+    /// Most tokens of a chain of thought; 0: the judge writes no chains.
     pub max_completion_length: Option<usize>,
     /// The day that the chat template states.
     pub date: Option<Date>,
 }
 
-/// Scale, phrase, prompt and manner of a judge.
+/// Scale, phrase, prompt template and chains of a judge.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JudgeSettings {
     pub format: u32,
@@ -85,15 +88,15 @@ pub struct JudgeSettings {
     pub chain: bool,
     /// Most tokens of a chain.
     pub max_completion_length: usize,
-    /// What the score is read from.
+    /// Which tokens the score is read from.
     #[serde(default, skip_serializing_if = "reads_prompt")]
     pub score_reads: ScoreReads,
-    /// The day that the chat template states. A judge is scored on the day that it was trained with.
+    /// The day that the chat template states. Scoring states the day of the training.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub date: Option<Date>,
 }
 
-/// The ordinary case is not written, so that judges without it stay readable for versions that do not know the key.
+/// The default is not written, so that versions without this key can read such files.
 fn reads_prompt(reads: &ScoreReads) -> bool {
     *reads == ScoreReads::Prompt
 }
@@ -121,43 +124,43 @@ impl JudgeSettings {
         }
     }
 
-    /// The settings of a judge: what was asked for, else what is `stored` beside the model, else the defaults for this tokenizer
-    /// and these rows. Of the chain of thought there is no default: a judge whose folder does not say writes none.
+    /// The settings of a judge: the overrides, else those `stored` beside the model, else the defaults for this tokenizer and
+    /// these rows. By default a judge writes no chains of thought.
     ///
     /// # Errors
-    /// A chat template that cannot be read.
-    pub fn resolve(stored: Option<Self>, asked: &JudgeOverrides, tokenizer: &Tokenizer, rows: &[Example]) -> Result<Self> {
-        let template = match (&asked.template, &stored) {
+    /// An unreadable chat template.
+    pub fn resolve(stored: Option<Self>, overrides: &JudgeOverrides, tokenizer: &Tokenizer, rows: &[Example]) -> Result<Self> {
+        let template = match (&overrides.template, &stored) {
             (Some(Choice::Is(template)), _) => template.clone(),
             (None, Some(stored)) => stored.template(),
             (Some(Choice::Auto), _) | (None, None) => template_for(rows),
         };
-        let chat = match (&asked.chat, &stored) {
+        let chat = match (&overrides.chat, &stored) {
             (Some(Choice::Is(chat)), _) => *chat,
             (None, Some(stored)) => stored.chat,
             (Some(Choice::Auto), _) | (None, None) => ChatTemplate::of(tokenizer)?.is_some(),
         };
-        let scale = match (&asked.scale, &stored) {
+        let scale = match (&overrides.scale, &stored) {
             (Some(scale), _) => scale.clone(),
             (None, Some(stored)) => stored.scale.clone(),
             (None, None) => DEFAULT_SCALE.parse()?,
         };
-        let own = stored.as_ref();
-        let phrase = asked.phrase.as_deref().or(own.map(|own| own.phrase.as_str())).unwrap_or(DEFAULT_PHRASE);
-        let score_reads = asked.score_reads.or(own.map(|own| own.score_reads)).unwrap_or_default();
-        let chain = asked.max_completion_length.or(own.filter(|own| own.chain).map(|own| own.max_completion_length));
-        let date = asked.date.or(own.and_then(|own| own.date));
+        let stored = stored.as_ref();
+        let phrase = overrides.phrase.as_deref().or(stored.map(|own| own.phrase.as_str())).unwrap_or(DEFAULT_PHRASE);
+        let score_reads = overrides.score_reads.or(stored.map(|own| own.score_reads)).unwrap_or_default();
+        let chain = overrides.max_completion_length.or(stored.filter(|own| own.chain).map(|own| own.max_completion_length));
+        let date = overrides.date.or(stored.and_then(|own| own.date));
         let settings = JudgeSettings { score_reads, date, ..JudgeSettings::new(scale, phrase, &template, chat) };
         Ok(settings.with_chains_up_to(chain.unwrap_or(0)))
     }
 
-    /// Where the chat template wants a date and none is set, sets today's. Returns what to tell the user then.
+    /// Sets today's date if the chat template needs one and none is set. Returns a note for the user in that case.
     ///
     /// # Errors
-    /// A chat template that cannot be read.
+    /// An unreadable chat template.
     pub fn state_date(&mut self, tokenizer: &Tokenizer) -> Result<Option<String>> {
-        let wanted = self.chat && self.date.is_none() && ChatTemplate::of(tokenizer)?.is_some_and(|chat| chat.needs_date());
-        if !wanted {
+        let needed = self.chat && self.date.is_none() && ChatTemplate::of(tokenizer)?.is_some_and(|chat| chat.needs_date());
+        if !needed {
             return Ok(None);
         }
         let today = Date::today();
@@ -165,7 +168,7 @@ impl JudgeSettings {
         Ok(Some(format!("the chat template states the date: {today} (today, in UTC); --date YYYY-MM-DD sets another")))
     }
 
-    /// Names of the settings in which two judges differ, but for those of the chain.
+    /// Names of the settings in which two judges differ, except those of the chain.
     pub fn differences(&self, other: &Self) -> Vec<&'static str> {
         let same = [
             ("scale", self.scale == other.scale),
@@ -178,7 +181,7 @@ impl JudgeSettings {
         same.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()
     }
 
-    /// The same judge, writing chains of thought of at most this many tokens; with 0, none.
+    /// The same settings with chains of thought of at most this many tokens; 0: no chains.
     pub fn with_chains_up_to(self, most: usize) -> Self {
         JudgeSettings { chain: most > 0, max_completion_length: most, ..self }
     }
@@ -186,7 +189,7 @@ impl JudgeSettings {
     /// Reads the text of `judge.json`.
     ///
     /// # Errors
-    /// Not such a file, or of a later version; a template that is neither built in nor there as text.
+    /// Another kind of file, or a later version; a template that is neither built in nor included as text.
     pub fn from_json(text: &str) -> Result<Self> {
         let broken = |found: String| JudgeError::Settings { found };
         let settings: JudgeSettings = serde_json::from_str(text).map_err(|e| broken(e.to_string()))?;
@@ -202,10 +205,10 @@ impl JudgeSettings {
         }
     }
 
-    /// Those of a model's folder; `None` where the model is no judge.
+    /// The settings in a model's folder; `None` if the model is not a judge.
     ///
     /// # Errors
-    /// As [`JudgeSettings::from_json`]; a file that cannot be read.
+    /// As [`JudgeSettings::from_json`]; an unreadable file.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn of_folder(folder: &crate::model_folder::ModelFolder) -> Result<Option<Self>> {
         folder.judge_json()?.map(|text| Self::from_json(&text)).transpose()
@@ -216,9 +219,9 @@ impl JudgeSettings {
         serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
     }
 
-    /// A record of how something was made, and behind it the settings of the judge that made it.
+    /// Appends these settings to a record of how something was made.
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn behind(&self, mut record: serde_json::Value) -> serde_json::Value {
+    pub fn append_to(&self, mut record: serde_json::Value) -> serde_json::Value {
         if let (Some(record), Ok(serde_json::Value::Object(settings))) = (record.as_object_mut(), serde_json::to_value(self)) {
             record.extend(settings);
         }
@@ -245,16 +248,16 @@ impl JudgeSettings {
     }
 }
 
-/// The template of rows that nobody named one for.
+/// The default template for these rows.
 fn template_for(rows: &[Example]) -> Template {
     if rows.iter().all(|row| has_whole_prompt(&row.record)) { Template::Plain } else { Template::Judge }
 }
 
-/// Whether a row's prompt is all that the judge is to read. One that is the instruction of a response beside it is not.
+/// Whether a row's prompt is everything the judge has to read. A prompt that is the instruction of a response is not.
 fn has_whole_prompt(record: &Record) -> bool {
     let layout = &record.layout;
-    let only_asks = layout.prompt.is_some() && layout.instruction == layout.prompt && layout.response != layout.prompt;
-    record.prompt.is_some() && !only_asks
+    let is_instruction = layout.prompt.is_some() && layout.instruction == layout.prompt && layout.response != layout.prompt;
+    record.prompt.is_some() && !is_instruction
 }
 
 #[cfg(test)]
@@ -286,21 +289,22 @@ mod tests {
     const PARTS: &str = r#"{"instruction": "i", "response": "r"}"#;
 
     #[test]
-    fn without_a_judge_json_rows_and_tokenizer_decide() {
+    fn rows_and_tokenizer_decide_the_defaults() {
         let both = format!("{PROMPTS}\n{PARTS}");
         for (text, template) in [(PROMPTS, "plain"), (PARTS, "judge"), (&both, "judge")] {
             for chat in [false, true] {
-                let found = JudgeSettings::resolve(None, &JudgeOverrides::default(), &tokenizer(chat), &rows(text)).unwrap();
-                assert_eq!((found.template.as_str(), found.chat, found.chain), (template, chat, false), "{text}");
-                assert_eq!((found.scale, found.phrase.as_str()), ("1..5".parse().unwrap(), DEFAULT_PHRASE));
+                let new = JudgeSettings::resolve(None, &JudgeOverrides::default(), &tokenizer(chat), &rows(text)).unwrap();
+                assert_eq!((new.template.as_str(), new.chat, new.chain), (template, chat, false), "{text}");
+                assert_eq!((new.scale, new.phrase.as_str()), ("1..5".parse().unwrap(), DEFAULT_PHRASE));
             }
         }
     }
 
     #[test]
-    fn what_is_stored_stays_and_what_is_asked_for_wins() {
-        let resolve =
-            |asked: &JudgeOverrides| JudgeSettings::resolve(Some(stored()), asked, &tokenizer(false), &rows(PROMPTS)).unwrap();
+    fn overrides_win_over_stored_settings() {
+        let resolve = |overrides: &JudgeOverrides| {
+            JudgeSettings::resolve(Some(stored()), overrides, &tokenizer(false), &rows(PROMPTS)).unwrap()
+        };
         assert_eq!(resolve(&JudgeOverrides::default()), stored());
         let all = JudgeOverrides {
             scale: Some("1..3".parse().unwrap()),
@@ -321,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn a_template_that_is_not_there_is_an_error() {
+    fn a_template_without_a_source_is_an_error() {
         let mut settings = stored();
         assert_eq!(JudgeSettings::from_json(&settings.to_json()).unwrap(), settings);
         settings.template_source = None;
@@ -339,14 +343,14 @@ mod tests {
         }
     }
 
-    /// A prompt that a response answers is not all that there is to read.
+    /// If the row has a response, the prompt is not everything the judge has to read.
     #[test]
     fn a_prompt_with_a_response_is_an_instruction() {
         let mut row = rows(PROMPTS).remove(0);
         assert!(has_whole_prompt(&row.record));
         (row.record.layout.instruction, row.record.layout.response) = (Some("prompt"), Some("response"));
         assert!(!has_whole_prompt(&row.record));
-        // Prometheus' prompt holds both.
+        // Prometheus' prompt contains instruction and response.
         (row.record.layout.prompt, row.record.layout.instruction) = (Some("instruction"), Some("instruction"));
         row.record.layout.response = Some("instruction");
         assert!(has_whole_prompt(&row.record));

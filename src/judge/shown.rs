@@ -1,15 +1,15 @@
-//! What a judge would read of rows, without its weights: to be shown and measured.
+//! What a judge would read of rows, shown and measured without its weights.
 
 use super::{JudgeError, JudgeOverrides, JudgePrompt, JudgeSettings, Result, preview};
 use crate::data::{Dataset, Example, Percentiles, percentiles};
 use crate::text::{SpecialTokens, Tokenizer, word_level};
 
-/// Of more rows than this, the tokens of some are counted, evenly taken.
+/// The most rows whose tokens are counted; of more rows, an evenly spaced sample is taken.
 const MOST_TOKENISED: usize = 5000;
-/// Characters of the row's text that are shown where there is no tokenizer.
+/// Most characters of a prompt that are shown if there is no tokenizer.
 const MOST_TEXT: usize = 1500;
 
-/// How rows would be judged.
+/// Shows rows as a judge would read them.
 #[derive(Debug)]
 pub struct RowView {
     tokenizer: Option<Tokenizer>,
@@ -17,32 +17,32 @@ pub struct RowView {
     prompt: JudgePrompt,
 }
 
-/// What was measured, in which unit, with its percentiles.
+/// A measured length: what it is of, its unit, its percentiles.
 pub type Length = (&'static str, &'static str, Percentiles);
 
 impl RowView {
-    /// By these settings, and the tokenizer where there is one; `note` hears what should be said of them.
+    /// A view by the resolved settings and the tokenizer, if there is one. `note` is called with notes for the user.
     ///
     /// # Errors
-    /// As [`JudgeSettings::resolve`]; a template that cannot be read.
+    /// As [`JudgeSettings::resolve`]; an unreadable template.
     pub fn new(
         stored: Option<JudgeSettings>,
-        asked: &JudgeOverrides,
+        overrides: &JudgeOverrides,
         tokenizer: Option<Tokenizer>,
         rows: &[Example],
         note: impl FnMut(&str),
     ) -> Result<Self> {
-        // Without a tokenizer rows are shown as text, of which any tokenizer serves.
+        // Without a tokenizer, rows are shown as text; any tokenizer will do for that.
         let unknown = SpecialTokens { unk: Some("<unk>".into()), ..SpecialTokens::default() };
-        let words = word_level(&["rows"], &unknown)?;
-        let known = tokenizer.as_ref().unwrap_or(&words);
-        let mut settings = JudgeSettings::resolve(stored, asked, known, rows)?;
+        let stand_in = word_level(&["rows"], &unknown)?;
+        let known = tokenizer.as_ref().unwrap_or(&stand_in);
+        let mut settings = JudgeSettings::resolve(stored, overrides, known, rows)?;
         settings.state_date(known)?.as_deref().into_iter().for_each(note);
         let prompt = settings.prompt(known)?;
         Ok(RowView { tokenizer, settings, prompt })
     }
 
-    /// What was resolved.
+    /// The resolved settings.
     pub fn settings(&self) -> &JudgeSettings {
         &self.settings
     }
@@ -50,7 +50,7 @@ impl RowView {
     /// A row as the model sees it.
     ///
     /// # Errors
-    /// A row of which nothing is recognised, or that does not fit the template.
+    /// A row without any recognised column, or one that does not fit the template.
     pub fn shown(&self, example: &Example) -> Result<String> {
         let recognised = example.record.prompt.is_some() || example.record.grading.is_some();
         if !recognised && ["plain", "judge"].contains(&self.settings.template.as_str()) {
@@ -74,32 +74,29 @@ impl RowView {
         Ok(format!("{}target of the score: {}\n", preview(&sequence, tokenizer), target.join(", ")))
     }
 
-    /// Lengths of what the model reads, in characters and, with a tokenizer, in tokens; and of how many rows one was tokenised.
+    /// Lengths of what the model reads, in characters and, with a tokenizer, in tokens. The second value is the sampling step:
+    /// every how many rows one was tokenised.
     pub fn lengths(&self, data: &Dataset) -> (Vec<Length>, usize) {
-        let characters = |texts: Vec<Option<usize>>| percentiles(texts.into_iter().flatten().collect());
+        let summary = |lengths: Vec<Option<usize>>| percentiles(lengths.into_iter().flatten().collect());
         let rows = || data.examples.iter();
         let count = |text: &str| text.chars().count();
-        let mut found = vec![
-            ("prompt", "characters", characters(rows().map(|e| self.prompt.text(e).ok().map(|t| count(&t))).collect())),
-            (
-                "response",
-                "characters",
-                characters(rows().map(|e| e.record.grading.as_ref().map(|g| count(&g.response))).collect()),
-            ),
-            ("chain", "characters", characters(rows().map(|e| e.record.chain.as_deref().map(count)).collect())),
+        let mut lengths = vec![
+            ("prompt", "characters", summary(rows().map(|e| self.prompt.text(e).ok().map(|t| count(&t))).collect())),
+            ("response", "characters", summary(rows().map(|e| e.record.grading.as_ref().map(|g| count(&g.response))).collect())),
+            ("chain", "characters", summary(rows().map(|e| e.record.chain.as_deref().map(count)).collect())),
         ];
-        let mut every = 1;
+        let mut step = 1;
         if let Some(tokenizer) = &self.tokenizer {
-            every = data.examples.len().div_ceil(MOST_TOKENISED).max(1);
-            let sampled = || data.examples.iter().step_by(every);
+            step = data.examples.len().div_ceil(MOST_TOKENISED).max(1);
+            let sampled = || data.examples.iter().step_by(step);
             let prompts = sampled().map(|e| self.prompt.prompt_ids(e, tokenizer).ok().map(|ids| ids.len())).collect();
             let chain = |e: &Example| {
                 let (ids, _) = self.prompt.chain_ids(e.record.chain.as_deref()?, true, tokenizer).ok()?;
                 Some(ids.len())
             };
-            found.push(("prompt", "tokens", characters(prompts)));
-            found.push(("chain", "tokens", characters(sampled().map(chain).collect())));
+            lengths.push(("prompt", "tokens", summary(prompts)));
+            lengths.push(("chain", "tokens", summary(sampled().map(chain).collect())));
         }
-        (found.into_iter().filter_map(|(what, unit, p)| Some((what, unit, p?))).collect(), every)
+        (lengths.into_iter().filter_map(|(what, unit, p)| Some((what, unit, p?))).collect(), step)
     }
 }

@@ -1,61 +1,63 @@
-//! The tokens of each score as the model's own tokenizer writes them in context, and the tree that they form.
+//! The tokens of each score in context, as the model's own tokenizer writes them, and the tree that they form.
 //!
-//! A score's probability is that of its tokens by the chain rule. Scores that begin alike share the start of their path:
+//! A score's probability is the product of its tokens' probabilities (chain rule). Scores with a common prefix share the start
+//! of their path:
 //!
 //! ```text
-//!            ┌ "1" ─┬ end   1        node 0: the tokens behind the phrase
-//! phrase ────┤      └ "0" ─ end  10  node 1: behind "1", read at that token
-//!            └ "2" ── end    2       the end: an EOS, without which "1" could not be told from the start of "10"
+//!            ┌ "1" ─┬ end   1        node 0: the next token after the phrase
+//! phrase ────┤      └ "0" ─ end  10  node 1: the next token after "1"
+//!            └ "2" ── end    2       end: an EOS, needed to tell "1" from the start of "10"
 //! ```
 //!
-//! Most scales have scores of one token: a tree of one node, no end, and the distribution behind the phrase is all.
+//! Most scales have scores of one token: the tree has one node and no end, and the distribution after the phrase is the score
+//! distribution.
 
 use super::{JudgeError, Result, Scale};
 use crate::text::Tokenizer;
 
-/// Ends of a chain of thought, for trying out whether the phrase keeps its tokens behind it.
+/// Endings of a chain of thought after which the phrase's tokens are checked.
 const CHAIN_ENDS: [&str; 6] = [".", "!", ")", "\"", "", "7"];
 
-/// The tokens that a score takes in context.
+/// The tokens of each score in context.
 ///
-/// A judge's answer is chain, phrase, score. The tokens before the score (the *stem*: all of the phrase but a final space
-/// that the tokenizer writes into the score's token) must not depend on which score follows, and no two scores may have
-/// the same tokens. Then the model's distribution behind the stem is the score distribution.
+/// A judge's answer is chain, phrase, score. The tokens before the score are the *stem*: the phrase without a final space if
+/// the tokenizer writes that into the score's token. The stem must not depend on which score follows, and no two scores may
+/// have the same tokens. Then the model's distribution after the stem is the score distribution.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScoreTokens {
-    /// The tokens of each score, in the scale's order; with the end where the tree needs one.
+    /// The tokens of each score, in the scale's order, with the end token if the tree needs one.
     paths: Vec<Vec<u32>>,
-    /// Every token of a path, once.
+    /// The distinct tokens of all paths.
     alphabet: Vec<u32>,
-    /// The places where a score's next token is chosen; the first is right behind the stem.
+    /// The positions at which a score's next token is chosen; the first is right after the stem.
     nodes: Vec<Node>,
-    /// Beginnings of scores which hold all nodes, none the beginning of another; at least one, empty for single tokens.
+    /// Score prefixes that together contain all nodes. None is a prefix of another. At least one; empty for one-token scores.
     branches: Vec<Vec<u32>>,
-    /// The phrase behind text: one space (unless the phrase brings its own white space), then the phrase.
+    /// The phrase after text: one space (unless the phrase begins with white space), then the phrase.
     pub stem: Vec<u32>,
-    /// The phrase at the start of an answer, or behind white space.
+    /// The phrase at the start of an answer, or after white space.
     pub opening: Vec<u32>,
-    /// Ends of chains behind which the tokenizer would cut the text at other places than generation does. Harmless where
-    /// the phrase is forced as tokens; worth knowing where a model is trained on text that was cut elsewhere.
+    /// Endings of chains after which the tokenizer would split the text differently than generation does. Harmless if the
+    /// phrase is forced as tokens; relevant if a model is trained on text that was split differently.
     pub warnings: Vec<String>,
 }
 
-/// A place in the tree.
+/// A node of the tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Node {
-    /// It is read behind the first `depth` tokens of this branch.
+    /// It lies after the first `depth` tokens of this branch.
     branch: usize,
     depth: usize,
-    /// The tokens to choose from, as indices into the alphabet, each with the scores that go through it.
+    /// The tokens to choose from, as indices into the alphabet, each with the scores whose paths contain it.
     children: Vec<(usize, Vec<usize>)>,
 }
 
 impl ScoreTokens {
-    /// From the tokens of each score, in the scale's order, and both forms of the phrase. Where one score is the beginning
-    /// of another, `end` is put behind all of them.
+    /// Builds the tree from the tokens of each score, in the scale's order, and both forms of the phrase. If one score is a
+    /// prefix of another, `end` is appended to all of them.
     ///
     /// # Errors
-    /// A score without tokens, two scores with the same tokens, or a missing `end`: what is wrong, and with which score.
+    /// A score without tokens, two scores with the same tokens, or a missing `end`: the index of the score and what is wrong.
     pub fn new(
         mut paths: Vec<Vec<u32>>,
         end: Option<u32>,
@@ -70,8 +72,8 @@ impl ScoreTokens {
                 return Err((i, format!("the same tokens as score number {}", j + 1)));
             }
         }
-        let begins = |a: &[u32]| paths.iter().filter(|b| b.starts_with(a)).count() > 1;
-        if let Some(i) = (0..paths.len()).find(|i| begins(&paths[*i])) {
+        let begins_another = |path: &[u32]| paths.iter().filter(|other| other.starts_with(path)).count() > 1;
+        if let Some(i) = (0..paths.len()).find(|i| begins_another(&paths[*i])) {
             let missing = "it is the beginning of another score, and the tokenizer has no EOS token to end it with";
             let end = end.ok_or((i, missing.to_string()))?;
             paths.iter_mut().for_each(|path| path.push(end));
@@ -88,8 +90,8 @@ impl ScoreTokens {
                 prefixes.push(prefix);
             }
         }
-        let longer = |a: &[u32]| prefixes.iter().any(|b| b.len() > a.len() && b.starts_with(a));
-        let branches: Vec<Vec<u32>> = prefixes.iter().filter(|p| !longer(p)).map(|p| p.to_vec()).collect();
+        let is_extended = |a: &[u32]| prefixes.iter().any(|b| b.len() > a.len() && b.starts_with(a));
+        let branches: Vec<Vec<u32>> = prefixes.iter().filter(|p| !is_extended(p)).map(|p| p.to_vec()).collect();
         let node = |prefix: &&[u32]| {
             let mut children: Vec<(usize, Vec<usize>)> = Vec::new();
             for (score, path) in
@@ -108,13 +110,13 @@ impl ScoreTokens {
         Ok(ScoreTokens { paths, alphabet, nodes, branches, stem, opening, warnings: Vec::new() })
     }
 
-    /// Finds the score tokens of `scale` behind `phrase`.
+    /// Finds the tokens of the scores of `scale` after `phrase`.
     ///
-    /// A phrase that ends in a letter or digit gets a space before the score ("score" + "3" is not a word "score3").
+    /// If the phrase ends in a letter or digit, a space separates it from the score ("score" + "3" is not a word "score3").
     ///
     /// # Errors
-    /// An unknown token, two scores with the same tokens, scores whose tokens depend on what stands before the phrase, a
-    /// score that begins another one where the tokenizer has no EOS.
+    /// An unknown token, two scores with the same tokens, scores whose tokens depend on the text before the phrase, a score that
+    /// is a prefix of another one although the tokenizer has no EOS.
     pub fn resolve(scale: &Scale, phrase: &str, tokenizer: &Tokenizer) -> Result<Self> {
         let gap = if phrase.ends_with(char::is_alphanumeric) { " " } else { "" };
         let lead = if phrase.starts_with(char::is_whitespace) { "" } else { " " };
@@ -127,8 +129,8 @@ impl ScoreTokens {
             fix: fix.into(),
         };
         if let Some(i) = (0..paths.len()).find(|&i| paths[i] != opening_paths[i]) {
-            let (opening, behind) = (quote(&opening_paths[i], tokenizer), quote(&paths[i], tokenizer));
-            let found = format!("token {opening} at the start of an answer, but {behind} behind a chain of thought");
+            let (opening, after_text) = (quote(&opening_paths[i], tokenizer), quote(&paths[i], tokenizer));
+            let found = format!("token {opening} at the start of an answer, but {after_text} after a chain of thought");
             return Err(fail(i, found, "use a phrase that stands between them, such as \"So the overall score is \""));
         }
         let end = tokenizer.eos_ids().first().copied();
@@ -137,73 +139,73 @@ impl ScoreTokens {
         })?;
         for end in CHAIN_ENDS {
             let chain = format!("The answer is good{end}");
-            if !tokens.holds_behind(&chain, &format!("{lead}{phrase}{gap}"), scale, tokenizer)? {
+            if !tokens.hold_after(&chain, &format!("{lead}{phrase}{gap}"), scale, tokenizer)? {
                 tokens
                     .warnings
-                    .push(format!("behind a chain that ends in {:?}, the phrase {phrase:?} has other tokens", &chain[14..]));
+                    .push(format!("after a chain that ends in {:?}, the phrase {phrase:?} has other tokens", &chain[14..]));
             }
         }
         Ok(tokens)
     }
 
-    /// The tokens to put before the score, by whether the text so far ends in white space (or is empty).
+    /// The form of the phrase for a text that ends in white space (or is empty), or that does not.
     pub fn stem_after(&self, ends_in_space: bool) -> &[u32] {
         if ends_in_space { &self.opening } else { &self.stem }
     }
 
-    /// The tokens of score number `score`, the end included.
+    /// The tokens of score number `score`, including the end token.
     pub fn path(&self, score: usize) -> &[u32] {
         &self.paths[score]
     }
 
-    /// Every token of a score, once, `[A]`: what the statistics of a row hold.
+    /// The distinct tokens of all scores, `[A]`. The statistics of a loss position hold their log-probabilities.
     pub fn alphabet(&self) -> &[u32] {
         &self.alphabet
     }
 
-    /// Beginnings of scores that have to be fed so that all nodes can be read.
+    /// Prefixes of scores that have to be fed so that all nodes can be read.
     pub fn branches(&self) -> &[Vec<u32>] {
         &self.branches
     }
 
-    /// Where each node is read: (branch, tokens of it before the node). The first is behind the stem.
-    pub fn places(&self) -> impl ExactSizeIterator<Item = (usize, usize)> + '_ {
+    /// Where each node lies: (branch, number of its tokens before the node). The first node is right after the stem.
+    pub fn nodes(&self) -> impl ExactSizeIterator<Item = (usize, usize)> + '_ {
         self.nodes.iter().map(|n| (n.branch, n.depth))
     }
 
-    /// The log-probability of each score: the sum over its path. `read(node)` are the full-vocabulary log-probabilities of
-    /// the alphabet there, `[A]`.
-    pub fn log_probs<'a>(&self, read: impl Fn(usize) -> &'a [f32]) -> Vec<f64> {
+    /// The log-probability of each score: the sum over its path. `at_node(node)` are the full-vocabulary log-probabilities of
+    /// the alphabet at that node, `[A]`.
+    pub fn log_probs<'a>(&self, at_node: impl Fn(usize) -> &'a [f32]) -> Vec<f64> {
         let mut sums = vec![0.0; self.paths.len()];
         for (n, node) in self.nodes.iter().enumerate() {
-            let read = read(n);
+            let log_probs = at_node(n);
             for (token, scores) in &node.children {
-                scores.iter().for_each(|s| sums[*s] += f64::from(read[*token]));
+                scores.iter().for_each(|s| sums[*s] += f64::from(log_probs[*token]));
             }
         }
         sums
     }
 
-    /// A loss's coefficients `-∂L/∂log p` of each score, as those of the alphabet at every node, `[nodes][A]`: a token
-    /// carries what all scores through it carry.
+    /// Converts a loss's coefficients `-∂L/∂log p` of the scores into those of the alphabet at every node, `[nodes][A]`: a
+    /// token's coefficient is the sum over all scores whose paths contain it.
     pub fn coefficients(&self, of_scores: &[f64]) -> Vec<Vec<f64>> {
-        let at = |node: &Node| {
+        let at_node = |node: &Node| {
             let mut of_tokens = vec![0.0; self.alphabet.len()];
             for (token, scores) in &node.children {
                 of_tokens[*token] = scores.iter().map(|s| of_scores[*s]).sum();
             }
             of_tokens
         };
-        self.nodes.iter().map(at).collect()
+        self.nodes.iter().map(at_node).collect()
     }
 
     /// Whether encoding chain, phrase and score as one text gives the chain's tokens, the stem and the score's tokens.
-    fn holds_behind(&self, chain: &str, phrase: &str, scale: &Scale, tokenizer: &Tokenizer) -> Result<bool> {
+    fn hold_after(&self, chain: &str, phrase: &str, scale: &Scale, tokenizer: &Tokenizer) -> Result<bool> {
         for (text, path) in scale.texts().iter().zip(&self.paths) {
-            let mut parts = tokenizer.encode_continuation(chain)?;
-            parts.extend(&self.stem);
-            parts.extend(path);
-            if !parts.starts_with(&tokenizer.encode_continuation(&format!("{chain}{phrase}{text}"))?) {
+            let mut joined = tokenizer.encode_continuation(chain)?;
+            joined.extend(&self.stem);
+            joined.extend(path);
+            if !joined.starts_with(&tokenizer.encode_continuation(&format!("{chain}{phrase}{text}"))?) {
                 return Ok(false);
             }
         }
@@ -211,11 +213,11 @@ impl ScoreTokens {
     }
 }
 
-/// Whether the model has a row of its embedding for every token of a sequence; the others would be read from nowhere.
+/// Checks that the model's embedding has a row for every token of a sequence.
 ///
 /// # Errors
-/// The first token that has none, and why.
-pub fn embedded<'a>(
+/// The first token without one.
+pub fn check_embedded<'a>(
     ids: impl IntoIterator<Item = &'a u32>,
     rows: usize,
     tokenizer: &Tokenizer,
@@ -230,7 +232,7 @@ pub fn embedded<'a>(
     }
 }
 
-/// The stem and each score's tokens behind exactly this text.
+/// The stem and each score's tokens after exactly this text.
 fn find(scale: &Scale, before: &str, tokenizer: &Tokenizer) -> Result<(Vec<u32>, Vec<Vec<u32>>)> {
     let texts = scale.texts();
     let fail = |i: usize, found: String, fix: &str| {
@@ -243,7 +245,7 @@ fn find(scale: &Scale, before: &str, tokenizer: &Tokenizer) -> Result<(Vec<u32>,
     }
     let common = |a: &[u32], b: &[u32]| a.iter().zip(b).take_while(|(x, y)| x == y).count();
     let shared = encodings.iter().map(|ids| common(&encodings[0], ids)).min().unwrap_or(0);
-    // A first digit that all scores share (10, 11) is theirs, not the phrase's: what is left must spell the score.
+    // A first digit that all scores share (10, 11) belongs to them, not to the stem: the tokens after it must spell the score.
     let spells = |ids: &[u32], text: &String| Ok::<bool, JudgeError>(tokenizer.decode(ids, false)?.trim() == text);
     let mut misfit = 0;
     for stem in (0..=shared).rev() {
@@ -262,10 +264,10 @@ fn find(scale: &Scale, before: &str, tokenizer: &Tokenizer) -> Result<(Vec<u32>,
     fail(misfit, found, "use a phrase that ends in white space or punctuation")
 }
 
-/// Tokens as a message shows them.
+/// Tokens for an error message.
 fn quote(ids: &[u32], tokenizer: &Tokenizer) -> String {
-    let one = |&id: &u32| format!("`{}` ({id})", tokenizer.id_to_token(id).unwrap_or_default());
-    ids.iter().map(one).collect::<Vec<_>>().join(", ")
+    let quoted = |&id: &u32| format!("`{}` ({id})", tokenizer.id_to_token(id).unwrap_or_default());
+    ids.iter().map(quoted).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -299,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn scores_of_one_token_are_one_node() {
+    fn scores_of_one_token_make_a_tree_of_one_node() {
         let tokenizer = bpe();
         let tokens = resolve("5,1,3", PHRASE, &tokenizer).unwrap();
         let ids = ["5", "1", "3"].map(|d| tokenizer.token_to_id(d).unwrap());
@@ -310,18 +312,18 @@ mod tests {
         check_stem(&tokens, &tokenizer);
     }
 
-    /// `1` and `10`: the end makes two scores of them.
+    /// `1` and `10`: the end token tells them apart.
     #[test]
-    fn a_score_that_begins_another_is_ended() {
+    fn a_score_that_is_a_prefix_of_another_gets_an_end_token() {
         let tokenizer = bpe();
         let tokens = resolve("1..10", PHRASE, &tokenizer).unwrap();
         let id = |d: &str| tokenizer.token_to_id(d).unwrap();
         let eos = tokenizer.eos_ids()[0];
         check_stem(&tokens, &tokenizer);
         assert_eq!((tokens.path(0), tokens.path(9)), (&[id("1"), eos][..], &[id("1"), id("0"), eos][..]));
-        // Behind every digit an end is read, and behind "10" too: nine branches, the first of which holds "1" and "10".
+        // The end is read after every digit, and after "10" too: nine branches, the first of which contains "1" and "10".
         assert_eq!(tokens.branches().len(), 9);
-        assert_eq!(tokens.places().len(), 1 + 9 + 1);
+        assert_eq!(tokens.nodes().len(), 1 + 9 + 1);
         // Uniform over the eleven tokens of the alphabet everywhere.
         let uniform = vec![-(11f32.ln()); 11];
         let log_probs = tokens.log_probs(|_| &uniform);
@@ -329,19 +331,19 @@ mod tests {
     }
 
     #[test]
-    fn a_shared_beginning_belongs_to_the_scores() {
+    fn a_shared_prefix_belongs_to_the_scores() {
         let tokenizer = bpe();
         let tokens = resolve("10,11", PHRASE, &tokenizer).unwrap();
         let id = |d: &str| tokenizer.token_to_id(d).unwrap();
         assert_eq!((tokens.path(0), tokens.path(1)), (&[id("1"), id("0")][..], &[id("1"), id("1")][..]));
         assert_eq!(tokens.branches(), [vec![id("1")]]);
-        // Both go through the first "1"; at the second place each has its own token, and "1" is one of them.
+        // Both paths contain the first "1"; at the second node each has its own token, and "1" is one of them.
         assert_eq!(tokens.coefficients(&[0.25, 0.75]), [[1.0, 0.0], [0.75, 0.25]]);
         check_stem(&tokens, &tokenizer);
     }
 
     #[test]
-    fn numbers_with_a_point() {
+    fn decimal_numbers_are_scores() {
         let tokenizer = bpe();
         let tokens = resolve("0,0.25,0.5,0.75,1", PHRASE, &tokenizer).unwrap();
         let text = |i: usize| tokenizer.decode(tokens.path(i), true).unwrap();
@@ -364,12 +366,12 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_told_apart_is_refused() {
-        let of = |paths: &[&[u32]], end| ScoreTokens::new(paths.iter().map(|p| p.to_vec()).collect(), end, vec![9], vec![9]);
-        assert_eq!(of(&[&[1], &[1]], None).unwrap_err(), (1, "the same tokens as score number 1".into()));
-        assert!(of(&[&[1, 2], &[1]], None).unwrap_err().1.contains("beginning of another"));
-        assert_eq!(of(&[&[1], &[]], None).unwrap_err().0, 1);
-        assert_eq!(of(&[&[1, 2], &[1]], Some(7)).unwrap().path(1), [1, 7]);
+    fn scores_that_cannot_be_told_apart_are_refused() {
+        let new = |paths: &[&[u32]], end| ScoreTokens::new(paths.iter().map(|p| p.to_vec()).collect(), end, vec![9], vec![9]);
+        assert_eq!(new(&[&[1], &[1]], None).unwrap_err(), (1, "the same tokens as score number 1".into()));
+        assert!(new(&[&[1, 2], &[1]], None).unwrap_err().1.contains("beginning of another"));
+        assert_eq!(new(&[&[1], &[]], None).unwrap_err().0, 1);
+        assert_eq!(new(&[&[1, 2], &[1]], Some(7)).unwrap().path(1), [1, 7]);
     }
 
     #[test]
@@ -385,7 +387,7 @@ mod tests {
         let words = resolve("bad,good=0,1", "The answer is ", &tokenizer).unwrap();
         assert_eq!(words.alphabet(), ["Ġbad", "Ġgood"].map(|t| tokenizer.token_to_id(t).unwrap()));
         let error = resolve("bad,good=0,1", "", &tokenizer).unwrap_err().to_string();
-        assert!(error.contains("behind a chain of thought") && error.contains("use a phrase"), "{error}");
+        assert!(error.contains("after a chain of thought") && error.contains("use a phrase"), "{error}");
         assert_eq!(resolve("1..5", "", &tokenizer).unwrap().alphabet(), [16, 17, 18, 19, 20]);
     }
 

@@ -1,4 +1,4 @@
-//! Packed batches: what a pass of the decoder reads besides the weights.
+//! Packed batches: the inputs of a pass of the decoder.
 
 use std::iter::repeat_n;
 
@@ -7,20 +7,19 @@ use super::error::ModelError;
 use crate::ops::attention::TokenSpan;
 use crate::ops::loss_head::{NO_SCORES, TokenLoss};
 
-/// The most that a batch may have.
+/// The maximum sizes of a batch.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BatchLimits {
     pub tokens: usize,
-    /// Rows that carry loss.
-    pub rows: usize,
+    pub loss_positions: usize,
     /// Score tokens, K.
     pub scores: usize,
 }
 
-/// A packed batch as the decoder reads it: sequences of different length laid end to end, with no padding.
+/// A packed batch: sequences of different length in one array, without padding.
 ///
-/// Every token has a *span* that says what it sees ([`TokenSpan`]). A plain sequence has no prefix; the chains of one prompt
-/// share it:
+/// The *span* of a token says which tokens it attends to ([`TokenSpan`]). A plain sequence has no prefix. The chains of one
+/// prompt share it as their prefix:
 ///
 /// ```text
 /// prompt   a b c          prefix     chain 1      chain 2
@@ -35,18 +34,18 @@ pub struct PackedInputs {
     pub positions: Vec<u32>,
     /// `[T]`
     pub spans: Vec<TokenSpan>,
-    /// `[R]`: tokens whose logits are wanted, strictly increasing.
-    pub rows: Vec<u32>,
-    /// `[R]`
-    pub objectives: Vec<TokenLoss>,
-    /// `[rows with scores, K]`: `-∂loss/∂log p` of each score token, see [`TokenLoss::scores`].
+    /// `[R]`: the loss positions, as indices of tokens in the batch, strictly increasing. The head computes logits only there.
+    pub loss_positions: Vec<u32>,
+    /// `[R]`: the loss at each loss position.
+    pub losses: Vec<TokenLoss>,
+    /// `[losses on scores, K]`: `-∂loss/∂log p` of each score token, see [`TokenLoss::scores`].
     pub coefficients: Vec<f32>,
-    /// Key of dropout, another for every batch that is learned from.
+    /// Random key of dropout, a different one for each training batch.
     pub noise: [u32; 2],
 }
 
 impl PackedInputs {
-    /// Appends a plain sequence; returns the index of its first token in the batch.
+    /// Appends a plain sequence. Returns the index of its first token in the batch.
     pub fn push(&mut self, ids: &[u32]) -> u32 {
         let start = self.ids.len() as u32;
         let end = start + ids.len() as u32;
@@ -57,11 +56,11 @@ impl PackedInputs {
         start
     }
 
-    /// Appends a prompt and its continuations, which share it: the prompt's tokens are computed once. The prompt's last
-    /// token is repeated at the head of each continuation, because its next token differs there. Returns the index of
-    /// each continuation's first token (that repeated one).
+    /// Appends a prompt and the continuations that share it, so that the prompt's tokens are computed once. The prompt's last
+    /// token is repeated at the start of each continuation, because its next token differs there. Returns the index of each
+    /// continuation's first token, which is the repeated one.
     ///
-    /// An empty prompt has nothing to repeat: it returns no indices and appends nothing.
+    /// An empty prompt has no token to repeat: nothing is appended and no index is returned.
     pub fn push_shared(&mut self, prompt: &[u32], continuations: &[&[u32]]) -> Vec<u32> {
         let Some((last, prefix)) = prompt.split_last() else { return Vec::new() };
         let start = self.ids.len() as u32;
@@ -86,56 +85,55 @@ impl PackedInputs {
         heads
     }
 
-    /// Appends a row that carries loss; rows must come in increasing order, or be brought into it by
-    /// [`PackedInputs::sort_rows`].
-    pub fn push_row(&mut self, token: u32, objective: TokenLoss) {
-        self.rows.push(token);
-        self.objectives.push(objective);
+    /// Appends a loss position. Positions must be appended in increasing order or sorted by [`PackedInputs::sort_losses`].
+    pub fn push_loss(&mut self, position: u32, loss: TokenLoss) {
+        self.loss_positions.push(position);
+        self.losses.push(loss);
     }
 
-    /// Appends a row whose loss looks at the score tokens: `coefficients` are `-∂loss/∂log p` of each, `[K]`.
-    pub fn push_scores(&mut self, token: u32, coefficients: &[f64]) {
+    /// Appends a loss position whose loss depends on the score tokens. `coefficients` are `-∂loss/∂log p` of each, `[K]`.
+    pub fn push_scores(&mut self, position: u32, coefficients: &[f64]) {
         let scores = (self.coefficients.len() / coefficients.len().max(1)) as u32;
         self.coefficients.extend(coefficients.iter().map(|c| *c as f32));
-        self.push_row(token, TokenLoss { scores, ..TokenLoss::default() });
+        self.push_loss(position, TokenLoss { scores, ..TokenLoss::default() });
     }
 
-    /// Brings the rows into increasing order.
-    pub fn sort_rows(&mut self) {
-        let mut both: Vec<(u32, TokenLoss)> = self.rows.drain(..).zip(self.objectives.drain(..)).collect();
-        both.sort_by_key(|(row, _)| *row);
-        (self.rows, self.objectives) = both.into_iter().unzip();
+    /// Sorts the loss positions in increasing order.
+    pub fn sort_losses(&mut self) {
+        let mut pairs: Vec<(u32, TokenLoss)> = self.loss_positions.drain(..).zip(self.losses.drain(..)).collect();
+        pairs.sort_by_key(|(position, _)| *position);
+        (self.loss_positions, self.losses) = pairs.into_iter().unzip();
     }
 
-    /// Which row reads token number `token` of the batch.
-    pub fn row_at(&self, token: u32) -> Option<usize> {
-        self.rows.binary_search(&token).ok()
+    /// The index among the loss positions of token `position` of the batch.
+    pub fn loss_at(&self, position: u32) -> Option<usize> {
+        self.loss_positions.binary_search(&position).ok()
     }
 
-    /// Everything that a shader would trust is checked here.
+    /// Checks everything that shaders rely on.
     ///
     /// # Errors
-    /// More than `most`, or than the model of `config` has; parts that do not fit together.
-    pub(super) fn check(&self, config: &Config, most: BatchLimits) -> Result<(), ModelError> {
-        let BatchLimits { tokens, rows, scores } = most;
+    /// Sizes above `limits` or above those of the model; fields that do not fit together.
+    pub(super) fn check(&self, config: &Config, limits: BatchLimits) -> Result<(), ModelError> {
+        let BatchLimits { tokens, loss_positions, scores } = limits;
         let limit = |what, allowed: usize, found: usize| match found > allowed {
             true => Err(ModelError::Batch { what, allowed, found }),
             false => Ok(()),
         };
         let t = self.ids.len();
         limit("tokens in a batch", tokens, t)?;
-        limit("rows that carry loss", rows, self.rows.len())?;
+        limit("loss positions", loss_positions, self.loss_positions.len())?;
         limit("largest token id", config.vocab_size - 1, self.ids.iter().copied().max().unwrap_or(0) as usize)?;
-        let furthest = self.positions.iter().copied().max().unwrap_or(0) as usize;
-        limit("last position (max_position_embeddings - 1)", config.max_position_embeddings - 1, furthest)?;
-        limit("last position (of the pass)", tokens.saturating_sub(1), furthest)?;
-        limit("largest row of the batch", t.saturating_sub(1), self.rows.iter().copied().max().unwrap_or(0) as usize)?;
-        let targets = self.objectives.iter().map(|o| o.token).max().unwrap_or(0);
-        limit("largest token of an objective", config.vocab_size - 1, targets as usize)?;
-        let with_scores = |o: &&TokenLoss| o.scores != NO_SCORES;
-        let needed = self.objectives.iter().filter(with_scores).map(|o| (o.scores as usize + 1) * scores).max();
+        let last = self.positions.iter().copied().max().unwrap_or(0) as usize;
+        limit("last position (max_position_embeddings - 1)", config.max_position_embeddings - 1, last)?;
+        limit("last position (of the pass)", tokens.saturating_sub(1), last)?;
+        limit("largest loss position", t.saturating_sub(1), self.loss_positions.iter().copied().max().unwrap_or(0) as usize)?;
+        let target = self.losses.iter().map(|loss| loss.token).max().unwrap_or(0);
+        limit("largest target token", config.vocab_size - 1, target as usize)?;
+        let with_scores = |loss: &&TokenLoss| loss.scores != NO_SCORES;
+        let needed = self.losses.iter().filter(with_scores).map(|loss| (loss.scores as usize + 1) * scores).max();
         limit("coefficients of scores", self.coefficients.len(), needed.unwrap_or(0))?;
-        limit("rows whose loss looks at scores", rows * scores, self.coefficients.len())?;
+        limit("coefficients of the loss positions", loss_positions * scores, self.coefficients.len())?;
         let spans_fit = self.spans.iter().enumerate().all(|(i, s)| {
             let i = i as u32;
             s.prefix_start.checked_add(s.prefix_len).is_some_and(|end| end <= s.own_start)
@@ -145,12 +143,14 @@ impl PackedInputs {
         });
         let lengths_fit = self.positions.len() == t
             && self.spans.len() == t
-            && self.objectives.len() == self.rows.len()
-            && self.rows.windows(2).all(|w| w[0] < w[1]);
+            && self.losses.len() == self.loss_positions.len()
+            && self.loss_positions.windows(2).all(|w| w[0] < w[1]);
         if spans_fit && lengths_fit {
             return Ok(());
         }
-        Err(ModelError::Inconsistent("a packed batch whose spans, positions, rows and objectives do not fit together".into()))
+        Err(ModelError::Inconsistent(
+            "a packed batch whose spans, positions, loss positions and losses do not fit together".into(),
+        ))
     }
 }
 
@@ -165,32 +165,33 @@ mod tests {
         prefix.chain(span.own_start..=t as u32).map(|s| s as usize).collect()
     }
 
-    /// `query_end` says the same as the rest of the span, seen from the key.
+    /// Checks that `query_end`, the attention range seen from the key, agrees with the rest of the span.
     fn check_both_directions(batch: &PackedInputs) {
         for t in 0..batch.ids.len() {
             for s in 0..batch.ids.len() {
-                let in_reach = (s..batch.spans[s].query_end as usize).contains(&t);
-                assert_eq!(keys(batch, t).contains(&s), in_reach, "query {t}, key {s}");
+                let visible = (s..batch.spans[s].query_end as usize).contains(&t);
+                assert_eq!(keys(batch, t).contains(&s), visible, "query {t}, key {s}");
             }
         }
     }
 
-    /// Chains that share their prompt see and are placed exactly as when each is packed with the prompt.
+    /// Chains that share a prompt have the same keys and positions as when each is packed with the prompt.
     #[test]
-    fn shared_prompts_mean_the_same_as_repeated_ones() {
+    fn shared_prompts_are_equivalent_to_repeated_ones() {
         for prompt in [vec![1], vec![1, 2, 3]] {
             let chains: [&[u32]; 3] = [&[10, 11], &[], &[12, 13, 14]];
             let (mut shared, mut repeated) = (PackedInputs::default(), PackedInputs::default());
             shared.push(&[4, 5, 6]);
             let heads = shared.push_shared(&prompt, &chains);
             check_both_directions(&shared);
-            let view = |batch: &PackedInputs, t: usize| -> Vec<(u32, u32)> {
+            let keys_and_positions = |batch: &PackedInputs, t: usize| -> Vec<(u32, u32)> {
                 keys(batch, t).into_iter().map(|s| (batch.ids[s], batch.positions[s])).collect()
             };
             for (chain, head) in chains.iter().zip(heads) {
                 let start = repeated.push(&[&prompt[..], chain].concat()) as usize + prompt.len() - 1;
                 for j in 0..=chain.len() {
-                    assert_eq!(view(&shared, head as usize + j), view(&repeated, start + j));
+                    let expected = keys_and_positions(&repeated, start + j);
+                    assert_eq!(keys_and_positions(&shared, head as usize + j), expected);
                 }
             }
             check_both_directions(&repeated);

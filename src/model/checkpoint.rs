@@ -1,7 +1,7 @@
-//! Weights in safetensors files: mapped into memory on a desktop, handed in as bytes in a browser.
+//! Weights in safetensors files: mapped into memory natively, given as bytes in a browser.
 //!
-//! Opening checks everything that can be checked without reading the numbers: that the files are whole, and that names,
-//! shapes and types are those of the model in `config.json`. The numbers are checked for NaN while they stream.
+//! Opening a checkpoint checks everything except the values: that the files are complete, and that names, shapes and types are
+//! those of the model in `config.json`. The values are checked for NaN and infinity when they are read.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -16,8 +16,8 @@ use crate::ops::weight_dtype::WeightDtype;
 
 /// Names listed in a message before "and n more".
 const LISTED: usize = 5;
-/// Elements compared at a time where a tied model brings a head of its own.
-const PIECE: usize = 1 << 16;
+/// Elements per comparison of an unneeded head with the embedding.
+const COMPARED: usize = 1 << 16;
 
 /// The bytes of one safetensors file: a memory map or a buffer.
 pub type Bytes = Box<dyn AsRef<[u8]> + Send + Sync>;
@@ -26,11 +26,11 @@ pub type Bytes = Box<dyn AsRef<[u8]> + Send + Sync>;
 pub struct Checkpoint {
     config: Config,
     shards: Vec<Bytes>,
-    places: HashMap<String, TensorLocation>,
+    locations: HashMap<String, TensorLocation>,
     notes: Vec<String>,
 }
 
-/// Where a tensor lies.
+/// The location of a tensor in the shards.
 struct TensorLocation {
     shard: usize,
     /// First byte within the shard.
@@ -40,8 +40,8 @@ struct TensorLocation {
     dtype: WeightDtype,
 }
 
-/// A tensor as a file's header describes it.
-struct Found {
+/// A tensor as described in a file's header.
+struct StoredTensor {
     file: String,
     shard: usize,
     start: usize,
@@ -50,72 +50,72 @@ struct Found {
 }
 
 impl Checkpoint {
-    /// A checkpoint from the bytes of its safetensors files, with the name of each for messages.
+    /// A checkpoint from the names and bytes of its safetensors files. The names are used in messages.
     ///
     /// # Errors
-    /// A damaged file, a missing or unexpected tensor, a wrong shape, a type other than f32, f16, bf16.
+    /// A damaged file; a missing or unexpected tensor; a wrong shape; a type other than f32, f16 and bf16.
     pub fn from_files(config: Config, files: Vec<(String, Bytes)>) -> Result<Self, ModelError> {
         Self::from_files_with_index(config, files, &BTreeMap::new())
     }
 
-    /// The same, and every tensor must be in the file where `weight_map` says.
+    /// As [`Checkpoint::from_files`]. Every tensor must be in the file that `weight_map` says.
     pub(super) fn from_files_with_index(
         config: Config,
         files: Vec<(String, Bytes)>,
         weight_map: &BTreeMap<String, String>,
     ) -> Result<Self, ModelError> {
-        let mut found = BTreeMap::new();
+        let mut stored = BTreeMap::new();
         let mut shards = Vec::with_capacity(files.len());
         for (file, bytes) in files {
-            read_header(&file, shards.len(), (*bytes).as_ref(), &mut found)?;
+            read_header(&file, shards.len(), (*bytes).as_ref(), &mut stored)?;
             shards.push(bytes);
         }
-        check_index(&config, weight_map, &found)?;
-        let mut checkpoint = Checkpoint { config, shards, places: HashMap::new(), notes: Vec::new() };
-        let head = checkpoint.place_all(found)?;
-        if let Some(head) = head {
-            checkpoint.check_spare_head(head)?;
+        check_index(&config, weight_map, &stored)?;
+        let mut checkpoint = Checkpoint { config, shards, locations: HashMap::new(), notes: Vec::new() };
+        let unneeded_head = checkpoint.locate_all(stored)?;
+        if let Some(head) = unneeded_head {
+            checkpoint.check_unneeded_head(head)?;
         }
         Ok(checkpoint)
     }
 
-    /// What the user may want to know: things that were ignored, and why.
+    /// Notes for the user: what was ignored, and why.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 
     /// The type in which the embedding is stored; other tensors may differ.
     pub fn dtype(&self) -> WeightDtype {
-        self.places.get(EMBED).map_or(WeightDtype::F32, |place| place.dtype)
+        self.locations.get(EMBED).map_or(WeightDtype::F32, |location| location.dtype)
     }
 
-    /// The dtype that holds all matrices as they are stored: their type where they share one, otherwise f32.
+    /// The dtype that holds all matrices without loss: their common type, or f32 where types differ.
     pub fn matrix_dtype(&self) -> WeightDtype {
         let mut dtypes = tensors(&self.config).into_iter().filter(|spec| spec.shape.len() == 2).filter_map(|spec| {
-            let place = self.places.get(&spec.name)?;
-            Some(place.dtype)
+            let location = self.locations.get(&spec.name)?;
+            Some(location.dtype)
         });
         let first = dtypes.next().unwrap_or_default();
         if dtypes.all(|dtype| dtype == first) { first } else { WeightDtype::F32 }
     }
 
-    /// Checks every found tensor against the model; returns the head that a tied model did not need to bring.
-    fn place_all(&mut self, mut found: BTreeMap<String, Found>) -> Result<Option<TensorLocation>, ModelError> {
-        found.retain(|name, _| !is_buffer(name));
-        // A tied model may be stored under either name.
-        if self.config.tie_word_embeddings && !found.contains_key(EMBED) {
-            found.remove(LM_HEAD).into_iter().for_each(|head| drop(found.insert(EMBED.into(), head)));
+    /// Checks every stored tensor against the model. Returns the head of a tied model, which it does not need.
+    fn locate_all(&mut self, mut stored: BTreeMap<String, StoredTensor>) -> Result<Option<TensorLocation>, ModelError> {
+        stored.retain(|name, _| !is_buffer(name));
+        // The matrix of a tied model may be stored under either name.
+        if self.config.tie_word_embeddings && !stored.contains_key(EMBED) {
+            stored.remove(LM_HEAD).into_iter().for_each(|head| drop(stored.insert(EMBED.into(), head)));
         }
         let specs = tensors(&self.config);
         let mut missing = Vec::new();
         for spec in &specs {
-            match found.remove(&spec.name) {
-                Some(tensor) => drop(self.places.insert(spec.name.clone(), place(spec, &tensor)?)),
+            match stored.remove(&spec.name) {
+                Some(tensor) => drop(self.locations.insert(spec.name.clone(), locate(spec, &tensor)?)),
                 None => missing.push(spec.name.as_str()),
             }
         }
-        let head = if self.config.tie_word_embeddings { found.remove(LM_HEAD) } else { None };
-        let unexpected: Vec<&str> = found.keys().map(String::as_str).collect();
+        let head = if self.config.tie_word_embeddings { stored.remove(LM_HEAD) } else { None };
+        let unexpected: Vec<&str> = stored.keys().map(String::as_str).collect();
         if !missing.is_empty() {
             return Err(missing_tensors(&missing, &unexpected));
         }
@@ -123,27 +123,27 @@ impl Checkpoint {
             return Err(ModelError::UnexpectedTensors { count: unexpected.len(), names: list(&unexpected) });
         }
         let shape = vec![self.config.vocab_size, self.config.hidden_size];
-        head.map(|tensor| place(&TensorSpec { name: LM_HEAD.into(), shape }, &tensor)).transpose()
+        head.map(|tensor| locate(&TensorSpec { name: LM_HEAD.into(), shape }, &tensor)).transpose()
     }
 
-    /// A tied model may carry a copy of its embedding as head. A head that differs means that `config.json` is wrong:
+    /// Checks that the head of a tied model is a copy of its embedding. A head that differs means that `config.json` is wrong;
     /// transformers would not tie it either.
-    fn check_spare_head(&mut self, head: TensorLocation) -> Result<(), ModelError> {
+    fn check_unneeded_head(&mut self, head: TensorLocation) -> Result<(), ModelError> {
         let len = head.len;
-        self.places.insert(LM_HEAD.into(), head);
-        let (mut a, mut b) = (vec![0.0; PIECE.min(len)], vec![0.0; PIECE.min(len)]);
-        for start in (0..len).step_by(PIECE) {
-            let piece = PIECE.min(len - start);
-            self.read(EMBED, start, &mut a[..piece])?;
-            self.read(LM_HEAD, start, &mut b[..piece])?;
-            if a[..piece] != b[..piece] {
+        self.locations.insert(LM_HEAD.into(), head);
+        let (mut embed, mut head) = (vec![0.0; COMPARED.min(len)], vec![0.0; COMPARED.min(len)]);
+        for start in (0..len).step_by(COMPARED) {
+            let count = COMPARED.min(len - start);
+            self.read(EMBED, start, &mut embed[..count])?;
+            self.read(LM_HEAD, start, &mut head[..count])?;
+            if embed[..count] != head[..count] {
                 return Err(ModelError::Inconsistent(format!(
                     "`tie_word_embeddings` is true, but the files hold an `{LM_HEAD}` that differs from `{EMBED}`; \
                      set `tie_word_embeddings` to false, or remove the head"
                 )));
             }
         }
-        self.places.remove(LM_HEAD);
+        self.locations.remove(LM_HEAD);
         self.notes.push(format!("`{LM_HEAD}` is a copy of the embedding and was ignored (the head is tied)"));
         Ok(())
     }
@@ -155,14 +155,14 @@ impl TensorSource for Checkpoint {
     }
 
     fn read(&self, tensor: &str, start: usize, out: &mut [f32]) -> Result<(), ModelError> {
-        let place = self.places.get(tensor).ok_or_else(|| ModelError::UnknownTensor(tensor.into()))?;
+        let location = self.locations.get(tensor).ok_or_else(|| ModelError::UnknownTensor(tensor.into()))?;
         let end = start.saturating_add(out.len());
-        if end > place.len {
-            return Err(ModelError::OutOfBounds { tensor: tensor.into(), len: place.len, start, end });
+        if end > location.len {
+            return Err(ModelError::OutOfBounds { tensor: tensor.into(), len: location.len, start, end });
         }
-        let width = place.dtype.bytes();
-        let bytes = (*self.shards[place.shard]).as_ref();
-        place.dtype.widen(&bytes[place.start + start * width..place.start + end * width], out);
+        let width = location.dtype.bytes();
+        let bytes = (*self.shards[location.shard]).as_ref();
+        location.dtype.widen(&bytes[location.start + start * width..location.start + end * width], out);
         match first_non_finite(out) {
             Some(at) => Err(ModelError::NonFinite { tensor: tensor.into(), index: start + at, value: out[at] }),
             None => Ok(()),
@@ -170,19 +170,19 @@ impl TensorSource for Checkpoint {
     }
 }
 
-/// Whether the tensor is no weight, but computed from `config.json`.
+/// Whether the tensor is not a weight but computed from `config.json`.
 fn is_buffer(name: &str) -> bool {
     name.ends_with("rotary_emb.inv_freq")
 }
 
-/// Parses the header of one file and adds its tensors to `found`.
-fn read_header(file: &str, shard: usize, bytes: &[u8], found: &mut BTreeMap<String, Found>) -> Result<(), ModelError> {
+/// Parses the header of one file and adds its tensors to `stored`.
+fn read_header(file: &str, shard: usize, bytes: &[u8], stored: &mut BTreeMap<String, StoredTensor>) -> Result<(), ModelError> {
     let (header, metadata) = SafeTensors::read_metadata(bytes)
         .map_err(|error| ModelError::Corrupt { file: file.into(), reason: explain(&error, bytes) })?;
     for (name, info) in metadata.tensors() {
         let start = 8 + header + info.data_offsets.0;
-        let tensor = Found { file: file.into(), shard, start, shape: info.shape.clone(), dtype: info.dtype };
-        if let Some(other) = found.insert(name.clone(), tensor) {
+        let tensor = StoredTensor { file: file.into(), shard, start, shape: info.shape.clone(), dtype: info.dtype };
+        if let Some(other) = stored.insert(name.clone(), tensor) {
             let reason = format!("tensor `{name}` is in {} as well", other.file);
             return Err(ModelError::Corrupt { file: file.into(), reason });
         }
@@ -190,7 +190,7 @@ fn read_header(file: &str, shard: usize, bytes: &[u8], found: &mut BTreeMap<Stri
     Ok(())
 }
 
-/// Why a file is no safetensors file, in words that say what to do. The two commonest causes are not damage at all.
+/// Why a file cannot be read as safetensors, and what to do. The two most common causes are not damage.
 fn explain(error: &SafeTensorError, bytes: &[u8]) -> String {
     if bytes.starts_with(b"version https://git-lfs") {
         return "it is a Git LFS pointer, not the file itself (run `git lfs pull`)".into();
@@ -214,18 +214,18 @@ fn explain(error: &SafeTensorError, bytes: &[u8]) -> String {
     }
 }
 
-/// Every tensor that the index names must be where it says, unless the model does without it.
+/// Checks that every tensor of the index is in the file that the index names. Tensors that the model does not need may be absent.
 fn check_index(
     config: &Config,
     weight_map: &BTreeMap<String, String>,
-    found: &BTreeMap<String, Found>,
+    stored: &BTreeMap<String, StoredTensor>,
 ) -> Result<(), ModelError> {
-    let spare = |name: &str| is_buffer(name) || name == LM_HEAD && config.tie_word_embeddings;
+    let unneeded = |name: &str| is_buffer(name) || name == LM_HEAD && config.tie_word_embeddings;
     for (name, file) in weight_map {
-        if spare(name) && !found.contains_key(name) {
+        if unneeded(name) && !stored.contains_key(name) {
             continue;
         }
-        if found.get(name).is_none_or(|tensor| tensor.file != *file) {
+        if stored.get(name).is_none_or(|tensor| tensor.file != *file) {
             let reason = format!("the index says that it holds tensor `{name}`, which is not there");
             return Err(ModelError::Corrupt { file: file.clone(), reason });
         }
@@ -233,7 +233,8 @@ fn check_index(
     Ok(())
 }
 
-fn place(spec: &TensorSpec, tensor: &Found) -> Result<TensorLocation, ModelError> {
+/// The location of a stored tensor, if its shape and type are right.
+fn locate(spec: &TensorSpec, tensor: &StoredTensor) -> Result<TensorLocation, ModelError> {
     if tensor.shape != spec.shape {
         return Err(ModelError::Shape {
             tensor: spec.name.clone(),
@@ -261,7 +262,7 @@ fn missing_tensors(missing: &[&str], unexpected: &[&str]) -> ModelError {
     ModelError::MissingTensors { count: missing.len(), names: list(missing), hint }
 }
 
-/// The first names, and how many more there are.
+/// The first [`LISTED`] names, and the number of the others.
 fn list(names: &[&str]) -> String {
     let shown = names.iter().take(LISTED).map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
     match names.len().saturating_sub(LISTED) {

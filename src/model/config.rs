@@ -1,8 +1,8 @@
-//! `config.json` of a Hugging Face model: which decoder this is, and how large.
+//! `config.json` of a Hugging Face model: the family of the decoder and its sizes.
 //!
-//! Read in the old form (`rope_theta`, `rope_scaling`, `torch_dtype`) and in that of transformers 5 (`rope_parameters`,
-//! `dtype`), and written back as it was read: every key that this crate does not know is kept, in its place.
-//! A setting that would change the mathematics and is not built is refused by name (see `refuse`).
+//! The old form (`rope_theta`, `rope_scaling`, `torch_dtype`) and the form of transformers 5 (`rope_parameters`, `dtype`) are
+//! read. The file is written back as it was read: unknown keys are kept in their places. A setting that changes the mathematics
+//! and is not implemented is refused by name (see `refuse`).
 
 mod keys;
 mod refuse;
@@ -18,15 +18,15 @@ use super::error::ModelError;
 use crate::ops::weight_dtype::WeightDtype;
 use keys::{Keys, describe};
 
-/// More parameters than any model of these families has, and no more than can be counted in bytes on this machine (4 GiB
-/// in a browser): keeps every product of sizes far from overflow.
-const MOST_PARAMETERS: u128 = if usize::BITS == 32 { 1 << 30 } else { 1 << 42 };
-const MOST_LAYERS: usize = 4096;
+/// Most parameters of a model: more than any model of these families has, and few enough that their bytes fit `usize` (4 GiB in
+/// a browser). So no product of sizes overflows.
+const MAX_PARAMETERS: u128 = if usize::BITS == 32 { 1 << 30 } else { 1 << 42 };
+const MAX_LAYERS: usize = 4096;
 
-/// The decoder families that are built. They share one decoder; the differences are fields of [`Config`].
+/// The supported families. They share one decoder; their differences are fields of [`Config`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
-    /// Llama 1, 2, 3 and everything that borrowed its name.
+    /// Llama 1, 2, 3, and other models with the architecture `LlamaForCausalLM`.
     Llama,
     /// Llama with a sliding window.
     Mistral,
@@ -59,7 +59,7 @@ impl Family {
         }
     }
 
-    /// `max_position_embeddings` where the file does not say (transformers 5.23, `configuration_<family>.py`).
+    /// `max_position_embeddings` where the file has none (transformers 5.23, `configuration_<family>.py`).
     fn default_positions(self) -> usize {
         match self {
             Family::Llama => 2048,
@@ -68,7 +68,7 @@ impl Family {
         }
     }
 
-    /// `num_key_value_heads` where the file does not say; an explicit null means "as many as query heads".
+    /// `num_key_value_heads` where the file has none. An explicit null means the number of query heads instead.
     fn default_kv_heads(self, heads: usize) -> usize {
         match self {
             Family::Llama => heads,
@@ -77,7 +77,7 @@ impl Family {
         }
     }
 
-    /// Special tokens where the file does not say: (bos, eos).
+    /// Special tokens (bos, eos) where the file has none.
     fn default_tokens(self) -> (&'static [u32], &'static [u32]) {
         match self {
             Family::Llama | Family::Mistral => (&[1], &[2]),
@@ -85,7 +85,7 @@ impl Family {
         }
     }
 
-    /// Reads `model_type` and `architectures`; one of the two is enough, both must agree.
+    /// Reads `model_type` and `architectures`. One of the two is enough; if both are there, they must agree.
     fn read(keys: &Keys) -> Result<Self, ModelError> {
         const SUPPORTED: &str = "llama, mistral, qwen2, qwen3 (as ...ForCausalLM)";
         let unsupported = |key: &str, found: &str| ModelError::Unsupported {
@@ -120,7 +120,7 @@ impl Family {
     }
 }
 
-/// A decoder-only model as `config.json` describes it.
+/// A decoder-only model, as `config.json` describes it.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub family: Family,
@@ -133,17 +133,17 @@ pub struct Config {
     pub num_hidden_layers: usize,
     /// Query heads.
     pub num_attention_heads: usize,
-    /// Key and value heads; divides the query heads.
+    /// Key and value heads; a divisor of the number of query heads.
     pub num_key_value_heads: usize,
     /// Width of one head, even. Not always `hidden_size / num_attention_heads`.
     pub head_dim: usize,
     pub rms_norm_eps: f64,
     pub rope: Rope,
-    /// Longest context the model was made for, in tokens.
+    /// Longest context of the model, in tokens.
     pub max_position_embeddings: usize,
-    /// `Some(w)`: a token sees only the w latest positions, itself included.
+    /// `Some(w)`: a token attends only to the w latest positions, its own included.
     pub sliding_window: Option<usize>,
-    /// The output head is the embedding; there is no `lm_head.weight`.
+    /// The output head is the embedding, and there is no `lm_head.weight`.
     pub tie_word_embeddings: bool,
     /// RMS norm over each head of q and k (Qwen3).
     pub qk_norm: bool,
@@ -153,14 +153,14 @@ pub struct Config {
     /// Every token that ends a text; may be empty.
     pub eos_token_ids: Vec<u32>,
     pub pad_token_id: Option<u32>,
-    /// How the weights are said to be stored. The files have the last word.
+    /// The dtype of the weights according to `config.json`. That of the files takes precedence.
     pub dtype: Option<WeightDtype>,
-    source: Source,
+    file: ConfigFile,
 }
 
 /// The file as it was read.
 #[derive(Clone, Debug)]
-struct Source {
+struct ConfigFile {
     text: String,
     map: Map<String, Value>,
 }
@@ -169,7 +169,7 @@ impl Config {
     /// Reads the text of a `config.json`.
     ///
     /// # Errors
-    /// Not JSON; a missing, mistyped or impossible value; a setting that is not built, by name.
+    /// Not JSON; a missing, mistyped or impossible value; a setting that is not implemented.
     pub fn from_json(text: &str) -> Result<Self, ModelError> {
         let value: Value = serde_json::from_str(text).map_err(|e| ModelError::Json(e.to_string()))?;
         let map = match value {
@@ -180,7 +180,7 @@ impl Config {
         let family = Family::read(&keys)?;
         refuse::refuse_unsupported(&keys, family)?;
         let mut config = Self::read_sizes(&keys, family)?;
-        config.source = Source { text: text.to_string(), map };
+        config.file = ConfigFile { text: text.to_string(), map };
         config.check_sizes()?;
         Ok(config)
     }
@@ -221,7 +221,7 @@ impl Config {
             eos_token_ids: keys.token_ids("eos_token_id", eos)?,
             pad_token_id: keys.token_ids("pad_token_id", &[])?.first().copied(),
             dtype: read_dtype(keys)?,
-            source: Source { text: String::new(), map: Map::new() },
+            file: ConfigFile { text: String::new(), map: Map::new() },
         })
     }
 
@@ -239,16 +239,16 @@ impl Config {
                 found: self.head_dim.to_string(),
             });
         }
-        let too_large = |key: &str, most: u128, found: u128| ModelError::BadValue {
+        let too_large = |key: &str, max: u128, found: u128| ModelError::BadValue {
             key: key.into(),
-            expected: format!("at most {most}"),
+            expected: format!("at most {max}"),
             found: found.to_string(),
         };
-        if self.num_hidden_layers > MOST_LAYERS {
-            return Err(too_large("num_hidden_layers", MOST_LAYERS as u128, self.num_hidden_layers as u128));
+        if self.num_hidden_layers > MAX_LAYERS {
+            return Err(too_large("num_hidden_layers", MAX_LAYERS as u128, self.num_hidden_layers as u128));
         }
         match self.count_parameters() {
-            count if count > MOST_PARAMETERS => Err(too_large("number of parameters", MOST_PARAMETERS, count)),
+            count if count > MAX_PARAMETERS => Err(too_large("number of parameters", MAX_PARAMETERS, count)),
             _ => Ok(()),
         }
     }
@@ -268,12 +268,12 @@ impl Config {
         self.rope.inv_freq(self.head_dim)
     }
 
-    /// Trainable numbers in the model; a tied head counts once.
+    /// Number of parameters; a tied head counts once.
     pub fn parameter_count(&self) -> u64 {
-        self.count_parameters() as u64 // at most MOST_PARAMETERS, checked on reading
+        self.count_parameters() as u64 // at most MAX_PARAMETERS, checked on reading
     }
 
-    /// In u128, where products of three sizes below 2^26 and a number of layers cannot overflow.
+    /// The count in u128, where a product of three sizes below 2^26 and the number of layers cannot overflow.
     fn count_parameters(&self) -> u128 {
         let [vocab, hidden, inner, layers] =
             [self.vocab_size, self.hidden_size, self.intermediate_size, self.num_hidden_layers].map(|n| n as u128);
@@ -285,13 +285,13 @@ impl Config {
         embeddings * vocab * hidden + layers * layer + hidden
     }
 
-    /// The same model with another vocabulary size and special tokens left to the tokenizer: for a model from scratch whose
-    /// tokenizer was trained on the data.
+    /// The same model with another vocabulary size and without special tokens, which the tokenizer then defines: for a model
+    /// from scratch with a tokenizer trained on the data.
     ///
     /// # Errors
     /// As [`Config::from_json`].
     pub fn with_vocab_size(&self, vocab_size: usize) -> Result<Self, ModelError> {
-        let mut map = self.source.map.clone();
+        let mut map = self.file.map.clone();
         map.insert("vocab_size".into(), vocab_size.into());
         for key in ["bos_token_id", "eos_token_id", "pad_token_id"] {
             map.shift_remove(key);
@@ -299,20 +299,20 @@ impl Config {
         Self::from_json(&format!("{:#}\n", Value::Object(map)))
     }
 
-    /// The file as it was read, every key in its place.
+    /// The file as it was read, with every key in its place.
     pub fn raw(&self) -> &Map<String, Value> {
-        &self.source.map
+        &self.file.map
     }
 
-    /// The text of a `config.json` for weights stored as `dtype`: the very text that was read where that already says so;
+    /// The text of a `config.json` for weights stored as `dtype`. It is the text that was read if that already names `dtype`;
     /// otherwise the same keys in the same order with `dtype` (or the older `torch_dtype`) set.
     ///
-    /// The dtype must be right because transformers 5 loads weights in the format that the config names.
+    /// The dtype must be right because transformers 5 loads weights in the dtype that the config names.
     pub fn to_json(&self, dtype: WeightDtype) -> String {
         if self.dtype == Some(dtype) {
-            return self.source.text.clone();
+            return self.file.text.clone();
         }
-        let mut map = self.source.map.clone();
+        let mut map = self.file.map.clone();
         let old_form = map.contains_key("torch_dtype") || !map.contains_key("dtype") && !map.contains_key("rope_parameters");
         map.insert(if old_form { "torch_dtype" } else { "dtype" }.into(), dtype.config_name().into());
         if old_form && map.contains_key("dtype") {
@@ -338,7 +338,7 @@ fn read_head_dim(keys: &Keys, family: Family, hidden_size: usize, heads: usize) 
     Ok(hidden_size / heads)
 }
 
-/// The window of every layer, or none. Layers of two kinds in one model are not built.
+/// The sliding window of all layers; `None`: full attention. Different windows within one model are not implemented.
 fn read_window(keys: &Keys, family: Family, layers: usize) -> Result<Option<usize>, ModelError> {
     match family {
         Family::Llama => Ok(None),
@@ -353,13 +353,13 @@ fn read_window(keys: &Keys, family: Family, layers: usize) -> Result<Option<usiz
         }
         Family::Qwen2 | Family::Qwen3 => {
             let used = keys.boolean("use_sliding_window")?.unwrap_or(false);
-            let written = if keys.has("sliding_window") { keys.size("sliding_window")? } else { Some(4096) };
+            let window = if keys.has("sliding_window") { keys.size("sliding_window")? } else { Some(4096) };
             let first_windowed = match keys.get("max_window_layers") {
                 None => 28,
                 Some(value) => value.as_u64().ok_or_else(|| keys.bad("max_window_layers", "an integer of at least 0", value))?,
             };
             let all_full = keys.get("layer_types").is_some() || first_windowed >= layers as u64;
-            if used && written.is_some() && !all_full {
+            if used && window.is_some() && !all_full {
                 return Err(ModelError::Unsupported {
                     key: "use_sliding_window".into(),
                     found: format!("true with max_window_layers {first_windowed} of {layers} layers"),
@@ -371,7 +371,7 @@ fn read_window(keys: &Keys, family: Family, layers: usize) -> Result<Option<usiz
     }
 }
 
-/// ε of the norms. Kernels hold it in f32, where a smaller one would be zero.
+/// ε of the norms. Kernels hold it in f32, where a smaller number would be zero.
 fn read_epsilon(keys: &Keys) -> Result<f64, ModelError> {
     const KEY: &str = "rms_norm_eps";
     let epsilon = keys.positive(KEY)?.unwrap_or(1e-6);

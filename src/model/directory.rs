@@ -1,5 +1,5 @@
-//! Opening a Hugging Face directory. Native only: files are mapped into memory, so that opening reads headers alone and
-//! weights are paged in as they stream to the GPU.
+//! Opening a Hugging Face directory, natively. Files are mapped into memory: opening reads only headers, and weights are paged
+//! in when they are uploaded to the GPU.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -11,19 +11,20 @@ use super::checkpoint::{Bytes, Checkpoint};
 use super::config::Config;
 use super::error::ModelError;
 
-/// One file, or an index that names several.
+/// The file of a checkpoint that has a single one.
 pub const SINGLE: &str = "model.safetensors";
+/// The index of a checkpoint that has several shards.
 pub const INDEX: &str = "model.safetensors.index.json";
 
 impl Checkpoint {
     /// Opens a directory with `config.json` and `model.safetensors`, or shards with their index.
     ///
-    /// While the checkpoint lives its files must not be changed in place. Replacing the directory by
-    /// [`replace_folder`](crate::files::replace_folder) is fine, except on Windows, where a mapped file cannot be moved: drop
-    /// it first.
+    /// The files must not be changed in place while the checkpoint is open. Replacing the directory with
+    /// [`replace_folder`](crate::files::replace_folder) is allowed. On Windows drop the checkpoint first, because a mapped file
+    /// cannot be moved there.
     ///
     /// # Errors
-    /// See [`Config::from_json`] and [`Checkpoint::from_files`]; also a directory without safetensors.
+    /// Those of [`Config::from_json`] and [`Checkpoint::from_files`]; a directory without safetensors.
     pub fn open(dir: &Path) -> Result<Self, ModelError> {
         let config = Config::open(dir)?;
         let single = dir.join(SINGLE);
@@ -43,16 +44,16 @@ impl Checkpoint {
 
 fn map(path: &Path) -> Result<Bytes, ModelError> {
     let file = File::open(path).map_err(|e| ModelError::io("open", path, e))?;
-    // SAFETY: the map is read-only. Another process that shortens the file while it is mapped would end this one with a
-    // bus error, never with wrong weights; `open` documents that files must stay as they are.
+    // SAFETY: the map is read-only. If another process shortens the mapped file, this process ends with a bus error, never with
+    // wrong weights. `open` documents that the files must not change.
     let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| ModelError::io("map into memory", path, e))?;
     Ok(Box::new(map))
 }
 
-/// The `weight_map` of an index: tensor name to file name, plain names only.
+/// The `weight_map` of an index: tensor name to plain file name.
 ///
 /// # Errors
-/// A file that cannot be read, or is no index.
+/// A file that cannot be read or is not an index.
 pub fn read_index(path: &Path) -> Result<BTreeMap<String, String>, ModelError> {
     let text = std::fs::read_to_string(path).map_err(|e| ModelError::io("read", path, e))?;
     let damaged = |reason: &str| ModelError::Corrupt { file: INDEX.into(), reason: reason.into() };
@@ -61,7 +62,7 @@ pub fn read_index(path: &Path) -> Result<BTreeMap<String, String>, ModelError> {
     let mut files = BTreeMap::new();
     for (tensor, file) in map {
         let file = file.as_str().ok_or_else(|| damaged(&format!("the file of `{tensor}` is not a string")))?;
-        // A name with a directory in it could lead anywhere on the machine.
+        // A name with a directory could be any file of the machine.
         if file.is_empty() || file.contains(['/', '\\']) || file == ".." {
             return Err(damaged(&format!("the file of `{tensor}` is \"{file}\", not a plain file name")));
         }

@@ -1,6 +1,6 @@
-//! Single values of weights in files: the floats' names there, and the way to `f32` and back.
+//! Values of weights in files: the names of their float types, and conversions to and from `f32`.
 //!
-//! A quantised matrix has no bytes for a single value. What is said here of its dtype is said of the f32 that it is decoded to.
+//! A quantised matrix has no bytes for a single value. For Q8 and Q4 these functions refer to the decoded f32.
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
@@ -43,7 +43,7 @@ impl WeightDtype {
         }
     }
 
-    /// The safetensors type, where it is one of the three.
+    /// The dtype of a safetensors type, if it is f32, f16 or bf16.
     pub fn from_safetensors(dtype: safetensors::Dtype) -> Option<Self> {
         match dtype {
             safetensors::Dtype::F32 => Some(WeightDtype::F32),
@@ -53,9 +53,8 @@ impl WeightDtype {
         }
     }
 
-    /// Widens little-endian `bytes` to `out`, exactly. `bytes` may be unaligned (a memory map).
-    ///
-    /// Elements beyond the shorter of the two are left alone; callers pass `out.len() * self.bytes()` bytes.
+    /// Widens little-endian `bytes` to `out`, exactly. `bytes` may be unaligned (a memory map). Callers pass
+    /// `out.len() * self.bytes()` bytes; elements beyond the shorter of the two are not changed.
     pub fn widen(self, bytes: &[u8], out: &mut [f32]) {
         debug_assert_eq!(bytes.len(), out.len() * self.bytes());
         match self {
@@ -93,13 +92,13 @@ impl WeightDtype {
 
 /// Position of the first NaN or infinity, if there is one.
 pub fn first_non_finite(values: &[f32]) -> Option<usize> {
-    // NaN and infinity are the patterns with all exponent bits set. This maximum vectorises, the search does not.
+    // NaN and infinity have all exponent bits set. The maximum is vectorised; the search would not be.
     let largest = values.iter().fold(0, |largest, v| (v.to_bits() & 0x7FFF_FFFF).max(largest));
     if largest < 0x7F80_0000 { None } else { values.iter().position(|v| !v.is_finite()) }
 }
 
-/// Position of the largest of the `values` of a tensor, if every one of them is zero as it is `stored` and not all were: a format
-/// too small for the tensor. A bias may vanish: beside what it is added to, it is nothing.
+/// The position of the largest of the `values` of a tensor if all of them were `stored` as zero although not all are zero. The
+/// format is then too small for the tensor. Biases are exempt: one so small does not matter to the sum.
 pub fn vanished(tensor: &str, values: &[f32], stored: &[f32]) -> Option<usize> {
     if tensor.ends_with(".bias") || stored.iter().any(|v| *v != 0.0) {
         return None;
@@ -112,7 +111,8 @@ pub fn vanished(tensor: &str, values: &[f32], stored: &[f32]) -> Option<usize> {
 mod tests {
     use super::*;
 
-    fn through(dtype: WeightDtype, values: &[f32]) -> Vec<f32> {
+    /// `values` after a conversion to `dtype` and back.
+    fn round_trip(dtype: WeightDtype, values: &[f32]) -> Vec<f32> {
         let mut bytes = Vec::new();
         dtype.narrow(values, &mut bytes);
         let mut back = vec![0.0; values.len()];
@@ -123,11 +123,11 @@ mod tests {
     #[test]
     fn f32_keeps_every_bit() {
         let values = [0.0, -0.0, 1.0, f32::MIN_POSITIVE, 1e-45, f32::MAX, -1.234_567_9e-7];
-        let back = through(WeightDtype::F32, &values);
+        let back = round_trip(WeightDtype::F32, &values);
         assert!(values.iter().zip(&back).all(|(a, b)| a.to_bits() == b.to_bits()));
     }
 
-    /// Every 16-bit pattern that is a number survives the way to f32 and back.
+    /// Every 16-bit pattern that is a number is unchanged by a conversion to f32 and back.
     #[test]
     fn halves_round_trip() {
         for dtype in [WeightDtype::F16, WeightDtype::Bf16] {
@@ -144,11 +144,11 @@ mod tests {
 
     #[test]
     fn ties_go_to_even() {
-        // bf16 has 8 significant bits: 1 + 2^-8 lies half way between 1 and 1 + 2^-7.
-        let bf = through(WeightDtype::Bf16, &[1.0 + 2f32.powi(-8), 1.0 + 3.0 * 2f32.powi(-8), 1.0 + 2f32.powi(-8) + 1e-6]);
+        // bf16 has 8 significant bits: 1 + 2^-8 is half-way between 1 and 1 + 2^-7.
+        let bf = round_trip(WeightDtype::Bf16, &[1.0 + 2f32.powi(-8), 1.0 + 3.0 * 2f32.powi(-8), 1.0 + 2f32.powi(-8) + 1e-6]);
         assert_eq!(bf, [1.0, 1.0 + 2f32.powi(-6), 1.0 + 2f32.powi(-7)]);
-        // f16 has 11: the same with 2^-11; and its smallest subnormal is 2^-24.
-        let half = through(
+        // f16 has 11 significant bits: the same with 2^-11. Its smallest subnormal is 2^-24.
+        let half = round_trip(
             WeightDtype::F16,
             &[1.0 + 2f32.powi(-11), 1.0 + 3.0 * 2f32.powi(-11), 2f32.powi(-24), 2f32.powi(-25), 65_520.0],
         );
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn names() {
+    fn dtypes_are_found_by_their_names() {
         for dtype in [WeightDtype::F32, WeightDtype::F16, WeightDtype::Bf16] {
             assert_eq!(WeightDtype::from_config_name(dtype.config_name()), Some(dtype));
         }

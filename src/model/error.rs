@@ -1,9 +1,8 @@
-//! What can go wrong between a Hugging Face directory and a model in memory.
+//! Errors from a Hugging Face directory to a running model.
 
 use std::path::PathBuf;
 
-/// Errors of the model room. Every message names the thing, what was expected, what was found, and where it helps, what
-/// to do.
+/// Errors of the `model` module. Every message says what was expected, what was found and, where it helps, what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
     /// Wraps an error with the file it came from.
@@ -19,7 +18,7 @@ pub enum ModelError {
     #[error("`{key}`: expected {expected}, found {found}")]
     BadValue { key: String, expected: String, found: String },
 
-    /// A setting that would change the mathematics and is not built.
+    /// A setting that changes the mathematics and is not implemented.
     #[error("`{key}` is {found}, which is not supported; supported: {supported}")]
     Unsupported { key: String, found: String, supported: String },
 
@@ -46,7 +45,7 @@ pub enum ModelError {
     #[error(transparent)]
     Files(#[from] crate::files::FileError),
 
-    /// A model that is meant by its name on the hub.
+    /// A model that is given by its name on the hub.
     #[error("model {model}: {found}; {fix}")]
     Hub { model: String, found: String, fix: String },
 
@@ -88,7 +87,7 @@ pub enum ModelError {
     Gpu(#[from] crate::gpu::GpuError),
 
     #[error(
-        "the cache of a rollout holds {entries} positions, {} MiB a layer, but one binding of this adapter may have {} MiB; lower \
+        "the cache of a rollout holds {entries} positions, {} MiB per layer, but one binding of this adapter may have {} MiB; lower \
          the chains that run at a time (per_device_train_batch_size, num_generations; --batch-size, --chains), \
          max_completion_length or max_length, or choose another adapter (--adapter)",
         needed.div_ceil(1 << 20),
@@ -96,22 +95,22 @@ pub enum ModelError {
     )]
     CacheTooLarge { entries: usize, needed: u64, allowed: u64 },
 
-    /// Whoever followed the work ended it.
+    /// The caller's observer stopped the work.
     #[error("stopped")]
     Stopped,
 
-    /// A batch that does not fit the pass it is given to, or the model.
+    /// A batch that does not fit its pass or the model.
     #[error("{what}: at most {allowed}, but the batch has {found}")]
     Batch { what: &'static str, allowed: usize, found: usize },
 }
 
 impl ModelError {
-    /// Says in which file it happened.
+    /// The same error, with the file in which it occurred.
     pub fn in_file(self, file: impl Into<String>) -> Self {
         ModelError::InFile { file: file.into(), source: Box::new(self) }
     }
 
-    /// An input or output error, with a full disk told apart because the remedy differs.
+    /// An I/O error. A full disk is an error of its own, because the remedy differs.
     pub fn io(action: &'static str, path: impl Into<PathBuf>, source: std::io::Error) -> Self {
         let path = path.into();
         match source.kind() {

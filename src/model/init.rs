@@ -1,12 +1,12 @@
-//! Weights from nothing but a config and a seed.
+//! Initial weights from a config and a seed.
 //!
-//! Matrices are normal with standard deviation 1/sqrt(fan-in), so that each keeps the scale of its input. The two that
-//! write to the residual stream (`o_proj`, `down_proj`) are divided further by sqrt(2 layers), the number of terms that
-//! the stream sums up. The embedding has 1/sqrt(hidden): with a tied head the first logits are then of order 1
-//! (hidden 64 gives 1/8). Norm gains are 1, biases 0.
+//! Matrices are normal with standard deviation 1/sqrt(fan-in), so that each keeps the scale of its input. The two that write to
+//! the residual stream (`o_proj`, `down_proj`) are further divided by sqrt(2 layers), because the stream sums 2 layers terms.
+//! The embedding has standard deviation 1/sqrt(hidden) (hidden 64 gives 1/8), so that the first logits of a tied head are of
+//! order 1. Norm gains are 1, biases 0.
 //!
-//! Every tensor has a random stream of its own, keyed by seed and name, and element i of it is a function of i: the
-//! weights do not depend on the order or the size of the pieces in which they are read.
+//! Every tensor has a random stream of its own, keyed by seed and name, and element i depends only on i. So the weights do not
+//! depend on the order and the size of reads.
 
 use std::collections::HashMap;
 
@@ -23,7 +23,7 @@ pub struct Init {
     tensors: HashMap<String, (usize, Fill)>,
 }
 
-/// How a tensor starts.
+/// The initial values of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fill {
     Constant(f32),
@@ -32,7 +32,7 @@ enum Fill {
 }
 
 impl Init {
-    /// The initial weights of `config` for `seed`. Nothing is computed before it is read.
+    /// The initial weights of `config` for `seed`. Values are computed when they are read.
     pub fn new(config: Config, seed: u64) -> Self {
         let layers = config.num_hidden_layers;
         let tensors = tensors(&config).into_iter().map(|spec| (spec.name.clone(), (spec.len(), fill(&spec, layers)))).collect();
@@ -79,7 +79,7 @@ fn key(seed: u64, name: &str) -> [u32; 2] {
     threefry2x32([seed as u32, (seed >> 32) as u32], [hash as u32, (hash >> 32) as u32])
 }
 
-/// Element `index` of a stream of standard normals (Box-Muller on two 32-bit uniforms; at most 6.7 in size).
+/// Element `index` of a stream of standard normals (Box-Muller on two 32-bit uniforms; absolute value at most 6.7).
 fn normal(key: [u32; 2], index: u64) -> f64 {
     let [a, b] = threefry2x32(key, [index as u32, (index >> 32) as u32]);
     let unit = |bits: u32| (f64::from(bits) + 0.5) / 4_294_967_296.0;

@@ -1,11 +1,11 @@
-//! How a checkpoint is laid out in files: shards, safetensors headers, index. Pure, so that a browser can save as well.
+//! The layout of a checkpoint in files: shards, safetensors headers, index. It uses no files, so that a browser can save too.
 
 use serde_json::{Map, Value, json};
 
 use super::names::TensorSpec;
 use crate::ops::weight_dtype::WeightDtype;
 
-/// Largest shard that transformers writes by default, in bytes.
+/// The largest shard that transformers writes by default, in bytes.
 pub const DEFAULT_SHARD_BYTES: u64 = 5_000_000_000;
 
 /// One safetensors file: its name, and its tensors in the order of their bytes.
@@ -15,7 +15,7 @@ pub struct Shard {
     pub tensors: Vec<TensorSpec>,
 }
 
-/// Distributes tensors over files of at most `shard_bytes` (a larger tensor gets a file of its own), in order.
+/// Distributes tensors over files of at most `shard_bytes`, in order. A larger tensor gets a file of its own.
 pub fn shards(tensors: Vec<TensorSpec>, dtype: WeightDtype, shard_bytes: u64) -> Vec<Shard> {
     let mut groups: Vec<Vec<TensorSpec>> = vec![Vec::new()];
     let mut used = 0;
@@ -38,13 +38,13 @@ pub fn shards(tensors: Vec<TensorSpec>, dtype: WeightDtype, shard_bytes: u64) ->
     groups.into_iter().enumerate().map(|(i, tensors)| Shard { file: file(i), tensors }).collect()
 }
 
-/// Everything in a safetensors file before the numbers: length, JSON, padding to 8 bytes.
+/// The header of a safetensors file: length, JSON, padding to 8 bytes.
 pub fn header(shard: &Shard, dtype: WeightDtype) -> Vec<u8> {
     let name = dtype.safetensors_name();
     header_of(shard.tensors.iter().map(|t| (t.name.as_str(), name, &t.shape[..], byte_len(t, dtype))))
 }
 
-/// As [`header`], of arrays in their order: name, safetensors' name of the type, shape, bytes.
+/// The header of a safetensors file with these arrays in this order: name, safetensors' name of the type, shape, bytes.
 pub fn header_of<'a, N>(arrays: impl Iterator<Item = (&'a str, &'a str, &'a [N], u64)>) -> Vec<u8>
 where
     N: serde::Serialize + 'a,
@@ -70,8 +70,8 @@ pub fn index(shards: &[Shard], dtype: WeightDtype) -> Option<String> {
         return None;
     }
     let total: u64 = shards.iter().flat_map(|s| &s.tensors).map(|t| byte_len(t, dtype)).sum();
-    let place = |shard: &Shard| shard.tensors.iter().map(|t| (t.name.clone(), shard.file.clone().into())).collect::<Vec<_>>();
-    let map: Map<String, Value> = shards.iter().flat_map(place).collect();
+    let files = |shard: &Shard| shard.tensors.iter().map(|t| (t.name.clone(), shard.file.clone().into())).collect::<Vec<_>>();
+    let map: Map<String, Value> = shards.iter().flat_map(files).collect();
     Some(format!("{:#}\n", json!({"metadata": {"total_size": total}, "weight_map": map})))
 }
 

@@ -1,9 +1,9 @@
-//! The model room.
+//! Models: files, weights on the GPU, and the decoder.
 //!
-//! What a Hugging Face directory says (`config`), which tensors it holds (`names`), and how their numbers get in and out:
-//! `quantised` is how matrices are packed, `source` is what all weights look like, `checkpoint` reads them from files, `init`
-//! makes them from a seed, `save` writes them. On the GPU they are `tensors`, packed as a `weight_policy` says; a model's are its
-//! `weights`, with an adapter (`lora`) beside them, and `decoder` runs them: forward, backward, and with a cache.
+//! `config` reads `config.json` and `names` lists the tensors. `source` is the interface of all weights: `checkpoint` reads them
+//! from files, `init` draws them from a seed, `save` writes them. `quantised` packs matrices. On the GPU weights are `tensors`,
+//! held as a `weight_policy` says. A model has `weights` and may have an adapter (`lora`). `decoder` runs them: forward,
+//! backward, and with a cache.
 
 mod batch;
 pub mod checkpoint;
@@ -21,7 +21,6 @@ pub mod tensors;
 pub mod weight_policy;
 pub mod weights;
 
-#[cfg(not(target_arch = "wasm32"))]
 #[cfg(not(target_arch = "wasm32"))]
 pub mod directory;
 #[cfg(not(target_arch = "wasm32"))]

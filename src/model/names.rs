@@ -1,4 +1,4 @@
-//! The tensors of a model: under their Hugging Face names, as files hold them, and fused into groups, as the GPU does.
+//! The tensors of a model: with their Hugging Face names in files, and fused into groups on the GPU.
 //!
 //! ```text
 //! files                                          groups
@@ -7,11 +7,11 @@
 //! model.layers.0.self_attn.v_proj.weight [K, H]  ┘
 //! ```
 //!
-//! All matrices are `[out, in]`, row-major; stacking by rows is therefore plain concatenation.
+//! All matrices are `[out, in]`, row-major. Stacking by rows is therefore concatenation.
 
 use super::config::Config;
 
-/// One tensor as a file holds it.
+/// Name and shape of a tensor in files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorSpec {
     pub name: String,
@@ -30,22 +30,22 @@ impl TensorSpec {
     }
 }
 
-/// What a group does in the decoder. Optimisers and initialisation treat the kinds differently.
+/// The kind of a group. Optimiser and quantisation treat the kinds differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum GroupKind {
     Embedding,
     Matrix,
     Norm,
     Bias,
 }
 
-/// Tensors of one kind that live in one buffer, stacked by rows: `[rows, cols]`.
+/// Tensors of one kind, stacked by rows: `[rows, cols]`. Products read a group as one matrix.
 ///
 /// A norm is `[1, H]`, the pair of q and k norms `[2, head_dim]`, a bias `[n, 1]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
     pub name: String,
-    pub kind: Kind,
+    pub kind: GroupKind,
     pub rows: usize,
     pub cols: usize,
     pub parts: Vec<Part>,
@@ -60,7 +60,7 @@ pub struct Part {
 }
 
 impl Group {
-    pub(super) fn new(name: String, kind: Kind, cols: usize, parts: Vec<(String, usize)>) -> Self {
+    pub(super) fn new(name: String, kind: GroupKind, cols: usize, parts: Vec<(String, usize)>) -> Self {
         let mut rows = 0;
         let parts = parts
             .into_iter()
@@ -84,14 +84,14 @@ impl Group {
     /// The shape of `part` in a file.
     pub fn shape_of(&self, part: &Part) -> Vec<usize> {
         match self.kind {
-            Kind::Embedding | Kind::Matrix => vec![part.rows, self.cols],
-            Kind::Norm => vec![self.cols],
-            Kind::Bias => vec![part.rows],
+            GroupKind::Embedding | GroupKind::Matrix => vec![part.rows, self.cols],
+            GroupKind::Norm => vec![self.cols],
+            GroupKind::Bias => vec![part.rows],
         }
     }
 }
 
-/// Where the groups of one model lie in [`Groups::list`].
+/// The indices of one layer's groups in [`Groups::list`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LayerGroups {
     pub input_norm: usize,
@@ -104,7 +104,7 @@ pub struct LayerGroups {
     pub down: usize,
 }
 
-/// Every group of a model, in the order of the forward pass, and an index by role.
+/// Every group of a model in the order of the forward pass, and their indices by role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Groups {
     pub list: Vec<Group>,
@@ -125,14 +125,14 @@ impl Groups {
         };
         let (vocab, hidden) = (config.vocab_size, config.hidden_size);
         let one = |name: &str, kind, rows, hf_name: &str| Group::new(name.into(), kind, hidden, vec![(hf_name.into(), rows)]);
-        let embed = add(one("embed", Kind::Embedding, vocab, EMBED));
+        let embed = add(one("embed", GroupKind::Embedding, vocab, EMBED));
         let layers = (0..config.num_hidden_layers).map(|layer| add_layer(config, layer, &mut add)).collect();
-        let final_norm = add(one("final_norm", Kind::Norm, 1, "model.norm.weight"));
-        let head = (!config.tie_word_embeddings).then(|| add(one("head", Kind::Matrix, vocab, LM_HEAD)));
+        let final_norm = add(one("final_norm", GroupKind::Norm, 1, "model.norm.weight"));
+        let head = (!config.tie_word_embeddings).then(|| add(one("head", GroupKind::Matrix, vocab, LM_HEAD)));
         Groups { list, embed, layers, final_norm, head }
     }
 
-    /// The group that multiplies the last hidden state to logits: the head, or the embedding where they are tied.
+    /// The group that maps the last hidden state to logits: the head, or the embedding where they are tied.
     pub fn output(&self) -> usize {
         self.head.unwrap_or(self.embed)
     }
@@ -150,21 +150,21 @@ fn add_layer(config: &Config, layer: usize, add: &mut impl FnMut(Group) -> usize
         let parts = parts.iter().map(|(hf, rows)| (format!("model.layers.{layer}.{hf}"), *rows)).collect();
         add(Group::new(format!("layers.{layer}.{name}"), kind, cols, parts))
     };
-    let input_norm = group("input_norm", Kind::Norm, hidden, &[("input_layernorm.weight", 1)]);
+    let input_norm = group("input_norm", GroupKind::Norm, hidden, &[("input_layernorm.weight", 1)]);
     let qkv_parts = [("self_attn.q_proj.weight", q), ("self_attn.k_proj.weight", kv), ("self_attn.v_proj.weight", kv)];
-    let qkv = group("qkv", Kind::Matrix, hidden, &qkv_parts);
+    let qkv = group("qkv", GroupKind::Matrix, hidden, &qkv_parts);
     let bias_parts = [("self_attn.q_proj.bias", q), ("self_attn.k_proj.bias", kv), ("self_attn.v_proj.bias", kv)];
-    let qkv_bias = config.qkv_bias.then(|| group("qkv_bias", Kind::Bias, 1, &bias_parts));
+    let qkv_bias = config.qkv_bias.then(|| group("qkv_bias", GroupKind::Bias, 1, &bias_parts));
     let norm_parts = [("self_attn.q_norm.weight", 1), ("self_attn.k_norm.weight", 1)];
-    let qk_norm = config.qk_norm.then(|| group("qk_norm", Kind::Norm, config.head_dim, &norm_parts));
-    let o = group("o", Kind::Matrix, q, &[("self_attn.o_proj.weight", hidden)]);
-    let post_norm = group("post_norm", Kind::Norm, hidden, &[("post_attention_layernorm.weight", 1)]);
-    let gate_up = group("gate_up", Kind::Matrix, hidden, &[("mlp.gate_proj.weight", inner), ("mlp.up_proj.weight", inner)]);
-    let down = group("down", Kind::Matrix, inner, &[("mlp.down_proj.weight", hidden)]);
+    let qk_norm = config.qk_norm.then(|| group("qk_norm", GroupKind::Norm, config.head_dim, &norm_parts));
+    let o = group("o", GroupKind::Matrix, q, &[("self_attn.o_proj.weight", hidden)]);
+    let post_norm = group("post_norm", GroupKind::Norm, hidden, &[("post_attention_layernorm.weight", 1)]);
+    let gate_up = group("gate_up", GroupKind::Matrix, hidden, &[("mlp.gate_proj.weight", inner), ("mlp.up_proj.weight", inner)]);
+    let down = group("down", GroupKind::Matrix, inner, &[("mlp.down_proj.weight", hidden)]);
     LayerGroups { input_norm, qkv, qkv_bias, qk_norm, o, post_norm, gate_up, down }
 }
 
-/// Every tensor that the files of this model hold, in the order in which they are written.
+/// Every tensor in the files of this model, in the order in which they are written.
 pub fn tensors(config: &Config) -> Vec<TensorSpec> {
     specs(&Groups::of(config).list)
 }

@@ -1,4 +1,4 @@
-//! Writing a Hugging Face directory, tensor by tensor: the model is never in memory as a whole.
+//! Writing a Hugging Face directory tensor by tensor, so that the model is never in memory as a whole.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -14,11 +14,11 @@ use super::source::TensorSource;
 use crate::files::{FileError, replace_folder};
 use crate::ops::weight_dtype::WeightDtype;
 
-/// Elements read and written at a time.
-const PIECE: usize = 1 << 18;
+/// Elements per read and write.
+const WRITE_ELEMENTS: usize = 1 << 18;
 
-/// Writes `config.json`, safetensors and index into a directory that exists, taking the tensors piece by piece in the
-/// order of [`tensors`]. Not atomic: use it inside [`replace_folder`], as [`save_checkpoint`] does.
+/// Writes `config.json`, safetensors and index into an existing directory. The tensors must come in the order of [`tensors`];
+/// each may come in several writes. It is not atomic: use it inside [`replace_folder`], as [`save_checkpoint`] does.
 pub struct CheckpointWriter {
     dir: PathBuf,
     dtype: WeightDtype,
@@ -38,7 +38,7 @@ struct OpenShard {
 }
 
 impl CheckpointWriter {
-    /// Starts a checkpoint in `dir`: writes `config.json` and, above `shard_bytes`, the index.
+    /// Starts a checkpoint in `dir`. Writes `config.json` and, if there are several shards, the index.
     pub fn create(dir: &Path, config: &Config, dtype: WeightDtype, shard_bytes: u64) -> Result<Self, ModelError> {
         let shards = layout::shards(tensors(config), dtype, shard_bytes);
         write_file(&dir.join("config.json"), config.to_json(dtype).as_bytes())?;
@@ -50,11 +50,11 @@ impl CheckpointWriter {
         Ok(writer)
     }
 
-    /// Appends `values` to `tensor`, which must be the one whose turn it is.
+    /// Appends `values` to `tensor`, which must be the current one.
     ///
     /// # Errors
-    /// NaN or infinity (a broken model is not saved), values too large or all too small for `dtype`, a wrong tensor or too many
-    /// elements, a full disk.
+    /// NaN or infinity, because a broken model is not saved; a value too large for `dtype`, or only values too small for it; a
+    /// wrong tensor or too many elements; a full disk.
     pub fn write(&mut self, tensor: &str, values: &[f32]) -> Result<(), ModelError> {
         let Some(OpenShard { path, out, current: Some(spec), written, .. }) = &mut self.file else {
             return Err(ModelError::WriteOrder(format!("`{tensor}` came after the last tensor")));
@@ -76,7 +76,7 @@ impl CheckpointWriter {
         if *written == spec.len() { self.advance() } else { Ok(()) }
     }
 
-    /// Ends the checkpoint; every tensor must have come.
+    /// Ends the checkpoint. Every tensor must be complete.
     pub fn finish(self) -> Result<(), ModelError> {
         match self.file.and_then(|file| file.current) {
             Some(spec) => Err(ModelError::WriteOrder(format!("`{}` is not complete", spec.name))),
@@ -84,7 +84,7 @@ impl CheckpointWriter {
         }
     }
 
-    /// Goes on to the next tensor, in the next file where this one is full.
+    /// Goes to the next tensor, and to the next file after the last tensor of this one.
     fn advance(&mut self) -> Result<(), ModelError> {
         if let Some(file) = &mut self.file {
             file.written = 0;
@@ -114,7 +114,8 @@ impl OpenShard {
     }
 }
 
-/// f16 ends at 65504 and begins at 6e-8 (bf16 nearly as f32): rounding to infinity, or all to zero, would save a broken model.
+/// Refuses values that become infinite, or all zero, when rounded to `dtype`: the saved model would be broken. f16 reaches from
+/// 6e-8 to 65504, bf16 nearly as far as f32.
 fn refuse_rounding(tensor: &str, start: usize, values: &[f32], bytes: &[u8], dtype: WeightDtype) -> Result<(), ModelError> {
     if dtype == WeightDtype::F32 {
         return Ok(());
@@ -132,13 +133,13 @@ fn refuse_rounding(tensor: &str, start: usize, values: &[f32], bytes: &[u8], dty
     }
 }
 
-/// Writes one file as a whole.
+/// Writes one file.
 pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), ModelError> {
     std::fs::write(path, bytes).map_err(|e| ModelError::io("write", path, e))
 }
 
-/// Writes all tensors of `source` with a [`CheckpointWriter`], and `extras` (tokenizer, generation config: file name and
-/// bytes) beside them, into a directory that exists.
+/// Writes all tensors of `source` with a [`CheckpointWriter`] into an existing directory. `extras` are further files, such as
+/// the tokenizer, by name and bytes.
 pub fn write_checkpoint(
     dir: &Path,
     dtype: WeightDtype,
@@ -157,8 +158,8 @@ pub fn write_checkpoint(
     let mut writer = CheckpointWriter::create(dir, config, dtype, shard_bytes)?;
     let mut buffer = Vec::new();
     for spec in tensors(config) {
-        for start in (0..spec.len()).step_by(PIECE) {
-            buffer.resize(PIECE.min(spec.len() - start), 0.0);
+        for start in (0..spec.len()).step_by(WRITE_ELEMENTS) {
+            buffer.resize(WRITE_ELEMENTS.min(spec.len() - start), 0.0);
             source.read(&spec.name, start, &mut buffer)?;
             writer.write(&spec.name, &buffer)?;
         }
@@ -166,10 +167,10 @@ pub fn write_checkpoint(
     writer.finish()
 }
 
-/// Saves a whole model to `dir`, a new folder or an empty one: it is there once all bytes are on the disk.
+/// Saves a model to `dir`, which must be new or empty. The folder appears when all bytes are on the disk.
 ///
 /// # Errors
-/// Those of [`CheckpointWriter::write`] and [`replace_folder`]; also a `dir` with anything in it, which is never replaced.
+/// Those of [`CheckpointWriter::write`] and [`replace_folder`]; a `dir` that is not empty, which is never replaced.
 pub fn save_checkpoint(
     dir: &Path,
     dtype: WeightDtype,

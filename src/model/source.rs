@@ -1,4 +1,4 @@
-//! Where weights come from: files, bytes in memory, or a random seed, all behind one small trait.
+//! The interface of all sources of weights: files, bytes in memory, a random seed.
 
 use super::config::Config;
 use super::error::ModelError;
@@ -6,7 +6,7 @@ use super::names::Group;
 use super::quantised::Plane;
 use crate::ops::weight_dtype::WeightDtype;
 
-/// A model's weights under their Hugging Face names, read in pieces of any size and widened to `f32`.
+/// A model's weights by their Hugging Face names. Any range of a tensor can be read, widened to `f32`.
 pub trait TensorSource: Send + Sync {
     /// The model that the weights belong to.
     fn config(&self) -> &Config;
@@ -14,23 +14,23 @@ pub trait TensorSource: Send + Sync {
     /// Fills `out` with elements `start .. start + out.len()` of `tensor`, row-major.
     ///
     /// # Errors
-    /// An unknown name, a range outside the tensor, or a value among those read that is NaN or infinite.
+    /// An unknown name; a range outside the tensor; a value in the range that is NaN or infinite.
     fn read(&self, tensor: &str, start: usize, out: &mut [f32]) -> Result<(), ModelError>;
 
-    /// How the matrices are quantised, if they are: which of them is said by [`WeightDtype::of_group`].
+    /// The dtype of the quantised matrices, if there are any. [`WeightDtype::of_group`] says which these are.
     fn quantisation(&self) -> Option<WeightDtype> {
         None
     }
 
-    /// Fills `out` with entries `start ..` of one plane of a quantised matrix, as they are stored (a scale as its bits).
+    /// Fills `out` with entries `start ..` of one plane of a quantised matrix, as they are stored. Scales are given as bits.
     ///
     /// # Errors
-    /// A tensor that has no such plane, a range outside it, or a scale that is NaN or infinite.
+    /// A tensor without such a plane; a range outside it; a scale that is NaN or infinite.
     fn read_plane(&self, tensor: &str, _plane: Plane, _start: usize, _out: &mut [u32]) -> Result<(), ModelError> {
         Err(ModelError::UnknownTensor(format!("{tensor}, quantised")))
     }
 
-    /// Fills `out` with elements `start .. start + out.len()` of a fused `[rows, cols]` group, across its parts.
+    /// Fills `out` with elements `start .. start + out.len()` of a fused `[rows, cols]` group, across its tensors.
     fn read_group(&self, group: &Group, start: usize, out: &mut [f32]) -> Result<(), ModelError> {
         let end = start.saturating_add(out.len());
         if end > group.len() {
@@ -48,15 +48,15 @@ pub trait TensorSource: Send + Sync {
     }
 }
 
-/// Hands a whole group to `take(start, values)` in pieces of at most `piece` elements, in order, so that no large
-/// tensor is ever held twice.
+/// Reads a whole group in order, at most `max_len` elements at a time, and passes them to `take(start, values)`. So a large
+/// tensor is never in memory as a whole.
 pub fn stream_group<E: From<ModelError>>(
     source: &dyn TensorSource,
     group: &Group,
-    piece: usize,
+    max_len: usize,
     mut take: impl FnMut(usize, &[f32]) -> Result<(), E>,
 ) -> Result<(), E> {
-    let mut buffer = vec![0.0; piece.max(1).min(group.len())];
+    let mut buffer = vec![0.0; max_len.max(1).min(group.len())];
     let mut start = 0;
     while start < group.len() {
         let len = buffer.len().min(group.len() - start);

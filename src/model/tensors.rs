@@ -1,12 +1,12 @@
-//! Sets of tensors on the GPU: a model's weights, an adapter's, a gradient, an optimiser's moments.
+//! Sets of tensors on the GPU: the weights of a model or adapter, a gradient, the moments of an optimiser.
 //!
 //! ```text
-//! group      [rows, cols]        tensors of one role, stacked by rows (names.rs)
-//!   chunk     rows first ..       one buffer, no larger than a binding may be; two where codes and scales are apart
+//! group      [rows, cols]        tensors stacked by rows (names.rs)
+//!   chunk    rows first ..       one buffer of at most the size of a binding; two buffers (codes and scales) if quantised
 //! ```
 //!
-//! Most groups are one chunk. An embedding of 151,936 rows is several on an adapter with bindings of 128 MiB; whoever
-//! multiplies with it goes chunk by chunk, and nobody else notices.
+//! Most groups are one chunk. An embedding of 151,936 rows is several chunks on an adapter with bindings of 128 MiB. Only
+//! products with it see the chunks.
 
 use super::config::Config;
 use super::error::ModelError;
@@ -17,22 +17,22 @@ use crate::gpu::{Buffer, Gpu, PlanBuilder, Tensor};
 use crate::ops::matrix::{FullChunk, Matrix, Packed, RowChunk, Storage};
 use crate::ops::weight_dtype::WeightDtype;
 
-/// Elements moved between host and GPU at a time: 4 MiB.
-const PIECE: usize = 1 << 20;
-/// Rows of a chunk are a multiple of this, where there is more than one: products with its columns stay aligned.
-pub const SLAB_ROWS: usize = 32;
+/// Elements per transfer between host and GPU: 4 MiB.
+const TRANSFER_ELEMENTS: usize = 1 << 20;
+/// Where a group has several chunks, their rows are a multiple of this, so that products over its columns stay aligned.
+pub const MIN_CHUNK_ROWS: usize = 32;
 
-/// The buffers of some groups, in their order.
+/// The buffers of a list of groups, in their order.
 #[derive(Clone)]
 pub struct TensorSet {
     groups: Vec<Group>,
     /// The chunks of each group.
-    held: Vec<Vec<MemoryUsage>>,
+    chunks: Vec<Vec<Chunk>>,
 }
 
-/// Rows of a group in one buffer, or in two.
+/// Rows `first .. first + rows` of a group, in one or two buffers.
 #[derive(Clone)]
-struct MemoryUsage {
+struct Chunk {
     first: usize,
     rows: usize,
     dtype: WeightDtype,
@@ -41,22 +41,22 @@ struct MemoryUsage {
     scales: Option<Buffer>,
 }
 
-/// A range of a tensor in a buffer.
-struct Piece<'a> {
+/// A range of a tensor within one buffer.
+struct BufferRange<'a> {
     buffer: &'a Buffer,
-    /// First entry in the buffer.
+    /// First entry within the buffer.
     start: usize,
     /// First entry within the tensor.
-    at: usize,
+    tensor_start: usize,
     len: usize,
 }
 
-impl MemoryUsage {
+impl Chunk {
     fn buffers(&self) -> impl Iterator<Item = &Buffer> {
         std::iter::once(&self.words).chain(&self.scales)
     }
 
-    /// Entries of a plane that `values` values have; `None` asks for plain f32.
+    /// Entries of a plane for `values` values. The plane `None` is plain f32. `None` is returned for a plane that is not there.
     fn entries(&self, plane: Option<Plane>, values: usize) -> Option<usize> {
         match (self.dtype, plane) {
             (WeightDtype::F32, None) => Some(values),
@@ -70,18 +70,18 @@ impl MemoryUsage {
     }
 }
 
-/// Rows of the chunks of a `[rows, cols]` group, whose buffers may have `most` words.
-fn slab_rows(rows: usize, words_a_row: usize, most: usize) -> usize {
-    let fitting = most / words_a_row.max(1);
-    if rows <= fitting || fitting < SLAB_ROWS {
-        return rows; // one chunk; what does not fit at all is refused by name when its buffer is made
+/// Rows per chunk of a group of `rows` rows, with at most `max_words` words per buffer.
+fn rows_per_chunk(rows: usize, words_per_row: usize, max_words: usize) -> usize {
+    let fitting = max_words / words_per_row.max(1);
+    if rows <= fitting || fitting < MIN_CHUNK_ROWS {
+        return rows; // one chunk; if it is too large, the creation of its buffer fails with a message that names it
     }
-    let chunks = rows.div_ceil(fitting / SLAB_ROWS * SLAB_ROWS);
-    rows.div_ceil(chunks).next_multiple_of(SLAB_ROWS)
+    let chunks = rows.div_ceil(fitting / MIN_CHUNK_ROWS * MIN_CHUNK_ROWS);
+    rows.div_ceil(chunks).next_multiple_of(MIN_CHUNK_ROWS)
 }
 
-/// Writes elements `start ..` of a group into its chunks, encoded as these are held.
-fn write_group(gpu: &Gpu, group: &Group, chunks: &[MemoryUsage], start: usize, values: &[f32]) -> Result<(), ModelError> {
+/// Writes elements `start ..` of a group into its chunks, encoded in their dtype.
+fn write_group(gpu: &Gpu, group: &Group, chunks: &[Chunk], start: usize, values: &[f32]) -> Result<(), ModelError> {
     for chunk in chunks {
         let (first, end) = (chunk.first * group.cols, (chunk.first + chunk.rows) * group.cols);
         let (from, to) = (start.max(first), (start + values.len()).min(end));
@@ -105,38 +105,38 @@ fn write_group(gpu: &Gpu, group: &Group, chunks: &[MemoryUsage], start: usize, v
 }
 
 impl TensorSet {
-    /// Zeros in f32 for `groups`; `role` ("gradient", "first moment", …) names the buffers.
+    /// Zeros in f32 for `groups`. `role` ("gradient", "first moment", …) is part of the buffers' names.
     ///
     /// # Errors
     /// Too little GPU memory.
     pub fn zeros(gpu: &Gpu, groups: &[Group], role: &str) -> Result<Self, ModelError> {
-        Self::room(gpu, groups, WeightDtype::F32, role)
+        Self::allocate(gpu, groups, WeightDtype::F32, role)
     }
 
-    /// Zeros for `groups`, their matrices held in `dtype`.
+    /// Zeros for `groups`, with matrices in `dtype`.
     ///
     /// # Errors
     /// Too little GPU memory.
-    pub fn room(gpu: &Gpu, groups: &[Group], dtype: WeightDtype, role: &str) -> Result<Self, ModelError> {
-        let most = (gpu.max_binding().min(gpu.max_buffer()) / 4) as usize;
-        let chunks = |group: &Group| -> Result<Vec<MemoryUsage>, ModelError> {
+    pub fn allocate(gpu: &Gpu, groups: &[Group], dtype: WeightDtype, role: &str) -> Result<Self, ModelError> {
+        let max_words = (gpu.max_binding().min(gpu.max_buffer()) / 4) as usize;
+        let chunks = |group: &Group| -> Result<Vec<Chunk>, ModelError> {
             let dtype = dtype.of_group(group);
             let words = dtype.entries(Plane::Packed, group.cols);
-            let step = slab_rows(group.rows, words, most).max(1);
+            let chunk_rows = rows_per_chunk(group.rows, words, max_words).max(1);
             let mut chunks = Vec::new();
-            for first in (0..group.rows).step_by(step) {
-                let rows = step.min(group.rows - first);
-                let number = if step < group.rows { format!("[{}]", first / step) } else { String::new() };
+            for first in (0..group.rows).step_by(chunk_rows) {
+                let rows = chunk_rows.min(group.rows - first);
+                let number = if chunk_rows < group.rows { format!("[{}]", first / chunk_rows) } else { String::new() };
                 let buffer =
                     |what: &str, words: usize| gpu.buffer(&format!("{}{number}{what} ({role})", group.name), rows * words);
                 let scales = dtype.entries(Plane::Scales, group.cols);
                 let scales = if scales > 0 { Some(buffer(".scales", scales)?) } else { None };
-                chunks.push(MemoryUsage { first, rows, dtype, words: buffer("", words)?, scales });
+                chunks.push(Chunk { first, rows, dtype, words: buffer("", words)?, scales });
             }
             Ok(chunks)
         };
-        let held = groups.iter().map(chunks).collect::<Result<_, _>>()?;
-        Ok(TensorSet { groups: groups.to_vec(), held })
+        let chunks = groups.iter().map(chunks).collect::<Result<_, _>>()?;
+        Ok(TensorSet { groups: groups.to_vec(), chunks })
     }
 
     /// Zeros in f32 for all tensors of a model.
@@ -157,25 +157,25 @@ impl TensorSet {
         specs(&self.groups)
     }
 
-    /// Fills the set from `source`, piece by piece: packed matrices as they are stored where the dtype is the same,
-    /// otherwise by way of f32.
+    /// Fills the set from `source`. Quantised matrices that are stored in the dtype of this set are copied; all others are
+    /// converted through f32.
     pub(super) fn upload(&self, gpu: &Gpu, source: &dyn TensorSource) -> Result<(), ModelError> {
-        for (group, chunks) in self.groups.iter().zip(&self.held) {
-            let Some(held) = chunks.first().map(|chunk| chunk.dtype) else { continue };
-            let stored = source.quantisation().map(|dtype| dtype.of_group(group));
-            if held.is_quantised() && stored == Some(held) {
+        for (group, chunks) in self.groups.iter().zip(&self.chunks) {
+            let Some(dtype) = chunks.first().map(|chunk| chunk.dtype) else { continue };
+            let stored = source.quantisation().map(|stored| stored.of_group(group));
+            if dtype.is_quantised() && stored == Some(dtype) {
                 for plane in Plane::ALL {
-                    self.upload_plane(gpu, source, group, plane, held.entries(plane, group.cols))?;
+                    self.upload_plane(gpu, source, group, plane, dtype.entries(plane, group.cols))?;
                 }
             } else {
                 let write = |start, values: &[f32]| write_group(gpu, group, chunks, start, values);
-                stream_group(source, group, PIECE, write)?;
+                stream_group(source, group, TRANSFER_ELEMENTS, write)?;
             }
         }
         Ok(())
     }
 
-    /// Uploads one plane of a quantised group, `width` entries a row, part by part.
+    /// Uploads one plane of a quantised group, with `width` entries per row.
     fn upload_plane(
         &self,
         gpu: &Gpu,
@@ -187,50 +187,51 @@ impl TensorSet {
         let mut entries = Vec::new();
         for part in &group.parts {
             let len = part.rows * width;
-            for at in (0..len).step_by(PIECE) {
-                entries.resize(PIECE.min(len - at), 0);
-                source.read_plane(&part.hf_name, plane, at, &mut entries)?;
-                self.write_plane(gpu, &part.hf_name, plane, at, &entries)?;
+            for start in (0..len).step_by(TRANSFER_ELEMENTS) {
+                entries.resize(TRANSFER_ELEMENTS.min(len - start), 0);
+                source.read_plane(&part.hf_name, plane, start, &mut entries)?;
+                self.write_plane(gpu, &part.hf_name, plane, start, &entries)?;
             }
         }
         Ok(())
     }
 
-    /// Group `index`, which is one chunk in f32 (a norm, a bias), as a tensor of a plan.
+    /// Group `index`, a norm or a bias (one chunk in f32), as a tensor of a plan.
     pub fn tensor(&self, plan: &mut PlanBuilder, index: usize) -> Tensor {
-        plan.import(&self.held[index][0].words)
+        plan.import(&self.chunks[index][0].words)
     }
 
-    /// Group `index`, a matrix, as products read it.
+    /// Group `index`, a matrix, as an operand of products.
     pub fn matrix(&self, plan: &mut PlanBuilder, index: usize) -> Matrix {
-        let chunk = |held: &MemoryUsage| {
-            let words = plan.import(&held.words);
-            let storage = match held.dtype {
+        let row_chunk = |chunk: &Chunk| {
+            let words = plan.import(&chunk.words);
+            let storage = match chunk.dtype {
                 WeightDtype::F32 => Storage::Full(words),
                 dtype => {
-                    let scales = held.scales.as_ref().map(|scales| plan.import(scales));
+                    let scales = chunk.scales.as_ref().map(|scales| plan.import(scales));
                     Storage::Packed(Packed { dtype, words, scales })
                 }
             };
-            RowChunk { rows: held.rows as u32, storage }
+            RowChunk { rows: chunk.rows as u32, storage }
         };
-        Matrix { chunks: self.held[index].iter().map(chunk).collect() }
+        Matrix { chunks: self.chunks[index].iter().map(row_chunk).collect() }
     }
 
-    /// Group `index` of a set in f32, as products write it.
-    pub fn written(&self, plan: &mut PlanBuilder, index: usize) -> Vec<FullChunk> {
-        self.held[index].iter().map(|h| FullChunk { rows: h.rows as u32, tensor: plan.import(&h.words) }).collect()
+    /// The chunks of group `index` of a set in f32, for products that write it.
+    pub fn full_chunks(&self, plan: &mut PlanBuilder, index: usize) -> Vec<FullChunk> {
+        let full_chunk = |chunk: &Chunk| FullChunk { rows: chunk.rows as u32, tensor: plan.import(&chunk.words) };
+        self.chunks[index].iter().map(full_chunk).collect()
     }
 
     /// Every chunk of every group of a set in f32, with the group's index.
     pub fn all(&self, plan: &mut PlanBuilder) -> Vec<(usize, Tensor)> {
-        let chunks = self.held.iter().enumerate().flat_map(|(index, chunks)| chunks.iter().map(move |chunk| (index, chunk)));
+        let chunks = self.chunks.iter().enumerate().flat_map(|(index, chunks)| chunks.iter().map(move |chunk| (index, chunk)));
         chunks.map(|(index, chunk)| (index, plan.import(&chunk.words))).collect()
     }
 
     /// Every buffer, in order.
     pub fn buffers(&self) -> Vec<&Buffer> {
-        self.held.iter().flatten().flat_map(MemoryUsage::buffers).collect()
+        self.chunks.iter().flatten().flat_map(Chunk::buffers).collect()
     }
 
     /// Bytes of all buffers.
@@ -243,48 +244,49 @@ impl TensorSet {
         gpu.clear(&self.buffers().into_iter().cloned().collect::<Vec<_>>());
     }
 
-    /// Makes this set what `other` is, a set of the same groups held in the same way, on the GPU.
+    /// Copies the values of `other`, a set of the same groups and dtypes, on the GPU.
     ///
     /// # Errors
-    /// Sets of another size.
+    /// A set of another size.
     pub fn copy_from(&self, gpu: &Gpu, other: &TensorSet) -> Result<(), ModelError> {
         let pairs: Vec<_> = other.buffers().into_iter().zip(self.buffers()).collect();
         Ok(gpu.copy(&pairs)?)
     }
 
-    /// Where entries `start .. start + len` of a plane of a tensor lie (`None`: of a tensor in f32), chunk by chunk.
-    fn pieces(&self, name: &str, plane: Option<Plane>, start: usize, len: usize) -> Result<Vec<Piece<'_>>, ModelError> {
+    /// The buffer ranges of entries `start .. start + len` of a tensor's plane (`None`: of a tensor in f32), in order.
+    fn ranges(&self, name: &str, plane: Option<Plane>, start: usize, len: usize) -> Result<Vec<BufferRange<'_>>, ModelError> {
         let unknown = || ModelError::UnknownTensor(name.into());
-        let found = self.groups.iter().zip(&self.held).find_map(|(group, chunks)| {
+        let named = self.groups.iter().zip(&self.chunks).find_map(|(group, chunks)| {
             let part = group.parts.iter().find(|p| p.hf_name == name)?;
             Some((group, part, chunks))
         });
-        let (group, part, chunks) = found.ok_or_else(unknown)?;
+        let (group, part, chunks) = named.ok_or_else(unknown)?;
         let width = chunks.first().and_then(|chunk| chunk.entries(plane, group.cols)).ok_or_else(unknown)?;
-        let (has, end) = (part.rows * width, start.saturating_add(len));
-        if end > has {
-            return Err(ModelError::OutOfBounds { tensor: name.into(), len: has, start, end });
+        let (entries, end) = (part.rows * width, start.saturating_add(len));
+        if end > entries {
+            return Err(ModelError::OutOfBounds { tensor: name.into(), len: entries, start, end });
         }
-        let tensor_start = part.row_offset * width;
-        let mut pieces = Vec::new();
+        // Positions within the group.
+        let part_start = part.row_offset * width;
+        let mut ranges = Vec::new();
         for chunk in chunks {
             let (first, last) = (chunk.first * width, (chunk.first + chunk.rows) * width);
-            let (from, to) = ((tensor_start + start).max(first), (tensor_start + end).min(last));
+            let (from, to) = ((part_start + start).max(first), (part_start + end).min(last));
             if from < to {
                 let buffer = chunk.buffer(plane).ok_or_else(unknown)?;
-                pieces.push(Piece { buffer, start: from - first, at: from - tensor_start, len: to - from });
+                ranges.push(BufferRange { buffer, start: from - first, tensor_start: from - part_start, len: to - from });
             }
         }
-        Ok(pieces)
+        Ok(ranges)
     }
 
-    /// How the tensor named `name` is held; f32 for a name that is none.
+    /// The dtype in which the tensor named `name` is held; f32 if there is no such tensor.
     pub fn dtype_of(&self, name: &str) -> WeightDtype {
-        let of_group = |(group, chunks): (&Group, &Vec<MemoryUsage>)| {
+        let of_group = |(group, chunks): (&Group, &Vec<Chunk>)| {
             let named = group.parts.iter().any(|part| part.hf_name == name);
             chunks.first().filter(|_| named).map(|chunk| chunk.dtype)
         };
-        self.groups.iter().zip(&self.held).find_map(of_group).unwrap_or_default()
+        self.groups.iter().zip(&self.chunks).find_map(of_group).unwrap_or_default()
     }
 
     /// Elements of the tensor named `name`, which is in f32.
@@ -292,19 +294,19 @@ impl TensorSet {
     /// # Errors
     /// No such tensor, or a packed one.
     fn len_of(&self, name: &str) -> Result<usize, ModelError> {
-        let pieces = self.pieces(name, None, 0, 0);
-        let group = self.groups.iter().find_map(|g| Some(g.cols * g.parts.iter().find(|p| p.hf_name == name)?.rows));
-        pieces.and(group.ok_or_else(|| ModelError::UnknownTensor(name.into())))
+        let exists = self.ranges(name, None, 0, 0);
+        let len = self.groups.iter().find_map(|g| Some(g.cols * g.parts.iter().find(|p| p.hf_name == name)?.rows));
+        exists.and(len.ok_or_else(|| ModelError::UnknownTensor(name.into())))
     }
 
     /// Writes elements `start ..` of the tensor named `name`, which is in f32.
     ///
     /// # Errors
-    /// No such tensor, a packed one, or values past its end.
+    /// No such tensor; a packed one; values past its end.
     pub fn write(&self, gpu: &Gpu, name: &str, start: usize, values: &[f32]) -> Result<(), ModelError> {
-        for piece in self.pieces(name, None, start, values.len())? {
-            let from = piece.at - start;
-            gpu.write(piece.buffer, piece.start, &values[from..from + piece.len])?;
+        for range in self.ranges(name, None, start, values.len())? {
+            let from = range.tensor_start - start;
+            gpu.write(range.buffer, range.start, &values[from..from + range.len])?;
         }
         Ok(())
     }
@@ -312,11 +314,11 @@ impl TensorSet {
     /// Writes entries `start ..` of one plane of the packed tensor named `name`.
     ///
     /// # Errors
-    /// No such tensor, one in f32, or entries past its end.
+    /// No such tensor; one in f32; entries past its end.
     pub fn write_plane(&self, gpu: &Gpu, name: &str, plane: Plane, start: usize, entries: &[u32]) -> Result<(), ModelError> {
-        for piece in self.pieces(name, Some(plane), start, entries.len())? {
-            let from = piece.at - start;
-            gpu.write(piece.buffer, piece.start, &entries[from..from + piece.len])?;
+        for range in self.ranges(name, Some(plane), start, entries.len())? {
+            let from = range.tensor_start - start;
+            gpu.write(range.buffer, range.start, &entries[from..from + range.len])?;
         }
         Ok(())
     }
@@ -324,9 +326,9 @@ impl TensorSet {
     /// Elements `start .. start + len` of the tensor named `name`, which is in f32.
     ///
     /// # Errors
-    /// No such tensor, a packed one, a range past its end, or what the GPU reports.
+    /// No such tensor; a packed one; a range past its end; an error of the GPU.
     pub async fn read(&self, gpu: &Gpu, name: &str, start: usize, len: usize) -> Result<Vec<f32>, ModelError> {
-        self.read_words(gpu, self.pieces(name, None, start, len)?).await
+        self.read_words(gpu, self.ranges(name, None, start, len)?).await
     }
 
     /// Entries `start .. start + len` of one plane of the packed tensor named `name`.
@@ -341,41 +343,41 @@ impl TensorSet {
         start: usize,
         len: usize,
     ) -> Result<Vec<u32>, ModelError> {
-        self.read_words(gpu, self.pieces(name, Some(plane), start, len)?).await
+        self.read_words(gpu, self.ranges(name, Some(plane), start, len)?).await
     }
 
-    /// Elements `start .. start + len` of the tensor named `name`, decoded where it is packed.
+    /// Elements `start .. start + len` of the tensor named `name`, decoded if it is packed.
     ///
     /// # Errors
-    /// No such tensor, a range past its end, or what the GPU reports.
+    /// No such tensor; a range past its end; an error of the GPU.
     pub async fn values(&self, gpu: &Gpu, name: &str, start: usize, len: usize) -> Result<Vec<f32>, ModelError> {
         let dtype = self.dtype_of(name);
         if dtype == WeightDtype::F32 {
             return self.read(gpu, name, start, len).await;
         }
-        // Whole blocks, and of these the part that is wanted.
+        // Whole blocks are read and decoded; the values outside of the range are then cut off.
         let (first, end) = (start / dtype.block() * dtype.block(), (start + len).next_multiple_of(dtype.block()));
         let range = |plane| (dtype.entries(plane, first), dtype.entries(plane, end - first));
-        let (at, entries) = range(Plane::Packed);
-        let words = self.read_plane(gpu, name, Plane::Packed, at, entries).await?;
-        let (at, entries) = range(Plane::Scales);
-        let scales = if entries > 0 { self.read_plane(gpu, name, Plane::Scales, at, entries).await? } else { Vec::new() };
+        let (from, count) = range(Plane::Packed);
+        let words = self.read_plane(gpu, name, Plane::Packed, from, count).await?;
+        let (from, count) = range(Plane::Scales);
+        let scales = if count > 0 { self.read_plane(gpu, name, Plane::Scales, from, count).await? } else { Vec::new() };
         let scales: Vec<f32> = scales.into_iter().map(f32::from_bits).collect();
         Ok(dtype.decode(&words, &scales)[start - first..start - first + len].to_vec())
     }
 
-    async fn read_words<T: bytemuck::Pod>(&self, gpu: &Gpu, pieces: Vec<Piece<'_>>) -> Result<Vec<T>, ModelError> {
-        let mut all = Vec::new();
-        for piece in pieces {
-            all.extend(gpu.read::<T>(piece.buffer, piece.start, piece.len).await?);
+    async fn read_words<T: bytemuck::Pod>(&self, gpu: &Gpu, ranges: Vec<BufferRange<'_>>) -> Result<Vec<T>, ModelError> {
+        let mut words = Vec::new();
+        for range in ranges {
+            words.extend(gpu.read::<T>(range.buffer, range.start, range.len).await?);
         }
-        Ok(all)
+        Ok(words)
     }
 
-    /// Reads the tensor named `name`, which is in f32, back in pieces, in order.
+    /// Reads the tensor named `name`, which is in f32, and passes its values to `take` in order, several at a time.
     ///
     /// # Errors
-    /// No such tensor, a packed one, or what the GPU or `take` reports.
+    /// No such tensor; a packed one; an error of the GPU or of `take`.
     pub async fn download(
         &self,
         gpu: &Gpu,
@@ -383,43 +385,44 @@ impl TensorSet {
         mut take: impl FnMut(&[f32]) -> Result<(), ModelError>,
     ) -> Result<(), ModelError> {
         let len = self.len_of(name)?;
-        for at in (0..len).step_by(PIECE) {
-            take(&self.read(gpu, name, at, PIECE.min(len - at)).await?)?;
+        for start in (0..len).step_by(TRANSFER_ELEMENTS) {
+            take(&self.read(gpu, name, start, TRANSFER_ELEMENTS.min(len - start)).await?)?;
         }
         Ok(())
     }
 
-    /// The whole tensor named `name`.
+    /// All values of the tensor named `name`.
     ///
     /// # Errors
     /// As [`TensorSet::download`].
     pub async fn tensor_values(&self, gpu: &Gpu, name: &str) -> Result<Vec<f32>, ModelError> {
-        let mut all = Vec::new();
-        self.download(gpu, name, |piece| {
-            all.extend_from_slice(piece);
+        let mut tensor = Vec::new();
+        self.download(gpu, name, |values| {
+            tensor.extend_from_slice(values);
             Ok(())
         })
         .await?;
-        Ok(all)
+        Ok(tensor)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::slab_rows;
+    use super::rows_per_chunk;
 
-    /// Slabs are as few as fit, of nearly the same height, and all but the last a multiple of 32 rows.
+    /// Chunks are as few as possible, of nearly equal size, and all but the last have a multiple of 32 rows.
     #[test]
-    fn tables_are_cut_into_slabs_that_fit() {
-        assert_eq!(slab_rows(100, 64, 6400), 100);
-        for (rows, width, most) in [(151_936, 512, 33_554_432), (151_936, 1024, 33_554_432), (5000, 64, 262_144), (101, 64, 6400)]
+    fn matrices_are_cut_into_chunks_that_fit() {
+        assert_eq!(rows_per_chunk(100, 64, 6400), 100);
+        for (rows, width, max_words) in
+            [(151_936, 512, 33_554_432), (151_936, 1024, 33_554_432), (5000, 64, 262_144), (101, 64, 6400)]
         {
-            let step = slab_rows(rows, width, most);
-            let chunks = rows.div_ceil(step);
-            assert!(step.is_multiple_of(32) && step * width <= most, "{rows} x {width}: {step}");
-            assert!(chunks <= (rows * width).div_ceil(most) + 1, "{rows} x {width}: {chunks} chunks");
+            let chunk_rows = rows_per_chunk(rows, width, max_words);
+            let chunks = rows.div_ceil(chunk_rows);
+            assert!(chunk_rows.is_multiple_of(32) && chunk_rows * width <= max_words, "{rows} x {width}: {chunk_rows}");
+            assert!(chunks <= (rows * width).div_ceil(max_words) + 1, "{rows} x {width}: {chunks} chunks");
         }
-        // A row that does not fit a binding cannot be helped by chunks.
-        assert_eq!(slab_rows(10, 1000, 100), 10);
+        // Chunks do not help where a single row is above the limit.
+        assert_eq!(rows_per_chunk(10, 1000, 100), 10);
     }
 }

@@ -1,4 +1,4 @@
-//! What goes out comes in again, bit for bit, and what is broken is refused with a message that helps.
+//! Saved models are read back bit for bit, and damaged ones are refused with a helpful message.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,14 +10,14 @@ use super::config::Config;
 use super::error::ModelError;
 use super::init::Init;
 use super::layout::DEFAULT_SHARD_BYTES;
-use super::names::{self, Groups, Kind};
+use super::names::{self, GroupKind, Groups};
 use super::save::{CheckpointWriter, save_checkpoint, write_checkpoint};
 use super::source::{TensorSource, stream_group};
 use crate::ops::weight_dtype::WeightDtype;
 
 pub const FAMILIES: [&str; 4] = ["llama", "mistral", "qwen2", "qwen3"];
 
-/// `path` in the shared folder, or `None` with a printed reason where there is no such folder.
+/// `path` in the shared folder. `None`, with the reason printed, where it does not exist.
 pub fn shared(path: &str) -> Option<PathBuf> {
     let root = std::env::var_os("JURIST_SHARED").map_or(Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
     let path = root.join(path);
@@ -28,7 +28,7 @@ pub fn shared(path: &str) -> Option<PathBuf> {
     Some(path)
 }
 
-/// A small `config.json` in the old form; awkward sizes on purpose.
+/// A small `config.json` in the old form, with awkward sizes.
 pub fn tiny(family: &str) -> String {
     edited(family, json!({}))
 }
@@ -65,18 +65,19 @@ fn read_all(source: &dyn TensorSource, name: &str) -> Vec<f32> {
     values
 }
 
-fn same(a: &dyn TensorSource, b: &dyn TensorSource, dtype: WeightDtype) {
-    for spec in names::tensors(a.config()) {
+/// Checks that `saved` has the values of `source`, rounded to `dtype`.
+fn assert_same(source: &dyn TensorSource, saved: &dyn TensorSource, dtype: WeightDtype) {
+    for spec in names::tensors(source.config()) {
         let (mut bytes, mut want) = (Vec::new(), vec![0.0; spec.len()]);
-        dtype.narrow(&read_all(a, &spec.name), &mut bytes);
+        dtype.narrow(&read_all(source, &spec.name), &mut bytes);
         dtype.widen(&bytes, &mut want);
-        let got = read_all(b, &spec.name);
+        let got = read_all(saved, &spec.name);
         assert!(want.iter().zip(&got).all(|(x, y)| x.to_bits() == y.to_bits()), "{} {dtype:?}", spec.name);
     }
 }
 
 #[test]
-fn round_trip() {
+fn saved_models_are_read_back() {
     let root = tempfile::tempdir().unwrap();
     for family in FAMILIES {
         for (dtype, shard) in [(WeightDtype::F32, DEFAULT_SHARD_BYTES), (WeightDtype::Bf16, 2000), (WeightDtype::F16, 1)] {
@@ -88,13 +89,13 @@ fn round_trip() {
             assert_eq!((back.dtype(), back.config().dtype), (dtype, Some(dtype)));
             assert_eq!(dir.join("model.safetensors").exists(), shard == DEFAULT_SHARD_BYTES);
             assert_eq!(fs::read(dir.join("tokenizer.json")).unwrap(), b"{}");
-            same(&source, &back, dtype);
+            assert_same(&source, &back, dtype);
         }
     }
 }
 
 #[test]
-fn golden_checkpoints() {
+fn golden_checkpoints_are_read_and_written_back() {
     let Some(golden) = shared("reference/golden") else { return };
     let root = tempfile::tempdir().unwrap();
     for entry in fs::read_dir(golden).unwrap().flatten().filter(|e| e.path().is_dir()) {
@@ -102,20 +103,20 @@ fn golden_checkpoints() {
         assert!(checkpoint.notes().is_empty());
         let dir = root.path().join(entry.file_name());
         save_checkpoint(&dir, WeightDtype::F32, &checkpoint, &[], 100_000).unwrap();
-        same(&checkpoint, &Checkpoint::open(&dir).unwrap(), WeightDtype::F32);
+        assert_same(&checkpoint, &Checkpoint::open(&dir).unwrap(), WeightDtype::F32);
         let config = |dir: &Path| fs::read(dir.join("config.json")).unwrap();
         assert!(config(&dir) == config(&entry.path().join("checkpoint")), "config.json is written back byte for byte");
     }
 }
 
 #[test]
-fn pretrained_checkpoint() {
+fn a_pretrained_checkpoint_is_read() {
     let Some(dir) = shared("models/stories260k") else { return };
     let checkpoint = Checkpoint::open(&dir).unwrap();
     assert_eq!(checkpoint.config().parameter_count(), 260_032);
 }
 
-/// A group read in odd pieces equals its tensors one after the other.
+/// A group that is read seven elements at a time equals its tensors one after the other.
 #[test]
 fn groups_are_tensors_stacked() {
     for family in FAMILIES {
@@ -139,14 +140,14 @@ fn groups_are_tensors_stacked() {
 }
 
 #[test]
-fn group_shapes() {
+fn groups_have_the_stacked_shapes() {
     let groups = Groups::of(init("qwen2", 0).config());
     let layer = &groups.layers[1];
     let shape = |i: usize| (groups.list[i].kind, groups.list[i].rows, groups.list[i].cols);
-    assert_eq!(shape(layer.qkv), (Kind::Matrix, 32, 16));
-    assert_eq!(layer.qkv_bias.map(shape), Some((Kind::Bias, 32, 1)));
+    assert_eq!(shape(layer.qkv), (GroupKind::Matrix, 32, 16));
+    assert_eq!(layer.qkv_bias.map(shape), Some((GroupKind::Bias, 32, 1)));
     assert_eq!(groups.list[layer.qkv].parts[2].row_offset, 24);
-    assert_eq!((shape(layer.gate_up), shape(layer.down)), ((Kind::Matrix, 44, 16), (Kind::Matrix, 16, 22)));
+    assert_eq!((shape(layer.gate_up), shape(layer.down)), ((GroupKind::Matrix, 44, 16), (GroupKind::Matrix, 16, 22)));
     assert_eq!((layer.qk_norm, groups.head, groups.output()), (None, None, groups.embed));
     let groups = Groups::of(init("llama", 0).config());
     assert_eq!(groups.output(), groups.list.len() - 1);
@@ -156,7 +157,7 @@ fn group_shapes() {
 }
 
 #[test]
-fn initial_weights() {
+fn initial_weights_have_the_right_scale_and_depend_on_name_and_seed() {
     let config = Config::from_json(&edited("llama", json!({"hidden_size": 64, "head_dim": 16, "vocab_size": 500}))).unwrap();
     let source = Init::new(config.clone(), 5);
     for (name, sd) in [
@@ -181,13 +182,13 @@ fn initial_weights() {
     assert!(source.read("nothing", 0, &mut []).is_err());
 }
 
-/// A checkpoint to be damaged: the tensors of `source` as (name, dtype, shape, bytes).
-struct Draft {
+/// A checkpoint that tests damage: its tensors as (name, dtype, shape, bytes).
+struct EditableCheckpoint {
     config: String,
     tensors: Vec<(String, String, Vec<usize>, Vec<u8>)>,
 }
 
-impl Draft {
+impl EditableCheckpoint {
     fn new(family: &str) -> Self {
         let source = init(family, 2);
         let tensor = |spec: names::TensorSpec| {
@@ -195,7 +196,7 @@ impl Draft {
             WeightDtype::F32.narrow(&read_all(&source, &spec.name), &mut bytes);
             (spec.name, "F32".to_string(), spec.shape, bytes)
         };
-        Draft { config: tiny(family), tensors: names::tensors(source.config()).into_iter().map(tensor).collect() }
+        EditableCheckpoint { config: tiny(family), tensors: names::tensors(source.config()).into_iter().map(tensor).collect() }
     }
 
     fn push(&mut self, name: &str, shape: &[usize], value: f32) {
@@ -227,7 +228,7 @@ fn from_bytes(config: &str, bytes: Vec<u8>) -> Result<Checkpoint, ModelError> {
 }
 
 fn assert_message(case: &str, result: Result<Checkpoint, ModelError>, needles: &[&str]) {
-    let Err(error) = result else { panic!("{case}: was accepted") };
+    let Err(error) = result else { panic!("{case} was accepted") };
     let message = error.to_string();
     for needle in needles {
         assert!(message.contains(needle), "{case}: \"{message}\" lacks \"{needle}\"");
@@ -235,14 +236,14 @@ fn assert_message(case: &str, result: Result<Checkpoint, ModelError>, needles: &
 }
 
 #[test]
-fn a_draft_is_sound() {
-    let draft = Draft::new("llama");
-    same(&init("llama", 2), &draft.open().unwrap(), WeightDtype::F32);
+fn an_undamaged_checkpoint_is_accepted() {
+    let checkpoint = EditableCheckpoint::new("llama");
+    assert_same(&init("llama", 2), &checkpoint.open().unwrap(), WeightDtype::F32);
 }
 
 #[test]
-fn damaged_files() {
-    let (config, good) = (tiny("llama"), Draft::new("llama").bytes());
+fn damaged_files_are_refused() {
+    let (config, good) = (tiny("llama"), EditableCheckpoint::new("llama").bytes());
     let tensor = |offsets: &str| {
         format!(
             r#"{{"a":{{"dtype":"F32","shape":[2],"data_offsets":[0,8]}},"b":{{"dtype":"F32","shape":[2],"data_offsets":{offsets}}}}}"#
@@ -276,8 +277,8 @@ fn damaged_files() {
 }
 
 #[test]
-fn wrong_tensors() {
-    type Edit = fn(&mut Draft);
+fn checkpoints_with_wrong_tensors_are_refused() {
+    type Edit = fn(&mut EditableCheckpoint);
     let cases: Vec<(&str, &str, Edit, &[&str])> = vec![
         ("missing", "llama", |d| drop(d.tensors.remove(3)), &["1 tensors", "missing", "k_proj.weight"]),
         ("missing head", "llama", |d| drop(d.tensors.pop()), &["lm_head.weight", "tie_word_embeddings"]),
@@ -289,7 +290,12 @@ fn wrong_tensors() {
             &["missing", "but there: `x."],
         ),
         ("unexpected", "llama", |d| d.push("score.weight", &[1, 16], 0.0), &["1 tensors are not part", "score.weight"]),
-        ("biases nobody asked for", "llama", |d| d.push("model.layers.0.self_attn.q_proj.bias", &[16], 0.0), &["q_proj.bias"]),
+        (
+            "biases that the family does not have",
+            "llama",
+            |d| d.push("model.layers.0.self_attn.q_proj.bias", &[16], 0.0),
+            &["q_proj.bias"],
+        ),
         (
             "shape",
             "llama",
@@ -302,38 +308,38 @@ fn wrong_tensors() {
         ("tied with a misshapen head", "qwen3", |d| d.push("lm_head.weight", &[36, 16], 0.5), &["lm_head.weight", "[36, 16]"]),
     ];
     for (case, family, edit, needles) in cases {
-        let mut draft = Draft::new(family);
-        edit(&mut draft);
-        assert_message(case, draft.open(), needles);
+        let mut checkpoint = EditableCheckpoint::new(family);
+        edit(&mut checkpoint);
+        assert_message(case, checkpoint.open(), needles);
     }
 }
 
 #[test]
-fn what_is_ignored() {
-    let mut draft = Draft::new("qwen3");
-    draft.push("model.layers.0.self_attn.rotary_emb.inv_freq", &[2], 1.0);
-    assert!(draft.open().unwrap().notes().is_empty());
-    let (_, dtype, shape, bytes) = draft.tensors[0].clone();
-    draft.tensors.push(("lm_head.weight".into(), dtype, shape, bytes));
-    let checkpoint = draft.open().unwrap();
-    assert!(checkpoint.notes()[0].contains("lm_head.weight"));
-    assert!(checkpoint.read("lm_head.weight", 0, &mut [0.0]).is_err());
+fn computed_tensors_and_copies_of_the_embedding_are_ignored() {
+    let mut checkpoint = EditableCheckpoint::new("qwen3");
+    checkpoint.push("model.layers.0.self_attn.rotary_emb.inv_freq", &[2], 1.0);
+    assert!(checkpoint.open().unwrap().notes().is_empty());
+    let (_, dtype, shape, bytes) = checkpoint.tensors[0].clone();
+    checkpoint.tensors.push(("lm_head.weight".into(), dtype, shape, bytes));
+    let opened = checkpoint.open().unwrap();
+    assert!(opened.notes()[0].contains("lm_head.weight"));
+    assert!(opened.read("lm_head.weight", 0, &mut [0.0]).is_err());
 }
 
 #[test]
 fn non_finite_weights_are_named() {
     for (bits, name) in [(f32::NAN, "NaN"), (f32::NEG_INFINITY, "-inf")] {
-        let mut draft = Draft::new("llama");
-        draft.tensors[2].3[40..44].copy_from_slice(&bits.to_le_bytes());
-        let checkpoint = draft.open().unwrap();
-        let error = checkpoint.read("model.layers.0.self_attn.q_proj.weight", 4, &mut [0.0; 20]).unwrap_err().to_string();
+        let mut checkpoint = EditableCheckpoint::new("llama");
+        checkpoint.tensors[2].3[40..44].copy_from_slice(&bits.to_le_bytes());
+        let opened = checkpoint.open().unwrap();
+        let error = opened.read("model.layers.0.self_attn.q_proj.weight", 4, &mut [0.0; 20]).unwrap_err().to_string();
         assert!(error.contains("q_proj.weight") && error.contains("element 10") && error.contains(name), "{error}");
-        assert!(checkpoint.read("model.layers.0.self_attn.q_proj.weight", 11, &mut [0.0; 20]).is_ok());
+        assert!(opened.read("model.layers.0.self_attn.q_proj.weight", 11, &mut [0.0; 20]).is_ok());
     }
 }
 
 #[test]
-fn damaged_directories() {
+fn damaged_directories_are_refused() {
     let root = tempfile::tempdir().unwrap();
     let dir = root.path();
     assert_message("no config", Checkpoint::open(dir), &["config.json", "read"]);
@@ -364,7 +370,7 @@ fn damaged_directories() {
 }
 
 #[test]
-fn the_writer_keeps_order() {
+fn the_writer_refuses_wrong_order_and_wrong_values() {
     let root = tempfile::tempdir().unwrap();
     let source = init("llama", 1);
     let start = || CheckpointWriter::create(root.path(), source.config(), WeightDtype::F16, DEFAULT_SHARD_BYTES).unwrap();
@@ -394,11 +400,11 @@ fn a_foreign_directory_is_not_replaced() {
     assert!(root.path().join("thesis.tex").exists());
 }
 
-/// Random damage: whatever a byte becomes, the answer is a checkpoint or an error, never a panic.
+/// With any random damage the result is a checkpoint or an error, never a panic.
 #[test]
 fn random_damage_never_panics() {
     let mut random = crate::random::Stream::new(9, 9);
-    let (config, good) = (tiny("qwen3"), Draft::new("qwen3").bytes());
+    let (config, good) = (tiny("qwen3"), EditableCheckpoint::new("qwen3").bytes());
     let header = 8 + u64::from_le_bytes(*good.first_chunk().unwrap()) as usize;
     for _ in 0..2000 {
         let mut bytes = good.clone();

@@ -1,4 +1,4 @@
-//! Who decides how matrices that do not learn are held on the GPU.
+//! The dtype in which frozen matrices are held on the GPU.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,15 +7,15 @@ use crate::words::UnknownWord;
 
 const AUTO: &str = "auto";
 
-/// How matrices are to be held: as they are stored, which loses nothing, or in a dtype of one's own choice.
+/// How to hold matrices: in the dtype in which they are stored, which loses nothing, or in a given dtype.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "&'static str")]
 pub struct WeightPolicy(Option<WeightDtype>);
 
 impl WeightPolicy {
-    /// As they are stored.
+    /// In the dtype in which they are stored.
     pub const AS_STORED: WeightPolicy = WeightPolicy(None);
-    /// Of the flags `--weights` and `--base-weights`.
+    /// The values of the flags `--weights` and `--base-weights`.
     pub const WORDS: &[&str] = &[AUTO, "f32", "bf16", "f16", "q8", "q4"];
 
     /// Its word: what [`str::parse`] reads.
@@ -23,7 +23,7 @@ impl WeightPolicy {
         self.0.map_or(AUTO, WeightDtype::name)
     }
 
-    /// The dtype to hold matrices in that are stored in `stored`.
+    /// The dtype in which to hold matrices that are stored in `stored`.
     pub fn of_stored(self, stored: WeightDtype) -> WeightDtype {
         self.0.unwrap_or(stored)
     }
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn policies_by_their_words() {
+    fn policies_are_found_by_their_words() {
         let policy = |word: &str| word.parse::<WeightPolicy>();
         for word in WeightPolicy::WORDS {
             assert_eq!(policy(word).unwrap().to_string(), *word);

@@ -1,4 +1,4 @@
-//! A model's weights on the GPU, with the adapter that is trained beside them, if there is one.
+//! A model's weights on the GPU, and its adapter if it has one.
 
 use super::config::Config;
 use super::error::ModelError;
@@ -6,7 +6,7 @@ use super::lora::Adapter;
 use super::names::{Group, Groups};
 use super::quantised::Plane;
 use super::source::TensorSource;
-use super::tensors::{SLAB_ROWS, TensorSet};
+use super::tensors::{MIN_CHUNK_ROWS, TensorSet};
 use crate::gpu::{Gpu, MemoryKind, PlanBuilder, Tensor};
 use crate::ops::matrix::Matrix;
 use crate::ops::weight_dtype::WeightDtype;
@@ -22,46 +22,45 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Zeros in the shape of `config`, matrices held in `dtype`.
+    /// Allocates the weights of `config` as zeros, with matrices in `dtype`.
     ///
     /// # Errors
     /// Too little GPU memory.
-    pub fn room(gpu: &Gpu, config: &Config, dtype: WeightDtype) -> Result<Self, ModelError> {
+    pub fn allocate(gpu: &Gpu, config: &Config, dtype: WeightDtype) -> Result<Self, ModelError> {
         if gpu.memory_left().is_some() {
             gpu.afford(bytes_on_gpu(gpu, config, dtype)?)?;
         }
         let groups = Groups::of(config);
-        let base = TensorSet::room(gpu, &groups.list, dtype, "weights")?;
+        let base = TensorSet::allocate(gpu, &groups.list, dtype, "weights")?;
         Ok(Weights { config: config.clone(), groups, dtype, base, adapter: None })
     }
 
-    /// Uploads `source` piece by piece, in f32 however it is stored.
+    /// Uploads `source` with all matrices in f32.
     ///
     /// # Errors
-    /// What the source reports (a missing tensor, a value that is not finite), or too little GPU memory.
+    /// An error of the source (a missing tensor, a value that is not finite); too little GPU memory.
     pub fn upload(gpu: &Gpu, source: &dyn TensorSource) -> Result<Self, ModelError> {
         Self::upload_as(gpu, source, WeightDtype::F32)
     }
 
-    /// Uploads `source` piece by piece, matrices in `dtype`. Whoever quantises loses precision, and nobody else: bf16 and
-    /// f16 that come from files of the same type are exact.
+    /// Uploads `source` with matrices in `dtype`. Only a conversion to fewer bits loses precision.
     ///
     /// # Errors
     /// As [`Weights::upload`]; a value that f16 cannot hold.
     pub fn upload_as(gpu: &Gpu, source: &dyn TensorSource, dtype: WeightDtype) -> Result<Self, ModelError> {
-        let weights = Self::room(&gpu.for_memory(MemoryKind::Weights), source.config(), dtype)?;
+        let weights = Self::allocate(&gpu.for_memory(MemoryKind::Weights), source.config(), dtype)?;
         if !gpu.is_dry() {
             weights.base.upload(gpu, source)?;
         }
         Ok(weights)
     }
 
-    /// The same model with this adapter in place of any other.
+    /// The same model with this adapter instead of its own.
     pub fn with_adapter(&self, adapter: Adapter) -> Self {
         Weights { adapter: Some(adapter), ..self.clone() }
     }
 
-    /// The same model with its adapter switched off.
+    /// The same model without its adapter.
     pub fn without_adapter(&self) -> Self {
         Weights { adapter: None, ..self.clone() }
     }
@@ -70,15 +69,15 @@ impl Weights {
         self.adapter.as_ref()
     }
 
-    /// How matrices are held.
+    /// The dtype in which matrices are held.
     pub fn dtype(&self) -> WeightDtype {
         self.dtype
     }
 
-    /// The tensors that training changes: the adapter's where there is one, otherwise all.
+    /// The tensors that training updates: those of the adapter if there is one, otherwise all.
     ///
     /// # Errors
-    /// No adapter, and weights that are not in f32.
+    /// Weights without an adapter that are not in f32.
     pub fn trainable(&self) -> Result<&TensorSet, ModelError> {
         match (&self.adapter, self.dtype) {
             (Some(adapter), _) => Ok(&adapter.set),
@@ -108,22 +107,22 @@ impl Weights {
     }
 }
 
-/// Bytes of the buffers that weights of `config` would have on `gpu`, matrices held in `dtype`: those of a dry run.
+/// Bytes of the buffers of `config`'s weights on `gpu` with matrices in `dtype`, counted in a dry run.
 ///
 /// # Errors
-/// None that a dry run knows.
+/// Those of a dry run.
 pub fn bytes_on_gpu(gpu: &Gpu, config: &Config, dtype: WeightDtype) -> Result<u64, ModelError> {
     let dry = gpu.dry_copy();
-    let _alive = Weights::room(&dry, config, dtype)?;
+    let _alive = Weights::allocate(&dry, config, dtype)?;
     Ok(dry.allocated())
 }
 
-/// Bytes that a binding must have at least for weights of `config`, matrices held in `dtype`: matrices are cut by rows, but
-/// not into fewer than [`SLAB_ROWS`].
+/// The smallest binding, in bytes, for `config`'s weights with matrices in `dtype`. Matrices are cut into chunks of rows, but
+/// not of fewer than [`MIN_CHUNK_ROWS`].
 pub fn least_binding(config: &Config, dtype: WeightDtype) -> u64 {
     let of_group = |group: &Group| {
         let words = dtype.of_group(group).entries(Plane::Packed, group.cols);
-        (words * group.rows.min(SLAB_ROWS)) as u64 * 4
+        (words * group.rows.min(MIN_CHUNK_ROWS)) as u64 * 4
     };
     Groups::of(config).list.iter().map(of_group).max().unwrap_or(0)
 }

@@ -1,8 +1,8 @@
-//! Rollouts: for each prompt some chains of thought, sampled in batches over a shared cache.
+//! Rollouts: for each prompt several chains of thought, sampled in batches over a shared cache.
 //!
-//! This room knows tokens, not scores: a chain ends when it has written the stop phrase, when it samples an EOS, or at its
-//! length limit. Which random numbers a chain gets depends on the sampler's key, its own number and the position alone,
-//! so the same chain comes out whatever else is in the batch.
+//! A rollout knows tokens, not scores. A chain ends when it has written the stop phrase, when it samples an EOS, or at its
+//! length limit. The random numbers of a chain depend only on the sampler's key, the chain's number and the position, so the
+//! same chain is drawn whatever else is in the batch.
 
 use crate::gpu::{Buffer, Gpu};
 use crate::model::decoder::{CachePass, CacheSizes, Draw, PrefillPrompt, PrefillRow, RowState, Sampler};
@@ -10,25 +10,25 @@ use crate::model::error::ModelError;
 use crate::model::weights::Weights;
 use crate::ops::cached_attention::KvSlot;
 
-/// When a chain is over.
+/// When a chain ends.
 #[derive(Clone, Debug, Default)]
 pub struct Stop {
-    /// Token sequences that each end a chain: the phrase before the score, as it may be written.
+    /// Token sequences that end a chain: the phrase before the score in all its tokenisations.
     pub phrases: Vec<Vec<u32>>,
-    /// Tokens that each end a chain.
+    /// Tokens that end a chain.
     pub eos: Vec<u32>,
-    /// Most tokens a chain may draw.
+    /// Most tokens per chain.
     pub max_tokens: usize,
 }
 
 /// How a chain ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// It wrote the phrase; its last tokens are one of [`Stop::phrases`].
+    /// With the phrase: its last tokens are one of [`Stop::phrases`].
     Phrase,
-    /// Its last token is an EOS.
+    /// With an EOS as its last token.
     Eos,
-    /// It was cut at the length limit.
+    /// At the length limit.
     Length,
 }
 
@@ -38,20 +38,20 @@ pub struct Chain {
     /// Every token drawn, the phrase or EOS included.
     pub draws: Vec<Draw>,
     pub ending: Ending,
-    /// Of the draws, how many are the phrase or EOS at the end.
+    /// Number of draws at the end that are the phrase or EOS.
     pub tail: usize,
 }
 
 impl Chain {
-    /// The drawn tokens without the phrase or EOS that ended it.
+    /// The drawn tokens without the phrase or EOS at the end.
     pub fn body(&self) -> Vec<u32> {
         self.draws[..self.draws.len() - self.tail].iter().map(|d| d.token).collect()
     }
 
-    /// The chain if it has at most `most` tokens, else its beginning.
-    pub fn within(mut self, most: usize) -> Self {
-        if self.draws.len() > most {
-            self.draws.truncate(most);
+    /// The chain, cut to at most `max_tokens` tokens.
+    pub fn within(mut self, max_tokens: usize) -> Self {
+        if self.draws.len() > max_tokens {
+            self.draws.truncate(max_tokens);
             (self.ending, self.tail) = (Ending::Length, 0);
         }
         self
@@ -59,7 +59,7 @@ impl Chain {
 }
 
 impl Stop {
-    /// Where the first ending in `draws` is: number of tokens up to and including it, what it is and how long.
+    /// The first ending in `draws`: the number of tokens up to and including it, its kind and its length.
     fn find(&self, draws: &[Draw]) -> Option<(usize, Ending, usize)> {
         for end in 1..=draws.len().min(self.max_tokens) {
             if self.eos.contains(&draws[end - 1].token) {
@@ -75,55 +75,55 @@ impl Stop {
         (draws.len() >= self.max_tokens).then_some((self.max_tokens, Ending::Length, 0))
     }
 
-    /// How many of a running chain's draws are surely part of what it says: the last ones may begin a phrase.
-    fn said(&self, draws: &[Draw]) -> usize {
-        let begins = |n: usize| {
+    /// Number of draws of a running chain that certainly belong to its text. The draws after them may begin a phrase.
+    fn stable_len(&self, draws: &[Draw]) -> usize {
+        let begins_phrase = |n: usize| {
             let tail = || draws[draws.len() - n..].iter().map(|d| &d.token);
             self.phrases.iter().any(|p| p.len() > n && p[..n].iter().eq(tail()))
         };
         let longest = self.phrases.iter().map(Vec::len).max().unwrap_or(0);
-        let held = (1..longest.min(draws.len() + 1)).rev().find(|n| begins(*n));
-        draws.len() - held.unwrap_or(0)
+        let unstable = (1..longest.min(draws.len() + 1)).rev().find(|n| begins_phrase(*n));
+        draws.len() - unstable.unwrap_or(0)
     }
 }
 
-/// What a rollout engine is planned for.
+/// The maximum sizes of a rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RolloutSizes {
     /// Chains that advance together.
     pub rows: usize,
-    /// Chains of one prompt, at most `rows`.
+    /// Chains per prompt, at most `rows`.
     pub group: usize,
-    /// Longest prompt, in tokens.
+    /// Tokens of the longest prompt.
     pub prompt: usize,
-    /// Most tokens a chain may draw. Behind a long prompt the model's context may leave room for fewer.
+    /// Most tokens per chain. After a long prompt the model's context may allow fewer.
     pub new_tokens: usize,
 }
 
 impl RolloutSizes {
-    /// Prompts that are under way at a time, and chains of each.
-    fn kv_blocks(&self) -> (usize, usize) {
+    /// Number of KV blocks, which is the number of prompts at a time, and of chains per prompt.
+    fn blocks_and_group(&self) -> (usize, usize) {
         let group = self.group.clamp(1, self.rows.max(1));
         ((self.rows / group).max(1), group)
     }
 
-    /// The same with as many rows as whole groups take.
+    /// The same sizes with `rows` rounded to whole groups.
     pub fn whole_groups(self) -> Self {
-        let (prompts, group) = self.kv_blocks();
-        RolloutSizes { rows: prompts * group, group, ..self }
+        let (blocks, group) = self.blocks_and_group();
+        RolloutSizes { rows: blocks * group, group, ..self }
     }
 
-    /// The cache that this takes with a model of `context` positions. Every prompt under way has a *kv_block* of entries that lie
-    /// together: the prompt, then each of its chains' own tokens. So a group of 8 holds its prompt once, and 8 times what a
-    /// chain may draw.
+    /// The sizes of the cache for a model with a context of `context` positions. Every active prompt has a *KV block* of
+    /// consecutive entries: those of the prompt, then those of each of its chains. So a group of 8 caches its prompt once, and
+    /// 8 times the tokens of a chain.
     pub fn cache(&self, context: usize) -> CacheSizes {
-        let (prompts, group) = self.kv_blocks();
+        let (blocks, group) = self.blocks_and_group();
         let max_length = (self.prompt + self.new_tokens).min(context.max(self.prompt));
         let own = self.new_tokens.min(max_length);
         CacheSizes {
-            entries: prompts * (max_length + (group - 1) * own),
-            rows: prompts * group,
-            prefill: (prompts * self.prompt).min(PREFILL_TOKENS.max(self.prompt)),
+            entries: blocks * (max_length + (group - 1) * own),
+            rows: blocks * group,
+            prefill: (blocks * self.prompt).min(PREFILL_TOKENS.max(self.prompt)),
             own,
             max_length,
             // A new row draws once before its first step.
@@ -132,28 +132,28 @@ impl RolloutSizes {
     }
 }
 
-/// Most steps between two looks at what was drawn.
+/// Most steps between two reads of the draws.
 const MAX_SYNC_INTERVAL: usize = 8;
 
-/// Tokens of prompts that are read at once, unless a single prompt is longer: more would only need more memory.
+/// Tokens per prefill, unless a single prompt is longer. More would only need more memory.
 const PREFILL_TOKENS: usize = 4096;
 
-/// Who follows a rollout while it runs, and may end it. A function of the number of prompts that are done is one, and so
-/// is `()`, who does not care.
+/// Observes a running rollout and may stop it. Implemented for `FnMut(usize)` (the number of finished prompts) and for `()` (no
+/// observer).
 pub trait RolloutObserver {
-    /// Tokens that are drawn between two looks, at most 8; `None`: as many as suit the adapter. Fewer come more smoothly, and
-    /// cost a wait each.
+    /// Tokens drawn between two reads, at most 8. `None`: the number that suits the adapter. With fewer, tokens arrive more
+    /// smoothly, but each read costs a wait.
     fn sync_interval(&self) -> Option<usize> {
         None
     }
 
-    /// After each look: what chain `chain` (counted over all prompts) has said so far, without a phrase or EOS at its end,
-    /// finished or begun. `false` ends the rollout with [`ModelError::Stopped`].
-    fn said(&mut self, _chain: usize, _draws: &[Draw]) -> bool {
+    /// Called after each read with the draws so far of each active chain, without the phrase or EOS at the end or what may
+    /// become one. `chain` counts over all prompts. `false` stops the rollout with [`ModelError::Stopped`].
+    fn stable_tokens(&mut self, _chain: usize, _draws: &[Draw]) -> bool {
         true
     }
 
-    /// When prompts were finished: so many have all their chains. `false` ends the rollout.
+    /// Called when prompts were finished, with the number of prompts whose chains have all ended. `false` stops the rollout.
     fn done(&mut self, _prompts: usize) -> bool {
         true
     }
@@ -168,14 +168,14 @@ impl<F: FnMut(usize)> RolloutObserver for F {
     }
 }
 
-/// Ends a rollout once `stop` says so; `done` hears how many prompts have their chains.
+/// Stops a rollout once `stop` returns true. `done` is called with the number of finished prompts.
 pub struct Until<S, D> {
     pub stop: S,
     pub done: D,
 }
 
 impl<S: Fn() -> bool, D: FnMut(usize)> RolloutObserver for Until<S, D> {
-    fn said(&mut self, _chain: usize, _draws: &[Draw]) -> bool {
+    fn stable_tokens(&mut self, _chain: usize, _draws: &[Draw]) -> bool {
         !(self.stop)()
     }
 
@@ -189,21 +189,21 @@ impl<S: Fn() -> bool, D: FnMut(usize)> RolloutObserver for Until<S, D> {
 pub struct Rollout {
     pass: CachePass,
     sizes: RolloutSizes,
-    /// Prompts under way at a time.
-    prompts: usize,
-    /// Steps between two looks, unless who follows wants others.
+    /// Number of KV blocks: prompts at a time.
+    blocks: usize,
+    /// Steps between two reads of the draws, unless the observer asks for another number.
     sync_interval: usize,
 }
 
-/// A chain under way, in the row of its index.
+/// A chain that is being sampled, in the cache row of its index.
 struct ActiveSequence {
     prompt: usize,
-    /// Of all chains of the run.
+    /// Its number among all chains of the run.
     number: usize,
     stream: u32,
     /// First entry of its own tokens in the cache.
     own: u32,
-    /// First entry of the prompt, and its length.
+    /// First entry of its prompt, which is the start of its KV block.
     prefix_start: u32,
     prefix_len: u32,
     draws: Vec<Draw>,
@@ -211,7 +211,7 @@ struct ActiveSequence {
 }
 
 impl ActiveSequence {
-    /// The row's state, after the draws that were read.
+    /// The state of its row after the draws that were read.
     fn state(&self) -> RowState {
         let drawn = self.draws.len() as u32;
         let id = self.draws.last().map_or(0, |d| d.token);
@@ -220,33 +220,64 @@ impl ActiveSequence {
     }
 }
 
-impl Rollout {
-    /// Plans caches for `sizes`, as [`RolloutSizes::cache`] says.
-    ///
-    /// # Errors
-    /// A prompt longer than the model's context, out of memory, or a cache over the adapter's binding limit.
-    pub fn new(gpu: &Gpu, weights: &Weights, sizes: RolloutSizes) -> Result<Self, ModelError> {
-        let (prompts, _) = sizes.kv_blocks();
-        let pass = CachePass::new(gpu, weights, sizes.cache(weights.config.max_position_embeddings))?;
-        let sync_interval = gpu.tuning().sync_interval as usize;
-        Ok(Rollout { pass, sizes: sizes.whole_groups(), prompts, sync_interval })
+/// A run in progress.
+struct Run<'a> {
+    prompts: &'a [Vec<u32>],
+    first_stream: u32,
+    stop: &'a Stop,
+    /// The next prompt to start.
+    next: usize,
+    active: Vec<ActiveSequence>,
+    /// `[prompts, group]`: the chains that have ended.
+    ended: Vec<Vec<Option<Chain>>>,
+}
+
+impl Run<'_> {
+    /// Number of prompts whose chains have all ended.
+    fn done(&self) -> usize {
+        self.ended[..self.next].iter().filter(|chains| chains.iter().all(Option::is_some)).count()
     }
 
-    /// Buffers that hold nothing between two runs, and may be aliased.
+    /// The prefill rows of the active chains from `first` on.
+    fn prefill_rows(&self, first: usize, group: usize) -> Vec<PrefillRow> {
+        let new = &self.active[first..];
+        let row = |chain: &ActiveSequence| PrefillRow {
+            prompt: ((chain.number - new[0].number) / group) as u32,
+            at: chain.own,
+            stream: chain.stream,
+        };
+        new.iter().map(row).collect()
+    }
+}
+
+impl Rollout {
+    /// Plans caches for `sizes`, as in [`RolloutSizes::cache`].
+    ///
+    /// # Errors
+    /// A prompt longer than the model's context; out of memory; a cache above the adapter's binding limit.
+    pub fn new(gpu: &Gpu, weights: &Weights, sizes: RolloutSizes) -> Result<Self, ModelError> {
+        let (blocks, _) = sizes.blocks_and_group();
+        let pass = CachePass::new(gpu, weights, sizes.cache(weights.config.max_position_embeddings))?;
+        let sync_interval = gpu.tuning().sync_interval as usize;
+        Ok(Rollout { pass, sizes: sizes.whole_groups(), blocks, sync_interval })
+    }
+
+    /// The caches. Their values are not needed between two runs, so other plans may reuse their memory.
     pub fn caches(&self) -> &[Buffer] {
         self.pass.caches()
     }
 
-    /// What this engine was planned for.
+    /// The sizes that this rollout was planned for.
     pub fn sizes(&self) -> RolloutSizes {
         self.sizes
     }
 
-    /// `group` chains for each prompt, in order; chain `c` of prompt `p` has the random stream
-    /// `first_stream + p * group + c`. A prompt whose chains are all finished makes room for the next one at once.
+    /// Samples `group` chains for each prompt and returns them in order. Chain `c` of prompt `p` has the random stream
+    /// `first_stream + p * group + c`. When all chains of a prompt have ended, the next prompt takes their rows.
     ///
     /// # Errors
-    /// A prompt longer than planned, ids outside the vocabulary, what the GPU reports, or that `observer` ended it.
+    /// A prompt longer than planned; ids outside the vocabulary; an error of the GPU; [`ModelError::Stopped`] if `observer` stops
+    /// the rollout.
     pub async fn run(
         &self,
         prompts: &[Vec<u32>],
@@ -255,110 +286,115 @@ impl Rollout {
         stop: &Stop,
         observer: &mut impl RolloutObserver,
     ) -> Result<Vec<Vec<Chain>>, ModelError> {
-        let group = self.sizes.group;
-        let cache = self.pass.sizes();
-        let kv_block = cache.entries / self.prompts;
-        let kv_blocks = || (0..self.prompts).map(|n| (n * kv_block) as u32).rev();
-        let mut all: Vec<Vec<Option<Chain>>> = vec![vec![None; group]; prompts.len()];
-        let mut free: Vec<u32> = kv_blocks().collect();
-        let (mut active, mut next, mut done): (Vec<ActiveSequence>, usize, usize) = (Vec::new(), 0, 0);
+        let ended = vec![vec![None; self.sizes.group]; prompts.len()];
+        let mut run = Run { prompts, first_stream, stop, next: 0, active: Vec::new(), ended };
+        let mut done = 0;
         while done < prompts.len() {
-            let first = active.len();
-            let room = free.len().min((self.sizes.rows - first) / group).min(prompts.len() - next);
-            let room = fitting(&prompts[next..next + room], cache.prefill);
-            let mut admitted = Vec::new();
-            for at in free.split_off(free.len() - room) {
-                admitted.push(PrefillPrompt { ids: &prompts[next], at });
-                let len = prompts[next].len();
-                active.extend((0..group).map(|c| {
-                    let number = next * group + c;
-                    let stream = first_stream.wrapping_add(number as u32);
-                    let own = at + (len + c * cache.own) as u32;
-                    // A chain ends with the context, each where its own prompt lets it; the kernels keep a row that runs
-                    // on from touching its neighbour's entries.
-                    let context = cache.max_length.saturating_sub(len);
-                    let max_tokens = stop.max_tokens.min(self.sizes.new_tokens).min(context);
-                    ActiveSequence {
-                        prompt: next,
-                        number,
-                        stream,
-                        own,
-                        prefix_start: at,
-                        prefix_len: len as u32,
-                        draws: Vec::new(),
-                        max_tokens,
-                    }
-                }));
-                next += 1;
-            }
-            let longest = active.iter().map(|l| l.max_tokens - l.draws.len()).max().unwrap_or(0);
-            let mut steps = observer.sync_interval().unwrap_or(self.sync_interval).clamp(1, longest.clamp(1, MAX_SYNC_INTERVAL));
-            if !admitted.is_empty() {
-                let row = |l: &ActiveSequence| PrefillRow {
-                    prompt: ((l.number - active[first].number) / group) as u32,
-                    at: l.own,
-                    stream: l.stream,
-                };
-                self.pass.prefill(&admitted, first, &active[first..].iter().map(row).collect::<Vec<_>>())?;
-                self.pass.draw(first, active.len() - first, sampler)?;
+            let first = run.active.len();
+            let started = self.start_prompts(&mut run);
+            let mut steps = self.steps_to_next_read(&run, observer);
+            if !started.is_empty() {
+                self.pass.prefill(&started, first, &run.prefill_rows(first, self.sizes.group))?;
+                self.pass.draw(first, run.active.len() - first, sampler)?;
+                // Where all rows are new, their first draw counts as a step.
                 steps -= usize::from(first == 0);
             }
-            self.pass.step(active.len(), steps, sampler)?;
-            self.collect_finished(&mut active, &mut all, stop, observer).await?;
-            let finished = |p: usize| all[p].iter().all(Option::is_some);
-            let before = done;
-            free = kv_blocks().filter(|at| !active.iter().any(|l| l.prefix_start == *at)).collect();
-            done = (0..next).filter(|p| finished(*p)).count();
-            if done > before && !observer.done(done) {
+            self.pass.step(run.active.len(), steps, sampler)?;
+            self.collect_ended(&mut run, observer).await?;
+            let done_before = done;
+            done = run.done();
+            if done > done_before && !observer.done(done) {
                 return Err(ModelError::Stopped);
             }
         }
-        Ok(all.into_iter().map(|chains| chains.into_iter().flatten().collect()).collect())
+        Ok(run.ended.into_iter().map(|chains| chains.into_iter().flatten().collect()).collect())
     }
 
-    /// Reads what was drawn, moves finished chains from `active` to `all`, and closes the gaps that they leave.
-    async fn collect_finished(
-        &self,
-        active: &mut Vec<ActiveSequence>,
-        all: &mut [Vec<Option<Chain>>],
-        stop: &Stop,
-        observer: &mut impl RolloutObserver,
-    ) -> Result<(), ModelError> {
-        let drawn = self.pass.drawn(active.len()).await?;
-        let before = active.len();
-        let mut running = Vec::with_capacity(before);
-        for (mut line, (count, draws)) in active.drain(..).zip(drawn) {
-            let new = count.saturating_sub(line.draws.len());
-            line.draws.extend(&draws[draws.len().saturating_sub(new)..]);
-            let own = Stop { max_tokens: line.max_tokens, ..stop.clone() };
-            let found = own.find(&line.draws);
-            let said = found.map_or_else(|| own.said(&line.draws), |(end, _, tail)| end - tail);
-            if !observer.said(line.number, &line.draws[..said]) {
+    /// Starts as many of the next prompts as there are free KV blocks and rows, and as one prefill takes. Adds their chains to
+    /// `run.active` and returns them for the prefill.
+    fn start_prompts<'a>(&self, run: &mut Run<'a>) -> Vec<PrefillPrompt<'a>> {
+        let (group, cache) = (self.sizes.group, self.pass.sizes());
+        let mut free = self.free_blocks(&run.active);
+        let free_rows = self.sizes.rows - run.active.len();
+        let count = free.len().min(free_rows / group).min(run.prompts.len() - run.next);
+        let count = fitting(&run.prompts[run.next..run.next + count], cache.prefill);
+        let mut started = Vec::new();
+        for block in free.split_off(free.len() - count) {
+            let (prompt, ids) = (run.next, &run.prompts[run.next]);
+            started.push(PrefillPrompt { ids, at: block });
+            // A chain ends at the latest with the context, at a length that depends on its prompt. A row that runs on until the
+            // next read is kept by the kernels from writing to the entries of others.
+            let context = cache.max_length.saturating_sub(ids.len());
+            let max_tokens = run.stop.max_tokens.min(self.sizes.new_tokens).min(context);
+            run.active.extend((0..group).map(|c| {
+                let number = prompt * group + c;
+                ActiveSequence {
+                    prompt,
+                    number,
+                    stream: run.first_stream.wrapping_add(number as u32),
+                    own: block + (ids.len() + c * cache.own) as u32,
+                    prefix_start: block,
+                    prefix_len: ids.len() as u32,
+                    draws: Vec::new(),
+                    max_tokens,
+                }
+            }));
+            run.next += 1;
+        }
+        started
+    }
+
+    /// The first entries of the KV blocks without an active chain, in descending order.
+    fn free_blocks(&self, active: &[ActiveSequence]) -> Vec<u32> {
+        let block_entries = self.pass.sizes().entries / self.blocks;
+        let blocks = (0..self.blocks).map(|n| (n * block_entries) as u32).rev();
+        blocks.filter(|block| !active.iter().any(|chain| chain.prefix_start == *block)).collect()
+    }
+
+    /// Steps until the next read of the draws: no more than the longest chain still needs.
+    fn steps_to_next_read(&self, run: &Run, observer: &impl RolloutObserver) -> usize {
+        let longest = run.active.iter().map(|chain| chain.max_tokens - chain.draws.len()).max().unwrap_or(0);
+        observer.sync_interval().unwrap_or(self.sync_interval).clamp(1, longest.clamp(1, MAX_SYNC_INTERVAL))
+    }
+
+    /// Reads the draws, moves the chains that have ended from `run.active` to `run.ended`, and closes the gaps between the rows
+    /// of the others.
+    async fn collect_ended(&self, run: &mut Run<'_>, observer: &mut impl RolloutObserver) -> Result<(), ModelError> {
+        let drawn = self.pass.drawn(run.active.len()).await?;
+        let active_before = run.active.len();
+        let mut running = Vec::with_capacity(active_before);
+        for (mut chain, (count, draws)) in run.active.drain(..).zip(drawn) {
+            let new = count.saturating_sub(chain.draws.len());
+            chain.draws.extend(&draws[draws.len().saturating_sub(new)..]);
+            let stop = Stop { max_tokens: chain.max_tokens, ..run.stop.clone() };
+            let end = stop.find(&chain.draws);
+            let stable = end.map_or_else(|| stop.stable_len(&chain.draws), |(end, _, tail)| end - tail);
+            if !observer.stable_tokens(chain.number, &chain.draws[..stable]) {
                 return Err(ModelError::Stopped);
             }
-            match found {
-                None => running.push(line),
+            match end {
+                None => running.push(chain),
                 Some((end, ending, tail)) => {
-                    line.draws.truncate(end);
-                    all[line.prompt][line.number % self.sizes.group] = Some(Chain { draws: line.draws, ending, tail });
+                    chain.draws.truncate(end);
+                    run.ended[chain.prompt][chain.number % self.sizes.group] = Some(Chain { draws: chain.draws, ending, tail });
                 }
             }
         }
-        *active = running;
-        if active.len() < before {
-            self.pass.arrange(0, &active.iter().map(ActiveSequence::state).collect::<Vec<_>>())?;
+        run.active = running;
+        if run.active.len() < active_before {
+            self.pass.set_rows(0, &run.active.iter().map(ActiveSequence::state).collect::<Vec<_>>())?;
         }
         Ok(())
     }
 }
 
-/// How many of these prompts, from the first on, hold at most `tokens` together; at least one, whose length is checked when
-/// it is read.
-fn fitting(prompts: &[Vec<u32>], tokens: usize) -> usize {
+/// The number of `prompts` from the first on that have at most `max_tokens` tokens together; at least one, whose length the
+/// prefill checks.
+fn fitting(prompts: &[Vec<u32>], max_tokens: usize) -> usize {
     let mut sum = 0;
     let fit = prompts.iter().take_while(|p| {
         sum += p.len();
-        sum <= tokens
+        sum <= max_tokens
     });
     fit.count().max(1).min(prompts.len())
 }
@@ -378,19 +414,19 @@ mod tests {
         assert_eq!(fitting(&[], 9), 0);
     }
 
-    /// A group of 8 behind a prompt of 2,048 tokens: the prompt once, and 8 times 1,024. A chain alone needs both, and the
-    /// context cuts the last chain of a kv_block, whose prompt may be the longest.
+    /// A group of 8 with a prompt of 2,048 tokens caches the prompt once and 8 times 1,024 tokens. A single chain needs both. The
+    /// context limits the last chain of a KV block, whose prompt may be the longest.
     #[test]
-    fn a_group_holds_its_prompt_once() {
-        let of = |group, rows, context| {
+    fn a_group_caches_its_prompt_once() {
+        let cache = |group, rows, context| {
             let sizes = RolloutSizes { rows, group, prompt: 2048, new_tokens: 1024 }.cache(context);
             (sizes.entries, sizes.rows, sizes.max_length)
         };
-        assert_eq!(of(8, 8, 40_960), (2048 + 8 * 1024, 8, 3072));
-        assert_eq!(of(8, 30, 40_960), (3 * (2048 + 8 * 1024), 24, 3072), "three prompts at a time");
-        assert_eq!(of(1, 4, 40_960), (4 * (2048 + 1024), 4, 3072));
-        assert_eq!(of(1, 4, 2500), (4 * 2500, 4, 2500));
-        assert_eq!(of(2, 2, 2500), (2500 + 1024, 2, 2500));
+        assert_eq!(cache(8, 8, 40_960), (2048 + 8 * 1024, 8, 3072));
+        assert_eq!(cache(8, 30, 40_960), (3 * (2048 + 8 * 1024), 24, 3072), "three prompts at a time");
+        assert_eq!(cache(1, 4, 40_960), (4 * (2048 + 1024), 4, 3072));
+        assert_eq!(cache(1, 4, 2500), (4 * 2500, 4, 2500));
+        assert_eq!(cache(2, 2, 2500), (2500 + 1024, 2, 2500));
     }
 
     #[test]
@@ -402,10 +438,11 @@ mod tests {
         assert_eq!(stop.find(&draws(&[1, 1, 1])), None);
         assert_eq!(stop.find(&draws(&[1, 1, 1, 1, 1, 7, 8])), Some((6, Ending::Length, 0)));
     }
+
     #[test]
     fn the_beginning_of_a_phrase_is_held_back() {
         let stop = Stop { phrases: vec![vec![7, 8, 9], vec![8]], eos: vec![2], max_tokens: 9 };
-        let said = |tokens: &[u32]| stop.said(&draws(tokens));
-        assert_eq!([said(&[]), said(&[1]), said(&[1, 7]), said(&[1, 7, 8]), said(&[7, 7])], [0, 1, 1, 1, 1]);
+        let stable = |tokens: &[u32]| stop.stable_len(&draws(tokens));
+        assert_eq!([stable(&[]), stable(&[1]), stable(&[1, 7]), stable(&[1, 7, 8]), stable(&[7, 7])], [0, 1, 1, 1, 1]);
     }
 }

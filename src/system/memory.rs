@@ -1,4 +1,5 @@
-//! The memory that this process may still take: the machine's, or what its control groups and limits leave of it (Linux).
+//! The memory that this process may still allocate: that of the machine, and on Linux less if control groups or limits restrict
+//! it.
 //!
 //! ```text
 //! machine             what it could give without swapping
@@ -6,15 +7,14 @@
 //! /proc/self/limits   address space and data segment (ulimit -v, -d), less what is mapped already
 //! ```
 //!
-//! A process that takes more than its group's limit is ended with SIGKILL, so that nothing could be said any more. File cache
-//! that is not in use is given back by the kernel first, and so counts as free; what is called a working set elsewhere is the
-//! rest.
+//! A process above its group's limit is ended with SIGKILL, without a message. The kernel frees inactive file cache first, so
+//! that counts as free; the rest of the usage is what other tools call the working set.
 
 use std::path::{Path, PathBuf};
 
 use sysinfo::{MemoryRefreshKind, System};
 
-/// Bytes that this process may still take, a tenth left for everything else; `None` where the system does not say.
+/// Bytes that this process may still allocate, less a tenth for other uses. `None` where the system does not say.
 pub fn free_memory() -> Option<u64> {
     Some(least(machine(), Path::new("/"))? / 10 * 9)
 }
@@ -31,34 +31,34 @@ fn least(machine: Option<u64>, root: &Path) -> Option<u64> {
     machine.into_iter().chain(left_by_groups(root)).chain(left_by_limits(root)).min()
 }
 
-/// The number behind `name` in a file of lines.
+/// The number after `name` at the start of a line of `file`.
 fn number_of(file: &Path, name: &str) -> Option<u64> {
     let text = std::fs::read_to_string(file).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// A file that holds one number; `max` is none.
+/// The number in a file that holds nothing else. `None` for `max`.
 fn number_in(file: &Path) -> Option<u64> {
     std::fs::read_to_string(file).ok()?.trim().parse().ok()
 }
 
 /// The files of one version of control groups.
 struct Version {
-    /// Files with limits; a group without one has none.
+    /// The files with limits. A group without such a file has no limit.
     limits: &'static [&'static str],
     usage: &'static str,
-    /// In `memory.stat`.
+    /// The key in `memory.stat`.
     inactive_file: &'static str,
 }
 
 const V1: Version =
     Version { limits: &["memory.limit_in_bytes"], usage: "memory.usage_in_bytes", inactive_file: "total_inactive_file " };
 
-/// Above `memory.high` a process is slowed down until it hardly moves.
+/// Above `memory.high` a process is slowed down until it makes hardly any progress, so that is a limit too.
 const V2: Version = Version { limits: &["memory.max", "memory.high"], usage: "memory.current", inactive_file: "inactive_file " };
 
-/// What each control group with a memory limit leaves, from the process's own up to the root of the hierarchy.
+/// The bytes left in each control group with a memory limit, from the process's own group up to the root of the hierarchy.
 fn left_by_groups(root: &Path) -> Vec<u64> {
     let groups = std::fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
     let mounts = std::fs::read_to_string(root.join("proc/self/mountinfo")).unwrap_or_default();
@@ -79,7 +79,7 @@ fn left_by_groups(root: &Path) -> Vec<u64> {
     left
 }
 
-/// What one group leaves, by each of its limits.
+/// The bytes left in one group, by each of its limits.
 fn left_by(dir: &Path, version: &Version) -> Vec<u64> {
     let used = number_in(&dir.join(version.usage)).unwrap_or(0);
     let cache = number_of(&dir.join("memory.stat"), version.inactive_file).unwrap_or(0);
@@ -87,15 +87,15 @@ fn left_by(dir: &Path, version: &Version) -> Vec<u64> {
     limits.map(|limit| limit.saturating_sub(used.saturating_sub(cache))).collect()
 }
 
-/// Where a hierarchy of control groups is mounted.
+/// A mount of a hierarchy of control groups.
 struct Mount {
-    /// The group that the mount point shows.
+    /// The group at the mount point.
     top: String,
     point: String,
 }
 
 impl Mount {
-    /// Out of a line of `mountinfo`: `31 23 0:28 TOP POINT rw,relatime - cgroup cgroup rw,memory`.
+    /// Reads a line of `mountinfo`: `31 23 0:28 TOP POINT rw,relatime - cgroup cgroup rw,memory`.
     fn of(line: &str, version: &Version) -> Option<Self> {
         let (before, after) = line.split_once(" - ")?;
         let mut before = before.split(' ').skip(3);
@@ -110,13 +110,13 @@ impl Mount {
         fits.then_some(Mount { top, point })
     }
 
-    /// The folders of the group at `path` and of those above it, as far as they can be seen.
+    /// The folders of the group at `path` and of the groups above it, as far as they are visible.
     fn groups(&self, root: &Path, path: &str) -> Vec<PathBuf> {
         let top = root.join(self.point.trim_start_matches('/'));
-        // A container that sees the machine's names of groups has its own group at the mount point.
+        // In a container that sees the machine's group names, its own group is at the mount point.
         let below = path.strip_prefix(self.top.trim_end_matches('/')).unwrap_or_default();
         let names = below.split('/').filter(|name| !name.is_empty());
-        // The process's group may be outside of what the container sees.
+        // The process's group may be outside of the container's namespace.
         if names.clone().any(|name| name == "..") {
             return vec![top];
         }
@@ -136,7 +136,7 @@ fn unescape(text: &str) -> String {
         .fold(text.to_string(), |text, (code, character)| text.replace(code, character))
 }
 
-/// What `ulimit -v` and `ulimit -d` leave.
+/// The bytes left by `ulimit -v` and `ulimit -d`.
 fn left_by_limits(root: &Path) -> Vec<u64> {
     let status = root.join("proc/self/status");
     [("Max address space", "VmSize:"), ("Max data size", "VmData:")]
@@ -171,28 +171,28 @@ mod tests {
         32 31 0:29 TOP /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n35 31 0:32 TOP /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n";
 
     #[test]
-    fn the_machine_alone() {
+    fn without_limits_the_memory_is_that_of_the_machine() {
         assert_eq!(free(&[]), Some(64 * GIB));
         assert_eq!(least(None, Path::new("/nowhere")), None);
         assert!(machine().is_some_and(|bytes| bytes > 1 << 20));
     }
 
     #[test]
-    fn version_2() {
+    fn limits_of_version_2_apply() {
         let own = ("proc/self/cgroup", "0::/\n");
         let group = [("sys/fs/cgroup/memory.max", "8589934592\n"), ("sys/fs/cgroup/memory.current", "3221225472\n")];
-        // A container with a namespace of its own: its group is the root.
+        // In a container with its own namespace, its group is the root.
         assert_eq!(free(&[own, V2_MOUNT, group[0], group[1]]), Some(5 * GIB));
         let cache = ("sys/fs/cgroup/memory.stat", "anon 1\nfile 2147483648\ninactive_file 2147483648\nactive_file 0\n");
         assert_eq!(free(&[own, V2_MOUNT, group[0], group[1], cache]), Some(7 * GIB));
         assert_eq!(free(&[own, V2_MOUNT, ("sys/fs/cgroup/memory.max", "max\n"), group[1]]), Some(64 * GIB));
         assert_eq!(free(&[own, V2_MOUNT, ("sys/fs/cgroup/memory.high", "1073741824\n")]), Some(GIB));
-        // Over the limit, as when it was lowered: nothing is left, and nothing wraps around.
+        // A usage above the limit, for example after the limit was lowered: 0 bytes are left, without wrapping around.
         assert_eq!(free(&[own, V2_MOUNT, ("sys/fs/cgroup/memory.max", "1024"), group[1]]), Some(0));
     }
 
     #[test]
-    fn nested_groups_of_version_2() {
+    fn the_smallest_limit_of_nested_groups_applies() {
         let own = ("proc/self/cgroup", "0::/user.slice/run-1.scope/inner\n");
         let at = |dir: &str, max: u64, used: u64| {
             let file = |name: &str| format!("sys/fs/cgroup/{dir}/{name}");
@@ -212,8 +212,8 @@ mod tests {
     }
 
     #[test]
-    fn version_1_and_both() {
-        // Docker: the group's name is the machine's, and the mount shows that group.
+    fn limits_of_version_1_apply_alone_and_beside_version_2() {
+        // In Docker the group has its name on the machine, and the mount shows that group.
         for (top, path) in [("/docker/abc", "/docker/abc"), ("/", "/job"), ("/", "/")] {
             let mounts = V1_MOUNTS.replace("TOP", top);
             let dir = if path == "/job" { "sys/fs/cgroup/memory/job/" } else { "sys/fs/cgroup/memory/" };
@@ -228,12 +228,12 @@ mod tests {
                 (stat.as_str(), "inactive_file 7\ntotal_inactive_file 536870912\n"),
             ];
             assert_eq!(free(&files), Some(GIB), "{top} {path}");
-            // No limit is the largest number of pages.
+            // "No limit" is written as the largest number of pages.
             let mut unlimited = files;
             unlimited[2].1 = "9223372036854771712\n";
             assert_eq!(free(&unlimited), Some(64 * GIB));
         }
-        // Version 2 beside it, without a memory controller.
+        // Version 2 is mounted too, without a memory controller.
         let hybrid = V1_MOUNTS.replace("TOP", "/") + "41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
         let files = [("proc/self/cgroup", "4:memory:/a b\n0::/x\n"), ("proc/self/mountinfo", hybrid.as_str())];
         assert_eq!(free(&files), Some(64 * GIB));
@@ -242,13 +242,13 @@ mod tests {
     }
 
     #[test]
-    fn a_group_outside_of_the_namespace() {
+    fn a_group_outside_of_the_namespace_has_the_limits_of_the_mount() {
         let files = [("proc/self/cgroup", "0::/../../other\n"), V2_MOUNT, ("sys/fs/cgroup/memory.max", "1073741824")];
         assert_eq!(free(&files), Some(GIB));
     }
 
     #[test]
-    fn limits_of_the_process() {
+    fn limits_of_the_process_apply() {
         let limits = |space: &str, data: &str| {
             format!(
                 "Limit  Soft Limit  Hard Limit  Units\nMax data size  {data}  unlimited  bytes\nMax address space  {space}  unlimited  bytes\n"

@@ -1,4 +1,4 @@
-//! What the library asks of the operating system: the time, and how much memory is left.
+//! Queries to the operating system: the time, and the memory that is left.
 
 mod memory;
 

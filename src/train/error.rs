@@ -1,20 +1,20 @@
-//! Everything that can go wrong in this room.
+//! The errors of training.
 
 use std::path::PathBuf;
 
 use super::config::{SettingError, SettingSource};
 
-/// An error of another room, carried through a closure that this room was handed.
+/// Any error of a closure that the caller passed in.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What can go wrong while a run is configured, fed, or saved.
+/// What can go wrong while a run is configured, trained, or saved.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
-    /// A setting that is unknown, malformed, out of range, missing or in conflict with another.
+    /// A setting that is unknown, malformed, out of range, missing, or in conflict with another.
     #[error(transparent)]
     Setting(#[from] SettingError),
 
-    /// The config file is not TOML. `message` carries line, column and the offending text.
+    /// The config file is not TOML. `message` contains line, column and the offending text.
     #[error("{origin} is not valid TOML: {message}")]
     Toml { origin: SettingSource, message: String },
 
@@ -22,7 +22,7 @@ pub enum TrainError {
     #[error("cannot {action} {}", path.display())]
     Io { action: &'static str, path: PathBuf, source: std::io::Error },
 
-    /// An output that cannot be written, or that somebody else wrote.
+    /// An output that cannot be written, or a file in its place that this program did not write.
     #[cfg(not(target_arch = "wasm32"))]
     #[error(transparent)]
     Files(#[from] crate::files::FileError),
@@ -31,11 +31,11 @@ pub enum TrainError {
     #[error("no training rows are left; {why}")]
     NoRows { why: String },
 
-    /// The data is not what the checkpoint was written with.
+    /// The data or settings differ from those of the checkpoint.
     #[error("cannot resume: {what}; resume with the data and settings of the first run, or start anew in another output_dir")]
     ResumeMismatch { what: String },
 
-    /// An example that cannot be packed: a fault of the caller, named by its index in the batch.
+    /// An example that cannot be packed, named by its index.
     #[error("example {example}: {problem}")]
     Example { example: usize, problem: String },
 
@@ -61,7 +61,7 @@ pub enum TrainError {
     )]
     Untrained { steps: u64 },
 
-    /// From the rooms that training stands on.
+    /// Errors of the modules that training uses.
     #[error(transparent)]
     Model(#[from] crate::model::error::ModelError),
     #[error(transparent)]
@@ -71,23 +71,23 @@ pub enum TrainError {
     #[error(transparent)]
     Data(#[from] crate::data::DataError),
 
-    /// A checkpoint that is damaged or of another model.
+    /// A checkpoint that is damaged or belongs to another model.
     #[error("checkpoint {}: {problem}", path.display())]
     Checkpoint { path: PathBuf, problem: String },
 
-    /// A closure of another room failed while a checkpoint was written or read.
+    /// A closure of the caller failed while a checkpoint was written or read.
     #[error("cannot {action} {}", path.display())]
     Inside { action: &'static str, path: PathBuf, source: BoxError },
 }
 
 impl TrainError {
-    /// True when the user's command or config is at fault (exit code 2) and not the run (exit code 1).
+    /// True if the user's command or config is at fault (exit code 2) and not the run (exit code 1).
     pub fn is_usage(&self) -> bool {
         matches!(self, TrainError::Setting(_) | TrainError::Toml { .. })
     }
 }
 
-/// An IO error with what was being done and to what.
+/// An IO error with the action and its path.
 #[cfg(not(target_arch = "wasm32"))]
 pub(super) fn io_error(action: &'static str, path: &std::path::Path, source: std::io::Error) -> TrainError {
     TrainError::Io { action, path: path.into(), source }

@@ -1,10 +1,10 @@
-//! Training: what a run is asked to do, in which order it sees the data, what it learns from, and what it leaves behind.
+//! Training: the settings of a run, its data, its losses and rewards, the loop, and its checkpoints.
 //!
 //! ```text
 //! config ─► data: examples, order, packed batches ─► objective: losses, rewards ─► steps: the loop ─► run: files ─► checkpoint
 //! ```
 //!
-//! `run`, `checkpoint`, `memory` and the TOML side of `config` touch files; they are native only, the rest compiles to wasm.
+//! `run`, `checkpoint`, `memory` and the TOML side of `config` use files and are native only; the rest compiles to wasm.
 
 pub mod config;
 pub mod data;

@@ -1,5 +1,5 @@
-//! The training loop without files: which rows a step takes, at which rate, and what is counted. The command line puts
-//! evaluations, checkpoints and a log ctx it (`train::run`); a page drives it as it is.
+//! The training loop without files: the rows of each step, its learning rate, and the counters. The command line adds
+//! evaluations, checkpoints and a log (`train::run`); the web page drives the loop directly.
 
 use crate::train::TrainError;
 use crate::train::config::TrainConfig;
@@ -8,22 +8,22 @@ use crate::train::objective::engine::{Engine, TrainData};
 use crate::train::objective::schedule::Schedule;
 use crate::train::objective::trainer::{StepKey, StepNumbers, StepPace};
 
-/// What a run has counted so far.
+/// The counters of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Steps that were made, whether they moved the model or not.
+    /// Steps done, whether they changed the model or not.
     pub steps: u64,
-    /// Optimiser steps that moved the model. AdamW's bias correction counts these.
+    /// Optimiser steps that changed the model. AdamW's bias correction counts these.
     pub applied: u64,
     pub tokens: u64,
     /// Steps whose gradient was not finite.
     pub nonfinite: u64,
-    /// The same, in a row up to now.
+    /// The same, in a row up to the last step.
     pub nonfinite_in_a_row: u64,
 }
 
 impl Counters {
-    /// Counts one step; true if it moved the model.
+    /// Counts one step; true if it changed the model.
     fn count(&mut self, numbers: &StepNumbers) -> bool {
         self.steps += 1;
         self.tokens += numbers.tokens as u64;
@@ -34,7 +34,7 @@ impl Counters {
         moved
     }
 
-    /// Refuses to go on after `most` steps in a row whose gradient was not finite.
+    /// Fails after `most` steps in a row whose gradient was not finite.
     fn check(&self, most: u64) -> Result<(), TrainError> {
         match self.nonfinite_in_a_row {
             steps if steps >= most => Err(TrainError::Diverged { steps, step: self.steps }),
@@ -43,16 +43,16 @@ impl Counters {
     }
 }
 
-/// What a step was.
+/// The result of a step.
 #[derive(Clone, Debug)]
 pub struct StepMade {
     pub numbers: StepNumbers,
     pub learning_rate: f64,
-    /// False where the gradient was not finite: the model is as it was.
+    /// False if the gradient was not finite; the model is unchanged then.
     pub moved: bool,
 }
 
-/// A run under way: the model with its optimiser, its place in the data, its place in the schedule, and its counters.
+/// A run in progress: the model with its optimiser, the position in the data, the schedule, and the counters.
 pub struct TrainLoop {
     engine: Engine,
     order: DataOrder,
@@ -80,11 +80,11 @@ impl TrainLoop {
         })
     }
 
-    /// Puts the run to where another one stopped. Weights and moments are the caller's to write.
+    /// Continues where another run stopped. The caller writes weights and moments.
     ///
     /// # Errors
-    /// A place in other data.
-    pub fn go_on_from(&mut self, cursor: Cursor, counters: Counters) -> Result<(), TrainError> {
+    /// A position in other data.
+    pub fn resume_from(&mut self, cursor: Cursor, counters: Counters) -> Result<(), TrainError> {
         self.order = DataOrder::resume(self.seed, self.order.cursor().rows as usize, cursor)?;
         self.counters = counters;
         Ok(())
@@ -98,7 +98,7 @@ impl TrainLoop {
         self.counters
     }
 
-    /// The place in the data.
+    /// The position in the data.
     pub fn cursor(&self) -> Cursor {
         self.order.cursor()
     }
@@ -108,27 +108,27 @@ impl TrainLoop {
         self.schedule.total
     }
 
-    /// True once all steps are made.
+    /// True after the last step.
     pub fn is_over(&self) -> bool {
         self.counters.steps >= self.schedule.total
     }
 
-    /// Makes the next step, on rows of `data`.
+    /// Does the next step, on rows of `data`.
     ///
     /// # Errors
     /// What packing or the GPU reports.
     pub async fn step(&mut self, data: &TrainData<'_>) -> Result<StepMade, TrainError> {
-        let picked = self.order.next_rows(self.rows_per_step);
-        // As transformers counts: the k-th step, from 1, runs at the schedule's rate after k - 1 steps.
+        let indices = self.order.next_rows(self.rows_per_step);
+        // As in transformers: the k-th step, counted from 1, has the schedule's rate after k - 1 steps.
         let learning_rate = self.schedule.rate(self.counters.steps);
         let key = StepKey { seed: self.seed, step: self.counters.steps };
         let pace = StepPace { learning_rate, t: self.counters.applied + 1 };
-        let numbers = self.engine.step(&picked, data, key, pace).await?;
+        let numbers = self.engine.step(&indices, data, key, pace).await?;
         let moved = self.counters.count(&numbers);
         Ok(StepMade { numbers, learning_rate, moved })
     }
 
-    /// Refuses to go on after `max_nonfinite_steps` steps in a row whose gradient was not finite.
+    /// Fails after `max_nonfinite_steps` steps in a row whose gradient was not finite.
     ///
     /// # Errors
     /// [`TrainError::Diverged`].
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn steps_that_do_not_move_are_counted_apart() {
+    fn steps_that_do_not_change_the_model_are_counted_separately() {
         let mut counters = Counters::default();
         let step = |applied| StepNumbers { tokens: 10, applied, ..StepNumbers::default() };
         let moved: Vec<bool> = [2, 0, 0].iter().map(|applied| counters.count(&step(*applied))).collect();

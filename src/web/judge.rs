@@ -196,7 +196,7 @@ impl WebJudge {
         }
         let expectation = options.judging(1)?.expectation;
         let scale = &judge.settings().scale;
-        let readings: Vec<&ChainScore> = judged.iter().flat_map(|j| &j.readings).collect();
+        let readings: Vec<&ChainScore> = judged.iter().flat_map(|j| &j.chain_scores).collect();
         let mut texts = judged.iter().flat_map(|j| &j.chains);
         let predictions: Vec<Prediction> = readings.iter().map(|r| r.prediction.clone()).collect();
         let all = Prediction::average(scale, &predictions)?;
@@ -343,7 +343,7 @@ impl RolloutObserver for TokenObserver<'_> {
         Some(STREAM_INTERVAL)
     }
 
-    fn said(&mut self, chain: usize, draws: &[Draw]) -> bool {
+    fn stable_tokens(&mut self, chain: usize, draws: &[Draw]) -> bool {
         while self.chains.len() <= chain {
             self.chains.push((StreamDecoder::new(&[], true), 0, false));
         }
@@ -370,7 +370,7 @@ struct BatchObserver<'a> {
 }
 
 impl RolloutObserver for BatchObserver<'_> {
-    fn said(&mut self, _chain: usize, _draws: &[Draw]) -> bool {
+    fn stable_tokens(&mut self, _chain: usize, _draws: &[Draw]) -> bool {
         if now() - self.last_call < PROGRESS_INTERVAL {
             return true;
         }

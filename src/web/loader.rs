@@ -65,7 +65,7 @@ impl Loader {
         let stored = manifest.weight_dtype()?;
         let writer = WeightWriter {
             gpu: gpu.clone(),
-            weights: Weights::room(&gpu, &config, dtype_on_gpu(stored, keep_half_precision))?,
+            weights: Weights::allocate(&gpu, &config, dtype_on_gpu(stored, keep_half_precision))?,
             contents: Contents::new(&config, stored),
             part: None,
             values: Vec::new(),

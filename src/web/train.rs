@@ -12,7 +12,7 @@ use crate::data::Example;
 use crate::judge::{BatchLayout, ScoreOptions};
 use crate::train::TrainConfig;
 use crate::train::config::{Method, Preset};
-use crate::train::data::examples::{Preparation, room_for_prompt};
+use crate::train::data::examples::{Preparation, longest_prompt};
 use crate::train::objective::engine::{Engine, TrainData};
 use crate::train::steps::{StepMade, TrainLoop};
 
@@ -85,7 +85,7 @@ pub async fn run(web: &WebJudge, rows: &str, held_out: &str, options: &str, on_s
     let layout = BatchLayout { tokens, reads: settings.score_reads };
     let preparation = Preparation { prompt: &web.prompt, layout, tokenizer, max_length: context, skip_bad: false };
     let mut prepared = preparation.prepare(&examples)?;
-    prepared.keep_prompts_up_to(room_for_prompt(layout, context, settings.max_completion_length));
+    prepared.keep_prompts_up_to(longest_prompt(layout, context, settings.max_completion_length));
     if prepared.examples.is_empty() {
         let message = "No training row is left: give at least one whose prompt leaves room for a chain of thought.";
         return Err(Failure::row(message));
@@ -107,7 +107,7 @@ pub async fn run(web: &WebJudge, rows: &str, held_out: &str, options: &str, on_s
     };
     let (scale, max_tokens) = (&settings.scale, settings.max_completion_length);
     let data = TrainData { examples: &prepared.examples, scale, layout, tokenizer, max_tokens };
-    let engine = Engine::over(&web.gpu, weights, None, &config, &data)?;
+    let engine = Engine::with_weights(&web.gpu, weights, None, &config, &data)?;
     let mut training = TrainLoop::new(engine, &config, prepared.examples.len())?;
     let began = now();
     while !training.is_over() {

@@ -14,7 +14,7 @@ fn doctor_lists_adapters() {
     assert!(text.next().unwrap().starts_with("  0: "), "{}", done.out);
     let chosen = done.out.lines().find(|l| l.starts_with("chosen: ")).unwrap();
     assert!(["software", "integrated", "discrete"].iter().any(|class| chosen.contains(class)), "{chosen}");
-    for limit in ["storage binding (bytes)", "workgroup memory (bytes)", "workgroups a dimension"] {
+    for limit in ["storage binding (bytes)", "workgroup memory (bytes)", "workgroups per dimension"] {
         let line = done.out.lines().find(|l| l.trim_start().starts_with(limit)).unwrap();
         assert!(line.split_whitespace().last().unwrap().parse::<u64>().unwrap() > 0, "{line}");
     }

@@ -223,7 +223,7 @@ fn batch(vocab: usize) -> PackedInputs {
         let ids: Vec<u32> = (0..14).map(|_| stream.below(vocab) as u32).collect();
         let start = batch.push(&ids);
         for (i, next) in ids[1..].iter().enumerate() {
-            batch.push_row(start + i as u32, TokenLoss::token(*next, 1.0 / 39.0));
+            batch.push_loss(start + i as u32, TokenLoss::token(*next, 1.0 / 39.0));
         }
     }
     batch
@@ -251,12 +251,12 @@ fn tables_larger_than_a_binding() {
         }
         let buffers = weights.base().buffers().len();
         let logits = LogitsPass::new(&gpu, &weights, batch.ids.len(), 4).and_then(|pass| {
-            let few = PackedInputs { rows: vec![3, 9, 20, 41], ..batch.clone() };
+            let few = PackedInputs { loss_positions: vec![3, 9, 20, 41], ..batch.clone() };
             pollster::block_on(pass.run(&few))
         });
         let trained = weights.trainable().unwrap();
         let gradient = TensorSet::zeros(&gpu, trained.groups(), "gradient").unwrap();
-        let sizes = PassSizes { tokens: batch.ids.len(), rows: batch.rows.len(), ..PassSizes::default() };
+        let sizes = PassSizes { tokens: batch.ids.len(), loss_positions: batch.loss_positions.len(), ..PassSizes::default() };
         let pass = Pass::new(&gpu, &weights, Some(&gradient), sizes).unwrap();
         pass.run(&batch).unwrap();
         let read = |name: &str| pollster::block_on(gradient.tensor_values(&gpu, name)).unwrap();
@@ -300,7 +300,7 @@ fn gradients_through_small_weights() {
         let weights = weights.with_adapter(adapter.clone());
         let trained = weights.trainable().unwrap();
         let gradient = TensorSet::zeros(&gpu, trained.groups(), "gradient").unwrap();
-        let sizes = PassSizes { tokens: batch.ids.len(), rows: batch.rows.len(), ..PassSizes::default() };
+        let sizes = PassSizes { tokens: batch.ids.len(), loss_positions: batch.loss_positions.len(), ..PassSizes::default() };
         Pass::new(&gpu, &weights, Some(&gradient), sizes).unwrap().run(&batch).unwrap();
         let read = |name: &str| pollster::block_on(gradient.tensor_values(&gpu, name)).unwrap();
         let all: Vec<f32> = trained.specs().iter().flat_map(|spec| read(&spec.name)).collect();
@@ -311,7 +311,7 @@ fn gradients_through_small_weights() {
     let exact = gradient_of(&full);
     for (dtype, most) in [(WeightDtype::Bf16, 0.03), (WeightDtype::F16, 0.01), (WeightDtype::Q8, 0.06), (WeightDtype::Q4, 0.7)] {
         let packed = Weights::upload_as(&gpu, &source, dtype).unwrap();
-        let meant = Weights::room(&gpu, &config, WeightDtype::F32).unwrap();
+        let meant = Weights::allocate(&gpu, &config, WeightDtype::F32).unwrap();
         for spec in meant.base().specs() {
             let values = pollster::block_on(packed.base().values(&gpu, &spec.name, 0, spec.len())).unwrap();
             meant.base().write(&gpu, &spec.name, 0, &values).unwrap();

@@ -62,12 +62,12 @@ fn slabs_are_counted_before_they_are_made() {
         assert!(least < 1 << 20, "{dtype:?}: {least}");
         for binding in [1 << 20, least] {
             let gpu = crate::common::open(Limits::Binding(binding), false);
-            let weights = Weights::room(&gpu, &config, dtype).unwrap();
+            let weights = Weights::allocate(&gpu, &config, dtype).unwrap();
             assert!(weights.base().buffers().len() > weights.groups.list.len() + 8, "{dtype:?}: slabs");
             assert_eq!(gpu.allocated(), bytes_on_gpu(&gpu, &config, dtype).unwrap(), "{dtype:?}, bindings of {binding}");
         }
         let gpu = crate::common::open(Limits::Binding(least - 4), false);
-        let refused = Weights::room(&gpu, &config, dtype).err().unwrap().to_string();
+        let refused = Weights::allocate(&gpu, &config, dtype).err().unwrap().to_string();
         assert!(refused.contains("layers.0"), "{dtype:?}: {refused}");
     }
 }
@@ -84,7 +84,7 @@ fn planned_and_held(config: &TrainConfig, gpu: &Gpu) -> (memory::MemoryPlan, Eng
         tokenizer: &start.tokenizer,
         max_tokens: start.settings.max_completion_length,
     };
-    let engine = Engine::new(gpu, &start.origin(), config, &data).unwrap();
+    let engine = Engine::new(gpu, &start.initial_weights(), config, &data).unwrap();
     gpu.flush();
     gpu.wait().unwrap();
     (plan, engine)
@@ -94,7 +94,7 @@ fn planned_and_held(config: &TrainConfig, gpu: &Gpu) -> (memory::MemoryPlan, Eng
 #[track_caller]
 fn assert_same(plan: &memory::MemoryPlan, gpu: &Gpu) {
     for role in MemoryKind::ALL.into_iter().filter(|role| *role != MemoryKind::Staging) {
-        assert_eq!(plan.held.of(role), gpu.held().of(role), "{}", role.name());
+        assert_eq!(plan.held.of(role), gpu.memory_usage().of(role), "{}", role.name());
     }
 }
 
@@ -148,7 +148,7 @@ fn a_whole_run_stays_within_its_plan() {
         let plan = memory::plan(&gpu.dry_copy(), &config, None).unwrap();
         let ctx = RunContext { gpu: &gpu, clock: &NoClock, progress: &mut Silent, interrupted: &|| false };
         pollster::block_on(run(&config, ctx)).unwrap();
-        let (planned, peak) = (plan.held.total(), gpu.peak().total());
+        let (planned, peak) = (plan.held.total(), gpu.peak_usage().total());
         println!("{method}: planned {planned} bytes, held {peak}");
         assert!((0.9..1.02).contains(&(peak as f64 / planned as f64)), "{method}: {peak} of {planned}\n{plan}");
     }
@@ -246,7 +246,7 @@ impl Bench {
     }
 
     fn pass(&self, gpu: &Gpu) -> Pass {
-        let sizes = PassSizes { tokens: 12, rows: 12, score_tokens: vec![1, 2], ..PassSizes::default() };
+        let sizes = PassSizes { tokens: 12, loss_positions: 12, score_tokens: vec![1, 2], ..PassSizes::default() };
         Pass::new(gpu, &self.weights, Some(&self.gradient), sizes).unwrap()
     }
 
@@ -270,7 +270,7 @@ impl Bench {
 fn batch() -> PackedInputs {
     let mut batch = PackedInputs::default();
     batch.push(&[5, 6, 7, 8, 9, 10, 11, 12]);
-    (0..7).for_each(|row| batch.push_row(row, TokenLoss::token(row + 6, 0.25)));
+    (0..7).for_each(|row| batch.push_loss(row, TokenLoss::token(row + 6, 0.25)));
     batch
 }
 

@@ -5,7 +5,7 @@ use crate::common::gpu;
 use jurist::judge::{AnswerFormat, BatchLayout, Decode, Expectation, Scale, ScoreReads, ScoreTokens};
 use jurist::model::config::Config;
 use jurist::model::init::Init;
-use jurist::model::names::Kind;
+use jurist::model::names::GroupKind;
 use jurist::model::weights::Weights;
 use jurist::ops::loss_head::NO_SCORES;
 use jurist::random::Stream;
@@ -13,7 +13,7 @@ use jurist::rollout::Ending;
 use jurist::text::TextError;
 use jurist::train::TrainConfig;
 use jurist::train::config::{Method, Preset};
-use jurist::train::data::examples::Prompt;
+use jurist::train::data::examples::LabelledPrompt;
 use jurist::train::objective::advantage::{AdvantageSettings, advantages};
 use jurist::train::objective::optimiser::{Optimiser, OptimiserSettings};
 use jurist::train::objective::policy::{
@@ -31,7 +31,7 @@ const LONGEST: usize = 9;
 struct Court {
     scale: Scale,
     tokens: ScoreTokens,
-    prompts: Vec<Prompt>,
+    prompts: Vec<LabelledPrompt>,
 }
 
 /// A letter for every token, but for token 0, a space.
@@ -52,7 +52,7 @@ impl Court {
         let prompts = [1, LONGEST, 4, 2, 7, 5, 3].map(|length| {
             let ids: Vec<u32> = (0..length).map(|_| stream.below(VOCAB as usize) as u32).collect();
             let value = 1.0 + 2.0 * stream.uniform();
-            Prompt { ends_in_space: ids.last() == Some(&0), ids, label: scale.split(value).unwrap(), value }
+            LabelledPrompt { ends_in_space: ids.last() == Some(&0), ids, label: scale.split(value).unwrap(), value }
         });
         Court { scale, tokens, prompts: prompts.into() }
     }
@@ -71,9 +71,9 @@ impl Court {
             for (index, (group, buffer)) in weights.groups.list.iter().zip(weights.base().buffers()).enumerate() {
                 let mut stream = Stream::new(9, index as u64);
                 let mean = match group.kind {
-                    Kind::Bias => 0.0,
-                    Kind::Norm => 1.0,
-                    Kind::Embedding | Kind::Matrix => continue,
+                    GroupKind::Bias => 0.0,
+                    GroupKind::Norm => 1.0,
+                    GroupKind::Embedding | GroupKind::Matrix => continue,
                 };
                 let values: Vec<f32> = (0..group.len()).map(|_| (mean + 0.3 * stream.normal()) as f32).collect();
                 gpu().write(buffer, 0, &values).unwrap();
@@ -94,7 +94,7 @@ impl Court {
     }
 
     fn step(&self, trainer: &PolicyTrainer, seed: u64, step: u64) -> StepNumbers {
-        let prompts: Vec<&Prompt> = self.prompts.iter().collect();
+        let prompts: Vec<&LabelledPrompt> = self.prompts.iter().collect();
         let (key, pace) = (StepKey { seed, step }, StepPace { learning_rate: 1e-2, t: step + 1 });
         let numbers = self.with_speech(|s| pollster::block_on(trainer.step(&prompts, s, key, pace)).unwrap());
         assert!(numbers.applied > 0);
@@ -216,9 +216,9 @@ fn presets_are_what_they_are_documented_to_be() {
 }
 
 /// A group whose chains have `lengths` actions and these advantages, each ended by the limit with a forced phrase.
-fn group<'a>(prompt: &'a Prompt, lengths: &[usize], advantages: &[f64]) -> (PromptGroup<'a>, Vec<ScoredCompletion>) {
+fn group<'a>(prompt: &'a LabelledPrompt, lengths: &[usize], advantages: &[f64]) -> (PromptGroup<'a>, Vec<ScoredCompletion>) {
     let chain = |n: &usize| Completion {
-        fed: [&vec![1; *n][..], &[7, 8]].concat(),
+        continuation: [&vec![1; *n][..], &[7, 8]].concat(),
         actions: vec![1; *n],
         log_ps: vec![-1.0; *n],
         ending: Ending::Length,
@@ -226,7 +226,7 @@ fn group<'a>(prompt: &'a Prompt, lengths: &[usize], advantages: &[f64]) -> (Prom
     // Three scores of the same probability: E is 2.
     let scored =
         |a: &f64| ScoredCompletion { log_probs: vec![-2.0; 3], ratio: 1.0, advantage: *a, ..ScoredCompletion::default() };
-    (PromptGroup { prompt, chains: lengths.iter().map(chain).collect() }, advantages.iter().map(scored).collect())
+    (PromptGroup { prompt, completions: lengths.iter().map(chain).collect() }, advantages.iter().map(scored).collect())
 }
 
 /// Two groups with chains of 2 + 3 and 1 + 5 actions: 4 chains, 15 tokens with the scores.
@@ -241,9 +241,9 @@ fn weights_of_both_aggregations_by_hand() {
                 .into_iter()
                 .unzip();
         let totals = Totals::of(std::slice::from_ref(&groups));
-        assert_eq!((totals.chains, totals.tokens), (4, 15));
-        let batch = court.with_speech(|s| trainer.objectives(&groups, &scored, s, &totals));
-        let mut rows = batch.objectives.iter();
+        assert_eq!((totals.completions, totals.tokens), (4, 15));
+        let batch = court.with_speech(|s| trainer.losses(&groups, &scored, s, &totals));
+        let mut rows = batch.losses.iter();
         for (length, advantage) in [(2, 0.5), (3, -0.25), (1, 4.0), (5, -8.0)] {
             for objective in rows.by_ref().take(length) {
                 let expected = 2.0 * advantage * per_token;

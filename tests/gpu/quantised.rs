@@ -132,7 +132,7 @@ fn batch() -> PackedInputs {
     batch.push(&[1, 5, 9, 96, 2]);
     batch.push_shared(&[3, 4, 5], &[&[7, 8], &[11]]);
     for row in [0, 4, 6, 9] {
-        batch.push_row(row, TokenLoss::default());
+        batch.push_loss(row, TokenLoss::default());
     }
     batch
 }
@@ -159,7 +159,7 @@ fn every_pass_is_that_of_the_decoded_weights() {
         });
         close(&format!("{dtype:?} logits"), &logits[0], &logits[1], FORWARD);
 
-        let sizes = || PassSizes { tokens: 20, rows: 4, score_tokens: vec![5, 90], ..PassSizes::default() };
+        let sizes = || PassSizes { tokens: 20, loss_positions: 4, score_tokens: vec![5, 90], ..PassSizes::default() };
         let stats = [&packed, &full].map(|weights| {
             let pass = Pass::new(&gpu, weights, None, sizes()).unwrap();
             pass.run(&batch).unwrap();

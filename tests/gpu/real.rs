@@ -48,7 +48,7 @@ fn stories260k() {
     positions.sort_by_key(|(p, _)| *p);
     let mut batch = PackedInputs::default();
     batch.push(&ids[..256]);
-    positions.iter().for_each(|(p, _)| batch.push_row(*p, TokenLoss::default()));
+    positions.iter().for_each(|(p, _)| batch.push_loss(*p, TokenLoss::default()));
     let pass = LogitsPass::new(&gpu, &weights, 256, positions.len()).unwrap();
     let logits = block_on(pass.run(&batch)).unwrap();
     let mut worst = 0.0f64;

@@ -160,9 +160,9 @@ fn last_logits(gpu: &Gpu, weights: &Weights, sequences: &[Vec<u32>]) -> Vec<Vec<
     let mut batch = PackedInputs::default();
     for ids in sequences {
         let start = batch.push(ids);
-        batch.push_row(start + ids.len() as u32 - 1, TokenLoss::default());
+        batch.push_loss(start + ids.len() as u32 - 1, TokenLoss::default());
     }
-    let pass = LogitsPass::new(gpu, weights, batch.ids.len(), batch.rows.len()).unwrap();
+    let pass = LogitsPass::new(gpu, weights, batch.ids.len(), batch.loss_positions.len()).unwrap();
     let logits = block_on(pass.run(&batch)).unwrap();
     logits.chunks(weights.config.vocab_size).map(|row| row.iter().map(|z| f64::from(*z)).collect()).collect()
 }

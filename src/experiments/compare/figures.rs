@@ -83,7 +83,7 @@ impl Figures {
         if judged.iter().all(|j| !j.chains.is_empty()) {
             figures.verdicts = mean(&|j, item| verdicts_right(&j.chains[0], item));
             figures.forced = mean(&|j, _| f64::from(u8::from(j.record.forced)));
-            figures.tokens = mean(&|j, _| j.readings.first().map_or(0.0, |r| r.tokens as f64));
+            figures.tokens = mean(&|j, _| j.chain_scores.first().map_or(0.0, |r| r.tokens as f64));
         }
         Ok((figures, scores))
     }

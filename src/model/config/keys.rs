@@ -4,11 +4,11 @@ use serde_json::{Map, Value};
 
 use crate::model::error::ModelError;
 
-/// Largest size accepted for one dimension. Real models stay far below; what lies above is a damaged file, and keeping
-/// it out here means that products of two sizes cannot overflow later.
+/// Largest accepted size of one dimension. Real models are far below. A larger size means a damaged file, and with this limit no
+/// product of two sizes overflows.
 const LARGEST_SIZE: u64 = 1 << 26;
 
-/// A JSON object and the name that goes in front of its keys in messages ("" or "rope_parameters.").
+/// A JSON object, and the prefix of its keys in messages ("" or "rope_parameters.").
 pub struct Keys<'a> {
     map: &'a Map<String, Value>,
     prefix: &'static str,
@@ -24,7 +24,7 @@ impl<'a> Keys<'a> {
         self.map.get(key).filter(|v| !v.is_null())
     }
 
-    /// Whether the key is written down at all, be it as null.
+    /// Whether the object has the key, even with the value null.
     pub fn has(&self, key: &str) -> bool {
         self.map.contains_key(key)
     }
@@ -57,7 +57,7 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// A size that must be there.
+    /// A required size.
     pub fn required_size(&self, key: &str) -> Result<usize, ModelError> {
         self.size(key)?.ok_or_else(|| self.missing(key, "an integer of at least 1"))
     }
@@ -85,7 +85,7 @@ impl<'a> Keys<'a> {
         value.as_str().map(Some).ok_or_else(|| self.bad(key, "a string", value))
     }
 
-    /// A nested object; its keys are reported as `prefix` + key.
+    /// A nested object. Messages name its keys with `prefix`.
     pub fn object(&self, key: &str, prefix: &'static str) -> Result<Option<Keys<'a>>, ModelError> {
         let Some(value) = self.get(key) else { return Ok(None) };
         let map = value.as_object().ok_or_else(|| self.bad(key, "an object", value))?;
@@ -99,7 +99,7 @@ impl<'a> Keys<'a> {
         strings.map(Some).ok_or_else(|| self.bad(key, "a list of strings", value))
     }
 
-    /// Token ids: one integer, a list of them, or null. -1 stands for "none" in older files.
+    /// Token ids: one integer, a list of integers, or null. Older files write -1 for "none".
     pub fn token_ids(&self, key: &str, default: &[u32]) -> Result<Vec<u32>, ModelError> {
         let Some(value) = self.map.get(key) else { return Ok(default.to_vec()) };
         let one = |v: &Value| v.as_i64().filter(|id| (-1..=i64::from(u32::MAX)).contains(id));
@@ -113,7 +113,7 @@ impl<'a> Keys<'a> {
     }
 }
 
-/// A JSON value as it appears in a message: short, and with its type where that is what is wrong.
+/// A JSON value for messages: shortened, and with its type if it is an object or a list.
 pub fn describe(value: &Value) -> String {
     let text = value.to_string();
     let mut short: String = text.chars().take(60).collect();

@@ -1,5 +1,5 @@
-//! Settings that would change the mathematics and are not built. They are refused by name, never ignored: a judge that
-//! quietly computes something else is worse than one that does not load.
+//! Settings that change the mathematics and are not implemented. They are refused by name, never ignored: a judge that silently
+//! computes something else is worse than one that does not load.
 
 use serde_json::Value;
 
@@ -7,7 +7,7 @@ use super::Family;
 use super::keys::{Keys, describe};
 use crate::model::error::ModelError;
 
-/// A key, the values with which it changes nothing, and what to tell the user otherwise. `null` is always neutral.
+/// A key, its neutral values (those that change nothing), and the supported values for messages. `null` is always neutral.
 struct Rule {
     key: &'static str,
     neutral: fn(&Value) -> bool,
@@ -53,15 +53,15 @@ fn is_one(v: &Value) -> bool {
     v.as_f64() == Some(1.0)
 }
 fn is_silu(v: &Value) -> bool {
-    matches!(v.as_str(), Some("silu" | "swish")) // two names of one function in transformers
+    matches!(v.as_str(), Some("silu" | "swish")) // transformers has two names for this function
 }
 fn is_empty(v: &Value) -> bool {
     v.as_object().is_some_and(|o| o.is_empty()) || v.as_array().is_some_and(|a| a.is_empty())
 }
 
-/// Refuses the first setting that is not built.
+/// Refuses the first setting that is not implemented.
 ///
-/// `attention_dropout` is accepted whatever its value: dropout is not applied, in training neither.
+/// `attention_dropout` is accepted with any value. Attention dropout is never applied, not even in training.
 pub fn refuse_unsupported(keys: &Keys, family: Family) -> Result<(), ModelError> {
     for rule in RULES {
         // transformers' Qwen2 always has biases on q, k and v and does not read `attention_bias`.
@@ -75,7 +75,7 @@ pub fn refuse_unsupported(keys: &Keys, family: Family) -> Result<(), ModelError>
     refuse_own_code(keys)
 }
 
-/// `auto_map` may swap the model's code for a file in the directory, with any mathematics.
+/// Refuses `auto_map` for the model: it replaces the model's code with a file of the directory.
 fn refuse_own_code(keys: &Keys) -> Result<(), ModelError> {
     let Some(map) = keys.object("auto_map", "auto_map.")? else { return Ok(()) };
     match map.get("AutoModelForCausalLM") {
@@ -84,7 +84,7 @@ fn refuse_own_code(keys: &Keys) -> Result<(), ModelError> {
     }
 }
 
-/// Refuses any layer that is not full attention, and a list of the wrong length.
+/// Refuses layers without full attention, and a list of the wrong length.
 pub fn refuse_layer_types(keys: &Keys, layers: usize) -> Result<(), ModelError> {
     let Some(types) = keys.texts("layer_types")? else { return Ok(()) };
     if let Some(other) = types.iter().find(|t| **t != "full_attention") {

@@ -1,20 +1,20 @@
-//! Rotary position embedding: its settings in both generations of `config.json`, and the frequencies they stand for.
+//! Rotary position embedding: its settings in both forms of `config.json`, and the frequencies that they define.
 
 use super::keys::Keys;
 use super::refuse::unsupported;
 use crate::model::error::ModelError;
 
-/// `rope_theta` of all four families when the file does not say (transformers' `default_theta`).
+/// `rope_theta` of all families where the file has none (transformers' `default_theta`).
 const DEFAULT_THETA: f64 = 10_000.0;
 
-/// Rotary embedding of a model: base period and scaling.
+/// The rotary embedding of a model: base period and scaling.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rope {
     pub theta: f64,
     pub scaling: RopeScaling,
 }
 
-/// How the frequencies were stretched after pretraining.
+/// How the frequencies are scaled for longer contexts.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RopeScaling {
     Default,
@@ -28,9 +28,9 @@ pub enum RopeScaling {
 }
 
 impl Rope {
-    /// Reads `rope_parameters` (transformers 5) or `rope_theta` + `rope_scaling` (before).
+    /// Reads `rope_parameters` (transformers 5) or `rope_theta` + `rope_scaling` (older).
     ///
-    /// As in transformers 5, a theta inside either object goes before one outside.
+    /// As in transformers 5, a theta inside either object takes precedence over one outside.
     pub fn read(keys: &Keys, max_positions: usize) -> Result<Self, ModelError> {
         let outer_theta = keys.positive("rope_theta")?;
         let old = keys.object("rope_scaling", "rope_scaling.")?.filter(|old| !old.is_empty());
@@ -61,8 +61,8 @@ impl Rope {
 
     /// Inverse frequencies in radians per position, `[head_dim / 2]`, in f64.
     ///
-    /// Default: theta^(-2i / head_dim). Llama 3: wavelengths above `original / low_freq_factor` are slowed down by
-    /// `factor`, those below `original / high_freq_factor` stay, and between the two the frequencies are blended
+    /// Default: theta^(-2i / head_dim). Llama 3: frequencies with wavelengths above `original / low_freq_factor` are divided by
+    /// `factor`, those with wavelengths below `original / high_freq_factor` stay, and those in between are interpolated
     /// (transformers, `_compute_llama3_parameters`).
     pub fn inv_freq(&self, head_dim: usize) -> Vec<f64> {
         let plain = (0..head_dim / 2).map(|i| self.theta.powf(-2.0 * i as f64 / head_dim as f64));
@@ -82,7 +82,7 @@ impl Rope {
     }
 }
 
-/// Gemma-like files keep one set of parameters per kind of layer.
+/// Refuses files with one set of parameters per kind of layer, as Gemma has them.
 fn refuse_nested(inner: &Keys) -> Result<(), ModelError> {
     for key in ["full_attention", "sliding_attention"] {
         if let Some(value) = inner.get(key) {
@@ -92,11 +92,11 @@ fn refuse_nested(inner: &Keys) -> Result<(), ModelError> {
     Ok(())
 }
 
-/// Whether a factor of 1, and nothing else, is set: then each kind of scaling leaves the frequencies as they are, within
+/// Whether the scaling is a factor of 1 and nothing else. Every kind of scaling then leaves the frequencies unchanged within
 /// `max_position_embeddings`.
 fn scales_by_one(inner: &Keys) -> bool {
-    const HARMLESS: [&str; 5] = ["type", "rope_type", "factor", "rope_theta", "partial_rotary_factor"];
-    inner.get("factor").and_then(|factor| factor.as_f64()) == Some(1.0) && inner.names().all(|key| HARMLESS.contains(&key))
+    const NEUTRAL: [&str; 5] = ["type", "rope_type", "factor", "rope_theta", "partial_rotary_factor"];
+    inner.get("factor").and_then(|factor| factor.as_f64()) == Some(1.0) && inner.names().all(|key| NEUTRAL.contains(&key))
 }
 
 fn read_llama3(keys: &Keys, inner: &Keys, max_positions: usize) -> Result<RopeScaling, ModelError> {

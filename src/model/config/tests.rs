@@ -36,7 +36,7 @@ fn read(text: &str) -> Config {
 
 /// Parameter counts as published (Mistral-7B: 7.24 billion) or counted from the hub's files.
 #[test]
-fn real_models_in_the_old_form() {
+fn published_models_are_read_in_the_old_form() {
     let qwen3 = read(QWEN3_06B);
     assert_eq!(qwen3.parameter_count(), 596_049_920);
     assert_eq!((qwen3.head_dim, qwen3.q_rows(), qwen3.qk_norm, qwen3.qkv_bias), (128, 2048, true, false));
@@ -58,7 +58,7 @@ fn real_models_in_the_old_form() {
 }
 
 #[test]
-fn golden_configs() {
+fn golden_configs_are_read() {
     let Some(golden) = shared("reference/golden") else { return };
     for model in GOLDEN {
         let config = Config::open(&golden.join(model).join("checkpoint")).unwrap_or_else(|e| panic!("{model}: {e}"));
@@ -72,9 +72,9 @@ fn golden_configs() {
     }
 }
 
-/// What transformers 5.23 does when a key is absent.
+/// The defaults of transformers 5.23 for absent keys.
 #[test]
-fn family_defaults() {
+fn absent_keys_have_the_defaults_of_the_family() {
     let config = read(&edited("mistral", json!({"sliding_window": "-", "num_key_value_heads": null, "head_dim": null})));
     assert_eq!((config.sliding_window, config.num_key_value_heads, config.head_dim), (Some(4096), 4, 4));
     let config =
@@ -93,7 +93,7 @@ fn family_defaults() {
 }
 
 #[test]
-fn windows_that_touch_no_layer_are_accepted() {
+fn windows_that_apply_to_no_layer_are_accepted() {
     for edit in [
         json!({"use_sliding_window": true, "sliding_window": 8, "max_window_layers": 2}),
         json!({"use_sliding_window": true, "sliding_window": 8, "max_window_layers": 0, "layer_types": ["full_attention", "full_attention"]}),
@@ -103,9 +103,8 @@ fn windows_that_touch_no_layer_are_accepted() {
     }
 }
 
-/// The new form says the same as the old one.
 #[test]
-fn both_forms_agree() {
+fn both_forms_mean_the_same() {
     let old = read(LLAMA32_1B);
     let mut map = old.raw().clone();
     let mut rope = map.remove("rope_scaling").unwrap();
@@ -115,13 +114,13 @@ fn both_forms_agree() {
     map.insert("dtype".into(), dtype);
     let new = read(&Value::Object(map).to_string());
     assert_eq!((new.rope, new.dtype), (old.rope, old.dtype));
-    // "type" is the name that came before "rope_type"
+    // "type" is the older name of "rope_type".
     let legacy = LLAMA32_1B.replace("\"rope_type\"", "\"type\"");
     assert_eq!(read(&legacy).rope, read(LLAMA32_1B).rope);
 }
 
 #[test]
-fn written_back_as_it_was_read() {
+fn a_config_is_written_back_as_it_was_read() {
     let text = edited("qwen3", json!({"my_note": {"b": [1, 2.5], "a": null}, "torch_dtype": "float32"}));
     let config = read(&text);
     assert_eq!(config.to_json(WeightDtype::F32), text, "nothing to change: the same bytes");
@@ -130,7 +129,7 @@ fn written_back_as_it_was_read() {
     assert_eq!(keys(&bf16), keys(&text), "same keys, same order");
     assert_eq!(read(&bf16).dtype, Some(WeightDtype::Bf16));
     assert_eq!(read(&bf16).raw()["my_note"].to_string(), r#"{"b":[1,2.5],"a":null}"#);
-    // without a dtype, it is added in the form of the file
+    // Where the file has no dtype, it is added in the form of the file.
     let old = read(&edited("llama", json!({"torch_dtype": "-"}))).to_json(WeightDtype::F16);
     assert!(old.contains("\"torch_dtype\": \"float16\"") && !old.contains("\"dtype\""));
     let new = json!({"torch_dtype": "-", "rope_theta": "-", "rope_parameters": {"rope_theta": 1e4, "rope_type": "default"}});
@@ -139,14 +138,14 @@ fn written_back_as_it_was_read() {
 }
 
 #[test]
-fn default_frequencies() {
+fn default_frequencies_are_powers_of_theta() {
     let frequencies = read(&tiny("llama")).inv_freq();
     assert_eq!(frequencies, [1.0, 1e4f64.powf(-0.5)]);
 }
 
-/// `_compute_llama3_parameters` of transformers 5.23, its three branches transcribed one by one.
+/// The three branches of `_compute_llama3_parameters` of transformers 5.23.
 #[test]
-fn llama3_frequencies() {
+fn llama3_frequencies_are_those_of_transformers() {
     let (config, original, factor) = (read(LLAMA32_1B), 8192.0, 32.0);
     let (low, high) = (original / 1.0, original / 4.0);
     for (i, got) in config.inv_freq().into_iter().enumerate() {
@@ -164,9 +163,8 @@ fn llama3_frequencies() {
     }
 }
 
-/// Each refusal names the key, what was found and what is supported.
 #[test]
-fn refusals() {
+fn a_refusal_names_the_key_the_value_and_what_is_supported() {
     let llama3 = |edit: Value| {
         let mut rope =
             json!({"rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0});
@@ -250,7 +248,7 @@ fn refusals() {
 }
 
 #[test]
-fn not_json() {
+fn texts_that_are_not_a_json_object_are_refused() {
     for (text, needle) in
         [("", "JSON"), ("{\"a\": 1", "JSON"), ("[1]", "the list [1]"), ("{\"rope_theta\": NaN}", "JSON"), ("\u{0}", "JSON")]
     {
@@ -260,7 +258,7 @@ fn not_json() {
 }
 
 #[test]
-fn parameters_are_counted_as_listed() {
+fn the_parameter_count_is_that_of_the_listed_tensors() {
     for family in FAMILIES {
         let config = read(&tiny(family));
         let total: usize = names::tensors(&config).iter().map(|t| t.len()).sum();

@@ -1,8 +1,8 @@
-//! The backward pass, recorded: the trace of the forward pass walked from the last layer to the embedding.
+//! The backward pass, recorded: it walks the trace of the forward pass from the last layer to the embedding.
 //!
-//! `dh`, the gradient of the residual stream, is one tensor that every block adds to; weight gradients accumulate. Where
-//! activations are computed again, a layer's inside is recorded a second time just before its way back, so that of each
-//! layer only the input is kept (Chen et al. 2016, arXiv:1604.06174).
+//! `dh`, the gradient of the residual stream, is one tensor that every block adds to. Weight gradients accumulate. With
+//! recomputation, only the input of each layer is kept, and the layer is recorded a second time just before its backward pass
+//! (Chen et al. 2016, arXiv:1604.06174).
 
 use super::project::GradTargets;
 use super::{Attention, Inputs, LayerTrace, Recorder, Trace, words};
@@ -10,32 +10,33 @@ use crate::gpu::{Extent, PlanBuilder, Tensor};
 use crate::model::names::LayerGroups;
 use crate::ops::{attention, embedding, matmul, rmsnorm, rope, swiglu};
 
-/// Inputs that only the way back needs.
+/// Inputs that only the backward pass needs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BackwardInputs {
     /// `[T, 4]`, as in the forward pass.
     pub spans: Tensor,
     /// `[U, 4]` and `[T]`: tokens sorted by id.
     pub buckets: (Tensor, Tensor),
+    /// Number of distinct tokens, U.
     pub distinct: Extent,
     /// `[T]` of ones, for bias gradients.
     pub ones: Tensor,
-    /// Compute activations again, layer by layer, instead of keeping them.
+    /// Recompute activations layer by layer instead of keeping them.
     pub recompute: bool,
 }
 
-/// One layer on the way back.
+/// One layer of the backward pass.
 #[derive(Clone, Copy)]
-struct Layer<'a> {
+struct BackwardLayer<'a> {
     trace: LayerTrace,
     groups: &'a LayerGroups,
     targets: GradTargets<'a>,
-    /// Nothing below it targets: the gradient of its input is not wanted.
+    /// No weight below this layer needs a gradient, so that of its input is not computed.
     lowest: bool,
 }
 
 impl Recorder<'_> {
-    /// Records the way back from `dh` (`[T, H]`, gradient of the trace's output, consumed).
+    /// Records the backward pass from `dh` (`[T, H]`, the gradient of the trace's output, consumed).
     pub(super) fn backward(
         &self,
         plan: &mut PlanBuilder,
@@ -49,9 +50,9 @@ impl Recorder<'_> {
         for (index, (trace, groups)) in layers.rev() {
             let trace = match extra.recompute {
                 false => *trace,
-                true => self.inside(plan, inputs, &Attention::Packed(extra.spans), index, groups, trace.input),
+                true => self.layer_trace(plan, inputs, &Attention::Packed(extra.spans), index, groups, trace.input),
             };
-            let layer = Layer { trace, groups, targets, lowest: index == 0 && targets.adapter_only() };
+            let layer = BackwardLayer { trace, groups, targets, lowest: index == 0 && targets.adapter_only() };
             self.mlp_backward(plan, inputs.tokens, layer, dh);
             self.attention_backward(plan, inputs, extra, layer, dh);
         }
@@ -60,31 +61,38 @@ impl Recorder<'_> {
         }
     }
 
-    fn mlp_backward(&self, plan: &mut PlanBuilder, t: Extent, layer: Layer, dh: Tensor) {
-        let Layer { trace, groups, targets, .. } = layer;
+    fn mlp_backward(&self, plan: &mut PlanBuilder, t: Extent, layer: BackwardLayer, dh: Tensor) {
+        let BackwardLayer { trace, groups, targets, .. } = layer;
         let shape = &self.shape;
         let dinner = plan.scratch("d MLP inner", words(t, shape.inner));
         let down = self.projection(groups.down, t);
-        self.project_backward(plan, down, (trace.inner, trace.low.down), dh, Some(dinner), targets);
+        self.project_backward(plan, down, (trace.inner, trace.lora.down), dh, Some(dinner), targets);
 
         let dgate_up = plan.scratch("d MLP gate and up", words(t, 2 * shape.inner));
         swiglu::backward(plan, trace.gate_up, dinner, dgate_up, t, shape.inner);
         let dnormed = plan.scratch("d normed MLP input", words(t, shape.hidden));
         let gate_up = self.projection(groups.gate_up, t);
-        let x = (trace.middle_normed, trace.low.gate_up);
+        let x = (trace.middle_normed, trace.lora.gate_up);
         self.project_backward(plan, gate_up, x, dgate_up, Some(dnormed), targets);
 
-        let (w, dw) = self.pair(plan, targets, groups.post_norm);
+        let (w, dw) = self.weight_and_gradient(plan, targets, groups.post_norm);
         let b = rmsnorm::Backward { x: trace.middle, w, dy: dnormed, dx: dh, dw, accumulate: true };
         rmsnorm::backward(plan, shape.norm(), b, t);
     }
 
-    fn attention_backward(&self, plan: &mut PlanBuilder, inputs: Inputs, extra: BackwardInputs, layer: Layer, dh: Tensor) {
-        let Layer { trace, groups, targets, lowest } = layer;
+    fn attention_backward(
+        &self,
+        plan: &mut PlanBuilder,
+        inputs: Inputs,
+        extra: BackwardInputs,
+        layer: BackwardLayer,
+        dh: Tensor,
+    ) {
+        let BackwardLayer { trace, groups, targets, lowest } = layer;
         let (shape, t) = (&self.shape, inputs.tokens);
         let dout = plan.scratch("d attention output", words(t, shape.attended()));
         let o = self.projection(groups.o, t);
-        self.project_backward(plan, o, (trace.attended, trace.low.o), dh, Some(dout), targets);
+        self.project_backward(plan, o, (trace.attended, trace.lora.o), dh, Some(dout), targets);
 
         let mut dqkv = plan.scratch("d q, k, v", words(t, shape.qkv()));
         if let Some(stats) = trace.stats {
@@ -93,30 +101,35 @@ impl Recorder<'_> {
         }
         rope::rotate(plan, self.rotation(true), dqkv, inputs.rope, inputs.positions, t);
         if let (Some(group), Some(x)) = (groups.qk_norm, trace.raw_qkv) {
-            let draw = plan.scratch("d raw q, k, v", words(t, shape.qkv()));
-            let (w, dw) = self.pair(plan, targets, group);
-            let b = rmsnorm::Backward { x, w, dy: dqkv, dx: draw, dw, accumulate: false };
+            let draw_qkv = plan.scratch("d raw q, k, v", words(t, shape.qkv()));
+            let (w, dw) = self.weight_and_gradient(plan, targets, group);
+            let b = rmsnorm::Backward { x, w, dy: dqkv, dx: draw_qkv, dw, accumulate: false };
             rmsnorm::backward(plan, shape.head_norm(), b, t.times(shape.heads.total()));
-            dqkv = draw;
+            dqkv = draw_qkv;
         }
         if let Some(db) = groups.qkv_bias.and_then(|bias| targets.tensor(plan, bias)) {
             matmul::backward_bias(plan, dqkv, extra.ones, db, t, Extent::fixed(shape.qkv()));
         }
         let qkv = self.projection(groups.qkv, t);
-        let x = (trace.input_normed, trace.low.qkv);
+        let x = (trace.input_normed, trace.lora.qkv);
         if lowest {
             return self.project_backward(plan, qkv, x, dqkv, None, targets);
         }
         let dnormed = plan.scratch("d normed layer input", words(t, shape.hidden));
         self.project_backward(plan, qkv, x, dqkv, Some(dnormed), targets);
 
-        let (w, dw) = self.pair(plan, targets, groups.input_norm);
+        let (w, dw) = self.weight_and_gradient(plan, targets, groups.input_norm);
         let b = rmsnorm::Backward { x: trace.input, w, dy: dnormed, dx: dh, dw, accumulate: true };
         rmsnorm::backward(plan, shape.norm(), b, t);
     }
 
-    /// A norm's weight, and its gradient where it targets.
-    pub(super) fn pair(&self, plan: &mut PlanBuilder, targets: GradTargets, group: usize) -> (Tensor, Option<Tensor>) {
+    /// The weight of a norm, and its gradient if it has one.
+    pub(super) fn weight_and_gradient(
+        &self,
+        plan: &mut PlanBuilder,
+        targets: GradTargets,
+        group: usize,
+    ) -> (Tensor, Option<Tensor>) {
         (self.weights.tensor(plan, group), targets.tensor(plan, group))
     }
 }

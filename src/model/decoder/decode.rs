@@ -1,41 +1,41 @@
-//! Cached decoding: prompts of different length are prefilled together, then all rows advance one token a step.
+//! Cached decoding: prompts of different length are prefilled together, then all rows advance by one token per step.
 //!
-//! A layer's cache is a list of entries, the keys and values of one position each. A prompt fills entries one behind another;
-//! a *row* is one sequence being written: it reads its prompt's entries where they are, so that the chains of one prompt
-//! share them, and has room of its own for what it writes (`shaders/lib/place.wgsl`). Who lies where, the caller says.
+//! The cache of a layer is an array of entries. An entry holds the keys and values of one position. A prompt fills consecutive
+//! entries. A *row* is one sequence being generated: it reads the entries of its prompt, which the chains of one prompt share,
+//! and writes to entries of its own (`shaders/lib/kv_slot.wgsl`). The caller chooses the entries of prompts and rows.
 //!
 //! ```text
-//! prefill   prompt tokens ─► caches, logits of new rows' last tokens
+//! prefill   prompt tokens ─► caches, logits after the prompts of the new rows
 //! draw      logits ─► ids of the new rows
 //! step      ids ─► decoder over the caches ─► logits ─► draw ─► ids           (all on the GPU, any number of times)
 //! force     ids given by the host instead of drawn
 //! ```
 //!
-//! Between two steps a row is what [`RowState`] says and nothing else, so that the host can give rows new numbers and put
-//! new prompts behind those that still run ([`CachePass::arrange`]).
+//! Between two steps [`RowState`] is the whole state of a row. So the host can renumber rows, and add new prompts after the rows
+//! that still run ([`CachePass::set_rows`]).
 
 use super::{Attention, Inputs, Recorder, rope_table, rope_values};
-use crate::gpu::{Buffer, Extent, Gpu, MemoryKind, Plan, PlanBuilder, RunParam, RunParams, Span, Tensor};
+use crate::gpu::{Buffer, DispatchTime, Extent, Gpu, MemoryKind, Plan, PlanBuilder, RunParam, RunParams, Tensor};
 use crate::model::error::ModelError;
 use crate::model::weights::Weights;
 use crate::ops::cached_attention::{KvSlot, SLOT_WORDS, cache_words};
 use crate::ops::rope::Positions;
 use crate::ops::sample::{self, Sampling};
 
-/// What a cache is planned for.
+/// The maximum sizes of a cache.
 #[derive(Clone, Copy, Debug)]
 pub struct CacheSizes {
-    /// Positions that the cache holds in all.
+    /// Entries of the cache.
     pub entries: usize,
     /// Rows that advance together.
     pub rows: usize,
-    /// Tokens of one prefill.
+    /// Tokens per prefill.
     pub prefill: usize,
-    /// Positions that a row may write behind its prompt; what it draws beyond is not kept.
+    /// Entries of a row after its prompt. Tokens that it draws beyond them are not cached.
     pub own: usize,
-    /// Positions of the longest sequence, prompt and what follows.
+    /// Positions of the longest sequence, its prompt included.
     pub max_length: usize,
-    /// Draws of a row that are kept until they are read: the last ones.
+    /// Draws per row that are kept until they are read: the last ones.
     pub history: usize,
 }
 
@@ -48,22 +48,22 @@ pub struct Sampler {
     pub top_p: f32,
     /// 0 is off.
     pub top_k: u32,
-    /// The run's random key; with a row's stream and position it fixes each draw.
+    /// The random key of the run. With a row's stream and position it determines each draw.
     pub key: [u32; 2],
 }
 
 impl Sampler {
-    /// The most probable token, always.
+    /// Always the most probable token.
     pub const GREEDY: Sampler = Sampler { temperature: 0.0, top_p: 1.0, top_k: 0, key: [0, 0] };
 
-    /// Sets what a draw of `rows` rows needs to know.
-    fn set(&self, params: &mut RunParams, of: &Sampling, rows: u32) {
-        let cut = self.temperature > 0.0 && (self.top_p < 1.0 || self.top_k > 0);
-        params.set_float(of.temperature, self.temperature);
-        params.set_float(of.top_p, self.top_p);
-        params.set(of.top_k, self.top_k);
-        of.key.iter().zip(self.key).for_each(|(word, key)| params.set(*word, key));
-        params.set(of.truncated, if cut { rows } else { 0 });
+    /// Sets the run parameters of a draw of `rows` rows.
+    fn set(&self, params: &mut RunParams, handles: &Sampling, rows: u32) {
+        let truncates = self.temperature > 0.0 && (self.top_p < 1.0 || self.top_k > 0);
+        params.set_float(handles.temperature, self.temperature);
+        params.set_float(handles.top_p, self.top_p);
+        params.set(handles.top_k, self.top_k);
+        handles.key.iter().zip(self.key).for_each(|(param, word)| params.set(*param, word));
+        params.set(handles.truncated, if truncates { rows } else { 0 });
     }
 }
 
@@ -71,47 +71,53 @@ impl Sampler {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Draw {
     pub token: u32,
-    /// Under the softmax of all tokens at the sampler's temperature (greedy: at temperature 1).
+    /// Log-probability under the full softmax at the sampler's temperature (greedy: at temperature 1).
     pub log_p: f32,
 }
 
-/// The caches, and the plans over them.
+/// The caches, and the plans that use them.
 pub struct CachePass {
     gpu: Gpu,
     weights: Weights,
     sizes: CacheSizes,
-    state: State,
-    prefill: Prefill,
-    draw: FirstDraw,
-    step: Advance,
-    force: Advance,
+    shared: SharedBuffers,
+    prefill: PrefillPlan,
+    draw: FirstDrawPlan,
+    step: StepPlan,
+    force: StepPlan,
 }
 
-/// Buffers that the plans share.
-struct State {
+/// The buffers that all plans share.
+struct SharedBuffers {
+    /// One per layer.
     caches: Vec<Buffer>,
-    /// `[rows]`, `[rows]` of [`KvSlot`], `[rows, 2]`, `[rows, history, 2]`; `[rows, V]` of the rows that ran last
+    /// `[rows]`: the tokens drawn last.
     ids: Buffer,
+    /// `[rows]` of [`KvSlot`].
     slots: Buffer,
+    /// `[rows, 2]`: random stream and number of draws.
     streams: Buffer,
+    /// `[rows, history, 2]`: the last draws, as token and bits of its log-probability.
     drawn: Buffer,
+    /// `[rows, V]`, of the rows that ran last.
     logits: Buffer,
 }
 
-struct Prefill {
+struct PrefillPlan {
     plan: Plan,
     tokens: RunParam,
-    wanted: RunParam,
+    new_rows: RunParam,
     ids: Tensor,
     slots: Tensor,
-    rows: Tensor,
+    /// `[rows]`: the last prompt token of each new row.
+    last_tokens: Tensor,
 }
 
 impl CachePass {
     /// Plans caches and passes for `weights`.
     ///
     /// # Errors
-    /// Out of memory, or a cache over the adapter's binding limit ([`ModelError::CacheTooLarge`]).
+    /// Out of memory; a cache above the adapter's binding limit ([`ModelError::CacheTooLarge`]).
     pub fn new(gpu: &Gpu, weights: &Weights, sizes: CacheSizes) -> Result<Self, ModelError> {
         let config = &weights.config;
         if sizes.max_length > config.max_position_embeddings {
@@ -120,52 +126,52 @@ impl CachePass {
         }
         let gpu = &gpu.for_memory(MemoryKind::Cache);
         let recorder = Recorder::new(weights);
-        let cache = cache_words(&recorder.shape.heads, sizes.entries);
-        let (needed, allowed) = (cache as u64 * 4, gpu.max_binding().min(gpu.max_buffer()));
+        let words = cache_words(&recorder.shape.heads, sizes.entries);
+        let (needed, allowed) = (words as u64 * 4, gpu.max_binding().min(gpu.max_buffer()));
         if needed > allowed {
             return Err(ModelError::CacheTooLarge { entries: sizes.entries, needed, allowed });
         }
-        let make = |i: usize| gpu.buffer(&format!("cache of layer {i}"), cache);
-        let state = State {
-            caches: (0..config.num_hidden_layers).map(make).collect::<Result<_, _>>()?,
+        let cache = |i: usize| gpu.buffer(&format!("cache of layer {i}"), words);
+        let shared = SharedBuffers {
+            caches: (0..config.num_hidden_layers).map(cache).collect::<Result<_, _>>()?,
             ids: gpu.buffer("next token ids", sizes.rows)?,
-            slots: gpu.buffer("places", sizes.rows * SLOT_WORDS)?,
+            slots: gpu.buffer("KV slots", sizes.rows * SLOT_WORDS)?,
             streams: gpu.buffer("random streams", sizes.rows * 2)?,
             drawn: gpu.buffer("drawn tokens", sizes.rows * sizes.history * 2)?,
             logits: gpu.buffer("next-token logits", sizes.rows * config.vocab_size)?,
         };
-        let prefill = Prefill::new(gpu, &recorder, &state, sizes)?;
-        let draw = FirstDraw::new(gpu, &recorder, &state, sizes)?;
-        let step = Advance::new(gpu, &recorder, &state, sizes, true)?;
-        let force = Advance::new(gpu, &recorder, &state, sizes, false)?;
-        Ok(CachePass { gpu: gpu.clone(), weights: weights.clone(), sizes, state, prefill, draw, step, force })
+        let prefill = PrefillPlan::new(gpu, &recorder, &shared, sizes)?;
+        let draw = FirstDrawPlan::new(gpu, &recorder, &shared, sizes)?;
+        let step = StepPlan::new(gpu, &recorder, &shared, sizes, true)?;
+        let force = StepPlan::new(gpu, &recorder, &shared, sizes, false)?;
+        Ok(CachePass { gpu: gpu.clone(), weights: weights.clone(), sizes, shared, prefill, draw, step, force })
     }
 
-    /// The caches: what may be aliased to plans that run while no row is under way.
+    /// The caches. Plans that run while no row is active may reuse their memory.
     pub fn caches(&self) -> &[Buffer] {
-        &self.state.caches
+        &self.shared.caches
     }
 
-    /// What this pass was planned for.
+    /// The sizes that this pass was planned for.
     pub fn sizes(&self) -> CacheSizes {
         self.sizes
     }
 
-    /// Runs whole prompts, each into its entries, and readies rows `first ..` to continue them, the n-th as `rows[n]` says.
-    /// Entries of prompts and rows that run together must not overlap. The logits are those of the new rows.
+    /// Runs whole prompts, each into its entries, and sets up rows `first ..` to continue them: row `first + n` as `rows[n]`
+    /// says. The entries of prompts and rows that run together must not overlap. Afterwards the logits are those of the new rows.
     ///
     /// # Errors
     /// More rows, tokens or positions than planned; ids outside the vocabulary; an empty prompt.
     pub fn prefill(&self, prompts: &[PrefillPrompt<'_>], first: usize, rows: &[PrefillRow]) -> Result<(), ModelError> {
         self.check_prompts(prompts, first, rows)?;
-        let (mut ids, mut slots, mut last) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut ids, mut slots, mut prompt_ends) = (Vec::new(), Vec::new(), Vec::new());
         for prompt in prompts {
             ids.extend_from_slice(prompt.ids);
             let slot = KvSlot { own: prompt.at, prefix_start: prompt.at, ..KvSlot::default() };
             slots.extend((0..prompt.ids.len()).map(|p| KvSlot { position: p as u32, ..slot }));
-            last.push(ids.len() as u32 - 1);
+            prompt_ends.push(ids.len() as u32 - 1);
         }
-        let wanted: Vec<u32> = rows.iter().map(|r| last[r.prompt as usize]).collect();
+        let last_tokens: Vec<u32> = rows.iter().map(|r| prompt_ends[r.prompt as usize]).collect();
         let states: Vec<RowState> = rows
             .iter()
             .map(|r| {
@@ -175,25 +181,25 @@ impl CachePass {
                 RowState { slot, stream: r.stream, drawn: 0, id: 0 }
             })
             .collect();
-        self.arrange(first, &states)?;
+        self.set_rows(first, &states)?;
         self.prefill.plan.write(self.prefill.ids, &ids)?;
         self.prefill.plan.write(self.prefill.slots, &slots)?;
-        self.prefill.plan.write(self.prefill.rows, &wanted)?;
-        let Prefill { plan, tokens, wanted, .. } = &self.prefill;
-        Ok(plan.run(&[(*tokens, ids.len() as u32), (*wanted, rows.len() as u32)].into())?)
+        self.prefill.plan.write(self.prefill.last_tokens, &last_tokens)?;
+        let PrefillPlan { plan, tokens, new_rows, .. } = &self.prefill;
+        Ok(plan.run(&[(*tokens, ids.len() as u32), (*new_rows, rows.len() as u32)].into())?)
     }
 
-    /// Makes rows `first ..` what `states` say.
+    /// Sets the states of rows `first ..`.
     ///
     /// # Errors
     /// More rows than planned.
-    pub fn arrange(&self, first: usize, states: &[RowState]) -> Result<(), ModelError> {
+    pub fn set_rows(&self, first: usize, states: &[RowState]) -> Result<(), ModelError> {
         let slots: Vec<KvSlot> = states.iter().map(|s| s.slot).collect();
         let streams: Vec<[u32; 2]> = states.iter().map(|s| [s.stream, s.drawn]).collect();
         let ids: Vec<u32> = states.iter().map(|s| s.id).collect();
-        self.gpu.write(&self.state.slots, first * SLOT_WORDS, &slots)?;
-        self.gpu.write(&self.state.streams, first * 2, &streams)?;
-        Ok(self.gpu.write(&self.state.ids, first, &ids)?)
+        self.gpu.write(&self.shared.slots, first * SLOT_WORDS, &slots)?;
+        self.gpu.write(&self.shared.streams, first * 2, &streams)?;
+        Ok(self.gpu.write(&self.shared.ids, first, &ids)?)
     }
 
     fn check_prompts(&self, prompts: &[PrefillPrompt<'_>], first: usize, rows: &[PrefillRow]) -> Result<(), ModelError> {
@@ -210,142 +216,148 @@ impl CachePass {
         if prompts.iter().any(|p| p.ids.is_empty()) || rows.iter().any(|r| r.prompt as usize >= prompts.len()) {
             return Err(ModelError::Inconsistent("a prompt is empty, or a row names a prompt that is not there".into()));
         }
-        let behind = |r: &PrefillRow| sizes.own.min(sizes.max_length - prompts[r.prompt as usize].ids.len());
-        let ends = prompts.iter().map(|p| p.at as usize + p.ids.len()).chain(rows.iter().map(|r| r.at as usize + behind(r)));
+        let own = |r: &PrefillRow| sizes.own.min(sizes.max_length - prompts[r.prompt as usize].ids.len());
+        let ends = prompts.iter().map(|p| p.at as usize + p.ids.len()).chain(rows.iter().map(|r| r.at as usize + own(r)));
         limit("entries of the cache", sizes.entries, ends.max().unwrap_or(0))
     }
 
-    /// Draws the first tokens of the `rows` rows from `first` on, which a prefill has just readied.
+    /// Draws the first tokens of rows `first .. first + rows`, directly after their prefill.
     ///
     /// # Errors
-    /// What the GPU reports.
+    /// Those of the GPU.
     pub fn draw(&self, first: usize, rows: usize, sampler: Sampler) -> Result<(), ModelError> {
-        let FirstDraw { plan, rows: count, first: start, sampling } = &self.draw;
+        let FirstDrawPlan { plan, rows: count, first: start, sampling } = &self.draw;
         let mut params = RunParams::from([(*count, rows as u32), (*start, first as u32)]);
         sampler.set(&mut params, sampling, rows as u32);
         Ok(plan.run(&params)?)
     }
 
-    /// `times` steps of the first `rows` rows: feed what was drawn, draw from the logits.
+    /// `times` steps of the first `rows` rows. A step feeds the token drawn last and draws the next one.
     ///
     /// # Errors
-    /// What the GPU reports.
+    /// Those of the GPU.
     pub fn step(&self, rows: usize, times: usize, sampler: Sampler) -> Result<(), ModelError> {
         Ok(self.step.plan.run_times(&self.step.params(rows, sampler), times)?)
     }
 
-    /// One step, every dispatch timed.
+    /// One step with timestamps around every dispatch.
     ///
     /// # Errors
-    /// What the GPU reports.
-    pub async fn timeline(&self, rows: usize, sampler: Sampler) -> Result<Vec<Span>, ModelError> {
+    /// Those of the GPU.
+    pub async fn timeline(&self, rows: usize, sampler: Sampler) -> Result<Vec<DispatchTime>, ModelError> {
         Ok(self.step.plan.timeline(&self.step.params(rows, sampler)).await?)
     }
 
-    /// One step with tokens given by the host, one a row, at the next position of each.
+    /// One step with tokens given by the host, one per row, at the next position of each row.
     pub async fn force(&self, ids: &[u32]) -> Result<(), ModelError> {
         let largest = ids.iter().copied().max().unwrap_or(0) as usize;
         if largest >= self.weights.config.vocab_size {
             let allowed = self.weights.config.vocab_size - 1;
             return Err(ModelError::Batch { what: "largest token id", allowed, found: largest });
         }
-        let mut slots: Vec<KvSlot> = self.gpu.read(&self.state.slots, 0, ids.len() * SLOT_WORDS).await?;
+        let mut slots: Vec<KvSlot> = self.gpu.read(&self.shared.slots, 0, ids.len() * SLOT_WORDS).await?;
         slots.iter_mut().for_each(|slot| slot.position += 1);
-        self.gpu.write(&self.state.slots, 0, &slots)?;
-        self.gpu.write(&self.state.ids, 0, ids)?;
+        self.gpu.write(&self.shared.slots, 0, &slots)?;
+        self.gpu.write(&self.shared.ids, 0, ids)?;
         Ok(self.force.plan.run(&self.force.params(ids.len(), Sampler::GREEDY))?)
     }
 
     /// Next-token logits `[rows, V]` of the rows that ran last.
     pub async fn logits(&self, rows: usize) -> Result<Vec<f32>, ModelError> {
-        Ok(self.gpu.read(&self.state.logits, 0, rows * self.weights.config.vocab_size).await?)
+        Ok(self.gpu.read(&self.shared.logits, 0, rows * self.weights.config.vocab_size).await?)
     }
 
-    /// How many tokens each of the first `rows` rows has drawn, and the last of them in order, as many as are kept. Waits for
-    /// them.
+    /// For each of the first `rows` rows, the number of tokens that it has drawn, and the last of them in order, as many as are
+    /// kept. Waits for them.
     ///
     /// # Errors
-    /// What the GPU reports.
+    /// Those of the GPU.
     pub async fn drawn(&self, rows: usize) -> Result<Vec<(usize, Vec<Draw>)>, ModelError> {
         let history = self.sizes.history;
-        let parts = [(&self.state.streams, 0, rows * 2), (&self.state.drawn, 0, rows * history * 2)];
-        let read = self.gpu.read_many(&parts).await?;
-        let counts = read[0].chunks_exact(2).map(|s| s[1] as usize);
-        let row = |(count, row): (usize, &[u32])| {
-            let draw = |n: usize| Draw { token: row[n % history * 2], log_p: f32::from_bits(row[n % history * 2 + 1]) };
+        let ranges = [(&self.shared.streams, 0, rows * 2), (&self.shared.drawn, 0, rows * history * 2)];
+        let words = self.gpu.read_many(&ranges).await?;
+        let counts = words[0].chunks_exact(2).map(|s| s[1] as usize);
+        let last_draws = |(count, ring): (usize, &[u32])| {
+            let draw = |n: usize| Draw { token: ring[n % history * 2], log_p: f32::from_bits(ring[n % history * 2 + 1]) };
             (count, (count.saturating_sub(history)..count).map(draw).collect())
         };
-        Ok(counts.zip(read[1].chunks_exact(history * 2)).map(row).collect())
+        Ok(counts.zip(words[1].chunks_exact(history * 2)).map(last_draws).collect())
     }
 }
 
-/// All that the GPU knows about a row between two steps.
+/// The state of a row between two steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RowState {
-    /// Of its last token in the cache; the prefix is its prompt.
+    /// The slot of its last token in the cache. The prefix is its prompt.
     pub slot: KvSlot,
     /// Random stream.
     pub stream: u32,
-    /// How many tokens it has drawn.
+    /// Number of tokens that it has drawn.
     pub drawn: u32,
     /// The token drawn last, which is not in the cache yet.
     pub id: u32,
 }
 
-/// A prompt and the entries that it fills.
+/// A prompt of a prefill.
 #[derive(Clone, Copy, Debug)]
 pub struct PrefillPrompt<'a> {
     pub ids: &'a [u32],
-    /// The first of them.
+    /// The first of the entries that it fills.
     pub at: u32,
 }
 
-/// A row that is about to continue a prompt.
+/// A row that will continue a prompt of a prefill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PrefillRow {
     /// Index of the prompt in the prefill.
     pub prompt: u32,
-    /// First of the entries that the row writes its own tokens to: for a row alone, those behind its prompt will do.
+    /// The first of the entries for the row's own tokens. For the only row of a prompt these may directly follow the prompt's.
     pub at: u32,
     /// Random stream.
     pub stream: u32,
 }
 
-impl Prefill {
-    fn new(gpu: &Gpu, recorder: &Recorder, state: &State, sizes: CacheSizes) -> Result<Self, ModelError> {
+impl PrefillPlan {
+    fn new(gpu: &Gpu, recorder: &Recorder, shared: &SharedBuffers, sizes: CacheSizes) -> Result<Self, ModelError> {
         let mut plan = PlanBuilder::new(gpu.tuning());
-        let (run_tokens, wanted) = (plan.run_param(), plan.run_param());
+        let (tokens, new_rows) = (plan.run_param(), plan.run_param());
         let ids = plan.persistent("prompt ids", sizes.prefill);
-        let slots = plan.persistent("prompt places", sizes.prefill * SLOT_WORDS);
-        let rows = plan.persistent("prompt rows", sizes.rows);
+        let slots = plan.persistent("prompt KV slots", sizes.prefill * SLOT_WORDS);
+        let last_tokens = plan.persistent("last prompt tokens", sizes.rows);
         let rope = rope_table(&mut plan, &recorder.weights.config, sizes.max_length);
-        let tokens = Extent::dynamic(run_tokens, sizes.prefill as u32);
-        let inputs = Inputs { ids, positions: (slots, Positions::Slot), rope, tokens };
-        let caches: Vec<_> = state.caches.iter().map(|c| plan.import(c)).collect();
-        // A prompt is all its own.
+        let token_count = Extent::dynamic(tokens, sizes.prefill as u32);
+        let inputs = Inputs { ids, positions: (slots, Positions::Slot), rope, tokens: token_count };
+        let caches: Vec<_> = shared.caches.iter().map(|c| plan.import(c)).collect();
+        // A prompt has no prefix: all of its positions are its own.
         let max_length = sizes.max_length as u32;
         let attention = Attention::Cached { slots, caches: &caches, own: max_length, max_length };
         let trace = recorder.forward(&mut plan, inputs, &attention);
-        let logits = plan.import(&state.logits);
-        recorder.logits(&mut plan, rows, trace.output, logits, Extent::dynamic(wanted, sizes.rows as u32));
+        let logits = plan.import(&shared.logits);
+        recorder.logits(&mut plan, last_tokens, trace.output, logits, Extent::dynamic(new_rows, sizes.rows as u32));
         let plan = plan.build(gpu)?;
         plan.write(rope, &rope_values(&recorder.weights.config, sizes.max_length))?;
-        Ok(Prefill { plan, tokens: run_tokens, wanted, ids, slots, rows })
+        Ok(PrefillPlan { plan, tokens, new_rows, ids, slots, last_tokens })
     }
 }
 
-/// The tensors and run parameters of a draw from `logits`.
-fn sampling(plan: &mut PlanBuilder, state: &State, vocab: u32, history: usize, count: Extent) -> (sample::Rows, Sampling) {
+/// The tensors and run parameters of a draw from the logits.
+fn draw_inputs(
+    plan: &mut PlanBuilder,
+    shared: &SharedBuffers,
+    vocab: u32,
+    history: usize,
+    count: Extent,
+) -> (sample::Rows, Sampling) {
     let (temperature, top_p, top_k, key) =
         (plan.run_param(), plan.run_param(), plan.run_param(), [plan.run_param(), plan.run_param()]);
     let sampling = Sampling { temperature, top_p, top_k, key, truncated: plan.run_param() };
     let rows = sample::Rows {
-        logits: plan.import(&state.logits),
+        logits: plan.import(&shared.logits),
         start: sample::Start::First,
-        slots: plan.import(&state.slots),
-        ids: plan.import(&state.ids),
-        streams: plan.import(&state.streams),
-        drawn: plan.import(&state.drawn),
+        slots: plan.import(&shared.slots),
+        ids: plan.import(&shared.ids),
+        streams: plan.import(&shared.streams),
+        drawn: plan.import(&shared.drawn),
         count,
         vocab,
         history: history as u32,
@@ -354,7 +366,7 @@ fn sampling(plan: &mut PlanBuilder, state: &State, vocab: u32, history: usize, c
 }
 
 /// The first draw of new rows.
-struct FirstDraw {
+struct FirstDrawPlan {
     plan: Plan,
     rows: RunParam,
     /// The first of the rows.
@@ -362,55 +374,56 @@ struct FirstDraw {
     sampling: Sampling,
 }
 
-impl FirstDraw {
-    fn new(gpu: &Gpu, recorder: &Recorder, state: &State, sizes: CacheSizes) -> Result<Self, ModelError> {
+impl FirstDrawPlan {
+    fn new(gpu: &Gpu, recorder: &Recorder, shared: &SharedBuffers, sizes: CacheSizes) -> Result<Self, ModelError> {
         let mut plan = PlanBuilder::new(gpu.tuning());
         let rows = plan.run_param();
         let count = Extent::dynamic(rows, sizes.rows as u32);
-        let (tensors, sampling) = sampling(&mut plan, state, recorder.shape.vocab, sizes.history, count);
+        let (tensors, sampling) = draw_inputs(&mut plan, shared, recorder.shape.vocab, sizes.history, count);
         let first = plan.run_param();
         sample::next(&mut plan, sample::Rows { start: sample::Start::Row(first), ..tensors }, sampling);
-        Ok(FirstDraw { plan: plan.build(gpu)?, rows, first, sampling })
+        Ok(FirstDrawPlan { plan: plan.build(gpu)?, rows, first, sampling })
     }
 }
 
 /// One step of all rows.
-struct Advance {
+struct StepPlan {
     plan: Plan,
     rows: RunParam,
-    /// Of the draw from the logits, where there is one.
+    /// `None` in a step that draws nothing.
     sampling: Option<Sampling>,
 }
 
-impl Advance {
-    /// With `draw`, the next tokens are drawn from the logits.
-    fn new(gpu: &Gpu, recorder: &Recorder, state: &State, sizes: CacheSizes, draw: bool) -> Result<Self, ModelError> {
+impl StepPlan {
+    /// With `draw`, the step draws the next tokens.
+    fn new(gpu: &Gpu, recorder: &Recorder, shared: &SharedBuffers, sizes: CacheSizes, draw: bool) -> Result<Self, ModelError> {
         let mut plan = PlanBuilder::new(gpu.tuning());
         let rows = plan.run_param();
         let count = Extent::dynamic(rows, sizes.rows as u32);
-        let (ids, slots) = (plan.import(&state.ids), plan.import(&state.slots));
-        // A row that runs past its own entries (it finished long ago) keeps its last position's rope: nobody reads the result.
+        let (ids, slots) = (plan.import(&shared.ids), plan.import(&shared.slots));
+        // A finished row may run past its own entries until the next read. It then uses the rope of the last position, and its
+        // result is not used.
         let positions = sizes.max_length + sizes.history + 1;
         let rope = rope_table(&mut plan, &recorder.weights.config, positions);
         let inputs = Inputs { ids, positions: (slots, Positions::Slot), rope, tokens: count };
-        let caches: Vec<_> = state.caches.iter().map(|c| plan.import(c)).collect();
+        let caches: Vec<_> = shared.caches.iter().map(|c| plan.import(c)).collect();
         let (own, max_length) = (sizes.own as u32, sizes.max_length as u32);
         let trace = recorder.forward(&mut plan, inputs, &Attention::Cached { slots, caches: &caches, own, max_length });
-        let every = plan.persistent("every row", sizes.rows);
-        let logits = plan.import(&state.logits);
-        recorder.logits(&mut plan, every, trace.output, logits, count);
+        let all_rows = plan.persistent("all rows", sizes.rows);
+        let logits = plan.import(&shared.logits);
+        recorder.logits(&mut plan, all_rows, trace.output, logits, count);
         let sampling = draw.then(|| {
-            let (tensors, sampling) = sampling(&mut plan, state, recorder.shape.vocab, sizes.history, count);
+            let (tensors, sampling) = draw_inputs(&mut plan, shared, recorder.shape.vocab, sizes.history, count);
             sample::next(&mut plan, tensors, sampling);
             sampling
         });
         let plan = plan.build(gpu)?;
         plan.write(rope, &rope_values(&recorder.weights.config, positions))?;
-        plan.write(every, &(0..sizes.rows as u32).collect::<Vec<_>>())?;
-        Ok(Advance { plan, rows, sampling })
+        plan.write(all_rows, &(0..sizes.rows as u32).collect::<Vec<_>>())?;
+        Ok(StepPlan { plan, rows, sampling })
     }
 
-    /// The run parameters of a step of `rows` rows; a step that draws nothing does not ask the sampler.
+    /// The run parameters of a step of `rows` rows. A step that draws nothing ignores the sampler.
     fn params(&self, rows: usize, sampler: Sampler) -> RunParams {
         let mut params = RunParams::from([(self.rows, rows as u32)]);
         if let Some(sampling) = &self.sampling {

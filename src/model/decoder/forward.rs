@@ -9,7 +9,7 @@ use crate::ops::rope::Rotation;
 use crate::ops::{attention, cached_attention, embedding, rmsnorm, rope, swiglu};
 
 impl Recorder<'_> {
-    /// Records embedding and all layers; the final norm is left to whoever knows which rows are wanted.
+    /// Records the embedding and all layers. The final norm is not included, because only some rows need it.
     pub(super) fn forward(&self, plan: &mut PlanBuilder, inputs: Inputs, attention: &Attention) -> Trace {
         let mut hidden = plan.scratch("embedded tokens", words(inputs.tokens, self.shape.hidden));
         let table = self.weights.matrix(plan, self.weights.groups.embed);
@@ -33,16 +33,16 @@ impl Recorder<'_> {
         groups: &LayerGroups,
         input: Tensor,
     ) -> (LayerTrace, Tensor) {
-        let trace = self.inside(plan, inputs, attention, index, groups, input);
+        let trace = self.layer_trace(plan, inputs, attention, index, groups, input);
         let output = plan.scratch("layer output", words(inputs.tokens, self.shape.hidden));
         let down = self.projection(groups.down, inputs.tokens);
-        self.project_with(plan, down, trace.inner, trace.low.down, output, Epilogue::Residual(trace.middle));
+        self.project_with(plan, down, trace.inner, trace.lora.down, output, Epilogue::Residual(trace.middle));
         (trace, output)
     }
 
-    /// A layer up to its last product: all that the way back needs. It is recorded a second time where activations are
-    /// computed again instead of being kept.
-    pub(super) fn inside(
+    /// A layer up to its last projection: all that the backward pass needs. Where activations are recomputed instead of kept, it
+    /// is recorded a second time.
+    pub(super) fn layer_trace(
         &self,
         plan: &mut PlanBuilder,
         inputs: Inputs,
@@ -52,18 +52,18 @@ impl Recorder<'_> {
         input: Tensor,
     ) -> LayerTrace {
         let (shape, t) = (&self.shape, inputs.tokens);
-        let wide = |plan: &mut PlanBuilder, name: &str, width: u32| plan.scratch(name, words(t, width));
+        let scratch = |plan: &mut PlanBuilder, name: &str, width: u32| plan.scratch(name, words(t, width));
         let weight = |plan: &mut PlanBuilder, group: usize| self.weights.tensor(plan, group);
 
-        let input_normed = wide(plan, "normed layer input", shape.hidden);
+        let input_normed = scratch(plan, "normed layer input", shape.hidden);
         let w = weight(plan, groups.input_norm);
         rmsnorm::forward(plan, shape.norm(), input, w, input_normed, t);
-        let (raw_qkv, qkv, low_qkv) = self.queries(plan, inputs, groups, input_normed);
+        let (raw_qkv, qkv, lora_qkv) = self.project_qkv(plan, inputs, groups, input_normed);
 
-        let attended = wide(plan, "attention output", shape.attended());
+        let attended = scratch(plan, "attention output", shape.attended());
         let stats = match *attention {
             Attention::Packed(spans) => {
-                let stats = wide(plan, "attention log-sums", shape.heads.heads * 2);
+                let stats = scratch(plan, "attention log-sums", shape.heads.heads * 2);
                 attention::forward(plan, &shape.heads, qkv, spans, attended, stats, t);
                 Some(stats)
             }
@@ -74,27 +74,28 @@ impl Recorder<'_> {
             }
         };
 
-        let middle = wide(plan, "residual after attention", shape.hidden);
-        let low_o = self.project(plan, self.projection(groups.o, t), attended, middle, Epilogue::Residual(input));
+        let middle = scratch(plan, "residual after attention", shape.hidden);
+        let lora_o = self.project(plan, self.projection(groups.o, t), attended, middle, Epilogue::Residual(input));
 
-        let middle_normed = wide(plan, "normed MLP input", shape.hidden);
+        let middle_normed = scratch(plan, "normed MLP input", shape.hidden);
         let w = weight(plan, groups.post_norm);
         rmsnorm::forward(plan, shape.norm(), middle, w, middle_normed, t);
-        let gate_up = wide(plan, "MLP gate and up", 2 * shape.inner);
-        let low_gate_up = self.project(plan, self.projection(groups.gate_up, t), middle_normed, gate_up, Epilogue::Write);
-        let inner = wide(plan, "MLP inner", shape.inner);
+        let gate_up = scratch(plan, "MLP gate and up", 2 * shape.inner);
+        let lora_gate_up = self.project(plan, self.projection(groups.gate_up, t), middle_normed, gate_up, Epilogue::Write);
+        let inner = scratch(plan, "MLP inner", shape.inner);
         swiglu::forward(plan, gate_up, inner, t, shape.inner);
-        let low = LayerLoraActivations {
-            qkv: low_qkv,
-            o: low_o,
-            gate_up: low_gate_up,
-            down: self.low(plan, self.projection(groups.down, t), inner),
+        let lora = LayerLoraActivations {
+            qkv: lora_qkv,
+            o: lora_o,
+            gate_up: lora_gate_up,
+            down: self.lora_activations(plan, self.projection(groups.down, t), inner),
         };
-        LayerTrace { input, input_normed, raw_qkv, qkv, attended, stats, middle, middle_normed, gate_up, inner, low }
+        LayerTrace { input, input_normed, raw_qkv, qkv, attended, stats, middle, middle_normed, gate_up, inner, lora }
     }
 
-    /// Fused q, k, v of the normed input: projected, normed per head where the model does so, and rotated.
-    fn queries(
+    /// Fused q, k, v of the normed input: projected, normed per head if the model does that, and rotated. Also returns the
+    /// values before the norm, and the activations of the adapter.
+    fn project_qkv(
         &self,
         plan: &mut PlanBuilder,
         inputs: Inputs,
@@ -107,7 +108,7 @@ impl Recorder<'_> {
             Some(bias) => Epilogue::Bias(View::of(self.weights.tensor(plan, bias), shape.qkv())),
             None => Epilogue::Write,
         };
-        let low = self.project(plan, self.projection(groups.qkv, t), normed, projected, epilogue);
+        let lora = self.project(plan, self.projection(groups.qkv, t), normed, projected, epilogue);
         let (raw, qkv) = match groups.qk_norm {
             None => (None, projected),
             Some(group) => {
@@ -118,7 +119,7 @@ impl Recorder<'_> {
             }
         };
         rope::rotate(plan, self.rotation(false), qkv, inputs.rope, inputs.positions, t);
-        (raw, qkv, low)
+        (raw, qkv, lora)
     }
 
     pub(super) fn rotation(&self, backward: bool) -> Rotation {

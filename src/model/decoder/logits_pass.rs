@@ -1,6 +1,6 @@
-//! The pass that reads logits.
+//! The pass that computes logits.
 
-use super::front::Front;
+use super::batch_tensors::BatchTensors;
 use super::{Attention, Recorder};
 use crate::gpu::{Gpu, Plan, PlanBuilder, Tensor};
 use crate::model::batch::{BatchLimits, PackedInputs};
@@ -8,37 +8,37 @@ use crate::model::error::ModelError;
 use crate::model::weights::Weights;
 use crate::ops::loss_head::TokenLoss;
 
-/// Forward over a packed batch, and all logits of the chosen rows: for checks and small models.
+/// Forward over a packed batch, with all logits at its loss positions: for checks and small models.
 pub struct LogitsPass {
     weights: Weights,
     plan: Plan,
-    front: Front,
+    batch: BatchTensors,
     logits: Tensor,
-    most: BatchLimits,
+    limits: BatchLimits,
 }
 
 impl LogitsPass {
-    /// Plans for at most `tokens` tokens and `rows` rows. The logits `[rows, V]` exist as a whole.
-    pub fn new(gpu: &Gpu, weights: &Weights, tokens: usize, rows: usize) -> Result<Self, ModelError> {
+    /// Plans for at most `tokens` tokens and `losses` loss positions. The whole of `[losses, V]` is in memory.
+    pub fn new(gpu: &Gpu, weights: &Weights, tokens: usize, losses: usize) -> Result<Self, ModelError> {
         let recorder = Recorder::new(weights);
         let mut plan = PlanBuilder::new(gpu.tuning());
-        let front = Front::new(&mut plan, weights, tokens, rows);
-        let trace = recorder.forward(&mut plan, front.inputs(), &Attention::Packed(front.spans));
-        let logits = plan.persistent("logits", rows * weights.config.vocab_size);
-        recorder.logits(&mut plan, front.rows, trace.output, logits, front.count);
+        let batch = BatchTensors::new(&mut plan, weights, tokens, losses);
+        let trace = recorder.forward(&mut plan, batch.inputs(), &Attention::Packed(batch.spans));
+        let logits = plan.persistent("logits", losses * weights.config.vocab_size);
+        recorder.logits(&mut plan, batch.loss_positions, trace.output, logits, batch.losses);
         let plan = plan.build(gpu)?;
-        front.write_rope(&plan, &weights.config, tokens)?;
-        let most = BatchLimits { tokens, rows, scores: 0 };
-        Ok(LogitsPass { weights: weights.clone(), plan, front, logits, most })
+        batch.write_rope(&plan, &weights.config, tokens)?;
+        let limits = BatchLimits { tokens, loss_positions: losses, scores: 0 };
+        Ok(LogitsPass { weights: weights.clone(), plan, batch, logits, limits })
     }
 
-    /// Logits `[R, V]` of the batch's rows; its objectives are not used.
+    /// Logits `[R, V]` at the batch's loss positions. Its losses are not used.
     pub async fn run(&self, batch: &PackedInputs) -> Result<Vec<f32>, ModelError> {
-        let objectives = vec![TokenLoss::default(); batch.rows.len()];
-        let batch = PackedInputs { objectives, coefficients: Vec::new(), ..batch.clone() };
-        batch.check(&self.weights.config, self.most)?;
-        let params = self.front.write(&self.plan, &batch)?;
+        let losses = vec![TokenLoss::default(); batch.loss_positions.len()];
+        let batch = PackedInputs { losses, coefficients: Vec::new(), ..batch.clone() };
+        batch.check(&self.weights.config, self.limits)?;
+        let params = self.batch.upload(&self.plan, &batch)?;
         self.plan.run(&params)?;
-        Ok(self.plan.read(self.logits, batch.rows.len() * self.weights.config.vocab_size).await?)
+        Ok(self.plan.read(self.logits, batch.loss_positions.len() * self.weights.config.vocab_size).await?)
     }
 }

@@ -1,18 +1,18 @@
-//! The decoder: one parametrised Llama, Mistral, Qwen2 and Qwen3, composed by hand out of `ops`.
+//! The decoder: one parametrised model for Llama, Mistral, Qwen2 and Qwen3, composed of `ops`.
 //!
 //! ```text
 //! ids ─ embed ─► h ──┬─ norm ─ qkv ─ (q/k norm) ─ rope ─ attention ─ o ─┬─ norm ─ gate·up ─ swiglu ─ down ─► + ─► h … norm, head
 //!                    └────────────────────── + ◄────────────────────────┘
 //! ```
 //!
-//! `forward` records the left-to-right pass and returns a [`Trace`] of the tensors that the way back needs; `backward`
-//! walks the trace from right to left. Both only *record* into a plan; `train_pass` and `logits_pass` own plans
-//! for packed batches, `decode` for cached generation.
+//! `forward` records the forward pass and returns a [`Trace`] of the tensors that the backward pass needs. `backward` walks the
+//! trace from the last layer to the first. Both only *record* into a plan. `train_pass` and `logits_pass` own plans for packed
+//! batches, `decode` owns plans for cached generation.
 
 mod backward;
+mod batch_tensors;
 mod decode;
 mod forward;
-mod front;
 mod logits_pass;
 mod project;
 mod train_pass;
@@ -32,7 +32,7 @@ use crate::ops::attention::Heads;
 use crate::ops::rmsnorm::Norm;
 use crate::ops::rope::Positions;
 
-/// The sizes of a decoder as kernels want them.
+/// The sizes of a decoder, as kernels take them.
 #[derive(Clone, Copy, Debug)]
 struct Shape {
     heads: Heads,
@@ -72,50 +72,50 @@ impl Shape {
         Norm::plain(self.hidden, self.eps)
     }
 
-    /// Qwen3's norm of each q and k head; v heads are copied.
+    /// Qwen3's norm of each q and k head. v heads are copied.
     fn head_norm(&self) -> Norm {
         let Heads { heads, kv_heads, head_dim, .. } = self.heads;
         Norm { width: head_dim, heads: self.heads.total(), q_heads: heads, normed: heads + kv_heads, eps: self.eps }
     }
 }
 
-/// What a pass reads besides the weights.
+/// The inputs of a pass.
 #[derive(Clone, Copy, Debug)]
 struct Inputs {
     /// `[T]`
     ids: Tensor,
-    /// `[T]`, or the slots of cached attention.
+    /// `[T]`, or the KV slots of cached attention.
     positions: (Tensor, Positions),
     /// `[positions, head_dim / 2, 2]`
     rope: Tensor,
     tokens: Extent,
 }
 
-/// How tokens see each other.
+/// Which tokens attend to which.
 enum Attention<'a> {
-    /// `spans`, `[T]`.
+    /// By `spans`, `[T]`.
     Packed(Tensor),
-    /// One cache a layer, and `slots`, `[T]`; sequences of at most `max_length` positions, of which a token's own part
-    /// holds `own`.
+    /// By KV slots, `[T]`, over one cache per layer. Sequences have at most `max_length` positions, of which at most `own` follow
+    /// the prefix.
     Cached { slots: Tensor, caches: &'a [Tensor], own: u32, max_length: u32 },
 }
 
-/// The tensors of one layer that its way back needs.
+/// The tensors of one layer that its backward pass needs.
 #[derive(Clone, Copy, Debug)]
 struct LayerTrace {
-    /// `[T, H]`, input of the layer.
+    /// `[T, H]`: the input of the layer.
     input: Tensor,
     /// `[T, H]`
     input_normed: Tensor,
-    /// `[T, heads, D]` before the q/k norm, if there is one.
+    /// `[T, heads, D]`: before the q/k norm, if there is one.
     raw_qkv: Option<Tensor>,
-    /// `[T, heads, D]`, after rope.
+    /// `[T, heads, D]`: after rope.
     qkv: Tensor,
     /// `[T, heads, D]`
     attended: Tensor,
-    /// `[T, heads, 2]`; none with a cache.
+    /// `[T, heads, 2]`; `None` with a cache.
     stats: Option<Tensor>,
-    /// `[T, H]`, between the two blocks.
+    /// `[T, H]`: the residual stream between the two blocks.
     middle: Tensor,
     /// `[T, H]`
     middle_normed: Tensor,
@@ -123,10 +123,10 @@ struct LayerTrace {
     gate_up: Tensor,
     /// `[T, F]`
     inner: Tensor,
-    low: LayerLoraActivations,
+    lora: LayerLoraActivations,
 }
 
-/// What the way back through a layer's adapters needs.
+/// The tensors of a layer's adapters that their backward pass needs.
 #[derive(Clone, Copy, Debug)]
 struct LayerLoraActivations {
     qkv: Option<LoraActivations>,
@@ -135,18 +135,19 @@ struct LayerLoraActivations {
     down: Option<LoraActivations>,
 }
 
-/// What a forward pass leaves behind.
+/// The tensors of a forward pass that the backward pass needs.
 struct Trace {
     layers: Vec<LayerTrace>,
-    /// `[T, H]`, output of the last layer before the final norm.
+    /// `[T, H]`: the output of the last layer, before the final norm.
     output: Tensor,
 }
 
+/// Words of a tensor `[size, width]`.
 fn words(size: Extent, width: u32) -> usize {
     size.max() as usize * width as usize
 }
 
-/// The host-made rope table of `config`, as a kept tensor of the plan to be filled after building.
+/// The rope table of `config`, a persistent tensor. The host writes [`rope_values`] to it when the plan is built.
 fn rope_table(plan: &mut PlanBuilder, config: &Config, positions: usize) -> Tensor {
     plan.persistent("rope table", positions * config.head_dim)
 }
@@ -155,22 +156,22 @@ fn rope_values(config: &Config, positions: usize) -> Vec<f32> {
     crate::ops::rope::table(&config.inv_freq(), 1.0, positions)
 }
 
-/// Shorthand for recording against one model.
+/// Records passes of one model into plans.
 struct Recorder<'a> {
     weights: &'a Weights,
     shape: Shape,
-    /// The live key of dropout, where the pass drops anything.
-    noise: Option<[RunParam; 2]>,
+    /// The random key of dropout, if the pass has dropout.
+    dropout_key: Option<[RunParam; 2]>,
 }
 
 impl<'a> Recorder<'a> {
     fn new(weights: &'a Weights) -> Self {
-        Recorder { weights, shape: Shape::of(&weights.config), noise: None }
+        Recorder { weights, shape: Shape::of(&weights.config), dropout_key: None }
     }
 
-    /// Projection `group` of the layers, for `tokens` tokens.
-    fn projection(&self, group: usize, tokens: Extent) -> Projection {
-        let group_of = &self.weights.groups.list[group];
-        Projection { group, tokens, outputs: group_of.rows as u32, inputs: group_of.cols as u32 }
+    /// The projection by group `index`, for `tokens` tokens.
+    fn projection(&self, index: usize, tokens: Extent) -> Projection {
+        let group = &self.weights.groups.list[index];
+        Projection { group: index, tokens, outputs: group.rows as u32, inputs: group.cols as u32 }
     }
 }

@@ -1,4 +1,4 @@
-//! A projection of the decoder, with what LoRA adds to it, in both directions.
+//! A projection of the decoder with its LoRA adapter, forward and backward.
 //!
 //! ```text
 //! x ──┬───────────── W ──────────────► + ─► y         u = x Aᵀ      y = x Wᵀ + s u Bᵀ
@@ -7,7 +7,7 @@
 //! dB += s dyᵀ u      du = s dy B      dA += duᵀ x      dx = dy W + du A
 //! ```
 //!
-//! With an adapter only A and B learn: no product for W's gradient exists, in particular.
+//! With an adapter only A and B are trained, and the gradient of W is not computed.
 
 use super::{Recorder, words};
 use crate::gpu::{Extent, PlanBuilder, Tensor};
@@ -18,7 +18,7 @@ use crate::ops::dropout::{self, Dropout};
 use crate::ops::matmul::{self, Epilogue, Layout, Product, View, product};
 use crate::ops::matrix::{FullChunk, placed};
 
-/// What gradients are wanted.
+/// Which gradients to compute.
 #[derive(Clone, Copy)]
 pub(super) enum GradTargets<'a> {
     /// Of all weights.
@@ -28,7 +28,7 @@ pub(super) enum GradTargets<'a> {
 }
 
 impl<'a> GradTargets<'a> {
-    /// What `weights` learn, with `gradient` as its place.
+    /// The gradients of the trainable tensors of `weights`, added to `gradient`.
     pub(super) fn of(weights: &'a Weights, gradient: &'a TensorSet) -> Self {
         match weights.adapter() {
             Some(adapter) => GradTargets::Adapter(adapter, gradient),
@@ -36,12 +36,12 @@ impl<'a> GradTargets<'a> {
         }
     }
 
-    /// Whether the frozen weights' own gradients are left out.
+    /// Whether the model's own weights are frozen.
     pub(super) fn adapter_only(self) -> bool {
         matches!(self, GradTargets::Adapter(..))
     }
 
-    /// Gradient of a norm or a bias.
+    /// The gradient of a norm or a bias, if it is trained.
     pub(super) fn tensor(self, plan: &mut PlanBuilder, group: usize) -> Option<Tensor> {
         match self {
             GradTargets::All(gradient) => Some(gradient.tensor(plan, group)),
@@ -49,25 +49,25 @@ impl<'a> GradTargets<'a> {
         }
     }
 
-    /// Gradient of a matrix.
+    /// The gradient of a matrix, if it is trained.
     pub(super) fn matrix(self, plan: &mut PlanBuilder, group: usize) -> Option<Vec<FullChunk>> {
         match self {
-            GradTargets::All(gradient) => Some(gradient.written(plan, group)),
+            GradTargets::All(gradient) => Some(gradient.full_chunks(plan, group)),
             GradTargets::Adapter(..) => None,
         }
     }
 }
 
-/// What the way back through an adapted projection needs.
+/// The tensors of an adapter that its backward pass needs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LoraActivations {
-    /// `[T, in]`: the input, thinned where there is dropout.
+    /// `[T, in]`: the input, after dropout if there is any.
     input: Tensor,
     /// `[T, rank]`
     u: Tensor,
 }
 
-/// A projection: a group of the weights, its widths, and how many tokens go through it.
+/// A projection: a group of the weights, its widths, and the number of tokens.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Projection {
     pub group: usize,
@@ -87,10 +87,10 @@ impl Projection {
 impl Recorder<'_> {
     fn adapted(&self, group: usize) -> Option<(&Adapter, &AdaptedGroup)> {
         let adapter = self.weights.adapter()?;
-        Some((adapter, adapter.layout.of(group)?))
+        Some((adapter, adapter.layout.adapted(group)?))
     }
 
-    /// `y[T, out] = x Wᵀ`, the epilogue, and the adapter's part. Returns what the way back needs of the latter.
+    /// `y[T, out] = x Wᵀ`, the epilogue, and the adapter's term. Returns the adapter's activations.
     pub(super) fn project(
         &self,
         plan: &mut PlanBuilder,
@@ -99,20 +99,20 @@ impl Recorder<'_> {
         y: Tensor,
         epilogue: Epilogue,
     ) -> Option<LoraActivations> {
-        let low = self.low(plan, p, x);
-        self.project_with(plan, p, x, low, y, epilogue);
-        low
+        let lora = self.lora_activations(plan, p, x);
+        self.project_with(plan, p, x, lora, y, epilogue);
+        lora
     }
 
-    /// u of an adapted projection.
-    pub(super) fn low(&self, plan: &mut PlanBuilder, p: Projection, x: Tensor) -> Option<LoraActivations> {
+    /// `u = dropout(x) Aᵀ` of an adapted projection.
+    pub(super) fn lora_activations(&self, plan: &mut PlanBuilder, p: Projection, x: Tensor) -> Option<LoraActivations> {
         let (adapter, group) = self.adapted(p.group)?;
         let input = match self.dropout(p.group) {
             None => x,
-            Some(d) => {
-                let thinned = plan.scratch("thinned input of an adapter", words(p.tokens, p.inputs));
-                dropout::apply(plan, d, x, thinned, p.tokens.times(p.inputs), false);
-                thinned
+            Some(dropout) => {
+                let dropped = plan.scratch("adapter input after dropout", words(p.tokens, p.inputs));
+                dropout::apply(plan, dropout, x, dropped, p.tokens.times(p.inputs), false);
+                dropped
             }
         };
         let rank = group.rank as u32;
@@ -122,23 +122,23 @@ impl Recorder<'_> {
         Some(LoraActivations { input, u })
     }
 
-    /// As [`Recorder::project`], where u is known.
+    /// As [`Recorder::project`], with the adapter's activations given.
     pub(super) fn project_with(
         &self,
         plan: &mut PlanBuilder,
         p: Projection,
         x: Tensor,
-        low: Option<LoraActivations>,
+        lora: Option<LoraActivations>,
         y: Tensor,
         epilogue: Epilogue,
     ) {
         let w = self.weights.matrix(plan, p.group);
         matmul::forward(plan, x, &w, y, p.sizes(), epilogue);
-        let (Some((adapter, group)), Some(low)) = (self.adapted(p.group), low) else { return };
-        let u = View::of(low.u, group.rank as u32);
+        let (Some((adapter, group)), Some(lora)) = (self.adapted(p.group), lora) else { return };
+        let u = View::of(lora.u, group.rank as u32);
         for part in &group.parts {
             let r = part.r as u32;
-            for (first, b) in placed(&adapter.set.written(plan, part.b), |chunk| chunk.rows) {
+            for (first, b) in placed(&adapter.set.full_chunks(plan, part.b), |chunk| chunk.rows) {
                 product(
                     plan,
                     Product {
@@ -157,12 +157,12 @@ impl Recorder<'_> {
         }
     }
 
-    /// The way back: gradients of what targets, and with `dx` (written) also that of the input.
+    /// The backward pass: the gradients of `targets`, and with `dx` (written) also that of the input.
     pub(super) fn project_backward(
         &self,
         plan: &mut PlanBuilder,
         p: Projection,
-        (x, low): (Tensor, Option<LoraActivations>),
+        (x, lora): (Tensor, Option<LoraActivations>),
         dy: Tensor,
         dx: Option<Tensor>,
         targets: GradTargets,
@@ -173,12 +173,12 @@ impl Recorder<'_> {
         }
         match targets {
             GradTargets::All(gradient) => {
-                let dw = gradient.written(plan, p.group);
+                let dw = gradient.full_chunks(plan, p.group);
                 matmul::backward_weight(plan, dy, x, &dw, p.sizes());
             }
             GradTargets::Adapter(adapter, gradient) => {
-                let (Some(group), Some(low)) = (adapter.layout.of(p.group), low) else { return };
-                self.adapter_backward(plan, p, (adapter, group, gradient), low, dy, dx);
+                let (Some(group), Some(lora)) = (adapter.layout.adapted(p.group), lora) else { return };
+                self.adapter_backward(plan, p, (adapter, group, gradient), lora, dy, dx);
             }
         }
     }
@@ -188,54 +188,54 @@ impl Recorder<'_> {
         plan: &mut PlanBuilder,
         p: Projection,
         (adapter, group, gradient): (&Adapter, &AdaptedGroup, &TensorSet),
-        low: LoraActivations,
+        lora: LoraActivations,
         dy: Tensor,
         dx: Option<Tensor>,
     ) {
         let rank = group.rank as u32;
-        let (u, dy) = (View::of(low.u, rank), View::of(dy, p.outputs));
+        let (u, dy) = (View::of(lora.u, rank), View::of(dy, p.outputs));
         let du_tensor = plan.scratch("d adapter's inner values", words(p.tokens, rank));
         let du = View::of(du_tensor, rank);
         for part in &group.parts {
             let (r, scale) = (part.r as u32, part.scale as f32);
             let (u, du) = (u.at_column(part.first_rank as u32), du.at_column(part.first_rank as u32));
-            let b = adapter.set.written(plan, part.b);
-            let db = gradient.written(plan, part.b);
+            let b = adapter.set.full_chunks(plan, part.b);
+            let db = gradient.full_chunks(plan, part.b);
             for ((first, b), db) in placed(&b, |chunk| chunk.rows).zip(db) {
                 let dy = dy.at_column(part.first_row as u32 + first);
                 let (rows, r, accumulate) = (Extent::fixed(b.rows), Extent::fixed(r), Epilogue::Accumulate);
                 let c = View::of(db.tensor, part.r as u32);
-                let of_b =
+                let db_product =
                     Product { layout: Layout::Tn, a: dy, b: u, c, m: rows, n: r, k: p.tokens, scale, epilogue: accumulate };
-                product(plan, of_b);
+                product(plan, db_product);
                 let epilogue = if first == 0 { Epilogue::Write } else { accumulate };
                 let b = View::of(b.tensor, part.r as u32);
                 product(plan, Product { layout: Layout::Nn, a: dy, b, c: du, m: p.tokens, n: r, k: rows, scale, epilogue });
             }
         }
-        let da = gradient.written(plan, group.a);
+        let da = gradient.full_chunks(plan, group.a);
         let sizes = [p.tokens, Extent::fixed(p.inputs)];
-        matmul::backward_weight_between(plan, du, View::of(low.input, p.inputs), &da, sizes);
+        matmul::backward_weight_between(plan, du, View::of(lora.input, p.inputs), &da, sizes);
         let Some(dx) = dx else { return };
         let dropout = self.dropout(p.group);
-        let target = match dropout {
+        let dinput = match dropout {
             None => dx,
             Some(_) => {
-                let thinned = plan.scratch("d thinned input of an adapter", words(p.tokens, p.inputs));
-                plan.clear(thinned);
-                thinned
+                let ddropped = plan.scratch("d adapter input after dropout", words(p.tokens, p.inputs));
+                plan.clear(ddropped);
+                ddropped
             }
         };
         let a = adapter.set.matrix(plan, group.a);
-        matmul::backward_input_between(plan, du, &a, View::of(target, p.inputs), sizes, Epilogue::Accumulate);
-        if let Some(d) = dropout {
-            dropout::apply(plan, d, target, dx, p.tokens.times(p.inputs), true);
+        matmul::backward_input_between(plan, du, &a, View::of(dinput, p.inputs), sizes, Epilogue::Accumulate);
+        if let Some(dropout) = dropout {
+            dropout::apply(plan, dropout, dinput, dx, p.tokens.times(p.inputs), true);
         }
     }
 
-    /// How the input of a group's adapter is thinned, if it is.
+    /// The dropout of the input of a group's adapter, if there is any.
     fn dropout(&self, group: usize) -> Option<Dropout> {
-        let key = self.noise?;
+        let key = self.dropout_key?;
         let p = self.weights.adapter()?.settings.dropout as f32;
         (p > 0.0).then_some(Dropout { p, key, site: group as u32 })
     }

@@ -1,12 +1,13 @@
-//! The pass that reads statistics of rows and targets from them: a plan that is made once and run on batch after batch.
+//! The training pass: forward with statistics at the loss positions, and backward. It is planned once and run on batch after
+//! batch.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::backward::BackwardInputs;
-use super::front::Front;
+use super::batch_tensors::BatchTensors;
 use super::project::GradTargets;
 use super::{Attention, Recorder, Trace, words};
-use crate::gpu::{Extent, Gpu, KernelTime, MemoryKind, Plan, PlanBuilder, RunParam, RunParams, Span, Tensor};
+use crate::gpu::{DispatchTime, Extent, Gpu, KernelTime, MemoryKind, Plan, PlanBuilder, RunParam, RunParams, Tensor};
 use crate::model::batch::{BatchLimits, PackedInputs};
 use crate::model::error::ModelError;
 use crate::model::tensors::TensorSet;
@@ -15,105 +16,106 @@ use crate::ops::loss_head::{self, LossGradient, LossHead, STATS, TOKEN_LOSS_WORD
 use crate::ops::rows::NO_ROW;
 use crate::ops::{embedding, rmsnorm, rows};
 
-/// Bytes that the logits of one chunk may take.
+/// Most bytes of the logits of one chunk.
 const LOGITS_BYTES: u64 = 32 << 20;
 
-/// What a pass is planned for; batches may be smaller.
+/// Larger f32 numbers are more than 1/128 apart, and the error of a logit, which is a sum of many products, is larger still.
+const MAX_LOGIT: f32 = 65_536.0;
+
+/// The maximum sizes of a pass's batches, and its options.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PassSizes {
     /// Most tokens of a batch, T.
     pub tokens: usize,
-    /// Most rows that carry loss, R.
-    pub rows: usize,
-    /// Token ids that scores are made of, K; may be empty.
+    /// Most loss positions of a batch, R.
+    pub loss_positions: usize,
+    /// Ids of the score tokens, K; may be empty.
     pub score_tokens: Vec<u32>,
-    /// With a gradient: compute activations again on the way back, instead of keeping them.
+    /// With a gradient: recompute activations in the backward pass instead of keeping them.
     pub recompute: bool,
-    /// With a gradient: thin the inputs of adapters as their settings say.
+    /// With a gradient: apply dropout to the inputs of adapters, as their settings say.
     pub dropout: bool,
 }
 
-/// From here on the steps of f32 are larger than 1/128, and the errors of a logit, which sums many products, larger still.
-const LARGEST_LOGIT: f32 = 65_536.0;
-
-/// What the loss head knows about one row.
+/// Statistics of the distribution at one loss position.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TokenStats {
     pub log_sum_exp: f32,
-    /// Log-probability of the objective's token.
+    /// Log-probability of the loss's token.
     pub log_p: f32,
-    /// Of the whole softmax, in nats.
+    /// Of the full softmax, in nats.
     pub entropy: f32,
     /// Full-vocabulary log-probability of each score token. NaN where the logits are not finite, or so large (beyond 2^16) that
-    /// the rounding of f32 hides how far they are apart.
+    /// the rounding of f32 hides their differences.
     pub score_log_probs: Vec<f32>,
 }
 
-/// Forward over a packed batch, statistics of its rows, and with a gradient also backward.
+/// Forward over a packed batch with statistics at its loss positions, and with a gradient also backward.
 ///
-/// A reward may have to be read from the model before there is an objective to learn. So a pass with a gradient can also
-/// be run in two halves that share one forward pass: [`Pass::forward`], then [`Pass::backward`] with other rows and objectives.
+/// The loss may depend on the statistics, as a reward does. A pass with a gradient can therefore be run in two halves that share
+/// one forward pass: [`Pass::forward`], then [`Pass::backward`] with other loss positions and losses.
 pub struct Pass {
     gpu: Gpu,
     weights: Weights,
     plan: Plan,
-    front: Front,
+    batch: BatchTensors,
     sizes: PassSizes,
-    head: Head,
+    head: HeadTensors,
     backward: Option<BackwardPlan>,
 }
 
-/// What the way back reads, and where it begins.
+/// The inputs of the backward pass, and its start within the plan.
 struct BackwardPlan {
     inputs: DecoderBackwardInputs,
     coefficients: Tensor,
     params: BackwardParams,
-    /// The live key of dropout, where the pass drops anything.
-    noise: Option<[RunParam; 2]>,
-    /// Steps of the plan before it: forward, and statistics of the rows that are only read.
+    /// The random key of dropout, if the pass has dropout.
+    dropout_key: Option<[RunParam; 2]>,
+    /// Number of steps before it: the forward pass, and the statistics of a batch without a backward pass.
     backward_start: usize,
-    /// Tokens of the batch that was read last, while its activations are there.
-    read: Mutex<Option<Vec<u32>>>,
+    /// Tokens of the last batch of [`Pass::forward`], as long as its activations are there.
+    forward_ids: Mutex<Option<Vec<u32>>>,
 }
 
-/// RunParam values of the way back.
+/// The run parameters of the backward pass.
 #[derive(Clone, Copy)]
 struct BackwardParams {
-    /// Rows that are read and not learned from.
-    to_read: RunParam,
-    /// Different tokens of the batch.
+    /// Number of loss positions of [`Pass::forward`], which needs only their statistics; otherwise 0.
+    stats_only: RunParam,
+    /// Number of distinct tokens of the batch.
     distinct: RunParam,
 }
 
-/// What the host fills for the way back through the decoder.
+/// What the host writes for the backward pass through the decoder.
 struct DecoderBackwardInputs {
-    row_of: Tensor,
+    /// `[T]`: the index of each token among the loss positions, or [`NO_ROW`].
+    loss_index: Tensor,
     decoder: BackwardInputs,
 }
 
 impl DecoderBackwardInputs {
-    fn new(plan: &mut PlanBuilder, front: &Front, sizes: &PassSizes, vocab: usize, distinct: RunParam) -> Self {
-        let most = sizes.tokens.min(vocab);
-        let row_of = plan.persistent("row of each token", sizes.tokens);
-        let buckets = (plan.persistent("token buckets", most * 4), plan.persistent("tokens by id", sizes.tokens));
+    fn new(plan: &mut PlanBuilder, batch: &BatchTensors, sizes: &PassSizes, vocab: usize, distinct: RunParam) -> Self {
+        let max_distinct = sizes.tokens.min(vocab);
+        let loss_index = plan.persistent("loss index of each token", sizes.tokens);
+        let buckets = (plan.persistent("token buckets", max_distinct * 4), plan.persistent("tokens by id", sizes.tokens));
         let ones = plan.persistent("ones", sizes.tokens);
-        let (distinct, recompute) = (Extent::dynamic(distinct, most as u32), sizes.recompute);
-        DecoderBackwardInputs { row_of, decoder: BackwardInputs { spans: front.spans, buckets, distinct, ones, recompute } }
+        let (distinct, recompute) = (Extent::dynamic(distinct, max_distinct as u32), sizes.recompute);
+        let decoder = BackwardInputs { spans: batch.spans, buckets, distinct, ones, recompute };
+        DecoderBackwardInputs { loss_index, decoder }
     }
 }
 
 impl BackwardPlan {
-    fn last(&self) -> std::sync::MutexGuard<'_, Option<Vec<u32>>> {
-        self.read.lock().unwrap_or_else(PoisonError::into_inner)
+    fn forward_ids(&self) -> MutexGuard<'_, Option<Vec<u32>>> {
+        self.forward_ids.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Pass {
-    /// Plans a pass; with `gradient`, it adds the weight gradients of each batch to it.
+    /// Plans a pass. With `gradient`, each batch adds its weight gradients to it.
     ///
     /// # Errors
-    /// Out of memory, a tensor over the adapter's limits, score tokens outside the vocabulary, or a gradient of quantised
-    /// weights.
+    /// Out of memory; a tensor above the adapter's limits; score tokens outside the vocabulary; a gradient of quantised weights.
     pub fn new(gpu: &Gpu, weights: &Weights, gradient: Option<&TensorSet>, sizes: PassSizes) -> Result<Self, ModelError> {
         check_score_tokens(weights, &sizes.score_tokens)?;
         let targets = match gradient {
@@ -126,162 +128,166 @@ impl Pass {
         let gpu = &gpu.for_memory(MemoryKind::Activations);
         let mut recorder = Recorder::new(weights);
         let mut plan = PlanBuilder::new(gpu.tuning());
-        let front = Front::new(&mut plan, weights, sizes.tokens, sizes.rows);
-        let back = targets.map(|targets| (targets, BackwardParams { to_read: plan.run_param(), distinct: plan.run_param() }));
-        let noisy = sizes.dropout && back.is_some() && weights.adapter().is_some_and(|a| a.settings.dropout > 0.0);
-        recorder.noise = noisy.then(|| [plan.run_param(), plan.run_param()]);
-        let trace = recorder.forward(&mut plan, front.inputs(), &Attention::Packed(front.spans));
-        let head = Head::new(&mut plan, &recorder, &sizes, LOGITS_BYTES.min(gpu.max_binding()));
-        let backward = match back {
+        let batch = BatchTensors::new(&mut plan, weights, sizes.tokens, sizes.loss_positions);
+        let backward =
+            targets.map(|targets| (targets, BackwardParams { stats_only: plan.run_param(), distinct: plan.run_param() }));
+        let has_dropout = sizes.dropout && backward.is_some() && weights.adapter().is_some_and(|a| a.settings.dropout > 0.0);
+        recorder.dropout_key = has_dropout.then(|| [plan.run_param(), plan.run_param()]);
+
+        let trace = recorder.forward(&mut plan, batch.inputs(), &Attention::Packed(batch.spans));
+        let head = HeadTensors::new(&mut plan, &recorder, &sizes, LOGITS_BYTES.min(gpu.max_binding()));
+        let backward = match backward {
             None => {
-                recorder.statistics(&mut plan, &front, &head, trace.output, front.count);
+                recorder.statistics(&mut plan, &batch, &head, trace.output, batch.losses);
                 None
             }
             Some((targets, params)) => {
-                let to_read = Extent::dynamic(params.to_read, sizes.rows as u32);
-                recorder.statistics(&mut plan, &front, &head, trace.output, to_read);
+                let stats_only = Extent::dynamic(params.stats_only, sizes.loss_positions as u32);
+                recorder.statistics(&mut plan, &batch, &head, trace.output, stats_only);
                 let backward_start = plan.steps();
-                let (coefficients, dchosen) = recorder.record_loss_backward(&mut plan, &front, &head, trace.output, targets);
-                let inputs = DecoderBackwardInputs::new(&mut plan, &front, &sizes, weights.config.vocab_size, params.distinct);
-                recorder.record_backward(&mut plan, &front, &inputs, &trace, targets, dchosen);
-                Some(BackwardPlan { inputs, coefficients, params, noise: recorder.noise, backward_start, read: Mutex::new(None) })
+                let (coefficients, dgathered) = recorder.record_loss_backward(&mut plan, &batch, &head, trace.output, targets);
+                let inputs = DecoderBackwardInputs::new(&mut plan, &batch, &sizes, weights.config.vocab_size, params.distinct);
+                recorder.record_backward(&mut plan, &batch, &inputs, &trace, targets, dgathered);
+                let (dropout_key, forward_ids) = (recorder.dropout_key, Mutex::new(None));
+                Some(BackwardPlan { inputs, coefficients, params, dropout_key, backward_start, forward_ids })
             }
         };
+
         let plan = plan.build(gpu)?;
-        front.write_rope(&plan, &weights.config, sizes.tokens)?;
+        batch.write_rope(&plan, &weights.config, sizes.tokens)?;
         plan.write(head.score_tokens, &sizes.score_tokens)?;
         if let Some(backward) = backward.as_ref().filter(|_| weights.config.qkv_bias) {
             plan.write(backward.inputs.decoder.ones, &vec![1f32; sizes.tokens])?;
         }
-        Ok(Pass { gpu: gpu.clone(), weights: weights.clone(), plan, front, sizes, head, backward })
+        Ok(Pass { gpu: gpu.clone(), weights: weights.clone(), plan, batch, sizes, head, backward })
     }
 
-    /// What this pass was planned for.
+    /// The sizes that this pass was planned for.
     pub fn sizes(&self) -> &PassSizes {
         &self.sizes
     }
 
-    /// Runs one batch, without waiting. With a gradient, it is *added* to.
+    /// Runs one batch without waiting. With a gradient, the batch's gradient is *added* to it.
     ///
     /// # Errors
-    /// A batch over the planned sizes, an id outside the vocabulary, a position past the model's context.
+    /// A batch above the planned sizes; an id outside the vocabulary; a position past the model's context.
     pub fn run(&self, batch: &PackedInputs) -> Result<(), ModelError> {
-        let params = self.write(batch)?;
+        let params = self.upload(batch)?;
         Ok(self.plan.run(&params)?)
     }
 
-    /// Runs one batch forward up to the statistics of its rows, without waiting and without a gradient.
+    /// Runs the forward pass of one batch and the statistics at its loss positions, without waiting.
     ///
     /// # Errors
     /// As [`Pass::run`].
     pub fn forward(&self, batch: &PackedInputs) -> Result<(), ModelError> {
-        let mut params = self.write(batch)?;
+        let mut params = self.upload(batch)?;
         let Some(backward) = &self.backward else { return Ok(self.plan.run(&params)?) };
-        params.set(backward.params.to_read, batch.rows.len() as u32);
+        params.set(backward.params.stats_only, batch.loss_positions.len() as u32);
         self.plan.run_steps(&params, 0..backward.backward_start)?;
-        *backward.last() = Some(batch.ids.clone());
+        *backward.forward_ids() = Some(batch.ids.clone());
         Ok(())
     }
 
-    /// Adds the gradient of the batch that was read last: the same tokens, with rows and objectives of its own. Without
-    /// waiting. The weights must not have changed in between.
+    /// Runs the backward pass of the last forward batch and adds its gradient, without waiting. `batch` has the same tokens, and
+    /// loss positions and losses of its own. The weights must not have changed since the forward pass.
     ///
     /// # Errors
-    /// As [`Pass::run`]; tokens that are not those of a batch that was just read; a pass without a gradient.
+    /// As [`Pass::run`]; other tokens than those of the last [`Pass::forward`]; a pass without a gradient.
     pub fn backward(&self, batch: &PackedInputs) -> Result<(), ModelError> {
-        let inconsistent = || ModelError::Inconsistent("a batch to learn from that was not read before".into());
-        let backward = self.backward.as_ref().ok_or_else(inconsistent)?;
-        if backward.last().take().is_none_or(|ids| ids != batch.ids) {
-            return Err(inconsistent());
+        let no_forward = || ModelError::Inconsistent("a backward pass without a forward pass of the same tokens".into());
+        let backward = self.backward.as_ref().ok_or_else(no_forward)?;
+        if backward.forward_ids().take().is_none_or(|ids| ids != batch.ids) {
+            return Err(no_forward());
         }
-        let params = self.write(batch)?;
+        let params = self.upload(batch)?;
         Ok(self.plan.run_steps(&params, backward.backward_start..self.plan.steps())?)
     }
 
-    /// Runs one batch with a timestamp around every kernel; slowest first.
+    /// Runs one batch with timestamps around every kernel. Returns the times by kernel, slowest first.
     pub async fn profile(&self, batch: &PackedInputs) -> Result<Vec<KernelTime>, ModelError> {
-        let params = self.write(batch)?;
+        let params = self.upload(batch)?;
         Ok(self.plan.profile(&params).await?)
     }
 
-    /// As [`Pass::profile`], each dispatch by itself, in order.
-    pub async fn timeline(&self, batch: &PackedInputs) -> Result<Vec<Span>, ModelError> {
-        let params = self.write(batch)?;
+    /// Runs one batch with timestamps around every dispatch. Returns the times in order.
+    pub async fn timeline(&self, batch: &PackedInputs) -> Result<Vec<DispatchTime>, ModelError> {
+        let params = self.upload(batch)?;
         Ok(self.plan.timeline(&params).await?)
     }
 
-    /// Checks and uploads a batch; returns its run parameters, of which none is a row that is only read.
-    fn write(&self, batch: &PackedInputs) -> Result<RunParams, ModelError> {
-        let PassSizes { tokens, rows, .. } = self.sizes;
-        batch.check(&self.weights.config, BatchLimits { tokens, rows, scores: self.sizes.score_tokens.len() })?;
-        let mut params = self.front.write(&self.plan, batch)?;
-        self.plan.write(self.head.objectives, &batch.objectives)?;
+    /// Checks and uploads a batch. Returns its run parameters, with no loss position that needs only statistics.
+    fn upload(&self, batch: &PackedInputs) -> Result<RunParams, ModelError> {
+        let (tokens, loss_positions, scores) = (self.sizes.tokens, self.sizes.loss_positions, self.sizes.score_tokens.len());
+        batch.check(&self.weights.config, BatchLimits { tokens, loss_positions, scores })?;
+        let mut params = self.batch.upload(&self.plan, batch)?;
+        self.plan.write(self.head.losses, &batch.losses)?;
         if let Some(backward) = &self.backward {
-            // Whatever runs now takes the place of a batch that was read.
-            *backward.last() = None;
+            // The next run overwrites the activations of the last forward batch.
+            *backward.forward_ids() = None;
             let sorted = embedding::buckets(&batch.ids);
-            let mut row_of = vec![NO_ROW; batch.ids.len()];
-            for (r, t) in batch.rows.iter().enumerate() {
-                row_of[*t as usize] = r as u32;
+            let mut loss_index = vec![NO_ROW; batch.ids.len()];
+            for (index, position) in batch.loss_positions.iter().enumerate() {
+                loss_index[*position as usize] = index as u32;
             }
-            self.plan.write(backward.inputs.row_of, &row_of)?;
+            self.plan.write(backward.inputs.loss_index, &loss_index)?;
             self.plan.write(backward.coefficients, &batch.coefficients)?;
             self.plan.write(backward.inputs.decoder.buckets.0, &sorted.buckets)?;
             self.plan.write(backward.inputs.decoder.buckets.1, &sorted.tokens)?;
-            params.set(backward.params.to_read, 0);
+            params.set(backward.params.stats_only, 0);
             params.set(backward.params.distinct, sorted.buckets.len() as u32);
-            let noise = backward.noise.iter().flatten().zip(batch.noise);
-            noise.for_each(|(word, key)| params.set(*word, key));
+            let dropout_key = backward.dropout_key.iter().flatten().zip(batch.noise);
+            dropout_key.for_each(|(param, word)| params.set(*param, word));
         }
         Ok(params)
     }
 
-    /// Statistics of the last batch's rows. Waits for it.
-    pub async fn stats(&self, rows: usize) -> Result<Vec<TokenStats>, ModelError> {
+    /// Statistics at the first `losses` loss positions of the last batch. Waits for it.
+    pub async fn stats(&self, losses: usize) -> Result<Vec<TokenStats>, ModelError> {
         let width = STATS + self.sizes.score_tokens.len();
-        let values: Vec<f32> = self.gpu.read(self.plan.buffer(self.head.stats)?, 0, rows * width).await?;
-        let row = |v: &[f32]| {
-            let known = v[0].abs() <= LARGEST_LOGIT;
-            let score_log_probs = v[STATS..].iter().map(|log_p| if known { *log_p } else { f32::NAN }).collect();
+        let values: Vec<f32> = self.gpu.read(self.plan.buffer(self.head.stats)?, 0, losses * width).await?;
+        let token_stats = |v: &[f32]| {
+            let reliable = v[0].abs() <= MAX_LOGIT;
+            let score_log_probs = v[STATS..].iter().map(|log_p| if reliable { *log_p } else { f32::NAN }).collect();
             TokenStats { log_sum_exp: v[0], log_p: v[1], entropy: v[2], score_log_probs }
         };
-        Ok(values.chunks_exact(width).map(row).collect())
+        Ok(values.chunks_exact(width).map(token_stats).collect())
     }
 }
 
-/// The tensors of the loss head that all its uses in a pass share.
-struct Head {
-    objectives: Tensor,
+/// The tensors that all uses of the loss head in a pass share.
+struct HeadTensors {
+    losses: Tensor,
     score_tokens: Tensor,
     stats: Tensor,
-    /// Score tokens, K.
+    /// Number of score tokens, K.
     scores: usize,
-    /// Most rows, R.
-    rows: usize,
-    /// Rows a chunk.
+    /// Most loss positions, R.
+    max_losses: usize,
+    /// Loss positions per chunk.
     chunk: u32,
 }
 
-impl Head {
-    /// `bytes`: what the logits of a chunk may take.
+impl HeadTensors {
+    /// `bytes`: the most that the logits of a chunk may take.
     fn new(plan: &mut PlanBuilder, recorder: &Recorder, sizes: &PassSizes, bytes: u64) -> Self {
-        let (rows, scores) = (sizes.rows, sizes.score_tokens.len());
-        Head {
-            objectives: plan.persistent("row objectives", rows * TOKEN_LOSS_WORDS),
+        let (max_losses, scores) = (sizes.loss_positions, sizes.score_tokens.len());
+        HeadTensors {
+            losses: plan.persistent("losses", max_losses * TOKEN_LOSS_WORDS),
             score_tokens: plan.persistent("score tokens", scores),
-            stats: plan.persistent("row statistics", rows * (STATS + scores)),
+            stats: plan.persistent("loss statistics", max_losses * (STATS + scores)),
             scores,
-            rows,
-            chunk: loss_head::chunk_rows(recorder.shape.vocab, rows as u32, bytes),
+            max_losses,
+            chunk: loss_head::chunk_rows(recorder.shape.vocab, max_losses as u32, bytes),
         }
     }
 
-    /// The head over the normed hidden states of `count` rows.
+    /// The loss head over `count` normed hidden states.
     fn over(&self, plan: &mut PlanBuilder, recorder: &Recorder, normed: Tensor, count: Extent) -> LossHead {
         LossHead {
             hidden: normed,
             table: recorder.weights.matrix(plan, recorder.weights.groups.output()),
-            rows: self.objectives,
+            rows: self.losses,
             score_tokens: self.score_tokens,
             stats: self.stats,
             count,
@@ -299,50 +305,50 @@ fn check_score_tokens(weights: &Weights, tokens: &[u32]) -> Result<(), ModelErro
 }
 
 impl Recorder<'_> {
-    /// Statistics of `count` rows of the last hidden states.
-    fn statistics(&self, plan: &mut PlanBuilder, front: &Front, head: &Head, hidden: Tensor, count: Extent) {
-        let (_, normed) = self.chosen(plan, front.rows, hidden, count);
+    /// Statistics at the first `count` loss positions.
+    fn statistics(&self, plan: &mut PlanBuilder, batch: &BatchTensors, head: &HeadTensors, hidden: Tensor, count: Extent) {
+        let (_, normed) = self.gather_normed(plan, batch.loss_positions, hidden, count);
         let head = head.over(plan, self, normed, count);
         loss_head::record(plan, head, None);
     }
 
-    /// Statistics of the rows, and the gradient of their loss up to the rows of the last hidden states. Returns the
-    /// coefficients of scores, which the host fills, and that gradient.
+    /// Statistics at the loss positions, and the gradient of the losses with respect to the last hidden states there. Returns
+    /// the tensor of score coefficients, which the host writes, and that gradient.
     fn record_loss_backward(
         &self,
         plan: &mut PlanBuilder,
-        front: &Front,
-        head: &Head,
+        batch: &BatchTensors,
+        head: &HeadTensors,
         hidden: Tensor,
         targets: GradTargets,
     ) -> (Tensor, Tensor) {
-        let (count, width, groups) = (front.count, self.shape.hidden, &self.weights.groups);
-        let (chosen, normed) = self.chosen(plan, front.rows, hidden, count);
+        let (count, width, groups) = (batch.losses, self.shape.hidden, &self.weights.groups);
+        let (gathered, normed) = self.gather_normed(plan, batch.loss_positions, hidden, count);
         let loss = head.over(plan, self, normed, count);
         let dnormed = plan.scratch("d normed rows", words(count, width));
         let dtable = targets.matrix(plan, groups.output());
-        let coefficients = plan.persistent("score coefficients", head.rows * head.scores);
+        let coefficients = plan.persistent("score coefficients", head.max_losses * head.scores);
         loss_head::record(plan, loss, Some(LossGradient { coefficients, dhidden: dnormed, dtable }));
-        let dchosen = plan.scratch("d rows", words(count, width));
-        let (w, dw) = self.pair(plan, targets, groups.final_norm);
-        let b = rmsnorm::Backward { x: chosen, w, dy: dnormed, dx: dchosen, dw, accumulate: false };
+        let dgathered = plan.scratch("d gathered rows", words(count, width));
+        let (w, dw) = self.weight_and_gradient(plan, targets, groups.final_norm);
+        let b = rmsnorm::Backward { x: gathered, w, dy: dnormed, dx: dgathered, dw, accumulate: false };
         rmsnorm::backward(plan, self.shape.norm(), b, count);
-        (coefficients, dchosen)
+        (coefficients, dgathered)
     }
 
-    /// From the gradient of the rows back through the decoder.
+    /// The backward pass through the decoder, from the gradient `dgathered` at the loss positions.
     fn record_backward(
         &self,
         plan: &mut PlanBuilder,
-        front: &Front,
-        back: &DecoderBackwardInputs,
+        batch: &BatchTensors,
+        inputs: &DecoderBackwardInputs,
         trace: &Trace,
         targets: GradTargets,
-        dchosen: Tensor,
+        dgathered: Tensor,
     ) {
         let width = self.shape.hidden;
-        let dh = plan.scratch("d residual stream", words(front.tokens, width));
-        rows::scatter(plan, back.row_of, dchosen, dh, front.tokens, width);
-        self.backward(plan, front.inputs(), back.decoder, trace, targets, dh);
+        let dh = plan.scratch("d residual stream", words(batch.tokens, width));
+        rows::scatter(plan, inputs.loss_index, dgathered, dh, batch.tokens, width);
+        self.backward(plan, batch.inputs(), inputs.decoder, trace, targets, dh);
     }
 }

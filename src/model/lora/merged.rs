@@ -1,4 +1,4 @@
-//! A model and its adapter as one set of weights.
+//! A model and its adapter, merged into one set of weights.
 
 use super::AdapterFiles;
 use crate::model::config::Config;
@@ -6,14 +6,14 @@ use crate::model::dtype::first_non_finite;
 use crate::model::error::ModelError;
 use crate::model::source::TensorSource;
 
-/// W + s B A wherever the adapter has an update, and W elsewhere. Nothing is computed before it is read.
+/// W + s B A where the adapter has an update, and W elsewhere. Values are computed when they are read.
 pub struct Merged {
     base: Box<dyn TensorSource>,
     adapter: AdapterFiles,
 }
 
 impl Merged {
-    /// Puts `adapter` onto `base`.
+    /// Merges `adapter` into `base`.
     ///
     /// # Errors
     /// An adapter of another model.

@@ -1,15 +1,15 @@
-//! LoRA: beside a frozen matrix W a product of two thin ones is learned (Hu et al. 2021, arXiv:2106.09685).
+//! LoRA: a product of two low-rank matrices is trained and added to a frozen matrix W (Hu et al. 2021, arXiv:2106.09685).
 //!
 //! ```text
 //! y = x Wᵀ + s · (x Aᵀ) Bᵀ        W [out, in] frozen,  A [r, in],  B [out, r],  s = alpha / r  (rsLoRA: alpha / √r)
 //!
 //! layers.0.qkv                    one group of the frozen model (q, k and v stacked)
-//!   A of q, k, v stacked [3r, in]     one product makes u = x Aᵀ for all of them
-//!   B of q, B of k, B of v            each from its columns of u to its columns of y
+//!   A of q, k, v stacked [3r, in]     one product computes u = x Aᵀ for all three
+//!   B of q, B of k, B of v            each maps its columns of u to its columns of y
 //! ```
 //!
-//! A starts random and B at zero, so that a fresh adapter changes nothing. [`peft`] has the files, [`selection`] the modules
-//! that they mean, [`merged`] the sum as plain weights.
+//! A is initialised randomly and B with zeros, so that a new adapter changes nothing. [`peft`] reads and writes the files,
+//! [`selection`] decides which modules they adapt, [`merged`] is the sum as plain weights.
 
 mod merged;
 pub mod peft;
@@ -20,15 +20,15 @@ pub use peft::AdapterFiles;
 
 use super::config::Config;
 use super::error::ModelError;
-use super::names::{Group, Groups, Kind, Part};
+use super::names::{Group, GroupKind, Groups, Part};
 use super::tensors::TensorSet;
 use crate::gpu::{Gpu, MemoryKind};
 use crate::random::Stream;
 
-/// The word for every projection of every layer, as PEFT has it.
+/// PEFT's word for every projection of every layer.
 pub const ALL_LINEAR: &str = "all-linear";
 
-/// What an adapter is to be, under PEFT's names.
+/// The settings of an adapter, with PEFT's names.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoraSettings {
     /// Rank of each update.
@@ -38,51 +38,52 @@ pub struct LoraSettings {
     pub dropout: f64,
     /// s = alpha / √r instead of alpha / r (Kalajdzievski 2023, arXiv:2312.03732).
     pub rslora: bool,
-    /// Names of projections: `q_proj`, or longer ends of `model.layers.0.self_attn.q_proj`; or [`ALL_LINEAR`].
+    /// Names of projections, such as `q_proj` or a longer suffix of `model.layers.0.self_attn.q_proj`; or [`ALL_LINEAR`].
     pub targets: Vec<String>,
 }
 
 /// One adapted projection.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Module {
-    /// As in the model, without `.weight`: `model.layers.0.self_attn.q_proj`.
+    /// The name in the model without `.weight`: `model.layers.0.self_attn.q_proj`.
     pub name: String,
     pub r: usize,
     pub alpha: f64,
 }
 
-/// `s` of a module.
+/// s of a module.
 pub fn scale(alpha: f64, r: usize, rslora: bool) -> f64 {
     alpha / if rslora { (r as f64).sqrt() } else { r as f64 }
 }
 
-/// The projection that a part of a group is; `None` for what is not adapted: embeddings, norms, biases and the head.
-fn module_of<'a>(group: &Group, part: &'a Part) -> Option<&'a str> {
+/// The name of the projection that `part` of `group` is. `None` for embeddings, norms, biases and the head, which cannot be
+/// adapted.
+fn module_name<'a>(group: &Group, part: &'a Part) -> Option<&'a str> {
     let name = part.hf_name.strip_suffix(".weight")?;
-    (group.kind == Kind::Matrix && name.starts_with("model.layers.")).then_some(name)
+    (group.kind == GroupKind::Matrix && name.starts_with("model.layers.")).then_some(name)
 }
 
-/// Whether `module` is `name`, or ends in it behind a dot.
+/// Whether `module` is `name`, or ends in a dot and `name`.
 fn ends_in(name: &str, module: &str) -> bool {
     module.strip_suffix(name).is_some_and(|head| head.is_empty() || head.ends_with('.'))
 }
 
-/// Whether PEFT's `target` means the projection `module`.
-fn means(target: &str, module: &str) -> bool {
+/// Whether PEFT's `target` selects the projection `module`.
+fn selects(target: &str, module: &str) -> bool {
     target == ALL_LINEAR || ends_in(target, module)
 }
 
 impl LoraSettings {
-    /// The projections of `config` that are adapted, in the model's order.
+    /// The adapted projections of `config`, in the model's order.
     ///
     /// # Errors
-    /// A target that no projection has; the head or the embedding, which cannot be adapted.
+    /// A target that selects no projection; the head or the embedding, which cannot be adapted.
     pub fn modules(&self, config: &Config) -> Result<Vec<Module>, ModelError> {
         let groups = Groups::of(config);
         let projections: Vec<&str> =
-            groups.list.iter().flat_map(|group| group.parts.iter().filter_map(|part| module_of(group, part))).collect();
+            groups.list.iter().flat_map(|group| group.parts.iter().filter_map(|part| module_name(group, part))).collect();
         for target in &self.targets {
-            if !projections.iter().any(|module| means(target, module)) {
+            if !projections.iter().any(|module| selects(target, module)) {
                 return Err(ModelError::BadValue {
                     key: "lora_target_modules".into(),
                     expected: format!(
@@ -93,25 +94,25 @@ impl LoraSettings {
                 });
             }
         }
-        let adapted = projections.into_iter().filter(|module| self.targets.iter().any(|target| means(target, module)));
+        let adapted = projections.into_iter().filter(|module| self.targets.iter().any(|target| selects(target, module)));
         Ok(adapted.map(|name| Module { name: name.into(), r: self.r, alpha: self.alpha }).collect())
     }
 }
 
-/// Name of a module's A or B in PEFT's files.
-fn tensor_name(module: &str, which: char) -> String {
-    format!("base_model.model.{module}.lora_{which}.weight")
+/// The name of a module's A or B in PEFT's files.
+fn tensor_name(module: &str, matrix: char) -> String {
+    format!("base_model.model.{module}.lora_{matrix}.weight")
 }
 
-/// Where the matrices of one adapted projection lie.
+/// The matrices of one adapted projection, and its columns of u and y.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdaptedPart {
-    /// Group of B in [`AdapterLayout::groups`].
+    /// Index of B's group in [`AdapterLayout::groups`].
     pub b: usize,
     pub r: usize,
-    /// First column of its A's outputs in u.
+    /// First column in u of the outputs of its A.
     pub first_rank: usize,
-    /// First column of its outputs in y, and number of them.
+    /// First column in y of its outputs, and their number.
     pub first_row: usize,
     pub rows: usize,
     pub scale: f64,
@@ -120,41 +121,42 @@ pub struct AdaptedPart {
 /// The adapted projections of one group of the frozen model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AdaptedGroup {
-    /// Group of the stacked A in [`AdapterLayout::groups`].
+    /// Index of the stacked A's group in [`AdapterLayout::groups`].
     pub a: usize,
     /// Rows of A: the sum of all ranks.
     pub rank: usize,
     pub parts: Vec<AdaptedPart>,
 }
 
-/// Which tensors an adapter has, and where.
+/// The tensors of an adapter, and their relation to the groups of the frozen model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AdapterLayout {
     pub groups: Vec<Group>,
-    /// One entry for each group of the frozen model.
-    of: Vec<Option<AdaptedGroup>>,
+    /// One entry per group of the frozen model.
+    adapted: Vec<Option<AdaptedGroup>>,
 }
 
 impl AdapterLayout {
     /// The layout of an adapter of `modules` on `config`.
     pub fn new(config: &Config, modules: &[Module], rslora: bool) -> Self {
-        let mut layout = AdapterLayout { groups: Vec::new(), of: Vec::new() };
+        let mut layout = AdapterLayout { groups: Vec::new(), adapted: Vec::new() };
         for group in &Groups::of(config).list {
             let adapted = layout.add(group, modules, rslora);
-            layout.of.push(adapted);
+            layout.adapted.push(adapted);
         }
         layout
     }
 
+    /// Adds the tensors for a group of the frozen model, if any of its projections is adapted.
     fn add(&mut self, group: &Group, modules: &[Module], rslora: bool) -> Option<AdaptedGroup> {
-        let find = |part| modules.iter().find(|m| module_of(group, part) == Some(&m.name));
+        let find = |part| modules.iter().find(|m| module_name(group, part) == Some(&m.name));
         let adapted: Vec<(&Part, &Module)> = group.parts.iter().filter_map(|part| Some((part, find(part)?))).collect();
         if adapted.is_empty() {
             return None;
         }
         let stacked = adapted.iter().map(|(_, m)| (tensor_name(&m.name, 'A'), m.r)).collect();
         let a = self.groups.len();
-        self.groups.push(Group::new(format!("{}.lora_A", group.name), Kind::Matrix, group.cols, stacked));
+        self.groups.push(Group::new(format!("{}.lora_A", group.name), GroupKind::Matrix, group.cols, stacked));
         let mut rank = 0;
         let mut parts = Vec::new();
         for (part, module) in adapted {
@@ -169,15 +171,15 @@ impl AdapterLayout {
                 scale: scale(module.alpha, module.r, rslora),
             });
             let layer = group.name.rsplit_once('.').map_or("", |(layer, _)| layer);
-            self.groups.push(Group::new(format!("{layer}.{short}.lora_B"), Kind::Matrix, module.r, vec![(name, part.rows)]));
+            self.groups.push(Group::new(format!("{layer}.{short}.lora_B"), GroupKind::Matrix, module.r, vec![(name, part.rows)]));
             rank += module.r;
         }
         Some(AdaptedGroup { a, rank, parts })
     }
 
     /// The adapted projections of group `index` of the frozen model, if there are any.
-    pub fn of(&self, index: usize) -> Option<&AdaptedGroup> {
-        self.of.get(index)?.as_ref()
+    pub fn adapted(&self, index: usize) -> Option<&AdaptedGroup> {
+        self.adapted.get(index)?.as_ref()
     }
 }
 
@@ -191,7 +193,8 @@ pub struct Adapter {
 }
 
 impl Adapter {
-    fn room(gpu: &Gpu, config: &Config, settings: LoraSettings, modules: Vec<Module>) -> Result<Self, ModelError> {
+    /// Allocates an adapter as zeros.
+    fn allocate(gpu: &Gpu, config: &Config, settings: LoraSettings, modules: Vec<Module>) -> Result<Self, ModelError> {
         let layout = AdapterLayout::new(config, &modules, settings.rslora);
         let set = TensorSet::zeros(&gpu.for_memory(MemoryKind::Weights), &layout.groups, "adapter")?;
         Ok(Adapter { settings, modules, layout, set })
@@ -200,10 +203,10 @@ impl Adapter {
     /// A new adapter: A uniform within ±1/√in (PEFT's and PyTorch's default), B zero.
     ///
     /// # Errors
-    /// Targets that the model does not have; too little GPU memory.
+    /// A target that selects no projection of the model; too little GPU memory.
     pub fn fresh(gpu: &Gpu, config: &Config, settings: &LoraSettings, seed: u64) -> Result<Self, ModelError> {
         let modules = settings.modules(config)?;
-        let adapter = Self::room(gpu, config, settings.clone(), modules)?;
+        let adapter = Self::allocate(gpu, config, settings.clone(), modules)?;
         if gpu.is_dry() {
             return Ok(adapter);
         }
@@ -225,7 +228,7 @@ impl Adapter {
     /// Tensors that do not fit the model; too little GPU memory.
     pub fn upload(gpu: &Gpu, config: &Config, files: &AdapterFiles) -> Result<Self, ModelError> {
         files.check(config)?;
-        let adapter = Self::room(gpu, config, files.settings.clone(), files.modules.clone())?;
+        let adapter = Self::allocate(gpu, config, files.settings.clone(), files.modules.clone())?;
         for spec in adapter.set.specs() {
             adapter.set.write(gpu, &spec.name, 0, files.tensor(&spec.name)?)?;
         }
@@ -242,10 +245,10 @@ impl Adapter {
         Ok(Adapter { set, ..self.clone() })
     }
 
-    /// The adapter's numbers, for saving.
+    /// Reads the adapter's values back, for saving.
     ///
     /// # Errors
-    /// What the GPU reports.
+    /// Those of the GPU.
     pub async fn download(&self, gpu: &Gpu) -> Result<AdapterFiles, ModelError> {
         let mut tensors = Vec::new();
         for spec in self.set.specs() {
@@ -256,7 +259,7 @@ impl Adapter {
     }
 }
 
-/// Keeps the random numbers of new adapters apart from all others.
+/// The purpose of the first random stream of new adapters, apart from all other purposes.
 const ADAPTER_STREAM: u64 = 0x0010_4A00_0000;
 
 #[cfg(test)]
@@ -278,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn targets_are_ends_of_names() {
+    fn targets_are_suffixes_of_names() {
         let modules = |targets: &[&str]| settings(targets).modules(&config()).map(|m| m.len()).map_err(|e| e.to_string());
         assert_eq!(modules(&["all-linear"]), Ok(14));
         assert_eq!(modules(&["q_proj", "v_proj"]), Ok(4));
@@ -288,19 +291,19 @@ mod tests {
         }
     }
 
-    /// Every A of a fused group feeds its own columns of u, every B its own columns of y.
+    /// In a fused group every A writes its own columns of u and every B its own columns of y.
     #[test]
     fn parts_of_a_fused_group_do_not_overlap() {
         let config = config();
         let layout = AdapterLayout::new(&config, &settings(&["q_proj", "v_proj"]).modules(&config).unwrap(), true);
         let groups = Groups::of(&config);
-        let qkv = layout.of(groups.layers[1].qkv).unwrap();
+        let qkv = layout.adapted(groups.layers[1].qkv).unwrap();
         assert_eq!(qkv.rank, 8);
-        let places: Vec<_> = qkv.parts.iter().map(|p| (p.first_rank, p.first_row, p.rows)).collect();
-        assert_eq!(places, [(0, 0, 16), (4, 24, 8)]);
+        let columns: Vec<_> = qkv.parts.iter().map(|p| (p.first_rank, p.first_row, p.rows)).collect();
+        assert_eq!(columns, [(0, 0, 16), (4, 24, 8)]);
         assert_eq!(qkv.parts[0].scale, 4.0);
         assert_eq!(layout.groups[qkv.a].parts[1].hf_name, "base_model.model.model.layers.1.self_attn.v_proj.lora_A.weight");
         assert_eq!(layout.groups[qkv.parts[1].b].name, "layers.1.v_proj.lora_B");
-        assert!(layout.of(groups.layers[1].o).is_none() && layout.of(groups.embed).is_none());
+        assert!(layout.adapted(groups.layers[1].o).is_none() && layout.adapted(groups.embed).is_none());
     }
 }

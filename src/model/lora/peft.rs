@@ -1,11 +1,11 @@
-//! Adapters as PEFT writes them: `adapter_config.json` and `adapter_model.safetensors` (PEFT 0.21).
+//! Adapters in PEFT's files: `adapter_config.json` and `adapter_model.safetensors` (PEFT 0.21).
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use safetensors::SafeTensors;
 use serde_json::{Map, Value, json};
 
-use super::selection::{Numbers, Selection};
+use super::selection::{PatternValues, Selection};
 use super::{ALL_LINEAR, LoraSettings, Module, scale, tensor_name};
 use crate::model::config::Config;
 use crate::model::dtype::first_non_finite;
@@ -19,18 +19,18 @@ pub const ADAPTER_CONFIG: &str = "adapter_config.json";
 /// The file of an adapter's tensors.
 pub const ADAPTER_MODEL: &str = "adapter_model.safetensors";
 
-/// An adapter in memory: it is small.
+/// An adapter in memory.
 #[derive(Clone, Debug)]
 pub struct AdapterFiles {
     pub settings: LoraSettings,
     pub modules: Vec<Module>,
-    /// What the user may want to know.
+    /// Notes for the user.
     pub notes: Vec<String>,
     specs: Vec<TensorSpec>,
     values: HashMap<String, Vec<f32>>,
 }
 
-/// Settings of PEFT that change what is computed, unless they are null, false or empty.
+/// Settings of PEFT that change the mathematics unless they are null, false or empty.
 const REFUSED: [&str; 13] = [
     "use_dora",
     "use_qalora",
@@ -47,30 +47,29 @@ const REFUSED: [&str; 13] = [
     "monteclora_config",
 ];
 
-/// Initialisations that leave the base model as it is. The others (pissa, olora, corda, loftq, lora_ga) subtract from its
-/// weights what the fresh adapter adds.
+/// Initialisations that do not change the base model. The others (pissa, olora, corda, loftq, lora_ga) subtract the new
+/// adapter's update from its weights.
 const INITIALISATIONS: &str = "true, false, gaussian, orthogonal, eva. Others, such as pissa and olora, change the base model's \
     weights: convert the adapter with PEFT (save_pretrained with path_initial_model_for_weight_conversion), or merge it there \
     (merge_and_unload) and use the merged model";
 
 impl AdapterFiles {
-    /// An adapter of these tensors, in their order.
+    /// An adapter with these tensors, in this order.
     pub fn new(settings: LoraSettings, modules: Vec<Module>, tensors: Vec<(TensorSpec, Vec<f32>)>) -> Self {
         let specs = tensors.iter().map(|(spec, _)| spec.clone()).collect();
         let values = tensors.into_iter().map(|(spec, values)| (spec.name, values)).collect();
         AdapterFiles { settings, modules, notes: Vec::new(), specs, values }
     }
 
-    /// Reads the bytes of both files.
+    /// Reads an adapter from the contents of both files.
     ///
     /// # Errors
-    /// An adapter of another kind than LoRA, settings that are not built, damaged or incomplete files, numbers that are not
-    /// finite.
+    /// An adapter that is not LoRA; settings that are not implemented; damaged or incomplete files; values that are not finite.
     pub fn parse(config: &str, tensors: &[u8]) -> Result<Self, ModelError> {
         let json: Value = serde_json::from_str(config).map_err(|e| ModelError::Json(e.to_string()).in_file(ADAPTER_CONFIG))?;
-        let keys = Keys::read(&json).map_err(|e| e.in_file(ADAPTER_CONFIG))?;
+        let peft = PeftConfig::read(&json).map_err(|e| e.in_file(ADAPTER_CONFIG))?;
         let (mut specs, mut values) = read_tensors(tensors)?;
-        let (modules, ignored) = keys.modules(&specs)?;
+        let (modules, ignored) = peft.modules(&specs)?;
         let mut notes = Vec::new();
         if let Some(first) = ignored.first() {
             let count = ignored.len();
@@ -83,13 +82,13 @@ impl AdapterFiles {
             ignored.iter().flat_map(|module| ['A', 'B'].map(|which| tensor_name(module, which))).collect();
         specs.retain(|spec| !left_out.contains(&spec.name));
         values.retain(|name, _| !left_out.contains(name));
-        Ok(AdapterFiles { settings: keys.settings(&modules), modules, notes, specs, values })
+        Ok(AdapterFiles { settings: peft.settings(&modules), modules, notes, specs, values })
     }
 
     /// The base model that `adapter_config.json` names.
     ///
     /// # Errors
-    /// No such name in it.
+    /// A config without such a name.
     pub fn base_name(config: &str) -> Result<String, ModelError> {
         let json: Value = serde_json::from_str(config).map_err(|e| ModelError::Json(e.to_string()).in_file(ADAPTER_CONFIG))?;
         let name = json.get("base_model_name_or_path").and_then(Value::as_str).filter(|name| !name.is_empty());
@@ -100,11 +99,11 @@ impl AdapterFiles {
         name.map(str::to_string).ok_or_else(|| missing().in_file(ADAPTER_CONFIG))
     }
 
-    /// `adapter_config.json` of an adapter on the model `base`.
+    /// The text of `adapter_config.json` for the base model `base`.
     pub fn config_json(&self, base: &str) -> String {
         let s = &self.settings;
-        let differing = |of: &dyn Fn(&Module) -> Option<Value>| -> Map<String, Value> {
-            self.modules.iter().filter_map(|m| Some((m.name.clone(), of(m)?))).collect()
+        let pattern = |value: &dyn Fn(&Module) -> Option<Value>| -> Map<String, Value> {
+            self.modules.iter().filter_map(|m| Some((m.name.clone(), value(m)?))).collect()
         };
         let json = json!({
             "peft_type": "LORA",
@@ -122,22 +121,23 @@ impl AdapterFiles {
             "init_lora_weights": true,
             "modules_to_save": null,
             "target_modules": self.targets(),
-            "rank_pattern": differing(&|m| (m.r != s.r).then(|| m.r.into())),
-            "alpha_pattern": differing(&|m| (m.alpha != s.alpha).then(|| number(m.alpha))),
+            "rank_pattern": pattern(&|m| (m.r != s.r).then(|| m.r.into())),
+            "alpha_pattern": pattern(&|m| (m.alpha != s.alpha).then(|| number(m.alpha))),
         });
         format!("{json:#}\n")
     }
 
-    /// Names of the adapted modules for PEFT, which has no word for "all but": the last part of a name where every module
-    /// that ends so is adapted (as `all-linear` makes), else whole names.
+    /// `target_modules` for PEFT: the last parts of the names if these select the adapted modules and no others, as after
+    /// `all-linear`; otherwise whole names.
     fn targets(&self) -> Vec<String> {
-        let all = self.settings.targets.iter().all(|t| t == ALL_LINEAR || !t.contains('.'));
+        let in_every_layer = self.settings.targets.iter().all(|t| t == ALL_LINEAR || !t.contains('.'));
         let short = |m: &Module| m.name.rsplit('.').next().unwrap_or(&m.name).to_string();
-        let names: BTreeSet<String> = self.modules.iter().map(|m| if all { short(m) } else { m.name.clone() }).collect();
+        let target = |m: &Module| if in_every_layer { short(m) } else { m.name.clone() };
+        let names: BTreeSet<String> = self.modules.iter().map(target).collect();
         names.into_iter().collect()
     }
 
-    /// `adapter_model.safetensors`, in f32.
+    /// The bytes of `adapter_model.safetensors`, in f32.
     pub fn tensor_bytes(&self) -> Vec<u8> {
         let arrays = self.specs.iter().map(|s| (s.name.as_str(), "F32", &s.shape[..], s.len() as u64 * 4));
         let mut bytes = header_of(arrays);
@@ -153,24 +153,24 @@ impl AdapterFiles {
         self.values.get(name).map(Vec::as_slice).ok_or_else(|| ModelError::UnknownTensor(name.into()))
     }
 
-    /// Whether every module is a projection of `config` and every tensor has its shape.
+    /// Checks that every module is a projection of `config` and that every tensor has its shape.
     ///
     /// # Errors
-    /// The first that does not fit, with both shapes.
+    /// The first one that does not fit, with both shapes.
     pub fn check(&self, config: &Config) -> Result<(), ModelError> {
         let groups = Groups::of(config);
         for module in &self.modules {
-            let found = groups.list.iter().find_map(|group| {
-                let part = group.parts.iter().find(|part| super::module_of(group, part) == Some(&module.name))?;
+            let shape = groups.list.iter().find_map(|group| {
+                let part = group.parts.iter().find(|part| super::module_name(group, part) == Some(&module.name))?;
                 Some([part.rows, group.cols])
             });
             let unknown = || {
                 let problem = format!("the adapter is for another model: this one has no projection {}", module.name);
                 ModelError::Inconsistent(problem)
             };
-            let [rows, columns] = found.ok_or_else(unknown)?;
-            for (which, expected) in [('A', vec![module.r, columns]), ('B', vec![rows, module.r])] {
-                let name = tensor_name(&module.name, which);
+            let [rows, columns] = shape.ok_or_else(unknown)?;
+            for (matrix, expected) in [('A', vec![module.r, columns]), ('B', vec![rows, module.r])] {
+                let name = tensor_name(&module.name, matrix);
                 let spec = self.specs.iter().find(|s| s.name == name).ok_or_else(|| ModelError::UnknownTensor(name.clone()))?;
                 if spec.shape != expected {
                     let (tensor, file, found) = (name, ADAPTER_MODEL.into(), spec.shape.clone());
@@ -181,14 +181,14 @@ impl AdapterFiles {
         Ok(())
     }
 
-    /// Adds the update s B A of a tensor of the model to `values`, its elements `start ..`, row-major. Nothing where the
-    /// tensor is not adapted.
+    /// Adds the update s B A of a tensor of the model to `values`, the tensor's elements `start ..` in row-major order. A tensor
+    /// that is not adapted is not changed.
     pub fn add_to(&self, tensor: &str, start: usize, values: &mut [f32]) {
         let Some(module) = tensor.strip_suffix(".weight").and_then(|name| self.modules.iter().find(|m| m.name == name)) else {
             return;
         };
-        let of = |which| self.values.get(&tensor_name(&module.name, which)).map(Vec::as_slice).unwrap_or_default();
-        let (a, b) = (of('A'), of('B'));
+        let values_of = |matrix| self.values.get(&tensor_name(&module.name, matrix)).map(Vec::as_slice).unwrap_or_default();
+        let (a, b) = (values_of('A'), values_of('B'));
         let columns = (a.len() / module.r).max(1);
         let s = scale(module.alpha, module.r, self.settings.rslora);
         let end = start + values.len();
@@ -208,24 +208,24 @@ impl AdapterFiles {
     }
 }
 
-/// Whole numbers are written as such: other readers expect an integer.
+/// A JSON number, written as an integer if it is one, because other readers expect that.
 fn number(x: f64) -> Value {
     if x.fract() == 0.0 && x.abs() < 1e15 { json!(x as i64) } else { json!(x) }
 }
 
-/// What matters of `adapter_config.json`.
-struct Keys {
+/// The settings of `adapter_config.json` that are used here.
+struct PeftConfig {
     r: usize,
     alpha: f64,
     dropout: f64,
     rslora: bool,
     bias: String,
     selection: Selection,
-    ranks: Numbers,
-    alphas: Numbers,
+    ranks: PatternValues,
+    alphas: PatternValues,
 }
 
-impl Keys {
+impl PeftConfig {
     fn read(json: &Value) -> Result<Self, ModelError> {
         let found = |key: &str| json.get(key).unwrap_or(&Value::Null).to_string();
         let unsupported = |key: &str, supported: &str| ModelError::Unsupported {
@@ -241,7 +241,7 @@ impl Keys {
         if let Some(key) = REFUSED.into_iter().find(|key| json.get(key).is_some_and(|value| !is_off(value))) {
             return Err(unsupported(key, "null, false or nothing in it"));
         }
-        if !json.get("init_lora_weights").is_none_or(leaves_the_base_alone) {
+        if !json.get("init_lora_weights").is_none_or(keeps_base_weights) {
             return Err(unsupported("init_lora_weights", INITIALISATIONS));
         }
         let bias = json.get("bias").filter(|value| !value.is_null()).map_or(Some("none"), Value::as_str);
@@ -257,15 +257,15 @@ impl Keys {
             Some(value) => value.as_bool().ok_or_else(|| bad("use_rslora", "true or false"))?,
         };
         let r = number("r", 8.0)?;
-        Ok(Keys {
+        Ok(PeftConfig {
             r: rank(r).ok_or_else(|| bad("r", "a whole number of at least 1"))?,
             alpha: number("lora_alpha", 8.0)?,
             dropout: number("lora_dropout", 0.0)?,
             rslora,
             bias: bias.into(),
             selection: Selection::read(json)?,
-            ranks: Numbers::read("rank_pattern", json)?,
-            alphas: Numbers::read("alpha_pattern", json)?,
+            ranks: PatternValues::read("rank_pattern", json)?,
+            alphas: PatternValues::read("alpha_pattern", json)?,
         })
     }
 
@@ -276,8 +276,8 @@ impl Keys {
         LoraSettings { r: self.r, alpha: self.alpha, dropout: self.dropout, rslora: self.rslora, targets }
     }
 
-    /// The modules that the file has tensors of and the targets mean; and the names of those that the targets do not mean.
-    /// A module that is meant and has no tensors has no update: PEFT begins with one of zero.
+    /// The selected modules that have tensors in the file, and the names of modules with tensors that are not selected. A
+    /// selected module without tensors is not adapted; PEFT initialises its update with zero.
     fn modules(&self, specs: &[TensorSpec]) -> Result<(Vec<Module>, Vec<String>), ModelError> {
         let damaged = |reason: String| ModelError::Corrupt { file: ADAPTER_MODEL.into(), reason };
         let (mut modules, mut ignored) = (Vec::new(), Vec::new());
@@ -291,7 +291,7 @@ impl Keys {
                 return Err(damaged(format!("{name} has an A and no B")));
             }
             names.remove(spec.name.as_str());
-            if !self.selection.means(name)? {
+            if !self.selection.selects(name)? {
                 ignored.push(name.to_string());
                 continue;
             }
@@ -323,12 +323,12 @@ impl Keys {
     }
 }
 
-/// A rank, if `x` is one.
+/// `x` as a rank, if it is a positive integer.
 fn rank(x: f64) -> Option<usize> {
     (x >= 1.0 && x.fract() == 0.0 && x <= f64::from(u32::MAX)).then_some(x as usize)
 }
 
-/// Whether Python takes the value for false.
+/// Whether the value is false in Python.
 fn is_off(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,
@@ -338,8 +338,8 @@ fn is_off(value: &Value) -> bool {
     }
 }
 
-/// Whether `init_lora_weights` has PEFT load the adapter onto the base model's own weights.
-fn leaves_the_base_alone(value: &Value) -> bool {
+/// Whether PEFT loads an adapter with this `init_lora_weights` onto unchanged weights of the base model.
+fn keeps_base_weights(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(_) => true,
         Value::String(name) => matches!(&*name.to_lowercase(), "gaussian" | "mica") || matches!(&**name, "orthogonal" | "eva"),
@@ -352,7 +352,7 @@ type Tensors = (Vec<TensorSpec>, HashMap<String, Vec<f32>>);
 fn read_tensors(bytes: &[u8]) -> Result<Tensors, ModelError> {
     let file = || ADAPTER_MODEL.to_string();
     let stored = SafeTensors::deserialize(bytes).map_err(|e| ModelError::Corrupt { file: file(), reason: e.to_string() })?;
-    let (mut specs, mut all) = (Vec::new(), HashMap::new());
+    let (mut specs, mut values_of) = (Vec::new(), HashMap::new());
     let mut tensors = stored.tensors();
     tensors.sort_by(|(a, _), (b, _)| a.cmp(b));
     for (name, view) in tensors {
@@ -366,17 +366,17 @@ fn read_tensors(bytes: &[u8]) -> Result<Tensors, ModelError> {
         if let Some(index) = first_non_finite(&values) {
             return Err(ModelError::NonFinite { tensor: name, index, value: values[index] });
         }
-        // PEFT takes keys with the name that adapters have in memory, too.
+        // PEFT also accepts names with `.default`, as adapters have them in memory.
         let name = match name.strip_suffix(".default.weight") {
             Some(module) if module.ends_with(".lora_A") || module.ends_with(".lora_B") => format!("{module}.weight"),
             _ => name,
         };
-        if all.insert(name.clone(), values).is_some() {
+        if values_of.insert(name.clone(), values).is_some() {
             return Err(ModelError::Corrupt { file: file(), reason: format!("it has {name} twice") });
         }
         specs.push(TensorSpec { name, shape: view.shape().to_vec() });
     }
-    Ok((specs, all))
+    Ok((specs, values_of))
 }
 
 #[cfg(not(target_arch = "wasm32"))]
@@ -392,10 +392,10 @@ impl AdapterFiles {
         Self::parse(&text, &bytes).map_err(|e| e.in_file(dir.display().to_string()))
     }
 
-    /// Writes both files into the folder `dir`, which exists. Not atomic.
+    /// Writes both files into the existing folder `dir`. It is not atomic.
     ///
     /// # Errors
-    /// Numbers that are not finite; a full disk.
+    /// Values that are not finite; a full disk.
     pub fn write(&self, dir: &std::path::Path, base: &str) -> Result<(), ModelError> {
         for spec in &self.specs {
             let values = &self.values[&spec.name];
@@ -434,15 +434,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
-        let ours = adapter();
-        let read = AdapterFiles::parse(&ours.config_json("base"), &ours.tensor_bytes()).unwrap();
-        assert_eq!(read.settings, ours.settings);
+    fn written_adapters_are_read_back() {
+        let written = adapter();
+        let read = AdapterFiles::parse(&written.config_json("base"), &written.tensor_bytes()).unwrap();
+        assert_eq!(read.settings, written.settings);
         let names =
             |a: &AdapterFiles| a.modules.iter().map(|m| (m.name.clone(), m.r, m.alpha.to_bits())).collect::<BTreeSet<_>>();
-        assert_eq!(names(&read), names(&ours));
-        assert_eq!(read.tensor(&ours.specs[1].name).unwrap(), ours.tensor(&ours.specs[1].name).unwrap());
-        assert_eq!(AdapterFiles::base_name(&ours.config_json("some/base")).unwrap(), "some/base");
+        assert_eq!(names(&read), names(&written));
+        assert_eq!(read.tensor(&written.specs[1].name).unwrap(), written.tensor(&written.specs[1].name).unwrap());
+        assert_eq!(AdapterFiles::base_name(&written.config_json("some/base")).unwrap(), "some/base");
     }
 
     #[test]
@@ -453,19 +453,19 @@ mod tests {
         assert_eq!(row, [118.0, 124.0, 130.0]);
         adapter().add_to("model.layers.0.self_attn.k_proj.weight", 3, &mut row);
         assert_eq!(row, [118.0, 124.0, 130.0]);
-        // Any range of it: the last of row 0, the first two of row 1. B[0] = (-1, 0).
-        let mut part = [0.0; 3];
-        adapter().add_to("model.layers.0.self_attn.q_proj.weight", 2, &mut part);
-        assert_eq!(part, [-6.0, 18.0, 24.0]);
+        // A range across rows: the last element of row 0 and the first two of row 1. B[0] = (-1, 0).
+        let mut range = [0.0; 3];
+        adapter().add_to("model.layers.0.self_attn.q_proj.weight", 2, &mut range);
+        assert_eq!(range, [-6.0, 18.0, 24.0]);
     }
 
     #[test]
-    fn what_is_not_built_is_refused_by_name() {
-        let ours = adapter();
-        let with = |key: &str, value: Value| {
-            let mut json: Value = serde_json::from_str(&ours.config_json("base")).unwrap();
+    fn settings_that_are_not_implemented_are_refused_by_name() {
+        let adapter = adapter();
+        let error_with = |key: &str, value: Value| {
+            let mut json: Value = serde_json::from_str(&adapter.config_json("base")).unwrap();
             json[key] = value;
-            AdapterFiles::parse(&json.to_string(), &ours.tensor_bytes()).unwrap_err().to_string()
+            AdapterFiles::parse(&json.to_string(), &adapter.tensor_bytes()).unwrap_err().to_string()
         };
         for (key, value) in [
             ("peft_type", json!("LOHA")),
@@ -475,13 +475,13 @@ mod tests {
             ("init_lora_weights", json!("pissa")),
             ("r", json!(0)),
         ] {
-            let error = with(key, value);
+            let error = error_with(key, value);
             assert!(error.contains(key) && error.contains(ADAPTER_CONFIG), "{key}: {error}");
         }
-        assert!(with("r", json!(3)).contains("has rank 2"));
-        let cut = &ours.tensor_bytes()[..40];
+        assert!(error_with("r", json!(3)).contains("has rank 2"));
+        let cut = &adapter.tensor_bytes()[..40];
         assert!(
-            AdapterFiles::parse(&ours.config_json("base"), cut).unwrap_err().to_string().contains("download or copy it again")
+            AdapterFiles::parse(&adapter.config_json("base"), cut).unwrap_err().to_string().contains("download or copy it again")
         );
     }
 }

@@ -1,5 +1,4 @@
-//! Which modules an adapter's settings mean, by PEFT's own rules (PEFT 0.21: `check_target_module_exists` and
-//! `get_pattern_key`).
+//! Which modules an adapter's settings select, by the rules of PEFT 0.21 (`check_target_module_exists` and `get_pattern_key`).
 //!
 //! Patterns are regular expressions of Python's `re`. They are untrusted: one that needs too many steps is an error.
 
@@ -9,39 +8,39 @@ use serde_json::Value;
 use super::{ALL_LINEAR, ends_in};
 use crate::model::error::ModelError;
 
-/// What PEFT adapts where `target_modules` is null: the same for every family that is built here.
+/// PEFT's targets where `target_modules` is null. They are the same for every supported family.
 const DEFAULT_TARGETS: [&str; 2] = ["q_proj", "v_proj"];
-/// What Rust's character classes read as an operation on sets, and Python's as plain characters.
+/// Set operations in Rust's character classes, which Python reads as plain characters.
 const SET_OPERATIONS: [&str; 4] = ["&&", "~~", "--", "[["];
 
 fn bad(key: &str, expected: &str, found: impl ToString) -> ModelError {
     ModelError::BadValue { key: key.into(), expected: expected.into(), found: found.to_string() }
 }
 
-/// A regular expression under `key`, `text` with what PEFT puts around it.
-fn compile(key: &str, text: &str, around: impl Fn(&str) -> String) -> Result<Regex, ModelError> {
+/// The regular expression `text` under `key`, completed by `wrap` as PEFT does it.
+fn compile(key: &str, text: &str, wrap: impl Fn(&str) -> String) -> Result<Regex, ModelError> {
     let expected = "a regular expression as Python's `re` has them";
     if SET_OPERATIONS.iter().any(|operation| text.contains(operation)) {
         return Err(bad(key, &format!("{expected}, without {}", SET_OPERATIONS.join(" ")), format!("\"{text}\"")));
     }
-    Regex::new(&around(text)).map_err(|e| bad(key, expected, format!("\"{text}\" ({e})")))
+    Regex::new(&wrap(text)).map_err(|e| bad(key, expected, format!("\"{text}\" ({e})")))
 }
 
-fn matches(key: &str, regex: &Regex, module: &str) -> Result<bool, ModelError> {
+fn is_match(key: &str, regex: &Regex, module: &str) -> Result<bool, ModelError> {
     regex.is_match(module).map_err(|e| bad(key, "a regular expression that takes few steps", format!("{regex} ({e})")))
 }
 
-/// Modules by name.
-enum Names {
+/// A selection of modules by name.
+enum NameFilter {
     AllLinear,
-    /// Names, or their ends behind a dot.
+    /// Modules with one of these names, or with one of these names after a dot at the end.
     List(Vec<String>),
-    /// A regular expression of the whole name.
-    Whole(Regex),
+    /// Modules whose whole name matches.
+    Pattern(Regex),
 }
 
-impl Names {
-    /// `None` where the value is null, missing or empty.
+impl NameFilter {
+    /// Reads the value of `key`. `None` if it is null, missing or empty.
     fn read(key: &str, value: Option<&Value>) -> Result<Option<Self>, ModelError> {
         let expected = "a list of names, or a regular expression";
         match value {
@@ -49,33 +48,33 @@ impl Names {
             Some(Value::Array(list)) => {
                 let texts: Option<Vec<String>> = list.iter().map(|v| v.as_str().map(str::to_string)).collect();
                 let texts = texts.ok_or_else(|| bad(key, expected, Value::Array(list.clone())))?;
-                Ok(if texts.is_empty() { None } else { Some(Names::List(texts)) })
+                Ok(if texts.is_empty() { None } else { Some(NameFilter::List(texts)) })
             }
             Some(Value::String(text)) if text.is_empty() => Ok(None),
-            Some(Value::String(text)) if text.eq_ignore_ascii_case(ALL_LINEAR) => Ok(Some(Names::AllLinear)),
-            Some(Value::String(text)) => Ok(Some(Names::Whole(compile(key, text, |text| format!(r"\A(?:{text})\z"))?))),
+            Some(Value::String(text)) if text.eq_ignore_ascii_case(ALL_LINEAR) => Ok(Some(NameFilter::AllLinear)),
+            Some(Value::String(text)) => Ok(Some(NameFilter::Pattern(compile(key, text, |text| format!(r"\A(?:{text})\z"))?))),
             Some(other) => Err(bad(key, expected, other)),
         }
     }
 
-    fn mean(&self, key: &str, module: &str) -> Result<bool, ModelError> {
+    fn selects(&self, key: &str, module: &str) -> Result<bool, ModelError> {
         match self {
-            Names::AllLinear => Ok(true),
-            Names::List(names) => Ok(names.iter().any(|name| ends_in(name, module))),
-            Names::Whole(regex) => matches(key, regex, module),
+            NameFilter::AllLinear => Ok(true),
+            NameFilter::List(names) => Ok(names.iter().any(|name| ends_in(name, module))),
+            NameFilter::Pattern(regex) => is_match(key, regex, module),
         }
     }
 }
 
-/// `layers_to_transform` and `layers_pattern`: layers by their number in a module's name.
-struct Layers {
+/// `layers_to_transform` and `layers_pattern`: a selection of layers by the number in a module's name.
+struct LayerFilter {
     numbers: Vec<u64>,
-    /// The number is what follows `idx` in the first that matches.
+    /// The number is the group `idx` of the first pattern that matches.
     patterns: Vec<Regex>,
 }
 
-impl Layers {
-    /// `None` where every layer is meant.
+impl LayerFilter {
+    /// `None` if every layer is selected.
     fn read(json: &Value) -> Result<Option<Self>, ModelError> {
         const NUMBERS: &str = "layers_to_transform";
         const PATTERN: &str = "layers_pattern";
@@ -103,16 +102,16 @@ impl Layers {
                 .map(|text| compile(PATTERN, text, |text| format!(r"\A(?:(?:^|.*?\.){text}\.(?P<idx>\d+)\.)")))
                 .collect::<Result<_, _>>()?,
         };
-        Ok(Some(Layers { numbers, patterns }))
+        Ok(Some(LayerFilter { numbers, patterns }))
     }
 
-    fn mean(&self, module: &str) -> Result<bool, ModelError> {
+    fn selects(&self, module: &str) -> Result<bool, ModelError> {
         for pattern in &self.patterns {
-            let found = pattern
+            let captures = pattern
                 .captures(module)
                 .map_err(|e| bad("layers_pattern", "a regular expression that takes few steps", format!("{pattern} ({e})")))?;
-            if let Some(found) = found {
-                let number = found.name("idx").and_then(|index| index.as_str().parse().ok());
+            if let Some(captures) = captures {
+                let number = captures.name("idx").and_then(|index| index.as_str().parse().ok());
                 return Ok(number.is_some_and(|number| self.numbers.contains(&number)));
             }
         }
@@ -122,71 +121,71 @@ impl Layers {
 
 /// The modules that an adapter's settings select.
 pub(super) struct Selection {
-    targets: Names,
-    excluded: Option<Names>,
-    layers: Option<Layers>,
+    targets: NameFilter,
+    excluded: Option<NameFilter>,
+    layers: Option<LayerFilter>,
 }
 
 impl Selection {
-    /// Out of `adapter_config.json`.
+    /// Reads the selection from `adapter_config.json`.
     ///
     /// # Errors
-    /// Values of another kind; regular expressions that are none.
+    /// Values of a wrong type; invalid regular expressions.
     pub fn read(json: &Value) -> Result<Self, ModelError> {
-        let default = || Names::List(DEFAULT_TARGETS.map(String::from).to_vec());
+        let default = || NameFilter::List(DEFAULT_TARGETS.map(String::from).to_vec());
         let targets = match &json["target_modules"] {
             Value::Array(list) if list.is_empty() => return Err(bad("target_modules", "names of modules", "none")),
-            value => Names::read("target_modules", Some(value))?.unwrap_or_else(default),
+            value => NameFilter::read("target_modules", Some(value))?.unwrap_or_else(default),
         };
-        let layers = Layers::read(json)?;
-        if layers.is_some() && !matches!(targets, Names::List(_)) {
+        let layers = LayerFilter::read(json)?;
+        if layers.is_some() && !matches!(targets, NameFilter::List(_)) {
             return Err(ModelError::Inconsistent(
                 "`layers_to_transform` cannot be used where `target_modules` is a text (nor does PEFT take it)".into(),
             ));
         }
-        Ok(Selection { targets, excluded: Names::read("exclude_modules", json.get("exclude_modules"))?, layers })
+        Ok(Selection { targets, excluded: NameFilter::read("exclude_modules", json.get("exclude_modules"))?, layers })
     }
 
     /// Whether `module` (`model.layers.0.self_attn.q_proj`) is adapted.
     ///
     /// # Errors
     /// A regular expression that takes too many steps.
-    pub fn means(&self, module: &str) -> Result<bool, ModelError> {
+    pub fn selects(&self, module: &str) -> Result<bool, ModelError> {
         if let Some(excluded) = &self.excluded
-            && excluded.mean("exclude_modules", module)?
+            && excluded.selects("exclude_modules", module)?
         {
             return Ok(false);
         }
-        if !self.targets.mean("target_modules", module)? {
+        if !self.targets.selects("target_modules", module)? {
             return Ok(false);
         }
-        self.layers.as_ref().map_or(Ok(true), |layers| layers.mean(module))
+        self.layers.as_ref().map_or(Ok(true), |layers| layers.selects(module))
     }
 
-    /// The targets, where a list of ends of names says all of it; `None` where only whole names do.
+    /// The targets, if a list of name suffixes expresses the whole selection; otherwise `None`.
     pub fn names(&self) -> Option<Vec<String>> {
         match (&self.targets, &self.excluded, &self.layers) {
-            (Names::AllLinear, None, None) => Some(vec![ALL_LINEAR.into()]),
-            (Names::List(names), None, None) => Some(names.clone()),
+            (NameFilter::AllLinear, None, None) => Some(vec![ALL_LINEAR.into()]),
+            (NameFilter::List(names), None, None) => Some(names.clone()),
             _ => None,
         }
     }
 }
 
-/// `rank_pattern` or `alpha_pattern`: numbers of single modules. The first pattern that matches counts.
-pub(super) struct Numbers {
+/// `rank_pattern` or `alpha_pattern`: numbers for single modules. The first pattern that matches counts.
+pub(super) struct PatternValues {
     key: &'static str,
     patterns: Vec<(Regex, f64)>,
 }
 
-impl Numbers {
-    /// Out of `adapter_config.json`.
+impl PatternValues {
+    /// Reads the patterns from `adapter_config.json`.
     ///
     /// # Errors
-    /// Values that are no numbers; regular expressions that are none.
+    /// Values that are not numbers; invalid regular expressions.
     pub fn read(key: &'static str, json: &Value) -> Result<Self, ModelError> {
         let map = match &json[key] {
-            Value::Null => return Ok(Numbers { key, patterns: Vec::new() }),
+            Value::Null => return Ok(PatternValues { key, patterns: Vec::new() }),
             Value::Object(map) => map,
             other => return Err(bad(key, "numbers by module", other)),
         };
@@ -195,7 +194,7 @@ impl Numbers {
             let number = number.as_f64().filter(|x| x.is_finite());
             Ok((regex, number.ok_or_else(|| bad(key, "numbers by module", &json[key]))?))
         };
-        Ok(Numbers { key, patterns: map.iter().map(one).collect::<Result<_, ModelError>>()? })
+        Ok(PatternValues { key, patterns: map.iter().map(one).collect::<Result<_, ModelError>>()? })
     }
 
     /// The number of `module`, if a pattern matches it.
@@ -204,7 +203,7 @@ impl Numbers {
     /// A regular expression that takes too many steps.
     pub fn of(&self, module: &str) -> Result<Option<f64>, ModelError> {
         for (regex, number) in &self.patterns {
-            if matches(self.key, regex, module)? {
+            if is_match(self.key, regex, module)? {
                 return Ok(Some(*number));
             }
         }
@@ -222,7 +221,7 @@ mod tests {
     const V1: &str = "model.layers.1.self_attn.v_proj";
     const V10: &str = "model.layers.10.self_attn.v_proj";
 
-    /// Each case as Python's `re` and PEFT 0.21 have it.
+    /// The expected numbers are those of Python's `re` and PEFT 0.21.
     #[test]
     fn the_first_pattern_that_matches_counts() {
         let cases = [
@@ -239,8 +238,8 @@ mod tests {
             (json!(null), [None, None, None]),
         ];
         for (map, expected) in cases {
-            let numbers = Numbers::read("alpha_pattern", &json!({"alpha_pattern": map})).unwrap();
-            assert_eq!([Q0, V1, V10].map(|module| numbers.of(module).unwrap()), expected, "{map}");
+            let values = PatternValues::read("alpha_pattern", &json!({"alpha_pattern": map})).unwrap();
+            assert_eq!([Q0, V1, V10].map(|module| values.of(module).unwrap()), expected, "{map}");
         }
         for (map, part) in [
             (json!({"*.v_proj": 1}), "*.v_proj"),
@@ -249,19 +248,19 @@ mod tests {
             (json!([1]), "numbers by module"),
             (json!({"[a&&b]": 1}), "without"),
         ] {
-            let error = Numbers::read("alpha_pattern", &json!({"alpha_pattern": map})).err().unwrap().to_string();
+            let error = PatternValues::read("alpha_pattern", &json!({"alpha_pattern": map})).err().unwrap().to_string();
             assert!(error.contains(part) && error.contains("alpha_pattern"), "{error}");
         }
     }
 
     #[test]
-    fn an_expression_that_never_ends_is_an_error() {
-        let numbers = Numbers::read("rank_pattern", &json!({"rank_pattern": {r"(?=((a|b|ab)*)*c)(x)\3": 1}})).unwrap();
-        assert!(numbers.of(&"ab".repeat(5000)).is_err_and(|e| e.to_string().contains("steps")));
+    fn an_expression_that_takes_too_many_steps_is_an_error() {
+        let values = PatternValues::read("rank_pattern", &json!({"rank_pattern": {r"(?=((a|b|ab)*)*c)(x)\3": 1}})).unwrap();
+        assert!(values.of(&"ab".repeat(5000)).is_err_and(|e| e.to_string().contains("steps")));
     }
 
     #[test]
-    fn modules_are_selected_as_by_peft() {
+    fn modules_are_selected_as_in_peft() {
         let cases = [
             (json!({"target_modules": ["q_proj"]}), [true, false, false]),
             (json!({"target_modules": ["proj", "layers.1.self_attn.v_proj"]}), [false, true, false]),
@@ -286,7 +285,7 @@ mod tests {
         ];
         for (json, expected) in cases {
             let selection = Selection::read(&json).unwrap();
-            assert_eq!([Q0, V1, V10].map(|module| selection.means(module).unwrap()), expected, "{json}");
+            assert_eq!([Q0, V1, V10].map(|module| selection.selects(module).unwrap()), expected, "{json}");
         }
         for json in [
             json!({"target_modules": []}),

@@ -1,10 +1,10 @@
-//! Checkpoints: `checkpoint-<step>/` is a Hugging Face model folder with `training_state.safetensors` (f32 weights and
-//! AdamW's moments) and `trainer_state.json` beside the weights. A checkpoint appears whole, by a rename, or not at all.
+//! Checkpoints: `checkpoint-<step>/` is a Hugging Face model folder with two more files, `training_state.safetensors` (f32
+//! weights and AdamW's moments) and `trainer_state.json`. A checkpoint appears whole, by a rename, or not at all.
 //!
 //! ```text
 //! output_dir/
 //!   checkpoint-200/   config.json  model.safetensors  tokenizer.json ...   training_state.safetensors  trainer_state.json
-//!   metrics.jsonl     one line a step; on resume cut back to where the checkpoint stood
+//!   metrics.jsonl     one line per step; resuming truncates it to its length at the checkpoint
 //!   jurist.toml       the resolved config
 //!   config.json  model.safetensors ...   the trained model, at the end
 //! ```
@@ -31,26 +31,26 @@ use crate::train::steps::Counters;
 use output::{foreign_in_checkpoint, refuse_foreign_checkpoint};
 use training_state::{Parameter, StateReader, Supply, TRAINING_STATE, write_training_state};
 
-/// File of a checkpoint that says where the run stands.
+/// File of a checkpoint with the state of the run.
 pub const TRAINER_STATE: &str = "trainer_state.json";
-/// File of an output folder with one JSON line a step.
+/// File of an output folder with one JSON line per step.
 pub const METRICS: &str = "metrics.jsonl";
 /// File of an output folder with the resolved config.
 pub const RESOLVED_CONFIG: &str = "jurist.toml";
 
-/// The generator of random numbers, by its rounds.
+/// The random number generator, with its number of rounds.
 const GENERATOR: &str = "threefry2x32-20";
 
-/// Version of what stands under `jurist` in `trainer_state.json`.
+/// Version of the object `jurist` in `trainer_state.json`.
 const FORMAT: u64 = 1;
 
-/// `trainer_state.json`: transformers' keys, for the scripts that read them, and ours under `jurist`.
+/// `trainer_state.json`: transformers' keys, for scripts that read them, and jurist's own under `jurist`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainerState {
     pub best_global_step: Option<u64>,
     pub best_metric: Option<f64>,
-    /// Name of the best checkpoint's folder inside the output folder (transformers writes a longer path, which breaks
-    /// when the folder is moved).
+    /// Name of the best checkpoint's folder inside the output folder (transformers writes a longer path, which is wrong once the
+    /// folder is moved).
     pub best_model_checkpoint: Option<String>,
     pub epoch: f64,
     pub eval_steps: u64,
@@ -73,28 +73,28 @@ pub struct TrainerState {
     pub jurist: JuristState,
 }
 
-/// What a run needs to go on exactly, and transformers has no key for.
+/// What a run needs to resume exactly and transformers has no key for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JuristState {
     pub format: u64,
     pub rng: RngState,
-    /// Place in the data.
+    /// Position in the data.
     pub order: Cursor,
-    /// Steps in which AdamW moved: its bias correction counts these, and not the steps skipped.
+    /// Applied optimiser steps: AdamW's bias correction counts these, without skipped steps.
     pub optimizer_steps: u64,
-    /// Steps in a row, up to now, whose gradient was not finite.
+    /// Steps in a row, up to the last one, whose gradient was not finite.
     pub nonfinite_in_a_row: u64,
     /// All steps whose gradient was not finite.
     pub nonfinite_steps: u64,
     /// Bytes of `metrics.jsonl` that belong to this checkpoint.
     pub metrics_bytes: u64,
-    /// Kernel variants and tile sizes: other choices add in another order, and the bytes would differ.
+    /// Kernel variants and tile sizes. Other choices sum in another order, so the results would differ in rounding.
     pub tuning: Value,
-    /// Whatever else a method keeps (pending rollouts, ...).
+    /// Further state of a method.
     pub extra: Map<String, Value>,
 }
 
-/// Random numbers are a function of (seed, purpose, counter): with step and place known, the seed is all there is.
+/// Random numbers are a function of seed, purpose and counter. Step and data position are stored too, so the seed suffices.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RngState {
     pub generator: String,
@@ -102,7 +102,7 @@ pub struct RngState {
 }
 
 impl TrainerState {
-    /// The state of a run of `total_steps` steps that has not begun.
+    /// The state of a run of `total_steps` steps before its first step.
     pub fn new(config: &TrainConfig, rows: usize, total_steps: u64) -> Self {
         TrainerState {
             best_global_step: None,
@@ -139,8 +139,8 @@ impl TrainerState {
         }
     }
 
-    /// Notes where the run stands.
-    pub(in crate::train) fn stand_at(&mut self, counters: Counters, order: Cursor) {
+    /// Records the progress of the run.
+    pub(in crate::train) fn record_progress(&mut self, counters: Counters, order: Cursor) {
         self.global_step = counters.steps;
         self.epoch = order.epochs();
         self.num_input_tokens_seen = counters.tokens;
@@ -150,7 +150,7 @@ impl TrainerState {
         self.jurist.nonfinite_in_a_row = counters.nonfinite_in_a_row;
     }
 
-    /// What the run had counted.
+    /// The counters of the run.
     pub(in crate::train) fn counters(&self) -> Counters {
         Counters {
             steps: self.global_step,
@@ -161,8 +161,8 @@ impl TrainerState {
         }
     }
 
-    /// Notes an evaluation of the current step; true when it is the best so far. A number that is not finite never is.
-    pub fn offer(&mut self, metric: f64, greater_is_better: bool) -> bool {
+    /// Records the metric of the current step; true if it is the best so far. A value that is not finite never is.
+    pub fn record_metric(&mut self, metric: f64, greater_is_better: bool) -> bool {
         let better = self.best_metric.is_none_or(|best| if greater_is_better { metric > best } else { metric < best });
         if metric.is_finite() && better {
             self.best_metric = Some(metric);
@@ -182,15 +182,15 @@ pub fn checkpoint_name(step: u64) -> String {
 /// The step in a checkpoint's name; `None` for any other name.
 pub(in crate::train) fn checkpoint_step(name: &str) -> Option<u64> {
     let step = name.strip_prefix("checkpoint-")?.parse().ok()?;
-    // Only the canonical spelling: `checkpoint-007` or `checkpoint-+7` are not ours.
+    // Only the canonical spelling: jurist does not write `checkpoint-007` or `checkpoint-+7`.
     (checkpoint_name(step) == name).then_some(step)
 }
 
 /// Writes `output_dir/checkpoint-<global_step>`.
 ///
-/// `write_model` writes the Hugging Face part into the folder it is handed; `supply` hands out the training state one
-/// tensor at a time ([`write_training_state`]). When anything fails no checkpoint appears, and older ones stay. A folder of that
-/// name that is no checkpoint of a run is not replaced.
+/// `write_model` writes the Hugging Face files into the folder it is given; `supply` returns the training state one tensor at a
+/// time ([`write_training_state`]). If anything fails, no checkpoint appears and older ones stay. A folder of that name that is
+/// not a run's checkpoint is not replaced.
 pub fn save_checkpoint(
     output_dir: &Path,
     state: &TrainerState,
@@ -217,7 +217,7 @@ pub struct Checkpoint {
     pub tensors: StateReader,
 }
 
-/// Opens a checkpoint and checks that it is complete: every file there, of the length that its header promises.
+/// Opens a checkpoint and checks that it is complete: every file exists and has the length that its header states.
 pub fn open_checkpoint(path: &Path) -> Result<Checkpoint, TrainError> {
     let state = read_state(path)?;
     if state.jurist.format != FORMAT {
@@ -235,14 +235,14 @@ pub fn open_checkpoint(path: &Path) -> Result<Checkpoint, TrainError> {
 /// Reads a checkpoint's `trainer_state.json`.
 ///
 /// # Errors
-/// A file that cannot be read or was not written by this program; a counter that no run can have come to, by itself or beside
-/// the others; random numbers of another generator.
+/// A file that cannot be read or was not written by this program; a counter with an impossible value, or one that contradicts
+/// others; another random number generator.
 pub(in crate::train) fn read_state(path: &Path) -> Result<TrainerState, TrainError> {
     let file = path.join(TRAINER_STATE);
     let text = fs::read_to_string(&file).map_err(|e| io_error("read", &file, e))?;
     let damaged = |e: serde_json::Error| bad(path, format!("{TRAINER_STATE} was not written by jurist, or is damaged: {e}"));
     let value: Value = serde_json::from_str(&text).map_err(damaged)?;
-    for (field, most) in COUNTERS {
+    for (field, most) in LIMITS {
         let found = value.pointer(&format!("/{}", field.replace('.', "/"))).unwrap_or(&Value::Null);
         if !found.is_null() && found.as_u64().is_none_or(|n| n > *most) {
             return Err(bad(path, format!("{TRAINER_STATE}: `{field}` is {found}; expected a whole number of at most {most}")));
@@ -255,7 +255,7 @@ pub(in crate::train) fn read_state(path: &Path) -> Result<TrainerState, TrainErr
     }
 }
 
-/// What in a state contradicts itself.
+/// The first contradiction in a state.
 fn contradiction(state: &TrainerState) -> Option<String> {
     let (jurist, at) = (&state.jurist, state.global_step);
     if jurist.rng.generator != GENERATOR {
@@ -266,13 +266,13 @@ fn contradiction(state: &TrainerState) -> Option<String> {
         ("best_global_step", state.best_global_step.unwrap_or(0), "`global_step`", at),
         ("jurist.nonfinite_steps", jurist.nonfinite_steps, "`global_step`", at),
         ("jurist.nonfinite_in_a_row", jurist.nonfinite_in_a_row, "`jurist.nonfinite_steps`", jurist.nonfinite_steps),
-        // A step reads a row at least, and ends an epoch at most.
+        // A step reads at least one row and ends at most one epoch.
         ("jurist.order.epoch", jurist.order.epoch, "`global_step`", at),
     ];
     if let Some((field, found, other, most)) = pairs.into_iter().find(|(_, small, _, large)| small > large) {
         return Some(format!("`{field}` is {found}; expected at most {most}, which is {other}"));
     }
-    // A step moves the weights once for each iteration, or its gradient was not finite.
+    // A step changes the weights once per iteration, unless its gradients were not finite.
     let moved = at - jurist.nonfinite_steps;
     let most = moved.saturating_mul(MOST_ITERATIONS.unsigned_abs());
     if !(moved..=most).contains(&jurist.optimizer_steps) {
@@ -284,31 +284,30 @@ fn contradiction(state: &TrainerState) -> Option<String> {
     (!agrees).then(|| format!("`epoch` is {}; expected {seen}, which `jurist.order` says", state.epoch))
 }
 
-/// What counts in `trainer_state.json`, and the most that it can have come to: what a run counts stays exact in JSON, what is set
-/// fits a TOML number.
-const COUNTERS: &[(&str, u64)] = &[
-    ("global_step", COUNTED),
-    ("best_global_step", COUNTED),
-    ("num_input_tokens_seen", COUNTED),
-    ("jurist.order.epoch", COUNTED),
-    ("jurist.order.position", COUNTED),
-    ("jurist.order.rows", COUNTED),
-    ("jurist.optimizer_steps", COUNTED),
-    ("jurist.nonfinite_in_a_row", COUNTED),
-    ("jurist.nonfinite_steps", COUNTED),
-    ("jurist.metrics_bytes", COUNTED),
-    ("jurist.format", SET),
-    ("max_steps", SET),
-    ("eval_steps", SET),
-    ("logging_steps", SET),
-    ("save_steps", SET),
-    ("num_train_epochs", SET),
-    ("train_batch_size", SET),
+/// The whole numbers in `trainer_state.json`, with their limits: counters are exact in JSON, settings fit a TOML integer.
+const LIMITS: &[(&str, u64)] = &[
+    ("global_step", LARGEST_COUNT),
+    ("best_global_step", LARGEST_COUNT),
+    ("num_input_tokens_seen", LARGEST_COUNT),
+    ("jurist.order.epoch", LARGEST_COUNT),
+    ("jurist.order.position", LARGEST_COUNT),
+    ("jurist.order.rows", LARGEST_COUNT),
+    ("jurist.optimizer_steps", LARGEST_COUNT),
+    ("jurist.nonfinite_in_a_row", LARGEST_COUNT),
+    ("jurist.nonfinite_steps", LARGEST_COUNT),
+    ("jurist.metrics_bytes", LARGEST_COUNT),
+    ("jurist.format", LARGEST_SETTING),
+    ("max_steps", LARGEST_SETTING),
+    ("eval_steps", LARGEST_SETTING),
+    ("logging_steps", LARGEST_SETTING),
+    ("save_steps", LARGEST_SETTING),
+    ("num_train_epochs", LARGEST_SETTING),
+    ("train_batch_size", LARGEST_SETTING),
 ];
-const COUNTED: u64 = 1 << 53;
-const SET: u64 = i64::MAX as u64;
+const LARGEST_COUNT: u64 = 1 << 53;
+const LARGEST_SETTING: u64 = i64::MAX as u64;
 
-/// The Hugging Face part: an adapter; or a config, and one weight file or all shards of an index, each whole.
+/// Checks the Hugging Face files: an adapter; or a config with one weight file or all shards of an index. Each must be complete.
 fn check_model_files(path: &Path) -> Result<(), TrainError> {
     if path.join(ADAPTER_CONFIG).is_file() {
         return StateReader::open(&path.join(ADAPTER_MODEL)).map(drop);
@@ -330,7 +329,7 @@ fn check_model_files(path: &Path) -> Result<(), TrainError> {
     shards.into_iter().try_for_each(|shard| StateReader::open(&path.join(shard)).map(drop))
 }
 
-/// Steps of all checkpoints in a folder, complete or not, in order. A folder that is not there has none.
+/// Steps of all checkpoints in a folder, complete or not, in ascending order. A folder that does not exist has none.
 pub fn list_checkpoints(output_dir: &Path) -> Result<Vec<u64>, TrainError> {
     let entries = match fs::read_dir(output_dir) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -347,17 +346,17 @@ pub fn list_checkpoints(output_dir: &Path) -> Result<Vec<u64>, TrainError> {
     Ok(steps)
 }
 
-/// The newest complete checkpoint, and why newer ones were passed over.
+/// The newest complete checkpoint, and why newer ones were skipped.
 #[derive(Debug)]
 pub struct Latest {
     pub checkpoint: Option<Checkpoint>,
-    /// Newer checkpoints that are not complete, each with its fault.
-    pub passed_over: Vec<TrainError>,
+    /// Errors of newer checkpoints that are not complete.
+    pub skipped: Vec<TrainError>,
 }
 
 /// Finds the newest complete checkpoint.
 pub fn latest_checkpoint(output_dir: &Path) -> Result<Latest, TrainError> {
-    let mut latest = Latest { checkpoint: None, passed_over: Vec::new() };
+    let mut latest = Latest { checkpoint: None, skipped: Vec::new() };
     if !output_dir.is_dir() {
         return Ok(latest);
     }
@@ -367,14 +366,14 @@ pub fn latest_checkpoint(output_dir: &Path) -> Result<Latest, TrainError> {
                 latest.checkpoint = Some(checkpoint);
                 break;
             }
-            Err(error) => latest.passed_over.push(error),
+            Err(error) => latest.skipped.push(error),
         }
     }
     Ok(latest)
 }
 
-/// Deletes the oldest checkpoints until at most `limit` are left; the newest and the one named `best` always stay, and so does a
-/// folder with anything in it that no run wrote. Returns the steps that were deleted.
+/// Deletes the oldest checkpoints until at most `limit` are left. The newest one, the one named `best`, and folders with files
+/// that no run wrote always stay. Returns the steps of the deleted checkpoints.
 pub fn rotate_checkpoints(output_dir: &Path, limit: Option<u64>, best: Option<&str>) -> Result<Vec<u64>, TrainError> {
     let Some(limit) = limit else { return Ok(Vec::new()) };
     let steps = list_checkpoints(output_dir)?;
@@ -390,9 +389,8 @@ pub fn rotate_checkpoints(output_dir: &Path, limit: Option<u64>, best: Option<&s
 /// `metrics.jsonl`, open for appending.
 pub type MetricsFile = MetricsWriter<File>;
 
-/// Opens `metrics.jsonl` and cuts it back to `bytes` (0 for a new run), so that steps which a killed run did after its
-/// last checkpoint are not there twice. The second value is a warning when the file is shorter than that: it was changed
-/// by somebody, and the run goes on from what is there.
+/// Opens `metrics.jsonl` and truncates it to `bytes` (0 for a new run), so that steps after the last checkpoint of a killed run
+/// do not occur twice. The second value is a warning if the file is shorter than that: it was changed, and the run appends to it.
 pub fn open_metrics(output_dir: &Path, bytes: u64) -> Result<(MetricsFile, Option<String>), TrainError> {
     fs::create_dir_all(output_dir).map_err(|e| io_error("create", output_dir, e))?;
     let path = output_dir.join(METRICS);
@@ -408,7 +406,7 @@ pub fn open_metrics(output_dir: &Path, bytes: u64) -> Result<(MetricsFile, Optio
     Ok((MetricsWriter::new(file, kept), warning))
 }
 
-/// Has the lines written so far reach the disk; call it before a checkpoint names their length.
+/// Flushes the lines written so far to the disk. Call this before a checkpoint stores their length.
 pub fn sync_metrics(metrics: &MetricsFile, output_dir: &Path) -> Result<(), TrainError> {
     metrics.sink().sync_all().map_err(|e| io_error("sync", &output_dir.join(METRICS), e))
 }
@@ -425,8 +423,8 @@ pub fn read_log_history(output_dir: &Path, bytes: u64) -> Result<Vec<Value>, Tra
     Ok(history)
 }
 
-/// Words of warning about the settings that changed since the run in `output_dir` began; a file that is gone or cannot be
-/// read tells nothing, nor does any to a build without the cargo feature `toml`.
+/// Warnings about settings that changed since the run in `output_dir` began. There are none if the file is missing or unreadable,
+/// or in a build without the cargo feature `toml`.
 pub fn changed_settings(output_dir: &Path, config: &TrainConfig) -> Vec<String> {
     let text = fs::read_to_string(output_dir.join(RESOLVED_CONFIG)).unwrap_or_default();
     let Some(before) = TrainConfig::from_toml(&text) else { return Vec::new() };

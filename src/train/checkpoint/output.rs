@@ -1,10 +1,10 @@
-//! The folder that a run writes into: held by one process, and nothing in it that a run did not write is touched.
+//! The folder that a run writes into. One process locks it, and files that no run wrote are left alone.
 //!
-//! A new run refuses a folder in which a name that it will write is taken. What proves that a file or folder is a run's:
+//! A new run refuses a folder that contains a name it will write. Evidence that a run wrote a file or folder:
 //!
-//! - `checkpoint-N`: every name in it is one that runs write, and the training state beside the weights is ours;
-//! - `jurist.toml`: its first line holds the hash of the rest, so that a file which somebody made or changed is told from ours;
-//! - `metrics.jsonl`: its beginning is the log in the checkpoint that the run goes on from.
+//! - `checkpoint-N`: runs write every name in it, and it contains the training state of a run;
+//! - `jurist.toml`: its first line has the hash of the rest, which differs if the file was made or changed manually;
+//! - `metrics.jsonl`: it begins with the log in the checkpoint that the run resumes from.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ use crate::train::checkpoint::{self, METRICS, RESOLVED_CONFIG, TRAINER_STATE, ch
 use crate::train::config::TrainConfig;
 use crate::train::error::io_error;
 
-/// A run's folder, held by this process once it exists.
+/// A run's folder, locked by this process once it exists.
 #[derive(Debug)]
 pub struct OutputFolder {
     path: PathBuf,
@@ -30,32 +30,32 @@ pub struct OutputFolder {
 }
 
 impl OutputFolder {
-    /// Holds the folder, if there is one, and removes what a killed run left half written. Nothing is made.
+    /// Locks the folder, if it exists, and removes the unfinished files of a killed run. Nothing is created.
     ///
     /// # Errors
-    /// Another process holds it.
+    /// Another process has locked it.
     pub fn claim(path: &Path) -> Result<Self, TrainError> {
         let mut folder = OutputFolder { path: path.into(), lock: None };
         if path.is_dir() {
-            folder.hold()?;
+            folder.lock()?;
         }
         Ok(folder)
     }
 
-    /// Makes the folder if there is none and holds it; true where it was not held before.
+    /// Creates the folder if it does not exist and locks it; true if it was not locked before.
     ///
     /// # Errors
-    /// As [`OutputFolder::claim`]; a folder that cannot be made.
-    pub fn make(&mut self) -> Result<bool, TrainError> {
+    /// As [`OutputFolder::claim`]; a folder that cannot be created.
+    pub fn create(&mut self) -> Result<bool, TrainError> {
         if self.lock.is_some() {
             return Ok(false);
         }
         fs::create_dir_all(&self.path).map_err(|e| io_error("create", &self.path, e))?;
-        self.hold()?;
+        self.lock()?;
         Ok(true)
     }
 
-    fn hold(&mut self) -> Result<(), TrainError> {
+    fn lock(&mut self) -> Result<(), TrainError> {
         let lock = Lock::inside(&self.path)?;
         files::clean(&self.path, &lock, |name| checkpoint_step(name).is_some())?;
         self.lock = Some(lock);
@@ -67,7 +67,7 @@ impl OutputFolder {
     }
 }
 
-/// Whether a run writes a file of this name: settings, log, and the files of a judge.
+/// Whether runs write files of this name: settings, log, and the files of a judge.
 fn is_run_file(name: &str) -> bool {
     const NAMES: [&str; 7] =
         [RESOLVED_CONFIG, METRICS, JUDGE_FILE, "config.json", ADAPTER_CONFIG, ADAPTER_MODEL, "model.safetensors.index.json"];
@@ -75,8 +75,8 @@ fn is_run_file(name: &str) -> bool {
     weights || NAMES.contains(&name) || TOKENIZER_FILES.contains(&name)
 }
 
-/// Refuses a folder in which a name that a new run will write is taken. What a run that was killed before its first checkpoint
-/// left is no hindrance.
+/// Refuses a folder that contains a name which a new run will write. Files of a run that was killed before its first checkpoint
+/// are allowed.
 ///
 /// # Errors
 /// The first such name.
@@ -92,8 +92,8 @@ pub fn refuse_taken(output: &Path) -> Result<(), TrainError> {
         JUDGE_FILE | "config.json" | ADAPTER_CONFIG => "there is a model in this folder, which a new run would overwrite",
         _ => "this jurist did not write it here (an earlier version may have), and a new run would overwrite it",
     };
-    let begun = fs::read_to_string(output.join(RESOLVED_CONFIG)).is_ok_and(|text| is_resolved_config(&text));
-    let left_over = |name: &str| begun && (name == RESOLVED_CONFIG || name == METRICS && is_log(output));
+    let has_begun = fs::read_to_string(output.join(RESOLVED_CONFIG)).is_ok_and(|text| is_resolved_config(&text));
+    let left_over = |name: &str| has_begun && (name == RESOLVED_CONFIG || name == METRICS && is_log(output));
     match names.iter().find(|name| is_run_file(name) && !left_over(name)) {
         None => Ok(()),
         Some(name) => {
@@ -103,26 +103,26 @@ pub fn refuse_taken(output: &Path) -> Result<(), TrainError> {
     }
 }
 
-/// Whether `metrics.jsonl` is a log, as far as can be told without a checkpoint.
+/// Whether `metrics.jsonl` looks like the log of a run.
 fn is_log(output: &Path) -> bool {
     fs::read_to_string(output.join(METRICS)).is_ok_and(|text| log_lines(&text).is_some())
 }
 
-/// The lines of a log, of which the last may be cut; none for a text with other lines.
+/// The lines of a log, without an incomplete last line; `None` for a text with other lines.
 fn log_lines(text: &str) -> Option<Vec<Value>> {
-    const BEGINNING: &str = "{\"step\"";
-    let (whole, cut) = text.rsplit_once('\n').unwrap_or(("", text));
-    if !cut.starts_with(BEGINNING) && !BEGINNING.starts_with(cut) {
+    const LINE_START: &str = "{\"step\"";
+    let (complete, rest) = text.rsplit_once('\n').unwrap_or(("", text));
+    if !rest.starts_with(LINE_START) && !LINE_START.starts_with(rest) {
         return None;
     }
-    let line = |line: &str| serde_json::from_str::<Value>(line).ok().filter(|l| l["step"].is_u64());
-    whole.lines().map(line).collect()
+    let parse = |line: &str| serde_json::from_str::<Value>(line).ok().filter(|l| l["step"].is_u64());
+    complete.lines().map(parse).collect()
 }
 
-/// Refuses a `metrics.jsonl` that is not the log of the checkpoint to go on from, which has `bytes` bytes and these lines.
+/// Refuses a `metrics.jsonl` that is not the log of the checkpoint to resume from, which has `bytes` bytes and these lines.
 ///
 /// # Errors
-/// As said.
+/// Such a file; one that cannot be read.
 pub fn refuse_other_log(output: &Path, bytes: u64, history: &[Value]) -> Result<(), TrainError> {
     let path = output.join(METRICS);
     let text = match fs::read(&path) {
@@ -132,38 +132,38 @@ pub fn refuse_other_log(output: &Path, bytes: u64, history: &[Value]) -> Result<
     };
     let lines = log_lines(&text).filter(|lines| {
         let known = lines.len().min(history.len());
-        // A shorter log has lost lines and is gone on with; one of the checkpoint's length has them all.
+        // A log shorter than at the checkpoint may lack lines, and the run continues it. A longer one must have them all.
         lines[..known] == history[..known] && (known == history.len() || (text.len() as u64) < bytes)
     });
     match lines {
         Some(_) => Ok(()),
         None => {
-            let problem = "it is not the log of the run that is gone on with, and would be overwritten; move it away";
+            let problem = "it is not the log of the run to resume, and would be overwritten; move it away";
             Err(FileError::in_the_way(path, problem).into())
         }
     }
 }
 
-/// What keeps a folder called `checkpoint-N` from being replaced or removed: the first thing in it that no run wrote. None for a
-/// run's checkpoint, whole or damaged, and for an empty folder.
+/// The first name in a folder `checkpoint-N` that no run wrote, which keeps the folder from being replaced or deleted. `None` for
+/// a run's checkpoint, complete or damaged, and for an empty folder.
 pub fn foreign_in_checkpoint(path: &Path) -> Option<String> {
     let mut names: Vec<String> = Vec::new();
     for entry in fs::read_dir(path).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let state = name == TRAINER_STATE || name == TRAINING_STATE;
-        if !entry.file_type().is_ok_and(|t| t.is_file()) || !(state || is_run_file(&name)) {
+        let is_state = name == TRAINER_STATE || name == TRAINING_STATE;
+        if !entry.file_type().is_ok_and(|t| t.is_file()) || !(is_state || is_run_file(&name)) {
             return Some(name);
         }
         names.push(name);
     }
-    let ours = || names.iter().any(|n| n == TRAINING_STATE) || checkpoint::read_state(path).is_ok();
-    names.first().filter(|_| !ours()).cloned()
+    let is_ours = || names.iter().any(|n| n == TRAINING_STATE) || checkpoint::read_state(path).is_ok();
+    names.first().filter(|_| !is_ours()).cloned()
 }
 
-/// Refuses folders that the run will come to write, a checkpoint each, and that are not a run's.
+/// Refuses folders with the names of later checkpoints that are not a run's checkpoints.
 ///
 /// # Errors
-/// The first of them.
+/// The first such folder.
 pub fn refuse_foreign_checkpoints(output: &Path, after: u64) -> Result<(), TrainError> {
     for step in checkpoint::list_checkpoints(output)?.into_iter().filter(|step| *step > after) {
         refuse_foreign_checkpoint(&output.join(checkpoint::checkpoint_name(step)))?;
@@ -171,10 +171,10 @@ pub fn refuse_foreign_checkpoints(output: &Path, after: u64) -> Result<(), Train
     Ok(())
 }
 
-/// As [`refuse_foreign_checkpoints`], of one folder.
+/// Refuses a folder that is not a run's checkpoint.
 ///
 /// # Errors
-/// As said.
+/// Such a folder.
 pub fn refuse_foreign_checkpoint(path: &Path) -> Result<(), TrainError> {
     match foreign_in_checkpoint(path) {
         None => Ok(()),
@@ -185,22 +185,23 @@ pub fn refuse_foreign_checkpoint(path: &Path) -> Result<(), TrainError> {
     }
 }
 
-/// Whether the judge in `output` is whole: it has every file of the model in `checkpoint`, byte for byte.
+/// Whether the judge in `output` is complete: it has every file of the model in `checkpoint`, byte for byte.
 pub fn has_judge_of(output: &Path, checkpoint: &Path) -> bool {
-    let state = |name: &str| name == TRAINER_STATE || name == TRAINING_STATE;
+    let is_state = |name: &str| name == TRAINER_STATE || name == TRAINING_STATE;
     let Ok(entries) = fs::read_dir(checkpoint) else { return false };
-    let names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).filter(|name| !state(&name.to_string_lossy())).collect();
+    let names = entries.flatten().map(|entry| entry.file_name());
+    let names: Vec<_> = names.filter(|name| !is_state(&name.to_string_lossy())).collect();
     output.join(JUDGE_FILE).is_file() && names.iter().all(|name| files::same_bytes(&output.join(name), &checkpoint.join(name)))
 }
 
-/// The files of the judge that an earlier end of the run left: each is a file of one of the run's checkpoints, byte for byte.
+/// The files of a judge that the run wrote at an earlier end: each equals a file of one of the run's checkpoints.
 ///
 /// # Errors
-/// A file with a name that the final model will have, and with other bytes.
+/// A file with a name of the final model's and other contents.
 pub fn earlier_judge(output: &Path) -> Result<Vec<PathBuf>, TrainError> {
     let steps = checkpoint::list_checkpoints(output)?;
     let checkpoints: Vec<PathBuf> = steps.iter().map(|step| output.join(checkpoint::checkpoint_name(*step))).collect();
-    let mut found = Vec::new();
+    let mut files = Vec::new();
     for entry in fs::read_dir(output).into_iter().flatten().flatten() {
         let (name, path) = (entry.file_name().to_string_lossy().into_owned(), entry.path());
         if !is_run_file(&name) || [RESOLVED_CONFIG, METRICS].contains(&name.as_str()) {
@@ -212,31 +213,31 @@ pub fn earlier_judge(output: &Path) -> Result<Vec<PathBuf>, TrainError> {
                            on would overwrite it; move it away";
             return Err(FileError::in_the_way(path, problem).into());
         }
-        found.push(path);
+        files.push(path);
     }
-    Ok(found)
+    Ok(files)
 }
 
-/// Before the hash of what follows, in the first line of `jurist.toml`.
-const MARK: &str = "# Written by jurist train, and anew when the run is resumed. SHA-256 of the lines below: ";
+/// The first line of `jurist.toml` up to the hash of the lines below.
+const HEADER: &str = "# Written by jurist train, and anew when the run is resumed. SHA-256 of the lines below: ";
 
 /// The text of `jurist.toml`.
 fn resolved_config(config: &TrainConfig) -> Result<String, TrainError> {
     let text = config.to_toml()?;
-    Ok(format!("{MARK}{}\n{text}", sha256_hex(text.as_bytes())))
+    Ok(format!("{HEADER}{}\n{text}", sha256_hex(text.as_bytes())))
 }
 
-/// Whether a text is that of a `jurist.toml` as a run wrote it.
+/// Whether a text is an unchanged `jurist.toml` of a run.
 fn is_resolved_config(text: &str) -> bool {
-    let rest = text.strip_prefix(MARK).and_then(|rest| rest.split_once('\n'));
+    let rest = text.strip_prefix(HEADER).and_then(|rest| rest.split_once('\n'));
     rest.is_some_and(|(hash, below)| hash == sha256_hex(below.as_bytes()))
 }
 
-/// Writes the resolved config into the output folder. False where a file is there that somebody else wrote, or changed: it is
-/// left as it is.
+/// Writes the resolved config into the output folder. False if there is a file that no run wrote, or that was changed: it is left
+/// as it is.
 ///
 /// # Errors
-/// What the system refuses.
+/// A file that cannot be written.
 pub fn write_resolved_config(output: &Path, config: &TrainConfig) -> Result<bool, TrainError> {
     match files::write_own(&output.join(RESOLVED_CONFIG), resolved_config(config)?.as_bytes(), is_resolved_config) {
         Ok(()) => Ok(true),
@@ -253,16 +254,16 @@ mod tests {
         result.unwrap_err().to_string()
     }
 
-    /// Each name that a run writes, taken by somebody; names that it does not write are no hindrance.
+    /// Names that a run writes are refused; other names are allowed.
     #[test]
-    fn a_new_run_touches_nothing_that_is_there() {
+    fn a_new_run_refuses_a_folder_with_names_that_it_will_write() {
         for name in
             ["jurist.toml", "metrics.jsonl", "judge.json", "tokenizer.json", "model-00001-of-00002.safetensors", "vocab.json"]
         {
             let dir = tempfile::tempdir().unwrap();
             fs::write(dir.path().join(name), "mine").unwrap();
-            let said = message(refuse_taken(dir.path()));
-            assert!(said.contains(name) && said.contains("choose another output_dir"), "{said}");
+            let message = message(refuse_taken(dir.path()));
+            assert!(message.contains(name) && message.contains("choose another output_dir"), "{message}");
         }
         let dir = tempfile::tempdir().unwrap();
         for name in ["notes.txt", "train.jsonl", "final", "run.toml"] {
@@ -272,7 +273,7 @@ mod tests {
         refuse_taken(&dir.path().join("nothing")).unwrap();
     }
 
-    /// What a run left that was killed before its first checkpoint is ours, until somebody changes it.
+    /// Files of a run that was killed before its first checkpoint are ours until they are changed.
     #[test]
     fn a_run_that_was_killed_early_may_begin_again() {
         let dir = tempfile::tempdir().unwrap();
@@ -294,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_runs_own_log_is_cut_back() {
+    fn only_the_runs_own_log_is_truncated() {
         let dir = tempfile::tempdir().unwrap();
         let text = "{\"step\":1,\"loss\":2.5}\n{\"step\":2,\"loss\":2.0}\n";
         let history = log_lines(text).unwrap();
@@ -315,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn checkpoints_are_known_by_what_is_in_them() {
+    fn checkpoints_are_recognised_by_their_files() {
         for (names, foreign) in [
             (&[][..], None),
             (&["config.json", "model.safetensors", TRAINING_STATE, "judge.json", "tokenizer.json"], None),

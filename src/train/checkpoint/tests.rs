@@ -1,19 +1,19 @@
 use super::*;
 use crate::train::checkpoint::output::OutputFolder;
-use crate::train::checkpoint::training_state::Part;
+use crate::train::checkpoint::training_state::StatePart;
 use crate::train::run::log::Metrics;
 
 fn parameters() -> Vec<Parameter> {
     vec![Parameter { name: "w".into(), shape: vec![2, 3] }]
 }
 
-fn supply(part: Part, parameter: &Parameter, values: &mut Vec<f32>) -> Result<(), BoxError> {
-    let base = Part::ALL.iter().position(|p| *p == part).unwrap() as f32;
+fn supply(part: StatePart, parameter: &Parameter, values: &mut Vec<f32>) -> Result<(), BoxError> {
+    let base = StatePart::ALL.iter().position(|p| *p == part).unwrap() as f32;
     values.extend((0..parameter.shape.iter().product()).map(|i: usize| base + i as f32));
     Ok(())
 }
 
-/// A Hugging Face folder as small as can be: a config and an empty safetensors file.
+/// Writes a minimal Hugging Face folder: a config and an empty safetensors file.
 fn write_model(dir: &Path) -> Result<(), BoxError> {
     fs::write(dir.join("config.json"), "{}")?;
     let header = b"{}      ";
@@ -38,7 +38,7 @@ fn latest_step(dir: &Path) -> Option<u64> {
 }
 
 #[test]
-fn comes_back() {
+fn a_saved_checkpoint_is_read_back() {
     let dir = tempfile::tempdir().unwrap();
     assert_eq!(latest_step(&dir.path().join("nothing")), None);
     assert_eq!(latest_step(dir.path()), None);
@@ -48,9 +48,9 @@ fn comes_back() {
     assert_eq!(checkpoint.state, state(10));
     checkpoint.tensors.expect(&parameters()).unwrap();
     let mut values = Vec::new();
-    checkpoint.tensors.read(Part::ExpAvg, "w", &mut values).unwrap();
+    checkpoint.tensors.read(StatePart::ExpAvg, "w", &mut values).unwrap();
     assert_eq!(values, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
-    // The same state again gives the same bytes, in place of the old ones.
+    // Saving the same state again replaces the folder with the same bytes.
     let bytes = |name: &str| fs::read(dir.path().join("checkpoint-10").join(name)).unwrap();
     let before = [bytes(TRAINER_STATE), bytes(TRAINING_STATE)];
     save(dir.path(), 10);
@@ -58,7 +58,7 @@ fn comes_back() {
 }
 
 #[test]
-fn has_the_keys_of_transformers() {
+fn trainer_state_has_the_keys_of_transformers() {
     let json = serde_json::to_value(state(1)).unwrap();
     let keys: Vec<&str> = json.as_object().unwrap().keys().map(String::as_str).collect();
     let theirs = "best_global_step best_metric best_model_checkpoint epoch eval_steps global_step is_hyper_param_search \
@@ -88,7 +88,7 @@ fn a_killed_save_leaves_the_older_checkpoint() {
 }
 
 #[test]
-fn incomplete_checkpoints_are_passed_over_with_a_reason() {
+fn incomplete_checkpoints_are_skipped_with_an_error() {
     let cut = |path: &Path| File::options().write(true).open(path).unwrap().set_len(20).unwrap();
     type Damage<'a> = &'a dyn Fn(&Path);
     let damages: [(Damage, &str); 8] = [
@@ -110,13 +110,13 @@ fn incomplete_checkpoints_are_passed_over_with_a_reason() {
         damage(&save(dir.path(), 10));
         let latest = latest_checkpoint(dir.path()).unwrap();
         assert_eq!(latest.checkpoint.unwrap().state.global_step, 5, "{reason}");
-        let said = latest.passed_over[0].to_string();
-        assert!(said.contains(reason), "{said} / {reason}");
+        let message = latest.skipped[0].to_string();
+        assert!(message.contains(reason), "{message} / {reason}");
     }
 }
 
 #[test]
-fn names_that_are_not_ours() {
+fn folders_with_other_names_are_not_checkpoints() {
     let dir = tempfile::tempdir().unwrap();
     for name in ["checkpoint-", "checkpoint-x", "checkpoint-007", "checkpoint-+7", "my-checkpoint-9"] {
         fs::create_dir(dir.path().join(name)).unwrap();
@@ -126,7 +126,7 @@ fn names_that_are_not_ours() {
     let moved = dir.path().join("checkpoint-8");
     fs::rename(save(dir.path(), 4), &moved).unwrap();
     assert!(open_checkpoint(&moved).unwrap_err().to_string().contains("named after step 8 and holds step 4"));
-    // Under a name of one's own a checkpoint is as good as any.
+    // A renamed checkpoint can be opened.
     let mine = dir.path().join("mine");
     fs::rename(&moved, &mine).unwrap();
     assert_eq!(open_checkpoint(&mine).unwrap().state.global_step, 4);
@@ -154,15 +154,15 @@ fn rotation_keeps_the_best_and_the_newest() {
 }
 
 #[test]
-fn the_best_is_noted() {
+fn the_best_checkpoint_is_recorded() {
     let mut state = state(5);
     state.best_metric = None;
-    assert!(!state.offer(f64::NAN, false));
-    assert!(state.offer(2.0, false));
+    assert!(!state.record_metric(f64::NAN, false));
+    assert!(state.record_metric(2.0, false));
     state.global_step = 6;
-    assert!(!state.offer(2.0, false) && !state.offer(3.0, false));
+    assert!(!state.record_metric(2.0, false) && !state.record_metric(3.0, false));
     assert_eq!(state.best_model_checkpoint.as_deref(), Some("checkpoint-5"));
-    assert!(state.offer(3.0, true));
+    assert!(state.record_metric(3.0, true));
     assert_eq!((state.best_global_step, state.best_metric), (Some(6), Some(3.0)));
 }
 
@@ -195,9 +195,9 @@ fn metrics_are_cut_back_to_the_checkpoint() {
     assert_eq!(text(), "");
 }
 
-/// Neither rotated away nor replaced: what somebody put into a checkpoint, and checkpoints of somebody else.
+/// Checkpoints with foreign files and checkpoints of other programs are neither deleted nor replaced.
 #[test]
-fn what_no_run_wrote_stays() {
+fn foreign_files_stay() {
     let dir = tempfile::tempdir().unwrap();
     (1..=4).for_each(|step| drop(save(dir.path(), step)));
     fs::write(dir.path().join("checkpoint-1/thesis.txt"), "years").unwrap();
@@ -210,9 +210,9 @@ fn what_no_run_wrote_stays() {
     assert_eq!(fs::read_to_string(dir.path().join("checkpoint-1/thesis.txt")).unwrap(), "years");
 }
 
-/// Every counter, with numbers that no run can have come to: an error that names file and field, and no overflow.
+/// An impossible value of any counter is an error that names file and field, without an overflow.
 #[test]
-fn counters_that_cannot_be_are_named() {
+fn impossible_counters_are_named() {
     let dir = tempfile::tempdir().unwrap();
     let path = save(dir.path(), 5);
     let file = path.join(TRAINER_STATE);
@@ -223,7 +223,7 @@ fn counters_that_cannot_be_are_named() {
         fs::write(&file, json.to_string()).unwrap();
         open_checkpoint(&path).unwrap_err().to_string()
     };
-    for (field, _) in COUNTERS {
+    for (field, _) in LIMITS {
         for found in [Value::from(u64::MAX), Value::from(-1), Value::from(1.5), Value::from("7")] {
             let said = message(field, found.clone());
             assert!(said.contains(TRAINER_STATE) && said.contains(field) && said.contains(&found.to_string()), "{said}");
@@ -239,8 +239,8 @@ fn counters_that_cannot_be_are_named() {
         let said = message(field, found.into());
         assert!(said.contains(&format!("`{field}` is {found}; expected at most ")), "{said}");
     }
-    // AdamW's bias correction would be another with any of these.
-    for found in [0, 4, 5 * 64 + 1, COUNTED] {
+    // Any of these would change AdamW's bias correction.
+    for found in [0, 4, 5 * 64 + 1, LARGEST_COUNT] {
         let said = message("jurist.optimizer_steps", found.into());
         assert!(said.contains(&format!("`jurist.optimizer_steps` is {found}; expected 5 to 320 after 5 steps")), "{said}");
     }
@@ -255,10 +255,10 @@ fn counters_that_cannot_be_are_named() {
     }
 }
 
-/// Set for the process that [`killed_at_any_moment`] kills: the folder it saves into.
+/// Environment variable of the process that [`a_kill_at_any_moment_loses_no_checkpoint`] kills: the folder it saves into.
 const SAVE_INTO: &str = "JURIST_TEST_SAVE_INTO";
 
-/// Not a test by itself: saves checkpoints, each after the newest, until it is killed.
+/// Not a test of its own: saves checkpoint after checkpoint until it is killed.
 #[test]
 fn saves_until_killed() {
     let Some(dir) = std::env::var_os(SAVE_INTO).map(PathBuf::from) else { return };
@@ -266,20 +266,20 @@ fn saves_until_killed() {
     loop {
         let newest = latest_checkpoint(&dir).unwrap().checkpoint;
         let step = newest.map_or(1, |checkpoint| checkpoint.state.global_step + 1);
-        // No last step: how many it saves until it is killed is the machine's.
+        // No last step: how many it saves until it is killed depends on the machine.
         let state = TrainerState { max_steps: 1 << 40, ..state(step) };
         save_checkpoint(&dir, &state, &parameters, &mut supply, write_model).unwrap();
         rotate_checkpoints(&dir, Some(2), None).unwrap();
     }
 }
 
-/// A process that does nothing but save is killed a dozen times: each time every checkpoint that is there is complete,
-/// and none that was there before has been lost.
+/// A process that only saves checkpoints is killed a dozen times. Each time every checkpoint is complete, and no earlier one has
+/// been lost.
 #[test]
-fn killed_at_any_moment() {
+fn a_kill_at_any_moment_loses_no_checkpoint() {
     let dir = tempfile::tempdir().unwrap();
     let (mut newest, mut kills) = (0, 0);
-    // A slow disk may need more than a dozen lives (of growing length) to finish its first checkpoint.
+    // A slow disk may need more than a dozen processes (of growing lifetime) to finish the first checkpoint.
     while kills < 12 || (newest == 0 && kills < 100) {
         kills += 1;
         let mut child = std::process::Command::new(std::env::current_exe().unwrap())
@@ -293,7 +293,7 @@ fn killed_at_any_moment() {
         child.kill().unwrap();
         child.wait().unwrap();
         let latest = latest_checkpoint(dir.path()).unwrap();
-        assert!(latest.passed_over.is_empty(), "{:?}", latest.passed_over);
+        assert!(latest.skipped.is_empty(), "{:?}", latest.skipped);
         let step = latest.checkpoint.map_or(0, |checkpoint| checkpoint.state.global_step);
         assert!(step >= newest, "step {newest} was lost: the newest is {step}");
         newest = step;

@@ -1,7 +1,7 @@
-//! `training_state.safetensors`: the optimiser's numbers in f32, beside the weights of a checkpoint. For a parameter `p`
-//! it holds `master.p`, and torch's names `exp_avg.p` and `exp_avg_sq.p` for AdamW's moments.
+//! `training_state.safetensors`: the optimiser's state in f32, beside the weights of a checkpoint. For a parameter `p` it
+//! contains `master.p` and AdamW's moments under torch's names, `exp_avg.p` and `exp_avg_sq.p`.
 //!
-//! Three numbers a parameter are more than one wants in memory at once: the file is written and read tensor by tensor.
+//! Three values per parameter would take too much memory at once: the file is written and read tensor by tensor.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -18,13 +18,13 @@ use crate::train::error::{BoxError, io_error};
 /// The file's name in a checkpoint.
 pub const TRAINING_STATE: &str = "training_state.safetensors";
 
-/// A header larger than this is not one of ours.
+/// Most bytes of a header.
 const MAX_HEADER: u64 = 100 << 20;
 
-/// What the state keeps of each parameter.
+/// The stored tensors of each parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Part {
-    /// The f32 weights, when the saved model's are narrower.
+pub enum StatePart {
+    /// The f32 weights; those of the saved model may have a narrower dtype.
     Master,
     /// AdamW's first moment, m.
     ExpAvg,
@@ -32,14 +32,14 @@ pub enum Part {
     ExpAvgSq,
 }
 
-impl Part {
-    pub const ALL: [Part; 3] = [Part::Master, Part::ExpAvg, Part::ExpAvgSq];
+impl StatePart {
+    pub const ALL: [StatePart; 3] = [StatePart::Master, StatePart::ExpAvg, StatePart::ExpAvgSq];
 
     fn prefix(self) -> &'static str {
         match self {
-            Part::Master => "master",
-            Part::ExpAvg => "exp_avg",
-            Part::ExpAvgSq => "exp_avg_sq",
+            StatePart::Master => "master",
+            StatePart::ExpAvg => "exp_avg",
+            StatePart::ExpAvgSq => "exp_avg_sq",
         }
     }
 
@@ -62,11 +62,11 @@ impl Parameter {
     }
 }
 
-/// Hands out a part of a parameter, into an empty buffer.
-pub type Supply<'a> = dyn FnMut(Part, &Parameter, &mut Vec<f32>) -> Result<(), BoxError> + 'a;
+/// Writes a part of a parameter into an empty buffer.
+pub type Supply<'a> = dyn FnMut(StatePart, &Parameter, &mut Vec<f32>) -> Result<(), BoxError> + 'a;
 
-/// Writes the state of `parameters`. `supply` puts a part of a parameter into the (empty) buffer; it is called once for
-/// each, part by part, in the order of `parameters`.
+/// Writes the state of `parameters`. `supply` writes a part of a parameter into the (empty) buffer. It is called once per part
+/// and parameter, part by part, in the order of `parameters`.
 pub fn write_training_state(path: &Path, parameters: &[Parameter], supply: &mut Supply) -> Result<(), TrainError> {
     let written = |e| io_error("write", path, e);
     let mut file = BufWriter::with_capacity(1 << 20, File::create(path).map_err(written)?);
@@ -74,7 +74,7 @@ pub fn write_training_state(path: &Path, parameters: &[Parameter], supply: &mut 
     file.write_all(&(header.len() as u64).to_le_bytes()).map_err(written)?;
     file.write_all(&header).map_err(written)?;
     let mut values = Vec::new();
-    for part in Part::ALL {
+    for part in StatePart::ALL {
         for parameter in parameters {
             values.clear();
             supply(part, parameter, &mut values).map_err(|source| TrainError::Inside {
@@ -103,12 +103,12 @@ fn write_f32(file: &mut impl Write, values: &[f32]) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The safetensors header: names, shapes, byte ranges; padded with spaces so that the data begins at a multiple of 8.
+/// The safetensors header: names, shapes and byte ranges, padded with spaces so that the data begins at a multiple of 8.
 fn header(parameters: &[Parameter]) -> Vec<u8> {
     let mut entries = Map::new();
     entries.insert("__metadata__".into(), json!({ "format": "jurist-training-state" }));
     let mut start = 0;
-    for part in Part::ALL {
+    for part in StatePart::ALL {
         for parameter in parameters {
             let end = start + 4 * parameter.elements();
             let entry = json!({ "dtype": "F32", "shape": parameter.shape, "data_offsets": [start, end] });
@@ -131,7 +131,7 @@ pub struct StateReader {
 }
 
 impl StateReader {
-    /// Opens a file and checks that it is whole: the header is sound and the file has exactly the length it promises.
+    /// Opens a file and checks that it is complete: the header is valid and the file has exactly the length that it states.
     pub fn open(path: &Path) -> Result<Self, TrainError> {
         let bad = |problem: String| TrainError::Checkpoint { path: path.into(), problem };
         let mut file = File::open(path).map_err(|e| io_error("open", path, e))?;
@@ -146,17 +146,17 @@ impl StateReader {
         file.read_exact(&mut header).map_err(|e| io_error("read", path, e))?;
         let metadata: Metadata = serde_json::from_slice(&header).map_err(|e| bad(format!("the header is damaged: {e}")))?;
         let data_start = 8 + header_length;
-        let promised = data_start + metadata.data_len() as u64;
-        if promised != length {
-            return Err(bad(format!("the header promises {promised} bytes and the file has {length}")));
+        let stated = data_start + metadata.data_len() as u64;
+        if stated != length {
+            return Err(bad(format!("the header promises {stated} bytes and the file has {length}")));
         }
         let tensors = metadata.tensors().into_iter().map(|(name, info)| (name, info.clone())).collect();
         Ok(StateReader { path: path.into(), file, tensors, data_start })
     }
 
-    /// Checks that the file holds exactly the state of these parameters.
+    /// Checks that the file contains exactly the state of these parameters.
     pub fn expect(&self, parameters: &[Parameter]) -> Result<(), TrainError> {
-        for part in Part::ALL {
+        for part in StatePart::ALL {
             for parameter in parameters {
                 let name = part.name(&parameter.name);
                 let Some(info) = self.tensors.get(&name) else { return Err(self.bad(format!("{name} is missing"))) };
@@ -166,15 +166,15 @@ impl StateReader {
                 }
             }
         }
-        let expected = Part::ALL.len() * parameters.len();
+        let expected = StatePart::ALL.len() * parameters.len();
         if self.tensors.len() != expected {
             return Err(self.bad(format!("it has {} tensors, and the model needs {expected}", self.tensors.len())));
         }
         Ok(())
     }
 
-    /// Reads one part of a parameter into `values`, replacing what was there.
-    pub fn read(&mut self, part: Part, parameter: &str, values: &mut Vec<f32>) -> Result<(), TrainError> {
+    /// Reads one part of a parameter into `values`, replacing their contents.
+    pub fn read(&mut self, part: StatePart, parameter: &str, values: &mut Vec<f32>) -> Result<(), TrainError> {
         let name = part.name(parameter);
         let Some(info) = self.tensors.get(&name) else { return Err(self.bad(format!("{name} is missing"))) };
         if info.dtype != Dtype::F32 {
@@ -210,28 +210,28 @@ mod tests {
         vec![parameter("model.norm.weight", &[3]), parameter("model.w", &[2, 100_003]), parameter("empty", &[0, 4])]
     }
 
-    fn number(part: Part, parameter: &Parameter, i: usize) -> f32 {
+    fn value(part: StatePart, parameter: &Parameter, i: usize) -> f32 {
         (i as f32 + part.prefix().len() as f32 * 0.1 + parameter.name.len() as f32 * 100.0).sin()
     }
 
-    fn supply(part: Part, parameter: &Parameter, values: &mut Vec<f32>) -> Result<(), BoxError> {
+    fn supply(part: StatePart, parameter: &Parameter, values: &mut Vec<f32>) -> Result<(), BoxError> {
         assert!(values.is_empty());
-        values.extend((0..parameter.elements()).map(|i| number(part, parameter, i)));
+        values.extend((0..parameter.elements()).map(|i| value(part, parameter, i)));
         Ok(())
     }
 
     #[test]
-    fn comes_back_bit_for_bit() {
+    fn the_state_is_read_back_bit_for_bit() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(TRAINING_STATE);
         write_training_state(&path, &parameters(), &mut supply).unwrap();
         let mut reader = StateReader::open(&path).unwrap();
         reader.expect(&parameters()).unwrap();
         let mut values = vec![7.0];
-        for part in Part::ALL {
+        for part in StatePart::ALL {
             for parameter in parameters() {
                 reader.read(part, &parameter.name, &mut values).unwrap();
-                let expected: Vec<f32> = (0..parameter.elements()).map(|i| number(part, &parameter, i)).collect();
+                let expected: Vec<f32> = (0..parameter.elements()).map(|i| value(part, &parameter, i)).collect();
                 assert_eq!(values, expected);
             }
         }
@@ -240,14 +240,14 @@ mod tests {
         let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
         assert_eq!(file.tensor("exp_avg_sq.model.w").unwrap().shape(), [2, 100_003]);
         assert_eq!(file.len(), 9);
-        // Equal state, equal bytes.
+        // Equal states give equal bytes.
         let again = dir.path().join("again");
         write_training_state(&again, &parameters(), &mut supply).unwrap();
         assert_eq!(std::fs::read(again).unwrap(), bytes);
     }
 
     #[test]
-    fn damage_is_noticed() {
+    fn damaged_files_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(TRAINING_STATE);
         write_training_state(&path, &parameters(), &mut supply).unwrap();
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn other_models_are_refused() {
+    fn states_of_other_models_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(TRAINING_STATE);
         write_training_state(&path, &parameters(), &mut supply).unwrap();
@@ -279,7 +279,7 @@ mod tests {
         assert!(message(|p| p[0].name = "x".into()).ends_with("master.x is missing"));
         assert!(message(|p| p[0].shape = vec![4]).ends_with("master.model.norm.weight is F32 [3], and the model needs F32 [4]"));
         assert!(message(|p| drop(p.pop())).ends_with("it has 9 tensors, and the model needs 6"));
-        let mut short = |_: Part, _: &Parameter, values: &mut Vec<f32>| -> Result<(), BoxError> {
+        let mut short = |_: StatePart, _: &Parameter, values: &mut Vec<f32>| -> Result<(), BoxError> {
             values.push(1.0);
             Ok(())
         };

@@ -1,19 +1,19 @@
-//! A config that a program wrote, held to the rules of config files.
+//! Checks a config made by a program with the rules of config files.
 
 use serde_json::Value;
 
 use super::{Layers, Raw, SettingError, SettingSource, TrainConfig};
 
 impl TrainConfig {
-    /// The config, if a config file could say the same: every value within its range, and all that is needed there.
+    /// The config, if a config file could contain the same: every value is in its range, and all required settings are given.
     ///
     /// # Errors
-    /// The first setting that cannot be used, or what does not go together.
+    /// The first setting that cannot be used, or a conflict between settings.
     pub(crate) fn checked(&self) -> Result<TrainConfig, SettingError> {
         let as_json = |config: &TrainConfig| serde_json::to_value(config).map_err(|e| SettingError::Conflict(e.to_string()));
-        let (mine, default) = (as_json(self)?, as_json(&TrainConfig::default())?);
+        let (values, default) = (as_json(self)?, as_json(&TrainConfig::default())?);
         let mut layers = Layers::default();
-        for (name, value) in mine.as_object().into_iter().flatten().filter(|(name, value)| default.get(name) != Some(value)) {
+        for (name, value) in values.as_object().into_iter().flatten().filter(|(name, value)| default.get(name) != Some(value)) {
             layers.put(name, &raw_of_json(value), SettingSource::File("TrainConfig".into()))?;
         }
         layers.resolve()
@@ -25,7 +25,7 @@ fn raw_of_json(value: &Value) -> Raw {
         Value::String(text) => Raw::Quoted(text.clone()),
         Value::Bool(flag) => Raw::Flag(*flag),
         Value::Number(number) => number.as_i64().map_or(Raw::Number(number.as_f64().unwrap_or(f64::NAN)), Raw::Int),
-        // JSON has no other word for NaN and infinities.
+        // serde_json writes NaN and infinities as null.
         _ => Raw::Number(f64::NAN),
     }
 }
@@ -40,7 +40,7 @@ mod tests {
     }
 
     #[test]
-    fn a_config_of_a_program_is_held_to_the_rules() {
+    fn a_config_made_by_a_program_obeys_the_rules() {
         assert_eq!(config().checked().unwrap(), config());
         let cases: [(TrainConfig, &str); 3] = [
             (TrainConfig { learning_rate: f64::NAN, ..config() }, "TrainConfig: learning_rate = NaN: expected"),

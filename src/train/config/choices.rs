@@ -1,4 +1,4 @@
-//! Settings that are one of a few words, where no other room has a type for them.
+//! Settings whose values are words, if no other module has a type for them.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,15 +6,15 @@ use crate::judge::Choice;
 use crate::ops::weight_dtype::WeightDtype;
 
 words! {
-    /// Where the policy-gradient settings come from that are not given.
+    /// The values of policy-gradient settings that are not given.
     #[derive(Default)]
     pub enum Preset {
-        /// The gradient of the objective itself.
+        /// The exact gradient of the objective.
         #[default]
         Exact = "exact",
         /// The stabilised estimator of the paper.
         Paper = "paper",
-        /// The scripts as released.
+        /// The released scripts.
         ReleasedCode = "released-code",
     }
 }
@@ -22,7 +22,7 @@ words! {
 words! {
     /// Whether prompts are wrapped in the model's chat template.
     pub enum Chat {
-        /// Where the model has one.
+        /// If the model has one.
         Auto = "auto",
         Always = "always",
         Never = "never",
@@ -59,7 +59,7 @@ impl From<SaveDtype> for WeightDtype {
 }
 
 words! {
-    /// The number by which checkpoints are compared.
+    /// The metric that decides which checkpoint is the best.
     #[derive(Default)]
     pub enum BestMetric {
         #[default]
@@ -73,7 +73,7 @@ words! {
 }
 
 impl BestMetric {
-    /// True when a larger one is better.
+    /// True if larger is better.
     pub fn greater_is_better(self) -> bool {
         match self {
             BestMetric::Pearson | BestMetric::Spearman | BestMetric::Kendall => true,
@@ -82,14 +82,14 @@ impl BestMetric {
     }
 }
 
-/// Where the chains of the rows are.
+/// The column with the rows' chains.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub enum ChainColumn {
-    /// `auto`: in a column of one of the known names.
+    /// `auto`: a column with one of the known names.
     #[default]
     Auto,
-    /// `none`: they are ignored.
+    /// `none`: the chains are ignored.
     Ignored,
     /// In the column of this name.
     Named(String),
@@ -121,21 +121,21 @@ mod tests {
     use crate::judge::{CHAT_WORDS, Expectation, ScoreReads};
     use crate::model::weight_policy::WeightPolicy;
 
-    /// The words of other rooms' types are those that serde reads and writes.
+    /// The `WORDS` of these types are those that serde reads and writes.
     #[test]
     fn words_are_what_serde_reads() {
-        fn held<T: Serialize + for<'a> Deserialize<'a>>(words: &[&str]) {
+        fn check<T: Serialize + for<'a> Deserialize<'a>>(words: &[&str]) {
             for word in words {
                 let value: T = serde_json::from_value((*word).into()).unwrap_or_else(|e| panic!("{word}: {e}"));
                 assert_eq!(serde_json::to_value(value).unwrap(), *word);
             }
             assert!(serde_json::from_value::<T>("nonsense".into()).is_err());
         }
-        held::<Expectation>(Expectation::WORDS);
-        held::<ScoreReads>(ScoreReads::WORDS);
-        held::<SaveDtype>(SaveDtype::WORDS);
-        held::<WeightPolicy>(WeightPolicy::WORDS);
-        held::<Chat>(Chat::WORDS);
+        check::<Expectation>(Expectation::WORDS);
+        check::<ScoreReads>(ScoreReads::WORDS);
+        check::<SaveDtype>(SaveDtype::WORDS);
+        check::<WeightPolicy>(WeightPolicy::WORDS);
+        check::<Chat>(Chat::WORDS);
         assert_eq!(Chat::WORDS, CHAT_WORDS);
         let choices = Chat::ALL.iter().map(|chat| Some(Choice::from(*chat)));
         assert!(choices.eq(CHAT_WORDS.map(Choice::<bool>::named)));

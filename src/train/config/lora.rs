@@ -1,11 +1,11 @@
-//! The settings of an adapter, and of the frozen weights under it.
+//! The settings of a LoRA adapter and of the frozen weights under it.
 
 use super::{SettingError, TrainConfig};
 use crate::model::lora::{ALL_LINEAR, LoraSettings};
 
 #[doc(hidden)]
 impl TrainConfig {
-    /// The adapter that is to be trained; `None`: every weight learns, or the adapter that the start model has.
+    /// The new adapter to train; `None`: every weight is trained, or the adapter of the start model.
     pub(crate) fn lora(&self) -> Option<LoraSettings> {
         let r = self.lora_r as usize;
         let targets = self.lora_target_modules.split(',').map(|t| t.trim().to_string()).filter(|t| !t.is_empty()).collect();
@@ -13,7 +13,7 @@ impl TrainConfig {
         (r > 0).then_some(LoraSettings { r, alpha, dropout, rslora: self.use_rslora, targets })
     }
 
-    /// Settings that only an adapter has, or that no adapter can be trained with.
+    /// Refuses settings that need an adapter which is missing, or that do not go together with one.
     pub(super) fn check_lora(&self) -> Result<(), SettingError> {
         let conflict = |message: String| Err(SettingError::Conflict(message));
         if self.lora_r == 0 {

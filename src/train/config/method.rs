@@ -1,4 +1,4 @@
-//! The training methods, and the one table of what tells them apart.
+//! The training methods, and the table of their differences.
 
 use super::{SettingError, TrainConfig};
 use crate::judge::ScoreReads;
@@ -22,25 +22,25 @@ words! {
     }
 }
 
-/// Whose chains of thought a method learns from.
+/// The chains of thought that a method learns from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChainSource {
-    /// The rows' chains, where they have any.
+    /// The rows' chains, if they have any.
     Rows,
-    /// None: the rows' chains are ignored.
-    Nobody,
-    /// Two stages. The first learns from the rows' chains; its judge writes one chain for each row; the second learns from those.
+    /// The rows' chains are ignored.
+    Ignored,
+    /// Two stages: the first learns from the rows' chains, its judge writes one chain per row, and the second learns from those.
     FirstStage,
-    /// Chains that the judge samples at each step.
+    /// Chains that the judge samples in each step.
     Sampled,
 }
 
-/// What a sampled chain earns, where the settings do not say otherwise.
+/// The reward of a sampled chain, unless settings change it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reward {
-    /// REAL: squared error of the expected score, and the other parts as preset and settings weigh them.
+    /// REAL: squared error of the expected score, and other parts with the weights of preset and settings.
     Real,
-    /// 1 if the sampled score is the right one.
+    /// 1 if the sampled score is right.
     Hit,
     /// Squared error of the sampled score.
     SampledSquared,
@@ -52,7 +52,7 @@ pub enum Reward {
     Ranked,
 }
 
-/// What is minimised on given judgements.
+/// The loss on given chains and scores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SupervisedLoss {
     /// Cross-entropy of chain, phrase and score.
@@ -61,17 +61,17 @@ pub struct SupervisedLoss {
     pub squared: bool,
 }
 
-/// What tells one method from another.
+/// The properties of a method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MethodSpec {
     pub chains: ChainSource,
-    /// The loss on given judgements; for methods that sample chains, what their evaluations call the loss.
+    /// The loss on given chains and scores; methods that sample chains report it in evaluations.
     pub supervised: SupervisedLoss,
     /// `None` for methods that sample no chains.
     pub reward: Option<Reward>,
-    /// Whether advantages are divided by the standard deviation of their group under the preset `exact` as well.
+    /// Whether the preset `exact` divides advantages by the standard deviation of their group, too.
     pub normalizes: bool,
-    /// What the README's table says about how it learns.
+    /// The column "by" of the README's table.
     pub by: &'static str,
 }
 
@@ -96,14 +96,14 @@ impl MethodSpec {
 
     /// Whether the rows' chains are read.
     pub fn reads_chains_of_rows(&self) -> bool {
-        self.chains != ChainSource::Nobody
+        self.chains != ChainSource::Ignored
     }
 
-    /// What the README's table says about what is learned from.
+    /// The column "learns from" of the README's table.
     pub fn learns_from(&self) -> &'static str {
         match (self.chains, self.reward) {
             (ChainSource::Rows, _) => "given chains and scores",
-            (ChainSource::Nobody, _) => "given scores, no chain",
+            (ChainSource::Ignored, _) => "given scores, no chain",
             (ChainSource::FirstStage, _) => "chains of its own, with the given scores",
             (ChainSource::Sampled, Some(Reward::Hit | Reward::SampledSquared)) => "chains and scores it samples",
             (ChainSource::Sampled, _) => "chains it samples",
@@ -112,11 +112,11 @@ impl MethodSpec {
 }
 
 impl Method {
-    /// The table.
+    /// The table of methods.
     pub(crate) const fn spec(self) -> MethodSpec {
         match self {
             Method::Sft => MethodSpec::given(ChainSource::Rows, CROSS_ENTROPY, "cross-entropy"),
-            Method::Raft => MethodSpec::given(ChainSource::Nobody, SQUARED, "squared error of the expected score"),
+            Method::Raft => MethodSpec::given(ChainSource::Ignored, SQUARED, "squared error of the expected score"),
             Method::CotRaft => MethodSpec::given(ChainSource::Rows, BOTH, "both"),
             Method::Tract => MethodSpec::given(
                 ChainSource::FirstStage,
@@ -144,19 +144,19 @@ impl Method {
     pub(crate) fn stage(self) -> Method {
         match self.spec().chains {
             ChainSource::FirstStage => Method::CotRaft,
-            ChainSource::Rows | ChainSource::Nobody | ChainSource::Sampled => self,
+            ChainSource::Rows | ChainSource::Ignored | ChainSource::Sampled => self,
         }
     }
 }
 
 #[doc(hidden)]
 impl TrainConfig {
-    /// True for methods that write their own chains at each step.
+    /// True for methods that sample chains in each step.
     pub(crate) fn samples_chains(&self) -> bool {
         self.method.spec().samples_chains()
     }
 
-    /// Refuses a score that is read from a chain which the method does not have.
+    /// Refuses to read the score from the chain if the method has no chains.
     pub(in crate::train) fn check_score_reads(&self, reads: ScoreReads) -> Result<(), SettingError> {
         if reads == ScoreReads::Chain && !self.method.spec().reads_chains_of_rows() {
             let found = format!("score_reads = chain: {} has no chain for the score to be read from", self.method);
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn what_samples_has_a_reward() {
+    fn methods_that_sample_chains_have_a_reward() {
         for method in Method::ALL {
             let spec = method.spec();
             assert_eq!(spec.samples_chains(), spec.reward.is_some(), "{method}");
@@ -189,7 +189,7 @@ mod tests {
         }
     }
 
-    /// The README's table of methods is this one.
+    /// The README's table of methods agrees with [`Method::spec`].
     #[test]
     fn the_readme_lists_the_methods() {
         let readme = include_str!("../../../README.md");

@@ -1,6 +1,6 @@
-//! What a training run is asked to do, put together from four layers: defaults, the config file, the environment
-//! (`JURIST_<KEY>`), and flags; a later layer wins. Each value is checked against the table in [`settings`], and a message
-//! about it names the layer it came from. The names are those of transformers and TRL where the meaning is the same.
+//! The settings of a training run, from four layers: defaults, the config file, the environment (`JURIST_<KEY>`), and flags. A
+//! later layer wins. Each value is checked against the table in [`settings`], and error messages name its layer. The names are those
+//! of transformers and TRL where the meaning is the same.
 
 mod checked;
 pub mod choices;
@@ -27,14 +27,14 @@ pub use method::Method;
 pub use settings::{KEYS, TrainConfig};
 pub use suggest::closest;
 
-/// Where a value was written.
+/// Where a value comes from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SettingSource {
     /// A config file, by its path.
     File(String),
     /// An environment variable, by its name.
     Env(String),
-    /// A flag, as it is written.
+    /// A flag, as the user writes it.
     Flag(String),
 }
 
@@ -68,7 +68,7 @@ fn did_you_mean(hint: &Option<&'static str>) -> String {
     hint.map(|word| format!("; did you mean `{word}`?")).unwrap_or_default()
 }
 
-/// `resume_from_checkpoint`: `true`, `false`, or a checkpoint's folder.
+/// The setting `resume_from_checkpoint`: `true`, `false`, or a checkpoint's folder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Resume {
@@ -91,7 +91,7 @@ impl Resume {
     }
 }
 
-/// Settings under way: the layers so far, each value with its origin.
+/// The layers merged so far: each value with its source.
 #[derive(Debug, Default)]
 pub struct Layers {
     values: BTreeMap<&'static str, (Value, SettingSource)>,
@@ -99,12 +99,12 @@ pub struct Layers {
 }
 
 impl Layers {
-    /// The text of a key, where some layer has it.
+    /// The text of a key, if a layer sets it.
     pub fn text(&self, name: &str) -> Option<&str> {
         self.values.get(name)?.0.as_str()
     }
 
-    /// Lays one value over what was there.
+    /// Sets one value, in place of an earlier layer's.
     pub fn put(&mut self, name: &str, raw: &Raw, origin: SettingSource) -> Result<(), SettingError> {
         let Some(key) = keys::find(name) else {
             return Err(SettingError::Unknown { origin, key: name.into(), hint: closest(name, names()) });
@@ -121,8 +121,8 @@ impl Layers {
         Ok(())
     }
 
-    /// Lays the environment over the config file: every `JURIST_<KEY>`. A variable that names no setting is a warning
-    /// (it may belong to something else) with the likely meaning, when it resembles one.
+    /// Adds the layer of the environment: every `JURIST_<KEY>`. An unknown variable that resembles a setting gives a warning with
+    /// the likely meaning; it may belong to something else.
     pub fn put_env(&mut self, vars: impl IntoIterator<Item = (String, String)>) -> Result<(), SettingError> {
         for (name, value) in vars {
             let Some(key) = name.strip_prefix("JURIST_").map(str::to_ascii_lowercase) else { continue };
@@ -136,18 +136,18 @@ impl Layers {
         Ok(())
     }
 
-    /// Lays one `--set KEY=VALUE` over the rest. Hyphens in the key count as underscores.
+    /// Adds one `--set KEY=VALUE`. Hyphens in the key count as underscores.
     pub fn put_set(&mut self, text: &str) -> Result<(), SettingError> {
         let Some((key, value)) = text.split_once('=').filter(|(key, _)| !key.trim().is_empty()) else {
             return Err(SettingError::MalformedSet { text: text.into() });
         };
         let value = value.trim();
-        // A quoted value, as one would write it in the file, means the same here.
+        // A value may be quoted as in the config file.
         let bare = value.strip_prefix('"').and_then(|v| v.strip_suffix('"')).unwrap_or(value);
         self.put(&key.trim().replace('-', "_"), &Raw::Bare(bare.into()), SettingSource::Flag("--set".into()))
     }
 
-    /// Lays a TOML text over the defaults. `name` is the file's, for messages.
+    /// Adds the layer of a config file. `name` is the file's name, for messages.
     #[cfg(all(feature = "toml", not(target_arch = "wasm32")))]
     pub fn put_toml(&mut self, text: &str, name: &str) -> Result<(), super::TrainError> {
         let origin = SettingSource::File(name.into());
@@ -155,7 +155,7 @@ impl Layers {
             origin: origin.clone(),
             message: e.to_string().trim_end().to_string(),
         })?;
-        // `method` first: a misspelt one is the news, whatever else is wrong.
+        // `method` first: if it is misspelt, that is the error to report.
         let (method, rest): (Vec<_>, Vec<_>) = table.into_iter().partition(|(name, _)| name == "method");
         for (key, value) in method.into_iter().chain(rest) {
             self.put(&key, &raw_of_toml(value), origin.clone())?;
@@ -163,28 +163,28 @@ impl Layers {
         Ok(())
     }
 
-    /// What was noticed but is no error.
+    /// Warnings about settings that are not errors.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// The config that these layers make, checked as a whole.
+    /// The config of these layers, checked as a whole.
     pub fn resolve(&self) -> Result<TrainConfig, SettingError> {
-        let config = self.laid()?;
+        let config = self.merged()?;
         config.check(true)?;
         Ok(config)
     }
 
-    /// The same for a plan of memory, which needs no output folder, and rows only where they are named.
+    /// The same for a memory plan, which needs neither an output folder nor rows.
     pub fn resolve_to_plan(&self) -> Result<TrainConfig, SettingError> {
-        let config = self.laid()?;
+        let config = self.merged()?;
         config.check(false)?;
         Ok(config)
     }
 
-    fn laid(&self) -> Result<TrainConfig, SettingError> {
+    fn merged(&self) -> Result<TrainConfig, SettingError> {
         let map: Map<String, Value> = self.values.iter().map(|(k, (v, _))| (k.to_string(), v.clone())).collect();
-        // Each value fits its key, so this can fail only if the table and the struct disagree; a test holds that.
+        // Each value fits its key, so this can fail only if the table and the struct disagree; a test checks that.
         serde_json::from_value(Value::Object(map)).map_err(|e| SettingError::Conflict(e.to_string()))
     }
 }
@@ -209,8 +209,8 @@ fn raw_of_toml(value: toml::Value) -> Raw {
 
 #[doc(hidden)]
 impl TrainConfig {
-    /// What no single value shows: settings that are needed, and settings that do not go together. What is not to run needs
-    /// no rows and no output folder.
+    /// Checks what no single value shows: missing settings, and conflicts between settings. Only a config `to_run` needs rows and
+    /// an output folder.
     fn check(&self, to_run: bool) -> Result<(), SettingError> {
         let reads_rows = to_run || !self.train_file.is_empty();
         let conflict = |message: &str| Err(SettingError::Conflict(message.into()));
@@ -256,7 +256,7 @@ impl TrainConfig {
         self.check_evaluation()
     }
 
-    /// The scale that the `scale` setting writes, where it is given.
+    /// The scale of the setting `scale`, if it is given.
     pub fn scale(&self) -> Result<Option<Scale>, SettingError> {
         let parse = |text: &str| text.parse().map_err(|e: crate::judge::JudgeError| SettingError::Conflict(e.to_string()));
         self.scale.as_deref().map(parse).transpose()
@@ -287,13 +287,13 @@ impl TrainConfig {
         Ok(())
     }
 
-    /// Rows in one optimiser step (the last step of an epoch may have fewer).
+    /// Rows per step (the last step of an epoch may have fewer).
     pub(crate) fn rows_per_step(&self) -> usize {
         self.per_device_train_batch_size as usize * self.gradient_accumulation_steps as usize
     }
 
-    /// Number of optimiser steps on `rows` rows, counted as transformers does: an epoch's last step may be short, and
-    /// no step crosses an epoch.
+    /// Number of steps on `rows` rows, counted as in transformers: the last step of an epoch may have fewer rows, and no step
+    /// crosses the end of an epoch.
     pub(crate) fn total_steps(&self, rows: usize) -> u64 {
         if self.max_steps > 0 {
             return self.max_steps as u64;
@@ -307,33 +307,33 @@ impl TrainConfig {
         if self.warmup_steps > 0 { self.warmup_steps } else { (total as f64 * self.warmup_ratio).ceil() as u64 }
     }
 
-    /// The learning rate's course over a run of `total` steps.
+    /// The learning rate schedule of a run of `total` steps.
     pub(crate) fn schedule(&self, total: u64) -> Schedule {
         let (decay, base) = (self.lr_scheduler_type, self.learning_rate);
         Schedule { decay, base, warmup: self.warmup(total), total, floor: self.min_lr_ratio }
     }
 
-    /// What [`TrainConfig::to_toml`] wrote; `None` for any other text, and in a build without the cargo feature `toml`.
+    /// Reads what [`TrainConfig::to_toml`] wrote; `None` for any other text, and in a build without the cargo feature `toml`.
     #[cfg(all(feature = "toml", not(target_arch = "wasm32")))]
     pub(crate) fn from_toml(text: &str) -> Option<Self> {
         toml::from_str(text).ok()
     }
 
-    /// Nothing can be read without the cargo feature `toml`.
+    /// Always `None`, because this build lacks the cargo feature `toml`.
     #[cfg(all(not(feature = "toml"), not(target_arch = "wasm32")))]
     pub(crate) fn from_toml(_: &str) -> Option<Self> {
         None
     }
 
-    /// The resolved config as a TOML text: every setting that has a value, always in the same order, so that equal
-    /// configs give equal bytes. `resume_from_checkpoint` is left out: it says how a run was continued, not what it is.
+    /// The resolved config as a TOML text: every setting that has a value, always in the same order, so that equal configs give
+    /// equal bytes. `resume_from_checkpoint` is left out, because it does not change what is trained.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn to_toml(&self) -> Result<String, SettingError> {
-        let described = TrainConfig { resume_from_checkpoint: Resume::default(), ..self.clone() };
-        toml::to_string(&described).map_err(|e| SettingError::Conflict(format!("the config cannot be written as TOML: {e}")))
+        let config = TrainConfig { resume_from_checkpoint: Resume::default(), ..self.clone() };
+        toml::to_string(&config).map_err(|e| SettingError::Conflict(format!("the config cannot be written as TOML: {e}")))
     }
 
-    /// The settings in which two configs differ, each as `key: mine, theirs`; for a word of warning on resume.
+    /// The settings in which two configs differ, each as `key: mine, theirs`, for a warning on resume.
     pub(crate) fn differences(&self, other: &TrainConfig) -> Vec<String> {
         let (Ok(Value::Object(mine)), Ok(Value::Object(theirs))) = (serde_json::to_value(self), serde_json::to_value(other))
         else {

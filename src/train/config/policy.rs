@@ -1,4 +1,4 @@
-//! The settings of the policy-gradient methods: presets, what overrides them, and what does not go together.
+//! The settings of the policy-gradient methods: presets, overrides, and conflicts.
 
 use super::method::{ChainSource, Reward};
 use super::{Preset, SettingError, TrainConfig};
@@ -8,7 +8,7 @@ use crate::train::objective::advantage::AdvantageSettings;
 use crate::train::objective::policy::{Aggregation, PolicySettings};
 use crate::train::objective::reward::RewardSettings;
 
-/// What a preset says where the config does not.
+/// The values of a preset, used where the config has none.
 struct Estimator {
     refinement: f64,
     log_prob: f64,
@@ -21,7 +21,7 @@ struct Estimator {
     top_p: f64,
 }
 
-/// The gradient of the objective itself: nothing is rescaled.
+/// The exact gradient of the objective: nothing is rescaled.
 const EXACT: Estimator = Estimator {
     refinement: 1.0,
     log_prob: 1.0,
@@ -34,10 +34,10 @@ const EXACT: Estimator = Estimator {
     top_p: 1.0,
 };
 
-/// Leave one out, divided by the group's std, clipped to ±1 (Zhang et al., stabilised estimator).
+/// Leave-one-out advantages divided by the group's std and clipped to ±1 (Zhang et al., stabilised estimator).
 const PAPER: Estimator = Estimator { normalize: true, clip: 1.0, expectation: Expectation::FullVocabulary, ..EXACT };
 
-/// The scripts as released: p(y) with an advantage of its own, mean over tokens, no refinement, nucleus sampling.
+/// The released scripts: p(y) with an advantage of its own, mean over tokens, no refinement, nucleus sampling.
 const RELEASED: Estimator = Estimator {
     refinement: 0.0,
     log_prob: 0.0,
@@ -48,12 +48,12 @@ const RELEASED: Estimator = Estimator {
     ..PAPER
 };
 
-/// What GRPO is on top of the exact form.
+/// The exact preset of GRPO, which divides by the group's std.
 const GRPO: Estimator = Estimator { normalize: true, ..EXACT };
 
 #[doc(hidden)]
 impl TrainConfig {
-    /// What is learned from given judgements; for methods that write chains, what their evaluations call the loss.
+    /// The loss on given chains and scores; methods that sample chains report it in evaluations.
     pub(crate) fn supervision(&self) -> Supervision {
         let loss = self.method.spec().supervised;
         let cross_entropy = if loss.cross_entropy { 1.0 } else { 0.0 };
@@ -66,7 +66,7 @@ impl TrainConfig {
         self.expectation.unwrap_or(self.estimator().expectation)
     }
 
-    /// The reward of a chain: what is the same for all presets, but for REAL's own parts.
+    /// The weights of the reward parts. Only REAL's depend on the preset.
     fn reward(&self) -> RewardSettings {
         let none = RewardSettings { expectation: self.expectation(), ..RewardSettings::NONE };
         match self.method.spec().reward {
@@ -86,10 +86,10 @@ impl TrainConfig {
         }
     }
 
-    /// What the preset says.
+    /// The values of the preset.
     fn estimator(&self) -> &'static Estimator {
         match self.preset {
-            // GRPO divides by the group's std, whatever else is asked for.
+            // GRPO always divides by the group's std.
             Preset::Exact if self.method.spec().normalizes => &GRPO,
             Preset::Exact => &EXACT,
             Preset::Paper => &PAPER,
@@ -97,12 +97,12 @@ impl TrainConfig {
         }
     }
 
-    /// Share of the probability that chains are sampled from.
+    /// Nucleus probability of sampling.
     pub(crate) fn sampling_top_p(&self) -> f64 {
         self.top_p.unwrap_or(self.estimator().top_p)
     }
 
-    /// The policy-gradient settings of this run; `max_tokens` is the longest chain.
+    /// The policy-gradient settings of this run; `max_tokens` is the limit of a chain.
     pub fn policy(&self, max_tokens: usize) -> PolicySettings {
         let preset = self.estimator();
         let reward = self.reward();
@@ -129,7 +129,7 @@ impl TrainConfig {
         }
     }
 
-    /// Settings that would train another policy than the one that is sampled, or nothing at all.
+    /// Refuses settings that would train a policy other than the sampled one, or nothing at all.
     pub(super) fn check_policy(&self) -> Result<(), SettingError> {
         let conflict = |message: String| Err(SettingError::Conflict(message));
         if self.chains_from.is_some() && self.method.spec().chains != ChainSource::FirstStage {

@@ -1,12 +1,12 @@
-//! "Did you mean": the known word nearest to a mistyped one.
+//! "Did you mean": finds the known word nearest to a mistyped one.
 
 use strsim::osa_distance;
 
-/// The candidate nearest to `word`, when it is near enough to be what was meant.
+/// The candidate nearest to `word`, if it is near enough to be what was meant.
 ///
-/// Case is ignored and hyphens count as underscores. A candidate is near when at most a third of the word's letters
-/// (and at least one) would have to change, or when one of the two begins with the other (`lr_scheduler` for
-/// `lr_scheduler_type`). Ties go to the candidate named first.
+/// Case is ignored and hyphens count as underscores. A candidate is near if at most a third of the word's letters
+/// (and at least one) would have to change, or if one of the two begins with the other (`lr_scheduler` for
+/// `lr_scheduler_type`). Of equally near candidates the first is returned.
 pub fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase().replace('-', "_");
     let limit = (word.chars().count() / 3).max(1);
@@ -26,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nearest() {
+    fn mistyped_words_find_the_nearest_one() {
         let known = ["learning_rate", "seed", "lr_scheduler_type", "warmup_steps", "save_steps"];
         assert_eq!(closest("lerning-rate", known), Some("learning_rate"));
         assert_eq!(closest("Learning_Rate", known), Some("learning_rate"));

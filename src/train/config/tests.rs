@@ -1,7 +1,7 @@
 use super::*;
 use crate::train::TrainError;
 
-/// The smallest config that is complete.
+/// The smallest complete config.
 const BASE: &str = "model_name_or_path = \"m\"\ntrain_file = \"t.jsonl\"\noutput_dir = \"out\"\n";
 
 fn from_toml(text: &str) -> Result<TrainConfig, TrainError> {
@@ -11,7 +11,7 @@ fn from_toml(text: &str) -> Result<TrainConfig, TrainError> {
 }
 
 #[test]
-fn table_and_struct_agree() {
+fn the_table_of_keys_and_the_struct_agree() {
     let all = TrainConfig {
         model_name_or_path: Some("m".into()),
         init: Some("i".into()),
@@ -32,7 +32,7 @@ fn table_and_struct_agree() {
         assert!(help == help.trim() && !help.contains("  ") && !help.ends_with('.') && help.len() > 9, "{}: {help:?}", key.name);
     }
     assert_eq!(keys::find("seed").unwrap().help(), "Seed of weights and data order");
-    // Each default that is set is one that its key allows.
+    // Each key allows its default.
     for (name, value) in serde_json::to_value(TrainConfig::default()).unwrap().as_object().unwrap() {
         let raw = match value {
             Value::Null => continue,
@@ -45,7 +45,7 @@ fn table_and_struct_agree() {
 }
 
 #[test]
-fn layers_in_order() {
+fn later_layers_win() {
     let mut layers = Layers::default();
     layers
         .put_toml(&format!("{BASE}learning_rate = 1e-4\nseed = 1\nmax_steps = 5\nscale = \"0..4=0..1\"\n"), "run.toml")
@@ -96,7 +96,7 @@ fn steps_as_transformers_counts_them() {
 }
 
 #[test]
-fn a_scale_that_is_none_is_said_so() {
+fn a_malformed_scale_is_an_error() {
     let config = TrainConfig { scale: Some("5..1".into()), ..TrainConfig::default() };
     assert!(config.scale().unwrap_err().to_string().starts_with("scale `5..1`"));
 }
@@ -155,7 +155,7 @@ const MALFORMED: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn malformed_configs() {
+fn malformed_configs_are_refused_with_a_message() {
     for (text, message) in MALFORMED {
         let error = from_toml(&format!("{BASE}{text}\n")).expect_err(text);
         assert!(error.is_usage(), "{text}");
@@ -164,7 +164,7 @@ fn malformed_configs() {
 }
 
 #[test]
-fn incomplete_configs() {
+fn incomplete_configs_are_refused_with_a_message() {
     for (text, message) in [
         (
             "",
@@ -192,7 +192,7 @@ fn incomplete_configs() {
 }
 
 #[test]
-fn not_toml() {
+fn a_config_that_is_not_toml_is_refused() {
     let error = from_toml("seed = \n").unwrap_err();
     assert!(error.is_usage());
     let message = error.to_string();
@@ -201,7 +201,7 @@ fn not_toml() {
 }
 
 #[test]
-fn malformed_flags_and_environment() {
+fn malformed_flags_and_variables_are_refused() {
     let mut layers = Layers::default();
     assert_eq!(
         layers.put_set("learning_rate").unwrap_err().to_string(),

@@ -1,4 +1,4 @@
-//! Rows as training sees them: prepared examples, the order in which they come, and how they lie in a packed batch.
+//! The training data: rows as prepared examples, their order, and packed batches of them.
 
 pub mod examples;
 pub mod order;

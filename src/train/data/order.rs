@@ -1,37 +1,37 @@
-//! In which order the rows are seen. Each epoch is a permutation that depends on (seed, epoch) alone, so the whole
-//! state of the order is two numbers.
+//! The order of the training rows. Each epoch is a permutation that depends only on seed and epoch, so the state of the order is
+//! two numbers.
 
 use serde::{Deserialize, Serialize};
 
 use crate::random::Stream;
 use crate::train::TrainError;
 
-/// Keys the streams of data orders; the low 32 bits hold the epoch.
+/// Separates the random streams of data orders from all others; the low 32 bits hold the epoch.
 const PURPOSE: u64 = 0x0D_DE << 32;
 
-/// A place in the data: everything a checkpoint must keep of the order.
+/// A position in the data: all that a checkpoint stores of the order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
     pub epoch: u64,
-    /// Rows of this epoch already seen; less than the number of rows (an epoch's end is the next one's start).
+    /// Rows of this epoch already seen; less than the number of rows (the end of an epoch is the start of the next).
     pub position: u64,
-    /// Number of rows in the data, to notice that it changed.
+    /// Number of rows in the data, to detect that it changed.
     pub rows: u64,
 }
 
 impl Cursor {
-    /// Epochs that were seen, as a fraction.
+    /// Epochs seen so far, as a fraction.
     pub(in crate::train) fn epochs(&self) -> f64 {
         self.epoch as f64 + self.position as f64 / self.rows.max(1) as f64
     }
 }
 
-/// Walks through `rows` rows, epoch after epoch, each in its own order.
+/// Yields the rows epoch after epoch, each epoch in its own order.
 #[derive(Clone, Debug)]
 pub struct DataOrder {
     seed: u64,
     cursor: Cursor,
-    /// The order of the cursor's epoch.
+    /// The permutation of the cursor's epoch.
     permutation: Vec<u32>,
 }
 
@@ -41,7 +41,7 @@ impl DataOrder {
         Self::resume(seed, rows, Cursor { rows: rows as u64, ..Cursor::default() })
     }
 
-    /// The order of `seed`, from a place that [`DataOrder::cursor`] gave. Fails when the data has another length now.
+    /// The order of `seed` from a cursor that [`DataOrder::cursor`] returned. Fails if the data now has another length.
     pub fn resume(seed: u64, rows: usize, cursor: Cursor) -> Result<Self, TrainError> {
         if rows == 0 {
             return Err(TrainError::NoRows { why: "check train_file, and max_length if rows were skipped as too long".into() });
@@ -62,7 +62,7 @@ impl DataOrder {
         Ok(DataOrder { seed, cursor, permutation: permutation(seed, rows as u32, cursor.epoch) })
     }
 
-    /// Indices of the next rows: `count` of them, or what the epoch has left. A batch never crosses an epoch's end.
+    /// Indices of the next `count` rows, or of those left in the epoch. A batch never crosses the end of an epoch.
     pub fn next_rows(&mut self, count: usize) -> Vec<usize> {
         let start = self.cursor.position as usize;
         let end = start.saturating_add(count.max(1)).min(self.permutation.len());
@@ -76,7 +76,7 @@ impl DataOrder {
         batch
     }
 
-    /// Where the walk stands.
+    /// The current position.
     pub fn cursor(&self) -> Cursor {
         self.cursor
     }
@@ -87,7 +87,7 @@ impl DataOrder {
     }
 }
 
-/// The order of one epoch.
+/// The permutation of one epoch.
 fn permutation(seed: u64, rows: u32, epoch: u64) -> Vec<u32> {
     let mut order: Vec<u32> = (0..rows).collect();
     Stream::new(seed, PURPOSE ^ epoch).shuffle(&mut order);

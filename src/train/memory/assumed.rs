@@ -1,7 +1,7 @@
-//! A start out of a config.json alone: no rows, no weights, no tokenizer.
+//! The inputs of a run from a config.json alone: without rows, weights and tokenizer.
 //!
-//! What they would decide is assumed to be the most that the settings allow: every row is as long as `max_length` lets it be,
-//! every score is one token, and the phrase has a token a word and one more.
+//! Their sizes are assumed to be the largest that the settings allow: every row has `max_length` tokens, every score is one
+//! token, and the phrase has one token per word and one more.
 
 use std::path::Path;
 
@@ -13,35 +13,35 @@ use crate::model::error::ModelError;
 use crate::model::init::Init;
 use crate::model_folder::FolderWeights;
 use crate::text::{SpecialTokens, word_level};
-use crate::train::data::examples::{Prepared, Prompt, room_for_prompt};
-use crate::train::data::pack::Example;
+use crate::train::data::examples::{LabelledPrompt, Prepared, longest_prompt};
+use crate::train::data::pack::TrainExample;
 use crate::train::run::start::{RunInputs, overrides, start_folder};
 
-/// The start of a run of `config`, without rows.
+/// The inputs of a run of `config`, without rows.
 ///
 /// # Errors
-/// No readable config.json; a scale that cannot be one.
-pub(super) fn start(config: &TrainConfig) -> Result<RunInputs, TrainError> {
+/// An unreadable config.json; a malformed scale.
+pub(super) fn inputs(config: &TrainConfig) -> Result<RunInputs, TrainError> {
     let FolderWeights { source: model, adapter, base, dtype, matrix_dtype, .. } = model(config)?;
-    // Nobody asks it for anything: what a tokenizer would say is said below.
+    // A stand-in that encodes nothing: the sizes a tokenizer would decide are assumed below.
     let unknown = SpecialTokens { unk: Some("<unk>".into()), ..SpecialTokens::default() };
     let tokenizer = word_level(&["word"], &unknown)?;
-    let no_rows =
+    let overrides =
         JudgeOverrides { template: Some(Choice::Is(Template::Plain)), chat: Some(Choice::Is(false)), ..overrides(config)? };
-    let settings = JudgeSettings::resolve(stored(config)?, &no_rows, &tokenizer, &[])?;
+    let settings = JudgeSettings::resolve(stored_settings(config)?, &overrides, &tokenizer, &[])?;
     config.check_score_reads(settings.score_reads)?;
-    // A template that cannot be read is refused here too.
+    // Refuses an unreadable template.
     settings.prompt(&tokenizer)?;
     let scores = (0..settings.scale.len() as u32).map(|score| vec![score]).collect();
     let phrase = vec![0; settings.phrase.split_whitespace().count() + 1];
-    let unusable = |(_, found): (usize, String)| TrainError::Setting(SettingError::Conflict(found));
-    let tokens = ScoreTokens::new(scores, None, phrase.clone(), phrase).map_err(unusable)?;
+    let conflict = |(_, found): (usize, String)| TrainError::Setting(SettingError::Conflict(found));
+    let tokens = ScoreTokens::new(scores, None, phrase.clone(), phrase).map_err(conflict)?;
     let layout = BatchLayout { tokens: &tokens, reads: settings.score_reads };
     let (rows, max_tokens) = rows_for(config, model.config(), layout, &settings.scale)?;
-    let size = rows.first().map_or(0, |e| e.prompt.ids.len());
+    let prompt_tokens = rows.first().map_or(0, |e| e.prompt.ids.len());
     let longest = match config.samples_chains() {
-        true => format!("prompts of {size} tokens, chains of {max_tokens}"),
-        false => format!("rows of {} tokens", size + rows.first().map_or(0, |e| e.fed.len()) + 1),
+        true => format!("prompts of {prompt_tokens} tokens, chains of {max_tokens}"),
+        false => format!("rows of {} tokens", prompt_tokens + rows.first().map_or(0, |e| e.continuation.len()) + 1),
     };
     let mut notes = vec![format!(
         "no train_file: rows are assumed to be the longest that the settings allow ({longest}), scores to have one token each"
@@ -54,12 +54,12 @@ pub(super) fn start(config: &TrainConfig) -> Result<RunInputs, TrainError> {
     Ok(RunInputs { tokenizer, model, adapter, base, matrix_dtype, dtype, settings, tokens, train, eval: None, inherited, notes })
 }
 
-/// One packed batch of the longest rows, and tokens of the longest chain.
+/// One packed batch of the longest rows, and the limit of a chain in tokens.
 ///
 /// # Errors
-/// A method that writes chains without `max_completion_length`; a context with no room for a prompt.
-pub(super) fn rows(config: &TrainConfig, start: &RunInputs) -> Result<(Vec<Example>, usize), TrainError> {
-    rows_for(config, start.model.config(), start.layout(), &start.settings.scale)
+/// A method that writes chains without `max_completion_length`; a context without room for a prompt.
+pub(super) fn rows(config: &TrainConfig, inputs: &RunInputs) -> Result<(Vec<TrainExample>, usize), TrainError> {
+    rows_for(config, inputs.model.config(), inputs.layout(), &inputs.settings.scale)
 }
 
 fn rows_for(
@@ -67,7 +67,7 @@ fn rows_for(
     model: &Config,
     layout: BatchLayout,
     scale: &Scale,
-) -> Result<(Vec<Example>, usize), TrainError> {
+) -> Result<(Vec<TrainExample>, usize), TrainError> {
     let chain = config.max_completion_length as usize;
     if config.samples_chains() && chain == 0 {
         let why = "without a train_file there are no chains to take a length from";
@@ -75,18 +75,18 @@ fn rows_for(
     }
     let context = model.max_position_embeddings;
     let stem = layout.tokens.stem.len();
-    // Prompt, chain and phrase of a row, in tokens: all but the score.
+    // Most tokens of a row without its score.
     let most = context.min(config.max_length as usize).saturating_sub(layout.depth(0, 1));
-    let (prompt, fed) = if config.samples_chains() {
-        (most.saturating_sub(stem).min(room_for_prompt(layout, context, chain)), stem)
+    let (prompt, continuation) = if config.samples_chains() {
+        (most.saturating_sub(stem).min(longest_prompt(layout, context, chain)), stem)
     } else {
-        let fed = match (config.method.spec().reads_chains_of_rows(), chain) {
+        let continuation = match (config.method.spec().reads_chains_of_rows(), chain) {
             (false, _) => stem,
             (true, 0) => most,
             (true, chain) => chain + stem,
         };
-        let fed = fed.min(most.saturating_sub(1));
-        (most - fed, fed)
+        let continuation = continuation.min(most.saturating_sub(1));
+        (most - continuation, continuation)
     };
     if prompt == 0 {
         let found = format!(
@@ -96,19 +96,19 @@ fn rows_for(
         return Err(SettingError::Conflict(found).into());
     }
     let value = scale.min();
-    let prompt = Prompt { ids: vec![0; prompt], ends_in_space: false, label: scale.split(value)?, value };
-    let row = Example { prompt, fed: vec![0; fed] };
+    let prompt = LabelledPrompt { ids: vec![0; prompt], ends_in_space: false, label: scale.split(value)?, value };
+    let row = TrainExample { prompt, continuation: vec![0; continuation] };
     Ok((vec![row; config.per_device_train_batch_size as usize], chain))
 }
 
-/// The settings of the judge that training starts from, if it is one.
-fn stored(config: &TrainConfig) -> Result<Option<JudgeSettings>, TrainError> {
-    let named = config.model_name_or_path.as_deref().map(Path::new).filter(|path| !path.is_file());
-    let folder = named.map(|path| start_folder(config, path)).transpose()?;
+/// The judge settings of the start model, if it has any.
+fn stored_settings(config: &TrainConfig) -> Result<Option<JudgeSettings>, TrainError> {
+    let path = config.model_name_or_path.as_deref().map(Path::new).filter(|path| !path.is_file());
+    let folder = path.map(|path| start_folder(config, path)).transpose()?;
     Ok(folder.as_ref().map(JudgeSettings::of_folder).transpose()?.flatten())
 }
 
-/// The model out of its config alone: a file, or that of a folder. Bundles and adapters are opened as they are.
+/// The model from its config alone: that of a file, or of a folder. Bundles and adapters are opened with their weights.
 fn model(config: &TrainConfig) -> Result<FolderWeights, TrainError> {
     let named = config.model_name_or_path.as_deref();
     let path = named.or(config.init.as_deref()).unwrap_or_default();
@@ -126,7 +126,7 @@ fn model(config: &TrainConfig) -> Result<FolderWeights, TrainError> {
             None => model,
         }
     };
-    // A model from scratch is f32, whatever its config says.
+    // A model from scratch is always f32.
     let dtype = model.dtype.filter(|_| named.is_some()).unwrap_or_default();
     let source = Box::new(Init::new(model, config.seed));
     Ok(FolderWeights { source, adapter: None, base: None, dtype, matrix_dtype: dtype, notes: Vec::new() })

@@ -1,51 +1,51 @@
-//! Levers: settings that make a run smaller, and by how much. Their effect is measured, by planning again with each pulled.
+//! Levers: settings that reduce the memory of a run. The plan is computed again with each of them to measure its effect.
 
 use serde_json::Value;
 
 use super::super::TrainError;
 use super::super::config::{SettingError, TrainConfig};
-use super::{Beginning, Measured};
+use super::{PeakMemory, PlannedRun};
 use crate::gpu::Gpu;
 use crate::model::weight_policy::WeightPolicy;
 use crate::ops::weight_dtype::WeightDtype;
 
-/// What pulling a lever would do.
+/// A change of one setting, and its effect.
 #[derive(Clone, Debug)]
 pub struct Lever {
     pub setting: &'static str,
     pub from: String,
-    /// The gentlest of the values that were tried which makes the run fit, or the last.
+    /// The first of the tried values that makes the run fit, or the last one.
     pub to: String,
     /// What it means for the training.
     pub means: &'static str,
-    /// How much it changes what is learned, by its place among all levers; less is gentler.
-    pub price: usize,
-    /// Bytes that the run then holds.
+    /// Position in the list of candidates. A lower rank changes the training less.
+    pub rank: usize,
+    /// Bytes of the run with the change.
     pub total: u64,
-    /// Bytes less than before.
+    /// Bytes saved.
     pub saves: u64,
     pub fits: bool,
 }
 
-/// What decides which values are worth trying.
+/// What decides which values to try.
 struct Situation<'a> {
     config: &'a TrainConfig,
     /// Tokens of the longest row and of the longest chain.
     longest_row: u64,
     longest_chain: u64,
     evaluates: bool,
-    /// Whether an adapter learns beside frozen weights.
+    /// Whether an adapter is trained on frozen weights.
     frozen: bool,
 }
 
-/// A setting and the values to try, the gentlest first; none where it has no effect or is as low as it can be.
+/// A setting and the values to try, the mildest first. There are none if the setting has no effect or cannot be lowered.
 struct Candidate {
     setting: &'static str,
     values: fn(&Situation) -> Vec<Value>,
     means: &'static str,
 }
 
-/// The gentlest first: what costs time, what changes the model that learns, what changes what it learns from.
+/// The mildest first: changes that cost time, then changes of the trained model, then changes of the training data.
 const CANDIDATES: &[Candidate] = &[
     Candidate {
         setting: "per_device_train_batch_size",
@@ -95,7 +95,7 @@ const CANDIDATES: &[Candidate] = &[
     Candidate { setting: "max_length", values: |s| parts(s.longest_row, 16), means: "longer rows are left out" },
 ];
 
-/// `n` halved again and again, down to `least`.
+/// `n` halved repeatedly, down to `least`.
 fn halves(n: u64, least: u64) -> Vec<Value> {
     std::iter::successors(Some(n / 2), |n| Some(n / 2)).take_while(|n| *n >= least.max(1)).map(Value::from).collect()
 }
@@ -105,124 +105,124 @@ fn parts(n: u64, least: u64) -> Vec<Value> {
     [3, 2, 1].map(|quarters| n * quarters / 4).into_iter().filter(|part| *part >= least).map(Value::from).collect()
 }
 
-/// Words for frozen weights that are smaller than those of this policy.
+/// Names of the dtypes that are smaller than those of this policy.
 fn smaller_weights(policy: WeightPolicy) -> Vec<Value> {
-    // What `auto` stands for may be any of them; one that saves nothing is no lever.
+    // `auto` may mean any of them; a change that saves nothing is left out later.
     let bits = policy.of_stored(WeightDtype::F32).bits();
     let smaller = [WeightDtype::Bf16, WeightDtype::Q8, WeightDtype::Q4].into_iter().filter(|dtype| dtype.bits() < bits);
     smaller.map(|dtype| Value::from(dtype.name())).collect()
 }
 
-/// Plans again and again, for the same adapter, rows and memory.
+/// Plans variants of a run for the same adapter, rows and available memory.
 struct Planner<'a> {
     gpu: &'a Gpu,
-    beginning: &'a Beginning<'a>,
+    run: &'a PlannedRun<'a>,
     available: Option<u64>,
 }
 
 impl Planner<'_> {
-    /// A run that nothing is known of but a limit of the adapter fits where that is kept.
-    fn fits(&self, measured: &Measured) -> bool {
-        measured.fits(self.available).unwrap_or(true)
+    /// Whether a plan fits. If the available memory is unknown, only the adapter's limits count.
+    fn fits(&self, peak: &PeakMemory) -> bool {
+        peak.fits(self.available).unwrap_or(true)
     }
 
-    /// What candidate number `price` would do to a run of `config`, which holds `before` bytes; `None` where it does nothing.
-    /// With it, the config in which it is pulled.
-    fn pull(&self, config: &TrainConfig, before: u64, price: usize) -> Result<Option<(Lever, TrainConfig)>, TrainError> {
-        let candidate = &CANDIDATES[price];
-        let (longest_row, longest_chain) = self.beginning.extent(config)?;
+    /// The effect of candidate number `rank` on a run of `config`, which needs `before` bytes, and the changed config. `None` if
+    /// it has no effect.
+    fn apply(&self, config: &TrainConfig, before: u64, rank: usize) -> Result<Option<(Lever, TrainConfig)>, TrainError> {
+        let candidate = &CANDIDATES[rank];
+        let (longest_row, longest_chain) = self.run.longest(config)?;
         let situation = Situation {
             config,
             longest_row: longest_row as u64,
             longest_chain: longest_chain as u64,
-            evaluates: self.beginning.start.eval.is_some(),
-            frozen: config.lora_r > 0 || self.beginning.start.adapter.is_some(),
+            evaluates: self.run.inputs.eval.is_some(),
+            frozen: config.lora_r > 0 || self.run.inputs.adapter.is_some(),
         };
         let from = match candidate.setting {
             "max_length" => longest_row.to_string(),
             "max_completion_length" => longest_chain.to_string(),
-            setting => plain(&value_of(config, setting)?),
+            setting => shown(&value_of(config, setting)?),
         };
-        let mut found = None;
+        let mut applied = None;
         for value in (candidate.values)(&situation) {
-            // What another setting forbids is no lever.
+            // A value that conflicts with another setting is left out.
             let changed = with(config, candidate.setting, &value)?;
-            let Ok(measured) = self.beginning.measure(self.gpu, &changed) else { continue };
-            let (total, fits) = (measured.held.total(), self.fits(&measured));
+            let Ok(peak) = self.run.measure(self.gpu, &changed) else { continue };
+            let (total, fits) = (peak.usage.total(), self.fits(&peak));
             if total >= before && !fits {
                 continue;
             }
             let (setting, means, saves) = (candidate.setting, candidate.means, before.saturating_sub(total));
-            found = Some((Lever { setting, from: from.clone(), to: plain(&value), means, price, total, saves, fits }, changed));
+            applied = Some((Lever { setting, from: from.clone(), to: shown(&value), means, rank, total, saves, fits }, changed));
             if fits {
                 break;
             }
         }
-        Ok(found)
+        Ok(applied)
     }
 }
 
-/// Pulls every lever by itself; the one that saves most comes first.
+/// Applies every lever on its own; the one that saves most comes first.
 ///
 /// # Errors
-/// None that planning without a lever would not have met.
-pub(super) fn each(
+/// As planning without a lever.
+pub(super) fn single(
     gpu: &Gpu,
     config: &TrainConfig,
-    beginning: &Beginning,
+    run: &PlannedRun,
     available: Option<u64>,
 ) -> Result<Vec<Lever>, TrainError> {
-    let planner = Planner { gpu, beginning, available };
-    let before = beginning.measure(gpu, config)?.held.total();
+    let planner = Planner { gpu, run, available };
+    let before = run.measure(gpu, config)?.usage.total();
     let mut levers = Vec::new();
-    for price in 0..CANDIDATES.len() {
-        levers.extend(planner.pull(config, before, price)?.map(|(lever, _)| lever));
+    for rank in 0..CANDIDATES.len() {
+        levers.extend(planner.apply(config, before, rank)?.map(|(lever, _)| lever));
     }
     levers.sort_by_key(|lever| std::cmp::Reverse(lever.saves));
     Ok(levers)
 }
 
-/// Pulls one lever after another, the gentlest first, until the run fits; the last one's total is that of all of them.
+/// Applies one lever after another, the mildest first, until the run fits. The total of the last one is that of all of them.
 ///
 /// # Errors
-/// As [`each`].
-pub(super) fn together(
+/// As [`single`].
+pub(super) fn combined(
     gpu: &Gpu,
     config: &TrainConfig,
-    beginning: &Beginning,
+    run: &PlannedRun,
     available: Option<u64>,
 ) -> Result<Vec<Lever>, TrainError> {
-    let planner = Planner { gpu, beginning, available };
-    let mut before = beginning.measure(gpu, config)?.held.total();
-    let (mut config, mut pulled) = (config.clone(), Vec::<Lever>::new());
-    // Twice: what an adapter makes possible comes before it.
-    for price in (0..CANDIDATES.len()).chain(0..CANDIDATES.len()) {
-        if pulled.last().is_some_and(|lever| lever.fits) {
+    let planner = Planner { gpu, run, available };
+    let mut before = run.measure(gpu, config)?.usage.total();
+    let (mut config, mut levers) = (config.clone(), Vec::<Lever>::new());
+    // Twice, because `lora_r` makes earlier candidates possible.
+    for rank in (0..CANDIDATES.len()).chain(0..CANDIDATES.len()) {
+        if levers.last().is_some_and(|lever| lever.fits) {
             break;
         }
-        if let Some((lever, changed)) = planner.pull(&config, before, price)? {
+        if let Some((lever, changed)) = planner.apply(&config, before, rank)? {
             (before, config) = (lever.total, changed);
-            pulled.push(lever);
+            levers.push(lever);
         }
     }
-    Ok(pulled)
+    Ok(levers)
 }
 
 /// The config with another value of one setting.
 fn with(config: &TrainConfig, setting: &str, value: &Value) -> Result<TrainConfig, TrainError> {
     let broken = |e: serde_json::Error| SettingError::Conflict(e.to_string());
-    let mut all = serde_json::to_value(config).map_err(broken)?;
-    all[setting] = value.clone();
-    Ok(serde_json::from_value(all).map_err(broken)?)
+    let mut settings = serde_json::to_value(config).map_err(broken)?;
+    settings[setting] = value.clone();
+    Ok(serde_json::from_value(settings).map_err(broken)?)
 }
 
 fn value_of(config: &TrainConfig, setting: &str) -> Result<Value, TrainError> {
-    let all = serde_json::to_value(config).map_err(|e| SettingError::Conflict(e.to_string()))?;
-    Ok(all[setting].clone())
+    let settings = serde_json::to_value(config).map_err(|e| SettingError::Conflict(e.to_string()))?;
+    Ok(settings[setting].clone())
 }
 
-/// As it stands in a config file, but for quotes.
-fn plain(value: &Value) -> String {
+/// A value as in a config file, without quotes.
+fn shown(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_string)
 }
 
@@ -231,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_go_down_and_end() {
+    fn tried_values_decrease_to_a_limit() {
         assert_eq!(halves(8, 2), [4, 2].map(Value::from));
         assert_eq!(halves(12, 1), [6, 3, 1].map(Value::from));
         assert!(halves(1, 1).is_empty() && halves(2, 2).is_empty());

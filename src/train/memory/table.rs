@@ -1,4 +1,4 @@
-//! The plan as people read it, and as JSON.
+//! The plan as text and as JSON.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ pub(super) fn gib(bytes: u64) -> String {
 }
 
 impl MemoryPlan {
-    /// What to do where it does not fit; `None` where it does, or where nothing is known.
+    /// What to do if the run does not fit; `None` if it does, or if that is unknown.
     pub fn advice(&self) -> Option<String> {
         if self.fits() != Some(false) {
             return None;
@@ -25,19 +25,19 @@ impl MemoryPlan {
             }
             (None, None) => String::new(),
         };
-        let gentlest = self.levers.iter().filter(|lever| lever.fits).min_by_key(|lever| lever.price);
-        let fix = match (gentlest, self.together.last()) {
+        let mildest = self.levers.iter().filter(|lever| lever.fits).min_by_key(|lever| lever.rank);
+        let fix = match (mildest, self.together.last()) {
             (Some(lever), _) => {
                 format!("set {} from {} to {}: {} GiB ({})", lever.setting, lever.from, lever.to, gib(lever.total), lever.means)
             }
             (None, Some(last)) if last.fits => {
-                format!("no single setting is enough; {} come to {} GiB", self.all_together(), gib(last.total))
+                format!("no single setting is enough; {} come to {} GiB", self.combined_settings(), gib(last.total))
             }
-            // What it says is all that helps.
+            // The refusal itself says what helps.
             (None, _) if !self.refusals.is_empty() => return Some(needs),
             (None, Some(last)) => format!(
                 "not even {} make it fit ({} GiB): take a smaller model, or a GPU with more memory",
-                self.all_together(),
+                self.combined_settings(),
                 gib(last.total)
             ),
             (None, None) => "no setting makes it fit: take a smaller model, or a GPU with more memory".into(),
@@ -45,17 +45,17 @@ impl MemoryPlan {
         Some(format!("{needs}; {fix}"))
     }
 
-    /// The settings that are pulled together, with their values; of one that is pulled twice, the last.
-    fn all_together(&self) -> String {
-        let last = |n: usize| !self.together[n + 1..].iter().any(|other| other.setting == self.together[n].setting);
-        let kept = self.together.iter().enumerate().filter(|(n, _)| last(*n));
-        kept.map(|(_, lever)| format!("{} = {}", lever.setting, lever.to)).collect::<Vec<_>>().join(", ")
+    /// The settings of all combined levers with their values; of a setting that is changed twice, the last value.
+    fn combined_settings(&self) -> String {
+        let is_last = |n: usize| !self.together[n + 1..].iter().any(|other| other.setting == self.together[n].setting);
+        let levers = self.together.iter().enumerate().filter(|(n, _)| is_last(*n));
+        levers.map(|(_, lever)| format!("{} = {}", lever.setting, lever.to)).collect::<Vec<_>>().join(", ")
     }
 
-    /// All of it, for programs.
+    /// The plan as JSON.
     pub fn to_json(&self) -> Value {
-        let roles: Map<String, Value> =
-            MemoryKind::ALL.iter().map(|role| (role.name().replace(' ', "_"), self.held.of(*role).into())).collect();
+        let bytes: Map<String, Value> =
+            MemoryKind::ALL.iter().map(|kind| (kind.name().replace(' ', "_"), self.held.of(*kind).into())).collect();
         let lever = |l: &Lever| {
             json!({
                 "setting": l.setting, "from": l.from, "to": l.to, "total": l.total, "saves": l.saves, "fits": l.fits,
@@ -64,7 +64,7 @@ impl MemoryPlan {
         };
         let [levers, together] = [&self.levers, &self.together].map(|all| all.iter().map(lever).collect::<Vec<_>>());
         json!({
-            "adapter": self.adapter, "method": self.method, "parameters": self.parameters, "bytes": roles, "shared": self.shared,
+            "adapter": self.adapter, "method": self.method, "parameters": self.parameters, "bytes": bytes, "shared": self.shared,
             "total": self.held.total(), "available": self.available, "fits": self.fits(), "refusals": self.refusals,
             "notes": self.notes, "levers": levers, "together": together, "advice": self.advice(),
         })
@@ -78,9 +78,9 @@ impl fmt::Display for MemoryPlan {
         let total = self.held.total();
         let share = |bytes: u64| format!("{:.1} %", 100.0 * bytes as f64 / total.max(1) as f64);
         let mut table = Table::new(["memory of the GPU", "GiB", "share"]);
-        for role in MemoryKind::ALL {
-            let bytes = self.held.of(role);
-            table.row([role.name().to_string(), gib(bytes), share(bytes)].map(Cell::from));
+        for kind in MemoryKind::ALL {
+            let bytes = self.held.of(kind);
+            table.row([kind.name().to_string(), gib(bytes), share(bytes)].map(Cell::from));
         }
         table.row(["total".to_string(), gib(total), share(total)].map(Cell::from));
         if let Some(available) = self.available {

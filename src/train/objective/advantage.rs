@@ -1,24 +1,25 @@
-//! From the rewards of one prompt's chains to the weight that each chain's log-probability gets.
+//! Advantages: from the rewards of one prompt group to the weight of each completion's log-probability.
 //!
-//! The baseline of a chain is the mean reward of its siblings (leave one out), which does not depend on the chain and so
-//! leaves the gradient unbiased: `A_i = r_i - mean of the others = K/(K-1) (r_i - mean)`.
+//! The baseline of a completion is the mean reward of the others in its group (leave one out). It does not depend on the
+//! completion, so the gradient stays unbiased: `A_i = r_i - mean of the others = K/(K-1) (r_i - mean)`.
 //!
-//! Dividing by the group's standard deviation divides by that of the differences, as the released code does: the factor
-//! K/(K-1) cancels, and what is left is GRPO's `(r_i - mean) / std`.
+//! Normalised advantages are divided by the standard deviation of these differences, as in the released code. The factor
+//! K/(K-1) then cancels, and GRPO's `(r_i - mean) / std` remains.
 
-/// What is done to the differences.
+/// How rewards become advantages.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdvantageSettings {
-    /// Divide by the population standard deviation of the group's differences. This rescales each prompt, so it is not exact.
+    /// Divide by the population standard deviation of the group's differences. This rescales each prompt's gradient, so it is
+    /// not exact.
     pub normalize: bool,
     /// Clip to `[-clip, clip]`; 0: off.
     pub clip: f64,
 }
 
-/// Spread below which a group counts as equal: dividing by less would turn rounding into advantages of ±1.
-const NO_SPREAD: f64 = 1e-6;
+/// Standard deviation below which rewards count as equal: dividing by less would turn rounding into advantages of ±1.
+const MIN_STD: f64 = 1e-6;
 
-/// Advantages of one group. A single chain has no siblings and gets 0.
+/// Advantages of one group. A single completion has no baseline and gets 0.
 pub fn advantages(rewards: &[f64], settings: AdvantageSettings) -> Vec<f64> {
     let k = rewards.len() as f64;
     if rewards.len() < 2 {
@@ -26,11 +27,11 @@ pub fn advantages(rewards: &[f64], settings: AdvantageSettings) -> Vec<f64> {
     }
     let mean = rewards.iter().sum::<f64>() / k;
     let std = (rewards.iter().map(|r| (r - mean).powi(2)).sum::<f64>() / k).sqrt();
-    if settings.normalize && std < NO_SPREAD {
+    if settings.normalize && std < MIN_STD {
         return vec![0.0; rewards.len()];
     }
-    let without_it = k / (k - 1.0);
-    let scale = if settings.normalize { without_it / (without_it * std + 1e-8) } else { without_it };
+    let leave_one_out = k / (k - 1.0);
+    let scale = if settings.normalize { leave_one_out / (leave_one_out * std + 1e-8) } else { leave_one_out };
     let clip = |a: f64| if settings.clip > 0.0 { a.clamp(-settings.clip, settings.clip) } else { a };
     rewards.iter().map(|r| clip((r - mean) * scale)).collect()
 }
@@ -42,7 +43,7 @@ mod tests {
     const EXACT: AdvantageSettings = AdvantageSettings { normalize: false, clip: 0.0 };
 
     #[test]
-    fn each_against_the_mean_of_the_others() {
+    fn the_baseline_is_the_mean_of_the_others() {
         assert_eq!(advantages(&[1.0, 2.0, 6.0], EXACT), [-3.0, -1.5, 4.5]);
         assert_eq!(advantages(&[7.0], EXACT), [0.0]);
         assert!(advantages(&[], EXACT).is_empty());
@@ -64,7 +65,7 @@ mod tests {
     fn equal_rewards_are_not_amplified() {
         let normalized = AdvantageSettings { normalize: true, clip: 1.0 };
         assert_eq!(advantages(&[0.3, 0.3 + 1e-9, 0.3], normalized), [0.0; 3]);
-        // Without division a small spread is a small advantage.
+        // Without division, small differences are small advantages.
         assert!(advantages(&[0.3, 0.3 + 1e-9], EXACT)[1] > 0.0);
     }
 }

@@ -1,4 +1,4 @@
-//! One training step, by whichever method: supervised on given judgements, or by policy gradient on sampled ones.
+//! One training step of any method: supervised on given chains and scores, or policy gradient on sampled ones.
 
 use crate::gpu::Gpu;
 use crate::judge::{AnswerFormat, BatchLayout, Scale};
@@ -9,23 +9,23 @@ use crate::ops::weight_dtype::WeightDtype;
 use crate::text::Tokenizer;
 use crate::train::TrainError;
 use crate::train::config::TrainConfig;
-use crate::train::data::examples::Prompt;
-use crate::train::data::pack::Example;
+use crate::train::data::examples::LabelledPrompt;
+use crate::train::data::pack::TrainExample;
 use crate::train::objective::optimiser::Optimiser;
 use crate::train::objective::policy::{AnswerSpec, PolicyTrainer, PromptSizes};
-use crate::train::objective::trainer::{Scoring, StepKey, StepNumbers, StepPace, Trainer, optimiser_settings};
+use crate::train::objective::trainer::{Scoring, StepKey, StepNumbers, StepPace, SupervisedTrainer, optimiser_settings};
 
 /// The weights that a run starts from.
 pub struct InitialWeights<'a> {
     pub source: &'a dyn TensorSource,
-    /// How its files store its matrices.
+    /// The stored dtype of its matrices.
     pub matrix_dtype: WeightDtype,
-    /// The adapter that it has already.
+    /// The adapter of the start model.
     pub adapter: Option<&'a AdapterFiles>,
 }
 
 impl InitialWeights<'_> {
-    /// On the GPU as `config` wants to train them: in f32, or frozen beside an adapter.
+    /// Uploads them as `config` trains them: in f32, or frozen and with an adapter.
     pub(in crate::train) fn upload(&self, gpu: &Gpu, config: &TrainConfig) -> Result<Weights, TrainError> {
         let lora = config.lora();
         if lora.is_none() && self.adapter.is_none() {
@@ -41,9 +41,9 @@ impl InitialWeights<'_> {
         Ok(weights.with_adapter(adapter))
     }
 
-    /// The same as they are before the first step, beside those that will be trained: the model that the policy must not go
-    /// far from. Frozen weights are shared; a new adapter changes nothing, so it is switched off.
-    fn beside(&self, gpu: &Gpu, trained: &Weights) -> Result<Weights, TrainError> {
+    /// The reference model: a copy that stays as it is before the first step. Frozen weights are shared with `trained`. A new
+    /// adapter does not change the model yet, so the reference model has none.
+    fn reference(&self, gpu: &Gpu, trained: &Weights) -> Result<Weights, TrainError> {
         match (trained.adapter(), self.adapter) {
             (None, _) => Ok(Weights::upload(gpu, self.source)?),
             (Some(_), None) => Ok(trained.without_adapter()),
@@ -52,9 +52,9 @@ impl InitialWeights<'_> {
     }
 }
 
-/// What steps are made of: rows as examples or prompts, and the judge's way of speaking.
+/// The data of training steps: the rows, and how the judge's answers are written.
 pub struct TrainData<'a> {
-    pub examples: &'a [Example],
+    pub examples: &'a [TrainExample],
     pub scale: &'a Scale,
     pub layout: BatchLayout<'a>,
     pub tokenizer: &'a Tokenizer,
@@ -62,45 +62,45 @@ pub struct TrainData<'a> {
     pub max_tokens: usize,
 }
 
-/// The model, its optimiser, and how a step is made.
+/// The model, its optimiser, and the step of its method.
 pub enum Engine {
-    Supervised(Box<Trainer>),
+    Supervised(Box<SupervisedTrainer>),
     Policy(Box<PolicyTrainer>),
 }
 
 impl Engine {
-    /// Plans the method of `config` for `data`, with the weights of `origin`.
+    /// Uploads the initial weights and plans the method of `config` for `data`.
     ///
     /// # Errors
     /// Out of memory, or rows that do not fit the model's context.
-    pub fn new(gpu: &Gpu, origin: &InitialWeights, config: &TrainConfig, data: &TrainData) -> Result<Self, TrainError> {
-        let weights = origin.upload(gpu, config)?;
-        let held_near = config.samples_chains() && config.policy(data.max_tokens).kl > 0.0;
-        let start = if held_near { Some(origin.beside(gpu, &weights)?) } else { None };
-        Engine::over(gpu, weights, start, config, data)
+    pub fn new(gpu: &Gpu, initial: &InitialWeights, config: &TrainConfig, data: &TrainData) -> Result<Self, TrainError> {
+        let weights = initial.upload(gpu, config)?;
+        let needs_reference = config.samples_chains() && config.policy(data.max_tokens).kl > 0.0;
+        let reference = if needs_reference { Some(initial.reference(gpu, &weights)?) } else { None };
+        Engine::with_weights(gpu, weights, reference, config, data)
     }
 
-    /// The same with weights that are on the GPU already. `start` are those that the policy must not go far from, where it is
-    /// held near any.
+    /// The same with weights that are already on the GPU. `reference` is the reference model of the KL divergence, if that has a
+    /// weight.
     ///
     /// # Errors
     /// As [`Engine::new`].
-    pub fn over(
+    pub fn with_weights(
         gpu: &Gpu,
         weights: Weights,
-        start: Option<Weights>,
+        reference: Option<Weights>,
         config: &TrainConfig,
         data: &TrainData,
     ) -> Result<Self, TrainError> {
         if !config.samples_chains() {
             let scoring = Scoring { scale: data.scale, layout: data.layout };
-            return Ok(Engine::Supervised(Box::new(Trainer::new(gpu, weights, config, data.examples, scoring)?)));
+            return Ok(Engine::Supervised(Box::new(SupervisedTrainer::new(gpu, weights, config, data.examples, scoring)?)));
         }
         let settings = config.policy(data.max_tokens);
         let optimiser = Optimiser::new(gpu, weights.trainable()?, optimiser_settings(config))?;
         let longest = data.examples.iter().map(|e| e.prompt.ids.len()).max().unwrap_or(0);
         let sizes = PromptSizes { longest, micro_batch: config.per_device_train_batch_size as usize };
-        let trainer = PolicyTrainer::new(gpu, weights, optimiser, settings, sizes, data.layout, start)?;
+        let trainer = PolicyTrainer::new(gpu, weights, optimiser, settings, sizes, data.layout, reference)?;
         Ok(Engine::Policy(Box::new(trainer)))
     }
 
@@ -118,24 +118,24 @@ impl Engine {
         }
     }
 
-    /// One step on the rows `picked`.
+    /// One step on the rows `indices`.
     ///
     /// # Errors
     /// What packing or the GPU reports.
     pub async fn step(
         &self,
-        picked: &[usize],
+        indices: &[usize],
         data: &TrainData<'_>,
         key: StepKey,
         pace: StepPace,
     ) -> Result<StepNumbers, TrainError> {
         match self {
             Engine::Supervised(trainer) => {
-                let rows: Vec<&Example> = picked.iter().map(|i| &data.examples[*i]).collect();
+                let rows: Vec<&TrainExample> = indices.iter().map(|i| &data.examples[*i]).collect();
                 trainer.step(&rows, key, pace).await
             }
             Engine::Policy(trainer) => {
-                let rows: Vec<&Prompt> = picked.iter().map(|i| &data.examples[*i].prompt).collect();
+                let rows: Vec<&LabelledPrompt> = indices.iter().map(|i| &data.examples[*i].prompt).collect();
                 let format = AnswerFormat { tokens: data.layout.tokens, decode: data.tokenizer };
                 let answer = AnswerSpec { scale: data.scale, format, eos: data.tokenizer.eos_ids() };
                 trainer.step(&rows, &answer, key, pace).await

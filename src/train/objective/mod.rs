@@ -1,4 +1,4 @@
-//! What a step learns from: the supervised losses, and rewards, advantages and the policy gradient; and the steps themselves.
+//! Training steps and their objectives: the supervised losses, rewards, advantages and the policy gradient.
 
 pub mod advantage;
 pub mod engine;

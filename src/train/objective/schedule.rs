@@ -1,7 +1,7 @@
-//! The learning rate as a pure function of the step, so that a resumed run needs nothing but its step number.
+//! The learning rate as a pure function of the step: a resumed run needs only its step number.
 
 words! {
-    /// What the learning rate does after the warm-up.
+    /// How the learning rate changes after the warm-up.
     pub enum Decay {
         Constant = "constant",
         Linear = "linear",
@@ -9,14 +9,14 @@ words! {
     }
 }
 
-/// Warm-up, then constant, linear or cosine: `transformers.get_scheduler`'s `constant_with_warmup`, `linear` and
-/// `cosine` (`cosine_with_min_lr` with a floor; linear takes its floor in the same way).
+/// Warm-up, then constant, linear or cosine, as `transformers.get_scheduler`'s `constant_with_warmup`, `linear` and `cosine`
+/// (`cosine_with_min_lr` with a floor; linear uses its floor in the same way).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Schedule {
     pub decay: Decay,
-    /// Highest learning rate.
+    /// The highest learning rate.
     pub base: f64,
-    /// Steps in which the rate rises from 0 to `base`.
+    /// Number of steps in which the rate rises from 0 to `base`.
     pub warmup: u64,
     /// Steps of the whole run.
     pub total: u64,
@@ -25,7 +25,7 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// Learning rate of optimiser step `step`, counted from 0. As in transformers, step 0 of a warm-up has rate 0.
+    /// The learning rate of step `step`, counted from 0. As in transformers, step 0 of a warm-up has rate 0.
     pub fn rate(&self, step: u64) -> f64 {
         self.base * self.factor(step)
     }
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn by_hand() {
+    fn rates_match_manual_arithmetic() {
         close(&rates(Decay::Constant, 2, 4, 0.0), &[0.0, 5e-4, 1e-3, 1e-3, 1e-3]);
         close(&rates(Decay::Linear, 0, 4, 0.0), &[1e-3, 7.5e-4, 5e-4, 2.5e-4, 0.0]);
         close(&rates(Decay::Linear, 1, 5, 0.2), &[0.0, 1e-3, 8e-4, 6e-4, 4e-4, 2e-4]);
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn edges() {
+    fn warm_up_and_end_of_the_run_are_exact() {
         // A warm-up as long as the run, a run of one step, and steps past the end.
         close(&rates(Decay::Linear, 4, 4, 0.0), &[0.0, 2.5e-4, 5e-4, 7.5e-4, 1e-3]);
         close(&rates(Decay::Cosine, 0, 1, 0.0), &[1e-3, 0.0]);
@@ -83,7 +83,7 @@ mod tests {
     /// Printed by transformers 5.23: `get_scheduler("cosine_with_min_lr", ..., min_lr_rate 0.05)`, `"cosine"`,
     /// `"linear"` with base 3e-4, 3 warm-up steps of 11.
     #[test]
-    fn as_transformers() {
+    fn rates_are_those_of_transformers() {
         TRANSFORMERS.iter().for_each(|(decay, floor, expected)| {
             let schedule = Schedule { decay: *decay, base: 3e-4, warmup: 3, total: 11, floor: *floor };
             let found: Vec<f64> = (0..12).map(|step| schedule.rate(step)).collect();

@@ -1,4 +1,4 @@
-//! The supervised training step: examples in, a changed model and a few numbers out. Knows no files and no clock.
+//! The supervised training step: it trains the model on examples and returns metrics. It uses neither files nor clocks.
 
 use crate::gpu::Gpu;
 use crate::judge::{BatchLayout, Scale, ScoreReads, ScoreTokens};
@@ -8,22 +8,22 @@ use crate::model::weights::Weights;
 use crate::random::Stream;
 use crate::train::TrainError;
 use crate::train::config::TrainConfig;
-use crate::train::data::pack::{Example, LossSums, PackedExamples, Shares, Supervision};
+use crate::train::data::pack::{LossSums, MeanWeights, PackedExamples, Supervision, TrainExample};
 use crate::train::objective::optimiser::{Optimiser, OptimiserSettings};
 
-/// Model, optimiser and the plans between them.
-pub struct Trainer {
+/// Model, optimiser and plans of a supervised run.
+pub struct SupervisedTrainer {
     pub gpu: Gpu,
     pub weights: Weights,
     pub optimiser: Optimiser,
     pass: SupervisedPass,
 }
 
-/// How a batch of examples is read and learned: the pass, and what the judge's scores are.
+/// Forward and backward passes over batches of examples.
 struct SupervisedPass {
     pass: Pass,
-    /// Whether there is a gradient to add to.
-    learns: bool,
+    /// Whether the pass computes gradients.
+    has_gradient: bool,
     micro_batch: usize,
     supervision: Supervision,
     scale: Scale,
@@ -31,56 +31,56 @@ struct SupervisedPass {
     reads: ScoreReads,
 }
 
-/// What every random number of a step follows from.
+/// The key of all random numbers of a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StepKey {
     pub seed: u64,
-    /// Number of the step, from 0.
+    /// Number of the step, counted from 0.
     pub step: u64,
 }
 
-/// How far a step goes.
+/// Learning rate and number of an optimiser step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepPace {
     pub learning_rate: f64,
-    /// Number of the optimiser step among those that moved the model, from 1: AdamW's bias correction follows from it.
+    /// Number of the optimiser step among the applied ones, counted from 1: AdamW's bias correction depends on it.
     pub t: u64,
 }
 
-/// How examples are put into batches, and what is learned from them.
+/// How examples are batched, and their losses.
 #[derive(Clone, Copy, Debug)]
 pub struct Batching {
-    /// Most examples in a batch.
+    /// Most examples per batch.
     pub micro_batch: usize,
     pub supervision: Supervision,
 }
 
-/// A judge's scores: what they are worth, and where they lie in a batch.
+/// A judge's scores: their values, and where they lie in a batch.
 #[derive(Clone, Copy)]
 pub struct Scoring<'a> {
     pub scale: &'a Scale,
     pub layout: BatchLayout<'a>,
 }
 
-/// What a step or an evaluation found.
+/// The metrics of a step.
 #[derive(Clone, Debug, Default)]
 pub struct StepNumbers {
-    /// What was minimised: for sft the mean cross-entropy, in nats a token.
+    /// The minimised loss: for sft the mean cross-entropy, in nats per token.
     pub loss: f64,
-    /// Mean entropy of the next-token distribution at the targets, in nats.
+    /// Mean entropy of the next-token distributions, in nats: over loss positions, or with sampled chains over actions.
     pub entropy: f64,
     pub tokens: usize,
     pub grad_norm: f32,
-    /// Optimiser steps that changed the model; one whose gradient was not finite changes nothing.
+    /// Number of optimiser steps that changed the model; a step whose gradient is not finite does not.
     pub applied: u64,
-    /// More figures for the log, by name.
+    /// More metrics, by name.
     pub extra: Vec<(&'static str, f64)>,
 }
 
-/// Sums over several batches.
+/// Sums over the batches of a step.
 #[derive(Default)]
-struct Sums {
-    found: LossSums,
+struct StepSums {
+    losses: LossSums,
     tokens: usize,
     targets: usize,
     examples: usize,
@@ -97,127 +97,127 @@ pub fn optimiser_settings(config: &TrainConfig) -> OptimiserSettings {
     }
 }
 
-/// Where gradients go, and how activations come back.
-struct Learning<'a> {
+/// The buffers that gradients are added to, and whether activations are recomputed.
+struct Backward<'a> {
     gradient: &'a TensorSet,
     recompute: bool,
 }
 
-/// Keeps the random numbers of dropout apart from all others.
+/// Separates the random numbers of dropout from all others.
 const DROPOUT_STREAM: u64 = 0xD0_0000_0000_0000;
 
 impl SupervisedPass {
     fn new(
         gpu: &Gpu,
         weights: &Weights,
-        learning: Option<Learning>,
-        examples: &[Example],
+        backward: Option<Backward>,
+        examples: &[TrainExample],
         batching: Batching,
         scoring: Scoring,
     ) -> Result<Self, TrainError> {
         let Batching { micro_batch, supervision } = batching;
         let Scoring { scale, layout } = scoring;
-        // Tokens and rows that any `micro_batch` of these examples can have: those of the largest.
-        let largest = |of: &dyn Fn(&Example) -> usize| {
-            let mut sizes: Vec<usize> = examples.iter().map(of).collect();
+        // The largest `micro_batch` of these examples decides the sizes.
+        let largest = |size: &dyn Fn(&TrainExample) -> usize| {
+            let mut sizes: Vec<usize> = examples.iter().map(size).collect();
             sizes.sort_unstable_by(|a, b| b.cmp(a));
             sizes.iter().take(micro_batch).sum::<usize>()
         };
         let sizes = PassSizes {
             tokens: largest(&|e| e.size(layout)),
-            rows: largest(&|e| e.rows(layout, &supervision)),
+            loss_positions: largest(&|e| e.loss_positions(layout, &supervision)),
             score_tokens: layout.tokens.alphabet().to_vec(),
-            recompute: learning.as_ref().is_some_and(|l| l.recompute),
+            recompute: backward.as_ref().is_some_and(|b| b.recompute),
             dropout: true,
         };
-        let pass = Pass::new(gpu, weights, learning.as_ref().map(|l| l.gradient), sizes)?;
+        let pass = Pass::new(gpu, weights, backward.as_ref().map(|b| b.gradient), sizes)?;
         let (scale, tokens, reads) = (scale.clone(), layout.tokens.clone(), layout.reads);
-        Ok(SupervisedPass { pass, learns: learning.is_some(), micro_batch, supervision, scale, tokens, reads })
+        Ok(SupervisedPass { pass, has_gradient: backward.is_some(), micro_batch, supervision, scale, tokens, reads })
     }
 
     fn layout(&self) -> BatchLayout<'_> {
         BatchLayout { tokens: &self.tokens, reads: self.reads }
     }
 
-    /// Runs all `rows` in micro-batches; with a gradient, it is added to. What dropout draws follows from `key`.
-    async fn run(&self, rows: &[&Example], key: StepKey) -> Result<Sums, TrainError> {
+    /// Runs all `rows` in micro-batches and adds to the gradient, if the pass has one. Dropout depends on `key`.
+    async fn run(&self, rows: &[&TrainExample], key: StepKey) -> Result<StepSums, TrainError> {
         let (layout, supervision) = (self.layout(), &self.supervision);
-        let mut sums = Sums { examples: rows.len(), ..Sums::default() };
+        let mut sums = StepSums { examples: rows.len(), ..StepSums::default() };
         sums.targets = rows.iter().map(|e| e.targets(layout, supervision)).sum();
-        let shares = Shares { per_target: 1.0 / sums.targets as f64, per_example: 1.0 / sums.examples as f64 };
-        let mut noise = Stream::new(key.seed, key.step ^ DROPOUT_STREAM);
-        for micro in rows.chunks(self.micro_batch) {
-            let packed = PackedExamples::new(micro, layout, self.pass.sizes().tokens)?;
-            let bits = noise.bits();
+        let means = MeanWeights { per_target: 1.0 / sums.targets as f64, per_example: 1.0 / sums.examples as f64 };
+        let mut stream = Stream::new(key.seed, key.step ^ DROPOUT_STREAM);
+        for micro_batch in rows.chunks(self.micro_batch) {
+            let packed = PackedExamples::new(micro_batch, layout, self.pass.sizes().tokens)?;
+            let bits = stream.bits();
             let noise = [bits as u32, (bits >> 32) as u32];
-            let mut known = Vec::new();
-            // Nothing is pulled at where nothing learns.
-            let objective = Supervision { squared: if self.learns { supervision.squared } else { 0.0 }, ..*supervision };
-            if objective.squared != 0.0 {
-                // What the squared error pulls at depends on where the expected score is.
-                let reading = PackedInputs { noise, ..packed.reading() };
-                self.pass.forward(&reading)?;
-                known = packed.log_probs(layout, &reading, &self.pass.stats(reading.rows.len()).await?);
+            let mut log_probs = Vec::new();
+            // Without a gradient the squared error needs no coefficients.
+            let trained = Supervision { squared: if self.has_gradient { supervision.squared } else { 0.0 }, ..*supervision };
+            if trained.squared != 0.0 {
+                // The gradient of the squared error depends on the score distribution.
+                let batch = PackedInputs { noise, ..packed.score_positions() };
+                self.pass.forward(&batch)?;
+                log_probs = packed.log_probs(layout, &batch, &self.pass.stats(batch.loss_positions.len()).await?);
             }
-            let batch = PackedInputs { noise, ..packed.objectives(layout, &self.scale, &objective, shares, &known) };
-            if known.is_empty() {
+            let batch = PackedInputs { noise, ..packed.losses(layout, &self.scale, &trained, means, &log_probs) };
+            if log_probs.is_empty() {
                 self.pass.run(&batch)?
             } else {
                 self.pass.backward(&batch)?
             }
-            let stats = self.pass.stats(batch.rows.len()).await?;
-            let found = packed.found(layout, &self.scale, supervision, &batch, &stats);
-            sums.found.cross_entropy += found.cross_entropy;
-            sums.found.squared += found.squared;
-            sums.found.entropy += found.entropy;
-            sums.found.rows += found.rows;
+            let stats = self.pass.stats(batch.loss_positions.len()).await?;
+            let losses = packed.loss_sums(layout, &self.scale, supervision, &batch, &stats);
+            sums.losses.cross_entropy += losses.cross_entropy;
+            sums.losses.squared += losses.squared;
+            sums.losses.entropy += losses.entropy;
+            sums.losses.positions += losses.positions;
             sums.tokens += packed.len();
         }
         Ok(sums)
     }
 
-    /// The loss that was minimised.
-    fn loss(&self, sums: &Sums) -> f64 {
+    /// The minimised loss.
+    fn loss(&self, sums: &StepSums) -> f64 {
         let mean = |sum: f64, n: usize| sum / n.max(1) as f64;
-        let squared = self.supervision.squared * mean(sums.found.squared, sums.examples);
-        self.supervision.cross_entropy * mean(sums.found.cross_entropy, sums.targets) + squared
+        let squared = self.supervision.squared * mean(sums.losses.squared, sums.examples);
+        self.supervision.cross_entropy * mean(sums.losses.cross_entropy, sums.targets) + squared
     }
 }
 
-impl Trainer {
-    /// Plans steps of `config` over batches of `examples`, whose scores are `scale`.
+impl SupervisedTrainer {
+    /// Plans steps of `config` over batches of `examples`.
     ///
     /// # Errors
-    /// Out of memory: the message names what to lower.
+    /// Out of memory; the message names the settings to lower.
     pub fn new(
         gpu: &Gpu,
         weights: Weights,
         config: &TrainConfig,
-        examples: &[Example],
+        examples: &[TrainExample],
         scoring: Scoring,
     ) -> Result<Self, TrainError> {
         let optimiser = Optimiser::new(gpu, weights.trainable()?, optimiser_settings(config))?;
         let micro_batch = config.per_device_train_batch_size as usize;
         let batching = Batching { micro_batch, supervision: config.supervision() };
-        let learning = Learning { gradient: &optimiser.gradient, recompute: config.gradient_checkpointing };
-        let pass = SupervisedPass::new(gpu, &weights, Some(learning), examples, batching, scoring)?;
-        Ok(Trainer { gpu: gpu.clone(), weights, optimiser, pass })
+        let backward = Backward { gradient: &optimiser.gradient, recompute: config.gradient_checkpointing };
+        let pass = SupervisedPass::new(gpu, &weights, Some(backward), examples, batching, scoring)?;
+        Ok(SupervisedTrainer { gpu: gpu.clone(), weights, optimiser, pass })
     }
 
-    /// One optimiser step on `rows`, in micro-batches; the loss is the mean over the step. `key` fixes what dropout draws.
+    /// One optimiser step on `rows`, in micro-batches. The loss is the mean over the step. Dropout depends on `key`.
     ///
     /// # Errors
     /// What packing or the GPU reports.
-    pub async fn step(&self, rows: &[&Example], key: StepKey, pace: StepPace) -> Result<StepNumbers, TrainError> {
+    pub async fn step(&self, rows: &[&TrainExample], key: StepKey, pace: StepPace) -> Result<StepNumbers, TrainError> {
         let sums = self.pass.run(rows, key).await?;
         let outcome = self.optimiser.step(&self.gpu, pace.learning_rate, pace.t).await?;
         let mut extra = Vec::new();
         if self.pass.supervision.squared != 0.0 {
-            extra.push(("judge/mse", sums.found.squared / sums.examples.max(1) as f64));
+            extra.push(("judge/mse", sums.losses.squared / sums.examples.max(1) as f64));
         }
         Ok(StepNumbers {
             loss: self.pass.loss(&sums),
-            entropy: sums.found.entropy / sums.found.rows.max(1) as f64,
+            entropy: sums.losses.entropy / sums.losses.positions.max(1) as f64,
             tokens: sums.tokens,
             grad_norm: outcome.grad_norm,
             applied: u64::from(outcome.applied),
@@ -226,7 +226,7 @@ impl Trainer {
     }
 }
 
-/// Measures the loss on held-out examples, with a plan of its own.
+/// Computes the loss on held-out examples, with a plan of its own.
 pub struct Evaluator {
     pass: SupervisedPass,
 }
@@ -239,7 +239,7 @@ impl Evaluator {
     pub fn new(
         gpu: &Gpu,
         weights: &Weights,
-        examples: &[Example],
+        examples: &[TrainExample],
         batching: Batching,
         scoring: Scoring,
     ) -> Result<Self, TrainError> {
@@ -250,8 +250,8 @@ impl Evaluator {
     ///
     /// # Errors
     /// What the GPU reports.
-    pub async fn loss(&self, examples: &[Example]) -> Result<f64, TrainError> {
-        let all: Vec<&Example> = examples.iter().collect();
-        Ok(self.pass.loss(&self.pass.run(&all, StepKey::default()).await?))
+    pub async fn loss(&self, examples: &[TrainExample]) -> Result<f64, TrainError> {
+        let rows: Vec<&TrainExample> = examples.iter().collect();
+        Ok(self.pass.loss(&self.pass.run(&rows, StepKey::default()).await?))
     }
 }

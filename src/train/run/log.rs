@@ -1,22 +1,22 @@
-//! What a run logs while it goes: lines of numbers in `metrics.jsonl`.
+//! The log of a run: lines of metrics in `metrics.jsonl`.
 
 use std::io::{self, Write};
 
 use serde_json::{Map, Number, Value};
 
-/// One line of `metrics.jsonl`, under TRL's names; numbers in the order in which they were put in.
+/// One line of `metrics.jsonl`, under TRL's names, with values in the order in which they were added.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Metrics(Map<String, Value>);
 
 impl Metrics {
-    /// A line of step `step`, at `epoch` epochs.
+    /// A line of step `step` after `epoch` epochs.
     pub fn at(step: u64, epoch: f64) -> Self {
         let mut metrics = Metrics::default();
         metrics.0.insert("step".into(), step.into());
         metrics.with("epoch", epoch)
     }
 
-    /// Adds a number. One that is not finite becomes `null`: JSON has no other word for it.
+    /// Adds a number. One that is not finite becomes `null`, because JSON cannot represent it.
     pub fn with(mut self, name: &str, value: f64) -> Self {
         self.put(name, value);
         self
@@ -33,18 +33,18 @@ impl Metrics {
         self
     }
 
-    /// The number under `name`.
+    /// The value of `name`.
     pub fn get(&self, name: &str) -> Option<f64> {
         self.0.get(name).and_then(Value::as_f64)
     }
 
-    /// The line as JSON, without its end.
+    /// The line as JSON, without a line break.
     pub fn to_json(&self) -> String {
         Value::Object(self.0.clone()).to_string()
     }
 }
 
-/// What every training step reports (TRL's SFT names).
+/// The metrics of every training step (TRL's SFT names).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepReport {
     pub step: u64,
@@ -55,13 +55,13 @@ pub struct StepReport {
     pub learning_rate: f64,
     /// Tokens seen since the start of the run.
     pub num_tokens: u64,
-    /// Share of target tokens that the model would have chosen.
+    /// Share of target tokens that are the model's most likely ones.
     pub mean_token_accuracy: Option<f64>,
     /// Mean entropy of the next-token distribution, in nats.
     pub entropy: Option<f64>,
     /// Steps skipped so far because their gradient was not finite.
     pub nonfinite_steps: u64,
-    /// Seconds the step took.
+    /// Duration of the step in seconds.
     pub step_time: f64,
 }
 
@@ -85,7 +85,7 @@ impl StepReport {
     }
 }
 
-/// Writes one JSON line a step, each flushed, and knows how many bytes there are: the offset that a checkpoint keeps.
+/// Writes one JSON line per step, flushes each, and counts the bytes in the file: the offset that a checkpoint stores.
 #[derive(Debug)]
 pub struct MetricsWriter<W: Write> {
     sink: W,
@@ -106,12 +106,12 @@ impl<W: Write> MetricsWriter<W> {
         self.sink.flush()
     }
 
-    /// Bytes in the file, this run's and those before.
+    /// Bytes in the file, including those of earlier runs.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// What is written to.
+    /// The sink that lines are written to.
     pub fn sink(&self) -> &W {
         &self.sink
     }
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines() {
+    fn metrics_are_json_lines() {
         let report = StepReport {
             step: 3,
             epoch: 0.5,

@@ -1,11 +1,11 @@
-//! A run from beginning to end: the loop, its evaluations, its checkpoints, and going on after an interruption.
+//! A training run with files: the loop, its evaluations and checkpoints, and resuming.
 //!
 //! ```text
-//! start ─► [resume] ─► step, step, … ─► (eval_steps: evaluate) ─► (save_steps: checkpoint) ─► … ─► final model
+//! inputs ─► [resume] ─► step, step, … ─► (eval_steps: evaluate) ─► (save_steps: checkpoint) ─► … ─► final model
 //! ```
 //!
-//! Everything that decides the next step (weights, moments, place in the data, counters) is in a checkpoint, and every
-//! kernel repeats bit for bit, so a run that was killed and resumed ends with the same bytes as one that was not.
+//! A checkpoint contains everything that decides the next step (weights, moments, data position, counters), and every kernel is
+//! deterministic. So a run that was killed and resumed ends with the same bytes as an uninterrupted one.
 
 pub mod log;
 pub mod start;
@@ -27,14 +27,14 @@ use crate::model::weights::Weights;
 use crate::progress::{Clock, Progress};
 use crate::train::TrainError;
 use crate::train::checkpoint::output::{self, OutputFolder};
-use crate::train::checkpoint::training_state::{Parameter, Part};
+use crate::train::checkpoint::training_state::{Parameter, StatePart};
 use crate::train::checkpoint::{
     self, Checkpoint, MetricsFile, TrainerState, checkpoint_name, open_checkpoint, open_metrics, read_log_history,
     rotate_checkpoints, save_checkpoint, sync_metrics,
 };
 use crate::train::config::method::ChainSource;
 use crate::train::config::{Resume, TrainConfig};
-use crate::train::data::pack::Example;
+use crate::train::data::pack::TrainExample;
 use crate::train::error::{BoxError, io_error};
 use crate::train::memory;
 use crate::train::objective::engine::{Engine, TrainData};
@@ -50,59 +50,59 @@ pub enum TrainOutcome {
     Finished {
         /// Steps of the whole run.
         steps: u64,
-        /// Seconds that this call took.
+        /// Duration of this call in seconds.
         seconds: f64,
     },
-    /// Interrupted; the run goes on from this checkpoint.
+    /// Interrupted; the run can resume from this checkpoint.
     Interrupted {
         /// Its folder.
         checkpoint: PathBuf,
     },
 }
 
-/// What a run is given from outside.
+/// What the caller gives to a run.
 pub struct RunContext<'a> {
     pub gpu: &'a Gpu,
     pub clock: &'a (dyn Clock + Sync),
     pub progress: &'a mut (dyn Progress + Send),
-    /// True once somebody asked the run to stop.
+    /// True once the run has been asked to stop.
     pub interrupted: &'a (dyn Fn() -> bool + Sync),
 }
 
-/// Trains as `config` says.
+/// Does the run of `config`.
 ///
 /// # Errors
-/// Whatever start, data, GPU or disk report; a run that diverged. Checkpoints written before stay.
+/// Errors of inputs, GPU or disk; a run that diverged. Earlier checkpoints stay.
 pub async fn run<'a>(config: &'a TrainConfig, ctx: RunContext<'a>) -> Result<TrainOutcome, TrainError> {
     let mut folder = OutputFolder::claim(Path::new(&config.output_dir))?;
     match config.method.spec().chains {
         ChainSource::FirstStage => tract::train(config, &mut folder, ctx).await,
-        ChainSource::Rows | ChainSource::Nobody | ChainSource::Sampled => run_in(&mut folder, config, ctx).await,
+        ChainSource::Rows | ChainSource::Ignored | ChainSource::Sampled => run_in(&mut folder, config, ctx).await,
     }
 }
 
-/// As [`run`], into a folder that is held already.
+/// As [`run`], with a folder that is already locked.
 pub(in crate::train) async fn run_in<'a>(
     folder: &mut OutputFolder,
     config: &'a TrainConfig,
     ctx: RunContext<'a>,
 ) -> Result<TrainOutcome, TrainError> {
     let resumed = find_resume(config, folder.path(), ctx.progress)?;
-    let start = RunInputs::read(config)?;
-    start.notes.iter().for_each(|note| ctx.progress.warn(note));
-    if let (Some(model), false) = (&config.model_name_or_path, start.inherited.is_empty()) {
-        ctx.progress.note(&format!("{} as in {model}", start.inherited.join(", ")));
+    let inputs = RunInputs::read(config)?;
+    inputs.notes.iter().for_each(|note| ctx.progress.warn(note));
+    if let (Some(model), false) = (&config.model_name_or_path, inputs.inherited.is_empty()) {
+        ctx.progress.note(&format!("{} as in {model}", inputs.inherited.join(", ")));
     }
-    memory::check(ctx.gpu, config, &start)?;
-    let mut run = Run::new(config, start, folder, ctx, resumed.as_ref()).await?;
+    memory::check(ctx.gpu, config, &inputs)?;
+    let mut run = Run::new(config, inputs, folder, ctx, resumed.as_ref()).await?;
     if let Some(checkpoint) = resumed {
         run.resume(checkpoint)?;
     }
-    run.work().await
+    run.train().await
 }
 
-/// The checkpoint to go on from, if the config asks for one. A new run into a folder that holds a run or a finished judge
-/// is refused: it would overwrite what somebody has waited for.
+/// The checkpoint to resume from, if the config asks for one. A new run in a folder with a run or a finished judge is refused,
+/// because it would overwrite them.
 fn find_resume(config: &TrainConfig, output: &Path, progress: &mut dyn Progress) -> Result<Option<Checkpoint>, TrainError> {
     match &config.resume_from_checkpoint {
         Resume::From(path) => {
@@ -116,9 +116,9 @@ fn find_resume(config: &TrainConfig, output: &Path, progress: &mut dyn Progress)
         }
         Resume::Newest(true) => {
             let latest = checkpoint::latest_checkpoint(output)?;
-            latest.passed_over.iter().for_each(|e| progress.warn(&format!("passed over: {e}")));
+            latest.skipped.iter().for_each(|e| progress.warn(&format!("passed over: {e}")));
             if latest.checkpoint.is_none() {
-                if !latest.passed_over.is_empty() {
+                if !latest.skipped.is_empty() {
                     return refuse(output.into(), "none of its checkpoints is complete; move them away to start anew");
                 }
                 output::refuse_taken(output)?;
@@ -130,7 +130,7 @@ fn find_resume(config: &TrainConfig, output: &Path, progress: &mut dyn Progress)
     }
 }
 
-/// Refuses a folder for a run that does not go on from what is there.
+/// Refuses a folder that contains a run or a judge, for a new run.
 fn refuse_used(output: &Path) -> Result<(), TrainError> {
     match checkpoint::list_checkpoints(output)?.last() {
         None => output::refuse_taken(output),
@@ -145,34 +145,34 @@ fn refuse<T>(path: PathBuf, problem: &str) -> Result<T, TrainError> {
     Err(TrainError::Checkpoint { path, problem: problem.into() })
 }
 
-/// A run under way.
+/// A run in progress.
 struct Run<'a> {
     config: &'a TrainConfig,
     output: PathBuf,
     ctx: RunContext<'a>,
-    start: RunInputs,
+    inputs: RunInputs,
     training: TrainLoop,
     held_out: Option<HeldOut>,
     state: TrainerState,
     metrics: MetricsFile,
     parameters: Vec<Parameter>,
-    /// Files of an earlier end of this run, which the final model replaces.
+    /// Files of a judge that this run wrote at an earlier end. The final model replaces them.
     earlier: Vec<PathBuf>,
-    /// All steps are behind, and the final model is there as its checkpoint has it.
+    /// All steps were done before, and the final model is complete.
     done: bool,
 }
 
-/// Evaluation: the loss on held-out examples, and the judge on held-out rows.
+/// The held-out rows: as examples for the loss, and as rows for the judge.
 struct HeldOut {
     evaluator: Evaluator,
-    examples: Vec<Example>,
+    examples: Vec<TrainExample>,
     rows: Vec<data::Example>,
     labels: Vec<f64>,
     grid: Grid,
 }
 
 impl<'a> Run<'a> {
-    /// Plans everything. Nothing is written to the output folder before it is certain that `resumed` fits.
+    /// Plans everything. The output folder is not changed before `resumed` is known to fit.
     async fn new(
         config: &'a TrainConfig,
         mut start: RunInputs,
@@ -182,7 +182,7 @@ impl<'a> Run<'a> {
     ) -> Result<Self, TrainError> {
         let gpu = ctx.gpu;
         let output = folder.path().to_path_buf();
-        let engine = Engine::new(gpu, &start.origin(), config, &data(&start))?;
+        let engine = Engine::new(gpu, &start.initial_weights(), config, &train_data(&start))?;
         let examples = &start.train.examples;
         let held_out = match start.eval.take() {
             None => None,
@@ -206,7 +206,7 @@ impl<'a> Run<'a> {
         if let Some(from) = resumed {
             check_same_run(&from.state, &state)?;
             from.tensors.expect(&parameters)?;
-            training.go_on_from(from.state.jurist.order, from.state.counters())?;
+            training.resume_from(from.state.jurist.order, from.state.counters())?;
             output::refuse_other_log(&output, from.state.jurist.metrics_bytes, &from.state.log_history)?;
             let best = from.state.best_model_checkpoint.as_ref().filter(|_| config.load_best_model_at_end);
             let last = best.map_or_else(|| from.path.clone(), |best| output.join(best));
@@ -217,11 +217,11 @@ impl<'a> Run<'a> {
             }
             checkpoint::changed_settings(&output, config).iter().for_each(|c| ctx.progress.warn(c));
         }
-        if folder.make()? && resumed.is_none() {
-            // Another process may have been here since the first look.
+        if folder.create()? && resumed.is_none() {
+            // Another process may have written here since the first check.
             refuse_used(&output)?;
         }
-        // Before the log, which is known by it as what a run left that was killed before its first checkpoint.
+        // Before the log: a log without a checkpoint counts as a run's only beside this file.
         if !output::write_resolved_config(&output, config)? {
             let file = output.join(checkpoint::RESOLVED_CONFIG);
             let line = format!("{} was not written by this run, or was changed: it is left as it is", file.display());
@@ -230,10 +230,10 @@ impl<'a> Run<'a> {
         crash_point("config");
         let (metrics, warning) = open_metrics(&output, resumed.map_or(0, |from| from.state.jurist.metrics_bytes))?;
         warning.iter().for_each(|w| ctx.progress.warn(w));
-        Ok(Run { config, output, ctx, start, training, held_out, state, metrics, parameters, earlier, done })
+        Ok(Run { config, output, ctx, inputs: start, training, held_out, state, metrics, parameters, earlier, done })
     }
 
-    /// Puts weights, moments and counters back to where the checkpoint stood.
+    /// Restores weights, moments and counters from the checkpoint.
     fn resume(&mut self, mut from: Checkpoint) -> Result<(), TrainError> {
         if from.state.jurist.tuning != self.state.jurist.tuning {
             self.ctx.progress.warn(
@@ -242,9 +242,9 @@ impl<'a> Run<'a> {
         }
         let optimiser = self.training.engine().optimiser();
         let parts = [
-            (Part::Master, self.training.engine().weights().trainable()?),
-            (Part::ExpAvg, &optimiser.m),
-            (Part::ExpAvgSq, &optimiser.v),
+            (StatePart::Master, self.training.engine().weights().trainable()?),
+            (StatePart::ExpAvg, &optimiser.m),
+            (StatePart::ExpAvgSq, &optimiser.v),
         ];
         let mut values = Vec::new();
         for (part, target) in parts {
@@ -258,7 +258,8 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    async fn work(mut self) -> Result<TrainOutcome, TrainError> {
+    /// The loop: step, evaluate, save a checkpoint; then write the final model.
+    async fn train(mut self) -> Result<TrainOutcome, TrainError> {
         let began = self.ctx.clock.seconds();
         let total = self.state.max_steps;
         if self.done {
@@ -281,9 +282,9 @@ impl<'a> Run<'a> {
             let evaluated = self.held_out.is_some() && (due(self.config.eval_steps) || step == total);
             let best = evaluated && self.evaluate().await?;
             let interrupted = (self.ctx.interrupted)();
-            // The best must be on the disk to be loaded at the end, whether a checkpoint is due or not.
-            let kept = best && self.config.load_best_model_at_end;
-            let saved = due(self.config.save_steps) || step == total || kept;
+            // The best model is loaded from its checkpoint at the end, so it is saved even if no checkpoint is due.
+            let needed_at_end = best && self.config.load_best_model_at_end;
+            let saved = due(self.config.save_steps) || step == total || needed_at_end;
             if best && !saved {
                 self.state.best_model_checkpoint = None;
             }
@@ -301,7 +302,7 @@ impl<'a> Run<'a> {
         Ok(TrainOutcome::Finished { steps: self.state.global_step, seconds: self.ctx.clock.seconds() - began })
     }
 
-    /// A model that is as it was before is no judge that was trained.
+    /// Fails if no step has changed the model.
     fn refuse_untrained(&self) -> Result<(), TrainError> {
         match self.state.jurist.optimizer_steps {
             0 => Err(TrainError::Untrained { steps: self.state.global_step }),
@@ -311,9 +312,9 @@ impl<'a> Run<'a> {
 
     async fn step(&mut self) -> Result<(), TrainError> {
         let began = self.ctx.clock.seconds();
-        let StepMade { numbers, learning_rate, moved } = self.training.step(&data(&self.start)).await?;
+        let StepMade { numbers, learning_rate, moved } = self.training.step(&train_data(&self.inputs)).await?;
         crash_point("step");
-        self.state.stand_at(self.training.counters(), self.training.cursor());
+        self.state.record_progress(self.training.counters(), self.training.cursor());
         let step = self.state.global_step;
         if !moved {
             self.ctx.progress.warn(&format!("step {step}: the gradient is not finite, the step is skipped"));
@@ -346,17 +347,17 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Measures on the held-out rows; true when it is the best so far.
+    /// Evaluates on the held-out rows; true if the metric is the best so far.
     async fn evaluate(&mut self) -> Result<bool, TrainError> {
         let Some(held_out) = &self.held_out else { return Ok(false) };
         let loss = held_out.evaluator.loss(&held_out.examples).await?;
         let mut line = Metrics::at(self.state.global_step, self.state.epoch).with("eval_loss", loss);
 
-        let (tokenizer, settings) = (self.start.tokenizer.clone(), self.start.settings.clone());
+        let (tokenizer, settings) = (self.inputs.tokenizer.clone(), self.inputs.settings.clone());
         let judge = Judge::new(self.ctx.gpu, self.training.engine().weights(), tokenizer, settings)?;
-        let judging = ScoreOptions { batch_size: self.config.per_device_eval_batch_size as usize, ..ScoreOptions::default() };
-        let judged = judge.judge(&held_out.rows, &judging, |_| {}).await?;
-        let expected: Vec<Option<f64>> = judged.iter().map(|j| j.record.expected).collect();
+        let options = ScoreOptions { batch_size: self.config.per_device_eval_batch_size as usize, ..ScoreOptions::default() };
+        let scored = judge.judge(&held_out.rows, &options, |_| {}).await?;
+        let expected: Vec<Option<f64>> = scored.iter().map(|row| row.record.expected).collect();
         let agreement =
             Agreement::measure(&held_out.labels, &expected, &held_out.grid).map_err(|e| inside("measure", &self.output, e))?;
         for (name, key) in METRIC_KEYS {
@@ -364,43 +365,43 @@ impl<'a> Run<'a> {
                 line.put(&format!("eval_{name}"), *value);
             }
         }
-        let masses: Vec<f64> = judged.iter().filter_map(|j| j.record.mass).collect();
+        let masses: Vec<f64> = scored.iter().filter_map(|row| row.record.mass).collect();
         line.put("eval_judge/score_mass", masses.iter().sum::<f64>() / masses.len() as f64);
-        if let Some(error) = judged.iter().find_map(|j| j.record.error.as_deref()) {
-            let failed = judged.len() - masses.len();
+        if let Some(error) = scored.iter().find_map(|row| row.record.error.as_deref()) {
+            let failed = scored.len() - masses.len();
             line = line.count("eval_judge/failed", failed as u64);
             self.ctx
                 .progress
-                .warn(&format!("{failed} of {} held-out rows could not be judged, the first: {error}", judged.len()));
+                .warn(&format!("{failed} of {} held-out rows could not be judged, the first: {error}", scored.len()));
         }
-        if self.start.settings.chain {
-            let forced = judged.iter().filter(|j| j.record.forced).count();
-            line.put("eval_judge/forced", forced as f64 / judged.len().max(1) as f64);
+        if self.inputs.settings.chain {
+            let forced = scored.iter().filter(|row| row.record.forced).count();
+            line.put("eval_judge/forced", forced as f64 / scored.len().max(1) as f64);
         }
         let metric = line.get(&format!("eval_{}", self.config.metric_for_best_model)).unwrap_or(f64::NAN);
-        let best = self.state.offer(metric, self.config.metric_for_best_model.greater_is_better());
+        let best = self.state.record_metric(metric, self.config.metric_for_best_model.greater_is_better());
         let shown: Vec<String> = ["loss", "pearson", "rmse"]
             .iter()
             .filter_map(|name| Some(format!("{name} {:.4}", line.get(&format!("eval_{name}"))?)))
             .collect();
-        let mark = if best { " (best)" } else { "" };
-        self.ctx.progress.note(&format!("step {}: eval {}{mark}", self.state.global_step, shown.join(", ")));
+        let suffix = if best { " (best)" } else { "" };
+        self.ctx.progress.note(&format!("step {}: eval {}{suffix}", self.state.global_step, shown.join(", ")));
         self.write_metrics(&line)?;
         Ok(best)
     }
 
-    /// Writes a checkpoint and deletes those that are not to be kept.
+    /// Writes a checkpoint and deletes those beyond `save_total_limit`.
     fn save(&mut self) -> Result<PathBuf, TrainError> {
         sync_metrics(&self.metrics, &self.output)?;
         self.state.jurist.metrics_bytes = self.metrics.bytes();
         self.state.log_history = read_log_history(&self.output, self.metrics.bytes())?;
         let (gpu, trained, optimiser) =
             (self.ctx.gpu, self.training.engine().weights().trainable()?, self.training.engine().optimiser());
-        let mut supply = |part: Part, parameter: &Parameter, values: &mut Vec<f32>| {
+        let mut supply = |part: StatePart, parameter: &Parameter, values: &mut Vec<f32>| {
             let source = match part {
-                Part::Master => trained,
-                Part::ExpAvg => &optimiser.m,
-                Part::ExpAvgSq => &optimiser.v,
+                StatePart::Master => trained,
+                StatePart::ExpAvg => &optimiser.m,
+                StatePart::ExpAvgSq => &optimiser.v,
             };
             *values = pollster::block_on(source.tensor_values(gpu, &parameter.name))?;
             Ok(())
@@ -413,15 +414,15 @@ impl<'a> Run<'a> {
     }
 
     fn write_model(&self, dir: &Path) -> Result<(), BoxError> {
-        write_judge(dir, self.ctx.gpu, self.training.engine().weights(), &self.start, self.config)
+        write_judge(dir, self.ctx.gpu, self.training.engine().weights(), &self.inputs, self.config)
     }
 
-    /// The final model at the top of the output folder: the last one, or the best. `judge.json` comes last, so that where it is,
-    /// all is.
+    /// Writes the final model to the output folder: that of the last step, or the best. `judge.json` is written last, so that a
+    /// folder with it is complete.
     fn finish(&self) -> Result<(), TrainError> {
         let best = self.state.best_model_checkpoint.as_deref().filter(|_| self.config.load_best_model_at_end);
-        let ours = |file: &Path| self.earlier.iter().any(|known| known == file);
-        add_to_folder(&self.output, (JUDGE_FILE, &ours), |dir| match best {
+        let is_ours = |file: &Path| self.earlier.iter().any(|known| known == file);
+        add_to_folder(&self.output, (JUDGE_FILE, &is_ours), |dir| match best {
             None => self.write_model(dir).map_err(|source| TrainError::Inside {
                 action: "write the model into",
                 path: dir.into(),
@@ -432,7 +433,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// The checkpoint `from` belongs to the run that `ours` begins.
+/// Checks that the checkpoint `from` belongs to the run that begins with the state `ours`.
 fn check_same_run(from: &TrainerState, ours: &TrainerState) -> Result<(), TrainError> {
     let differs = |what: String| Err(TrainError::ResumeMismatch { what });
     if from.jurist.rng != ours.jurist.rng {
@@ -444,12 +445,12 @@ fn check_same_run(from: &TrainerState, ours: &TrainerState) -> Result<(), TrainE
     Ok(())
 }
 
-/// Copies a checkpoint's Hugging Face part.
+/// Copies a checkpoint's Hugging Face files.
 fn copy_model(from: &Path, to: &Path) -> Result<(), TrainError> {
-    let state = [checkpoint::TRAINER_STATE, crate::train::checkpoint::training_state::TRAINING_STATE];
+    let state_files = [checkpoint::TRAINER_STATE, crate::train::checkpoint::training_state::TRAINING_STATE];
     for file in files_of(from)? {
         let name = file.file_name().unwrap_or_default();
-        if !state.iter().any(|s| name == *s) {
+        if !state_files.iter().any(|s| name == *s) {
             std::fs::copy(&file, to.join(name)).map_err(|e| io_error("copy", &file, e))?;
         }
     }
@@ -461,18 +462,18 @@ fn files_of(dir: &Path) -> Result<Vec<PathBuf>, TrainError> {
     entries.map_err(|e| io_error("list", dir, e))
 }
 
-/// What the engine's steps are made of.
-pub(in crate::train) fn data(start: &RunInputs) -> TrainData<'_> {
+/// The training data of these inputs.
+pub(in crate::train) fn train_data(inputs: &RunInputs) -> TrainData<'_> {
     TrainData {
-        examples: &start.train.examples,
-        scale: &start.settings.scale,
-        layout: start.layout(),
-        tokenizer: &start.tokenizer,
-        max_tokens: start.settings.max_completion_length,
+        examples: &inputs.train.examples,
+        scale: &inputs.settings.scale,
+        layout: inputs.layout(),
+        tokenizer: &inputs.tokenizer,
+        max_tokens: inputs.settings.max_completion_length,
     }
 }
 
-/// Name in `metrics.jsonl` (with `eval_` before it) and key of the agreement metric.
+/// Agreement metrics of an evaluation: name in `metrics.jsonl` (after `eval_`), and key in [`Agreement`].
 const METRIC_KEYS: [(&str, &str); 5] =
     [("pearson", "pearson"), ("spearman", "spearman"), ("kendall", "kendall_tau_b"), ("rmse", "rmse"), ("mae", "mae")];
 
@@ -480,22 +481,22 @@ fn inside(action: &'static str, path: &Path, source: impl std::error::Error + Se
     TrainError::Inside { action, path: path.into(), source: Box::new(source) }
 }
 
-/// A judge's folder: Hugging Face weights or a PEFT adapter, tokenizer files and `judge.json`.
-fn write_judge(dir: &Path, gpu: &Gpu, weights: &Weights, start: &RunInputs, config: &TrainConfig) -> Result<(), BoxError> {
+/// Writes a judge's folder: Hugging Face weights or a PEFT adapter, tokenizer files and `judge.json`.
+fn write_judge(dir: &Path, gpu: &Gpu, weights: &Weights, inputs: &RunInputs, config: &TrainConfig) -> Result<(), BoxError> {
     match weights.adapter() {
         Some(adapter) => {
-            let base = start.base.as_deref().or(config.model_name_or_path.as_deref()).unwrap_or_default();
+            let base = inputs.base.as_deref().or(config.model_name_or_path.as_deref()).unwrap_or_default();
             pollster::block_on(adapter.download(gpu))?.write(dir, base)?;
         }
         None => {
-            let mut writer = CheckpointWriter::create(dir, &weights.config, start.dtype, DEFAULT_SHARD_BYTES)?;
+            let mut writer = CheckpointWriter::create(dir, &weights.config, inputs.dtype, DEFAULT_SHARD_BYTES)?;
             for spec in tensors(&weights.config) {
-                pollster::block_on(weights.base().download(gpu, &spec.name, |piece| writer.write(&spec.name, piece)))?;
+                pollster::block_on(weights.base().download(gpu, &spec.name, |chunk| writer.write(&spec.name, chunk)))?;
             }
             writer.finish()?;
         }
     }
-    start.tokenizer.save_to(dir)?;
+    inputs.tokenizer.save_to(dir)?;
     let path = dir.join(JUDGE_FILE);
-    Ok(std::fs::write(&path, start.settings.to_json()).map_err(|e| crate::model::error::ModelError::io("write", path, e))?)
+    Ok(std::fs::write(&path, inputs.settings.to_json()).map_err(|e| crate::model::error::ModelError::io("write", path, e))?)
 }

@@ -1,4 +1,4 @@
-//! What a run starts from: tokenizer, weights, judge settings and prepared rows, out of the files that the config names.
+//! The inputs of a run: tokenizer, weights, judge settings and prepared rows, from the files that the config names.
 
 use std::path::Path;
 
@@ -18,29 +18,29 @@ use crate::text::{Date, SpecialTokens, Tokenizer, train_bpe};
 use crate::train::TrainError;
 use crate::train::checkpoint::{checkpoint_name, list_checkpoints};
 use crate::train::config::{ChainColumn, Resume, SettingError, TrainConfig};
-use crate::train::data::examples::{Preparation, Prepared, room_for_prompt};
+use crate::train::data::examples::{Preparation, Prepared, longest_prompt};
 use crate::train::objective::engine::InitialWeights;
 
-/// All that is read before the GPU is asked for anything.
+/// Everything that is read before the GPU is used.
 pub struct RunInputs {
     pub tokenizer: Tokenizer,
     pub model: Box<dyn TensorSource>,
-    /// The adapter that the start model has.
+    /// The adapter of the start model.
     pub adapter: Option<AdapterFiles>,
-    /// The model that this adapter belongs to, as its files name it.
+    /// The base model of this adapter, as its files name it.
     pub base: Option<String>,
-    /// How its files store its matrices.
+    /// The stored dtype of the start model's matrices.
     pub matrix_dtype: WeightDtype,
-    /// Format of saved weights.
+    /// The dtype of saved weights.
     pub dtype: WeightDtype,
     pub settings: JudgeSettings,
     pub tokens: ScoreTokens,
     pub train: Prepared,
-    /// MemoryUsage-out rows, as examples and as rows to be judged.
+    /// Held-out rows, as training examples and as rows to score.
     pub eval: Option<(Prepared, Vec<Example>)>,
-    /// The judge's settings that are those of the start model and would be others without it.
+    /// Names of the judge settings taken from the start model that differ from the defaults.
     pub inherited: Vec<&'static str>,
-    /// Things worth saying.
+    /// Notes for the user.
     pub notes: Vec<String>,
 }
 
@@ -48,24 +48,26 @@ impl RunInputs {
     /// Reads everything that `config` names.
     ///
     /// # Errors
-    /// Files that are missing, damaged, or do not fit together; each message says which and what to do.
+    /// Files that are missing, damaged, or do not fit together; each message names the file and a remedy.
     pub fn read(config: &TrainConfig) -> Result<Self, TrainError> {
         let mut notes = Vec::new();
         let reader = reader(config)?;
-        let part = Reader { limit: config.limit.map(|n| n as usize), shuffle_seed: config.shuffle_seed, ..reader.clone() };
-        let rows = read_rows(&part, &config.train_file, &mut notes)?;
+        let train_reader =
+            Reader { limit: config.limit.map(|n| n as usize), shuffle_seed: config.shuffle_seed, ..reader.clone() };
+        let rows = read_rows(&train_reader, &config.train_file, &mut notes)?;
         let eval_rows = config.eval_file.as_deref().map(|file| read_rows(&reader, file, &mut notes)).transpose()?;
         let folder = config.model_name_or_path.as_deref().map(|dir| start_folder(config, Path::new(dir))).transpose()?;
         let stored = folder.as_ref().map(JudgeSettings::of_folder).transpose()?.flatten();
         let tokenizer = tokenizer(config, folder.as_ref(), &rows)?;
-        let Model { source: model, adapter, base, matrix_dtype, dtype } = model(config, folder.as_ref(), &tokenizer, &mut notes)?;
+        let StartModel { source: model, adapter, base, matrix_dtype, dtype } =
+            start_model(config, folder.as_ref(), &tokenizer, &mut notes)?;
 
-        let asked = overrides(config)?;
-        let mut settings = JudgeSettings::resolve(stored, &asked, &tokenizer, &rows.examples)?;
-        let inherited = settings.differences(&JudgeSettings::resolve(None, &asked, &tokenizer, &rows.examples)?);
+        let overrides = overrides(config)?;
+        let mut settings = JudgeSettings::resolve(stored, &overrides, &tokenizer, &rows.examples)?;
+        let inherited = settings.differences(&JudgeSettings::resolve(None, &overrides, &tokenizer, &rows.examples)?);
         config.check_score_reads(settings.score_reads)?;
         if config.date.is_none() {
-            settings.date = date_before(config).or(settings.date);
+            settings.date = date_of_checkpoint(config).or(settings.date);
         }
         notes.extend(settings.state_date(&tokenizer)?);
         let prompt = settings.prompt(&tokenizer)?;
@@ -82,24 +84,24 @@ impl RunInputs {
             skip_bad: config.skip_bad,
         };
         let mut train = preparation.prepare(&rows.examples)?;
-        report(&train, &config.train_file, preparation.max_length, &mut notes);
+        note_skipped_rows(&train, &config.train_file, preparation.max_length, &mut notes);
         if train.examples.is_empty() {
-            return Err(TrainError::NoRows { why: why_none(&train, &config.train_file, preparation.max_length) });
+            return Err(TrainError::NoRows { why: why_no_rows(&train, &config.train_file, preparation.max_length) });
         }
         let eval = match eval_rows {
             None => None,
             Some(rows) => {
                 let prepared = preparation.prepare(&rows.examples)?;
                 let file = config.eval_file.as_deref().unwrap_or_default();
-                report(&prepared, file, preparation.max_length, &mut notes);
+                note_skipped_rows(&prepared, file, preparation.max_length, &mut notes);
                 if prepared.examples.is_empty() {
-                    let fix = why_none(&prepared, file, preparation.max_length);
+                    let fix = why_no_rows(&prepared, file, preparation.max_length);
                     return Err(
                         DataError::File { file: file.into(), found: "no row of the eval_file is left".into(), fix }.into()
                     );
                 }
-                let kept = prepared.rows.iter().map(|i| rows.examples[*i].clone()).collect();
-                Some((prepared, kept))
+                let prepared_rows = prepared.rows.iter().map(|i| rows.examples[*i].clone()).collect();
+                Some((prepared, prepared_rows))
             }
         };
         let writes_chains = train.longest_chain > 0 || config.samples_chains();
@@ -116,11 +118,13 @@ impl RunInputs {
         let settings = settings.with_chains_up_to(longest_chain);
         let layout = BatchLayout { tokens: &tokens, reads: settings.score_reads };
         if config.samples_chains() {
-            let room = room_for_prompt(layout, context, settings.max_completion_length);
-            let left_out = train.keep_prompts_up_to(room);
-            if left_out > 0 {
+            let longest_prompt = longest_prompt(layout, context, settings.max_completion_length);
+            let skipped = train.keep_prompts_up_to(longest_prompt);
+            if skipped > 0 {
                 let file = &config.train_file;
-                notes.push(format!("{file}: {left_out} rows skipped, no room for a chain behind a prompt over {room} tokens"));
+                notes.push(format!(
+                    "{file}: {skipped} rows skipped, no room for a chain after a prompt over {longest_prompt} tokens"
+                ));
             }
             if train.examples.is_empty() {
                 let why = "no prompt leaves room for a chain; lower max_completion_length or shorten the rows".into();
@@ -135,20 +139,20 @@ impl RunInputs {
     }
 
     /// The weights that the run starts from.
-    pub fn origin(&self) -> InitialWeights<'_> {
+    pub fn initial_weights(&self) -> InitialWeights<'_> {
         InitialWeights { source: self.model.as_ref(), matrix_dtype: self.matrix_dtype, adapter: self.adapter.as_ref() }
     }
 
-    /// How rows lie in batches.
+    /// The layout of the judge's rows in batches.
     pub fn layout(&self) -> BatchLayout<'_> {
         BatchLayout { tokens: &self.tokens, reads: self.settings.score_reads }
     }
 }
 
-/// What a config asks of the judge. The length of its chains is decided when the rows have been read.
+/// The judge settings of a config. The limit of the chains is decided after the rows have been read.
 ///
 /// # Errors
-/// A scale that cannot be one; a template that cannot be read.
+/// A malformed scale; an unreadable template.
 pub(in crate::train) fn overrides(config: &TrainConfig) -> Result<JudgeOverrides, TrainError> {
     Ok(JudgeOverrides {
         scale: config.scale()?,
@@ -161,8 +165,8 @@ pub(in crate::train) fn overrides(config: &TrainConfig) -> Result<JudgeOverrides
     })
 }
 
-/// The day that the run stated until its checkpoint, which a resumed run goes on stating.
-fn date_before(config: &TrainConfig) -> Option<Date> {
+/// The day that the run stated up to its checkpoint. A resumed run states the same day.
+fn date_of_checkpoint(config: &TrainConfig) -> Option<Date> {
     let output = Path::new(&config.output_dir);
     let checkpoint = match &config.resume_from_checkpoint {
         Resume::From(path) => path.into(),
@@ -172,7 +176,7 @@ fn date_before(config: &TrainConfig) -> Option<Date> {
     JudgeSettings::from_json(&std::fs::read_to_string(checkpoint.join(JUDGE_FILE)).ok()?).ok()?.date
 }
 
-/// The folder of the start model; an adapter in it is put onto the base that the config names, if it names one.
+/// The folder of the start model. If the config names a base, an adapter in the folder is applied to that.
 pub(in crate::train) fn start_folder(config: &TrainConfig, model: &Path) -> Result<ModelFolder, ModelError> {
     ModelFolder::open_on(model, config.base.as_deref().map(Path::new))
 }
@@ -203,7 +207,7 @@ fn read_rows(reader: &Reader, file: &str, notes: &mut Vec<String>) -> Result<Dat
     Ok(rows)
 }
 
-fn report(prepared: &Prepared, file: &str, max_length: usize, notes: &mut Vec<String>) {
+fn note_skipped_rows(prepared: &Prepared, file: &str, max_length: usize, notes: &mut Vec<String>) {
     if prepared.too_long > 0 {
         notes.push(format!("{file}: {} rows skipped, longer than {max_length} tokens", prepared.too_long));
     }
@@ -213,7 +217,7 @@ fn report(prepared: &Prepared, file: &str, max_length: usize, notes: &mut Vec<St
 }
 
 /// Why no row of a file is left.
-fn why_none(prepared: &Prepared, file: &str, max_length: usize) -> String {
+fn why_no_rows(prepared: &Prepared, file: &str, max_length: usize) -> String {
     let long =
         format!("{} rows of {file} are longer than {max_length} tokens: raise max_length or shorten them", prepared.too_long);
     match (prepared.too_long, prepared.bad.first()) {
@@ -223,7 +227,7 @@ fn why_none(prepared: &Prepared, file: &str, max_length: usize) -> String {
     }
 }
 
-/// The one named, the model's own tokenizer, or one trained on the data.
+/// The tokenizer that the config names, the model's own, or one trained on the data.
 fn tokenizer(config: &TrainConfig, folder: Option<&ModelFolder>, rows: &Dataset) -> Result<Tokenizer, TrainError> {
     if let Some(path) = config.tokenizer.as_deref().map(Path::new) {
         return Ok(tokenizer_at(path)?);
@@ -233,14 +237,14 @@ fn tokenizer(config: &TrainConfig, folder: Option<&ModelFolder>, rows: &Dataset)
     }
     let texts: Vec<String> = rows.examples.iter().map(text_of).collect();
     let size = config.vocab_size.unwrap_or(0) as usize;
-    // Every score must be a token of its own: digits are, and the phrase is seen as often as there are rows.
+    // Every score must become a token: digits always do, and the phrase occurs once per score.
     let scale = config.scale()?.map_or_else(|| DEFAULT_SCALE.parse(), Ok)?;
     let phrase = config.phrase.as_deref().unwrap_or(DEFAULT_PHRASE);
     let answers = scale.texts().iter().map(|score| format!(" {phrase}{score}"));
     Ok(train_bpe(texts.into_iter().chain(answers), size, &SpecialTokens::for_decoder())?)
 }
 
-/// All text of a row that a model may see.
+/// All text of a row that may become part of a prompt or chain.
 fn text_of(example: &Example) -> String {
     let mut texts: Vec<&str> = example.row.fields.values().filter_map(|v| v.as_str()).collect();
     if let Some(Prompt::Messages(messages)) = &example.record.prompt {
@@ -250,8 +254,8 @@ fn text_of(example: &Example) -> String {
     texts.join("\n")
 }
 
-/// A start model, and how it is stored and to be saved.
-struct Model {
+/// The start model, its stored dtype, and the dtype of saved weights.
+struct StartModel {
     source: Box<dyn TensorSource>,
     adapter: Option<AdapterFiles>,
     base: Option<String>,
@@ -259,14 +263,14 @@ struct Model {
     dtype: WeightDtype,
 }
 
-/// The start model's weights, or fresh ones.
-fn model(
+/// The model of a folder, or a new one with random weights.
+fn start_model(
     config: &TrainConfig,
     folder: Option<&ModelFolder>,
     tokenizer: &Tokenizer,
     notes: &mut Vec<String>,
-) -> Result<Model, TrainError> {
-    let wanted = config.save_dtype.map(WeightDtype::from);
+) -> Result<StartModel, TrainError> {
+    let save_dtype = config.save_dtype.map(WeightDtype::from);
     if let (Some(dir), Some(folder)) = (&config.model_name_or_path, folder) {
         let stored = folder.weights()?;
         notes.extend(stored.notes);
@@ -277,7 +281,7 @@ fn model(
         check_adapter(config, dir, stored.adapter.as_ref())?;
         check_vocabulary(tokenizer, stored.source.config())?;
         let FolderWeights { source, adapter, base, dtype, matrix_dtype, .. } = stored;
-        return Ok(Model { source, adapter, base, matrix_dtype, dtype: wanted.unwrap_or(dtype) });
+        return Ok(StartModel { source, adapter, base, matrix_dtype, dtype: save_dtype.unwrap_or(dtype) });
     }
     let path = config.init.as_deref().unwrap_or_default();
     let text = std::fs::read_to_string(path).map_err(|source| TrainError::Io {
@@ -296,10 +300,16 @@ fn model(
     }
     check_vocabulary(tokenizer, &model)?;
     let source = Box::new(Init::new(model, config.seed));
-    Ok(Model { source, adapter: None, base: None, matrix_dtype: WeightDtype::F32, dtype: wanted.unwrap_or(WeightDtype::F32) })
+    Ok(StartModel {
+        source,
+        adapter: None,
+        base: None,
+        matrix_dtype: WeightDtype::F32,
+        dtype: save_dtype.unwrap_or(WeightDtype::F32),
+    })
 }
 
-/// What the settings say about an adapter must go together with the start model's.
+/// Checks that the settings of an adapter fit the start model.
 fn check_adapter(config: &TrainConfig, dir: &str, adapter: Option<&AdapterFiles>) -> Result<(), TrainError> {
     let conflict = |message: String| Err(SettingError::Conflict(message).into());
     match adapter {

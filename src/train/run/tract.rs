@@ -1,15 +1,15 @@
-//! TRACT (two stages): a judge learns from the teacher's chains, writes chains of its own, and then another judge learns
-//! from those, **from the same start**, with the human scores behind them.
+//! TRACT has two stages. A judge is trained on the teacher's chains and writes chains of its own. A second judge is then trained
+//! on those, **from the same start model**, with the human scores.
 //!
 //! ```text
-//! start ─► cot-raft on the teacher's chains ─► one chain a row, sampled ─► chains.jsonl
-//! start ─► cot-raft on chains.jsonl ─► the judge
+//! start model ─► cot-raft on the teacher's chains ─► one sampled chain per row ─► chains.jsonl
+//! start model ─► cot-raft on chains.jsonl ─► the judge
 //! ```
 //!
-//! The teacher's chains leak what their annotator got wrong; a judge that trusts them is let down by its own. The second
-//! stage shows the score head the chains that it will meet. Each stage is an ordinary run with its own checkpoints. The chains
-//! are written in blocks that outlive an interruption, beside a record of what they are made with, so that a file never holds
-//! chains of two judges.
+//! The teacher's chains reveal the annotator's mistakes; a judge that relies on them does worse on its own chains. The second
+//! stage trains the score on the kind of chains that the judge will write. Each stage is an ordinary run with its own
+//! checkpoints. The chains are written in blocks, which survive an interruption, beside a record of how they are made. So a file
+//! never contains chains of two judges.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -32,21 +32,21 @@ use crate::train::run::{RunContext, TrainOutcome, run, run_in};
 
 /// The rows with the judge's own chains.
 const CHAINS: &str = "chains.jsonl";
-/// What they were made with.
+/// The record of how they were made.
 const RECORD: &str = "chains.json";
 /// Folder of the first stage.
 const FIRST_STAGE: &str = "stage-1";
-/// Rows a block: what an interruption costs at most.
+/// Rows per block. An interruption loses at most one block.
 const BLOCK: usize = 256;
-/// Rows that draw from one seed; a multiple of [`BLOCK`].
-const ROWS_A_SEED: usize = 2048;
+/// Rows per seed; a multiple of [`BLOCK`].
+const ROWS_PER_SEED: usize = 2048;
 /// The column that the second stage reads its chains from.
 const COLUMN: &str = "chain";
 
-/// Trains as `config` says, whose method is `tract`.
+/// Does the run of `config`, whose method is `tract`.
 ///
 /// # Errors
-/// As an ordinary run. What was trained and written stays and is gone on from with `--resume`.
+/// As an ordinary run. Finished work stays and is continued with `--resume`.
 pub(in crate::train) async fn train(
     config: &TrainConfig,
     folder: &mut OutputFolder,
@@ -59,14 +59,14 @@ pub(in crate::train) async fn train(
         refuse_used(output)?;
     }
     let record = if chains.exists() && !is_unfinished(&chains) {
-        finished(config, output)?
+        record_of_finished(config, output)?
     } else {
-        let first = match &config.chains_from {
+        let judge_folder = match &config.chains_from {
             Some(folder) => PathBuf::from(folder),
             None => {
                 let stage = stage_one(config, output);
-                let done = output.join(FIRST_STAGE).join(JUDGE_FILE).exists();
-                if !done || config.resume_from_checkpoint.is_no() {
+                let is_done = output.join(FIRST_STAGE).join(JUDGE_FILE).exists();
+                if !is_done || config.resume_from_checkpoint.is_no() {
                     progress.note("stage 1 of 2: the teacher's chains");
                     let ctx = RunContext { gpu, clock, progress, interrupted };
                     if let TrainOutcome::Interrupted { checkpoint } = Box::pin(run(&stage, ctx)).await? {
@@ -76,11 +76,11 @@ pub(in crate::train) async fn train(
                 PathBuf::from(stage.output_dir)
             }
         };
-        let model = ModelFolder::open(&first)?;
+        let model = ModelFolder::open(&judge_folder)?;
         let judge = JudgeFiles::trained(&model, config.base_weights)?.upload(gpu)?;
         let record = record(config, &model, judge.settings())?;
         let ctx = RunContext { gpu, clock, progress, interrupted };
-        folder.make()?;
+        folder.create()?;
         if let Some(checkpoint) = write_chains(config, &judge, &record, output, ctx).await? {
             return Ok(TrainOutcome::Interrupted { checkpoint });
         }
@@ -91,7 +91,7 @@ pub(in crate::train) async fn train(
     Box::pin(run_in(folder, &second, RunContext { gpu, clock, progress, interrupted })).await
 }
 
-/// Refuses a folder in which a name that a new run will write is taken.
+/// Refuses a folder that contains a name which a new run will write.
 fn refuse_used(output: &Path) -> Result<(), TrainError> {
     let names = [CHAINS.into(), RECORD.into(), format!("{CHAINS}.part"), format!("{CHAINS}.unfinished")];
     match names.iter().map(|name| output.join(name)).find(|path| path.exists()) {
@@ -109,7 +109,7 @@ fn stage_one(config: &TrainConfig, output: &Path) -> TrainConfig {
     TrainConfig { method: config.method.stage(), output_dir, resume_from_checkpoint, ..config.clone() }
 }
 
-/// The second stage states the day that the chains were written with.
+/// The second stage states the same day as the judge that wrote the chains.
 fn stage_two(config: &TrainConfig, chains: &Path, record: &Value) -> TrainConfig {
     let train_file = chains.display().to_string();
     let date = config.date.clone().or_else(|| record["date"].as_str().map(String::from));
@@ -122,9 +122,9 @@ fn stage_two(config: &TrainConfig, chains: &Path, record: &Value) -> TrainConfig
     }
 }
 
-/// What decides which chains a judge writes: its files, its settings, and how they are sampled.
+/// Everything that determines a judge's chains: its files, its settings, and the sampling.
 fn record(config: &TrainConfig, model: &ModelFolder, settings: &JudgeSettings) -> Result<Value, TrainError> {
-    Ok(settings.behind(json!({
+    Ok(settings.append_to(json!({
         "jurist": env!("CARGO_PKG_VERSION"),
         "judge": model.fingerprint()?,
         "base_weights": config.base_weights.name(),
@@ -133,38 +133,38 @@ fn record(config: &TrainConfig, model: &ModelFolder, settings: &JudgeSettings) -
     })))
 }
 
-/// Whether a text is such a record.
+/// Whether a text is a record.
 fn is_record(text: &str) -> bool {
     serde_json::from_str::<Value>(text).is_ok_and(|record| record["jurist"].is_string() && record["judge"].is_string())
 }
 
-/// The record of chains that are all written. Refuses those of another judge or of other rows: the second stage would learn from
-/// something else than the config says.
-fn finished(config: &TrainConfig, output: &Path) -> Result<Value, TrainError> {
+/// The record of a finished chains file. Refuses chains of another judge or other rows, which are not the ones that the config
+/// asks for.
+fn record_of_finished(config: &TrainConfig, output: &Path) -> Result<Value, TrainError> {
     let (path, rows) = (output.join(CHAINS), labelled_rows(config)?);
-    if earlier(config, &path, &rows)?.lines < rows.len() {
+    if written_chains(config, &path, &rows)?.lines < rows.len() {
         return Err(other_rows(&path));
     }
-    let known = std::fs::read_to_string(output.join(RECORD)).ok().filter(|text| is_record(text));
-    let first = config.chains_from.as_ref().map_or_else(|| output.join(FIRST_STAGE), PathBuf::from);
-    // The first stage is not needed any more, and may have been removed.
-    let now = match ModelFolder::open(&first) {
+    let stored = std::fs::read_to_string(output.join(RECORD)).ok().filter(|text| is_record(text));
+    let judge_folder = config.chains_from.as_ref().map_or_else(|| output.join(FIRST_STAGE), PathBuf::from);
+    // The first stage is no longer needed and may have been removed.
+    let current = match ModelFolder::open(&judge_folder) {
         Err(_) => None,
         Ok(model) => {
             let settings = JudgeSettings::of_folder(&model)?;
             settings.map(|settings| record(config, &model, &settings)).transpose()?
         }
     };
-    if let (Some(known), Some(now)) = (&known, &now) {
-        refuse_other_record(&path, known, now)?;
+    if let (Some(stored), Some(current)) = (&stored, &current) {
+        refuse_other_record(&path, stored, current)?;
     }
-    let known = known.and_then(|text| serde_json::from_str(&text).ok());
-    Ok(known.or(now).unwrap_or_default())
+    let stored = stored.and_then(|text| serde_json::from_str(&text).ok());
+    Ok(stored.or(current).unwrap_or_default())
 }
 
-/// Refuses to go on with chains that were made with something else than those to come.
-fn refuse_other_record(path: &Path, before: &str, now: &Value) -> Result<(), TrainError> {
-    match changes(before, now) {
+/// Refuses a file whose chains were made in another way than new ones would be.
+fn refuse_other_record(path: &Path, stored: &str, current: &Value) -> Result<(), TrainError> {
+    match changes(stored, current) {
         None => Ok(()),
         Some(changes) => {
             let problem = format!(
@@ -181,38 +181,38 @@ fn other_rows(path: &Path) -> TrainError {
     FileError::in_the_way(path, problem).into()
 }
 
-/// Chains that are there.
+/// The chains in a file.
 #[derive(Default)]
-struct Earlier {
+struct WrittenChains {
     lines: usize,
-    /// Whole blocks of them, and their bytes.
+    /// Number of complete blocks, and their bytes.
     blocks: usize,
     bytes: u64,
 }
 
-/// Reads the chains at `path`. Refuses lines that are not the first rows with a chain each, as they would be written now; a last
-/// line that is cut does not count.
-fn earlier(config: &TrainConfig, path: &Path, rows: &[Example]) -> Result<Earlier, TrainError> {
+/// Reads the chains at `path`. Refuses lines that differ from what would be written now for the first rows, apart from the
+/// chains. An incomplete last line does not count.
+fn written_chains(config: &TrainConfig, path: &Path, rows: &[Example]) -> Result<WrittenChains, TrainError> {
     let failed = |e| io_error("read", path, e);
     let mut file = BufReader::new(File::open(path).map_err(failed)?);
-    let (mut found, mut bytes, mut line) = (Earlier::default(), 0, Vec::new());
+    let (mut written, mut bytes, mut line) = (WrittenChains::default(), 0, Vec::new());
     while file.read_until(b'\n', &mut line).map_err(failed)? > 0 && line.ends_with(b"\n") {
-        let row = rows.get(found.lines).ok_or_else(|| other_rows(path))?;
+        let row = rows.get(written.lines).ok_or_else(|| other_rows(path))?;
         let parsed = columns_of(&line);
         let chain = parsed.as_ref().and_then(|columns| columns.get(COLUMN)?.as_str());
         if chain.is_none_or(|chain| with_chain(config, row, chain).as_bytes() != &line[..line.len() - 1]) {
             return Err(other_rows(path));
         }
-        (found.lines, bytes) = (found.lines + 1, bytes + line.len() as u64);
-        if found.lines.is_multiple_of(BLOCK) || found.lines == rows.len() {
-            (found.blocks, found.bytes) = (found.lines.div_ceil(BLOCK), bytes);
+        (written.lines, bytes) = (written.lines + 1, bytes + line.len() as u64);
+        if written.lines.is_multiple_of(BLOCK) || written.lines == rows.len() {
+            (written.blocks, written.bytes) = (written.lines.div_ceil(BLOCK), bytes);
         }
         line.clear();
     }
-    Ok(found)
+    Ok(written)
 }
 
-/// Has the judge write one chain for every row. Where it was interrupted, the place of those that are kept.
+/// Writes one chain of the judge for every row. Returns the path of the written chains if it was interrupted.
 async fn write_chains(
     config: &TrainConfig,
     judge: &Judge,
@@ -225,62 +225,62 @@ async fn write_chains(
     let Some(mut file) = Growing::open(&path)? else {
         return Err(FileError::in_the_way(path, "it is no file, and chains are to be kept there; move it away").into());
     };
-    let there = match file.earlier() {
-        None => Earlier::default(),
-        Some(there) => {
-            // What was begun has its record from the first byte on.
+    let written = match file.earlier() {
+        None => WrittenChains::default(),
+        Some(earlier) => {
+            // An unfinished file has its record from the first byte on.
             let note = file.note().filter(|note| is_record(note));
-            let note = note.ok_or_else(|| FileError::in_the_way(there, "jurist did not write it; move it away"))?;
-            let found = earlier(config, there, &rows)?;
-            refuse_other_record(there, &note, record)?;
-            found
+            let note = note.ok_or_else(|| FileError::in_the_way(earlier, "jurist did not write it; move it away"))?;
+            let written = written_chains(config, earlier, &rows)?;
+            refuse_other_record(earlier, &note, record)?;
+            written
         }
     };
     let text = serde_json::to_string_pretty(record).unwrap_or_default() + "\n";
-    file.begin(there.bytes, &text, is_record)?;
+    file.begin(written.bytes, &text, is_record)?;
     let total = rows.len() as u64;
-    progress.begin("writing chains", ((there.blocks * BLOCK) as u64).min(total), total);
+    progress.begin("writing chains", ((written.blocks * BLOCK) as u64).min(total), total);
     let mut failed = 0;
-    for (block, some) in rows.chunks(BLOCK).enumerate().skip(there.blocks) {
-        let before = block * BLOCK;
-        let judging = sampling(config, before);
-        let until = Until { stop: interrupted, done: |n: usize| progress.step((before + n) as u64, f64::NAN) };
-        let judged = match judge.judge(some, &judging, until).await {
+    for (block, block_rows) in rows.chunks(BLOCK).enumerate().skip(written.blocks) {
+        let first = block * BLOCK;
+        let options = sampling(config, first);
+        let until = Until { stop: interrupted, done: |n: usize| progress.step((first + n) as u64, f64::NAN) };
+        let scored = match judge.judge(block_rows, &options, until).await {
             Err(JudgeError::Model(ModelError::Stopped)) => {
                 progress.end();
                 return Ok(Some(file.stop()?.unwrap_or_else(|| output.into())));
             }
-            judged => judged?,
+            scored => scored?,
         };
-        failed += judged.iter().filter(|judged| judged.prediction.is_none()).count();
-        let chain = |n: usize| judged.get(n).and_then(|judged| judged.chains.first()).map_or("", String::as_str);
-        let lines: String = some.iter().enumerate().map(|(n, row)| with_chain(config, row, chain(n)) + "\n").collect();
+        failed += scored.iter().filter(|row| row.prediction.is_none()).count();
+        let chain = |n: usize| scored.get(n).and_then(|row| row.chains.first()).map_or("", String::as_str);
+        let lines: String = block_rows.iter().enumerate().map(|(n, row)| with_chain(config, row, chain(n)) + "\n").collect();
         file.append(&lines)?;
     }
     progress.end();
     if failed > 0 {
         progress.warn(&format!("{failed} of {} rows got no chain: they do not fit the model's context", rows.len()));
     }
-    // Before the chains are whole: then they are never without it.
+    // Before the chains are finished, so that finished chains always have a record.
     files::write_own(&output.join(RECORD), text.as_bytes(), is_record)?;
     file.finish()?;
     Ok(None)
 }
 
-/// How chains are sampled from row `first` on. A row's random numbers are its own, so that a block that is written again is the
-/// same.
+/// How chains are sampled from row `first` on. A row's random numbers do not depend on the block, so a block that is written
+/// again is the same.
 fn sampling(config: &TrainConfig, first: usize) -> ScoreOptions {
-    let seed = config.seed ^ (((first / ROWS_A_SEED + 1) as u64) << 32);
+    let seed = config.seed ^ (((first / ROWS_PER_SEED + 1) as u64) << 32);
     let batch_size = config.per_device_eval_batch_size as usize;
-    ScoreOptions { temperature: Some(1.0), seed, batch_size, first_row: first % ROWS_A_SEED, ..ScoreOptions::default() }
+    ScoreOptions { temperature: Some(1.0), seed, batch_size, first_row: first % ROWS_PER_SEED, ..ScoreOptions::default() }
 }
 
-/// The row as it was written, with this chain instead of its own, as a line.
+/// The row as it was read, with this chain instead of its own, as a JSON line.
 fn with_chain(config: &TrainConfig, row: &Example, chain: &str) -> String {
     let label = row.record.score.filter(|_| !row.row.fields.contains_key(&config.label_column));
     match label {
         None => row.row.with_column(COLUMN, &chain.into()),
-        // A label that was taken out of an answer's text must not be lost with it.
+        // The label may have been read from the text of the old chain, which is replaced.
         Some(score) => {
             let written = row.row.with_column(&config.label_column, &score.into());
             Row { written: Some(written.into()), ..row.row.clone() }.with_column(COLUMN, &chain.into())

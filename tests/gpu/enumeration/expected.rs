@@ -4,7 +4,7 @@ use jurist::judge::{Expectation, ScoreReads};
 use jurist::model::decoder::Draw;
 use jurist::reference::{self, Batch, loss_head};
 use jurist::rollout::{Chain, Ending};
-use jurist::train::data::examples::Prompt;
+use jurist::train::data::examples::LabelledPrompt;
 use jurist::train::objective::policy::{Completion, PolicySettings, close};
 use jurist::train::objective::reward::RewardSettings;
 
@@ -31,7 +31,7 @@ pub struct World {
 }
 
 impl World {
-    pub fn of(toy: &Toy, model: &reference::Weights, prompt: &Prompt) -> Self {
+    pub fn of(toy: &Toy, model: &reference::Weights, prompt: &LabelledPrompt) -> Self {
         let records = toy.records();
         let chain = |(tokens, ending, tail): &(Vec<u32>, Ending, usize), log_p: &[f64]| Chain {
             draws: tokens.iter().zip(log_p).map(|(t, l)| Draw { token: *t, log_p: *l as f32 }).collect(),
@@ -43,7 +43,7 @@ impl World {
         let mut sequences: Vec<Vec<u32>> = Vec::new();
         let mut wanted: Vec<(usize, usize)> = Vec::new(); // (first position, rows) of each sequence
         for record in &records {
-            let fed = closed(record, &[0.0; MAX_TOKENS]).fed;
+            let fed = closed(record, &[0.0; MAX_TOKENS]).continuation;
             wanted.push((prompt.ids.len() - 1, record.0.len()));
             sequences.push([&prompt.ids[..], &fed].concat());
             let read = if toy.reads == ScoreReads::Chain { &prompt.ids[..1] } else { &prompt.ids[..] };
@@ -85,7 +85,7 @@ impl World {
 }
 
 /// What a chain is worth at these log-probabilities of its scores, before a score is drawn.
-fn reference_reward(toy: &Toy, reward: &RewardSettings, prompt: &Prompt, scores: &[f64]) -> f64 {
+fn reference_reward(toy: &Toy, reward: &RewardSettings, prompt: &LabelledPrompt, scores: &[f64]) -> f64 {
     let p: Vec<f64> = scores.iter().map(|l| l.exp()).collect();
     let (mass, y, values) = (p.iter().sum::<f64>(), prompt.value, toy.scale.values());
     let q: Vec<f64> = match reward.expectation {
@@ -106,7 +106,7 @@ fn reference_reward(toy: &Toy, reward: &RewardSettings, prompt: &Prompt, scores:
 }
 
 /// Its derivative by each log-probability, by differences: nothing of the product is used.
-fn reference_slopes(toy: &Toy, reward: &RewardSettings, prompt: &Prompt, scores: &[f64]) -> Vec<f64> {
+fn reference_slopes(toy: &Toy, reward: &RewardSettings, prompt: &LabelledPrompt, scores: &[f64]) -> Vec<f64> {
     let h = 1e-5;
     let at = |k: usize, step: f64| {
         let mut moved = scores.to_vec();

@@ -11,7 +11,7 @@ use jurist::ops::loss_head::{NO_SCORES, TokenLoss};
 use jurist::reference;
 use jurist::train::objective::optimiser::{Optimiser, OptimiserSettings};
 use jurist::train::objective::policy::{
-    PolicySettings, PolicyTrainer, PromptGroup, PromptSizes, ScoredCompletion, Scores, Totals,
+    PolicySettings, PolicyTrainer, PromptGroup, PromptSizes, ScoreSource, ScoredCompletion, Totals,
 };
 
 use crate::enumeration::expected::World;
@@ -105,7 +105,7 @@ pub fn expected_gradient(
 ) -> BTreeMap<String, Vec<f64>> {
     let samples_score = settings.reward.samples_score();
     // A step over all prompts: the tuples of one prompt are independent of the others'.
-    let totals = Totals { chains: settings.group * toy.prompts.len(), tokens: 0 };
+    let totals = Totals { completions: settings.group * toy.prompts.len(), tokens: 0 };
     trainer.optimiser.gradient.clear(&trainer.gpu);
     let (mut p_all, mut count) = (0.0, 0);
     for prompt in &toy.prompts {
@@ -118,7 +118,7 @@ pub fn expected_gradient(
                 .iter()
                 .map(|(m, _)| PromptGroup {
                     prompt,
-                    chains: m.iter().map(|o| world.known[outcomes[*o].chain].closed.clone()).collect(),
+                    completions: m.iter().map(|o| world.known[outcomes[*o].chain].closed.clone()).collect(),
                 })
                 .collect();
             let ps: Vec<f64> =
@@ -131,15 +131,15 @@ pub fn expected_gradient(
                 ScoredCompletion { sampled, sampled_log_p, ..ScoredCompletion::default() }
             };
             let drawn: Vec<Vec<ScoredCompletion>> = some.iter().map(|(m, _)| m.iter().map(drawn).collect()).collect();
-            let scores = if sampler.is_some() { Scores::Drawn(&drawn) } else { Scores::Draw(&uniform) };
+            let scores = if sampler.is_some() { ScoreSource::Drawn(&drawn) } else { ScoreSource::Draw(&uniform) };
             toy.with_speech(|answer| {
                 pollster::block_on(async {
                     let mut scored = trainer.rewards(&groups, answer, scores).await.unwrap();
                     trainer.advantages(&mut scored);
                     plant(mistake, settings.group, &mut scored);
-                    let mut batch = trainer.objectives(&groups, &scored, answer, &totals);
+                    let mut batch = trainer.losses(&groups, &scored, answer, &totals);
                     weigh(&mut batch, trainer, &groups, &ps, mistake);
-                    trainer.accumulate(&batch, true).await.unwrap();
+                    trainer.backward(&batch, true).await.unwrap();
                 });
             });
         }
@@ -167,35 +167,35 @@ fn plant(mistake: Mistake, k: usize, scored: &mut [Vec<ScoredCompletion>]) {
 
 /// Multiplies each tuple's objectives by its probability (the gradient is linear in them).
 fn weigh(batch: &mut PackedInputs, trainer: &PolicyTrainer, groups: &[PromptGroup], ps: &[f64], mistake: Mistake) {
-    let (_, spans) = trainer.lay(groups);
+    let (_, spans) = trainer.pack(groups);
     let mut seen = 0;
     for ((group, spans), p) in groups.iter().zip(&spans).zip(ps) {
-        for (chain, spans) in group.chains.iter().zip(spans) {
+        for (chain, spans) in group.completions.iter().zip(spans) {
             let n = chain.actions.len();
-            let rows: Vec<usize> = spans.before[..n].iter().map(|row| batch.row_at(*row).unwrap()).collect();
+            let rows: Vec<usize> = spans.predictors[..n].iter().map(|row| batch.loss_at(*row).unwrap()).collect();
             for row in &rows {
-                batch.objectives[*row].weight = (f64::from(batch.objectives[*row].weight) * p) as f32;
+                batch.losses[*row].weight = (f64::from(batch.losses[*row].weight) * p) as f32;
             }
             match mistake {
-                Mistake::WindowTooEarly => batch.objectives[rows[n - 1]] = TokenLoss::default(),
+                Mistake::WindowTooEarly => batch.losses[rows[n - 1]] = TokenLoss::default(),
                 Mistake::WindowTooLate => {
-                    (1..n).rev().for_each(|j| batch.objectives[rows[j]] = batch.objectives[rows[j - 1]]);
-                    batch.objectives[rows[0]] = TokenLoss::default();
+                    (1..n).rev().for_each(|j| batch.losses[rows[j]] = batch.losses[rows[j - 1]]);
+                    batch.losses[rows[0]] = TokenLoss::default();
                 }
                 _ => {}
             }
-            for node in &spans.nodes {
-                let number = batch.objectives[batch.row_at(*node).unwrap()].scores as usize;
+            for node in &spans.score_nodes {
+                let number = batch.losses[batch.loss_at(*node).unwrap()].scores as usize;
                 let width = trainer_alphabet(batch);
                 batch.coefficients[number * width..(number + 1) * width].iter_mut().for_each(|c| *c = (f64::from(*c) * p) as f32);
             }
-            seen += n + spans.nodes.len();
+            seen += n + spans.score_nodes.len();
         }
     }
-    assert_eq!(seen, batch.rows.len());
+    assert_eq!(seen, batch.loss_positions.len());
 }
 
 /// Coefficients a row with scores.
 fn trainer_alphabet(batch: &PackedInputs) -> usize {
-    batch.coefficients.len() / batch.objectives.iter().filter(|o| o.scores != NO_SCORES).count()
+    batch.coefficients.len() / batch.losses.iter().filter(|o| o.scores != NO_SCORES).count()
 }

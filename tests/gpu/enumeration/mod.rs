@@ -308,7 +308,7 @@ fn the_sampler_records_what_was_enumerated() {
                 let closed = toy.with_speech(|s| close(chain, prompt.ends_in_space, s).unwrap());
                 let same = |k: &Known| {
                     let k = &k.closed;
-                    (&k.actions, k.ending, &k.fed) == (&closed.actions, closed.ending, &closed.fed)
+                    (&k.actions, k.ending, &k.continuation) == (&closed.actions, closed.ending, &closed.continuation)
                 };
                 let i = world.known.iter().position(same).unwrap_or_else(|| panic!("{closed:?} was not enumerated"));
                 counts[i] += 1.0;

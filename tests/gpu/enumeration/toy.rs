@@ -7,7 +7,7 @@ use jurist::model::source::TensorSource;
 use jurist::reference::{self, Spec};
 use jurist::rollout::{Ending, Stop};
 use jurist::text::TextError;
-use jurist::train::data::examples::Prompt;
+use jurist::train::data::examples::LabelledPrompt;
 use jurist::train::objective::policy::AnswerSpec;
 use serde_json::{Value, json};
 
@@ -22,7 +22,7 @@ pub struct Toy {
     pub eos: Vec<u32>,
     /// Tokens behind which the phrase has its opening form.
     pub spaces: Vec<u32>,
-    pub prompts: Vec<Prompt>,
+    pub prompts: Vec<LabelledPrompt>,
 }
 
 /// The same weights for both sides: `f32` numbers.
@@ -86,8 +86,8 @@ impl TensorSource for Model {
     }
 }
 
-fn prompt(scale: &Scale, ids: &[u32], value: f64, ends_in_space: bool) -> Prompt {
-    Prompt { ids: ids.to_vec(), ends_in_space, label: scale.split(value).unwrap(), value }
+fn prompt(scale: &Scale, ids: &[u32], value: f64, ends_in_space: bool) -> LabelledPrompt {
+    LabelledPrompt { ids: ids.to_vec(), ends_in_space, label: scale.split(value).unwrap(), value }
 }
 
 /// The tokens of three scores behind a phrase and its opening form; an EOS of 3 ends them where it has to.

@@ -89,10 +89,10 @@ fn found(gpu: &Gpu, weights: &Weights, sequences: &[Vec<u32>]) -> Vec<Option<f64
     let mut batch = PackedInputs::default();
     for ids in sequences {
         let start = batch.push(ids);
-        batch.push_row(start + ids.len() as u32 - 1, TokenLoss::default());
+        batch.push_loss(start + ids.len() as u32 - 1, TokenLoss::default());
     }
-    let (tokens, rows) = (batch.ids.len(), batch.rows.len());
-    let sizes = PassSizes { tokens, rows, score_tokens: SCORES.to_vec(), ..PassSizes::default() };
+    let (tokens, rows) = (batch.ids.len(), batch.loss_positions.len());
+    let sizes = PassSizes { tokens, loss_positions: rows, score_tokens: SCORES.to_vec(), ..PassSizes::default() };
     let pass = Pass::new(gpu, weights, None, sizes).unwrap();
     pass.run(&batch).unwrap();
     let stats = pollster::block_on(pass.stats(rows)).unwrap();

@@ -1,4 +1,4 @@
-//! What a step logs, under TRL's names where there is one.
+//! The metrics of a step, under TRL's names where TRL has one.
 
 use super::{PromptGroup, ScoredCompletion};
 use crate::judge::CompletionSpans;
@@ -7,7 +7,7 @@ use crate::rollout::Ending;
 use crate::train::objective::optimiser::StepOutcome;
 use crate::train::objective::trainer::StepNumbers;
 
-/// Sums over a step, for the log.
+/// Sums over a step, for its metrics.
 #[derive(Default)]
 pub(super) struct MetricSums {
     rewards: Vec<f64>,
@@ -20,14 +20,15 @@ pub(super) struct MetricSums {
     squared_error: f64,
     expected: f64,
     mass: f64,
-    /// Weight of the KL divergence in the reward; it is logged if there is one.
+    /// Weight of the KL divergence in the reward; the divergence is logged if this is not 0.
     kl_weight: f64,
     kl: f64,
     forced: usize,
     clipped: usize,
     loss: f64,
-    off_policy: f64,
-    /// ρ of every chain in the steps after the first.
+    /// The largest difference between an action's log-probability in training and when it was sampled.
+    log_p_difference: f64,
+    /// ρ of every completion in the optimiser steps after the first.
     ratios: Vec<f64>,
 }
 
@@ -36,10 +37,10 @@ impl MetricSums {
         MetricSums { kl_weight, ..MetricSums::default() }
     }
 
-    /// The rewards of whole groups.
+    /// Adds the rewards of whole groups.
     pub(super) fn add_rewards(&mut self, scored: &[Vec<ScoredCompletion>]) {
         for group in scored {
-            let rewards: Vec<f64> = group.iter().map(|r| r.parts.total() - self.kl_weight * r.kl).collect();
+            let rewards: Vec<f64> = group.iter().map(|c| c.parts.total() - self.kl_weight * c.kl).collect();
             let mean = rewards.iter().sum::<f64>() / rewards.len().max(1) as f64;
             let variance = rewards.iter().map(|r| (r - mean).powi(2)).sum::<f64>() / rewards.len().max(1) as f64;
             self.group_stds.push(variance.sqrt());
@@ -47,7 +48,7 @@ impl MetricSums {
         }
     }
 
-    /// What a sub_batch of a batch was and said.
+    /// Adds a sub-batch: its completions, and the statistics of its loss positions.
     pub(super) fn add(
         &mut self,
         groups: &[PromptGroup],
@@ -57,67 +58,67 @@ impl MetricSums {
         stats: &[TokenStats],
     ) {
         for ((group, spans), scored) in groups.iter().zip(spans).zip(scored) {
-            for ((chain, spans), reward) in group.chains.iter().zip(spans).zip(scored) {
-                self.lengths.push(chain.actions.len() as f64);
-                match chain.ending {
+            for ((completion, spans), scored) in group.completions.iter().zip(spans).zip(scored) {
+                self.lengths.push(completion.actions.len() as f64);
+                match completion.ending {
                     Ending::Length => self.clipped += 1,
-                    _ => self.terminated.push(chain.actions.len() as f64),
+                    _ => self.terminated.push(completion.actions.len() as f64),
                 }
-                self.forced += usize::from(chain.ending != Ending::Phrase);
-                for (log_p, row) in chain.log_ps.iter().zip(&spans.before) {
-                    let Some(row) = batch.row_at(*row) else { continue };
+                self.forced += usize::from(completion.ending != Ending::Phrase);
+                for (log_p, predictor) in completion.log_ps.iter().zip(&spans.predictors) {
+                    let Some(row) = batch.loss_at(*predictor) else { continue };
                     self.entropy += f64::from(stats[row].entropy);
-                    self.off_policy = self.off_policy.max(f64::from((stats[row].log_p - log_p).abs()));
+                    self.log_p_difference = self.log_p_difference.max(f64::from((stats[row].log_p - log_p).abs()));
                 }
-                self.actions += chain.actions.len();
-                self.squared_error += (reward.expected - group.prompt.value).powi(2);
-                self.expected += reward.expected;
-                self.mass += reward.mass;
-                self.kl += reward.kl;
+                self.actions += completion.actions.len();
+                self.squared_error += (scored.expected - group.prompt.value).powi(2);
+                self.expected += scored.expected;
+                self.mass += scored.mass;
+                self.kl += scored.kl;
             }
         }
-        for (objective, row) in batch.objectives.iter().zip(stats) {
-            self.loss -= f64::from(objective.weight) * f64::from(row.log_p);
+        for (loss, stats) in batch.losses.iter().zip(stats) {
+            self.loss -= f64::from(loss.weight) * f64::from(stats.log_p);
         }
         self.tokens += batch.ids.len();
     }
 
-    /// The probability ratios of chains that an older policy wrote.
+    /// Adds the probability ratios of completions that an older policy sampled.
     pub(super) fn add_ratios(&mut self, scored: &[Vec<ScoredCompletion>]) {
-        self.ratios.extend(scored.iter().flatten().map(|r| r.ratio));
+        self.ratios.extend(scored.iter().flatten().map(|c| c.ratio));
     }
 
-    /// The step's figures. The norm of the gradient is that of the first optimiser step.
+    /// The step's metrics. The gradient norm is that of the first optimiser step.
     pub(super) fn numbers(&self, outcomes: &[StepOutcome]) -> StepNumbers {
         let grad_norm = outcomes.first().map_or(0.0, |outcome| outcome.grad_norm);
         let applied = outcomes.iter().filter(|outcome| outcome.applied).count() as u64;
-        let chains = self.lengths.len().max(1) as f64;
+        let completions = self.lengths.len().max(1) as f64;
         let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
-        let edge = |values: &[f64], f: fn(f64, f64) -> f64| values.iter().copied().reduce(f).unwrap_or(0.0);
+        let reduce = |values: &[f64], f: fn(f64, f64) -> f64| values.iter().copied().reduce(f).unwrap_or(0.0);
         let reward = mean(&self.rewards);
-        let spread = mean(&self.rewards.iter().map(|r| (r - reward).powi(2)).collect::<Vec<_>>()).sqrt();
-        let flat = self.group_stds.iter().filter(|s| **s < 1e-6).count() as f64 / self.group_stds.len().max(1) as f64;
+        let reward_std = mean(&self.rewards.iter().map(|r| (r - reward).powi(2)).collect::<Vec<_>>()).sqrt();
+        let zero_std = self.group_stds.iter().filter(|s| **s < 1e-6).count() as f64 / self.group_stds.len().max(1) as f64;
         let mut extra = vec![
             ("reward", reward),
-            ("reward_std", spread),
-            ("frac_reward_zero_std", flat),
+            ("reward_std", reward_std),
+            ("frac_reward_zero_std", zero_std),
             ("completions/mean_length", mean(&self.lengths)),
-            ("completions/min_length", edge(&self.lengths, f64::min)),
-            ("completions/max_length", edge(&self.lengths, f64::max)),
+            ("completions/min_length", reduce(&self.lengths, f64::min)),
+            ("completions/max_length", reduce(&self.lengths, f64::max)),
             ("completions/mean_terminated_length", mean(&self.terminated)),
-            ("completions/clipped_ratio", self.clipped as f64 / chains),
-            ("judge/forced", self.forced as f64 / chains),
-            ("judge/expected_score", self.expected / chains),
-            ("judge/mse", self.squared_error / chains),
-            ("judge/score_mass", self.mass / chains),
-            ("sampling/log_p_difference", self.off_policy),
+            ("completions/clipped_ratio", self.clipped as f64 / completions),
+            ("judge/forced", self.forced as f64 / completions),
+            ("judge/expected_score", self.expected / completions),
+            ("judge/mse", self.squared_error / completions),
+            ("judge/score_mass", self.mass / completions),
+            ("sampling/log_p_difference", self.log_p_difference),
         ];
         if self.kl_weight != 0.0 {
-            extra.push(("kl", self.kl / chains));
+            extra.push(("kl", self.kl / completions));
         }
         if !self.ratios.is_empty() {
             extra.push(("ratio/mean", mean(&self.ratios)));
-            extra.push(("ratio/max", edge(&self.ratios, f64::max)));
+            extra.push(("ratio/max", reduce(&self.ratios, f64::max)));
         }
         StepNumbers {
             loss: self.loss,

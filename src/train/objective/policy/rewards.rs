@@ -1,6 +1,7 @@
-//! What chains earn: the score distribution behind each is read from the policy, scored, and compared within its group.
+//! The rewards of completions: the score distribution after each is read from the policy, rewarded, and compared within its
+//! group.
 
-use super::objective::chains;
+use super::losses::completions;
 use super::{AnswerSpec, PolicyTrainer, PromptGroup};
 use crate::model::decoder::TokenStats;
 use crate::ops::loss_head::TokenLoss;
@@ -10,108 +11,113 @@ use crate::train::objective::advantage::advantages;
 use crate::train::objective::reward::{RewardParts, expected, sampled_log_prob};
 use crate::train::objective::trainer::StepKey;
 
-/// A chain's reward and what it was made from.
+/// A completion's reward, and what it is computed from.
 #[derive(Clone, Debug, Default)]
 pub struct ScoredCompletion {
     pub parts: RewardParts,
-    /// KL to the start model, subtracted from the reward with its weight.
+    /// Sampled KL divergence from the reference model. The reward is reduced by its weight times this.
     pub kl: f64,
+    /// The expected score.
     pub expected: f64,
+    /// Total probability of the scores in the full vocabulary.
     pub mass: f64,
-    /// Full-vocabulary log-probabilities of the scores, `[K]`.
+    /// Full-vocabulary log-probabilities of the scores, `[scores]`.
     pub log_probs: Vec<f64>,
-    /// Index of the sampled score; `None` where something else was sampled.
+    /// Index of the sampled score; `None` if something else was sampled.
     pub sampled: Option<usize>,
-    /// Its log-probability when it was sampled.
+    /// Log-probability of the sampled score when it was sampled.
     pub sampled_log_p: f64,
-    /// ρ, 1 for chains of the policy as it is.
+    /// ρ; 1 if the current policy sampled the completion.
     pub ratio: f64,
     pub advantage: f64,
 }
 
-/// Where the scores come from that rewards look at.
+/// Where the sampled scores come from.
 #[derive(Clone, Copy)]
-pub enum Scores<'a> {
-    /// Drawn now: the batch's `n`-th chain by this number in [0, 1).
+pub enum ScoreSource<'a> {
+    /// They are drawn now. The function gives the number in [0, 1) that draws the score of the batch's `n`-th completion.
     Draw(&'a (dyn Fn(u64) -> f64 + Sync)),
-    /// Drawn before, by the policy that wrote the chains; its ratio to the policy now is wanted.
+    /// They were drawn earlier, by the policy that sampled the completions; the ratio of the current policy to it is computed.
     Drawn(&'a [Vec<ScoredCompletion>]),
 }
 
-/// Keeps the random numbers of sampled scores apart from all others.
+/// Separates the random numbers of sampled scores from all others.
 const SCORE_STREAM: u64 = 0x5C0_4E00_0000_0000;
 
 impl PolicyTrainer {
-    /// The numbers in [0, 1) by which the scores of batch `batch` of a step are drawn.
+    /// The numbers in [0, 1) that draw the scores of batch `batch` of a step.
     pub(super) fn uniforms(&self, key: StepKey, batch: usize) -> impl Fn(u64) -> f64 {
         let first = (batch * self.micro_batch * self.settings.group) as u64;
-        move |chain| Stream::new(key.seed, (key.step << 24) ^ (first + chain) ^ SCORE_STREAM).uniform()
+        move |completion| Stream::new(key.seed, (key.step << 24) ^ (first + completion) ^ SCORE_STREAM).uniform()
     }
 
-    /// Reads the score distribution behind every chain and rewards it, with the score that was sampled there. Advantages are
-    /// left at 0.
+    /// Reads the score distribution after every completion and computes its reward. Advantages are left at 0.
     ///
     /// # Errors
-    /// Chains over the planned sizes, or what the GPU reports.
+    /// Completions over the planned sizes, or what the GPU reports.
     pub async fn rewards(
         &self,
         groups: &[PromptGroup<'_>],
         answer: &AnswerSpec<'_>,
-        scores: Scores<'_>,
+        source: ScoreSource<'_>,
     ) -> Result<Vec<Vec<ScoredCompletion>>, TrainError> {
-        let mut read = Vec::new();
+        let mut scored = Vec::new();
         for sub_batch in self.sub_batches(groups) {
-            self.read(&sub_batch, answer, scores, &mut read).await?;
+            self.reward_sub_batch(&sub_batch, answer, source, &mut scored).await?;
         }
-        Ok(by_group(&mut read.into_iter(), groups))
+        Ok(by_group(&mut scored.into_iter(), groups))
     }
 
-    /// Reads one sub_batch and appends what its chains parts.
-    async fn read(
+    /// Appends the completions of one sub-batch to `scored`, which holds those of the sub-batches before it.
+    async fn reward_sub_batch(
         &self,
         groups: &[PromptGroup<'_>],
         answer: &AnswerSpec<'_>,
-        scores: Scores<'_>,
-        read: &mut Vec<ScoredCompletion>,
+        source: ScoreSource<'_>,
+        scored: &mut Vec<ScoredCompletion>,
     ) -> Result<(), TrainError> {
-        let with_actions = self.start.is_some() || matches!(scores, Scores::Drawn(_));
-        let (mut batch, spans) = self.lay(groups);
-        for (chain, spans) in chains(groups, &spans) {
-            if with_actions {
-                chain.actions.iter().zip(&spans.before).for_each(|(t, row)| batch.push_row(*row, TokenLoss::token(*t, 0.0)));
+        let needs_actions = self.reference.is_some() || matches!(source, ScoreSource::Drawn(_));
+        let (mut batch, spans) = self.pack(groups);
+        for (completion, spans) in completions(groups, &spans) {
+            if needs_actions {
+                let actions = completion.actions.iter().zip(&spans.predictors);
+                actions.for_each(|(token, predictor)| batch.push_loss(*predictor, TokenLoss::token(*token, 0.0)));
             }
-            spans.nodes.iter().for_each(|node| batch.push_row(*node, TokenLoss::default()));
+            spans.score_nodes.iter().for_each(|node| batch.push_loss(*node, TokenLoss::default()));
         }
-        batch.sort_rows();
+        batch.sort_losses();
         self.pass.forward(&batch)?;
-        let stats = self.pass.stats(batch.rows.len()).await?;
-        let before = match &self.start {
+        let stats = self.pass.stats(batch.loss_positions.len()).await?;
+        let reference_stats = match &self.reference {
             None => None,
             Some((_, pass)) => {
                 pass.run(&batch)?;
-                Some(pass.stats(batch.rows.len()).await?)
+                Some(pass.stats(batch.loss_positions.len()).await?)
             }
         };
-        let log_p = |stats: &[TokenStats], row: &u32| batch.row_at(*row).map_or(0.0, |row| f64::from(stats[row].log_p));
+        let log_p = |stats: &[TokenStats], token: &u32| batch.loss_at(*token).map_or(0.0, |row| f64::from(stats[row].log_p));
         let reward = &self.settings.reward;
         for (group, spans) in groups.iter().zip(&spans) {
-            for (chain, spans) in group.chains.iter().zip(spans) {
-                let number = read.len();
-                let actions = &spans.before[..chain.actions.len().min(spans.before.len())];
+            for (completion, spans) in group.completions.iter().zip(spans) {
+                let number = scored.len();
+                let actions = &spans.predictors[..completion.actions.len().min(spans.predictors.len())];
                 let log_probs = self.layout().log_probs(spans, &batch, &stats);
-                let kl = before.as_ref().map_or(0.0, |b| actions.iter().map(|row| log_p(&stats, row) - log_p(b, row)).sum());
+                let kl = reference_stats
+                    .as_ref()
+                    .map_or(0.0, |reference| actions.iter().map(|token| log_p(&stats, token) - log_p(reference, token)).sum());
                 let (mut ratio, sampled, sampled_log_p);
-                match scores {
-                    Scores::Draw(uniform) => {
+                match source {
+                    ScoreSource::Draw(uniform) => {
                         ratio = 1.0;
                         sampled = draw(&log_probs, uniform(number as u64));
                         sampled_log_p = sampled_log_prob(&log_probs, sampled);
                     }
-                    Scores::Drawn(before) => {
-                        let then = before.iter().flatten().nth(number);
-                        (sampled, sampled_log_p) = then.map_or((None, 0.0), |then| (then.sampled, then.sampled_log_p));
-                        let moved = actions.iter().zip(&chain.log_ps).map(|(row, old)| log_p(&stats, row) - f64::from(*old));
-                        let mut log_ratio: f64 = moved.sum();
+                    ScoreSource::Drawn(drawn) => {
+                        let drawn = drawn.iter().flatten().nth(number);
+                        (sampled, sampled_log_p) = drawn.map_or((None, 0.0), |drawn| (drawn.sampled, drawn.sampled_log_p));
+                        let old_log_ps = completion.log_ps.iter().map(|old| f64::from(*old));
+                        let mut log_ratio: f64 =
+                            actions.iter().zip(old_log_ps).map(|(token, old)| log_p(&stats, token) - old).sum();
                         if reward.samples_score() {
                             log_ratio += sampled_log_prob(&log_probs, sampled) - sampled_log_p;
                         }
@@ -121,45 +127,54 @@ impl PolicyTrainer {
                 if self.settings.ratio_cap > 0.0 {
                     ratio = ratio.min(self.settings.ratio_cap);
                 }
-                let parts = reward.parts(answer.scale, &log_probs, group.prompt.label(), sampled);
-                let e = expected(reward.expectation, answer.scale, &log_probs);
-                let mass = log_probs.iter().map(|l| l.exp()).sum();
-                let known =
-                    ScoredCompletion { parts, kl, expected: e, mass, log_probs, sampled, sampled_log_p, ratio, advantage: 0.0 };
-                read.push(known);
+                scored.push(ScoredCompletion {
+                    parts: reward.parts(answer.scale, &log_probs, group.prompt.label(), sampled),
+                    kl,
+                    expected: expected(reward.expectation, answer.scale, &log_probs),
+                    mass: log_probs.iter().map(|l| l.exp()).sum(),
+                    log_probs,
+                    sampled,
+                    sampled_log_p,
+                    ratio,
+                    advantage: 0.0,
+                });
             }
         }
         Ok(())
     }
 
-    /// Advantages of every chain among those of its prompt.
+    /// Sets the advantage of every completion within its group.
     pub fn advantages(&self, scored: &mut [Vec<ScoredCompletion>]) {
         scored.iter_mut().for_each(|group| self.advantages_of_group(group));
     }
 
-    fn advantages_of_group(&self, scored: &mut [ScoredCompletion]) {
+    fn advantages_of_group(&self, group: &mut [ScoredCompletion]) {
         let kl = self.settings.kl;
-        let of = |part: &dyn Fn(&ScoredCompletion) -> f64| {
-            let rewards: Vec<f64> = scored.iter().map(part).collect();
+        let advantages_of = |reward: &dyn Fn(&ScoredCompletion) -> f64| {
+            let rewards: Vec<f64> = group.iter().map(reward).collect();
             advantages(&rewards, self.settings.advantage)
         };
-        let sum = if self.settings.separate_advantages {
-            let part = |i: usize| of(&|r| r.parts.to_array()[i] - if i == 0 { kl * r.kl } else { 0.0 });
-            let parts: Vec<Vec<f64>> = (0..RewardParts::default().to_array().len()).map(part).collect();
-            (0..scored.len()).map(|i| parts.iter().map(|p| p[i]).sum()).collect()
+        let sums = if self.settings.separate_advantages {
+            // The KL divergence counts with the first part.
+            let of_part = |i: usize| advantages_of(&|c| c.parts.to_array()[i] - if i == 0 { kl * c.kl } else { 0.0 });
+            let parts: Vec<Vec<f64>> = (0..RewardParts::default().to_array().len()).map(of_part).collect();
+            (0..group.len()).map(|i| parts.iter().map(|part| part[i]).sum()).collect()
         } else {
-            of(&|r| r.parts.total() - kl * r.kl)
+            advantages_of(&|c| c.parts.total() - kl * c.kl)
         };
-        scored.iter_mut().zip(sum).for_each(|(r, a): (&mut ScoredCompletion, f64)| r.advantage = a);
+        group.iter_mut().zip(sums).for_each(|(c, a): (&mut ScoredCompletion, f64)| c.advantage = a);
     }
 }
 
-/// The next of `each`, in the groups of these prompts.
-pub(super) fn by_group(each: &mut impl Iterator<Item = ScoredCompletion>, groups: &[PromptGroup]) -> Vec<Vec<ScoredCompletion>> {
-    groups.iter().map(|group| each.by_ref().take(group.chains.len()).collect()).collect()
+/// Takes the next completions from the iterator and arranges them like the completions of `groups`.
+pub(super) fn by_group(
+    scored: &mut impl Iterator<Item = ScoredCompletion>,
+    groups: &[PromptGroup],
+) -> Vec<Vec<ScoredCompletion>> {
+    groups.iter().map(|group| scored.by_ref().take(group.completions.len()).collect()).collect()
 }
 
-/// The score that `u` falls on; `None` for the rest of the vocabulary.
+/// The index of the score that `u` draws; `None` for the rest of the vocabulary.
 fn draw(log_probs: &[f64], u: f64) -> Option<usize> {
     let mut sum = 0.0;
     log_probs.iter().position(|l| {

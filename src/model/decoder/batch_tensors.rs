@@ -1,4 +1,4 @@
-//! What the passes over packed batches share: their inputs, and how rows are read out of the last hidden states.
+//! What the passes over packed batches share: the tensors of a batch, and logits at loss positions.
 
 use super::{Inputs, Recorder, rope_table, rope_values, words};
 use crate::gpu::{Extent, Plan, PlanBuilder, RunParam, RunParams, Tensor};
@@ -11,36 +11,37 @@ use crate::ops::matmul::Epilogue;
 use crate::ops::rope::Positions;
 use crate::ops::{matmul, rmsnorm, rows};
 
-/// The parts that every packed pass shares.
-pub(super) struct Front {
+/// The tensors and run parameters of a packed batch.
+pub(super) struct BatchTensors {
     ids: Tensor,
     positions: Tensor,
     pub spans: Tensor,
-    pub rows: Tensor,
+    pub loss_positions: Tensor,
     rope: Tensor,
     pub tokens: Extent,
-    /// Of the rows that carry loss.
-    pub count: Extent,
-    params: FrontLive,
+    /// Number of loss positions.
+    pub losses: Extent,
+    params: BatchParams,
 }
 
-/// RunParam values of every packed pass.
-struct FrontLive {
+/// The run parameters of a packed batch.
+struct BatchParams {
     tokens: RunParam,
-    rows: RunParam,
+    losses: RunParam,
 }
 
-impl Front {
-    pub(super) fn new(plan: &mut PlanBuilder, weights: &Weights, tokens: usize, rows: usize) -> Self {
-        let params = FrontLive { tokens: plan.run_param(), rows: plan.run_param() };
-        Front {
+impl BatchTensors {
+    /// For at most `tokens` tokens and `losses` loss positions.
+    pub(super) fn new(plan: &mut PlanBuilder, weights: &Weights, tokens: usize, losses: usize) -> Self {
+        let params = BatchParams { tokens: plan.run_param(), losses: plan.run_param() };
+        BatchTensors {
             ids: plan.persistent("token ids", tokens),
             positions: plan.persistent("positions", tokens),
             spans: plan.persistent("spans", tokens * SPAN_WORDS),
-            rows: plan.persistent("loss rows", rows),
+            loss_positions: plan.persistent("loss positions", losses),
             rope: rope_table(plan, &weights.config, positions(&weights.config, tokens)),
             tokens: Extent::dynamic(params.tokens, tokens as u32),
-            count: Extent::dynamic(params.rows, rows as u32),
+            losses: Extent::dynamic(params.losses, losses as u32),
             params,
         }
     }
@@ -50,42 +51,43 @@ impl Front {
         Inputs { ids: self.ids, positions, rope: self.rope, tokens: self.tokens }
     }
 
-    /// Fills what no batch changes, once the plan is built.
+    /// Writes the rope table, which is the same for all batches, once the plan is built.
     pub(super) fn write_rope(&self, plan: &Plan, config: &Config, tokens: usize) -> Result<(), ModelError> {
         Ok(plan.write(self.rope, &rope_values(config, positions(config, tokens)))?)
     }
 
-    /// Uploads a batch that was checked; its run parameters.
-    pub(super) fn write(&self, plan: &Plan, batch: &PackedInputs) -> Result<RunParams, ModelError> {
+    /// Uploads a checked batch. Returns its run parameters.
+    pub(super) fn upload(&self, plan: &Plan, batch: &PackedInputs) -> Result<RunParams, ModelError> {
         plan.write(self.ids, &batch.ids)?;
         plan.write(self.positions, &batch.positions)?;
         plan.write(self.spans, &batch.spans)?;
-        plan.write(self.rows, &batch.rows)?;
-        Ok([(self.params.tokens, batch.ids.len() as u32), (self.params.rows, batch.rows.len() as u32)].into())
+        plan.write(self.loss_positions, &batch.loss_positions)?;
+        Ok([(self.params.tokens, batch.ids.len() as u32), (self.params.losses, batch.loss_positions.len() as u32)].into())
     }
 }
 
-/// Positions that a batch of so many tokens can have: no sequence is longer than the batch.
+/// Most positions in a batch of `tokens` tokens: no sequence is longer than the batch.
 fn positions(config: &Config, tokens: usize) -> usize {
     config.max_position_embeddings.min(tokens)
 }
 
 impl Recorder<'_> {
-    /// Picks `rows` of the residual stream and norms them: both as `[rows, H]`.
-    pub(super) fn chosen(&self, plan: &mut PlanBuilder, rows: Tensor, hidden: Tensor, count: Extent) -> (Tensor, Tensor) {
+    /// Gathers `count` rows of the residual stream and applies the final norm. Returns the gathered and the normed rows,
+    /// `[rows, H]` each.
+    pub(super) fn gather_normed(&self, plan: &mut PlanBuilder, rows: Tensor, hidden: Tensor, count: Extent) -> (Tensor, Tensor) {
         let width = self.shape.hidden;
-        let chosen = plan.scratch("chosen rows", words(count, width));
-        rows::gather(plan, rows, hidden, chosen, count, width);
+        let gathered = plan.scratch("gathered rows", words(count, width));
+        rows::gather(plan, rows, hidden, gathered, count, width);
         let normed = plan.scratch("normed rows", words(count, width));
         let w = self.weights.tensor(plan, self.weights.groups.final_norm);
-        rmsnorm::forward(plan, self.shape.norm(), chosen, w, normed, count);
-        (chosen, normed)
+        rmsnorm::forward(plan, self.shape.norm(), gathered, w, normed, count);
+        (gathered, normed)
     }
 
-    /// `logits[R, V]` of `rows` of the last hidden states: gather, final norm, head.
+    /// `logits[rows, V]` of `count` rows of the last hidden states: gather, final norm, head.
     pub(super) fn logits(&self, plan: &mut PlanBuilder, rows: Tensor, hidden: Tensor, logits: Tensor, count: Extent) {
         let width = self.shape.hidden;
-        let (_, normed) = self.chosen(plan, rows, hidden, count);
+        let (_, normed) = self.gather_normed(plan, rows, hidden, count);
         let table = self.weights.matrix(plan, self.weights.groups.output());
         let sizes = [count, Extent::fixed(self.shape.vocab), Extent::fixed(width)];
         matmul::forward(plan, normed, &table, logits, sizes, Epilogue::Write);
