@@ -2,14 +2,17 @@
 //     p ← p (1 - lr·decay)
 //     m ← β1 m + (1 - β1) g        v ← β2 v + (1 - β2) g²
 //     p ← p - lr / (1 - β1ᵗ) · m / (sqrt(v) / sqrt(1 - β2ᵗ) + eps)
-// with g scaled by the clip factor that grad_norm.wgsl left on the GPU. If the gradient is not finite, nothing moves.
+// g is the gradient times the clip factor of grad_norm.wgsl, which stays on the GPU. If the gradient is not finite, p, m and v
+// keep their values.
 //
-// Contract   in place on p, m and v. One thread a piece.
+// Reference  src/reference/adamw.rs
+// Contract   in place on p, m and v.
+// Grid       one thread per vector.
 #include "lib/grid.wgsl"
 #include "lib/vec.wgsl"
 
 struct Params {
-    size: u32, // pieces
+    size: u32, // vectors
     lr: f32,
     decay: f32,
     beta1: f32,
@@ -20,7 +23,7 @@ struct Params {
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> gradient: array<Vec>;
-@group(0) @binding(2) var<storage, read> norm: array<f32>; // norm, clip factor, finite (1 or 0)
+@group(0) @binding(2) var<storage, read> norm: array<f32>; // [4]: norm, clip factor, finite (1 or 0)
 @group(0) @binding(3) var<storage, read_write> p: array<Vec>;
 @group(0) @binding(4) var<storage, read_write> m: array<Vec>;
 @group(0) @binding(5) var<storage, read_write> v: array<Vec>;
@@ -33,10 +36,10 @@ fn advance(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
         return;
     }
     let g = gradient[i] * norm[1];
-    let first = params.beta1 * m[i] + (1.0 - params.beta1) * g;
-    let second = params.beta2 * v[i] + (1.0 - params.beta2) * g * g;
-    m[i] = first;
-    v[i] = second;
+    let new_m = params.beta1 * m[i] + (1.0 - params.beta1) * g;
+    let new_v = params.beta2 * v[i] + (1.0 - params.beta2) * g * g;
+    m[i] = new_m;
+    v[i] = new_v;
     p[i] = p[i] * (1.0 - params.lr * params.decay)
-         - params.lr / params.correction1 * first / (sqrt(second) / params.correction2 + Vec(params.eps));
+         - params.lr / params.correction1 * new_m / (sqrt(new_v) / params.correction2 + Vec(params.eps));
 }

@@ -1,19 +1,24 @@
-// Grouped-query causal attention over packed sequences, online softmax, both directions.  (Dao et al. 2022)
+// Grouped-query causal attention over packed sequences, forward and backward, with online softmax.        (Dao et al. 2022)
 //
-// The fused tensor qkv is [T, heads + 2 kv_heads, HEAD_DIM]; query head h reads key head h / GROUP_SIZE.
+//   forward     score = q·k / √D,  p = exp(score - lse),  lse = log Σ exp(score),  out = Σ p v        over the keys a token sees
+//   backward    dp = dout·v,  ds = p (dp - delta),  delta = dout·out;   dq = Σ ds k / √D,  dk = Σ ds q / √D,  dv = Σ p dout
+//
+// The fused tensor qkv is [T, heads + 2 kv_heads, HEAD_DIM]; query head h reads key/value head h / GROUP_SIZE.
 // By spans[t], token t sees the keys
-//     prefix_start .. prefix_start + prefix_len   (a prompt shared by several chains; length 0 when there is none)
+//     prefix_start .. prefix_start + prefix_len   (a prompt that several chains share; length 0 if there is none)
 //     own_start ..= t                             (its own sequence up to itself)
-// and a key s is seen by the queries s .. query_end. A sliding window WINDOW (0: none) hides keys whose
-// position is WINDOW or more behind the query's.
+// and a key s is seen by the queries s .. query_end. A sliding window of WINDOW positions (0: none) hides the keys that are
+// WINDOW or more positions before the query.
 //
-// Contract   forward     out[T, heads, D] = …, stats[T, heads].x = log-sum-exp of the scaled scores
-//            prepare     stats[T, heads].y = sum(dout · out): the share of the softmax gradient common to a row
-//            backward_q  the q heads of dqkv = …          backward_kv  the k and v heads of dqkv = …
-//            p = exp(q·k/√D - lse),  dv += p dout,  ds = p (dout·v - stats.y)/√D,  dq += ds k,  dk += ds q
-// Grid       one thread a (token, head); heads are the slow index, so neighbours walk the same keys.
-// Why so     Nothing of size T x T exists. Each gradient element is owned by one thread that walks its
-//            contributors in order (for keys: the later queries of all heads in the group): no atomics.
+// Reference  src/reference/attention.rs
+// Contract   forward      out[T, heads, D] = …, stats[T, heads].x = lse
+//            prepare      stats[T, heads].y = delta
+//            backward_q   the q heads of dqkv = …
+//            backward_kv  the k and v heads of dqkv = …
+// Grid       one thread per (token, head), in backward_kv per (token, key/value head); heads are the slow index, so that
+//            neighbours read the same keys.
+// Why so     No tensor of size T x T exists. Each element of a gradient has one thread, which adds its terms in order (for a key:
+//            the later queries of all heads of the group): no atomics.
 #include "lib/grid.wgsl"
 #include "lib/spans.wgsl"
 
@@ -27,7 +32,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read> qkv: array<Vec>;
 @group(0) @binding(2) var<storage, read> spans: array<TokenSpan>; // [T]
 @group(0) @binding(3) var<storage, read_write> out: array<Vec>; // [T, heads, D]
-@group(0) @binding(4) var<storage, read_write> stats: array<vec2<f32>>; // [T, heads]
+@group(0) @binding(4) var<storage, read_write> stats: array<vec2<f32>>; // [T, heads]: (lse, delta)
 
 @compute @workgroup_size(64)
 fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -44,9 +49,10 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     let q{{P}} = qkv[query_at(t, head) + {{P}}u] * params.scale;
     var sum{{P}} = Vec();
 #end
+    // One pass over the keys, first of the shared prefix, then of the own sequence: online softmax, rescaled when a larger score
+    // comes.
     var max_score = -1e30;
     var denominator = 0.0;
-    // Two runs of keys in one loop: the shared prefix, then the own sequence.
     var s = prefix_from(t, span);
     var end = span.prefix_start + span.prefix_len;
     var second = false;
@@ -64,7 +70,7 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
 #for P VECS
         score += dot(q{{P}}, qkv[key + {{P}}u]);
 #end
-        // One exponential for both cases: the new key is the largest so far, or it is not.
+        // One exponential for both cases: the new score is the largest so far, or it is not.
         let decay = exp(-abs(score - max_score));
         let larger = score > max_score;
         let rescale = select(1.0, decay, larger);
@@ -77,7 +83,7 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
 #end
         s++;
     }
-    // A score that overflowed is not known to be the largest: no number comes of it.
+    // If a score overflowed, the largest is not known, and the output is NaN.
     denominator = select(denominator, bitcast<f32>(0x7fc00000u | bitcast<u32>(max_score)), bitcast<u32>(max_score) == 0x7f800000u);
     let at = (t * HEADS + head) * VECS;
 #for P VECS
@@ -90,7 +96,7 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
 #if prepare
 @group(0) @binding(1) var<storage, read> out: array<Vec>; // [T, heads, D]
 @group(0) @binding(2) var<storage, read> dout: array<Vec>; // [T, heads, D]
-@group(0) @binding(3) var<storage, read_write> stats: array<vec2<f32>>; // [T, heads]
+@group(0) @binding(3) var<storage, read_write> stats: array<vec2<f32>>; // [T, heads]: (lse, delta)
 
 @compute @workgroup_size(64)
 fn prepare(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -99,6 +105,7 @@ fn prepare(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     if (i >= params.tokens * HEADS) {
         return;
     }
+    // delta = dout · out: the term that all keys of a row share in the gradient of the softmax.
     var sum = 0.0;
     for (var p = i * VECS; p < (i + 1u) * VECS; p++) {
         sum += dot(out[p], dout[p]);
@@ -111,7 +118,7 @@ fn prepare(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
 @group(0) @binding(1) var<storage, read> qkv: array<Vec>;
 @group(0) @binding(2) var<storage, read> spans: array<TokenSpan>; // [T]
 @group(0) @binding(3) var<storage, read> dout: array<Vec>; // [T, heads, D]
-@group(0) @binding(4) var<storage, read> stats: array<vec2<f32>>; // [T, heads]
+@group(0) @binding(4) var<storage, read> stats: array<vec2<f32>>; // [T, heads]: (lse, delta)
 @group(0) @binding(5) var<storage, read_write> dqkv: array<Vec>;
 
 @compute @workgroup_size(64)
@@ -126,11 +133,15 @@ fn backward_q(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) 
     let kv_head = head / GROUP_SIZE;
     let span = spans[t];
     let stat = stats[t * HEADS + head];
+    let lse = stat.x;
+    let delta = stat.y;
 #for P VECS
     let q{{P}} = qkv[query_at(t, head) + {{P}}u] * params.scale;
-    let o{{P}} = dout[(t * HEADS + head) * VECS + {{P}}u];
-    var sum{{P}} = Vec();
+    let do{{P}} = dout[(t * HEADS + head) * VECS + {{P}}u];
+    var dq{{P}} = Vec();
 #end
+    // forward: score = q·k / √D, p = exp(score - lse), out = Σ p v
+    // One pass over the keys, of the shared prefix, then of the own sequence.
     var s = prefix_from(t, span);
     var end = span.prefix_start + span.prefix_len;
     var second = false;
@@ -150,16 +161,16 @@ fn backward_q(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) 
 #for P VECS
         let k{{P}} = qkv[key + {{P}}u];
         score += dot(q{{P}}, k{{P}});
-        dp += dot(o{{P}}, qkv[value + {{P}}u]);
+        dp += dot(do{{P}}, qkv[value + {{P}}u]);
 #end
-        let ds = exp(min(score - stat.x, 0.0)) * (dp - stat.y);
+        let ds = exp(min(score - lse, 0.0)) * (dp - delta);
 #for P VECS
-        sum{{P}} += ds * k{{P}};
+        dq{{P}} += ds * k{{P}};
 #end
         s++;
     }
 #for P VECS
-    dqkv[query_at(t, head) + {{P}}u] = sum{{P}} * params.scale;
+    dqkv[query_at(t, head) + {{P}}u] = dq{{P}} * params.scale;
 #end
 }
 #endif
@@ -168,7 +179,7 @@ fn backward_q(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) 
 @group(0) @binding(1) var<storage, read> qkv: array<Vec>;
 @group(0) @binding(2) var<storage, read> spans: array<TokenSpan>; // [T]
 @group(0) @binding(3) var<storage, read> dout: array<Vec>; // [T, heads, D]
-@group(0) @binding(4) var<storage, read> stats: array<vec2<f32>>; // [T, heads]
+@group(0) @binding(4) var<storage, read> stats: array<vec2<f32>>; // [T, heads]: (lse, delta)
 @group(0) @binding(5) var<storage, read_write> dqkv: array<Vec>;
 
 @compute @workgroup_size(64)
@@ -187,6 +198,8 @@ fn backward_kv(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups)
     var dk{{P}} = Vec();
     var dv{{P}} = Vec();
 #end
+    // forward: score = q·k / √D, p = exp(score - lse), out = Σ p v
+    // One pass over the queries that see this key, and over the heads of the group.
     for (var t = s; t < end; t++) {
 #if WINDOWED
         if (hidden(s, t, spans[t])) {
@@ -195,20 +208,22 @@ fn backward_kv(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups)
 #endif
         for (var head = kv_head * GROUP_SIZE; head < (kv_head + 1u) * GROUP_SIZE; head++) {
             let query = query_at(t, head);
-            let given = (t * HEADS + head) * VECS;
+            let dout_at = (t * HEADS + head) * VECS;
             let stat = stats[t * HEADS + head];
+            let lse = stat.x;
+            let delta = stat.y;
             var score = 0.0;
             var dp = 0.0;
 #for P VECS
             let q{{P}} = qkv[query + {{P}}u];
-            let o{{P}} = dout[given + {{P}}u];
+            let do{{P}} = dout[dout_at + {{P}}u];
             score += dot(q{{P}}, k{{P}});
-            dp += dot(o{{P}}, v{{P}});
+            dp += dot(do{{P}}, v{{P}});
 #end
-            let p = exp(min(score - stat.x, 0.0));
-            let ds = p * (dp - stat.y);
+            let p = exp(min(score - lse, 0.0));
+            let ds = p * (dp - delta);
 #for P VECS
-            dv{{P}} += p * o{{P}};
+            dv{{P}} += p * do{{P}};
             dk{{P}} += ds * q{{P}};
 #end
         }

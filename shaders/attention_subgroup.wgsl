@@ -1,10 +1,14 @@
-// Packed attention on CPU adapters with subgroups of 8: mathematics, layout and contract of attention.wgsl.
+// Packed attention on CPU adapters with subgroups of 8 lanes: the formulas, the layout and the contract of attention.wgsl.
 //
-// Grid       x: 8 tokens, y: heads (key/value heads in backward_kv); a workgroup is one subgroup, a thread a token.
-// Why so     Neighbouring tokens see nearly the same keys, and on lavapipe every lane pays for a load, even of one address.
-//            So the subgroup walks the union of what its lanes see, four keys at a time: their vectors come in one vec4 a
-//            lane, nothing twice, and go round by subgroupBroadcast. Hidden keys count with weight 0. Per key, an eighth of
-//            the loads of one thread alone; and one rescaling of the running softmax for four keys.
+// Reference  src/reference/attention.rs
+// Grid       x: 8 tokens, y: heads (key/value heads in backward_kv). A workgroup is one subgroup; a lane has one token.
+// Why so     Neighbouring tokens see nearly the same keys, and on lavapipe a load costs the same for every lane, even of one
+//            address. So the subgroup goes through the union of the keys that its lanes see, four keys at a time. The lanes load
+//            the vectors of the four keys together, each vec4 once, and share them by subgroupBroadcast. A key that a lane does
+//            not see has weight 0 there. Per key this takes an eighth of the loads, and the running softmax is rescaled once per
+//            four keys.
+// Names      J is the number of a key (in backward_kv of a query) among the four, P of a Vec in its vector, L of a load. Vec P of
+//            vector J is number J · VECS + P; number n is in load n / 8 of lane n % 8. LOADS = VECS / 2.
 #include "lib/spans.wgsl"
 
 struct Params {
@@ -15,9 +19,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read> qkv: array<Vec>;
 @group(0) @binding(2) var<storage, read> spans: array<TokenSpan>; // [T]
 
-// Four vectors of VECS pieces lie in LOADS = VECS / 2 pieces a lane: piece P of vector J is number J * VECS + P.
-
-// The union of what the lanes see.
+// The union of the keys that the lanes see.
 fn subgroup_union(run: Run) -> Run {
     let empty = run.start >= run.end;
     return Run(subgroupMin(select(run.start, 0xffffffffu, empty)), subgroupMax(select(run.end, 0u, empty)));
@@ -25,7 +27,7 @@ fn subgroup_union(run: Run) -> Run {
 
 #if forward
 @group(0) @binding(3) var<storage, read_write> out: array<Vec>; // [T, heads, D]
-@group(0) @binding(4) var<storage, read_write> stats: array<vec2<f32>>; // [T, heads]
+@group(0) @binding(4) var<storage, read_write> stats: array<vec2<f32>>; // [T, heads]: (lse, delta)
 
 @compute @workgroup_size(8)
 fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -40,10 +42,12 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_in
 #end
     var max_score = -1e30;
     var denominator = 0.0;
+    // One pass over the keys, of the shared prefix, then of the own sequence: online softmax.
     for (var part = 0u; part < 2u; part++) {
         let run = visible(t, span, part);
         let all = subgroup_union(run);
         for (var s = all.start; s < all.end; s += 4u) {
+            // Load four keys and values, a share per lane.
             var keys: array<Vec, LOADS>;
             var values: array<Vec, LOADS>;
 #for L LOADS
@@ -59,6 +63,7 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_in
 #end
             score{{J}} = select(-1e30, score{{J}}, seen{{J}});
 #end
+            // Rescale the sums if a score is the largest so far.
             let new_max = max(max(max_score, max(score0, score1)), max(score2, score3));
             let rescale = exp(max_score - new_max);
             max_score = new_max;
@@ -87,7 +92,7 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_in
 
 #if backward_q
 @group(0) @binding(3) var<storage, read> dout: array<Vec>; // [T, heads, D]
-@group(0) @binding(4) var<storage, read> stats: array<vec2<f32>>; // [T, heads]
+@group(0) @binding(4) var<storage, read> stats: array<vec2<f32>>; // [T, heads]: (lse, delta)
 @group(0) @binding(5) var<storage, read_write> dqkv: array<Vec>;
 
 @compute @workgroup_size(8)
@@ -98,15 +103,20 @@ fn backward_q(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation
     let t = min(own, params.tokens - 1u);
     let span = spans[t];
     let stat = stats[t * HEADS + head];
+    let lse = stat.x;
+    let delta = stat.y;
 #for P VECS
     let q{{P}} = qkv[query_at(t, head) + {{P}}u] * params.scale;
-    let o{{P}} = dout[(t * HEADS + head) * VECS + {{P}}u];
-    var sum{{P}} = Vec();
+    let do{{P}} = dout[(t * HEADS + head) * VECS + {{P}}u];
+    var dq{{P}} = Vec();
 #end
+    // forward: score = q·k / √D, p = exp(score - lse), out = Σ p v
+    // One pass over the keys, of the shared prefix, then of the own sequence.
     for (var part = 0u; part < 2u; part++) {
         let run = visible(t, span, part);
         let all = subgroup_union(run);
         for (var s = all.start; s < all.end; s += 4u) {
+            // Load four keys and values, a share per lane.
             var keys: array<Vec, LOADS>;
             var values: array<Vec, LOADS>;
 #for L LOADS
@@ -121,18 +131,18 @@ fn backward_q(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation
 #for P VECS
             let k{{J}}_{{P}} = subgroupBroadcast(keys[({{J}}u * VECS + {{P}}u) / 8u], ({{J}}u * VECS + {{P}}u) % 8u);
             score{{J}} += dot(q{{P}}, k{{J}}_{{P}});
-            dp{{J}} += dot(o{{P}}, subgroupBroadcast(values[({{J}}u * VECS + {{P}}u) / 8u], ({{J}}u * VECS + {{P}}u) % 8u));
+            dp{{J}} += dot(do{{P}}, subgroupBroadcast(values[({{J}}u * VECS + {{P}}u) / 8u], ({{J}}u * VECS + {{P}}u) % 8u));
 #end
-            let ds{{J}} = select(0.0, exp(min(score{{J}} - stat.x, 0.0)) * (dp{{J}} - stat.y), seen{{J}});
+            let ds{{J}} = select(0.0, exp(min(score{{J}} - lse, 0.0)) * (dp{{J}} - delta), seen{{J}});
 #for P VECS
-            sum{{P}} += ds{{J}} * k{{J}}_{{P}};
+            dq{{P}} += ds{{J}} * k{{J}}_{{P}};
 #end
 #end
         }
     }
     if (own < params.tokens) {
 #for P VECS
-        dqkv[query_at(t, head) + {{P}}u] = sum{{P}} * params.scale;
+        dqkv[query_at(t, head) + {{P}}u] = dq{{P}} * params.scale;
 #end
     }
 }
@@ -140,7 +150,7 @@ fn backward_q(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation
 
 #if backward_kv
 @group(0) @binding(3) var<storage, read> dout: array<Vec>; // [T, heads, D]
-@group(0) @binding(4) var<storage, read> stats: array<vec2<f32>>; // [T, heads]
+@group(0) @binding(4) var<storage, read> stats: array<vec2<f32>>; // [T, heads]: (lse, delta)
 @group(0) @binding(5) var<storage, read_write> dqkv: array<Vec>;
 
 @compute @workgroup_size(8)
@@ -155,9 +165,11 @@ fn backward_kv(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
     var dk{{P}} = Vec();
     var dv{{P}} = Vec();
 #end
+    // forward: score = q·k / √D, p = exp(score - lse), out = Σ p v
+    // One pass over the queries that see any of the lanes' keys, and over the heads of the group.
     let last = subgroupMax(end);
     for (var t = subgroupMin(s); t < last; t += 4u) {
-        // What lane l holds of the four queries: their span and softmax statistics in lanes 0 to 3.
+        // Lanes 0 to 3 hold the span and the statistics of the four queries.
         let query = min(t + lane % 4u, last - 1u);
 #if WINDOWED
         let span = spans[query];
@@ -177,12 +189,13 @@ fn backward_kv(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
 #end
         for (var head = kv_head * GROUP_SIZE; head < (kv_head + 1u) * GROUP_SIZE; head++) {
             let stat = stats[query * HEADS + head];
+            // Load four queries and their dout, a share per lane.
             var queries: array<Vec, LOADS>;
-            var given: array<Vec, LOADS>;
+            var douts: array<Vec, LOADS>;
 #for L LOADS
             let at{{L}} = min(t + ({{L}}u * 8u + lane) / VECS, last - 1u);
             queries[{{L}}] = qkv[query_at(at{{L}}, head) + ({{L}}u * 8u + lane) % VECS];
-            given[{{L}}] = dout[(at{{L}} * HEADS + head) * VECS + ({{L}}u * 8u + lane) % VECS];
+            douts[{{L}}] = dout[(at{{L}} * HEADS + head) * VECS + ({{L}}u * 8u + lane) % VECS];
 #end
 #for J 4
             let stat{{J}} = subgroupBroadcast(stat, {{J}}u);
@@ -190,14 +203,14 @@ fn backward_kv(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
             var dp{{J}} = 0.0;
 #for P VECS
             let q{{J}}_{{P}} = subgroupBroadcast(queries[({{J}}u * VECS + {{P}}u) / 8u], ({{J}}u * VECS + {{P}}u) % 8u);
-            let o{{J}}_{{P}} = subgroupBroadcast(given[({{J}}u * VECS + {{P}}u) / 8u], ({{J}}u * VECS + {{P}}u) % 8u);
+            let do{{J}}_{{P}} = subgroupBroadcast(douts[({{J}}u * VECS + {{P}}u) / 8u], ({{J}}u * VECS + {{P}}u) % 8u);
             score{{J}} += dot(q{{J}}_{{P}}, k{{P}});
-            dp{{J}} += dot(o{{J}}_{{P}}, v{{P}});
+            dp{{J}} += dot(do{{J}}_{{P}}, v{{P}});
 #end
             let p{{J}} = select(0.0, exp(min(score{{J}} - stat{{J}}.x, 0.0)), seen{{J}});
             let ds{{J}} = p{{J}} * (dp{{J}} - stat{{J}}.y);
 #for P VECS
-            dv{{P}} += p{{J}} * o{{J}}_{{P}};
+            dv{{P}} += p{{J}} * do{{J}}_{{P}};
             dk{{P}} += ds{{J}} * q{{J}}_{{P}};
 #end
 #end

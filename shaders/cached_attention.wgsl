@@ -1,25 +1,26 @@
-// Attention of new tokens over a cache of keys and values: prefill of prompts and decoding, one code path.
+// Attention of new tokens over a cache of keys and values, for the prefill of prompts and for decoding.
 //
-// The cache is [entries, 2 · kv_heads, HEAD_DIM]: a token's keys, then its values. Each new token says which entries are its
-// sequence's: its slot (lib/kv_cache.wgsl).
+// The cache is [entries, 2 · kv_heads, HEAD_DIM]: a token's keys, then its values. The slot of a new token says which entries
+// belong to its sequence (lib/kv_cache.wgsl).
 //
-// Contract   store    writes k and v of token t into the entry of its position
-//            attend   out[T, heads, D] = attention of token t over positions 0 ..= position of its sequence
-// Grid       store: one thread a Vec of k and v; attend: one thread a (token, head), heads the slow index.
+// Reference  src/reference/attention.rs
+// Contract   store    the entry of token t's position = k and v of token t
+//            attend   out[T, heads, D] = attention of token t over the positions 0 ..= position of its sequence
+// Grid       store: one thread per Vec of k and v; attend: one thread per (token, head), heads the slow index.
 #include "lib/grid.wgsl"
 
 struct Params {
     tokens: u32,
     scale: f32, // 1 / sqrt(head_dim)
-    own: u32, // positions that a token's own part of its sequence holds
+    own: u32, // own entries per sequence, after its prefix
     max_length: u32, // positions of a whole sequence
 }
 @group(0) @binding(0) var<uniform> params: Params;
 
 alias Vec = vec{{VEC_WIDTH}}<f32>;
 const GROUP_SIZE: u32 = HEADS / KV_HEADS;
-const STRIDE: u32 = (HEADS + 2u * KV_HEADS) * VECS; // a token of qkv
-const CACHED: u32 = 2u * KV_HEADS * VECS; // a token of the cache
+const STRIDE: u32 = (HEADS + 2u * KV_HEADS) * VECS; // Vecs of one token in qkv
+const CACHED: u32 = 2u * KV_HEADS * VECS; // Vecs of one entry of the cache
 #include "lib/kv_cache.wgsl"
 
 @group(0) @binding(1) var<storage, read> qkv: array<Vec>; // [T, heads + 2 kv_heads, D]
@@ -37,7 +38,7 @@ fn store(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) group
     }
     let t = i / CACHED;
     let slot = slots[t];
-    // A finished row of a batch may run on past the end of its own part; it must not touch its neighbour's.
+    // A finished row of a batch may continue past its own entries; it must not write the entries of its neighbour.
     if (slot.position >= end_of(slot)) {
         return;
     }
@@ -65,6 +66,7 @@ fn attend(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grou
     let q{{P}} = qkv[t * STRIDE + head * VECS + {{P}}u] * params.scale;
     var sum{{P}} = Vec();
 #end
+    // One pass over the keys: online softmax, rescaled when a larger score comes.
     var max_score = -1e30;
     var denominator = 0.0;
     for (var s = seen.first; s <= seen.last; s++) {

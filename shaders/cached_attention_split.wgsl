@@ -1,28 +1,29 @@
-// Attention of few new tokens over a long cache: `attend` of cached_attention.wgsl in two passes, for GPUs. (Flash-decoding,
-// Dao et al. 2023) Cache, slots and window are explained there.
+// Attention of few new tokens over a long cache: `attend` of cached_attention.wgsl in two kernels, for GPUs. (Flash-decoding,
+// Dao et al. 2023) That file explains the cache, the slots and the window.
 //
-// Contract   part     sums[t, head, part, D], stats[t, head, part] = (largest score, sum of exponentials) over the PART
-//                     positions from part · PART on; a part of which the token sees nothing is not written
-//            combine  out[T, heads, D] = the parts of each (token, head), in order
-// Grid       part: x: parts, y: tokens · kv_heads; combine: a thread a Vec of out.
-// Why so     Decoding has few rows: a thread a (token, head) leaves a GPU nearly empty, and each walks the whole cache alone.
-//            Here every PART positions have a workgroup, which reads a key once for all query heads of its group: first a
-//            thread a key, then a thread a piece of the output, so that both read the cache in whole lines. The scores of a
-//            part lie in workgroup memory between the two.
+// Reference  src/reference/attention.rs
+// Contract   part      over the PART positions from part · PART on: sums[t, head, part, D] = Σ p v, stats[t, head, part] =
+//                      (largest score, Σ p), p = exp(score - largest score). A part that the token does not see is not written.
+//            combine   out[T, heads, D] = the parts of each (token, head), in order
+// Grid       part: x: parts, y: tokens · kv_heads; combine: one thread per Vec of out.
+// Why so     Decoding has few rows: with one thread per (token, head) a GPU is nearly empty, and each thread reads the whole
+//            cache. Here every PART positions have a workgroup, which reads a key once for all query heads of its group. It first
+//            has one thread per key, then one thread per Vec of the output, so that both read the cache in whole lines. The
+//            scores of a part are in workgroup memory between the two.
 #include "lib/grid.wgsl"
 
 struct Params {
     tokens: u32,
     scale: f32, // 1 / sqrt(head_dim)
-    own: u32, // positions that a token's own part of its sequence holds
+    own: u32, // own entries per sequence, after its prefix
     max_length: u32, // positions of a whole sequence
     parts: u32, // max_length / PART, rounded up
 }
 @group(0) @binding(0) var<uniform> params: Params;
 
 alias Vec = vec{{VEC_WIDTH}}<f32>;
-const STRIDE: u32 = (HEADS + 2u * KV_HEADS) * VECS; // a token of qkv
-const CACHED: u32 = 2u * KV_HEADS * VECS; // a token of the cache
+const STRIDE: u32 = (HEADS + 2u * KV_HEADS) * VECS; // Vecs of one token in qkv
+const CACHED: u32 = 2u * KV_HEADS * VECS; // Vecs of one entry of the cache
 #include "lib/kv_cache.wgsl"
 
 #if part
@@ -34,7 +35,7 @@ const CACHED: u32 = 2u * KV_HEADS * VECS; // a token of the cache
 
 var<workgroup> queries: array<Vec, GROUP_VECS>; // [GROUP_SIZE, VECS]
 var<workgroup> scores: array<f32, GROUP_PART>; // [GROUP_SIZE, PART]
-var<workgroup> peaks: array<f32, GROUP_THREADS>; // [GROUP_SIZE, 64]: the largest score of each thread
+var<workgroup> max_scores: array<f32, GROUP_THREADS>; // [GROUP_SIZE, 64]: the largest score of each thread
 
 @compute @workgroup_size(64)
 fn part(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
@@ -47,12 +48,14 @@ fn part(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if (start >= end) {
         return; // all threads of the workgroup
     }
+    // The scaled queries of the group.
     for (var i = thread; i < GROUP_SIZE * VECS; i += 64u) {
         queries[i] = qkv[t * STRIDE + kv_head * GROUP_SIZE * VECS + i] * params.scale;
     }
     workgroupBarrier();
+    // Pass 1, one thread per key: the scores, and the largest score of each thread.
 #for G GROUP_SIZE
-    var peak{{G}} = -1e30;
+    var max_score{{G}} = -1e30;
 #end
     for (var s = start + thread; s < end; s += 64u) {
         let key = entry_of(slot, s) * CACHED + kv_head * VECS;
@@ -67,28 +70,29 @@ fn part(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
 #for G GROUP_SIZE
         scores[{{G}}u * PART + s - start] = score{{G}};
-        peak{{G}} = max(peak{{G}}, score{{G}});
+        max_score{{G}} = max(max_score{{G}}, score{{G}});
 #end
     }
 #for G GROUP_SIZE
-    peaks[{{G}}u * 64u + thread] = peak{{G}};
+    max_scores[{{G}}u * 64u + thread] = max_score{{G}};
 #end
     workgroupBarrier();
+    // Pass 2, one thread per Vec of the output: softmax and Σ p v.
     for (var i = thread; i < GROUP_SIZE * VECS; i += 64u) {
-        let member = i / VECS;
+        let head = i / VECS; // in the group
         var max_score = -1e30;
         for (var k = 0u; k < 64u; k++) {
-            max_score = max(max_score, peaks[member * 64u + k]);
+            max_score = max(max_score, max_scores[head * 64u + k]);
         }
         var denominator = 0.0;
         var sum = Vec();
         for (var s = start; s < end; s++) {
             let value = entry_of(slot, s) * CACHED + (KV_HEADS + kv_head) * VECS;
-            let p = exp(scores[member * PART + s - start] - max_score);
+            let p = exp(scores[head * PART + s - start] - max_score);
             denominator += p;
             sum += p * cache[value + i % VECS];
         }
-        let to = (t * HEADS + kv_head * GROUP_SIZE + member) * params.parts + group.x;
+        let to = (t * HEADS + kv_head * GROUP_SIZE + head) * params.parts + group.x;
         sums[to * VECS + i % VECS] = sum;
         if (i % VECS == 0u) {
             stats[to] = vec2<f32>(max_score, denominator);
@@ -114,16 +118,18 @@ fn combine(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     let seen = seen_by(slots[row / HEADS]);
     let first = row * params.parts + seen.first / PART;
     let last = row * params.parts + seen.last / PART;
+    // Pass 1: the largest score of all parts.
     var max_score = -1e30;
     for (var n = first; n <= last; n++) {
         max_score = max(max_score, stats[n].x);
     }
+    // Pass 2: the sums of the parts, each rescaled to that score.
     var denominator = 0.0;
     var sum = Vec();
     for (var n = first; n <= last; n++) {
-        let share = exp(stats[n].x - max_score);
-        denominator += share * stats[n].y;
-        sum += share * sums[n * VECS + i % VECS];
+        let rescale = exp(stats[n].x - max_score);
+        denominator += rescale * stats[n].y;
+        sum += rescale * sums[n * VECS + i % VECS];
     }
     out[i] = sum / denominator;
 }

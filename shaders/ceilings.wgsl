@@ -1,10 +1,11 @@
-// What an adapter can do at all: the ceilings that `jurist bench` holds the other kernels against. No model runs these.
+// The highest speeds that an adapter reaches: `jurist bench` compares the other kernels with them. Models do not run these.
 //
-// multiply_add  CHAINS independent accumulators a thread, ROUNDS x CHAINS multiply-adds an iteration, unrolled in the
-//               text: on CPU adapters the loop itself costs as much as tens of them. More chains hide the latency of a
-//               multiply-add, fewer stay in registers, so the bench tries several and takes the best.
-// copy          EACH vec4 a thread, neighbouring threads at neighbouring addresses
-// nothing       the smallest dispatch: one store
+//   multiply_add   CHAINS independent accumulators per thread, ROUNDS · CHAINS multiply-adds per iteration
+//   copy           EACH vec4s per thread, neighbouring threads at neighbouring addresses
+//   nothing        the smallest dispatch: one store
+//
+// Why so     The multiply-adds are unrolled in the text: on CPU adapters the loop itself costs as much as tens of them. More
+//            chains hide the latency of a multiply-add, fewer stay in registers, so the bench tries several and takes the best.
 #include "lib/grid.wgsl"
 
 #if multiply_add

@@ -1,11 +1,12 @@
-// Dropout (Srivastava et al. 2014): each value stays with probability 1 - p, and what stays grows by 1 / (1 - p).
+// Dropout (Srivastava et al. 2014): each value is kept with probability 1 - p, and a kept value is divided by 1 - p.
 //
-//   thin    y = mask · x / (1 - p)
+//   apply   y = mask · x / (1 - p)
 //
-// Contract   y is written; with ACCUMULATE  y += ….  The mask is a function of (key, site, index) alone.
-// Grid       one thread a value.
-// Why so     No mask is stored: the way back, and a forward pass that is computed again, draw the same numbers from the same
-//            counter. The kernel is its own backward pass.
+// Reference  src/reference/dropout.rs
+// Contract   y = …, with ACCUMULATE  y += …. The mask depends on (key, site, index) alone.
+// Grid       one thread per value.
+// Why so     The mask is not stored: the backward pass, and a forward pass that is computed again, draw the same numbers from the
+//            same counter. The kernel is its own backward pass, on the gradient of y instead of x.
 #include "lib/grid.wgsl"
 #include "lib/threefry.wgsl"
 
@@ -21,7 +22,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
 
 @compute @workgroup_size(64)
-fn thin(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+fn apply(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
         @builtin(local_invocation_index) thread: u32) {
     let i = group_index(group, groups) * 64u + thread;
     if (i >= params.size) {

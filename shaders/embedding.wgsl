@@ -1,18 +1,22 @@
 // Token embedding.
 //
-// Contract   forward    y[t, :] = table[ids[t], :]
-//            backward   dtable[id, :] += sum of dy[t, :] over the tokens t that carry id
-//            With CHUNK the table is the rows first .. first + rows of a longer one, and tokens of other rows are left alone.
-// Why so     The host sorts the tokens of a batch by id, so that each row of the table is owned by one thread a
-//            column: no atomics, the same bits every run. Ids are checked on the host; here they are trusted.
+//   forward    y[t, :] = table[ids[t], :]
+//   backward   dtable[id, :] += sum of dy[t, :] over the tokens t with ids[t] = id
+//
+// Reference  src/reference/embedding.rs
+// Contract   y = …, dtable += …. With CHUNK the table is the rows first .. first + rows of a longer one, and the tokens of other
+//            rows are skipped. The host has checked the ids.
+// Grid       forward: one thread per (token, vector); backward: one thread per (distinct id, vector).
+// Why so     The host sorts the tokens of a batch by id, so that each element of the table's gradient has one thread: no atomics,
+//            and the same bits in every run.
 #include "lib/grid.wgsl"
 #include "lib/vec.wgsl"
 
-const ROW_VECS: u32 = WIDTH / VEC_WIDTH; // H in pieces, a constant because CPU adapters divide slowly
+const ROW_VECS: u32 = WIDTH / VEC_WIDTH; // H in vectors, a constant because CPU adapters divide slowly
 
 #if forward
 struct Params {
-    size: u32, // T * H in pieces
+    size: u32, // T * H in vectors
 #if CHUNK
     first: u32,
     rows: u32,
@@ -32,7 +36,7 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     }
     var row = ids[i / ROW_VECS];
 #if CHUNK
-    row -= params.first; // rows in front of the chunk become huge
+    row -= params.first; // a row before the chunk becomes huge
     if (row >= params.rows) {
         return;
     }
@@ -43,16 +47,16 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
 
 #if backward
 struct Params {
-    size: u32, // distinct ids * H in pieces
+    size: u32, // distinct ids * H in vectors
 #if CHUNK
     first: u32,
     rows: u32,
 #endif
 }
 @group(0) @binding(0) var<uniform> params: Params;
-// Per distinct id: the id, and where its tokens lie in `tokens`.
-@group(0) @binding(1) var<storage, read> buckets: array<vec4<u32>>; // [U]: id, start, end, -
-@group(0) @binding(2) var<storage, read> tokens: array<u32>; // [T]
+// Per distinct id: x the id, tokens[y .. z] the tokens with that id.
+@group(0) @binding(1) var<storage, read> buckets: array<vec4<u32>>; // [distinct ids]
+@group(0) @binding(2) var<storage, read> tokens: array<u32>; // [T], sorted by id
 @group(0) @binding(3) var<storage, read> dy: array<Vec>; // [T, H]
 @group(0) @binding(4) var<storage, read_write> dtable: array<Vec>; // [V, H]
 
@@ -66,11 +70,12 @@ fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gr
     let bucket = buckets[i / ROW_VECS];
     var row = bucket.x;
 #if CHUNK
-    row -= params.first; // rows in front of the chunk become huge
+    row -= params.first; // a row before the chunk becomes huge
     if (row >= params.rows) {
         return;
     }
 #endif
+    // forward: y[t] = table[ids[t]]
     let column = i % ROW_VECS;
     var sum = Vec();
     for (var n = bucket.y; n < bucket.z; n++) {

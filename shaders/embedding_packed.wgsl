@@ -1,19 +1,20 @@
-// Rows of a packed embedding table.
+// Token embedding with a packed table.
 //
-//   forward    y[t, :] = table[ids[t], :]      table [V, H], packed as src/ops/matrix.rs says; H a multiple of 32
+//   forward    y[t, :] = table[ids[t], :]      table [V, H] is a `Packed` of src/ops/matrix.rs; H is a multiple of 32
 //
-// Contract   y is written. Ids are checked on the host; here they are trusted. With CHUNK the table is the rows first ..
-//            first + rows of a longer one, and tokens of other rows are left alone.
-// Grid       one thread eight values, T * H / 8 of them.
-// Why so     Eight values are one load of words in every packing, and two vec4 to store.
+// Reference  src/reference/embedding.rs, of the values of src/reference/matmul_packed.rs
+// Contract   y = …. With CHUNK the table is the rows first .. first + rows of a longer one, and the tokens of other rows are
+//            skipped. The host has checked the ids.
+// Grid       one thread per Packed8 of eight values, T * H / 8 threads.
+// Why so     Eight values are one load of words in every packing, and two stores of a vec4.
 #include "lib/grid.wgsl"
-#include "lib/codes.wgsl"
-#include "lib/decode.wgsl"
+#include "lib/packing.wgsl"
+#include "lib/unpack8.wgsl"
 
-const ROW_EIGHTS: u32 = WIDTH / 8u; // H in eights, a constant because CPU adapters divide slowly
+const ROW_PACKED8: u32 = WIDTH / 8u; // H in Packed8s, a constant because CPU adapters divide slowly
 
 struct Params {
-    size: u32, // T * H in eights
+    size: u32, // T * H in Packed8s
 #if CHUNK
     first: u32,
     rows: u32,
@@ -21,8 +22,8 @@ struct Params {
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> ids: array<u32>; // [T]
-@group(0) @binding(2) var<storage, read> words: array<Eight>; // [V, H / 8]
-@group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>; // [T, H] in quads
+@group(0) @binding(2) var<storage, read> words: array<Packed8>; // [V, H / 8]
+@group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>; // [T, H]
 #if !HALF
 @group(0) @binding(4) var<storage, read> scales: array<f32>; // [V, H / 32]
 #endif
@@ -34,12 +35,12 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     if (i >= params.size) {
         return;
     }
-    var row = ids[i / ROW_EIGHTS];
+    var row = ids[i / ROW_PACKED8];
 #if CHUNK
-    row -= params.first; // rows in front of the chunk become huge
+    row -= params.first; // a row before the chunk becomes huge
     if (row >= params.rows) {
         return;
     }
 #endif
-    decode(row * ROW_EIGHTS + i % ROW_EIGHTS, i);
+    unpack8(row * ROW_PACKED8 + i % ROW_PACKED8, i);
 }

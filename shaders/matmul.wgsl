@@ -1,19 +1,23 @@
 // Matrix products in the three layouts that a linear layer needs:
 //
 //   nt   C[M, N] = A[M, K] · B[N, K]ᵀ     forward             y = x Wᵀ
-//   nn   C[M, N] = A[M, K] · B[K, N]      input gradient      dx = dy W
-//   tn   C[M, N] = A[K, M]ᵀ · B[K, N]     weight gradient     dW = dyᵀ x
+//   nn   C[M, N] = A[M, K] · B[K, N]      input gradient      dx = dy W        (forward: y = x Wᵀ)
+//   tn   C[M, N] = A[K, M]ᵀ · B[K, N]     weight gradient     dW = dyᵀ x       (forward: y = x Wᵀ)
 //
+// Reference  src/reference/matmul.rs
 // Contract   C = s A·B (+ bias[N]) (+ R[M, N]);  with ACCUMULATE  C += s A·B. Each of A, B, C is a window of a tensor
-//            (lib/product.wgsl): rows of a longer matrix, columns of a wider one. R is read where C is written.
-// Grid       x: tiles of 8 columns, y: tiles of 8 rows; GROUP_X x GROUP_Y threads a workgroup, one tile a thread.
-// Why so     Each thread keeps an 8 x 8 tile of C in registers and reads A and B directly: 16 vector loads feed
-//            256 multiply-adds. No workgroup memory and no barriers, which is what CPU adapters want (webgpu study:
-//            a staged tile reaches 10 GFLOP/s on lavapipe where this reaches 25), and GPUs serve the reuse from cache.
-//            The tile is unrolled in the text: indexed arrays would live in memory on some drivers.
-//            WIDE = 1 reads four floats at a time and needs contiguous sides, starts and strides of A and B to be
-//            multiples of 4.
-//            Out-of-range rows and columns are clamped on load (their products are never stored).
+//            (lib/product.wgsl): rows of a longer matrix, columns of a wider one. R has the window of C.
+// Grid       x: tiles of 8 columns, y: tiles of 8 rows; one thread per tile, GROUP_X x GROUP_Y threads per workgroup.
+// Why so     Each thread keeps an 8 x 8 tile of C in registers and reads A and B directly: 16 vector loads feed 256
+//            multiply-adds. It uses neither workgroup memory nor barriers, which are slow on CPU adapters: on lavapipe a tile
+//            staged in workgroup memory reaches 10 GFLOP/s, and this 25. On GPUs the cache serves the repeated loads.
+//            The tile is unrolled in the text: indexed arrays would be in memory on some drivers.
+//            WIDE = 1 reads four floats at a time. It needs the contiguous sides, starts and strides of A and B to be multiples
+//            of 4.
+//            Rows and columns out of range are clamped on load, and their products are not stored.
+//
+// Names      c00 … c77 are the elements of the tile. In WIDE nn and tn, l0 … l7 are the left four columns of its rows, and
+//            r0 … r7 the right four.
 
 #if WIDE
 alias Vec = vec4<f32>;
@@ -104,9 +108,9 @@ fn nn(@builtin(global_invocation_id) id: vec3<u32>) {
     let a{{I}} = a_start + min(row + {{I}}u, params.m - 1u) * a_stride;
 #end
 #if WIDE
-    // Four steps of K at a time: A gives four of its row, B four of its columns.
-    let left = b_start + column / 4u;
-    let right = b_start + min(column / 4u + 1u, params.n / 4u - 1u);
+    // Four steps of K at a time: one vec4 of each row of A, and four rows of B.
+    let left_columns = b_start + column / 4u;
+    let right_columns = b_start + min(column / 4u + 1u, params.n / 4u - 1u);
 #for I 8
     var l{{I}} = vec4<f32>();
     var r{{I}} = vec4<f32>();
@@ -116,8 +120,8 @@ fn nn(@builtin(global_invocation_id) id: vec3<u32>) {
         let x{{I}} = a[a{{I}} + i];
 #end
 #for S 4
-        let u{{S}} = b[(i * 4u + {{S}}u) * b_stride + left];
-        let v{{S}} = b[(i * 4u + {{S}}u) * b_stride + right];
+        let u{{S}} = b[(i * 4u + {{S}}u) * b_stride + left_columns];
+        let v{{S}} = b[(i * 4u + {{S}}u) * b_stride + right_columns];
 #for I 8
         l{{I}} += x{{I}}[{{S}}] * u{{S}};
         r{{I}} += x{{I}}[{{S}}] * v{{S}};
@@ -170,19 +174,19 @@ fn tn(@builtin(global_invocation_id) id: vec3<u32>) {
     let b_start = params.b_start / VEC_WIDTH;
     let b_stride = params.b_stride / VEC_WIDTH;
 #if WIDE
-    let upper = a_start + row / 4u;
-    let lower = a_start + min(row / 4u + 1u, params.m / 4u - 1u);
-    let left = b_start + column / 4u;
-    let right = b_start + min(column / 4u + 1u, params.n / 4u - 1u);
+    let upper_rows = a_start + row / 4u;
+    let lower_rows = a_start + min(row / 4u + 1u, params.m / 4u - 1u);
+    let left_columns = b_start + column / 4u;
+    let right_columns = b_start + min(column / 4u + 1u, params.n / 4u - 1u);
 #for I 8
     var l{{I}} = vec4<f32>();
     var r{{I}} = vec4<f32>();
 #end
     for (var i = 0u; i < params.k; i++) {
-        let p = a[i * a_stride + upper];
-        let q = a[i * a_stride + lower];
-        let u = b[i * b_stride + left];
-        let v = b[i * b_stride + right];
+        let p = a[i * a_stride + upper_rows];
+        let q = a[i * a_stride + lower_rows];
+        let u = b[i * b_stride + left_columns];
+        let v = b[i * b_stride + right_columns];
 #for I 4
         l{{I}} += p[{{I}}] * u;
         r{{I}} += p[{{I}}] * v;

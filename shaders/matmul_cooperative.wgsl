@@ -2,18 +2,20 @@
 //
 //   nt   C[M, N] = A[M, K] · B[N, K]ᵀ       nn   C[M, N] = A[M, K] · B[K, N]       tn   C[M, N] = A[K, M]ᵀ · B[K, N]
 //
-// Grid       x: tiles of 64 columns, y: tiles of 64 rows; a workgroup is four subgroups, each of which makes 32 x 32 of the
-//            tile in squares of SIZE x SIZE.
-// Why so     Matrix units multiply f16 and add in f32. One f16 keeps 11 bits of a number, too few for gradients, so each number
-//            is split into two, x = hi + lo, which keep 22, and a product is hi·hi + hi·lo + lo·hi: three products of the
-//            unit for one of f32 (after Ootomo and Yokota, 2022; lo·lo is below what f32 would keep). hi is rounded by its
-//            bits: a compiler may take f32(f16(x)) for x, and lavapipe does.
-//            f16 also ends at 65504 and loses bits below 6e-5, where gradients live. So both sides are scaled by a power of
-//            two that brings the largest value met so far to 2^14: as in an online softmax, the sums are rescaled when a
-//            larger one comes. What is small beside the largest keeps 2^-39 of it; no input is too large or too small.
-//            A block of 16 along K is staged in workgroup memory in the order in which it lies in its tensor, hi and lo of
-//            a line side by side with 8 values of padding, so that the lines of a square begin in different banks; the
-//            next block is on its way from memory while the units work. What is out of range is staged as 0.
+// Reference  src/reference/matmul.rs
+// Grid       x: tiles of 64 columns, y: tiles of 64 rows. A workgroup is four subgroups; each computes 32 x 32 of the tile in
+//            squares of SIZE x SIZE.
+// Why so     Matrix units multiply f16 and add in f32. One f16 keeps 11 bits of a number, too few for gradients. So each number
+//            is split into two, x = hi + lo, which keep 22 bits, and a product is hi·hi + hi·lo + lo·hi: three products of the
+//            unit for one of f32 (after Ootomo and Yokota, 2022; lo·lo is below the precision of f32). hi is rounded by its bits:
+//            a compiler may replace f32(f16(x)) by x, and lavapipe does.
+//            f16 also ends at 65504 and loses bits below 6e-5, where gradients are. So both sides are scaled by a power of two
+//            that brings the largest magnitude so far to 2^14. As in an online softmax, the sums are rescaled when a larger one
+//            comes. Small values keep an absolute precision of 2^-39 of the largest; no input is too large or too small.
+//            A block of 16 steps of K is staged in workgroup memory in the order of its tensor. hi and lo of a line are side by
+//            side, with 8 values of padding, so that the lines of a square begin in different banks. The next block is loaded
+//            while the units work. Values out of range are staged as 0.
+// Names      I, J: row and column of squares of this subgroup; L: a load. c: sums; ah, al, bh, bl: hi and lo of A and B.
 
 enable f16;
 enable wgpu_cooperative_matrix;
@@ -34,52 +36,53 @@ const OUT_WIDTH: u32 = 1u;
 #endif
 
 const TILE: u32 = 64u; // rows and columns of C
-const DEPTH: u32 = 16u; // of K, staged at a time
+const DEPTH: u32 = 16u; // steps of K that are staged at a time
 const PADDING: u32 = 8u;
 const SQUARE: u32 = SIZE * SIZE;
 
-// A staged block: lines of hi, lo and padding. Along K (a row or column of C a line), or across it (one of K a line).
-const ALONG: u32 = 2u * DEPTH + PADDING;
-const ACROSS: u32 = 2u * TILE + PADDING;
-const LONGEST: u32 = TILE * ALONG; // a block across K is smaller
+// A staged block is lines of hi, lo and padding. A line runs along K (one line per row or column of C) or across K (one line per
+// step of K).
+const PITCH_ALONG_K: u32 = 2u * DEPTH + PADDING;
+const PITCH_ACROSS_K: u32 = 2u * TILE + PADDING;
+const BLOCK: u32 = TILE * PITCH_ALONG_K; // values of a block; a block across K is smaller
 
-var<workgroup> left: array<f16, LONGEST>;
-var<workgroup> right: array<f16, LONGEST>;
-var<workgroup> peaks: array<atomic<u32>, 2>; // largest |a| and |b| so far, as bits: they order as their values do
-var<workgroup> spill: array<f32, 4u * SQUARE>;
+var<workgroup> left: array<f16, BLOCK>;
+var<workgroup> right: array<f16, BLOCK>;
+var<workgroup> max_bits: array<atomic<u32>, 2>; // the bits of the largest |a| and |b| so far, ordered as their values
+var<workgroup> squares: array<f32, 4u * SQUARE>; // one per subgroup
 
-// The power of two that brings a value of these bits to 2^14 .. 2^15; the largest one there is for values below 2^-113.
-fn scale_of(peak: u32) -> f32 {
-    return bitcast<f32>((268u - max(peak >> 23u, 14u)) << 23u);
+// The power of two that brings a value with these bits to 2^14 .. 2^15. Below 2^-113 it is the largest power of two.
+fn scale_of(bits: u32) -> f32 {
+    return bitcast<f32>((268u - max(bits >> 23u, 14u)) << 23u);
 }
 
-fn largest(x: vec4<f32>) -> u32 {
+fn max_magnitude_bits(x: vec4<f32>) -> u32 {
     let y = abs(x);
     return bitcast<u32>(max(max(y.x, y.y), max(y.z, y.w)));
 }
 
-// To the 11 bits that f16 has.
+// Rounded to the 11 bits of f16.
 fn rounded(x: vec4<f32>) -> vec4<f32> {
     return bitcast<vec4<f32>>((bitcast<vec4<u32>>(x) + 0x1000u) & vec4<u32>(0xffffe000u));
 }
 
-// Quarter `i` of a block's 256 vec4, by line and place in it.
-fn line_along(i: u32) -> vec2<u32> {
+// Line, and vec4 within the line, of vec4 number `i` of a block.
+fn line_along_k(i: u32) -> vec2<u32> {
     return vec2<u32>(i / (DEPTH / 4u), i % (DEPTH / 4u));
 }
 
-fn line_across(i: u32) -> vec2<u32> {
+fn line_across_k(i: u32) -> vec2<u32> {
     return vec2<u32>(i / (TILE / 4u), i % (TILE / 4u));
 }
 
 fn fetch_a(i: u32, first: u32, k: u32) -> vec4<f32> {
 #if tn
-    let at = line_across(i);
+    let at = line_across_k(i);
     let line = k + at.x;
     let quad = first / 4u + at.y;
     let inside = line < params.k && quad < params.m / 4u;
 #else
-    let at = line_along(i);
+    let at = line_along_k(i);
     let line = first + at.x;
     let quad = k / 4u + at.y;
     let inside = line < params.m && quad < params.k / 4u;
@@ -93,12 +96,12 @@ fn fetch_a(i: u32, first: u32, k: u32) -> vec4<f32> {
 
 fn fetch_b(i: u32, first: u32, k: u32) -> vec4<f32> {
 #if nt
-    let at = line_along(i);
+    let at = line_along_k(i);
     let line = first + at.x;
     let quad = k / 4u + at.y;
     let inside = line < params.n && quad < params.k / 4u;
 #else
-    let at = line_across(i);
+    let at = line_across_k(i);
     let line = k + at.x;
     let quad = first / 4u + at.y;
     let inside = line < params.k && quad < params.n / 4u;
@@ -110,36 +113,36 @@ fn fetch_b(i: u32, first: u32, k: u32) -> vec4<f32> {
     return x;
 }
 
-// Where the four values of quarter `i` begin in a staged block, and the distance from hi to lo.
+// The index of the first value of vec4 number `i` in a staged block, and the distance from hi to lo.
 #if tn
-fn place_a(i: u32) -> vec2<u32> {
-    let at = line_across(i);
-    return vec2<u32>(at.x * ACROSS + at.y * 4u, TILE);
+fn left_at(i: u32) -> vec2<u32> {
+    let at = line_across_k(i);
+    return vec2<u32>(at.x * PITCH_ACROSS_K + at.y * 4u, TILE);
 }
 #else
-fn place_a(i: u32) -> vec2<u32> {
-    let at = line_along(i);
-    return vec2<u32>(at.x * ALONG + at.y * 4u, DEPTH);
+fn left_at(i: u32) -> vec2<u32> {
+    let at = line_along_k(i);
+    return vec2<u32>(at.x * PITCH_ALONG_K + at.y * 4u, DEPTH);
 }
 #endif
 
 #if nt
-fn place_b(i: u32) -> vec2<u32> {
-    let at = line_along(i);
-    return vec2<u32>(at.x * ALONG + at.y * 4u, DEPTH);
+fn right_at(i: u32) -> vec2<u32> {
+    let at = line_along_k(i);
+    return vec2<u32>(at.x * PITCH_ALONG_K + at.y * 4u, DEPTH);
 }
 #else
-fn place_b(i: u32) -> vec2<u32> {
-    let at = line_across(i);
-    return vec2<u32>(at.x * ACROSS + at.y * 4u, TILE);
+fn right_at(i: u32) -> vec2<u32> {
+    let at = line_across_k(i);
+    return vec2<u32>(at.x * PITCH_ACROSS_K + at.y * 4u, TILE);
 }
 #endif
 
 fn stage_a(i: u32, x: vec4<f32>) {
-    let at = place_a(i);
-    let whole = rounded(x);
-    let hi = vec4<f16>(whole);
-    let lo = vec4<f16>(x - whole);
+    let at = left_at(i);
+    let rounded_x = rounded(x);
+    let hi = vec4<f16>(rounded_x);
+    let lo = vec4<f16>(x - rounded_x);
 #for J 4
     left[at.x + {{J}}u] = hi[{{J}}];
     left[at.x + at.y + {{J}}u] = lo[{{J}}];
@@ -147,23 +150,23 @@ fn stage_a(i: u32, x: vec4<f32>) {
 }
 
 fn stage_b(i: u32, x: vec4<f32>) {
-    let at = place_b(i);
-    let whole = rounded(x);
-    let hi = vec4<f16>(whole);
-    let lo = vec4<f16>(x - whole);
+    let at = right_at(i);
+    let rounded_x = rounded(x);
+    let hi = vec4<f16>(rounded_x);
+    let lo = vec4<f16>(x - rounded_x);
 #for J 4
     right[at.x + {{J}}u] = hi[{{J}}];
     right[at.x + at.y + {{J}}u] = lo[{{J}}];
 #end
 }
 
-fn multiply(group: vec2<u32>, thread: u32, team: u32, lane: u32) {
+fn multiply(group: vec2<u32>, thread: u32, subgroup: u32, lane: u32) {
     let first_row = group.y * TILE;
     let first_column = group.x * TILE;
-    let team_row = team / 2u * 32u;
-    let team_column = team % 2u * 32u;
+    let subgroup_row = subgroup / 2u * 32u;
+    let subgroup_column = subgroup % 2u * 32u;
     if (thread < 2u) {
-        atomicStore(&peaks[thread], 0u);
+        atomicStore(&max_bits[thread], 0u);
     }
     workgroupBarrier();
     var scale_a = scale_of(0u);
@@ -178,18 +181,18 @@ fn multiply(group: vec2<u32>, thread: u32, team: u32, lane: u32) {
     var y{{L}} = fetch_b(thread + {{L}}u * THREADS, first_column, 0u);
 #end
     for (var k = 0u; k < params.k; k += DEPTH) {
-        var peak_a = 0u;
-        var peak_b = 0u;
+        var max_bits_a = 0u;
+        var max_bits_b = 0u;
 #for L LOADS
-        peak_a = max(peak_a, largest(x{{L}}));
-        peak_b = max(peak_b, largest(y{{L}}));
+        max_bits_a = max(max_bits_a, max_magnitude_bits(x{{L}}));
+        max_bits_b = max(max_bits_b, max_magnitude_bits(y{{L}}));
 #end
-        atomicMax(&peaks[0], peak_a);
-        atomicMax(&peaks[1], peak_b);
-        // All peaks are known, and nobody reads the block before any more.
+        atomicMax(&max_bits[0], max_bits_a);
+        atomicMax(&max_bits[1], max_bits_b);
+        // The largest magnitudes are known, and no thread reads the last block any more.
         workgroupBarrier();
-        let new_a = scale_of(atomicLoad(&peaks[0]));
-        let new_b = scale_of(atomicLoad(&peaks[1]));
+        let new_a = scale_of(atomicLoad(&max_bits[0]));
+        let new_b = scale_of(atomicLoad(&max_bits[1]));
         let rescale = (new_a / scale_a) * (new_b / scale_b);
         scale_a = new_a;
         scale_b = new_b;
@@ -210,24 +213,24 @@ fn multiply(group: vec2<u32>, thread: u32, team: u32, lane: u32) {
         for (var s = 0u; s < DEPTH; s += SIZE) {
 #for I TILES
 #if tn
-            let a{{I}} = s * ACROSS + team_row + {{I}}u * SIZE;
-            let ah{{I}} = coopLoad<coop_mat{{SIZE}}x{{SIZE}}<f16, A>>(&left[a{{I}}], ACROSS);
-            let al{{I}} = coopLoad<coop_mat{{SIZE}}x{{SIZE}}<f16, A>>(&left[a{{I}} + TILE], ACROSS);
+            let a{{I}} = s * PITCH_ACROSS_K + subgroup_row + {{I}}u * SIZE;
+            let ah{{I}} = coopLoad<coop_mat{{SIZE}}x{{SIZE}}<f16, A>>(&left[a{{I}}], PITCH_ACROSS_K);
+            let al{{I}} = coopLoad<coop_mat{{SIZE}}x{{SIZE}}<f16, A>>(&left[a{{I}} + TILE], PITCH_ACROSS_K);
 #else
-            let a{{I}} = (team_row + {{I}}u * SIZE) * ALONG + s;
-            let ah{{I}} = coopLoadT<coop_mat{{SIZE}}x{{SIZE}}<f16, A>>(&left[a{{I}}], ALONG);
-            let al{{I}} = coopLoadT<coop_mat{{SIZE}}x{{SIZE}}<f16, A>>(&left[a{{I}} + DEPTH], ALONG);
+            let a{{I}} = (subgroup_row + {{I}}u * SIZE) * PITCH_ALONG_K + s;
+            let ah{{I}} = coopLoadT<coop_mat{{SIZE}}x{{SIZE}}<f16, A>>(&left[a{{I}}], PITCH_ALONG_K);
+            let al{{I}} = coopLoadT<coop_mat{{SIZE}}x{{SIZE}}<f16, A>>(&left[a{{I}} + DEPTH], PITCH_ALONG_K);
 #endif
 #end
 #for J TILES
 #if nt
-            let b{{J}} = (team_column + {{J}}u * SIZE) * ALONG + s;
-            let bh{{J}} = coopLoad<coop_mat{{SIZE}}x{{SIZE}}<f16, B>>(&right[b{{J}}], ALONG);
-            let bl{{J}} = coopLoad<coop_mat{{SIZE}}x{{SIZE}}<f16, B>>(&right[b{{J}} + DEPTH], ALONG);
+            let b{{J}} = (subgroup_column + {{J}}u * SIZE) * PITCH_ALONG_K + s;
+            let bh{{J}} = coopLoad<coop_mat{{SIZE}}x{{SIZE}}<f16, B>>(&right[b{{J}}], PITCH_ALONG_K);
+            let bl{{J}} = coopLoad<coop_mat{{SIZE}}x{{SIZE}}<f16, B>>(&right[b{{J}} + DEPTH], PITCH_ALONG_K);
 #else
-            let b{{J}} = s * ACROSS + team_column + {{J}}u * SIZE;
-            let bh{{J}} = coopLoadT<coop_mat{{SIZE}}x{{SIZE}}<f16, B>>(&right[b{{J}}], ACROSS);
-            let bl{{J}} = coopLoadT<coop_mat{{SIZE}}x{{SIZE}}<f16, B>>(&right[b{{J}} + TILE], ACROSS);
+            let b{{J}} = s * PITCH_ACROSS_K + subgroup_column + {{J}}u * SIZE;
+            let bh{{J}} = coopLoadT<coop_mat{{SIZE}}x{{SIZE}}<f16, B>>(&right[b{{J}}], PITCH_ACROSS_K);
+            let bl{{J}} = coopLoadT<coop_mat{{SIZE}}x{{SIZE}}<f16, B>>(&right[b{{J}} + TILE], PITCH_ACROSS_K);
 #endif
 #end
 #for I TILES
@@ -239,19 +242,19 @@ fn multiply(group: vec2<u32>, thread: u32, team: u32, lane: u32) {
 #end
         }
     }
-    // The larger one first: what is in between is then no larger than the product or the sums.
+    // The larger scale first: the intermediate value is then not larger than the sum or the result.
     let first_scale = max(scale_a, scale_b);
     let second_scale = min(scale_a, scale_b);
 #for I TILES
 #for J TILES
-    // A square goes through workgroup memory, where its values have places that a thread knows.
-    coopStoreT(c{{I}}_{{J}}, &spill[team * SQUARE], SIZE);
+    // A square goes through workgroup memory, where a thread knows the index of each value.
+    coopStoreT(c{{I}}_{{J}}, &squares[subgroup * SQUARE], SIZE);
     workgroupBarrier();
     for (var s = lane; s < SQUARE; s += SUBGROUP) {
-        let row = first_row + team_row + {{I}}u * SIZE + s / SIZE;
-        let column = first_column + team_column + {{J}}u * SIZE + s % SIZE;
+        let row = first_row + subgroup_row + {{I}}u * SIZE + s / SIZE;
+        let column = first_column + subgroup_column + {{J}}u * SIZE + s % SIZE;
         if (row < params.m && column < params.n) {
-            store_output(row, column, spill[team * SQUARE + s] / first_scale / second_scale);
+            store_output(row, column, squares[subgroup * SQUARE + s] / first_scale / second_scale);
         }
     }
     workgroupBarrier();
@@ -264,10 +267,10 @@ fn multiply(group: vec2<u32>, thread: u32, team: u32, lane: u32) {
 fn nt(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
-    @builtin(subgroup_id) team: u32,
+    @builtin(subgroup_id) subgroup: u32,
     @builtin(subgroup_invocation_id) lane: u32,
 ) {
-    multiply(group.xy, thread, team, lane);
+    multiply(group.xy, thread, subgroup, lane);
 }
 #endif
 
@@ -276,10 +279,10 @@ fn nt(
 fn nn(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
-    @builtin(subgroup_id) team: u32,
+    @builtin(subgroup_id) subgroup: u32,
     @builtin(subgroup_invocation_id) lane: u32,
 ) {
-    multiply(group.xy, thread, team, lane);
+    multiply(group.xy, thread, subgroup, lane);
 }
 #endif
 
@@ -288,9 +291,9 @@ fn nn(
 fn tn(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
-    @builtin(subgroup_id) team: u32,
+    @builtin(subgroup_id) subgroup: u32,
     @builtin(subgroup_invocation_id) lane: u32,
 ) {
-    multiply(group.xy, thread, team, lane);
+    multiply(group.xy, thread, subgroup, lane);
 }
 #endif

@@ -1,20 +1,19 @@
 // Matrix products whose right side is packed, on any adapter:
 //
 //   nt   C[M, N] = A[M, K] · B[N, K]ᵀ     forward             y = x Wᵀ
-//   nn   C[M, N] = A[M, K] · B[K, N]      input gradient      dx = dy W
+//   nn   C[M, N] = A[M, K] · B[K, N]      input gradient      dx = dy W        (forward: y = x Wᵀ)
 //
-// B is stored as src/ops/matrix.rs says: its rows are blocks of 32, so K (nn: N) is a multiple of 32.
+// B is a `Packed` of src/ops/matrix.rs: its rows are blocks of 32 values, so K (nn: N) is a multiple of 32. A block is
+// VEC4S_PER_BLOCK vec4s of words, and a vec4 of words is PACKED8_PER_VEC4 Packed8s of eight values (lib/packing.wgsl).
 //
-// Contract   C = s A·B (+ bias[N]) (+ R[M, N]);  with ACCUMULATE  C += s A·B. A and C are windows (lib/product.wgsl),
-//            B is whole. WIDE = 1 reads four floats of A at a time and needs its start and stride to be multiples of 4,
-//            in nn K too.
-// Grid       x: tiles of 8 columns, y: tiles of ROWS rows; GROUP_X x GROUP_Y threads a workgroup, one tile a thread.
-//            A block has PARTS vec4 of words, each of them EIGHTS times eight values.
-// Why so     As matmul.wgsl: a tile in registers, no workgroup memory, no barriers. What is saved is memory: a block of 32
-//            weights is read as 64 bytes (halves), 36 (Q8) or 20 (Q4) instead of 128, and becomes floats in registers, once
-//            for all rows of the tile. In nn the 8 columns of a tile are one load of each row of B. Generation (nt) writes one
-//            row a chain, and a tile of 8 rows would compute one row eight times: ROWS is 1 there. The sums are the same for
-//            every ROWS.
+// Reference  src/reference/matmul.rs, with the values of src/reference/matmul_packed.rs
+// Contract   C = s A·B (+ bias[N]) (+ R[M, N]);  with ACCUMULATE  C += s A·B. A and C are windows (lib/product.wgsl), B is whole.
+//            WIDE = 1 reads four floats of A at a time. It needs the start and stride of A, and in nn K, to be multiples of 4.
+// Grid       x: tiles of 8 columns, y: tiles of ROWS rows; one thread per tile, GROUP_X x GROUP_Y threads per workgroup.
+// Why so     As in matmul.wgsl: a tile in registers, neither workgroup memory nor barriers. Packing saves memory traffic: a block
+//            of 32 weights is read as 64 bytes (halves), 36 (Q8) or 20 (Q4) instead of 128, and becomes floats in registers, once
+//            for all rows of the tile. In nn the 8 columns of a tile are one load per row of B. Decoding (nt) often has one row,
+//            and a tile of 8 rows would compute it eight times: ROWS is 1 there. The sums are the same for every ROWS.
 
 #if WIDE
 alias Vec = vec4<f32>;
@@ -26,34 +25,28 @@ const VEC_WIDTH: u32 = 1u;
 alias OutVec = f32;
 const OUT_WIDTH: u32 = 1u;
 
-#include "lib/codes.wgsl"
+#include "lib/packing.wgsl"
 #include "lib/product.wgsl"
 
 @group(0) @binding(1) var<storage, read> a: array<Vec>;
 #if nt
-@group(0) @binding(2) var<storage, read> words: array<vec4<u32>>; // [N, K / 32] blocks of PARTS
+@group(0) @binding(2) var<storage, read> words: array<vec4<u32>>; // [N, K / 32, VEC4S_PER_BLOCK]
 #else
-@group(0) @binding(2) var<storage, read> words: array<Eight>; // [K, N / 8]
+@group(0) @binding(2) var<storage, read> words: array<Packed8>; // [K, N / 8]
 #endif
 @group(0) @binding(3) var<storage, read_write> c: array<f32>; // [M, N]
-#if HALF
-#if BIAS
-@group(0) @binding(4) var<storage, read> bias: array<f32>; // [N]
-#endif
-#if RESIDUAL
-@group(0) @binding(4) var<storage, read> residual: array<f32>; // [M, N]
-#endif
-#else
+#if !HALF
 @group(0) @binding(4) var<storage, read> scales: array<f32>; // [N, K / 32], in nn [K, N / 32]
+#endif
+const EPILOGUE: u32 = 5u - HALF; // the first binding after the scales
 #if BIAS
-@group(0) @binding(5) var<storage, read> bias: array<f32>; // [N]
+@group(0) @binding(EPILOGUE) var<storage, read> bias: array<f32>; // [N]
 #endif
 #if RESIDUAL
-@group(0) @binding(5) var<storage, read> residual: array<f32>; // [M, N]
-#endif
+@group(0) @binding(EPILOGUE) var<storage, read> residual: array<f32>; // [M, N]
 #endif
 
-// The scale of a block.
+// The scale of a block; halves have none.
 fn scale_of(block: u32) -> f32 {
 #if HALF
     return 1.0;
@@ -91,17 +84,17 @@ fn nt(@builtin(global_invocation_id) id: vec3<u32>) {
 #for J 8
         let s{{J}} = scale_of(b{{J}} + i);
 #end
-        for (var part = 0u; part < PARTS; part++) {
+        for (var part = 0u; part < VEC4S_PER_BLOCK; part++) {
 #for J 8
-            let w{{J}} = words[(b{{J}} + i) * PARTS + part];
+            let w{{J}} = words[(b{{J}} + i) * VEC4S_PER_BLOCK + part];
 #end
-            let first = (i * PARTS + part) * 2u * EIGHTS; // in quads of A
-#for E EIGHTS
+            let first = (i * VEC4S_PER_BLOCK + part) * 2u * PACKED8_PER_VEC4; // in vec4s of A
+#for E PACKED8_PER_VEC4
 #for H 2
             {
                 let at = first + 2u * {{E}}u + {{H}}u;
 #for J 8
-                let y{{J}} = quad{{H}}(eight{{E}}(w{{J}})) * s{{J}};
+                let y{{J}} = unpack4_{{H}}(packed8_{{E}}(w{{J}})) * s{{J}};
 #end
 #for I ROWS
 #if WIDE
@@ -135,7 +128,7 @@ fn nn(@builtin(global_invocation_id) id: vec3<u32>) {
     if (row >= params.m || column >= params.n) {
         return;
     }
-    let width = params.n / 8u; // of a row of B, in eights
+    let width = params.n / 8u; // of a row of B, in Packed8s
 #for I ROWS
     let a{{I}} = params.a_start / VEC_WIDTH + min(row + {{I}}u, params.m - 1u) * (params.a_stride / VEC_WIDTH);
     var l{{I}} = vec4<f32>();
@@ -148,10 +141,10 @@ fn nn(@builtin(global_invocation_id) id: vec3<u32>) {
 #for S STEPS
         {
             let at = (i * VEC_WIDTH + {{S}}u) * width + id.x;
-            let e = words[at];
+            let packed = words[at];
             let s = scale_of(at / 4u);
-            let u = quad0(e) * s;
-            let v = quad1(e) * s;
+            let u = unpack4_0(packed) * s;
+            let v = unpack4_1(packed) * s;
 #for I ROWS
             l{{I}} += x{{I}}[{{S}}] * u;
             r{{I}} += x{{I}}[{{S}}] * v;

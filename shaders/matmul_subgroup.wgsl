@@ -1,18 +1,21 @@
-// Matrix products on CPU adapters with subgroups of 8: the layouts and the contract of matmul.wgsl, WIDE only.
+// Matrix products on CPU adapters with subgroups of 8 lanes: the layouts and the contract of matmul.wgsl, WIDE only.
 //
 //   nt   C[M, N] = A[M, K] · B[N, K]ᵀ       nn   C[M, N] = A[M, K] · B[K, N]       tn   C[M, N] = A[K, M]ᵀ · B[K, N]
 //
-// Grid       x: tiles of 32 columns, y: tiles of 4 QUADS rows; one workgroup is one subgroup of 8 threads, one tile a workgroup.
-// Why so     On lavapipe a load serves each lane by itself: eight lanes cost 9 ns for an f32 and 4.5 ns for each part of a
-//            vec4, as much as five to ten multiply-adds. So nothing is loaded twice in a tile, everything as vec4, and
-//            values that all lanes share go round by subgroupBroadcast, which is free. A thread owns four columns (one
-//            vec4) of all rows; A comes in blocks of 4 rows x 8 of K (nt, nn) or 32 rows x 1 of K (tn), a vec4 a lane.
-//            Taller tiles load less a product: QUADS 4, 8, 16 reach 39, 48, 56 GFLOP/s where plain arithmetic has 120;
-//            `ops/matmul.rs` takes the tallest that leaves enough tiles for all cores. The sums are the same in all of them.
-//            Runs of K past the end multiply zeros; columns and rows past the end are clamped on load and not stored.
+// Reference  src/reference/matmul.rs
+// Grid       x: tiles of 32 columns, y: tiles of 4 QUADS rows; one subgroup of 8 lanes per workgroup, one tile per workgroup.
+// Why so     On lavapipe a load is done lane by lane: eight lanes take 9 ns for an f32 and 4.5 ns for each part of a vec4, as
+//            much as five to ten multiply-adds. So a tile loads each value once, as part of a vec4, and values that all lanes
+//            need are shared by subgroupBroadcast, which is free. A lane owns four columns (one vec4) of all rows of the tile. A
+//            is loaded in blocks of 4 rows x 8 of K (nt, nn) or 32 rows x 1 of K (tn), one vec4 per lane.
+//            Taller tiles need fewer loads per product: QUADS 4, 8, 16 reach 39, 48, 56 GFLOP/s, and plain arithmetic 120.
+//            src/ops/matmul.rs takes the tallest tile that leaves enough tiles for all cores. The sums are the same for all.
+//            Steps of K past the end multiply zeros. Columns and rows past the end are clamped on load and not stored.
+// Names      Q is a quad of rows of the tile, R a row of the quad, S a step of K within a vec4; in tn a quad is Q of group G.
+//            x: four values of A of this lane, u and v: four columns of B at one step of K, c: four columns of C.
 
 #if NARROW
-// N, or where C lies, is no multiple of 4 (nt only): C is written value by value.
+// N, or the window of C, is not a multiple of 4 (nt only): C is written value by value.
 alias OutVec = f32;
 const OUT_WIDTH: u32 = 1u;
 #else
@@ -24,7 +27,7 @@ const OUT_WIDTH: u32 = 4u;
 
 @group(0) @binding(1) var<storage, read> a: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> b: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read_write> c: array<OutVec>; // [M, N] in cells
+@group(0) @binding(3) var<storage, read_write> c: array<OutVec>; // [M, N]
 #if BIAS
 @group(0) @binding(4) var<storage, read> bias: array<OutVec>; // [N]
 #endif
@@ -53,12 +56,12 @@ fn store(row: u32, column: u32, value: vec4<f32>) {
 @compute @workgroup_size(8)
 fn nt(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let row = group.y * 4u * QUADS;
-    let column = group.x * 8u + lane; // in vec4
+    let column = group.x * 8u + lane; // in vec4s
     let a_start = params.a_start / 4u;
     let a_stride = params.a_stride / 4u;
     let b_start = params.b_start / 4u;
     let b_stride = params.b_stride / 4u;
-    let wide = params.k / 4u;
+    let k4 = params.k / 4u; // K in vec4s
 #for J 4
     let b{{J}} = b_start + min(column * 4u + {{J}}u, params.n - 1u) * b_stride;
 #end
@@ -68,12 +71,12 @@ fn nt(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) 
     var c{{Q}}_{{R}} = vec4<f32>();
 #end
 #end
-    for (var i = 0u; i < wide; i += 2u) {
-        // K is a multiple of 4, so the second half of a run of 8 may lie past the end.
-        let second = min(i + 1u, wide - 1u);
+    for (var i = 0u; i < k4; i += 2u) {
+        // K is a multiple of 4, so the second half of eight steps may be past the end.
+        let second = min(i + 1u, k4 - 1u);
         let own = i + lane % 2u;
-        let at = min(own, wide - 1u);
-        let inside = select(0.0, 1.0, own < wide);
+        let at = min(own, k4 - 1u);
+        let inside = select(0.0, 1.0, own < k4);
 #for J 4
         let p{{J}} = b[b{{J}} + i];
         let q{{J}} = b[b{{J}} + second];
@@ -106,27 +109,27 @@ fn nt(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) 
 @compute @workgroup_size(8)
 fn nn(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let row = group.y * 4u * QUADS;
-    let column = group.x * 8u + lane; // in vec4
+    let column = group.x * 8u + lane; // in vec4s
     let a_start = params.a_start / 4u;
     let a_stride = params.a_stride / 4u;
     let b_start = params.b_start / 4u;
     let b_stride = params.b_stride / 4u;
-    let wide = params.k / 4u;
-    let shown = b_start + min(column, params.n / 4u - 1u);
+    let k4 = params.k / 4u; // K in vec4s
+    let b_column = b_start + min(column, params.n / 4u - 1u);
 #for Q QUADS
     let a{{Q}} = a_start + min(row + 4u * {{Q}}u + lane / 2u, params.m - 1u) * a_stride;
 #for R 4
     var c{{Q}}_{{R}} = vec4<f32>();
 #end
 #end
-    for (var i = 0u; i < wide; i += 2u) {
-        let second = min(i + 1u, wide - 1u);
+    for (var i = 0u; i < k4; i += 2u) {
+        let second = min(i + 1u, k4 - 1u);
         let own = i + lane % 2u;
-        let at = min(own, wide - 1u);
-        let inside = select(0.0, 1.0, own < wide);
+        let at = min(own, k4 - 1u);
+        let inside = select(0.0, 1.0, own < k4);
 #for S 4
-        let u{{S}} = b[(i * 4u + {{S}}u) * b_stride + shown];
-        let v{{S}} = b[(second * 4u + {{S}}u) * b_stride + shown];
+        let u{{S}} = b[(i * 4u + {{S}}u) * b_stride + b_column];
+        let v{{S}} = b[(second * 4u + {{S}}u) * b_stride + b_column];
 #end
 #for Q QUADS
         let x{{Q}} = a[a{{Q}} + at] * inside;
@@ -149,16 +152,16 @@ fn nn(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) 
 #endif
 
 #if tn
-// QUADS is a multiple of 8 here: a block of A is 8 quads of rows, one a lane.
+// QUADS is a multiple of 8 here: a block of A is 8 quads of rows, one per lane.
 @compute @workgroup_size(8)
 fn tn(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let row = group.y * 4u * QUADS;
-    let column = group.x * 8u + lane; // in vec4
+    let column = group.x * 8u + lane; // in vec4s
     let a_start = params.a_start / 4u;
     let a_stride = params.a_stride / 4u;
     let b_start = params.b_start / 4u;
     let b_stride = params.b_stride / 4u;
-    let shown = b_start + min(column, params.n / 4u - 1u);
+    let b_column = b_start + min(column, params.n / 4u - 1u);
 #for G GROUPS
     let r{{G}} = a_start + min(row / 4u + 8u * {{G}}u + lane, params.m / 4u - 1u);
 #for Q 8
@@ -171,7 +174,7 @@ fn tn(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) 
 #for S 4
         let t{{S}} = min(i + {{S}}u, params.k - 1u);
         let inside{{S}} = select(0.0, 1.0, i + {{S}}u < params.k);
-        let u{{S}} = b[t{{S}} * b_stride + shown];
+        let u{{S}} = b[t{{S}} * b_stride + b_column];
 #end
 #for G GROUPS
 #for S 4

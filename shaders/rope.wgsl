@@ -1,20 +1,22 @@
 // Rotary position embedding, in place on the q and k heads of the fused [T, heads, head_dim] tensor.
 // Pairs are (i, i + head_dim/2), as in Hugging Face checkpoints:
-//     (a, b) -> (a cos - b sin, b cos + a sin)          with angle = position * inv_freq[i]
-// The backward pass is the rotation by the opposite angle: SIGN 1 forward, -1 backward.
+//     (a, b) ← (a cos - b sin, b cos + a sin)          with angle = position · inv_freq[i]
+// The backward pass is the rotation by the opposite angle: sign is 1 forward, -1 backward.
 //
+// Reference  src/reference/rope.rs
 // Contract   in place on heads 0 .. rotated of every token.
-// Why so     cos and sin come from a table made on the host in f64: a driver's sin may be off by 2^-11.
+// Grid       one thread per (token, rotated head, vector of pairs).
+// Why so     cos and sin come from a table that the host computes in f64: a driver's sin may be off by 2^-11.
 #include "lib/grid.wgsl"
 #include "lib/vec.wgsl"
 
 // Constants, because CPU adapters divide slowly.
 // HEADS: all heads of a token: q, k and v
 // ROTATED: q and k heads
-const PAIR_VECS: u32 = PAIRS / VEC_WIDTH; // head_dim / 2, in pieces
+const PAIR_VECS: u32 = PAIRS / VEC_WIDTH; // head_dim / 2, in vectors
 
 struct Params {
-    size: u32, // tokens * rotated * head_dim / 2, in pieces
+    size: u32, // tokens * rotated * head_dim / 2, in vectors
     sign: f32,
 }
 @group(0) @binding(0) var<uniform> params: Params;
@@ -33,11 +35,11 @@ fn rotate(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grou
     let head = (i / PAIR_VECS) % ROTATED;
     let token = i / (PAIR_VECS * ROTATED);
     let angle = positions[token * POSITION_STRIDE + POSITION_OFFSET] * 2u * PAIR_VECS + pair;
-    let c = table[angle];
-    let s = table[angle + PAIR_VECS] * params.sign;
+    let cosine = table[angle];
+    let sine = table[angle + PAIR_VECS] * params.sign;
     let at = (token * HEADS + head) * 2u * PAIR_VECS + pair;
-    let p = x[at];
-    let q = x[at + PAIR_VECS];
-    x[at] = p * c - q * s;
-    x[at + PAIR_VECS] = q * c + p * s;
+    let a = x[at];
+    let b = x[at + PAIR_VECS];
+    x[at] = a * cosine - b * sine;
+    x[at + PAIR_VECS] = b * cosine + a * sine;
 }

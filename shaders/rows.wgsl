@@ -1,20 +1,25 @@
-// Picks the rows that carry loss out of all tokens, and hands their gradients back.
+// The rows that carry loss: gathered from all tokens, and their gradients scattered.
 //
-// Contract   gather    y[r, :] = x[rows[r], :]
-//            scatter   dx[t, :] = dy[row_of[t], :], or 0 where row_of[t] is 0xffffffff
-// Why so     Logits are wanted for a few rows only; each token has at most one row, so the way back is a gather too.
+//   gather    y[r, :] = x[rows[r], :]
+//   scatter   dx[t, :] = dy[row_of[t], :], or 0 where row_of[t] is NO_ROW
+//
+// Reference  src/reference/embedding.rs
+// Contract   y = …, dx = …
+// Grid       one thread per (row, vector), or (token, vector).
+// Why so     Logits are needed for a few tokens only. Each token has at most one row, so the backward pass is a gather too.
 #include "lib/grid.wgsl"
 #include "lib/vec.wgsl"
 
-const ROW_VECS: u32 = WIDTH / VEC_WIDTH; // H in pieces, a constant because CPU adapters divide slowly
+const ROW_VECS: u32 = WIDTH / VEC_WIDTH; // H in vectors, a constant because CPU adapters divide slowly
+const NO_ROW: u32 = 0xffffffffu;
 
 struct Params {
-    size: u32, // rows * H (gather), T * H (scatter), in pieces
+    size: u32, // rows * H (gather), T * H (scatter), in vectors
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> map: array<u32>; // rows [R] (gather), row_of [T] (scatter)
-@group(0) @binding(2) var<storage, read> x: array<Vec>;
-@group(0) @binding(3) var<storage, read_write> y: array<Vec>;
+@group(0) @binding(2) var<storage, read> x: array<Vec>; // [T, H]; in scatter dy [R, H]
+@group(0) @binding(3) var<storage, read_write> y: array<Vec>; // [R, H]; in scatter dx [T, H]
 
 #if gather
 @compute @workgroup_size(64)
@@ -36,9 +41,10 @@ fn scatter(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     if (i >= params.size) {
         return;
     }
+    // forward: y[r] = x[rows[r]]
     let row = map[i / ROW_VECS];
     var value = Vec();
-    if (row != 0xffffffffu) {
+    if (row != NO_ROW) {
         value = x[row * ROW_VECS + i % ROW_VECS];
     }
     y[i] = value;

@@ -1,128 +1,134 @@
 // The next token of each row, on the GPU: greedy, or sampled with temperature, top-k and top-p.
 //
-// Sampling is by inverse CDF in vocabulary order: u · (mass of the kept tokens) falls into one token's share. Kept are the
-// tokens whose logit is at least a threshold: of the k largest (top-k), then of the smallest set of the largest that
-// holds top_p of their mass; ties are kept. The threshold is found by bisection over the bits of the logits, so no
-// sorting and no list of any length is needed. u comes from Threefry-2x32 keyed by the run and counted by
-// (row, position): what a row draws does not depend on its neighbours.
+// Sampling is by inverse CDF in vocabulary order: the token is the first at which the running mass of the kept tokens exceeds u
+// times their mass. A token is kept if its logit is at least a threshold. top-k keeps the k largest; top-p then keeps the
+// smallest set of the largest that holds top_p of their mass; ties are kept. The threshold is found by bisection over the bits of
+// the logits, so that neither sorting nor a list is needed. u comes from Threefry-2x32, with the run's key and the counter (row's
+// stream, position): a draw does not depend on the neighbours of a row.
 //
-// Contract   threshold: thresholds[r] of the rows that are truncated, as ordered bits
-//            next: token[r], and log p(token) under the softmax at this temperature of *all* tokens (greedy: temperature 1),
-//            appended to row r's history; the row's place moves on by one position. With `truncated` it reads thresholds.
-// Grid       rows; THREADS_PER_ROW threads a row (lib/row.wgsl).
-// Why so     The bisection walks the vocabulary once a bit, some 70 times in all: as a kernel of its own it is run only where it
-//            is asked for, and by more threads a row, since lavapipe ends the loops of a thread after 65,535 turns.
+// Reference  src/reference/sample.rs
+// Contract   threshold   thresholds[r] of the rows that are truncated, as ordered bits
+//            next        token[r], and log p(token) under the softmax of *all* tokens at this temperature (greedy: at 1),
+//                        appended to row r's history; the row's position += 1. Rows below `truncated` have a threshold.
+// Grid       rows, THREADS_PER_ROW threads per row (lib/row.wgsl).
+// Why so     The bisection reads the vocabulary once per bit, about 70 times. It is a kernel of its own, so that it runs only
+//            where top-k or top-p is set, and has more threads per row: lavapipe ends the loops of a thread after 65,535
+//            iterations.
 #include "lib/kv_slot.wgsl"
 #include "lib/row.wgsl"
 #include "lib/threefry.wgsl"
 
 struct Params {
     rows: u32,
-    start: u32, // the batch's row that the first row of logits belongs to
+    start: u32, // the row of the batch that the first row of logits belongs to
     vocab: u32,
-    history: u32, // tokens a row's history holds: the last ones
+    history: u32, // how many of its last tokens a row keeps
     temperature: f32, // 0: greedy
     top_p: f32,
     top_k: u32, // 0: off
     key_low: u32,
     key_high: u32,
-    truncated: u32, // rows that have a threshold: all, or 0
+    truncated: u32, // rows that have a threshold, all or 0
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> logits: array<f32>; // [rows, V]
 
-// VecBits of a float, reordered so that unsigned comparison is float comparison.
+// The bits of a float, reordered so that they compare as unsigned numbers as the floats do.
 fn ordered(x: f32) -> u32 {
     let bits = bitcast<u32>(x);
     return select(bits | 0x80000000u, ~bits, (bits & 0x80000000u) != 0u);
 }
 
 // The largest logit of a row.
-fn largest(z: u32, lane: u32) -> f32 {
+fn largest_logit(z: u32, row_thread: u32) -> f32 {
     var max_logit = -1e30;
-    for (var j = lane; j < params.vocab; j += THREADS_PER_ROW) {
+    for (var j = row_thread; j < params.vocab; j += THREADS_PER_ROW) {
         max_logit = max(max_logit, logits[z + j]);
     }
-    return row_max(lane, max_logit);
+    return row_max(row_thread, max_logit);
 }
 
 #if threshold
 @group(0) @binding(2) var<storage, read_write> thresholds: array<u32>; // [rows]
 
-@compute @workgroup_size(GROUP)
+@compute @workgroup_size(WORKGROUP_SIZE)
 fn threshold(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
              @builtin(local_invocation_index) thread: u32) {
     let row = row_of(group, groups, thread);
-    let lane = lane_of(thread);
+    let row_thread = row_thread_of(thread);
     if (row >= params.truncated) {
         return;
     }
     let z = row * params.vocab;
-    let inverse = 1.0 / params.temperature;
-    let max_logit = largest(z, lane);
+    let inv_temperature = 1.0 / params.temperature;
+    // Pass 1: the largest logit.
+    let max_logit = largest_logit(z, row_thread);
+    // Pass 2, once per bit: the k-th largest logit.
     var threshold = 0u;
     if (params.top_k > 0u && params.top_k < params.vocab) {
-        threshold = largest_threshold(z, lane, max_logit, 0.0, 0u, f32(params.top_k));
+        threshold = largest_threshold(z, row_thread, max_logit, 0.0, 0u, f32(params.top_k));
     }
+    // Pass 3, once per bit: the largest threshold that keeps top_p of the mass that top-k left.
     if (params.top_p < 1.0) {
-        let kept = mass_above(z, lane, max_logit, inverse, threshold);
-        threshold = max(threshold, largest_threshold(z, lane, max_logit, inverse, threshold, params.top_p * kept));
-        threshold = min(threshold, ordered(max_logit)); // top_p 0 keeps the largest, not nothing
+        let kept_mass = mass_above(z, row_thread, max_logit, inv_temperature, threshold);
+        threshold = max(threshold, largest_threshold(z, row_thread, max_logit, inv_temperature, threshold, params.top_p * kept_mass));
+        threshold = min(threshold, ordered(max_logit)); // top_p 0 keeps the largest logit
     }
-    if (lane == 0u) {
+    if (row_thread == 0u) {
         thresholds[row] = threshold;
     }
 }
 
-// Mass (or, with inverse 0, number) of the tokens at or above a threshold.
-fn mass_above(z: u32, lane: u32, max_logit: f32, inverse: f32, threshold: u32) -> f32 {
+// The mass of the tokens at or above a threshold, unnormalised. With inv_temperature 0 it is their number.
+fn mass_above(z: u32, row_thread: u32, max_logit: f32, inv_temperature: f32, threshold: u32) -> f32 {
     var sum = 0.0;
-    for (var j = lane; j < params.vocab; j += THREADS_PER_ROW) {
+    for (var j = row_thread; j < params.vocab; j += THREADS_PER_ROW) {
         if (ordered(logits[z + j]) >= threshold) {
-            sum += exp((logits[z + j] - max_logit) * inverse);
+            sum += exp((logits[z + j] - max_logit) * inv_temperature);
         }
     }
-    return row_sum(lane, sum);
+    return row_sum(row_thread, sum);
 }
 
-// The largest threshold, not below `least`, that still keeps `wanted` mass: one bit after the other.
-fn largest_threshold(z: u32, lane: u32, max_logit: f32, inverse: f32, least: u32, wanted: f32) -> u32 {
+// The largest threshold, at least `least`, that keeps `wanted` mass. It is found bit by bit.
+fn largest_threshold(z: u32, row_thread: u32, max_logit: f32, inv_temperature: f32, least: u32, wanted: f32) -> u32 {
     var found = 0u;
     for (var bit = 0u; bit < 32u; bit++) {
         let trial = found | (0x80000000u >> bit);
-        if (mass_above(z, lane, max_logit, inverse, max(trial, least)) >= wanted) {
+        if (mass_above(z, row_thread, max_logit, inv_temperature, max(trial, least)) >= wanted) {
             found = trial;
         }
     }
     return max(found, least);
 }
-
 #endif
 
 #if next
 @group(0) @binding(2) var<storage, read> thresholds: array<u32>; // [rows]
-@group(0) @binding(3) var<storage, read_write> slots: array<KvSlot>; // [B]: the row's in the cache
+@group(0) @binding(3) var<storage, read_write> slots: array<KvSlot>; // [B]
 @group(0) @binding(4) var<storage, read_write> ids: array<u32>; // [B]: the input of the next step
-@group(0) @binding(5) var<storage, read_write> streams: array<vec2<u32>>; // [B]: random stream of the row, tokens drawn
-@group(0) @binding(6) var<storage, read_write> drawn: array<vec2<u32>>; // [B, history]: token, bits of its log-prob
+@group(0) @binding(5) var<storage, read_write> streams: array<vec2<u32>>; // [B]: x: random stream of the row, y: tokens drawn
+@group(0) @binding(6) var<storage, read_write> drawn: array<vec2<u32>>; // [B, history]: token, bits of its log-probability
 
-@compute @workgroup_size(GROUP)
+@compute @workgroup_size(WORKGROUP_SIZE)
 fn next(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
         @builtin(local_invocation_index) thread: u32) {
     let row = row_of(group, groups, thread);
-    let lane = lane_of(thread);
+    let row_thread = row_thread_of(thread);
     if (row >= params.rows) {
         return;
     }
     let z = row * params.vocab;
     let greedy = params.temperature <= 0.0;
-    let inverse = select(1.0 / params.temperature, 1.0, greedy);
-    let max_logit = largest(z, lane);
+    let inv_temperature = select(1.0 / params.temperature, 1.0, greedy);
+    // Pass 1: the largest logit.
+    let max_logit = largest_logit(z, row_thread);
+    // Pass 2: the denominator of the softmax over all tokens.
     var denominator = 0.0;
-    for (var j = lane; j < params.vocab; j += THREADS_PER_ROW) {
-        denominator += exp((logits[z + j] - max_logit) * inverse);
+    for (var j = row_thread; j < params.vocab; j += THREADS_PER_ROW) {
+        denominator += exp((logits[z + j] - max_logit) * inv_temperature);
     }
-    denominator = row_sum(lane, denominator);
+    denominator = row_sum(row_thread, denominator);
 
     var threshold = 0u;
     if (greedy) {
@@ -131,23 +137,24 @@ fn next(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         threshold = thresholds[row];
     }
 
-    // Each lane owns a contiguous share of the vocabulary; the lane in whose share u falls finds the token.
+    // Pass 3: the mass of the kept tokens in this thread's share of the vocabulary, which is contiguous.
     let share = (params.vocab + THREADS_PER_ROW - 1u) / THREADS_PER_ROW;
-    let first = min(lane * share, params.vocab);
+    let first = min(row_thread * share, params.vocab);
     let last = min(first + share, params.vocab);
-    var own = 0.0;
+    var own_mass = 0.0;
     for (var j = first; j < last; j++) {
         if (ordered(logits[z + j]) >= threshold) {
-            own += exp((logits[z + j] - max_logit) * inverse);
+            own_mass += exp((logits[z + j] - max_logit) * inv_temperature);
         }
     }
     let at = params.start + row;
     let stream = streams[at];
     let bits = threefry2x32(vec2<u32>(params.key_low, params.key_high), vec2<u32>(stream.x, slots[at].position)).x;
     let u = select(unit_float(bits), 0.0, greedy); // greedy: the first of equal logits
-    let token = find(z, lane, first, last, own, u, max_logit, inverse, threshold);
-    if (lane == 0u) {
-        let log_p = (logits[z + token] - max_logit) * inverse - log(denominator);
+    // Pass 4: the thread in whose share the goal lies finds the token.
+    let token = find(z, row_thread, first, last, own_mass, u, max_logit, inv_temperature, threshold);
+    if (row_thread == 0u) {
+        let log_p = (logits[z + token] - max_logit) * inv_temperature - log(denominator);
         drawn[at * params.history + stream.y % params.history] = vec2<u32>(token, bitcast<u32>(log_p));
         ids[at] = token;
         streams[at].y = stream.y + 1u;
@@ -158,48 +165,50 @@ fn next(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
 #if ROW_PER_WORKGROUP
 var<workgroup> chosen: u32;
 
-fn find(z: u32, lane: u32, first: u32, last: u32, own: f32, u: f32, max_logit: f32, inverse: f32, threshold: u32) -> u32 {
+// The token of the row. The goal is u times the mass of all kept tokens; a thread knows its own share.
+fn find(z: u32, row_thread: u32, first: u32, last: u32, own_mass: f32, u: f32, max_logit: f32, inv_temperature: f32, threshold: u32) -> u32 {
     workgroupBarrier();
-    shared_values[lane] = own;
-    if (lane == 0u) {
+    shared_values[row_thread] = own_mass;
+    if (row_thread == 0u) {
         chosen = 0u;
     }
     workgroupBarrier();
     var before = 0.0;
     var total = 0.0;
-    var owner = 0u; // the lane whose share holds the goal; the last lane with any mass if rounding overshoots
-    for (var l = 0u; l < THREADS_PER_ROW; l++) {
-        total += shared_values[l];
+    var owner = 0u; // the thread whose share holds the goal, or the last thread with mass if rounding overshoots
+    for (var t = 0u; t < THREADS_PER_ROW; t++) {
+        total += shared_values[t];
     }
     let goal = u * total;
     var sum = 0.0;
-    for (var l = 0u; l < THREADS_PER_ROW; l++) {
-        if (shared_values[l] > 0.0 && sum <= goal) {
-            owner = l;
+    for (var t = 0u; t < THREADS_PER_ROW; t++) {
+        if (shared_values[t] > 0.0 && sum <= goal) {
+            owner = t;
             before = sum;
         }
-        sum += shared_values[l];
+        sum += shared_values[t];
     }
-    if (lane == owner) {
-        chosen = walk(z, first, last, before, goal, max_logit, inverse, threshold);
+    if (row_thread == owner) {
+        chosen = token_at(z, first, last, before, goal, max_logit, inv_temperature, threshold);
     }
     workgroupBarrier();
     return chosen;
 }
 #else
-fn find(z: u32, lane: u32, first: u32, last: u32, own: f32, u: f32, max_logit: f32, inverse: f32, threshold: u32) -> u32 {
-    return walk(z, first, last, 0.0, u * own, max_logit, inverse, threshold);
+fn find(z: u32, row_thread: u32, first: u32, last: u32, own_mass: f32, u: f32, max_logit: f32, inv_temperature: f32, threshold: u32) -> u32 {
+    return token_at(z, first, last, 0.0, u * own_mass, max_logit, inv_temperature, threshold);
 }
 #endif
 
-// The first kept token at which the running mass exceeds the goal; the last kept one if none does.
-fn walk(z: u32, first: u32, last: u32, before: f32, goal: f32, max_logit: f32, inverse: f32, threshold: u32) -> u32 {
+// The first kept token of a share at which the running mass exceeds the goal, or the last kept token if rounding prevents that.
+// `before` is the mass of the shares before.
+fn token_at(z: u32, first: u32, last: u32, before: f32, goal: f32, max_logit: f32, inv_temperature: f32, threshold: u32) -> u32 {
     var sum = before;
     var token = first;
     for (var j = first; j < last; j++) {
         if (ordered(logits[z + j]) >= threshold) {
             token = j;
-            sum += exp((logits[z + j] - max_logit) * inverse);
+            sum += exp((logits[z + j] - max_logit) * inv_temperature);
             if (sum > goal) {
                 break;
             }

@@ -1,13 +1,18 @@
-// SwiGLU on the fused [T, 2F] output of gate and up:  y = silu(gate) · up,  silu(g) = g · sigmoid(g)   (Shazeer 2020)
+// SwiGLU on the fused [T, 2F] output of the gate and up projections.                              (Shazeer 2020)
 //
-// Contract   forward  y[T, F] = …      backward  dgu[T, 2F] = …
+//   forward    y = silu(g) · u,  silu(g) = g · sigmoid(g)
+//   backward   dg = dy · u · s · (1 + g · (1 - s)),  du = dy · g · s,  s = sigmoid(g)
+//
+// Reference  src/reference/swiglu.rs
+// Contract   y[T, F] = …, dgate_up[T, 2F] = …
+// Grid       one thread per (token, vector).
 #include "lib/grid.wgsl"
 #include "lib/vec.wgsl"
 
-const ROW_VECS: u32 = WIDTH / VEC_WIDTH; // F in pieces, a constant because CPU adapters divide slowly
+const ROW_VECS: u32 = WIDTH / VEC_WIDTH; // F in vectors, a constant because CPU adapters divide slowly
 
 struct Params {
-    size: u32, // T * F in pieces
+    size: u32, // T * F in vectors
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> gate_up: array<Vec>; // [T, 2F]
@@ -19,11 +24,11 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> dgate_up: array<Vec>; // [T, 2F]
 #endif
 
-// exp of a large argument is infinite on some drivers and undefined on others. Below -80 the sigmoid is zero in f32; what is
-// left of it there, times a gate and an up that are both huge, would be a number.
+// exp of a large argument is infinite on some drivers and undefined on others, so the argument is clamped. Below -80 the sigmoid
+// is set to 0: the clamped value, times a gate and an up that are both huge, would not be small.
 fn sigmoid(x: Vec) -> Vec {
-    let inside = Vec(1.0) / (Vec(1.0) + exp(-clamp(x, Vec(-80.0), Vec(80.0))));
-    return select(inside, Vec(), x < Vec(-80.0));
+    let clamped = Vec(1.0) / (Vec(1.0) + exp(-clamp(x, Vec(-80.0), Vec(80.0))));
+    return select(clamped, Vec(), x < Vec(-80.0));
 }
 
 #if forward
@@ -51,6 +56,7 @@ fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gr
     let at = (i / ROW_VECS) * 2u * ROW_VECS + i % ROW_VECS;
     let g = gate_up[at];
     let s = sigmoid(g);
+    // forward: y = g · sigmoid(g) · u
     dgate_up[at] = dy[i] * gate_up[at + ROW_VECS] * s * (Vec(1.0) + g * (Vec(1.0) - s));
     dgate_up[at + ROW_VECS] = dy[i] * g * s;
 }

@@ -1,24 +1,25 @@
 // Rows of a packed matrix as f32.
 //
-//   unpack    y = the rows of W from the eighth `first` on      W packed as src/ops/matrix.rs says, its rows whole blocks of 32
+//   unpack    y = values of W, from Packed8 number `first` on      W is a `Packed` of src/ops/matrix.rs, its rows whole blocks
 //
-// Contract   y is written.
-// Grid       one thread eight values.
-// Why so     Where products in f32 have a much faster text than packed ones (matmul_subgroup.wgsl on CPU adapters), many rows of
-//            x pay for decoding a piece of W once, into a small scratch tensor, and multiplying with that.
+// Reference  src/reference/matmul_packed.rs
+// Contract   y = …
+// Grid       one thread per Packed8 of eight values.
+// Why so     Where a product in f32 has a much faster kernel than a packed one (matmul_subgroup.wgsl on CPU adapters), and x has
+//            many rows, it is faster to decode some rows of W into a small scratch tensor and to multiply with that.
 #include "lib/grid.wgsl"
-#include "lib/codes.wgsl"
-#include "lib/decode.wgsl"
+#include "lib/packing.wgsl"
+#include "lib/unpack8.wgsl"
 
 struct Params {
-    size: u32, // in eights
+    size: u32, // in Packed8s
     first: u32,
 }
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> words: array<Eight>;
+@group(0) @binding(1) var<storage, read> words: array<Packed8>;
 @group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;
 #if !HALF
-@group(0) @binding(3) var<storage, read> scales: array<f32>; // one for four eights
+@group(0) @binding(3) var<storage, read> scales: array<f32>; // one for four Packed8s
 #endif
 
 @compute @workgroup_size(64)
@@ -28,5 +29,5 @@ fn unpack(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grou
     if (i >= params.size) {
         return;
     }
-    decode(params.first + i, i);
+    unpack8(params.first + i, i);
 }

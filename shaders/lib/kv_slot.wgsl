@@ -1,5 +1,5 @@
-// Where the sequence of a token lies in a cache of keys and values, and where in it the token is (KvSlot in
-// src/ops/cached_attention.rs). What it means is in kv_cache.wgsl.
+// KvSlot of src/ops/cached_attention.rs: where the sequence of a token lies in the cache of keys and values, and the token's
+// position in it. lib/kv_cache.wgsl explains the fields.
 struct KvSlot {
     own: u32,
     position: u32,

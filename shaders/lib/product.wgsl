@@ -1,7 +1,7 @@
-// What every text of a product shares: its parameters, and how C is stored. The file that includes this declares OutVec
-// (f32, or vec4 of columns), OUT_WIDTH (values in one), c, and bias or residual in cells.
+// What all matmul kernels share: the parameters, and the store of C. The file that includes this declares OutVec (f32, or a vec4
+// of columns), OUT_WIDTH (the values of an OutVec), and the bindings c, bias and residual as arrays of OutVec.
 
-// Where A, B and C lie in their tensors, counted in values: (i, j) is at start + i * stride + j.
+// A, B and C are windows of tensors, counted in values: element (i, j) is at start + i * stride + j.
 struct Params {
     m: u32,
     n: u32,
@@ -18,7 +18,7 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 
-// Bias, residual and what is there already, each where the variant says so; `column` counts cells.
+// Scales the product, adds the bias, the residual or the old C, as the variant says, and stores it. `column` counts OutVecs.
 fn store_output(row: u32, column: u32, product: OutVec) {
     let i = params.c_start / OUT_WIDTH + row * (params.c_stride / OUT_WIDTH) + column;
     var v = product * params.scale;

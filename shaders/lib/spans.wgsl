@@ -1,10 +1,10 @@
-// What packed attention kernels share: the layout of qkv, and which keys a token sees (see attention.wgsl).
+// What the kernels of packed attention share: the layout of qkv, and the keys that a token sees (see attention.wgsl).
 alias Vec = vec{{VEC_WIDTH}}<f32>;
 // VECS: HEAD_DIM / VEC_WIDTH
-const GROUP_SIZE: u32 = HEADS / KV_HEADS;
-const STRIDE: u32 = (HEADS + 2u * KV_HEADS) * VECS; // a token of qkv
+const GROUP_SIZE: u32 = HEADS / KV_HEADS; // query heads per key/value head
+const STRIDE: u32 = (HEADS + 2u * KV_HEADS) * VECS; // Vecs of one token in qkv
 
-// What a token sees, and until where it is seen (TokenSpan in src/ops/attention.rs).
+// TokenSpan of src/ops/attention.rs: the keys that a token sees, and the end of the queries that see it.
 struct TokenSpan {
     prefix_start: u32,
     prefix_len: u32,
@@ -25,17 +25,19 @@ fn value_at(token: u32, kv_head: u32) -> u32 {
 }
 
 #if WINDOWED
-// First visible own key of token t.
+// The first key of its own sequence that token t sees.
 fn own_from(t: u32, span: TokenSpan) -> u32 {
     return max(span.own_start, max(t + 1u, WINDOW) - WINDOW);
 }
 
-// First visible key of the shared prefix: it lies (t - own_start) + (prefix_end - s) positions behind t.
+// The first key of the shared prefix that token t sees. Key s of the prefix is (t - own_start) + (prefix_end - s) positions
+// before t.
 fn prefix_from(t: u32, span: TokenSpan) -> u32 {
     let reach = max(t - span.own_start + span.prefix_len + 1u, WINDOW) - WINDOW;
     return span.prefix_start + min(reach, span.prefix_len);
 }
 
+// Whether the window hides key s from token t.
 fn hidden(s: u32, t: u32, span: TokenSpan) -> bool {
     if (s >= span.own_start) {
         return t - s >= WINDOW;
@@ -52,12 +54,13 @@ fn prefix_from(t: u32, span: TokenSpan) -> u32 {
 }
 #endif
 
+// The keys start .. end.
 struct Run {
     start: u32,
     end: u32,
 }
 
-// What token t sees of its prefix (0) or of its own sequence (1).
+// The keys that token t sees in its prefix (part 0) or in its own sequence (part 1).
 fn visible(t: u32, span: TokenSpan, part: u32) -> Run {
     if (part == 0u) {
         return Run(prefix_from(t, span), span.prefix_start + span.prefix_len);

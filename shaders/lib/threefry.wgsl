@@ -1,4 +1,6 @@
-// Threefry-2x32, 20 rounds (Salmon et al., SC 2011): the same function as src/random.rs, and the same known answers.
+// Threefry-2x32, 20 rounds (Salmon et al., SC 2011): the same function, with the same known answers, as on the host.
+//
+// Reference  src/random.rs
 
 fn rotate_left(x: u32, n: u32) -> u32 {
     return (x << n) | (x >> (32u - n));
@@ -28,12 +30,12 @@ fn four_rounds(start: vec2<u32>, by: vec4<u32>) -> vec2<u32> {
     return x;
 }
 
-// Uniform in [0, 1) with 24 bits.
+// A uniform number in [0, 1) with 24 bits.
 fn unit_float(bits: u32) -> f32 {
     return f32(bits >> 8u) * 5.9604644775390625e-8;
 }
 
-// For the tests alone: one call a thread.
+// For the tests only: one call per thread.
 #if answers
 struct Params {
     size: u32,

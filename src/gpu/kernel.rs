@@ -1,8 +1,7 @@
 //! From a WGSL file to a compiled entry point.
 //!
-//! The constants of a [`KernelSpec`] stand in front of the text, as `const NAME: u32 = value;`. The text is plain WGSL with
-//! four additions, which are resolved before the compiler sees them (WGSL has no generics, and register tiles need one
-//! variable per element):
+//! The constants of a [`KernelSpec`] precede the text, as `const NAME: u32 = value;`. The text is plain WGSL with four additions,
+//! which are resolved before the compiler sees them (WGSL has no generics, and register tiles need one variable per element):
 //!
 //! ```text
 //! #include "lib/grid.wgsl"        another file, once
@@ -16,16 +15,6 @@ use super::GpuError;
 
 /// Every shader, by its path below `shaders/`.
 pub const SHADERS: &[(&str, &str)] = &[
-    ("lib/codes.wgsl", include_str!("../../shaders/lib/codes.wgsl")),
-    ("lib/decode.wgsl", include_str!("../../shaders/lib/decode.wgsl")),
-    ("lib/grid.wgsl", include_str!("../../shaders/lib/grid.wgsl")),
-    ("lib/kv_slot.wgsl", include_str!("../../shaders/lib/kv_slot.wgsl")),
-    ("lib/vec.wgsl", include_str!("../../shaders/lib/vec.wgsl")),
-    ("lib/kv_cache.wgsl", include_str!("../../shaders/lib/kv_cache.wgsl")),
-    ("lib/product.wgsl", include_str!("../../shaders/lib/product.wgsl")),
-    ("lib/row.wgsl", include_str!("../../shaders/lib/row.wgsl")),
-    ("lib/threefry.wgsl", include_str!("../../shaders/lib/threefry.wgsl")),
-    ("lib/spans.wgsl", include_str!("../../shaders/lib/spans.wgsl")),
     ("adamw.wgsl", include_str!("../../shaders/adamw.wgsl")),
     ("attention.wgsl", include_str!("../../shaders/attention.wgsl")),
     ("attention_subgroup.wgsl", include_str!("../../shaders/attention_subgroup.wgsl")),
@@ -37,6 +26,16 @@ pub const SHADERS: &[(&str, &str)] = &[
     ("embedding.wgsl", include_str!("../../shaders/embedding.wgsl")),
     ("embedding_packed.wgsl", include_str!("../../shaders/embedding_packed.wgsl")),
     ("grad_norm.wgsl", include_str!("../../shaders/grad_norm.wgsl")),
+    ("lib/grid.wgsl", include_str!("../../shaders/lib/grid.wgsl")),
+    ("lib/kv_cache.wgsl", include_str!("../../shaders/lib/kv_cache.wgsl")),
+    ("lib/kv_slot.wgsl", include_str!("../../shaders/lib/kv_slot.wgsl")),
+    ("lib/packing.wgsl", include_str!("../../shaders/lib/packing.wgsl")),
+    ("lib/product.wgsl", include_str!("../../shaders/lib/product.wgsl")),
+    ("lib/row.wgsl", include_str!("../../shaders/lib/row.wgsl")),
+    ("lib/spans.wgsl", include_str!("../../shaders/lib/spans.wgsl")),
+    ("lib/threefry.wgsl", include_str!("../../shaders/lib/threefry.wgsl")),
+    ("lib/unpack8.wgsl", include_str!("../../shaders/lib/unpack8.wgsl")),
+    ("lib/vec.wgsl", include_str!("../../shaders/lib/vec.wgsl")),
     ("loss_head.wgsl", include_str!("../../shaders/loss_head.wgsl")),
     ("matmul.wgsl", include_str!("../../shaders/matmul.wgsl")),
     ("matmul_cooperative.wgsl", include_str!("../../shaders/matmul_cooperative.wgsl")),
@@ -46,8 +45,8 @@ pub const SHADERS: &[(&str, &str)] = &[
     ("rope.wgsl", include_str!("../../shaders/rope.wgsl")),
     ("rows.wgsl", include_str!("../../shaders/rows.wgsl")),
     ("sample.wgsl", include_str!("../../shaders/sample.wgsl")),
-    ("unpack.wgsl", include_str!("../../shaders/unpack.wgsl")),
     ("swiglu.wgsl", include_str!("../../shaders/swiglu.wgsl")),
+    ("unpack.wgsl", include_str!("../../shaders/unpack.wgsl")),
 ];
 
 /// One variant of one kernel: file, entry point and the constants its text is assembled with.
@@ -63,8 +62,8 @@ impl KernelSpec {
         KernelSpec { file, entry, constants: constants.to_vec() }
     }
 
-    /// True for variants that need subgroups: native adapters only, never what a browser runs (naga does not know the
-    /// `enable` directive that browsers ask for, and wgpu does not map the feature there).
+    /// True for variants that need subgroups. They run on native adapters only: naga does not know the `enable` directive that
+    /// browsers require, and wgpu does not map the feature there.
     pub fn needs_subgroups(&self) -> bool {
         self.file.ends_with("_subgroup.wgsl") || self.needs_matrix_units()
     }
@@ -88,7 +87,7 @@ impl std::fmt::Display for KernelSpec {
 /// The complete WGSL of a variant.
 ///
 /// # Errors
-/// An unknown file or constant, or a directive without its end: defects of a shader, named with file and line.
+/// An unknown file, an unknown constant, an unknown directive, or one without its end. The message names file and line.
 pub fn assemble(spec: &KernelSpec) -> Result<String, GpuError> {
     assemble_with(spec, &[])
 }
@@ -96,9 +95,9 @@ pub fn assemble(spec: &KernelSpec) -> Result<String, GpuError> {
 /// As [`assemble`], with other texts for some files.
 fn assemble_with(spec: &KernelSpec, substitutes: &[(&'static str, String)]) -> Result<String, GpuError> {
     let mut assembler = Assembler { spec, substitutes, included: Vec::new(), out: String::new() };
-    let mut scope: Vec<(String, String)> = spec.constants.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
+    let mut scope: Scope = spec.constants.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
     scope.push((spec.entry.to_string(), "1".into()));
-    assembler.file(spec.file, &mut scope)?;
+    assembler.file(spec.file, &mut scope).map_err(|reason| assembler.error(reason))?;
     let mut text = assembler.out;
     text.insert_str(end_of_directives(&text), &prologue(spec));
     Ok(text)
@@ -123,6 +122,22 @@ struct Assembler<'a> {
     out: String,
 }
 
+/// A line of a shader file.
+#[derive(Clone, Copy)]
+struct Line<'a> {
+    file: &'a str,
+    /// From 1.
+    number: usize,
+    text: &'a str,
+}
+
+impl Line<'_> {
+    /// What is wrong with this line.
+    fn fault(&self, what: &str) -> String {
+        format!("{}:{}: {what}", self.file, self.number)
+    }
+}
+
 type Scope = Vec<(String, String)>;
 
 impl Assembler<'_> {
@@ -130,30 +145,35 @@ impl Assembler<'_> {
         GpuError::Shader { kernel: self.spec.to_string(), reason }
     }
 
-    fn file(&mut self, name: &str, scope: &mut Scope) -> Result<(), GpuError> {
-        if self.included.iter().any(|n| n == name) {
+    /// Emits a file, unless it has been emitted before.
+    fn file(&mut self, file: &str, scope: &mut Scope) -> Result<(), String> {
+        if self.included.iter().any(|name| name == file) {
             return Ok(());
         }
-        self.included.push(name.to_string());
-        let substitute = self.substitutes.iter().find(|(n, _)| *n == name).map(|(_, text)| text.as_str());
-        let own = || SHADERS.iter().find(|(n, _)| *n == name).map(|(_, text)| *text);
-        let text = substitute.or_else(own).ok_or_else(|| self.error(format!("no shader file {name}")))?;
-        let lines: Vec<&str> = text.lines().collect();
-        self.block(name, &lines, scope)
+        self.included.push(file.to_string());
+        let substitute = self.substitutes.iter().find(|(name, _)| *name == file).map(|(_, text)| text.as_str());
+        let embedded = || SHADERS.iter().find(|(name, _)| *name == file).map(|(_, text)| *text);
+        let text = substitute.or_else(embedded).ok_or_else(|| format!("no shader file {file}"))?;
+        let lines: Vec<Line> = text.lines().zip(1..).map(|(text, number)| Line { file, number, text }).collect();
+        self.block(&lines, scope)
     }
 
     /// Emits `lines`, resolving directives; a nested block is cut out and handled by a recursive call.
-    fn block(&mut self, file: &str, lines: &[&str], scope: &mut Scope) -> Result<(), GpuError> {
+    fn block(&mut self, lines: &[Line], scope: &mut Scope) -> Result<(), String> {
         let mut i = 0;
         while i < lines.len() {
-            let words: Vec<&str> = lines[i].split_whitespace().collect();
+            let line = lines[i];
+            let words: Vec<&str> = line.text.split_whitespace().collect();
             match words.first().copied() {
                 Some("#include") => {
-                    let name = words.get(1).copied().unwrap_or_default().trim_matches('"').to_string();
-                    self.file(&name, scope)?;
+                    let name = words.get(1).copied().unwrap_or_default().trim_matches('"');
+                    if SHADERS.iter().all(|(known, _)| *known != name) {
+                        return Err(line.fault(&format!("no shader file {name}")));
+                    }
+                    self.file(name, scope)?;
                 }
                 Some("#if") => {
-                    let (end, middle) = self.extent(file, lines, i)?;
+                    let (end, middle) = extent(lines, i)?;
                     let name = words.get(1).copied().unwrap_or_default();
                     let on = match name.strip_prefix('!') {
                         Some(name) => !is_set(scope, name),
@@ -165,55 +185,36 @@ impl Assembler<'_> {
                         (false, Some(m)) => &lines[m + 1..end],
                         (false, None) => &[],
                     };
-                    self.block(file, body, scope)?;
+                    self.block(body, scope)?;
                     i = end;
                 }
                 Some("#for") => {
-                    let (end, _) = self.extent(file, lines, i)?;
+                    let (end, _) = extent(lines, i)?;
                     let variable = words.get(1).copied().unwrap_or_default().to_string();
                     let count = words.get(2).copied().unwrap_or_default();
                     let count = lookup(scope, count).unwrap_or(count);
-                    let count: u32 = count.parse().map_err(|_| self.error(format!("{file}: #for needs a count, not {count}")))?;
+                    let count: u32 = count.parse().map_err(|_| line.fault(&format!("#for needs a count, not `{count}`")))?;
                     for n in 0..count {
                         scope.push((variable.clone(), n.to_string()));
-                        self.block(file, &lines[i + 1..end], scope)?;
+                        self.block(&lines[i + 1..end], scope)?;
                         scope.pop();
                     }
                     i = end;
                 }
-                Some(word) if word.starts_with('#') => return Err(self.error(format!("{file}: unknown directive {word}"))),
-                _ => self.line(file, lines[i], scope)?,
+                Some(word) if word.starts_with('#') => return Err(line.fault(&format!("unknown directive {word}"))),
+                _ => self.line(line, scope)?,
             }
             i += 1;
         }
         Ok(())
     }
 
-    /// Where the block opened at `start` ends, and where its `#else` is.
-    fn extent(&self, file: &str, lines: &[&str], start: usize) -> Result<(usize, Option<usize>), GpuError> {
-        let (mut depth, mut middle) = (0, None);
-        for (i, line) in lines.iter().enumerate().skip(start) {
-            match line.split_whitespace().next() {
-                Some("#if" | "#for") => depth += 1,
-                Some("#else") if depth == 1 => middle = Some(i),
-                Some("#endif" | "#end") => {
-                    depth -= 1;
-                    if depth == 0 {
-                        return Ok((i, middle));
-                    }
-                }
-                _ => {}
-            }
-        }
-        Err(self.error(format!("{file}: `{}` has no end", lines[start].trim())))
-    }
-
-    fn line(&mut self, file: &str, line: &str, scope: &Scope) -> Result<(), GpuError> {
-        let mut rest = line;
+    fn line(&mut self, line: Line, scope: &Scope) -> Result<(), String> {
+        let mut rest = line.text;
         while let Some(open) = rest.find("{{") {
-            let close = rest[open..].find("}}").ok_or_else(|| self.error(format!("{file}: unclosed {{{{ in `{line}`")))? + open;
+            let close = rest[open..].find("}}").ok_or_else(|| line.fault("unclosed {{"))? + open;
             let name = &rest[open + 2..close];
-            let value = lookup(scope, name).ok_or_else(|| self.error(format!("{file}: the constant {name} is not set")))?;
+            let value = lookup(scope, name).ok_or_else(|| line.fault(&format!("the constant {name} is not set")))?;
             self.out.push_str(&rest[..open]);
             self.out.push_str(value);
             rest = &rest[close + 2..];
@@ -224,6 +225,25 @@ impl Assembler<'_> {
     }
 }
 
+/// Where the block opened at `start` ends, and where its `#else` is.
+fn extent(lines: &[Line], start: usize) -> Result<(usize, Option<usize>), String> {
+    let (mut depth, mut middle) = (0, None);
+    for (i, line) in lines.iter().enumerate().skip(start) {
+        match line.text.split_whitespace().next() {
+            Some("#if" | "#for") => depth += 1,
+            Some("#else") if depth == 1 => middle = Some(i),
+            Some("#endif" | "#end") => {
+                depth -= 1;
+                if depth == 0 {
+                    return Ok((i, middle));
+                }
+            }
+            _ => {}
+        }
+    }
+    Err(lines[start].fault(&format!("`{}` has no end", lines[start].text.trim())))
+}
+
 fn lookup<'s>(scope: &'s Scope, name: &str) -> Option<&'s str> {
     scope.iter().rev().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
 }
@@ -232,11 +252,34 @@ fn is_set(scope: &Scope, name: &str) -> bool {
     lookup(scope, name).is_some_and(|v| v != "0")
 }
 
-/// A compiled kernel and what its text says about its bindings.
+/// What the text of a kernel says about its bindings. Binding 0 is the uniform `Params`; storage bindings start at 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bindings {
+    /// Of each storage binding, in order, whether it is read-only.
+    pub read_only: Vec<bool>,
+    /// 32-bit words of `Params`.
+    pub param_words: usize,
+}
+
+impl Bindings {
+    /// Reads an assembled text, which has one binding per line and one field of `Params` per line, each 32 bits wide. A test
+    /// compares the result with naga's for every variant.
+    pub fn of(text: &str) -> Self {
+        let code: Vec<&str> = text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect();
+        let storages = code.iter().filter(|line| line.contains("var<storage"));
+        let params = code.iter().skip_while(|line| !line.contains("struct Params {")).skip(1);
+        Bindings {
+            read_only: storages.map(|line| !line.contains("read_write")).collect(),
+            param_words: params.take_while(|line| !line.contains('}')).filter(|line| line.contains(':')).count(),
+        }
+    }
+}
+
+/// A compiled kernel.
 pub(super) struct Kernel {
     pub pipeline: wgpu::ComputePipeline,
     pub layout: wgpu::BindGroupLayout,
-    /// Number of storage bindings; binding 0 is the uniform `Params`, storage starts at 1.
+    /// Number of storage bindings.
     pub storages: usize,
     /// Number of 32-bit words of `Params`.
     pub words: usize,
@@ -250,16 +293,15 @@ impl Kernel {
         checked: bool,
     ) -> Result<Self, GpuError> {
         let text = assemble_with(spec, substitutes)?;
-        let storages = storages(&text);
-        let words = param_words(&text);
+        let Bindings { read_only, param_words: words } = Bindings::of(&text);
         let label = spec.to_string();
         let descriptor =
             wgpu::ShaderModuleDescriptor { label: Some(&label), source: wgpu::ShaderSource::Wgsl(text.as_str().into()) };
         let module = if checked || cfg!(target_arch = "wasm32") {
             device.create_shader_module(descriptor)
         } else {
-            // SAFETY: the shaders are the crate's own. Each guards its edges against the sizes in `Params`, its loops are
-            // bounded by them, and token ids are checked on the host; the tests run all of them with the checks on.
+            // SAFETY: the shaders are the crate's own. Each checks its edges against the sizes in `Params`, and its loops are
+            // bounded by them. Token ids are checked on the host. The tests run all shaders with the checks on.
             unsafe { device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
         };
         let entry = |binding: u32, ty: wgpu::BufferBindingType| wgpu::BindGroupLayoutEntry {
@@ -270,7 +312,7 @@ impl Kernel {
         };
         let mut entries = vec![entry(0, wgpu::BufferBindingType::Uniform)];
         entries.extend(
-            storages.iter().enumerate().map(|(i, ro)| entry(i as u32 + 1, wgpu::BufferBindingType::Storage { read_only: *ro })),
+            read_only.iter().zip(1..).map(|(ro, binding)| entry(binding, wgpu::BufferBindingType::Storage { read_only: *ro })),
         );
         let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(&label), entries: &entries });
         let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
@@ -290,17 +332,39 @@ impl Kernel {
             },
             cache: None,
         });
-        Ok(Kernel { pipeline, layout, storages: storages.len(), words })
+        Ok(Kernel { pipeline, layout, storages: read_only.len(), words })
     }
 }
 
-/// For each storage binding in order: is it read-only?
-fn storages(text: &str) -> Vec<bool> {
-    text.lines().filter(|l| l.contains("var<storage")).map(|l| !l.contains("read_write")).collect()
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Fields of `struct Params`, which are all 32 bits wide, one a line.
-fn param_words(text: &str) -> usize {
-    let body = text.split("struct Params {").nth(1).and_then(|t| t.split('}').next()).unwrap_or("");
-    body.lines().filter(|l| l.split("//").next().unwrap_or("").contains(':')).count()
+    fn fault(text: &str) -> String {
+        let spec = KernelSpec::new("rope.wgsl", "rotate", &[]);
+        match assemble_with(&spec, &[("rope.wgsl", text.into())]) {
+            Err(GpuError::Shader { reason, .. }) => reason,
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn faults_name_file_and_line() {
+        for (text, expected) in [
+            ("a\n{{B}}", "rope.wgsl:2: the constant B is not set"),
+            ("a\n\n  {{B", "rope.wgsl:3: unclosed {{"),
+            ("#if rotate\na\n#for I x\n#end\n#endif", "rope.wgsl:3: #for needs a count, not `x`"),
+            ("#for I 2\n#if rotate\n#end", "rope.wgsl:1: `#for I 2` has no end"),
+            ("a\n#while", "rope.wgsl:2: unknown directive #while"),
+            ("#include \"lib/none.wgsl\"", "rope.wgsl:1: no shader file lib/none.wgsl"),
+        ] {
+            assert_eq!(fault(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn comments_are_no_bindings() {
+        let text = "// var<storage, read> a\nstruct Params { // b: u32\n    c: u32, // d: f32\n    // e: u32,\n}\nvar<storage, read_write> f;";
+        assert_eq!(Bindings::of(text), Bindings { read_only: vec![false], param_words: 1 });
+    }
 }

@@ -20,7 +20,7 @@ mod tuning;
 
 pub use adapter::{AdapterFacts, Class};
 pub use error::GpuError;
-pub use kernel::{KernelSpec, SHADERS, assemble};
+pub use kernel::{Bindings, KernelSpec, SHADERS, assemble};
 pub use memory_tracker::{MemoryKind, MemoryUsage};
 pub use plan::{Dispatch, Extent, Grid, Param, Plan, PlanBuilder, RunParam, RunParams, Tensor};
 pub use profile::{DispatchTime, KernelTime};

@@ -175,7 +175,7 @@ pub fn finite_scales(tensor: &str, start: usize, scales: &[u32]) -> Result<(), M
 mod tests {
     use super::*;
     use crate::random::Stream;
-    use crate::reference::quantised as spec;
+    use crate::reference::matmul_packed as spec;
 
     const BOTH: [WeightDtype; 2] = [WeightDtype::Q8, WeightDtype::Q4];
 
@@ -221,7 +221,7 @@ mod tests {
             let codes = spec::codes(&wide, dtype.bits());
             assert_eq!(spec::unpack(&packed, dtype.bits()), codes, "{dtype:?}");
             let scales: Vec<f64> = scales.iter().map(|s| f64::from(*s)).collect();
-            let decoded = spec::meaning(&codes, &scales);
+            let decoded = spec::dequantise(&codes, &scales);
             for (x, y) in decoded.iter().zip(round_trip(dtype, &values)) {
                 assert_eq!(*x as f32, y, "{dtype:?}");
             }

@@ -3,7 +3,7 @@
 use super::{elements, vec4_constant, vecs};
 use crate::gpu::{Dispatch, Extent, KernelSpec, Param, PlanBuilder, RunParam, Tensor};
 
-/// Settings that stay the same over a run.
+/// The settings of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct AdamW {
     pub beta1: f32,
@@ -11,7 +11,7 @@ pub struct AdamW {
     pub eps: f32,
 }
 
-/// Numbers that change with each step: live values of the plan, all f32 bits.
+/// The numbers of a step: run parameters of the plan, as the bits of an f32.
 #[derive(Clone, Copy, Debug)]
 pub struct StepScalars {
     pub lr: RunParam,

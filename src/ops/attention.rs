@@ -4,10 +4,11 @@
 use super::elements;
 use crate::gpu::{Dispatch, Extent, Grid, KernelSpec, Param, PlanBuilder, Tensor, Tuning, Variant};
 
-/// What a token of a packed batch sees, and until where it is seen, as kernels read it (`shaders/lib/spans.wgsl`).
+/// The keys that a token of a packed batch sees, and the end of the queries that see it, as kernels read it
+/// (`shaders/lib/spans.wgsl`).
 ///
-/// Token `t` attends to the keys in `prefix_start .. prefix_start + prefix_len` and in `own_start ..= t`; as a key it is seen
-/// by the queries in `t .. query_end`.
+/// Token `t` attends to the keys in `prefix_start .. prefix_start + prefix_len` and in `own_start ..= t`. As a key it is seen by
+/// the queries in `t .. query_end`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct TokenSpan {
@@ -40,7 +41,7 @@ impl Heads {
         1.0 / (self.head_dim as f32).sqrt()
     }
 
-    /// Values of a `Piece`.
+    /// Values of a `Vec` of the kernels.
     pub(super) fn vec_width(&self) -> u32 {
         if self.head_dim.is_multiple_of(4) { 4 } else { 2 }
     }
@@ -57,20 +58,20 @@ impl Heads {
     }
 }
 
-/// Which text a layer takes.
+/// The kernels of a layer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Implementation {
-    /// `attention.wgsl`: a thread a (token, head).
+    /// `attention.wgsl`: one thread per (token, head).
     Plain,
-    /// `attention_subgroup.wgsl`: whole vec4s, an even number of them, and registers for a key.
+    /// `attention_subgroup.wgsl`: needs an even number of vec4s per vector, and registers for a key.
     Subgroup,
-    /// `attention_tiled.wgsl`: whole vec4s, and registers for the sums.
+    /// `attention_tiled.wgsl`: needs whole vec4s, and registers for the sums.
     Tiled,
 }
 
 /// Rows of a tile of `attention_tiled.wgsl`, and vec4s of a vector that it stages at a time.
-const SIDE: u32 = 32;
-const WIDTH: u32 = 8;
+const TILE: u32 = 32;
+const CHUNK_VECS: u32 = 8;
 
 impl Implementation {
     fn of(heads: &Heads, tuning: &Tuning) -> Self {
@@ -87,12 +88,12 @@ impl Implementation {
         let (file, own) = match self {
             Implementation::Plain => ("attention.wgsl", vec![]),
             Implementation::Subgroup => ("attention_subgroup.wgsl", vec![("LOADS", heads.head_dim / 8)]),
-            Implementation::Tiled => ("attention_tiled.wgsl", vec![("CHUNKS", (heads.head_dim / 4).div_ceil(WIDTH))]),
+            Implementation::Tiled => ("attention_tiled.wgsl", vec![("CHUNKS", (heads.head_dim / 4).div_ceil(CHUNK_VECS))]),
         };
         KernelSpec::new(file, entry, &[heads.constants(), own].concat())
     }
 
-    /// The grid of a kernel that owns queries, or keys and values.
+    /// The grid of a kernel whose threads own queries, or keys and values.
     fn grid(self, heads: &Heads, tokens: Extent, owns_keys: bool) -> Grid {
         let owners = if owns_keys { heads.kv_heads } else { heads.heads };
         match self {
@@ -100,34 +101,35 @@ impl Implementation {
             Implementation::Subgroup => Grid::Tiles { x: tokens, tile_x: 8, y: Extent::fixed(owners), tile_y: 1 },
             Implementation::Tiled => {
                 let rows = tokens.times(owners / heads.kv_heads);
-                Grid::Tiles { x: rows, tile_x: SIDE, y: Extent::fixed(heads.kv_heads), tile_y: 1 }
+                Grid::Tiles { x: rows, tile_x: TILE, y: Extent::fixed(heads.kv_heads), tile_y: 1 }
             }
         }
     }
 }
 
-/// Multiply-adds of a token against an average context are not known to the plan; this guess only splits submissions.
+/// A guess of the multiply-adds per token and head: the plan does not know the length of the context. It only decides where
+/// submissions are split.
 fn flops(heads: &Heads) -> u64 {
     u64::from(heads.head_dim) * 4 * 256
 }
 
-fn record(plan: &mut PlanBuilder, h: &Heads, form: Implementation, entry: &'static str, tensors: &[Tensor], tokens: Extent) {
+fn record(plan: &mut PlanBuilder, h: &Heads, implementation: Implementation, entry: &'static str, tensors: &[Tensor], tokens: Extent) {
     let owns_keys = entry == "backward_kv";
     plan.dispatch(Dispatch {
-        kernel: form.spec(entry, h),
+        kernel: implementation.spec(entry, h),
         tensors,
         words: &[Param::Extent(tokens), Param::F(h.scale())],
-        grid: form.grid(h, tokens, owns_keys),
+        grid: implementation.grid(h, tokens, owns_keys),
         flops: flops(h),
         work: tokens.times(if owns_keys { h.kv_heads } else { h.heads }),
     });
 }
 
-/// `out[T, heads, D] = attention(qkv[T, total, D])`, and `stats[T, heads, 2]` for the way back.
+/// `out[T, heads, D] = attention(qkv[T, total, D])`, and `stats[T, heads, 2]` for the backward pass.
 /// `spans` is `[T]` of [`TokenSpan`].
 pub fn forward(plan: &mut PlanBuilder, h: &Heads, qkv: Tensor, spans: Tensor, out: Tensor, stats: Tensor, tokens: Extent) {
-    let form = Implementation::of(h, plan.tuning());
-    record(plan, h, form, "forward", &[qkv, spans, out, stats], tokens);
+    let implementation = Implementation::of(h, plan.tuning());
+    record(plan, h, implementation, "forward", &[qkv, spans, out, stats], tokens);
 }
 
 /// The tensors of the backward pass.
@@ -143,14 +145,14 @@ pub struct Backward {
 
 /// `dqkv[T, total, D] = …` (all heads are written).
 pub fn backward(plan: &mut PlanBuilder, h: &Heads, b: Backward, tokens: Extent) {
-    let form = Implementation::of(h, plan.tuning());
+    let implementation = Implementation::of(h, plan.tuning());
     record(plan, h, Implementation::Plain, "prepare", &[b.out, b.dout, b.stats], tokens);
     let tensors = [b.qkv, b.spans, b.dout, b.stats, b.dqkv];
-    record(plan, h, form, "backward_q", &tensors, tokens);
-    record(plan, h, form, "backward_kv", &tensors, tokens);
+    record(plan, h, implementation, "backward_q", &tensors, tokens);
+    record(plan, h, implementation, "backward_kv", &tensors, tokens);
 }
 
-/// Shapes that take each branch of the kernels: vec4 and vec2 vecs, grouped heads, with and without a window.
+/// Shapes that take each branch of the kernels: vec4 and vec2, grouped heads, with and without a window.
 pub(super) fn sample_heads() -> Vec<Heads> {
     vec![
         Heads { heads: 4, kv_heads: 2, head_dim: 16, window: None },
@@ -163,9 +165,9 @@ pub(super) fn sample_heads() -> Vec<Heads> {
 
 pub(super) fn variants(tuning: &Tuning) -> Vec<KernelSpec> {
     let of = |h: &Heads| {
-        let form = Implementation::of(h, tuning);
+        let implementation = Implementation::of(h, tuning);
         let prepare = Implementation::Plain.spec("prepare", h);
-        ["forward", "backward_q", "backward_kv"].map(|e| form.spec(e, h)).into_iter().chain([prepare]).collect::<Vec<_>>()
+        ["forward", "backward_q", "backward_kv"].map(|e| implementation.spec(e, h)).into_iter().chain([prepare]).collect::<Vec<_>>()
     };
     sample_heads().iter().flat_map(of).collect()
 }

@@ -5,7 +5,7 @@ use super::attention::{Heads, sample_heads};
 use super::elements;
 use crate::gpu::{Dispatch, Extent, Grid, KernelSpec, Param, PlanBuilder, Tensor, Tuning, Variant};
 
-/// Rows above which a cache is not split: they keep a GPU busy, and each needs room for its parts.
+/// With more rows a cache is not split: the rows alone keep a GPU busy, and each would need memory for its parts.
 const SPLIT_ROWS: u32 = 64;
 /// Bytes of workgroup memory that WebGPU grants.
 const WORKGROUP_MEMORY: u32 = 16 << 10;
@@ -23,7 +23,7 @@ fn split_spec(entry: &'static str, heads: &Heads, part: u32) -> KernelSpec {
     KernelSpec::new("cached_attention_split.wgsl", entry, &constants)
 }
 
-/// Positions of a part, if a cache of `max_length` positions is to be split for `rows` rows.
+/// The positions of a part, if a cache of `max_length` positions is split for `rows` rows.
 fn part(h: &Heads, tuning: &Tuning, rows: u32, max_length: u32) -> Option<u32> {
     let part = tuning.cache_part;
     let memory = h.heads / h.kv_heads * 4 * (h.head_dim + part + 64);
@@ -31,16 +31,16 @@ fn part(h: &Heads, tuning: &Tuning, rows: u32, max_length: u32) -> Option<u32> {
     (wanted && memory <= WORKGROUP_MEMORY).then_some(part)
 }
 
-/// Where the sequence of a token lies in the cache, and where in it the token is, as kernels read it
-/// (`shaders/lib/kv_slot.wgsl`; what it means is in `kv_cache.wgsl` beside it).
+/// Where the sequence of a token lies in the cache, and the token's position in it, as kernels read it
+/// (`shaders/lib/kv_slot.wgsl`; `kv_cache.wgsl` beside it explains the fields).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct KvSlot {
-    /// Entry of the first position behind the prefix.
+    /// The entry of the first position after the prefix.
     pub own: u32,
     /// The token's position in its sequence.
     pub position: u32,
-    /// Entry of the prefix's first position.
+    /// The entry of the first position of the prefix.
     pub prefix_start: u32,
     pub prefix_len: u32,
 }
@@ -53,9 +53,9 @@ pub const SLOT_WORDS: usize = size_of::<KvSlot>() / 4;
 pub struct Cache {
     /// `[entries, 2 kv_heads, D]`
     pub tensor: Tensor,
-    /// Positions that a token's own part of its sequence holds: what lies behind its prefix.
+    /// Own entries per sequence, after its prefix.
     pub own: u32,
-    /// Positions of a whole sequence.
+    /// Positions of a whole sequence, at most.
     pub max_length: u32,
 }
 

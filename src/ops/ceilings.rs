@@ -1,13 +1,13 @@
-//! What an adapter can do at all: multiply-adds, copying, nothing (`shaders/ceilings.wgsl`). For `jurist bench`; no model
-//! runs these.
+//! The highest speeds that an adapter reaches: multiply-adds, copies, empty dispatches (`shaders/ceilings.wgsl`). For
+//! `jurist bench`; models do not run these.
 
 use crate::gpu::{Dispatch, Extent, Grid, KernelSpec, Param, PlanBuilder, Tensor};
 
-/// Accumulators a thread that are worth trying.
+/// The numbers of accumulators per thread that the bench tries.
 pub const CHAINS: [u32; 4] = [4, 8, 12, 16];
-/// Multiply-adds an iteration, at least.
+/// Multiply-adds per iteration, at least.
 const UNROLLED: u32 = 64;
-/// vec4 a thread of the copying kernel.
+/// vec4s per thread of `copy`.
 const EACH: u32 = 4;
 
 fn rounds(chains: u32) -> u32 {
@@ -22,8 +22,8 @@ fn multiply_add_spec(chains: u32) -> KernelSpec {
     spec("multiply_add", &[("CHAINS", chains), ("ROUNDS", rounds(chains))])
 }
 
-/// `sums[threads] = …`: `iterations` times at least 64 multiply-adds a thread, in `chains` independent chains. Returns the
-/// floating point operations of a thread, two a multiply-add.
+/// `sums[threads] = …`: at least 64 multiply-adds per iteration and thread, in `chains` independent chains. Returns the floating
+/// point operations per thread, two per multiply-add.
 pub fn multiply_add(plan: &mut PlanBuilder, sums: Tensor, threads: Extent, iterations: u32, chains: u32) -> u64 {
     let flops = 2 * u64::from(iterations) * u64::from(rounds(chains) * chains);
     plan.dispatch(Dispatch {

@@ -3,23 +3,23 @@
 use super::elements;
 use crate::gpu::{Dispatch, Extent, KernelSpec, Param, PlanBuilder, RunParam, Tensor};
 
-/// Which values are dropped: those of a site at a key.
+/// Which values are dropped: a function of key, site and index.
 #[derive(Clone, Copy, Debug)]
 pub struct Dropout {
-    /// Share of values that become zero, in 0 .. 1.
+    /// The share of values that become zero, in 0 .. 1.
     pub p: f32,
-    /// RunParam key; another for every batch.
+    /// The random key, another one for every batch.
     pub key: [RunParam; 2],
-    /// Tells apart the places of a model that drop at one key.
+    /// Distinguishes the dropouts of a model that share a key.
     pub site: u32,
 }
 
 fn spec(accumulate: bool) -> KernelSpec {
-    KernelSpec::new("dropout.wgsl", "thin", &[("ACCUMULATE", u32::from(accumulate))])
+    KernelSpec::new("dropout.wgsl", "apply", &[("ACCUMULATE", u32::from(accumulate))])
 }
 
-/// `y = mask · x / (1 - p)`, or `+=`: forward, and with the gradient of y for x also backward.
-pub fn thin(plan: &mut PlanBuilder, d: Dropout, x: Tensor, y: Tensor, size: Extent, accumulate: bool) {
+/// `y = mask · x / (1 - p)`, or `+=`. The backward pass is the same call, from the gradient of y to the gradient of x.
+pub fn apply(plan: &mut PlanBuilder, d: Dropout, x: Tensor, y: Tensor, size: Extent, accumulate: bool) {
     plan.dispatch(Dispatch {
         kernel: spec(accumulate),
         tensors: &[x, y],

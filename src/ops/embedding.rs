@@ -1,19 +1,20 @@
-//! Token embedding (`shaders/embedding.wgsl`).
+//! Token embedding (`shaders/embedding.wgsl`; for packed tables `shaders/embedding_packed.wgsl`).
 
-use super::matrix::{FullChunk, Matrix, Storage, placed};
-use super::{elements, packed, vec4_constant, vecs};
+use super::matrix::{FullChunk, Matrix, Packed, Storage, placed};
+use super::weight_dtype::WeightDtype;
+use super::{elements, vec4_constant, vecs};
 use crate::gpu::{Dispatch, Extent, KernelSpec, Param, PlanBuilder, Tensor};
 
 /// The rows `first .. first + rows` of a table that one of several chunks holds; `None`: all of them.
-pub(super) type Rows = Option<[u32; 2]>;
+type Rows = Option<[u32; 2]>;
 
-/// What a dispatch over one of `chunks` chunks tests ids against.
+/// The rows that a dispatch over one of `chunks` chunks compares ids with.
 fn rows_of(chunks: usize, first: u32, rows: u32) -> Rows {
     (chunks > 1).then_some([first, rows])
 }
 
-/// The parameters of both texts.
-pub(super) fn parameters(size: Extent, rows: Rows) -> Vec<Param> {
+/// The parameters of both kernels.
+fn parameters(size: Extent, rows: Rows) -> Vec<Param> {
     let mut words = vec![Param::Extent(size)];
     words.extend(rows.into_iter().flatten().map(Param::U));
     words
@@ -23,14 +24,19 @@ fn spec(entry: &'static str, width: u32, chunk: bool) -> KernelSpec {
     KernelSpec::new("embedding.wgsl", entry, &[("WIDTH", width), vec4_constant(width), ("CHUNK", u32::from(chunk))])
 }
 
-/// `y[T, H] = table[ids]`. The ids must be below the table's rows: check them on the host.
+fn packed_spec(dtype: WeightDtype, width: u32, chunk: bool) -> KernelSpec {
+    let constants = [&dtype.constants()[..], &[("WIDTH", width), ("CHUNK", u32::from(chunk))]].concat();
+    KernelSpec::new("embedding_packed.wgsl", "forward", &constants)
+}
+
+/// `y[T, H] = table[ids]`. The caller has checked that the ids are below the rows of the table.
 pub fn forward(plan: &mut PlanBuilder, ids: Tensor, table: &Matrix, y: Tensor, tokens: Extent, width: u32) {
     for (first, chunk) in table.placed() {
         let rows = rows_of(table.chunks.len(), first, chunk.rows);
         let table = match chunk.storage {
             Storage::Full(table) => table,
             Storage::Packed(table) => {
-                packed::rows(plan, ids, table, y, (tokens, rows), width);
+                forward_packed(plan, [ids, y], table, (tokens, rows), width);
                 continue;
             }
         };
@@ -38,7 +44,7 @@ pub fn forward(plan: &mut PlanBuilder, ids: Tensor, table: &Matrix, y: Tensor, t
     }
 }
 
-/// One chunk's dispatch over `count` tokens or ids.
+/// The dispatch of one chunk over `count` tokens or ids.
 fn record(plan: &mut PlanBuilder, entry: &'static str, tensors: &[Tensor], count: Extent, rows: Rows, width: u32) {
     let size = count.times(vecs(width));
     plan.dispatch(Dispatch {
@@ -51,10 +57,25 @@ fn record(plan: &mut PlanBuilder, entry: &'static str, tensors: &[Tensor], count
     });
 }
 
-/// The tokens of a batch sorted by id, so that each row of the table's gradient has one owner.
+/// `y[T, H] = table[ids]` of a packed table, for the ids in `rows`.
+fn forward_packed(plan: &mut PlanBuilder, [ids, y]: [Tensor; 2], table: Packed, (tokens, rows): (Extent, Rows), width: u32) {
+    let size = tokens.times(width / 8);
+    let mut tensors = vec![ids, table.words, y];
+    tensors.extend(table.scales);
+    plan.dispatch(Dispatch {
+        kernel: packed_spec(table.dtype, width, rows.is_some()),
+        tensors: &tensors,
+        words: &parameters(size, rows),
+        grid: elements(size),
+        flops: 1,
+        work: size,
+    });
+}
+
+/// The tokens of a batch sorted by id, so that one thread can sum the gradient of each element of the table.
 #[derive(Clone, Debug, Default)]
 pub struct Buckets {
-    /// Per distinct id: the id, and the range of its tokens in `tokens`.
+    /// Per distinct id: the id, and the start and end of its tokens in `tokens`.
     pub buckets: Vec<[u32; 4]>,
     /// Token indices, grouped by id, in order within a group.
     pub tokens: Vec<u32>,
@@ -75,7 +96,7 @@ pub fn buckets(ids: &[u32]) -> Buckets {
     Buckets { buckets, tokens }
 }
 
-/// `dtable[id] += sum of dy[t]` over the tokens of each id; `distinct` is the live number of buckets.
+/// `dtable[id] += sum of dy[t]` over the tokens of each id; `distinct` is the number of buckets.
 pub fn backward(
     plan: &mut PlanBuilder,
     (buckets, tokens): (Tensor, Tensor),
@@ -92,7 +113,10 @@ pub fn backward(
 
 pub(super) fn variants() -> Vec<KernelSpec> {
     let both = |width, chunk| ["forward", "backward"].map(|entry| spec(entry, width, chunk));
-    [(37, false), (36, false), (37, true), (36, true)].into_iter().flat_map(|(width, chunk)| both(width, chunk)).collect()
+    let packed = |dtype| [false, true].map(|chunk| packed_spec(dtype, 64, chunk));
+    let shapes = [(37, false), (36, false), (37, true), (36, true)];
+    let full = shapes.into_iter().flat_map(|(width, chunk)| both(width, chunk));
+    full.chain(WeightDtype::PACKED.into_iter().flat_map(packed)).collect()
 }
 
 #[cfg(test)]

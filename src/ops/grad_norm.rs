@@ -3,11 +3,11 @@
 use super::elements;
 use crate::gpu::{Dispatch, Extent, Grid, KernelSpec, Param, PlanBuilder, Tensor};
 
-/// Elements that one thread of the first stage sums.
+/// Elements per thread of the first stage.
 const RUN: u32 = 256;
-/// Sums that are left after the second stage.
-const SHORT: u32 = 256;
-/// Words of a sum: it comes with an exponent.
+/// Sums after the second stage.
+const SUMS: u32 = 256;
+/// Words of a sum: a number and an exponent.
 const SUM: usize = 2;
 
 fn spec(entry: &'static str) -> KernelSpec {
@@ -20,7 +20,7 @@ pub fn grad_norm(plan: &mut PlanBuilder, gradients: &[Tensor], max_norm: f32, re
     let sizes: Vec<u32> = gradients.iter().map(|g| plan.words(*g) as u32).collect();
     let total: u32 = sizes.iter().map(|n| n.div_ceil(RUN)).sum();
     let partials = plan.scratch("norm partials", SUM * total as usize);
-    let short = plan.scratch("norm sums", SUM * SHORT as usize);
+    let sums = plan.scratch("norm sums", SUM * SUMS as usize);
     let mut start = 0;
     for (gradient, size) in gradients.iter().zip(sizes) {
         let runs = Extent::fixed(size.div_ceil(RUN));
@@ -35,23 +35,23 @@ pub fn grad_norm(plan: &mut PlanBuilder, gradients: &[Tensor], max_norm: f32, re
         start += runs.max();
     }
     plan.dispatch(Dispatch {
-        kernel: spec("shorten"),
-        tensors: &[partials, short],
+        kernel: spec("reduce"),
+        tensors: &[partials, sums],
         words: &[Param::U(total)],
-        grid: elements(Extent::fixed(SHORT)),
+        grid: elements(Extent::fixed(SUMS)),
         flops: 1,
         work: Extent::fixed(total),
     });
     plan.dispatch(Dispatch {
         kernel: spec("finish"),
-        tensors: &[short, result],
+        tensors: &[sums, result],
         words: &[Param::F(max_norm)],
         grid: Grid::Threads { size: Extent::fixed(1), per: 1 },
         flops: 1,
-        work: Extent::fixed(SHORT),
+        work: Extent::fixed(SUMS),
     });
 }
 
 pub(super) fn variants() -> Vec<KernelSpec> {
-    ["squares", "shorten", "finish"].map(spec).to_vec()
+    ["squares", "reduce", "finish"].map(spec).to_vec()
 }

@@ -1,12 +1,12 @@
-//! The loss head: logits of the rows that carry loss, in chunks, their statistics and their gradient
-//! (`shaders/loss_head.wgsl`). `[tokens, vocab]` never exists.
+//! The loss head: the logits of the rows that carry loss, in chunks, with their statistics and their gradient
+//! (`shaders/loss_head.wgsl`). A tensor `[tokens, vocab]` never exists.
 
 use super::matmul::{Epilogue, View, backward_input_between, backward_weight_between, forward_between};
 use super::matrix::{FullChunk, Matrix};
 use super::{row_constants, row_grid, threads_per_row};
 use crate::gpu::{Dispatch, Extent, KernelSpec, MemoryKind, Param, PlanBuilder, Tensor, Tuning};
 
-/// The objective of one row, as the GPU reads it: [`TOKEN_LOSS_WORDS`] words. By default a row is only looked at.
+/// The loss of one row, as kernels read it. By default a row has statistics and no loss.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct TokenLoss {
@@ -16,7 +16,7 @@ pub struct TokenLoss {
     pub weight: f32,
     /// Weight of the entropy H in the loss (negative: a bonus).
     pub entropy_weight: f32,
-    /// Which K coefficients of the score tokens are this row's, or [`NO_SCORES`].
+    /// The index of this row's K coefficients of the score tokens, or [`NO_SCORES`].
     pub scores: u32,
 }
 
@@ -36,18 +36,18 @@ impl TokenLoss {
 /// 32-bit words of a [`TokenLoss`].
 pub const TOKEN_LOSS_WORDS: usize = size_of::<TokenLoss>() / 4;
 
-/// A row whose loss does not look at the scores.
+/// In [`TokenLoss::scores`]: the row has no loss on the scores.
 pub const NO_SCORES: u32 = u32::MAX;
 
-/// Statistics a row in front of the K log-probabilities of its score tokens: lse, log p(token), entropy.
+/// Statistics per row before the K log-probabilities of its score tokens: lse, log p(token), entropy.
 pub const STATS: usize = 3;
 
-/// What the loss head reads and writes.
+/// The tensors and sizes of a loss head.
 #[derive(Clone, Debug)]
 pub struct LossHead {
     /// `[R, H]`: normed hidden states of the rows.
     pub hidden: Tensor,
-    /// `[V, H]`, also for the way back.
+    /// `[V, H]`, read by the backward pass too.
     pub table: Matrix,
     /// `[R]` of [`TokenLoss`].
     pub rows: Tensor,
@@ -59,11 +59,11 @@ pub struct LossHead {
     pub width: u32,
     pub vocab: u32,
     pub scores: u32,
-    /// Rows a chunk.
+    /// Rows per chunk.
     pub chunk: u32,
 }
 
-/// Where the gradient of the loss head goes.
+/// The tensors of the gradient of a loss head.
 #[derive(Clone, Debug)]
 pub struct LossGradient {
     /// `[rows with scores, K]`: `c_k = -∂L/∂log p_k` of each score token.
@@ -74,21 +74,21 @@ pub struct LossGradient {
     pub dtable: Option<Vec<FullChunk>>,
 }
 
-/// Rows a chunk, of at most `rows`, so that its logits take no more than `bytes`: what a step may spend on them, and never
-/// more than a binding may have. It is one row where a row alone takes more.
+/// Rows per chunk, at most `rows`, so that the logits of a chunk take at most `bytes`. A chunk has one row if a single row takes
+/// more.
 pub fn chunk_rows(vocab: u32, rows: u32, bytes: u64) -> u32 {
     let fitting = bytes / (u64::from(vocab.max(1)) * 4);
     fitting.clamp(1, u64::from(rows.max(1))) as u32
 }
 
-/// Times that a kernel walks the vocabulary, at most.
-const WALKS: u32 = 2;
+/// Passes of a kernel over the vocabulary, at most.
+const PASSES: u32 = 2;
 
 fn spec(entry: &'static str, threads_per_row: u32) -> KernelSpec {
     KernelSpec::new("loss_head.wgsl", entry, &row_constants(threads_per_row))
 }
 
-/// Records all chunks: logits, statistics, and with `gradient` the way back.
+/// Records all chunks: logits, statistics, and with `gradient` the backward pass.
 pub fn record(plan: &mut PlanBuilder, head: LossHead, gradient: Option<LossGradient>) {
     let logits = plan.scratch_for(MemoryKind::LossHead, "logits of a chunk", head.chunk as usize * head.vocab as usize);
     let width = Extent::fixed(head.width);
@@ -111,7 +111,7 @@ pub fn record(plan: &mut PlanBuilder, head: LossHead, gradient: Option<LossGradi
 }
 
 fn kernel(plan: &mut PlanBuilder, entry: &'static str, tensors: &[Tensor], head: &LossHead, rows: Extent, start: u32) {
-    let threads_per_row = threads_per_row(plan.tuning(), head.vocab, WALKS);
+    let threads_per_row = threads_per_row(plan.tuning(), head.vocab, PASSES);
     let grid = row_grid(rows, threads_per_row);
     let kernel = spec(entry, threads_per_row);
     plan.dispatch(Dispatch {
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn chunks_take_no_more_than_asked() {
-        // Qwen3's vocabulary: 607,744 bytes a row.
+        // Qwen3's vocabulary: 607,744 bytes per row.
         let rows = |bytes| chunk_rows(151_936, 2048, bytes);
         assert_eq!([32 << 20, 1 << 20, 607_744, 1].map(rows), [55, 1, 1, 1]);
         assert_eq!((chunk_rows(100, 7, 1 << 20), chunk_rows(100, 0, 1 << 20)), (7, 1), "never more than there are");

@@ -1,11 +1,11 @@
 //! Matrix products: forward, input gradient and weight gradient of a linear layer (`shaders/matmul.wgsl`, for CPU adapters
 //! with subgroups `shaders/matmul_subgroup.wgsl`, for matrix units `shaders/matmul_cooperative.wgsl`).
 
+use super::matmul_packed::{self, PackedProduct};
 use super::matrix::{FullChunk, Matrix, Storage, placed};
-use super::packed;
 use crate::gpu::{Dispatch, Extent, Grid, KernelSpec, MatrixUnit, Param, PlanBuilder, Tensor, Tuning, Variant};
 
-/// Which sides are transposed.
+/// The sides that are transposed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
     /// `C[M, N] = A[M, K] · B[N, K]ᵀ`: `y = x Wᵀ`.
@@ -46,21 +46,21 @@ impl View {
     }
 }
 
-/// What happens to a product before it is stored.
+/// How a product is stored.
 #[derive(Clone, Copy, Debug)]
 pub enum Epilogue {
     /// `C = s A·B`
     Write,
     /// `C = s A·B + bias[N]`, the first row of a view.
     Bias(View),
-    /// `C = s A·B + R[M, N]`, where R is another tensor, read at the places where C is written.
+    /// `C = s A·B + R[M, N]`, where R is another tensor with the window of C.
     Residual(Tensor),
     /// `C += s A·B`
     Accumulate,
 }
 
 impl Epilogue {
-    /// The constants that choose its text.
+    /// The constants of the kernels.
     pub(super) fn constants(self) -> [(&'static str, u32); 3] {
         [
             ("BIAS", u32::from(matches!(self, Epilogue::Bias(_)))),
@@ -93,7 +93,7 @@ impl Epilogue {
     }
 }
 
-/// One product. `m`, `n`, `k` are its sizes; at most one of them may be live.
+/// One product. `m`, `n`, `k` are its sizes; at most one of them may be dynamic.
 #[derive(Clone, Copy, Debug)]
 pub struct Product {
     pub layout: Layout,
@@ -103,7 +103,7 @@ pub struct Product {
     pub m: Extent,
     pub n: Extent,
     pub k: Extent,
-    /// s in `C (+)= s A·B`; bias and residual are added as they are.
+    /// s in `C (+)= s A·B`; bias and residual are not scaled.
     pub scale: f32,
     pub epilogue: Epilogue,
 }
@@ -131,11 +131,11 @@ pub(super) fn parameters([m, n, k]: [Extent; 3], views: [View; 3], scale: f32, e
 
 /// Heights of a subgroup's tile, in rows.
 const HEIGHTS: [u32; 5] = [64, 32, 16, 8, 4];
-/// Tiles below which a lower tile is taken, so that every core has work until the end.
+/// With fewer tiles a lower tile is taken, so that every core has work until the end.
 const TILES: u32 = 8;
 
-/// The lowest tile that has room for all rows, else the tallest, as long as there are enough tiles: what takes the time is
-/// loading B, once a tile, more than the rows that are left empty. The choice does not change what is summed in which order.
+/// The lowest tile that has room for all rows, else the tallest that leaves enough tiles: loading B once per tile takes more time
+/// than computing empty rows. The order of the sums is the same for every height.
 fn height(layout: Layout, m: u32, n: u32) -> u32 {
     let least = if layout == Layout::Tn { 32 } else { 4 };
     let columns = n.div_ceil(32);
@@ -144,43 +144,43 @@ fn height(layout: Layout, m: u32, n: u32) -> u32 {
     HEIGHTS.iter().filter(|h| **h >= least).find(fits).copied().unwrap_or(least)
 }
 
-/// Which text a product takes.
+/// The kernel of a product.
 #[derive(Clone, Copy, Debug)]
-enum Text {
-    /// `matmul.wgsl`, in values or in vec4.
+enum Implementation {
+    /// `matmul.wgsl`, by value or by vec4.
     Direct { wide: bool },
-    /// `matmul_subgroup.wgsl`, with tiles of so many rows; narrow: the columns of C, or where they lie, are no multiple of 4.
+    /// `matmul_subgroup.wgsl`, with tiles of `height` rows; narrow: C cannot be written by vec4.
     Subgroup { height: u32, narrow: bool },
     /// `matmul_cooperative.wgsl`.
     Cooperative(MatrixUnit),
 }
 
-/// Rows and columns of a tile of matrix units, and of the part that a subgroup makes; K of a step.
+/// Rows and columns of a tile of matrix units, and of the part of one subgroup; steps of K that are staged at a time.
 const UNIT_TILE: u32 = 64;
 const UNIT_PART: u32 = 32;
 const UNIT_DEPTH: u32 = 16;
-/// The vec4 of a staged block.
+/// vec4s of a staged block.
 const UNIT_QUADS: u32 = UNIT_TILE * UNIT_DEPTH / 4;
 
-fn spec(layout: Layout, text: Text, epilogue: Epilogue, tuning: &Tuning) -> KernelSpec {
+fn spec(layout: Layout, implementation: Implementation, epilogue: Epilogue, tuning: &Tuning) -> KernelSpec {
     let entry = match layout {
         Layout::Nt => "nt",
         Layout::Nn => "nn",
         Layout::Tn => "tn",
     };
     let [x, y] = tuning.matmul_group;
-    let (file, constants) = match text {
-        Text::Subgroup { height, narrow } => {
+    let (file, constants) = match implementation {
+        Implementation::Subgroup { height, narrow } => {
             let tile = vec![("QUADS", height / 4), ("GROUPS", height / 32), ("NARROW", u32::from(narrow))];
             ("matmul_subgroup.wgsl", tile)
         }
-        Text::Cooperative(MatrixUnit { size, subgroup }) => {
+        Implementation::Cooperative(MatrixUnit { size, subgroup }) => {
             let threads = subgroup * (UNIT_TILE / UNIT_PART).pow(2);
             let group = [("SUBGROUP", subgroup), ("THREADS", threads), ("LOADS", UNIT_QUADS / threads)];
             let squares = [("SIZE", size), ("TILES", UNIT_PART / size)];
             ("matmul_cooperative.wgsl", [&group[..], &squares].concat())
         }
-        Text::Direct { wide } => ("matmul.wgsl", vec![("WIDE", u32::from(wide)), ("GROUP_X", x), ("GROUP_Y", y)]),
+        Implementation::Direct { wide } => ("matmul.wgsl", vec![("WIDE", u32::from(wide)), ("GROUP_X", x), ("GROUP_Y", y)]),
     };
     KernelSpec::new(file, entry, &[&constants[..], &epilogue.constants()].concat())
 }
@@ -194,26 +194,26 @@ pub fn product(plan: &mut PlanBuilder, p: Product) {
         Layout::Tn => by_four(p.m) && by_four(p.n),
     };
     let wide = sides && p.a.by_four() && p.b.by_four();
-    // Whether C can be written by vec4: only `Nt` has a text for subgroups that writes values.
+    // Whether C can be written by vec4. Of the kernels for subgroups only `Nt` can write by value.
     let quads = by_four(p.n) && p.c.by_four() && p.epilogue.bias_start().is_multiple_of(4);
     let [x, y] = plan.tuning().matmul_group;
     let subgroup = wide && (quads || p.layout == Layout::Nt) && plan.tuning().has(Variant::MatmulSubgroup);
-    // Below half a tile most of it would be empty.
+    // With less than half a tile, most of it would be empty.
     let filled = p.m.max() >= UNIT_PART && p.n.max() >= UNIT_PART;
     let unit = plan.tuning().matrix_unit.filter(|_| wide && filled && plan.tuning().has(Variant::MatmulCooperative));
-    let (text, [tile_x, tile_y]) = if let Some(unit) = unit {
-        (Text::Cooperative(unit), [UNIT_TILE; 2])
+    let (implementation, [tile_x, tile_y]) = if let Some(unit) = unit {
+        (Implementation::Cooperative(unit), [UNIT_TILE; 2])
     } else if subgroup {
         let height = height(p.layout, p.m.max(), p.n.max());
-        (Text::Subgroup { height, narrow: !quads }, [32, height])
+        (Implementation::Subgroup { height, narrow: !quads }, [32, height])
     } else {
-        (Text::Direct { wide }, [8 * x, 8 * y])
+        (Implementation::Direct { wide }, [8 * x, 8 * y])
     };
     let mut tensors = vec![p.a.tensor, p.b.tensor, p.c.tensor];
     tensors.extend(p.epilogue.tensor());
-    let kernel = spec(p.layout, text, p.epilogue, plan.tuning());
+    let kernel = spec(p.layout, implementation, p.epilogue, plan.tuning());
     let words = parameters([p.m, p.n, p.k], [p.a, p.b, p.c], p.scale, p.epilogue);
-    // The live size, if any, scales the work.
+    // The dynamic size, if any, scales the work.
     let (work, others) = match p.layout {
         Layout::Tn => (p.k, u64::from(p.m.max()) * u64::from(p.n.max())),
         _ => (p.m, u64::from(p.k.max()) * u64::from(p.n.max())),
@@ -242,7 +242,7 @@ pub fn forward_between(plan: &mut PlanBuilder, x: View, w: &Matrix, y: View, [t,
                 let b = View::of(w, k.max());
                 product(plan, Product { layout: Layout::Nt, a: x, b, c: y, m: t, n, k, scale: 1.0, epilogue });
             }
-            Storage::Packed(w) => packed::product(plan, packed::Product { transposed: true, x, w, y }, [t, n, k], epilogue),
+            Storage::Packed(w) => matmul_packed::product(plan, PackedProduct { transposed: true, x, w, y }, [t, n, k], epilogue),
         }
     }
 }
@@ -255,7 +255,7 @@ pub fn backward_input(plan: &mut PlanBuilder, dy: Tensor, w: &Matrix, dx: Tensor
 /// As [`backward_input`], from and to windows; N is the rows of `w`.
 pub fn backward_input_between(plan: &mut PlanBuilder, dy: View, w: &Matrix, dx: View, [t, k]: [Extent; 2], epilogue: Epilogue) {
     for (first, chunk) in w.placed() {
-        // What the first chunk leaves, the others add to.
+        // The other chunks add to what the first one wrote.
         let epilogue = if first == 0 { epilogue } else { Epilogue::Accumulate };
         let (dy, n) = (dy.at_column(first), Extent::fixed(chunk.rows));
         match chunk.storage {
@@ -264,7 +264,7 @@ pub fn backward_input_between(plan: &mut PlanBuilder, dy: View, w: &Matrix, dx: 
                 product(plan, Product { layout: Layout::Nn, a: dy, b, c: dx, m: t, n: k, k: n, scale: 1.0, epilogue });
             }
             Storage::Packed(w) => {
-                packed::product(plan, packed::Product { transposed: false, x: dy, w, y: dx }, [t, k, n], epilogue);
+                matmul_packed::product(plan, PackedProduct { transposed: false, x: dy, w, y: dx }, [t, k, n], epilogue);
             }
         }
     }
@@ -294,17 +294,17 @@ pub(super) fn variants(tuning: &Tuning) -> Vec<KernelSpec> {
     let t = plan.persistent("epilogue", 1);
     let mut all = Vec::new();
     for layout in [Layout::Nt, Layout::Nn, Layout::Tn] {
-        let mut texts = vec![Text::Direct { wide: true }, Text::Direct { wide: false }];
+        let mut implementations = vec![Implementation::Direct { wide: true }, Implementation::Direct { wide: false }];
         if tuning.has(Variant::MatmulSubgroup) {
             let heights = HEIGHTS.iter().filter(|h| layout != Layout::Tn || **h >= 32);
-            texts.extend(heights.map(|height| Text::Subgroup { height: *height, narrow: false }));
-            texts.extend((layout == Layout::Nt).then_some(Text::Subgroup { height: 16, narrow: true }));
+            implementations.extend(heights.map(|height| Implementation::Subgroup { height: *height, narrow: false }));
+            implementations.extend((layout == Layout::Nt).then_some(Implementation::Subgroup { height: 16, narrow: true }));
         }
         let unit = tuning.matrix_unit.filter(|_| tuning.has(Variant::MatmulCooperative));
-        texts.extend(unit.map(Text::Cooperative));
-        for text in texts {
+        implementations.extend(unit.map(Implementation::Cooperative));
+        for implementation in implementations {
             for epilogue in Epilogue::all(t) {
-                all.push(spec(layout, text, epilogue, tuning));
+                all.push(spec(layout, implementation, epilogue, tuning));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Weight matrices as kernels read them: in f32 or packed, in one tensor or cut by rows into several.
+//! Weight matrices as kernels read them: in f32 or packed, in one tensor or cut by rows into chunks.
 
 use super::weight_dtype::WeightDtype;
 use crate::gpu::Tensor;
@@ -6,11 +6,11 @@ use crate::gpu::Tensor;
 /// A packed matrix `[N, K]`; K is a multiple of 32.
 #[derive(Clone, Copy, Debug)]
 pub struct Packed {
-    /// Any but f32.
+    /// Any except f32.
     pub dtype: WeightDtype,
     /// `[N, K · bits / 32]`
     pub words: Tensor,
-    /// `[N, K / 32]`, where it is quantised.
+    /// `[N, K / 32]`, if it is quantised.
     pub scales: Option<Tensor>,
 }
 
@@ -29,8 +29,8 @@ pub struct RowChunk {
     pub storage: Storage,
 }
 
-/// A weight matrix `[N, K]`: chunks one below the other, more than one where it is larger than a binding may be. Where the
-/// rows of all chunks but the last are multiples of 4, products take the same paths as for one.
+/// A weight matrix `[N, K]` as chunks of rows. It has more than one chunk if it is larger than a binding may be. If the rows of
+/// all chunks except the last are multiples of 4, products use the same kernels as for one chunk.
 #[derive(Clone, Debug)]
 pub struct Matrix {
     pub chunks: Vec<RowChunk>,
@@ -42,7 +42,7 @@ impl Matrix {
         Matrix { chunks: vec![RowChunk { rows, storage: Storage::Full(tensor) }] }
     }
 
-    /// `[rows, K]`, packed, in one piece.
+    /// `[rows, K]`, packed, in one chunk.
     pub fn packed(packed: Packed, rows: u32) -> Self {
         Matrix { chunks: vec![RowChunk { rows, storage: Storage::Packed(packed) }] }
     }
@@ -53,7 +53,7 @@ impl Matrix {
     }
 }
 
-/// Rows of a matrix in f32 that lie in one buffer: what gradients and other things that are written consist of.
+/// Rows of a matrix in f32 that lie in one buffer. Gradients, and other matrices that kernels write, are made of these.
 #[derive(Clone, Copy, Debug)]
 pub struct FullChunk {
     pub rows: u32,

@@ -1,7 +1,7 @@
-//! The operations of a decoder: one file each, forward and backward side by side, each recording itself into a plan.
+//! The operations of a decoder: one file per operation, with functions that record its forward and backward pass into a plan.
 //!
-//! A function here states shapes and contract (`=` writes, `+=` accumulates), picks the kernel's variant and appends its
-//! dispatches; the mathematics is in the header of the WGSL file of the same name, and as plain loops in `reference`.
+//! A function states shapes and contract (`=` writes, `+=` accumulates), chooses the variant of the kernel and appends its
+//! dispatches. The formulas are in the header of `shaders/x.wgsl`, and as plain loops in `reference/x.rs`.
 
 pub mod adamw;
 pub mod attention;
@@ -12,8 +12,8 @@ pub mod embedding;
 pub mod grad_norm;
 pub mod loss_head;
 pub mod matmul;
+mod matmul_packed;
 pub mod matrix;
-mod packed;
 pub mod rmsnorm;
 pub mod rope;
 pub mod rows;
@@ -25,12 +25,12 @@ use std::collections::HashSet;
 
 use crate::gpu::{Extent, Grid, KernelSpec, MatrixUnit, Tuning, Variant};
 
-/// Threads a workgroup of the element-wise kernels.
-const GROUP: u32 = 64;
+/// Threads per workgroup of the element-wise kernels.
+const WORKGROUP_SIZE: u32 = 64;
 
-/// One thread an element.
+/// One thread per element.
 fn elements(size: Extent) -> Grid {
-    Grid::Threads { size, per: GROUP }
+    Grid::Threads { size, per: WORKGROUP_SIZE }
 }
 
 /// Vectors in a row of `width` values: see `shaders/lib/vec.wgsl`.
@@ -43,14 +43,14 @@ fn vec4_constant(width: u32) -> (&'static str, u32) {
     ("VEC4", u32::from(width.is_multiple_of(4)))
 }
 
-/// Most iterations of all loops of one thread together. lavapipe (seen in Mesa 22.3) silently stops after 65,535: a thread
+/// The most iterations of all loops of one thread together. lavapipe (seen in Mesa 22.3) silently stops after 65,535: a thread
 /// that loops over a vocabulary of 151,936 tokens would miss most of it.
 const MAX_ITERATIONS: u32 = 60_000;
 
-/// Threads per row of `width` values that a kernel loops over `walks` times: the tuning's, or more where one thread would
+/// Threads per row of `width` values over which a kernel makes `passes` passes: the tuning's number, or more if one thread would
 /// need too many iterations.
-fn threads_per_row(tuning: &Tuning, width: u32, walks: u32) -> u32 {
-    let fits = |threads_per_row: &u32| width.div_ceil(*threads_per_row) <= MAX_ITERATIONS / walks;
+fn threads_per_row(tuning: &Tuning, width: u32, passes: u32) -> u32 {
+    let fits = |threads_per_row: &u32| width.div_ceil(*threads_per_row) <= MAX_ITERATIONS / passes;
     [tuning.threads_per_row, 64, 256]
         .into_iter()
         .filter(|threads_per_row| *threads_per_row >= tuning.threads_per_row)
@@ -65,11 +65,11 @@ fn row_constants(threads_per_row: u32) -> [(&'static str, u32); 2] {
 
 /// The grid of a row-wise kernel: see `shaders/lib/row.wgsl`.
 fn row_grid(rows: Extent, threads_per_row: u32) -> Grid {
-    Grid::Threads { size: rows, per: if threads_per_row > 1 { 1 } else { GROUP } }
+    Grid::Threads { size: rows, per: if threads_per_row > 1 { 1 } else { WORKGROUP_SIZE } }
 }
 
-/// Every kernel variant worth compiling in a test: all entry points, with and without each switch, for software and for
-/// GPU tuning.
+/// Every kernel variant that tests compile: all entry points, with and without each switch, in the tunings of CPU adapters and of
+/// GPUs.
 pub fn catalogue() -> Vec<KernelSpec> {
     let tuning = |threads_per_row, matmul_group, variants: &[Variant]| Tuning {
         threads_per_row,
@@ -86,13 +86,13 @@ pub fn catalogue() -> Vec<KernelSpec> {
     for tuning in [tuning(1, [8, 1], &[]), tuning(1, [8, 1], &subgroups), tuning(64, [8, 8], &gpu)] {
         all.extend(attention::variants(&tuning));
         all.extend(matmul::variants(&tuning));
-        all.extend(packed::variants(&tuning));
+        all.extend(matmul_packed::variants(&tuning));
         all.extend(rmsnorm::variants(&tuning));
         all.extend(loss_head::variants(&tuning));
         all.extend(sample::variants(&tuning));
         all.extend(cached_attention::variants(&tuning));
     }
-    // What matrix units there are: those of Apple and of CPUs, and of others.
+    // The matrix units of Apple and of CPUs, and those of other GPUs.
     for [size, subgroup] in [[8, 8], [8, 32], [16, 32], [16, 64]] {
         let matrix_unit = Some(MatrixUnit { size, subgroup });
         let tuning = Tuning { matrix_unit, ..tuning(64, [8, 8], &[Variant::MatmulCooperative]) };
@@ -107,7 +107,7 @@ pub fn catalogue() -> Vec<KernelSpec> {
     all.extend(grad_norm::variants());
     all.extend(adamw::variants());
     all.push(KernelSpec::new("lib/threefry.wgsl", "answers", &[]));
-    // Tunings have kernels in common.
+    // The tunings share some kernels.
     let mut seen = HashSet::new();
     all.retain(|spec| seen.insert(spec.clone()));
     all
@@ -117,9 +117,9 @@ pub fn catalogue() -> Vec<KernelSpec> {
 mod tests {
     use super::*;
 
-    /// Small rows keep the tuning's threads; of large ones no thread turns more often than lavapipe lets it.
+    /// Small rows have the tuning's number of threads. In large rows no thread has more iterations than lavapipe allows.
     #[test]
-    fn no_thread_turns_too_often() {
+    fn no_thread_has_too_many_iterations() {
         let tuning = |threads_per_row| Tuning {
             threads_per_row,
             matmul_group: [8, 1],
@@ -131,10 +131,10 @@ mod tests {
         };
         assert_eq!([threads_per_row(&tuning(1), 4096, 4), threads_per_row(&tuning(64), 4096, 4)], [1, 64]);
         assert_eq!([threads_per_row(&tuning(1), 40_000, 2), threads_per_row(&tuning(1), 4096, 70)], [64, 64]);
-        for walks in [1, 2, 4, 70] {
+        for passes in [1, 2, 4, 70] {
             for own in [1, 64] {
-                let threads = threads_per_row(&tuning(own), 151_936, walks);
-                assert!(151_936_u32.div_ceil(threads) * walks < 65_535, "{walks} walks: {threads} threads");
+                let threads = threads_per_row(&tuning(own), 151_936, passes);
+                assert!(151_936_u32.div_ceil(threads) * passes < 65_535, "{passes} passes: {threads} threads");
             }
         }
     }

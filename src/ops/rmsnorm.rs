@@ -6,16 +6,16 @@ use crate::gpu::{Dispatch, Extent, KernelSpec, Param, PlanBuilder, Tensor, Tunin
 /// Rows that share one partial sum of the weight gradient.
 const BLOCK: u32 = 64;
 
-/// Which rows are normed and with which weights.
+/// The rows that are normed, and their weights.
 #[derive(Clone, Copy, Debug)]
 pub struct Norm {
-    /// Elements a row.
+    /// Elements per row.
     pub width: u32,
-    /// Rows a token; 1 for a plain norm.
+    /// Rows per token; 1 for a plain norm.
     pub heads: u32,
     /// Rows of a token with weight row 0.
     pub q_heads: u32,
-    /// Rows of a token that are normed at all; the rest is copied.
+    /// Rows of a token that are normed; the others are copied.
     pub normed: u32,
     pub eps: f32,
 }
@@ -33,14 +33,14 @@ impl Norm {
 }
 
 fn spec(entry: &'static str, norm: Norm, accumulate: bool, tuning: &Tuning) -> KernelSpec {
-    let [threads_per_row, team] = row_constants(tuning.threads_per_row);
+    let [threads_per_row, row_per_workgroup] = row_constants(tuning.threads_per_row);
     let Norm { width, heads, q_heads, normed, .. } = norm;
     KernelSpec::new(
         "rmsnorm.wgsl",
         entry,
         &[
             threads_per_row,
-            team,
+            row_per_workgroup,
             ("WIDTH", width),
             vec4_constant(width),
             ("HEADS", heads),
@@ -94,7 +94,7 @@ pub fn backward(plan: &mut PlanBuilder, norm: Norm, b: Backward, rows: Extent) {
     });
     let Some(dw) = b.dw else { return };
 
-    // Blocks are counted for the planned maximum: a block past the live rows sums nothing and writes zeros.
+    // The number of blocks is that of the planned rows: a block past the live rows writes zeros.
     let blocks = rows.max().div_ceil(BLOCK);
     let sets = norm.sets();
     let size = Extent::fixed(blocks * sets * vecs(norm.width));

@@ -4,22 +4,22 @@ use super::cached_attention::SLOT_WORDS;
 use super::{elements, vec4_constant, vecs};
 use crate::gpu::{Dispatch, Extent, KernelSpec, Param, PlanBuilder, Tensor};
 
-/// Where a token's position is found in the positions tensor.
+/// The layout of the positions tensor.
 #[derive(Clone, Copy, Debug)]
 pub enum Positions {
-    /// `[T]`: one word a token.
+    /// `[T]`: one word per token.
     Plain,
-    /// `[T]` of [`KvSlot`](super::cached_attention::KvSlot), whose second word it is.
+    /// `[T]` of [`KvSlot`](super::cached_attention::KvSlot), whose second word is the position.
     Slot,
 }
 
-/// Heads of the fused `[T, heads, head_dim]` tensor, and how many of them (q and k) turn.
+/// The heads of the fused `[T, heads, head_dim]` tensor, and how many of them (q and k) are rotated.
 #[derive(Clone, Copy, Debug)]
 pub struct Rotation {
     pub heads: u32,
     pub rotated: u32,
     pub head_dim: u32,
-    /// Backward: turn back.
+    /// Rotates by the opposite angle.
     pub backward: bool,
 }
 

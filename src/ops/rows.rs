@@ -1,9 +1,9 @@
-//! Rows that carry loss: picked out, and their gradients handed back (`shaders/rows.wgsl`).
+//! The rows that carry loss: gathered from all tokens, and their gradients scattered (`shaders/rows.wgsl`).
 
 use super::{elements, vec4_constant, vecs};
 use crate::gpu::{Dispatch, Extent, KernelSpec, Param, PlanBuilder, Tensor};
 
-/// In the map of [`scatter`]: this token has no row.
+/// In `row_of` of [`scatter`]: this token has no row.
 pub const NO_ROW: u32 = u32::MAX;
 
 fn spec(entry: &'static str, width: u32) -> KernelSpec {

@@ -14,44 +14,44 @@ pub struct Sampling {
     pub top_k: RunParam,
     /// The two words of the run's random key.
     pub key: [RunParam; 2],
-    /// Rows that top-k or top-p cuts: all that are drawn for, or 0 where both are off.
+    /// Rows that top-k or top-p truncates: all rows, or 0 if both are off.
     pub truncated: RunParam,
 }
 
 /// The tensors of a batch of B rows.
 #[derive(Clone, Copy, Debug)]
 pub struct Rows {
-    /// `[count, V]`: of the rows `start .. start + count`.
+    /// `[count, V]`: the logits of the rows `start .. start + count`.
     pub logits: Tensor,
     pub start: Start,
-    /// `[B]` of [`KvSlot`](super::cached_attention::KvSlot); the position is moved on.
+    /// `[B]` of [`KvSlot`](super::cached_attention::KvSlot); the position is advanced.
     pub slots: Tensor,
-    /// `[B]`: the tokens drawn, input of the next step.
+    /// `[B]`: the tokens drawn, which are the input of the next step.
     pub ids: Tensor,
-    /// `[B, 2]`: random stream of the row, and how many tokens it has drawn; the count is moved on.
+    /// `[B, 2]`: random stream of the row, and how many tokens it has drawn; the count is advanced.
     pub streams: Tensor,
-    /// `[B, history, 2]`: the last tokens drawn and the bits of their log-probs; number n of a row is at n % history.
+    /// `[B, history, 2]`: the last tokens drawn and the bits of their log-probabilities; draw n of a row is at n % history.
     pub drawn: Tensor,
     pub count: Extent,
     pub vocab: u32,
     pub history: u32,
 }
 
-/// The first row that is drawn for.
+/// The first row of the logits.
 #[derive(Clone, Copy, Debug)]
 pub enum Start {
     First,
     Row(RunParam),
 }
 
-/// Times that each kernel walks the vocabulary, at most: the bisection takes 32 steps for top-k and for top-p.
-const WALKS: [(&str, u32); 2] = [("threshold", 66), ("next", 4)];
+/// Passes of each kernel over the vocabulary, at most: the bisection makes 32 for top-k and 32 for top-p.
+const PASSES: [(&str, u32); 2] = [("threshold", 66), ("next", 4)];
 
 fn spec(entry: &'static str, threads_per_row: u32) -> KernelSpec {
     KernelSpec::new("sample.wgsl", entry, &row_constants(threads_per_row))
 }
 
-/// Draws one token a row and appends it to the row's history.
+/// Draws one token per row and appends it to the row's history.
 pub fn next(plan: &mut PlanBuilder, rows: Rows, s: Sampling) {
     let start = match rows.start {
         Start::First => Param::U(0),
@@ -72,15 +72,15 @@ pub fn next(plan: &mut PlanBuilder, rows: Rows, s: Sampling) {
     ];
     let thresholds = plan.scratch("sampling thresholds", rows.count.max() as usize);
     let drawn = [rows.slots, rows.ids, rows.streams, rows.drawn];
-    for ((entry, walks), work) in WALKS.into_iter().zip([truncated, rows.count]) {
-        let threads_per_row = threads_per_row(plan.tuning(), rows.vocab, walks);
+    for ((entry, passes), work) in PASSES.into_iter().zip([truncated, rows.count]) {
+        let threads_per_row = threads_per_row(plan.tuning(), rows.vocab, passes);
         let own: &[Tensor] = if entry == "next" { &drawn } else { &[] };
         plan.dispatch(Dispatch {
             kernel: spec(entry, threads_per_row),
             tensors: &[&[rows.logits, thresholds], own].concat(),
             words: &words,
             grid: row_grid(work, threads_per_row),
-            flops: u64::from(rows.vocab) * 2 * u64::from(walks),
+            flops: u64::from(rows.vocab) * 2 * u64::from(passes),
             work,
         });
     }
@@ -89,6 +89,6 @@ pub fn next(plan: &mut PlanBuilder, rows: Rows, s: Sampling) {
 pub(super) fn variants(tuning: &Tuning) -> Vec<KernelSpec> {
     [tuning.threads_per_row, 64, 256]
         .iter()
-        .flat_map(|threads_per_row| WALKS.map(|(entry, _)| spec(entry, *threads_per_row)))
+        .flat_map(|threads_per_row| PASSES.map(|(entry, _)| spec(entry, *threads_per_row)))
         .collect()
 }

@@ -1,23 +1,23 @@
-//! The one name for how the values of a weight matrix are stored: in files, in bundles, on the GPU and in kernels.
+//! The dtype of a weight matrix: in files, in bundles, on the GPU and in kernels.
 //!
-//! What `config.json` and safetensors call it is in `model::dtype`, how blocks become words in `model::quantised`.
+//! The names in `config.json` and safetensors are in `model::dtype`, the packing of blocks in `model::quantised`.
 
 use crate::words::UnknownWord;
 
-/// Values of a row that are packed as one, and that share a scale where there is one.
+/// Values of a row that are packed together, and that share a scale if the matrix is quantised.
 pub const BLOCK: usize = 32;
 
 /// How the values of a matrix are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum WeightDtype {
-    /// One value a word.
+    /// One value per word.
     #[default]
     F32,
-    /// Two values a word, the first in the low half.
+    /// Two values per word, the first in the low half.
     F16,
     /// Likewise.
     Bf16,
-    /// Codes of 8 bits with a scale a block, as `model::quantised` writes them.
+    /// Codes of 8 bits with a scale per block, as `model::quantised` writes them.
     Q8,
     /// The same with 4 bits.
     Q4,
@@ -26,7 +26,7 @@ pub enum WeightDtype {
 impl WeightDtype {
     /// All of them.
     pub const ALL: [WeightDtype; 5] = [WeightDtype::F32, WeightDtype::F16, WeightDtype::Bf16, WeightDtype::Q8, WeightDtype::Q4];
-    /// Those that kernels read with texts of their own.
+    /// The dtypes that kernels read packed.
     pub const PACKED: [WeightDtype; 4] = [WeightDtype::Q8, WeightDtype::Q4, WeightDtype::Bf16, WeightDtype::F16];
 
     /// The name in flags, settings, manifests and messages.
@@ -55,7 +55,7 @@ impl WeightDtype {
         }
     }
 
-    /// The length of a row is a multiple of this wherever kernels read it.
+    /// The length of a row in kernels is a multiple of this.
     pub fn block(self) -> usize {
         if self == WeightDtype::F32 { 1 } else { BLOCK }
     }
@@ -70,7 +70,7 @@ impl WeightDtype {
         if self.is_quantised() { WeightDtype::F32 } else { self }
     }
 
-    /// The constants of `shaders/lib/codes.wgsl`, which knows all but f32.
+    /// The constants of `shaders/lib/packing.wgsl`, which unpacks all dtypes except f32.
     pub(super) fn constants(self) -> [(&'static str, u32); 2] {
         let name = match self {
             WeightDtype::F32 => "F32",

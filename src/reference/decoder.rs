@@ -18,7 +18,7 @@ use super::attention::Attended;
 use super::batch::Batch;
 use super::embedding::{gather, scatter_add};
 use super::matmul::{add_scaled, linear, linear_db, linear_dw, linear_dx};
-use super::norm::{rms_norm, rms_norm_backward};
+use super::rmsnorm::{rms_norm, rms_norm_backward};
 use super::rope::Tables;
 use super::spec::{Gradients, Spec, Weights, layer_name};
 use super::swiglu::{swiglu, swiglu_backward};

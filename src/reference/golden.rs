@@ -7,8 +7,8 @@ use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
 use super::check::assert_close;
-use super::loss::{Loss, Score, cross_entropy, expected_full, expected_renormalised, log_softmax};
-use super::loss::{squared_error_full, squared_error_renormalised};
+use super::loss_head::{Loss, Score, cross_entropy, expected_full, expected_renormalised, log_softmax};
+use super::loss_head::{squared_error_full, squared_error_renormalised};
 use super::rope::{Llama3Scaling, default_inv_freq};
 use super::sample::greedy;
 use super::*;

@@ -1,40 +1,45 @@
 //! The executable specification: every operation of a decoder-only transformer, and the decoder itself, as plain `f64`
-//! loops, forward and backward. The WGSL kernels are held against these functions by the tests and by `jurist doctor`.
+//! loops, forward and backward. The tests and `jurist doctor` compare the WGSL kernels with these functions.
 //!
-//! Nothing here is fast and nothing is clever: a formula, and the loop that computes it. Read it in the order in which a
-//! token travels:
+//! Nothing here is fast and nothing is clever: a formula, and the loop that computes it. `shaders/x.wgsl` and `ops/x.rs` are
+//! specified in `reference/x.rs`. Read the files in the order in which a token travels:
 //!
-//! | file          | forward                                          | backward needs                          |
-//! |---------------|--------------------------------------------------|-----------------------------------------|
-//! | [`embedding`] | `x = E[id]`                                      | the ids                                 |
-//! | [`norm`]      | y = w · x / rms(x)                               | x                                       |
-//! | [`matmul`]    | y = x Wᵀ + b                                     | x for dW, W for dx                      |
-//! | [`quantised`] | W from codes and scales                         | nothing: packed weights stay as they are |
-//! | [`rope`]      | rotates pairs of q and k by position             | nothing: the inverse rotation           |
-//! | [`attention`] | softmax(q kᵀ/√d) v over the keys a token may see | q, k, v, out, and one log-sum-exp a row |
-//! | [`swiglu`]    | silu(gate) · up                                  | gate and up                             |
-//! | [`decoder`]   | all of the above, layer by layer                 | the activations kept in its `Trace`     |
-//! | [`loss`]      | losses of one row of logits                      | the logits                              |
-//! | [`optim`]     | gradient clipping and AdamW                      |                                         |
-//! | [`sample`]    | a token drawn from a row of logits               |                                         |
+//! | file             | forward                                          | backward needs                            |
+//! |------------------|--------------------------------------------------|-------------------------------------------|
+//! | [`embedding`]    | `x = E[id]`                                      | the ids                                   |
+//! | [`rmsnorm`]      | y = w · x / rms(x)                               | x                                         |
+//! | [`matmul`]       | y = x Wᵀ + b                                     | x for dW, W for dx                        |
+//! | [`matmul_packed`] | W from codes and scales                         | nothing: packed weights are frozen        |
+//! | [`dropout`]      | y = mask · x / (1 - p)                           | nothing: the mask is drawn again          |
+//! | [`rope`]         | rotates pairs of q and k by position             | nothing: the inverse rotation             |
+//! | [`attention`]    | softmax(q kᵀ/√d) v over the keys a token may see | q, k, v, out, and one log-sum-exp per row |
+//! | [`swiglu`]       | silu(gate) · up                                  | gate and up                               |
+//! | [`decoder`]      | all of the above, layer by layer                 | the activations kept in its `Trace`       |
+//! | [`loss_head`]    | losses of one row of logits                      | the logits                                |
+//! | [`grad_norm`]    | gradient clipping                                |                                           |
+//! | [`adamw`]        | the update of a weight                           |                                           |
+//! | [`sample`]       | a token drawn from a row of logits               |                                           |
 //!
 //! # Conventions
 //!
 //! - Matrices are row-major slices; `[T, H]` means T rows of H numbers. Weights are `[outputs, inputs]`, as in PyTorch.
 //! - `d` before a name is the derivative of the (scalar) loss by that quantity: `dx` = dL/dx, of the same shape as `x`.
-//! - Backward functions *return* gradients; who has several uses of one input adds them up (the chain rule's sum over paths).
+//! - Backward functions *return* gradients. A caller that uses one input several times adds the gradients up (the chain rule's
+//!   sum over paths).
 //! - The operations trust shapes, token ids and row indices, and panic on wrong ones. [`decoder::forward`] and
 //!   [`decoder::backward`] take foreign input and check it first: a bad batch ends in an [`Error`], not in a panic.
 
+pub mod adamw;
 pub mod attention;
 pub mod batch;
 pub mod decoder;
+pub mod dropout;
 pub mod embedding;
-pub mod loss;
+pub mod grad_norm;
+pub mod loss_head;
 pub mod matmul;
-pub mod norm;
-pub mod optim;
-pub mod quantised;
+pub mod matmul_packed;
+pub mod rmsnorm;
 pub mod rope;
 pub mod sample;
 pub mod spec;

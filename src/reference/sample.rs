@@ -11,7 +11,8 @@
 //! those of the policy that is differentiated (all of p) and of the policy that was sampled (p renormalised over B).
 
 use super::attention::log_sum_exp;
-use super::loss::log_softmax;
+use super::loss_head::log_softmax;
+use crate::random::threefry2x32;
 
 /// How a token is drawn.
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +75,11 @@ impl Sampling {
         }
         (0..log_p.len()).filter(|&j| log_p[j] >= threshold).collect()
     }
+}
+
+/// The uniform number in [0, 1) of a counter, with 24 bits of Threefry-2x32.
+pub fn uniform(key: [u32; 2], counter: [u32; 2]) -> f64 {
+    f64::from(threefry2x32(key, counter)[0] >> 8) / f64::from(1 << 24)
 }
 
 /// The token with the largest logit; of several, the first.

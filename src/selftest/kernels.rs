@@ -1,27 +1,35 @@
-//! Every operation, forward and backward, on one adapter against the `f64` loops of `reference`.
+//! Every operation, forward and backward, on one adapter, compared with the `f64` loops of `reference`.
 //!
-//! The checks run as in real use: with the adapter's own tuning and unchecked shaders. Their shapes are awkward on purpose
-//! (tails in every direction, one row, grouped heads 7:1, a prime vocabulary, fewer live rows than planned); gradients flow
-//! in from random numbers, and what is accumulated does not start at zero. The tests run the same checks at more shapes.
+//! The checks run as in real use: with the adapter's own tuning and unchecked shaders. Their shapes are awkward on purpose:
+//! tails in every direction, one row, grouped heads 7:1, a prime vocabulary, fewer live rows than planned. The incoming gradients
+//! are random, and accumulated outputs do not start at zero. The tests run the same checks at more shapes.
 
+pub mod adamw;
 pub mod attention;
-pub mod linear;
-pub mod loss;
-pub mod matrix;
-pub mod optim;
-pub mod pointwise;
+pub mod cached_attention;
+pub mod dropout;
+pub mod embedding;
+pub mod grad_norm;
+pub mod loss_head;
+pub mod matmul;
+pub mod matmul_packed;
+pub mod rmsnorm;
+pub mod rope;
+pub mod rows;
 pub mod sample;
+pub mod swiglu;
+pub mod threefry;
 
 use super::Report;
 use super::rig::{Rig, UNTOUCHED};
 use crate::gpu::{Gpu, GpuError, Tuning};
 
-/// How much a forward result may be off, relative to its tensor's largest entry.
+/// The tolerance of a forward result, relative to its tensor's largest entry.
 pub const FORWARD: f64 = 5e-5;
-/// How much a gradient may be off.
+/// The tolerance of a gradient, likewise.
 pub const BACKWARD: f64 = 2e-4;
 
-/// Where operations are tried: a device, the shape of its kernels, and what has been found.
+/// A device to check operations on, the tuning of its kernels, the tolerances, and the findings so far.
 pub struct Bench {
     pub gpu: Gpu,
     pub tuning: Tuning,
@@ -40,27 +48,27 @@ impl Bench {
         Rig::new(&self.tuning)
     }
 
-    /// A result: relative to the largest expected entry.
+    /// Compares a result, relative to the largest expected entry.
     pub fn result(&mut self, operation: &str, what: &str, found: &[f64], expected: &[f64]) {
         self.report.compare_relative(operation, what, found, expected, self.forward);
     }
 
-    /// A gradient: likewise, with the gradients' tolerance.
+    /// Compares a gradient, likewise, with the gradients' tolerance.
     pub fn gradient(&mut self, operation: &str, what: &str, found: &[f64], expected: &[f64]) {
         self.report.compare_relative(operation, what, found, expected, self.backward);
     }
 
-    /// A copy, a sum of few numbers, or something else without rounding.
+    /// Compares values that have no rounding, such as copies.
     pub fn exact(&mut self, operation: &str, what: &str, found: &[f64], expected: &[f64]) {
         self.report.compare(operation, what, found, expected, 0.0);
     }
 
-    /// A yes-or-no question.
+    /// Checks that something is true.
     pub fn holds(&mut self, operation: &str, what: &str, truth: bool) {
         self.report.add(operation, what, if truth { 0.0 } else { f64::INFINITY }, 0.0);
     }
 
-    /// Compares the first, live part of a tensor, and holds the rest to what it was before.
+    /// Compares the first, live part of a tensor, and checks that the rest is untouched.
     pub fn live_result(&mut self, operation: &str, what: &str, found: &[f64], expected: &[f64]) {
         let live = expected.len().min(found.len());
         self.result(operation, what, &found[..live], expected);
@@ -87,7 +95,7 @@ impl Bench {
         }
     }
 
-    /// A check that could not be made, because the device refused, is a failed one.
+    /// Reports a device error as a failed check.
     pub(super) fn settle(&mut self, operation: &str, outcome: Result<(), GpuError>) {
         if let Err(e) = outcome {
             self.report.add(operation, &e.to_string(), f64::INFINITY, 0.0);
@@ -95,17 +103,17 @@ impl Bench {
     }
 }
 
-/// Checks every operation on `gpu`: one finding an operation and direction. A kernel that does not compile, or that the
-/// device rejects, is a finding too; after a lost device the list ends there.
+/// Checks every operation on `gpu`: one finding per operation and direction. A kernel that does not compile, or that the device
+/// rejects, is a finding too. After a lost device the list ends.
 ///
 /// # Errors
 /// A device that had already failed before.
 pub async fn kernels(gpu: &Gpu) -> Result<Report, GpuError> {
     gpu.check()?;
     let mut b = Bench::new(gpu);
-    for room in Room::ALL {
-        let outcome = room.check(&mut b).await;
-        b.settle(room.name(), outcome);
+    for operation in Operation::ALL {
+        let outcome = operation.check(&mut b).await;
+        b.settle(operation.name(), outcome);
         if gpu.check().is_err() {
             break;
         }
@@ -113,76 +121,83 @@ pub async fn kernels(gpu: &Gpu) -> Result<Report, GpuError> {
     Ok(b.report)
 }
 
-/// The files of this folder, in the order in which a token meets them.
+/// The operations, in the order in which a token meets them.
 #[derive(Clone, Copy)]
-enum Room {
+enum Operation {
     Embedding,
-    Norm,
-    Linear,
-    Matrix,
+    Rows,
+    RmsNorm,
+    Matmul,
+    MatmulPacked,
+    Dropout,
     Rope,
     Attention,
+    CachedAttention,
     Swiglu,
-    Loss,
-    Optimiser,
-    Sampling,
+    LossHead,
+    GradNorm,
+    AdamW,
+    Threefry,
+    Sample,
 }
 
-impl Room {
-    const ALL: [Room; 10] = [
-        Room::Embedding,
-        Room::Norm,
-        Room::Linear,
-        Room::Matrix,
-        Room::Rope,
-        Room::Attention,
-        Room::Swiglu,
-        Room::Loss,
-        Room::Optimiser,
-        Room::Sampling,
+impl Operation {
+    const ALL: [Operation; 15] = [
+        Operation::Embedding,
+        Operation::Rows,
+        Operation::RmsNorm,
+        Operation::Matmul,
+        Operation::MatmulPacked,
+        Operation::Dropout,
+        Operation::Rope,
+        Operation::Attention,
+        Operation::CachedAttention,
+        Operation::Swiglu,
+        Operation::LossHead,
+        Operation::GradNorm,
+        Operation::AdamW,
+        Operation::Threefry,
+        Operation::Sample,
     ];
 
-    /// The operation that a device error is noted under.
+    /// The name under which a device error is reported.
     fn name(self) -> &'static str {
         match self {
-            Room::Embedding => "embedding",
-            Room::Norm => "rmsnorm",
-            Room::Linear => "matmul",
-            Room::Matrix => "matmul nt q8",
-            Room::Rope => "rope",
-            Room::Attention => "attention",
-            Room::Swiglu => "swiglu",
-            Room::Loss => "loss head",
-            Room::Optimiser => "adamw",
-            Room::Sampling => "sample",
+            Operation::Embedding => "embedding",
+            Operation::Rows => "rows gather",
+            Operation::RmsNorm => "rmsnorm",
+            Operation::Matmul => "matmul",
+            Operation::MatmulPacked => "matmul nt q8",
+            Operation::Dropout => "dropout",
+            Operation::Rope => "rope",
+            Operation::Attention => "attention",
+            Operation::CachedAttention => "cached attention",
+            Operation::Swiglu => "swiglu",
+            Operation::LossHead => "loss head",
+            Operation::GradNorm => "gradient norm",
+            Operation::AdamW => "adamw",
+            Operation::Threefry => "threefry",
+            Operation::Sample => "sample",
         }
     }
 
     async fn check(self, b: &mut Bench) -> Result<(), GpuError> {
         match self {
-            Room::Embedding => {
-                pointwise::embedding(b, 7, 6).await?;
-                pointwise::embedding(b, 7, 8).await?;
-                pointwise::rows(b, &[6, 0, 3], 5).await?;
-                pointwise::rows(b, &[6, 0, 3], 8).await
-            }
-            Room::Norm => linear::norms(b).await,
-            Room::Linear => linear::products(b).await,
-            Room::Matrix => matrix::all(b).await,
-            Room::Rope => pointwise::rotations(b).await,
-            Room::Attention => attention::layers(b).await,
-            Room::Swiglu => pointwise::swiglu(b, 9, 7, 13).await,
-            Room::Loss => loss::heads(b).await,
-            Room::Optimiser => {
-                optim::steps(b, 1.0).await?;
-                optim::bad_gradients(b).await?;
-                optim::extreme_norms(b).await
-            }
-            Room::Sampling => {
-                pointwise::threefry(b).await?;
-                sample::greedy(b).await?;
-                sample::draws(b, 131, 40).await
-            }
+            Operation::Embedding => embedding::checks(b).await,
+            Operation::Rows => rows::checks(b).await,
+            Operation::RmsNorm => rmsnorm::checks(b).await,
+            Operation::Matmul => matmul::checks(b).await,
+            Operation::MatmulPacked => matmul_packed::checks(b).await,
+            Operation::Dropout => dropout::checks(b).await,
+            Operation::Rope => rope::checks(b).await,
+            Operation::Attention => attention::checks(b).await,
+            Operation::CachedAttention => cached_attention::checks(b).await,
+            Operation::Swiglu => swiglu::checks(b).await,
+            Operation::LossHead => loss_head::checks(b).await,
+            Operation::GradNorm => grad_norm::checks(b).await,
+            Operation::AdamW => adamw::checks(b).await,
+            Operation::Threefry => threefry::checks(b).await,
+            Operation::Sample => sample::checks(b).await,
         }
     }
 }

@@ -1,9 +1,10 @@
-//! Does this adapter compute what it should? Every operation against the f64 loops of `reference`, and [`open`], which leaves
-//! out the optional kernels that fail there.
+//! Checks that an adapter computes every operation as the f64 loops of `reference` do, and [`open`], which leaves out the optional
+//! kernels that fail.
 
 pub mod kernels;
 mod report;
 pub mod rig;
+pub mod stored;
 mod variants;
 
 pub use kernels::kernels;

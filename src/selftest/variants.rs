@@ -1,29 +1,29 @@
-//! Which optional kernels an adapter may use: each is tried before the work begins, on small awkward shapes and against the
-//! `f64` reference. One that fails is left out, so that a driver that miscompiles it costs speed and nothing else.
+//! The optional kernels that an adapter may use. Each is tried before the work begins, on small awkward shapes, and compared with
+//! the `f64` reference. A kernel that fails is left out, so that a driver that miscompiles it costs only speed.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
 use super::Finding;
-use super::kernels::linear::Operand;
-use super::kernels::{Bench, attention, linear};
+use super::kernels::matmul::Operand;
+use super::kernels::{Bench, attention, cached_attention, matmul};
 use crate::gpu::{Gpu, GpuError, GpuOptions, Kernels, Tuning, Variant};
 use crate::ops::attention::Heads;
 use crate::ops::matmul::Layout;
 
-/// What a GPU is opened for.
+/// The work that a GPU is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Work {
-    /// Forward only: products of other layouts are not tried.
+    /// Forward only: the products of the backward pass are not tried.
     Judging,
     Training,
 }
 
-/// How a variant did.
+/// The result of a variant's checks.
 #[derive(Clone, Debug)]
 pub struct Verdict {
     pub variant: Variant,
-    /// Its worst check, measured by the tolerance.
+    /// The worst check, in units of its tolerance.
     pub worst: Finding,
 }
 
@@ -47,7 +47,7 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Opens a GPU for `work` without the optional kernels that do not compute there what they should, and says how each did.
+/// Opens a GPU for `work` without the optional kernels that fail their checks there, and returns the verdict on each.
 ///
 /// # Errors
 /// As [`Gpu::open_untested`].
@@ -66,7 +66,7 @@ pub async fn open(options: &GpuOptions, work: Work) -> Result<(Gpu, Vec<Verdict>
             }
             verdicts.push(verdict);
             if gpu.check().is_err() {
-                // A refused shader or a lost device taints all that follows: another device, without this variant.
+                // After a refused shader or a lost device nothing else runs: open another device, without this variant.
                 options.kernels = Kernels::Only(tuning.without(variant).variants);
                 continue 'device;
             }
@@ -77,7 +77,7 @@ pub async fn open(options: &GpuOptions, work: Work) -> Result<(Gpu, Vec<Verdict>
 
 /// The worst finding of one variant's checks.
 async fn attempt(gpu: &Gpu, variant: Variant, work: Work) -> Finding {
-    // Caches of the checks are short: they are split all the same.
+    // The caches of the checks are short; a small part size splits them nevertheless.
     let tuning = Tuning { variants: BTreeSet::from([variant]), cache_part: 4, ..gpu.tuning().clone() };
     let mut b = Bench { tuning, ..Bench::new(gpu) };
     let outcome = match variant {
@@ -93,11 +93,11 @@ async fn attempt(gpu: &Gpu, variant: Variant, work: Work) -> Finding {
 /// The lowest tile with every epilogue, and the tallest of each layout as a training step uses it.
 async fn products(b: &mut Bench, work: Work) -> Result<(), GpuError> {
     let lowest = if b.tuning.has(Variant::MatmulCooperative) { [33, 36, 12] } else { [6, 36, 12] };
-    linear::product(b, Layout::Nt, lowest, Operand::CHUNKS).await?;
-    linear::product_with(b, Layout::Nt, [68, 228, 12], Operand::CHUNKS, &["write"]).await?;
+    matmul::product(b, Layout::Nt, lowest, Operand::CHUNKS).await?;
+    matmul::product_with(b, Layout::Nt, [68, 228, 12], Operand::CHUNKS, &["write"]).await?;
     if work == Work::Training {
-        linear::product_with(b, Layout::Nn, [68, 228, 12], Operand::WINDOWS, &["write"]).await?;
-        linear::product_with(b, Layout::Tn, [68, 228, 13], Operand::WINDOWS, &["accumulate"]).await?;
+        matmul::product_with(b, Layout::Nn, [68, 228, 12], Operand::WINDOWS, &["write"]).await?;
+        matmul::product_with(b, Layout::Tn, [68, 228, 13], Operand::WINDOWS, &["accumulate"]).await?;
     }
     Ok(())
 }
@@ -115,6 +115,6 @@ async fn layers(b: &mut Bench) -> Result<(), GpuError> {
 }
 
 async fn caches(b: &mut Bench) -> Result<(), GpuError> {
-    attention::cached(b, &Heads { heads: 6, kv_heads: 2, head_dim: 8, window: Some(6) }).await?;
-    attention::cached(b, &Heads { heads: 2, kv_heads: 1, head_dim: 80, window: None }).await
+    cached_attention::cached(b, &Heads { heads: 6, kv_heads: 2, head_dim: 8, window: Some(6) }).await?;
+    cached_attention::cached(b, &Heads { heads: 2, kv_heads: 1, head_dim: 80, window: None }).await
 }

@@ -221,6 +221,38 @@ fn nothing_is_forgotten() {
     assert_none(&absent.map(|(room, _)| format!("ARCHITECTURE.md:1: says nothing of `{room}`")).collect::<Vec<_>>());
 }
 
+/// One name, four files: an operation with a shader has `src/ops/x.rs`, `shaders/x.wgsl`, `src/reference/x.rs` and
+/// `tests/gpu/kernels/x.rs`. A shader is named after its operation, or is a variant of it: `x_variant.wgsl`.
+#[test]
+fn an_operation_has_one_name() {
+    const EXCEPTIONS: &[(&str, &str)] = &[
+        ("src/reference/rows.rs", "gather and scatter are those of embedding.rs"),
+        ("src/reference/cached_attention.rs", "a cache changes nothing that attention.rs computes"),
+        ("src/reference/ceilings.rs", "kernels of the bench, which no model runs"),
+        ("tests/gpu/kernels/ceilings.rs", "kernels of the bench, which no model runs"),
+        ("src/ops/unpack.rs", "a part of matmul_packed.rs"),
+    ];
+    let names = |folder: &str, ending: &str| -> BTreeSet<String> {
+        let end = format!(".{ending}");
+        let direct =
+            |path: String| path[folder.len() + 1..].strip_suffix(&end).filter(|name| !name.contains('/')).map(str::to_string);
+        files(folder, ending).into_keys().filter_map(direct).collect()
+    };
+    let (ops, shaders) = (names("src/ops", "rs"), names("shaders", "wgsl"));
+    let mut expected = BTreeSet::new();
+    for shader in &shaders {
+        let of = ops.iter().find(|op| *op == shader || shader.strip_prefix(*op).is_some_and(|rest| rest.starts_with('_')));
+        expected.insert(format!("src/ops/{}.rs", of.unwrap_or(shader)));
+    }
+    for op in shaders.intersection(&ops) {
+        expected.extend([format!("src/reference/{op}.rs"), format!("tests/gpu/kernels/{op}.rs")]);
+    }
+    let absent = |path: &String| !Path::new(env!("CARGO_MANIFEST_DIR")).join(path).exists();
+    let absent: BTreeSet<String> = expected.into_iter().filter(absent).collect();
+    let excused: BTreeSet<String> = EXCEPTIONS.iter().map(|(path, _)| path.to_string()).collect();
+    assert_eq!(absent, excused, "left: files that are absent; right: the exceptions");
+}
+
 /// The rules themselves, on a house with one fault of each kind.
 #[test]
 fn faults_are_found_where_they_are() {

@@ -1,13 +1,13 @@
-//! Every shader variant assembles, validates and translates to every back end that wgpu has, and stays within WebGPU's
-//! default limits. Needs no GPU.
+//! Every shader variant assembles, validates, translates to every back end that wgpu has, and stays within WebGPU's default
+//! limits. Every shader names its reference. Needs no GPU.
 
 use std::collections::BTreeSet;
 
-use jurist::gpu::{KernelSpec, SHADERS, assemble};
+use jurist::gpu::{Bindings, KernelSpec, SHADERS, assemble};
 use jurist::ops::catalogue;
 use naga::proc::BoundsCheckPolicies;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
-use naga::{AddressSpace, Module, ShaderStage};
+use naga::{AddressSpace, Module, ShaderStage, StorageAccess, TypeInner};
 
 const STORAGE_BUFFERS: usize = 8;
 const INVOCATIONS: u32 = 256;
@@ -33,7 +33,7 @@ fn every_variant_validates_within_the_default_limits() {
         assert_eq!(entries, [spec.entry], "{spec}: only its own entry point is left in the text");
 
         let size: u32 = module.entry_points[0].workgroup_size.iter().product();
-        assert!(size <= INVOCATIONS, "{spec}: {size} threads a workgroup");
+        assert!(size <= INVOCATIONS, "{spec}: {size} threads per workgroup");
 
         let of = |space: fn(&AddressSpace) -> bool| module.global_variables.iter().filter(move |(_, v)| space(&v.space));
         let storages = of(|s| matches!(s, AddressSpace::Storage { .. })).count();
@@ -98,6 +98,31 @@ fn every_variant_translates_to_every_back_end() {
     }
 }
 
+/// The bindings that `gpu` finds in the text are those that naga finds: binding 0 is `Params`, of 32-bit words without padding,
+/// and the storage bindings follow without a gap.
+#[test]
+fn bindings_are_those_of_naga() {
+    for spec in catalogue() {
+        let (module, _) = validated(&spec);
+        let mut bindings: Vec<_> = module.global_variables.iter().filter_map(|(_, v)| Some((v.binding?, v))).collect();
+        bindings.sort_by_key(|(at, _)| (at.group, at.binding));
+        let mut found = Bindings { read_only: Vec::new(), param_words: 0 };
+        for (expected, (at, variable)) in bindings.iter().enumerate() {
+            assert_eq!((at.group, at.binding), (0, expected as u32), "{spec}: bindings have a gap");
+            let inner = &module.types[variable.ty].inner;
+            match (variable.space, inner) {
+                (AddressSpace::Uniform, TypeInner::Struct { members, span }) => {
+                    assert_eq!((expected, *span), (0, 4 * members.len() as u32), "{spec}: Params");
+                    found.param_words = members.len();
+                }
+                (AddressSpace::Storage { access }, _) => found.read_only.push(!access.contains(StorageAccess::STORE)),
+                other => panic!("{spec}: binding {expected} is {other:?}"),
+            }
+        }
+        assert_eq!(assemble(&spec).map(|text| Bindings::of(&text)).unwrap_or_else(|e| panic!("{e}")), found, "{spec}");
+    }
+}
+
 /// A kernel outside the catalogue would be compiled by no test.
 #[test]
 fn the_catalogue_holds_every_entry_point() {
@@ -108,6 +133,21 @@ fn the_catalogue_holds_every_entry_point() {
         for entry in entries {
             assert!(known.contains(&(file, entry)), "{file}: {entry} is in no variant of ops::catalogue()");
         }
+    }
+}
+
+/// The header of a shader names its plain loops in Rust: `// Reference  src/reference/x.rs`.
+#[test]
+fn every_shader_names_its_reference() {
+    // The kernels of `jurist bench` compute nothing that a model needs.
+    for (file, text) in SHADERS.iter().filter(|(file, _)| !file.starts_with("lib/") && *file != "ceilings.wgsl") {
+        let reference = text.lines().find_map(|line| line.strip_prefix("// Reference  "));
+        let reference = reference.unwrap_or_else(|| panic!("shaders/{file} has no line `// Reference  src/reference/…`"));
+        for path in reference.split([' ', ',']).filter(|word| word.ends_with(".rs")) {
+            let exists = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path).is_file();
+            assert!(exists, "shaders/{file} names {path}, which is not a file");
+        }
+        assert!(reference.contains(".rs"), "shaders/{file}: {reference}");
     }
 }
 

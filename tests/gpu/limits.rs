@@ -7,7 +7,7 @@ use jurist::ops::matmul::{self, Epilogue};
 use jurist::ops::matrix::Matrix;
 use jurist::ops::rmsnorm::{self, Norm};
 use jurist::ops::{embedding, swiglu};
-use jurist::reference::{Batch, attention as attention_spec, matmul as matmul_spec, norm as norm_spec, swiglu as swiglu_spec};
+use jurist::reference::{Batch, attention as attention_spec, matmul as matmul_spec, rmsnorm as norm_spec, swiglu as swiglu_spec};
 
 const MIB: usize = 1 << 20;
 

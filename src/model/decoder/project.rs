@@ -111,7 +111,7 @@ impl Recorder<'_> {
             None => x,
             Some(dropout) => {
                 let dropped = plan.scratch("adapter input after dropout", words(p.tokens, p.inputs));
-                dropout::thin(plan, dropout, x, dropped, p.tokens.times(p.inputs), false);
+                dropout::apply(plan, dropout, x, dropped, p.tokens.times(p.inputs), false);
                 dropped
             }
         };
@@ -229,7 +229,7 @@ impl Recorder<'_> {
         let a = adapter.set.matrix(plan, group.a);
         matmul::backward_input_between(plan, du, &a, View::of(dinput, p.inputs), sizes, Epilogue::Accumulate);
         if let Some(dropout) = dropout {
-            dropout::thin(plan, dropout, dinput, dx, p.tokens.times(p.inputs), true);
+            dropout::apply(plan, dropout, dinput, dx, p.tokens.times(p.inputs), true);
         }
     }
 

@@ -4,16 +4,20 @@ use super::Bench;
 use crate::gpu::{Extent, GpuError, RunParam, RunParams, Tensor};
 use crate::ops::cached_attention::KvSlot;
 use crate::ops::sample::{self, Rows, Sampling};
-use crate::random::threefry2x32;
-use crate::reference::loss::log_softmax;
-use crate::reference::sample::Sampling as Spec;
+use crate::reference::loss_head::log_softmax;
+use crate::reference::sample::{Sampling as Spec, uniform};
 use crate::selftest::rig::{Ran, random};
 
 const KEY: [u32; 2] = [0x1234_5678, 0x9abc_def0];
 /// No truncation, temperature 1.
 pub const ALL: Spec = Spec { temperature: 1.0, top_k: 0, top_p: 1.0 };
 
-/// A sampler of `rows` rows whose settings are given with each run.
+pub(super) async fn checks(b: &mut Bench) -> Result<(), GpuError> {
+    greedy(b).await?;
+    draws(b, 131, 40).await
+}
+
+/// A plan that samples one token per row; each run has settings of its own.
 pub struct Sampler {
     pub ran: Ran,
     pub slots: Tensor,
@@ -27,7 +31,7 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// `streams[r]` is the random stream of row r; row r's position is `positions[r]`.
+    /// Row r has the random stream `streams[r]` and begins at `positions[r]`.
     pub fn new(
         b: &Bench,
         logits: &[f64],
@@ -62,7 +66,7 @@ impl Sampler {
         Ok(Sampler { ran: rig.build(&b.gpu)?, slots, ids, streams: gstreams, drawn, settings, count, rows, history })
     }
 
-    /// One token a row.
+    /// One token per row.
     pub fn step(&self, s: Spec) -> Result<(), GpuError> {
         let rows = self.rows as u32;
         let cut = s.temperature > 0.0 && (s.top_k > 0 || s.top_p < 1.0);
@@ -76,7 +80,7 @@ impl Sampler {
         self.ran.plan.run(&live)
     }
 
-    /// Tokens and log-probs of each row's draws.
+    /// Tokens and log-probabilities of each row's draws.
     pub async fn history(&self) -> Result<Vec<Vec<(usize, f64)>>, GpuError> {
         let words = self.ran.read_words(self.drawn).await?;
         let pair = |w: &[u32]| (w[0] as usize, f64::from(f32::from_bits(w[1])));
@@ -84,12 +88,8 @@ impl Sampler {
     }
 }
 
-/// The uniform number of a stream at a position.
-fn uniform(stream: u32, position: u32) -> f64 {
-    f64::from(threefry2x32(KEY, [stream, position])[0] >> 8) / f64::from(1 << 24)
-}
-
-/// The first of the largest; with its log-prob; the row moves on, and the history keeps no more than it has room for.
+/// The first of the largest logits is taken, with its log-probability. The row moves on one position, and the history keeps the
+/// last tokens.
 pub async fn greedy(b: &mut Bench) -> Result<(), GpuError> {
     const OPERATION: &str = "greedy";
     let (vocab, rows) = (131, 6);
@@ -122,8 +122,8 @@ pub async fn greedy(b: &mut Bench) -> Result<(), GpuError> {
     Ok(())
 }
 
-/// Each draw is the token that the specification draws with the same uniform number, whatever is kept. At a border of
-/// two tokens' shares, rounding may choose the neighbour; two draws in all may be such.
+/// Each draw is the token that the reference draws with the same uniform number, at every truncation. Where the number lies at
+/// the border of two tokens' shares, rounding may choose the neighbour; at most two draws may do so.
 pub async fn draws(b: &mut Bench, vocab: usize, rows: usize) -> Result<(), GpuError> {
     const OPERATION: &str = "sample";
     let settings = [
@@ -137,7 +137,7 @@ pub async fn draws(b: &mut Bench, vocab: usize, rows: usize) -> Result<(), GpuEr
         Spec { top_p: 0.05, ..ALL },
         Spec { top_p: 0.6, ..ALL },
         Spec { top_p: 0.999, temperature: 0.8, ..ALL },
-        // Of the mass of the survivors: 0.5 of the mass of the 20 most likely.
+        // top-p counts the mass that top-k left: 0.5 of the mass of the 20 most likely tokens.
         Spec { top_p: 0.5, top_k: 20, temperature: 1.3 },
     ];
     let mut one = random(vocab, 7);
@@ -156,7 +156,7 @@ pub async fn draws(b: &mut Bench, vocab: usize, rows: usize) -> Result<(), GpuEr
         let log_p = log_softmax(&one.iter().map(|z| z / s.temperature).collect::<Vec<_>>());
         for (row, draws) in history.iter().enumerate() {
             let (token, found) = draws[n];
-            let u = uniform(streams[row], positions[row] + n as u32);
+            let u = uniform(KEY, [streams[row], positions[row] + n as u32]);
             let expected = s.draw(&one, u).token;
             let near = [-1e-5, 1e-5].map(|by| s.draw(&one, (u + by).clamp(0.0, 1.0 - 1e-9)).token);
             let right = token == expected || near.contains(&token);
@@ -166,6 +166,6 @@ pub async fn draws(b: &mut Bench, vocab: usize, rows: usize) -> Result<(), GpuEr
             b.result(OPERATION, &format!("log-prob, {s:?}, {vocab} tokens"), &[found, 1.0], &[expected, 1.0]);
         }
     }
-    b.holds(OPERATION, &format!("{neighbours} draws beside the specification's"), neighbours <= 2);
+    b.holds(OPERATION, &format!("{neighbours} draws beside the reference's"), neighbours <= 2);
     Ok(())
 }

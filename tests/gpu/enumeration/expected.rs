@@ -2,7 +2,7 @@
 
 use jurist::judge::{Expectation, ScoreReads};
 use jurist::model::decoder::Draw;
-use jurist::reference::{self, Batch, loss};
+use jurist::reference::{self, Batch, loss_head};
 use jurist::rollout::{Chain, Ending};
 use jurist::train::data::examples::LabelledPrompt;
 use jurist::train::objective::policy::{Completion, PolicySettings, close};
@@ -65,11 +65,11 @@ impl World {
         let mut logits = trace.logits.chunks(spec.vocab).map(<[f64]>::to_vec);
         let known = records.iter().map(|record| {
             let actions: Vec<Vec<f64>> = logits.by_ref().take(record.0.len()).collect();
-            let log_ps: Vec<f64> = record.0.iter().zip(&actions).map(|(t, z)| loss::log_softmax(z)[*t as usize]).collect();
+            let log_ps: Vec<f64> = record.0.iter().zip(&actions).map(|(t, z)| loss_head::log_softmax(z)[*t as usize]).collect();
             let paths = (0..toy.scale.len()).map(|score| toy.tokens.path(score));
             let score_rows: Vec<Vec<Vec<f64>>> = paths.clone().map(|p| logits.by_ref().take(p.len()).collect()).collect();
             let of_path = |(path, rows): (&[u32], &Vec<Vec<f64>>)| -> f64 {
-                path.iter().zip(rows).map(|(t, z)| loss::log_softmax(z)[*t as usize]).sum()
+                path.iter().zip(rows).map(|(t, z)| loss_head::log_softmax(z)[*t as usize]).sum()
             };
             Known {
                 closed: closed(record, &log_ps),
@@ -136,12 +136,12 @@ pub fn objective(
             j += p * earned;
             // d(π r) = π (r - kl) d log π + π dr.
             for (z, token) in known.actions.iter().zip(&known.closed.actions) {
-                dlogits.extend(loss::log_probability(z, &[(*token, p * (earned - settings.kl))]).gradient(z));
+                dlogits.extend(loss_head::log_probability(z, &[(*token, p * (earned - settings.kl))]).gradient(z));
             }
             let gradient = reference_slopes(toy, &settings.reward, prompt, &known.scores);
             for (score, (rows, slope)) in known.score_rows.iter().zip(gradient).enumerate() {
                 for (z, token) in rows.iter().zip(toy.tokens.path(score)) {
-                    dlogits.extend(loss::log_probability(z, &[(*token, p * slope)]).gradient(z));
+                    dlogits.extend(loss_head::log_probability(z, &[(*token, p * slope)]).gradient(z));
                 }
             }
         }

@@ -1,14 +1,13 @@
-//! Attention over packed sequences, and over a cache, against the same loops of the specification.
+//! Attention over packed sequences.
 
-use jurist::gpu::{Extent, Tuning};
+use jurist::gpu::Extent;
 use jurist::ops::attention::{self, Heads};
-use jurist::ops::cached_attention::{self, Cache, KvSlot};
 use jurist::reference::Batch;
 use jurist::selftest::kernels::attention as check;
 
 use crate::common::*;
 
-fn shapes() -> Vec<Heads> {
+pub(super) fn shapes() -> Vec<Heads> {
     let heads = |heads, kv_heads, head_dim, window| Heads { heads, kv_heads, head_dim, window };
     vec![
         heads(7, 1, 6, None),
@@ -34,7 +33,7 @@ fn batches() -> Vec<(&'static str, Batch)> {
     ]
 }
 
-/// A prompt of more than a tile with chains of more than one, and a neighbour whose prompt lies far from its second chain.
+/// A prompt and a chain of more than a tile each, and a prompt that lies far from its second chain.
 fn long_prefixes() -> Batch {
     let mut batch = Batch::default();
     batch.push_group(&[0; 37], &[&[0; 2], &[0; 45]]);
@@ -55,17 +54,6 @@ fn packed_forward_and_backward() {
     }
 }
 
-#[test]
-fn cached_equals_packed() {
-    for tuning in tunings() {
-        let mut bench = bench(tuning);
-        for h in shapes() {
-            made(check::cached(&mut bench, &h));
-        }
-        all_right(bench);
-    }
-}
-
 /// Scores near ±90: softmax must not overflow, and its gradient stays right where one key takes nearly all.
 #[test]
 fn steep_scores() {
@@ -81,80 +69,5 @@ fn steep_scores() {
         let (out, stats) = (rig.output("out", 9 * 16), rig.output("stats", 9 * 4));
         attention::forward(&mut rig.plan, &h, qkv, spans, out, stats, tokens);
         close("attention steep", &rig.run().floats(out), &expected.out, FORWARD);
-    }
-}
-
-/// A finished row that runs on past the end of its own part, or of the longest sequence, writes nothing into its neighbour's
-/// entries; its last own position is still written.
-#[test]
-fn a_full_row_does_not_spill() {
-    let h = Heads { heads: 2, kv_heads: 1, head_dim: 4, window: None };
-    // A part of 3 behind prompts of 0, 4 and 6; no sequence is longer than 8.
-    let slot = |own, position, prefix_len| KvSlot { own, position, prefix_start: 0, prefix_len };
-    for (slot, written) in [
-        (slot(2, 3, 0), None),
-        (slot(9, 7, 4), None),
-        (slot(9, 6, 4), Some(11)),
-        (slot(9, 8, 6), None),
-        (slot(9, 7, 6), Some(10)),
-    ] {
-        let mut rig = Rig::new(&software());
-        let (qkv, slots) = (rig.floats("qkv", &random(16, 1)), rig.words("slots", bytemuck::cast_slice(&[slot])));
-        let tensor = rig.output("cache", cached_attention::cache_words(&h, 14));
-        let out = rig.output("out", 8);
-        let cache = Cache { tensor, own: 3, max_length: 8 };
-        cached_attention::forward(&mut rig.plan, &h, (qkv, slots), cache, out, Extent::fixed(1));
-        let found = rig.run().floats(tensor);
-        let touched = found.chunks(8).enumerate().filter(|(_, entry)| entry.iter().any(|x| *x != UNTOUCHED)).map(|(n, _)| n);
-        assert_eq!(touched.collect::<Vec<_>>(), Vec::from_iter(written));
-    }
-}
-
-/// A cache of several parts as GPUs read it, at and ctx the edges of parts, across a shared prefix and a window: what the
-/// plain loop over all positions gives, and the same bits every time.
-#[test]
-fn long_caches_are_read_in_parts() {
-    let (entries, own, max_length) = (1300, 300, 600);
-    let slot = |own, position, prefix_start, prefix_len| KvSlot { own, position, prefix_start, prefix_len };
-    let slots = [slot(1000, 599, 40, 300), slot(40, 255, 0, 0), slot(400, 256, 640, 256), slot(899, 0, 0, 0)];
-    for h in [
-        Heads { heads: 4, kv_heads: 2, head_dim: 8, window: None },
-        Heads { heads: 3, kv_heads: 1, head_dim: 6, window: Some(260) },
-    ] {
-        let d = h.head_dim as usize;
-        let (fused, token) = ((h.total() * h.head_dim) as usize, 2 * h.kv_heads as usize * d);
-        let (x, held) = (random(4 * fused, 1), random(cached_attention::cache_words(&h, entries), 2));
-        let mut cache = held.clone();
-        for (slot, new) in slots.iter().zip(x.chunks(fused)) {
-            let to = (slot.own + slot.position - slot.prefix_len) as usize * token;
-            cache[to..to + token].copy_from_slice(&new[fused - token..]);
-        }
-        let mut expected = Vec::new();
-        for (slot, new) in slots.iter().zip(x.chunks(fused)) {
-            let last = slot.position as usize;
-            let first = h.window.map_or(0, |w| (last + 1).saturating_sub(w as usize));
-            let [own, prefix, len] = [slot.own, slot.prefix_start, slot.prefix_len].map(|word| word as usize);
-            let entry = |s: usize| &cache[if s < len { prefix + s } else { own + s - len } * token..][..token];
-            for head in 0..h.heads as usize {
-                let kv = head / (h.heads / h.kv_heads) as usize;
-                let score = |s: usize| dot(&new[head * d..][..d], &entry(s)[kv * d..][..d]) / (d as f64).sqrt();
-                let weights: Vec<f64> = (first..=last).map(|s| score(s).exp()).collect();
-                let mass: f64 = weights.iter().sum();
-                let value = |s: usize, i: usize| entry(s)[token / 2 + kv * d + i];
-                expected.extend((0..d).map(|i| (first..=last).zip(&weights).map(|(s, w)| w * value(s, i)).sum::<f64>() / mass));
-            }
-        }
-        for tuning in [software(), Tuning { cache_part: 256, ..teams() }] {
-            let mut rig = Rig::new(&tuning);
-            let (qkv, slots) = (rig.floats("qkv", &x), rig.words("slots", bytemuck::cast_slice(&slots)));
-            let (tensor, out) = (rig.floats("cache", &held), rig.output("out", 4 * (h.heads * h.head_dim) as usize));
-            let cache = Cache { tensor, own, max_length };
-            cached_attention::forward(&mut rig.plan, &h, (qkv, slots), cache, out, Extent::fixed(4));
-            let ran = rig.run();
-            close("long cache", &ran.floats(out), &expected, FORWARD);
-            let bits = ran.words(out);
-            ran.again();
-            assert_eq!(ran.words(out), bits, "a second run differs");
-        }
     }
 }

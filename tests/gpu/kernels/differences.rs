@@ -1,7 +1,7 @@
-//! The GPU's backward passes against the GPU's own forward passes, by central differences.
+//! The GPU's backward passes compared with central differences of the GPU's own forward passes.
 //!
-//! Each operation sits mid-graph: the loss is `Σ w · output` with random w, which is also the gradient that flows in. The
-//! loss is summed on the host in `f64`; what `f32` kernels round, about 1e-7 of each output, is divided by the step.
+//! Each operation is in the middle of a graph: the loss is `Σ w · output` with random w, which is also the incoming gradient. The
+//! loss is summed on the host in `f64`. The rounding of `f32` kernels, about 1e-7 of each output, is divided by the step.
 
 use jurist::gpu::{Extent, RunParam, Tensor};
 use jurist::ops::attention::{self, Heads};
@@ -17,10 +17,10 @@ use jurist::reference::rope::default_inv_freq;
 use crate::common::*;
 
 const STEP: f64 = 1e-2;
-/// Of |gradient| · |direction|: a third-order term of STEP² and the rounding of `f32`.
+/// Relative to |gradient| · |direction|: a third-order term of STEP² and the rounding of `f32`.
 const TOLERANCE: f64 = 2e-3;
 
-/// A plan with its inputs, their gradients, one output and the weights that the loss gives it.
+/// A plan with its inputs, their gradients, one output, and the loss's weights of that output.
 struct Graph {
     name: &'static str,
     rig: Rig,
@@ -119,7 +119,7 @@ fn attention() {
     }
 }
 
-/// Rope works in place: its input is copied first (by a gather of all rows), and so is the gradient that flows in.
+/// Rope works in place: its input and the incoming gradient are copied first, by a gather of all rows.
 #[test]
 fn rotation() {
     let (tokens, width) = (5, 4 * 6);
@@ -151,7 +151,7 @@ fn gated_activation() {
     Graph { name: "swiglu", rig, inputs: vec![(gx, x, dx)], output: y, weights }.check();
 }
 
-/// Embedding, then the rows that carry loss, and both ways back.
+/// Embedding, then the gather of rows, and both backward passes.
 #[test]
 fn embedding_and_rows() {
     let (ids, picked, width) = ([3u32, 0, 3, 10, 5, 3], [5u32, 2, 3], 5);
@@ -168,12 +168,12 @@ fn embedding_and_rows() {
     rows::gather(&mut rig.plan, gpicked, x, y, fixed(3), width as u32);
     rows::scatter(&mut rig.plan, grow_of, dy, dx, fixed(6), width as u32);
     rig.plan.clear(dtable);
-    let slab = FullChunk { rows: 11, tensor: dtable };
-    embedding::backward(&mut rig.plan, (buckets, order), dx, &[slab], fixed(sorted.buckets.len()), width as u32);
+    let chunk = FullChunk { rows: 11, tensor: dtable };
+    embedding::backward(&mut rig.plan, (buckets, order), dx, &[chunk], fixed(sorted.buckets.len()), width as u32);
     Graph { name: "embedding and rows", rig, inputs: vec![(gtable, table, dtable)], output: y, weights }.check();
 }
 
-/// The losses are functions of the statistics that the forward leaves, so their sum is computed from those.
+/// The losses are functions of the statistics that the forward pass writes, so their sum is computed from those.
 #[test]
 fn losses() {
     for tuning in tunings() {
@@ -206,8 +206,8 @@ fn losses() {
             chunk: 2,
         };
         rig.plan.clear(dtable);
-        let slabs = Some(vec![FullChunk { rows: vocab as u32, tensor: dtable }]);
-        loss_head::record(&mut rig.plan, head, Some(LossGradient { coefficients: values, dhidden, dtable: slabs }));
+        let chunks = Some(vec![FullChunk { rows: vocab as u32, tensor: dtable }]);
+        loss_head::record(&mut rig.plan, head, Some(LossGradient { coefficients: values, dhidden, dtable: chunks }));
         let ran = rig.run();
         let loss = |stats: Vec<f64>| -> f64 {
             let of = |(row, s): (&TokenLoss, &[f64])| {

@@ -1,8 +1,8 @@
-//! What `jurist doctor` says: a line for every operation, and a failed one for every kind of broken kernel.
+//! `jurist doctor` prints a line per operation, and a failed one for every kind of broken kernel.
 
 use jurist::ops::rmsnorm::Norm;
 use jurist::selftest::kernels::Bench;
-use jurist::selftest::{self, kernels::linear};
+use jurist::selftest::{self, kernels::rmsnorm};
 
 use crate::common::*;
 
@@ -48,6 +48,7 @@ fn every_operation_has_a_line() {
         "attention",
         "attention backward",
         "cached attention",
+        "dropout",
         "swiglu",
         "swiglu backward",
         "loss head",
@@ -63,7 +64,7 @@ fn every_operation_has_a_line() {
     }
 }
 
-/// What broken kernels leave behind, and the one line that says so.
+/// The results of broken kernels, and the one line that reports them.
 #[test]
 fn broken_kernels_are_reported() {
     type Broken = fn(&mut Bench);
@@ -86,12 +87,12 @@ fn broken_kernels_are_reported() {
     }
 }
 
-/// A kernel with another epsilon than the specification's: the whole way from the device to the verdict.
+/// A kernel with another epsilon than the reference: from the device to the verdict.
 #[test]
 fn a_wrong_constant_is_reported() {
     let mut bench = Bench::new(&gpu());
     let norm = Norm::plain(20, 1e-5);
-    made(linear::rms_norm_against(&mut bench, 5, 5, norm, f64::from(norm.eps) + 0.01));
+    made(rmsnorm::rms_norm_against(&mut bench, 5, 5, norm, f64::from(norm.eps) + 0.01));
     for (direction, finding) in ["forward", "backward"].iter().zip(&bench.report.findings) {
         assert!(!finding.passes(), "{direction}:\n{}", bench.report);
     }

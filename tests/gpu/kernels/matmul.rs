@@ -1,15 +1,12 @@
 //! Matrix products: three layouts, four epilogues, tails in every direction.
 
-use jurist::gpu::{Extent, Limits};
+use jurist::gpu::Extent;
 use jurist::ops::matmul::{self, Epilogue, Layout};
 use jurist::ops::matrix::{FullChunk, Matrix};
 use jurist::reference::matmul as spec;
-use jurist::selftest::kernels::linear::Operand;
-use jurist::selftest::kernels::matrix::Stored;
-use jurist::selftest::kernels::{Bench, linear, matrix};
+use jurist::selftest::kernels::matmul::{Operand, product};
 
 use crate::common::*;
-use jurist::ops::weight_dtype::WeightDtype;
 
 /// T, N (outputs), K (inputs): tails of the 8 x 8 tile, of vec4, both and none; one row, one column, one element.
 const SHAPES: [[usize; 3]; 10] = [
@@ -29,106 +26,25 @@ fn sizes([t, n, k]: [usize; 3]) -> [Extent; 3] {
     [t, n, k].map(|x| Extent::fixed(x as u32))
 }
 
-/// All layouts and epilogues, of whole matrices, of chunks that start somewhere inside, and of windows with columns ctx
-/// them, as the adapters of single projections in fused matrices are; scaled.
+/// All layouts and epilogues: whole matrices, rows of longer matrices, and scaled windows with columns around them, as the
+/// adapters of single projections in fused matrices have.
 #[test]
 fn products() {
     for tuning in tunings() {
         let mut bench = bench(tuning);
         for layout in [Layout::Nt, Layout::Nn, Layout::Tn] {
             for shape in SHAPES {
-                made(linear::product(&mut bench, layout, shape, Operand::WHOLE));
+                made(product(&mut bench, layout, shape, Operand::WHOLE));
             }
             for shape in [[11, 6, 5], [12, 20, 8], [68, 228, 12]] {
-                for place in [Operand::CHUNKS, Operand::WINDOWS, Operand::ODD_WINDOWS] {
-                    made(linear::product(&mut bench, layout, shape, place));
+                for operand in [Operand::CHUNKS, Operand::WINDOWS, Operand::ODD_WINDOWS] {
+                    made(product(&mut bench, layout, shape, operand));
                 }
-                // C alone lies so that it cannot be written by vec4; then the bias alone.
-                let rows = Operand { columns: [4, 4, 3], ..Operand::WINDOWS };
-                made(linear::product(&mut bench, layout, shape, rows));
+                // Only C, then only the bias, cannot be accessed by vec4.
+                let odd_output = Operand { columns: [4, 4, 3], ..Operand::WINDOWS };
+                made(product(&mut bench, layout, shape, odd_output));
             }
         }
-        all_right(bench);
-    }
-}
-
-/// With a packed right side, both ways: whole and cut tiles, one row (which has a text of its own), one block to many,
-/// windows whose rows begin anywhere.
-#[test]
-fn packed_products_and_rows() {
-    for tuning in tunings() {
-        let mut bench = bench(tuning);
-        for dtype in WeightDtype::PACKED {
-            for [m, n, k] in [[16, 16, 32], [13, 12, 64], [1, 36, 96], [1, 1, 32], [9, 1, 32], [70, 97, 352]] {
-                for layout in [Layout::Nt, Layout::Nn] {
-                    made(matrix::product(&mut bench, Stored { dtype, cuts: &[n] }, layout, [m, k], Operand::WHOLE));
-                }
-            }
-            for place in [Operand::CHUNKS, Operand::WINDOWS, Operand::ODD_WINDOWS] {
-                for layout in [Layout::Nt, Layout::Nn] {
-                    made(matrix::product(&mut bench, Stored { dtype, cuts: &[12] }, layout, [11, 64], place));
-                }
-            }
-            for width in [32, 160] {
-                made(matrix::rows(&mut bench, Stored { dtype, cuts: &[13] }, width));
-            }
-        }
-        all_right(bench);
-    }
-}
-
-/// Many rows of x: where products in f32 are faster, the matrix is unpacked piece by piece, here in two and in two slabs, into
-/// windows and onto what is there.
-#[test]
-fn many_rows_of_a_packed_matrix() {
-    for tuning in tunings() {
-        let mut bench = bench(tuning);
-        for dtype in WeightDtype::PACKED {
-            for layout in [Layout::Nt, Layout::Nn] {
-                made(matrix::product(&mut bench, Stored { dtype, cuts: &[33_000] }, layout, [33, 32], Operand::WHOLE));
-                for place in [Operand::CHUNKS, Operand::WINDOWS, Operand::ODD_WINDOWS] {
-                    made(matrix::product(&mut bench, Stored { dtype, cuts: &[32, 64, 13] }, layout, [40, 64], place));
-                }
-            }
-        }
-        all_right(bench);
-    }
-}
-
-/// Matrices cut by rows where a tile would not end, in every direction that training takes: the same as in one piece.
-#[test]
-fn slabs() {
-    for tuning in tunings() {
-        let mut bench = bench(tuning);
-        for cuts in [&[16, 16, 5][..], &[5, 1, 31], &[64, 32]] {
-            for dtype in [WeightDtype::F32, WeightDtype::Q4, WeightDtype::F16] {
-                for place in [Operand::WHOLE, Operand::WINDOWS] {
-                    made(matrix::product(&mut bench, Stored { dtype, cuts }, Layout::Nt, [13, 64], place));
-                    made(matrix::product(&mut bench, Stored { dtype, cuts }, Layout::Nn, [13, 64], place));
-                }
-                made(matrix::rows(&mut bench, Stored { dtype, cuts }, 32));
-            }
-            made(matrix::rows(&mut bench, Stored { dtype: WeightDtype::F32, cuts }, 7));
-            made(matrix::weight_gradient(&mut bench, cuts, [13, 12]));
-            made(matrix::weight_gradient(&mut bench, cuts, [6, 7]));
-        }
-        all_right(bench);
-    }
-}
-
-/// A matrix of 2.5 MiB in slabs, where no buffer may be larger than one.
-#[test]
-fn a_matrix_larger_than_a_binding() {
-    let gpu = open(Limits::Binding(1 << 20), true);
-    for tuning in tunings() {
-        let mut bench = Bench { tuning, forward: FORWARD, backward: BACKWARD, ..Bench::new(&gpu) };
-        let held = |dtype| Stored { dtype, cuts: &[512, 512, 276] };
-        for layout in [Layout::Nt, Layout::Nn] {
-            made(matrix::product(&mut bench, held(WeightDtype::F32), layout, [3, 512], Operand::WHOLE));
-            made(matrix::product(&mut bench, held(WeightDtype::Bf16), layout, [3, 512], Operand::WHOLE));
-        }
-        made(matrix::rows(&mut bench, held(WeightDtype::F32), 512));
-        made(matrix::weight_gradient(&mut bench, held(WeightDtype::F32).cuts, [3, 512]));
         all_right(bench);
     }
 }

@@ -1,14 +1,22 @@
-//! Every operation on a GPU against `jurist::reference`: forward and backward, both kernel shapes, awkward sizes. The
-//! gradient that flows in is random (an operation in the middle of a graph), and what is accumulated does not start at 0.
+//! Every operation on a GPU compared with `jurist::reference`: forward and backward, for CPU adapters and for GPUs, awkward
+//! sizes. The incoming gradient is random, as in the middle of a graph, and accumulated outputs do not start at 0.
 
+mod adamw;
 mod attention;
+mod cached_attention;
 mod differences;
 mod doctor;
-mod loss;
+mod dropout;
+mod embedding;
+mod grad_norm;
+mod loss_head;
 mod matmul;
-mod matrix_units;
-mod norm;
-mod optim;
-mod pointwise;
+mod matmul_cooperative;
+mod matmul_packed;
+mod rmsnorm;
+mod rope;
+mod rows;
 mod sample;
+mod swiglu;
+mod threefry;
 mod variants;

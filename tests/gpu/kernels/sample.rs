@@ -1,7 +1,7 @@
 //! Sampling: which tokens are kept, how often each is drawn, which log-probability is reported.
 
 use jurist::gpu::Tuning;
-use jurist::reference::loss::log_softmax;
+use jurist::reference::loss_head::log_softmax;
 use jurist::reference::sample::Sampling as Spec;
 use jurist::selftest::kernels::sample::{self, ALL, Sampler};
 
@@ -25,7 +25,7 @@ fn greedy_takes_the_first_of_equals() {
 }
 
 #[test]
-fn draws_follow_the_specification() {
+fn draws_follow_the_reference() {
     for tuning in tunings() {
         for vocab in [131, 1, 64, 7] {
             let mut bench = bench(tuning.clone());
@@ -35,9 +35,9 @@ fn draws_follow_the_specification() {
     }
 }
 
-/// A vocabulary that one thread could not walk once on lavapipe, with room on both sides of what it could.
+/// Vocabularies of fewer and of more tokens than one thread of lavapipe can loop over.
 #[test]
-fn large_vocabularies_are_walked_to_their_end() {
+fn large_vocabularies_are_sampled_to_their_end() {
     for tuning in tunings() {
         for vocab in [4099, 70_001, 151_936] {
             let mut bench = bench(tuning.clone());
@@ -72,7 +72,7 @@ fn frequencies_are_the_probabilities() {
     }
 }
 
-/// What a row draws depends on its own logits, stream and position, not on its place in the batch or on its neighbours.
+/// A draw depends on the row's own logits, stream and position, not on its index in the batch or on its neighbours.
 #[test]
 fn neighbours_do_not_matter() {
     let vocab = 131;

@@ -56,11 +56,11 @@ fn broken_ones_are_left_out() {
             "dk{{P}} += p{{J}} *",
             "attention backward",
         ),
-        (Variant::AttentionTiled, "attention_tiled.wgsl", "* (dp.r{{I}} - stat{{I}}.y)", "* dp.r{{I}}", "attention backward"),
+        (Variant::AttentionTiled, "attention_tiled.wgsl", "* (dp.r{{I}} - delta{{I}})", "* dp.r{{I}}", "attention backward"),
         (
             Variant::CachedAttentionSplit,
             "cached_attention_split.wgsl",
-            "denominator += share * stats[n].y",
+            "denominator += rescale * stats[n].y",
             "denominator += stats[n].y",
             "cached attention",
         ),
@@ -83,7 +83,7 @@ fn broken_ones_are_left_out() {
 /// A text that the device refuses ends that device; the work goes on with another, without the variant.
 #[test]
 fn refused_ones_are_left_out() {
-    let refused = ("attention_tiled.wgsl", "fn weighted(", "fn weighted((");
+    let refused = ("attention_tiled.wgsl", "fn weighted_sum(", "fn weighted_sum((");
     let (gpu, verdicts) = opened(&[Variant::AttentionTiled, Variant::CachedAttentionSplit], Some(refused));
     gpu.check().unwrap_or_else(|e| panic!("the device is unusable: {e}"));
     let passes: Vec<_> = verdicts.iter().map(|v| (v.variant, v.passes())).collect();

@@ -1,10 +1,14 @@
-//! Packed weights as plain loops: what `model::quantised` packs, halves, and what the kernels make of them.
+//! The values of packed weights: Q8 and Q4 codes with a scale per block of 32, and two 16-bit floats per word. The product with
+//! a packed matrix is that of `matmul` with these values.
+//!
+//! ```text
+//! step = max|x| / m over a block, m = 2^(bits - 1) - 1        code_i = round(x_i / step)        w_i = code_i · step
+//! ```
 
 /// Values that share a scale.
 const BLOCK: usize = 32;
 
-/// The codes of `values`, blocks of 32: of all integers in −m ..= m, m = 2^(bits − 1) − 1, the one whose multiple of
-/// max|x| / m is nearest.
+/// The codes of `values`, block by block: of all integers in −m ..= m the one whose multiple of the step is nearest.
 pub fn codes(values: &[f64], bits: usize) -> Vec<i32> {
     let most = (1 << (bits - 1)) - 1;
     let mut codes = Vec::new();
@@ -23,13 +27,13 @@ pub fn codes(values: &[f64], bits: usize) -> Vec<i32> {
     codes
 }
 
-/// The codes in `words`: two's complement, the first in the lowest bits.
+/// The codes in `words`: two's complement, the first code in the lowest bits.
 pub fn unpack(words: &[u32], bits: usize) -> Vec<i32> {
     let all = 1i64 << bits;
     let mut codes = Vec::new();
     for word in words {
-        for place in 0..32 / bits {
-            let raw = (i64::from(*word) >> (place * bits)) % all;
+        for i in 0..32 / bits {
+            let raw = (i64::from(*word) >> (i * bits)) % all;
             codes.push(if raw >= all / 2 { raw - all } else { raw } as i32);
         }
     }
@@ -37,12 +41,12 @@ pub fn unpack(words: &[u32], bits: usize) -> Vec<i32> {
 }
 
 /// The values that codes and the scales of their blocks stand for.
-pub fn meaning(codes: &[i32], scales: &[f64]) -> Vec<f64> {
+pub fn dequantise(codes: &[i32], scales: &[f64]) -> Vec<f64> {
     codes.iter().enumerate().map(|(i, code)| f64::from(*code) * scales[i / BLOCK]).collect()
 }
 
-/// The finite numbers of 16 bits in `words`, the first in the low half: a sign, `exponent_bits` of exponent (8 in bf16, 5 in f16)
-/// and the rest as fraction, as IEEE 754 has it.
+/// The finite 16-bit floats in `words`, the first in the low half of a word. As in IEEE 754: a sign, `exponent_bits` of exponent
+/// (8 in bf16, 5 in f16), and the rest is the fraction.
 pub fn halves(words: &[u32], exponent_bits: u32) -> Vec<f64> {
     let fraction_bits = 15 - exponent_bits;
     let bias = (1 << (exponent_bits - 1)) - 1;
@@ -63,13 +67,13 @@ mod tests {
     use super::halves;
 
     #[test]
-    fn halves_by_hand() {
-        // 1 and -2; the smallest normal and subnormal numbers of f16.
+    fn halves_written_out() {
+        // 1 and -2, and the smallest normal and subnormal numbers of f16.
         assert_eq!(halves(&[0xC000_3F80], 8), [1.0, -2.0]);
         assert_eq!(halves(&[0xC000_3C00, 0x0001_0400], 5), [1.0, -2.0, 2f64.powi(-14), 2f64.powi(-24)]);
     }
 
-    /// Every finite pattern, against the crate that files are read with.
+    /// Every finite pattern gives what the `half` crate gives.
     #[test]
     fn halves_are_those_of_ieee() {
         for bits in 0..=u16::MAX {

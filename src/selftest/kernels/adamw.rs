@@ -1,23 +1,27 @@
-//! Gradient norm, clipping and AdamW.
+//! AdamW behind the gradient norm, as a training step records them.
 
 use super::Bench;
-use crate::gpu::{GpuError, Tensor};
+use super::grad_norm::{self, Gradients, SIZES};
+use crate::gpu::GpuError;
 use crate::ops::adamw::{self, AdamW, State, StepScalars};
-use crate::ops::grad_norm;
-use crate::reference::optim as spec;
+use crate::reference::adamw as spec;
+use crate::reference::grad_norm::{clip_coefficient, global_norm};
 use crate::selftest::rig::{Ran, random};
 
-/// Sizes around the 256 elements of a thread and the 256 sums of the second stage.
-pub const SIZES: [usize; 5] = [1, 255, 257, 4096, 70_000];
 const SETTINGS: AdamW = AdamW { beta1: 0.9, beta2: 0.95, eps: 1e-8 };
 const DECAYS: [f32; 5] = [0.1, 0.0, 0.1, 0.0, 0.01];
 
+pub(super) async fn checks(b: &mut Bench) -> Result<(), GpuError> {
+    steps(b, 1.0).await?;
+    bad_gradients(b).await
+}
+
+/// A plan for one step of several tensors.
 struct Optimiser {
     ran: Ran,
-    gradients: Vec<Tensor>,
+    gradients: Gradients,
     states: Vec<State>,
     scalars: StepScalars,
-    result: Tensor,
     start: Vec<Vec<f64>>,
 }
 
@@ -25,25 +29,21 @@ fn optimiser(b: &Bench, max_norm: f32) -> Result<Optimiser, GpuError> {
     let mut rig = b.rig();
     let scalars = StepScalars { lr: rig.live(0), correction1: rig.live(0), correction2: rig.live(0) };
     let start: Vec<Vec<f64>> = SIZES.iter().zip(10..).map(|(n, seed)| random(*n, seed)).collect();
-    let gradients: Vec<Tensor> = SIZES.iter().map(|n| rig.output("gradient", *n)).collect();
-    let result = rig.output("norm", 4);
-    grad_norm::grad_norm(&mut rig.plan, &gradients, max_norm, result);
+    let gradients = Gradients::record(&mut rig, max_norm);
     let mut states = Vec::new();
     for (i, n) in SIZES.iter().enumerate() {
         let parameter = rig.floats("parameter", &start[i]);
         let (m, v) = (rig.floats("m", &vec![0.0; *n]), rig.floats("v", &vec![0.0; *n]));
-        states.push(State { parameter, gradient: gradients[i], m, v, decay: DECAYS[i] });
-        adamw::advance(&mut rig.plan, SETTINGS, scalars, result, states[i]);
+        states.push(State { parameter, gradient: gradients.tensors[i], m, v, decay: DECAYS[i] });
+        adamw::advance(&mut rig.plan, SETTINGS, scalars, gradients.norm, states[i]);
     }
-    Ok(Optimiser { ran: rig.build(&b.gpu)?, gradients, states, scalars, result, start })
+    Ok(Optimiser { ran: rig.build(&b.gpu)?, gradients, states, scalars, start })
 }
 
 impl Optimiser {
     /// Step `t` with these gradients.
     fn step(&self, gradients: &[Vec<f64>], lr: f64, t: i32) -> Result<(), GpuError> {
-        for (tensor, g) in self.gradients.iter().zip(gradients) {
-            self.ran.write_floats(*tensor, g)?;
-        }
+        self.gradients.write(&self.ran, gradients)?;
         let [b1, b2] = [SETTINGS.beta1, SETTINGS.beta2].map(f64::from);
         let StepScalars { lr: rate, correction1, correction2 } = self.scalars;
         let values = [(rate, lr), (correction1, 1.0 - b1.powi(t)), (correction2, (1.0 - b2.powi(t)).sqrt())];
@@ -61,13 +61,9 @@ pub async fn steps(b: &mut Bench, max_norm: f32) -> Result<(), GpuError> {
         let gradients: Vec<Vec<f64>> = SIZES.iter().zip(0..).map(|(n, i)| random(*n, 100 * t as u64 + i)).collect();
         gpu.step(&gradients, lr, t)?;
 
-        let norm = spec::global_norm(gradients.iter().map(Vec::as_slice));
-        let clip = if max_norm > 0.0 { spec::clip_coefficient(norm, f64::from(max_norm)) } else { 1.0 };
-        let found = gpu.ran.read_floats(gpu.result).await?;
-        // Each on its own scale: the clip factor is much smaller than the norm.
-        for (i, (what, expected)) in [("norm", norm), ("clip factor", clip), ("finite", 1.0)].into_iter().enumerate() {
-            b.result("gradient norm", &format!("{what}, max_norm {max_norm}"), &found[i..=i], &[expected]);
-        }
+        grad_norm::compare(b, &format!("max_norm {max_norm}"), &gpu.ran, &gpu.gradients, &gradients).await?;
+        let norm = global_norm(gradients.iter().map(Vec::as_slice));
+        let clip = if max_norm > 0.0 { clip_coefficient(norm, f64::from(max_norm)) } else { 1.0 };
         for (i, g) in gradients.iter().enumerate() {
             let clipped: Vec<f64> = g.iter().map(|g| g * clip).collect();
             let [beta1, beta2, eps] = [SETTINGS.beta1, SETTINGS.beta2, SETTINGS.eps].map(f64::from);
@@ -86,29 +82,8 @@ pub async fn steps(b: &mut Bench, max_norm: f32) -> Result<(), GpuError> {
     Ok(())
 }
 
-/// The norm and the clip factor of gradients whose squares are beyond f32 at either end, tensor by tensor.
-pub async fn extreme_norms(b: &mut Bench) -> Result<(), GpuError> {
-    let of_exponents =
-        [[0, 0, 80, 0, 0], [80; 5], [-90; 5], [-90, 0, -90, -90, -90], [-100, -120, -90, -80, -70], [62, 70, 80, 64, 90]];
-    for exponents in of_exponents {
-        let gpu = optimiser(b, 1.0)?;
-        let gradients: Vec<Vec<f64>> = (SIZES.iter().zip(exponents).zip(900..))
-            .map(|((n, exponent), seed)| random(*n, seed).into_iter().map(|g| g * 2f64.powi(exponent)).collect())
-            .collect();
-        gpu.step(&gradients, 0.0, 1)?;
-        let norm = spec::global_norm(gradients.iter().map(Vec::as_slice));
-        let found = gpu.ran.read_floats(gpu.result).await?;
-        for (i, (what, expected)) in
-            [("norm", norm), ("clip factor", spec::clip_coefficient(norm, 1.0)), ("finite", 1.0)].into_iter().enumerate()
-        {
-            b.result("gradient norm", &format!("{what}, exponents {exponents:?}"), &found[i..=i], &[expected]);
-        }
-    }
-    Ok(())
-}
-
-/// A gradient that is not finite, or too large to be clipped, wherever it is, is noticed, and nothing moves; the next good
-/// step does.
+/// A gradient that is not finite, or too large to be clipped, is found in every tensor, and no weight moves. The step after it
+/// moves the weights again.
 pub async fn bad_gradients(b: &mut Bench) -> Result<(), GpuError> {
     const OPERATION: &str = "adamw, bad gradient";
     let gpu = optimiser(b, 1.0)?;
@@ -120,7 +95,7 @@ pub async fn bad_gradients(b: &mut Bench) -> Result<(), GpuError> {
         gradients[tensor][at] = bad;
         gpu.step(&gradients, 0.1, 1)?;
         let what = format!("{bad} in a tensor of {}", SIZES[tensor]);
-        b.exact(OPERATION, &format!("{what}: noticed"), &gpu.ran.read_floats(gpu.result).await?[2..3], &[0.0]);
+        b.exact(OPERATION, &format!("{what}: noticed"), &gpu.ran.read_floats(gpu.gradients.norm).await?[2..3], &[0.0]);
         for (state, start) in gpu.states.iter().zip(&gpu.start) {
             b.exact(OPERATION, &format!("{what}: parameters"), &gpu.ran.read_floats(state.parameter).await?, start);
             for moment in [state.m, state.v] {
@@ -129,7 +104,7 @@ pub async fn bad_gradients(b: &mut Bench) -> Result<(), GpuError> {
         }
     }
     gpu.step(&good, 0.1, 1)?;
-    b.exact(OPERATION, "the next good one: finite", &gpu.ran.read_floats(gpu.result).await?[2..3], &[1.0]);
+    b.exact(OPERATION, "the next good one: finite", &gpu.ran.read_floats(gpu.gradients.norm).await?[2..3], &[1.0]);
     let moved = gpu.ran.read_floats(gpu.states[0].parameter).await? != gpu.start[0];
     b.holds(OPERATION, "the next good one moves", moved);
     Ok(())

@@ -1,39 +1,40 @@
 //! The loss head: statistics of each row and gradients of every objective, in chunks with a remainder.
 
 use super::Bench;
-use super::matrix::{self, Stored};
 use crate::gpu::{Extent, GpuError};
 use crate::ops::loss_head::{self, LossGradient, LossHead, STATS, TokenLoss};
 use crate::ops::weight_dtype::WeightDtype;
-use crate::reference::loss::{self as spec};
+use crate::reference::loss_head as spec;
 use crate::reference::matmul::{linear, linear_dw, linear_dx};
 use crate::selftest::rig::{random, sum};
+use crate::selftest::stored::{self, Stored};
 
-/// A prime: no tile, no vec4, no team of threads_per_row divides it.
+/// A prime: neither a tile, nor a vec4, nor the threads of a row divide it.
 pub const VOCAB: u32 = 131;
-/// The table in f32 and one piece.
+/// The table in f32, in one chunk.
 pub const WHOLE: Stored = Stored { dtype: WeightDtype::F32, cuts: &[VOCAB as usize] };
 /// The table's rows cut into chunks.
-pub const SLABS: [usize; 3] = [64, 48, 19];
-/// The scores' tokens are neither in order nor at the edges alone.
+pub const CHUNKS: [usize; 3] = [64, 48, 19];
+/// The scores' tokens: out of order, some of them at the edges of the vocabulary.
 pub const SCALE: [(u32, f64); 5] = [(77, 3.0), (130, 1.0), (0, 5.0), (12, 2.0), (13, 4.0)];
 
-pub(super) async fn heads(b: &mut Bench) -> Result<(), GpuError> {
+/// Plain tables, steep logits, and a packed table in chunks.
+pub(super) async fn checks(b: &mut Bench) -> Result<(), GpuError> {
     for (planned, chunk, width, steepness) in [(17, 4, 6, 1.0), (14, 14, 8, 1.0), (14, 8, 16, 6.0)] {
         head(b, Case { rows: objectives(), planned, chunk, width, steepness, table: WHOLE }).await?;
     }
-    let table = Stored { dtype: WeightDtype::Q8, cuts: &SLABS };
+    let table = Stored { dtype: WeightDtype::Q8, cuts: &CHUNKS };
     head(b, Case { rows: objectives(), planned: 14, chunk: 8, width: 32, steepness: 1.0, table }).await
 }
 
-/// A row's objective, with the coefficients of the scores where it has some.
+/// The loss of one row, with the coefficients of the score tokens if it has some.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Row {
     pub objective: TokenLoss,
     pub scores: Option<[f32; 5]>,
 }
 
-/// One row of each kind, and mixtures.
+/// One row per kind of loss, and mixtures of them.
 pub fn objectives() -> Vec<Row> {
     let row = |token, weight, entropy_weight, scores| {
         let objective = TokenLoss { entropy_weight, ..TokenLoss::token(token, weight) };
@@ -43,20 +44,20 @@ pub fn objectives() -> Vec<Row> {
         row(5, 1.0, 0.0, None),
         row(VOCAB - 1, 1.0, 0.0, None),
         row(77, -0.7, 0.0, None),
-        // Half on each of two scores; everything on one.
+        // A label between two scores, and a label that is a score.
         row(0, 0.0, 0.0, Some([0.5, 0.0, 0.0, 0.5, 0.0])),
         row(0, 0.0, 0.0, Some([0.0, 0.0, 0.0, 0.0, 0.3])),
-        // As squared errors have them: some above 0, some below; they may sum to 0.
+        // Squared errors have coefficients of both signs, which may sum to 0.
         row(0, 0.0, 0.0, Some([0.4, -0.1, 0.2, -0.7, 0.2])),
         row(0, 0.0, -0.5, None),
         row(3, 0.2, 0.2, Some([1.5, -2.0, 0.1, 0.0, 0.0])),
-        // The token is a score too.
+        // The next token is a score token too.
         row(130, -0.6, -0.1, Some([0.0, 0.9, -0.3, 0.0, 0.25])),
         Row::default(),
     ]
 }
 
-/// The objectives as the loss head reads them, and the coefficients that they name.
+/// The rows as the loss head reads them, and the coefficients that they refer to.
 pub fn packed(rows: &[Row]) -> (Vec<TokenLoss>, Vec<f64>) {
     let mut coefficients: Vec<f64> = Vec::new();
     let pack = |row: &Row| {
@@ -68,30 +69,30 @@ pub fn packed(rows: &[Row]) -> (Vec<TokenLoss>, Vec<f64>) {
     (rows.iter().map(pack).collect(), coefficients)
 }
 
-/// dL/dz of a row, by the specification.
+/// dL/dz of a row, by the reference.
 pub fn row_gradient(row: &Row, logits: &[f64]) -> Vec<f64> {
     let mut coefficients = vec![(row.objective.token, f64::from(row.objective.weight))];
     coefficients.extend(row.scores.iter().flat_map(|c| SCALE.iter().zip(c).map(|((token, _), c)| (*token, f64::from(*c)))));
     spec::row_gradient(logits, &coefficients, f64::from(row.objective.entropy_weight))
 }
 
-/// Rows of loss in a plan for `planned` of them.
+/// Rows that carry loss, in a plan for `planned` of them.
 pub struct Case<'a> {
     pub rows: Vec<Row>,
     pub planned: usize,
     pub chunk: u32,
     pub width: usize,
-    /// Extent of the logits.
+    /// The size of the logits.
     pub steepness: f64,
-    /// How the table is held; its gradient is cut as it is. The rows of all chunks are the vocabulary, at least [`VOCAB`].
+    /// How the table is stored; its gradient has the same chunks. The rows of all chunks are the vocabulary, at least [`VOCAB`].
     pub table: Stored<'a>,
 }
 
 /// Statistics and gradients of all rows of `case`.
 pub async fn head(b: &mut Bench, case: Case<'_>) -> Result<(), GpuError> {
-    let Case { rows, planned, chunk, width, steepness, table: form } = case;
-    let (count, vocab, scores) = (rows.len(), form.cuts.iter().sum::<usize>(), SCALE.len());
-    // A few rows more than planned, which nobody may touch.
+    let Case { rows, planned, chunk, width, steepness, table: how } = case;
+    let (count, vocab, scores) = (rows.len(), how.cuts.iter().sum::<usize>(), SCALE.len());
+    // A few rows more than planned, which no kernel may write.
     let room = planned + 4;
     let hidden: Vec<f64> = random(room * width, 1);
     let table: Vec<f64> =
@@ -101,7 +102,7 @@ pub async fn head(b: &mut Bench, case: Case<'_>) -> Result<(), GpuError> {
     let mut rig = b.rig();
     let live = Extent::dynamic(rig.live(count as u32), planned as u32);
     let ghidden = rig.floats("hidden", &hidden);
-    let (gtable, table) = matrix::held(&mut rig, &form, &table, width);
+    let (gtable, table) = stored::matrix(&mut rig, &how, &table, width);
     let (mut objectives, coefficients) = packed(&rows);
     objectives.resize(room, TokenLoss { token: u32::MAX, weight: f32::NAN, entropy_weight: f32::NAN, scores: 1 << 20 });
     let grows = rig.words("objectives", bytemuck::cast_slice(&objectives));
@@ -109,7 +110,7 @@ pub async fn head(b: &mut Bench, case: Case<'_>) -> Result<(), GpuError> {
     let coefficients = rig.floats("score coefficients", &coefficients);
     let stats = rig.output("stats", room * (STATS + scores));
     let dhidden = rig.output("dhidden", room * width);
-    let dtable = matrix::chunks(&mut rig, form.cuts, &dtable_start, width);
+    let dtable = stored::chunks(&mut rig, how.cuts, &dtable_start, width);
     let head = LossHead {
         hidden: ghidden,
         table: gtable,
@@ -130,12 +131,12 @@ pub async fn head(b: &mut Bench, case: Case<'_>) -> Result<(), GpuError> {
         found_dtable.extend(ran.read_floats(chunk.tensor).await?);
     }
 
-    let name = format!("{count} of {planned} rows by {chunk}, width {width}{}", form.name());
+    let name = format!("{count} of {planned} rows by {chunk}, width {width}{}", how.name());
     let logits = linear(&hidden[..count * width], &table, None, width);
     compare_stats(b, &name, &stats, &rows, &logits);
     let dlogits: Vec<f64> = rows.iter().zip(logits.chunks(vocab)).flat_map(|(row, z)| row_gradient(row, z)).collect();
-    // Row by row: a row with a small loss must be right on its own scale, not on the largest row's. A row that is right
-    // already has a gradient of nearly 0, the difference of equal numbers.
+    // Row by row: a row with a small loss is compared on its own scale, not on the largest row's. A row without loss has a
+    // gradient of nearly 0, the difference of equal numbers.
     let floored = |x: &[f64]| [x, &[1e-3]].concat();
     let (found, rest) = dhidden.split_at(count * width);
     let expected = linear_dx(&dlogits, &table, width);
@@ -155,12 +156,12 @@ fn compare_stats(b: &mut Bench, name: &str, stats: &[f64], rows: &[Row], logits:
         let log_p = spec::log_softmax(z);
         let s = spec::row_stats(z, None, &tokens);
         expected.extend([s.lse, log_p[row.objective.token as usize], s.entropy]);
-        // The kernel gives logarithms, which say something where probabilities are tiny.
+        // The kernel gives logarithms, which are precise where probabilities are tiny.
         expected.extend(tokens.map(|t| log_p[t as usize]));
     }
     let stride = STATS + SCALE.len();
     let (found, rest) = stats.split_at(expected.len().min(stats.len()));
-    // Logarithms and entropies have different sizes: compare each kind with its own.
+    // Logarithms and entropies have different sizes: each kind is compared on its own scale.
     for (kind, columns) in [("lse and log-probs", 0..2), ("entropy", 2..3), ("score log-probs", 3..stride)] {
         let pick = |all: &[f64]| -> Vec<f64> { all.chunks(stride).flat_map(|r| r[columns.clone()].to_vec()).collect() };
         b.result("loss head", &format!("{kind}, {name}"), &pick(found), &pick(&expected));

@@ -1,7 +1,7 @@
 //! RMSNorm: plain, and per head with separate q and k weights.
 
 use jurist::ops::rmsnorm::Norm;
-use jurist::selftest::kernels::linear::{rms_norm, rms_norm_per_head, rms_norm_scaled, rms_norm_undefined};
+use jurist::selftest::kernels::rmsnorm::{rms_norm, rms_norm_per_head, rms_norm_scaled, rms_norm_undefined};
 
 use crate::common::*;
 

@@ -1,5 +1,4 @@
-//! AdamW with decoupled weight decay (Loshchilov and Hutter 2019), as `torch.optim.AdamW` computes it, and clipping by the
-//! global gradient norm, as `torch.nn.utils.clip_grad_norm_`.
+//! AdamW with decoupled weight decay (Loshchilov and Hutter 2019), as `torch.optim.AdamW` computes it.
 //!
 //! ```text
 //! θ ← θ (1 - η λ)                                 decay, not through the moments
@@ -7,8 +6,6 @@
 //! v ← β2 v + (1 - β2) g²       v̂ = v / (1 - β2^t)
 //! θ ← θ - η m̂ / (√v̂ + ε)                         t counts from 1
 //! ```
-
-use super::matmul::dot;
 
 /// Hyperparameters; `learning_rate` is the one of this step, whatever the schedule.
 #[derive(Clone, Copy, Debug)]
@@ -20,7 +17,7 @@ pub struct AdamW {
     pub weight_decay: f64,
 }
 
-/// Running means of the gradient and of its square, one entry a parameter, zero at the start.
+/// Running means of the gradient and of its square, one entry per parameter, zero at the start.
 #[derive(Clone, Debug)]
 pub struct Moments {
     pub m: Vec<f64>,
@@ -49,16 +46,6 @@ impl AdamW {
     }
 }
 
-/// √(Σ g²) over all tensors together.
-pub fn global_norm<'a>(gradients: impl IntoIterator<Item = &'a [f64]>) -> f64 {
-    gradients.into_iter().map(|g| dot(g, g)).sum::<f64>().sqrt()
-}
-
-/// What every gradient is multiplied by: min(1, max_norm / (norm + 1e-6)).
-pub fn clip_coefficient(norm: f64, max_norm: f64) -> f64 {
-    (max_norm / (norm + 1e-6)).min(1.0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,9 +61,9 @@ mod tests {
         assert_close("p", &p, &[0.899, 1.099, 0.999], 1e-5);
     }
 
-    /// Two steps by hand: the weighted means of (1, 3), written without a recursion.
+    /// Two steps written out: the weighted means of (1, 3), without a recursion.
     #[test]
-    fn second_step_by_hand() {
+    fn second_step_written_out() {
         let (mut p, mut moments) = (vec![2.0], Moments::new(1));
         ADAMW.step(1, &mut p, &[1.0], &mut moments);
         ADAMW.step(2, &mut p, &[3.0], &mut moments);
@@ -94,13 +81,5 @@ mod tests {
             AdamW { weight_decay: 0.0, ..ADAMW }.step(t, &mut p, &gradient, &mut moments);
         }
         assert_close("p", &p, &[1.0, 1.0], 1e-2);
-    }
-
-    #[test]
-    fn clipping_only_shrinks() {
-        let norm = global_norm([&[3.0][..], &[0.0, 4.0]]);
-        assert_eq!(norm, 5.0);
-        assert_eq!(clip_coefficient(norm, 10.0), 1.0);
-        assert_close("coefficient", &[clip_coefficient(norm, 1.0)], &[1.0 / 5.000001], 1e-15);
     }
 }

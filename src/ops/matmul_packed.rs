@@ -1,19 +1,18 @@
-//! Packed matrices in kernels: products with one on the right (`shaders/matmul_packed.wgsl`), and rows looked up in one
-//! (`shaders/embedding_packed.wgsl`).
+//! Matrix products whose right side is packed (`shaders/matmul_packed.wgsl`; for many rows it is unpacked first, by
+//! `shaders/unpack.wgsl`).
 
 use super::elements;
-use super::embedding::Rows;
 use super::matmul::{self, Epilogue, Layout, View, parameters};
 use super::matrix::Packed;
 use super::weight_dtype::{BLOCK, WeightDtype};
-use crate::gpu::{Dispatch, Extent, Grid, KernelSpec, Param, PlanBuilder, Tensor, Tuning, Variant};
+use crate::gpu::{Dispatch, Extent, Grid, KernelSpec, Param, PlanBuilder, Tuning, Variant};
 
-/// Rows of a tile, but for the one row of a decoding step.
+/// Rows of a tile, except in a product of one row.
 const ROWS: u32 = 8;
 
-/// What chooses the text of a product.
+/// The kernel of a product.
 #[derive(Clone, Copy)]
-struct Text {
+struct Implementation {
     entry: &'static str,
     dtype: WeightDtype,
     rows: u32,
@@ -21,27 +20,27 @@ struct Text {
     wide: bool,
 }
 
-fn product_spec(text: Text, epilogue: Epilogue, tuning: &Tuning) -> KernelSpec {
+fn product_spec(implementation: Implementation, epilogue: Epilogue, tuning: &Tuning) -> KernelSpec {
     let [x, y] = tuning.matmul_group;
-    // A vec4 of words is a part of a block; it holds so many times eight values.
-    let bits = text.dtype.bits();
-    let (parts, eights) = ((BLOCK * bits / 128) as u32, (128 / bits / 8) as u32);
-    let block = match text.entry {
-        "nt" => [("PARTS", parts), ("EIGHTS", eights)],
-        _ => [("STEPS", if text.wide { 4 } else { 1 }), ("EIGHTS", eights)],
+    // Of a block, and of a vec4 of words: lib/packing.wgsl.
+    let bits = implementation.dtype.bits();
+    let (vec4s, packed8s) = ((BLOCK * bits / 128) as u32, (128 / bits / 8) as u32);
+    let block = match implementation.entry {
+        "nt" => [("VEC4S_PER_BLOCK", vec4s), ("PACKED8_PER_VEC4", packed8s)],
+        _ => [("STEPS", if implementation.wide { 4 } else { 1 }), ("PACKED8_PER_VEC4", packed8s)],
     };
-    let tile = [("ROWS", text.rows), ("WIDE", u32::from(text.wide)), ("GROUP_X", x), ("GROUP_Y", y)];
-    let constants = [&text.dtype.constants()[..], &block, &tile, &epilogue.constants()].concat();
-    KernelSpec::new("matmul_packed.wgsl", text.entry, &constants)
+    let tile = [("ROWS", implementation.rows), ("WIDE", u32::from(implementation.wide)), ("GROUP_X", x), ("GROUP_Y", y)];
+    let constants = [&implementation.dtype.constants()[..], &block, &tile, &epilogue.constants()].concat();
+    KernelSpec::new("matmul_packed.wgsl", implementation.entry, &constants)
 }
 
-/// Rows of x from which a matrix is unpacked first, where products in f32 have a text of their own.
+/// From this number of rows of x on, a matrix is unpacked first if products in f32 have a kernel for this adapter.
 const MANY_ROWS: u32 = 32;
 /// Values that are unpacked at a time: 4 MiB.
 const UNPACKED: u32 = 1 << 20;
 
-/// What a product with a packed matrix on the right multiplies.
-pub(super) struct Product {
+/// The sides of a product with a packed matrix on the right.
+pub(super) struct PackedProduct {
     /// `y = x wᵀ`, or else `y = x w`.
     pub transposed: bool,
     pub x: View,
@@ -50,7 +49,7 @@ pub(super) struct Product {
 }
 
 /// `y[M, N] = x[M, K] · w[N, K]ᵀ`, or `x[M, K] · w[K, N]`, then the epilogue.
-pub(super) fn product(plan: &mut PlanBuilder, p: Product, [m, n, k]: [Extent; 3], epilogue: Epilogue) {
+pub(super) fn product(plan: &mut PlanBuilder, p: PackedProduct, [m, n, k]: [Extent; 3], epilogue: Epilogue) {
     let tuning = plan.tuning();
     if m.max() >= MANY_ROWS && (tuning.has(Variant::MatmulSubgroup) || tuning.has(Variant::MatmulCooperative)) {
         return unpacked(plan, p, [m, n, k], epilogue);
@@ -62,7 +61,7 @@ pub(super) fn product(plan: &mut PlanBuilder, p: Product, [m, n, k]: [Extent; 3]
     let mut tensors = vec![p.x.tensor, p.w.words, p.y.tensor];
     tensors.extend(p.w.scales);
     tensors.extend(epilogue.tensor());
-    let kernel = product_spec(Text { entry, dtype: p.w.dtype, rows, wide }, epilogue, plan.tuning());
+    let kernel = product_spec(Implementation { entry, dtype: p.w.dtype, rows, wide }, epilogue, plan.tuning());
     plan.dispatch(Dispatch {
         kernel,
         tensors: &tensors,
@@ -73,12 +72,12 @@ pub(super) fn product(plan: &mut PlanBuilder, p: Product, [m, n, k]: [Extent; 3]
     });
 }
 
-/// The same product, piece by piece of w in f32.
-fn unpacked(plan: &mut PlanBuilder, p: Product, [m, n, k]: [Extent; 3], epilogue: Epilogue) {
+/// The same product, over parts of w that are unpacked to f32.
+fn unpacked(plan: &mut PlanBuilder, p: PackedProduct, [m, n, k]: [Extent; 3], epilogue: Epilogue) {
     let (rows, width) = if p.transposed { (n.max(), k.max()) } else { (k.max(), n.max()) };
     let step = (UNPACKED / width / 32).max(1) * 32;
-    let piece = plan.scratch("unpacked weights", (step.min(rows) * width) as usize);
-    let mut tensors = vec![p.w.words, piece];
+    let part = plan.scratch("unpacked weights", (step.min(rows) * width) as usize);
+    let mut tensors = vec![p.w.words, part];
     tensors.extend(p.w.scales);
     for first in (0..rows).step_by(step as usize) {
         let count = step.min(rows - first);
@@ -91,45 +90,25 @@ fn unpacked(plan: &mut PlanBuilder, p: Product, [m, n, k]: [Extent; 3], epilogue
             flops: 8,
             work: size,
         });
-        let (b, count) = (View::of(piece, width), Extent::fixed(count));
-        let of_piece = match p.transposed {
+        let (b, count) = (View::of(part, width), Extent::fixed(count));
+        let of_part = match p.transposed {
             true => {
                 let (c, epilogue) = (p.y.at_column(first), epilogue.at_column(first));
                 matmul::Product { layout: Layout::Nt, a: p.x, b, c, m, n: count, k, scale: 1.0, epilogue }
             }
             false => {
-                // What the first piece leaves, the others add to.
+                // The other parts add to what the first one wrote.
                 let epilogue = if first == 0 { epilogue } else { Epilogue::Accumulate };
                 let a = p.x.at_column(first);
                 matmul::Product { layout: Layout::Nn, a, b, c: p.y, m, n, k: count, scale: 1.0, epilogue }
             }
         };
-        matmul::product(plan, of_piece);
+        matmul::product(plan, of_part);
     }
 }
 
 fn unpack_spec(dtype: WeightDtype) -> KernelSpec {
     KernelSpec::new("unpack.wgsl", "unpack", &dtype.constants())
-}
-
-fn rows_spec(dtype: WeightDtype, width: u32, chunk: bool) -> KernelSpec {
-    let constants = [&dtype.constants()[..], &[("WIDTH", width), ("CHUNK", u32::from(chunk))]].concat();
-    KernelSpec::new("embedding_packed.wgsl", "forward", &constants)
-}
-
-/// `y[T, H] = table[ids]`, H = `width`, for the ids in `rows`.
-pub(super) fn rows(plan: &mut PlanBuilder, ids: Tensor, table: Packed, y: Tensor, (tokens, rows): (Extent, Rows), width: u32) {
-    let size = tokens.times(width / 8);
-    let mut tensors = vec![ids, table.words, y];
-    tensors.extend(table.scales);
-    plan.dispatch(Dispatch {
-        kernel: rows_spec(table.dtype, width, rows.is_some()),
-        tensors: &tensors,
-        words: &super::embedding::parameters(size, rows),
-        grid: elements(size),
-        flops: 1,
-        work: size,
-    });
 }
 
 pub(super) fn variants(tuning: &Tuning) -> Vec<KernelSpec> {
@@ -138,18 +117,17 @@ pub(super) fn variants(tuning: &Tuning) -> Vec<KernelSpec> {
     let mut all = Vec::new();
     for dtype in WeightDtype::PACKED {
         for (entry, rows) in [("nt", 1), ("nt", ROWS), ("nn", ROWS)] {
-            let wide = Text { entry, dtype, rows, wide: true };
-            // How a product is stored does not depend on how w is, but for the number of a binding.
+            let wide = Implementation { entry, dtype, rows, wide: true };
+            // The store does not depend on the dtype of w, except for the number of a binding: with scales or without.
             match dtype {
                 WeightDtype::Q8 | WeightDtype::Bf16 => {
                     all.extend(Epilogue::all(t).map(|epilogue| product_spec(wide, epilogue, tuning)));
-                    all.push(product_spec(Text { wide: false, ..wide }, Epilogue::Write, tuning));
+                    all.push(product_spec(Implementation { wide: false, ..wide }, Epilogue::Write, tuning));
                 }
                 _ => all.push(product_spec(wide, Epilogue::Write, tuning)),
             }
         }
         all.push(unpack_spec(dtype));
-        all.extend([false, true].map(|chunk| rows_spec(dtype, 64, chunk)));
     }
     all
 }

@@ -4,65 +4,65 @@ use jurist::gpu::Extent;
 use jurist::judge::{Expectation, Scale};
 use jurist::ops::loss_head::{self, LossGradient, LossHead, STATS};
 use jurist::ops::matrix::{FullChunk, Matrix};
-use jurist::reference::loss as spec;
-use jurist::selftest::kernels::loss::{self, Case, Row, SCALE, SLABS, VOCAB, WHOLE, objectives, packed};
-use jurist::selftest::kernels::matrix::Stored;
+use jurist::ops::weight_dtype::WeightDtype;
+use jurist::reference::loss_head as spec;
+use jurist::selftest::kernels::loss_head::{self as check, CHUNKS, Case, Row, SCALE, VOCAB, WHOLE, objectives, packed};
+use jurist::selftest::stored::Stored;
 use jurist::train::objective::reward::{Label, RewardSettings};
 
 use crate::common::*;
-use jurist::ops::weight_dtype::WeightDtype;
 
 #[test]
 fn every_objective_in_chunks() {
     for tuning in tunings() {
         let mut bench = bench(tuning);
-        let mut check = |rows: Vec<Row>, planned, chunk, width, steepness| {
-            made(loss::head(&mut bench, Case { rows, planned, chunk, width, steepness, table: WHOLE }));
+        let mut run = |rows: Vec<Row>, planned, chunk, width, steepness| {
+            made(check::head(&mut bench, Case { rows, planned, chunk, width, steepness, table: WHOLE }));
         };
         for (planned, chunk, width) in [(14, 4, 6), (14, 14, 8), (17, 3, 16), (14, 1, 5)] {
-            check(objectives(), planned, chunk, width, 1.0);
+            run(objectives(), planned, chunk, width, 1.0);
         }
-        check(objectives(), 14, 8, 16, 6.0);
-        check(objectives()[3..4].to_vec(), 9, 4, 8, 1.0);
-        check(Vec::new(), 9, 4, 8, 1.0);
+        run(objectives(), 14, 8, 16, 6.0);
+        run(objectives()[3..4].to_vec(), 9, 4, 8, 1.0);
+        run(Vec::new(), 9, 4, 8, 1.0);
         all_right(bench);
     }
 }
 
-/// A vocabulary that one thread could not walk once on lavapipe, and tables of it in one piece and in slabs.
+/// Vocabularies of more tokens than one thread of lavapipe can loop over, in one chunk and in several.
 #[test]
-fn large_vocabularies_are_walked_to_their_end() {
+fn large_vocabularies_are_summed_to_their_end() {
     for tuning in tunings() {
         let mut bench = bench(tuning);
         for cuts in [&[40_009][..], &[70_000], &[151_936], &[50_656, 50_656, 50_624]] {
             let table = Stored { dtype: WeightDtype::F32, cuts };
-            made(loss::head(&mut bench, Case { rows: objectives(), planned: 14, chunk: 4, width: 8, steepness: 1.0, table }));
+            made(check::head(&mut bench, Case { rows: objectives(), planned: 14, chunk: 4, width: 8, steepness: 1.0, table }));
         }
         all_right(bench);
     }
 }
 
-/// Tables cut into slabs, and packed ones, which the way back decodes once more: the gradient has the slabs of the table.
+/// Tables in chunks, and packed tables, which the backward pass decodes again. The gradient has the chunks of the table.
 #[test]
-fn tables_in_slabs_and_packed() {
+fn tables_in_chunks_and_packed() {
     for tuning in tunings() {
         let mut bench = bench(tuning);
         for dtype in [WeightDtype::F32, WeightDtype::Q8, WeightDtype::Q4, WeightDtype::Bf16, WeightDtype::F16] {
-            for cuts in [&SLABS[..], &[37, 1, 93], WHOLE.cuts] {
+            for cuts in [&CHUNKS[..], &[37, 1, 93], WHOLE.cuts] {
                 let table = Stored { dtype, cuts };
-                made(loss::head(
+                made(check::head(
                     &mut bench,
                     Case { rows: objectives(), planned: 14, chunk: 4, width: 32, steepness: 1.0, table },
                 ));
             }
         }
-        let table = Stored { dtype: WeightDtype::F32, cuts: &SLABS };
-        made(loss::head(&mut bench, Case { rows: objectives(), planned: 14, chunk: 1, width: 5, steepness: 1.0, table }));
+        let table = Stored { dtype: WeightDtype::F32, cuts: &CHUNKS };
+        made(check::head(&mut bench, Case { rows: objectives(), planned: 14, chunk: 1, width: 5, steepness: 1.0, table }));
         all_right(bench);
     }
 }
 
-/// Where nearly no mass is on the scores: the full expectation is near 0, the renormalised one is still a distribution.
+/// Score tokens of nearly no probability: the full expectation is near 0, and the renormalised one is still precise.
 #[test]
 fn scores_with_little_mass() {
     for tuning in tunings() {

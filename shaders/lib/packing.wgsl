@@ -1,0 +1,83 @@
+// Eight neighbouring values of a packed matrix (`Packed` in src/ops/matrix.rs) as floats.
+//
+//   Packed8               the words of eight values: one (Q4), two (Q8) or four (BF16, F16)
+//   packed8_0 … (words)   the Packed8s of a vec4 of words, PACKED8_PER_VEC4 of them
+//   unpack4_0, unpack4_1  the first four values, and the last four
+//
+// Reference  src/reference/matmul_packed.rs
+//
+//   Q8, Q4      Codes in two's complement, the first in the lowest bits. A value is its code times the scale of its block of 32,
+//               which the caller applies. One shift moves a code to the top of its word, and another moves it back down with its
+//               sign: every WGSL has shifts, but unpack4xI8 is an extension.
+//   BF16, F16   Two values per word, the first in the low half, without scales. A bf16 is the upper half of an f32. The bits of
+//               an f16 are moved to where an f32 has sign, exponent and fraction, and the difference of the exponent biases is a
+//               factor. A device that flushes subnormal numbers reads those of f16 (below 2^-14) as 0. unpack2x16float would do
+//               the same, but llvmpipe has it only where it has 16-bit arithmetic.
+
+#if Q8
+alias Packed8 = vec2<u32>;
+
+fn packed8_0(words: vec4<u32>) -> Packed8 {
+    return words.xy;
+}
+
+fn packed8_1(words: vec4<u32>) -> Packed8 {
+    return words.zw;
+}
+
+fn four_codes(word: u32) -> vec4<f32> {
+    return vec4<f32>((vec4<i32>(bitcast<i32>(word)) << vec4<u32>(24u, 16u, 8u, 0u)) >> vec4<u32>(24u));
+}
+
+fn unpack4_0(p: Packed8) -> vec4<f32> {
+    return four_codes(p.x);
+}
+
+fn unpack4_1(p: Packed8) -> vec4<f32> {
+    return four_codes(p.y);
+}
+#endif
+
+#if Q4
+alias Packed8 = u32;
+
+#for E 4
+fn packed8_{{E}}(words: vec4<u32>) -> Packed8 {
+    return words[{{E}}];
+}
+
+#end
+fn unpack4_0(p: Packed8) -> vec4<f32> {
+    return vec4<f32>((vec4<i32>(bitcast<i32>(p)) << vec4<u32>(28u, 24u, 20u, 16u)) >> vec4<u32>(28u));
+}
+
+fn unpack4_1(p: Packed8) -> vec4<f32> {
+    return vec4<f32>((vec4<i32>(bitcast<i32>(p)) << vec4<u32>(12u, 8u, 4u, 0u)) >> vec4<u32>(28u));
+}
+#endif
+
+#if HALF
+alias Packed8 = vec4<u32>;
+
+fn packed8_0(words: vec4<u32>) -> Packed8 {
+    return words;
+}
+
+fn two_halves(word: u32) -> vec2<f32> {
+    let upper = vec2<u32>(word << 16u, word & 0xffff0000u);
+#if BF16
+    return bitcast<vec2<f32>>(upper);
+#else
+    let moved = bitcast<vec2<u32>>(bitcast<vec2<i32>>(upper) >> vec2<u32>(3u)) & vec2<u32>(0x8fffffffu);
+    return bitcast<vec2<f32>>(moved) * 5.192296858534828e33; // 2^112 = 2^(127 - 15)
+#endif
+}
+
+fn unpack4_0(p: Packed8) -> vec4<f32> {
+    return vec4<f32>(two_halves(p.x), two_halves(p.y));
+}
+
+fn unpack4_1(p: Packed8) -> vec4<f32> {
+    return vec4<f32>(two_halves(p.z), two_halves(p.w));
+}
+#endif

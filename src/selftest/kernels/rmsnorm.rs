@@ -1,0 +1,120 @@
+//! RMSNorm, plain and per head.
+
+use super::Bench;
+use crate::gpu::{Extent, GpuError};
+use crate::ops::rmsnorm::{self, Backward, Norm};
+use crate::reference::matmul::add_scaled;
+use crate::reference::rmsnorm as spec;
+use crate::selftest::rig::{around_one, random};
+
+const EPS: f64 = 1e-5;
+
+/// Plain norms by value and by vec4, norms per head, and rows whose squares leave f32 or that are not finite.
+pub(super) async fn checks(b: &mut Bench) -> Result<(), GpuError> {
+    for (rows, live, width) in [(1, 1, 2), (130, 130, 33), (70, 65, 20)] {
+        rms_norm(b, rows, live, Norm::plain(width, EPS as f32)).await?;
+    }
+    for (tokens, q_heads, kv_heads, width) in [(5, 7, 1, 6), (3, 1, 1, 128)] {
+        rms_norm_per_head(b, tokens, q_heads, kv_heads, width).await?;
+    }
+    for (width, exponent, eps) in [(20, 100, EPS as f32), (33, -60, 2e-38)] {
+        rms_norm_scaled(b, 5, Norm::plain(width, eps), exponent).await?;
+        rms_norm_undefined(b, Norm::plain(width, eps)).await?;
+    }
+    Ok(())
+}
+
+/// As in Qwen3: the q heads of a fused token take weight row 0, the k heads take row 1, and the v heads are copied.
+pub async fn rms_norm_per_head(b: &mut Bench, tokens: usize, q_heads: u32, kv_heads: u32, width: u32) -> Result<(), GpuError> {
+    let heads = q_heads + 2 * kv_heads;
+    let rows = tokens * heads as usize;
+    rms_norm(b, rows, rows, Norm { width, heads, q_heads, normed: q_heads + kv_heads, eps: EPS as f32 }).await
+}
+
+/// Forward and backward of `live` out of `rows` rows, row by row.
+pub async fn rms_norm(b: &mut Bench, rows: usize, live: usize, norm: Norm) -> Result<(), GpuError> {
+    rms_norm_against(b, rows, live, norm, f64::from(norm.eps)).await
+}
+
+/// As [`rms_norm`], compared with the reference at another `eps`, so that a test can see that the difference is reported.
+pub async fn rms_norm_against(b: &mut Bench, rows: usize, live: usize, norm: Norm, eps: f64) -> Result<(), GpuError> {
+    rms_norm_of(b, (rows, live), norm, eps, 0).await
+}
+
+/// As [`rms_norm`], with entries around 2^`exponent`.
+pub async fn rms_norm_scaled(b: &mut Bench, rows: usize, norm: Norm, exponent: i32) -> Result<(), GpuError> {
+    rms_norm_of(b, (rows, rows), norm, f64::from(norm.eps), exponent).await
+}
+
+/// A row that holds an infinity or NaN becomes NaN as a whole; its neighbours stay finite.
+pub async fn rms_norm_undefined(b: &mut Bench, norm: Norm) -> Result<(), GpuError> {
+    let width = norm.width as usize;
+    let (mut x, w) = (random(4 * width, 1), around_one(width, 3));
+    (x[width], x[3 * width - 1]) = (f64::INFINITY, f64::NAN);
+    let mut rig = b.rig();
+    let (gx, gw, gdy) = (rig.floats("x", &x), rig.floats("w", &w), rig.floats("dy", &x));
+    let (gy, gdx) = (rig.output("y", 4 * width), rig.output("dx", 4 * width));
+    rmsnorm::forward(&mut rig.plan, norm, gx, gw, gy, Extent::fixed(4));
+    let back = Backward { x: gx, w: gw, dy: gdy, dx: gdx, dw: None, accumulate: false };
+    rmsnorm::backward(&mut rig.plan, norm, back, Extent::fixed(4));
+    let ran = rig.start(&b.gpu)?;
+    for (what, tensor) in [("y", gy), ("dx", gdx)] {
+        let found = ran.read_floats(tensor).await?;
+        for (row, values) in found.chunks(width).enumerate() {
+            let right = match row {
+                1 | 2 => values.iter().all(|v| v.is_nan()),
+                _ => values.iter().all(|v| v.is_finite()),
+            };
+            b.holds("rms norm", &format!("{what}, row {row} of two that are not finite"), right);
+        }
+    }
+    Ok(())
+}
+
+async fn rms_norm_of(b: &mut Bench, (rows, live): (usize, usize), norm: Norm, eps: f64, exponent: i32) -> Result<(), GpuError> {
+    let width = norm.width as usize;
+    let sets = if norm.q_heads < norm.normed { 2 } else { 1 };
+    let (mut x, dy, w) = (random(rows * width, 1), random(rows * width, 2), around_one(sets * width, 3));
+    x.iter_mut().for_each(|x| *x *= 2f64.powi(exponent));
+    let (dx_start, mut dw) = (random(rows * width, 4), random(sets * width, 5));
+
+    let mut rig = b.rig();
+    let count = Extent::dynamic(rig.live(live as u32), rows as u32);
+    let (gx, gw, gdy) = (rig.floats("x", &x), rig.floats("w", &w), rig.floats("dy", &dy));
+    let (gy, gdx, more) = (rig.output("y", rows * width), rig.output("dx", rows * width), rig.floats("dx more", &dx_start));
+    let gdw = rig.floats("dw", &dw);
+    rmsnorm::forward(&mut rig.plan, norm, gx, gw, gy, count);
+    let back = Backward { x: gx, w: gw, dy: gdy, dx: gdx, dw: Some(gdw), accumulate: false };
+    rmsnorm::backward(&mut rig.plan, norm, back, count);
+    let frozen = Backward { dx: more, dw: None, accumulate: true, ..back };
+    rmsnorm::backward(&mut rig.plan, norm, frozen, count);
+    let ran = rig.start(&b.gpu)?;
+
+    let (mut y, mut dx, mut dx_more) = (Vec::new(), Vec::new(), dx_start);
+    for row in 0..live {
+        let head = row as u32 % norm.heads;
+        let at = row * width..(row + 1) * width;
+        let (x, dy) = (&x[at.clone()], &dy[at.clone()]);
+        if head >= norm.normed {
+            y.extend_from_slice(x);
+            dx.extend_from_slice(dy);
+            continue;
+        }
+        let set = if head < norm.q_heads { 0 } else { width };
+        let w = &w[set..set + width];
+        y.extend(spec::rms_norm(x, w, eps));
+        let (row_dx, row_dw) = spec::rms_norm_backward(x, w, eps, dy);
+        dx.extend(row_dx);
+        add_scaled(&mut dw[set..set + width], 1.0, &row_dw);
+    }
+    add_scaled(&mut dx_more[..live * width], 1.0, &dx);
+
+    let (forward, backward) =
+        if sets == 2 { ("rmsnorm per head", "rmsnorm per head backward") } else { ("rmsnorm", "rmsnorm backward") };
+    let shape = format!("{live} of {rows} rows of {width}");
+    b.live_result(forward, &format!("y, {shape}"), &ran.read_floats(gy).await?, &y);
+    b.live_gradient(backward, &format!("dx, {shape}"), &ran.read_floats(gdx).await?, &dx);
+    b.gradient(backward, &format!("dx accumulate, {shape}"), &ran.read_floats(more).await?, &dx_more);
+    b.gradient(backward, &format!("dw, {shape}"), &ran.read_floats(gdw).await?, &dw);
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! Matrix products with a weight matrix as a model stores it: packed, in chunks, or both.
+
+use jurist::gpu::Limits;
+use jurist::ops::matmul::Layout;
+use jurist::ops::weight_dtype::WeightDtype;
+use jurist::selftest::kernels::Bench;
+use jurist::selftest::kernels::embedding::stored_table;
+use jurist::selftest::kernels::matmul::{Operand, weight_gradient};
+use jurist::selftest::kernels::matmul_packed::product;
+use jurist::selftest::stored::Stored;
+
+use crate::common::*;
+
+/// Forward and input gradient: whole and cut tiles, one row (which has a kernel of its own), one block to many, windows whose
+/// rows begin anywhere.
+#[test]
+fn packed_products_and_rows() {
+    for tuning in tunings() {
+        let mut bench = bench(tuning);
+        for dtype in WeightDtype::PACKED {
+            for [m, n, k] in [[16, 16, 32], [13, 12, 64], [1, 36, 96], [1, 1, 32], [9, 1, 32], [70, 97, 352]] {
+                for layout in [Layout::Nt, Layout::Nn] {
+                    made(product(&mut bench, Stored { dtype, cuts: &[n] }, layout, [m, k], Operand::WHOLE));
+                }
+            }
+            for operand in [Operand::CHUNKS, Operand::WINDOWS, Operand::ODD_WINDOWS] {
+                for layout in [Layout::Nt, Layout::Nn] {
+                    made(product(&mut bench, Stored { dtype, cuts: &[12] }, layout, [11, 64], operand));
+                }
+            }
+            for width in [32, 160] {
+                made(stored_table(&mut bench, Stored { dtype, cuts: &[13] }, width));
+            }
+        }
+        all_right(bench);
+    }
+}
+
+/// Many rows of x: where products in f32 are faster, the matrix is unpacked part by part. Here it has two parts, or three chunks;
+/// the output is a window, or is accumulated.
+#[test]
+fn many_rows_of_a_packed_matrix() {
+    for tuning in tunings() {
+        let mut bench = bench(tuning);
+        for dtype in WeightDtype::PACKED {
+            for layout in [Layout::Nt, Layout::Nn] {
+                made(product(&mut bench, Stored { dtype, cuts: &[33_000] }, layout, [33, 32], Operand::WHOLE));
+                for operand in [Operand::CHUNKS, Operand::WINDOWS, Operand::ODD_WINDOWS] {
+                    made(product(&mut bench, Stored { dtype, cuts: &[32, 64, 13] }, layout, [40, 64], operand));
+                }
+            }
+        }
+        all_right(bench);
+    }
+}
+
+/// Matrices cut by rows where no tile ends, in all three layouts: the same result as from one chunk.
+#[test]
+fn chunks() {
+    for tuning in tunings() {
+        let mut bench = bench(tuning);
+        for cuts in [&[16, 16, 5][..], &[5, 1, 31], &[64, 32]] {
+            for dtype in [WeightDtype::F32, WeightDtype::Q4, WeightDtype::F16] {
+                for operand in [Operand::WHOLE, Operand::WINDOWS] {
+                    made(product(&mut bench, Stored { dtype, cuts }, Layout::Nt, [13, 64], operand));
+                    made(product(&mut bench, Stored { dtype, cuts }, Layout::Nn, [13, 64], operand));
+                }
+                made(stored_table(&mut bench, Stored { dtype, cuts }, 32));
+            }
+            made(stored_table(&mut bench, Stored { dtype: WeightDtype::F32, cuts }, 7));
+            made(weight_gradient(&mut bench, cuts, [13, 12]));
+            made(weight_gradient(&mut bench, cuts, [6, 7]));
+        }
+        all_right(bench);
+    }
+}
+
+/// A matrix of 2.5 MiB in chunks, where a buffer may not be larger than 1 MiB.
+#[test]
+fn a_matrix_larger_than_a_binding() {
+    let gpu = open(Limits::Binding(1 << 20), true);
+    for tuning in tunings() {
+        let mut bench = Bench { tuning, forward: FORWARD, backward: BACKWARD, ..Bench::new(&gpu) };
+        let held = |dtype| Stored { dtype, cuts: &[512, 512, 276] };
+        for layout in [Layout::Nt, Layout::Nn] {
+            made(product(&mut bench, held(WeightDtype::F32), layout, [3, 512], Operand::WHOLE));
+            made(product(&mut bench, held(WeightDtype::Bf16), layout, [3, 512], Operand::WHOLE));
+        }
+        made(stored_table(&mut bench, held(WeightDtype::F32), 512));
+        made(weight_gradient(&mut bench, held(WeightDtype::F32).cuts, [3, 512]));
+        all_right(bench);
+    }
+}
