@@ -103,10 +103,10 @@ impl JudgeFiles {
 /// # Errors
 /// A file that cannot be read; as [`ModelFolder::open`] and [`ModelFolder::tokenizer`].
 pub fn tokenizer_at(path: &Path) -> Result<Tokenizer> {
-    if path.is_file() {
+    if path.is_file() && path.extension().is_none_or(|ending| ending != crate::gguf::ENDING) {
         let bytes = std::fs::read(path).map_err(|e| ModelError::io("read the tokenizer", path, e))?;
         return Ok(Tokenizer::from_bytes(&bytes)?);
     }
-    let is_bundle = path.join(MANIFEST).is_file();
-    Ok(if is_bundle { ModelFolder::open(path)?.tokenizer()? } else { Tokenizer::from_dir(path)? })
+    let is_model = path.is_file() || path.join(MANIFEST).is_file();
+    Ok(if is_model { ModelFolder::open(path)?.tokenizer()? } else { Tokenizer::from_dir(path)? })
 }

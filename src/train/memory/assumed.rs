@@ -103,16 +103,21 @@ fn rows_for(
 
 /// The settings of the judge that training starts from, if it is one.
 fn stored(config: &TrainConfig) -> Result<Option<JudgeSettings>, TrainError> {
-    let named = config.model_name_or_path.as_deref().map(Path::new).filter(|path| !path.is_file());
+    let named = config.model_name_or_path.as_deref().map(Path::new).filter(|path| !is_config(path));
     let folder = named.map(|path| start_folder(config, path)).transpose()?;
     Ok(folder.as_ref().map(JudgeSettings::of_folder).transpose()?.flatten())
+}
+
+/// Whether `path` is a `config.json`, and not a folder or a GGUF file.
+fn is_config(path: &Path) -> bool {
+    path.is_file() && path.extension().is_none_or(|ending| ending != crate::gguf::ENDING)
 }
 
 /// The model out of its config alone: a file, or that of a folder. Bundles and adapters are opened as they are.
 fn model(config: &TrainConfig) -> Result<FolderWeights, TrainError> {
     let named = config.model_name_or_path.as_deref();
     let path = named.or(config.init.as_deref()).unwrap_or_default();
-    let model = if named.is_some() && !Path::new(path).is_file() {
+    let model = if named.is_some() && !is_config(Path::new(path)) {
         let folder = start_folder(config, Path::new(path))?;
         match folder.config_alone()? {
             None => return Ok(folder.weights()?),
