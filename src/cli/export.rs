@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::progress::TerminalProgress;
-use super::{CliError, Context, ExportArgs, Interrupt, print};
+use super::{CliError, Context, ExportArgs, ExportFormat, Interrupt, print};
 use crate::bundle::{Exported, MOST_EXAMPLES, SHARD_BYTES, export, weight_dtype};
 use crate::data::{Example, Reader, View};
 use crate::eval::pearson;
@@ -22,6 +22,9 @@ const MOST_COMPARED: usize = 256;
 
 /// Writes the bundle and says how large it is, and of quantised weights what they have changed.
 pub fn run(args: &ExportArgs, context: &Context) -> Result<(), CliError> {
+    if args.format == ExportFormat::Gguf {
+        return super::export_gguf::run(args, context);
+    }
     let mut progress = context.progress();
     refuse_input(&args.out, &args.checkpoint, "the checkpoint")?;
     let _interrupt = Interrupt::watch()?;
@@ -100,7 +103,7 @@ fn agreement(
 }
 
 /// The name of a checkpoint's folder.
-fn name_of(checkpoint: &Path) -> String {
+pub(super) fn name_of(checkpoint: &Path) -> String {
     let full = std::fs::canonicalize(checkpoint).unwrap_or_else(|_| checkpoint.into());
     full.file_name().map_or("judge".into(), |name| name.to_string_lossy().into_owned())
 }

@@ -73,6 +73,8 @@ const NOT_READ: [(u32, &str); 22] = [
     (40, "NVFP4"),
 ];
 
+/// Values of a block of the formats that are written.
+pub(super) const VALUES: usize = 32;
 /// The most values that a block has.
 const LARGEST_BLOCK: usize = 256;
 
@@ -99,6 +101,11 @@ impl BlockFormat {
         }
         let name = NOT_READ.iter().find(|(number, _)| *number == id).map(|(_, name)| (*name).to_string());
         Err(name.unwrap_or_else(|| format!("the unknown type {id}")))
+    }
+
+    /// The number in a file.
+    pub fn id(self) -> u32 {
+        self.entry().1
     }
 
     pub fn name(self) -> &'static str {

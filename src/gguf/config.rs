@@ -3,11 +3,10 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::header::{Header, Metadata};
+use super::weights::ROPE_FACTORS;
 use crate::model::config::{Config, Family, Rope, RopeScaling};
 use crate::model::error::ModelError;
 
-/// The tensor that holds the factors by which Llama 3.1's rope frequencies are divided.
-const ROPE_FACTORS: &str = "rope_freqs.weight";
 /// Llama 3.1 and later: what the factors follow from, but for the largest. (transformers, `_compute_llama3_parameters`)
 const LOW_FREQ_FACTOR: f64 = 1.0;
 const HIGH_FREQ_FACTOR: f64 = 4.0;

@@ -10,10 +10,9 @@
 use std::collections::BTreeMap;
 
 use super::blocks::BlockFormat;
+use super::{DEFAULT_ALIGNMENT, MAGIC};
 use crate::model::error::ModelError;
 
-const MAGIC: &[u8; 4] = b"GGUF";
-const DEFAULT_ALIGNMENT: usize = 32;
 /// More dimensions than ggml has.
 const MAX_DIMENSIONS: u32 = 4;
 /// The shortest pair and the shortest tensor take this many bytes, which bounds their counts by the length of the file.

@@ -6,6 +6,7 @@
 //! config     metadata ─► the config.json of the same model
 //! tokenizer  metadata ─► the tokenizer.json and tokenizer_config.json of the same tokenizer
 //! weights    tensors under their Hugging Face names, as a `TensorSource`
+//! export     the other way: a model, its tokenizer (vocabulary) and a judge's settings as one file
 //! ```
 //!
 //! A model from a GGUF file is from then on like one from a Hugging Face folder: the same config, the same names, the same
@@ -15,15 +16,21 @@
 
 mod blocks;
 mod config;
+mod export;
 mod header;
 #[cfg(test)]
 mod tests;
 mod tokenizer;
+mod vocabulary;
 mod weights;
 
 pub use blocks::BlockFormat;
+pub use export::{GgufExport, Written, export};
 pub use header::{Header, TensorInfo, Value};
 pub use weights::GgufModel;
+
+const MAGIC: &[u8; 4] = b"GGUF";
+const DEFAULT_ALIGNMENT: usize = 32;
 
 /// The ending of a GGUF file's name.
 pub const ENDING: &str = "gguf";

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use safetensors::SafeTensors;
 
+use super::blocks::BlockFormat::{Bf16, F16, Q4_0, Q8_0};
+use super::export::{GgufExport, export};
 use super::header::{Header, Metadata, Value};
 use super::weights::GgufModel;
 use crate::model::names::tensors;
@@ -108,6 +110,61 @@ fn sentence_piece_tokenizers() {
     assert_eq!(pieces("é"), ["<0xC3>", "<0xA9>"]);
     assert_eq!(pieces("at<start_of_turn>t"), ["at", "<start_of_turn>", "t"]);
     assert_eq!(tokenizer.decode(&tokenizer.encode(" the cat, é", false).unwrap(), true).unwrap(), " the cat, é");
+}
+
+/// A model, its tokenizer and a judge's settings are the same after they were written and read again; llama.cpp's order of rows
+/// is gguf-py's.
+#[test]
+fn what_is_exported_is_read_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = GgufModel::open(&fixture("llama.gguf")).unwrap();
+    let tokenizer = model.tokenizer().unwrap();
+    for (format, error) in [(F16, 5e-4), (Bf16, 4e-3), (Q8_0, 5e-3), (Q4_0, 0.13)] {
+        let path = dir.path().join("model.gguf");
+        let judge = "{\"scale\": \"1..5\"}";
+        let file = GgufExport { name: "small", format, model: &model, tokenizer: &tokenizer, judge };
+        let written = export(&path, &file).unwrap();
+        assert_eq!((written.bytes, written.left_in_f16), (std::fs::metadata(&path).unwrap().len(), 0));
+        let again = GgufModel::open(&path).unwrap();
+        assert_eq!(again.judge_json().unwrap().as_deref(), Some(judge));
+        assert_eq!(again.matrix_dtype(), if format == Q8_0 { WeightDtype::Q8 } else { format.float().unwrap_or_default() });
+        for spec in tensors(model.config()) {
+            let (mut before, mut after) = (vec![0.0; spec.len()], vec![0.0; spec.len()]);
+            model.read(&spec.name, 0, &mut before).unwrap();
+            again.read(&spec.name, 0, &mut after).unwrap();
+            let largest = before.iter().fold(0f32, |largest, x| largest.max(x.abs()));
+            let worst = before.iter().zip(&after).fold(0f32, |worst, (a, b)| worst.max((a - b).abs()));
+            let allowed = if spec.shape.len() == 1 { 0.0 } else { error * largest };
+            assert!(worst <= allowed, "{} as {}: {worst} of {largest}", spec.name, format.name());
+        }
+        let read = again.tokenizer().unwrap();
+        for text in ["hello world", "a</s>b 12", "é\u{1F642}\n x"] {
+            assert_eq!(read.encode(text, true).unwrap(), tokenizer.encode(text, true).unwrap());
+        }
+        assert_eq!((read.bos_id(), read.eos_ids()), (tokenizer.bos_id(), tokenizer.eos_ids()));
+    }
+}
+
+/// Rows of a Q8_0 matrix that are written again have the bytes of gguf-py.
+#[test]
+fn q8_0_is_written_as_by_gguf_py() {
+    let (dir, path) = (tempfile::tempdir().unwrap(), fixture("llama.gguf"));
+    let model = GgufModel::open(&path).unwrap();
+    let again = dir.path().join("again.gguf");
+    let file = GgufExport { name: "small", format: Q8_0, model: &model, tokenizer: &model.tokenizer().unwrap(), judge: "{}" };
+    export(&again, &file).unwrap();
+    let raw = |path: &Path| {
+        let file = std::fs::read(path).unwrap();
+        let info = Header::parse(&file).unwrap().tensors["blk.0.attn_q.weight"].clone();
+        file[info.start..info.start + info.bytes].to_vec()
+    };
+    assert!(raw(&path) == raw(&again));
+}
+
+#[test]
+fn tokenizers_without_a_name_are_refused() {
+    let words = crate::text::word_level(&["<unk>", "a"], &crate::text::SpecialTokens::for_decoder()).unwrap();
+    assert!(super::vocabulary::vocabulary(&words, 9).unwrap_err().to_string().contains("no name for"));
 }
 
 #[test]

@@ -20,7 +20,7 @@ use crate::text::{Files, TextError, Tokenizer};
 
 /// More files than a model is split into.
 const MAX_SPLITS: u64 = 1000;
-const ROPE_FACTORS: &str = "rope_freqs.weight";
+pub(super) const ROPE_FACTORS: &str = "rope_freqs.weight";
 
 /// A model in GGUF files, mapped into memory. Clones share the files.
 #[derive(Clone)]
@@ -197,9 +197,7 @@ fn locate(
         if info.shape != shape {
             return Err(ModelError::Shape { tensor: own, file: file.into(), expected: shape, found: info.shape });
         }
-        // llama.cpp rotates neighbours, Hugging Face halves: the converter of Llama permutes the rows of q and k.
-        let is_rotated = name.contains("q_proj") || name.contains("k_proj");
-        let permuted = (config.family == Family::Llama && is_rotated).then_some(config.head_dim);
+        let permuted = row_heads(config, &name);
         located.insert(name, Location { file: number, info, permuted });
     }
     if !missing.is_empty() {
@@ -245,9 +243,16 @@ pub(super) fn gguf_name(name: &str) -> String {
     of_layer().unwrap_or_else(|| name.into())
 }
 
+/// The rows of a head, where a tensor's rows are permuted within each head: llama.cpp rotates neighbours, Hugging Face halves,
+/// so the converter of Llama permutes q and k.
+pub(super) fn row_heads(config: &Config, name: &str) -> Option<usize> {
+    let is_rotated = name.contains("q_proj") || name.contains("k_proj");
+    (matches!(config.family, Family::Llama | Family::Mistral) && is_rotated).then_some(config.head_dim)
+}
+
 /// The row of a GGUF file that is row `row` of the Hugging Face matrix, in heads of `width` rows: there, the two values of a
 /// rotated pair are half a head apart; in the file they are neighbours.
-fn permuted_row(row: usize, width: usize) -> usize {
+pub(super) fn permuted_row(row: usize, width: usize) -> usize {
     let (head, within) = (row / width, row % width);
     let (half, pair) = (within / (width / 2), within % (width / 2));
     head * width + 2 * pair + half
