@@ -150,6 +150,11 @@ mod experiments;
 pub mod files;
 #[cfg(all(not(feature = "internals"), not(target_arch = "wasm32")))]
 mod files;
+#[cfg(all(feature = "internals", not(target_arch = "wasm32")))]
+#[doc(hidden)]
+pub mod gguf;
+#[cfg(all(not(feature = "internals"), not(target_arch = "wasm32")))]
+mod gguf;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod gpu;

@@ -1,5 +1,5 @@
-//! A model's folder on disk, whatever it is: a bundle, a Hugging Face directory, a PEFT adapter, or a name in the Hugging Face
-//! cache.
+//! A model on disk, whatever it is: a bundle, a Hugging Face directory, a GGUF file, a PEFT adapter, or a name in the Hugging
+//! Face cache.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -9,6 +9,7 @@ use safetensors::SafeTensors;
 use sha2::{Digest, Sha256};
 
 use crate::bundle::{Contents, Entries, MANIFEST, Manifest, hex};
+use crate::gguf::{self, GgufModel};
 use crate::hub;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::config::Config;
@@ -22,10 +23,12 @@ use crate::model::source::TensorSource;
 use crate::ops::weight_dtype::{BLOCK, WeightDtype};
 use crate::text::{TextError, Tokenizer};
 
-/// A folder that holds a model. Nothing but a bundle's manifest has been read.
+/// A folder, or a GGUF file, that holds a model. Nothing but a manifest or the header of a GGUF file has been read.
 pub struct ModelFolder {
+    /// The folder, or the GGUF file.
     dir: PathBuf,
     bundle: Option<Manifest>,
+    gguf: Option<GgufModel>,
     /// The model that the adapter in `dir` belongs to, if `dir` is an adapter's folder.
     base: Option<(String, Box<ModelFolder>)>,
 }
@@ -50,7 +53,7 @@ impl ModelFolder {
         let dir = &hub::resolve(dir)?;
         if is_adapter(dir) {
             let (name, base) = base_of(dir, base)?;
-            return Ok(ModelFolder { dir: dir.into(), bundle: None, base: Some((name, Box::new(base))) });
+            return Ok(ModelFolder { base: Some((name, Box::new(base))), ..Self::hugging_face(dir) });
         }
         let folder = Self::open_whole(dir)?;
         match base {
@@ -66,18 +69,26 @@ impl ModelFolder {
     /// A model that is no adapter.
     fn open_whole(dir: &Path) -> Result<Self, ModelError> {
         let manifest = dir.join(MANIFEST);
+        if let Some(file) = gguf_file(dir)? {
+            return Ok(ModelFolder { gguf: Some(GgufModel::open(&file)?), ..Self::hugging_face(&file) });
+        }
         if dir.join("config.json").is_file() {
-            return Ok(ModelFolder { dir: dir.into(), bundle: None, base: None });
+            return Ok(Self::hugging_face(dir));
         }
         if !manifest.is_file() {
-            let expected =
-                format!("a Hugging Face folder, such as jurist train writes, or a bundle ({MANIFEST}) of jurist export");
+            let expected = format!(
+                "a Hugging Face folder, such as jurist train writes, a GGUF file, or a bundle ({MANIFEST}) of jurist export"
+            );
             let found = if dir.is_dir() { "there is no config.json in it" } else { "the directory does not exist" };
             return Err(ModelError::Inconsistent(format!("model {}: {found}; expected {expected}", dir.display())));
         }
         let text = std::fs::read_to_string(&manifest).map_err(|e| ModelError::io("read", &manifest, e))?;
         let bundle = Manifest::parse(&text).map_err(|e| e.in_file(dir.display().to_string()))?;
-        Ok(ModelFolder { dir: dir.into(), bundle: Some(bundle), base: None })
+        Ok(ModelFolder { bundle: Some(bundle), ..Self::hugging_face(dir) })
+    }
+
+    fn hugging_face(dir: &Path) -> Self {
+        ModelFolder { dir: dir.into(), bundle: None, gguf: None, base: None }
     }
 
     /// The folder itself; of a name of the hub, where the cache has it.
@@ -98,22 +109,33 @@ impl ModelFolder {
     /// Files that cannot be read.
     pub fn fingerprint(&self) -> Result<String, ModelError> {
         let mut hash = Sha256::new();
-        for dir in self.folders() {
-            for path in computing(dir)? {
-                let failed = |e| ModelError::io("read", &path, e);
-                let mut file = File::open(&path).map_err(failed)?;
-                let bytes = file.metadata().map_err(failed)?.len();
-                hash.update(format!("{:?} {bytes}\n", path.file_name().unwrap_or_default()));
-                let mut piece = vec![0; 1 << 20];
-                loop {
-                    match std::io::Read::read(&mut file, &mut piece).map_err(failed)? {
-                        0 => break,
-                        n => hash.update(&piece[..n]),
-                    }
+        for path in self.computing()? {
+            let failed = |e| ModelError::io("read", &path, e);
+            let mut file = File::open(&path).map_err(failed)?;
+            let bytes = file.metadata().map_err(failed)?.len();
+            hash.update(format!("{:?} {bytes}\n", path.file_name().unwrap_or_default()));
+            let mut piece = vec![0; 1 << 20];
+            loop {
+                match std::io::Read::read(&mut file, &mut piece).map_err(failed)? {
+                    0 => break,
+                    n => hash.update(&piece[..n]),
                 }
             }
         }
         Ok(hex(&hash.finalize()))
+    }
+
+    /// The files that decide what the model computes.
+    fn computing(&self) -> Result<Vec<PathBuf>, ModelError> {
+        let base = self.base.iter().map(|(_, base)| &**base);
+        let mut files = Vec::new();
+        for model in std::iter::once(self).chain(base) {
+            match &model.gguf {
+                Some(gguf) => files.extend(gguf.paths().map(Path::to_path_buf)),
+                None => files.extend(computing(&model.dir)?),
+            }
+        }
+        Ok(files)
     }
 
     /// The manifest, if this is a bundle.
@@ -130,6 +152,14 @@ impl ModelFolder {
             Some((_, base)) if self.dir.join("tokenizer.json").is_file() => return Tokenizer::from_dirs(&self.dir, &base.dir),
             Some((_, base)) => return base.tokenizer(),
             None => {}
+        }
+        if let Some(gguf) = &self.gguf {
+            return gguf.tokenizer().map_err(|e| match e {
+                TextError::BadFile { found, expected, .. } => {
+                    TextError::BadFile { file: self.dir.display().to_string(), found, expected }
+                }
+                other => other,
+            });
         }
         let Some(manifest) = &self.bundle else { return Tokenizer::from_dir(&self.dir) };
         let path = self.dir.join(&manifest.tokenizer.entry.file);
@@ -151,6 +181,9 @@ impl ModelFolder {
         if let Some(manifest) = &self.bundle {
             return Ok(Some(manifest.judge_json()));
         }
+        if let Some(gguf) = &self.gguf {
+            return gguf.judge_json().map_err(|e| e.in_file(self.dir.display().to_string()));
+        }
         let path = self.dir.join("judge.json");
         match std::fs::read_to_string(&path) {
             Ok(text) => Ok(Some(text)),
@@ -168,7 +201,7 @@ impl ModelFolder {
     /// A `config.json` that cannot be used.
     pub fn config_alone(&self) -> Result<Option<Config>, ModelError> {
         match (&self.bundle, &self.base) {
-            (None, None) => Config::open(&self.dir).map(Some),
+            (None, None) if self.gguf.is_none() => Config::open(&self.dir).map(Some),
             _ => Ok(None),
         }
     }
@@ -185,6 +218,11 @@ impl ModelFolder {
             let notes = weights.notes.iter().chain(&adapter.notes).cloned().collect();
             return Ok(FolderWeights { adapter: Some(adapter), base: Some(name.clone()), notes, ..weights });
         }
+        if let Some(gguf) = &self.gguf {
+            let matrix_dtype = gguf.matrix_dtype();
+            let (source, notes) = (Box::new(gguf.clone()), gguf.notes());
+            return Ok(FolderWeights { source, adapter: None, base: None, dtype: matrix_dtype.float(), matrix_dtype, notes });
+        }
         let Some(manifest) = &self.bundle else {
             let checkpoint = Checkpoint::open(&self.dir)?;
             let (dtype, matrix_dtype, notes) = (checkpoint.dtype(), checkpoint.matrix_dtype(), checkpoint.notes().to_vec());
@@ -194,6 +232,27 @@ impl ModelFolder {
         let dtype = matrix_dtype.float();
         let weights = BundleWeights::open(&self.dir, manifest).map_err(|e| e.in_file(self.dir.display().to_string()))?;
         Ok(FolderWeights { source: Box::new(weights), adapter: None, base: None, dtype, matrix_dtype, notes: Vec::new() })
+    }
+}
+
+/// The GGUF file that `path` is, or the only one in a folder without `config.json`; of a split model, its first file.
+///
+/// # Errors
+/// Several models in one folder.
+fn gguf_file(path: &Path) -> Result<Option<PathBuf>, ModelError> {
+    let is_gguf = |path: &Path| path.is_file() && gguf::is_gguf(path);
+    if is_gguf(path) {
+        return Ok(Some(path.into()));
+    }
+    if !path.is_dir() || path.join("config.json").is_file() || path.join(MANIFEST).is_file() {
+        return Ok(None);
+    }
+    let listed = std::fs::read_dir(path).and_then(|entries| entries.map(|e| e.map(|e| e.path())).collect());
+    let mut files: Vec<PathBuf> = listed.map_err(|e| ModelError::io("list", path, e))?;
+    files.retain(|file| is_gguf(file) && !gguf::is_later_split(file));
+    match files.len() {
+        0 | 1 => Ok(files.pop()),
+        n => Err(ModelError::Inconsistent(format!("model {}: {n} GGUF files are in it; name one of them", path.display()))),
     }
 }
 

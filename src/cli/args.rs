@@ -387,13 +387,18 @@ pub struct ExportArgs {
     #[arg(value_name = "CHECKPOINT")]
     pub checkpoint: PathBuf,
 
-    /// Folder for the bundle; an earlier bundle there is replaced, unless there is anything else in the folder
-    #[arg(long, value_name = "DIR")]
+    /// Folder for the bundle; an earlier bundle there is replaced, unless there is anything else in the folder. Of gguf: the file
+    #[arg(long, value_name = "PATH")]
     pub out: PathBuf,
 
-    /// Format of the matrices: f32, f16, bf16, q8 or q4 (quantised: 9 and 5 bits a weight)
+    /// What is written: a bundle for web pages, or a GGUF file for llama.cpp, Ollama and LM Studio
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = ExportFormat::Bundle)]
+    pub format: ExportFormat,
+
+    /// Format of the matrices: f32 (bundles only), f16, bf16, q8 or q4 (quantised: 9 and 5 bits per weight)
     ///
-    /// With q8 and q4 the rows of --examples are judged by both, and how far they agree is printed.
+    /// With q8 and q4 the rows of --examples are judged by both, and how far they agree is printed. In a GGUF file, q8 is Q8_0
+    /// and q4 is Q4_0.
     #[arg(long, value_name = "FORMAT", default_value = "f16")]
     pub weights: String,
 
@@ -406,8 +411,16 @@ pub struct ExportArgs {
     pub name: Option<String>,
 }
 
+/// What `jurist export` writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ExportFormat {
+    Bundle,
+    Gguf,
+}
+
 const EXPORT_EXAMPLES: &str = "\
 Examples:
+  jurist export judge --out judge.gguf --format gguf --weights q8
   jurist export judge --out judge-bundle --examples dev.jsonl
   jurist export judge --out judge-q8 --weights q8 --examples dev.jsonl
   jurist export judge-bundle --out judge-f32 --weights f32

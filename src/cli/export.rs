@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::progress::TerminalProgress;
-use super::{CliError, Context, ExportArgs, Interrupt, print};
+use super::{CliError, Context, ExportArgs, ExportFormat, Interrupt, print};
 use crate::bundle::{MOST_EXAMPLES, weight_dtype};
 use crate::data::{Example, Reader, View};
 use crate::eval::pearson;
@@ -20,6 +20,9 @@ const MOST_COMPARED: usize = 256;
 
 /// Writes the bundle and says how large it is, and of quantised weights what they have changed.
 pub fn run(args: &ExportArgs, context: &Context) -> Result<(), CliError> {
+    if args.format == ExportFormat::Gguf {
+        return super::export_gguf::run(args, context);
+    }
     let mut progress = context.progress();
     refuse_input(&args.out, &args.checkpoint, "the checkpoint")?;
     let _interrupt = Interrupt::watch()?;

@@ -12,6 +12,7 @@ mod doctor;
 mod error;
 mod eval;
 mod export;
+mod export_gguf;
 mod hosts;
 mod http;
 mod interrupt;
@@ -39,7 +40,7 @@ use clap::Parser;
 use crate::system::free_memory;
 pub use args::{
     AgreeArgs, BenchArgs, BenchGroup, Cli, Command, CompareArgs, DataArgs, DataCheckArgs, DataCommand, DemoArgs, DoctorArgs,
-    EvalArgs, Expectation, ExportArgs, JudgingArgs, PartArgs, ScoreArgs, ServeArgs, ShapeArgs, TrainArgs,
+    EvalArgs, Expectation, ExportArgs, ExportFormat, JudgingArgs, PartArgs, ScoreArgs, ServeArgs, ShapeArgs, TrainArgs,
 };
 pub use error::CliError;
 pub use interrupt::{Interrupt, STEP};

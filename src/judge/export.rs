@@ -1,4 +1,4 @@
-//! A trained judge on its way into a bundle.
+//! A trained judge on its way into a bundle or a GGUF file.
 
 use std::path::Path;
 
@@ -6,13 +6,14 @@ use serde_json::Value;
 
 use super::{JudgeError, JudgeSettings, Result};
 use crate::bundle::{self, Exported, Manifest, SHARD_BYTES};
+use crate::gguf::{self, BlockFormat, GgufExport, Written};
 use crate::model::config::Config;
 use crate::model::source::TensorSource;
 use crate::model_folder::ModelFolder;
 use crate::ops::weight_dtype::WeightDtype;
 use crate::text::Tokenizer;
 
-/// What a bundle is made from. An adapter is added into its model.
+/// What a bundle or a GGUF file is made from. An adapter is added into its model.
 pub struct JudgeExport {
     /// `judge.json` as it is.
     judge: Value,
@@ -50,6 +51,15 @@ impl JudgeExport {
         let (model, tokenizer, judge) = (self.model.as_ref(), &self.tokenizer, self.judge.clone());
         let bundle = Exported { name, weights, model, tokenizer, judge, examples };
         Ok(bundle::export(to, &bundle, SHARD_BYTES)?)
+    }
+
+    /// Writes the GGUF file `to`.
+    ///
+    /// # Errors
+    /// As [`gguf::export`].
+    pub fn write_gguf(&self, to: &Path, name: &str, format: BlockFormat) -> Result<Written> {
+        let (model, tokenizer, judge) = (self.model.as_ref(), &self.tokenizer, self.judge.to_string());
+        Ok(gguf::export(to, &GgufExport { name, format, model, tokenizer, judge: &judge })?)
     }
 }
 

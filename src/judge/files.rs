@@ -5,6 +5,7 @@ use std::path::Path;
 use super::{Judge, JudgeError, JudgeOverrides, JudgeSettings, Result, ScoreOptions};
 use crate::bundle::MANIFEST;
 use crate::data::Example;
+use crate::gguf::is_gguf;
 use crate::gpu::{Gpu, MemoryUsage};
 use crate::model::error::ModelError;
 use crate::model::lora::Adapter;
@@ -102,10 +103,10 @@ impl JudgeFiles {
 /// # Errors
 /// An unreadable file; as [`ModelFolder::open`] and [`ModelFolder::tokenizer`].
 pub fn tokenizer_at(path: &Path) -> Result<Tokenizer> {
-    if path.is_file() {
+    if path.is_file() && !is_gguf(path) {
         let bytes = std::fs::read(path).map_err(|e| ModelError::io("read the tokenizer", path, e))?;
         return Ok(Tokenizer::from_bytes(&bytes)?);
     }
-    let is_bundle = path.join(MANIFEST).is_file();
-    Ok(if is_bundle { ModelFolder::open(path)?.tokenizer()? } else { Tokenizer::from_dir(path)? })
+    let is_model = is_gguf(path) || path.join(MANIFEST).is_file();
+    Ok(if is_model { ModelFolder::open(path)?.tokenizer()? } else { Tokenizer::from_dir(path)? })
 }

@@ -113,7 +113,14 @@ fn flops(heads: &Heads) -> u64 {
     u64::from(heads.head_dim) * 4 * 256
 }
 
-fn record(plan: &mut PlanBuilder, h: &Heads, implementation: Implementation, entry: &'static str, tensors: &[Tensor], tokens: Extent) {
+fn record(
+    plan: &mut PlanBuilder,
+    h: &Heads,
+    implementation: Implementation,
+    entry: &'static str,
+    tensors: &[Tensor],
+    tokens: Extent,
+) {
     let owns_keys = entry == "backward_kv";
     plan.dispatch(Dispatch {
         kernel: implementation.spec(entry, h),
@@ -167,7 +174,11 @@ pub(super) fn variants(tuning: &Tuning) -> Vec<KernelSpec> {
     let of = |h: &Heads| {
         let implementation = Implementation::of(h, tuning);
         let prepare = Implementation::Plain.spec("prepare", h);
-        ["forward", "backward_q", "backward_kv"].map(|e| implementation.spec(e, h)).into_iter().chain([prepare]).collect::<Vec<_>>()
+        ["forward", "backward_q", "backward_kv"]
+            .map(|e| implementation.spec(e, h))
+            .into_iter()
+            .chain([prepare])
+            .collect::<Vec<_>>()
     };
     sample_heads().iter().flat_map(of).collect()
 }

@@ -60,13 +60,18 @@ impl ChatTemplate {
     /// # Errors
     /// A template that is no Jinja, a list without a `default`, a file that is not UTF-8.
     pub fn of(tokenizer: &Tokenizer) -> Result<Option<Self>> {
-        let (default, tool_use) = match tokenizer.files().get("chat_template.jinja") {
-            Some(bytes) => (Some(template_text("chat_template.jinja", bytes)?), None),
-            None => templates_of_config(&json_object(tokenizer.files(), "tokenizer_config.json")?)?,
-        };
+        let (default, tool_use) = sources(tokenizer)?;
         let Some(default) = default else { return Ok(None) };
         let tool_use = tool_use.map(compiled).transpose()?;
         Ok(Some(ChatTemplate { tool_use, ..Self::new(default, tokenizer.special_texts().clone())? }))
+    }
+
+    /// The text of the template for conversations without tools.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::of`].
+    pub fn source_of(tokenizer: &Tokenizer) -> Result<Option<String>> {
+        Ok(sources(tokenizer)?.0)
     }
 
     /// A template from its Jinja text; `special` are the texts of special tokens by role, such as "bos_token".
@@ -143,6 +148,14 @@ pub fn concatenate<'a>(contents: impl IntoIterator<Item = &'a str>) -> String {
 fn compiled(source: String) -> Result<Arc<JinjaTemplate>> {
     let template = caught(|| JinjaTemplate::new("chat", source, false)).map_err(TextError::Chat)?;
     template.map(Arc::new).map_err(|error| TextError::Chat(template_failure(&error)))
+}
+
+/// The templates among a tokenizer's files: the default one, and the one for conversations with tools.
+fn sources(tokenizer: &Tokenizer) -> Result<(Option<String>, Option<String>)> {
+    match tokenizer.files().get("chat_template.jinja") {
+        Some(bytes) => Ok((Some(template_text("chat_template.jinja", bytes)?), None)),
+        None => templates_of_config(&json_object(tokenizer.files(), "tokenizer_config.json")?),
+    }
 }
 
 /// The text of a template's file.

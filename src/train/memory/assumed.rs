@@ -103,16 +103,21 @@ fn rows_for(
 
 /// The judge settings of the start model, if it has any.
 fn stored_settings(config: &TrainConfig) -> Result<Option<JudgeSettings>, TrainError> {
-    let path = config.model_name_or_path.as_deref().map(Path::new).filter(|path| !path.is_file());
+    let path = config.model_name_or_path.as_deref().map(Path::new).filter(|path| !is_config(path));
     let folder = path.map(|path| start_folder(config, path)).transpose()?;
     Ok(folder.as_ref().map(JudgeSettings::of_folder).transpose()?.flatten())
+}
+
+/// Whether `path` is a `config.json`, and not a folder or a GGUF file.
+fn is_config(path: &Path) -> bool {
+    path.is_file() && !crate::gguf::is_gguf(path)
 }
 
 /// The model from its config alone: that of a file, or of a folder. Bundles and adapters are opened with their weights.
 fn model(config: &TrainConfig) -> Result<FolderWeights, TrainError> {
     let named = config.model_name_or_path.as_deref();
     let path = named.or(config.init.as_deref()).unwrap_or_default();
-    let model = if named.is_some() && !Path::new(path).is_file() {
+    let model = if named.is_some() && !is_config(Path::new(path)) {
         let folder = start_folder(config, Path::new(path))?;
         match folder.config_alone()? {
             None => return Ok(folder.weights()?),

@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# llama.cpp of Debian's newest suite, unpacked into target/llama.cpp and run with that suite's own loader; nothing is installed.
+# Usage: scripts/llama-cpp.sh fetch | scripts/llama-cpp.sh run PROGRAM ARGUMENTS
+set -euo pipefail
+cd "$(dirname "$0")/.."
+dir="$PWD/target/llama.cpp"
+
+fetch() {
+    local mirror
+    [ -e "$dir/root/usr/bin/llama-server" ] && return
+    mkdir -p "$dir"/apt/{etc/apt.conf.d,etc/preferences.d,etc/sources.list.d,state/lists/partial,cache/archives/partial} "$dir/root"
+    : >"$dir/apt/status"
+    mirror=$(grep -rhoE 'https?://[^ ]+/debian/?( |$)' /etc/apt/sources.list /etc/apt/sources.list.d 2>/dev/null | head -n 1 | tr -d ' ' || true)
+    [ -n "$mirror" ] || { echo "no Debian mirror in /etc/apt: llama.cpp cannot be fetched" >&2; exit 1; }
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror sid main" >"$dir/apt/etc/sources.list"
+    cat >"$dir/apt/apt.conf" <<C
+Dir::Etc "$dir/apt/etc";
+Dir::Etc::sourcelist "sources.list";
+Dir::Etc::sourceparts "sources.list.d";
+Dir::Etc::parts "apt.conf.d";
+Dir::State "$dir/apt/state";
+Dir::State::status "$dir/apt/status";
+Dir::Cache "$dir/apt/cache";
+Acquire::Languages "none";
+Acquire::Check-Valid-Until "false";
+Acquire::Check-Date "false";
+APT::Sandbox::User "root";
+C
+    export APT_CONFIG="$dir/apt/apt.conf"
+    apt-get -q update
+    # With everything that they need, as nothing counts as installed.
+    apt-get -q -y --download-only --no-install-recommends install llama.cpp-tools
+    for package in "$dir"/apt/cache/archives/*.deb; do dpkg -x "$package" "$dir/root"; done
+}
+
+run() {
+    local lib="$dir/root/usr/lib/x86_64-linux-gnu" program="$1"
+    shift
+    local loader
+    loader=$(find "$dir/root" -name 'ld-linux-x86-64.so.2' | head -n 1)
+    exec "$loader" --library-path "$lib:$lib/llama:$lib/ggml:$(find "$lib" -name 'libggml*.so*' -printf '%h\n' | sort -u | paste -sd:)" "$dir/root/usr/bin/$program" "$@"
+}
+
+case "${1:-}" in
+    fetch) fetch ;;
+    run) shift && run "$@" ;;
+    *) echo "usage: $0 fetch | run PROGRAM ARGUMENTS" >&2; exit 2 ;;
+esac

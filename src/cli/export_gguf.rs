@@ -1,0 +1,34 @@
+//! `jurist export --format gguf`: a trained judge as one file for llama.cpp, Ollama and LM Studio.
+
+use super::{CliError, Context, ExportArgs, Interrupt, print};
+use crate::files::refuse_input;
+use crate::gguf::{BlockFormat, is_gguf};
+use crate::hub::Wanted;
+use crate::judge::{JudgeExport, folder_name};
+use crate::progress::Progress;
+
+/// Writes the file and says how large it is.
+pub fn run(args: &ExportArgs, context: &Context) -> Result<(), CliError> {
+    let mut progress = context.progress();
+    refuse_input(&args.out, &args.checkpoint, "the checkpoint")?;
+    let format = BlockFormat::of_weights(&args.weights).ok_or_else(|| {
+        CliError::Usage(format!("--weights {}: a GGUF file is written as f16, bf16, q8 (q8_0) or q4 (q4_0)", args.weights))
+    })?;
+    if !is_gguf(&args.out) {
+        let out = args.out.display();
+        return Err(CliError::Usage(format!("--out {out}: the name of a GGUF file ends in .gguf, or no program finds it")));
+    }
+    if args.examples.is_some() {
+        progress.note("--examples: rows do not travel with a GGUF file");
+    }
+    let _interrupt = Interrupt::watch()?;
+    context.fetch(&args.checkpoint, Wanted::All, &mut progress)?;
+    let judge = JudgeExport::open(&context.open(&args.checkpoint)?)?;
+    judge.notes.iter().for_each(|note| progress.note(note));
+    let name = args.name.clone().unwrap_or_else(|| folder_name(&args.checkpoint));
+    let written = judge.write_gguf(&args.out, &name, format)?;
+    if written.left_in_f16 > 0 {
+        progress.note(&format!("{} matrices are F16: their rows are not whole blocks of 32", written.left_in_f16));
+    }
+    print(&format!("{}: {}, {:.2} MB\n", args.out.display(), format.name(), written.bytes as f64 / 1e6))
+}

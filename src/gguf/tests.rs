@@ -1,0 +1,220 @@
+//! GGUF files written and decoded by gguf-py (`scripts/make_gguf.py`), and files that are damaged.
+
+use std::path::{Path, PathBuf};
+
+use safetensors::SafeTensors;
+
+use super::blocks::BlockFormat::{Bf16, F16, Q4_0, Q8_0};
+use super::export::{GgufExport, export};
+use super::header::{Header, Metadata, Value};
+use super::weights::GgufModel;
+use crate::model::names::tensors;
+use crate::model::quantised::Plane;
+use crate::model::source::TensorSource;
+use crate::ops::weight_dtype::WeightDtype;
+use crate::text::Tokenizer;
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/gguf").join(name)
+}
+
+fn bytes(name: &str) -> Vec<u8> {
+    std::fs::read(fixture(name)).unwrap()
+}
+
+/// Bit for bit what gguf-py makes of the same blocks, in one piece and from the middle of a block on.
+#[test]
+fn every_block_format_is_decoded_as_by_gguf_py() {
+    let file = bytes("blocks.gguf");
+    let header = Header::parse(&file).unwrap();
+    let raw = |name: &str| {
+        let info = &header.tensors[name];
+        (info.format, &file[info.start..info.start + info.bytes])
+    };
+    let mut formats = 0;
+    for name in header.tensors.keys().filter(|name| !name.ends_with(".f32")) {
+        let ((format, blocks), (_, expected)) = (raw(name), raw(&format!("{name}.f32")));
+        let expected: Vec<f32> = expected.as_chunks::<4>().0.iter().map(|x| f32::from_le_bytes(*x)).collect();
+        for (start, len) in [(0, 1024), (37, 300), (511, 2)] {
+            let mut found = vec![f32::NAN; len];
+            format.decode(blocks, start, &mut found);
+            let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            assert!(bits(&found) == bits(&expected[start..start + len]), "{name} from {start}");
+        }
+        formats += 1;
+    }
+    assert_eq!(formats, 11);
+}
+
+/// One file, and the same model in two.
+#[test]
+fn tensors_are_those_of_hugging_face() {
+    for name in ["llama.gguf", "split-00001-of-00002.gguf"] {
+        let model = GgufModel::open(&fixture(name)).unwrap();
+        let file = bytes("model.llama.safetensors");
+        let expected = SafeTensors::deserialize(&file).unwrap();
+        for spec in tensors(model.config()) {
+            let mut found = vec![0.0; spec.len()];
+            model.read(&spec.name, 0, &mut found).unwrap();
+            let expected: Vec<f32> =
+                expected.tensor(&spec.name).unwrap().data().as_chunks::<4>().0.iter().map(|x| f32::from_le_bytes(*x)).collect();
+            assert!(found == expected, "{}", spec.name);
+            let mut middle = vec![0.0; spec.len() / 2];
+            model.read(&spec.name, 5, &mut middle).unwrap();
+            assert!(middle == expected[5..5 + middle.len()], "{} from its middle", spec.name);
+        }
+        assert!(model.config().tie_word_embeddings);
+        assert_eq!(model.matrix_dtype(), WeightDtype::F32, "its matrices are of several formats");
+    }
+}
+
+/// The planes of Q8_0 mean the values of Q8_0, rows of q put right.
+#[test]
+fn q8_0_stays_packed() {
+    let model = GgufModel::open(&fixture("llama.gguf")).unwrap();
+    for (tensor, len) in [("model.embed_tokens.weight", 266 * 32), ("model.layers.0.self_attn.q_proj.weight", 32 * 32)] {
+        let mut values = vec![0.0; len];
+        model.read(tensor, 0, &mut values).unwrap();
+        let (mut packed, mut scales) = (vec![0; len / 4], vec![0; len / 32]);
+        model.read_plane(tensor, Plane::Packed, 0, &mut packed).unwrap();
+        model.read_plane(tensor, Plane::Scales, 0, &mut scales).unwrap();
+        let scales: Vec<f32> = scales.into_iter().map(f32::from_bits).collect();
+        assert!(WeightDtype::Q8.decode(&packed, &scales) == values, "{tensor}");
+    }
+    assert!(model.read_plane("model.norm.weight", Plane::Packed, 0, &mut [0]).is_err());
+}
+
+#[test]
+fn byte_level_tokenizers() {
+    let tokenizer = GgufModel::open(&fixture("llama.gguf")).unwrap().tokenizer().unwrap();
+    let pieces = |text: &str| -> Vec<String> {
+        tokenizer.encode(text, true).unwrap().into_iter().map(|id| tokenizer.id_to_token(id).unwrap()).collect()
+    };
+    assert_eq!(pieces("hello world"), ["<s>", "hello", "Ġwor", "ld"], "BOS in front, as llama-bpe says");
+    assert_eq!(pieces("1234"), ["<s>", "1", "2", "3", "4"]);
+    assert_eq!(pieces("a</s>b"), ["<s>", "a", "</s>", "b"], "control tokens are found in the text");
+    assert_eq!(tokenizer.decode(&tokenizer.encode("é\u{1F642} x", false).unwrap(), true).unwrap(), "é\u{1F642} x");
+    assert_eq!((tokenizer.bos_id(), tokenizer.eos_ids()), (Some(0), &[1][..]));
+}
+
+/// The best score first; a character outside the vocabulary becomes bytes; no space is put in front.
+#[test]
+fn sentence_piece_tokenizers() {
+    let header = Header::parse(&bytes("sentence.gguf")).unwrap();
+    let tokenizer = Tokenizer::from_files(super::tokenizer::files(Metadata(&header.metadata)).unwrap()).unwrap();
+    let pieces = |text: &str| -> Vec<String> {
+        tokenizer.encode(text, false).unwrap().into_iter().map(|id| tokenizer.id_to_token(id).unwrap()).collect()
+    };
+    assert_eq!(pieces("the cat"), ["t", "he", "▁cat"]);
+    assert_eq!(pieces(" the cat  in"), ["▁the", "▁cat", "▁▁", "in"]);
+    assert_eq!(pieces("é"), ["<0xC3>", "<0xA9>"]);
+    assert_eq!(pieces("at<start_of_turn>t"), ["at", "<start_of_turn>", "t"]);
+    assert_eq!(tokenizer.decode(&tokenizer.encode(" the cat, é", false).unwrap(), true).unwrap(), " the cat, é");
+}
+
+/// A model, its tokenizer and a judge's settings are the same after they were written and read again; llama.cpp's order of rows
+/// is gguf-py's.
+#[test]
+fn what_is_exported_is_read_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = GgufModel::open(&fixture("llama.gguf")).unwrap();
+    let tokenizer = model.tokenizer().unwrap();
+    for (format, error) in [(F16, 5e-4), (Bf16, 4e-3), (Q8_0, 5e-3), (Q4_0, 0.13)] {
+        let path = dir.path().join("model.gguf");
+        let judge = "{\"scale\": \"1..5\"}";
+        let file = GgufExport { name: "small", format, model: &model, tokenizer: &tokenizer, judge };
+        let written = export(&path, &file).unwrap();
+        assert_eq!((written.bytes, written.left_in_f16), (std::fs::metadata(&path).unwrap().len(), 0));
+        let again = GgufModel::open(&path).unwrap();
+        assert_eq!(again.judge_json().unwrap().as_deref(), Some(judge));
+        assert_eq!(again.matrix_dtype(), if format == Q8_0 { WeightDtype::Q8 } else { format.float().unwrap_or_default() });
+        for spec in tensors(model.config()) {
+            let (mut before, mut after) = (vec![0.0; spec.len()], vec![0.0; spec.len()]);
+            model.read(&spec.name, 0, &mut before).unwrap();
+            again.read(&spec.name, 0, &mut after).unwrap();
+            let largest = before.iter().fold(0f32, |largest, x| largest.max(x.abs()));
+            let worst = before.iter().zip(&after).fold(0f32, |worst, (a, b)| worst.max((a - b).abs()));
+            let allowed = if spec.shape.len() == 1 { 0.0 } else { error * largest };
+            assert!(worst <= allowed, "{} as {}: {worst} of {largest}", spec.name, format.name());
+        }
+        let read = again.tokenizer().unwrap();
+        for text in ["hello world", "a</s>b 12", "é\u{1F642}\n x"] {
+            assert_eq!(read.encode(text, true).unwrap(), tokenizer.encode(text, true).unwrap());
+        }
+        assert_eq!((read.bos_id(), read.eos_ids()), (tokenizer.bos_id(), tokenizer.eos_ids()));
+    }
+}
+
+/// Rows of a Q8_0 matrix that are written again have the bytes of gguf-py.
+#[test]
+fn q8_0_is_written_as_by_gguf_py() {
+    let (dir, path) = (tempfile::tempdir().unwrap(), fixture("llama.gguf"));
+    let model = GgufModel::open(&path).unwrap();
+    let again = dir.path().join("again.gguf");
+    let file = GgufExport { name: "small", format: Q8_0, model: &model, tokenizer: &model.tokenizer().unwrap(), judge: "{}" };
+    export(&again, &file).unwrap();
+    let raw = |path: &Path| {
+        let file = std::fs::read(path).unwrap();
+        let info = Header::parse(&file).unwrap().tensors["blk.0.attn_q.weight"].clone();
+        file[info.start..info.start + info.bytes].to_vec()
+    };
+    assert!(raw(&path) == raw(&again));
+}
+
+#[test]
+fn tokenizers_without_a_name_are_refused() {
+    let words = crate::text::word_level(&["<unk>", "a"], &crate::text::SpecialTokens::for_decoder()).unwrap();
+    assert!(super::vocabulary::vocabulary(&words, 9).unwrap_err().to_string().contains("no name for"));
+}
+
+#[test]
+fn damaged_files_are_refused_before_anything_is_allocated() {
+    let file = bytes("llama.gguf");
+    for end in (0..file.len()).step_by(97) {
+        assert!(Header::parse(&file[..end]).is_err(), "cut off at {end}");
+    }
+    let refused = |at: usize, with: &[u8]| {
+        let mut damaged = file.clone();
+        damaged[at..at + with.len()].copy_from_slice(with);
+        Header::parse(&damaged).unwrap_err()
+    };
+    assert!(refused(0, b"GGML").contains("does not begin with GGUF"));
+    assert!(refused(4, &1u32.to_le_bytes()).contains("version is 1"));
+    assert!(refused(4, &3u32.to_be_bytes()).contains("big-endian"));
+    assert!(refused(8, &(1u64 << 60).to_le_bytes()).contains("number of tensors"));
+    assert!(refused(16, &(1u64 << 60).to_le_bytes()).contains("number of metadata pairs"));
+    assert!(refused(24, &(1u64 << 60).to_le_bytes()).contains("the length of a metadata key"));
+    // The first tensor's description follows its name: two sizes, format, offset.
+    let name = b"token_embd.weight";
+    let at = file.windows(name.len()).position(|w| w == name).unwrap() + name.len();
+    assert!(refused(at, &9u32.to_le_bytes()).contains("9 dimensions"));
+    assert!(refused(at + 4, &31u64.to_le_bytes()).contains("rows of 31 values"));
+    assert!(refused(at + 12, &(1u64 << 62).to_le_bytes()).contains("has the shape"));
+    assert!(refused(at + 20, &10u32.to_le_bytes()).contains("Q2_K, which is not read"));
+    assert!(refused(at + 20, &77u32.to_le_bytes()).contains("the unknown type 77"));
+    assert!(refused(at + 24, &1u64.to_le_bytes()).contains("not a multiple of 32"));
+    assert!(refused(at + 24, &32u64.to_le_bytes()).contains("overlap"));
+    assert!(refused(at + 24, &(1u64 << 63).to_le_bytes()).contains("ends after the file does"));
+}
+
+#[test]
+fn what_is_not_read_is_named() {
+    let header = Header::parse(&bytes("llama.gguf")).unwrap();
+    let config = |key: &str, value: Value| {
+        let mut header = Header { metadata: header.metadata.clone(), tensors: header.tensors.clone() };
+        header.metadata.insert(key.into(), value);
+        super::config::config(&header, None).unwrap_err().to_string()
+    };
+    assert!(config("general.architecture", Value::Text("mamba".into())).contains("\"mamba\""));
+    assert!(config("llama.expert_count", Value::Unsigned(8)).contains("llama.expert_count"));
+    assert!(config("llama.rope.scaling.type", Value::Text("yarn".into())).contains("\"yarn\""));
+    assert!(super::config::config(&header, Some(&[3.0; 8])).unwrap_err().to_string().contains("rope_freqs.weight"));
+    let tokenizer = |key: &str, value: Value| {
+        let mut metadata = header.metadata.clone();
+        metadata.insert(key.into(), value);
+        super::tokenizer::files(Metadata(&metadata)).unwrap_err().to_string()
+    };
+    assert!(tokenizer("tokenizer.ggml.pre", Value::Text("klingon".into())).contains("\"klingon\""));
+    assert!(tokenizer("tokenizer.ggml.model", Value::Text("bert".into())).contains("\"bert\""));
+    assert!(tokenizer("tokenizer.ggml.bos_token_id", Value::Unsigned(9999)).contains("9999"));
+}
