@@ -97,7 +97,7 @@ def llama(random):
     save_file(meant, OUT / "model.llama.safetensors")
 
     def describe(writer):
-        writer.add_context_length(64)
+        writer.add_context_length(1024)
         writer.add_embedding_length(hidden)
         writer.add_block_count(1)
         writer.add_feed_forward_length(inner)

@@ -82,7 +82,7 @@ fn no_weights(dir: &Path) -> ModelError {
     } else if has(|n| n == "adapter_model.safetensors") {
         "this is a PEFT adapter; merge it into its base model first (`merge_and_unload()`)"
     } else if has(|n| n.ends_with(".gguf")) {
-        "there is a GGUF file, which is not read; download the safetensors of the model"
+        "there is a GGUF file: name the file itself"
     } else if has(|n| n.ends_with(".safetensors")) {
         "expected model.safetensors, or shards with model.safetensors.index.json; other names are not read"
     } else {

@@ -1,0 +1,77 @@
+//! GGUF files where a model is taken, and as what a judge is exported to.
+
+use std::path::Path;
+
+use tempfile::tempdir;
+
+use crate::cli::*;
+
+const ROWS: &str = "{\"prompt\": \"hello\", \"score\": 5}\n{\"prompt\": \"hello world\", \"score\": 1}\n";
+
+fn fixture() -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/gguf/llama.gguf").display().to_string()
+}
+
+fn expected(model: &str, rows: &Path) -> Vec<f64> {
+    let scored = succeed(jurist(&["score", "--model", model, "--input", path(rows)]));
+    lines(&scored.out).iter().map(|row| row["judge"]["expected"].as_f64().unwrap()).collect()
+}
+
+/// LoRA on the file, an export to GGUF, and that file asked with nothing else given: the judge is the same.
+#[test]
+fn a_judge_goes_in_and_out() {
+    let dir = tempdir().unwrap();
+    let rows = write(dir.path().join("rows.jsonl"), ROWS);
+    let (judge, file) = (dir.path().join("judge"), dir.path().join("judge.gguf"));
+    let start = fixture();
+    let flags = ["--method", "raft", "--lora-r", "4", "--max-steps", "3", "--learning-rate", "0.01", "--chat", "never"];
+    let mut args = vec!["train", "--model-name-or-path", &start, "--train-file", path(&rows), "--output-dir", path(&judge)];
+    args.extend(flags);
+    succeed(jurist(&args));
+    let before = expected(path(&judge), &rows);
+    for (weights, allowed) in [("f16", 1e-3), ("bf16", 1e-2), ("q8", 2e-2), ("q4_0", 0.5)] {
+        let args = ["export", path(&judge), "--out", path(&file), "--format", "gguf", "--weights", weights];
+        let said = succeed(jurist(&args)).out;
+        assert!(said.contains("judge.gguf: "), "{said}");
+        for (a, b) in before.iter().zip(expected(path(&file), &rows)) {
+            assert!((a - b).abs() < allowed, "{weights}: {a} and {b}");
+        }
+    }
+    // A bundle of a GGUF file, and a folder that holds one.
+    let bundle = dir.path().join("bundle");
+    succeed(jurist(&["export", path(&file), "--out", path(&bundle), "--weights", "f32"]));
+    let folder = dir.path().join("folder");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::copy(&file, folder.join("model.gguf")).unwrap();
+    let scores = expected(path(&file), &rows);
+    for other in [&bundle, &folder] {
+        for (a, b) in scores.iter().zip(expected(path(other), &rows)) {
+            assert!((a - b).abs() < 1e-5, "{a} and {b}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_read_or_written_is_said() {
+    let dir = tempdir().unwrap();
+    let rows = write(dir.path().join("rows.jsonl"), ROWS);
+    let cut = dir.path().join("cut.gguf");
+    let file = std::fs::read(fixture()).unwrap();
+    std::fs::write(&cut, &file[..file.len() - 100]).unwrap();
+    let refused = |args: &[&str]| {
+        let done = finish(jurist(args));
+        assert!(done.code.is_some_and(|code| code != 0), "{}", done.err);
+        done.err
+    };
+    let err = refused(&["score", "--model", path(&cut), "--input", path(&rows)]);
+    assert!(err.contains("cut.gguf") && err.contains("ends after the file does"), "{err}");
+    let err = refused(&["export", &fixture(), "--out", path(&dir.path().join("out.gguf")), "--format", "gguf"]);
+    assert!(err.contains("judge.json"), "{err}");
+    let err = refused(&["export", &fixture(), "--out", path(&dir.path().join("out")), "--format", "gguf"]);
+    assert!(err.contains("ends in .gguf"), "{err}");
+    for name in ["a.gguf", "b.gguf"] {
+        std::fs::copy(fixture(), dir.path().join(name)).unwrap();
+    }
+    let err = refused(&["score", "--model", path(dir.path()), "--input", path(&rows)]);
+    assert!(err.contains("3 GGUF files are in it"), "{err}");
+}
