@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::Error;
 use super::error::Kind;
-use crate::data::{Example, Row, RowPosition, View};
+use crate::data::{ColumnOptions, Example, Row, RowPosition};
 use crate::judge::{Scale, ScoredRow};
 
 /// One response to be judged, or a whole prompt that the judge answers.
@@ -56,7 +56,7 @@ impl Case {
     }
 
     fn of(fields: Map<String, Value>) -> Self {
-        Case { row: Row { id: String::new(), file: Arc::from("case"), place: RowPosition::Row(1), fields, written: None } }
+        Case { row: Row { id: String::new(), file: Arc::from("case"), position: RowPosition::Row(1), fields, written: None } }
     }
 
     /// The case as judges read it.
@@ -64,7 +64,7 @@ impl Case {
     /// # Errors
     /// Columns of a kind that cannot be read.
     pub(super) fn example(&self) -> Result<Example, Error> {
-        let record = self.row.record(&View::for_scoring()).map_err(|e| Kind::Case(e.to_string()))?;
+        let record = self.row.record(&ColumnOptions::for_scoring()).map_err(|e| Kind::Case(e.to_string()))?;
         Ok(Example { row: self.row.clone(), record })
     }
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::progress::TerminalProgress;
 use super::{CliError, Context, ExportArgs, Interrupt, print};
 use crate::bundle::{Exported, MOST_EXAMPLES, SHARD_BYTES, export, weight_dtype};
-use crate::data::{Example, Reader, View};
+use crate::data::{ColumnOptions, Example, Reader};
 use crate::eval::pearson;
 use crate::files::refuse_input;
 use crate::hub::Wanted;
@@ -45,7 +45,7 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<(), CliError> {
     };
     let rows = match &args.examples {
         None => Vec::new(),
-        Some(file) => Reader { view: View::for_scoring(), ..Reader::default() }.read_path(file)?.examples,
+        Some(file) => Reader { columns: ColumnOptions::for_scoring(), ..Reader::default() }.read_path(file)?.examples,
     };
     if rows.len() > MOST_EXAMPLES {
         progress.note(&format!("the first {MOST_EXAMPLES} of {} examples travel with the bundle", rows.len()));

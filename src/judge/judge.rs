@@ -229,7 +229,7 @@ impl Judge {
                     true => Err(format!(
                         "{}: the row is too long: its prompt of {} tokens needs {needed} with the score, but only {context} fit; \
                          shorten it, or allow up to the {} of the model's context",
-                        example.row.place(),
+                        example.row.location(),
                         reading.prompt.len(),
                         self.weights.config.max_position_embeddings
                     )),
@@ -254,7 +254,7 @@ impl Judge {
         let (tokens, text) = self
             .prompt
             .chain_ids(chain, reading.ends_in_space, &self.tokenizer)
-            .map_err(|e| format!("{}: {e}", example.row.place()))?;
+            .map_err(|e| format!("{}: {e}", example.row.location()))?;
         let closed = self.format().close(&tokens, reading.ends_in_space).map_err(|e| e.to_string())?;
         reading.continuations.push(closed);
         reading.chains.push(text);
