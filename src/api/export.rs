@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::{Case, Error, WeightDtype, fetch};
-use crate::bundle::{self, Exported, SHARD_BYTES};
+use crate::bundle::{self, BundleInput, SHARD_BYTES};
 use crate::files::refuse_input;
 use crate::judge::{JudgeError, JudgeSettings};
 use crate::model::error::ModelError;
@@ -59,7 +59,7 @@ pub fn export(from: impl AsRef<Path>, to: impl AsRef<Path>, options: &ExportOpti
     let default = full.file_name().map_or("judge".into(), |name| name.to_string_lossy().into_owned());
     let name = options.name.as_deref().unwrap_or(&default);
     let examples = options.examples.iter().map(|case| Value::Object(case.columns().clone())).collect();
-    let bundle = Exported { name, weights: options.weights, model: model.as_ref(), tokenizer: &tokenizer, judge, examples };
+    let bundle = BundleInput { name, weights: options.weights, model: model.as_ref(), tokenizer: &tokenizer, judge, examples };
     let manifest = bundle::export(to, &bundle, SHARD_BYTES)?;
     Ok(Bundle { parameters: manifest.parameters, shards: manifest.shards.len(), bytes: manifest.download_bytes() })
 }

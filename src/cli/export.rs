@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::progress::TerminalProgress;
 use super::{CliError, Context, ExportArgs, Interrupt, print};
-use crate::bundle::{Exported, MOST_EXAMPLES, SHARD_BYTES, export, weight_dtype};
+use crate::bundle::{BundleInput, MAX_EXAMPLES, SHARD_BYTES, export, weight_dtype};
 use crate::data::{ColumnOptions, Example, Reader};
 use crate::eval::pearson;
 use crate::files::refuse_input;
@@ -47,17 +47,17 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<(), CliError> {
         None => Vec::new(),
         Some(file) => Reader { columns: ColumnOptions::for_scoring(), ..Reader::default() }.read_path(file)?.examples,
     };
-    if rows.len() > MOST_EXAMPLES {
-        progress.note(&format!("the first {MOST_EXAMPLES} of {} examples travel with the bundle", rows.len()));
+    if rows.len() > MAX_EXAMPLES {
+        progress.note(&format!("the first {MAX_EXAMPLES} of {} examples travel with the bundle", rows.len()));
     }
-    let examples = rows.iter().take(MOST_EXAMPLES).map(|e| Value::Object(e.row.fields.clone())).collect();
+    let examples = rows.iter().take(MAX_EXAMPLES).map(|e| Value::Object(e.row.fields.clone())).collect();
     if weights.is_quantised() {
         let left = weights.left_in_full(source.config());
         if left > 0 {
             progress.note(&format!("{left} matrices stay in f32: the length of their rows is no multiple of {BLOCK}"));
         }
     }
-    let bundle = Exported { name: &name, weights, model: source.as_ref(), tokenizer: &tokenizer, judge, examples };
+    let bundle = BundleInput { name: &name, weights, model: source.as_ref(), tokenizer: &tokenizer, judge, examples };
     let manifest = export(&args.out, &bundle, SHARD_BYTES).map_err(JudgeError::from)?;
     print(&format!(
         "{}: {} parameters as {}, {} shards, {:.2} MB to download\n",

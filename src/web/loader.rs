@@ -3,7 +3,7 @@
 use wasm_bindgen::prelude::wasm_bindgen;
 
 use super::{Engine, Failure, WebJudge};
-use crate::bundle::{Contents, Entries, Manifest, Part, Piece, ShardReader};
+use crate::bundle::{ArrayPart, Contents, EntryFormat, Manifest, ShardReader, TensorChunk};
 use crate::gpu::Gpu;
 use crate::model::dtype::first_non_finite;
 use crate::model::error::ModelError;
@@ -38,7 +38,7 @@ struct Intake {
     gpu: Gpu,
     weights: Weights,
     contents: Contents,
-    part: Option<Part>,
+    part: Option<ArrayPart>,
     values: Vec<f32>,
     entries: Vec<u32>,
 }
@@ -129,7 +129,7 @@ impl Loader {
 }
 
 impl Intake {
-    fn take(&mut self, file: &str, piece: Piece) -> Result<(), ModelError> {
+    fn take(&mut self, file: &str, piece: TensorChunk) -> Result<(), ModelError> {
         let known = if piece.start == 0 { None } else { self.part.take() };
         let part = match known {
             Some(part) => part,
@@ -137,7 +137,7 @@ impl Intake {
         };
         let start = part.start + piece.start;
         match part.entries {
-            Entries::Values(dtype) => {
+            EntryFormat::Values(dtype) => {
                 self.values.resize(piece.bytes.len() / dtype.bytes(), 0.0);
                 dtype.widen(piece.bytes, &mut self.values);
                 if let Some(at) = first_non_finite(&self.values) {
@@ -153,7 +153,7 @@ impl Intake {
                     self.weights.base().write(&self.gpu, &part.tensor, start, &self.values)?;
                 }
             }
-            Entries::Plane(_, plane) => {
+            EntryFormat::Plane(_, plane) => {
                 self.entries.clear();
                 self.entries.extend(words(piece.bytes));
                 if plane == Plane::Scales {
