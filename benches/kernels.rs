@@ -16,7 +16,7 @@ fn kernels(c: &mut Criterion) {
     let gpu = gpu();
     let mut group = c.benchmark_group("kernels");
     group.sample_size(10);
-    for case in cases::all(&Shape::default(), false) {
+    for case in cases::all_cases(&Shape::default(), false) {
         let plan = case.plan(&gpu).expect("a plan");
         group.throughput(Throughput::Elements(case.flops));
         group.bench_function(&case.name, |bench| {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use safetensors::SafeTensors;
 use sha2::{Digest, Sha256};
 
-use crate::bundle::{Contents, Entries, MANIFEST, Manifest, hex};
+use crate::bundle::{Contents, EntryFormat, MANIFEST, Manifest, hex};
 use crate::gguf::{self, GgufModel};
 use crate::hub;
 use crate::model::checkpoint::Checkpoint;
@@ -29,25 +29,25 @@ pub struct ModelFolder {
     dir: PathBuf,
     bundle: Option<Manifest>,
     gguf: Option<GgufModel>,
-    /// The model that the adapter in `dir` belongs to, if `dir` is an adapter's folder.
+    /// The name and folder of the base model, if `dir` is an adapter's folder.
     base: Option<(String, Box<ModelFolder>)>,
 }
 
 impl ModelFolder {
-    /// Looks what kind of folder `dir` is. With a `config.json` it is a Hugging Face directory, unless an adapter lies there
-    /// without a model's weights. A name of the hub (`org/name`, `org/name@revision`) that is no folder is looked up in the
-    /// Hugging Face cache. A PEFT adapter stands for the model that it names, with itself beside.
+    /// Detects the kind of folder. With a `config.json` it is a Hugging Face directory, unless it contains an adapter and no
+    /// weights of a model. A hub name (`org/name`, `org/name@revision`) that is not a folder is looked up in the Hugging Face
+    /// cache. A PEFT adapter opens together with the base model that it names.
     ///
     /// # Errors
-    /// Neither kind; a name that the cache does not have; a manifest that cannot be used.
+    /// Another folder; a name that is not in the cache; an invalid manifest.
     pub fn open(dir: &Path) -> Result<Self, ModelError> {
         Self::open_on(dir, None)
     }
 
-    /// As [`ModelFolder::open`], with `base` in the place of the model that the adapter in `dir` names.
+    /// Like [`ModelFolder::open`], with `base` instead of the model that the adapter in `dir` names.
     ///
     /// # Errors
-    /// As [`ModelFolder::open`]; a `base` for what is no adapter.
+    /// As [`ModelFolder::open`]; a `base` for a folder that is not an adapter.
     pub fn open_on(dir: &Path, base: Option<&Path>) -> Result<Self, ModelError> {
         crate::files::recover(dir)?;
         let dir = &hub::resolve(dir)?;
@@ -55,7 +55,7 @@ impl ModelFolder {
             let (name, base) = base_of(dir, base)?;
             return Ok(ModelFolder { base: Some((name, Box::new(base))), ..Self::hugging_face(dir) });
         }
-        let folder = Self::open_whole(dir)?;
+        let folder = Self::open_full_model(dir)?;
         match base {
             None => Ok(folder),
             Some(base) => Err(ModelError::Inconsistent(format!(
@@ -66,8 +66,8 @@ impl ModelFolder {
         }
     }
 
-    /// A model that is no adapter.
-    fn open_whole(dir: &Path) -> Result<Self, ModelError> {
+    /// Opens a model that is not an adapter.
+    fn open_full_model(dir: &Path) -> Result<Self, ModelError> {
         let manifest = dir.join(MANIFEST);
         if let Some(file) = gguf_file(dir)? {
             return Ok(ModelFolder { gguf: Some(GgufModel::open(&file)?), ..Self::hugging_face(&file) });
@@ -96,14 +96,14 @@ impl ModelFolder {
         &self.dir
     }
 
-    /// The folders that the model is read from: its own, and that of an adapter's base.
+    /// The folders from which the model is read: its own, and that of an adapter's base.
     pub fn folders(&self) -> Vec<&Path> {
         let base = self.base.iter().map(|(_, base)| base.dir.as_path());
         std::iter::once(self.dir.as_path()).chain(base).collect()
     }
 
-    /// SHA-256 over the files that decide what the model computes: its description, its tokenizer, its weights and those of an
-    /// adapter's base. They are read as streams.
+    /// The SHA-256 of the files that determine the model's computation: its description, its tokenizer, its weights and those of
+    /// an adapter's base. The files are read as streams.
     ///
     /// # Errors
     /// Files that cannot be read.
@@ -114,11 +114,11 @@ impl ModelFolder {
             let mut file = File::open(&path).map_err(failed)?;
             let bytes = file.metadata().map_err(failed)?.len();
             hash.update(format!("{:?} {bytes}\n", path.file_name().unwrap_or_default()));
-            let mut piece = vec![0; 1 << 20];
+            let mut chunk = vec![0; 1 << 20];
             loop {
-                match std::io::Read::read(&mut file, &mut piece).map_err(failed)? {
+                match std::io::Read::read(&mut file, &mut chunk).map_err(failed)? {
                     0 => break,
-                    n => hash.update(&piece[..n]),
+                    n => hash.update(&chunk[..n]),
                 }
             }
         }
@@ -132,7 +132,7 @@ impl ModelFolder {
         for model in std::iter::once(self).chain(base) {
             match &model.gguf {
                 Some(gguf) => files.extend(gguf.paths().map(Path::to_path_buf)),
-                None => files.extend(computing(&model.dir)?),
+                None => files.extend(computation_files(&model.dir)?),
             }
         }
         Ok(files)
@@ -146,7 +146,7 @@ impl ModelFolder {
     /// The model's tokenizer.
     ///
     /// # Errors
-    /// As [`Tokenizer::from_dir`]; a file of a bundle that is not the one its manifest means.
+    /// As [`Tokenizer::from_dir`]; a bundle's file that does not match its manifest.
     pub fn tokenizer(&self) -> Result<Tokenizer, TextError> {
         match &self.base {
             Some((_, base)) if self.dir.join("tokenizer.json").is_file() => return Tokenizer::from_dirs(&self.dir, &base.dir),
@@ -173,7 +173,7 @@ impl ModelFolder {
         Tokenizer::from_files(files)
     }
 
-    /// The text of `judge.json`; `None` where the model is no judge.
+    /// The text of `judge.json`; `None` where the model is not a judge.
     ///
     /// # Errors
     /// A file that cannot be read.
@@ -194,8 +194,8 @@ impl ModelFolder {
         }
     }
 
-    /// The config of a Hugging Face directory, in which nothing else need be; `None` for bundles and adapters, whose sizes
-    /// depend on more.
+    /// The config of a Hugging Face directory, which needs no other file; `None` for bundles and adapters, whose sizes depend on
+    /// more.
     ///
     /// # Errors
     /// A `config.json` that cannot be used.
@@ -206,14 +206,14 @@ impl ModelFolder {
         }
     }
 
-    /// The weights. Of a bundle, every byte is held against its hash first.
+    /// The weights. A bundle's files are first compared with their hashes.
     ///
     /// # Errors
-    /// Files that are missing, damaged, or not the model that is described.
+    /// Files that are missing, damaged, or do not match the description.
     pub fn weights(&self) -> Result<FolderWeights, ModelError> {
         if let Some((name, base)) = &self.base {
             let adapter = AdapterFiles::open(&self.dir)?;
-            let weights = base.weights().map_err(|e| e.in_file(format!("its base model {name} ({})", another_base(name))))?;
+            let weights = base.weights().map_err(|e| e.in_file(format!("its base model {name} ({})", base_advice(name))))?;
             adapter.check(weights.source.config()).map_err(|e| e.in_file(self.dir.display().to_string()))?;
             let notes = weights.notes.iter().chain(&adapter.notes).cloned().collect();
             return Ok(FolderWeights { adapter: Some(adapter), base: Some(name.clone()), notes, ..weights });
@@ -256,8 +256,9 @@ fn gguf_file(path: &Path) -> Result<Option<PathBuf>, ModelError> {
     }
 }
 
-/// The files in `dir` that decide what a model computes, by their names; `judge.json` says how it is asked, and is not one.
-fn computing(dir: &Path) -> Result<Vec<PathBuf>, ModelError> {
+/// The files in `dir` that determine the model's computation, by their names. `judge.json` only describes the prompt and is left
+/// out.
+fn computation_files(dir: &Path) -> Result<Vec<PathBuf>, ModelError> {
     const NAMES: [&str; 4] = ["config.json", "tokenizer.json", ADAPTER_CONFIG, MANIFEST];
     let listed = std::fs::read_dir(dir).and_then(|entries| entries.map(|e| e.map(|e| e.path())).collect());
     let mut files: Vec<PathBuf> = listed.map_err(|e| ModelError::io("list", dir, e))?;
@@ -270,71 +271,71 @@ fn computing(dir: &Path) -> Result<Vec<PathBuf>, ModelError> {
     Ok(files)
 }
 
-/// Whether an adapter lies in `dir`, and no weights of a whole model.
+/// Whether `dir` contains an adapter, and no weights of a full model.
 fn is_adapter(dir: &Path) -> bool {
     let has = |file: &str| dir.join(file).is_file();
     has(ADAPTER_CONFIG) && (!has("config.json") || has(ADAPTER_MODEL) && !has(SINGLE) && !has(INDEX))
 }
 
-/// The model for the adapter in `dir`: `given`, or what the adapter names.
+/// The base model for the adapter in `dir`: `given`, or the model that the adapter names.
 fn base_of(dir: &Path, given: Option<&Path>) -> Result<(String, ModelFolder), ModelError> {
-    let (name, place, whose) = match given {
+    let (name, path, origin) = match given {
         Some(base) => (base.display().to_string(), base.to_path_buf(), "--base".to_string()),
         None => {
-            let (name, place) = named_base(dir)?;
-            let whose = format!("{}: its base_model_name_or_path", dir.join(ADAPTER_CONFIG).display());
-            (name, place, whose)
+            let (name, path) = named_base(dir)?;
+            let origin = format!("{}: its base_model_name_or_path", dir.join(ADAPTER_CONFIG).display());
+            (name, path, origin)
         }
     };
     let unusable = |e: ModelError| match given {
-        Some(_) => e.in_file(whose.clone()),
-        None => e.in_file(format!("{whose} is \"{name}\" ({})", another_base(&name))),
+        Some(_) => e.in_file(origin.clone()),
+        None => e.in_file(format!("{origin} is \"{name}\" ({})", base_advice(&name))),
     };
-    let found = hub::resolve(&place).map_err(unusable)?;
+    let found = hub::resolve(&path).map_err(unusable)?;
     if is_adapter(&found) {
-        let problem = match circle(dir, &found) {
-            Some(way) => format!("the base models lead in a circle, {way}: name a whole model with --base DIR"),
+        let problem = match find_cycle(dir, &found) {
+            Some(cycle) => format!("the base models lead in a circle, {cycle}: name a whole model with --base DIR"),
             None => "that is an adapter itself: merge it first (jurist merge), and name the merged model with --base DIR".into(),
         };
-        return Err(ModelError::Inconsistent(format!("{whose} is \"{name}\"; {problem}")));
+        return Err(ModelError::Inconsistent(format!("{origin} is \"{name}\"; {problem}")));
     }
-    let base = ModelFolder::open_whole(&found).map_err(unusable)?;
+    let base = ModelFolder::open_full_model(&found).map_err(unusable)?;
     Ok((name, base))
 }
 
-/// The name that the adapter in `dir` has for its base model, and the folder that it means: as given or as seen from the
-/// adapter's folder or one above it, else what may be a name of the hub.
+/// The name of the base model in the adapter's config, and its folder: the path as given, or relative to the adapter's folder or
+/// one above it, else a possible hub name.
 fn named_base(dir: &Path) -> Result<(String, PathBuf), ModelError> {
     let config = dir.join(ADAPTER_CONFIG);
     let text = std::fs::read_to_string(&config).map_err(|e| ModelError::io("read", &config, e))?;
     let name = AdapterFiles::base_name(&text).map_err(|e| e.in_file(dir.display().to_string()))?;
-    let whole = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.into());
-    let mut places = std::iter::once(PathBuf::from(&name)).chain(whole.ancestors().map(|place| place.join(&name)));
-    let found = places.find(|place| place.is_dir()).unwrap_or_else(|| PathBuf::from(&name));
+    let absolute = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.into());
+    let mut candidates = std::iter::once(PathBuf::from(&name)).chain(absolute.ancestors().map(|folder| folder.join(&name)));
+    let found = candidates.find(|path| path.is_dir()).unwrap_or_else(|| PathBuf::from(&name));
     Ok((name, found))
 }
 
-/// What to do about a base model that is not there or cannot be read.
-fn another_base(name: &str) -> &'static str {
+/// The advice for a base model that is missing or cannot be read.
+fn base_advice(name: &str) -> &'static str {
     match name.contains("bnb-4bit") {
         true => "name the model that it was quantised from with --base DIR",
         false => "another can be named with --base DIR",
     }
 }
 
-/// The way from the adapter in `dir` over the base `next` and the base of that back to where it has been, if it comes there.
-fn circle(dir: &Path, next: &Path) -> Option<String> {
-    let whole = |dir: &Path| std::fs::canonicalize(dir).unwrap_or_else(|_| dir.into());
-    let mut way = vec![whole(dir)];
+/// The cycle of base models that starts at the adapter in `dir` and its base `next`, if there is one.
+fn find_cycle(dir: &Path, next: &Path) -> Option<String> {
+    let absolute = |dir: &Path| std::fs::canonicalize(dir).unwrap_or_else(|_| dir.into());
+    let mut visited = vec![absolute(dir)];
     let mut next = next.to_path_buf();
     while is_adapter(&next) {
-        let here = whole(&next);
-        if let Some(start) = way.iter().position(|been| *been == here) {
-            let steps = way[start..].iter().chain([&here]).map(|dir| dir.display().to_string());
+        let current = absolute(&next);
+        if let Some(start) = visited.iter().position(|folder| *folder == current) {
+            let steps = visited[start..].iter().chain([&current]).map(|dir| dir.display().to_string());
             return Some(steps.collect::<Vec<_>>().join(" -> "));
         }
-        way.push(here);
-        next = named_base(&next).ok().and_then(|(_, place)| hub::resolve(&place).ok())?;
+        visited.push(current);
+        next = named_base(&next).ok().and_then(|(_, path)| hub::resolve(&path).ok())?;
     }
     None
 }
@@ -342,20 +343,20 @@ fn circle(dir: &Path, next: &Path) -> Option<String> {
 /// The weights in a folder.
 pub struct FolderWeights {
     pub source: Box<dyn TensorSource>,
-    /// What is to be put onto them.
+    /// The adapter of these weights.
     pub adapter: Option<AdapterFiles>,
-    /// The name that the adapter has for them.
+    /// The adapter's name for these weights.
     pub base: Option<String>,
-    /// Of the embedding: the type in which a judge that is trained from these is saved.
+    /// The dtype of the embedding. A judge trained from these weights is saved in it.
     pub dtype: WeightDtype,
-    /// The one that holds all matrices as they are stored.
+    /// The dtype that represents all matrices as stored.
     pub matrix_dtype: WeightDtype,
-    /// What the user may want to know.
+    /// Notes for the user.
     pub notes: Vec<String>,
 }
 
 impl FolderWeights {
-    /// The weights with their adapter added in, if there is one.
+    /// The weights with their adapter merged, if there is one.
     ///
     /// # Errors
     /// An adapter of another model.
@@ -372,19 +373,19 @@ struct BundleWeights {
     config: Config,
     dtype: WeightDtype,
     shards: Vec<memmap2::Mmap>,
-    /// The parts of each array by its tensor, and by its plane where it is one.
-    places: HashMap<(String, Option<Plane>), Vec<ModelLocation>>,
+    /// The stored parts of each tensor, or of each plane of a quantised tensor.
+    parts: HashMap<(String, Option<Plane>), Vec<StoredPart>>,
 }
 
-/// Where some rows of an array lie.
-struct ModelLocation {
+/// The location of some rows of an array.
+struct StoredPart {
     shard: usize,
     /// First byte within the shard.
     byte: usize,
     /// First entry within the array, and number of entries.
     start: usize,
     len: usize,
-    entries: Entries,
+    entries: EntryFormat,
 }
 
 impl BundleWeights {
@@ -392,7 +393,7 @@ impl BundleWeights {
         let config = manifest.model()?;
         let dtype = manifest.weight_dtype()?;
         let mut contents = Contents::new(&config, dtype);
-        let mut weights = BundleWeights { config, dtype, shards: Vec::new(), places: HashMap::new() };
+        let mut weights = BundleWeights { config, dtype, shards: Vec::new(), parts: HashMap::new() };
         for entry in &manifest.shards {
             let path = dir.join(&entry.file);
             let file = File::open(&path).map_err(|e| ModelError::io("open", &path, e))?;
@@ -406,13 +407,13 @@ impl BundleWeights {
             for (name, info) in tensors {
                 let part = contents.add(&entry.file, &name, &info.shape, info.dtype)?;
                 let byte = 8 + header + info.data_offsets.0;
-                let place =
-                    ModelLocation { shard: weights.shards.len(), byte, start: part.start, len: part.len, entries: part.entries };
+                let stored =
+                    StoredPart { shard: weights.shards.len(), byte, start: part.start, len: part.len, entries: part.entries };
                 let plane = match part.entries {
-                    Entries::Values(_) => None,
-                    Entries::Plane(_, plane) => Some(plane),
+                    EntryFormat::Values(_) => None,
+                    EntryFormat::Plane(_, plane) => Some(plane),
                 };
-                weights.places.entry((part.tensor, plane)).or_default().push(place);
+                weights.parts.entry((part.tensor, plane)).or_default().push(stored);
             }
             weights.shards.push(map);
         }
@@ -422,58 +423,58 @@ impl BundleWeights {
 }
 
 impl BundleWeights {
-    /// Hands `take` the bytes of entries `start .. start + len` of an array, part by part: where they begin in the range, how
-    /// they are stored, and the bytes.
-    fn pieces(
+    /// Passes the bytes of entries `start .. start + len` of an array to `sink`, part by part: their position in the range, their
+    /// format, and the bytes.
+    fn for_each_part(
         &self,
         tensor: &str,
         plane: Option<Plane>,
         (start, len): (usize, usize),
-        mut take: impl FnMut(usize, Entries, &[u8]),
+        mut sink: impl FnMut(usize, EntryFormat, &[u8]),
     ) -> Result<(), ModelError> {
-        let places = self.places.get(&(tensor.to_string(), plane)).ok_or_else(|| ModelError::UnknownTensor(tensor.into()))?;
-        let has = places.iter().map(|p| p.len).sum();
+        let parts = self.parts.get(&(tensor.to_string(), plane)).ok_or_else(|| ModelError::UnknownTensor(tensor.into()))?;
+        let has = parts.iter().map(|p| p.len).sum();
         let end = start.saturating_add(len);
         if end > has {
             return Err(ModelError::OutOfBounds { tensor: tensor.into(), len: has, start, end });
         }
-        for place in places {
-            let (from, to) = (start.max(place.start), end.min(place.start + place.len));
+        for part in parts {
+            let (from, to) = (start.max(part.start), end.min(part.start + part.len));
             if from < to {
-                let width = place.entries.bytes();
-                let first = place.byte + (from - place.start) * width;
-                take(from - start, place.entries, &self.shards[place.shard][first..first + (to - from) * width]);
+                let width = part.entries.bytes();
+                let first = part.byte + (from - part.start) * width;
+                sink(from - start, part.entries, &self.shards[part.shard][first..first + (to - from) * width]);
             }
         }
         Ok(())
     }
 
-    /// Values `start ..` of a quantised matrix, decoded: the blocks around them, and of these the part that is wanted.
-    fn decoded(&self, dtype: WeightDtype, tensor: &str, start: usize, out: &mut [f32]) -> Result<(), ModelError> {
-        let blocks_there: usize =
-            self.places.get(&(tensor.to_string(), Some(Plane::Scales))).into_iter().flatten().map(|p| p.len).sum();
-        let (len, end) = (blocks_there * BLOCK, start.saturating_add(out.len()));
+    /// Decodes values `start ..` of a quantised matrix: decodes the blocks around them and keeps the requested part.
+    fn read_quantised(&self, dtype: WeightDtype, tensor: &str, start: usize, out: &mut [f32]) -> Result<(), ModelError> {
+        let block_count: usize =
+            self.parts.get(&(tensor.to_string(), Some(Plane::Scales))).into_iter().flatten().map(|p| p.len).sum();
+        let (len, end) = (block_count * BLOCK, start.saturating_add(out.len()));
         if end > len {
             return Err(ModelError::OutOfBounds { tensor: tensor.into(), len, start, end });
         }
         let blocks = start / BLOCK..end.div_ceil(BLOCK);
-        let a_block = dtype.entries(Plane::Packed, BLOCK);
-        let (mut packed, mut scales) = (vec![0; blocks.len() * a_block], vec![0; blocks.len()]);
-        self.read_plane(tensor, Plane::Packed, blocks.start * a_block, &mut packed)?;
+        let words_per_block = dtype.entries(Plane::Packed, BLOCK);
+        let (mut packed, mut scales) = (vec![0; blocks.len() * words_per_block], vec![0; blocks.len()]);
+        self.read_plane(tensor, Plane::Packed, blocks.start * words_per_block, &mut packed)?;
         self.read_plane(tensor, Plane::Scales, blocks.start, &mut scales)?;
         let scales: Vec<f32> = scales.into_iter().map(f32::from_bits).collect();
         let values = dtype.decode(&packed, &scales);
-        let before = start - blocks.start * BLOCK;
-        out.copy_from_slice(&values[before..before + out.len()]);
+        let offset = start - blocks.start * BLOCK;
+        out.copy_from_slice(&values[offset..offset + out.len()]);
         Ok(())
     }
 
-    /// How `tensor` is quantised, if it is.
-    fn quantised(&self, tensor: &str) -> Option<WeightDtype> {
-        let places = self.places.get(&(tensor.to_string(), Some(Plane::Packed)))?;
-        places.iter().find_map(|place| match place.entries {
-            Entries::Values(_) => None,
-            Entries::Plane(dtype, _) => Some(dtype),
+    /// The dtype of `tensor`, if it is quantised.
+    fn quantised_dtype(&self, tensor: &str) -> Option<WeightDtype> {
+        let parts = self.parts.get(&(tensor.to_string(), Some(Plane::Packed)))?;
+        parts.iter().find_map(|part| match part.entries {
+            EntryFormat::Values(_) => None,
+            EntryFormat::Plane(dtype, _) => Some(dtype),
         })
     }
 }
@@ -484,11 +485,11 @@ impl TensorSource for BundleWeights {
     }
 
     fn read(&self, tensor: &str, start: usize, out: &mut [f32]) -> Result<(), ModelError> {
-        if let Some(dtype) = self.quantised(tensor) {
-            return self.decoded(dtype, tensor, start, out);
+        if let Some(dtype) = self.quantised_dtype(tensor) {
+            return self.read_quantised(dtype, tensor, start, out);
         }
-        self.pieces(tensor, None, (start, out.len()), |at, entries, bytes| {
-            if let Entries::Values(dtype) = entries {
+        self.for_each_part(tensor, None, (start, out.len()), |at, entries, bytes| {
+            if let EntryFormat::Values(dtype) = entries {
                 dtype.widen(bytes, &mut out[at..at + bytes.len() / dtype.bytes()]);
             }
         })?;
@@ -503,7 +504,7 @@ impl TensorSource for BundleWeights {
     }
 
     fn read_plane(&self, tensor: &str, plane: Plane, start: usize, out: &mut [u32]) -> Result<(), ModelError> {
-        self.pieces(tensor, Some(plane), (start, out.len()), |at, _, bytes| {
+        self.for_each_part(tensor, Some(plane), (start, out.len()), |at, _, bytes| {
             for (entry, raw) in out[at..].iter_mut().zip(bytes.as_chunks::<4>().0) {
                 *entry = u32::from_le_bytes(*raw);
             }

@@ -14,7 +14,7 @@ use ::safetensors::{Dtype as Stored, SafeTensors};
 use clap::Parser;
 use jurist::bundle::{Manifest, ShardReader, sha256_hex};
 use jurist::cli::{Cli, CliError, Command};
-use jurist::data::{Cells, DataError, Example, Reader, View, judged_text, read_columns, repeated};
+use jurist::data::{ColumnOptions, DataError, Example, Reader, RowCells, judged_text, read_columns, repeated};
 use jurist::experiments::compare::{CompareError, Protocol};
 use jurist::judge::{JudgeError, JudgePrompt, JudgeSettings, Scale, ScoreTokens, Template};
 use jurist::model::checkpoint::Checkpoint;
@@ -222,7 +222,7 @@ pub fn adapter(data: &[u8]) {
 pub fn rows(data: &[u8]) {
     let (folder, path) = data_file(data);
     let lenient = Reader { skip_bad: true, ..Reader::default() };
-    let scoring = Reader { view: View::for_scoring(), ..Reader::default() };
+    let scoring = Reader { columns: ColumnOptions::for_scoring(), ..Reader::default() };
     for reader in [lenient, scoring] {
         let Some(dataset) = said(reader.read_path(&path)) else { continue };
         assert!(!dataset.examples.is_empty(), "a dataset without a row");
@@ -247,11 +247,11 @@ pub fn columns(data: &[u8]) {
     let (folder, path) = data_file(data);
     for names in [&["h", "j"][..], &["h"], &[]] {
         let mut count = 0;
-        let mut take = |cells: &Cells| {
+        let mut take = |cells: &RowCells| {
             count += 1;
             for column in 0..names.len() {
                 if let Some(number) = said(cells.number(column)).flatten() {
-                    assert!(number.is_finite(), "{}: {number}", cells.place());
+                    assert!(number.is_finite(), "{}: {number}", cells.location());
                 }
                 cells.text(column);
                 said(cells.json(column));
@@ -261,7 +261,7 @@ pub fn columns(data: &[u8]) {
         if said(read_columns(&path, names, &mut take)).is_none() {
             continue;
         }
-        let reader = Reader { view: View::for_scoring(), ..Reader::default() };
+        let reader = Reader { columns: ColumnOptions::for_scoring(), ..Reader::default() };
         if let Ok(dataset) = reader.read_path(&path) {
             assert_eq!(count, dataset.examples.len(), "as columns and as rows");
         }
@@ -418,7 +418,7 @@ fn data_file(data: &[u8]) -> (tempfile::TempDir, PathBuf) {
 }
 
 fn examples(row: &str) -> Vec<Example> {
-    let reader = Reader { view: View::for_scoring(), ..Reader::default() };
+    let reader = Reader { columns: ColumnOptions::for_scoring(), ..Reader::default() };
     let line = row.replace(['\n', '\r'], " ");
     said(reader.read_str("row.jsonl", &line)).map(|dataset| dataset.examples).unwrap_or_default()
 }

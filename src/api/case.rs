@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::Error;
 use super::error::Kind;
-use crate::data::{Example, Row, RowPosition, View};
+use crate::data::{ColumnOptions, Example, Row, RowPosition};
 use crate::judge::{Scale, ScoredRow};
 
 /// One response to be judged, or a whole prompt that the judge answers.
@@ -58,7 +58,7 @@ impl Case {
     }
 
     fn of(fields: Map<String, Value>) -> Self {
-        let row = Row { id: String::new(), file: Arc::from("case"), place: RowPosition::Row(1), fields, written: None };
+        let row = Row { id: String::new(), file: Arc::from("case"), position: RowPosition::Row(1), fields, written: None };
         Case { row, read: false }
     }
 
@@ -67,9 +67,9 @@ impl Case {
     /// # Errors
     /// Columns of a kind that cannot be read.
     pub(super) fn example(&self, number: usize) -> Result<Example, Error> {
-        let place = if self.read { self.row.place } else { RowPosition::Row(number) };
-        let row = Row { place, ..self.row.clone() };
-        let record = row.record(&View::for_scoring()).map_err(|e| Kind::Case(e.to_string()))?;
+        let position = if self.read { self.row.position } else { RowPosition::Row(number) };
+        let row = Row { position, ..self.row.clone() };
+        let record = row.record(&ColumnOptions::for_scoring()).map_err(|e| Kind::Case(e.to_string()))?;
         Ok(Example { row, record })
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{Case, Error};
-use crate::data::{self, Reader, View};
+use crate::data::{self, ColumnOptions, Reader};
 
 /// The rows of a data file: JSON Lines, a JSON array, CSV, Parquet (cargo feature `parquet`), plain or packed, or a folder of
 /// those. The columns of many tools are recognised.
@@ -31,7 +31,7 @@ impl Dataset {
     /// # Errors
     /// No such file, one that is damaged, or a row that cannot be read; the message names the line.
     pub fn read(path: impl AsRef<Path>) -> Result<Self, Error> {
-        let reader = Reader { view: View::for_scoring(), ..Reader::default() };
+        let reader = Reader { columns: ColumnOptions::for_scoring(), ..Reader::default() };
         Ok(Dataset { inner: reader.read_path(path.as_ref())? })
     }
 

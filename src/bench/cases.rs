@@ -1,7 +1,7 @@
-//! Kernels alone: the products, attention, norm, SwiGLU and loss head of the measured model, as the decoder records them.
+//! Times single kernels: the products, attention, norm, SwiGLU and loss head of the measured model, as the decoder records them.
 
 use super::clock::{self, Effort};
-use super::{Group, Row, Shape};
+use super::{Group, Measurement, Shape};
 use crate::gpu::{Extent, Gpu, GpuError, Plan, PlanBuilder, RunParams, Tensor, Variant};
 use crate::model::decoder::PackedInputs;
 use crate::ops::attention::{self, Heads};
@@ -13,23 +13,23 @@ use crate::ops::swiglu;
 use crate::ops::weight_dtype::WeightDtype;
 use crate::random::Stream;
 
-/// A kernel, or the few that make one operation, at one shape.
+/// One operation (a kernel, or a few) at one shape.
 #[derive(Clone, Debug)]
-pub struct Case {
+pub struct KernelCase {
     pub group: Group,
-    /// The same in every run, and in the programs of `benches/peers`.
+    /// The same name in every run, and in the programs of `benches/peers`.
     pub name: String,
     /// Floating point operations of the mathematics.
     pub flops: u64,
     /// Bytes read or written at least once.
     pub bytes: u64,
-    work: Work,
+    operation: Operation,
 }
 
-/// What a case runs.
+/// The operation of a case.
 #[derive(Clone, Debug)]
-enum Work {
-    /// `units`: on matrix units, if the tuning says so.
+enum Operation {
+    /// `units`: on matrix units, if the tuning uses them.
     Matmul {
         layout: Layout,
         m: usize,
@@ -66,150 +66,160 @@ enum Work {
     },
 }
 
-/// Bytes that the logits of one chunk may take, as in a training step.
+/// The most bytes of the logits of one chunk, as in a training step.
 const LOGITS_BYTES: u64 = 32 << 20;
 
-/// Every case of `shape`; with `units`, which says that products take matrix units, the square ones without them too.
-pub fn all(shape: &Shape, units: bool) -> Vec<Case> {
-    let mut all = Vec::new();
+/// Every case of `shape`. `units` means that products use matrix units; then the square products are measured without them too.
+pub fn all_cases(shape: &Shape, units: bool) -> Vec<KernelCase> {
+    let mut cases = Vec::new();
     for n in &shape.squares {
         let layouts = [Layout::Nn, Layout::Nt, Layout::Tn];
-        all.extend(layouts.map(|layout| matmul(layout, *n, *n, *n)));
+        cases.extend(layouts.map(|layout| matmul(layout, *n, *n, *n)));
         if units {
-            all.extend(layouts.map(|layout| without_units(layout, *n)));
+            cases.extend(layouts.map(|layout| without_units(layout, *n)));
         }
     }
-    // The widest product of a layer is gate and up; the commonest shape among peers is this one.
-    all.push(matmul(Layout::Nt, shape.step_tokens(), 1024, shape.hidden));
+    // The widest product of a layer is gate and up; this shape is the most common one among peers.
+    cases.push(matmul(Layout::Nt, shape.step_tokens(), 1024, shape.hidden));
     if let Some(n) = shape.squares.iter().max() {
-        all.extend([1, 4, 16, 64].map(|m| matmul(Layout::Nt, m, *n, *n)));
-        // A frozen matrix in few bits: a step of generation, and both ways of a training step beside an adapter.
+        cases.extend([1, 4, 16, 64].map(|m| matmul(Layout::Nt, m, *n, *n)));
+        // A frozen matrix in few bits: a decode step, and the forward and backward passes of a training step beside an adapter.
         for dtype in [WeightDtype::Bf16, WeightDtype::Q8, WeightDtype::Q4] {
-            all.extend([1, 16].map(|m| packed(dtype, true, m, *n, *n)));
-            all.extend([true, false].map(|transposed| packed(dtype, transposed, shape.step_tokens(), 1024, shape.hidden)));
+            cases.extend([1, 16].map(|m| packed(dtype, true, m, *n, *n)));
+            cases.extend([true, false].map(|transposed| packed(dtype, transposed, shape.step_tokens(), 1024, shape.hidden)));
         }
     }
     let rows = shape.step_tokens();
     let both = [false, true];
-    all.extend(both.map(|backward| attention(shape, backward)));
-    all.extend(both.map(|backward| norm(rows, shape.hidden, backward)));
-    all.extend(both.map(|backward| swiglu(rows, shape.ffn, backward)));
-    all.extend(both.map(|backward| loss(rows, shape.hidden, shape.vocab, backward)));
-    all
+    cases.extend(both.map(|backward| attention(shape, backward)));
+    cases.extend(both.map(|backward| norm(rows, shape.hidden, backward)));
+    cases.extend(both.map(|backward| swiglu(rows, shape.ffn, backward)));
+    cases.extend(both.map(|backward| loss(rows, shape.hidden, shape.vocab, backward)));
+    cases
 }
 
-fn matmul(layout: Layout, m: usize, n: usize, k: usize) -> Case {
+fn matmul(layout: Layout, m: usize, n: usize, k: usize) -> KernelCase {
     let name = format!("matmul {} {m}x{k}x{n}", format!("{layout:?}").to_lowercase());
     let bytes = 4 * (m * k + k * n + m * n) as u64;
-    Case { group: Group::Matmul, name, flops: 2 * (m * n * k) as u64, bytes, work: Work::Matmul { layout, m, n, k, units: true } }
+    KernelCase {
+        group: Group::Matmul,
+        name,
+        flops: 2 * (m * n * k) as u64,
+        bytes,
+        operation: Operation::Matmul { layout, m, n, k, units: true },
+    }
 }
 
-/// A square product, whatever the tuning says of matrix units.
-fn without_units(layout: Layout, n: usize) -> Case {
+/// A square product without matrix units, whatever the tuning.
+fn without_units(layout: Layout, n: usize) -> KernelCase {
     let case = matmul(layout, n, n, n);
-    Case { name: format!("{}, no matrix units", case.name), work: Work::Matmul { layout, m: n, n, k: n, units: false }, ..case }
+    KernelCase {
+        name: format!("{}, no matrix units", case.name),
+        operation: Operation::Matmul { layout, m: n, n, k: n, units: false },
+        ..case
+    }
 }
 
-fn packed(dtype: WeightDtype, transposed: bool, m: usize, n: usize, k: usize) -> Case {
-    let way = if transposed { "nt" } else { "nn" };
-    let name = format!("matmul {way} {} {m}x{k}x{n}", dtype.name());
+fn packed(dtype: WeightDtype, transposed: bool, m: usize, n: usize, k: usize) -> KernelCase {
+    let layout = if transposed { "nt" } else { "nn" };
+    let name = format!("matmul {layout} {} {m}x{k}x{n}", dtype.name());
     let scales = if dtype.is_quantised() { k * n / 32 * 4 } else { 0 };
     let bytes = (4 * (m * k + m * n) + k * n * dtype.bits() / 8 + scales) as u64;
-    let work = Work::Packed { dtype, transposed, m, n, k };
-    Case { group: Group::Matmul, name, flops: 2 * (m * n * k) as u64, bytes, work }
+    let operation = Operation::Packed { dtype, transposed, m, n, k };
+    KernelCase { group: Group::Matmul, name, flops: 2 * (m * n * k) as u64, bytes, operation }
 }
 
-fn way(backward: bool) -> &'static str {
+fn direction(backward: bool) -> &'static str {
     if backward { "backward" } else { "forward" }
 }
 
-fn attention(shape: &Shape, backward: bool) -> Case {
+fn attention(shape: &Shape, backward: bool) -> KernelCase {
     let Shape { batch, tokens, heads, kv_heads, head_dim, .. } = *shape;
-    let name = format!("attention {} {batch}x{tokens}, {heads}/{kv_heads} heads of {head_dim}", way(backward));
+    let name = format!("attention {} {batch}x{tokens}, {heads}/{kv_heads} heads of {head_dim}", direction(backward));
     let forward = batch as u64 * shape.attention_flops(tokens);
-    // Backward: the scores again, then dV, dP, dQ and dK, five products for the two of the way forward.
+    // The backward pass recomputes the scores, then dV, dP, dQ and dK: five products for two of the forward pass.
     let flops = if backward { forward * 5 / 2 } else { forward };
     let (out, qkv) = (heads * head_dim, (heads + 2 * kv_heads) * head_dim);
     let words = if backward { 2 * qkv + 2 * out } else { qkv + out };
     let bytes = 4 * (shape.step_tokens() * words) as u64;
-    Case { group: Group::Attention, name, flops, bytes, work: Work::Attention { shape: shape.clone(), backward } }
+    KernelCase { group: Group::Attention, name, flops, bytes, operation: Operation::Attention { shape: shape.clone(), backward } }
 }
 
-fn norm(rows: usize, width: usize, backward: bool) -> Case {
+fn norm(rows: usize, width: usize, backward: bool) -> KernelCase {
     let (flops, passes) = if backward { (15, 3) } else { (4, 2) };
-    Case {
+    KernelCase {
         group: Group::Norm,
-        name: format!("rmsnorm {} {rows}x{width}", way(backward)),
+        name: format!("rmsnorm {} {rows}x{width}", direction(backward)),
         flops: flops * (rows * width) as u64,
         bytes: 4 * passes * (rows * width) as u64,
-        work: Work::Norm { rows, width, backward },
+        operation: Operation::Norm { rows, width, backward },
     }
 }
 
-fn swiglu(rows: usize, width: usize, backward: bool) -> Case {
+fn swiglu(rows: usize, width: usize, backward: bool) -> KernelCase {
     let (flops, passes) = if backward { (12, 5) } else { (6, 3) };
-    Case {
+    KernelCase {
         group: Group::Swiglu,
-        name: format!("swiglu {} {rows}x{width}", way(backward)),
+        name: format!("swiglu {} {rows}x{width}", direction(backward)),
         flops: flops * (rows * width) as u64,
         bytes: 4 * passes * (rows * width) as u64,
-        work: Work::Swiglu { rows, width, backward },
+        operation: Operation::Swiglu { rows, width, backward },
     }
 }
 
-fn loss(rows: usize, width: usize, vocab: usize, backward: bool) -> Case {
-    // Logits; with the way back, the gradients of hidden states and table. The logits need not leave the chip.
+fn loss(rows: usize, width: usize, vocab: usize, backward: bool) -> KernelCase {
+    // Logits; in the backward pass also the gradients of hidden states and table. The logits need not leave the chip.
     let products = if backward { 3 } else { 1 };
     let tensors = if backward { 2 } else { 1 };
-    Case {
+    KernelCase {
         group: Group::Loss,
         name: format!("loss head {} {rows}x{width}x{vocab}", if backward { "forward and backward" } else { "forward" }),
         flops: products * 2 * (rows * width * vocab) as u64,
         bytes: tensors * 4 * (rows * width + vocab * width) as u64,
-        work: Work::Loss { rows, width, vocab, backward },
+        operation: Operation::Loss { rows, width, vocab, backward },
     }
 }
 
-impl Case {
-    /// Buffers with data, kernels, bind groups: ready to run with no live values.
+impl KernelCase {
+    /// A plan with filled buffers, kernels and bind groups, ready to run without parameters.
     pub fn plan(&self, gpu: &Gpu) -> Result<Plan, GpuError> {
         let mut tuning = gpu.tuning().clone();
-        if let Work::Matmul { units: false, .. } = self.work {
+        if let Operation::Matmul { units: false, .. } = self.operation {
             tuning = tuning.without(Variant::MatmulCooperative);
         }
-        let mut rig = Rig { plan: PlanBuilder::new(&tuning), random: Vec::new(), words: Vec::new() };
-        match &self.work {
-            Work::Matmul { layout, m, n, k, .. } => rig.matmul(*layout, *m, *n, *k),
-            Work::Packed { dtype, transposed, m, n, k } => rig.packed(*dtype, *transposed, [*m, *n, *k]),
-            Work::Attention { shape, backward } => rig.attention(shape, *backward),
-            Work::Norm { rows, width, backward } => rig.norm(*rows, *width, *backward),
-            Work::Swiglu { rows, width, backward } => rig.swiglu(*rows, *width, *backward),
-            Work::Loss { rows, width, vocab, backward } => rig.loss(*rows, *width, *vocab, *backward),
+        let mut builder = CaseBuilder { plan: PlanBuilder::new(&tuning), random: Vec::new(), words: Vec::new() };
+        match &self.operation {
+            Operation::Matmul { layout, m, n, k, .. } => builder.matmul(*layout, *m, *n, *k),
+            Operation::Packed { dtype, transposed, m, n, k } => builder.packed(*dtype, *transposed, [*m, *n, *k]),
+            Operation::Attention { shape, backward } => builder.attention(shape, *backward),
+            Operation::Norm { rows, width, backward } => builder.norm(*rows, *width, *backward),
+            Operation::Swiglu { rows, width, backward } => builder.swiglu(*rows, *width, *backward),
+            Operation::Loss { rows, width, vocab, backward } => builder.loss(*rows, *width, *vocab, *backward),
         }
-        rig.build(gpu)
+        builder.build(gpu)
     }
 
-    /// Runs it often enough and returns its row.
-    pub async fn measure(&self, gpu: &Gpu, effort: Effort) -> Result<Row, GpuError> {
-        let before = gpu.allocated();
+    /// Times the case.
+    pub async fn measure(&self, gpu: &Gpu, effort: Effort) -> Result<Measurement, GpuError> {
+        let memory_before = gpu.allocated();
         let plan = self.plan(gpu)?;
-        let memory = gpu.allocated() - before;
+        let memory = gpu.allocated() - memory_before;
         let timing = clock::plan(gpu, &plan, &RunParams::default(), effort).await?;
-        let Case { group, name, flops, bytes, .. } = self.clone();
+        let KernelCase { group, name, flops, bytes, .. } = self.clone();
         let clock::Timing { seconds, timestamps } = timing;
-        Ok(Row { group, name, seconds, flops, bytes, memory, tokens: 0, timestamps })
+        Ok(Measurement { group, name, seconds, flops, bytes, memory, tokens: 0, timestamps })
     }
 }
 
-/// A plan under construction and what its inputs hold.
-struct Rig {
+/// A plan under construction, and the contents of its inputs.
+struct CaseBuilder {
     plan: PlanBuilder,
     random: Vec<Tensor>,
     words: Vec<(Tensor, Vec<u32>)>,
 }
 
-impl Rig {
-    /// A tensor of normal numbers.
+impl CaseBuilder {
+    /// A tensor of normally distributed numbers.
     fn input(&mut self, name: &str, words: usize) -> Tensor {
         let tensor = self.plan.persistent(name, words);
         self.random.push(tensor);
@@ -220,7 +230,7 @@ impl Rig {
         self.plan.persistent(name, words)
     }
 
-    fn given(&mut self, name: &str, words: Vec<u32>) -> Tensor {
+    fn constant(&mut self, name: &str, words: Vec<u32>) -> Tensor {
         let tensor = self.plan.persistent(name, words.len());
         self.words.push((tensor, words));
         tensor
@@ -249,14 +259,14 @@ impl Rig {
 
     /// `x w` or `x wᵀ`, where w is `[K, N]` or `[N, K]` as `dtype`.
     fn packed(&mut self, dtype: WeightDtype, transposed: bool, [m, n, k]: [usize; 3]) {
-        // Ones as floats, small codes.
+        // Ones in float formats, small codes in quantised ones.
         let word = match dtype {
             WeightDtype::F32 => 0x3f80_0000,
             WeightDtype::Bf16 => 0x3f80_3f80,
             WeightDtype::F16 => 0x3c00_3c00,
             WeightDtype::Q8 | WeightDtype::Q4 => 0x0102_0304,
         };
-        let words = self.given("codes", vec![word; n * k * dtype.bits() / 32]);
+        let words = self.constant("codes", vec![word; n * k * dtype.bits() / 32]);
         let scales = dtype.is_quantised().then(|| self.input("scales", n * k / 32));
         let rows = if transposed { n } else { k };
         let w = Matrix::packed(Packed { dtype, words, scales }, rows as u32);
@@ -280,7 +290,7 @@ impl Rig {
         let per_head = count * shape.head_dim;
         let total = (shape.heads + 2 * shape.kv_heads) * per_head;
         let qkv = self.input("qkv", total);
-        let spans = self.given("spans", bytemuck::cast_slice(&batch.spans).to_vec());
+        let spans = self.constant("spans", bytemuck::cast_slice(&batch.spans).to_vec());
         let out = self.input("out", shape.heads * per_head);
         let stats = self.output("stats", count * shape.heads * 2);
         if !backward {
@@ -323,7 +333,7 @@ impl Rig {
         let head = LossHead {
             hidden: self.input("hidden", rows * width),
             table: Matrix::full(table, vocab as u32),
-            rows: self.given("objectives", objectives),
+            rows: self.constant("objectives", objectives),
             score_tokens: self.output("score tokens", 0),
             stats: self.output("stats", rows * STATS),
             count: Extent::fixed(rows as u32),

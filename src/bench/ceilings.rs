@@ -1,5 +1,5 @@
-//! What the adapter can do at all (`shaders/ceilings.wgsl`): multiply-adds, copying, and what each dispatch and each
-//! submission costs besides.
+//! The limits of the adapter (`shaders/ceilings.wgsl`): multiply-adds, copying, and the overhead of each dispatch and each
+//! submission.
 
 use serde::Serialize;
 
@@ -8,24 +8,24 @@ use super::clock::{self, Effort};
 use crate::gpu::{Class, Extent, Gpu, GpuError, Plan, PlanBuilder, RunParams};
 use crate::ops::ceilings as ops;
 
-/// The limits that no kernel can pass.
+/// Limits that no kernel can exceed.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Ceilings {
-    /// Floating point operations a second of unrolled multiply-adds, two each.
+    /// Floating point operations per second of unrolled multiply-adds, two per multiply-add.
     pub flops: f64,
-    /// Bytes a second, read and written, of a copy; the better one of a kernel and of the copy command.
+    /// Bytes per second, read and written, of a copy: the better of a kernel and the copy command.
     pub bandwidth: f64,
-    /// Of these, what the kernel reached.
+    /// Bytes per second of the copying kernel.
     pub kernel_bandwidth: f64,
-    /// Seconds of one more dispatch in a submission.
+    /// Seconds per further dispatch in a submission.
     pub dispatch: f64,
-    /// Seconds of one more submission, parameters included, while others are under way.
+    /// Seconds per further submission, parameters included, while others are running.
     pub submit: f64,
-    /// Seconds from a submission to the host's knowing that it is done.
+    /// Seconds from a submission until the host knows that it is done.
     pub round_trip: f64,
 }
 
-/// Measures all of them.
+/// Measures all limits.
 pub async fn measure(gpu: &Gpu, effort: Effort) -> Result<Ceilings, BenchError> {
     let mut flops: f64 = 0.0;
     for chains in ops::CHAINS {
@@ -37,7 +37,7 @@ pub async fn measure(gpu: &Gpu, effort: Effort) -> Result<Ceilings, BenchError> 
 }
 
 async fn arithmetic(gpu: &Gpu, chains: u32, effort: Effort) -> Result<f64, GpuError> {
-    // A few milliseconds each: enough threads to fill the machine, enough iterations to forget the launch.
+    // A few milliseconds per run: enough threads to fill the machine, enough iterations to hide the launch.
     let (threads, iterations) = match gpu.facts().class {
         Class::Software => (1 << 12, 1 << 8),
         Class::Integrated | Class::Web => (1 << 17, 1 << 8),
@@ -45,17 +45,17 @@ async fn arithmetic(gpu: &Gpu, chains: u32, effort: Effort) -> Result<f64, GpuEr
     };
     let mut plan = PlanBuilder::new(gpu.tuning());
     let out = plan.persistent("sums", threads as usize);
-    let each = ops::multiply_add(&mut plan, out, Extent::fixed(threads), iterations, chains);
+    let flops_per_thread = ops::multiply_add(&mut plan, out, Extent::fixed(threads), iterations, chains);
     let plan = plan.build(gpu)?;
     let seconds = clock::plan(gpu, &plan, &RunParams::default(), effort).await?.seconds;
-    Ok(f64::from(threads) * each as f64 / seconds)
+    Ok(f64::from(threads) * flops_per_thread as f64 / seconds)
 }
 
-/// Bytes a second of a copying kernel and of the copy command.
+/// Bytes per second of a copying kernel and of the copy command.
 async fn copying(gpu: &Gpu, effort: Effort) -> Result<(f64, f64), GpuError> {
     // Larger than caches.
-    let wanted: u64 = if gpu.facts().class == Class::Software { 64 << 20 } else { 512 << 20 };
-    let bytes = wanted.min(gpu.max_binding()).min(gpu.max_buffer()) / 16 * 16;
+    let target: u64 = if gpu.facts().class == Class::Software { 64 << 20 } else { 512 << 20 };
+    let bytes = target.min(gpu.max_binding()).min(gpu.max_buffer()) / 16 * 16;
     let words = (bytes / 4) as usize;
     let mut plan = PlanBuilder::new(gpu.tuning());
     let (source, out) = (plan.persistent("source", words), plan.persistent("copy", words));
@@ -72,10 +72,10 @@ async fn copying(gpu: &Gpu, effort: Effort) -> Result<(f64, f64), GpuError> {
     Ok((moved / kernel, moved / command))
 }
 
-/// Seconds of a dispatch, of a submission, and of one with waiting.
+/// Seconds of a dispatch, of a submission, and of a round trip.
 async fn overhead(gpu: &Gpu, effort: Effort) -> Result<(f64, f64, f64), GpuError> {
     const MANY: usize = 256;
-    let (few, many) = (nothing(gpu, 1)?, nothing(gpu, MANY)?);
+    let (few, many) = (empty_dispatches(gpu, 1)?, empty_dispatches(gpu, MANY)?);
     let run = |plan: &Plan, times: usize| -> Result<(), GpuError> {
         (0..times).try_for_each(|_| plan.run(&RunParams::default()))?;
         gpu.wait()
@@ -83,12 +83,12 @@ async fn overhead(gpu: &Gpu, effort: Effort) -> Result<(f64, f64, f64), GpuError
     let round_trip = clock::wall(effort, async || run(&few, 1)).await?;
     let submits = clock::wall(effort, async || run(&few, MANY)).await?;
     let dispatches = clock::wall(effort, async || run(&many, 1)).await?;
-    let each = |total: f64| ((total - round_trip) / (MANY - 1) as f64).max(0.0);
-    Ok((each(dispatches), each(submits), round_trip))
+    let per_item = |total: f64| ((total - round_trip) / (MANY - 1) as f64).max(0.0);
+    Ok((per_item(dispatches), per_item(submits), round_trip))
 }
 
-/// A plan of `times` dispatches that do nothing, each after the one before.
-fn nothing(gpu: &Gpu, times: usize) -> Result<Plan, GpuError> {
+/// A plan of `times` empty dispatches, each dependent on the previous one.
+fn empty_dispatches(gpu: &Gpu, times: usize) -> Result<Plan, GpuError> {
     let mut plan = PlanBuilder::new(gpu.tuning());
     let out = plan.persistent("nothing", 1);
     (0..times).for_each(|i| ops::nothing(&mut plan, out, i as u32));

@@ -1,15 +1,15 @@
-//! Time: the median of several samples, on the adapter's clock where it has one, else on the wall's.
+//! Measures time: the median of several samples, by GPU timestamps where the adapter has them, else by the host's clock.
 
 use std::time::Instant;
 
 use crate::gpu::{Gpu, GpuError, Plan, RunParams};
 
-/// How much time to spend on a figure.
+/// The time to spend on a figure.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Effort {
-    /// Samples, of which the median counts.
+    /// The number of samples; the median counts.
     pub samples: usize,
-    /// Seconds that a sample should last: short work is repeated within it.
+    /// Seconds per sample. Short work is repeated within a sample.
     pub seconds: f64,
 }
 
@@ -20,23 +20,23 @@ impl Default for Effort {
 }
 
 impl Effort {
-    /// For a look, or a test.
+    /// For a quick look, or a test.
     pub const QUICK: Effort = Effort { samples: 3, seconds: 0.02 };
 }
 
 /// A measured time.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
-    /// Of one run: the median.
+    /// Seconds per run: the median.
     pub seconds: f64,
-    /// On the adapter's clock.
+    /// Measured by GPU timestamps.
     pub timestamps: bool,
 }
 
-/// Most repetitions within one sample.
-const MOST: f64 = 4096.0;
+/// The most repetitions within one sample.
+const MAX_REPETITIONS: f64 = 4096.0;
 
-/// The middle of `samples`; of an even number, the mean of the two in the middle. 0 for none.
+/// The median of `samples`: for an even number, the mean of the two middle ones. 0 for an empty list.
 pub fn median(mut samples: Vec<f64>) -> f64 {
     samples.sort_by(f64::total_cmp);
     let n = samples.len();
@@ -47,11 +47,11 @@ pub fn median(mut samples: Vec<f64>) -> f64 {
     }
 }
 
-/// How long `work` takes that waits for its own end, after one run that is not counted.
+/// The duration of `work`, which must wait for its own end. One warm-up run is not counted.
 pub async fn wall<E>(effort: Effort, mut work: impl AsyncFnMut() -> Result<(), E>) -> Result<f64, E> {
     let mut samples = Vec::new();
     work().await?;
-    // One sample of something very long says enough.
+    // Three samples are enough for very long work.
     let begin = Instant::now();
     while samples.len() < effort.samples && (samples.len() < 3 || begin.elapsed().as_secs_f64() < 60.0) {
         let start = Instant::now();
@@ -61,22 +61,22 @@ pub async fn wall<E>(effort: Effort, mut work: impl AsyncFnMut() -> Result<(), E
     Ok(median(samples))
 }
 
-/// How long one run of `plan` takes, many in a row.
-pub async fn plan(gpu: &Gpu, plan: &Plan, live: &RunParams, effort: Effort) -> Result<Timing, GpuError> {
+/// The duration of one run of `plan`, measured over many consecutive runs.
+pub async fn plan(gpu: &Gpu, plan: &Plan, params: &RunParams, effort: Effort) -> Result<Timing, GpuError> {
     let wait = |times: usize| -> Result<f64, GpuError> {
         let start = Instant::now();
-        plan.run_times(live, times)?;
+        plan.run_times(params, times)?;
         gpu.wait()?;
         Ok(start.elapsed().as_secs_f64())
     };
-    // The first run compiles, the second one tells how many fit a sample.
+    // The first run compiles. The second determines how many runs fit into a sample.
     wait(1)?;
     let once = wait(1)?.max(1e-7);
-    let times = (effort.seconds / once).clamp(1.0, MOST) as usize;
+    let times = (effort.seconds / once).clamp(1.0, MAX_REPETITIONS) as usize;
     let (mut samples, mut timestamps) = (Vec::new(), true);
     for _ in 0..effort.samples.max(1) {
-        match plan.seconds(live, times).await? {
-            // A clock that stands still is none.
+        match plan.seconds(params, times).await? {
+            // Timestamps that do not advance are unusable.
             Some(seconds) if seconds > 0.0 && timestamps => samples.push(seconds),
             _ => {
                 if std::mem::replace(&mut timestamps, false) {

@@ -1,24 +1,24 @@
-//! How cost grows: a training step with its tokens, sequences and width, a rollout with its samples.
+//! Measures how cost grows: of a training step with tokens, sequences and width, and of a rollout with samples.
 
 use serde::Serialize;
 
 use super::clock::Effort;
 use super::model;
-use super::row::Row;
+use super::row::Measurement;
 use super::{BenchError, Shape};
 use crate::gpu::Gpu;
 use crate::progress::Progress;
 
-/// One curve: what grows, and what was measured at each size.
+/// One curve: the growing size, and the measurement at each size.
 #[derive(Clone, Debug, Serialize)]
 pub struct Curve {
-    /// For file names: `tokens`, `batch`, `hidden`, `samples`.
+    /// The key in file names: `tokens`, `batch`, `hidden`, `samples`.
     pub key: &'static str,
     pub title: String,
-    /// What x counts.
+    /// The unit of the sizes.
     pub unit: &'static str,
     pub points: Vec<Point>,
-    /// Why larger sizes are not there.
+    /// Why larger sizes are missing.
     pub stopped: Option<String>,
 }
 
@@ -32,17 +32,18 @@ pub struct Point {
     pub memory: u64,
 }
 
-/// How far to go.
+/// The limits of a curve.
 #[derive(Clone, Copy, Debug)]
 pub struct Reach {
     pub effort: Effort,
-    /// Only the smallest three sizes of each curve.
+    /// Measure only the smallest three sizes of each curve.
     pub quick: bool,
-    /// A size whose run would take longer, if cost quadrupled with each doubling, is left out: seconds.
+    /// The most seconds per run. A size is skipped if its run would take longer, assuming that cost quadruples with each
+    /// doubling.
     pub patience: f64,
 }
 
-/// All four curves.
+/// Measures all four curves.
 pub async fn measure(gpu: &Gpu, shape: &Shape, reach: Reach, progress: &mut dyn Progress) -> Result<Vec<Curve>, BenchError> {
     let wide = |hidden: usize| Shape {
         hidden,
@@ -52,7 +53,7 @@ pub async fn measure(gpu: &Gpu, shape: &Shape, reach: Reach, progress: &mut dyn 
         ..shape.clone()
     };
     let plans = [
-        Plan {
+        CurvePlan {
             key: "tokens",
             title: "training step of one sequence".into(),
             unit: "tokens",
@@ -60,7 +61,7 @@ pub async fn measure(gpu: &Gpu, shape: &Shape, reach: Reach, progress: &mut dyn 
             shape: &|tokens| Shape { batch: 1, tokens, ..shape.clone() },
             rollout: false,
         },
-        Plan {
+        CurvePlan {
             key: "batch",
             title: format!("training step, sequences of {} tokens", shape.tokens),
             unit: "sequences",
@@ -68,7 +69,7 @@ pub async fn measure(gpu: &Gpu, shape: &Shape, reach: Reach, progress: &mut dyn 
             shape: &|batch| Shape { batch, ..shape.clone() },
             rollout: false,
         },
-        Plan {
+        CurvePlan {
             key: "hidden",
             title: format!("training step {}x{}, SwiGLU 3 x hidden", shape.batch, shape.tokens),
             unit: "hidden size",
@@ -76,7 +77,7 @@ pub async fn measure(gpu: &Gpu, shape: &Shape, reach: Reach, progress: &mut dyn 
             shape: &wide,
             rollout: false,
         },
-        Plan {
+        CurvePlan {
             key: "samples",
             title: format!("rollout of one prompt, {}+{} tokens", shape.prompt, shape.new_tokens),
             unit: "samples",
@@ -92,8 +93,8 @@ pub async fn measure(gpu: &Gpu, shape: &Shape, reach: Reach, progress: &mut dyn 
     Ok(curves)
 }
 
-/// A curve to be measured.
-struct Plan<'a> {
+/// A curve to measure.
+struct CurvePlan<'a> {
     key: &'static str,
     title: String,
     unit: &'static str,
@@ -102,12 +103,12 @@ struct Plan<'a> {
     rollout: bool,
 }
 
-impl Plan<'_> {
+impl CurvePlan<'_> {
     async fn measure(self, gpu: &Gpu, reach: Reach, progress: &mut dyn Progress) -> Result<Curve, BenchError> {
-        let Plan { key, title, unit, sizes, shape, rollout } = self;
+        let CurvePlan { key, title, unit, sizes, shape, rollout } = self;
         let mut curve = Curve { key, title, unit, points: Vec::new(), stopped: None };
-        let most = if reach.quick { 3 } else { sizes.len() };
-        for size in sizes.into_iter().take(most) {
+        let count = if reach.quick { 3 } else { sizes.len() };
+        for size in sizes.into_iter().take(count) {
             if let Some(last) = curve.points.last().filter(|p| 4.0 * p.seconds > reach.patience) {
                 curve.stopped = Some(format!("{size} {unit} might take {:.0} s a run", 4.0 * last.seconds));
                 break;
@@ -121,7 +122,7 @@ impl Plan<'_> {
             match row {
                 Ok(row) => curve.points.push(Point::of(size, &row)),
                 Err(e) => {
-                    // Too large for this adapter ends a curve; a device that is lost ends the run.
+                    // A size too large for this adapter ends the curve; a lost device ends the run.
                     gpu.check()?;
                     curve.stopped = Some(format!("{size} {unit}: {e}"));
                     break;
@@ -133,7 +134,7 @@ impl Plan<'_> {
 }
 
 impl Point {
-    fn of(size: usize, row: &Row) -> Self {
+    fn of(size: usize, row: &Measurement) -> Self {
         Point { size, seconds: row.seconds, tokens_per_second: row.tokens as f64 / row.seconds, memory: row.memory }
     }
 }

@@ -1,19 +1,19 @@
-//! `jurist bench`: how fast this adapter could be, and how near to that the kernels, a training step and a rollout come.
+//! `jurist bench`: how fast this adapter can be, and how close the kernels, a training step and a rollout come to that.
 //!
 //! | question | file |
 //! |---|---|
-//! | which model, how many tokens? | [`shape`] |
-//! | how long does it take? | [`clock`] |
-//! | what can the adapter do at all? | [`ceilings`] |
-//! | kernels alone | [`cases`] |
-//! | a training step, a rollout, one token after another | [`model`] |
-//! | which kernel takes how much of a step? | [`profile`] |
-//! | how does the cost grow? | [`growth`] |
-//! | a row, its share of the ceiling, tables, JSON, other programs' figures | [`row`] |
+//! | Which model, how many tokens? | [`shape`] |
+//! | How long does it take? | [`clock`] |
+//! | What are the limits of the adapter? | [`ceilings`] |
+//! | How fast are single kernels? | [`cases`] |
+//! | How fast are a training step, a rollout, single decoding? | [`model`] |
+//! | Which kernel takes how much of a step? | [`profile`] |
+//! | How does the cost grow? | [`growth`] |
+//! | Rows, shares of the ceiling, tables, JSON, baselines | [`row`] |
 //! | `docs/performance.md` and its plots | [`page`], [`plot`] |
 //!
-//! Everything is measured in one process and one run, ceilings first: figures of different runs are not compared, because
-//! the machine may not be the same one a minute later.
+//! Everything is measured in one process and one run, ceilings first. Figures of different runs are not comparable, because the
+//! machine's state may change within a minute.
 
 pub mod cases;
 pub mod ceilings;
@@ -31,7 +31,7 @@ mod tests;
 
 pub use ceilings::Ceilings;
 pub use clock::Effort;
-pub use row::{Baseline, Group, Results, Row};
+pub use row::{Baseline, Group, Measurement, Results};
 pub use shape::Shape;
 
 use std::path::PathBuf;
@@ -40,7 +40,7 @@ use crate::gpu::{Gpu, GpuError, Variant};
 use crate::model::error::ModelError;
 use crate::progress::Progress;
 
-/// What can go wrong while measuring.
+/// Errors of measuring.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
     #[error(transparent)]
@@ -48,11 +48,11 @@ pub enum BenchError {
     #[error(transparent)]
     Gpu(#[from] GpuError),
 
-    /// Sizes that make no model.
+    /// Sizes that do not make a valid model.
     #[error("these sizes make no model: {0}")]
     Shape(String),
 
-    /// A file that is given as a baseline and is none.
+    /// A file given as a baseline that is not one.
     #[error("{}: {reason}; expected what `jurist bench --json` or a program of benches/peers printed", path.display())]
     Baseline { path: PathBuf, reason: String },
 
@@ -64,39 +64,39 @@ pub enum BenchError {
 }
 
 impl BenchError {
-    /// The command cannot be used as it was given.
+    /// True if the command line is invalid.
     pub fn is_usage(&self) -> bool {
         matches!(self, BenchError::Shape(_) | BenchError::Baseline { .. })
     }
 }
 
-/// What to measure.
+/// The selection of measurements.
 #[derive(Clone, Debug, Default)]
-pub struct Options {
+pub struct BenchOptions {
     pub shape: Shape,
     pub effort: Effort,
-    /// The device was opened without the features that a browser lacks.
+    /// The device was opened without features that browsers lack.
     pub basic: bool,
-    /// Groups to measure beside the ceilings; empty: all of them.
+    /// The groups to measure in addition to the ceilings; empty: all groups.
     pub only: Vec<Group>,
 }
 
-impl Options {
-    /// Is this group asked for?
+impl BenchOptions {
+    /// Whether this group is requested.
     pub fn wants(&self, group: Group) -> bool {
         self.only.is_empty() || self.only.contains(&group)
     }
 }
 
-/// Measures the ceilings and every group asked for. `first` is called after the first training step, before anything
-/// else has warmed the adapter, and says how long the program has run.
+/// Measures the ceilings and every requested group. `since_start` returns the seconds since the program started. It is called
+/// after the first training step, before anything else has warmed up the adapter.
 pub async fn measure(
     gpu: &Gpu,
-    options: &Options,
+    options: &BenchOptions,
     since_start: &dyn Fn() -> f64,
     progress: &mut dyn Progress,
 ) -> Result<Results, BenchError> {
-    let Options { shape, effort, .. } = options;
+    let BenchOptions { shape, effort, .. } = options;
     let mut rows = Vec::new();
     let mut first_step = None;
     if options.wants(Group::Step) {
@@ -106,8 +106,8 @@ pub async fn measure(
     }
     progress.note("ceilings of the adapter");
     let ceilings = ceilings::measure(gpu, *effort).await?;
-    let units = gpu.tuning().has(Variant::MatmulCooperative);
-    let cases: Vec<_> = cases::all(shape, units).into_iter().filter(|c| options.wants(c.group)).collect();
+    let matrix_units = gpu.tuning().has(Variant::MatmulCooperative);
+    let cases: Vec<_> = cases::all_cases(shape, matrix_units).into_iter().filter(|c| options.wants(c.group)).collect();
     for case in &cases {
         progress.note(&case.name);
         rows.push(case.measure(gpu, *effort).await?);

@@ -1,4 +1,4 @@
-//! Which kernel takes how much of a step: timestamps around every dispatch, as a table and as a trace for Perfetto.
+//! Measures each kernel's share of a step: timestamps around every dispatch, as a table and as a trace for Perfetto.
 
 use serde_json::{Value, json};
 
@@ -9,19 +9,19 @@ use crate::eval::table::{Cell, Table};
 use crate::gpu::{DispatchTime, Gpu, KernelTime};
 use crate::model::decoder::Sampler;
 
-/// One profiled piece of work.
+/// The profile of one step.
 #[derive(Clone, Debug)]
 pub struct Profile {
-    /// What it was: "training step", "rollout step".
+    /// The name of the step, such as "training step".
     pub name: String,
     /// Every dispatch, in order.
     pub spans: Vec<DispatchTime>,
 }
 
-/// Runs of which the middle one is shown.
+/// The number of runs; the median run is shown.
 const RUNS: usize = 3;
 
-/// A training step and one step of a rollout's chains.
+/// Profiles a training step and one decode step of a rollout.
 ///
 /// # Errors
 /// An adapter without timestamps.
@@ -40,11 +40,11 @@ async fn training_step(gpu: &Gpu, shape: &Shape) -> Result<Profile, BenchError> 
         let mut spans = step.pass.timeline(&step.batch).await?;
         let end = spans.last().map_or(0.0, |s| s.start + s.seconds);
         let after = step.optimiser.timeline(gpu, 1e-4, t as u64 + 2).await?;
-        // Two submissions on one clock: the second one begins where the first one ended.
+        // Two submissions on one time axis: the second begins where the first ended.
         spans.extend(after.into_iter().map(|s| DispatchTime { start: s.start + end, ..s }));
         runs.push(spans);
     }
-    Ok(Profile { name: format!("training step {}x{}", shape.batch, shape.tokens), spans: middle(runs) })
+    Ok(Profile { name: format!("training step {}x{}", shape.batch, shape.tokens), spans: median_run(runs) })
 }
 
 async fn rollout_step(gpu: &Gpu, shape: &Shape) -> Result<Profile, BenchError> {
@@ -56,11 +56,11 @@ async fn rollout_step(gpu: &Gpu, shape: &Shape) -> Result<Profile, BenchError> {
     for _ in 0..RUNS {
         runs.push(pass.timeline(shape.samples, sampler).await?);
     }
-    Ok(Profile { name: format!("rollout step of {} samples", shape.samples), spans: middle(runs) })
+    Ok(Profile { name: format!("rollout step of {} samples", shape.samples), spans: median_run(runs) })
 }
 
 /// The run whose kernels took the median time.
-fn middle(mut runs: Vec<Vec<DispatchTime>>) -> Vec<DispatchTime> {
+fn median_run(mut runs: Vec<Vec<DispatchTime>>) -> Vec<DispatchTime> {
     runs.sort_by(|a, b| busy(a).total_cmp(&busy(b)));
     let at = runs.len() / 2;
     if at < runs.len() { runs.swap_remove(at) } else { Vec::new() }
@@ -81,11 +81,11 @@ impl Profile {
         busy(&self.spans)
     }
 
-    /// Column heads and a line a kernel; at most `most` of them.
-    pub fn lines(&self, ceilings: Option<&Ceilings>, most: usize) -> (Vec<&'static str>, Vec<Vec<String>>) {
+    /// Column heads, and one line per kernel for at most `max_lines` kernels.
+    pub fn lines(&self, ceilings: Option<&Ceilings>, max_lines: usize) -> (Vec<&'static str>, Vec<Vec<String>>) {
         let busy = self.busy().max(f64::MIN_POSITIVE);
         let line = |k: &KernelTime| {
-            // Products alone declare their operations; other kernels declare a guess that splits submissions.
+            // Only products declare their real operations; other kernels declare an estimate that splits submissions.
             let rate = Some(k.flops as f64 / k.seconds).filter(|r| is_product(&k.kernel) && r.is_finite());
             let share = rate.zip(ceilings).map(|(rate, c)| format!("{:.1}", 100.0 * rate / c.flops));
             vec![
@@ -98,10 +98,10 @@ impl Profile {
             ]
         };
         let head = vec!["kernel", "calls", "time", "% of step", "GFLOP/s", "% of FMA"];
-        (head, self.kernels().iter().take(most).map(line).collect())
+        (head, self.kernels().iter().take(max_lines).map(line).collect())
     }
 
-    /// For a terminal.
+    /// A table for the terminal.
     pub fn to_text(&self, ceilings: Option<&Ceilings>) -> String {
         let (head, lines) = self.lines(ceilings, usize::MAX);
         let mut table = Table::new(head);
@@ -126,18 +126,18 @@ fn is_product(kernel: &str) -> bool {
     kernel.starts_with("matmul")
 }
 
-/// A kernel's name without the switches that are off.
+/// A kernel's name without switches that are off.
 fn short(kernel: &str) -> String {
     kernel.split(' ').filter(|part| !part.ends_with("=0")).collect::<Vec<_>>().join(" ")
 }
 
-/// The profiles in the trace event format, which ui.perfetto.dev and chrome://tracing open: a track each.
+/// The profiles in the trace event format, one track per profile. ui.perfetto.dev and chrome://tracing open it.
 pub fn trace(gpu: &Gpu, profiles: &[Profile]) -> Value {
     let mut events = vec![json!({ "ph": "M", "pid": 1, "name": "process_name", "args": { "name": gpu.facts().to_string() } })];
     for (track, profile) in profiles.iter().enumerate() {
         events.push(json!({ "ph": "M", "pid": 1, "tid": track, "name": "thread_name", "args": { "name": profile.name } }));
         for span in &profile.spans {
-            // "matmul_subgroup:nt BIAS=0 …": the entry point is the name, the rest belongs to the details.
+            // "matmul_subgroup:nt BIAS=0 …": the entry point is the name, the rest goes into the details.
             let name = span.kernel.split(' ').next().unwrap_or_default();
             events.push(json!({
                 "ph": "X", "pid": 1, "tid": track, "cat": "kernel", "name": name,

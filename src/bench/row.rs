@@ -1,19 +1,19 @@
-//! One measured row, its share of the ceiling, and the results as table, JSON and baseline.
+//! A measurement, its share of the ceiling, and the results as table, JSON and baseline.
 
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{BenchError, Ceilings, Options, Shape};
+use super::{BenchError, BenchOptions, Ceilings, Shape};
 use crate::eval::table::{Cell, Table};
 use crate::gpu::{AdapterFacts, Gpu};
 
-/// What belongs together; `--only` takes their names.
+/// Groups of measurements; `--only` takes their names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Group {
-    /// Always measured: without them nothing is a share of anything.
+    /// Always measured: the shares of all other groups depend on them.
     Ceilings,
     Matmul,
     Attention,
@@ -25,77 +25,83 @@ pub enum Group {
     Decode,
 }
 
-/// One measured thing.
+/// One measurement.
 #[derive(Clone, Debug, Serialize)]
-pub struct Row {
+pub struct Measurement {
     pub group: Group,
     pub name: String,
-    /// Median.
+    /// The median duration.
     pub seconds: f64,
     /// Floating point operations that the mathematics needs.
     pub flops: u64,
-    /// Bytes that must be read or written at least once; 0 where that says nothing.
+    /// Bytes that must be read or written at least once; 0 where this is not informative.
     pub bytes: u64,
-    /// Bytes of GPU buffers it holds.
+    /// Bytes of its GPU buffers.
     pub memory: u64,
-    /// Tokens it trains on or draws; 0 for kernels.
+    /// Tokens trained on or sampled; 0 for kernels.
     pub tokens: u64,
-    /// Timed by the adapter's own clock, else by the wall's with all that the host does.
+    /// Measured by GPU timestamps; else by the host's clock, including all work of the host.
     pub timestamps: bool,
 }
 
-impl Row {
-    /// Floating point operations a second.
+impl Measurement {
+    /// Floating point operations per second.
     pub fn flop_rate(&self) -> f64 {
         self.flops as f64 / self.seconds
     }
 
-    /// Bytes a second.
+    /// Bytes per second.
     pub fn byte_rate(&self) -> f64 {
         self.bytes as f64 / self.seconds
     }
 
-    /// The shortest time that the ceilings allow (the roofline) as a share of the time it took.
+    /// The shortest time that the ceilings allow (the roofline), divided by the measured time.
     pub fn share(&self, ceilings: &Ceilings) -> f64 {
-        let (compute, memory) = self.least(ceilings);
+        let (compute, memory) = self.shortest_times(ceilings);
         compute.max(memory) / self.seconds
     }
 
-    /// What sets the shortest time: arithmetic or memory.
+    /// What limits the shortest time: arithmetic or memory.
     pub fn bound(&self, ceilings: &Ceilings) -> &'static str {
-        let (compute, memory) = self.least(ceilings);
+        let (compute, memory) = self.shortest_times(ceilings);
         if compute >= memory { "FMA" } else { "copy" }
     }
 
-    /// Seconds at the ceiling of arithmetic and at that of memory.
-    fn least(&self, ceilings: &Ceilings) -> (f64, f64) {
+    /// Seconds at the arithmetic ceiling and at the memory ceiling.
+    fn shortest_times(&self, ceilings: &Ceilings) -> (f64, f64) {
         (self.flops as f64 / ceilings.flops, self.bytes as f64 / ceilings.bandwidth)
     }
 }
 
-/// All that one run measured.
+/// All measurements of one run.
 #[derive(Clone, Debug)]
 pub struct Results {
     pub adapter: AdapterFacts,
-    /// The kernels that a browser runs.
+    /// Whether the kernels are those of a browser.
     pub basic: bool,
     pub shape: Shape,
     pub samples: usize,
     pub ceilings: Ceilings,
-    pub rows: Vec<Row>,
+    pub rows: Vec<Measurement>,
     /// Seconds from the start of the program to the end of its first training step.
     pub first_step: Option<f64>,
 }
 
 impl Results {
-    pub(super) fn new(gpu: &Gpu, options: &Options, ceilings: Ceilings, rows: Vec<Row>, first_step: Option<f64>) -> Self {
-        let Options { shape, effort, basic, .. } = options.clone();
+    pub(super) fn new(
+        gpu: &Gpu,
+        options: &BenchOptions,
+        ceilings: Ceilings,
+        rows: Vec<Measurement>,
+        first_step: Option<f64>,
+    ) -> Self {
+        let BenchOptions { shape, effort, basic, .. } = options.clone();
         Results { adapter: gpu.facts().clone(), basic, shape, samples: effort.samples, ceilings, rows, first_step }
     }
 
-    /// One object; what `--baseline` reads.
+    /// A JSON object, which `--baseline` reads.
     pub fn to_json(&self) -> Value {
-        let row = |r: &Row| {
+        let row = |r: &Measurement| {
             let mut value = serde_json::to_value(r).unwrap_or_default();
             value["gflops"] = json!(r.flop_rate() / 1e9);
             value["gbs"] = json!(r.byte_rate() / 1e9);
@@ -119,7 +125,7 @@ impl Results {
         })
     }
 
-    /// The ceilings, as name and figure.
+    /// The ceilings: name and figure.
     pub fn ceiling_lines(&self) -> Vec<(&'static str, String)> {
         let c = &self.ceilings;
         let mut lines = vec![
@@ -135,7 +141,7 @@ impl Results {
         lines
     }
 
-    /// Column heads, then one line a row.
+    /// Column heads, and one line per measurement.
     pub fn lines(&self, baselines: &[Baseline]) -> (Vec<String>, Vec<Vec<Cell>>) {
         let mut head: Vec<String> = HEAD.iter().map(|h| h.to_string()).collect();
         head.extend(baselines.iter().map(|b| format!("x {}", b.program)));
@@ -159,7 +165,7 @@ impl Results {
         (head, lines.collect())
     }
 
-    /// For a terminal.
+    /// The text for the terminal.
     pub fn to_text(&self, baselines: &[Baseline]) -> String {
         let mut text = format!("{}\n\n", self.adapter);
         for (name, value) in self.ceiling_lines() {
@@ -183,17 +189,17 @@ impl Results {
 
 const HEAD: [&str; 8] = ["case", "time", "GFLOP/s", "GB/s", "% of ceiling", "moved MiB", "held MiB", "tokens/s"];
 
-/// What the columns mean.
+/// The legend of the columns.
 pub const LEGEND: &str = "% of ceiling: the least time that multiply-adds (FMA) or copying allow, whichever is longer, over the time it took. \
 moved: every input read and every result written once. held: GPU buffers. Operations are those of the mathematics; \
 what a kernel computes twice is not counted.\n";
 
-/// Name and version, as a baseline shows them.
+/// The program's name and version, as a baseline shows them.
 pub fn program() -> String {
     format!("jurist {}", env!("CARGO_PKG_VERSION"))
 }
 
-/// Times that another run, or another program, measured under the same names.
+/// Times that another run or another program measured under the same names.
 #[derive(Clone, Debug)]
 pub struct Baseline {
     pub path: PathBuf,
@@ -203,10 +209,10 @@ pub struct Baseline {
 }
 
 impl Baseline {
-    /// Reads what `--json` printed.
+    /// Reads the output of `--json`.
     ///
     /// # Errors
-    /// No such file, no JSON, or no rows with `name` and `seconds`.
+    /// A missing file, invalid JSON, or a row without `name` and `seconds`.
     pub fn read(path: &Path) -> Result<Self, BenchError> {
         let fault = |reason: String| BenchError::Baseline { path: path.to_path_buf(), reason };
         let text = std::fs::read_to_string(path).map_err(|e| fault(e.to_string()))?;
@@ -219,7 +225,7 @@ impl Baseline {
         Ok(Baseline { path: path.to_path_buf(), program, first_step: value["first_step"].as_f64(), rows })
     }
 
-    /// Its time for the row of this name.
+    /// Its time for the measurement of this name.
     pub fn seconds(&self, name: &str) -> Option<f64> {
         self.rows.iter().find(|(n, _)| n == name).map(|(_, seconds)| *seconds)
     }
@@ -229,13 +235,13 @@ fn positive(x: f64) -> Cell {
     if x > 0.0 { figure(x).into() } else { "".into() }
 }
 
-/// Three significant digits, at most three decimals.
+/// Formats three significant digits and at most three decimals.
 pub fn figure(x: f64) -> String {
     let decimals = if x >= 100.0 || x == 0.0 { 0 } else { (2.0 - x.abs().log10().floor()).clamp(0.0, 3.0) as usize };
     format!("{x:.decimals$}")
 }
 
-/// Seconds with the unit that fits.
+/// Seconds in a suitable unit.
 pub fn duration(seconds: f64) -> String {
     let (scale, unit) = match seconds {
         s if s >= 1.0 => (1.0, "s"),

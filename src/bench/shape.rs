@@ -1,5 +1,5 @@
-//! The model and the batches that are measured. The defaults are W1 (training step) and W3 (rollout), which the programs
-//! in `benches/peers` run too.
+//! The measured model and batches. The defaults are W1 (training step) and W3 (rollout), which the programs in `benches/peers`
+//! run too.
 
 use serde::Serialize;
 use serde_json::json;
@@ -7,7 +7,7 @@ use serde_json::json;
 use super::BenchError;
 use crate::model::config::Config;
 
-/// Sizes of the measured model and work.
+/// Sizes of the measured model and batches.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Shape {
     pub hidden: usize,
@@ -18,14 +18,14 @@ pub struct Shape {
     /// Width of SwiGLU.
     pub ffn: usize,
     pub vocab: usize,
-    /// Sequences of a training step, and tokens of each.
+    /// Sequences per training step, and tokens per sequence.
     pub batch: usize,
     pub tokens: usize,
-    /// Tokens of the one prompt of a rollout, its chains, and the tokens that each draws.
+    /// A rollout's prompt tokens, its chains, and the sampled tokens per chain.
     pub prompt: usize,
     pub samples: usize,
     pub new_tokens: usize,
-    /// Sides of the square products.
+    /// Sizes of the square products.
     pub squares: Vec<usize>,
 }
 
@@ -50,10 +50,10 @@ impl Default for Shape {
 }
 
 impl Shape {
-    /// The model: a Llama with random weights and an output matrix of its own.
+    /// The config of the model: a Llama with random weights and an untied output matrix.
     ///
     /// # Errors
-    /// Sizes that make no model.
+    /// Sizes that do not make a valid model.
     pub fn config(&self) -> Result<Config, BenchError> {
         for (name, size) in [("--batch", self.batch), ("--tokens", self.tokens), ("--prompt", self.prompt)] {
             if size == 0 {
@@ -75,7 +75,7 @@ impl Shape {
         self.batch * self.tokens
     }
 
-    /// Elements of all matrices that every token is multiplied with in the layers.
+    /// Elements of all layer matrices. Every token is multiplied with each of them.
     pub fn layer_weights(&self) -> u64 {
         let qkv = self.hidden * self.head_dim * (self.heads + 2 * self.kv_heads);
         let out = self.heads * self.head_dim * self.hidden;
@@ -87,26 +87,26 @@ impl Shape {
         (self.hidden * self.vocab) as u64
     }
 
-    /// Floating point operations of causal attention, forward, of one sequence in one layer: a product with the keys and
-    /// one with the values for each pair that the mask leaves.
+    /// Floating point operations of causal attention, forward, for one sequence in one layer: one product with the keys and one
+    /// with the values per visible pair.
     pub fn attention_flops(&self, tokens: usize) -> u64 {
         let pairs = (tokens * (tokens + 1) / 2) as u64;
         4 * pairs * (self.heads * self.head_dim) as u64
     }
 
-    /// Of a training step as the model defines it: every product once forward and twice backward. What a kernel computes
-    /// anew on the way back is not counted.
+    /// Floating point operations of a training step: every product once in the forward pass and twice in the backward pass.
+    /// Recomputation by a kernel is not counted.
     pub fn step_flops(&self) -> u64 {
         let products = 2 * (self.layer_weights() + self.head_weights()) * self.step_tokens() as u64;
         3 * (products + (self.layers * self.batch) as u64 * self.attention_flops(self.tokens))
     }
 
-    /// Of one drawn token behind `context` others.
+    /// Floating point operations of one sampled token after `context` others.
     fn token_flops(&self, context: usize) -> u64 {
         2 * (self.layer_weights() + self.head_weights()) + self.layers as u64 * 4 * (context * self.heads * self.head_dim) as u64
     }
 
-    /// Of a rollout of `samples` chains: the prompt once, then each chain token by token.
+    /// Floating point operations of a rollout of `samples` chains: the prompt once, then each chain token by token.
     pub fn rollout_flops(&self, samples: usize) -> u64 {
         let prompt = 2 * self.layer_weights() * self.prompt as u64
             + 2 * self.head_weights()
@@ -114,12 +114,12 @@ impl Shape {
         prompt + samples as u64 * self.decode_flops()
     }
 
-    /// Of the drawn tokens of one chain.
+    /// Floating point operations of the sampled tokens of one chain.
     pub fn decode_flops(&self) -> u64 {
         (0..self.new_tokens).map(|i| self.token_flops(self.prompt + i + 1)).sum()
     }
 
-    /// Bytes that drawing the tokens of one chain must read: all weights and the cache, for each.
+    /// Bytes that sampling one chain must read: all weights and the cache, per token.
     pub fn decode_bytes(&self) -> u64 {
         let weights = 4 * (self.layer_weights() + self.head_weights());
         let cached = (8 * self.layers * self.kv_heads * self.head_dim) as u64;

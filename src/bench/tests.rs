@@ -1,28 +1,28 @@
 use super::clock::median;
-use super::row::{Baseline, Group, Row, duration, figure};
+use super::row::{Baseline, Group, Measurement, duration, figure};
 use super::{Ceilings, Shape, cases};
 
-fn row(seconds: f64, flops: u64, bytes: u64) -> Row {
-    Row { group: Group::Matmul, name: "m".into(), seconds, flops, bytes, memory: 0, tokens: 0, timestamps: true }
+fn measurement(seconds: f64, flops: u64, bytes: u64) -> Measurement {
+    Measurement { group: Group::Matmul, name: "m".into(), seconds, flops, bytes, memory: 0, tokens: 0, timestamps: true }
 }
 
 const CEILINGS: Ceilings =
     Ceilings { flops: 100e9, bandwidth: 10e9, kernel_bandwidth: 10e9, dispatch: 0.0, submit: 0.0, round_trip: 0.0 };
 
-/// The share is of the ceiling that binds: arithmetic for a product of squares, memory for one with a single row.
+/// The share refers to the limiting ceiling: arithmetic for a square product, memory for a product with a single row.
 #[test]
-fn the_roofline_decides() {
-    let square = row(0.1, 5_000_000_000, 100_000_000);
+fn share_and_bound_follow_the_roofline() {
+    let square = measurement(0.1, 5_000_000_000, 100_000_000);
     assert_eq!(square.bound(&CEILINGS), "FMA");
     assert!((square.share(&CEILINGS) - 0.5).abs() < 1e-12);
-    let skinny = row(0.1, 1_000_000_000, 800_000_000);
+    let skinny = measurement(0.1, 1_000_000_000, 800_000_000);
     assert_eq!(skinny.bound(&CEILINGS), "copy");
     assert!((skinny.share(&CEILINGS) - 0.8).abs() < 1e-12);
 }
 
-/// W1's operations, counted by hand.
+/// W1's operations, counted manually.
 #[test]
-fn operations_of_the_default_step() {
+fn operation_counts_of_the_default_step() {
     let shape = Shape::default();
     let layer = 256 * 512 + 256 * 256 + 3 * 256 * 768;
     assert_eq!(shape.layer_weights(), 4 * layer);
@@ -30,14 +30,14 @@ fn operations_of_the_default_step() {
     let attention = 4 * (256 * 257 / 2) * 256;
     assert_eq!(shape.attention_flops(256), attention);
     assert_eq!(shape.step_flops(), 3 * (2 * 1024 * (4 * layer + 256 * 4096) + 16 * attention));
-    // A chain of one token costs what the prompt's last token would, and the cache is read once.
+    // A chain of one token costs as much as the prompt's last token, and the cache is read once.
     let one = Shape { new_tokens: 1, ..Shape::default() };
     assert_eq!(one.decode_flops(), 2 * (4 * layer + 256 * 4096) + 4 * 4 * 129 * 256);
     assert_eq!(one.decode_bytes(), 4 * (4 * layer + 256 * 4096) + 4 * 129 * 2 * 128 * 4);
 }
 
 #[test]
-fn sizes_that_make_no_model_are_refused() {
+fn invalid_model_sizes_are_refused() {
     for shape in [
         Shape { heads: 6, kv_heads: 4, ..Shape::default() },
         Shape { head_dim: 31, ..Shape::default() },
@@ -49,10 +49,10 @@ fn sizes_that_make_no_model_are_refused() {
     assert!(Shape::default().config().is_ok());
 }
 
-/// Baselines find a row by its name.
+/// Baselines find a measurement by its name.
 #[test]
-fn names_differ() {
-    let mut names: Vec<String> = cases::all(&Shape::default(), true).into_iter().map(|c| c.name).collect();
+fn case_names_are_unique() {
+    let mut names: Vec<String> = cases::all_cases(&Shape::default(), true).into_iter().map(|c| c.name).collect();
     let count = names.len();
     names.sort();
     names.dedup();
@@ -61,7 +61,7 @@ fn names_differ() {
 }
 
 #[test]
-fn baselines() {
+fn baselines_are_read_and_faults_named() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("before.json");
     let read = |text: &str| {
@@ -85,7 +85,7 @@ fn baselines() {
 }
 
 #[test]
-fn figures_for_people() {
+fn figures_and_durations_are_rounded_for_display() {
     assert_eq!(
         ["0", "0.012", "1.23", "12.3", "1234"],
         [0.0, 0.0123, 1.234, 12.34, 1234.4].map(figure).each_ref().map(String::as_str)

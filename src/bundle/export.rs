@@ -1,4 +1,4 @@
-//! Writing a bundle from a model's folder, shard by shard: the model is never in memory as a whole.
+//! Writes a bundle from a model's folder, shard by shard. The model is never in memory as a whole.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -8,7 +8,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::manifest::hex;
-use super::{FileEntry, MANIFEST, MOST_EXAMPLES, Manifest, Shard, TokenizerEntry, plan};
+use super::{FileEntry, MANIFEST, MAX_EXAMPLES, Manifest, Shard, TokenizerEntry, plan_shards};
 use crate::files::{FileError, replace_folder};
 use crate::model::error::ModelError;
 use crate::model::source::TensorSource;
@@ -16,40 +16,40 @@ use crate::ops::weight_dtype::WeightDtype;
 use crate::text::Tokenizer;
 
 /// Values read and written at a time: whole blocks of quantised matrices.
-const PIECE: usize = 1 << 18;
+const CHUNK_VALUES: usize = 1 << 18;
 
-/// What goes into a bundle.
-pub struct Exported<'a> {
+/// The content of a bundle to write.
+pub struct BundleInput<'a> {
     pub name: &'a str,
     pub weights: WeightDtype,
     pub model: &'a dyn TensorSource,
     pub tokenizer: &'a Tokenizer,
     /// The judge's `judge.json`.
     pub judge: Value,
-    /// At most [`MOST_EXAMPLES`] rows.
+    /// At most [`MAX_EXAMPLES`] rows.
     pub examples: Vec<Value>,
 }
 
-/// Writes a bundle to `dir`, as a whole, in shards of at most `most` bytes. An earlier bundle there is replaced, if nothing
-/// but that bundle is in the folder.
+/// Writes a bundle to `dir` atomically, in shards of at most `max_bytes` bytes. An earlier bundle there is replaced if the folder
+/// contains nothing else.
 ///
 /// # Errors
-/// A folder that holds anything else; numbers that are not finite or do not fit the format; a full disk.
-pub fn export(dir: &Path, bundle: &Exported, most: u64) -> Result<Manifest, ModelError> {
+/// A folder with other content; numbers that are not finite or do not fit the format; a full disk.
+pub fn export(dir: &Path, bundle: &BundleInput, max_bytes: u64) -> Result<Manifest, ModelError> {
     let config = bundle.model.config();
     let (tokenizer, json) = TokenizerEntry::of(bundle.tokenizer);
     let mut manifest = Manifest::new(bundle.name, bundle.weights, config, bundle.judge.clone(), tokenizer);
-    manifest.examples = bundle.examples.iter().take(MOST_EXAMPLES).cloned().collect();
+    manifest.examples = bundle.examples.iter().take(MAX_EXAMPLES).cloned().collect();
     replace_folder(dir, refuse_foreign, |tmp| {
-        let put = |file: &str, bytes: &[u8]| {
+        let write = |file: &str, bytes: &[u8]| {
             let path = tmp.join(file);
             std::fs::write(&path, bytes).map_err(|e| ModelError::io("write", path, e))
         };
-        put(&manifest.tokenizer.entry.file, &json)?;
-        for shard in plan(config, bundle.weights, most) {
+        write(&manifest.tokenizer.entry.file, &json)?;
+        for shard in plan_shards(config, bundle.weights, max_bytes) {
             manifest.shards.push(write_shard(tmp, &shard, bundle.model)?);
         }
-        put(MANIFEST, manifest.to_json().as_bytes())
+        write(MANIFEST, manifest.to_json().as_bytes())
     })?;
     Ok(manifest)
 }
@@ -67,8 +67,8 @@ fn write_shard(dir: &Path, shard: &Shard, model: &dyn TensorSource) -> Result<Fi
     write(&shard.header())?;
     let (mut values, mut bytes) = (Vec::new(), Vec::new());
     for part in &shard.parts {
-        for at in (0..part.values).step_by(PIECE) {
-            values.resize(PIECE.min(part.values - at), 0.0);
+        for at in (0..part.values).step_by(CHUNK_VALUES) {
+            values.resize(CHUNK_VALUES.min(part.values - at), 0.0);
             model.read(&part.tensor, part.start + at, &mut values)?;
             bytes.clear();
             part.encode(at, &values, &mut bytes)?;
@@ -79,8 +79,8 @@ fn write_shard(dir: &Path, shard: &Shard, model: &dyn TensorSource) -> Result<Fi
     Ok(FileEntry { file: shard.file.clone(), bytes: total, sha256: hex(&hash.finalize()) })
 }
 
-/// Replacing a folder deletes what is in it: each file must be one that the bundle's manifest names, with the bytes that it
-/// names.
+/// Replacing a folder deletes its content, so each file must be one that the bundle's manifest names, with the bytes that it
+/// describes.
 fn refuse_foreign(dir: &Path) -> Result<(), ModelError> {
     let foreign = |path: &Path, problem: String| {
         let problem = format!("{problem}, so the folder is not replaced; move it away or choose another folder");

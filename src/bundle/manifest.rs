@@ -1,4 +1,4 @@
-//! `manifest.json`: everything about a bundle but the numbers.
+//! `manifest.json`: the description of a bundle.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -10,12 +10,12 @@ use crate::model::error::ModelError;
 use crate::ops::weight_dtype::WeightDtype;
 use crate::text::{Files, Tokenizer};
 
-/// Value of `format`.
+/// The value of `format`.
 const FORMAT: &str = "jurist-bundle";
-/// Version that this crate writes and reads.
+/// The version that this crate writes and reads.
 const VERSION: u32 = 1;
-/// Example rows that a bundle may carry.
-pub const MOST_EXAMPLES: usize = 32;
+/// The most example rows of a bundle.
+pub const MAX_EXAMPLES: usize = 32;
 
 /// One file of a bundle.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,7 +32,7 @@ impl FileEntry {
         FileEntry { file: file.into(), bytes: bytes.len() as u64, sha256: sha256_hex(bytes) }
     }
 
-    /// Whether `bytes` are this file.
+    /// Checks that `bytes` are this file.
     ///
     /// # Errors
     /// Another size, or another hash.
@@ -48,19 +48,19 @@ impl FileEntry {
     }
 }
 
-/// The tokenizer of a bundle: one file, and the small ones around it as texts.
+/// The tokenizer of a bundle: one file, and the small files around it as texts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenizerEntry {
     #[serde(flatten)]
     pub entry: FileEntry,
-    /// `tokenizer_config.json`, `chat_template.jinja` and the like by name, as far as the model has them.
+    /// The contents of `tokenizer_config.json`, `chat_template.jinja` and similar files by name, as far as the model has them.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub others: Map<String, Value>,
 }
 
 impl TokenizerEntry {
-    /// The entry of a tokenizer, and the bytes of its `tokenizer.json`. What is around it travels in the manifest; the
-    /// vocabulary files of older tokenizers do not, since `tokenizer.json` holds all that they say.
+    /// The entry of a tokenizer, and the bytes of its `tokenizer.json`. The files around it travel in the manifest. The
+    /// vocabulary files of older tokenizers are left out, since `tokenizer.json` contains their content.
     pub fn of(tokenizer: &Tokenizer) -> (Self, Vec<u8>) {
         let mut others = Map::new();
         let mut json = Vec::new();
@@ -75,12 +75,12 @@ impl TokenizerEntry {
     }
 }
 
-/// What `manifest.json` says.
+/// The content of `manifest.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     pub format: String,
     pub version: u32,
-    /// For people.
+    /// The name shown to users.
     pub name: String,
     /// The name of a [`WeightDtype`].
     pub weights: String,
@@ -91,15 +91,15 @@ pub struct Manifest {
     pub judge: Value,
     pub tokenizer: TokenizerEntry,
     pub shards: Vec<FileEntry>,
-    /// Rows to try the judge on.
+    /// Example rows for trying the judge.
     #[serde(default)]
     pub examples: Vec<Value>,
-    /// Version of the program that wrote it.
+    /// The version of the program that wrote it.
     pub jurist: String,
 }
 
 impl Manifest {
-    /// A manifest of this version, its shards still to be named.
+    /// A manifest of this version without shards.
     pub fn new(name: &str, weights: WeightDtype, config: &Config, judge: Value, tokenizer: TokenizerEntry) -> Self {
         let json = config.to_json(weights.float());
         Manifest {
@@ -108,7 +108,7 @@ impl Manifest {
             name: name.into(),
             weights: weights.name().into(),
             parameters: config.parameter_count(),
-            // What the model room writes is JSON.
+            // The model module writes valid JSON.
             config: serde_json::from_str(&json).unwrap_or_default(),
             judge,
             tokenizer,
@@ -118,11 +118,11 @@ impl Manifest {
         }
     }
 
-    /// Reads the text of `manifest.json` and checks what can be checked without the other files.
+    /// Parses the text of `manifest.json` and checks everything that does not need the other files.
     ///
     /// # Errors
-    /// No JSON, or another kind of it; a later version; a weight format that is none; a model that is not built or of
-    /// another size; file names that are none; no shards.
+    /// Text that is not JSON, or another document; a later version; an unknown weight format; a model that is not supported or of
+    /// another size; invalid file names; no shards.
     pub fn parse(text: &str) -> Result<Self, ModelError> {
         Self::read(text).map_err(|e| e.in_file(MANIFEST))
     }
@@ -135,7 +135,7 @@ impl Manifest {
         let bad = |key: &str, expected: &str, found: String| {
             Err(ModelError::BadValue { key: key.into(), expected: expected.into(), found })
         };
-        // Before the fields of this version: another file or version is told as such.
+        // Checked before the fields of this version, so that the message names another format or version.
         match value.get("format").and_then(Value::as_str) {
             Some(FORMAT) => {}
             found => return bad("format", &format!("\"{FORMAT}\""), found.map_or("nothing".into(), |f| format!("\"{f}\""))),
@@ -160,7 +160,7 @@ impl Manifest {
         let mut names: Vec<&str> = manifest.files().map(|f| f.file.as_str()).collect();
         for entry in manifest.files() {
             let name = entry.file.as_str();
-            // A name with a directory in it could lead anywhere.
+            // A name that contains a directory could lead anywhere.
             if name.is_empty() || name == MANIFEST || name.starts_with('.') || name.contains(['/', '\\', ':', '?', '#', '%']) {
                 return bad("file", "a plain file name", format!("\"{name}\""));
             }
@@ -169,11 +169,11 @@ impl Manifest {
             }
         }
         names.sort_unstable();
-        if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-            return bad("file", "every file once", format!("\"{}\" twice", twice[0]));
+        if let Some(duplicate) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            return bad("file", "every file once", format!("\"{}\" twice", duplicate[0]));
         }
-        if manifest.examples.len() > MOST_EXAMPLES {
-            return bad("examples", &format!("at most {MOST_EXAMPLES} rows"), manifest.examples.len().to_string());
+        if manifest.examples.len() > MAX_EXAMPLES {
+            return bad("examples", &format!("at most {MAX_EXAMPLES} rows"), manifest.examples.len().to_string());
         }
         Ok(manifest)
     }
@@ -183,7 +183,7 @@ impl Manifest {
         serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
     }
 
-    /// How its matrices are stored.
+    /// The dtype of its matrices.
     ///
     /// # Errors
     /// As [`weight_dtype`].
@@ -191,7 +191,7 @@ impl Manifest {
         weight_dtype(&self.weights)
     }
 
-    /// The model that the bundle holds.
+    /// The config of the bundle's model.
     ///
     /// # Errors
     /// As [`Config::from_json`].
@@ -204,10 +204,10 @@ impl Manifest {
         self.judge.to_string()
     }
 
-    /// The tokenizer's files by name, `config.json` among them (it may name the EOS), from the bytes of `tokenizer.json`.
+    /// The tokenizer's files by name, from the bytes of `tokenizer.json`. Includes `config.json`, which may name the EOS.
     ///
     /// # Errors
-    /// Bytes that are not the file that the manifest means.
+    /// Bytes that are not the file in the manifest.
     pub fn tokenizer_files(&self, tokenizer_json: Vec<u8>) -> Result<Files, ModelError> {
         self.tokenizer.entry.check(&tokenizer_json)?;
         let texts =
@@ -218,12 +218,12 @@ impl Manifest {
         Ok(files)
     }
 
-    /// Bytes of all files but the manifest: what a visitor downloads.
+    /// The bytes of all files except the manifest: the size of a download.
     pub fn download_bytes(&self) -> u64 {
         self.files().fold(0, |sum: u64, f| sum.saturating_add(f.bytes))
     }
 
-    /// Every file but the manifest.
+    /// Every file except the manifest.
     pub fn files(&self) -> impl Iterator<Item = &FileEntry> {
         std::iter::once(&self.tokenizer.entry).chain(&self.shards)
     }

@@ -1,6 +1,6 @@
-//! Which array lies in which shard, and how its numbers become bytes. Pure, so that a page can save a bundle too.
+//! Distributes arrays over shards, and encodes their values. Free of file access, so that a page can save a bundle too.
 
-use super::{Entries, Stored, stored};
+use super::{EntryFormat, StoredArray, stored_arrays};
 use crate::model::config::Config;
 use crate::model::dtype::{first_non_finite, vanished};
 use crate::model::error::ModelError;
@@ -8,22 +8,23 @@ use crate::model::layout::header_of;
 use crate::model::quantised::Plane;
 use crate::ops::weight_dtype::WeightDtype;
 
-/// Room for a shard's header, which is written before its size is known exactly: over a hundred bytes a tensor.
+/// The bytes reserved per tensor for a shard's header, whose exact size is not known while planning: over a hundred bytes per
+/// tensor.
 const HEADER_PER_TENSOR: u64 = 192;
 
-/// Some rows of an array (all of them, unless it is larger than a shard).
+/// Some rows of an array; all of them unless the array is larger than a shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShardPart {
-    /// In the shard.
+    /// The name in the shard.
     pub name: String,
-    /// Hugging Face's name of the tensor that it stores.
+    /// Hugging Face's name of the tensor.
     pub tensor: String,
-    /// Of this part, as it is stored.
+    /// The stored shape of this part.
     pub shape: Vec<usize>,
-    /// Which values of the tensor it stores: the first, and how many.
+    /// The first value of the tensor that it stores, and the number of values.
     pub start: usize,
     pub values: usize,
-    pub entries: Entries,
+    pub entries: EntryFormat,
 }
 
 impl ShardPart {
@@ -31,20 +32,19 @@ impl ShardPart {
         self.shape.iter().product::<usize>() as u64 * self.entries.bytes() as u64
     }
 
-    /// Appends `values`, from number `at` of this part on, to `out` as they are stored. Of a quantised matrix, they are whole
-    /// blocks.
+    /// Appends the encoded `values` of this part, from value `at`, to `out`. For a quantised matrix they are whole blocks.
     ///
     /// # Errors
-    /// A value that is not finite, or too large for the format; values that are all too small for it.
+    /// A value that is not finite or too large for the format; values that are all too small for it.
     pub fn encode(&self, at: usize, values: &[f32], out: &mut Vec<u8>) -> Result<(), ModelError> {
         let tensor = || self.tensor.clone();
-        let place = |i: usize| self.start + at + i;
+        let index = |i: usize| self.start + at + i;
         if let Some(i) = first_non_finite(values) {
-            return Err(ModelError::NonFinite { tensor: tensor(), index: place(i), value: values[i] });
+            return Err(ModelError::NonFinite { tensor: tensor(), index: index(i), value: values[i] });
         }
         let dtype = match self.entries {
-            Entries::Values(dtype) => dtype,
-            Entries::Plane(dtype, plane) => {
+            EntryFormat::Values(dtype) => dtype,
+            EntryFormat::Plane(dtype, plane) => {
                 debug_assert!(values.len().is_multiple_of(dtype.block()));
                 let (packed, scales) = dtype.encode(values);
                 match plane {
@@ -56,13 +56,13 @@ impl ShardPart {
         };
         let before = out.len();
         dtype.narrow(values, out);
-        let mut stored = vec![0.0; values.len()];
-        dtype.widen(&out[before..], &mut stored);
-        match first_non_finite(&stored).or_else(|| vanished(&self.tensor, values, &stored)) {
+        let mut decoded = vec![0.0; values.len()];
+        dtype.widen(&out[before..], &mut decoded);
+        match first_non_finite(&decoded).or_else(|| vanished(&self.tensor, values, &decoded)) {
             None => Ok(()),
             Some(i) => {
                 let dtype = dtype.config_name();
-                Err(ModelError::OutOfRangeForDtype { tensor: tensor(), index: place(i), value: values[i], dtype })
+                Err(ModelError::OutOfRangeForDtype { tensor: tensor(), index: index(i), value: values[i], dtype })
             }
         }
     }
@@ -76,26 +76,26 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// Everything in the file before the numbers: length, JSON, padding to 8 bytes.
+    /// The bytes before the values: length, JSON, padding to 8 bytes.
     pub fn header(&self) -> Vec<u8> {
         header_of(self.parts.iter().map(|p| (p.name.as_str(), p.entries.safetensors_name(), &p.shape[..], p.bytes())))
     }
 }
 
-/// Distributes the arrays of `config` over shards of at most `most` bytes, in the model's order. A matrix that is larger
-/// is cut by rows; a single row is never cut.
-pub fn plan(config: &Config, weights: WeightDtype, most: u64) -> Vec<Shard> {
+/// Distributes the arrays of `config` over shards of at most `max_bytes` bytes, in the model's order. A larger matrix is cut by
+/// rows; a single row is never cut.
+pub fn plan_shards(config: &Config, weights: WeightDtype, max_bytes: u64) -> Vec<Shard> {
     let mut shards: Vec<Vec<ShardPart>> = vec![Vec::new()];
     let mut used = 0;
-    for array in stored(config, weights) {
+    for array in stored_arrays(config, weights) {
         let mut row = 0;
-        for rows in pieces(&array, most) {
+        for rows in row_counts(&array, max_bytes) {
             let part = part(&array, row, rows);
             row += rows;
             let bytes = part.bytes() + HEADER_PER_TENSOR;
             // Parts of one array have one name, so they never share a shard.
-            let again = shards.last().is_some_and(|s| s.iter().any(|p| p.name == part.name));
-            if used > 0 && (again || used + bytes > most) {
+            let repeated = shards.last().is_some_and(|s| s.iter().any(|p| p.name == part.name));
+            if used > 0 && (repeated || used + bytes > max_bytes) {
                 shards.push(Vec::new());
                 used = 0;
             }
@@ -109,24 +109,24 @@ pub fn plan(config: &Config, weights: WeightDtype, most: u64) -> Vec<Shard> {
     shards.into_iter().enumerate().map(|(i, parts)| Shard { file: file(i), parts }).collect()
 }
 
-/// Into how many rows each the parts of an array are cut.
-fn pieces(array: &Stored, most: u64) -> Vec<usize> {
+/// The number of rows of each part of an array.
+fn row_counts(array: &StoredArray, max_bytes: u64) -> Vec<usize> {
     let shape = array.shape();
     let rows = shape.first().copied().unwrap_or(0);
     let row_bytes = (array.len() / rows.max(1) * array.entries.bytes()) as u64;
-    let fit = (most.saturating_sub(2 * HEADER_PER_TENSOR) / row_bytes.max(1)).clamp(1, rows.max(1) as u64) as usize;
+    let fit = (max_bytes.saturating_sub(2 * HEADER_PER_TENSOR) / row_bytes.max(1)).clamp(1, rows.max(1) as u64) as usize;
     if shape.len() != 2 || fit >= rows {
         return vec![rows];
     }
     (0..rows).step_by(fit).map(|row| fit.min(rows - row)).collect()
 }
 
-fn part(array: &Stored, row: usize, rows: usize) -> ShardPart {
+fn part(array: &StoredArray, row: usize, rows: usize) -> ShardPart {
     let mut shape = array.shape();
     if let Some(first) = shape.first_mut() {
         *first = rows;
     }
-    let width: usize = array.of.iter().skip(1).product();
+    let width: usize = array.tensor_shape.iter().skip(1).product();
     let (start, values) = (row * width, rows * width);
     ShardPart { name: array.name.clone(), tensor: array.tensor.clone(), shape, start, values, entries: array.entries }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::outcome::require_judged;
 use super::{AgreeArgs, CliError, Context, print};
-use crate::data::{Cells, DataError, name_of, read_columns_within};
+use crate::data::{DataError, RowCells, name_of, read_columns_within};
 use crate::eval::Grid;
 use crate::eval::intervals::{Bootstrap, is_level};
 use crate::eval::study::{ColumnNames, ColumnStudy, Columns, holm_of, holm_table};
@@ -145,10 +145,10 @@ fn read(args: &AgreeArgs, file: &Path, scale: &Scale) -> Result<(Columns, usize)
     Ok((columns, bad))
 }
 
-fn score(cells: &Cells, column: usize, scale: &Scale) -> Result<Option<f64>, DataError> {
+fn score(cells: &RowCells, column: usize, scale: &Scale) -> Result<Option<f64>, DataError> {
     cells.score(column, &|word| scale.value_of(word)).map_err(|error| match error {
-        DataError::Field { file, place, field, found, .. } => {
-            DataError::Field { file, place, field, found, fix: what_counts(scale) }
+        DataError::Field { file, position, field, found, .. } => {
+            DataError::Field { file, position, field, found, fix: what_counts(scale) }
         }
         other => other,
     })
@@ -164,7 +164,7 @@ fn what_counts(scale: &Scale) -> String {
 }
 
 /// Probabilities in ascending order of the scale's values, renormalised over it.
-fn probabilities(cells: &Cells, column: usize, scale: &Scale) -> Result<Option<Vec<f64>>, DataError> {
+fn probabilities(cells: &RowCells, column: usize, scale: &Scale) -> Result<Option<Vec<f64>>, DataError> {
     let Some(value) = cells.json(column)? else { return Ok(None) };
     let given: Option<Vec<f64>> = match &value {
         Value::Array(list) if list.len() == scale.values().len() => list.iter().map(Value::as_f64).collect(),

@@ -6,7 +6,7 @@ use super::{BenchArgs, BenchGroup, CliError, Context, ShapeArgs, print};
 use crate::bench::growth::{self, Curve, Reach};
 use crate::bench::profile::{self, Profile};
 use crate::bench::row::{duration, figure};
-use crate::bench::{self, Baseline, Effort, Group, Options, Shape, page};
+use crate::bench::{self, Baseline, BenchOptions, Effort, Group, Shape, page};
 use crate::eval::table::{Cell, Table};
 use crate::progress::Progress;
 use crate::selftest::Work;
@@ -14,7 +14,7 @@ use crate::selftest::Work;
 /// Measures, prints, writes.
 pub fn run(args: &BenchArgs, context: &Context) -> Result<(), CliError> {
     // What cannot be used is said before anything is measured.
-    let options = Options { shape: shape(&args.shape), effort: effort(args), basic: args.basic, only: groups(&args.only) };
+    let options = BenchOptions { shape: shape(&args.shape), effort: effort(args), basic: args.basic, only: groups(&args.only) };
     options.shape.config()?;
     let baselines = args.baseline.iter().map(|p| Baseline::read(p)).collect::<Result<Vec<_>, _>>()?;
     let mut progress = context.progress();

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::{CliError, Context, DataArgs, DataCheckArgs, DataCommand, PartArgs, print};
-use crate::data::{Bin, DataError, Dataset, Labels, Layout, Percentiles, Reader, Repeated, Survey, View, fullest};
+use crate::data::{Bin, ColumnOptions, DataError, Dataset, Labels, Layout, Percentiles, Reader, Repeated, Survey, most_complete};
 use crate::eval::table::{Cell, Table};
 use crate::hub::Wanted;
 use crate::judge::{JudgeError, JudgeSettings, Length, RowView, Scale, tokenizer_at};
@@ -47,13 +47,14 @@ fn check(args: &DataCheckArgs, context: &Context) -> Result<(), CliError> {
 }
 
 fn read(args: &DataCheckArgs, file: &Path) -> Result<Dataset, DataError> {
-    let mut view = View { labels: Labels::Optional, chain_column: args.chain_column.clone(), ..View::default() };
+    let mut columns =
+        ColumnOptions { labels: Labels::Optional, chain_column: args.chain_column.clone(), ..ColumnOptions::default() };
     if let Some(column) = &args.label_column {
-        (view.label_column, view.labels) = (column.clone(), Labels::Required);
+        (columns.label_column, columns.labels) = (column.clone(), Labels::Required);
     }
     let PartArgs { limit, shuffle_seed, max_decompressed } = args.part;
     let limit = limit.map(|n| n as usize);
-    Reader { view, skip_bad: true, limit, shuffle_seed, max_decompressed }.read_path(file)
+    Reader { columns, skip_bad: true, limit, shuffle_seed, max_decompressed }.read_path(file)
 }
 
 fn view(args: &DataCheckArgs, data: &Dataset, context: &Context) -> Result<RowView, CliError> {
@@ -85,8 +86,8 @@ impl<'a> Told<'a> {
     fn of(data: &'a Dataset, other: Option<&'a Dataset>, view: &'a RowView) -> Self {
         let survey = Survey::of(data, other);
         let (lengths, tokenised_every) = view.lengths(data);
-        let row = fullest(data).map_or((String::new(), Err("there is no row".into())), |e| {
-            (e.row.place(), view.shown(e).map_err(|error| error.to_string()))
+        let row = most_complete(data).map_or((String::new(), Err("there is no row".into())), |e| {
+            (e.row.location(), view.shown(e).map_err(|error| error.to_string()))
         });
         let (template, scale) = (view.settings().template.as_str(), &view.settings().scale);
         let off_scale = survey.labels.iter().filter(|label| scale.split(**label).is_err()).count();
@@ -110,8 +111,8 @@ impl<'a> Told<'a> {
         if self.survey.layouts.len() > MOST_LAYOUTS {
             text += &format!("read: {} other layouts\n", self.survey.layouts.len() - MOST_LAYOUTS);
         }
-        if !self.survey.aside.is_empty() {
-            text += &format!("other columns, which a template of your own may read: {}\n", self.survey.aside.join(", "));
+        if !self.survey.other_columns.is_empty() {
+            text += &format!("other columns, which a template of your own may read: {}\n", self.survey.other_columns.join(", "));
         }
         text += &self.labels_text();
         let mut table = Table::new(["length", "unit", "rows", "min", "50 %", "90 %", "99 %", "max"]);
@@ -189,7 +190,7 @@ impl<'a> Told<'a> {
             "rows": data.examples.len(),
             "bad": data.bad.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "layouts": self.survey.layouts.iter().map(layout).collect::<Vec<_>>(),
-            "other_columns": self.survey.aside,
+            "other_columns": self.survey.other_columns,
             "labels": {
                 "rows": self.survey.labels.len(), "mean": mean, "sd": sd, "off_scale": self.off_scale,
                 "scale": [self.scale.min(), self.scale.max()], "histogram": self.survey.bins.iter().map(bin).collect::<Vec<_>>(),

@@ -73,7 +73,7 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
         let (min, max) = (scale.min(), scale.max());
         return Err(CliError::Failed(format!(
             "{}: the label {label} is outside the scale {min} to {max}; give the right --scale or --label-column",
-            e.row.place()
+            e.row.location()
         )));
     }
     let columns = JudgedRows {
@@ -117,7 +117,7 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
 fn stored(example: &Example, column: &str) -> Result<ScoreRecord, CliError> {
     example.row.fields.get(column).and_then(Value::as_object).map(ScoreRecord::read).ok_or_else(|| {
         let fix = "make it with jurist score, or name its column with --judge-column";
-        CliError::Failed(format!("{}: the row has no object `{column}`; {fix}", example.row.place()))
+        CliError::Failed(format!("{}: the row has no object `{column}`; {fix}", example.row.location()))
     })
 }
 
@@ -150,7 +150,7 @@ fn column(rows: &Dataset, named: Option<&str>, usual: &[&str]) -> Result<Option<
 /// A row with its judgement, as the page shows it.
 fn shown(example: &Example, judgement: &ScoreRecord) -> Option<report::Example> {
     Some(report::Example {
-        prompt: format!("{}\n\n{}", example.row.place(), example.judged()),
+        prompt: format!("{}\n\n{}", example.row.location(), example.judged()),
         chain: judgement.feedback.clone().unwrap_or_default(),
         human: example.record.score,
         expected: judgement.expected?,

@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::progress::TerminalProgress;
 use super::{CliError, Context, ExportArgs, ExportFormat, Interrupt, print};
-use crate::bundle::{MOST_EXAMPLES, weight_dtype};
-use crate::data::{Example, Reader, View};
+use crate::bundle::{MAX_EXAMPLES, weight_dtype};
+use crate::data::{ColumnOptions, Example, Reader};
 use crate::eval::pearson;
 use crate::files::refuse_input;
 use crate::hub::Wanted;
@@ -33,12 +33,12 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<(), CliError> {
     let name = args.name.clone().unwrap_or_else(|| folder_name(&args.checkpoint));
     let rows = match &args.examples {
         None => Vec::new(),
-        Some(file) => Reader { view: View::for_scoring(), ..Reader::default() }.read_path(file)?.examples,
+        Some(file) => Reader { columns: ColumnOptions::for_scoring(), ..Reader::default() }.read_path(file)?.examples,
     };
-    if rows.len() > MOST_EXAMPLES {
-        progress.note(&format!("the first {MOST_EXAMPLES} of {} examples travel with the bundle", rows.len()));
+    if rows.len() > MAX_EXAMPLES {
+        progress.note(&format!("the first {MAX_EXAMPLES} of {} examples travel with the bundle", rows.len()));
     }
-    let examples = rows.iter().take(MOST_EXAMPLES).map(|e| Value::Object(e.row.fields.clone())).collect();
+    let examples = rows.iter().take(MAX_EXAMPLES).map(|e| Value::Object(e.row.fields.clone())).collect();
     if weights.is_quantised() {
         let left = weights.left_in_full(judge.config());
         if left > 0 {

@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::Args;
 
 use super::{CliError, Context, Expectation, Interrupt, JudgingArgs, PartArgs, TerminalProgress};
-use crate::data::{Chains, Dataset, Example, Labels, Reader, View};
+use crate::data::{Chains, ColumnOptions, Dataset, Example, Labels, Reader};
 use crate::eval::faithfulness::ChainSwap;
 use crate::hub::Wanted;
 use crate::judge::{
@@ -66,10 +66,10 @@ impl JudgingArgs {
     pub fn rows(&self, file: &Path, labels: Labels, progress: &mut dyn Progress) -> Result<Dataset, CliError> {
         let label_column = self.label_column.clone().unwrap_or_else(|| "score".into());
         let chains = if self.given_chains { Chains::Use } else { Chains::Ignore };
-        let view = View { label_column, labels, chain_column: None, chains };
+        let columns = ColumnOptions { label_column, labels, chain_column: None, chains };
         let PartArgs { limit, shuffle_seed, max_decompressed } = self.part;
         let limit = limit.map(|n| n as usize);
-        let reader = Reader { view, skip_bad: self.skip_bad, limit, shuffle_seed, max_decompressed };
+        let reader = Reader { columns, skip_bad: self.skip_bad, limit, shuffle_seed, max_decompressed };
         let rows = reader.read_path(file)?;
         if let Some(first) = rows.bad.first() {
             progress.warn(&format!("{}: {} bad rows skipped, the first: {first}", file.display(), rows.bad.len()));

@@ -316,7 +316,7 @@ impl Kept<'_> {
         };
         match work.line(row, &judgement).as_bytes() == line {
             true => Ok(judgement),
-            false => Err(fail(format!("it is not the row at {}", row.row.place()))),
+            false => Err(fail(format!("it is not the row at {}", row.row.location()))),
         }
     }
 

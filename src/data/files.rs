@@ -1,34 +1,34 @@
-//! Files and folders to rows: what kind of file it is, unpacked where it is packed.
+//! Reads files and folders: detects the format, unpacks archives and shuffles rows.
 
 use std::path::{Path, PathBuf};
 
-use super::read::{Gather, rows_not_pages, utf8};
-use super::unpack::{Kind, Opened, ending, name_of, open};
+use super::read::{RowCollector, text_of_rows, utf8};
+use super::unpack::{FileFormat, OpenedFile, ending, name_of, open};
 use super::{DataError, Dataset, Reader, Result};
 use crate::random::Stream;
 
-/// Keys the stream of shuffled files.
-const PURPOSE: u64 = 0xDA7A << 32;
+/// The random stream for shuffling rows.
+const SHUFFLE_STREAM: u64 = 0xDA7A << 32;
 
-/// Endings of data files that a folder may hold; `.json` only where there is none of these, since it may be about them.
+/// Endings of the data files in a folder. `.json` counts only in a folder without any of these, since it may be metadata.
 const ENDINGS: [&str; 5] = ["jsonl", "ndjson", "csv", "tsv", "parquet"];
 
-/// How file names say which part of the data they are.
+/// Words in file names that name a part of the data.
 const SPLITS: [&str; 6] = ["train", "test", "valid", "dev", "eval", "unseen"];
 
 impl Reader {
     /// Reads a file, all data files of a folder in the order of their names, or standard input (`-`). `.csv` and `.tsv` are CSV
-    /// with a header, `.json`, `.jsonl` and `.ndjson` JSON; Parquet, gzip and zstd are known by their first bytes. Of JSON, what
-    /// begins with `[` is one array and everything else one object a line. Without such an ending, rows that do not begin with a
-    /// bracket and have a comma, semicolon or tab in their first line, or one name alone, are CSV.
+    /// with a header; `.json`, `.jsonl` and `.ndjson` are JSON. Parquet, gzip and zstd are recognised by their first bytes. JSON
+    /// that begins with `[` is one array; any other JSON has one object per line. Without such an ending, text that does not
+    /// begin with a bracket and whose first line has a comma, semicolon or tab, or is a single name, is CSV.
     ///
     /// # Errors
-    /// No such file, a damaged archive, a kind of file that is not read, a folder without data or with several splits, and
-    /// everything [`Reader::read_str`] lists.
+    /// A missing file, a damaged archive, an unsupported format, a folder without data or with several splits, and the errors of
+    /// [`Reader::read_str`].
     pub fn read_path(&self, path: &Path) -> Result<Dataset> {
         let Some(seed) = self.shuffle_seed else { return self.read_in_order(path) };
         let mut data = Reader { limit: None, ..self.clone() }.read_in_order(path)?;
-        let mut stream = Stream::new(seed, PURPOSE);
+        let mut stream = Stream::new(seed, SHUFFLE_STREAM);
         for last in (1..data.examples.len()).rev() {
             data.examples.swap(last, stream.below(last + 1));
         }
@@ -40,55 +40,55 @@ impl Reader {
         if !path.is_dir() {
             return self.read_file(path);
         }
-        let mut whole: Option<Dataset> = None;
+        let mut dataset: Option<Dataset> = None;
         for file in files_of(path)? {
-            let read = whole.as_ref().map_or(0, |data| data.examples.len());
+            let read = dataset.as_ref().map_or(0, |data| data.examples.len());
             let limit = self.limit.map(|limit| limit - read);
             if limit == Some(0) {
                 break;
             }
             let part = Reader { limit, ..self.clone() }.read_file(&file)?;
-            match &mut whole {
-                None => whole = Some(part),
-                Some(whole) => {
-                    whole.examples.extend(part.examples);
-                    whole.bad.extend(part.bad);
-                    if !whole.format.contains(&part.format) {
-                        whole.format += &format!("; {}", part.format);
+            match &mut dataset {
+                None => dataset = Some(part),
+                Some(dataset) => {
+                    dataset.examples.extend(part.examples);
+                    dataset.bad.extend(part.bad);
+                    if !dataset.format.contains(&part.format) {
+                        dataset.format += &format!("; {}", part.format);
                     }
                 }
             }
         }
-        let whole = whole.ok_or_else(|| fault(path, "no data file in it", "put .jsonl, .csv or .parquet files there"))?;
-        Ok(Dataset { file: path.display().to_string(), ..whole })
+        let dataset = dataset.ok_or_else(|| fault(path, "no data file in it", "put .jsonl, .csv or .parquet files there"))?;
+        Ok(Dataset { file: path.display().to_string(), ..dataset })
     }
 
     fn read_file(&self, path: &Path) -> Result<Dataset> {
         let file = open(path, self.max_decompressed)?;
-        let (name, kind, packing) = (file.name.clone(), file.kind, file.packing);
-        let packed = |format: &str| packing.map_or(format.to_string(), |packing| format!("{format}, {packing}"));
-        if kind == Kind::Parquet {
+        let (name, file_format, packing) = (file.name.clone(), file.format, file.packing);
+        let describe = |format: &str| packing.map_or(format.to_string(), |packing| format!("{format}, {packing}"));
+        if file_format == FileFormat::Parquet {
             return self.read_parquet(file);
         }
         let bytes = file.all()?;
         let text = utf8(&name, &bytes)?;
-        if kind == Kind::Json {
+        if file_format == FileFormat::Json {
             let data = self.read_str(&name, text)?;
-            return Ok(Dataset { format: packed(&data.format), ..data });
+            return Ok(Dataset { format: describe(&data.format), ..data });
         }
-        let text = rows_not_pages(&name, text)?;
-        let data = self.read_csv(&name, kind, text)?;
-        Ok(Dataset { format: packed(&data.format), ..data })
+        let text = text_of_rows(&name, text)?;
+        let data = self.read_csv(&name, file_format, text)?;
+        Ok(Dataset { format: describe(&data.format), ..data })
     }
 
     #[cfg(feature = "csv")]
-    fn read_csv(&self, name: &str, kind: Kind, text: &str) -> Result<Dataset> {
+    fn read_csv(&self, name: &str, format: FileFormat, text: &str) -> Result<Dataset> {
         use super::csv;
         use super::delimiter::delimiter;
-        let mut gather = Gather::new(self, name);
-        let delimiter = delimiter(kind, text.as_bytes());
-        csv::rows(&mut gather, text, delimiter)?;
-        gather.finish(match delimiter {
+        let mut collector = RowCollector::new(self, name);
+        let delimiter = delimiter(format, text.as_bytes());
+        csv::rows(&mut collector, text, delimiter)?;
+        collector.finish(match delimiter {
             b';' => "CSV with semicolons",
             b'\t' => "CSV with tabs",
             _ => "CSV",
@@ -96,29 +96,29 @@ impl Reader {
     }
 
     #[cfg(not(feature = "csv"))]
-    fn read_csv(&self, name: &str, _: Kind, _: &str) -> Result<Dataset> {
-        Err(super::without_csv(name))
+    fn read_csv(&self, name: &str, _: FileFormat, _: &str) -> Result<Dataset> {
+        Err(super::csv_unsupported(name))
     }
 
     #[cfg(feature = "parquet")]
-    fn read_parquet(&self, file: Opened) -> Result<Dataset> {
-        use super::written::Parsed;
+    fn read_parquet(&self, file: OpenedFile) -> Result<Dataset> {
+        use super::written::ParsedRow;
         use super::{RowPosition, parquet};
         let name = file.name.clone();
-        let mut gather = Gather::new(self, &name);
+        let mut collector = RowCollector::new(self, &name);
         let file = parquet::open(&name, bytes::Bytes::from(file.all()?))?;
         for (index, row) in parquet::rows(&name, file, None).enumerate() {
-            if gather.full() {
+            if collector.is_full() {
                 break;
             }
-            gather.take(RowPosition::Row(index + 1), Ok(Parsed::of(parquet::object(row?))))?;
+            collector.take(RowPosition::Row(index + 1), Ok(ParsedRow::from_fields(parquet::object(row?))))?;
         }
-        gather.finish("Parquet")
+        collector.finish("Parquet")
     }
 
     #[cfg(not(feature = "parquet"))]
-    fn read_parquet(&self, file: Opened) -> Result<Dataset> {
-        Err(super::without_parquet(&file.name))
+    fn read_parquet(&self, file: OpenedFile) -> Result<Dataset> {
+        Err(super::parquet_unsupported(&file.name))
     }
 }
 

@@ -1,4 +1,5 @@
-//! The texts of JSON rows, one at a time: lines, or the elements of one array, each with the line where it begins.
+//! Splits JSON into the texts of its rows, one at a time: lines, or the elements of one array, each with the line where it
+//! begins.
 
 use std::io::BufRead;
 
@@ -6,32 +7,32 @@ use serde::de::IgnoredAny;
 
 use super::{DataError, Result, RowPosition, unreadable};
 
-/// What a row's line and text are handed to; false ends the reading.
-type Take<'t> = dyn FnMut(usize, &[u8]) -> Result<bool> + 't;
+/// Receives a row's line number and text. Returns false to stop.
+type RowSink<'t> = dyn FnMut(usize, &[u8]) -> Result<bool> + 't;
 
-/// Hands on the text of each row: the elements of an array where the first character is `[`, else the lines that are not
-/// blank. LF, CR LF and CR end a line. True for an array. Whether a text is sound JSON is for `take` to say.
+/// Passes the text of each row to `sink`: the elements of an array if the first character is `[`, else the lines that are not
+/// blank. LF, CR LF and CR end a line. Returns true for an array. `sink` checks that the texts are valid JSON.
 ///
 /// # Errors
-/// Bytes that cannot be read; an array that breaks off, that something follows, or whose rows have no comma between them;
-/// and the first error of `take`.
-pub(super) fn each_row(file: &str, text: &mut dyn BufRead, take: &mut Take) -> Result<bool> {
-    let mut texts = Texts { file, text, line: 1 };
-    match texts.skip_blanks()? {
-        Some(b'[') => texts.array(take).map(|()| true),
-        _ => texts.lines(take).map(|()| false),
+/// Bytes that cannot be read; an array that is incomplete, is followed by something, or lacks commas between its rows; and the
+/// first error of `sink`.
+pub(super) fn each_row(file: &str, text: &mut dyn BufRead, sink: &mut RowSink) -> Result<bool> {
+    let mut splitter = RowSplitter { file, text, line: 1 };
+    match splitter.skip_blanks()? {
+        Some(b'[') => splitter.array(sink).map(|()| true),
+        _ => splitter.lines(sink).map(|()| false),
     }
 }
 
-struct Texts<'a> {
+struct RowSplitter<'a> {
     file: &'a str,
     text: &'a mut dyn BufRead,
-    /// The line of what comes next.
+    /// The line of the next character.
     line: usize,
 }
 
-impl Texts<'_> {
-    fn lines(&mut self, take: &mut Take) -> Result<()> {
+impl RowSplitter<'_> {
+    fn lines(&mut self, sink: &mut RowSink) -> Result<()> {
         let mut chunk = Vec::new();
         loop {
             chunk.clear();
@@ -41,9 +42,9 @@ impl Texts<'_> {
             }
             let whole = chunk.strip_suffix(b"\n").unwrap_or(&chunk);
             let whole = whole.strip_suffix(b"\r").unwrap_or(whole);
-            // No text of JSON holds a bare CR, so that it can only end a row.
+            // A JSON text never contains a bare CR, so a CR always ends a row.
             for row in whole.split(|byte| *byte == b'\r') {
-                if !row.trim_ascii().is_empty() && !take(self.line, row)? {
+                if !row.trim_ascii().is_empty() && !sink(self.line, row)? {
                     return Ok(());
                 }
                 self.line += 1;
@@ -51,8 +52,8 @@ impl Texts<'_> {
         }
     }
 
-    /// Cuts the array into its elements, so that one is in memory at a time.
-    fn array(&mut self, take: &mut Take) -> Result<()> {
+    /// Splits the array into its elements, so that one is in memory at a time.
+    fn array(&mut self, sink: &mut RowSink) -> Result<()> {
         self.text.consume(1);
         let mut element = Vec::new();
         let mut first = true;
@@ -65,16 +66,16 @@ impl Texts<'_> {
                 }
                 Some(_) if first => {}
                 Some(_) => return Err(self.fault("no comma between two rows", "check the JSON array there")),
-                None => return Err(self.open()),
+                None => return Err(self.not_closed()),
             }
             first = false;
             element.clear();
             let closed = take_element(self.text, &mut element).map_err(|e| unreadable(self.file, &e))?;
             let breaks_off = || serde_json::from_slice::<IgnoredAny>(&element).is_err_and(|error| error.is_eof());
             if !closed && breaks_off() {
-                return Err(self.open());
+                return Err(self.not_closed());
             }
-            if !take(self.line, &element)? {
+            if !sink(self.line, &element)? {
                 return Ok(());
             }
             self.line += count_lines(&element);
@@ -86,7 +87,7 @@ impl Texts<'_> {
         }
     }
 
-    /// The next byte that is no blank, not consumed; `None` at the end.
+    /// The next byte that is not white space, not consumed; `None` at the end.
     fn skip_blanks(&mut self) -> Result<Option<u8>> {
         loop {
             let ahead = self.text.fill_buf().map_err(|e| unreadable(self.file, &e))?;
@@ -100,17 +101,17 @@ impl Texts<'_> {
         }
     }
 
-    fn open(&self) -> DataError {
+    fn not_closed(&self) -> DataError {
         self.fault("the array is not closed", "the file may be cut off; write it again")
     }
 
     fn fault(&self, found: &str, fix: &str) -> DataError {
-        DataError::Line { file: self.file.into(), place: RowPosition::Line(self.line), found: found.into(), fix: fix.into() }
+        DataError::Line { file: self.file.into(), position: RowPosition::Line(self.line), found: found.into(), fix: fix.into() }
     }
 }
 
-/// Moves one element of an array from `text` to `into`: up to the bracket that closes it, or, if it is none that has one, up
-/// to what stands behind it. Whether it is sound JSON is not looked at. False where the text ends inside of it.
+/// Moves one element of an array from `text` to `into`: up to its closing bracket, or, for an element without brackets, up to the
+/// character after it. Does not check that the element is valid JSON. Returns false if the text ends inside the element.
 fn take_element(text: &mut dyn BufRead, into: &mut Vec<u8>) -> std::io::Result<bool> {
     let (mut depth, mut quoted, mut escaped) = (0_usize, false, false);
     loop {
@@ -147,8 +148,9 @@ fn take_element(text: &mut dyn BufRead, into: &mut Vec<u8>) -> std::io::Result<b
     }
 }
 
-/// The words `NaN`, `Infinity` and `-Infinity`, which Python writes into JSON, replaced by `null`; `None` where there is none.
-pub(super) fn without_nan(text: &[u8]) -> Option<Vec<u8>> {
+/// Replaces the words `NaN`, `Infinity` and `-Infinity`, which Python writes into JSON, by `null`. `None` where the text has
+/// none.
+pub(super) fn replace_nan(text: &[u8]) -> Option<Vec<u8>> {
     let mut found = false;
     let mut out = Vec::with_capacity(text.len());
     let (mut at, mut quoted) = (0, false);

@@ -1,8 +1,8 @@
-//! Which column is what: the habits of different tools, told apart by the names of their columns.
+//! Recognises the columns of different tools by their names.
 //!
 //! | rows of | prompt | parts | chain | label |
 //! |---|---|---|---|---|
-//! | one's own | `prompt` | `instruction`, `question` or `prompt`, `response`, `reference`, `rubric` | `chain`, `feedback`, `rationale` | `score` |
+//! | one's own | `prompt` | `instruction`, `question` or `prompt`, `response`, `reference`, `rubric_from_columns` | `chain`, `feedback`, `rationale` | `score` |
 //! | TRL | `prompt`, `messages` | | `completion`, the assistant's last message | `score` |
 //! | verl | `prompt` | | | `reward_model.ground_truth` |
 //! | Feedback Collection and Bench | `instruction` | `orig_*` | `orig_feedback`, `output` | `orig_score`, the end of `output` |
@@ -15,36 +15,36 @@ use serde_json::{Map, Value};
 use super::record::{Grading, Prompt, describe};
 use super::{Result, Row};
 
-/// The label's column, unless another is asked for.
+/// The default column of the label.
 pub(super) const SCORE: &str = "score";
 
-/// Where the label lies in rows without `score`, in this order.
-pub(super) const LABEL_PLACES: [&str; 4] = ["orig_score", "gpt4_score", "gpt4_scores", "reward_model.ground_truth"];
+/// Columns of the label in rows without `score`, in order of preference.
+pub(super) const LABEL_COLUMNS: [&str; 4] = ["orig_score", "gpt4_score", "gpt4_scores", "reward_model.ground_truth"];
 
-/// Columns that hold one score an annotator beside the label.
+/// Columns that hold one score per annotator beside the label.
 pub(super) const ANNOTATOR_COLUMNS: [&str; 4] = ["labels", "scores", "gpt4_scores", "gpt4_score"];
 
-/// The column that stands for the rubric of `orig_criteria` and `orig_score1_description` and so on.
+/// The column that represents the rubric made of `orig_criteria`, `orig_score1_description` and so on.
 pub(super) const CRITERIA: &str = "orig_criteria";
 
-/// Columns that hold a chain of thought and nothing else. Two of them in a row cannot both be meant.
+/// Columns that hold only a chain of thought. Two of them in one row are ambiguous.
 const CHAIN_COLUMNS: [&str; 4] = ["chain", "feedback", "rationale", "completion"];
 
-/// The words before the score in Prometheus' outputs and in the form of them that regression-aware training uses.
-const BEFORE_THE_SCORE: [&str; 2] = ["[RESULT]", "So the overall score is"];
+/// The words before the score in Prometheus' outputs, and in their variant for regression-aware training.
+const SCORE_PHRASES: [&str; 2] = ["[RESULT]", "So the overall score is"];
 
 /// The columns in which the parts of a row were found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Layout {
     /// The complete prompt.
     pub prompt: Option<&'static str>,
-    /// What was asked.
+    /// The task given to the model that is judged.
     pub instruction: Option<&'static str>,
-    /// What is to be judged.
+    /// The response to judge.
     pub response: Option<&'static str>,
     /// An answer that would get the best score.
     pub reference: Option<&'static str>,
-    /// What the scores mean.
+    /// The meaning of the scores.
     pub rubric: Option<&'static str>,
     /// The chain of thought.
     pub chain: Option<Cow<'static, str>>,
@@ -73,7 +73,7 @@ impl Layout {
 }
 
 /// The columns of the parts of a grading task.
-pub(super) struct Parts {
+pub(super) struct PartColumns {
     pub instruction: &'static str,
     pub response: &'static str,
     pub reference: &'static str,
@@ -83,20 +83,25 @@ pub(super) struct Parts {
 /// Columns of an answer that would get the best score.
 const REFERENCES: [&str; 3] = ["reference", "reference_answer", "reference_answers"];
 
-/// The columns that hold the parts; one of the two needed alone belongs to some other layout, which a template of one's
-/// own may know. `chain` is the column that was named as the chain of thought.
-pub(super) fn parts(row: &Row, chain: Option<&str>) -> Option<Parts> {
+/// The columns of the parts. A row with only one of instruction and response has another layout, which a custom template may
+/// read. `chain` is the column named as the chain of thought.
+pub(super) fn part_columns(row: &Row, chain: Option<&str>) -> Option<PartColumns> {
     let has = |field: &str| row.get(field).is_some() && chain != Some(field);
-    // A `prompt` is what was asked where nothing else is: with a response beside it, it is no complete prompt.
-    let asked = |field: &&str| has(field) && (*field != "prompt" || is_question(row.get("prompt")));
+    // A `prompt` is the instruction where no other column is. Beside a response it is not a complete prompt.
+    let is_instruction = |field: &&str| has(field) && (*field != "prompt" || is_question(row.get("prompt")));
     if has("response")
-        && let Some(instruction) = ["instruction", "question", "prompt"].into_iter().find(asked)
+        && let Some(instruction) = ["instruction", "question", "prompt"].into_iter().find(is_instruction)
     {
         let reference = REFERENCES.into_iter().find(|field| has(field));
-        return Some(Parts { instruction, response: "response", reference: reference.unwrap_or("reference"), rubric: "rubric" });
+        return Some(PartColumns {
+            instruction,
+            response: "response",
+            reference: reference.unwrap_or("reference"),
+            rubric: "rubric",
+        });
     }
     let original = has("orig_instruction") && has("orig_response");
-    original.then_some(Parts {
+    original.then_some(PartColumns {
         instruction: "orig_instruction",
         response: "orig_response",
         reference: "orig_reference_answer",
@@ -104,7 +109,7 @@ pub(super) fn parts(row: &Row, chain: Option<&str>) -> Option<Parts> {
     })
 }
 
-/// Whether a prompt is one question: a text, or one message. A longer conversation has no place among the parts.
+/// Whether a prompt is a single question: a text, or one message. A longer conversation does not fit the parts.
 fn is_question(prompt: Option<&Value>) -> bool {
     match prompt {
         Some(Value::String(_)) => true,
@@ -113,8 +118,8 @@ fn is_question(prompt: Option<&Value>) -> bool {
     }
 }
 
-/// The columns of a grading task that stand beside a complete prompt and that nothing was read from; none where the prompt holds
-/// the texts of all of them already, as Prometheus' prompts do.
+/// The columns of a grading task beside a complete prompt from which nothing was read. Empty if the prompt already contains all
+/// their texts, as Prometheus' prompts do.
 pub(super) fn beside_prompt(row: &Row, layout: &Layout, prompt: &Prompt) -> Vec<&'static str> {
     if layout.prompt == Some("instruction") {
         return Vec::new();
@@ -129,28 +134,29 @@ pub(super) fn beside_prompt(row: &Row, layout: &Layout, prompt: &Prompt) -> Vec<
     if columns.is_empty() {
         return columns;
     }
-    let whole = match prompt {
-        Prompt::Text(text) => words_of(text),
-        Prompt::Messages(messages) => messages.iter().map(|message| words_of(message.content())).collect(),
+    let prompt_words = match prompt {
+        Prompt::Text(text) => spaced_words(text),
+        Prompt::Messages(messages) => messages.iter().map(|message| spaced_words(message.content())).collect(),
     };
-    let held = |column: &&str| row.get(column).and_then(Value::as_str).is_some_and(|text| whole.contains(&words_of(text)));
-    if columns.iter().all(held) { Vec::new() } else { columns }
+    let contained =
+        |column: &&str| row.get(column).and_then(Value::as_str).is_some_and(|text| prompt_words.contains(&spaced_words(text)));
+    if columns.iter().all(contained) { Vec::new() } else { columns }
 }
 
-/// A text with one space before, between and behind its words.
-fn words_of(text: &str) -> String {
+/// A text with single spaces before, between and after its words.
+fn spaced_words(text: &str) -> String {
     text.split_whitespace().fold(" ".to_string(), |words, word| words + word + " ")
 }
 
-/// Whether `instruction` is a complete prompt, as in the rows that Prometheus is trained and measured on.
+/// Whether `instruction` is a complete prompt, as in the rows on which Prometheus is trained and evaluated.
 pub(super) fn prompt_is_instruction(row: &Row) -> bool {
     let has = |field: &str| row.get(field).is_some();
     let ends_in_score = || row.get("output").and_then(Value::as_str).is_some_and(|text| without_score(text).1.is_some());
     has("instruction") && !has("response") && (has("orig_instruction") || has("gpt4_score") || ends_in_score())
 }
 
-/// `orig_criteria` with the description of each score.
-pub(super) fn rubric(row: &Row) -> Result<Option<String>> {
+/// The rubric of `orig_criteria` and the description of each score.
+pub(super) fn rubric_from_columns(row: &Row) -> Result<Option<String>> {
     let Some(criteria) = row.text(CRITERIA)? else { return Ok(None) };
     let mut meanings = Vec::new();
     for score in 1..=10 {
@@ -159,18 +165,19 @@ pub(super) fn rubric(row: &Row) -> Result<Option<String>> {
     Ok(Some(rubric_text(Some(&criteria), &meanings)))
 }
 
-/// A rubric that is an object: what each score means, by the score (`1`, `score1_description`, `Score 1`), and the `criteria`.
+/// The rubric of an object that maps each score (`1`, `score1_description`, `Score 1`) to its meaning, with an optional
+/// `criteria`.
 ///
 /// # Errors
-/// A meaning that is no text; a key that holds no score.
-pub(super) fn rubric_of(row: &Row, column: &str, meanings: &Map<String, Value>) -> Result<String> {
+/// A meaning that is not a text; a key that does not name a score.
+pub(super) fn rubric_from_object(row: &Row, column: &str, meanings: &Map<String, Value>) -> Result<String> {
     let mut criteria = None;
     let mut scores = Vec::new();
     for (key, value) in meanings {
         let Value::String(meaning) = value else {
             return Err(row.fault(column, format!("`{key}` in it is {}", describe(value)), "make it a text"));
         };
-        match (key.as_str(), score_in(key)) {
+        match (key.as_str(), score_of_key(key)) {
             ("criteria" | "criterion" | "description", _) if criteria.is_none() => criteria = Some(meaning.as_str()),
             (_, Some(score)) => scores.push((score.to_string(), meaning.clone())),
             _ => {
@@ -190,22 +197,22 @@ pub(super) fn rubric_of(row: &Row, column: &str, meanings: &Map<String, Value>) 
 }
 
 /// The score that a key of a rubric names.
-fn score_in(key: &str) -> Option<&str> {
+fn score_of_key(key: &str) -> Option<&str> {
     let key = key.trim();
-    let behind = ["score", "Score"].into_iter().find_map(|word| key.strip_prefix(word)).unwrap_or(key);
-    let score = behind.strip_suffix("_description").unwrap_or(behind).trim_matches([' ', '_', ':']);
+    let number = ["score", "Score"].into_iter().find_map(|word| key.strip_prefix(word)).unwrap_or(key);
+    let score = number.strip_suffix("_description").unwrap_or(number).trim_matches([' ', '_', ':']);
     score.parse::<f64>().is_ok_and(f64::is_finite).then_some(score)
 }
 
-/// A rubric as Prometheus' prompts show it: the criteria in brackets, then a line a score.
+/// A rubric in the form of Prometheus' prompts: the criteria in brackets, then one line per score.
 fn rubric_text(criteria: Option<&str>, meanings: &[(String, String)]) -> String {
     let criteria = criteria.map(|text| format!("[{}]", text.trim().trim_start_matches('[').trim_end_matches(']')));
     let meanings = meanings.iter().map(|(score, meaning)| format!("Score {score}: {}", meaning.trim()));
     criteria.into_iter().chain(meanings).collect::<Vec<_>>().join("\n")
 }
 
-/// The parts out of the sections of a prompt of Prometheus' absolute grading.
-pub(super) fn sections(row: &Row) -> Option<Grading> {
+/// Extracts the parts from the sections of a Prometheus prompt for absolute grading.
+pub(super) fn parse_sections(row: &Row) -> Option<Grading> {
     if !prompt_is_instruction(row) {
         return None;
     }
@@ -230,10 +237,10 @@ pub(super) fn sections(row: &Row) -> Option<Grading> {
     })
 }
 
-/// The column of the chain; `None` where there is none, or where it is the assistant's last message.
+/// The column of the chain; `None` where the row has none, or where the chain is the assistant's last message.
 ///
 /// # Errors
-/// Two columns that could be it.
+/// Two possible columns.
 pub(super) fn chain_column(row: &Row, answered: bool) -> Result<Option<&'static str>> {
     let present: Vec<&'static str> = CHAIN_COLUMNS.into_iter().filter(|column| row.get(column).is_some()).collect();
     let also_answered = answered && !present.is_empty();
@@ -245,13 +252,13 @@ pub(super) fn chain_column(row: &Row, answered: bool) -> Result<Option<&'static 
     if answered || !present.is_empty() {
         return Ok(present.first().copied());
     }
-    // An `output` may be anything; it is a judgement where the row is Prometheus' or it says its score.
+    // An `output` may be anything. It is a judgement if the row is Prometheus' or if it states a score.
     let output = prompt_is_instruction(row) || row.get("orig_instruction").is_some();
     let known = [("orig_feedback", true), ("output", output), ("gpt4_feedback", true)];
-    Ok(known.into_iter().find(|(column, meant)| *meant && row.get(column).is_some()).map(|(column, _)| column))
+    Ok(known.into_iter().find(|(column, applies)| *applies && row.get(column).is_some()).map(|(column, _)| column))
 }
 
-/// The score that an answer ends in, and the answer's column (`None`: the assistant's last message).
+/// The score at the end of an answer, and the answer's column (`None`: the assistant's last message).
 pub(super) fn score_of_answer(row: &Row, answer: Option<&str>) -> Option<(Option<&'static str>, f64)> {
     let text = |column: &str| match row.get(column)? {
         Value::String(text) => Some(text.as_str()),
@@ -262,13 +269,13 @@ pub(super) fn score_of_answer(row: &Row, answer: Option<&str>) -> Option<(Option
     columns.chain([(None, answer)]).find_map(|(column, text)| Some((column, without_score(text?).1?)))
 }
 
-/// A judgement without the score that it ends in, and that score.
+/// Splits a judgement into its text without the final score, and that score.
 pub(super) fn without_score(text: &str) -> (&str, Option<f64>) {
-    let last = BEFORE_THE_SCORE.into_iter().filter_map(|words| Some((text.rfind(words)?, words))).max();
-    let Some((at, words)) = last else { return (text, None) };
-    let said = text[at + words.len()..].trim_matches(|c: char| c.is_whitespace() || ".!:*\"'()".contains(c));
-    match said.parse::<f64>() {
-        Ok(score) if score.is_finite() => (text[..at].trim_end(), Some(score)),
+    let last = SCORE_PHRASES.into_iter().filter_map(|phrase| Some((text.rfind(phrase)?, phrase))).max();
+    let Some((start, phrase)) = last else { return (text, None) };
+    let number = text[start + phrase.len()..].trim_matches(|c: char| c.is_whitespace() || ".!:*\"'()".contains(c));
+    match number.parse::<f64>() {
+        Ok(score) if score.is_finite() => (text[..start].trim_end(), Some(score)),
         _ => (text, None),
     }
 }

@@ -1,11 +1,11 @@
-//! Rows in: JSON Lines, a JSON array, CSV (each plain, `.gz` or `.zst`), Parquet, or a folder of those; in a browser JSON as
-//! text.
+//! Reads data files: JSON Lines, a JSON array, CSV (each plain, `.gz` or `.zst`), Parquet, or a folder of those. In a browser:
+//! JSON as text.
 //!
-//! Every column of a row is kept in its order ([`Row`]), so that `jurist score` can write it back untouched; beside it
-//! stands what a judge needs ([`Record`]): a prompt in one of the recognised layouts, a chain of thought, a score. A row of
-//! another layout is not an error here: one's own prompt template may read any column.
+//! A [`Row`] keeps every column in its order, so that `jurist score` can write it back unchanged. A [`Record`] holds what a judge
+//! needs: a prompt in one of the recognised layouts, a chain of thought, a score. A row of another layout is not an error here,
+//! since a custom prompt template may read any column.
 //!
-//! A leaf room: it knows no tokenizer and no scale. Whether a score lies on the scale is the judge's business.
+//! This module is a leaf: it does not depend on tokenizers or scales. The judge checks whether a score lies on its scale.
 
 #[cfg(not(target_arch = "wasm32"))]
 mod columns;
@@ -28,22 +28,22 @@ mod unpack;
 mod written;
 
 #[cfg(not(target_arch = "wasm32"))]
-pub use columns::{Cells, read_columns, read_columns_within};
+pub use columns::{RowCells, read_columns, read_columns_within};
 pub use layout::Layout;
 pub use read::{Dataset, Example, Reader, split_rows};
-pub use record::{Chains, Grading, Labels, Message, Prompt, Record, Row, View, contradicts};
-pub use scores::Words;
-pub use survey::{Bin, Percentiles, Repeated, Survey, fullest, histogram, judged_text, percentiles, repeated, shared_with};
+pub use record::{Chains, ColumnOptions, Grading, Labels, Message, Prompt, Record, Row, contradicts};
+pub use scores::WordScores;
+pub use survey::{Bin, Percentiles, Repeated, Survey, histogram, judged_text, most_complete, percentiles, repeated, shared_with};
 #[cfg(not(target_arch = "wasm32"))]
 pub use unpack::{byte_size, name_of};
 pub use written::columns_of;
 
-/// Where a row begins in its file: behind the file's name in messages, `:3` or `, row 3`.
+/// Where a row begins in its file. Messages append it to the file's name as `:3` or `, row 3`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RowPosition {
-    /// The line, from 1.
+    /// The line, counted from 1.
     Line(usize),
-    /// The row, from 1, where a file has no lines (Parquet).
+    /// The row, counted from 1, where a file has no lines (Parquet).
     Row(usize),
 }
 
@@ -65,7 +65,7 @@ impl std::fmt::Display for RowPosition {
     }
 }
 
-/// What can be wrong with a data file. Each message names the file and, where there is one, the line or row and the field.
+/// Errors of data files. Each message names the file and, where known, the line or row and the field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DataError {
     /// The file as a whole cannot be used.
@@ -78,26 +78,26 @@ pub enum DataError {
         /// What to do.
         fix: String,
     },
-    /// What stands at one place is no row.
-    #[error("{file}{place}: {found}; {fix}")]
+    /// The text at one position is not a row.
+    #[error("{file}{position}: {found}; {fix}")]
     Line {
         /// The file.
         file: String,
-        /// Where in it.
-        place: RowPosition,
+        /// Its position in the file.
+        position: RowPosition,
         /// What was found.
         found: String,
         /// What to do.
         fix: String,
     },
     /// One field of a row cannot be used.
-    #[error("{file}{place}: field `{field}`: {found}; {fix}")]
+    #[error("{file}{position}: field `{field}`: {found}; {fix}")]
     Field {
         /// The file.
         file: String,
-        /// Where in it the row begins.
-        place: RowPosition,
-        /// The column; boxed, since the errors of all rooms hold this one and should stay small.
+        /// Where the row begins in the file.
+        position: RowPosition,
+        /// The column. Boxed, since the errors of all modules contain this one and should stay small.
         field: Box<str>,
         /// What was found.
         found: String,
@@ -106,9 +106,9 @@ pub enum DataError {
     },
 }
 
-/// What is said of CSV by a build that cannot read it.
+/// The error for CSV in a build without the cargo feature `csv`.
 #[cfg(all(not(feature = "csv"), not(target_arch = "wasm32")))]
-fn without_csv(file: &str) -> DataError {
+fn csv_unsupported(file: &str) -> DataError {
     DataError::File {
         file: file.into(),
         found: "a CSV file, which this jurist was built without".into(),
@@ -116,9 +116,9 @@ fn without_csv(file: &str) -> DataError {
     }
 }
 
-/// What is said of Parquet by a build that cannot read it.
+/// The error for Parquet in a build without the cargo feature `parquet`.
 #[cfg(all(not(feature = "parquet"), not(target_arch = "wasm32")))]
-fn without_parquet(file: &str) -> DataError {
+fn parquet_unsupported(file: &str) -> DataError {
     DataError::File {
         file: file.into(),
         found: "a Parquet file, which this jurist was built without".into(),
@@ -126,10 +126,10 @@ fn without_parquet(file: &str) -> DataError {
     }
 }
 
-/// The room's result.
+/// The module's result.
 pub type Result<T> = std::result::Result<T, DataError>;
 
-/// What is said of a file whose bytes do not come.
+/// The error for a file that cannot be read.
 fn unreadable(file: &str, error: &std::io::Error) -> DataError {
     use std::io::ErrorKind;
     let fix = match error.kind() {
@@ -140,10 +140,10 @@ fn unreadable(file: &str, error: &std::io::Error) -> DataError {
     DataError::File { file: file.into(), found: error.to_string(), fix: fix.into() }
 }
 
-/// Names as a message lists them: the first 20.
-fn listing(mut names: impl Iterator<Item = String>) -> String {
-    const MOST: usize = 20;
-    let shown: Vec<String> = names.by_ref().take(MOST).collect();
+/// The first 20 names, for messages.
+fn list_names(mut names: impl Iterator<Item = String>) -> String {
+    const MAX_NAMES: usize = 20;
+    let shown: Vec<String> = names.by_ref().take(MAX_NAMES).collect();
     match (shown.len(), names.count()) {
         (0, _) => "no column at all".into(),
         (_, 0) => shown.join(", "),
@@ -151,7 +151,7 @@ fn listing(mut names: impl Iterator<Item = String>) -> String {
     }
 }
 
-/// At most `chars` characters of `text`, with dots where it was cut: for messages.
+/// At most `chars` characters of `text`, followed by dots where it was cut. For messages.
 fn shorten(text: &str, chars: usize) -> String {
     match text.char_indices().nth(chars) {
         Some((end, _)) => format!("{}...", &text[..end]),

@@ -1,6 +1,7 @@
-//! Parquet to rows: structs become objects, lists become lists, so that `messages` and `reward_model` read as in JSON.
+//! Reads Parquet rows as JSON. Structs become objects and lists become lists, so that `messages` and `reward_model` read as in
+//! JSON.
 //!
-//! The record interface of the crate `parquet` is used, without Arrow: rows are what is wanted, and the build is lighter.
+//! Uses the record interface of the crate `parquet` without Arrow: this module needs rows, and the build is lighter.
 
 use std::sync::Arc;
 
@@ -12,10 +13,10 @@ use serde_json::{Map, Number, Value};
 
 use super::{DataError, Result};
 
-/// A Parquet file, from bytes in memory or from the disk.
+/// Opens a Parquet file, from bytes in memory or from the disk.
 ///
 /// # Errors
-/// Bytes that are no Parquet, or a part of one; no column in it.
+/// Bytes that are not a complete Parquet file; a file without columns.
 pub(super) fn open(name: &str, from: impl ChunkReader + 'static) -> Result<Box<dyn FileReader>> {
     let reader = SerializedFileReader::new(from).map_err(damaged(name))?;
     if schema(&reader).get_fields().is_empty() {
@@ -25,19 +26,19 @@ pub(super) fn open(name: &str, from: impl ChunkReader + 'static) -> Result<Box<d
     Ok(Box::new(reader))
 }
 
-/// What a file's columns are.
+/// The schema of a file.
 pub(super) fn schema(file: &dyn FileReader) -> &Type {
     file.metadata().file_metadata().schema()
 }
 
-/// The rows of a Parquet file in its order: of every column, or of those that are left in `only`, a part of its schema.
-/// Other columns are not read from the disk. A row group is opened when the one above it has been read.
+/// The rows of a Parquet file in order, with every column or only those of `projection`, a part of the schema. Other columns are
+/// not read from the disk. A row group is opened after the one before it has been read.
 ///
 /// # Errors
-/// A page that is damaged (at its row).
-pub(super) fn rows(name: &str, file: Box<dyn FileReader>, only: Option<Type>) -> impl Iterator<Item = Result<Row>> {
+/// A damaged page (at its row).
+pub(super) fn rows(name: &str, file: Box<dyn FileReader>, projection: Option<Type>) -> impl Iterator<Item = Result<Row>> {
     let damaged = damaged(name);
-    let schema = match only {
+    let schema = match projection {
         Some(part) => Arc::new(SchemaDescriptor::new(Arc::new(part))),
         None => file.metadata().file_metadata().schema_descr_ptr(),
     };
@@ -67,11 +68,11 @@ pub(super) fn damaged(name: &str) -> impl Fn(::parquet::errors::ParquetError) ->
 }
 
 /// A row as a JSON object.
-pub(super) fn object(row: Row) -> Map<String, Value> {
-    row.into_columns().into_iter().map(|(name, field)| (name, value(field))).collect()
+pub(super) fn json_object(row: Row) -> Map<String, Value> {
+    row.into_columns().into_iter().map(|(name, field)| (name, json_value(field))).collect()
 }
 
-pub(super) fn value(field: Field) -> Value {
+pub(super) fn json_value(field: Field) -> Value {
     match field {
         Field::Null => Value::Null,
         Field::Bool(truth) => truth.into(),
@@ -84,16 +85,16 @@ pub(super) fn value(field: Field) -> Value {
         Field::UInt(n) => n.into(),
         Field::ULong(n) => n.into(),
         Field::Float16(x) => number(&x.to_string()),
-        // By way of its shortest text: 2.7 stays 2.7, and is not 2.700000047683716.
+        // Through its shortest text: 2.7 stays 2.7 and does not become 2.700000047683716.
         Field::Float(x) => number(&x.to_string()),
         Field::Double(x) => Number::from_f64(x).map_or_else(|| Value::String(x.to_string()), Value::Number),
         Field::Str(text) => Value::String(text),
-        // Some writers do not say that their bytes are text.
+        // Some writers do not declare that their bytes are text.
         Field::Bytes(bytes) => Value::String(String::from_utf8_lossy(bytes.data()).into_owned()),
-        Field::Group(row) => Value::Object(object(row)),
-        Field::ListInternal(list) => list.elements().iter().cloned().map(value).collect(),
+        Field::Group(row) => Value::Object(json_object(row)),
+        Field::ListInternal(list) => list.elements().iter().cloned().map(json_value).collect(),
         Field::MapInternal(map) => Value::Object(map.entries().iter().map(|(key, item)| entry(key, item)).collect()),
-        // Decimals and times, in the words of the crate.
+        // Decimals and times, as the crate prints them.
         other => Value::String(other.to_string()),
     }
 }
@@ -103,10 +104,10 @@ fn entry(key: &Field, item: &Field) -> (String, Value) {
         Field::Str(text) => text.clone(),
         other => other.to_string(),
     };
-    (name, value(item.clone()))
+    (name, json_value(item.clone()))
 }
 
-/// JSON has no NaN: it stays a text, which no label can be.
+/// JSON has no NaN. It stays a text, which is not a valid label.
 fn number(text: &str) -> Value {
     text.parse().ok().and_then(Number::from_f64).map_or_else(|| Value::String(text.into()), Value::Number)
 }

@@ -1,4 +1,4 @@
-//! Texts to rows: JSON Lines, or one JSON array.
+//! Reads rows from text: JSON Lines, or one JSON array.
 
 use std::sync::Arc;
 
@@ -6,43 +6,43 @@ use serde_json::{Map, Value};
 
 use super::json::each_row;
 use super::record::describe;
-use super::written::{Parsed, parse, twice};
-use super::{DataError, Record, Result, Row, RowPosition, View, shorten};
+use super::written::{ParsedRow, duplicate_key, parse};
+use super::{ColumnOptions, DataError, Record, Result, Row, RowPosition, shorten};
 
-/// Reads data files under one view of their columns.
+/// Reads data files with one choice of columns.
 #[derive(Clone, Debug, Default)]
 pub struct Reader {
-    /// Which columns, and what must be there.
-    pub view: View,
-    /// Whether bad rows are set aside and counted (`--skip-bad`) instead of ending the reading.
+    /// The columns to read, and which of them are required.
+    pub columns: ColumnOptions,
+    /// Whether bad rows are collected (`--skip-bad`) instead of ending the reading.
     pub skip_bad: bool,
-    /// At most this many good rows; `None` reads all.
+    /// The most good rows to read; `None` reads all.
     pub limit: Option<usize>,
-    /// Puts the rows of a file in this seed's order before `limit` cuts them; `None` keeps the file's.
+    /// The seed that shuffles the rows of a file before `limit` cuts them; `None` keeps the file's order.
     pub shuffle_seed: Option<u64>,
-    /// Bytes that an archive may unpack to; `None` allows 256 MiB, and more up to 100 times its packed size.
+    /// Bytes that an archive may unpack to; `None` allows 256 MiB, or 100 times the packed size if that is more.
     pub max_decompressed: Option<u64>,
 }
 
 /// One good row and what a judge reads in it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Example {
-    /// The row, every column kept.
+    /// The row with every column.
     pub row: Row,
-    /// The judge's view of it.
+    /// The parts that a judge reads.
     pub record: Record,
 }
 
-/// What a file held.
+/// The content of a file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dataset {
     /// The file's or folder's name as given.
     pub file: String,
-    /// How the rows were written: "JSON Lines, gzip".
+    /// The format, such as "JSON Lines, gzip".
     pub format: String,
-    /// Good rows in the file's order, unless it was asked to be shuffled; at least one.
+    /// Good rows, at least one, in the file's order or shuffled.
     pub examples: Vec<Example>,
-    /// Rows set aside, each with its reason; empty unless `skip_bad`.
+    /// The errors of bad rows; empty unless `skip_bad`.
     pub bad: Vec<DataError>,
 }
 
@@ -52,23 +52,25 @@ impl Example {
         self.row.fields.get(column).and_then(Value::as_str)
     }
 
-    /// Characters of the response, or of all that a judge reads.
+    /// The number of characters of the response, or of everything that a judge reads.
     pub fn characters(&self) -> usize {
         let count = |text: &str| text.chars().count();
         let whole = || self.row.fields.values().filter_map(Value::as_str).map(count).sum();
         self.text("response").or_else(|| self.text("prompt")).map_or_else(whole, count)
     }
 
-    /// The two texts of a row that a judge compares: the response with its reference or else its instruction, or two sentences.
+    /// The two texts of a row that a judge compares: the response with its reference, else with its instruction; or two
+    /// sentences.
     pub fn compared(&self) -> Option<(&str, &str)> {
         let first = |columns: &[&str]| columns.iter().find_map(|column| self.text(column));
         let other = first(&["reference", "reference_answer", "sentence2", "instruction"])?;
         Some((first(&["response", "sentence1"])?, other))
     }
 
-    /// What was judged, to be shown: the prompt, or the parts of a grading, or every text of the row but that in `judge`.
+    /// The judged text for display: the prompt, or the parts of a grading task, or every text of the row except the column
+    /// `judge`.
     pub fn judged(&self) -> String {
-        // A `prompt` with a response beside it is one of the parts.
+        // A `prompt` beside a response is one of the parts.
         if let (true, Some(prompt)) = (self.record.prompt.is_some(), self.text("prompt")) {
             return prompt.to_string();
         }
@@ -82,10 +84,10 @@ impl Dataset {
     /// The values of a column as texts.
     ///
     /// # Errors
-    /// The place of the first row without it.
+    /// The location of the first row without it.
     pub fn texts(&self, column: &str) -> std::result::Result<Vec<String>, String> {
         let text = |example: &Example| match example.row.fields.get(column) {
-            None | Some(Value::Null) => Err(example.row.place()),
+            None | Some(Value::Null) => Err(example.row.location()),
             Some(Value::String(text)) => Ok(text.clone()),
             Some(value) => Ok(value.to_string()),
         };
@@ -94,33 +96,34 @@ impl Dataset {
 }
 
 impl Reader {
-    /// Reads bytes that should be UTF-8; `name` stands for the file in messages.
+    /// Reads bytes that should be UTF-8; `name` names the file in messages.
     ///
     /// # Errors
-    /// Bytes that are no UTF-8 (with their line), and everything [`Reader::read_str`] lists.
+    /// Bytes that are not UTF-8 (with their line), and the errors of [`Reader::read_str`].
     pub fn read_bytes(&self, name: &str, bytes: &[u8]) -> Result<Dataset> {
         self.read_str(name, utf8(name, bytes)?)
     }
 
-    /// Reads rows from a text: JSON Lines, or one JSON array of objects. A byte-order mark, CRLF and blank lines are fine, and
-    /// the bare words NaN and Infinity, which Python writes, are null where the row needs no more, and come out as they went in.
+    /// Reads rows from a text: JSON Lines, or one JSON array of objects. A byte-order mark, CRLF and blank lines are allowed. The
+    /// bare words NaN and Infinity, which Python writes, count as null where the row does not need the value, and are written
+    /// back unchanged.
     ///
     /// # Errors
-    /// Nothing in it, or a page instead of rows; no good row; and, unless `skip_bad`, the first bad row: JSON that does not
-    /// parse, a row that is no object or has a key twice, a field that [`Row::record`] refuses. A JSON array that breaks off
-    /// ends the reading in any case.
+    /// An empty text, or a web page instead of rows; no good row; and, unless `skip_bad`, the first bad row: invalid JSON, a row
+    /// that is not an object or has a key twice, a field that [`Row::record`] refuses. An incomplete JSON array always ends the
+    /// reading.
     pub fn read_str(&self, name: &str, text: &str) -> Result<Dataset> {
-        let text = rows_not_pages(name, text)?;
-        let mut gather = Gather::new(self, name);
-        let array = gather.json(text)?;
-        gather.finish(if array { "JSON array" } else { "JSON Lines" })
+        let text = text_of_rows(name, text)?;
+        let mut collector = RowCollector::new(self, name);
+        let array = collector.json(text)?;
+        collector.finish(if array { "JSON array" } else { "JSON Lines" })
     }
 }
 
-/// The texts of the rows of a JSON array or of JSON Lines, as they stand there.
+/// The texts of the rows of a JSON array or of JSON Lines, unchanged.
 ///
 /// # Errors
-/// An array that breaks off, or that something follows.
+/// An array that is incomplete, or followed by something.
 pub fn split_rows(name: &str, text: &str) -> Result<Vec<String>> {
     let mut rows = Vec::new();
     each_row(name, &mut text.as_bytes(), &mut |_, row| {
@@ -130,7 +133,7 @@ pub fn split_rows(name: &str, text: &str) -> Result<Vec<String>> {
     Ok(rows)
 }
 
-/// Bytes as text.
+/// Bytes as UTF-8 text.
 pub(super) fn utf8<'a>(name: &str, bytes: &'a [u8]) -> Result<&'a str> {
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
         let fix = "save it as UTF-8".to_string();
@@ -140,7 +143,7 @@ pub(super) fn utf8<'a>(name: &str, bytes: &'a [u8]) -> Result<&'a str> {
         let at = error.valid_up_to();
         DataError::Line {
             file: name.into(),
-            place: RowPosition::Line(1 + count_lines(&bytes[..at])),
+            position: RowPosition::Line(1 + count_lines(&bytes[..at])),
             found: format!("byte {at} (0x{:02x}) is no UTF-8", bytes[at]),
             fix: "save the file as UTF-8".into(),
         }
@@ -150,8 +153,8 @@ pub(super) fn utf8<'a>(name: &str, bytes: &'a [u8]) -> Result<&'a str> {
 /// The text without its byte-order mark.
 ///
 /// # Errors
-/// What a failed download leaves: a page, or the note that stands for a large file.
-pub(super) fn rows_not_pages<'a>(name: &str, text: &'a str) -> Result<&'a str> {
+/// The result of a failed download: a web page, or the pointer that stands for a large file.
+pub(super) fn text_of_rows<'a>(name: &str, text: &'a str) -> Result<&'a str> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let fault = |found: &str, fix: &str| Err(DataError::File { file: name.into(), found: found.into(), fix: fix.into() });
     let start: String = text.trim_start().chars().take(16).collect::<String>().to_ascii_lowercase();
@@ -164,25 +167,25 @@ pub(super) fn rows_not_pages<'a>(name: &str, text: &'a str) -> Result<&'a str> {
     Ok(text)
 }
 
-/// The reading of one text.
-pub(super) struct Gather<'a> {
+/// Collects the rows of one text.
+pub(super) struct RowCollector<'a> {
     reader: &'a Reader,
     file: Arc<str>,
     examples: Vec<Example>,
     bad: Vec<DataError>,
 }
 
-impl<'a> Gather<'a> {
+impl<'a> RowCollector<'a> {
     pub(super) fn new(reader: &'a Reader, file: &str) -> Self {
-        Gather { reader, file: file.into(), examples: Vec::new(), bad: Vec::new() }
+        RowCollector { reader, file: file.into(), examples: Vec::new(), bad: Vec::new() }
     }
 
-    /// All that was read.
+    /// The collected rows.
     ///
     /// # Errors
     /// No good row.
     pub(super) fn finish(self, format: &str) -> Result<Dataset> {
-        let Gather { examples, bad, file, .. } = self;
+        let RowCollector { examples, bad, file, .. } = self;
         let (file, format) = (file.to_string(), format.to_string());
         match (examples.is_empty(), bad.first()) {
             (false, _) => Ok(Dataset { file, format, examples, bad }),
@@ -197,19 +200,19 @@ impl<'a> Gather<'a> {
         }
     }
 
-    pub(super) fn full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.reader.limit.is_some_and(|limit| self.examples.len() >= limit)
     }
 
     pub(super) fn fault(&self, line: usize, found: String, fix: &str) -> DataError {
-        DataError::Line { file: self.file.to_string(), place: RowPosition::Line(line), found, fix: fix.into() }
+        DataError::Line { file: self.file.to_string(), position: RowPosition::Line(line), found, fix: fix.into() }
     }
 
-    /// The rows of a JSON text; true where it is one array.
+    /// Collects the rows of a JSON text. Returns true for an array.
     fn json(&mut self, text: &str) -> Result<bool> {
         let file = self.file.clone();
         each_row(&file, &mut text.as_bytes(), &mut |line, row| {
-            if self.full() {
+            if self.is_full() {
                 return Ok(false);
             }
             let parsed = parse(row).map_err(|error| self.syntax(line, row, &error));
@@ -218,9 +221,9 @@ impl<'a> Gather<'a> {
         })
     }
 
-    /// One row that begins at `place`, or why there is none.
-    pub(super) fn take(&mut self, place: RowPosition, parsed: Result<Parsed>) -> Result<()> {
-        let example = parsed.and_then(|parsed| self.example(place, parsed));
+    /// Takes one row that begins at `position`, or its error.
+    pub(super) fn take(&mut self, position: RowPosition, parsed: Result<ParsedRow>) -> Result<()> {
+        let example = parsed.and_then(|parsed| self.example(position, parsed));
         match example {
             Ok(example) => self.examples.push(example),
             Err(error) if self.reader.skip_bad => self.bad.push(error),
@@ -229,28 +232,28 @@ impl<'a> Gather<'a> {
         Ok(())
     }
 
-    fn example(&self, place: RowPosition, parsed: Parsed) -> Result<Example> {
-        let Parsed { value, written, repaired } = parsed;
+    fn example(&self, position: RowPosition, parsed: ParsedRow) -> Result<Example> {
+        let ParsedRow { value, written, repaired } = parsed;
         let Value::Object(fields) = value else {
             let fix = "a row must be a JSON object: {\"prompt\": ..., \"score\": ...}";
-            return Err(self.fault(place.number(), describe(&value), fix));
+            return Err(self.fault(position.number(), describe(&value), fix));
         };
-        let id = id_of(&fields).unwrap_or_else(|| place.number().to_string());
-        let row = Row { id, file: self.file.clone(), place, fields, written };
-        if let Some(key) = row.written.as_deref().and_then(|text| twice(text, &row.fields)) {
+        let id = id_of(&fields).unwrap_or_else(|| position.number().to_string());
+        let row = Row { id, file: self.file.clone(), position, fields, written };
+        if let Some(key) = row.written.as_deref().and_then(|text| duplicate_key(text, &row.fields)) {
             return Err(row.fault(&key, "the row has it twice", "keep one of the two"));
         }
-        match (row.record(&self.reader.view), repaired) {
+        match (row.record(&self.reader.columns), repaired) {
             (Ok(record), _) => Ok(Example { row, record }),
-            // The null that is refused was a NaN.
+            // The refused null was a NaN.
             (Err(DataError::Field { found, .. }), Some(error)) if found == "null" => {
-                Err(self.not_json(place.number(), &error, "NaN", NO_NAN))
+                Err(self.not_json(position.number(), &error, "NaN", NO_NAN))
             }
             (Err(error), _) => Err(error),
         }
     }
 
-    /// What is wrong with a row's text that begins in `line`.
+    /// The syntax error of a row that begins in `line`.
     fn syntax(&self, line: usize, text: &[u8], error: &serde_json::Error) -> DataError {
         let within = error.line().saturating_sub(1);
         let text = String::from_utf8_lossy(text);
@@ -268,14 +271,14 @@ impl<'a> Gather<'a> {
     }
 
     fn not_json(&self, line: usize, error: &serde_json::Error, shown: &str, fix: &str) -> DataError {
-        // serde_json's own position counts from where it began; the line is told by us.
+        // serde_json counts lines from the row's beginning, so its line is removed here.
         let what = error.to_string();
         let what = what.split(" at line ").next().unwrap_or_default();
         self.fault(line, format!("not JSON ({what} at column {}): {}", error.column(), shorten(shown.trim(), 60)), fix)
     }
 }
 
-/// What to do about a NaN.
+/// The advice for a NaN.
 const NO_NAN: &str = "JSON has no NaN or Infinity: drop the field or the row";
 
 fn id_of(fields: &Map<String, Value>) -> Option<String> {

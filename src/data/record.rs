@@ -7,36 +7,36 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::layout::{self, Layout};
-use super::scores::{Said, listed, mean_score, no_words, said};
+use super::scores::{ScoreValue, as_list, mean_score, no_words, score_in};
 use super::written::with_member;
-use super::{DataError, Result, RowPosition, listing, shorten};
+use super::{DataError, Result, RowPosition, list_names, shorten};
 
-/// One row of a data file, every column kept.
+/// One row of a data file with every column.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
     /// The column `id` or `idx`, else the number of the line or row.
     pub id: String,
     /// The file's name, for messages.
     pub file: Arc<str>,
-    /// Where in it the row begins.
-    pub place: RowPosition,
-    /// All columns in their order. A whole number beyond 64 bits is its digits as a text.
+    /// Where the row begins in the file.
+    pub position: RowPosition,
+    /// All columns in their order. A whole number beyond 64 bits is kept as a text of its digits.
     pub fields: Map<String, Value>,
-    /// The row's JSON on one line with the text of every value as it was written, where `fields` would be written otherwise
-    /// (`1.50`, `1e3`, an escaped letter).
+    /// The row's JSON on one line with the original text of every value, where `fields` would be written differently (`1.50`,
+    /// `1e3`, an escaped letter).
     pub written: Option<Box<str>>,
 }
 
-/// How rows are to be read: which columns, and what must be there.
+/// The columns to read, and which of them are required.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct View {
-    /// The column of the label, or the way to it inside an object (`reward_model.ground_truth`). Where a row has no column
-    /// `score`, the default, the places where other tools keep it are looked at.
+pub struct ColumnOptions {
+    /// The column of the label, or its path inside an object (`reward_model.ground_truth`). With the default `score`, rows
+    /// without that column are searched for the columns of other tools.
     pub label_column: String,
     /// Whether each row must have a label.
     pub labels: Labels,
-    /// The column of the chain of thought; `None` looks for `chain`, `feedback`, `rationale`, `completion`, the last
-    /// message of an assistant, and Prometheus' `orig_feedback`, `output` and `gpt4_feedback`.
+    /// The column of the chain of thought; `None` searches for `chain`, `feedback`, `rationale`, `completion`, the last message
+    /// of an assistant, and Prometheus' `orig_feedback`, `output` and `gpt4_feedback`.
     pub chain_column: Option<String>,
     /// Whether chains are read at all.
     pub chains: Chains,
@@ -45,31 +45,31 @@ pub struct View {
 /// Whether rows must carry a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Labels {
-    /// Training and evaluation: no label is an error.
+    /// For training and evaluation: a missing label is an error.
     Required,
-    /// Scoring: a label is read where there is one, and null is as good as none.
+    /// For scoring: a label is read where present, and null counts as missing.
     Optional,
 }
 
 /// Whether chains of thought are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Chains {
-    /// Read them where they are.
+    /// Read them where present.
     Use,
-    /// The judge will write its own; a column of that name is left alone.
+    /// Ignore them: the judge will write its own.
     Ignore,
 }
 
-impl Default for View {
+impl Default for ColumnOptions {
     fn default() -> Self {
-        View { label_column: layout::SCORE.into(), labels: Labels::Required, chain_column: None, chains: Chains::Use }
+        ColumnOptions { label_column: layout::SCORE.into(), labels: Labels::Required, chain_column: None, chains: Chains::Use }
     }
 }
 
-impl View {
+impl ColumnOptions {
     /// For scoring: labels optional, chains ignored.
     pub fn for_scoring() -> Self {
-        View { labels: Labels::Optional, chains: Chains::Ignore, ..View::default() }
+        ColumnOptions { labels: Labels::Optional, chains: Chains::Ignore, ..ColumnOptions::default() }
     }
 }
 
@@ -80,22 +80,22 @@ pub struct Record {
     pub prompt: Option<Prompt>,
     /// The parts of an absolute grading task, where the row has them.
     pub grading: Option<Grading>,
-    /// The chain of thought before the score, without a score that it ends in. Never blank.
+    /// The chain of thought without a score at its end. Never blank.
     pub chain: Option<String>,
-    /// The label: a finite number, not yet held against a scale. The mean, where several people gave scores.
+    /// The label: a finite number, not yet compared with a scale. The mean where several annotators gave scores.
     pub score: Option<f64>,
-    /// The score of each annotator; the label alone where only that is known, empty without a label.
+    /// The score of each annotator; only the label where no others are known; empty without a label.
     pub scores: Vec<f64>,
-    /// The columns that all this was read from.
+    /// The columns from which these parts were read.
     pub layout: Layout,
-    /// What the row offers a chat template beside its messages: `tools` and `documents`, as lists.
-    pub offered: Map<String, Value>,
-    /// Columns that belong to a grading task and stand beside a complete prompt, which does not read them.
+    /// Variables for the chat template beside the messages: `tools` and `documents`, as lists.
+    pub chat_variables: Map<String, Value>,
+    /// Columns of a grading task beside a complete prompt that does not contain them.
     pub beside_prompt: Vec<&'static str>,
 }
 
 impl Record {
-    /// The score that each annotator gave; one where only the label is known, none without a label.
+    /// The score of each annotator; one entry where only the label is known, empty without a label.
     pub fn annotations(&self) -> &[f64] {
         &self.scores
     }
@@ -106,11 +106,11 @@ impl Record {
 pub enum Prompt {
     /// One text.
     Text(String),
-    /// A conversation that the judge answers next.
+    /// A conversation that the judge answers.
     Messages(Vec<Message>),
 }
 
-/// One message of a conversation, as it goes to a chat template: every field of it in its order.
+/// One message of a conversation as a chat template receives it: every field in its order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Message {
@@ -118,26 +118,27 @@ pub struct Message {
 }
 
 impl Message {
-    /// A message with these fields: `role` is a text; `content` is a text, or null beside tool calls; the rest is the chat
-    /// template's business.
+    /// A message with these fields: `role` is a text; `content` is a text, or null beside tool calls; other fields are passed to
+    /// the chat template.
     pub fn new(fields: Map<String, Value>) -> Self {
         Message { fields }
     }
 
-    /// "system", "user", "assistant", "tool", or what the chat template knows.
+    /// "system", "user", "assistant", "tool", or another role of the chat template.
     pub fn role(&self) -> &str {
         self.text("role")
     }
 
-    /// The text; empty where the message has none (tool calls alone).
+    /// The text; empty where the message has none (only tool calls).
     pub fn content(&self) -> &str {
         self.text("content")
     }
 
-    /// Fields that say something which the text does not, as `tool_calls` do.
+    /// The first field with content beside the text, such as `tool_calls`.
     pub fn beside_text(&self) -> Option<&'static str> {
-        const SAYING: [&str; 6] = ["tool_calls", "function_call", "reasoning_content", "reasoning", "thinking", "tool_call_id"];
-        SAYING.into_iter().find(|field| self.fields.get(*field).is_some_and(|value| !is_empty(value)))
+        const CONTENT_FIELDS: [&str; 6] =
+            ["tool_calls", "function_call", "reasoning_content", "reasoning", "thinking", "tool_call_id"];
+        CONTENT_FIELDS.into_iter().find(|field| self.fields.get(*field).is_some_and(|value| !is_empty(value)))
     }
 
     fn text(&self, field: &str) -> &str {
@@ -155,33 +156,33 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// Whether a chain that ends in the score `said` contradicts its row's label: it is neither the label nor an annotator's
-/// score, nor next to a label between two whole numbers (a mean).
-pub fn contradicts(said: f64, label: f64, annotators: &[f64]) -> bool {
-    let next_to = label.fract() != 0.0 && (said - label).abs() < 1.0;
-    said != label && !next_to && !annotators.contains(&said)
+/// Whether a chain that ends in the score `stated` contradicts its row's label: `stated` is neither the label nor an annotator's
+/// score, nor adjacent to a fractional label (a mean).
+pub fn contradicts(stated: f64, label: f64, annotators: &[f64]) -> bool {
+    let adjacent = label.fract() != 0.0 && (stated - label).abs() < 1.0;
+    stated != label && !adjacent && !annotators.contains(&stated)
 }
 
 /// The parts of an absolute grading task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Grading {
-    /// What was asked.
+    /// The task given to the model that is judged.
     pub instruction: String,
-    /// What is to be judged.
+    /// The response to judge.
     pub response: String,
     /// An answer that would get the best score (`reference` or `reference_answer`).
     pub reference: Option<String>,
-    /// What the scores mean.
+    /// The meaning of the scores.
     pub rubric: Option<String>,
 }
 
 impl Row {
-    /// Where the row stands, as messages say it: `file:line`, or `file, row 3` in Parquet.
-    pub fn place(&self) -> String {
-        format!("{}{}", self.file, self.place)
+    /// The row's location for messages: `file:line`, or `file, row 3` in Parquet.
+    pub fn location(&self) -> String {
+        format!("{}{}", self.file, self.position)
     }
 
-    /// The row as one line of JSON, every value as it was written.
+    /// The row as one line of JSON, with every value as it was written.
     pub fn to_json(&self) -> String {
         match &self.written {
             Some(text) => text.to_string(),
@@ -189,7 +190,7 @@ impl Row {
         }
     }
 
-    /// [`Row::to_json`] with one column more, behind the others, in place of one that has its name. `value` is JSON.
+    /// [`Row::to_json`] with the column `column` appended, replacing a column of the same name. `value` is JSON.
     pub fn with_column(&self, column: &str, value: &Value) -> String {
         with_member(&self.to_json(), column, &value.to_string())
     }
@@ -198,7 +199,7 @@ impl Row {
     pub fn fault(&self, field: &str, found: impl Into<String>, fix: impl Into<String>) -> DataError {
         DataError::Field {
             file: self.file.to_string(),
-            place: self.place,
+            position: self.position,
             field: field.into(),
             found: found.into(),
             fix: fix.into(),
@@ -208,41 +209,41 @@ impl Row {
     /// What a judge reads in this row.
     ///
     /// - A prompt: `prompt` as a text; `prompt` or `messages` as a list of messages (`role`, `content`, and whatever else the
-    ///   chat template reads); in a row of Prometheus' (with `orig_instruction`, `gpt4_score`, or a score at the end of
-    ///   `output`), `instruction`. `tools` and `documents` go with it.
-    /// - Grading parts: `instruction` (or `question`, or `prompt` where there is neither) and `response`, with `reference`,
+    ///   chat template reads); `instruction` in a Prometheus row (one with `orig_instruction`, `gpt4_score`, or a score at the
+    ///   end of `output`). `tools` and `documents` belong to it.
+    /// - Grading parts: `instruction` (or `question`, or `prompt` where neither exists) and `response`, with `reference`,
     ///   `reference_answer` or `reference_answers` and `rubric` where present; else Prometheus' `orig_*`; else the sections of
-    ///   its prompt. A `prompt` that is the instruction is no complete prompt.
-    /// - A chain of thought: see [`View::chain_column`]. A score that it ends in ("[RESULT] 3", "So the overall score is 3.")
-    ///   is cut off.
-    /// - A label: [`View::label_column`]; without it and unless another was asked for, `orig_score`, `gpt4_score`, verl's
-    ///   `reward_model.ground_truth`, or the score that an answer (`output`, `completion`, last message) ends in. A list
-    ///   there, or in `labels`, `scores`, `gpt4_scores`, `gpt4_score` beside its mean, holds several annotators' scores, of
-    ///   whom a missing one (null, NaN, an empty text) does not count.
+    ///   its prompt. A `prompt` that serves as the instruction is not a complete prompt.
+    /// - A chain of thought: see [`ColumnOptions::chain_column`]. A score at its end ("[RESULT] 3", "So the overall score is 3.") is
+    ///   removed.
+    /// - A label: [`ColumnOptions::label_column`]. Where it is missing and the default, `orig_score`, `gpt4_score`, verl's
+    ///   `reward_model.ground_truth`, or the score at the end of an answer (`output`, `completion`, last message). A list there,
+    ///   or in `labels`, `scores`, `gpt4_scores`, `gpt4_score` beside its mean, holds the scores of several annotators; missing
+    ///   ones (null, NaN, an empty text) are ignored.
     ///
     /// # Errors
-    /// A missing or unusable label where required; recognised columns of another type; two columns that could both be the
-    /// chain; an empty prompt; a chain or answer that ends in another score than the label's column says; a label outside of
-    /// what its annotators said.
-    pub fn record(&self, view: &View) -> Result<Record> {
+    /// A missing or unusable label where required; recognised columns of another type; two possible columns of the chain; an
+    /// empty prompt; a chain or answer whose final score differs from the label's column; a label that contradicts its
+    /// annotators.
+    pub fn record(&self, options: &ColumnOptions) -> Result<Record> {
         let mut layout = Layout::default();
-        let parts = layout::parts(self, view.chain_column.as_deref());
+        let parts = layout::part_columns(self, options.chain_column.as_deref());
         let graded = parts.as_ref().is_some_and(|parts| parts.instruction == "prompt");
         let (prompt, answer) = if graded { (None, None) } else { self.prompt(&mut layout)? };
         let grading = self.grading(parts, &mut layout)?;
-        let said = answer.as_ref().map(Message::content);
-        let (score, scores) = self.label(view, said, &mut layout)?;
-        let chain = match view.chains {
+        let answer_text = answer.as_ref().map(Message::content);
+        let (score, scores) = self.label(options, answer_text, &mut layout)?;
+        let chain = match options.chains {
             Chains::Ignore => None,
-            Chains::Use => self.chain(view, answer, score.map(|score| (score, scores.as_slice())), &mut layout)?,
+            Chains::Use => self.chain(options, answer, score.map(|score| (score, scores.as_slice())), &mut layout)?,
         };
         let beside_prompt = prompt.as_ref().map(|prompt| layout::beside_prompt(self, &layout, prompt)).unwrap_or_default();
-        Ok(Record { prompt, grading, chain, score, scores, offered: self.offered()?, layout, beside_prompt })
+        Ok(Record { prompt, grading, chain, score, scores, chat_variables: self.chat_variables()?, layout, beside_prompt })
     }
 
-    /// What goes to a chat template beside messages. CSV and some JSON have it as a text of JSON.
-    fn offered(&self) -> Result<Map<String, Value>> {
-        let mut offered = Map::new();
+    /// Variables for the chat template. CSV and some JSON contain them as JSON text.
+    fn chat_variables(&self) -> Result<Map<String, Value>> {
+        let mut variables = Map::new();
         for column in ["tools", "documents"] {
             let parsed = self.get(column).and_then(Value::as_str).map(serde_json::from_str::<Value>);
             let value = match (&parsed, self.get(column)) {
@@ -250,20 +251,20 @@ impl Row {
                 (Some(Err(_)), _) | (None, None) => continue,
                 (None, Some(value)) => value,
             };
-            // Whatever else is called so belongs to somebody else.
+            // Other values under these names have another meaning.
             if value.as_array().is_some_and(|list| !list.is_empty() && list.iter().all(Value::is_object)) {
-                offered.insert(column.into(), value.clone());
+                variables.insert(column.into(), value.clone());
             }
         }
-        Ok(offered)
+        Ok(variables)
     }
 
     pub(super) fn get(&self, field: &str) -> Option<&Value> {
         self.fields.get(field).filter(|value| !value.is_null())
     }
 
-    /// The column of this name, or else what lies at the end of a way with dots.
-    fn at(&self, field: &str) -> Option<&Value> {
+    /// The column of this name, or else the value at the dotted path.
+    fn lookup(&self, field: &str) -> Option<&Value> {
         self.fields.get(field).or_else(|| {
             let (first, rest) = field.split_once('.')?;
             rest.split('.').try_fold(self.fields.get(first)?, |value, key| value.get(key))
@@ -279,7 +280,7 @@ impl Row {
         }
     }
 
-    /// The prompt, and the assistant's last message where the conversation already has one.
+    /// The prompt, and the assistant's last message if the conversation ends with one.
     fn prompt(&self, layout: &mut Layout) -> Result<(Option<Prompt>, Option<Message>)> {
         if self.get("prompt").is_some() && self.get("messages").is_some() {
             return Err(self.fault("messages", "the row has a `prompt` too", "keep one of the two"));
@@ -291,7 +292,7 @@ impl Row {
             _ => return Ok((None, None)),
         };
         layout.prompt = Some(field);
-        // CSV has texts only.
+        // CSV cells are texts.
         let parsed = match self.get(field) {
             Some(Value::String(text)) if field == "messages" => serde_json::from_str(text).ok(),
             _ => None,
@@ -338,7 +339,7 @@ impl Row {
         match item.get("content") {
             Some(Value::String(_)) => {}
             Some(Value::Array(parts)) if parts.iter().all(|part| part.get("type").is_some()) => {
-                fields["content"] = self.joined(field, number, parts)?.into();
+                fields["content"] = self.join_parts(field, number, parts)?.into();
             }
             None | Some(Value::Null) if Message::new(fields.clone()).beside_text().is_some() => {}
             _ => return Err(unfit("content")),
@@ -346,8 +347,8 @@ impl Row {
         Ok(Message::new(fields))
     }
 
-    /// Parts of a content, all of them texts, one behind another with nothing between.
-    fn joined<'p>(&self, field: &str, number: usize, parts: &'p [Value]) -> Result<String> {
+    /// Joins the parts of a content, all of them texts, without a separator.
+    fn join_parts<'p>(&self, field: &str, number: usize, parts: &'p [Value]) -> Result<String> {
         let text = |(index, part): (usize, &'p Value)| {
             let kind = part.get("type").and_then(Value::as_str).unwrap_or_default();
             match part.get("text") {
@@ -362,9 +363,9 @@ impl Row {
     }
 
     /// The parts of an absolute grading task.
-    fn grading(&self, parts: Option<layout::Parts>, layout: &mut Layout) -> Result<Option<Grading>> {
-        let Some(parts) = parts else {
-            let Some(grading) = layout::sections(self) else { return Ok(None) };
+    fn grading(&self, columns: Option<layout::PartColumns>, layout: &mut Layout) -> Result<Option<Grading>> {
+        let Some(parts) = columns else {
+            let Some(grading) = layout::parse_sections(self) else { return Ok(None) };
             (layout.instruction, layout.response) = (Some("instruction"), Some("instruction"));
             layout.reference = grading.reference.as_ref().map(|_| "instruction");
             layout.rubric = grading.rubric.as_ref().map(|_| "instruction");
@@ -372,7 +373,7 @@ impl Row {
         };
         let need = |field: &str| Ok(self.text(field)?.unwrap_or_default());
         let instruction: String = match parts.instruction {
-            "prompt" => self.asked()?,
+            "prompt" => self.prompt_as_instruction()?,
             field => need(field)?,
         };
         if instruction.trim().is_empty() {
@@ -381,11 +382,11 @@ impl Row {
         let filled = |text: &String| !text.trim().is_empty();
         let grading = Grading {
             instruction,
-            // An empty response is a legitimate thing to judge.
+            // An empty response may be judged too.
             response: need(parts.response)?,
             reference: self.texts(parts.reference)?.filter(filled),
             rubric: match parts.rubric {
-                layout::CRITERIA => layout::rubric(self)?,
+                layout::CRITERIA => layout::rubric_from_columns(self)?,
                 field => self.rubric(field)?.filter(filled),
             },
         };
@@ -395,8 +396,8 @@ impl Row {
         Ok(Some(grading))
     }
 
-    /// A `prompt` that is an instruction: a text, or one message.
-    fn asked(&self) -> Result<String> {
+    /// A `prompt` that serves as the instruction: a text, or one message.
+    fn prompt_as_instruction(&self) -> Result<String> {
         match self.get("prompt") {
             Some(list @ Value::Array(_)) => {
                 let messages = self.messages("prompt", list)?;
@@ -410,19 +411,19 @@ impl Row {
         }
     }
 
-    /// A rubric: a text, or the meaning of each score in an object, as Prometheus' prompts show it.
+    /// A rubric: a text, or an object with the meaning of each score, converted to the form of Prometheus' prompts.
     fn rubric(&self, field: &str) -> Result<Option<String>> {
         match self.get(field) {
-            Some(Value::Object(meanings)) => Ok(Some(layout::rubric_of(self, field, meanings)?)),
+            Some(Value::Object(meanings)) => Ok(Some(layout::rubric_from_object(self, field, meanings)?)),
             Some(Value::String(text)) if text.trim_start().starts_with('{') => match serde_json::from_str(text) {
-                Ok(meanings) => Ok(Some(layout::rubric_of(self, field, &meanings)?)),
+                Ok(meanings) => Ok(Some(layout::rubric_from_object(self, field, &meanings)?)),
                 Err(_) => Ok(Some(text.clone())),
             },
             _ => self.text(field),
         }
     }
 
-    /// A text, or several in a list, with a blank line between them.
+    /// A text, or a list of texts joined by blank lines.
     fn texts(&self, field: &str) -> Result<Option<String>> {
         match self.get(field) {
             Some(Value::Array(list)) if list.iter().all(Value::is_string) => {
@@ -432,15 +433,15 @@ impl Row {
         }
     }
 
-    /// The chain without the score that it ends in, which must not contradict the label and its annotators.
+    /// The chain without the score at its end. That score must not contradict the label and its annotators.
     fn chain(
         &self,
-        view: &View,
+        options: &ColumnOptions,
         answer: Option<Message>,
         label: Option<(f64, &[f64])>,
         layout: &mut Layout,
     ) -> Result<Option<String>> {
-        let column = match &view.chain_column {
+        let column = match &options.chain_column {
             Some(column) if !self.fields.contains_key(column) => {
                 return Err(self.fault(column, "no such column", format!("the row has {}", self.columns())));
             }
@@ -450,16 +451,16 @@ impl Row {
         let text = match (&column, answer) {
             (Some(column), _) => self.chain_text(column, label.map(|(label, _)| label))?,
             (None, None) => None,
-            (None, Some(answer)) => Some(self.answered(&answer, layout)?),
+            (None, Some(answer)) => Some(self.answer_text(&answer, layout)?),
         };
         let Some(text) = text else { return Ok(None) };
         let column = column.or(layout.prompt.map(Cow::Borrowed));
-        let (chain, said) = layout::without_score(&text);
-        if let (Some(said), Some((label, annotators))) = (said, label)
-            && contradicts(said, label, annotators)
+        let (chain, stated) = layout::without_score(&text);
+        if let (Some(stated), Some((label, annotators))) = (stated, label)
+            && contradicts(stated, label, annotators)
         {
-            let place = layout.label.as_deref().unwrap_or(layout::SCORE);
-            let found = format!("it ends in the score {said}, and `{place}` is {label}");
+            let label_column = layout.label.as_deref().unwrap_or(layout::SCORE);
+            let found = format!("it ends in the score {stated}, and `{label_column}` is {label}");
             return Err(self.fault(column.as_deref().unwrap_or("chain"), found, "correct one of the two, or drop the row"));
         }
         if chain.trim().is_empty() {
@@ -470,7 +471,7 @@ impl Row {
     }
 
     /// The text of the assistant's last message.
-    fn answered(&self, answer: &Message, layout: &Layout) -> Result<String> {
+    fn answer_text(&self, answer: &Message, layout: &Layout) -> Result<String> {
         match answer.beside_text() {
             None => Ok(answer.content().to_string()),
             Some(field) => {
@@ -481,8 +482,8 @@ impl Row {
         }
     }
 
-    /// A chain is a text, or (TRL's `completion`) a list with one message, or (Prometheus' `gpt4_feedback`) a list of texts,
-    /// one an annotator: then it is the text of the first annotator whose score is nearest to the label.
+    /// The text of a chain: a text, or (TRL's `completion`) a list with one message, or (Prometheus' `gpt4_feedback`) a list with
+    /// one text per annotator. Of such a list, the text of the first annotator whose score is nearest to the label.
     fn chain_text(&self, column: &str, label: Option<f64>) -> Result<Option<String>> {
         match self.get(column) {
             Some(list @ Value::Array(items)) if items.first().is_some_and(Value::is_object) => {
@@ -490,16 +491,16 @@ impl Row {
                 if messages.len() != 1 {
                     return Err(self.fault(column, format!("{} messages", messages.len()), "keep the assistant's one message"));
                 }
-                messages.pop().map(|message| self.answered(&message, &Layout::default())).transpose()
+                messages.pop().map(|message| self.answer_text(&message, &Layout::default())).transpose()
             }
             Some(Value::Array(items)) if !items.is_empty() && items.iter().all(Value::is_string) => {
-                let scores = self.companion().map(|(_, scores)| scores).unwrap_or_default();
-                let far = |index: usize| match (scores.get(index), label) {
+                let scores = self.annotator_scores().map(|(_, scores)| scores).unwrap_or_default();
+                let distance = |index: usize| match (scores.get(index), label) {
                     (Some(Some(score)), Some(label)) => (score - label).abs(),
                     (Some(None), _) => f64::INFINITY,
                     _ => 0.0,
                 };
-                let nearest = (0..items.len()).min_by(|a, b| far(*a).total_cmp(&far(*b))).unwrap_or(0);
+                let nearest = (0..items.len()).min_by(|a, b| distance(*a).total_cmp(&distance(*b))).unwrap_or(0);
                 Ok(items[nearest].as_str().map(str::to_string))
             }
             _ => self.text(column),
@@ -507,30 +508,30 @@ impl Row {
     }
 
     /// The label, and every annotator's score.
-    fn label(&self, view: &View, answer: Option<&str>, layout: &mut Layout) -> Result<(Option<f64>, Vec<f64>)> {
-        let column = view.label_column.as_str();
-        let optional = view.labels == Labels::Optional;
+    fn label(&self, options: &ColumnOptions, answer: Option<&str>, layout: &mut Layout) -> Result<(Option<f64>, Vec<f64>)> {
+        let column = options.label_column.as_str();
+        let optional = options.labels == Labels::Optional;
         let absent = |value: &&Value| match value {
-            Value::String(text) => text.trim().is_empty() || (optional && said(value, &no_words) == Said::Missing),
+            Value::String(text) => text.trim().is_empty() || (optional && score_in(value, &no_words) == ScoreValue::Missing),
             other => other.is_null(),
         };
-        let present = |column: &str| self.at(column).filter(|value| !absent(value)).is_some();
-        let place = if present(column) {
+        let present = |column: &str| self.lookup(column).filter(|value| !absent(value)).is_some();
+        let label_column = if present(column) {
             Some(Cow::Owned(column.to_string()))
         } else if column == layout::SCORE {
-            layout::LABEL_PLACES.into_iter().find(|place| present(place)).map(Cow::Borrowed)
+            layout::LABEL_COLUMNS.into_iter().find(|label_column| present(label_column)).map(Cow::Borrowed)
         } else {
             None
         };
-        let Some(place) = place else {
+        let Some(label_column) = label_column else {
             if column == layout::SCORE
-                && let Some((place, score)) = layout::score_of_answer(self, answer)
+                && let Some((answer_column, score)) = layout::score_of_answer(self, answer)
             {
-                layout.label = Some(Cow::Borrowed(place.or(layout.prompt).unwrap_or("messages")));
+                layout.label = Some(Cow::Borrowed(answer_column.or(layout.prompt).unwrap_or("messages")));
                 return Ok((Some(score), vec![score]));
             }
-            let found = match self.at(column) {
-                _ if view.labels == Labels::Optional => return Ok((None, Vec::new())),
+            let found = match self.lookup(column) {
+                _ if options.labels == Labels::Optional => return Ok((None, Vec::new())),
                 None => "no such column",
                 Some(Value::Null) => "null",
                 Some(_) => "an empty text",
@@ -538,57 +539,57 @@ impl Row {
             let fix = format!("name the label's column with --label-column; the row has {}", self.columns());
             return Err(self.fault(column, found, fix));
         };
-        let value = self.at(&place).unwrap_or(&Value::Null);
-        let mut scores: Vec<f64> = self.numbers(&place, value)?.into_iter().flatten().collect();
+        let value = self.lookup(&label_column).unwrap_or(&Value::Null);
+        let mut scores: Vec<f64> = self.numbers(&label_column, value)?.into_iter().flatten().collect();
         if scores.is_empty() {
-            let fault = || self.fault(&place, describe(value), "make it a finite number, or a list of them");
+            let fault = || self.fault(&label_column, describe(value), "make it a finite number, or a list of them");
             return if optional { Ok((None, Vec::new())) } else { Err(fault()) };
         }
         let mean = mean_score(&scores);
         if scores.len() > 1 {
-            layout.annotators = Some(place.clone());
+            layout.annotators = Some(label_column.clone());
         } else if column == layout::SCORE
-            && let Some((companion, several)) = self.companion()
-            && companion != place
+            && let Some((scores_column, several)) = self.annotator_scores()
+            && scores_column != label_column
         {
             let several: Vec<f64> = several.into_iter().flatten().collect();
             let their_mean = mean_score(&several);
-            // Two decimals of a mean may have been kept. Where it is no mean of theirs (a median, a majority, a label on another
-            // scale), the label stands alone.
-            if several.len() > 1 && (their_mean - mean).abs() < ROUNDED {
-                layout.annotators = Some(Cow::Borrowed(companion));
+            // The mean may have been rounded to two decimals. If the label is not the mean of the scores (a median, a majority, a
+            // label on another scale), the label stands alone.
+            if several.len() > 1 && (their_mean - mean).abs() < ROUNDING {
+                layout.annotators = Some(Cow::Borrowed(scores_column));
                 scores = several;
             }
         }
-        if (place == "orig_score" || (column == layout::SCORE && view.chains == Chains::Use))
-            && let Some((place_said, said)) = layout::score_of_answer(self, answer)
-            && contradicts(said, mean, &scores)
+        if (label_column == "orig_score" || (column == layout::SCORE && options.chains == Chains::Use))
+            && let Some((answer_column, stated)) = layout::score_of_answer(self, answer)
+            && contradicts(stated, mean, &scores)
         {
-            let found = format!("it ends in the score {said}, and `{place}` is {mean}");
-            let field = place_said.or(layout.prompt).unwrap_or("messages");
+            let found = format!("it ends in the score {stated}, and `{label_column}` is {mean}");
+            let field = answer_column.or(layout.prompt).unwrap_or("messages");
             return Err(self.fault(field, found, "correct one of the two, or drop the row"));
         }
-        layout.label = Some(place);
+        layout.label = Some(label_column);
         Ok((Some(mean), scores))
     }
 
-    /// The scores of several annotators in a column beside the label; `None` for one who gave none.
-    fn companion(&self) -> Option<(&'static str, Vec<Option<f64>>)> {
-        let list = |column: &&str| self.get(column).and_then(listed).is_some_and(|list| !list.is_empty());
+    /// The scores of several annotators in a column beside the label; `None` for a missing score.
+    fn annotator_scores(&self) -> Option<(&'static str, Vec<Option<f64>>)> {
+        let list = |column: &&str| self.get(column).and_then(as_list).is_some_and(|list| !list.is_empty());
         let column = layout::ANNOTATOR_COLUMNS.into_iter().find(list)?;
-        // A list of anything but numbers under such a name is somebody else's.
+        // A list of anything but numbers under such a name has another meaning.
         Some((column, self.numbers(column, self.get(column)?).ok()?))
     }
 
-    /// A number, a numeric text, or a list of those, in which one may be missing.
+    /// A number, a numeric text, or a list of these in which some may be missing.
     fn numbers(&self, column: &str, value: &Value) -> Result<Vec<Option<f64>>> {
         let unfit = |value: &Value| self.fault(column, describe(value), "make it a finite number");
-        let number = |item: &Value| match said(item, &no_words) {
-            Said::Score(score) => Ok(Some(score)),
-            Said::Missing => Ok(None),
-            Said::Other => Err(unfit(item)),
+        let number = |item: &Value| match score_in(item, &no_words) {
+            ScoreValue::Score(score) => Ok(Some(score)),
+            ScoreValue::Missing => Ok(None),
+            ScoreValue::Other => Err(unfit(item)),
         };
-        match listed(value) {
+        match as_list(value) {
             Some(list) => list.iter().map(number).collect(),
             None => match number(value)? {
                 Some(score) => Ok(vec![Some(score)]),
@@ -598,14 +599,14 @@ impl Row {
     }
 
     fn columns(&self) -> String {
-        listing(self.fields.keys().map(|name| format!("`{}`", shorten(name, 40))))
+        list_names(self.fields.keys().map(|name| format!("`{}`", shorten(name, 40))))
     }
 }
 
-/// By how much a mean of annotators may be rounded.
-const ROUNDED: f64 = 0.006;
+/// The largest rounding error of a mean of annotators.
+const ROUNDING: f64 = 0.006;
 
-/// A JSON value as a message shows it: its type and its beginning.
+/// A JSON value for messages: its type and its beginning.
 pub(super) fn describe(value: &Value) -> String {
     let kind = match value {
         Value::Null => return "null".into(),

@@ -1,61 +1,61 @@
-//! What a cell says of a score: a number, a word of the scale, nothing, or a list of those, one an annotator.
+//! Scores in cells: a number, a word of the scale, nothing, or a list of these with one entry per annotator.
 
 use serde_json::Value;
 
-/// How a missing score is written in files of others.
+/// Texts that stand for a missing score.
 const MISSING: [&str; 6] = ["", "nan", "null", "none", "na", "n/a"];
 
-/// What one value says.
+/// The score in one value.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Said {
+pub(super) enum ScoreValue {
     Score(f64),
     /// Null, NaN, or an empty text.
     Missing,
-    /// Something that is no score.
+    /// Anything else.
     Other,
 }
 
-/// The value of a word that stands for a score, such as "pass"; of "true" and "false" too.
-pub type Words<'w> = dyn Fn(&str) -> Option<f64> + 'w;
+/// Maps a word to the score that it stands for, such as "pass". Receives "true" and "false" too.
+pub type WordScores<'w> = dyn Fn(&str) -> Option<f64> + 'w;
 
-/// What a JSON value says.
-pub(super) fn said(value: &Value, words: &Words) -> Said {
+/// The score in a JSON value.
+pub(super) fn score_in(value: &Value, words: &WordScores) -> ScoreValue {
     match value {
-        Value::Null => Said::Missing,
-        Value::String(text) => said_by_text(text, words),
-        Value::Bool(truth) => words(if *truth { "true" } else { "false" }).map_or(Said::Other, Said::Score),
-        Value::Number(number) => number.as_f64().filter(|n| n.is_finite()).map_or(Said::Other, Said::Score),
-        Value::Array(_) | Value::Object(_) => Said::Other,
+        Value::Null => ScoreValue::Missing,
+        Value::String(text) => score_in_text(text, words),
+        Value::Bool(truth) => words(if *truth { "true" } else { "false" }).map_or(ScoreValue::Other, ScoreValue::Score),
+        Value::Number(number) => number.as_f64().filter(|n| n.is_finite()).map_or(ScoreValue::Other, ScoreValue::Score),
+        Value::Array(_) | Value::Object(_) => ScoreValue::Other,
     }
 }
 
-/// What a text says.
-pub(super) fn said_by_text(text: &str, words: &Words) -> Said {
+/// The score in a text.
+pub(super) fn score_in_text(text: &str, words: &WordScores) -> ScoreValue {
     let text = text.trim();
     match (text.parse::<f64>(), words(text)) {
-        (Ok(number), _) if number.is_finite() => Said::Score(number),
-        (_, Some(value)) => Said::Score(value),
-        _ if MISSING.contains(&text.to_lowercase().as_str()) => Said::Missing,
-        _ => Said::Other,
+        (Ok(number), _) if number.is_finite() => ScoreValue::Score(number),
+        (_, Some(value)) => ScoreValue::Score(value),
+        _ if MISSING.contains(&text.to_lowercase().as_str()) => ScoreValue::Missing,
+        _ => ScoreValue::Other,
     }
 }
 
-/// The mean of scores; of large ones too, whose sum is beyond any number. NaN of none.
+/// The mean of scores, even if their sum overflows. NaN for an empty list.
 pub(super) fn mean_score(scores: &[f64]) -> f64 {
     let (sum, count) = (scores.iter().sum::<f64>(), scores.len() as f64);
     if sum.is_finite() { sum / count } else { scores.iter().map(|score| score / count).sum() }
 }
 
-/// A list; also one that stands in a text, as in CSV, in the words of JSON, Python or numpy.
-pub(super) fn listed(value: &Value) -> Option<Vec<Value>> {
+/// A list, or a text that contains one (as in CSV) in the notation of JSON, Python or numpy.
+pub(super) fn as_list(value: &Value) -> Option<Vec<Value>> {
     match value {
         Value::Array(list) => Some(list.clone()),
-        Value::String(text) => list_in_text(text),
+        Value::String(text) => parse_list(text),
         _ => None,
     }
 }
 
-pub(super) fn list_in_text(text: &str) -> Option<Vec<Value>> {
+pub(super) fn parse_list(text: &str) -> Option<Vec<Value>> {
     let inside = text.trim().strip_prefix('[')?.strip_suffix(']')?;
     if inside.trim().is_empty() {
         return Some(Vec::new());
@@ -64,7 +64,7 @@ pub(super) fn list_in_text(text: &str) -> Option<Vec<Value>> {
     Some(inside.split(',').map(item).collect())
 }
 
-/// No word stands for a score.
+/// A [`WordScores`] without words.
 pub(super) fn no_words(_: &str) -> Option<f64> {
     None
 }
@@ -75,29 +75,29 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn values_and_texts() {
+    fn scores_are_read_from_values_and_texts() {
         let words = |word: &str| (word == "pass").then_some(1.0);
         for (value, expected) in [
-            (json!(2.5), Said::Score(2.5)),
-            (json!(" 4 "), Said::Score(4.0)),
-            (json!("pass"), Said::Score(1.0)),
-            (json!(null), Said::Missing),
-            (json!("  "), Said::Missing),
-            (json!("NaN"), Said::Missing),
-            (json!("N/A"), Said::Missing),
-            (json!("inf"), Said::Other),
-            (json!("4/5"), Said::Other),
-            (json!("４"), Said::Other),
-            (json!("2024-01-02"), Said::Other),
-            (json!(true), Said::Other),
-            (json!([4]), Said::Other),
+            (json!(2.5), ScoreValue::Score(2.5)),
+            (json!(" 4 "), ScoreValue::Score(4.0)),
+            (json!("pass"), ScoreValue::Score(1.0)),
+            (json!(null), ScoreValue::Missing),
+            (json!("  "), ScoreValue::Missing),
+            (json!("NaN"), ScoreValue::Missing),
+            (json!("N/A"), ScoreValue::Missing),
+            (json!("inf"), ScoreValue::Other),
+            (json!("4/5"), ScoreValue::Other),
+            (json!("４"), ScoreValue::Other),
+            (json!("2024-01-02"), ScoreValue::Other),
+            (json!(true), ScoreValue::Other),
+            (json!([4]), ScoreValue::Other),
         ] {
-            assert_eq!(said(&value, &words), expected, "{value}");
+            assert_eq!(score_in(&value, &words), expected, "{value}");
         }
         for text in ["[4, null, 5]", "[4.0, nan, 5.0]", "['4', None, '5']", " [4,,5] "] {
-            let list: Vec<Said> = listed(&text.into()).unwrap().iter().map(|item| said(item, &no_words)).collect();
-            assert_eq!(list, [Said::Score(4.0), Said::Missing, Said::Score(5.0)], "{text}");
+            let list: Vec<ScoreValue> = as_list(&text.into()).unwrap().iter().map(|item| score_in(item, &no_words)).collect();
+            assert_eq!(list, [ScoreValue::Score(4.0), ScoreValue::Missing, ScoreValue::Score(5.0)], "{text}");
         }
-        assert_eq!((listed(&"[]".into()), listed(&"4".into())), (Some(Vec::new()), None));
+        assert_eq!((as_list(&"[]".into()), as_list(&"4".into())), (Some(Vec::new()), None));
     }
 }

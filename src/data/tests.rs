@@ -19,13 +19,13 @@ fn plain_rows_keep_their_columns_in_order() {
     assert_eq!(data.examples.len(), 2);
     let first = &data.examples[0];
     assert_eq!(first.row.fields.keys().collect::<Vec<_>>(), ["z", "prompt", "a", "score", "id"]);
-    assert_eq!((first.row.id.as_str(), first.row.place.number(), first.record.score), ("7", 1, Some(4.5)));
+    assert_eq!((first.row.id.as_str(), first.row.position.number(), first.record.score), ("7", 1, Some(4.5)));
     assert_eq!(first.record.prompt, Some(Prompt::Text("p".into())));
-    assert_eq!((data.examples[1].row.id.as_str(), data.examples[1].row.place().as_str()), ("3", "a.jsonl:3"));
+    assert_eq!((data.examples[1].row.id.as_str(), data.examples[1].row.location().as_str()), ("3", "a.jsonl:3"));
 }
 
 #[test]
-fn the_layouts() {
+fn every_layout_is_recognised() {
     let grading =
         one(r#"{"instruction":"i","response":"","reference_answer":"r","rubric":"","feedback":"because","score":[3,"4",5]}"#);
     let parts = grading.grading.unwrap();
@@ -45,12 +45,12 @@ fn the_layouts() {
 
 #[test]
 fn columns_can_be_named_and_labels_optional() {
-    let view = View { label_column: "gold".into(), chain_column: Some("why".into()), ..View::default() };
-    let reader = Reader { view, ..Reader::default() };
+    let columns = ColumnOptions { label_column: "gold".into(), chain_column: Some("why".into()), ..ColumnOptions::default() };
+    let reader = Reader { columns, ..Reader::default() };
     let data = reader.read_str("x", r#"{"prompt":"p","score":"high","gold":2,"why":"w","feedback":"f"}"#).unwrap();
     assert_eq!((data.examples[0].record.score, data.examples[0].record.chain.as_deref()), (Some(2.0), Some("w")));
 
-    let scoring = Reader { view: View::for_scoring(), ..Reader::default() };
+    let scoring = Reader { columns: ColumnOptions::for_scoring(), ..Reader::default() };
     let data = scoring
         .read_str("x", "{\"prompt\":\"p\",\"score\":null,\"chain\":\"a\",\"feedback\":\"b\"}\n{\"prompt\":\"q\"}")
         .unwrap();
@@ -58,16 +58,16 @@ fn columns_can_be_named_and_labels_optional() {
 }
 
 #[test]
-fn arrays_know_their_lines() {
+fn rows_of_an_array_report_their_lines() {
     let text = "\n[\n {\"prompt\": \"a\",\n  \"score\": 1},\n\n {\"prompt\": \"b\", \"score\": 2}\n]\n";
     let data = reader().read_str("a.json", text).unwrap();
-    assert_eq!(data.examples.iter().map(|e| e.row.place.number()).collect::<Vec<_>>(), [3, 6]);
+    assert_eq!(data.examples.iter().map(|e| e.row.position.number()).collect::<Vec<_>>(), [3, 6]);
     let limited = Reader { limit: Some(1), ..Reader::default() };
     assert_eq!(limited.read_str("a.json", text).unwrap().examples.len(), 1);
 }
 
 #[test]
-fn skip_bad_sets_rows_aside_with_their_reasons() {
+fn skip_bad_collects_bad_rows_with_their_errors() {
     let reader = Reader { skip_bad: true, ..Reader::default() };
     let data = reader.read_str("a", "{\"prompt\":\"p\",\"score\":1}\nnot json\n[1]\n{\"prompt\":\"p\",\"score\":null}").unwrap();
     assert_eq!((data.examples.len(), data.bad.len()), (1, 3));
@@ -140,21 +140,22 @@ fn every_malformed_text_gets_its_message() {
         let error = reader().read_str("f", text).unwrap_err().to_string();
         assert!(error.contains(message), "{text:?}\n   gave {error}\nexpected {message}");
     }
-    let named = Reader { view: View { chain_column: Some("why".into()), ..View::default() }, ..Reader::default() };
+    let named =
+        Reader { columns: ColumnOptions { chain_column: Some("why".into()), ..ColumnOptions::default() }, ..Reader::default() };
     assert!(named.read_str("f", ok).unwrap_err().to_string().contains("field `why`: no such column"));
     let bytes = |bytes: &[u8]| reader().read_bytes("f", bytes).unwrap_err().to_string();
     assert_eq!(bytes(b"{}\n\xff{}"), "f:2: byte 3 (0xff) is no UTF-8; save the file as UTF-8");
     assert_eq!(bytes(b"\xff\xfe{\0"), "f: UTF-16 text; save it as UTF-8");
 }
 
-/// Columns of the record's parts, as `jurist data check` tells them.
+/// The columns of the record's parts, as `jurist data check` reports them.
 fn columns(record: &Record) -> Vec<(&str, &str)> {
     record.layout.parts().collect()
 }
 
-/// Feedback Collection as it is published: `instruction` is the whole prompt, `output` the feedback and "[RESULT] n".
+/// Feedback Collection as published: `instruction` is the whole prompt, `output` the feedback and "[RESULT] n".
 #[test]
-fn feedback_collection() {
+fn feedback_collection_is_recognised() {
     let row = r#"{"instruction":"Whole prompt.","output":"Misses the point. [RESULT] 2","orig_instruction":"Say hi.",
         "orig_response":"Bye.","orig_reference_answer":"Hi.","orig_criteria":"[Is it polite?]","orig_score1_description":"Rude.",
         "orig_score5_description":"Polite.","orig_feedback":"Misses the point.","orig_score":"2"}"#
@@ -170,21 +171,21 @@ fn feedback_collection() {
     assert_eq!((record.chain.as_deref(), record.score, record.annotations()), (Some("Misses the point."), Some(2.0), &[2.0][..]));
     assert_eq!(columns(&record)[5..], [("chain", "orig_feedback"), ("label", "orig_score")]);
 
-    // The form of regression-aware training, with nothing but the prompt and the answer.
+    // The variant for regression-aware training, with only the prompt and the answer.
     for end in ["So the overall score is 4.", "So the overall score is **4**", "[RESULT] 4"] {
         let record = one(&serde_json::json!({"instruction": "Whole.", "output": format!("Good.\n{end}")}).to_string());
         assert_eq!(columns(&record), [("prompt", "instruction"), ("chain", "output"), ("label", "output")]);
         assert_eq!((record.chain.as_deref(), record.score), (Some("Good."), Some(4.0)));
     }
-    // An `output` that says no score is somebody else's column.
-    let other = Reader { view: View { labels: Labels::Optional, ..View::default() }, ..Reader::default() };
+    // An `output` without a score has another meaning.
+    let other = Reader { columns: ColumnOptions { labels: Labels::Optional, ..ColumnOptions::default() }, ..Reader::default() };
     let data = other.read_str("f", r#"{"instruction":"Add.","output":"The answer is 4."}"#).unwrap();
     assert!(columns(&data.examples[0].record).is_empty());
 }
 
 /// Prometheus' evaluation files: three scores of one annotator model, three feedbacks, the prompt in sections.
 #[test]
-fn prometheus_evaluation_files() {
+fn prometheus_evaluation_files_are_recognised() {
     let prompt = "###Task Description:\nJudge.\n\n###The instruction to evaluate:\nSay hi.\n\n###Response to evaluate:\nBye.\n\n\
                   ###Reference Answer (Score 5):\nHi.\n\n###Score Rubrics:\n[Polite?]\nScore 1: Rude.\n\n###Feedback: ";
     let row = serde_json::json!({"idx": 7, "instruction": prompt, "gpt4_score": [1, 3, 4], "gpt4_feedback": ["a", "b", "c"]});
@@ -198,27 +199,27 @@ fn prometheus_evaluation_files() {
 }
 
 #[test]
-fn annotators_beside_their_mean() {
+fn annotators_are_read_beside_their_mean() {
     let rounded = one(r#"{"prompt":"p","score":2.67,"gpt4_scores":[3.0,2.0,3.0]}"#);
     assert_eq!((rounded.score, rounded.annotations()), (Some(2.67), &[3.0, 2.0, 3.0][..]));
     let listed = one(r#"{"prompt":"p","score":[3,"4"]}"#);
     assert_eq!((listed.score, listed.annotations()), (Some(3.5), &[3.0, 4.0][..]));
-    // A label that is no mean stands alone, and a list of words is somebody else's.
+    // A label that is not the mean stands alone, and a list of words has another meaning.
     for row in [r#"{"prompt":"p","score":2,"scores":[5,5]}"#, r#"{"prompt":"p","score":2,"labels":["a","b"]}"#] {
         assert_eq!(one(row).annotations(), [2.0]);
     }
 }
 
 #[test]
-fn verl_and_trl() {
+fn rows_of_verl_and_trl_are_recognised() {
     let verl =
         one(r#"{"data_source":"d","prompt":[{"role":"user","content":"u"}],"reward_model":{"style":"rule","ground_truth":"4"}}"#);
     assert_eq!((verl.score, columns(&verl)), (Some(4.0), vec![("prompt", "prompt"), ("label", "reward_model.ground_truth")]));
     let number = one(r#"{"prompt":"p","reward_model":{"ground_truth":2.5}}"#);
     assert_eq!(number.score, Some(2.5));
-    let view = View { label_column: "extra.people".into(), ..View::default() };
+    let columns = ColumnOptions { label_column: "extra.people".into(), ..ColumnOptions::default() };
     let named =
-        Reader { view, ..Reader::default() }.read_str("f", r#"{"prompt":"p","score":1,"extra":{"people":[2,3]}}"#).unwrap();
+        Reader { columns, ..Reader::default() }.read_str("f", r#"{"prompt":"p","score":1,"extra":{"people":[2,3]}}"#).unwrap();
     assert_eq!(named.examples[0].record.score, Some(2.5));
 
     let chat = one(r#"{"messages":[{"role":"user","content":"u"},{"role":"assistant","content":"Good. [RESULT] 5"}]}"#);
@@ -228,7 +229,7 @@ fn verl_and_trl() {
 }
 
 #[test]
-fn what_a_file_looks_like() {
+fn repeats_histograms_and_percentiles() {
     let row = |prompt: &str, score: f64| format!("{{\"prompt\":\"{prompt}\",\"score\":{score}}}\n");
     let text = [row("Say hi.", 1.0), row("Say hi.", 2.0), row("say  HI", 1.0), row("other", 4.0)].concat();
     let data = reader().read_str("a", &text).unwrap();
@@ -249,7 +250,7 @@ fn what_a_file_looks_like() {
 
 #[cfg(not(target_arch = "wasm32"))]
 #[test]
-fn csv() {
+fn csv_rows_and_their_errors() {
     let dir = tempfile::tempdir().unwrap();
     let read = |reader: &Reader, name: &str, text: &[u8]| {
         let path = dir.path().join(name);
@@ -261,13 +262,13 @@ fn csv() {
     assert_eq!((data.format.as_str(), data.examples.len()), ("CSV", 2));
     assert_eq!(data.examples[0].record.prompt, Some(Prompt::Text("Say \"hi\",\nplease.".into())));
     assert_eq!(
-        data.examples.iter().map(|e| (e.row.place.number(), e.record.score)).collect::<Vec<_>>(),
+        data.examples.iter().map(|e| (e.row.position.number(), e.record.score)).collect::<Vec<_>>(),
         [(2, Some(4.0)), (5, Some(2.5))]
     );
     assert_eq!(data.examples[0].row.fields.keys().collect::<Vec<_>>(), ["prompt", "score", "note"]);
     let excel = read(&reader(), "b.csv", b"prompt;score\n\"a;b, c\";1\n").unwrap();
     assert_eq!((excel.format.as_str(), excel.examples[0].record.score), ("CSV with semicolons", Some(1.0)));
-    // One column of a TSV may hold commas.
+    // One column of a TSV may contain commas.
     let one = read(&reader(), "one.tsv", b"score\n\"[3, 4]\"\n").unwrap();
     assert_eq!((one.examples.len(), one.format.as_str()), (1, "CSV with tabs"));
     let tabs = read(&reader(), "c.tsv", b"prompt\tscore\nsay 5\" pipe\t\"[3, 4]\"\n").unwrap();
@@ -296,12 +297,12 @@ fn csv() {
     }
     let skipping = Reader { skip_bad: true, ..Reader::default() };
     let data = read(&skipping, "g.csv", b"prompt,score\np,1\nq\nr,x\ns,2\n").unwrap();
-    assert_eq!((data.examples.len(), data.bad.len(), data.examples[1].row.place.number()), (2, 2, 5));
+    assert_eq!((data.examples.len(), data.bad.len(), data.examples[1].row.position.number()), (2, 2, 5));
 }
 
 #[cfg(not(target_arch = "wasm32"))]
 #[test]
-fn folders_and_parts_of_files() {
+fn folders_limits_and_shuffling() {
     let dir = tempfile::tempdir().unwrap();
     let rows =
         |from: usize, to: usize| (from..to).map(|n| format!("{{\"prompt\":\"p{n}\",\"score\":{n}}}\n")).collect::<String>();
@@ -329,7 +330,7 @@ fn folders_and_parts_of_files() {
 
 #[cfg(not(target_arch = "wasm32"))]
 #[test]
-fn other_kinds_of_files() {
+fn unsupported_formats_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let message = |name: &str, bytes: &[u8]| {
         let path = dir.path().join(name);
@@ -350,7 +351,7 @@ fn other_kinds_of_files() {
 
 #[cfg(not(target_arch = "wasm32"))]
 #[test]
-fn files_plain_and_packed() {
+fn plain_and_packed_files_read_alike() {
     use std::io::Write;
     let dir = tempfile::tempdir().unwrap();
     let text = "{\"prompt\":\"p\",\"score\":1}\n";
@@ -362,9 +363,9 @@ fn files_plain_and_packed() {
         std::fs::write(&path, bytes).unwrap();
         path
     };
-    // What `zstd` makes of the text: a frame whose one block is not compressed, and a checksum.
+    // The output of `zstd` for the text: a frame with one uncompressed block and a checksum.
     let frame = [b"\x28\xb5\x2f\xfd\x04\x58\xc9\x00\x00", text.as_bytes(), b"\xdd\xdc\x27\xe0"].concat();
-    // What parallel packers write in front: four bytes that mean nothing here.
+    // A skippable frame, as parallel packers write first.
     let note = b"\x50\x2a\x4d\x18\x04\x00\x00\x00note";
     for (name, bytes, rows, format) in [
         ("a.jsonl", text.as_bytes(), 1, "JSON Lines"),

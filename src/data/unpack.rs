@@ -1,8 +1,8 @@
-//! Files as they lie on the disk, opened and unpacked: what every reading of a file begins with.
+//! Opens and unpacks files. Every reader of data files begins here.
 //!
-//! gzip and zstd are known by their first bytes, whatever the file is called, and unpacked as they are read. Both decoders are
-//! pure Rust. A damaged archive is an error of the reading, and never a shorter file: zstd's checksums are compared here,
-//! since the decoder only computes them. Unpacking ends at a limit, since a megabyte of archive may hold gigabytes.
+//! gzip and zstd are recognised by their first bytes, whatever the file's name, and unpacked while reading. Both decoders are
+//! pure Rust. A damaged archive is an error and never a shorter file: zstd's checksums are compared here, since the decoder only
+//! computes them. Unpacking stops at a limit, since a megabyte of archive may contain gigabytes.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -18,56 +18,56 @@ use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 use super::delimiter::delimiter_in;
 use super::{DataError, Result, unreadable};
 
-/// Bytes that are read at a time.
+/// Bytes per read.
 const BUFFER: usize = 1 << 16;
 
-/// How often the text of rows is in memory while they are read, beside the file's own: as a line, as values, as written, and as
-/// what a judge reads of it.
+/// Copies of the rows' text in memory while they are read, in addition to the file's own: as a line, as values, as written, and
+/// as a judge reads it.
 const COPIES: usize = 4;
 
 /// Bytes that any archive may unpack to.
-const ANY: u64 = 256 << 20;
+const ALWAYS_ALLOWED: u64 = 256 << 20;
 
-/// How many times its own size a larger archive may unpack to. Text packs 3 to 30 times as small.
-const TIMES: u64 = 100;
+/// The ratio of unpacked to packed size that a larger archive may reach. Text compresses 3 to 30 times.
+const MAX_RATIO: u64 = 100;
 
-/// Files of other kinds, by their first bytes.
-const OTHERS: [(&[u8], &str, &str); 4] = [
+/// Unsupported formats by their first bytes.
+const UNSUPPORTED: [(&[u8], &str, &str); 4] = [
     (b"PK\x03\x04", "a zip archive or a spreadsheet", "unpack it, or save the sheet as CSV"),
     (b"ARROW1", "an Arrow file", "save it as Parquet or JSON Lines"),
     (b"BZh", "a bzip2 archive", "unpack it first (bunzip2)"),
     (b"\xfd7zXZ\0", "an xz archive", "unpack it first (unxz)"),
 ];
 
-/// Where a tar archive says that it is one.
+/// The position and text of a tar archive's signature.
 const TAR: (usize, &[u8]) = (257, b"ustar");
 
-/// Whether standard input was read: its bytes come once.
+/// Whether standard input was read. It can be read only once.
 static STDIN_READ: AtomicBool = AtomicBool::new(false);
 
-/// How the rows of a file are written.
+/// The format of a file's rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum FileFormat {
     Json,
     Csv,
-    /// CSV whose name says that tabs stand between cells.
+    /// CSV whose file name says that its delimiter is the tab.
     Tsv,
     Parquet,
 }
 
-/// A file that is open.
-pub(super) struct Opened {
+/// An open file.
+pub(super) struct OpenedFile {
     /// Its name, for messages.
     pub name: String,
-    /// What it was packed with: "gzip" or "zstd".
+    /// How it is packed: "gzip" or "zstd".
     pub packing: Option<&'static str>,
-    /// How its rows are written.
-    pub kind: Kind,
-    /// Its bytes, unpacked. `fill_buf` shows the whole file or [`BUFFER`] of it. Errors are said by [`unreadable`].
+    /// The format of its rows.
+    pub format: FileFormat,
+    /// Its unpacked bytes. `fill_buf` returns the whole file or [`BUFFER`] bytes of it. [`unreadable`] describes its errors.
     pub bytes: Box<dyn BufRead>,
 }
 
-/// A file's name, for messages; of `-` that it is standard input.
+/// A file's name, for messages; "standard input" for `-`.
 pub fn name_of(path: &Path) -> String {
     if is_stdin(path) { "standard input".into() } else { path.display().to_string() }
 }
@@ -76,13 +76,13 @@ fn is_stdin(path: &Path) -> bool {
     path == Path::new("-")
 }
 
-/// Opens a file; `-` is standard input. An archive unpacks to at most `most` bytes; `None` allows 256 MiB, and more as long
-/// as it is no more than 100 times its packed size.
+/// Opens a file; `-` is standard input. An archive may unpack to at most `max_bytes`. `None` allows 256 MiB, or 100 times the
+/// packed size if that is more.
 ///
 /// # Errors
-/// No such file, or a folder; a damaged archive, as far as its beginning shows it; a kind of file that is not read, an archive
-/// in an archive among them; standard input for the second time.
-pub(super) fn open(path: &Path, most: Option<u64>) -> Result<Opened> {
+/// A missing file, or a folder; an archive whose beginning is damaged; an unsupported format, including an archive in an archive;
+/// standard input for the second time.
+pub(super) fn open(path: &Path, max_bytes: Option<u64>) -> Result<OpenedFile> {
     let name = name_of(path);
     let fault = |found: &str, fix: &str| DataError::File { file: name.clone(), found: found.into(), fix: fix.into() };
     let plain: Box<dyn Read> = if is_stdin(path) {
@@ -97,22 +97,22 @@ pub(super) fn open(path: &Path, most: Option<u64>) -> Result<Opened> {
         Box::new(file)
     };
     let packed = Rc::new(Cell::new(0));
-    let mut plain = buffered(Counted { inner: plain, read: packed.clone() }, "cannot be read to its end");
-    let limit = Limit { packed, most };
+    let mut plain = buffered(CountingReader { inner: plain, read: packed.clone() }, "cannot be read to its end");
+    let limit = UnpackLimit { packed, max_bytes };
     let (packing, mut bytes): (_, Box<dyn BufRead>) = match packing(plain.fill_buf().map_err(|e| unreadable(&name, &e))?) {
         Some("gzip") => {
-            let unpacked = Limited { inner: MultiGzDecoder::new(plain), given: 0, limit };
+            let unpacked = LimitedReader { inner: MultiGzDecoder::new(plain), unpacked_bytes: 0, limit };
             (Some("gzip"), Box::new(buffered(unpacked, "damaged gzip archive")))
         }
         Some(zstd) => {
-            let frames = Zstd { packed: plain, decoder: FrameDecoder::new() };
-            let unpacked = Limited { inner: frames, given: 0, limit };
+            let frames = ZstdReader { packed: plain, decoder: FrameDecoder::new() };
+            let unpacked = LimitedReader { inner: frames, unpacked_bytes: 0, limit };
             (Some(zstd), Box::new(buffered(unpacked, "damaged zstd archive")))
         }
         None => (None, Box::new(plain)),
     };
     let start = bytes.fill_buf().map_err(|e| unreadable(&name, &e))?;
-    if let Some((_, found, fix)) = OTHERS.iter().find(|(first, ..)| start.starts_with(first)) {
+    if let Some((_, found, fix)) = UNSUPPORTED.iter().find(|(first, ..)| start.starts_with(first)) {
         return Err(fault(found, fix));
     }
     if is_utf_16(start) {
@@ -124,21 +124,21 @@ pub(super) fn open(path: &Path, most: Option<u64>) -> Result<Opened> {
     if let (Some(outer), Some(inner)) = (packing, self::packing(start)) {
         return Err(fault(&format!("a {inner} archive inside of a {outer} archive"), "unpack it first"));
     }
-    let kind = kind(path, start);
-    Ok(Opened { name, packing, kind, bytes })
+    let format = format_of(path, start);
+    Ok(OpenedFile { name, packing, format, bytes })
 }
 
-/// What bytes that begin so are packed with.
+/// How a file is packed, by its first bytes.
 fn packing(start: &[u8]) -> Option<&'static str> {
     match start {
         [0x1f, 0x8b, ..] => Some("gzip"),
-        // A frame of data, or one to skip, with which parallel packers begin.
+        // A data frame, or a skippable frame, with which parallel packers begin.
         [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Some("zstd"),
         _ => None,
     }
 }
 
-/// Whether text begins with UTF-16's byte-order mark, or with two ASCII characters that are two bytes each.
+/// Whether the text begins with UTF-16's byte-order mark, or with two ASCII characters of two bytes each.
 fn is_utf_16(start: &[u8]) -> bool {
     match start {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => true,
@@ -147,26 +147,26 @@ fn is_utf_16(start: &[u8]) -> bool {
     }
 }
 
-/// How the rows are written, by the ending of the name, and where that says nothing by how they begin.
-fn kind(path: &Path, start: &[u8]) -> Kind {
+/// The format of the rows: by the ending of the name, else by their beginning.
+fn format_of(path: &Path, start: &[u8]) -> FileFormat {
     if start.starts_with(b"PAR1") {
-        return Kind::Parquet;
+        return FileFormat::Parquet;
     }
     match ending(path).as_str() {
-        "parquet" => Kind::Parquet,
-        "csv" => Kind::Csv,
-        "tsv" => Kind::Tsv,
-        "json" | "jsonl" | "ndjson" => Kind::Json,
+        "parquet" => FileFormat::Parquet,
+        "csv" => FileFormat::Csv,
+        "tsv" => FileFormat::Tsv,
+        "json" | "jsonl" | "ndjson" => FileFormat::Json,
         _ => {
             let text = start.strip_prefix("\u{feff}".as_bytes()).unwrap_or(start).trim_ascii_start();
-            let object = text.first().is_some_and(|byte| b"{[<".contains(byte));
+            let brackets = text.first().is_some_and(|byte| b"{[<".contains(byte));
             let columns = delimiter_in(text).is_some() || begins_with_one_name(text);
-            if !object && columns { Kind::Csv } else { Kind::Json }
+            if !brackets && columns { FileFormat::Csv } else { FileFormat::Json }
         }
     }
 }
 
-/// Whether the first of several lines is one name, as that of a CSV with one column. A number or a word of JSON is none.
+/// Whether the first of several lines is a single name, as in a CSV with one column. A number or a word of JSON is not a name.
 fn begins_with_one_name(text: &[u8]) -> bool {
     let Some(end) = text.iter().position(|byte| matches!(byte, b'\n' | b'\r')) else { return false };
     let line = text[..end].trim_ascii();
@@ -177,15 +177,15 @@ fn begins_with_one_name(text: &[u8]) -> bool {
         && ![&b"true"[..], b"false", b"null", b"NaN", b"Infinity"].contains(&name)
 }
 
-impl Opened {
-    /// All its bytes.
+impl OpenedFile {
+    /// Reads all its bytes.
     ///
     /// # Errors
-    /// A damaged archive, or one that unpacks to too much; one whose rows there is no memory for.
+    /// A damaged archive, or one that unpacks to too much; too little memory for the rows.
     pub fn all(mut self) -> Result<Vec<u8>> {
         let mut all = Vec::new();
         self.bytes.read_to_end(&mut all).map_err(|error| unreadable(&self.name, &error))?;
-        // Asked for and given back: where rows are made, memory that is not there would end the process.
+        // Allocate and free the memory that the rows will need: running out of memory later would end the process.
         let more = all.len().saturating_mul(COPIES);
         if more > BUFFER && Vec::<u8>::new().try_reserve_exact(more).is_err() {
             let found = format!("{} bytes of rows, which take {more} more while they are read: memory is short", all.len());
@@ -196,10 +196,10 @@ impl Opened {
     }
 }
 
-/// A size such as 64GiB, in bytes.
+/// Parses a size such as 64GiB to bytes.
 ///
 /// # Errors
-/// No number with a unit, or one below a megabyte or above 1000 terabytes.
+/// A text that is not a number with a unit, or a size below a megabyte or above 1000 terabytes.
 pub fn byte_size(text: &str) -> std::result::Result<u64, String> {
     let expected =
         || format!("`{text}` is no size; expected a number and a unit (MB, MiB, GB, GiB) from 1MB to 1000000GB, such as 24GiB");
@@ -214,7 +214,7 @@ pub fn byte_size(text: &str) -> std::result::Result<u64, String> {
     if (1e6..1e15).contains(&size) { Ok(size as u64) } else { Err(expected()) }
 }
 
-/// The ending of a file's name in small letters, behind which `.gz` or `.zst` may stand.
+/// The ending of a file's name in lower case, without a final `.gz` or `.zst`.
 pub(super) fn ending(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
     let name = name.strip_suffix(".gz").or(name.strip_suffix(".zst")).unwrap_or(&name);
@@ -222,12 +222,12 @@ pub(super) fn ending(path: &Path) -> String {
 }
 
 /// Counts the bytes of a file as they are read.
-struct Counted<R> {
+struct CountingReader<R> {
     inner: R,
     read: Rc<Cell<u64>>,
 }
 
-impl<R: Read> Read for Counted<R> {
+impl<R: Read> Read for CountingReader<R> {
     fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
         let read = self.inner.read(into)?;
         self.read.set(self.read.get() + read as u64);
@@ -235,28 +235,28 @@ impl<R: Read> Read for Counted<R> {
     }
 }
 
-/// How much may be unpacked.
-struct Limit {
-    /// Packed bytes that were read so far.
+/// The limit on unpacked bytes.
+struct UnpackLimit {
+    /// Packed bytes read so far.
     packed: Rc<Cell<u64>>,
-    /// What was asked for.
-    most: Option<u64>,
+    /// The requested limit.
+    max_bytes: Option<u64>,
 }
 
-/// Unpacked bytes up to a limit, behind which there is an error.
-struct Limited<R> {
+/// Reads unpacked bytes and fails above the limit.
+struct LimitedReader<R> {
     inner: R,
-    given: u64,
-    limit: Limit,
+    unpacked_bytes: u64,
+    limit: UnpackLimit,
 }
 
-impl<R: Read> Read for Limited<R> {
+impl<R: Read> Read for LimitedReader<R> {
     fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
         let read = self.inner.read(into)?;
-        self.given += read as u64;
+        self.unpacked_bytes += read as u64;
         let packed = self.limit.packed.get();
-        let most = self.limit.most.unwrap_or_else(|| ANY.max(packed.saturating_mul(TIMES)));
-        if self.given > most {
+        let most = self.limit.max_bytes.unwrap_or_else(|| ALWAYS_ALLOWED.max(packed.saturating_mul(MAX_RATIO)));
+        if self.unpacked_bytes > most {
             let found = format!("an archive that unpacks to more than {} MiB ({} KiB of it are read)", most >> 20, packed >> 10);
             return Err(Error::new(ErrorKind::FileTooLarge, found));
         }
@@ -264,19 +264,19 @@ impl<R: Read> Read for Limited<R> {
     }
 }
 
-/// Fills a buffer to its end, however little comes at once (from a pipe, from a small block of an archive): the first line of
-/// a file tells the delimiter of its columns, and must not be cut.
-struct Filling<R> {
+/// Fills each buffer completely, even if the source (a pipe, a small block of an archive) returns little at a time. The first
+/// line of a file shows its delimiter and must not be cut.
+struct FullReader<R> {
     inner: R,
-    /// What an error is called.
+    /// The text that precedes an error.
     failed: &'static str,
 }
 
-fn buffered<R: Read>(inner: R, failed: &'static str) -> BufReader<Filling<R>> {
-    BufReader::with_capacity(BUFFER, Filling { inner, failed })
+fn buffered<R: Read>(inner: R, failed: &'static str) -> BufReader<FullReader<R>> {
+    BufReader::with_capacity(BUFFER, FullReader { inner, failed })
 }
 
-impl<R: Read> Read for Filling<R> {
+impl<R: Read> Read for FullReader<R> {
     fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
         let mut filled = 0;
         while filled < into.len() {
@@ -292,13 +292,13 @@ impl<R: Read> Read for Filling<R> {
     }
 }
 
-/// Zstandard's frames, one behind another.
-struct Zstd<R> {
+/// Reads a sequence of Zstandard frames.
+struct ZstdReader<R> {
     packed: R,
     decoder: FrameDecoder,
 }
 
-impl<R: BufRead> Read for Zstd<R> {
+impl<R: BufRead> Read for ZstdReader<R> {
     fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
         loop {
             let read = self.decoder.read(into)?;
@@ -315,8 +315,8 @@ impl<R: BufRead> Read for Zstd<R> {
     }
 }
 
-impl<R: BufRead> Zstd<R> {
-    /// Ends a frame and begins another; false at the end of the file.
+impl<R: BufRead> ZstdReader<R> {
+    /// Checks the frame's checksum and begins the next frame. Returns false at the end of the file.
     fn next_frame(&mut self) -> std::io::Result<bool> {
         let stored = self.decoder.get_checksum_from_data();
         if stored.is_some() && stored != self.decoder.get_calculated_checksum() {
@@ -344,8 +344,7 @@ impl<R: BufRead> Zstd<R> {
     }
 }
 
-/// Why a frame does not go on: since the file ends or cannot be read, or for `other` reasons, which the decoder tells in the
-/// words of its own states.
+/// The error of a frame: the file ends or cannot be read, or `other`, since the decoder's own message names its internal states.
 fn damage(error: &FrameDecoderError, other: &str) -> Error {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {

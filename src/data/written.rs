@@ -1,46 +1,46 @@
-//! A JSON row as it was written: the text of every value kept, so that rows come out as they went in.
+//! Keeps the text of every value of a JSON row, so that rows are written back as they were read.
 //!
-//! A parsed number knows its value, not its text: `1.50` would come out as `1.5`, and an id of 23 digits as another number.
+//! A parsed number has a value but no text: `1.50` would be written as `1.5`, and an id of 23 digits as another number.
 
 use std::collections::HashSet;
 use std::io::{Error, Write};
 
 use serde_json::{Map, Value};
 
-use super::json::without_nan;
+use super::json::replace_nan;
 
-/// A row's text, read.
-pub(super) struct Parsed {
-    /// The value. A whole number beyond 64 bits is its digits as a text.
+/// A parsed row.
+pub(super) struct ParsedRow {
+    /// The value. A whole number beyond 64 bits is kept as a text of its digits.
     pub value: Value,
-    /// The row on one line with the text of every value as it was, where serde would write `value` otherwise.
+    /// The row on one line with the original text of every value, where serde would write `value` differently.
     pub written: Option<Box<str>>,
-    /// Why the text is no JSON, though it was read: it holds NaN or Infinity, which became null.
+    /// The syntax error of a row that was read although it contains NaN or Infinity. These became null.
     pub repaired: Option<serde_json::Error>,
 }
 
-impl Parsed {
-    /// A row that was never a text of JSON.
+impl ParsedRow {
+    /// A row that was not read from JSON text.
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn of(fields: Map<String, Value>) -> Self {
-        Parsed { value: Value::Object(fields), written: None, repaired: None }
+    pub fn from_fields(fields: Map<String, Value>) -> Self {
+        ParsedRow { value: Value::Object(fields), written: None, repaired: None }
     }
 }
 
-/// Reads a row's text.
+/// Parses a row's text.
 ///
 /// # Errors
-/// What is no JSON, even with null for NaN.
-pub(super) fn parse(text: &[u8]) -> serde_json::Result<Parsed> {
+/// A text that is not valid JSON, even with null for NaN.
+pub(super) fn parse(text: &[u8]) -> serde_json::Result<ParsedRow> {
     match serde_json::from_slice(text) {
         Ok(value) => Ok(with_text(text, value)),
         Err(error) => {
-            let Some(repaired) = without_nan(text) else { return Err(error) };
+            let Some(repaired) = replace_nan(text) else { return Err(error) };
             match serde_json::from_slice(&repaired) {
                 Ok(value) => {
-                    // The words stay in the text, so that the row comes out with them.
-                    let value = with_large_quoted(&repaired, value);
-                    Ok(Parsed { value, written: boxed(without_blanks(text)), repaired: Some(error) })
+                    // The words stay in the text, so that the row is written back with them.
+                    let value = with_large_numbers_quoted(&repaired, value);
+                    Ok(ParsedRow { value, written: boxed(compact(text)), repaired: Some(error) })
                 }
                 Err(_) => Err(error),
             }
@@ -48,8 +48,8 @@ pub(super) fn parse(text: &[u8]) -> serde_json::Result<Parsed> {
     }
 }
 
-/// The columns of a row's text, as a reader of rows takes them: with null for the words NaN and Infinity. `None` where it is no
-/// object.
+/// The columns of a row's text, as [`super::Reader`] parses it: with null for the words NaN and Infinity. `None` where the text
+/// is not an object.
 pub fn columns_of(text: &[u8]) -> Option<Map<String, Value>> {
     match parse(text).ok()?.value {
         Value::Object(columns) => Some(columns),
@@ -57,16 +57,16 @@ pub fn columns_of(text: &[u8]) -> Option<Map<String, Value>> {
     }
 }
 
-fn with_text(text: &[u8], value: Value) -> Parsed {
-    let compact = without_blanks(text);
-    if serde_json::to_writer(Same(&compact), &value).is_ok() {
-        return Parsed { value, written: None, repaired: None };
+fn with_text(text: &[u8], value: Value) -> ParsedRow {
+    let compacted = compact(text);
+    if serde_json::to_writer(ExpectedText(&compacted), &value).is_ok() {
+        return ParsedRow { value, written: None, repaired: None };
     }
-    Parsed { value: with_large_quoted(&compact, value), written: boxed(compact), repaired: None }
+    ParsedRow { value: with_large_numbers_quoted(&compacted, value), written: boxed(compacted), repaired: None }
 }
 
-fn with_large_quoted(text: &[u8], value: Value) -> Value {
-    large_quoted(text).and_then(|quoted| serde_json::from_slice(&quoted).ok()).unwrap_or(value)
+fn with_large_numbers_quoted(text: &[u8], value: Value) -> Value {
+    quote_large_numbers(text).and_then(|quoted| serde_json::from_slice(&quoted).ok()).unwrap_or(value)
 }
 
 fn boxed(text: Vec<u8>) -> Option<Box<str>> {
@@ -74,7 +74,7 @@ fn boxed(text: Vec<u8>) -> Option<Box<str>> {
 }
 
 /// JSON without the white space between its tokens.
-fn without_blanks(text: &[u8]) -> Vec<u8> {
+fn compact(text: &[u8]) -> Vec<u8> {
     let (mut quoted, mut escaped) = (false, false);
     let keep = |byte: &u8| {
         match byte {
@@ -88,10 +88,10 @@ fn without_blanks(text: &[u8]) -> Vec<u8> {
     text.iter().copied().filter(keep).collect()
 }
 
-/// Takes what is written as long as it is the same as this text; anything else is an error.
-struct Same<'a>(&'a [u8]);
+/// A writer that accepts only this text; anything else is an error.
+struct ExpectedText<'a>(&'a [u8]);
 
-impl Write for Same<'_> {
+impl Write for ExpectedText<'_> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         self.0 = self.0.strip_prefix(bytes).ok_or_else(|| Error::other("another text"))?;
         Ok(bytes.len())
@@ -102,8 +102,8 @@ impl Write for Same<'_> {
     }
 }
 
-/// The text with quotes around whole numbers beyond 64 bits; `None` where there is none.
-fn large_quoted(text: &[u8]) -> Option<Vec<u8>> {
+/// The text with quotes around whole numbers beyond 64 bits; `None` where it has none.
+fn quote_large_numbers(text: &[u8]) -> Option<Vec<u8>> {
     let mut found = false;
     let mut out = Vec::with_capacity(text.len());
     let (mut at, mut quoted) = (0, false);
@@ -138,7 +138,7 @@ fn is_large(token: &[u8]) -> bool {
     whole && std::str::from_utf8(token).is_ok_and(|text| text.parse::<i64>().is_err() && text.parse::<u64>().is_err())
 }
 
-/// The members of a JSON object without blanks: each key and value as they are written.
+/// The members of a compact JSON object: each key and value as written.
 fn members(object: &str) -> Vec<(&str, &str)> {
     let mut found = Vec::new();
     let inside = object.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or_default();
@@ -164,28 +164,27 @@ fn members(object: &str) -> Vec<(&str, &str)> {
     found
 }
 
-/// A key as JSON writes it, read.
-fn key(written: &str) -> String {
+/// Parses a key of JSON text.
+fn parse_key(written: &str) -> String {
     serde_json::from_str(written).unwrap_or_default()
 }
 
-/// The first key that an object without blanks has twice.
-pub(super) fn twice(object: &str, fields: &Map<String, Value>) -> Option<String> {
+/// The first key that occurs twice in a compact object.
+pub(super) fn duplicate_key(object: &str, fields: &Map<String, Value>) -> Option<String> {
     let members = members(object);
     if members.len() == fields.len() {
         return None;
     }
     let mut seen = HashSet::new();
-    members.into_iter().map(|(name, _)| key(name)).find(|name| !seen.insert(name.clone()))
+    members.into_iter().map(|(name, _)| parse_key(name)).find(|name| !seen.insert(name.clone()))
 }
 
-/// The object without blanks, and `value`, which is JSON too, behind its other members under the name `column`; what was
-/// there under that name is left out.
+/// Appends the member `column` to a compact object, replacing a member of the same name. `value` is JSON.
 pub(super) fn with_member(object: &str, column: &str, value: &str) -> String {
-    let kept = members(object).into_iter().filter(|(name, _)| key(name) != column);
-    let new = (Value::from(column).to_string(), value);
-    let all: Vec<String> = kept.map(|(name, value)| format!("{name}:{value}")).chain([format!("{}:{}", new.0, new.1)]).collect();
-    format!("{{{}}}", all.join(","))
+    let kept = members(object).into_iter().filter(|(name, _)| parse_key(name) != column);
+    let name = Value::from(column);
+    let members: Vec<String> = kept.map(|(name, value)| format!("{name}:{value}")).chain([format!("{name}:{value}")]).collect();
+    format!("{{{}}}", members.join(","))
 }
 
 #[cfg(test)]
@@ -211,7 +210,7 @@ mod tests {
                 let columns = columns_of(written(text).as_bytes());
                 assert_eq!(columns, columns_of(text.as_bytes()), "what comes out is read as what went in");
             }
-            let compact = String::from_utf8(without_blanks(text.as_bytes())).unwrap();
+            let compact = String::from_utf8(compact(text.as_bytes())).unwrap();
             assert_eq!(written(text), expected.unwrap_or(&compact), "{text}");
         }
         assert!(parse(br#"{"a":1,"b":"NaN"}"#).unwrap().written.is_none(), "kept only where it says more");
@@ -228,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_more() {
+    fn a_member_is_appended_or_replaced() {
         for (object, expected) in [
             ("{}", r#"{"judge":{"e":1}}"#),
             (r#"{"a":1.0,"b":[{"x":","},2]}"#, r#"{"a":1.0,"b":[{"x":","},2],"judge":{"e":1}}"#),

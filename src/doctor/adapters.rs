@@ -1,4 +1,4 @@
-//! A LoRA adapter against golden values of PEFT: a directory with `adapter/` and `reference.safetensors`, beside a golden
+//! Compares a LoRA adapter with golden values of PEFT: a directory with `adapter/` and `reference.safetensors`, beside a golden
 //! checkpoint.
 
 use std::path::{Path, PathBuf};
@@ -17,21 +17,22 @@ use crate::ops::loss_head::TokenLoss;
 use crate::ops::weight_dtype::WeightDtype;
 use crate::selftest::Report;
 
-/// The adapters in `dir`: folders whose names begin with `lora`, in the order of their names.
-pub(super) fn beside(dir: &Path) -> Result<Vec<PathBuf>, DoctorError> {
+/// The adapters in `dir`: folders whose names begin with `compare_adapter`, in the order of their names.
+pub(super) fn adapters_in(dir: &Path) -> Result<Vec<PathBuf>, DoctorError> {
     let entries = std::fs::read_dir(dir).map_err(|e| ModelError::io("read", dir, e))?;
     let is_adapter = |path: &PathBuf| {
         let name = path.file_name().and_then(|name| name.to_str());
         path.is_dir() && name.is_some_and(|name| name.starts_with("lora"))
     };
-    let mut all: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(is_adapter).collect();
-    all.sort();
-    Ok(all)
+    let mut adapters: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(is_adapter).collect();
+    adapters.sort();
+    Ok(adapters)
 }
 
-/// Compares logits through the adapter, logits after merging, the cross-entropy of every next token and its gradient for
-/// every A and B: once as a training step runs it, and once with activations computed again, which must be the same bits.
-pub(super) async fn lora(gpu: &Gpu, model: &Path, dir: &Path, report: &mut Report) -> Result<(), DoctorError> {
+/// Compares the logits with the adapter, the logits after merging, the cross-entropy of every next token, and its gradient with
+/// respect to every A and B. The gradient is computed twice: as in a training step, and with recomputed activations. Both must be
+/// equal bit for bit.
+pub(super) async fn compare_adapter(gpu: &Gpu, model: &Path, dir: &Path, report: &mut Report) -> Result<(), DoctorError> {
     let checkpoint = || Checkpoint::open(model);
     let name = dir.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let golden = Golden::open(&dir.join("reference.safetensors"))?;
@@ -71,11 +72,11 @@ pub(super) async fn lora(gpu: &Gpu, model: &Path, dir: &Path, report: &mut Repor
         let loss = pass.stats(targets).await?.iter().map(|s| -f64::from(s.log_p)).sum::<f64>() / targets as f64;
         let off = (loss - f64::from(golden.scalar("ce.loss")?)).abs();
         report.add("lora.loss", &format!("{name}.ce.loss"), off, LOGITS_TOLERANCE);
-        let mut all = Vec::new();
+        let mut tensors = Vec::new();
         for spec in trained.specs() {
-            all.push(gradient.tensor_values(gpu, &spec.name).await?);
+            tensors.push(gradient.tensor_values(gpu, &spec.name).await?);
         }
-        gradients.push(all);
+        gradients.push(tensors);
     }
     for (spec, ours) in trained.specs().iter().zip(&gradients[0]) {
         let key = format!("ce.grad.{}", spec.name);

@@ -1,5 +1,5 @@
-//! The decoder against golden values made elsewhere (PyTorch): a directory with `checkpoint/` and
-//! `reference.safetensors`. Sizes, score tokens and score values all come from the file.
+//! Compares the decoder with golden values of PyTorch: a directory with `checkpoint/` and `reference.safetensors`. Sizes, score
+//! tokens and score values all come from the file.
 
 use std::path::Path;
 
@@ -18,15 +18,14 @@ use crate::ops::loss_head::TokenLoss;
 use crate::selftest::Report;
 use crate::train::objective::reward::{Label, RewardSettings, expected};
 
-/// Logits may differ by this much.
+/// The largest allowed difference of logits.
 pub const LOGITS_TOLERANCE: f64 = 1e-4;
-/// Gradients may differ by this much of their tensor's largest entry.
+/// The largest allowed difference of gradients, relative to the largest entry of their tensor.
 pub const GRADIENT_TOLERANCE: f64 = 1e-3;
 /// Greedy tokens are compared up to the first position whose two best logits are closer than this.
 pub const NEAR_TIE: f32 = 1e-3;
 
-/// Compares the model in `dir/checkpoint` with `dir/reference.safetensors` on `gpu`, and the adapter in `dir/lora`, if there
-/// is one.
+/// Compares the model in `dir/checkpoint`, and the adapters in `dir/lora*`, with `reference.safetensors` on `gpu`.
 ///
 /// # Errors
 /// A file that is missing, damaged or inconsistent. Deviations are in the report.
@@ -34,7 +33,7 @@ pub async fn against(gpu: &Gpu, dir: &Path) -> Result<Report, DoctorError> {
     against_on(gpu, dir, None).await
 }
 
-/// As [`against`], with the model in `base` in the place of that in `checkpoint/`.
+/// Like [`against`], with the model in `base` instead of `checkpoint/`.
 ///
 /// # Errors
 /// As [`against`].
@@ -44,26 +43,26 @@ pub async fn against_on(gpu: &Gpu, dir: &Path, base: Option<&Path>) -> Result<Re
     let golden = Golden::open(&dir.join("reference.safetensors"))?;
     let weights = Weights::upload(gpu, &checkpoint)?;
     let mut report = Report::default();
-    let mut check = Check::new(gpu, &weights, &golden)?;
+    let mut check = GoldenCheck::new(gpu, &weights, &golden)?;
     check.logits(&mut report).await?;
     check.cross_entropy(&mut report).await?;
     check.rail(&mut report).await?;
     check.real(&mut report).await?;
     check.greedy(&mut report).await?;
-    for adapter in super::adapters::beside(dir)? {
-        super::adapters::lora(gpu, &model, &adapter, &mut report).await?;
+    for adapter in super::adapters::adapters_in(dir)? {
+        super::adapters::compare_adapter(gpu, &model, &adapter, &mut report).await?;
     }
     Ok(report)
 }
 
-/// A batch of the file: sequences without their padding.
+/// A batch of the file: sequences without padding.
 struct Sequences {
     ids: Vec<Vec<u32>>,
-    /// Columns of the padded form.
+    /// The number of columns of the padded batch.
     width: usize,
 }
 
-/// A row with a squared error: the label, its weight in the loss, and which expectation is meant.
+/// A row with a squared error: the label, its weight in the loss, and the kind of expectation.
 struct Labelled {
     row: usize,
     value: f64,
@@ -71,7 +70,7 @@ struct Labelled {
     expectation: Expectation,
 }
 
-struct Check<'a> {
+struct GoldenCheck<'a> {
     gpu: &'a Gpu,
     weights: &'a Weights,
     golden: &'a Golden,
@@ -81,7 +80,7 @@ struct Check<'a> {
     plain: Sequences,
 }
 
-impl<'a> Check<'a> {
+impl<'a> GoldenCheck<'a> {
     fn new(gpu: &'a Gpu, weights: &'a Weights, golden: &'a Golden) -> Result<Self, DoctorError> {
         let input = golden.ids("input_ids")?;
         let width = input.shape.get(1).copied().unwrap_or(0);
@@ -98,7 +97,7 @@ impl<'a> Check<'a> {
         let texts = score_tokens.iter().map(u32::to_string).collect();
         let scale = Scale::new(texts, score_values.into_iter().map(f64::from).collect())
             .map_err(|e| golden.fault("rail.score_values", e.to_string()))?;
-        Ok(Check { gpu, weights, golden, gradient, score_tokens, scale, plain })
+        Ok(GoldenCheck { gpu, weights, golden, gradient, score_tokens, scale, plain })
     }
 
     async fn logits(&mut self, report: &mut Report) -> Result<(), DoctorError> {
@@ -113,8 +112,8 @@ impl<'a> Check<'a> {
         Ok(())
     }
 
-    /// Runs a batch forward and backward and compares every gradient with `<prefix>.grad.<parameter>`. The squared errors
-    /// of `labels` are read first and then learned, as in training.
+    /// Runs a batch forward and backward and compares every gradient with `<prefix>.grad.<parameter>`. For `labels`, the score
+    /// distribution is read after the forward pass and its loss gradient is computed from it, as in training.
     async fn gradients(
         &mut self,
         report: &mut Report,
@@ -150,7 +149,7 @@ impl<'a> Check<'a> {
 
     fn compare_scalar(&self, report: &mut Report, key: &str, ours: f64) -> Result<(), DoctorError> {
         let theirs = self.golden.scalar(key)?;
-        // Losses are sums of many terms: relative beyond 1.
+        // Losses are sums of many terms, so their difference is relative above 1.
         let scale = f64::from(theirs).abs().max(1.0);
         report.add("losses", key, (ours - f64::from(theirs)).abs() / scale, LOGITS_TOLERANCE);
         Ok(())
@@ -192,7 +191,7 @@ impl<'a> Check<'a> {
         Ok(())
     }
 
-    /// The surrogate of REAL with given advantages: sum(-A log p m) / sum(m) + beta mean (E - y)².
+    /// The surrogate loss of REAL with given advantages: sum(-A log p m) / sum(m) + beta mean (E - y)².
     async fn real(&mut self, report: &mut Report) -> Result<(), DoctorError> {
         let golden = self.golden;
         let real = Real::read(golden)?;
@@ -221,7 +220,7 @@ impl<'a> Check<'a> {
         Ok(())
     }
 
-    /// Greedy continuation through the cache.
+    /// Greedy continuation with the KV cache.
     async fn greedy(&mut self, report: &mut Report) -> Result<(), DoctorError> {
         let prompt = self.golden.ids("gen.prompt_ids")?.values;
         let theirs = self.golden.ids("gen.output_ids")?.values;
@@ -240,13 +239,13 @@ impl<'a> Check<'a> {
         pass.draw(0, 1, Sampler::GREEDY)?;
         pass.step(1, theirs.len().saturating_sub(1), Sampler::GREEDY)?;
         let (_, ours) = pass.drawn(1).await?.pop().unwrap_or_default();
-        let certain = gaps.iter().position(|g| *g < NEAR_TIE).unwrap_or(theirs.len()).min(theirs.len());
-        let wrong = (0..certain).find(|i| ours.get(*i).map(|d| d.token) != Some(theirs[*i]));
+        let comparable = gaps.iter().position(|g| *g < NEAR_TIE).unwrap_or(theirs.len()).min(theirs.len());
+        let wrong = (0..comparable).find(|i| ours.get(*i).map(|d| d.token) != Some(theirs[*i]));
         let worst = match wrong {
             Some(i) => format!("token {i} differs"),
-            None => format!("{certain} of {} tokens, then a near-tie", theirs.len()),
+            None => format!("{comparable} of {} tokens, then a near-tie", theirs.len()),
         };
-        let worst = if wrong.is_none() && certain == theirs.len() { format!("all {certain} tokens") } else { worst };
+        let worst = if wrong.is_none() && comparable == theirs.len() { format!("all {comparable} tokens") } else { worst };
         report.add("greedy", &worst, if wrong.is_some() { 1.0 } else { 0.0 }, 0.0);
         Ok(())
     }
@@ -260,7 +259,7 @@ fn mean_square(a: &[f32], b: &[f32]) -> f64 {
 /// The `real.*` inputs of the file.
 struct Real {
     sequences: Sequences,
-    /// Index of the score token in each sequence.
+    /// The index of the score token in each sequence.
     score_index: Vec<u32>,
     labels: Vec<f32>,
     advantages: Vec<f32>,

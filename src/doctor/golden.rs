@@ -1,4 +1,4 @@
-//! A file of golden values: named tensors, read with their shapes, missing or odd ones named.
+//! A file of golden values: named tensors with their shapes. Errors name missing or malformed tensors.
 
 use std::path::Path;
 
@@ -20,14 +20,14 @@ pub struct Array<T> {
 }
 
 impl<T> Array<T> {
-    /// The rows of a matrix; of a vector, its single values.
+    /// The rows of a matrix, or the single values of a vector.
     pub fn rows(&self) -> impl Iterator<Item = &[T]> {
         self.values.chunks_exact(self.shape.get(1..).map_or(1, |s| s.iter().product::<usize>()).max(1))
     }
 }
 
 impl Golden {
-    /// Reads the file whole.
+    /// Reads the whole file.
     pub fn open(path: &Path) -> Result<Self, DoctorError> {
         let name = path.display().to_string();
         let bytes = std::fs::read(path).map_err(|source| DoctorError::Io { path: name.clone(), source })?;
@@ -51,7 +51,7 @@ impl Golden {
         Ok((view.shape().to_vec(), view.dtype(), view.data().to_vec()))
     }
 
-    /// True if the file holds `key`.
+    /// True if the file contains `key`.
     pub fn has(&self, key: &str) -> bool {
         self.file().is_ok_and(|f| f.tensor(key).is_ok())
     }
@@ -70,7 +70,7 @@ impl Golden {
         Ok(Array { shape, values })
     }
 
-    /// A tensor of token ids or indices (i64 or i32), none negative.
+    /// A tensor of token ids or indices (i64 or i32), none of them negative.
     pub fn ids(&self, key: &str) -> Result<Array<u32>, DoctorError> {
         let (shape, dtype, data) = self.raw(key)?;
         let wide: Vec<i64> = match dtype {

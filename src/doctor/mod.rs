@@ -1,6 +1,7 @@
-//! `jurist doctor`: does this adapter compute what it should?
+//! `jurist doctor`: does this adapter compute correct results?
 //!
-//! `against` holds the decoder to golden values of another implementation; `selftest` each operation to the f64 reference.
+//! `against` compares the decoder with golden values of another implementation; `selftest` compares each operation with the f64
+//! reference.
 
 mod adapters;
 mod against;
@@ -11,7 +12,7 @@ pub use golden::Golden;
 
 use crate::model::error::ModelError;
 
-/// Errors of the doctor: what it was given cannot be checked. A check that fails is not an error but a result.
+/// Errors of the doctor: input that cannot be checked. A failed check is a result, not an error.
 #[derive(Debug, thiserror::Error)]
 pub enum DoctorError {
     #[error("cannot read {path}: {source}")]

@@ -1,4 +1,4 @@
-//! Does the judge give the same scores as people? Errors on raw scores, agreement and kappa on labels.
+//! Does the judge give the same scores as people? Errors of raw scores; agreement and kappa of labels.
 
 use super::tally::{LabelTable, Sample, Tally};
 use super::{Measured, Undefined};
@@ -48,22 +48,22 @@ impl Tally<'_> {
         self.table().map(|table| table.agreement(0))
     }
 
-    /// Share of rows whose labels are at most one place of the scale apart.
+    /// Share of rows whose labels are at most one step of the scale apart.
     pub fn adjacent_agreement(&self) -> Measured {
         self.table().map(|table| table.agreement(1))
     }
 
-    /// Cohen's kappa, any disagreement counting 1 (`sklearn.metrics.cohen_kappa_score` over the full scale).
+    /// Cohen's kappa; every disagreement counts 1 (`sklearn.metrics.cohen_kappa_score` over the full scale).
     pub fn kappa_unweighted(&self) -> Measured {
         self.table()?.kappa(|h, s| f64::from(u8::from(h != s)))
     }
 
-    /// Cohen's kappa, a disagreement counting by its places.
+    /// Cohen's kappa; a disagreement counts by its number of steps.
     pub fn kappa_linear(&self) -> Measured {
         self.table()?.kappa(|h, s| h.abs_diff(s) as f64)
     }
 
-    /// Cohen's kappa, a disagreement counting by the square of its places.
+    /// Cohen's kappa; a disagreement counts by its squared number of steps.
     pub fn kappa_quadratic(&self) -> Measured {
         self.table()?.kappa(|h, s| (h.abs_diff(s) as f64).powi(2))
     }
@@ -71,13 +71,13 @@ impl Tally<'_> {
 
 impl LabelTable {
     fn agreement(&self, steps: usize) -> f64 {
-        let close: f64 = self.filled().filter(|(h, s, _)| h.abs_diff(*s) <= steps).map(|(_, _, rows)| rows).sum();
+        let close: f64 = self.nonempty().filter(|(h, s, _)| h.abs_diff(*s) <= steps).map(|(_, _, rows)| rows).sum();
         close / self.n() as f64
     }
 
-    /// 1 - Σ w O / Σ w E; undefined if both use one and the same label only.
+    /// 1 - Σ w O / Σ w E. Undefined if both use only one and the same label.
     fn kappa(&self, weight: fn(usize, usize) -> f64) -> Measured {
-        let observed: f64 = self.filled().map(|(h, s, rows)| weight(h, s) * rows).sum();
+        let observed: f64 = self.nonempty().map(|(h, s, rows)| weight(h, s) * rows).sum();
         let (human, judge) = self.margins();
         let mut expected = 0.0;
         for (h, p) in human.iter().enumerate().filter(|(_, p)| **p > 0.0) {

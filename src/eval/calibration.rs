@@ -1,10 +1,10 @@
-//! Do the judge's probabilities mean what they say? Proper scores of the distribution over the scale, and reliability bins.
+//! Are the judge's probabilities calibrated? Proper scores of the distribution over the scale, and reliability bins.
 
 use super::intervals::quantile;
 use super::{EvalError, Measured, Undefined, all_finite, at_least, mean, same_length};
 use crate::eval::metrics::Grid;
 
-/// Mean proper scores of score distributions (renormalised over the scale) against labels; lower is better for all.
+/// Mean proper scores of score distributions (renormalised over the scale) for labels. Lower is better for all.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProperScores {
     /// Ranked probability score, Σ_k (CDF_p - CDF_y)²: 0 to K - 1.
@@ -15,13 +15,13 @@ pub struct ProperScores {
     pub brier: Measured,
 }
 
-/// Proper scores of `probabilities` (rows of one probability a scale value) for human scores.
+/// Proper scores of `probabilities` (one probability per scale value in each row) for human scores.
 ///
 /// # Errors
-/// Columns of different length; rows that are no distribution over the scale. Human scores between the values of the
-/// scale make the figures undefined.
+/// Columns of different length; rows that are not a distribution over the scale. Human scores between the values of the scale
+/// make the figures undefined.
 pub fn proper_scores(probabilities: &[Vec<f64>], human: &[f64], grid: &Grid) -> Result<ProperScores, EvalError> {
-    check_rows(probabilities, human, grid)?;
+    check_distributions(probabilities, human, grid)?;
     let labels = at_least(1, human.len()).and_then(|()| grid.exact_labels(human));
     let score = |f: fn(&[f64], usize) -> f64| -> Measured {
         let labels = labels.as_ref().map_err(Clone::clone)?;
@@ -30,7 +30,7 @@ pub fn proper_scores(probabilities: &[Vec<f64>], human: &[f64], grid: &Grid) -> 
     Ok(ProperScores { rps: score(rps), nll: score(|p, y| -p[y].ln()), brier: score(brier) })
 }
 
-fn check_rows(probabilities: &[Vec<f64>], human: &[f64], grid: &Grid) -> Result<(), EvalError> {
+fn check_distributions(probabilities: &[Vec<f64>], human: &[f64], grid: &Grid) -> Result<(), EvalError> {
     same_length("the probability column", probabilities.len(), "the human column", human.len())?;
     let expected = grid.values().len();
     for (row, p) in probabilities.iter().enumerate() {
@@ -56,13 +56,14 @@ fn brier(p: &[f64], label: usize) -> f64 {
     p.iter().enumerate().map(|(k, share)| (share - f64::from(u8::from(k == label))).powi(2)).sum()
 }
 
-/// Ordinal expected calibration error: for each threshold k of the scale the gap between the predicted P(y <= k) and how
-/// often people stay at or below k, in at most ten bins of equal size, weighted by size; the mean over thresholds. 0 to 1.
+/// Ordinal expected calibration error. For each threshold k of the scale: the gap between the predicted P(y <= k) and the share
+/// of human scores at or below k, in at most ten bins of equal size, weighted by size. The result is the mean over thresholds, 0
+/// to 1.
 ///
 /// # Errors
 /// As [`proper_scores`].
 pub fn ordinal_ece(probabilities: &[Vec<f64>], human: &[f64], grid: &Grid) -> Result<Measured, EvalError> {
-    check_rows(probabilities, human, grid)?;
+    check_distributions(probabilities, human, grid)?;
     let labels = match at_least(1, human.len()).and_then(|()| grid.exact_labels(human)) {
         Ok(labels) => labels,
         Err(reason) => return Ok(Err(reason)),
@@ -73,18 +74,18 @@ pub fn ordinal_ece(probabilities: &[Vec<f64>], human: &[f64], grid: &Grid) -> Re
         let predicted: Vec<f64> = probabilities.iter().map(|p| p[..=k].iter().sum()).collect();
         let happened: Vec<f64> = labels.iter().map(|&y| f64::from(u8::from(y <= k))).collect();
         let bins = reliability(&happened, &predicted, BINS)?.unwrap_or_default();
-        total += gap_of(&bins) / human.len() as f64;
+        total += total_gap(&bins) / human.len() as f64;
     }
     Ok(Ok(total / thresholds as f64))
 }
 
-/// Expected calibration error of the most likely label: the gap between its probability and how often people give it, in at
+/// Expected calibration error of the most likely label: the gap between its probability and its frequency among people, in at
 /// most ten bins of equal size, weighted by size. 0 to 1.
 ///
 /// # Errors
 /// As [`proper_scores`].
 pub fn top_label_ece(probabilities: &[Vec<f64>], human: &[f64], grid: &Grid) -> Result<Measured, EvalError> {
-    check_rows(probabilities, human, grid)?;
+    check_distributions(probabilities, human, grid)?;
     let labels = match at_least(1, human.len()).and_then(|()| grid.exact_labels(human)) {
         Ok(labels) => labels,
         Err(reason) => return Ok(Err(reason)),
@@ -93,24 +94,23 @@ pub fn top_label_ece(probabilities: &[Vec<f64>], human: &[f64], grid: &Grid) -> 
     let predicted: Vec<f64> = probabilities.iter().map(|p| p[top(p)]).collect();
     let right: Vec<f64> = probabilities.iter().zip(&labels).map(|(p, y)| f64::from(u8::from(top(p) == *y))).collect();
     let bins = reliability(&right, &predicted, BINS)?.unwrap_or_default();
-    Ok(Ok(gap_of(&bins) / human.len() as f64))
+    Ok(Ok(total_gap(&bins) / human.len() as f64))
 }
 
-/// Bins of a calibration error.
+/// The most bins of a calibration error.
 const BINS: usize = 10;
 
-/// Gaps of all rows together.
-fn gap_of(bins: &[ReliabilityBin]) -> f64 {
+/// The gaps of the bins, summed over rows.
+fn total_gap(bins: &[ReliabilityBin]) -> f64 {
     bins.iter().map(|b| (b.judge - b.human).abs() * b.n as f64).sum()
 }
 
-/// How much probability lies on score tokens at all, before it is renormalised: the best early warning of a judge that
-/// forgets its format.
+/// The probability on score tokens before renormalisation: the best early warning of a judge that forgets its format.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScoreMass {
     /// Mean over rows.
     pub mean: Measured,
-    /// The 5th percentile: what the worst rows have.
+    /// The 5th percentile.
     pub p5: Measured,
 }
 
@@ -127,11 +127,15 @@ pub fn score_mass(masses: &[f64]) -> Result<ScoreMass, EvalError> {
     Ok(ScoreMass { mean: of(&|| mean(masses)), p5: of(&|| quantile(&ascending, 0.05)) })
 }
 
-/// Everything about the probabilities of one judge by name: `rps`, `nll`, `brier`, `ece_top_label`, `ece_ordinal`.
+/// All calibration metrics of one judge by name: `rps`, `nll`, `brier`, `ece_top_label`, `ece_ordinal`.
 ///
 /// # Errors
 /// As [`proper_scores`].
-pub fn named(probabilities: &[Vec<f64>], human: &[f64], grid: &Grid) -> Result<Vec<(&'static str, Measured)>, EvalError> {
+pub fn calibration_metrics(
+    probabilities: &[Vec<f64>],
+    human: &[f64],
+    grid: &Grid,
+) -> Result<Vec<(&'static str, Measured)>, EvalError> {
     let ProperScores { rps, nll, brier } = proper_scores(probabilities, human, grid)?;
     let finite = |x: Measured| x.and_then(|x| if x.is_finite() { Ok(x) } else { Err(Undefined::ImpossibleLabel) });
     Ok(vec![
@@ -143,7 +147,7 @@ pub fn named(probabilities: &[Vec<f64>], human: &[f64], grid: &Grid) -> Result<V
     ])
 }
 
-/// Rows with similar judge scores and what people said of them.
+/// Rows with similar judge scores, and their human scores.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ReliabilityBin {
     /// Rows in the bin.
@@ -156,8 +160,8 @@ pub struct ReliabilityBin {
     pub standard_error: Option<f64>,
 }
 
-/// Rows in order of the judge's score, cut into at most `bins` bins of (nearly) equal size. Equal scores stay together,
-/// so a judge of few values has few bins; there are no empty ones.
+/// Rows in order of the judge's score, cut into at most `bins` bins of (nearly) equal size. Equal scores stay together, so a
+/// judge with few values has few bins. Empty bins are left out.
 ///
 /// # Errors
 /// Columns of different length. Undefined without rows.
@@ -196,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn proper_scores_by_hand() {
+    fn proper_scores_match_manual_values() {
         let grid = Grid::new(&[1.0, 2.0, 3.0]).unwrap();
         let scores = proper_scores(&[vec![0.5, 0.3, 0.2]], &[2.0], &grid).unwrap();
         assert!((scores.rps.unwrap() - (0.25 + 0.04)).abs() < 1e-12);
@@ -209,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn ordinal_ece_of_honest_and_dishonest_probabilities() {
+    fn ordinal_ece_is_zero_only_for_calibrated_probabilities() {
         let grid = Grid::new(&[1.0, 2.0, 3.0]).unwrap();
         let human: Vec<f64> = (0..100).map(|k| [1.0, 1.0, 2.0, 3.0][k % 4]).collect();
         let ece = |p: [f64; 3]| ordinal_ece(&vec![p.to_vec(); 100], &human, &grid).unwrap().unwrap();
@@ -221,13 +225,13 @@ mod tests {
     }
 
     #[test]
-    fn top_label_ece_and_score_mass_by_hand() {
+    fn top_label_ece_and_score_mass_match_manual_values() {
         let grid = Grid::new(&[1.0, 2.0, 3.0]).unwrap();
-        // Sure with 0.8 and right 3 times of 4.
+        // Predicts 0.8 and is right 3 times of 4.
         let p = vec![vec![0.1, 0.8, 0.1]; 4];
         let ece = top_label_ece(&p, &[2.0, 2.0, 2.0, 1.0], &grid).unwrap().unwrap();
         assert!((ece - 0.05).abs() < 1e-12, "{ece}");
-        let impossible = named(&[vec![0.0, 1.0, 0.0]], &[1.0], &grid).unwrap();
+        let impossible = calibration_metrics(&[vec![0.0, 1.0, 0.0]], &[1.0], &grid).unwrap();
         assert_eq!(impossible[1], ("nll", Err(Undefined::ImpossibleLabel)));
         let masses: Vec<f64> = (0..=100).map(|k| f64::from(k) / 100.0).collect();
         assert_eq!(score_mass(&masses).unwrap().p5, Ok(0.05));

@@ -1,11 +1,11 @@
-//! Is one judge better than another on the same rows? Paired throughout: both see the same easy and hard rows.
+//! Is one judge better than another on the same rows? All tests are paired, since both judges see the same easy and hard rows.
 //!
 //! | question | test |
 //! |---|---|
-//! | how much, for each metric | difference with its bootstrap interval ([`super::intervals`]) |
-//! | is its error smaller | sign-flip permutation of per-row absolute errors ([`sign_flip`]) |
-//! | is its correlation higher | Williams' t and Steiger's Z for two correlations that share the human column |
-//! | on any of several data sets | Holm's correction of their p-values ([`holm`]) |
+//! | How large is the difference of each metric? | difference with its bootstrap interval ([`super::intervals`]) |
+//! | Is its error smaller? | sign-flip permutation of per-row absolute errors ([`sign_flip`]) |
+//! | Is its correlation higher? | Williams' t and Steiger's Z for two correlations that share the human column |
+//! | Does this hold on any of several data sets? | Holm's correction of their p-values ([`holm`]) |
 
 use super::intervals::{self, Bootstrap, NamedInterval};
 use super::special::{normal_two_sided, t_two_sided};
@@ -20,16 +20,16 @@ pub struct Comparison {
     pub n: usize,
     /// For each metric, the judge's minus the other's.
     pub differences: Vec<NamedInterval>,
-    /// Of the mean absolute error.
+    /// The test of the mean absolute error.
     pub sign_flip: Result<SignFlip, Undefined>,
-    /// Of Pearson's correlation with people.
+    /// The tests of Pearson's correlation with people.
     pub pearson: Result<DependentCorrelations, Undefined>,
-    /// Of Spearman's.
+    /// The tests of Spearman's correlation with people.
     pub spearman: Result<DependentCorrelations, Undefined>,
 }
 
 impl Comparison {
-    /// Compares two judges row by row; rows without a score of one are left out for both.
+    /// Compares two judges row by row. Rows that one of them did not score are left out for both.
     ///
     /// # Errors
     /// Columns of different length, values that are not finite.
@@ -46,8 +46,8 @@ impl Comparison {
             same_length("the human column", human.len(), "the cluster column", clusters.len())?;
         }
         let rows: Vec<usize> = (0..human.len()).filter(|&row| judge[row].is_some() && other[row].is_some()).collect();
-        let of = |column: &[Option<f64>]| rows.iter().filter_map(|&row| column[row]).collect::<Vec<f64>>();
-        let (judge, other, human) = (of(judge), of(other), rows.iter().map(|&row| human[row]).collect::<Vec<f64>>());
+        let scores = |column: &[Option<f64>]| rows.iter().filter_map(|&row| column[row]).collect::<Vec<f64>>();
+        let (judge, other, human) = (scores(judge), scores(other), rows.iter().map(|&row| human[row]).collect::<Vec<f64>>());
         let clusters = bootstrap.clusters.map(|clusters| rows.iter().map(|&row| clusters[row]).collect::<Vec<usize>>());
         let clusters = clusters.as_deref();
         let (one, two) = (Sample::new(&human, &judge, Some(grid))?, Sample::new(&human, &other, Some(grid))?);
@@ -60,8 +60,8 @@ impl Comparison {
         })
     }
 
-    /// One object: `n`, `differences`, `sign_flip`, and under `pearson` and `spearman` the tests of Williams and Steiger.
-    /// What is undefined is null, with the reason under `undefined`.
+    /// A JSON object: `n`, `differences`, `sign_flip`, and under `pearson` and `spearman` the tests of Williams and Steiger.
+    /// Undefined values are null, with the reason under `undefined`.
     pub fn to_json(&self) -> Value {
         let mut reasons = Map::new();
         let test = |test: &Test| json!({"statistic": test.statistic, "p": test.p});
@@ -73,20 +73,20 @@ impl Comparison {
             ("n".to_string(), json!(self.n)),
             ("differences".to_string(), intervals::to_json(&self.differences)),
         ]);
-        let mut put = |name: &str, value: Result<Value, &Undefined>| {
+        let mut add = |name: &str, value: Result<Value, &Undefined>| {
             if let Err(reason) = value {
                 reasons.insert(name.into(), json!(reason.to_string()));
             }
             object.insert(name.into(), value.unwrap_or_default());
         };
-        put(
+        add(
             "sign_flip",
             self.sign_flip.as_ref().map(
                 |found| json!({"mae_difference": found.difference, "p": found.p, "flips": found.flips, "exact": found.exact}),
             ),
         );
-        put("pearson", self.pearson.as_ref().map(dependent));
-        put("spearman", self.spearman.as_ref().map(dependent));
+        add("pearson", self.pearson.as_ref().map(dependent));
+        add("spearman", self.spearman.as_ref().map(dependent));
         if !reasons.is_empty() {
             object.insert("undefined".into(), Value::Object(reasons));
         }
@@ -99,7 +99,7 @@ impl Comparison {
 pub struct Test {
     /// The statistic: a difference of means, t or Z.
     pub statistic: f64,
-    /// Probability of one at least as far from 0 if the judges are equally good.
+    /// Probability of a statistic at least as far from 0 if the judges are equally good.
     pub p: f64,
 }
 
@@ -110,23 +110,23 @@ pub struct SignFlip {
     pub difference: f64,
     /// Two-sided p-value.
     pub p: f64,
-    /// Sign patterns tried; all of them where `exact`.
+    /// Sign patterns tried; all patterns if `exact`.
     pub flips: usize,
-    /// Whether p is exact or estimated from random patterns, (1 + as extreme) / (1 + flips).
+    /// Whether p is exact or estimated from random patterns as (1 + as extreme) / (1 + flips).
     pub exact: bool,
 }
 
-/// Random sign patterns of a test, for columns where that is quick; ...
-const FLIPS: usize = 10_000;
-/// ... of longer ones as many as make so many signs in all, ...
-const MOST_SIGNS: usize = 200_000_000;
-/// ... but no fewer than this.
-const FEWEST_FLIPS: usize = 999;
-/// Up to so many rows (or clusters) every pattern is tried.
-const ALL_PATTERNS: usize = 13;
+/// Random sign patterns of a test.
+const MAX_FLIPS: usize = 10_000;
+/// For long columns the patterns are limited to this many signs in total.
+const MAX_SIGNS: usize = 200_000_000;
+/// The fewest random patterns.
+const MIN_FLIPS: usize = 999;
+/// Up to this many rows (or clusters) all patterns are tried.
+const MAX_EXACT_UNITS: usize = 13;
 
-/// If both judges were equally good, each row's difference of absolute errors could as well have the other sign. With
-/// clusters, the rows of one change sign together.
+/// Sign-flip test. If both judges were equally good, each row's difference of absolute errors could equally have the other sign.
+/// With clusters, all rows of a cluster change sign together.
 ///
 /// # Errors
 /// Columns of different length, values that are not finite. Undefined without rows, or if no row differs.
@@ -145,9 +145,10 @@ pub fn sign_flip(
     if let Some(clusters) = clusters {
         same_length("the human column", human.len(), "the cluster column", clusters.len())?;
     }
-    let each: Vec<f64> = (0..human.len()).map(|row| (judge[row] - human[row]).abs() - (other[row] - human[row]).abs()).collect();
-    // A unit that does not differ has no sign.
-    let units: Vec<f64> = joined(&each, clusters).into_iter().filter(|d| *d != 0.0).collect();
+    let row_differences: Vec<f64> =
+        (0..human.len()).map(|row| (judge[row] - human[row]).abs() - (other[row] - human[row]).abs()).collect();
+    // A unit without a difference has no sign.
+    let units: Vec<f64> = cluster_sums(&row_differences, clusters).into_iter().filter(|d| *d != 0.0).collect();
     if let Err(reason) = at_least(1, human.len()) {
         return Ok(Err(reason));
     }
@@ -156,34 +157,34 @@ pub fn sign_flip(
     }
     let observed: f64 = units.iter().sum();
     // Sums of the same terms in another order may differ in the last digits.
-    let reach = observed.abs() * (1.0 - 1e-12) - 1e-300;
-    let exact = units.len() <= ALL_PATTERNS;
-    let flips = if exact { 1 << units.len() } else { FLIPS.min((MOST_SIGNS / units.len()).max(FEWEST_FLIPS)) };
+    let threshold = observed.abs() * (1.0 - 1e-12) - 1e-300;
+    let exact = units.len() <= MAX_EXACT_UNITS;
+    let flips = if exact { 1 << units.len() } else { MAX_FLIPS.min((MAX_SIGNS / units.len()).max(MIN_FLIPS)) };
     let extreme = if exact {
         let sum = |pattern: usize| units.iter().enumerate().map(|(k, d)| signed(*d, (pattern >> k) as u64 & 1)).sum::<f64>();
-        (0..flips).filter(|&pattern| sum(pattern).abs() >= reach).count()
+        (0..flips).filter(|&pattern| sum(pattern).abs() >= threshold).count()
     } else {
-        (0..flips).filter(|&k| flipped_sum(&units, seed, k as u64).abs() >= reach).count()
+        (0..flips).filter(|&k| flipped_sum(&units, seed, k as u64).abs() >= threshold).count()
     };
     let p = if exact { extreme as f64 / flips as f64 } else { (1 + extreme) as f64 / (1 + flips) as f64 };
     Ok(Ok(SignFlip { difference: observed / human.len() as f64, p, flips, exact }))
 }
 
-/// Sum of the rows of each cluster.
-fn joined(each: &[f64], clusters: Option<&[usize]>) -> Vec<f64> {
-    let Some(clusters) = clusters else { return each.to_vec() };
+/// The sum of each cluster's rows.
+fn cluster_sums(row_differences: &[f64], clusters: Option<&[usize]>) -> Vec<f64> {
+    let Some(clusters) = clusters else { return row_differences.to_vec() };
     let mut sums: std::collections::BTreeMap<usize, f64> = std::collections::BTreeMap::new();
-    each.iter().zip(clusters).for_each(|(d, cluster)| *sums.entry(*cluster).or_default() += d);
+    row_differences.iter().zip(clusters).for_each(|(d, cluster)| *sums.entry(*cluster).or_default() += d);
     sums.into_values().collect()
 }
 
-/// "flip" in ASCII.
-const SIGNS: u64 = 0x666C_6970 << 32;
+/// The random stream of sign flips: "flip" in ASCII.
+const SIGN_STREAM: u64 = 0x666C_6970 << 32;
 
-/// The sum under the k-th random pattern: 64 signs a draw.
+/// The sum with the k-th random pattern. Each draw gives 64 signs.
 fn flipped_sum(units: &[f64], seed: u64, k: u64) -> f64 {
-    let mut stream = Stream::new(seed, SIGNS | k);
-    let of_block = |block: &[f64]| {
+    let mut stream = Stream::new(seed, SIGN_STREAM | k);
+    let block_sum = |block: &[f64]| {
         let mut bits = stream.bits();
         let mut sum = 0.0;
         for d in block {
@@ -192,7 +193,7 @@ fn flipped_sum(units: &[f64], seed: u64, k: u64) -> f64 {
         }
         sum
     };
-    units.chunks(64).map(of_block).sum()
+    units.chunks(64).map(block_sum).sum()
 }
 
 /// `d`, or -`d` if the lowest bit is 1.
@@ -200,20 +201,20 @@ fn signed(d: f64, bit: u64) -> f64 {
     f64::from_bits(d.to_bits() ^ (bit << 63))
 }
 
-/// Are two correlations with the same human column different? Both tests take the correlations for Pearson's of normal
-/// columns; on ranks they are the usual approximation.
+/// Tests of two correlations with the same human column. Both tests assume Pearson correlations of normal columns; on ranks they
+/// are the usual approximation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DependentCorrelations {
-    /// Correlation of people with the judge, of people with the other, of the two judges.
+    /// The correlations of people with the judge, of people with the other judge, and of the two judges.
     pub r: [f64; 3],
     /// Williams' t with n - 3 degrees of freedom (Williams 1959, in Steiger's 1980 form).
     pub williams: Test,
-    /// Steiger's Z from Fisher's transform with pooled correlations (Steiger 1980, equation 14). `None` where a correlation
-    /// is ±1 and has no transform.
+    /// Steiger's Z from Fisher's transform with pooled correlations (Steiger 1980, equation 14). `None` where a correlation is
+    /// ±1, whose transform is infinite.
     pub steiger: Option<Test>,
 }
 
-/// Which correlation.
+/// The kind of correlation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Correlation {
     /// Of the scores.
@@ -225,7 +226,7 @@ pub enum Correlation {
 /// Williams' and Steiger's tests of the difference of two correlations that share `human`.
 ///
 /// # Errors
-/// Undefined for fewer than four rows, where a correlation is, or where the judges are the same up to scale.
+/// Undefined for fewer than four rows, where a correlation is undefined, or where the judges' scores are perfectly correlated.
 pub fn dependent_correlations(
     human: &[f64],
     judge: &[f64],
@@ -261,8 +262,8 @@ fn from_correlations(r: [f64; 3], rows: usize) -> Result<DependentCorrelations, 
     Ok(DependentCorrelations { r, williams, steiger })
 }
 
-/// Holm's step-down correction (1979): p-values of several tests, adjusted so that any false alarm among them stays below
-/// the level; in the order given (`statsmodels multipletests(method="holm")`).
+/// Holm's step-down correction (1979): adjusts the p-values of several tests so that the probability of any false alarm stays
+/// below the level. Keeps the given order (`statsmodels multipletests(method="holm")`).
 pub fn holm(p: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..p.len()).collect();
     order.sort_by(|&a, &b| p[a].total_cmp(&p[b]));
@@ -283,15 +284,15 @@ mod tests {
         // Differences 1, 2, 3: of 8 patterns only +++ and --- reach 6.
         let found = sign_flip(&[0.0; 3], &[1.0, 2.0, 3.0], &[0.0; 3], None, 0).unwrap().unwrap();
         assert_eq!(found, SignFlip { difference: 2.0, p: 0.25, flips: 8, exact: true });
-        // In one cluster they change sign together: nothing can be told.
+        // In one cluster they change sign together: the test cannot decide.
         assert_eq!(sign_flip(&[0.0; 3], &[1.0, 2.0, 3.0], &[0.0; 3], Some(&[7; 3]), 0).unwrap().unwrap().p, 1.0);
         assert_eq!(sign_flip(&[0.0; 3], &[1.0; 3], &[-1.0; 3], None, 0).unwrap(), Err(Undefined::NoVariance));
         assert!(sign_flip(&[0.0; 3], &[1.0; 2], &[1.0; 3], None, 0).is_err());
     }
 
-    /// Random patterns agree with the normal approximation on many rows.
+    /// Many rows, so that the normal approximation is accurate.
     #[test]
-    fn sign_flips_of_many_rows() {
+    fn random_sign_flips_match_the_normal_approximation() {
         let mut stream = Stream::new(4, 4);
         let human = vec![0.0; 500];
         let judge: Vec<f64> = (0..500).map(|_| stream.normal()).collect();
@@ -302,9 +303,9 @@ mod tests {
         assert!(!found.exact && (found.p - normal_two_sided(z)).abs() < 0.02, "{found:?}, z {z}");
     }
 
-    /// Steiger (1980) has no worked t; these are the formulas evaluated with numpy and scipy.
+    /// Steiger (1980) does not work out a t. The expected values are the formulas evaluated with numpy and scipy.
     #[test]
-    fn dependent_correlations_of_the_formula() {
+    fn dependent_correlations_match_the_formula() {
         let found = from_correlations([0.63, 0.42, 0.5], 60).unwrap();
         let near = |found: f64, expected: f64| assert!((found - expected).abs() < 1e-10, "{found}, expected {expected}");
         near(found.williams.statistic, STEIGER[0]);

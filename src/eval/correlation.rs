@@ -1,7 +1,7 @@
-//! Does the judge order items as people do? Pearson, Spearman, Kendall tau-b with their p-values, pairwise accuracy.
+//! Does the judge order items as people do? Pearson, Spearman and Kendall tau-b with their p-values, and pairwise accuracy.
 //!
-//! The functions over two columns take them of equal length without NaN (see [`crate::eval::metrics`] for the checks) and
-//! compare row by row; surplus rows of the longer column are ignored. The same metrics of a resample are methods of [`Tally`].
+//! The functions over two columns expect equal lengths and no NaN ([`crate::eval::metrics`] checks this). They compare row by row
+//! and ignore surplus rows of the longer column. The methods of [`Tally`] compute the same metrics on a resample.
 
 use super::special::{normal_two_sided, t_two_sided};
 use super::tally::{Sample, Tally, add, pairs_among, prefix};
@@ -31,7 +31,8 @@ pub fn kendall_tau_b(human: &[f64], judge: &[f64]) -> Measured {
     Sample::of(human, judge, None).tally().kendall_tau_b()
 }
 
-/// Over pairs of rows with different human scores: right order 1, judge tie 1/2, wrong order 0; the mean of it.
+/// The mean over pairs of rows with different human scores, where the right order counts 1, a tie of the judge 1/2 and the wrong
+/// order 0.
 ///
 /// # Errors
 /// Undefined for fewer than two rows or if all human scores are the same.
@@ -92,8 +93,8 @@ impl Tally<'_> {
         Ok(correlation_p(r, self.n()))
     }
 
-    /// Two-sided p-value of tau: exact without ties up to 33 rows (and where at most one pair is out of order), else by
-    /// the normal approximation with the variance of tied ranks.
+    /// Two-sided p-value of tau. Exact without ties up to 33 rows (and where at most one pair is out of order), else the normal
+    /// approximation with the variance of tied ranks.
     ///
     /// # Errors
     /// As [`pearson`].
@@ -108,7 +109,7 @@ impl Tally<'_> {
             let each = |f: fn(f64) -> f64| counts.iter().map(|&c| c as f64).map(|c| c * (c - 1.0) * f(c)).sum::<f64>();
             (each(|c| c - 2.0), each(|c| 2.0 * c + 5.0))
         };
-        let ((human_0, human_1), (judge_0, judge_1)) = (sums(&self.of_human), sums(&self.of_judge));
+        let ((human_0, human_1), (judge_0, judge_1)) = (sums(&self.human_counts), sums(&self.judge_counts));
         let (n, twice) = (n as f64, 2.0 * pairs.total as f64);
         let thrice = if n > 2.0 { human_0 * judge_0 / (9.0 * twice * (n - 2.0)) } else { 0.0 };
         let variance = (twice * (2.0 * n + 5.0) - human_1 - judge_1) / 18.0
@@ -123,7 +124,7 @@ fn correlation_p(r: f64, n: u64) -> f64 {
     t_two_sided(r * (df / ((1.0 + r) * (1.0 - r))).sqrt(), df)
 }
 
-/// Twice the probability that a random order of `n` things has at most `rarer` inversions.
+/// Twice the probability that a random order of `n` items has at most `rarer` inversions.
 fn exact_kendall_p(n: u64, rarer: u64) -> f64 {
     if 4 * rarer == n * (n - 1) {
         return 1.0;
@@ -131,78 +132,79 @@ fn exact_kendall_p(n: u64, rarer: u64) -> f64 {
     let rarer = rarer as usize;
     let mut share = vec![0.0; rarer + 1];
     share[0] = 1.0;
-    // The k-th thing stands behind 0 to k - 1 of those before it.
+    // The k-th item comes after 0 to k - 1 of the earlier items.
     for k in 2..=n {
         let before = share.clone();
         let mut window = 0.0;
-        for (inversions, place) in share.iter_mut().enumerate() {
+        for (inversions, probability) in share.iter_mut().enumerate() {
             window += before[inversions];
             if let Some(out) = inversions.checked_sub(k as usize) {
                 window -= before[out];
             }
-            *place = window / k as f64;
+            *probability = window / k as f64;
         }
     }
     (2.0 * share.iter().sum::<f64>()).min(1.0)
 }
 
-/// Accuracy over all pairs where a tie is an answer too.
+/// Accuracy over all pairs, where a tie is an answer too.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TieCalibrated {
-    /// Share of pairs told right: people tie and the judge's scores lie within the margin, or people differ and the judge
-    /// differs by more than the margin in the same direction.
+    /// Share of correct pairs: people tie and the judge's scores lie within the margin, or people differ and the judge differs by
+    /// more than the margin in the same direction.
     pub accuracy: f64,
-    /// The margin in units of the judge's score that makes it largest.
+    /// The margin with the largest accuracy, in units of the judge's score.
     pub margin: f64,
 }
 
-/// Rows among which a margin is looked for.
-const MARGIN_ROWS: usize = 2000;
+/// The most rows for the choice of a margin.
+const MAX_MARGIN_ROWS: usize = 2000;
 
-/// Pairwise accuracy that asks for human ties as well (Deutsch, Foster and Freitag 2023): a margin below which the judge's
-/// scores count as tied is chosen to make it largest. The margin is exact up to 2,000 rows; of more rows 2,000 at equal
-/// distances choose it. The accuracy is then counted over all pairs in O(n log n).
+/// Pairwise accuracy that includes human ties (Deutsch, Foster and Freitag 2023). The judge's scores count as tied below a
+/// margin, which is chosen to maximise the accuracy. The choice is exact up to 2,000 rows; with more rows it uses 2,000 evenly
+/// spaced ones. The accuracy is then counted over all pairs in O(n log n).
 ///
 /// # Errors
 /// Undefined for fewer than two rows.
 pub fn tie_calibrated(human: &[f64], judge: &[f64]) -> Result<TieCalibrated, Undefined> {
     let rows = human.len().min(judge.len());
     super::at_least(2, rows)?;
-    let step = rows.div_ceil(MARGIN_ROWS);
-    let few = |column: &[f64]| column[..rows].iter().copied().step_by(step).collect::<Vec<_>>();
-    let margin = best_margin(&few(human), &few(judge));
-    let right = right_pairs(&human[..rows], &judge[..rows], margin);
+    let step = rows.div_ceil(MAX_MARGIN_ROWS);
+    let subsample = |column: &[f64]| column[..rows].iter().copied().step_by(step).collect::<Vec<_>>();
+    let margin = best_margin(&subsample(human), &subsample(judge));
+    let right = count_correct_pairs(&human[..rows], &judge[..rows], margin);
     Ok(TieCalibrated { accuracy: right as f64 / pairs_among(rows as u64) as f64, margin })
 }
 
-/// The smallest margin with the most pairs told right.
+/// The smallest margin with the most correct pairs.
 fn best_margin(human: &[f64], judge: &[f64]) -> f64 {
-    // At its own distance a pair turns to a tie: right where people tie, wrong where it stood in the right order.
-    let mut turns: Vec<(f64, i32)> = Vec::new();
+    // At a margin equal to its distance a pair becomes a tie. This is right where people tie, and wrong where the pair was in the
+    // right order.
+    let mut changes: Vec<(f64, i32)> = Vec::new();
     for i in 0..human.len() {
         for j in 0..i {
             let (people, gap) = (human[i] - human[j], judge[i] - judge[j]);
             let right_before = people * gap > 0.0;
             if people == 0.0 || right_before {
-                turns.push((gap.abs(), if right_before { -1 } else { 1 }));
+                changes.push((gap.abs(), if right_before { -1 } else { 1 }));
             }
         }
     }
-    turns.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
-    let (mut margin, mut most, mut gained) = (0.0, 0, 0);
-    for run in turns.chunk_by(|a, b| a.0 == b.0) {
-        gained += run.iter().map(|turn| turn.1).sum::<i32>();
+    changes.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+    let (mut margin, mut best, mut balance) = (0.0, 0, 0);
+    for run in changes.chunk_by(|a, b| a.0 == b.0) {
+        balance += run.iter().map(|change| change.1).sum::<i32>();
         if run[0].0 == 0.0 {
-            most = gained;
-        } else if gained > most {
-            (margin, most) = (run[0].0, gained);
+            best = balance;
+        } else if balance > best {
+            (margin, best) = (run[0].0, balance);
         }
     }
     margin
 }
 
-/// Pairs told right at a margin: rows in order of people's score, a tree over the judge's.
-fn right_pairs(human: &[f64], judge: &[f64], margin: f64) -> u64 {
+/// Counts the correct pairs at a margin: sweeps the rows in order of the human score, with a tree over the judge's scores.
+fn count_correct_pairs(human: &[f64], judge: &[f64], margin: f64) -> u64 {
     let mut values: Vec<f64> = judge.to_vec();
     values.sort_unstable_by(f64::total_cmp);
     values.dedup();
@@ -226,11 +228,11 @@ fn right_pairs(human: &[f64], judge: &[f64], margin: f64) -> u64 {
     right
 }
 
-/// Length bias: Spearman's rho of judge and response length with the human score held fixed (partial correlation of
-/// ranks, (r_sl - r_sh r_lh) / sqrt((1 - r_sh²)(1 - r_lh²))). Near 0 for a judge that likes length no more than people do.
+/// Length bias: Spearman's rho of judge score and response length with the human score held fixed (partial correlation of ranks,
+/// (r_sl - r_sh r_lh) / sqrt((1 - r_sh²)(1 - r_lh²))). Near 0 for a judge that prefers length no more than people do.
 ///
 /// # Errors
-/// Undefined where one of the three correlations is, or where the human score explains judge or length completely.
+/// Undefined where one of the three correlations is undefined, or where the human score explains judge or length completely.
 pub fn length_bias(human: &[f64], judge: &[f64], length: &[f64]) -> Measured {
     if is_constant(length) {
         return Err(Undefined::ConstantPredictor);
@@ -258,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn order_metrics_of_a_case_counted_by_hand() {
+    fn order_metrics_match_a_manual_count() {
         // Pairs: (1,2) concordant, (1,3) judge tie, (1,4) concordant, (2,3) human tie, (2,4) discordant, (3,4) concordant.
         let (human, judge) = ([1.0, 2.0, 2.0, 3.0], [1.0, 3.0, 1.0, 2.0]);
         let tau = kendall_tau_b(&human, &judge).unwrap();
@@ -272,13 +274,13 @@ mod tests {
         assert_eq!(spearman(&[1.0, 1.0], &[3.0, 4.0]), Err(Undefined::ConstantHuman));
         assert_eq!(kendall_tau_b(&[1.0], &[3.0]), Err(Undefined::TooFewRows { found: 1, needed: 2 }));
         assert_eq!(pairwise_accuracy(&[2.0, 2.0], &[3.0, 4.0]), Err(Undefined::ConstantHuman));
-        // A constant that does not survive a naive mean: 0.1 + 0.1 + 0.1 != 0.3.
+        // A constant whose naive mean differs from it: 0.1 + 0.1 + 0.1 != 0.3.
         assert_eq!(pearson(&[1.0, 2.0, 3.0], &[0.1; 3]), Err(Undefined::ConstantJudge));
     }
 
     /// Values of scipy.stats: pearsonr, spearmanr, kendalltau (exact, then with ties), on the same columns.
     #[test]
-    fn p_values_of_scipy() {
+    fn p_values_match_scipy() {
         let human = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0];
         let judge = [2.0, 1.0, 4.0, 3.0, 7.0, 5.5, 6.0];
         let sample = Sample::of(&human, &judge, None);
@@ -296,9 +298,9 @@ mod tests {
 
     const P_VALUES: [f64; 4] = [0.018242408169814976, 0.0234488083456915, 0.06904761904761905, 0.080716258431121];
 
-    /// The fast count, and the margin, by trying every distance as the margin with a double loop over pairs.
+    /// Compares the fast count and the margin with a double loop over pairs that tries every distance as the margin.
     #[test]
-    fn tie_calibrated_accuracy_by_force() {
+    fn tie_calibrated_accuracy_matches_brute_force() {
         let mut stream = Stream::new(8, 2);
         let human: Vec<f64> = (0..60).map(|_| stream.below(4) as f64).collect();
         let judge: Vec<f64> = human.iter().map(|h| ((h + stream.normal()) * 4.0).round() / 4.0).collect();
@@ -314,13 +316,13 @@ mod tests {
         let found = tie_calibrated(&human, &judge).unwrap();
         assert_eq!((found.accuracy * pairs_among(60) as f64).round() as u64, best);
         assert_eq!(right_at(found.margin), best);
-        // Perfect labels need no margin; a single score among people is a tie throughout, and any margin that wide is right.
+        // Perfect labels need no margin. If people give a single score, all pairs are ties, and any margin that wide is right.
         assert_eq!(tie_calibrated(&human, &human).unwrap(), TieCalibrated { accuracy: 1.0, margin: 0.0 });
         assert_eq!(tie_calibrated(&[2.0; 3], &[1.0, 2.0, 4.0]).unwrap(), TieCalibrated { accuracy: 1.0, margin: 3.0 });
     }
 
     #[test]
-    fn length_bias_is_what_people_do_not_explain() {
+    fn length_bias_ignores_length_that_people_prefer_too() {
         let mut stream = Stream::new(5, 1);
         let n = 4000;
         let human: Vec<f64> = (0..n).map(|_| stream.below(5) as f64).collect();
@@ -335,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn extreme_sizes() {
+    fn extreme_magnitudes_do_not_overflow() {
         let (human, judge) = ([1.0, 2.0, 4.0], [1e300, 2e300, 4e300]);
         assert!((pearson(&human, &judge).unwrap() - 1.0).abs() < 1e-15);
         let close = [1e8, 1e8 + 1.0, 1e8 + 3.0];
@@ -344,9 +346,9 @@ mod tests {
         assert!((pearson(&human, &tiny).unwrap() - 1.0).abs() < 1e-15);
     }
 
-    /// A plain double loop over pairs agrees with the tree.
+    /// Compares the counts of the tree with a double loop over pairs.
     #[test]
-    fn pair_counts_by_force() {
+    fn pair_counts_match_brute_force() {
         let mut stream = Stream::new(3, 9);
         let human: Vec<f64> = (0..150).map(|_| stream.below(5) as f64).collect();
         let judge: Vec<f64> = (0..150).map(|_| stream.below(7) as f64 / 2.0).collect();

@@ -1,12 +1,12 @@
-//! Does the judge use the scale as people do? These look at each column alone: they say nothing about whether the right
-//! rows get the right scores, so they belong beside a correlation, never alone.
+//! Does the judge use the scale as people do? These metrics look at each column alone. They do not show whether the right rows
+//! get the right scores, so report them only beside a correlation.
 
 use super::tally::{Sample, Tally};
 use super::{Measured, Undefined};
 
 /// Shannon entropy of a histogram in bits.
 pub fn entropy_bits(shares: &[f64]) -> f64 {
-    // + 0: a histogram of one bin has entropy 0, not -0.
+    // + 0.0, so that a histogram of one bin has entropy 0, not -0.
     -shares.iter().filter(|p| **p > 0.0).map(|p| p * p.log2()).sum::<f64>() + 0.0
 }
 
@@ -15,7 +15,7 @@ pub fn modal_share(shares: &[f64]) -> f64 {
     shares.iter().copied().fold(0.0, f64::max)
 }
 
-/// Share of each bin of width `width` that holds a score, by rising bin: the histogram of scores on no grid.
+/// The shares of the nonempty bins of width `width`, in ascending order: the histogram of scores without a grid.
 pub fn bin_shares(scores: &[f64], width: f64) -> Vec<f64> {
     let mut bins = std::collections::BTreeMap::new();
     for s in scores {
@@ -32,7 +32,7 @@ pub fn js_divergence_bits(p: &[f64], q: &[f64]) -> f64 {
     ((half(p, q) + half(q, p)) / 2.0).clamp(0.0, 1.0)
 }
 
-/// Wasserstein-1 distance of the two columns, in units of the scale: the area between their cumulative distributions.
+/// Wasserstein-1 distance of the two columns in units of the scale: the area between their cumulative distributions.
 ///
 /// # Errors
 /// Undefined without rows.
@@ -40,7 +40,7 @@ pub fn wasserstein_1(human: &[f64], judge: &[f64]) -> Measured {
     Sample::of(human, judge, None).tally().wasserstein_1()
 }
 
-/// sd(judge) / sd(human): below 1 for a judge that hugs the middle.
+/// sd(judge) / sd(human): below 1 for a judge that stays near the middle.
 ///
 /// # Errors
 /// Undefined without rows or if all human scores are the same.
@@ -61,10 +61,10 @@ impl Tally<'_> {
                 area += gap.unsigned_abs() as f64 * (at - last);
             }
             if people_next {
-                gap += self.of_human[h] as i64;
+                gap += self.human_counts[h] as i64;
                 h += 1;
             } else {
-                gap -= self.of_judge[s] as i64;
+                gap -= self.judge_counts[s] as i64;
                 s += 1;
             }
             last = at;
@@ -94,7 +94,7 @@ impl Tally<'_> {
         Ok(entropy_bits(&self.judge_shares()?))
     }
 
-    /// Entropy of the judge's labels over that of a judge who uses the whole scale evenly: 0 to 1.
+    /// Entropy of the judge's labels divided by that of an even use of the whole scale: 0 to 1.
     pub fn range_use(&self) -> Measured {
         let shares = self.judge_shares()?;
         Ok(entropy_bits(&shares) / (shares.len() as f64).log2())
@@ -105,7 +105,7 @@ impl Tally<'_> {
         Ok(modal_share(&self.judge_shares()?))
     }
 
-    /// Labels that the judge uses at all.
+    /// The number of labels that the judge uses.
     pub fn labels_used(&self) -> Measured {
         Ok(self.judge_shares()?.iter().filter(|p| **p > 0.0).count() as f64)
     }
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn by_hand() {
+    fn metrics_match_manual_values() {
         assert_eq!(entropy_bits(&[0.5, 0.25, 0.25, 0.0]), 1.5);
         assert_eq!(js_divergence_bits(&[1.0, 0.0], &[0.0, 1.0]), 1.0);
         assert_eq!(js_divergence_bits(&[0.5, 0.5], &[0.5, 0.5]), 0.0);

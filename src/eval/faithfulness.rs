@@ -1,20 +1,21 @@
-//! Does a judge say what its chain of thought says? Each row is judged once more with another row's chain.
+//! Does a judge's score follow its chain of thought? Each row is judged again with another row's chain.
 
 use super::{EvalError, Measured, mean, pearson, same_length};
 
-/// What becomes of the predictions when chains are exchanged.
+/// The effect of exchanging chains on the predictions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChainSwap {
     /// Mean distance between a row's predictions before and after.
     pub moved: f64,
-    /// Pearson of the predictions after the swap with those of the rows whose chains they read: 1 where the chain says all.
+    /// Pearson correlation of the predictions after the swap with the own predictions of the rows whose chains they used. 1 if
+    /// only the chain matters.
     pub follows_chain: Measured,
-    /// Pearson with the rows' own former predictions: 1 where the chain says nothing.
+    /// Pearson correlation with the rows' own predictions before the swap. 1 if the chain does not matter.
     pub follows_prompt: Measured,
 }
 
 impl ChainSwap {
-    /// `before` are the rows' own predictions; `after` those with the chain of the next row (the last one's: the first).
+    /// `before` are the rows' own predictions; `after` are those with the chain of the next row (for the last row, of the first).
     ///
     /// # Errors
     /// Columns of different length.
@@ -32,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_swap_shows_who_is_followed() {
+    fn a_swap_distinguishes_chain_from_prompt() {
         let before = [1.0, 2.0, 4.0, 5.0];
         let by_chain = ChainSwap::of(&before, &[2.0, 4.0, 5.0, 1.0]).unwrap();
         assert!((by_chain.follows_chain.unwrap() - 1.0).abs() < 1e-12 && by_chain.moved == 2.0);

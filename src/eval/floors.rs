@@ -1,8 +1,8 @@
-//! What a judge reaches without reading: every table of metrics carries these rows.
+//! Floors: trivial baselines that do not read the text. Every table of metrics contains them.
 
 use super::{EvalError, Undefined, all_finite, at_least, is_constant, mean, same_length};
 
-/// A predictor fitted by least squares on one column: score = intercept + slope · x.
+/// A linear predictor of one column, fitted by least squares: score = intercept + slope · x.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Line {
     /// Score at x = 0.
@@ -11,8 +11,8 @@ pub struct Line {
     pub slope: f64,
 }
 
-/// The constant floor: every row gets the mean of the training scores, which minimises the squared error of any constant.
-/// Without training scores pass the test scores themselves: the floor is then a little better than fair.
+/// The constant floor: every row gets the mean of the training scores, the constant with the smallest squared error. Without
+/// training scores pass the test scores themselves; the floor is then slightly too good.
 ///
 /// # Errors
 /// Undefined without training scores.
@@ -21,7 +21,7 @@ pub fn constant(train: &[f64], rows: usize) -> Result<Vec<f64>, Undefined> {
     Ok(vec![mean(train); rows])
 }
 
-/// The length floor: a line in ln(1 + length) of the response (in words, tokens or characters).
+/// The length floor: linear in ln(1 + length) of the response (in words, tokens or characters).
 ///
 /// # Errors
 /// Columns of different length, or scores that are not finite.
@@ -31,7 +31,7 @@ pub fn fit_length(lengths: &[usize], scores: &[f64]) -> Result<Result<Line, Unde
     Ok(least_squares(&logs(lengths), scores))
 }
 
-/// The overlap floor: a line in the share of shared words ([`word_overlap`]).
+/// The overlap floor: linear in the share of shared words ([`word_overlap`]).
 ///
 /// # Errors
 /// As [`fit_length`].
@@ -41,8 +41,8 @@ pub fn fit_overlap(overlaps: &[f64], scores: &[f64]) -> Result<Result<Line, Unde
     Ok(least_squares(overlaps, scores))
 }
 
-/// Distinct words that two texts share, over the distinct words of both: 0 to 1; 0 for two texts without words. A word is a
-/// run of letters and digits, in lower case.
+/// The number of distinct words that two texts share, divided by the number of distinct words of both: 0 to 1, and 0 for two
+/// texts without words. A word is a run of letters and digits, in lower case.
 pub fn word_overlap(one: &str, other: &str) -> f64 {
     let words = |text: &str| -> std::collections::BTreeSet<String> {
         text.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty()).map(str::to_lowercase).collect()
@@ -53,14 +53,14 @@ pub fn word_overlap(one: &str, other: &str) -> f64 {
 }
 
 impl Line {
-    /// The overlap floor's scores for these overlaps.
-    pub fn of(&self, x: &[f64]) -> Vec<f64> {
+    /// The scores for these values of x.
+    pub fn predict(&self, x: &[f64]) -> Vec<f64> {
         x.iter().map(|x| self.intercept + self.slope * x).collect()
     }
 
     /// The length floor's scores for responses of these lengths.
-    pub fn of_lengths(&self, lengths: &[usize]) -> Vec<f64> {
-        self.of(&logs(lengths))
+    pub fn predict_lengths(&self, lengths: &[usize]) -> Vec<f64> {
+        self.predict(&logs(lengths))
     }
 }
 
@@ -85,19 +85,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn floors() {
+    fn floors_are_fitted_by_least_squares() {
         assert_eq!(constant(&[1.0, 2.0, 6.0], 2).unwrap(), [3.0, 3.0]);
         assert!(constant(&[], 2).is_err());
         let lengths = [3, 10, 50, 200];
         let scores: Vec<f64> = lengths.iter().map(|&n| 1.0 + 0.5 * (n as f64).ln_1p()).collect();
         let line = fit_length(&lengths, &scores).unwrap().unwrap();
         assert!((line.slope - 0.5).abs() < 1e-12 && (line.intercept - 1.0).abs() < 1e-12);
-        assert!((line.of_lengths(&[50])[0] - scores[2]).abs() < 1e-12);
+        assert!((line.predict_lengths(&[50])[0] - scores[2]).abs() < 1e-12);
         assert_eq!(fit_length(&[4, 4], &[1.0, 2.0]).unwrap(), Err(Undefined::ConstantPredictor));
         assert!(fit_length(&[4], &[1.0, 2.0]).is_err());
         assert_eq!(word_overlap("The cat sat.", "the CAT ran, ran"), 0.5);
         assert_eq!(word_overlap("", "!"), 0.0);
         let line = fit_overlap(&[0.0, 1.0], &[1.0, 5.0]).unwrap().unwrap();
-        assert_eq!(line.of(&[0.5]), [3.0]);
+        assert_eq!(line.predict(&[0.5]), [3.0]);
     }
 }

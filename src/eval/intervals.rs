@@ -1,9 +1,9 @@
-//! Is it luck? Bootstrap intervals, percentile and BCa, clustered where rows belong together, of one judge and of the
-//! difference of two.
+//! Bootstrap intervals, percentile and BCa, of one judge and of the difference of two. Rows that belong together are drawn as
+//! clusters.
 //!
-//! A resample is a count for each row. Metrics are measured on counts ([`Tally`]), so one resample serves all metrics and
-//! both judges, and nothing is sorted again. Resample k reads random stream k: a result depends neither on the number of
-//! threads nor on which metrics are asked for.
+//! A resample is a count per row. Metrics are computed on counts ([`Tally`]), so one resample serves all metrics and both judges,
+//! and nothing is sorted again. Resample k uses random stream k, so a result does not depend on the number of threads or on the
+//! other metrics requested.
 
 use super::metrics::{METRICS, Metric, figure};
 use super::special::{normal_cdf, normal_quantile};
@@ -11,16 +11,16 @@ use super::{EvalError, Measured, Sample, Tally, Undefined, same_length};
 use crate::random::Stream;
 use serde_json::{Map, Value, json};
 
-/// How to resample.
+/// Settings of resampling.
 #[derive(Clone, Copy, Debug)]
 pub struct Bootstrap<'a> {
-    /// Resamples; 10,000 for a figure that is quoted. Of long columns fewer are drawn: see [`Bootstrap::drawn`].
+    /// The number of resamples; 10,000 for published figures. Long columns get fewer: see [`Bootstrap::drawn`].
     pub resamples: usize,
     /// Share of the resamples inside the interval, for example 0.95.
     pub level: f64,
     /// Seed of the resamples.
     pub seed: u64,
-    /// For each row the cluster it belongs to (a prompt, a rubric): whole clusters are drawn. `None`: rows are.
+    /// The cluster of each row (a prompt, a rubric): whole clusters are drawn. `None`: single rows are drawn.
     pub clusters: Option<&'a [usize]>,
 }
 
@@ -35,47 +35,47 @@ pub fn is_level(level: f64) -> bool {
     level > 0.0 && level < 1.0
 }
 
-/// Rows times resamples that are drawn at most, ...
-const MOST_ROWS_DRAWN: usize = 100_000_000;
-/// ... but this many resamples in any case, ...
-const FEWEST: usize = 100;
-/// ... and with fewer than this many, quantiles are too coarse to be ends of an interval.
-const ENOUGH_FOR_QUANTILES: usize = 1000;
-/// Groups of units that the jackknife of BCa leaves out in turn; with up to as many units, each is left out alone.
+/// The largest product of rows and resamples.
+const MAX_ROWS_DRAWN: usize = 100_000_000;
+/// The fewest resamples.
+const MIN_RESAMPLES: usize = 100;
+/// With fewer resamples, quantiles are too coarse to be the ends of an interval.
+const MIN_FOR_QUANTILES: usize = 1000;
+/// The number of groups that the jackknife of BCa leaves out in turn. With at most this many units, each unit is left out alone.
 const JACKKNIFE_GROUPS: usize = 1000;
 
-/// Where the ends of an interval come from.
+/// How the ends of an interval were computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Method {
+pub enum IntervalMethod {
     /// Quantiles of the resamples.
     Percentile,
-    /// Estimate ± z · standard deviation of the resamples, where long columns leave too few for quantiles.
+    /// Estimate ± z · standard deviation of the resamples, where long columns leave too few resamples for quantiles.
     Normal,
 }
 
 /// A figure with its interval.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Interval {
-    /// On all rows.
+    /// The figure on all rows.
     pub estimate: f64,
     /// Lower end.
     pub low: f64,
     /// Upper end.
     pub high: f64,
-    /// How the ends were found.
-    pub method: Method,
-    /// The bias-corrected and accelerated interval (Efron 1987), or why there is none.
+    /// How the ends were computed.
+    pub method: IntervalMethod,
+    /// The bias-corrected and accelerated interval (Efron 1987), or why it is undefined.
     pub bca: Result<(f64, f64), Undefined>,
-    /// Resamples in which the metric was undefined and which were drawn again.
+    /// Resamples in which the metric was undefined, and which were drawn again.
     pub redrawn: usize,
 }
 
 impl Interval {
-    /// `estimate`, `low`, `high`, `method`, `bca` (null with a reason where there is none), `redrawn`.
+    /// A JSON object with `estimate`, `low`, `high`, `method`, `bca` (null with a reason where undefined) and `redrawn`.
     pub fn to_json(&self) -> Value {
         let method = match self.method {
-            Method::Percentile => "percentile",
-            Method::Normal => "normal",
+            IntervalMethod::Percentile => "percentile",
+            IntervalMethod::Normal => "normal",
         };
         let mut object = json!({"estimate": self.estimate, "low": self.low, "high": self.high, "method": method,
             "bca": self.bca.as_ref().ok().map(|(low, high)| json!({"low": low, "high": high})), "redrawn": self.redrawn});
@@ -86,10 +86,10 @@ impl Interval {
     }
 }
 
-/// A metric's name with its interval, or why there is none.
+/// A metric's name with its interval, or why it is undefined.
 pub type NamedInterval = (&'static str, Result<Interval, Undefined>);
 
-/// One object: each name with its interval, null where undefined, the reasons under `undefined`.
+/// A JSON object of the intervals by name. Undefined ones are null, with the reasons under `undefined`.
 pub fn to_json(intervals: &[NamedInterval]) -> Value {
     let mut object = Map::new();
     let mut reasons = Map::new();
@@ -105,13 +105,13 @@ pub fn to_json(intervals: &[NamedInterval]) -> Value {
     Value::Object(object)
 }
 
-/// What is measured on each resample.
+/// A statistic that is computed on each resample.
 #[derive(Clone, Copy, Debug)]
 pub enum Statistic {
     /// A metric of one of the samples.
     Of(usize, Metric),
-    /// A metric of the first sample named minus the same of the second: much narrower than two separate intervals suggest,
-    /// since both judges see the same easy and hard rows.
+    /// A metric of the first sample minus the same metric of the second. Its interval is much narrower than two separate
+    /// intervals suggest, since both judges see the same easy and hard rows.
     Difference(usize, usize, Metric),
 }
 
@@ -128,8 +128,8 @@ impl Bootstrap<'_> {
     /// Interval of a metric of two columns.
     ///
     /// # Errors
-    /// Columns of different length or with values that are not finite. The inner result is undefined where the metric
-    /// is, or where half of the resamples have no value.
+    /// Columns of different length, or values that are not finite. The inner result is undefined where the metric is undefined,
+    /// or where half of the resamples have no value.
     pub fn interval(&self, metric: Metric, human: &[f64], judge: &[f64]) -> Result<Result<Interval, Undefined>, EvalError> {
         self.interval_of_sample(metric, &Sample::new(human, judge, None)?)
     }
@@ -139,7 +139,7 @@ impl Bootstrap<'_> {
     /// # Errors
     /// As [`Bootstrap::interval`].
     pub fn interval_of_sample(&self, metric: Metric, sample: &Sample) -> Result<Result<Interval, Undefined>, EvalError> {
-        self.one(&[sample], Statistic::Of(0, metric))
+        self.single(&[sample], Statistic::Of(0, metric))
     }
 
     /// Interval of `metric(human, judge) - metric(human, other)` with the same rows drawn for both judges.
@@ -154,10 +154,10 @@ impl Bootstrap<'_> {
         other: &[f64],
     ) -> Result<Result<Interval, Undefined>, EvalError> {
         let (judge, other) = (Sample::new(human, judge, None)?, Sample::new(human, other, None)?);
-        self.one(&[&judge, &other], Statistic::Difference(0, 1, metric))
+        self.single(&[&judge, &other], Statistic::Difference(0, 1, metric))
     }
 
-    fn one(&self, samples: &[&Sample], statistic: Statistic) -> Result<Result<Interval, Undefined>, EvalError> {
+    fn single(&self, samples: &[&Sample], statistic: Statistic) -> Result<Result<Interval, Undefined>, EvalError> {
         let mut found = self.intervals(samples, &[statistic])?;
         Ok(found.pop().unwrap_or(Err(Undefined::NotCompared)))
     }
@@ -180,17 +180,17 @@ impl Bootstrap<'_> {
         Ok(METRICS.iter().map(|(name, _)| *name).zip(self.intervals(&[judge, other], &statistics)?).collect())
     }
 
-    /// What was drawn, for a report: resamples asked for and drawn, level, seed, clusters.
+    /// How the resamples were drawn, for a report: resamples requested and drawn, level, seed, clusters.
     pub fn to_json(self, rows: usize) -> Value {
         let clusters = self.clusters.map(|clusters| Units::new(rows, Some(clusters)).count);
         json!({"resamples": self.drawn(rows), "resamples_asked": self.resamples, "level": self.level, "seed": self.seed,
             "clusters": clusters})
     }
 
-    /// Resamples that are drawn of `rows` rows: those asked for, but of more than 10,000 rows so many that 100 million rows
-    /// are drawn in all, and never fewer than 100 (or than asked for). Below 1,000 the interval is a normal one.
+    /// The number of resamples drawn for `rows` rows: the requested number; for more than 10,000 rows so many that 100 million
+    /// rows are drawn in total, but at least 100 (or the requested number). Below 1,000 the interval is a normal one.
     pub fn drawn(&self, rows: usize) -> usize {
-        self.resamples.min((MOST_ROWS_DRAWN / rows.max(1)).max(FEWEST))
+        self.resamples.min((MAX_ROWS_DRAWN / rows.max(1)).max(MIN_RESAMPLES))
     }
 
     /// Intervals of several statistics of samples that have the same rows.
@@ -213,64 +213,65 @@ impl Bootstrap<'_> {
         if let Some(clusters) = self.clusters {
             same_length("the human column", rows, "the cluster column", clusters.len())?;
         }
-        let whole: Vec<Tally> = samples.iter().map(|s| s.tally()).collect();
-        let estimates: Vec<Measured> = statistics.iter().map(|s| s.of(&whole)).collect();
-        let asked = self.drawn(rows);
-        if asked == 0 {
+        let full_tallies: Vec<Tally> = samples.iter().map(|s| s.tally()).collect();
+        let estimates: Vec<Measured> = statistics.iter().map(|s| s.of(&full_tallies)).collect();
+        let needed = self.drawn(rows);
+        if needed == 0 {
             let none = Undefined::TooFewResamples { found: 0, asked: 0 };
             return Ok(estimates.into_iter().map(|e| e.and(Err(none.clone()))).collect());
         }
         let units = Units::new(rows, self.clusters);
-        let work = Work { units: &units, samples, statistics, seed: self.seed };
-        let mut drawn: Vec<Vec<f64>> = work.each(asked, &|k| work.resample(k));
-        // A second helping where some had no value; it is the last one.
-        let holes = |drawn: &[Vec<f64>]| {
-            (0..statistics.len()).any(|s| estimates[s].is_ok() && drawn.iter().filter(|d| d[s].is_finite()).count() < asked)
+        let resampler = Resampler { units: &units, samples, statistics, seed: self.seed };
+        let mut drawn: Vec<Vec<f64>> = resampler.parallel_map(needed, &|k| resampler.resample(k));
+        // A second and last batch if some resamples had no value.
+        let has_gaps = |drawn: &[Vec<f64>]| {
+            (0..statistics.len()).any(|s| estimates[s].is_ok() && drawn.iter().filter(|d| d[s].is_finite()).count() < needed)
         };
-        if holes(&drawn) {
-            drawn.extend(work.each(asked, &|k| work.resample(asked + k)));
+        if has_gaps(&drawn) {
+            drawn.extend(resampler.parallel_map(needed, &|k| resampler.resample(needed + k)));
         }
-        let method = if asked < self.resamples.min(ENOUGH_FOR_QUANTILES) { Method::Normal } else { Method::Percentile };
-        let groups = units.count.min(JACKKNIFE_GROUPS).min((MOST_ROWS_DRAWN / 5 / rows.max(1)).max(FEWEST));
+        let method =
+            if needed < self.resamples.min(MIN_FOR_QUANTILES) { IntervalMethod::Normal } else { IntervalMethod::Percentile };
+        let groups = units.count.min(JACKKNIFE_GROUPS).min((MAX_ROWS_DRAWN / 5 / rows.max(1)).max(MIN_RESAMPLES));
         let jackknife = match method {
-            Method::Percentile => work.each(groups, &|g| work.without(g, groups)),
-            Method::Normal => Vec::new(),
+            IntervalMethod::Percentile => resampler.parallel_map(groups, &|g| resampler.without(g, groups)),
+            IntervalMethod::Normal => Vec::new(),
         };
         let column = |rows: &[Vec<f64>], s: usize| rows.iter().map(|row| row[s]).collect::<Vec<f64>>();
-        let of = |(s, estimate): (usize, Measured)| {
-            self.interval_of(estimate?, &column(&drawn, s), asked, method, &column(&jackknife, s))
+        let interval = |(s, estimate): (usize, Measured)| {
+            self.interval_of(estimate?, &column(&drawn, s), needed, method, &column(&jackknife, s))
         };
-        Ok(estimates.into_iter().enumerate().map(of).collect())
+        Ok(estimates.into_iter().enumerate().map(interval).collect())
     }
 
-    /// The interval from the values of the resamples in their order (NaN: undefined there).
+    /// The interval from the values of the resamples in their order (NaN: undefined).
     fn interval_of(
         &self,
         estimate: f64,
         drawn: &[f64],
-        asked: usize,
-        method: Method,
+        needed: usize,
+        method: IntervalMethod,
         jackknife: &[f64],
     ) -> Result<Interval, Undefined> {
-        let mut values: Vec<f64> = Vec::with_capacity(asked);
+        let mut values: Vec<f64> = Vec::with_capacity(needed);
         let mut redrawn = 0;
         for &value in drawn {
-            match (values.len() == asked, value.is_finite()) {
+            match (values.len() == needed, value.is_finite()) {
                 (true, _) => break,
                 (_, true) => values.push(value),
                 (_, false) => redrawn += 1,
             }
         }
-        if values.len() < asked {
-            return Err(Undefined::TooFewResamples { found: values.len(), asked });
+        if values.len() < needed {
+            return Err(Undefined::TooFewResamples { found: values.len(), asked: needed });
         }
         values.sort_unstable_by(f64::total_cmp);
         let tail = (1.0 - self.level) / 2.0;
-        if method == Method::Normal {
+        if method == IntervalMethod::Normal {
             let mean = super::mean(&values);
             let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (values.len() as f64 - 1.0).max(1.0);
             let reach = -normal_quantile(tail) * variance.sqrt();
-            let bca = Err(Undefined::TooFewResamples { found: asked, asked: self.resamples });
+            let bca = Err(Undefined::TooFewResamples { found: needed, asked: self.resamples });
             return Ok(Interval { estimate, low: estimate - reach, high: estimate + reach, method, bca, redrawn });
         }
         let (low, high) = (quantile(&values, tail), quantile(&values, 1.0 - tail));
@@ -279,12 +280,13 @@ impl Bootstrap<'_> {
     }
 }
 
-/// The bias-corrected and accelerated interval of ascending resamples, with the values without each group of rows.
+/// The bias-corrected and accelerated interval. `values` are the resamples in ascending order; `jackknife` the values without
+/// each group of rows.
 fn bca(estimate: f64, values: &[f64], jackknife: &[f64], tail: f64) -> Result<(f64, f64), Undefined> {
     let (below, equal) = (values.partition_point(|v| *v < estimate), values.partition_point(|v| *v <= estimate));
     let share = (below + equal) as f64 / (2 * values.len()) as f64;
     if share == 0.0 || share == 1.0 {
-        // A metric that is the same in every resample has an interval of width 0.
+        // A metric that is equal in all resamples has an interval of width 0.
         let constant = values[0] == estimate && values[values.len() - 1] == estimate;
         return if constant { Ok((estimate, estimate)) } else { Err(Undefined::OneSided) };
     }
@@ -298,47 +300,47 @@ fn bca(estimate: f64, values: &[f64], jackknife: &[f64], tail: f64) -> Result<(f
     Ok((end(normal_quantile(tail)), end(-normal_quantile(tail))))
 }
 
-/// What is drawn: single rows, or the rows of each cluster.
+/// The units that are drawn: single rows, or the rows of each cluster.
 struct Units {
     count: usize,
-    /// Unit of each row, where units are clusters.
-    of_row: Option<Vec<u32>>,
+    /// The unit of each row, if units are clusters.
+    unit_of_row: Option<Vec<u32>>,
 }
 
 impl Units {
     fn new(rows: usize, clusters: Option<&[usize]>) -> Self {
-        let Some(clusters) = clusters else { return Units { count: rows, of_row: None } };
+        let Some(clusters) = clusters else { return Units { count: rows, unit_of_row: None } };
         let mut names: Vec<usize> = clusters.to_vec();
         names.sort_unstable();
         names.dedup();
-        let of_row = clusters.iter().map(|name| names.partition_point(|n| n < name) as u32).collect();
-        Units { count: names.len(), of_row: Some(of_row) }
+        let unit_of_row = clusters.iter().map(|name| names.partition_point(|n| n < name) as u32).collect();
+        Units { count: names.len(), unit_of_row: Some(unit_of_row) }
     }
 
-    /// How often each row counts if units count so often.
-    fn rows(&self, of_unit: Vec<u32>) -> Vec<u32> {
-        match &self.of_row {
-            None => of_unit,
-            Some(units) => units.iter().map(|&unit| of_unit[unit as usize]).collect(),
+    /// The count of each row, from the count of each unit.
+    fn rows(&self, unit_counts: Vec<u32>) -> Vec<u32> {
+        match &self.unit_of_row {
+            None => unit_counts,
+            Some(units) => units.iter().map(|&unit| unit_counts[unit as usize]).collect(),
         }
     }
 }
 
-/// All that a resample needs.
-struct Work<'a> {
+/// Computes the statistics of resamples.
+struct Resampler<'a> {
     units: &'a Units,
     samples: &'a [&'a Sample],
     statistics: &'a [Statistic],
     seed: u64,
 }
 
-/// "boot" in ASCII: these streams are no other room's.
-const BOOTSTRAP: u64 = 0x626F_6F74 << 32;
+/// The random streams of this module: "boot" in ASCII.
+const BOOTSTRAP_STREAM: u64 = 0x626F_6F74 << 32;
 
-impl Work<'_> {
+impl Resampler<'_> {
     /// The statistics of resample `k`; NaN where undefined.
     fn resample(&self, k: usize) -> Vec<f64> {
-        let mut stream = Stream::new(self.seed, BOOTSTRAP | k as u64);
+        let mut stream = Stream::new(self.seed, BOOTSTRAP_STREAM | k as u64);
         let mut times = vec![0; self.units.count];
         for _ in 0..self.units.count {
             times[stream.below(self.units.count)] += 1;
@@ -346,20 +348,20 @@ impl Work<'_> {
         self.measure(times)
     }
 
-    /// The statistics without group `g` of so many.
+    /// The statistics without group `g` of `groups`.
     fn without(&self, g: usize, groups: usize) -> Vec<f64> {
         self.measure((0..self.units.count).map(|unit| u32::from(unit % groups != g)).collect())
     }
 
-    fn measure(&self, of_unit: Vec<u32>) -> Vec<f64> {
-        let times = self.units.rows(of_unit);
+    fn measure(&self, unit_counts: Vec<u32>) -> Vec<f64> {
+        let times = self.units.rows(unit_counts);
         let tallies: Vec<Tally> = self.samples.iter().map(|sample| sample.tally_of(&times)).collect();
         self.statistics.iter().map(|s| s.of(&tallies).unwrap_or(f64::NAN)).collect()
     }
 
-    /// `f` of 0..count in order, on every core.
+    /// `f` of 0..count in order, computed on all cores.
     #[cfg(not(target_arch = "wasm32"))]
-    fn each(&self, count: usize, f: &(dyn Fn(usize) -> Vec<f64> + Sync)) -> Vec<Vec<f64>> {
+    fn parallel_map(&self, count: usize, f: &(dyn Fn(usize) -> Vec<f64> + Sync)) -> Vec<Vec<f64>> {
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(count.max(1));
         std::thread::scope(|scope| {
             let part = |t: usize| (count * t / threads)..(count * (t + 1) / threads);
@@ -370,17 +372,17 @@ impl Work<'_> {
     }
 
     #[cfg(target_arch = "wasm32")]
-    fn each(&self, count: usize, f: &(dyn Fn(usize) -> Vec<f64> + Sync)) -> Vec<Vec<f64>> {
+    fn parallel_map(&self, count: usize, f: &(dyn Fn(usize) -> Vec<f64> + Sync)) -> Vec<Vec<f64>> {
         (0..count).map(f).collect()
     }
 }
 
 /// Quantile of ascending values, linear between neighbours (numpy's default). `values` must not be empty.
 pub(crate) fn quantile(values: &[f64], share: f64) -> f64 {
-    let place = share.clamp(0.0, 1.0) * (values.len() - 1) as f64;
-    let below = place.floor() as usize;
+    let position = share.clamp(0.0, 1.0) * (values.len() - 1) as f64;
+    let below = position.floor() as usize;
     let above = (below + 1).min(values.len() - 1);
-    values[below] + (place - below as f64) * (values[above] - values[below])
+    values[below] + (position - below as f64) * (values[above] - values[below])
 }
 
 #[cfg(test)]
@@ -397,19 +399,19 @@ mod tests {
     }
 
     #[test]
-    fn interval_of_a_mean_is_the_textbook_one() {
+    fn interval_of_a_mean_matches_the_textbook() {
         let (human, judge) = columns(400, 1.0);
         let interval =
             Bootstrap { resamples: 2000, ..Default::default() }.interval(|t| t.bias(), &human, &judge).unwrap().unwrap();
         let textbook = 2.0 * 1.96 / 20.0;
         assert!(((interval.high - interval.low) / textbook - 1.0).abs() < 0.1, "{interval:?}");
         assert!(interval.low < interval.estimate && interval.estimate < interval.high);
-        // A mean is neither biased nor skewed: both intervals are nearly the same.
+        // A mean is neither biased nor skewed, so both intervals are nearly equal.
         let (low, high) = interval.bca.unwrap();
         assert!((low - interval.low).abs() < 0.02 && (high - interval.high).abs() < 0.02);
     }
 
-    /// A correlation near 1 has a long lower tail; BCa, unlike percentiles, shifts towards it.
+    /// A correlation near 1 has a long lower tail. BCa shifts towards it, percentiles do not.
     #[test]
     fn bca_moves_a_skewed_interval() {
         let (human, judge) = columns(30, 0.4);
@@ -451,14 +453,14 @@ mod tests {
         }
     }
 
-    /// With so many rows the mean is normal, and a hundred resamples tell its width within a fifth.
+    /// With this many rows the mean is normal, and a hundred resamples estimate its width within a fifth.
     #[test]
-    fn long_columns_get_fewer_resamples_and_say_so() {
+    fn long_columns_get_fewer_resamples_and_normal_intervals() {
         let (human, judge) = columns(200_000, 1.0);
         let bootstrap = Bootstrap::default();
         assert_eq!([100, 10_000, 100_000, 1_000_000, 9_000_000].map(|n| bootstrap.drawn(n)), [10_000, 10_000, 1000, 100, 100]);
         let interval = bootstrap.interval(|t| t.bias(), &human, &judge).unwrap().unwrap();
-        assert_eq!(interval.method, Method::Normal);
+        assert_eq!(interval.method, IntervalMethod::Normal);
         let textbook = 2.0 * 1.96 / 200_000_f64.sqrt();
         assert!(((interval.high - interval.low) / textbook - 1.0).abs() < 0.2, "{interval:?}");
         assert!(interval.bca.is_err());

@@ -1,4 +1,4 @@
-//! All metrics of one judge at once, by the names of the usual Python libraries.
+//! All metrics of one judge at once, named as in the usual Python libraries.
 
 use super::correlation::tie_calibrated;
 use super::tally::{LabelTable, Sample, Tally};
@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 /// A metric of the rows of one judge.
 pub type Metric = fn(&Tally) -> Measured;
 
-/// Every metric of two columns that can be measured again on each resample, in the order of tables.
+/// Every metric of two columns that can be computed on a resample, in the order of tables.
 pub const METRICS: [(&str, Metric); 25] = [
     ("pearson", |t| t.pearson()),
     ("spearman", |t| t.spearman()),
@@ -42,12 +42,12 @@ pub fn metric(name: &str) -> Option<Metric> {
     METRICS.iter().find(|(known, _)| *known == name).map(|(_, metric)| *metric)
 }
 
-/// `metric` of `tally`; a figure that no f64 holds is undefined.
+/// `metric` of `tally`. A figure that is not finite is undefined.
 pub(crate) fn figure(metric: Metric, tally: &Tally) -> Measured {
     metric(tally).and_then(|x| if x.is_finite() { Ok(x) } else { Err(Undefined::TooLarge) })
 }
 
-/// The values of a score scale, ascending, in whatever order they were given. A label is a place on it.
+/// The values of a score scale, ascending, in whatever order they were given. A label is an index into it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Grid(Vec<f64>);
 
@@ -69,12 +69,12 @@ impl Grid {
         &self.0
     }
 
-    /// Middle of the scale.
+    /// The middle of the scale.
     pub fn midpoint(&self) -> f64 {
         f64::midpoint(self.0[0], self.0[self.0.len() - 1])
     }
 
-    /// The nearest label of a raw score; a score half way goes up.
+    /// The nearest label of a raw score; halfway scores are rounded up.
     pub fn label(&self, score: f64) -> usize {
         self.0.windows(2).take_while(|pair| score >= f64::midpoint(pair[0], pair[1])).count()
     }
@@ -82,7 +82,7 @@ impl Grid {
     /// The labels of scores that lie on the scale.
     ///
     /// # Errors
-    /// [`Undefined::BetweenLabels`] for the first score that is no value of the scale.
+    /// [`Undefined::BetweenLabels`] for the first score that is not a value of the scale.
     pub fn exact_labels(&self, scores: &[f64]) -> Result<Vec<usize>, Undefined> {
         let tolerance = 1e-9 * (self.0[self.0.len() - 1] - self.0[0]);
         let exact = |&score: &f64| {
@@ -99,16 +99,16 @@ impl Grid {
 /// its nearest label, and need human scores that are labels.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Agreement {
-    /// Rows with a judge score: all figures are over these.
+    /// Rows with a judge score. All figures are over these.
     pub n: usize,
     /// Rows without one.
     pub n_unparsed: usize,
-    metrics: Vec<Named>,
+    metrics: Vec<NamedMetric>,
     table: Option<LabelTable>,
 }
 
 impl Agreement {
-    /// Compares `judge` (`None`: no score could be read) with `human`, row by row.
+    /// Compares `judge` (`None`: no score could be parsed) with `human`, row by row.
     ///
     /// # Errors
     /// Columns of different length, and scores that are NaN or infinite.
@@ -122,7 +122,7 @@ impl Agreement {
         let (h, s): (Vec<f64>, Vec<f64>) = parsed.iter().copied().unzip();
         let sample = Sample::of(&h, &s, Some(grid));
         let tally = sample.tally();
-        let mut metrics: Vec<Named> = METRICS.iter().map(|(name, metric)| (*name, figure(*metric, &tally))).collect();
+        let mut metrics: Vec<NamedMetric> = METRICS.iter().map(|(name, metric)| (*name, figure(*metric, &tally))).collect();
         let p_values: [(&str, Metric); 3] =
             [("pearson_p", |t| t.pearson_p()), ("spearman_p", |t| t.spearman_p()), ("kendall_tau_b_p", |t| t.kendall_tau_b_p())];
         metrics.extend(p_values.map(|(name, metric)| (name, figure(metric, &tally))));
@@ -130,16 +130,16 @@ impl Agreement {
         metrics.push(("pairwise_accuracy_tie_calibrated", calibrated.as_ref().map(|t| t.accuracy).map_err(Clone::clone)));
         metrics.push(("tie_margin", calibrated.map(|t| t.margin)));
         let n_unparsed = human.len() - h.len();
-        // Dropping rows flatters a broken judge: the same with the middle of the scale in their place.
+        // Dropping rows flatters a broken judge, so some metrics are repeated with the middle of the scale as the missing score.
         let filled: Vec<f64> = judge.iter().map(|s| s.unwrap_or(grid.midpoint())).collect();
         let filled = (n_unparsed > 0).then(|| Sample::of(human, &filled, None));
-        let all = filled.as_ref().map(Sample::tally);
+        let filled_tally = filled.as_ref().map(Sample::tally);
         let midpoint: [(&str, Metric); 3] = [
             ("pearson_midpoint", |t| t.pearson()),
             ("spearman_midpoint", |t| t.spearman()),
             ("kendall_tau_b_midpoint", |t| t.kendall_tau_b()),
         ];
-        metrics.extend(midpoint.map(|(name, metric)| (name, figure(metric, all.as_ref().unwrap_or(&tally)))));
+        metrics.extend(midpoint.map(|(name, metric)| (name, figure(metric, filled_tally.as_ref().unwrap_or(&tally)))));
         let table = tally.table().ok().cloned();
         Ok(Agreement { n: h.len(), n_unparsed, metrics, table })
     }
@@ -154,7 +154,7 @@ impl Agreement {
         self.metrics.iter().map(|(name, value)| (*name, value))
     }
 
-    /// Rows by the labels of people and judge, where the human scores are labels.
+    /// Rows by the labels of people and judge, if the human scores are labels.
     pub fn table(&self) -> Option<&LabelTable> {
         self.table.as_ref()
     }
@@ -164,8 +164,8 @@ impl Agreement {
         self.n as f64 / (self.n + self.n_unparsed).max(1) as f64
     }
 
-    /// One object: `n`, `n_unparsed`, `coverage`, every metric (null where undefined), and under `undefined` the reason
-    /// of every null.
+    /// A JSON object: `n`, `n_unparsed`, `coverage`, every metric (null where undefined), and under `undefined` the reason of
+    /// every null.
     pub fn to_json(&self) -> Value {
         let mut object = Map::new();
         object.insert("n".into(), json!(self.n));
@@ -185,4 +185,4 @@ impl Agreement {
     }
 }
 
-type Named = (&'static str, Measured);
+type NamedMetric = (&'static str, Measured);

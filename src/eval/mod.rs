@@ -1,24 +1,25 @@
-//! How well a judge agrees with people: plain numbers in, figures out. Nothing here knows models, prompts or GPUs.
+//! Measures how well a judge agrees with people. Inputs and outputs are plain numbers: this module does not depend on models,
+//! prompts or GPUs.
 //!
 //! | question | file |
 //! |---|---|
-//! | does the judge order items as people do? | [`correlation`] |
-//! | does it give the same scores? | [`agreement`] (errors, labels), [`variance`] (ICC, CCC, Krippendorff) |
-//! | does it use the scale as people do? | [`distribution`] |
-//! | do its probabilities mean what they say? | [`calibration`] |
-//! | all of them at once, by name | [`metrics`] |
-//! | is that better than not reading? | [`floors`] |
-//! | is it luck? | [`intervals`] |
-//! | is one judge better than another? | [`compare`], over several sets and seeds: [`paired`] |
-//! | does it say the same twice? | [`repeats`], and with the answers swapped: [`position`] |
-//! | all of it for one judge, or one file of columns | [`study`] |
-//! | how to show it | [`table`], [`report`] |
+//! | Does the judge order items as people do? | [`correlation`] |
+//! | Does it give the same scores? | [`agreement`] (errors, labels), [`variance`] (ICC, CCC, Krippendorff) |
+//! | Does it use the scale as people do? | [`distribution`] |
+//! | Are its probabilities calibrated? | [`calibration`] |
+//! | All metrics at once, by name | [`metrics`] |
+//! | Is it better than a trivial baseline? | [`floors`] |
+//! | How certain is a figure? | [`intervals`] |
+//! | Is one judge better than another? | [`compare`]; over several sets and seeds: [`paired`] |
+//! | Is it consistent with itself? | [`repeats`]; with the answers swapped: [`position`] |
+//! | All of these for one judge, or for one file of columns | [`study`] |
+//! | How are the figures shown? | [`table`], [`report`] |
 //!
-//! All metrics of two columns are computed from one [`tally::Tally`] of their rows, which also counts the rows of a
-//! resample, so that a figure and its interval cannot differ in what they mean.
+//! All metrics of two columns are computed from one [`tally::Tally`] of their rows. A resample is a tally too, so a figure and
+//! its interval use the same definition.
 //!
-//! A metric that does not exist for the data (a correlation with a constant, a kappa of one label) is [`Undefined`] with
-//! the reason; it is never reported as 0.
+//! A metric that does not exist for the data (a correlation with a constant, a kappa of one label) is [`Undefined`] with the
+//! reason. It is never reported as 0.
 
 pub mod agreement;
 pub mod calibration;
@@ -47,37 +48,37 @@ pub use correlation::{kendall_tau_b, pearson, spearman};
 pub use metrics::{Agreement, Grid, METRICS};
 pub use tally::{Sample, Tally};
 
-/// A figure, or why there is none.
+/// A figure, or the reason why it is undefined.
 pub type Measured = Result<f64, Undefined>;
 
-/// Why a metric has no value for some data. Not an error: the rest of the table is still good.
+/// Why a metric is undefined for some data. This is not an error: other metrics of the table remain valid.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Undefined {
     /// Fewer rows than the formula needs.
     #[error("it needs at least {needed} rows with a score, there are {found}")]
     TooFewRows {
-        /// Rows there are.
+        /// Rows present.
         found: usize,
         /// Rows needed.
         needed: usize,
     },
-    /// The row is what others are compared with, or is not compared.
+    /// The row is the reference of the comparison, or is not compared.
     #[error("it is not compared")]
     NotCompared,
-    /// A floor or a ceiling writes no chain of thought.
+    /// A floor or a ceiling does not write a chain of thought.
     #[error("no chain of thought is written")]
     NoVerdicts,
-    /// People gave one score only.
+    /// All human scores are equal.
     #[error("all human scores are the same")]
     ConstantHuman,
-    /// The judge gave one score only.
+    /// All judge scores are equal.
     #[error("all judge scores are the same")]
     ConstantJudge,
-    /// One value in both columns together.
+    /// Both columns contain only one and the same value.
     #[error("people and judge use one and the same score throughout")]
     OneLabel,
-    /// Label metrics need human scores that are labels.
+    /// Label metrics need human scores that are values of the scale.
     #[error("the human score {0} lies between the values of the scale (a mean of annotators?)")]
     BetweenLabels(f64),
     /// Nothing varies between rows or within them.
@@ -86,16 +87,16 @@ pub enum Undefined {
     /// A predictor (such as a response length) is constant.
     #[error("all values of the predictor are the same")]
     ConstantPredictor,
-    /// Labels are asked for where nobody said what the scale is.
+    /// A label metric was requested without a scale.
     #[error("no scale is given")]
     NoScale,
-    /// The figure is beyond the numbers of a computer.
+    /// The figure is not a finite f64.
     #[error("the scores are too large to compute it")]
     TooLarge,
     /// Every resample lies on one side of the estimate.
     #[error("all resamples lie on one side of the estimate")]
     OneSided,
-    /// A judge was asked once.
+    /// No row has repeated answers.
     #[error("no row has two answers")]
     NoRepeats,
     /// The logarithm of a probability of 0.
@@ -114,7 +115,7 @@ pub enum Undefined {
     },
 }
 
-/// What went wrong in the eval room: data that no metric can be asked of.
+/// Errors of this module: data for which no metric can be computed.
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub enum EvalError {
     /// Two columns of different length.

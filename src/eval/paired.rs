@@ -1,47 +1,49 @@
-//! Two judges over several test sets and seeds: the mean difference of their correlations with people, and its interval from
-//! resamples that are drawn in pairs.
+//! Compares two judges over several test sets and seeds: the mean difference of their correlations with people, and its interval
+//! from paired resamples.
 
 use super::pearson;
 
-/// Scores of two judges on the same rows. Who draws the resamples says which seeds and rows are in them.
+/// Scores of two judges on the same rows. The caller chooses the seeds and rows of each resample.
 #[derive(Clone, Debug)]
 pub struct PairedSets<'a> {
-    /// What people said: `[set][row]`.
+    /// Human scores: `[set][row]`.
     pub human: &'a [Vec<f64>],
     /// The judge's scores: `[seed][set][row]`.
     pub judge: Vec<Vec<&'a [f64]>>,
-    /// The other judge's, with the same seeds, sets and rows.
+    /// The other judge's scores, with the same seeds, sets and rows.
     pub other: Vec<Vec<&'a [f64]>>,
 }
 
-/// What is in a resample, each as often as it is named: seeds, and the rows of each set.
-pub type Drawn = (Vec<usize>, Vec<Vec<usize>>);
+/// A resample: the drawn seeds, and the drawn rows of each set, with repetitions.
+pub type Resample = (Vec<usize>, Vec<Vec<usize>>);
 
 impl PairedSets<'_> {
-    /// Pearson of the judge minus that of the other, a mean over sets and seeds; `None` where one of them is undefined.
-    pub fn difference(&self, (seeds, rows): &Drawn) -> Option<f64> {
+    /// Pearson correlation of the judge minus that of the other, averaged over sets and seeds; `None` where one of them is
+    /// undefined.
+    pub fn difference(&self, (seeds, rows): &Resample) -> Option<f64> {
         let mut sum = 0.0;
         for (set, rows) in rows.iter().enumerate() {
             let pick = |values: &[f64]| rows.iter().map(|row| values[*row]).collect::<Vec<f64>>();
             let people = pick(&self.human[set]);
             for seed in seeds {
-                let of = |scores: &[Vec<&[f64]>]| pearson(&people, &pick(scores[*seed][set])).ok();
-                sum += of(&self.judge)? - of(&self.other)?;
+                let correlation = |scores: &[Vec<&[f64]>]| pearson(&people, &pick(scores[*seed][set])).ok();
+                sum += correlation(&self.judge)? - correlation(&self.other)?;
             }
         }
         Some(sum / (rows.len() * seeds.len()) as f64)
     }
 
-    /// Everything once.
-    pub fn whole(&self) -> Drawn {
+    /// All seeds and rows, once each.
+    pub fn full_sample(&self) -> Resample {
         ((0..self.judge.len()).collect(), self.human.iter().map(|set| (0..set.len()).collect()).collect())
     }
 
-    /// The 95 % percentile interval of [`PairedSets::difference`]; `draw(k)` is resample k. Those without a value are left out.
-    pub fn interval(&self, resamples: u64, draw: impl Fn(u64) -> Drawn) -> Option<(f64, f64)> {
-        let mut drawn: Vec<f64> = (0..resamples).filter_map(|k| self.difference(&draw(k))).collect();
-        drawn.sort_by(f64::total_cmp);
-        let at = |share: f64| drawn.get((share * drawn.len() as f64) as usize).copied();
+    /// The 95 % percentile interval of [`PairedSets::difference`]; `draw(k)` returns resample k. Resamples without a value are
+    /// left out.
+    pub fn interval(&self, resamples: u64, draw: impl Fn(u64) -> Resample) -> Option<(f64, f64)> {
+        let mut differences: Vec<f64> = (0..resamples).filter_map(|k| self.difference(&draw(k))).collect();
+        differences.sort_by(f64::total_cmp);
+        let at = |share: f64| differences.get((share * differences.len() as f64) as usize).copied();
         Some((at(0.025)?, at(0.975)?))
     }
 }
@@ -52,7 +54,7 @@ mod tests {
     use crate::random::Stream;
 
     #[test]
-    fn a_better_judge_is_seen_and_an_equal_one_is_not() {
+    fn the_interval_detects_a_better_judge_but_not_an_equal_one() {
         let mut stream = Stream::new(1, 1);
         let human: Vec<Vec<f64>> = vec![(0..300).map(|_| stream.normal()).collect(); 2];
         let mut noisy = |noise: f64| -> Vec<Vec<Vec<f64>>> {
@@ -70,11 +72,11 @@ mod tests {
             (some(3), vec![some(300), some(300)])
         };
         let better = sets(&bad);
-        let ((low, high), whole) = (better.interval(500, draw).unwrap(), better.difference(&better.whole()).unwrap());
-        assert!(low > 0.2 && low < whole && whole < high && high < 0.5, "{low} {whole} {high}");
+        let ((low, high), full_sample) = (better.interval(500, draw).unwrap(), better.difference(&better.full_sample()).unwrap());
+        assert!(low > 0.2 && low < full_sample && full_sample < high && high < 0.5, "{low} {full_sample} {high}");
         let (low, high) = sets(&same).interval(500, draw).unwrap();
         assert!(low < 0.0 && high > 0.0, "{low} {high}");
-        // Of one row there is no correlation.
+        // A single row does not have a correlation.
         assert_eq!(better.difference(&(vec![0], vec![vec![0]])), None);
     }
 }

@@ -1,20 +1,20 @@
-//! Does a judge say the same when it is asked again? For answers that are sampled; a judge that decodes greedily, or whose
-//! expected score is read on one fixed chain, repeats itself by construction, and its report should say so.
+//! Does a judge repeat its answers? These metrics are for sampled answers. A judge that decodes greedily, or whose expected score
+//! is computed on one fixed chain, repeats itself by construction, and its report should say so.
 
 use super::variance::{Level, krippendorff_alpha};
 use super::{EvalError, Grid, Measured, Undefined, all_finite, at_least, mean};
 use serde_json::{Map, Value, json};
 
-/// Agreement of a judge with itself. Rows are items; each has as many answers as could be read.
+/// Agreement of a judge with itself. Rows are items; each has as many answers as could be parsed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Repeats {
-    /// Rows with at least two answers: all figures are over these.
+    /// Rows with at least two answers. All figures are over these.
     pub n: usize,
-    /// Share of pairs of answers to one row with the same label.
+    /// Share of pairs of answers to the same row with the same label.
     pub exact: Measured,
     /// Mean over rows of the standard deviation (n - 1) of a row's answers.
     pub within_sd: Measured,
-    /// ICC(1,1) of Shrout & Fleiss: one-way analysis of variance; of rows that all have the same number of answers.
+    /// ICC(1,1) of Shrout & Fleiss, from a one-way analysis of variance. Needs the same number of answers in all rows.
     pub icc_1_1: Measured,
     /// Krippendorff's alpha, interval level, on raw scores.
     pub alpha_interval: Measured,
@@ -25,7 +25,7 @@ pub struct Repeats {
 }
 
 impl Repeats {
-    /// Measures rows of repeated answers (`None`: not read).
+    /// Measures rows of repeated answers (`None`: not parsed).
     ///
     /// # Errors
     /// Answers that are not finite.
@@ -35,7 +35,7 @@ impl Repeats {
         for row in &answers {
             all_finite("the repeated answers", row)?;
         }
-        let share = |f: &dyn Fn(&[f64]) -> f64| -> Measured {
+        let mean_over_rows = |f: &dyn Fn(&[f64]) -> f64| -> Measured {
             if answers.is_empty() {
                 Err(Undefined::NoRepeats)
             } else {
@@ -46,10 +46,10 @@ impl Repeats {
         Ok(Repeats {
             n: answers.len(),
             exact: same_label(&answers, grid),
-            within_sd: share(&|row| (squares(row) / (row.len() - 1) as f64).sqrt()),
+            within_sd: mean_over_rows(&|row| (squared_deviations(row) / (row.len() - 1) as f64).sqrt()),
             icc_1_1: one_way_icc(&answers),
             alpha_interval: krippendorff_alpha(rows, Level::Interval),
-            flip_rate: share(&flips),
+            flip_rate: mean_over_rows(&flips),
             threshold,
         })
     }
@@ -65,7 +65,7 @@ impl Repeats {
         ]
     }
 
-    /// One object; null where undefined, with the reasons under `undefined`.
+    /// A JSON object. Undefined figures are null, with the reasons under `undefined`.
     pub fn to_json(&self) -> Value {
         let mut object = Map::from_iter([("n".to_string(), json!(self.n)), ("threshold".to_string(), json!(self.threshold))]);
         let mut reasons = Map::new();
@@ -82,7 +82,7 @@ impl Repeats {
     }
 }
 
-fn squares(row: &[f64]) -> f64 {
+fn squared_deviations(row: &[f64]) -> f64 {
     let centre = mean(row);
     row.iter().map(|x| (x - centre).powi(2)).sum()
 }
@@ -106,8 +106,8 @@ fn one_way_icc(rows: &[Vec<f64>]) -> Measured {
     }
     let means: Vec<f64> = rows.iter().map(|row| mean(row)).collect();
     let (n, k) = (rows.len() as f64, k as f64);
-    let between = k * squares(&means) / (n - 1.0);
-    let within = rows.iter().map(|row| squares(row)).sum::<f64>() / (n * (k - 1.0));
+    let between = k * squared_deviations(&means) / (n - 1.0);
+    let within = rows.iter().map(|row| squared_deviations(row)).sum::<f64>() / (n * (k - 1.0));
     let total = between + (k - 1.0) * within;
     if total == 0.0 { Err(Undefined::NoVariance) } else { Ok((between - within) / total) }
 }
@@ -118,7 +118,7 @@ mod tests {
 
     /// Figures of pingouin (`intraclass_corr`, ICC1) and krippendorff for the same table.
     #[test]
-    fn four_rows_asked_three_times() {
+    fn repeats_match_pingouin_and_krippendorff() {
         let grid = Grid::new(&[1.0, 2.0, 3.0, 4.0, 5.0]).unwrap();
         let rows = [[1.0, 1.0, 2.0], [3.0, 3.0, 3.0], [5.0, 4.0, 4.5], [2.0, 4.0, 3.0]].map(|row| row.map(Some).to_vec());
         let found = Repeats::measure(&rows, &grid, 3.0).unwrap();
@@ -129,7 +129,7 @@ mod tests {
         near(&found.icc_1_1, REPEATS[0]);
         near(&found.alpha_interval, REPEATS[1]);
         near(&found.within_sd, (1.0 / 3.0_f64.sqrt() + 0.5 + 1.0) / 4.0);
-        // Without repeats nothing is measured, and each figure says why.
+        // Without repeats every figure is undefined, with a reason.
         let once = Repeats::measure(&[vec![Some(1.0), None], vec![Some(2.0)]], &grid, 3.0).unwrap();
         assert_eq!((once.n, &once.exact), (0, &Err(Undefined::NoRepeats)));
         assert_eq!(once.to_json()["undefined"]["flip_rate"], "no row has two answers");

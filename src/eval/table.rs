@@ -1,4 +1,4 @@
-//! A plain text table: first column left, the others right, gaps explained underneath.
+//! A plain text table: the first column is left-aligned, the others right-aligned, and missing values are explained below.
 
 use super::Measured;
 use std::fmt;
@@ -6,14 +6,14 @@ use std::fmt;
 /// A cell of a [`Table`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Cell {
-    /// Shown as it is.
+    /// A text, shown unchanged.
     Text(String),
-    /// Shown as "–", with the reason under the table.
+    /// Shown as "–", with the reason below the table.
     Missing(String),
 }
 
 impl Cell {
-    /// A figure with `decimals` places, or the reason why there is none.
+    /// A figure with `decimals` decimals, or the reason why it is undefined.
     pub fn number(value: &Measured, decimals: usize) -> Self {
         match value {
             Ok(x) => Cell::Text(fixed(*x, decimals)),
@@ -48,23 +48,23 @@ impl Table {
         Table { header: header.into_iter().map(Into::into).collect(), rows: Vec::new() }
     }
 
-    /// Adds a row; missing cells stay empty, surplus cells widen the table.
+    /// Adds a row. Missing cells stay empty; extra cells widen the table.
     pub fn row(&mut self, cells: impl IntoIterator<Item = Cell>) -> &mut Self {
         self.rows.push(cells.into_iter().collect());
         self
     }
 
-    /// Each distinct reason for a "–" with the places it stands in: "column of row".
+    /// Each distinct reason for a "–", with the cells it applies to: "column of row".
     fn reasons(&self) -> Vec<(&str, Vec<String>)> {
         let mut found: Vec<(&str, Vec<String>)> = Vec::new();
         for row in &self.rows {
             for (column, cell) in row.iter().enumerate() {
                 let Cell::Missing(reason) = cell else { continue };
                 let head = self.header.get(column).map_or("", String::as_str);
-                let place = format!("{head} of {}", row[0].shown());
+                let location = format!("{head} of {}", row[0].shown());
                 match found.iter_mut().find(|(known, _)| known == reason) {
-                    Some((_, places)) => places.push(place),
-                    None => found.push((reason, vec![place])),
+                    Some((_, locations)) => locations.push(location),
+                    None => found.push((reason, vec![location])),
                 }
             }
         }
@@ -89,8 +89,8 @@ impl fmt::Display for Table {
         for row in &self.rows {
             writeln!(f, "{}", line(&|c| cell(row, c)))?;
         }
-        for (reason, places) in self.reasons() {
-            writeln!(f, "– {reason}: {}", places.join(", "))?;
+        for (reason, locations) in self.reasons() {
+            writeln!(f, "– {reason}: {}", locations.join(", "))?;
         }
         Ok(())
     }
@@ -120,7 +120,7 @@ mod tests {
     use crate::eval::Undefined;
 
     #[test]
-    fn aligned_with_reasons() {
+    fn columns_are_aligned_and_reasons_listed() {
         let mut table = Table::new(["judge", "r", "RMSE"]);
         table.row(["trained".into(), Cell::number(&Ok(0.8134), 3), Cell::number(&Ok(0.71), 3)]);
         table.row(["constant".into(), Cell::number(&Err(Undefined::ConstantJudge), 3), Cell::number(&Ok(-0.0001), 2)]);

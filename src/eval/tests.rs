@@ -1,10 +1,10 @@
-//! All metrics against scipy, scikit-learn and krippendorff: 13 cases with ties, constants, one row and missing scores,
-//! made once with `testdata/README.md`'s definitions.
+//! Compares all metrics with scipy, scikit-learn and krippendorff: 13 cases with ties, constants, one row and missing scores. The
+//! reference values were computed once, see `testdata/README.md`.
 
 use super::*;
 use serde_json::Value;
 
-/// Checks every case of a reference file; panics with the name of the case and metric. Returns how many figures agreed.
+/// Checks every case of a reference file. Panics with the name of the case and metric. Returns the number of figures that agreed.
 fn check_reference(text: &str) -> usize {
     let reference: Value = serde_json::from_str(text).unwrap();
     let grid = Grid::new(&[1.0, 2.0, 3.0, 4.0, 5.0]).unwrap();
@@ -28,9 +28,9 @@ fn check_reference(text: &str) -> usize {
 }
 
 #[test]
-fn metrics_of_the_python_libraries() {
+fn metrics_match_the_python_libraries() {
     assert_eq!(check_reference(include_str!("testdata/metrics_reference.json")), 13 * 22);
-    // Further files: METRICS_REFERENCE=a.json:b.json cargo test metrics_of
+    // Further files: METRICS_REFERENCE=a.json:b.json cargo test metrics_match
     for path in std::env::var("METRICS_REFERENCE").iter().flat_map(|paths| paths.split(':')) {
         check_reference(&std::fs::read_to_string(path).unwrap());
     }
@@ -50,7 +50,7 @@ fn unparsed_rows_are_counted_and_do_not_flatter() {
 }
 
 #[test]
-fn no_rows_have_no_figures() {
+fn figures_are_undefined_without_rows() {
     let grid = Grid::new(&[0.0, 1.0]).unwrap();
     let found = Agreement::measure(&[1.0], &[None], &grid).unwrap();
     assert_eq!((found.n, found.n_unparsed), (0, 1));
@@ -61,7 +61,7 @@ fn no_rows_have_no_figures() {
 
 /// The functions over two columns are the same metrics, summed in another order.
 #[test]
-fn functions_are_the_table() {
+fn functions_match_the_table() {
     let mut stream = crate::random::Stream::new(6, 6);
     let human: Vec<f64> = (0..300).map(|_| 1.0 + stream.below(5) as f64).collect();
     let judge: Vec<f64> = human.iter().map(|h| h + stream.normal()).collect();
@@ -80,7 +80,7 @@ fn functions_are_the_table() {
 }
 
 #[test]
-fn labels_of_other_scales() {
+fn labels_follow_uneven_scales() {
     let grid = Grid::new(&[0.0, 0.25, 1.0]).unwrap();
     let labels: Vec<usize> = [-3.0, 0.1, 0.125, 0.6, 0.625, 9.0].map(|s| grid.label(s)).to_vec();
     assert_eq!(labels, [0, 0, 1, 1, 2, 2]);

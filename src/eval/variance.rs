@@ -12,7 +12,7 @@ impl Tally<'_> {
         self.icc(|rows, columns, residual, n| rows + residual + 2.0 * (columns - residual) / n)
     }
 
-    /// ICC(3,1) of Shrout & Fleiss (1979): consistency, blind to a constant offset of the judge.
+    /// ICC(3,1) of Shrout & Fleiss (1979): consistency, which ignores a constant offset of the judge.
     ///
     /// # Errors
     /// As [`Tally::icc_2_1`].
@@ -44,7 +44,7 @@ impl Tally<'_> {
         if total == 0.0 { Err(Undefined::OneLabel) } else { Ok(2.0 * moments.products() / n / total) }
     }
 
-    /// Krippendorff's alpha of people and judge, any disagreement costing the same.
+    /// Krippendorff's alpha of people and judge; every disagreement costs the same.
     ///
     /// # Errors
     /// Undefined without rows, without labels, or if one label is used throughout.
@@ -52,7 +52,7 @@ impl Tally<'_> {
         self.table()?.alpha(Level::Nominal)
     }
 
-    /// Krippendorff's alpha, a disagreement costing by how many ratings lie between the two labels.
+    /// Krippendorff's alpha; a disagreement costs by the number of ratings between the two labels.
     ///
     /// # Errors
     /// As [`Tally::krippendorff_nominal`].
@@ -60,7 +60,7 @@ impl Tally<'_> {
         self.table()?.alpha(Level::Ordinal)
     }
 
-    /// Krippendorff's alpha, a disagreement costing the squared difference of the scale's values.
+    /// Krippendorff's alpha; a disagreement costs the squared difference of the scale's values.
     ///
     /// # Errors
     /// As [`Tally::krippendorff_nominal`].
@@ -69,30 +69,30 @@ impl Tally<'_> {
     }
 }
 
-/// Level of measurement of Krippendorff's alpha: what a disagreement costs.
+/// The level of measurement of Krippendorff's alpha: the cost of a disagreement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    /// Any disagreement costs the same.
+    /// Every disagreement costs the same.
     Nominal,
-    /// By how many ratings lie between the two labels.
+    /// The number of ratings between the two labels.
     Ordinal,
-    /// By the squared difference of the values.
+    /// The squared difference of the values.
     Interval,
 }
 
 impl LabelTable {
     fn alpha(&self, level: Level) -> Measured {
         // Each row of two ratings gives the pairs (h, s) and (s, h).
-        let pairs = self.filled().flat_map(|(h, s, rows)| [(h, s, rows), (s, h, rows)]);
+        let pairs = self.nonempty().flat_map(|(h, s, rows)| [(h, s, rows), (s, h, rows)]);
         alpha_of_pairs(pairs, &self.scale, level)
     }
 }
 
-/// Krippendorff's alpha of units with any number of ratings each; `None` where a rater is missing. Units with fewer than two
-/// ratings say nothing about agreement and are left out.
+/// Krippendorff's alpha of units with any number of ratings each; `None` for a missing rating. Units with fewer than two ratings
+/// contain no information about agreement and are left out.
 ///
 /// # Errors
-/// Undefined without a unit of two ratings, or if these all are the same.
+/// Undefined without a unit of two ratings, or if all ratings are equal.
 pub fn krippendorff_alpha(units: &[Vec<Option<f64>>], level: Level) -> Measured {
     let mut values: Vec<f64> = units.iter().flatten().filter_map(|x| x.map(|x| x + 0.0)).collect();
     values.sort_unstable_by(f64::total_cmp);
@@ -113,27 +113,28 @@ pub fn krippendorff_alpha(units: &[Vec<Option<f64>>], level: Level) -> Measured 
 fn alpha_of_pairs(pairs: impl Iterator<Item = (usize, usize, f64)> + Clone, values: &[f64], level: Level) -> Measured {
     let mut counts = vec![0.0; values.len()];
     pairs.clone().for_each(|(a, _, weight)| counts[a] += weight);
-    // Ratings below the middle of each value's own: ordinal distance is their difference.
+    // The number of ratings below the middle of each value's own ratings. The ordinal distance is the difference of two such
+    // positions.
     let mut below = 0.0;
     let ordinal = |count: &f64| {
         below += count;
         below - count / 2.0
     };
-    let places: Vec<f64> = match level {
+    let positions: Vec<f64> = match level {
         Level::Ordinal => counts.iter().map(ordinal).collect(),
         Level::Nominal | Level::Interval => values.to_vec(),
     };
     let observed: f64 = pairs
         .filter(|(a, b, _)| a != b)
-        .map(|(a, b, weight)| weight * if level == Level::Nominal { 1.0 } else { (places[a] - places[b]).powi(2) })
+        .map(|(a, b, weight)| weight * if level == Level::Nominal { 1.0 } else { (positions[a] - positions[b]).powi(2) })
         .sum();
     let n: f64 = counts.iter().sum();
     // Σ_ab n_a n_b δ_ab without the double loop: for squared distances it is 2 n Σ n_a (x_a - mean)².
     let expected = match level {
         Level::Nominal => n * n - counts.iter().map(|c| c * c).sum::<f64>(),
         Level::Ordinal | Level::Interval => {
-            let mean = counts.iter().zip(&places).map(|(c, x)| c * x).sum::<f64>() / n;
-            2.0 * n * counts.iter().zip(&places).map(|(c, x)| c * (x - mean).powi(2)).sum::<f64>()
+            let mean = counts.iter().zip(&positions).map(|(c, x)| c * x).sum::<f64>() / n;
+            2.0 * n * counts.iter().zip(&positions).map(|(c, x)| c * (x - mean).powi(2)).sum::<f64>()
         }
     };
     let used = counts.iter().filter(|c| **c > 0.0).count();
@@ -147,7 +148,7 @@ mod tests {
     /// The worked example of Krippendorff's "Computing Krippendorff's alpha-reliability" (2011), part C: four observers,
     /// twelve units, some missing; nominal 0.743, ordinal 0.815, interval 0.849.
     #[test]
-    fn alpha_of_the_textbook() {
+    fn alpha_matches_the_textbook() {
         // 0: missing.
         let a = [1., 2., 3., 3., 2., 1., 4., 1., 2., 0., 0., 0.];
         let b = [1., 2., 3., 3., 2., 2., 4., 1., 2., 5., 0., 3.];

@@ -1,13 +1,13 @@
-//! Models by their name on the Hugging Face hub, out of the cache that Python's tools fill too.
+//! Finds models by their Hugging Face hub name in the cache that Python's tools also use.
 //!
 //! ```text
-//! hub/models--org--name/refs/main            the commit that `main` is
-//!                       blobs/<hash>         each file once, under the hash that the hub knows it by
+//! hub/models--org--name/refs/main            the commit of `main`
+//!                       blobs/<hash>         each file once, named by the hub's hash of it
 //!                       snapshots/<commit>/  the files, as links into blobs/
 //! ```
 //!
-//! Looking a name up connects to nothing. What the cache lacks is fetched before, by [`download`], if this was built with the
-//! cargo feature `hf-hub`.
+//! A lookup does not use the network. Missing files are fetched beforehand by [`download`], in a build with the cargo feature
+//! `hf-hub`.
 
 #[cfg(feature = "hf-hub")]
 mod download;
@@ -21,13 +21,13 @@ pub use download::Hub;
 
 use crate::model::error::ModelError;
 
-/// How to come by what the cache lacks, without `hf`.
-const HOW: &str = match cfg!(feature = "hf-hub") {
+/// The advice for a model that is not in the cache, beside `hf`.
+const FETCH_ADVICE: &str = match cfg!(feature = "hf-hub") {
     true => "let jurist fetch it (unset HF_HUB_OFFLINE)",
     false => "use a jurist that downloads: cargo install jurist --features hf-hub",
 };
 
-/// Which of a model's files are wanted.
+/// The requested files of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
     /// Config, tokenizer, judge settings: a few MB.
@@ -83,7 +83,7 @@ struct HubId<'a> {
 }
 
 impl<'a> HubId<'a> {
-    /// `None` for what can only be a path.
+    /// `None` for a text that can only be a path.
     fn parse(text: &'a str) -> Option<Self> {
         let (id, revision) = text.split_once('@').unwrap_or((text, "main"));
         let (org, name) = id.split_once('/')?;
@@ -97,25 +97,25 @@ impl std::fmt::Display for HubId<'_> {
     }
 }
 
-/// What is one plain name: of a model, of a file, of a part of a revision. It cannot lead out of a folder.
+/// Whether `s` is a plain name of a model, a file or a part of a revision. Such a name cannot lead out of a folder.
 fn is_word(s: &str) -> bool {
     !s.is_empty() && !s.starts_with('.') && s.chars().all(|c| c.is_ascii_alphanumeric() || "-_.+".contains(c))
 }
 
-/// A variable's value, if it is set to something.
+/// The value of an environment variable, if it is not empty.
 fn value(env: &impl Fn(&str) -> Option<String>, name: &str) -> Option<String> {
     env(name).filter(|value| !value.is_empty())
 }
 
-/// The folder of Hugging Face's tools: `HF_HOME`, else in `XDG_CACHE_HOME`, else in `HOME`.
+/// The folder of Hugging Face's tools: `HF_HOME`, else inside `XDG_CACHE_HOME`, else inside `HOME`.
 fn home(env: &impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
-    let of = |name: &str| value(env, name).map(PathBuf::from);
-    of("HF_HOME")
-        .or_else(|| of("XDG_CACHE_HOME").map(|cache| cache.join("huggingface")))
-        .or_else(|| of("HOME").or_else(|| of("USERPROFILE")).map(|home| home.join(".cache/huggingface")))
+    let path = |name: &str| value(env, name).map(PathBuf::from);
+    path("HF_HOME")
+        .or_else(|| path("XDG_CACHE_HOME").map(|cache| cache.join("huggingface")))
+        .or_else(|| path("HOME").or_else(|| path("USERPROFILE")).map(|home| home.join(".cache/huggingface")))
 }
 
-/// Where the cache is: `HF_HUB_CACHE`, else in the folder of Hugging Face's tools.
+/// The cache: `HF_HUB_CACHE`, else inside the folder of Hugging Face's tools.
 fn cache(env: &impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
     value(env, "HF_HUB_CACHE").map(PathBuf::from).or_else(|| home(env).map(|home| home.join("hub")))
 }
@@ -125,16 +125,16 @@ fn repository(cache: &Path, id: HubId) -> PathBuf {
     cache.join(format!("models--{}--{}", id.org, id.name))
 }
 
-/// Where the files of `revision` are, if they are there.
+/// The folder of the files of `revision`. It may not exist.
 fn snapshot(repository: &Path, revision: &str) -> PathBuf {
     let commit = std::fs::read_to_string(repository.join("refs").join(revision)).map(|text| text.trim().to_string());
     repository.join("snapshots").join(commit.as_deref().unwrap_or(revision))
 }
 
-/// The folder that `model` means: itself if it is one or can be no name, else the snapshot of that name in the cache.
+/// The folder of `model`: the path itself if it exists or cannot be a hub name, else the snapshot of that name in the cache.
 ///
 /// # Errors
-/// A name that is neither a folder nor in the cache: where was looked, and what to do.
+/// A name that is neither a folder nor in the cache. The error names the cache and a fix.
 pub(super) fn resolve(model: &Path) -> Result<PathBuf, ModelError> {
     resolve_in(model, |name| std::env::var(name).ok())
 }
@@ -151,11 +151,11 @@ fn resolve_in(model: &Path, env: impl Fn(&str) -> Option<String>) -> Result<Path
         return Ok(snapshot);
     }
     let found = missing(&cache, &repository, id);
-    let fix = format!("give a folder, or fetch it first: hf download {id} --revision {}; or {HOW}", id.revision);
+    let fix = format!("give a folder, or fetch it first: hf download {id} --revision {}; or {FETCH_ADVICE}", id.revision);
     Err(ModelError::Hub { model: model.display().to_string(), found, fix })
 }
 
-/// What the cache lacks, in words.
+/// Describes what is missing in the cache.
 fn missing(cache: &Path, repository: &Path, id: HubId) -> String {
     match repository.is_dir() {
         true => format!("the Hugging Face cache has {id}, but not its revision {}", id.revision),
@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_lead_into_the_cache() {
+    fn hub_names_resolve_to_cache_folders() {
         let home = tempfile::tempdir().unwrap();
         let repository = home.path().join("hub/models--acme--judge-1.5");
         for dir in ["refs", "snapshots/abc123"] {
@@ -187,15 +187,15 @@ mod tests {
             "{error}"
         );
         let error = resolve("acme/other").unwrap_err();
-        assert!(error.contains("has no acme/other") && error.contains(HOW), "{error}");
-        // What is a folder, or can be no name, stays what it is.
+        assert!(error.contains("has no acme/other") && error.contains(FETCH_ADVICE), "{error}");
+        // Folders, and paths that cannot be hub names, stay unchanged.
         for path in [home.path().to_str().unwrap(), "./acme/judge", "judge", "a/b/c", "/acme/judge", "a/b@../../c"] {
             assert_eq!(resolve(path).unwrap(), Path::new(path));
         }
     }
 
     #[test]
-    fn variables_in_their_order() {
+    fn environment_variables_are_tried_in_order() {
         let of = |set: &[(&str, &str)]| {
             let set: Vec<(String, String)> = set.iter().map(|(a, b)| (a.to_string(), b.to_string())).collect();
             cache(&move |name: &str| set.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone()))

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::{JudgeError, JudgeSettings, Result};
-use crate::bundle::{self, Exported, Manifest, SHARD_BYTES};
+use crate::bundle::{self, BundleInput, Manifest, SHARD_BYTES};
 use crate::gguf::{self, BlockFormat, GgufExport, Written};
 use crate::model::config::Config;
 use crate::model::source::TensorSource;
@@ -49,7 +49,7 @@ impl JudgeExport {
     /// As [`bundle::export`].
     pub fn write(&self, to: &Path, name: &str, weights: WeightDtype, examples: Vec<Value>) -> Result<Manifest> {
         let (model, tokenizer, judge) = (self.model.as_ref(), &self.tokenizer, self.judge.clone());
-        let bundle = Exported { name, weights, model, tokenizer, judge, examples };
+        let bundle = BundleInput { name, weights, model, tokenizer, judge, examples };
         Ok(bundle::export(to, &bundle, SHARD_BYTES)?)
     }
 

@@ -284,7 +284,7 @@ impl Judge {
             true => Err(format!(
                 "{}: the row is too long: its prompt of {} tokens needs {needed} with the score, but only {context} fit; \
                  shorten it, or allow up to the {} of the model's context",
-                example.row.place(),
+                example.row.location(),
                 row.prompt.len(),
                 self.weights.config.max_position_embeddings
             )),
@@ -298,7 +298,7 @@ impl Judge {
         let (tokens, text) = self
             .prompt
             .chain_ids(chain, row.ends_in_space, &self.tokenizer)
-            .map_err(|e| format!("{}: {e}", example.row.place()))?;
+            .map_err(|e| format!("{}: {e}", example.row.location()))?;
         let continuation = self.answer_format().close(&tokens, row.ends_in_space).map_err(|e| e.to_string())?;
         row.continuations.push(continuation);
         row.chains.push(text);

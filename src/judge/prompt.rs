@@ -17,7 +17,7 @@ use std::sync::Arc;
 use super::{AnswerFormat, JudgeError, Result, Scale, ScoreTokens, Split};
 use crate::data::{Example, Message, Prompt, contradicts};
 #[cfg(not(target_arch = "wasm32"))]
-use crate::text::LONGEST_TEMPLATE;
+use crate::text::MAX_TEMPLATE_BYTES;
 use crate::text::{ChatOptions, ChatTemplate, JinjaTemplate, Tokenizer, caught, concatenate, json_to_template, template_failure};
 
 /// The phrase before the score in Prometheus' training data and in TRACT.
@@ -106,9 +106,12 @@ impl Template {
 fn bounded_text(path: &str) -> std::io::Result<String> {
     use std::io::{Error, ErrorKind, Read};
     let mut bytes = Vec::new();
-    std::fs::File::open(path)?.take(LONGEST_TEMPLATE as u64 + 1).read_to_end(&mut bytes)?;
-    if bytes.len() > LONGEST_TEMPLATE {
-        return Err(Error::new(ErrorKind::FileTooLarge, format!("it has more than {LONGEST_TEMPLATE} bytes, the most allowed")));
+    std::fs::File::open(path)?.take(MAX_TEMPLATE_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > MAX_TEMPLATE_BYTES {
+        return Err(Error::new(
+            ErrorKind::FileTooLarge,
+            format!("it has more than {MAX_TEMPLATE_BYTES} bytes, the most allowed"),
+        ));
     }
     String::from_utf8(bytes).map_err(|error| Error::new(ErrorKind::InvalidData, error.utf8_error()))
 }
@@ -193,7 +196,7 @@ impl JudgePrompt {
     /// # Errors
     /// A row without the columns that the template needs; an error raised by the template; an empty prompt.
     pub fn text(&self, example: &Example) -> Result<String> {
-        let offered = &example.record.offered;
+        let offered = &example.record.chat_variables;
         let text = match (&self.template, &example.record.prompt, &self.chat) {
             (Template::Plain, Some(_), _) if !example.record.beside_prompt.is_empty() => {
                 return Err(unread_beside_prompt(example));
@@ -238,7 +241,7 @@ impl JudgePrompt {
     /// The error of a row that offers tools or documents which its template would not read. A template of the user's reads the
     /// columns that it names.
     fn unread_column(&self, example: &Example) -> Option<JudgeError> {
-        let offered = &example.record.offered;
+        let offered = &example.record.chat_variables;
         let (column, reader) = match (&self.template, &self.chat) {
             (Template::Own { .. }, _) => return None,
             (Template::Judge, _) => (offered.keys().next()?.as_str(), "the template `judge`"),
@@ -427,7 +430,7 @@ fn chat_template(tokenizer: &Tokenizer) -> Result<ChatTemplate> {
 }
 
 fn row_error(example: &Example, found: String, fix: &str) -> JudgeError {
-    JudgeError::Row { place: example.row.place(), found, fix: fix.into() }
+    JudgeError::Row { place: example.row.location(), found, fix: fix.into() }
 }
 
 /// Number of tokens shown at each end of a long part.
@@ -467,12 +470,12 @@ pub fn preview(sequence: &Sequence, tokenizer: &Tokenizer) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Reader, View};
+    use crate::data::{ColumnOptions, Reader};
     use crate::text::{SpecialTokens, test_files::shared_tokenizer, train_bpe, word_level};
 
     fn row(json: &str) -> Example {
-        let view = View { labels: crate::data::Labels::Optional, ..View::default() };
-        Reader { view, ..Reader::default() }.read_str("rows.jsonl", json).unwrap().examples.remove(0)
+        let columns = ColumnOptions { labels: crate::data::Labels::Optional, ..ColumnOptions::default() };
+        Reader { columns, ..Reader::default() }.read_str("rows.jsonl", json).unwrap().examples.remove(0)
     }
 
     fn bpe() -> Tokenizer {

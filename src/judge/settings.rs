@@ -263,11 +263,11 @@ fn has_whole_prompt(record: &Record) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Reader, View};
+    use crate::data::{ColumnOptions, Reader};
     use crate::text::{Files, SpecialTokens, word_level};
 
     fn rows(text: &str) -> Vec<Example> {
-        Reader { view: View::for_scoring(), ..Reader::default() }.read_str("rows.jsonl", text).unwrap().examples
+        Reader { columns: ColumnOptions::for_scoring(), ..Reader::default() }.read_str("rows.jsonl", text).unwrap().examples
     }
 
     fn tokenizer(chat: bool) -> Tokenizer {

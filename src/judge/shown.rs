@@ -55,7 +55,7 @@ impl RowView {
         let recognised = example.record.prompt.is_some() || example.record.grading.is_some();
         if !recognised && ["plain", "judge"].contains(&self.settings.template.as_str()) {
             return Err(JudgeError::Row {
-                place: example.row.place(),
+                place: example.row.location(),
                 found: "no column is known as a prompt or as an instruction with its response".into(),
                 fix: "write a Jinja template over the row's columns and name it with --template".into(),
             });

@@ -1,4 +1,4 @@
-//! The day that chat templates state.
+//! The date that chat templates state.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,16 +9,16 @@ use serde::{Deserialize, Serialize};
 
 use super::{Result, TextError};
 
-/// A day of the Gregorian calendar, of the years 1 to 9999, for templates that state one. Written as `2026-11-30`.
+/// A day of the Gregorian calendar in the years 1 to 9999. Written as `2026-11-30`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Date(NaiveDate);
 
 impl Date {
-    /// From "YYYY-MM-DD".
+    /// Parses "YYYY-MM-DD".
     ///
     /// # Errors
-    /// Another form, or a day that the calendar does not have.
+    /// Another form, or a day that does not exist in the calendar.
     pub fn parse(text: &str) -> Result<Self> {
         let bad = || TextError::Date { found: text.into() };
         let mut parts = text.split('-').map(|part| part.parse::<u32>().ok().filter(|_| part.bytes().all(|b| b.is_ascii_digit())));
@@ -37,7 +37,8 @@ impl Date {
         Date(NaiveDate::default().checked_add_days(days).unwrap_or_default())
     }
 
-    /// As Python's `strftime`. The hour is midnight: a prompt that changes by the minute could never be repeated.
+    /// Formats the date as Python's `strftime` does. The time is midnight: a prompt that changes every minute could never be
+    /// repeated.
     ///
     /// # Errors
     /// A directive that Python does not have.
@@ -46,8 +47,8 @@ impl Date {
         if items.contains(&Item::Error) {
             return Err(format!("strftime_now: {format:?} has a directive that is not supported"));
         }
-        // A moment without a time zone names none, and Python counts microseconds.
-        items.retain(|item| !names_zone(item));
+        // A time without a zone prints no zone, and Python counts microseconds.
+        items.retain(|item| !prints_zone(item));
         for item in &mut items {
             if matches!(item, Item::Numeric(Numeric::Nanosecond, _)) {
                 *item = Item::Literal("000000");
@@ -55,15 +56,15 @@ impl Date {
         }
         use std::fmt::Write;
         let mut text = String::new();
-        let moment = self.0.and_time(NaiveTime::MIN);
-        write!(text, "{}", moment.format_with_items(items.iter()))
+        let midnight = self.0.and_time(NaiveTime::MIN);
+        write!(text, "{}", midnight.format_with_items(items.iter()))
             .map_err(|_| format!("strftime_now: {format:?} has a directive that is not supported"))?;
         Ok(text)
     }
 }
 
-/// Whether an item stands for a time zone: its name (`%Z`) or its offset (`%z` and its kin).
-fn names_zone(item: &Item<'_>) -> bool {
+/// Whether an item prints a time zone: its name (`%Z`) or its offset (`%z` and its variants).
+fn prints_zone(item: &Item<'_>) -> bool {
     let Item::Fixed(fixed) = item else { return false };
     matches!(
         fixed,

@@ -1,6 +1,6 @@
 //! Text to token ids and back: Hugging Face tokenizers, chat templates, and tokenizers made from scratch.
 //!
-//! This room is a leaf: it knows nothing of models, judges or data files. A [`Tokenizer`] keeps the files it was made of,
+//! This module is a leaf: it does not depend on models, judges or data files. A [`Tokenizer`] keeps the files it was loaded from,
 //! so that a saved checkpoint carries them byte for byte.
 
 mod chat;
@@ -14,21 +14,21 @@ mod train;
 
 pub use chat::{ChatOptions, ChatTemplate, concatenate};
 pub use date::Date;
-pub use jinja::{JinjaTemplate, LONGEST as LONGEST_TEMPLATE, Variable, json_to_template, template_failure};
+pub use jinja::{JinjaTemplate, MAX_TEMPLATE_BYTES, Variable, json_to_template, template_failure};
 pub use panics::caught;
 pub use stream::StreamDecoder;
 pub use tokenizer::{Files, TOKENIZER_FILES, TOOL_USE_FILE, Tokenizer};
 pub use train::{SpecialTokens, train_bpe, word_level};
 
-/// What can go wrong between text and tokens.
+/// Errors of tokenizers and chat templates.
 #[derive(Debug, thiserror::Error)]
 pub enum TextError {
-    /// A file of the tokenizer is not there.
+    /// A file of the tokenizer is missing.
     #[error("{place}: no `{file}` found; {fix}")]
     MissingFile {
-        /// The directory or the caller's name for the set of files.
+        /// The directory, or the caller's name for the set of files.
         place: String,
-        /// The file that was looked for.
+        /// The missing file.
         file: String,
         /// What to do about it.
         fix: String,
@@ -40,17 +40,17 @@ pub enum TextError {
         path: String,
         /// "read" or "write".
         action: &'static str,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// A file is there, and its content is not what it should be.
+    /// A file has the wrong content.
     #[error("`{file}`: {found}; expected {expected}")]
     BadFile {
         /// The file's name.
         file: String,
         /// What was found.
         found: String,
-        /// What should be there.
+        /// What was expected.
         expected: String,
     },
     /// The tokenizer refused a text or a list of ids.
@@ -58,16 +58,16 @@ pub enum TextError {
     Tokenizer {
         /// "encode ..." or "decode ...".
         action: String,
-        /// What the `tokenizers` crate said.
+        /// The message of the `tokenizers` crate.
         found: String,
     },
-    /// A text that is no day.
+    /// A text that is not a date.
     #[error("{found:?} is no date; write it as 2026-11-30")]
     Date {
-        /// What was given.
+        /// The given text.
         found: String,
     },
-    /// The chat template failed, or refused these messages.
+    /// The chat template failed, or it refused these messages.
     #[error("chat template: {0}")]
     Chat(String),
     /// A tokenizer cannot be made from these settings.
@@ -75,7 +75,7 @@ pub enum TextError {
     Make(String),
 }
 
-/// The room's result.
+/// The module's result.
 pub type Result<T> = std::result::Result<T, TextError>;
 
 #[cfg(test)]

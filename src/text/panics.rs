@@ -1,6 +1,6 @@
-//! Panics of other people's code on other people's files, as errors.
+//! Turns panics of third-party code on untrusted files into errors.
 
-/// What `work` returns; or, where it panics, what it said. Nothing is printed. In a browser a panic ends the worker instead.
+/// Runs `work` and returns its result. In a browser a panic ends the worker.
 ///
 /// # Errors
 /// The panic's message.
@@ -9,8 +9,8 @@ pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     Ok(work())
 }
 
-/// What `work` returns; or, where it panics, what it said. Nothing is printed: this thread's panics are silenced meanwhile, those
-/// of other threads are not.
+/// Runs `work` and returns its result, or the panic's message if it panics. Nothing is printed: panics of this thread are
+/// silenced meanwhile, those of other threads are not.
 ///
 /// # Errors
 /// The panic's message.
@@ -20,13 +20,13 @@ pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
 
     native::install();
     let silence = native::Silence::begin();
-    // What `work` had in hand when it panicked is dropped or never looked at again.
+    // Values that `work` held when it panicked are dropped or never read again.
     let result = catch_unwind(AssertUnwindSafe(work));
     drop(silence);
     result.map_err(|payload| {
         let text = payload.downcast_ref::<String>().map(String::as_str);
-        let said = text.or(payload.downcast_ref::<&str>().copied()).unwrap_or("no reason given");
-        said.lines().next().unwrap_or_default().to_string()
+        let message = text.or(payload.downcast_ref::<&str>().copied()).unwrap_or("no reason given");
+        message.lines().next().unwrap_or_default().to_string()
     })
 }
 
@@ -36,18 +36,18 @@ mod native {
     use std::sync::Once;
 
     thread_local! {
-        /// How many [`Silence`]s this thread is in.
+        /// The number of live [`Silence`]s of this thread.
         static SILENT: Cell<u32> = const { Cell::new(0) };
     }
 
-    /// Puts a hook in front of the one that is there, once.
+    /// Installs a panic hook in front of the existing one, once.
     pub fn install() {
         static INSTALL: Once = Once::new();
         INSTALL.call_once(|| {
-            let others = std::panic::take_hook();
+            let previous = std::panic::take_hook();
             std::panic::set_hook(Box::new(move |info| {
                 if SILENT.with(Cell::get) == 0 {
-                    others(info);
+                    previous(info);
                 }
             }));
         });

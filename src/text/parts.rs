@@ -1,5 +1,5 @@
-//! Parts of a `tokenizer.json` that the `tokenizers` crate takes on trust: where they do not fit together it panics, at once or
-//! at the first text, and in a browser that ends the worker.
+//! Checks of a `tokenizer.json` that the `tokenizers` crate does not make. Where parts of the file do not fit together, the crate
+//! panics at once or at the first text, and in a browser a panic ends the worker.
 
 use std::fmt;
 
@@ -7,8 +7,8 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
-/// How many times longer all normalizers (or all decoders) together may make a text.
-const GROWTH: usize = 10_000;
+/// The largest factor by which all normalizers (or all decoders) together may lengthen a text.
+const MAX_GROWTH: usize = 10_000;
 
 /// The file without its vocabulary.
 #[derive(Deserialize)]
@@ -28,14 +28,14 @@ struct File {
 #[derive(Deserialize)]
 struct Model {
     #[serde(default)]
-    vocab: Longest,
+    vocab: LongestToken,
     #[serde(default)]
     merges: Vec<Merge>,
     #[serde(default)]
     continuing_subword_prefix: Option<String>,
 }
 
-/// Two tokens that become one.
+/// Two tokens that merge into one.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Merge {
@@ -52,61 +52,61 @@ impl Merge {
     }
 }
 
-/// Bytes of the longest token of a vocabulary.
+/// The length in bytes of the longest token of a vocabulary.
 #[derive(Default)]
-struct Longest(usize);
+struct LongestToken(usize);
 
-impl<'de> Deserialize<'de> for Longest {
+impl<'de> Deserialize<'de> for LongestToken {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Tokens;
         impl<'de> Visitor<'de> for Tokens {
-            type Value = Longest;
+            type Value = LongestToken;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a vocabulary")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Longest, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<LongestToken, A::Error> {
                 let mut longest = 0;
                 while let Some((token, _)) = map.next_entry::<String, IgnoredAny>()? {
                     longest = longest.max(token.len());
                 }
-                Ok(Longest(longest))
+                Ok(LongestToken(longest))
             }
 
-            // Of a Unigram model, which has no merges.
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Longest, A::Error> {
+            // The vocabulary of a Unigram model is a list. Such a model has no merges.
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<LongestToken, A::Error> {
                 while list.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Longest(0))
+                Ok(LongestToken(0))
             }
         }
         deserializer.deserialize_any(Tokens)
     }
 }
 
-/// Whether the parts of a `tokenizer.json` fit together, as far as that can be seen without using it.
+/// Checks that the parts of a `tokenizer.json` fit together, as far as that can be seen without using it.
 ///
 /// # Errors
-/// What does not.
+/// The part that does not fit.
 pub fn check(json: &[u8]) -> Result<(), String> {
     let file: File = serde_json::from_slice(json).map_err(|error| error.to_string())?;
     for (part, value) in [("normalizer", &file.normalizer), ("decoder", &file.decoder)] {
-        growth(value, part)?;
+        check_growth(value, part)?;
     }
     for part in [&file.normalizer, &file.pre_tokenizer, &file.post_processor, &file.decoder] {
-        every(part, &|part| precompiled(part).and_then(|()| template(part)).and_then(|()| lengths(part)))?;
+        visit(part, &|part| check_precompiled(part).and_then(|()| check_template(part)).and_then(|()| check_fixed_length(part)))?;
     }
-    file.model.map_or(Ok(()), |model| merges(&model))
+    file.model.map_or(Ok(()), |model| check_merges(&model))
 }
 
-/// Calls `check` on a part and on those inside it.
-fn every(part: &Value, check: &dyn Fn(&Value) -> Result<(), String>) -> Result<(), String> {
+/// Calls `check` on a part and on the parts inside it.
+fn visit(part: &Value, check: &dyn Fn(&Value) -> Result<(), String>) -> Result<(), String> {
     check(part)?;
-    inside(part).try_for_each(|part| every(part, check))
+    children(part).try_for_each(|part| visit(part, check))
 }
 
 /// The parts of a sequence.
-fn inside(part: &Value) -> impl Iterator<Item = &Value> {
+fn children(part: &Value) -> impl Iterator<Item = &Value> {
     ["normalizers", "pretokenizers", "processors", "decoders"].into_iter().filter_map(|key| part.get(key)?.as_array()).flatten()
 }
 
@@ -114,7 +114,7 @@ fn kind(part: &Value) -> &str {
     part.get("type").and_then(Value::as_str).unwrap_or_default()
 }
 
-fn precompiled(part: &Value) -> Result<(), String> {
+fn check_precompiled(part: &Value) -> Result<(), String> {
     if kind(part) != "Precompiled" {
         return Ok(());
     }
@@ -122,8 +122,8 @@ fn precompiled(part: &Value) -> Result<(), String> {
     read.map(|_| ()).map_err(|error| format!("the normalizer's `precompiled_charsmap` cannot be read: {error}"))
 }
 
-/// The special tokens of a post-processor's template are defined in it.
-fn template(part: &Value) -> Result<(), String> {
+/// Checks that a post-processor's template defines the special tokens that it names.
+fn check_template(part: &Value) -> Result<(), String> {
     if kind(part) != "TemplateProcessing" {
         return Ok(());
     }
@@ -136,16 +136,16 @@ fn template(part: &Value) -> Result<(), String> {
     Ok(())
 }
 
-/// A pre-tokenizer that cuts pieces of no length never ends.
-fn lengths(part: &Value) -> Result<(), String> {
+/// Refuses a pre-tokenizer that cuts pieces of length 0: it would never end.
+fn check_fixed_length(part: &Value) -> Result<(), String> {
     match kind(part) == "FixedLength" && part.get("length").and_then(Value::as_u64) == Some(0) {
         true => Err("the pre-tokenizer `FixedLength` has the length 0".into()),
         false => Ok(()),
     }
 }
 
-/// A few replacements of one character by many, one behind another, fill any memory.
-fn growth(part: &Value, name: &str) -> Result<(), String> {
+/// Refuses long replacements: a few in sequence would exhaust any memory.
+fn check_growth(part: &Value, name: &str) -> Result<(), String> {
     fn factor(part: &Value) -> usize {
         let length = |key: &str| part.get(key).and_then(Value::as_str).map_or(1, |text| text.chars().count());
         let own = match kind(part) {
@@ -153,18 +153,19 @@ fn growth(part: &Value, name: &str) -> Result<(), String> {
             "Prepend" => length("prepend"),
             _ => 1,
         };
-        inside(part).map(factor).fold(own.max(1), usize::saturating_mul)
+        children(part).map(factor).fold(own.max(1), usize::saturating_mul)
     }
     match factor(part) {
-        factor if factor > GROWTH => {
-            Err(format!("its {name} may make a text {factor} times as long; at most {GROWTH} is allowed"))
+        factor if factor > MAX_GROWTH => {
+            Err(format!("its {name} may make a text {factor} times as long; at most {MAX_GROWTH} is allowed"))
         }
         _ => Ok(()),
     }
 }
 
-/// No merge makes a token that is longer than all tokens, and none is shorter than the prefix that is taken off it.
-fn merges(model: &Model) -> Result<(), String> {
+/// Checks that no merge makes a token longer than the longest token, and that no right token is shorter than the prefix that is
+/// removed from it.
+fn check_merges(model: &Model) -> Result<(), String> {
     let prefix = model.continuing_subword_prefix.as_ref().map_or(0, String::len);
     for (left, right) in model.merges.iter().filter_map(Merge::tokens) {
         if !right.is_char_boundary(prefix) || left.len() + right.len() - prefix > model.vocab.0 {

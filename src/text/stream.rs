@@ -1,32 +1,32 @@
-//! Text out of tokens as they come, without broken characters.
+//! Decodes tokens to text as they arrive, without broken characters.
 
 use super::{Result, Tokenizer};
 
-/// How many tokens of context are decoded along with a new one: enough for any decoder that looks to its left.
+/// Tokens of context that are decoded along with a new one. Enough for any decoder that looks to its left.
 const CONTEXT: usize = 8;
 
-/// Decodes a growing list of tokens piece by piece.
+/// Decodes a growing list of tokens, one token per call.
 ///
-/// A character may spread over several tokens, and some decoders treat the first token of a text differently (they drop
-/// its leading space). So each piece is the difference between two decodings that begin a few tokens earlier, and it is held
-/// back while it ends in an unfinished character.
+/// A character may span several tokens, and some decoders treat the first token of a text differently (they drop its leading
+/// space). So each new text is the difference between two decodings that begin a few tokens earlier, and it is withheld while it
+/// ends in an unfinished character.
 #[derive(Clone, Debug)]
 pub struct StreamDecoder {
     tokens: Vec<u32>,
-    /// Where the decodings begin, and up to where text has been given out.
+    /// Where both decodings begin, and the number of tokens whose text has been returned.
     start: usize,
-    given: usize,
+    returned: usize,
     skip_special: bool,
 }
 
 impl StreamDecoder {
-    /// A decoder for what follows `context` (a prompt; may be empty). Nothing of the context is given out.
+    /// A decoder for the tokens after `context` (a prompt; may be empty). The text of the context is not returned.
     pub fn new(context: &[u32], skip_special: bool) -> Self {
         let tokens = context[context.len().saturating_sub(CONTEXT)..].to_vec();
-        StreamDecoder { start: 0, given: tokens.len(), tokens, skip_special }
+        StreamDecoder { start: 0, returned: tokens.len(), tokens, skip_special }
     }
 
-    /// Takes one more token; returns the text that is certain now (often empty in the middle of a character).
+    /// Takes one more token and returns the text that is certain now (often empty in the middle of a character).
     ///
     /// # Errors
     /// As [`Tokenizer::decode`].
@@ -40,7 +40,7 @@ impl StreamDecoder {
         Ok(text)
     }
 
-    /// What is still held back, an unfinished character as U+FFFD.
+    /// Returns the withheld text, with an unfinished character as U+FFFD.
     ///
     /// # Errors
     /// As [`Tokenizer::decode`].
@@ -51,12 +51,12 @@ impl StreamDecoder {
     }
 
     fn advance(&mut self) {
-        self.start = self.given;
-        self.given = self.tokens.len();
+        self.start = self.returned;
+        self.returned = self.tokens.len();
     }
 
     fn pending(&self, tokenizer: &Tokenizer) -> Result<String> {
-        let before = tokenizer.decode(&self.tokens[self.start..self.given], self.skip_special)?;
+        let before = tokenizer.decode(&self.tokens[self.start..self.returned], self.skip_special)?;
         let after = tokenizer.decode(&self.tokens[self.start..], self.skip_special)?;
         Ok(after[common_prefix(&before, &after)..].to_string())
     }

@@ -28,7 +28,7 @@ fn files(entries: &[(&str, serde_json::Value)]) -> Files {
 }
 
 #[test]
-fn learned_bpe_is_lossless_and_repeats() {
+fn bpe_training_is_lossless_and_reproducible() {
     let special = SpecialTokens::for_decoder();
     let tokenizer = small_bpe(&special);
     assert!((260..=320).contains(&tokenizer.vocab_size()));
@@ -79,7 +79,7 @@ fn impossible_tokenizers_are_refused() {
 }
 
 #[test]
-fn eos_is_the_union_of_what_the_files_say() {
+fn eos_ids_are_the_union_over_all_files() {
     let tokenizer = Tokenizer::from_files(files(&[
         ("generation_config.json", json!({"eos_token_id": [5, 7]})),
         ("config.json", json!({"eos_token_id": 7, "bos_token_id": 9})),
@@ -131,7 +131,7 @@ fn render(source: &str) -> Result<String> {
 }
 
 #[test]
-fn templates_can_do_what_transformers_lets_them() {
+fn templates_support_the_extensions_of_transformers() {
     let cases = [
         ("{{ bos_token }}{{ messages[0].content }}", "<s>it's <b> & \"q\""),
         ("{{ messages[0]['extra'] | tojson }}", r#"{"z": [1, 2.5, null], "a": true}"#),
@@ -167,7 +167,7 @@ fn templates_can_do_what_transformers_lets_them() {
 }
 
 #[test]
-fn templates_are_found_where_tools_put_them() {
+fn templates_are_found_in_every_known_file() {
     let found = |entries: &[(&str, serde_json::Value)]| {
         let tokenizer = Tokenizer::from_files(files(entries)).unwrap();
         ChatTemplate::of(&tokenizer).map(|found| found.map(|t| t.render::<()>(&[], &ChatOptions::default()).unwrap()))
@@ -183,7 +183,7 @@ fn templates_are_found_where_tools_put_them() {
 }
 
 #[test]
-fn dates_are_the_calendars() {
+fn only_dates_of_the_calendar_are_accepted() {
     for good in ["1970-01-01", "2000-02-29", "2026-12-31", "1999-03-01"] {
         assert!(Date::parse(good).is_ok(), "{good}");
     }

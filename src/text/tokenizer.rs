@@ -1,4 +1,4 @@
-//! A tokenizer out of a Hugging Face directory, with the little that a decoder needs to know around it.
+//! A tokenizer loaded from a Hugging Face directory, with its BOS, EOS and other special tokens.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +8,11 @@ use serde_json::Value;
 use super::chat::{TOOL_USE, template_text, templates_of_config};
 use super::{Result, TextError, caught, parts};
 
-/// A set of files by name: what a Hugging Face directory holds, read into memory (the browser has no directory).
+/// Files by name: the content of a Hugging Face directory in memory (the browser has no directory).
 pub type Files = BTreeMap<String, Vec<u8>>;
 
-/// The files that make up a tokenizer; those present travel with every checkpoint byte for byte, but for
-/// `tokenizer_config.json` where [`TOOL_USE_FILE`] lies beside it.
+/// The files that make up a tokenizer. Every checkpoint carries those present byte for byte, except `tokenizer_config.json` where
+/// [`TOOL_USE_FILE`] is present too.
 pub const TOKENIZER_FILES: [&str; 9] = [
     "tokenizer.json",
     "tokenizer_config.json",
@@ -25,11 +25,11 @@ pub const TOKENIZER_FILES: [&str; 9] = [
     "tokenizer.model",
 ];
 
-/// The chat template for conversations with tools, in a file of its own. It is read into the list `chat_template` of
-/// `tokenizer_config.json`, which says the same.
+/// The file with the chat template for conversations with tools. Its text is moved into the list `chat_template` of
+/// `tokenizer_config.json`, which is equivalent.
 pub const TOOL_USE_FILE: &str = "additional_chat_templates/tool_use.jinja";
 
-/// Texts that no tokenizer merges with what follows; see [`Tokenizer::encode_continuation`].
+/// Texts that rarely merge with the text after them; see [`Tokenizer::encode_continuation`].
 const ANCHORS: [&str; 3] = ["\n", "\u{1}", "."];
 
 /// A Hugging Face tokenizer, its special tokens, and the files it came from.
@@ -45,15 +45,15 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// From the files of a Hugging Face directory. `tokenizer.json` is required; `config.json` is read for the ids of BOS
-    /// and EOS but not kept (it belongs to the model); other names are ignored.
+    /// Loads the files of a Hugging Face directory. `tokenizer.json` is required. `config.json` is read for the ids of BOS and
+    /// EOS but not kept (it belongs to the model). Other names are ignored.
     ///
     /// EOS ids are the union, in this order, of `eos_token_id` (a number or a list) in `generation_config.json` and in
-    /// `config.json`, and of `eos_token` in `tokenizer_config.json` or `special_tokens_map.json`. BOS is `bos_token` of
-    /// the tokenizer's own files where they mention it, else `bos_token_id`.
+    /// `config.json`, and of `eos_token` in `tokenizer_config.json` or `special_tokens_map.json`. BOS is `bos_token` of the
+    /// tokenizer's own files where they mention it, else `bos_token_id`.
     ///
     /// # Errors
-    /// A missing `tokenizer.json`, and files that are not what their name says.
+    /// A missing `tokenizer.json`, or a malformed file.
     pub fn from_files(files: Files) -> Result<Self> {
         let Some(json) = files.get("tokenizer.json") else {
             return Err(TextError::MissingFile {
@@ -70,13 +70,13 @@ impl Tokenizer {
             expected: "a Hugging Face fast tokenizer".into(),
         };
         parts::check(json).map_err(bad)?;
-        let loaded =
-            caught(|| tokenizers::Tokenizer::from_bytes(json)).map_err(|said| bad(format!("its parts do not fit ({said})")))?;
+        let loaded = caught(|| tokenizers::Tokenizer::from_bytes(json))
+            .map_err(|message| bad(format!("its parts do not fit ({message})")))?;
         let mut inner = loaded.map_err(|error| bad(error.to_string()))?;
-        // A tokenizer saved with truncation would cut rows silently, one saved with padding would lengthen them.
+        // A tokenizer saved with truncation would cut rows silently, and one saved with padding would lengthen them.
         inner.with_truncation(None).map_err(|error| TextError::Make(error.to_string()))?;
         inner.with_padding(None);
-        switch_chance_off(&mut inner);
+        disable_randomness(&mut inner);
 
         let tokenizer_config = json_object(&files, "tokenizer_config.json")?;
         let special_map = json_object(&files, "special_tokens_map.json")?;
@@ -95,7 +95,7 @@ impl Tokenizer {
         Ok(tokenizer)
     }
 
-    /// From the bytes of a `tokenizer.json` alone: no special tokens by role, no chat template.
+    /// Loads the bytes of a `tokenizer.json` alone: no special tokens by role, no chat template.
     ///
     /// # Errors
     /// Bytes that are not a Hugging Face fast tokenizer.
@@ -103,16 +103,16 @@ impl Tokenizer {
         Self::from_files(Files::from([("tokenizer.json".to_string(), tokenizer_json.to_vec())]))
     }
 
-    /// From a Hugging Face directory.
+    /// Loads a Hugging Face directory.
     ///
     /// # Errors
-    /// No such directory, no `tokenizer.json` in it, unreadable or malformed files.
+    /// A missing directory, a directory without `tokenizer.json`, unreadable or malformed files.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn from_dir(dir: &std::path::Path) -> Result<Self> {
         Self::from_dirs(dir, dir)
     }
 
-    /// As [`Tokenizer::from_dir`], with the `config.json` of another directory: an adapter's folder has none.
+    /// Like [`Tokenizer::from_dir`], with the `config.json` of another directory. An adapter's folder does not have one.
     ///
     /// # Errors
     /// As [`Tokenizer::from_dir`].
@@ -132,11 +132,11 @@ impl Tokenizer {
         let mut files = Files::new();
         let own = TOKENIZER_FILES.iter().map(|name| (*name, dir));
         for (name, dir) in own.chain([("config.json", config_dir)]) {
-            if let Some(bytes) = bytes_of(&dir.join(name))? {
+            if let Some(bytes) = read_if_present(&dir.join(name))? {
                 files.insert(name.to_string(), bytes);
             }
         }
-        let listed = match bytes_of(&dir.join(TOOL_USE_FILE))? {
+        let listed = match read_if_present(&dir.join(TOOL_USE_FILE))? {
             Some(tool_use) => list_tool_use(&mut files, &tool_use),
             None => Ok(()),
         };
@@ -148,10 +148,10 @@ impl Tokenizer {
         })
     }
 
-    /// Writes the files this tokenizer came from into `dir`, byte for byte.
+    /// Writes the files this tokenizer was loaded from into `dir`, byte for byte.
     ///
     /// # Errors
-    /// Whatever the file system refuses.
+    /// The file system refuses a write.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn save_to(&self, dir: &std::path::Path) -> Result<()> {
         for (name, bytes) in &self.files {
@@ -165,27 +165,27 @@ impl Tokenizer {
         Ok(())
     }
 
-    /// The files this tokenizer came from: those of [`TOKENIZER_FILES`] that were present.
+    /// The files this tokenizer was loaded from: those of [`TOKENIZER_FILES`] that were present.
     pub fn files(&self) -> &Files {
         &self.files
     }
 
-    /// Token ids of `text`. With `add_special`, the tokenizer's own frame is put around it (a BOS, for most Llamas).
+    /// Token ids of `text`. With `add_special`, the tokenizer adds its own special tokens around it (a BOS, for most Llamas).
     ///
     /// # Errors
-    /// A character outside the vocabulary of a tokenizer that has neither bytes nor an unknown token to fall back on.
+    /// A character outside the vocabulary, where the tokenizer has neither byte tokens nor an unknown token.
     pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>> {
         let failed = |found| TextError::Tokenizer { action: format!("encode {:?}", shorten(text, 60)), found };
-        let encoding = caught(|| self.inner.encode_fast(text, add_special)).map_err(|said| failed(unfit(&said)))?;
+        let encoding = caught(|| self.inner.encode_fast(text, add_special)).map_err(|message| failed(panic_message(&message)))?;
         Ok(encoding.map_err(|error| failed(error.to_string()))?.get_ids().to_vec())
     }
 
-    /// Token ids of `text` as it continues some other text: no frame, and none of the space that Llama-2-like
-    /// tokenizers put before everything they encode. There, `text` is encoded behind an anchor that merges with nothing,
-    /// and the anchor's tokens are taken off again.
+    /// Token ids of `text` as the continuation of another text: without special tokens and without the space that Llama-2-like
+    /// tokenizers put before every text. For these, `text` is encoded after an anchor that does not merge with it, and the
+    /// anchor's tokens are removed again.
     ///
     /// # Errors
-    /// As [`Tokenizer::encode`]; or a tokenizer with which every anchor merges.
+    /// As [`Tokenizer::encode`]; or the tokenizer merges every anchor with the text.
     pub fn encode_continuation(&self, text: &str) -> Result<Vec<u32>> {
         if !self.prepends_space || text.is_empty() {
             return self.encode(text, false);
@@ -203,22 +203,22 @@ impl Tokenizer {
         })
     }
 
-    /// The text of `ids`. With `skip_special`, tokens marked special leave no trace. Bytes that are no UTF-8 become U+FFFD.
+    /// The text of `ids`. With `skip_special`, special tokens are left out. Bytes that are not UTF-8 become U+FFFD.
     ///
     /// # Errors
-    /// Whatever the tokenizer's decoder refuses.
+    /// The tokenizer's decoder fails.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
         let failed = |found| TextError::Tokenizer { action: format!("decode {} tokens", ids.len()), found };
-        let text = caught(|| self.inner.decode(ids, skip_special)).map_err(|said| failed(unfit(&said)))?;
+        let text = caught(|| self.inner.decode(ids, skip_special)).map_err(|message| failed(panic_message(&message)))?;
         text.map_err(|error| failed(error.to_string()))
     }
 
-    /// One more than the largest token id, added tokens included. A model's embedding may have more rows.
+    /// The largest token id plus one, added tokens included. A model's embedding may have more rows.
     pub fn vocab_size(&self) -> usize {
         self.vocab_size
     }
 
-    /// The id of a token by its spelling in the vocabulary (" the" is "Ġthe" in a byte-level one).
+    /// The id of a token by its spelling in the vocabulary (" the" is "Ġthe" in a byte-level vocabulary).
     pub fn token_to_id(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)
     }
@@ -238,17 +238,17 @@ impl Tokenizer {
         &self.special
     }
 
-    /// The id that begins a text, where the model has one.
+    /// The id that begins a text, where the tokenizer has one.
     pub fn bos_id(&self) -> Option<u32> {
         self.bos
     }
 
-    /// The ids that end a text: generation stops at any of them. May be empty.
+    /// The ids that end a text. Generation stops at any of them. May be empty.
     pub fn eos_ids(&self) -> &[u32] {
         &self.eos
     }
 
-    /// The id for what is not in the vocabulary, where there is one.
+    /// The id of the unknown token, where the tokenizer has one.
     pub fn unk_id(&self) -> Option<u32> {
         use tokenizers::models::ModelWrapper;
         let named = match self.inner.get_model() {
@@ -277,15 +277,15 @@ impl Tokenizer {
     }
 }
 
-/// A file's bytes; `None` where there is no such file.
+/// A file's bytes; `None` where the file does not exist.
 #[cfg(not(target_arch = "wasm32"))]
-fn bytes_of(path: &std::path::Path) -> Result<Option<Vec<u8>>> {
+fn read_if_present(path: &std::path::Path) -> Result<Option<Vec<u8>>> {
     let unreadable = |source| TextError::Io { path: path.display().to_string(), action: "read", source };
     if path.is_file() { std::fs::read(path).map(Some).map_err(unreadable) } else { Ok(None) }
 }
 
-/// Puts the bytes of [`TOOL_USE_FILE`] into the list of templates in `tokenizer_config.json`, and the default template with it.
-/// As in transformers, templates in files of their own take the place of those in the config.
+/// Moves the text of [`TOOL_USE_FILE`] and the default template into the list of templates in `tokenizer_config.json`. As in
+/// transformers, template files take precedence over templates in the config.
 #[cfg(not(target_arch = "wasm32"))]
 fn list_tool_use(files: &mut Files, tool_use: &[u8]) -> Result<()> {
     let mut config = json_object(files, "tokenizer_config.json")?;
@@ -300,7 +300,7 @@ fn list_tool_use(files: &mut Files, tool_use: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// The JSON object in `files[name]`, or an empty one where there is no such file.
+/// The JSON object in `files[name]`, or an empty object where the file is missing.
 pub(super) fn json_object(files: &Files, name: &str) -> Result<Value> {
     let Some(bytes) = files.get(name) else { return Ok(Value::Object(Default::default())) };
     let bad = |found: String| TextError::BadFile { file: name.into(), found, expected: "a JSON object".into() };
@@ -311,10 +311,10 @@ pub(super) fn json_object(files: &Files, name: &str) -> Result<Value> {
     }
 }
 
-/// Without chance: a BPE that was saved with dropout leaves merges out at random, and a Unigram model may sample its pieces.
-fn switch_chance_off(inner: &mut tokenizers::Tokenizer) {
+/// Makes encoding deterministic: a BPE saved with dropout skips merges at random, and a Unigram model may sample its tokens.
+fn disable_randomness(inner: &mut tokenizers::Tokenizer) {
     use tokenizers::models::ModelWrapper;
-    let steady = match inner.get_model() {
+    let deterministic = match inner.get_model() {
         ModelWrapper::BPE(model) if model.dropout.is_some() => {
             let mut model = model.clone();
             model.dropout = None;
@@ -327,15 +327,15 @@ fn switch_chance_off(inner: &mut tokenizers::Tokenizer) {
         }
         _ => return,
     };
-    inner.with_model(steady);
+    inner.with_model(deterministic);
 }
 
-/// What a panic inside the tokenizer means.
-fn unfit(said: &str) -> String {
-    format!("the parts of its tokenizer.json do not fit together ({said}); take the file that the model was published with")
+/// The message for a panic inside the tokenizer.
+fn panic_message(message: &str) -> String {
+    format!("the parts of its tokenizer.json do not fit together ({message}); take the file that the model was published with")
 }
 
-/// Token ids under `key`: a number, a list of numbers, or nothing. Where others write -1 or null, there is no such token.
+/// Token ids under `key`: a number, a list of numbers, or nothing. Some files write -1 or null for an absent token.
 fn ids_of(config: &Value, key: &str, file: &str) -> Result<Vec<u32>> {
     let absent = |value: &&Value| value.is_null() || value.as_i64() == Some(-1);
     let one = |value: &Value| {
@@ -352,7 +352,7 @@ fn ids_of(config: &Value, key: &str, file: &str) -> Result<Vec<u32>> {
     }
 }
 
-/// Texts of the special tokens by role. Values are strings or `{"content": ...}`; later configs override earlier ones.
+/// Texts of the special tokens by role. Values are strings or `{"content": ...}`. Later configs override earlier ones.
 fn special_texts(configs: &[&Value]) -> BTreeMap<String, String> {
     let mut texts = BTreeMap::new();
     for config in configs {
@@ -366,7 +366,7 @@ fn special_texts(configs: &[&Value]) -> BTreeMap<String, String> {
     texts
 }
 
-/// Whether a space is put before every text: Llama 2 and Mistral do it in their normalizer or pre-tokenizer.
+/// Whether the tokenizer puts a space before every text. Llama 2 and Mistral do so in their normalizer or pre-tokenizer.
 fn prepends_space(inner: &tokenizers::Tokenizer) -> bool {
     let parts = [serde_json::to_value(inner.get_normalizer()), serde_json::to_value(inner.get_pre_tokenizer())];
     parts.iter().flatten().any(part_prepends)
@@ -390,7 +390,7 @@ fn push_new(ids: &mut Vec<u32>, id: u32) {
     }
 }
 
-/// At most `chars` characters of `text`, with dots where it was cut: for messages.
+/// At most `chars` characters of `text`, followed by dots where it was cut. For error messages.
 pub(super) fn shorten(text: &str, chars: usize) -> String {
     match text.char_indices().nth(chars) {
         Some((end, _)) => format!("{}...", &text[..end]),

@@ -1,5 +1,5 @@
-//! Tokenizers made from scratch, so that nothing has to be downloaded: byte-level BPE learned from texts, and a
-//! word-level one for synthetic tasks whose vocabulary is known.
+//! Tokenizers made from scratch, so that nothing has to be downloaded: a byte-level BPE learned from texts, and a word-level
+//! tokenizer for synthetic tasks with a known vocabulary.
 
 use serde_json::{Value, json};
 use tokenizers::models::bpe::{BPE, BpeTrainer};
@@ -10,12 +10,12 @@ use tokenizers::{AddedToken, PostProcessorWrapper, PreTokenizerWrapper};
 
 use super::{Files, Result, TextError, Tokenizer, caught};
 
-/// The special tokens of a tokenizer made from scratch. Their ids come first, in this order; absent roles take none.
+/// The special tokens of a tokenizer made from scratch. Their ids come first, in this order. Absent roles take no id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SpecialTokens {
-    /// Stands for what is not in the vocabulary. Byte-level BPE has no need of it, a word-level tokenizer must have it.
+    /// The unknown token. Byte-level BPE does not need it; a word-level tokenizer requires it.
     pub unk: Option<String>,
-    /// Fills up batches in other tools; this crate packs and never pads.
+    /// The padding token of other tools. This crate packs sequences and never pads.
     pub pad: Option<String>,
     /// Begins a text.
     pub bos: Option<String>,
@@ -23,12 +23,12 @@ pub struct SpecialTokens {
     pub eos: Option<String>,
     /// Further tokens that are never split.
     pub extra: Vec<String>,
-    /// Whether encoding with special tokens puts `bos` in front.
+    /// Whether encoding with special tokens puts `bos` first.
     pub add_bos: bool,
 }
 
 impl SpecialTokens {
-    /// The usual set for a decoder trained from scratch: pad, BOS (put in front) and EOS.
+    /// The usual set for a decoder trained from scratch: pad, BOS (put first) and EOS.
     pub fn for_decoder() -> Self {
         SpecialTokens {
             pad: Some("<|pad|>".into()),
@@ -48,7 +48,7 @@ impl SpecialTokens {
         ]
     }
 
-    /// All special tokens once, in the order of their ids.
+    /// The distinct special tokens in the order of their ids.
     fn texts(&self) -> Result<Vec<&str>> {
         let mut texts: Vec<&str> = Vec::new();
         let roles = self.roles();
@@ -82,8 +82,8 @@ impl SpecialTokens {
         config
     }
 
-    /// The post-processor that puts BOS in front, where asked for.
-    fn frame(&self, id_of: impl Fn(&str) -> Option<u32>) -> Option<Value> {
+    /// The post-processor that puts BOS first, if `add_bos` is set.
+    fn post_processor(&self, id_of: impl Fn(&str) -> Option<u32>) -> Option<Value> {
         let bos = self.bos.as_deref().filter(|_| self.add_bos)?;
         let id = id_of(bos)?;
         let special = |type_id: u32| json!({"SpecialToken": {"id": bos, "type_id": type_id}});
@@ -97,14 +97,14 @@ impl SpecialTokens {
     }
 }
 
-/// Learns a byte-level BPE tokenizer (the 256 bytes are always in it, so every text encodes and decodes back exactly).
+/// Learns a byte-level BPE tokenizer. The 256 bytes are always in its vocabulary, so every text encodes and decodes back exactly.
 ///
-/// Every digit is a token of its own and never merges with a space, so that the scores of a scale "1..5" are single tokens
-/// in any context. The result depends on the texts only, not on their order or on the number of threads. With little
-/// data the vocabulary stays smaller than `vocab_size`, which counts bytes and special tokens too.
+/// Every digit is its own token and never merges with a space, so that the scores of a scale "1..5" are single tokens in any
+/// context. The result depends on the texts only, not on their order or on the number of threads. With little data the vocabulary
+/// stays smaller than `vocab_size`, which counts bytes and special tokens too.
 ///
 /// # Errors
-/// A vocabulary with no room for the bytes and special tokens; no text at all; malformed special tokens.
+/// A vocabulary too small for the bytes and special tokens; no text at all; malformed special tokens.
 pub fn train_bpe<S>(texts: impl Iterator<Item = S> + Send, vocab_size: usize, special: &SpecialTokens) -> Result<Tokenizer>
 where
     S: AsRef<str> + Send,
@@ -134,33 +134,34 @@ where
     ]))));
     inner.with_decoder(Some(bytes));
     let mut characters = 0usize;
-    // An empty text teaches nothing; counting here keeps the one pass over the iterator.
+    // Counting here keeps a single pass over the iterator.
     let counted = texts.inspect(|text| characters += text.as_ref().len());
     let trained = caught(|| inner.train(&mut as_wrapper(&mut trainer), counted).map(|_| ()));
     trained.map_err(TextError::Make)?.map_err(make)?;
     if characters == 0 {
         return Err(TextError::Make("there is no text to learn from: every text is empty".into()));
     }
-    if let Some(frame) = special.frame(|text| inner.token_to_id(text)) {
-        let frame: PostProcessorWrapper = serde_json::from_value(frame).map_err(|error| TextError::Make(error.to_string()))?;
-        inner.with_post_processor(Some(frame));
+    if let Some(post_processor) = special.post_processor(|text| inner.token_to_id(text)) {
+        let post_processor: PostProcessorWrapper =
+            serde_json::from_value(post_processor).map_err(|error| TextError::Make(error.to_string()))?;
+        inner.with_post_processor(Some(post_processor));
     }
     from_parts(inner.to_string(true).map_err(make)?, special)
 }
 
-/// `Tokenizer::train` of the general tokenizer wants the general trainer.
+/// `Tokenizer::train` of the general tokenizer takes the general trainer.
 fn as_wrapper(trainer: &mut BpeTrainer) -> tokenizers::models::TrainerWrapper {
     tokenizers::models::TrainerWrapper::BpeTrainer(std::mem::take(trainer))
 }
 
-/// A word-level tokenizer over a known vocabulary: text is split at white space, each word is one token, and a word
-/// that is not listed becomes `special.unk`.
+/// A word-level tokenizer over a known vocabulary. Text is split at white space, each word is one token, and an unlisted word
+/// becomes `special.unk`.
 ///
-/// Special tokens that are not among `words` get the first ids; then come the words in the order given. Decoding joins
-/// words with one space.
+/// Special tokens that are not among `words` get the first ids; the words follow in the given order. Decoding joins words with
+/// one space.
 ///
 /// # Errors
-/// No unknown token, no words, a word listed twice, or a word that is empty or holds white space (it could never match).
+/// No unknown token, no words, a word listed twice, or a word that is empty or contains white space (it could never match).
 pub fn word_level(words: &[&str], special: &SpecialTokens) -> Result<Tokenizer> {
     let Some(unk) = special.unk.as_deref() else {
         return Err(TextError::Make("a word-level tokenizer needs an unknown token, such as `<unk>`".into()));
@@ -182,12 +183,12 @@ pub fn word_level(words: &[&str], special: &SpecialTokens) -> Result<Tokenizer> 
     let added: Vec<Value> = special_texts
         .iter()
         .map(|text| {
-            // Only as whole words: a special `pad` must not cut `padding` in two.
+            // Match whole words only: a special `pad` must not cut `padding` in two.
             json!({"id": vocab[*text], "content": text, "single_word": true, "lstrip": false, "rstrip": false,
                    "normalized": false, "special": true})
         })
         .collect();
-    let frame = special.frame(|text| vocab.get(text).and_then(Value::as_u64).map(|id| id as u32));
+    let post_processor = special.post_processor(|text| vocab.get(text).and_then(Value::as_u64).map(|id| id as u32));
     let tokenizer = json!({
         "version": "1.0",
         "truncation": null,
@@ -195,7 +196,7 @@ pub fn word_level(words: &[&str], special: &SpecialTokens) -> Result<Tokenizer> 
         "added_tokens": added,
         "normalizer": null,
         "pre_tokenizer": {"type": "WhitespaceSplit"},
-        "post_processor": frame,
+        "post_processor": post_processor,
         "decoder": null,
         "model": {"type": "WordLevel", "vocab": vocab, "unk_token": unk},
     });

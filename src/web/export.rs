@@ -4,7 +4,7 @@ use js_sys::Uint8Array;
 use wasm_bindgen::prelude::wasm_bindgen;
 
 use super::Failure;
-use crate::bundle::{Entries, FileEntry, MANIFEST, Manifest, SHARD_BYTES, TokenizerEntry, plan};
+use crate::bundle::{EntryFormat, FileEntry, MANIFEST, Manifest, SHARD_BYTES, TokenizerEntry, plan_shards};
 use crate::gpu::Gpu;
 use crate::model::weights::Weights;
 use crate::ops::weight_dtype::WeightDtype;
@@ -53,11 +53,11 @@ pub async fn files(
     let mut files = vec![(entry.entry.file.clone(), Uint8Array::from(json.as_slice()))];
     let mut manifest = Manifest::new(&loaded.name, dtype, config, loaded.judge.clone(), entry);
     manifest.examples = loaded.examples.clone();
-    for shard in plan(config, dtype, SHARD_BYTES) {
+    for shard in plan_shards(config, dtype, SHARD_BYTES) {
         let mut bytes = shard.header();
         for part in &shard.parts {
             match part.entries {
-                Entries::Values(_) => {
+                EntryFormat::Values(_) => {
                     for at in (0..part.values).step_by(READ_BACK) {
                         let len = READ_BACK.min(part.values - at);
                         let start = part.start + at;
@@ -67,7 +67,7 @@ pub async fn files(
                     }
                 }
                 // Quantised weights do not change, so they are saved as they were loaded.
-                Entries::Plane(dtype, plane) => {
+                EntryFormat::Plane(dtype, plane) => {
                     let (start, len) = (dtype.entries(plane, part.start), dtype.entries(plane, part.values));
                     for at in (0..len).step_by(READ_BACK) {
                         let count = READ_BACK.min(len - at);

@@ -3,7 +3,7 @@
 use wasm_bindgen::prelude::wasm_bindgen;
 
 use super::{Engine, Failure, WebJudge};
-use crate::bundle::{Contents, Entries, Manifest, Part, Piece, ShardReader};
+use crate::bundle::{ArrayPart, Contents, EntryFormat, Manifest, ShardReader, TensorChunk};
 use crate::gpu::Gpu;
 use crate::model::dtype::first_non_finite;
 use crate::model::error::ModelError;
@@ -39,7 +39,7 @@ struct WeightWriter {
     gpu: Gpu,
     weights: Weights,
     contents: Contents,
-    part: Option<Part>,
+    part: Option<ArrayPart>,
     values: Vec<f32>,
     entries: Vec<u32>,
 }
@@ -130,7 +130,7 @@ impl Loader {
 }
 
 impl WeightWriter {
-    fn write(&mut self, file: &str, piece: Piece) -> Result<(), ModelError> {
+    fn write(&mut self, file: &str, piece: TensorChunk) -> Result<(), ModelError> {
         let known = if piece.start == 0 { None } else { self.part.take() };
         let part = match known {
             Some(part) => part,
@@ -138,7 +138,7 @@ impl WeightWriter {
         };
         let start = part.start + piece.start;
         match part.entries {
-            Entries::Values(dtype) => {
+            EntryFormat::Values(dtype) => {
                 self.values.resize(piece.bytes.len() / dtype.bytes(), 0.0);
                 dtype.widen(piece.bytes, &mut self.values);
                 if let Some(at) = first_non_finite(&self.values) {
@@ -154,7 +154,7 @@ impl WeightWriter {
                     self.weights.base().write(&self.gpu, &part.tensor, start, &self.values)?;
                 }
             }
-            Entries::Plane(_, plane) => {
+            EntryFormat::Plane(_, plane) => {
                 self.entries.clear();
                 self.entries.extend(words(piece.bytes));
                 if plane == Plane::Scales {

@@ -1,7 +1,7 @@
 //! Rows and options from JSON texts.
 
 use super::Failure;
-use crate::data::{Chains, Example, Labels, Reader, View, split_rows};
+use crate::data::{Chains, ColumnOptions, Example, Labels, Reader, split_rows};
 use crate::judge::{Expectation, ScoreOptions};
 use serde::Deserialize;
 
@@ -73,17 +73,17 @@ pub fn split(text: &str) -> Result<Vec<String>, Failure> {
 }
 
 /// Which parts of a row are read: labels for training and agreement, chains if they are given.
-pub fn view(labels: Labels, given_chains: bool) -> View {
-    View { labels, chains: if given_chains { Chains::Use } else { Chains::Ignore }, ..View::default() }
+pub fn view(labels: Labels, given_chains: bool) -> ColumnOptions {
+    ColumnOptions { labels, chains: if given_chains { Chains::Use } else { Chains::Ignore }, ..ColumnOptions::default() }
 }
 
 /// One row. Messages call it `name`.
-pub fn read(name: &str, text: &str, view: View) -> Result<Example, Failure> {
+pub fn read(name: &str, text: &str, columns: ColumnOptions) -> Result<Example, Failure> {
     // The reader takes lists too. A row is one object, which may have several lines.
     if text.trim_start().starts_with('[') {
         return Err(Failure::row(format!("{name}: a list; expected one JSON object.")));
     }
-    let rows = Reader { view, ..Reader::default() }.read_str(name, &format!("[{text}]"))?;
+    let rows = Reader { columns, ..Reader::default() }.read_str(name, &format!("[{text}]"))?;
     if rows.examples.len() > 1 {
         return Err(Failure::row(format!("{name}: {} objects; expected one.", rows.examples.len())));
     }

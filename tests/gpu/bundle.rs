@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use crate::cli::{Task, finish, lines, succeed, tiny_config};
-use jurist::bundle::{Contents, Entries, Exported, Manifest, Part, ShardReader, export, sha256_hex};
+use jurist::bundle::{ArrayPart, BundleInput, Contents, EntryFormat, Manifest, ShardReader, export, sha256_hex};
 use jurist::model::config::Config;
 use jurist::model::error::ModelError;
 use jurist::model::init::Init;
@@ -29,7 +29,7 @@ fn bundle(dir: &Path, weights: WeightDtype, shard_bytes: u64) -> Manifest {
     let judge = json!({"format": 1, "scale": "1..5", "phrase": "score", "template": "plain", "chat": false, "chain": true, "max_completion_length": 20});
     let examples = vec![json!({"prompt": "rubric", "z": 1, "a": 2})];
     let model = model();
-    let bundle = Exported { name: "tiny", weights, model: &model, tokenizer: &tokenizer, judge, examples };
+    let bundle = BundleInput { name: "tiny", weights, model: &model, tokenizer: &tokenizer, judge, examples };
     export(dir, &bundle, shard_bytes).unwrap()
 }
 
@@ -110,7 +110,7 @@ fn a_stream_in_any_pieces_is_the_same_model() {
         for entry in &manifest.shards {
             let bytes = std::fs::read(dir.path().join(&entry.file)).unwrap();
             let mut reader = ShardReader::new(&entry.file, entry.bytes);
-            let mut part: Option<Part> = None;
+            let mut part: Option<ArrayPart> = None;
             for piece in bytes.chunks(size) {
                 reader
                     .push(piece, |piece| {
@@ -118,7 +118,7 @@ fn a_stream_in_any_pieces_is_the_same_model() {
                             part = Some(contents.add(&entry.file, piece.tensor, piece.shape, piece.dtype)?);
                         }
                         let part = part.as_ref().unwrap();
-                        let Entries::Values(dtype) = part.entries else { panic!("f16 is not quantised") };
+                        let EntryFormat::Values(dtype) = part.entries else { panic!("f16 is not quantised") };
                         let whole = piece.shape.iter().product::<usize>() * dtype.bytes();
                         assert!(whole % 4 != 0 || piece.bytes.len().is_multiple_of(4), "{}: a word is cut", piece.tensor);
                         let seen = seen.entry(piece.tensor.into()).or_default();

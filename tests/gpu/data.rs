@@ -170,7 +170,7 @@ fn parquet() {
     assert_eq!((messages.len(), messages[0].content()), (1, "Name a colour.\nBlü"));
     assert_eq!(verl[1].row.fields["extra_info"], serde_json::json!({"split": "train", "index": 1, "weight": 0.5}));
     assert_eq!(verl.iter().map(|e| e.row.fields["noise"].to_string()).collect::<Vec<_>>(), ["2.7", "\"NaN\"", "null"]);
-    assert!(verl[2].row.place().ends_with("verl.parquet, row 3"), "{}", verl[2].row.place());
+    assert!(verl[2].row.location().ends_with("verl.parquet, row 3"), "{}", verl[2].row.location());
 
     let chat = reader("chat.parquet");
     assert_eq!(chat[0].record.chain.as_deref(), Some("Fine."));

@@ -23,7 +23,7 @@ mod lora;
 mod memory;
 mod methods;
 mod policy;
-mod quantised;
 mod pretrained;
+mod quantised;
 mod resume;
 mod score;

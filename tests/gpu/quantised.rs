@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::cli::{Task, finish, lines, succeed, tiny_config};
 use crate::common::{FORWARD, close, gpu};
-use jurist::bundle::{Contents, Entries, Exported, Manifest, Part, ShardReader, export};
+use jurist::bundle::{ArrayPart, BundleInput, Contents, EntryFormat, Manifest, ShardReader, export};
 use jurist::model::config::Config;
 use jurist::model::decoder::{CachePass, CacheSizes, LogitsPass, PackedInputs, Pass, PassSizes, PrefillPrompt, PrefillRow};
 use jurist::model::error::ModelError;
@@ -45,7 +45,7 @@ fn bundle(dir: &Path, weights: WeightDtype) -> Manifest {
     let tokenizer = Tokenizer::from_dir(&task.at("words")).unwrap();
     let judge = json!({"format": 1, "scale": "1..5", "phrase": "score", "template": "plain", "chat": false, "chain": true, "max_completion_length": 20});
     let model = model();
-    let bundle = Exported { name: "tiny", weights, model: &model, tokenizer: &tokenizer, judge, examples: Vec::new() };
+    let bundle = BundleInput { name: "tiny", weights, model: &model, tokenizer: &tokenizer, judge, examples: Vec::new() };
     export(dir, &bundle, 6000).unwrap()
 }
 
@@ -104,14 +104,14 @@ fn a_stream_carries_the_planes() {
     for entry in &manifest.shards {
         let bytes = std::fs::read(dir.path().join(&entry.file)).unwrap();
         let mut reader = ShardReader::new(&entry.file, entry.bytes);
-        let mut part: Option<Part> = None;
+        let mut part: Option<ArrayPart> = None;
         for piece in bytes.chunks(777) {
-            let take = |piece: jurist::bundle::Piece| {
+            let take = |piece: jurist::bundle::TensorChunk| {
                 if piece.start == 0 {
                     part = Some(contents.add(&entry.file, piece.tensor, piece.shape, piece.dtype)?);
                 }
                 let part = part.as_ref().unwrap();
-                let Entries::Plane(_, plane) = part.entries else { return Ok(()) };
+                let EntryFormat::Plane(_, plane) = part.entries else { return Ok(()) };
                 assert_eq!(piece.tensor.ends_with(".scales"), plane == Plane::Scales);
                 let mut expected = vec![0; piece.bytes.len() / 4];
                 stored.read_plane(&part.tensor, plane, part.start + piece.start, &mut expected)?;

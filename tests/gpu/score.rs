@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use crate::cli::{Task, lines, succeed};
-use jurist::data::{Example, Reader, View};
+use jurist::data::{ColumnOptions, Example, Reader};
 use jurist::experiments::synthetic::{Miniature, Split, Version};
 use jurist::gpu::Gpu;
 use jurist::judge::{Judge, Prediction, ScoreOptions, ScoredRow};
@@ -148,7 +148,7 @@ fn weights(model: &str, gpu: &Gpu) -> Weights {
 }
 
 fn examples() -> Vec<Example> {
-    Reader { view: View::for_scoring(), ..Reader::default() }.read_path(&ground().at("rows.jsonl")).unwrap().examples
+    Reader { columns: ColumnOptions::for_scoring(), ..Reader::default() }.read_path(&ground().at("rows.jsonl")).unwrap().examples
 }
 
 fn judged(judge: &Judge, examples: &[Example], judging: &ScoreOptions) -> Vec<ScoredRow> {

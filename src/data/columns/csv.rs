@@ -1,51 +1,52 @@
-//! CSV and TSV, record by record: the first row names the columns.
+//! Reads columns of CSV and TSV, record by record. The first row names the columns.
 
-use std::cell::Cell as Shared;
+use std::cell::Cell;
 use std::io::{BufRead, Read};
 
 use ::csv::{Error, ErrorKind, ReaderBuilder, StringRecord};
 
-use super::{Cell, Cells, File, Result, RowPosition, Take};
-use crate::data::csv::{QUOTE, is_blank, named, ragged, twice};
+use super::{CellValue, CellsSink, FileName, Result, RowCells, RowPosition};
+use crate::data::csv::{QUOTE_FIX, duplicate, header_names, is_blank, length_error};
 use crate::data::delimiter::delimiter;
-use crate::data::unpack::Kind;
+use crate::data::unpack::FileFormat;
 
-/// What is known of the bytes on their way to the CSV parser.
+/// State of the byte stream that goes to the CSV parser.
 #[derive(Default)]
-struct Passed {
-    /// A file with an odd number of quotes has one that is never closed.
-    quotes: Shared<usize>,
-    /// Whether the file ended, and on a line break.
-    ended: Shared<bool>,
-    on_break: Shared<bool>,
+struct StreamState {
+    /// The number of quotes. An odd number means that a quote is never closed.
+    quotes: Cell<usize>,
+    /// Whether the file has ended, and whether it ended with a line break.
+    ended: Cell<bool>,
+    ends_in_break: Cell<bool>,
 }
 
-/// Counts, and turns CR LF into LF: the parser would place a row before the LF that ends the row above.
-struct Counting<'a, R> {
+/// Counts quotes and turns CR LF into LF. Otherwise the parser would report a row's start before the LF that ends the previous
+/// row.
+struct LineBreakReader<'a, R> {
     inner: R,
-    /// A CR that may stand before a LF.
-    held: bool,
-    passed: &'a Passed,
+    /// Whether the last byte was a CR that may precede a LF.
+    pending_cr: bool,
+    state: &'a StreamState,
 }
 
-impl<R: Read> Read for Counting<'_, R> {
+impl<R: Read> Read for LineBreakReader<'_, R> {
     fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
-        let from = usize::from(self.held);
+        let from = usize::from(self.pending_cr);
         if into.len() <= from {
             return Err(std::io::Error::other("the buffer is too small"));
         }
         let read = self.inner.read(&mut into[from..])?;
-        if self.held {
+        if self.pending_cr {
             into[0] = b'\r';
         }
-        self.held = false;
+        self.pending_cr = false;
         if read == 0 {
-            self.passed.ended.set(true);
+            self.state.ended.set(true);
             return Ok(from);
         }
         let bytes = from + read;
-        self.held = into[bytes - 1] == b'\r';
-        let end = bytes - usize::from(self.held);
+        self.pending_cr = into[bytes - 1] == b'\r';
+        let end = bytes - usize::from(self.pending_cr);
         let mut kept = 0;
         for at in 0..end {
             if into[at] != b'\r' || into.get(at + 1) != Some(&b'\n') || at + 1 == end {
@@ -53,40 +54,46 @@ impl<R: Read> Read for Counting<'_, R> {
                 kept += 1;
             }
         }
-        self.passed.quotes.set(self.passed.quotes.get() + into[..kept].iter().filter(|b| **b == b'"').count());
-        self.passed.on_break.set(kept > 0 && into[kept - 1] == b'\n');
-        // Nothing but a CR, held back: nothing is known of the end yet.
+        self.state.quotes.set(self.state.quotes.get() + into[..kept].iter().filter(|b| **b == b'"').count());
+        self.state.ends_in_break.set(kept > 0 && into[kept - 1] == b'\n');
+        // Only a CR, which is pending: the end of the file is not known yet.
         if kept == 0 { self.read(into) } else { Ok(kept) }
     }
 }
 
-/// The columns of a file, and where those asked for stand.
+/// The number of columns of a file, and the indices of the requested columns.
 struct Header {
     columns: usize,
-    places: Vec<usize>,
+    indices: Vec<usize>,
 }
 
 impl Header {
-    fn read(file: &File, line: usize, record: &StringRecord, names: &[&str]) -> Result<Self> {
-        let known = named(record);
-        if let Some(name) = twice(&known).filter(|name| names.contains(name)) {
+    fn read(file: &FileName, line: usize, record: &StringRecord, names: &[&str]) -> Result<Self> {
+        let known = header_names(record);
+        if let Some(name) = duplicate(&known).filter(|name| names.contains(name)) {
             let found = format!("the header names the column `{name}` twice");
             return Err(file.line(line, found, "the first line must name each column once"));
         }
-        let place = |name: &&str| known.iter().position(|k| k == name).ok_or_else(|| file.no_column(name, &known));
-        let places = names.iter().map(place).collect::<Result<Vec<usize>>>()?;
-        Ok(Header { columns: known.len(), places })
+        let index = |name: &&str| known.iter().position(|k| k == name).ok_or_else(|| file.no_column(name, &known));
+        let indices = names.iter().map(index).collect::<Result<Vec<usize>>>()?;
+        Ok(Header { columns: known.len(), indices })
     }
 }
 
-/// The rows of a CSV or TSV. A row has as many cells as the header; rows with nothing in them are left out.
-pub(super) fn rows(file: &File, kind: Kind, mut text: Box<dyn BufRead>, names: &[&str], take: &mut Take) -> Result<()> {
-    let delimiter = delimiter(kind, text.fill_buf().map_err(|e| file.unreadable(&e))?);
-    let passed = Passed::default();
-    let counting = Counting { inner: text, held: false, passed: &passed };
-    let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).delimiter(delimiter).from_reader(counting);
+/// Passes the rows of a CSV or TSV to `sink`. A row has as many cells as the header. Empty rows are left out.
+pub(super) fn rows(
+    file: &FileName,
+    format: FileFormat,
+    mut text: Box<dyn BufRead>,
+    names: &[&str],
+    sink: &mut CellsSink,
+) -> Result<()> {
+    let delimiter = delimiter(format, text.fill_buf().map_err(|e| file.unreadable(&e))?);
+    let state = StreamState::default();
+    let normalized = LineBreakReader { inner: text, pending_cr: false, state: &state };
+    let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).delimiter(delimiter).from_reader(normalized);
     let failed = |error: Error| {
-        let line = error.position().map_or(1, |place| place.line() as usize);
+        let line = error.position().map_or(1, |position| position.line() as usize);
         match error.kind() {
             ErrorKind::Io(error) => file.unreadable(error),
             ErrorKind::Utf8 { err, .. } => file.line(line, format!("not UTF-8 ({err})"), "save the file as UTF-8"),
@@ -97,9 +104,9 @@ pub(super) fn rows(file: &File, kind: Kind, mut text: Box<dyn BufRead>, names: &
     let mut record = StringRecord::new();
     let (mut line, mut breaks) = (1, 0);
     while reader.read_record(&mut record).map_err(failed)? {
-        // From its end, since blank lines may stand before it.
+        // Counted from the row's end, since blank lines may precede the row.
         breaks = record.as_slice().matches('\n').count();
-        let open_end = passed.ended.get() && !passed.on_break.get();
+        let open_end = state.ended.get() && !state.ends_in_break.get();
         line = (reader.position().line() as usize).saturating_sub(breaks + usize::from(!open_end));
         let Some(header) = &header else {
             if !is_blank(&record) {
@@ -110,19 +117,20 @@ pub(super) fn rows(file: &File, kind: Kind, mut text: Box<dyn BufRead>, names: &
         if is_blank(&record) {
             continue;
         }
-        if let Some(found) = ragged(&record, header.columns) {
-            return Err(file.line(line, found, QUOTE));
+        if let Some(found) = length_error(&record, header.columns) {
+            return Err(file.line(line, found, QUOTE_FIX));
         }
-        let cells: Vec<Cell> = header.places.iter().map(|at| record.get(*at).map_or(Cell::Missing, Cell::Text)).collect();
-        take(&Cells { file: file.name, place: RowPosition::Line(line), names, cells: &cells })?;
+        let cells: Vec<CellValue> =
+            header.indices.iter().map(|at| record.get(*at).map_or(CellValue::Missing, CellValue::Text)).collect();
+        sink(&RowCells { file: file.name, position: RowPosition::Line(line), names, cells: &cells })?;
     }
     if header.is_none() {
         Header::read(file, line, &StringRecord::new(), names)?;
     }
-    if breaks > 0 && passed.quotes.get() % 2 == 1 {
+    if breaks > 0 && state.quotes.get() % 2 == 1 {
         let fix = "close it, and write a quote inside a cell twice (\"\")";
-        // The break that ends the file stands in the cell then, and ended no row.
-        let line = line + usize::from(passed.on_break.get());
+        // The final line break is then inside the cell and did not end a row.
+        let line = line + usize::from(state.ends_in_break.get());
         return Err(file.line(line, "the row opens a quote that is never closed".into(), fix));
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! JSON, in lines or in one array: each row is looked through once, and only the fields asked for are built.
+//! Reads columns of JSON, in lines or in one array. Each row is parsed once, and only the requested fields are built.
 
 use std::borrow::Cow;
 use std::io::BufRead;
@@ -6,68 +6,68 @@ use std::io::BufRead;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
-use super::{Cell, Cells, DataError, File, Result, RowPosition, Take, shorten};
-use crate::data::json::{each_row, without_nan};
+use super::{CellValue, CellsSink, DataError, FileName, Result, RowCells, RowPosition, shorten};
+use crate::data::json::{each_row, replace_nan};
 
-/// Rows of a text: one array if that is how it begins, else one object a line. The bare words NaN and Infinity, which Python
-/// writes, are nothing, as null is.
+/// Passes the rows of a text to `sink`: the elements of an array if the text begins with one, else one object per line. The bare
+/// words NaN and Infinity, which Python writes, count as null.
 ///
 /// # Errors
-/// A row that is no object; an array that breaks off, or that something follows; a column that no row has.
-pub(super) fn rows(file: &File, mut text: Box<dyn BufRead>, names: &[&str], take: &mut Take) -> Result<()> {
-    let mut rows = Rows { file, names, seen: vec![false; names.len()], known: Vec::new() };
+/// A row that is not an object; an array that is incomplete or followed by something; a column that no row has.
+pub(super) fn rows(file: &FileName, mut text: Box<dyn BufRead>, names: &[&str], sink: &mut CellsSink) -> Result<()> {
+    let mut reader = JsonRows { file, names, seen: vec![false; names.len()], known: Vec::new() };
     each_row(file.name, &mut text, &mut |line, row| {
-        let cells = rows.cells(row).map_err(|error| syntax(file, line, row, &error))?;
-        rows.give(line, cells, take)?;
+        let cells = reader.cells(row).map_err(|error| syntax(file, line, row, &error))?;
+        reader.pass_on(line, cells, sink)?;
         Ok(true)
     })?;
-    match names.iter().zip(&rows.seen).find(|(_, seen)| !**seen) {
-        Some((name, _)) if !rows.known.is_empty() => Err(file.no_column(name, &rows.known)),
+    match names.iter().zip(&reader.seen).find(|(_, seen)| !**seen) {
+        Some((name, _)) if !reader.known.is_empty() => Err(file.no_column(name, &reader.known)),
         Some(_) => Err(file.fault("no rows in it".into(), "give one JSON object a line, a JSON array, or CSV")),
         None => Ok(()),
     }
 }
 
-/// The reading of one text.
-struct Rows<'a> {
-    file: &'a File<'a>,
+/// State of reading one text.
+struct JsonRows<'a> {
+    file: &'a FileName<'a>,
     names: &'a [&'a str],
-    /// Which of `names` a row has had.
+    /// Which of `names` have occurred in any row.
     seen: Vec<bool>,
     /// The fields of the first row.
     known: Vec<String>,
 }
 
-impl Rows<'_> {
+impl JsonRows<'_> {
     /// The cells of one object.
-    fn cells(&mut self, row: &[u8]) -> serde_json::Result<Vec<Cell<'static>>> {
+    fn cells(&mut self, row: &[u8]) -> serde_json::Result<Vec<CellValue<'static>>> {
         let known = self.known.len();
-        self.sound_cells(row).or_else(|error| match without_nan(row) {
+        self.strict_cells(row).or_else(|error| match replace_nan(row) {
             Some(row) => {
                 self.known.truncate(known);
-                self.sound_cells(&row).map_err(|_| error)
+                self.strict_cells(&row).map_err(|_| error)
             }
             None => Err(error),
         })
     }
 
-    fn sound_cells(&mut self, row: &[u8]) -> serde_json::Result<Vec<Cell<'static>>> {
-        let mut cells = vec![Cell::Missing; self.names.len()];
+    fn strict_cells(&mut self, row: &[u8]) -> serde_json::Result<Vec<CellValue<'static>>> {
+        let mut cells = vec![CellValue::Missing; self.names.len()];
         let mut reader = serde_json::Deserializer::from_slice(row);
         let keys = if self.known.is_empty() { Some(&mut self.known) } else { None };
-        Wanted { names: self.names, cells: &mut cells, keys }.deserialize(&mut reader)?;
+        FieldSelector { names: self.names, cells: &mut cells, keys }.deserialize(&mut reader)?;
         reader.end()?;
         Ok(cells)
     }
 
-    fn give(&mut self, line: usize, cells: Vec<Cell>, take: &mut Take) -> Result<()> {
-        cells.iter().zip(&mut self.seen).for_each(|(cell, seen)| *seen |= *cell != Cell::Missing);
-        take(&Cells { file: self.file.name, place: RowPosition::Line(line), names: self.names, cells: &cells })
+    fn pass_on(&mut self, line: usize, cells: Vec<CellValue>, sink: &mut CellsSink) -> Result<()> {
+        cells.iter().zip(&mut self.seen).for_each(|(cell, seen)| *seen |= *cell != CellValue::Missing);
+        sink(&RowCells { file: self.file.name, position: RowPosition::Line(line), names: self.names, cells: &cells })
     }
 }
 
-/// What is wrong with a row that begins in `line`.
-fn syntax(file: &File, line: usize, row: &[u8], error: &serde_json::Error) -> DataError {
+/// The error for a row that begins in `line` and is not valid JSON.
+fn syntax(file: &FileName, line: usize, row: &[u8], error: &serde_json::Error) -> DataError {
     let within = error.line().saturating_sub(1);
     let shown = row.split(|byte| *byte == b'\n').nth(within).unwrap_or_default();
     let what = error.to_string();
@@ -77,15 +77,15 @@ fn syntax(file: &File, line: usize, row: &[u8], error: &serde_json::Error) -> Da
     file.line(line + within, found, "each line, or each element of an array, must be a JSON object; CSV needs the ending .csv")
 }
 
-/// Picks the wanted fields of an object, and skips the others without building them.
-struct Wanted<'a, 'c> {
+/// Builds the requested fields of an object and skips the others.
+struct FieldSelector<'a, 'c> {
     names: &'a [&'a str],
-    cells: &'a mut [Cell<'c>],
-    /// Where the object's keys are noted, for a message.
+    cells: &'a mut [CellValue<'c>],
+    /// Collects the object's keys for a message, if set.
     keys: Option<&'a mut Vec<String>>,
 }
 
-impl<'de> DeserializeSeed<'de> for Wanted<'_, '_> {
+impl<'de> DeserializeSeed<'de> for FieldSelector<'_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, reader: D) -> std::result::Result<(), D::Error> {
@@ -93,7 +93,7 @@ impl<'de> DeserializeSeed<'de> for Wanted<'_, '_> {
     }
 }
 
-impl<'de> Visitor<'de> for Wanted<'_, '_> {
+impl<'de> Visitor<'de> for FieldSelector<'_, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
@@ -101,20 +101,20 @@ impl<'de> Visitor<'de> for Wanted<'_, '_> {
     }
 
     fn visit_map<M: MapAccess<'de>>(mut self, mut map: M) -> std::result::Result<(), M::Error> {
-        let mut twice = vec![false; self.names.len()];
+        let mut seen = vec![false; self.names.len()];
         while let Some(key) = map.next_key::<Cow<str>>()? {
             let inside = |name: &str| name.strip_prefix(&*key).is_some_and(|rest| rest.starts_with('.'));
             if self.names.iter().any(|name| *name == key || inside(name)) {
                 let value: Value = map.next_value()?;
-                for ((name, cell), twice) in self.names.iter().zip(self.cells.iter_mut()).zip(&mut twice) {
+                for ((name, cell), seen) in self.names.iter().zip(self.cells.iter_mut()).zip(&mut seen) {
                     if *name == key {
-                        if std::mem::replace(twice, true) {
+                        if std::mem::replace(seen, true) {
                             return Err(serde::de::Error::custom(format!("the key `{key}` comes twice")));
                         }
-                        *cell = Cell::Json(value.clone());
-                    } else if let (true, Cell::Missing) = (inside(name), &*cell) {
+                        *cell = CellValue::Json(value.clone());
+                    } else if let (true, CellValue::Missing) = (inside(name), &*cell) {
                         let found = name[key.len() + 1..].split('.').try_fold(&value, |v, part| v.get(part));
-                        *cell = found.map_or(Cell::Missing, |v| Cell::Json(v.clone()));
+                        *cell = found.map_or(CellValue::Missing, |v| CellValue::Json(v.clone()));
                     }
                 }
             } else {

@@ -1,8 +1,8 @@
-//! A file as named columns, row by row: for figures over a million rows that nobody wants to hold as objects.
+//! Reads named columns of a file, row by row, for statistics over a million rows.
 //!
-//! [`crate::data::Reader`] gives whole rows for a judge to read; here only the columns asked for are looked at, one row is
-//! in memory at a time, and the caller keeps what it needs of it. CSV and TSV have a header, JSON stands in lines or in one
-//! array, and of Parquet (a cargo feature) only these columns leave the disk. Each may be packed (gzip, zstd).
+//! [`crate::data::Reader`] returns whole rows for a judge. Here only the requested columns are read, one row is in memory at a
+//! time, and the caller keeps what it needs. CSV and TSV have a header, JSON is in lines or in one array, and Parquet (a cargo
+//! feature) reads only these columns from the disk. Each may be packed (gzip, zstd).
 
 #[cfg(feature = "csv")]
 mod csv;
@@ -15,68 +15,68 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::scores::{Said, Words, list_in_text, listed, mean_score, no_words, said, said_by_text};
-use super::unpack::{Kind, Opened, open};
-use super::{DataError, Result, RowPosition, listing, shorten, unreadable};
+use super::scores::{ScoreValue, WordScores, as_list, mean_score, no_words, parse_list, score_in, score_in_text};
+use super::unpack::{FileFormat, OpenedFile, open};
+use super::{DataError, Result, RowPosition, list_names, shorten, unreadable};
 
-/// One row's values of the columns asked for, in that order.
-pub struct Cells<'a> {
+/// One row's values of the requested columns, in the order of the request.
+pub struct RowCells<'a> {
     file: &'a str,
-    place: RowPosition,
+    position: RowPosition,
     names: &'a [&'a str],
-    cells: &'a [Cell<'a>],
+    cells: &'a [CellValue<'a>],
 }
 
-/// A value as its file has it.
+/// A value as the file contains it.
 #[derive(Clone, Debug, PartialEq)]
-enum Cell<'a> {
+enum CellValue<'a> {
     Missing,
     Text(&'a str),
     Json(Value),
 }
 
-impl Cells<'_> {
-    /// File and line, in Parquet file and row.
-    pub fn place(&self) -> String {
-        format!("{}{}", self.file, self.place)
+impl RowCells<'_> {
+    /// The row's location for messages: `file:line`, or `file, row 3` in Parquet.
+    pub fn location(&self) -> String {
+        format!("{}{}", self.file, self.position)
     }
 
-    /// A number; `None` where the cell is empty, null or NaN. Of a list (several annotators) the mean of those who gave one.
+    /// A number; `None` where the cell is empty, null or NaN. For a list (several annotators), the mean of the scores present.
     ///
     /// # Errors
-    /// A cell that is something else, with its file, place and column.
+    /// Any other cell, with its file, position and column.
     pub fn number(&self, column: usize) -> Result<Option<f64>> {
         self.score(column, &no_words)
     }
 
-    /// As [`Cells::number`], and a word of `words` is the number that it stands for.
+    /// Like [`RowCells::number`], but a word of `words` counts as its score.
     ///
     /// # Errors
-    /// As [`Cells::number`].
-    pub fn score(&self, column: usize, words: &Words) -> Result<Option<f64>> {
+    /// As [`RowCells::number`].
+    pub fn score(&self, column: usize, words: &WordScores) -> Result<Option<f64>> {
         let cell = &self.cells[column];
         let (list, one) = match cell {
-            Cell::Missing => return Ok(None),
-            Cell::Text(text) => (list_in_text(text), said_by_text(text, words)),
-            Cell::Json(value) => (listed(value), said(value, words)),
+            CellValue::Missing => return Ok(None),
+            CellValue::Text(text) => (parse_list(text), score_in_text(text, words)),
+            CellValue::Json(value) => (as_list(value), score_in(value, words)),
         };
         let unfit = || match cell {
-            Cell::Json(value) if !value.is_string() => self.no_number(column, &value.to_string()),
+            CellValue::Json(value) if !value.is_string() => self.no_number(column, &value.to_string()),
             _ => self.no_number(column, self.text(column).unwrap_or_default().trim()),
         };
         let Some(list) = list else {
             return match one {
-                Said::Score(score) => Ok(Some(score)),
-                Said::Missing => Ok(None),
-                Said::Other => Err(unfit()),
+                ScoreValue::Score(score) => Ok(Some(score)),
+                ScoreValue::Missing => Ok(None),
+                ScoreValue::Other => Err(unfit()),
             };
         };
         let mut scores = Vec::new();
         for item in &list {
-            match said(item, words) {
-                Said::Score(score) => scores.push(score),
-                Said::Missing => {}
-                Said::Other => return Err(unfit()),
+            match score_in(item, words) {
+                ScoreValue::Score(score) => scores.push(score),
+                ScoreValue::Missing => {}
+                ScoreValue::Other => return Err(unfit()),
             }
         }
         Ok((!scores.is_empty()).then(|| mean_score(&scores)))
@@ -86,31 +86,31 @@ impl Cells<'_> {
         self.fault(column, format!("expected a number, found {}", shorten(found, 60)), "leave it empty where there is no score")
     }
 
-    /// What is wrong with a cell of this row.
+    /// An error about a cell of this row.
     pub fn fault(&self, column: usize, found: String, fix: &str) -> DataError {
         let (file, field) = (self.file.to_string(), self.names[column].into());
-        DataError::Field { file, place: self.place, field, found, fix: fix.into() }
+        DataError::Field { file, position: self.position, field, found, fix: fix.into() }
     }
 
-    /// The text of a cell, numbers as they are written; `None` where there is nothing.
+    /// The text of a cell, numbers as written; `None` where the cell is empty.
     pub fn text(&self, column: usize) -> Option<Cow<'_, str>> {
         match &self.cells[column] {
-            Cell::Missing | Cell::Json(Value::Null) => None,
-            Cell::Text(text) => (!text.is_empty()).then_some(Cow::Borrowed(*text)),
-            Cell::Json(Value::String(text)) => Some(Cow::Borrowed(text)),
-            Cell::Json(value) => Some(Cow::Owned(value.to_string())),
+            CellValue::Missing | CellValue::Json(Value::Null) => None,
+            CellValue::Text(text) => (!text.is_empty()).then_some(Cow::Borrowed(*text)),
+            CellValue::Json(Value::String(text)) => Some(Cow::Borrowed(text)),
+            CellValue::Json(value) => Some(Cow::Owned(value.to_string())),
         }
     }
 
-    /// The JSON of a cell; in CSV it stands as text. `None` where there is nothing.
+    /// The JSON of a cell. In CSV the cell's text is parsed. `None` where the cell is empty.
     ///
     /// # Errors
-    /// A text that is no JSON.
+    /// A text that is not valid JSON.
     pub fn json(&self, column: usize) -> Result<Option<Value>> {
         match &self.cells[column] {
-            Cell::Missing | Cell::Json(Value::Null) => Ok(None),
-            Cell::Text(text) if text.trim().is_empty() => Ok(None),
-            Cell::Json(value) if !value.is_string() => Ok(Some(value.clone())),
+            CellValue::Missing | CellValue::Json(Value::Null) => Ok(None),
+            CellValue::Text(text) if text.trim().is_empty() => Ok(None),
+            CellValue::Json(value) if !value.is_string() => Ok(Some(value.clone())),
             _ => {
                 let text = self.text(column).unwrap_or_default();
                 let wrong = |_| self.fault(column, format!("expected JSON, found {}", shorten(&text, 60)), "write [..] or {..}");
@@ -120,79 +120,79 @@ impl Cells<'_> {
     }
 }
 
-/// What is done with a row.
-type Take<'t> = dyn FnMut(&Cells) -> Result<()> + 't;
+/// Receives each row.
+type CellsSink<'t> = dyn FnMut(&RowCells) -> Result<()> + 't;
 
-/// Reads the columns called `names` and hands each row to `take`, in the file's order. In JSON and Parquet `a.b` names the
-/// field `b` of the object `a`, unless there is a field called so; a field that a row lacks is empty there. What kind of file
-/// it is follows as in [`crate::data::Reader::read_path`].
+/// Reads the columns called `names` and passes each row to `sink`, in the file's order. In JSON and Parquet `a.b` names the field
+/// `b` of the object `a`, unless a field is called `a.b`. A field that a row lacks is empty. The file's format is detected as in
+/// [`crate::data::Reader::read_path`].
 ///
 /// # Errors
-/// No such file, a damaged archive, a file that breaks off, Parquet in a build without it; a column that is nowhere, with
-/// those that are; a row that is none; and the first error of `take`.
-pub fn read_columns(path: &Path, names: &[&str], take: &mut Take) -> Result<()> {
-    read_columns_within(path, names, None, take)
+/// A missing file, a damaged archive, an incomplete file, Parquet in a build without it; a column that no row has, with those
+/// that exist; a text that is not a row; and the first error of `sink`.
+pub fn read_columns(path: &Path, names: &[&str], sink: &mut CellsSink) -> Result<()> {
+    read_columns_within(path, names, None, sink)
 }
 
-/// As [`read_columns`], with the bytes that an archive may unpack to, as in [`crate::data::Reader::max_decompressed`].
+/// Like [`read_columns`], with the limit on unpacked bytes of [`crate::data::Reader::max_decompressed`].
 ///
 /// # Errors
 /// As [`read_columns`].
-pub fn read_columns_within(path: &Path, names: &[&str], max_decompressed: Option<u64>, take: &mut Take) -> Result<()> {
+pub fn read_columns_within(path: &Path, names: &[&str], max_decompressed: Option<u64>, sink: &mut CellsSink) -> Result<()> {
     let mut opened = open(path, max_decompressed)?;
     let name = opened.name.clone();
-    let file = File { name: &name };
-    if opened.kind == Kind::Parquet {
-        return parquet_rows(&file, path, opened, names, take);
+    let file = FileName { name: &name };
+    if opened.format == FileFormat::Parquet {
+        return parquet_rows(&file, path, opened, names, sink);
     }
     let start = opened.bytes.fill_buf().map_err(|e| file.unreadable(&e))?;
-    let mark = if start.starts_with("\u{feff}".as_bytes()) { 3 } else { 0 };
-    opened.bytes.consume(mark);
-    match opened.kind {
-        Kind::Csv | Kind::Tsv => csv_rows(&file, opened, names, take),
-        _ => json::rows(&file, opened.bytes, names, take),
+    let byte_order_mark = if start.starts_with("\u{feff}".as_bytes()) { 3 } else { 0 };
+    opened.bytes.consume(byte_order_mark);
+    match opened.format {
+        FileFormat::Csv | FileFormat::Tsv => csv_rows(&file, opened, names, sink),
+        _ => json::rows(&file, opened.bytes, names, sink),
     }
 }
 
 #[cfg(feature = "csv")]
-fn csv_rows(file: &File, opened: Opened, names: &[&str], take: &mut Take) -> Result<()> {
-    csv::rows(file, opened.kind, opened.bytes, names, take)
+fn csv_rows(file: &FileName, opened: OpenedFile, names: &[&str], sink: &mut CellsSink) -> Result<()> {
+    csv::rows(file, opened.format, opened.bytes, names, sink)
 }
 
 #[cfg(not(feature = "csv"))]
-fn csv_rows(file: &File, _: Opened, _: &[&str], _: &mut Take) -> Result<()> {
-    Err(super::without_csv(file.name))
+fn csv_rows(file: &FileName, _: OpenedFile, _: &[&str], _: &mut CellsSink) -> Result<()> {
+    Err(super::csv_unsupported(file.name))
 }
 
-/// The rows of a Parquet file. One that is packed, or a pipe, is held in memory; any other stays on the disk.
+/// Passes the rows of a Parquet file to `sink`. A packed file or a pipe is held in memory; any other file stays on the disk.
 #[cfg(feature = "parquet")]
-fn parquet_rows(file: &File, path: &Path, opened: Opened, names: &[&str], take: &mut Take) -> Result<()> {
-    let from = if opened.packing.is_none() && path.is_file() {
+fn parquet_rows(file: &FileName, path: &Path, opened: OpenedFile, names: &[&str], sink: &mut CellsSink) -> Result<()> {
+    let reader = if opened.packing.is_none() && path.is_file() {
         let disk = std::fs::File::open(path).map_err(|e| file.unreadable(&e))?;
         super::parquet::open(file.name, disk)?
     } else {
         super::parquet::open(file.name, bytes::Bytes::from(opened.all()?))?
     };
-    parquet::rows(file, from, names, take)
+    parquet::rows(file, reader, names, sink)
 }
 
 #[cfg(not(feature = "parquet"))]
-fn parquet_rows(file: &File, _: &Path, _: Opened, _: &[&str], _: &mut Take) -> Result<()> {
-    Err(super::without_parquet(file.name))
+fn parquet_rows(file: &FileName, _: &Path, _: OpenedFile, _: &[&str], _: &mut CellsSink) -> Result<()> {
+    Err(super::parquet_unsupported(file.name))
 }
 
-/// The file, for messages.
-struct File<'a> {
+/// The file's name, for messages.
+struct FileName<'a> {
     name: &'a str,
 }
 
-impl File<'_> {
+impl FileName<'_> {
     fn fault(&self, found: String, fix: &str) -> DataError {
         DataError::File { file: self.name.into(), found, fix: fix.into() }
     }
 
     fn line(&self, line: usize, found: String, fix: &str) -> DataError {
-        DataError::Line { file: self.name.into(), place: RowPosition::Line(line), found, fix: fix.into() }
+        DataError::Line { file: self.name.into(), position: RowPosition::Line(line), found, fix: fix.into() }
     }
 
     fn unreadable(&self, error: &std::io::Error) -> DataError {
@@ -201,7 +201,7 @@ impl File<'_> {
 
     fn no_column(&self, name: &str, known: &[String]) -> DataError {
         self.fault(
-            format!("no column `{name}`; it has {}", listing(known.iter().map(|name| shorten(name, 40)))),
+            format!("no column `{name}`; it has {}", list_names(known.iter().map(|name| shorten(name, 40)))),
             "name one of these",
         )
     }
@@ -221,7 +221,7 @@ mod tests {
         let mut rows = Vec::new();
         read_columns(&path, names, &mut |cells| {
             let numbers = (0..names.len()).map(|k| cells.number(k)).collect::<Result<Vec<_>>>()?;
-            rows.push((cells.place().rsplit(['/', '\\']).next().unwrap().to_string(), numbers));
+            rows.push((cells.location().rsplit(['/', '\\']).next().unwrap().to_string(), numbers));
             Ok(())
         })?;
         Ok(rows)
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_columns_of_every_kind_of_file() {
+    fn every_format_gives_the_same_columns() {
         let expected = vec![Some(1.0), Some(2.5)];
         let missing = vec![Some(3.0), None];
         let csv = "\u{feff}id,judge,human\r\n\"a\nb\",2.5,1\r\n\"say \"\"x\"\"\",,3\r\n\r\nc,NaN,3";
@@ -245,7 +245,7 @@ mod tests {
         let rows = read("a.jsonl", json.as_bytes(), &["human", "judge.expected"]).unwrap();
         assert_eq!(rows, [("a.jsonl:1".to_string(), expected.clone()), ("a.jsonl:3".to_string(), missing.clone())]);
 
-        // An element begins in the line of its bracket, wherever the array breaks its lines, and whatever its texts hold.
+        // An element begins on the line of its bracket, wherever the array breaks its lines, and whatever its texts contain.
         let array = "\u{feff}\n [{\"human\": 1, \"x\": \"]},{ \\\" [\", \"judge\":\n {\"expected\": 2.5}}\n,\n\n  {\"human\": \"3\"} ]\n\n";
         let rows = read("a.json", array.as_bytes(), &["human", "judge.expected"]).unwrap();
         assert_eq!(rows, [("a.json:2".to_string(), expected.clone()), ("a.json:6".to_string(), missing.clone())]);
@@ -254,7 +254,7 @@ mod tests {
         packed.write_all(b"human;judge\n1;2.5\n").unwrap();
         assert_eq!(read("a.csv.gz", &packed.finish().unwrap(), &["human", "judge"]).unwrap()[0].1, expected);
         assert_eq!(read("a.tsv", b"judge\thuman\n2.5\t1\n", &["human", "judge"]).unwrap()[0].1, expected);
-        // A TSV that holds commas: between its cells only where its header has no tab.
+        // A TSV that contains commas: they separate cells only where the header has no tab.
         assert_eq!(read("a.tsv", b"judge,human\n2.5,1\n", &["human", "judge"]).unwrap()[0].1, expected);
         assert_eq!(read("a.tsv", b"judge\thuman\t\"a,b,c\"\n2.5\t1\tx,y,z\n", &["human", "judge"]).unwrap()[0].1, expected);
         assert_eq!(read("a.tsv", b"text\n\"a\"\nb, c\n", &[]).unwrap().len(), 2);

@@ -1,53 +1,53 @@
-//! Any judge against people, from columns of numbers.
+//! Compares any judge with people, from columns of numbers.
 
 use serde_json::{Map, Value, json};
 
 use super::{Calibration, MeasuredJudge, calibration, length_bias_of, mass_figures};
 use crate::eval::compare::{Comparison, holm};
-use crate::eval::intervals::{Bootstrap, Interval, Method};
+use crate::eval::intervals::{Bootstrap, Interval, IntervalMethod};
 use crate::eval::repeats::Repeats;
 use crate::eval::table::{Cell, Table, fixed};
 use crate::eval::{Agreement, EvalError, Grid, Measured, Undefined};
 
-/// Columns of one file, row by row the same items; a column that was not asked for is `None`.
+/// Columns of one file, row by row the same items. A column that was not requested is `None`.
 #[derive(Clone, Debug, Default)]
 pub struct Columns {
-    /// What people said.
+    /// The human scores.
     pub human: Vec<f64>,
-    /// What the judge said; none where no score could be read.
+    /// The judge's scores; `None` where no score could be parsed.
     pub judge: Vec<Option<f64>>,
-    /// What another judge said.
+    /// The scores of another judge.
     pub judge2: Option<Vec<Option<f64>>>,
-    /// The group of each row.
+    /// The cluster of each row.
     pub clusters: Option<Vec<usize>>,
-    /// How long each response is.
+    /// The length of each response.
     pub lengths: Option<Vec<Option<f64>>>,
     /// The judge's answer and its repeats.
     pub repeats: Option<Vec<Vec<Option<f64>>>>,
     /// The judge's distributions in ascending order of the scale's values.
     pub probabilities: Option<Vec<Option<Vec<f64>>>>,
-    /// Probability on score tokens, of the rows that have it.
+    /// Probability on score tokens, for the rows that have it.
     pub masses: Option<Vec<f64>>,
-    /// Rows without a human score, which are in no column.
+    /// The number of rows without a human score. They are in no column.
     pub unlabelled: usize,
 }
 
-/// What the columns are called.
+/// The names of the file and its columns.
 #[derive(Clone, Debug, Default)]
 pub struct ColumnNames {
     /// The file.
     pub file: String,
-    /// The column of people.
+    /// The column of human scores.
     pub human: String,
-    /// The judge's.
+    /// The judge's column.
     pub judge: String,
-    /// The other judge's.
+    /// The other judge's column.
     pub judge2: Option<String>,
-    /// The one that groups rows.
+    /// The column that groups rows.
     pub cluster: Option<String>,
 }
 
-/// Everything about one file.
+/// All figures of one file.
 #[derive(Clone, Debug)]
 pub struct ColumnStudy {
     names: ColumnNames,
@@ -62,13 +62,13 @@ pub struct ColumnStudy {
     repeats: Option<Repeats>,
     probabilities: Option<Calibration>,
     mass: Option<[(&'static str, Measured); 2]>,
-    /// The words of the scale and how often each met each, where the scale has words.
+    /// The scale's words, and the number of rows per pair of words, where the scale has words.
     labels: Option<(Vec<String>, Vec<Vec<u64>>)>,
 }
 
 impl ColumnStudy {
-    /// Measures all that there are columns for. `words` are the scale's texts by rising value, where they are words;
-    /// `threshold` is what repeats should not cross; `bootstrap` takes its clusters from the columns.
+    /// Measures everything for which there are columns. `words` are the scale's texts by ascending value, where they are words.
+    /// `threshold` is the threshold of the flip rate of repeats. `bootstrap` takes its clusters from the columns.
     ///
     /// # Errors
     /// Columns of different length, values that are not finite.
@@ -104,7 +104,7 @@ impl ColumnStudy {
         })
     }
 
-    /// The judge's figures at the top, by the names of the Python libraries; everything else in objects beside them.
+    /// The judge's figures at the top level, named as in the Python libraries; everything else in nested objects.
     pub fn to_json(&self) -> Value {
         let mut object = self.judge.to_json();
         object.insert("file".into(), json!(self.names.file));
@@ -118,22 +118,22 @@ impl ColumnStudy {
         }
         object.insert("bootstrap".into(), self.judge.bootstrap.clone());
         let mut reasons = Map::new();
-        let mut put = |name: &str, value: &Measured| {
+        let mut add = |name: &str, value: &Measured| {
             object.insert(name.into(), json!(value.as_ref().ok()));
             if let Err(reason) = value {
                 reasons.insert(name.into(), json!(reason.to_string()));
             }
         };
-        self.length_bias.iter().for_each(|value| put("length_bias", value));
-        self.probabilities.iter().flat_map(|(_, figures)| figures).for_each(|(name, value)| put(name, value));
-        self.mass.iter().flatten().for_each(|(name, value)| put(name, value));
+        self.length_bias.iter().for_each(|value| add("length_bias", value));
+        self.probabilities.iter().flat_map(|(_, figures)| figures).for_each(|(name, value)| add(name, value));
+        self.mass.iter().flatten().for_each(|(name, value)| add(name, value));
         if let Some((rows, _)) = &self.probabilities {
             object.insert("n_probabilities".into(), json!(rows));
             object.insert("probabilities".into(), json!("renormalised over the scale"));
         }
         if !reasons.is_empty() {
-            let all = object.entry("undefined").or_insert_with(|| json!({}));
-            all.as_object_mut().into_iter().for_each(|all| all.extend(reasons.clone()));
+            let undefined = object.entry("undefined").or_insert_with(|| json!({}));
+            undefined.as_object_mut().into_iter().for_each(|undefined| undefined.extend(reasons.clone()));
         }
         if let Some(repeats) = &self.repeats {
             object.insert("repeats".into(), repeats.to_json());
@@ -147,7 +147,7 @@ impl ColumnStudy {
         Value::Object(object)
     }
 
-    /// The tables of the terminal, and what is to be said of them.
+    /// The tables and remarks for the terminal.
     pub fn to_text(&self) -> String {
         let percent = format!("{} % interval", fixed(100.0 * self.level, 1).trim_end_matches(".0"));
         let mut header = vec![self.names.file.clone(), self.names.judge.clone(), percent.clone()];
@@ -165,11 +165,11 @@ impl ColumnStudy {
             }
             table.row(row);
         }
-        let without =
+        let without_interval =
             self.judge.agreement.iter().filter(|(name, _)| !self.judge.intervals.iter().any(|(known, _)| known == name));
         let measured = self.length_bias.iter().map(|value| ("length_bias", value));
         let probabilities = self.probabilities.iter().flat_map(|(_, f)| f).chain(self.mass.iter().flatten());
-        for (name, value) in without.chain(measured).chain(probabilities.map(|(name, value)| (*name, value))) {
+        for (name, value) in without_interval.chain(measured).chain(probabilities.map(|(name, value)| (*name, value))) {
             let mut row = vec![Cell::from(name), cell(name, value), Cell::from("")];
             if let Some((judge2, _)) = second {
                 row.extend(judge2.agreement.get(name).map(|value| cell(name, value)));
@@ -182,7 +182,7 @@ impl ColumnStudy {
         format!("{table}{}{}", self.counts_text(), self.remarks())
     }
 
-    /// A row for each word of people, a column for each of the judge.
+    /// One row per word of people, one column per word of the judge.
     fn counts_text(&self) -> String {
         let Some((labels, counts)) = &self.labels else { return String::new() };
         let mut table =
@@ -207,7 +207,7 @@ impl ColumnStudy {
             Some(column) => format!("{} clusters of `{column}`", drawn("clusters")),
             None => "rows".to_string(),
         };
-        let normal = self.judge.intervals.iter().any(|(_, i)| i.as_ref().is_ok_and(|i| i.method == Method::Normal));
+        let normal = self.judge.intervals.iter().any(|(_, i)| i.as_ref().is_ok_and(|i| i.method == IntervalMethod::Normal));
         let how = if normal {
             "estimate ± z · their standard deviation, since there are too many rows for more"
         } else {
@@ -244,13 +244,13 @@ impl ColumnStudy {
     }
 }
 
-/// How many rows people called the first label of a pair and the judge the second; none where people gave no labels.
+/// The number of rows per pair of labels (people, judge); `None` if the human scores are not labels.
 fn label_counts(agreement: &Agreement, labels: usize) -> Option<Vec<Vec<u64>>> {
     let table = agreement.table()?;
     Some((0..labels).map(|human| (0..labels).map(|judge| table.rows(human, judge)).collect()).collect())
 }
 
-/// A figure and its interval.
+/// The cells of a figure and its interval.
 fn cells(interval: &Result<Interval, Undefined>) -> [Cell; 2] {
     match interval {
         Ok(i) => [Cell::from(fixed(i.estimate, 3)), Cell::from(format!("{} to {}", fixed(i.low, 3), fixed(i.high, 3)))],
@@ -273,7 +273,7 @@ fn p_text(p: f64) -> String {
     }
 }
 
-/// The p-value of a comparison, where there is one.
+/// The p-value of a comparison, where defined.
 type PValue = fn(&Comparison) -> Option<f64>;
 
 /// The tests of a comparison that Holm corrects over data sets.
@@ -283,20 +283,21 @@ const TESTS: [(&str, PValue); 3] = [
     ("williams_spearman", |c| c.spearman.as_ref().ok().map(|t| t.williams.p)),
 ];
 
-/// For each test and file the corrected p; null where the test is undefined, which then does not count among them.
-pub fn holm_of(found: &[ColumnStudy]) -> Value {
-    let of = |p: PValue| {
-        let each: Vec<Option<f64>> = found.iter().map(|f| f.comparison.as_ref().and_then(p)).collect();
-        let mut adjusted = holm(&each.iter().flatten().copied().collect::<Vec<_>>()).into_iter();
-        each.iter().map(|p| p.and_then(|_| adjusted.next())).collect::<Vec<Option<f64>>>()
+/// The corrected p-value of each test and file. It is null where the test is undefined; such a test does not count for the
+/// correction.
+pub fn holm_of(studies: &[ColumnStudy]) -> Value {
+    let corrected = |p: PValue| {
+        let p_values: Vec<Option<f64>> = studies.iter().map(|study| study.comparison.as_ref().and_then(p)).collect();
+        let mut adjusted = holm(&p_values.iter().flatten().copied().collect::<Vec<_>>()).into_iter();
+        p_values.iter().map(|p| p.and_then(|_| adjusted.next())).collect::<Vec<Option<f64>>>()
     };
-    Value::Object(TESTS.iter().map(|(name, p)| (name.to_string(), json!(of(*p)))).collect())
+    Value::Object(TESTS.iter().map(|(name, p)| (name.to_string(), json!(corrected(*p)))).collect())
 }
 
 /// The table of [`holm_of`].
-pub fn holm_table(found: &[ColumnStudy], corrected: &Value) -> String {
+pub fn holm_table(studies: &[ColumnStudy], corrected: &Value) -> String {
     let mut table = Table::new(["p after Holm", "MAE, sign flips", "Pearson, Williams", "Spearman, Williams"]);
-    for (k, study) in found.iter().enumerate() {
+    for (k, study) in studies.iter().enumerate() {
         let p = |test: &str| corrected[test][k].as_f64().map_or(Cell::from("–"), |p| Cell::from(p_text(p)));
         table.row([Cell::from(study.names.file.as_str())].into_iter().chain(TESTS.iter().map(|(name, _)| p(name))));
     }

@@ -1,7 +1,7 @@
-//! A study: judges and floors measured against people on the same rows, with intervals, and how the whole is shown.
+//! A study: judges and floors compared with people on the same rows, with intervals, and its tables and pages.
 //!
-//! [`JudgeStudy`] is what `jurist eval` tells of one judge, [`ColumnStudy`] what `jurist agree` tells of columns of a file. Both
-//! measure each judge by [`MeasuredJudge`].
+//! [`JudgeStudy`] is the result of `jurist eval` for one judge, [`ColumnStudy`] that of `jurist agree` for columns of a file.
+//! Both measure each judge with [`MeasuredJudge`].
 
 mod columns;
 mod page;
@@ -13,24 +13,24 @@ pub use rows::{JudgeStudy, JudgedRows, StudyRow};
 
 use serde_json::{Map, Value};
 
-use super::calibration::{named, score_mass};
+use super::calibration::{calibration_metrics, score_mass};
 use super::correlation::length_bias;
 use super::intervals::{Bootstrap, NamedInterval, to_json};
 use super::{Agreement, EvalError, Grid, Measured, Sample};
 
-/// One judge against people, with intervals, over the rows that it scored.
+/// One judge compared with people, with intervals, over the rows that it scored.
 #[derive(Clone, Debug)]
 pub struct MeasuredJudge {
     /// Every metric.
     pub agreement: Agreement,
-    /// Of each metric that can be measured again on a resample.
+    /// The interval of each metric that can be computed on a resample.
     pub intervals: Vec<NamedInterval>,
-    /// What the intervals were drawn of: rows resampled, and clusters if there are any.
+    /// How the intervals were drawn: the resamples, and the number of clusters if there are any.
     pub bootstrap: Value,
 }
 
 impl MeasuredJudge {
-    /// Compares `judge` (`None`: no score) with `human`, row by row. Clusters of `bootstrap` are those of all rows.
+    /// Compares `judge` (`None`: no score) with `human`, row by row. The clusters of `bootstrap` cover all rows.
     ///
     /// # Errors
     /// Columns of different length, values that are not finite.
@@ -56,23 +56,23 @@ impl MeasuredJudge {
     }
 }
 
-/// Rows with probabilities, and their figures by name.
+/// The number of rows with probabilities, and their metrics by name.
 type Calibration = (usize, Vec<(&'static str, Measured)>);
 
-/// What probabilities say, of the rows that have them.
+/// Calibration metrics of the rows that have probabilities.
 fn calibration(human: &[f64], rows: &[Option<Vec<f64>>], grid: &Grid) -> Result<Calibration, EvalError> {
     let (human, probabilities): (Vec<f64>, Vec<Vec<f64>>) =
         human.iter().zip(rows).filter_map(|(h, p)| Some((*h, p.clone()?))).unzip();
-    Ok((human.len(), named(&probabilities, &human, grid)?))
+    Ok((human.len(), calibration_metrics(&probabilities, &human, grid)?))
 }
 
-/// Mean and low end of the probability on score tokens.
+/// Mean and 5th percentile of the probability on score tokens.
 fn mass_figures(masses: &[f64]) -> Result<[(&'static str, Measured); 2], EvalError> {
     let mass = score_mass(masses)?;
     Ok([("score_mass_mean", mass.mean), ("score_mass_p5", mass.p5)])
 }
 
-/// The length bias of the rows that have a judge's score and a length.
+/// The length bias of the rows that have both a judge's score and a length.
 fn length_bias_of(human: &[f64], judge: &[Option<f64>], lengths: &[Option<f64>]) -> Measured {
     let (mut people, mut scores, mut length) = (Vec::new(), Vec::new(), Vec::new());
     for ((h, s), l) in human.iter().zip(judge).zip(lengths) {
@@ -85,7 +85,7 @@ fn length_bias_of(human: &[f64], judge: &[Option<f64>], lengths: &[Option<f64>])
     length_bias(&people, &scores, &length)
 }
 
-/// For each text the number of its cluster: equal texts are one, numbered in their order.
+/// The cluster number of each text. Equal texts form one cluster; clusters are numbered in the order of their texts.
 pub fn clusters_of(texts: &[String]) -> Vec<usize> {
     let mut known: Vec<&String> = texts.iter().collect();
     known.sort_unstable();

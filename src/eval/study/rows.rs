@@ -1,4 +1,4 @@
-//! One judge on rows that people have scored: what it expects, what it decodes, and the floors beside it.
+//! One judge on rows with human scores: its expected score, its decoded scores, and the floors.
 
 use serde_json::{Map, Value, json};
 
@@ -12,21 +12,21 @@ use crate::eval::{EvalError, Grid, Measured, floors};
 /// The rows of a study, column by column.
 #[derive(Clone, Debug, Default)]
 pub struct JudgedRows {
-    /// What people said.
+    /// The human scores.
     pub human: Vec<f64>,
-    /// The mean of the judge's distribution; none where the row could not be judged.
+    /// The mean of the judge's distribution; `None` where the row could not be judged.
     pub expected: Vec<Option<f64>>,
     /// The most probable score.
     pub decoded: Vec<Option<f64>>,
-    /// The median of the distribution: the decision that is best by absolute error.
+    /// The median of the distribution, which minimises the absolute error.
     pub medians: Vec<Option<f64>>,
-    /// Probabilities in ascending order of the scale's values, with a sum of 1; none where the row has none.
+    /// Probabilities in ascending order of the scale's values, with sum 1; `None` where a row has none.
     pub distributions: Vec<Option<Vec<f64>>>,
-    /// Probability on score tokens in the full vocabulary, of the rows that have it.
+    /// Probability on score tokens in the full vocabulary, for the rows that have it.
     pub masses: Vec<f64>,
-    /// Characters of what was judged.
+    /// The number of characters of each judged text.
     pub lengths: Vec<usize>,
-    /// Share of words that what was judged has in common with its reference; `None` where a row has no two texts.
+    /// Share of words that the judged text shares with its reference; `None` if a row lacks one of the two texts.
     pub overlaps: Option<Vec<f64>>,
     /// A column that groups rows: its name and its texts.
     pub clusters: Option<(String, Vec<String>)>,
@@ -37,7 +37,7 @@ pub struct JudgedRows {
 pub struct StudyRow {
     /// Its name.
     pub name: &'static str,
-    /// What it stands for.
+    /// Whether it is a judge or a floor.
     pub role: Role,
     /// Its figures.
     pub measured: MeasuredJudge,
@@ -46,23 +46,23 @@ pub struct StudyRow {
 /// All figures of one evaluation.
 #[derive(Clone, Debug)]
 pub struct JudgeStudy {
-    /// The judge's expected score first, then its decisions, then the floors.
+    /// The judge's expected score, then its decoded scores, then the floors.
     pub judges: Vec<StudyRow>,
-    /// Of the expected score alone: probabilities, score mass, length bias.
+    /// Further figures of the expected score: calibration, score mass, length bias.
     pub further: Vec<(&'static str, Measured)>,
-    /// Each row's human and expected score, where there is one.
+    /// Each row's human and expected score, where both exist.
     pub pairs: Vec<Option<(f64, f64)>>,
-    /// Characters of what was judged, row by row.
+    /// The number of characters of each judged text.
     pub lengths: Vec<usize>,
     /// The scale's values, ascending.
     pub scale: Vec<f64>,
-    /// What the intervals were drawn of.
+    /// How the intervals were drawn.
     bootstrap: Value,
     cluster: Option<String>,
 }
 
 impl JudgeStudy {
-    /// Measures all of it. The floors are fitted on these rows; `bootstrap` takes its clusters from the rows.
+    /// Measures everything. The floors are fitted on these rows; `bootstrap` takes its clusters from the rows.
     ///
     /// # Errors
     /// Columns of different length, values that are not finite.
@@ -71,32 +71,33 @@ impl JudgeStudy {
         let numbers = rows.clusters.as_ref().map(|(_, texts)| clusters_of(texts));
         let bootstrap = Bootstrap { clusters: numbers.as_deref(), ..*bootstrap };
         let mut judges = Vec::new();
-        let mut put = |name: &'static str, role: Role, judge: &[Option<f64>]| -> Result<(), EvalError> {
+        let mut add = |name: &'static str, role: Role, judge: &[Option<f64>]| -> Result<(), EvalError> {
             judges.push(StudyRow { name, role, measured: MeasuredJudge::measure(human, judge, grid, &bootstrap)? });
             Ok(())
         };
-        put("expected score", Role::Judge, &rows.expected)?;
-        put("decoded score", Role::Judge, &rows.decoded)?;
+        add("expected score", Role::Judge, &rows.expected)?;
+        add("decoded score", Role::Judge, &rows.decoded)?;
         if rows.medians.iter().any(Option::is_some) {
-            put("median score", Role::Judge, &rows.medians)?;
+            add("median score", Role::Judge, &rows.medians)?;
         }
-        // The floors answer for the rows that the judge answered for: only so can the figures be compared.
-        let answered = |values: Vec<f64>| values.into_iter().zip(&rows.expected).map(|(v, e)| e.map(|_| v)).collect::<Vec<_>>();
+        // The floors are restricted to the rows that the judge scored, so that the figures are comparable.
+        let where_judged =
+            |values: Vec<f64>| values.into_iter().zip(&rows.expected).map(|(v, e)| e.map(|_| v)).collect::<Vec<_>>();
         if let Ok(constant) = floors::constant(human, human.len()) {
-            put("constant (their mean)", Role::Floor, &answered(constant))?;
+            add("constant (their mean)", Role::Floor, &where_judged(constant))?;
         }
         if let Ok(line) = floors::fit_length(&rows.lengths, human)? {
-            put("length (fitted here)", Role::Floor, &answered(line.of_lengths(&rows.lengths)))?;
+            add("length (fitted here)", Role::Floor, &where_judged(line.predict_lengths(&rows.lengths)))?;
         }
         if let Some(overlaps) = &rows.overlaps
             && let Ok(line) = floors::fit_overlap(overlaps, human)?
         {
-            put("word overlap (fitted here)", Role::Floor, &answered(line.of(overlaps)))?;
+            add("word overlap (fitted here)", Role::Floor, &where_judged(line.predict(overlaps)))?;
         }
         let pairs: Vec<Option<(f64, f64)>> = human.iter().zip(&rows.expected).map(|(h, e)| Some((*h, (*e)?))).collect();
         Ok(JudgeStudy {
             judges,
-            further: further(rows, grid)?,
+            further: further_figures(rows, grid)?,
             pairs,
             lengths: rows.lengths.clone(),
             scale: grid.values().to_vec(),
@@ -105,7 +106,7 @@ impl JudgeStudy {
         })
     }
 
-    /// Adds what an exchange of chains has shown.
+    /// Adds the figures of a chain swap.
     pub fn add_chain_swap(&mut self, swap: ChainSwap) {
         self.further.extend([
             ("chain_swap_moved", Ok(swap.moved)),
@@ -114,15 +115,16 @@ impl JudgeStudy {
         ]);
     }
 
-    /// The rows farthest from people, worst first; equal ones in their order.
-    pub fn worst(&self, most: usize) -> Vec<usize> {
+    /// The `count` rows with the largest error, worst first; ties keep their order.
+    pub fn worst(&self, count: usize) -> Vec<usize> {
         let error = |row: usize| self.pairs[row].map(|(h, s)| (s - h).abs());
         let mut order: Vec<(usize, f64)> = (0..self.pairs.len()).filter_map(|row| Some((row, error(row)?))).collect();
         order.sort_by(|a, b| b.1.total_cmp(&a.1));
-        order.into_iter().take(most).map(|(row, _)| row).collect()
+        order.into_iter().take(count).map(|(row, _)| row).collect()
     }
 
-    /// An object a judge and floor, with intervals; what only the distribution has stands with the expected score.
+    /// One object per judge and floor, with intervals. Figures that need the distribution are in the object of the expected
+    /// score.
     pub fn to_json(&self) -> Value {
         let mut object: Map<String, Value> = Map::new();
         for judge in &self.judges {
@@ -139,10 +141,10 @@ impl JudgeStudy {
         Value::Object(object)
     }
 
-    /// The table of the terminal.
+    /// The table for the terminal.
     pub fn to_text(&self) -> String {
         let mut table = Table::new(["agreement with people"].into_iter().chain(self.judges.iter().map(|j| j.name)));
-        for name in SHOWN {
+        for name in TERMINAL_METRICS {
             let cell = |judge: &StudyRow| {
                 let interval =
                     judge.measured.intervals.iter().find(|(known, _)| *known == name).and_then(|(_, i)| i.as_ref().ok());
@@ -162,7 +164,7 @@ impl JudgeStudy {
         format!("{table}n {}, skipped {}\n{}\n", first.n, first.n_unparsed, self.how())
     }
 
-    /// How the intervals were made, in a sentence.
+    /// One sentence on how the intervals were made.
     pub fn how(&self) -> String {
         let number = |key: &str| self.bootstrap[key].as_u64().unwrap_or_default();
         let unit = match &self.cluster {
@@ -173,8 +175,8 @@ impl JudgeStudy {
     }
 }
 
-/// What only a distribution has, and the length bias, of the expected score.
-fn further(rows: &JudgedRows, grid: &Grid) -> Result<Vec<(&'static str, Measured)>, EvalError> {
+/// Calibration, score mass and length bias of the expected score.
+fn further_figures(rows: &JudgedRows, grid: &Grid) -> Result<Vec<(&'static str, Measured)>, EvalError> {
     let (_, mut found) = calibration(&rows.human, &rows.distributions, grid)?;
     found.extend(mass_figures(&rows.masses)?);
     let lengths: Vec<Option<f64>> = rows.lengths.iter().map(|length| Some(*length as f64)).collect();
@@ -182,8 +184,8 @@ fn further(rows: &JudgedRows, grid: &Grid) -> Result<Vec<(&'static str, Measured
     Ok(found)
 }
 
-/// The metrics of the terminal's table; JSON has all.
-const SHOWN: [&str; 15] = [
+/// The metrics of the terminal's table. The JSON has all.
+const TERMINAL_METRICS: [&str; 15] = [
     "pearson",
     "spearman",
     "kendall_tau_b",

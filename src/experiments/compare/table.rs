@@ -276,7 +276,7 @@ impl Task {
             let test = TestItems::make(&miniature, split, sizes)?;
             let labels = people(&test.items);
             let constant = vec![mean; labels.len()];
-            let length = line.as_ref().map_or_else(|_| constant.clone(), |l| l.of_lengths(&lengths(&test.items)));
+            let length = line.as_ref().map_or_else(|_| constant.clone(), |l| l.predict_lengths(&lengths(&test.items)));
             let words = word_count_floor(&train, &test.items).map_err(|e| CompareError::Cell(e.to_string()))?;
             for (mark, scores) in marks.iter_mut().zip([constant, length, words, test.ceiling]) {
                 mark.1.insert(split.name(), Figures::of_scores(&labels, &scores));

@@ -105,7 +105,7 @@ fn trivial(data: &DemoData) -> Result<Vec<Contender>, DemoError> {
     for test in &data.tests {
         let mean = train.iter().sum::<f64>() / train.len().max(1) as f64;
         constant.push(vec![mean; test.items.len()]);
-        length.push(line.as_ref().map_or_else(|_| vec![mean; test.items.len()], |l| l.of_lengths(&lengths(&test.items))));
+        length.push(line.as_ref().map_or_else(|_| vec![mean; test.items.len()], |l| l.predict_lengths(&lengths(&test.items))));
         words.push(word_count_floor(&data.train_items, &test.items)?);
     }
     Ok(vec![
@@ -260,7 +260,7 @@ fn paired_gain(a: &Contender, b: &Contender, human: &[Vec<f64>], seed: u64) -> O
         (vec![0], rows.collect())
     };
     let (low, high) = sets.interval(RESAMPLES as u64, draw)?;
-    Some((sets.difference(&sets.whole())?, low, high))
+    Some((sets.difference(&sets.full_sample())?, low, high))
 }
 
 /// Its scores on the out-of-domain sets.

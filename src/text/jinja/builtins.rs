@@ -1,15 +1,16 @@
-//! What templates may call: Jinja's filters, tests and functions, each with its arguments and its result measured.
+//! The functions that templates may call: Jinja's filters, tests and functions. The arguments and the result of each call are
+//! measured.
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{FunctionArgs, FunctionResult, Rest, ValueKind, ValueOrKwargs};
 use minijinja::{Environment, Error, State, Value, escape_formatter, filters, functions, tests};
 
-use super::guard::{all_guarded, charge, fits, guarded, narrow, refused};
+use super::guard::{all_guarded, charge, check_size, check_width, guarded, refused};
 use super::json::python_json;
 use super::methods;
 use super::python::{self, as_text};
 
-/// Names that no template can write: what the compiled form calls.
+/// Names of the functions that the rewritten instructions call. A template cannot write them.
 pub const GUARD: &str = "\u{1}guard";
 pub const GUARD_TWO: &str = "\u{1}guard two";
 pub const GUARD_TEXTS: &str = "\u{1}guard texts";
@@ -17,7 +18,7 @@ pub const GUARD_ITEM: &str = "\u{1}guard item";
 pub const GUARD_PRODUCT: &str = "\u{1}guard product";
 pub const SLICE: &str = "\u{1}slice";
 
-/// Refuses arguments with which a call would cost more than its arguments and its result show.
+/// Refuses arguments whose call would cost more than the sizes of its arguments and its result show.
 type Check = fn(&[Value]) -> Result<(), Error>;
 
 /// An environment without templates.
@@ -40,19 +41,19 @@ pub fn environment() -> Result<Environment<'static>, Error> {
     Ok(environment)
 }
 
-/// The function with its arguments and its result measured.
+/// Wraps a function so that its arguments and its result are measured.
 fn bounded<F, R, A>(function: F, check: Check) -> impl Fn(&mut State<'_, '_>, Rest<ValueOrKwargs>) -> Result<Value, Error>
 where
     F: functions::Function<R, A>,
     R: FunctionResult,
     A: for<'a> FunctionArgs<'a>,
 {
-    bounded_after(|args| args, function, check)
+    bounded_with(|args| args, function, check)
 }
 
-/// As [`bounded`], with what `before` makes of the arguments.
-fn bounded_after<F, R, A>(
-    before: fn(Vec<Value>) -> Vec<Value>,
+/// Like [`bounded`], with the arguments converted by `convert` first.
+fn bounded_with<F, R, A>(
+    convert: fn(Vec<Value>) -> Vec<Value>,
     function: F,
     check: Check,
 ) -> impl Fn(&mut State<'_, '_>, Rest<ValueOrKwargs>) -> Result<Value, Error>
@@ -63,14 +64,14 @@ where
 {
     let function = Value::from_function(function);
     move |state: &mut State<'_, '_>, args: Rest<ValueOrKwargs>| {
-        let args = before(all_guarded(state, args.into_values())?);
+        let args = convert(all_guarded(state, args.into_values())?);
         check(&args)?;
         let result = function.call(state, &args)?;
         guarded(state, result)
     }
 }
 
-fn anything(_: &[Value]) -> Result<(), Error> {
+fn no_check(_: &[Value]) -> Result<(), Error> {
     Ok(())
 }
 
@@ -81,55 +82,55 @@ fn add_filters(environment: &mut Environment<'static>) {
         };
     }
     add! {
-        "abs" => filters::abs, anything;
-        "attr" => filters::attr, anything;
-        "batch" => filters::batch, whole_numbers;
-        "bool" => filters::bool, anything;
-        "capitalize" => filters::capitalize, anything;
-        "count" => filters::length, anything;
-        "d" => filters::default, anything;
-        "default" => filters::default, anything;
-        "dictsort" => filters::dictsort, anything;
-        "e" => python::escape, anything;
-        "escape" => python::escape, anything;
-        "first" => filters::first, anything;
-        "float" => filters::float, anything;
-        "groupby" => filters::groupby, anything;
-        "indent" => filters::indent, indents;
-        "int" => filters::int, anything;
-        "items" => filters::items, anything;
-        "last" => filters::last, anything;
-        "length" => filters::length, anything;
-        "lines" => filters::lines, anything;
-        "list" => filters::list, anything;
-        "lower" => filters::lower, anything;
-        "map" => filters::map, anything;
-        "max" => filters::max, anything;
-        "min" => filters::min, anything;
-        "pprint" => filters::pprint, anything;
-        "reject" => filters::reject, anything;
-        "rejectattr" => filters::rejectattr, anything;
-        "replace" => filters::replace, methods::replaces;
-        "reverse" => filters::reverse, anything;
-        "round" => filters::round, whole_numbers;
-        "safe" => filters::safe, anything;
-        "select" => filters::select, anything;
-        "selectattr" => filters::selectattr, anything;
-        "slice" => filters::slice, whole_numbers;
-        "sort" => filters::sort, anything;
-        "split" => filters::split, anything;
-        "sum" => filters::sum, sums;
-        "title" => filters::title, anything;
-        "tojson" => python_json, anything;
-        "trim" => filters::trim, anything;
-        "unique" => filters::unique, anything;
-        "upper" => filters::upper, anything;
-        "zip" => filters::zip, anything;
+        "abs" => filters::abs, no_check;
+        "attr" => filters::attr, no_check;
+        "batch" => filters::batch, check_whole_numbers;
+        "bool" => filters::bool, no_check;
+        "capitalize" => filters::capitalize, no_check;
+        "count" => filters::length, no_check;
+        "d" => filters::default, no_check;
+        "default" => filters::default, no_check;
+        "dictsort" => filters::dictsort, no_check;
+        "e" => python::escape, no_check;
+        "escape" => python::escape, no_check;
+        "first" => filters::first, no_check;
+        "float" => filters::float, no_check;
+        "groupby" => filters::groupby, no_check;
+        "indent" => filters::indent, check_indent;
+        "int" => filters::int, no_check;
+        "items" => filters::items, no_check;
+        "last" => filters::last, no_check;
+        "length" => filters::length, no_check;
+        "lines" => filters::lines, no_check;
+        "list" => filters::list, no_check;
+        "lower" => filters::lower, no_check;
+        "map" => filters::map, no_check;
+        "max" => filters::max, no_check;
+        "min" => filters::min, no_check;
+        "pprint" => filters::pprint, no_check;
+        "reject" => filters::reject, no_check;
+        "rejectattr" => filters::rejectattr, no_check;
+        "replace" => filters::replace, methods::check_replace;
+        "reverse" => filters::reverse, no_check;
+        "round" => filters::round, check_whole_numbers;
+        "safe" => filters::safe, no_check;
+        "select" => filters::select, no_check;
+        "selectattr" => filters::selectattr, no_check;
+        "slice" => filters::slice, check_whole_numbers;
+        "sort" => filters::sort, no_check;
+        "split" => filters::split, no_check;
+        "sum" => filters::sum, check_sum;
+        "title" => filters::title, no_check;
+        "tojson" => python_json, no_check;
+        "trim" => filters::trim, no_check;
+        "unique" => filters::unique, no_check;
+        "upper" => filters::upper, no_check;
+        "zip" => filters::zip, no_check;
     }
-    let format = bounded_after(|args| python::format_arguments(args, false), filters::format, methods::formats);
+    let format = bounded_with(|args| python::format_arguments(args, false), filters::format, methods::check_format);
     environment.add_filter("format", format);
-    environment.add_filter("join", bounded_after(items_as_text, filters::join, joins));
-    environment.add_filter("string", bounded_after(first_as_text, filters::string, anything));
+    environment.add_filter("join", bounded_with(items_as_text, filters::join, check_join));
+    environment.add_filter("string", bounded_with(first_as_text, filters::string, no_check));
 }
 
 fn first_as_text(mut args: Vec<Value>) -> Vec<Value> {
@@ -137,7 +138,7 @@ fn first_as_text(mut args: Vec<Value>) -> Vec<Value> {
     args
 }
 
-/// Arguments of `join`; where it joins an attribute of its items, these stay as they are.
+/// Arguments of `join` with the items as texts. If `join` takes an attribute of its items, they stay unchanged.
 fn items_as_text(mut args: Vec<Value>) -> Vec<Value> {
     let attribute = args.len() > 2 || args.iter().any(Value::is_kwargs);
     if let Some(list) = args.first_mut().filter(|list| !attribute && list.kind() == ValueKind::Seq)
@@ -152,7 +153,7 @@ fn items_as_text(mut args: Vec<Value>) -> Vec<Value> {
 fn add_tests(environment: &mut Environment<'static>) {
     macro_rules! add {
         ($($name:literal => $function:expr;)*) => {
-            $(environment.add_test($name, bounded($function, anything));)*
+            $(environment.add_test($name, bounded($function, no_check));)*
         };
     }
     add! {
@@ -202,9 +203,9 @@ fn add_tests(environment: &mut Environment<'static>) {
 }
 
 fn add_functions(environment: &mut Environment<'static>) {
-    environment.add_function("dict", bounded(functions::dict, anything));
-    environment.add_function("namespace", bounded(functions::namespace, anything));
-    environment.add_function("range", bounded(functions::range, ranges));
+    environment.add_function("dict", bounded(functions::dict, no_check));
+    environment.add_function("namespace", bounded(functions::namespace, no_check));
+    environment.add_function("range", bounded(functions::range, check_range));
     environment.add_function("raise_exception", |message: String| -> Result<Value, Error> { Err(refused(message)) });
     environment.add_function(GUARD_TWO, |state: &mut State<'_, '_>, left: Value, right: Value| -> Result<Value, Error> {
         let (left, right) = (guarded(state, left)?, guarded(state, right)?);
@@ -214,16 +215,16 @@ fn add_functions(environment: &mut Environment<'static>) {
         let (left, right) = (guarded(state, left)?, guarded(state, right)?);
         Ok(Value::from(vec![as_text(&right), as_text(&left)]))
     });
-    environment.add_function(GUARD_ITEM, |state: &mut State<'_, '_>, of: Value, item: Value| -> Result<Value, Error> {
-        charge(state, of.as_str().map_or(0, str::len))?;
-        Ok(Value::from(vec![item, of]))
+    environment.add_function(GUARD_ITEM, |state: &mut State<'_, '_>, container: Value, item: Value| -> Result<Value, Error> {
+        charge(state, container.as_str().map_or(0, str::len))?;
+        Ok(Value::from(vec![item, container]))
     });
     environment.add_function(GUARD_PRODUCT, |state: &mut State<'_, '_>, left: Value, right: Value| -> Result<Value, Error> {
         let (left, right) = (guarded(state, left)?, guarded(state, right)?);
         for (repeated, times) in [(&left, &right), (&right, &left)] {
             let size = repeated.as_str().map(str::len).or(repeated.len().map(|entries| entries.saturating_mul(16)));
             if let (Some(size), Some(times)) = (size, times.as_usize()) {
-                fits(size.saturating_mul(times))?;
+                check_size(size.saturating_mul(times))?;
             }
         }
         Ok(Value::from(vec![right, left]))
@@ -231,16 +232,16 @@ fn add_functions(environment: &mut Environment<'static>) {
     environment.add_function(SLICE, methods::slice);
 }
 
-/// A count or a width among the arguments.
-fn whole_numbers(args: &[Value]) -> Result<(), Error> {
-    args.iter().skip(1).flat_map(numbers_in).try_for_each(narrow)
+/// Checks every argument that may be a count or a width.
+fn check_whole_numbers(args: &[Value]) -> Result<(), Error> {
+    args.iter().skip(1).flat_map(numbers_in).try_for_each(check_width)
 }
 
-/// The whole numbers of an argument, which may be a bundle of named ones.
+/// The whole numbers of an argument, which may be a set of named arguments.
 fn numbers_in(value: &Value) -> Vec<i64> {
     let whole = |value: &Value| match (value.kind(), i64::try_from(value.clone())) {
         (ValueKind::Number, Ok(number)) => Some(number),
-        // Beyond 64 bits it is certainly too large.
+        // A number beyond 64 bits is certainly too large.
         (ValueKind::Number, Err(_)) if value.is_integer() => Some(i64::MAX),
         _ => None,
     };
@@ -250,29 +251,29 @@ fn numbers_in(value: &Value) -> Vec<i64> {
     }
 }
 
-/// Bounds that can be subtracted from one another.
-fn ranges(args: &[Value]) -> Result<(), Error> {
+/// Checks that the bounds can be subtracted from one another.
+fn check_range(args: &[Value]) -> Result<(), Error> {
     match args.iter().flat_map(numbers_in).all(|bound| bound.unsigned_abs() < 1 << 32) {
         true => Ok(()),
         false => Err(refused("`range` goes to a bound of more than 32 bits; shorten it")),
     }
 }
 
-fn indents(args: &[Value]) -> Result<(), Error> {
-    whole_numbers(args)?;
+fn check_indent(args: &[Value]) -> Result<(), Error> {
+    check_whole_numbers(args)?;
     let lines = args.first().and_then(Value::as_str).map_or(0, |text| text.lines().count());
     let width = args.iter().skip(1).flat_map(numbers_in).max().unwrap_or(0);
-    fits(lines.saturating_mul(usize::try_from(width).unwrap_or(0)))
+    check_size(lines.saturating_mul(usize::try_from(width).unwrap_or(0)))
 }
 
-fn joins(args: &[Value]) -> Result<(), Error> {
+fn check_join(args: &[Value]) -> Result<(), Error> {
     let entries = args.first().and_then(Value::len).unwrap_or(0);
     let between = args.iter().skip(1).filter_map(Value::as_str).map(str::len).max().unwrap_or(0);
-    fits(entries.saturating_mul(between))
+    check_size(entries.saturating_mul(between))
 }
 
-/// Sums of texts or lists would be built anew for each item.
-fn sums(args: &[Value]) -> Result<(), Error> {
+/// Refuses sums of texts or lists: they would be rebuilt for each item.
+fn check_sum(args: &[Value]) -> Result<(), Error> {
     let Some(list) = args.first().filter(|_| args.len() == 1) else { return Ok(()) };
     match list.try_iter()?.all(|item| matches!(item.kind(), ValueKind::Number | ValueKind::Bool)) {
         true => Ok(()),

@@ -1,50 +1,50 @@
-//! What a template may cost. minijinja counts instructions ([`STEPS`]), but one instruction can make a text or a list of any
-//! size. So every value that an instruction makes or reads is measured here, and what is read and made is summed.
+//! Limits on the cost of a template. minijinja counts instructions ([`STEPS`]), but one instruction can make a text or a list of
+//! any size. So every value that an instruction reads or makes is measured here, and the sizes are summed.
 
 use minijinja::value::ValueKind;
 use minijinja::{Error, ErrorKind, State, Value};
 
-/// Instructions of one rendering.
+/// The most instructions per rendering.
 pub const STEPS: u64 = 5_000_000;
-/// Bytes that one rendering may read and make, all operations together.
-const WORK: usize = 256 << 20;
-/// Bytes of one value, with everything inside it.
-const LARGEST: usize = 16 << 20;
-/// Lists in lists in lists. JSON rows come to 128 at most.
-const DEEPEST: usize = 150;
-/// What an entry of a list or a mapping counts, beside the texts inside it.
-const ENTRY: usize = 16;
-/// The largest width, precision or count that a template may ask a text or a list to be filled up to.
-const WIDEST: i64 = 10_000;
+/// The most bytes that one rendering may read and make, all operations together.
+const MAX_WORK_BYTES: usize = 256 << 20;
+/// The most bytes of one value, including everything inside it.
+const MAX_VALUE_BYTES: usize = 16 << 20;
+/// The deepest nesting of lists. JSON rows reach 128 at most.
+const MAX_DEPTH: usize = 150;
+/// The bytes counted per entry of a list or a mapping, in addition to the texts inside it.
+const ENTRY_BYTES: usize = 16;
+/// The largest width, precision or count to which a template may fill up a text or a list.
+const MAX_WIDTH: i64 = 10_000;
 
-/// What is left of [`WORK`] in this rendering.
-struct Left(usize);
+/// The part of [`MAX_WORK_BYTES`] that this rendering has not used.
+struct RemainingWork(usize);
 
 /// Counts `bytes` of work.
 ///
 /// # Errors
-/// The rendering has done too much.
+/// The rendering exceeds its total.
 pub fn charge(state: &mut State, bytes: usize) -> Result<(), Error> {
-    let left = state.get_or_insert_extension(Left(WORK));
-    left.0 = left.0.checked_sub(bytes).ok_or_else(|| {
-        refused(format!("it handles more than {} MiB of text and lists; shorten what it loops over", WORK >> 20))
+    let remaining = state.get_or_insert_extension(RemainingWork(MAX_WORK_BYTES));
+    remaining.0 = remaining.0.checked_sub(bytes).ok_or_else(|| {
+        refused(format!("it handles more than {} MiB of text and lists; shorten what it loops over", MAX_WORK_BYTES >> 20))
     })?;
     Ok(())
 }
 
-/// The value, measured and charged. One that computes its items when asked for them becomes a list.
+/// Measures and charges a value. A lazy value becomes a list.
 ///
 /// # Errors
-/// A value that is too large, too deep, or holds itself.
+/// A value that is too large or too deep, or that contains itself.
 pub fn guarded(state: &mut State, value: Value) -> Result<Value, Error> {
     let value = collected(value)?;
     let mut measure = Measure::default();
     measure.add(&value, 0)?;
-    charge(state, measure.entries * ENTRY + value.as_str().map_or(0, str::len))?;
+    charge(state, measure.entries * ENTRY_BYTES + value.as_str().map_or(0, str::len))?;
     Ok(value)
 }
 
-/// Each of `values`, guarded.
+/// Calls [`guarded`] on each of `values`.
 ///
 /// # Errors
 /// As [`guarded`].
@@ -52,7 +52,7 @@ pub fn all_guarded(state: &mut State, values: Vec<Value>) -> Result<Vec<Value>, 
     values.into_iter().map(|value| guarded(state, value)).collect()
 }
 
-/// A lazy sequence may nest, so that reading it recurses without end, or claim any length.
+/// Collects a lazy sequence into a list. A lazy sequence may nest, so that reading it recurses without end, or report any length.
 fn collected(value: Value) -> Result<Value, Error> {
     let lazy = match value.kind() {
         ValueKind::Iterable => true,
@@ -62,34 +62,34 @@ fn collected(value: Value) -> Result<Value, Error> {
     if !lazy {
         return Ok(value);
     }
-    fits(value.len().unwrap_or(0).saturating_mul(ENTRY))?;
+    check_size(value.len().unwrap_or(0).saturating_mul(ENTRY_BYTES))?;
     let mut items = Vec::new();
     for item in value.try_iter()? {
         items.push(item);
-        fits(items.len() * ENTRY)?;
+        check_size(items.len() * ENTRY_BYTES)?;
     }
     Ok(Value::from(items))
 }
 
-/// Whether so many bytes may be one value.
+/// Checks that a value of `bytes` is within the limit.
 ///
 /// # Errors
-/// They may not.
-pub fn fits(bytes: usize) -> Result<(), Error> {
-    match bytes <= LARGEST {
+/// The value is too large.
+pub fn check_size(bytes: usize) -> Result<(), Error> {
+    match bytes <= MAX_VALUE_BYTES {
         true => Ok(()),
-        false => Err(refused(format!("it makes a value of more than {} MiB; make it smaller", LARGEST >> 20))),
+        false => Err(refused(format!("it makes a value of more than {} MiB; make it smaller", MAX_VALUE_BYTES >> 20))),
     }
 }
 
-/// Whether `count` may be a width, a precision or a number of items to fill up to.
+/// Checks that `count` is within the limit of a width, a precision or a number of items.
 ///
 /// # Errors
-/// It may not.
-pub fn narrow(count: i64) -> Result<(), Error> {
-    match (-WIDEST..=WIDEST).contains(&count) {
+/// The count is too large.
+pub fn check_width(count: i64) -> Result<(), Error> {
+    match (-MAX_WIDTH..=MAX_WIDTH).contains(&count) {
         true => Ok(()),
-        false => Err(refused(format!("it asks for a width or count of {count}, and {WIDEST} is the largest allowed"))),
+        false => Err(refused(format!("it asks for a width or count of {count}, and {MAX_WIDTH} is the largest allowed"))),
     }
 }
 
@@ -107,10 +107,10 @@ struct Measure {
 impl Measure {
     fn add(&mut self, value: &Value, depth: usize) -> Result<(), Error> {
         self.entries += 1;
-        self.bytes += ENTRY + value.as_str().map_or(0, str::len);
-        fits(self.bytes)?;
-        if depth > DEEPEST {
-            return Err(refused(format!("it makes a value that holds itself, or lists nested more than {DEEPEST} deep")));
+        self.bytes += ENTRY_BYTES + value.as_str().map_or(0, str::len);
+        check_size(self.bytes)?;
+        if depth > MAX_DEPTH {
+            return Err(refused(format!("it makes a value that holds itself, or lists nested more than {MAX_DEPTH} deep")));
         }
         match value.kind() {
             ValueKind::Seq | ValueKind::Iterable => value.try_iter()?.try_for_each(|item| self.add(&item, depth + 1)),

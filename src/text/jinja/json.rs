@@ -1,13 +1,13 @@
-//! JSON values in and out of templates.
+//! Converts JSON values to template values, and template values to JSON text.
 
 use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Error, ErrorKind, Value};
 use serde_json::Value as Json;
 
-use super::guard::{fits, narrow, refused};
+use super::guard::{check_size, check_width, refused};
 use super::python::python_float;
 
-/// A JSON value as templates see it; the order of keys is kept.
+/// Converts a JSON value to a template value. The order of keys is kept.
 pub fn json_to_template(json: &Json) -> Value {
     match json {
         Json::Null => Value::from(()),
@@ -23,11 +23,11 @@ pub fn json_to_template(json: &Json) -> Value {
     }
 }
 
-/// `json.dumps(value, ensure_ascii, indent, separators, sort_keys)`, with the defaults that transformers gives it in chat
-/// templates: texts are not escaped beyond what JSON wants. Undefined is null.
+/// `json.dumps(value, ensure_ascii, indent, separators, sort_keys)`, with the defaults of transformers in chat templates: texts
+/// are escaped only as JSON requires. Undefined is null.
 ///
 /// # Errors
-/// Arguments of other kinds.
+/// Arguments of other types.
 pub fn python_json(value: &Value, arguments: Kwargs) -> Result<Value, Error> {
     let indent = match arguments.get::<Option<Value>>("indent")?.filter(|indent| !indent.is_none()) {
         None => None,
@@ -47,22 +47,22 @@ pub fn python_json(value: &Value, arguments: Kwargs) -> Result<Value, Error> {
     Ok(Value::from(dump.out))
 }
 
-/// The blanks of one level of `indent=width`; none where it is negative.
+/// The blanks of one level of `indent=width`; empty where the width is negative.
 fn blanks(width: &Value) -> Result<String, Error> {
     let whole = match width.kind() {
         ValueKind::Bool => i64::from(width.is_true()),
         ValueKind::Number if width.is_integer() => i64::try_from(width.clone()).unwrap_or(i64::MAX),
         _ => return Err(refused(format!("tojson: `indent` is {width}; expected a whole number or a text"))),
     };
-    narrow(whole)?;
+    check_width(whole)?;
     Ok(" ".repeat(usize::try_from(whole).unwrap_or(0)))
 }
 
-/// Writes JSON as Python does.
+/// Writes JSON in Python's form.
 struct Dump {
     out: String,
     indent: Option<String>,
-    /// Between items, and between a key and its value.
+    /// The separators between items, and between a key and its value.
     item: String,
     key: String,
     ascii: bool,
@@ -110,20 +110,20 @@ impl Dump {
             if i > 0 {
                 self.out += &self.item;
             }
-            self.line(depth + 1)?;
+            self.new_line(depth + 1)?;
             write(self, item)?;
         }
         if !items.is_empty() {
-            self.line(depth)?;
+            self.new_line(depth)?;
         }
         self.out.push(close);
         Ok(())
     }
 
-    /// Begins a line, where there are lines. Indents may be long, so this looks at what there is by now.
-    fn line(&mut self, depth: usize) -> Result<(), Error> {
+    /// Begins a new line if the output is indented. Indents may be long, so this checks the size of the output so far.
+    fn new_line(&mut self, depth: usize) -> Result<(), Error> {
         let width = self.indent.as_ref().map_or(0, |indent| 1 + indent.len().saturating_mul(depth));
-        fits(self.out.len().saturating_add(width))?;
+        check_size(self.out.len().saturating_add(width))?;
         if let Some(indent) = &self.indent {
             self.out.push('\n');
             self.out += &indent.repeat(depth);

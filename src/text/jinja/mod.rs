@@ -1,4 +1,4 @@
-//! Jinja as transformers renders chat templates with it. Judge prompts use it too.
+//! Jinja as transformers uses it for chat templates. Judge prompts use it too.
 
 mod builtins;
 mod guard;
@@ -10,11 +10,11 @@ mod source;
 
 pub use json::json_to_template;
 pub use program::{JinjaTemplate, Variable};
-pub use source::LONGEST;
+pub use source::MAX_TEMPLATE_BYTES;
 
 use minijinja::{Error, ErrorKind};
 
-/// A template's error in one line: what happened, and in which line of the template.
+/// A template's error in one line: what happened, and on which line of the template.
 pub fn template_failure(error: &Error) -> String {
     let what = match (error.detail(), error.kind()) {
         (_, ErrorKind::OutOfFuel) => {

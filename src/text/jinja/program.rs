@@ -1,8 +1,8 @@
-//! A compiled template whose costs are bounded.
+//! A compiled template with bounded cost.
 //!
 //! minijinja bounds instructions and recursion, and it lets filters and functions be replaced, but its operators make values of
-//! any size: `{% set s = s ~ s %}` forty times over is a terabyte. So the compiled instructions are rewritten: before an
-//! operator its operands are measured, after it its result, and jumps are moved accordingly.
+//! any size: `{% set s = s ~ s %}` repeated forty times is a terabyte. So the compiled instructions are rewritten: operands are
+//! measured before an operator, its result after it, and jumps are adjusted.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,11 +12,11 @@ use self_cell::self_cell;
 
 use super::builtins::{self, GUARD, GUARD_ITEM, GUARD_PRODUCT, GUARD_TEXTS, GUARD_TWO, SLICE};
 use super::guard::STEPS;
-use super::source::prepared;
+use super::source::prepare;
 
-/// How deep macros and loops may call themselves; a macro counts several.
+/// The limit on recursion. One call of a macro counts as several.
 const RECURSION: usize = 200;
-/// "Do not remember this filter": minijinja numbers those that it does.
+/// The filter slot that tells minijinja not to cache the filter.
 const NOT_CACHED: u8 = !0;
 
 /// A variable that a template takes from its context.
@@ -47,11 +47,11 @@ self_cell!(
     }
 );
 
-/// A Jinja template as transformers renders chat templates: trimmed blocks, Python's methods on texts, lists and mappings,
+/// A Jinja template as transformers renders chat templates: with trimmed blocks, Python's methods on texts, lists and mappings,
 /// `raise_exception`, `tojson` as `json.dumps` writes it, `{% generation %}`, `{% break %}` and `{% continue %}`.
 ///
-/// A template comes from a file that somebody else wrote, so it is bounded: 1 MiB of text, 5,000,000 instructions, values of
-/// 16 MiB, 256 MiB of work, blocks and recursion of a depth that a browser's stack bears. One that wants more is an error.
+/// Templates come from untrusted files, so their cost is bounded: 1 MiB of text, 5,000,000 instructions, values of 16 MiB, 256
+/// MiB of work, and a depth of blocks and recursion that a browser's stack can hold. A template that exceeds a bound is an error.
 pub struct JinjaTemplate(Compiled);
 
 impl std::fmt::Debug for JinjaTemplate {
@@ -61,11 +61,11 @@ impl std::fmt::Debug for JinjaTemplate {
 }
 
 impl JinjaTemplate {
-    /// Compiles `source`. `name` stands in messages. With `strict`, a variable that is missing is an error where it is printed;
-    /// without, it prints nothing.
+    /// Compiles `source`. `name` appears in messages. With `strict`, printing a missing variable is an error; without, it prints
+    /// nothing.
     ///
     /// # Errors
-    /// A text that is no Jinja, or more than a template may be; see [`super::template_failure`].
+    /// A text that is not valid Jinja or that exceeds a bound; see [`super::template_failure`].
     pub fn new(name: &str, source: String, strict: bool) -> Result<Self, Error> {
         let mut environment = builtins::environment()?;
         environment.set_fuel(Some(STEPS));
@@ -74,15 +74,15 @@ impl JinjaTemplate {
         if strict {
             environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
         }
-        let text = prepared(source, environment.syntax())?;
+        let text = prepare(source, environment.syntax())?;
         let source = Source { environment, name: name.into(), text };
         Compiled::try_new(source, |source| Program::of(source)).map(JinjaTemplate)
     }
 
-    /// The text for this context.
+    /// Renders the template with this context.
     ///
     /// # Errors
-    /// What the template raises, cannot compute, or may not.
+    /// The template raises an exception, fails, or exceeds a bound.
     pub fn render(&self, context: Value) -> Result<String, Error> {
         self.0.with_dependent(|source, program| {
             let mut text = String::new();
@@ -92,15 +92,15 @@ impl JinjaTemplate {
         })
     }
 
-    /// Whether the template calls `function`, and never asks whether it is there.
+    /// Whether the template calls `function` without ever testing whether it is defined.
     pub fn calls_untested(&self, function: &str) -> bool {
-        let calls = self.any(|i| matches!(i, Instruction::CallFunction(name, _) if *name == function));
+        let calls = self.any_instruction(|i| matches!(i, Instruction::CallFunction(name, _) if *name == function));
         calls && !self.reads(function)
     }
 
-    /// Whether the template looks at the variable `name` anywhere.
+    /// Whether the template reads the variable `name` anywhere.
     pub fn reads(&self, name: &str) -> bool {
-        self.any(|i| matches!(i, Instruction::Lookup(found) if *found == name))
+        self.any_instruction(|i| matches!(i, Instruction::Lookup(found) if *found == name))
     }
 
     /// The variables that the template takes from its context, in the order of their first use. Names that the template has set
@@ -116,9 +116,9 @@ impl JinjaTemplate {
         found
     }
 
-    fn any(&self, fits: impl Fn(&Instruction<'_>) -> bool) -> bool {
+    fn any_instruction(&self, predicate: impl Fn(&Instruction<'_>) -> bool) -> bool {
         let program = self.0.borrow_dependent();
-        program.blocks.values().chain([&program.main]).flat_map(instructions).any(fits)
+        program.blocks.values().chain([&program.main]).flat_map(instructions).any(predicate)
     }
 }
 
@@ -135,8 +135,8 @@ impl<'a> Program<'a> {
     }
 }
 
-fn instructions<'i, 'a>(of: &'i Instructions<'a>) -> impl Iterator<Item = &'i Instruction<'a>> {
-    (0..).map_while(|at| of.get(at))
+fn instructions<'i, 'a>(list: &'i Instructions<'a>) -> impl Iterator<Item = &'i Instruction<'a>> {
+    (0..).map_while(|index| list.get(index))
 }
 
 /// Adds the variables that `part` looks up and has not stored itself.
@@ -184,23 +184,23 @@ fn allows_missing(next: Option<&Instruction<'_>>, second: Option<&Instruction<'_
     }
 }
 
-/// The same instructions with their values measured.
+/// The same instructions, with measurements inserted.
 fn bounded<'a>(old: &Instructions<'a>) -> Result<Instructions<'a>, Error> {
     let groups: Vec<Vec<Instruction<'a>>> = instructions(old).map(measured).collect();
-    // Where each group begins; the end is a place to jump to as well.
+    // Where each group begins. The last entry is the end, which is a jump target too.
     let mut starts = vec![0u32];
     for group in &groups {
         starts.push(starts[starts.len() - 1] + group.len() as u32);
     }
     let mut new = Instructions::new(old.name(), old.source());
-    for (at, group) in groups.into_iter().enumerate() {
-        let at = at as u32;
+    for (index, group) in groups.into_iter().enumerate() {
+        let index = index as u32;
         for mut instruction in group {
             if let Some(target) = target(&mut instruction) {
                 let moved = starts.get(*target as usize).copied();
                 *target = moved.ok_or_else(|| Error::new(ErrorKind::BadSerialization, "a jump out of the template"))?;
             }
-            match (old.get_span(at), old.get_line(at)) {
+            match (old.get_span(index), old.get_line(index)) {
                 (Some(span), _) => new.add_with_span(instruction, span),
                 (None, Some(line)) => new.add_with_line(instruction, line as u16),
                 (None, None) => new.add(instruction),
@@ -210,12 +210,12 @@ fn bounded<'a>(old: &Instructions<'a>) -> Result<Instructions<'a>, Error> {
     Ok(new)
 }
 
-/// What stands for one instruction.
+/// The instructions that replace one instruction.
 fn measured<'a>(instruction: &Instruction<'a>) -> Vec<Instruction<'a>> {
     use Instruction as I;
     let this = instruction.clone();
     let measure = || I::ApplyFilter(GUARD, Some(1), NOT_CACHED);
-    // The function returns both values as a list, and unpacking puts them back on the stack.
+    // The function returns both operands as a list, and unpacking puts them back on the stack.
     let two = |function| [I::CallFunction(function, Some(2)), I::UnpackList(2)];
     let joined = |function| {
         let [call, unpack] = two(function);
@@ -236,7 +236,7 @@ fn measured<'a>(instruction: &Instruction<'a>) -> Vec<Instruction<'a>> {
     }
 }
 
-/// Where an instruction jumps to.
+/// The jump target of an instruction.
 fn target<'i>(instruction: &'i mut Instruction<'_>) -> Option<&'i mut u32> {
     use Instruction as I;
     match instruction {

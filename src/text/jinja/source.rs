@@ -1,5 +1,5 @@
-//! A template's text before it is compiled: what the parser could not bear is refused, and the tags that transformers adds to
-//! Jinja become tags that minijinja knows.
+//! Prepares a template's text for compilation. Text that would overload the parser is refused, and tags that transformers adds to
+//! Jinja are replaced by tags that minijinja knows.
 
 use std::ops::Range;
 
@@ -7,63 +7,63 @@ use minijinja::Error;
 use minijinja::machinery::{Token, tokenize};
 use minijinja::syntax::SyntaxConfig;
 
-use super::guard::{fits, refused};
+use super::guard::{check_size, refused};
 use super::python::python_float;
 
-/// Bytes of a template. The longest of known models has 60,000.
-pub const LONGEST: usize = 1 << 20;
-/// Operators, brackets and dots in one tag: the parser and the compiler recurse along chains of them.
-const OPERATORS: usize = 300;
-/// Items of lists and arguments of calls in one tag.
-const ITEMS: usize = 20_000;
-/// Brackets inside brackets.
-const BRACKETS: usize = 50;
-/// `elif`s in the template, which nest for the parser.
-const BRANCHES: usize = 200;
-/// Blocks inside blocks.
-const BLOCKS: usize = 60;
+/// The most bytes of a template. The longest known model template has 60,000.
+pub const MAX_TEMPLATE_BYTES: usize = 1 << 20;
+/// The most operators, brackets and dots in one tag. The parser and the compiler recurse along chains of them.
+const MAX_OPERATORS: usize = 300;
+/// The most list items and call arguments in one tag.
+const MAX_ITEMS: usize = 20_000;
+/// The deepest nesting of brackets.
+const MAX_BRACKETS: usize = 50;
+/// The most `elif`s in a template. They nest in the parser.
+const MAX_BRANCHES: usize = 200;
+/// The deepest nesting of blocks.
+const MAX_BLOCKS: usize = 60;
 
 /// The text to compile.
 ///
 /// # Errors
 /// A text that is too long or too deeply nested.
-pub fn prepared(source: String, syntax: &SyntaxConfig) -> Result<String, Error> {
-    if source.len() > LONGEST {
-        return Err(refused(format!("it has {} bytes, and {LONGEST} is the most allowed", source.len())));
+pub fn prepare(source: String, syntax: &SyntaxConfig) -> Result<String, Error> {
+    if source.len() > MAX_TEMPLATE_BYTES {
+        return Err(refused(format!("it has {} bytes, and {MAX_TEMPLATE_BYTES} is the most allowed", source.len())));
     }
     let mut check = Check::default();
     let mut changes = Vec::new();
-    // A text that is no Jinja ends the tokens here, and the parser says why.
+    // A text that is not valid Jinja ends the tokens here. The parser then reports why.
     for (token, span) in tokenize(&source, false, syntax.clone()).map_while(Result::ok) {
         check.token(&token).map_err(|error| refused(format!("{} (line {} of the template)", detail(&error), span.start_line)))?;
-        let place = span.start_offset as usize..span.end_offset as usize;
-        if let Some(text) = instead(&token, check.in_block, &source[place.clone()]) {
-            changes.push((place, text));
+        let range = span.start_offset as usize..span.end_offset as usize;
+        if let Some(text) = replacement(&token, check.in_block, &source[range.clone()]) {
+            changes.push((range, text));
         }
     }
-    Ok(changed(&source, &changes))
+    Ok(apply(&source, &changes))
 }
 
-/// What stands for a token, the `in_block`th of its tag.
-fn instead(token: &Token<'_>, in_block: usize, written: &str) -> Option<String> {
+/// The replacement of a token, where it has one. `in_block` is the token's position in its tag.
+fn replacement(token: &Token<'_>, in_block: usize, written: &str) -> Option<String> {
     match (in_block, token) {
-        // `{% generation %}` marks what the assistant says, for training masks. What it encloses is rendered as it is, in a
-        // scope of its own, which is what `{% with %}` does.
+        // `{% generation %}` encloses the assistant's text, for training masks. Its content is rendered unchanged in a scope of
+        // its own, as in `{% with %}`.
         (2, Token::Ident("generation")) => Some("with".into()),
         (2, Token::Ident("endgeneration")) => Some("endwith".into()),
-        // The compiler joins constants, with numbers as Rust writes them. What comes out of a filter is none.
+        // The compiler folds constants and prints numbers in Rust's form. The result of a filter is not a constant.
         (_, Token::Float(number)) if python_float(*number).contains('e') => Some(format!("({written}|float)")),
         _ => None,
     }
 }
 
-fn changed(source: &str, changes: &[(Range<usize>, String)]) -> String {
+fn apply(source: &str, changes: &[(Range<usize>, String)]) -> String {
     let mut text = String::with_capacity(source.len());
     let mut done = 0;
-    for (place, new) in changes {
-        text += &source[done..place.start];
+    for (range, new) in changes {
+        text += &source[done..range.start];
         text += new;
-        done = place.end;
+        done = range.end;
     }
     text + &source[done..]
 }
@@ -72,7 +72,7 @@ fn detail(error: &Error) -> String {
     error.detail().unwrap_or_default().to_string()
 }
 
-/// What has been seen of the template, and of the tag that is being read.
+/// Counts of the template so far, and of the current tag.
 #[derive(Default)]
 struct Check {
     /// Tokens since a block tag began; 0 outside.
@@ -83,15 +83,15 @@ struct Check {
     branches: usize,
     blocks: usize,
     constants: Constants,
-    /// Bytes that the compiler may make of constant expressions, all tags together.
+    /// Bytes that the compiler may make from constant expressions, all tags together.
     folded: usize,
 }
 
-/// The literals of a tag. The compiler computes constant expressions, so `'x' * 100000000` costs memory before anything runs.
+/// The literals of a tag. The compiler computes constant expressions, so `'x' * 100000000` costs memory before rendering starts.
 struct Constants {
     product: u64,
     largest: u64,
-    /// Of texts and lists.
+    /// Bytes of texts and lists.
     bytes: usize,
     multiplies: bool,
     powers: u32,
@@ -109,8 +109,8 @@ impl Constants {
         self.largest = self.largest.max(number);
     }
 
-    /// At most so many bytes come of the tag's constant expressions.
-    fn folded(&self) -> usize {
+    /// An upper bound in bytes on the tag's constant expressions.
+    fn folded_bytes(&self) -> usize {
         if !self.multiplies {
             return 0;
         }
@@ -136,8 +136,8 @@ impl Check {
             }
             Token::VariableEnd | Token::BlockEnd => {
                 self.in_block = 0;
-                self.folded = self.folded.saturating_add(self.constants.folded());
-                fits(self.folded)?;
+                self.folded = self.folded.saturating_add(self.constants.folded_bytes());
+                check_size(self.folded)?;
             }
             Token::BracketOpen | Token::ParenOpen | Token::BraceOpen => self.brackets += 1,
             Token::BracketClose | Token::ParenClose | Token::BraceClose => self.brackets = self.brackets.saturating_sub(1),
@@ -151,19 +151,19 @@ impl Check {
             Token::BlockStart => self.in_block = 1,
             Token::Mul => self.constants.multiplies = true,
             Token::Pow => self.constants.powers += 1,
-            // A list or a tuple, or the arguments of a call.
+            // A list, a tuple, or the arguments of a call.
             Token::BracketOpen | Token::Comma => self.constants.bytes += 16,
             Token::Ident(word) if self.in_block == 2 => self.statement(word),
             _ => {}
         }
-        self.operators += usize::from(chains(token));
+        self.operators += usize::from(deepens(token));
         self.items += usize::from(matches!(token, Token::Comma));
         let too_many = [
-            (self.operators, OPERATORS, "operators in one tag"),
-            (self.items, ITEMS, "items in one tag"),
-            (self.brackets, BRACKETS, "brackets inside one another"),
-            (self.branches, BRANCHES, "`elif`s"),
-            (self.blocks, BLOCKS, "blocks inside one another"),
+            (self.operators, MAX_OPERATORS, "operators in one tag"),
+            (self.items, MAX_ITEMS, "items in one tag"),
+            (self.brackets, MAX_BRACKETS, "brackets inside one another"),
+            (self.branches, MAX_BRANCHES, "`elif`s"),
+            (self.blocks, MAX_BLOCKS, "blocks inside one another"),
         ];
         match too_many.iter().find(|(count, most, _)| count > most) {
             Some((_, most, what)) => Err(refused(format!("it has more than {most} {what}; write it more simply"))),
@@ -182,7 +182,7 @@ impl Check {
 }
 
 /// Whether a token makes an expression deeper.
-fn chains(token: &Token<'_>) -> bool {
+fn deepens(token: &Token<'_>) -> bool {
     match token {
         Token::Ident(word) => matches!(*word, "not" | "and" | "or" | "if" | "else" | "is" | "in"),
         Token::TemplateData(_) | Token::VariableStart | Token::VariableEnd | Token::BlockStart | Token::BlockEnd => false,

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::data::{Chains, DataError, Dataset, Example, Prompt, Reader, View, byte_size};
+use crate::data::{Chains, ColumnOptions, DataError, Dataset, Example, Prompt, Reader, byte_size};
 use crate::judge::{
     BatchLayout, Choice, DEFAULT_PHRASE, DEFAULT_SCALE, JUDGE_FILE, JudgeError, JudgeOverrides, JudgeSettings, ScoreTokens,
     Template, tokenizer_at,
@@ -188,10 +188,10 @@ fn reader(config: &TrainConfig) -> Result<Reader, TrainError> {
         ChainColumn::Ignored => (Chains::Ignore, None),
     };
     let chains = if config.method.spec().reads_chains_of_rows() { chains } else { Chains::Ignore };
-    let view = View { label_column: config.label_column.clone(), chain_column, chains, ..View::default() };
+    let columns = ColumnOptions { label_column: config.label_column.clone(), chain_column, chains, ..ColumnOptions::default() };
     let size = |text: &str| byte_size(text).map_err(|e| SettingError::Conflict(format!("max_decompressed: {e}")));
     let max_decompressed = config.max_decompressed.as_deref().map(size).transpose()?;
-    Ok(Reader { view, skip_bad: config.skip_bad, max_decompressed, ..Reader::default() })
+    Ok(Reader { columns, skip_bad: config.skip_bad, max_decompressed, ..Reader::default() })
 }
 
 /// The training rows of a config.

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::Stdio;
 
-use jurist::data::{Example, Labels, Reader, Record, View};
+use jurist::data::{ColumnOptions, Example, Labels, Reader, Record};
 use jurist::judge::{JudgePrompt, Template};
 use jurist::text::Tokenizer;
 use serde_json::{Value, json};
@@ -163,8 +163,8 @@ fn no_part_of_a_grading_is_left_out_in_silence() {
     }
     messages.check();
     // A chain in that column, Prometheus' complete prompt, and TRL's completion stay what they are.
-    let view = View { chain_column: Some("response".into()), ..View::default() };
-    let reader = Reader { view, ..Reader::default() };
+    let columns = ColumnOptions { chain_column: Some("response".into()), ..ColumnOptions::default() };
+    let reader = Reader { columns, ..Reader::default() };
     let chain = reader.read_str("f", r#"{"prompt":"p","response":"because","score":1}"#).unwrap().examples.remove(0);
     assert_eq!((chain.record.chain.as_deref(), plain.text(&chain).unwrap().as_str()), (Some("because"), "p"));
     for row in [
@@ -230,7 +230,7 @@ fn annotators_who_gave_no_score_are_missing() {
     // The feedback belongs to the annotator in its own place, whoever else is missing.
     let own = record(r#"{"instruction":"w","gpt4_score":[null,5,1,5],"gpt4_feedback":["a","b","c","d"]}"#);
     assert_eq!(own.chain.as_deref(), Some("b"));
-    let scoring = Reader { view: View { labels: Labels::Optional, ..View::default() }, ..Reader::default() };
+    let scoring = Reader { columns: ColumnOptions { labels: Labels::Optional, ..ColumnOptions::default() }, ..Reader::default() };
     for label in ["null", "NaN", "\"\"", "\"n/a\"", "[null]", "[]"] {
         let rows = scoring.read_str("f", &format!(r#"{{"prompt":"p","score":{label}}}"#)).unwrap();
         assert_eq!(rows.examples[0].record.score, None, "{label}");
@@ -323,8 +323,11 @@ fn values_come_out_as_they_went_in() {
 
     // A template sees all digits of a number.
     let own = Template::Own { name: "own".into(), source: "{{ id }}".into() };
-    let row =
-        Reader { view: View::for_scoring(), ..Reader::default() }.read_path(&task.at("rows.jsonl")).unwrap().examples.remove(0);
+    let row = Reader { columns: ColumnOptions::for_scoring(), ..Reader::default() }
+        .read_path(&task.at("rows.jsonl"))
+        .unwrap()
+        .examples
+        .remove(0);
     assert_eq!(judge_prompt(&task, own, None).text(&row).unwrap(), "12345678901234567890123");
     let error = refusal(r#"{"prompt":"p","score":1,"score":5}"#);
     assert!(error.contains("field `score`: the row has it twice"), "{error}");
@@ -424,7 +427,8 @@ fn changed_bytes_are_read_or_refused() {
         state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         (state >> 33) as usize % below
     };
-    let readers = [Reader { skip_bad: true, ..Reader::default() }, Reader { view: View::for_scoring(), ..Reader::default() }];
+    let readers =
+        [Reader { skip_bad: true, ..Reader::default() }, Reader { columns: ColumnOptions::for_scoring(), ..Reader::default() }];
     for round in 0..4000 {
         let mut bytes = seeds[round % seeds.len()].to_vec();
         for _ in 0..=next(4) {

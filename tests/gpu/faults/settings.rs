@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use jurist::data::{Example, Reader, View};
+use jurist::data::{ColumnOptions, Example, Reader};
 use jurist::gpu::{Gpu, GpuOptions};
 use jurist::judge::{JUDGE_FILE, JudgeFiles, JudgeOverrides, JudgeSettings, ScoreOptions};
 use jurist::model::config::Config;
@@ -70,7 +70,7 @@ fn expected(row: &Value) -> f64 {
 }
 
 fn read(task: &Task, file: &str) -> Vec<Example> {
-    Reader { view: View::for_scoring(), ..Reader::default() }.read_path(&task.at(file)).unwrap().examples
+    Reader { columns: ColumnOptions::for_scoring(), ..Reader::default() }.read_path(&task.at(file)).unwrap().examples
 }
 
 fn judge_json(dir: &Path) -> JudgeSettings {
