@@ -37,6 +37,8 @@ run() {
     local lib="$dir/root/usr/lib/x86_64-linux-gnu" program="$1"
     shift
     local loader
+    # The kernels for AVX2; Debian's build looks for them in its own folder of the system.
+    export GGML_BACKEND_PATH="$lib/ggml/backends0/libggml-cpu-haswell.so"
     loader=$(find "$dir/root" -name 'ld-linux-x86-64.so.2' | head -n 1)
     exec "$loader" --library-path "$lib:$lib/llama:$lib/ggml:$(find "$lib" -name 'libggml*.so*' -printf '%h\n' | sort -u | paste -sd:)" "$dir/root/usr/bin/$program" "$@"
 }

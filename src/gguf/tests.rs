@@ -12,7 +12,7 @@ use crate::model::names::tensors;
 use crate::model::quantised::Plane;
 use crate::model::source::TensorSource;
 use crate::ops::weight_dtype::WeightDtype;
-use crate::text::Tokenizer;
+use crate::text::{SpecialTokens, Tokenizer, word_level};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/gguf").join(name)
@@ -163,7 +163,8 @@ fn q8_0_is_written_as_by_gguf_py() {
 
 #[test]
 fn tokenizers_without_a_name_are_refused() {
-    let words = crate::text::word_level(&["<unk>", "a"], &crate::text::SpecialTokens::for_decoder()).unwrap();
+    let special = SpecialTokens { unk: Some("<unk>".into()), ..SpecialTokens::for_decoder() };
+    let words = word_level(&["<unk>", "a"], &special).unwrap();
     assert!(super::vocabulary::vocabulary(&words, 9).unwrap_err().to_string().contains("no name for"));
 }
 

@@ -1,5 +1,5 @@
-//! Checks that an adapter computes every operation as the f64 loops of `reference` do, and [`open`], which leaves out the optional
-//! kernels that fail.
+//! Checks that an adapter computes every operation as the f64 loops of `reference` do, and [`open`], which leaves out the
+//! optional kernels that fail.
 
 pub mod kernels;
 mod report;
