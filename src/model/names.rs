@@ -124,11 +124,11 @@ impl Groups {
             list.len() - 1
         };
         let (vocab, hidden) = (config.vocab_size, config.hidden_size);
-        let one = |name: &str, kind, rows, hf_name: &str| Group::new(name.into(), kind, hidden, vec![(hf_name.into(), rows)]);
-        let embed = add(one("embed", GroupKind::Embedding, vocab, EMBED));
+        let single = |name: &str, kind, rows, hf_name: &str| Group::new(name.into(), kind, hidden, vec![(hf_name.into(), rows)]);
+        let embed = add(single("embed", GroupKind::Embedding, vocab, EMBED));
         let layers = (0..config.num_hidden_layers).map(|layer| add_layer(config, layer, &mut add)).collect();
-        let final_norm = add(one("final_norm", GroupKind::Norm, 1, "model.norm.weight"));
-        let head = (!config.tie_word_embeddings).then(|| add(one("head", GroupKind::Matrix, vocab, LM_HEAD)));
+        let final_norm = add(single("final_norm", GroupKind::Norm, 1, "model.norm.weight"));
+        let head = (!config.tie_word_embeddings).then(|| add(single("head", GroupKind::Matrix, vocab, LM_HEAD)));
         Groups { list, embed, layers, final_norm, head }
     }
 

@@ -102,11 +102,11 @@ impl<'a> Keys<'a> {
     /// Token ids: one integer, a list of integers, or null. Older files write -1 for "none".
     pub fn token_ids(&self, key: &str, default: &[u32]) -> Result<Vec<u32>, ModelError> {
         let Some(value) = self.map.get(key) else { return Ok(default.to_vec()) };
-        let one = |v: &Value| v.as_i64().filter(|id| (-1..=i64::from(u32::MAX)).contains(id));
+        let token_id = |v: &Value| v.as_i64().filter(|id| (-1..=i64::from(u32::MAX)).contains(id));
         let ids: Option<Vec<i64>> = match value {
             Value::Null => Some(Vec::new()),
-            Value::Array(list) => list.iter().map(one).collect(),
-            single => one(single).map(|id| vec![id]),
+            Value::Array(list) => list.iter().map(token_id).collect(),
+            single => token_id(single).map(|id| vec![id]),
         };
         let ids = ids.ok_or_else(|| self.bad(key, "a token id or a list of token ids", value))?;
         Ok(ids.into_iter().filter_map(|id| u32::try_from(id).ok()).collect())

@@ -73,8 +73,8 @@ impl Rope {
                 plain
                     .map(|frequency| {
                         let turns = original * frequency / std::f64::consts::TAU; // turns within the original context
-                        let kept = ((turns - low_freq_factor) / (high_freq_factor - low_freq_factor)).clamp(0.0, 1.0);
-                        kept * frequency + (1.0 - kept) * frequency / factor
+                        let unscaled = ((turns - low_freq_factor) / (high_freq_factor - low_freq_factor)).clamp(0.0, 1.0);
+                        unscaled * frequency + (1.0 - unscaled) * frequency / factor
                     })
                     .collect()
             }

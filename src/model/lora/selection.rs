@@ -189,12 +189,12 @@ impl PatternValues {
             Value::Object(map) => map,
             other => return Err(bad(key, "numbers by module", other)),
         };
-        let one = |(text, number): (&String, &Value)| {
+        let pattern = |(text, number): (&String, &Value)| {
             let regex = compile(key, text, |text| format!(r"\A(?:(.*\.)?({text})$)"))?;
             let number = number.as_f64().filter(|x| x.is_finite());
             Ok((regex, number.ok_or_else(|| bad(key, "numbers by module", &json[key]))?))
         };
-        Ok(PatternValues { key, patterns: map.iter().map(one).collect::<Result<_, ModelError>>()? })
+        Ok(PatternValues { key, patterns: map.iter().map(pattern).collect::<Result<_, ModelError>>()? })
     }
 
     /// The number of `module`, if a pattern matches it.
