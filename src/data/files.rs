@@ -111,7 +111,7 @@ impl Reader {
             if collector.is_full() {
                 break;
             }
-            collector.take(RowPosition::Row(index + 1), Ok(ParsedRow::from_fields(parquet::object(row?))))?;
+            collector.take(RowPosition::Row(index + 1), Ok(ParsedRow::from_fields(parquet::json_object(row?))))?;
         }
         collector.finish("Parquet")
     }
