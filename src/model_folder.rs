@@ -13,7 +13,7 @@ use crate::gguf::{self, GgufModel};
 use crate::hub;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::config::Config;
-use crate::model::directory::{INDEX, SINGLE};
+use crate::model::directory::{INDEX, SINGLE, map_file};
 use crate::model::dtype::first_non_finite;
 use crate::model::error::ModelError;
 use crate::model::lora::peft::{ADAPTER_CONFIG, ADAPTER_MODEL};
@@ -53,7 +53,7 @@ impl ModelFolder {
         let dir = &hub::resolve(dir)?;
         if is_adapter(dir) {
             let (name, base) = base_of(dir, base)?;
-            return Ok(ModelFolder { base: Some((name, Box::new(base))), ..Self::hugging_face(dir) });
+            return Ok(ModelFolder { base: Some((name, Box::new(base))), ..Self::at(dir) });
         }
         let folder = Self::open_full_model(dir)?;
         match base {
@@ -70,10 +70,10 @@ impl ModelFolder {
     fn open_full_model(dir: &Path) -> Result<Self, ModelError> {
         let manifest = dir.join(MANIFEST);
         if let Some(file) = gguf_file(dir)? {
-            return Ok(ModelFolder { gguf: Some(GgufModel::open(&file)?), ..Self::hugging_face(&file) });
+            return Ok(ModelFolder { gguf: Some(GgufModel::open(&file)?), ..Self::at(&file) });
         }
         if dir.join("config.json").is_file() {
-            return Ok(Self::hugging_face(dir));
+            return Ok(Self::at(dir));
         }
         if !manifest.is_file() {
             let expected = format!(
@@ -84,10 +84,11 @@ impl ModelFolder {
         }
         let text = std::fs::read_to_string(&manifest).map_err(|e| ModelError::io("read", &manifest, e))?;
         let bundle = Manifest::parse(&text).map_err(|e| e.in_file(dir.display().to_string()))?;
-        Ok(ModelFolder { bundle: Some(bundle), ..Self::hugging_face(dir) })
+        Ok(ModelFolder { bundle: Some(bundle), ..Self::at(dir) })
     }
 
-    fn hugging_face(dir: &Path) -> Self {
+    /// A Hugging Face directory; the other kinds set what they have besides.
+    fn at(dir: &Path) -> Self {
         ModelFolder { dir: dir.into(), bundle: None, gguf: None, base: None }
     }
 
@@ -396,9 +397,7 @@ impl BundleWeights {
         let mut weights = BundleWeights { config, dtype, shards: Vec::new(), parts: HashMap::new() };
         for entry in &manifest.shards {
             let path = dir.join(&entry.file);
-            let file = File::open(&path).map_err(|e| ModelError::io("open", &path, e))?;
-            // SAFETY: read-only; see `model::directory`.
-            let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| ModelError::io("map into memory", &path, e))?;
+            let map = map_file(&path)?;
             entry.check(&map)?;
             let (header, metadata) = SafeTensors::read_metadata(&map)
                 .map_err(|e| ModelError::Corrupt { file: entry.file.clone(), reason: e.to_string() })?;

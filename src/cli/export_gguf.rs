@@ -23,7 +23,11 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<(), CliError> {
     }
     let _interrupt = Interrupt::watch()?;
     context.fetch(&args.checkpoint, Wanted::All, &mut progress)?;
-    let judge = JudgeExport::open(&context.open(&args.checkpoint)?)?;
+    let folder = context.open(&args.checkpoint)?;
+    for input in folder.folders() {
+        refuse_input(&args.out, input, "the model")?;
+    }
+    let judge = JudgeExport::open(&folder)?;
     judge.notes.iter().for_each(|note| progress.note(note));
     let name = args.name.clone().unwrap_or_else(|| folder_name(&args.checkpoint));
     let written = judge.write_gguf(&args.out, &name, format)?;

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::blocks::{BlockFormat, VALUES};
 use super::header::Value;
 use super::vocabulary::vocabulary;
-use super::weights::{ROPE_FACTORS, gguf_name, permuted_row, row_heads};
+use super::weights::{GgufModel, ROPE_FACTORS, gguf_name, permuted_row, row_heads};
 use super::{DEFAULT_ALIGNMENT, JUDGE_KEY, MAGIC};
 use crate::files::{Draft, FileError};
 use crate::model::config::{Config, Family, Rope, RopeScaling};
@@ -41,11 +41,13 @@ pub struct Written {
     pub left_in_f16: usize,
 }
 
-/// Writes the file `path`, as a whole.
+/// Writes the file `path`, as a whole. An earlier judge there is replaced.
 ///
 /// # Errors
-/// A tokenizer or a model that llama.cpp has no name for; numbers that are not finite or do not fit; a full disk.
+/// A file there that jurist did not write; a tokenizer or a model that llama.cpp has no name for; numbers that are not finite or
+/// do not fit; a full disk.
 pub fn export(path: &Path, file: &GgufExport) -> Result<Written, ModelError> {
+    refuse_foreign(path)?;
     let config = file.model.config();
     let metadata = metadata(config, file)?;
     let factors = rope_factors(config);
@@ -70,6 +72,17 @@ pub fn export(path: &Path, file: &GgufExport) -> Result<Written, ModelError> {
     out.finish()?;
     let whole = |t: &&Planned| t.spec.as_ref().is_some_and(|s| s.shape.len() == 2) && t.format != file.format;
     Ok(Written { bytes, left_in_f16: plan.iter().filter(whole).count() })
+}
+
+/// A file is replaced only if it is a judge of jurist in GGUF.
+fn refuse_foreign(path: &Path) -> Result<(), ModelError> {
+    let is_judge = || GgufModel::open(path).is_ok_and(|model| model.judge_json().is_ok_and(|judge| judge.is_some()));
+    match path.is_file() && !is_judge() {
+        true => {
+            Err(FileError::in_the_way(path, "it is not a judge that jurist exported; move it away or choose another name").into())
+        }
+        false => Ok(()),
+    }
 }
 
 /// A tensor that will be written; without a spec, the factors of Llama 3.1's rope.

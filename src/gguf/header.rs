@@ -15,6 +15,8 @@ use crate::model::error::ModelError;
 
 /// More dimensions than ggml has.
 const MAX_DIMENSIONS: u32 = 4;
+/// More entries than a vocabulary or its merges have. An entry takes more memory than file.
+const MAX_ENTRIES: usize = 1 << 22;
 /// The shortest pair and the shortest tensor take this many bytes, which bounds their counts by the length of the file.
 const SHORTEST_PAIR: usize = 13;
 const SHORTEST_TENSOR: usize = 24;
@@ -187,6 +189,9 @@ impl<'a> Reader<'a> {
                     return Err(format!("`{key}` is a list of lists"));
                 }
                 let count = self.count(&format!("the length of `{key}`"), shortest(kind))?;
+                if count > MAX_ENTRIES {
+                    return Err(format!("`{key}` has {count} entries; at most {MAX_ENTRIES} are read"));
+                }
                 Value::List((0..count).map(|_| self.value(kind, key)).collect::<Result<_, _>>()?)
             }
             10 => Value::Unsigned(self.u64(key)?),

@@ -198,6 +198,19 @@ fn damaged_files_are_refused_before_anything_is_allocated() {
     assert!(refused(at + 24, &(1u64 << 63).to_le_bytes()).contains("ends after the file does"));
 }
 
+/// One byte of a list in a file would be many in memory.
+#[test]
+fn long_lists_are_refused() {
+    let mut file = b"GGUF".to_vec();
+    file.extend(3u32.to_le_bytes());
+    file.extend([0u64, 1, 1].map(u64::to_le_bytes).concat());
+    file.push(b'k');
+    file.extend([9u32, 0].map(u32::to_le_bytes).concat());
+    file.extend(5_000_000u64.to_le_bytes());
+    file.resize(file.len() + 5_000_000, 0);
+    assert!(Header::parse(&file).unwrap_err().contains("5000000 entries"));
+}
+
 #[test]
 fn what_is_not_read_is_named() {
     let header = Header::parse(&bytes("llama.gguf")).unwrap();

@@ -1,7 +1,6 @@
 //! A model in one or more GGUF files: its config, its tokenizer, and its tensors under their Hugging Face names.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,10 +9,11 @@ use super::config::config;
 use super::header::{Header, Metadata, TensorInfo, Value};
 use super::{JUDGE_KEY, tokenizer};
 use crate::model::config::{Config, Family};
+use crate::model::directory::map_file;
 use crate::model::dtype::first_non_finite;
 use crate::model::error::ModelError;
 use crate::model::names::{TensorSpec, tensors};
-use crate::model::quantised::Plane;
+use crate::model::quantised::{Plane, finite_scales};
 use crate::model::source::TensorSource;
 use crate::ops::weight_dtype::{BLOCK, WeightDtype};
 use crate::text::{Files, TextError, Tokenizer};
@@ -155,10 +155,7 @@ impl GgufModel {
 
 /// Maps a file and reads its header.
 fn read(path: &Path) -> Result<(Header, memmap2::Mmap), ModelError> {
-    let file = File::open(path).map_err(|e| ModelError::io("open", path, e))?;
-    // SAFETY: the map is read-only. Another process that shortens the file while it is mapped would end this one with a
-    // bus error, never with wrong weights.
-    let mapped = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| ModelError::io("map into memory", path, e))?;
+    let mapped = map_file(path)?;
     let damaged = |reason| ModelError::Corrupt { file: path.display().to_string(), reason };
     Ok((Header::parse(&mapped).map_err(damaged)?, mapped))
 }
@@ -308,10 +305,9 @@ impl TensorSource for GgufModel {
                 }
             };
         }
-        let bad = |word: &u32| !f32::from_bits(*word).is_finite();
-        match out.iter().position(bad).filter(|_| plane == Plane::Scales) {
-            None => Ok(()),
-            Some(at) => Err(ModelError::NonFinite { tensor: tensor.into(), index: start + at, value: f32::from_bits(out[at]) }),
+        match plane {
+            Plane::Packed => Ok(()),
+            Plane::Scales => finite_scales(tensor, start, out),
         }
     }
 }

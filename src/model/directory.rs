@@ -42,12 +42,19 @@ impl Checkpoint {
     }
 }
 
-fn map(path: &Path) -> Result<Bytes, ModelError> {
+/// Maps a file into memory, read-only. The file must not change while it is mapped.
+///
+/// # Errors
+/// A file that cannot be opened or mapped.
+pub fn map_file(path: &Path) -> Result<memmap2::Mmap, ModelError> {
     let file = File::open(path).map_err(|e| ModelError::io("open", path, e))?;
     // SAFETY: the map is read-only. If another process shortens the mapped file, this process ends with a bus error, never with
-    // wrong weights. `open` documents that the files must not change.
-    let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| ModelError::io("map into memory", path, e))?;
-    Ok(Box::new(map))
+    // wrong weights.
+    unsafe { memmap2::Mmap::map(&file) }.map_err(|e| ModelError::io("map into memory", path, e))
+}
+
+fn map(path: &Path) -> Result<Bytes, ModelError> {
+    Ok(Box::new(map_file(path)?))
 }
 
 /// The `weight_map` of an index: tensor name to plain file name.

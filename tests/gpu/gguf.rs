@@ -69,6 +69,21 @@ fn what_cannot_be_read_or_written_is_said() {
     assert!(err.contains("judge.json"), "{err}");
     let err = refused(&["export", &fixture(), "--out", path(&dir.path().join("out")), "--format", "gguf"]);
     assert!(err.contains("ends in .gguf"), "{err}");
+    // Neither the base of the judge nor another file is replaced.
+    let (base, other, judge) = (dir.path().join("base.gguf"), dir.path().join("other.gguf"), dir.path().join("judge"));
+    std::fs::copy(fixture(), &base).unwrap();
+    std::fs::write(&other, "notes").unwrap();
+    let args = ["train", "--method", "raft", "--lora-r", "2", "--max-steps", "1", "--chat", "never"];
+    let paths = ["--model-name-or-path", path(&base), "--train-file", path(&rows), "--output-dir", path(&judge)];
+    succeed(jurist(&[&args[..], &paths[..]].concat()));
+    for (out, said) in [(&base, "the model"), (&other, "not a judge that jurist exported")] {
+        let before = std::fs::read(out).unwrap();
+        let err = refused(&["export", path(&judge), "--out", path(out), "--format", "gguf"]);
+        assert!(err.contains(said), "{err}");
+        assert!(before == std::fs::read(out).unwrap());
+    }
+    std::fs::remove_file(&base).unwrap();
+    std::fs::remove_file(&other).unwrap();
     for name in ["a.gguf", "b.gguf"] {
         std::fs::copy(fixture(), dir.path().join(name)).unwrap();
     }

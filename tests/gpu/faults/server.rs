@@ -110,7 +110,7 @@ fn a_request_names_one_host() {
             assert!(status == 400 && body.contains("Host header"), "{headers:?}: {status} {body}");
         }
     }
-    // The target of a proxy's request is no way ctx it.
+    // The target of a proxy's request is no way around it.
     let mut stream = server.connect();
     write!(stream, "GET http://evil.example/ HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     let mut text = String::new();
