@@ -66,7 +66,7 @@ pub fn cache_words(h: &Heads, entries: usize) -> usize {
 
 /// Stores k and v of `qkv[T, total, D]` into the cache, then `out[T, heads, D]` = attention over it.
 /// `slots` is `[T]` of [`KvSlot`].
-pub fn forward(
+pub fn record_forward(
     plan: &mut PlanBuilder,
     h: &Heads,
     (qkv, slots): (Tensor, Tensor),

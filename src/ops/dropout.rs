@@ -19,7 +19,7 @@ fn spec(accumulate: bool) -> KernelSpec {
 }
 
 /// `y = mask · x / (1 - p)`, or `+=`. The backward pass is the same call, from the gradient of y to the gradient of x.
-pub fn apply(plan: &mut PlanBuilder, d: Dropout, x: Tensor, y: Tensor, size: Extent, accumulate: bool) {
+pub fn record(plan: &mut PlanBuilder, d: Dropout, x: Tensor, y: Tensor, size: Extent, accumulate: bool) {
     plan.dispatch(Dispatch {
         kernel: spec(accumulate),
         tensors: &[x, y],

@@ -16,7 +16,7 @@ fn spec(entry: &'static str) -> KernelSpec {
 
 /// `result[4] = (norm, clip factor, 1 if the clipped gradient can be applied else 0, 0)` over all `gradients`; `max_norm` 0
 /// means no clipping.
-pub fn grad_norm(plan: &mut PlanBuilder, gradients: &[Tensor], max_norm: f32, result: Tensor) {
+pub fn record(plan: &mut PlanBuilder, gradients: &[Tensor], max_norm: f32, result: Tensor) {
     let sizes: Vec<u32> = gradients.iter().map(|g| plan.words(*g) as u32).collect();
     let total: u32 = sizes.iter().map(|n| n.div_ceil(RUN)).sum();
     let partials = plan.scratch("norm partials", SUM * total as usize);

@@ -53,7 +53,7 @@ fn spec(entry: &'static str, norm: Norm, accumulate: bool, tuning: &Tuning) -> K
 }
 
 /// `y = norm(x) · w`; x and y are `[rows, width]`.
-pub fn forward(plan: &mut PlanBuilder, norm: Norm, x: Tensor, w: Tensor, y: Tensor, rows: Extent) {
+pub fn record_forward(plan: &mut PlanBuilder, norm: Norm, x: Tensor, w: Tensor, y: Tensor, rows: Extent) {
     let grid = row_grid(rows, plan.tuning().threads_per_row);
     let kernel = spec("forward", norm, false, plan.tuning());
     plan.dispatch(Dispatch {
@@ -80,7 +80,7 @@ pub struct Backward {
 }
 
 /// `dx = …` or `dx += …`, and `dw += …`.
-pub fn backward(plan: &mut PlanBuilder, norm: Norm, b: Backward, rows: Extent) {
+pub fn record_backward(plan: &mut PlanBuilder, norm: Norm, b: Backward, rows: Extent) {
     let inverse = plan.scratch("norm inverse", rows.max() as usize);
     let grid = row_grid(rows, plan.tuning().threads_per_row);
     let kernel = spec("backward", norm, b.accumulate, plan.tuning());

@@ -49,7 +49,7 @@ fn spec(r: Rotation, positions: Positions) -> KernelSpec {
 }
 
 /// Rotates the q and k heads of `x` in place.
-pub fn rotate(
+pub fn record(
     plan: &mut PlanBuilder,
     r: Rotation,
     x: Tensor,

@@ -52,7 +52,7 @@ fn spec(entry: &'static str, threads_per_row: u32) -> KernelSpec {
 }
 
 /// Draws one token per row and appends it to the row's history.
-pub fn next(plan: &mut PlanBuilder, rows: Rows, s: Sampling) {
+pub fn record(plan: &mut PlanBuilder, rows: Rows, s: Sampling) {
     let start = match rows.start {
         Start::First => Param::U(0),
         Start::Row(params) => Param::Run(params),

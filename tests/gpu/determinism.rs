@@ -43,10 +43,10 @@ fn matrix_products() {
         let (y, dx, dw) = (rig.output("y", t * n), rig.output("dx", t * k), rig.output("dw", n * k));
         let sizes = [t, n, k].map(fixed);
         let w = Matrix::full(w, n as u32);
-        matmul::forward(&mut rig.plan, x, &w, y, sizes, Epilogue::Write);
-        matmul::backward_input(&mut rig.plan, dy, &w, dx, sizes, Epilogue::Write);
+        matmul::record_forward(&mut rig.plan, x, &w, y, sizes, Epilogue::Write);
+        matmul::record_backward_input(&mut rig.plan, dy, &w, dx, sizes, Epilogue::Write);
         rig.plan.clear(dw);
-        matmul::backward_weight(&mut rig.plan, dy, x, &[FullChunk { rows: n as u32, tensor: dw }], sizes);
+        matmul::record_backward_weight(&mut rig.plan, dy, x, &[FullChunk { rows: n as u32, tensor: dw }], sizes);
         vec![y, dx, dw]
     });
 }
@@ -62,8 +62,8 @@ fn attention_backward() {
         let spans = rig.words("spans", batch.spans.as_flattened());
         let (out, stats) = (rig.output("out", tokens * width), rig.output("stats", tokens * 12));
         let dqkv = rig.output("dqkv", tokens * fused);
-        attention::forward(&mut rig.plan, &h, qkv, spans, out, stats, fixed(tokens));
-        attention::backward(&mut rig.plan, &h, attention::Backward { qkv, spans, out, stats, dout, dqkv }, fixed(tokens));
+        attention::record_forward(&mut rig.plan, &h, qkv, spans, out, stats, fixed(tokens));
+        attention::record_backward(&mut rig.plan, &h, attention::Backward { qkv, spans, out, stats, dout, dqkv }, fixed(tokens));
         vec![out, stats, dqkv]
     });
 }
@@ -110,11 +110,11 @@ fn sums_over_tokens() {
         let (dtable, norm) = (rig.output("dtable", 23 * width), rig.output("norm", 4));
         rig.plan.clear(dw);
         let back = rmsnorm::Backward { x, w, dy, dx, dw: Some(dw), accumulate: false };
-        rmsnorm::backward(&mut rig.plan, Norm::plain(width as u32, 1e-6), back, fixed(tokens));
+        rmsnorm::record_backward(&mut rig.plan, Norm::plain(width as u32, 1e-6), back, fixed(tokens));
         rig.plan.clear(dtable);
         let slab = FullChunk { rows: 23, tensor: dtable };
-        embedding::backward(&mut rig.plan, (buckets, order), dy, &[slab], fixed(sorted.buckets.len()), width as u32);
-        grad_norm::grad_norm(&mut rig.plan, &[dx, dw, dtable], 1.0, norm);
+        embedding::record_backward(&mut rig.plan, (buckets, order), dy, &[slab], fixed(sorted.buckets.len()), width as u32);
+        grad_norm::record(&mut rig.plan, &[dx, dw, dtable], 1.0, norm);
         vec![dx, dw, dtable, norm]
     });
 }

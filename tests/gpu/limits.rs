@@ -17,7 +17,7 @@ fn product(n: usize) -> Result<(), GpuError> {
     let (x, w) = (random(t * k, 1), random(n * k, 2));
     let mut rig = Rig::new(&software());
     let (gx, gw, y) = (rig.floats("x", &x), rig.floats("model.weight", &w), rig.output("y", t * n));
-    matmul::forward(
+    matmul::record_forward(
         &mut rig.plan,
         gx,
         &Matrix::full(gw, n as u32),
@@ -38,7 +38,7 @@ fn embedded(vocab: usize) -> Result<(), GpuError> {
     let table = random(vocab * width, 1);
     let mut rig = Rig::new(&software());
     let (gids, gtable, y) = (rig.words("ids", &ids), rig.floats("model.embed_tokens", &table), rig.output("y", 3 * width));
-    embedding::forward(&mut rig.plan, gids, &Matrix::full(gtable, vocab as u32), y, Extent::fixed(3), width as u32);
+    embedding::record_forward(&mut rig.plan, gids, &Matrix::full(gtable, vocab as u32), y, Extent::fixed(3), width as u32);
     let ran = rig.build(&open(Limits::Binding(MIB as u64), true))?;
     ran.again();
     let expected: Vec<f64> = ids.iter().flat_map(|i| table[*i as usize * width..][..width].to_vec()).collect();
@@ -79,8 +79,8 @@ fn attention_bytes(tokens: usize) -> u64 {
     let [out, dout] = ["out", "dout"].map(|n| plan.scratch(n, tokens * 16));
     let (spans, stats) = (plan.scratch("spans", tokens * 4), plan.scratch("stats", tokens * 4));
     let count = Extent::fixed(tokens as u32);
-    attention::forward(&mut plan, &HEADS, qkv, spans, out, stats, count);
-    attention::backward(&mut plan, &HEADS, attention::Backward { qkv, spans, out, stats, dout, dqkv }, count);
+    attention::record_forward(&mut plan, &HEADS, qkv, spans, out, stats, count);
+    attention::record_backward(&mut plan, &HEADS, attention::Backward { qkv, spans, out, stats, dout, dqkv }, count);
     plan.bytes()
 }
 
@@ -100,7 +100,7 @@ fn attention_over_2048_tokens() {
     let mut rig = Rig::new(&software());
     let (qkv, spans) = (rig.floats("qkv", &fused), rig.words("spans", batch.spans.as_flattened()));
     let (out, stats) = (rig.output("out", tokens * 16), rig.output("stats", tokens * 4));
-    attention::forward(&mut rig.plan, &HEADS, qkv, spans, out, stats, Extent::fixed(tokens as u32));
+    attention::record_forward(&mut rig.plan, &HEADS, qkv, spans, out, stats, Extent::fixed(tokens as u32));
     let out = rig.run().floats(out);
     // Row t by the specification: the last query of a sequence that ends there.
     for t in [0, 1, 511, 512, 1023, 1700, 2047] {
@@ -132,7 +132,7 @@ fn long_grids_are_folded() {
     let gate_up = random(tokens * 2 * width, 1);
     let mut rig = Rig::new(&software());
     let (ggu, y) = (rig.floats("gate_up", &gate_up), rig.output("y", tokens * width));
-    swiglu::forward(&mut rig.plan, ggu, y, Extent::fixed(tokens as u32), width as u32);
+    swiglu::record_forward(&mut rig.plan, ggu, y, Extent::fixed(tokens as u32), width as u32);
     let ran = rig.run();
     let (gate, up): (Vec<_>, Vec<_>) = gate_up.chunks(2 * width).map(|t| t.split_at(width)).unzip();
     close("swiglu over a folded grid", &ran.floats(y), &swiglu_spec::swiglu(&gate.concat(), &up.concat()), FORWARD);
@@ -141,7 +141,7 @@ fn long_grids_are_folded() {
     let (x, w) = (random(rows * width, 1), around_one(width, 2));
     let mut rig = Rig::new(&teams());
     let (gx, gw, y) = (rig.floats("x", &x), rig.floats("w", &w), rig.output("y", rows * width));
-    rmsnorm::forward(&mut rig.plan, Norm::plain(3, 1e-5), gx, gw, y, Extent::fixed(rows as u32));
+    rmsnorm::record_forward(&mut rig.plan, Norm::plain(3, 1e-5), gx, gw, y, Extent::fixed(rows as u32));
     close("rmsnorm over a folded grid", &rig.run().floats(y), &norm_spec::rms_norm(&x, &w, 1e-5), FORWARD);
 }
 
@@ -154,7 +154,7 @@ fn what_does_not_fit_is_refused() {
     let (ggu, y) = (rig.floats("gate_up", &gate_up), rig.output("y", 5 * 3));
     for start in [0, 4] {
         // In chunks of 4: no chunk may hide that 6 are more than 5.
-        swiglu::forward(&mut rig.plan, ggu, y, Extent::dynamic(count, 5).chunk(start, 4), 3);
+        swiglu::record_forward(&mut rig.plan, ggu, y, Extent::dynamic(count, 5).chunk(start, 4), 3);
     }
     // A scalar has no maximum.
     rig.plan.dispatch(Dispatch {

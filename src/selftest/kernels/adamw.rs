@@ -35,7 +35,7 @@ fn optimiser(b: &Bench, max_norm: f32) -> Result<Optimiser, GpuError> {
         let parameter = rig.floats("parameter", &start[i]);
         let (m, v) = (rig.floats("m", &vec![0.0; *n]), rig.floats("v", &vec![0.0; *n]));
         states.push(State { parameter, gradient: gradients.tensors[i], m, v, decay: DECAYS[i] });
-        adamw::advance(&mut rig.plan, SETTINGS, scalars, gradients.norm, states[i]);
+        adamw::record(&mut rig.plan, SETTINGS, scalars, gradients.norm, states[i]);
     }
     Ok(Optimiser { ran: rig.build(&b.gpu)?, gradients, states, scalars, start })
 }

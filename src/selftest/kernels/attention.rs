@@ -63,8 +63,8 @@ pub async fn packed(b: &mut Bench, h: &Heads, name: &str, batch: &Batch) -> Resu
     let spans = rig.words("spans", &[batch.spans.as_flattened(), &vec![u32::MAX; (planned - tokens) * 4]].concat());
     let (out, stats) = (rig.output("out", planned * width), rig.output("stats", planned * 2 * h.heads as usize));
     let dqkv = rig.output("dqkv", planned * fused_width);
-    attention::forward(&mut rig.plan, h, qkv, spans, out, stats, count);
-    attention::backward(&mut rig.plan, h, Backward { qkv, spans, out, stats, dout: gdout, dqkv }, count);
+    attention::record_forward(&mut rig.plan, h, qkv, spans, out, stats, count);
+    attention::record_backward(&mut rig.plan, h, Backward { qkv, spans, out, stats, dout: gdout, dqkv }, count);
     let ran = rig.start(&b.gpu)?;
 
     let [q, k, v] = split(h, &fused);

@@ -46,7 +46,7 @@ pub async fn cached(b: &mut Bench, h: &Heads) -> Result<(), GpuError> {
     let cache = rig.output("cache", cached_attention::cache_words(h, entries));
     let out = rig.output("out", 7 * width);
     let cache = Cache { tensor: cache, own: 5, max_length: 9 };
-    cached_attention::forward(&mut rig.plan, h, (qkv, slots), cache, out, count);
+    cached_attention::record_forward(&mut rig.plan, h, (qkv, slots), cache, out, count);
     let ran = rig.build(&b.gpu)?;
 
     let mut found = vec![0.0; 18 * width];

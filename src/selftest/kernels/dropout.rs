@@ -18,8 +18,8 @@ pub async fn dropout(b: &mut Bench, n: usize, p: f32, site: u32) -> Result<(), G
     let d = Dropout { p, key: KEY.map(|word| rig.live(word)), site };
     let size = Extent::dynamic(rig.live(n as u32), n as u32 + 3);
     let (gx, y, more) = (rig.floats("x", &x), rig.output("y", n + 3), rig.floats("y more", &start));
-    dropout::apply(&mut rig.plan, d, gx, y, size, false);
-    dropout::apply(&mut rig.plan, d, gx, more, Extent::fixed(n as u32), true);
+    dropout::record(&mut rig.plan, d, gx, y, size, false);
+    dropout::record(&mut rig.plan, d, gx, more, Extent::fixed(n as u32), true);
     let ran = rig.start(&b.gpu)?;
     let expected = spec::dropout(&x[..n], f64::from(p), KEY, site);
     b.live_result("dropout", &format!("y, {n} values, p {p}"), &ran.read_floats(y).await?, &expected);

@@ -38,8 +38,15 @@ pub async fn embedding(b: &mut Bench, live: usize, width: usize) -> Result<(), G
     let (gtable, gdy) = (rig.floats("table", &table), rig.floats("dy", &dy));
     let (y, dtable) = (rig.output("y", all.len() * width), rig.floats("dtable", &start));
     let rows = vocab as u32;
-    embedding::forward(&mut rig.plan, gids, &Matrix::full(gtable, rows), y, tokens, width as u32);
-    embedding::backward(&mut rig.plan, (buckets, order), gdy, &[FullChunk { rows, tensor: dtable }], distinct, width as u32);
+    embedding::record_forward(&mut rig.plan, gids, &Matrix::full(gtable, rows), y, tokens, width as u32);
+    embedding::record_backward(
+        &mut rig.plan,
+        (buckets, order),
+        gdy,
+        &[FullChunk { rows, tensor: dtable }],
+        distinct,
+        width as u32,
+    );
     let ran = rig.start(&b.gpu)?;
     let (y, gdtable) = (ran.read_floats(y).await?, ran.read_floats(dtable).await?);
     b.live_exact("embedding", &format!("y, {live} tokens"), &y, &spec::gather(&table, ids, width));
@@ -58,11 +65,11 @@ pub async fn stored_table(b: &mut Bench, how: Stored<'_>, width: usize) -> Resul
     let mut rig = b.rig();
     let (table, decoded) = stored::matrix(&mut rig, &how, &values, width);
     let (gids, y) = (rig.words("ids", &ids), rig.output("y", ids.len() * width));
-    embedding::forward(&mut rig.plan, gids, &table, y, Extent::fixed(ids.len() as u32), width as u32);
+    embedding::record_forward(&mut rig.plan, gids, &table, y, Extent::fixed(ids.len() as u32), width as u32);
     let sorted = embedding::buckets(&ids);
     let order = (rig.words("buckets", sorted.buckets.as_flattened()), rig.words("order", &sorted.tokens));
     let (gdy, dtable) = (rig.floats("dy", &dy), stored::chunks(&mut rig, how.cuts, &start, width));
-    embedding::backward(&mut rig.plan, order, gdy, &dtable, Extent::fixed(sorted.buckets.len() as u32), width as u32);
+    embedding::record_backward(&mut rig.plan, order, gdy, &dtable, Extent::fixed(sorted.buckets.len() as u32), width as u32);
     let ran = rig.start(&b.gpu)?;
 
     let operation = format!("embedding{}", how.name());

@@ -22,7 +22,7 @@ impl Gradients {
     pub fn record(rig: &mut Rig, max_norm: f32) -> Self {
         let tensors: Vec<Tensor> = SIZES.iter().map(|n| rig.output("gradient", *n)).collect();
         let norm = rig.output("norm", 4);
-        grad_norm::grad_norm(&mut rig.plan, &tensors, max_norm, norm);
+        grad_norm::record(&mut rig.plan, &tensors, max_norm, norm);
         Gradients { tensors, norm, max_norm }
     }
 

@@ -2,7 +2,7 @@
 
 use super::Bench;
 use crate::gpu::{Extent, GpuError, Tensor};
-use crate::ops::matmul::{self, Epilogue, Layout, Product, View, backward_weight_between};
+use crate::ops::matmul::{self, Epilogue, Layout, Product, View, record_backward_weight_between};
 use crate::reference::matmul as spec;
 use crate::selftest::rig::{UNTOUCHED, random, sum};
 use crate::selftest::stored;
@@ -117,7 +117,7 @@ pub async fn product_with(
         };
         let [m, n, k] = [m, n, k].map(|x| Extent::fixed(x as u32));
         let (a, b, scale) = (left.view(ga), right.view(gb), operand.scale as f32);
-        matmul::product(&mut rig.plan, Product { layout, a, b, c: out.view(c), m, n, k, scale, epilogue });
+        matmul::record_product(&mut rig.plan, Product { layout, a, b, c: out.view(c), m, n, k, scale, epilogue });
         outputs.push((name, c));
     }
     let ran = rig.start(&b.gpu)?;
@@ -158,7 +158,7 @@ pub async fn weight_gradient(b: &mut Bench, cuts: &[usize], [t, k]: [usize; 2]) 
     let (gdy, gx) = (rig.floats("dy", &dy), rig.floats("x", &x));
     let dw = stored::chunks(&mut rig, cuts, &start, k);
     let (dy_view, x_view) = (View::of(gdy, n as u32), View::of(gx, k as u32));
-    backward_weight_between(&mut rig.plan, dy_view, x_view, &dw, [t, k].map(|x| Extent::fixed(x as u32)));
+    record_backward_weight_between(&mut rig.plan, dy_view, x_view, &dw, [t, k].map(|x| Extent::fixed(x as u32)));
     let ran = rig.start(&b.gpu)?;
     let mut found = Vec::new();
     for chunk in &dw {

@@ -3,7 +3,7 @@
 use super::Bench;
 use super::matmul::{Operand, Window};
 use crate::gpu::{Extent, GpuError, Tensor};
-use crate::ops::matmul::{Epilogue, Layout, View, backward_input_between, forward_between};
+use crate::ops::matmul::{Epilogue, Layout, View, record_backward_input_between, record_forward_between};
 use crate::ops::weight_dtype::WeightDtype;
 use crate::reference::matmul as spec;
 use crate::selftest::rig::{UNTOUCHED, random, sum};
@@ -51,8 +51,8 @@ pub async fn product(
     for (c, epilogue) in out.iter().zip(epilogues) {
         let sizes = [m, width].map(|x| Extent::fixed(x as u32));
         match transposed {
-            true => forward_between(&mut rig.plan, gx, &w, y.view(*c), sizes, epilogue),
-            false => backward_input_between(&mut rig.plan, gx, &w, y.view(*c), sizes, epilogue),
+            true => record_forward_between(&mut rig.plan, gx, &w, y.view(*c), sizes, epilogue),
+            false => record_backward_input_between(&mut rig.plan, gx, &w, y.view(*c), sizes, epilogue),
         }
     }
     let ran = rig.start(&b.gpu)?;

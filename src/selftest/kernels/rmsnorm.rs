@@ -54,9 +54,9 @@ pub async fn rms_norm_undefined(b: &mut Bench, norm: Norm) -> Result<(), GpuErro
     let mut rig = b.rig();
     let (gx, gw, gdy) = (rig.floats("x", &x), rig.floats("w", &w), rig.floats("dy", &x));
     let (gy, gdx) = (rig.output("y", 4 * width), rig.output("dx", 4 * width));
-    rmsnorm::forward(&mut rig.plan, norm, gx, gw, gy, Extent::fixed(4));
+    rmsnorm::record_forward(&mut rig.plan, norm, gx, gw, gy, Extent::fixed(4));
     let back = Backward { x: gx, w: gw, dy: gdy, dx: gdx, dw: None, accumulate: false };
-    rmsnorm::backward(&mut rig.plan, norm, back, Extent::fixed(4));
+    rmsnorm::record_backward(&mut rig.plan, norm, back, Extent::fixed(4));
     let ran = rig.start(&b.gpu)?;
     for (what, tensor) in [("y", gy), ("dx", gdx)] {
         let found = ran.read_floats(tensor).await?;
@@ -83,11 +83,11 @@ async fn rms_norm_of(b: &mut Bench, (rows, live): (usize, usize), norm: Norm, ep
     let (gx, gw, gdy) = (rig.floats("x", &x), rig.floats("w", &w), rig.floats("dy", &dy));
     let (gy, gdx, more) = (rig.output("y", rows * width), rig.output("dx", rows * width), rig.floats("dx more", &dx_start));
     let gdw = rig.floats("dw", &dw);
-    rmsnorm::forward(&mut rig.plan, norm, gx, gw, gy, count);
+    rmsnorm::record_forward(&mut rig.plan, norm, gx, gw, gy, count);
     let back = Backward { x: gx, w: gw, dy: gdy, dx: gdx, dw: Some(gdw), accumulate: false };
-    rmsnorm::backward(&mut rig.plan, norm, back, count);
+    rmsnorm::record_backward(&mut rig.plan, norm, back, count);
     let frozen = Backward { dx: more, dw: None, accumulate: true, ..back };
-    rmsnorm::backward(&mut rig.plan, norm, frozen, count);
+    rmsnorm::record_backward(&mut rig.plan, norm, frozen, count);
     let ran = rig.start(&b.gpu)?;
 
     let (mut y, mut dx, mut dx_more) = (Vec::new(), Vec::new(), dx_start);

@@ -36,9 +36,9 @@ pub async fn rope(b: &mut Bench, head_dim: usize, heads: usize, rotated: usize) 
         let (forward, backward) = (rig.floats("forward", &x), rig.floats("backward", &x));
         let mut r = Rotation { heads: heads as u32, rotated: rotated as u32, head_dim: head_dim as u32, backward: false };
         let tokens = Extent::fixed(positions.len() as u32);
-        rope::rotate(&mut rig.plan, r, forward, gtable, (gpositions, kind), tokens);
+        rope::record(&mut rig.plan, r, forward, gtable, (gpositions, kind), tokens);
         r.backward = true;
-        rope::rotate(&mut rig.plan, r, backward, gtable, (gpositions, kind), tokens);
+        rope::record(&mut rig.plan, r, backward, gtable, (gpositions, kind), tokens);
         let ran = rig.start(&b.gpu)?;
         let tables = Tables::new(&inv_freq, &positions, factor);
         let expect = |all_rotated: Vec<f64>| -> Vec<f64> {

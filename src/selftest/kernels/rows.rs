@@ -23,8 +23,8 @@ pub async fn rows(b: &mut Bench, picked: &[u32], width: usize) -> Result<(), Gpu
     let (gpicked, grow_of) = (rig.words("rows", picked), rig.words("row_of", &row_of));
     let (gx, gdy) = (rig.floats("x", &x), rig.floats("dy", &dy));
     let (y, dx) = (rig.output("y", 3 * width), rig.output("dx", tokens * width));
-    rows::gather(&mut rig.plan, gpicked, gx, y, count, width as u32);
-    rows::scatter(&mut rig.plan, grow_of, gdy, dx, Extent::fixed(tokens as u32), width as u32);
+    rows::record_gather(&mut rig.plan, gpicked, gx, y, count, width as u32);
+    rows::record_scatter(&mut rig.plan, grow_of, gdy, dx, Extent::fixed(tokens as u32), width as u32);
     let ran = rig.start(&b.gpu)?;
     let (y, gdx) = (ran.read_floats(y).await?, ran.read_floats(dx).await?);
     b.live_exact("rows gather", &format!("y, {} of {tokens} tokens", picked.len()), &y, &spec::gather(&x, picked, width));

@@ -62,7 +62,7 @@ impl Sampler {
             vocab: vocab as u32,
             history: history as u32,
         };
-        sample::next(&mut rig.plan, tensors, settings);
+        sample::record(&mut rig.plan, tensors, settings);
         Ok(Sampler { ran: rig.build(&b.gpu)?, slots, ids, streams: gstreams, drawn, settings, count, rows, history })
     }
 

@@ -20,8 +20,8 @@ pub async fn swiglu(b: &mut Bench, tokens: usize, live: usize, width: usize) -> 
     let count = Extent::dynamic(rig.live(live as u32), tokens as u32);
     let (ggu, gdy) = (rig.floats("gate_up", &gate_up), rig.floats("dy", &dy));
     let (y, dgu) = (rig.output("y", tokens * width), rig.output("dgate_up", tokens * 2 * width));
-    swiglu::forward(&mut rig.plan, ggu, y, count, width as u32);
-    swiglu::backward(&mut rig.plan, ggu, gdy, dgu, count, width as u32);
+    swiglu::record_forward(&mut rig.plan, ggu, y, count, width as u32);
+    swiglu::record_backward(&mut rig.plan, ggu, gdy, dgu, count, width as u32);
     let ran = rig.start(&b.gpu)?;
     // Row by row, so that the row with the extreme gates does not hide the others.
     let (y, dgu) = (ran.read_floats(y).await?, ran.read_floats(dgu).await?);

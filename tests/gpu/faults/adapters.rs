@@ -68,7 +68,7 @@ fn threads_share_an_opengl_device() {
     let (a, b) = (random(n * n, 1), random(n * n, 2));
     let mut rig = Rig::new(gpu.tuning());
     let tensors = [rig.floats("a", &a), rig.floats("b", &b), rig.output("c", n * n)];
-    matmul::product(&mut rig.plan, Product::whole(Layout::Nt, tensors, [Extent::fixed(n as u32); 3], Epilogue::Write));
+    matmul::record_product(&mut rig.plan, Product::whole(Layout::Nt, tensors, [Extent::fixed(n as u32); 3], Epilogue::Write));
     let ran = rig.start(&gpu).unwrap();
     let first = block_on(ran.read_floats(tensors[2])).unwrap();
 

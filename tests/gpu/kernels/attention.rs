@@ -67,7 +67,7 @@ fn steep_scores() {
         let tokens = Extent::fixed(9);
         let (qkv, spans) = (rig.floats("qkv", &fused), rig.words("spans", batch.spans.as_flattened()));
         let (out, stats) = (rig.output("out", 9 * 16), rig.output("stats", 9 * 4));
-        attention::forward(&mut rig.plan, &h, qkv, spans, out, stats, tokens);
+        attention::record_forward(&mut rig.plan, &h, qkv, spans, out, stats, tokens);
         close("attention steep", &rig.run().floats(out), &expected.out, FORWARD);
     }
 }

@@ -38,7 +38,7 @@ fn a_full_row_does_not_spill() {
         let tensor = rig.output("cache", cached_attention::cache_words(&h, 14));
         let out = rig.output("out", 8);
         let cache = Cache { tensor, own: 3, max_length: 8 };
-        cached_attention::forward(&mut rig.plan, &h, (qkv, slots), cache, out, Extent::fixed(1));
+        cached_attention::record_forward(&mut rig.plan, &h, (qkv, slots), cache, out, Extent::fixed(1));
         let found = rig.run().floats(tensor);
         let touched = found.chunks(8).enumerate().filter(|(_, entry)| entry.iter().any(|x| *x != UNTOUCHED)).map(|(n, _)| n);
         assert_eq!(touched.collect::<Vec<_>>(), Vec::from_iter(written));
@@ -86,7 +86,7 @@ fn long_caches_are_read_in_parts() {
             let (qkv, slots) = (rig.floats("qkv", &x), rig.words("slots", bytemuck::cast_slice(&slots)));
             let (tensor, out) = (rig.floats("cache", &held), rig.output("out", 4 * (h.heads * h.head_dim) as usize));
             let cache = Cache { tensor, own, max_length };
-            cached_attention::forward(&mut rig.plan, &h, (qkv, slots), cache, out, Extent::fixed(4));
+            cached_attention::record_forward(&mut rig.plan, &h, (qkv, slots), cache, out, Extent::fixed(4));
             let ran = rig.run();
             close("long cache", &ran.floats(out), &expected, FORWARD);
             let bits = ran.words(out);

@@ -73,10 +73,10 @@ fn matrix_product() {
         let (y, dx, dw) = (rig.output("y", t * n), rig.output("dx", t * k), rig.output("dw", n * k));
         let sizes = [t, n, k].map(fixed);
         let matrix = Matrix::full(gw, n as u32);
-        matmul::forward(&mut rig.plan, gx, &matrix, y, sizes, Epilogue::Write);
-        matmul::backward_input(&mut rig.plan, dy, &matrix, dx, sizes, Epilogue::Write);
+        matmul::record_forward(&mut rig.plan, gx, &matrix, y, sizes, Epilogue::Write);
+        matmul::record_backward_input(&mut rig.plan, dy, &matrix, dx, sizes, Epilogue::Write);
         rig.plan.clear(dw);
-        matmul::backward_weight(&mut rig.plan, dy, gx, &[FullChunk { rows: n as u32, tensor: dw }], sizes);
+        matmul::record_backward_weight(&mut rig.plan, dy, gx, &[FullChunk { rows: n as u32, tensor: dw }], sizes);
         Graph { name: "matmul", rig, inputs: vec![(gx, x, dx), (gw, w, dw)], output: y, weights }.check();
     }
 }
@@ -90,10 +90,10 @@ fn norm() {
         let (x, w, weights) = (random(rows * 10, 1), around_one(20, 2), random(rows * 10, 3));
         let (gx, gw, dy) = (rig.floats("x", &x), rig.floats("w", &w), rig.floats("dy", &weights));
         let (y, dx, dw) = (rig.output("y", rows * 10), rig.output("dx", rows * 10), rig.output("dw", 20));
-        rmsnorm::forward(&mut rig.plan, norm, gx, gw, y, fixed(rows));
+        rmsnorm::record_forward(&mut rig.plan, norm, gx, gw, y, fixed(rows));
         rig.plan.clear(dw);
         let back = rmsnorm::Backward { x: gx, w: gw, dy, dx, dw: Some(dw), accumulate: false };
-        rmsnorm::backward(&mut rig.plan, norm, back, fixed(rows));
+        rmsnorm::record_backward(&mut rig.plan, norm, back, fixed(rows));
         Graph { name: "rmsnorm", rig, inputs: vec![(gx, x, dx), (gw, w, dw)], output: y, weights }.check();
     }
 }
@@ -112,9 +112,9 @@ fn attention() {
         let spans = rig.words("spans", batch.spans.as_flattened());
         let (out, stats) = (rig.output("out", tokens * width), rig.output("stats", tokens * 12));
         let dqkv = rig.output("dqkv", tokens * fused_width);
-        attention::forward(&mut rig.plan, &h, qkv, spans, out, stats, fixed(tokens));
+        attention::record_forward(&mut rig.plan, &h, qkv, spans, out, stats, fixed(tokens));
         let back = attention::Backward { qkv, spans, out, stats, dout, dqkv };
-        attention::backward(&mut rig.plan, &h, back, fixed(tokens));
+        attention::record_backward(&mut rig.plan, &h, back, fixed(tokens));
         Graph { name: "attention", rig, inputs: vec![(qkv, x, dqkv)], output: out, weights }.check();
     }
 }
@@ -131,11 +131,11 @@ fn rotation() {
     let all = rig.words("rows", &[0, 1, 2, 3, 4]);
     let (y, dx) = (rig.output("y", tokens * width), rig.output("dx", tokens * width));
     let mut r = Rotation { heads: 4, rotated: 3, head_dim: 6, backward: false };
-    rows::gather(&mut rig.plan, all, gx, y, fixed(tokens), width as u32);
-    rope::rotate(&mut rig.plan, r, y, table, (positions, Positions::Plain), fixed(tokens));
+    rows::record_gather(&mut rig.plan, all, gx, y, fixed(tokens), width as u32);
+    rope::record(&mut rig.plan, r, y, table, (positions, Positions::Plain), fixed(tokens));
     r.backward = true;
-    rows::gather(&mut rig.plan, all, dy, dx, fixed(tokens), width as u32);
-    rope::rotate(&mut rig.plan, r, dx, table, (positions, Positions::Plain), fixed(tokens));
+    rows::record_gather(&mut rig.plan, all, dy, dx, fixed(tokens), width as u32);
+    rope::record(&mut rig.plan, r, dx, table, (positions, Positions::Plain), fixed(tokens));
     Graph { name: "rope", rig, inputs: vec![(gx, x, dx)], output: y, weights }.check();
 }
 
@@ -146,8 +146,8 @@ fn gated_activation() {
     let (x, weights) = (random(tokens * 2 * width, 1), random(tokens * width, 2));
     let (gx, dy) = (rig.floats("gate_up", &x), rig.floats("dy", &weights));
     let (y, dx) = (rig.output("y", tokens * width), rig.output("dx", tokens * 2 * width));
-    swiglu::forward(&mut rig.plan, gx, y, fixed(tokens), width as u32);
-    swiglu::backward(&mut rig.plan, gx, dy, dx, fixed(tokens), width as u32);
+    swiglu::record_forward(&mut rig.plan, gx, y, fixed(tokens), width as u32);
+    swiglu::record_backward(&mut rig.plan, gx, dy, dx, fixed(tokens), width as u32);
     Graph { name: "swiglu", rig, inputs: vec![(gx, x, dx)], output: y, weights }.check();
 }
 
@@ -164,12 +164,12 @@ fn embedding_and_rows() {
     let (gids, gpicked, grow_of) = (rig.words("ids", &ids), rig.words("rows", &picked), rig.words("row_of", &row_of));
     let (buckets, order) = (rig.words("buckets", sorted.buckets.as_flattened()), rig.words("order", &sorted.tokens));
     let [x, y, dx, dtable] = [6, 3, 6, 11].map(|n| rig.output("tensor", n * width));
-    embedding::forward(&mut rig.plan, gids, &Matrix::full(gtable, 11), x, fixed(6), width as u32);
-    rows::gather(&mut rig.plan, gpicked, x, y, fixed(3), width as u32);
-    rows::scatter(&mut rig.plan, grow_of, dy, dx, fixed(6), width as u32);
+    embedding::record_forward(&mut rig.plan, gids, &Matrix::full(gtable, 11), x, fixed(6), width as u32);
+    rows::record_gather(&mut rig.plan, gpicked, x, y, fixed(3), width as u32);
+    rows::record_scatter(&mut rig.plan, grow_of, dy, dx, fixed(6), width as u32);
     rig.plan.clear(dtable);
     let chunk = FullChunk { rows: 11, tensor: dtable };
-    embedding::backward(&mut rig.plan, (buckets, order), dx, &[chunk], fixed(sorted.buckets.len()), width as u32);
+    embedding::record_backward(&mut rig.plan, (buckets, order), dx, &[chunk], fixed(sorted.buckets.len()), width as u32);
     Graph { name: "embedding and rows", rig, inputs: vec![(gtable, table, dtable)], output: y, weights }.check();
 }
 

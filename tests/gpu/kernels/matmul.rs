@@ -63,10 +63,10 @@ fn backward() {
             let db = rig.floats("db", &start_b);
             let ones = rig.floats("ones", &vec![1.0; t]);
             let (matrix, rows) = (&Matrix::full(gw, n as u32), n as u32);
-            matmul::backward_input(&mut rig.plan, gdy, matrix, dx, sizes(shape), Epilogue::Write);
-            matmul::backward_input(&mut rig.plan, gdy, matrix, dx_more, sizes(shape), Epilogue::Accumulate);
-            matmul::backward_weight(&mut rig.plan, gdy, gx, &[FullChunk { rows, tensor: dw }], sizes(shape));
-            matmul::backward_bias(&mut rig.plan, gdy, ones, db, Extent::fixed(t as u32), Extent::fixed(n as u32));
+            matmul::record_backward_input(&mut rig.plan, gdy, matrix, dx, sizes(shape), Epilogue::Write);
+            matmul::record_backward_input(&mut rig.plan, gdy, matrix, dx_more, sizes(shape), Epilogue::Accumulate);
+            matmul::record_backward_weight(&mut rig.plan, gdy, gx, &[FullChunk { rows, tensor: dw }], sizes(shape));
+            matmul::record_backward_bias(&mut rig.plan, gdy, ones, db, Extent::fixed(t as u32), Extent::fixed(n as u32));
             let ran = rig.run();
             let expected = spec::linear_dx(&dy, &w, k);
             close(&format!("matmul dx {shape:?}"), &ran.floats(dx), &expected, BACKWARD);
@@ -90,9 +90,9 @@ fn fewer_tokens_than_planned() {
             let (y, dx, dw) = (rig.output("y", planned * n), rig.output("dx", planned * k), rig.floats("dw", &vec![1.0; n * k]));
             let [n_, k_] = [n, k].map(|x| Extent::fixed(x as u32));
             let (matrix, rows) = (&Matrix::full(gw, n as u32), n as u32);
-            matmul::forward(&mut rig.plan, gx, matrix, y, [tokens, n_, k_], Epilogue::Write);
-            matmul::backward_input(&mut rig.plan, gdy, matrix, dx, [tokens, n_, k_], Epilogue::Write);
-            matmul::backward_weight(&mut rig.plan, gdy, gx, &[FullChunk { rows, tensor: dw }], [tokens, n_, k_]);
+            matmul::record_forward(&mut rig.plan, gx, matrix, y, [tokens, n_, k_], Epilogue::Write);
+            matmul::record_backward_input(&mut rig.plan, gdy, matrix, dx, [tokens, n_, k_], Epilogue::Write);
+            matmul::record_backward_weight(&mut rig.plan, gdy, gx, &[FullChunk { rows, tensor: dw }], [tokens, n_, k_]);
             let ran = rig.run();
             let (x, dy) = (&x[..t * k], &dy[..t * n]);
             let (y, dx) = (ran.floats(y), ran.floats(dx));

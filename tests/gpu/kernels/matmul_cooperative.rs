@@ -23,7 +23,7 @@ fn product(tuning: &Tuning, a: &[f64], b: &[f64]) -> Vec<f64> {
     let mut rig = Rig::new(tuning);
     let tensors = [rig.floats("a", a), rig.floats("b", b), rig.output("c", m * n)];
     let sizes = [m, n, k].map(|x| Extent::fixed(x as u32));
-    matmul::product(&mut rig.plan, Product::whole(Layout::Nt, tensors, sizes, Epilogue::Write));
+    matmul::record_product(&mut rig.plan, Product::whole(Layout::Nt, tensors, sizes, Epilogue::Write));
     rig.run().floats(tensors[2])
 }
 
