@@ -43,7 +43,7 @@ pub fn record(plan: &mut PlanBuilder, settings: AdamW, scalars: StepScalars, nor
     plan.dispatch(Dispatch {
         kernel: spec(length),
         tensors: &[s.gradient, norm, s.parameter, s.m, s.v],
-        words: &[
+        params: &[
             Param::Extent(size),
             Param::Run(scalars.lr),
             Param::F(s.decay),

@@ -125,7 +125,7 @@ fn dispatch(
     plan.dispatch(Dispatch {
         kernel: implementation.spec(entry, h),
         tensors,
-        words: &[Param::Extent(tokens), Param::F(h.scale())],
+        params: &[Param::Extent(tokens), Param::F(h.scale())],
         grid: implementation.grid(h, tokens, owns_keys),
         flops: flops(h),
         work: tokens.times(if owns_keys { h.kv_heads } else { h.heads }),

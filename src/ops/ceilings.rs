@@ -29,7 +29,7 @@ pub fn record_multiply_add(plan: &mut PlanBuilder, sums: Tensor, threads: Extent
     plan.dispatch(Dispatch {
         kernel: multiply_add_spec(chains),
         tensors: &[sums],
-        words: &[Param::U(iterations), Param::F(0.999), Param::F(0.001)],
+        params: &[Param::U(iterations), Param::F(0.999), Param::F(0.001)],
         grid: Grid::Threads { size: threads, per: 64 },
         flops,
         work: threads,
@@ -42,7 +42,7 @@ pub fn record_copy(plan: &mut PlanBuilder, source: Tensor, out: Tensor, size: Ex
     plan.dispatch(Dispatch {
         kernel: spec("copy", &[("EACH", EACH)]),
         tensors: &[source, out],
-        words: &[Param::Extent(size)],
+        params: &[Param::Extent(size)],
         grid: Grid::Threads { size, per: 64 * EACH },
         flops: 1,
         work: size,
@@ -56,7 +56,7 @@ pub fn record_nothing(plan: &mut PlanBuilder, out: Tensor, value: u32) {
     plan.dispatch(Dispatch {
         kernel: spec("nothing", &[]),
         tensors: &[out],
-        words: &[Param::U(value)],
+        params: &[Param::U(value)],
         grid,
         flops: 1,
         work: one,

@@ -23,7 +23,7 @@ pub fn record(plan: &mut PlanBuilder, d: Dropout, x: Tensor, y: Tensor, size: Ex
     plan.dispatch(Dispatch {
         kernel: spec(accumulate),
         tensors: &[x, y],
-        words: &[Param::Extent(size), Param::F(d.p), Param::Run(d.key[0]), Param::Run(d.key[1]), Param::U(d.site)],
+        params: &[Param::Extent(size), Param::F(d.p), Param::Run(d.key[0]), Param::Run(d.key[1]), Param::U(d.site)],
         grid: elements(size),
         flops: 40,
         work: size,

@@ -15,9 +15,9 @@ fn rows_of(chunks: usize, first: u32, rows: u32) -> Rows {
 
 /// The parameters of both kernels.
 fn parameters(size: Extent, rows: Rows) -> Vec<Param> {
-    let mut words = vec![Param::Extent(size)];
-    words.extend(rows.into_iter().flatten().map(Param::U));
-    words
+    let mut params = vec![Param::Extent(size)];
+    params.extend(rows.into_iter().flatten().map(Param::U));
+    params
 }
 
 fn spec(entry: &'static str, width: u32, chunk: bool) -> KernelSpec {
@@ -50,7 +50,7 @@ fn dispatch(plan: &mut PlanBuilder, entry: &'static str, tensors: &[Tensor], cou
     plan.dispatch(Dispatch {
         kernel: spec(entry, width, rows.is_some()),
         tensors,
-        words: &parameters(size, rows),
+        params: &parameters(size, rows),
         grid: elements(size),
         flops: 1,
         work: size,
@@ -71,7 +71,7 @@ fn record_forward_packed(
     plan.dispatch(Dispatch {
         kernel: packed_spec(table.dtype, width, rows.is_some()),
         tensors: &tensors,
-        words: &parameters(size, rows),
+        params: &parameters(size, rows),
         grid: elements(size),
         flops: 1,
         work: size,

@@ -117,7 +117,7 @@ fn dispatch(plan: &mut PlanBuilder, entry: &'static str, tensors: &[Tensor], hea
     plan.dispatch(Dispatch {
         kernel,
         tensors,
-        words: &[Param::Extent(rows), Param::U(start), Param::U(head.vocab), Param::U(head.scores)],
+        params: &[Param::Extent(rows), Param::U(start), Param::U(head.vocab), Param::U(head.scores)],
         grid,
         flops: u64::from(head.vocab) * 10,
         work: rows,

@@ -123,10 +123,10 @@ impl Product {
 
 /// The parameters of `shaders/lib/product.wgsl`.
 pub(super) fn parameters([m, n, k]: [Extent; 3], views: [View; 3], scale: f32, epilogue: Epilogue) -> Vec<Param> {
-    let mut words = [m, n, k].map(Param::Extent).to_vec();
-    words.extend(views.into_iter().flat_map(|view| [view.start, view.stride]).map(Param::U));
-    words.extend([Param::U(epilogue.bias_start()), Param::F(scale)]);
-    words
+    let mut params = [m, n, k].map(Param::Extent).to_vec();
+    params.extend(views.into_iter().flat_map(|view| [view.start, view.stride]).map(Param::U));
+    params.extend([Param::U(epilogue.bias_start()), Param::F(scale)]);
+    params
 }
 
 /// Heights of a subgroup's tile, in rows.
@@ -212,7 +212,7 @@ pub fn record_product(plan: &mut PlanBuilder, p: Product) {
     let mut tensors = vec![p.a.tensor, p.b.tensor, p.c.tensor];
     tensors.extend(p.epilogue.tensor());
     let kernel = spec(p.layout, implementation, p.epilogue, plan.tuning());
-    let words = parameters([p.m, p.n, p.k], [p.a, p.b, p.c], p.scale, p.epilogue);
+    let params = parameters([p.m, p.n, p.k], [p.a, p.b, p.c], p.scale, p.epilogue);
     // The dynamic size, if any, scales the work.
     let (work, others) = match p.layout {
         Layout::Tn => (p.k, u64::from(p.m.max()) * u64::from(p.n.max())),
@@ -221,7 +221,7 @@ pub fn record_product(plan: &mut PlanBuilder, p: Product) {
     plan.dispatch(Dispatch {
         kernel,
         tensors: &tensors,
-        words: &words,
+        params: &params,
         grid: Grid::Tiles { x: p.n, tile_x, y: p.m, tile_y },
         flops: 2 * others,
         work,

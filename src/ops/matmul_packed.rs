@@ -65,7 +65,7 @@ pub(super) fn record_product(plan: &mut PlanBuilder, p: PackedProduct, [m, n, k]
     plan.dispatch(Dispatch {
         kernel,
         tensors: &tensors,
-        words: &parameters([m, n, k], [p.x, View::of(p.w.words, width.max()), p.y], 1.0, epilogue),
+        params: &parameters([m, n, k], [p.x, View::of(p.w.words, width.max()), p.y], 1.0, epilogue),
         grid: Grid::Tiles { x: n, tile_x: 8 * group_x, y: m, tile_y: rows * group_y },
         flops: 2 * u64::from(k.max()) * u64::from(n.max()),
         work: m,
@@ -85,7 +85,7 @@ fn record_unpacked(plan: &mut PlanBuilder, p: PackedProduct, [m, n, k]: [Extent;
         plan.dispatch(Dispatch {
             kernel: unpack_spec(p.w.dtype),
             tensors: &tensors,
-            words: &[Param::Extent(size), Param::U(first * (width / 8))],
+            params: &[Param::Extent(size), Param::U(first * (width / 8))],
             grid: elements(size),
             flops: 8,
             work: size,

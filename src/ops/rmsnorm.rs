@@ -59,7 +59,7 @@ pub fn record_forward(plan: &mut PlanBuilder, norm: Norm, x: Tensor, w: Tensor, 
     plan.dispatch(Dispatch {
         kernel,
         tensors: &[x, w, y],
-        words: &[Param::Extent(rows), Param::F(norm.eps)],
+        params: &[Param::Extent(rows), Param::F(norm.eps)],
         grid,
         flops: u64::from(norm.width) * 4,
         work: rows,
@@ -87,7 +87,7 @@ pub fn record_backward(plan: &mut PlanBuilder, norm: Norm, b: Backward, rows: Ex
     plan.dispatch(Dispatch {
         kernel,
         tensors: &[b.x, b.w, b.dy, b.dx, inverse],
-        words: &[Param::Extent(rows), Param::F(norm.eps)],
+        params: &[Param::Extent(rows), Param::F(norm.eps)],
         grid,
         flops: u64::from(norm.width) * 12,
         work: rows,
@@ -103,7 +103,7 @@ pub fn record_backward(plan: &mut PlanBuilder, norm: Norm, b: Backward, rows: Ex
     plan.dispatch(Dispatch {
         kernel,
         tensors: &[b.x, b.dy, inverse, partials],
-        words: &[Param::Extent(rows), Param::Extent(size)],
+        params: &[Param::Extent(rows), Param::Extent(size)],
         grid: elements(size),
         flops: u64::from(norm.width) * 3,
         work: rows,
@@ -113,7 +113,7 @@ pub fn record_backward(plan: &mut PlanBuilder, norm: Norm, b: Backward, rows: Ex
     plan.dispatch(Dispatch {
         kernel,
         tensors: &[partials, dw],
-        words: &[Param::U(blocks), Param::Extent(width)],
+        params: &[Param::U(blocks), Param::Extent(width)],
         grid: elements(width),
         flops: u64::from(blocks),
         work: width,

@@ -62,7 +62,7 @@ pub fn record(
     plan.dispatch(Dispatch {
         kernel: spec(r, kind),
         tensors: &[positions, table, x],
-        words: &[Param::Extent(size), Param::F(sign)],
+        params: &[Param::Extent(size), Param::F(sign)],
         grid: elements(size),
         flops: 6 * u64::from(r.head_dim / 2 / vecs(r.head_dim / 2)),
         work: size,

@@ -15,7 +15,7 @@ fn dispatch(plan: &mut PlanBuilder, entry: &'static str, tensors: [Tensor; 3], c
     plan.dispatch(Dispatch {
         kernel: spec(entry, width),
         tensors: &tensors,
-        words: &[Param::Extent(size)],
+        params: &[Param::Extent(size)],
         grid: elements(size),
         flops: 1,
         work: size,

@@ -12,7 +12,7 @@ fn dispatch(plan: &mut PlanBuilder, entry: &'static str, tensors: &[Tensor], tok
     plan.dispatch(Dispatch {
         kernel: spec(entry, width),
         tensors,
-        words: &[Param::Extent(size)],
+        params: &[Param::Extent(size)],
         grid: elements(size),
         flops: 10 * u64::from(width / vecs(width)),
         work: size,
