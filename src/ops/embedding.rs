@@ -15,9 +15,9 @@ fn rows_of(chunks: usize, first: u32, rows: u32) -> Rows {
 
 /// The parameters of both kernels.
 fn parameters(size: Extent, rows: Rows) -> Vec<Param> {
-    let mut words = vec![Param::Extent(size)];
-    words.extend(rows.into_iter().flatten().map(Param::U));
-    words
+    let mut params = vec![Param::Extent(size)];
+    params.extend(rows.into_iter().flatten().map(Param::U));
+    params
 }
 
 fn spec(entry: &'static str, width: u32, chunk: bool) -> KernelSpec {
@@ -30,27 +30,27 @@ fn packed_spec(dtype: WeightDtype, width: u32, chunk: bool) -> KernelSpec {
 }
 
 /// `y[T, H] = table[ids]`. The caller has checked that the ids are below the rows of the table.
-pub fn forward(plan: &mut PlanBuilder, ids: Tensor, table: &Matrix, y: Tensor, tokens: Extent, width: u32) {
+pub fn record_forward(plan: &mut PlanBuilder, ids: Tensor, table: &Matrix, y: Tensor, tokens: Extent, width: u32) {
     for (first, chunk) in table.placed() {
         let rows = rows_of(table.chunks.len(), first, chunk.rows);
         let table = match chunk.storage {
             Storage::Full(table) => table,
             Storage::Packed(table) => {
-                forward_packed(plan, [ids, y], table, (tokens, rows), width);
+                record_forward_packed(plan, [ids, y], table, (tokens, rows), width);
                 continue;
             }
         };
-        record(plan, "forward", &[ids, table, y], tokens, rows, width);
+        dispatch(plan, "forward", &[ids, table, y], tokens, rows, width);
     }
 }
 
 /// The dispatch of one chunk over `count` tokens or ids.
-fn record(plan: &mut PlanBuilder, entry: &'static str, tensors: &[Tensor], count: Extent, rows: Rows, width: u32) {
+fn dispatch(plan: &mut PlanBuilder, entry: &'static str, tensors: &[Tensor], count: Extent, rows: Rows, width: u32) {
     let size = count.times(vecs(width));
     plan.dispatch(Dispatch {
         kernel: spec(entry, width, rows.is_some()),
         tensors,
-        words: &parameters(size, rows),
+        params: &parameters(size, rows),
         grid: elements(size),
         flops: 1,
         work: size,
@@ -58,14 +58,20 @@ fn record(plan: &mut PlanBuilder, entry: &'static str, tensors: &[Tensor], count
 }
 
 /// `y[T, H] = table[ids]` of a packed table, for the ids in `rows`.
-fn forward_packed(plan: &mut PlanBuilder, [ids, y]: [Tensor; 2], table: Packed, (tokens, rows): (Extent, Rows), width: u32) {
+fn record_forward_packed(
+    plan: &mut PlanBuilder,
+    [ids, y]: [Tensor; 2],
+    table: Packed,
+    (tokens, rows): (Extent, Rows),
+    width: u32,
+) {
     let size = tokens.times(width / 8);
     let mut tensors = vec![ids, table.words, y];
     tensors.extend(table.scales);
     plan.dispatch(Dispatch {
         kernel: packed_spec(table.dtype, width, rows.is_some()),
         tensors: &tensors,
-        words: &parameters(size, rows),
+        params: &parameters(size, rows),
         grid: elements(size),
         flops: 1,
         work: size,
@@ -97,7 +103,7 @@ pub fn buckets(ids: &[u32]) -> Buckets {
 }
 
 /// `dtable[id] += sum of dy[t]` over the tokens of each id; `distinct` is the number of buckets.
-pub fn backward(
+pub fn record_backward(
     plan: &mut PlanBuilder,
     (buckets, tokens): (Tensor, Tensor),
     dy: Tensor,
@@ -107,7 +113,7 @@ pub fn backward(
 ) {
     for (first, chunk) in placed(dtable, |chunk| chunk.rows) {
         let rows = rows_of(dtable.len(), first, chunk.rows);
-        record(plan, "backward", &[buckets, tokens, dy, chunk.tensor], distinct, rows, width);
+        dispatch(plan, "backward", &[buckets, tokens, dy, chunk.tensor], distinct, rows, width);
     }
 }
 

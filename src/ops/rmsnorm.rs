@@ -53,13 +53,13 @@ fn spec(entry: &'static str, norm: Norm, accumulate: bool, tuning: &Tuning) -> K
 }
 
 /// `y = norm(x) · w`; x and y are `[rows, width]`.
-pub fn forward(plan: &mut PlanBuilder, norm: Norm, x: Tensor, w: Tensor, y: Tensor, rows: Extent) {
+pub fn record_forward(plan: &mut PlanBuilder, norm: Norm, x: Tensor, w: Tensor, y: Tensor, rows: Extent) {
     let grid = row_grid(rows, plan.tuning().threads_per_row);
     let kernel = spec("forward", norm, false, plan.tuning());
     plan.dispatch(Dispatch {
         kernel,
         tensors: &[x, w, y],
-        words: &[Param::Extent(rows), Param::F(norm.eps)],
+        params: &[Param::Extent(rows), Param::F(norm.eps)],
         grid,
         flops: u64::from(norm.width) * 4,
         work: rows,
@@ -80,14 +80,14 @@ pub struct Backward {
 }
 
 /// `dx = …` or `dx += …`, and `dw += …`.
-pub fn backward(plan: &mut PlanBuilder, norm: Norm, b: Backward, rows: Extent) {
+pub fn record_backward(plan: &mut PlanBuilder, norm: Norm, b: Backward, rows: Extent) {
     let inverse = plan.scratch("norm inverse", rows.max() as usize);
     let grid = row_grid(rows, plan.tuning().threads_per_row);
     let kernel = spec("backward", norm, b.accumulate, plan.tuning());
     plan.dispatch(Dispatch {
         kernel,
         tensors: &[b.x, b.w, b.dy, b.dx, inverse],
-        words: &[Param::Extent(rows), Param::F(norm.eps)],
+        params: &[Param::Extent(rows), Param::F(norm.eps)],
         grid,
         flops: u64::from(norm.width) * 12,
         work: rows,
@@ -103,7 +103,7 @@ pub fn backward(plan: &mut PlanBuilder, norm: Norm, b: Backward, rows: Extent) {
     plan.dispatch(Dispatch {
         kernel,
         tensors: &[b.x, b.dy, inverse, partials],
-        words: &[Param::Extent(rows), Param::Extent(size)],
+        params: &[Param::Extent(rows), Param::Extent(size)],
         grid: elements(size),
         flops: u64::from(norm.width) * 3,
         work: rows,
@@ -113,7 +113,7 @@ pub fn backward(plan: &mut PlanBuilder, norm: Norm, b: Backward, rows: Extent) {
     plan.dispatch(Dispatch {
         kernel,
         tensors: &[partials, dw],
-        words: &[Param::U(blocks), Param::Extent(width)],
+        params: &[Param::U(blocks), Param::Extent(width)],
         grid: elements(width),
         flops: u64::from(blocks),
         work: width,

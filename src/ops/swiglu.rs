@@ -7,12 +7,12 @@ fn spec(entry: &'static str, width: u32) -> KernelSpec {
     KernelSpec::new("swiglu.wgsl", entry, &[("WIDTH", width), vec4_constant(width)])
 }
 
-fn record(plan: &mut PlanBuilder, entry: &'static str, tensors: &[Tensor], tokens: Extent, width: u32) {
+fn dispatch(plan: &mut PlanBuilder, entry: &'static str, tensors: &[Tensor], tokens: Extent, width: u32) {
     let size = tokens.times(vecs(width));
     plan.dispatch(Dispatch {
         kernel: spec(entry, width),
         tensors,
-        words: &[Param::Extent(size)],
+        params: &[Param::Extent(size)],
         grid: elements(size),
         flops: 10 * u64::from(width / vecs(width)),
         work: size,
@@ -20,13 +20,13 @@ fn record(plan: &mut PlanBuilder, entry: &'static str, tensors: &[Tensor], token
 }
 
 /// `y[T, F] = silu(gate) · up` of `gate_up[T, 2F]`.
-pub fn forward(plan: &mut PlanBuilder, gate_up: Tensor, y: Tensor, tokens: Extent, width: u32) {
-    record(plan, "forward", &[gate_up, y], tokens, width);
+pub fn record_forward(plan: &mut PlanBuilder, gate_up: Tensor, y: Tensor, tokens: Extent, width: u32) {
+    dispatch(plan, "forward", &[gate_up, y], tokens, width);
 }
 
 /// `dgate_up[T, 2F] = …` from `dy[T, F]`.
-pub fn backward(plan: &mut PlanBuilder, gate_up: Tensor, dy: Tensor, dgate_up: Tensor, tokens: Extent, width: u32) {
-    record(plan, "backward", &[gate_up, dy, dgate_up], tokens, width);
+pub fn record_backward(plan: &mut PlanBuilder, gate_up: Tensor, dy: Tensor, dgate_up: Tensor, tokens: Extent, width: u32) {
+    dispatch(plan, "backward", &[gate_up, dy, dgate_up], tokens, width);
 }
 
 pub(super) fn variants() -> Vec<KernelSpec> {

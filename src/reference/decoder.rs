@@ -16,11 +16,11 @@
 use super::Error;
 use super::attention::Attended;
 use super::batch::Batch;
+use super::decoder_config::{DecoderConfig, Gradients, Weights, layer_name};
 use super::embedding::{gather, scatter_add};
 use super::matmul::{add_scaled, linear, linear_db, linear_dw, linear_dx};
-use super::rmsnorm::{rms_norm, rms_norm_backward};
+use super::rmsnorm::{rmsnorm, rmsnorm_backward};
 use super::rope::Tables;
-use super::spec::{Gradients, Spec, Weights, layer_name};
 use super::swiglu::{swiglu, swiglu_backward};
 
 /// What the forward computed, and the backward reads.
@@ -61,52 +61,58 @@ pub struct LayerTrace {
 }
 
 /// Runs `batch` through the decoder, with logits for `rows` (token indices; the row of token t predicts token t + 1).
-pub fn forward(spec: &Spec, weights: &Weights, batch: &Batch, rows: &[u32]) -> Result<Trace, Error> {
-    spec.check(weights)?;
-    batch.check(spec.vocab)?;
+pub fn forward(config: &DecoderConfig, weights: &Weights, batch: &Batch, rows: &[u32]) -> Result<Trace, Error> {
+    config.check(weights)?;
+    batch.check(config.vocab)?;
     if let Some(&row) = rows.iter().find(|&&row| row as usize >= batch.tokens()) {
         return Err(Error::Row { row, tokens: batch.tokens() });
     }
-    let pass = Pass { spec, weights, batch, rope: Tables::new(&spec.inv_freq, &batch.positions, spec.rope_scale) };
+    let pass = Pass { config, weights, batch, rope: Tables::new(&config.inv_freq, &batch.positions, config.rope_scale) };
 
-    let mut x = gather(weights.get("model.embed_tokens.weight")?, &batch.ids, spec.hidden);
-    let mut layers = Vec::with_capacity(spec.layers);
-    for layer in 0..spec.layers {
+    let mut x = gather(weights.get("model.embed_tokens.weight")?, &batch.ids, config.hidden);
+    let mut layers = Vec::with_capacity(config.layers);
+    for layer in 0..config.layers {
         let (out, trace) = pass.layer(layer, x)?;
         layers.push(trace);
         x = out;
     }
-    let normed = rms_norm(&x, weights.get("model.norm.weight")?, spec.rms_norm_eps);
-    let logits = linear(&gather(&normed, rows, spec.hidden), weights.get(spec.head_name())?, None, spec.hidden);
+    let normed = rmsnorm(&x, weights.get("model.norm.weight")?, config.rms_norm_eps);
+    let logits = linear(&gather(&normed, rows, config.hidden), weights.get(config.head_name())?, None, config.hidden);
     Ok(Trace { rows: rows.to_vec(), logits, last: x, normed, layers, rope: pass.rope })
 }
 
 /// The gradient of every weight, from `dlogits` `[R, vocab]` for the rows of `trace`.
 ///
-/// `trace` must come from [`forward`] with the same `spec`, `weights` and `batch`.
-pub fn backward(spec: &Spec, weights: &Weights, batch: &Batch, trace: &Trace, dlogits: &[f64]) -> Result<Gradients, Error> {
+/// `trace` must come from [`forward`] with the same `config`, `weights` and `batch`.
+pub fn backward(
+    config: &DecoderConfig,
+    weights: &Weights,
+    batch: &Batch,
+    trace: &Trace,
+    dlogits: &[f64],
+) -> Result<Gradients, Error> {
     if dlogits.len() != trace.logits.len() {
-        return Err(Error::LogitsGradient { rows: trace.rows.len(), vocab: spec.vocab, found: dlogits.len() });
+        return Err(Error::LogitsGradient { rows: trace.rows.len(), vocab: config.vocab, found: dlogits.len() });
     }
-    let mut pass = BackwardPass { spec, weights, batch, rope: &trace.rope, gradients: Weights::zeros(spec) };
+    let mut pass = BackwardPass { config, weights, batch, rope: &trace.rope, gradients: Weights::zeros(config) };
 
-    let carried = gather(&trace.normed, &trace.rows, spec.hidden);
-    let dcarried = pass.linear(spec.head_name(), &carried, dlogits, spec.hidden)?;
+    let carried = gather(&trace.normed, &trace.rows, config.hidden);
+    let dcarried = pass.linear(config.head_name(), &carried, dlogits, config.hidden)?;
     let mut dnormed = vec![0.0; trace.normed.len()];
-    scatter_add(&mut dnormed, &trace.rows, &dcarried, spec.hidden);
+    scatter_add(&mut dnormed, &trace.rows, &dcarried, config.hidden);
 
     let mut dx = pass.norm("model.norm.weight", &trace.last, &dnormed)?;
     for (layer, kept) in trace.layers.iter().enumerate().rev() {
         dx = pass.layer(layer, kept, dx)?;
     }
     // With tied embeddings this adds to what the head left there.
-    scatter_add(pass.gradients.get_mut("model.embed_tokens.weight")?, &batch.ids, &dx, spec.hidden);
+    scatter_add(pass.gradients.get_mut("model.embed_tokens.weight")?, &batch.ids, &dx, config.hidden);
     Ok(pass.gradients)
 }
 
 /// The forward of one batch.
 struct Pass<'a> {
-    spec: &'a Spec,
+    config: &'a DecoderConfig,
     weights: &'a Weights,
     batch: &'a Batch,
     rope: Tables,
@@ -114,25 +120,25 @@ struct Pass<'a> {
 
 impl Pass<'_> {
     fn layer(&self, layer: usize, x: Vec<f64>) -> Result<(Vec<f64>, LayerTrace), Error> {
-        let spec = self.spec;
+        let config = self.config;
         let weight = |name: &str| self.weights.get(&layer_name(layer, name));
-        let (eps, hidden) = (spec.rms_norm_eps, spec.hidden);
+        let (eps, hidden) = (config.rms_norm_eps, config.hidden);
 
-        let attention_in = rms_norm(&x, weight("input_layernorm.weight")?, eps);
+        let attention_in = rmsnorm(&x, weight("input_layernorm.weight")?, eps);
         let q_projected = self.project(layer, "self_attn.q_proj", &attention_in)?;
         let k_projected = self.project(layer, "self_attn.k_proj", &attention_in)?;
         let v = self.project(layer, "self_attn.v_proj", &attention_in)?;
         let q = self.prepare(layer, "self_attn.q_norm.weight", &q_projected)?;
         let k = self.prepare(layer, "self_attn.k_norm.weight", &k_projected)?;
-        let attended = spec.attention().forward(self.batch.layout(), &q, &k, &v);
-        let mut middle = linear(&attended.out, weight("self_attn.o_proj.weight")?, None, spec.heads * spec.head_dim);
+        let attended = config.attention().forward(self.batch.layout(), &q, &k, &v);
+        let mut middle = linear(&attended.out, weight("self_attn.o_proj.weight")?, None, config.heads * config.head_dim);
         add_scaled(&mut middle, 1.0, &x);
 
-        let mlp_in = rms_norm(&middle, weight("post_attention_layernorm.weight")?, eps);
+        let mlp_in = rmsnorm(&middle, weight("post_attention_layernorm.weight")?, eps);
         let gate = linear(&mlp_in, weight("mlp.gate_proj.weight")?, None, hidden);
         let up = linear(&mlp_in, weight("mlp.up_proj.weight")?, None, hidden);
         let activated = swiglu(&gate, &up);
-        let mut out = linear(&activated, weight("mlp.down_proj.weight")?, None, spec.intermediate);
+        let mut out = linear(&activated, weight("mlp.down_proj.weight")?, None, config.intermediate);
         add_scaled(&mut out, 1.0, &middle);
 
         let trace =
@@ -143,16 +149,16 @@ impl Pass<'_> {
     /// A q, k or v projection with its bias, where the model has one.
     fn project(&self, layer: usize, name: &str, x: &[f64]) -> Result<Vec<f64>, Error> {
         let tensor = |suffix: &str| self.weights.get(&layer_name(layer, &format!("{name}.{suffix}")));
-        let bias = if self.spec.qkv_bias { Some(tensor("bias")?) } else { None };
-        Ok(linear(x, tensor("weight")?, bias, self.spec.hidden))
+        let bias = if self.config.qkv_bias { Some(tensor("bias")?) } else { None };
+        Ok(linear(x, tensor("weight")?, bias, self.config.hidden))
     }
 
     /// Projected q or k heads, normed where the model does so, and rotated.
     fn prepare(&self, layer: usize, norm: &str, projected: &[f64]) -> Result<Vec<f64>, Error> {
-        if !self.spec.qk_norm {
+        if !self.config.qk_norm {
             return Ok(self.rope.rotate(projected));
         }
-        let normed = rms_norm(projected, self.weights.get(&layer_name(layer, norm))?, self.spec.rms_norm_eps);
+        let normed = rmsnorm(projected, self.weights.get(&layer_name(layer, norm))?, self.config.rms_norm_eps);
         Ok(self.rope.rotate(&normed))
     }
 }
@@ -160,7 +166,7 @@ impl Pass<'_> {
 /// The backward of one batch. Each method takes dL/d(its output), adds the gradients of its weights to `gradients`, and
 /// returns dL/d(its input).
 struct BackwardPass<'a> {
-    spec: &'a Spec,
+    config: &'a DecoderConfig,
     weights: &'a Weights,
     batch: &'a Batch,
     rope: &'a Tables,
@@ -169,11 +175,11 @@ struct BackwardPass<'a> {
 
 impl BackwardPass<'_> {
     fn layer(&mut self, layer: usize, kept: &LayerTrace, dout: Vec<f64>) -> Result<Vec<f64>, Error> {
-        let hidden = self.spec.hidden;
+        let hidden = self.config.hidden;
         let name = |name: &str| layer_name(layer, name);
 
         // out = middle + down(silu(gate) · up)
-        let dactivated = self.linear(&name("mlp.down_proj.weight"), &kept.activated, &dout, self.spec.intermediate)?;
+        let dactivated = self.linear(&name("mlp.down_proj.weight"), &kept.activated, &dout, self.config.intermediate)?;
         let (dgate, dup) = swiglu_backward(&kept.gate, &kept.up, &dactivated);
         let mut dmlp_in = self.linear(&name("mlp.gate_proj.weight"), &kept.mlp_in, &dgate, hidden)?;
         add_scaled(&mut dmlp_in, 1.0, &self.linear(&name("mlp.up_proj.weight"), &kept.mlp_in, &dup, hidden)?);
@@ -181,10 +187,10 @@ impl BackwardPass<'_> {
         add_scaled(&mut dmiddle, 1.0, &dout);
 
         // middle = x + o(attend(q, k, v))
-        let q_width = self.spec.heads * self.spec.head_dim;
+        let q_width = self.config.heads * self.config.head_dim;
         let dattended = self.linear(&name("self_attn.o_proj.weight"), &kept.attended.out, &dmiddle, q_width)?;
         let qkv = (&kept.q[..], &kept.k[..], &kept.v[..]);
-        let (dq, dk, dv) = self.spec.attention().backward(self.batch.layout(), qkv, &kept.attended, &dattended);
+        let (dq, dk, dv) = self.config.attention().backward(self.batch.layout(), qkv, &kept.attended, &dattended);
         let dq = self.prepare(&name("self_attn.q_norm.weight"), &kept.q_projected, &dq)?;
         let dk = self.prepare(&name("self_attn.k_norm.weight"), &kept.k_projected, &dk)?;
         let mut dattention_in = self.project(&name("self_attn.q_proj"), &kept.attention_in, &dq)?;
@@ -202,23 +208,23 @@ impl BackwardPass<'_> {
     }
 
     fn norm(&mut self, name: &str, x: &[f64], dy: &[f64]) -> Result<Vec<f64>, Error> {
-        let (dx, dw) = rms_norm_backward(x, self.weights.get(name)?, self.spec.rms_norm_eps, dy);
+        let (dx, dw) = rmsnorm_backward(x, self.weights.get(name)?, self.config.rms_norm_eps, dy);
         self.gradients.add(name, &dw)?;
         Ok(dx)
     }
 
     fn project(&mut self, name: &str, x: &[f64], dy: &[f64]) -> Result<Vec<f64>, Error> {
-        if self.spec.qkv_bias {
+        if self.config.qkv_bias {
             let bias = format!("{name}.bias");
             let outputs = self.weights.get(&bias)?.len();
             self.gradients.add(&bias, &linear_db(dy, outputs))?;
         }
-        self.linear(&format!("{name}.weight"), x, dy, self.spec.hidden)
+        self.linear(&format!("{name}.weight"), x, dy, self.config.hidden)
     }
 
     fn prepare(&mut self, norm: &str, projected: &[f64], dy: &[f64]) -> Result<Vec<f64>, Error> {
         let dnormed = self.rope.rotate_backward(dy);
-        if self.spec.qk_norm { self.norm(norm, projected, &dnormed) } else { Ok(dnormed) }
+        if self.config.qk_norm { self.norm(norm, projected, &dnormed) } else { Ok(dnormed) }
     }
 }
 

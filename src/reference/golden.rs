@@ -20,19 +20,19 @@ fn golden_folder() -> PathBuf {
 
 /// A decoder read from its checkpoint, and the tensors to compare with.
 struct Golden {
-    spec: Spec,
+    config: DecoderConfig,
     weights: Weights,
     file: Vec<u8>,
 }
 
 impl Golden {
     fn read(folder: &Path) -> Self {
-        let config = std::fs::read_to_string(folder.join("checkpoint/config.json")).unwrap();
-        let spec = spec_of(&serde_json::from_str(&config).unwrap());
+        let json = std::fs::read_to_string(folder.join("checkpoint/config.json")).unwrap();
+        let config = decoder_config(&serde_json::from_str(&json).unwrap());
         let bytes = std::fs::read(folder.join("checkpoint/model.safetensors")).unwrap();
         let tensors = SafeTensors::deserialize(&bytes).unwrap();
         let weights = Weights(tensors.names().iter().map(|name| (name.to_string(), numbers(&tensors, name))).collect());
-        Golden { spec, weights, file: std::fs::read(folder.join("reference.safetensors")).unwrap() }
+        Golden { config, weights, file: std::fs::read(folder.join("reference.safetensors")).unwrap() }
     }
 
     fn tensors(&self) -> SafeTensors<'_> {
@@ -53,12 +53,12 @@ impl Golden {
 
     /// The batch through the decoder, with logits for `rows`, and the gradients of `loss` (dL/dlogits by row).
     fn run(&self, batch: &Batch, rows: &[u32], loss: impl Fn(usize, &[f64]) -> Loss) -> (Trace, f64, Gradients) {
-        let trace = forward(&self.spec, &self.weights, batch, rows).unwrap();
+        let trace = forward(&self.config, &self.weights, batch, rows).unwrap();
         let losses: Vec<(Loss, &[f64])> =
-            trace.logits.chunks_exact(self.spec.vocab).enumerate().map(|(r, z)| (loss(r, z), z)).collect();
+            trace.logits.chunks_exact(self.config.vocab).enumerate().map(|(r, z)| (loss(r, z), z)).collect();
         let dlogits: Vec<f64> = losses.iter().flat_map(|(l, z)| l.gradient(z)).collect();
         let value = losses.iter().map(|(l, _)| l.value).sum();
-        let gradients = backward(&self.spec, &self.weights, batch, &trace, &dlogits).unwrap();
+        let gradients = backward(&self.config, &self.weights, batch, &trace, &dlogits).unwrap();
         (trace, value, gradients)
     }
 
@@ -90,12 +90,12 @@ fn numbers(tensors: &SafeTensors, name: &str) -> Vec<f64> {
 }
 
 /// Just enough of config.json for these checkpoints; the real reader is `model::config`.
-fn spec_of(config: &Value) -> Spec {
-    let size = |key: &str| config[key].as_u64().map(|n| n as usize);
-    let kind = config["model_type"].as_str().unwrap();
+fn decoder_config(json: &Value) -> DecoderConfig {
+    let size = |key: &str| json[key].as_u64().map(|n| n as usize);
+    let kind = json["model_type"].as_str().unwrap();
     let (hidden, heads) = (size("hidden_size").unwrap(), size("num_attention_heads").unwrap());
     let head_dim = size("head_dim").unwrap_or(hidden / heads);
-    let rope = &config["rope_parameters"];
+    let rope = &json["rope_parameters"];
     let number = |key: &str| rope[key].as_f64().unwrap();
     let plain = default_inv_freq(head_dim, number("rope_theta"));
     let inv_freq = match rope["rope_type"].as_str().unwrap() {
@@ -109,7 +109,7 @@ fn spec_of(config: &Value) -> Spec {
         .apply(&plain),
         other => panic!("rope type {other}"),
     };
-    Spec {
+    DecoderConfig {
         vocab: size("vocab_size").unwrap(),
         hidden,
         layers: size("num_hidden_layers").unwrap(),
@@ -117,13 +117,13 @@ fn spec_of(config: &Value) -> Spec {
         kv_heads: size("num_key_value_heads").unwrap(),
         head_dim,
         intermediate: size("intermediate_size").unwrap(),
-        rms_norm_eps: config["rms_norm_eps"].as_f64().unwrap(),
+        rms_norm_eps: json["rms_norm_eps"].as_f64().unwrap(),
         inv_freq,
         rope_scale: 1.0,
         qk_norm: kind == "qwen3",
         qkv_bias: kind == "qwen2",
         sliding_window: size("sliding_window"),
-        tied: config["tie_word_embeddings"].as_bool().unwrap(),
+        tied: json["tie_word_embeddings"].as_bool().unwrap(),
     }
 }
 
@@ -183,7 +183,7 @@ fn rail_agrees(model: &str, golden: &Golden) {
     for (prefix, expected, squared_error) in variants {
         let loss = |row: usize, z: &[f64]| squared_error(z, &scale, targets[row]).scaled(0.5);
         let (trace, value, gradients) = golden.run(&batch, &rows, loss);
-        let scores: Vec<f64> = trace.logits.chunks_exact(golden.spec.vocab).map(|z| expected(z, &scale)).collect();
+        let scores: Vec<f64> = trace.logits.chunks_exact(golden.config.vocab).map(|z| expected(z, &scale)).collect();
         assert_close(&format!("{model}: {prefix}.expected"), &scores, &golden.get(&format!("{prefix}.expected")), 1e-4);
         assert_close(&format!("{model}: {prefix}.loss"), &[value], &golden.get(&format!("{prefix}.loss")), 1e-4);
         println!("  {prefix} {:.1e}", golden.compare_gradients(model, prefix, &gradients));
@@ -242,8 +242,8 @@ fn log_probs_agree(model: &str, golden: &Golden, rollouts: &[Rollout], trace: &T
     let mut found = vec![0.0; response_mask.len()];
     for rollout in rollouts {
         for t in 1..rollout.ids.len() {
-            let row = (rollout.packed_start + t - 1) * golden.spec.vocab;
-            let log_p = log_softmax(&trace.logits[row..row + golden.spec.vocab]);
+            let row = (rollout.packed_start + t - 1) * golden.config.vocab;
+            let log_p = log_softmax(&trace.logits[row..row + golden.config.vocab]);
             let cell = rollout.padded_start + t;
             found[cell] = log_p[rollout.ids[t] as usize] * response_mask[cell];
         }
@@ -257,7 +257,7 @@ fn greedy_agrees(model: &str, golden: &Golden) {
         if gap < 1e-3 {
             return;
         }
-        let trace = forward(&golden.spec, &golden.weights, &Batch::packed(&[&ids]), &[ids.len() as u32 - 1]).unwrap();
+        let trace = forward(&golden.config, &golden.weights, &Batch::packed(&[&ids]), &[ids.len() as u32 - 1]).unwrap();
         assert_eq!(greedy(&trace.logits) as u32, expected, "{model}: greedy token {}", ids.len());
         ids.push(expected);
     }

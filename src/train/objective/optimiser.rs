@@ -5,7 +5,7 @@ use crate::model::error::ModelError;
 use crate::model::names::GroupKind;
 use crate::model::tensors::TensorSet;
 use crate::ops::adamw::{self, AdamW, State, StepScalars};
-use crate::ops::grad_norm::grad_norm;
+use crate::ops::grad_norm;
 
 /// Settings of AdamW and gradient clipping.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -54,14 +54,14 @@ impl Optimiser {
         let result = plan.persistent("gradient norm", 4);
         let gradients = gradient.all(&mut plan);
         let gradient_tensors: Vec<Tensor> = gradients.iter().map(|(_, tensor)| *tensor).collect();
-        grad_norm(&mut plan, &gradient_tensors, settings.max_grad_norm as f32, result);
+        grad_norm::record(&mut plan, &gradient_tensors, settings.max_grad_norm as f32, result);
         let adam = AdamW { beta1: settings.beta1 as f32, beta2: settings.beta2 as f32, eps: settings.epsilon as f32 };
         let (parameters, first_moments, second_moments) = (trained.all(&mut plan), m.all(&mut plan), v.all(&mut plan));
         for (n, (group, gradient)) in gradients.into_iter().enumerate() {
             let decays = matches!(trained.groups()[group].kind, GroupKind::Matrix | GroupKind::Embedding);
             let decay = if decays { settings.weight_decay as f32 } else { 0.0 };
             let state = State { parameter: parameters[n].1, gradient, m: first_moments[n].1, v: second_moments[n].1, decay };
-            adamw::advance(&mut plan, adam, scalars, result, state);
+            adamw::record(&mut plan, adam, scalars, result, state);
         }
         let plan = plan.build(gpu)?;
         Ok(Optimiser { settings, plan, scalars, result, gradient, m, v })

@@ -3,10 +3,10 @@
 use jurist::model::config::Config;
 use jurist::model::names::tensors;
 use jurist::model::source::TensorSource;
-use jurist::reference::{Batch, Spec, Weights, forward};
+use jurist::reference::{Batch, DecoderConfig, Weights, forward};
 
-pub fn spec(config: &Config) -> Spec {
-    Spec {
+pub fn reference_config(config: &Config) -> DecoderConfig {
+    DecoderConfig {
         vocab: config.vocab_size,
         hidden: config.hidden_size,
         layers: config.num_hidden_layers,
@@ -37,7 +37,7 @@ pub fn weights(source: &dyn TensorSource) -> Weights {
 pub fn last_logits(config: &Config, weights: &Weights, sequences: &[Vec<u32>]) -> Vec<Vec<f64>> {
     let one = |ids: &Vec<u32>| {
         let batch = Batch::packed(&[ids]);
-        forward(&spec(config), weights, &batch, &[ids.len() as u32 - 1]).unwrap().logits
+        forward(&reference_config(config), weights, &batch, &[ids.len() as u32 - 1]).unwrap().logits
     };
     sequences.iter().map(one).collect()
 }

@@ -165,7 +165,7 @@ fn the_phrase_behind_an_empty_chain() {
         let answer = AnswerSpec { scale: &settings.scale, format, eos: &ends };
         let row = &read(task, "rows.jsonl")[0];
         let (_, space) = settings.prompt(&model.tokenizer).unwrap().prompt(row, &model.tokenizer).unwrap();
-        assert_eq!(close(&chain, space, &answer).unwrap().continuation, *phrase, "{prompt:?}");
+        assert_eq!(assert_close(&chain, space, &answer).unwrap().continuation, *phrase, "{prompt:?}");
     }
 }
 

@@ -9,7 +9,7 @@ use crate::random::Stream;
 
 /// One parametrised decoder for Llama, Mistral, Qwen2 and Qwen3.
 #[derive(Clone, Debug)]
-pub struct Spec {
+pub struct DecoderConfig {
     pub vocab: usize,
     pub hidden: usize,
     pub layers: usize,
@@ -32,7 +32,7 @@ pub struct Spec {
     pub tied: bool,
 }
 
-impl Spec {
+impl DecoderConfig {
     /// The attention sizes of every layer.
     pub fn attention(&self) -> Heads {
         Heads { heads: self.heads, kv_heads: self.kv_heads, head_dim: self.head_dim, window: self.sliding_window }
@@ -80,7 +80,7 @@ impl Spec {
         all
     }
 
-    /// Sizes that fit each other, and exactly the weights of [`Spec::tensors`].
+    /// Sizes that fit each other, and exactly the weights of [`DecoderConfig::tensors`].
     pub fn check(&self, weights: &Weights) -> Result<(), Error> {
         self.check_sizes()?;
         let tensors = self.tensors();
@@ -110,17 +110,20 @@ impl Spec {
             ("intermediate", self.intermediate),
         ];
         if let Some((name, _)) = sizes.iter().find(|(_, n)| *n == 0) {
-            return Err(Error::Spec(format!("{name} is 0, expected at least 1")));
+            return Err(Error::Config(format!("{name} is 0, expected at least 1")));
         }
         if !self.heads.is_multiple_of(self.kv_heads) {
-            return Err(Error::Spec(format!("{} heads cannot share {} key/value heads evenly", self.heads, self.kv_heads)));
+            return Err(Error::Config(format!("{} heads cannot share {} key/value heads evenly", self.heads, self.kv_heads)));
         }
         if self.head_dim != 2 * self.inv_freq.len() {
             let found = self.inv_freq.len();
-            return Err(Error::Spec(format!("head_dim {} needs half as many inverse frequencies, found {found}", self.head_dim)));
+            return Err(Error::Config(format!(
+                "head_dim {} needs half as many inverse frequencies, found {found}",
+                self.head_dim
+            )));
         }
         if self.sliding_window == Some(0) {
-            return Err(Error::Spec("a sliding window of 0 hides a token from itself; leave it out for no window".into()));
+            return Err(Error::Config("a sliding window of 0 hides a token from itself; leave it out for no window".into()));
         }
         Ok(())
     }
@@ -139,17 +142,17 @@ pub struct Weights(pub BTreeMap<String, Vec<f64>>);
 pub type Gradients = Weights;
 
 impl Weights {
-    /// All tensors of `spec`, zero.
-    pub fn zeros(spec: &Spec) -> Self {
+    /// All tensors of `config`, zero.
+    pub fn zeros(config: &DecoderConfig) -> Self {
         let zeros = |(name, shape): (String, Vec<usize>)| (name, vec![0.0; shape.iter().product()]);
-        Weights(spec.tensors().into_iter().map(zeros).collect())
+        Weights(config.tensors().into_iter().map(zeros).collect())
     }
 
     /// Random weights that leave no symmetry for an error to hide in: norms around 1, biases around 0, matrices with
     /// variance 1 / inputs, so that activations keep their size.
-    pub fn random(spec: &Spec, seed: u64) -> Self {
+    pub fn random(config: &DecoderConfig, seed: u64) -> Self {
         let mut weights = BTreeMap::new();
-        for (index, (name, shape)) in spec.tensors().into_iter().enumerate() {
+        for (index, (name, shape)) in config.tensors().into_iter().enumerate() {
             let mut stream = Stream::new(seed, index as u64);
             let (mean, spread) = match shape.as_slice() {
                 [_] if name.ends_with("norm.weight") => (1.0, 0.2),
