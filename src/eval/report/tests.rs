@@ -65,7 +65,7 @@ fn sample() -> Report {
     let categories: Vec<String> = (0..scores.len()).map(|k| ["maths", "writing", "code"][k % 3].to_string()).collect();
     Report {
         title: "A judge from scratch, trained by SFT".into(),
-        subtitle: "Invented numbers: 107,000 parameters, trained for 600 steps on 6,000 rows of the miniature task.".into(),
+        subtitle: "Invented numbers: 107,000 parameters, trained for 600 steps on 6,000 rows of the synthetic task.".into(),
         headlines: vec![
             headline("Pearson r, test", "0.92", "word counts 0.35, ceiling 0.95"),
             headline("RMSE", "0.54", "constant 1.29"),

@@ -23,7 +23,7 @@ use crate::model::names::TensorSpec;
 use crate::model::weights::Weights;
 use crate::train::data::pack::TrainExample;
 use crate::train::objective::engine::{Engine, TrainData};
-use crate::train::objective::trainer::{Batching, Evaluator, Scoring};
+use crate::train::objective::supervised::{Batching, Evaluator, Scoring};
 use crate::train::run::start::{RunInputs, labelled_rows};
 use crate::train::run::train_data;
 

@@ -38,10 +38,10 @@ use crate::train::data::pack::TrainExample;
 use crate::train::error::{BoxError, io_error};
 use crate::train::memory;
 use crate::train::objective::engine::{Engine, TrainData};
-use crate::train::objective::trainer::{Batching, Evaluator, Scoring};
+use crate::train::objective::supervised::{Batching, Evaluator, Scoring};
 use crate::train::run::log::{Metrics, StepReport};
 use crate::train::run::start::RunInputs;
-use crate::train::steps::{StepMade, TrainLoop};
+use crate::train::steps::{StepResult, TrainLoop};
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -312,7 +312,7 @@ impl<'a> Run<'a> {
 
     async fn step(&mut self) -> Result<(), TrainError> {
         let began = self.ctx.clock.seconds();
-        let StepMade { numbers, learning_rate, moved } = self.training.step(&train_data(&self.inputs)).await?;
+        let StepResult { metrics, learning_rate, moved } = self.training.step(&train_data(&self.inputs)).await?;
         crash_point("step");
         self.state.record_progress(self.training.counters(), self.training.cursor());
         let step = self.state.global_step;
@@ -322,21 +322,21 @@ impl<'a> Run<'a> {
         let report = StepReport {
             step,
             epoch: self.state.epoch,
-            loss: numbers.loss,
-            grad_norm: f64::from(numbers.grad_norm),
+            loss: metrics.loss,
+            grad_norm: f64::from(metrics.grad_norm),
             learning_rate,
             num_tokens: self.state.num_input_tokens_seen,
             mean_token_accuracy: None,
-            entropy: Some(numbers.entropy),
+            entropy: Some(metrics.entropy),
             nonfinite_steps: self.state.jurist.nonfinite_steps,
             step_time: self.ctx.clock.seconds() - began,
         };
         if step.is_multiple_of(self.config.logging_steps.max(1)) || step == self.state.max_steps {
             let mut line = report.metrics();
-            numbers.extra.iter().for_each(|(name, value)| line.put(name, *value));
+            metrics.extra.iter().for_each(|(name, value)| line.put(name, *value));
             self.write_metrics(&line)?;
         }
-        self.ctx.progress.step(step, numbers.loss);
+        self.ctx.progress.step(step, metrics.loss);
         self.training.check_diverged()
     }
 
