@@ -13,6 +13,7 @@ use crate::eval::intervals::{Bootstrap, is_level};
 use crate::eval::study::{ColumnNames, ColumnStudy, Columns, holm_of, holm_table};
 use crate::judge::Scale;
 use crate::progress::Progress;
+use crate::words::count;
 
 /// Measures each file.
 pub fn run(args: &AgreeArgs, context: &Context) -> Result<(), CliError> {
@@ -32,7 +33,7 @@ pub fn run(args: &AgreeArgs, context: &Context) -> Result<(), CliError> {
             return Err(CliError::Failed(format!("{}: no row has a number in the column `{column}`", name_of(file))));
         }
         if bad > 0 {
-            progress.warn(&format!("{}: {bad} bad cells, taken for empty", name_of(file)));
+            progress.warn(&format!("{}: {}, taken for empty", name_of(file), count(bad, "bad cell")));
         }
         let judges = [Some(&columns.judge), columns.judge2.as_ref()].into_iter().flatten();
         unjudged.extend(judges.map(|scores| (scores.iter().filter(|s| s.is_none()).count(), scores.len())));

@@ -68,11 +68,11 @@ pub enum Command {
 #[derive(Debug, Args)]
 #[command(after_help = TRAIN_EXAMPLES)]
 pub struct TrainArgs {
-    /// TOML file with settings; environment (JURIST_<SETTING>) and flags go on top
+    /// TOML file with settings; environment (JURIST_<SETTING>) and flags override it
     #[arg(long, short, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// One setting by its name in the config file; named flags go on top
+    /// One setting by its name in the config file; named flags override it
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
 

@@ -5,7 +5,7 @@
 //! started it, and ends when the pipe does, even where that process is killed.
 
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,7 @@ use crate::progress::Progress;
 use crate::selftest::Work;
 use crate::system::SystemClock;
 use crate::train::run::RunContext;
+use crate::words::count;
 
 /// Time between two polls of the processes.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
@@ -63,7 +64,7 @@ fn run_cell(
     let ctx = RunContext { gpu: &gpu, clock: &SystemClock::start(), progress, interrupted: &|| interrupt.requested() };
     match pollster::block_on(comparison.run(cell, ctx))? {
         true => Ok(()),
-        false => Err(CliError::Interrupted { checkpoint: comparison.work.join(cell.to_string()) }),
+        false => Err(stopped(&comparison.work.join(cell.to_string()))),
     }
 }
 
@@ -108,7 +109,7 @@ fn schedule(
                 }
                 Some(_) if interrupt.requested() => {}
                 Some(status) => {
-                    progress.warn(&format!("{cell} failed ({status}); the others go on"));
+                    progress.warn(&format!("{cell} failed ({status}); the others continue"));
                     failed.push(cell.to_string());
                 }
             }
@@ -116,17 +117,22 @@ fn schedule(
         running = still_running;
     }
     if interrupt.requested() {
-        return Err(CliError::Interrupted { checkpoint: comparison.work.clone() });
+        return Err(stopped(&comparison.work));
     }
     match failed.is_empty() {
         true => Ok(()),
         false => Err(CompareError::Cell(format!(
-            "{} cells failed: {}; what they said is above, and the same command tries again",
-            failed.len(),
+            "{} failed: {}; their messages are above, and the same command tries them again",
+            count(failed.len(), "cell"),
             failed.join(", ")
         ))
         .into()),
     }
+}
+
+/// The error after Ctrl-C; the work so far is in `folder`.
+fn stopped(folder: &Path) -> CliError {
+    CliError::Stopped(format!("jurist compare with the same flags continues from {}", folder.display()))
 }
 
 /// A process that runs one cell.

@@ -15,7 +15,10 @@ pub fn run(args: &DemoArgs, context: &Context) -> Result<(), CliError> {
     let ctx =
         RunContext { gpu: &gpu, clock: &SystemClock::start(), progress: &mut progress, interrupted: &|| interrupt.requested() };
     match pollster::block_on(demo(&options, ctx))? {
-        DemoOutcome::Interrupted(checkpoint) => Err(CliError::Interrupted { checkpoint }),
+        DemoOutcome::Interrupted(checkpoint) => {
+            let again = "jurist demo with the same flags continues from";
+            Err(CliError::Stopped(format!("{again} {}", checkpoint.display())))
+        }
         DemoOutcome::Finished(result) => print(&format!(
             "{}\n{:.0} s in all\njudge   {}\nreport  {}\n",
             result.table.to_text(),

@@ -38,7 +38,7 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
     let (rows, judgements, scale) = match (&args.scored, &args.model, &args.input) {
         (Some(file), _, _) => {
             if is_unfinished(file) {
-                let line = "its last rows are missing; jurist score --resume goes on with them";
+                let line = "its last rows are missing; jurist score --resume continues with them";
                 progress.warn(&format!("{}: {line}", file.display()));
             }
             let rows = args.judging.rows(file, Labels::Required, &mut progress)?;
@@ -148,8 +148,8 @@ fn column(rows: &Dataset, named: Option<&str>, usual: &[&str]) -> Result<Option<
 }
 
 /// A row with its judgement, as the page shows it.
-fn shown(example: &Example, judgement: &ScoreRecord) -> Option<report::Example> {
-    Some(report::Example {
+fn shown(example: &Example, judgement: &ScoreRecord) -> Option<report::JudgedExample> {
+    Some(report::JudgedExample {
         prompt: format!("{}\n\n{}", example.row.location(), example.judged()),
         chain: judgement.feedback.clone().unwrap_or_default(),
         human: example.record.score,

@@ -17,6 +17,7 @@ use crate::progress::Progress;
 use crate::rollout::Until;
 use crate::selftest::Work;
 use crate::text::Date;
+use crate::words::count;
 
 /// How a judge asks, and for which scores. What is left out is as in the model's own `judge.json`, if it has one.
 #[derive(Debug, Default, Args)]
@@ -72,7 +73,7 @@ impl JudgingArgs {
         let reader = Reader { columns, skip_bad: self.skip_bad, limit, shuffle_seed, max_decompressed };
         let rows = reader.read_path(file)?;
         if let Some(first) = rows.bad.first() {
-            progress.warn(&format!("{}: {} bad rows skipped, the first: {first}", file.display(), rows.bad.len()));
+            progress.warn(&format!("{}: {} skipped, the first: {first}", file.display(), count(rows.bad.len(), "bad row")));
         }
         Ok(rows)
     }
@@ -138,7 +139,9 @@ impl JudgingArgs {
         let until = Until { stop: || interrupt.requested(), done: |_: usize| {} };
         let swapped = match pollster::block_on(judge.judge(&with_swapped_chains(&rows, &chains), &judging, until)) {
             Err(JudgeError::Model(ModelError::Stopped)) => {
-                return Err(CliError::Stopped("all rows were judged, and the chains not swapped yet".into()));
+                return Err(CliError::Stopped(
+                    "all rows were judged, but the judgements after swapped chains were not finished".into(),
+                ));
             }
             swapped => swapped?,
         };

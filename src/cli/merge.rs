@@ -12,6 +12,7 @@ use crate::model::names::tensors;
 use crate::model::save::save_checkpoint;
 use crate::ops::weight_dtype::WeightDtype;
 use crate::progress::Progress;
+use crate::words::count;
 
 /// Add a LoRA adapter into its model, for tools that read no adapters
 #[derive(Debug, Args)]
@@ -67,5 +68,5 @@ pub fn run(args: &MergeArgs, context: &Context) -> Result<(), CliError> {
     let saved: Result<(), ModelError> = save_checkpoint(&args.out, dtype, source.as_ref(), &extras, DEFAULT_SHARD_BYTES);
     saved.map_err(JudgeError::from)?;
     let parameters: usize = tensors(source.config()).iter().map(|t| t.len()).sum();
-    print(&format!("{out}: {parameters} parameters as {}, {modules} projections merged\n", dtype.config_name()))
+    print(&format!("{out}: {parameters} parameters as {}, {} merged\n", dtype.config_name(), count(modules, "projection")))
 }

@@ -18,6 +18,7 @@ use crate::judge::{Judge, JudgeError, ScoreOptions, ScoreRecord};
 use crate::model::error::ModelError;
 use crate::progress::Progress;
 use crate::rollout::Until;
+use crate::words::count;
 
 /// Batches of a block: fewer lose less by an interruption, more lose less time at the end of each.
 const BATCHES: usize = 4;
@@ -74,7 +75,7 @@ impl<'a> Sink<'a> {
         let stopped = file.note().filter(|note| is_record(note)).and(file.earlier());
         if let (Some(left), false) = (file.left_over().or(stopped), resume) {
             let problem = format!(
-                "it holds the rows of a command that was interrupted; go on with --resume, or remove {} to judge all rows anew",
+                "it holds the rows of a command that was interrupted; continue with --resume, or remove {} to score all rows again",
                 left.display()
             );
             return Err(FileError::in_the_way(left, problem).into());
@@ -124,7 +125,7 @@ impl ScoreCounts {
     /// Says how many rows could not be judged, where some could.
     pub fn warn(&self, progress: &mut TerminalProgress) {
         if let Some(error) = &self.first_error {
-            progress.warn(&format!("{} of {} rows could not be judged, the first: {error}", self.failed, self.rows));
+            progress.warn(&format!("{} of {} could not be judged, the first: {error}", self.failed, count(self.rows, "row")));
         }
     }
 
@@ -238,12 +239,15 @@ impl Sink<'_> {
                 kept.file.stop()?.or(earlier)
             }
             _ => {
-                return Ok(format!("{done} of {total} rows were judged; with --output FILE they are kept, and --resume goes on"));
+                return Ok(format!(
+                    "{done} of {} were judged; with --output FILE they are kept, and --resume continues",
+                    count(total, "row")
+                ));
             }
         };
         Ok(match kept {
             None => "no rows were done yet".into(),
-            Some(file) => format!("{done} of {total} rows are kept in {}; go on with --resume", file.display()),
+            Some(file) => format!("{done} of {} are kept in {}; continue with --resume", count(total, "row"), file.display()),
         })
     }
 }
@@ -271,7 +275,7 @@ impl Kept<'_> {
     ) -> Result<Earlier, CliError> {
         let mut found = Earlier::default();
         let Some(path) = self.file.earlier() else {
-            progress.note(&format!("{} holds no rows to go on from: starting anew", self.path.display()));
+            progress.note(&format!("{} holds no rows to continue from: starting from the beginning", self.path.display()));
             return Ok(found);
         };
         match self.file.note().filter(|note| is_record(note)) {
@@ -296,18 +300,18 @@ impl Kept<'_> {
             (found.lines, found.bytes) = (found.lines + 1, found.bytes + line.len() as u64);
             line.clear();
         }
-        progress.note(&format!("{} of {} rows are in {} already", found.lines, work.rows.len(), path.display()));
+        progress.note(&format!("{} of {} are in {} already", found.lines, count(work.rows.len(), "row"), path.display()));
         Ok(found)
     }
 
     /// The judgement in line `n` of what is there, which must be row `n` with a judgement, as it would be written now.
     fn earlier_row(&self, path: &Path, line: &[u8], (n, work): (usize, &Work)) -> Result<ScoreRecord, CliError> {
         let fail = |found: String| {
-            let advice = "give the input that it was made from, or judge all rows anew into another --output";
+            let advice = "give the input that it was made from, or score all rows again into another --output";
             CliError::Failed(format!("{}, row {}: {found}; {advice}", path.display(), n + 1))
         };
         let Some(row) = work.rows.get(n) else {
-            return Err(fail(format!("the input has only {} rows", work.rows.len())));
+            return Err(fail(format!("the input has only {}", count(work.rows.len(), "row"))));
         };
         let judgement = columns_of(line).and_then(|mut row| row.remove(work.column));
         let judgement: Option<ScoreRecord> = judgement.and_then(|found| serde_json::from_value(found).ok());
@@ -327,7 +331,7 @@ impl Kept<'_> {
         now: &[&ScoreRecord],
         (first_row, progress): (usize, &mut TerminalProgress),
     ) -> Result<(), CliError> {
-        let mut rounded = 0;
+        let mut rounded = 0_usize;
         for (n, (there, now)) in there.iter().zip(now).enumerate() {
             if there == *now {
                 continue;
@@ -335,8 +339,8 @@ impl Kept<'_> {
             let close = there.expected.zip(now.expected).is_some_and(|(a, b)| (a - b).abs() < ROUNDING);
             if !close || (there.decoded, &there.feedback) != (now.decoded, &now.feedback) {
                 return Err(CliError::Failed(format!(
-                    "{}, row {}: {}: another judge, other settings or another input made what is there; give the same ones, or judge \
-                     all rows anew into another --output",
+                    "{}, row {}: {}: another judge, other settings or another input made what is there; give the same ones, or score \
+                     all rows again into another --output",
                     self.path.display(),
                     first_row + n + 1,
                     difference(there, now)
@@ -346,7 +350,8 @@ impl Kept<'_> {
         }
         if rounded > 0 {
             progress.warn(&format!(
-                "{rounded} rows of {} were made on another adapter or with other kernels: results agree to rounding, not byte for byte",
+                "{} of {} came from another adapter or other kernels: results agree to rounding, not byte for byte",
+                count(rounded, "row"),
                 self.path.display()
             ));
         }
@@ -395,7 +400,7 @@ fn refuse_other_settings(path: &Path, before: &str, now: &Value) -> Result<(), C
     match changes(before, now) {
         None => Ok(()),
         Some(changes) => Err(CliError::Failed(format!(
-            "{} was begun with other settings: {changes}; give the same ones, or judge all rows anew into another --output",
+            "{} was begun with other settings: {changes}; give the same ones, or score all rows again into another --output",
             path.display()
         ))),
     }

@@ -313,7 +313,7 @@ fn a_rollout_between_reading_and_learning_is_refused() {
     aliased.forward(&batch()).unwrap();
     bench.chains();
     let error = aliased.backward(&batch()).unwrap_err().to_string();
-    assert!(error.contains("cannot go on: another plan has used the memory"), "{error}");
+    assert!(error.contains("cannot continue: another plan has used the memory"), "{error}");
     bench.learned(&aliased);
     // Two passes that are aliased the same buffers get in each other's way, and are told so.
     let other = bench.pass(&bench.gpu.reusing_memory_of(bench.rollout.caches()));

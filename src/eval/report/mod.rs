@@ -51,9 +51,9 @@ pub struct Report {
     /// Judge minus people in groups of rows; a chart each.
     pub residuals: Vec<Residuals>,
     /// The rows where judge and people are farthest apart, worst first.
-    pub worst: Vec<Example>,
+    pub worst: Vec<JudgedExample>,
     /// Single rows, shown whole.
-    pub examples: Vec<Example>,
+    pub examples: Vec<JudgedExample>,
     /// Remarks at the end, a paragraph each.
     pub notes: Vec<String>,
 }
@@ -258,7 +258,7 @@ impl From<Measured> for Figure {
 
 /// One judged row.
 #[derive(Clone, Debug, Default)]
-pub struct Example {
+pub struct JudgedExample {
     /// What the judge read.
     pub prompt: String,
     /// What it wrote before the score; may be empty.

@@ -50,7 +50,7 @@ fn sample() -> Report {
     let fact = |name: &str, value: &str| (name.to_string(), value.to_string());
     let headline =
         |label: &str, value: &str, detail: &str| Headline { label: label.into(), value: value.into(), detail: detail.into() };
-    let example = |prompt: &str, chain: &str, human, p: [f64; 5], decoded: &str| Example {
+    let example = |prompt: &str, chain: &str, human, p: [f64; 5], decoded: &str| JudgedExample {
         prompt: prompt.into(),
         chain: chain.into(),
         human,
@@ -180,8 +180,13 @@ fn hostile_texts_stay_texts() {
     report.metrics.columns[0] = text();
     report.metrics.groups[0].name = text();
     report.metrics.groups[0].rows[0].name = text();
-    report.worst[0] =
-        Example { probabilities: vec![(text(), 0.5)], prompt: text(), chain: text(), decoded: text(), ..Example::default() };
+    report.worst[0] = JudgedExample {
+        probabilities: vec![(text(), 0.5)],
+        prompt: text(),
+        chain: text(),
+        decoded: text(),
+        ..JudgedExample::default()
+    };
     let html = report.to_html().unwrap();
     // Title, head and cells: 3 + 3 + 2 + 1, curves, residuals, metrics, an example.
     assert!(html.matches(shown).count() > 25, "{}", html.matches(shown).count());

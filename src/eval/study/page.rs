@@ -1,7 +1,7 @@
 //! The page of a study of one judge.
 
 use super::{JudgeStudy, StudyRow};
-use crate::eval::report::{Example, Headline, MetricGroup, MetricRow, MetricTable, Report, Residuals, Role};
+use crate::eval::report::{Headline, JudgedExample, MetricGroup, MetricRow, MetricTable, Report, Residuals, Role};
 use crate::eval::table::fixed;
 
 /// More categories than this are no chart.
@@ -17,7 +17,7 @@ pub struct PageText {
     /// A column that tells kinds of rows apart: its name, and its text in each row.
     pub categories: Option<(String, Vec<String>)>,
     /// Rows shown whole.
-    pub worst: Vec<Example>,
+    pub worst: Vec<JudgedExample>,
 }
 
 impl JudgeStudy {

@@ -106,7 +106,7 @@ pub async fn run(options: &DemoOptions, ctx: RunContext<'_>) -> Result<DemoOutco
     refuse_foreign(&report, page::is_ours)?;
     refuse_foreign(&results, DemoTable::is_json)?;
     let data = DemoData::make(TASK_VERSION, options.seed, sizes, &folder)?;
-    progress.note(&format!("synthetic judging set: {} rows to learn from, 4 test sets of {}", sizes.train, sizes.test));
+    progress.note(&format!("synthetic data: {} training rows, 4 test splits of {} rows", sizes.train, sizes.test));
 
     let mut overall = OverallProgress::new(progress, if options.quick { &STAGE_SHARES_QUICK } else { &STAGE_SHARES });
     let mut dirs = Vec::new();
@@ -120,7 +120,7 @@ pub async fn run(options: &DemoOptions, ctx: RunContext<'_>) -> Result<DemoOutco
         }
         dirs.push(PathBuf::from(config.output_dir));
     }
-    overall.note(&format!("{0} of {0}: judging the test sets", Stage::ALL.len() + 1));
+    overall.note(&format!("{0} of {0}: scoring the test splits", Stage::ALL.len() + 1));
     overall.enter(Stage::ALL.len());
     let judges = dirs.iter().map(|dir| Judge::open(gpu, dir)).collect::<Result<Vec<_>, _>>()?;
     let predictors = score_test_splits(&judges, &data, options.seed, &mut overall).await?;
@@ -148,7 +148,7 @@ impl Stage {
 
     fn describe(self) -> &'static str {
         match self {
-            Stage::Sft => "supervised, from random weights, on an imperfect teacher's chains and scores",
+            Stage::Sft => "supervised, from random weights, on the chains and scores of an imperfect teacher",
             Stage::Real => "REAL, from the supervised judge",
             Stage::Reinforce => "policy gradient with binary reward, from the same judge",
             Stage::SftContinued => "supervised training continued, from the same judge",

@@ -8,7 +8,7 @@ use super::data::DemoData;
 use super::table::{DemoTable, Predictor, PredictorMetrics, Role, human_scores};
 use super::{DemoError, DemoOptions, Judge, REAL, SFT};
 use crate::eval::Undefined;
-use crate::eval::report::{self, Curve, Example, Figure, Headline, MetricGroup, MetricRow, MetricTable, Report};
+use crate::eval::report::{self, Curve, Figure, Headline, JudgedExample, MetricGroup, MetricRow, MetricTable, Report};
 use crate::files::write_own;
 use crate::gpu::Gpu;
 
@@ -143,14 +143,14 @@ impl Page<'_> {
         MetricTable { columns, groups: self.table.splits.iter().map(group).collect() }
     }
 
-    fn examples(&self) -> Vec<Example> {
+    fn examples(&self) -> Vec<JudgedExample> {
         let Some((test, set)) = self.data.tests.first().zip(self.predictors.first().and_then(|c| c.splits.first())) else {
             return Vec::new();
         };
         let texts = self.judge.settings().scale.texts().to_vec();
         let show = |(item, judged): (&super::Item, &super::ScoredRow)| {
             let prediction = judged.prediction.as_ref()?;
-            Some(Example {
+            Some(JudgedExample {
                 prompt: item.prompt.clone(),
                 chain: judged.chains.first().cloned().unwrap_or_default(),
                 human: Some(item.score),

@@ -42,6 +42,7 @@ use crate::train::objective::supervised::{Batching, Evaluator, Scoring};
 use crate::train::run::log::{Metrics, StepReport};
 use crate::train::run::start::RunInputs;
 use crate::train::steps::{StepResult, TrainLoop};
+use crate::words::count;
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -119,10 +120,10 @@ fn find_resume(config: &TrainConfig, output: &Path, progress: &mut dyn Progress)
             latest.skipped.iter().for_each(|e| progress.warn(&format!("passed over: {e}")));
             if latest.checkpoint.is_none() {
                 if !latest.skipped.is_empty() {
-                    return refuse(output.into(), "none of its checkpoints is complete; move them away to start anew");
+                    return refuse(output.into(), "none of its checkpoints is complete; move them away to start again");
                 }
                 output::refuse_taken(output)?;
-                progress.note("no checkpoint to resume from: starting anew");
+                progress.note("no checkpoint to resume from: starting from the beginning");
             }
             Ok(latest.checkpoint)
         }
@@ -135,7 +136,7 @@ fn refuse_used(output: &Path) -> Result<(), TrainError> {
     match checkpoint::list_checkpoints(output)?.last() {
         None => output::refuse_taken(output),
         Some(step) => {
-            let problem = "a run was here before; go on with --resume, or choose another output_dir";
+            let problem = "a run was here before; continue with --resume, or choose another output_dir";
             refuse(output.join(checkpoint_name(*step)), problem)
         }
     }
@@ -263,12 +264,16 @@ impl<'a> Run<'a> {
         let began = self.ctx.clock.seconds();
         let total = self.state.max_steps;
         if self.done {
-            self.ctx.progress.note(&format!("all {total} steps were done before: nothing is left to do"));
+            self.ctx
+                .progress
+                .note(&format!("the run was finished before, after {}: nothing is left to do", count(total, "step")));
             return Ok(TrainOutcome::Finished { steps: total, seconds: 0.0 });
         }
         if self.state.global_step >= total {
-            let line =
-                format!("all {total} steps were done before, and the judge is not whole: it is written from its checkpoint");
+            let line = format!(
+                "the run had done all of its {} before, but its judge is not complete: it is written from the checkpoint",
+                count(total, "step")
+            );
             self.ctx.progress.note(&line);
         }
         self.ctx.progress.begin("training", self.state.global_step, total);
@@ -440,7 +445,7 @@ fn check_same_run(from: &TrainerState, ours: &TrainerState) -> Result<(), TrainE
         return differs(format!("the checkpoint was made with seed {}, not {}", from.jurist.rng.seed, ours.jurist.rng.seed));
     }
     if from.max_steps != ours.max_steps {
-        return differs(format!("the run had {} steps in all, and now has {}", from.max_steps, ours.max_steps));
+        return differs(format!("the run was planned for {}, and now is for {}", count(from.max_steps, "step"), ours.max_steps));
     }
     Ok(())
 }

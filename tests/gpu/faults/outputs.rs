@@ -432,7 +432,7 @@ fn rows_outlive_an_interruption() {
     let done = interrupted(score(task, &at("x"), &[]).spawn().unwrap(), &at("x.part"), ctrl_c());
     assert_eq!(done.code, Some(130), "{}", done.err);
     let kept = text("x").lines().count();
-    let says = format!("{kept} of 300 rows are kept in {}; go on with --resume", at("x").display());
+    let says = format!("{kept} of 300 rows are kept in {}; continue with --resume", at("x").display());
     assert!(done.err.contains(&says) && kept > 0 && kept < 300, "{}\n{says}", done.err);
     assert!(whole.starts_with(&text("x")) && text("x").ends_with('\n'));
     assert_eq!(names(root.path()), ["whole", "x", "x.unfinished"]);
@@ -440,7 +440,7 @@ fn rows_outlive_an_interruption() {
     assert!(done.err.contains("its last rows are missing"), "{}", done.err);
 
     // Rows that are kept are not judged anew in silence, and what somebody else keeps under such a name stays.
-    refused(score(task, &at("x"), &[]), root.path(), &["go on with --resume"]);
+    refused(score(task, &at("x"), &[]), root.path(), &["continue with --resume"]);
     fs::write(at("y.part"), "my only copy").unwrap();
     refused(score(task, &at("y"), &["--resume"]), root.path(), &["y.part", "jurist did not write it"]);
     fs::remove_file(at("y.part")).unwrap();
