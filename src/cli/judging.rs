@@ -1,4 +1,4 @@
-//! What `score` and `eval` share: the judge of a folder with the flags laid over its settings, and rows to judge.
+//! What `score` and `eval` share: the judge of a folder with the flags applied to its settings, and the rows to judge.
 
 use std::path::Path;
 
@@ -19,11 +19,11 @@ use crate::selftest::Work;
 use crate::text::Date;
 use crate::words::count;
 
-/// How a judge asks, and for which scores. What is left out is as in the model's own `judge.json`, if it has one.
+/// Prompt and scale of a judge. What is left out is as in the model's own `judge.json`, if it has one.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Judge")]
 pub struct JudgeFlags {
-    /// Scores, as in training [default: the model's, else 1..5]
+    /// Score scale, as in training [default: the model's, else 1..5]
     #[arg(long, value_name = "SCALE", allow_hyphen_values = true)]
     pub scale: Option<String>,
 
@@ -36,11 +36,11 @@ pub struct JudgeFlags {
     #[arg(long, value_name = "NAME|FILE")]
     pub template: Option<String>,
 
-    /// Wrap prompts in the model's chat template; auto: if it has one [default: the model's, else auto]
+    /// Wrap prompts in the model's chat template; auto: if the model has one [default: the model's, else auto]
     #[arg(long, value_name = "WHEN", value_parser = CHAT_WORDS)]
     pub chat: Option<String>,
 
-    /// Day that the chat template states [default: the judge's, else today where the template wants one]
+    /// Date that the chat template states [default: the judge's, else today if the template uses a date]
     #[arg(long, value_name = "YYYY-MM-DD")]
     pub date: Option<Date>,
 }

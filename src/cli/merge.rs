@@ -14,11 +14,11 @@ use crate::ops::weight_dtype::WeightDtype;
 use crate::progress::Progress;
 use crate::words::count;
 
-/// Add a LoRA adapter into its model, for tools that read no adapters
+/// Merge a LoRA adapter into its model, for tools that do not read adapters
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct MergeArgs {
-    /// Folder of a PEFT adapter, such as jurist train writes with lora_r
+    /// Folder of a PEFT adapter, such as jurist train writes with --lora-r
     #[arg(value_name = "ADAPTER")]
     pub folder: PathBuf,
 
@@ -45,7 +45,7 @@ pub fn run(args: &MergeArgs, context: &Context) -> Result<(), CliError> {
     });
     let asked = asked.transpose()?;
     let (adapter, out) = (args.folder.display(), args.out.display());
-    // Before an hour of work is done for nothing; whoever writes looks again.
+    // Checked before an hour of work, and again before writing.
     if !crate::files::empty(&args.out)? {
         // The lock of a killed merge goes with ours; that of a living one stays.
         let _ = crate::files::Lock::beside(&args.out);

@@ -177,7 +177,7 @@ pub fn reliability_chart(grid: &Grid, scores: &[(f64, f64)]) -> Chart {
     }
 }
 
-/// The first column of the metric table: where each judge stands between floors and ceiling, a row per test set. `None`
+/// The first column of the metric table: where each judge stands between baselines and ceiling, a row per test set. `None`
 /// if there is no figure to show.
 pub fn ladder(table: &MetricTable) -> Option<Chart> {
     let column = table.columns.first()?;
@@ -203,7 +203,7 @@ pub fn ladder(table: &MetricTable) -> Option<Chart> {
         drawn.push(Row { name: group.name.clone(), points });
     }
     let svg = Rows {
-        label: &format!("{column} of judges between floors and ceiling"),
+        label: &format!("{column} of judges between baselines and ceiling"),
         title: column,
         width: WIDTH,
         reach: if correlation { vec![0.0, 1.0] } else { vec![0.0] },
@@ -211,7 +211,7 @@ pub fn ladder(table: &MetricTable) -> Option<Chart> {
         rows: drawn,
     };
     Some(Chart {
-        title: format!("{column}, between floor and ceiling"),
+        title: format!("{column}, between baseline and ceiling"),
         caption: String::new(),
         legend: names.into_iter().map(|(class, name)| (format!("{class} round"), name)).collect(),
         svg: svg.draw(),
@@ -229,7 +229,7 @@ fn swatch(role: Role, name: &str, names: &mut Vec<(String, String)>) -> String {
     let class = match role {
         Role::Judge if nth("s") == 0 => "s1".to_string(),
         Role::Judge => format!("s{}", 1 + nth("s") % (SERIES - 1)),
-        Role::Floor => format!("floor{}", nth("floor").min(3)),
+        Role::Baseline => format!("baseline{}", nth("baseline").min(3)),
         Role::Ceiling => format!("ceiling{}", nth("ceiling").min(1)),
     };
     names.push((class.clone(), name.to_string()));

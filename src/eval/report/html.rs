@@ -48,7 +48,7 @@ fn table(table: &MetricTable) -> Value {
 fn metric_row(row: &MetricRow, columns: usize) -> Value {
     let class = match row.role {
         Role::Judge => "of-judge",
-        Role::Floor => "of-floor",
+        Role::Baseline => "of-baseline",
         Role::Ceiling => "of-ceiling",
     };
     let cells = (0..columns).map(|column| row.figures.get(column).map_or(context! { value => "" }, cell));

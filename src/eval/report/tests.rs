@@ -1,7 +1,7 @@
 //! The page is well formed, holds what it was given, and nothing it was not.
 
 use super::*;
-use crate::eval::{Agreement, Grid, Undefined, floors};
+use crate::eval::{Agreement, Grid, Undefined, baselines};
 use crate::random::Stream;
 
 fn rows(count: usize, noise: f64, stream: &mut Stream) -> Vec<(f64, f64)> {
@@ -31,12 +31,12 @@ fn sample() -> Report {
     let scores = rows(800, 0.45, stream);
     let group = |name: &str, noise: f64, stream: &mut Stream| {
         let judge = rows(400, noise, stream);
-        let constant: Vec<_> = floors::constant(&[3.0], 400).unwrap().into_iter().zip(&judge).map(|(c, r)| (r.0, c)).collect();
+        let constant: Vec<_> = baselines::constant(&[3.0], 400).unwrap().into_iter().zip(&judge).map(|(c, r)| (r.0, c)).collect();
         let rows = vec![
             metric_row("judge, SFT", Role::Judge, &judge),
-            metric_row("constant", Role::Floor, &constant),
-            metric_row("response length", Role::Floor, &rows(400, 9.0, stream)),
-            metric_row("word counts", Role::Floor, &rows(400, 2.6, stream)),
+            metric_row("constant", Role::Baseline, &constant),
+            metric_row("response length", Role::Baseline, &rows(400, 9.0, stream)),
+            metric_row("word counts", Role::Baseline, &rows(400, 2.6, stream)),
             metric_row("150 annotators", Role::Ceiling, &rows(400, 0.05, stream)),
         ];
         MetricGroup { name: name.into(), rows }

@@ -10,7 +10,7 @@ use super::metrics::{ChainSwap, SplitMetrics};
 use super::protocol::{Group, Run, task_version};
 use super::statistics::{Mean, Scores, paired_bootstrap};
 use super::{CompareError, file_error};
-use crate::eval::floors;
+use crate::eval::baselines;
 use crate::experiments::demo::TestSplit;
 use crate::experiments::synthetic::{Item, Split, SyntheticTask, word_count_baseline};
 use crate::files::{refuse_foreign, write_own};
@@ -281,7 +281,7 @@ impl TaskBaselines {
         let human_scores = |items: &[Item]| items.iter().map(|i| i.score).collect::<Vec<f64>>();
         let lengths = |items: &[Item]| items.iter().map(Item::response_length).collect::<Vec<usize>>();
         let train_scores = human_scores(&train);
-        let line = floors::fit_length(&lengths(&train), &train_scores)?;
+        let line = baselines::fit_length(&lengths(&train), &train_scores)?;
         let mean = train_scores.iter().sum::<f64>() / train.len().max(1) as f64;
         let mut human = BTreeMap::new();
         let mut baselines: Vec<(&'static str, BTreeMap<&'static str, SplitMetrics>)> =

@@ -125,7 +125,7 @@ impl Page<'_> {
                 .map(|f| MetricRow {
                     name: f.name.clone(),
                     role: match f.role {
-                        Role::Baseline => report::Role::Floor,
+                        Role::Baseline => report::Role::Baseline,
                         Role::Judge => report::Role::Judge,
                         Role::Ceiling => report::Role::Ceiling,
                     },

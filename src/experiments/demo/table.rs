@@ -6,7 +6,7 @@ use crate::eval::distribution::{bin_shares, modal_share};
 use crate::eval::intervals::Bootstrap;
 use crate::eval::paired::PairedSets;
 use crate::eval::table::{Cell, Table as TextTable, fixed};
-use crate::eval::{Measured, floors, pearson, rmse, spearman};
+use crate::eval::{Measured, baselines, pearson, rmse, spearman};
 use crate::experiments::synthetic::{verdicts_right, word_count_baseline};
 use crate::random::Stream;
 use serde_json::{Value, json};
@@ -100,7 +100,7 @@ impl Predictor {
 fn baselines(data: &DemoData) -> Result<Vec<Predictor>, DemoError> {
     let train = human_scores(&data.train_items);
     let lengths = |items: &[Item]| items.iter().map(Item::response_length).collect::<Vec<_>>();
-    let line = floors::fit_length(&lengths(&data.train_items), &train)?;
+    let line = baselines::fit_length(&lengths(&data.train_items), &train)?;
     let (mut constant, mut length, mut words) = (Vec::new(), Vec::new(), Vec::new());
     for test in &data.tests {
         let mean = train.iter().sum::<f64>() / train.len().max(1) as f64;
