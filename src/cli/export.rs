@@ -49,11 +49,11 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<(), CliError> {
     }
     let manifest = judge.write(&args.out, &name, weights, examples)?;
     print(&format!(
-        "{}: {} parameters as {}, {} shards, {:.2} MB to download\n",
+        "{}: {} parameters as {}, {}, {:.2} MB to download\n",
         args.out.display(),
         manifest.parameters,
         manifest.weights,
-        manifest.shards.len(),
+        count(manifest.shards.len(), "shard"),
         manifest.download_bytes() as f64 / 1e6
     ))?;
     match weights.is_quantised() {

@@ -282,7 +282,7 @@ fn a_used_folder_is_refused() {
     };
     refused("used", &["--max-steps", "2"], "a run was here before; continue with --resume, or choose another output_dir");
     // Resumed with what does not fit the checkpoint.
-    refused("used", &["--max-steps", "3", "--resume"], "the run had 2 steps in all, and now has 3");
+    refused("used", &["--max-steps", "3", "--resume"], "the run was planned for 2 steps, and now is for 3");
     refused("used", &["--max-steps", "2", "--resume", "--seed", "9"], "the checkpoint was made with seed 7, not 9");
     assert!(before == files(&task.at("used")), "a refused run leaves everything as it was");
     // A finished judge whose checkpoints were thrown away is worth as much.
