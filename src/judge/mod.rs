@@ -120,7 +120,7 @@ pub enum JudgeError {
         folder: String,
     },
     /// A `judge.json` that cannot be used.
-    #[error("judge.json: {found}; train the judge anew, or give scale, phrase and template as flags and remove the file")]
+    #[error("judge.json: {found}; train the judge again, or give scale, phrase and template as flags and remove the file")]
     Settings {
         /// What is wrong with it.
         found: String,

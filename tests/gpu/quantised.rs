@@ -205,7 +205,7 @@ fn a_quantised_judge_is_still_the_judge() {
     let expected = score("judge");
     for (format, allowed) in [("q8", 0.03), ("q4", 0.4)] {
         let said = export(format, &["--examples", "dev.jsonl"]);
-        assert!(said.out.contains(&format!("as {format}, 1 shards")), "{}", said.out);
+        assert!(said.out.contains(&format!("as {format}, 1 shard,")), "{}", said.out);
         assert!(said.out.contains("on 6 rows") && said.out.contains("max |ΔE|") && said.out.contains("top-1"), "{}", said.out);
         assert!(said.err.contains("2 matrices stay in f32"), "down_proj is said to be left: {}", said.err);
         println!("{}", said.out);

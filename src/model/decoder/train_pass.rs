@@ -236,7 +236,7 @@ impl Pass {
             self.plan.write(backward.inputs.decoder.buckets.1, &sorted.tokens)?;
             params.set(backward.params.stats_only, 0);
             params.set(backward.params.distinct, sorted.buckets.len() as u32);
-            let dropout_key = backward.dropout_key.iter().flatten().zip(batch.noise);
+            let dropout_key = backward.dropout_key.iter().flatten().zip(batch.dropout_key);
             dropout_key.for_each(|(param, word)| params.set(*param, word));
         }
         Ok(params)

@@ -6,6 +6,7 @@ use crate::model::names::GroupKind;
 use crate::model::tensors::TensorSet;
 use crate::ops::adamw::{self, AdamW, State, StepScalars};
 use crate::ops::grad_norm;
+use crate::train::config::TrainConfig;
 
 /// Settings of AdamW and gradient clipping.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -17,6 +18,19 @@ pub struct OptimiserSettings {
     pub weight_decay: f64,
     /// 0: no clipping.
     pub max_grad_norm: f64,
+}
+
+impl OptimiserSettings {
+    /// Those of a config.
+    pub fn of(config: &TrainConfig) -> Self {
+        OptimiserSettings {
+            beta1: config.adam_beta1,
+            beta2: config.adam_beta2,
+            epsilon: config.adam_epsilon,
+            weight_decay: config.weight_decay,
+            max_grad_norm: config.max_grad_norm,
+        }
+    }
 }
 
 /// Moments, gradients and the plan that applies them.
@@ -32,7 +46,7 @@ pub struct Optimiser {
 
 /// The outcome of an optimiser step.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct StepOutcome {
+pub struct OptimiserOutcome {
     /// Gradient norm before clipping.
     pub grad_norm: f32,
     /// False if the gradient contained NaN or infinity; then nothing was changed.
@@ -68,11 +82,11 @@ impl Optimiser {
     }
 
     /// Applies the accumulated gradient as the `t`-th applied step (counted from 1), then clears it. Waits for the result.
-    pub async fn step(&self, gpu: &Gpu, learning_rate: f64, t: u64) -> Result<StepOutcome, ModelError> {
+    pub async fn step(&self, gpu: &Gpu, learning_rate: f64, t: u64) -> Result<OptimiserOutcome, ModelError> {
         self.plan.run(&self.params(learning_rate, t))?;
         self.gradient.clear(gpu);
         let result: Vec<f32> = self.plan.read(self.result, 4).await?;
-        Ok(StepOutcome { grad_norm: result[0], applied: result[2] != 0.0 })
+        Ok(OptimiserOutcome { grad_norm: result[0], applied: result[2] != 0.0 })
     }
 
     /// As [`Optimiser::step`], with a timestamp around every dispatch.

@@ -152,7 +152,7 @@ impl Toy {
         records
     }
 
-    pub fn with_speech<T>(&self, then: impl FnOnce(&AnswerSpec) -> T) -> T {
+    pub fn with_answer<T>(&self, then: impl FnOnce(&AnswerSpec) -> T) -> T {
         let format = AnswerFormat { tokens: &self.tokens, decode: self };
         then(&AnswerSpec { scale: &self.scale, format, eos: &self.eos })
     }
