@@ -7,9 +7,9 @@ use clap::Args;
 use super::{CliError, Context, Interrupt, print};
 use crate::judge::{JUDGE_FILE, JudgeError};
 use crate::model::error::ModelError;
-use crate::model::layout::DEFAULT_SHARD_BYTES;
 use crate::model::names::tensors;
 use crate::model::save::save_checkpoint;
+use crate::model::shard_layout::DEFAULT_SHARD_BYTES;
 use crate::ops::weight_dtype::WeightDtype;
 use crate::progress::Progress;
 
