@@ -18,6 +18,7 @@
 //!
 //! This module is a leaf: it does not depend on tokenizers or scales. The judge checks whether a score lies on its scale.
 
+mod column_names;
 #[cfg(not(target_arch = "wasm32"))]
 mod columns;
 #[cfg(all(feature = "csv", not(target_arch = "wasm32")))]
@@ -27,7 +28,6 @@ mod delimiter;
 #[cfg(not(target_arch = "wasm32"))]
 mod files;
 mod json;
-mod layout;
 #[cfg(all(feature = "parquet", not(target_arch = "wasm32")))]
 mod parquet;
 mod read;
@@ -38,9 +38,9 @@ mod survey;
 mod unpack;
 mod written;
 
+pub use column_names::Layout;
 #[cfg(not(target_arch = "wasm32"))]
 pub use columns::{RowCells, read_columns, read_columns_within};
-pub use layout::Layout;
 pub use read::{Dataset, Example, Reader, split_rows};
 pub use record::{Chains, ColumnOptions, Grading, Labels, Message, Prompt, Record, Row, contradicts};
 pub use scores::WordScores;

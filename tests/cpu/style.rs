@@ -225,14 +225,15 @@ fn every_shader_and_module_is_listed() {
     assert_none(&absent.map(|(module, _)| format!("ARCHITECTURE.md:1: does not list `{module}`")).collect::<Vec<_>>());
 }
 
-/// One name, four files: an operation with a shader has `src/ops/x.rs`, `shaders/x.wgsl`, `src/reference/x.rs` and
-/// `tests/gpu/kernels/x.rs`. A shader is named after its operation, or is a variant of it: `x_variant.wgsl`.
+/// One name, five files: an operation with a shader has `src/ops/x.rs`, `shaders/x.wgsl`, `src/reference/x.rs`, its checks in
+/// `src/selftest/kernels/x.rs`, and `tests/gpu/kernels/x.rs`, which runs these at more shapes. A shader is named after its operation, or is a variant of it: `x_variant.wgsl`.
 #[test]
 fn an_operation_has_one_name() {
     const EXCEPTIONS: &[(&str, &str)] = &[
         ("src/reference/rows.rs", "gather and scatter are those of embedding.rs"),
         ("src/reference/cached_attention.rs", "a cache changes nothing that attention.rs computes"),
         ("src/reference/ceilings.rs", "kernels of the bench, which no model runs"),
+        ("src/selftest/kernels/ceilings.rs", "kernels of the bench, which no model runs"),
         ("tests/gpu/kernels/ceilings.rs", "kernels of the bench, which no model runs"),
         ("src/ops/unpack.rs", "a part of matmul_packed.rs"),
     ];
@@ -249,7 +250,7 @@ fn an_operation_has_one_name() {
         expected.insert(format!("src/ops/{}.rs", of.unwrap_or(shader)));
     }
     for op in shaders.intersection(&ops) {
-        expected.extend([format!("src/reference/{op}.rs"), format!("tests/gpu/kernels/{op}.rs")]);
+        expected.extend(["src/reference", "src/selftest/kernels", "tests/gpu/kernels"].map(|folder| format!("{folder}/{op}.rs")));
     }
     let absent = |path: &String| !Path::new(env!("CARGO_MANIFEST_DIR")).join(path).exists();
     let absent: BTreeSet<String> = expected.into_iter().filter(absent).collect();

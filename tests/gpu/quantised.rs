@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use crate::cli::{Task, finish, lines, succeed, tiny_config};
-use crate::common::{FORWARD_TOLERANCE, close, gpu};
+use crate::common::{FORWARD_TOLERANCE, assert_close, gpu};
 use jurist::bundle::{ArrayPart, BundleInput, Contents, EntryFormat, Manifest, ShardReader, export};
 use jurist::model::config::Config;
 use jurist::model::decoder::{CachePass, CacheSizes, LogitsPass, PackedInputs, Pass, PassSizes, PrefillPrompt, PrefillRow};

@@ -92,7 +92,7 @@ fn threads_share_an_opengl_device() {
                 assert_eq!(block_on(gpu.read::<u32>(&mine, 0, 64)).unwrap(), [7; 64]);
             }),
             scope.spawn(|| drop(aliased)),
-            scope.spawn(|| drop(TestPlan::new(gpu.tuning()).start(&gpu).unwrap())),
+            scope.spawn(|| drop(TestPlan::new(gpu.tuning()).build_and_run(&gpu).unwrap())),
             scope.spawn(|| assert!(!block_on(Gpu::adapters()).is_empty())),
         ];
         for other in others {

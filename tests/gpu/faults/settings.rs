@@ -8,8 +8,8 @@ use jurist::judge::{JUDGE_FILE, JudgeFiles, JudgeOverrides, JudgeSettings, Score
 use jurist::model::config::Config;
 use jurist::model::decoder::Draw;
 use jurist::model::init::Init;
-use jurist::model::layout::DEFAULT_SHARD_BYTES;
 use jurist::model::save::save_checkpoint;
+use jurist::model::shard_layout::DEFAULT_SHARD_BYTES;
 use jurist::model::weight_policy::WeightPolicy;
 use jurist::model_folder::ModelFolder;
 use jurist::rollout::{Chain, Ending};
@@ -165,7 +165,7 @@ fn the_phrase_behind_an_empty_chain() {
         let answer = AnswerSpec { scale: &settings.scale, format, eos: &ends };
         let row = &read(task, "rows.jsonl")[0];
         let (_, space) = settings.prompt(&model.tokenizer).unwrap().prompt(row, &model.tokenizer).unwrap();
-        assert_eq!(assert_close(&chain, space, &answer).unwrap().continuation, *phrase, "{prompt:?}");
+        assert_eq!(close(&chain, space, &answer).unwrap().continuation, *phrase, "{prompt:?}");
     }
 }
 

@@ -80,8 +80,12 @@ fn chunks() {
 fn a_matrix_larger_than_a_binding() {
     let gpu = open(Limits::Binding(1 << 20), true);
     for tuning in tunings() {
-        let mut checker =
-            KernelChecker { tuning, forward: FORWARD_TOLERANCE, backward: BACKWARD_TOLERANCE, ..KernelChecker::new(&gpu) };
+        let mut checker = KernelChecker {
+            tuning,
+            forward_tolerance: FORWARD_TOLERANCE,
+            backward_tolerance: BACKWARD_TOLERANCE,
+            ..KernelChecker::new(&gpu)
+        };
         let held = |dtype| Stored { dtype, cuts: &[512, 512, 276] };
         for layout in [Layout::Nt, Layout::Nn] {
             run_check(product(&mut checker, held(WeightDtype::F32), layout, [3, 512], Operand::WHOLE));
