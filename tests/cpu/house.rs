@@ -224,7 +224,8 @@ fn nothing_is_forgotten() {
 }
 
 /// One name, five files: an operation with a shader has `src/ops/x.rs`, `shaders/x.wgsl`, `src/reference/x.rs`, its checks in
-/// `src/selftest/kernels/x.rs`, and `tests/gpu/kernels/x.rs`, which runs these at more shapes. A shader is named after its operation, or is a variant of it: `x_variant.wgsl`.
+/// `src/selftest/kernels/x.rs`, and `tests/gpu/kernels/x.rs`, which runs these at more shapes. A shader is named after its
+/// operation, or is a variant of it: `x_variant.wgsl`.
 #[test]
 fn an_operation_has_one_name() {
     const EXCEPTIONS: &[(&str, &str)] = &[
