@@ -4,14 +4,14 @@ use serde_json::Value;
 
 use super::progress::TerminalProgress;
 use super::{CliError, Context, ExportArgs, ExportFormat, Interrupt, print};
-use crate::bundle::{MAX_EXAMPLES, weight_dtype};
+use crate::bundle::MAX_EXAMPLES;
 use crate::data::{ColumnOptions, Example, Reader};
 use crate::eval::pearson;
 use crate::files::refuse_input;
 use crate::hub::Wanted;
 use crate::judge::{Judge, JudgeExport, JudgeFiles, compare, folder_name};
 use crate::model::weight_policy::WeightPolicy;
-use crate::ops::weight_dtype::BLOCK;
+use crate::ops::weight_dtype::{BLOCK, WeightDtype};
 use crate::progress::Progress;
 use crate::selftest::Work;
 use crate::words::count;
@@ -27,7 +27,7 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<(), CliError> {
     let mut progress = context.progress();
     refuse_input(&args.out, &args.checkpoint, "the checkpoint")?;
     let _interrupt = Interrupt::watch()?;
-    let weights = weight_dtype(&args.weights).map_err(|e| CliError::Usage(format!("--weights: {e}")))?;
+    let weights = args.weights.parse::<WeightDtype>().map_err(|e| CliError::Usage(format!("--weights: {e}")))?;
     context.fetch(&args.checkpoint, Wanted::All, &mut progress)?;
     let judge = JudgeExport::open(&context.open(&args.checkpoint)?)?;
     judge.notes.iter().for_each(|note| progress.note(note));
@@ -52,7 +52,7 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<(), CliError> {
         "{}: {} parameters as {}, {}, {:.2} MB to download\n",
         args.out.display(),
         manifest.parameters,
-        manifest.weights,
+        weights.name(),
         count(manifest.shards.len(), "shard"),
         manifest.download_bytes() as f64 / 1e6
     ))?;

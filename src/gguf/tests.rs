@@ -79,7 +79,6 @@ fn q8_0_stays_packed() {
         let (mut packed, mut scales) = (vec![0; len / 4], vec![0; len / 32]);
         model.read_plane(tensor, Plane::Packed, 0, &mut packed).unwrap();
         model.read_plane(tensor, Plane::Scales, 0, &mut scales).unwrap();
-        let scales: Vec<f32> = scales.into_iter().map(f32::from_bits).collect();
         assert!(WeightDtype::Q8.decode(&packed, &scales) == values, "{tensor}");
     }
     assert!(model.read_plane("model.norm.weight", Plane::Packed, 0, &mut [0]).is_err());
