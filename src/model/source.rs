@@ -48,10 +48,11 @@ pub trait TensorSource: Send + Sync {
     }
 }
 
-/// The dtype of the first quantised matrix of `source`, if there is any.
+/// The dtype with the fewest bits of the quantised matrices of `source`, if there are any.
 pub fn quantisation(source: &dyn TensorSource) -> Option<WeightDtype> {
     let matrices = tensors(source.config()).into_iter().filter(|spec| spec.shape.len() == 2);
-    matrices.map(|spec| source.stored_dtype(&spec.name)).find(|dtype| dtype.is_quantised())
+    let dtypes = matrices.map(|spec| source.stored_dtype(&spec.name));
+    dtypes.filter(|dtype| dtype.is_quantised()).min_by_key(|dtype| dtype.bits())
 }
 
 /// Reads a whole group in order, at most `max_len` elements at a time, and passes them to `take(start, values)`. So a large

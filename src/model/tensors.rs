@@ -281,9 +281,10 @@ impl TensorSet {
         self.chunks.iter().flatten().flat_map(Chunk::buffers).collect()
     }
 
-    /// The dtype of the first tensor that is not in f32, if there is one.
+    /// The dtype with the fewest bits of those that are not f32.
     pub fn packed_dtype(&self) -> Option<WeightDtype> {
-        self.chunks.iter().flatten().map(|chunk| chunk.dtype).find(|dtype| *dtype != WeightDtype::F32)
+        let packed = self.chunks.iter().flatten().map(|chunk| chunk.dtype).filter(|dtype| *dtype != WeightDtype::F32);
+        packed.min_by_key(|dtype| dtype.bits())
     }
 
     /// Bytes of all buffers.
