@@ -174,12 +174,12 @@ pub struct MetricRow {
     pub figures: Vec<Figure>,
 }
 
-/// What a row of a metric table stands for.
+/// What a row of a metric table is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// A judge.
     Judge,
-    /// What can be had without reading.
+    /// A predictor that does not read the text.
     Baseline,
     /// What no judge can exceed, or what a person reaches.
     Ceiling,

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::data::DemoData;
-use super::table::{DemoTable, Predictor, PredictorMetrics, Role, human_scores};
+use super::table::{DemoTable, Predictor, PredictorMetrics, human_scores};
 use super::{DemoError, DemoOptions, Judge, REAL, SFT};
 use crate::eval::Undefined;
-use crate::eval::report::{self, Curve, Figure, Headline, JudgedExample, MetricGroup, MetricRow, MetricTable, Report};
+use crate::eval::report::{Curve, Figure, Headline, JudgedExample, MetricGroup, MetricRow, MetricTable, Report};
 use crate::files::write_own;
 use crate::gpu::Gpu;
 
@@ -124,11 +124,7 @@ impl Page<'_> {
                 .iter()
                 .map(|f| MetricRow {
                     name: f.name.clone(),
-                    role: match f.role {
-                        Role::Baseline => report::Role::Baseline,
-                        Role::Judge => report::Role::Judge,
-                        Role::Ceiling => report::Role::Ceiling,
-                    },
+                    role: f.role,
                     figures: vec![
                         Figure { value: f.pearson.clone(), interval: f.interval },
                         gain(f),

@@ -5,6 +5,7 @@ use super::{DemoError, Item, SFT, ScoredRow};
 use crate::eval::distribution::{bin_shares, modal_share};
 use crate::eval::intervals::Bootstrap;
 use crate::eval::paired::PairedSets;
+use crate::eval::report::Role;
 use crate::eval::table::{Cell, Table as TextTable, fixed};
 use crate::eval::{Measured, baselines, pearson, rmse, spearman};
 use crate::experiments::synthetic::{verdicts_right, word_count_baseline};
@@ -13,14 +14,6 @@ use serde_json::{Value, json};
 
 /// Resamples of an interval.
 const RESAMPLES: usize = 2000;
-
-/// What a row of the table is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    Baseline,
-    Judge,
-    Ceiling,
-}
 
 /// What predicts scores: a judge, a baseline or the ceiling. With its scores on every test split.
 #[derive(Clone, Debug)]

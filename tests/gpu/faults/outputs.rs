@@ -618,7 +618,8 @@ fn no_judge_without_a_step() {
         let done = finish(task.train(method, &[&more[..], words].concat()));
         assert_eq!(done.code, Some(1), "{method}: {}", done.err);
         assert!(
-            done.err.contains("no step changed the model: no gradient was finite in 2 steps") && done.err.contains("no judge is written"),
+            done.err.contains("no step changed the model: no gradient was finite in 2 steps")
+                && done.err.contains("no judge is written"),
             "{}",
             done.err
         );
