@@ -63,6 +63,10 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<(), CliError> {
     }
 }
 
+/// Above this mean divergence in nats, or if a score moves by more than this part of the scale, the user is warned.
+const MOST_DIVERGENCE: f64 = 0.1;
+const MOST_MOVED: f64 = 0.05;
+
 /// What quantising has changed, on `rows`: both judges read the chains that the one in full precision writes.
 fn agreement(
     args: &ExportArgs,
@@ -79,10 +83,20 @@ fn agreement(
         Ok(r) => format!("{r:.6}"),
         Err(undefined) => format!("none ({undefined})"),
     };
+    let (moved, divergence) = (found.largest_difference(), found.mean_divergence());
+    let span = full.settings().scale.max() - full.settings().scale.min();
+    if divergence > MOST_DIVERGENCE || moved > MOST_MOVED * span {
+        progress.note(&format!(
+            "these weights are another judge: an expected score moved by {moved:.2} on {}..{}, and the KL divergence is \
+             {divergence:.3}; --weights q8 keeps it nearer",
+            full.settings().scale.min(),
+            full.settings().scale.max()
+        ));
+    }
     Ok(format!(
-        "agreement with the original judge, on {} with its chains: max |ΔE| {:.2e}, Pearson {pearson}, top-1 {} of {}\n",
+        "agreement with the original judge, on {} with its chains: max |ΔE| {moved:.2e}, Pearson {pearson}, KL {divergence:.2e}, \
+         top-1 {} of {}\n",
         count(found.scores.len(), "row"),
-        found.largest_difference(),
         found.agreeing,
         found.positions
     ))
