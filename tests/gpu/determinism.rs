@@ -54,7 +54,7 @@ fn matrix_products() {
 #[test]
 fn attention_backward() {
     repeats(|rig| {
-        let h = Heads { heads: 6, kv_heads: 2, head_dim: 16, window: None };
+        let h = Heads::new(6, 2, 16, None);
         let mut batch = Batch::packed(&[&[0; 90]]);
         batch.push_group(&[0; 60], &[&[0; 40], &[0; 35]]);
         let (tokens, width, fused) = (batch.tokens(), 96, 160);

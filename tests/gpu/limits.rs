@@ -3,10 +3,11 @@
 use crate::common::*;
 use jurist::gpu::{Dispatch, Extent, GpuError, Grid, KernelSpec, Limits, Param, PlanBuilder, RunParams};
 use jurist::ops::attention::{self, Heads};
+use jurist::ops::embedding::{self, Embedding};
 use jurist::ops::matmul::{self, Epilogue};
 use jurist::ops::matrix::Matrix;
 use jurist::ops::rmsnorm::{self, Norm};
-use jurist::ops::{embedding, swiglu};
+use jurist::ops::swiglu::{self, Gated};
 use jurist::reference::{Batch, attention as attention_spec, matmul as matmul_spec, rmsnorm as norm_spec, swiglu as swiglu_spec};
 
 const MIB: usize = 1 << 20;
@@ -38,7 +39,7 @@ fn embedded(vocab: usize) -> Result<(), GpuError> {
     let table = random(vocab * width, 1);
     let mut rig = Rig::new(&software());
     let (gids, gtable, y) = (rig.words("ids", &ids), rig.floats("model.embed_tokens", &table), rig.output("y", 3 * width));
-    embedding::forward(&mut rig.plan, gids, &Matrix::full(gtable, vocab as u32), y, Extent::fixed(3), width as u32);
+    embedding::forward(&mut rig.plan, gids, &Matrix::full(gtable, vocab as u32), y, Extent::fixed(3), Embedding::plain(width));
     let ran = rig.build(&open(Limits::Binding(MIB as u64), true))?;
     ran.again();
     let expected: Vec<f64> = ids.iter().flat_map(|i| table[*i as usize * width..][..width].to_vec()).collect();
@@ -70,7 +71,9 @@ fn a_table_over_the_default_limit_is_refused() {
     assert_eq!(gpu.allocated(), before);
 }
 
-const HEADS: Heads = Heads { heads: 2, kv_heads: 1, head_dim: 8, window: None };
+fn heads() -> Heads {
+    Heads::new(2, 1, 8, None)
+}
 
 /// Records an attention layer with everything as scratch, forward and backward.
 fn attention_bytes(tokens: usize) -> u64 {
@@ -79,8 +82,8 @@ fn attention_bytes(tokens: usize) -> u64 {
     let [out, dout] = ["out", "dout"].map(|n| plan.scratch(n, tokens * 16));
     let (spans, stats) = (plan.scratch("spans", tokens * 4), plan.scratch("stats", tokens * 4));
     let count = Extent::fixed(tokens as u32);
-    attention::forward(&mut plan, &HEADS, qkv, spans, out, stats, count);
-    attention::backward(&mut plan, &HEADS, attention::Backward { qkv, spans, out, stats, dout, dqkv }, count);
+    attention::forward(&mut plan, &heads(), qkv, spans, out, stats, count);
+    attention::backward(&mut plan, &heads(), attention::Backward { qkv, spans, out, stats, dout, dqkv }, count);
     plan.bytes()
 }
 
@@ -100,13 +103,13 @@ fn attention_over_2048_tokens() {
     let mut rig = Rig::new(&software());
     let (qkv, spans) = (rig.floats("qkv", &fused), rig.words("spans", batch.spans.as_flattened()));
     let (out, stats) = (rig.output("out", tokens * 16), rig.output("stats", tokens * 4));
-    attention::forward(&mut rig.plan, &HEADS, qkv, spans, out, stats, Extent::fixed(tokens as u32));
+    attention::forward(&mut rig.plan, &heads(), qkv, spans, out, stats, Extent::fixed(tokens as u32));
     let out = rig.run().floats(out);
     // Row t by the specification: the last query of a sequence that ends there.
     for t in [0, 1, 511, 512, 1023, 1700, 2047] {
         let part = |from: usize, to: usize| -> Vec<f64> { fused.chunks(32).flat_map(|x| x[from..to].to_vec()).collect() };
         let [q, k, v] = [(0, 16), (16, 24), (24, 32)].map(|(from, to)| part(from, to));
-        let heads = attention_spec::Heads { heads: 2, kv_heads: 1, head_dim: 8, window: None };
+        let heads = attention_spec::Heads::new(2, 1, 8, None);
         let expected = one_row(&heads, t, &q, &k, &v);
         close(&format!("attention, row {t} of 2048"), &out[t * 16..(t + 1) * 16], &expected, FORWARD);
     }
@@ -132,10 +135,15 @@ fn long_grids_are_folded() {
     let gate_up = random(tokens * 2 * width, 1);
     let mut rig = Rig::new(&software());
     let (ggu, y) = (rig.floats("gate_up", &gate_up), rig.output("y", tokens * width));
-    swiglu::forward(&mut rig.plan, ggu, y, Extent::fixed(tokens as u32), width as u32);
+    swiglu::forward(&mut rig.plan, ggu, y, Extent::fixed(tokens as u32), Gated::silu(width));
     let ran = rig.run();
     let (gate, up): (Vec<_>, Vec<_>) = gate_up.chunks(2 * width).map(|t| t.split_at(width)).unzip();
-    close("swiglu over a folded grid", &ran.floats(y), &swiglu_spec::swiglu(&gate.concat(), &up.concat()), FORWARD);
+    close(
+        "swiglu over a folded grid",
+        &ran.floats(y),
+        &swiglu_spec::gated(swiglu_spec::Activation::Silu, &gate.concat(), &up.concat()),
+        FORWARD,
+    );
 
     let (rows, width) = (33_000, 3); // a workgroup a row
     let (x, w) = (random(rows * width, 1), around_one(width, 2));
@@ -154,7 +162,7 @@ fn what_does_not_fit_is_refused() {
     let (ggu, y) = (rig.floats("gate_up", &gate_up), rig.output("y", 5 * 3));
     for start in [0, 4] {
         // In chunks of 4: no chunk may hide that 6 are more than 5.
-        swiglu::forward(&mut rig.plan, ggu, y, Extent::dynamic(count, 5).chunk(start, 4), 3);
+        swiglu::forward(&mut rig.plan, ggu, y, Extent::dynamic(count, 5).chunk(start, 4), Gated::silu(3));
     }
     // A scalar has no maximum.
     rig.plan.dispatch(Dispatch {

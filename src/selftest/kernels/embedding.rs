@@ -2,7 +2,7 @@
 
 use super::Bench;
 use crate::gpu::{Extent, GpuError};
-use crate::ops::embedding;
+use crate::ops::embedding::{self, Embedding};
 use crate::ops::matrix::{FullChunk, Matrix};
 use crate::ops::weight_dtype::WeightDtype;
 use crate::reference::embedding as spec;
@@ -22,6 +22,16 @@ pub(super) async fn checks(b: &mut Bench) -> Result<(), GpuError> {
     Ok(())
 }
 
+/// An embedding whose scale is seen, and rounds nothing.
+fn doubled(width: usize) -> Embedding {
+    Embedding { scale: 2.0, ..Embedding::plain(width) }
+}
+
+/// Twice the values.
+fn twice(values: &[f64]) -> Vec<f64> {
+    values.iter().map(|x| 2.0 * x).collect()
+}
+
 /// Forward and backward over the first `live` of eleven tokens; ids repeat, and some rows of the table have no token.
 pub async fn embedding(b: &mut Bench, live: usize, width: usize) -> Result<(), GpuError> {
     let vocab = 31;
@@ -38,13 +48,13 @@ pub async fn embedding(b: &mut Bench, live: usize, width: usize) -> Result<(), G
     let (gtable, gdy) = (rig.floats("table", &table), rig.floats("dy", &dy));
     let (y, dtable) = (rig.output("y", all.len() * width), rig.floats("dtable", &start));
     let rows = vocab as u32;
-    embedding::forward(&mut rig.plan, gids, &Matrix::full(gtable, rows), y, tokens, width as u32);
-    embedding::backward(&mut rig.plan, (buckets, order), gdy, &[FullChunk { rows, tensor: dtable }], distinct, width as u32);
+    embedding::forward(&mut rig.plan, gids, &Matrix::full(gtable, rows), y, tokens, doubled(width));
+    embedding::backward(&mut rig.plan, (buckets, order), gdy, &[FullChunk { rows, tensor: dtable }], distinct, doubled(width));
     let ran = rig.start(&b.gpu)?;
     let (y, gdtable) = (ran.read_floats(y).await?, ran.read_floats(dtable).await?);
-    b.live_exact("embedding", &format!("y, {live} tokens"), &y, &spec::gather(&table, ids, width));
+    b.live_exact("embedding", &format!("y, {live} tokens"), &y, &twice(&spec::gather(&table, ids, width)));
     let mut expected = start;
-    spec::scatter_add(&mut expected, ids, &dy[..live * width], width);
+    spec::scatter_add(&mut expected, ids, &twice(&dy[..live * width]), width);
     b.gradient("embedding backward", &format!("dtable, {live} tokens"), &gdtable, &expected);
     Ok(())
 }
@@ -58,16 +68,16 @@ pub async fn stored_table(b: &mut Bench, how: Stored<'_>, width: usize) -> Resul
     let mut rig = b.rig();
     let (table, decoded) = stored::matrix(&mut rig, &how, &values, width);
     let (gids, y) = (rig.words("ids", &ids), rig.output("y", ids.len() * width));
-    embedding::forward(&mut rig.plan, gids, &table, y, Extent::fixed(ids.len() as u32), width as u32);
+    embedding::forward(&mut rig.plan, gids, &table, y, Extent::fixed(ids.len() as u32), doubled(width));
     let sorted = embedding::buckets(&ids);
     let order = (rig.words("buckets", sorted.buckets.as_flattened()), rig.words("order", &sorted.tokens));
     let (gdy, dtable) = (rig.floats("dy", &dy), stored::chunks(&mut rig, how.cuts, &start, width));
-    embedding::backward(&mut rig.plan, order, gdy, &dtable, Extent::fixed(sorted.buckets.len() as u32), width as u32);
+    embedding::backward(&mut rig.plan, order, gdy, &dtable, Extent::fixed(sorted.buckets.len() as u32), doubled(width));
     let ran = rig.start(&b.gpu)?;
 
     let operation = format!("embedding{}", how.name());
     let decoded: Vec<f64> = decoded.into_iter().map(|x| f64::from(x as f32)).collect();
-    let expected = spec::gather(&decoded, &ids, width);
+    let expected = twice(&spec::gather(&decoded, &ids, width));
     b.exact(&operation, &format!("rows of {width}"), &ran.read_floats(y).await?, &expected);
     if how.dtype == WeightDtype::F32 {
         let mut found = Vec::new();
@@ -75,7 +85,7 @@ pub async fn stored_table(b: &mut Bench, how: Stored<'_>, width: usize) -> Resul
             found.extend(ran.read_floats(chunk.tensor).await?);
         }
         let mut expected = start;
-        spec::scatter_add(&mut expected, &ids, &dy, width);
+        spec::scatter_add(&mut expected, &ids, &twice(&dy), width);
         b.gradient(&format!("embedding backward{}", how.name()), &format!("rows of {width}"), &found, &expected);
     }
     Ok(())

@@ -14,6 +14,7 @@ pub(super) async fn checks(b: &mut Bench) -> Result<(), GpuError> {
     for (rows, live, width) in [(1, 1, 2), (130, 130, 33), (70, 65, 20)] {
         rms_norm(b, rows, live, Norm::plain(width, EPS as f32)).await?;
     }
+    rms_norm(b, 70, 65, Norm { offset: 1.0, ..Norm::plain(20, EPS as f32) }).await?;
     for (tokens, q_heads, kv_heads, width) in [(5, 7, 1, 6), (3, 1, 1, 128)] {
         rms_norm_per_head(b, tokens, q_heads, kv_heads, width).await?;
     }
@@ -28,7 +29,7 @@ pub(super) async fn checks(b: &mut Bench) -> Result<(), GpuError> {
 pub async fn rms_norm_per_head(b: &mut Bench, tokens: usize, q_heads: u32, kv_heads: u32, width: u32) -> Result<(), GpuError> {
     let heads = q_heads + 2 * kv_heads;
     let rows = tokens * heads as usize;
-    rms_norm(b, rows, rows, Norm { width, heads, q_heads, normed: q_heads + kv_heads, eps: EPS as f32 }).await
+    rms_norm(b, rows, rows, Norm { heads, q_heads, normed: q_heads + kv_heads, ..Norm::plain(width, EPS as f32) }).await
 }
 
 /// Forward and backward of `live` out of `rows` rows, row by row.
@@ -82,8 +83,9 @@ async fn rms_norm_of(b: &mut Bench, (rows, live): (usize, usize), norm: Norm, ep
     let count = Extent::dynamic(rig.live(live as u32), rows as u32);
     let (gx, gw, gdy) = (rig.floats("x", &x), rig.floats("w", &w), rig.floats("dy", &dy));
     let (gy, gdx, more) = (rig.output("y", rows * width), rig.output("dx", rows * width), rig.floats("dx more", &dx_start));
-    let gdw = rig.floats("dw", &dw);
+    let (gdw, onto) = (rig.floats("dw", &dw), rig.output("y onto", rows * width));
     rmsnorm::forward(&mut rig.plan, norm, gx, gw, gy, count);
+    rmsnorm::forward_onto(&mut rig.plan, norm, gx, gw, gdy, onto, count);
     let back = Backward { x: gx, w: gw, dy: gdy, dx: gdx, dw: Some(gdw), accumulate: false };
     rmsnorm::backward(&mut rig.plan, norm, back, count);
     let frozen = Backward { dx: more, dw: None, accumulate: true, ..back };
@@ -101,18 +103,21 @@ async fn rms_norm_of(b: &mut Bench, (rows, live): (usize, usize), norm: Norm, ep
             continue;
         }
         let set = if head < norm.q_heads { 0 } else { width };
-        let w = &w[set..set + width];
-        y.extend(spec::rms_norm(x, w, eps));
-        let (row_dx, row_dw) = spec::rms_norm_backward(x, w, eps, dy);
+        let w: Vec<f64> = w[set..set + width].iter().map(|w| w + f64::from(norm.offset)).collect();
+        y.extend(spec::rms_norm(x, &w, eps));
+        let (row_dx, row_dw) = spec::rms_norm_backward(x, &w, eps, dy);
         dx.extend(row_dx);
         add_scaled(&mut dw[set..set + width], 1.0, &row_dw);
     }
     add_scaled(&mut dx_more[..live * width], 1.0, &dx);
+    let mut y_onto = y.clone();
+    add_scaled(&mut y_onto, 1.0, &dy[..live * width]);
 
     let (forward, backward) =
         if sets == 2 { ("rmsnorm per head", "rmsnorm per head backward") } else { ("rmsnorm", "rmsnorm backward") };
     let shape = format!("{live} of {rows} rows of {width}");
     b.live_result(forward, &format!("y, {shape}"), &ran.read_floats(gy).await?, &y);
+    b.live_result(forward, &format!("y onto the residual stream, {shape}"), &ran.read_floats(onto).await?, &y_onto);
     b.live_gradient(backward, &format!("dx, {shape}"), &ran.read_floats(gdx).await?, &dx);
     b.gradient(backward, &format!("dx accumulate, {shape}"), &ran.read_floats(more).await?, &dx_more);
     b.gradient(backward, &format!("dw, {shape}"), &ran.read_floats(gdw).await?, &dw);

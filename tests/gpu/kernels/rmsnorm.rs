@@ -16,6 +16,7 @@ fn plain() {
         }
         for live in [0, 1, 65] {
             made(rms_norm(&mut bench, 70, live, Norm::plain(20, EPS)));
+            made(rms_norm(&mut bench, 70, live, Norm { offset: 1.0, ..Norm::plain(33, EPS) }));
         }
         all_right(bench);
     }
@@ -43,7 +44,7 @@ fn extremes() {
             for width in [20, 33] {
                 made(rms_norm_scaled(&mut bench, 70, Norm::plain(width, eps), exponent));
             }
-            let per_head = Norm { width: 6, heads: 9, q_heads: 7, normed: 8, eps };
+            let per_head = Norm { heads: 9, q_heads: 7, normed: 8, ..Norm::plain(6, eps) };
             made(rms_norm_scaled(&mut bench, 18, per_head, exponent));
         }
         for width in [20, 33] {
