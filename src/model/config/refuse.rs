@@ -37,6 +37,10 @@ const RULES: &[Rule] = &[
     Rule { key: "pruned_heads", neutral: is_empty, supported: "no pruned heads" },
 ];
 
+/// Keys that transformers does not read in a family: Qwen2 always has biases on q, k and v, and the published SmolLM3 has a
+/// `pretraining_tp` of 2.
+const NOT_READ: [(Family, &str); 2] = [(Family::Qwen2, "attention_bias"), (Family::SmolLm3, "pretraining_tp")];
+
 fn never(_: &Value) -> bool {
     false
 }
@@ -61,8 +65,7 @@ fn is_empty(v: &Value) -> bool {
 /// `attention_dropout` is accepted with any value. Attention dropout is never applied, not even in training.
 pub fn refuse_unsupported(keys: &Keys, family: Family) -> Result<(), ModelError> {
     for rule in RULES {
-        // transformers' Qwen2 always has biases on q, k and v and does not read `attention_bias`.
-        if family == Family::Qwen2 && rule.key == "attention_bias" {
+        if NOT_READ.contains(&(family, rule.key)) {
             continue;
         }
         if let Some(value) = keys.get(rule.key).filter(|v| !(rule.neutral)(v)) {
