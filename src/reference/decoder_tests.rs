@@ -158,7 +158,7 @@ fn bad_input_is_refused_by_name() {
     assert!(message(&Spec { kv_heads: 2, ..awkward() }, &weights, &[0]).contains("7 heads cannot share 2"));
     assert!(message(&Spec { head_dim: 5, ..awkward() }, &weights, &[0]).contains("head_dim 5"));
     assert!(message(&Spec { hidden: 0, ..awkward() }, &weights, &[0]).contains("hidden is 0"));
-    assert!(message(&Spec { sliding_window: Some(0), ..awkward() }, &weights, &[0]).contains("window of 0"));
+    assert!(message(&Spec { layers: vec![layer(None, Some(0))], ..awkward() }, &weights, &[0]).contains("window of 0"));
     let trace = forward(&spec, &weights, &batch, &[0]).unwrap();
     assert!(matches!(backward(&spec, &weights, &batch, &trace, &[0.0; 30]), Err(Error::LogitsGradient { found: 30, .. })));
 }

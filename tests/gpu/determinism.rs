@@ -113,7 +113,7 @@ fn sums_over_tokens() {
         rmsnorm::backward(&mut rig.plan, Norm::plain(width as u32, 1e-6), back, fixed(tokens));
         rig.plan.clear(dtable);
         let slab = FullChunk { rows: 23, tensor: dtable };
-        embedding::backward(&mut rig.plan, (buckets, order), dy, &[slab], fixed(sorted.buckets.len()), width as u32);
+        embedding::backward(&mut rig.plan, (buckets, order), dy, &[slab], fixed(sorted.buckets.len()), embedding::Embedding::plain(width));
         grad_norm::grad_norm(&mut rig.plan, &[dx, dw, dtable], 1.0, norm);
         vec![dx, dw, dtable, norm]
     });
