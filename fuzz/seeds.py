@@ -363,6 +363,101 @@ def models():
         seed("safetensors", f"no-{name}", text)
 
 
+def gguf(pairs, described, data=b"", version=3, alignment=32):
+    """A GGUF file: pairs of (key, type, value), tensors of (name, sizes, format, offset)."""
+    def text(value):
+        value = value.encode() if isinstance(value, str) else value
+        return struct.pack("<Q", len(value)) + value
+
+    def packed(kind, value):
+        if kind == 8:
+            return text(value)
+        if kind == 9:
+            return struct.pack("<IQ", value[0], len(value[1])) + b"".join(packed(value[0], v) for v in value[1])
+        return struct.pack("<" + {4: "I", 5: "i", 6: "f", 7: "B", 10: "Q", 11: "q", 12: "d"}[kind], value)
+
+    out = b"GGUF" + struct.pack("<IQQ", version, len(described), len(pairs))
+    out += b"".join(text(key) + struct.pack("<I", kind) + packed(kind, value) for key, kind, value in pairs)
+    for name, sizes, kind, offset in described:
+        out += text(name) + struct.pack(f"<I{len(sizes)}QIQ", len(sizes), *sizes, kind, offset)
+    return out + b"\0" * (-len(out) % alignment) + data
+
+
+def ggufs():
+    sizes = [("context_length", 32), ("embedding_length", 32), ("block_count", 1), ("feed_forward_length", 4), ("attention.head_count", 1),
+             ("attention.key_length", 2), ("attention.value_length", 2)]
+    tokens = ["<unk>", "<s>", "</s>", "a", "b", "ab", "4", "\u2581"]
+    bpe = [("tokenizer.ggml.model", 8, "gpt2"), ("tokenizer.ggml.pre", 8, "smollm"), ("tokenizer.ggml.tokens", 9, (8, tokens)),
+           ("tokenizer.ggml.merges", 9, (8, ["a b"])), ("tokenizer.ggml.token_type", 9, (5, [3, 3, 3, 1, 1, 1, 1, 4])),
+           ("tokenizer.ggml.bos_token_id", 4, 1), ("tokenizer.ggml.eos_token_id", 4, 2), ("tokenizer.chat_template", 8, "{{ messages[0].content }}")]
+    pieces = [("tokenizer.ggml.model", 8, "llama"), ("tokenizer.ggml.tokens", 9, (8, tokens)), ("tokenizer.ggml.scores", 9, (6, [-1.0 * n for n in range(8)])),
+              ("tokenizer.ggml.token_type", 9, (5, [2, 3, 3, 1, 1, 1, 1, 1])), ("tokenizer.ggml.add_space_prefix", 7, 0), ("tokenizer.ggml.unknown_token_id", 4, 0)]
+    settings = ("jurist.judge", 8, '{"scale": "1..5", "phrase": "So the overall score is "}')
+
+    def pairs(architecture="llama", tokenizer=bpe, **changes):
+        named = {name: value for name, value in sizes} | {name.replace("__", "."): value for name, value in changes.items()}
+        return [("general.architecture", 8, architecture)] + [(f"{architecture}.{name}", 4, value) for name, value in named.items()] + tokenizer + [settings]
+
+    def model(formats, architecture="llama"):
+        """The tensors of a model of width 32, each in the next one of the formats (id, values a block, bytes a block)."""
+        matrices = {"attn_q": [32, 2], "attn_k": [32, 2], "attn_v": [32, 2], "attn_output": [2, 32],
+                    "ffn_gate": [32, 4], "ffn_up": [32, 4], "ffn_down": [4, 32]}
+        described, data = [], b""
+        shapes = [("token_embd.weight", [32, 8])] + [(f"blk.0.{name}.weight", shape) for name, shape in matrices.items()]
+        shapes += [(name + ".weight", [32]) for name in ["output_norm", "blk.0.attn_norm", "blk.0.ffn_norm"]]
+        if architecture == "qwen3":
+            shapes += [(f"blk.0.{name}.weight", [2]) for name in ["attn_q_norm", "attn_k_norm"]]
+        for number, (name, shape) in enumerate(shapes):
+            kind, values, width = formats[number % len(formats)] if len(shape) == 2 else (0, 1, 4)
+            if shape[0] % values:
+                kind, values, width = 1, 1, 2
+            count = size(shape) // values * width
+            described.append((name, shape, kind, len(data)))
+            data += bytes((n * 7 + 1) % 60 for n in range(count)) if kind else floats(size(shape), 0.25)
+            data += b"\0" * (-len(data) % 32)
+        return described, data
+
+    f32, f16, bf16 = (0, 1, 4), (1, 1, 2), (30, 1, 2)
+    blocks = [(2, 32, 18), (3, 32, 20), (6, 32, 22), (7, 32, 24), (8, 32, 34)]
+    seed("gguf", "llama-f32", gguf(pairs(), *model([f32])))
+    seed("gguf", "llama-blocks", gguf(pairs(), *model(blocks)))
+    seed("gguf", "llama-q8_0", gguf(pairs(), *model(blocks[4:])))
+    seed("gguf", "llama-halves", gguf(pairs(tokenizer=pieces), *model([f16, bf16]), version=2))
+    seed("gguf", "qwen3", gguf(pairs("qwen3"), *model([f32], "qwen3")))
+    described, data = model(blocks[:1])
+    split = lambda number, count=2: [("split.no", 4, number), ("split.count", 4, count)]
+    first, second = described[:5], described[5:]
+    at = second[0][3]
+    second = [(name, shape, kind, offset - at) for name, shape, kind, offset in second]
+    halves = gguf(pairs() + split(0), first, data[:at]), gguf(split(1), second, data[at:])
+    seed("gguf", "split", *halves)
+    seed("gguf", "split-cycle", halves[0], halves[0])
+    seed("gguf", "split-missing", halves[0])
+    seed("gguf", "split-many", gguf(pairs() + split(0, 0xFFFFFFFF), described, data))
+    for name, changed in {"layers": {"block_count": 0xFFFFFFFF}, "heads": {"attention.head_count": 0}, "width": {"embedding_length": 0xFFFFFFFF},
+                          "head-width": {"attention.key_length": 0xFFFFFFF0}, "context": {"context_length": 0}, "experts": {"expert_count": 8}}.items():
+        seed("gguf", f"size-{name}", gguf(pairs(**changed), described, data))
+    for name, changed in {"q2": (described[0][:2] + (10, 0)), "type": (described[0][:2] + (99, 0)), "offset": (described[0][:3] + (1 << 62,)),
+                          "misaligned": (described[0][:3] + (4,)), "dimensions": ("token_embd.weight", [32, 8, 1, 1, 1], 0, 0),
+                          "huge": ("token_embd.weight", [1 << 62, 1 << 62], 0, 0), "shape": ("token_embd.weight", [8, 32], 0, 0)}.items():
+        seed("gguf", f"tensor-{name}", gguf(pairs(), [changed] + described[1:], data))
+    seed("gguf", "overlap", gguf(pairs(), [(n, s, k, 0) for n, s, k, _ in described], data))
+    seed("gguf", "twice", gguf(pairs(), described + described[:1], data))
+    seed("gguf", "key-twice", gguf(pairs() + [settings], described, data))
+    seed("gguf", "rope-factors", gguf(pairs(), [("rope_freqs.weight", [1], 0, 0)] + [(n, s, k, o + 32) for n, s, k, o in described], floats(8) + data))
+    for name, pair in {"pre": ("tokenizer.ggml.pre", 8, "klingon"), "eos": ("tokenizer.ggml.eos_token_id", 4, 99), "merges": ("tokenizer.ggml.merges", 9, (8, ["ab"])),
+                       "tokens": ("tokenizer.ggml.tokens", 9, (4, [1, 2])), "no-token": ("tokenizer.ggml.tokens", 9, (8, []))}.items():
+        seed("gguf", f"tokenizer-{name}", gguf([p for p in pairs() if p[0] != pair[0]] + [pair], described, data))
+    whole = gguf(pairs(), described, data)
+    seed("gguf", "cut", whole[:-3])
+    seed("gguf", "cut-header", whole[:200])
+    seed("gguf", "big-endian", b"GGUF" + struct.pack(">IQQ", 3, 0, 0))
+    seed("gguf", "long-text", b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 1 << 60) + b"k")
+    seed("gguf", "list-of-lists", gguf([("k", 9, (9, [(9, [])]))], []))
+    seed("gguf", "alignment", gguf([("general.alignment", 4, 0)], []))
+    seed("gguf", "nothing", b"")
+
+
 def bundles():
     entry = {"file": "x", "bytes": 0, "sha256": "0" * 64}
     judge = {"format": 1, "scale": "1..5", "phrase": "So the overall score is ", "template": "plain", "chat": False, "chain": False, "max_completion_length": 0}
@@ -633,7 +728,7 @@ def settings():
     seed("settings", "no-utf8", b"a = \"\xff\"")
 
 
-for make in (tokenizers, templates, configs, models, bundles, adapters, data, trainers, arguments, settings):
+for make in (tokenizers, templates, configs, models, ggufs, bundles, adapters, data, trainers, arguments, settings):
     make()
 total = [path.stat().st_size for path in CORPUS.rglob("*") if path.is_file()]
 print(f"{len(total)} seeds, {sum(total)} bytes")

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Writes the small GGUF files of tests/fixtures/gguf, with what gguf-py says that they mean.
 
-    pip install gguf numpy safetensors
+    pip install gguf numpy safetensors tokenizers
+    scripts/llama-cpp.sh fetch
     python scripts/make_gguf.py
 
 blocks.gguf    one tensor of every block format, of random bytes, and the same decoded by gguf-py: `q4_k` and `q4_k.f32`
@@ -12,8 +13,15 @@ gemma3.gguf    a Gemma 3 of three layers, without the keys that most files leave
 smollm3.gguf   a SmolLM3 of four layers; model.smollm3.safetensors holds its projection of k as Hugging Face has it
 sentence.gguf  the metadata of a SentencePiece tokenizer with byte fallback and no space prefix; no tensors
 split-*.gguf   llama.gguf in two files
+bytes.gguf, pieces.gguf   small models with a byte-level and a SentencePiece vocabulary that merge across words, digits and spaces
+token_ids.json            what llama.cpp makes of TEXTS with them, for each pre-tokenizer and with and without space prefix
 """
+import json
 import os
+import subprocess
+import tempfile
+import time
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -232,6 +240,138 @@ def add_sentence_pieces(writer, pieces):
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     writer.add_unk_token_id(0)
+
+
+# Digits, white space, letters with marks, CJK, emoji, contractions, punctuation, control tokens.
+TEXTS = [
+    "So the overall score is 3", "So the overall score is 10.", "1 12 123 1234 12345 3.14159 1,000,000 \u0661\u0662\u0663 \u00bd\u00b2",
+    "  two  spaces   three    four\ttab\t\ttabs ", "lines\nand\n\nmore\r\nwindows\n  indented\n\n\n", " ", "\n", "\t\n \n  x",
+    "don't I'll WE'RE it'S they've I'd i'M 'tis rock'n'roll", "na\u00efve caf\u00e9 cafe\u0301 \u00c5ngstr\u00f6m \u00dcber stra\u00dfe \u0130stanbul",
+    "\u6211\u4eec\u8bc4\u5206\u4e3a5\u5206\u3002 \u8fd9\u662f\u4e00\u4e2a\u6d4b\u8bd5\uff01", "\u3053\u308c\u306f\u30c6\u30b9\u30c8\u3067\u3059\u3001\u70b9\u65703\u70b9", "\ud55c\uad6d\uc5b4 \uc810\uc218 4\uc810",
+    "\u041f\u0440\u0438\u0432\u0435\u0442, \u043c\u0438\u0440! \u041e\u0446\u0435\u043d\u043a\u0430: 5", "\u0645\u0631\u062d\u0628\u0627 \u0628\u0627\u0644\u0639\u0627\u0644\u0645 \u0664", "\u0939\u093f\u0928\u094d\u0926\u0940 \u092e\u0947\u0902",
+    "\U0001f642 \U0001f468\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466 \U0001f1e9\U0001f1ea\u2764\ufe0f\U0001f44d\U0001f3fd", "a\u00a0b\u2003c\u200bd\u3000e",
+    "!!! ?! ... --- => <= >= == && || ::: #[derive] $x^2 + y~z `code`", "(a) [b] {c} \"d\" \u201ce\u201d \u2018f\u2019 \u2014 \u2013 \u2026 \u20ac5 \u00a33 \u00a9\u2122",
+    "fn main() {\n    println!(\"{}\", 42);\n}\n", "https://example.org/a/b?c=1&d=2#e", "CamelCaseWord SCREAMING_SNAKE_case kebab-case",
+    "a<|end|>b", "<|end|> \n<|end|><|end|>x", "<|user|> hi", "<s>", "the cat  in the hat 22 ", "x" * 40, "ab" * 12 + "  " * 9 + "!" * 9,
+]
+
+
+def model_of_tokenizer(path, describe, vocab):
+    """A Llama of one layer, which llama.cpp loads."""
+    random, hidden = np.random.default_rng(1), 32
+    writer = GGUFWriter(path, "llama")
+    writer.add_context_length(256)
+    writer.add_embedding_length(hidden)
+    writer.add_block_count(1)
+    writer.add_feed_forward_length(32)
+    writer.add_head_count(2)
+    writer.add_head_count_kv(1)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_dimension_count(16)
+    describe(writer)
+    matrices = {"attn_q": (32, 32), "attn_k": (16, 32), "attn_v": (16, 32), "attn_output": (32, 32),
+                "ffn_gate": (32, 32), "ffn_up": (32, 32), "ffn_down": (32, 32)}
+    shapes = {"token_embd": (vocab, hidden)} | {f"blk.0.{name}": shape for name, shape in matrices.items()}
+    for name, shape in shapes.items():
+        raw = quantize(random.normal(0, 0.1, shape).astype(np.float32), T.Q4_0)
+        writer.add_tensor(name + ".weight", raw, raw_dtype=T.Q4_0)
+    for name in ["output_norm", "blk.0.attn_norm", "blk.0.ffn_norm"]:
+        writer.add_tensor(name + ".weight", np.ones(hidden, np.float32))
+    finish(writer)
+
+
+def byte_level(path, pre):
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    # Nothing is cut before merges are learned, so that merges cross every border that a pre-tokenizer draws.
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    control = ["<s>", "</s>", "<|end|>"]
+    trainer = trainers.BpeTrainer(vocab_size=900, special_tokens=control, show_progress=False,
+                                  initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+    tokenizer.train_from_iterator([t.replace("<|end|>", " ").replace("<|user|>", " ").replace("<s>", " ") for t in TEXTS * 3], trainer)
+    learned = json.loads(tokenizer.to_str())
+    ids = learned["model"]["vocab"]
+    tokens = sorted(ids, key=ids.get) + ["<|user|>"]
+
+    def describe(writer):
+        writer.add_tokenizer_model("gpt2")
+        writer.add_tokenizer_pre(pre)
+        writer.add_token_list(tokens)
+        writer.add_token_types([3] * len(control) + [1] * (len(tokens) - len(control) - 1) + [4])
+        writer.add_token_merges([" ".join(merge) for merge in learned["model"]["merges"]])
+        writer.add_bos_token_id(0)
+        writer.add_eos_token_id(1)
+
+    model_of_tokenizer(path, describe, len(tokens))
+
+
+def sentence_level(path, space_prefix):
+    space = "\u2581"
+    pieces = [("<unk>", 2, 0.0), ("<s>", 3, 0.0), ("</s>", 3, 0.0), ("<|end|>", 3, 0.0)]
+    pieces += [(f"<0x{b:02X}>", 6, 0.0) for b in range(256)]
+    letters = [space] + sorted({c for text in TEXTS for c in text if ord(c) < 0x500 and c not in " \n\t\r"})
+    words = ["th", "the", space + "the", space + "t", "he", space + space, space * 4, "sc", "or", "score", "ore", space + "s", space + "score",
+             "12", "123", "1" + space, "in", space + "in", "ca", "at", "cat", space + "c", space + "cat", "!!", "...", "..", "er", "ov", "over",
+             space + "over", "al", "all", "overall", space + "is", "is", "ab", "abab", "xx", "xxxx", "xxxxxxxx"]
+    pieces += [(word, 1, -float(rank)) for rank, word in enumerate(words)]
+    pieces += [(letter, 1, -1000.0 - rank) for rank, letter in enumerate(letters)]
+    pieces += [("<|user|>", 4, 0.0)]
+
+    def describe(writer):
+        writer.add_tokenizer_model("llama")
+        writer.add_token_list([text for text, _, _ in pieces])
+        writer.add_token_types([kind for _, kind, _ in pieces])
+        writer.add_token_scores([score for _, _, score in pieces])
+        writer.add_add_space_prefix(space_prefix)
+        writer.add_bos_token_id(1)
+        writer.add_eos_token_id(2)
+        writer.add_unk_token_id(0)
+
+    model_of_tokenizer(path, describe, len(pieces))
+
+
+def ask_llama_cpp(path):
+    """The ids of TEXTS, without BOS."""
+    port = "18081"
+    server = subprocess.Popen(
+        [str(Path(__file__).parent / "llama-cpp.sh"), "run", "llama-server", "-m", str(path), "--port", port, "-c", "256", "-t", "1"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def post(text):
+        body = json.dumps({"content": text, "add_special": False, "parse_special": True}).encode()
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/tokenize", body, {"Content-Type": "application/json"})
+        return json.load(urllib.request.urlopen(request))["tokens"]
+
+    try:
+        for _ in range(100):
+            if server.poll() is not None:
+                raise SystemExit(f"llama.cpp does not load {path}")
+            try:
+                post("x")
+                break
+            except OSError:
+                time.sleep(0.1)
+        return [post(text) for text in TEXTS]
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def token_ids():
+    ids = {}
+    byte_level(OUT / "bytes.gguf", "default")
+    sentence_level(OUT / "pieces.gguf", True)
+    with tempfile.TemporaryDirectory() as folder:
+        for pre in ["default", "gpt-2", "llama-bpe", "qwen2", "smollm", "tekken", "smaug-bpe"]:
+            byte_level(Path(folder) / "model.gguf", pre)
+            ids[pre] = ask_llama_cpp(Path(folder) / "model.gguf")
+        for space_prefix in [True, False]:
+            sentence_level(Path(folder) / "model.gguf", space_prefix)
+            ids["spaced" if space_prefix else "unspaced"] = ask_llama_cpp(Path(folder) / "model.gguf")
+    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(found, separators=(',', ':'))}" for name, found in ids.items())
+    texts = json.dumps(TEXTS, indent=1)
+    (OUT / "token_ids.json").write_text(f'{{"texts": {texts},\n{lines}}}\n')
 
 
 os.makedirs(OUT, exist_ok=True)

@@ -8,6 +8,8 @@
 // Reference  src/reference/adamw.rs
 // Contract   in place on p, m and v.
 // Grid       one thread per vector.
+// Why so     An update reads and writes each value once and is bound by memory, so the kernel is as simple as the formula. The
+//            host never waits for the norm: the kernel itself reads the clip factor, and whether to update at all.
 #include "lib/grid.wgsl"
 #include "lib/vec.wgsl"
 
@@ -31,7 +33,7 @@ struct Params {
 @compute @workgroup_size(64)
 fn advance(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
            @builtin(local_invocation_index) thread: u32) {
-    let i = group_index(group, groups) * 64u + thread;
+    let i = thread_index(group, groups, thread);
     if (i >= params.size || norm[2] == 0.0) {
         return;
     }

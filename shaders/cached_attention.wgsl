@@ -7,6 +7,9 @@
 // Contract   store    the entry of token t's position = k and v of token t
 //            attend   out[T, heads, D] = attention of token t over the positions 0 ..= position of its sequence
 // Grid       store: one thread per Vec of k and v; attend: one thread per (token, head), heads the slow index.
+// Why so     The keys are stored by a kernel of its own, so that all tokens of a prefill find the keys before them. Neighbouring
+//            threads of attend have tokens of one head, which read the same keys. For few rows over a long cache see
+//            cached_attention_split.wgsl.
 #include "lib/grid.wgsl"
 
 struct Params {
@@ -17,10 +20,7 @@ struct Params {
 }
 @group(0) @binding(0) var<uniform> params: Params;
 
-alias Vec = vec{{VEC_WIDTH}}<f32>;
-const GROUP_SIZE: u32 = HEADS / KV_HEADS;
-const STRIDE: u32 = (HEADS + 2u * KV_HEADS) * VECS; // Vecs of one token in qkv
-const CACHED: u32 = 2u * KV_HEADS * VECS; // Vecs of one entry of the cache
+const GROUP_SIZE: u32 = HEADS / KV_HEADS; // query heads per key/value head
 #include "lib/kv_cache.wgsl"
 
 @group(0) @binding(1) var<storage, read> qkv: array<Vec>; // [T, heads + 2 kv_heads, D]
@@ -32,7 +32,7 @@ const CACHED: u32 = 2u * KV_HEADS * VECS; // Vecs of one entry of the cache
 @compute @workgroup_size(64)
 fn store(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
          @builtin(local_invocation_index) thread: u32) {
-    let i = group_index(group, groups) * 64u + thread;
+    let i = thread_index(group, groups, thread);
     if (i >= params.tokens * CACHED) {
         return;
     }
@@ -53,7 +53,7 @@ fn store(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) group
 @compute @workgroup_size(64)
 fn attend(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
           @builtin(local_invocation_index) thread: u32) {
-    let i = group_index(group, groups) * 64u + thread;
+    let i = thread_index(group, groups, thread);
     if (i >= params.tokens * HEADS) {
         return;
     }

@@ -21,9 +21,8 @@ struct Params {
 }
 @group(0) @binding(0) var<uniform> params: Params;
 
-alias Vec = vec{{VEC_WIDTH}}<f32>;
-const STRIDE: u32 = (HEADS + 2u * KV_HEADS) * VECS; // Vecs of one token in qkv
-const CACHED: u32 = 2u * KV_HEADS * VECS; // Vecs of one entry of the cache
+// GROUP_SIZE: query heads per key/value head, set by the host because a #for counts to it
+// GROUP_VECS, GROUP_PART, GROUP_THREADS: GROUP_SIZE times VECS, PART and 64
 #include "lib/kv_cache.wgsl"
 
 #if part
@@ -110,7 +109,7 @@ fn part(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 @compute @workgroup_size(64)
 fn combine(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
            @builtin(local_invocation_index) thread: u32) {
-    let i = group_index(group, groups) * 64u + thread;
+    let i = thread_index(group, groups, thread);
     if (i >= params.tokens * HEADS * VECS) {
         return;
     }

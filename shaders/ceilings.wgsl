@@ -4,6 +4,9 @@
 //   copy           EACH vec4s per thread, neighbouring threads at neighbouring addresses
 //   nothing        the smallest dispatch: one store
 //
+// Reference  none: only their times count.
+// Contract   every thread stores something, so that a compiler cannot drop its work.
+// Grid       multiply_add: one thread per element of out; copy: one thread per EACH vec4s; nothing: one thread.
 // Why so     The multiply-adds are unrolled in the text: on CPU adapters the loop itself costs as much as tens of them. More
 //            chains hide the latency of a multiply-add, fewer stay in registers, so the bench tries several and takes the best.
 #include "lib/grid.wgsl"
@@ -20,7 +23,7 @@ struct Params {
 @compute @workgroup_size(64)
 fn multiply_add(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
                 @builtin(local_invocation_index) thread: u32) {
-    let i = group_index(group, groups) * 64u + thread;
+    let i = thread_index(group, groups, thread);
     let factor = params.factor;
     let term = params.term;
 #for C CHAINS

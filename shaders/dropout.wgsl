@@ -24,7 +24,7 @@ struct Params {
 @compute @workgroup_size(64)
 fn apply(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
         @builtin(local_invocation_index) thread: u32) {
-    let i = group_index(group, groups) * 64u + thread;
+    let i = thread_index(group, groups, thread);
     if (i >= params.size) {
         return;
     }

@@ -33,7 +33,7 @@ struct Params {
 @compute @workgroup_size(64)
 fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
            @builtin(local_invocation_index) thread: u32) {
-    let i = group_index(group, groups) * 64u + thread;
+    let i = thread_index(group, groups, thread);
     if (i >= params.size) {
         return;
     }
@@ -67,7 +67,7 @@ struct Params {
 @compute @workgroup_size(64)
 fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
             @builtin(local_invocation_index) thread: u32) {
-    let i = group_index(group, groups) * 64u + thread;
+    let i = thread_index(group, groups, thread);
     if (i >= params.size) {
         return;
     }

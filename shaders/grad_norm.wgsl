@@ -13,6 +13,7 @@
 //            again, scaled by 2^-k. Scaling by powers of two is exact, so ordinary gradients keep their bits.
 //            A clipped gradient beyond 2^63 is not applied: its square would make AdamW's second moment infinite for ever.
 #include "lib/grid.wgsl"
+#include "lib/ordinary.wgsl"
 
 alias Sum = vec2<f32>; // (s, k): s · 4^k
 
@@ -45,7 +46,7 @@ struct Params {
 @compute @workgroup_size(64)
 fn squares(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
            @builtin(local_invocation_index) thread: u32) {
-    let i = group_index(group, groups) * 64u + thread;
+    let i = thread_index(group, groups, thread);
     if (i * 256u >= params.size) {
         return;
     }
@@ -58,8 +59,7 @@ fn squares(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
         sum += g * g;
         bits |= bitcast<u32>(g);
     }
-    let ordinary = bitcast<u32>(sum) - 0x0d800000u < 0x7b800000u - 0x0d800000u; // from 2^-100 to 2^120
-    if (ordinary || (bits & 0x7fffffffu) == 0u) {
+    if (is_ordinary(sum) || (bits & 0x7fffffffu) == 0u) {
         partials[params.start + i] = Sum(sum, 0.0);
         return;
     }

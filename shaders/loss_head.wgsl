@@ -5,13 +5,15 @@
 //     dL/dz_j = -(c_j - p_j Σc) + w_H · dH/dz_j,      dH/dz_j = -p_j (log p_j + H)
 // Cross-entropy and the policy gradient's -advantage · log p have one token and c = weight, which rows[r] holds. A loss on the
 // scores (squared error of the expected score, log p of a soft label, scoring rules, …) has one c per score token: the host
-// reads the statistics, derives c in f64 (src/train/objective/reward.rs) and uploads it. The kernels do not know the loss, so
-// that a new loss changes nothing here, and they never divide by a small probability.
+// reads the statistics, derives c in f64 (src/train/objective/reward.rs) and uploads it.
 //
 // Reference  src/reference/loss_head.rs
 // Contract   stats       stats[r] = (lse, log p_token, entropy, log p(score token 1), …, log p(score token K))
 //            gradient    logits[r, :] = dL/dz, from the logits and their stats
 // Grid       rows of the chunk, THREADS_PER_ROW threads per row (lib/row.wgsl).
+// Why so     The kernels do not know the loss, so that a new loss changes nothing here, and they never divide by a small
+//            probability. A tensor [T, V] would be the largest of a training step: the logits of a chunk of rows are computed,
+//            become their own gradient in place, and are overwritten by the next chunk's.
 #include "lib/row.wgsl"
 
 // TokenLoss of src/ops/loss_head.rs.

@@ -17,7 +17,8 @@
 //            Rows and columns out of range are clamped on load, and their products are not stored.
 //
 // Names      c00 … c77 are the elements of the tile. In WIDE nn and tn, l0 … l7 are the left four columns of its rows, and
-//            r0 … r7 the right four.
+//            r0 … r7 the right four; u and v are the left and right four columns of a row of B, p and q the upper and lower four
+//            columns of a row of A.
 
 #if WIDE
 alias Vec = vec4<f32>;

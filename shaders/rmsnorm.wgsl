@@ -18,6 +18,7 @@
 //            Squares overflow from 2^64 on and vanish below 2^-63. A row whose mean square is near either end is computed again,
 //            scaled by a power of two that brings its largest entry near 1. That is exact, and all other rows keep their bits.
 //            A row that holds an infinity or NaN becomes NaN as a whole, so that it cannot give finite numbers.
+#include "lib/ordinary.wgsl"
 #include "lib/row.wgsl"
 #include "lib/vec.wgsl"
 
@@ -28,11 +29,6 @@ const COUNT: f32 = f32(WIDTH);
 // Q_HEADS: rows of a token with weight row 0
 // NORMED: rows of a token that are normed (q and k); the others are copied
 // SETS: weight rows, 1, or 2 with Qwen3's q and k norms
-
-// Whether a mean square is far from both ends of f32. It compares bits, so that NaN is not ordinary.
-fn is_ordinary(mean_square: f32) -> bool {
-    return bitcast<u32>(mean_square) - 0x0d800000u < 0x7b800000u - 0x0d800000u; // from 2^-100 to 2^120
-}
 
 #if !weight_reduce
 // The power of two, at most 2^60, that brings the largest entry of a row near 1, or 0 if an entry is infinite or NaN.
@@ -92,7 +88,7 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     for (var j = row_thread; j < ROW_VECS; j += THREADS_PER_ROW) {
         squares += x[start + j] * x[start + j];
     }
-    let mean_square = row_sum(row_thread, hsum(squares)) / COUNT;
+    let mean_square = row_sum(row_thread, vec_sum(squares)) / COUNT;
     if (!is_ordinary(mean_square)) {
         forward_scaled(start, weights, row_thread);
         return;
@@ -118,7 +114,7 @@ fn forward_scaled(start: u32, weights: u32, row_thread: u32) {
         let v = x[start + j] * scale;
         squares += v * v;
     }
-    let inv = inverseSqrt(hsum(squares) / COUNT + params.eps * scale * scale);
+    let inv = inverseSqrt(vec_sum(squares) / COUNT + params.eps * scale * scale);
     for (var j = row_thread; j < ROW_VECS; j += THREADS_PER_ROW) {
         store_output(start + j, x[start + j] * scale * inv * (w[weights + j] + params.offset));
     }
@@ -172,8 +168,8 @@ fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gr
         squares += v * v;
         products += v * (w[weights + j] + params.offset) * dy[start + j];
     }
-    let mean_square = row_sum(row_thread, hsum(squares)) / COUNT;
-    let mean_product = row_sum(row_thread, hsum(products)) / COUNT;
+    let mean_square = row_sum(row_thread, vec_sum(squares)) / COUNT;
+    let mean_product = row_sum(row_thread, vec_sum(products)) / COUNT;
     if (!is_ordinary(mean_square)) {
         backward_scaled(row, weights, row_thread);
         return;
@@ -199,8 +195,8 @@ fn backward_scaled(row: u32, weights: u32, row_thread: u32) {
         squares += v * v;
         products += v * (w[weights + j] + params.offset) * dy[start + j];
     }
-    let inv = inverseSqrt(hsum(squares) / COUNT + params.eps * scale * scale);
-    let mean_product = hsum(products) / COUNT;
+    let inv = inverseSqrt(vec_sum(squares) / COUNT + params.eps * scale * scale);
+    let mean_product = vec_sum(products) / COUNT;
     for (var j = row_thread; j < ROW_VECS; j += THREADS_PER_ROW) {
         let value = inv * ((w[weights + j] + params.offset) * dy[start + j] - x[start + j] * scale * inv * inv * mean_product) * scale;
         store_output(start + j, select(value, nan_like(value), scale == 0.0));
@@ -228,7 +224,7 @@ struct Params {
 @compute @workgroup_size(64)
 fn weight_partial(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
                   @builtin(local_invocation_index) thread: u32) {
-    let i = group_index(group, groups) * 64u + thread;
+    let i = thread_index(group, groups, thread);
     if (i >= params.size) {
         return;
     }

@@ -9,6 +9,8 @@
 // Reference  src/reference/swiglu.rs
 // Contract   y[T, F] = …, dgate_up[T, 2F] = …
 // Grid       one thread per (token, vector).
+// Why so     gate and up are one product, so their columns lie in one tensor: element j of a row is the gate, and F + j the up that
+//            it multiplies. The backward pass computes the sigmoid again, which is cheaper than a tensor that keeps it.
 #include "lib/grid.wgsl"
 #include "lib/vec.wgsl"
 
@@ -67,7 +69,7 @@ fn sloped(g: Vec) -> Vec {
 @compute @workgroup_size(64)
 fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
            @builtin(local_invocation_index) thread: u32) {
-    let i = group_index(group, groups) * 64u + thread;
+    let i = thread_index(group, groups, thread);
     if (i >= params.size) {
         return;
     }
@@ -81,7 +83,7 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
 @compute @workgroup_size(64)
 fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
             @builtin(local_invocation_index) thread: u32) {
-    let i = group_index(group, groups) * 64u + thread;
+    let i = thread_index(group, groups, thread);
     if (i >= params.size) {
         return;
     }

@@ -1,4 +1,4 @@
-// Rows of a packed matrix as f32.
+// Rows of a packed matrix as f32: the first half of a product that is faster unpacked (src/ops/matmul_packed.rs).
 //
 //   unpack    y = values of W, from Packed8 number `first` on      W is a `Packed` of src/ops/matrix.rs, its rows whole blocks
 //
@@ -25,7 +25,7 @@ struct Params {
 @compute @workgroup_size(64)
 fn unpack(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
           @builtin(local_invocation_index) thread: u32) {
-    let i = group_index(group, groups) * 64u + thread;
+    let i = thread_index(group, groups, thread);
     if (i >= params.size) {
         return;
     }

@@ -62,8 +62,8 @@
 //! `ARCHITECTURE.md` in the repository is a map of the code.
 
 #![warn(missing_docs)]
-// The page, the program and the tests use parts of the rooms that the library's door does not. To see what none of them uses,
-// compile without this line.
+// The page, the program and the tests use parts of the modules that the public API does not. To see what none of them uses, compile
+// without this line.
 #![cfg_attr(not(feature = "internals"), allow(dead_code, unused_imports))]
 // Ending the program, and writing to a stream that may be gone, is for tests. `cli` prints by functions that return the error.
 #![cfg_attr(
@@ -107,7 +107,7 @@ pub mod web;
 #[doc(hidden)]
 pub use cli::run;
 
-// The rooms. They are public for the tests, benches and tools of this repository only.
+// The modules. They are public for the tests, benches and tools of this repository only.
 
 #[cfg(all(feature = "internals", feature = "cli", not(target_arch = "wasm32")))]
 #[doc(hidden)]

@@ -1,4 +1,26 @@
-//! Enums whose values are words: in the config file, in the environment, in flags and in what is written.
+//! Words in files and messages: enums whose values are words in the config file, in the environment and in flags, and counts with
+//! their noun.
+
+/// A count with its noun for a message: `1 row`, `2 rows`. The noun takes a plain s.
+pub fn count(n: impl Into<Count>, noun: &str) -> String {
+    let Count(n) = n.into();
+    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
+}
+
+/// What [`count`] takes.
+pub struct Count(u64);
+
+impl From<u64> for Count {
+    fn from(n: u64) -> Self {
+        Count(n)
+    }
+}
+
+impl From<usize> for Count {
+    fn from(n: usize) -> Self {
+        Count(n as u64)
+    }
+}
 
 /// A word that means none of the values of a setting.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -69,6 +91,12 @@ mod tests {
             /// As the sky.
             Blue = "sky-blue",
         }
+    }
+
+    #[test]
+    fn a_count_and_its_noun() {
+        let found = [0_usize, 1, 2].map(|n| super::count(n, "bad row"));
+        assert_eq!(found, ["0 bad rows", "1 bad row", "2 bad rows"]);
     }
 
     #[test]

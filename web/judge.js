@@ -1,6 +1,6 @@
 // A judge that runs in a web page, on the visitor's own GPU.
 //
-//   const judge = await Judge.load("judges/miniature/", { onProgress, signal });
+//   const judge = await Judge.load("judges/example/", { onProgress, signal });
 //   const { score, distribution } = await judge.score({ instruction, response, rubric }, { onToken, signal });
 //
 // One module worker beside this file does all the work. types.ts has the types and their units.

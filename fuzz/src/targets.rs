@@ -16,12 +16,14 @@ use jurist::bundle::{Manifest, ShardReader, sha256_hex};
 use jurist::cli::{Cli, CliError, Command};
 use jurist::data::{ColumnOptions, DataError, Example, Reader, RowCells, judged_text, read_columns, repeated};
 use jurist::experiments::compare::{CompareError, Protocol};
+use jurist::gguf::GgufModel;
 use jurist::judge::{JudgeError, JudgePrompt, JudgeSettings, Scale, ScoreTokens, Template};
 use jurist::model::checkpoint::Checkpoint;
 use jurist::model::config::Config;
 use jurist::model::error::ModelError;
 use jurist::model::lora::AdapterFiles;
 use jurist::model::names::{TensorSpec, tensors};
+use jurist::model::quantised::Plane;
 use jurist::model::source::TensorSource;
 use jurist::model_folder::ModelFolder;
 use jurist::text::{ChatOptions, ChatTemplate, Date, Files, SpecialTokens, StreamDecoder, TextError, Tokenizer, word_level};
@@ -39,11 +41,12 @@ use jurist::ops::weight_dtype::WeightDtype;
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is that of its folder in `fuzz/corpus`.
-pub const TARGETS: [(&str, Target); 11] = [
+pub const TARGETS: [(&str, Target); 12] = [
     ("tokenizer", tokenizer),
     ("template", template),
     ("config", config),
     ("safetensors", safetensors),
+    ("gguf", gguf),
     ("bundle", bundle),
     ("adapter", adapter),
     ("rows", rows),
@@ -164,6 +167,34 @@ pub fn safetensors(data: &[u8]) {
     if let (Some(tensors), Ok(file)) = (whole, SafeTensors::deserialize(data)) {
         for (name, bytes) in tensors {
             assert_eq!(file.tensor(&name).expect("both find the tensor").data(), bytes, "{name}");
+        }
+    }
+}
+
+/// A GGUF file; with a second part, the two files of a model that is split.
+pub fn gguf(data: &[u8]) {
+    const FIRST: &str = "m-00001-of-00002.gguf";
+    let files = match parts(data) {
+        [whole, []] => folder(&[(FIRST, whole)]),
+        [first, second] => folder(&[(FIRST, first), ("m-00002-of-00002.gguf", second)]),
+    };
+    let path = files.path().join(FIRST);
+    let (opened, held) = most_bytes(|| GgufModel::open(&path));
+    assert!(held <= BYTES_AT_LEAST + BYTES_A_BYTE * data.len(), "{held} bytes for a file of {}", data.len());
+    let Some(model) = said(opened) else { return };
+    read_all(&model);
+    for spec in tensors(model.config()).into_iter().filter(|spec| spec.shape.len() == 2) {
+        for plane in Plane::ALL {
+            said(model.read_plane(&spec.name, plane, 0, &mut [0; 8]));
+        }
+    }
+    if let Some(Some(judge)) = said(model.judge_json()) {
+        said(JudgeSettings::from_json(&judge));
+    }
+    if let Some(tokenizer) = said(model.tokenizer()) {
+        said(ChatTemplate::of(&tokenizer));
+        if let Some(ids) = said(tokenizer.encode("So the overall score is 4.\n\u{e9} <s>", true)) {
+            said(tokenizer.decode(&ids, true));
         }
     }
 }

@@ -5,8 +5,13 @@
 // its prompt has own = prefix_start + prefix_len.
 //
 // The file that includes this has params.own, the number of own entries per sequence, params.max_length, the positions of a
-// whole sequence, and WINDOW.
+// whole sequence, and the constants of the heads.
 #include "lib/kv_slot.wgsl"
+
+alias Vec = vec{{VEC_WIDTH}}<f32>;
+// VECS: HEAD_DIM / VEC_WIDTH
+const STRIDE: u32 = (HEADS + 2u * KV_HEADS) * VECS; // Vecs of one token in qkv
+const CACHED: u32 = 2u * KV_HEADS * VECS; // Vecs of one entry of the cache
 
 // The positions first ..= last.
 struct Seen {

@@ -6,7 +6,7 @@ alias VecBits = vec4<u32>;
 const VEC_WIDTH: u32 = 4u;
 
 // The sum of the values of a vector.
-fn hsum(v: Vec) -> f32 {
+fn vec_sum(v: Vec) -> f32 {
     return (v.x + v.y) + (v.z + v.w);
 }
 
@@ -20,7 +20,7 @@ alias Vec = f32;
 alias VecBits = u32;
 const VEC_WIDTH: u32 = 1u;
 
-fn hsum(v: Vec) -> f32 {
+fn vec_sum(v: Vec) -> f32 {
     return v;
 }
 

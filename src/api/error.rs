@@ -134,7 +134,7 @@ mod tests {
         for (message, told) in [
             ("name a whole model with --base DIR", "name a whole model with `base`"),
             ("lower --batch-size and --max-length, or --weights q8", "lower `batch_size` and `max_length`, or `weights` q8"),
-            ("go on with --resume, or not", "go on with `resume_from_checkpoint`, or not"),
+            ("continue with --resume, or not", "continue with `resume_from_checkpoint`, or not"),
             ("cargo install jurist --features hf-hub", "cargo install jurist --features hf-hub"),
             ("a -- b --- --", "a -- b --- --"),
             ("it ends in --adapter", "it ends in `adapter`"),

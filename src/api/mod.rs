@@ -1,4 +1,4 @@
-//! The library's door: what a Rust program that scores, trains or exports needs, and no more.
+//! The public API: what a Rust program that scores, trains or exports needs, and no more.
 
 mod case;
 pub mod config;

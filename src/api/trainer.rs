@@ -8,6 +8,7 @@ use crate::hub::DownloadWatch;
 use crate::progress::Silent;
 use crate::system::SystemClock;
 use crate::train::run::{RunContext, run};
+use crate::words::count;
 
 /// A training run, as its [`TrainConfig`] says.
 ///
@@ -33,7 +34,7 @@ struct Downloads<'a>(&'a mut dyn Progress);
 impl DownloadWatch for Downloads<'_> {
     fn begin(&mut self, model: &str, files: usize, bytes: u64, there: u64) {
         let left = bytes.saturating_sub(there) as f64 / 1e6;
-        self.0.note(&format!("fetching {model}: {files} files, {left:.1} MB"));
+        self.0.note(&format!("fetching {model}: {}, {left:.1} MB", count(files, "file")));
     }
 
     fn again(&mut self, file: &str, why: &str) {

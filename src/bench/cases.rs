@@ -6,7 +6,7 @@ use crate::gpu::{Extent, Gpu, GpuError, Plan, PlanBuilder, RunParams, Tensor, Va
 use crate::model::decoder::PackedInputs;
 use crate::ops::attention::{self, Heads};
 use crate::ops::loss_head::{self, LossGradient, LossHead, STATS, TOKEN_LOSS_WORDS, TokenLoss};
-use crate::ops::matmul::{self as products, Epilogue, Layout, Product, product};
+use crate::ops::matmul::{self as products, Epilogue, Layout, Product, record_product};
 use crate::ops::matrix::{FullChunk, Matrix, Packed};
 use crate::ops::rmsnorm::{self, Norm};
 use crate::ops::swiglu::{self, Gated};
@@ -254,7 +254,7 @@ impl CaseBuilder {
     fn matmul(&mut self, layout: Layout, m: usize, n: usize, k: usize) {
         let (a, b, c) = (self.input("a", m * k), self.input("b", k * n), self.output("c", m * n));
         let [m, n, k] = [m, n, k].map(|s| Extent::fixed(s as u32));
-        product(&mut self.plan, Product::whole(layout, [a, b, c], [m, n, k], Epilogue::Write));
+        record_product(&mut self.plan, Product::whole(layout, [a, b, c], [m, n, k], Epilogue::Write));
     }
 
     /// `x w` or `x wᵀ`, where w is `[K, N]` or `[N, K]` as `dtype`.
@@ -273,8 +273,8 @@ impl CaseBuilder {
         let (x, y) = (self.input("a", m * k), self.output("c", m * n));
         let [m, n, k] = [m, n, k].map(|s| Extent::fixed(s as u32));
         match transposed {
-            true => products::forward(&mut self.plan, x, &w, y, [m, n, k], Epilogue::Write),
-            false => products::backward_input(&mut self.plan, x, &w, y, [m, k, n], Epilogue::Write),
+            true => products::record_forward(&mut self.plan, x, &w, y, [m, n, k], Epilogue::Write),
+            false => products::record_backward_input(&mut self.plan, x, &w, y, [m, k, n], Epilogue::Write),
         }
     }
 
@@ -293,10 +293,10 @@ impl CaseBuilder {
         let out = self.input("out", shape.heads * per_head);
         let stats = self.output("stats", count * shape.heads * 2);
         if !backward {
-            return attention::forward(&mut self.plan, &heads, qkv, spans, out, stats, tokens);
+            return attention::record_forward(&mut self.plan, &heads, qkv, spans, out, stats, tokens);
         }
         let (dout, dqkv) = (self.input("dout", shape.heads * per_head), self.output("dqkv", total));
-        attention::backward(&mut self.plan, &heads, attention::Backward { qkv, spans, out, stats, dout, dqkv }, tokens);
+        attention::record_backward(&mut self.plan, &heads, attention::Backward { qkv, spans, out, stats, dout, dqkv }, tokens);
     }
 
     fn norm(&mut self, rows: usize, width: usize, backward: bool) {
@@ -305,11 +305,11 @@ impl CaseBuilder {
         let size = Extent::fixed(rows as u32);
         if !backward {
             let y = self.output("y", rows * width);
-            return rmsnorm::forward(&mut self.plan, norm, x, w, y, size);
+            return rmsnorm::record_forward(&mut self.plan, norm, x, w, y, size);
         }
         let (dy, dx) = (self.input("dy", rows * width), self.output("dx", rows * width));
         let dw = Some(self.output("dw", width));
-        rmsnorm::backward(&mut self.plan, norm, rmsnorm::Backward { x, w, dy, dx, dw, accumulate: false }, size);
+        rmsnorm::record_backward(&mut self.plan, norm, rmsnorm::Backward { x, w, dy, dx, dw, accumulate: false }, size);
     }
 
     fn swiglu(&mut self, rows: usize, width: usize, backward: bool) {
@@ -317,10 +317,10 @@ impl CaseBuilder {
         let size = Extent::fixed(rows as u32);
         if !backward {
             let y = self.output("y", rows * width);
-            return swiglu::forward(&mut self.plan, gate_up, y, size, Gated::silu(width));
+            return swiglu::record_forward(&mut self.plan, gate_up, y, size, Gated::silu(width));
         }
         let (dy, dgate_up) = (self.input("dy", rows * width), self.output("d gate and up", 2 * rows * width));
-        swiglu::backward(&mut self.plan, gate_up, dy, dgate_up, size, Gated::silu(width));
+        swiglu::record_backward(&mut self.plan, gate_up, dy, dgate_up, size, Gated::silu(width));
     }
 
     fn loss(&mut self, rows: usize, width: usize, vocab: usize, backward: bool) {

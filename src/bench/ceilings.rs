@@ -45,7 +45,7 @@ async fn arithmetic(gpu: &Gpu, chains: u32, effort: Effort) -> Result<f64, GpuEr
     };
     let mut plan = PlanBuilder::new(gpu.tuning());
     let out = plan.persistent("sums", threads as usize);
-    let flops_per_thread = ops::multiply_add(&mut plan, out, Extent::fixed(threads), iterations, chains);
+    let flops_per_thread = ops::record_multiply_add(&mut plan, out, Extent::fixed(threads), iterations, chains);
     let plan = plan.build(gpu)?;
     let seconds = clock::plan(gpu, &plan, &RunParams::default(), effort).await?.seconds;
     Ok(f64::from(threads) * flops_per_thread as f64 / seconds)
@@ -59,7 +59,7 @@ async fn copying(gpu: &Gpu, effort: Effort) -> Result<(f64, f64), GpuError> {
     let words = (bytes / 4) as usize;
     let mut plan = PlanBuilder::new(gpu.tuning());
     let (source, out) = (plan.persistent("source", words), plan.persistent("copy", words));
-    ops::copy(&mut plan, source, out, Extent::fixed((bytes / 16) as u32));
+    ops::record_copy(&mut plan, source, out, Extent::fixed((bytes / 16) as u32));
     let plan = plan.build(gpu)?;
     let kernel = clock::plan(gpu, &plan, &RunParams::default(), effort).await?.seconds;
     let (source, out) = (plan.buffer(source)?, plan.buffer(out)?);
@@ -91,6 +91,6 @@ async fn overhead(gpu: &Gpu, effort: Effort) -> Result<(f64, f64, f64), GpuError
 fn empty_dispatches(gpu: &Gpu, times: usize) -> Result<Plan, GpuError> {
     let mut plan = PlanBuilder::new(gpu.tuning());
     let out = plan.persistent("nothing", 1);
-    (0..times).for_each(|i| ops::nothing(&mut plan, out, i as u32));
+    (0..times).for_each(|i| ops::record_nothing(&mut plan, out, i as u32));
     plan.build(gpu)
 }

@@ -4,8 +4,8 @@ use super::{EntryFormat, StoredArray, stored_arrays};
 use crate::model::config::Config;
 use crate::model::dtype::{first_non_finite, vanished};
 use crate::model::error::ModelError;
-use crate::model::layout::header_of;
 use crate::model::quantised::Plane;
+use crate::model::shard_layout::header_of;
 use crate::ops::weight_dtype::WeightDtype;
 
 /// The bytes reserved per tensor for a shard's header, whose exact size is not known while planning: over a hundred bytes per

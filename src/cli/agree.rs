@@ -9,10 +9,11 @@ use super::outcome::require_judged;
 use super::{AgreeArgs, CliError, Context, print};
 use crate::data::{DataError, RowCells, name_of, read_columns_within};
 use crate::eval::Grid;
+use crate::eval::evaluation::{ColumnEvaluation, ColumnNames, Columns, holm_of, holm_table};
 use crate::eval::intervals::{Bootstrap, is_level};
-use crate::eval::study::{ColumnNames, ColumnStudy, Columns, holm_of, holm_table};
 use crate::judge::Scale;
 use crate::progress::Progress;
+use crate::words::count;
 
 /// Measures each file.
 pub fn run(args: &AgreeArgs, context: &Context) -> Result<(), CliError> {
@@ -32,7 +33,7 @@ pub fn run(args: &AgreeArgs, context: &Context) -> Result<(), CliError> {
             return Err(CliError::Failed(format!("{}: no row has a number in the column `{column}`", name_of(file))));
         }
         if bad > 0 {
-            progress.warn(&format!("{}: {bad} bad cells, taken for empty", name_of(file)));
+            progress.warn(&format!("{}: {}, taken for empty", name_of(file), count(bad, "bad cell")));
         }
         let judges = [Some(&columns.judge), columns.judge2.as_ref()].into_iter().flatten();
         unjudged.extend(judges.map(|scores| (scores.iter().filter(|s| s.is_none()).count(), scores.len())));
@@ -43,18 +44,18 @@ pub fn run(args: &AgreeArgs, context: &Context) -> Result<(), CliError> {
             judge2: args.judge2.clone(),
             cluster: args.cluster.clone(),
         };
-        found.push(ColumnStudy::measure(names, &columns, &grid, scale.words(), threshold, &bootstrap)?);
+        found.push(ColumnEvaluation::measure(names, &columns, &grid, scale.words(), threshold, &bootstrap)?);
     }
     let corrected = holm_of(&found);
     if args.json {
-        let mut objects: Vec<Value> = found.iter().map(ColumnStudy::to_json).collect();
+        let mut objects: Vec<Value> = found.iter().map(ColumnEvaluation::to_json).collect();
         let object = match objects.len() {
             1 => objects.remove(0),
             _ => json!({"data_sets": objects, "holm": corrected}),
         };
         print(&(serde_json::to_string_pretty(&object).unwrap_or_default() + "\n"))?;
     } else {
-        let mut text: Vec<String> = found.iter().map(ColumnStudy::to_text).collect();
+        let mut text: Vec<String> = found.iter().map(ColumnEvaluation::to_text).collect();
         if found.len() > 1 && args.judge2.is_some() {
             text.push(holm_table(&found, &corrected));
         }

@@ -23,15 +23,15 @@ pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
 
-    /// GPU to use, by (part of) its name or its index in `jurist doctor` [env: JURIST_ADAPTER]
+    /// GPU to use: its name, a part of it, or its index in `jurist doctor` [env: JURIST_ADAPTER]
     #[arg(long, global = true, value_name = "NAME|INDEX")]
     pub adapter: Option<String>,
 
-    /// Optional kernels: plain, or with commas between them auto and names from `jurist doctor` [env: JURIST_KERNELS]
+    /// Optional kernels: plain (none), or a list with commas of auto and names from `jurist doctor` [env: JURIST_KERNELS]
     #[arg(long, global = true, value_name = "WHICH")]
     pub kernels: Option<Kernels>,
 
-    /// Model of an adapter, in the place of the one that adapter_config.json names: a folder or a name of the hub
+    /// Base model of an adapter, instead of the one in adapter_config.json: a folder or a name on the Hugging Face hub
     #[arg(long, global = true, value_name = "DIR")]
     pub base: Option<PathBuf>,
 
@@ -68,11 +68,11 @@ pub enum Command {
 #[derive(Debug, Args)]
 #[command(after_help = TRAIN_EXAMPLES)]
 pub struct TrainArgs {
-    /// TOML file with settings; environment (JURIST_<SETTING>) and flags go on top
+    /// TOML file with settings; environment variables (JURIST_<SETTING>) and flags override it
     #[arg(long, short, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// One setting by its name in the config file; named flags go on top
+    /// A setting by its name in the config file; its own flag overrides it. Can be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
 
@@ -93,17 +93,17 @@ Examples:
     jurist train --model-name-or-path ./qwen3-0.6b --train-file train.jsonl --eval-file dev.jsonl --output-dir judge
   From scratch, with a tokenizer trained on the data:
     jurist train --init config.json --vocab-size 2048 --train-file train.jsonl --output-dir judge --learning-rate 3e-3
-  With a config file, some settings changed, going on from the newest checkpoint:
+  With a config file and some settings changed, continuing from the newest checkpoint:
     jurist train --config run.toml --set weight_decay=0.1 --max-steps 2000 --resume
   Will it fit? From a config.json alone, for any GPU of 24 GiB:
     jurist train --dry-run --model-name-or-path config.json --method real --max-length 2048 --max-completion-length 512 \\
                  --any-gpu --memory 24GiB
 
-Ctrl-C finishes the step, writes a checkpoint and exits with code 130; a second Ctrl-C ends at once.";
+Ctrl-C finishes the step, writes a checkpoint and exits with code 130. A second Ctrl-C exits at once.";
 
 /// Score rows with a trained judge
 ///
-/// Every column of the input is kept as it is written; one object `judge` is added: expected, decoded, probs, mass.
+/// The output has every column of the input, unchanged, and one more: the object `judge` with expected, decoded, probs and mass.
 #[derive(Debug, Args)]
 #[command(after_help = SCORE_EXAMPLES)]
 pub struct ScoreArgs {
@@ -116,11 +116,11 @@ pub struct ScoreArgs {
     #[arg(long, value_name = "FILE")]
     pub input: PathBuf,
 
-    /// Where the scored rows go [default: standard output]. An earlier file there is replaced once the last row is done
+    /// File for the scored rows [default: standard output]. An earlier file is replaced when the last row is done
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 
-    /// Column that the judgement goes to; rows that have it already are refused
+    /// Column for the judgement. A row that has this column already is an error
     #[arg(long, value_name = "COLUMN", default_value = "judge")]
     pub judge_column: String,
 
@@ -128,7 +128,7 @@ pub struct ScoreArgs {
     #[arg(long)]
     pub overwrite_judge: bool,
 
-    /// Go on behind the rows that an interrupted command left in --output
+    /// Continue after the rows that an interrupted command left in --output
     #[arg(long, requires = "output")]
     pub resume: bool,
 
@@ -144,13 +144,13 @@ Examples:
   zcat answers.csv.gz | jurist score --model judge --input -
   jurist score --model judge --input answers.jsonl --output scored.jsonl --resume
 
-Ctrl-C keeps the rows that are done and exits with code 130; a second Ctrl-C ends at once. --resume writes the same bytes as a
+Ctrl-C keeps the rows that are done and exits with code 130. A second Ctrl-C exits at once. --resume writes the same bytes as a
 command that was not interrupted.";
 
 /// Measure how well a judge agrees with people
 ///
-/// The expected and the decoded score side by side, with bootstrap intervals, and beside them what can be had without
-/// reading: a constant, the length, the overlap of words.
+/// Compares the expected and the decoded score with human scores, with bootstrap intervals, and with baselines that do not read:
+/// a constant, the length, the overlap of words.
 #[derive(Debug, Args)]
 #[command(after_help = EVAL_EXAMPLES)]
 pub struct EvalArgs {
@@ -158,7 +158,7 @@ pub struct EvalArgs {
     #[arg(value_name = "SCORED", required_unless_present = "model", conflicts_with_all = ["model", "input"])]
     pub scored: Option<PathBuf>,
 
-    /// Model folder, to score and measure in one go
+    /// Model folder, to score and measure in one command
     #[arg(long, value_name = "DIR", requires = "input")]
     pub model: Option<PathBuf>,
 
@@ -170,24 +170,24 @@ pub struct EvalArgs {
     #[arg(long, value_name = "COLUMN", default_value = "judge", conflicts_with = "model")]
     pub judge_column: String,
 
-    /// Keep the scored rows of --model here, as jurist score writes them
+    /// File for the rows that --model scores, as jurist score writes them
     #[arg(long, value_name = "FILE", requires = "model")]
     pub output: Option<PathBuf>,
 
-    /// Go on behind the rows that an interrupted command left in --output
+    /// Continue after the rows that an interrupted command left in --output
     #[arg(long, requires = "output")]
     pub resume: bool,
 
-    /// Write a page with tables, charts and examples; an earlier file there is replaced
+    /// Write an HTML page with tables, charts and examples; an earlier page is replaced
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
 
-    /// Column that says which rows belong together, for the intervals [default: prompt_id, rubric_id or cluster, where there]
-    #[arg(long, value_name = "COL")]
+    /// Column of the group of a row; intervals resample whole groups [default: prompt_id, rubric_id or cluster, if present]
+    #[arg(long, value_name = "COLUMN")]
     pub cluster: Option<String>,
 
-    /// Column that says of what kind a row is, for the page's residuals [default: category, data_source or source, where there]
-    #[arg(long, value_name = "COL")]
+    /// Column of the category of a row, for the residuals of the page [default: category, data_source or source, if present]
+    #[arg(long, value_name = "COLUMN")]
     pub category: Option<String>,
 
     /// Bootstrap resamples of the intervals
@@ -207,59 +207,59 @@ Examples:
   jurist eval scored.jsonl
   jurist eval --model judge --input dev.jsonl --label-column human --json";
 
-/// Measure any judge: columns of a file (CSV, JSON Lines, a JSON array, Parquet) against people
+/// Measure any judge: compare columns of a file (CSV, JSON Lines, a JSON array, Parquet) with human scores
 ///
-/// All agreement metrics with bootstrap intervals; with --judge2 a paired comparison of two judges. What does not exist for
-/// the data (a correlation with a constant) is null with the reason, never 0.
+/// All agreement metrics with bootstrap intervals; with --judge2 also a paired comparison of two judges. A metric that is not
+/// defined for the data, such as a correlation with a constant, is null with a reason, never 0.
 #[derive(Debug, Args)]
 #[command(after_help = AGREE_EXAMPLES)]
 pub struct AgreeArgs {
-    /// Files with the columns: CSV, TSV, JSON Lines, a JSON array (each plain, .gz or .zst), Parquet, or - for standard input;
-    /// with several, each is measured, and Holm corrects the comparison of two judges
+    /// Files with the columns: CSV, TSV, JSON Lines, a JSON array (each plain, .gz or .zst), Parquet, or - for standard input.
+    /// Several files are measured one by one, and the comparison of two judges is corrected with Holm's method
     #[arg(value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
 
     /// Column with the human score, a number or a word of the scale; rows without one are left out and counted
-    #[arg(long, value_name = "COL")]
+    #[arg(long, value_name = "COLUMN")]
     pub human: String,
 
-    /// Column with the judge's score, empty where none could be read; in JSON and Parquet also a.b
-    #[arg(long, value_name = "COL")]
+    /// Column with the judge's score, empty where it has none. In JSON and Parquet, a.b is field b of column a
+    #[arg(long, value_name = "COLUMN")]
     pub judge: String,
 
     /// Column of a second judge to compare with, on the rows that both scored
-    #[arg(long, value_name = "COL")]
+    #[arg(long, value_name = "COLUMN")]
     pub judge2: Option<String>,
 
-    /// Column that says which rows belong together (a prompt, a rubric): whole groups are resampled
-    #[arg(long, value_name = "COL")]
+    /// Column of the group of a row (a prompt, a rubric); intervals resample whole groups
+    #[arg(long, value_name = "COLUMN")]
     pub cluster: Option<String>,
 
-    /// The score scale, for labels, kappa and histograms; bad,ok,good=0,1,2 for words, fail,pass=0,1 for true and false too
+    /// Score scale: 1..5, or words with their values, as in bad,ok,good=0,1,2; fail,pass=0,1 also reads true and false
     #[arg(long, value_name = "SCALE", default_value = "1..5", allow_hyphen_values = true)]
     pub scale: String,
 
     /// Column with the response or its length, for the length bias
-    #[arg(long, value_name = "COL")]
+    #[arg(long, value_name = "COLUMN")]
     pub length: Option<String>,
 
-    /// Columns with further answers of the same judge, for self-consistency
-    #[arg(long, value_name = "COL,COL", value_delimiter = ',')]
+    /// Columns with more scores of the same judge, for self-consistency
+    #[arg(long, value_name = "COLUMN,COLUMN", value_delimiter = ',')]
     pub repeats: Vec<String>,
 
-    /// Score at which a decision flips, for self-consistency; the middle of the scale if not given
+    /// Score at which a decision changes, for self-consistency [default: the middle of the scale]
     #[arg(long, value_name = "SCORE", requires = "repeats", allow_negative_numbers = true)]
     pub threshold: Option<f64>,
 
-    /// Column with the judge's probabilities: a list in the scale's order, or an object by score (judge.probs)
-    #[arg(long, value_name = "COL")]
+    /// Column with the judge's probabilities, such as judge.probs: a list in the scale's order, or an object by score
+    #[arg(long, value_name = "COLUMN")]
     pub probs: Option<String>,
 
-    /// Column with the probability on score tokens (judge.mass)
-    #[arg(long, value_name = "COL")]
+    /// Column with the total probability of the score tokens, such as judge.mass
+    #[arg(long, value_name = "COLUMN")]
     pub mass: Option<String>,
 
-    /// Bootstrap resamples; of more than 10,000 rows fewer are drawn, and the output says how many
+    /// Bootstrap resamples. With more than 10,000 rows fewer are drawn, and the output says how many
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub resamples: usize,
 
@@ -271,15 +271,15 @@ pub struct AgreeArgs {
     #[arg(long, value_name = "SEED", default_value_t = 0)]
     pub seed: u64,
 
-    /// Leave out rows with a bad human score, and count a bad judge score as unparsed
+    /// Leave out rows with an unusable human score, and count an unusable judge score as missing
     #[arg(long)]
     pub skip_bad: bool,
 
-    /// What an archive may unpack to, such as 64GiB [default: 256 MiB, and more up to 100 times its packed size]
+    /// Most bytes that a compressed file may unpack to, such as 64GiB [default: 256 MiB, or 100 times its packed size]
     #[arg(long, value_name = "SIZE", value_parser = crate::data::byte_size)]
     pub max_decompressed: Option<u64>,
 
-    /// End with code 1 where the judge has no score for a row; without it, where it has none at all
+    /// Exit with code 1 if the judge has no score for any one row; otherwise only if it has no score at all
     #[arg(long)]
     pub strict: bool,
 
@@ -295,7 +295,8 @@ Examples:
   jurist agree verdicts.parquet --human rating --judge gpt
   jurist agree verdicts.csv --human verdict --judge gpt --scale bad,ok,good=0,1,2
   jurist agree test.jsonl ood.jsonl --human score --judge a --judge2 b      # Holm over both data sets";
-/// Look at data before training on it
+
+/// Check data before training on it
 #[derive(Debug, Args)]
 pub struct DataArgs {
     #[command(subcommand)]
@@ -307,10 +308,11 @@ pub enum DataCommand {
     Check(DataCheckArgs),
 }
 
-/// What was recognised in a file, and what a model would learn from it
+/// Show what jurist reads in a file, and what a model would learn from it
 ///
-/// Its format and which column became what, one row as the model sees it with tokens and loss mask, the scores' spread,
-/// lengths, rows that come twice, and rows of another file that stand in this one too. Ends with code 1 where rows are bad.
+/// Prints the format, the meaning of each column, one row as the model sees it with tokens and loss mask, the distribution of the
+/// scores, lengths, repeated rows, and rows that are also in another file. Exits with code 1 if a row is bad or a label is outside
+/// the scale.
 #[derive(Debug, Args)]
 #[command(after_help = DATA_CHECK_EXAMPLES)]
 pub struct DataCheckArgs {
@@ -318,7 +320,7 @@ pub struct DataCheckArgs {
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
 
-    /// Rows that must not stand in FILE: a test set beside a training set
+    /// File with rows that FILE should not contain, such as the test set of a training set
     #[arg(long, value_name = "OTHER")]
     pub against: Option<PathBuf>,
 
@@ -345,7 +347,7 @@ pub struct DataCheckArgs {
     #[arg(long, value_name = "COLUMN", help_heading = "Rows")]
     pub chain_column: Option<String>,
 
-    /// End with code 0 in spite of bad rows
+    /// Exit with code 0 in spite of bad rows and labels outside the scale
     #[arg(long, help_heading = "Rows")]
     pub skip_bad: bool,
 
@@ -361,11 +363,11 @@ pub struct PartArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: Option<u32>,
 
-    /// Put the rows in this seed's order first
+    /// Shuffle the rows with this seed before --limit
     #[arg(long, value_name = "N")]
     pub shuffle_seed: Option<u64>,
 
-    /// What an archive may unpack to, such as 64GiB [default: 256 MiB, and more up to 100 times its packed size]
+    /// Most bytes that a compressed file may unpack to, such as 64GiB [default: 256 MiB, or 100 times its packed size]
     #[arg(long, value_name = "SIZE", value_parser = crate::data::byte_size)]
     pub max_decompressed: Option<u64>,
 }
@@ -376,7 +378,7 @@ Examples:
   jurist data check feedback_collection.json.gz --model ./qwen3-0.6b
   jurist data check pairs.csv --template pairs.jinja --scale 0..5 --label-column similarity";
 
-/// Write a trained judge as a bundle: for a browser, or to keep
+/// Write a trained judge as a bundle or a GGUF file
 ///
 /// A bundle is a folder with a manifest (scale, prompt, sizes, hashes), the tokenizer and weights in shards of at most
 /// 64 MB. Every command that takes a model folder takes a bundle.
@@ -387,26 +389,26 @@ pub struct ExportArgs {
     #[arg(value_name = "CHECKPOINT")]
     pub checkpoint: PathBuf,
 
-    /// Folder for the bundle; an earlier bundle there is replaced, unless there is anything else in the folder. Of gguf: the file
+    /// Folder for the bundle, or the GGUF file. An earlier bundle is replaced, unless the folder holds anything else
     #[arg(long, value_name = "PATH")]
     pub out: PathBuf,
 
-    /// What is written: a bundle for web pages, or a GGUF file for llama.cpp, Ollama and LM Studio
+    /// What to write: a bundle for web pages, or a GGUF file for llama.cpp, Ollama and LM Studio
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = ExportFormat::Bundle)]
     pub format: ExportFormat,
 
     /// Format of the matrices: f32 (bundles only), f16, bf16, q8 or q4 (quantised: 9 and 5 bits per weight)
     ///
-    /// With q8 and q4 the rows of --examples are judged by both, and how far they agree is printed. In a GGUF file, q8 is Q8_0
+    /// With q8 and q4, both judges score the rows of --examples, and their agreement is printed. In a GGUF file, q8 is Q8_0
     /// and q4 is Q4_0.
     #[arg(long, value_name = "FORMAT", default_value = "f16")]
     pub weights: String,
 
-    /// Rows to try the judge on, which travel with it (the first 32)
+    /// Rows to try the judge on; the first 32 become part of the bundle
     #[arg(long, value_name = "FILE")]
     pub examples: Option<PathBuf>,
 
-    /// Name of the judge, for people [default: the folder's name]
+    /// Display name of the judge [default: the folder's name]
     #[arg(long, value_name = "TEXT")]
     pub name: Option<String>,
 }
@@ -428,7 +430,7 @@ Examples:
 
 /// Serve the page that judges in a browser
 ///
-/// Static files with the headers that the page wants, to this machine alone. Any other static host serves them as well.
+/// Serves static files with the headers that the page needs, to this machine only by default. Any other static host works too.
 #[derive(Debug, Args)]
 #[command(after_help = SERVE_EXAMPLES)]
 pub struct ServeArgs {
@@ -440,7 +442,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "DIR")]
     pub bundle: Option<PathBuf>,
 
-    /// Port; 0 takes a free one
+    /// Port; 0 chooses a free one
     #[arg(long, value_name = "N", default_value_t = 8080)]
     pub port: u16,
 
@@ -448,7 +450,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
     pub host: std::net::IpAddr,
 
-    /// Host name to answer under, besides localhost and the address; with its port where a proxy has another. Can be given again
+    /// Host name to answer to, besides localhost and the address; with a port if a proxy uses another one. Can be repeated
     #[arg(long, value_name = "NAME")]
     pub allow_host: Vec<super::hosts::Host>,
 }
@@ -466,33 +468,33 @@ pub struct JudgingArgs {
     #[command(flatten)]
     pub judge: JudgeFlags,
 
-    /// How matrices are held on the GPU: auto (as they are stored), f32, bf16, f16, or in fewer bits q8 or q4
+    /// Format of the matrices on the GPU: auto (as they are stored), f32, bf16, f16, or quantised to q8 or q4
     #[arg(long, value_name = "FORMAT", default_value = "auto", value_parser = weight_policy(), help_heading = "Judge")]
     pub weights: WeightPolicy,
 
-    /// Expected score over the scale's tokens only, or over the full vocabulary
+    /// Probabilities for the expected score: renormalised over the scale's tokens, or of the full vocabulary
     #[arg(long, value_enum, default_value_t = Expectation::Renormalised, help_heading = "Judge")]
     pub expectation: Expectation,
 
-    /// Chains of thought a row, their distributions averaged
+    /// Chains of thought per row; their score distributions are averaged
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024),
           help_heading = "Judge")]
     pub chains: u32,
 
-    /// Temperature of the chains; 0 takes the likeliest token [default: 0 with one chain, 1 with several]
+    /// Sampling temperature of the chains; 0 takes the most likely token [default: 0 with one chain, 1 with several]
     #[arg(long, value_name = "X", value_parser = temperature, help_heading = "Judge")]
     pub temperature: Option<f32>,
 
-    /// Seed of the chains
+    /// Seed of the sampled chains
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Judge")]
     pub seed: u64,
 
-    /// Read the rows' own chains (column `chain`, `feedback`, `rationale` or `completion`) instead of writing some: for
-    /// comparing two judges, or a browser with the command line, on the same words
+    /// Read the chains in the rows (column `chain`, `feedback`, `rationale` or `completion`) instead of writing new ones, to
+    /// compare two judges, or a browser with the command line, on the same text
     #[arg(long, conflicts_with_all = ["chains", "temperature", "max_completion_length"], help_heading = "Judge")]
     pub given_chains: bool,
 
-    /// Most tokens of a chain; with 0 the judge writes none [default: as trained]
+    /// Most tokens of a chain; with 0 the judge writes no chains [default: as trained]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1 << 20), help_heading = "Judge")]
     pub max_completion_length: Option<u32>,
 
@@ -504,18 +506,18 @@ pub struct JudgingArgs {
     #[arg(long, help_heading = "Rows")]
     pub skip_bad: bool,
 
-    /// End with code 1 where any row could not be judged; without it, where none could
+    /// Exit with code 1 if any row could not be judged; otherwise only if no row could
     #[arg(long, help_heading = "Rows")]
     pub strict: bool,
 
     #[command(flatten)]
     pub part: PartArgs,
 
-    /// Longest row in tokens; longer ones are counted and skipped
+    /// Most tokens of a row; longer rows are counted and skipped
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=1 << 20), help_heading = "Rows")]
     pub max_length: Option<u32>,
 
-    /// Chains that are written together
+    /// Chains that are sampled together
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1 << 16),
           help_heading = "Rows")]
     pub batch_size: u32,
@@ -543,11 +545,11 @@ pub enum Expectation {
 #[derive(Debug, Args)]
 #[command(after_help = DOCTOR_EXAMPLES)]
 pub struct DoctorArgs {
-    /// Compare with PyTorch: a folder with `checkpoint/` and `reference.safetensors`
+    /// Compare with values of PyTorch: a folder with `checkpoint/` and `reference.safetensors`
     #[arg(long, value_name = "DIR")]
     pub against: Option<PathBuf>,
 
-    /// List adapters and their limits only, and what to install where OpenGL on the CPU is all there is (`advice: …`)
+    /// Only list adapters and their limits, with advice on what to install if only OpenGL on the CPU is found
     #[arg(long, conflicts_with = "against")]
     pub list: bool,
 }
@@ -566,11 +568,11 @@ pub struct DemoArgs {
     #[arg(long, value_name = "DIR", default_value = "demo")]
     pub output_dir: PathBuf,
 
-    /// A shorter run
+    /// A shorter run, which shows the path and not the result
     #[arg(long)]
     pub quick: bool,
 
-    /// Seed of data, weights and order
+    /// Seed of the data, the weights and the row order
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
 }
@@ -579,10 +581,10 @@ const DEMO_EXAMPLES: &str = "\
 Example:
   jurist demo --quick && open demo/report.html";
 
-/// Train and measure methods side by side, as a protocol says
+/// Train and compare methods, as a protocol says
 ///
-/// Each training is a cell, written as JSON below the results' folder; finished cells are never done again. Tables and a
-/// page are made from what is there.
+/// Each training run is a cell, whose result is a JSON file in the results folder. Finished cells are never run again. Tables and a
+/// page are made from the finished cells.
 #[derive(Debug, Args)]
 #[command(after_help = COMPARE_EXAMPLES)]
 pub struct CompareArgs {
@@ -590,27 +592,27 @@ pub struct CompareArgs {
     #[arg(long, short, value_name = "FILE")]
     pub config: PathBuf,
 
-    /// Folder for cells, tables and page [default: the protocol's]
+    /// Folder for cells, tables and page [default: the folder of the protocol]
     #[arg(long, value_name = "DIR")]
     pub results: Option<PathBuf>,
 
-    /// Folder for models, which can be made again
+    /// Folder for trained models
     #[arg(long, value_name = "DIR", default_value = "target/compare")]
     pub work: PathBuf,
 
-    /// Cells made at the same time, each by a process of its own
+    /// Cells that run at the same time, each in its own process
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64).map(usize::from))]
     pub jobs: usize,
 
-    /// Make this one only
+    /// Run only this cell
     #[arg(long, value_name = "TASK/METHOD/seed-N")]
     pub cell: Option<String>,
 
-    /// End when standard input does
+    /// Exit when standard input ends
     #[arg(long, hide = true, requires = "cell")]
     pub with_parent: bool,
 
-    /// Make nothing, only the tables of what is there
+    /// Run no cells; make the tables and the page of the finished ones
     #[arg(long)]
     pub tables: bool,
 }

@@ -1,137 +1,143 @@
 //! `jurist compare`.
 //!
-//! Cells are made by processes of their own, some at a time: a cell that fails takes no other with it, and a software
-//! adapter does more with two processes of one thread than with one of two. A cell's process ends with the one that started
-//! it, even where that one is killed: it reads a pipe that ends then.
+//! Each cell runs in a process of its own, several at a time. A cell that fails does not end the others, and two processes of one
+//! thread do more on a software adapter than one process of two threads. The process of a cell reads a pipe from the process that
+//! started it, and ends when the pipe does, even where that process is killed.
 
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::{CliError, CompareArgs, Context, Interrupt, STEP, print};
 use crate::experiments::compare::{
-    CellPaths, CompareError, Protocol, Results, TrialChoice, refuse_foreign_pages, write_page, write_tables,
+    CellId, CompareError, Comparison, Protocol, Results, refuse_foreign_pages, write_page, write_tables,
 };
 use crate::files::{FileError, Lock};
 use crate::progress::Progress;
 use crate::selftest::Work;
 use crate::system::SystemClock;
 use crate::train::run::RunContext;
+use crate::words::count;
 
-/// Between two looks at the processes.
-const PAUSE: Duration = Duration::from_millis(200);
+/// Time between two polls of the processes.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Runs what is open of a comparison and writes its tables.
+/// Runs the unfinished cells of a comparison and writes its tables.
 pub fn run(args: &CompareArgs, context: &Context) -> Result<(), CliError> {
     let protocol = Protocol::read(&args.config)?;
     let results = args.results.clone().or_else(|| args.config.parent().map(PathBuf::from)).unwrap_or_default();
-    let place = CellPaths { protocol, results, work: args.work.clone() };
+    let comparison = Comparison { protocol, results, work: args.work.clone() };
     let mut progress = context.progress();
     if let Some(cell) = &args.cell {
         if args.with_parent {
             end_with_parent();
         }
-        return make(&place, &cell.parse()?, context, &mut progress);
+        return run_cell(&comparison, &cell.parse()?, context, &mut progress);
     }
-    refuse_foreign_pages(&place)?;
+    refuse_foreign_pages(&comparison)?;
     if !args.tables {
-        let _lock = held(&place)?;
+        let _lock = lock_results(&comparison)?;
         let interrupt = Interrupt::watch()?.stops_after(STEP);
-        schedule(&place, args, context, &interrupt, &mut progress)?;
+        schedule(&comparison, args, context, &interrupt, &mut progress)?;
     }
-    let results = Results::read(&place)?;
+    let results = Results::read(&comparison)?;
     let (tables, page) = (write_tables(&results)?, write_page(&results)?);
     print(&format!("{}\ntables  {}\npage    {}\n", results.to_markdown()?, tables.display(), page.display()))
 }
 
-/// One comparison at a time writes into a folder for results.
-fn held(place: &CellPaths) -> Result<Lock, CliError> {
-    std::fs::create_dir_all(&place.results).map_err(|e| FileError::io("create", &place.results, e))?;
-    Ok(Lock::inside(&place.results)?)
+/// One comparison at a time writes into a results folder.
+fn lock_results(comparison: &Comparison) -> Result<Lock, CliError> {
+    std::fs::create_dir_all(&comparison.results).map_err(|e| FileError::io("create", &comparison.results, e))?;
+    Ok(Lock::inside(&comparison.results)?)
 }
 
-/// Makes one cell in this process.
-fn make(
-    place: &CellPaths,
-    choice: &TrialChoice,
+/// Runs one cell in this process.
+fn run_cell(
+    comparison: &Comparison,
+    cell: &CellId,
     context: &Context,
     progress: &mut super::TerminalProgress,
 ) -> Result<(), CliError> {
     let gpu = context.gpu(Work::Training, progress)?;
     let interrupt = Interrupt::watch()?.stops_after(STEP);
     let ctx = RunContext { gpu: &gpu, clock: &SystemClock::start(), progress, interrupted: &|| interrupt.requested() };
-    match pollster::block_on(place.make(choice, ctx))? {
+    match pollster::block_on(comparison.run(cell, ctx))? {
         true => Ok(()),
-        false => Err(CliError::Interrupted { checkpoint: place.work.join(choice.to_string()) }),
+        false => Err(stopped(&comparison.work.join(cell.to_string()))),
     }
 }
 
-/// Makes all open cells, `args.jobs` at a time.
+/// Runs all unfinished cells, `args.jobs` at a time.
 fn schedule(
-    place: &CellPaths,
+    comparison: &Comparison,
     args: &CompareArgs,
     context: &Context,
     interrupt: &Interrupt,
     progress: &mut dyn Progress,
 ) -> Result<(), CliError> {
-    let mut open = place.open()?;
-    let (total, began) = (open.len(), Instant::now());
-    let mut running: Vec<Running> = Vec::new();
+    let mut waiting = comparison.unfinished()?;
+    let (total, began) = (waiting.len(), Instant::now());
+    let mut running: Vec<Job> = Vec::new();
     let mut failed = Vec::new();
     let mut done = 0;
-    progress.note(&format!("{total} cells to make, {} at a time", args.jobs));
-    while !(open.is_empty() && running.is_empty()) {
+    progress.note(&format!("{} to run, {} at a time", count(total, "cell"), args.jobs));
+    while !(waiting.is_empty() && running.is_empty()) {
         if !interrupt.requested() {
             while running.len() < args.jobs {
-                // What others wait for stands before them in the list.
-                let Some(n) = open.iter().position(|c| place.is_ready(c).unwrap_or(false)) else { break };
-                let choice = open.remove(n);
-                running.push(spawn(choice, args, context)?);
+                // The prerequisites of a cell come before it in the list.
+                let Some(n) = waiting.iter().position(|c| comparison.is_ready(c).unwrap_or(false)) else { break };
+                let cell = waiting.remove(n);
+                running.push(spawn(cell, args, context)?);
             }
         }
         if running.is_empty() {
             break;
         }
-        std::thread::sleep(PAUSE);
-        let mut still = Vec::new();
-        for mut cell in running {
-            let choice = &cell.choice;
-            let ended = cell.process.try_wait().map_err(|e| CompareError::Cell(format!("cannot follow {choice}: {e}")))?;
+        std::thread::sleep(POLL_INTERVAL);
+        let mut still_running = Vec::new();
+        for mut job in running {
+            let cell = &job.cell;
+            let ended = job.process.try_wait().map_err(|e| CompareError::Cell(format!("cannot follow {cell}: {e}")))?;
             match ended {
-                None => still.push(cell),
+                None => still_running.push(job),
                 Some(status) if status.success() => {
                     done += 1;
                     let left = began.elapsed().as_secs_f64() / f64::from(done) * (total as f64 - f64::from(done));
-                    let took = cell.started.elapsed().as_secs();
-                    progress.note(&format!("{done} of {total}: {choice} in {took} s, about {:.0} min left", left / 60.0));
+                    let took = job.started.elapsed().as_secs();
+                    progress.note(&format!("{done} of {total}: {cell} in {took} s, about {:.0} min left", left / 60.0));
                 }
                 Some(_) if interrupt.requested() => {}
                 Some(status) => {
-                    progress.warn(&format!("{choice} failed ({status}); the others go on"));
-                    failed.push(choice.to_string());
+                    progress.warn(&format!("{cell} failed ({status}); the others continue"));
+                    failed.push(cell.to_string());
                 }
             }
         }
-        running = still;
+        running = still_running;
     }
     if interrupt.requested() {
-        return Err(CliError::Interrupted { checkpoint: place.work.clone() });
+        return Err(stopped(&comparison.work));
     }
     match failed.is_empty() {
         true => Ok(()),
         false => Err(CompareError::Cell(format!(
-            "{} cells failed: {}; what they said is above, and the same command tries again",
-            failed.len(),
+            "{} failed: {}; their messages are above, and the same command tries them again",
+            count(failed.len(), "cell"),
             failed.join(", ")
         ))
         .into()),
     }
 }
 
-/// A process that makes one cell.
-struct Running {
-    choice: TrialChoice,
+/// The error after Ctrl-C; the work so far is in `folder`.
+fn stopped(folder: &Path) -> CliError {
+    CliError::Stopped(format!("jurist compare with the same flags continues from {}", folder.display()))
+}
+
+/// A process that runs one cell.
+struct Job {
+    cell: CellId,
     process: Child,
     started: Instant,
     /// The pipe whose end tells the process that this one is gone.
@@ -146,10 +152,10 @@ fn end_with_parent() {
     });
 }
 
-fn spawn(choice: TrialChoice, args: &CompareArgs, context: &Context) -> Result<Running, CliError> {
-    let fail = |e: std::io::Error| CompareError::Cell(format!("cannot start a process for {choice}: {e}"));
+fn spawn(cell: CellId, args: &CompareArgs, context: &Context) -> Result<Job, CliError> {
+    let fail = |e: std::io::Error| CompareError::Cell(format!("cannot start a process for {cell}: {e}"));
     let mut command = Command::new(std::env::current_exe().map_err(fail)?);
-    command.args(["compare", "--quiet", "--with-parent", "--cell", &choice.to_string()]).arg("--config").arg(&args.config);
+    command.args(["compare", "--quiet", "--with-parent", "--cell", &cell.to_string()]).arg("--config").arg(&args.config);
     command.arg("--work").arg(&args.work);
     if let Some(results) = &args.results {
         command.arg("--results").arg(results);
@@ -164,5 +170,5 @@ fn spawn(choice: TrialChoice, args: &CompareArgs, context: &Context) -> Result<R
     }
     let mut process = command.stdout(Stdio::null()).stdin(Stdio::piped()).spawn().map_err(fail)?;
     let pipe = process.stdin.take();
-    Ok(Running { choice, process, started: Instant::now(), _pipe: pipe })
+    Ok(Job { cell, process, started: Instant::now(), _pipe: pipe })
 }

@@ -1,4 +1,4 @@
-//! `jurist data check`: what was recognised in a file, and what a model would learn from it.
+//! `jurist data check`: what `jurist` reads in a file, and what a model would learn from it.
 
 use std::path::Path;
 
@@ -10,6 +10,7 @@ use crate::eval::table::{Cell, Table};
 use crate::hub::Wanted;
 use crate::judge::{JudgeError, JudgeSettings, Length, RowView, Scale, tokenizer_at};
 use crate::progress::Progress;
+use crate::words::count;
 
 /// Bad rows that are shown.
 const MOST_BAD: usize = 5;
@@ -32,17 +33,19 @@ fn check(args: &DataCheckArgs, context: &Context) -> Result<(), CliError> {
     let data = read(args, &args.file)?;
     let other = args.against.as_deref().map(|file| read(args, file)).transpose()?;
     let view = view(args, &data, context)?;
-    let told = Told::of(&data, other.as_ref(), &view);
+    let report = CheckReport::new(&data, other.as_ref(), &view);
     if args.json {
-        print(&(serde_json::to_string_pretty(&told.to_json()).unwrap_or_default() + "\n"))?;
+        print(&(serde_json::to_string_pretty(&report.to_json()).unwrap_or_default() + "\n"))?;
     } else {
-        print(&told.to_text())?;
+        print(&report.to_text())?;
     }
-    match data.bad.len() {
-        0 => Ok(()),
-        _ if args.skip_bad => Ok(()),
-        1 => Err(CliError::Failed(format!("{}: 1 row is bad", data.file))),
-        bad => Err(CliError::Failed(format!("{}: {bad} rows are bad", data.file))),
+    // Training refuses both.
+    let off_scale = format!("{} outside the scale", count(report.off_scale, "label"));
+    let faults = [(data.bad.len(), count(data.bad.len(), "bad row")), (report.off_scale, off_scale)];
+    let faults: Vec<String> = faults.into_iter().filter(|(n, _)| *n > 0).map(|(_, text)| text).collect();
+    match faults.is_empty() || args.skip_bad {
+        true => Ok(()),
+        false => Err(CliError::Failed(format!("{}: {}", data.file, faults.join(", ")))),
     }
 }
 
@@ -68,22 +71,22 @@ fn view(args: &DataCheckArgs, data: &Dataset, context: &Context) -> Result<RowVi
     Ok(RowView::new(stored, &args.judge.overrides()?, tokenizer, &data.examples, |note| context.progress().note(note))?)
 }
 
-/// All that is told about a file.
-struct Told<'a> {
+/// Everything that the check reports about a file.
+struct CheckReport<'a> {
     data: &'a Dataset,
     survey: Survey<'a>,
     template: &'a str,
     scale: &'a Scale,
     off_scale: usize,
     lengths: Vec<Length>,
-    /// Every so many rows were tokenised.
+    /// One row in so many was tokenised.
     tokenised_every: usize,
     /// The row that is shown, and how the model sees it or why it cannot.
     row: (String, Result<String, String>),
 }
 
-impl<'a> Told<'a> {
-    fn of(data: &'a Dataset, other: Option<&'a Dataset>, view: &'a RowView) -> Self {
+impl<'a> CheckReport<'a> {
+    fn new(data: &'a Dataset, other: Option<&'a Dataset>, view: &'a RowView) -> Self {
         let survey = Survey::of(data, other);
         let (lengths, tokenised_every) = view.lengths(data);
         let row = most_complete(data).map_or((String::new(), Err("there is no row".into())), |e| {
@@ -91,28 +94,28 @@ impl<'a> Told<'a> {
         });
         let (template, scale) = (view.settings().template.as_str(), &view.settings().scale);
         let off_scale = survey.labels.iter().filter(|label| scale.split(**label).is_err()).count();
-        Told { data, survey, template, scale, off_scale, lengths, tokenised_every, row }
+        CheckReport { data, survey, template, scale, off_scale, lengths, tokenised_every, row }
     }
 
     fn to_text(&self) -> String {
         let (data, rows) = (self.data, self.data.examples.len());
-        let mut text = format!("{}: {}; {rows} rows, {} bad\n", data.file, data.format, data.bad.len());
+        let mut text = format!("{}: {}; {}, {} bad\n", data.file, data.format, count(rows, "row"), data.bad.len());
         for error in data.bad.iter().take(MOST_BAD) {
             text += &format!("  {error}\n");
         }
         if data.bad.len() > MOST_BAD {
             text += &format!("  ... and {} more\n", data.bad.len() - MOST_BAD);
         }
-        for (layout, count) in self.survey.layouts.iter().take(MOST_LAYOUTS) {
+        for (layout, rows) in self.survey.layouts.iter().take(MOST_LAYOUTS) {
             let parts: Vec<String> = layout.parts().map(|(part, column)| format!("{part} from `{column}`")).collect();
-            let parts = if parts.is_empty() { "nothing that is recognised".into() } else { parts.join(", ") };
-            text += &format!("read: {parts} ({count} rows)\n");
+            let parts = if parts.is_empty() { "no known column".into() } else { parts.join(", ") };
+            text += &format!("read: {parts} ({})\n", count(*rows, "row"));
         }
         if self.survey.layouts.len() > MOST_LAYOUTS {
-            text += &format!("read: {} other layouts\n", self.survey.layouts.len() - MOST_LAYOUTS);
+            text += &format!("read: {}\n", count(self.survey.layouts.len() - MOST_LAYOUTS, "other layout"));
         }
         if !self.survey.other_columns.is_empty() {
-            text += &format!("other columns, which a template of your own may read: {}\n", self.survey.other_columns.join(", "));
+            text += &format!("other columns, which a custom template can read: {}\n", self.survey.other_columns.join(", "));
         }
         text += &self.labels_text();
         let mut table = Table::new(["length", "unit", "rows", "min", "50 %", "90 %", "99 %", "max"]);
@@ -127,11 +130,16 @@ impl<'a> Told<'a> {
             text += &format!("tokens: of one row in {}\n", self.tokenised_every);
         }
         let [exactly, loosely] = &self.survey.same;
-        text += &format!("\nrows that repeat an earlier one: {}\n", told(exactly));
-        text += &format!("  without case, punctuation and spaces: {}\n", told(loosely));
+        text += &format!("\nrows that repeat an earlier one: {}\n", repeated_text(exactly));
+        text += &format!("  ignoring case, punctuation and spaces: {}\n", repeated_text(loosely));
         if let Some((other, [exactly, loosely])) = &self.survey.against {
-            text += &format!("rows that also stand in {} ({} rows): {}\n", other.file, other.examples.len(), told(exactly));
-            text += &format!("  without case, punctuation and spaces: {}\n", told(loosely));
+            text += &format!(
+                "rows that are also in {} ({}): {}\n",
+                other.file,
+                count(other.examples.len(), "row"),
+                repeated_text(exactly)
+            );
+            text += &format!("  ignoring case, punctuation and spaces: {}\n", repeated_text(loosely));
         }
         let (place, shown) = &self.row;
         match shown {
@@ -162,14 +170,15 @@ impl<'a> Told<'a> {
         text += &format!("mean {mean:.3}, sd {sd:.3} (the RMSE of a judge that always says the mean)\n");
         let unlabelled = self.data.examples.len() - self.survey.labels.len();
         if unlabelled > 0 {
-            text += &format!("{unlabelled} rows have no label\n");
+            text += &format!("{} without a label\n", count(unlabelled, "row"));
         }
         if self.off_scale > 0 {
             let (min, max) = (self.scale.min(), self.scale.max());
-            text += &format!("{} labels are outside the scale {min} to {max}: give --scale as in training\n", self.off_scale);
+            text +=
+                &format!("{} outside the scale {min} to {max}: give --scale as in training\n", count(self.off_scale, "label"));
         }
         if let (rows @ 1.., scores) = self.survey.annotated {
-            text += &format!("{rows} rows carry the scores of several annotators, {scores} scores in all\n");
+            text += &format!("{} with scores of several annotators, {scores} scores in total\n", count(rows, "row"));
         }
         text
     }
@@ -182,7 +191,8 @@ impl<'a> Told<'a> {
         };
         let bin = |bin: &Bin| json!({ "from": bin.from, "to": bin.to, "rows": bin.rows });
         let length = |(what, unit, p): &(&str, &str, Percentiles)| json!({ "of": what, "unit": unit, "rows": p.n, "min": p.min, "p50": p.p50, "p90": p.p90, "p99": p.p99, "max": p.max });
-        let pair = |[exactly, loosely]: &[Repeated; 2]| json!({ "exactly": found(exactly), "loosely": found(loosely) });
+        let pair =
+            |[exactly, loosely]: &[Repeated; 2]| json!({ "exactly": repeated_json(exactly), "loosely": repeated_json(loosely) });
         let (mean, sd) = self.survey.moments().unzip();
         json!({
             "file": data.file,
@@ -208,7 +218,7 @@ impl<'a> Told<'a> {
     }
 }
 
-fn told(repeated: &Repeated) -> String {
+fn repeated_text(repeated: &Repeated) -> String {
     let mut text = repeated.rows.to_string();
     if repeated.other_label > 0 {
         text += &format!(", {} of them with another label", repeated.other_label);
@@ -219,7 +229,7 @@ fn told(repeated: &Repeated) -> String {
     text
 }
 
-fn found(repeated: &Repeated) -> Value {
+fn repeated_json(repeated: &Repeated) -> Value {
     json!({ "rows": repeated.rows, "other_label": repeated.other_label, "first": repeated.first })
 }
 

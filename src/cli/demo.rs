@@ -1,7 +1,7 @@
 //! `jurist demo`.
 
 use super::{CliError, Context, DemoArgs, Interrupt, STEP, print};
-use crate::experiments::demo::{DemoEnd, DemoOptions, run as demo};
+use crate::experiments::demo::{DemoOptions, DemoOutcome, run as demo};
 use crate::selftest::Work;
 use crate::system::SystemClock;
 use crate::train::run::RunContext;
@@ -15,8 +15,11 @@ pub fn run(args: &DemoArgs, context: &Context) -> Result<(), CliError> {
     let ctx =
         RunContext { gpu: &gpu, clock: &SystemClock::start(), progress: &mut progress, interrupted: &|| interrupt.requested() };
     match pollster::block_on(demo(&options, ctx))? {
-        DemoEnd::Interrupted(checkpoint) => Err(CliError::Interrupted { checkpoint }),
-        DemoEnd::Finished(result) => print(&format!(
+        DemoOutcome::Interrupted(checkpoint) => {
+            let again = "jurist demo with the same flags continues from";
+            Err(CliError::Stopped(format!("{again} {}", checkpoint.display())))
+        }
+        DemoOutcome::Finished(result) => print(&format!(
             "{}\n{:.0} s in all\njudge   {}\nreport  {}\n",
             result.table.to_text(),
             result.seconds,

@@ -1,4 +1,4 @@
-//! `jurist doctor`: adapters, limits, and whether this adapter computes what it should.
+//! `jurist doctor`: adapters, limits, and whether the kernels compute the right values on this adapter.
 
 use super::{CliError, Context, DoctorArgs, print};
 use crate::doctor;
@@ -9,7 +9,7 @@ use crate::selftest::Work;
 pub fn run(args: &DoctorArgs, context: &Context) -> Result<(), CliError> {
     let mut progress = context.progress();
     if args.against.is_none() && context.base.is_some() {
-        return Err(CliError::Usage("--base goes with --against".into()));
+        return Err(CliError::Usage("--base needs --against".into()));
     }
     if let Some(dir) = &args.against {
         let gpu = context.gpu(Work::Training, &mut progress)?;
@@ -46,7 +46,7 @@ pub fn run(args: &DoctorArgs, context: &Context) -> Result<(), CliError> {
     }
     let report = pollster::block_on(crate::selftest::kernels(&gpu))?;
     print(&format!("kernels against the f64 reference (deviation relative to the largest entry)\n{report}"))?;
-    verdict(report.passes(), "some kernels do not compute what they should on this adapter; do not train on it")
+    verdict(report.passes(), "some kernels compute wrong values on this adapter; do not train on it")
 }
 
 fn verdict(passes: bool, failure: &str) -> Result<(), CliError> {

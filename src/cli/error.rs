@@ -46,11 +46,11 @@ pub enum CliError {
     #[error("cannot read the config file {}", path.display())]
     ConfigFile { path: PathBuf, source: io::Error },
 
-    /// Ctrl-C; the work so far is in a checkpoint.
-    #[error("interrupted; the run goes on from {} with --resume", checkpoint.display())]
+    /// Ctrl-C in `train`; the work so far is in a checkpoint.
+    #[error("interrupted; the run continues from {} with --resume", checkpoint.display())]
     Interrupted { checkpoint: PathBuf },
 
-    /// Ctrl-C; where the work so far is.
+    /// Ctrl-C elsewhere; the text says where the work so far is.
     #[error("interrupted; {0}")]
     Stopped(String),
 

@@ -1,4 +1,4 @@
-//! `jurist eval`: how well a judge agrees with people, with the floors beside it.
+//! `jurist eval`: how well a judge agrees with people, compared with baselines.
 
 use serde_json::Value;
 
@@ -7,9 +7,9 @@ use super::places::Places;
 use super::scoring::{ScoreCounts, Sink, Work, judge_rows};
 use super::{CliError, Context, EvalArgs, Interrupt, print};
 use crate::data::{Dataset, Example, Labels};
+use crate::eval::evaluation::{JudgeEvaluation, JudgedRows, PageText};
 use crate::eval::intervals::Bootstrap;
-use crate::eval::study::{JudgeStudy, JudgedRows, PageText};
-use crate::eval::{Grid, floors, report};
+use crate::eval::{Grid, baselines, report};
 use crate::files::is_unfinished;
 use crate::judge::{Scale, ScoreRecord};
 use crate::progress::Progress;
@@ -38,7 +38,7 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
     let (rows, judgements, scale) = match (&args.scored, &args.model, &args.input) {
         (Some(file), _, _) => {
             if is_unfinished(file) {
-                let line = "its last rows are missing; jurist score --resume goes on with them";
+                let line = "its last rows are missing; jurist score --resume continues with them";
                 progress.warn(&format!("{}: {line}", file.display()));
             }
             let rows = args.judging.rows(file, Labels::Required, &mut progress)?;
@@ -83,26 +83,26 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
         distributions: judgements.iter().map(|j| j.distribution(&scale)).collect(),
         masses: judgements.iter().filter_map(|j| j.mass).collect(),
         lengths: rows.examples.iter().map(Example::characters).collect(),
-        overlaps: rows.examples.iter().map(|e| e.compared().map(|(one, other)| floors::word_overlap(one, other))).collect(),
+        overlaps: rows.examples.iter().map(|e| e.compared().map(|(one, other)| baselines::word_overlap(one, other))).collect(),
         clusters: column(&rows, args.cluster.as_deref(), &CLUSTERS)?,
         human,
     };
     let bootstrap = Bootstrap { resamples: args.resamples, seed: args.judging.seed, ..Default::default() };
-    let mut study = JudgeStudy::measure(&columns, &Grid::new(scale.values())?, &bootstrap)?;
+    let mut evaluation = JudgeEvaluation::measure(&columns, &Grid::new(scale.values())?, &bootstrap)?;
     if let Some(swap) = swap {
-        study.add_chain_swap(swap);
+        evaluation.add_chain_swap(swap);
     }
     match args.json {
-        true => print(&(serde_json::to_string_pretty(&study.to_json()).unwrap_or_default() + "\n"))?,
-        false => print(&study.to_text())?,
+        true => print(&(serde_json::to_string_pretty(&evaluation.to_json()).unwrap_or_default() + "\n"))?,
+        false => print(&evaluation.to_text())?,
     }
     // After the figures, which a page that cannot be written must not cost.
     if let Some(path) = &args.report {
-        let page = study.page(PageText {
+        let page = evaluation.page(PageText {
             file: rows.file.clone(),
             judge: args.model.as_ref().map(|model| model.display().to_string()),
             categories: column(&rows, args.category.as_deref(), &CATEGORIES)?,
-            worst: study.worst(WORST).into_iter().filter_map(|row| shown(&rows.examples[row], &judgements[row])).collect(),
+            worst: evaluation.worst(WORST).into_iter().filter_map(|row| shown(&rows.examples[row], &judgements[row])).collect(),
         });
         crate::files::write(path, page.to_html()?.as_bytes())?;
     }
@@ -148,8 +148,8 @@ fn column(rows: &Dataset, named: Option<&str>, usual: &[&str]) -> Result<Option<
 }
 
 /// A row with its judgement, as the page shows it.
-fn shown(example: &Example, judgement: &ScoreRecord) -> Option<report::Example> {
-    Some(report::Example {
+fn shown(example: &Example, judgement: &ScoreRecord) -> Option<report::JudgedExample> {
+    Some(report::JudgedExample {
         prompt: format!("{}\n\n{}", example.row.location(), example.judged()),
         chain: judgement.feedback.clone().unwrap_or_default(),
         human: example.record.score,

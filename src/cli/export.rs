@@ -14,6 +14,7 @@ use crate::model::weight_policy::WeightPolicy;
 use crate::ops::weight_dtype::BLOCK;
 use crate::progress::Progress;
 use crate::selftest::Work;
+use crate::words::count;
 
 /// Rows that a quantised judge is compared on, at most.
 const MOST_COMPARED: usize = 256;
@@ -42,16 +43,17 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<(), CliError> {
     if weights.is_quantised() {
         let left = weights.left_in_full(judge.config());
         if left > 0 {
-            progress.note(&format!("{left} matrices stay in f32: the length of their rows is no multiple of {BLOCK}"));
+            let matrices = if left == 1 { "1 matrix stays".into() } else { format!("{left} matrices stay") };
+            progress.note(&format!("{matrices} in f32: the length of the rows is not a multiple of {BLOCK}"));
         }
     }
     let manifest = judge.write(&args.out, &name, weights, examples)?;
     print(&format!(
-        "{}: {} parameters as {}, {} shards, {:.2} MB to download\n",
+        "{}: {} parameters as {}, {}, {:.2} MB to download\n",
         args.out.display(),
         manifest.parameters,
         manifest.weights,
-        manifest.shards.len(),
+        count(manifest.shards.len(), "shard"),
         manifest.download_bytes() as f64 / 1e6
     ))?;
     match weights.is_quantised() {
@@ -78,8 +80,8 @@ fn agreement(
         Err(undefined) => format!("none ({undefined})"),
     };
     Ok(format!(
-        "agreement with the judge it was made from, on {} rows and its chains: max |ΔE| {:.2e}, Pearson {pearson}, top-1 {} of {}\n",
-        found.scores.len(),
+        "agreement with the original judge, on {} with its chains: max |ΔE| {:.2e}, Pearson {pearson}, top-1 {} of {}\n",
+        count(found.scores.len(), "row"),
         found.largest_difference(),
         found.agreeing,
         found.positions

@@ -1,5 +1,5 @@
-//! Ctrl-C, and what else asks a program to end. The first press ends a command at once and takes what it has half written away; a
-//! command that can stop in good order says so, and is asked to. The second press always ends it.
+//! Ctrl-C, and other signals that ask a program to end. The first one ends a command at once and removes files that are half
+//! written. A command that can stop in an orderly way registers for it, and is asked to stop. The second one always ends it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::{CliError, say};
 use crate::files::remove_unfinished;
 
-/// Whether somebody pressed Ctrl-C.
+/// Whether Ctrl-C was pressed.
 #[derive(Clone, Debug, Default)]
 pub struct Interrupt {
     requested: Arc<AtomicBool>,
-    /// What a command does before it stops, if it can.
+    /// What the command does before it stops, if it can stop in an orderly way.
     first: Arc<Mutex<Option<&'static str>>>,
 }
 
@@ -25,7 +25,7 @@ impl Interrupt {
             let first = *seen.first.lock().unwrap_or_else(PoisonError::into_inner);
             match first {
                 Some(first) if !seen.requested.swap(true, Ordering::SeqCst) => {
-                    say(&format!("interrupted: {first}; press again to end at once"));
+                    say(&format!("interrupted: {first}; press Ctrl-C again to exit at once"));
                 }
                 _ => {
                     remove_unfinished();
@@ -38,7 +38,7 @@ impl Interrupt {
         Ok(interrupt)
     }
 
-    /// From now on the first press only asks; whoever works looks at [`Interrupt::requested`] and does `first` before it stops.
+    /// From now on the first press only asks to stop: the command checks [`Interrupt::requested`], and does `first` before it stops.
     pub fn stops_after(self, first: &'static str) -> Self {
         *self.first.lock().unwrap_or_else(PoisonError::into_inner) = Some(first);
         self
@@ -50,7 +50,7 @@ impl Interrupt {
     }
 }
 
-/// What training does before it stops.
+/// What training does after the first Ctrl-C, for the message.
 pub const STEP: &str = "finishing the step and writing a checkpoint";
 
 /// Signals that were ignored when the program began stay ignored: `nohup` does that to the end of a terminal, and a shell to the

@@ -1,4 +1,4 @@
-//! What `score` and `eval` share: the judge of a folder with the flags laid over its settings, and rows to judge.
+//! What `score` and `eval` share: the judge of a folder with the flags applied to its settings, and the rows to judge.
 
 use std::path::Path;
 
@@ -17,12 +17,13 @@ use crate::progress::Progress;
 use crate::rollout::Until;
 use crate::selftest::Work;
 use crate::text::Date;
+use crate::words::count;
 
-/// How a judge asks, and for which scores. What is left out is as in the model's own `judge.json`, if it has one.
+/// Prompt and scale of a judge. What is left out is as in the model's own `judge.json`, if it has one.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Judge")]
 pub struct JudgeFlags {
-    /// Scores, as in training [default: the model's, else 1..5]
+    /// Score scale, as in training [default: the model's, else 1..5]
     #[arg(long, value_name = "SCALE", allow_hyphen_values = true)]
     pub scale: Option<String>,
 
@@ -35,11 +36,11 @@ pub struct JudgeFlags {
     #[arg(long, value_name = "NAME|FILE")]
     pub template: Option<String>,
 
-    /// Wrap prompts in the model's chat template; auto: if it has one [default: the model's, else auto]
+    /// Wrap prompts in the model's chat template; auto: if the model has one [default: the model's, else auto]
     #[arg(long, value_name = "WHEN", value_parser = CHAT_WORDS)]
     pub chat: Option<String>,
 
-    /// Day that the chat template states [default: the judge's, else today where the template wants one]
+    /// Date that the chat template states [default: the judge's, else today if the template uses a date]
     #[arg(long, value_name = "YYYY-MM-DD")]
     pub date: Option<Date>,
 }
@@ -72,7 +73,7 @@ impl JudgingArgs {
         let reader = Reader { columns, skip_bad: self.skip_bad, limit, shuffle_seed, max_decompressed };
         let rows = reader.read_path(file)?;
         if let Some(first) = rows.bad.first() {
-            progress.warn(&format!("{}: {} bad rows skipped, the first: {first}", file.display(), rows.bad.len()));
+            progress.warn(&format!("{}: {} skipped, the first: {first}", file.display(), count(rows.bad.len(), "bad row")));
         }
         Ok(rows)
     }
@@ -138,7 +139,9 @@ impl JudgingArgs {
         let until = Until { stop: || interrupt.requested(), done: |_: usize| {} };
         let swapped = match pollster::block_on(judge.judge(&with_swapped_chains(&rows, &chains), &judging, until)) {
             Err(JudgeError::Model(ModelError::Stopped)) => {
-                return Err(CliError::Stopped("all rows were judged, and the chains not swapped yet".into()));
+                return Err(CliError::Stopped(
+                    "all rows were judged, but the judgements after swapped chains were not finished".into(),
+                ));
             }
             swapped => swapped?,
         };

@@ -7,17 +7,18 @@ use clap::Args;
 use super::{CliError, Context, Interrupt, print};
 use crate::judge::{JUDGE_FILE, JudgeError};
 use crate::model::error::ModelError;
-use crate::model::layout::DEFAULT_SHARD_BYTES;
 use crate::model::names::tensors;
 use crate::model::save::save_checkpoint;
+use crate::model::shard_layout::DEFAULT_SHARD_BYTES;
 use crate::ops::weight_dtype::WeightDtype;
 use crate::progress::Progress;
+use crate::words::count;
 
-/// Add a LoRA adapter into its model, for tools that read no adapters
+/// Merge a LoRA adapter into its model, for tools that do not read adapters
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct MergeArgs {
-    /// Folder of a PEFT adapter, such as jurist train writes with lora_r
+    /// Folder of a PEFT adapter, such as jurist train writes with --lora-r
     #[arg(value_name = "ADAPTER")]
     pub folder: PathBuf,
 
@@ -44,7 +45,7 @@ pub fn run(args: &MergeArgs, context: &Context) -> Result<(), CliError> {
     });
     let asked = asked.transpose()?;
     let (adapter, out) = (args.folder.display(), args.out.display());
-    // Before an hour of work is done for nothing; whoever writes looks again.
+    // Checked before an hour of work, and again before writing.
     if !crate::files::empty(&args.out)? {
         // The lock of a killed merge goes with ours; that of a living one stays.
         let _ = crate::files::Lock::beside(&args.out);
@@ -67,5 +68,5 @@ pub fn run(args: &MergeArgs, context: &Context) -> Result<(), CliError> {
     let saved: Result<(), ModelError> = save_checkpoint(&args.out, dtype, source.as_ref(), &extras, DEFAULT_SHARD_BYTES);
     saved.map_err(JudgeError::from)?;
     let parameters: usize = tensors(source.config()).iter().map(|t| t.len()).sum();
-    print(&format!("{out}: {parameters} parameters as {}, {modules} projections merged\n", dtype.config_name()))
+    print(&format!("{out}: {parameters} parameters as {}, {} merged\n", dtype.config_name(), count(modules, "projection")))
 }

@@ -1,6 +1,7 @@
 //! When a command that judges or measures rows has failed.
 
 use super::CliError;
+use crate::words::count;
 
 /// Fails where no row at all could be judged, and with `strict` where any could not; `first` says why.
 ///
@@ -10,8 +11,8 @@ pub fn require_judged(failed: usize, rows: usize, strict: bool, first: Option<&s
     let why = first.map_or(String::new(), |error| format!(", the first: {error}"));
     match failed {
         0 => Ok(()),
-        _ if failed == rows => Err(CliError::Failed(format!("none of {rows} rows could be judged{why}"))),
-        _ if strict => Err(CliError::Failed(format!("{failed} of {rows} rows could not be judged (--strict){why}"))),
+        _ if failed == rows => Err(CliError::Failed(format!("none of {} could be judged{why}", count(rows, "row")))),
+        _ if strict => Err(CliError::Failed(format!("{failed} of {} could not be judged (--strict){why}", count(rows, "row")))),
         _ => Ok(()),
     }
 }

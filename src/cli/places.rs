@@ -24,7 +24,7 @@ impl<'a> Places<'a> {
         let template = judging.judge.template.as_deref().map(Path::new).filter(|path| path.is_file());
         let mut places = self.reads(Some(model), "a file of --model").reads(template, "--template");
         places = places.reads(context.base.as_deref(), "a file of --base");
-        // What is not there yet cannot be overwritten; whoever opens it says what is wrong.
+        // A file that does not exist cannot be overwritten; opening it reports the problem.
         let folders = context.open(model).map(|folder| folder.folders().into_iter().map(PathBuf::from).collect::<Vec<_>>());
         places.inputs.extend(folders.unwrap_or_default().into_iter().map(|folder| (folder, "a file of the model in")));
         places

@@ -9,16 +9,16 @@ use crate::train::{TrainConfig, memory};
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Memory")]
 pub struct PlanArgs {
-    /// Print what the run would hold on the GPU, allocate nothing, and stop; with code 1 where it does not fit. Needs no rows:
-    /// without --train-file they are assumed to be the longest that the settings allow, and a config.json is all of the model
+    /// Print the GPU memory that the run would need, and stop without allocating it; exit with code 1 if it does not fit. Without
+    /// --train-file, rows are assumed to be the longest that the settings allow. Of the model, config.json is enough
     #[arg(long)]
     pub dry_run: bool,
 
-    /// With --dry-run: what it must fit into, such as 24GiB [default: for software adapters, the machine's free memory]
+    /// With --dry-run: memory that is available, such as 24GiB [default: for software adapters, the machine's free memory]
     #[arg(long, value_name = "SIZE", requires = "dry_run", value_parser = crate::data::byte_size)]
     pub memory: Option<u64>,
 
-    /// With --dry-run: plan for the limits of discrete GPUs, not for the adapter that is here
+    /// With --dry-run: plan for the limits of discrete GPUs instead of this machine's adapter
     #[arg(long, requires = "dry_run", conflicts_with = "adapter")]
     pub any_gpu: bool,
 

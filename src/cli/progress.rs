@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::{printable, say};
 use crate::progress::{Clock, Progress};
 use crate::system::SystemClock;
+use crate::words::count;
 
 /// Seconds between two plain lines.
 const PLAIN_EVERY: f64 = 10.0;
@@ -118,7 +119,7 @@ impl Progress for TerminalProgress {
 impl crate::hub::DownloadWatch for TerminalProgress {
     fn begin(&mut self, model: &str, files: usize, bytes: u64, there: u64) {
         let resumed = if there > 0 { format!(", of which {} are here already", megabytes(there)) } else { String::new() };
-        self.note(&format!("fetching {model}: {files} files, {}{resumed}", megabytes(bytes)));
+        self.note(&format!("fetching {model}: {}, {}{resumed}", count(files, "file"), megabytes(bytes)));
         self.start(&format!("fetching {model}"), there, bytes, BYTES);
     }
 

@@ -15,7 +15,7 @@ pub fn run(args: &ScoreArgs, context: &Context) -> Result<(), CliError> {
         .reads_judge(Some(&args.model), &args.judging, context)
         .grows(args.output.as_deref(), "--output")
         .check()?;
-    // Opened first: that it cannot be written is not to be told after an hour of judging.
+    // Opened before an hour of scoring, so that a problem with it is reported first.
     let sink = match &args.output {
         None => Sink::Printed,
         Some(path) => Sink::open(path, args.resume)?,

@@ -1,9 +1,9 @@
-//! Judging rows in blocks, each kept as soon as it is done: to standard output, to a file that an interruption leaves and
-//! that can be gone on with, or for this process alone.
+//! Scores rows in blocks. Each block is written as soon as it is done: to standard output, to a file that can be resumed after an
+//! interruption, or only to this process.
 //!
-//! The rows of a block are judged together, and blocks do not depend on each other: so a run that was interrupted and gone on
-//! with writes the same bytes as one that was not. Going on, the last block that was kept is judged once more, and what is there
-//! must be what this judge says: whatever is different now (weights, settings, adapter) is noticed.
+//! The rows of a block are scored together, and blocks do not depend on each other, so a resumed run writes the same bytes as one
+//! without an interruption. A resumed run scores the last finished block again. The scores must be those in the file, so that other
+//! weights, settings or adapters are noticed.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -18,14 +18,15 @@ use crate::judge::{Judge, JudgeError, ScoreOptions, ScoreRecord};
 use crate::model::error::ModelError;
 use crate::progress::Progress;
 use crate::rollout::Until;
+use crate::words::count;
 
-/// Batches of a block: fewer lose less by an interruption, more lose less time at the end of each.
+/// Batches per block. With fewer, an interruption loses less; with more, less time is lost at the end of each block.
 const BATCHES: usize = 4;
 
-/// Expected scores that differ by less were rounded differently: by another adapter, or other kernels.
+/// A smaller difference of expected scores is rounding, by another adapter or other kernels.
 const ROUNDING: f64 = 1e-4;
 
-/// What is judged, and the column that it goes to.
+/// The rows to score, how, and the column of the judgement.
 pub struct Work<'a> {
     pub judge: &'a Judge,
     pub judging: ScoreOptions,
@@ -36,15 +37,15 @@ pub struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// A row with its judgement as a line, without its end.
+    /// A row with its judgement as a line, without the line break.
     fn line(&self, row: &Example, judgement: &ScoreRecord) -> String {
         row.row.with_column(self.column, &serde_json::to_value(judgement).unwrap_or_default())
     }
 }
 
-/// Where rows go.
+/// Where scored rows are written.
 pub enum Sink<'a> {
-    /// Nowhere: they are measured only.
+    /// Nowhere: they are only measured.
     None,
     Printed,
     /// A pipe or a device.
@@ -60,10 +61,10 @@ pub struct Kept<'a> {
 }
 
 impl<'a> Sink<'a> {
-    /// Takes hold of the place for rows, so that what is in the way is said before the work.
+    /// Opens the output before the work, so that a problem with it is reported first.
     ///
     /// # Errors
-    /// A place that cannot be written to; rows of an interrupted command that nobody asked to go on with.
+    /// A path that cannot be written to; rows of an interrupted command, without `resume`.
     pub fn open(path: &'a Path, resume: bool) -> Result<Self, CliError> {
         let Some(file) = Growing::open(path)? else {
             return match resume {
@@ -74,7 +75,7 @@ impl<'a> Sink<'a> {
         let stopped = file.note().filter(|note| is_record(note)).and(file.earlier());
         if let (Some(left), false) = (file.left_over().or(stopped), resume) {
             let problem = format!(
-                "it holds the rows of a command that was interrupted; go on with --resume, or remove {} to judge all rows anew",
+                "it holds the rows of a command that was interrupted; continue with --resume, or remove {} to score all rows again",
                 left.display()
             );
             return Err(FileError::in_the_way(left, problem).into());
@@ -82,11 +83,11 @@ impl<'a> Sink<'a> {
         Ok(Sink::Kept(Box::new(Kept { path, resume, file })))
     }
 
-    /// What an interrupted command does with its rows before it stops.
+    /// What an interrupted command does with its rows before it stops, for the message.
     pub fn at_interrupt(&self) -> &'static str {
         match self {
             Sink::None => "stopping; without --output no rows are kept",
-            Sink::Printed | Sink::Stream(..) => "stopping behind the rows that are written",
+            Sink::Printed | Sink::Stream(..) => "stopping after the rows that are written",
             Sink::Kept(_) => "keeping the rows that are done",
         }
     }
@@ -112,7 +113,7 @@ impl<'a> Sink<'a> {
     }
 }
 
-/// What came of all rows.
+/// How many rows were scored, and how many could not be.
 #[derive(Debug, Default)]
 pub struct ScoreCounts {
     pub rows: usize,
@@ -121,10 +122,10 @@ pub struct ScoreCounts {
 }
 
 impl ScoreCounts {
-    /// Says how many rows could not be judged, where some could.
+    /// Warns how many rows could not be judged, if some could.
     pub fn warn(&self, progress: &mut TerminalProgress) {
         if let Some(error) = &self.first_error {
-            progress.warn(&format!("{} of {} rows could not be judged, the first: {error}", self.failed, self.rows));
+            progress.warn(&format!("{} of {} could not be judged, the first: {error}", self.failed, count(self.rows, "row")));
         }
     }
 
@@ -137,11 +138,11 @@ impl ScoreCounts {
     }
 }
 
-/// Judges all rows, or those that an earlier command did not come to, and hands each judgement to `take` in the rows' order.
+/// Judges all rows, or those that an earlier command left, and hands each judgement to `take` in the order of the rows.
 ///
 /// # Errors
-/// What judging or writing reports, and an interruption; in each case rows that are done are kept, and it is said where. Rows
-/// that are there and that this judge does not make of these rows.
+/// What judging or writing reports, and an interruption. In each case finished rows are kept, and the message says where. Rows in
+/// the file that this judge would write differently.
 pub fn judge_rows(
     work: &Work,
     mut sink: Sink,
@@ -220,17 +221,17 @@ fn rows_of_a_block(judging: &ScoreOptions) -> usize {
     (BATCHES * judging.batch_size / judging.chains.max(1)).max(1)
 }
 
-/// What an earlier command left.
+/// The rows that an earlier command left.
 #[derive(Default)]
 struct Earlier {
     lines: usize,
     bytes: u64,
-    /// Its judgements of the last block that it came to.
+    /// Its judgements of its last block.
     last_block: Vec<ScoreRecord>,
 }
 
 impl Sink<'_> {
-    /// Stops with `done` of `total` rows, and says in words where they are.
+    /// Stops with `done` of `total` rows. Returns a text that says where they are.
     fn stop(self, done: usize, total: usize) -> Result<String, CliError> {
         let kept = match self {
             Sink::Kept(kept) => {
@@ -238,18 +239,21 @@ impl Sink<'_> {
                 kept.file.stop()?.or(earlier)
             }
             _ => {
-                return Ok(format!("{done} of {total} rows were judged; with --output FILE they are kept, and --resume goes on"));
+                return Ok(format!(
+                    "{done} of {} were judged; with --output FILE they are kept, and --resume continues",
+                    count(total, "row")
+                ));
             }
         };
         Ok(match kept {
             None => "no rows were done yet".into(),
-            Some(file) => format!("{done} of {total} rows are kept in {}; go on with --resume", file.display()),
+            Some(file) => format!("{done} of {} are kept in {}; continue with --resume", count(total, "row"), file.display()),
         })
     }
 }
 
 impl Kept<'_> {
-    /// Gives the file its name. Rows of which none could be judged do not take the place of an earlier file.
+    /// Gives the file its final name. If no row could be judged, an earlier file is kept instead.
     fn finish(self, tally: &ScoreCounts, progress: &mut TerminalProgress) -> Result<(), CliError> {
         if tally.failed < tally.rows || !self.file.replaces() {
             return Ok(self.file.finish()?);
@@ -261,7 +265,7 @@ impl Kept<'_> {
         Ok(self.file.discard()?)
     }
 
-    /// Reads the rows that are there, and checks that they are the first of these rows, judged with these settings.
+    /// Reads the rows in the file, and checks that they are the first of these rows, scored with these settings.
     fn read_earlier(
         &self,
         work: &Work,
@@ -271,12 +275,12 @@ impl Kept<'_> {
     ) -> Result<Earlier, CliError> {
         let mut found = Earlier::default();
         let Some(path) = self.file.earlier() else {
-            progress.note(&format!("{} holds no rows to go on from: starting anew", self.path.display()));
+            progress.note(&format!("{} holds no rows to continue from: starting from the beginning", self.path.display()));
             return Ok(found);
         };
         match self.file.note().filter(|note| is_record(note)) {
             Some(note) => refuse_other_settings(path, &note, record)?,
-            // What was begun has its record from the first byte on.
+            // An unfinished file of ours has its record from the first byte on.
             None if self.file.left_over() == Some(path) => {
                 return Err(FileError::in_the_way(path, "jurist did not write it; move it away").into());
             }
@@ -285,7 +289,7 @@ impl Kept<'_> {
         let failed = |e| FileError::io("read", path, e);
         let mut file = BufReader::new(File::open(path).map_err(failed)?);
         let mut line = Vec::new();
-        // A line without an end is one that was cut.
+        // A line without a line break was cut off.
         while file.read_until(b'\n', &mut line).map_err(failed)? > 0 && line.ends_with(b"\n") {
             let judgement = self.earlier_row(path, &line[..line.len() - 1], (found.lines, work))?;
             if found.lines.is_multiple_of(block) {
@@ -296,18 +300,18 @@ impl Kept<'_> {
             (found.lines, found.bytes) = (found.lines + 1, found.bytes + line.len() as u64);
             line.clear();
         }
-        progress.note(&format!("{} of {} rows are in {} already", found.lines, work.rows.len(), path.display()));
+        progress.note(&format!("{} of {} are in {} already", found.lines, count(work.rows.len(), "row"), path.display()));
         Ok(found)
     }
 
-    /// The judgement in line `n` of what is there, which must be row `n` with a judgement, as it would be written now.
+    /// The judgement in line `n` of the file, which must be row `n` with a judgement, as it would be written now.
     fn earlier_row(&self, path: &Path, line: &[u8], (n, work): (usize, &Work)) -> Result<ScoreRecord, CliError> {
         let fail = |found: String| {
-            let advice = "give the input that it was made from, or judge all rows anew into another --output";
+            let advice = "give the input that it was made from, or score all rows again into another --output";
             CliError::Failed(format!("{}, row {}: {found}; {advice}", path.display(), n + 1))
         };
         let Some(row) = work.rows.get(n) else {
-            return Err(fail(format!("the input has only {} rows", work.rows.len())));
+            return Err(fail(format!("the input has only {}", count(work.rows.len(), "row"))));
         };
         let judgement = columns_of(line).and_then(|mut row| row.remove(work.column));
         let judgement: Option<ScoreRecord> = judgement.and_then(|found| serde_json::from_value(found).ok());
@@ -320,14 +324,14 @@ impl Kept<'_> {
         }
     }
 
-    /// Holds the judgements that are `there` against those that were just made of the same rows.
+    /// Compares the judgements that are `there` with those that were just made of the same rows.
     fn check_last_block(
         &self,
         there: &[ScoreRecord],
         now: &[&ScoreRecord],
         (first_row, progress): (usize, &mut TerminalProgress),
     ) -> Result<(), CliError> {
-        let mut rounded = 0;
+        let mut rounded = 0_usize;
         for (n, (there, now)) in there.iter().zip(now).enumerate() {
             if there == *now {
                 continue;
@@ -335,8 +339,8 @@ impl Kept<'_> {
             let close = there.expected.zip(now.expected).is_some_and(|(a, b)| (a - b).abs() < ROUNDING);
             if !close || (there.decoded, &there.feedback) != (now.decoded, &now.feedback) {
                 return Err(CliError::Failed(format!(
-                    "{}, row {}: {}: another judge, other settings or another input made what is there; give the same ones, or judge \
-                     all rows anew into another --output",
+                    "{}, row {}: {}: these rows come from another judge, other settings or another input; give the same ones, or score \
+                     all rows again into another --output",
                     self.path.display(),
                     first_row + n + 1,
                     difference(there, now)
@@ -346,7 +350,8 @@ impl Kept<'_> {
         }
         if rounded > 0 {
             progress.warn(&format!(
-                "{rounded} rows of {} were made on another adapter or with other kernels: results agree to rounding, not byte for byte",
+                "{} of {} came from another adapter or other kernels: results agree to rounding, not byte for byte",
+                count(rounded, "row"),
                 self.path.display()
             ));
         }
@@ -354,7 +359,7 @@ impl Kept<'_> {
     }
 }
 
-/// The first thing in which a judgement that is there differs from the one that was just made.
+/// The first difference between a judgement in the file and the one that was just made.
 fn difference(there: &ScoreRecord, now: &ScoreRecord) -> String {
     let score = |j: &ScoreRecord| match (j.expected, &j.error) {
         (Some(expected), _) => expected.to_string(),
@@ -370,7 +375,7 @@ fn difference(there: &ScoreRecord, now: &ScoreRecord) -> String {
     }
 }
 
-/// What decides how rows are judged, beside the weights.
+/// The settings that decide how rows are judged.
 fn record(work: &Work) -> Value {
     let judging = &work.judging;
     work.judge.settings().append_to(json!({
@@ -390,12 +395,12 @@ fn is_record(text: &str) -> bool {
     serde_json::from_str::<Value>(text).is_ok_and(|record| record["jurist"].is_string() && record["batch_size"].is_u64())
 }
 
-/// Refuses to go on with other settings than those that the rows were begun with; they are named.
+/// Refuses to continue with other settings than those of the rows in the file, and names them.
 fn refuse_other_settings(path: &Path, before: &str, now: &Value) -> Result<(), CliError> {
     match changes(before, now) {
         None => Ok(()),
         Some(changes) => Err(CliError::Failed(format!(
-            "{} was begun with other settings: {changes}; give the same ones, or judge all rows anew into another --output",
+            "{} was begun with other settings: {changes}; give the same ones, or score all rows again into another --output",
             path.display()
         ))),
     }

@@ -1,8 +1,7 @@
 //! `jurist serve`: the page and, if asked, a bundle, as static files on this machine.
 //!
-//! Only files below the folders that are named go out, only to whoever reaches the address (this machine, unless another
-//! `--host` is given), and only under the names of [`hosts`](super::hosts). Ranges are answered, so that a download that broke
-//! off can go on.
+//! It serves only files below the named folders, listens on this machine unless `--host` names another address, and answers only to
+//! the names of [`hosts`](super::hosts). It answers ranges, so that a broken download can continue.
 
 use std::fs::File;
 use std::io::{Cursor, Result, Seek, SeekFrom};
@@ -64,7 +63,7 @@ struct Site {
     bundle: Option<PathBuf>,
 }
 
-/// What a request comes to.
+/// The answer to a request.
 enum Found {
     File(File, PathBuf),
     Missing,
@@ -145,7 +144,7 @@ fn send(request: &Request, mut file: File, path: &Path) -> Result<Answer> {
     let length = facts.len();
     let changed = facts.modified().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok()).map_or(0, |t| t.as_nanos());
     let tag = format!("\"{length:x}-{changed:x}\"");
-    // The page is asked for anew each time, so that a new build is seen; unchanged files cost an empty answer.
+    // Browsers ask for each file again every time, so that they see a new build. An unchanged file costs an empty answer.
     let mut more = vec![
         ("ETag", tag.clone()),
         ("Cache-Control", "no-cache".into()),

@@ -134,7 +134,7 @@ fn exit_codes_and_causes() {
     assert_eq!((failed.exit_code(), failed.message().unwrap()), (1, "cannot write x: no space".into()));
     let stopped = CliError::Interrupted { checkpoint: "out/checkpoint-7".into() };
     assert_eq!(stopped.exit_code(), 130);
-    assert_eq!(stopped.message().unwrap(), "interrupted; the run goes on from out/checkpoint-7 with --resume");
+    assert_eq!(stopped.message().unwrap(), "interrupted; the run continues from out/checkpoint-7 with --resume");
     let gone = CliError::Output { source: io::ErrorKind::BrokenPipe.into() };
     assert_eq!((gone.exit_code(), gone.message()), (0, None));
     assert_eq!(CliError::Output { source: io() }.message().unwrap(), "cannot write the results: no space");

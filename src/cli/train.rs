@@ -9,6 +9,7 @@ use crate::selftest::Work;
 use crate::system::SystemClock;
 use crate::train::config::{Layers, Raw, SettingSource};
 use crate::train::run::{RunContext, TrainOutcome, run as train};
+use crate::words::count;
 
 /// Resolves the config and trains.
 pub fn run(args: &TrainArgs, context: &Context) -> Result<(), CliError> {
@@ -33,7 +34,7 @@ pub fn run(args: &TrainArgs, context: &Context) -> Result<(), CliError> {
     match pollster::block_on(train(&config, ctx))? {
         TrainOutcome::Interrupted { checkpoint } => Err(CliError::Interrupted { checkpoint }),
         TrainOutcome::Finished { steps, seconds } => {
-            progress.note(&format!("{steps} steps in {seconds:.1} s; the judge is in {}", config.output_dir));
+            progress.note(&format!("{} in {seconds:.1} s; the judge is in {}", count(steps, "step"), config.output_dir));
             Ok(())
         }
     }

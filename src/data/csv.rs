@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::read::RowCollector;
 use super::written::ParsedRow;
 use super::{DataError, Result, RowPosition};
+use crate::words::count;
 
 /// Whether a record is empty, like the rows that a spreadsheet writes below its table.
 pub(super) fn is_blank(record: &StringRecord) -> bool {
@@ -17,9 +18,8 @@ pub(super) fn is_blank(record: &StringRecord) -> bool {
 /// Describes a record whose length differs from the header's. Empty cells after the last column are ignored.
 pub(super) fn length_error(record: &StringRecord, columns: usize) -> Option<String> {
     let beyond = record.iter().skip(columns).any(|cell| !cell.trim().is_empty());
-    let cells = record.len();
-    let cells = if cells == 1 { "1 cell".to_string() } else { format!("{cells} cells") };
-    (beyond || record.len() < columns).then(|| format!("{cells}, where the header names {columns} columns"))
+    let cells = count(record.len(), "cell");
+    (beyond || record.len() < columns).then(|| format!("{cells}, where the header names {}", count(columns, "column")))
 }
 
 /// The advice for a record of the wrong length.

@@ -1,12 +1,24 @@
 //! Reads data files: JSON Lines, a JSON array, CSV (each plain, `.gz` or `.zst`), Parquet, or a folder of those. In a browser:
 //! JSON as text.
 //!
-//! A [`Row`] keeps every column in its order, so that `jurist score` can write it back unchanged. A [`Record`] holds what a judge
-//! needs: a prompt in one of the recognised layouts, a chain of thought, a score. A row of another layout is not an error here,
-//! since a custom prompt template may read any column.
+//! One row of a file turns into these types, in this order:
+//!
+//! | type | what it holds | made by |
+//! |---|---|---|
+//! | [`Row`] | every column in its order, so that `jurist score` can write it back unchanged | [`Reader`] |
+//! | [`Record`] | what a judge reads in the row: a prompt in one of the known layouts, a chain of thought, a score | [`Row::record`] |
+//! | [`Example`] | both | [`Reader`] |
+//! | `judge::Sequence` | the tokens of prompt, chain, phrase and score | `JudgePrompt::sequence` |
+//! | `train::data::pack::TrainExample` | the tokens of the prompt, its label, and the tokens up to the score | `Preparation::prepare` |
+//! | `model::batch::PackedInputs` | the tokens of several examples, as one batch of the GPU | `PackedExamples`, `BatchLayout` |
+//!
+//! Scoring turns an [`Example`] into a `judge::ScoredRow`. Its `ScoreRecord` is the object that `jurist score` adds to the row.
+//!
+//! A row of another layout is not an error here, since a custom prompt template may read any column.
 //!
 //! This module is a leaf: it does not depend on tokenizers or scales. The judge checks whether a score lies on its scale.
 
+mod column_names;
 #[cfg(not(target_arch = "wasm32"))]
 mod columns;
 #[cfg(all(feature = "csv", not(target_arch = "wasm32")))]
@@ -16,7 +28,6 @@ mod delimiter;
 #[cfg(not(target_arch = "wasm32"))]
 mod files;
 mod json;
-mod layout;
 #[cfg(all(feature = "parquet", not(target_arch = "wasm32")))]
 mod parquet;
 mod read;
@@ -27,9 +38,9 @@ mod survey;
 mod unpack;
 mod written;
 
+pub use column_names::Layout;
 #[cfg(not(target_arch = "wasm32"))]
 pub use columns::{RowCells, read_columns, read_columns_within};
-pub use layout::Layout;
 pub use read::{Dataset, Example, Reader, split_rows};
 pub use record::{Chains, ColumnOptions, Grading, Labels, Message, Prompt, Record, Row, contradicts};
 pub use scores::WordScores;

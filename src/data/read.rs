@@ -190,12 +190,19 @@ impl<'a> RowCollector<'a> {
         match (examples.is_empty(), bad.first()) {
             (false, _) => Ok(Dataset { file, format, examples, bad }),
             (true, None) => {
-                let fix = "give one JSON object a line, a JSON array, or CSV with a header".into();
+                let fix = "give one JSON object per line, a JSON array, or CSV with a header".into();
                 Err(DataError::File { file, found: "no rows in it".into(), fix })
             }
             (true, Some(first)) => {
-                let fix = format!("the first is: {first}");
-                Err(DataError::File { file, found: format!("all {} rows are bad", bad.len()), fix })
+                let fix = if bad.len() == 1 { first.to_string() } else { format!("the first is: {first}") };
+                Err(DataError::File {
+                    file,
+                    found: match bad.len() {
+                        1 => "its only row is bad".into(),
+                        rows => format!("all {rows} rows are bad"),
+                    },
+                    fix,
+                })
             }
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::layout::{self, Layout};
+use super::column_names::{self, Layout};
 use super::scores::{ScoreValue, as_list, mean_score, no_words, score_in};
 use super::written::with_member;
 use super::{DataError, Result, RowPosition, list_names, shorten};
@@ -62,7 +62,12 @@ pub enum Chains {
 
 impl Default for ColumnOptions {
     fn default() -> Self {
-        ColumnOptions { label_column: layout::SCORE.into(), labels: Labels::Required, chain_column: None, chains: Chains::Use }
+        ColumnOptions {
+            label_column: column_names::SCORE.into(),
+            labels: Labels::Required,
+            chain_column: None,
+            chains: Chains::Use,
+        }
     }
 }
 
@@ -227,7 +232,7 @@ impl Row {
     /// annotators.
     pub fn record(&self, options: &ColumnOptions) -> Result<Record> {
         let mut layout = Layout::default();
-        let parts = layout::part_columns(self, options.chain_column.as_deref());
+        let parts = column_names::part_columns(self, options.chain_column.as_deref());
         let graded = parts.as_ref().is_some_and(|parts| parts.instruction == "prompt");
         let (prompt, answer) = if graded { (None, None) } else { self.prompt(&mut layout)? };
         let grading = self.grading(parts, &mut layout)?;
@@ -237,7 +242,7 @@ impl Row {
             Chains::Ignore => None,
             Chains::Use => self.chain(options, answer, score.map(|score| (score, scores.as_slice())), &mut layout)?,
         };
-        let beside_prompt = prompt.as_ref().map(|prompt| layout::beside_prompt(self, &layout, prompt)).unwrap_or_default();
+        let beside_prompt = prompt.as_ref().map(|prompt| column_names::beside_prompt(self, &layout, prompt)).unwrap_or_default();
         Ok(Record { prompt, grading, chain, score, scores, chat_variables: self.chat_variables()?, layout, beside_prompt })
     }
 
@@ -288,7 +293,7 @@ impl Row {
         let field = match (self.get("messages").is_some(), self.get("prompt").is_some()) {
             (true, _) => "messages",
             (_, true) => "prompt",
-            _ if layout::prompt_is_instruction(self) => "instruction",
+            _ if column_names::prompt_is_instruction(self) => "instruction",
             _ => return Ok((None, None)),
         };
         layout.prompt = Some(field);
@@ -363,9 +368,9 @@ impl Row {
     }
 
     /// The parts of an absolute grading task.
-    fn grading(&self, columns: Option<layout::PartColumns>, layout: &mut Layout) -> Result<Option<Grading>> {
+    fn grading(&self, columns: Option<column_names::PartColumns>, layout: &mut Layout) -> Result<Option<Grading>> {
         let Some(parts) = columns else {
-            let Some(grading) = layout::parse_sections(self) else { return Ok(None) };
+            let Some(grading) = column_names::parse_sections(self) else { return Ok(None) };
             (layout.instruction, layout.response) = (Some("instruction"), Some("instruction"));
             layout.reference = grading.reference.as_ref().map(|_| "instruction");
             layout.rubric = grading.rubric.as_ref().map(|_| "instruction");
@@ -386,7 +391,7 @@ impl Row {
             response: need(parts.response)?,
             reference: self.texts(parts.reference)?.filter(filled),
             rubric: match parts.rubric {
-                layout::CRITERIA => layout::rubric_from_columns(self)?,
+                column_names::CRITERIA => column_names::rubric_from_columns(self)?,
                 field => self.rubric(field)?.filter(filled),
             },
         };
@@ -414,9 +419,9 @@ impl Row {
     /// A rubric: a text, or an object with the meaning of each score, converted to the form of Prometheus' prompts.
     fn rubric(&self, field: &str) -> Result<Option<String>> {
         match self.get(field) {
-            Some(Value::Object(meanings)) => Ok(Some(layout::rubric_from_object(self, field, meanings)?)),
+            Some(Value::Object(meanings)) => Ok(Some(column_names::rubric_from_object(self, field, meanings)?)),
             Some(Value::String(text)) if text.trim_start().starts_with('{') => match serde_json::from_str(text) {
-                Ok(meanings) => Ok(Some(layout::rubric_from_object(self, field, &meanings)?)),
+                Ok(meanings) => Ok(Some(column_names::rubric_from_object(self, field, &meanings)?)),
                 Err(_) => Ok(Some(text.clone())),
             },
             _ => self.text(field),
@@ -446,7 +451,7 @@ impl Row {
                 return Err(self.fault(column, "no such column", format!("the row has {}", self.columns())));
             }
             Some(column) => Some(Cow::Owned(column.clone())),
-            None => layout::chain_column(self, answer.is_some())?.map(Cow::Borrowed),
+            None => column_names::chain_column(self, answer.is_some())?.map(Cow::Borrowed),
         };
         let text = match (&column, answer) {
             (Some(column), _) => self.chain_text(column, label.map(|(label, _)| label))?,
@@ -455,11 +460,11 @@ impl Row {
         };
         let Some(text) = text else { return Ok(None) };
         let column = column.or(layout.prompt.map(Cow::Borrowed));
-        let (chain, stated) = layout::without_score(&text);
+        let (chain, stated) = column_names::without_score(&text);
         if let (Some(stated), Some((label, annotators))) = (stated, label)
             && contradicts(stated, label, annotators)
         {
-            let label_column = layout.label.as_deref().unwrap_or(layout::SCORE);
+            let label_column = layout.label.as_deref().unwrap_or(column_names::SCORE);
             let found = format!("it ends in the score {stated}, and `{label_column}` is {label}");
             return Err(self.fault(column.as_deref().unwrap_or("chain"), found, "correct one of the two, or drop the row"));
         }
@@ -518,14 +523,14 @@ impl Row {
         let present = |column: &str| self.lookup(column).filter(|value| !absent(value)).is_some();
         let label_column = if present(column) {
             Some(Cow::Owned(column.to_string()))
-        } else if column == layout::SCORE {
-            layout::LABEL_COLUMNS.into_iter().find(|label_column| present(label_column)).map(Cow::Borrowed)
+        } else if column == column_names::SCORE {
+            column_names::LABEL_COLUMNS.into_iter().find(|label_column| present(label_column)).map(Cow::Borrowed)
         } else {
             None
         };
         let Some(label_column) = label_column else {
-            if column == layout::SCORE
-                && let Some((answer_column, score)) = layout::score_of_answer(self, answer)
+            if column == column_names::SCORE
+                && let Some((answer_column, score)) = column_names::score_of_answer(self, answer)
             {
                 layout.label = Some(Cow::Borrowed(answer_column.or(layout.prompt).unwrap_or("messages")));
                 return Ok((Some(score), vec![score]));
@@ -548,7 +553,7 @@ impl Row {
         let mean = mean_score(&scores);
         if scores.len() > 1 {
             layout.annotators = Some(label_column.clone());
-        } else if column == layout::SCORE
+        } else if column == column_names::SCORE
             && let Some((scores_column, several)) = self.annotator_scores()
             && scores_column != label_column
         {
@@ -561,8 +566,8 @@ impl Row {
                 scores = several;
             }
         }
-        if (label_column == "orig_score" || (column == layout::SCORE && options.chains == Chains::Use))
-            && let Some((answer_column, stated)) = layout::score_of_answer(self, answer)
+        if (label_column == "orig_score" || (column == column_names::SCORE && options.chains == Chains::Use))
+            && let Some((answer_column, stated)) = column_names::score_of_answer(self, answer)
             && contradicts(stated, mean, &scores)
         {
             let found = format!("it ends in the score {stated}, and `{label_column}` is {mean}");
@@ -576,7 +581,7 @@ impl Row {
     /// The scores of several annotators in a column beside the label; `None` for a missing score.
     fn annotator_scores(&self) -> Option<(&'static str, Vec<Option<f64>>)> {
         let list = |column: &&str| self.get(column).and_then(as_list).is_some_and(|list| !list.is_empty());
-        let column = layout::ANNOTATOR_COLUMNS.into_iter().find(list)?;
+        let column = column_names::ANNOTATOR_COLUMNS.into_iter().find(list)?;
         // A list of anything but numbers under such a name has another meaning.
         Some((column, self.numbers(column, self.get(column)?).ok()?))
     }

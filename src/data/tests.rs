@@ -80,7 +80,7 @@ fn skip_bad_collects_bad_rows_with_their_errors() {
 fn every_malformed_text_gets_its_message() {
     let ok = r#"{"prompt":"p","score":1}"#;
     let cases: &[(&str, &str)] = &[
-        ("", "f: no rows in it; give one JSON object a line, a JSON array, or CSV with a header"),
+        ("", "f: no rows in it; give one JSON object per line, a JSON array, or CSV with a header"),
         ("\u{feff}<!DOCTYPE html>\n<html>", "f: a web page (HTML or XML), not rows; download the file itself"),
         ("version https://git-lfs.github.com/spec/v1\noid", "f: a Git LFS pointer, not the rows themselves"),
         (" \r\n\n", "f: no rows in it"),
@@ -279,7 +279,7 @@ fn csv_rows_and_their_errors() {
 
     let cases: &[(&[u8], &str)] = &[
         (b"", "no rows in it"),
-        (b"prompt,score\n", "no rows in it; give one JSON object a line, a JSON array, or CSV with a header"),
+        (b"prompt,score\n", "no rows in it; give one JSON object per line, a JSON array, or CSV with a header"),
         (b"prompt,score\np,1\nq,2,3\n", "f.csv:3: 3 cells, where the header names 2 columns; quote cells that hold"),
         (b"prompt,score\np\n", "f.csv:2: 1 cell, where the header names 2 columns"),
         (b"prompt,score\np,1\n\"q,2\nr,3\n", "f.csv:3: the row opens a quote that is never closed"),

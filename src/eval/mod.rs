@@ -8,11 +8,11 @@
 //! | Does it use the scale as people do? | [`distribution`] |
 //! | Are its probabilities calibrated? | [`calibration`] |
 //! | All metrics at once, by name | [`metrics`] |
-//! | Is it better than a trivial baseline? | [`floors`] |
+//! | Is it better than a trivial baseline? | [`baselines`] |
 //! | How certain is a figure? | [`intervals`] |
 //! | Is one judge better than another? | [`compare`]; over several sets and seeds: [`paired`] |
 //! | Is it consistent with itself? | [`repeats`]; with the answers swapped: [`position`] |
-//! | All of these for one judge, or for one file of columns | [`study`] |
+//! | All of these for one judge, or for one file of columns | [`evaluation`] |
 //! | How are the figures shown? | [`table`], [`report`] |
 //!
 //! All metrics of two columns are computed from one [`tally::Tally`] of their rows. A resample is a tally too, so a figure and
@@ -22,12 +22,13 @@
 //! reason. It is never reported as 0.
 
 pub mod agreement;
+pub mod baselines;
 pub mod calibration;
 pub mod compare;
 pub mod correlation;
 pub mod distribution;
+pub mod evaluation;
 pub mod faithfulness;
-pub mod floors;
 pub mod intervals;
 pub mod metrics;
 pub mod paired;
@@ -35,7 +36,6 @@ pub mod position;
 pub mod repeats;
 pub mod report;
 mod special;
-pub mod study;
 pub mod table;
 pub mod tally;
 pub mod variance;
@@ -66,7 +66,7 @@ pub enum Undefined {
     /// The row is the reference of the comparison, or is not compared.
     #[error("it is not compared")]
     NotCompared,
-    /// A floor or a ceiling does not write a chain of thought.
+    /// A baseline or a ceiling does not write a chain of thought.
     #[error("no chain of thought is written")]
     NoVerdicts,
     /// All human scores are equal.

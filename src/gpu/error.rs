@@ -57,7 +57,7 @@ pub enum GpuError {
     )]
     OverPlanned { index: usize, given: u32, planned: u32 },
 
-    #[error("{plan} cannot go on: another plan has used the memory that both share since it began; begin it again")]
+    #[error("{plan} cannot continue: another plan has used the memory that both share since it began; begin it again")]
     Overwritten { plan: String },
 
     #[error("a dry run has no values: it counts buffers and makes none")]

@@ -29,6 +29,7 @@ pub const SHADERS: &[(&str, &str)] = &[
     ("lib/grid.wgsl", include_str!("../../shaders/lib/grid.wgsl")),
     ("lib/kv_cache.wgsl", include_str!("../../shaders/lib/kv_cache.wgsl")),
     ("lib/kv_slot.wgsl", include_str!("../../shaders/lib/kv_slot.wgsl")),
+    ("lib/ordinary.wgsl", include_str!("../../shaders/lib/ordinary.wgsl")),
     ("lib/packing.wgsl", include_str!("../../shaders/lib/packing.wgsl")),
     ("lib/product.wgsl", include_str!("../../shaders/lib/product.wgsl")),
     ("lib/row.wgsl", include_str!("../../shaders/lib/row.wgsl")),
@@ -282,7 +283,7 @@ pub(super) struct Kernel {
     /// Number of storage bindings.
     pub storages: usize,
     /// Number of 32-bit words of `Params`.
-    pub words: usize,
+    pub param_words: usize,
 }
 
 impl Kernel {
@@ -293,7 +294,7 @@ impl Kernel {
         checked: bool,
     ) -> Result<Self, GpuError> {
         let text = assemble_with(spec, substitutes)?;
-        let Bindings { read_only, param_words: words } = Bindings::of(&text);
+        let Bindings { read_only, param_words } = Bindings::of(&text);
         let label = spec.to_string();
         let descriptor =
             wgpu::ShaderModuleDescriptor { label: Some(&label), source: wgpu::ShaderSource::Wgsl(text.as_str().into()) };
@@ -332,7 +333,7 @@ impl Kernel {
             },
             cache: None,
         });
-        Ok(Kernel { pipeline, layout, storages: read_only.len(), words })
+        Ok(Kernel { pipeline, layout, storages: read_only.len(), param_words })
     }
 }
 

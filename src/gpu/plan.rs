@@ -144,11 +144,11 @@ impl Grid {
     }
 }
 
-/// One recorded kernel call. `tensors` are the storage bindings 1, 2, … in order; `words` are the fields of `Params`.
+/// One recorded kernel call. `tensors` are the storage bindings 1, 2, … in order; `params` are the fields of `Params`.
 pub struct Dispatch<'a> {
     pub kernel: KernelSpec,
     pub tensors: &'a [Tensor],
-    pub words: &'a [Param],
+    pub params: &'a [Param],
     pub grid: Grid,
     /// Floating point operations per unit of `work`. Long steps are split into submissions by them.
     pub flops: u64,
@@ -178,7 +178,7 @@ struct PlannedTensor {
 /// One recorded step. Plans are built once and have a few hundred steps.
 #[allow(clippy::large_enum_variant)]
 enum Step {
-    Dispatch { kernel: KernelSpec, tensors: Vec<Tensor>, words: Vec<Param>, grid: Grid, flops: u64, work: Extent },
+    Dispatch { kernel: KernelSpec, tensors: Vec<Tensor>, params: Vec<Param>, grid: Grid, flops: u64, work: Extent },
     Clear(Tensor),
 }
 
@@ -268,7 +268,7 @@ impl PlanBuilder {
         self.steps.push(Step::Dispatch {
             kernel: d.kernel,
             tensors: d.tensors.to_vec(),
-            words: d.words.to_vec(),
+            params: d.params.to_vec(),
             grid: d.grid,
             flops: d.flops,
             work: d.work,
@@ -286,8 +286,8 @@ impl PlanBuilder {
     fn param_limits(&self) -> Vec<Option<u32>> {
         let mut limits = vec![None; self.run_params];
         for step in &self.steps {
-            let Step::Dispatch { words, grid, work, .. } = step else { continue };
-            let parameters = words.iter().filter_map(|w| if let Param::Extent(size) = w { Some(*size) } else { None });
+            let Step::Dispatch { params, grid, work, .. } = step else { continue };
+            let parameters = params.iter().filter_map(|p| if let Param::Extent(size) = p { Some(*size) } else { None });
             let sizes = parameters.chain(grid.sizes().into_iter().flatten()).chain([*work]);
             for (RunParam(i), bound) in sizes.filter_map(Extent::bound) {
                 if let Some(limit) = limits.get_mut(i) {
@@ -404,7 +404,15 @@ fn assign_aliases(slots: &[usize], aliased: &[Buffer]) -> Vec<Option<usize>> {
 
 /// A step with its kernel and bind group.
 pub(super) enum PreparedStep {
-    Dispatch { name: String, kernel: Arc<Kernel>, bind: wgpu::BindGroup, words: Vec<Param>, grid: Grid, flops: u64, work: Extent },
+    Dispatch {
+        name: String,
+        kernel: Arc<Kernel>,
+        bind: wgpu::BindGroup,
+        params: Vec<Param>,
+        grid: Grid,
+        flops: u64,
+        work: Extent,
+    },
     Clear(Buffer),
 }
 
@@ -413,27 +421,27 @@ fn prepare(gpu: &Gpu, step: Step, index: usize, buffers: &[Option<Buffer>], aren
         let missing = || GpuError::Validation { reason: format!("tensor {} of the plan has no buffer", t.0) };
         buffers.get(t.0).and_then(Option::as_ref).ok_or_else(missing)
     };
-    let (spec, tensors, words, grid, flops, work) = match step {
+    let (spec, tensors, params, grid, flops, work) = match step {
         Step::Clear(t) => return Ok(PreparedStep::Clear(buffer(t)?.clone())),
-        Step::Dispatch { kernel, tensors, words, grid, flops, work } => (kernel, tensors, words, grid, flops, work),
+        Step::Dispatch { kernel, tensors, params, grid, flops, work } => (kernel, tensors, params, grid, flops, work),
     };
     let kernel = gpu.kernel(&spec)?;
-    if kernel.storages != tensors.len() || kernel.words != words.len() {
+    if kernel.storages != tensors.len() || kernel.param_words != params.len() {
         let reason = format!(
             "is given {} tensors and {} parameters, but declares {} and {}",
             tensors.len(),
-            words.len(),
+            params.len(),
             kernel.storages,
-            kernel.words
+            kernel.param_words
         );
         return Err(GpuError::Shader { kernel: spec.to_string(), reason });
     }
-    let params = wgpu::BufferBinding {
+    let param_binding = wgpu::BufferBinding {
         buffer: arena.raw()?,
         offset: index as u64 * ARENA_STRIDE,
-        size: std::num::NonZeroU64::new((words.len() as u64 * 4).next_multiple_of(16)),
+        size: std::num::NonZeroU64::new((params.len() as u64 * 4).next_multiple_of(16)),
     };
-    let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: wgpu::BindingResource::Buffer(params) }];
+    let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: wgpu::BindingResource::Buffer(param_binding) }];
     for (i, t) in tensors.iter().enumerate() {
         entries.push(wgpu::BindGroupEntry { binding: i as u32 + 1, resource: buffer(*t)?.raw()?.as_entire_binding() });
     }
@@ -443,7 +451,7 @@ fn prepare(gpu: &Gpu, step: Step, index: usize, buffers: &[Option<Buffer>], aren
         layout: &kernel.layout,
         entries: &entries,
     });
-    Ok(PreparedStep::Dispatch { name: label, kernel, bind, words, grid, flops, work })
+    Ok(PreparedStep::Dispatch { name: label, kernel, bind, params, grid, flops, work })
 }
 
 /// A built plan, which can be run any number of times.
@@ -594,17 +602,17 @@ impl Plan {
     }
 
     /// The `Params` of every dispatch, as the arena holds them.
-    fn arena_contents(&self, params: &[u32]) -> Vec<u32> {
+    fn arena_contents(&self, run_params: &[u32]) -> Vec<u32> {
         let mut arena = vec![0u32; self.arena_words];
         let stride = (ARENA_STRIDE / 4) as usize;
         for (slot, step) in arena.chunks_mut(stride).zip(&self.steps) {
-            if let PreparedStep::Dispatch { words, .. } = step {
-                for (field, word) in slot.iter_mut().zip(words) {
-                    *field = match *word {
+            if let PreparedStep::Dispatch { params, .. } = step {
+                for (field, param) in slot.iter_mut().zip(params) {
+                    *field = match *param {
                         Param::U(n) => n,
                         Param::F(x) => x.to_bits(),
-                        Param::Extent(size) => size.value(params),
-                        Param::Run(RunParam(i)) => params.get(i).copied().unwrap_or(0),
+                        Param::Extent(size) => size.value(run_params),
+                        Param::Run(RunParam(i)) => run_params.get(i).copied().unwrap_or(0),
                     };
                 }
             }

@@ -286,7 +286,7 @@ impl Download<'_> {
             failures = if part.bytes > before { 1 } else { failures + 1 };
             if failures >= TRIES {
                 let found = format!("{file} broke off after {} of {} bytes ({why})", part.bytes, meta.bytes);
-                return Err(self.error(found, "repeat the command: it goes on from there"));
+                return Err(self.error(found, "repeat the command: it continues from there"));
             }
             tell(Event::Again(&why));
             std::thread::sleep(self.hub.pause * (1 << (failures - 1)));

@@ -10,6 +10,7 @@
 //! - [`compare`]: compares two judges on the same chains.
 
 mod answer;
+mod batch_layout;
 mod columns;
 mod compare;
 #[cfg(not(target_arch = "wasm32"))]
@@ -18,7 +19,6 @@ mod export;
 mod files;
 #[allow(clippy::module_inception)] // named after its main type
 mod judge;
-mod layout;
 mod plans;
 mod predict;
 mod prompt;
@@ -28,6 +28,7 @@ mod shown;
 mod tokens;
 
 pub use answer::{AnswerFormat, Decode};
+pub use batch_layout::{BatchLayout, CompletionSpans, ScoreReads};
 pub use columns::PromptColumn;
 pub use compare::{JudgeComparison, compare, with_swapped_chains};
 #[cfg(not(target_arch = "wasm32"))]
@@ -35,7 +36,6 @@ pub use export::{JudgeExport, folder_name};
 #[cfg(not(target_arch = "wasm32"))]
 pub use files::{JudgeFiles, tokenizer_at};
 pub use judge::{ChainScore, Judge, ScoreOptions, ScoredRow};
-pub use layout::{BatchLayout, CompletionSpans, ScoreReads};
 pub use predict::{Expectation, Prediction, ScoreRecord};
 pub use prompt::{DEFAULT_PHRASE, JudgePrompt, Sequence, Template, preview};
 pub use scale::{Scale, Split};
@@ -120,7 +120,7 @@ pub enum JudgeError {
         folder: String,
     },
     /// A `judge.json` that cannot be used.
-    #[error("judge.json: {found}; train the judge anew, or give scale, phrase and template as flags and remove the file")]
+    #[error("judge.json: {found}; train the judge again, or give scale, phrase and template as flags and remove the file")]
     Settings {
         /// What is wrong with it.
         found: String,

@@ -40,8 +40,8 @@ pub struct PackedInputs {
     pub losses: Vec<TokenLoss>,
     /// `[losses on scores, K]`: `-∂loss/∂log p` of each score token, see [`TokenLoss::scores`].
     pub coefficients: Vec<f32>,
-    /// Random key of dropout, a different one for each training batch.
-    pub noise: [u32; 2],
+    /// The key of the random numbers of dropout, a different one for each training batch.
+    pub dropout_key: [u32; 2],
 }
 
 impl PackedInputs {

@@ -8,8 +8,8 @@ use super::config::Config;
 use super::directory::INDEX;
 use super::dtype::{first_non_finite, vanished};
 use super::error::ModelError;
-use super::layout::{self, Shard};
 use super::names::{TensorSpec, tensors};
+use super::shard_layout::{self, Shard};
 use super::source::TensorSource;
 use crate::files::{FileError, replace_folder};
 use crate::ops::weight_dtype::WeightDtype;
@@ -40,9 +40,9 @@ struct OpenShard {
 impl CheckpointWriter {
     /// Starts a checkpoint in `dir`. Writes `config.json` and, if there are several shards, the index.
     pub fn create(dir: &Path, config: &Config, dtype: WeightDtype, shard_bytes: u64) -> Result<Self, ModelError> {
-        let shards = layout::shards(tensors(config), dtype, shard_bytes);
+        let shards = shard_layout::shards(tensors(config), dtype, shard_bytes);
         write_file(&dir.join("config.json"), config.to_json(dtype).as_bytes())?;
-        if let Some(index) = layout::index(&shards, dtype) {
+        if let Some(index) = shard_layout::index(&shards, dtype) {
             write_file(&dir.join(INDEX), index.as_bytes())?;
         }
         let mut writer = CheckpointWriter { dir: dir.into(), dtype, shards: shards.into_iter(), file: None, bytes: Vec::new() };
@@ -107,7 +107,7 @@ impl OpenShard {
         let path = dir.join(&shard.file);
         let file = File::create(&path).map_err(|e| ModelError::io("create", &path, e))?;
         let mut out = BufWriter::with_capacity(1 << 20, file);
-        out.write_all(&layout::header(&shard, dtype)).map_err(|e| ModelError::io("write", &path, e))?;
+        out.write_all(&shard_layout::header(&shard, dtype)).map_err(|e| ModelError::io("write", &path, e))?;
         let mut tensors = shard.tensors.into_iter();
         let current = tensors.next();
         Ok(OpenShard { path, out, tensors, current, written: 0 })

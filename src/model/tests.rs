@@ -9,9 +9,9 @@ use super::checkpoint::Checkpoint;
 use super::config::Config;
 use super::error::ModelError;
 use super::init::Init;
-use super::layout::DEFAULT_SHARD_BYTES;
 use super::names::{self, GroupKind, Groups};
 use super::save::{CheckpointWriter, save_checkpoint, write_checkpoint};
+use super::shard_layout::DEFAULT_SHARD_BYTES;
 use super::source::{TensorSource, stream_group};
 use crate::ops::weight_dtype::WeightDtype;
 

@@ -36,14 +36,14 @@ fn spec(length: u32) -> KernelSpec {
     KernelSpec::new("adamw.wgsl", "advance", &[vec4_constant(length)])
 }
 
-/// Updates one tensor in place; `norm` is the result of [`super::grad_norm::grad_norm`].
-pub fn advance(plan: &mut PlanBuilder, settings: AdamW, scalars: StepScalars, norm: Tensor, s: State) {
+/// Updates one tensor in place; `norm` is the result of [`super::grad_norm::record`].
+pub fn record(plan: &mut PlanBuilder, settings: AdamW, scalars: StepScalars, norm: Tensor, s: State) {
     let length = plan.words(s.parameter) as u32;
     let size = Extent::fixed(vecs(length));
     plan.dispatch(Dispatch {
         kernel: spec(length),
         tensors: &[s.gradient, norm, s.parameter, s.m, s.v],
-        words: &[
+        params: &[
             Param::Extent(size),
             Param::Run(scalars.lr),
             Param::F(s.decay),

@@ -116,7 +116,7 @@ fn flops(heads: &Heads) -> u64 {
     u64::from(heads.head_dim) * 4 * 256
 }
 
-fn record(
+fn dispatch(
     plan: &mut PlanBuilder,
     h: &Heads,
     implementation: Implementation,
@@ -128,7 +128,7 @@ fn record(
     plan.dispatch(Dispatch {
         kernel: implementation.spec(entry, h),
         tensors,
-        words: &[Param::Extent(tokens), Param::F(h.scale)],
+        params: &[Param::Extent(tokens), Param::F(h.scale)],
         grid: implementation.grid(h, tokens, owns_keys),
         flops: flops(h),
         work: tokens.times(if owns_keys { h.kv_heads } else { h.heads }),
@@ -137,9 +137,9 @@ fn record(
 
 /// `out[T, heads, D] = attention(qkv[T, total, D])`, and `stats[T, heads, 2]` for the backward pass.
 /// `spans` is `[T]` of [`TokenSpan`].
-pub fn forward(plan: &mut PlanBuilder, h: &Heads, qkv: Tensor, spans: Tensor, out: Tensor, stats: Tensor, tokens: Extent) {
+pub fn record_forward(plan: &mut PlanBuilder, h: &Heads, qkv: Tensor, spans: Tensor, out: Tensor, stats: Tensor, tokens: Extent) {
     let implementation = Implementation::of(h, plan.tuning());
-    record(plan, h, implementation, "forward", &[qkv, spans, out, stats], tokens);
+    dispatch(plan, h, implementation, "forward", &[qkv, spans, out, stats], tokens);
 }
 
 /// The tensors of the backward pass.
@@ -154,12 +154,12 @@ pub struct Backward {
 }
 
 /// `dqkv[T, total, D] = …` (all heads are written).
-pub fn backward(plan: &mut PlanBuilder, h: &Heads, b: Backward, tokens: Extent) {
+pub fn record_backward(plan: &mut PlanBuilder, h: &Heads, b: Backward, tokens: Extent) {
     let implementation = Implementation::of(h, plan.tuning());
-    record(plan, h, Implementation::Plain, "prepare", &[b.out, b.dout, b.stats], tokens);
+    dispatch(plan, h, Implementation::Plain, "prepare", &[b.out, b.dout, b.stats], tokens);
     let tensors = [b.qkv, b.spans, b.dout, b.stats, b.dqkv];
-    record(plan, h, implementation, "backward_q", &tensors, tokens);
-    record(plan, h, implementation, "backward_kv", &tensors, tokens);
+    dispatch(plan, h, implementation, "backward_q", &tensors, tokens);
+    dispatch(plan, h, implementation, "backward_kv", &tensors, tokens);
 }
 
 /// Shapes that take each branch of the kernels: vec4 and vec2, grouped heads, with and without a window.

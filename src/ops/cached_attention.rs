@@ -66,7 +66,7 @@ pub fn cache_words(h: &Heads, entries: usize) -> usize {
 
 /// Stores k and v of `qkv[T, total, D]` into the cache, then `out[T, heads, D]` = attention over it.
 /// `slots` is `[T]` of [`KvSlot`].
-pub fn forward(
+pub fn record_forward(
     plan: &mut PlanBuilder,
     h: &Heads,
     (qkv, slots): (Tensor, Tensor),
@@ -74,12 +74,12 @@ pub fn forward(
     out: Tensor,
     tokens: Extent,
 ) {
-    let words = [Param::Extent(tokens), Param::F(h.scale), Param::U(own), Param::U(max_length)];
+    let params = [Param::Extent(tokens), Param::F(h.scale), Param::U(own), Param::U(max_length)];
     let stored = tokens.times(2 * h.kv_heads * h.head_dim / h.vec_width());
     plan.dispatch(Dispatch {
         kernel: spec("store", h),
         tensors: &[qkv, slots, cache],
-        words: &words,
+        params: &params,
         grid: elements(stored),
         flops: 1,
         work: stored,
@@ -90,7 +90,7 @@ pub fn forward(
         return plan.dispatch(Dispatch {
             kernel: spec("attend", h),
             tensors: &[qkv, slots, cache, out],
-            words: &words,
+            params: &params,
             grid: elements(size),
             flops,
             work: size,
@@ -100,11 +100,11 @@ pub fn forward(
     let all = (size.max() * parts) as usize;
     let (sums, stats) =
         (plan.scratch("parts of attention", all * h.head_dim as usize), plan.scratch("weights of parts", all * 2));
-    let words = [words[0], words[1], words[2], words[3], Param::U(parts)];
+    let params = [params[0], params[1], params[2], params[3], Param::U(parts)];
     plan.dispatch(Dispatch {
         kernel: split_spec("part", h, part),
         tensors: &[qkv, slots, cache, sums, stats],
-        words: &words,
+        params: &params,
         grid: Grid::Tiles { x: Extent::fixed(parts), tile_x: 1, y: tokens.times(h.kv_heads), tile_y: 1 },
         flops,
         work: size,
@@ -113,7 +113,7 @@ pub fn forward(
     plan.dispatch(Dispatch {
         kernel: split_spec("combine", h, part),
         tensors: &[slots, sums, stats, out],
-        words: &words,
+        params: &params,
         grid: elements(vecs),
         flops: 4 * u64::from(parts),
         work: vecs,

@@ -24,12 +24,12 @@ fn multiply_add_spec(chains: u32) -> KernelSpec {
 
 /// `sums[threads] = …`: at least 64 multiply-adds per iteration and thread, in `chains` independent chains. Returns the floating
 /// point operations per thread, two per multiply-add.
-pub fn multiply_add(plan: &mut PlanBuilder, sums: Tensor, threads: Extent, iterations: u32, chains: u32) -> u64 {
+pub fn record_multiply_add(plan: &mut PlanBuilder, sums: Tensor, threads: Extent, iterations: u32, chains: u32) -> u64 {
     let flops = 2 * u64::from(iterations) * u64::from(rounds(chains) * chains);
     plan.dispatch(Dispatch {
         kernel: multiply_add_spec(chains),
         tensors: &[sums],
-        words: &[Param::U(iterations), Param::F(0.999), Param::F(0.001)],
+        params: &[Param::U(iterations), Param::F(0.999), Param::F(0.001)],
         grid: Grid::Threads { size: threads, per: 64 },
         flops,
         work: threads,
@@ -38,11 +38,11 @@ pub fn multiply_add(plan: &mut PlanBuilder, sums: Tensor, threads: Extent, itera
 }
 
 /// `out[size] = source[size]`, in vec4s.
-pub fn copy(plan: &mut PlanBuilder, source: Tensor, out: Tensor, size: Extent) {
+pub fn record_copy(plan: &mut PlanBuilder, source: Tensor, out: Tensor, size: Extent) {
     plan.dispatch(Dispatch {
         kernel: spec("copy", &[("EACH", EACH)]),
         tensors: &[source, out],
-        words: &[Param::Extent(size)],
+        params: &[Param::Extent(size)],
         grid: Grid::Threads { size, per: 64 * EACH },
         flops: 1,
         work: size,
@@ -50,13 +50,13 @@ pub fn copy(plan: &mut PlanBuilder, source: Tensor, out: Tensor, size: Extent) {
 }
 
 /// `out[0] = value`: the smallest dispatch.
-pub fn nothing(plan: &mut PlanBuilder, out: Tensor, value: u32) {
+pub fn record_nothing(plan: &mut PlanBuilder, out: Tensor, value: u32) {
     let one = Extent::fixed(1);
     let grid = Grid::Threads { size: one, per: 1 };
     plan.dispatch(Dispatch {
         kernel: spec("nothing", &[]),
         tensors: &[out],
-        words: &[Param::U(value)],
+        params: &[Param::U(value)],
         grid,
         flops: 1,
         work: one,

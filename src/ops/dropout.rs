@@ -19,11 +19,11 @@ fn spec(accumulate: bool) -> KernelSpec {
 }
 
 /// `y = mask · x / (1 - p)`, or `+=`. The backward pass is the same call, from the gradient of y to the gradient of x.
-pub fn apply(plan: &mut PlanBuilder, d: Dropout, x: Tensor, y: Tensor, size: Extent, accumulate: bool) {
+pub fn record(plan: &mut PlanBuilder, d: Dropout, x: Tensor, y: Tensor, size: Extent, accumulate: bool) {
     plan.dispatch(Dispatch {
         kernel: spec(accumulate),
         tensors: &[x, y],
-        words: &[Param::Extent(size), Param::F(d.p), Param::Run(d.key[0]), Param::Run(d.key[1]), Param::U(d.site)],
+        params: &[Param::Extent(size), Param::F(d.p), Param::Run(d.key[0]), Param::Run(d.key[1]), Param::U(d.site)],
         grid: elements(size),
         flops: 40,
         work: size,

@@ -15,9 +15,9 @@ fn rows_of(chunks: usize, first: u32, rows: u32) -> Rows {
 
 /// The parameters of both kernels.
 fn parameters(size: Extent, scale: f32, rows: Rows) -> Vec<Param> {
-    let mut words = vec![Param::Extent(size), Param::F(scale)];
-    words.extend(rows.into_iter().flatten().map(Param::U));
-    words
+    let mut params = vec![Param::Extent(size), Param::F(scale)];
+    params.extend(rows.into_iter().flatten().map(Param::U));
+    params
 }
 
 fn spec(entry: &'static str, width: u32, chunk: bool) -> KernelSpec {
@@ -46,35 +46,35 @@ impl Embedding {
 }
 
 /// `y[T, H] = table[ids] · scale`. The caller has checked that the ids are below the rows of the table.
-pub fn forward(plan: &mut PlanBuilder, ids: Tensor, table: &Matrix, y: Tensor, tokens: Extent, shape: Embedding) {
+pub fn record_forward(plan: &mut PlanBuilder, ids: Tensor, table: &Matrix, y: Tensor, tokens: Extent, shape: Embedding) {
     for (first, chunk) in table.placed() {
         let rows = rows_of(table.chunks.len(), first, chunk.rows);
         let table = match chunk.storage {
             Storage::Full(table) => table,
             Storage::Packed(table) => {
-                forward_packed(plan, [ids, y], table, (tokens, rows), shape);
+                record_forward_packed(plan, [ids, y], table, (tokens, rows), shape);
                 continue;
             }
         };
-        record(plan, "forward", &[ids, table, y], (tokens, rows), shape);
+        dispatch(plan, "forward", &[ids, table, y], (tokens, rows), shape);
     }
 }
 
 /// The dispatch of one chunk over `count` tokens or ids.
-fn record(plan: &mut PlanBuilder, entry: &'static str, tensors: &[Tensor], (count, rows): (Extent, Rows), shape: Embedding) {
+fn dispatch(plan: &mut PlanBuilder, entry: &'static str, tensors: &[Tensor], (count, rows): (Extent, Rows), shape: Embedding) {
     let size = count.times(vecs(shape.width));
     plan.dispatch(Dispatch {
         kernel: spec(entry, shape.width, rows.is_some()),
         tensors,
-        words: &parameters(size, shape.scale, rows),
+        params: &parameters(size, shape.scale, rows),
         grid: elements(size),
         flops: 1,
         work: size,
     });
 }
 
-/// As [`forward`], of a packed table, for the ids in `rows`.
-fn forward_packed(
+/// As [`record_forward`], of a packed table, for the ids in `rows`.
+fn record_forward_packed(
     plan: &mut PlanBuilder,
     [ids, y]: [Tensor; 2],
     table: Packed,
@@ -87,7 +87,7 @@ fn forward_packed(
     plan.dispatch(Dispatch {
         kernel: packed_spec(table.dtype, shape.width, rows.is_some()),
         tensors: &tensors,
-        words: &parameters(size, shape.scale, rows),
+        params: &parameters(size, shape.scale, rows),
         grid: elements(size),
         flops: 1,
         work: size,
@@ -119,7 +119,7 @@ pub fn buckets(ids: &[u32]) -> Buckets {
 }
 
 /// `dtable[id] += scale · sum of dy[t]` over the tokens of each id; `distinct` is the number of buckets.
-pub fn backward(
+pub fn record_backward(
     plan: &mut PlanBuilder,
     (buckets, tokens): (Tensor, Tensor),
     dy: Tensor,
@@ -129,7 +129,7 @@ pub fn backward(
 ) {
     for (first, chunk) in placed(dtable, |chunk| chunk.rows) {
         let rows = rows_of(dtable.len(), first, chunk.rows);
-        record(plan, "backward", &[buckets, tokens, dy, chunk.tensor], (distinct, rows), shape);
+        dispatch(plan, "backward", &[buckets, tokens, dy, chunk.tensor], (distinct, rows), shape);
     }
 }
 

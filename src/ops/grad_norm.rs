@@ -16,7 +16,7 @@ fn spec(entry: &'static str) -> KernelSpec {
 
 /// `result[4] = (norm, clip factor, 1 if the clipped gradient can be applied else 0, 0)` over all `gradients`; `max_norm` 0
 /// means no clipping.
-pub fn grad_norm(plan: &mut PlanBuilder, gradients: &[Tensor], max_norm: f32, result: Tensor) {
+pub fn record(plan: &mut PlanBuilder, gradients: &[Tensor], max_norm: f32, result: Tensor) {
     let sizes: Vec<u32> = gradients.iter().map(|g| plan.words(*g) as u32).collect();
     let total: u32 = sizes.iter().map(|n| n.div_ceil(RUN)).sum();
     let partials = plan.scratch("norm partials", SUM * total as usize);
@@ -27,7 +27,7 @@ pub fn grad_norm(plan: &mut PlanBuilder, gradients: &[Tensor], max_norm: f32, re
         plan.dispatch(Dispatch {
             kernel: spec("squares"),
             tensors: &[*gradient, partials],
-            words: &[Param::U(size), Param::U(start)],
+            params: &[Param::U(size), Param::U(start)],
             grid: elements(runs),
             flops: u64::from(RUN) * 2,
             work: runs,
@@ -37,7 +37,7 @@ pub fn grad_norm(plan: &mut PlanBuilder, gradients: &[Tensor], max_norm: f32, re
     plan.dispatch(Dispatch {
         kernel: spec("reduce"),
         tensors: &[partials, sums],
-        words: &[Param::U(total)],
+        params: &[Param::U(total)],
         grid: elements(Extent::fixed(SUMS)),
         flops: 1,
         work: Extent::fixed(total),
@@ -45,7 +45,7 @@ pub fn grad_norm(plan: &mut PlanBuilder, gradients: &[Tensor], max_norm: f32, re
     plan.dispatch(Dispatch {
         kernel: spec("finish"),
         tensors: &[sums, result],
-        words: &[Param::F(max_norm)],
+        params: &[Param::F(max_norm)],
         grid: Grid::Threads { size: Extent::fixed(1), per: 1 },
         flops: 1,
         work: Extent::fixed(SUMS),

@@ -1,7 +1,7 @@
 //! The loss head: the logits of the rows that carry loss, in chunks, with their statistics and their gradient
 //! (`shaders/loss_head.wgsl`). A tensor `[tokens, vocab]` never exists.
 
-use super::matmul::{Epilogue, View, backward_input_between, backward_weight_between, forward_between};
+use super::matmul::{Epilogue, View, record_backward_input_between, record_backward_weight_between, record_forward_between};
 use super::matrix::{FullChunk, Matrix};
 use super::{row_constants, row_grid, threads_per_row};
 use crate::gpu::{Dispatch, Extent, KernelSpec, MemoryKind, Param, PlanBuilder, Tensor, Tuning};
@@ -96,28 +96,28 @@ pub fn record(plan: &mut PlanBuilder, head: LossHead, gradient: Option<LossGradi
     for start in (0..head.count.max()).step_by(head.chunk as usize) {
         let rows = head.count.chunk(start, head.chunk);
         let hidden = View::of(head.hidden, head.width).at_row(start);
-        forward_between(plan, hidden, &head.table, z, [rows, width], Epilogue::Write);
-        kernel(plan, "stats", &[head.rows, head.score_tokens, logits, head.stats], &head, rows, start);
+        record_forward_between(plan, hidden, &head.table, z, [rows, width], Epilogue::Write);
+        dispatch(plan, "stats", &[head.rows, head.score_tokens, logits, head.stats], &head, rows, start);
         let Some(gradient) = &gradient else { continue };
 
         let tensors = [head.rows, head.score_tokens, gradient.coefficients, head.stats, logits];
-        kernel(plan, "gradient", &tensors, &head, rows, start);
+        dispatch(plan, "gradient", &tensors, &head, rows, start);
         let dhidden = View::of(gradient.dhidden, head.width).at_row(start);
-        backward_input_between(plan, z, &head.table, dhidden, [rows, width], Epilogue::Write);
+        record_backward_input_between(plan, z, &head.table, dhidden, [rows, width], Epilogue::Write);
         if let Some(dtable) = &gradient.dtable {
-            backward_weight_between(plan, z, hidden, dtable, [rows, width]);
+            record_backward_weight_between(plan, z, hidden, dtable, [rows, width]);
         }
     }
 }
 
-fn kernel(plan: &mut PlanBuilder, entry: &'static str, tensors: &[Tensor], head: &LossHead, rows: Extent, start: u32) {
+fn dispatch(plan: &mut PlanBuilder, entry: &'static str, tensors: &[Tensor], head: &LossHead, rows: Extent, start: u32) {
     let threads_per_row = threads_per_row(plan.tuning(), head.vocab, PASSES);
     let grid = row_grid(rows, threads_per_row);
     let kernel = spec(entry, threads_per_row);
     plan.dispatch(Dispatch {
         kernel,
         tensors,
-        words: &[Param::Extent(rows), Param::U(start), Param::U(head.vocab), Param::U(head.scores)],
+        params: &[Param::Extent(rows), Param::U(start), Param::U(head.vocab), Param::U(head.scores)],
         grid,
         flops: u64::from(head.vocab) * 10,
         work: rows,

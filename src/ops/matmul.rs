@@ -123,10 +123,10 @@ impl Product {
 
 /// The parameters of `shaders/lib/product.wgsl`.
 pub(super) fn parameters([m, n, k]: [Extent; 3], views: [View; 3], scale: f32, epilogue: Epilogue) -> Vec<Param> {
-    let mut words = [m, n, k].map(Param::Extent).to_vec();
-    words.extend(views.into_iter().flat_map(|view| [view.start, view.stride]).map(Param::U));
-    words.extend([Param::U(epilogue.bias_start()), Param::F(scale)]);
-    words
+    let mut params = [m, n, k].map(Param::Extent).to_vec();
+    params.extend(views.into_iter().flat_map(|view| [view.start, view.stride]).map(Param::U));
+    params.extend([Param::U(epilogue.bias_start()), Param::F(scale)]);
+    params
 }
 
 /// Heights of a subgroup's tile, in rows.
@@ -186,7 +186,7 @@ fn spec(layout: Layout, implementation: Implementation, epilogue: Epilogue, tuni
 }
 
 /// Records `p`.
-pub fn product(plan: &mut PlanBuilder, p: Product) {
+pub fn record_product(plan: &mut PlanBuilder, p: Product) {
     let by_four = |size: Extent| size.max().is_multiple_of(4);
     let sides = match p.layout {
         Layout::Nt => by_four(p.k),
@@ -212,7 +212,7 @@ pub fn product(plan: &mut PlanBuilder, p: Product) {
     let mut tensors = vec![p.a.tensor, p.b.tensor, p.c.tensor];
     tensors.extend(p.epilogue.tensor());
     let kernel = spec(p.layout, implementation, p.epilogue, plan.tuning());
-    let words = parameters([p.m, p.n, p.k], [p.a, p.b, p.c], p.scale, p.epilogue);
+    let params = parameters([p.m, p.n, p.k], [p.a, p.b, p.c], p.scale, p.epilogue);
     // The dynamic size, if any, scales the work.
     let (work, others) = match p.layout {
         Layout::Tn => (p.k, u64::from(p.m.max()) * u64::from(p.n.max())),
@@ -221,7 +221,7 @@ pub fn product(plan: &mut PlanBuilder, p: Product) {
     plan.dispatch(Dispatch {
         kernel,
         tensors: &tensors,
-        words: &words,
+        params: &params,
         grid: Grid::Tiles { x: p.n, tile_x, y: p.m, tile_y },
         flops: 2 * others,
         work,
@@ -229,31 +229,47 @@ pub fn product(plan: &mut PlanBuilder, p: Product) {
 }
 
 /// `y[T, N] = x[T, K] · w[N, K]ᵀ`, then the epilogue.
-pub fn forward(plan: &mut PlanBuilder, x: Tensor, w: &Matrix, y: Tensor, [t, n, k]: [Extent; 3], epilogue: Epilogue) {
-    forward_between(plan, View::of(x, k.max()), w, View::of(y, n.max()), [t, k], epilogue);
+pub fn record_forward(plan: &mut PlanBuilder, x: Tensor, w: &Matrix, y: Tensor, [t, n, k]: [Extent; 3], epilogue: Epilogue) {
+    record_forward_between(plan, View::of(x, k.max()), w, View::of(y, n.max()), [t, k], epilogue);
 }
 
-/// As [`forward`], from and to windows; N is the rows of `w`.
-pub fn forward_between(plan: &mut PlanBuilder, x: View, w: &Matrix, y: View, [t, k]: [Extent; 2], epilogue: Epilogue) {
+/// As [`record_forward`], from and to windows; N is the rows of `w`.
+pub fn record_forward_between(plan: &mut PlanBuilder, x: View, w: &Matrix, y: View, [t, k]: [Extent; 2], epilogue: Epilogue) {
     for (first, chunk) in w.placed() {
         let (n, y, epilogue) = (Extent::fixed(chunk.rows), y.at_column(first), epilogue.at_column(first));
         match chunk.storage {
             Storage::Full(w) => {
                 let b = View::of(w, k.max());
-                product(plan, Product { layout: Layout::Nt, a: x, b, c: y, m: t, n, k, scale: 1.0, epilogue });
+                record_product(plan, Product { layout: Layout::Nt, a: x, b, c: y, m: t, n, k, scale: 1.0, epilogue });
             }
-            Storage::Packed(w) => matmul_packed::product(plan, PackedProduct { transposed: true, x, w, y }, [t, n, k], epilogue),
+            Storage::Packed(w) => {
+                matmul_packed::record_product(plan, PackedProduct { transposed: true, x, w, y }, [t, n, k], epilogue)
+            }
         }
     }
 }
 
 /// `dx[T, K] = dy[T, N] · w[N, K]`, then the epilogue.
-pub fn backward_input(plan: &mut PlanBuilder, dy: Tensor, w: &Matrix, dx: Tensor, [t, n, k]: [Extent; 3], epilogue: Epilogue) {
-    backward_input_between(plan, View::of(dy, n.max()), w, View::of(dx, k.max()), [t, k], epilogue);
+pub fn record_backward_input(
+    plan: &mut PlanBuilder,
+    dy: Tensor,
+    w: &Matrix,
+    dx: Tensor,
+    [t, n, k]: [Extent; 3],
+    epilogue: Epilogue,
+) {
+    record_backward_input_between(plan, View::of(dy, n.max()), w, View::of(dx, k.max()), [t, k], epilogue);
 }
 
-/// As [`backward_input`], from and to windows; N is the rows of `w`.
-pub fn backward_input_between(plan: &mut PlanBuilder, dy: View, w: &Matrix, dx: View, [t, k]: [Extent; 2], epilogue: Epilogue) {
+/// As [`record_backward_input`], from and to windows; N is the rows of `w`.
+pub fn record_backward_input_between(
+    plan: &mut PlanBuilder,
+    dy: View,
+    w: &Matrix,
+    dx: View,
+    [t, k]: [Extent; 2],
+    epilogue: Epilogue,
+) {
     for (first, chunk) in w.placed() {
         // The other chunks add to what the first one wrote.
         let epilogue = if first == 0 { epilogue } else { Epilogue::Accumulate };
@@ -261,32 +277,32 @@ pub fn backward_input_between(plan: &mut PlanBuilder, dy: View, w: &Matrix, dx: 
         match chunk.storage {
             Storage::Full(w) => {
                 let b = View::of(w, k.max());
-                product(plan, Product { layout: Layout::Nn, a: dy, b, c: dx, m: t, n: k, k: n, scale: 1.0, epilogue });
+                record_product(plan, Product { layout: Layout::Nn, a: dy, b, c: dx, m: t, n: k, k: n, scale: 1.0, epilogue });
             }
             Storage::Packed(w) => {
-                matmul_packed::product(plan, PackedProduct { transposed: false, x: dy, w, y: dx }, [t, k, n], epilogue);
+                matmul_packed::record_product(plan, PackedProduct { transposed: false, x: dy, w, y: dx }, [t, k, n], epilogue);
             }
         }
     }
 }
 
 /// `dw[N, K] += dy[T, N]ᵀ · x[T, K]`
-pub fn backward_weight(plan: &mut PlanBuilder, dy: Tensor, x: Tensor, dw: &[FullChunk], [t, n, k]: [Extent; 3]) {
-    backward_weight_between(plan, View::of(dy, n.max()), View::of(x, k.max()), dw, [t, k]);
+pub fn record_backward_weight(plan: &mut PlanBuilder, dy: Tensor, x: Tensor, dw: &[FullChunk], [t, n, k]: [Extent; 3]) {
+    record_backward_weight_between(plan, View::of(dy, n.max()), View::of(x, k.max()), dw, [t, k]);
 }
 
-/// As [`backward_weight`], from windows; N is the rows of `dw`.
-pub fn backward_weight_between(plan: &mut PlanBuilder, dy: View, x: View, dw: &[FullChunk], [t, k]: [Extent; 2]) {
+/// As [`record_backward_weight`], from windows; N is the rows of `dw`.
+pub fn record_backward_weight_between(plan: &mut PlanBuilder, dy: View, x: View, dw: &[FullChunk], [t, k]: [Extent; 2]) {
     for (first, chunk) in placed(dw, |chunk| chunk.rows) {
         let (a, c, m) = (dy.at_column(first), View::of(chunk.tensor, k.max()), Extent::fixed(chunk.rows));
         let (layout, epilogue) = (Layout::Tn, Epilogue::Accumulate);
-        product(plan, Product { layout, a, b: x, c, m, n: k, k: t, scale: 1.0, epilogue });
+        record_product(plan, Product { layout, a, b: x, c, m, n: k, k: t, scale: 1.0, epilogue });
     }
 }
 
 /// `db[N] += sum over T of dy[T, N]`: the bias gradient, as a product with a column of ones.
-pub fn backward_bias(plan: &mut PlanBuilder, dy: Tensor, ones: Tensor, db: Tensor, t: Extent, n: Extent) {
-    product(plan, Product::whole(Layout::Tn, [ones, dy, db], [Extent::fixed(1), n, t], Epilogue::Accumulate));
+pub fn record_backward_bias(plan: &mut PlanBuilder, dy: Tensor, ones: Tensor, db: Tensor, t: Extent, n: Extent) {
+    record_product(plan, Product::whole(Layout::Tn, [ones, dy, db], [Extent::fixed(1), n, t], Epilogue::Accumulate));
 }
 
 pub(super) fn variants(tuning: &Tuning) -> Vec<KernelSpec> {

@@ -49,10 +49,10 @@ pub(super) struct PackedProduct {
 }
 
 /// `y[M, N] = x[M, K] · w[N, K]ᵀ`, or `x[M, K] · w[K, N]`, then the epilogue.
-pub(super) fn product(plan: &mut PlanBuilder, p: PackedProduct, [m, n, k]: [Extent; 3], epilogue: Epilogue) {
+pub(super) fn record_product(plan: &mut PlanBuilder, p: PackedProduct, [m, n, k]: [Extent; 3], epilogue: Epilogue) {
     let tuning = plan.tuning();
     if m.max() >= MANY_ROWS && (tuning.has(Variant::MatmulSubgroup) || tuning.has(Variant::MatmulCooperative)) {
-        return unpacked(plan, p, [m, n, k], epilogue);
+        return record_unpacked(plan, p, [m, n, k], epilogue);
     }
     let (entry, width) = if p.transposed { ("nt", k) } else { ("nn", n) };
     let rows = if p.transposed && m.max() == 1 { 1 } else { ROWS };
@@ -65,7 +65,7 @@ pub(super) fn product(plan: &mut PlanBuilder, p: PackedProduct, [m, n, k]: [Exte
     plan.dispatch(Dispatch {
         kernel,
         tensors: &tensors,
-        words: &parameters([m, n, k], [p.x, View::of(p.w.words, width.max()), p.y], 1.0, epilogue),
+        params: &parameters([m, n, k], [p.x, View::of(p.w.words, width.max()), p.y], 1.0, epilogue),
         grid: Grid::Tiles { x: n, tile_x: 8 * group_x, y: m, tile_y: rows * group_y },
         flops: 2 * u64::from(k.max()) * u64::from(n.max()),
         work: m,
@@ -73,7 +73,7 @@ pub(super) fn product(plan: &mut PlanBuilder, p: PackedProduct, [m, n, k]: [Exte
 }
 
 /// The same product, over parts of w that are unpacked to f32.
-fn unpacked(plan: &mut PlanBuilder, p: PackedProduct, [m, n, k]: [Extent; 3], epilogue: Epilogue) {
+fn record_unpacked(plan: &mut PlanBuilder, p: PackedProduct, [m, n, k]: [Extent; 3], epilogue: Epilogue) {
     let (rows, width) = if p.transposed { (n.max(), k.max()) } else { (k.max(), n.max()) };
     let step = (UNPACKED / width / 32).max(1) * 32;
     let part = plan.scratch("unpacked weights", (step.min(rows) * width) as usize);
@@ -85,7 +85,7 @@ fn unpacked(plan: &mut PlanBuilder, p: PackedProduct, [m, n, k]: [Extent; 3], ep
         plan.dispatch(Dispatch {
             kernel: unpack_spec(p.w.dtype),
             tensors: &tensors,
-            words: &[Param::Extent(size), Param::U(first * (width / 8))],
+            params: &[Param::Extent(size), Param::U(first * (width / 8))],
             grid: elements(size),
             flops: 8,
             work: size,
@@ -103,7 +103,7 @@ fn unpacked(plan: &mut PlanBuilder, p: PackedProduct, [m, n, k]: [Extent; 3], ep
                 matmul::Product { layout: Layout::Nn, a, b, c: p.y, m, n, k: count, scale: 1.0, epilogue }
             }
         };
-        matmul::product(plan, of_part);
+        matmul::record_product(plan, of_part);
     }
 }
 

@@ -1,6 +1,7 @@
-//! The operations of a decoder: one file per operation, with functions that record its forward and backward pass into a plan.
+//! The operations of a decoder: one file per operation. `record_forward` and `record_backward` append its kernels to a plan; they
+//! run nothing. An operation of one direction has `record` alone.
 //!
-//! A function states shapes and contract (`=` writes, `+=` accumulates), chooses the variant of the kernel and appends its
+//! A `record` function states shapes and contract (`=` writes, `+=` accumulates), chooses the variant of the kernel and appends its
 //! dispatches. The formulas are in the header of `shaders/x.wgsl`, and as plain loops in `reference/x.rs`.
 
 pub mod adamw;

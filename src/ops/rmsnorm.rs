@@ -66,22 +66,22 @@ fn spec(entry: &'static str, norm: Norm, store: Store, tuning: &Tuning) -> Kerne
 }
 
 /// `y = norm(x) · w`; x and y are `[rows, width]`.
-pub fn forward(plan: &mut PlanBuilder, norm: Norm, x: Tensor, w: Tensor, y: Tensor, rows: Extent) {
-    record_forward(plan, norm, Store::Write, &[x, w, y], rows);
+pub fn record_forward(plan: &mut PlanBuilder, norm: Norm, x: Tensor, w: Tensor, y: Tensor, rows: Extent) {
+    dispatch_forward(plan, norm, Store::Write, &[x, w, y], rows);
 }
 
 /// `y = residual + norm(x) · w`; x, y and residual are `[rows, width]`.
-pub fn forward_onto(plan: &mut PlanBuilder, norm: Norm, x: Tensor, w: Tensor, residual: Tensor, y: Tensor, rows: Extent) {
-    record_forward(plan, norm, Store::Residual, &[x, w, y, residual], rows);
+pub fn record_forward_onto(plan: &mut PlanBuilder, norm: Norm, x: Tensor, w: Tensor, residual: Tensor, y: Tensor, rows: Extent) {
+    dispatch_forward(plan, norm, Store::Residual, &[x, w, y, residual], rows);
 }
 
-fn record_forward(plan: &mut PlanBuilder, norm: Norm, store: Store, tensors: &[Tensor], rows: Extent) {
+fn dispatch_forward(plan: &mut PlanBuilder, norm: Norm, store: Store, tensors: &[Tensor], rows: Extent) {
     let grid = row_grid(rows, plan.tuning().threads_per_row);
     let kernel = spec("forward", norm, store, plan.tuning());
     plan.dispatch(Dispatch {
         kernel,
         tensors,
-        words: &[Param::Extent(rows), Param::F(norm.eps), Param::F(norm.offset)],
+        params: &[Param::Extent(rows), Param::F(norm.eps), Param::F(norm.offset)],
         grid,
         flops: u64::from(norm.width) * 4,
         work: rows,
@@ -102,7 +102,7 @@ pub struct Backward {
 }
 
 /// `dx = …` or `dx += …`, and `dw += …`.
-pub fn backward(plan: &mut PlanBuilder, norm: Norm, b: Backward, rows: Extent) {
+pub fn record_backward(plan: &mut PlanBuilder, norm: Norm, b: Backward, rows: Extent) {
     let inverse = plan.scratch("norm inverse", rows.max() as usize);
     let grid = row_grid(rows, plan.tuning().threads_per_row);
     let store = if b.accumulate { Store::Accumulate } else { Store::Write };
@@ -110,7 +110,7 @@ pub fn backward(plan: &mut PlanBuilder, norm: Norm, b: Backward, rows: Extent) {
     plan.dispatch(Dispatch {
         kernel,
         tensors: &[b.x, b.w, b.dy, b.dx, inverse],
-        words: &[Param::Extent(rows), Param::F(norm.eps), Param::F(norm.offset)],
+        params: &[Param::Extent(rows), Param::F(norm.eps), Param::F(norm.offset)],
         grid,
         flops: u64::from(norm.width) * 12,
         work: rows,
@@ -126,7 +126,7 @@ pub fn backward(plan: &mut PlanBuilder, norm: Norm, b: Backward, rows: Extent) {
     plan.dispatch(Dispatch {
         kernel,
         tensors: &[b.x, b.dy, inverse, partials],
-        words: &[Param::Extent(rows), Param::Extent(size)],
+        params: &[Param::Extent(rows), Param::Extent(size)],
         grid: elements(size),
         flops: u64::from(norm.width) * 3,
         work: rows,
@@ -136,7 +136,7 @@ pub fn backward(plan: &mut PlanBuilder, norm: Norm, b: Backward, rows: Extent) {
     plan.dispatch(Dispatch {
         kernel,
         tensors: &[partials, dw],
-        words: &[Param::U(blocks), Param::Extent(width)],
+        params: &[Param::U(blocks), Param::Extent(width)],
         grid: elements(width),
         flops: u64::from(blocks),
         work: width,

@@ -49,7 +49,7 @@ fn spec(r: Rotation, positions: Positions) -> KernelSpec {
 }
 
 /// Rotates the q and k heads of `x` in place.
-pub fn rotate(
+pub fn record(
     plan: &mut PlanBuilder,
     r: Rotation,
     x: Tensor,
@@ -62,7 +62,7 @@ pub fn rotate(
     plan.dispatch(Dispatch {
         kernel: spec(r, kind),
         tensors: &[positions, table, x],
-        words: &[Param::Extent(size), Param::F(sign)],
+        params: &[Param::Extent(size), Param::F(sign)],
         grid: elements(size),
         flops: 6 * u64::from(r.head_dim / 2 / vecs(r.head_dim / 2)),
         work: size,

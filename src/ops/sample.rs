@@ -52,13 +52,13 @@ fn spec(entry: &'static str, threads_per_row: u32) -> KernelSpec {
 }
 
 /// Draws one token per row and appends it to the row's history.
-pub fn next(plan: &mut PlanBuilder, rows: Rows, s: Sampling) {
+pub fn record(plan: &mut PlanBuilder, rows: Rows, s: Sampling) {
     let start = match rows.start {
         Start::First => Param::U(0),
         Start::Row(params) => Param::Run(params),
     };
     let truncated = Extent::dynamic(s.truncated, rows.count.max());
-    let words = [
+    let params = [
         Param::Extent(rows.count),
         start,
         Param::U(rows.vocab),
@@ -78,7 +78,7 @@ pub fn next(plan: &mut PlanBuilder, rows: Rows, s: Sampling) {
         plan.dispatch(Dispatch {
             kernel: spec(entry, threads_per_row),
             tensors: &[&[rows.logits, thresholds], own].concat(),
-            words: &words,
+            params: &params,
             grid: row_grid(work, threads_per_row),
             flops: u64::from(rows.vocab) * 2 * u64::from(passes),
             work,

@@ -31,13 +31,13 @@ fn spec(entry: &'static str, Gated { activation, width }: Gated) -> KernelSpec {
     KernelSpec::new("swiglu.wgsl", entry, &[("WIDTH", width), vec4_constant(width), ("GELU", gelu)])
 }
 
-fn record(plan: &mut PlanBuilder, entry: &'static str, tensors: &[Tensor], tokens: Extent, gated: Gated) {
+fn dispatch(plan: &mut PlanBuilder, entry: &'static str, tensors: &[Tensor], tokens: Extent, gated: Gated) {
     let width = gated.width;
     let size = tokens.times(vecs(width));
     plan.dispatch(Dispatch {
         kernel: spec(entry, gated),
         tensors,
-        words: &[Param::Extent(size)],
+        params: &[Param::Extent(size)],
         grid: elements(size),
         flops: 10 * u64::from(width / vecs(width)),
         work: size,
@@ -45,13 +45,13 @@ fn record(plan: &mut PlanBuilder, entry: &'static str, tensors: &[Tensor], token
 }
 
 /// `y[T, F] = activation(gate) · up` of `gate_up[T, 2F]`.
-pub fn forward(plan: &mut PlanBuilder, gate_up: Tensor, y: Tensor, tokens: Extent, gated: Gated) {
-    record(plan, "forward", &[gate_up, y], tokens, gated);
+pub fn record_forward(plan: &mut PlanBuilder, gate_up: Tensor, y: Tensor, tokens: Extent, gated: Gated) {
+    dispatch(plan, "forward", &[gate_up, y], tokens, gated);
 }
 
 /// `dgate_up[T, 2F] = …` from `dy[T, F]`.
-pub fn backward(plan: &mut PlanBuilder, gate_up: Tensor, dy: Tensor, dgate_up: Tensor, tokens: Extent, gated: Gated) {
-    record(plan, "backward", &[gate_up, dy, dgate_up], tokens, gated);
+pub fn record_backward(plan: &mut PlanBuilder, gate_up: Tensor, dy: Tensor, dgate_up: Tensor, tokens: Extent, gated: Gated) {
+    dispatch(plan, "backward", &[gate_up, dy, dgate_up], tokens, gated);
 }
 
 pub(super) fn variants() -> Vec<KernelSpec> {

@@ -1,14 +1,14 @@
 use super::*;
 use crate::random::Stream;
 use crate::reference::check::{assert_close, assert_gradient_at, random};
+use crate::reference::decoder_config::LayerConfig;
 use crate::reference::matmul::dot;
 use crate::reference::rope::default_inv_freq;
-use crate::reference::spec::LayerSpec;
 use crate::reference::swiglu::Activation;
 
 /// Nothing is a multiple of 4, seven query heads share one key/value head, and the vocabulary is prime.
-fn awkward() -> Spec {
-    Spec {
+fn awkward() -> DecoderConfig {
+    DecoderConfig {
         vocab: 31,
         hidden: 11,
         layers: vec![layer(Some(1e4), None); 2],
@@ -29,13 +29,13 @@ fn awkward() -> Spec {
     }
 }
 
-fn layer(theta: Option<f64>, window: Option<usize>) -> LayerSpec {
-    LayerSpec { inv_freq: theta.map(|theta| default_inv_freq(6, theta)), window }
+fn layer(theta: Option<f64>, window: Option<usize>) -> LayerConfig {
+    LayerConfig { inv_freq: theta.map(|theta| default_inv_freq(6, theta)), window }
 }
 
 /// Local and global layers, and all that Gemma computes in its own way.
-fn gemma() -> Spec {
-    Spec {
+fn gemma() -> DecoderConfig {
+    DecoderConfig {
         layers: vec![layer(Some(1e2), Some(2)), layer(Some(1e6), None), layer(Some(1e2), Some(2))],
         tied: true,
         qk_norm: true,
@@ -48,18 +48,18 @@ fn gemma() -> Spec {
     }
 }
 
-fn flavours() -> Vec<(&'static str, Spec)> {
+fn flavours() -> Vec<(&'static str, DecoderConfig)> {
     vec![
         ("llama", awkward()),
-        ("llama tied, scaled rope", Spec { tied: true, rope_scale: 1.1, ..awkward() }),
-        ("mistral", Spec { layers: vec![layer(Some(1e4), Some(3)); 2], ..awkward() }),
-        ("qwen2", Spec { qkv_bias: true, tied: true, ..awkward() }),
-        ("qwen3", Spec { qk_norm: true, tied: true, ..awkward() }),
-        ("qwen3 untied", Spec { qk_norm: true, heads: 4, kv_heads: 2, ..awkward() }),
-        ("everything", Spec { qkv_bias: true, ..gemma() }),
+        ("llama tied, scaled rope", DecoderConfig { tied: true, rope_scale: 1.1, ..awkward() }),
+        ("mistral", DecoderConfig { layers: vec![layer(Some(1e4), Some(3)); 2], ..awkward() }),
+        ("qwen2", DecoderConfig { qkv_bias: true, tied: true, ..awkward() }),
+        ("qwen3", DecoderConfig { qk_norm: true, tied: true, ..awkward() }),
+        ("qwen3 untied", DecoderConfig { qk_norm: true, heads: 4, kv_heads: 2, ..awkward() }),
+        ("everything", DecoderConfig { qkv_bias: true, ..gemma() }),
         ("gemma", gemma()),
-        ("smollm3", Spec { layers: vec![layer(Some(1e4), None), layer(None, None)], tied: true, ..awkward() }),
-        ("no layer", Spec { layers: Vec::new(), tied: true, ..awkward() }),
+        ("smollm3", DecoderConfig { layers: vec![layer(Some(1e4), None), layer(None, None)], tied: true, ..awkward() }),
+        ("no layer", DecoderConfig { layers: Vec::new(), tied: true, ..awkward() }),
     ]
 }
 
@@ -72,20 +72,20 @@ fn mixed_batch() -> Batch {
 
 #[test]
 fn every_tensor_matches_finite_differences() {
-    for (flavour, spec) in flavours() {
+    for (flavour, config) in flavours() {
         for (batch, rows) in [(mixed_batch(), vec![1, 4, 7, 7, 11, 12]), (Batch::packed(&[&[8]]), vec![0])] {
-            let weights = Weights::random(&spec, 1);
-            let trace = forward(&spec, &weights, &batch, &rows).unwrap();
+            let weights = Weights::random(&config, 1);
+            let trace = forward(&config, &weights, &batch, &rows).unwrap();
             let dlogits = random(trace.logits.len(), 2);
-            let gradients = backward(&spec, &weights, &batch, &trace, &dlogits).unwrap();
-            assert_eq!(gradients.0.len(), spec.tensors().len());
+            let gradients = backward(&config, &weights, &batch, &trace, &dlogits).unwrap();
+            assert_eq!(gradients.0.len(), config.tensors().len());
             let mut pick = Stream::new(3, 0);
             for (name, tensor) in &weights.0 {
                 let entries: Vec<usize> = (0..4).map(|_| pick.below(tensor.len())).collect();
                 let mut shifted = weights.clone();
                 assert_gradient_at(&format!("{flavour}: {name}"), tensor, &gradients.0[name], &entries, |values| {
                     shifted.0.insert(name.clone(), values.to_vec());
-                    dot(&dlogits, &forward(&spec, &shifted, &batch, &rows).unwrap().logits)
+                    dot(&dlogits, &forward(&config, &shifted, &batch, &rows).unwrap().logits)
                 });
             }
         }
@@ -101,14 +101,14 @@ fn shared_prefix_equals_separate_sequences() {
     let separate = Batch::packed(&whole.iter().map(Vec::as_slice).collect::<Vec<_>>());
     let shared_rows: Vec<u32> = (4..10).collect();
     let separate_rows = [4, 5, 6, 11, 16, 17];
-    for (flavour, spec) in flavours() {
-        let weights = Weights::random(&spec, 5);
-        let one = forward(&spec, &weights, &shared, &shared_rows).unwrap();
-        let many = forward(&spec, &weights, &separate, &separate_rows).unwrap();
+    for (flavour, config) in flavours() {
+        let weights = Weights::random(&config, 5);
+        let one = forward(&config, &weights, &shared, &shared_rows).unwrap();
+        let many = forward(&config, &weights, &separate, &separate_rows).unwrap();
         assert_close(flavour, &one.logits, &many.logits, 1e-12);
         let dlogits = random(one.logits.len(), 6);
-        let one = backward(&spec, &weights, &shared, &one, &dlogits).unwrap();
-        let many = backward(&spec, &weights, &separate, &many, &dlogits).unwrap();
+        let one = backward(&config, &weights, &shared, &one, &dlogits).unwrap();
+        let many = backward(&config, &weights, &separate, &many, &dlogits).unwrap();
         for (name, gradient) in &one.0 {
             assert_close(&format!("{flavour}: {name}"), gradient, &many.0[name], 1e-11);
         }
@@ -118,9 +118,9 @@ fn shared_prefix_equals_separate_sequences() {
 /// What a sequence gets does not depend on its neighbours in the pack, nor on what follows in itself.
 #[test]
 fn packing_and_the_future_change_nothing() {
-    for (flavour, spec) in flavours() {
-        let weights = Weights::random(&spec, 7);
-        let logits = |batch: &Batch, rows: &[u32]| forward(&spec, &weights, batch, rows).unwrap().logits;
+    for (flavour, config) in flavours() {
+        let weights = Weights::random(&config, 7);
+        let logits = |batch: &Batch, rows: &[u32]| forward(&config, &weights, batch, rows).unwrap().logits;
         let packed = logits(&Batch::packed(&[&[1, 2], &[3, 4, 5, 6], &[7]]), &[2, 3]);
         assert_close(flavour, &packed, &logits(&Batch::packed(&[&[3, 4]]), &[0, 1]), 1e-13);
     }
@@ -128,37 +128,38 @@ fn packing_and_the_future_change_nothing() {
 
 #[test]
 fn no_rows_no_gradient() {
-    let (spec, batch) = (awkward(), mixed_batch());
-    let weights = Weights::random(&spec, 1);
-    let trace = forward(&spec, &weights, &batch, &[]).unwrap();
-    let gradients = backward(&spec, &weights, &batch, &trace, &[]).unwrap();
+    let (config, batch) = (awkward(), mixed_batch());
+    let weights = Weights::random(&config, 1);
+    let trace = forward(&config, &weights, &batch, &[]).unwrap();
+    let gradients = backward(&config, &weights, &batch, &trace, &[]).unwrap();
     assert!(gradients.0.values().flatten().all(|g| *g == 0.0));
-    let empty = forward(&spec, &weights, &Batch::default(), &[]).unwrap();
-    backward(&spec, &weights, &Batch::default(), &empty, &[]).unwrap();
+    let empty = forward(&config, &weights, &Batch::default(), &[]).unwrap();
+    backward(&config, &weights, &Batch::default(), &empty, &[]).unwrap();
 }
 
 #[test]
 fn bad_input_is_refused_by_name() {
-    let spec = awkward();
-    let weights = Weights::random(&spec, 1);
+    let config = awkward();
+    let weights = Weights::random(&config, 1);
     let batch = Batch::packed(&[&[1, 2]]);
-    let message = |spec: &Spec, weights: &Weights, rows: &[u32]| forward(spec, weights, &batch, rows).unwrap_err().to_string();
+    let message =
+        |config: &DecoderConfig, weights: &Weights, rows: &[u32]| forward(config, weights, &batch, rows).unwrap_err().to_string();
 
     let mut fewer = weights.clone();
     fewer.0.remove("model.norm.weight");
-    assert!(message(&spec, &fewer, &[0]).contains("`model.norm.weight` is missing"));
+    assert!(message(&config, &fewer, &[0]).contains("`model.norm.weight` is missing"));
     let mut shorter = weights.clone();
     shorter.0.insert("model.norm.weight".into(), vec![1.0; 10]);
-    assert!(message(&spec, &shorter, &[0]).contains("has 10 entries, expected [11]"));
+    assert!(message(&config, &shorter, &[0]).contains("has 10 entries, expected [11]"));
     let mut more = weights.clone();
     more.0.insert("model.layers.0.self_attn.o_proj.bias".into(), vec![0.0; 11]);
-    assert!(message(&spec, &more, &[0]).contains("o_proj.bias` is not part of"));
+    assert!(message(&config, &more, &[0]).contains("o_proj.bias` is not part of"));
 
-    assert!(message(&spec, &weights, &[2]).contains("row 2"));
-    assert!(message(&Spec { kv_heads: 2, ..awkward() }, &weights, &[0]).contains("7 heads cannot share 2"));
-    assert!(message(&Spec { head_dim: 5, ..awkward() }, &weights, &[0]).contains("head_dim 5"));
-    assert!(message(&Spec { hidden: 0, ..awkward() }, &weights, &[0]).contains("hidden is 0"));
-    assert!(message(&Spec { layers: vec![layer(None, Some(0))], ..awkward() }, &weights, &[0]).contains("window of 0"));
-    let trace = forward(&spec, &weights, &batch, &[0]).unwrap();
-    assert!(matches!(backward(&spec, &weights, &batch, &trace, &[0.0; 30]), Err(Error::LogitsGradient { found: 30, .. })));
+    assert!(message(&config, &weights, &[2]).contains("row 2"));
+    assert!(message(&DecoderConfig { kv_heads: 2, ..awkward() }, &weights, &[0]).contains("7 heads cannot share 2"));
+    assert!(message(&DecoderConfig { head_dim: 5, ..awkward() }, &weights, &[0]).contains("head_dim 5"));
+    assert!(message(&DecoderConfig { hidden: 0, ..awkward() }, &weights, &[0]).contains("hidden is 0"));
+    assert!(message(&DecoderConfig { layers: vec![layer(None, Some(0))], ..awkward() }, &weights, &[0]).contains("window of 0"));
+    let trace = forward(&config, &weights, &batch, &[0]).unwrap();
+    assert!(matches!(backward(&config, &weights, &batch, &trace, &[0.0; 30]), Err(Error::LogitsGradient { found: 30, .. })));
 }

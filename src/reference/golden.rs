@@ -7,11 +7,11 @@ use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
 use super::check::assert_close;
+use super::decoder_config::LayerConfig;
 use super::loss_head::{Loss, Score, cross_entropy, expected_full, expected_renormalised, log_softmax};
 use super::loss_head::{squared_error_full, squared_error_renormalised};
 use super::rope::{Llama3Scaling, default_inv_freq};
 use super::sample::greedy;
-use super::spec::LayerSpec;
 use super::swiglu::Activation;
 use super::*;
 
@@ -22,19 +22,19 @@ fn golden_folder() -> PathBuf {
 
 /// A decoder read from its checkpoint, and the tensors to compare with.
 struct Golden {
-    spec: Spec,
+    config: DecoderConfig,
     weights: Weights,
     file: Vec<u8>,
 }
 
 impl Golden {
     fn read(folder: &Path) -> Self {
-        let config = std::fs::read_to_string(folder.join("checkpoint/config.json")).unwrap();
-        let spec = spec_of(&serde_json::from_str(&config).unwrap());
+        let json = std::fs::read_to_string(folder.join("checkpoint/config.json")).unwrap();
+        let config = decoder_config(&serde_json::from_str(&json).unwrap());
         let bytes = std::fs::read(folder.join("checkpoint/model.safetensors")).unwrap();
         let tensors = SafeTensors::deserialize(&bytes).unwrap();
         let weights = Weights(tensors.names().iter().map(|name| (name.to_string(), numbers(&tensors, name))).collect());
-        Golden { spec, weights, file: std::fs::read(folder.join("reference.safetensors")).unwrap() }
+        Golden { config, weights, file: std::fs::read(folder.join("reference.safetensors")).unwrap() }
     }
 
     fn tensors(&self) -> SafeTensors<'_> {
@@ -55,12 +55,12 @@ impl Golden {
 
     /// The batch through the decoder, with logits for `rows`, and the gradients of `loss` (dL/dlogits by row).
     fn run(&self, batch: &Batch, rows: &[u32], loss: impl Fn(usize, &[f64]) -> Loss) -> (Trace, f64, Gradients) {
-        let trace = forward(&self.spec, &self.weights, batch, rows).unwrap();
+        let trace = forward(&self.config, &self.weights, batch, rows).unwrap();
         let losses: Vec<(Loss, &[f64])> =
-            trace.logits.chunks_exact(self.spec.vocab).enumerate().map(|(r, z)| (loss(r, z), z)).collect();
+            trace.logits.chunks_exact(self.config.vocab).enumerate().map(|(r, z)| (loss(r, z), z)).collect();
         let dlogits: Vec<f64> = losses.iter().flat_map(|(l, z)| l.gradient(z)).collect();
         let value = losses.iter().map(|(l, _)| l.value).sum();
-        let gradients = backward(&self.spec, &self.weights, batch, &trace, &dlogits).unwrap();
+        let gradients = backward(&self.config, &self.weights, batch, &trace, &dlogits).unwrap();
         (trace, value, gradients)
     }
 
@@ -92,22 +92,22 @@ fn numbers(tensors: &SafeTensors, name: &str) -> Vec<f64> {
 }
 
 /// Just enough of config.json for these checkpoints; the real reader is `model::config`.
-fn spec_of(config: &Value) -> Spec {
-    let size = |key: &str| config[key].as_u64().map(|n| n as usize);
-    let kind = config["model_type"].as_str().unwrap();
+fn decoder_config(json: &Value) -> DecoderConfig {
+    let size = |key: &str| json[key].as_u64().map(|n| n as usize);
+    let kind = json["model_type"].as_str().unwrap();
     let (hidden, heads) = (size("hidden_size").unwrap(), size("num_attention_heads").unwrap());
     let head_dim = size("head_dim").unwrap_or(hidden / heads);
     let gemma = kind == "gemma3_text";
-    let scale = if gemma { config["query_pre_attn_scalar"].as_f64().unwrap() } else { head_dim as f64 };
+    let scale = if gemma { json["query_pre_attn_scalar"].as_f64().unwrap() } else { head_dim as f64 };
     let layer = |layer: usize| {
-        let of_kind = config["layer_types"][layer].as_str().filter(|_| gemma);
-        let inv_freq = inv_freq(of_kind.map_or(&config["rope_parameters"], |kind| &config["rope_parameters"][kind]), head_dim);
-        LayerSpec {
-            inv_freq: (config["no_rope_layers"][layer] != 0).then_some(inv_freq),
+        let of_kind = json["layer_types"][layer].as_str().filter(|_| gemma);
+        let inv_freq = inv_freq(of_kind.map_or(&json["rope_parameters"], |kind| &json["rope_parameters"][kind]), head_dim);
+        LayerConfig {
+            inv_freq: (json["no_rope_layers"][layer] != 0).then_some(inv_freq),
             window: size("sliding_window").filter(|_| of_kind != Some("full_attention")),
         }
     };
-    Spec {
+    DecoderConfig {
         vocab: size("vocab_size").unwrap(),
         hidden,
         layers: (0..size("num_hidden_layers").unwrap()).map(layer).collect(),
@@ -115,11 +115,11 @@ fn spec_of(config: &Value) -> Spec {
         kv_heads: size("num_key_value_heads").unwrap(),
         head_dim,
         intermediate: size("intermediate_size").unwrap(),
-        rms_norm_eps: config["rms_norm_eps"].as_f64().unwrap(),
+        rms_norm_eps: json["rms_norm_eps"].as_f64().unwrap(),
         rope_scale: 1.0,
         qk_norm: gemma || kind == "qwen3",
         qkv_bias: kind == "qwen2",
-        tied: config["tie_word_embeddings"].as_bool().unwrap(),
+        tied: json["tie_word_embeddings"].as_bool().unwrap(),
         norm_offset: if gemma { 1.0 } else { 0.0 },
         output_norms: gemma,
         activation: if gemma { Activation::Gelu } else { Activation::Silu },
@@ -217,7 +217,7 @@ fn rail_agrees(model: &str, golden: &Golden) {
     for (prefix, expected, squared_error) in variants {
         let loss = |row: usize, z: &[f64]| squared_error(z, &scale, targets[row]).scaled(1.0 / targets.len() as f64);
         let (trace, value, gradients) = golden.run(&batch, &rows, loss);
-        let scores: Vec<f64> = trace.logits.chunks_exact(golden.spec.vocab).map(|z| expected(z, &scale)).collect();
+        let scores: Vec<f64> = trace.logits.chunks_exact(golden.config.vocab).map(|z| expected(z, &scale)).collect();
         assert_close(&format!("{model}: {prefix}.expected"), &scores, &golden.get(&format!("{prefix}.expected")), 1e-4);
         assert_close(&format!("{model}: {prefix}.loss"), &[value], &golden.get(&format!("{prefix}.loss")), 1e-4);
         println!("  {prefix} {:.1e}", golden.compare_gradients(model, prefix, &gradients));
@@ -276,8 +276,8 @@ fn log_probs_agree(model: &str, golden: &Golden, rollouts: &[Rollout], trace: &T
     let mut found = vec![0.0; response_mask.len()];
     for rollout in rollouts {
         for t in 1..rollout.ids.len() {
-            let row = (rollout.packed_start + t - 1) * golden.spec.vocab;
-            let log_p = log_softmax(&trace.logits[row..row + golden.spec.vocab]);
+            let row = (rollout.packed_start + t - 1) * golden.config.vocab;
+            let log_p = log_softmax(&trace.logits[row..row + golden.config.vocab]);
             let cell = rollout.padded_start + t;
             found[cell] = log_p[rollout.ids[t] as usize] * response_mask[cell];
         }
@@ -291,7 +291,7 @@ fn greedy_agrees(model: &str, golden: &Golden) {
         if gap < 1e-3 {
             return;
         }
-        let trace = forward(&golden.spec, &golden.weights, &Batch::packed(&[&ids]), &[ids.len() as u32 - 1]).unwrap();
+        let trace = forward(&golden.config, &golden.weights, &Batch::packed(&[&ids]), &[ids.len() as u32 - 1]).unwrap();
         assert_eq!(greedy(&trace.logits) as u32, expected, "{model}: greedy token {}", ids.len());
         ids.push(expected);
     }

@@ -33,6 +33,7 @@ pub mod adamw;
 pub mod attention;
 pub mod batch;
 pub mod decoder;
+pub mod decoder_config;
 pub mod dropout;
 pub mod embedding;
 pub mod grad_norm;
@@ -42,7 +43,6 @@ pub mod matmul_packed;
 pub mod rmsnorm;
 pub mod rope;
 pub mod sample;
-pub mod spec;
 pub mod swiglu;
 
 #[cfg(test)]
@@ -52,13 +52,13 @@ mod golden;
 
 pub use batch::Batch;
 pub use decoder::{Trace, backward, forward};
-pub use spec::{Gradients, Spec, Weights};
+pub use decoder_config::{DecoderConfig, Gradients, Weights};
 
 /// What can be wrong with a specification, its weights, a batch, or a label.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("the decoder specification is inconsistent: {0}")]
-    Spec(String),
+    Config(String),
     #[error("weight `{name}` is missing; the specification asks for shape {shape:?}")]
     MissingWeight { name: String, shape: Vec<usize> },
     #[error("weight `{name}` has {found} entries, expected {shape:?}; is it from another model?")]

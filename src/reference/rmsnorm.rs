@@ -15,7 +15,7 @@
 use super::matmul::dot;
 
 /// y = w · x / √(mean x² + ε), row by row: x `[rows, W]`, `weight` `[W]`, result `[rows, W]`.
-pub fn rms_norm(x: &[f64], weight: &[f64], eps: f64) -> Vec<f64> {
+pub fn rmsnorm(x: &[f64], weight: &[f64], eps: f64) -> Vec<f64> {
     check_rows(x, weight);
     let mut y = Vec::with_capacity(x.len());
     for row in x.chunks_exact(weight.len()) {
@@ -25,10 +25,10 @@ pub fn rms_norm(x: &[f64], weight: &[f64], eps: f64) -> Vec<f64> {
     y
 }
 
-/// (dx, dw) of [`rms_norm`]: dx `[rows, W]`, dw `[W]` summed over the rows.
-pub fn rms_norm_backward(x: &[f64], weight: &[f64], eps: f64, dy: &[f64]) -> (Vec<f64>, Vec<f64>) {
+/// (dx, dw) of [`rmsnorm`]: dx `[rows, W]`, dw `[W]` summed over the rows.
+pub fn rmsnorm_backward(x: &[f64], weight: &[f64], eps: f64, dy: &[f64]) -> (Vec<f64>, Vec<f64>) {
     check_rows(x, weight);
-    assert_eq!(x.len(), dy.len(), "rms_norm_backward: dy has the shape of x");
+    assert_eq!(x.len(), dy.len(), "rmsnorm_backward: dy has the shape of x");
     let width = weight.len();
     let mut dx = Vec::with_capacity(x.len());
     let mut dw = vec![0.0; width];
@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn a_row_by_hand() {
-        assert_close("y", &rms_norm(&[3.0, 4.0], &[1.0, 2.0], 0.0), &[3.0 / 12.5f64.sqrt(), 8.0 / 12.5f64.sqrt()], 1e-15);
+        assert_close("y", &rmsnorm(&[3.0, 4.0], &[1.0, 2.0], 0.0), &[3.0 / 12.5f64.sqrt(), 8.0 / 12.5f64.sqrt()], 1e-15);
     }
 
     /// Rows of 1, of odd width, and the per-head shape (tokens · heads rows of head_dim).
@@ -68,16 +68,16 @@ mod tests {
     fn gradients_match_finite_differences() {
         for (rows, width, eps) in [(1, 1, 0.1), (1, 13, 1e-6), (3, 7, 1e-5), (2 * 7, 6, 1e-6)] {
             let (x, w, dy) = (random(rows * width, 1), random(width, 2), random(rows * width, 3));
-            let (dx, dw) = rms_norm_backward(&x, &w, eps, &dy);
-            assert_gradient("dx", &x, &dx, |x| dot(&dy, &rms_norm(x, &w, eps)));
-            assert_gradient("dw", &w, &dw, |w| dot(&dy, &rms_norm(&x, w, eps)));
+            let (dx, dw) = rmsnorm_backward(&x, &w, eps, &dy);
+            assert_gradient("dx", &x, &dx, |x| dot(&dy, &rmsnorm(x, &w, eps)));
+            assert_gradient("dw", &w, &dw, |w| dot(&dy, &rmsnorm(&x, w, eps)));
         }
     }
 
     #[test]
     fn no_gradient_along_the_row() {
         let (x, w, dy) = (random(9, 1), random(9, 2), random(9, 3));
-        let (dx, _) = rms_norm_backward(&x, &w, 0.0, &dy);
+        let (dx, _) = rmsnorm_backward(&x, &w, 0.0, &dy);
         assert!(dot(&dx, &x).abs() < 1e-12);
     }
 }

@@ -3,6 +3,8 @@
 //! The checks run as in real use: with the adapter's own tuning and unchecked shaders. Their shapes are awkward on purpose:
 //! tails in every direction, one row, grouped heads 7:1, a prime vocabulary, fewer live rows than planned. The incoming gradients
 //! are random, and accumulated outputs do not start at zero. The tests run the same checks at more shapes.
+//!
+//! In the checks, `x` are numbers on the host and `gx` is the tensor that holds them on the GPU.
 
 pub mod adamw;
 pub mod attention;
@@ -21,82 +23,89 @@ pub mod swiglu;
 pub mod threefry;
 
 use super::Report;
-use super::rig::{Rig, UNTOUCHED};
+use super::test_plan::{TestPlan, UNTOUCHED};
 use crate::gpu::{Gpu, GpuError, Tuning};
 
 /// The tolerance of a forward result, relative to its tensor's largest entry.
-pub const FORWARD: f64 = 5e-5;
+pub const FORWARD_TOLERANCE: f64 = 5e-5;
 /// The tolerance of a gradient, likewise.
-pub const BACKWARD: f64 = 2e-4;
+pub const BACKWARD_TOLERANCE: f64 = 2e-4;
 
-/// A device to check operations on, the tuning of its kernels, the tolerances, and the findings so far.
-pub struct Bench {
+/// Compares kernels with the reference: the device and the tuning that they run with, the tolerances, and the report so far.
+pub struct KernelChecker {
     pub gpu: Gpu,
     pub tuning: Tuning,
-    pub forward: f64,
-    pub backward: f64,
+    pub forward_tolerance: f64,
+    pub backward_tolerance: f64,
     pub report: Report,
 }
 
-impl Bench {
+impl KernelChecker {
     pub fn new(gpu: &Gpu) -> Self {
         let (gpu, tuning) = (gpu.clone(), gpu.tuning().clone());
-        Bench { gpu, tuning, forward: FORWARD, backward: BACKWARD, report: Report::default() }
+        KernelChecker {
+            gpu,
+            tuning,
+            forward_tolerance: FORWARD_TOLERANCE,
+            backward_tolerance: BACKWARD_TOLERANCE,
+            report: Report::default(),
+        }
     }
 
-    pub fn rig(&self) -> Rig {
-        Rig::new(&self.tuning)
+    /// An empty plan for kernels of this tuning.
+    pub fn test_plan(&self) -> TestPlan {
+        TestPlan::new(&self.tuning)
     }
 
     /// Compares a result, relative to the largest expected entry.
-    pub fn result(&mut self, operation: &str, what: &str, found: &[f64], expected: &[f64]) {
-        self.report.compare_relative(operation, what, found, expected, self.forward);
+    pub fn compare_result(&mut self, operation: &str, what: &str, found: &[f64], expected: &[f64]) {
+        self.report.compare_relative(operation, what, found, expected, self.forward_tolerance);
     }
 
     /// Compares a gradient, likewise, with the gradients' tolerance.
-    pub fn gradient(&mut self, operation: &str, what: &str, found: &[f64], expected: &[f64]) {
-        self.report.compare_relative(operation, what, found, expected, self.backward);
+    pub fn compare_gradient(&mut self, operation: &str, what: &str, found: &[f64], expected: &[f64]) {
+        self.report.compare_relative(operation, what, found, expected, self.backward_tolerance);
     }
 
     /// Compares values that have no rounding, such as copies.
-    pub fn exact(&mut self, operation: &str, what: &str, found: &[f64], expected: &[f64]) {
+    pub fn compare_exact(&mut self, operation: &str, what: &str, found: &[f64], expected: &[f64]) {
         self.report.compare(operation, what, found, expected, 0.0);
     }
 
     /// Checks that something is true.
-    pub fn holds(&mut self, operation: &str, what: &str, truth: bool) {
+    pub fn check(&mut self, operation: &str, what: &str, truth: bool) {
         self.report.add(operation, what, if truth { 0.0 } else { f64::INFINITY }, 0.0);
     }
 
     /// Compares the first, live part of a tensor, and checks that the rest is untouched.
-    pub fn live_result(&mut self, operation: &str, what: &str, found: &[f64], expected: &[f64]) {
+    pub fn compare_live_result(&mut self, operation: &str, what: &str, found: &[f64], expected: &[f64]) {
         let live = expected.len().min(found.len());
-        self.result(operation, what, &found[..live], expected);
-        self.untouched(operation, what, &found[live..]);
+        self.compare_result(operation, what, &found[..live], expected);
+        self.check_untouched(operation, what, &found[live..]);
     }
 
-    /// As [`Bench::live_result`], for gradients.
-    pub fn live_gradient(&mut self, operation: &str, what: &str, found: &[f64], expected: &[f64]) {
+    /// As [`KernelChecker::compare_live_result`], for gradients.
+    pub fn compare_live_gradient(&mut self, operation: &str, what: &str, found: &[f64], expected: &[f64]) {
         let live = expected.len().min(found.len());
-        self.gradient(operation, what, &found[..live], expected);
-        self.untouched(operation, what, &found[live..]);
+        self.compare_gradient(operation, what, &found[..live], expected);
+        self.check_untouched(operation, what, &found[live..]);
     }
 
-    /// As [`Bench::live_result`], for copies.
-    pub fn live_exact(&mut self, operation: &str, what: &str, found: &[f64], expected: &[f64]) {
+    /// As [`KernelChecker::compare_live_result`], for copies.
+    pub fn compare_live_exact(&mut self, operation: &str, what: &str, found: &[f64], expected: &[f64]) {
         let live = expected.len().min(found.len());
-        self.exact(operation, what, &found[..live], expected);
-        self.untouched(operation, what, &found[live..]);
+        self.compare_exact(operation, what, &found[..live], expected);
+        self.check_untouched(operation, what, &found[live..]);
     }
 
-    fn untouched(&mut self, operation: &str, what: &str, rest: &[f64]) {
+    fn check_untouched(&mut self, operation: &str, what: &str, rest: &[f64]) {
         if rest.iter().any(|x| *x != UNTOUCHED) {
             self.report.add(operation, &format!("{what}: written past the live rows"), f64::INFINITY, 0.0);
         }
     }
 
     /// Reports a device error as a failed check.
-    pub(super) fn settle(&mut self, operation: &str, outcome: Result<(), GpuError>) {
+    pub(super) fn report_error(&mut self, operation: &str, outcome: Result<(), GpuError>) {
         if let Err(e) = outcome {
             self.report.add(operation, &e.to_string(), f64::INFINITY, 0.0);
         }
@@ -110,15 +119,15 @@ impl Bench {
 /// A device that had already failed before.
 pub async fn kernels(gpu: &Gpu) -> Result<Report, GpuError> {
     gpu.check()?;
-    let mut b = Bench::new(gpu);
+    let mut checker = KernelChecker::new(gpu);
     for operation in Operation::ALL {
-        let outcome = operation.check(&mut b).await;
-        b.settle(operation.name(), outcome);
+        let outcome = operation.check(&mut checker).await;
+        checker.report_error(operation.name(), outcome);
         if gpu.check().is_err() {
             break;
         }
     }
-    Ok(b.report)
+    Ok(checker.report)
 }
 
 /// The operations, in the order in which a token meets them.
@@ -181,23 +190,23 @@ impl Operation {
         }
     }
 
-    async fn check(self, b: &mut Bench) -> Result<(), GpuError> {
+    async fn check(self, checker: &mut KernelChecker) -> Result<(), GpuError> {
         match self {
-            Operation::Embedding => embedding::checks(b).await,
-            Operation::Rows => rows::checks(b).await,
-            Operation::RmsNorm => rmsnorm::checks(b).await,
-            Operation::Matmul => matmul::checks(b).await,
-            Operation::MatmulPacked => matmul_packed::checks(b).await,
-            Operation::Dropout => dropout::checks(b).await,
-            Operation::Rope => rope::checks(b).await,
-            Operation::Attention => attention::checks(b).await,
-            Operation::CachedAttention => cached_attention::checks(b).await,
-            Operation::Swiglu => swiglu::checks(b).await,
-            Operation::LossHead => loss_head::checks(b).await,
-            Operation::GradNorm => grad_norm::checks(b).await,
-            Operation::AdamW => adamw::checks(b).await,
-            Operation::Threefry => threefry::checks(b).await,
-            Operation::Sample => sample::checks(b).await,
+            Operation::Embedding => embedding::checks(checker).await,
+            Operation::Rows => rows::checks(checker).await,
+            Operation::RmsNorm => rmsnorm::checks(checker).await,
+            Operation::Matmul => matmul::checks(checker).await,
+            Operation::MatmulPacked => matmul_packed::checks(checker).await,
+            Operation::Dropout => dropout::checks(checker).await,
+            Operation::Rope => rope::checks(checker).await,
+            Operation::Attention => attention::checks(checker).await,
+            Operation::CachedAttention => cached_attention::checks(checker).await,
+            Operation::Swiglu => swiglu::checks(checker).await,
+            Operation::LossHead => loss_head::checks(checker).await,
+            Operation::GradNorm => grad_norm::checks(checker).await,
+            Operation::AdamW => adamw::checks(checker).await,
+            Operation::Threefry => threefry::checks(checker).await,
+            Operation::Sample => sample::checks(checker).await,
         }
     }
 }

@@ -3,8 +3,8 @@
 
 pub mod kernels;
 mod report;
-pub mod rig;
 pub mod stored;
+pub mod test_plan;
 mod variants;
 
 pub use kernels::kernels;

@@ -19,7 +19,7 @@ impl Finding {
     }
 
     /// In units of the tolerance, so that findings of one group with different tolerances can be ranked.
-    fn badness(&self) -> f64 {
+    fn severity(&self) -> f64 {
         match (self.deviation, self.tolerance) {
             (d, _) if d.is_nan() => f64::INFINITY,
             (d, t) if t > 0.0 => d / t,
@@ -45,42 +45,42 @@ impl Report {
     /// The finding that is furthest off in units of its tolerance; of an empty report, one that fails.
     pub fn worst(self) -> Finding {
         let nothing = || Finding { group: "nothing".into(), worst: "compared".into(), deviation: f64::INFINITY, tolerance: 0.0 };
-        self.findings.into_iter().max_by(|a, b| a.badness().total_cmp(&b.badness())).unwrap_or_else(nothing)
+        self.findings.into_iter().max_by(|a, b| a.severity().total_cmp(&b.severity())).unwrap_or_else(nothing)
     }
 
     /// Keeps the worst finding of a group.
     pub fn add(&mut self, group: &str, worst: &str, deviation: f64, tolerance: f64) {
         let deviation = if deviation.is_nan() { f64::INFINITY } else { deviation };
-        let fresh = Finding { group: group.into(), worst: worst.into(), deviation, tolerance };
+        let finding = Finding { group: group.into(), worst: worst.into(), deviation, tolerance };
         match self.findings.iter_mut().find(|f| f.group == group) {
-            None => self.findings.push(fresh),
-            Some(f) if fresh.badness() > f.badness() => *f = fresh,
+            None => self.findings.push(finding),
+            Some(f) if finding.severity() > f.severity() => *f = finding,
             Some(_) => {}
         }
     }
 
     /// The largest difference, absolute.
-    pub fn compare<T: Copy + Into<f64>>(&mut self, group: &str, key: &str, ours: &[T], theirs: &[T], tolerance: f64) {
-        self.compare_scaled(group, key, ours, theirs, 1.0, tolerance);
+    pub fn compare<T: Copy + Into<f64>>(&mut self, group: &str, key: &str, found: &[T], expected: &[T], tolerance: f64) {
+        self.compare_scaled(group, key, found, expected, 1.0, tolerance);
     }
 
-    /// The largest difference, relative to the largest entry of `theirs`.
-    pub fn compare_relative<T: Copy + Into<f64>>(&mut self, group: &str, key: &str, ours: &[T], theirs: &[T], tolerance: f64) {
-        let scale = theirs.iter().fold(1e-12, |m: f64, v| m.max((*v).into().abs()));
-        self.compare_scaled(group, key, ours, theirs, scale, tolerance);
+    /// The largest difference, relative to the largest entry of `expected`.
+    pub fn compare_relative<T: Copy + Into<f64>>(&mut self, group: &str, key: &str, found: &[T], expected: &[T], tolerance: f64) {
+        let scale = expected.iter().fold(1e-12, |m: f64, v| m.max((*v).into().abs()));
+        self.compare_scaled(group, key, found, expected, scale, tolerance);
     }
 
     fn compare_scaled<T: Copy + Into<f64>>(
         &mut self,
         group: &str,
         key: &str,
-        ours: &[T],
-        theirs: &[T],
+        found: &[T],
+        expected: &[T],
         scale: f64,
         tolerance: f64,
     ) {
-        if ours.len() != theirs.len() {
-            let worst = format!("{key}: {} values, expected {}", ours.len(), theirs.len());
+        if found.len() != expected.len() {
+            let worst = format!("{key}: {} values, expected {}", found.len(), expected.len());
             return self.add(group, &worst, f64::INFINITY, tolerance);
         }
         let gap = |(a, b): (&T, &T)| {
@@ -88,7 +88,7 @@ impl Report {
             // `max` would drop a NaN.
             if d.is_nan() { f64::INFINITY } else { d }
         };
-        let worst = ours.iter().zip(theirs).map(gap).fold(0.0, f64::max);
+        let worst = found.iter().zip(expected).map(gap).fold(0.0, f64::max);
         self.add(group, key, worst / scale, tolerance);
     }
 }
@@ -110,7 +110,7 @@ mod tests {
 
     fn report(pairs: &[(&[f64], &[f64])]) -> Report {
         let mut report = Report::default();
-        pairs.iter().for_each(|(ours, theirs)| report.compare_relative("matmul", "y", ours, theirs, 5e-5));
+        pairs.iter().for_each(|(found, expected)| report.compare_relative("matmul", "y", found, expected, 5e-5));
         report
     }
 

@@ -1,9 +1,9 @@
 //! Weight matrices as a model holds them on the GPU: in f32 or packed, in one tensor or cut by rows into chunks.
 
-use super::rig::{Rig, random};
+use super::test_plan::{TestPlan, random};
 use crate::ops::matrix::{FullChunk, Matrix, Packed, RowChunk, Storage};
 use crate::ops::weight_dtype::{BLOCK, WeightDtype};
-use crate::reference::matmul_packed as spec;
+use crate::reference::matmul_packed as reference;
 
 /// How a matrix is stored: its dtype, and the rows of each chunk.
 #[derive(Clone, Copy, Debug)]
@@ -26,15 +26,15 @@ impl Stored<'_> {
 }
 
 /// The matrix `values` `[_, width]`, stored as `how` says, and the values that the stored matrix has.
-pub fn matrix(rig: &mut Rig, how: &Stored, values: &[f64], width: usize) -> (Matrix, Vec<f64>) {
+pub fn matrix(test: &mut TestPlan, how: &Stored, values: &[f64], width: usize) -> (Matrix, Vec<f64>) {
     let (mut chunks, mut stored, mut rest) = (Vec::new(), Vec::new(), values);
     for rows in how.cuts {
         let (own, others) = rest.split_at(rows * width);
         rest = others;
         let (storage, decoded) = match how.dtype {
-            WeightDtype::F32 => (Storage::Full(rig.floats("chunk", own)), own.to_vec()),
+            WeightDtype::F32 => (Storage::Full(test.floats("chunk", own)), own.to_vec()),
             dtype => {
-                let (packed, decoded) = packed(rig, dtype, own);
+                let (packed, decoded) = packed(test, dtype, own);
                 (Storage::Packed(packed), decoded)
             }
         };
@@ -45,29 +45,29 @@ pub fn matrix(rig: &mut Rig, how: &Stored, values: &[f64], width: usize) -> (Mat
 }
 
 /// `values` `[_, width]` in f32, cut into chunks that a kernel may write.
-pub fn chunks(rig: &mut Rig, cuts: &[usize], values: &[f64], width: usize) -> Vec<FullChunk> {
+pub fn chunks(test: &mut TestPlan, cuts: &[usize], values: &[f64], width: usize) -> Vec<FullChunk> {
     let mut rest = values;
     let mut cut = |rows: &usize| {
         let (own, others) = rest.split_at(rows * width);
         rest = others;
-        FullChunk { rows: *rows as u32, tensor: rig.floats("chunk", own) }
+        FullChunk { rows: *rows as u32, tensor: test.floats("chunk", own) }
     };
     cuts.iter().map(&mut cut).collect()
 }
 
 /// `values` packed, and the values that the packed words stand for.
-fn packed(rig: &mut Rig, dtype: WeightDtype, values: &[f64]) -> (Packed, Vec<f64>) {
+fn packed(test: &mut TestPlan, dtype: WeightDtype, values: &[f64]) -> (Packed, Vec<f64>) {
     let narrow: Vec<f32> = values.iter().map(|x| *x as f32).collect();
     let (words, scales) = dtype.encode(&narrow);
     let scales: Vec<f64> = scales.into_iter().map(f64::from).collect();
     let decoded = match dtype {
         WeightDtype::F32 => values.to_vec(),
-        WeightDtype::F16 => spec::halves(&words, 5),
-        WeightDtype::Bf16 => spec::halves(&words, 8),
-        WeightDtype::Q8 | WeightDtype::Q4 => spec::dequantise(&spec::unpack(&words, dtype.bits()), &scales),
+        WeightDtype::F16 => reference::halves(&words, 5),
+        WeightDtype::Bf16 => reference::halves(&words, 8),
+        WeightDtype::Q8 | WeightDtype::Q4 => reference::dequantise(&reference::unpack(&words, dtype.bits()), &scales),
     };
-    let words = rig.words("words", &words);
-    let scales = dtype.is_quantised().then(|| rig.floats("scales", &scales));
+    let words = test.words("words", &words);
+    let scales = dtype.is_quantised().then(|| test.floats("scales", &scales));
     (Packed { dtype, words, scales }, decoded)
 }
 

@@ -6,7 +6,7 @@ use std::fmt;
 
 use super::Finding;
 use super::kernels::matmul::Operand;
-use super::kernels::{Bench, attention, cached_attention, matmul};
+use super::kernels::{KernelChecker, attention, cached_attention, matmul};
 use crate::gpu::{Gpu, GpuError, GpuOptions, Kernels, Tuning, Variant};
 use crate::ops::attention::Heads;
 use crate::ops::matmul::Layout;
@@ -79,43 +79,43 @@ pub async fn open(options: &GpuOptions, work: Work) -> Result<(Gpu, Vec<Verdict>
 async fn attempt(gpu: &Gpu, variant: Variant, work: Work) -> Finding {
     // The caches of the checks are short; a small part size splits them nevertheless.
     let tuning = Tuning { variants: BTreeSet::from([variant]), cache_part: 4, ..gpu.tuning().clone() };
-    let mut b = Bench { tuning, ..Bench::new(gpu) };
+    let mut checker = KernelChecker { tuning, ..KernelChecker::new(gpu) };
     let outcome = match variant {
-        Variant::MatmulSubgroup | Variant::MatmulCooperative => products(&mut b, work).await,
-        Variant::AttentionSubgroup | Variant::AttentionTiled => layers(&mut b).await,
-        Variant::CachedAttentionSplit => caches(&mut b).await,
+        Variant::MatmulSubgroup | Variant::MatmulCooperative => products(&mut checker, work).await,
+        Variant::AttentionSubgroup | Variant::AttentionTiled => layers(&mut checker).await,
+        Variant::CachedAttentionSplit => caches(&mut checker).await,
     };
     let outcome = outcome.and(gpu.check());
-    b.settle(variant.name(), outcome);
-    b.report.worst()
+    checker.report_error(variant.name(), outcome);
+    checker.report.worst()
 }
 
 /// The lowest tile with every epilogue, and the tallest of each layout as a training step uses it.
-async fn products(b: &mut Bench, work: Work) -> Result<(), GpuError> {
-    let lowest = if b.tuning.has(Variant::MatmulCooperative) { [33, 36, 12] } else { [6, 36, 12] };
-    matmul::product(b, Layout::Nt, lowest, Operand::CHUNKS).await?;
-    matmul::product_with(b, Layout::Nt, [68, 228, 12], Operand::CHUNKS, &["write"]).await?;
+async fn products(checker: &mut KernelChecker, work: Work) -> Result<(), GpuError> {
+    let lowest = if checker.tuning.has(Variant::MatmulCooperative) { [33, 36, 12] } else { [6, 36, 12] };
+    matmul::product(checker, Layout::Nt, lowest, Operand::CHUNKS).await?;
+    matmul::product_with(checker, Layout::Nt, [68, 228, 12], Operand::CHUNKS, &["write"]).await?;
     if work == Work::Training {
-        matmul::product_with(b, Layout::Nn, [68, 228, 12], Operand::WINDOWS, &["write"]).await?;
-        matmul::product_with(b, Layout::Tn, [68, 228, 13], Operand::WINDOWS, &["accumulate"]).await?;
+        matmul::product_with(checker, Layout::Nn, [68, 228, 12], Operand::WINDOWS, &["write"]).await?;
+        matmul::product_with(checker, Layout::Tn, [68, 228, 13], Operand::WINDOWS, &["accumulate"]).await?;
     }
     Ok(())
 }
 
 /// Forward and backward, packed sequences and shared prefixes under a window: grouped heads, tails in every direction.
-async fn layers(b: &mut Bench) -> Result<(), GpuError> {
+async fn layers(checker: &mut KernelChecker) -> Result<(), GpuError> {
     let h = Heads::new(6, 2, 8, Some(6));
-    attention::packed(b, &h, "shared prefixes", &attention::shared_prefixes()).await?;
-    if b.tuning.has(Variant::AttentionTiled) {
+    attention::packed(checker, &h, "shared prefixes", &attention::shared_prefixes()).await?;
+    if checker.tuning.has(Variant::AttentionTiled) {
         // Vectors of several chunks, the last of them not whole.
         for h in [Heads::new(3, 1, 80, None), Heads::new(2, 1, 256, None)] {
-            attention::packed(b, &h, "shared prefixes", &attention::shared_prefixes()).await?;
+            attention::packed(checker, &h, "shared prefixes", &attention::shared_prefixes()).await?;
         }
     }
     Ok(())
 }
 
-async fn caches(b: &mut Bench) -> Result<(), GpuError> {
-    cached_attention::cached(b, &Heads::new(6, 2, 8, Some(6))).await?;
-    cached_attention::cached(b, &Heads::new(2, 1, 80, None)).await
+async fn caches(checker: &mut KernelChecker) -> Result<(), GpuError> {
+    cached_attention::cached(checker, &Heads::new(6, 2, 8, Some(6))).await?;
+    cached_attention::cached(checker, &Heads::new(2, 1, 80, None)).await
 }

@@ -32,7 +32,7 @@ pub enum TrainError {
     NoRows { why: String },
 
     /// The data or settings differ from those of the checkpoint.
-    #[error("cannot resume: {what}; resume with the data and settings of the first run, or start anew in another output_dir")]
+    #[error("cannot resume: {what}; resume with the data and settings of the first run, or start again in another output_dir")]
     ResumeMismatch { what: String },
 
     /// An example that cannot be packed, named by its index.
@@ -49,15 +49,17 @@ pub enum TrainError {
 
     /// Too many steps in a row without a usable gradient.
     #[error(
-        "the gradient was not finite in {steps} steps in a row, the last one step {step}; the model is as it was before them. \
-         Lower learning_rate, check the data, or resume from an earlier checkpoint"
+        "the gradient was not finite in {} in a row, up to step {step}; the model is as it was before them. \
+         Lower learning_rate, check the data, or resume from an earlier checkpoint",
+        count_steps(.steps)
     )]
     Diverged { steps: u64, step: u64 },
 
     /// No step changed the model.
     #[error(
-        "none of the {steps} steps changed the model, since no gradient was finite; no judge is written. Check the labels and the \
-         scale (scores as large as 1e300 have no finite square), or lower learning_rate"
+        "no step changed the model: no gradient was finite in {}; no judge is written. Check the labels and the \
+         scale (scores as large as 1e300 have no finite square), or lower learning_rate",
+        count_steps(.steps)
     )]
     Untrained { steps: u64 },
 
@@ -91,4 +93,8 @@ impl TrainError {
 #[cfg(not(target_arch = "wasm32"))]
 pub(super) fn io_error(action: &'static str, path: &std::path::Path, source: std::io::Error) -> TrainError {
     TrainError::Io { action, path: path.into(), source }
+}
+
+fn count_steps(steps: &u64) -> String {
+    crate::words::count(*steps, "step")
 }

@@ -6,7 +6,7 @@ use crate::train::config::TrainConfig;
 use crate::train::data::order::{Cursor, DataOrder};
 use crate::train::objective::engine::{Engine, TrainData};
 use crate::train::objective::schedule::Schedule;
-use crate::train::objective::trainer::{StepKey, StepNumbers, StepPace};
+use crate::train::objective::step::{OptimiserStep, StepKey, StepMetrics};
 
 /// The counters of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,11 +24,11 @@ pub struct Counters {
 
 impl Counters {
     /// Counts one step; true if it changed the model.
-    fn count(&mut self, numbers: &StepNumbers) -> bool {
+    fn count(&mut self, metrics: &StepMetrics) -> bool {
         self.steps += 1;
-        self.tokens += numbers.tokens as u64;
-        self.applied += numbers.applied;
-        let moved = numbers.applied > 0;
+        self.tokens += metrics.tokens as u64;
+        self.applied += metrics.applied;
+        let moved = metrics.applied > 0;
         self.nonfinite += u64::from(!moved);
         self.nonfinite_in_a_row = if moved { 0 } else { self.nonfinite_in_a_row + 1 };
         moved
@@ -45,8 +45,8 @@ impl Counters {
 
 /// The result of a step.
 #[derive(Clone, Debug)]
-pub struct StepMade {
-    pub numbers: StepNumbers,
+pub struct StepResult {
+    pub metrics: StepMetrics,
     pub learning_rate: f64,
     /// False if the gradient was not finite; the model is unchanged then.
     pub moved: bool,
@@ -117,15 +117,15 @@ impl TrainLoop {
     ///
     /// # Errors
     /// What packing or the GPU reports.
-    pub async fn step(&mut self, data: &TrainData<'_>) -> Result<StepMade, TrainError> {
+    pub async fn step(&mut self, data: &TrainData<'_>) -> Result<StepResult, TrainError> {
         let indices = self.order.next_rows(self.rows_per_step);
         // As in transformers: the k-th step, counted from 1, has the schedule's rate after k - 1 steps.
         let learning_rate = self.schedule.rate(self.counters.steps);
         let key = StepKey { seed: self.seed, step: self.counters.steps };
-        let pace = StepPace { learning_rate, t: self.counters.applied + 1 };
-        let numbers = self.engine.step(&indices, data, key, pace).await?;
-        let moved = self.counters.count(&numbers);
-        Ok(StepMade { numbers, learning_rate, moved })
+        let optimiser_step = OptimiserStep { learning_rate, t: self.counters.applied + 1 };
+        let metrics = self.engine.step(&indices, data, key, optimiser_step).await?;
+        let moved = self.counters.count(&metrics);
+        Ok(StepResult { metrics, learning_rate, moved })
     }
 
     /// Fails after `max_nonfinite_steps` steps in a row whose gradient was not finite.
@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn steps_that_do_not_change_the_model_are_counted_separately() {
         let mut counters = Counters::default();
-        let step = |applied| StepNumbers { tokens: 10, applied, ..StepNumbers::default() };
+        let step = |applied| StepMetrics { tokens: 10, applied, ..StepMetrics::default() };
         let moved: Vec<bool> = [2, 0, 0].iter().map(|applied| counters.count(&step(*applied))).collect();
         assert_eq!(moved, [true, false, false]);
         assert_eq!(counters, Counters { steps: 3, applied: 2, tokens: 30, nonfinite: 2, nonfinite_in_a_row: 2 });

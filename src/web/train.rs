@@ -14,7 +14,7 @@ use crate::train::TrainConfig;
 use crate::train::config::{Method, Preset};
 use crate::train::data::examples::{Preparation, longest_prompt};
 use crate::train::objective::engine::{Engine, TrainData};
-use crate::train::steps::{StepMade, TrainLoop};
+use crate::train::steps::{StepResult, TrainLoop};
 
 /// What a page may set.
 #[derive(Deserialize)]
@@ -111,7 +111,7 @@ pub async fn run(web: &WebJudge, rows: &str, held_out: &str, options: &str, on_s
     let mut training = TrainLoop::new(engine, &config, prepared.examples.len())?;
     let began = now();
     while !training.is_over() {
-        let StepMade { numbers, moved, .. } = training.step(&data).await?;
+        let StepResult { metrics, moved, .. } = training.step(&data).await?;
         if moved {
             web.mark_trained();
         }
@@ -120,14 +120,14 @@ pub async fn run(web: &WebJudge, rows: &str, held_out: &str, options: &str, on_s
             return Err(Failure::row(message));
         }
         let made = training.counters().steps;
-        let extra = |name: &str| numbers.extra.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
+        let extra = |name: &str| metrics.extra.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
         let event = json!({
             "step": made,
             "steps": options.steps,
-            "loss": numbers.loss,
+            "loss": metrics.loss,
             "reward": extra("reward"),
             "meanScore": extra("judge/expected_score"),
-            "gradNorm": numbers.grad_norm,
+            "gradNorm": metrics.grad_norm,
             "secondsLeft": seconds_since(began) / made as f64 * (options.steps - made) as f64,
         });
         if !continues(on_step, &event.to_string().into()) {

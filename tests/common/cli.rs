@@ -1,6 +1,6 @@
 //! What the tests of the command line share: the program, a tiny judging task, and folders to run in.
 //!
-//! Everything is generated: rows of the miniature task, a word-level tokenizer, a Llama of a few thousand parameters.
+//! Everything is generated: rows of the synthetic task, a word-level tokenizer, a Llama of a few thousand parameters.
 
 #![allow(dead_code, unused_imports)] // each test binary uses a part
 
@@ -11,7 +11,7 @@ mod skip;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use jurist::experiments::synthetic::{Miniature, SCORE_PHRASE, Split, Version, vocabulary};
+use jurist::experiments::synthetic::{SCORE_PHRASE, Split, SyntheticTask, TaskVersion, vocabulary};
 use jurist::text::{SpecialTokens, word_level};
 use serde_json::{Value, json};
 pub use skip::skip;
@@ -160,7 +160,7 @@ pub fn last_of_each<'a>(args: &[&'a str]) -> Vec<&'a str> {
 }
 
 fn rows(split: Split, count: usize, chains: bool) -> String {
-    let items = Miniature::new(Version::E, 11).items(split, count);
+    let items = SyntheticTask::new(TaskVersion::Base, 11).items(split, count);
     let row = |mut row: Value| {
         if !chains {
             row.as_object_mut().unwrap().shift_remove("chain");

@@ -1,4 +1,5 @@
-//! What the GPU tests share: a device, the doctor's rig and bench on it, and comparisons with the `f64` specification.
+//! What the GPU tests share: a device, the test plans and the kernel checker of `selftest` on it, and comparisons with the f64
+//! loops of `reference`.
 //!
 //! The adapter is `JURIST_ADAPTER` (a number or part of a name), else lavapipe, so that figures mean the same everywhere,
 //! else the best one. `JURIST_ADAPTER=SwiftShader` also finds the copy that comes with Chromium.
@@ -12,8 +13,8 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::OnceLock;
 
-use jurist::selftest::kernels::Bench;
-pub use jurist::selftest::rig::{Ran, Rig, UNTOUCHED, around_one, random, sum};
+use jurist::selftest::kernels::KernelChecker;
+pub use jurist::selftest::test_plan::{BuiltTestPlan, TestPlan, UNTOUCHED, around_one, random, sum};
 pub use skip::skip;
 
 use jurist::gpu::{Gpu, GpuError, GpuOptions, Kernels, Limits, RunParams, Tensor, Tuning, Variant};
@@ -68,7 +69,7 @@ pub fn gpu() -> Gpu {
         let gpu = open(Limits::Portable, checked);
         println!("{}, {}", gpu.facts(), if checked { "checked" } else { "unchecked" });
         match std::env::var("JURIST_TEST_TUNING") {
-            Ok(tuning) if tuning == "gpu" => gpu.tuned(teams()),
+            Ok(tuning) if tuning == "gpu" => gpu.tuned(gpu_tuning()),
             Ok(tuning) if tuning == "matrix-units" => {
                 assert!(gpu.runs(Variant::MatmulCooperative), "JURIST_TEST_TUNING: {} has no matrix units", gpu.facts());
                 gpu.tuned(gpu.tuning().only(Variant::MatmulCooperative))
@@ -80,7 +81,7 @@ pub fn gpu() -> Gpu {
 }
 
 /// One thread a row, as for CPU adapters; plain kernels.
-pub fn software() -> Tuning {
+pub fn cpu_tuning() -> Tuning {
     Tuning {
         threads_per_row: 1,
         matmul_group: [8, 1],
@@ -93,17 +94,17 @@ pub fn software() -> Tuning {
 }
 
 /// 64 threads a row and tiles in workgroup memory, as for GPUs; caches are split so early that the tests' short ones are.
-pub fn teams() -> Tuning {
+pub fn gpu_tuning() -> Tuning {
     let variants = [Variant::AttentionTiled, Variant::CachedAttentionSplit].into();
-    Tuning { threads_per_row: 64, matmul_group: [8, 8], variants, cache_part: 4, ..software() }
+    Tuning { threads_per_row: 64, matmul_group: [8, 8], variants, cache_part: 4, ..cpu_tuning() }
 }
 
 /// Every kernel is tested in both shapes, and with subgroups and matrix units where the adapter has them.
 pub fn tunings() -> Vec<Tuning> {
-    let mut all = vec![software(), teams()];
+    let mut all = vec![cpu_tuning(), gpu_tuning()];
     let subgroups = [Variant::MatmulSubgroup, Variant::AttentionSubgroup];
     if subgroups.iter().all(|v| gpu().tuning().has(*v)) {
-        all.push(Tuning { variants: subgroups.into(), ..software() });
+        all.push(Tuning { variants: subgroups.into(), ..cpu_tuning() });
     }
     if gpu().runs(Variant::MatmulCooperative) {
         all.push(gpu().tuning().only(Variant::MatmulCooperative));
@@ -113,31 +114,31 @@ pub fn tunings() -> Vec<Tuning> {
 
 /// Builds and runs on the shared device; a test has no use for a failure but to say so.
 pub trait OnSharedDevice {
-    fn run(self) -> Ran;
+    fn run(self) -> BuiltTestPlan;
 }
 
-impl OnSharedDevice for Rig {
-    fn run(self) -> Ran {
-        self.start(&gpu()).unwrap_or_else(|e| panic!("{e}"))
+impl OnSharedDevice for TestPlan {
+    fn run(self) -> BuiltTestPlan {
+        self.build_and_run(&gpu()).unwrap_or_else(|e| panic!("{e}"))
     }
 }
 
 /// The same for a plan that has been built.
 pub trait Unwrapped {
-    fn again(&self);
-    fn run_with(&self, lives: &RunParams);
+    fn run_again(&self);
+    fn run_with(&self, params: &RunParams);
     fn write(&self, tensor: Tensor, data: &[f64]);
     fn words(&self, tensor: Tensor) -> Vec<u32>;
     fn floats(&self, tensor: Tensor) -> Vec<f64>;
 }
 
-impl Unwrapped for Ran {
-    fn again(&self) {
-        self.run_with(&self.lives);
+impl Unwrapped for BuiltTestPlan {
+    fn run_again(&self) {
+        self.run_with(&self.params);
     }
 
-    fn run_with(&self, lives: &RunParams) {
-        self.plan.run(lives).unwrap_or_else(|e| panic!("{e}"));
+    fn run_with(&self, params: &RunParams) {
+        self.plan.run(params).unwrap_or_else(|e| panic!("{e}"));
     }
 
     fn write(&self, tensor: Tensor, data: &[f64]) {
@@ -154,21 +155,26 @@ impl Unwrapped for Ran {
 }
 
 /// The checks of `jurist doctor` on the shared device, in one kernel shape and with the tests' tighter tolerances.
-pub fn bench(tuning: Tuning) -> Bench {
-    Bench { tuning, forward: FORWARD, backward: BACKWARD, ..Bench::new(&gpu()) }
+pub fn checker(tuning: Tuning) -> KernelChecker {
+    KernelChecker {
+        tuning,
+        forward_tolerance: FORWARD_TOLERANCE,
+        backward_tolerance: BACKWARD_TOLERANCE,
+        ..KernelChecker::new(&gpu())
+    }
 }
 
-/// Makes one check.
+/// Runs one check of `selftest`. What it finds is in its checker's report.
 #[track_caller]
-pub fn made(check: impl Future<Output = Result<(), GpuError>>) {
+pub fn run_check(check: impl Future<Output = Result<(), GpuError>>) {
     pollster::block_on(check).unwrap_or_else(|e| panic!("{e}"));
 }
 
-/// Asserts that everything a bench has seen was right, and prints how right (`--nocapture` shows it).
+/// Asserts that everything a checker has seen was right, and prints how right (`--nocapture` shows it).
 #[track_caller]
-pub fn all_right(bench: Bench) {
-    println!("{}", bench.report);
-    assert!(bench.report.passes(), "\n{}", bench.report);
+pub fn assert_passes(checker: KernelChecker) {
+    println!("{}", checker.report);
+    assert!(checker.report.passes(), "\n{}", checker.report);
 }
 
 pub fn dot(a: &[f64], b: &[f64]) -> f64 {
@@ -189,13 +195,13 @@ fn gap((found, expected): (&f64, &f64)) -> f64 {
 }
 
 /// How much a forward result may be off, relative to its tensor's largest entry.
-pub const FORWARD: f64 = 2e-5;
+pub const FORWARD_TOLERANCE: f64 = 2e-5;
 /// How much a gradient may be off.
-pub const BACKWARD: f64 = 1e-4;
+pub const BACKWARD_TOLERANCE: f64 = 1e-4;
 
 /// Asserts that `found` is within `tolerance` of `expected`, and prints by how much it is off (`--nocapture` shows it).
 #[track_caller]
-pub fn close(name: &str, found: &[f64], expected: &[f64], tolerance: f64) {
+pub fn assert_close(name: &str, found: &[f64], expected: &[f64], tolerance: f64) {
     assert_eq!(found.len(), expected.len(), "{name}: lengths differ");
     let off = deviation(found, expected);
     println!("DEVIATION {off:.2e} of {tolerance:.0e} {name}");

@@ -9,7 +9,7 @@ mod messages;
 
 mod agree;
 mod command_line;
-mod house;
 mod serve;
 mod shaders;
+mod style;
 mod tint;

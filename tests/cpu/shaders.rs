@@ -1,5 +1,5 @@
 //! Every shader variant assembles, validates, translates to every back end that wgpu has, and stays within WebGPU's default
-//! limits. Every shader names its reference. Needs no GPU.
+//! limits. Every shader names its reference and says why it is shaped so. Needs no GPU.
 
 use std::collections::BTreeSet;
 
@@ -136,11 +136,20 @@ fn the_catalogue_holds_every_entry_point() {
     }
 }
 
-/// The header of a shader names its plain loops in Rust: `// Reference  src/reference/x.rs`.
+/// The header of a shader names its plain loops in Rust, `// Reference  src/reference/x.rs`, its contract and its grid, and says
+/// why it is shaped so.
 #[test]
-fn every_shader_names_its_reference() {
-    // The kernels of `jurist bench` compute nothing that a model needs.
-    for (file, text) in SHADERS.iter().filter(|(file, _)| !file.starts_with("lib/") && *file != "ceilings.wgsl") {
+fn every_shader_has_a_full_header() {
+    for (file, text) in SHADERS.iter().filter(|(file, _)| !file.starts_with("lib/")) {
+        for part in ["Contract   ", "Grid       ", "Why so     "] {
+            // A variant of another kernel has that kernel's contract, and says so.
+            let of_another = part.starts_with("Contract") && text.contains("the contract of ");
+            let has_part = text.lines().any(|line| line.strip_prefix("// ").is_some_and(|line| line.starts_with(part)));
+            assert!(has_part || of_another, "shaders/{file} has no line `// {part}…`");
+        }
+        if *file == "ceilings.wgsl" {
+            continue; // the kernels of `jurist bench` compute nothing that a model needs
+        }
         let reference = text.lines().find_map(|line| line.strip_prefix("// Reference  "));
         let reference = reference.unwrap_or_else(|| panic!("shaders/{file} has no line `// Reference  src/reference/…`"));
         for path in reference.split([' ', ',']).filter(|word| word.ends_with(".rs")) {

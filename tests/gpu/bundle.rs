@@ -282,7 +282,7 @@ fn a_bundle_is_a_model_folder() {
     let task = Task::new(24, 6, true);
     succeed(task.train("judge", &["--max-steps", "3", "--per-device-train-batch-size", "8"]));
     let said = succeed(task.jurist(&["export", "judge", "--out", "bundle", "--weights", "f32", "--examples", "dev.jsonl"]));
-    assert!(said.out.contains("as f32, 1 shards"), "{}", said.out);
+    assert!(said.out.contains("as f32, 1 shard,"), "{}", said.out);
     let manifest = Manifest::parse(&task.read("bundle/manifest.json")).unwrap();
     assert_eq!((manifest.name.as_str(), manifest.examples.len()), ("judge", 6));
 

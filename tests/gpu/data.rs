@@ -57,10 +57,16 @@ fn bad_rows_are_counted_and_told() {
     task.write("rows.csv", "prompt,score\nok,2\nok,2,3\nok,high\n");
     let done = finish(task.jurist(&["data", "check", "rows.csv"]));
     assert_eq!(done.code, Some(1));
-    assert!(done.out.contains("rows.csv: CSV; 1 rows, 2 bad"), "{}", done.out);
+    assert!(done.out.contains("rows.csv: CSV; 1 row, 2 bad"), "{}", done.out);
     assert!(done.out.contains("rows.csv:4: field `score`: the text \"high\""), "{}", done.out);
-    assert!(done.err.ends_with("error: rows.csv: 2 rows are bad\n"), "{}", done.err);
+    assert!(done.err.ends_with("error: rows.csv: 2 bad rows\n"), "{}", done.err);
     succeed(task.jurist(&["data", "check", "rows.csv", "--skip-bad"]));
+    task.write("high.jsonl", "{\"prompt\": \"ok\", \"score\": 2}\n{\"prompt\": \"high\", \"score\": 7}\n");
+    let done = finish(task.jurist(&["data", "check", "high.jsonl"]));
+    assert_eq!(done.code, Some(1));
+    assert!(done.err.ends_with("error: high.jsonl: 1 label outside the scale\n"), "{}", done.err);
+    succeed(task.jurist(&["data", "check", "high.jsonl", "--skip-bad"]));
+    succeed(task.jurist(&["data", "check", "high.jsonl", "--scale", "1..7"]));
 }
 
 /// One judge, the same rows as JSON Lines, CSV and a folder of two files: the same scores.

@@ -115,7 +115,7 @@ fn fixtures_agree_with_pytorch_on_swiftshader() {
         return skip(format!("no Vulkan loader (libvulkan1) finds SwiftShader's driver {}", icd.display()));
     }
     assert!(child.status.success(), "with {}:\n{said}", icd.display());
-    assert!(said.contains("3 passed") && said.contains("SwiftShader"), "the child ran something else:\n{said}");
+    assert!(said.contains("3 passed") && said.contains("SwiftShader"), "the child built something else:\n{said}");
     println!("{said}");
 }
 

@@ -373,7 +373,7 @@ fn gradients_that_are_not_finite() {
     });
     let more = ["--max-steps", "20", "--max-nonfinite-steps", "3", "--save-steps", "1", "--per-device-train-batch-size", "2"];
     let done = finish(g.starting_from("edge", &[&more[..], &["--output-dir", "edge-out"]].concat()));
-    let says = ["the gradient was not finite in 3 steps in a row, the last one step 3", "Lower learning_rate"];
+    let says = ["the gradient was not finite in 3 steps in a row, up to step 3", "Lower learning_rate"];
     g.judge("a gradient that is not finite", &done, 1, &says);
     let weights = |dir: &str| {
         let mut all = Vec::new();

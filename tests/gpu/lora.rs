@@ -274,9 +274,9 @@ fn tables_larger_than_a_binding() {
         let packed = dtype == WeightDtype::Q8; // 648 KB: one slab
         assert!(small.0 > whole.0 || packed, "{dtype:?}: nothing was cut");
         let wide = |v: &[f32]| v.iter().map(|x| f64::from(*x)).collect::<Vec<_>>();
-        crate::common::close(&format!("{dtype:?} logits"), &wide(&small.1), &wide(&whole.1), 1e-6);
+        crate::common::assert_close(&format!("{dtype:?} logits"), &wide(&small.1), &wide(&whole.1), 1e-6);
         for ((name, a), (_, b)) in small.2.iter().zip(&whole.2) {
-            crate::common::close(&format!("{dtype:?} {name}"), &wide(a), &wide(b), 2e-5);
+            crate::common::assert_close(&format!("{dtype:?} {name}"), &wide(a), &wide(b), 2e-5);
         }
     }
 }
@@ -317,7 +317,12 @@ fn gradients_through_small_weights() {
             meant.base().write(&gpu, &spec.name, 0, &values).unwrap();
         }
         let found = gradient_of(&packed);
-        crate::common::close(&format!("{} gradient", dtype.name()), &found, &gradient_of(&meant), crate::common::BACKWARD);
+        crate::common::assert_close(
+            &format!("{} gradient", dtype.name()),
+            &found,
+            &gradient_of(&meant),
+            crate::common::BACKWARD_TOLERANCE,
+        );
         let apart: Vec<f64> = found.iter().zip(&exact).map(|(a, b)| a - b).collect();
         let error = norm(&apart) / norm(&exact);
         println!("{}: the gradient is off by {:.2} % of its length", dtype.name(), 100.0 * error);

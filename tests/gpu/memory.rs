@@ -229,20 +229,20 @@ fn large_models_fit() {
 
 const PROMPT: [u32; 3] = [5, 6, 7];
 
-struct Bench {
+struct Fixture {
     gpu: Gpu,
     weights: Weights,
     gradient: jurist::model::tensors::TensorSet,
     rollout: Rollout,
 }
 
-impl Bench {
+impl Fixture {
     fn new(gpu: Gpu) -> Self {
         let model = Config::from_json(&crate::cli::tiny_config().to_string()).unwrap();
         let weights = Weights::upload(&gpu, &Init::new(model.clone(), 3)).unwrap();
         let gradient = jurist::model::tensors::TensorSet::of_model(&gpu, &model, "gradient").unwrap();
         let rollout = Rollout::new(&gpu, &weights, RolloutSizes { rows: 4, group: 4, prompt: 30, new_tokens: 40 }).unwrap();
-        Bench { gpu, weights, gradient, rollout }
+        Fixture { gpu, weights, gradient, rollout }
     }
 
     fn pass(&self, gpu: &Gpu) -> Pass {
@@ -284,22 +284,22 @@ fn on_all_tunings(check: impl Fn(Gpu)) {
 #[test]
 fn lent_memory_changes_nothing() {
     on_all_tunings(|gpu| {
-        let bench = Bench::new(gpu.clone());
-        let alone = bench.pass(&gpu);
+        let fixture = Fixture::new(gpu.clone());
+        let alone = fixture.pass(&gpu);
         let held = gpu.allocated();
-        let aliased = bench.pass(&gpu.reusing_memory_of(bench.rollout.caches()));
+        let aliased = fixture.pass(&gpu.reusing_memory_of(fixture.rollout.caches()));
         let own = gpu.allocated() - held;
         assert!(gpu.aliased_bytes() > 0);
-        let chains = bench.chains();
-        let gradient = bench.learned(&alone);
+        let chains = fixture.chains();
+        let gradient = fixture.learned(&alone);
         assert!(gradient.iter().flatten().any(|bits| *bits != 0));
-        assert_eq!(bench.learned(&aliased), gradient);
-        assert_eq!(bench.chains(), chains, "behind a training pass");
-        for cache in bench.rollout.caches() {
+        assert_eq!(fixture.learned(&aliased), gradient);
+        assert_eq!(fixture.chains(), chains, "behind a training pass");
+        for cache in fixture.rollout.caches() {
             gpu.write(cache, 0, &vec![f32::NAN; cache.words]).unwrap();
         }
-        assert_eq!(bench.chains(), chains, "behind nonsense");
-        assert_eq!(bench.learned(&aliased), gradient, "behind a rollout");
+        assert_eq!(fixture.chains(), chains, "behind nonsense");
+        assert_eq!(fixture.learned(&aliased), gradient, "behind a rollout");
         drop(alone);
         assert!(own < held - gpu.allocated() + own, "it takes less of its own: {own}");
     });
@@ -308,23 +308,23 @@ fn lent_memory_changes_nothing() {
 /// What was read is gone when a rollout has run: to learn from it is refused, not computed from something else.
 #[test]
 fn a_rollout_between_reading_and_learning_is_refused() {
-    let bench = Bench::new(crate::common::gpu());
-    let aliased = bench.pass(&bench.gpu.reusing_memory_of(bench.rollout.caches()));
+    let fixture = Fixture::new(crate::common::gpu());
+    let aliased = fixture.pass(&fixture.gpu.reusing_memory_of(fixture.rollout.caches()));
     aliased.forward(&batch()).unwrap();
-    bench.chains();
+    fixture.chains();
     let error = aliased.backward(&batch()).unwrap_err().to_string();
-    assert!(error.contains("cannot go on: another plan has used the memory"), "{error}");
-    bench.learned(&aliased);
+    assert!(error.contains("cannot continue: another plan has used the memory"), "{error}");
+    fixture.learned(&aliased);
     // Two passes that are aliased the same buffers get in each other's way, and are told so.
-    let other = bench.pass(&bench.gpu.reusing_memory_of(bench.rollout.caches()));
+    let other = fixture.pass(&fixture.gpu.reusing_memory_of(fixture.rollout.caches()));
     aliased.forward(&batch()).unwrap();
     other.forward(&batch()).unwrap();
     assert!(aliased.backward(&batch()).is_err());
     other.backward(&batch()).unwrap();
     // A pass with memory of its own minds nobody.
-    let alone = bench.pass(&bench.gpu);
+    let alone = fixture.pass(&fixture.gpu);
     alone.forward(&batch()).unwrap();
-    bench.chains();
+    fixture.chains();
     alone.backward(&batch()).unwrap();
 }
 
@@ -332,7 +332,7 @@ fn a_rollout_between_reading_and_learning_is_refused() {
 /// large ones, the small one has its own.
 #[test]
 fn the_largest_choose_their_memory_first() {
-    let mut plan = PlanBuilder::new(&crate::common::software());
+    let mut plan = PlanBuilder::new(&crate::common::cpu_tuning());
     let layers: Vec<[Tensor; 2]> = (0..10).map(|_| [plan.scratch("inner", 1000), plan.scratch("input", 10)]).collect();
     for [inner, input] in &layers {
         plan.clear(*inner);
@@ -346,11 +346,11 @@ fn the_largest_choose_their_memory_first() {
 #[test]
 fn a_dry_gpu_has_no_values() {
     let gpu = Gpu::dry_discrete(&GpuOptions::default()).unwrap();
-    let bench = Bench::new(gpu);
-    let pass = bench.pass(&bench.gpu);
+    let fixture = Fixture::new(gpu);
+    let pass = fixture.pass(&fixture.gpu);
     let refused = pass.run(&batch()).unwrap_err().to_string();
     assert!(refused.contains("a dry run has no values"), "{refused}");
-    assert_eq!(bench.gpu.reported(), None);
+    assert_eq!(fixture.gpu.reported(), None);
 }
 
 /// From the command line: rows or none, table or JSON, codes.

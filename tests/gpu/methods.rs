@@ -114,7 +114,7 @@ fn tract_is_two_stages() {
     }
     let done = finish(task.train("again", &with(&["--method", "tract"])));
     assert_eq!(done.code, Some(1), "{}", done.err);
-    assert!(done.err.contains("which a new run would overwrite") || done.err.contains("go on with --resume"), "{}", done.err);
+    assert!(done.err.contains("which a new run would overwrite") || done.err.contains("continue with --resume"), "{}", done.err);
 }
 
 /// Rows come out of the first stage as they were written: ids beyond 64 bits, zeros behind a point, labels of an answer.

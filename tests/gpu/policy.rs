@@ -20,7 +20,7 @@ use jurist::train::objective::policy::{
     Aggregation, AnswerSpec, Completion, PolicySettings, PolicyTrainer, PromptGroup, PromptSizes, ScoredCompletion, Totals,
 };
 use jurist::train::objective::reward::RewardSettings;
-use jurist::train::objective::trainer::{StepKey, StepNumbers, StepPace};
+use jurist::train::objective::step::{OptimiserStep, StepKey, StepMetrics};
 use serde_json::{Value, json};
 
 const VOCAB: u32 = 12;
@@ -28,7 +28,7 @@ const MICRO_BATCH: usize = 3;
 const LONGEST: usize = 9;
 
 /// Tokens 0 to 6 are words, 7 and 8 the phrase (8 alone behind the word 0), 9 to 11 the scores; EOS is 6.
-struct Court {
+struct Fixture {
     scale: Scale,
     tokens: ScoreTokens,
     prompts: Vec<LabelledPrompt>,
@@ -43,7 +43,7 @@ impl Decode for Letters {
     }
 }
 
-impl Court {
+impl Fixture {
     /// Seven prompts of 1 to 9 tokens: two full micro-batches and one of a single prompt.
     fn new() -> Self {
         let scale: Scale = "1..3".parse().unwrap();
@@ -54,7 +54,7 @@ impl Court {
             let value = 1.0 + 2.0 * stream.uniform();
             LabelledPrompt { ends_in_space: ids.last() == Some(&0), ids, label: scale.split(value).unwrap(), value }
         });
-        Court { scale, tokens, prompts: prompts.into() }
+        Fixture { scale, tokens, prompts: prompts.into() }
     }
 
     fn trainer(&self, family: &Value, settings: PolicySettings) -> PolicyTrainer {
@@ -89,16 +89,16 @@ impl Court {
         PolicyTrainer::new(&gpu(), weights, optimiser, settings, sizes, layout, start).unwrap()
     }
 
-    fn with_speech<T>(&self, then: impl FnOnce(&AnswerSpec) -> T) -> T {
+    fn with_answer<T>(&self, then: impl FnOnce(&AnswerSpec) -> T) -> T {
         then(&AnswerSpec { scale: &self.scale, format: AnswerFormat { tokens: &self.tokens, decode: &Letters }, eos: &[6] })
     }
 
-    fn step(&self, trainer: &PolicyTrainer, seed: u64, step: u64) -> StepNumbers {
+    fn step(&self, trainer: &PolicyTrainer, seed: u64, step: u64) -> StepMetrics {
         let prompts: Vec<&LabelledPrompt> = self.prompts.iter().collect();
-        let (key, pace) = (StepKey { seed, step }, StepPace { learning_rate: 1e-2, t: step + 1 });
-        let numbers = self.with_speech(|s| pollster::block_on(trainer.step(&prompts, s, key, pace)).unwrap());
-        assert!(numbers.applied > 0);
-        numbers
+        let (key, optimiser_step) = (StepKey { seed, step }, OptimiserStep { learning_rate: 1e-2, t: step + 1 });
+        let metrics = self.with_answer(|s| pollster::block_on(trainer.step(&prompts, s, key, optimiser_step)).unwrap());
+        assert!(metrics.applied > 0);
+        metrics
     }
 }
 
@@ -106,8 +106,8 @@ fn exact() -> PolicySettings {
     TrainConfig { method: Method::Real, num_generations: 4, ..TrainConfig::default() }.policy(6)
 }
 
-fn figure(numbers: &StepNumbers, name: &str) -> f64 {
-    numbers.extra.iter().find(|(n, _)| *n == name).unwrap_or_else(|| panic!("no {name}")).1
+fn metric(metrics: &StepMetrics, name: &str) -> f64 {
+    metrics.extra.iter().find(|(n, _)| *n == name).unwrap_or_else(|| panic!("no {name}")).1
 }
 
 fn bytes(trainer: &PolicyTrainer) -> Vec<u32> {
@@ -124,16 +124,16 @@ fn sampled_log_probabilities_are_those_of_the_training_forward() {
         json!({"model_type": "qwen3", "tie_word_embeddings": true}),
         json!({"model_type": "mistral", "sliding_window": 3}),
     ];
-    let court = Court::new();
+    let fixture = Fixture::new();
     for family in families {
-        let trainer = court.trainer(&family, exact());
+        let trainer = fixture.trainer(&family, exact());
         let mut ends = [0.0; 3];
         for step in 0..3 {
-            let numbers = court.step(&trainer, 7, step);
-            let off = figure(&numbers, "sampling/log_p_difference");
+            let metrics = fixture.step(&trainer, 7, step);
+            let off = metric(&metrics, "sampling/log_p_difference");
             // Prefill and cache round differently from a whole forward: exact equality would mean nothing was compared.
             assert!(off > 0.0 && off < 1e-4, "{family}: off by {off:e}");
-            let (forced, clipped) = (figure(&numbers, "judge/forced"), figure(&numbers, "completions/clipped_ratio"));
+            let (forced, clipped) = (metric(&metrics, "judge/forced"), metric(&metrics, "completions/clipped_ratio"));
             ends = [ends[0] + 1.0 - forced, ends[1] + forced - clipped, ends[2] + clipped];
             println!("{family}: off by {off:.1e}, ended by phrase, EOS, limit in all {ends:.2?}");
         }
@@ -232,17 +232,17 @@ fn group<'a>(prompt: &'a LabelledPrompt, lengths: &[usize], advantages: &[f64]) 
 /// Two groups with chains of 2 + 3 and 1 + 5 actions: 4 chains, 15 tokens with the scores.
 #[test]
 fn weights_of_both_aggregations_by_hand() {
-    let court = Court::new();
+    let fixture = Fixture::new();
     for (aggregation, per_token) in [(Aggregation::Sum, 1.0 / 4.0), (Aggregation::TokenMean, 1.0 / 15.0)] {
         let settings = PolicySettings { aggregation, group: 2, refinement: 0.5, exploration: 2.0, ..exact() };
-        let trainer = court.trainer(&json!({}), settings);
+        let trainer = fixture.trainer(&json!({}), settings);
         let (groups, scored): (Vec<_>, Vec<_>) =
-            [group(&court.prompts[0], &[2, 3], &[0.5, -0.25]), group(&court.prompts[2], &[1, 5], &[4.0, -8.0])]
+            [group(&fixture.prompts[0], &[2, 3], &[0.5, -0.25]), group(&fixture.prompts[2], &[1, 5], &[4.0, -8.0])]
                 .into_iter()
                 .unzip();
         let totals = Totals::of(std::slice::from_ref(&groups));
         assert_eq!((totals.completions, totals.tokens), (4, 15));
-        let batch = court.with_speech(|s| trainer.losses(&groups, &scored, s, &totals));
+        let batch = fixture.with_answer(|s| trainer.losses(&groups, &scored, s, &totals));
         let mut rows = batch.losses.iter();
         for (length, advantage) in [(2, 0.5), (3, -0.25), (1, 4.0), (5, -8.0)] {
             for objective in rows.by_ref().take(length) {
@@ -269,27 +269,27 @@ fn no_spread_means_no_advantage_only_where_it_is_divided() {
 
 #[test]
 fn divergence_is_nothing_at_the_start() {
-    let court = Court::new();
-    let [with, without] = [0.5, 0.0].map(|kl| court.trainer(&json!({}), PolicySettings { kl, ..exact() }));
+    let fixture = Fixture::new();
+    let [with, without] = [0.5, 0.0].map(|kl| fixture.trainer(&json!({}), PolicySettings { kl, ..exact() }));
     assert_eq!(bytes(&with), bytes(&without));
-    let (a, b) = (court.step(&with, 3, 0), court.step(&without, 3, 0));
-    assert_eq!(figure(&a, "kl"), 0.0);
-    assert_eq!((a.grad_norm, figure(&a, "reward")), (b.grad_norm, figure(&b, "reward")));
+    let (a, b) = (fixture.step(&with, 3, 0), fixture.step(&without, 3, 0));
+    assert_eq!(metric(&a, "kl"), 0.0);
+    assert_eq!((a.grad_norm, metric(&a, "reward")), (b.grad_norm, metric(&b, "reward")));
     assert!(bytes(&with) == bytes(&without), "at the start the divergence has no gradient");
     // And then it has one.
-    let (a, b) = (court.step(&with, 3, 1), court.step(&without, 3, 1));
-    println!("KL after a step: {}, gradient norm {} and {} without", figure(&a, "kl"), a.grad_norm, b.grad_norm);
-    assert!(figure(&a, "kl") != 0.0 && a.grad_norm != b.grad_norm);
+    let (a, b) = (fixture.step(&with, 3, 1), fixture.step(&without, 3, 1));
+    println!("KL after a step: {}, gradient norm {} and {} without", metric(&a, "kl"), a.grad_norm, b.grad_norm);
+    assert!(metric(&a, "kl") != 0.0 && a.grad_norm != b.grad_norm);
     assert!(bytes(&with) != bytes(&without));
 }
 
 #[test]
 fn one_seed_one_model() {
-    let court = Court::new();
+    let fixture = Fixture::new();
     let after_two_steps = |seed: u64| {
-        let trainer = court.trainer(&json!({}), exact());
+        let trainer = fixture.trainer(&json!({}), exact());
         let before = bytes(&trainer);
-        (0..2).for_each(|step| drop(court.step(&trainer, seed, step)));
+        (0..2).for_each(|step| drop(fixture.step(&trainer, seed, step)));
         let after = bytes(&trainer);
         assert!(before != after);
         after

@@ -1,10 +1,12 @@
-//! A real pretrained model, where it is at hand: stories260k against an independent float64 forward pass.
+//! Real pretrained models, where they are at hand: stories260k against an independent float64 forward pass, and SmolLM2 from a
+//! GGUF file against transformers.
 //!
 //! The files are not part of this repository. `JURIST_SHARED` names the folder that holds `models/`, else `../shared` is
-//! looked for beside it; without them these tests are skipped and say so.
+//! looked for beside it; `scripts/smollm2.sh` fetches SmolLM2. Without them these tests are skipped and say so.
 
 use std::path::PathBuf;
 
+use jurist::gguf::GgufModel;
 use jurist::model::checkpoint::Checkpoint;
 use jurist::model::decoder::{LogitsPass, PackedInputs, Sampler};
 use jurist::model::weights::Weights;
@@ -13,14 +15,73 @@ use jurist::rollout::{Rollout, RolloutSizes, Stop};
 use pollster::block_on;
 use serde_json::Value;
 
-fn models() -> Option<PathBuf> {
+fn shared_models() -> PathBuf {
     let shared = std::env::var("JURIST_SHARED").unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../shared").into());
-    let models = PathBuf::from(shared).join("models");
+    PathBuf::from(shared).join("models")
+}
+
+fn models() -> Option<PathBuf> {
+    let models = shared_models();
     if models.join("stories260k/model.safetensors").is_file() && models.join("stories260K_reference.json").is_file() {
         return Some(models);
     }
     crate::common::skip(format!("there is no stories260k in {}", models.display()));
     None
+}
+
+/// Token ids, score distributions and greedy continuations of six prompts, as transformers has them with the weights that it
+/// decodes from the same file.
+#[test]
+fn smollm2_from_gguf() {
+    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/models/SmolLM2-135M-Instruct.Q4_1.gguf");
+    let reference = shared_models().join("smollm2_reference.json");
+    if let Some(missing) = [&file, &reference].into_iter().find(|path| !path.is_file()) {
+        return crate::common::skip(format!("there is no {}", missing.display()));
+    }
+    let reference: Value = serde_json::from_str(&std::fs::read_to_string(reference).unwrap()).unwrap();
+    let rows = reference["rows"].as_array().unwrap();
+    let ids_of = |row: &Value, key: &str| -> Vec<u32> {
+        row[key].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
+    };
+    let model = GgufModel::open(&file).unwrap();
+    let tokenizer = model.tokenizer().unwrap();
+    let gpu = crate::common::gpu();
+    let weights = Weights::upload(&gpu, &model).unwrap();
+
+    let mut batch = PackedInputs::default();
+    for row in rows {
+        let (text, ids) = (row["chat_text"].as_str().unwrap(), ids_of(row, "input_ids"));
+        assert_eq!(tokenizer.encode(&format!("{text}{}", reference["phrase"].as_str().unwrap()), false).unwrap(), ids);
+        batch.push(&ids);
+        batch.push_loss(batch.ids.len() as u32 - 1, TokenLoss::default());
+    }
+    let pass = LogitsPass::new(&gpu, &weights, batch.ids.len(), rows.len()).unwrap();
+    let logits = block_on(pass.run(&batch)).unwrap();
+    let mut worst = 0.0f64;
+    for (row, logits) in rows.iter().zip(logits.chunks(weights.config.vocab_size)) {
+        let largest = logits.iter().fold(f64::NEG_INFINITY, |largest, x| largest.max(f64::from(*x)));
+        let total: f64 = logits.iter().map(|x| (f64::from(*x) - largest).exp()).sum();
+        for (id, expected) in ids_of(row, "score_token_ids").into_iter().zip(row["p"].as_array().unwrap()) {
+            let p = (f64::from(logits[id as usize]) - largest).exp() / total;
+            worst = worst.max((p - expected.as_f64().unwrap()).abs());
+        }
+    }
+    println!("probabilities of the scores within {worst:.1e}");
+    assert!(worst < 1e-4);
+
+    let prompts: Vec<Vec<u32>> =
+        rows.iter().map(|row| tokenizer.encode(row["chat_text"].as_str().unwrap(), false).unwrap()).collect();
+    let prompt = prompts.iter().map(Vec::len).max().unwrap();
+    let sizes = RolloutSizes { rows: rows.len(), group: 1, prompt, new_tokens: 24 };
+    let rollout = Rollout::new(&gpu, &weights, sizes).unwrap();
+    let stop = Stop { max_tokens: 24, ..Stop::default() };
+    let chains = block_on(rollout.run(&prompts, 0, Sampler::GREEDY, &stop, &mut ())).unwrap();
+    for (row, chain) in rows.iter().zip(chains) {
+        let gaps = row["greedy_gap"].as_array().unwrap().iter().map(|gap| gap.as_f64().unwrap());
+        let near_tie = gaps.take_while(|gap| *gap > 1e-3).count();
+        let found: Vec<u32> = chain[0].draws.iter().map(|draw| draw.token).collect();
+        assert_eq!(found[..near_tie], ids_of(row, "greedy_ids")[..near_tie], "{}", row["prompt"]);
+    }
 }
 
 #[test]

@@ -216,7 +216,7 @@ fn interrupted_and_resumed() {
     let done: Done = child.wait_with_output().unwrap().into();
     assert_eq!(done.code, Some(130), "{}", done.err);
     let last = done.err.lines().last().unwrap();
-    assert!(last.starts_with("error: interrupted; the run goes on from stopped/checkpoint-"), "{last}");
+    assert!(last.starts_with("error: interrupted; the run continues from stopped/checkpoint-"), "{last}");
     let checkpoint = last.split(' ').find(|w| w.starts_with("stopped/")).unwrap();
     assert!(task.at(checkpoint).join("trainer_state.json").is_file());
     let step: u64 = checkpoint.rsplit('-').next().unwrap().parse().unwrap();
@@ -280,9 +280,9 @@ fn a_used_folder_is_refused() {
         assert_eq!(done.code, Some(1), "{}", done.err);
         assert!(done.err.contains(said), "{}", done.err);
     };
-    refused("used", &["--max-steps", "2"], "a run was here before; go on with --resume, or choose another output_dir");
+    refused("used", &["--max-steps", "2"], "a run was here before; continue with --resume, or choose another output_dir");
     // Resumed with what does not fit the checkpoint.
-    refused("used", &["--max-steps", "3", "--resume"], "the run had 2 steps in all, and now has 3");
+    refused("used", &["--max-steps", "3", "--resume"], "the run was planned for 2 steps, and now is for 3");
     refused("used", &["--max-steps", "2", "--resume", "--seed", "9"], "the checkpoint was made with seed 7, not 9");
     assert!(before == files(&task.at("used")), "a refused run leaves everything as it was");
     // A finished judge whose checkpoints were thrown away is worth as much.

@@ -1,14 +1,14 @@
-//! What `jurist bench` takes.
+//! The arguments of `jurist bench`.
 
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-/// Measure the adapter's ceilings, and how near to them kernels, a training step and a rollout come
+/// Measure the adapter's peak rates, and how close kernels, a training step and a rollout come to them
 #[derive(Debug, Args)]
 #[command(after_help = BENCH_EXAMPLES)]
 pub struct BenchArgs {
-    /// Only these groups, beside the ceilings
+    /// Measure only these groups, and the ceilings
     #[arg(long, value_enum, value_name = "GROUP", value_delimiter = ',')]
     pub only: Vec<BenchGroup>,
 
@@ -16,11 +16,11 @@ pub struct BenchArgs {
     #[arg(long)]
     pub quick: bool,
 
-    /// Leave aside what not every WebGPU device has: the kernels that a browser runs
+    /// Use only features that every WebGPU device has, as a browser does
     #[arg(long)]
     pub basic: bool,
 
-    /// Samples of each figure, of which the median counts [default: 7, with --quick 3]
+    /// Samples of each measurement; the median is reported [default: 7, with --quick 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub repeat: Option<u16>,
 
@@ -28,11 +28,11 @@ pub struct BenchArgs {
     #[arg(long)]
     pub json: bool,
 
-    /// JSON of an earlier run or of a program in benches/peers: adds a column with its time over ours; may be repeated
+    /// JSON of an earlier run or of a program in benches/peers; adds a column with its time divided by ours. Can be repeated
     #[arg(long, value_name = "FILE")]
     pub baseline: Vec<PathBuf>,
 
-    /// Time every kernel of a training step and of a rollout's step
+    /// Time every kernel of a training step and of a rollout step
     #[arg(long)]
     pub profile: bool,
 
@@ -40,15 +40,15 @@ pub struct BenchArgs {
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
 
-    /// Measure how cost grows with tokens, batch, hidden size and samples
+    /// Measure how time and memory grow with tokens, batch, hidden size and samples
     #[arg(long)]
     pub growth: bool,
 
-    /// Leave out a size of --growth whose run might take longer than this
+    /// Leave out a size of --growth that might take longer than this
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
     pub patience: u32,
 
-    /// Write all of it, with --profile and --growth, into this Markdown page and its plots to img/ beside it
+    /// Write everything, with --profile and --growth, to this Markdown page, and the plots to img/ beside it
     #[arg(long, value_name = "FILE", conflicts_with = "json")]
     pub report: Option<PathBuf>,
 
@@ -60,25 +60,31 @@ pub struct BenchArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Shape")]
 pub struct ShapeArgs {
+    /// Width of the hidden states
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = size)]
     pub hidden: usize,
+    /// Number of layers
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = size)]
     pub layers: usize,
+    /// Number of query heads
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = size)]
     pub heads: usize,
+    /// Number of key/value heads
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = size)]
     pub kv_heads: usize,
+    /// Width of a head
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = size)]
     pub head_dim: usize,
     /// Width of SwiGLU
     #[arg(long, value_name = "N", default_value_t = 768, value_parser = size)]
     pub ffn: usize,
+    /// Size of the vocabulary
     #[arg(long, value_name = "N", default_value_t = 4096, value_parser = size)]
     pub vocab: usize,
     /// Sequences of a training step
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = size)]
     pub batch: usize,
-    /// Tokens of each
+    /// Tokens of each sequence
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = size)]
     pub tokens: usize,
     /// Tokens of a rollout's prompt
@@ -87,10 +93,10 @@ pub struct ShapeArgs {
     /// Chains of a rollout
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = size)]
     pub samples: usize,
-    /// Tokens that each draws
+    /// Tokens that each chain samples
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = size)]
     pub new_tokens: usize,
-    /// Sides of the square products; the largest is also that of the skinny ones
+    /// Sizes of the square matrix products; the largest is also a side of the narrow ones
     #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [512, 1024], value_parser = size)]
     pub square: Vec<usize>,
 }

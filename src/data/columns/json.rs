@@ -23,7 +23,7 @@ pub(super) fn rows(file: &FileName, mut text: Box<dyn BufRead>, names: &[&str], 
     })?;
     match names.iter().zip(&reader.seen).find(|(_, seen)| !**seen) {
         Some((name, _)) if !reader.known.is_empty() => Err(file.no_column(name, &reader.known)),
-        Some(_) => Err(file.fault("no rows in it".into(), "give one JSON object a line, a JSON array, or CSV")),
+        Some(_) => Err(file.fault("no rows in it".into(), "give one JSON object per line, a JSON array, or CSV")),
         None => Ok(()),
     }
 }

@@ -1,11 +1,12 @@
 //! The charts of scores and of learning. Each comes with its legend and the table of its data.
 
 use super::histogram::histogram;
-use super::{Curve, Example, MetricTable, Role};
+use super::{Curve, JudgedExample, MetricTable, Role};
 use crate::charts::{Anchor, Area, Axis, Chart, Frame, Point, Row, Rows, WIDTH};
 use crate::eval::Grid;
 use crate::eval::calibration::reliability;
 use crate::eval::table::fixed;
+use crate::words::count;
 
 const AREA: Area = Area::REPORT;
 /// Curves are smoothed if they have more points than this.
@@ -162,7 +163,7 @@ pub fn reliability_chart(grid: &Grid, scores: &[(f64, f64)]) -> Chart {
         let reach = 1.96 * bin.standard_error.unwrap_or(0.0);
         let (bottom, top) = ((bin.human - reach).max(low), (bin.human + reach).min(high));
         frame.line((bin.judge, bottom), (bin.judge, top), "whisker ink");
-        let title = format!("{} rows: judge {:.2}, people {:.2}", bin.n, bin.judge, bin.human);
+        let title = format!("{}: judge {:.2}, people {:.2}", count(bin.n, "row"), bin.judge, bin.human);
         frame.dot((bin.judge, bin.human), 4.2, "point ink", &title);
     }
     let error = |e: Option<f64>| e.map_or("–".to_string(), |e| fixed(e, 3));
@@ -176,7 +177,7 @@ pub fn reliability_chart(grid: &Grid, scores: &[(f64, f64)]) -> Chart {
     }
 }
 
-/// The first column of the metric table: where each judge stands between floors and ceiling, a row per test set. `None`
+/// The first column of the metric table: where each judge stands between baselines and ceiling, a row per test set. `None`
 /// if there is no figure to show.
 pub fn ladder(table: &MetricTable) -> Option<Chart> {
     let column = table.columns.first()?;
@@ -202,7 +203,7 @@ pub fn ladder(table: &MetricTable) -> Option<Chart> {
         drawn.push(Row { name: group.name.clone(), points });
     }
     let svg = Rows {
-        label: &format!("{column} of judges between floors and ceiling"),
+        label: &format!("{column} of judges between baselines and ceiling"),
         title: column,
         width: WIDTH,
         reach: if correlation { vec![0.0, 1.0] } else { vec![0.0] },
@@ -210,7 +211,7 @@ pub fn ladder(table: &MetricTable) -> Option<Chart> {
         rows: drawn,
     };
     Some(Chart {
-        title: format!("{column}, between floor and ceiling"),
+        title: format!("{column}, between baseline and ceiling"),
         caption: String::new(),
         legend: names.into_iter().map(|(class, name)| (format!("{class} round"), name)).collect(),
         svg: svg.draw(),
@@ -228,7 +229,7 @@ fn swatch(role: Role, name: &str, names: &mut Vec<(String, String)>) -> String {
     let class = match role {
         Role::Judge if nth("s") == 0 => "s1".to_string(),
         Role::Judge => format!("s{}", 1 + nth("s") % (SERIES - 1)),
-        Role::Floor => format!("floor{}", nth("floor").min(3)),
+        Role::Baseline => format!("baseline{}", nth("baseline").min(3)),
         Role::Ceiling => format!("ceiling{}", nth("ceiling").min(1)),
     };
     names.push((class.clone(), name.to_string()));
@@ -236,7 +237,7 @@ fn swatch(role: Role, name: &str, names: &mut Vec<(String, String)>) -> String {
 }
 
 /// A judge's distribution over the scale with the human and the expected score marked.
-pub fn distribution(example: &Example) -> Chart {
+pub fn distribution(example: &JudgedExample) -> Chart {
     let area = Area { width: 300.0, height: 142.0, left: 12.0, right: 288.0, top: 18.0, bottom: 106.0 };
     let places = example.probabilities.len().max(1);
     // Few scales, so that examples can be compared; a flat distribution gets a finer one.

@@ -4,6 +4,7 @@ use super::{ResidualGroup, Residuals};
 use crate::charts::{Anchor, Chart, Mark, Point, RIGHT, Row, Rows, Svg, WIDTH};
 use crate::eval::table::fixed;
 use crate::eval::tally::LabelTable;
+use crate::words;
 
 /// Scales with more values have no readable table.
 pub const MOST_LABELS: usize = 15;
@@ -26,9 +27,10 @@ pub fn confusion(table: &LabelTable) -> Chart {
             let x = left + across * judge as f64;
             let class = if human == judge { "heat same" } else { "heat" };
             let title = format!(
-                "people {}, judge {}: {count} rows, {:.1} % of people's {}",
+                "people {}, judge {}: {}, {:.1} % of people's {}",
                 name(human),
                 name(judge),
+                words::count(count, "row"),
                 100.0 * share,
                 name(human)
             );
@@ -60,7 +62,7 @@ pub fn confusion(table: &LabelTable) -> Chart {
 pub fn residuals(residuals: &Residuals) -> Chart {
     let row = |group: &ResidualGroup| {
         let (value, half) = (group.mean, group.standard_error.map(|error| 1.96 * error));
-        let title = format!("{}: {} rows, {} on average", group.name, group.n, fixed(group.mean, 3));
+        let title = format!("{}: {}, {} on average", group.name, words::count(group.n, "row"), fixed(group.mean, 3));
         Row { name: group.name.clone(), points: vec![Point { value, half, radius: 4.2, class: "ink".into(), title }] }
     };
     let chart = Rows {

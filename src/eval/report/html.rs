@@ -3,7 +3,7 @@
 use super::charts;
 use super::errors;
 use super::template::Template;
-use super::{Curve, Example, Figure, MetricGroup, MetricRow, MetricTable, Report, Role};
+use super::{Curve, Figure, JudgedExample, MetricGroup, MetricRow, MetricTable, Report, Role};
 use crate::charts::Chart;
 use crate::eval::table::fixed;
 use crate::eval::{EvalError, Grid};
@@ -48,7 +48,7 @@ fn table(table: &MetricTable) -> Value {
 fn metric_row(row: &MetricRow, columns: usize) -> Value {
     let class = match row.role {
         Role::Judge => "of-judge",
-        Role::Floor => "of-floor",
+        Role::Baseline => "of-baseline",
         Role::Ceiling => "of-ceiling",
     };
     let cells = (0..columns).map(|column| row.figures.get(column).map_or(context! { value => "" }, cell));
@@ -140,7 +140,7 @@ fn distinct<'a>(texts: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     found
 }
 
-fn example(example: &Example) -> Value {
+fn example(example: &JudgedExample) -> Value {
     let human = example.human.map_or("–".into(), |h| fixed(h, 2));
     let mut chips = vec![
         ("people", "people", human),

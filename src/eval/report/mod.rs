@@ -42,7 +42,7 @@ pub struct Report {
     pub scores: Vec<(f64, f64)>,
     /// The same of the judge before the last stage of training; empty if there is nothing to compare.
     pub before: Vec<(f64, f64)>,
-    /// Metrics of the judge with its floors and, if known, its ceiling.
+    /// Metrics of the judge with its baselines and, if known, its ceiling.
     pub metrics: MetricTable,
     /// All other metrics: a row each, a column per judge.
     pub more: MetricTable,
@@ -51,9 +51,9 @@ pub struct Report {
     /// Judge minus people in groups of rows; a chart each.
     pub residuals: Vec<Residuals>,
     /// The rows where judge and people are farthest apart, worst first.
-    pub worst: Vec<Example>,
+    pub worst: Vec<JudgedExample>,
     /// Single rows, shown whole.
-    pub examples: Vec<Example>,
+    pub examples: Vec<JudgedExample>,
     /// Remarks at the end, a paragraph each.
     pub notes: Vec<String>,
 }
@@ -130,7 +130,7 @@ pub struct Headline {
     pub label: String,
     /// The figure as it is to be shown.
     pub value: String,
-    /// What to compare it with, for example "length floor 0.08".
+    /// What to compare it with, for example "length baseline 0.08".
     pub detail: String,
 }
 
@@ -145,7 +145,7 @@ pub struct Curve {
     pub points: Vec<(f64, f64)>,
 }
 
-/// Rows of judges and floors in groups (one per test set), with the same columns throughout.
+/// Rows of judges and baselines in groups (one per test set), with the same columns throughout.
 #[derive(Clone, Debug, Default)]
 pub struct MetricTable {
     /// Column heads. The first column is also drawn as a chart.
@@ -163,10 +163,10 @@ pub struct MetricGroup {
     pub rows: Vec<MetricRow>,
 }
 
-/// One judge or floor.
+/// One judge or baseline.
 #[derive(Clone, Debug)]
 pub struct MetricRow {
-    /// Name of the judge or floor.
+    /// Name of the judge or baseline.
     pub name: String,
     /// What it stands for.
     pub role: Role,
@@ -174,13 +174,13 @@ pub struct MetricRow {
     pub figures: Vec<Figure>,
 }
 
-/// What a row of a metric table stands for.
+/// What a row of a metric table is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// A judge.
     Judge,
-    /// What can be had without reading.
-    Floor,
+    /// A predictor that does not read the text.
+    Baseline,
     /// What no judge can exceed, or what a person reaches.
     Ceiling,
 }
@@ -258,7 +258,7 @@ impl From<Measured> for Figure {
 
 /// One judged row.
 #[derive(Clone, Debug, Default)]
-pub struct Example {
+pub struct JudgedExample {
     /// What the judge read.
     pub prompt: String,
     /// What it wrote before the score; may be empty.

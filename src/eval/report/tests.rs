@@ -1,7 +1,7 @@
 //! The page is well formed, holds what it was given, and nothing it was not.
 
 use super::*;
-use crate::eval::{Agreement, Grid, Undefined, floors};
+use crate::eval::{Agreement, Grid, Undefined, baselines};
 use crate::random::Stream;
 
 fn rows(count: usize, noise: f64, stream: &mut Stream) -> Vec<(f64, f64)> {
@@ -31,12 +31,12 @@ fn sample() -> Report {
     let scores = rows(800, 0.45, stream);
     let group = |name: &str, noise: f64, stream: &mut Stream| {
         let judge = rows(400, noise, stream);
-        let constant: Vec<_> = floors::constant(&[3.0], 400).unwrap().into_iter().zip(&judge).map(|(c, r)| (r.0, c)).collect();
+        let constant: Vec<_> = baselines::constant(&[3.0], 400).unwrap().into_iter().zip(&judge).map(|(c, r)| (r.0, c)).collect();
         let rows = vec![
             metric_row("judge, SFT", Role::Judge, &judge),
-            metric_row("constant", Role::Floor, &constant),
-            metric_row("response length", Role::Floor, &rows(400, 9.0, stream)),
-            metric_row("word counts", Role::Floor, &rows(400, 2.6, stream)),
+            metric_row("constant", Role::Baseline, &constant),
+            metric_row("response length", Role::Baseline, &rows(400, 9.0, stream)),
+            metric_row("word counts", Role::Baseline, &rows(400, 2.6, stream)),
             metric_row("150 annotators", Role::Ceiling, &rows(400, 0.05, stream)),
         ];
         MetricGroup { name: name.into(), rows }
@@ -50,7 +50,7 @@ fn sample() -> Report {
     let fact = |name: &str, value: &str| (name.to_string(), value.to_string());
     let headline =
         |label: &str, value: &str, detail: &str| Headline { label: label.into(), value: value.into(), detail: detail.into() };
-    let example = |prompt: &str, chain: &str, human, p: [f64; 5], decoded: &str| Example {
+    let example = |prompt: &str, chain: &str, human, p: [f64; 5], decoded: &str| JudgedExample {
         prompt: prompt.into(),
         chain: chain.into(),
         human,
@@ -65,7 +65,7 @@ fn sample() -> Report {
     let categories: Vec<String> = (0..scores.len()).map(|k| ["maths", "writing", "code"][k % 3].to_string()).collect();
     Report {
         title: "A judge from scratch, trained by SFT".into(),
-        subtitle: "Invented numbers: 107,000 parameters, trained for 600 steps on 6,000 rows of the miniature task.".into(),
+        subtitle: "Invented numbers: 107,000 parameters, trained for 600 steps on 6,000 rows of the synthetic task.".into(),
         headlines: vec![
             headline("Pearson r, test", "0.92", "word counts 0.35, ceiling 0.95"),
             headline("RMSE", "0.54", "constant 1.29"),
@@ -180,8 +180,13 @@ fn hostile_texts_stay_texts() {
     report.metrics.columns[0] = text();
     report.metrics.groups[0].name = text();
     report.metrics.groups[0].rows[0].name = text();
-    report.worst[0] =
-        Example { probabilities: vec![(text(), 0.5)], prompt: text(), chain: text(), decoded: text(), ..Example::default() };
+    report.worst[0] = JudgedExample {
+        probabilities: vec![(text(), 0.5)],
+        prompt: text(),
+        chain: text(),
+        decoded: text(),
+        ..JudgedExample::default()
+    };
     let html = report.to_html().unwrap();
     // Title, head and cells: 3 + 3 + 2 + 1, curves, residuals, metrics, an example.
     assert!(html.matches(shown).count() > 25, "{}", html.matches(shown).count());

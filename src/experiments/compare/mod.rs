@@ -1,26 +1,29 @@
-//! `jurist compare`: methods side by side on the miniature, as a protocol says that was written before.
+//! `jurist compare`: methods compared on the synthetic task, as a protocol says that was written before the first result.
 //!
 //! ```text
-//! protocol.toml ─► cells (task, method, seed) ─► train ─► judge four tests ─► cells/H/real/seed-1.json
+//! protocol.toml ─► cells (task, method, seed) ─► train ─► score the splits ─► cells/H/real/seed-1.json
 //!                                                                             └─► tables, page
 //! ```
 //!
-//! A cell is one training with its measurement. It goes through the files, settings and functions of a user's own run; its
-//! JSON holds no time and no path, so that the same command gives the same bytes. What is finished is never done again.
+//! The protocol spans a grid of tasks, methods and seeds. A cell of the grid is one training with its measurement. It goes through
+//! the files, settings and functions of a user's own run. Its JSON holds no time and no path, so that the same command gives the
+//! same bytes. A finished cell is never run again.
 
 mod cell;
-mod figures;
+mod comparison;
+mod metrics;
 mod page;
 mod protocol;
 mod statistics;
 mod table;
 
-pub use cell::{Cell, CellPaths};
+pub use cell::{CellResult, SplitResult};
+pub use comparison::Comparison;
 pub use page::write_page;
-pub use protocol::{Group, Method, Protocol, Run, TrialChoice};
+pub use protocol::{CellId, ComparedMethod, Group, Protocol, Run};
 pub use table::{Results, refuse_foreign_pages, write_tables};
 
-/// Errors of a comparison: a protocol or result that cannot be used, and those of the rooms it goes through.
+/// Errors of a comparison: a protocol or result that cannot be used, and those of the modules that it calls.
 #[derive(Debug, thiserror::Error)]
 pub enum CompareError {
     #[error("{protocol}: {found}")]

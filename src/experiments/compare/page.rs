@@ -9,15 +9,15 @@ use pulldown_cmark::{Event, Options, Parser, html};
 
 use super::protocol::Group;
 use super::statistics::Mean;
-use super::table::{Results, Row};
-use super::{CellPaths, CompareError};
+use super::table::{MethodRow, Results};
+use super::{CompareError, Comparison};
 use crate::charts::{self, Chart, Mark, Point, Rows};
 use crate::eval::report::template::Template;
 use crate::files::{refuse_foreign, write_own};
 
 static TEMPLATE: LazyLock<Template> = LazyLock::new(|| Template::new("compare.html", include_str!("templates/compare.html")));
 
-/// The title of every page of ours, and so what tells it from others.
+/// The title of the page. A page with another title is somebody else's.
 const TITLE: &str = "jurist: the comparison";
 
 /// The page's file beside the cells.
@@ -26,14 +26,14 @@ const PAGE: &str = "index.html";
 /// Width of a chart; the names of methods are long.
 const WIDTH: f64 = 520.0;
 
-/// Whether a page is one of ours.
+/// Whether a page is one that `compare` wrote.
 fn is_ours(page: &str) -> bool {
     page.contains(&format!("<title>{TITLE}</title>"))
 }
 
 /// As the tables' [`super::refuse_foreign_pages`].
-pub fn refuse_foreign_page(place: &CellPaths) -> Result<(), CompareError> {
-    Ok(refuse_foreign(&place.results.join(PAGE), is_ours)?)
+pub fn refuse_foreign_page(comparison: &Comparison) -> Result<(), CompareError> {
+    Ok(refuse_foreign(&comparison.results.join(PAGE), is_ours)?)
 }
 
 /// Writes `index.html` beside the cells; returns it.
@@ -43,12 +43,12 @@ pub fn refuse_foreign_page(place: &CellPaths) -> Result<(), CompareError> {
 pub fn write_page(results: &Results) -> Result<PathBuf, CompareError> {
     // The first section is that of the learning rates and has no charts.
     let mut charts = vec![Vec::new()];
-    for group in &results.place.protocol.groups {
+    for group in &results.comparison.protocol.groups {
         for task in &group.tasks {
             charts.push(group_charts(results, group, task)?);
         }
     }
-    let path = results.place.results.join(PAGE);
+    let path = results.comparison.results.join(PAGE);
     write_own(&path, page(&results.to_markdown()?, charts)?.as_bytes(), is_ours)?;
     Ok(path)
 }
@@ -78,27 +78,27 @@ fn html_of(markdown: &str) -> Value {
 
 fn group_charts(results: &Results, group: &Group, task: &str) -> Result<Vec<Chart>, CompareError> {
     let rows = results.rows(group, task)?;
-    let reference = &results.place.protocol.method(&group.reference)?.title;
-    let marks: Vec<(&str, f64)> = results.marks(task).into_iter().filter_map(|(name, _, at)| Some((name, at?))).collect();
+    let reference = &results.comparison.protocol.method(&group.reference)?.title;
+    let baselines: Vec<(&str, f64)> = results.baselines(task).into_iter().filter_map(|(name, _, at)| Some((name, at?))).collect();
     let mark = |(name, value): &(&str, f64)| {
         let short = name.split(' ').next_back().unwrap_or(name).trim_matches(['(', ')']);
         Mark { value: *value, name: short.to_string() }
     };
-    let names = marks.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
-    let outside = |row: &Row| row.pearson.last().copied().flatten();
-    let behind: Vec<&Row> = rows.iter().filter(|row| row.behind.is_some()).collect();
+    let names = baselines.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+    let ood = |row: &MethodRow| row.pearson.last().copied().flatten();
+    let others: Vec<&MethodRow> = rows.iter().filter(|row| row.difference.is_some()).collect();
     let levels = Rows {
         label: "Pearson out of domain by method",
         title: "Pearson r",
-        marks: marks.iter().map(mark).collect(),
-        rows: rows.iter().map(|row| drawn(row, outside(row), reference)).collect(),
+        marks: baselines.iter().map(mark).collect(),
+        rows: rows.iter().map(|row| drawn(row, ood(row), reference)).collect(),
         ..Rows::default()
     };
     let differences = Rows {
         label: "Difference to each method",
         title: "difference of Pearson r",
         marks: vec![Mark { value: 0.0, name: String::new() }],
-        rows: behind.iter().map(|row| drawn(row, row.behind.as_ref().and_then(|b| b.outside), reference)).collect(),
+        rows: others.iter().map(|row| drawn(row, row.difference.as_ref().and_then(|d| d.ood), reference)).collect(),
         ..Rows::default()
     };
     Ok(vec![
@@ -116,7 +116,7 @@ fn chart(title: String, caption: String, rows: Rows) -> Chart {
 }
 
 /// A method's mean and its interval.
-fn drawn(row: &Row, mean: Option<Mean>, reference: &str) -> charts::Row {
+fn drawn(row: &MethodRow, mean: Option<Mean>, reference: &str) -> charts::Row {
     let class = if row.title == reference { "judge" } else { "people" };
     let point = |mean: Mean| Point {
         value: mean.mean,

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::{CompareError, file_error};
-use crate::experiments::synthetic::{Sizes, Version};
+use crate::experiments::synthetic::{SplitSizes, TaskVersion};
 use crate::train::config::{self, KEYS, Layers};
 
 /// The whole protocol.
@@ -15,20 +15,20 @@ pub struct Protocol {
     pub seeds: Vec<u64>,
     /// Seed of the items, the same for all runs.
     pub data_seed: u64,
-    sizes: SizesTable,
+    sizes: ProtocolSizes,
     tuning: Tuning,
     /// Settings that all methods on given judgements share, and those of all methods on sampled chains.
     imitation: toml::Table,
     policy: toml::Table,
     #[serde(rename = "method")]
-    pub methods: Vec<Method>,
+    pub methods: Vec<ComparedMethod>,
     #[serde(rename = "group")]
     pub groups: Vec<Group>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct SizesTable {
+struct ProtocolSizes {
     train: usize,
     validation: usize,
     test: usize,
@@ -42,10 +42,10 @@ struct Tuning {
     seed: u64,
 }
 
-/// One method.
+/// A method of the comparison: one of `jurist train`, with settings.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Method {
+pub struct ComparedMethod {
     pub name: String,
     pub title: String,
     /// Settings of `jurist train`, on top of those that its kind shares.
@@ -68,38 +68,38 @@ pub struct Group {
     pub title: String,
     pub tasks: Vec<String>,
     pub methods: Vec<String>,
-    /// The method that the others' differences are to.
+    /// The method that all others are compared with.
     #[serde(rename = "champion")]
     pub reference: String,
     /// Seeds, where not all of the protocol's.
     seeds: Option<Vec<u64>>,
 }
 
-/// Which run of a method: one of the results, or one that a learning rate is chosen by.
+/// Which run of a method on a task: one that counts as a result, or one of those that its learning rate is chosen by.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Run {
     Seed(u64),
-    Rate(f64),
+    LearningRate(f64),
 }
 
-/// A cell by its names.
+/// Names a cell of the grid. Written as `H/real/seed-1`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct TrialChoice {
+pub struct CellId {
     pub task: String,
     pub method: String,
     pub run: Run,
 }
 
-impl std::fmt::Display for TrialChoice {
+impl std::fmt::Display for CellId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.run {
             Run::Seed(seed) => write!(f, "{}/{}/seed-{seed}", self.task, self.method),
-            Run::Rate(rate) => write!(f, "{}/{}/rate-{rate:e}", self.task, self.method),
+            Run::LearningRate(rate) => write!(f, "{}/{}/rate-{rate:e}", self.task, self.method),
         }
     }
 }
 
-impl std::str::FromStr for TrialChoice {
+impl std::str::FromStr for CellId {
     type Err = CompareError;
 
     fn from_str(text: &str) -> Result<Self, CompareError> {
@@ -109,10 +109,10 @@ impl std::str::FromStr for TrialChoice {
         let [task, method, run] = text.split('/').collect::<Vec<_>>()[..] else { return Err(wrong()) };
         let run = match run.split_once('-') {
             Some(("seed", n)) => n.parse().map(Run::Seed).map_err(|_| wrong())?,
-            Some(("rate", r)) => r.parse().map(Run::Rate).map_err(|_| wrong())?,
+            Some(("rate", r)) => r.parse().map(Run::LearningRate).map_err(|_| wrong())?,
             _ => return Err(wrong()),
         };
-        Ok(TrialChoice { task: task.into(), method: method.into(), run })
+        Ok(CellId { task: task.into(), method: method.into(), run })
     }
 }
 
@@ -120,7 +120,7 @@ impl Protocol {
     /// Reads and checks a protocol.
     ///
     /// # Errors
-    /// No such file, no TOML, names that lead nowhere, settings that `jurist train` does not have.
+    /// No such file, no TOML, names that are not defined, settings that `jurist train` does not have.
     pub fn read(path: &Path) -> Result<Self, CompareError> {
         let text = std::fs::read_to_string(path).map_err(file_error("read the protocol", path))?;
         let fail = |found: String| CompareError::Protocol { protocol: path.display().to_string(), found };
@@ -162,19 +162,19 @@ impl Protocol {
             }
         }
         let tasks = self.groups.iter().flat_map(|g| &g.tasks).chain([&self.tuning.task]);
-        tasks.map(|t| version(t).map(|_| ())).collect::<Result<Vec<()>, String>>()?;
+        tasks.map(|t| task_version(t).map(|_| ())).collect::<Result<Vec<()>, String>>()?;
         Ok(())
     }
 
-    pub fn sizes(&self) -> Sizes {
-        Sizes { train: self.sizes.train, validation: self.sizes.validation, test: self.sizes.test }
+    pub fn sizes(&self) -> SplitSizes {
+        SplitSizes { train: self.sizes.train, validation: self.sizes.validation, test: self.sizes.test }
     }
 
     /// The method of this name.
     ///
     /// # Errors
     /// There is none.
-    pub fn method(&self, name: &str) -> Result<&Method, CompareError> {
+    pub fn method(&self, name: &str) -> Result<&ComparedMethod, CompareError> {
         let names = || self.methods.iter().map(|m| m.name.as_str()).collect::<Vec<_>>().join(", ");
         let found = self.methods.iter().find(|m| m.name == name);
         found.ok_or_else(|| CompareError::Cell(format!("no method `{name}` in the protocol; it has {}", names())))
@@ -189,35 +189,35 @@ impl Protocol {
     pub fn seed(&self, run: Run) -> u64 {
         match run {
             Run::Seed(seed) => seed,
-            Run::Rate(_) => self.tuning.seed,
+            Run::LearningRate(_) => self.tuning.seed,
         }
     }
 
     /// The method that `method`'s learning rate is chosen for.
-    pub fn tuned<'a>(&'a self, method: &'a Method) -> Result<&'a Method, CompareError> {
+    pub fn tuned_method<'a>(&'a self, method: &'a ComparedMethod) -> Result<&'a ComparedMethod, CompareError> {
         match &method.rate_of {
-            Some(other) => self.tuned(self.method(other)?),
+            Some(other) => self.tuned_method(self.method(other)?),
             None => Ok(method),
         }
     }
 
-    /// The runs among which `method`'s learning rate is chosen; none where there is one rate only.
-    pub fn tuning(&self, method: &Method) -> Vec<TrialChoice> {
+    /// The cells that `method`'s learning rate is chosen by; none where there is one rate only.
+    pub fn tuning_cells(&self, method: &ComparedMethod) -> Vec<CellId> {
         let several = if method.learning_rates.len() > 1 { &method.learning_rates[..] } else { &[] };
-        let choice =
-            |rate: &f64| TrialChoice { task: self.tuning.task.clone(), method: method.name.clone(), run: Run::Rate(*rate) };
-        several.iter().map(choice).collect()
+        let cell =
+            |rate: &f64| CellId { task: self.tuning.task.clone(), method: method.name.clone(), run: Run::LearningRate(*rate) };
+        several.iter().map(cell).collect()
     }
 
-    /// All cells, those first that others build on.
-    pub fn cells(&self) -> Result<Vec<TrialChoice>, CompareError> {
-        let mut all: Vec<TrialChoice> = Vec::new();
+    /// All cells, each after its prerequisites.
+    pub fn cells(&self) -> Result<Vec<CellId>, CompareError> {
+        let mut all: Vec<CellId> = Vec::new();
         for group in &self.groups {
             for task in &group.tasks {
                 for seed in self.seeds(group) {
                     for method in &group.methods {
-                        let cell = TrialChoice { task: task.clone(), method: method.clone(), run: Run::Seed(*seed) };
-                        self.with_needs(cell, &mut all)?;
+                        let cell = CellId { task: task.clone(), method: method.clone(), run: Run::Seed(*seed) };
+                        self.push_with_prerequisites(cell, &mut all)?;
                     }
                 }
             }
@@ -225,40 +225,40 @@ impl Protocol {
         Ok(all)
     }
 
-    /// What a cell needs: the runs that its learning rate is chosen by, and the judges that it starts from.
-    pub fn needs(&self, cell: &TrialChoice) -> Result<Vec<TrialChoice>, CompareError> {
+    /// The cells that a cell needs: those that its learning rate is chosen by, and those whose judges it starts from.
+    pub fn prerequisites(&self, cell: &CellId) -> Result<Vec<CellId>, CompareError> {
         let method = self.method(&cell.method)?;
-        let mut needs = match cell.run {
-            Run::Seed(_) => self.tuning(self.tuned(method)?),
-            Run::Rate(_) => Vec::new(),
+        let mut prerequisites = match cell.run {
+            Run::Seed(_) => self.tuning_cells(self.tuned_method(method)?),
+            Run::LearningRate(_) => Vec::new(),
         };
         for other in method.start.iter().chain(&method.chains_from) {
             let run = match cell.run {
                 Run::Seed(seed) => Run::Seed(seed),
                 // The start has a rate of its own, chosen before; its judge is that of the tuning seed.
-                Run::Rate(_) => Run::Seed(self.tuning.seed),
+                Run::LearningRate(_) => Run::Seed(self.tuning.seed),
             };
-            needs.push(TrialChoice { task: cell.task.clone(), method: other.clone(), run });
+            prerequisites.push(CellId { task: cell.task.clone(), method: other.clone(), run });
         }
-        Ok(needs)
+        Ok(prerequisites)
     }
 
-    fn with_needs(&self, cell: TrialChoice, all: &mut Vec<TrialChoice>) -> Result<(), CompareError> {
+    fn push_with_prerequisites(&self, cell: CellId, all: &mut Vec<CellId>) -> Result<(), CompareError> {
         if all.contains(&cell) {
             return Ok(());
         }
-        for need in self.needs(&cell)? {
-            self.with_needs(need, all)?;
+        for prerequisite in self.prerequisites(&cell)? {
+            self.push_with_prerequisites(prerequisite, all)?;
         }
         all.push(cell);
         Ok(())
     }
 
-    /// The settings of a method, without paths, seed and learning rate, laid into `layers`.
+    /// Puts the settings of a method into `layers`, without paths, seed and learning rate.
     ///
     /// # Errors
     /// A value that the setting does not take.
-    pub fn lay(&self, method: &Method, layers: &mut Layers) -> Result<(), CompareError> {
+    pub fn put_settings(&self, method: &ComparedMethod, layers: &mut Layers) -> Result<(), CompareError> {
         let trained_by = method.settings.get("method").and_then(|m| m.as_str()).and_then(|m| m.parse::<config::Method>().ok());
         let kind = match trained_by {
             Some(trained_by) if !trained_by.spec().samples_chains() => &self.imitation,
@@ -271,9 +271,9 @@ impl Protocol {
     }
 }
 
-/// The version of the miniature that a task is.
-pub(super) fn version(task: &str) -> Result<Version, String> {
-    task.parse().map_err(|e: crate::experiments::synthetic::MiniatureError| e.to_string())
+/// The version of the synthetic task that a protocol names.
+pub(super) fn task_version(task: &str) -> Result<TaskVersion, String> {
+    task.parse().map_err(|e: crate::experiments::synthetic::SyntheticTaskError| e.to_string())
 }
 
 #[cfg(test)]
@@ -318,8 +318,8 @@ mod tests {
     }
 
     #[test]
-    fn cells_come_behind_what_they_need() {
-        let cells: Vec<String> = parse(PROTOCOL).unwrap().cells().unwrap().iter().map(TrialChoice::to_string).collect();
+    fn cells_come_after_their_prerequisites() {
+        let cells: Vec<String> = parse(PROTOCOL).unwrap().cells().unwrap().iter().map(CellId::to_string).collect();
         // Rates of sft are tried on H with the tuning's seed; real has one rate only.
         assert_eq!(
             cells,
@@ -335,13 +335,13 @@ mod tests {
             ]
         );
         for cell in cells {
-            assert_eq!(cell.parse::<TrialChoice>().unwrap().to_string(), cell);
+            assert_eq!(cell.parse::<CellId>().unwrap().to_string(), cell);
         }
-        assert!("H/real".parse::<TrialChoice>().is_err() && "H/real/fold-1".parse::<TrialChoice>().is_err());
+        assert!("H/real".parse::<CellId>().is_err() && "H/real/fold-1".parse::<CellId>().is_err());
     }
 
     #[test]
-    fn protocols_that_lead_nowhere() {
+    fn faulty_protocols_are_refused() {
         for (from, to, message) in [
             ("start = \"sft\"\n        rate_of", "start = \"stf\"\n        rate_of", "refers to `stf`"),
             ("champion = \"real\"", "champion = \"raft\"", "champion is not among its methods"),

@@ -15,7 +15,7 @@ pub struct Mean {
 }
 
 impl Mean {
-    /// Of one value a seed; `None` without any.
+    /// The mean of one value per seed; `None` without any.
     pub fn of(values: &[f64]) -> Option<Mean> {
         let n = values.len() as f64;
         if values.is_empty() {
@@ -44,17 +44,17 @@ fn t_quantile(df: usize) -> f64 {
     TABLE.get(df - 1).copied().unwrap_or(1.96 + 2.4 / df as f64)
 }
 
-/// One method's scores for a bootstrap: `[seed][set][row]`.
+/// One method's scores for a bootstrap: `[seed][split][row]`.
 pub type Scores = Vec<Vec<Vec<f64>>>;
 
-/// The 95 % percentile interval of the difference of Pearson, averaged over sets and seeds, of two methods with the same
-/// seeds and rows: seeds are resampled, and the rows of each set, both in pairs. `human` is `[set][row]`.
+/// The 95 % percentile interval of the difference of Pearson, averaged over splits and seeds, of two methods with the same
+/// seeds and rows: seeds are resampled, and the rows of each split, both in pairs. `human` is `[split][row]`.
 pub fn paired_bootstrap<'a>(human: &'a [Vec<f64>], a: &'a Scores, b: &'a Scores) -> Option<(f64, f64)> {
     let slices = |scores: &'a Scores| scores.iter().map(|sets| sets.iter().map(Vec::as_slice).collect()).collect();
     PairedSets { human, judge: slices(a), other: slices(b) }.interval(RESAMPLES, |k| {
         let mut stream = Stream::new(k, 0x0063_6f6d_7061_7265);
-        let mut some = |n: usize| (0..n).map(|_| stream.below(n)).collect::<Vec<usize>>();
-        (some(a.len()), human.iter().map(|people| some(people.len())).collect())
+        let mut resample = |n: usize| (0..n).map(|_| stream.below(n)).collect::<Vec<usize>>();
+        (resample(a.len()), human.iter().map(|scores| resample(scores.len())).collect())
     })
 }
 

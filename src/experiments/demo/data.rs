@@ -2,33 +2,33 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{DemoError, Example, Item, Sizes, Split, Version};
+use super::{DemoError, Example, Item, Split, SplitSizes, TaskVersion};
 use crate::data::Reader;
-use crate::experiments::synthetic::{Miniature, config, vocabulary, words};
+use crate::experiments::synthetic::{SyntheticTask, config, vocabulary, words};
 use crate::files::{FileError, write_own};
 use crate::text::{SpecialTokens, word_level};
 
-/// Files to train from, and test sets in memory.
+/// Files to train from, and the test splits in memory.
 pub struct DemoData {
     pub train: PathBuf,
     pub validation: PathBuf,
-    /// A fresh model's `config.json`.
+    /// The `config.json` of a model with random weights.
     pub config: PathBuf,
     /// Folder of the word-level tokenizer.
     pub tokenizer: PathBuf,
     pub train_items: Vec<Item>,
-    pub tests: Vec<TestItems>,
+    pub tests: Vec<TestSplit>,
     /// Everything that was written.
     files: Vec<PathBuf>,
 }
 
-/// One test set.
-pub struct TestItems {
+/// The items of one split.
+pub struct TestSplit {
     pub split: Split,
     pub items: Vec<Item>,
     /// The same items as rows of a file.
     pub rows: Vec<Example>,
-    /// Mean score of many simulated annotators, per item: what no judge can beat.
+    /// Mean score of many simulated annotators, per item. No judge can do better.
     pub ceiling: Vec<f64>,
 }
 
@@ -36,9 +36,9 @@ impl DemoData {
     /// Makes the items of `seed` and writes them below `folder`. The same files, written before, are left as they are.
     ///
     /// # Errors
-    /// Other files with these names, which are not replaced.
-    pub fn make(version: Version, seed: u64, sizes: Sizes, folder: &Path) -> Result<Self, DemoError> {
-        let task = Miniature::new(version, seed);
+    /// Other files with these names. They are not replaced.
+    pub fn make(version: TaskVersion, seed: u64, sizes: SplitSizes, folder: &Path) -> Result<Self, DemoError> {
+        let task = SyntheticTask::new(version, seed);
         let dir = folder.join("data");
         let tokenizer = dir.join("tokenizer");
         std::fs::create_dir_all(&tokenizer).map_err(|e| FileError::io("create", &tokenizer, e))?;
@@ -46,7 +46,7 @@ impl DemoData {
         let mut write = |name: &str, bytes: &[u8]| {
             let path = dir.join(name);
             files.push(path.clone());
-            // A file of these bytes is the only one that is ours.
+            // Only a file of exactly these bytes counts as ours.
             write_own(&path, bytes, |_| false).map(|()| path)
         };
         let train_items = task.items(Split::Train, sizes.train);
@@ -66,17 +66,17 @@ impl DemoData {
 
         let mut tests = Vec::new();
         for split in Split::TESTS {
-            let test = TestItems::make(&task, split, sizes)?;
+            let test = TestSplit::make(&task, split, sizes)?;
             write(&format!("{}.jsonl", split.name()), lines(&test.items).as_bytes())?;
             tests.push(test);
         }
         Ok(DemoData { train, validation, config, tokenizer, train_items, tests, files })
     }
 
-    /// Removes the files again, and their folders unless somebody put something there.
+    /// Removes the files, and their folders unless they hold anything else.
     ///
     /// # Errors
-    /// What the system refuses.
+    /// What the system reports.
     pub fn remove(self) -> Result<(), FileError> {
         self.files.iter().try_for_each(|file| std::fs::remove_file(file).map_err(|e| FileError::io("remove", file, e)))?;
         for dir in [Some(self.tokenizer.as_path()), self.tokenizer.parent()].into_iter().flatten() {
@@ -88,14 +88,14 @@ impl DemoData {
     }
 }
 
-impl TestItems {
+impl TestSplit {
     /// The first items of a split, as rows too.
-    pub fn make(task: &Miniature, split: Split, sizes: Sizes) -> Result<Self, DemoError> {
+    pub fn make(task: &SyntheticTask, split: Split, sizes: SplitSizes) -> Result<Self, DemoError> {
         let items = task.items(split, sizes.of(split));
         let reader = Reader::default();
         let rows = reader.read_str(split.name(), &lines(&items))?.examples;
         let ceiling = (0..items.len()).map(|n| task.ceiling(split, n)).collect();
-        Ok(TestItems { split, items, rows, ceiling })
+        Ok(TestSplit { split, items, rows, ceiling })
     }
 }
 

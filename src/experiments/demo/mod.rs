@@ -1,23 +1,23 @@
-//! `jurist demo`: the whole path on the synthetic task of `miniature`, from nothing to a judged test set and a page.
+//! `jurist demo`: the whole path on the synthetic task, from random weights to scored test splits and a report.
 //!
 //! ```text
-//! miniature ─► files ─► sft (from scratch) ─┬─► real          ─┐
-//!                                            ├─► reinforce      ├─► judge: four test sets ─► table ─► report.html
+//! synthetic ─► files ─► sft (from scratch) ─┬─► real          ─┐
+//!                                            ├─► reinforce      ├─► score four test splits ─► table ─► report.html
 //!                                            └─► sft continued ─┘
 //! ```
 //!
-//! It goes through the same files, settings and functions as a user's own run; nothing here trains or judges by itself.
+//! It goes through the same files, settings and functions as a user's own run. Nothing here trains or scores by itself.
 
 mod data;
-mod measure;
+mod overall;
 mod page;
-mod whole;
+mod table;
 
 use std::path::{Path, PathBuf};
 
 use crate::data::Example;
 use crate::eval::EvalError;
-use crate::experiments::synthetic::{Item, MiniatureError, Sizes, Split, Version};
+use crate::experiments::synthetic::{Item, Split, SplitSizes, SyntheticTaskError, TaskVersion};
 use crate::files::{FileError, Lock, refuse_foreign, write_own};
 use crate::judge::{Judge, JudgeError, ScoreOptions, ScoredRow};
 use crate::progress::Progress;
@@ -27,31 +27,31 @@ use crate::train::config::{Chat, Method, Resume, TrainConfig};
 use crate::train::objective::schedule::Decay;
 use crate::train::run::{RunContext, TrainOutcome, run as train};
 
-pub use data::{DemoData, TestItems};
-use whole::Whole;
+pub use data::{DemoData, TestSplit};
+use overall::OverallProgress;
 
-pub use measure::{Contender, Table, TestSet};
+pub use table::{DemoTable, Predictor, SplitTable};
 
-/// Version of the task that the demo trains on: the harder one, where reading word by word does not do.
-const VERSION: Version = Version::H;
+/// Version of the task that the demo trains on. In the hard one, words without their context do not tell the score.
+const TASK_VERSION: TaskVersion = TaskVersion::Hard;
 
-/// Per mille of the time that the stages and the judging take, measured with lavapipe on two cores.
-const SHARES: [u64; 5] = [380, 180, 150, 220, 70];
-const SHARES_QUICK: [u64; 5] = [530, 100, 100, 140, 130];
+/// Per mille of the time that the stages and the scoring take, measured with lavapipe on two cores.
+const STAGE_SHARES: [u64; 5] = [380, 180, 150, 220, 70];
+const STAGE_SHARES_QUICK: [u64; 5] = [530, 100, 100, 140, 130];
 
-/// What a demo is asked to do.
+/// Options of a demo.
 #[derive(Clone, Debug)]
 pub struct DemoOptions {
     pub output_dir: PathBuf,
-    /// Fewer steps and test rows: shows the way, not the result.
+    /// Fewer steps and test rows: shows the path, not the result.
     pub quick: bool,
     pub seed: u64,
 }
 
-/// What a demo leaves behind.
+/// The result of a finished demo.
 #[derive(Debug)]
 pub struct DemoResult {
-    pub table: Table,
+    pub table: DemoTable,
     pub report: PathBuf,
     pub judge: PathBuf,
     pub seconds: f64,
@@ -59,13 +59,13 @@ pub struct DemoResult {
 
 /// How a demo ended.
 #[derive(Debug)]
-pub enum DemoEnd {
+pub enum DemoOutcome {
     Finished(DemoResult),
-    /// Interrupted in training; the same command goes on from this checkpoint.
+    /// Interrupted in training; the same command continues from this checkpoint.
     Interrupted(PathBuf),
 }
 
-/// Errors of the demo: those of the rooms it goes through, and files it cannot write.
+/// Errors of the demo: those of the modules that it calls.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
     #[error(transparent)]
@@ -79,7 +79,7 @@ pub enum DemoError {
     #[error(transparent)]
     Eval(#[from] EvalError),
     #[error(transparent)]
-    Miniature(#[from] MiniatureError),
+    SyntheticTask(#[from] SyntheticTaskError),
     #[error(transparent)]
     Data(#[from] crate::data::DataError),
 }
@@ -87,50 +87,54 @@ pub enum DemoError {
 /// Runs the demo.
 ///
 /// # Errors
-/// Whatever training, judging or the disk report; what was trained so far stays and is gone on from.
-pub async fn run(options: &DemoOptions, ctx: RunContext<'_>) -> Result<DemoEnd, DemoError> {
+/// What training, scoring or the disk report. Checkpoints stay, and the next demo continues from them.
+pub async fn run(options: &DemoOptions, ctx: RunContext<'_>) -> Result<DemoOutcome, DemoError> {
     let RunContext { gpu, clock, progress, interrupted } = ctx;
     let began = clock.seconds();
-    // One folder a kind of run: a quick demo and a full one never mix.
+    // One folder per kind of run, so that a quick demo and a full one never mix.
     let kind = if options.quick { "quick" } else { "full" };
     let folder = options.output_dir.join(format!("{kind}-seed{}", options.seed));
-    let sizes = if options.quick { Sizes { test: 200, ..Sizes::full() } } else { Sizes { test: 500, ..Sizes::full() } };
+    let sizes = if options.quick {
+        SplitSizes { test: 200, ..SplitSizes::full() }
+    } else {
+        SplitSizes { test: 500, ..SplitSizes::full() }
+    };
     std::fs::create_dir_all(&folder).map_err(|e| FileError::io("create", &folder, e))?;
     let _lock = Lock::inside(&folder)?;
     // Before the work, not after it.
     let (report, results) = (options.output_dir.join("report.html"), folder.join("results.json"));
     refuse_foreign(&report, page::is_ours)?;
-    refuse_foreign(&results, Table::is_json)?;
-    let data = DemoData::make(VERSION, options.seed, sizes, &folder)?;
-    progress.note(&format!("synthetic judging set: {} rows to learn from, 4 test sets of {}", sizes.train, sizes.test));
+    refuse_foreign(&results, DemoTable::is_json)?;
+    let data = DemoData::make(TASK_VERSION, options.seed, sizes, &folder)?;
+    progress.note(&format!("synthetic data: {} training rows, 4 test splits of {} rows", sizes.train, sizes.test));
 
-    let mut whole = Whole::new(progress, if options.quick { &SHARES_QUICK } else { &SHARES });
+    let mut overall = OverallProgress::new(progress, if options.quick { &STAGE_SHARES_QUICK } else { &STAGE_SHARES });
     let mut dirs = Vec::new();
     for (n, stage) in Stage::ALL.into_iter().enumerate() {
-        whole.note(&format!("{} of {}: {}", n + 1, Stage::ALL.len() + 1, stage.describe()));
-        whole.enter(n);
+        overall.note(&format!("{} of {}: {}", n + 1, Stage::ALL.len() + 1, stage.describe()));
+        overall.enter(n);
         let config = stage.config(options, &data, &folder);
-        let ctx = RunContext { gpu, clock, progress: &mut whole, interrupted };
+        let ctx = RunContext { gpu, clock, progress: &mut overall, interrupted };
         if let TrainOutcome::Interrupted { checkpoint } = train(&config, ctx).await? {
-            return Ok(DemoEnd::Interrupted(checkpoint));
+            return Ok(DemoOutcome::Interrupted(checkpoint));
         }
         dirs.push(PathBuf::from(config.output_dir));
     }
-    whole.note(&format!("{0} of {0}: judging the test sets", Stage::ALL.len() + 1));
-    whole.enter(Stage::ALL.len());
+    overall.note(&format!("{0} of {0}: scoring the test splits", Stage::ALL.len() + 1));
+    overall.enter(Stage::ALL.len());
     let judges = dirs.iter().map(|dir| Judge::open(gpu, dir)).collect::<Result<Vec<_>, _>>()?;
-    let contenders = contend(&judges, &data, options.seed, &mut whole).await?;
-    drop(whole);
-    let table = Table::measure(&data, &contenders, options.seed)?;
+    let predictors = score_test_splits(&judges, &data, options.seed, &mut overall).await?;
+    drop(overall);
+    let table = DemoTable::measure(&data, &predictors, options.seed)?;
     let seconds = clock.seconds() - began;
-    let page = page::Page { options, data: &data, contenders: &contenders, table: &table, judge: &judges[1], gpu, seconds };
+    let page = page::Page { options, data: &data, predictors: &predictors, table: &table, judge: &judges[1], gpu, seconds };
     page.write(&report, &dirs)?;
     let text = serde_json::to_string_pretty(&table.to_json(options.seed)).unwrap_or_default() + "\n";
-    write_own(&results, text.as_bytes(), Table::is_json)?;
-    Ok(DemoEnd::Finished(DemoResult { table, report, judge: dirs.swap_remove(1), seconds }))
+    write_own(&results, text.as_bytes(), DemoTable::is_json)?;
+    Ok(DemoOutcome::Finished(DemoResult { table, report, judge: dirs.swap_remove(1), seconds }))
 }
 
-/// The demo's trainings. All after the first start from its judge, and see as many sequences.
+/// The training runs of the demo. All after the first start from its judge, and see the same number of sequences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     Sft,
@@ -144,7 +148,7 @@ impl Stage {
 
     fn describe(self) -> &'static str {
         match self {
-            Stage::Sft => "supervised, from random weights, on an imperfect teacher's chains and scores",
+            Stage::Sft => "supervised, from random weights, on the chains and scores of an imperfect teacher",
             Stage::Real => "REAL, from the supervised judge",
             Stage::Reinforce => "policy gradient with binary reward, from the same judge",
             Stage::SftContinued => "supervised training continued, from the same judge",
@@ -160,8 +164,8 @@ impl Stage {
         }
     }
 
-    /// The settings of the study note (`miniature.md` 2), chosen there on validation with the same three learning rates for
-    /// every policy-gradient method; nothing was tuned here.
+    /// The settings of a stage. The learning rates were chosen on validation with an implementation in PyTorch, from the same three
+    /// for every policy-gradient method.
     fn config(self, options: &DemoOptions, data: &DemoData, folder: &Path) -> TrainConfig {
         let text = |path: &Path| path.display().to_string();
         let steps = match (self, options.quick) {
@@ -227,12 +231,17 @@ impl Stage {
     }
 }
 
-/// The judges over all test sets; the first one read in three ways.
-async fn contend(judges: &[Judge], data: &DemoData, seed: u64, progress: &mut dyn Progress) -> Result<Vec<Contender>, DemoError> {
+/// The scores of all judges on all test splits; the first judge reads its chains in three ways.
+async fn score_test_splits(
+    judges: &[Judge],
+    data: &DemoData,
+    seed: u64,
+    progress: &mut dyn Progress,
+) -> Result<Vec<Predictor>, DemoError> {
     let [sft, real, reinforce, continued] = judges else {
         return Err(JudgeError::Settings { found: "a stage of the demo is missing".into() }.into());
     };
-    let ways = [
+    let readings = [
         (REAL, real, 1, 1.0),
         (SFT, sft, 1, 1.0),
         ("SFT, greedy chain", sft, 1, 0.0),
@@ -241,22 +250,22 @@ async fn contend(judges: &[Judge], data: &DemoData, seed: u64, progress: &mut dy
         ("reinforce (binary reward)", reinforce, 1, 1.0),
     ];
     let rows: u64 = data.tests.iter().map(|t| t.rows.len() as u64).sum();
-    progress.begin("judging", 0, rows * ways.len() as u64);
-    let (mut contenders, mut done) = (Vec::new(), 0u64);
-    for (name, judge, chains, temperature) in ways {
-        let judging = ScoreOptions { chains, temperature: Some(temperature), seed, batch_size: 512, ..ScoreOptions::default() };
-        let mut sets = Vec::new();
+    progress.begin("judging", 0, rows * readings.len() as u64);
+    let (mut predictors, mut done) = (Vec::new(), 0u64);
+    for (name, judge, chains, temperature) in readings {
+        let options = ScoreOptions { chains, temperature: Some(temperature), seed, batch_size: 512, ..ScoreOptions::default() };
+        let mut splits = Vec::new();
         for test in &data.tests {
-            let judged = judge.judge(&test.rows, &judging, |n| progress.step(done + n as u64, f64::NAN)).await?;
+            let judged = judge.judge(&test.rows, &options, |n| progress.step(done + n as u64, f64::NAN)).await?;
             done += test.rows.len() as u64;
-            sets.push(judged);
+            splits.push(judged);
         }
-        contenders.push(Contender::judge(name, data, &sets)?);
+        predictors.push(Predictor::judge(name, data, &splits)?);
     }
     progress.end();
-    Ok(contenders)
+    Ok(predictors)
 }
 
-/// Names of the two judges that everything is about.
+/// Names of the two judges that the report compares.
 const REAL: &str = "REAL";
 const SFT: &str = "SFT";

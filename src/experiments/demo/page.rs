@@ -5,17 +5,17 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::data::DemoData;
-use super::measure::{Contender, Role, Table, labels};
+use super::table::{DemoTable, Predictor, PredictorMetrics, human_scores};
 use super::{DemoError, DemoOptions, Judge, REAL, SFT};
 use crate::eval::Undefined;
-use crate::eval::report::{self, Curve, Example, Figure, Headline, MetricGroup, MetricRow, MetricTable, Report};
+use crate::eval::report::{Curve, Figure, Headline, JudgedExample, MetricGroup, MetricRow, MetricTable, Report};
 use crate::files::write_own;
 use crate::gpu::Gpu;
 
-/// Judgements shown in full.
+/// Judged rows shown in full.
 const EXAMPLES: usize = 8;
 
-/// The page's title, and what tells it from others.
+/// The page's title. A page with another title is not a demo's report.
 const TITLE: &str = "A judge trained from nothing";
 
 /// Whether a page is a demo's.
@@ -27,8 +27,8 @@ pub fn is_ours(page: &str) -> bool {
 pub struct Page<'a> {
     pub options: &'a DemoOptions,
     pub data: &'a DemoData,
-    pub contenders: &'a [Contender],
-    pub table: &'a Table,
+    pub predictors: &'a [Predictor],
+    pub table: &'a DemoTable,
     pub judge: &'a Judge,
     pub gpu: &'a Gpu,
     pub seconds: f64,
@@ -41,10 +41,10 @@ impl Page<'_> {
         Ok(write_own(path, page.as_bytes(), is_ours)?)
     }
 
-    /// Human score and the score of the baseline called `name` on the in-domain test set.
+    /// Human score and the score of the predictor called `name`, for each row of the in-domain test split.
     fn pairs(&self, name: &str) -> Vec<(f64, f64)> {
-        let set = self.contenders.iter().find(|c| c.name == name).and_then(|c| c.sets.first());
-        let human = self.data.tests.first().map(|t| labels(&t.items)).unwrap_or_default();
+        let set = self.predictors.iter().find(|c| c.name == name).and_then(|c| c.splits.first());
+        let human = self.data.tests.first().map(|t| human_scores(&t.items)).unwrap_or_default();
         set.map(|set| human.into_iter().zip(set.scores.iter().copied()).collect()).unwrap_or_default()
     }
 
@@ -71,7 +71,7 @@ impl Page<'_> {
                  chain of thought per row. Intervals are percentile bootstrap over rows (95 %); they do not cover the choice of seed."
                     .into(),
                 "REAL, reinforce and SFT continued start from the same judge and see the same number of sequences. Learning rates \
-                 are those that a study in PyTorch chose on validation, from the same three for each policy-gradient method."
+                 were chosen on validation with an implementation in PyTorch, from the same three for each policy-gradient method."
                     .into(),
                 "ood1: unseen pairs of criteria; ood2: longer rubrics; ood3: rare wording and distractors. Modal share: the share of \
                  scores in the fullest bin of a quarter point. Verdicts right: of the criteria of an item, the share on which its chain \
@@ -83,7 +83,7 @@ impl Page<'_> {
     }
 
     fn headlines(&self) -> Vec<Headline> {
-        let set = |index: usize| self.table.sets.get(index).map(|s| s.figures.as_slice()).unwrap_or_default();
+        let set = |index: usize| self.table.splits.get(index).map(|s| s.metrics.as_slice()).unwrap_or_default();
         let of = |index: usize, name: &str| set(index).iter().find(|f| f.name.starts_with(name))?.pearson.clone().ok();
         let show = |x: Option<f64>| x.map_or("–".into(), |x| format!("{x:.3}"));
         let headline = |index: usize, label: &str| Headline {
@@ -113,22 +113,18 @@ impl Page<'_> {
     fn metrics(&self) -> MetricTable {
         let columns = ["Pearson r", "r minus SFT", "Spearman ρ", "RMSE", "modal share", "verdicts right"];
         let columns = columns.map(String::from).to_vec();
-        let gain = |f: &super::measure::Figures| Figure {
+        let gain = |f: &PredictorMetrics| Figure {
             value: f.gain.map(|(gain, _, _)| gain).ok_or(Undefined::NotCompared),
             interval: f.gain.map(|(_, low, high)| (low, high)),
         };
-        let group = |set: &super::TestSet| MetricGroup {
+        let group = |set: &super::SplitTable| MetricGroup {
             name: format!("{} ({} rows)", set.name, set.rows),
             rows: set
-                .figures
+                .metrics
                 .iter()
                 .map(|f| MetricRow {
                     name: f.name.clone(),
-                    role: match f.role {
-                        Role::Floor => report::Role::Floor,
-                        Role::Judge => report::Role::Judge,
-                        Role::Ceiling => report::Role::Ceiling,
-                    },
+                    role: f.role,
                     figures: vec![
                         Figure { value: f.pearson.clone(), interval: f.interval },
                         gain(f),
@@ -140,17 +136,17 @@ impl Page<'_> {
                 })
                 .collect(),
         };
-        MetricTable { columns, groups: self.table.sets.iter().map(group).collect() }
+        MetricTable { columns, groups: self.table.splits.iter().map(group).collect() }
     }
 
-    fn examples(&self) -> Vec<Example> {
-        let Some((test, set)) = self.data.tests.first().zip(self.contenders.first().and_then(|c| c.sets.first())) else {
+    fn examples(&self) -> Vec<JudgedExample> {
+        let Some((test, set)) = self.data.tests.first().zip(self.predictors.first().and_then(|c| c.splits.first())) else {
             return Vec::new();
         };
         let texts = self.judge.settings().scale.texts().to_vec();
         let show = |(item, judged): (&super::Item, &super::ScoredRow)| {
             let prediction = judged.prediction.as_ref()?;
-            Some(Example {
+            Some(JudgedExample {
                 prompt: item.prompt.clone(),
                 chain: judged.chains.first().cloned().unwrap_or_default(),
                 human: Some(item.score),
@@ -163,7 +159,7 @@ impl Page<'_> {
     }
 }
 
-/// Loss, reward and held-out figures over the steps, from the runs' logs.
+/// Loss, reward and validation metrics over the steps, from the runs' logs.
 fn curves(dirs: &[PathBuf]) -> Vec<Curve> {
     let read = |dir: &PathBuf| -> Vec<Value> {
         let text = std::fs::read_to_string(dir.join(crate::train::checkpoint::METRICS)).unwrap_or_default();

@@ -1,35 +1,34 @@
-//! Simulated people: they misread some criteria and round with noise.
+//! Simulated annotators: they misread some criteria and round with noise.
 
 use super::Verdict;
 use crate::random::Stream;
 
-/// An annotator perceives a criterion wrongly with this probability.
+/// Probability that an annotator misreads a criterion.
 const MISREAD: f64 = 0.07;
-/// The teacher flips each verdict of the annotator once more with this probability when writing the chain.
+/// Probability that the teacher flips a verdict of the annotator when writing the chain.
 const MISWRITTEN: f64 = 0.08;
-/// Standard deviations of two independent noises on the score before rounding: the annotator's leniency, and the moment.
-const LENIENCY: f64 = 0.2;
-const MOMENT: f64 = 0.3;
+/// Standard deviations of two independent noise terms on the score before rounding: one per annotator, one per reading.
+const ANNOTATOR_NOISE: f64 = 0.2;
+const READING_NOISE: f64 = 0.3;
 
-/// What one annotator makes of an item.
-pub struct Opinion {
+/// One annotator's reading of an item.
+pub struct Annotation {
     perceived: Vec<bool>,
     /// 1..=5.
     pub score: u8,
 }
 
-impl Opinion {
-    /// A fresh annotator reads an item with these true verdicts.
+impl Annotation {
+    /// A new annotator reads an item with these true verdicts.
     pub fn draw(verdicts: &[Verdict], stream: &mut Stream) -> Self {
         let perceived: Vec<bool> = verdicts.iter().map(|v| v.met ^ stream.chance(MISREAD)).collect();
-        let noise = LENIENCY * stream.normal() + MOMENT * stream.normal();
+        let noise = ANNOTATOR_NOISE * stream.normal() + READING_NOISE * stream.normal();
         let exact = 1.0 + 4.0 * quality(verdicts, perceived.iter().copied()) + noise;
-        Opinion { perceived, score: exact.round().clamp(1.0, 5.0) as u8 }
+        Annotation { perceived, score: exact.round().clamp(1.0, 5.0) as u8 }
     }
 
-    /// The verdicts a teacher writes down for this opinion: the perceived ones, some flipped. The training chain therefore
-    /// leaks its own annotator's errors, as rationales written by a labelling model do. What a teacher quotes, it quotes
-    /// right.
+    /// The verdicts that a teacher writes down for this annotation: the perceived ones, some flipped. The training chain therefore
+    /// shows its annotator's errors, as rationales written by a labelling model do. Quotes have no errors.
     pub fn written_down(&self, stream: &mut Stream) -> Vec<bool> {
         self.perceived.iter().map(|&p| p ^ stream.chance(MISWRITTEN)).collect()
     }
@@ -42,8 +41,8 @@ pub fn quality(verdicts: &[Verdict], met: impl Iterator<Item = bool>) -> f64 {
     f64::from(satisfied) / f64::from(total)
 }
 
-/// Mean score of `count` fresh annotators.
+/// Mean score of `count` new annotators.
 pub fn mean_score(verdicts: &[Verdict], count: usize, stream: &mut Stream) -> f64 {
-    let total: f64 = (0..count).map(|_| f64::from(Opinion::draw(verdicts, stream).score)).sum();
+    let total: f64 = (0..count).map(|_| f64::from(Annotation::draw(verdicts, stream).score)).sum();
     total / count as f64
 }

@@ -1,56 +1,56 @@
-//! What is true of an item, and the prompt that says it.
+//! The facts of an item, and the prompt that states them.
 
 use super::words::{BLAME, CRITERIA, OFF_TOPIC, PRAISE, TOPICS, WEIGHTS};
-use super::{Split, Verdict, Version};
+use super::{Split, TaskVersion, Verdict};
 use crate::random::Stream;
 
-/// Pairs of criteria that never meet in training, validation, test and OOD-3.
+/// Pairs of criteria that never occur together in training, validation, test and OOD-3.
 const HELD_OUT: [(usize, usize); 6] = [(0, 1), (2, 3), (4, 5), (6, 7), (0, 4), (2, 6)];
 
-/// A violated criterion is not mentioned at all with this probability.
+/// Probability that an unmet criterion is not mentioned at all.
 const SILENT: f64 = 0.12;
-/// "not" before the quality word, whose meaning it flips.
+/// Probability of "not" before the quality word, whose meaning it flips.
 const NEGATED: f64 = 0.3;
-/// Versions H and Q: a criterion is first described wrongly, then corrected after `but`.
+/// Probability that a criterion is first described wrongly, then corrected after `but`; not in the base version.
 const CORRECTED: f64 = 0.35;
 /// What a chain that quotes says of a criterion that the response does not mention.
 const UNMENTIONED: &str = "not here";
 
 /// The facts behind a prompt.
-pub struct Truth {
+pub struct GroundTruth {
     /// Rubric order.
     pub verdicts: Vec<Verdict>,
     criteria: Vec<usize>,
-    version: Version,
+    version: TaskVersion,
     split: Split,
 }
 
-impl Truth {
+impl GroundTruth {
     /// Draws a rubric that fits the split, and which of its criteria the response meets.
-    pub fn draw(version: Version, split: Split, stream: &mut Stream) -> Self {
+    pub fn draw(version: TaskVersion, split: Split, stream: &mut Stream) -> Self {
         let criteria = draw_criteria(split, stream);
-        // Beta(1, 1), one value an item: responses differ in how good they are as a whole.
-        let goodness = stream.uniform();
+        // Uniform, one value per item: responses differ in how good they are as a whole.
+        let share_met = stream.uniform();
         let verdicts = criteria
             .iter()
             .map(|&c| Verdict {
                 criterion: CRITERIA[c],
                 weight: 1 + stream.below(WEIGHTS.len()) as u8,
-                met: stream.chance(goodness),
+                met: stream.chance(share_met),
             })
             .collect();
-        Truth { verdicts, criteria, version, split }
+        GroundTruth { verdicts, criteria, version, split }
     }
 
     /// The prompt: `rubric <criterion weight> x m response <segment ,> ... judge`, and what it says of each criterion, in
     /// rubric order and word for word.
-    pub fn write(&self, stream: &mut Stream) -> (String, Vec<String>) {
+    pub fn write_prompt(&self, stream: &mut Stream) -> (String, Vec<String>) {
         let mut words = vec!["rubric"];
         for v in &self.verdicts {
             words.extend([v.criterion, v.weight_word()]);
         }
         words.push("response");
-        let said: Vec<Option<Vec<&str>>> = self.said_of_criteria(stream);
+        let said: Vec<Option<Vec<&str>>> = self.draw_statements(stream);
         let quotes = said.iter().map(|s| s.as_ref().map_or(UNMENTIONED.to_string(), |words| quote(words))).collect();
         let mut segments: Vec<Vec<&str>> = said.into_iter().flatten().chain(self.distractors(stream)).collect();
         stream.shuffle(&mut segments);
@@ -59,13 +59,13 @@ impl Truth {
         (words.join(" "), quotes)
     }
 
-    /// How often a paraphrase is a rare word.
+    /// Probability that a paraphrase is a rare word.
     fn rare(&self) -> f64 {
         if self.split == Split::Ood3 { 0.5 } else { 0.02 }
     }
 
-    /// One entry a criterion, in order of the rubric; none for what is not mentioned.
-    fn said_of_criteria(&self, stream: &mut Stream) -> Vec<Option<Vec<&'static str>>> {
+    /// What the response says of each criterion, in rubric order; none where it does not mention it.
+    fn draw_statements(&self, stream: &mut Stream) -> Vec<Option<Vec<&'static str>>> {
         let rare = self.rare();
         let mut said = Vec::new();
         for (verdict, &criterion) in self.verdicts.iter().zip(&self.criteria) {
@@ -84,7 +84,7 @@ impl Truth {
         said
     }
 
-    /// What the response says of things that nobody asked about.
+    /// Segments about topics that the rubric does not ask for.
     fn distractors(&self, stream: &mut Stream) -> Vec<Vec<&'static str>> {
         let count = if self.split == Split::Ood3 { 3 + stream.below(3) } else { stream.below(3) };
         let distractor = |_| {

@@ -1,90 +1,92 @@
 //! A synthetic judging task small enough to learn in minutes and rich enough to need reading.
 //!
-//! A rubric asks for a few weighted criteria; a response praises or blames them in paraphrases, with negations, silence
-//! and distractors; the quality of the response is the satisfied share of the weight:
+//! A rubric asks for a few weighted criteria. A response praises or blames them in paraphrases, with negations, omissions and
+//! distractors. The quality of the response is the satisfied share of the weight:
 //!
 //! ```text
 //! rubric clarity major tone minor safety plain response wording not poor , lunch fine , voice weak , advice good , judge
 //!                                               chain:  clarity ok tone bad safety ok   score phrase and score:  score 4
 //! ```
 //!
-//! Simulated annotators read it with errors, so the labels are noisy as human ones are, and the best possible judge
-//! (the mean of many annotators) is known. Training rows carry the score *and* the chain of one annotator.
+//! Simulated annotators read it with errors, so the labels are as noisy as human ones, and the best possible judge (the mean of
+//! many annotators) is known. A training row has the score and the chain of one annotator.
 //!
-//! | station | file |
+//! | what | file |
 //! |---|---|
 //! | the vocabulary | [`words`] |
-//! | what is true of an item, and how it is said | `grammar` |
-//! | what people make of it: labels, chains, ceiling | `annotators` |
-//! | what a judge gets right without reading | `floors` |
+//! | the facts of an item, and the prompt that states them | `grammar` |
+//! | annotations: labels, chains, ceiling | `annotators` |
+//! | what a judge reaches without reading | `baselines` |
 //!
 //! Every item has its own random stream, so item `n` of a split never depends on how many items are made.
 
 mod annotators;
-mod floors;
+mod baselines;
 mod grammar;
 pub mod words;
 
-pub use floors::word_count_floor;
+pub use baselines::word_count_baseline;
 pub use words::{SCORE_PHRASE, SCORES, vocabulary};
 
 use crate::random::Stream;
 use serde_json::{Value, json};
 
-/// What went wrong in the miniature room.
+/// Errors of the synthetic task.
 #[derive(Debug, thiserror::Error)]
-pub enum MiniatureError {
+pub enum SyntheticTaskError {
     /// A name that is no version of the task.
-    #[error("unknown version \"{0}\" of the miniature: expected \"e\" (base), \"h\" (harder) or \"q\" (quoting)")]
+    #[error("unknown version \"{0}\" of the synthetic task: expected \"e\" (base), \"h\" (hard) or \"q\" (quoting)")]
     UnknownVersion(String),
     /// A name that is no split.
-    #[error("unknown split \"{0}\" of the miniature: expected one of train, validation, test, ood1, ood2, ood3")]
+    #[error("unknown split \"{0}\" of the synthetic task: expected one of train, validation, test, ood1, ood2, ood3")]
     UnknownSplit(String),
-    /// The word-count floor needs rows to fit on.
-    #[error("the word-count floor is fitted on training items, but none were given: pass the training split")]
+    /// The word-count baseline needs rows to fit on.
+    #[error("the word-count baseline is fitted on training items, but none were given: pass the training split")]
     NoTrainingItems,
 }
 
 /// Difficulty of the task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Version {
-    /// Base version: one segment says how a criterion fares.
-    E,
-    /// Harder: a third of the criteria are first described the wrong way round, then corrected after `but`.
-    H,
-    /// Quoting: the items of H with their labels, word for word, under chains 3.3 times as long. The teacher
-    /// says of each criterion what it weighs and what the response says of it before it gives the verdict:
+pub enum TaskVersion {
+    /// One segment says whether a criterion is met. `E` in files.
+    Base,
+    /// A third of the criteria are first described the wrong way round, then corrected after `but`. `H` in files.
+    Hard,
+    /// The items of `Hard` with the same labels, and chains that are 3.3 times as long. For each criterion the teacher writes its
+    /// weight, what the response says of it, and then the verdict. `Q` in files.
+    ///
+    /// For example:
     ///
     /// ```text
     /// clarity major wording weak , but phrasing not poor ok tone minor voice weak bad safety plain not here bad
     /// ```
-    Q,
+    Quoting,
 }
 
-impl Version {
+impl TaskVersion {
     /// True if a response may describe a criterion wrongly first and correct itself.
     fn corrects(self) -> bool {
-        self != Version::E
+        self != TaskVersion::Base
     }
 
-    /// Tokens that the longest chain of a good judge fits into, with room to spare.
+    /// Most tokens of a chain: more than the longest chain of a good judge.
     pub fn chain_limit(self) -> usize {
         match self {
-            Version::E | Version::H => 20,
-            Version::Q => 80,
+            TaskVersion::Base | TaskVersion::Hard => 20,
+            TaskVersion::Quoting => 80,
         }
     }
 }
 
-impl std::str::FromStr for Version {
-    type Err = MiniatureError;
+impl std::str::FromStr for TaskVersion {
+    type Err = SyntheticTaskError;
 
-    fn from_str(name: &str) -> Result<Self, MiniatureError> {
+    fn from_str(name: &str) -> Result<Self, SyntheticTaskError> {
         match name {
-            "e" | "E" => Ok(Version::E),
-            "h" | "H" => Ok(Version::H),
-            "q" | "Q" => Ok(Version::Q),
-            _ => Err(MiniatureError::UnknownVersion(name.to_string())),
+            "e" | "E" => Ok(TaskVersion::Base),
+            "h" | "H" => Ok(TaskVersion::Hard),
+            "q" | "Q" => Ok(TaskVersion::Quoting),
+            _ => Err(SyntheticTaskError::UnknownVersion(name.to_string())),
         }
     }
 }
@@ -92,13 +94,13 @@ impl std::str::FromStr for Version {
 /// One of the six sets of items.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Split {
-    /// One annotator an item; six pairs of criteria never meet in it.
+    /// One annotator per item. Six pairs of criteria never occur together in it.
     Train,
     /// As `Train`, with three annotators.
     Validation,
     /// As `Train`, with three annotators.
     Test,
-    /// At least two of the pairs of criteria that never meet in training.
+    /// At least two of the pairs of criteria that never occur together in training.
     Ood1,
     /// Longer rubrics: six or seven criteria.
     Ood2,
@@ -110,7 +112,7 @@ impl Split {
     /// All six, training first.
     pub const ALL: [Split; 6] = [Split::Train, Split::Validation, Split::Test, Split::Ood1, Split::Ood2, Split::Ood3];
 
-    /// The four that judges are compared on.
+    /// The four test splits.
     pub const TESTS: [Split; 4] = [Split::Test, Split::Ood1, Split::Ood2, Split::Ood3];
 
     /// Name in rows and file names.
@@ -132,17 +134,17 @@ impl Split {
 }
 
 impl std::str::FromStr for Split {
-    type Err = MiniatureError;
+    type Err = SyntheticTaskError;
 
-    fn from_str(name: &str) -> Result<Self, MiniatureError> {
+    fn from_str(name: &str) -> Result<Self, SyntheticTaskError> {
         let known = Split::ALL.into_iter().find(|s| s.name() == name);
-        known.ok_or_else(|| MiniatureError::UnknownSplit(name.to_string()))
+        known.ok_or_else(|| SyntheticTaskError::UnknownSplit(name.to_string()))
     }
 }
 
 /// How many items each split has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sizes {
+pub struct SplitSizes {
     /// Training items.
     pub train: usize,
     /// Validation items.
@@ -151,15 +153,15 @@ pub struct Sizes {
     pub test: usize,
 }
 
-impl Sizes {
-    /// The sizes that the study note's figures are for.
+impl SplitSizes {
+    /// The sizes of a full experiment.
     pub fn full() -> Self {
-        Sizes { train: 20_000, validation: 800, test: 800 }
+        SplitSizes { train: 20_000, validation: 800, test: 800 }
     }
 
-    /// Small enough for a demonstration on a software adapter.
+    /// Small enough for a software adapter.
     pub fn demo() -> Self {
-        Sizes { train: 6_000, validation: 200, test: 300 }
+        SplitSizes { train: 6_000, validation: 200, test: 300 }
     }
 
     /// Items of one split.
@@ -189,7 +191,7 @@ impl Verdict {
     }
 }
 
-/// One judging task with what is true of it and what annotators said.
+/// A prompt to judge, its true verdicts, and what annotators said.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Item {
     /// For example `ood1-17`.
@@ -198,8 +200,8 @@ pub struct Item {
     pub split: Split,
     /// Words separated by spaces, from `rubric` to `judge`; the tokenizer adds `<bos>`.
     pub prompt: String,
-    /// The first annotator's chain of thought as a teacher wrote it down: `<criterion> ok|bad` in rubric order, with
-    /// weight and quote between them in version Q. The teacher copies the annotator's errors and adds a few.
+    /// The first annotator's chain of thought as a teacher wrote it down: `<criterion> ok|bad` in rubric order, in the quoting
+    /// version with weight and quote in between. The teacher copies the annotator's errors and adds some.
     pub chain: String,
     /// Mean of `labels`.
     pub score: f64,
@@ -247,29 +249,29 @@ impl Item {
     }
 }
 
-/// The task of one version and seed: a source of items.
+/// The synthetic task of one version and seed, which makes items.
 #[derive(Clone, Copy, Debug)]
-pub struct Miniature {
-    version: Version,
+pub struct SyntheticTask {
+    version: TaskVersion,
     seed: u64,
 }
 
-impl Miniature {
+impl SyntheticTask {
     /// The task of `version` with all of its items drawn from `seed`.
-    pub fn new(version: Version, seed: u64) -> Self {
-        Miniature { version, seed }
+    pub fn new(version: TaskVersion, seed: u64) -> Self {
+        SyntheticTask { version, seed }
     }
 
-    /// Item `n` of `split`: the same whatever else is made.
+    /// Item `n` of `split`. It does not depend on the other items.
     pub fn item(&self, split: Split, n: usize) -> Item {
         let mut stream = self.stream(Purpose::Item, split, n);
-        let truth = grammar::Truth::draw(self.version, split, &mut stream);
-        let (prompt, quotes) = truth.write(&mut stream);
-        let quotes = (self.version == Version::Q).then_some(quotes);
-        let opinions: Vec<annotators::Opinion> =
-            (0..split.annotators()).map(|_| annotators::Opinion::draw(&truth.verdicts, &mut stream)).collect();
-        let labels: Vec<u8> = opinions.iter().map(|o| o.score).collect();
-        let chain = write_chain(&truth.verdicts, quotes.as_deref(), &opinions[0].written_down(&mut stream));
+        let truth = grammar::GroundTruth::draw(self.version, split, &mut stream);
+        let (prompt, quotes) = truth.write_prompt(&mut stream);
+        let quotes = (self.version == TaskVersion::Quoting).then_some(quotes);
+        let annotations: Vec<annotators::Annotation> =
+            (0..split.annotators()).map(|_| annotators::Annotation::draw(&truth.verdicts, &mut stream)).collect();
+        let labels: Vec<u8> = annotations.iter().map(|a| a.score).collect();
+        let chain = write_chain(&truth.verdicts, quotes.as_deref(), &annotations[0].written_down(&mut stream));
         let score = labels.iter().map(|&l| f64::from(l)).sum::<f64>() / labels.len() as f64;
         let quality = annotators::quality(&truth.verdicts, truth.verdicts.iter().map(|v| v.met));
         let id = format!("{}-{n}", split.name());
@@ -289,7 +291,7 @@ impl Miniature {
     }
 
     fn stream(&self, purpose: Purpose, split: Split, n: usize) -> Stream {
-        // "mi" in ASCII sets these streams apart from any other that a run draws from the same seed.
+        // "mi" in ASCII separates these streams from all others that a run draws from the same seed.
         let tag = 0x6D69_u64 << 48 | (purpose as u64) << 44 | (split as u64) << 40;
         Stream::new(self.seed, tag | n as u64)
     }
@@ -302,8 +304,8 @@ enum Purpose {
 }
 
 /// The share of an item's criteria whose verdict in `chain` is right, in [0, 1]. A verdict belongs to the criterion right
-/// before it, in version Q to the last criterion before it. A criterion the chain does not judge counts as wrong; one it
-/// judges twice counts by its last verdict.
+/// before it, in the quoting version to the last criterion before it. A criterion without a verdict counts as wrong. Of several
+/// verdicts the last one counts.
 pub fn verdicts_right(chain: &str, item: &Item) -> f64 {
     let words: Vec<&str> = chain.split_whitespace().collect();
     let is_verdict = |word: &str| matches!(word, "ok" | "bad");

@@ -1,5 +1,5 @@
-//! The task against the figures of its study note (800 items a test: a correlation near .9 has a sampling error of .01,
-//! one near .3 of .03).
+//! The task against its expected statistics. With 800 items per split, a correlation near .9 has a sampling error of .01, one near
+//! .3 of .03.
 
 use super::*;
 use std::collections::{HashMap, HashSet};
@@ -27,13 +27,13 @@ fn one_against_rest(item: &Item) -> (f64, f64) {
     (f64::from(*first), rest.iter().map(|&l| f64::from(l)).sum::<f64>() / rest.len() as f64)
 }
 
-/// Figures of one test split: ceiling r, ceiling RMSE, one annotator r, word counts r, length r, constant RMSE.
-fn figures(task: &Miniature, train: &[Item], split: Split) -> [f64; 6] {
+/// Statistics of one test split: ceiling r, ceiling RMSE, one annotator r, word counts r, length r, constant RMSE.
+fn statistics(task: &SyntheticTask, train: &[Item], split: Split) -> [f64; 6] {
     let items = task.items(split, ITEMS);
     let human = scores(&items);
     let ceiling: Vec<f64> = (0..ITEMS).map(|n| task.ceiling(split, n)).collect();
     let (one, rest): (Vec<f64>, Vec<f64>) = items.iter().map(one_against_rest).unzip();
-    let counts = word_count_floor(train, &items).unwrap();
+    let counts = word_count_baseline(train, &items).unwrap();
     let length: Vec<f64> = items.iter().map(|i| (i.response_length() as f64).ln()).collect();
     let constant = vec![scores(train).iter().sum::<f64>() / train.len() as f64; ITEMS];
     [
@@ -46,13 +46,13 @@ fn figures(task: &Miniature, train: &[Item], split: Split) -> [f64; 6] {
     ]
 }
 
-fn check(version: Version, expected: [[Option<f64>; 6]; 4]) {
-    let task = Miniature::new(version, 0);
+fn check(version: TaskVersion, expected: [[Option<f64>; 6]; 4]) {
+    let task = SyntheticTask::new(version, 0);
     let train = task.items(Split::Train, 8000);
-    // Sampling error of 800 items, in the order of `figures`: about two standard errors of a difference.
+    // Sampling error of 800 items, in the order of `statistics`: about two standard errors of a difference.
     let tolerance = [0.02, 0.04, 0.04, 0.09, 0.11, 0.08];
     for (split, want) in Split::TESTS.into_iter().zip(expected) {
-        let found = figures(&task, &train, split);
+        let found = statistics(&task, &train, split);
         println!(
             "{version:?} {:6} ceiling r {:.3} RMSE {:.3}, one annotator {:.2}, word counts {:.2}, length {:.2}, constant RMSE {:.3}",
             split.name(),
@@ -72,9 +72,9 @@ fn check(version: Version, expected: [[Option<f64>; 6]; 4]) {
 }
 
 #[test]
-fn base_version_has_the_figures_of_the_study_note() {
+fn base_version_has_the_expected_statistics() {
     check(
-        Version::E,
+        TaskVersion::Base,
         [
             [0.947, 0.417, 0.79, 0.35, 0.08, 1.295].map(Some),
             [0.948, 0.397, 0.80, 0.49, 0.08, 1.242].map(Some),
@@ -85,14 +85,14 @@ fn base_version_has_the_figures_of_the_study_note() {
 }
 
 #[test]
-fn harder_version_has_the_figures_of_the_study_note() {
+fn hard_version_has_the_expected_statistics() {
     let row = |ceiling, counts, length| [Some(ceiling), None, None, Some(counts), Some(length), None];
-    check(Version::H, [row(0.952, 0.27, 0.08), row(0.955, 0.40, 0.15), row(0.950, 0.35, 0.11), row(0.945, 0.20, 0.13)]);
+    check(TaskVersion::Hard, [row(0.952, 0.27, 0.08), row(0.955, 0.40, 0.15), row(0.950, 0.35, 0.11), row(0.945, 0.20, 0.13)]);
 }
 
 #[test]
 fn training_labels_are_flat() {
-    let items = Miniature::new(Version::E, 0).items(Split::Train, 20_000);
+    let items = SyntheticTask::new(TaskVersion::Base, 0).items(Split::Train, 20_000);
     for (label, percent) in (1..=5).zip([21.0, 18.0, 21.0, 19.0, 21.0]) {
         let share = 100.0 * items.iter().filter(|i| i.labels[0] == label).count() as f64 / items.len() as f64;
         println!("label {label}: {share:.1} %");
@@ -104,12 +104,12 @@ fn training_labels_are_flat() {
 }
 
 #[test]
-fn prompts_have_the_lengths_of_the_study_note() {
+fn prompts_have_the_expected_lengths() {
     let mean_length = |version, split| {
-        let items = Miniature::new(version, 0).items(split, 2000);
+        let items = SyntheticTask::new(version, 0).items(split, 2000);
         items.iter().map(|i| i.prompt.split(' ').count() + 1).sum::<usize>() as f64 / items.len() as f64
     };
-    for (version, lengths) in [(Version::E, [24.0, 31.0, 40.0, 34.0]), (Version::H, [28.0, 38.0, 50.0, 38.0])] {
+    for (version, lengths) in [(TaskVersion::Base, [24.0, 31.0, 40.0, 34.0]), (TaskVersion::Hard, [28.0, 38.0, 50.0, 38.0])] {
         for (split, expected) in Split::TESTS.into_iter().zip(lengths) {
             let found = mean_length(version, split);
             println!("{version:?} {}: {found:.1}", split.name());
@@ -121,9 +121,9 @@ fn prompts_have_the_lengths_of_the_study_note() {
 #[test]
 fn every_word_is_in_the_vocabulary_and_rows_are_complete() {
     let words: HashSet<&str> = vocabulary().into_iter().collect();
-    for version in [Version::E, Version::H, Version::Q] {
+    for version in [TaskVersion::Base, TaskVersion::Hard, TaskVersion::Quoting] {
         for split in Split::ALL {
-            for item in Miniature::new(version, 3).items(split, 100) {
+            for item in SyntheticTask::new(version, 3).items(split, 100) {
                 assert!(item.prompt.split(' ').chain(item.chain.split(' ')).all(|w| words.contains(w)));
                 assert!(item.prompt.starts_with("rubric ") && item.prompt.ends_with(" judge"));
                 assert_eq!(item.labels.len(), if split == Split::Train { 1 } else { 3 });
@@ -137,13 +137,13 @@ fn every_word_is_in_the_vocabulary_and_rows_are_complete() {
     }
 }
 
-/// Reading the prompt by rule gives the true verdicts of every criterion that is mentioned.
+/// Reading the prompt by rules gives the true verdict of every criterion that it mentions.
 #[test]
 fn prompts_say_what_is_true() {
     let criterion_of: HashMap<&str, &str> =
         words::TOPICS.iter().zip(words::CRITERIA).flat_map(|(topics, c)| topics.iter().map(move |t| (*t, c))).collect();
-    for version in [Version::E, Version::H] {
-        for item in Miniature::new(version, 1).items(Split::Test, 300) {
+    for version in [TaskVersion::Base, TaskVersion::Hard] {
+        for item in SyntheticTask::new(version, 1).items(Split::Test, 300) {
             let response = item.prompt.split_once(" response ").unwrap().1;
             let mut read: HashMap<&str, bool> = HashMap::new();
             for segment in response.trim_end_matches("judge").split(',') {
@@ -161,10 +161,10 @@ fn prompts_say_what_is_true() {
     }
 }
 
-/// Version Q differs from H in the chains alone, and by what they quote alone.
+/// The quoting version differs from the hard one only in the chains, and only by what they quote.
 #[test]
 fn a_quoting_teacher_says_what_a_short_one_says() {
-    let (short, quoting) = (Miniature::new(Version::H, 4), Miniature::new(Version::Q, 4));
+    let (short, quoting) = (SyntheticTask::new(TaskVersion::Hard, 4), SyntheticTask::new(TaskVersion::Quoting, 4));
     let mut lengths = [0, 0];
     for split in Split::ALL {
         for (h, q) in short.items(split, 200).iter().zip(quoting.items(split, 200)) {
@@ -187,10 +187,10 @@ fn a_quoting_teacher_says_what_a_short_one_says() {
 
 #[test]
 fn items_do_not_depend_on_each_other() {
-    let task = Miniature::new(Version::H, 42);
+    let task = SyntheticTask::new(TaskVersion::Hard, 42);
     assert_eq!(task.item(Split::Ood2, 7), task.items(Split::Ood2, 20)[7]);
     assert_ne!(task.item(Split::Test, 7).prompt, task.item(Split::Validation, 7).prompt);
-    assert_ne!(task.item(Split::Test, 7).prompt, Miniature::new(Version::H, 43).item(Split::Test, 7).prompt);
+    assert_ne!(task.item(Split::Test, 7).prompt, SyntheticTask::new(TaskVersion::Hard, 43).item(Split::Test, 7).prompt);
     // The exact words of one item: a change of the task shows here.
     println!("{}", task.item(Split::Test, 0).to_row());
 }
@@ -200,15 +200,15 @@ fn names_are_read_back() {
     for split in Split::ALL {
         assert_eq!(split.name().parse::<Split>().unwrap(), split);
     }
-    assert_eq!("h".parse::<Version>().unwrap(), Version::H);
-    let message = "x".parse::<Version>().unwrap_err().to_string();
+    assert_eq!("h".parse::<TaskVersion>().unwrap(), TaskVersion::Hard);
+    let message = "x".parse::<TaskVersion>().unwrap_err().to_string();
     assert!(message.contains("\"x\"") && message.contains("expected"), "{message}");
-    assert!(word_count_floor(&[], &[]).is_err());
+    assert!(word_count_baseline(&[], &[]).is_err());
 }
 
 #[test]
-fn chains_are_marked() {
-    let item = Miniature::new(Version::E, 5).item(Split::Test, 1);
+fn verdicts_in_chains_are_checked() {
+    let item = SyntheticTask::new(TaskVersion::Base, 5).item(Split::Test, 1);
     assert_eq!(verdicts_right("", &item), 0.0);
     let first = &item.verdicts[0];
     let wrong = if first.met { "bad" } else { "ok" };
@@ -217,7 +217,7 @@ fn chains_are_marked() {
     let apart = item.true_chain().replacen(' ', " major ", 1);
     assert!(verdicts_right(&apart, &item) < 1.0, "only a quoting chain puts words before its verdict");
 
-    let item = Miniature::new(Version::Q, 5).item(Split::Test, 1);
+    let item = SyntheticTask::new(TaskVersion::Quoting, 5).item(Split::Test, 1);
     let without = |word: &str, times: usize| item.true_chain().replacen(&format!(" {word}"), "", times);
     let first = verdict_word(item.verdicts[0].met);
     let unfinished = without(first, 1);

@@ -1,4 +1,4 @@
-//! The 97 words of the miniature language, in the order of their token ids.
+//! The 97 words of the synthetic task, in the order of their token ids.
 
 /// Names of the eight criteria a rubric can ask for.
 pub const CRITERIA: [&str; 8] = ["accuracy", "clarity", "depth", "tone", "structure", "evidence", "brevity", "safety"];
@@ -6,7 +6,7 @@ pub const CRITERIA: [&str; 8] = ["accuracy", "clarity", "depth", "tone", "struct
 /// Words for the weights 1, 2, 3 of a criterion.
 pub const WEIGHTS: [&str; 3] = ["minor", "plain", "major"];
 
-/// Five ways to speak of each criterion: the first three are common, the last two rare.
+/// Five words for each criterion: the first three are common, the last two rare.
 pub const TOPICS: [[&str; 5]; 8] = [
     ["facts", "figures", "dates", "quotes", "sums"],
     ["wording", "sentences", "phrasing", "syntax", "diction"],
@@ -27,8 +27,8 @@ pub const PRAISE: [&str; 8] = ["good", "strong", "excellent", "solid", "fine", "
 /// Blame: the first six are common, the last two rare.
 pub const BLAME: [&str; 8] = ["weak", "poor", "wrong", "awful", "sloppy", "faulty", "dismal", "shoddy"];
 
-/// Words without a meaning of their own. Only "here" is used, in the chains of version Q: "not here" is said of what a
-/// response does not mention; the others are room for versions with longer segments.
+/// Words without a meaning of their own. Only "here" is used: the chains of the quoting version say "not here" of a criterion that
+/// the response does not mention. The others are spare token ids.
 const FILLERS: [&str; 8] = ["the", "a", "of", "and", "really", "quite", "here", "also"];
 
 /// The phrase after which a judge writes its score.
@@ -43,7 +43,7 @@ pub const PAD: &str = "<pad>";
 /// Beginning of a sequence, the second word. The tokenizer adds it; prompts do not contain it.
 pub const BOS: &str = "<bos>";
 
-/// All 97 words; a word's place is its token id.
+/// All 97 words; the index of a word is its token id.
 pub fn vocabulary() -> Vec<&'static str> {
     let mut words = vec![PAD, BOS, "rubric", "response", "judge", SCORE_PHRASE, "ok", "bad", "not", ",", "but"];
     words.extend(SCORES);

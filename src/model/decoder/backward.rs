@@ -38,7 +38,7 @@ struct BackwardLayer<'a> {
 
 impl Recorder<'_> {
     /// Records the backward pass from `dh` (`[T, H]`, the gradient of the trace's output, consumed).
-    pub(super) fn backward(
+    pub(super) fn record_backward(
         &self,
         plan: &mut PlanBuilder,
         inputs: Inputs,
@@ -51,38 +51,38 @@ impl Recorder<'_> {
         for (index, (trace, groups)) in layers.rev() {
             let trace = match extra.recompute {
                 false => *trace,
-                true => self.layer_trace(plan, inputs, &Attention::Packed(extra.spans), index, groups, trace.input),
+                true => self.record_layer_trace(plan, inputs, &Attention::Packed(extra.spans), index, groups, trace.input),
             };
             let layer = BackwardLayer { trace, index, groups, targets, lowest: index == 0 && targets.adapter_only() };
-            self.mlp_backward(plan, inputs.tokens, layer, dh);
-            self.attention_backward(plan, inputs, extra, layer, dh);
+            self.record_mlp_backward(plan, inputs.tokens, layer, dh);
+            self.record_attention_backward(plan, inputs, extra, layer, dh);
         }
         if let Some(table) = targets.matrix(plan, self.weights.groups.embed) {
-            embedding::backward(plan, extra.buckets, dh, &table, extra.distinct, self.shape.embedding);
+            embedding::record_backward(plan, extra.buckets, dh, &table, extra.distinct, self.shape.embedding);
         }
     }
 
-    fn mlp_backward(&self, plan: &mut PlanBuilder, t: Extent, layer: BackwardLayer, dh: Tensor) {
+    fn record_mlp_backward(&self, plan: &mut PlanBuilder, t: Extent, layer: BackwardLayer, dh: Tensor) {
         let BackwardLayer { trace, groups, targets, .. } = layer;
         let shape = &self.shape;
         let dinner = plan.scratch("d MLP inner", words(t, shape.inner));
         let down = self.projection(groups.down, t);
-        let ddown = self.output_norm_backward(plan, t, layer, (groups.down_norm, trace.raw_down), dh);
-        self.project_backward(plan, down, (trace.inner, trace.lora.down), ddown, Some(dinner), targets);
+        let ddown = self.record_output_norm_backward(plan, t, layer, (groups.down_norm, trace.raw_down), dh);
+        self.record_projection_backward(plan, down, (trace.inner, trace.lora.down), ddown, Some(dinner), targets);
 
         let dgate_up = plan.scratch("d MLP gate and up", words(t, 2 * shape.inner));
-        swiglu::backward(plan, trace.gate_up, dinner, dgate_up, t, shape.mlp);
+        swiglu::record_backward(plan, trace.gate_up, dinner, dgate_up, t, shape.mlp);
         let dnormed = plan.scratch("d normed MLP input", words(t, shape.hidden));
         let gate_up = self.projection(groups.gate_up, t);
         let x = (trace.middle_normed, trace.lora.gate_up);
-        self.project_backward(plan, gate_up, x, dgate_up, Some(dnormed), targets);
+        self.record_projection_backward(plan, gate_up, x, dgate_up, Some(dnormed), targets);
 
         let (w, dw) = self.weight_and_gradient(plan, targets, groups.post_norm);
         let b = rmsnorm::Backward { x: trace.middle, w, dy: dnormed, dx: dh, dw, accumulate: true };
-        rmsnorm::backward(plan, shape.norm, b, t);
+        rmsnorm::record_backward(plan, shape.norm, b, t);
     }
 
-    fn attention_backward(
+    fn record_attention_backward(
         &self,
         plan: &mut PlanBuilder,
         inputs: Inputs,
@@ -94,41 +94,41 @@ impl Recorder<'_> {
         let (shape, t) = (&self.shape, inputs.tokens);
         let dout = plan.scratch("d attention output", words(t, shape.attended()));
         let o = self.projection(groups.o, t);
-        let draw_o = self.output_norm_backward(plan, t, layer, (groups.o_norm, trace.raw_o), dh);
-        self.project_backward(plan, o, (trace.attended, trace.lora.o), draw_o, Some(dout), targets);
+        let draw_o = self.record_output_norm_backward(plan, t, layer, (groups.o_norm, trace.raw_o), dh);
+        self.record_projection_backward(plan, o, (trace.attended, trace.lora.o), draw_o, Some(dout), targets);
 
         let mut dqkv = plan.scratch("d q, k, v", words(t, shape.qkv()));
         if let Some(stats) = trace.stats {
             let b = attention::Backward { qkv: trace.qkv, spans: extra.spans, out: trace.attended, stats, dout, dqkv };
-            attention::backward(plan, &shape.heads_of(self.layer_of(index)), b, t);
+            attention::record_backward(plan, &shape.heads_of(self.layer_of(index)), b, t);
         }
-        self.rotate(plan, inputs, index, dqkv, true);
+        self.record_rotation(plan, inputs, index, dqkv, true);
         if let (Some(group), Some(x)) = (groups.qk_norm, trace.raw_qkv) {
             let draw_qkv = plan.scratch("d raw q, k, v", words(t, shape.qkv()));
             let (w, dw) = self.weight_and_gradient(plan, targets, group);
             let b = rmsnorm::Backward { x, w, dy: dqkv, dx: draw_qkv, dw, accumulate: false };
-            rmsnorm::backward(plan, shape.head_norm(), b, t.times(shape.heads.total()));
+            rmsnorm::record_backward(plan, shape.head_norm(), b, t.times(shape.heads.total()));
             dqkv = draw_qkv;
         }
         if let Some(db) = groups.qkv_bias.and_then(|bias| targets.tensor(plan, bias)) {
-            matmul::backward_bias(plan, dqkv, extra.ones, db, t, Extent::fixed(shape.qkv()));
+            matmul::record_backward_bias(plan, dqkv, extra.ones, db, t, Extent::fixed(shape.qkv()));
         }
         let qkv = self.projection(groups.qkv, t);
         let x = (trace.input_normed, trace.lora.qkv);
         if lowest {
-            return self.project_backward(plan, qkv, x, dqkv, None, targets);
+            return self.record_projection_backward(plan, qkv, x, dqkv, None, targets);
         }
         let dnormed = plan.scratch("d normed layer input", words(t, shape.hidden));
-        self.project_backward(plan, qkv, x, dqkv, Some(dnormed), targets);
+        self.record_projection_backward(plan, qkv, x, dqkv, Some(dnormed), targets);
 
         let (w, dw) = self.weight_and_gradient(plan, targets, groups.input_norm);
         let b = rmsnorm::Backward { x: trace.input, w, dy: dnormed, dx: dh, dw, accumulate: true };
-        rmsnorm::backward(plan, shape.norm, b, t);
+        rmsnorm::record_backward(plan, shape.norm, b, t);
     }
 
     /// The gradient of a block's projection from `dh`, that of the residual stream: through the norm of the block's output, if
     /// there is one.
-    fn output_norm_backward(
+    fn record_output_norm_backward(
         &self,
         plan: &mut PlanBuilder,
         t: Extent,
@@ -139,7 +139,7 @@ impl Recorder<'_> {
         let Some((group, x)) = norm.zip(raw) else { return dh };
         let dx = plan.scratch("d block output before its norm", words(t, self.shape.hidden));
         let (w, dw) = self.weight_and_gradient(plan, layer.targets, group);
-        rmsnorm::backward(plan, self.shape.norm, rmsnorm::Backward { x, w, dy: dh, dx, dw, accumulate: false }, t);
+        rmsnorm::record_backward(plan, self.shape.norm, rmsnorm::Backward { x, w, dy: dh, dx, dw, accumulate: false }, t);
         dx
     }
 

@@ -74,22 +74,28 @@ fn positions(config: &Config, tokens: usize) -> usize {
 impl Recorder<'_> {
     /// Gathers `count` rows of the residual stream and applies the final norm. Returns the gathered and the normed rows,
     /// `[rows, H]` each.
-    pub(super) fn gather_normed(&self, plan: &mut PlanBuilder, rows: Tensor, hidden: Tensor, count: Extent) -> (Tensor, Tensor) {
+    pub(super) fn record_gather_normed(
+        &self,
+        plan: &mut PlanBuilder,
+        rows: Tensor,
+        hidden: Tensor,
+        count: Extent,
+    ) -> (Tensor, Tensor) {
         let width = self.shape.hidden;
         let gathered = plan.scratch("gathered rows", words(count, width));
-        rows::gather(plan, rows, hidden, gathered, count, width);
+        rows::record_gather(plan, rows, hidden, gathered, count, width);
         let normed = plan.scratch("normed rows", words(count, width));
         let w = self.weights.tensor(plan, self.weights.groups.final_norm);
-        rmsnorm::forward(plan, self.shape.norm, gathered, w, normed, count);
+        rmsnorm::record_forward(plan, self.shape.norm, gathered, w, normed, count);
         (gathered, normed)
     }
 
     /// `logits[rows, V]` of `count` rows of the last hidden states: gather, final norm, head.
-    pub(super) fn logits(&self, plan: &mut PlanBuilder, rows: Tensor, hidden: Tensor, logits: Tensor, count: Extent) {
+    pub(super) fn record_logits(&self, plan: &mut PlanBuilder, rows: Tensor, hidden: Tensor, logits: Tensor, count: Extent) {
         let width = self.shape.hidden;
-        let (_, normed) = self.gather_normed(plan, rows, hidden, count);
+        let (_, normed) = self.record_gather_normed(plan, rows, hidden, count);
         let table = self.weights.matrix(plan, self.weights.groups.output());
         let sizes = [count, Extent::fixed(self.shape.vocab), Extent::fixed(width)];
-        matmul::forward(plan, normed, &table, logits, sizes, Epilogue::Write);
+        matmul::record_forward(plan, normed, &table, logits, sizes, Epilogue::Write);
     }
 }

@@ -331,9 +331,9 @@ impl PrefillPlan {
         // A prompt has no prefix: all of its positions are its own.
         let max_length = sizes.max_length as u32;
         let attention = Attention::Cached { slots, caches: &caches, own: max_length, max_length };
-        let trace = recorder.forward(&mut plan, inputs, &attention);
+        let trace = recorder.record_forward(&mut plan, inputs, &attention);
         let logits = plan.import(&shared.logits);
-        recorder.logits(&mut plan, last_tokens, trace.output, logits, Extent::dynamic(new_rows, sizes.rows as u32));
+        recorder.record_logits(&mut plan, last_tokens, trace.output, logits, Extent::dynamic(new_rows, sizes.rows as u32));
         let plan = plan.build(gpu)?;
         write_ropes(&plan, &recorder.weights.config, &ropes, sizes.max_length)?;
         Ok(PrefillPlan { plan, tokens, new_rows, ids, slots, last_tokens })
@@ -381,7 +381,7 @@ impl FirstDrawPlan {
         let count = Extent::dynamic(rows, sizes.rows as u32);
         let (tensors, sampling) = draw_inputs(&mut plan, shared, recorder.shape.vocab, sizes.history, count);
         let first = plan.run_param();
-        sample::next(&mut plan, sample::Rows { start: sample::Start::Row(first), ..tensors }, sampling);
+        sample::record(&mut plan, sample::Rows { start: sample::Start::Row(first), ..tensors }, sampling);
         Ok(FirstDrawPlan { plan: plan.build(gpu)?, rows, first, sampling })
     }
 }
@@ -408,13 +408,13 @@ impl StepPlan {
         let inputs = Inputs { ids, positions: (slots, Positions::Slot), ropes: &ropes, tokens: count };
         let caches: Vec<_> = shared.caches.iter().map(|c| plan.import(c)).collect();
         let (own, max_length) = (sizes.own as u32, sizes.max_length as u32);
-        let trace = recorder.forward(&mut plan, inputs, &Attention::Cached { slots, caches: &caches, own, max_length });
+        let trace = recorder.record_forward(&mut plan, inputs, &Attention::Cached { slots, caches: &caches, own, max_length });
         let all_rows = plan.persistent("all rows", sizes.rows);
         let logits = plan.import(&shared.logits);
-        recorder.logits(&mut plan, all_rows, trace.output, logits, count);
+        recorder.record_logits(&mut plan, all_rows, trace.output, logits, count);
         let sampling = draw.then(|| {
             let (tensors, sampling) = draw_inputs(&mut plan, shared, recorder.shape.vocab, sizes.history, count);
-            sample::next(&mut plan, tensors, sampling);
+            sample::record(&mut plan, tensors, sampling);
             sampling
         });
         let plan = plan.build(gpu)?;

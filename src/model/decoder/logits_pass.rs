@@ -23,9 +23,9 @@ impl LogitsPass {
         let recorder = Recorder::new(weights);
         let mut plan = PlanBuilder::new(gpu.tuning());
         let batch = BatchTensors::new(&mut plan, weights, tokens, losses);
-        let trace = recorder.forward(&mut plan, batch.inputs(), &Attention::Packed(batch.spans));
+        let trace = recorder.record_forward(&mut plan, batch.inputs(), &Attention::Packed(batch.spans));
         let logits = plan.persistent("logits", losses * weights.config.vocab_size);
-        recorder.logits(&mut plan, batch.loss_positions, trace.output, logits, batch.losses);
+        recorder.record_logits(&mut plan, batch.loss_positions, trace.output, logits, batch.losses);
         let plan = plan.build(gpu)?;
         batch.write_ropes(&plan, &weights.config, tokens)?;
         let limits = BatchLimits { tokens, loss_positions: losses, scores: 0 };

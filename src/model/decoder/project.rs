@@ -15,7 +15,7 @@ use crate::model::lora::{AdaptedGroup, Adapter};
 use crate::model::tensors::TensorSet;
 use crate::model::weights::Weights;
 use crate::ops::dropout::{self, Dropout};
-use crate::ops::matmul::{self, Epilogue, Layout, Product, View, product};
+use crate::ops::matmul::{self, Epilogue, Layout, Product, View, record_product};
 use crate::ops::matrix::{FullChunk, placed};
 
 /// Which gradients to compute.
@@ -91,7 +91,7 @@ impl Recorder<'_> {
     }
 
     /// `y[T, out] = x Wᵀ`, the epilogue, and the adapter's term. Returns the adapter's activations.
-    pub(super) fn project(
+    pub(super) fn record_projection(
         &self,
         plan: &mut PlanBuilder,
         p: Projection,
@@ -99,31 +99,31 @@ impl Recorder<'_> {
         y: Tensor,
         epilogue: Epilogue,
     ) -> Option<LoraActivations> {
-        let lora = self.lora_activations(plan, p, x);
-        self.project_with(plan, p, x, lora, y, epilogue);
+        let lora = self.record_lora_activations(plan, p, x);
+        self.record_projection_with(plan, p, x, lora, y, epilogue);
         lora
     }
 
     /// `u = dropout(x) Aᵀ` of an adapted projection.
-    pub(super) fn lora_activations(&self, plan: &mut PlanBuilder, p: Projection, x: Tensor) -> Option<LoraActivations> {
+    pub(super) fn record_lora_activations(&self, plan: &mut PlanBuilder, p: Projection, x: Tensor) -> Option<LoraActivations> {
         let (adapter, group) = self.adapted(p.group)?;
         let input = match self.dropout(p.group) {
             None => x,
             Some(dropout) => {
                 let dropped = plan.scratch("adapter input after dropout", words(p.tokens, p.inputs));
-                dropout::apply(plan, dropout, x, dropped, p.tokens.times(p.inputs), false);
+                dropout::record(plan, dropout, x, dropped, p.tokens.times(p.inputs), false);
                 dropped
             }
         };
         let rank = group.rank as u32;
         let u = plan.scratch("adapter's inner values", words(p.tokens, rank));
         let (a, sizes) = (adapter.set.matrix(plan, group.a), [p.tokens, Extent::fixed(p.inputs)]);
-        matmul::forward_between(plan, View::of(input, p.inputs), &a, View::of(u, rank), sizes, Epilogue::Write);
+        matmul::record_forward_between(plan, View::of(input, p.inputs), &a, View::of(u, rank), sizes, Epilogue::Write);
         Some(LoraActivations { input, u })
     }
 
-    /// As [`Recorder::project`], with the adapter's activations given.
-    pub(super) fn project_with(
+    /// As [`Recorder::record_projection`], with the adapter's activations given.
+    pub(super) fn record_projection_with(
         &self,
         plan: &mut PlanBuilder,
         p: Projection,
@@ -133,13 +133,13 @@ impl Recorder<'_> {
         epilogue: Epilogue,
     ) {
         let w = self.weights.matrix(plan, p.group);
-        matmul::forward(plan, x, &w, y, p.sizes(), epilogue);
+        matmul::record_forward(plan, x, &w, y, p.sizes(), epilogue);
         let (Some((adapter, group)), Some(lora)) = (self.adapted(p.group), lora) else { return };
         let u = View::of(lora.u, group.rank as u32);
         for part in &group.parts {
             let r = part.r as u32;
             for (first, b) in placed(&adapter.set.full_chunks(plan, part.b), |chunk| chunk.rows) {
-                product(
+                record_product(
                     plan,
                     Product {
                         layout: Layout::Nt,
@@ -158,7 +158,7 @@ impl Recorder<'_> {
     }
 
     /// The backward pass: the gradients of `targets`, and with `dx` (written) also that of the input.
-    pub(super) fn project_backward(
+    pub(super) fn record_projection_backward(
         &self,
         plan: &mut PlanBuilder,
         p: Projection,
@@ -169,21 +169,21 @@ impl Recorder<'_> {
     ) {
         if let Some(dx) = dx {
             let w = self.weights.matrix(plan, p.group);
-            matmul::backward_input(plan, dy, &w, dx, p.sizes(), Epilogue::Write);
+            matmul::record_backward_input(plan, dy, &w, dx, p.sizes(), Epilogue::Write);
         }
         match targets {
             GradTargets::All(gradient) => {
                 let dw = gradient.full_chunks(plan, p.group);
-                matmul::backward_weight(plan, dy, x, &dw, p.sizes());
+                matmul::record_backward_weight(plan, dy, x, &dw, p.sizes());
             }
             GradTargets::Adapter(adapter, gradient) => {
                 let (Some(group), Some(lora)) = (adapter.layout.adapted(p.group), lora) else { return };
-                self.adapter_backward(plan, p, (adapter, group, gradient), lora, dy, dx);
+                self.record_adapter_backward(plan, p, (adapter, group, gradient), lora, dy, dx);
             }
         }
     }
 
-    fn adapter_backward(
+    fn record_adapter_backward(
         &self,
         plan: &mut PlanBuilder,
         p: Projection,
@@ -207,15 +207,18 @@ impl Recorder<'_> {
                 let c = View::of(db.tensor, part.r as u32);
                 let db_product =
                     Product { layout: Layout::Tn, a: dy, b: u, c, m: rows, n: r, k: p.tokens, scale, epilogue: accumulate };
-                product(plan, db_product);
+                record_product(plan, db_product);
                 let epilogue = if first == 0 { Epilogue::Write } else { accumulate };
                 let b = View::of(b.tensor, part.r as u32);
-                product(plan, Product { layout: Layout::Nn, a: dy, b, c: du, m: p.tokens, n: r, k: rows, scale, epilogue });
+                record_product(
+                    plan,
+                    Product { layout: Layout::Nn, a: dy, b, c: du, m: p.tokens, n: r, k: rows, scale, epilogue },
+                );
             }
         }
         let da = gradient.full_chunks(plan, group.a);
         let sizes = [p.tokens, Extent::fixed(p.inputs)];
-        matmul::backward_weight_between(plan, du, View::of(lora.input, p.inputs), &da, sizes);
+        matmul::record_backward_weight_between(plan, du, View::of(lora.input, p.inputs), &da, sizes);
         let Some(dx) = dx else { return };
         let dropout = self.dropout(p.group);
         let dinput = match dropout {
@@ -227,9 +230,9 @@ impl Recorder<'_> {
             }
         };
         let a = adapter.set.matrix(plan, group.a);
-        matmul::backward_input_between(plan, du, &a, View::of(dinput, p.inputs), sizes, Epilogue::Accumulate);
+        matmul::record_backward_input_between(plan, du, &a, View::of(dinput, p.inputs), sizes, Epilogue::Accumulate);
         if let Some(dropout) = dropout {
-            dropout::apply(plan, dropout, dinput, dx, p.tokens.times(p.inputs), true);
+            dropout::record(plan, dropout, dinput, dx, p.tokens.times(p.inputs), true);
         }
     }
 

@@ -134,20 +134,20 @@ impl Pass {
         let has_dropout = sizes.dropout && backward.is_some() && weights.adapter().is_some_and(|a| a.settings.dropout > 0.0);
         recorder.dropout_key = has_dropout.then(|| [plan.run_param(), plan.run_param()]);
 
-        let trace = recorder.forward(&mut plan, batch.inputs(), &Attention::Packed(batch.spans));
+        let trace = recorder.record_forward(&mut plan, batch.inputs(), &Attention::Packed(batch.spans));
         let head = HeadTensors::new(&mut plan, &recorder, &sizes, LOGITS_BYTES.min(gpu.max_binding()));
         let backward = match backward {
             None => {
-                recorder.statistics(&mut plan, &batch, &head, trace.output, batch.losses);
+                recorder.record_statistics(&mut plan, &batch, &head, trace.output, batch.losses);
                 None
             }
             Some((targets, params)) => {
                 let stats_only = Extent::dynamic(params.stats_only, sizes.loss_positions as u32);
-                recorder.statistics(&mut plan, &batch, &head, trace.output, stats_only);
+                recorder.record_statistics(&mut plan, &batch, &head, trace.output, stats_only);
                 let backward_start = plan.steps();
                 let (coefficients, dgathered) = recorder.record_loss_backward(&mut plan, &batch, &head, trace.output, targets);
                 let inputs = DecoderBackwardInputs::new(&mut plan, &batch, &sizes, weights.config.vocab_size, params.distinct);
-                recorder.record_backward(&mut plan, &batch, &inputs, &trace, targets, dgathered);
+                recorder.record_decoder_backward(&mut plan, &batch, &inputs, &trace, targets, dgathered);
                 let (dropout_key, forward_ids) = (recorder.dropout_key, Mutex::new(None));
                 Some(BackwardPlan { inputs, coefficients, params, dropout_key, backward_start, forward_ids })
             }
@@ -236,7 +236,7 @@ impl Pass {
             self.plan.write(backward.inputs.decoder.buckets.1, &sorted.tokens)?;
             params.set(backward.params.stats_only, 0);
             params.set(backward.params.distinct, sorted.buckets.len() as u32);
-            let dropout_key = backward.dropout_key.iter().flatten().zip(batch.noise);
+            let dropout_key = backward.dropout_key.iter().flatten().zip(batch.dropout_key);
             dropout_key.for_each(|(param, word)| params.set(*param, word));
         }
         Ok(params)
@@ -306,8 +306,8 @@ fn check_score_tokens(weights: &Weights, tokens: &[u32]) -> Result<(), ModelErro
 
 impl Recorder<'_> {
     /// Statistics at the first `count` loss positions.
-    fn statistics(&self, plan: &mut PlanBuilder, batch: &BatchTensors, head: &HeadTensors, hidden: Tensor, count: Extent) {
-        let (_, normed) = self.gather_normed(plan, batch.loss_positions, hidden, count);
+    fn record_statistics(&self, plan: &mut PlanBuilder, batch: &BatchTensors, head: &HeadTensors, hidden: Tensor, count: Extent) {
+        let (_, normed) = self.record_gather_normed(plan, batch.loss_positions, hidden, count);
         let head = head.over(plan, self, normed, count);
         loss_head::record(plan, head, None);
     }
@@ -323,7 +323,7 @@ impl Recorder<'_> {
         targets: GradTargets,
     ) -> (Tensor, Tensor) {
         let (count, width, groups) = (batch.losses, self.shape.hidden, &self.weights.groups);
-        let (gathered, normed) = self.gather_normed(plan, batch.loss_positions, hidden, count);
+        let (gathered, normed) = self.record_gather_normed(plan, batch.loss_positions, hidden, count);
         let loss = head.over(plan, self, normed, count);
         let dnormed = plan.scratch("d normed rows", words(count, width));
         let dtable = targets.matrix(plan, groups.output());
@@ -332,12 +332,12 @@ impl Recorder<'_> {
         let dgathered = plan.scratch("d gathered rows", words(count, width));
         let (w, dw) = self.weight_and_gradient(plan, targets, groups.final_norm);
         let b = rmsnorm::Backward { x: gathered, w, dy: dnormed, dx: dgathered, dw, accumulate: false };
-        rmsnorm::backward(plan, self.shape.norm, b, count);
+        rmsnorm::record_backward(plan, self.shape.norm, b, count);
         (coefficients, dgathered)
     }
 
     /// The backward pass through the decoder, from the gradient `dgathered` at the loss positions.
-    fn record_backward(
+    fn record_decoder_backward(
         &self,
         plan: &mut PlanBuilder,
         batch: &BatchTensors,
@@ -348,7 +348,7 @@ impl Recorder<'_> {
     ) {
         let width = self.shape.hidden;
         let dh = plan.scratch("d residual stream", words(batch.tokens, width));
-        rows::scatter(plan, inputs.loss_index, dgathered, dh, batch.tokens, width);
-        self.backward(plan, batch.inputs(), inputs.decoder, trace, targets, dh);
+        rows::record_scatter(plan, inputs.loss_index, dgathered, dh, batch.tokens, width);
+        self.record_backward(plan, batch.inputs(), inputs.decoder, trace, targets, dh);
     }
 }

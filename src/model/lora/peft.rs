@@ -10,8 +10,8 @@ use super::{ALL_LINEAR, LoraSettings, Module, scale, tensor_name};
 use crate::model::config::Config;
 use crate::model::dtype::first_non_finite;
 use crate::model::error::ModelError;
-use crate::model::layout::header_of;
 use crate::model::names::{Groups, TensorSpec};
+use crate::model::shard_layout::header_of;
 use crate::ops::weight_dtype::WeightDtype;
 
 /// The file of an adapter's settings.

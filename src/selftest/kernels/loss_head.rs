@@ -1,13 +1,13 @@
 //! The loss head: statistics of each row and gradients of every objective, in chunks with a remainder.
 
-use super::Bench;
+use super::KernelChecker;
 use crate::gpu::{Extent, GpuError};
 use crate::ops::loss_head::{self, LossGradient, LossHead, STATS, TokenLoss};
 use crate::ops::weight_dtype::WeightDtype;
-use crate::reference::loss_head as spec;
+use crate::reference::loss_head as reference;
 use crate::reference::matmul::{linear, linear_dw, linear_dx};
-use crate::selftest::rig::{random, sum};
 use crate::selftest::stored::{self, Stored};
+use crate::selftest::test_plan::{random, sum};
 
 /// A prime: neither a tile, nor a vec4, nor the threads of a row divide it.
 pub const VOCAB: u32 = 131;
@@ -19,12 +19,12 @@ pub const CHUNKS: [usize; 3] = [64, 48, 19];
 pub const SCALE: [(u32, f64); 5] = [(77, 3.0), (130, 1.0), (0, 5.0), (12, 2.0), (13, 4.0)];
 
 /// Plain tables, steep logits, and a packed table in chunks.
-pub(super) async fn checks(b: &mut Bench) -> Result<(), GpuError> {
+pub(super) async fn checks(checker: &mut KernelChecker) -> Result<(), GpuError> {
     for (planned, chunk, width, steepness) in [(17, 4, 6, 1.0), (14, 14, 8, 1.0), (14, 8, 16, 6.0)] {
-        head(b, Case { rows: objectives(), planned, chunk, width, steepness, table: WHOLE }).await?;
+        head(checker, Case { rows: objectives(), planned, chunk, width, steepness, table: WHOLE }).await?;
     }
     let table = Stored { dtype: WeightDtype::Q8, cuts: &CHUNKS };
-    head(b, Case { rows: objectives(), planned: 14, chunk: 8, width: 32, steepness: 1.0, table }).await
+    head(checker, Case { rows: objectives(), planned: 14, chunk: 8, width: 32, steepness: 1.0, table }).await
 }
 
 /// The loss of one row, with the coefficients of the score tokens if it has some.
@@ -73,7 +73,7 @@ pub fn packed(rows: &[Row]) -> (Vec<TokenLoss>, Vec<f64>) {
 pub fn row_gradient(row: &Row, logits: &[f64]) -> Vec<f64> {
     let mut coefficients = vec![(row.objective.token, f64::from(row.objective.weight))];
     coefficients.extend(row.scores.iter().flat_map(|c| SCALE.iter().zip(c).map(|((token, _), c)| (*token, f64::from(*c)))));
-    spec::row_gradient(logits, &coefficients, f64::from(row.objective.entropy_weight))
+    reference::row_gradient(logits, &coefficients, f64::from(row.objective.entropy_weight))
 }
 
 /// Rows that carry loss, in a plan for `planned` of them.
@@ -89,7 +89,7 @@ pub struct Case<'a> {
 }
 
 /// Statistics and gradients of all rows of `case`.
-pub async fn head(b: &mut Bench, case: Case<'_>) -> Result<(), GpuError> {
+pub async fn head(checker: &mut KernelChecker, case: Case<'_>) -> Result<(), GpuError> {
     let Case { rows, planned, chunk, width, steepness, table: how } = case;
     let (count, vocab, scores) = (rows.len(), how.cuts.iter().sum::<usize>(), SCALE.len());
     // A few rows more than planned, which no kernel may write.
@@ -99,18 +99,18 @@ pub async fn head(b: &mut Bench, case: Case<'_>) -> Result<(), GpuError> {
         random(vocab * width, 2).iter().map(|x| f64::from((x * steepness / (width as f64).sqrt()) as f32)).collect();
     let dtable_start = random(vocab * width, 3);
 
-    let mut rig = b.rig();
-    let live = Extent::dynamic(rig.live(count as u32), planned as u32);
-    let ghidden = rig.floats("hidden", &hidden);
-    let (gtable, table) = stored::matrix(&mut rig, &how, &table, width);
+    let mut test = checker.test_plan();
+    let live = Extent::dynamic(test.run_param(count as u32), planned as u32);
+    let ghidden = test.floats("hidden", &hidden);
+    let (gtable, table) = stored::matrix(&mut test, &how, &table, width);
     let (mut objectives, coefficients) = packed(&rows);
     objectives.resize(room, TokenLoss { token: u32::MAX, weight: f32::NAN, entropy_weight: f32::NAN, scores: 1 << 20 });
-    let grows = rig.words("objectives", bytemuck::cast_slice(&objectives));
-    let score_tokens = rig.words("score tokens", &SCALE.map(|s| s.0));
-    let coefficients = rig.floats("score coefficients", &coefficients);
-    let stats = rig.output("stats", room * (STATS + scores));
-    let dhidden = rig.output("dhidden", room * width);
-    let dtable = stored::chunks(&mut rig, how.cuts, &dtable_start, width);
+    let grows = test.words("objectives", bytemuck::cast_slice(&objectives));
+    let score_tokens = test.words("score tokens", &SCALE.map(|s| s.0));
+    let coefficients = test.floats("score coefficients", &coefficients);
+    let stats = test.output("stats", room * (STATS + scores));
+    let dhidden = test.output("dhidden", room * width);
+    let dtable = stored::chunks(&mut test, how.cuts, &dtable_start, width);
     let head = LossHead {
         hidden: ghidden,
         table: gtable,
@@ -123,17 +123,17 @@ pub async fn head(b: &mut Bench, case: Case<'_>) -> Result<(), GpuError> {
         scores: scores as u32,
         chunk,
     };
-    loss_head::record(&mut rig.plan, head, Some(LossGradient { coefficients, dhidden, dtable: Some(dtable.clone()) }));
-    let ran = rig.start(&b.gpu)?;
-    let (stats, dhidden) = (ran.read_floats(stats).await?, ran.read_floats(dhidden).await?);
+    loss_head::record(&mut test.plan, head, Some(LossGradient { coefficients, dhidden, dtable: Some(dtable.clone()) }));
+    let built = test.build_and_run(&checker.gpu)?;
+    let (stats, dhidden) = (built.read_floats(stats).await?, built.read_floats(dhidden).await?);
     let mut found_dtable = Vec::new();
     for chunk in &dtable {
-        found_dtable.extend(ran.read_floats(chunk.tensor).await?);
+        found_dtable.extend(built.read_floats(chunk.tensor).await?);
     }
 
     let name = format!("{count} of {planned} rows by {chunk}, width {width}{}", how.name());
     let logits = linear(&hidden[..count * width], &table, None, width);
-    compare_stats(b, &name, &stats, &rows, &logits);
+    compare_stats(checker, &name, &stats, &rows, &logits);
     let dlogits: Vec<f64> = rows.iter().zip(logits.chunks(vocab)).flat_map(|(row, z)| row_gradient(row, z)).collect();
     // Row by row: a row with a small loss is compared on its own scale, not on the largest row's. A row without loss has a
     // gradient of nearly 0, the difference of equal numbers.
@@ -141,20 +141,20 @@ pub async fn head(b: &mut Bench, case: Case<'_>) -> Result<(), GpuError> {
     let (found, rest) = dhidden.split_at(count * width);
     let expected = linear_dx(&dlogits, &table, width);
     for (r, (found, expected)) in found.chunks(width).zip(expected.chunks(width)).enumerate() {
-        b.gradient("loss head backward", &format!("dhidden row {r}, {name}"), &floored(found), &floored(expected));
+        checker.compare_gradient("loss head backward", &format!("dhidden row {r}, {name}"), &floored(found), &floored(expected));
     }
-    b.live_gradient("loss head backward", &format!("dhidden, {name}"), rest, &[]);
+    checker.compare_live_gradient("loss head backward", &format!("dhidden, {name}"), rest, &[]);
     let expected = sum(&linear_dw(&dlogits, &hidden[..count * width], width, vocab), &dtable_start);
-    b.gradient("loss head backward", &format!("dtable, {name}"), &found_dtable, &expected);
+    checker.compare_gradient("loss head backward", &format!("dtable, {name}"), &found_dtable, &expected);
     Ok(())
 }
 
-fn compare_stats(b: &mut Bench, name: &str, stats: &[f64], rows: &[Row], logits: &[f64]) {
+fn compare_stats(checker: &mut KernelChecker, name: &str, stats: &[f64], rows: &[Row], logits: &[f64]) {
     let tokens = SCALE.map(|s| s.0);
     let mut expected = Vec::new();
     for (row, z) in rows.iter().zip(logits.chunks((logits.len() / rows.len().max(1)).max(1))) {
-        let log_p = spec::log_softmax(z);
-        let s = spec::row_stats(z, None, &tokens);
+        let log_p = reference::log_softmax(z);
+        let s = reference::row_stats(z, None, &tokens);
         expected.extend([s.lse, log_p[row.objective.token as usize], s.entropy]);
         // The kernel gives logarithms, which are precise where probabilities are tiny.
         expected.extend(tokens.map(|t| log_p[t as usize]));
@@ -164,7 +164,7 @@ fn compare_stats(b: &mut Bench, name: &str, stats: &[f64], rows: &[Row], logits:
     // Logarithms and entropies have different sizes: each kind is compared on its own scale.
     for (kind, columns) in [("lse and log-probs", 0..2), ("entropy", 2..3), ("score log-probs", 3..stride)] {
         let pick = |all: &[f64]| -> Vec<f64> { all.chunks(stride).flat_map(|r| r[columns.clone()].to_vec()).collect() };
-        b.result("loss head", &format!("{kind}, {name}"), &pick(found), &pick(&expected));
+        checker.compare_result("loss head", &format!("{kind}, {name}"), &pick(found), &pick(&expected));
     }
-    b.live_result("loss head", &format!("stats, {name}"), rest, &[]);
+    checker.compare_live_result("loss head", &format!("stats, {name}"), rest, &[]);
 }

@@ -1,11 +1,11 @@
 //! Matrix products.
 
-use super::Bench;
+use super::KernelChecker;
 use crate::gpu::{Extent, GpuError, Tensor};
-use crate::ops::matmul::{self, Epilogue, Layout, Product, View, backward_weight_between};
-use crate::reference::matmul as spec;
-use crate::selftest::rig::{UNTOUCHED, random, sum};
+use crate::ops::matmul::{self, Epilogue, Layout, Product, View, record_backward_weight_between};
+use crate::reference::matmul as reference;
 use crate::selftest::stored;
+use crate::selftest::test_plan::{UNTOUCHED, random, sum};
 
 /// Where the matrices A, B, C of a product lie in larger ones, and the scale of the product.
 #[derive(Clone, Copy, Debug)]
@@ -64,21 +64,21 @@ impl Window {
 
 /// Tails of the tile in every direction, by vec4 and by value; one row, one column; windows with a scale; a weight gradient in
 /// chunks.
-pub(super) async fn checks(b: &mut Bench) -> Result<(), GpuError> {
+pub(super) async fn checks(checker: &mut KernelChecker) -> Result<(), GpuError> {
     for layout in [Layout::Nt, Layout::Nn, Layout::Tn] {
         for shape in [[13, 12, 20], [12, 20, 8], [13, 10, 7], [1, 36, 8], [70, 97, 33], [1, 1, 1]] {
-            product(b, layout, shape, Operand::CHUNKS).await?;
+            product(checker, layout, shape, Operand::CHUNKS).await?;
         }
         for operand in [Operand::WINDOWS, Operand::ODD_WINDOWS] {
-            product(b, layout, [12, 20, 8], operand).await?;
+            product(checker, layout, [12, 20, 8], operand).await?;
         }
     }
-    weight_gradient(b, &[16, 16, 5], [13, 10]).await
+    weight_gradient(checker, &[16, 16, 5], [13, 10]).await
 }
 
 /// `C[M, N]` of one layout with all epilogues.
-pub async fn product(b: &mut Bench, layout: Layout, shape: [usize; 3], operand: Operand) -> Result<(), GpuError> {
-    product_with(b, layout, shape, operand, &EPILOGUES).await
+pub async fn product(checker: &mut KernelChecker, layout: Layout, shape: [usize; 3], operand: Operand) -> Result<(), GpuError> {
+    product_with(checker, layout, shape, operand, &EPILOGUES).await
 }
 
 /// The epilogues that [`product`] checks.
@@ -86,7 +86,7 @@ pub const EPILOGUES: [&str; 4] = ["write", "bias", "residual", "accumulate"];
 
 /// As [`product`], with some of [`EPILOGUES`].
 pub async fn product_with(
-    b: &mut Bench,
+    checker: &mut KernelChecker,
     layout: Layout,
     [m, n, k]: [usize; 3],
     operand: Operand,
@@ -103,30 +103,30 @@ pub async fn product_with(
     // The bias begins where a row of C does.
     let bias = random(operand.columns[2] + n, 4);
 
-    let mut rig = b.rig();
-    let (ga, gb) = (rig.floats("a", &left.all), rig.floats("b", &right.all));
-    let gbias = View::of(rig.floats("bias", &bias), bias.len() as u32).at_column(operand.columns[2] as u32);
-    let gresidual = rig.floats("residual", &out.all);
+    let mut test = checker.test_plan();
+    let (ga, gb) = (test.floats("a", &left.all), test.floats("b", &right.all));
+    let gbias = View::of(test.floats("bias", &bias), bias.len() as u32).at_column(operand.columns[2] as u32);
+    let gresidual = test.floats("residual", &out.all);
     let mut outputs = Vec::new();
     for name in EPILOGUES.into_iter().filter(|e| wanted.contains(e)) {
         let (c, epilogue) = match name {
-            "accumulate" => (rig.floats(name, &out.all), Epilogue::Accumulate),
-            "bias" => (rig.output(name, out.all.len()), Epilogue::Bias(gbias)),
-            "residual" => (rig.output(name, out.all.len()), Epilogue::Residual(gresidual)),
-            _ => (rig.output(name, out.all.len()), Epilogue::Write),
+            "accumulate" => (test.floats(name, &out.all), Epilogue::Accumulate),
+            "bias" => (test.output(name, out.all.len()), Epilogue::Bias(gbias)),
+            "residual" => (test.output(name, out.all.len()), Epilogue::Residual(gresidual)),
+            _ => (test.output(name, out.all.len()), Epilogue::Write),
         };
         let [m, n, k] = [m, n, k].map(|x| Extent::fixed(x as u32));
         let (a, b, scale) = (left.view(ga), right.view(gb), operand.scale as f32);
-        matmul::product(&mut rig.plan, Product { layout, a, b, c: out.view(c), m, n, k, scale, epilogue });
+        matmul::record_product(&mut test.plan, Product { layout, a, b, c: out.view(c), m, n, k, scale, epilogue });
         outputs.push((name, c));
     }
-    let ran = rig.start(&b.gpu)?;
+    let built = test.build_and_run(&checker.gpu)?;
 
     let (a, w) = (left.of(&left.all), right.of(&right.all));
     let mut y = match layout {
-        Layout::Nt => spec::linear(&a, &w, None, k),
-        Layout::Nn => spec::linear_dx(&a, &w, n),
-        Layout::Tn => spec::linear_dw(&a, &w, n, m),
+        Layout::Nt => reference::linear(&a, &w, None, k),
+        Layout::Nn => reference::linear_dx(&a, &w, n),
+        Layout::Tn => reference::linear_dw(&a, &w, n, m),
     };
     y.iter_mut().for_each(|y| *y *= operand.scale);
     let biased: Vec<f64> = y.chunks(n).flat_map(|row| sum(row, &bias[operand.columns[2]..])).collect();
@@ -137,34 +137,34 @@ pub async fn product_with(
             "bias" => &biased,
             _ => &added,
         };
-        let all = ran.read_floats(c).await?;
+        let all = built.read_floats(c).await?;
         let (found, what) = (out.of(&all), format!("{name}, {m}x{n}x{k}"));
         if tolerance_of_gradients {
-            b.gradient(operation, &what, &found, expected);
+            checker.compare_gradient(operation, &what, &found, expected);
         } else {
-            b.result(operation, &what, &found, expected);
+            checker.compare_result(operation, &what, &found, expected);
         }
         let before = if name == "accumulate" { out.all.clone() } else { vec![UNTOUCHED; all.len()] };
-        b.exact(operation, &format!("{what}, around the window"), &out.around(&all), &out.around(&before));
+        checker.compare_exact(operation, &format!("{what}, around the window"), &out.around(&all), &out.around(&before));
     }
     Ok(())
 }
 
 /// `dw[N, K] += dy[T, N]ᵀ · x[T, K]` into chunks.
-pub async fn weight_gradient(b: &mut Bench, cuts: &[usize], [t, k]: [usize; 2]) -> Result<(), GpuError> {
+pub async fn weight_gradient(checker: &mut KernelChecker, cuts: &[usize], [t, k]: [usize; 2]) -> Result<(), GpuError> {
     let n = cuts.iter().sum();
     let (dy, x, start) = (random(t * n, 1), random(t * k, 2), random(n * k, 3));
-    let mut rig = b.rig();
-    let (gdy, gx) = (rig.floats("dy", &dy), rig.floats("x", &x));
-    let dw = stored::chunks(&mut rig, cuts, &start, k);
+    let mut test = checker.test_plan();
+    let (gdy, gx) = (test.floats("dy", &dy), test.floats("x", &x));
+    let dw = stored::chunks(&mut test, cuts, &start, k);
     let (dy_view, x_view) = (View::of(gdy, n as u32), View::of(gx, k as u32));
-    backward_weight_between(&mut rig.plan, dy_view, x_view, &dw, [t, k].map(|x| Extent::fixed(x as u32)));
-    let ran = rig.start(&b.gpu)?;
+    record_backward_weight_between(&mut test.plan, dy_view, x_view, &dw, [t, k].map(|x| Extent::fixed(x as u32)));
+    let built = test.build_and_run(&checker.gpu)?;
     let mut found = Vec::new();
     for chunk in &dw {
-        found.extend(ran.read_floats(chunk.tensor).await?);
+        found.extend(built.read_floats(chunk.tensor).await?);
     }
-    let expected = sum(&spec::linear_dw(&dy, &x, k, n), &start);
-    b.gradient("matmul tn in chunks", &format!("dw, {n}x{t}x{k}"), &found, &expected);
+    let expected = sum(&reference::linear_dw(&dy, &x, k, n), &start);
+    checker.compare_gradient("matmul tn in chunks", &format!("dw, {n}x{t}x{k}"), &found, &expected);
     Ok(())
 }

@@ -1,26 +1,26 @@
 //! Matrix products with a weight matrix as a model stores it: packed, or cut by rows into chunks.
 
-use super::Bench;
+use super::KernelChecker;
 use super::matmul::{Operand, Window};
 use crate::gpu::{Extent, GpuError, Tensor};
-use crate::ops::matmul::{Epilogue, Layout, View, backward_input_between, forward_between};
+use crate::ops::matmul::{Epilogue, Layout, View, record_backward_input_between, record_forward_between};
 use crate::ops::weight_dtype::WeightDtype;
-use crate::reference::matmul as spec;
-use crate::selftest::rig::{UNTOUCHED, random, sum};
+use crate::reference::matmul as reference;
 use crate::selftest::stored::{self, Stored};
+use crate::selftest::test_plan::{UNTOUCHED, random, sum};
 
 /// One row, tails of the tile in both directions, one column, one block and several; chunks of uneven rows.
-pub(super) async fn checks(b: &mut Bench) -> Result<(), GpuError> {
+pub(super) async fn checks(checker: &mut KernelChecker) -> Result<(), GpuError> {
     for dtype in WeightDtype::PACKED {
         for [m, n, k] in [[1, 36, 32], [13, 12, 64], [9, 1, 32], [70, 97, 96]] {
-            product(b, Stored { dtype, cuts: &[n] }, Layout::Nt, [m, k], Operand::CHUNKS).await?;
-            product(b, Stored { dtype, cuts: &[n] }, Layout::Nn, [m, k], Operand::CHUNKS).await?;
+            product(checker, Stored { dtype, cuts: &[n] }, Layout::Nt, [m, k], Operand::CHUNKS).await?;
+            product(checker, Stored { dtype, cuts: &[n] }, Layout::Nn, [m, k], Operand::CHUNKS).await?;
         }
     }
     for dtype in [WeightDtype::F32, WeightDtype::Q8] {
         let how = Stored { dtype, cuts: &[16, 16, 5] };
-        product(b, how, Layout::Nt, [13, 64], Operand::WINDOWS).await?;
-        product(b, how, Layout::Nn, [13, 64], Operand::ODD_WINDOWS).await?;
+        product(checker, how, Layout::Nt, [13, 64], Operand::WINDOWS).await?;
+        product(checker, how, Layout::Nn, [13, 64], Operand::ODD_WINDOWS).await?;
     }
     Ok(())
 }
@@ -28,7 +28,7 @@ pub(super) async fn checks(b: &mut Bench) -> Result<(), GpuError> {
 /// `y[M, N] = x[M, K] · w[N, K]ᵀ` (`Nt`) or `y[M, K] = x[M, N] · w[N, K]` (`Nn`) with all epilogues. w has `how.rows()` rows of
 /// `width`; x and y are windows at `operand`, whose scale is not used.
 pub async fn product(
-    b: &mut Bench,
+    checker: &mut KernelChecker,
     how: Stored<'_>,
     layout: Layout,
     [m, width]: [usize; 2],
@@ -40,36 +40,36 @@ pub async fn product(
     let (x, y) = (Window::new([m, inputs], &operand, 0, 1), Window::new([m, outputs], &operand, 2, 3));
     let bias = random(outputs, 4);
 
-    let mut rig = b.rig();
-    let (w, weights) = stored::matrix(&mut rig, &how, &stored::blocks(how.rows() * width, 2), width);
-    let gx = x.view(rig.floats("x", &x.all));
-    let gbias = View::of(rig.floats("bias", &bias), outputs as u32);
-    let gresidual = rig.floats("residual", &y.all);
-    let mut out: Vec<Tensor> = ["plain", "bias", "residual"].map(|name| rig.output(name, y.all.len())).to_vec();
-    out.push(rig.floats("accumulate", &y.all));
+    let mut test = checker.test_plan();
+    let (w, weights) = stored::matrix(&mut test, &how, &stored::blocks(how.rows() * width, 2), width);
+    let gx = x.view(test.floats("x", &x.all));
+    let gbias = View::of(test.floats("bias", &bias), outputs as u32);
+    let gresidual = test.floats("residual", &y.all);
+    let mut out: Vec<Tensor> = ["plain", "bias", "residual"].map(|name| test.output(name, y.all.len())).to_vec();
+    out.push(test.floats("accumulate", &y.all));
     let epilogues = [Epilogue::Write, Epilogue::Bias(gbias), Epilogue::Residual(gresidual), Epilogue::Accumulate];
     for (c, epilogue) in out.iter().zip(epilogues) {
         let sizes = [m, width].map(|x| Extent::fixed(x as u32));
         match transposed {
-            true => forward_between(&mut rig.plan, gx, &w, y.view(*c), sizes, epilogue),
-            false => backward_input_between(&mut rig.plan, gx, &w, y.view(*c), sizes, epilogue),
+            true => record_forward_between(&mut test.plan, gx, &w, y.view(*c), sizes, epilogue),
+            false => record_backward_input_between(&mut test.plan, gx, &w, y.view(*c), sizes, epilogue),
         }
     }
-    let ran = rig.start(&b.gpu)?;
+    let built = test.build_and_run(&checker.gpu)?;
 
     let x = x.of(&x.all);
-    let plain = if transposed { spec::linear(&x, &weights, None, width) } else { spec::linear_dx(&x, &weights, width) };
+    let plain = if transposed { reference::linear(&x, &weights, None, width) } else { reference::linear_dx(&x, &weights, width) };
     let biased: Vec<f64> = plain.chunks(outputs).flat_map(|row| sum(row, &bias)).collect();
     let added = sum(&plain, &y.of(&y.all));
     let expected = [("write", &plain), ("bias", &biased), ("residual", &added), ("accumulate", &added)];
     for (c, (name, expected)) in out.iter().zip(expected) {
-        let (all, what) = (ran.read_floats(*c).await?, format!("{name}, {m}x{inputs} to {outputs}"));
+        let (all, what) = (built.read_floats(*c).await?, format!("{name}, {m}x{inputs} to {outputs}"));
         match transposed {
-            true => b.result(&operation, &what, &y.of(&all), expected),
-            false => b.gradient(&operation, &what, &y.of(&all), expected),
+            true => checker.compare_result(&operation, &what, &y.of(&all), expected),
+            false => checker.compare_gradient(&operation, &what, &y.of(&all), expected),
         }
         let before = if name == "accumulate" { y.all.clone() } else { vec![UNTOUCHED; all.len()] };
-        b.exact(&operation, &format!("{what}, around the window"), &y.around(&all), &y.around(&before));
+        checker.compare_exact(&operation, &format!("{what}, around the window"), &y.around(&all), &y.around(&before));
     }
     Ok(())
 }

@@ -1,21 +1,21 @@
 //! Rotary position embedding.
 
-use super::Bench;
+use super::KernelChecker;
 use crate::gpu::{Extent, GpuError};
 use crate::ops::rope::{self, Positions, Rotation};
 use crate::reference::rope::{Llama3Scaling, Tables, default_inv_freq};
-use crate::selftest::rig::random;
+use crate::selftest::test_plan::random;
 
 /// Pairs by value and by vec4; the last head (v) is not rotated.
-pub(super) async fn checks(b: &mut Bench) -> Result<(), GpuError> {
+pub(super) async fn checks(checker: &mut KernelChecker) -> Result<(), GpuError> {
     for (head_dim, heads, rotated) in [(6, 9, 8), (128, 3, 2)] {
-        rope(b, head_dim, heads, rotated).await?;
+        rope(checker, head_dim, heads, rotated).await?;
     }
     Ok(())
 }
 
 /// Forward and backward: default frequencies at plain positions, and scaled ones at the positions of KV slots.
-pub async fn rope(b: &mut Bench, head_dim: usize, heads: usize, rotated: usize) -> Result<(), GpuError> {
+pub async fn rope(checker: &mut KernelChecker, head_dim: usize, heads: usize, rotated: usize) -> Result<(), GpuError> {
     let scaling =
         Llama3Scaling { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_max_position_embeddings: 64.0 };
     // The positions are not in order: each packed sequence starts at 0, and a chain continues its prompt.
@@ -31,23 +31,28 @@ pub async fn rope(b: &mut Bench, head_dim: usize, heads: usize, rotated: usize) 
             Positions::Plain => positions.to_vec(),
             Positions::Slot => positions.iter().flat_map(|p| [9, *p, 8, 7]).collect(),
         };
-        let mut rig = b.rig();
-        let (gtable, gpositions) = (rig.floats("table", &table), rig.words("positions", &words));
-        let (forward, backward) = (rig.floats("forward", &x), rig.floats("backward", &x));
+        let mut test = checker.test_plan();
+        let (gtable, gpositions) = (test.floats("table", &table), test.words("positions", &words));
+        let (forward, backward) = (test.floats("forward", &x), test.floats("backward", &x));
         let mut r = Rotation { heads: heads as u32, rotated: rotated as u32, head_dim: head_dim as u32, backward: false };
         let tokens = Extent::fixed(positions.len() as u32);
-        rope::rotate(&mut rig.plan, r, forward, gtable, (gpositions, kind), tokens);
+        rope::record(&mut test.plan, r, forward, gtable, (gpositions, kind), tokens);
         r.backward = true;
-        rope::rotate(&mut rig.plan, r, backward, gtable, (gpositions, kind), tokens);
-        let ran = rig.start(&b.gpu)?;
+        rope::record(&mut test.plan, r, backward, gtable, (gpositions, kind), tokens);
+        let built = test.build_and_run(&checker.gpu)?;
         let tables = Tables::new(&inv_freq, &positions, factor);
         let expect = |all_rotated: Vec<f64>| -> Vec<f64> {
             let is_rotated = |i: usize| i % width < rotated * head_dim;
             x.iter().enumerate().map(|(i, v)| if is_rotated(i) { all_rotated[i] } else { *v }).collect()
         };
         let what = format!("{rotated} of {heads} heads of {head_dim}, {kind:?} positions");
-        b.result("rope", &what, &ran.read_floats(forward).await?, &expect(tables.rotate(&x)));
-        b.gradient("rope backward", &what, &ran.read_floats(backward).await?, &expect(tables.rotate_backward(&x)));
+        checker.compare_result("rope", &what, &built.read_floats(forward).await?, &expect(tables.rotate(&x)));
+        checker.compare_gradient(
+            "rope backward",
+            &what,
+            &built.read_floats(backward).await?,
+            &expect(tables.rotate_backward(&x)),
+        );
     }
     Ok(())
 }

@@ -1,25 +1,25 @@
 //! Sampling: which tokens are kept, which one is drawn, which log-probability is reported.
 
-use super::Bench;
+use super::KernelChecker;
 use crate::gpu::{Extent, GpuError, RunParam, RunParams, Tensor};
 use crate::ops::cached_attention::KvSlot;
 use crate::ops::sample::{self, Rows, Sampling};
 use crate::reference::loss_head::log_softmax;
-use crate::reference::sample::{Sampling as Spec, uniform};
-use crate::selftest::rig::{Ran, random};
+use crate::reference::sample::{Sampling as Settings, uniform};
+use crate::selftest::test_plan::{BuiltTestPlan, random};
 
 const KEY: [u32; 2] = [0x1234_5678, 0x9abc_def0];
 /// No truncation, temperature 1.
-pub const ALL: Spec = Spec { temperature: 1.0, top_k: 0, top_p: 1.0 };
+pub const ALL: Settings = Settings { temperature: 1.0, top_k: 0, top_p: 1.0 };
 
-pub(super) async fn checks(b: &mut Bench) -> Result<(), GpuError> {
-    greedy(b).await?;
-    draws(b, 131, 40).await
+pub(super) async fn checks(checker: &mut KernelChecker) -> Result<(), GpuError> {
+    greedy(checker).await?;
+    draws(checker, 131, 40).await
 }
 
 /// A plan that samples one token per row; each run has settings of its own.
 pub struct Sampler {
-    pub ran: Ran,
+    pub built: BuiltTestPlan,
     pub slots: Tensor,
     pub ids: Tensor,
     pub streams: Tensor,
@@ -33,7 +33,7 @@ pub struct Sampler {
 impl Sampler {
     /// Row r has the random stream `streams[r]` and begins at `positions[r]`.
     pub fn new(
-        b: &Bench,
+        checker: &KernelChecker,
         logits: &[f64],
         vocab: usize,
         history: usize,
@@ -41,14 +41,14 @@ impl Sampler {
         positions: &[u32],
     ) -> Result<Self, GpuError> {
         let rows = streams.len();
-        let mut rig = b.rig();
-        let glogits = rig.floats("logits", logits);
+        let mut test = checker.test_plan();
+        let glogits = test.floats("logits", logits);
         let at = |p: &u32| KvSlot { own: 11, position: *p, prefix_start: 12, prefix_len: 13 };
-        let slots = rig.words("slots", bytemuck::cast_slice(&positions.iter().map(at).collect::<Vec<_>>()));
-        let ids = rig.words("ids", &vec![u32::MAX; rows]);
-        let gstreams = rig.words("streams", &streams.iter().flat_map(|s| [*s, 0]).collect::<Vec<u32>>());
-        let drawn = rig.words("drawn", &vec![u32::MAX; rows * history * 2]);
-        let mut live = || rig.live(0);
+        let slots = test.words("slots", bytemuck::cast_slice(&positions.iter().map(at).collect::<Vec<_>>()));
+        let ids = test.words("ids", &vec![u32::MAX; rows]);
+        let gstreams = test.words("streams", &streams.iter().flat_map(|s| [*s, 0]).collect::<Vec<u32>>());
+        let drawn = test.words("drawn", &vec![u32::MAX; rows * history * 2]);
+        let mut live = || test.run_param(0);
         let settings = Sampling { temperature: live(), top_p: live(), top_k: live(), key: [live(), live()], truncated: live() };
         let count = live();
         let tensors = Rows {
@@ -62,12 +62,12 @@ impl Sampler {
             vocab: vocab as u32,
             history: history as u32,
         };
-        sample::next(&mut rig.plan, tensors, settings);
-        Ok(Sampler { ran: rig.build(&b.gpu)?, slots, ids, streams: gstreams, drawn, settings, count, rows, history })
+        sample::record(&mut test.plan, tensors, settings);
+        Ok(Sampler { built: test.build(&checker.gpu)?, slots, ids, streams: gstreams, drawn, settings, count, rows, history })
     }
 
     /// One token per row.
-    pub fn step(&self, s: Spec) -> Result<(), GpuError> {
+    pub fn step(&self, s: Settings) -> Result<(), GpuError> {
         let rows = self.rows as u32;
         let cut = s.temperature > 0.0 && (s.top_k > 0 || s.top_p < 1.0);
         let truncated = if cut { rows } else { 0 };
@@ -77,12 +77,12 @@ impl Sampler {
         live.set_float(top_p, s.top_p as f32);
         live.set(self.count, rows);
         live.set(cut, truncated);
-        self.ran.plan.run(&live)
+        self.built.plan.run(&live)
     }
 
     /// Tokens and log-probabilities of each row's draws.
     pub async fn history(&self) -> Result<Vec<Vec<(usize, f64)>>, GpuError> {
-        let words = self.ran.read_words(self.drawn).await?;
+        let words = self.built.read_words(self.drawn).await?;
         let pair = |w: &[u32]| (w[0] as usize, f64::from(f32::from_bits(w[1])));
         Ok(words.chunks(2 * self.history).map(|row| row.chunks(2).map(pair).collect()).collect())
     }
@@ -90,7 +90,7 @@ impl Sampler {
 
 /// The first of the largest logits is taken, with its log-probability. The row moves on one position, and the history keeps the
 /// last tokens.
-pub async fn greedy(b: &mut Bench) -> Result<(), GpuError> {
+pub async fn greedy(checker: &mut KernelChecker) -> Result<(), GpuError> {
     const OPERATION: &str = "greedy";
     let (vocab, rows) = (131, 6);
     let mut logits = random(vocab * rows, 1);
@@ -100,45 +100,45 @@ pub async fn greedy(b: &mut Bench) -> Result<(), GpuError> {
     // All below zero, and equal.
     logits[5 * vocab..].iter_mut().for_each(|z| *z = -3.0);
     let expected = [130, 0, 63, 2, 129, 0];
-    let sampler = Sampler::new(b, &logits, vocab, 2, &[0; 6], &[4; 6])?;
+    let sampler = Sampler::new(checker, &logits, vocab, 2, &[0; 6], &[4; 6])?;
     for _ in 0..3 {
-        sampler.step(Spec { temperature: 0.0, top_k: 3, top_p: 0.5 })?;
+        sampler.step(Settings { temperature: 0.0, top_k: 3, top_p: 0.5 })?;
     }
     for (row, draws) in sampler.history().await?.iter().enumerate() {
         let log_p = log_softmax(&logits[row * vocab..][..vocab])[expected[row]];
         for (token, found) in draws {
-            b.holds(OPERATION, &format!("row {row}: token {token}, expected {}", expected[row]), *token == expected[row]);
-            b.result(OPERATION, &format!("log-prob, row {row}"), &[*found, 1.0], &[log_p, 1.0]);
+            checker.check(OPERATION, &format!("row {row}: token {token}, expected {}", expected[row]), *token == expected[row]);
+            checker.compare_result(OPERATION, &format!("log-prob, row {row}"), &[*found, 1.0], &[log_p, 1.0]);
         }
     }
     let [slots, ids, streams] = [
-        sampler.ran.read_words(sampler.slots).await?,
-        sampler.ran.read_words(sampler.ids).await?,
-        sampler.ran.read_words(sampler.streams).await?,
+        sampler.built.read_words(sampler.slots).await?,
+        sampler.built.read_words(sampler.ids).await?,
+        sampler.built.read_words(sampler.streams).await?,
     ];
-    b.holds(OPERATION, "positions move on", slots.chunks(4).all(|p| p == [11, 7, 12, 13]));
-    b.holds(OPERATION, "the token is the next input", ids.iter().zip(expected).all(|(id, t)| *id as usize == t));
-    b.holds(OPERATION, "draws are counted", streams.chunks(2).all(|s| s[1] == 3));
+    checker.check(OPERATION, "positions move on", slots.chunks(4).all(|p| p == [11, 7, 12, 13]));
+    checker.check(OPERATION, "the token is the next input", ids.iter().zip(expected).all(|(id, t)| *id as usize == t));
+    checker.check(OPERATION, "draws are counted", streams.chunks(2).all(|s| s[1] == 3));
     Ok(())
 }
 
 /// Each draw is the token that the reference draws with the same uniform number, at every truncation. Where the number lies at
 /// the border of two tokens' shares, rounding may choose the neighbour; at most two draws may do so.
-pub async fn draws(b: &mut Bench, vocab: usize, rows: usize) -> Result<(), GpuError> {
+pub async fn draws(checker: &mut KernelChecker, vocab: usize, rows: usize) -> Result<(), GpuError> {
     const OPERATION: &str = "sample";
     let settings = [
         ALL,
-        Spec { temperature: 0.3, ..ALL },
-        Spec { temperature: 2.5, ..ALL },
-        Spec { top_k: 1, ..ALL },
-        Spec { top_k: 7, ..ALL },
-        Spec { top_k: 500, ..ALL },
-        Spec { top_p: 0.0, ..ALL },
-        Spec { top_p: 0.05, ..ALL },
-        Spec { top_p: 0.6, ..ALL },
-        Spec { top_p: 0.999, temperature: 0.8, ..ALL },
+        Settings { temperature: 0.3, ..ALL },
+        Settings { temperature: 2.5, ..ALL },
+        Settings { top_k: 1, ..ALL },
+        Settings { top_k: 7, ..ALL },
+        Settings { top_k: 500, ..ALL },
+        Settings { top_p: 0.0, ..ALL },
+        Settings { top_p: 0.05, ..ALL },
+        Settings { top_p: 0.6, ..ALL },
+        Settings { top_p: 0.999, temperature: 0.8, ..ALL },
         // top-p counts the mass that top-k left: 0.5 of the mass of the 20 most likely tokens.
-        Spec { top_p: 0.5, top_k: 20, temperature: 1.3 },
+        Settings { top_p: 0.5, top_k: 20, temperature: 1.3 },
     ];
     let mut one = random(vocab, 7);
     if vocab > 10 {
@@ -146,7 +146,7 @@ pub async fn draws(b: &mut Bench, vocab: usize, rows: usize) -> Result<(), GpuEr
     }
     let streams: Vec<u32> = (0..rows as u32).map(|r| r * 3 + 1).collect();
     let positions: Vec<u32> = (0..rows as u32).map(|r| r % 50).collect();
-    let sampler = Sampler::new(b, &one.repeat(rows), vocab, settings.len(), &streams, &positions)?;
+    let sampler = Sampler::new(checker, &one.repeat(rows), vocab, settings.len(), &streams, &positions)?;
     for s in settings {
         sampler.step(s)?;
     }
@@ -160,12 +160,12 @@ pub async fn draws(b: &mut Bench, vocab: usize, rows: usize) -> Result<(), GpuEr
             let expected = s.draw(&one, u).token;
             let near = [-1e-5, 1e-5].map(|by| s.draw(&one, (u + by).clamp(0.0, 1.0 - 1e-9)).token);
             let right = token == expected || near.contains(&token);
-            b.holds(OPERATION, &format!("{s:?}, {vocab} tokens, row {row}: drew {token}, expected {expected}"), right);
+            checker.check(OPERATION, &format!("{s:?}, {vocab} tokens, row {row}: drew {token}, expected {expected}"), right);
             neighbours += usize::from(token != expected);
             let expected = log_p.get(token).copied().unwrap_or(f64::NAN);
-            b.result(OPERATION, &format!("log-prob, {s:?}, {vocab} tokens"), &[found, 1.0], &[expected, 1.0]);
+            checker.compare_result(OPERATION, &format!("log-prob, {s:?}, {vocab} tokens"), &[found, 1.0], &[expected, 1.0]);
         }
     }
-    b.holds(OPERATION, &format!("{neighbours} draws beside the reference's"), neighbours <= 2);
+    checker.check(OPERATION, &format!("{neighbours} draws beside the reference's"), neighbours <= 2);
     Ok(())
 }

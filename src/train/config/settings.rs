@@ -50,38 +50,40 @@ settings! {
     pub struct TrainConfig;
 
     heading "Model";
-    /// How to train. On given judgements: sft (cross-entropy of chain, phrase and score), raft (squared error of the expected
-    /// score, no chain), cot-raft (both), tract (cot-raft, then again from the start on chains of its own). On sampled chains:
-    /// real (both terms of the generalised policy gradient), reinforce and grpo (is the sampled score right), rl-squared (how far
-    /// off it is), rl-prob (probability of the label), rl-log and rl-ranked (scoring rules of the whole distribution).
+    /// Training method. On given chains and scores: sft (cross-entropy of chain, phrase and score), raft (squared error of the expected
+    /// score, no chain), cot-raft (both), tract (cot-raft, then again from the start model on chains that this judge writes). On sampled
+    /// chains:
+    /// real (both terms of the generalised policy gradient); reinforce and grpo (reward: is the sampled score right), rl-squared
+    /// (squared error of the sampled score), rl-prob (probability of the label), rl-log and rl-ranked (scoring rules of the
+    /// distribution).
     method: Method = Method::default(), Kind::OneOf(Method::WORDS);
     /// Hugging Face model folder to start from.
     model_name_or_path: Option<String> = None, Kind::Path;
-    /// Model of the adapter to start from, in the place of the one that it names.
+    /// Base model of the adapter to start from, instead of the one that it names.
     base: Option<String> = None, Kind::Path;
-    /// config.json of a model to start from scratch, weights drawn from `seed`.
+    /// config.json of a model to train from random weights, drawn with `seed`.
     init: Option<String> = None, Kind::Path;
-    /// tokenizer.json, or a folder with one, when it is not the model's own.
+    /// tokenizer.json, or a folder with one, instead of the model's own.
     tokenizer: Option<String> = None, Kind::Path;
-    /// With `init` and no tokenizer: train a BPE of this size on the training data.
+    /// With `init` and no tokenizer: train a BPE tokenizer with this vocabulary size on the training data.
     vocab_size: Option<u32> = None, count(64, 1 << 20);
     /// Number format of the saved weights [default: the start model's].
     save_dtype: Option<SaveDtype> = None, Kind::OneOf(SaveDtype::WORDS);
-    /// With tract: a judge that cot-raft trained before, to write the chains, instead of training it.
+    /// With tract: a judge, trained before with cot-raft, that writes the chains; otherwise it is trained first.
     chains_from: Option<String> = None, Kind::Path;
 
     heading "LoRA";
-    /// Rank of a LoRA adapter: the model stays frozen and the adapter learns; 0 = every weight learns.
+    /// Rank of a LoRA adapter. The model stays frozen and the adapter is trained; 0 = no adapter, all weights are trained.
     lora_r: u32 = 0, count(0, 1 << 12);
-    /// The update's weight is alpha / r [default: 2 r].
+    /// The adapter's update is scaled by alpha / r [default: 2 r].
     lora_alpha: Option<f64> = None, Kind::Number(Interval::above(0.0, 1e6));
-    /// Share of the adapter's inputs that is dropped; for given judgements only.
+    /// Dropout rate of the adapter's inputs; not for methods that sample chains.
     lora_dropout: f64 = 0.0, Kind::Number(Interval::half_open(0.0, 1.0));
-    /// Projections that are adapted, by commas: all-linear, or q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj.
+    /// Projections with an adapter, separated by commas: all-linear, or q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj.
     lora_target_modules: String = ALL_LINEAR.into(), Kind::Text;
-    /// Weigh the update by alpha / sqrt(r).
+    /// Scale the adapter's update by alpha / sqrt(r).
     use_rslora: bool = false, Kind::Flag;
-    /// How the frozen matrices are held on the GPU; auto = as they are stored.
+    /// Format of the frozen matrices on the GPU; auto = as they are stored.
     base_weights: WeightPolicy = WeightPolicy::AS_STORED, Kind::OneOf(WeightPolicy::WORDS);
 
     heading "Data";
@@ -91,17 +93,17 @@ settings! {
     eval_file: Option<String> = None, Kind::Path;
     /// Column with the human score.
     label_column: String = "score".into(), Kind::Text;
-    /// Column with the chain of thought; auto looks for chain, feedback, rationale; none ignores them.
+    /// Column with the chain of thought; auto looks for chain, feedback and rationale; none reads no chains.
     chain_column: ChainColumn = ChainColumn::Auto, Kind::Text;
     /// Skip and count malformed rows instead of stopping at the first.
     skip_bad: bool = false, Kind::Flag;
-    /// Longest row in tokens; longer ones are counted and skipped.
+    /// Most tokens of a row; longer rows are counted and skipped.
     max_length: u32 = 1024, count(2, 1 << 20);
     /// At most this many rows of train_file [default: all].
     limit: Option<u64> = None, whole(1);
-    /// Put the rows of train_file in this seed's order before `limit` cuts them [default: the file's order].
+    /// Shuffle the rows of train_file with this seed before `limit` [default: the file's order].
     shuffle_seed: Option<u64> = None, whole(0);
-    /// What an archive may unpack to, such as 64GiB [default: 256 MiB, and more up to 100 times its packed size].
+    /// Most bytes that a compressed file may unpack to, such as 64GiB [default: 256 MiB, or 100 times its packed size].
     max_decompressed: Option<String> = None, Kind::Text;
 
     heading "Judge";
@@ -117,27 +119,27 @@ settings! {
     template: Option<String> = None, Kind::Text;
     /// Wrap prompts in the model's chat template; auto = if it has one [default: the start model's judge.json, else auto].
     chat: Option<Chat> = None, Kind::OneOf(Chat::WORDS);
-    /// Day that the chat template states, as YYYY-MM-DD [default: the start model's judge.json, else today where the template
-    /// wants one].
+    /// Date that the chat template states, as YYYY-MM-DD [default: the start model's judge.json, else today if the template uses
+    /// a date].
     date: Option<String> = None, Kind::Text;
     /// What the score is read from: prompt and chain, or the chain alone (the prompt is hidden from it) [default: the start
     /// model's judge.json, else prompt].
     score_reads: Option<ScoreReads> = None, Kind::OneOf(ScoreReads::WORDS);
-    /// Learn the judgement only, not the prompt.
+    /// Cross-entropy of chain, phrase and score only; false: of the prompt too.
     completion_only_loss: bool = true, Kind::Flag;
 
     heading "Policy gradient (sampled chains)";
     /// Values of the settings below that are not given: exact (the objective's own gradient), paper, or released-code.
     preset: Preset = Preset::Exact, Kind::OneOf(Preset::WORDS);
-    /// Chains of thought a prompt (K).
+    /// Chains of thought per prompt (K).
     num_generations: u32 = 8, count(2, 1 << 12);
-    /// Optimiser steps on the same chains; from the second on both terms weigh the ratio of the chain's probabilities.
+    /// Optimiser steps on the same chains. From the second on, both terms are weighted with the probability ratio of the chain.
     num_iterations: u32 = 1, count(1, MOST_ITERATIONS);
-    /// Largest such ratio; 0 = not bounded.
+    /// Largest probability ratio of a chain; 0 = no limit.
     ratio_cap: f64 = 0.0, Kind::Number(Interval::closed(0.0, 1e6));
-    /// Weight of advantage x log-probability of the chain; 0 leaves term 1 out.
+    /// Weight of term 1, advantage x log-probability of the chain; 0 leaves it out.
     exploration_weight: f64 = 1.0, Kind::Number(Interval::closed(0.0, 1e6));
-    /// Weight of the reward's own gradient (beta in the paper); 0 leaves term 2 out [default: preset's].
+    /// Weight of term 2, the gradient of the reward (beta in the paper); 0 leaves it out [default: preset's].
     refinement_weight: Option<f64> = None, Kind::Number(Interval::closed(0.0, 1e6));
     /// Weight of the squared error of the expected score, in real's reward and in cot-raft's loss [default: method's, 1].
     squared_weight: Option<f64> = None, Kind::Number(Interval::closed(0.0, 1e6));
@@ -149,43 +151,43 @@ settings! {
     ranked_weight: Option<f64> = None, Kind::Number(Interval::closed(0.0, 1e6));
     /// Divide advantages by the standard deviation of their group [default: preset's].
     normalize_advantages: Option<bool> = None, Kind::Flag;
-    /// Clip advantages to this size; 0 = never [default: preset's].
+    /// Clip advantages to this size; 0 = no clipping [default: preset's].
     advantage_clip: Option<f64> = None, Kind::Number(Interval::closed(0.0, 1e6));
-    /// Advantages of each part of the reward by itself [default: preset's].
+    /// Compute advantages separately for each part of the reward [default: preset's].
     separate_advantages: Option<bool> = None, Kind::Flag;
-    /// Log-probabilities of a chain summed, or averaged over the batch's tokens [default: preset's].
+    /// Sum the log-probabilities of a chain, or average them over the tokens of the batch [default: preset's].
     loss_aggregation: Option<Aggregation> = None, Kind::OneOf(Aggregation::WORDS);
-    /// Expected score over the scale's tokens only, or over the full vocabulary [default: preset's].
+    /// Probabilities for the expected score: renormalised over the scale's tokens, or of the full vocabulary [default: preset's].
     expectation: Option<Expectation> = None, Kind::OneOf(Expectation::WORDS);
     /// Weight of the KL divergence to the start model.
     beta: f64 = 0.0, Kind::Number(Interval::closed(0.0, 1e6));
     /// Weight of an entropy bonus on the chain's tokens.
     entropy_coef: f64 = 0.0, Kind::Number(Interval::closed(0.0, 1e6));
-    /// Temperature of the chains; only 1 is sampled from the policy that is trained.
+    /// Sampling temperature of the chains; only with 1 the sampled policy is the trained one.
     temperature: f64 = 1.0, Kind::Number(Interval::above(0.0, 100.0));
-    /// Share of the probability that chains are sampled from; below 1 only with released-code [default: preset's].
+    /// Nucleus probability (top-p) of sampled chains; below 1 only with released-code [default: preset's].
     top_p: Option<f64> = None, Kind::Number(Interval::above(0.0, 1.0));
 
     heading "Optimiser";
     /// Highest learning rate.
     learning_rate: f64 = 2e-5, Kind::Number(Interval::above(0.0, 10.0));
-    /// Learning rate after the warm-up.
+    /// How the learning rate changes after the warm-up.
     lr_scheduler_type: Decay = Decay::Linear, Kind::OneOf(Decay::WORDS);
-    /// Where linear and cosine end, as a share of learning_rate.
+    /// Final learning rate of linear and cosine, as a share of learning_rate.
     min_lr_ratio: f64 = 0.0, Kind::Number(Interval::half_open(0.0, 1.0));
     /// Warm-up as a share of all steps.
     warmup_ratio: f64 = 0.0, Kind::Number(Interval::closed(0.0, 1.0));
     /// Warm-up in steps.
     warmup_steps: u64 = 0, whole(0);
-    /// AdamW's decay of weight matrices.
+    /// AdamW's weight decay, of matrices and embeddings.
     weight_decay: f64 = 0.0, Kind::Number(Interval::closed(0.0, 10.0));
-    /// AdamW's first moment.
+    /// AdamW's beta 1, the decay rate of the first moment.
     adam_beta1: f64 = 0.9, Kind::Number(Interval::half_open(0.0, 1.0));
-    /// AdamW's second moment.
+    /// AdamW's beta 2, the decay rate of the second moment.
     adam_beta2: f64 = 0.999, Kind::Number(Interval::half_open(0.0, 1.0));
     /// AdamW's epsilon.
     adam_epsilon: f64 = 1e-8, Kind::Number(Interval::above(0.0, 1.0));
-    /// Clip the gradient to this norm; 0 = never.
+    /// Clip the gradient to this norm; 0 = no clipping.
     max_grad_norm: f64 = 1.0, Kind::Number(Interval::closed(0.0, 1e9));
     /// Stop after this many steps in a row whose gradient was not finite.
     max_nonfinite_steps: u64 = 5, whole(1);
@@ -193,20 +195,20 @@ settings! {
     heading "Run";
     /// Passes over the data.
     num_train_epochs: f64 = 3.0, Kind::Number(Interval::above(0.0, 1e6));
-    /// Number of steps; -1 = by num_train_epochs.
+    /// Number of steps; -1 = as num_train_epochs says.
     max_steps: i64 = -1, Kind::IntOrUnset;
-    /// Rows in one packed batch; with sampled chains, prompts.
+    /// Rows per packed batch; with sampled chains, prompts per batch.
     per_device_train_batch_size: u32 = 8, count(1, 1 << 16);
-    /// Rows in one packed batch of the evaluation.
+    /// Rows per packed batch of the evaluation.
     per_device_eval_batch_size: u32 = 8, count(1, 1 << 16);
-    /// Packed batches in one step.
+    /// Packed batches per step.
     gradient_accumulation_steps: u32 = 1, count(1, 1 << 16);
-    /// Keep only the input of each layer and compute the rest again on the way back: less memory, about a third more work.
+    /// Keep only the inputs of the layers, and compute the other activations again in backward: less memory, about a third more work.
     gradient_checkpointing: bool = false, Kind::Flag;
-    /// With sampled chains: chains that are trained on together; fewer need less memory, and their prompt is computed again for
-    /// each batch of them (0: all chains of all prompts of a batch).
+    /// With sampled chains: chains per training pass. Fewer need less memory, but each pass computes the prompt again; 0 = all chains
+    /// of all prompts of a batch.
     chains_per_pass: u32 = 0, count(0, 1 << 12);
-    /// Seed of weights and data order.
+    /// Seed of the weights, the row order and the sampled chains.
     seed: u64 = 42, whole(0);
     /// Folder for checkpoints, logs and the trained model.
     output_dir: String = String::new(), Kind::Path;
@@ -216,13 +218,13 @@ settings! {
     eval_steps: u64 = 0, whole(0);
     /// Steps between two checkpoints; 0 = at the end only.
     save_steps: u64 = 500, whole(0);
-    /// Keep this many checkpoints (the best and the newest always stay) [default: all].
+    /// Most checkpoints to keep; the best and the newest are always kept [default: all].
     save_total_limit: Option<u64> = None, whole(1);
-    /// Leave the best checkpoint's weights in output_dir, not the last step's.
+    /// Write the weights of the best checkpoint to output_dir instead of the last ones.
     load_best_model_at_end: bool = false, Kind::Flag;
-    /// What the best checkpoint is best at.
+    /// Metric that decides which checkpoint is the best.
     metric_for_best_model: BestMetric = BestMetric::Loss, Kind::OneOf(BestMetric::WORDS);
-    /// Go on from the newest checkpoint in output_dir (true) or from this one.
+    /// Resume from the newest checkpoint in output_dir (true), or from this checkpoint.
     #[serde(skip_serializing_if = "Resume::is_no")]
     resume_from_checkpoint: Resume = Resume::default(), Kind::FlagOrPath;
     /// GPU to use, by name or index.

@@ -1,4 +1,4 @@
-//! Prepares labelled rows for training: as tokens, with their label on the scale.
+//! Prepares labelled examples for training: as tokens, with their label on the scale.
 
 use crate::data;
 use crate::judge::{BatchLayout, JudgeError, JudgePrompt, ScoreTokens};
@@ -7,22 +7,22 @@ use crate::train::TrainError;
 use crate::train::data::pack::TrainExample;
 use crate::train::objective::reward::Label;
 
-/// The prepared rows of a file.
+/// The prepared examples of a file.
 #[derive(Debug, Default)]
 pub struct Prepared {
     pub examples: Vec<TrainExample>,
-    /// The index of each example's row among the rows that were read.
+    /// The index of each one among the examples that were read.
     pub rows: Vec<usize>,
-    /// Number of rows with too many tokens; they are left out, never truncated.
+    /// Number of examples with too many tokens; they are left out, never truncated.
     pub too_long: usize,
-    /// The errors of rows left out for another reason, if that is allowed.
+    /// The errors of examples left out for another reason, if that is allowed.
     pub bad: Vec<JudgeError>,
-    /// Tokens of the longest chain; 0 if no row has one.
+    /// Tokens of the longest chain; 0 if no example has one.
     pub longest_chain: usize,
 }
 
 impl Prepared {
-    /// Drops the rows whose prompt has more than `most` tokens; returns how many.
+    /// Drops the examples whose prompt has more than `most` tokens; returns how many.
     pub fn keep_prompts_up_to(&mut self, most: usize) -> usize {
         let fits: Vec<bool> = self.examples.iter().map(|e| e.prompt.ids.len() <= most).collect();
         let mut keep = fits.iter();
@@ -43,7 +43,7 @@ pub fn longest_prompt(layout: BatchLayout, context: usize, max_tokens: usize) ->
     context.saturating_sub(layout.depth(0, longest_continuation(layout.tokens, max_tokens) + 1))
 }
 
-/// A row's prompt and label.
+/// The prompt and label of an example.
 #[derive(Clone, Debug)]
 pub struct LabelledPrompt {
     pub ids: Vec<u32>,
@@ -62,26 +62,26 @@ impl LabelledPrompt {
     }
 }
 
-/// Prepares rows as examples.
+/// Turns examples of a file into examples for training.
 pub struct Preparation<'a> {
     pub prompt: &'a JudgePrompt,
     pub layout: BatchLayout<'a>,
     pub tokenizer: &'a Tokenizer,
-    /// Most tokens of a row.
+    /// Most tokens of an example.
     pub max_length: usize,
-    /// Leave out rows that do not fit the template or the scale, instead of failing.
+    /// Leave out examples that do not fit the template or the scale, instead of failing.
     pub skip_bad: bool,
 }
 
 impl Preparation<'_> {
-    /// Prepares all rows.
+    /// Prepares all examples.
     ///
     /// # Errors
-    /// A row that does not fit the template, or whose label is outside the scale, unless `skip_bad`.
-    pub fn prepare(&self, rows: &[data::Example]) -> Result<Prepared, TrainError> {
+    /// An example that does not fit the template, or whose label is outside the scale, unless `skip_bad`.
+    pub fn prepare(&self, examples: &[data::Example]) -> Result<Prepared, TrainError> {
         let mut prepared = Prepared::default();
-        for (index, row) in rows.iter().enumerate() {
-            let sequence = match self.prompt.sequence(row, self.layout.tokens, self.tokenizer, false) {
+        for (index, example) in examples.iter().enumerate() {
+            let sequence = match self.prompt.sequence(example, self.layout.tokens, self.tokenizer, false) {
                 Ok(sequence) => sequence,
                 Err(e) if self.skip_bad => {
                     prepared.bad.push(e);
@@ -94,7 +94,7 @@ impl Preparation<'_> {
                 prepared.too_long += 1;
                 continue;
             }
-            let (ids, ends_in_space) = self.prompt.prompt(row, self.tokenizer)?;
+            let (ids, ends_in_space) = self.prompt.prompt(example, self.tokenizer)?;
             if ids.is_empty() {
                 let problem = "the prompt is empty: a first token cannot be predicted".into();
                 return Err(TrainError::Example { example: index, problem });

@@ -16,7 +16,7 @@ use crate::train::TrainError;
 use crate::train::data::examples::LabelledPrompt;
 use crate::train::objective::reward::{RewardSettings, expected};
 
-/// A labelled row, prepared for training. Policy-gradient methods use only its prompt.
+/// A labelled example, prepared for training. Policy-gradient methods use only its prompt.
 #[derive(Clone, Debug)]
 pub struct TrainExample {
     pub prompt: LabelledPrompt,

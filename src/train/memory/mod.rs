@@ -23,8 +23,8 @@ use crate::model::names::TensorSpec;
 use crate::model::weights::Weights;
 use crate::train::data::pack::TrainExample;
 use crate::train::objective::engine::{Engine, TrainData};
-use crate::train::objective::trainer::{Batching, Evaluator, Scoring};
-use crate::train::run::start::{RunInputs, labelled_rows};
+use crate::train::objective::supervised::{Batching, Evaluator, Scoring};
+use crate::train::run::start::{RunInputs, labelled_examples};
 use crate::train::run::train_data;
 
 pub use levers::Lever;
@@ -243,7 +243,7 @@ impl PlannedRun<'_> {
             true => inputs.initial_weights().upload(gpu, config)?,
             false => Weights::upload_as(gpu, inputs.model.as_ref(), config.base_weights.of_stored(inputs.dtype))?,
         };
-        self.judge(gpu, &weights, rows.max_tokens)?.reserve(&labelled_rows(config)?, &score_options(config))?;
+        self.judge(gpu, &weights, rows.max_tokens)?.reserve(&labelled_examples(config)?, &score_options(config))?;
         Ok(PeakMemory::of(gpu))
     }
 

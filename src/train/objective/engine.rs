@@ -11,9 +11,10 @@ use crate::train::TrainError;
 use crate::train::config::TrainConfig;
 use crate::train::data::examples::LabelledPrompt;
 use crate::train::data::pack::TrainExample;
-use crate::train::objective::optimiser::Optimiser;
+use crate::train::objective::optimiser::{Optimiser, OptimiserSettings};
 use crate::train::objective::policy::{AnswerSpec, PolicyTrainer, PromptSizes};
-use crate::train::objective::trainer::{Scoring, StepKey, StepNumbers, StepPace, SupervisedTrainer, optimiser_settings};
+use crate::train::objective::step::{OptimiserStep, StepKey, StepMetrics};
+use crate::train::objective::supervised::{Scoring, SupervisedTrainer};
 
 /// The weights that a run starts from.
 pub struct InitialWeights<'a> {
@@ -97,7 +98,7 @@ impl Engine {
             return Ok(Engine::Supervised(Box::new(SupervisedTrainer::new(gpu, weights, config, data.examples, scoring)?)));
         }
         let settings = config.policy(data.max_tokens);
-        let optimiser = Optimiser::new(gpu, weights.trainable()?, optimiser_settings(config))?;
+        let optimiser = Optimiser::new(gpu, weights.trainable()?, OptimiserSettings::of(config))?;
         let longest = data.examples.iter().map(|e| e.prompt.ids.len()).max().unwrap_or(0);
         let sizes = PromptSizes { longest, micro_batch: config.per_device_train_batch_size as usize };
         let trainer = PolicyTrainer::new(gpu, weights, optimiser, settings, sizes, data.layout, reference)?;
@@ -127,18 +128,18 @@ impl Engine {
         indices: &[usize],
         data: &TrainData<'_>,
         key: StepKey,
-        pace: StepPace,
-    ) -> Result<StepNumbers, TrainError> {
+        optimiser_step: OptimiserStep,
+    ) -> Result<StepMetrics, TrainError> {
         match self {
             Engine::Supervised(trainer) => {
                 let rows: Vec<&TrainExample> = indices.iter().map(|i| &data.examples[*i]).collect();
-                trainer.step(&rows, key, pace).await
+                trainer.step(&rows, key, optimiser_step).await
             }
             Engine::Policy(trainer) => {
                 let rows: Vec<&LabelledPrompt> = indices.iter().map(|i| &data.examples[*i].prompt).collect();
                 let format = AnswerFormat { tokens: data.layout.tokens, decode: data.tokenizer };
                 let answer = AnswerSpec { scale: data.scale, format, eos: data.tokenizer.eos_ids() };
-                trainer.step(&rows, &answer, key, pace).await
+                trainer.step(&rows, &answer, key, optimiser_step).await
             }
         }
     }

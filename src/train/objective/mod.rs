@@ -6,4 +6,5 @@ pub mod optimiser;
 pub mod policy;
 pub mod reward;
 pub mod schedule;
-pub mod trainer;
+pub mod step;
+pub mod supervised;

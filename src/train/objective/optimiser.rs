@@ -5,7 +5,8 @@ use crate::model::error::ModelError;
 use crate::model::names::GroupKind;
 use crate::model::tensors::TensorSet;
 use crate::ops::adamw::{self, AdamW, State, StepScalars};
-use crate::ops::grad_norm::grad_norm;
+use crate::ops::grad_norm;
+use crate::train::config::TrainConfig;
 
 /// Settings of AdamW and gradient clipping.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -17,6 +18,19 @@ pub struct OptimiserSettings {
     pub weight_decay: f64,
     /// 0: no clipping.
     pub max_grad_norm: f64,
+}
+
+impl OptimiserSettings {
+    /// Those of a config.
+    pub fn of(config: &TrainConfig) -> Self {
+        OptimiserSettings {
+            beta1: config.adam_beta1,
+            beta2: config.adam_beta2,
+            epsilon: config.adam_epsilon,
+            weight_decay: config.weight_decay,
+            max_grad_norm: config.max_grad_norm,
+        }
+    }
 }
 
 /// Moments, gradients and the plan that applies them.
@@ -32,7 +46,7 @@ pub struct Optimiser {
 
 /// The outcome of an optimiser step.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct StepOutcome {
+pub struct OptimiserOutcome {
     /// Gradient norm before clipping.
     pub grad_norm: f32,
     /// False if the gradient contained NaN or infinity; then nothing was changed.
@@ -54,25 +68,25 @@ impl Optimiser {
         let result = plan.persistent("gradient norm", 4);
         let gradients = gradient.all(&mut plan);
         let gradient_tensors: Vec<Tensor> = gradients.iter().map(|(_, tensor)| *tensor).collect();
-        grad_norm(&mut plan, &gradient_tensors, settings.max_grad_norm as f32, result);
+        grad_norm::record(&mut plan, &gradient_tensors, settings.max_grad_norm as f32, result);
         let adam = AdamW { beta1: settings.beta1 as f32, beta2: settings.beta2 as f32, eps: settings.epsilon as f32 };
         let (parameters, first_moments, second_moments) = (trained.all(&mut plan), m.all(&mut plan), v.all(&mut plan));
         for (n, (group, gradient)) in gradients.into_iter().enumerate() {
             let decays = matches!(trained.groups()[group].kind, GroupKind::Matrix | GroupKind::Embedding);
             let decay = if decays { settings.weight_decay as f32 } else { 0.0 };
             let state = State { parameter: parameters[n].1, gradient, m: first_moments[n].1, v: second_moments[n].1, decay };
-            adamw::advance(&mut plan, adam, scalars, result, state);
+            adamw::record(&mut plan, adam, scalars, result, state);
         }
         let plan = plan.build(gpu)?;
         Ok(Optimiser { settings, plan, scalars, result, gradient, m, v })
     }
 
     /// Applies the accumulated gradient as the `t`-th applied step (counted from 1), then clears it. Waits for the result.
-    pub async fn step(&self, gpu: &Gpu, learning_rate: f64, t: u64) -> Result<StepOutcome, ModelError> {
+    pub async fn step(&self, gpu: &Gpu, learning_rate: f64, t: u64) -> Result<OptimiserOutcome, ModelError> {
         self.plan.run(&self.params(learning_rate, t))?;
         self.gradient.clear(gpu);
         let result: Vec<f32> = self.plan.read(self.result, 4).await?;
-        Ok(StepOutcome { grad_norm: result[0], applied: result[2] != 0.0 })
+        Ok(OptimiserOutcome { grad_norm: result[0], applied: result[2] != 0.0 })
     }
 
     /// As [`Optimiser::step`], with a timestamp around every dispatch.

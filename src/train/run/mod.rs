@@ -20,9 +20,9 @@ use crate::eval::{Agreement, Grid};
 use crate::files::{add_to_folder, crash_point};
 use crate::gpu::Gpu;
 use crate::judge::{JUDGE_FILE, Judge, ScoreOptions};
-use crate::model::layout::DEFAULT_SHARD_BYTES;
 use crate::model::names::tensors;
 use crate::model::save::CheckpointWriter;
+use crate::model::shard_layout::DEFAULT_SHARD_BYTES;
 use crate::model::weights::Weights;
 use crate::progress::{Clock, Progress};
 use crate::train::TrainError;
@@ -38,10 +38,11 @@ use crate::train::data::pack::TrainExample;
 use crate::train::error::{BoxError, io_error};
 use crate::train::memory;
 use crate::train::objective::engine::{Engine, TrainData};
-use crate::train::objective::trainer::{Batching, Evaluator, Scoring};
+use crate::train::objective::supervised::{Batching, Evaluator, Scoring};
 use crate::train::run::log::{Metrics, StepReport};
 use crate::train::run::start::RunInputs;
-use crate::train::steps::{StepMade, TrainLoop};
+use crate::train::steps::{StepResult, TrainLoop};
+use crate::words::count;
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -119,10 +120,10 @@ fn find_resume(config: &TrainConfig, output: &Path, progress: &mut dyn Progress)
             latest.skipped.iter().for_each(|e| progress.warn(&format!("passed over: {e}")));
             if latest.checkpoint.is_none() {
                 if !latest.skipped.is_empty() {
-                    return refuse(output.into(), "none of its checkpoints is complete; move them away to start anew");
+                    return refuse(output.into(), "none of its checkpoints is complete; move them away to start again");
                 }
                 output::refuse_taken(output)?;
-                progress.note("no checkpoint to resume from: starting anew");
+                progress.note("no checkpoint to resume from: starting from the beginning");
             }
             Ok(latest.checkpoint)
         }
@@ -135,7 +136,7 @@ fn refuse_used(output: &Path) -> Result<(), TrainError> {
     match checkpoint::list_checkpoints(output)?.last() {
         None => output::refuse_taken(output),
         Some(step) => {
-            let problem = "a run was here before; go on with --resume, or choose another output_dir";
+            let problem = "a run was here before; continue with --resume, or choose another output_dir";
             refuse(output.join(checkpoint_name(*step)), problem)
         }
     }
@@ -263,12 +264,16 @@ impl<'a> Run<'a> {
         let began = self.ctx.clock.seconds();
         let total = self.state.max_steps;
         if self.done {
-            self.ctx.progress.note(&format!("all {total} steps were done before: nothing is left to do"));
+            self.ctx
+                .progress
+                .note(&format!("the run was finished before, after {}: nothing is left to do", count(total, "step")));
             return Ok(TrainOutcome::Finished { steps: total, seconds: 0.0 });
         }
         if self.state.global_step >= total {
-            let line =
-                format!("all {total} steps were done before, and the judge is not whole: it is written from its checkpoint");
+            let line = format!(
+                "the run had done all of its {} before, but its judge is not complete: it is written from the checkpoint",
+                count(total, "step")
+            );
             self.ctx.progress.note(&line);
         }
         self.ctx.progress.begin("training", self.state.global_step, total);
@@ -312,7 +317,7 @@ impl<'a> Run<'a> {
 
     async fn step(&mut self) -> Result<(), TrainError> {
         let began = self.ctx.clock.seconds();
-        let StepMade { numbers, learning_rate, moved } = self.training.step(&train_data(&self.inputs)).await?;
+        let StepResult { metrics, learning_rate, moved } = self.training.step(&train_data(&self.inputs)).await?;
         crash_point("step");
         self.state.record_progress(self.training.counters(), self.training.cursor());
         let step = self.state.global_step;
@@ -322,21 +327,21 @@ impl<'a> Run<'a> {
         let report = StepReport {
             step,
             epoch: self.state.epoch,
-            loss: numbers.loss,
-            grad_norm: f64::from(numbers.grad_norm),
+            loss: metrics.loss,
+            grad_norm: f64::from(metrics.grad_norm),
             learning_rate,
             num_tokens: self.state.num_input_tokens_seen,
             mean_token_accuracy: None,
-            entropy: Some(numbers.entropy),
+            entropy: Some(metrics.entropy),
             nonfinite_steps: self.state.jurist.nonfinite_steps,
             step_time: self.ctx.clock.seconds() - began,
         };
         if step.is_multiple_of(self.config.logging_steps.max(1)) || step == self.state.max_steps {
             let mut line = report.metrics();
-            numbers.extra.iter().for_each(|(name, value)| line.put(name, *value));
+            metrics.extra.iter().for_each(|(name, value)| line.put(name, *value));
             self.write_metrics(&line)?;
         }
-        self.ctx.progress.step(step, numbers.loss);
+        self.ctx.progress.step(step, metrics.loss);
         self.training.check_diverged()
     }
 
@@ -440,7 +445,7 @@ fn check_same_run(from: &TrainerState, ours: &TrainerState) -> Result<(), TrainE
         return differs(format!("the checkpoint was made with seed {}, not {}", from.jurist.rng.seed, ours.jurist.rng.seed));
     }
     if from.max_steps != ours.max_steps {
-        return differs(format!("the run had {} steps in all, and now has {}", from.max_steps, ours.max_steps));
+        return differs(format!("the run was planned for {}, and now is for {}", count(from.max_steps, "step"), ours.max_steps));
     }
     Ok(())
 }

@@ -20,6 +20,7 @@ use crate::train::checkpoint::{checkpoint_name, list_checkpoints};
 use crate::train::config::{ChainColumn, Resume, SettingError, TrainConfig};
 use crate::train::data::examples::{Preparation, Prepared, longest_prompt};
 use crate::train::objective::engine::InitialWeights;
+use crate::words::count;
 
 /// Everything that is read before the GPU is used.
 pub struct RunInputs {
@@ -123,7 +124,8 @@ impl RunInputs {
             if skipped > 0 {
                 let file = &config.train_file;
                 notes.push(format!(
-                    "{file}: {skipped} rows skipped, no room for a chain after a prompt over {longest_prompt} tokens"
+                    "{file}: {} skipped, no space for a chain after a prompt of more than {longest_prompt} tokens",
+                    count(skipped, "row")
                 ));
             }
             if train.examples.is_empty() {
@@ -195,35 +197,35 @@ fn reader(config: &TrainConfig) -> Result<Reader, TrainError> {
 }
 
 /// The training rows of a config.
-pub(in crate::train) fn labelled_rows(config: &TrainConfig) -> Result<Vec<Example>, TrainError> {
+pub(in crate::train) fn labelled_examples(config: &TrainConfig) -> Result<Vec<Example>, TrainError> {
     Ok(read_rows(&reader(config)?, &config.train_file, &mut Vec::new())?.examples)
 }
 
 fn read_rows(reader: &Reader, file: &str, notes: &mut Vec<String>) -> Result<Dataset, TrainError> {
     let rows = reader.read_path(Path::new(file))?;
     if let Some(first) = rows.bad.first() {
-        notes.push(format!("{file}: {} bad rows skipped, the first: {first}", rows.bad.len()));
+        notes.push(format!("{file}: {} skipped, the first: {first}", count(rows.bad.len(), "bad row")));
     }
     Ok(rows)
 }
 
 fn note_skipped_rows(prepared: &Prepared, file: &str, max_length: usize, notes: &mut Vec<String>) {
     if prepared.too_long > 0 {
-        notes.push(format!("{file}: {} rows skipped, longer than {max_length} tokens", prepared.too_long));
+        notes.push(format!("{file}: {} skipped, longer than {max_length} tokens", count(prepared.too_long, "row")));
     }
     if let Some(first) = prepared.bad.first() {
-        notes.push(format!("{file}: {} rows skipped that do not fit, the first: {first}", prepared.bad.len()));
+        notes.push(format!("{file}: {} skipped, the first: {first}", count(prepared.bad.len(), "unusable row")));
     }
 }
 
 /// Why no row of a file is left.
 fn why_no_rows(prepared: &Prepared, file: &str, max_length: usize) -> String {
-    let long =
-        format!("{} rows of {file} are longer than {max_length} tokens: raise max_length or shorten them", prepared.too_long);
+    let too_long = count(prepared.too_long, "row");
+    let long = format!("{file}: {too_long} of more than {max_length} tokens: raise max_length or shorten the rows");
     match (prepared.too_long, prepared.bad.first()) {
         (_, None) => long,
-        (0, Some(first)) => format!("{} rows of {file} do not fit, the first: {first}", prepared.bad.len()),
-        (_, Some(first)) => format!("{long}, and {} do not fit, the first: {first}", prepared.bad.len()),
+        (0, Some(first)) => format!("{file}: {}, the first: {first}", count(prepared.bad.len(), "unusable row")),
+        (_, Some(first)) => format!("{long}; and {}, the first: {first}", count(prepared.bad.len(), "unusable row")),
     }
 }
 
@@ -314,7 +316,7 @@ fn check_adapter(config: &TrainConfig, dir: &str, adapter: Option<&AdapterFiles>
     let conflict = |message: String| Err(SettingError::Conflict(message).into());
     match adapter {
         Some(adapter) if config.lora_r > 0 => conflict(format!(
-            "{dir} is an adapter already (r = {}): leave lora_r out to go on training it, or merge it first (jurist merge)",
+            "{dir} is an adapter already (r = {}): leave lora_r out to continue training it, or merge it first (jurist merge)",
             adapter.settings.r
         )),
         None if config.lora_r == 0 && config.base_weights.of_stored(WeightDtype::F32) != WeightDtype::F32 => conflict(format!(

@@ -27,8 +27,9 @@ use crate::train::TrainError;
 use crate::train::checkpoint::output::OutputFolder;
 use crate::train::config::{ChainColumn, Resume, TrainConfig};
 use crate::train::error::io_error;
-use crate::train::run::start::labelled_rows;
+use crate::train::run::start::labelled_examples;
 use crate::train::run::{RunContext, TrainOutcome, run, run_in};
+use crate::words::count;
 
 /// The rows with the judge's own chains.
 const CHAINS: &str = "chains.jsonl";
@@ -97,7 +98,7 @@ fn refuse_used(output: &Path) -> Result<(), TrainError> {
     match names.iter().map(|name| output.join(name)).find(|path| path.exists()) {
         None => Ok(()),
         Some(path) => {
-            let problem = "a run writes its chains there; go on with --resume if one did, or choose another output_dir";
+            let problem = "a run writes its chains there; continue with --resume if one did, or choose another output_dir";
             Err(FileError::in_the_way(path, problem).into())
         }
     }
@@ -141,7 +142,7 @@ fn is_record(text: &str) -> bool {
 /// The record of a finished chains file. Refuses chains of another judge or other rows, which are not the ones that the config
 /// asks for.
 fn record_of_finished(config: &TrainConfig, output: &Path) -> Result<Value, TrainError> {
-    let (path, rows) = (output.join(CHAINS), labelled_rows(config)?);
+    let (path, rows) = (output.join(CHAINS), labelled_examples(config)?);
     if written_chains(config, &path, &rows)?.lines < rows.len() {
         return Err(other_rows(&path));
     }
@@ -221,7 +222,7 @@ async fn write_chains(
     ctx: RunContext<'_>,
 ) -> Result<Option<PathBuf>, TrainError> {
     let RunContext { progress, interrupted, .. } = ctx;
-    let (path, rows) = (output.join(CHAINS), labelled_rows(config)?);
+    let (path, rows) = (output.join(CHAINS), labelled_examples(config)?);
     let Some(mut file) = Growing::open(&path)? else {
         return Err(FileError::in_the_way(path, "it is no file, and chains are to be kept there; move it away").into());
     };
@@ -259,7 +260,7 @@ async fn write_chains(
     }
     progress.end();
     if failed > 0 {
-        progress.warn(&format!("{failed} of {} rows got no chain: they do not fit the model's context", rows.len()));
+        progress.warn(&format!("{failed} of {} got no chain: the model's context is too short for it", count(rows.len(), "row")));
     }
     // Before the chains are finished, so that finished chains always have a record.
     files::write_own(&output.join(RECORD), text.as_bytes(), is_record)?;

@@ -38,7 +38,7 @@ impl World {
             ending: *ending,
             tail: *tail,
         };
-        let closed = |record, log_p: &[f64]| toy.with_speech(|s| close(&chain(record, log_p), prompt.ends_in_space, s).unwrap());
+        let closed = |record, log_p: &[f64]| toy.with_answer(|s| close(&chain(record, log_p), prompt.ends_in_space, s).unwrap());
         // One sequence for the chain itself, and one for every token of every score: nothing is shared here.
         let mut sequences: Vec<Vec<u32>> = Vec::new();
         let mut wanted: Vec<(usize, usize)> = Vec::new(); // (first position, rows) of each sequence
@@ -60,9 +60,9 @@ impl World {
             rows.extend((start + first..start + first + count).map(|row| row as u32));
             start += sequence.len();
         }
-        let spec = &toy.model.spec;
-        let trace = reference::forward(spec, model, &batch, &rows).unwrap();
-        let mut logits = trace.logits.chunks(spec.vocab).map(<[f64]>::to_vec);
+        let config = &toy.model.reference_config;
+        let trace = reference::forward(config, model, &batch, &rows).unwrap();
+        let mut logits = trace.logits.chunks(config.vocab).map(<[f64]>::to_vec);
         let known = records.iter().map(|record| {
             let actions: Vec<Vec<f64>> = logits.by_ref().take(record.0.len()).collect();
             let log_ps: Vec<f64> = record.0.iter().zip(&actions).map(|(t, z)| loss_head::log_softmax(z)[*t as usize]).collect();
@@ -124,7 +124,7 @@ pub fn objective(
     start: &reference::Weights,
 ) -> (f64, reference::Gradients) {
     let mut j = 0.0;
-    let mut gradient = reference::Weights::zeros(&toy.model.spec);
+    let mut gradient = reference::Weights::zeros(&toy.model.reference_config);
     for prompt in &toy.prompts {
         let world = World::of(toy, model, prompt);
         let before = World::of(toy, start, prompt);
@@ -145,7 +145,7 @@ pub fn objective(
                 }
             }
         }
-        let g = reference::backward(&toy.model.spec, model, &world.batch, &world.trace, &dlogits).unwrap();
+        let g = reference::backward(&toy.model.reference_config, model, &world.batch, &world.trace, &dlogits).unwrap();
         g.0.iter().for_each(|(name, values)| gradient.add(name, values).unwrap());
     }
     (j, gradient)

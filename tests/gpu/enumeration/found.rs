@@ -132,14 +132,14 @@ pub fn expected_gradient(
             };
             let drawn: Vec<Vec<ScoredCompletion>> = some.iter().map(|(m, _)| m.iter().map(drawn).collect()).collect();
             let scores = if sampler.is_some() { ScoreSource::Drawn(&drawn) } else { ScoreSource::Draw(&uniform) };
-            toy.with_speech(|answer| {
+            toy.with_answer(|answer| {
                 pollster::block_on(async {
                     let mut scored = trainer.rewards(&groups, answer, scores).await.unwrap();
                     trainer.advantages(&mut scored);
                     plant(mistake, settings.group, &mut scored);
                     let mut batch = trainer.losses(&groups, &scored, answer, &totals);
                     weigh(&mut batch, trainer, &groups, &ps, mistake);
-                    trainer.backward(&batch, true).await.unwrap();
+                    trainer.accumulate_gradient(&batch, true).await.unwrap();
                 });
             });
         }

@@ -263,7 +263,7 @@ fn the_expected_gradient_is_that_of_the_objective() {
     };
     let hidden = Toy { reads: ScoreReads::Chain, ..Toy::scores_of_several_tokens(true) };
     for (toy, kl) in [(Toy::llama(), 0.0), (Toy::two_token_phrase(json!({"model_type": "qwen3"})), 0.4), (hidden, 0.0)] {
-        let start = reference::Weights::random(&toy.model.spec, 99);
+        let start = reference::Weights::random(&toy.model.reference_config, 99);
         for reward in [binary, real(Expectation::Renormalised, 1.0, 2).reward] {
             let settings = PolicySettings { reward, kl, ..real(reward.expectation, 1.0, 2) };
             let (_, gradient) = objective(&toy, &settings, &toy.model.weights, &start);
@@ -305,7 +305,7 @@ fn the_sampler_records_what_was_enumerated() {
             let mut counts = vec![0.0; world.known.len()];
             let mut off: f64 = 0.0;
             for chain in &chains {
-                let closed = toy.with_speech(|s| close(chain, prompt.ends_in_space, s).unwrap());
+                let closed = toy.with_answer(|s| close(chain, prompt.ends_in_space, s).unwrap());
                 let same = |k: &Known| {
                     let k = &k.closed;
                     (&k.actions, k.ending, &k.continuation) == (&closed.actions, closed.ending, &closed.continuation)

@@ -4,7 +4,7 @@ use jurist::judge::{AnswerFormat, Decode, Scale, ScoreReads, ScoreTokens};
 use jurist::model::config::Config;
 use jurist::model::error::ModelError;
 use jurist::model::source::TensorSource;
-use jurist::reference::{self, Spec};
+use jurist::reference::{self, DecoderConfig};
 use jurist::rollout::{Ending, Stop};
 use jurist::text::TextError;
 use jurist::train::data::examples::LabelledPrompt;
@@ -30,7 +30,7 @@ pub struct Toy {
 /// The same weights for both sides: `f32` numbers.
 pub struct Model {
     config: Config,
-    pub spec: Spec,
+    pub reference_config: DecoderConfig,
     pub weights: reference::Weights,
 }
 
@@ -43,14 +43,14 @@ impl Model {
         });
         json.as_object_mut().unwrap().extend(family.as_object().unwrap().clone());
         let config = Config::from_json(&json.to_string()).unwrap_or_else(|e| panic!("{e}"));
-        let spec = exact::spec(&config);
-        let mut weights = reference::Weights::random(&spec, seed);
+        let reference_config = exact::reference_config(&config);
+        let mut weights = reference::Weights::random(&reference_config, seed);
         for (name, values) in &mut weights.0 {
             // Larger logits: probabilities of very different size.
-            let factor = if name == spec.head_name() { 1.5 } else { 1.0 };
+            let factor = if name == reference_config.head_name() { 1.5 } else { 1.0 };
             values.iter_mut().for_each(|v| *v = f64::from((*v * factor) as f32));
         }
-        Model { config, spec, weights }
+        Model { config, reference_config, weights }
     }
 }
 
@@ -118,7 +118,9 @@ impl Toy {
         let mut open = vec![vec![]];
         let mut records = Vec::new();
         for _ in 0..MAX_TOKENS {
-            let grown = open.iter().flat_map(|c: &Vec<u32>| (0..self.model.spec.vocab as u32).map(|t| [&c[..], &[t]].concat()));
+            let grown = open
+                .iter()
+                .flat_map(|c: &Vec<u32>| (0..self.model.reference_config.vocab as u32).map(|t| [&c[..], &[t]].concat()));
             let mut still_open = Vec::new();
             for chain in grown {
                 let phrase = [&self.tokens.stem, &self.tokens.opening].into_iter().find(|p| chain.ends_with(p));
@@ -137,7 +139,7 @@ impl Toy {
         records
     }
 
-    pub fn with_speech<T>(&self, then: impl FnOnce(&AnswerSpec) -> T) -> T {
+    pub fn with_answer<T>(&self, then: impl FnOnce(&AnswerSpec) -> T) -> T {
         let format = AnswerFormat { tokens: &self.tokens, decode: self };
         then(&AnswerSpec { scale: &self.scale, format, eos: &self.eos })
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use jurist::gpu::{Extent, Gpu, GpuOptions};
 use jurist::ops::matmul::{self, Epilogue, Layout, Product};
-use jurist::selftest::rig::{Rig, random};
+use jurist::selftest::test_plan::{TestPlan, random};
 use pollster::block_on;
 
 use crate::cli::{Done, Task, finish, jurist, skip, succeed};
@@ -66,16 +66,16 @@ fn threads_share_an_opengl_device() {
     let gpu = block_on(Gpu::open_untested(&GpuOptions { adapter: Some(place.to_string()), ..GpuOptions::default() })).unwrap();
     let n = 256;
     let (a, b) = (random(n * n, 1), random(n * n, 2));
-    let mut rig = Rig::new(gpu.tuning());
-    let tensors = [rig.floats("a", &a), rig.floats("b", &b), rig.output("c", n * n)];
-    matmul::product(&mut rig.plan, Product::whole(Layout::Nt, tensors, [Extent::fixed(n as u32); 3], Epilogue::Write));
-    let ran = rig.start(&gpu).unwrap();
-    let first = block_on(ran.read_floats(tensors[2])).unwrap();
+    let mut test = TestPlan::new(gpu.tuning());
+    let tensors = [test.floats("a", &a), test.floats("b", &b), test.output("c", n * n)];
+    matmul::record_product(&mut test.plan, Product::whole(Layout::Nt, tensors, [Extent::fixed(n as u32); 3], Epilogue::Write));
+    let built = test.build_and_run(&gpu).unwrap();
+    let first = block_on(built.read_floats(tensors[2])).unwrap();
 
     // One submission that takes longer than wgpu's patience.
     let times = |times: usize| {
         let began = Instant::now();
-        ran.plan.run_times(&ran.lives, times).unwrap();
+        built.plan.run_times(&built.params, times).unwrap();
         gpu.wait().unwrap();
         began.elapsed()
     };
@@ -92,7 +92,7 @@ fn threads_share_an_opengl_device() {
                 assert_eq!(block_on(gpu.read::<u32>(&mine, 0, 64)).unwrap(), [7; 64]);
             }),
             scope.spawn(|| drop(aliased)),
-            scope.spawn(|| drop(Rig::new(gpu.tuning()).start(&gpu).unwrap())),
+            scope.spawn(|| drop(TestPlan::new(gpu.tuning()).build_and_run(&gpu).unwrap())),
             scope.spawn(|| assert!(!block_on(Gpu::adapters()).is_empty())),
         ];
         for other in others {
@@ -100,9 +100,9 @@ fn threads_share_an_opengl_device() {
         }
         println!("one submission took {:?}", busy.join().unwrap());
     });
-    assert_eq!(block_on(ran.read_floats(tensors[2])).unwrap(), first);
+    assert_eq!(block_on(built.read_floats(tensors[2])).unwrap(), first);
     // The device's last owner is another thread.
-    thread::spawn(move || drop((ran, gpu))).join().unwrap();
+    thread::spawn(move || drop((built, gpu))).join().unwrap();
 }
 
 /// Whoever embeds the library may read on another thread than the one that submitted.

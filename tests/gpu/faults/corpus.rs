@@ -79,7 +79,7 @@ macro_rules! targets_hold {
     };
 }
 
-targets_hold!(tokenizer, template, config, safetensors, bundle, adapter, rows, columns, trainer_state, arguments, settings);
+targets_hold!(tokenizer, template, config, safetensors, gguf, bundle, adapter, rows, columns, trainer_state, arguments, settings);
 
 /// Inputs of many thousand bytes, by their names.
 fn large(target: &str) -> Vec<(String, Vec<u8>)> {
@@ -112,10 +112,21 @@ fn large(target: &str) -> Vec<(String, Vec<u8>)> {
         "adapter" => vec![("brackets", vec![b'['; 100_000])],
         "bundle" => vec![("brackets", vec![b'['; 100_000])],
         "trainer_state" => vec![("brackets", vec![b'['; 100_000])],
+        "gguf" => vec![
+            // A list that says its length, and 4 MB of it.
+            ("flags", [&gguf_list(7, 4_000_000)[..], &vec![1; 4_000_000]].concat()),
+            ("empty texts", [&gguf_list(8, 500_000)[..], &vec![0; 4_000_000]].concat()),
+        ],
         "safetensors" => vec![("brackets", [&100_000_u64.to_le_bytes()[..], &vec![b'['; 100_000]].concat())],
         _ => Vec::new(),
     };
     inputs.into_iter().map(|(name, bytes)| (format!("large: {name}"), bytes)).collect()
+}
+
+/// The beginning of a GGUF file without tensors whose one pair is a list of so many values of a type.
+fn gguf_list(kind: u32, length: u64) -> Vec<u8> {
+    let counts = [3u32.to_le_bytes().to_vec(), [0u64, 1, 1].map(u64::to_le_bytes).concat()].concat();
+    [b"GGUF".to_vec(), counts, b"k".to_vec(), [9u32, kind].map(u32::to_le_bytes).concat(), length.to_le_bytes().to_vec()].concat()
 }
 
 /// Many columns.

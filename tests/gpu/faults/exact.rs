@@ -4,13 +4,13 @@ use jurist::model::config::{Config, Layer};
 use jurist::model::names::tensors;
 use jurist::model::source::TensorSource;
 use jurist::ops::swiglu::Activation;
-use jurist::reference::spec::LayerSpec;
-use jurist::reference::{self, Batch, Spec, Weights, forward};
+use jurist::reference::decoder_config::LayerConfig;
+use jurist::reference::{self, Batch, DecoderConfig, Weights, forward};
 
-pub fn spec(config: &Config) -> Spec {
+pub fn reference_config(config: &Config) -> DecoderConfig {
     let inv_freqs = config.inv_freqs();
-    let layer = |l: &Layer| LayerSpec { inv_freq: l.rope.map(|rope| inv_freqs[rope].clone()), window: l.window };
-    Spec {
+    let layer = |l: &Layer| LayerConfig { inv_freq: l.rope.map(|rope| inv_freqs[rope].clone()), window: l.window };
+    DecoderConfig {
         vocab: config.vocab_size,
         hidden: config.hidden_size,
         layers: config.layers.iter().map(layer).collect(),
@@ -47,7 +47,7 @@ pub fn weights(source: &dyn TensorSource) -> Weights {
 pub fn last_logits(config: &Config, weights: &Weights, sequences: &[Vec<u32>]) -> Vec<Vec<f64>> {
     let one = |ids: &Vec<u32>| {
         let batch = Batch::packed(&[ids]);
-        forward(&spec(config), weights, &batch, &[ids.len() as u32 - 1]).unwrap().logits
+        forward(&reference_config(config), weights, &batch, &[ids.len() as u32 - 1]).unwrap().logits
     };
     sequences.iter().map(one).collect()
 }

@@ -57,7 +57,7 @@ fn model(family: &str, architecture: &str, factor: impl Fn(&str) -> f64) -> Give
         config[key] = value;
     }
     let config = Config::from_json(&config.to_string()).unwrap();
-    let weights = reference::Weights::random(&exact::spec(&config), 5);
+    let weights = reference::Weights::random(&exact::reference_config(&config), 5);
     let times = |(name, values): (String, Vec<f64>)| {
         let factor = factor(&name);
         let values = values.iter().map(|v| (v * factor) as f32).collect();

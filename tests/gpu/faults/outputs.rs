@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use jurist::experiments::synthetic::{Miniature, Split, Version};
+use jurist::experiments::synthetic::{Split, SyntheticTask, TaskVersion};
 use jurist::files::Lock;
 use serde_json::{Value, json};
 
@@ -25,7 +25,7 @@ pub fn ground() -> &'static Task {
         succeed(task.train("judge", &more));
         succeed(task.train("other", &[&more[..], &["--chain-column", "none"]].concat()));
         succeed(task.jurist(&["export", "judge", "--out", "bundle", "--weights", "f32"]));
-        let items = Miniature::new(Version::E, 3).items(Split::Test, 300);
+        let items = SyntheticTask::new(TaskVersion::Base, 3).items(Split::Test, 300);
         task.write("rows.jsonl", items.iter().map(|i| i.to_row().to_string() + "\n").collect::<String>());
         task
     })
@@ -432,7 +432,7 @@ fn rows_outlive_an_interruption() {
     let done = interrupted(score(task, &at("x"), &[]).spawn().unwrap(), &at("x.part"), ctrl_c());
     assert_eq!(done.code, Some(130), "{}", done.err);
     let kept = text("x").lines().count();
-    let says = format!("{kept} of 300 rows are kept in {}; go on with --resume", at("x").display());
+    let says = format!("{kept} of 300 rows are kept in {}; continue with --resume", at("x").display());
     assert!(done.err.contains(&says) && kept > 0 && kept < 300, "{}\n{says}", done.err);
     assert!(whole.starts_with(&text("x")) && text("x").ends_with('\n'));
     assert_eq!(names(root.path()), ["whole", "x", "x.unfinished"]);
@@ -440,14 +440,14 @@ fn rows_outlive_an_interruption() {
     assert!(done.err.contains("its last rows are missing"), "{}", done.err);
 
     // Rows that are kept are not judged anew in silence, and what somebody else keeps under such a name stays.
-    refused(score(task, &at("x"), &[]), root.path(), &["go on with --resume"]);
+    refused(score(task, &at("x"), &[]), root.path(), &["continue with --resume"]);
     fs::write(at("y.part"), "my only copy").unwrap();
     refused(score(task, &at("y"), &["--resume"]), root.path(), &["y.part", "jurist did not write it"]);
     fs::remove_file(at("y.part")).unwrap();
 
     // Another judge, other settings, another input: refused by name, and nothing changes.
     let other = task.at("other");
-    let items = Miniature::new(Version::E, 4).items(Split::Test, 300);
+    let items = SyntheticTask::new(TaskVersion::Base, 4).items(Split::Test, 300);
     fs::write(at("changed.jsonl"), items.iter().map(|i| i.to_row().to_string() + "\n").collect::<String>()).unwrap();
     for (more, says) in [
         (&["--seed", "6"][..], "seed was 5 and is now 6"),
@@ -618,7 +618,8 @@ fn no_judge_without_a_step() {
         let done = finish(task.train(method, &[&more[..], words].concat()));
         assert_eq!(done.code, Some(1), "{method}: {}", done.err);
         assert!(
-            done.err.contains("none of the 2 steps changed the model") && done.err.contains("no judge is written"),
+            done.err.contains("no step changed the model: no gradient was finite in 2 steps")
+                && done.err.contains("no judge is written"),
             "{}",
             done.err
         );

@@ -8,8 +8,8 @@ use jurist::judge::{JUDGE_FILE, JudgeFiles, JudgeOverrides, JudgeSettings, Score
 use jurist::model::config::Config;
 use jurist::model::decoder::Draw;
 use jurist::model::init::Init;
-use jurist::model::layout::DEFAULT_SHARD_BYTES;
 use jurist::model::save::save_checkpoint;
+use jurist::model::shard_layout::DEFAULT_SHARD_BYTES;
 use jurist::model::weight_policy::WeightPolicy;
 use jurist::model_folder::ModelFolder;
 use jurist::rollout::{Chain, Ending};

@@ -45,13 +45,13 @@ fn long_prefixes() -> Batch {
 #[test]
 fn packed_forward_and_backward() {
     for tuning in tunings() {
-        let mut bench = bench(tuning);
+        let mut checker = checker(tuning);
         for h in shapes() {
             for (name, batch) in batches() {
-                made(check::packed(&mut bench, &h, name, &batch));
+                run_check(check::packed(&mut checker, &h, name, &batch));
             }
         }
-        all_right(bench);
+        assert_passes(checker);
     }
 }
 
@@ -64,11 +64,11 @@ fn steep_scores() {
     let [q, k, v] = check::split(&h, &fused);
     let expected = check::spec_of(&h).forward(batch.layout(), &q, &k, &v);
     for tuning in tunings() {
-        let mut rig = Rig::new(&tuning);
+        let mut test = TestPlan::new(&tuning);
         let tokens = Extent::fixed(9);
-        let (qkv, spans) = (rig.floats("qkv", &fused), rig.words("spans", batch.spans.as_flattened()));
-        let (out, stats) = (rig.output("out", 9 * 16), rig.output("stats", 9 * 4));
-        attention::forward(&mut rig.plan, &h, qkv, spans, out, stats, tokens);
-        close("attention steep", &rig.run().floats(out), &expected.out, FORWARD);
+        let (qkv, spans) = (test.floats("qkv", &fused), test.words("spans", batch.spans.as_flattened()));
+        let (out, stats) = (test.output("out", 9 * 16), test.output("stats", 9 * 4));
+        attention::record_forward(&mut test.plan, &h, qkv, spans, out, stats, tokens);
+        assert_close("attention steep", &test.run().floats(out), &expected.out, FORWARD_TOLERANCE);
     }
 }

@@ -11,11 +11,11 @@ use crate::common::*;
 #[test]
 fn cached_equals_packed() {
     for tuning in tunings() {
-        let mut bench = bench(tuning);
+        let mut checker = checker(tuning);
         for h in shapes() {
-            made(check::cached(&mut bench, &h));
+            run_check(check::cached(&mut checker, &h));
         }
-        all_right(bench);
+        assert_passes(checker);
     }
 }
 
@@ -33,13 +33,13 @@ fn a_full_row_does_not_spill() {
         (slot(9, 8, 6), None),
         (slot(9, 7, 6), Some(10)),
     ] {
-        let mut rig = Rig::new(&software());
-        let (qkv, slots) = (rig.floats("qkv", &random(16, 1)), rig.words("slots", bytemuck::cast_slice(&[slot])));
-        let tensor = rig.output("cache", cached_attention::cache_words(&h, 14));
-        let out = rig.output("out", 8);
+        let mut test = TestPlan::new(&cpu_tuning());
+        let (qkv, slots) = (test.floats("qkv", &random(16, 1)), test.words("slots", bytemuck::cast_slice(&[slot])));
+        let tensor = test.output("cache", cached_attention::cache_words(&h, 14));
+        let out = test.output("out", 8);
         let cache = Cache { tensor, own: 3, max_length: 8 };
-        cached_attention::forward(&mut rig.plan, &h, (qkv, slots), cache, out, Extent::fixed(1));
-        let found = rig.run().floats(tensor);
+        cached_attention::record_forward(&mut test.plan, &h, (qkv, slots), cache, out, Extent::fixed(1));
+        let found = test.run().floats(tensor);
         let touched = found.chunks(8).enumerate().filter(|(_, entry)| entry.iter().any(|x| *x != UNTOUCHED)).map(|(n, _)| n);
         assert_eq!(touched.collect::<Vec<_>>(), Vec::from_iter(written));
     }
@@ -78,17 +78,17 @@ fn long_caches_are_read_in_parts() {
                 );
             }
         }
-        for tuning in [software(), Tuning { cache_part: 256, ..teams() }] {
-            let mut rig = Rig::new(&tuning);
-            let (qkv, slots) = (rig.floats("qkv", &x), rig.words("slots", bytemuck::cast_slice(&slots)));
-            let (tensor, out) = (rig.floats("cache", &held), rig.output("out", 4 * (h.heads * h.head_dim) as usize));
+        for tuning in [cpu_tuning(), Tuning { cache_part: 256, ..gpu_tuning() }] {
+            let mut test = TestPlan::new(&tuning);
+            let (qkv, slots) = (test.floats("qkv", &x), test.words("slots", bytemuck::cast_slice(&slots)));
+            let (tensor, out) = (test.floats("cache", &held), test.output("out", 4 * (h.heads * h.head_dim) as usize));
             let cache = Cache { tensor, own, max_length };
-            cached_attention::forward(&mut rig.plan, &h, (qkv, slots), cache, out, Extent::fixed(4));
-            let ran = rig.run();
-            close("long cache", &ran.floats(out), &expected, FORWARD);
-            let bits = ran.words(out);
-            ran.again();
-            assert_eq!(ran.words(out), bits, "a second run differs");
+            cached_attention::record_forward(&mut test.plan, &h, (qkv, slots), cache, out, Extent::fixed(4));
+            let built = test.run();
+            assert_close("long cache", &built.floats(out), &expected, FORWARD_TOLERANCE);
+            let bits = built.words(out);
+            built.run_again();
+            assert_eq!(built.words(out), bits, "a second run differs");
         }
     }
 }

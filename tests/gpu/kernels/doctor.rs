@@ -1,7 +1,7 @@
 //! `jurist doctor` prints a line per operation, and a failed one for every kind of broken kernel.
 
 use jurist::ops::rmsnorm::Norm;
-use jurist::selftest::kernels::Bench;
+use jurist::selftest::kernels::KernelChecker;
 use jurist::selftest::{self, kernels::rmsnorm};
 
 use crate::common::*;
@@ -67,34 +67,34 @@ fn every_operation_has_a_line() {
 /// The results of broken kernels, and the one line that reports them.
 #[test]
 fn broken_kernels_are_reported() {
-    type Broken = fn(&mut Bench);
+    type Broken = fn(&mut KernelChecker);
     let broken: [(&str, Broken); 7] = [
-        ("y, off by 1e-4", |b| b.result("rope", "y, off by 1e-4", &[1.0001, 0.5], &[1.0, 0.5])),
-        ("dx, off by 1e-3", |b| b.gradient("rope", "dx, off by 1e-3", &[1.001, 0.5], &[1.0, 0.5])),
-        ("y, nothing", |b| b.result("rope", "y, nothing", &[UNTOUCHED; 2], &[1.0, 0.5])),
-        ("y, NaN", |b| b.result("rope", "y, NaN", &[f64::NAN, 0.5], &[1.0, 0.5])),
-        ("written past the live rows", |b| b.live_result("rope", "y", &[1.0, 0.0], &[1.0])),
-        ("another copy", |b| b.exact("rope", "another copy", &[1.0 + 1e-12], &[1.0])),
-        ("another token", |b| b.holds("rope", "another token", false)),
+        ("y, off by 1e-4", |b| b.compare_result("rope", "y, off by 1e-4", &[1.0001, 0.5], &[1.0, 0.5])),
+        ("dx, off by 1e-3", |b| b.compare_gradient("rope", "dx, off by 1e-3", &[1.001, 0.5], &[1.0, 0.5])),
+        ("y, nothing", |b| b.compare_result("rope", "y, nothing", &[UNTOUCHED; 2], &[1.0, 0.5])),
+        ("y, NaN", |b| b.compare_result("rope", "y, NaN", &[f64::NAN, 0.5], &[1.0, 0.5])),
+        ("written past the live rows", |b| b.compare_live_result("rope", "y", &[1.0, 0.0], &[1.0])),
+        ("another copy", |b| b.compare_exact("rope", "another copy", &[1.0 + 1e-12], &[1.0])),
+        ("another token", |b| b.check("rope", "another token", false)),
     ];
     for (worst, broken) in broken {
-        let mut bench = Bench::new(&gpu());
-        bench.result("rope", "right", &[1.0], &[1.0]);
-        broken(&mut bench);
-        bench.result("rope", "right again", &[1.0], &[1.0]);
-        assert!(!bench.report.passes(), "{worst} passes");
-        assert!(bench.report.findings[0].worst.contains(worst), "{}", bench.report);
+        let mut checker = KernelChecker::new(&gpu());
+        checker.compare_result("rope", "right", &[1.0], &[1.0]);
+        broken(&mut checker);
+        checker.compare_result("rope", "right again", &[1.0], &[1.0]);
+        assert!(!checker.report.passes(), "{worst} passes");
+        assert!(checker.report.findings[0].worst.contains(worst), "{}", checker.report);
     }
 }
 
 /// A kernel with another epsilon than the reference: from the device to the verdict.
 #[test]
 fn a_wrong_constant_is_reported() {
-    let mut bench = Bench::new(&gpu());
+    let mut checker = KernelChecker::new(&gpu());
     let norm = Norm::plain(20, 1e-5);
-    made(rmsnorm::rms_norm_against(&mut bench, 5, 5, norm, f64::from(norm.eps) + 0.01));
-    for (direction, finding) in ["forward", "backward"].iter().zip(&bench.report.findings) {
-        assert!(!finding.passes(), "{direction}:\n{}", bench.report);
+    run_check(rmsnorm::rmsnorm_against(&mut checker, 5, 5, norm, f64::from(norm.eps) + 0.01));
+    for (direction, finding) in ["forward", "backward"].iter().zip(&checker.report.findings) {
+        assert!(!finding.passes(), "{direction}:\n{}", checker.report);
     }
-    assert_eq!(bench.report.findings.len(), 2);
+    assert_eq!(checker.report.findings.len(), 2);
 }

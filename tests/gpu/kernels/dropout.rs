@@ -6,9 +6,9 @@ use crate::common::*;
 
 #[test]
 fn masks_are_those_of_the_reference() {
-    let mut bench = bench(software());
+    let mut checker = checker(cpu_tuning());
     for (n, p, site) in [(1, 0.5, 0), (1000, 0.1, 1), (1000, 0.1, 2), (65, 0.0, 3)] {
-        made(dropout(&mut bench, n, p, site));
+        run_check(dropout(&mut checker, n, p, site));
     }
-    all_right(bench);
+    assert_passes(checker);
 }

@@ -6,16 +6,16 @@ use crate::common::*;
 
 #[test]
 fn norms_and_clip_factors() {
-    let mut bench = bench(software());
+    let mut checker = checker(cpu_tuning());
     for max_norm in [0.0, 1.0, 1e6] {
-        made(norms(&mut bench, max_norm));
+        run_check(norms(&mut checker, max_norm));
     }
-    all_right(bench);
+    assert_passes(checker);
 }
 
 #[test]
 fn gradients_whose_squares_leave_f32() {
-    let mut bench = bench(software());
-    made(extreme_norms(&mut bench));
-    all_right(bench);
+    let mut checker = checker(cpu_tuning());
+    run_check(extreme_norms(&mut checker));
+    assert_passes(checker);
 }

@@ -5,7 +5,7 @@ use jurist::judge::{Expectation, Scale};
 use jurist::ops::loss_head::{self, LossGradient, LossHead, STATS};
 use jurist::ops::matrix::{FullChunk, Matrix};
 use jurist::ops::weight_dtype::WeightDtype;
-use jurist::reference::loss_head as spec;
+use jurist::reference::loss_head as reference;
 use jurist::selftest::kernels::loss_head::{self as check, CHUNKS, Case, Row, SCALE, VOCAB, WHOLE, objectives, packed};
 use jurist::selftest::stored::Stored;
 use jurist::train::objective::reward::{Label, RewardSettings};
@@ -15,9 +15,9 @@ use crate::common::*;
 #[test]
 fn every_objective_in_chunks() {
     for tuning in tunings() {
-        let mut bench = bench(tuning);
+        let mut checker = checker(tuning);
         let mut run = |rows: Vec<Row>, planned, chunk, width, steepness| {
-            made(check::head(&mut bench, Case { rows, planned, chunk, width, steepness, table: WHOLE }));
+            run_check(check::head(&mut checker, Case { rows, planned, chunk, width, steepness, table: WHOLE }));
         };
         for (planned, chunk, width) in [(14, 4, 6), (14, 14, 8), (17, 3, 16), (14, 1, 5)] {
             run(objectives(), planned, chunk, width, 1.0);
@@ -25,7 +25,7 @@ fn every_objective_in_chunks() {
         run(objectives(), 14, 8, 16, 6.0);
         run(objectives()[3..4].to_vec(), 9, 4, 8, 1.0);
         run(Vec::new(), 9, 4, 8, 1.0);
-        all_right(bench);
+        assert_passes(checker);
     }
 }
 
@@ -33,12 +33,15 @@ fn every_objective_in_chunks() {
 #[test]
 fn large_vocabularies_are_summed_to_their_end() {
     for tuning in tunings() {
-        let mut bench = bench(tuning);
+        let mut checker = checker(tuning);
         for cuts in [&[40_009][..], &[70_000], &[151_936], &[50_656, 50_656, 50_624]] {
             let table = Stored { dtype: WeightDtype::F32, cuts };
-            made(check::head(&mut bench, Case { rows: objectives(), planned: 14, chunk: 4, width: 8, steepness: 1.0, table }));
+            run_check(check::head(
+                &mut checker,
+                Case { rows: objectives(), planned: 14, chunk: 4, width: 8, steepness: 1.0, table },
+            ));
         }
-        all_right(bench);
+        assert_passes(checker);
     }
 }
 
@@ -46,19 +49,19 @@ fn large_vocabularies_are_summed_to_their_end() {
 #[test]
 fn tables_in_chunks_and_packed() {
     for tuning in tunings() {
-        let mut bench = bench(tuning);
+        let mut checker = checker(tuning);
         for dtype in [WeightDtype::F32, WeightDtype::Q8, WeightDtype::Q4, WeightDtype::Bf16, WeightDtype::F16] {
             for cuts in [&CHUNKS[..], &[37, 1, 93], WHOLE.cuts] {
                 let table = Stored { dtype, cuts };
-                made(check::head(
-                    &mut bench,
+                run_check(check::head(
+                    &mut checker,
                     Case { rows: objectives(), planned: 14, chunk: 4, width: 32, steepness: 1.0, table },
                 ));
             }
         }
         let table = Stored { dtype: WeightDtype::F32, cuts: &CHUNKS };
-        made(check::head(&mut bench, Case { rows: objectives(), planned: 14, chunk: 1, width: 5, steepness: 1.0, table }));
-        all_right(bench);
+        run_check(check::head(&mut checker, Case { rows: objectives(), planned: 14, chunk: 1, width: 5, steepness: 1.0, table }));
+        assert_passes(checker);
     }
 }
 
@@ -70,7 +73,7 @@ fn scores_with_little_mass() {
         SCALE.iter().enumerate().for_each(|(k, (token, _))| table[*token as usize] = -30.0 + k as f64 * 0.5);
         table[64] = 8.0;
         // The coefficients of a squared error, as training derives them from the statistics.
-        let log_p = spec::log_softmax(&table);
+        let log_p = reference::log_softmax(&table);
         let scale = Scale::new(SCALE.map(|s| s.0.to_string()).into(), SCALE.map(|s| s.1).into()).unwrap();
         let label = scale.split(2.0).unwrap();
         let row = |expectation| {
@@ -79,26 +82,26 @@ fn scores_with_little_mass() {
             Row { scores: Some(std::array::from_fn(|k| gradient[k] as f32)), ..Row::default() }
         };
         let (rows, coefficients) = packed(&[row(Expectation::Renormalised), row(Expectation::FullVocabulary)]);
-        let mut rig = Rig::new(&tuning);
-        let (hidden, gtable) = (rig.floats("hidden", &[1.0, 1.0]), rig.floats("table", &table));
-        let grows = rig.words("objectives", bytemuck::cast_slice(&rows));
-        let score_tokens = rig.words("score tokens", &SCALE.map(|s| s.0));
-        let coefficients = rig.floats("score coefficients", &coefficients);
-        let (stats, dhidden) = (rig.output("stats", 2 * (STATS + 5)), rig.output("dhidden", 2));
+        let mut test = TestPlan::new(&tuning);
+        let (hidden, gtable) = (test.floats("hidden", &[1.0, 1.0]), test.floats("table", &table));
+        let grows = test.words("objectives", bytemuck::cast_slice(&rows));
+        let score_tokens = test.words("score tokens", &SCALE.map(|s| s.0));
+        let coefficients = test.floats("score coefficients", &coefficients);
+        let (stats, dhidden) = (test.output("stats", 2 * (STATS + 5)), test.output("dhidden", 2));
         let count = Extent::fixed(2);
-        let dtable = rig.floats("dtable", &vec![0.0; VOCAB as usize]);
+        let dtable = test.floats("dtable", &vec![0.0; VOCAB as usize]);
         let (width, vocab, scores, chunk) = (1, VOCAB, 5, 1);
         let (matrix, dtable) = (Matrix::full(gtable, VOCAB), Some(vec![FullChunk { rows: VOCAB, tensor: dtable }]));
         let head = LossHead { hidden, table: matrix, rows: grows, score_tokens, stats, count, width, vocab, scores, chunk };
-        loss_head::record(&mut rig.plan, head, Some(LossGradient { coefficients, dhidden, dtable }));
-        let ran = rig.run();
+        loss_head::record(&mut test.plan, head, Some(LossGradient { coefficients, dhidden, dtable }));
+        let built = test.run();
         let expected: Vec<f64> =
-            [spec::squared_error_renormalised(&table, &SCALE, 2.0), spec::squared_error_full(&table, &SCALE, 2.0)]
+            [reference::squared_error_renormalised(&table, &SCALE, 2.0), reference::squared_error_full(&table, &SCALE, 2.0)]
                 .iter()
                 .map(|loss| dot(&loss.gradient(&table), &table))
                 .collect();
-        close("loss head, renormalised, little mass", &ran.floats(dhidden)[..1], &expected[..1], BACKWARD);
-        let (found, expected) = (ran.floats(dhidden)[1], expected[1]);
+        assert_close("loss head, renormalised, little mass", &built.floats(dhidden)[..1], &expected[..1], BACKWARD_TOLERANCE);
+        let (found, expected) = (built.floats(dhidden)[1], expected[1]);
         assert!((found - expected).abs() < 1e-9, "full expectation, little mass: {found}, expected {expected}");
     }
 }

@@ -3,7 +3,7 @@
 use jurist::gpu::Extent;
 use jurist::ops::matmul::{self, Epilogue, Layout};
 use jurist::ops::matrix::{FullChunk, Matrix};
-use jurist::reference::matmul as spec;
+use jurist::reference::matmul as reference;
 use jurist::selftest::kernels::matmul::{Operand, product};
 
 use crate::common::*;
@@ -31,21 +31,21 @@ fn sizes([t, n, k]: [usize; 3]) -> [Extent; 3] {
 #[test]
 fn products() {
     for tuning in tunings() {
-        let mut bench = bench(tuning);
+        let mut checker = checker(tuning);
         for layout in [Layout::Nt, Layout::Nn, Layout::Tn] {
             for shape in SHAPES {
-                made(product(&mut bench, layout, shape, Operand::WHOLE));
+                run_check(product(&mut checker, layout, shape, Operand::WHOLE));
             }
             for shape in [[11, 6, 5], [12, 20, 8], [68, 228, 12]] {
                 for operand in [Operand::CHUNKS, Operand::WINDOWS, Operand::ODD_WINDOWS] {
-                    made(product(&mut bench, layout, shape, operand));
+                    run_check(product(&mut checker, layout, shape, operand));
                 }
                 // Only C, then only the bias, cannot be accessed by vec4.
                 let odd_output = Operand { columns: [4, 4, 3], ..Operand::WINDOWS };
-                made(product(&mut bench, layout, shape, odd_output));
+                run_check(product(&mut checker, layout, shape, odd_output));
             }
         }
-        all_right(bench);
+        assert_passes(checker);
     }
 }
 
@@ -55,24 +55,29 @@ fn backward() {
         for shape @ [t, n, k] in SHAPES {
             let (x, w, dy) = (random(t * k, 1), random(n * k, 2), random(t * n, 3));
             let (start_x, start_w, start_b) = (random(t * k, 4), random(n * k, 5), random(n, 6));
-            let mut rig = Rig::new(&tuning);
-            let (gx, gw, gdy) = (rig.floats("x", &x), rig.floats("w", &w), rig.floats("dy", &dy));
-            let dx = rig.output("dx", t * k);
-            let dx_more = rig.floats("dx more", &start_x);
-            let dw = rig.floats("dw", &start_w);
-            let db = rig.floats("db", &start_b);
-            let ones = rig.floats("ones", &vec![1.0; t]);
+            let mut test = TestPlan::new(&tuning);
+            let (gx, gw, gdy) = (test.floats("x", &x), test.floats("w", &w), test.floats("dy", &dy));
+            let dx = test.output("dx", t * k);
+            let dx_more = test.floats("dx more", &start_x);
+            let dw = test.floats("dw", &start_w);
+            let db = test.floats("db", &start_b);
+            let ones = test.floats("ones", &vec![1.0; t]);
             let (matrix, rows) = (&Matrix::full(gw, n as u32), n as u32);
-            matmul::backward_input(&mut rig.plan, gdy, matrix, dx, sizes(shape), Epilogue::Write);
-            matmul::backward_input(&mut rig.plan, gdy, matrix, dx_more, sizes(shape), Epilogue::Accumulate);
-            matmul::backward_weight(&mut rig.plan, gdy, gx, &[FullChunk { rows, tensor: dw }], sizes(shape));
-            matmul::backward_bias(&mut rig.plan, gdy, ones, db, Extent::fixed(t as u32), Extent::fixed(n as u32));
-            let ran = rig.run();
-            let expected = spec::linear_dx(&dy, &w, k);
-            close(&format!("matmul dx {shape:?}"), &ran.floats(dx), &expected, BACKWARD);
-            close("matmul dx accumulate", &ran.floats(dx_more), &sum(&expected, &start_x), BACKWARD);
-            close("matmul dw", &ran.floats(dw), &sum(&spec::linear_dw(&dy, &x, k, n), &start_w), BACKWARD);
-            close("matmul db", &ran.floats(db), &sum(&spec::linear_db(&dy, n), &start_b), BACKWARD);
+            matmul::record_backward_input(&mut test.plan, gdy, matrix, dx, sizes(shape), Epilogue::Write);
+            matmul::record_backward_input(&mut test.plan, gdy, matrix, dx_more, sizes(shape), Epilogue::Accumulate);
+            matmul::record_backward_weight(&mut test.plan, gdy, gx, &[FullChunk { rows, tensor: dw }], sizes(shape));
+            matmul::record_backward_bias(&mut test.plan, gdy, ones, db, Extent::fixed(t as u32), Extent::fixed(n as u32));
+            let built = test.run();
+            let expected = reference::linear_dx(&dy, &w, k);
+            assert_close(&format!("matmul dx {shape:?}"), &built.floats(dx), &expected, BACKWARD_TOLERANCE);
+            assert_close("matmul dx accumulate", &built.floats(dx_more), &sum(&expected, &start_x), BACKWARD_TOLERANCE);
+            assert_close(
+                "matmul dw",
+                &built.floats(dw),
+                &sum(&reference::linear_dw(&dy, &x, k, n), &start_w),
+                BACKWARD_TOLERANCE,
+            );
+            assert_close("matmul db", &built.floats(db), &sum(&reference::linear_db(&dy, n), &start_b), BACKWARD_TOLERANCE);
         }
     }
 }
@@ -84,23 +89,24 @@ fn fewer_tokens_than_planned() {
     for tuning in tunings() {
         for t in [0, 1, 8, 13, 21] {
             let (x, w, dy) = (random(planned * k, 1), random(n * k, 2), random(planned * n, 3));
-            let mut rig = Rig::new(&tuning);
-            let tokens = Extent::dynamic(rig.live(t as u32), planned as u32);
-            let (gx, gw, gdy) = (rig.floats("x", &x), rig.floats("w", &w), rig.floats("dy", &dy));
-            let (y, dx, dw) = (rig.output("y", planned * n), rig.output("dx", planned * k), rig.floats("dw", &vec![1.0; n * k]));
+            let mut test = TestPlan::new(&tuning);
+            let tokens = Extent::dynamic(test.run_param(t as u32), planned as u32);
+            let (gx, gw, gdy) = (test.floats("x", &x), test.floats("w", &w), test.floats("dy", &dy));
+            let (y, dx, dw) =
+                (test.output("y", planned * n), test.output("dx", planned * k), test.floats("dw", &vec![1.0; n * k]));
             let [n_, k_] = [n, k].map(|x| Extent::fixed(x as u32));
             let (matrix, rows) = (&Matrix::full(gw, n as u32), n as u32);
-            matmul::forward(&mut rig.plan, gx, matrix, y, [tokens, n_, k_], Epilogue::Write);
-            matmul::backward_input(&mut rig.plan, gdy, matrix, dx, [tokens, n_, k_], Epilogue::Write);
-            matmul::backward_weight(&mut rig.plan, gdy, gx, &[FullChunk { rows, tensor: dw }], [tokens, n_, k_]);
-            let ran = rig.run();
+            matmul::record_forward(&mut test.plan, gx, matrix, y, [tokens, n_, k_], Epilogue::Write);
+            matmul::record_backward_input(&mut test.plan, gdy, matrix, dx, [tokens, n_, k_], Epilogue::Write);
+            matmul::record_backward_weight(&mut test.plan, gdy, gx, &[FullChunk { rows, tensor: dw }], [tokens, n_, k_]);
+            let built = test.run();
             let (x, dy) = (&x[..t * k], &dy[..t * n]);
-            let (y, dx) = (ran.floats(y), ran.floats(dx));
-            close("matmul live y", &y[..t * n], &spec::linear(x, &w, None, k), FORWARD);
-            close("matmul live dx", &dx[..t * k], &spec::linear_dx(dy, &w, k), BACKWARD);
+            let (y, dx) = (built.floats(y), built.floats(dx));
+            assert_close("matmul live y", &y[..t * n], &reference::linear(x, &w, None, k), FORWARD_TOLERANCE);
+            assert_close("matmul live dx", &dx[..t * k], &reference::linear_dx(dy, &w, k), BACKWARD_TOLERANCE);
             assert!(y[t * n..].iter().chain(&dx[t * k..]).all(|x| *x == UNTOUCHED), "written past the {t} live tokens");
-            let expected = sum(&spec::linear_dw(dy, x, k, n), &vec![1.0; n * k]);
-            close("matmul live dw", &ran.floats(dw), &expected, BACKWARD);
+            let expected = sum(&reference::linear_dw(dy, x, k, n), &vec![1.0; n * k]);
+            assert_close("matmul live dw", &built.floats(dw), &expected, BACKWARD_TOLERANCE);
         }
     }
 }

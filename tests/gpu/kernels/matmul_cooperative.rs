@@ -2,7 +2,7 @@
 
 use jurist::gpu::{Extent, Tuning, Variant};
 use jurist::ops::matmul::{self, Epilogue, Layout, Product};
-use jurist::reference::matmul as spec;
+use jurist::reference::matmul as reference;
 
 use crate::common::*;
 
@@ -20,16 +20,16 @@ fn units() -> Option<Tuning> {
 /// `A[M, K] · B[N, K]ᵀ` as the kernel has it.
 fn product(tuning: &Tuning, a: &[f64], b: &[f64]) -> Vec<f64> {
     let [m, n, k] = SHAPE;
-    let mut rig = Rig::new(tuning);
-    let tensors = [rig.floats("a", a), rig.floats("b", b), rig.output("c", m * n)];
+    let mut test = TestPlan::new(tuning);
+    let tensors = [test.floats("a", a), test.floats("b", b), test.output("c", m * n)];
     let sizes = [m, n, k].map(|x| Extent::fixed(x as u32));
-    matmul::product(&mut rig.plan, Product::whole(Layout::Nt, tensors, sizes, Epilogue::Write));
-    rig.run().floats(tensors[2])
+    matmul::record_product(&mut test.plan, Product::whole(Layout::Nt, tensors, sizes, Epilogue::Write));
+    test.run().floats(tensors[2])
 }
 
 /// The largest deviation, by the largest entry.
 fn deviation(found: &[f64], a: &[f64], b: &[f64]) -> f64 {
-    let expected = spec::linear(a, b, None, SHAPE[2]);
+    let expected = reference::linear(a, b, None, SHAPE[2]);
     let largest = expected.iter().fold(0.0, |most: f64, x| most.max(x.abs()));
     found.iter().zip(&expected).map(|(f, e)| (f - e).abs()).fold(0.0, f64::max) / largest
 }

@@ -3,7 +3,7 @@
 use jurist::gpu::Limits;
 use jurist::ops::matmul::Layout;
 use jurist::ops::weight_dtype::WeightDtype;
-use jurist::selftest::kernels::Bench;
+use jurist::selftest::kernels::KernelChecker;
 use jurist::selftest::kernels::embedding::stored_table;
 use jurist::selftest::kernels::matmul::{Operand, weight_gradient};
 use jurist::selftest::kernels::matmul_packed::product;
@@ -16,23 +16,23 @@ use crate::common::*;
 #[test]
 fn packed_products_and_rows() {
     for tuning in tunings() {
-        let mut bench = bench(tuning);
+        let mut checker = checker(tuning);
         for dtype in WeightDtype::PACKED {
             for [m, n, k] in [[16, 16, 32], [13, 12, 64], [1, 36, 96], [1, 1, 32], [9, 1, 32], [70, 97, 352]] {
                 for layout in [Layout::Nt, Layout::Nn] {
-                    made(product(&mut bench, Stored { dtype, cuts: &[n] }, layout, [m, k], Operand::WHOLE));
+                    run_check(product(&mut checker, Stored { dtype, cuts: &[n] }, layout, [m, k], Operand::WHOLE));
                 }
             }
             for operand in [Operand::CHUNKS, Operand::WINDOWS, Operand::ODD_WINDOWS] {
                 for layout in [Layout::Nt, Layout::Nn] {
-                    made(product(&mut bench, Stored { dtype, cuts: &[12] }, layout, [11, 64], operand));
+                    run_check(product(&mut checker, Stored { dtype, cuts: &[12] }, layout, [11, 64], operand));
                 }
             }
             for width in [32, 160] {
-                made(stored_table(&mut bench, Stored { dtype, cuts: &[13] }, width));
+                run_check(stored_table(&mut checker, Stored { dtype, cuts: &[13] }, width));
             }
         }
-        all_right(bench);
+        assert_passes(checker);
     }
 }
 
@@ -41,16 +41,16 @@ fn packed_products_and_rows() {
 #[test]
 fn many_rows_of_a_packed_matrix() {
     for tuning in tunings() {
-        let mut bench = bench(tuning);
+        let mut checker = checker(tuning);
         for dtype in WeightDtype::PACKED {
             for layout in [Layout::Nt, Layout::Nn] {
-                made(product(&mut bench, Stored { dtype, cuts: &[33_000] }, layout, [33, 32], Operand::WHOLE));
+                run_check(product(&mut checker, Stored { dtype, cuts: &[33_000] }, layout, [33, 32], Operand::WHOLE));
                 for operand in [Operand::CHUNKS, Operand::WINDOWS, Operand::ODD_WINDOWS] {
-                    made(product(&mut bench, Stored { dtype, cuts: &[32, 64, 13] }, layout, [40, 64], operand));
+                    run_check(product(&mut checker, Stored { dtype, cuts: &[32, 64, 13] }, layout, [40, 64], operand));
                 }
             }
         }
-        all_right(bench);
+        assert_passes(checker);
     }
 }
 
@@ -58,20 +58,20 @@ fn many_rows_of_a_packed_matrix() {
 #[test]
 fn chunks() {
     for tuning in tunings() {
-        let mut bench = bench(tuning);
+        let mut checker = checker(tuning);
         for cuts in [&[16, 16, 5][..], &[5, 1, 31], &[64, 32]] {
             for dtype in [WeightDtype::F32, WeightDtype::Q4, WeightDtype::F16] {
                 for operand in [Operand::WHOLE, Operand::WINDOWS] {
-                    made(product(&mut bench, Stored { dtype, cuts }, Layout::Nt, [13, 64], operand));
-                    made(product(&mut bench, Stored { dtype, cuts }, Layout::Nn, [13, 64], operand));
+                    run_check(product(&mut checker, Stored { dtype, cuts }, Layout::Nt, [13, 64], operand));
+                    run_check(product(&mut checker, Stored { dtype, cuts }, Layout::Nn, [13, 64], operand));
                 }
-                made(stored_table(&mut bench, Stored { dtype, cuts }, 32));
+                run_check(stored_table(&mut checker, Stored { dtype, cuts }, 32));
             }
-            made(stored_table(&mut bench, Stored { dtype: WeightDtype::F32, cuts }, 7));
-            made(weight_gradient(&mut bench, cuts, [13, 12]));
-            made(weight_gradient(&mut bench, cuts, [6, 7]));
+            run_check(stored_table(&mut checker, Stored { dtype: WeightDtype::F32, cuts }, 7));
+            run_check(weight_gradient(&mut checker, cuts, [13, 12]));
+            run_check(weight_gradient(&mut checker, cuts, [6, 7]));
         }
-        all_right(bench);
+        assert_passes(checker);
     }
 }
 
@@ -80,14 +80,19 @@ fn chunks() {
 fn a_matrix_larger_than_a_binding() {
     let gpu = open(Limits::Binding(1 << 20), true);
     for tuning in tunings() {
-        let mut bench = Bench { tuning, forward: FORWARD, backward: BACKWARD, ..Bench::new(&gpu) };
+        let mut checker = KernelChecker {
+            tuning,
+            forward_tolerance: FORWARD_TOLERANCE,
+            backward_tolerance: BACKWARD_TOLERANCE,
+            ..KernelChecker::new(&gpu)
+        };
         let held = |dtype| Stored { dtype, cuts: &[512, 512, 276] };
         for layout in [Layout::Nt, Layout::Nn] {
-            made(product(&mut bench, held(WeightDtype::F32), layout, [3, 512], Operand::WHOLE));
-            made(product(&mut bench, held(WeightDtype::Bf16), layout, [3, 512], Operand::WHOLE));
+            run_check(product(&mut checker, held(WeightDtype::F32), layout, [3, 512], Operand::WHOLE));
+            run_check(product(&mut checker, held(WeightDtype::Bf16), layout, [3, 512], Operand::WHOLE));
         }
-        made(stored_table(&mut bench, held(WeightDtype::F32), 512));
-        made(weight_gradient(&mut bench, held(WeightDtype::F32).cuts, [3, 512]));
-        all_right(bench);
+        run_check(stored_table(&mut checker, held(WeightDtype::F32), 512));
+        run_check(weight_gradient(&mut checker, held(WeightDtype::F32).cuts, [3, 512]));
+        assert_passes(checker);
     }
 }

@@ -2,25 +2,25 @@
 
 use jurist::gpu::Tuning;
 use jurist::reference::loss_head::log_softmax;
-use jurist::reference::sample::Sampling as Spec;
+use jurist::reference::sample::Sampling as Settings;
 use jurist::selftest::kernels::sample::{self, ALL, Sampler};
 
 use crate::common::*;
 
 fn sampler(tuning: &Tuning, logits: &[f64], vocab: usize, history: usize, streams: &[u32], positions: &[u32]) -> Sampler {
-    Sampler::new(&bench(tuning.clone()), logits, vocab, history, streams, positions).unwrap_or_else(|e| panic!("{e}"))
+    Sampler::new(&checker(tuning.clone()), logits, vocab, history, streams, positions).unwrap_or_else(|e| panic!("{e}"))
 }
 
-fn step(sampler: &Sampler, s: Spec) {
+fn step(sampler: &Sampler, s: Settings) {
     sampler.step(s).unwrap_or_else(|e| panic!("{e}"));
 }
 
 #[test]
 fn greedy_takes_the_first_of_equals() {
     for tuning in tunings() {
-        let mut bench = bench(tuning);
-        made(sample::greedy(&mut bench));
-        all_right(bench);
+        let mut checker = checker(tuning);
+        run_check(sample::greedy(&mut checker));
+        assert_passes(checker);
     }
 }
 
@@ -28,9 +28,9 @@ fn greedy_takes_the_first_of_equals() {
 fn draws_follow_the_reference() {
     for tuning in tunings() {
         for vocab in [131, 1, 64, 7] {
-            let mut bench = bench(tuning.clone());
-            made(sample::draws(&mut bench, vocab, 200));
-            all_right(bench);
+            let mut checker = checker(tuning.clone());
+            run_check(sample::draws(&mut checker, vocab, 200));
+            assert_passes(checker);
         }
     }
 }
@@ -40,9 +40,9 @@ fn draws_follow_the_reference() {
 fn large_vocabularies_are_sampled_to_their_end() {
     for tuning in tunings() {
         for vocab in [4099, 70_001, 151_936] {
-            let mut bench = bench(tuning.clone());
-            made(sample::draws(&mut bench, vocab, 3));
-            all_right(bench);
+            let mut checker = checker(tuning.clone());
+            run_check(sample::draws(&mut checker, vocab, 3));
+            assert_passes(checker);
         }
     }
 }
@@ -55,7 +55,7 @@ fn frequencies_are_the_probabilities() {
         let one = random(vocab, 5);
         let streams: Vec<u32> = (0..rows as u32).collect();
         let sampler = sampler(&tuning, &one.repeat(rows), vocab, steps, &streams, &vec![100; rows]);
-        let s = Spec { temperature: 1.2, ..ALL };
+        let s = Settings { temperature: 1.2, ..ALL };
         (0..steps).for_each(|_| step(&sampler, s));
         let mut counts = vec![0.0; vocab];
         pollster::block_on(sampler.history())
@@ -83,12 +83,12 @@ fn neighbours_do_not_matter() {
         let mut streams: Vec<u32> = (1000..1074).collect();
         streams[70] = 42;
         let among = sampler(&tuning, &logits, vocab, 8, &streams, &[9; 74]);
-        let s = Spec { temperature: 0.9, top_k: 50, top_p: 0.95 };
+        let s = Settings { temperature: 0.9, top_k: 50, top_p: 0.95 };
         (0..8).for_each(|_| {
             step(&alone, s);
             step(&among, s);
         });
-        let words = |s: &Sampler, row: usize| s.ran.words(s.drawn)[row * 16..(row + 1) * 16].to_vec();
+        let words = |s: &Sampler, row: usize| s.built.words(s.drawn)[row * 16..(row + 1) * 16].to_vec();
         assert_eq!(words(&alone, 0), words(&among, 70));
         assert_ne!(words(&alone, 0), words(&among, 69));
     }

@@ -6,7 +6,7 @@ use crate::common::*;
 
 #[test]
 fn answers_are_those_of_the_host() {
-    let mut bench = bench(software());
-    made(threefry::checks(&mut bench));
-    all_right(bench);
+    let mut checker = checker(cpu_tuning());
+    run_check(threefry::checks(&mut checker));
+    assert_passes(checker);
 }

@@ -78,13 +78,13 @@ impl PolicyTrainer {
         batch
     }
 
-    /// Adds the gradient of a batch's losses to the optimiser's and returns the statistics of its loss positions. `fresh`: the
+    /// Adds the gradient of a batch's losses to the optimiser's and returns the statistics of its loss positions. `forward_done`: the
     /// batch has the completions that [`PolicyTrainer::rewards`] read last, so the forward pass need not run again.
     ///
     /// # Errors
-    /// A batch over the planned sizes, `fresh` with other completions than those just read, or what the GPU reports.
-    pub async fn backward(&self, batch: &PackedInputs, fresh: bool) -> Result<Vec<TokenStats>, TrainError> {
-        if fresh {
+    /// A batch over the planned sizes, `forward_done` with other completions than those just read, or what the GPU reports.
+    pub async fn accumulate_gradient(&self, batch: &PackedInputs, forward_done: bool) -> Result<Vec<TokenStats>, TrainError> {
+        if forward_done {
             self.pass.backward(batch)?
         } else {
             self.pass.run(batch)?

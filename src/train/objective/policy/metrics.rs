@@ -4,8 +4,8 @@ use super::{PromptGroup, ScoredCompletion};
 use crate::judge::CompletionSpans;
 use crate::model::decoder::{PackedInputs, TokenStats};
 use crate::rollout::Ending;
-use crate::train::objective::optimiser::StepOutcome;
-use crate::train::objective::trainer::StepNumbers;
+use crate::train::objective::optimiser::OptimiserOutcome;
+use crate::train::objective::step::StepMetrics;
 
 /// Sums over a step, for its metrics.
 #[derive(Default)]
@@ -89,7 +89,7 @@ impl MetricSums {
     }
 
     /// The step's metrics. The gradient norm is that of the first optimiser step.
-    pub(super) fn numbers(&self, outcomes: &[StepOutcome]) -> StepNumbers {
+    pub(super) fn metrics(&self, outcomes: &[OptimiserOutcome]) -> StepMetrics {
         let grad_norm = outcomes.first().map_or(0.0, |outcome| outcome.grad_norm);
         let applied = outcomes.iter().filter(|outcome| outcome.applied).count() as u64;
         let completions = self.lengths.len().max(1) as f64;
@@ -120,7 +120,7 @@ impl MetricSums {
             extra.push(("ratio/mean", mean(&self.ratios)));
             extra.push(("ratio/max", reduce(&self.ratios, f64::max)));
         }
-        StepNumbers {
+        StepMetrics {
             loss: self.loss,
             entropy: self.entropy / self.actions.max(1) as f64,
             tokens: self.tokens,

@@ -29,9 +29,9 @@ use crate::rollout::{Rollout, RolloutSizes};
 use crate::train::TrainError;
 use crate::train::data::examples::{LabelledPrompt, longest_continuation};
 use crate::train::objective::advantage::AdvantageSettings;
-use crate::train::objective::optimiser::{Optimiser, StepOutcome};
+use crate::train::objective::optimiser::{Optimiser, OptimiserOutcome};
 use crate::train::objective::reward::RewardSettings;
-use crate::train::objective::trainer::{StepKey, StepNumbers, StepPace};
+use crate::train::objective::step::{OptimiserStep, StepKey, StepMetrics};
 pub use losses::Totals;
 use metrics::MetricSums;
 use rewards::by_group;
@@ -174,7 +174,7 @@ impl PolicyTrainer {
     }
 
     /// One training step: a rollout on these prompts, then [`PolicySettings::iterations`] optimiser steps on its completions.
-    /// All random numbers follow from `key`; `pace` is that of the first optimiser step.
+    /// All random numbers follow from `key`; `optimiser_step` is the first of them.
     ///
     /// # Errors
     /// What the GPU reports.
@@ -183,11 +183,11 @@ impl PolicyTrainer {
         prompts: &[&LabelledPrompt],
         answer: &AnswerSpec<'_>,
         key: StepKey,
-        pace: StepPace,
-    ) -> Result<StepNumbers, TrainError> {
-        let mut metrics = MetricSums::new(self.settings.kl);
+        optimiser_step: OptimiserStep,
+    ) -> Result<StepMetrics, TrainError> {
+        let mut sums = MetricSums::new(self.settings.kl);
         let mut first_iteration: Vec<Vec<Vec<ScoredCompletion>>> = Vec::new();
-        let mut outcomes: Vec<StepOutcome> = Vec::new();
+        let mut outcomes: Vec<OptimiserOutcome> = Vec::new();
 
         // Rollout: K completions per prompt, in batches of prompt groups.
         let batches = self.rollout(prompts, answer, key).await?;
@@ -209,23 +209,23 @@ impl PolicyTrainer {
                 for sub_batch in &sub_batches {
                     let scored = by_group(&mut remaining, sub_batch);
                     let losses = self.losses(sub_batch, &scored, answer, &totals);
-                    let stats = self.backward(&losses, sub_batches.len() == 1).await?;
+                    let stats = self.accumulate_gradient(&losses, sub_batches.len() == 1).await?;
                     if iteration == 0 {
-                        metrics.add(sub_batch, &scored, &self.pack(sub_batch).1, &losses, &stats);
+                        sums.add(sub_batch, &scored, &self.pack(sub_batch).1, &losses, &stats);
                     }
                 }
                 if iteration == 0 {
-                    metrics.add_rewards(&scored);
+                    sums.add_rewards(&scored);
                     first_iteration.push(scored);
                 } else {
-                    metrics.add_ratios(&scored);
+                    sums.add_ratios(&scored);
                 }
             }
 
             // Optimiser step.
             let applied = outcomes.iter().filter(|outcome| outcome.applied).count() as u64;
-            outcomes.push(self.optimiser.step(&self.gpu, pace.learning_rate, pace.t + applied).await?);
+            outcomes.push(self.optimiser.step(&self.gpu, optimiser_step.learning_rate, optimiser_step.t + applied).await?);
         }
-        Ok(metrics.numbers(&outcomes))
+        Ok(sums.metrics(&outcomes))
     }
 }

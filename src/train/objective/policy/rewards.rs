@@ -9,7 +9,7 @@ use crate::random::Stream;
 use crate::train::TrainError;
 use crate::train::objective::advantage::advantages;
 use crate::train::objective::reward::{RewardParts, expected, sampled_log_prob};
-use crate::train::objective::trainer::StepKey;
+use crate::train::objective::step::StepKey;
 
 /// A completion's reward, and what it is computed from.
 #[derive(Clone, Debug, Default)]

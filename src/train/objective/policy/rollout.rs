@@ -8,7 +8,7 @@ use crate::random::threefry2x32;
 use crate::rollout::{Chain, Ending};
 use crate::train::TrainError;
 use crate::train::data::examples::LabelledPrompt;
-use crate::train::objective::trainer::StepKey;
+use crate::train::objective::step::StepKey;
 
 /// A sampled chain, closed with the phrase.
 #[derive(Clone, Debug, PartialEq)]

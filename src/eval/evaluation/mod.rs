@@ -1,15 +1,15 @@
-//! A study: judges and floors compared with people on the same rows, with intervals, and its tables and pages.
+//! A evaluation: judges and baselines compared with people on the same rows, with intervals, and its tables and pages.
 //!
-//! [`JudgeStudy`] is the result of `jurist eval` for one judge, [`ColumnStudy`] that of `jurist agree` for columns of a file.
+//! [`JudgeEvaluation`] is the result of `jurist eval` for one judge, [`ColumnEvaluation`] that of `jurist agree` for columns of a file.
 //! Both measure each judge with [`MeasuredJudge`].
 
 mod columns;
 mod page;
 mod rows;
 
-pub use columns::{ColumnNames, ColumnStudy, Columns, holm_of, holm_table};
+pub use columns::{ColumnEvaluation, ColumnNames, Columns, holm_of, holm_table};
 pub use page::PageText;
-pub use rows::{JudgeStudy, JudgedRows, StudyRow};
+pub use rows::{EvaluationRow, JudgeEvaluation, JudgedRows};
 
 use serde_json::{Map, Value};
 

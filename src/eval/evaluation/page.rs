@@ -1,7 +1,7 @@
-//! The page of a study of one judge.
+//! The page of an evaluation of one judge.
 
-use super::{JudgeStudy, StudyRow};
-use crate::eval::report::{Example, Headline, MetricGroup, MetricRow, MetricTable, Report, Residuals, Role};
+use super::{EvaluationRow, JudgeEvaluation};
+use crate::eval::report::{Headline, JudgedExample, MetricGroup, MetricRow, MetricTable, Report, Residuals, Role};
 use crate::eval::table::fixed;
 
 /// More categories than this are no chart.
@@ -17,17 +17,18 @@ pub struct PageText {
     /// A column that tells kinds of rows apart: its name, and its text in each row.
     pub categories: Option<(String, Vec<String>)>,
     /// Rows shown whole.
-    pub worst: Vec<Example>,
+    pub worst: Vec<JudgedExample>,
 }
 
-impl JudgeStudy {
+impl JudgeEvaluation {
     /// The page.
     pub fn page(&self, text: PageText) -> Report {
-        let table = |judges: &[StudyRow]| {
-            let row = |j: &StudyRow| MetricRow::new(j.name, j.role, &j.measured.agreement).with_intervals(&j.measured.intervals);
+        let table = |judges: &[EvaluationRow]| {
+            let row =
+                |j: &EvaluationRow| MetricRow::new(j.name, j.role, &j.measured.agreement).with_intervals(&j.measured.intervals);
             MetricTable::new(vec![MetricGroup { name: String::new(), rows: judges.iter().map(row).collect() }])
         };
-        let judges: Vec<&StudyRow> = self.judges.iter().filter(|j| j.role == Role::Judge).collect();
+        let judges: Vec<&EvaluationRow> = self.judges.iter().filter(|j| j.role == Role::Judge).collect();
         let more: Vec<_> = judges.iter().map(|j| (j.name, &j.measured.agreement, j.measured.intervals.as_slice())).collect();
         let answered: Vec<usize> = (0..self.pairs.len()).filter(|&row| self.pairs[row].is_some()).collect();
         let residuals: Vec<f64> = self.pairs.iter().flatten().map(|(h, s)| s - h).collect();
@@ -76,8 +77,8 @@ impl JudgeStudy {
     }
 }
 
-fn headlines(study: &JudgeStudy) -> Vec<Headline> {
-    let judge = &study.judges[0].measured;
+fn headlines(evaluation: &JudgeEvaluation) -> Vec<Headline> {
+    let judge = &evaluation.judges[0].measured;
     let shown = |key: &str, label: &str| {
         let value = match judge.agreement.get(key) {
             Some(Ok(x)) => fixed(*x, 3).replace('-', "−"),

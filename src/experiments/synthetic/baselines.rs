@@ -1,19 +1,19 @@
-//! What a judge reaches without reading: a linear model of word counts.
+//! A baseline that does not read the text in order: a linear model of word counts.
 
-use super::{Item, MiniatureError, vocabulary};
+use super::{Item, SyntheticTaskError, vocabulary};
 use std::collections::HashMap;
 
-/// Strength of the ridge penalty. Counts are of order one and there are thousands of rows: it only settles the words
-/// that never vary.
+/// Strength of the ridge penalty. Counts are of order one and there are thousands of rows, so it only matters for words whose
+/// count never varies.
 const RIDGE: f64 = 1.0;
 
 /// Ridge regression of the score on how often each word occurs in the prompt, fitted on `train`: its scores for `test`.
 ///
 /// # Errors
-/// [`MiniatureError::NoTrainingItems`] if `train` is empty.
-pub fn word_count_floor(train: &[Item], test: &[Item]) -> Result<Vec<f64>, MiniatureError> {
+/// [`SyntheticTaskError::NoTrainingItems`] if `train` is empty.
+pub fn word_count_baseline(train: &[Item], test: &[Item]) -> Result<Vec<f64>, SyntheticTaskError> {
     if train.is_empty() {
-        return Err(MiniatureError::NoTrainingItems);
+        return Err(SyntheticTaskError::NoTrainingItems);
     }
     let ids: HashMap<&str, usize> = vocabulary().into_iter().enumerate().map(|(id, word)| (word, id)).collect();
     let counts: Vec<Vec<f64>> = train.iter().map(|item| word_counts(item, &ids)).collect();

@@ -1,4 +1,4 @@
-//! One judge on rows with human scores: its expected score, its decoded scores, and the floors.
+//! One judge on rows with human scores: its expected score, its decoded scores, and the baselines.
 
 use serde_json::{Map, Value, json};
 
@@ -7,9 +7,9 @@ use crate::eval::faithfulness::ChainSwap;
 use crate::eval::intervals::Bootstrap;
 use crate::eval::report::Role;
 use crate::eval::table::{Cell, Table, fixed};
-use crate::eval::{EvalError, Grid, Measured, floors};
+use crate::eval::{EvalError, Grid, Measured, baselines};
 
-/// The rows of a study, column by column.
+/// The rows of an evaluation, column by column.
 #[derive(Clone, Debug, Default)]
 pub struct JudgedRows {
     /// The human scores.
@@ -32,12 +32,12 @@ pub struct JudgedRows {
     pub clusters: Option<(String, Vec<String>)>,
 }
 
-/// One row of the table: a judge or a floor.
+/// One row of the table: a judge or a baseline.
 #[derive(Clone, Debug)]
-pub struct StudyRow {
+pub struct EvaluationRow {
     /// Its name.
     pub name: &'static str,
-    /// Whether it is a judge or a floor.
+    /// Whether it is a judge or a baseline.
     pub role: Role,
     /// Its figures.
     pub measured: MeasuredJudge,
@@ -45,9 +45,9 @@ pub struct StudyRow {
 
 /// All figures of one evaluation.
 #[derive(Clone, Debug)]
-pub struct JudgeStudy {
-    /// The judge's expected score, then its decoded scores, then the floors.
-    pub judges: Vec<StudyRow>,
+pub struct JudgeEvaluation {
+    /// The judge's expected score, then its decoded scores, then the baselines.
+    pub judges: Vec<EvaluationRow>,
     /// Further figures of the expected score: calibration, score mass, length bias.
     pub further: Vec<(&'static str, Measured)>,
     /// Each row's human and expected score, where both exist.
@@ -61,8 +61,8 @@ pub struct JudgeStudy {
     cluster: Option<String>,
 }
 
-impl JudgeStudy {
-    /// Measures everything. The floors are fitted on these rows; `bootstrap` takes its clusters from the rows.
+impl JudgeEvaluation {
+    /// Measures everything. The baselines are fitted on these rows; `bootstrap` takes its clusters from the rows.
     ///
     /// # Errors
     /// Columns of different length, values that are not finite.
@@ -72,7 +72,7 @@ impl JudgeStudy {
         let bootstrap = Bootstrap { clusters: numbers.as_deref(), ..*bootstrap };
         let mut judges = Vec::new();
         let mut add = |name: &'static str, role: Role, judge: &[Option<f64>]| -> Result<(), EvalError> {
-            judges.push(StudyRow { name, role, measured: MeasuredJudge::measure(human, judge, grid, &bootstrap)? });
+            judges.push(EvaluationRow { name, role, measured: MeasuredJudge::measure(human, judge, grid, &bootstrap)? });
             Ok(())
         };
         add("expected score", Role::Judge, &rows.expected)?;
@@ -80,22 +80,22 @@ impl JudgeStudy {
         if rows.medians.iter().any(Option::is_some) {
             add("median score", Role::Judge, &rows.medians)?;
         }
-        // The floors are restricted to the rows that the judge scored, so that the figures are comparable.
+        // The baselines are restricted to the rows that the judge scored, so that the figures are comparable.
         let where_judged =
             |values: Vec<f64>| values.into_iter().zip(&rows.expected).map(|(v, e)| e.map(|_| v)).collect::<Vec<_>>();
-        if let Ok(constant) = floors::constant(human, human.len()) {
-            add("constant (their mean)", Role::Floor, &where_judged(constant))?;
+        if let Ok(constant) = baselines::constant(human, human.len()) {
+            add("constant (their mean)", Role::Baseline, &where_judged(constant))?;
         }
-        if let Ok(line) = floors::fit_length(&rows.lengths, human)? {
-            add("length (fitted here)", Role::Floor, &where_judged(line.predict_lengths(&rows.lengths)))?;
+        if let Ok(line) = baselines::fit_length(&rows.lengths, human)? {
+            add("length (fitted here)", Role::Baseline, &where_judged(line.predict_lengths(&rows.lengths)))?;
         }
         if let Some(overlaps) = &rows.overlaps
-            && let Ok(line) = floors::fit_overlap(overlaps, human)?
+            && let Ok(line) = baselines::fit_overlap(overlaps, human)?
         {
-            add("word overlap (fitted here)", Role::Floor, &where_judged(line.predict(overlaps)))?;
+            add("word overlap (fitted here)", Role::Baseline, &where_judged(line.predict(overlaps)))?;
         }
         let pairs: Vec<Option<(f64, f64)>> = human.iter().zip(&rows.expected).map(|(h, e)| Some((*h, (*e)?))).collect();
-        Ok(JudgeStudy {
+        Ok(JudgeEvaluation {
             judges,
             further: further_figures(rows, grid)?,
             pairs,
@@ -123,7 +123,7 @@ impl JudgeStudy {
         order.into_iter().take(count).map(|(row, _)| row).collect()
     }
 
-    /// One object per judge and floor, with intervals. Figures that need the distribution are in the object of the expected
+    /// One object per judge and baseline, with intervals. Figures that need the distribution are in the object of the expected
     /// score.
     pub fn to_json(&self) -> Value {
         let mut object: Map<String, Value> = Map::new();
@@ -145,7 +145,7 @@ impl JudgeStudy {
     pub fn to_text(&self) -> String {
         let mut table = Table::new(["agreement with people"].into_iter().chain(self.judges.iter().map(|j| j.name)));
         for name in TERMINAL_METRICS {
-            let cell = |judge: &StudyRow| {
+            let cell = |judge: &EvaluationRow| {
                 let interval =
                     judge.measured.intervals.iter().find(|(known, _)| *known == name).and_then(|(_, i)| i.as_ref().ok());
                 match (judge.role, interval) {
@@ -171,7 +171,7 @@ impl JudgeStudy {
             Some(column) => format!("the {} groups of `{column}`", number("clusters")),
             None => "rows".into(),
         };
-        format!("95 % intervals: bootstrap over {unit}, {} resamples; floors are fitted on these rows", number("resamples"))
+        format!("95 % intervals: bootstrap over {unit}, {} resamples; baselines are fitted on these rows", number("resamples"))
     }
 }
 

@@ -1,13 +1,14 @@
-//! What no lint can hold: which room may name which, how long a file and a comment may be, and that nothing is forgotten.
-//! Clippy holds the rest: panics and prints (`src/lib.rs`), and what a browser does not have (`clippy.toml`, on wasm).
+//! Rules on the source that no lint checks: which module may import which, how long a file and a comment may be, and that every
+//! module and shader is listed. Clippy checks the rest: panics and prints (`src/lib.rs`), and what a browser does not have
+//! (`clippy.toml`, on wasm).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use proc_macro2::{TokenStream, TokenTree};
 
-/// Each room, left to right, and the rooms it may name. Leaves come last.
-const ROOMS: &[(&str, &[&str])] = &[
+/// Each module of the crate's root, and those that it may import. Leaves come last.
+const IMPORTS: &[(&str, &[&str])] = &[
     ("cli", &["*"]),
     ("metrics", &["api", "eval"]),
     (
@@ -34,7 +35,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("web", &["train", "judge", "rollout", "bundle", "model", "ops", "gpu", "text", "data", "eval", "random"]),
     (
         "experiments",
-        &["files", "train", "judge", "selftest", "gpu", "text", "data", "model", "eval", "charts", "progress", "random"],
+        &["files", "train", "judge", "selftest", "gpu", "text", "data", "model", "eval", "charts", "progress", "random", "words"],
     ),
     ("bench", &["files", "train", "rollout", "model", "ops", "gpu", "eval", "charts", "progress", "random"]),
     ("doctor", &["train", "judge", "selftest", "rollout", "model", "ops", "gpu", "text", "data", "eval", "random"]),
@@ -55,6 +56,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "eval",
             "progress",
             "random",
+            "words",
         ],
     ),
     ("judge", &["model_folder", "gguf", "rollout", "bundle", "model", "ops", "gpu", "text", "data", "random"]),
@@ -68,8 +70,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("ops", &["gpu", "random", "words"]),
     ("gpu", &[]),
     ("text", &["random"]),
-    ("data", &["random"]),
-    ("eval", &["charts", "random"]),
+    ("data", &["random", "words"]),
+    ("eval", &["charts", "random", "words"]),
     ("charts", &[]),
     ("reference", &["random"]),
     ("files", &[]),
@@ -79,11 +81,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("words", &[]),
 ];
 
-/// Rooms that unit tests may name besides: kernels are held against the specification, tokens come from a tokenizer.
-const ROOMS_OF_TESTS: &[&str] = &["reference", "random", "text", "data", "experiments"];
+/// Modules that unit tests may import besides: kernels are compared with the specification, tokens come from a tokenizer.
+const IMPORTS_OF_TESTS: &[&str] = &["reference", "random", "text", "data", "experiments"];
 
 const LONGEST_FILE: usize = 700;
-const LONGEST_COMMENT: usize = 130; // `cargo fmt` holds it for code
+const LONGEST_COMMENT: usize = 130; // `cargo fmt` does it for code
 
 /// A name that a file takes from the crate's root (`crate::name`, `super::name`), or one of another crate.
 struct Named {
@@ -148,21 +150,21 @@ fn faults_of(sources: &[Source]) -> Vec<String> {
     let mut faults = Vec::new();
     for source in sources {
         let path = source.path.as_str();
-        let room = path.trim_start_matches("src/").split(['/', '.']).next().unwrap_or_default();
-        let known = ROOMS.iter().find(|(name, _)| *name == room);
-        if known.is_none() && !["lib", "main"].contains(&room) {
-            faults.push(format!("{path}:1: `{room}` is no room of the house; add it to ROOMS and ARCHITECTURE.md"));
+        let module = path.trim_start_matches("src/").split(['/', '.']).next().unwrap_or_default();
+        let known = IMPORTS.iter().find(|(name, _)| *name == module);
+        if known.is_none() && !["lib", "main"].contains(&module) {
+            faults.push(format!("{path}:1: `{module}` is no known module; add it to IMPORTS and ARCHITECTURE.md"));
         }
         for Named { name, line, in_test } in &source.named {
-            let of_tests = *in_test && ROOMS_OF_TESTS.contains(&name.as_str());
+            let of_tests = *in_test && IMPORTS_OF_TESTS.contains(&name.as_str());
             let allowed = of_tests || known.is_none_or(|(_, may)| may.contains(&"*") || may.contains(&name.as_str()));
-            if ROOMS.iter().any(|(known, _)| known == name) && name != room && !allowed {
-                faults.push(format!("{path}:{line}: `{room}` must not import `{name}`"));
+            if IMPORTS.iter().any(|(known, _)| known == name) && name != module && !allowed {
+                faults.push(format!("{path}:{line}: `{module}` must not import `{name}`"));
             }
-            if name == "wgpu" && room != "gpu" {
+            if name == "wgpu" && module != "gpu" {
                 faults.push(format!("{path}:{line}: only `gpu` names wgpu"));
             }
-            if name.starts_with("jurist::") && name != "jurist::run" && room == "main" {
+            if name.starts_with("jurist::") && name != "jurist::run" && module == "main" {
                 faults.push(format!("{path}:{line}: `main` only calls `cli`"));
             }
         }
@@ -191,7 +193,7 @@ fn assert_none(faults: &[String]) {
 
 /// Also: only `gpu` names wgpu, and `main` only calls `cli`.
 #[test]
-fn rooms_import_only_what_they_may() {
+fn modules_import_only_what_they_may() {
     let sources: Vec<Source> = files("src", "rs").iter().map(|(path, text)| Source::new(path, text)).collect();
     assert_none(&faults_of(&sources));
 }
@@ -211,26 +213,27 @@ fn no_file_and_no_comment_is_long() {
     assert_none(&faults);
 }
 
-/// Every shader on disk is compiled in, and every room has its line in ARCHITECTURE.md.
+/// Every shader on disk is compiled in, and every module has its line in ARCHITECTURE.md.
 #[test]
-fn nothing_is_forgotten() {
+fn every_shader_and_module_is_listed() {
     let listed: BTreeSet<String> = jurist::gpu::SHADERS.iter().map(|(name, _)| format!("shaders/{name}")).collect();
     let on_disk: BTreeSet<String> = files("shaders", "wgsl").into_keys().collect();
     assert_eq!(listed, on_disk, "gpu::SHADERS and shaders/ differ");
 
-    let picture = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("ARCHITECTURE.md")).unwrap();
-    let absent = ROOMS.iter().filter(|(room, _)| !picture.contains(&format!("`{room}`")));
-    assert_none(&absent.map(|(room, _)| format!("ARCHITECTURE.md:1: says nothing of `{room}`")).collect::<Vec<_>>());
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("ARCHITECTURE.md")).unwrap();
+    let absent = IMPORTS.iter().filter(|(module, _)| !text.contains(&format!("`{module}`")));
+    assert_none(&absent.map(|(module, _)| format!("ARCHITECTURE.md:1: does not list `{module}`")).collect::<Vec<_>>());
 }
 
-/// One name, four files: an operation with a shader has `src/ops/x.rs`, `shaders/x.wgsl`, `src/reference/x.rs` and
-/// `tests/gpu/kernels/x.rs`. A shader is named after its operation, or is a variant of it: `x_variant.wgsl`.
+/// One name, five files: an operation with a shader has `src/ops/x.rs`, `shaders/x.wgsl`, `src/reference/x.rs`, its checks in
+/// `src/selftest/kernels/x.rs`, and `tests/gpu/kernels/x.rs`, which runs these at more shapes. A shader is named after its operation, or is a variant of it: `x_variant.wgsl`.
 #[test]
 fn an_operation_has_one_name() {
     const EXCEPTIONS: &[(&str, &str)] = &[
         ("src/reference/rows.rs", "gather and scatter are those of embedding.rs"),
         ("src/reference/cached_attention.rs", "a cache changes nothing that attention.rs computes"),
         ("src/reference/ceilings.rs", "kernels of the bench, which no model runs"),
+        ("src/selftest/kernels/ceilings.rs", "kernels of the bench, which no model runs"),
         ("tests/gpu/kernels/ceilings.rs", "kernels of the bench, which no model runs"),
         ("src/ops/unpack.rs", "a part of matmul_packed.rs"),
     ];
@@ -247,7 +250,7 @@ fn an_operation_has_one_name() {
         expected.insert(format!("src/ops/{}.rs", of.unwrap_or(shader)));
     }
     for op in shaders.intersection(&ops) {
-        expected.extend([format!("src/reference/{op}.rs"), format!("tests/gpu/kernels/{op}.rs")]);
+        expected.extend(["src/reference", "src/selftest/kernels", "tests/gpu/kernels"].map(|folder| format!("{folder}/{op}.rs")));
     }
     let absent = |path: &String| !Path::new(env!("CARGO_MANIFEST_DIR")).join(path).exists();
     let absent: BTreeSet<String> = expected.into_iter().filter(absent).collect();
@@ -255,7 +258,7 @@ fn an_operation_has_one_name() {
     assert_eq!(absent, excused, "left: files that are absent; right: the exceptions");
 }
 
-/// The rules themselves, on a house with one fault of each kind.
+/// The rules themselves, on sources with one fault of each kind.
 #[test]
 fn faults_are_found_where_they_are() {
     let ops = "//! crate::train is only a comment.
@@ -274,7 +277,7 @@ fn faults_are_found_where_they_are() {
         "src/ops/mod.rs:4: only `gpu` names wgpu",
         "src/ops/mod.rs:4: `ops` must not import `cli`",
         "src/ops/mod.rs:5: `ops` must not import `train`",
-        "src/shed.rs:1: `shed` is no room of the house; add it to ROOMS and ARCHITECTURE.md",
+        "src/shed.rs:1: `shed` is no known module; add it to IMPORTS and ARCHITECTURE.md",
     ];
     assert_eq!(faults_of(&sources), found);
 }

@@ -1,4 +1,4 @@
-//! Floors: trivial baselines that do not read the text. Every table of metrics contains them.
+//! Baselines that do not read the text. Every table of metrics contains them.
 
 use super::{EvalError, Undefined, all_finite, at_least, is_constant, mean, same_length};
 
@@ -11,8 +11,8 @@ pub struct Line {
     pub slope: f64,
 }
 
-/// The constant floor: every row gets the mean of the training scores, the constant with the smallest squared error. Without
-/// training scores pass the test scores themselves; the floor is then slightly too good.
+/// The constant baseline: every row gets the mean of the training scores, the constant with the smallest squared error. Without
+/// training scores pass the test scores themselves; the baseline is then slightly too good.
 ///
 /// # Errors
 /// Undefined without training scores.
@@ -21,7 +21,7 @@ pub fn constant(train: &[f64], rows: usize) -> Result<Vec<f64>, Undefined> {
     Ok(vec![mean(train); rows])
 }
 
-/// The length floor: linear in ln(1 + length) of the response (in words, tokens or characters).
+/// The length baseline: linear in ln(1 + length) of the response (in words, tokens or characters).
 ///
 /// # Errors
 /// Columns of different length, or scores that are not finite.
@@ -31,7 +31,7 @@ pub fn fit_length(lengths: &[usize], scores: &[f64]) -> Result<Result<Line, Unde
     Ok(least_squares(&logs(lengths), scores))
 }
 
-/// The overlap floor: linear in the share of shared words ([`word_overlap`]).
+/// The overlap baseline: linear in the share of shared words ([`word_overlap`]).
 ///
 /// # Errors
 /// As [`fit_length`].
@@ -58,7 +58,7 @@ impl Line {
         x.iter().map(|x| self.intercept + self.slope * x).collect()
     }
 
-    /// The length floor's scores for responses of these lengths.
+    /// The length baseline's scores for responses of these lengths.
     pub fn predict_lengths(&self, lengths: &[usize]) -> Vec<f64> {
         self.predict(&logs(lengths))
     }
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn floors_are_fitted_by_least_squares() {
+    fn baselines_are_fitted_by_least_squares() {
         assert_eq!(constant(&[1.0, 2.0, 6.0], 2).unwrap(), [3.0, 3.0]);
         assert!(constant(&[], 2).is_err());
         let lengths = [3, 10, 50, 200];

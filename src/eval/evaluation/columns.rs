@@ -49,7 +49,7 @@ pub struct ColumnNames {
 
 /// All figures of one file.
 #[derive(Clone, Debug)]
-pub struct ColumnStudy {
+pub struct ColumnEvaluation {
     names: ColumnNames,
     /// The scale's values, ascending.
     scale: Vec<f64>,
@@ -66,7 +66,7 @@ pub struct ColumnStudy {
     labels: Option<(Vec<String>, Vec<Vec<u64>>)>,
 }
 
-impl ColumnStudy {
+impl ColumnEvaluation {
     /// Measures everything for which there are columns. `words` are the scale's texts by ascending value, where they are words.
     /// `threshold` is the threshold of the flip rate of repeats. `bootstrap` takes its clusters from the columns.
     ///
@@ -88,7 +88,7 @@ impl ColumnStudy {
         let compare = |other: &[Option<f64>]| Comparison::measure(human, &columns.judge, other, grid, &bootstrap);
         let comparison = other.map(compare).transpose()?;
         let counts = |words: Vec<String>| Some((label_counts(&judge.agreement, words.len())?, words));
-        Ok(ColumnStudy {
+        Ok(ColumnEvaluation {
             labels: words.and_then(counts).map(|(counts, words)| (words, counts)),
             scale: grid.values().to_vec(),
             level: bootstrap.level,
@@ -285,9 +285,10 @@ const TESTS: [(&str, PValue); 3] = [
 
 /// The corrected p-value of each test and file. It is null where the test is undefined; such a test does not count for the
 /// correction.
-pub fn holm_of(studies: &[ColumnStudy]) -> Value {
+pub fn holm_of(evaluations: &[ColumnEvaluation]) -> Value {
     let corrected = |p: PValue| {
-        let p_values: Vec<Option<f64>> = studies.iter().map(|study| study.comparison.as_ref().and_then(p)).collect();
+        let p_values: Vec<Option<f64>> =
+            evaluations.iter().map(|evaluation| evaluation.comparison.as_ref().and_then(p)).collect();
         let mut adjusted = holm(&p_values.iter().flatten().copied().collect::<Vec<_>>()).into_iter();
         p_values.iter().map(|p| p.and_then(|_| adjusted.next())).collect::<Vec<Option<f64>>>()
     };
@@ -295,11 +296,11 @@ pub fn holm_of(studies: &[ColumnStudy]) -> Value {
 }
 
 /// The table of [`holm_of`].
-pub fn holm_table(studies: &[ColumnStudy], corrected: &Value) -> String {
+pub fn holm_table(evaluations: &[ColumnEvaluation], corrected: &Value) -> String {
     let mut table = Table::new(["p after Holm", "MAE, sign flips", "Pearson, Williams", "Spearman, Williams"]);
-    for (k, study) in studies.iter().enumerate() {
+    for (k, evaluation) in evaluations.iter().enumerate() {
         let p = |test: &str| corrected[test][k].as_f64().map_or(Cell::from("–"), |p| Cell::from(p_text(p)));
-        table.row([Cell::from(study.names.file.as_str())].into_iter().chain(TESTS.iter().map(|(name, _)| p(name))));
+        table.row([Cell::from(evaluation.names.file.as_str())].into_iter().chain(TESTS.iter().map(|(name, _)| p(name))));
     }
     table.to_string()
 }

@@ -1,29 +1,31 @@
-//! A few operations on given numbers: what the checks of `doctor` and the GPU tests run.
+//! A plan of one or a few operations with its inputs: what the checks of `doctor` and the GPU tests run.
 
 use crate::gpu::{Gpu, GpuError, Plan, PlanBuilder, RunParam, RunParams, Tensor, Tuning};
 use crate::random::Stream;
 
-/// What outputs hold before a kernel writes them: an element that no thread owns shows.
+/// The sentinel that outputs hold before a kernel writes them, so that an element that no thread writes shows.
 pub const UNTOUCHED: f64 = -777.25;
 
-/// A plan under construction and the numbers to run it on.
-pub struct Rig {
+/// A plan under construction, the contents of its tensors, and the run parameters of its first run.
+pub struct TestPlan {
     pub plan: PlanBuilder,
     writes: Vec<(Tensor, Vec<u32>)>,
-    lives: RunParams,
+    params: RunParams,
 }
 
-impl Rig {
+impl TestPlan {
     pub fn new(tuning: &Tuning) -> Self {
-        Rig { plan: PlanBuilder::new(tuning), writes: Vec::new(), lives: RunParams::default() }
+        TestPlan { plan: PlanBuilder::new(tuning), writes: Vec::new(), params: RunParams::default() }
     }
 
+    /// A tensor of 32-bit words that holds `data`.
     pub fn words(&mut self, name: &str, data: &[u32]) -> Tensor {
         let tensor = self.plan.persistent(name, data.len().max(1));
         self.writes.push((tensor, data.to_vec()));
         tensor
     }
 
+    /// A tensor of f32 that holds `data`.
     pub fn floats(&mut self, name: &str, data: &[f64]) -> Tensor {
         let bits: Vec<u32> = data.iter().map(|x| (*x as f32).to_bits()).collect();
         self.words(name, &bits)
@@ -34,37 +36,37 @@ impl Rig {
         self.floats(name, &vec![UNTOUCHED; words])
     }
 
-    /// A live value of the plan, and what it is in the first run.
-    pub fn live(&mut self, value: u32) -> RunParam {
-        let live = self.plan.run_param();
-        self.lives.set(live, value);
-        live
+    /// A run parameter of the plan, and its value in the first run.
+    pub fn run_param(&mut self, value: u32) -> RunParam {
+        let param = self.plan.run_param();
+        self.params.set(param, value);
+        param
     }
 
     /// Builds the plan and writes its inputs.
-    pub fn build(self, gpu: &Gpu) -> Result<Ran, GpuError> {
+    pub fn build(self, gpu: &Gpu) -> Result<BuiltTestPlan, GpuError> {
         let plan = self.plan.build(gpu)?;
         for (tensor, data) in &self.writes {
             plan.write(*tensor, data)?;
         }
-        Ok(Ran { plan, lives: self.lives })
+        Ok(BuiltTestPlan { plan, params: self.params })
     }
 
-    /// Builds and runs once.
-    pub fn start(self, gpu: &Gpu) -> Result<Ran, GpuError> {
-        let ran = self.build(gpu)?;
-        ran.plan.run(&ran.lives)?;
-        Ok(ran)
+    /// Builds the plan, writes its inputs and runs it once.
+    pub fn build_and_run(self, gpu: &Gpu) -> Result<BuiltTestPlan, GpuError> {
+        let built = self.build(gpu)?;
+        built.plan.run(&built.params)?;
+        Ok(built)
     }
 }
 
-/// A plan that can run, or has run.
-pub struct Ran {
+/// A [`TestPlan`] that has been built. Its tensors can be read after a run.
+pub struct BuiltTestPlan {
     pub plan: Plan,
-    pub lives: RunParams,
+    pub params: RunParams,
 }
 
-impl Ran {
+impl BuiltTestPlan {
     pub fn write_floats(&self, tensor: Tensor, data: &[f64]) -> Result<(), GpuError> {
         let data: Vec<f32> = data.iter().map(|x| *x as f32).collect();
         self.plan.write(tensor, &data)

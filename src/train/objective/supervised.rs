@@ -10,6 +10,7 @@ use crate::train::TrainError;
 use crate::train::config::TrainConfig;
 use crate::train::data::pack::{LossSums, MeanWeights, PackedExamples, Supervision, TrainExample};
 use crate::train::objective::optimiser::{Optimiser, OptimiserSettings};
+use crate::train::objective::step::{OptimiserStep, StepKey, StepMetrics};
 
 /// Model, optimiser and plans of a supervised run.
 pub struct SupervisedTrainer {
@@ -31,22 +32,6 @@ struct SupervisedPass {
     reads: ScoreReads,
 }
 
-/// The key of all random numbers of a step.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct StepKey {
-    pub seed: u64,
-    /// Number of the step, counted from 0.
-    pub step: u64,
-}
-
-/// Learning rate and number of an optimiser step.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct StepPace {
-    pub learning_rate: f64,
-    /// Number of the optimiser step among the applied ones, counted from 1: AdamW's bias correction depends on it.
-    pub t: u64,
-}
-
 /// How examples are batched, and their losses.
 #[derive(Clone, Copy, Debug)]
 pub struct Batching {
@@ -62,21 +47,6 @@ pub struct Scoring<'a> {
     pub layout: BatchLayout<'a>,
 }
 
-/// The metrics of a step.
-#[derive(Clone, Debug, Default)]
-pub struct StepNumbers {
-    /// The minimised loss: for sft the mean cross-entropy, in nats per token.
-    pub loss: f64,
-    /// Mean entropy of the next-token distributions, in nats: over loss positions, or with sampled chains over actions.
-    pub entropy: f64,
-    pub tokens: usize,
-    pub grad_norm: f32,
-    /// Number of optimiser steps that changed the model; a step whose gradient is not finite does not.
-    pub applied: u64,
-    /// More metrics, by name.
-    pub extra: Vec<(&'static str, f64)>,
-}
-
 /// Sums over the batches of a step.
 #[derive(Default)]
 struct StepSums {
@@ -84,17 +54,6 @@ struct StepSums {
     tokens: usize,
     targets: usize,
     examples: usize,
-}
-
-/// AdamW's settings in a config.
-pub fn optimiser_settings(config: &TrainConfig) -> OptimiserSettings {
-    OptimiserSettings {
-        beta1: config.adam_beta1,
-        beta2: config.adam_beta2,
-        epsilon: config.adam_epsilon,
-        weight_decay: config.weight_decay,
-        max_grad_norm: config.max_grad_norm,
-    }
 }
 
 /// The buffers that gradients are added to, and whether activations are recomputed.
@@ -149,17 +108,17 @@ impl SupervisedPass {
         for micro_batch in rows.chunks(self.micro_batch) {
             let packed = PackedExamples::new(micro_batch, layout, self.pass.sizes().tokens)?;
             let bits = stream.bits();
-            let noise = [bits as u32, (bits >> 32) as u32];
+            let dropout_key = [bits as u32, (bits >> 32) as u32];
             let mut log_probs = Vec::new();
             // Without a gradient the squared error needs no coefficients.
             let trained = Supervision { squared: if self.has_gradient { supervision.squared } else { 0.0 }, ..*supervision };
             if trained.squared != 0.0 {
                 // The gradient of the squared error depends on the score distribution.
-                let batch = PackedInputs { noise, ..packed.score_positions() };
+                let batch = PackedInputs { dropout_key, ..packed.score_positions() };
                 self.pass.forward(&batch)?;
                 log_probs = packed.log_probs(layout, &batch, &self.pass.stats(batch.loss_positions.len()).await?);
             }
-            let batch = PackedInputs { noise, ..packed.losses(layout, &self.scale, &trained, means, &log_probs) };
+            let batch = PackedInputs { dropout_key, ..packed.losses(layout, &self.scale, &trained, means, &log_probs) };
             if log_probs.is_empty() {
                 self.pass.run(&batch)?
             } else {
@@ -196,7 +155,7 @@ impl SupervisedTrainer {
         examples: &[TrainExample],
         scoring: Scoring,
     ) -> Result<Self, TrainError> {
-        let optimiser = Optimiser::new(gpu, weights.trainable()?, optimiser_settings(config))?;
+        let optimiser = Optimiser::new(gpu, weights.trainable()?, OptimiserSettings::of(config))?;
         let micro_batch = config.per_device_train_batch_size as usize;
         let batching = Batching { micro_batch, supervision: config.supervision() };
         let backward = Backward { gradient: &optimiser.gradient, recompute: config.gradient_checkpointing };
@@ -208,14 +167,19 @@ impl SupervisedTrainer {
     ///
     /// # Errors
     /// What packing or the GPU reports.
-    pub async fn step(&self, rows: &[&TrainExample], key: StepKey, pace: StepPace) -> Result<StepNumbers, TrainError> {
+    pub async fn step(
+        &self,
+        rows: &[&TrainExample],
+        key: StepKey,
+        optimiser_step: OptimiserStep,
+    ) -> Result<StepMetrics, TrainError> {
         let sums = self.pass.run(rows, key).await?;
-        let outcome = self.optimiser.step(&self.gpu, pace.learning_rate, pace.t).await?;
+        let outcome = self.optimiser.step(&self.gpu, optimiser_step.learning_rate, optimiser_step.t).await?;
         let mut extra = Vec::new();
         if self.pass.supervision.squared != 0.0 {
             extra.push(("judge/mse", sums.losses.squared / sums.examples.max(1) as f64));
         }
-        Ok(StepNumbers {
+        Ok(StepMetrics {
             loss: self.pass.loss(&sums),
             entropy: sums.losses.entropy / sums.losses.positions.max(1) as f64,
             tokens: sums.tokens,

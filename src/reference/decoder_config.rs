@@ -10,10 +10,10 @@ use crate::random::Stream;
 
 /// One parametrised decoder for Llama, Mistral, Qwen2, Qwen3, SmolLM3 and Gemma 3.
 #[derive(Clone, Debug)]
-pub struct Spec {
+pub struct DecoderConfig {
     pub vocab: usize,
     pub hidden: usize,
-    pub layers: Vec<LayerSpec>,
+    pub layers: Vec<LayerConfig>,
     pub heads: usize,
     pub kv_heads: usize,
     pub head_dim: usize,
@@ -40,14 +40,14 @@ pub struct Spec {
 
 /// What sets a layer apart from the others.
 #[derive(Clone, Debug, PartialEq)]
-pub struct LayerSpec {
+pub struct LayerConfig {
     /// `[head_dim / 2]`, any scaling already applied (see [`super::rope`]); `None`: q and k are not rotated.
     pub inv_freq: Option<Vec<f64>>,
     /// A token sees only keys at positions greater than its own minus this.
     pub window: Option<usize>,
 }
 
-impl Spec {
+impl DecoderConfig {
     /// The attention sizes of a layer.
     pub fn attention(&self, layer: usize) -> Heads {
         Heads {
@@ -109,7 +109,7 @@ impl Spec {
         all
     }
 
-    /// Sizes that fit each other, and exactly the weights of [`Spec::tensors`].
+    /// Sizes that fit each other, and exactly the weights of [`DecoderConfig::tensors`].
     pub fn check(&self, weights: &Weights) -> Result<(), Error> {
         self.check_sizes()?;
         let tensors = self.tensors();
@@ -139,17 +139,20 @@ impl Spec {
             ("intermediate", self.intermediate),
         ];
         if let Some((name, _)) = sizes.iter().find(|(_, n)| *n == 0) {
-            return Err(Error::Spec(format!("{name} is 0, expected at least 1")));
+            return Err(Error::Config(format!("{name} is 0, expected at least 1")));
         }
         if !self.heads.is_multiple_of(self.kv_heads) {
-            return Err(Error::Spec(format!("{} heads cannot share {} key/value heads evenly", self.heads, self.kv_heads)));
+            return Err(Error::Config(format!("{} heads cannot share {} key/value heads evenly", self.heads, self.kv_heads)));
         }
         let wrong = self.layers.iter().flat_map(|l| &l.inv_freq).map(Vec::len).find(|found| self.head_dim != 2 * found);
         if let Some(found) = wrong {
-            return Err(Error::Spec(format!("head_dim {} needs half as many inverse frequencies, found {found}", self.head_dim)));
+            return Err(Error::Config(format!(
+                "head_dim {} needs half as many inverse frequencies, found {found}",
+                self.head_dim
+            )));
         }
         if self.layers.iter().any(|layer| layer.window == Some(0)) {
-            return Err(Error::Spec("a sliding window of 0 hides a token from itself; leave it out for no window".into()));
+            return Err(Error::Config("a sliding window of 0 hides a token from itself; leave it out for no window".into()));
         }
         Ok(())
     }
@@ -172,20 +175,20 @@ pub struct Weights(pub BTreeMap<String, Vec<f64>>);
 pub type Gradients = Weights;
 
 impl Weights {
-    /// All tensors of `spec`, zero.
-    pub fn zeros(spec: &Spec) -> Self {
+    /// All tensors of `config`, zero.
+    pub fn zeros(config: &DecoderConfig) -> Self {
         let zeros = |(name, shape): (String, Vec<usize>)| (name, vec![0.0; shape.iter().product()]);
-        Weights(spec.tensors().into_iter().map(zeros).collect())
+        Weights(config.tensors().into_iter().map(zeros).collect())
     }
 
     /// Random weights that leave no symmetry for an error to hide in: norms (with their offset) around 1, biases around 0, matrices with
     /// variance 1 / inputs, so that activations keep their size.
-    pub fn random(spec: &Spec, seed: u64) -> Self {
+    pub fn random(config: &DecoderConfig, seed: u64) -> Self {
         let mut weights = BTreeMap::new();
-        for (index, (name, shape)) in spec.tensors().into_iter().enumerate() {
+        for (index, (name, shape)) in config.tensors().into_iter().enumerate() {
             let mut stream = Stream::new(seed, index as u64);
             let (mean, spread) = match shape.as_slice() {
-                [_] if name.ends_with("norm.weight") => (1.0 - spec.norm_offset, 0.2),
+                [_] if name.ends_with("norm.weight") => (1.0 - config.norm_offset, 0.2),
                 [_, inputs] => (0.0, 1.0 / (*inputs as f64).sqrt()),
                 _ => (0.0, 0.1),
             };

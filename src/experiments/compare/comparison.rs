@@ -1,0 +1,231 @@
+//! A comparison on disk: which cells are finished, which can start, and how one is run: train, score every split, measure, write.
+
+use std::path::{Path, PathBuf};
+
+use super::cell::{CellResult, SplitResult};
+use super::metrics::{ChainSwap, SplitMetrics, expected_scores, rounded};
+use super::protocol::{CellId, ComparedMethod, Protocol, Run, task_version};
+use super::{CompareError, file_error};
+use crate::experiments::demo::{DemoData, TestSplit};
+use crate::experiments::synthetic::{SCORE_PHRASE, Split, SyntheticTask};
+use crate::files::{self, Lock};
+use crate::judge::{JUDGE_FILE, Judge, ScoreOptions, with_swapped_chains};
+use crate::train::TrainConfig;
+use crate::train::config::{Layers, Raw, SettingSource};
+use crate::train::run::{RunContext, TrainOutcome, run as train};
+
+/// Rows that are scored together.
+const BATCH_SIZE: usize = 256;
+
+/// A protocol and its two folders: results, which are kept, and work (trained judges), which can be made again.
+pub struct Comparison {
+    pub protocol: Protocol,
+    pub results: PathBuf,
+    pub work: PathBuf,
+}
+
+impl Comparison {
+    /// The file of a cell's result.
+    pub fn result_file(&self, cell: &CellId) -> PathBuf {
+        self.results.join("cells").join(format!("{cell}.json"))
+    }
+
+    /// The folder of a cell's trained judge.
+    fn judge_folder(&self, cell: &CellId) -> PathBuf {
+        self.work.join(cell.to_string())
+    }
+
+    /// True once the cell's result is written.
+    pub fn is_done(&self, cell: &CellId) -> bool {
+        self.result_file(cell).is_file()
+    }
+
+    fn has_judge(&self, cell: &CellId) -> bool {
+        self.judge_folder(cell).join(JUDGE_FILE).is_file()
+    }
+
+    /// The finished cell, if it is finished.
+    ///
+    /// # Errors
+    /// A file that is not a cell's result.
+    pub fn read(&self, cell: &CellId) -> Result<Option<CellResult>, CompareError> {
+        let path = self.result_file(cell);
+        if !path.is_file() {
+            return Ok(None);
+        }
+        let text = std::fs::read_to_string(&path).map_err(file_error("read", &path))?;
+        let result = serde_json::from_str(&text).map_err(|e| {
+            let found = format!("{e}; remove it, and the cell is made again");
+            CompareError::Result { path, found }
+        })?;
+        Ok(Some(result))
+    }
+
+    /// Cells that are not finished, each after its prerequisites. A cell whose judge others start from is among them as long as
+    /// that judge is not in the work folder.
+    ///
+    /// # Errors
+    /// Names in the protocol that it does not define.
+    pub fn unfinished(&self) -> Result<Vec<CellId>, CompareError> {
+        let all = self.protocol.cells()?;
+        let mut wanted: Vec<&CellId> = all.iter().filter(|c| !self.is_done(c)).collect();
+        let mut next = 0;
+        while next < wanted.len() {
+            for start in self.start_cells(wanted[next])? {
+                if !self.has_judge(&start)
+                    && !wanted.contains(&&start)
+                    && let Some(known) = all.iter().find(|c| **c == start)
+                {
+                    wanted.push(known);
+                }
+            }
+            next += 1;
+        }
+        Ok(all.iter().filter(|c| wanted.contains(c)).cloned().collect())
+    }
+
+    /// Whether all prerequisites of a cell are there: results to choose a learning rate by, judges to start from.
+    ///
+    /// # Errors
+    /// As [`Comparison::unfinished`].
+    pub fn is_ready(&self, cell: &CellId) -> Result<bool, CompareError> {
+        let starts = self.start_cells(cell)?;
+        let prerequisites = self.protocol.prerequisites(cell)?;
+        Ok(prerequisites.iter().all(|c| if starts.contains(c) { self.has_judge(c) } else { self.is_done(c) }))
+    }
+
+    /// The cells whose judges this one starts from or takes chains from.
+    fn start_cells(&self, cell: &CellId) -> Result<Vec<CellId>, CompareError> {
+        let method = self.protocol.method(&cell.method)?;
+        let judge_of = |name: &&String| [&method.start, &method.chains_from].into_iter().flatten().any(|s| s == *name);
+        let prerequisites = self.protocol.prerequisites(cell)?.into_iter();
+        Ok(prerequisites.filter(|c| judge_of(&&c.method) && matches!(c.run, Run::Seed(_))).collect())
+    }
+
+    /// The learning rate of a cell: that of its run, the only one, or the best on validation.
+    fn learning_rate(&self, method: &ComparedMethod, run: Run) -> Result<f64, CompareError> {
+        if let Run::LearningRate(rate) = run {
+            return Ok(rate);
+        }
+        let tuned = self.protocol.tuned_method(method)?;
+        let tuning_cells = self.protocol.tuning_cells(tuned);
+        let mut best = (f64::NEG_INFINITY, tuned.learning_rates[0]);
+        for cell in &tuning_cells {
+            let Some(result) = self.read(cell)? else {
+                return Err(CompareError::Cell(format!(
+                    "{cell} is not done, and the learning rate of {} is chosen by it",
+                    tuned.name
+                )));
+            };
+            let pearson = result.split(Split::Validation.name()).and_then(|s| s.metrics.pearson).unwrap_or(f64::NEG_INFINITY);
+            if pearson > best.0 {
+                best = (pearson, result.learning_rate);
+            }
+        }
+        Ok(best.1)
+    }
+
+    /// Runs a cell and writes its result: trains (or continues training), scores, measures. False when interrupted.
+    ///
+    /// # Errors
+    /// Whatever training, judging or the disk report.
+    pub async fn run(&self, cell: &CellId, ctx: RunContext<'_>) -> Result<bool, CompareError> {
+        let RunContext { gpu, clock, progress, interrupted } = ctx;
+        let result_file = self.result_file(cell);
+        let dir = result_file.parent().unwrap_or(Path::new("."));
+        std::fs::create_dir_all(dir).map_err(file_error("create", dir))?;
+        let _lock = Lock::beside(&result_file)?;
+        let method = self.protocol.method(&cell.method)?;
+        for start in self.start_cells(cell)? {
+            if !self.has_judge(&start) {
+                progress.note(&format!("{cell} starts from {start}, which is trained first"));
+                let ctx = RunContext { gpu, clock, progress, interrupted };
+                if !Box::pin(self.run(&start, ctx)).await? {
+                    return Ok(false);
+                }
+            }
+        }
+        let version = task_version(&cell.task).map_err(CompareError::Cell)?;
+        let folder = self.judge_folder(cell);
+        let seed = self.protocol.seed(cell.run);
+        let learning_rate = self.learning_rate(method, cell.run)?;
+        let data = DemoData::make(version, self.protocol.data_seed, self.protocol.sizes(), &folder)?;
+        if !self.has_judge(cell) {
+            let config = self.config(cell, method, &data, (seed, learning_rate))?;
+            let ctx = RunContext { gpu, clock, progress, interrupted };
+            if let TrainOutcome::Interrupted { .. } = train(&config, ctx).await? {
+                return Ok(false);
+            }
+        }
+        let judge = Judge::open(gpu, &folder)?;
+        let validation =
+            TestSplit::make(&SyntheticTask::new(version, self.protocol.data_seed), Split::Validation, self.protocol.sizes())?;
+        let mut splits = Vec::new();
+        let mut chain_swap = None;
+        for test in std::iter::once(&validation).chain(&data.tests) {
+            let options = ScoreOptions { temperature: Some(1.0), seed, batch_size: BATCH_SIZE, ..ScoreOptions::default() };
+            let judged = judge.judge(&test.rows, &options, ()).await?;
+            let (metrics, scores) = SplitMetrics::of_judged(&test.items, &judged)?;
+            if test.split == Split::Test && judge.settings().chain {
+                let chains: Vec<Option<String>> = judged.iter().map(|j| j.chains.first().cloned()).collect();
+                let swapped = judge
+                    .judge(&with_swapped_chains(&test.rows, &chains), &ScoreOptions { given_chains: true, ..options }, ())
+                    .await?;
+                chain_swap = Some(ChainSwap::of(&scores, &expected_scores(&swapped)?)?);
+            }
+            let scores = scores.iter().map(|s| rounded(*s, 4)).collect();
+            splits.push(SplitResult { name: test.split.name().into(), metrics, scores });
+        }
+        let result = CellResult { task: cell.task.clone(), method: cell.method.clone(), seed, learning_rate, splits, chain_swap };
+        let text = serde_json::to_string(&result).unwrap_or_default() + "\n";
+        files::write(&result_file, text.as_bytes())?;
+        // The rows can be made again in a second. Each of a hundred cells would keep a copy.
+        data.remove()?;
+        Ok(true)
+    }
+
+    /// The settings of a cell's training.
+    fn config(
+        &self,
+        cell: &CellId,
+        method: &ComparedMethod,
+        data: &DemoData,
+        (seed, learning_rate): (u64, f64),
+    ) -> Result<TrainConfig, CompareError> {
+        let mut layers = Layers::default();
+        let from = || SettingSource::File("the comparison".into());
+        let text = |path: &Path| Raw::Quoted(path.display().to_string());
+        let mut base = vec![
+            ("train_file", text(&data.train)),
+            ("output_dir", text(&self.judge_folder(cell))),
+            ("phrase", Raw::Quoted(SCORE_PHRASE.into())),
+            ("template", Raw::Quoted("plain".into())),
+            ("chat", Raw::Quoted("never".into())),
+            ("max_completion_length", Raw::Int(task_version(&cell.task).map_err(CompareError::Cell)?.chain_limit() as i64)),
+            ("adam_beta2", Raw::Number(0.98)),
+            ("weight_decay", Raw::Number(0.01)),
+            ("per_device_eval_batch_size", Raw::Int(BATCH_SIZE as i64)),
+            ("save_total_limit", Raw::Int(1)),
+            ("seed", Raw::Int(seed as i64)),
+            ("learning_rate", Raw::Number(learning_rate)),
+            ("resume_from_checkpoint", Raw::Flag(true)),
+        ];
+        let judge_of = |name: &String| {
+            let starts = self.start_cells(cell)?;
+            let start = starts.iter().find(|s| s.method == *name).map(|s| self.judge_folder(s));
+            start.ok_or_else(|| CompareError::Cell(format!("{cell} has no judge of {name} to start from")))
+        };
+        match &method.start {
+            Some(start) => base.push(("model_name_or_path", text(&judge_of(start)?))),
+            None => base.extend([("init", text(&data.config)), ("tokenizer", text(&data.tokenizer))]),
+        }
+        if let Some(writer) = &method.chains_from {
+            base.push(("chains_from", text(&judge_of(writer)?)));
+        }
+        base.iter().try_for_each(|(key, raw)| layers.put(key, raw, from()))?;
+        self.protocol.put_settings(method, &mut layers)?;
+        let config = layers.resolve()?;
+        // One checkpoint half way, so that an interruption costs a minute.
+        Ok(TrainConfig { save_steps: (config.max_steps.max(2) as u64) / 2, ..config })
+    }
+}
