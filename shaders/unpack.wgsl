@@ -29,5 +29,5 @@ fn unpack(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grou
     if (i >= params.size) {
         return;
     }
-    unpack8(params.first + i, i);
+    unpack8(params.first + i, i, 1.0);
 }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use super::blocks::BlockFormat;
 use super::config::config;
+use super::families::{gguf_name, row_heads, shift};
 use super::header::{Header, Metadata, TensorInfo, Value};
 use super::{JUDGE_KEY, tokenizer};
-use crate::model::config::{Config, Family};
+use crate::model::config::Config;
 use crate::model::directory::map_file;
 use crate::model::dtype::first_non_finite;
 use crate::model::error::ModelError;
@@ -38,6 +39,8 @@ struct Location {
     info: TensorInfo,
     /// The head width of a matrix whose rows are permuted within each head.
     permuted: Option<usize>,
+    /// What the file's values have more than Hugging Face's.
+    shift: f32,
 }
 
 impl GgufModel {
@@ -166,7 +169,7 @@ fn locate(
 ) -> Result<HashMap<String, Location>, ModelError> {
     let (mut located, mut missing) = (HashMap::new(), Vec::new());
     for TensorSpec { name, shape } in tensors(config) {
-        let own = gguf_name(&name);
+        let own = gguf_name(config, &name);
         let Some((number, info)) = found.remove(&own) else {
             missing.push(own);
             continue;
@@ -174,8 +177,8 @@ fn locate(
         if info.shape != shape {
             return Err(ModelError::Shape { tensor: own, file: file.into(), expected: shape, found: info.shape });
         }
-        let permuted = row_heads(config, &name);
-        located.insert(name, Location { file: number, info, permuted });
+        let (permuted, shift) = (row_heads(config, &name), shift(config, &name));
+        located.insert(name, Location { file: number, info, permuted, shift });
     }
     if !missing.is_empty() {
         let names = missing.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
@@ -186,45 +189,6 @@ fn locate(
         return Err(ModelError::UnexpectedTensors { count: found.len(), names }.in_file(file.to_string()));
     }
     Ok(located)
-}
-
-/// The name in a GGUF file of the tensor that Hugging Face calls `name`.
-pub(super) fn gguf_name(name: &str) -> String {
-    const OUTER: [(&str, &str); 3] = [
-        ("model.embed_tokens.weight", "token_embd.weight"),
-        ("model.norm.weight", "output_norm.weight"),
-        ("lm_head.weight", "output.weight"),
-    ];
-    const INNER: [(&str, &str); 11] = [
-        ("input_layernorm", "attn_norm"),
-        ("self_attn.q_proj", "attn_q"),
-        ("self_attn.k_proj", "attn_k"),
-        ("self_attn.v_proj", "attn_v"),
-        ("self_attn.o_proj", "attn_output"),
-        ("self_attn.q_norm", "attn_q_norm"),
-        ("self_attn.k_norm", "attn_k_norm"),
-        ("post_attention_layernorm", "ffn_norm"),
-        ("mlp.gate_proj", "ffn_gate"),
-        ("mlp.up_proj", "ffn_up"),
-        ("mlp.down_proj", "ffn_down"),
-    ];
-    if let Some((_, own)) = OUTER.iter().find(|(hf, _)| *hf == name) {
-        return (*own).into();
-    }
-    let of_layer = || {
-        let (layer, rest) = name.strip_prefix("model.layers.")?.split_once('.')?;
-        let (module, kind) = rest.rsplit_once('.')?;
-        let (_, own) = INNER.iter().find(|(hf, _)| *hf == module)?;
-        Some(format!("blk.{layer}.{own}.{kind}"))
-    };
-    of_layer().unwrap_or_else(|| name.into())
-}
-
-/// The rows of a head, where a tensor's rows are permuted within each head: llama.cpp rotates neighbours, Hugging Face halves,
-/// so the converter of Llama permutes q and k.
-pub(super) fn row_heads(config: &Config, name: &str) -> Option<usize> {
-    let is_rotated = name.contains("q_proj") || name.contains("k_proj");
-    (matches!(config.family, Family::Llama | Family::Mistral) && is_rotated).then_some(config.head_dim)
 }
 
 /// The row of a GGUF file that is row `row` of the Hugging Face matrix, in heads of `width` rows: there, the two values of a
@@ -248,6 +212,9 @@ impl TensorSource for GgufModel {
         }
         let bytes = self.bytes(location);
         each_run(location, start, out.len(), |from, at, len| location.info.format.decode(bytes, from, &mut out[at..at + len]));
+        if location.shift != 0.0 {
+            out.iter_mut().for_each(|x| *x -= location.shift);
+        }
         match first_non_finite(out) {
             None => Ok(()),
             Some(at) => Err(ModelError::NonFinite { tensor: tensor.into(), index: start + at, value: out[at] }),
