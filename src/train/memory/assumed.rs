@@ -133,6 +133,6 @@ fn model(config: &TrainConfig) -> Result<FolderWeights, TrainError> {
     };
     // A model from scratch is always f32.
     let dtype = model.dtype.filter(|_| named.is_some()).unwrap_or_default();
-    let source = Box::new(Init::new(model, config.seed));
+    let source = Box::new(Init::new(model, config.seed).in_place_of(dtype));
     Ok(FolderWeights { source, adapter: None, base: None, dtype, notes: Vec::new() })
 }
