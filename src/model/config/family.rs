@@ -174,8 +174,9 @@ const TABLE: [Description; 6] = [
 
 /// Families that are known and not built, by the beginning of `model_type` or, in a GGUF file, of the architecture, and what
 /// they need. The first that fits counts.
-const MISSING: [(&str, &str); 12] = [
+const MISSING: [(&str, &str); 13] = [
     ("gemma3n", "per-layer embeddings, AltUp and LAuReL"),
+    ("gemma3", "images; its text part, gemma3_text, is built"),
     ("gemma4", "per-layer embeddings, and keys and values that layers share"),
     ("gemma2", "soft-capping of attention scores and logits"),
     ("gemma", "norms with offset but without output norms"),

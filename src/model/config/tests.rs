@@ -224,6 +224,7 @@ fn a_refusal_names_the_key_the_value_and_what_is_supported() {
             &["model_type", "gemma2", "soft-capping", "llama, mistral"],
         ),
         ("llama", json!({"model_type": "gemma3n_text", "architectures": "-"}), &["gemma3n_text", "AltUp"]),
+        ("llama", json!({"model_type": "gemma3", "architectures": "-"}), &["gemma3", "images", "gemma3_text"]),
         ("llama", json!({"model_type": "gemma4_text", "architectures": "-"}), &["gemma4_text", "per-layer embeddings"]),
         ("llama", json!({"model_type": "qwen3_5_text", "architectures": "-"}), &["qwen3_5_text", "gated delta nets"]),
         ("llama", json!({"model_type": "mamba", "architectures": "-"}), &["`model_type` is \"mamba\", which"]),
