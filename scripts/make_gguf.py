@@ -8,6 +8,9 @@
 blocks.gguf    one tensor of every block format, of random bytes, and the same decoded by gguf-py: `q4_k` and `q4_k.f32`
 llama.gguf     a Llama of one layer in Q8_0, F16 and F32, with a byte-level tokenizer; model.llama.safetensors holds the same
                tensors as Hugging Face has them, rows of q and k not permuted
+gemma3.gguf    a Gemma 3 of three layers, without the keys that most files leave out; model.gemma3.safetensors holds its norms and
+               projections of k as Hugging Face has them
+smollm3.gguf   a SmolLM3 of four layers; model.smollm3.safetensors holds its projection of k as Hugging Face has it
 sentence.gguf  the metadata of a SentencePiece tokenizer with byte fallback and no space prefix; no tensors
 split-*.gguf   llama.gguf in two files
 bytes.gguf, pieces.gguf   small models with a byte-level and a SentencePiece vocabulary that merge across words, digits and spaces
@@ -23,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 from gguf import GGMLQuantizationType as T
-from gguf import GGUFWriter, dequantize, quantize
+from gguf import GGUFWriter, RopeScalingType, dequantize, quantize
 from gguf.constants import GGML_QUANT_SIZES
 from safetensors.numpy import save_file
 
@@ -141,15 +144,94 @@ def llama(random):
         finish(writer)
 
 
-def sentence():
+def normal(random, *shape):
+    return random.normal(0, 0.1, shape).astype(np.float32)
+
+
+def other_family(random, name, architecture, layers, describe, norms, permuted):
+    """A model in F16 whose norms are stored as `norms` says, with the tokenizer of sentence.gguf."""
+    hidden, inner, heads, kv_heads, width = 12, 10, 3, 1, 4
+    pieces = sentence_pieces()
+    written, meant = [("token_embd.weight", normal(random, len(pieces), hidden))], {}
+    written.append(("output_norm.weight", 1 + normal(random, hidden)))
+    meant["model.norm.weight"] = written[-1][1] - norms["shift"]
+    for layer in range(layers):
+        for hf, (own, size) in norms["of layer"](hidden, width).items():
+            written.append((f"blk.{layer}.{own}.weight", 1 + normal(random, size)))
+            meant[f"model.layers.{layer}.{hf}.weight"] = written[-1][1] - norms["shift"]
+        shapes = {
+            "attn_q": (heads * width, hidden), "attn_k": (kv_heads * width, hidden), "attn_v": (kv_heads * width, hidden),
+            "attn_output": (hidden, heads * width), "ffn_gate": (inner, hidden), "ffn_up": (inner, hidden), "ffn_down": (hidden, inner),
+        }
+        for own, shape in shapes.items():
+            values = normal(random, *shape).astype(np.float16)
+            if own == "attn_k":
+                meant[f"model.layers.{layer}.self_attn.k_proj.weight"] = values.astype(np.float32)
+                values = permute(values, kv_heads) if permuted else values
+            written.append((f"blk.{layer}.{own}.weight", permute(values, heads) if permuted and own == "attn_q" else values))
+    save_file({key: np.ascontiguousarray(value, dtype=np.float32) for key, value in meant.items()}, OUT / f"model.{name}.safetensors")
+    writer = GGUFWriter(OUT / f"{name}.gguf", architecture)
+    writer.add_context_length(64)
+    writer.add_embedding_length(hidden)
+    writer.add_block_count(layers)
+    writer.add_feed_forward_length(inner)
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(kv_heads)
+    writer.add_key_length(width)
+    writer.add_value_length(width)
+    writer.add_layer_norm_rms_eps(1e-6)
+    describe(writer)
+    add_sentence_pieces(writer, pieces)
+    for own, values in written:
+        writer.add_tensor(own, values)
+    finish(writer)
+
+
+def gemma3(random):
+    def describe(writer):
+        writer.add_rope_freq_base(5000.0)
+        writer.add_sliding_window(3)
+        writer.add_sliding_window_pattern(2)
+        writer.add_rope_scaling_type(RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(8.0)
+
+    def of_layer(hidden, width):
+        return {
+            "input_layernorm": ("attn_norm", hidden), "post_attention_layernorm": ("post_attention_norm", hidden),
+            "pre_feedforward_layernorm": ("ffn_norm", hidden), "post_feedforward_layernorm": ("post_ffw_norm", hidden),
+            "self_attn.q_norm": ("attn_q_norm", width), "self_attn.k_norm": ("attn_k_norm", width),
+        }
+
+    other_family(random, "gemma3", "gemma3", 3, describe, {"shift": 1, "of layer": of_layer}, permuted=False)
+
+
+def smollm3(random):
+    def of_layer(hidden, width):
+        return {"input_layernorm": ("attn_norm", hidden), "post_attention_layernorm": ("ffn_norm", hidden)}
+
+    def describe(writer):
+        writer.add_rope_freq_base(5e6)
+
+    other_family(random, "smollm3", "smollm3", 4, describe, {"shift": 0, "of layer": of_layer}, permuted=True)
+
+
+def sentence_pieces():
     space = "\u2581"
     pieces = [("<unk>", 2, 0.0), ("<s>", 3, 0.0), ("</s>", 3, 0.0)]
     pieces += [(f"<0x{b:02X}>", 6, 0.0) for b in range(256)]
     words = [space + "t", "he", space + "the", "in", space + "c", space + "cat", "at", space + space, "2" + space]
     pieces += [(word, 1, -float(rank)) for rank, word in enumerate(words)]
     pieces += [(letter, 1, -1000.0 - rank) for rank, letter in enumerate(space + "etaonihsc,.0123456789")]
-    pieces += [("<start_of_turn>", 4, 0.0)]
+    return pieces + [("<start_of_turn>", 4, 0.0)]
+
+
+def sentence():
     writer = GGUFWriter(OUT / "sentence.gguf", "llama")
+    add_sentence_pieces(writer, sentence_pieces())
+    finish(writer)
+
+
+def add_sentence_pieces(writer, pieces):
     writer.add_tokenizer_model("llama")
     writer.add_token_list([text for text, _, _ in pieces])
     writer.add_token_types([kind for _, kind, _ in pieces])
@@ -158,7 +240,6 @@ def sentence():
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     writer.add_unk_token_id(0)
-    finish(writer)
 
 
 # Digits, white space, letters with marks, CJK, emoji, contractions, punctuation, control tokens.
@@ -298,4 +379,5 @@ random = np.random.default_rng(20261129)
 blocks(random)
 llama(random)
 sentence()
-token_ids()
+gemma3(random)
+smollm3(random)

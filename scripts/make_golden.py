@@ -9,6 +9,7 @@ in a folder whose name begins with `lora`: as PEFT saves it, with its own inputs
 reads nothing else: score tokens, score values and all sizes come from the file.
 
     python scripts/make_golden.py tests/fixtures/golden --adapter lora-patterns      # this adapter alone, the rest as it is
+    python scripts/make_golden.py tests/fixtures/golden --model gemma3_local         # this model alone, with its adapters
 
 The sizes are chosen to break what is tuned to round numbers: prime vocabularies, odd widths, seven query heads to one
 key/value head, a window shorter than the sequences, score tokens out of order with values that are neither whole,
@@ -26,7 +27,9 @@ import torch.nn.functional as F
 import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
+from transformers import (
+    AutoModelForCausalLM, Gemma3TextConfig, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config, SmolLM3Config,
+)
 
 SCORE_VALUES = [0.5, 2.0, -1.0, 3.25]
 PLAIN_SHAPE = (3, 13)
@@ -83,6 +86,30 @@ MODELS = {
         ),
         [30, 60, 5, 29],
     ),
+    # Local layers with a window and a base of their own around a global one whose rope is scaled; a query scale that is not
+    # head_dim.
+    "gemma3_local": (
+        Gemma3TextConfig(
+            vocab_size=83, hidden_size=21, intermediate_size=19, num_hidden_layers=3, num_attention_heads=3,
+            num_key_value_heads=1, head_dim=10, query_pre_attn_scalar=7, sliding_window=5, rms_norm_eps=1e-6,
+            layer_types=["sliding_attention", "full_attention", "sliding_attention"], max_position_embeddings=64,
+            bos_token_id=2, eos_token_id=1, pad_token_id=0,
+            rope_parameters={
+                "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
+                "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e4},
+            },
+        ),
+        [82, 40, 5, 61],
+    ),
+    # The first layer does not rotate.
+    "smollm3_nope": (
+        SmolLM3Config(
+            vocab_size=79, hidden_size=20, intermediate_size=23, num_hidden_layers=2, num_attention_heads=10,
+            num_key_value_heads=2, no_rope_layers=[0, 1], rms_norm_eps=1e-6, max_position_embeddings=64,
+            bos_token_id=1, eos_token_id=2, pad_token_id=0, **theta(1e4),
+        ),
+        [78, 33, 34, 4],
+    ),
 }
 
 # Adapters of PEFT, by model and folder: odd ranks, ranks and alphas of single modules, rsLoRA, parts of the fused groups left
@@ -106,18 +133,21 @@ ADAPTERS = {
             layers_pattern="layers", exclude_modules=["q_proj"], alpha_pattern={r"layers\.\d+\.self_attn\.v_proj": 64},
         ),
     },
+    "gemma3_local": {"lora": dict(r=3, lora_alpha=5, target_modules="all-linear")},
+    "smollm3_nope": {"lora": dict(r=2, lora_alpha=3, target_modules=["q_proj", "k_proj", "o_proj", "down_proj"])},
 }
 KEYS_AS_IN_MEMORY = ["lora-layers"]  # lora_A.default.weight, which PEFT reads as well
 
 
 def build(config, gen):
     """A random model in which no parameter is constant and no distribution is flat."""
+    middle = 0 if config.model_type == "gemma3_text" else 1  # Gemma's norms are 1 + w
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager").eval()
     with torch.no_grad():
         for name, p in model.named_parameters():
             noise = torch.randn(p.shape, generator=gen)
             if name.endswith("norm.weight"):
-                p.copy_(1 + 0.25 * noise)
+                p.copy_(middle + 0.25 * noise)
             elif p.dim() == 1:
                 p.copy_(0.15 * noise)
             elif "embed_tokens" in name or "lm_head" in name:
@@ -262,6 +292,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--model", help="make this model only, with its adapters")
     parser.add_argument("--adapter", help="make this adapter only, onto the models that are there")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -273,7 +304,9 @@ def main():
             adapters(args.out / name, name, seeds[name], args.adapter)
         return
     seeds = {}
-    for name in MODELS:
+    if args.model:
+        seeds = json.loads((args.out / "made_with.json").read_text())["seeds"]
+    for name in [args.model] if args.model else MODELS:
         model, tensors, seeds[name] = make(name, args.seed)
         folder = args.out / name
         shutil.rmtree(folder, ignore_errors=True)

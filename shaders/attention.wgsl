@@ -24,7 +24,7 @@
 
 struct Params {
     tokens: u32,
-    scale: f32, // 1 / sqrt(head_dim)
+    scale: f32, // normally 1 / sqrt(head_dim)
 }
 @group(0) @binding(0) var<uniform> params: Params;
 

@@ -13,7 +13,7 @@
 
 struct Params {
     tokens: u32,
-    scale: f32, // 1 / sqrt(head_dim)
+    scale: f32, // normally 1 / sqrt(head_dim)
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> qkv: array<Vec>;

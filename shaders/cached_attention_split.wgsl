@@ -14,7 +14,7 @@
 
 struct Params {
     tokens: u32,
-    scale: f32, // 1 / sqrt(head_dim)
+    scale: f32, // normally 1 / sqrt(head_dim)
     own: u32, // own entries per sequence, after its prefix
     max_length: u32, // positions of a whole sequence
     parts: u32, // max_length / PART, rounded up

@@ -1,7 +1,9 @@
 // Token embedding.
 //
-//   forward    y[t, :] = table[ids[t], :]
-//   backward   dtable[id, :] += sum of dy[t, :] over the tokens t with ids[t] = id
+//   forward    y[t, :] = table[ids[t], :] · scale
+//   backward   dtable[id, :] += scale · sum of dy[t, :] over the tokens t with ids[t] = id
+//
+// The scale is 1, or √H in Gemma.
 //
 // Reference  src/reference/embedding.rs
 // Contract   y = …, dtable += …. With CHUNK the table is the rows first .. first + rows of a longer one, and the tokens of other
@@ -17,6 +19,7 @@ const ROW_VECS: u32 = WIDTH / VEC_WIDTH; // H in vectors, a constant because CPU
 #if forward
 struct Params {
     size: u32, // T * H in vectors
+    scale: f32,
 #if CHUNK
     first: u32,
     rows: u32,
@@ -41,13 +44,14 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
         return;
     }
 #endif
-    y[i] = table[row * ROW_VECS + i % ROW_VECS];
+    y[i] = table[row * ROW_VECS + i % ROW_VECS] * params.scale;
 }
 #endif
 
 #if backward
 struct Params {
     size: u32, // distinct ids * H in vectors
+    scale: f32,
 #if CHUNK
     first: u32,
     rows: u32,
@@ -75,12 +79,12 @@ fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gr
         return;
     }
 #endif
-    // forward: y[t] = table[ids[t]]
+    // forward: y[t] = table[ids[t]] · scale
     let column = i % ROW_VECS;
     var sum = Vec();
     for (var n = bucket.y; n < bucket.z; n++) {
         sum += dy[tokens[n] * ROW_VECS + column];
     }
-    dtable[row * ROW_VECS + column] += sum;
+    dtable[row * ROW_VECS + column] += sum * params.scale;
 }
 #endif

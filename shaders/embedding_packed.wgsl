@@ -1,6 +1,6 @@
 // Token embedding with a packed table.
 //
-//   forward    y[t, :] = table[ids[t], :]      table [V, H] is a `Packed` of src/ops/matrix.rs; H is a multiple of 32
+//   forward    y[t, :] = table[ids[t], :] · scale      table [V, H] is a `Packed` of src/ops/matrix.rs; H is a multiple of 32
 //
 // Reference  src/reference/embedding.rs, of the values of src/reference/matmul_packed.rs
 // Contract   y = …. With CHUNK the table is the rows first .. first + rows of a longer one, and the tokens of other rows are
@@ -15,6 +15,7 @@ const ROW_PACKED8: u32 = WIDTH / 8u; // H in Packed8s, a constant because CPU ad
 
 struct Params {
     size: u32, // T * H in Packed8s
+    scale: f32, // 1, or √H in Gemma
 #if CHUNK
     first: u32,
     rows: u32,
@@ -25,7 +26,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read> words: array<Packed8>; // [V, H / 8]
 @group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>; // [T, H]
 #if !HALF
-@group(0) @binding(4) var<storage, read> scales: array<f32>; // [V, H / 32]
+@group(0) @binding(4) var<storage, read> scales: array<ScaleWord>; // [V, H / 32]
 #endif
 
 @compute @workgroup_size(64)
@@ -42,5 +43,5 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
         return;
     }
 #endif
-    unpack8(row * ROW_PACKED8 + i % ROW_PACKED8, i);
+    unpack8(row * ROW_PACKED8 + i % ROW_PACKED8, i, params.scale);
 }

@@ -1,13 +1,14 @@
 // RMSNorm over rows [R, W].                                                                        (Zhang & Sennrich 2019)
 //
-//   forward     y = x · w · inv,  inv = 1 / rms(x) = 1 / sqrt(mean(x²) + eps)
+//   forward     y = x · inv · w,  inv = 1 / rms(x) = 1 / sqrt(mean(x²) + eps),  w = stored weight + offset
 //   backward    dx = inv · (w·dy - x · inv² · mean(x·w·dy)),  dw = sum over rows of dy · x · inv
 //
+// The offset is 0, or 1 in Gemma, whose files hold w - 1.
 // Plain norms have one weight row. Qwen3's norm of q and k reads the fused [T, heads, head_dim] tensor: head h of a token takes
 // weight row 0 (q heads) or row 1 (k heads), or is copied (v heads).
 //
 // Reference  src/reference/rmsnorm.rs
-// Contract   forward           y = …
+// Contract   forward           y = …, with RESIDUAL  y = residual + …
 //            backward          dx = …, with ACCUMULATE  dx += …; inverse_rms[r] = inv (for weight_partial)
 //            weight_partial    partials[b, s, j] = sum over the rows with weight row s of the 64 rows of block b
 //            weight_reduce     dw[s, j] += sum over b
@@ -47,11 +48,23 @@ fn row_scale(start: u32) -> f32 {
 struct Params {
     rows: u32,
     eps: f32,
+    offset: f32,
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<Vec>; // [R, W]
 @group(0) @binding(2) var<storage, read> w: array<Vec>; // [1 or 2, W]
 @group(0) @binding(3) var<storage, read_write> y: array<Vec>; // [R, W]
+#if RESIDUAL
+@group(0) @binding(4) var<storage, read> residual: array<Vec>; // [R, W]
+#endif
+
+fn store_output(i: u32, value: Vec) {
+#if RESIDUAL
+    y[i] = residual[i] + value;
+#else
+    y[i] = value;
+#endif
+}
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -65,7 +78,7 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     let head = row % HEADS;
     if (head >= NORMED) {
         for (var j = row_thread; j < ROW_VECS; j += THREADS_PER_ROW) {
-            y[start + j] = x[start + j];
+            store_output(start + j, x[start + j]);
         }
         return;
     }
@@ -83,7 +96,7 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     // Pass 2: the normed row.
     let inv = inverseSqrt(mean_square + params.eps);
     for (var j = row_thread; j < ROW_VECS; j += THREADS_PER_ROW) {
-        y[start + j] = x[start + j] * inv * w[weights + j];
+        store_output(start + j, x[start + j] * inv * (w[weights + j] + params.offset));
     }
 }
 
@@ -92,7 +105,7 @@ fn forward_scaled(start: u32, weights: u32, row_thread: u32) {
     let scale = row_scale(start);
     if (scale == 0.0) {
         for (var j = row_thread; j < ROW_VECS; j += THREADS_PER_ROW) {
-            y[start + j] = nan_like(x[start + j]);
+            store_output(start + j, nan_like(x[start + j]));
         }
         return;
     }
@@ -103,7 +116,7 @@ fn forward_scaled(start: u32, weights: u32, row_thread: u32) {
     }
     let inv = inverseSqrt(vec_sum(squares) / COUNT + params.eps * scale * scale);
     for (var j = row_thread; j < ROW_VECS; j += THREADS_PER_ROW) {
-        y[start + j] = x[start + j] * scale * inv * w[weights + j];
+        store_output(start + j, x[start + j] * scale * inv * (w[weights + j] + params.offset));
     }
 }
 #endif
@@ -112,6 +125,7 @@ fn forward_scaled(start: u32, weights: u32, row_thread: u32) {
 struct Params {
     rows: u32,
     eps: f32,
+    offset: f32,
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<Vec>; // [R, W]
@@ -152,7 +166,7 @@ fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gr
     for (var j = row_thread; j < ROW_VECS; j += THREADS_PER_ROW) {
         let v = x[start + j];
         squares += v * v;
-        products += v * w[weights + j] * dy[start + j];
+        products += v * (w[weights + j] + params.offset) * dy[start + j];
     }
     let mean_square = row_sum(row_thread, vec_sum(squares)) / COUNT;
     let mean_product = row_sum(row_thread, vec_sum(products)) / COUNT;
@@ -163,7 +177,7 @@ fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gr
     // Pass 2: the gradient of the row.
     let inv = inverseSqrt(mean_square + params.eps);
     for (var j = row_thread; j < ROW_VECS; j += THREADS_PER_ROW) {
-        store_output(start + j, inv * (w[weights + j] * dy[start + j] - x[start + j] * inv * inv * mean_product));
+        store_output(start + j, inv * ((w[weights + j] + params.offset) * dy[start + j] - x[start + j] * inv * inv * mean_product));
     }
     if (row_thread == 0u) {
         inverse_rms[row] = inv;
@@ -179,12 +193,12 @@ fn backward_scaled(row: u32, weights: u32, row_thread: u32) {
     for (var j = 0u; j < ROW_VECS; j++) {
         let v = x[start + j] * scale;
         squares += v * v;
-        products += v * w[weights + j] * dy[start + j];
+        products += v * (w[weights + j] + params.offset) * dy[start + j];
     }
     let inv = inverseSqrt(vec_sum(squares) / COUNT + params.eps * scale * scale);
     let mean_product = vec_sum(products) / COUNT;
     for (var j = row_thread; j < ROW_VECS; j += THREADS_PER_ROW) {
-        let value = inv * (w[weights + j] * dy[start + j] - x[start + j] * scale * inv * inv * mean_product) * scale;
+        let value = inv * ((w[weights + j] + params.offset) * dy[start + j] - x[start + j] * scale * inv * inv * mean_product) * scale;
         store_output(start + j, select(value, nan_like(value), scale == 0.0));
     }
     if (row_thread == 0u) {

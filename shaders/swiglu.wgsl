@@ -1,7 +1,10 @@
-// SwiGLU on the fused [T, 2F] output of the gate and up projections.                              (Shazeer 2020)
+// The gated activation of the MLP on the fused [T, 2F] output of the gate and up projections.       (Shazeer 2020)
 //
-//   forward    y = silu(g) · u,  silu(g) = g · sigmoid(g)
-//   backward   dg = dy · u · s · (1 + g · (1 - s)),  du = dy · g · s,  s = sigmoid(g)
+//   forward    y = g · s · u,  s = sigmoid(a(g))
+//   backward   dg = dy · u · s · (1 + g · a'(g) · (1 - s)),  du = dy · g · s
+//
+//   SwiGLU           a(g) = g, so that g · s = silu(g)
+//   GeGLU, with GELU a(g) = 2 √(2/π) (g + 0.044715 g³), so that g · s = gelu(g) in its tanh form: (1 + tanh(x)) / 2 = sigmoid(2x)
 //
 // Reference  src/reference/swiglu.rs
 // Contract   y[T, F] = …, dgate_up[T, 2F] = …
@@ -33,6 +36,35 @@ fn sigmoid(x: Vec) -> Vec {
     return select(clamped, Vec(), x < Vec(-80.0));
 }
 
+#if GELU
+const GELU_SCALE: f32 = 1.5957691216057308; // 2 √(2/π)
+const GELU_CUBIC: f32 = 0.044715;
+
+// Far from zero, where the sigmoid is 0 or 1, the powers of the gate would leave f32.
+fn near(g: Vec) -> Vec {
+    return clamp(g, Vec(-64.0), Vec(64.0));
+}
+
+fn gate_of(g: Vec) -> Vec {
+    let x = near(g);
+    return sigmoid(GELU_SCALE * x * (Vec(1.0) + GELU_CUBIC * x * x));
+}
+
+// g · a'(g)
+fn sloped(g: Vec) -> Vec {
+    let x = near(g);
+    return GELU_SCALE * x * (Vec(1.0) + 3.0 * GELU_CUBIC * x * x);
+}
+#else
+fn gate_of(g: Vec) -> Vec {
+    return sigmoid(g);
+}
+
+fn sloped(g: Vec) -> Vec {
+    return g;
+}
+#endif
+
 #if forward
 @compute @workgroup_size(64)
 fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -43,7 +75,7 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     }
     let at = (i / ROW_VECS) * 2u * ROW_VECS + i % ROW_VECS;
     let g = gate_up[at];
-    y[i] = g * sigmoid(g) * gate_up[at + ROW_VECS];
+    y[i] = g * gate_of(g) * gate_up[at + ROW_VECS];
 }
 #endif
 
@@ -57,9 +89,9 @@ fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gr
     }
     let at = (i / ROW_VECS) * 2u * ROW_VECS + i % ROW_VECS;
     let g = gate_up[at];
-    let s = sigmoid(g);
-    // forward: y = g · sigmoid(g) · u
-    dgate_up[at] = dy[i] * gate_up[at + ROW_VECS] * s * (Vec(1.0) + g * (Vec(1.0) - s));
+    let s = gate_of(g);
+    // forward: y = g · s · u
+    dgate_up[at] = dy[i] * gate_up[at + ROW_VECS] * s * (Vec(1.0) + sloped(g) * (Vec(1.0) - s));
     dgate_up[at + ROW_VECS] = dy[i] * g * s;
 }
 #endif

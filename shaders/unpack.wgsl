@@ -19,7 +19,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read> words: array<Packed8>;
 @group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;
 #if !HALF
-@group(0) @binding(3) var<storage, read> scales: array<f32>; // one for four Packed8s
+@group(0) @binding(3) var<storage, read> scales: array<ScaleWord>; // one for four Packed8s
 #endif
 
 @compute @workgroup_size(64)
@@ -29,5 +29,5 @@ fn unpack(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grou
     if (i >= params.size) {
         return;
     }
-    unpack8(params.first + i, i);
+    unpack8(params.first + i, i, 1.0);
 }

@@ -9,7 +9,7 @@ use crate::ops::loss_head::{self, LossGradient, LossHead, STATS, TOKEN_LOSS_WORD
 use crate::ops::matmul::{self as products, Epilogue, Layout, Product, record_product};
 use crate::ops::matrix::{FullChunk, Matrix, Packed};
 use crate::ops::rmsnorm::{self, Norm};
-use crate::ops::swiglu;
+use crate::ops::swiglu::{self, Gated};
 use crate::ops::weight_dtype::WeightDtype;
 use crate::random::Stream;
 
@@ -264,10 +264,14 @@ impl CaseBuilder {
             WeightDtype::F32 => 0x3f80_0000,
             WeightDtype::Bf16 => 0x3f80_3f80,
             WeightDtype::F16 => 0x3c00_3c00,
-            WeightDtype::Q8 | WeightDtype::Q4 => 0x0102_0304,
+            WeightDtype::Q8 | WeightDtype::Q4 | WeightDtype::Q4Symmetric => 0x0102_0304,
         };
         let words = self.constant("codes", vec![word; n * k * dtype.bits() / 32]);
-        let scales = dtype.is_quantised().then(|| self.input("scales", n * k / 32));
+        let scales = match dtype {
+            // The scale 1 and the minimum -7.5.
+            WeightDtype::Q4 => Some(self.constant("scales", vec![0xc780_3c00; n * k / 32])),
+            _ => dtype.is_quantised().then(|| self.input("scales", n * k / 32)),
+        };
         let rows = if transposed { n } else { k };
         let w = Matrix::packed(Packed { dtype, words, scales }, rows as u32);
         let (x, y) = (self.input("a", m * k), self.output("c", m * n));
@@ -279,8 +283,7 @@ impl CaseBuilder {
     }
 
     fn attention(&mut self, shape: &Shape, backward: bool) {
-        let heads =
-            Heads { heads: shape.heads as u32, kv_heads: shape.kv_heads as u32, head_dim: shape.head_dim as u32, window: None };
+        let heads = Heads::new(shape.heads as u32, shape.kv_heads as u32, shape.head_dim as u32, None);
         let mut batch = PackedInputs::default();
         (0..shape.batch).for_each(|_| {
             batch.push(&vec![0; shape.tokens]);
@@ -318,10 +321,10 @@ impl CaseBuilder {
         let size = Extent::fixed(rows as u32);
         if !backward {
             let y = self.output("y", rows * width);
-            return swiglu::record_forward(&mut self.plan, gate_up, y, size, width as u32);
+            return swiglu::record_forward(&mut self.plan, gate_up, y, size, Gated::silu(width));
         }
         let (dy, dgate_up) = (self.input("dy", rows * width), self.output("d gate and up", 2 * rows * width));
-        swiglu::record_backward(&mut self.plan, gate_up, dy, dgate_up, size, width as u32);
+        swiglu::record_backward(&mut self.plan, gate_up, dy, dgate_up, size, Gated::silu(width));
     }
 
     fn loss(&mut self, rows: usize, width: usize, vocab: usize, backward: bool) {

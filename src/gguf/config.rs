@@ -2,18 +2,16 @@
 
 use serde_json::{Map, Value as Json, json};
 
+use super::families::{ARCHITECTURES, read_keys, shortest};
 use super::header::{Header, Metadata};
 use super::weights::ROPE_FACTORS;
-use crate::model::config::{Config, Family, Rope, RopeScaling};
+use crate::model::config::{Config, Rope, RopeScaling, name_what_is_missing};
 use crate::model::error::ModelError;
 
 /// Llama 3.1 and later: what the factors follow from, but for the largest. (transformers, `_compute_llama3_parameters`)
 const LOW_FREQ_FACTOR: f64 = 1.0;
 const HIGH_FREQ_FACTOR: f64 = 4.0;
 const ORIGINAL_POSITIONS: usize = 8192;
-
-/// The families by `general.architecture`. Files of Mistral's models say llama.
-const ARCHITECTURES: [(&str, Family); 3] = [("llama", Family::Llama), ("qwen2", Family::Qwen2), ("qwen3", Family::Qwen3)];
 
 /// The config of the model, as a Hugging Face directory would have it. `rope_factors` are the values of `rope_freqs.weight`.
 ///
@@ -25,8 +23,8 @@ pub(super) fn config(header: &Header, rope_factors: Option<&[f32]>) -> Result<Co
     let family = ARCHITECTURES.iter().find(|(name, _)| *name == architecture).map(|(_, family)| *family);
     let family = family.ok_or_else(|| ModelError::Unsupported {
         key: "general.architecture".into(),
-        found: format!("\"{architecture}\""),
-        supported: ARCHITECTURES.map(|(name, _)| name).join(", "),
+        found: name_what_is_missing(architecture),
+        supported: supported_architectures(),
     })?;
     let key = |name: &str| format!("{architecture}.{name}");
     let size = |name: &str| metadata.unsigned(&key(name));
@@ -60,13 +58,14 @@ pub(super) fn config(header: &Header, rope_factors: Option<&[f32]>) -> Result<Co
     if let Some(factors) = rope_factors {
         set("rope_scaling", llama3_scaling(theta, head_dim as usize, factors)?);
     }
-    set("hidden_act", json!("silu"));
     set("tie_word_embeddings", json!(!header.tensors.contains_key("output.weight")));
     let token = |name: &str| metadata.unsigned(&format!("tokenizer.ggml.{name}_token_id"));
     for (name, id) in [("bos_token_id", token("bos")?), ("eos_token_id", token("eos")?), ("pad_token_id", token("padding")?)] {
         set(name, json!(id));
     }
     set("dtype", json!("float32"));
+    let own = read_keys(family, metadata, &map)?;
+    map.extend(own);
     let text = serde_json::to_string_pretty(&Json::Object(map)).map_err(|e| ModelError::Json(e.to_string()))?;
     Config::from_json(&text)
 }
@@ -85,18 +84,18 @@ fn refuse(metadata: Metadata, architecture: &str, head_dim: u64) -> Result<(), M
     if let Some(n) = metadata.unsigned(&key("attention.value_length"))?.filter(|n| *n != head_dim) {
         return unsupported(key("attention.value_length"), n.to_string(), "keys and values of one length");
     }
-    if let Some(n) = metadata.unsigned(&key("attention.sliding_window"))?.filter(|n| *n > 0) {
-        return unsupported(key("attention.sliding_window"), n.to_string(), "models without a sliding window");
+    for name in ["attn_logit_softcapping", "final_logit_softcapping"] {
+        if let Some(x) = metadata.float(&key(name))?.filter(|x| *x > 0.0) {
+            return unsupported(key(name), x.to_string(), "models without soft-capping");
+        }
     }
-    match metadata.text(&key("rope.scaling.type"))? {
-        None | Some("none") => Ok(()),
-        Some(other) => unsupported(key("rope.scaling.type"), format!("\"{other}\""), "none, and Llama 3.1's rope_freqs.weight"),
-    }
+    Ok(())
 }
 
-/// The shortest decimal number that is the same f32: files hold `1e-5` as an f32.
-fn shortest(x: f64) -> f64 {
-    (x as f32).to_string().parse().unwrap_or(x)
+fn supported_architectures() -> String {
+    let mut names = ARCHITECTURES.map(|(name, _)| name).to_vec();
+    names.dedup();
+    names.join(", ")
 }
 
 /// The parameters from which Llama 3.1's factors follow.

@@ -5,12 +5,13 @@ use std::io::Write;
 use std::path::Path;
 
 use super::blocks::{BlockFormat, VALUES};
+use super::families::{architecture, gguf_name, row_heads, shift, write_keys};
 use super::header::Value;
 use super::vocabulary::vocabulary;
-use super::weights::{GgufModel, ROPE_FACTORS, gguf_name, permuted_row, row_heads};
+use super::weights::{GgufModel, ROPE_FACTORS, permuted_row};
 use super::{DEFAULT_ALIGNMENT, JUDGE_KEY, MAGIC};
 use crate::files::{Draft, FileError};
-use crate::model::config::{Config, Family, Rope, RopeScaling};
+use crate::model::config::{Config, Rope, RopeScaling};
 use crate::model::error::ModelError;
 use crate::model::names::{TensorSpec, tensors};
 use crate::model::source::TensorSource;
@@ -111,7 +112,7 @@ fn plan(config: &Config, format: BlockFormat, factors: usize) -> Vec<Planned> {
             _ if columns.is_multiple_of(format.values()) => format,
             _ => BlockFormat::F16,
         };
-        Planned { name: gguf_name(&spec.name), shape: spec.shape.clone(), format, spec: Some(spec) }
+        Planned { name: gguf_name(config, &spec.name), shape: spec.shape.clone(), format, spec: Some(spec) }
     };
     let rope = Planned { name: ROPE_FACTORS.into(), shape: vec![factors], format: BlockFormat::F32, spec: None };
     let rope = (factors > 0).then_some(rope);
@@ -134,6 +135,10 @@ fn each_chunk(
     for start in (0..spec.len()).step_by(chunk) {
         values.resize(chunk.min(spec.len() - start), 0.0);
         model.read(&spec.name, start, &mut values)?;
+        let shift = shift(model.config(), &spec.name);
+        if shift != 0.0 {
+            values.iter_mut().for_each(|x| *x += shift);
+        }
         if let Some(width) = heads {
             sorted.clone_from(&values);
             for (row, source) in values.chunks_exact(columns).enumerate() {
@@ -156,29 +161,19 @@ fn each_chunk(
 
 /// The factors by which Llama 3.1's frequencies are divided; empty for other models.
 fn rope_factors(config: &Config) -> Vec<f32> {
-    if config.rope.scaling == RopeScaling::Default {
+    let Some(rope) = config.ropes.iter().find(|rope| matches!(rope.scaling, RopeScaling::Llama3 { .. })) else {
         return Vec::new();
-    }
-    let plain = Rope { theta: config.rope.theta, scaling: RopeScaling::Default }.inv_freq(config.head_dim);
-    let scaled = config.rope.inv_freq(config.head_dim);
+    };
+    let plain = Rope { theta: rope.theta, scaling: RopeScaling::Default }.inv_freq(config.head_dim);
+    let scaled = rope.inv_freq(config.head_dim);
     plain.iter().zip(scaled).map(|(plain, scaled)| (plain / scaled) as f32).collect()
 }
 
 type Pairs = Vec<(String, Value)>;
 
 fn metadata(config: &Config, file: &GgufExport) -> Result<Pairs, ModelError> {
-    let architecture = match config.family {
-        Family::Llama | Family::Mistral => "llama",
-        Family::Qwen2 => "qwen2",
-        Family::Qwen3 => "qwen3",
-    };
-    if let Some(window) = config.sliding_window.filter(|window| *window < config.max_position_embeddings) {
-        return Err(ModelError::Unsupported {
-            key: "sliding_window".into(),
-            found: window.to_string(),
-            supported: "in a GGUF file: models that see their whole context".into(),
-        });
-    }
+    let architecture = architecture(config.family);
+    let own = write_keys(config)?;
     let text = |text: &str| Value::Text(text.into());
     let size = |n: usize| Value::Unsigned(n as u64);
     let mut pairs: Pairs = vec![
@@ -188,6 +183,8 @@ fn metadata(config: &Config, file: &GgufExport) -> Result<Pairs, ModelError> {
         ("general.file_type".into(), Value::Unsigned(file.format.file_type())),
         ("general.quantization_version".into(), Value::Unsigned(QUANTISATION_VERSION)),
     ];
+    // The last rope is that of all layers, or of the global ones.
+    let theta = config.ropes.last().map_or(0.0, |rope| rope.theta);
     let sizes = [
         ("vocab_size", size(config.vocab_size)),
         ("context_length", size(config.max_position_embeddings)),
@@ -199,10 +196,10 @@ fn metadata(config: &Config, file: &GgufExport) -> Result<Pairs, ModelError> {
         ("attention.key_length", size(config.head_dim)),
         ("attention.value_length", size(config.head_dim)),
         ("attention.layer_norm_rms_epsilon", Value::Float(config.rms_norm_eps)),
-        ("rope.freq_base", Value::Float(config.rope.theta)),
+        ("rope.freq_base", Value::Float(theta)),
         ("rope.dimension_count", size(config.head_dim)),
     ];
-    pairs.extend(sizes.map(|(key, value)| (format!("{architecture}.{key}"), value)));
+    pairs.extend(sizes.into_iter().chain(own).map(|(key, value)| (format!("{architecture}.{key}"), value)));
     pairs.extend(vocabulary(file.tokenizer, config.vocab_size)?);
     pairs.push((JUDGE_KEY.into(), text(file.judge)));
     Ok(pairs)

@@ -312,6 +312,18 @@ impl<'a> Metadata<'a> {
         self.list(key)?.map(|list| list.iter().map(one).collect()).transpose()
     }
 
+    /// A list of true and false; `None` also where the value is no list.
+    pub fn flags(self, key: &str) -> Result<Option<Vec<bool>>, ModelError> {
+        let one = |value: &Value| match value {
+            Value::Bool(flag) => Ok(*flag),
+            other => Err(Self::bad(key, "a list of true and false", other)),
+        };
+        match self.0.get(key) {
+            Some(Value::List(list)) => list.iter().map(one).collect::<Result<_, _>>().map(Some),
+            _ => Ok(None),
+        }
+    }
+
     pub fn floats(self, key: &str) -> Result<Option<Vec<f64>>, ModelError> {
         let one = |value: &Value| match value {
             Value::Float(x) if x.is_finite() => Ok(*x),

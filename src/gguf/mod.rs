@@ -17,6 +17,7 @@
 mod blocks;
 mod config;
 mod export;
+mod families;
 mod header;
 #[cfg(test)]
 mod tests;

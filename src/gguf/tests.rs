@@ -4,14 +4,18 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use safetensors::SafeTensors;
+use serde_json::json;
 
 use super::blocks::BlockFormat::{Bf16, F16, Q4_0, Q8_0};
 use super::export::{GgufExport, export};
 use super::header::{Header, Metadata, Value};
 use super::weights::GgufModel;
+use crate::model::config::{Config, Layer, Rope, RopeScaling};
+use crate::model::init::Init;
 use crate::model::names::tensors;
 use crate::model::quantised::Plane;
 use crate::model::source::TensorSource;
+use crate::model::tests::edited;
 use crate::ops::weight_dtype::WeightDtype;
 use crate::text::{SpecialTokens, Tokenizer, word_level};
 
@@ -65,23 +69,89 @@ fn tensors_are_those_of_hugging_face() {
             assert!(middle == expected[5..5 + middle.len()], "{} from its middle", spec.name);
         }
         assert!(model.config().tie_word_embeddings);
-        assert_eq!(model.matrix_dtype(), WeightDtype::F32, "its matrices are of several formats");
     }
 }
 
-/// The planes of Q8_0 mean the values of Q8_0, rows of q put right.
+/// Norms of Gemma are stored as they multiply, rows of k are permuted in SmolLM3 but not in Gemma, and what most files leave out
+/// is known.
 #[test]
-fn q8_0_stays_packed() {
-    let model = GgufModel::open(&fixture("llama.gguf")).unwrap();
-    for (tensor, len) in [("model.embed_tokens.weight", 266 * 32), ("model.layers.0.self_attn.q_proj.weight", 32 * 32)] {
-        let mut values = vec![0.0; len];
-        model.read(tensor, 0, &mut values).unwrap();
-        let (mut packed, mut scales) = (vec![0; len / 4], vec![0; len / 32]);
-        model.read_plane(tensor, Plane::Packed, 0, &mut packed).unwrap();
-        model.read_plane(tensor, Plane::Scales, 0, &mut scales).unwrap();
-        let scales: Vec<f32> = scales.into_iter().map(f32::from_bits).collect();
-        assert!(WeightDtype::Q8.decode(&packed, &scales) == values, "{tensor}");
+fn gemma_and_smollm3_are_those_of_hugging_face() {
+    for name in ["gemma3", "smollm3"] {
+        let model = GgufModel::open(&fixture(&format!("{name}.gguf"))).unwrap();
+        let file = bytes(&format!("model.{name}.safetensors"));
+        for (tensor, view) in SafeTensors::deserialize(&file).unwrap().tensors() {
+            let expected: Vec<f32> = view.data().as_chunks::<4>().0.iter().map(|x| f32::from_le_bytes(*x)).collect();
+            let mut found = vec![0.0; expected.len()];
+            model.read(&tensor, 0, &mut found).unwrap();
+            assert!(found == expected, "{tensor}: {found:?} {expected:?}");
+        }
     }
+    let gemma = GgufModel::open(&fixture("gemma3.gguf")).unwrap();
+    let config = gemma.config();
+    let (local, global) = (Layer { rope: Some(0), window: Some(3) }, Layer { rope: Some(1), window: None });
+    assert_eq!(config.layers, [local, global, local]);
+    assert_eq!(config.ropes[0], Rope { theta: 1e4, scaling: RopeScaling::Default });
+    assert_eq!(config.ropes[1], Rope { theta: 5e3, scaling: RopeScaling::Linear { factor: 8.0 } });
+    assert_eq!((config.query_scale, config.embedding_scale), (4.0, 12f64.sqrt()));
+    let smol = GgufModel::open(&fixture("smollm3.gguf")).unwrap();
+    let rotated: Vec<bool> = smol.config().layers.iter().map(|layer| layer.rope.is_some()).collect();
+    assert_eq!(rotated, [true, true, true, false]);
+}
+
+/// What a GGUF file cannot say of a Gemma or a SmolLM3 is refused by name; what it can say is read again.
+#[test]
+fn patterns_of_layers_in_and_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.gguf");
+    let tokenizer = GgufModel::open(&fixture("gemma3.gguf")).unwrap().tokenizer().unwrap();
+    let (full, local) = ("full_attention", "sliding_attention");
+    let cases = [
+        ("gemma3_text", json!({"sliding_window": 3, "query_pre_attn_scalar": 4}), ""),
+        ("gemma3_text", json!({"sliding_window": 3, "query_pre_attn_scalar": 4, "layer_types": [local, full]}), ""),
+        ("gemma3_text", json!({"query_pre_attn_scalar": 4, "rope_local_base_freq": 7e3, "layer_types": [full, full]}), ""),
+        ("gemma3_text", json!({"sliding_window": 3, "query_pre_attn_scalar": 4, "layer_types": [full, local]}), "layer_types"),
+        ("gemma3_text", json!({"sliding_window": 3}), "query_pre_attn_scalar"),
+        ("smollm3", json!({}), ""),
+        ("smollm3", json!({"no_rope_layer_interval": 2}), "no_rope_layers"),
+    ];
+    for (family, edit, refused) in cases {
+        let config = Config::from_json(&edited(family, edit.clone())).unwrap();
+        let model = Init::new(config.clone(), 3);
+        let file = GgufExport { name: "small", format: F16, model: &model, tokenizer: &tokenizer, judge: "{}" };
+        match export(&path, &file) {
+            Err(error) => assert!(!refused.is_empty() && error.to_string().contains(refused), "{edit}: {error}"),
+            Ok(_) => {
+                assert!(refused.is_empty(), "{edit} was written");
+                let again = GgufModel::open(&path).unwrap();
+                assert_eq!((&again.config().ropes, &again.config().layers), (&config.ropes, &config.layers), "{edit}");
+            }
+        }
+    }
+}
+
+/// The planes of packed formats mean the values of the file, bit for bit, rows of q put right.
+#[test]
+fn packed_formats_stay_packed() {
+    let model = GgufModel::open(&fixture("llama.gguf")).unwrap();
+    let layer = "model.layers.0.";
+    let (q, o, gate) = ("self_attn.q_proj.weight", "self_attn.o_proj.weight", "mlp.gate_proj.weight");
+    let cases = [(q, 32 * 32, WeightDtype::Q8), (o, 32 * 32, WeightDtype::Q4), (gate, 64 * 32, WeightDtype::Q4)];
+    for (tensor, len, dtype) in cases {
+        let tensor = format!("{layer}{tensor}");
+        let mut values = vec![0.0; len];
+        model.read(&tensor, 0, &mut values).unwrap();
+        assert_eq!(model.stored_dtype(&tensor), dtype, "{tensor}");
+        let plane = |plane, start, end| {
+            let mut entries = vec![0; end - start];
+            model.read_plane(&tensor, plane, start, &mut entries).unwrap();
+            entries
+        };
+        let [words, blocks] = Plane::ALL.map(|plane| dtype.entries(plane, len));
+        let (packed, scales) = (plane(Plane::Packed, 0, words), plane(Plane::Scales, 0, blocks));
+        assert!(dtype.decode(&packed, &scales) == values, "{tensor}");
+        assert!(plane(Plane::Packed, 37, 90) == packed[37..90] && plane(Plane::Scales, 3, 9) == scales[3..9]);
+    }
+    assert_eq!(model.stored_dtype(&format!("{layer}mlp.up_proj.weight")), WeightDtype::F32, "Q5_0 is decoded");
     assert!(model.read_plane("model.norm.weight", Plane::Packed, 0, &mut [0]).is_err());
 }
 
@@ -155,9 +225,10 @@ fn token_ids_are_those_of_llama_cpp() {
 #[test]
 fn what_is_exported_is_read_again() {
     let dir = tempfile::tempdir().unwrap();
-    let model = GgufModel::open(&fixture("llama.gguf")).unwrap();
-    let tokenizer = model.tokenizer().unwrap();
-    for (format, error) in [(F16, 5e-4), (Bf16, 4e-3), (Q8_0, 5e-3), (Q4_0, 0.13)] {
+    let cases = [("llama", F16, 5e-4), ("llama", Bf16, 4e-3), ("llama", Q8_0, 5e-3), ("llama", Q4_0, 0.13)];
+    for (name, format, error) in cases.into_iter().chain([("gemma3", F16, 0.0), ("smollm3", F16, 0.0)]) {
+        let model = GgufModel::open(&fixture(&format!("{name}.gguf"))).unwrap();
+        let tokenizer = model.tokenizer().unwrap();
         let path = dir.path().join("model.gguf");
         let judge = "{\"scale\": \"1..5\"}";
         let file = GgufExport { name: "small", format, model: &model, tokenizer: &tokenizer, judge };
@@ -165,7 +236,7 @@ fn what_is_exported_is_read_again() {
         assert_eq!((written.bytes, written.left_in_f16), (std::fs::metadata(&path).unwrap().len(), 0));
         let again = GgufModel::open(&path).unwrap();
         assert_eq!(again.judge_json().unwrap().as_deref(), Some(judge));
-        assert_eq!(again.matrix_dtype(), if format == Q8_0 { WeightDtype::Q8 } else { format.float().unwrap_or_default() });
+        assert_eq!(again.stored_dtype("model.layers.0.mlp.up_proj.weight"), format.held_as());
         for spec in tensors(model.config()) {
             let (mut before, mut after) = (vec![0.0; spec.len()], vec![0.0; spec.len()]);
             model.read(&spec.name, 0, &mut before).unwrap();
@@ -258,6 +329,13 @@ fn what_is_not_read_is_named() {
         super::config::config(&header, None).unwrap_err().to_string()
     };
     assert!(config("general.architecture", Value::Text("mamba".into())).contains("\"mamba\""));
+    for (name, needs) in
+        [("gemma2", "soft-capping"), ("gemma3n", "AltUp"), ("qwen35", "gated delta nets"), ("gemma4", "per-layer")]
+    {
+        let said = config("general.architecture", Value::Text(name.into()));
+        assert!(said.contains(name) && said.contains(needs), "{said}");
+    }
+    assert!(config("llama.final_logit_softcapping", Value::Float(30.0)).contains("final_logit_softcapping"));
     assert!(config("llama.expert_count", Value::Unsigned(8)).contains("llama.expert_count"));
     assert!(config("llama.rope.scaling.type", Value::Text("yarn".into())).contains("\"yarn\""));
     assert!(super::config::config(&header, Some(&[3.0; 8])).unwrap_err().to_string().contains("rope_freqs.weight"));

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use super::blocks::BlockFormat;
 use super::config::config;
+use super::families::{gguf_name, row_heads, shift};
 use super::header::{Header, Metadata, TensorInfo, Value};
 use super::{JUDGE_KEY, tokenizer};
-use crate::model::config::{Config, Family};
+use crate::model::config::Config;
 use crate::model::directory::map_file;
 use crate::model::dtype::first_non_finite;
 use crate::model::error::ModelError;
@@ -38,6 +39,8 @@ struct Location {
     info: TensorInfo,
     /// The head width of a matrix whose rows are permuted within each head.
     permuted: Option<usize>,
+    /// What the file's values have more than Hugging Face's.
+    shift: f32,
 }
 
 impl GgufModel {
@@ -87,35 +90,15 @@ impl GgufModel {
         self.files.iter().map(|(path, _)| path.as_path())
     }
 
-    /// The dtype that holds all matrices as they are stored: Q8 where all are Q8_0, a float where they share one, else f32.
-    pub fn matrix_dtype(&self) -> WeightDtype {
-        let mut formats = tensors(&self.config).into_iter().filter(|spec| spec.shape.len() == 2).filter_map(|spec| {
-            let location = self.tensors.get(&spec.name)?;
-            Some(location.info.format)
-        });
-        match formats.next() {
-            Some(first) if formats.all(|format| format == first) => match first {
-                BlockFormat::Q8_0 => WeightDtype::Q8,
-                format => format.float().unwrap_or_default(),
-            },
-            _ => WeightDtype::F32,
-        }
-    }
-
-    /// What the user may want to know: how matrices of other formats are kept.
+    /// What the user may want to know: which matrices are decoded.
     pub fn notes(&self) -> Vec<String> {
-        let mut decoded: Vec<&str> =
-            self.tensors.values().map(|t| t.info.format).filter(|f| f.float().is_none()).map(|f| f.name()).collect();
+        let is_decoded = |format: &BlockFormat| format.float().is_none() && !format.held_as().is_quantised();
+        let mut decoded: Vec<&str> = self.tensors.values().map(|t| t.info.format).filter(is_decoded).map(BlockFormat::name).collect();
         decoded.sort_unstable();
         decoded.dedup();
-        match self.matrix_dtype() {
-            WeightDtype::F32 if !decoded.is_empty() => {
-                vec![format!(
-                    "matrices in {} are decoded; only files whose matrices are all Q8_0 stay packed",
-                    decoded.join(", ")
-                )]
-            }
-            _ => Vec::new(),
+        match decoded.is_empty() {
+            true => Vec::new(),
+            false => vec![format!("matrices in {} are decoded to f32; Q8_0, Q4_0 and Q4_1 stay packed", decoded.join(", "))],
         }
     }
 
@@ -186,7 +169,7 @@ fn locate(
 ) -> Result<HashMap<String, Location>, ModelError> {
     let (mut located, mut missing) = (HashMap::new(), Vec::new());
     for TensorSpec { name, shape } in tensors(config) {
-        let own = gguf_name(&name);
+        let own = gguf_name(config, &name);
         let Some((number, info)) = found.remove(&own) else {
             missing.push(own);
             continue;
@@ -194,8 +177,8 @@ fn locate(
         if info.shape != shape {
             return Err(ModelError::Shape { tensor: own, file: file.into(), expected: shape, found: info.shape });
         }
-        let permuted = row_heads(config, &name);
-        located.insert(name, Location { file: number, info, permuted });
+        let (permuted, shift) = (row_heads(config, &name), shift(config, &name));
+        located.insert(name, Location { file: number, info, permuted, shift });
     }
     if !missing.is_empty() {
         let names = missing.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
@@ -206,45 +189,6 @@ fn locate(
         return Err(ModelError::UnexpectedTensors { count: found.len(), names }.in_file(file.to_string()));
     }
     Ok(located)
-}
-
-/// The name in a GGUF file of the tensor that Hugging Face calls `name`.
-pub(super) fn gguf_name(name: &str) -> String {
-    const OUTER: [(&str, &str); 3] = [
-        ("model.embed_tokens.weight", "token_embd.weight"),
-        ("model.norm.weight", "output_norm.weight"),
-        ("lm_head.weight", "output.weight"),
-    ];
-    const INNER: [(&str, &str); 11] = [
-        ("input_layernorm", "attn_norm"),
-        ("self_attn.q_proj", "attn_q"),
-        ("self_attn.k_proj", "attn_k"),
-        ("self_attn.v_proj", "attn_v"),
-        ("self_attn.o_proj", "attn_output"),
-        ("self_attn.q_norm", "attn_q_norm"),
-        ("self_attn.k_norm", "attn_k_norm"),
-        ("post_attention_layernorm", "ffn_norm"),
-        ("mlp.gate_proj", "ffn_gate"),
-        ("mlp.up_proj", "ffn_up"),
-        ("mlp.down_proj", "ffn_down"),
-    ];
-    if let Some((_, own)) = OUTER.iter().find(|(hf, _)| *hf == name) {
-        return (*own).into();
-    }
-    let of_layer = || {
-        let (layer, rest) = name.strip_prefix("model.layers.")?.split_once('.')?;
-        let (module, kind) = rest.rsplit_once('.')?;
-        let (_, own) = INNER.iter().find(|(hf, _)| *hf == module)?;
-        Some(format!("blk.{layer}.{own}.{kind}"))
-    };
-    of_layer().unwrap_or_else(|| name.into())
-}
-
-/// The rows of a head, where a tensor's rows are permuted within each head: llama.cpp rotates neighbours, Hugging Face halves,
-/// so the converter of Llama permutes q and k.
-pub(super) fn row_heads(config: &Config, name: &str) -> Option<usize> {
-    let is_rotated = name.contains("q_proj") || name.contains("k_proj");
-    (matches!(config.family, Family::Llama | Family::Mistral) && is_rotated).then_some(config.head_dim)
 }
 
 /// The row of a GGUF file that is row `row` of the Hugging Face matrix, in heads of `width` rows: there, the two values of a
@@ -268,23 +212,27 @@ impl TensorSource for GgufModel {
         }
         let bytes = self.bytes(location);
         each_run(location, start, out.len(), |from, at, len| location.info.format.decode(bytes, from, &mut out[at..at + len]));
+        if location.shift != 0.0 {
+            out.iter_mut().for_each(|x| *x -= location.shift);
+        }
         match first_non_finite(out) {
             None => Ok(()),
             Some(at) => Err(ModelError::NonFinite { tensor: tensor.into(), index: start + at, value: out[at] }),
         }
     }
 
-    fn quantisation(&self) -> Option<WeightDtype> {
-        Some(self.matrix_dtype()).filter(|dtype| dtype.is_quantised())
+    fn stored_dtype(&self, tensor: &str) -> WeightDtype {
+        self.tensors.get(tensor).map(|location| location.info.format.held_as()).unwrap_or_default()
     }
 
     fn read_plane(&self, tensor: &str, plane: Plane, start: usize, out: &mut [u32]) -> Result<(), ModelError> {
         let location = self.location(tensor)?;
-        if location.info.format != BlockFormat::Q8_0 {
+        let (format, dtype) = (location.info.format, location.info.format.held_as());
+        if !dtype.is_quantised() {
             return Err(ModelError::UnknownTensor(format!("{tensor}, quantised")));
         }
-        let per_block = WeightDtype::Q8.entries(plane, BLOCK);
-        let len = location.info.bytes / BlockFormat::Q8_0.bytes() * per_block;
+        let per_block = dtype.entries(plane, BLOCK);
+        let len = location.info.bytes / format.bytes() * per_block;
         let end = start.saturating_add(out.len());
         if end > len {
             return Err(ModelError::OutOfBounds { tensor: tensor.into(), len, start, end });
@@ -295,19 +243,16 @@ impl TensorSource for GgufModel {
             let (block, within) = (entry / per_block, entry % per_block);
             let blocks_per_row = columns / BLOCK;
             let row = location.row(block / blocks_per_row);
-            let at = (row * blocks_per_row + block % blocks_per_row) * BlockFormat::Q8_0.bytes();
-            let raw = &bytes[at..at + BlockFormat::Q8_0.bytes()];
+            let at = (row * blocks_per_row + block % blocks_per_row) * format.bytes();
+            let raw = &bytes[at..at + format.bytes()];
             *word = match plane {
-                Plane::Scales => half::f16::from_le_bytes([raw[0], raw[1]]).to_f32().to_bits(),
-                Plane::Packed => {
-                    let codes = &raw[2 + 4 * within..][..4];
-                    u32::from_le_bytes([codes[0], codes[1], codes[2], codes[3]])
-                }
+                Plane::Scales => format.scale_word(raw),
+                Plane::Packed => format.code_word(raw, within),
             };
         }
         match plane {
             Plane::Packed => Ok(()),
-            Plane::Scales => finite_scales(tensor, start, out),
+            Plane::Scales => finite_scales(dtype, tensor, start, out),
         }
     }
 }

@@ -4,17 +4,22 @@
 //! read. The file is written back as it was read: unknown keys are kept in their places. A setting that changes the mathematics
 //! and is not implemented is refused by name (see `refuse`).
 
+mod family;
 mod keys;
+mod layers;
 mod refuse;
 mod rope;
 #[cfg(test)]
 mod tests;
 
+pub use family::{Family, name_what_is_missing};
+pub use layers::Layer;
 pub use rope::{Rope, RopeScaling};
 
 use serde_json::{Map, Value};
 
 use super::error::ModelError;
+use crate::ops::swiglu::Activation;
 use crate::ops::weight_dtype::WeightDtype;
 use keys::{Keys, describe};
 
@@ -22,103 +27,6 @@ use keys::{Keys, describe};
 /// a browser). So no product of sizes overflows.
 const MAX_PARAMETERS: u128 = if usize::BITS == 32 { 1 << 30 } else { 1 << 42 };
 const MAX_LAYERS: usize = 4096;
-
-/// The supported families. They share one decoder; their differences are fields of [`Config`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
-    /// Llama 1, 2, 3, and other models with the architecture `LlamaForCausalLM`.
-    Llama,
-    /// Llama with a sliding window.
-    Mistral,
-    /// Llama with biases on q, k, v.
-    Qwen2,
-    /// Llama with an RMS norm on each head of q and k.
-    Qwen3,
-}
-
-impl Family {
-    const ALL: [Family; 4] = [Family::Llama, Family::Mistral, Family::Qwen2, Family::Qwen3];
-
-    /// `model_type` in `config.json`.
-    pub fn model_type(self) -> &'static str {
-        match self {
-            Family::Llama => "llama",
-            Family::Mistral => "mistral",
-            Family::Qwen2 => "qwen2",
-            Family::Qwen3 => "qwen3",
-        }
-    }
-
-    /// The entry of `architectures`.
-    pub fn architecture(self) -> &'static str {
-        match self {
-            Family::Llama => "LlamaForCausalLM",
-            Family::Mistral => "MistralForCausalLM",
-            Family::Qwen2 => "Qwen2ForCausalLM",
-            Family::Qwen3 => "Qwen3ForCausalLM",
-        }
-    }
-
-    /// `max_position_embeddings` where the file has none (transformers 5.23, `configuration_<family>.py`).
-    fn default_positions(self) -> usize {
-        match self {
-            Family::Llama => 2048,
-            Family::Mistral => 4096 * 32,
-            Family::Qwen2 | Family::Qwen3 => 32_768,
-        }
-    }
-
-    /// `num_key_value_heads` where the file has none. An explicit null means the number of query heads instead.
-    fn default_kv_heads(self, heads: usize) -> usize {
-        match self {
-            Family::Llama => heads,
-            Family::Mistral => 8,
-            Family::Qwen2 | Family::Qwen3 => 32,
-        }
-    }
-
-    /// Special tokens (bos, eos) where the file has none.
-    fn default_tokens(self) -> (&'static [u32], &'static [u32]) {
-        match self {
-            Family::Llama | Family::Mistral => (&[1], &[2]),
-            Family::Qwen2 | Family::Qwen3 => (&[], &[]),
-        }
-    }
-
-    /// Reads `model_type` and `architectures`. One of the two is enough; if both are there, they must agree.
-    fn read(keys: &Keys) -> Result<Self, ModelError> {
-        const SUPPORTED: &str = "llama, mistral, qwen2, qwen3 (as ...ForCausalLM)";
-        let unsupported = |key: &str, found: &str| ModelError::Unsupported {
-            key: key.into(),
-            found: format!("\"{found}\""),
-            supported: SUPPORTED.into(),
-        };
-        let by_type = match keys.text("model_type")? {
-            None => None,
-            Some(name) => {
-                let family = Family::ALL.into_iter().find(|f| f.model_type() == name);
-                Some(family.ok_or_else(|| unsupported("model_type", name))?)
-            }
-        };
-        let architectures = keys.texts("architectures")?.unwrap_or_default();
-        let by_architecture = match architectures.first() {
-            None => None,
-            Some(name) => {
-                let family = Family::ALL.into_iter().find(|f| f.architecture() == *name);
-                Some(family.ok_or_else(|| unsupported("architectures", name))?)
-            }
-        };
-        match (by_type, by_architecture) {
-            (Some(a), Some(b)) if a != b => Err(ModelError::Inconsistent(format!(
-                "`model_type` is \"{}\", but `architectures` is \"{}\"; they must name the same family",
-                a.model_type(),
-                b.architecture()
-            ))),
-            (Some(family), _) | (None, Some(family)) => Ok(family),
-            (None, None) => Err(keys.missing("model_type", SUPPORTED)),
-        }
-    }
-}
 
 /// A decoder-only model, as `config.json` describes it.
 #[derive(Clone, Debug)]
@@ -128,7 +36,7 @@ pub struct Config {
     pub vocab_size: usize,
     /// Width of the residual stream, H.
     pub hidden_size: usize,
-    /// Width of the SwiGLU branch, F.
+    /// Width of the MLP's gated branch, F.
     pub intermediate_size: usize,
     pub num_hidden_layers: usize,
     /// Query heads.
@@ -138,17 +46,28 @@ pub struct Config {
     /// Width of one head, even. Not always `hidden_size / num_attention_heads`.
     pub head_dim: usize,
     pub rms_norm_eps: f64,
-    pub rope: Rope,
+    /// The rotary embeddings that layers have.
+    pub ropes: Vec<Rope>,
+    /// One per layer.
+    pub layers: Vec<Layer>,
     /// Longest context of the model, in tokens.
     pub max_position_embeddings: usize,
-    /// `Some(w)`: a token attends only to the w latest positions, its own included.
-    pub sliding_window: Option<usize>,
     /// The output head is the embedding, and there is no `lm_head.weight`.
     pub tie_word_embeddings: bool,
-    /// RMS norm over each head of q and k (Qwen3).
+    /// RMS norm over each head of q and k (Qwen3, Gemma).
     pub qk_norm: bool,
     /// Biases on q, k and v (Qwen2).
     pub qkv_bias: bool,
+    /// Added to the weights of all norms (1 in Gemma).
+    pub norm_offset: f64,
+    /// RMS norm over what attention and MLP add to the residual stream (Gemma).
+    pub output_norms: bool,
+    /// The activation of the MLP's gate.
+    pub activation: Activation,
+    /// Multiplies embedded tokens (√hidden_size in Gemma).
+    pub embedding_scale: f64,
+    /// Divides the products of queries and keys as its square root: `head_dim`, or Gemma's `query_pre_attn_scalar`.
+    pub query_scale: f64,
     pub bos_token_id: Option<u32>,
     /// Every token that ends a text; may be empty.
     pub eos_token_ids: Vec<u32>,
@@ -195,31 +114,44 @@ impl Config {
 
     fn read_sizes(keys: &Keys, family: Family) -> Result<Self, ModelError> {
         let hidden_size = keys.required_size("hidden_size")?;
-        let heads = keys.required_size("num_attention_heads")?;
-        let layers = keys.required_size("num_hidden_layers")?;
-        let kv_default = if keys.has("num_key_value_heads") { heads } else { family.default_kv_heads(heads) };
-        let max_positions = keys.size("max_position_embeddings")?.unwrap_or(family.default_positions());
-        refuse::refuse_layer_types(keys, layers)?;
-        let (bos, eos) = family.default_tokens();
+        let row = family.description();
+        let or_required = |key: &str, default: Option<usize>| match default {
+            Some(default) => Ok(keys.size(key)?.unwrap_or(default)),
+            None => keys.required_size(key),
+        };
+        let heads = or_required("num_attention_heads", row.defaults.heads)?;
+        let num_hidden_layers = keys.required_size("num_hidden_layers")?;
+        if num_hidden_layers > MAX_LAYERS {
+            return Err(too_large("num_hidden_layers", MAX_LAYERS as u128, num_hidden_layers as u128));
+        }
+        let kv_default = if keys.has("num_key_value_heads") { None } else { row.defaults.kv_heads };
+        let max_position_embeddings = keys.size("max_position_embeddings")?.unwrap_or(row.defaults.positions);
+        let (ropes, layers) = layers::read(keys, family, num_hidden_layers, max_position_embeddings)?;
+        let head_dim = read_head_dim(keys, family, hidden_size, heads)?;
         Ok(Config {
             family,
-            vocab_size: keys.required_size("vocab_size")?,
+            vocab_size: or_required("vocab_size", row.defaults.vocab_size)?,
             hidden_size,
             intermediate_size: keys.required_size("intermediate_size")?,
-            num_hidden_layers: layers,
+            num_hidden_layers,
             num_attention_heads: heads,
-            num_key_value_heads: keys.size("num_key_value_heads")?.unwrap_or(kv_default),
-            head_dim: read_head_dim(keys, family, hidden_size, heads)?,
+            num_key_value_heads: keys.size("num_key_value_heads")?.or(kv_default).unwrap_or(heads),
+            head_dim,
             rms_norm_eps: read_epsilon(keys)?,
-            rope: Rope::read(keys, max_positions)?,
-            max_position_embeddings: max_positions,
-            sliding_window: read_window(keys, family, layers)?,
-            tie_word_embeddings: keys.boolean("tie_word_embeddings")?.unwrap_or(false),
-            qk_norm: family == Family::Qwen3,
-            qkv_bias: family == Family::Qwen2,
-            bos_token_id: keys.token_ids("bos_token_id", bos)?.first().copied(),
-            eos_token_ids: keys.token_ids("eos_token_id", eos)?,
-            pad_token_id: keys.token_ids("pad_token_id", &[])?.first().copied(),
+            ropes,
+            layers,
+            max_position_embeddings,
+            tie_word_embeddings: keys.boolean("tie_word_embeddings")?.unwrap_or(row.defaults.tied),
+            qk_norm: row.qk_norm,
+            qkv_bias: row.qkv_bias,
+            norm_offset: row.norm_offset,
+            output_norms: row.output_norms,
+            activation: row.activation,
+            embedding_scale: if row.scales_embedding { (hidden_size as f64).sqrt() } else { 1.0 },
+            query_scale: read_query_scale(keys, family, head_dim)?,
+            bos_token_id: keys.token_ids("bos_token_id", row.defaults.bos)?.first().copied(),
+            eos_token_ids: keys.token_ids("eos_token_id", row.defaults.eos)?,
+            pad_token_id: keys.token_ids("pad_token_id", row.defaults.pad)?.first().copied(),
             dtype: read_dtype(keys)?,
             file: ConfigFile { text: String::new(), map: Map::new() },
         })
@@ -239,14 +171,6 @@ impl Config {
                 found: self.head_dim.to_string(),
             });
         }
-        let too_large = |key: &str, max: u128, found: u128| ModelError::BadValue {
-            key: key.into(),
-            expected: format!("at most {max}"),
-            found: found.to_string(),
-        };
-        if self.num_hidden_layers > MAX_LAYERS {
-            return Err(too_large("num_hidden_layers", MAX_LAYERS as u128, self.num_hidden_layers as u128));
-        }
         match self.count_parameters() {
             count if count > MAX_PARAMETERS => Err(too_large("number of parameters", MAX_PARAMETERS, count)),
             _ => Ok(()),
@@ -263,9 +187,14 @@ impl Config {
         self.num_key_value_heads * self.head_dim
     }
 
-    /// Inverse rotary frequencies in radians per position, `[head_dim / 2]`, in f64 (see [`Rope::inv_freq`]).
-    pub fn inv_freq(&self) -> Vec<f64> {
-        self.rope.inv_freq(self.head_dim)
+    /// The inverse rotary frequencies of each rope in radians per position, `[head_dim / 2]`, in f64 (see [`Rope::inv_freq`]).
+    pub fn inv_freqs(&self) -> Vec<Vec<f64>> {
+        self.ropes.iter().map(|rope| rope.inv_freq(self.head_dim)).collect()
+    }
+
+    /// Multiplies the products of queries and keys.
+    pub fn attention_scale(&self) -> f64 {
+        self.query_scale.sqrt().recip()
     }
 
     /// Number of parameters; a tied head counts once.
@@ -280,7 +209,8 @@ impl Config {
         let [heads, kv_heads, width] = [self.num_attention_heads, self.num_key_value_heads, self.head_dim].map(|n| n as u128);
         let (q, qkv) = (heads * width, (heads + 2 * kv_heads) * width);
         let extras = if self.qk_norm { 2 * width } else { 0 } + if self.qkv_bias { qkv } else { 0 };
-        let layer = hidden * (qkv + q + 3 * inner + 2) + extras;
+        let norms = if self.output_norms { 4 } else { 2 };
+        let layer = hidden * (qkv + q + 3 * inner + norms) + extras;
         let embeddings = if self.tie_word_embeddings { 1 } else { 2 };
         embeddings * vocab * hidden + layers * layer + hidden
     }
@@ -322,12 +252,16 @@ impl Config {
     }
 }
 
+fn too_large(key: &str, max: u128, found: u128) -> ModelError {
+    ModelError::BadValue { key: key.into(), expected: format!("at most {max}"), found: found.to_string() }
+}
+
 fn read_head_dim(keys: &Keys, family: Family, hidden_size: usize, heads: usize) -> Result<usize, ModelError> {
     if let Some(head_dim) = keys.size("head_dim")? {
         return Ok(head_dim);
     }
-    if family == Family::Qwen3 {
-        return Ok(128);
+    if let Some(head_dim) = family.description().defaults.head_dim {
+        return Ok(head_dim);
     }
     if !hidden_size.is_multiple_of(heads) {
         return Err(ModelError::Inconsistent(format!(
@@ -338,36 +272,11 @@ fn read_head_dim(keys: &Keys, family: Family, hidden_size: usize, heads: usize) 
     Ok(hidden_size / heads)
 }
 
-/// The sliding window of all layers; `None`: full attention. Different windows within one model are not implemented.
-fn read_window(keys: &Keys, family: Family, layers: usize) -> Result<Option<usize>, ModelError> {
+/// What divides the products of queries and keys as its square root. The key is Gemma's alone, and 256 where it is missing.
+fn read_query_scale(keys: &Keys, family: Family, head_dim: usize) -> Result<f64, ModelError> {
     match family {
-        Family::Llama => Ok(None),
-        Family::Mistral => {
-            let window = if keys.has("sliding_window") { keys.size("sliding_window")? } else { Some(4096) };
-            if let (Some(window), Some(_)) = (window, keys.get("layer_types")) {
-                return Err(ModelError::Inconsistent(format!(
-                    "`sliding_window` is {window}, but `layer_types` says full_attention; set `sliding_window` to null or remove `layer_types`"
-                )));
-            }
-            Ok(window)
-        }
-        Family::Qwen2 | Family::Qwen3 => {
-            let used = keys.boolean("use_sliding_window")?.unwrap_or(false);
-            let window = if keys.has("sliding_window") { keys.size("sliding_window")? } else { Some(4096) };
-            let first_windowed = match keys.get("max_window_layers") {
-                None => 28,
-                Some(value) => value.as_u64().ok_or_else(|| keys.bad("max_window_layers", "an integer of at least 0", value))?,
-            };
-            let all_full = keys.get("layer_types").is_some() || first_windowed >= layers as u64;
-            if used && window.is_some() && !all_full {
-                return Err(ModelError::Unsupported {
-                    key: "use_sliding_window".into(),
-                    found: format!("true with max_window_layers {first_windowed} of {layers} layers"),
-                    supported: "full attention in every layer (false)".into(),
-                });
-            }
-            Ok(None)
-        }
+        Family::Gemma3 => Ok(keys.positive("query_pre_attn_scalar")?.unwrap_or(256.0)),
+        _ => Ok(head_dim as f64),
     }
 }
 

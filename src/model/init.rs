@@ -3,7 +3,7 @@
 //! Matrices are normal with standard deviation 1/sqrt(fan-in), so that each keeps the scale of its input. The two that write to
 //! the residual stream (`o_proj`, `down_proj`) are further divided by sqrt(2 layers), because the stream sums 2 layers terms.
 //! The embedding has standard deviation 1/sqrt(hidden) (hidden 64 gives 1/8), so that the first logits of a tied head are of
-//! order 1. Norm gains are 1, biases 0.
+//! order 1. Norm gains are 1 (with their offset), biases 0.
 //!
 //! Every tensor has a random stream of its own, keyed by seed and name, and element i depends only on i. So the weights do not
 //! depend on the order and the size of reads.
@@ -14,6 +14,7 @@ use super::config::Config;
 use super::error::ModelError;
 use super::names::{EMBED, TensorSpec, tensors};
 use super::source::TensorSource;
+use crate::ops::weight_dtype::WeightDtype;
 use crate::random::threefry2x32;
 
 /// A freshly initialised model.
@@ -21,6 +22,8 @@ pub struct Init {
     config: Config,
     seed: u64,
     tensors: HashMap<String, (usize, Fill)>,
+    /// The dtype that it claims for its matrices.
+    dtype: WeightDtype,
 }
 
 /// The initial values of a tensor.
@@ -35,14 +38,22 @@ impl Init {
     /// The initial weights of `config` for `seed`. Values are computed when they are read.
     pub fn new(config: Config, seed: u64) -> Self {
         let layers = config.num_hidden_layers;
-        let tensors = tensors(&config).into_iter().map(|spec| (spec.name.clone(), (spec.len(), fill(&spec, layers)))).collect();
-        Init { config, seed, tensors }
+        let tensors = tensors(&config)
+            .into_iter()
+            .map(|spec| (spec.name.clone(), (spec.len(), fill(&spec, layers, config.norm_offset))))
+            .collect();
+        Init { config, seed, tensors, dtype: WeightDtype::F32 }
+    }
+
+    /// Stands for a model whose matrices are stored in `dtype`: what a memory plan has in place of its files.
+    pub fn in_place_of(self, dtype: WeightDtype) -> Self {
+        Init { dtype, ..self }
     }
 }
 
-fn fill(spec: &TensorSpec, layers: usize) -> Fill {
+fn fill(spec: &TensorSpec, layers: usize, norm_offset: f64) -> Fill {
     let [_, fan_in] = spec.shape[..] else {
-        return Fill::Constant(if spec.name.ends_with(".bias") { 0.0 } else { 1.0 });
+        return Fill::Constant(if spec.name.ends_with(".bias") { 0.0 } else { (1.0 - norm_offset) as f32 });
     };
     let sd = 1.0 / (fan_in as f64).sqrt();
     let to_residual = spec.name.ends_with("o_proj.weight") || spec.name.ends_with("down_proj.weight");
@@ -52,6 +63,10 @@ fn fill(spec: &TensorSpec, layers: usize) -> Fill {
 impl TensorSource for Init {
     fn config(&self) -> &Config {
         &self.config
+    }
+
+    fn stored_dtype(&self, _tensor: &str) -> WeightDtype {
+        self.dtype
     }
 
     fn read(&self, tensor: &str, start: usize, out: &mut [f32]) -> Result<(), ModelError> {

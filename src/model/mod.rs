@@ -27,4 +27,4 @@ pub mod directory;
 pub mod save;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

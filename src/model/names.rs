@@ -99,9 +99,14 @@ pub struct LayerGroups {
     pub qkv_bias: Option<usize>,
     pub qk_norm: Option<usize>,
     pub o: usize,
+    /// Of what attention adds to the residual stream.
+    pub o_norm: Option<usize>,
+    /// Before the MLP.
     pub post_norm: usize,
     pub gate_up: usize,
     pub down: usize,
+    /// Of what the MLP adds to the residual stream.
+    pub down_norm: Option<usize>,
 }
 
 /// Every group of a model in the order of the forward pass, and their indices by role.
@@ -143,6 +148,12 @@ pub const EMBED: &str = "model.embed_tokens.weight";
 /// Name of the output head; absent from tied models.
 pub const LM_HEAD: &str = "lm_head.weight";
 
+/// The norm before the MLP; in models that norm what attention and MLP add to the residual stream, that of attention's output.
+const POST_ATTENTION_NORM: &str = "post_attention_layernorm.weight";
+/// Of such models: the norm before the MLP, and that of its output.
+const PRE_MLP_NORM: &str = "pre_feedforward_layernorm.weight";
+const POST_MLP_NORM: &str = "post_feedforward_layernorm.weight";
+
 fn add_layer(config: &Config, layer: usize, add: &mut impl FnMut(Group) -> usize) -> LayerGroups {
     let (hidden, inner) = (config.hidden_size, config.intermediate_size);
     let (q, kv) = (config.q_rows(), config.kv_rows());
@@ -158,10 +169,14 @@ fn add_layer(config: &Config, layer: usize, add: &mut impl FnMut(Group) -> usize
     let norm_parts = [("self_attn.q_norm.weight", 1), ("self_attn.k_norm.weight", 1)];
     let qk_norm = config.qk_norm.then(|| group("qk_norm", GroupKind::Norm, config.head_dim, &norm_parts));
     let o = group("o", GroupKind::Matrix, q, &[("self_attn.o_proj.weight", hidden)]);
-    let post_norm = group("post_norm", GroupKind::Norm, hidden, &[("post_attention_layernorm.weight", 1)]);
+    let outputs = config.output_norms;
+    let o_norm = outputs.then(|| group("o_norm", GroupKind::Norm, hidden, &[(POST_ATTENTION_NORM, 1)]));
+    let post_norm_name = if outputs { PRE_MLP_NORM } else { POST_ATTENTION_NORM };
+    let post_norm = group("post_norm", GroupKind::Norm, hidden, &[(post_norm_name, 1)]);
     let gate_up = group("gate_up", GroupKind::Matrix, hidden, &[("mlp.gate_proj.weight", inner), ("mlp.up_proj.weight", inner)]);
     let down = group("down", GroupKind::Matrix, inner, &[("mlp.down_proj.weight", hidden)]);
-    LayerGroups { input_norm, qkv, qkv_bias, qk_norm, o, post_norm, gate_up, down }
+    let down_norm = outputs.then(|| group("down_norm", GroupKind::Norm, hidden, &[(POST_MLP_NORM, 1)]));
+    LayerGroups { input_norm, qkv, qkv_bias, qk_norm, o, o_norm, post_norm, gate_up, down, down_norm }
 }
 
 /// Every tensor in the files of this model, in the order in which they are written.

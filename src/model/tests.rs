@@ -15,7 +15,7 @@ use super::shard_layout::DEFAULT_SHARD_BYTES;
 use super::source::{TensorSource, stream_group};
 use crate::ops::weight_dtype::WeightDtype;
 
-pub const FAMILIES: [&str; 4] = ["llama", "mistral", "qwen2", "qwen3"];
+pub const FAMILIES: [&str; 6] = ["llama", "mistral", "qwen2", "qwen3", "smollm3", "gemma3_text"];
 
 /// `path` in the shared folder. `None`, with the reason printed, where it does not exist.
 pub fn shared(path: &str) -> Option<PathBuf> {
@@ -35,7 +35,8 @@ pub fn tiny(family: &str) -> String {
 
 /// The same with keys replaced; "-" removes a key.
 pub fn edited(family: &str, edit: Value) -> String {
-    let architecture = ["Llama", "Mistral", "Qwen2", "Qwen3"].iter().find(|a| a.to_lowercase() == family).unwrap();
+    let architectures = ["Llama", "Mistral", "Qwen2", "Qwen3", "SmolLM3", "Gemma3"];
+    let architecture = architectures.iter().find(|a| a.to_lowercase() == family.trim_end_matches("_text")).unwrap();
     let mut config = json!({
         "architectures": [format!("{architecture}ForCausalLM")], "model_type": family, "vocab_size": 37, "hidden_size": 16,
         "intermediate_size": 22, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 4,
@@ -44,6 +45,9 @@ pub fn edited(family: &str, edit: Value) -> String {
     });
     if family == "llama" {
         config.as_object_mut().unwrap().shift_remove("bos_token_id");
+    }
+    if family == "gemma3_text" {
+        config.as_object_mut().unwrap().shift_remove("rope_theta");
     }
     for (key, value) in edit.as_object().unwrap() {
         match value.as_str() {

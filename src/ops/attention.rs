@@ -29,16 +29,19 @@ pub struct Heads {
     pub head_dim: u32,
     /// Sliding window: a token sees itself and the `window - 1` positions before it.
     pub window: Option<u32>,
+    /// Multiplies q·k.
+    pub scale: f32,
 }
 
 impl Heads {
+    /// Heads whose q·k are divided by √head_dim.
+    pub fn new(heads: u32, kv_heads: u32, head_dim: u32, window: Option<u32>) -> Self {
+        Heads { heads, kv_heads, head_dim, window, scale: 1.0 / (head_dim as f32).sqrt() }
+    }
+
     /// Heads of the fused q, k, v tensor.
     pub fn total(&self) -> u32 {
         self.heads + 2 * self.kv_heads
-    }
-
-    pub(super) fn scale(&self) -> f32 {
-        1.0 / (self.head_dim as f32).sqrt()
     }
 
     /// Values of a `Vec` of the kernels.
@@ -125,7 +128,7 @@ fn dispatch(
     plan.dispatch(Dispatch {
         kernel: implementation.spec(entry, h),
         tensors,
-        params: &[Param::Extent(tokens), Param::F(h.scale())],
+        params: &[Param::Extent(tokens), Param::F(h.scale)],
         grid: implementation.grid(h, tokens, owns_keys),
         flops: flops(h),
         work: tokens.times(if owns_keys { h.kv_heads } else { h.heads }),
@@ -162,11 +165,12 @@ pub fn record_backward(plan: &mut PlanBuilder, h: &Heads, b: Backward, tokens: E
 /// Shapes that take each branch of the kernels: vec4 and vec2, grouped heads, with and without a window.
 pub(super) fn sample_heads() -> Vec<Heads> {
     vec![
-        Heads { heads: 4, kv_heads: 2, head_dim: 16, window: None },
-        Heads { heads: 7, kv_heads: 1, head_dim: 6, window: Some(5) },
-        Heads { heads: 2, kv_heads: 2, head_dim: 128, window: None },
-        Heads { heads: 6, kv_heads: 3, head_dim: 8, window: Some(9) },
-        Heads { heads: 4, kv_heads: 2, head_dim: 80, window: Some(9) },
+        Heads::new(4, 2, 16, None),
+        Heads::new(7, 1, 6, Some(5)),
+        Heads::new(2, 2, 128, None),
+        Heads::new(6, 3, 8, Some(9)),
+        Heads::new(4, 2, 80, Some(9)),
+        Heads { scale: 0.1, ..Heads::new(4, 1, 256, Some(9)) },
     ]
 }
 

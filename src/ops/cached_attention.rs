@@ -74,7 +74,7 @@ pub fn record_forward(
     out: Tensor,
     tokens: Extent,
 ) {
-    let params = [Param::Extent(tokens), Param::F(h.scale()), Param::U(own), Param::U(max_length)];
+    let params = [Param::Extent(tokens), Param::F(h.scale), Param::U(own), Param::U(max_length)];
     let stored = tokens.times(2 * h.kv_heads * h.head_dim / h.vec_width());
     plan.dispatch(Dispatch {
         kernel: spec("store", h),

@@ -14,8 +14,8 @@ fn rows_of(chunks: usize, first: u32, rows: u32) -> Rows {
 }
 
 /// The parameters of both kernels.
-fn parameters(size: Extent, rows: Rows) -> Vec<Param> {
-    let mut params = vec![Param::Extent(size)];
+fn parameters(size: Extent, scale: f32, rows: Rows) -> Vec<Param> {
+    let mut params = vec![Param::Extent(size), Param::F(scale)];
     params.extend(rows.into_iter().flatten().map(Param::U));
     params
 }
@@ -29,49 +29,65 @@ fn packed_spec(dtype: WeightDtype, width: u32, chunk: bool) -> KernelSpec {
     KernelSpec::new("embedding_packed.wgsl", "forward", &constants)
 }
 
-/// `y[T, H] = table[ids]`. The caller has checked that the ids are below the rows of the table.
-pub fn record_forward(plan: &mut PlanBuilder, ids: Tensor, table: &Matrix, y: Tensor, tokens: Extent, width: u32) {
+/// The shape of an embedding.
+#[derive(Clone, Copy, Debug)]
+pub struct Embedding {
+    /// Columns of the table, H.
+    pub width: u32,
+    /// Multiplies the rows that are looked up.
+    pub scale: f32,
+}
+
+impl Embedding {
+    /// Rows as they are in the table.
+    pub fn plain(width: usize) -> Self {
+        Embedding { width: width as u32, scale: 1.0 }
+    }
+}
+
+/// `y[T, H] = table[ids] · scale`. The caller has checked that the ids are below the rows of the table.
+pub fn record_forward(plan: &mut PlanBuilder, ids: Tensor, table: &Matrix, y: Tensor, tokens: Extent, shape: Embedding) {
     for (first, chunk) in table.placed() {
         let rows = rows_of(table.chunks.len(), first, chunk.rows);
         let table = match chunk.storage {
             Storage::Full(table) => table,
             Storage::Packed(table) => {
-                record_forward_packed(plan, [ids, y], table, (tokens, rows), width);
+                record_forward_packed(plan, [ids, y], table, (tokens, rows), shape);
                 continue;
             }
         };
-        dispatch(plan, "forward", &[ids, table, y], tokens, rows, width);
+        dispatch(plan, "forward", &[ids, table, y], (tokens, rows), shape);
     }
 }
 
 /// The dispatch of one chunk over `count` tokens or ids.
-fn dispatch(plan: &mut PlanBuilder, entry: &'static str, tensors: &[Tensor], count: Extent, rows: Rows, width: u32) {
-    let size = count.times(vecs(width));
+fn dispatch(plan: &mut PlanBuilder, entry: &'static str, tensors: &[Tensor], (count, rows): (Extent, Rows), shape: Embedding) {
+    let size = count.times(vecs(shape.width));
     plan.dispatch(Dispatch {
-        kernel: spec(entry, width, rows.is_some()),
+        kernel: spec(entry, shape.width, rows.is_some()),
         tensors,
-        params: &parameters(size, rows),
+        params: &parameters(size, shape.scale, rows),
         grid: elements(size),
         flops: 1,
         work: size,
     });
 }
 
-/// `y[T, H] = table[ids]` of a packed table, for the ids in `rows`.
+/// As [`record_forward`], of a packed table, for the ids in `rows`.
 fn record_forward_packed(
     plan: &mut PlanBuilder,
     [ids, y]: [Tensor; 2],
     table: Packed,
     (tokens, rows): (Extent, Rows),
-    width: u32,
+    shape: Embedding,
 ) {
-    let size = tokens.times(width / 8);
+    let size = tokens.times(shape.width / 8);
     let mut tensors = vec![ids, table.words, y];
     tensors.extend(table.scales);
     plan.dispatch(Dispatch {
-        kernel: packed_spec(table.dtype, width, rows.is_some()),
+        kernel: packed_spec(table.dtype, shape.width, rows.is_some()),
         tensors: &tensors,
-        params: &parameters(size, rows),
+        params: &parameters(size, shape.scale, rows),
         grid: elements(size),
         flops: 1,
         work: size,
@@ -102,18 +118,18 @@ pub fn buckets(ids: &[u32]) -> Buckets {
     Buckets { buckets, tokens }
 }
 
-/// `dtable[id] += sum of dy[t]` over the tokens of each id; `distinct` is the number of buckets.
+/// `dtable[id] += scale · sum of dy[t]` over the tokens of each id; `distinct` is the number of buckets.
 pub fn record_backward(
     plan: &mut PlanBuilder,
     (buckets, tokens): (Tensor, Tensor),
     dy: Tensor,
     dtable: &[FullChunk],
     distinct: Extent,
-    width: u32,
+    shape: Embedding,
 ) {
     for (first, chunk) in placed(dtable, |chunk| chunk.rows) {
         let rows = rows_of(dtable.len(), first, chunk.rows);
-        dispatch(plan, "backward", &[buckets, tokens, dy, chunk.tensor], distinct, rows, width);
+        dispatch(plan, "backward", &[buckets, tokens, dy, chunk.tensor], (distinct, rows), shape);
     }
 }
 

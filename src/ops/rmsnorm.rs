@@ -18,12 +18,14 @@ pub struct Norm {
     /// Rows of a token that are normed; the others are copied.
     pub normed: u32,
     pub eps: f32,
+    /// Added to the weights.
+    pub offset: f32,
 }
 
 impl Norm {
     /// One weight row for all rows.
     pub fn plain(width: u32, eps: f32) -> Self {
-        Norm { width, heads: 1, q_heads: 1, normed: 1, eps }
+        Norm { width, heads: 1, q_heads: 1, normed: 1, eps, offset: 0.0 }
     }
 
     /// Weight rows: 1 plain, 2 with separate q and k weights.
@@ -32,7 +34,17 @@ impl Norm {
     }
 }
 
-fn spec(entry: &'static str, norm: Norm, accumulate: bool, tuning: &Tuning) -> KernelSpec {
+/// What a kernel does with its result besides writing it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Store {
+    Write,
+    /// Adds what is there.
+    Accumulate,
+    /// Adds the residual stream.
+    Residual,
+}
+
+fn spec(entry: &'static str, norm: Norm, store: Store, tuning: &Tuning) -> KernelSpec {
     let [threads_per_row, row_per_workgroup] = row_constants(tuning.threads_per_row);
     let Norm { width, heads, q_heads, normed, .. } = norm;
     KernelSpec::new(
@@ -47,19 +59,29 @@ fn spec(entry: &'static str, norm: Norm, accumulate: bool, tuning: &Tuning) -> K
             ("Q_HEADS", q_heads),
             ("NORMED", normed),
             ("SETS", norm.sets()),
-            ("ACCUMULATE", u32::from(accumulate)),
+            ("ACCUMULATE", u32::from(store == Store::Accumulate)),
+            ("RESIDUAL", u32::from(store == Store::Residual)),
         ],
     )
 }
 
 /// `y = norm(x) · w`; x and y are `[rows, width]`.
 pub fn record_forward(plan: &mut PlanBuilder, norm: Norm, x: Tensor, w: Tensor, y: Tensor, rows: Extent) {
+    dispatch_forward(plan, norm, Store::Write, &[x, w, y], rows);
+}
+
+/// `y = residual + norm(x) · w`; x, y and residual are `[rows, width]`.
+pub fn record_forward_onto(plan: &mut PlanBuilder, norm: Norm, x: Tensor, w: Tensor, residual: Tensor, y: Tensor, rows: Extent) {
+    dispatch_forward(plan, norm, Store::Residual, &[x, w, y, residual], rows);
+}
+
+fn dispatch_forward(plan: &mut PlanBuilder, norm: Norm, store: Store, tensors: &[Tensor], rows: Extent) {
     let grid = row_grid(rows, plan.tuning().threads_per_row);
-    let kernel = spec("forward", norm, false, plan.tuning());
+    let kernel = spec("forward", norm, store, plan.tuning());
     plan.dispatch(Dispatch {
         kernel,
-        tensors: &[x, w, y],
-        params: &[Param::Extent(rows), Param::F(norm.eps)],
+        tensors,
+        params: &[Param::Extent(rows), Param::F(norm.eps), Param::F(norm.offset)],
         grid,
         flops: u64::from(norm.width) * 4,
         work: rows,
@@ -83,11 +105,12 @@ pub struct Backward {
 pub fn record_backward(plan: &mut PlanBuilder, norm: Norm, b: Backward, rows: Extent) {
     let inverse = plan.scratch("norm inverse", rows.max() as usize);
     let grid = row_grid(rows, plan.tuning().threads_per_row);
-    let kernel = spec("backward", norm, b.accumulate, plan.tuning());
+    let store = if b.accumulate { Store::Accumulate } else { Store::Write };
+    let kernel = spec("backward", norm, store, plan.tuning());
     plan.dispatch(Dispatch {
         kernel,
         tensors: &[b.x, b.w, b.dy, b.dx, inverse],
-        params: &[Param::Extent(rows), Param::F(norm.eps)],
+        params: &[Param::Extent(rows), Param::F(norm.eps), Param::F(norm.offset)],
         grid,
         flops: u64::from(norm.width) * 12,
         work: rows,
@@ -99,7 +122,7 @@ pub fn record_backward(plan: &mut PlanBuilder, norm: Norm, b: Backward, rows: Ex
     let sets = norm.sets();
     let size = Extent::fixed(blocks * sets * vecs(norm.width));
     let partials = plan.scratch("norm weight partials", (blocks * sets * norm.width) as usize);
-    let kernel = spec("weight_partial", norm, false, plan.tuning());
+    let kernel = spec("weight_partial", norm, Store::Write, plan.tuning());
     plan.dispatch(Dispatch {
         kernel,
         tensors: &[b.x, b.dy, inverse, partials],
@@ -108,7 +131,7 @@ pub fn record_backward(plan: &mut PlanBuilder, norm: Norm, b: Backward, rows: Ex
         flops: u64::from(norm.width) * 3,
         work: rows,
     });
-    let kernel = spec("weight_reduce", norm, false, plan.tuning());
+    let kernel = spec("weight_reduce", norm, Store::Write, plan.tuning());
     let width = Extent::fixed(sets * vecs(norm.width));
     plan.dispatch(Dispatch {
         kernel,
@@ -122,13 +145,13 @@ pub fn record_backward(plan: &mut PlanBuilder, norm: Norm, b: Backward, rows: Ex
 
 pub(super) fn variants(tuning: &Tuning) -> Vec<KernelSpec> {
     let plain = Norm::plain(37, 1e-6);
-    let per_head = Norm { width: 6, heads: 9, q_heads: 7, normed: 8, eps: 1e-6 };
+    let per_head = Norm { heads: 9, q_heads: 7, normed: 8, ..Norm::plain(6, 1e-6) };
     let by_four = [Norm { width: 36, ..plain }, Norm { width: 8, ..per_head }];
     let mut all = Vec::new();
     for norm in [plain, per_head].into_iter().chain(by_four) {
-        for entry in ["forward", "backward", "weight_partial", "weight_reduce"] {
-            all.extend([false, true].map(|accumulate| spec(entry, norm, accumulate, tuning)));
-        }
+        all.extend([Store::Write, Store::Residual].map(|store| spec("forward", norm, store, tuning)));
+        all.extend([Store::Write, Store::Accumulate].map(|store| spec("backward", norm, store, tuning)));
+        all.extend(["weight_partial", "weight_reduce"].map(|entry| spec(entry, norm, Store::Write, tuning)));
     }
     all
 }

@@ -36,6 +36,8 @@ pub struct Heads {
     pub head_dim: usize,
     /// A token sees only keys whose position is greater than its own minus this.
     pub window: Option<usize>,
+    /// Multiplies q·k. 1/√head_dim keeps its variance at 1 when q and k have unit variance.
+    pub scale: f64,
 }
 
 /// Where the tokens of a packed batch stand, and what they see. Both `[T]`.
@@ -62,9 +64,9 @@ pub struct Attended {
 }
 
 impl Heads {
-    /// 1/√d: keeps the variance of q·k at 1 when q and k have unit variance.
-    fn scale(&self) -> f64 {
-        1.0 / (self.head_dim as f64).sqrt()
+    /// Heads whose q·k are divided by √head_dim.
+    pub fn new(heads: usize, kv_heads: usize, head_dim: usize, window: Option<usize>) -> Self {
+        Heads { heads, kv_heads, head_dim, window, scale: 1.0 / (head_dim as f64).sqrt() }
     }
 
     /// Where head `h` of token `t` lies in q, out and their gradients.
@@ -87,7 +89,7 @@ impl Heads {
             let keys = layout.visible(t, self.window);
             for h in 0..self.heads {
                 let q_t = &q[self.query(t, h)];
-                let a: Vec<f64> = keys.iter().map(|&s| dot(q_t, &k[self.key(s, h)]) * self.scale()).collect();
+                let a: Vec<f64> = keys.iter().map(|&s| dot(q_t, &k[self.key(s, h)]) * self.scale).collect();
                 let lse_t = log_sum_exp(&a);
                 for (&s, a) in keys.iter().zip(a) {
                     add_scaled(&mut out[self.query(t, h)], (a - lse_t).exp(), &v[self.key(s, h)]);
@@ -116,10 +118,10 @@ impl Heads {
                 let d_t = dot(dout_t, &attended.out[query.clone()]);
                 for &s in &keys {
                     let key = self.key(s, h);
-                    let p = (dot(q_t, &k[key.clone()]) * self.scale() - lse_t).exp();
+                    let p = (dot(q_t, &k[key.clone()]) * self.scale - lse_t).exp();
                     let da = p * (dot(dout_t, &v[key.clone()]) - d_t);
-                    add_scaled(&mut dq[query.clone()], da * self.scale(), &k[key.clone()]);
-                    add_scaled(&mut dk[key.clone()], da * self.scale(), q_t);
+                    add_scaled(&mut dq[query.clone()], da * self.scale, &k[key.clone()]);
+                    add_scaled(&mut dk[key.clone()], da * self.scale, q_t);
                     add_scaled(&mut dv[key], p, dout_t);
                 }
             }
@@ -141,7 +143,7 @@ mod tests {
     use crate::reference::check::{assert_close, assert_gradient, random};
 
     fn heads(heads: usize, kv_heads: usize, head_dim: usize, window: Option<usize>) -> Heads {
-        Heads { heads, kv_heads, head_dim, window }
+        Heads::new(heads, kv_heads, head_dim, window)
     }
 
     fn batches() -> Vec<Batch> {

@@ -7,8 +7,8 @@
 //! m = norm(x')   g, u = linear(m)                                      x'' = x' + linear(silu(g) · u)
 //! ```
 //!
-//! (Qwen3 norms each head of q and k before it rotates them.) After the last layer one more norm, then logits for the
-//! rows that carry loss.
+//! (Qwen3 and Gemma norm each head of q and k before they rotate them. Gemma also norms what attention and MLP add to x,
+//! and has GELU in place of silu.) After the last layer one more norm, then logits for the rows that carry loss.
 //!
 //! The backward walks the same lines from the bottom up. Where the forward reads a value twice, as the residual stream
 //! before each norm, its gradient is the sum of both uses.
@@ -16,12 +16,12 @@
 use super::Error;
 use super::attention::Attended;
 use super::batch::Batch;
-use super::decoder_config::{DecoderConfig, Gradients, Weights, layer_name};
+use super::decoder_config::{ATTENTION_OUTPUT_NORM, DecoderConfig, Gradients, MLP_OUTPUT_NORM, Weights, layer_name};
 use super::embedding::{gather, scatter_add};
 use super::matmul::{add_scaled, linear, linear_db, linear_dw, linear_dx};
 use super::rmsnorm::{rmsnorm, rmsnorm_backward};
 use super::rope::Tables;
-use super::swiglu::{swiglu, swiglu_backward};
+use super::swiglu::{gated, gated_backward};
 
 /// What the forward computed, and the backward reads.
 #[derive(Clone, Debug)]
@@ -34,7 +34,8 @@ pub struct Trace {
     pub last: Vec<f64>,
     pub normed: Vec<f64>,
     pub layers: Vec<LayerTrace>,
-    rope: Tables,
+    /// Of each layer that rotates.
+    rope: Vec<Option<Tables>>,
 }
 
 /// The activations of one layer.
@@ -51,6 +52,9 @@ pub struct LayerTrace {
     pub k: Vec<f64>,
     pub v: Vec<f64>,
     pub attended: Attended,
+    /// Attention and MLP as projected, before their output norms: `[T, hidden]`.
+    pub attention_out: Vec<f64>,
+    pub mlp_out: Vec<f64>,
     /// The residual stream after attention, and its norm: `[T, hidden]`.
     pub middle: Vec<f64>,
     pub mlp_in: Vec<f64>,
@@ -67,16 +71,19 @@ pub fn forward(config: &DecoderConfig, weights: &Weights, batch: &Batch, rows: &
     if let Some(&row) = rows.iter().find(|&&row| row as usize >= batch.tokens()) {
         return Err(Error::Row { row, tokens: batch.tokens() });
     }
-    let pass = Pass { config, weights, batch, rope: Tables::new(&config.inv_freq, &batch.positions, config.rope_scale) };
+    let table = |inv_freq: &Vec<f64>| Tables::new(inv_freq, &batch.positions, config.rope_scale);
+    let rope = config.layers.iter().map(|layer| layer.inv_freq.as_ref().map(table)).collect();
+    let pass = Pass { config, weights, batch, rope };
 
     let mut x = gather(weights.get("model.embed_tokens.weight")?, &batch.ids, config.hidden);
-    let mut layers = Vec::with_capacity(config.layers);
-    for layer in 0..config.layers {
+    x.iter_mut().for_each(|x| *x *= config.embedding_scale);
+    let mut layers = Vec::with_capacity(config.layers.len());
+    for layer in 0..config.layers.len() {
         let (out, trace) = pass.layer(layer, x)?;
         layers.push(trace);
         x = out;
     }
-    let normed = rmsnorm(&x, weights.get("model.norm.weight")?, config.rms_norm_eps);
+    let normed = pass.norm("model.norm.weight", &x)?;
     let logits = linear(&gather(&normed, rows, config.hidden), weights.get(config.head_name())?, None, config.hidden);
     Ok(Trace { rows: rows.to_vec(), logits, last: x, normed, layers, rope: pass.rope })
 }
@@ -106,6 +113,7 @@ pub fn backward(
         dx = pass.layer(layer, kept, dx)?;
     }
     // With tied embeddings this adds to what the head left there.
+    dx.iter_mut().for_each(|dx| *dx *= config.embedding_scale);
     scatter_add(pass.gradients.get_mut("model.embed_tokens.weight")?, &batch.ids, &dx, config.hidden);
     Ok(pass.gradients)
 }
@@ -115,35 +123,66 @@ struct Pass<'a> {
     config: &'a DecoderConfig,
     weights: &'a Weights,
     batch: &'a Batch,
-    rope: Tables,
+    rope: Vec<Option<Tables>>,
+}
+
+/// The weight of a norm as it multiplies: stored weight + offset.
+fn norm_weight(config: &DecoderConfig, weights: &Weights, name: &str) -> Result<Vec<f64>, Error> {
+    Ok(weights.get(name)?.iter().map(|w| w + config.norm_offset).collect())
 }
 
 impl Pass<'_> {
     fn layer(&self, layer: usize, x: Vec<f64>) -> Result<(Vec<f64>, LayerTrace), Error> {
         let config = self.config;
         let weight = |name: &str| self.weights.get(&layer_name(layer, name));
-        let (eps, hidden) = (config.rms_norm_eps, config.hidden);
+        let hidden = config.hidden;
 
-        let attention_in = rmsnorm(&x, weight("input_layernorm.weight")?, eps);
+        let attention_in = self.norm(&layer_name(layer, "input_layernorm.weight"), &x)?;
         let q_projected = self.project(layer, "self_attn.q_proj", &attention_in)?;
         let k_projected = self.project(layer, "self_attn.k_proj", &attention_in)?;
         let v = self.project(layer, "self_attn.v_proj", &attention_in)?;
         let q = self.prepare(layer, "self_attn.q_norm.weight", &q_projected)?;
         let k = self.prepare(layer, "self_attn.k_norm.weight", &k_projected)?;
-        let attended = config.attention().forward(self.batch.layout(), &q, &k, &v);
-        let mut middle = linear(&attended.out, weight("self_attn.o_proj.weight")?, None, config.heads * config.head_dim);
+        let attended = config.attention(layer).forward(self.batch.layout(), &q, &k, &v);
+        let attention_out = linear(&attended.out, weight("self_attn.o_proj.weight")?, None, config.heads * config.head_dim);
+        let mut middle = self.output(layer, ATTENTION_OUTPUT_NORM, &attention_out)?;
         add_scaled(&mut middle, 1.0, &x);
 
-        let mlp_in = rmsnorm(&middle, weight("post_attention_layernorm.weight")?, eps);
+        let mlp_in = self.norm(&layer_name(layer, config.mlp_norm()), &middle)?;
         let gate = linear(&mlp_in, weight("mlp.gate_proj.weight")?, None, hidden);
         let up = linear(&mlp_in, weight("mlp.up_proj.weight")?, None, hidden);
-        let activated = swiglu(&gate, &up);
-        let mut out = linear(&activated, weight("mlp.down_proj.weight")?, None, config.intermediate);
+        let activated = gated(config.activation, &gate, &up);
+        let mlp_out = linear(&activated, weight("mlp.down_proj.weight")?, None, config.intermediate);
+        let mut out = self.output(layer, MLP_OUTPUT_NORM, &mlp_out)?;
         add_scaled(&mut out, 1.0, &middle);
 
-        let trace =
-            LayerTrace { x, attention_in, q_projected, k_projected, q, k, v, attended, middle, mlp_in, gate, up, activated };
+        let trace = LayerTrace {
+            x,
+            attention_in,
+            q_projected,
+            k_projected,
+            q,
+            k,
+            v,
+            attended,
+            attention_out,
+            mlp_out,
+            middle,
+            mlp_in,
+            gate,
+            up,
+            activated,
+        };
         Ok((out, trace))
+    }
+
+    fn norm(&self, name: &str, x: &[f64]) -> Result<Vec<f64>, Error> {
+        Ok(rmsnorm(x, &norm_weight(self.config, self.weights, name)?, self.config.rms_norm_eps))
+    }
+
+    /// What a block adds to the residual stream: its projection, normed where the model does so.
+    fn output(&self, layer: usize, norm: &str, projected: &[f64]) -> Result<Vec<f64>, Error> {
+        if self.config.output_norms { self.norm(&layer_name(layer, norm), projected) } else { Ok(projected.to_vec()) }
     }
 
     /// A q, k or v projection with its bias, where the model has one.
@@ -153,13 +192,10 @@ impl Pass<'_> {
         Ok(linear(x, tensor("weight")?, bias, self.config.hidden))
     }
 
-    /// Projected q or k heads, normed where the model does so, and rotated.
+    /// Projected q or k heads, normed where the model does so, and rotated where the layer does so.
     fn prepare(&self, layer: usize, norm: &str, projected: &[f64]) -> Result<Vec<f64>, Error> {
-        if !self.config.qk_norm {
-            return Ok(self.rope.rotate(projected));
-        }
-        let normed = rmsnorm(projected, self.weights.get(&layer_name(layer, norm))?, self.config.rms_norm_eps);
-        Ok(self.rope.rotate(&normed))
+        let normed = if self.config.qk_norm { self.norm(&layer_name(layer, norm), projected)? } else { projected.to_vec() };
+        Ok(self.rope[layer].as_ref().map(|rope| rope.rotate(&normed)).unwrap_or(normed))
     }
 }
 
@@ -169,7 +205,7 @@ struct BackwardPass<'a> {
     config: &'a DecoderConfig,
     weights: &'a Weights,
     batch: &'a Batch,
-    rope: &'a Tables,
+    rope: &'a [Option<Tables>],
     gradients: Gradients,
 }
 
@@ -178,21 +214,23 @@ impl BackwardPass<'_> {
         let hidden = self.config.hidden;
         let name = |name: &str| layer_name(layer, name);
 
-        // out = middle + down(silu(gate) · up)
-        let dactivated = self.linear(&name("mlp.down_proj.weight"), &kept.activated, &dout, self.config.intermediate)?;
-        let (dgate, dup) = swiglu_backward(&kept.gate, &kept.up, &dactivated);
+        // out = middle + norm(down(activation(gate) · up))
+        let dmlp_out = self.output(&name(MLP_OUTPUT_NORM), &kept.mlp_out, &dout)?;
+        let dactivated = self.linear(&name("mlp.down_proj.weight"), &kept.activated, &dmlp_out, self.config.intermediate)?;
+        let (dgate, dup) = gated_backward(self.config.activation, &kept.gate, &kept.up, &dactivated);
         let mut dmlp_in = self.linear(&name("mlp.gate_proj.weight"), &kept.mlp_in, &dgate, hidden)?;
         add_scaled(&mut dmlp_in, 1.0, &self.linear(&name("mlp.up_proj.weight"), &kept.mlp_in, &dup, hidden)?);
-        let mut dmiddle = self.norm(&name("post_attention_layernorm.weight"), &kept.middle, &dmlp_in)?;
+        let mut dmiddle = self.norm(&name(self.config.mlp_norm()), &kept.middle, &dmlp_in)?;
         add_scaled(&mut dmiddle, 1.0, &dout);
 
-        // middle = x + o(attend(q, k, v))
+        // middle = x + norm(o(attend(q, k, v)))
         let q_width = self.config.heads * self.config.head_dim;
-        let dattended = self.linear(&name("self_attn.o_proj.weight"), &kept.attended.out, &dmiddle, q_width)?;
+        let dattention_out = self.output(&name(ATTENTION_OUTPUT_NORM), &kept.attention_out, &dmiddle)?;
+        let dattended = self.linear(&name("self_attn.o_proj.weight"), &kept.attended.out, &dattention_out, q_width)?;
         let qkv = (&kept.q[..], &kept.k[..], &kept.v[..]);
-        let (dq, dk, dv) = self.config.attention().backward(self.batch.layout(), qkv, &kept.attended, &dattended);
-        let dq = self.prepare(&name("self_attn.q_norm.weight"), &kept.q_projected, &dq)?;
-        let dk = self.prepare(&name("self_attn.k_norm.weight"), &kept.k_projected, &dk)?;
+        let (dq, dk, dv) = self.config.attention(layer).backward(self.batch.layout(), qkv, &kept.attended, &dattended);
+        let dq = self.prepare(layer, "self_attn.q_norm.weight", &kept.q_projected, &dq)?;
+        let dk = self.prepare(layer, "self_attn.k_norm.weight", &kept.k_projected, &dk)?;
         let mut dattention_in = self.project(&name("self_attn.q_proj"), &kept.attention_in, &dq)?;
         add_scaled(&mut dattention_in, 1.0, &self.project(&name("self_attn.k_proj"), &kept.attention_in, &dk)?);
         add_scaled(&mut dattention_in, 1.0, &self.project(&name("self_attn.v_proj"), &kept.attention_in, &dv)?);
@@ -208,9 +246,14 @@ impl BackwardPass<'_> {
     }
 
     fn norm(&mut self, name: &str, x: &[f64], dy: &[f64]) -> Result<Vec<f64>, Error> {
-        let (dx, dw) = rmsnorm_backward(x, self.weights.get(name)?, self.config.rms_norm_eps, dy);
+        let weight = norm_weight(self.config, self.weights, name)?;
+        let (dx, dw) = rmsnorm_backward(x, &weight, self.config.rms_norm_eps, dy);
         self.gradients.add(name, &dw)?;
         Ok(dx)
+    }
+
+    fn output(&mut self, norm: &str, projected: &[f64], dy: &[f64]) -> Result<Vec<f64>, Error> {
+        if self.config.output_norms { self.norm(norm, projected, dy) } else { Ok(dy.to_vec()) }
     }
 
     fn project(&mut self, name: &str, x: &[f64], dy: &[f64]) -> Result<Vec<f64>, Error> {
@@ -222,9 +265,9 @@ impl BackwardPass<'_> {
         self.linear(&format!("{name}.weight"), x, dy, self.config.hidden)
     }
 
-    fn prepare(&mut self, norm: &str, projected: &[f64], dy: &[f64]) -> Result<Vec<f64>, Error> {
-        let dnormed = self.rope.rotate_backward(dy);
-        if self.config.qk_norm { self.norm(norm, projected, &dnormed) } else { Ok(dnormed) }
+    fn prepare(&mut self, layer: usize, norm: &str, projected: &[f64], dy: &[f64]) -> Result<Vec<f64>, Error> {
+        let dnormed = self.rope[layer].as_ref().map_or_else(|| dy.to_vec(), |rope| rope.rotate_backward(dy));
+        if self.config.qk_norm { self.norm(&layer_name(layer, norm), projected, &dnormed) } else { Ok(dnormed) }
     }
 }
 

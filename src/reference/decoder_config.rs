@@ -5,37 +5,63 @@ use std::collections::BTreeMap;
 use super::Error;
 use super::attention::Heads;
 use super::matmul::add_scaled;
+use super::swiglu::Activation;
 use crate::random::Stream;
 
-/// One parametrised decoder for Llama, Mistral, Qwen2 and Qwen3.
+/// One parametrised decoder for Llama, Mistral, Qwen2, Qwen3, SmolLM3 and Gemma 3.
 #[derive(Clone, Debug)]
 pub struct DecoderConfig {
     pub vocab: usize,
     pub hidden: usize,
-    pub layers: usize,
+    pub layers: Vec<LayerConfig>,
     pub heads: usize,
     pub kv_heads: usize,
     pub head_dim: usize,
     pub intermediate: usize,
     pub rms_norm_eps: f64,
-    /// `[head_dim / 2]`, any scaling already applied (see [`super::rope`]).
-    pub inv_freq: Vec<f64>,
     /// Multiplies cos and sin (the attention factor of some scalings), normally 1.
     pub rope_scale: f64,
     /// RMSNorm of each q and k head before rotation (Qwen3).
     pub qk_norm: bool,
     /// Bias of the q, k and v projections (Qwen2).
     pub qkv_bias: bool,
-    /// A token sees only keys at positions greater than its own minus this (Mistral).
-    pub sliding_window: Option<usize>,
     /// The head uses the embedding's matrix.
     pub tied: bool,
+    /// Added to the weights of all norms (1 in Gemma).
+    pub norm_offset: f64,
+    /// The outputs of attention and MLP are normed before the residual stream adds them (Gemma).
+    pub output_norms: bool,
+    pub activation: Activation,
+    /// Multiplies the embedded tokens (√hidden in Gemma).
+    pub embedding_scale: f64,
+    /// Multiplies q·k; normally 1/√head_dim.
+    pub attention_scale: f64,
+}
+
+/// What sets a layer apart from the others.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LayerConfig {
+    /// `[head_dim / 2]`, any scaling already applied (see [`super::rope`]); `None`: q and k are not rotated.
+    pub inv_freq: Option<Vec<f64>>,
+    /// A token sees only keys at positions greater than its own minus this.
+    pub window: Option<usize>,
 }
 
 impl DecoderConfig {
-    /// The attention sizes of every layer.
-    pub fn attention(&self) -> Heads {
-        Heads { heads: self.heads, kv_heads: self.kv_heads, head_dim: self.head_dim, window: self.sliding_window }
+    /// The attention sizes of a layer.
+    pub fn attention(&self, layer: usize) -> Heads {
+        Heads {
+            heads: self.heads,
+            kv_heads: self.kv_heads,
+            head_dim: self.head_dim,
+            window: self.layers[layer].window,
+            scale: self.attention_scale,
+        }
+    }
+
+    /// The weight of the norm before the MLP. Where outputs are normed, the name of most families is that of another norm.
+    pub fn mlp_norm(&self) -> &'static str {
+        if self.output_norms { "pre_feedforward_layernorm.weight" } else { "post_attention_layernorm.weight" }
     }
 
     /// Name of the matrix that turns hidden states into logits.
@@ -46,7 +72,7 @@ impl DecoderConfig {
     /// Every weight with its shape, in the order of the forward. Matrices are `[outputs, inputs]`.
     pub fn tensors(&self) -> Vec<(String, Vec<usize>)> {
         let mut all = vec![("model.embed_tokens.weight".to_string(), vec![self.vocab, self.hidden])];
-        for layer in 0..self.layers {
+        for layer in 0..self.layers.len() {
             all.extend(self.layer_tensors().into_iter().map(|(name, shape)| (layer_name(layer, name), shape)));
         }
         all.push(("model.norm.weight".to_string(), vec![self.hidden]));
@@ -65,7 +91,7 @@ impl DecoderConfig {
             ("self_attn.k_proj.weight", vec![kv, hidden]),
             ("self_attn.v_proj.weight", vec![kv, hidden]),
             ("self_attn.o_proj.weight", vec![hidden, q]),
-            ("post_attention_layernorm.weight", vec![hidden]),
+            (self.mlp_norm(), vec![hidden]),
             ("mlp.gate_proj.weight", vec![inner, hidden]),
             ("mlp.up_proj.weight", vec![inner, hidden]),
             ("mlp.down_proj.weight", vec![hidden, inner]),
@@ -73,6 +99,9 @@ impl DecoderConfig {
         if self.qkv_bias {
             let biases = [("self_attn.q_proj.bias", q), ("self_attn.k_proj.bias", kv), ("self_attn.v_proj.bias", kv)];
             all.extend(biases.map(|(name, n)| (name, vec![n])));
+        }
+        if self.output_norms {
+            all.extend([ATTENTION_OUTPUT_NORM, MLP_OUTPUT_NORM].map(|name| (name, vec![hidden])));
         }
         if self.qk_norm {
             all.extend(["self_attn.q_norm.weight", "self_attn.k_norm.weight"].map(|name| (name, vec![self.head_dim])));
@@ -115,19 +144,23 @@ impl DecoderConfig {
         if !self.heads.is_multiple_of(self.kv_heads) {
             return Err(Error::Config(format!("{} heads cannot share {} key/value heads evenly", self.heads, self.kv_heads)));
         }
-        if self.head_dim != 2 * self.inv_freq.len() {
-            let found = self.inv_freq.len();
+        let wrong = self.layers.iter().flat_map(|l| &l.inv_freq).map(Vec::len).find(|found| self.head_dim != 2 * found);
+        if let Some(found) = wrong {
             return Err(Error::Config(format!(
                 "head_dim {} needs half as many inverse frequencies, found {found}",
                 self.head_dim
             )));
         }
-        if self.sliding_window == Some(0) {
+        if self.layers.iter().any(|layer| layer.window == Some(0)) {
             return Err(Error::Config("a sliding window of 0 hides a token from itself; leave it out for no window".into()));
         }
         Ok(())
     }
 }
+
+/// The norms of the outputs of attention and MLP, where there are any.
+pub const ATTENTION_OUTPUT_NORM: &str = "post_attention_layernorm.weight";
+pub const MLP_OUTPUT_NORM: &str = "post_feedforward_layernorm.weight";
 
 /// `model.layers.N.` before a name.
 pub fn layer_name(layer: usize, name: &str) -> String {
@@ -148,14 +181,14 @@ impl Weights {
         Weights(config.tensors().into_iter().map(zeros).collect())
     }
 
-    /// Random weights that leave no symmetry for an error to hide in: norms around 1, biases around 0, matrices with
+    /// Random weights that leave no symmetry for an error to hide in: norms (with their offset) around 1, biases around 0, matrices with
     /// variance 1 / inputs, so that activations keep their size.
     pub fn random(config: &DecoderConfig, seed: u64) -> Self {
         let mut weights = BTreeMap::new();
         for (index, (name, shape)) in config.tensors().into_iter().enumerate() {
             let mut stream = Stream::new(seed, index as u64);
             let (mean, spread) = match shape.as_slice() {
-                [_] if name.ends_with("norm.weight") => (1.0, 0.2),
+                [_] if name.ends_with("norm.weight") => (1.0 - config.norm_offset, 0.2),
                 [_, inputs] => (0.0, 1.0 / (*inputs as f64).sqrt()),
                 _ => (0.0, 0.1),
             };

@@ -1,26 +1,50 @@
 use super::*;
 use crate::random::Stream;
 use crate::reference::check::{assert_close, assert_gradient_at, random};
+use crate::reference::decoder_config::LayerConfig;
 use crate::reference::matmul::dot;
 use crate::reference::rope::default_inv_freq;
+use crate::reference::swiglu::Activation;
 
 /// Nothing is a multiple of 4, seven query heads share one key/value head, and the vocabulary is prime.
 fn awkward() -> DecoderConfig {
     DecoderConfig {
         vocab: 31,
         hidden: 11,
-        layers: 2,
+        layers: vec![layer(Some(1e4), None); 2],
         heads: 7,
         kv_heads: 1,
         head_dim: 6,
         intermediate: 13,
         rms_norm_eps: 1e-5,
-        inv_freq: default_inv_freq(6, 1e4),
         rope_scale: 1.0,
         qk_norm: false,
         qkv_bias: false,
-        sliding_window: None,
         tied: false,
+        norm_offset: 0.0,
+        output_norms: false,
+        activation: Activation::Silu,
+        embedding_scale: 1.0,
+        attention_scale: 6f64.sqrt().recip(),
+    }
+}
+
+fn layer(theta: Option<f64>, window: Option<usize>) -> LayerConfig {
+    LayerConfig { inv_freq: theta.map(|theta| default_inv_freq(6, theta)), window }
+}
+
+/// Local and global layers, and all that Gemma computes in its own way.
+fn gemma() -> DecoderConfig {
+    DecoderConfig {
+        layers: vec![layer(Some(1e2), Some(2)), layer(Some(1e6), None), layer(Some(1e2), Some(2))],
+        tied: true,
+        qk_norm: true,
+        norm_offset: 1.0,
+        output_norms: true,
+        activation: Activation::Gelu,
+        embedding_scale: 11f64.sqrt(),
+        attention_scale: 0.3,
+        ..awkward()
     }
 }
 
@@ -28,12 +52,14 @@ fn flavours() -> Vec<(&'static str, DecoderConfig)> {
     vec![
         ("llama", awkward()),
         ("llama tied, scaled rope", DecoderConfig { tied: true, rope_scale: 1.1, ..awkward() }),
-        ("mistral", DecoderConfig { sliding_window: Some(3), ..awkward() }),
+        ("mistral", DecoderConfig { layers: vec![layer(Some(1e4), Some(3)); 2], ..awkward() }),
         ("qwen2", DecoderConfig { qkv_bias: true, tied: true, ..awkward() }),
         ("qwen3", DecoderConfig { qk_norm: true, tied: true, ..awkward() }),
         ("qwen3 untied", DecoderConfig { qk_norm: true, heads: 4, kv_heads: 2, ..awkward() }),
-        ("everything", DecoderConfig { qk_norm: true, qkv_bias: true, sliding_window: Some(2), ..awkward() }),
-        ("no layer", DecoderConfig { layers: 0, tied: true, ..awkward() }),
+        ("everything", DecoderConfig { qkv_bias: true, ..gemma() }),
+        ("gemma", gemma()),
+        ("smollm3", DecoderConfig { layers: vec![layer(Some(1e4), None), layer(None, None)], tied: true, ..awkward() }),
+        ("no layer", DecoderConfig { layers: Vec::new(), tied: true, ..awkward() }),
     ]
 }
 
@@ -133,7 +159,7 @@ fn bad_input_is_refused_by_name() {
     assert!(message(&DecoderConfig { kv_heads: 2, ..awkward() }, &weights, &[0]).contains("7 heads cannot share 2"));
     assert!(message(&DecoderConfig { head_dim: 5, ..awkward() }, &weights, &[0]).contains("head_dim 5"));
     assert!(message(&DecoderConfig { hidden: 0, ..awkward() }, &weights, &[0]).contains("hidden is 0"));
-    assert!(message(&DecoderConfig { sliding_window: Some(0), ..awkward() }, &weights, &[0]).contains("window of 0"));
+    assert!(message(&DecoderConfig { layers: vec![layer(None, Some(0))], ..awkward() }, &weights, &[0]).contains("window of 0"));
     let trace = forward(&config, &weights, &batch, &[0]).unwrap();
     assert!(matches!(backward(&config, &weights, &batch, &trace, &[0.0; 30]), Err(Error::LogitsGradient { found: 30, .. })));
 }

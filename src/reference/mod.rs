@@ -13,7 +13,7 @@
 //! | [`dropout`]      | y = mask · x / (1 - p)                           | nothing: the mask is drawn again          |
 //! | [`rope`]         | rotates pairs of q and k by position             | nothing: the inverse rotation             |
 //! | [`attention`]    | softmax(q kᵀ/√d) v over the keys a token may see | q, k, v, out, and one log-sum-exp per row |
-//! | [`swiglu`]       | silu(gate) · up                                  | gate and up                               |
+//! | [`swiglu`]       | activation(gate) · up                            | gate and up                               |
 //! | [`decoder`]      | all of the above, layer by layer                 | the activations kept in its `Trace`       |
 //! | [`loss_head`]    | losses of one row of logits                      | the logits                                |
 //! | [`grad_norm`]    | gradient clipping                                |                                           |

@@ -104,17 +104,18 @@ async fn products(checker: &mut KernelChecker, work: Work) -> Result<(), GpuErro
 
 /// Forward and backward, packed sequences and shared prefixes under a window: grouped heads, tails in every direction.
 async fn layers(checker: &mut KernelChecker) -> Result<(), GpuError> {
-    let h = Heads { heads: 6, kv_heads: 2, head_dim: 8, window: Some(6) };
+    let h = Heads::new(6, 2, 8, Some(6));
     attention::packed(checker, &h, "shared prefixes", &attention::shared_prefixes()).await?;
     if checker.tuning.has(Variant::AttentionTiled) {
         // Vectors of several chunks, the last of them not whole.
-        let h = Heads { heads: 3, kv_heads: 1, head_dim: 80, window: None };
-        attention::packed(checker, &h, "shared prefixes", &attention::shared_prefixes()).await?;
+        for h in [Heads::new(3, 1, 80, None), Heads::new(2, 1, 256, None)] {
+            attention::packed(checker, &h, "shared prefixes", &attention::shared_prefixes()).await?;
+        }
     }
     Ok(())
 }
 
 async fn caches(checker: &mut KernelChecker) -> Result<(), GpuError> {
-    cached_attention::cached(checker, &Heads { heads: 6, kv_heads: 2, head_dim: 8, window: Some(6) }).await?;
-    cached_attention::cached(checker, &Heads { heads: 2, kv_heads: 1, head_dim: 80, window: None }).await
+    cached_attention::cached(checker, &Heads::new(6, 2, 8, Some(6))).await?;
+    cached_attention::cached(checker, &Heads::new(2, 1, 80, None)).await
 }

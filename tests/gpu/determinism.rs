@@ -3,11 +3,12 @@
 use crate::common::*;
 use jurist::gpu::{Extent, Tensor, Tuning};
 use jurist::ops::attention::{self, Heads};
+use jurist::ops::embedding::{self, Embedding};
+use jurist::ops::grad_norm;
 use jurist::ops::loss_head::{self, LossGradient, LossHead, TokenLoss};
 use jurist::ops::matmul::{self, Epilogue};
 use jurist::ops::matrix::{FullChunk, Matrix};
 use jurist::ops::rmsnorm::{self, Norm};
-use jurist::ops::{embedding, grad_norm};
 use jurist::reference::Batch;
 
 fn fixed(n: usize) -> Extent {
@@ -23,7 +24,7 @@ fn repeats(make: impl Fn(&mut TestPlan) -> Vec<Tensor>) {
     };
     for tuning in tunings() {
         let (first, outputs) = build(&tuning);
-        let bits = |ran: &BuiltTestPlan| -> Vec<Vec<u32>> { outputs.iter().map(|t| ran.words(*t)).collect() };
+        let bits = |built: &BuiltTestPlan| -> Vec<Vec<u32>> { outputs.iter().map(|t| built.words(*t)).collect() };
         let expected = bits(&first);
         let (second, _) = build(&tuning);
         assert_eq!(bits(&second), expected, "another plan of the same operations differs");
@@ -54,7 +55,7 @@ fn matrix_products() {
 #[test]
 fn attention_backward() {
     repeats(|test| {
-        let h = Heads { heads: 6, kv_heads: 2, head_dim: 16, window: None };
+        let h = Heads::new(6, 2, 16, None);
         let mut batch = Batch::packed(&[&[0; 90]]);
         batch.push_group(&[0; 60], &[&[0; 40], &[0; 35]]);
         let (tokens, width, fused) = (batch.tokens(), 96, 160);
@@ -113,7 +114,14 @@ fn sums_over_tokens() {
         rmsnorm::record_backward(&mut test.plan, Norm::plain(width as u32, 1e-6), back, fixed(tokens));
         test.plan.clear(dtable);
         let slab = FullChunk { rows: 23, tensor: dtable };
-        embedding::record_backward(&mut test.plan, (buckets, order), dy, &[slab], fixed(sorted.buckets.len()), width as u32);
+        embedding::record_backward(
+            &mut test.plan,
+            (buckets, order),
+            dy,
+            &[slab],
+            fixed(sorted.buckets.len()),
+            Embedding::plain(width),
+        );
         grad_norm::record(&mut test.plan, &[dx, dw, dtable], 1.0, norm);
         vec![dx, dw, dtable, norm]
     });

@@ -13,9 +13,9 @@ use jurist::doctor::{DoctorError, against};
 use jurist::gpu::{Gpu, GpuOptions, Limits, Tuning, Variant};
 use jurist::selftest::Report;
 
-const FIXTURES: [&str; 4] = ["qwen3_gqa7_tied", "qwen2_biases", "mistral_window5", "llama3_rope"];
+const FIXTURES: [&str; 6] = ["qwen3_gqa7_tied", "qwen2_biases", "mistral_window5", "llama3_rope", "gemma3_local", "smollm3_nope"];
 /// Those of the fixtures that have a LoRA adapter.
-const ADAPTED: [&str; 2] = ["qwen3_gqa7_tied", "qwen2_biases"];
+const ADAPTED: [&str; 4] = ["qwen3_gqa7_tied", "qwen2_biases", "gemma3_local", "smollm3_nope"];
 const SHARED: [&str; 7] = ["qwen3_tied", "qwen3_untied", "qwen2", "llama", "llama3_rope", "mistral", "mistral_window"];
 
 /// What `against` compares, in its words.
@@ -215,6 +215,11 @@ fn a_wrong_setting_shows() {
         ("llama3_rope", "\"factor\": 4.0", "\"factor\": 4.5"),
         ("llama3_rope", "\"rope_theta\": 500.0", "\"rope_theta\": 510.0"),
         ("qwen3_gqa7_tied", "\"rms_norm_eps\": 1e-06", "\"rms_norm_eps\": 1e-03"),
+        ("gemma3_local", "\"sliding_window\": 5", "\"sliding_window\": 6"),
+        ("gemma3_local", "\"query_pre_attn_scalar\": 7", "\"query_pre_attn_scalar\": 8"),
+        ("gemma3_local", "\"factor\": 8.0", "\"factor\": 7.0"),
+        ("gemma3_local", "\"rope_theta\": 100.0", "\"rope_theta\": 110.0"),
+        ("smollm3_nope", "    0,\n    1\n", "    1,\n    1\n"),
     ];
     for (name, right, wrong) in cases {
         let copy = Copy::of(name);

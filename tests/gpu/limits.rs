@@ -3,10 +3,11 @@
 use crate::common::*;
 use jurist::gpu::{Dispatch, Extent, GpuError, Grid, KernelSpec, Limits, Param, PlanBuilder, RunParams};
 use jurist::ops::attention::{self, Heads};
+use jurist::ops::embedding::{self, Embedding};
 use jurist::ops::matmul::{self, Epilogue};
 use jurist::ops::matrix::Matrix;
 use jurist::ops::rmsnorm::{self, Norm};
-use jurist::ops::{embedding, swiglu};
+use jurist::ops::swiglu::{self, Gated};
 use jurist::reference::{
     Batch, attention as attention_reference, matmul as matmul_reference, rmsnorm as norm_reference, swiglu as swiglu_reference,
 };
@@ -40,7 +41,14 @@ fn embedded(vocab: usize) -> Result<(), GpuError> {
     let table = random(vocab * width, 1);
     let mut test = TestPlan::new(&cpu_tuning());
     let (gids, gtable, y) = (test.words("ids", &ids), test.floats("model.embed_tokens", &table), test.output("y", 3 * width));
-    embedding::record_forward(&mut test.plan, gids, &Matrix::full(gtable, vocab as u32), y, Extent::fixed(3), width as u32);
+    embedding::record_forward(
+        &mut test.plan,
+        gids,
+        &Matrix::full(gtable, vocab as u32),
+        y,
+        Extent::fixed(3),
+        Embedding::plain(width),
+    );
     let built = test.build(&open(Limits::Binding(MIB as u64), true))?;
     built.run_again();
     let expected: Vec<f64> = ids.iter().flat_map(|i| table[*i as usize * width..][..width].to_vec()).collect();
@@ -72,7 +80,9 @@ fn a_table_over_the_default_limit_is_refused() {
     assert_eq!(gpu.allocated(), before);
 }
 
-const HEADS: Heads = Heads { heads: 2, kv_heads: 1, head_dim: 8, window: None };
+fn heads() -> Heads {
+    Heads::new(2, 1, 8, None)
+}
 
 /// Records an attention layer with everything as scratch, forward and backward.
 fn attention_bytes(tokens: usize) -> u64 {
@@ -81,8 +91,8 @@ fn attention_bytes(tokens: usize) -> u64 {
     let [out, dout] = ["out", "dout"].map(|n| plan.scratch(n, tokens * 16));
     let (spans, stats) = (plan.scratch("spans", tokens * 4), plan.scratch("stats", tokens * 4));
     let count = Extent::fixed(tokens as u32);
-    attention::record_forward(&mut plan, &HEADS, qkv, spans, out, stats, count);
-    attention::record_backward(&mut plan, &HEADS, attention::Backward { qkv, spans, out, stats, dout, dqkv }, count);
+    attention::record_forward(&mut plan, &heads(), qkv, spans, out, stats, count);
+    attention::record_backward(&mut plan, &heads(), attention::Backward { qkv, spans, out, stats, dout, dqkv }, count);
     plan.bytes()
 }
 
@@ -102,13 +112,13 @@ fn attention_over_2048_tokens() {
     let mut test = TestPlan::new(&cpu_tuning());
     let (qkv, spans) = (test.floats("qkv", &fused), test.words("spans", batch.spans.as_flattened()));
     let (out, stats) = (test.output("out", tokens * 16), test.output("stats", tokens * 4));
-    attention::record_forward(&mut test.plan, &HEADS, qkv, spans, out, stats, Extent::fixed(tokens as u32));
+    attention::record_forward(&mut test.plan, &heads(), qkv, spans, out, stats, Extent::fixed(tokens as u32));
     let out = test.run().floats(out);
     // Row t by the specification: the last query of a sequence that ends there.
     for t in [0, 1, 511, 512, 1023, 1700, 2047] {
         let part = |from: usize, to: usize| -> Vec<f64> { fused.chunks(32).flat_map(|x| x[from..to].to_vec()).collect() };
         let [q, k, v] = [(0, 16), (16, 24), (24, 32)].map(|(from, to)| part(from, to));
-        let heads = attention_reference::Heads { heads: 2, kv_heads: 1, head_dim: 8, window: None };
+        let heads = attention_reference::Heads::new(2, 1, 8, None);
         let expected = one_row(&heads, t, &q, &k, &v);
         assert_close(&format!("attention, row {t} of 2048"), &out[t * 16..(t + 1) * 16], &expected, FORWARD_TOLERANCE);
     }
@@ -134,13 +144,13 @@ fn long_grids_are_folded() {
     let gate_up = random(tokens * 2 * width, 1);
     let mut test = TestPlan::new(&cpu_tuning());
     let (ggu, y) = (test.floats("gate_up", &gate_up), test.output("y", tokens * width));
-    swiglu::record_forward(&mut test.plan, ggu, y, Extent::fixed(tokens as u32), width as u32);
+    swiglu::record_forward(&mut test.plan, ggu, y, Extent::fixed(tokens as u32), Gated::silu(width));
     let built = test.run();
     let (gate, up): (Vec<_>, Vec<_>) = gate_up.chunks(2 * width).map(|t| t.split_at(width)).unzip();
     assert_close(
         "swiglu over a folded grid",
         &built.floats(y),
-        &swiglu_reference::swiglu(&gate.concat(), &up.concat()),
+        &swiglu_reference::gated(swiglu_reference::Activation::Silu, &gate.concat(), &up.concat()),
         FORWARD_TOLERANCE,
     );
 
@@ -161,7 +171,7 @@ fn what_does_not_fit_is_refused() {
     let (ggu, y) = (test.floats("gate_up", &gate_up), test.output("y", 5 * 3));
     for start in [0, 4] {
         // In chunks of 4: no chunk may hide that 6 are more than 5.
-        swiglu::record_forward(&mut test.plan, ggu, y, Extent::dynamic(count, 5).chunk(start, 4), 3);
+        swiglu::record_forward(&mut test.plan, ggu, y, Extent::dynamic(count, 5).chunk(start, 4), Gated::silu(3));
     }
     // A scalar has no maximum.
     test.plan.dispatch(Dispatch {

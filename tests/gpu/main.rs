@@ -12,6 +12,7 @@ mod compare;
 mod data;
 mod determinism;
 mod enumeration;
+mod families;
 mod faults;
 mod gguf;
 mod golden;

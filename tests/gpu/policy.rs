@@ -123,6 +123,8 @@ fn sampled_log_probabilities_are_those_of_the_training_forward() {
         json!({"model_type": "qwen2"}),
         json!({"model_type": "qwen3", "tie_word_embeddings": true}),
         json!({"model_type": "mistral", "sliding_window": 3}),
+        json!({"model_type": "smollm3", "no_rope_layers": [1, 0]}),
+        json!({"model_type": "gemma3_text", "sliding_window": 3, "sliding_window_pattern": 2}),
     ];
     let fixture = Fixture::new();
     for family in families {

@@ -2,7 +2,7 @@
 //! GGUF file against transformers.
 //!
 //! The files are not part of this repository. `JURIST_SHARED` names the folder that holds `models/`, else `../shared` is
-//! looked for beside it; `scripts/smollm2.sh` fetches SmolLM2. Without them these tests are skipped and say so.
+//! looked for beside it; `scripts/smollm2.sh` fetches SmolLM2, `scripts/gemma3.sh` Gemma 3. Without them these tests are skipped and say so.
 
 use std::path::PathBuf;
 
@@ -18,6 +18,48 @@ use serde_json::Value;
 fn shared_models() -> PathBuf {
     let shared = std::env::var("JURIST_SHARED").unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../shared").into());
     PathBuf::from(shared).join("models")
+}
+
+/// Token ids and scores of ten prompts, as transformers has them with the weights that it decodes from the same file
+/// (`scripts/make_gemma_reference.py`). One prompt is longer than the window of local layers.
+#[test]
+fn gemma3_270m_from_gguf() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let file = root.join("target/models/gemma-3-270m-q4_k_m.gguf");
+    if !file.is_file() {
+        return crate::common::skip(format!("there is no {} (scripts/gemma3.sh fetches it)", file.display()));
+    }
+    let reference = std::fs::read_to_string(root.join("tests/fixtures/gguf/gemma3_270m.json")).unwrap();
+    let reference: Value = serde_json::from_str(&reference).unwrap();
+    let ids_of = |list: &Value| -> Vec<u32> { list.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect() };
+    let model = GgufModel::open(&file).unwrap();
+    let tokenizer = model.tokenizer().unwrap();
+    let gpu = crate::common::gpu();
+    let weights = Weights::upload(&gpu, &model).unwrap();
+    let scores = ids_of(&reference["score_tokens"]);
+
+    let mut batch = PackedInputs::default();
+    let rows = reference["rows"].as_array().unwrap();
+    for row in rows {
+        let (prompt, ids) = (row["prompt"].as_str().unwrap(), ids_of(&row["ids"]));
+        assert_eq!(tokenizer.encode(prompt, true).unwrap(), ids, "{prompt}");
+        batch.push(&ids);
+        batch.push_loss(batch.ids.len() as u32 - 1, TokenLoss::default());
+    }
+    let pass = LogitsPass::new(&gpu, &weights, batch.ids.len(), rows.len()).unwrap();
+    let logits = block_on(pass.run(&batch)).unwrap();
+    let mut worst = [0.0f64; 2];
+    for (row, logits) in rows.iter().zip(logits.chunks(weights.config.vocab_size)) {
+        let found: Vec<f64> = scores.iter().map(|id| f64::from(logits[*id as usize])).collect();
+        let apart = row["logits"].as_array().unwrap().iter().zip(&found).map(|(a, b)| (a.as_f64().unwrap() - b).abs());
+        worst[0] = apart.fold(worst[0], f64::max);
+        let weight = |z: &f64| (z - found[0]).exp();
+        let total: f64 = found.iter().map(weight).sum();
+        let expected: f64 = found.iter().enumerate().map(|(score, z)| score as f64 * weight(z) / total).sum();
+        worst[1] = worst[1].max((expected - row["expected"].as_f64().unwrap()).abs());
+    }
+    println!("logits within {:.1e}, expected scores within {:.1e}", worst[0], worst[1]);
+    assert!(worst[1] < 1e-3, "{worst:?}");
 }
 
 fn models() -> Option<PathBuf> {

@@ -423,6 +423,11 @@ fn cached_decoding_is_the_packed_forward() {
         ),
         ("mistral, a window of 5", with(family("mistral", "MistralForCausalLM"), json!({"sliding_window": 5}))),
         ("qwen2, biases", family("qwen2", "Qwen2ForCausalLM")),
+        ("smollm3, a layer without rope", with(family("smollm3", "SmolLM3ForCausalLM"), json!({"no_rope_layer_interval": 2}))),
+        (
+            "gemma 3, a window of 5 in one layer",
+            with(family("gemma3_text", "Gemma3ForCausalLM"), json!({"sliding_window": 5, "sliding_window_pattern": 2})),
+        ),
         ("qwen3, q and k norms", with(family("qwen3", "Qwen3ForCausalLM"), json!({"num_key_value_heads": 2}))),
         (
             "llama 3 rope",

@@ -4,8 +4,10 @@ use super::keys::Keys;
 use super::refuse::unsupported;
 use crate::model::error::ModelError;
 
-/// `rope_theta` of all families where the file has none (transformers' `default_theta`).
-const DEFAULT_THETA: f64 = 10_000.0;
+/// `rope_theta` of Gemma's local layers where the file has none.
+const LOCAL_THETA: f64 = 10_000.0;
+/// The kinds of layers that have a set of parameters each in Gemma.
+const KINDS: [&str; 2] = ["sliding_attention", "full_attention"];
 
 /// The rotary embedding of a model: base period and scaling.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,6 +20,10 @@ pub struct Rope {
 #[derive(Clone, Debug, PartialEq)]
 pub enum RopeScaling {
     Default,
+    /// All frequencies are divided by a factor (the global layers of larger Gemma 3).
+    Linear {
+        factor: f64,
+    },
     /// Llama 3.1 and later.
     Llama3 {
         factor: f64,
@@ -31,43 +37,51 @@ impl Rope {
     /// Reads `rope_parameters` (transformers 5) or `rope_theta` + `rope_scaling` (older).
     ///
     /// As in transformers 5, a theta inside either object takes precedence over one outside.
-    pub fn read(keys: &Keys, max_positions: usize) -> Result<Self, ModelError> {
+    pub fn read(keys: &Keys, max_positions: usize, default_theta: f64) -> Result<Self, ModelError> {
         let outer_theta = keys.positive("rope_theta")?;
-        let old = keys.object("rope_scaling", "rope_scaling.")?.filter(|old| !old.is_empty());
-        let new = keys.object("rope_parameters", "rope_parameters.")?;
-        if old.is_some() && new.is_some() {
-            return Err(ModelError::Inconsistent("both `rope_scaling` and `rope_parameters` are set; keep one of them".into()));
-        }
+        let (old, new) = read_both_forms(keys)?;
         let Some(inner) = old.or(new) else {
-            return Ok(Rope { theta: outer_theta.unwrap_or(DEFAULT_THETA), scaling: RopeScaling::Default });
+            return Ok(Rope { theta: outer_theta.unwrap_or(default_theta), scaling: RopeScaling::Default });
         };
         refuse_nested(&inner)?;
-        if let Some(factor) = inner.get("partial_rotary_factor").filter(|f| f.as_f64() != Some(1.0)) {
-            return Err(unsupported(&inner.name("partial_rotary_factor"), factor, "1.0"));
-        }
-        let theta = inner.positive("rope_theta")?.or(outer_theta).unwrap_or(DEFAULT_THETA);
-        let key = if inner.get("rope_type").is_some() { "rope_type" } else { "type" };
-        let scaling = match inner.text(key)?.unwrap_or("default") {
-            "default" => RopeScaling::Default,
-            "llama3" => read_llama3(keys, &inner, max_positions)?,
-            "linear" | "dynamic" | "yarn" if scales_by_one(&inner) => RopeScaling::Default,
-            _ => {
-                let found = inner.get(key).cloned().unwrap_or_default();
-                return Err(unsupported(&inner.name(key), &found, "default, llama3, and others with a `factor` of 1 alone"));
+        let theta = inner.positive("rope_theta")?.or(outer_theta).unwrap_or(default_theta);
+        Ok(Rope { theta, scaling: RopeScaling::read(keys, &inner, max_positions, false)? })
+    }
+
+    /// Reads the ropes of Gemma's local and global layers: one object for each in `rope_parameters`, or `rope_local_base_freq`
+    /// beside `rope_theta` and `rope_scaling`, which are those of global layers.
+    pub fn read_local_and_global(keys: &Keys, max_positions: usize, default_theta: f64) -> Result<[Self; 2], ModelError> {
+        let (old, new) = read_both_forms(keys)?;
+        let (local, global) = match new {
+            None => (None, old),
+            Some(new) => {
+                if let Some(other) = new.names().find(|name| !KINDS.contains(name)) {
+                    let found = new.get(other).cloned().unwrap_or_default();
+                    return Err(unsupported(&new.name(other), &found, "parameters in sliding_attention and full_attention"));
+                }
+                let [local, global] = KINDS;
+                (new.object(local, "rope_parameters.sliding_attention.")?, new.object(global, "rope_parameters.full_attention.")?)
             }
         };
-        Ok(Rope { theta, scaling })
+        let one = |inner: Option<Keys>, outer: &str, default: f64| -> Result<Self, ModelError> {
+            let outer = keys.positive(outer)?.unwrap_or(default);
+            let Some(inner) = inner else { return Ok(Rope { theta: outer, scaling: RopeScaling::Default }) };
+            let theta = inner.positive("rope_theta")?.unwrap_or(outer);
+            Ok(Rope { theta, scaling: RopeScaling::read(keys, &inner, max_positions, true)? })
+        };
+        Ok([one(local, "rope_local_base_freq", LOCAL_THETA)?, one(global, "rope_theta", default_theta)?])
     }
 
     /// Inverse frequencies in radians per position, `[head_dim / 2]`, in f64.
     ///
-    /// Default: theta^(-2i / head_dim). Llama 3: frequencies with wavelengths above `original / low_freq_factor` are divided by
+    /// Default: theta^(-2i / head_dim). Linear: that, divided by a factor. Llama 3: frequencies with wavelengths above `original / low_freq_factor` are divided by
     /// `factor`, those with wavelengths below `original / high_freq_factor` stay, and those in between are interpolated
     /// (transformers, `_compute_llama3_parameters`).
     pub fn inv_freq(&self, head_dim: usize) -> Vec<f64> {
         let plain = (0..head_dim / 2).map(|i| self.theta.powf(-2.0 * i as f64 / head_dim as f64));
         match self.scaling {
             RopeScaling::Default => plain.collect(),
+            RopeScaling::Linear { factor } => plain.map(|frequency| frequency / factor).collect(),
             RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings } => {
                 let original = original_max_position_embeddings as f64;
                 plain
@@ -82,9 +96,43 @@ impl Rope {
     }
 }
 
+impl RopeScaling {
+    /// The scaling of one set of parameters; `linear` says whether a linear factor is built for it.
+    fn read(keys: &Keys, inner: &Keys, max_positions: usize, linear: bool) -> Result<Self, ModelError> {
+        if let Some(factor) = inner.get("partial_rotary_factor").filter(|f| f.as_f64() != Some(1.0)) {
+            return Err(unsupported(&inner.name("partial_rotary_factor"), factor, "1.0"));
+        }
+        let key = if inner.get("rope_type").is_some() { "rope_type" } else { "type" };
+        match inner.text(key)?.unwrap_or("default") {
+            "default" => Ok(RopeScaling::Default),
+            "llama3" if !linear => read_llama3(keys, inner, max_positions),
+            "linear" | "dynamic" | "yarn" if scales_by_one(inner) => Ok(RopeScaling::Default),
+            "linear" if linear => {
+                let missing = || inner.missing("factor", "a number above 0");
+                Ok(RopeScaling::Linear { factor: inner.positive("factor")?.ok_or_else(missing)? })
+            }
+            _ => {
+                let found = inner.get(key).cloned().unwrap_or_default();
+                let built = if linear { "default, linear" } else { "default, llama3" };
+                Err(unsupported(&inner.name(key), &found, &format!("{built}, and others with a `factor` of 1 alone")))
+            }
+        }
+    }
+}
+
+/// The older `rope_scaling` and the newer `rope_parameters`, of which a file has one at most.
+fn read_both_forms<'a>(keys: &Keys<'a>) -> Result<(Option<Keys<'a>>, Option<Keys<'a>>), ModelError> {
+    let old = keys.object("rope_scaling", "rope_scaling.")?.filter(|old| !old.is_empty());
+    let new = keys.object("rope_parameters", "rope_parameters.")?;
+    if old.is_some() && new.is_some() {
+        return Err(ModelError::Inconsistent("both `rope_scaling` and `rope_parameters` are set; keep one of them".into()));
+    }
+    Ok((old, new))
+}
+
 /// Refuses files with one set of parameters per kind of layer, as Gemma has them.
 fn refuse_nested(inner: &Keys) -> Result<(), ModelError> {
-    for key in ["full_attention", "sliding_attention"] {
+    for key in KINDS {
         if let Some(value) = inner.get(key) {
             return Err(unsupported(&inner.name(key), value, "one set of rope parameters for all layers"));
         }

@@ -30,6 +30,12 @@ const MISTRAL_7B: &str = r#"{"architectures":["MistralForCausalLM"],"bos_token_i
 "model_type":"mistral","num_attention_heads":32,"num_hidden_layers":32,"num_key_value_heads":8,"rms_norm_eps":1e-05,
 "rope_theta":10000.0,"sliding_window":4096,"tie_word_embeddings":false,"torch_dtype":"bfloat16","vocab_size":32000}"#;
 
+/// The window of all layers.
+fn window(config: &Config) -> Option<usize> {
+    assert!(config.layers.iter().all(|layer| *layer == config.layers[0]));
+    config.layers[0].window
+}
+
 fn read(text: &str) -> Config {
     Config::from_json(text).unwrap_or_else(|e| panic!("{e}"))
 }
@@ -40,21 +46,21 @@ fn published_models_are_read_in_the_old_form() {
     let qwen3 = read(QWEN3_06B);
     assert_eq!(qwen3.parameter_count(), 596_049_920);
     assert_eq!((qwen3.head_dim, qwen3.q_rows(), qwen3.qk_norm, qwen3.qkv_bias), (128, 2048, true, false));
-    assert_eq!(qwen3.rope, Rope { theta: 1e6, scaling: RopeScaling::Default });
+    assert_eq!(qwen3.ropes, [Rope { theta: 1e6, scaling: RopeScaling::Default }]);
     assert_eq!(qwen3.dtype, Some(WeightDtype::Bf16));
 
     let qwen2 = read(QWEN25_05B);
     assert_eq!(qwen2.parameter_count(), 494_032_768);
-    assert_eq!((qwen2.head_dim, qwen2.sliding_window, qwen2.qkv_bias), (64, None, true));
+    assert_eq!((qwen2.head_dim, window(&qwen2), qwen2.qkv_bias), (64, None, true));
     assert_eq!(qwen2.eos_token_ids, [151_645, 151_643]);
 
     let llama = read(LLAMA32_1B);
     assert_eq!(llama.parameter_count(), 1_235_814_400);
-    assert!(matches!(llama.rope.scaling, RopeScaling::Llama3 { factor: 32.0, original_max_position_embeddings: 8192, .. }));
+    assert!(matches!(llama.ropes[0].scaling, RopeScaling::Llama3 { factor: 32.0, original_max_position_embeddings: 8192, .. }));
 
     let mistral = read(MISTRAL_7B);
     assert_eq!(mistral.parameter_count(), 7_241_732_096);
-    assert_eq!(mistral.sliding_window, Some(4096));
+    assert_eq!(window(&mistral), Some(4096));
 }
 
 #[test]
@@ -64,7 +70,7 @@ fn golden_configs_are_read() {
         let config = Config::open(&golden.join(model).join("checkpoint")).unwrap_or_else(|e| panic!("{model}: {e}"));
         assert_eq!((config.hidden_size, config.num_hidden_layers, config.vocab_size), (64, 2, 512), "{model}");
         assert_eq!(config.head_dim, if model == "qwen2" { 16 } else { 32 }, "{model}");
-        assert_eq!(config.sliding_window, (model == "mistral_window").then_some(8), "{model}");
+        assert_eq!(window(&config), (model == "mistral_window").then_some(8), "{model}");
         assert_eq!(config.tie_word_embeddings, ["qwen3_tied", "qwen2", "llama3_rope"].contains(&model), "{model}");
         assert_eq!(config.dtype, Some(WeightDtype::F32), "{model}");
         let total: usize = names::tensors(&config).iter().map(|t| t.len()).sum();
@@ -76,10 +82,10 @@ fn golden_configs_are_read() {
 #[test]
 fn absent_keys_have_the_defaults_of_the_family() {
     let config = read(&edited("mistral", json!({"sliding_window": "-", "num_key_value_heads": null, "head_dim": null})));
-    assert_eq!((config.sliding_window, config.num_key_value_heads, config.head_dim), (Some(4096), 4, 4));
+    assert_eq!((window(&config), config.num_key_value_heads, config.head_dim), (Some(4096), 4, 4));
     let config =
         read(&edited("llama", json!({"num_key_value_heads": "-", "rope_theta": "-", "rms_norm_eps": "-", "eos_token_id": "-"})));
-    assert_eq!((config.num_key_value_heads, config.rope.theta, config.rms_norm_eps), (4, 1e4, 1e-6));
+    assert_eq!((config.num_key_value_heads, config.ropes[0].theta, config.rms_norm_eps), (4, 1e4, 1e-6));
     assert_eq!((config.bos_token_id, config.eos_token_ids.as_slice(), config.max_position_embeddings), (Some(1), &[2][..], 2048));
     let config = read(&edited("qwen3", json!({"head_dim": "-"})));
     assert_eq!((config.head_dim, config.bos_token_id, config.tie_word_embeddings), (128, None, true));
@@ -92,6 +98,45 @@ fn absent_keys_have_the_defaults_of_the_family() {
     assert_eq!(read(&edited("llama", json!({"model_type": "-"}))).family, Family::Llama);
 }
 
+/// Old-form files, shortened from those on the hub (Gemma 3 4B's text part, SmolLM3 3B).
+const GEMMA3_4B: &str = r#"{"architectures":["Gemma3ForCausalLM"],"model_type":"gemma3_text","hidden_size":2560,
+"intermediate_size":10240,"num_hidden_layers":34,"rope_scaling":{"factor":8.0,"rope_type":"linear"},"sliding_window":1024,
+"torch_dtype":"bfloat16"}"#;
+const SMOLLM3_3B: &str = r#"{"architectures":["SmolLM3ForCausalLM"],"attention_bias":false,"bos_token_id":null,
+"eos_token_id":128012,"hidden_act":"silu","hidden_size":2048,"intermediate_size":11008,"max_position_embeddings":65536,
+"max_window_layers":28,"mlp_bias":false,"model_type":"smollm3","no_rope_layer_interval":4,"num_attention_heads":16,
+"num_hidden_layers":36,"num_key_value_heads":4,"pad_token_id":128004,"pretraining_tp":2,"rms_norm_eps":1e-06,
+"rope_scaling":null,"rope_theta":5000000.0,"sliding_window":null,"torch_dtype":"bfloat16","use_sliding_window":false,
+"vocab_size":128256}"#;
+
+#[test]
+fn layers_of_gemma_and_smollm3() {
+    let gemma = read(GEMMA3_4B);
+    let (local, global) = (Layer { rope: Some(0), window: Some(1024) }, Layer { rope: Some(1), window: None });
+    let kinds: Vec<Layer> = (1..=34).map(|n| if n % 6 == 0 { global } else { local }).collect();
+    assert_eq!(gemma.layers, kinds);
+    assert_eq!(gemma.ropes[0], Rope { theta: 1e4, scaling: RopeScaling::Default });
+    assert_eq!(gemma.ropes[1], Rope { theta: 1e6, scaling: RopeScaling::Linear { factor: 8.0 } });
+    let defaults = (gemma.vocab_size, gemma.num_attention_heads, gemma.num_key_value_heads, gemma.head_dim);
+    assert_eq!(defaults, (262_208, 8, 4, 256));
+    assert_eq!((gemma.embedding_scale, gemma.attention_scale(), gemma.norm_offset), (2560f64.sqrt(), 0.0625, 1.0));
+    assert_eq!((gemma.bos_token_id, gemma.eos_token_ids.as_slice(), gemma.tie_word_embeddings), (Some(2), &[1][..], true));
+    assert_eq!(gemma.parameter_count(), 3_880_263_168, "as published: 3.88 billion without images");
+
+    let smol = read(SMOLLM3_3B);
+    assert!(smol.layers.iter().enumerate().all(|(n, layer)| layer.rope.is_none() == (n % 4 == 3) && layer.window.is_none()));
+    assert_eq!(smol.ropes, [Rope { theta: 5e6, scaling: RopeScaling::Default }]);
+    assert_eq!(smol.parameter_count(), 3_075_098_624, "as published: 3.08 billion");
+
+    let forms = json!({"rope_parameters": {
+        "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+    }});
+    assert_eq!(read(&edited("gemma3_text", forms)).ropes, gemma.ropes);
+    let pattern = read(&edited("gemma3_text", json!({"sliding_window_pattern": 2, "sliding_window": null})));
+    assert_eq!(pattern.layers, [Layer { rope: Some(0), window: None }, global]);
+}
+
 #[test]
 fn windows_that_apply_to_no_layer_are_accepted() {
     for edit in [
@@ -99,7 +144,7 @@ fn windows_that_apply_to_no_layer_are_accepted() {
         json!({"use_sliding_window": true, "sliding_window": 8, "max_window_layers": 0, "layer_types": ["full_attention", "full_attention"]}),
         json!({"use_sliding_window": true, "sliding_window": null, "max_window_layers": 0}),
     ] {
-        assert_eq!(read(&edited("qwen2", edit)).sliding_window, None);
+        assert_eq!(window(&read(&edited("qwen2", edit))), None);
     }
 }
 
@@ -113,10 +158,10 @@ fn both_forms_mean_the_same() {
     map.insert("rope_parameters".into(), rope);
     map.insert("dtype".into(), dtype);
     let new = read(&Value::Object(map).to_string());
-    assert_eq!((new.rope, new.dtype), (old.rope, old.dtype));
+    assert_eq!((new.ropes, new.dtype), (old.ropes, old.dtype));
     // "type" is the older name of "rope_type".
     let legacy = LLAMA32_1B.replace("\"rope_type\"", "\"type\"");
-    assert_eq!(read(&legacy).rope, read(LLAMA32_1B).rope);
+    assert_eq!(read(&legacy).ropes, read(LLAMA32_1B).ropes);
 }
 
 #[test]
@@ -139,7 +184,7 @@ fn a_config_is_written_back_as_it_was_read() {
 
 #[test]
 fn default_frequencies_are_powers_of_theta() {
-    let frequencies = read(&tiny("llama")).inv_freq();
+    let frequencies = read(&tiny("llama")).inv_freqs().remove(0);
     assert_eq!(frequencies, [1.0, 1e4f64.powf(-0.5)]);
 }
 
@@ -148,7 +193,7 @@ fn default_frequencies_are_powers_of_theta() {
 fn llama3_frequencies_are_those_of_transformers() {
     let (config, original, factor) = (read(LLAMA32_1B), 8192.0, 32.0);
     let (low, high) = (original / 1.0, original / 4.0);
-    for (i, got) in config.inv_freq().into_iter().enumerate() {
+    for (i, got) in config.inv_freqs().remove(0).into_iter().enumerate() {
         let plain = 5e5f64.powf(-(i as f64) / 32.0);
         let wavelength = std::f64::consts::TAU / plain;
         let want = if wavelength < high {
@@ -173,7 +218,37 @@ fn a_refusal_names_the_key_the_value_and_what_is_supported() {
     };
     let full = "full_attention";
     let table: Vec<(&str, Value, &[&str])> = vec![
-        ("llama", json!({"model_type": "gemma3", "architectures": "-"}), &["model_type", "gemma3", "llama, mistral"]),
+        (
+            "llama",
+            json!({"model_type": "gemma2", "architectures": "-"}),
+            &["model_type", "gemma2", "soft-capping", "llama, mistral"],
+        ),
+        ("llama", json!({"model_type": "gemma3n_text", "architectures": "-"}), &["gemma3n_text", "AltUp"]),
+        ("llama", json!({"model_type": "gemma3", "architectures": "-"}), &["gemma3", "images", "gemma3_text"]),
+        ("llama", json!({"model_type": "gemma4_text", "architectures": "-"}), &["gemma4_text", "per-layer embeddings"]),
+        ("llama", json!({"model_type": "qwen3_5_text", "architectures": "-"}), &["qwen3_5_text", "gated delta nets"]),
+        ("llama", json!({"model_type": "mamba", "architectures": "-"}), &["`model_type` is \"mamba\", which"]),
+        ("gemma3_text", json!({"attn_logit_softcapping": 50.0}), &["attn_logit_softcapping", "50"]),
+        ("gemma3_text", json!({"final_logit_softcapping": 30.0}), &["final_logit_softcapping", "30"]),
+        ("gemma3_text", json!({"hidden_activation": "gelu"}), &["hidden_activation", "gelu_pytorch_tanh"]),
+        ("gemma3_text", json!({"use_bidirectional_attention": true}), &["use_bidirectional_attention"]),
+        (
+            "gemma3_text",
+            json!({"layer_types": [full, "chunked_attention"]}),
+            &["layer_types", "chunked_attention", "sliding_attention"],
+        ),
+        ("gemma3_text", json!({"layer_types": [full]}), &["layer_types", "num_hidden_layers"]),
+        ("gemma3_text", json!({"query_pre_attn_scalar": 0}), &["query_pre_attn_scalar", "above 0"]),
+        (
+            "gemma3_text",
+            json!({"rope_scaling": {"rope_type": "yarn", "factor": 8.0}}),
+            &["rope_scaling.rope_type", "yarn", "linear"],
+        ),
+        ("gemma3_text", json!({"rope_scaling": {"rope_type": "linear"}}), &["rope_scaling.factor", "missing"]),
+        ("gemma3_text", json!({"rope_parameters": {"rope_theta": 1e4}}), &["rope_parameters.rope_theta", "sliding_attention"]),
+        ("smollm3", json!({"no_rope_layers": [1]}), &["no_rope_layers", "num_hidden_layers"]),
+        ("smollm3", json!({"no_rope_layers": [1, 2]}), &["no_rope_layers", "0 and 1"]),
+        ("smollm3", json!({"use_sliding_window": true, "sliding_window": 8}), &["use_sliding_window"]),
         ("llama", json!({"model_type": "-", "architectures": "-"}), &["model_type", "missing"]),
         ("llama", json!({"model_type": 3}), &["`model_type`", "a string", "found 3"]),
         ("llama", json!({"model_type": "mistral"}), &["same family"]),

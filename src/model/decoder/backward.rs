@@ -8,7 +8,7 @@ use super::project::GradTargets;
 use super::{Attention, Inputs, LayerTrace, Recorder, Trace, words};
 use crate::gpu::{Extent, PlanBuilder, Tensor};
 use crate::model::names::LayerGroups;
-use crate::ops::{attention, embedding, matmul, rmsnorm, rope, swiglu};
+use crate::ops::{attention, embedding, matmul, rmsnorm, swiglu};
 
 /// Inputs that only the backward pass needs.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +29,7 @@ pub(super) struct BackwardInputs {
 #[derive(Clone, Copy)]
 struct BackwardLayer<'a> {
     trace: LayerTrace,
+    index: usize,
     groups: &'a LayerGroups,
     targets: GradTargets<'a>,
     /// No weight below this layer needs a gradient, so that of its input is not computed.
@@ -52,12 +53,12 @@ impl Recorder<'_> {
                 false => *trace,
                 true => self.record_layer_trace(plan, inputs, &Attention::Packed(extra.spans), index, groups, trace.input),
             };
-            let layer = BackwardLayer { trace, groups, targets, lowest: index == 0 && targets.adapter_only() };
+            let layer = BackwardLayer { trace, index, groups, targets, lowest: index == 0 && targets.adapter_only() };
             self.record_mlp_backward(plan, inputs.tokens, layer, dh);
             self.record_attention_backward(plan, inputs, extra, layer, dh);
         }
         if let Some(table) = targets.matrix(plan, self.weights.groups.embed) {
-            embedding::record_backward(plan, extra.buckets, dh, &table, extra.distinct, self.shape.hidden);
+            embedding::record_backward(plan, extra.buckets, dh, &table, extra.distinct, self.shape.embedding);
         }
     }
 
@@ -66,10 +67,11 @@ impl Recorder<'_> {
         let shape = &self.shape;
         let dinner = plan.scratch("d MLP inner", words(t, shape.inner));
         let down = self.projection(groups.down, t);
-        self.record_projection_backward(plan, down, (trace.inner, trace.lora.down), dh, Some(dinner), targets);
+        let ddown = self.record_output_norm_backward(plan, t, layer, (groups.down_norm, trace.raw_down), dh);
+        self.record_projection_backward(plan, down, (trace.inner, trace.lora.down), ddown, Some(dinner), targets);
 
         let dgate_up = plan.scratch("d MLP gate and up", words(t, 2 * shape.inner));
-        swiglu::record_backward(plan, trace.gate_up, dinner, dgate_up, t, shape.inner);
+        swiglu::record_backward(plan, trace.gate_up, dinner, dgate_up, t, shape.mlp);
         let dnormed = plan.scratch("d normed MLP input", words(t, shape.hidden));
         let gate_up = self.projection(groups.gate_up, t);
         let x = (trace.middle_normed, trace.lora.gate_up);
@@ -77,7 +79,7 @@ impl Recorder<'_> {
 
         let (w, dw) = self.weight_and_gradient(plan, targets, groups.post_norm);
         let b = rmsnorm::Backward { x: trace.middle, w, dy: dnormed, dx: dh, dw, accumulate: true };
-        rmsnorm::record_backward(plan, shape.norm(), b, t);
+        rmsnorm::record_backward(plan, shape.norm, b, t);
     }
 
     fn record_attention_backward(
@@ -88,18 +90,19 @@ impl Recorder<'_> {
         layer: BackwardLayer,
         dh: Tensor,
     ) {
-        let BackwardLayer { trace, groups, targets, lowest } = layer;
+        let BackwardLayer { trace, index, groups, targets, lowest } = layer;
         let (shape, t) = (&self.shape, inputs.tokens);
         let dout = plan.scratch("d attention output", words(t, shape.attended()));
         let o = self.projection(groups.o, t);
-        self.record_projection_backward(plan, o, (trace.attended, trace.lora.o), dh, Some(dout), targets);
+        let draw_o = self.record_output_norm_backward(plan, t, layer, (groups.o_norm, trace.raw_o), dh);
+        self.record_projection_backward(plan, o, (trace.attended, trace.lora.o), draw_o, Some(dout), targets);
 
         let mut dqkv = plan.scratch("d q, k, v", words(t, shape.qkv()));
         if let Some(stats) = trace.stats {
             let b = attention::Backward { qkv: trace.qkv, spans: extra.spans, out: trace.attended, stats, dout, dqkv };
-            attention::record_backward(plan, &shape.heads, b, t);
+            attention::record_backward(plan, &shape.heads_of(self.layer_of(index)), b, t);
         }
-        rope::record(plan, self.rotation(true), dqkv, inputs.rope, inputs.positions, t);
+        self.record_rotation(plan, inputs, index, dqkv, true);
         if let (Some(group), Some(x)) = (groups.qk_norm, trace.raw_qkv) {
             let draw_qkv = plan.scratch("d raw q, k, v", words(t, shape.qkv()));
             let (w, dw) = self.weight_and_gradient(plan, targets, group);
@@ -120,7 +123,24 @@ impl Recorder<'_> {
 
         let (w, dw) = self.weight_and_gradient(plan, targets, groups.input_norm);
         let b = rmsnorm::Backward { x: trace.input, w, dy: dnormed, dx: dh, dw, accumulate: true };
-        rmsnorm::record_backward(plan, shape.norm(), b, t);
+        rmsnorm::record_backward(plan, shape.norm, b, t);
+    }
+
+    /// The gradient of a block's projection from `dh`, that of the residual stream: through the norm of the block's output, if
+    /// there is one.
+    fn record_output_norm_backward(
+        &self,
+        plan: &mut PlanBuilder,
+        t: Extent,
+        layer: BackwardLayer,
+        (norm, raw): (Option<usize>, Option<Tensor>),
+        dh: Tensor,
+    ) -> Tensor {
+        let Some((group, x)) = norm.zip(raw) else { return dh };
+        let dx = plan.scratch("d block output before its norm", words(t, self.shape.hidden));
+        let (w, dw) = self.weight_and_gradient(plan, layer.targets, group);
+        rmsnorm::record_backward(plan, self.shape.norm, rmsnorm::Backward { x, w, dy: dh, dx, dw, accumulate: false }, t);
+        dx
     }
 
     /// The weight of a norm, and its gradient if it has one.

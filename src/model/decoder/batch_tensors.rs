@@ -1,6 +1,6 @@
 //! What the passes over packed batches share: the tensors of a batch, and logits at loss positions.
 
-use super::{Inputs, Recorder, rope_table, rope_values, words};
+use super::{Inputs, Recorder, rope_tables, words, write_ropes};
 use crate::gpu::{Extent, Plan, PlanBuilder, RunParam, RunParams, Tensor};
 use crate::model::batch::PackedInputs;
 use crate::model::config::Config;
@@ -17,7 +17,7 @@ pub(super) struct BatchTensors {
     positions: Tensor,
     pub spans: Tensor,
     pub loss_positions: Tensor,
-    rope: Tensor,
+    ropes: Vec<Tensor>,
     pub tokens: Extent,
     /// Number of loss positions.
     pub losses: Extent,
@@ -39,21 +39,21 @@ impl BatchTensors {
             positions: plan.persistent("positions", tokens),
             spans: plan.persistent("spans", tokens * SPAN_WORDS),
             loss_positions: plan.persistent("loss positions", losses),
-            rope: rope_table(plan, &weights.config, positions(&weights.config, tokens)),
+            ropes: rope_tables(plan, &weights.config, positions(&weights.config, tokens)),
             tokens: Extent::dynamic(params.tokens, tokens as u32),
             losses: Extent::dynamic(params.losses, losses as u32),
             params,
         }
     }
 
-    pub(super) fn inputs(&self) -> Inputs {
+    pub(super) fn inputs(&self) -> Inputs<'_> {
         let positions = (self.positions, Positions::Plain);
-        Inputs { ids: self.ids, positions, rope: self.rope, tokens: self.tokens }
+        Inputs { ids: self.ids, positions, ropes: &self.ropes, tokens: self.tokens }
     }
 
-    /// Writes the rope table, which is the same for all batches, once the plan is built.
-    pub(super) fn write_rope(&self, plan: &Plan, config: &Config, tokens: usize) -> Result<(), ModelError> {
-        Ok(plan.write(self.rope, &rope_values(config, positions(config, tokens)))?)
+    /// Writes the rope tables, which are the same for all batches, once the plan is built.
+    pub(super) fn write_ropes(&self, plan: &Plan, config: &Config, tokens: usize) -> Result<(), ModelError> {
+        write_ropes(plan, config, &self.ropes, positions(config, tokens))
     }
 
     /// Uploads a checked batch. Returns its run parameters.
@@ -86,7 +86,7 @@ impl Recorder<'_> {
         rows::record_gather(plan, rows, hidden, gathered, count, width);
         let normed = plan.scratch("normed rows", words(count, width));
         let w = self.weights.tensor(plan, self.weights.groups.final_norm);
-        rmsnorm::record_forward(plan, self.shape.norm(), gathered, w, normed, count);
+        rmsnorm::record_forward(plan, self.shape.norm, gathered, w, normed, count);
         (gathered, normed)
     }
 

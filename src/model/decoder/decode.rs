@@ -14,7 +14,7 @@
 //! Between two steps [`RowState`] is the whole state of a row. So the host can renumber rows, and add new prompts after the rows
 //! that still run ([`CachePass::set_rows`]).
 
-use super::{Attention, Inputs, Recorder, rope_table, rope_values};
+use super::{Attention, Inputs, Recorder, rope_tables, write_ropes};
 use crate::gpu::{Buffer, DispatchTime, Extent, Gpu, MemoryKind, Plan, PlanBuilder, RunParam, RunParams, Tensor};
 use crate::model::error::ModelError;
 use crate::model::weights::Weights;
@@ -324,9 +324,9 @@ impl PrefillPlan {
         let ids = plan.persistent("prompt ids", sizes.prefill);
         let slots = plan.persistent("prompt KV slots", sizes.prefill * SLOT_WORDS);
         let last_tokens = plan.persistent("last prompt tokens", sizes.rows);
-        let rope = rope_table(&mut plan, &recorder.weights.config, sizes.max_length);
+        let ropes = rope_tables(&mut plan, &recorder.weights.config, sizes.max_length);
         let token_count = Extent::dynamic(tokens, sizes.prefill as u32);
-        let inputs = Inputs { ids, positions: (slots, Positions::Slot), rope, tokens: token_count };
+        let inputs = Inputs { ids, positions: (slots, Positions::Slot), ropes: &ropes, tokens: token_count };
         let caches: Vec<_> = shared.caches.iter().map(|c| plan.import(c)).collect();
         // A prompt has no prefix: all of its positions are its own.
         let max_length = sizes.max_length as u32;
@@ -335,7 +335,7 @@ impl PrefillPlan {
         let logits = plan.import(&shared.logits);
         recorder.record_logits(&mut plan, last_tokens, trace.output, logits, Extent::dynamic(new_rows, sizes.rows as u32));
         let plan = plan.build(gpu)?;
-        plan.write(rope, &rope_values(&recorder.weights.config, sizes.max_length))?;
+        write_ropes(&plan, &recorder.weights.config, &ropes, sizes.max_length)?;
         Ok(PrefillPlan { plan, tokens, new_rows, ids, slots, last_tokens })
     }
 }
@@ -404,8 +404,8 @@ impl StepPlan {
         // A finished row may run past its own entries until the next read. It then uses the rope of the last position, and its
         // result is not used.
         let positions = sizes.max_length + sizes.history + 1;
-        let rope = rope_table(&mut plan, &recorder.weights.config, positions);
-        let inputs = Inputs { ids, positions: (slots, Positions::Slot), rope, tokens: count };
+        let ropes = rope_tables(&mut plan, &recorder.weights.config, positions);
+        let inputs = Inputs { ids, positions: (slots, Positions::Slot), ropes: &ropes, tokens: count };
         let caches: Vec<_> = shared.caches.iter().map(|c| plan.import(c)).collect();
         let (own, max_length) = (sizes.own as u32, sizes.max_length as u32);
         let trace = recorder.record_forward(&mut plan, inputs, &Attention::Cached { slots, caches: &caches, own, max_length });
@@ -418,7 +418,7 @@ impl StepPlan {
             sampling
         });
         let plan = plan.build(gpu)?;
-        plan.write(rope, &rope_values(&recorder.weights.config, positions))?;
+        write_ropes(&plan, &recorder.weights.config, &ropes, positions)?;
         plan.write(all_rows, &(0..sizes.rows as u32).collect::<Vec<_>>())?;
         Ok(StepPlan { plan, rows, sampling })
     }

@@ -27,7 +27,7 @@ impl LogitsPass {
         let logits = plan.persistent("logits", losses * weights.config.vocab_size);
         recorder.record_logits(&mut plan, batch.loss_positions, trace.output, logits, batch.losses);
         let plan = plan.build(gpu)?;
-        batch.write_rope(&plan, &weights.config, tokens)?;
+        batch.write_ropes(&plan, &weights.config, tokens)?;
         let limits = BatchLimits { tokens, loss_positions: losses, scores: 0 };
         Ok(LogitsPass { weights: weights.clone(), plan, batch, logits, limits })
     }

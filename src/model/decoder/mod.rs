@@ -1,14 +1,16 @@
-//! The decoder: one parametrised model for Llama, Mistral, Qwen2 and Qwen3, composed of `ops`.
+//! The decoder: one parametrised model for all families, composed of `ops`. What a family does differently is data of the
+//! [`Config`] (`docs/families.md`).
 //!
 //! ```text
-//! ids ─ embed ─► h ──┬─ norm ─ qkv ─ (q/k norm) ─ rope ─ attention ─ o ─┬─ norm ─ gate·up ─ swiglu ─ down ─► + ─► h … norm, head
-//!                    └────────────────────── + ◄────────────────────────┘
+//! ids ─ embed ─► h ──┬─ norm ─ qkv ─ (q/k norm) ─ (rope) ─ attention ─ o ─ (norm) ─► + ─┬─ norm ─ gate·up ─ down ─ (norm) ─► + ─► h
+//!                    └──────────────────────────────────────────────────────────────────►┘ └────────────────────────────────►┘
 //! ```
 //!
-//! [`Recorder::record_forward`] appends the forward pass to a plan and returns a [`Trace`] of the tensors that the backward pass
-//! needs. [`Recorder::record_backward`] walks the trace from the last layer to the first. Neither runs anything. `train_pass` and
-//! `logits_pass` own plans for packed batches, `decode` owns plans for cached generation: their `forward`, `backward` and `run`
-//! run these plans.
+//! What is in brackets depends on the family or the layer. After the last layer come a norm and the head.
+//!
+//! `forward` records the forward pass and returns a [`Trace`] of the tensors that the backward pass needs. `backward` walks the
+//! trace from the last layer to the first. Both only *record* into a plan. `train_pass` and `logits_pass` own plans for packed
+//! batches, `decode` owns plans for cached generation.
 
 mod backward;
 mod batch_tensors;
@@ -26,37 +28,53 @@ pub use super::batch::PackedInputs;
 
 use project::{LoraActivations, Projection};
 
-use super::config::Config;
+use super::config::{Config, Layer};
+use super::error::ModelError;
 use super::weights::Weights;
-use crate::gpu::{Extent, PlanBuilder, RunParam, Tensor};
+use crate::gpu::{Extent, Plan, PlanBuilder, RunParam, Tensor};
 use crate::ops::attention::Heads;
+use crate::ops::embedding::Embedding;
 use crate::ops::rmsnorm::Norm;
-use crate::ops::rope::Positions;
+use crate::ops::rope::{self, Positions};
+use crate::ops::swiglu::Gated;
 
 /// The sizes of a decoder, as kernels take them.
 #[derive(Clone, Copy, Debug)]
 struct Shape {
+    /// Of every layer, without its window.
     heads: Heads,
+    embedding: Embedding,
+    /// Of the residual stream.
+    norm: Norm,
+    mlp: Gated,
     hidden: u32,
     inner: u32,
     vocab: u32,
-    eps: f32,
 }
 
 impl Shape {
     fn of(config: &Config) -> Self {
+        let (hidden, inner) = (config.hidden_size as u32, config.intermediate_size as u32);
         Shape {
             heads: Heads {
                 heads: config.num_attention_heads as u32,
                 kv_heads: config.num_key_value_heads as u32,
                 head_dim: config.head_dim as u32,
-                window: config.sliding_window.map(|w| w as u32),
+                window: None,
+                scale: config.attention_scale() as f32,
             },
-            hidden: config.hidden_size as u32,
-            inner: config.intermediate_size as u32,
+            embedding: Embedding { width: hidden, scale: config.embedding_scale as f32 },
+            norm: Norm { offset: config.norm_offset as f32, ..Norm::plain(hidden, config.rms_norm_eps as f32) },
+            mlp: Gated { activation: config.activation, width: inner },
+            hidden,
+            inner,
             vocab: config.vocab_size as u32,
-            eps: config.rms_norm_eps as f32,
         }
+    }
+
+    /// The heads of a layer.
+    fn heads_of(&self, layer: Layer) -> Heads {
+        Heads { window: layer.window.map(|w| w as u32), ..self.heads }
     }
 
     /// Columns of the fused q, k, v.
@@ -69,26 +87,22 @@ impl Shape {
         self.heads.heads * self.heads.head_dim
     }
 
-    fn norm(&self) -> Norm {
-        Norm::plain(self.hidden, self.eps)
-    }
-
-    /// Qwen3's norm of each q and k head. v heads are copied.
+    /// The norm of each q and k head. v heads are copied.
     fn head_norm(&self) -> Norm {
         let Heads { heads, kv_heads, head_dim, .. } = self.heads;
-        Norm { width: head_dim, heads: self.heads.total(), q_heads: heads, normed: heads + kv_heads, eps: self.eps }
+        Norm { width: head_dim, heads: self.heads.total(), q_heads: heads, normed: heads + kv_heads, ..self.norm }
     }
 }
 
 /// The inputs of a pass.
 #[derive(Clone, Copy, Debug)]
-struct Inputs {
+struct Inputs<'a> {
     /// `[T]`
     ids: Tensor,
     /// `[T]`, or the KV slots of cached attention.
     positions: (Tensor, Positions),
-    /// `[positions, head_dim / 2, 2]`
-    rope: Tensor,
+    /// The table of each rope, `[positions, 2, head_dim / 2]`.
+    ropes: &'a [Tensor],
     tokens: Extent,
 }
 
@@ -116,6 +130,8 @@ struct LayerTrace {
     attended: Tensor,
     /// `[T, heads, 2]`; `None` with a cache.
     stats: Option<Tensor>,
+    /// `[T, H]`: what attention adds, before its norm, if there is one.
+    raw_o: Option<Tensor>,
     /// `[T, H]`: the residual stream between the two blocks.
     middle: Tensor,
     /// `[T, H]`
@@ -124,6 +140,8 @@ struct LayerTrace {
     gate_up: Tensor,
     /// `[T, F]`
     inner: Tensor,
+    /// `[T, H]`: what the MLP adds, before its norm, if there is one.
+    raw_down: Option<Tensor>,
     lora: LayerLoraActivations,
 }
 
@@ -148,13 +166,16 @@ fn words(size: Extent, width: u32) -> usize {
     size.max() as usize * width as usize
 }
 
-/// The rope table of `config`, a persistent tensor. The host writes [`rope_values`] to it when the plan is built.
-fn rope_table(plan: &mut PlanBuilder, config: &Config, positions: usize) -> Tensor {
-    plan.persistent("rope table", positions * config.head_dim)
+/// The rope tables of `config`, persistent tensors. [`write_ropes`] fills them when the plan is built.
+fn rope_tables(plan: &mut PlanBuilder, config: &Config, positions: usize) -> Vec<Tensor> {
+    config.ropes.iter().map(|_| plan.persistent("rope table", positions * config.head_dim)).collect()
 }
 
-fn rope_values(config: &Config, positions: usize) -> Vec<f32> {
-    crate::ops::rope::table(&config.inv_freq(), 1.0, positions)
+fn write_ropes(plan: &Plan, config: &Config, tables: &[Tensor], positions: usize) -> Result<(), ModelError> {
+    for (table, inv_freq) in tables.iter().zip(config.inv_freqs()) {
+        plan.write(*table, &rope::table(&inv_freq, 1.0, positions))?;
+    }
+    Ok(())
 }
 
 /// Records passes of one model into plans.
@@ -168,6 +189,11 @@ struct Recorder<'a> {
 impl<'a> Recorder<'a> {
     fn new(weights: &'a Weights) -> Self {
         Recorder { weights, shape: Shape::of(&weights.config), dropout_key: None }
+    }
+
+    /// Layer `index` of the model.
+    fn layer_of(&self, index: usize) -> Layer {
+        self.weights.config.layers[index]
     }
 
     /// The projection by group `index`, for `tokens` tokens.

@@ -154,7 +154,7 @@ impl Pass {
         };
 
         let plan = plan.build(gpu)?;
-        batch.write_rope(&plan, &weights.config, sizes.tokens)?;
+        batch.write_ropes(&plan, &weights.config, sizes.tokens)?;
         plan.write(head.score_tokens, &sizes.score_tokens)?;
         if let Some(backward) = backward.as_ref().filter(|_| weights.config.qkv_bias) {
             plan.write(backward.inputs.decoder.ones, &vec![1f32; sizes.tokens])?;
@@ -332,7 +332,7 @@ impl Recorder<'_> {
         let dgathered = plan.scratch("d gathered rows", words(count, width));
         let (w, dw) = self.weight_and_gradient(plan, targets, groups.final_norm);
         let b = rmsnorm::Backward { x: gathered, w, dy: dnormed, dx: dgathered, dw, accumulate: false };
-        rmsnorm::record_backward(plan, self.shape.norm(), b, count);
+        rmsnorm::record_backward(plan, self.shape.norm, b, count);
         (coefficients, dgathered)
     }
 

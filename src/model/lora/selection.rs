@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{ALL_LINEAR, ends_in};
 use crate::model::error::ModelError;
 
-/// PEFT's targets where `target_modules` is null. They are the same for every supported family.
+/// PEFT's targets where `target_modules` is null. They are the same for every supported family; PEFT itself has none for SmolLM3.
 const DEFAULT_TARGETS: [&str; 2] = ["q_proj", "v_proj"];
 /// Set operations in Rust's character classes, which Python reads as plain characters.
 const SET_OPERATIONS: [&str; 4] = ["&&", "~~", "--", "[["];

@@ -9,7 +9,7 @@ use crate::selftest::test_plan::random;
 
 /// Grouped heads, read by vec2 and by vec4, with and without a window.
 pub(super) fn shapes() -> [Heads; 4] {
-    let heads = |heads, kv_heads, head_dim, window| Heads { heads, kv_heads, head_dim, window };
+    let heads = Heads::new;
     [heads(7, 1, 6, None), heads(7, 1, 6, Some(3)), heads(4, 2, 16, Some(5)), heads(2, 1, 128, None)]
 }
 
@@ -38,7 +38,7 @@ pub fn shared_prefixes() -> Batch {
 /// The same sizes for the reference.
 pub fn spec_of(h: &Heads) -> SpecHeads {
     let [heads, kv_heads, head_dim] = [h.heads, h.kv_heads, h.head_dim].map(|x| x as usize);
-    SpecHeads { heads, kv_heads, head_dim, window: h.window.map(|w| w as usize) }
+    SpecHeads { heads, kv_heads, head_dim, window: h.window.map(|w| w as usize), scale: f64::from(h.scale) }
 }
 
 /// q, k and v of the fused `[T, heads + 2 kv_heads, D]`.

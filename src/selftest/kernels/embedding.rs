@@ -2,7 +2,7 @@
 
 use super::KernelChecker;
 use crate::gpu::{Extent, GpuError};
-use crate::ops::embedding;
+use crate::ops::embedding::{self, Embedding};
 use crate::ops::matrix::{FullChunk, Matrix};
 use crate::ops::weight_dtype::WeightDtype;
 use crate::reference::embedding as reference;
@@ -22,6 +22,16 @@ pub(super) async fn checks(checker: &mut KernelChecker) -> Result<(), GpuError> 
     Ok(())
 }
 
+/// An embedding whose scale is seen, and rounds nothing.
+fn doubled(width: usize) -> Embedding {
+    Embedding { scale: 2.0, ..Embedding::plain(width) }
+}
+
+/// Twice the values.
+fn twice(values: &[f64]) -> Vec<f64> {
+    values.iter().map(|x| 2.0 * x).collect()
+}
+
 /// Forward and backward over the first `live` of eleven tokens; ids repeat, and some rows of the table have no token.
 pub async fn embedding(checker: &mut KernelChecker, live: usize, width: usize) -> Result<(), GpuError> {
     let vocab = 31;
@@ -38,20 +48,20 @@ pub async fn embedding(checker: &mut KernelChecker, live: usize, width: usize) -
     let (gtable, gdy) = (test.floats("table", &table), test.floats("dy", &dy));
     let (y, dtable) = (test.output("y", all.len() * width), test.floats("dtable", &start));
     let rows = vocab as u32;
-    embedding::record_forward(&mut test.plan, gids, &Matrix::full(gtable, rows), y, tokens, width as u32);
+    embedding::record_forward(&mut test.plan, gids, &Matrix::full(gtable, rows), y, tokens, doubled(width));
     embedding::record_backward(
         &mut test.plan,
         (buckets, order),
         gdy,
         &[FullChunk { rows, tensor: dtable }],
         distinct,
-        width as u32,
+        doubled(width),
     );
     let built = test.build_and_run(&checker.gpu)?;
     let (y, gdtable) = (built.read_floats(y).await?, built.read_floats(dtable).await?);
-    checker.compare_live_exact("embedding", &format!("y, {live} tokens"), &y, &reference::gather(&table, ids, width));
+    checker.compare_live_exact("embedding", &format!("y, {live} tokens"), &y, &twice(&reference::gather(&table, ids, width)));
     let mut expected = start;
-    reference::scatter_add(&mut expected, ids, &dy[..live * width], width);
+    reference::scatter_add(&mut expected, ids, &twice(&dy[..live * width]), width);
     checker.compare_gradient("embedding backward", &format!("dtable, {live} tokens"), &gdtable, &expected);
     Ok(())
 }
@@ -65,16 +75,16 @@ pub async fn stored_table(checker: &mut KernelChecker, how: Stored<'_>, width: u
     let mut test = checker.test_plan();
     let (table, decoded) = stored::matrix(&mut test, &how, &values, width);
     let (gids, y) = (test.words("ids", &ids), test.output("y", ids.len() * width));
-    embedding::record_forward(&mut test.plan, gids, &table, y, Extent::fixed(ids.len() as u32), width as u32);
+    embedding::record_forward(&mut test.plan, gids, &table, y, Extent::fixed(ids.len() as u32), doubled(width));
     let sorted = embedding::buckets(&ids);
     let order = (test.words("buckets", sorted.buckets.as_flattened()), test.words("order", &sorted.tokens));
     let (gdy, dtable) = (test.floats("dy", &dy), stored::chunks(&mut test, how.cuts, &start, width));
-    embedding::record_backward(&mut test.plan, order, gdy, &dtable, Extent::fixed(sorted.buckets.len() as u32), width as u32);
+    embedding::record_backward(&mut test.plan, order, gdy, &dtable, Extent::fixed(sorted.buckets.len() as u32), doubled(width));
     let built = test.build_and_run(&checker.gpu)?;
 
     let operation = format!("embedding{}", how.name());
     let decoded: Vec<f64> = decoded.into_iter().map(|x| f64::from(x as f32)).collect();
-    let expected = reference::gather(&decoded, &ids, width);
+    let expected = twice(&reference::gather(&decoded, &ids, width));
     checker.compare_exact(&operation, &format!("rows of {width}"), &built.read_floats(y).await?, &expected);
     if how.dtype == WeightDtype::F32 {
         let mut found = Vec::new();
@@ -82,7 +92,7 @@ pub async fn stored_table(checker: &mut KernelChecker, how: Stored<'_>, width: u
             found.extend(built.read_floats(chunk.tensor).await?);
         }
         let mut expected = start;
-        reference::scatter_add(&mut expected, &ids, &dy, width);
+        reference::scatter_add(&mut expected, &ids, &twice(&dy), width);
         checker.compare_gradient(&format!("embedding backward{}", how.name()), &format!("rows of {width}"), &found, &expected);
     }
     Ok(())

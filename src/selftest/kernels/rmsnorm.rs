@@ -14,6 +14,7 @@ pub(super) async fn checks(checker: &mut KernelChecker) -> Result<(), GpuError> 
     for (rows, live, width) in [(1, 1, 2), (130, 130, 33), (70, 65, 20)] {
         rmsnorm(checker, rows, live, Norm::plain(width, EPS as f32)).await?;
     }
+    rmsnorm(checker, 70, 65, Norm { offset: 1.0, ..Norm::plain(20, EPS as f32) }).await?;
     for (tokens, q_heads, kv_heads, width) in [(5, 7, 1, 6), (3, 1, 1, 128)] {
         rmsnorm_per_head(checker, tokens, q_heads, kv_heads, width).await?;
     }
@@ -34,7 +35,7 @@ pub async fn rmsnorm_per_head(
 ) -> Result<(), GpuError> {
     let heads = q_heads + 2 * kv_heads;
     let rows = tokens * heads as usize;
-    rmsnorm(checker, rows, rows, Norm { width, heads, q_heads, normed: q_heads + kv_heads, eps: EPS as f32 }).await
+    rmsnorm(checker, rows, rows, Norm { heads, q_heads, normed: q_heads + kv_heads, ..Norm::plain(width, EPS as f32) }).await
 }
 
 /// Forward and backward of `live` out of `rows` rows, row by row.
@@ -100,8 +101,9 @@ async fn rmsnorm_of(
     let count = Extent::dynamic(test.run_param(live as u32), rows as u32);
     let (gx, gw, gdy) = (test.floats("x", &x), test.floats("w", &w), test.floats("dy", &dy));
     let (gy, gdx, more) = (test.output("y", rows * width), test.output("dx", rows * width), test.floats("dx more", &dx_start));
-    let gdw = test.floats("dw", &dw);
+    let (gdw, onto) = (test.floats("dw", &dw), test.output("y onto", rows * width));
     rmsnorm::record_forward(&mut test.plan, norm, gx, gw, gy, count);
+    rmsnorm::record_forward_onto(&mut test.plan, norm, gx, gw, gdy, onto, count);
     let back = Backward { x: gx, w: gw, dy: gdy, dx: gdx, dw: Some(gdw), accumulate: false };
     rmsnorm::record_backward(&mut test.plan, norm, back, count);
     let frozen = Backward { dx: more, dw: None, accumulate: true, ..back };
@@ -119,18 +121,26 @@ async fn rmsnorm_of(
             continue;
         }
         let set = if head < norm.q_heads { 0 } else { width };
-        let w = &w[set..set + width];
-        y.extend(reference::rmsnorm(x, w, eps));
-        let (row_dx, row_dw) = reference::rmsnorm_backward(x, w, eps, dy);
+        let w: Vec<f64> = w[set..set + width].iter().map(|w| w + f64::from(norm.offset)).collect();
+        y.extend(reference::rmsnorm(x, &w, eps));
+        let (row_dx, row_dw) = reference::rmsnorm_backward(x, &w, eps, dy);
         dx.extend(row_dx);
         add_scaled(&mut dw[set..set + width], 1.0, &row_dw);
     }
     add_scaled(&mut dx_more[..live * width], 1.0, &dx);
+    let mut y_onto = y.clone();
+    add_scaled(&mut y_onto, 1.0, &dy[..live * width]);
 
     let (forward, backward) =
         if sets == 2 { ("rmsnorm per head", "rmsnorm per head backward") } else { ("rmsnorm", "rmsnorm backward") };
     let shape = format!("{live} of {rows} rows of {width}");
     checker.compare_live_result(forward, &format!("y, {shape}"), &built.read_floats(gy).await?, &y);
+    checker.compare_live_result(
+        forward,
+        &format!("y onto the residual stream, {shape}"),
+        &built.read_floats(onto).await?,
+        &y_onto,
+    );
     checker.compare_live_gradient(backward, &format!("dx, {shape}"), &built.read_floats(gdx).await?, &dx);
     checker.compare_gradient(backward, &format!("dx accumulate, {shape}"), &built.read_floats(more).await?, &dx_more);
     checker.compare_gradient(backward, &format!("dw, {shape}"), &built.read_floats(gdw).await?, &dw);

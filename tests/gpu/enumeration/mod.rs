@@ -241,6 +241,8 @@ fn other_families_and_a_longer_phrase() {
         json!({"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}),
         json!({"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "tie_word_embeddings": true}),
         json!({"model_type": "mistral", "architectures": ["MistralForCausalLM"], "sliding_window": 3}),
+        json!({"model_type": "smollm3", "no_rope_layers": [1, 0]}),
+        json!({"model_type": "gemma3_text", "tie_word_embeddings": true, "sliding_window": 3, "sliding_window_pattern": 2}),
     ];
     for family in families {
         let name = family["model_type"].as_str().unwrap().to_string();

@@ -11,6 +11,8 @@ use jurist::train::data::examples::LabelledPrompt;
 use jurist::train::objective::policy::AnswerSpec;
 use serde_json::{Value, json};
 
+use crate::faults::exact;
+
 pub const MAX_TOKENS: usize = 2;
 
 /// A decoder of a few hundred parameters, and a judge who speaks its few tokens.
@@ -41,22 +43,7 @@ impl Model {
         });
         json.as_object_mut().unwrap().extend(family.as_object().unwrap().clone());
         let config = Config::from_json(&json.to_string()).unwrap_or_else(|e| panic!("{e}"));
-        let reference_config = DecoderConfig {
-            vocab,
-            hidden: config.hidden_size,
-            layers: config.num_hidden_layers,
-            heads: config.num_attention_heads,
-            kv_heads: config.num_key_value_heads,
-            head_dim: config.head_dim,
-            intermediate: config.intermediate_size,
-            rms_norm_eps: config.rms_norm_eps,
-            inv_freq: config.inv_freq(),
-            rope_scale: 1.0,
-            qk_norm: config.qk_norm,
-            qkv_bias: config.qkv_bias,
-            sliding_window: config.sliding_window,
-            tied: config.tie_word_embeddings,
-        };
+        let reference_config = exact::reference_config(&config);
         let mut weights = reference::Weights::random(&reference_config, seed);
         for (name, values) in &mut weights.0 {
             // Larger logits: probabilities of very different size.

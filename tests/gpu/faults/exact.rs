@@ -1,26 +1,36 @@
 //! A model's f64 reference decoder, from any source of weights.
 
-use jurist::model::config::Config;
+use jurist::model::config::{Config, Layer};
 use jurist::model::names::tensors;
 use jurist::model::source::TensorSource;
-use jurist::reference::{Batch, DecoderConfig, Weights, forward};
+use jurist::ops::swiglu::Activation;
+use jurist::reference::decoder_config::LayerConfig;
+use jurist::reference::{self, Batch, DecoderConfig, Weights, forward};
 
 pub fn reference_config(config: &Config) -> DecoderConfig {
+    let inv_freqs = config.inv_freqs();
+    let layer = |l: &Layer| LayerConfig { inv_freq: l.rope.map(|rope| inv_freqs[rope].clone()), window: l.window };
     DecoderConfig {
         vocab: config.vocab_size,
         hidden: config.hidden_size,
-        layers: config.num_hidden_layers,
+        layers: config.layers.iter().map(layer).collect(),
         heads: config.num_attention_heads,
         kv_heads: config.num_key_value_heads,
         head_dim: config.head_dim,
         intermediate: config.intermediate_size,
         rms_norm_eps: config.rms_norm_eps,
-        inv_freq: config.inv_freq(),
         rope_scale: 1.0,
         qk_norm: config.qk_norm,
         qkv_bias: config.qkv_bias,
-        sliding_window: config.sliding_window,
         tied: config.tie_word_embeddings,
+        norm_offset: config.norm_offset,
+        output_norms: config.output_norms,
+        activation: match config.activation {
+            Activation::Silu => reference::swiglu::Activation::Silu,
+            Activation::Gelu => reference::swiglu::Activation::Gelu,
+        },
+        embedding_scale: config.embedding_scale,
+        attention_scale: config.attention_scale(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 mod adapters;
 mod corpus;
-mod exact;
+pub mod exact;
 mod numbers;
 mod outputs;
 mod peft;

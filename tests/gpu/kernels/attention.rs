@@ -8,7 +8,7 @@ use jurist::selftest::kernels::attention as check;
 use crate::common::*;
 
 pub(super) fn shapes() -> Vec<Heads> {
-    let heads = |heads, kv_heads, head_dim, window| Heads { heads, kv_heads, head_dim, window };
+    let heads = Heads::new;
     vec![
         heads(7, 1, 6, None),
         heads(7, 1, 6, Some(3)),
@@ -19,6 +19,7 @@ pub(super) fn shapes() -> Vec<Heads> {
         heads(6, 2, 8, Some(4)),
         heads(3, 3, 32, None),
         heads(4, 1, 24, Some(6)),
+        Heads { scale: 0.1, ..heads(4, 1, 256, Some(6)) },
     ]
 }
 
@@ -57,7 +58,7 @@ fn packed_forward_and_backward() {
 /// Scores near ±90: softmax must not overflow, and its gradient stays right where one key takes nearly all.
 #[test]
 fn steep_scores() {
-    let h = Heads { heads: 2, kv_heads: 1, head_dim: 8, window: None };
+    let h = Heads::new(2, 1, 8, None);
     let batch = Batch::packed(&[&[0; 9]]);
     let fused: Vec<f64> = random(9 * 32, 8).iter().map(|x| x * 8.0).collect();
     let [q, k, v] = check::split(&h, &fused);

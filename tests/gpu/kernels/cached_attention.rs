@@ -23,7 +23,7 @@ fn cached_equals_packed() {
 /// entries. Its last own position is still written.
 #[test]
 fn a_full_row_does_not_spill() {
-    let h = Heads { heads: 2, kv_heads: 1, head_dim: 4, window: None };
+    let h = Heads::new(2, 1, 4, None);
     // An own part of 3 after prompts of 0, 4 and 6; no sequence is longer than 8.
     let slot = |own, position, prefix_len| KvSlot { own, position, prefix_start: 0, prefix_len };
     for (slot, written) in [
@@ -52,10 +52,7 @@ fn long_caches_are_read_in_parts() {
     let (entries, own, max_length) = (1300, 300, 600);
     let slot = |own, position, prefix_start, prefix_len| KvSlot { own, position, prefix_start, prefix_len };
     let slots = [slot(1000, 599, 40, 300), slot(40, 255, 0, 0), slot(400, 256, 640, 256), slot(899, 0, 0, 0)];
-    for h in [
-        Heads { heads: 4, kv_heads: 2, head_dim: 8, window: None },
-        Heads { heads: 3, kv_heads: 1, head_dim: 6, window: Some(260) },
-    ] {
+    for h in [Heads::new(4, 2, 8, None), Heads::new(3, 1, 6, Some(260))] {
         let d = h.head_dim as usize;
         let (fused, token) = ((h.total() * h.head_dim) as usize, 2 * h.kv_heads as usize * d);
         let (x, held) = (random(4 * fused, 1), random(cached_attention::cache_words(&h, entries), 2));

@@ -5,12 +5,14 @@
 
 use jurist::gpu::{Extent, RunParam, Tensor};
 use jurist::ops::attention::{self, Heads};
+use jurist::ops::embedding::{self, Embedding};
 use jurist::ops::loss_head::{self, LossGradient, LossHead, TokenLoss};
 use jurist::ops::matmul::{self, Epilogue};
 use jurist::ops::matrix::{FullChunk, Matrix};
 use jurist::ops::rmsnorm::{self, Norm};
 use jurist::ops::rope::{self, Positions, Rotation};
-use jurist::ops::{embedding, rows, swiglu};
+use jurist::ops::rows;
+use jurist::ops::swiglu::{self, Gated};
 use jurist::reference::Batch;
 use jurist::reference::rope::default_inv_freq;
 
@@ -84,7 +86,7 @@ fn matrix_product() {
 #[test]
 fn norm() {
     for tuning in tunings() {
-        let norm = Norm { width: 10, heads: 5, q_heads: 2, normed: 4, eps: 1e-5 };
+        let norm = Norm { heads: 5, q_heads: 2, normed: 4, offset: 1.0, ..Norm::plain(10, 1e-5) };
         let rows = 7 * 5;
         let mut test = TestPlan::new(&tuning);
         let (x, w, weights) = (random(rows * 10, 1), around_one(20, 2), random(rows * 10, 3));
@@ -103,7 +105,7 @@ fn attention() {
     let mut batch = Batch::packed(&[&[0; 3]]);
     batch.push_group(&[0; 4], &[&[0; 2], &[0; 5]]);
     for window in [None, Some(3)] {
-        let h = Heads { heads: 6, kv_heads: 2, head_dim: 6, window };
+        let h = Heads::new(6, 2, 6, window);
         let (tokens, width) = (batch.tokens(), 36);
         let fused_width = (h.total() * h.head_dim) as usize;
         let mut test = TestPlan::new(&cpu_tuning());
@@ -146,8 +148,8 @@ fn gated_activation() {
     let (x, weights) = (random(tokens * 2 * width, 1), random(tokens * width, 2));
     let (gx, dy) = (test.floats("gate_up", &x), test.floats("dy", &weights));
     let (y, dx) = (test.output("y", tokens * width), test.output("dx", tokens * 2 * width));
-    swiglu::record_forward(&mut test.plan, gx, y, fixed(tokens), width as u32);
-    swiglu::record_backward(&mut test.plan, gx, dy, dx, fixed(tokens), width as u32);
+    swiglu::record_forward(&mut test.plan, gx, y, fixed(tokens), Gated::silu(width));
+    swiglu::record_backward(&mut test.plan, gx, dy, dx, fixed(tokens), Gated::silu(width));
     Graph { name: "swiglu", test, inputs: vec![(gx, x, dx)], output: y, weights }.check();
 }
 
@@ -164,12 +166,26 @@ fn embedding_and_rows() {
     let (gids, gpicked, grow_of) = (test.words("ids", &ids), test.words("rows", &picked), test.words("row_of", &row_of));
     let (buckets, order) = (test.words("buckets", sorted.buckets.as_flattened()), test.words("order", &sorted.tokens));
     let [x, y, dx, dtable] = [6, 3, 6, 11].map(|n| test.output("tensor", n * width));
-    embedding::record_forward(&mut test.plan, gids, &Matrix::full(gtable, 11), x, fixed(6), width as u32);
+    embedding::record_forward(
+        &mut test.plan,
+        gids,
+        &Matrix::full(gtable, 11),
+        x,
+        fixed(6),
+        Embedding { width: width as u32, scale: 2.5 },
+    );
     rows::record_gather(&mut test.plan, gpicked, x, y, fixed(3), width as u32);
     rows::record_scatter(&mut test.plan, grow_of, dy, dx, fixed(6), width as u32);
     test.plan.clear(dtable);
     let chunk = FullChunk { rows: 11, tensor: dtable };
-    embedding::record_backward(&mut test.plan, (buckets, order), dx, &[chunk], fixed(sorted.buckets.len()), width as u32);
+    embedding::record_backward(
+        &mut test.plan,
+        (buckets, order),
+        dx,
+        &[chunk],
+        fixed(sorted.buckets.len()),
+        Embedding { width: width as u32, scale: 2.5 },
+    );
     Graph { name: "embedding and rows", test, inputs: vec![(gtable, table, dtable)], output: y, weights }.check();
 }
 

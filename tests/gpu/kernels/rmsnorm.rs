@@ -16,6 +16,7 @@ fn plain() {
         }
         for live in [0, 1, 65] {
             run_check(rmsnorm(&mut checker, 70, live, Norm::plain(20, EPS)));
+            run_check(rmsnorm(&mut checker, 70, live, Norm { offset: 1.0, ..Norm::plain(33, EPS) }));
         }
         assert_passes(checker);
     }
@@ -43,7 +44,7 @@ fn extremes() {
             for width in [20, 33] {
                 run_check(rmsnorm_scaled(&mut checker, 70, Norm::plain(width, eps), exponent));
             }
-            let per_head = Norm { width: 6, heads: 9, q_heads: 7, normed: 8, eps };
+            let per_head = Norm { heads: 9, q_heads: 7, normed: 8, ..Norm::plain(6, eps) };
             run_check(rmsnorm_scaled(&mut checker, 18, per_head, exponent));
         }
         for width in [20, 33] {
