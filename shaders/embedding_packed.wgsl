@@ -26,7 +26,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read> words: array<Packed8>; // [V, H / 8]
 @group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>; // [T, H]
 #if !HALF
-@group(0) @binding(4) var<storage, read> scales: array<f32>; // [V, H / 32]
+@group(0) @binding(4) var<storage, read> scales: array<ScaleWord>; // [V, H / 32]
 #endif
 
 @compute @workgroup_size(64)

@@ -36,7 +36,7 @@ const OUT_WIDTH: u32 = 1u;
 #endif
 @group(0) @binding(3) var<storage, read_write> c: array<f32>; // [M, N]
 #if !HALF
-@group(0) @binding(4) var<storage, read> scales: array<f32>; // [N, K / 32], in nn [K, N / 32]
+@group(0) @binding(4) var<storage, read> scales: array<ScaleWord>; // [N, K / 32], in nn [K, N / 32]
 #endif
 const EPILOGUE: u32 = 5u - HALF; // the first binding after the scales
 #if BIAS
@@ -47,11 +47,11 @@ const EPILOGUE: u32 = 5u - HALF; // the first binding after the scales
 #endif
 
 // The scale of a block; halves have none.
-fn scale_of(block: u32) -> f32 {
+fn scale_of(block: u32) -> Scale {
 #if HALF
     return 1.0;
 #else
-    return scales[block];
+    return scale_of_word(scales[block]);
 #endif
 }
 
@@ -94,7 +94,7 @@ fn nt(@builtin(global_invocation_id) id: vec3<u32>) {
             {
                 let at = first + 2u * {{E}}u + {{H}}u;
 #for J 8
-                let y{{J}} = unpack4_{{H}}(packed8_{{E}}(w{{J}})) * s{{J}};
+                let y{{J}} = scaled(unpack4_{{H}}(packed8_{{E}}(w{{J}})), s{{J}});
 #end
 #for I ROWS
 #if WIDE
@@ -143,8 +143,8 @@ fn nn(@builtin(global_invocation_id) id: vec3<u32>) {
             let at = (i * VEC_WIDTH + {{S}}u) * width + id.x;
             let packed = words[at];
             let s = scale_of(at / 4u);
-            let u = unpack4_0(packed) * s;
-            let v = unpack4_1(packed) * s;
+            let u = scaled(unpack4_0(packed), s);
+            let v = scaled(unpack4_1(packed), s);
 #for I ROWS
             l{{I}} += x{{I}}[{{S}}] * u;
             r{{I}} += x{{I}}[{{S}}] * v;

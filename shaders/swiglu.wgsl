@@ -9,8 +9,8 @@
 // Reference  src/reference/swiglu.rs
 // Contract   y[T, F] = …, dgate_up[T, 2F] = …
 // Grid       one thread per (token, vector).
-// Why so     gate and up are one product, so their columns lie in one tensor: element j of a row is the gate, and F + j the up that
-//            it multiplies. The backward pass computes the sigmoid again, which is cheaper than a tensor that keeps it.
+// Why so     gate and up are one product, so their columns lie in one tensor: element j of a row is the gate, and F + j the up
+//            that it multiplies. The backward pass computes the sigmoid again, which is cheaper than a tensor that keeps it.
 #include "lib/grid.wgsl"
 #include "lib/vec.wgsl"
 

@@ -19,7 +19,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read> words: array<Packed8>;
 @group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;
 #if !HALF
-@group(0) @binding(3) var<storage, read> scales: array<f32>; // one for four Packed8s
+@group(0) @binding(3) var<storage, read> scales: array<ScaleWord>; // one for four Packed8s
 #endif
 
 @compute @workgroup_size(64)

@@ -62,8 +62,8 @@
 //! `ARCHITECTURE.md` in the repository is a map of the code.
 
 #![warn(missing_docs)]
-// The page, the program and the tests use parts of the modules that the public API does not. To see what none of them uses, compile
-// without this line.
+// The page, the program and the tests use parts of the modules that the public API does not. To see what none of them uses,
+// compile without this line.
 #![cfg_attr(not(feature = "internals"), allow(dead_code, unused_imports))]
 // Ending the program, and writing to a stream that may be gone, is for tests. `cli` prints by functions that return the error.
 #![cfg_attr(

@@ -19,6 +19,7 @@ use crate::model::error::ModelError;
 use crate::model::lora::peft::{ADAPTER_CONFIG, ADAPTER_MODEL};
 use crate::model::lora::{AdapterFiles, Merged};
 use crate::model::quantised::{Plane, finite_scales};
+use crate::model::names::EMBED;
 use crate::model::source::TensorSource;
 use crate::ops::weight_dtype::{BLOCK, WeightDtype};
 use crate::text::{TextError, Tokenizer};
@@ -220,19 +221,18 @@ impl ModelFolder {
             return Ok(FolderWeights { adapter: Some(adapter), base: Some(name.clone()), notes, ..weights });
         }
         if let Some(gguf) = &self.gguf {
-            let matrix_dtype = gguf.matrix_dtype();
             let (source, notes) = (Box::new(gguf.clone()), gguf.notes());
-            return Ok(FolderWeights { source, adapter: None, base: None, dtype: matrix_dtype.float(), matrix_dtype, notes });
+            let dtype = source.stored_dtype(EMBED).float();
+            return Ok(FolderWeights { source, adapter: None, base: None, dtype, notes });
         }
         let Some(manifest) = &self.bundle else {
             let checkpoint = Checkpoint::open(&self.dir)?;
-            let (dtype, matrix_dtype, notes) = (checkpoint.dtype(), checkpoint.matrix_dtype(), checkpoint.notes().to_vec());
-            return Ok(FolderWeights { source: Box::new(checkpoint), adapter: None, base: None, dtype, matrix_dtype, notes });
+            let (dtype, notes) = (checkpoint.dtype(), checkpoint.notes().to_vec());
+            return Ok(FolderWeights { source: Box::new(checkpoint), adapter: None, base: None, dtype, notes });
         };
-        let matrix_dtype = manifest.weight_dtype()?;
-        let dtype = matrix_dtype.float();
+        let dtype = manifest.weight_dtype()?.float();
         let weights = BundleWeights::open(&self.dir, manifest).map_err(|e| e.in_file(self.dir.display().to_string()))?;
-        Ok(FolderWeights { source: Box::new(weights), adapter: None, base: None, dtype, matrix_dtype, notes: Vec::new() })
+        Ok(FolderWeights { source: Box::new(weights), adapter: None, base: None, dtype, notes: Vec::new() })
     }
 }
 
@@ -350,8 +350,6 @@ pub struct FolderWeights {
     pub base: Option<String>,
     /// The dtype of the embedding. A judge trained from these weights is saved in it.
     pub dtype: WeightDtype,
-    /// The dtype that represents all matrices as stored.
-    pub matrix_dtype: WeightDtype,
     /// Notes for the user.
     pub notes: Vec<String>,
 }
@@ -461,7 +459,6 @@ impl BundleWeights {
         let (mut packed, mut scales) = (vec![0; blocks.len() * words_per_block], vec![0; blocks.len()]);
         self.read_plane(tensor, Plane::Packed, blocks.start * words_per_block, &mut packed)?;
         self.read_plane(tensor, Plane::Scales, blocks.start, &mut scales)?;
-        let scales: Vec<f32> = scales.into_iter().map(f32::from_bits).collect();
         let values = dtype.decode(&packed, &scales);
         let offset = start - blocks.start * BLOCK;
         out.copy_from_slice(&values[offset..offset + out.len()]);
@@ -498,8 +495,8 @@ impl TensorSource for BundleWeights {
         }
     }
 
-    fn quantisation(&self) -> Option<WeightDtype> {
-        Some(self.dtype).filter(|dtype| dtype.is_quantised())
+    fn stored_dtype(&self, tensor: &str) -> WeightDtype {
+        self.quantised_dtype(tensor).unwrap_or(self.dtype.float())
     }
 
     fn read_plane(&self, tensor: &str, plane: Plane, start: usize, out: &mut [u32]) -> Result<(), ModelError> {
@@ -510,7 +507,7 @@ impl TensorSource for BundleWeights {
         })?;
         match plane {
             Plane::Packed => Ok(()),
-            Plane::Scales => finite_scales(tensor, start, out),
+            Plane::Scales => finite_scales(self.quantised_dtype(tensor).unwrap_or_default(), tensor, start, out),
         }
     }
 }

@@ -6,8 +6,12 @@
 //
 // Reference  src/reference/matmul_packed.rs
 //
-//   Q8, Q4      Codes in two's complement, the first in the lowest bits. A value is its code times the scale of its block of 32,
-//               which the caller applies. One shift moves a code to the top of its word, and another moves it back down with its
+//   scaled(codes, s)      the values of four codes, by the Scale of their block of 32
+//   scale_of_word(word)   the Scale that is stored as one word per block
+//
+//   Q8, Q4      Codes, the first in the lowest bits. With AFFINE they are unsigned, and a value is its code times the scale plus
+//               the minimum; the word of a block holds both as f16, the scale in the low half. Otherwise they are in two's
+//               complement, a value is its code times the scale, and the word is the scale as f32. One shift moves a code to the top of its word, and another moves it back down with its
 //               sign: every WGSL has shifts, but unpack4xI8 is an extension.
 //   BF16, F16   Two values per word, the first in the low half, without scales. A bf16 is the upper half of an f32. The bits of
 //               an f16 are moved to where an f32 has sign, exponent and fraction, and the difference of the exponent biases is a
@@ -47,6 +51,15 @@ fn packed8_{{E}}(words: vec4<u32>) -> Packed8 {
 }
 
 #end
+#if AFFINE
+fn unpack4_0(p: Packed8) -> vec4<f32> {
+    return vec4<f32>((vec4<u32>(p) >> vec4<u32>(0u, 4u, 8u, 12u)) & vec4<u32>(15u));
+}
+
+fn unpack4_1(p: Packed8) -> vec4<f32> {
+    return vec4<f32>((vec4<u32>(p) >> vec4<u32>(16u, 20u, 24u, 28u)) & vec4<u32>(15u));
+}
+#else
 fn unpack4_0(p: Packed8) -> vec4<f32> {
     return vec4<f32>((vec4<i32>(bitcast<i32>(p)) << vec4<u32>(28u, 24u, 20u, 16u)) >> vec4<u32>(28u));
 }
@@ -54,6 +67,7 @@ fn unpack4_0(p: Packed8) -> vec4<f32> {
 fn unpack4_1(p: Packed8) -> vec4<f32> {
     return vec4<f32>((vec4<i32>(bitcast<i32>(p)) << vec4<u32>(12u, 8u, 4u, 0u)) >> vec4<u32>(28u));
 }
+#endif
 #endif
 
 #if HALF
@@ -79,5 +93,37 @@ fn unpack4_0(p: Packed8) -> vec4<f32> {
 
 fn unpack4_1(p: Packed8) -> vec4<f32> {
     return vec4<f32>(two_halves(p.z), two_halves(p.w));
+}
+#endif
+
+#if AFFINE
+alias Scale = vec2<f32>; // scale, minimum
+alias ScaleWord = u32;
+
+// An f16 in the low half of a word. Subnormal ones, the scales of small weights, are multiples of 2^-24 and never subnormal here.
+fn half(bits: u32) -> f32 {
+    let magnitude = bits & 0x7fffu;
+    let normal = bitcast<f32>((magnitude << 13u) + 0x38000000u);
+    let value = select(normal, f32(magnitude) * 5.9604644775390625e-8, magnitude < 0x400u);
+    return select(value, -value, (bits & 0x8000u) != 0u);
+}
+
+fn scale_of_word(word: u32) -> Scale {
+    return vec2<f32>(half(word & 0xffffu), half(word >> 16u));
+}
+
+fn scaled(codes: vec4<f32>, s: Scale) -> vec4<f32> {
+    return codes * s.x + s.y;
+}
+#else
+alias Scale = f32;
+alias ScaleWord = f32;
+
+fn scale_of_word(word: f32) -> Scale {
+    return word;
+}
+
+fn scaled(codes: vec4<f32>, s: Scale) -> vec4<f32> {
+    return codes * s;
 }
 #endif

@@ -10,8 +10,8 @@ fn unpack8(at: u32, to: u32, factor: f32) {
     y[to * 2u] = unpack4_0(p) * factor;
     y[to * 2u + 1u] = unpack4_1(p) * factor;
 #else
-    let scale = scales[at / 4u];
-    y[to * 2u] = unpack4_0(p) * scale * factor;
-    y[to * 2u + 1u] = unpack4_1(p) * scale * factor;
+    let scale = scale_of_word(scales[at / 4u]);
+    y[to * 2u] = scaled(unpack4_0(p), scale) * factor;
+    y[to * 2u + 1u] = scaled(unpack4_1(p), scale) * factor;
 #endif
 }

@@ -264,10 +264,14 @@ impl CaseBuilder {
             WeightDtype::F32 => 0x3f80_0000,
             WeightDtype::Bf16 => 0x3f80_3f80,
             WeightDtype::F16 => 0x3c00_3c00,
-            WeightDtype::Q8 | WeightDtype::Q4 => 0x0102_0304,
+            WeightDtype::Q8 | WeightDtype::Q4 | WeightDtype::Q4Symmetric => 0x0102_0304,
         };
         let words = self.constant("codes", vec![word; n * k * dtype.bits() / 32]);
-        let scales = dtype.is_quantised().then(|| self.input("scales", n * k / 32));
+        let scales = match dtype {
+            // The scale 1 and the minimum -7.5.
+            WeightDtype::Q4 => Some(self.constant("scales", vec![0xc780_3c00; n * k / 32])),
+            _ => dtype.is_quantised().then(|| self.input("scales", n * k / 32)),
+        };
         let rows = if transposed { n } else { k };
         let w = Matrix::packed(Packed { dtype, words, scales }, rows as u32);
         let (x, y) = (self.input("a", m * k), self.output("c", m * n));

@@ -6,16 +6,33 @@ use crate::model::names::Groups;
 use crate::model::quantised::Plane;
 use crate::ops::weight_dtype::WeightDtype;
 
-/// The dtype of a bundle's matrices by its name. Norms and biases are f32 in every bundle.
+/// The names that a manifest has for the dtypes of matrices. Norms and biases are f32 in every bundle. `q4` is what earlier
+/// versions wrote.
+const NAMES: [(&str, WeightDtype); 6] = [
+    ("f32", WeightDtype::F32),
+    ("f16", WeightDtype::F16),
+    ("bf16", WeightDtype::Bf16),
+    ("q8", WeightDtype::Q8),
+    ("q4_1", WeightDtype::Q4),
+    ("q4", WeightDtype::Q4Symmetric),
+];
+
+/// The dtype of a bundle's matrices by its name in a manifest.
 ///
 /// # Errors
 /// An unknown name.
 pub fn weight_dtype(name: &str) -> Result<WeightDtype, ModelError> {
-    WeightDtype::from_name(name).ok_or_else(|| ModelError::Unsupported {
+    let found = NAMES.into_iter().find(|(known, _)| *known == name);
+    found.map(|(_, dtype)| dtype).ok_or_else(|| ModelError::Unsupported {
         key: "weights".into(),
         found: format!("\"{name}\""),
-        supported: WeightDtype::ALL.map(WeightDtype::name).join(", "),
+        supported: NAMES.map(|(name, _)| name).join(", "),
     })
+}
+
+/// The name of a dtype in a manifest.
+pub fn manifest_name(dtype: WeightDtype) -> &'static str {
+    NAMES.into_iter().find(|(_, known)| *known == dtype).map_or("f32", |(name, _)| name)
 }
 
 /// The meaning of an array's entries.
@@ -40,7 +57,7 @@ impl EntryFormat {
     pub fn safetensors_name(self) -> &'static str {
         match self {
             EntryFormat::Values(dtype) => dtype.safetensors_name(),
-            EntryFormat::Plane(_, Plane::Packed) => "U32",
+            EntryFormat::Plane(_, Plane::Packed) | EntryFormat::Plane(WeightDtype::Q4, Plane::Scales) => "U32",
             EntryFormat::Plane(_, Plane::Scales) => "F32",
         }
     }
@@ -91,7 +108,7 @@ pub fn stored_arrays(config: &Config, weights: WeightDtype) -> Vec<StoredArray> 
     for group in &Groups::of(config).list {
         for part in &group.parts {
             let tensor_shape = group.shape_of(part);
-            let dtype = weights.of_group(group);
+            let dtype = weights.of_part(group, part);
             let entries = match dtype.is_quantised() {
                 true => Plane::ALL.map(|plane| EntryFormat::Plane(dtype, plane)).to_vec(),
                 // Half-precision matrices do not have blocks. Tensors other than matrices are small and stay exact.

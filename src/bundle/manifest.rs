@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use super::{MANIFEST, weight_dtype};
+use super::{MANIFEST, manifest_name, weight_dtype};
 use crate::model::config::Config;
 use crate::model::error::ModelError;
 use crate::ops::weight_dtype::WeightDtype;
@@ -106,7 +106,7 @@ impl Manifest {
             format: FORMAT.into(),
             version: VERSION,
             name: name.into(),
-            weights: weights.name().into(),
+            weights: manifest_name(weights).into(),
             parameters: config.parameter_count(),
             // The model module writes valid JSON.
             config: serde_json::from_str(&json).unwrap_or_default(),

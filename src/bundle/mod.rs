@@ -28,7 +28,7 @@ mod shards;
 mod export;
 
 pub use contents::{ArrayPart, Contents};
-pub use format::{EntryFormat, StoredArray, stored_arrays, weight_dtype};
+pub use format::{EntryFormat, StoredArray, manifest_name, stored_arrays, weight_dtype};
 pub use manifest::{FileEntry, MAX_EXAMPLES, Manifest, TokenizerEntry, hex, sha256_hex};
 pub use reader::{ShardReader, TensorChunk};
 pub use shards::{Shard, ShardPart, plan_shards};

@@ -46,6 +46,7 @@ impl ShardPart {
             EntryFormat::Values(dtype) => dtype,
             EntryFormat::Plane(dtype, plane) => {
                 debug_assert!(values.len().is_multiple_of(dtype.block()));
+                dtype.check_range(&self.tensor, self.start + at, values)?;
                 let (packed, scales) = dtype.encode(values);
                 match plane {
                     Plane::Packed => out.extend(packed.iter().flat_map(|word| word.to_le_bytes())),

@@ -311,8 +311,8 @@ pub enum DataCommand {
 /// Show what jurist reads in a file, and what a model would learn from it
 ///
 /// Prints the format, the meaning of each column, one row as the model sees it with tokens and loss mask, the distribution of the
-/// scores, lengths, repeated rows, and rows that are also in another file. Exits with code 1 if a row is bad or a label is outside
-/// the scale.
+/// scores, lengths, repeated rows, and rows that are also in another file. Exits with code 1 if a row is bad or a label is
+/// outside the scale.
 #[derive(Debug, Args)]
 #[command(after_help = DATA_CHECK_EXAMPLES)]
 pub struct DataCheckArgs {
@@ -583,8 +583,8 @@ Example:
 
 /// Train and compare methods, as a protocol says
 ///
-/// Each training run is a cell, whose result is a JSON file in the results folder. Finished cells are never run again. Tables and a
-/// page are made from the finished cells.
+/// Each training run is a cell, whose result is a JSON file in the results folder. Finished cells are never run again. Tables and
+/// a page are made from the finished cells.
 #[derive(Debug, Args)]
 #[command(after_help = COMPARE_EXAMPLES)]
 pub struct CompareArgs {

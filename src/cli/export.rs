@@ -4,14 +4,14 @@ use serde_json::Value;
 
 use super::progress::TerminalProgress;
 use super::{CliError, Context, ExportArgs, ExportFormat, Interrupt, print};
-use crate::bundle::{MAX_EXAMPLES, weight_dtype};
+use crate::bundle::MAX_EXAMPLES;
 use crate::data::{ColumnOptions, Example, Reader};
 use crate::eval::pearson;
 use crate::files::refuse_input;
 use crate::hub::Wanted;
 use crate::judge::{Judge, JudgeExport, JudgeFiles, compare, folder_name};
 use crate::model::weight_policy::WeightPolicy;
-use crate::ops::weight_dtype::BLOCK;
+use crate::ops::weight_dtype::{BLOCK, WeightDtype};
 use crate::progress::Progress;
 use crate::selftest::Work;
 use crate::words::count;
@@ -27,7 +27,7 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<(), CliError> {
     let mut progress = context.progress();
     refuse_input(&args.out, &args.checkpoint, "the checkpoint")?;
     let _interrupt = Interrupt::watch()?;
-    let weights = weight_dtype(&args.weights).map_err(|e| CliError::Usage(format!("--weights: {e}")))?;
+    let weights = args.weights.parse::<WeightDtype>().map_err(|e| CliError::Usage(format!("--weights: {e}")))?;
     context.fetch(&args.checkpoint, Wanted::All, &mut progress)?;
     let judge = JudgeExport::open(&context.open(&args.checkpoint)?)?;
     judge.notes.iter().for_each(|note| progress.note(note));
@@ -52,7 +52,7 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<(), CliError> {
         "{}: {} parameters as {}, {}, {:.2} MB to download\n",
         args.out.display(),
         manifest.parameters,
-        manifest.weights,
+        weights.name(),
         count(manifest.shards.len(), "shard"),
         manifest.download_bytes() as f64 / 1e6
     ))?;
@@ -62,6 +62,10 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<(), CliError> {
         true => print(&agreement(args, context, &rows[..rows.len().min(MOST_COMPARED)], &mut progress)?),
     }
 }
+
+/// Above this mean divergence in nats, or if a score moves by more than this part of the scale, the user is warned.
+const MOST_DIVERGENCE: f64 = 0.1;
+const MOST_MOVED: f64 = 0.05;
 
 /// What quantising has changed, on `rows`: both judges read the chains that the one in full precision writes.
 fn agreement(
@@ -79,10 +83,20 @@ fn agreement(
         Ok(r) => format!("{r:.6}"),
         Err(undefined) => format!("none ({undefined})"),
     };
+    let (moved, divergence) = (found.largest_difference(), found.mean_divergence());
+    let span = full.settings().scale.max() - full.settings().scale.min();
+    if divergence > MOST_DIVERGENCE || moved > MOST_MOVED * span {
+        progress.note(&format!(
+            "these weights are another judge: an expected score moved by {moved:.2} on {}..{}, and the KL divergence is \
+             {divergence:.3}; --weights q8 keeps it nearer",
+            full.settings().scale.min(),
+            full.settings().scale.max()
+        ));
+    }
     Ok(format!(
-        "agreement with the original judge, on {} with its chains: max |ΔE| {:.2e}, Pearson {pearson}, top-1 {} of {}\n",
+        "agreement with the original judge, on {} with its chains: max |ΔE| {moved:.2e}, Pearson {pearson}, KL {divergence:.2e}, \
+         top-1 {} of {}\n",
         count(found.scores.len(), "row"),
-        found.largest_difference(),
         found.agreeing,
         found.positions
     ))

@@ -2,8 +2,8 @@
 //! interruption, or only to this process.
 //!
 //! The rows of a block are scored together, and blocks do not depend on each other, so a resumed run writes the same bytes as one
-//! without an interruption. A resumed run scores the last finished block again. The scores must be those in the file, so that other
-//! weights, settings or adapters are noticed.
+//! without an interruption. A resumed run scores the last finished block again. The scores must be those in the file, so that
+//! other weights, settings or adapters are noticed.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};

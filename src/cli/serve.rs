@@ -1,7 +1,7 @@
 //! `jurist serve`: the page and, if asked, a bundle, as static files on this machine.
 //!
-//! It serves only files below the named folders, listens on this machine unless `--host` names another address, and answers only to
-//! the names of [`hosts`](super::hosts). It answers ranges, so that a broken download can continue.
+//! It serves only files below the named folders, listens on this machine unless `--host` names another address, and answers only
+//! to the names of [`hosts`](super::hosts). It answers ranges, so that a broken download can continue.
 
 use std::fs::File;
 use std::io::{Cursor, Result, Seek, SeekFrom};

@@ -82,7 +82,7 @@ impl RowSplitter<'_> {
         }
         self.text.consume(1);
         match self.skip_blanks()? {
-            Some(_) => Err(self.fault("something follows the JSON array", "keep one array a file, or one object a line")),
+            Some(_) => Err(self.fault("something follows the JSON array", "keep one array per file, or one object per line")),
             None => Ok(()),
         }
     }

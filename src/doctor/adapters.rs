@@ -14,7 +14,6 @@ use crate::model::lora::{Adapter, AdapterFiles, Merged};
 use crate::model::tensors::TensorSet;
 use crate::model::weights::Weights;
 use crate::ops::loss_head::TokenLoss;
-use crate::ops::weight_dtype::WeightDtype;
 use crate::selftest::Report;
 
 /// The adapters in `dir`: folders whose names begin with `compare_adapter`, in the order of their names.
@@ -38,7 +37,7 @@ pub(super) async fn compare_adapter(gpu: &Gpu, model: &Path, dir: &Path, report:
     let golden = Golden::open(&dir.join("reference.safetensors"))?;
     let files = AdapterFiles::open(&dir.join("adapter"))?;
     let base = checkpoint()?;
-    let weights = Weights::upload_as(gpu, &base, WeightDtype::F32)?;
+    let weights = Weights::upload(gpu, &base)?;
     let weights = weights.with_adapter(Adapter::upload(gpu, &weights.config, &files)?);
 
     let input = golden.ids("input_ids")?;

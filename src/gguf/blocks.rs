@@ -12,6 +12,7 @@
 
 use half::f16;
 
+use crate::model::quantised::affine_word;
 use crate::ops::weight_dtype::WeightDtype;
 
 /// How the values of a tensor are stored.
@@ -101,6 +102,36 @@ impl BlockFormat {
         }
         let name = NOT_READ.iter().find(|(number, _)| *number == id).map(|(_, name)| (*name).to_string());
         Err(name.unwrap_or_else(|| format!("the unknown type {id}")))
+    }
+
+    /// The dtype that holds its values without loss: packed where its codes and scales are those of a dtype, otherwise a float.
+    pub fn held_as(self) -> WeightDtype {
+        match self {
+            Q8_0 => WeightDtype::Q8,
+            Q4_0 | Q4_1 => WeightDtype::Q4,
+            _ => self.float().unwrap_or_default(),
+        }
+    }
+
+    /// The scale word of a block that is held packed, as `model::quantised` has it.
+    pub(super) fn scale_word(self, block: &[u8]) -> u32 {
+        let scale = f16::from_le_bytes([block[0], block[1]]);
+        match self {
+            Q4_0 => affine_word(scale, f16::from_f32(-8.0 * scale.to_f32())),
+            Q4_1 => affine_word(scale, f16::from_le_bytes([block[2], block[3]])),
+            _ => scale.to_f32().to_bits(),
+        }
+    }
+
+    /// Word `at` of the codes of a block that is held packed.
+    pub(super) fn code_word(self, block: &[u8], at: usize) -> u32 {
+        let codes = if self == Q4_1 { &block[4..] } else { &block[2..] };
+        if self == Q8_0 {
+            return u32::from_le_bytes([codes[4 * at], codes[4 * at + 1], codes[4 * at + 2], codes[4 * at + 3]]);
+        }
+        // Values 0 .. 16 are the low halves of the bytes, the others the high ones.
+        let (first, shift) = (at % 2 * 8, at / 2 * 4);
+        codes[first..first + 8].iter().rev().fold(0, |word, byte| (word << 4) | u32::from((byte >> shift) & 15))
     }
 
     /// The number in a file.

@@ -69,7 +69,6 @@ fn tensors_are_those_of_hugging_face() {
             assert!(middle == expected[5..5 + middle.len()], "{} from its middle", spec.name);
         }
         assert!(model.config().tie_word_embeddings);
-        assert_eq!(model.matrix_dtype(), WeightDtype::F32, "its matrices are of several formats");
     }
 }
 
@@ -130,19 +129,29 @@ fn patterns_of_layers_in_and_out() {
     }
 }
 
-/// The planes of Q8_0 mean the values of Q8_0, rows of q put right.
+/// The planes of packed formats mean the values of the file, bit for bit, rows of q put right.
 #[test]
-fn q8_0_stays_packed() {
+fn packed_formats_stay_packed() {
     let model = GgufModel::open(&fixture("llama.gguf")).unwrap();
-    for (tensor, len) in [("model.embed_tokens.weight", 266 * 32), ("model.layers.0.self_attn.q_proj.weight", 32 * 32)] {
+    let layer = "model.layers.0.";
+    let (q, o, gate) = ("self_attn.q_proj.weight", "self_attn.o_proj.weight", "mlp.gate_proj.weight");
+    let cases = [(q, 32 * 32, WeightDtype::Q8), (o, 32 * 32, WeightDtype::Q4), (gate, 64 * 32, WeightDtype::Q4)];
+    for (tensor, len, dtype) in cases {
+        let tensor = format!("{layer}{tensor}");
         let mut values = vec![0.0; len];
-        model.read(tensor, 0, &mut values).unwrap();
-        let (mut packed, mut scales) = (vec![0; len / 4], vec![0; len / 32]);
-        model.read_plane(tensor, Plane::Packed, 0, &mut packed).unwrap();
-        model.read_plane(tensor, Plane::Scales, 0, &mut scales).unwrap();
-        let scales: Vec<f32> = scales.into_iter().map(f32::from_bits).collect();
-        assert!(WeightDtype::Q8.decode(&packed, &scales) == values, "{tensor}");
+        model.read(&tensor, 0, &mut values).unwrap();
+        assert_eq!(model.stored_dtype(&tensor), dtype, "{tensor}");
+        let plane = |plane, start, end| {
+            let mut entries = vec![0; end - start];
+            model.read_plane(&tensor, plane, start, &mut entries).unwrap();
+            entries
+        };
+        let [words, blocks] = Plane::ALL.map(|plane| dtype.entries(plane, len));
+        let (packed, scales) = (plane(Plane::Packed, 0, words), plane(Plane::Scales, 0, blocks));
+        assert!(dtype.decode(&packed, &scales) == values, "{tensor}");
+        assert!(plane(Plane::Packed, 37, 90) == packed[37..90] && plane(Plane::Scales, 3, 9) == scales[3..9]);
     }
+    assert_eq!(model.stored_dtype(&format!("{layer}mlp.up_proj.weight")), WeightDtype::F32, "Q5_0 is decoded");
     assert!(model.read_plane("model.norm.weight", Plane::Packed, 0, &mut [0]).is_err());
 }
 
@@ -227,7 +236,7 @@ fn what_is_exported_is_read_again() {
         assert_eq!((written.bytes, written.left_in_f16), (std::fs::metadata(&path).unwrap().len(), 0));
         let again = GgufModel::open(&path).unwrap();
         assert_eq!(again.judge_json().unwrap().as_deref(), Some(judge));
-        assert_eq!(again.matrix_dtype(), if format == Q8_0 { WeightDtype::Q8 } else { format.float().unwrap_or_default() });
+        assert_eq!(again.stored_dtype("model.layers.0.mlp.up_proj.weight"), format.held_as());
         for spec in tensors(model.config()) {
             let (mut before, mut after) = (vec![0.0; spec.len()], vec![0.0; spec.len()]);
             model.read(&spec.name, 0, &mut before).unwrap();

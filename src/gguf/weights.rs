@@ -90,35 +90,15 @@ impl GgufModel {
         self.files.iter().map(|(path, _)| path.as_path())
     }
 
-    /// The dtype that holds all matrices as they are stored: Q8 where all are Q8_0, a float where they share one, else f32.
-    pub fn matrix_dtype(&self) -> WeightDtype {
-        let mut formats = tensors(&self.config).into_iter().filter(|spec| spec.shape.len() == 2).filter_map(|spec| {
-            let location = self.tensors.get(&spec.name)?;
-            Some(location.info.format)
-        });
-        match formats.next() {
-            Some(first) if formats.all(|format| format == first) => match first {
-                BlockFormat::Q8_0 => WeightDtype::Q8,
-                format => format.float().unwrap_or_default(),
-            },
-            _ => WeightDtype::F32,
-        }
-    }
-
-    /// What the user may want to know: how matrices of other formats are kept.
+    /// What the user may want to know: which matrices are decoded.
     pub fn notes(&self) -> Vec<String> {
-        let mut decoded: Vec<&str> =
-            self.tensors.values().map(|t| t.info.format).filter(|f| f.float().is_none()).map(|f| f.name()).collect();
+        let is_decoded = |format: &BlockFormat| format.float().is_none() && !format.held_as().is_quantised();
+        let mut decoded: Vec<&str> = self.tensors.values().map(|t| t.info.format).filter(is_decoded).map(BlockFormat::name).collect();
         decoded.sort_unstable();
         decoded.dedup();
-        match self.matrix_dtype() {
-            WeightDtype::F32 if !decoded.is_empty() => {
-                vec![format!(
-                    "matrices in {} are decoded; only files whose matrices are all Q8_0 stay packed",
-                    decoded.join(", ")
-                )]
-            }
-            _ => Vec::new(),
+        match decoded.is_empty() {
+            true => Vec::new(),
+            false => vec![format!("matrices in {} are decoded to f32; Q8_0, Q4_0 and Q4_1 stay packed", decoded.join(", "))],
         }
     }
 
@@ -241,17 +221,18 @@ impl TensorSource for GgufModel {
         }
     }
 
-    fn quantisation(&self) -> Option<WeightDtype> {
-        Some(self.matrix_dtype()).filter(|dtype| dtype.is_quantised())
+    fn stored_dtype(&self, tensor: &str) -> WeightDtype {
+        self.tensors.get(tensor).map(|location| location.info.format.held_as()).unwrap_or_default()
     }
 
     fn read_plane(&self, tensor: &str, plane: Plane, start: usize, out: &mut [u32]) -> Result<(), ModelError> {
         let location = self.location(tensor)?;
-        if location.info.format != BlockFormat::Q8_0 {
+        let (format, dtype) = (location.info.format, location.info.format.held_as());
+        if !dtype.is_quantised() {
             return Err(ModelError::UnknownTensor(format!("{tensor}, quantised")));
         }
-        let per_block = WeightDtype::Q8.entries(plane, BLOCK);
-        let len = location.info.bytes / BlockFormat::Q8_0.bytes() * per_block;
+        let per_block = dtype.entries(plane, BLOCK);
+        let len = location.info.bytes / format.bytes() * per_block;
         let end = start.saturating_add(out.len());
         if end > len {
             return Err(ModelError::OutOfBounds { tensor: tensor.into(), len, start, end });
@@ -262,19 +243,16 @@ impl TensorSource for GgufModel {
             let (block, within) = (entry / per_block, entry % per_block);
             let blocks_per_row = columns / BLOCK;
             let row = location.row(block / blocks_per_row);
-            let at = (row * blocks_per_row + block % blocks_per_row) * BlockFormat::Q8_0.bytes();
-            let raw = &bytes[at..at + BlockFormat::Q8_0.bytes()];
+            let at = (row * blocks_per_row + block % blocks_per_row) * format.bytes();
+            let raw = &bytes[at..at + format.bytes()];
             *word = match plane {
-                Plane::Scales => half::f16::from_le_bytes([raw[0], raw[1]]).to_f32().to_bits(),
-                Plane::Packed => {
-                    let codes = &raw[2 + 4 * within..][..4];
-                    u32::from_le_bytes([codes[0], codes[1], codes[2], codes[3]])
-                }
+                Plane::Scales => format.scale_word(raw),
+                Plane::Packed => format.code_word(raw, within),
             };
         }
         match plane {
             Plane::Packed => Ok(()),
-            Plane::Scales => finite_scales(tensor, start, out),
+            Plane::Scales => finite_scales(dtype, tensor, start, out),
         }
     }
 }

@@ -54,11 +54,11 @@ impl JudgeFiles {
     /// # Errors
     /// Settings that do not fit the tokenizer; weights that are not finite; too little memory.
     pub fn upload(&self, gpu: &Gpu) -> Result<Judge> {
-        self.upload_as(gpu, self.policy.of_stored(self.weights.matrix_dtype))
+        self.upload_as(gpu, self.policy)
     }
 
-    fn upload_as(&self, gpu: &Gpu, dtype: WeightDtype) -> Result<Judge> {
-        let mut weights = Weights::upload_as(gpu, self.weights.source.as_ref(), dtype)?;
+    fn upload_as(&self, gpu: &Gpu, policy: WeightPolicy) -> Result<Judge> {
+        let mut weights = Weights::upload_as(gpu, self.weights.source.as_ref(), policy)?;
         if let Some(files) = &self.weights.adapter {
             weights = weights.with_adapter(Adapter::upload(gpu, &weights.config, files)?);
         }
@@ -71,8 +71,7 @@ impl JudgeFiles {
     /// [`JudgeError::Memory`] with a way to make it fit; settings that do not fit the tokenizer.
     pub fn check_memory(&self, gpu: &Gpu, rows: &[Example], options: &ScoreOptions) -> Result<()> {
         let Some(available) = gpu.memory_left() else { return Ok(()) };
-        let dtype = self.policy.of_stored(self.weights.matrix_dtype);
-        let usage = self.peak_usage(gpu, dtype, rows, options)?;
+        let usage = self.peak_usage(gpu, self.policy, rows, options)?;
         if usage.total() <= available {
             return Ok(());
         }
@@ -81,7 +80,7 @@ impl JudgeFiles {
                        with more memory"
                 .to_string();
         for smaller in SMALLER {
-            let total = self.peak_usage(gpu, smaller, rows, options)?.total();
+            let total = self.peak_usage(gpu, smaller.into(), rows, options)?.total();
             if total <= available {
                 fix = format!("--weights {} needs {} MiB", smaller.name(), total.div_ceil(1 << 20));
                 break;
@@ -91,9 +90,9 @@ impl JudgeFiles {
     }
 
     /// Peak memory of scoring `rows`, from a dry run.
-    fn peak_usage(&self, gpu: &Gpu, dtype: WeightDtype, rows: &[Example], options: &ScoreOptions) -> Result<MemoryUsage> {
+    fn peak_usage(&self, gpu: &Gpu, policy: WeightPolicy, rows: &[Example], options: &ScoreOptions) -> Result<MemoryUsage> {
         let dry = gpu.dry_copy();
-        self.upload_as(&dry, dtype)?.reserve(rows, options)?;
+        self.upload_as(&dry, policy)?.reserve(rows, options)?;
         Ok(dry.peak_usage())
     }
 }

@@ -313,16 +313,15 @@ impl Judge {
         Ok(())
     }
 
-    /// A row's tokens up to the score, with its own chain if this judge writes chains; and the position of its last prompt token.
-    pub(super) fn given_sequence(&self, example: &Example) -> std::result::Result<(Vec<u32>, usize), String> {
+    /// A row's tokens up to the score, with its own chain if this judge writes chains.
+    pub(super) fn given_sequence(&self, example: &Example) -> std::result::Result<Vec<u32>, String> {
         let mut row = PendingRow::new(self.prompt.prompt(example, &self.tokenizer).map_err(|e| e.to_string())?);
         if self.settings.chain {
             self.use_given_chain(example, &mut row)?;
         } else {
             self.use_no_chain(&mut row)?;
         }
-        let last = row.prompt.len().saturating_sub(1);
-        Ok((row.prompt.into_iter().chain(row.continuations.into_iter().flatten()).collect(), last))
+        Ok(row.prompt.into_iter().chain(row.continuations.into_iter().flatten()).collect())
     }
 
     /// The sizes of a rollout of this many prompts, the longest of which has `longest` tokens.

@@ -89,16 +89,6 @@ impl Checkpoint {
         self.locations.get(EMBED).map_or(WeightDtype::F32, |location| location.dtype)
     }
 
-    /// The dtype that holds all matrices without loss: their common type, or f32 where types differ.
-    pub fn matrix_dtype(&self) -> WeightDtype {
-        let mut dtypes = tensors(&self.config).into_iter().filter(|spec| spec.shape.len() == 2).filter_map(|spec| {
-            let location = self.locations.get(&spec.name)?;
-            Some(location.dtype)
-        });
-        let first = dtypes.next().unwrap_or_default();
-        if dtypes.all(|dtype| dtype == first) { first } else { WeightDtype::F32 }
-    }
-
     /// Checks every stored tensor against the model. Returns the head of a tied model, which it does not need.
     fn locate_all(&mut self, mut stored: BTreeMap<String, StoredTensor>) -> Result<Option<TensorLocation>, ModelError> {
         stored.retain(|name, _| !is_buffer(name));
@@ -152,6 +142,10 @@ impl Checkpoint {
 impl TensorSource for Checkpoint {
     fn config(&self) -> &Config {
         &self.config
+    }
+
+    fn stored_dtype(&self, tensor: &str) -> WeightDtype {
+        self.locations.get(tensor).map(|location| location.dtype).unwrap_or_default()
     }
 
     fn read(&self, tensor: &str, start: usize, out: &mut [f32]) -> Result<(), ModelError> {

@@ -6,7 +6,7 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 use crate::ops::weight_dtype::WeightDtype;
-use WeightDtype::{Bf16, F16, F32, Q4, Q8};
+use WeightDtype::{Bf16, F16, F32, Q4, Q4Symmetric, Q8};
 
 #[doc(hidden)]
 impl WeightDtype {
@@ -18,7 +18,7 @@ impl WeightDtype {
     /// The name in `config.json` (`dtype`, formerly `torch_dtype`).
     pub fn config_name(self) -> &'static str {
         match self {
-            F32 | Q8 | Q4 => "float32",
+            F32 | Q8 | Q4 | Q4Symmetric => "float32",
             F16 => "float16",
             Bf16 => "bfloat16",
         }
@@ -37,7 +37,7 @@ impl WeightDtype {
     /// The name in a safetensors header.
     pub fn safetensors_name(self) -> &'static str {
         match self {
-            F32 | Q8 | Q4 => "F32",
+            F32 | Q8 | Q4 | Q4Symmetric => "F32",
             F16 => "F16",
             Bf16 => "BF16",
         }
@@ -58,7 +58,7 @@ impl WeightDtype {
     pub fn widen(self, bytes: &[u8], out: &mut [f32]) {
         debug_assert_eq!(bytes.len(), out.len() * self.bytes());
         match self {
-            F32 | Q8 | Q4 => {
+            F32 | Q8 | Q4 | Q4Symmetric => {
                 for (value, raw) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {
                     *value = f32::from_le_bytes(*raw);
                 }
@@ -79,7 +79,7 @@ impl WeightDtype {
     /// Appends `values` to `out` as little-endian bytes, rounded to nearest, ties to even.
     pub fn narrow(self, values: &[f32], out: &mut Vec<u8>) {
         match self {
-            F32 | Q8 | Q4 => out.extend(values.iter().flat_map(|v| v.to_le_bytes())),
+            F32 | Q8 | Q4 | Q4Symmetric => out.extend(values.iter().flat_map(|v| v.to_le_bytes())),
             Bf16 => out.extend(values.iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes())),
             F16 => {
                 let mut halves = vec![f16::ZERO; values.len()];

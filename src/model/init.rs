@@ -14,6 +14,7 @@ use super::config::Config;
 use super::error::ModelError;
 use super::names::{EMBED, TensorSpec, tensors};
 use super::source::TensorSource;
+use crate::ops::weight_dtype::WeightDtype;
 use crate::random::threefry2x32;
 
 /// A freshly initialised model.
@@ -21,6 +22,8 @@ pub struct Init {
     config: Config,
     seed: u64,
     tensors: HashMap<String, (usize, Fill)>,
+    /// The dtype that it claims for its matrices.
+    dtype: WeightDtype,
 }
 
 /// The initial values of a tensor.
@@ -39,7 +42,12 @@ impl Init {
             .into_iter()
             .map(|spec| (spec.name.clone(), (spec.len(), fill(&spec, layers, config.norm_offset))))
             .collect();
-        Init { config, seed, tensors }
+        Init { config, seed, tensors, dtype: WeightDtype::F32 }
+    }
+
+    /// Stands for a model whose matrices are stored in `dtype`: what a memory plan has in place of its files.
+    pub fn in_place_of(self, dtype: WeightDtype) -> Self {
+        Init { dtype, ..self }
     }
 }
 
@@ -55,6 +63,10 @@ fn fill(spec: &TensorSpec, layers: usize, norm_offset: f64) -> Fill {
 impl TensorSource for Init {
     fn config(&self) -> &Config {
         &self.config
+    }
+
+    fn stored_dtype(&self, _tensor: &str) -> WeightDtype {
+        self.dtype
     }
 
     fn read(&self, tensor: &str, start: usize, out: &mut [f32]) -> Result<(), ModelError> {

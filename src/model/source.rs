@@ -2,7 +2,7 @@
 
 use super::config::Config;
 use super::error::ModelError;
-use super::names::Group;
+use super::names::{Group, tensors};
 use super::quantised::Plane;
 use crate::ops::weight_dtype::WeightDtype;
 
@@ -17,12 +17,12 @@ pub trait TensorSource: Send + Sync {
     /// An unknown name; a range outside the tensor; a value in the range that is NaN or infinite.
     fn read(&self, tensor: &str, start: usize, out: &mut [f32]) -> Result<(), ModelError>;
 
-    /// The dtype of the quantised matrices, if there are any. [`WeightDtype::of_group`] says which these are.
-    fn quantisation(&self) -> Option<WeightDtype> {
-        None
+    /// The dtype that holds the matrix `tensor` as it is stored.
+    fn stored_dtype(&self, _tensor: &str) -> WeightDtype {
+        WeightDtype::F32
     }
 
-    /// Fills `out` with entries `start ..` of one plane of a quantised matrix, as they are stored. Scales are given as bits.
+    /// Fills `out` with entries `start ..` of one plane of a quantised matrix, in its stored dtype.
     ///
     /// # Errors
     /// A tensor without such a plane; a range outside it; a scale that is NaN or infinite.
@@ -46,6 +46,13 @@ pub trait TensorSource: Send + Sync {
         }
         Ok(())
     }
+}
+
+/// The dtype with the fewest bits of the quantised matrices of `source`, if there are any.
+pub fn quantisation(source: &dyn TensorSource) -> Option<WeightDtype> {
+    let matrices = tensors(source.config()).into_iter().filter(|spec| spec.shape.len() == 2);
+    let dtypes = matrices.map(|spec| source.stored_dtype(&spec.name));
+    dtypes.filter(|dtype| dtype.is_quantised()).min_by_key(|dtype| dtype.bits())
 }
 
 /// Reads a whole group in order, at most `max_len` elements at a time, and passes them to `take(start, values)`. So a large

@@ -5,12 +5,12 @@
 //!   chunk    rows first ..       one buffer of at most the size of a binding; two buffers (codes and scales) if quantised
 //! ```
 //!
-//! Most groups are one chunk. An embedding of 151,936 rows is several chunks on an adapter with bindings of 128 MiB. Only
+//! Most groups are one chunk. Tensors of one group in several dtypes are a chunk each. An embedding of 151,936 rows is several chunks on an adapter with bindings of 128 MiB. Only
 //! products with it see the chunks.
 
 use super::config::Config;
 use super::error::ModelError;
-use super::names::{Group, Groups, TensorSpec, specs};
+use super::names::{Group, Groups, Part, TensorSpec, specs};
 use super::quantised::Plane;
 use super::source::{TensorSource, stream_group};
 use crate::gpu::{Buffer, Gpu, PlanBuilder, Tensor};
@@ -51,7 +51,17 @@ struct BufferRange<'a> {
     len: usize,
 }
 
+/// The dtype of a tensor of the group that has these chunks.
+fn dtype_of_part(part: &Part, chunks: &[Chunk]) -> WeightDtype {
+    chunks.iter().find(|chunk| chunk.overlaps(part)).map(|chunk| chunk.dtype).unwrap_or_default()
+}
+
 impl Chunk {
+    /// Whether it has rows of `part`.
+    fn overlaps(&self, part: &Part) -> bool {
+        self.first < part.row_offset + part.rows && part.row_offset < self.first + self.rows
+    }
+
     fn buffers(&self) -> impl Iterator<Item = &Buffer> {
         std::iter::once(&self.words).chain(&self.scales)
     }
@@ -70,7 +80,26 @@ impl Chunk {
     }
 }
 
-/// Rows per chunk of a group of `rows` rows, with at most `max_words` words per buffer.
+/// Neighbouring tensors of a group that share a dtype.
+struct Run {
+    first: usize,
+    rows: usize,
+    dtype: WeightDtype,
+}
+
+fn runs(group: &Group, dtype_of: impl Fn(&Group, &Part) -> WeightDtype) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    for part in &group.parts {
+        let dtype = dtype_of(group, part);
+        match runs.last_mut() {
+            Some(run) if run.dtype == dtype => run.rows += part.rows,
+            _ => runs.push(Run { first: part.row_offset, rows: part.rows, dtype }),
+        }
+    }
+    runs
+}
+
+/// Rows per chunk of a run of `rows` rows, with at most `max_words` words per buffer.
 fn rows_per_chunk(rows: usize, words_per_row: usize, max_words: usize) -> usize {
     let fitting = max_words / words_per_row.max(1);
     if rows <= fitting || fitting < MIN_CHUNK_ROWS {
@@ -110,28 +139,34 @@ impl TensorSet {
     /// # Errors
     /// Too little GPU memory.
     pub fn zeros(gpu: &Gpu, groups: &[Group], role: &str) -> Result<Self, ModelError> {
-        Self::allocate(gpu, groups, WeightDtype::F32, role)
+        Self::allocate(gpu, groups, |_, _| WeightDtype::F32, role)
     }
 
-    /// Zeros for `groups`, with matrices in `dtype`.
+    /// Zeros for `groups`, each tensor in the dtype that `dtype_of` says.
     ///
     /// # Errors
     /// Too little GPU memory.
-    pub fn allocate(gpu: &Gpu, groups: &[Group], dtype: WeightDtype, role: &str) -> Result<Self, ModelError> {
+    pub fn allocate(
+        gpu: &Gpu,
+        groups: &[Group],
+        dtype_of: impl Fn(&Group, &Part) -> WeightDtype,
+        role: &str,
+    ) -> Result<Self, ModelError> {
         let max_words = (gpu.max_binding().min(gpu.max_buffer()) / 4) as usize;
         let chunks = |group: &Group| -> Result<Vec<Chunk>, ModelError> {
-            let dtype = dtype.of_group(group);
-            let words = dtype.entries(Plane::Packed, group.cols);
-            let chunk_rows = rows_per_chunk(group.rows, words, max_words).max(1);
             let mut chunks = Vec::new();
-            for first in (0..group.rows).step_by(chunk_rows) {
-                let rows = chunk_rows.min(group.rows - first);
-                let number = if chunk_rows < group.rows { format!("[{}]", first / chunk_rows) } else { String::new() };
-                let buffer =
-                    |what: &str, words: usize| gpu.buffer(&format!("{}{number}{what} ({role})", group.name), rows * words);
-                let scales = dtype.entries(Plane::Scales, group.cols);
-                let scales = if scales > 0 { Some(buffer(".scales", scales)?) } else { None };
-                chunks.push(Chunk { first, rows, dtype, words: buffer("", words)?, scales });
+            for run in runs(group, &dtype_of) {
+                let words = run.dtype.entries(Plane::Packed, group.cols);
+                let chunk_rows = rows_per_chunk(run.rows, words, max_words).max(1);
+                for first in (run.first..run.first + run.rows).step_by(chunk_rows) {
+                    let rows = chunk_rows.min(run.first + run.rows - first);
+                    let number = if rows < group.rows { format!("[{}]", chunks.len()) } else { String::new() };
+                    let buffer =
+                        |what: &str, words: usize| gpu.buffer(&format!("{}{number}{what} ({role})", group.name), rows * words);
+                    let scales = run.dtype.entries(Plane::Scales, group.cols);
+                    let scales = if scales > 0 { Some(buffer(".scales", scales)?) } else { None };
+                    chunks.push(Chunk { first, rows, dtype: run.dtype, words: buffer("", words)?, scales });
+                }
             }
             Ok(chunks)
         };
@@ -161,37 +196,49 @@ impl TensorSet {
     /// converted through f32.
     pub(super) fn upload(&self, gpu: &Gpu, source: &dyn TensorSource) -> Result<(), ModelError> {
         for (group, chunks) in self.groups.iter().zip(&self.chunks) {
-            let Some(dtype) = chunks.first().map(|chunk| chunk.dtype) else { continue };
-            let stored = source.quantisation().map(|stored| stored.of_group(group));
-            if dtype.is_quantised() && stored == Some(dtype) {
-                for plane in Plane::ALL {
-                    self.upload_plane(gpu, source, group, plane, dtype.entries(plane, group.cols))?;
-                }
-            } else {
+            let copied = |part: &Part| {
+                let dtype = dtype_of_part(part, chunks);
+                dtype.is_quantised() && source.stored_dtype(&part.hf_name) == dtype
+            };
+            if !group.parts.iter().any(copied) {
                 let write = |start, values: &[f32]| write_group(gpu, group, chunks, start, values);
                 stream_group(source, group, TRANSFER_ELEMENTS, write)?;
+                continue;
+            }
+            for part in &group.parts {
+                if copied(part) {
+                    let dtype = dtype_of_part(part, chunks);
+                    for plane in Plane::ALL {
+                        self.upload_plane(gpu, source, part, plane, dtype.entries(plane, group.cols))?;
+                    }
+                } else {
+                    let (first, mut values) = (part.row_offset * group.cols, Vec::new());
+                    let len = part.rows * group.cols;
+                    for start in (0..len).step_by(TRANSFER_ELEMENTS) {
+                        values.resize(TRANSFER_ELEMENTS.min(len - start), 0.0);
+                        source.read(&part.hf_name, start, &mut values)?;
+                        write_group(gpu, group, chunks, first + start, &values)?;
+                    }
+                }
             }
         }
         Ok(())
     }
 
-    /// Uploads one plane of a quantised group, with `width` entries per row.
+    /// Uploads one plane of a quantised tensor, with `width` entries per row.
     fn upload_plane(
         &self,
         gpu: &Gpu,
         source: &dyn TensorSource,
-        group: &Group,
+        part: &Part,
         plane: Plane,
         width: usize,
     ) -> Result<(), ModelError> {
-        let mut entries = Vec::new();
-        for part in &group.parts {
-            let len = part.rows * width;
-            for start in (0..len).step_by(TRANSFER_ELEMENTS) {
-                entries.resize(TRANSFER_ELEMENTS.min(len - start), 0);
-                source.read_plane(&part.hf_name, plane, start, &mut entries)?;
-                self.write_plane(gpu, &part.hf_name, plane, start, &entries)?;
-            }
+        let (mut entries, len) = (Vec::new(), part.rows * width);
+        for start in (0..len).step_by(TRANSFER_ELEMENTS) {
+            entries.resize(TRANSFER_ELEMENTS.min(len - start), 0);
+            source.read_plane(&part.hf_name, plane, start, &mut entries)?;
+            self.write_plane(gpu, &part.hf_name, plane, start, &entries)?;
         }
         Ok(())
     }
@@ -234,6 +281,12 @@ impl TensorSet {
         self.chunks.iter().flatten().flat_map(Chunk::buffers).collect()
     }
 
+    /// The dtype with the fewest bits of those that are not f32.
+    pub fn packed_dtype(&self) -> Option<WeightDtype> {
+        let packed = self.chunks.iter().flatten().map(|chunk| chunk.dtype).filter(|dtype| *dtype != WeightDtype::F32);
+        packed.min_by_key(|dtype| dtype.bits())
+    }
+
     /// Bytes of all buffers.
     pub fn bytes(&self) -> u64 {
         self.buffers().iter().map(|b| b.words as u64 * 4).sum()
@@ -261,7 +314,9 @@ impl TensorSet {
             Some((group, part, chunks))
         });
         let (group, part, chunks) = named.ok_or_else(unknown)?;
-        let width = chunks.first().and_then(|chunk| chunk.entries(plane, group.cols)).ok_or_else(unknown)?;
+        // All chunks of a tensor share its dtype.
+        let of_part = || chunks.iter().filter(|chunk| chunk.overlaps(part));
+        let width = of_part().next().and_then(|chunk| chunk.entries(plane, group.cols)).ok_or_else(unknown)?;
         let (entries, end) = (part.rows * width, start.saturating_add(len));
         if end > entries {
             return Err(ModelError::OutOfBounds { tensor: name.into(), len: entries, start, end });
@@ -269,7 +324,7 @@ impl TensorSet {
         // Positions within the group.
         let part_start = part.row_offset * width;
         let mut ranges = Vec::new();
-        for chunk in chunks {
+        for chunk in of_part() {
             let (first, last) = (chunk.first * width, (chunk.first + chunk.rows) * width);
             let (from, to) = ((part_start + start).max(first), (part_start + end).min(last));
             if from < to {
@@ -283,8 +338,7 @@ impl TensorSet {
     /// The dtype in which the tensor named `name` is held; f32 if there is no such tensor.
     pub fn dtype_of(&self, name: &str) -> WeightDtype {
         let of_group = |(group, chunks): (&Group, &Vec<Chunk>)| {
-            let named = group.parts.iter().any(|part| part.hf_name == name);
-            chunks.first().filter(|_| named).map(|chunk| chunk.dtype)
+            group.parts.iter().find(|part| part.hf_name == name).map(|part| dtype_of_part(part, chunks))
         };
         self.groups.iter().zip(&self.chunks).find_map(of_group).unwrap_or_default()
     }
@@ -362,7 +416,6 @@ impl TensorSet {
         let words = self.read_plane(gpu, name, Plane::Packed, from, count).await?;
         let (from, count) = range(Plane::Scales);
         let scales = if count > 0 { self.read_plane(gpu, name, Plane::Scales, from, count).await? } else { Vec::new() };
-        let scales: Vec<f32> = scales.into_iter().map(f32::from_bits).collect();
         Ok(dtype.decode(&words, &scales)[start - first..start - first + len].to_vec())
     }
 

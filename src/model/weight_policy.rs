@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::names::{Group, GroupKind, Part};
+use super::source::TensorSource;
 use crate::ops::weight_dtype::WeightDtype;
 use crate::words::UnknownWord;
 
@@ -23,9 +25,18 @@ impl WeightPolicy {
         self.0.map_or(AUTO, WeightDtype::name)
     }
 
-    /// The dtype in which to hold matrices that are stored in `stored`.
-    pub fn of_stored(self, stored: WeightDtype) -> WeightDtype {
-        self.0.unwrap_or(stored)
+    /// The dtype in which to hold a tensor of `source`.
+    pub fn of_part(self, source: &dyn TensorSource, group: &Group, part: &Part) -> WeightDtype {
+        match self.0 {
+            Some(dtype) => dtype.of_part(group, part),
+            None if matches!(group.kind, GroupKind::Norm | GroupKind::Bias) => WeightDtype::F32,
+            None => source.stored_dtype(&part.hf_name).for_rows_of(group),
+        }
+    }
+
+    /// The dtype that is given, if one is.
+    pub fn dtype(self) -> Option<WeightDtype> {
+        self.0
     }
 }
 
@@ -77,8 +88,8 @@ mod tests {
         for word in WeightPolicy::WORDS {
             assert_eq!(policy(word).unwrap().to_string(), *word);
         }
-        let held = |word| policy(word).unwrap().of_stored(WeightDtype::Bf16);
-        assert_eq!(["auto", "f32", "q8"].map(held), [WeightDtype::Bf16, WeightDtype::F32, WeightDtype::Q8]);
+        let dtype = |word| policy(word).unwrap().dtype();
+        assert_eq!(["auto", "f32", "q8"].map(dtype), [None, Some(WeightDtype::F32), Some(WeightDtype::Q8)]);
         assert_eq!(policy("q5").unwrap_err().to_string(), "`q5` is none of auto, f32, bf16, f16, q8, q4");
         assert_eq!(WeightPolicy::default(), WeightPolicy::AS_STORED);
     }

@@ -3,10 +3,11 @@
 use super::config::Config;
 use super::error::ModelError;
 use super::lora::Adapter;
-use super::names::{Group, Groups};
+use super::names::{Group, Groups, Part};
 use super::quantised::Plane;
 use super::source::TensorSource;
 use super::tensors::{MIN_CHUNK_ROWS, TensorSet};
+use super::weight_policy::WeightPolicy;
 use crate::gpu::{Gpu, MemoryKind, PlanBuilder, Tensor};
 use crate::ops::matrix::Matrix;
 use crate::ops::weight_dtype::WeightDtype;
@@ -16,7 +17,6 @@ use crate::ops::weight_dtype::WeightDtype;
 pub struct Weights {
     pub config: Config,
     pub groups: Groups,
-    dtype: WeightDtype,
     base: TensorSet,
     adapter: Option<Adapter>,
 }
@@ -27,12 +27,23 @@ impl Weights {
     /// # Errors
     /// Too little GPU memory.
     pub fn allocate(gpu: &Gpu, config: &Config, dtype: WeightDtype) -> Result<Self, ModelError> {
-        if gpu.memory_left().is_some() {
-            gpu.afford(bytes_on_gpu(gpu, config, dtype)?)?;
-        }
+        Self::allocate_each(gpu, config, |group, part| dtype.of_part(group, part))
+    }
+
+    /// Allocates the weights of `config` as zeros, each tensor in the dtype that `dtype_of` says.
+    fn allocate_each(
+        gpu: &Gpu,
+        config: &Config,
+        dtype_of: impl Fn(&Group, &Part) -> WeightDtype + Copy,
+    ) -> Result<Self, ModelError> {
         let groups = Groups::of(config);
-        let base = TensorSet::allocate(gpu, &groups.list, dtype, "weights")?;
-        Ok(Weights { config: config.clone(), groups, dtype, base, adapter: None })
+        if gpu.memory_left().is_some() {
+            let dry = gpu.dry_copy();
+            let _alive = TensorSet::allocate(&dry, &groups.list, dtype_of, "weights")?;
+            gpu.afford(dry.allocated())?;
+        }
+        let base = TensorSet::allocate(gpu, &groups.list, dtype_of, "weights")?;
+        Ok(Weights { config: config.clone(), groups, base, adapter: None })
     }
 
     /// Uploads `source` with all matrices in f32.
@@ -40,15 +51,17 @@ impl Weights {
     /// # Errors
     /// An error of the source (a missing tensor, a value that is not finite); too little GPU memory.
     pub fn upload(gpu: &Gpu, source: &dyn TensorSource) -> Result<Self, ModelError> {
-        Self::upload_as(gpu, source, WeightDtype::F32)
+        Self::upload_as(gpu, source, WeightDtype::F32.into())
     }
 
-    /// Uploads `source` with matrices in `dtype`. Only a conversion to fewer bits loses precision.
+    /// Uploads `source` with matrices held as `policy` says. Only a conversion to fewer bits loses precision.
     ///
     /// # Errors
     /// As [`Weights::upload`]; a value that f16 cannot hold.
-    pub fn upload_as(gpu: &Gpu, source: &dyn TensorSource, dtype: WeightDtype) -> Result<Self, ModelError> {
-        let weights = Self::allocate(&gpu.for_memory(MemoryKind::Weights), source.config(), dtype)?;
+    pub fn upload_as(gpu: &Gpu, source: &dyn TensorSource, policy: WeightPolicy) -> Result<Self, ModelError> {
+        let gpu_of_weights = gpu.for_memory(MemoryKind::Weights);
+        let dtype_of = |group: &Group, part: &Part| policy.of_part(source, group, part);
+        let weights = Self::allocate_each(&gpu_of_weights, source.config(), dtype_of)?;
         if !gpu.is_dry() {
             weights.base.upload(gpu, source)?;
         }
@@ -69,20 +82,15 @@ impl Weights {
         self.adapter.as_ref()
     }
 
-    /// The dtype in which matrices are held.
-    pub fn dtype(&self) -> WeightDtype {
-        self.dtype
-    }
-
     /// The tensors that training updates: those of the adapter if there is one, otherwise all.
     ///
     /// # Errors
     /// Weights without an adapter that are not in f32.
     pub fn trainable(&self) -> Result<&TensorSet, ModelError> {
-        match (&self.adapter, self.dtype) {
+        match (&self.adapter, self.base.packed_dtype()) {
             (Some(adapter), _) => Ok(&adapter.set),
-            (None, WeightDtype::F32) => Ok(&self.base),
-            (None, dtype) => Err(ModelError::Frozen { found: dtype.name() }),
+            (None, None) => Ok(&self.base),
+            (None, Some(dtype)) => Err(ModelError::Frozen { found: dtype.name() }),
         }
     }
 
@@ -121,8 +129,8 @@ pub fn bytes_on_gpu(gpu: &Gpu, config: &Config, dtype: WeightDtype) -> Result<u6
 /// not of fewer than [`MIN_CHUNK_ROWS`].
 pub fn least_binding(config: &Config, dtype: WeightDtype) -> u64 {
     let of_group = |group: &Group| {
-        let words = dtype.of_group(group).entries(Plane::Packed, group.cols);
-        (words * group.rows.min(MIN_CHUNK_ROWS)) as u64 * 4
+        let words = group.parts.iter().map(|part| dtype.of_part(group, part).entries(Plane::Packed, group.cols)).max();
+        (words.unwrap_or(0) * group.rows.min(MIN_CHUNK_ROWS)) as u64 * 4
     };
     Groups::of(config).list.iter().map(of_group).max().unwrap_or(0)
 }

@@ -1,8 +1,8 @@
 //! The operations of a decoder: one file per operation. `record_forward` and `record_backward` append its kernels to a plan; they
 //! run nothing. An operation of one direction has `record` alone.
 //!
-//! A `record` function states shapes and contract (`=` writes, `+=` accumulates), chooses the variant of the kernel and appends its
-//! dispatches. The formulas are in the header of `shaders/x.wgsl`, and as plain loops in `reference/x.rs`.
+//! A `record` function states shapes and contract (`=` writes, `+=` accumulates), chooses the variant of the kernel and appends
+//! its dispatches. The formulas are in the header of `shaders/x.wgsl`, and as plain loops in `reference/x.rs`.
 
 pub mod adamw;
 pub mod attention;

@@ -19,15 +19,18 @@ pub enum WeightDtype {
     Bf16,
     /// Codes of 8 bits with a scale per block, as `model::quantised` writes them.
     Q8,
-    /// The same with 4 bits.
+    /// Codes of 4 bits with a scale and a minimum per block.
     Q4,
+    /// Codes of 4 bits with a scale per block: the Q4 of earlier bundles, which is read but not written.
+    Q4Symmetric,
 }
 
 impl WeightDtype {
-    /// All of them.
+    /// The dtypes that weights are written in.
     pub const ALL: [WeightDtype; 5] = [WeightDtype::F32, WeightDtype::F16, WeightDtype::Bf16, WeightDtype::Q8, WeightDtype::Q4];
     /// The dtypes that kernels read packed.
-    pub const PACKED: [WeightDtype; 4] = [WeightDtype::Q8, WeightDtype::Q4, WeightDtype::Bf16, WeightDtype::F16];
+    pub const PACKED: [WeightDtype; 5] =
+        [WeightDtype::Q8, WeightDtype::Q4, WeightDtype::Q4Symmetric, WeightDtype::Bf16, WeightDtype::F16];
 
     /// The name in flags, settings, manifests and messages.
     pub fn name(self) -> &'static str {
@@ -37,10 +40,11 @@ impl WeightDtype {
             WeightDtype::Bf16 => "bf16",
             WeightDtype::Q8 => "q8",
             WeightDtype::Q4 => "q4",
+            WeightDtype::Q4Symmetric => "q4 without minima",
         }
     }
 
-    /// The inverse of [`WeightDtype::name`].
+    /// The inverse of [`WeightDtype::name`], for the dtypes that are written.
     pub fn from_name(name: &str) -> Option<Self> {
         WeightDtype::ALL.into_iter().find(|dtype| dtype.name() == name)
     }
@@ -51,7 +55,7 @@ impl WeightDtype {
             WeightDtype::F32 => 32,
             WeightDtype::F16 | WeightDtype::Bf16 => 16,
             WeightDtype::Q8 => 8,
-            WeightDtype::Q4 => 4,
+            WeightDtype::Q4 | WeightDtype::Q4Symmetric => 4,
         }
     }
 
@@ -62,7 +66,7 @@ impl WeightDtype {
 
     /// Whether values are codes, and each block has a scale.
     pub fn is_quantised(self) -> bool {
-        matches!(self, WeightDtype::Q8 | WeightDtype::Q4)
+        matches!(self, WeightDtype::Q8 | WeightDtype::Q4 | WeightDtype::Q4Symmetric)
     }
 
     /// The type of a single value: codes are decoded to f32.
@@ -71,15 +75,16 @@ impl WeightDtype {
     }
 
     /// The constants of `shaders/lib/packing.wgsl`, which unpacks all dtypes except f32.
-    pub(super) fn constants(self) -> [(&'static str, u32); 2] {
+    pub(super) fn constants(self) -> [(&'static str, u32); 3] {
         let name = match self {
             WeightDtype::F32 => "F32",
             WeightDtype::F16 => "F16",
             WeightDtype::Bf16 => "BF16",
             WeightDtype::Q8 => "Q8",
-            WeightDtype::Q4 => "Q4",
+            WeightDtype::Q4 | WeightDtype::Q4Symmetric => "Q4",
         };
-        [(name, 1), ("HALF", u32::from(!self.is_quantised()))]
+        let affine = u32::from(self == WeightDtype::Q4);
+        [(name, 1), ("HALF", u32::from(!self.is_quantised())), ("AFFINE", affine)]
     }
 }
 

@@ -1,8 +1,9 @@
-//! The values of packed weights: Q8 and Q4 codes with a scale per block of 32, and two 16-bit floats per word. The product with
-//! a packed matrix is that of `matmul` with these values.
+//! The values of packed weights: codes with a scale per block of 32 (Q8, Q4 without minima) or a scale and a minimum (Q4), and two
+//! 16-bit floats per word. The product with a packed matrix is that of `matmul` with these values.
 //!
 //! ```text
-//! step = max|x| / m over a block, m = 2^(bits - 1) - 1        code_i = round(x_i / step)        w_i = code_i · step
+//! Q4:     w_i = code_i · scale + minimum, codes 0 ..= 15
+//! others: step = max|x| / m over a block, m = 2^(bits - 1) - 1        code_i = round(x_i / step)        w_i = code_i · step
 //! ```
 
 /// Values that share a scale.
@@ -43,6 +44,12 @@ pub fn unpack(words: &[u32], bits: usize) -> Vec<i32> {
 /// The values that codes and the scales of their blocks stand for.
 pub fn dequantise(codes: &[i32], scales: &[f64]) -> Vec<f64> {
     codes.iter().enumerate().map(|(i, code)| f64::from(*code) * scales[i / BLOCK]).collect()
+}
+
+/// The values of 4-bit codes without signs, for the scale and the minimum of each block, one behind the other in `scales`.
+pub fn dequantise_affine(words: &[u32], scales: &[f64]) -> Vec<f64> {
+    let codes = words.iter().flat_map(|word| (0..8).map(move |i| word / 16u32.pow(i) % 16));
+    codes.enumerate().map(|(i, code)| f64::from(code) * scales[i / BLOCK * 2] + scales[i / BLOCK * 2 + 1]).collect()
 }
 
 /// The finite 16-bit floats in `words`, the first in the low half of a word. As in IEEE 754: a sign, `exponent_bits` of exponent

@@ -59,15 +59,16 @@ pub fn chunks(test: &mut TestPlan, cuts: &[usize], values: &[f64], width: usize)
 fn packed(test: &mut TestPlan, dtype: WeightDtype, values: &[f64]) -> (Packed, Vec<f64>) {
     let narrow: Vec<f32> = values.iter().map(|x| *x as f32).collect();
     let (words, scales) = dtype.encode(&narrow);
-    let scales: Vec<f64> = scales.into_iter().map(f64::from).collect();
+    let wide: Vec<f64> = scales.iter().map(|bits| f64::from(f32::from_bits(*bits))).collect();
     let decoded = match dtype {
         WeightDtype::F32 => values.to_vec(),
         WeightDtype::F16 => reference::halves(&words, 5),
         WeightDtype::Bf16 => reference::halves(&words, 8),
-        WeightDtype::Q8 | WeightDtype::Q4 => reference::dequantise(&reference::unpack(&words, dtype.bits()), &scales),
+        WeightDtype::Q8 | WeightDtype::Q4Symmetric => reference::dequantise(&reference::unpack(&words, dtype.bits()), &wide),
+        WeightDtype::Q4 => reference::dequantise_affine(&words, &reference::halves(&scales, 5)),
     };
     let words = test.words("words", &words);
-    let scales = dtype.is_quantised().then(|| test.floats("scales", &scales));
+    let scales = dtype.is_quantised().then(|| test.words("scales", &scales));
     (Packed { dtype, words, scales }, decoded)
 }
 

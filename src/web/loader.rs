@@ -154,11 +154,11 @@ impl WeightWriter {
                     self.weights.base().write(&self.gpu, &part.tensor, start, &self.values)?;
                 }
             }
-            EntryFormat::Plane(_, plane) => {
+            EntryFormat::Plane(dtype, plane) => {
                 self.entries.clear();
                 self.entries.extend(words(piece.bytes));
                 if plane == Plane::Scales {
-                    finite_scales(&part.tensor, start, &self.entries)?;
+                    finite_scales(dtype, &part.tensor, start, &self.entries)?;
                 }
                 self.weights.base().write_plane(&self.gpu, &part.tensor, plane, start, &self.entries)?;
             }

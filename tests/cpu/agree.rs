@@ -206,7 +206,7 @@ fn rows_that_cannot_be_compared_are_counted_or_named() {
     let done = succeed(ground.agree("bad.csv --human h --judge j --skip-bad --json"));
     let found: Value = serde_json::from_str(&done.out).unwrap();
     assert_eq!((&found["n"], &found["n_unparsed"]), (&json!(2), &json!(1)));
-    assert!(done.err.contains("1 bad cells"), "{}", done.err);
+    assert!(done.err.contains("1 bad cell,"), "{}", done.err);
     assert!(found["spearman_p"].is_null() && found["undefined"]["spearman_p"].is_string());
     // A score off the scale is a bad one.
     ground.write("mixed.csv", "h,j\n1,1\n9,2\n3,4\n4,4\n");

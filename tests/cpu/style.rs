@@ -226,7 +226,8 @@ fn every_shader_and_module_is_listed() {
 }
 
 /// One name, five files: an operation with a shader has `src/ops/x.rs`, `shaders/x.wgsl`, `src/reference/x.rs`, its checks in
-/// `src/selftest/kernels/x.rs`, and `tests/gpu/kernels/x.rs`, which runs these at more shapes. A shader is named after its operation, or is a variant of it: `x_variant.wgsl`.
+/// `src/selftest/kernels/x.rs`, and `tests/gpu/kernels/x.rs`, which runs these at more shapes. A shader is named after its
+/// operation, or is a variant of it: `x_variant.wgsl`.
 #[test]
 fn an_operation_has_one_name() {
     const EXCEPTIONS: &[(&str, &str)] = &[

@@ -65,7 +65,7 @@ fn cells_tables_and_page() {
     assert!(page.contains("<svg") && page.contains("REAL minus each") && !page.contains("NaN"), "{page}");
 
     // Nothing is left to do; one cell, made again with all that it builds on, is the same.
-    assert!(compare(&[]).err.contains("0 cells to make"));
+    assert!(compare(&[]).err.contains("0 cells to run"));
     std::fs::remove_dir_all(&work).unwrap();
     std::fs::remove_file(&cell).unwrap();
     let one = compare(&["--cell", "E/real/seed-1"]);

@@ -16,7 +16,7 @@ fn what_data_check_tells() {
     for part in [
         "train.jsonl: JSON Lines; 12 rows, 0 bad",
         "read: prompt from `prompt`, chain from `chain`, label from `score` (12 rows)",
-        "other columns, which a template of your own may read: id, quality, verdicts, labels, split",
+        "other columns, which a custom template can read: id, quality, verdicts, labels, split",
         "label  rows   share",
         "(the RMSE of a judge that always says the mean)",
         "prompt      tokens    12",

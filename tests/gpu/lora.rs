@@ -239,7 +239,7 @@ fn tables_larger_than_a_binding() {
     let lora = LoraSettings { r: 4, alpha: 8.0, dropout: 0.0, rslora: false, targets: vec!["all-linear".into()] };
     let run = |limits: Limits, dtype: WeightDtype, adapted: bool| {
         let gpu = open(limits, true);
-        let mut weights = Weights::upload_as(&gpu, &source, dtype).unwrap();
+        let mut weights = Weights::upload_as(&gpu, &source, dtype.into()).unwrap();
         if adapted {
             let adapter = Adapter::fresh(&gpu, &config, &lora, 1).unwrap();
             for spec in adapter.set.specs().iter().filter(|spec| spec.name.contains("lora_B")) {
@@ -310,7 +310,7 @@ fn gradients_through_small_weights() {
     let full = Weights::upload(&gpu, &source).unwrap();
     let exact = gradient_of(&full);
     for (dtype, most) in [(WeightDtype::Bf16, 0.03), (WeightDtype::F16, 0.01), (WeightDtype::Q8, 0.06), (WeightDtype::Q4, 0.7)] {
-        let packed = Weights::upload_as(&gpu, &source, dtype).unwrap();
+        let packed = Weights::upload_as(&gpu, &source, dtype.into()).unwrap();
         let meant = Weights::allocate(&gpu, &config, WeightDtype::F32).unwrap();
         for spec in meant.base().specs() {
             let values = pollster::block_on(packed.base().values(&gpu, &spec.name, 0, spec.len())).unwrap();

@@ -1,7 +1,7 @@
-//! A evaluation: judges and baselines compared with people on the same rows, with intervals, and its tables and pages.
+//! An evaluation: judges and baselines compared with people on the same rows, with intervals, and its tables and pages.
 //!
-//! [`JudgeEvaluation`] is the result of `jurist eval` for one judge, [`ColumnEvaluation`] that of `jurist agree` for columns of a file.
-//! Both measure each judge with [`MeasuredJudge`].
+//! [`JudgeEvaluation`] is the result of `jurist eval` for one judge, [`ColumnEvaluation`] that of `jurist agree` for columns of a
+//! file. Both measure each judge with [`MeasuredJudge`].
 
 mod columns;
 mod page;

@@ -5,9 +5,9 @@
 //!                                                                             └─► tables, page
 //! ```
 //!
-//! The protocol spans a grid of tasks, methods and seeds. A cell of the grid is one training with its measurement. It goes through
-//! the files, settings and functions of a user's own run. Its JSON holds no time and no path, so that the same command gives the
-//! same bytes. A finished cell is never run again.
+//! The protocol spans a grid of tasks, methods and seeds. A cell of the grid is one training with its measurement. It goes
+//! through the files, settings and functions of a user's own run. Its JSON holds no time and no path, so that the same command
+//! gives the same bytes. A finished cell is never run again.
 
 mod cell;
 mod comparison;

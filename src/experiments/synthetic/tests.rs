@@ -1,5 +1,5 @@
-//! The task against its expected statistics. With 800 items per split, a correlation near .9 has a sampling error of .01, one near
-//! .3 of .03.
+//! The task against its expected statistics. With 800 items per split, a correlation near .9 has a sampling error of .01, one
+//! near .3 of .03.
 
 use super::*;
 use std::collections::{HashMap, HashSet};

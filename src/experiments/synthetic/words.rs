@@ -27,8 +27,8 @@ pub const PRAISE: [&str; 8] = ["good", "strong", "excellent", "solid", "fine", "
 /// Blame: the first six are common, the last two rare.
 pub const BLAME: [&str; 8] = ["weak", "poor", "wrong", "awful", "sloppy", "faulty", "dismal", "shoddy"];
 
-/// Words without a meaning of their own. Only "here" is used: the chains of the quoting version say "not here" of a criterion that
-/// the response does not mention. The others are spare token ids.
+/// Words without a meaning of their own. Only "here" is used: the chains of the quoting version say "not here" of a criterion
+/// that the response does not mention. The others are spare token ids.
 const FILLERS: [&str; 8] = ["the", "a", "of", "and", "really", "quite", "here", "also"];
 
 /// The phrase after which a judge writes its score.

@@ -50,12 +50,11 @@ settings! {
     pub struct TrainConfig;
 
     heading "Model";
-    /// Training method. On given chains and scores: sft (cross-entropy of chain, phrase and score), raft (squared error of the expected
-    /// score, no chain), cot-raft (both), tract (cot-raft, then again from the start model on chains that this judge writes). On sampled
-    /// chains:
-    /// real (both terms of the generalised policy gradient); reinforce and grpo (reward: is the sampled score right), rl-squared
-    /// (squared error of the sampled score), rl-prob (probability of the label), rl-log and rl-ranked (scoring rules of the
-    /// distribution).
+    /// Training method. On given chains and scores: sft (cross-entropy of chain, phrase and score), raft (squared error of the
+    /// expected score, no chain), cot-raft (both), tract (cot-raft, then again from the start model on chains that this judge
+    /// writes). On sampled chains: real (both terms of the generalised policy gradient); reinforce and grpo (reward: is the
+    /// sampled score right), rl-squared (squared error of the sampled score), rl-prob (probability of the label), rl-log and
+    /// rl-ranked (scoring rules of the distribution).
     method: Method = Method::default(), Kind::OneOf(Method::WORDS);
     /// Hugging Face model folder to start from.
     model_name_or_path: Option<String> = None, Kind::Path;
@@ -79,7 +78,8 @@ settings! {
     lora_alpha: Option<f64> = None, Kind::Number(Interval::above(0.0, 1e6));
     /// Dropout rate of the adapter's inputs; not for methods that sample chains.
     lora_dropout: f64 = 0.0, Kind::Number(Interval::half_open(0.0, 1.0));
-    /// Projections with an adapter, separated by commas: all-linear, or q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj.
+    /// Projections with an adapter, separated by commas: all-linear, or q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj,
+    /// down_proj.
     lora_target_modules: String = ALL_LINEAR.into(), Kind::Text;
     /// Scale the adapter's update by alpha / sqrt(r).
     use_rslora: bool = false, Kind::Flag;

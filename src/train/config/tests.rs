@@ -31,7 +31,7 @@ fn the_table_of_keys_and_the_struct_agree() {
         let help = key.help();
         assert!(help == help.trim() && !help.contains("  ") && !help.ends_with('.') && help.len() > 9, "{}: {help:?}", key.name);
     }
-    assert_eq!(keys::find("seed").unwrap().help(), "Seed of weights and data order");
+    assert_eq!(keys::find("seed").unwrap().help(), "Seed of the weights, the row order and the sampled chains");
     // Each key allows its default.
     for (name, value) in serde_json::to_value(TrainConfig::default()).unwrap().as_object().unwrap() {
         let raw = match value {

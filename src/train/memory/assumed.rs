@@ -22,7 +22,7 @@ use crate::train::run::start::{RunInputs, overrides, start_folder};
 /// # Errors
 /// An unreadable config.json; a malformed scale.
 pub(super) fn inputs(config: &TrainConfig) -> Result<RunInputs, TrainError> {
-    let FolderWeights { source: model, adapter, base, dtype, matrix_dtype, .. } = model(config)?;
+    let FolderWeights { source: model, adapter, base, dtype, .. } = model(config)?;
     // A stand-in that encodes nothing: the sizes a tokenizer would decide are assumed below.
     let unknown = SpecialTokens { unk: Some("<unk>".into()), ..SpecialTokens::default() };
     let tokenizer = word_level(&["word"], &unknown)?;
@@ -51,7 +51,7 @@ pub(super) fn inputs(config: &TrainConfig) -> Result<RunInputs, TrainError> {
     }
     let train = Prepared { examples: rows, ..Prepared::default() };
     let inherited = Vec::new();
-    Ok(RunInputs { tokenizer, model, adapter, base, matrix_dtype, dtype, settings, tokens, train, eval: None, inherited, notes })
+    Ok(RunInputs { tokenizer, model, adapter, base, dtype, settings, tokens, train, eval: None, inherited, notes })
 }
 
 /// One packed batch of the longest rows, and the limit of a chain in tokens.
@@ -133,6 +133,6 @@ fn model(config: &TrainConfig) -> Result<FolderWeights, TrainError> {
     };
     // A model from scratch is always f32.
     let dtype = model.dtype.filter(|_| named.is_some()).unwrap_or_default();
-    let source = Box::new(Init::new(model, config.seed));
-    Ok(FolderWeights { source, adapter: None, base: None, dtype, matrix_dtype: dtype, notes: Vec::new() })
+    let source = Box::new(Init::new(model, config.seed).in_place_of(dtype));
+    Ok(FolderWeights { source, adapter: None, base: None, dtype, notes: Vec::new() })
 }

@@ -108,7 +108,7 @@ fn parts(n: u64, least: u64) -> Vec<Value> {
 /// Names of the dtypes that are smaller than those of this policy.
 fn smaller_weights(policy: WeightPolicy) -> Vec<Value> {
     // `auto` may mean any of them; a change that saves nothing is left out later.
-    let bits = policy.of_stored(WeightDtype::F32).bits();
+    let bits = policy.dtype().unwrap_or_default().bits();
     let smaller = [WeightDtype::Bf16, WeightDtype::Q8, WeightDtype::Q4].into_iter().filter(|dtype| dtype.bits() < bits);
     smaller.map(|dtype| Value::from(dtype.name())).collect()
 }

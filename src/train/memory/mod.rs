@@ -241,7 +241,7 @@ impl PlannedRun<'_> {
         // The first stage saves its judge as a whole model, or as an adapter of the start model.
         let weights = match config.lora_r > 0 || inputs.adapter.is_some() {
             true => inputs.initial_weights().upload(gpu, config)?,
-            false => Weights::upload_as(gpu, inputs.model.as_ref(), config.base_weights.of_stored(inputs.dtype))?,
+            false => Weights::upload_as(gpu, inputs.model.as_ref(), inputs.dtype.into())?,
         };
         self.judge(gpu, &weights, rows.max_tokens)?.reserve(&labelled_examples(config)?, &score_options(config))?;
         Ok(PeakMemory::of(gpu))

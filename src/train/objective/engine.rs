@@ -5,7 +5,6 @@ use crate::judge::{AnswerFormat, BatchLayout, Scale};
 use crate::model::lora::{Adapter, AdapterFiles};
 use crate::model::source::TensorSource;
 use crate::model::weights::Weights;
-use crate::ops::weight_dtype::WeightDtype;
 use crate::text::Tokenizer;
 use crate::train::TrainError;
 use crate::train::config::TrainConfig;
@@ -19,8 +18,6 @@ use crate::train::objective::supervised::{Scoring, SupervisedTrainer};
 /// The weights that a run starts from.
 pub struct InitialWeights<'a> {
     pub source: &'a dyn TensorSource,
-    /// The stored dtype of its matrices.
-    pub matrix_dtype: WeightDtype,
     /// The adapter of the start model.
     pub adapter: Option<&'a AdapterFiles>,
 }
@@ -32,7 +29,7 @@ impl InitialWeights<'_> {
         if lora.is_none() && self.adapter.is_none() {
             return Ok(Weights::upload(gpu, self.source)?);
         }
-        let weights = Weights::upload_as(gpu, self.source, config.base_weights.of_stored(self.matrix_dtype))?;
+        let weights = Weights::upload_as(gpu, self.source, config.base_weights)?;
         let model = self.source.config();
         let adapter = match (&lora, self.adapter) {
             (_, Some(files)) => Adapter::upload(gpu, model, files)?,

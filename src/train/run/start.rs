@@ -11,7 +11,7 @@ use crate::model::config::Config;
 use crate::model::error::ModelError;
 use crate::model::init::Init;
 use crate::model::lora::AdapterFiles;
-use crate::model::source::TensorSource;
+use crate::model::source::{TensorSource, quantisation};
 use crate::model_folder::{FolderWeights, ModelFolder};
 use crate::ops::weight_dtype::WeightDtype;
 use crate::text::{Date, SpecialTokens, Tokenizer, train_bpe};
@@ -30,8 +30,6 @@ pub struct RunInputs {
     pub adapter: Option<AdapterFiles>,
     /// The base model of this adapter, as its files name it.
     pub base: Option<String>,
-    /// The stored dtype of the start model's matrices.
-    pub matrix_dtype: WeightDtype,
     /// The dtype of saved weights.
     pub dtype: WeightDtype,
     pub settings: JudgeSettings,
@@ -60,7 +58,7 @@ impl RunInputs {
         let folder = config.model_name_or_path.as_deref().map(|dir| start_folder(config, Path::new(dir))).transpose()?;
         let stored = folder.as_ref().map(JudgeSettings::of_folder).transpose()?.flatten();
         let tokenizer = tokenizer(config, folder.as_ref(), &rows)?;
-        let StartModel { source: model, adapter, base, matrix_dtype, dtype } =
+        let StartModel { source: model, adapter, base, dtype } =
             start_model(config, folder.as_ref(), &tokenizer, &mut notes)?;
 
         let overrides = overrides(config)?;
@@ -137,12 +135,12 @@ impl RunInputs {
             let why = "a sampled chain and its score must be told apart";
             return Err(SettingError::Missing { key: "phrase", why }.into());
         }
-        Ok(RunInputs { tokenizer, model, adapter, base, matrix_dtype, dtype, settings, tokens, train, eval, inherited, notes })
+        Ok(RunInputs { tokenizer, model, adapter, base, dtype, settings, tokens, train, eval, inherited, notes })
     }
 
     /// The weights that the run starts from.
     pub fn initial_weights(&self) -> InitialWeights<'_> {
-        InitialWeights { source: self.model.as_ref(), matrix_dtype: self.matrix_dtype, adapter: self.adapter.as_ref() }
+        InitialWeights { source: self.model.as_ref(), adapter: self.adapter.as_ref() }
     }
 
     /// The layout of the judge's rows in batches.
@@ -261,7 +259,6 @@ struct StartModel {
     source: Box<dyn TensorSource>,
     adapter: Option<AdapterFiles>,
     base: Option<String>,
-    matrix_dtype: WeightDtype,
     dtype: WeightDtype,
 }
 
@@ -277,13 +274,13 @@ fn start_model(
         let stored = folder.weights()?;
         notes.extend(stored.notes);
         let frozen = config.lora_r > 0 || stored.adapter.is_some();
-        if let Some(dtype) = stored.source.quantisation().filter(|_| !frozen) {
+        if let Some(dtype) = quantisation(stored.source.as_ref()).filter(|_| !frozen) {
             notes.push(format!("{dir} has {} weights: training starts from what they decode to, in f32", dtype.name()));
         }
         check_adapter(config, dir, stored.adapter.as_ref())?;
         check_vocabulary(tokenizer, stored.source.config())?;
-        let FolderWeights { source, adapter, base, dtype, matrix_dtype, .. } = stored;
-        return Ok(StartModel { source, adapter, base, matrix_dtype, dtype: save_dtype.unwrap_or(dtype) });
+        let FolderWeights { source, adapter, base, dtype, .. } = stored;
+        return Ok(StartModel { source, adapter, base, dtype: save_dtype.unwrap_or(dtype) });
     }
     let path = config.init.as_deref().unwrap_or_default();
     let text = std::fs::read_to_string(path).map_err(|source| TrainError::Io {
@@ -302,13 +299,7 @@ fn start_model(
     }
     check_vocabulary(tokenizer, &model)?;
     let source = Box::new(Init::new(model, config.seed));
-    Ok(StartModel {
-        source,
-        adapter: None,
-        base: None,
-        matrix_dtype: WeightDtype::F32,
-        dtype: save_dtype.unwrap_or(WeightDtype::F32),
-    })
+    Ok(StartModel { source, adapter: None, base: None, dtype: save_dtype.unwrap_or(WeightDtype::F32) })
 }
 
 /// Checks that the settings of an adapter fit the start model.
@@ -319,7 +310,7 @@ fn check_adapter(config: &TrainConfig, dir: &str, adapter: Option<&AdapterFiles>
             "{dir} is an adapter already (r = {}): leave lora_r out to continue training it, or merge it first (jurist merge)",
             adapter.settings.r
         )),
-        None if config.lora_r == 0 && config.base_weights.of_stored(WeightDtype::F32) != WeightDtype::F32 => conflict(format!(
+        None if config.lora_r == 0 && config.base_weights.dtype().is_some_and(|dtype| dtype != WeightDtype::F32) => conflict(format!(
             "base_weights = {}: these are frozen, and without an adapter (lora_r) nothing would learn",
             config.base_weights.name()
         )),

@@ -180,7 +180,7 @@ fn packed_weights_of_any_size() {
         for factor in [1e4, 1e15, 1e-20] {
             let source = model("qwen3", "Qwen3ForCausalLM", |_| factor);
             // What a format cannot hold is an error of its own.
-            if let Ok(weights) = Weights::upload_as(&gpu, &source, dtype) {
+            if let Ok(weights) = Weights::upload_as(&gpu, &source, dtype.into()) {
                 right(&gpu, &format!("{} times {factor:e}", dtype.name()), &weights);
             }
         }

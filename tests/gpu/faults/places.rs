@@ -102,7 +102,7 @@ fn a_finished_judge_is_looked_at() {
     for name in ["model.safetensors", "config.json", "tokenizer.json", "judge.json"] {
         fs::remove_file(out.join(name)).unwrap();
         let done = succeed(train());
-        assert!(done.err.contains("the judge is not whole"), "{name}: {}", done.err);
+        assert!(done.err.contains("its judge is not complete"), "{name}: {}", done.err);
         assert!(fs::read(out.join(name)).unwrap() == fs::read(task.at("judge").join(name)).unwrap(), "{name}");
     }
     let mut bytes = fs::read(out.join("model.safetensors")).unwrap();

@@ -176,7 +176,7 @@ fn half_precision_is_judged_as_it_is_stored() {
         let model = Model::new(dtype, 0);
         model.task.write("rows.jsonl", "{\"prompt\": \"Rate this\"}\n{\"prompt\": \"The answer is good.\"}");
         let folder = model.folder();
-        assert_eq!(folder.weights().unwrap().matrix_dtype, dtype);
+        assert_eq!(folder.weights().unwrap().source.stored_dtype("lm_head.weight"), dtype);
         let held = |policy: WeightPolicy| {
             let dry = Gpu::dry_discrete(&GpuOptions::default()).unwrap();
             let files =
@@ -204,7 +204,7 @@ fn half_precision_is_judged_as_it_is_stored() {
 
 /// One matrix in f32 among others in bf16: nothing is rounded.
 #[test]
-fn a_folder_of_two_types_is_held_in_the_wider() {
+fn each_matrix_of_a_folder_is_held_as_it_is_stored() {
     let model = Model::new(WeightDtype::Bf16, 0);
     let file = model.task.at("model/model.safetensors");
     let bytes = std::fs::read(&file).unwrap();
@@ -217,7 +217,8 @@ fn a_folder_of_two_types_is_held_in_the_wider() {
     });
     std::fs::write(&file, safetensors::serialize(all, None).unwrap()).unwrap();
     let weights = model.folder().weights().unwrap();
-    assert_eq!((weights.matrix_dtype, weights.dtype), (WeightDtype::F32, WeightDtype::Bf16));
+    let held = |tensor| weights.source.stored_dtype(tensor);
+    assert_eq!((held("lm_head.weight"), held("model.embed_tokens.weight")), (WeightDtype::F32, WeightDtype::Bf16));
 }
 
 /// A GPU with a budget for its buffers; `None` on an adapter with memory of its own, which has none.
