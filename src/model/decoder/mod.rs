@@ -2,8 +2,8 @@
 //! [`Config`] (`docs/families.md`).
 //!
 //! ```text
-//! ids ─ embed ─► h ──┬─ norm ─ qkv ─ (q/k norm) ─ (rope) ─ attention ─ o ─ (norm) ─► + ─┬─ norm ─ gate·up ─ down ─ (norm) ─► + ─► h
-//!                    └──────────────────────────────────────────────────────────────────►┘ └────────────────────────────────►┘
+//! embed ─► h ──┬─ norm ─ qkv ─ (q/k norm) ─ (rope) ─ attention ─ o ─ (norm) ─► + ─┬─ norm ─ gate·up ─ down ─ (norm) ─► + ─► h
+//!              └──────────────────────────────────────────────────────────────────►┘ └────────────────────────────────►┘
 //! ```
 //!
 //! What is in brackets depends on the family or the layer. After the last layer come a norm and the head.
