@@ -88,7 +88,11 @@ pub async fn measure_rollout(gpu: &Gpu, shape: &Shape, effort: Effort) -> Result
     let memory_before = gpu.allocated();
     let weights = weights(gpu, shape)?;
     let Shape { samples, prompt, new_tokens, .. } = *shape;
-    let rollout = Rollout::new(gpu, &weights, RolloutSizes { rows: samples, group: samples, prompt, new_tokens, read: ReadSizes::default() })?;
+    let rollout = Rollout::new(
+        gpu,
+        &weights,
+        RolloutSizes { rows: samples, group: samples, prompt, new_tokens, read: ReadSizes::default() },
+    )?;
     let memory = gpu.allocated() - memory_before;
     let prompts = [ids(shape, prompt, 0)];
     let stop = Stop { phrases: Vec::new(), eos: Vec::new(), max_tokens: new_tokens };

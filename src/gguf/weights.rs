@@ -93,7 +93,8 @@ impl GgufModel {
     /// What the user may want to know: which matrices are decoded.
     pub fn notes(&self) -> Vec<String> {
         let is_decoded = |format: &BlockFormat| format.float().is_none() && !format.held_as().is_quantised();
-        let mut decoded: Vec<&str> = self.tensors.values().map(|t| t.info.format).filter(is_decoded).map(BlockFormat::name).collect();
+        let mut decoded: Vec<&str> =
+            self.tensors.values().map(|t| t.info.format).filter(is_decoded).map(BlockFormat::name).collect();
         decoded.sort_unstable();
         decoded.dedup();
         match decoded.is_empty() {

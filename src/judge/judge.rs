@@ -354,7 +354,8 @@ impl Judge {
         PassSizes { tokens, loss_positions: rows, score_tokens: self.tokens.alphabet().to_vec(), ..PassSizes::default() }
     }
 
-    /// Makes the largest plans that scoring `examples` may need and drops them. A dry run measures memory this way.
+    /// Makes the largest plans that scoring `examples` may need, and keeps them as scoring does. A dry run measures memory this
+    /// way.
     ///
     /// # Errors
     /// As [`Judge::judge`].
@@ -370,9 +371,13 @@ impl Judge {
         if longest == 0 {
             return Ok(());
         }
-        let mut plans = Plans::default();
-        if self.settings.chain {
+        let mut plans = self.plans.take();
+        if self.writes_chains(options) {
             plans.rollout(&self.gpu, &self.weights, self.rollout_sizes(options, prompts.len(), longest))?;
+        }
+        if self.reads_rollout(options) {
+            self.plans.put(plans);
+            return Ok(());
         }
         let row_length = |prompt: &usize| {
             let continuation = (chain + phrase).min(context - prompt);
@@ -381,6 +386,7 @@ impl Judge {
         let lengths: Vec<usize> = prompts.iter().map(row_length).collect();
         let sizes = self.pass_sizes(&lengths, prompts.len() * options.chains.max(1));
         plans.pass(&self.gpu, &self.weights, sizes)?;
+        self.plans.put(plans);
         Ok(())
     }
 

@@ -241,7 +241,12 @@ impl Fixture {
         let model = Config::from_json(&crate::cli::tiny_config().to_string()).unwrap();
         let weights = Weights::upload(&gpu, &Init::new(model.clone(), 3)).unwrap();
         let gradient = jurist::model::tensors::TensorSet::of_model(&gpu, &model, "gradient").unwrap();
-        let rollout = Rollout::new(&gpu, &weights, RolloutSizes { rows: 4, group: 4, prompt: 30, new_tokens: 40, read: ReadSizes::default() }).unwrap();
+        let rollout = Rollout::new(
+            &gpu,
+            &weights,
+            RolloutSizes { rows: 4, group: 4, prompt: 30, new_tokens: 40, read: ReadSizes::default() },
+        )
+        .unwrap();
         Fixture { gpu, weights, gradient, rollout }
     }
 

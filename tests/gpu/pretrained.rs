@@ -136,7 +136,9 @@ fn stories260k() {
     let weights = Weights::upload(&gpu, &Checkpoint::open(&models.join("stories260k")).unwrap()).unwrap();
 
     let new_tokens = ids.len() - 1;
-    let rollout = Rollout::new(&gpu, &weights, RolloutSizes { rows: 1, group: 1, prompt: 1, new_tokens, read: ReadSizes::default() }).unwrap();
+    let rollout =
+        Rollout::new(&gpu, &weights, RolloutSizes { rows: 1, group: 1, prompt: 1, new_tokens, read: ReadSizes::default() })
+            .unwrap();
     let stop = Stop { max_tokens: new_tokens, ..Stop::default() };
     let chains = block_on(rollout.run(&[ids[..1].to_vec()], 0, Sampler::GREEDY, &stop, &mut ())).unwrap();
     let greedy: Vec<u32> = chains[0][0].draws.iter().map(|d| d.token).collect();

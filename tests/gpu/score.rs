@@ -275,7 +275,9 @@ fn roll_looking(
     every: Option<usize>,
 ) -> Vec<Vec<Chain>> {
     let prompt = prompts.iter().map(Vec::len).max().unwrap();
-    let rollout = Rollout::new(gpu, weights, RolloutSizes { rows, group, prompt, new_tokens: stop.max_tokens, read: ReadSizes::default() }).unwrap();
+    let rollout =
+        Rollout::new(gpu, weights, RolloutSizes { rows, group, prompt, new_tokens: stop.max_tokens, read: ReadSizes::default() })
+            .unwrap();
     let sampler = Sampler { temperature: 1.0, top_p: 1.0, top_k: 0, key: threefry2x32([0, 0], [0, 0]) };
     block_on(rollout.run(prompts, stream, sampler, stop, &mut Every(every))).unwrap()
 }
@@ -362,14 +364,14 @@ fn several_chains_are_averaged() {
     );
 }
 
-fn config(changes: Value) -> Config {
+pub fn config(changes: Value) -> Config {
     let mut config = crate::cli::tiny_config();
     changes.as_object().unwrap().iter().for_each(|(k, v)| config[k] = v.clone());
     Config::from_json(&config.to_string()).unwrap()
 }
 
 /// Random weights with nothing at rest: norms that are not 1, biases that are not 0.
-struct Restless(Init);
+pub struct Restless(pub Init);
 
 impl TensorSource for Restless {
     fn config(&self) -> &Config {

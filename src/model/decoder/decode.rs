@@ -211,8 +211,7 @@ impl CachePass {
         statistics.plan.write(statistics.score_tokens, score_tokens)?;
         statistics.plan.run(&[(statistics.rows, reads.len() as u32)].into())?;
         let width = STATS + self.sizes.scores;
-        let values: Vec<f32> =
-            self.gpu.read(statistics.plan.buffer(statistics.stats)?, 0, reads.len() * width).await?;
+        let values: Vec<f32> = self.gpu.read(statistics.plan.buffer(statistics.stats)?, 0, reads.len() * width).await?;
         Ok(values.chunks_exact(width).map(token_stats).collect())
     }
 

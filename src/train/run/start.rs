@@ -58,8 +58,7 @@ impl RunInputs {
         let folder = config.model_name_or_path.as_deref().map(|dir| start_folder(config, Path::new(dir))).transpose()?;
         let stored = folder.as_ref().map(JudgeSettings::of_folder).transpose()?.flatten();
         let tokenizer = tokenizer(config, folder.as_ref(), &rows)?;
-        let StartModel { source: model, adapter, base, dtype } =
-            start_model(config, folder.as_ref(), &tokenizer, &mut notes)?;
+        let StartModel { source: model, adapter, base, dtype } = start_model(config, folder.as_ref(), &tokenizer, &mut notes)?;
 
         let overrides = overrides(config)?;
         let mut settings = JudgeSettings::resolve(stored, &overrides, &tokenizer, &rows.examples)?;
@@ -310,10 +309,12 @@ fn check_adapter(config: &TrainConfig, dir: &str, adapter: Option<&AdapterFiles>
             "{dir} is an adapter already (r = {}): leave lora_r out to continue training it, or merge it first (jurist merge)",
             adapter.settings.r
         )),
-        None if config.lora_r == 0 && config.base_weights.dtype().is_some_and(|dtype| dtype != WeightDtype::F32) => conflict(format!(
-            "base_weights = {}: these are frozen, and without an adapter (lora_r) nothing would learn",
-            config.base_weights.name()
-        )),
+        None if config.lora_r == 0 && config.base_weights.dtype().is_some_and(|dtype| dtype != WeightDtype::F32) => {
+            conflict(format!(
+                "base_weights = {}: these are frozen, and without an adapter (lora_r) nothing would learn",
+                config.base_weights.name()
+            ))
+        }
         _ => Ok(()),
     }
 }

@@ -140,7 +140,13 @@ impl PolicyTrainer {
             0 => (micro_batch, settings.group),
             some => (1, some),
         };
-        let sizes = RolloutSizes { rows, group: settings.group, prompt: longest, new_tokens: settings.max_tokens, read: ReadSizes::default() };
+        let sizes = RolloutSizes {
+            rows,
+            group: settings.group,
+            prompt: longest,
+            new_tokens: settings.max_tokens,
+            read: ReadSizes::default(),
+        };
         let rollout_plan = Rollout::new(gpu, &weights, sizes)?;
         let sizes = PassSizes {
             tokens: prompts * layout.size(longest, std::iter::repeat_n(continuation, completions)),
