@@ -72,7 +72,7 @@ impl Judge {
             Some(gpu) => gpu,
             None => Gpu::open(&GpuOptions::default())?,
         };
-        files.check_memory(&gpu, &[], &ScoreOptions::default())?;
+        files.check_memory(&gpu, &[], &[])?;
         Ok(Judge { inner: files.upload(&gpu)? })
     }
 

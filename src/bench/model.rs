@@ -7,7 +7,7 @@ use crate::model::decoder::{CachePass, CacheSizes, PackedInputs, Pass, PassSizes
 use crate::model::init::Init;
 use crate::model::weights::Weights;
 use crate::ops::loss_head::TokenLoss;
-use crate::rollout::{Rollout, RolloutSizes, Stop};
+use crate::rollout::{ReadSizes, Rollout, RolloutSizes, Stop};
 use crate::train::objective::optimiser::{Optimiser, OptimiserSettings};
 
 const SAMPLER: Sampler = Sampler { temperature: 1.0, top_p: 1.0, top_k: 0, key: [1, 2] };
@@ -88,7 +88,11 @@ pub async fn measure_rollout(gpu: &Gpu, shape: &Shape, effort: Effort) -> Result
     let memory_before = gpu.allocated();
     let weights = weights(gpu, shape)?;
     let Shape { samples, prompt, new_tokens, .. } = *shape;
-    let rollout = Rollout::new(gpu, &weights, RolloutSizes { rows: samples, group: samples, prompt, new_tokens })?;
+    let rollout = Rollout::new(
+        gpu,
+        &weights,
+        RolloutSizes { rows: samples, group: samples, prompt, new_tokens, read: ReadSizes::default() },
+    )?;
     let memory = gpu.allocated() - memory_before;
     let prompts = [ids(shape, prompt, 0)];
     let stop = Stop { phrases: Vec::new(), eos: Vec::new(), max_tokens: new_tokens };
@@ -116,6 +120,7 @@ pub fn decoder(gpu: &Gpu, shape: &Shape, rows: usize) -> Result<CachePass, Bench
         own: shape.new_tokens,
         max_length: shape.prompt + shape.new_tokens,
         history: shape.new_tokens.max(1),
+        scores: 0,
     };
     let pass = CachePass::new(gpu, &weights, sizes)?;
     prefill(&pass, shape, rows)?;

@@ -52,7 +52,7 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
                 Some(output) => Sink::open(output, args.resume)?,
             };
             let rows = args.judging.rows(input, Labels::Required, &mut progress)?;
-            let judge = args.judging.open(model, &rows, context, &mut progress)?;
+            let judge = args.judging.open(model, &rows, true, context, &mut progress)?;
             let interrupt = interrupt.stops_after(sink.at_interrupt());
             let work = Work {
                 judge: &judge,

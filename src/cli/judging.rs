@@ -95,11 +95,17 @@ impl JudgingArgs {
         }
     }
 
-    /// Opens the judge in `model`, for these rows.
+    /// How rows are judged after chains that were swapped.
+    fn judging_swapped(&self) -> ScoreOptions {
+        ScoreOptions { given_chains: true, ..self.judging() }
+    }
+
+    /// Opens the judge in `model`, for these rows. `swaps`: whether [`JudgingArgs::chain_swap`] follows.
     pub fn open(
         &self,
         model: &Path,
         rows: &Dataset,
+        swaps: bool,
         context: &Context,
         progress: &mut TerminalProgress,
     ) -> Result<Judge, CliError> {
@@ -111,7 +117,8 @@ impl JudgingArgs {
         let files = JudgeFiles::resolve(&folder, self.weights, &asked, &rows.examples)?;
         files.notes.iter().for_each(|note| progress.note(note));
         let gpu = context.gpu(Work::Judging, progress)?;
-        files.check_memory(&gpu, &rows.examples, &self.judging())?;
+        let calls = [self.judging(), self.judging_swapped()];
+        files.check_memory(&gpu, &rows.examples, if swaps { &calls } else { &calls[..1] })?;
         let judge = files.upload(&gpu)?;
         judge.score_tokens().warnings.iter().for_each(|w| progress.warn(w));
         Ok(judge)
@@ -125,8 +132,7 @@ impl JudgingArgs {
         (rows, judgements): (&Dataset, &[ScoreRecord]),
         interrupt: &Interrupt,
     ) -> Result<Option<ChainSwap>, CliError> {
-        let judging = self.judging();
-        if !judge.settings().chain || judging.given_chains {
+        if !judge.settings().chain || self.given_chains {
             return Ok(None);
         }
         let good = rows.examples.iter().zip(judgements).filter(|(_, j)| j.expected.is_some());
@@ -134,10 +140,10 @@ impl JudgingArgs {
         if rows.len() < 2 {
             return Ok(None);
         }
-        let judging = ScoreOptions { given_chains: true, ..judging };
         let chains: Vec<Option<String>> = own.iter().map(|j| j.feedback.clone()).collect();
         let until = Until { stop: || interrupt.requested(), done: |_: usize| {} };
-        let swapped = match pollster::block_on(judge.judge(&with_swapped_chains(&rows, &chains), &judging, until)) {
+        let swapped = match pollster::block_on(judge.judge(&with_swapped_chains(&rows, &chains), &self.judging_swapped(), until))
+        {
             Err(JudgeError::Model(ModelError::Stopped)) => {
                 return Err(CliError::Stopped(
                     "all rows were judged, but the judgements after swapped chains were not finished".into(),

@@ -24,7 +24,7 @@ pub fn run(args: &ScoreArgs, context: &Context) -> Result<(), CliError> {
     if !args.overwrite_judge {
         refuse_column(&rows, &args.judge_column)?;
     }
-    let judge = args.judging.open(&args.model, &rows, context, &mut progress)?;
+    let judge = args.judging.open(&args.model, &rows, false, context, &mut progress)?;
     let interrupt = interrupt.stops_after(sink.at_interrupt());
     let work = Work {
         judge: &judge,

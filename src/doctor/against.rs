@@ -232,6 +232,7 @@ impl<'a> GoldenCheck<'a> {
             own: theirs.len(),
             max_length: prompt.len() + theirs.len(),
             history: theirs.len(),
+            scores: 0,
         };
         let pass = CachePass::new(self.gpu, self.weights, sizes)?;
         let chain = PrefillRow { prompt: 0, at: prompt.len() as u32, stream: 0 };

@@ -69,9 +69,9 @@ impl JudgeFiles {
     ///
     /// # Errors
     /// [`JudgeError::Memory`] with a way to make it fit; settings that do not fit the tokenizer.
-    pub fn check_memory(&self, gpu: &Gpu, rows: &[Example], options: &ScoreOptions) -> Result<()> {
+    pub fn check_memory(&self, gpu: &Gpu, rows: &[Example], calls: &[ScoreOptions]) -> Result<()> {
         let Some(available) = gpu.memory_left() else { return Ok(()) };
-        let usage = self.peak_usage(gpu, self.policy, rows, options)?;
+        let usage = self.peak_usage(gpu, self.policy, rows, calls)?;
         if usage.total() <= available {
             return Ok(());
         }
@@ -80,7 +80,7 @@ impl JudgeFiles {
                        with more memory"
                 .to_string();
         for smaller in SMALLER {
-            let total = self.peak_usage(gpu, smaller.into(), rows, options)?.total();
+            let total = self.peak_usage(gpu, smaller.into(), rows, calls)?.total();
             if total <= available {
                 fix = format!("--weights {} needs {} MiB", smaller.name(), total.div_ceil(1 << 20));
                 break;
@@ -89,10 +89,11 @@ impl JudgeFiles {
         Err(JudgeError::Memory { needed: usage.total().div_ceil(1 << 20), available: available >> 20, usage: usage.into(), fix })
     }
 
-    /// Peak memory of scoring `rows`, from a dry run.
-    fn peak_usage(&self, gpu: &Gpu, policy: WeightPolicy, rows: &[Example], options: &ScoreOptions) -> Result<MemoryUsage> {
+    /// Peak memory of scoring `rows` in these calls, from a dry run.
+    fn peak_usage(&self, gpu: &Gpu, policy: WeightPolicy, rows: &[Example], calls: &[ScoreOptions]) -> Result<MemoryUsage> {
         let dry = gpu.dry_copy();
-        self.upload_as(&dry, policy)?.reserve(rows, options)?;
+        let judge = self.upload_as(&dry, policy)?;
+        calls.iter().try_for_each(|options| judge.reserve(rows, options))?;
         Ok(dry.peak_usage())
     }
 }

@@ -8,8 +8,8 @@ use super::answer::{AnswerFormat, Decode};
 use super::plans::{PlanCache, Plans, Sizing};
 use super::tokens::check_embedded;
 use super::{
-    BatchLayout, CompletionSpans, Expectation, JudgeError, JudgePrompt, JudgeSettings, Prediction, Result, ScoreRecord,
-    ScoreTokens,
+    BatchLayout, CompletionSpans, Expectation, JudgeError, JudgePrompt, JudgeSettings, Prediction, Result, ScoreReads,
+    ScoreRecord, ScoreTokens,
 };
 use crate::data::Example;
 use crate::gpu::Gpu;
@@ -18,7 +18,7 @@ use crate::model::error::ModelError;
 use crate::model::weights::Weights;
 use crate::ops::loss_head::TokenLoss;
 use crate::random::threefry2x32;
-use crate::rollout::{Ending, RolloutObserver, RolloutSizes};
+use crate::rollout::{Chain, Ending, ReadSizes, Reader, RolloutObserver, RolloutSizes};
 use crate::text::Tokenizer;
 
 /// Most tokens of one scoring pass, unless a single row needs more.
@@ -240,10 +240,14 @@ impl Judge {
         let mut rows: Vec<_> = examples.iter().map(|example| self.prepare(example, options)).collect();
         let mut valid: Vec<&mut PendingRow> = rows.iter_mut().filter_map(|row| row.as_mut().ok()).collect();
         let mut plans = self.plans.take().sized(sizing);
+        let mut read = None;
         if self.writes_chains(options) {
-            self.write_chains(&mut plans, &mut valid, options, &mut observer).await?;
+            read = self.write_chains(&mut plans, &mut valid, options, &mut observer).await?;
         }
-        let log_probs = self.score_log_probs(&mut plans, &valid).await?;
+        let log_probs = match read {
+            Some(log_probs) => log_probs,
+            None => self.score_log_probs(&mut plans, &valid).await?,
+        };
         self.plans.put(plans);
         let mut log_probs = log_probs.into_iter();
         rows.iter().map(|row| self.predict(row, options, &mut log_probs)).collect()
@@ -251,6 +255,12 @@ impl Judge {
 
     fn writes_chains(&self, options: &ScoreOptions) -> bool {
         self.settings.chain && !options.given_chains
+    }
+
+    /// Whether scores are read behind written chains, in the rollout. A score that reads its chain alone needs a pass without the
+    /// prompt.
+    fn reads_rollout(&self, options: &ScoreOptions) -> bool {
+        self.writes_chains(options) && self.settings.score_reads == ScoreReads::Prompt
     }
 
     /// Most positions of a row.
@@ -328,7 +338,12 @@ impl Judge {
     fn rollout_sizes(&self, options: &ScoreOptions, prompts: usize, longest: usize) -> RolloutSizes {
         let group = options.chains.max(1);
         let rows = options.batch_size.max(group).min(prompts * group);
-        RolloutSizes { rows, group, prompt: longest, new_tokens: self.settings.max_completion_length }
+        let read = match self.reads_rollout(options) {
+            // The chain's last token, the phrase and a score.
+            true => ReadSizes { tokens: 1 + self.layout().depth(0, self.longest_phrase()), scores: self.tokens.alphabet().len() },
+            false => ReadSizes::default(),
+        };
+        RolloutSizes { rows, group, prompt: longest, new_tokens: self.settings.max_completion_length, read }
     }
 
     /// The sizes of a scoring pass for rows of these lengths in tokens, with this many continuations in all.
@@ -339,7 +354,8 @@ impl Judge {
         PassSizes { tokens, loss_positions: rows, score_tokens: self.tokens.alphabet().to_vec(), ..PassSizes::default() }
     }
 
-    /// Makes the largest plans that scoring `examples` may need and drops them. A dry run measures memory this way.
+    /// Makes the largest plans that scoring `examples` may need, and keeps them as scoring does. A dry run measures memory this
+    /// way.
     ///
     /// # Errors
     /// As [`Judge::judge`].
@@ -355,9 +371,13 @@ impl Judge {
         if longest == 0 {
             return Ok(());
         }
-        let mut plans = Plans::default();
-        if self.settings.chain {
+        let mut plans = self.plans.take();
+        if self.writes_chains(options) {
             plans.rollout(&self.gpu, &self.weights, self.rollout_sizes(options, prompts.len(), longest))?;
+        }
+        if self.reads_rollout(options) {
+            self.plans.put(plans);
+            return Ok(());
         }
         let row_length = |prompt: &usize| {
             let continuation = (chain + phrase).min(context - prompt);
@@ -366,6 +386,7 @@ impl Judge {
         let lengths: Vec<usize> = prompts.iter().map(row_length).collect();
         let sizes = self.pass_sizes(&lengths, prompts.len() * options.chains.max(1));
         plans.pass(&self.gpu, &self.weights, sizes)?;
+        self.plans.put(plans);
         Ok(())
     }
 
@@ -374,16 +395,17 @@ impl Judge {
         drop(self.plans.take());
     }
 
-    /// Writes the chains of all rows.
+    /// Writes the chains of all rows. Returns the log-probabilities of the scores after each, `[chains][scores]`, if they are read
+    /// in the rollout.
     async fn write_chains(
         &self,
         plans: &mut Plans,
         rows: &mut [&mut PendingRow],
         options: &ScoreOptions,
         observer: &mut impl RolloutObserver,
-    ) -> Result<()> {
+    ) -> Result<Option<Vec<Vec<f64>>>> {
         if rows.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         let prompts: Vec<Vec<u32>> = rows.iter().map(|row| row.prompt.clone()).collect();
         let longest_prompt = prompts.iter().map(Vec::len).max().unwrap_or(0);
@@ -393,18 +415,29 @@ impl Judge {
         let key = threefry2x32([options.seed as u32, (options.seed >> 32) as u32], [0, 0]);
         let sampler = Sampler { temperature: options.chain_temperature(), top_p: 1.0, top_k: 0, key };
         let first_stream = (options.first_row * options.chains.max(1)) as u32;
-        let groups = rollout.run(&prompts, first_stream, sampler, &stop, observer).await?;
         // Prompt and chain must leave room for the phrase and the longest branch of a score.
         let longest = self.context(options).saturating_sub(self.layout().depth(0, self.longest_phrase()));
-        for (row, chains) in rows.iter_mut().zip(groups) {
-            for chain in chains {
-                let chain = chain.within(longest - row.prompt.len());
+        let closers = rows.iter().map(|row| Closer { most_tokens: longest - row.prompt.len(), ends_in_space: row.ends_in_space });
+        let reads = self.reads_rollout(options);
+        let reader = ScoreReader {
+            format: self.answer_format(),
+            closers: closers.collect(),
+            paths: if reads { self.tokens.node_paths() } else { Vec::new() },
+        };
+        let groups = rollout.run_reading(&prompts, first_stream, sampler, &stop, observer, &reader).await?;
+        let mut log_probs = Vec::new();
+        for ((row, closer), chains) in rows.iter_mut().zip(&reader.closers).zip(groups) {
+            for ended in chains {
+                let chain = ended.chain.within(closer.most_tokens);
                 row.forced.push(chain.ending != Ending::Phrase);
-                row.continuations.push(self.answer_format().close_sampled(&chain, row.ends_in_space)?);
+                row.continuations.push(ended.closed);
                 row.chains.push(self.tokenizer.text(&chain.body())?.trim().to_string());
+                if reads {
+                    log_probs.push(self.tokens.log_probs(|node| &ended.stats[node].score_log_probs));
+                }
             }
         }
-        Ok(())
+        Ok(reads.then_some(log_probs))
     }
 
     /// Log-probabilities of the scores after every continuation of every row, in order: `[continuations][scores]`.
@@ -491,6 +524,40 @@ impl Judge {
                     .collect(),
             },
         })
+    }
+}
+
+/// How a row's chains are closed.
+struct Closer {
+    /// Most tokens of a chain.
+    most_tokens: usize,
+    /// Whether the prompt's text ends in white space.
+    ends_in_space: bool,
+}
+
+/// Reads the scores behind each chain of a rollout.
+struct ScoreReader<'a> {
+    format: AnswerFormat<'a>,
+    /// One per row.
+    closers: Vec<Closer>,
+    /// Those of the score nodes; none if nothing is read.
+    paths: Vec<&'a [u32]>,
+}
+
+impl Reader for ScoreReader<'_> {
+    type Error = JudgeError;
+
+    fn close(&self, row: usize, chain: &Chain) -> Result<Vec<u32>> {
+        let Closer { most_tokens, ends_in_space } = self.closers[row];
+        self.format.close_sampled(&chain.clone().within(most_tokens), ends_in_space)
+    }
+
+    fn paths(&self) -> &[&[u32]] {
+        &self.paths
+    }
+
+    fn score_tokens(&self) -> &[u32] {
+        self.format.tokens.alphabet()
     }
 }
 

@@ -173,6 +173,11 @@ impl ScoreTokens {
         self.nodes.iter().map(|n| (n.branch, n.depth))
     }
 
+    /// For each node, the tokens between the phrase and it.
+    pub fn node_paths(&self) -> Vec<&[u32]> {
+        self.nodes.iter().map(|n| &self.branches[n.branch][..n.depth]).collect()
+    }
+
     /// The log-probability of each score: the sum over its path. `at_node(node)` are the full-vocabulary log-probabilities of
     /// the alphabet at that node, `[A]`.
     pub fn log_probs<'a>(&self, at_node: impl Fn(usize) -> &'a [f32]) -> Vec<f64> {

@@ -63,6 +63,22 @@ pub struct LossHead {
     pub chunk: u32,
 }
 
+/// The tensors and sizes of statistics of given logits.
+#[derive(Clone, Debug)]
+pub struct Logits {
+    /// `[R, V]`
+    pub logits: Tensor,
+    /// As in [`LossHead`].
+    pub rows: Tensor,
+    /// As in [`LossHead`].
+    pub score_tokens: Tensor,
+    /// As in [`LossHead`].
+    pub stats: Tensor,
+    pub count: Extent,
+    pub vocab: u32,
+    pub scores: u32,
+}
+
 /// The tensors of the gradient of a loss head.
 #[derive(Clone, Debug)]
 pub struct LossGradient {
@@ -97,11 +113,12 @@ pub fn record(plan: &mut PlanBuilder, head: LossHead, gradient: Option<LossGradi
         let rows = head.count.chunk(start, head.chunk);
         let hidden = View::of(head.hidden, head.width).at_row(start);
         record_forward_between(plan, hidden, &head.table, z, [rows, width], Epilogue::Write);
-        dispatch(plan, "stats", &[head.rows, head.score_tokens, logits, head.stats], &head, rows, start);
+        let sizes = (head.vocab, head.scores);
+        dispatch(plan, "stats", &[head.rows, head.score_tokens, logits, head.stats], sizes, rows, start);
         let Some(gradient) = &gradient else { continue };
 
         let tensors = [head.rows, head.score_tokens, gradient.coefficients, head.stats, logits];
-        dispatch(plan, "gradient", &tensors, &head, rows, start);
+        dispatch(plan, "gradient", &tensors, sizes, rows, start);
         let dhidden = View::of(gradient.dhidden, head.width).at_row(start);
         record_backward_input_between(plan, z, &head.table, dhidden, [rows, width], Epilogue::Write);
         if let Some(dtable) = &gradient.dtable {
@@ -110,16 +127,28 @@ pub fn record(plan: &mut PlanBuilder, head: LossHead, gradient: Option<LossGradi
     }
 }
 
-fn dispatch(plan: &mut PlanBuilder, entry: &'static str, tensors: &[Tensor], head: &LossHead, rows: Extent, start: u32) {
-    let threads_per_row = threads_per_row(plan.tuning(), head.vocab, PASSES);
+/// Records the statistics of given logits.
+pub fn record_statistics(plan: &mut PlanBuilder, l: &Logits) {
+    dispatch(plan, "stats", &[l.rows, l.score_tokens, l.logits, l.stats], (l.vocab, l.scores), l.count, 0);
+}
+
+fn dispatch(
+    plan: &mut PlanBuilder,
+    entry: &'static str,
+    tensors: &[Tensor],
+    (vocab, scores): (u32, u32),
+    rows: Extent,
+    start: u32,
+) {
+    let threads_per_row = threads_per_row(plan.tuning(), vocab, PASSES);
     let grid = row_grid(rows, threads_per_row);
     let kernel = spec(entry, threads_per_row);
     plan.dispatch(Dispatch {
         kernel,
         tensors,
-        params: &[Param::Extent(rows), Param::U(start), Param::U(head.vocab), Param::U(head.scores)],
+        params: &[Param::Extent(rows), Param::U(start), Param::U(vocab), Param::U(scores)],
         grid,
-        flops: u64::from(head.vocab) * 10,
+        flops: u64::from(vocab) * 10,
         work: rows,
     });
 }

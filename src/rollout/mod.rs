@@ -4,6 +4,12 @@
 //! length limit. The random numbers of a chain depend only on the sampler's key, the chain's number and the position, so the
 //! same chain is drawn whatever else is in the batch.
 
+mod read;
+
+pub use read::{ReadChain, ReadSizes, Reader};
+
+use read::Unread;
+
 use crate::gpu::{Buffer, Gpu};
 use crate::model::decoder::{CachePass, CacheSizes, Draw, PrefillPrompt, PrefillRow, RowState, Sampler};
 use crate::model::error::ModelError;
@@ -98,6 +104,8 @@ pub struct RolloutSizes {
     pub prompt: usize,
     /// Most tokens per chain. After a long prompt the model's context may allow fewer.
     pub new_tokens: usize,
+    /// What is read after a chain.
+    pub read: ReadSizes,
 }
 
 impl RolloutSizes {
@@ -118,16 +126,18 @@ impl RolloutSizes {
     /// 8 times the tokens of a chain.
     pub fn cache(&self, context: usize) -> CacheSizes {
         let (blocks, group) = self.blocks_and_group();
-        let max_length = (self.prompt + self.new_tokens).min(context.max(self.prompt));
-        let own = self.new_tokens.min(max_length);
+        let new_tokens = self.new_tokens + self.read.tokens;
+        let max_length = (self.prompt + new_tokens).min(context.max(self.prompt));
+        let own = new_tokens.min(max_length);
         CacheSizes {
             entries: blocks * (max_length + (group - 1) * own),
             rows: blocks * group,
-            prefill: (blocks * self.prompt).min(PREFILL_TOKENS.max(self.prompt)),
+            prefill: (blocks * self.prompt).min(PREFILL_TOKENS.max(self.prompt)).max(self.read.tokens),
             own,
             max_length,
             // A new row draws once before its first step.
             history: MAX_SYNC_INTERVAL + 1,
+            scores: self.read.scores,
         }
     }
 }
@@ -228,8 +238,10 @@ struct Run<'a> {
     /// The next prompt to start.
     next: usize,
     active: Vec<ActiveSequence>,
+    /// The chains that have ended and are still to be read after.
+    unread: Vec<Unread>,
     /// `[prompts, group]`: the chains that have ended.
-    ended: Vec<Vec<Option<Chain>>>,
+    ended: Vec<Vec<Option<ReadChain>>>,
 }
 
 impl Run<'_> {
@@ -286,8 +298,25 @@ impl Rollout {
         stop: &Stop,
         observer: &mut impl RolloutObserver,
     ) -> Result<Vec<Vec<Chain>>, ModelError> {
+        let ended = self.run_reading(prompts, first_stream, sampler, stop, observer, &()).await?;
+        Ok(ended.into_iter().map(|chains| chains.into_iter().map(|c| c.chain).collect()).collect())
+    }
+
+    /// The same, and reads after each chain what `reader` says.
+    ///
+    /// # Errors
+    /// As [`Rollout::run`]; those of `reader`; larger reads than planned.
+    pub async fn run_reading<R: Reader>(
+        &self,
+        prompts: &[Vec<u32>],
+        first_stream: u32,
+        sampler: Sampler,
+        stop: &Stop,
+        observer: &mut impl RolloutObserver,
+        reader: &R,
+    ) -> Result<Vec<Vec<ReadChain>>, R::Error> {
         let ended = vec![vec![None; self.sizes.group]; prompts.len()];
-        let mut run = Run { prompts, first_stream, stop, next: 0, active: Vec::new(), ended };
+        let mut run = Run { prompts, first_stream, stop, next: 0, active: Vec::new(), unread: Vec::new(), ended };
         let mut done = 0;
         while done < prompts.len() {
             let first = run.active.len();
@@ -300,11 +329,12 @@ impl Rollout {
                 steps -= usize::from(first == 0);
             }
             self.pass.step(run.active.len(), steps, sampler)?;
-            self.collect_ended(&mut run, observer).await?;
+            self.collect_ended(&mut run, observer, reader).await?;
+            self.read_ended(&mut run, reader).await?;
             let done_before = done;
             done = run.done();
             if done > done_before && !observer.done(done) {
-                return Err(ModelError::Stopped);
+                return Err(ModelError::Stopped.into());
             }
         }
         Ok(run.ended.into_iter().map(|chains| chains.into_iter().flatten().collect()).collect())
@@ -314,10 +344,10 @@ impl Rollout {
     /// `run.active` and returns them for the prefill.
     fn start_prompts<'a>(&self, run: &mut Run<'a>) -> Vec<PrefillPrompt<'a>> {
         let (group, cache) = (self.sizes.group, self.pass.sizes());
-        let mut free = self.free_blocks(&run.active);
+        let mut free = self.free_blocks(run);
         let free_rows = self.sizes.rows - run.active.len();
         let count = free.len().min(free_rows / group).min(run.prompts.len() - run.next);
-        let count = fitting(&run.prompts[run.next..run.next + count], cache.prefill);
+        let count = fitting(run.prompts[run.next..run.next + count].iter().map(Vec::len), cache.prefill);
         let mut started = Vec::new();
         for block in free.split_off(free.len() - count) {
             let (prompt, ids) = (run.next, &run.prompts[run.next]);
@@ -344,11 +374,13 @@ impl Rollout {
         started
     }
 
-    /// The first entries of the KV blocks without an active chain, in descending order.
-    fn free_blocks(&self, active: &[ActiveSequence]) -> Vec<u32> {
+    /// The first entries of the KV blocks without an active or unread chain, in descending order.
+    fn free_blocks(&self, run: &Run) -> Vec<u32> {
         let block_entries = self.pass.sizes().entries / self.blocks;
         let blocks = (0..self.blocks).map(|n| (n * block_entries) as u32).rev();
-        blocks.filter(|block| !active.iter().any(|chain| chain.prefix_start == *block)).collect()
+        let in_use: Vec<u32> =
+            run.active.iter().map(|chain| chain.prefix_start).chain(run.unread.iter().map(Unread::block)).collect();
+        blocks.filter(|block| !in_use.contains(block)).collect()
     }
 
     /// Steps until the next read of the draws: no more than the longest chain still needs.
@@ -359,7 +391,12 @@ impl Rollout {
 
     /// Reads the draws, moves the chains that have ended from `run.active` to `run.ended`, and closes the gaps between the rows
     /// of the others.
-    async fn collect_ended(&self, run: &mut Run<'_>, observer: &mut impl RolloutObserver) -> Result<(), ModelError> {
+    async fn collect_ended<R: Reader>(
+        &self,
+        run: &mut Run<'_>,
+        observer: &mut impl RolloutObserver,
+        reader: &R,
+    ) -> Result<(), R::Error> {
         let drawn = self.pass.drawn(run.active.len()).await?;
         let active_before = run.active.len();
         let mut running = Vec::with_capacity(active_before);
@@ -370,13 +407,19 @@ impl Rollout {
             let end = stop.find(&chain.draws);
             let stable = end.map_or_else(|| stop.stable_len(&chain.draws), |(end, _, tail)| end - tail);
             if !observer.stable_tokens(chain.number, &chain.draws[..stable]) {
-                return Err(ModelError::Stopped);
+                return Err(ModelError::Stopped.into());
             }
             match end {
                 None => running.push(chain),
                 Some((end, ending, tail)) => {
                     chain.draws.truncate(end);
-                    run.ended[chain.prompt][chain.number % self.sizes.group] = Some(Chain { draws: chain.draws, ending, tail });
+                    let (prompt, member) = (chain.prompt, chain.number % self.sizes.group);
+                    let ended = Chain { draws: std::mem::take(&mut chain.draws), ending, tail };
+                    let closed = reader.close(prompt, &ended)?;
+                    if !reader.paths().is_empty() {
+                        run.unread.push(Unread::new(&chain, member, &run.prompts[prompt], &ended, &closed));
+                    }
+                    run.ended[prompt][member] = Some(ReadChain { chain: ended, closed, stats: Vec::new() });
                 }
             }
         }
@@ -388,15 +431,15 @@ impl Rollout {
     }
 }
 
-/// The number of `prompts` from the first on that have at most `max_tokens` tokens together; at least one, whose length the
-/// prefill checks.
-fn fitting(prompts: &[Vec<u32>], max_tokens: usize) -> usize {
-    let mut sum = 0;
-    let fit = prompts.iter().take_while(|p| {
-        sum += p.len();
+/// The number of sequences of these lengths, from the first on, that have at most `max_tokens` tokens together; at least one,
+/// whose length the prefill checks.
+fn fitting(lengths: impl ExactSizeIterator<Item = usize>, max_tokens: usize) -> usize {
+    let (count, mut sum) = (lengths.len(), 0);
+    let fit = lengths.take_while(|length| {
+        sum += length;
         sum <= max_tokens
     });
-    fit.count().max(1).min(prompts.len())
+    fit.count().max(1).min(count)
 }
 
 #[cfg(test)]
@@ -409,9 +452,8 @@ mod tests {
 
     #[test]
     fn prompts_are_prefilled_in_batches() {
-        let prompts = [vec![0; 5], vec![0; 4], vec![0; 2]];
-        assert_eq!([9, 10, 11, 8, 3].map(|tokens| fitting(&prompts, tokens)), [2, 2, 3, 1, 1]);
-        assert_eq!(fitting(&[], 9), 0);
+        assert_eq!([9, 10, 11, 8, 3].map(|tokens| fitting([5, 4, 2].into_iter(), tokens)), [2, 2, 3, 1, 1]);
+        assert_eq!(fitting([].into_iter(), 9), 0);
     }
 
     /// A group of 8 with a prompt of 2,048 tokens caches the prompt once and 8 times 1,024 tokens. A single chain needs both. The
@@ -419,7 +461,7 @@ mod tests {
     #[test]
     fn a_group_caches_its_prompt_once() {
         let cache = |group, rows, context| {
-            let sizes = RolloutSizes { rows, group, prompt: 2048, new_tokens: 1024 }.cache(context);
+            let sizes = RolloutSizes { rows, group, prompt: 2048, new_tokens: 1024, read: ReadSizes::default() }.cache(context);
             (sizes.entries, sizes.rows, sizes.max_length)
         };
         assert_eq!(cache(8, 8, 40_960), (2048 + 8 * 1024, 8, 3072));

@@ -27,4 +27,5 @@ mod policy;
 mod pretrained;
 mod quantised;
 mod resume;
+mod rollout_reads;
 mod score;

@@ -13,7 +13,7 @@ use jurist::model::weights::{Weights, bytes_on_gpu, least_binding};
 use jurist::ops::loss_head::TokenLoss;
 use jurist::ops::weight_dtype::WeightDtype;
 use jurist::progress::{NoClock, Silent};
-use jurist::rollout::{Chain, Rollout, RolloutSizes, Stop};
+use jurist::rollout::{Chain, ReadSizes, Rollout, RolloutSizes, Stop};
 use jurist::train::TrainConfig;
 use jurist::train::config::Method;
 use jurist::train::memory;
@@ -241,7 +241,12 @@ impl Fixture {
         let model = Config::from_json(&crate::cli::tiny_config().to_string()).unwrap();
         let weights = Weights::upload(&gpu, &Init::new(model.clone(), 3)).unwrap();
         let gradient = jurist::model::tensors::TensorSet::of_model(&gpu, &model, "gradient").unwrap();
-        let rollout = Rollout::new(&gpu, &weights, RolloutSizes { rows: 4, group: 4, prompt: 30, new_tokens: 40 }).unwrap();
+        let rollout = Rollout::new(
+            &gpu,
+            &weights,
+            RolloutSizes { rows: 4, group: 4, prompt: 30, new_tokens: 40, read: ReadSizes::default() },
+        )
+        .unwrap();
         Fixture { gpu, weights, gradient, rollout }
     }
 

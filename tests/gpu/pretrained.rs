@@ -12,7 +12,7 @@ use jurist::model::checkpoint::Checkpoint;
 use jurist::model::decoder::{LogitsPass, PackedInputs, Sampler};
 use jurist::model::weights::Weights;
 use jurist::ops::loss_head::TokenLoss;
-use jurist::rollout::{Rollout, RolloutSizes, Stop};
+use jurist::rollout::{ReadSizes, Rollout, RolloutSizes, Stop};
 use pollster::block_on;
 use serde_json::Value;
 
@@ -115,7 +115,7 @@ fn smollm2_from_gguf() {
     let prompts: Vec<Vec<u32>> =
         rows.iter().map(|row| tokenizer.encode(row["chat_text"].as_str().unwrap(), false).unwrap()).collect();
     let prompt = prompts.iter().map(Vec::len).max().unwrap();
-    let sizes = RolloutSizes { rows: rows.len(), group: 1, prompt, new_tokens: 24 };
+    let sizes = RolloutSizes { rows: rows.len(), group: 1, prompt, new_tokens: 24, read: ReadSizes::default() };
     let rollout = Rollout::new(&gpu, &weights, sizes).unwrap();
     let stop = Stop { max_tokens: 24, ..Stop::default() };
     let chains = block_on(rollout.run(&prompts, 0, Sampler::GREEDY, &stop, &mut ())).unwrap();
@@ -137,7 +137,9 @@ fn stories260k() {
     let weights = Weights::upload(&gpu, &Checkpoint::open(&models.join("stories260k")).unwrap()).unwrap();
 
     let new_tokens = ids.len() - 1;
-    let rollout = Rollout::new(&gpu, &weights, RolloutSizes { rows: 1, group: 1, prompt: 1, new_tokens }).unwrap();
+    let rollout =
+        Rollout::new(&gpu, &weights, RolloutSizes { rows: 1, group: 1, prompt: 1, new_tokens, read: ReadSizes::default() })
+            .unwrap();
     let stop = Stop { max_tokens: new_tokens, ..Stop::default() };
     let chains = block_on(rollout.run(&[ids[..1].to_vec()], 0, Sampler::GREEDY, &stop, &mut ())).unwrap();
     let greedy: Vec<u32> = chains[0][0].draws.iter().map(|d| d.token).collect();

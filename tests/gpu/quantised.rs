@@ -180,7 +180,7 @@ fn every_pass_is_that_of_the_decoded_weights() {
 
         // One row, whose product has a text of its own, behind a prompt that has several.
         let decoded = [&packed, &full].map(|weights| {
-            let sizes = CacheSizes { entries: 8, rows: 1, prefill: 8, own: 3, max_length: 8, history: 4 };
+            let sizes = CacheSizes { entries: 8, rows: 1, prefill: 8, own: 3, max_length: 8, history: 4, scores: 0 };
             let pass = CachePass::new(&gpu, weights, sizes).unwrap();
             let prompt = PrefillPrompt { ids: &[1, 5, 9, 96, 2], at: 0 };
             pass.prefill(&[prompt], 0, &[PrefillRow { prompt: 0, at: 5, stream: 0 }]).unwrap();

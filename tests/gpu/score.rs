@@ -16,7 +16,7 @@ use jurist::model::source::TensorSource;
 use jurist::model::weights::Weights;
 use jurist::ops::loss_head::TokenLoss;
 use jurist::random::{Stream, threefry2x32};
-use jurist::rollout::{Chain, Ending, Rollout, RolloutObserver, RolloutSizes, Stop};
+use jurist::rollout::{Chain, Ending, ReadSizes, Rollout, RolloutObserver, RolloutSizes, Stop};
 use pollster::block_on;
 use serde_json::{Map, Value, json};
 
@@ -275,7 +275,9 @@ fn roll_looking(
     every: Option<usize>,
 ) -> Vec<Vec<Chain>> {
     let prompt = prompts.iter().map(Vec::len).max().unwrap();
-    let rollout = Rollout::new(gpu, weights, RolloutSizes { rows, group, prompt, new_tokens: stop.max_tokens }).unwrap();
+    let rollout =
+        Rollout::new(gpu, weights, RolloutSizes { rows, group, prompt, new_tokens: stop.max_tokens, read: ReadSizes::default() })
+            .unwrap();
     let sampler = Sampler { temperature: 1.0, top_p: 1.0, top_k: 0, key: threefry2x32([0, 0], [0, 0]) };
     block_on(rollout.run(prompts, stream, sampler, stop, &mut Every(every))).unwrap()
 }
@@ -362,14 +364,14 @@ fn several_chains_are_averaged() {
     );
 }
 
-fn config(changes: Value) -> Config {
+pub fn config(changes: Value) -> Config {
     let mut config = crate::cli::tiny_config();
     changes.as_object().unwrap().iter().for_each(|(k, v)| config[k] = v.clone());
     Config::from_json(&config.to_string()).unwrap()
 }
 
 /// Random weights with nothing at rest: norms that are not 1, biases that are not 0.
-struct Restless(Init);
+pub struct Restless(pub Init);
 
 impl TensorSource for Restless {
     fn config(&self) -> &Config {
@@ -392,7 +394,7 @@ impl TensorSource for Restless {
 #[test]
 fn a_cache_larger_than_a_binding_says_what_to_lower() {
     let (gpu, weights) = (crate::common::gpu(), weights("thinker", &crate::common::gpu()));
-    let sizes = RolloutSizes { rows: 1 << 20, group: 8, prompt: 20, new_tokens: 100 };
+    let sizes = RolloutSizes { rows: 1 << 20, group: 8, prompt: 20, new_tokens: 100, read: ReadSizes::default() };
     let entries = sizes.cache(weights.config.max_position_embeddings).entries;
     let error = Rollout::new(&gpu, &weights, sizes).err().expect("a refusal");
     // A key and a value of each head, in f32.
@@ -446,7 +448,7 @@ fn cached_decoding_is_the_packed_forward() {
         let (steps, at) = (8, [0, 17, 32, 67]);
         let rows = [(0, 1), (1, 9), (1, 24), (2, 51), (3, 59), (3, 97)].map(|(prompt, at)| PrefillRow { prompt, at, stream: 0 });
         let forced: Vec<Vec<u32>> = (0..steps).map(|_| text(rows.len())).collect();
-        let sizes = CacheSizes { entries: 105, rows: 6, prefill: 57, own: steps, max_length: 30 + steps, history: 1 };
+        let sizes = CacheSizes { entries: 105, rows: 6, prefill: 57, own: steps, max_length: 30 + steps, history: 1, scores: 0 };
         let pass = CachePass::new(&gpu, &weights, sizes).unwrap();
         let filled = at.into_iter().zip(&prompts).map(|(at, ids)| PrefillPrompt { ids, at });
         pass.prefill(&filled.collect::<Vec<_>>(), 0, &rows).unwrap();

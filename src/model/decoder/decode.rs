@@ -9,16 +9,19 @@
 //! draw      logits ─► ids of the new rows
 //! step      ids ─► decoder over the caches ─► logits ─► draw ─► ids           (all on the GPU, any number of times)
 //! force     ids given by the host instead of drawn
+//! read      given tokens behind cached ones ─► caches, statistics after the last
 //! ```
 //!
 //! Between two steps [`RowState`] is the whole state of a row. So the host can renumber rows, and add new prompts after the rows
 //! that still run ([`CachePass::set_rows`]).
 
-use super::{Attention, Inputs, Recorder, rope_tables, write_ropes};
+use super::train_pass::{check_score_tokens, token_stats};
+use super::{Attention, Inputs, Recorder, TokenStats, rope_tables, write_ropes};
 use crate::gpu::{Buffer, DispatchTime, Extent, Gpu, MemoryKind, Plan, PlanBuilder, RunParam, RunParams, Tensor};
 use crate::model::error::ModelError;
 use crate::model::weights::Weights;
 use crate::ops::cached_attention::{KvSlot, SLOT_WORDS, cache_words};
+use crate::ops::loss_head::{self, Logits, STATS, TOKEN_LOSS_WORDS, TokenLoss};
 use crate::ops::rope::Positions;
 use crate::ops::sample::{self, Sampling};
 
@@ -37,6 +40,8 @@ pub struct CacheSizes {
     pub max_length: usize,
     /// Draws per row that are kept until they are read: the last ones.
     pub history: usize,
+    /// Score tokens of a read; 0 if nothing is read.
+    pub scores: usize,
 }
 
 /// How tokens are drawn.
@@ -85,6 +90,7 @@ pub struct CachePass {
     draw: FirstDrawPlan,
     step: StepPlan,
     force: StepPlan,
+    statistics: Option<StatisticsPlan>,
 }
 
 /// The buffers that all plans share.
@@ -144,7 +150,8 @@ impl CachePass {
         let draw = FirstDrawPlan::new(gpu, &recorder, &shared, sizes)?;
         let step = StepPlan::new(gpu, &recorder, &shared, sizes, true)?;
         let force = StepPlan::new(gpu, &recorder, &shared, sizes, false)?;
-        Ok(CachePass { gpu: gpu.clone(), weights: weights.clone(), sizes, shared, prefill, draw, step, force })
+        let statistics = (sizes.scores > 0).then(|| StatisticsPlan::new(gpu, &recorder, &shared, sizes)).transpose()?;
+        Ok(CachePass { gpu: gpu.clone(), weights: weights.clone(), sizes, shared, prefill, draw, step, force, statistics })
     }
 
     /// The caches. Plans that run while no row is active may reuse their memory.
@@ -182,11 +189,45 @@ impl CachePass {
             })
             .collect();
         self.set_rows(first, &states)?;
-        self.prefill.plan.write(self.prefill.ids, &ids)?;
-        self.prefill.plan.write(self.prefill.slots, &slots)?;
-        self.prefill.plan.write(self.prefill.last_tokens, &last_tokens)?;
-        let PrefillPlan { plan, tokens, new_rows, .. } = &self.prefill;
-        Ok(plan.run(&[(*tokens, ids.len() as u32), (*new_rows, rows.len() as u32)].into())?)
+        self.prefill.run(&ids, &slots, &last_tokens)
+    }
+
+    /// Runs the tokens of each read, which fill the entries of their positions. Returns the statistics after the last token of
+    /// each, with the log-probabilities of `score_tokens`. Waits for them. The rows stay as they are.
+    ///
+    /// # Errors
+    /// More reads, tokens, positions or score tokens than planned; ids outside the vocabulary; a read without tokens, or with a
+    /// position in its prefix.
+    pub async fn read(&self, reads: &[CacheRead], score_tokens: &[u32]) -> Result<Vec<TokenStats>, ModelError> {
+        self.check_reads(reads, score_tokens)?;
+        let Some(statistics) = &self.statistics else { return Ok(Vec::new()) };
+        let (mut ids, mut slots, mut last_tokens) = (Vec::new(), Vec::new(), Vec::new());
+        for read in reads {
+            ids.extend_from_slice(&read.ids);
+            slots.extend((0..read.ids.len() as u32).map(|n| KvSlot { position: read.first.position + n, ..read.first }));
+            last_tokens.push(ids.len() as u32 - 1);
+        }
+        self.prefill.run(&ids, &slots, &last_tokens)?;
+        statistics.plan.write(statistics.score_tokens, score_tokens)?;
+        statistics.plan.run(&[(statistics.rows, reads.len() as u32)].into())?;
+        let width = STATS + self.sizes.scores;
+        let values: Vec<f32> = self.gpu.read(statistics.plan.buffer(statistics.stats)?, 0, reads.len() * width).await?;
+        Ok(values.chunks_exact(width).map(token_stats).collect())
+    }
+
+    fn check_reads(&self, reads: &[CacheRead], score_tokens: &[u32]) -> Result<(), ModelError> {
+        let sizes = &self.sizes;
+        check_score_tokens(&self.weights, score_tokens)?;
+        limit("reads", sizes.rows, reads.len())?;
+        limit("tokens of a read", sizes.prefill, reads.iter().map(|r| r.ids.len()).sum())?;
+        limit("positions of a read", sizes.max_length, reads.iter().map(CacheRead::end).max().unwrap_or(0))?;
+        let largest = reads.iter().flat_map(|r| &r.ids).copied().max().unwrap_or(0) as usize;
+        limit("largest token id", self.weights.config.vocab_size - 1, largest)?;
+        if score_tokens.len() != sizes.scores || reads.iter().any(|r| r.ids.is_empty() || r.first.position < r.first.prefix_len) {
+            return Err(ModelError::Inconsistent("a read without tokens, in its prefix, or of other score tokens".into()));
+        }
+        let end = |r: &CacheRead| r.first.own as usize + r.end() - r.first.prefix_len as usize;
+        limit("entries of the cache", sizes.entries, reads.iter().map(end).max().unwrap_or(0))
     }
 
     /// Sets the states of rows `first ..`.
@@ -204,10 +245,6 @@ impl CachePass {
 
     fn check_prompts(&self, prompts: &[PrefillPrompt<'_>], first: usize, rows: &[PrefillRow]) -> Result<(), ModelError> {
         let sizes = &self.sizes;
-        let limit = |what, allowed: usize, found: usize| match found > allowed {
-            true => Err(ModelError::Batch { what, allowed, found }),
-            false => Ok(()),
-        };
         limit("rows", sizes.rows, first + rows.len())?;
         limit("tokens of a prefill", sizes.prefill, prompts.iter().map(|p| p.ids.len()).sum())?;
         limit("tokens of a prompt", sizes.max_length, prompts.iter().map(|p| p.ids.len()).max().unwrap_or(0))?;
@@ -285,6 +322,10 @@ impl CachePass {
     }
 }
 
+fn limit(what: &'static str, allowed: usize, found: usize) -> Result<(), ModelError> {
+    if found > allowed { Err(ModelError::Batch { what, allowed, found }) } else { Ok(()) }
+}
+
 /// The state of a row between two steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RowState {
@@ -317,6 +358,21 @@ pub struct PrefillRow {
     pub stream: u32,
 }
 
+/// Tokens that continue a cached sequence, to read the distribution after the last of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CacheRead {
+    /// The slot of the first token. The positions before it are cached.
+    pub first: KvSlot,
+    pub ids: Vec<u32>,
+}
+
+impl CacheRead {
+    /// The first position after the tokens.
+    fn end(&self) -> usize {
+        self.first.position as usize + self.ids.len()
+    }
+}
+
 impl PrefillPlan {
     fn new(gpu: &Gpu, recorder: &Recorder, shared: &SharedBuffers, sizes: CacheSizes) -> Result<Self, ModelError> {
         let mut plan = PlanBuilder::new(gpu.tuning());
@@ -337,6 +393,15 @@ impl PrefillPlan {
         let plan = plan.build(gpu)?;
         write_ropes(&plan, &recorder.weights.config, &ropes, sizes.max_length)?;
         Ok(PrefillPlan { plan, tokens, new_rows, ids, slots, last_tokens })
+    }
+
+    /// Runs tokens at these slots, up to the logits after `last_tokens`.
+    fn run(&self, ids: &[u32], slots: &[KvSlot], last_tokens: &[u32]) -> Result<(), ModelError> {
+        self.plan.write(self.ids, ids)?;
+        self.plan.write(self.slots, slots)?;
+        self.plan.write(self.last_tokens, last_tokens)?;
+        let params = [(self.tokens, ids.len() as u32), (self.new_rows, last_tokens.len() as u32)];
+        Ok(self.plan.run(&params.into())?)
     }
 }
 
@@ -383,6 +448,38 @@ impl FirstDrawPlan {
         let first = plan.run_param();
         sample::record(&mut plan, sample::Rows { start: sample::Start::Row(first), ..tensors }, sampling);
         Ok(FirstDrawPlan { plan: plan.build(gpu)?, rows, first, sampling })
+    }
+}
+
+/// The statistics of the logits.
+struct StatisticsPlan {
+    plan: Plan,
+    rows: RunParam,
+    score_tokens: Tensor,
+    /// `[rows, 3 + scores]`
+    stats: Tensor,
+}
+
+impl StatisticsPlan {
+    fn new(gpu: &Gpu, recorder: &Recorder, shared: &SharedBuffers, sizes: CacheSizes) -> Result<Self, ModelError> {
+        let mut plan = PlanBuilder::new(gpu.tuning());
+        let rows = plan.run_param();
+        let losses = plan.persistent("losses of the reads", sizes.rows * TOKEN_LOSS_WORDS);
+        let score_tokens = plan.persistent("score tokens", sizes.scores);
+        let stats = plan.persistent("statistics of the reads", sizes.rows * (STATS + sizes.scores));
+        let logits = Logits {
+            logits: plan.import(&shared.logits),
+            rows: losses,
+            score_tokens,
+            stats,
+            count: Extent::dynamic(rows, sizes.rows as u32),
+            vocab: recorder.shape.vocab,
+            scores: sizes.scores as u32,
+        };
+        loss_head::record_statistics(&mut plan, &logits);
+        let plan = plan.build(gpu)?;
+        plan.write(losses, &vec![TokenLoss::default(); sizes.rows])?;
+        Ok(StatisticsPlan { plan, rows, score_tokens, stats })
     }
 }
 

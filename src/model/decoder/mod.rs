@@ -23,7 +23,7 @@ mod logits_pass;
 mod project;
 mod train_pass;
 
-pub use decode::{CachePass, CacheSizes, Draw, PrefillPrompt, PrefillRow, RowState, Sampler};
+pub use decode::{CachePass, CacheRead, CacheSizes, Draw, PrefillPrompt, PrefillRow, RowState, Sampler};
 pub use logits_pass::LogitsPass;
 pub use train_pass::{Pass, PassSizes, TokenStats};
 

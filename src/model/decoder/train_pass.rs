@@ -246,11 +246,6 @@ impl Pass {
     pub async fn stats(&self, losses: usize) -> Result<Vec<TokenStats>, ModelError> {
         let width = STATS + self.sizes.score_tokens.len();
         let values: Vec<f32> = self.gpu.read(self.plan.buffer(self.head.stats)?, 0, losses * width).await?;
-        let token_stats = |v: &[f32]| {
-            let reliable = v[0].abs() <= MAX_LOGIT;
-            let score_log_probs = v[STATS..].iter().map(|log_p| if reliable { *log_p } else { f32::NAN }).collect();
-            TokenStats { log_sum_exp: v[0], log_p: v[1], entropy: v[2], score_log_probs }
-        };
         Ok(values.chunks_exact(width).map(token_stats).collect())
     }
 }
@@ -299,7 +294,14 @@ impl HeadTensors {
     }
 }
 
-fn check_score_tokens(weights: &Weights, tokens: &[u32]) -> Result<(), ModelError> {
+/// The statistics of one position, from what the loss head wrote.
+pub(super) fn token_stats(v: &[f32]) -> TokenStats {
+    let reliable = v[0].abs() <= MAX_LOGIT;
+    let score_log_probs = v[STATS..].iter().map(|log_p| if reliable { *log_p } else { f32::NAN }).collect();
+    TokenStats { log_sum_exp: v[0], log_p: v[1], entropy: v[2], score_log_probs }
+}
+
+pub(super) fn check_score_tokens(weights: &Weights, tokens: &[u32]) -> Result<(), ModelError> {
     let (allowed, found) = (weights.config.vocab_size - 1, tokens.iter().copied().max().unwrap_or(0) as usize);
     if found > allowed { Err(ModelError::Batch { what: "largest score token", allowed, found }) } else { Ok(()) }
 }

@@ -25,7 +25,7 @@ use jurist::model::decoder::Sampler;
 use jurist::model::weights::Weights;
 use jurist::random::Stream;
 use jurist::reference;
-use jurist::rollout::{Rollout, RolloutSizes};
+use jurist::rollout::{ReadSizes, Rollout, RolloutSizes};
 use jurist::train::objective::advantage::AdvantageSettings;
 use jurist::train::objective::policy::{Aggregation, PolicySettings, close};
 use jurist::train::objective::reward::RewardSettings;
@@ -297,7 +297,13 @@ fn the_sampler_records_what_was_enumerated() {
     for toy in [Toy::llama(), Toy::two_token_phrase(json!({"model_type": "qwen2"}))] {
         let weights = Weights::upload(&gpu(), &toy.model).unwrap();
         let longest = toy.prompts.iter().map(|p| p.ids.len()).max().unwrap();
-        let sizes = RolloutSizes { rows: GROUP * toy.prompts.len(), group: GROUP, prompt: longest, new_tokens: MAX_TOKENS };
+        let sizes = RolloutSizes {
+            rows: GROUP * toy.prompts.len(),
+            group: GROUP,
+            prompt: longest,
+            new_tokens: MAX_TOKENS,
+            read: ReadSizes::default(),
+        };
         let rollout = Rollout::new(&gpu(), &weights, sizes).unwrap();
         let prompts: Vec<Vec<u32>> = toy.prompts.iter().map(|p| p.ids.clone()).collect();
         let sampler = Sampler { temperature: 1.0, top_p: 1.0, top_k: 0, key: [1, 2] };

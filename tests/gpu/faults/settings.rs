@@ -250,7 +250,7 @@ fn a_model_that_does_not_fit_is_refused_first() {
         (1 << 30, "", ""),
     ] {
         let Some(gpu) = budgeted(budget) else { return };
-        let judged = files.check_memory(&gpu, &rows, &ScoreOptions::default()).err().map_or(String::new(), |e| e.to_string());
+        let judged = files.check_memory(&gpu, &rows, &[ScoreOptions::default()]).err().map_or(String::new(), |e| e.to_string());
         let trained = memory::check(&gpu, &config, &RunInputs::read(&config).unwrap());
         let trained = trained.err().map_or(String::new(), |e| e.to_string());
         assert_eq!(gpu.allocated(), 0);

@@ -25,7 +25,7 @@ use crate::gpu::Gpu;
 use crate::judge::{AnswerFormat, BatchLayout, Scale, ScoreReads, ScoreTokens};
 use crate::model::decoder::{Pass, PassSizes};
 use crate::model::weights::Weights;
-use crate::rollout::{Rollout, RolloutSizes};
+use crate::rollout::{ReadSizes, Rollout, RolloutSizes};
 use crate::train::TrainError;
 use crate::train::data::examples::{LabelledPrompt, longest_continuation};
 use crate::train::objective::advantage::AdvantageSettings;
@@ -140,7 +140,13 @@ impl PolicyTrainer {
             0 => (micro_batch, settings.group),
             some => (1, some),
         };
-        let sizes = RolloutSizes { rows, group: settings.group, prompt: longest, new_tokens: settings.max_tokens };
+        let sizes = RolloutSizes {
+            rows,
+            group: settings.group,
+            prompt: longest,
+            new_tokens: settings.max_tokens,
+            read: ReadSizes::default(),
+        };
         let rollout_plan = Rollout::new(gpu, &weights, sizes)?;
         let sizes = PassSizes {
             tokens: prompts * layout.size(longest, std::iter::repeat_n(continuation, completions)),
