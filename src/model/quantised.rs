@@ -407,7 +407,7 @@ mod tests {
                 .map(|_| affine_word(f16::from_f64(stream.normal().abs() * size), f16::from_f64(stream.normal() * size * 8.0)))
                 .collect();
             let packed: Vec<u32> =
-                (0..64 * 4).map(|i| 0xF000_0000 * u32::from(i % 4 == 0) | stream.bits() as u32 & 0x0FFF_FFF0).collect();
+                (0..64 * 4).map(|i| (0xF000_0000 * u32::from(i % 4 == 0)) | (stream.bits() as u32 & 0x0FFF_FFF0)).collect();
             let values = WeightDtype::Q4.decode(&packed, &scales);
             let back = round_trip(WeightDtype::Q4, &values);
             assert!(values == back, "scales of about {size}");
