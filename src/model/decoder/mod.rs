@@ -10,17 +10,19 @@
 //!
 //! `forward` records the forward pass and returns a [`Trace`] of the tensors that the backward pass needs. `backward` walks the
 //! trace from the last layer to the first. Both only *record* into a plan. `train_pass` and `logits_pass` own plans for packed
-//! batches, `decode` owns plans for cached generation.
+//! batches, `decode` and `cache_read` own plans for cached generation.
 
 mod backward;
 mod batch_tensors;
+mod cache_read;
 mod decode;
 mod forward;
 mod logits_pass;
 mod project;
 mod train_pass;
 
-pub use decode::{CachePass, CacheRead, CacheSizes, Draw, PrefillPrompt, PrefillRow, RowState, Sampler};
+pub use cache_read::CacheRead;
+pub use decode::{CachePass, CacheSizes, Draw, PrefillPrompt, PrefillRow, RowState, Sampler};
 pub use logits_pass::LogitsPass;
 pub use train_pass::{Pass, PassSizes, TokenStats};
 
