@@ -2,23 +2,22 @@
 //!
 //! For each row the judge reads the prompt and writes a chain of thought, if it writes chains. It appends the phrase unless the
 //! chain ends in it. The next-token distribution there is the score distribution. The score's position is thus known and never
-//! searched for in text.
+//! searched for in text. Behind a written chain it is read from the cache of the rollout, otherwise by a packed pass.
 
-use super::answer::{AnswerFormat, Decode};
+use super::answer::AnswerFormat;
 use super::plans::{PlanCache, Plans, Sizing};
 use super::tokens::check_embedded;
 use super::{
-    BatchLayout, CompletionSpans, Expectation, JudgeError, JudgePrompt, JudgeSettings, Prediction, Result, ScoreReads,
-    ScoreRecord, ScoreTokens,
+    BatchLayout, CompletionSpans, Expectation, JudgeError, JudgePrompt, JudgeSettings, Prediction, Result, ScoreRecord,
+    ScoreTokens,
 };
 use crate::data::Example;
 use crate::gpu::Gpu;
-use crate::model::decoder::{PackedInputs, Pass, PassSizes, Sampler};
+use crate::model::decoder::{PackedInputs, Pass, PassSizes};
 use crate::model::error::ModelError;
 use crate::model::weights::Weights;
 use crate::ops::loss_head::TokenLoss;
-use crate::random::threefry2x32;
-use crate::rollout::{Chain, Ending, ReadSizes, Reader, RolloutObserver, RolloutSizes};
+use crate::rollout::RolloutObserver;
 use crate::text::Tokenizer;
 
 /// Most tokens of one scoring pass, unless a single row needs more.
@@ -122,23 +121,23 @@ pub struct ChainScore {
 pub struct Judge {
     pub(super) gpu: Gpu,
     pub(super) weights: Weights,
-    tokenizer: Tokenizer,
+    pub(super) tokenizer: Tokenizer,
     prompt: JudgePrompt,
-    tokens: ScoreTokens,
-    settings: JudgeSettings,
+    pub(super) tokens: ScoreTokens,
+    pub(super) settings: JudgeSettings,
     plans: PlanCache,
 }
 
 /// A row that is being scored.
-struct PendingRow {
-    prompt: Vec<u32>,
+pub(super) struct PendingRow {
+    pub prompt: Vec<u32>,
     /// Whether the prompt's text ends in white space.
-    ends_in_space: bool,
+    pub ends_in_space: bool,
     /// For each chain, the tokens between prompt and score.
-    continuations: Vec<Vec<u32>>,
-    chains: Vec<String>,
+    pub continuations: Vec<Vec<u32>>,
+    pub chains: Vec<String>,
     /// For each chain, whether the phrase had to be appended.
-    forced: Vec<bool>,
+    pub forced: Vec<bool>,
 }
 
 impl PendingRow {
@@ -188,12 +187,12 @@ impl Judge {
     }
 
     /// The format of this judge's answers.
-    fn answer_format(&self) -> AnswerFormat<'_> {
+    pub(super) fn answer_format(&self) -> AnswerFormat<'_> {
         AnswerFormat { tokens: &self.tokens, decode: &self.tokenizer }
     }
 
     /// The layout of this judge's rows in batches.
-    fn layout(&self) -> BatchLayout<'_> {
+    pub(super) fn layout(&self) -> BatchLayout<'_> {
         BatchLayout { tokens: &self.tokens, reads: self.settings.score_reads }
     }
 
@@ -253,23 +252,17 @@ impl Judge {
         rows.iter().map(|row| self.predict(row, options, &mut log_probs)).collect()
     }
 
-    fn writes_chains(&self, options: &ScoreOptions) -> bool {
+    pub(super) fn writes_chains(&self, options: &ScoreOptions) -> bool {
         self.settings.chain && !options.given_chains
     }
 
-    /// Whether scores are read behind written chains, in the rollout. A score that reads its chain alone needs a pass without the
-    /// prompt.
-    fn reads_rollout(&self, options: &ScoreOptions) -> bool {
-        self.writes_chains(options) && self.settings.score_reads == ScoreReads::Prompt
-    }
-
     /// Most positions of a row.
-    fn context(&self, options: &ScoreOptions) -> usize {
+    pub(super) fn context(&self, options: &ScoreOptions) -> usize {
         self.weights.config.max_position_embeddings.min(options.max_length)
     }
 
     /// Tokens of the phrase in its longer form.
-    fn longest_phrase(&self) -> usize {
+    pub(super) fn longest_phrase(&self) -> usize {
         self.tokens.stem.len().max(self.tokens.opening.len())
     }
 
@@ -334,18 +327,6 @@ impl Judge {
         Ok(row.prompt.into_iter().chain(row.continuations.into_iter().flatten()).collect())
     }
 
-    /// The sizes of a rollout of this many prompts, the longest of which has `longest` tokens.
-    fn rollout_sizes(&self, options: &ScoreOptions, prompts: usize, longest: usize) -> RolloutSizes {
-        let group = options.chains.max(1);
-        let rows = options.batch_size.max(group).min(prompts * group);
-        let read = match self.reads_rollout(options) {
-            // The chain's last token, the phrase and a score.
-            true => ReadSizes { tokens: 1 + self.layout().depth(0, self.longest_phrase()), scores: self.tokens.alphabet().len() },
-            false => ReadSizes::default(),
-        };
-        RolloutSizes { rows, group, prompt: longest, new_tokens: self.settings.max_completion_length, read }
-    }
-
     /// The sizes of a scoring pass for rows of these lengths in tokens, with this many continuations in all.
     fn pass_sizes(&self, lengths: &[usize], continuations: usize) -> PassSizes {
         let longest = lengths.iter().copied().max().unwrap_or(0);
@@ -393,51 +374,6 @@ impl Judge {
     /// Frees the memory of caches and plans; the next call makes them again.
     pub fn release(&self) {
         drop(self.plans.take());
-    }
-
-    /// Writes the chains of all rows. Returns the log-probabilities of the scores after each, `[chains][scores]`, if they are read
-    /// in the rollout.
-    async fn write_chains(
-        &self,
-        plans: &mut Plans,
-        rows: &mut [&mut PendingRow],
-        options: &ScoreOptions,
-        observer: &mut impl RolloutObserver,
-    ) -> Result<Option<Vec<Vec<f64>>>> {
-        if rows.is_empty() {
-            return Ok(None);
-        }
-        let prompts: Vec<Vec<u32>> = rows.iter().map(|row| row.prompt.clone()).collect();
-        let longest_prompt = prompts.iter().map(Vec::len).max().unwrap_or(0);
-        let sizes = self.rollout_sizes(options, prompts.len(), longest_prompt);
-        let rollout = plans.rollout(&self.gpu, &self.weights, sizes)?;
-        let stop = self.answer_format().stop(self.tokenizer.eos_ids(), self.settings.max_completion_length);
-        let key = threefry2x32([options.seed as u32, (options.seed >> 32) as u32], [0, 0]);
-        let sampler = Sampler { temperature: options.chain_temperature(), top_p: 1.0, top_k: 0, key };
-        let first_stream = (options.first_row * options.chains.max(1)) as u32;
-        // Prompt and chain must leave room for the phrase and the longest branch of a score.
-        let longest = self.context(options).saturating_sub(self.layout().depth(0, self.longest_phrase()));
-        let closers = rows.iter().map(|row| Closer { most_tokens: longest - row.prompt.len(), ends_in_space: row.ends_in_space });
-        let reads = self.reads_rollout(options);
-        let reader = ScoreReader {
-            format: self.answer_format(),
-            closers: closers.collect(),
-            paths: if reads { self.tokens.node_paths() } else { Vec::new() },
-        };
-        let groups = rollout.run_reading(&prompts, first_stream, sampler, &stop, observer, &reader).await?;
-        let mut log_probs = Vec::new();
-        for ((row, closer), chains) in rows.iter_mut().zip(&reader.closers).zip(groups) {
-            for ended in chains {
-                let chain = ended.chain.within(closer.most_tokens);
-                row.forced.push(chain.ending != Ending::Phrase);
-                row.continuations.push(ended.closed);
-                row.chains.push(self.tokenizer.text(&chain.body())?.trim().to_string());
-                if reads {
-                    log_probs.push(self.tokens.log_probs(|node| &ended.stats[node].score_log_probs));
-                }
-            }
-        }
-        Ok(reads.then_some(log_probs))
     }
 
     /// Log-probabilities of the scores after every continuation of every row, in order: `[continuations][scores]`.
@@ -524,40 +460,6 @@ impl Judge {
                     .collect(),
             },
         })
-    }
-}
-
-/// How a row's chains are closed.
-struct Closer {
-    /// Most tokens of a chain.
-    most_tokens: usize,
-    /// Whether the prompt's text ends in white space.
-    ends_in_space: bool,
-}
-
-/// Reads the scores behind each chain of a rollout.
-struct ScoreReader<'a> {
-    format: AnswerFormat<'a>,
-    /// One per row.
-    closers: Vec<Closer>,
-    /// Those of the score nodes; none if nothing is read.
-    paths: Vec<&'a [u32]>,
-}
-
-impl Reader for ScoreReader<'_> {
-    type Error = JudgeError;
-
-    fn close(&self, row: usize, chain: &Chain) -> Result<Vec<u32>> {
-        let Closer { most_tokens, ends_in_space } = self.closers[row];
-        self.format.close_sampled(&chain.clone().within(most_tokens), ends_in_space)
-    }
-
-    fn paths(&self) -> &[&[u32]] {
-        &self.paths
-    }
-
-    fn score_tokens(&self) -> &[u32] {
-        self.format.tokens.alphabet()
     }
 }
 

@@ -11,6 +11,7 @@
 
 mod answer;
 mod batch_layout;
+mod chains;
 mod columns;
 mod compare;
 #[cfg(not(target_arch = "wasm32"))]

@@ -15,13 +15,12 @@
 //! Between two steps [`RowState`] is the whole state of a row. So the host can renumber rows, and add new prompts after the rows
 //! that still run ([`CachePass::set_rows`]).
 
-use super::train_pass::{check_score_tokens, token_stats};
-use super::{Attention, Inputs, Recorder, TokenStats, rope_tables, write_ropes};
+use super::cache_read::StatisticsPlan;
+use super::{Attention, Inputs, Recorder, rope_tables, write_ropes};
 use crate::gpu::{Buffer, DispatchTime, Extent, Gpu, MemoryKind, Plan, PlanBuilder, RunParam, RunParams, Tensor};
 use crate::model::error::ModelError;
 use crate::model::weights::Weights;
 use crate::ops::cached_attention::{KvSlot, SLOT_WORDS, cache_words};
-use crate::ops::loss_head::{self, Logits, STATS, TOKEN_LOSS_WORDS, TokenLoss};
 use crate::ops::rope::Positions;
 use crate::ops::sample::{self, Sampling};
 
@@ -82,15 +81,15 @@ pub struct Draw {
 
 /// The caches, and the plans that use them.
 pub struct CachePass {
-    gpu: Gpu,
-    weights: Weights,
-    sizes: CacheSizes,
+    pub(super) gpu: Gpu,
+    pub(super) weights: Weights,
+    pub(super) sizes: CacheSizes,
     shared: SharedBuffers,
-    prefill: PrefillPlan,
+    pub(super) prefill: PrefillPlan,
     draw: FirstDrawPlan,
     step: StepPlan,
     force: StepPlan,
-    statistics: Option<StatisticsPlan>,
+    pub(super) statistics: Option<StatisticsPlan>,
 }
 
 /// The buffers that all plans share.
@@ -109,7 +108,7 @@ struct SharedBuffers {
     logits: Buffer,
 }
 
-struct PrefillPlan {
+pub(super) struct PrefillPlan {
     plan: Plan,
     tokens: RunParam,
     new_rows: RunParam,
@@ -150,7 +149,8 @@ impl CachePass {
         let draw = FirstDrawPlan::new(gpu, &recorder, &shared, sizes)?;
         let step = StepPlan::new(gpu, &recorder, &shared, sizes, true)?;
         let force = StepPlan::new(gpu, &recorder, &shared, sizes, false)?;
-        let statistics = (sizes.scores > 0).then(|| StatisticsPlan::new(gpu, &recorder, &shared, sizes)).transpose()?;
+        let statistics =
+            (sizes.scores > 0).then(|| StatisticsPlan::new(gpu, &shared.logits, config.vocab_size, sizes)).transpose()?;
         Ok(CachePass { gpu: gpu.clone(), weights: weights.clone(), sizes, shared, prefill, draw, step, force, statistics })
     }
 
@@ -190,44 +190,6 @@ impl CachePass {
             .collect();
         self.set_rows(first, &states)?;
         self.prefill.run(&ids, &slots, &last_tokens)
-    }
-
-    /// Runs the tokens of each read, which fill the entries of their positions. Returns the statistics after the last token of
-    /// each, with the log-probabilities of `score_tokens`. Waits for them. The rows stay as they are.
-    ///
-    /// # Errors
-    /// More reads, tokens, positions or score tokens than planned; ids outside the vocabulary; a read without tokens, or with a
-    /// position in its prefix.
-    pub async fn read(&self, reads: &[CacheRead], score_tokens: &[u32]) -> Result<Vec<TokenStats>, ModelError> {
-        self.check_reads(reads, score_tokens)?;
-        let Some(statistics) = &self.statistics else { return Ok(Vec::new()) };
-        let (mut ids, mut slots, mut last_tokens) = (Vec::new(), Vec::new(), Vec::new());
-        for read in reads {
-            ids.extend_from_slice(&read.ids);
-            slots.extend((0..read.ids.len() as u32).map(|n| KvSlot { position: read.first.position + n, ..read.first }));
-            last_tokens.push(ids.len() as u32 - 1);
-        }
-        self.prefill.run(&ids, &slots, &last_tokens)?;
-        statistics.plan.write(statistics.score_tokens, score_tokens)?;
-        statistics.plan.run(&[(statistics.rows, reads.len() as u32)].into())?;
-        let width = STATS + self.sizes.scores;
-        let values: Vec<f32> = self.gpu.read(statistics.plan.buffer(statistics.stats)?, 0, reads.len() * width).await?;
-        Ok(values.chunks_exact(width).map(token_stats).collect())
-    }
-
-    fn check_reads(&self, reads: &[CacheRead], score_tokens: &[u32]) -> Result<(), ModelError> {
-        let sizes = &self.sizes;
-        check_score_tokens(&self.weights, score_tokens)?;
-        limit("reads", sizes.rows, reads.len())?;
-        limit("tokens of a read", sizes.prefill, reads.iter().map(|r| r.ids.len()).sum())?;
-        limit("positions of a read", sizes.max_length, reads.iter().map(CacheRead::end).max().unwrap_or(0))?;
-        let largest = reads.iter().flat_map(|r| &r.ids).copied().max().unwrap_or(0) as usize;
-        limit("largest token id", self.weights.config.vocab_size - 1, largest)?;
-        if score_tokens.len() != sizes.scores || reads.iter().any(|r| r.ids.is_empty() || r.first.position < r.first.prefix_len) {
-            return Err(ModelError::Inconsistent("a read without tokens, in its prefix, or of other score tokens".into()));
-        }
-        let end = |r: &CacheRead| r.first.own as usize + r.end() - r.first.prefix_len as usize;
-        limit("entries of the cache", sizes.entries, reads.iter().map(end).max().unwrap_or(0))
     }
 
     /// Sets the states of rows `first ..`.
@@ -322,7 +284,7 @@ impl CachePass {
     }
 }
 
-fn limit(what: &'static str, allowed: usize, found: usize) -> Result<(), ModelError> {
+pub(super) fn limit(what: &'static str, allowed: usize, found: usize) -> Result<(), ModelError> {
     if found > allowed { Err(ModelError::Batch { what, allowed, found }) } else { Ok(()) }
 }
 
@@ -358,21 +320,6 @@ pub struct PrefillRow {
     pub stream: u32,
 }
 
-/// Tokens that continue a cached sequence, to read the distribution after the last of them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CacheRead {
-    /// The slot of the first token. The positions before it are cached.
-    pub first: KvSlot,
-    pub ids: Vec<u32>,
-}
-
-impl CacheRead {
-    /// The first position after the tokens.
-    fn end(&self) -> usize {
-        self.first.position as usize + self.ids.len()
-    }
-}
-
 impl PrefillPlan {
     fn new(gpu: &Gpu, recorder: &Recorder, shared: &SharedBuffers, sizes: CacheSizes) -> Result<Self, ModelError> {
         let mut plan = PlanBuilder::new(gpu.tuning());
@@ -396,7 +343,7 @@ impl PrefillPlan {
     }
 
     /// Runs tokens at these slots, up to the logits after `last_tokens`.
-    fn run(&self, ids: &[u32], slots: &[KvSlot], last_tokens: &[u32]) -> Result<(), ModelError> {
+    pub(super) fn run(&self, ids: &[u32], slots: &[KvSlot], last_tokens: &[u32]) -> Result<(), ModelError> {
         self.plan.write(self.ids, ids)?;
         self.plan.write(self.slots, slots)?;
         self.plan.write(self.last_tokens, last_tokens)?;
@@ -448,38 +395,6 @@ impl FirstDrawPlan {
         let first = plan.run_param();
         sample::record(&mut plan, sample::Rows { start: sample::Start::Row(first), ..tensors }, sampling);
         Ok(FirstDrawPlan { plan: plan.build(gpu)?, rows, first, sampling })
-    }
-}
-
-/// The statistics of the logits.
-struct StatisticsPlan {
-    plan: Plan,
-    rows: RunParam,
-    score_tokens: Tensor,
-    /// `[rows, 3 + scores]`
-    stats: Tensor,
-}
-
-impl StatisticsPlan {
-    fn new(gpu: &Gpu, recorder: &Recorder, shared: &SharedBuffers, sizes: CacheSizes) -> Result<Self, ModelError> {
-        let mut plan = PlanBuilder::new(gpu.tuning());
-        let rows = plan.run_param();
-        let losses = plan.persistent("losses of the reads", sizes.rows * TOKEN_LOSS_WORDS);
-        let score_tokens = plan.persistent("score tokens", sizes.scores);
-        let stats = plan.persistent("statistics of the reads", sizes.rows * (STATS + sizes.scores));
-        let logits = Logits {
-            logits: plan.import(&shared.logits),
-            rows: losses,
-            score_tokens,
-            stats,
-            count: Extent::dynamic(rows, sizes.rows as u32),
-            vocab: recorder.shape.vocab,
-            scores: sizes.scores as u32,
-        };
-        loss_head::record_statistics(&mut plan, &logits);
-        let plan = plan.build(gpu)?;
-        plan.write(losses, &vec![TokenLoss::default(); sizes.rows])?;
-        Ok(StatisticsPlan { plan, rows, score_tokens, stats })
     }
 }
 

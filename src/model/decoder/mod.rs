@@ -12,18 +12,20 @@
 //!
 //! [`Recorder::record_forward`] appends the forward pass to a plan and returns a [`Trace`] of the tensors that the backward pass
 //! needs. [`Recorder::record_backward`] walks the trace from the last layer to the first. Neither runs anything. `train_pass` and
-//! `logits_pass` own plans for packed batches, `decode` owns plans for cached generation: their `forward`, `backward` and `run`
-//! run these plans.
+//! `logits_pass` own plans for packed batches, `decode` and `cache_read` own plans for cached generation: their `forward`,
+//! `backward` and `run` run these plans.
 
 mod backward;
 mod batch_tensors;
+mod cache_read;
 mod decode;
 mod forward;
 mod logits_pass;
 mod project;
 mod train_pass;
 
-pub use decode::{CachePass, CacheRead, CacheSizes, Draw, PrefillPrompt, PrefillRow, RowState, Sampler};
+pub use cache_read::CacheRead;
+pub use decode::{CachePass, CacheSizes, Draw, PrefillPrompt, PrefillRow, RowState, Sampler};
 pub use logits_pass::LogitsPass;
 pub use train_pass::{Pass, PassSizes, TokenStats};
 
