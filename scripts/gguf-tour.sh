@@ -14,7 +14,9 @@ mkdir -p "$out"
 # Runs a command, and prints it and what it says.
 show() {
     echo
-    echo "    \$ ${*//target\/release\//}"
+    local words
+    printf -v words ' %q' "${@//target\/release\//}"
+    echo "    \$$words"
     "$@" 2> >(tee "$out/log" >&2) | sed 's/^/    /'
 }
 section() { printf '\n## %s\n' "$1"; }
@@ -56,16 +58,20 @@ show $jurist train --method raft --model-name-or-path "$model" --train-file "$ou
 show $jurist score --model "$out/judge" --input "$out/test.jsonl" --output "$out/judge.jsonl"
 
 section "Merged, as Hugging Face"
-show $jurist merge "$out/judge" --output-dir "$out/merged"
+show $jurist merge "$out/judge" --out "$out/merged"
 show $jurist score --model "$out/merged" --input "$out/test.jsonl" --output "$out/merged.jsonl"
 
 section "Written as GGUF, and asked by both"
-for weights in f16 bf16 q8 q4; do
+for weights in f16 bf16 q8 q4_1 q4_0; do
     show $jurist export "$out/judge" --format gguf --weights $weights --out "$out/judge-$weights.gguf"
     show $jurist score --model "$out/judge-$weights.gguf" --input "$out/test.jsonl" --output "$out/$weights.jsonl"
     most=(); [ $weights = f16 ] && most=(0.002)
     show node scripts/llama-cpp.mjs "$out/judge-$weights.gguf" "$out/$weights.jsonl" "$phrase" "${most[@]}"
 done
+echo
+echo "The same judge in Q8_0 by llama.cpp's own hand, from the file in F16:"
+show scripts/llama-cpp.sh run llama-quantize "$out/judge-f16.gguf" "$out/own-q8.gguf" q8_0 >/dev/null
+show node scripts/llama-cpp.mjs "$out/own-q8.gguf" "$out/q8.jsonl" "$phrase"
 
 section "A bundle for the page, from the GGUF"
 show $jurist export "$out/judge-q8.gguf" --weights q8 --out "$out/bundle"
@@ -73,7 +79,7 @@ show $jurist score --model "$out/bundle" --input "$out/test.jsonl" --output "$ou
 
 section "The expected scores of the test rows"
 echo
-node - "$out" judge merged f16 bf16 q8 q4 bundle <<'END'
+node - "$out" judge merged f16 bf16 q8 q4_1 q4_0 bundle <<'END'
 const { readFileSync } = require("node:fs");
 const [out, ...names] = process.argv.slice(2);
 const read = (name) => readFileSync(`${out}/${name}.jsonl`, "utf8").trim().split("\n").map(JSON.parse);

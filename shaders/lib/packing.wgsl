@@ -9,10 +9,11 @@
 //   scaled(codes, s)      the values of four codes, by the Scale of their block of 32
 //   scale_of_word(word)   the Scale that is stored as one word per block
 //
-//   Q8, Q4      Codes, the first in the lowest bits. With AFFINE they are unsigned, and a value is its code times the scale plus
-//               the minimum; the word of a block holds both as f16, the scale in the low half. Otherwise they are in two's
-//               complement, a value is its code times the scale, and the word is the scale as f32. One shift moves a code to the top of its word, and another moves it back down with its
-//               sign: every WGSL has shifts, but unpack4xI8 is an extension.
+//   Q8, Q4      Codes, the first in the lowest bits. With AFFINE they are unsigned, and a value is its code times the scale
+//               plus the minimum; the word of a block holds both as f16, the scale in the low half. Otherwise they are in
+//               two's complement, a value is its code times the scale, and the word is the scale as f32. One shift moves a
+//               code to the top of its word, and another moves it back down with its sign: every WGSL has shifts, but
+//               unpack4xI8 is an extension.
 //   BF16, F16   Two values per word, the first in the low half, without scales. A bf16 is the upper half of an f32. The bits of
 //               an f16 are moved to where an f32 has sign, exponent and fraction, and the difference of the exponent biases is a
 //               factor. A device that flushes subnormal numbers reads those of f16 (below 2^-14) as 0. unpack2x16float would do

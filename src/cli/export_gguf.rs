@@ -12,7 +12,7 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<(), CliError> {
     let mut progress = context.progress();
     refuse_input(&args.out, &args.checkpoint, "the checkpoint")?;
     let format = BlockFormat::of_weights(&args.weights).ok_or_else(|| {
-        CliError::Usage(format!("--weights {}: a GGUF file is written as f16, bf16, q8 (q8_0) or q4 (q4_0)", args.weights))
+        CliError::Usage(format!("--weights {}: a GGUF file is written as f16, bf16, q8 (q8_0), q4 (q4_0) or q4_1", args.weights))
     })?;
     if !is_gguf(&args.out) {
         let out = args.out.display();

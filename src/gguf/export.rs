@@ -14,7 +14,9 @@ use crate::files::{Draft, FileError};
 use crate::model::config::{Config, Rope, RopeScaling};
 use crate::model::error::ModelError;
 use crate::model::names::{TensorSpec, tensors};
+use crate::model::quantised::Plane;
 use crate::model::source::TensorSource;
+use crate::ops::weight_dtype::WeightDtype;
 use crate::text::Tokenizer;
 
 /// Values of whole rows that are read and written at a time, at least one row.
@@ -266,24 +268,26 @@ impl BlockFormat {
         match self {
             BlockFormat::F16 => 1,
             BlockFormat::Q4_0 => 2,
+            BlockFormat::Q4_1 => 3,
             BlockFormat::Q8_0 => 7,
             BlockFormat::Bf16 => 32,
             _ => 0,
         }
     }
 
-    /// The format of `export --weights`: f16, bf16, q8 (q8_0), q4 (q4_0).
+    /// The format of `export --weights`: f16, bf16, q8 (q8_0), q4 (q4_0), q4_1.
     pub fn of_weights(word: &str) -> Option<Self> {
         match word {
             "f16" => Some(BlockFormat::F16),
             "bf16" => Some(BlockFormat::Bf16),
             "q8" | "q8_0" => Some(BlockFormat::Q8_0),
             "q4" | "q4_0" => Some(BlockFormat::Q4_0),
+            "q4_1" => Some(BlockFormat::Q4_1),
             _ => None,
         }
     }
 
-    /// Appends whole blocks of finite values. As ggml does (`quantize_row_q8_0_ref`, `quantize_row_q4_0_ref`).
+    /// Appends whole blocks of finite values. Q8_0 and Q4_0 as ggml does (`quantize_row_q8_0_ref`, `quantize_row_q4_0_ref`).
     ///
     /// # Errors
     /// The position of a value that does not fit.
@@ -294,6 +298,9 @@ impl BlockFormat {
             let mut back = vec![0.0; values.len()];
             dtype.widen(&out[start..], &mut back);
             return back.iter().position(|x| !x.is_finite()).map_or(Ok(()), Err);
+        }
+        if self == BlockFormat::Q4_1 {
+            return encode_affine(values, out);
         }
         for (number, block) in values.as_chunks::<VALUES>().0.iter().enumerate() {
             // Of the largest magnitude, with its sign.
@@ -315,4 +322,22 @@ impl BlockFormat {
         }
         Ok(())
     }
+}
+
+/// Appends blocks of Q4_1, with the scales and minima of our own Q4.
+///
+/// # Errors
+/// The position of a value that does not fit.
+fn encode_affine(values: &[f32], out: &mut Vec<u8>) -> Result<(), usize> {
+    let dtype = WeightDtype::Q4;
+    if let Some(at) = values.iter().position(|x| x.abs() > half::f16::MAX.to_f32()) {
+        return Err(at);
+    }
+    let (words, scales) = dtype.encode(values);
+    for (words, scale) in words.chunks_exact(dtype.entries(Plane::Packed, VALUES)).zip(scales) {
+        let code = |i: usize| (words[i / 8] >> (i % 8 * 4)) as u8 & 15;
+        out.extend(scale.to_le_bytes());
+        out.extend((0..VALUES / 2).map(|j| code(j) | code(j + VALUES / 2) << 4));
+    }
+    Ok(())
 }

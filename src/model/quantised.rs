@@ -2,19 +2,20 @@
 //!
 //! **Quantisation.** A row of a matrix `[out, in]` is cut into blocks of 32 values ([`BLOCK`]) along `in`.
 //!
-//! - **Q8** has one scale s = max|x| / 127 per block. A value x is stored as the code q = round(x / s), an integer in −127 ..= 127,
-//!   and is decoded as q s. Codes are symmetric, zero is exact, and −128 is never written. This is Q8_0 of ggml with an f32 scale:
-//!   1.125 bytes per weight.
-//! - **Q4** has a scale s and a minimum m per block, both f16. A value is stored as the code q = round((x − m) / s), an integer in
-//!   0 ..= 15, and is decoded as q s + m. This is Q4_1 of ggml: 0.625 bytes per weight. A minimum per block uses all 16 codes
-//!   wherever the values of a block lie; with the same number of bits a symmetric scale moves a small model about four times as far
-//!   (`docs/quantisation.md`). s and m are those of least squared error among a few candidates ([`affine_block`]).
-//! - **Q4 without minima** is what earlier bundles hold: codes in −7 ..= 7 and an f32 scale, max|x| / 7. It is read, not written.
+//! - **Q8** has one scale s = max|x| / 127 per block. A value x is stored as the code q = round(x / s), an integer in −127 ..=
+//!   127, and is decoded as q s. Codes are symmetric, zero is exact, and −128 is never written. This is Q8_0 of ggml with an
+//!   f32 scale: 1.125 bytes per weight.
+//! - **Q4** has a scale s and a minimum m per block, both f16. A value is stored as the code q = round((x − m) / s), an integer
+//!   in 0 ..= 15, and is decoded as q s + m. This is Q4_1 of ggml: 0.625 bytes per weight. A minimum per block uses all 16
+//!   codes wherever the values of a block lie; with the same number of bits a symmetric scale moves a small model about four
+//!   times as far (`docs/quantisation.md`). s and m are those of least squared error among a few candidates ([`affine_block`]).
+//! - **Q4 without minima** is what earlier bundles hold: codes in −7 ..= 7 and an f32 scale, max|x| / 7. It is read, not
+//!   written.
 //!
 //! Codes and scales are two planes of 32-bit words:
 //!
 //! ```text
-//! packed  [out, in · bits / 32]   codes, the first in the lowest bits: 4 (Q8) or 8 (Q4) per word; two's complement without minima
+//! packed  [out, in · bits / 32]   codes, the first in the lowest bits: 4 (Q8) or 8 (Q4) per word; signed without minima
 //! scales  [out, in / 32]          s as f32, or s (low half) and m (high half) as f16
 //! ```
 //!
@@ -22,9 +23,9 @@
 //! plane, and a tensor may be cut between any two rows.
 //!
 //! **Error.** Q8: |q s − x| ≤ s / 2 in exact arithmetic; rounding s, x / s and q s to f32 adds less than 127 s 2⁻²². An outlier
-//! reduces the precision of the other 31 values of its block only. A block whose scale would be subnormal (all |x| < 127 · 2⁻¹²⁶)
-//! is stored as zeros, because GPUs may flush subnormal numbers. Q4: at most half a step of the range of its block, plus the
-//! rounding of s and m to f16.
+//! reduces the precision of the other 31 values of its block only. A block whose scale would be subnormal (all |x| < 127 ·
+//! 2⁻¹²⁶) is stored as zeros, because GPUs may flush subnormal numbers. Q4: at most half a step of the range of its block, plus
+//! the rounding of s and m to f16.
 
 use half::f16;
 
@@ -60,12 +61,12 @@ impl WeightDtype {
         }
     }
 
-    /// The dtype of a tensor of `group` in weights of this dtype. Norms and biases are held in f32, and so are matrices whose rows
-    /// are not whole blocks.
+    /// The dtype of a tensor of `group` in weights of this dtype. Norms and biases are held in f32, and so are matrices whose
+    /// rows are not whole blocks.
     ///
-    /// Two tensors keep 8 bits in all quantised weights. The embedding may also be the output head, and every logit of a score is
-    /// computed with it; it must be packed because it is the largest matrix of a small model. The values of attention are few where
-    /// heads share them, and move a model most: in Q4 they cause a third of its error (`docs/quantisation.md`).
+    /// Two tensors keep 8 bits in all quantised weights. The embedding may also be the output head, and every logit of a score
+    /// is computed with it; it must be packed because it is the largest matrix of a small model. The values of attention are
+    /// few where heads share them, and move a model most: in Q4 they cause a third of its error (`docs/quantisation.md`).
     pub fn of_part(self, group: &Group, part: &Part) -> WeightDtype {
         let wanted = match group.kind {
             GroupKind::Embedding if self.is_quantised() => WeightDtype::Q8,
@@ -118,8 +119,8 @@ impl WeightDtype {
         }
     }
 
-    /// Checks that `values`, elements `start ..` of `group`, are in the range of this dtype: f16, in which Q4 has its minima, ends at
-    /// 65,504.
+    /// Checks that `values`, elements `start ..` of `group`, are in the range of this dtype: f16, in which Q4 has its minima,
+    /// ends at 65,504.
     ///
     /// # Errors
     /// The first value out of range.
@@ -406,7 +407,7 @@ mod tests {
                 .map(|_| affine_word(f16::from_f64(stream.normal().abs() * size), f16::from_f64(stream.normal() * size * 8.0)))
                 .collect();
             let packed: Vec<u32> =
-                (0..64 * 4).map(|i| 0xF000_0000 * u32::from(i % 4 == 0) | stream.bits() as u32 & 0x0FFF_FFF0).collect();
+                (0..64 * 4).map(|i| (0xF000_0000 * u32::from(i % 4 == 0)) | (stream.bits() as u32 & 0x0FFF_FFF0)).collect();
             let values = WeightDtype::Q4.decode(&packed, &scales);
             let back = round_trip(WeightDtype::Q4, &values);
             assert!(values == back, "scales of about {size}");

@@ -5,8 +5,8 @@
 //!   chunk    rows first ..       one buffer of at most the size of a binding; two buffers (codes and scales) if quantised
 //! ```
 //!
-//! Most groups are one chunk. Tensors of one group in several dtypes are a chunk each. An embedding of 151,936 rows is several chunks on an adapter with bindings of 128 MiB. Only
-//! products with it see the chunks.
+//! Most groups are one chunk. Tensors of one group in several dtypes are a chunk each. An embedding of 151,936 rows is several
+//! chunks on an adapter with bindings of 128 MiB. Only products with it see the chunks.
 
 use super::config::Config;
 use super::error::ModelError;

@@ -181,8 +181,8 @@ impl Weights {
         Weights(config.tensors().into_iter().map(zeros).collect())
     }
 
-    /// Random weights that leave no symmetry for an error to hide in: norms (with their offset) around 1, biases around 0, matrices with
-    /// variance 1 / inputs, so that activations keep their size.
+    /// Random weights that leave no symmetry for an error to hide in: norms (with their offset) around 1, biases around 0, matrices
+    /// with variance 1 / inputs, so that activations keep their size.
     pub fn random(config: &DecoderConfig, seed: u64) -> Self {
         let mut weights = BTreeMap::new();
         for (index, (name, shape)) in config.tensors().into_iter().enumerate() {

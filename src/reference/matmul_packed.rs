@@ -1,5 +1,5 @@
-//! The values of packed weights: codes with a scale per block of 32 (Q8, Q4 without minima) or a scale and a minimum (Q4), and two
-//! 16-bit floats per word. The product with a packed matrix is that of `matmul` with these values.
+//! The values of packed weights: codes with a scale per block of 32 (Q8, Q4 without minima) or a scale and a minimum (Q4), and
+//! two 16-bit floats per word. The product with a packed matrix is that of `matmul` with these values.
 //!
 //! ```text
 //! Q4:     w_i = code_i · scale + minimum, codes 0 ..= 15
@@ -52,8 +52,8 @@ pub fn dequantise_affine(words: &[u32], scales: &[f64]) -> Vec<f64> {
     codes.enumerate().map(|(i, code)| f64::from(code) * scales[i / BLOCK * 2] + scales[i / BLOCK * 2 + 1]).collect()
 }
 
-/// The finite 16-bit floats in `words`, the first in the low half of a word. As in IEEE 754: a sign, `exponent_bits` of exponent
-/// (8 in bf16, 5 in f16), and the rest is the fraction.
+/// The finite 16-bit floats in `words`, the first in the low half of a word. As in IEEE 754: a sign, `exponent_bits` of
+/// exponent (8 in bf16, 5 in f16), and the rest is the fraction.
 pub fn halves(words: &[u32], exponent_bits: u32) -> Vec<f64> {
     let fraction_bits = 15 - exponent_bits;
     let bias = (1 << (exponent_bits - 1)) - 1;

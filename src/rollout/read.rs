@@ -1,4 +1,5 @@
-//! Distributions behind chains, read from the cache that the chains were written with: neither prompt nor chain is computed again.
+//! Distributions behind chains, read from the cache that the chains were written with: neither prompt nor chain is computed
+//! again.
 //!
 //! A closed chain is the chain and the tokens that close it. The cache has the chain's tokens but the last one drawn. What
 //! differs from them, and each path that is read, is fed into the chain's own entries. The paths of a chain are fed one after

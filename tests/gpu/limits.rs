@@ -220,7 +220,7 @@ fn long_steps_are_split() {
         test.plan.dispatch(Dispatch {
             kernel: KernelSpec::new("embedding.wgsl", "backward", &[("WIDTH", 2)]),
             tensors: &[buckets, tokens, dy, total],
-            params: &[Param::Extent(size)],
+            params: &[Param::Extent(size), Param::F(1.0)],
             grid: Grid::Threads { size, per: 64 },
             flops: 1 << 50, // above every adapter's limit for one submission
             work: size,

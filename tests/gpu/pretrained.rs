@@ -1,8 +1,9 @@
-//! Real pretrained models, where they are at hand: stories260k against an independent float64 forward pass, and SmolLM2 from a
-//! GGUF file against transformers.
+//! Real pretrained models, where they are at hand: stories260k against an independent float64 forward pass, SmolLM2 and Gemma 3
+//! from GGUF files against transformers.
 //!
 //! The files are not part of this repository. `JURIST_SHARED` names the folder that holds `models/`, else `../shared` is
-//! looked for beside it; `scripts/smollm2.sh` fetches SmolLM2, `scripts/gemma3.sh` Gemma 3. Without them these tests are skipped and say so.
+//! looked for beside it; `scripts/smollm2.sh` fetches SmolLM2, `scripts/gemma3.sh` Gemma 3. Without them these tests are skipped
+//! and say so.
 
 use std::path::PathBuf;
 

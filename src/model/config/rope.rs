@@ -74,9 +74,9 @@ impl Rope {
 
     /// Inverse frequencies in radians per position, `[head_dim / 2]`, in f64.
     ///
-    /// Default: theta^(-2i / head_dim). Linear: that, divided by a factor. Llama 3: frequencies with wavelengths above `original / low_freq_factor` are divided by
-    /// `factor`, those with wavelengths below `original / high_freq_factor` stay, and those in between are interpolated
-    /// (transformers, `_compute_llama3_parameters`).
+    /// Default: theta^(-2i / head_dim). Linear: that, divided by `factor`. Llama 3: frequencies with wavelengths above
+    /// `original / low_freq_factor` are divided by `factor`, those with wavelengths below `original / high_freq_factor` stay,
+    /// and those in between are interpolated (transformers, `_compute_llama3_parameters`).
     pub fn inv_freq(&self, head_dim: usize) -> Vec<f64> {
         let plain = (0..head_dim / 2).map(|i| self.theta.powf(-2.0 * i as f64 / head_dim as f64));
         match self.scaling {

@@ -2,15 +2,18 @@
 //! [`Config`] (`docs/families.md`).
 //!
 //! ```text
-//! ids ─ embed ─► h ──┬─ norm ─ qkv ─ (q/k norm) ─ (rope) ─ attention ─ o ─ (norm) ─► + ─┬─ norm ─ gate·up ─ down ─ (norm) ─► + ─► h
-//!                    └──────────────────────────────────────────────────────────────────►┘ └────────────────────────────────►┘
+//! ids ─ embed ─► h ─┬─ norm ─ qkv ─ (q/k norm) ─ (rope) ─ attention ─ o ─ (norm) ─► + ─► h'
+//!                   └──────────────────────────────────────────────────────────────►┘
+//!               h' ─┬─ norm ─ gate·up ─ activation ─ down ─ (norm) ─► + ─► h … norm, head
+//!                   └────────────────────────────────────────────────►┘
 //! ```
 //!
-//! What is in brackets depends on the family or the layer. After the last layer come a norm and the head.
+//! What is in brackets depends on the family or the layer.
 //!
-//! `forward` records the forward pass and returns a [`Trace`] of the tensors that the backward pass needs. `backward` walks the
-//! trace from the last layer to the first. Both only *record* into a plan. `train_pass` and `logits_pass` own plans for packed
-//! batches, `decode` and `cache_read` own plans for cached generation.
+//! [`Recorder::record_forward`] appends the forward pass to a plan and returns a [`Trace`] of the tensors that the backward pass
+//! needs. [`Recorder::record_backward`] walks the trace from the last layer to the first. Neither runs anything. `train_pass` and
+//! `logits_pass` own plans for packed batches, `decode` and `cache_read` own plans for cached generation: their `forward`,
+//! `backward` and `run` run these plans.
 
 mod backward;
 mod batch_tensors;
