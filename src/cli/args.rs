@@ -400,7 +400,7 @@ pub struct ExportArgs {
     /// Format of the matrices: f32 (bundles only), f16, bf16, q8 or q4 (quantised: 9 and 5 bits per weight)
     ///
     /// With q8 and q4, both judges score the rows of --examples, and their agreement is printed. In a GGUF file, q8 is Q8_0
-    /// and q4 is Q4_0; q4_1 is nearer to the judge and a quarter larger.
+    /// and q4 is Q4_0; q4_1 has a minimum per block besides.
     #[arg(long, value_name = "FORMAT", default_value = "f16")]
     pub weights: String,
 
