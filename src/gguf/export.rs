@@ -13,7 +13,7 @@ use super::{DEFAULT_ALIGNMENT, JUDGE_KEY, MAGIC};
 use crate::files::{Draft, FileError};
 use crate::model::config::{Config, Rope, RopeScaling};
 use crate::model::error::ModelError;
-use crate::model::names::{TensorSpec, tensors};
+use crate::model::names::{EMBED, TensorSpec, tensors};
 use crate::model::quantised::Plane;
 use crate::model::source::TensorSource;
 use crate::ops::weight_dtype::WeightDtype;
@@ -73,7 +73,9 @@ pub fn export(path: &Path, file: &GgufExport) -> Result<Written, ModelError> {
         put(&mut out, &vec![0; padding(tensor.bytes())])?;
     }
     out.finish()?;
-    let whole = |t: &&Planned| t.spec.as_ref().is_some_and(|s| s.shape.len() == 2) && t.format != file.format;
+    let whole = |t: &&Planned| {
+        t.spec.as_ref().is_some_and(|s| s.shape.len() == 2) && t.format == BlockFormat::F16 && file.format != t.format
+    };
     Ok(Written { bytes, left_in_f16: plan.iter().filter(whole).count() })
 }
 
@@ -109,6 +111,9 @@ fn padding(bytes: usize) -> usize {
 fn plan(config: &Config, format: BlockFormat, factors: usize) -> Vec<Planned> {
     let of_spec = |spec: TensorSpec| {
         let columns = spec.shape.last().copied().unwrap_or(1);
+        // As in bundles: every logit of a score is computed with a tied embedding.
+        let keeps_8_bits = spec.name == EMBED && matches!(format, BlockFormat::Q4_0 | BlockFormat::Q4_1);
+        let format = if keeps_8_bits { BlockFormat::Q8_0 } else { format };
         let format = match spec.shape.len() {
             1 => BlockFormat::F32,
             _ if columns.is_multiple_of(format.values()) => format,
