@@ -231,12 +231,12 @@ def sentence():
     finish(writer)
 
 
-def add_sentence_pieces(writer, pieces):
+def add_sentence_pieces(writer, pieces, space_prefix=False):
     writer.add_tokenizer_model("llama")
     writer.add_token_list([text for text, _, _ in pieces])
     writer.add_token_types([kind for _, kind, _ in pieces])
     writer.add_token_scores([score for _, _, score in pieces])
-    writer.add_add_space_prefix(False)
+    writer.add_add_space_prefix(space_prefix)
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     writer.add_unk_token_id(0)
@@ -281,7 +281,7 @@ def model_of_tokenizer(path, describe, vocab):
 
 
 def byte_level(path, pre):
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
     # Nothing is cut before merges are learned, so that merges cross every border that a pre-tokenizer draws.
     tokenizer = Tokenizer(models.BPE())
@@ -318,17 +318,7 @@ def sentence_level(path, space_prefix):
     pieces += [(letter, 1, -1000.0 - rank) for rank, letter in enumerate(letters)]
     pieces += [("<|user|>", 4, 0.0)]
 
-    def describe(writer):
-        writer.add_tokenizer_model("llama")
-        writer.add_token_list([text for text, _, _ in pieces])
-        writer.add_token_types([kind for _, kind, _ in pieces])
-        writer.add_token_scores([score for _, _, score in pieces])
-        writer.add_add_space_prefix(space_prefix)
-        writer.add_bos_token_id(1)
-        writer.add_eos_token_id(2)
-        writer.add_unk_token_id(0)
-
-    model_of_tokenizer(path, describe, len(pieces))
+    model_of_tokenizer(path, lambda writer: add_sentence_pieces(writer, pieces, space_prefix), len(pieces))
 
 
 def ask_llama_cpp(path):

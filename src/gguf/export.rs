@@ -73,10 +73,9 @@ pub fn export(path: &Path, file: &GgufExport) -> Result<Written, ModelError> {
         put(&mut out, &vec![0; padding(tensor.bytes())])?;
     }
     out.finish()?;
-    let whole = |t: &&Planned| {
-        t.spec.as_ref().is_some_and(|s| s.shape.len() == 2) && t.format == BlockFormat::F16 && file.format != t.format
-    };
-    Ok(Written { bytes, left_in_f16: plan.iter().filter(whole).count() })
+    // Norms and rope factors are F32.
+    let left_in_f16 = plan.iter().filter(|t| t.format == BlockFormat::F16 && file.format != BlockFormat::F16).count();
+    Ok(Written { bytes, left_in_f16 })
 }
 
 /// A file is replaced only if it is a judge of jurist in GGUF.
@@ -335,7 +334,7 @@ impl BlockFormat {
 /// The position of a value that does not fit.
 fn encode_affine(values: &[f32], out: &mut Vec<u8>) -> Result<(), usize> {
     let dtype = WeightDtype::Q4;
-    if let Some(at) = values.iter().position(|x| x.abs() > half::f16::MAX.to_f32()) {
+    if let Some(at) = dtype.first_out_of_range(values) {
         return Err(at);
     }
     let (words, scales) = dtype.encode(values);

@@ -119,15 +119,18 @@ impl WeightDtype {
         }
     }
 
-    /// Checks that `values`, elements `start ..` of `group`, are in the range of this dtype: f16, in which Q4 has its minima,
-    /// ends at 65,504.
+    /// The first of `values` that is out of range: f16, in which Q4 has its minima, ends at 65,504.
+    pub fn first_out_of_range(self, values: &[f32]) -> Option<usize> {
+        let has_f16 = matches!(self, WeightDtype::F16 | WeightDtype::Q4);
+        values.iter().position(|x| has_f16 && x.abs() > f16::MAX.to_f32())
+    }
+
+    /// Checks that `values`, elements `start ..` of `group`, are in the range of this dtype.
     ///
     /// # Errors
     /// The first value out of range.
     pub fn check_range(self, group: &str, start: usize, values: &[f32]) -> Result<(), ModelError> {
-        let largest = f16::MAX.to_f32();
-        let has_f16 = matches!(self, WeightDtype::F16 | WeightDtype::Q4);
-        match values.iter().position(|x| has_f16 && x.abs() > largest) {
+        match self.first_out_of_range(values) {
             None => Ok(()),
             Some(at) => {
                 let (tensor, value) = (group.to_string(), values[at]);
