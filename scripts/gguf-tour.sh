@@ -4,7 +4,7 @@
 # `make llama-cpp` runs it, and its output is docs/gguf-tour.md.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-model="$(scripts/smollm2.sh)"
+model="$(scripts/fetch-model.sh smollm2)"
 scripts/llama-cpp.sh fetch >&2
 jurist=target/release/jurist
 out=target/gguf-tour

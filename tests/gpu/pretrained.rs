@@ -2,7 +2,7 @@
 //! from GGUF files against transformers.
 //!
 //! The files are not part of this repository. `JURIST_SHARED` names the folder that holds `models/`, else `../shared` is
-//! looked for beside it; `scripts/smollm2.sh` fetches SmolLM2, `scripts/gemma3.sh` Gemma 3. Without them these tests are skipped
+//! looked for beside it; `scripts/fetch-model.sh` fetches SmolLM2 and Gemma 3. Without them these tests are skipped
 //! and say so.
 
 use std::path::PathBuf;
@@ -28,7 +28,7 @@ fn gemma3_270m_from_gguf() {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let file = root.join("target/models/gemma-3-270m-q4_k_m.gguf");
     if !file.is_file() {
-        return crate::common::skip(format!("there is no {} (scripts/gemma3.sh fetches it)", file.display()));
+        return crate::common::skip(format!("there is no {} (scripts/fetch-model.sh gemma3 fetches it)", file.display()));
     }
     let reference = std::fs::read_to_string(root.join("tests/fixtures/gguf/gemma3_270m.json")).unwrap();
     let reference: Value = serde_json::from_str(&reference).unwrap();
