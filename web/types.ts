@@ -164,13 +164,16 @@ export interface Scale {
   values: number[];
 }
 
-export type WeightDtype = "f32" | "f16" | "bf16" | "q8" | "q4";
+/** The last is the q4 of earlier bundles. */
+export type WeightDtype = "f32" | "f16" | "bf16" | "q8" | "q4" | "q4 without minima";
 
 /** What the engine says about a loaded judge. */
 export interface About {
   name: string;
   parameters: number;
   weights: WeightDtype;
+  /** Whether training trains an adapter: some weights are packed, and stay as they are. */
+  trainsAdapter: boolean;
   scale: Scale;
   phrase: string;
   template: string;
@@ -196,7 +199,8 @@ export interface Manifest {
   version: number;
   name: string;
   parameters: number;
-  weights: WeightDtype;
+  /** `q4` is that of earlier versions. */
+  weights: "f32" | "f16" | "bf16" | "q8" | "q4_1" | "q4";
   tokenizer: BundleFile;
   shards: BundleFile[];
   examples?: Row[];

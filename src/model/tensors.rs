@@ -196,30 +196,18 @@ impl TensorSet {
     /// converted through f32.
     pub(super) fn upload(&self, gpu: &Gpu, source: &dyn TensorSource) -> Result<(), ModelError> {
         for (group, chunks) in self.groups.iter().zip(&self.chunks) {
-            let copied = |part: &Part| {
-                let dtype = dtype_of_part(part, chunks);
-                dtype.is_quantised() && source.stored_dtype(&part.hf_name) == dtype
-            };
-            if !group.parts.iter().any(copied) {
-                let write = |start, values: &[f32]| write_group(gpu, group, chunks, start, values);
-                stream_group(source, group, TRANSFER_ELEMENTS, write)?;
-                continue;
-            }
             for part in &group.parts {
-                if copied(part) {
-                    let dtype = dtype_of_part(part, chunks);
+                let dtype = dtype_of_part(part, chunks);
+                if dtype.is_quantised() && source.stored_dtype(&part.hf_name) == dtype {
                     for plane in Plane::ALL {
                         self.upload_plane(gpu, source, part, plane, dtype.entries(plane, group.cols))?;
                     }
-                } else {
-                    let (first, mut values) = (part.row_offset * group.cols, Vec::new());
-                    let len = part.rows * group.cols;
-                    for start in (0..len).step_by(TRANSFER_ELEMENTS) {
-                        values.resize(TRANSFER_ELEMENTS.min(len - start), 0.0);
-                        source.read(&part.hf_name, start, &mut values)?;
-                        write_group(gpu, group, chunks, first + start, &values)?;
-                    }
+                    continue;
                 }
+                let alone = Group::new(group.name.clone(), group.kind, group.cols, vec![(part.hf_name.clone(), part.rows)]);
+                let first = part.row_offset * group.cols;
+                let write = |start, values: &[f32]| write_group(gpu, group, chunks, first + start, values);
+                stream_group(source, &alone, TRANSFER_ELEMENTS, write)?;
             }
         }
         Ok(())

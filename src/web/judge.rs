@@ -153,6 +153,7 @@ impl WebJudge {
         let mut about = json!({
             "name": self.manifest.name,
             "parameters": self.manifest.parameters,
+            "trainsAdapter": state.weights.base().packed_dtype().is_some(),
             "weights": self.manifest.weight_dtype().map(WeightDtype::name).unwrap_or_default(),
             "scale": {"texts": settings.scale.texts(), "values": settings.scale.values()},
             "phrase": settings.phrase,

@@ -62,7 +62,7 @@ export function trainView(state) {
   }
 
   /** Whether training trains an adapter, as beside quantised weights. */
-  const trainsAdapter = () => ["q8", "q4"].includes(state.openJudge.about.weights);
+  const trainsAdapter = () => state.openJudge.about.trainsAdapter;
 
   function rebuild() {
     $("train-result").replaceChildren();
