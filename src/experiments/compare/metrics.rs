@@ -65,28 +65,41 @@ impl SplitMetrics {
         }
     }
 
-    /// Those of judged rows.
+    /// Those of judged rows, whose human scores are given, and the expected score of each row.
     ///
     /// # Errors
-    /// A row that could not be judged: every row of the synthetic task can be.
-    pub fn of_judged(items: &[Item], judged: &[ScoredRow]) -> Result<(Self, Vec<f64>), CompareError> {
-        let human: Vec<f64> = items.iter().map(|item| item.score).collect();
+    /// A row that could not be judged.
+    pub fn of_judged(human: &[f64], judged: &[ScoredRow]) -> Result<(Self, Vec<f64>), CompareError> {
         let scores = expected_scores(judged)?;
         let decoded: Vec<f64> = judged.iter().filter_map(|j| j.record.decoded).collect();
-        let mut metrics = SplitMetrics::of_scores(&human, &scores);
-        metrics.decoded_pearson = rounded_if_defined(eval::pearson(&human, &decoded));
-        metrics.decoded_rmse = rounded_if_defined(eval::rmse(&human, &decoded));
-        let mean = |of: &dyn Fn(&ScoredRow, &Item) -> f64| {
-            let sum: f64 = judged.iter().zip(items).map(|(j, item)| of(j, item)).sum();
-            Some(rounded(sum / items.len().max(1) as f64, 6))
-        };
+        let mut metrics = SplitMetrics::of_scores(human, &scores);
+        metrics.decoded_pearson = rounded_if_defined(eval::pearson(human, &decoded));
+        metrics.decoded_rmse = rounded_if_defined(eval::rmse(human, &decoded));
         if judged.iter().all(|j| !j.chains.is_empty()) {
-            metrics.verdicts = mean(&|j, item| verdicts_right(&j.chains[0], item));
-            metrics.forced = mean(&|j, _| f64::from(u8::from(j.record.forced)));
-            metrics.tokens = mean(&|j, _| j.chain_scores.first().map_or(0.0, |r| r.tokens as f64));
+            metrics.forced = share(judged, |j| f64::from(u8::from(j.record.forced)));
+            metrics.tokens = share(judged, |j| j.chain_scores.first().map_or(0.0, |r| r.tokens as f64));
         }
         Ok((metrics, scores))
     }
+
+    /// Those of judged items of the synthetic task, whose verdicts are known.
+    ///
+    /// # Errors
+    /// As [`SplitMetrics::of_judged`]: every item can be judged.
+    pub fn of_items(items: &[Item], judged: &[ScoredRow]) -> Result<(Self, Vec<f64>), CompareError> {
+        let human: Vec<f64> = items.iter().map(|item| item.score).collect();
+        let (mut metrics, scores) = SplitMetrics::of_judged(&human, judged)?;
+        if judged.iter().all(|j| !j.chains.is_empty()) {
+            let right: Vec<f64> = judged.iter().zip(items).map(|(j, item)| verdicts_right(&j.chains[0], item)).collect();
+            metrics.verdicts = share(&right, |right| *right);
+        }
+        Ok((metrics, scores))
+    }
+}
+
+/// The mean of a figure over rows, rounded as in a result.
+fn share<T>(rows: &[T], of: impl Fn(&T) -> f64) -> Option<f64> {
+    Some(rounded(rows.iter().map(of).sum::<f64>() / rows.len().max(1) as f64, 6))
 }
 
 /// The expected scores of judged rows.

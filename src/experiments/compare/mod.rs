@@ -11,14 +11,20 @@
 
 mod cell;
 mod comparison;
+mod estimate;
+mod file_cells;
+mod file_table;
 mod metrics;
 mod page;
 mod protocol;
 mod statistics;
 mod table;
+mod task_rows;
+mod tasks;
 
 pub use cell::{CellResult, SplitResult};
 pub use comparison::Comparison;
+pub use estimate::{Estimate, estimate};
 pub use page::write_page;
 pub use protocol::{CellId, ComparedMethod, Group, Protocol, Run};
 pub use table::{Results, refuse_foreign_pages, write_tables};
