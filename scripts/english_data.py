@@ -75,16 +75,20 @@ def saf(source):
                 "empty": len(answer) < 20 and ("submission" in answer.lower() or "response" in answer.lower()),
             })
     train = shuffled(rows["train"])
-    write(SAF / "saf-validation.jsonl.gz", spread(train, "question_id", 80))
-    held_out = {row["id"] for row in spread(train, "question_id", 80)}
-    write(SAF / "saf-train.jsonl.gz", [row for row in train if row["id"] not in held_out])
-    write(SAF / "saf-unseen-answers.jsonl.gz", spread(shuffled(rows["test_unseen_answers"]), "question_id", 120))
-    write(SAF / "saf-unseen-questions.jsonl.gz", spread(shuffled(rows["test_unseen_questions"]), "question_id", 120))
+    validation = spread(train, "question_id", 36)
+    write(SAF / "saf-validation.jsonl.gz", validation)
+    held_out = {row["id"] for row in validation}
+    # Three of four answers are fully right. In turn with the others, half are.
+    left = [dict(row, full=row["score"] == 1) for row in train if row["id"] not in held_out]
+    in_turn = spread(left, "full", 2 * sum(not row["full"] for row in left))
+    write(SAF / "saf-train.jsonl.gz", [{key: value for key, value in row.items() if key != "full"} for row in in_turn])
+    write(SAF / "saf-unseen-answers.jsonl.gz", spread(shuffled(rows["test_unseen_answers"]), "question_id", 64))
+    write(SAF / "saf-unseen-questions.jsonl.gz", spread(shuffled(rows["test_unseen_questions"]), "question_id", 48))
 
 
 def stsb(source):
     rows = read(source / "stsb_en.jsonl.gz")
-    for split, name, most in [("train", "train", 4000), ("dev", "validation", 150), ("test", "test", 300)]:
+    for split, name, most in [("train", "train", 4000), ("dev", "validation", 60), ("test", "test", 150)]:
         chosen = shuffled(row for row in rows if row["split"] == split and len(row["sentence1"]) + len(row["sentence2"]) <= 240)
         write(OTHER / f"stsb-{name}.jsonl", [
             {"id": row["id"], "instruction": row["sentence1"], "response": row["sentence2"], "reference": row["sentence1"],
@@ -111,7 +115,7 @@ def words(wheel):
             pairs = [line.split("\t") for line in lines if line and not line.startswith("#")]
             write(OTHER / f"{name}.jsonl", shuffled(
                 {"id": f"{one}-{other}", "instruction": one, "response": other, "reference": one, "score": float(score) / 2}
-                for one, other, score in pairs)[:150])
+                for one, other, score in pairs)[:100])
 
 
 def main():
