@@ -78,8 +78,8 @@ champion = "real"
 fn rows(from: usize, count: usize) -> String {
     let answers = ["yes", "no", "hello world", "a b c", ""];
     let row = |n: usize| {
-        let answer = answers[n % answers.len()];
-        json!({"id": format!("r{n}"), "question_id": (n % 3).to_string(), "instruction": ["a?", "b?", "c?"][n % 3],
+        let (answer, question) = (answers[n % answers.len()], ["a?", "b?", "c?"][n % 3]);
+        json!({"id": format!("r{n}"), "question_id": (n % 3).to_string(), "instruction": question,
             "reference": "yes it is", "response": answer, "feedback": "ok so", "score": (n % 5) as f64 / 4.0,
             "empty": answer.is_empty()})
         .to_string()
