@@ -196,7 +196,9 @@ impl<'a> FileResults<'a> {
                     let rows = sample.resamples[0].len();
                     let column = test.also_without.as_deref().unwrap_or_default();
                     let _ = writeln!(page, "The same without the rows that are `{column}` ({rows} rows left):\n");
-                    write_levels(page, &self.predictors(&sample, set, way)?);
+                    // What is kept of a cell besides its scores is of all rows.
+                    let fewer = self.predictors(&sample, set, way)?.into_iter().map(|p| Predictor { metrics: None, ..p });
+                    write_levels(page, &fewer.collect::<Vec<_>>());
                 }
             }
         }
