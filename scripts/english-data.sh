@@ -3,8 +3,8 @@
 #
 #   scripts/english-data.sh [SOURCE]
 #
-# SAF is in the repository (results/real-llm/data). STS-B is read from SOURCE/data/stsb_en.jsonl.gz; SOURCE is $JURIST_SHARED if it
-# is not given. WordSim353 and SimLex-999 are in the Python package gensim, fetched with pip (28 MB).
+# SAF is in the repository (results/real-llm/data). STS-B is read from SOURCE/data/stsb_en.jsonl.gz; without SOURCE, from
+# $JURIST_SHARED. WordSim353 and SimLex-999 are in the Python package gensim, fetched with pip (28 MB).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source="${1:-${JURIST_SHARED:-}}"

@@ -133,7 +133,7 @@ fn cells_of_files_are_resumed_and_repeat() {
     let page = std::fs::read_to_string(dir.path().join("index.html")).unwrap();
     assert!(page.contains("<svg") && page.contains("answers to known questions") && !page.contains("NaN"));
 
-    // Which sets were judged in which ways: validation alone for a rate, five chains for two methods, no second way without chains.
+    // Which sets were judged in which ways: validation alone for a rate, no second way without chains.
     let judged = |name: &str| {
         let result: Value = serde_json::from_slice(&cell(&dir, name)).unwrap();
         let sets = result["sets"].as_array().unwrap().iter();

@@ -5,8 +5,8 @@
 //!                                                                             └─► tables, page
 //! ```
 //!
-//! A task is a version of the synthetic one, whose judges start from random weights, or files of rows, whose judges are adapters of a
-//! pretrained model ([`file_cells`], [`task_rows`], [`file_table`]).
+//! A task is a version of the synthetic one, whose judges start from random weights, or files of rows, whose judges are adapters
+//! of a pretrained model ([`file_cells`], [`task_rows`], [`file_table`]).
 //!
 //! The protocol spans a grid of tasks, methods and seeds. A cell of the grid is one training with its measurement. It goes
 //! through the files, settings and functions of a user's own run. Its JSON holds no time and no path, so that the same command

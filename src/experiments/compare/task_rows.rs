@@ -1,7 +1,7 @@
 //! What is known of a task's rows beside its cells: human scores, clusters and baselines, in `cells/TASK/rows.json`.
 //!
-//! It is written when the first cell of the task runs. With it, tables can be made where the rows themselves are not, and rows that
-//! have changed since are noticed.
+//! It is written when the first cell of the task runs. With it, tables can be made where the rows are not, and rows that have
+//! changed since are noticed.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
