@@ -8,7 +8,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::manifest::hex;
-use super::{FileEntry, MANIFEST, MAX_EXAMPLES, Manifest, Shard, TokenizerEntry, plan_shards};
+use super::{FileEntry, HeldScales, MANIFEST, MAX_EXAMPLES, Manifest, Shard, TokenizerEntry, plan_shards};
 use crate::files::{FileError, replace_folder};
 use crate::model::error::ModelError;
 use crate::model::source::TensorSource;
@@ -46,15 +46,16 @@ pub fn export(dir: &Path, bundle: &BundleInput, max_bytes: u64) -> Result<Manife
             std::fs::write(&path, bytes).map_err(|e| ModelError::io("write", path, e))
         };
         write(&manifest.tokenizer.entry.file, &json)?;
+        let mut held = HeldScales::default();
         for shard in plan_shards(config, bundle.weights, max_bytes) {
-            manifest.shards.push(write_shard(tmp, &shard, bundle.model)?);
+            manifest.shards.push(write_shard(tmp, &shard, bundle.model, &mut held)?);
         }
         write(MANIFEST, manifest.to_json().as_bytes())
     })?;
     Ok(manifest)
 }
 
-fn write_shard(dir: &Path, shard: &Shard, model: &dyn TensorSource) -> Result<FileEntry, ModelError> {
+fn write_shard(dir: &Path, shard: &Shard, model: &dyn TensorSource, held: &mut HeldScales) -> Result<FileEntry, ModelError> {
     let path = dir.join(&shard.file);
     let failed = |e| ModelError::io("write", &path, e);
     let mut out = BufWriter::with_capacity(1 << 20, File::create(&path).map_err(failed)?);
@@ -67,11 +68,15 @@ fn write_shard(dir: &Path, shard: &Shard, model: &dyn TensorSource) -> Result<Fi
     write(&shard.header())?;
     let (mut values, mut bytes) = (Vec::new(), Vec::new());
     for part in &shard.parts {
+        if part.is_scales() {
+            write(&held.bytes(part)?)?;
+            continue;
+        }
         for at in (0..part.values).step_by(CHUNK_VALUES) {
             values.resize(CHUNK_VALUES.min(part.values - at), 0.0);
             model.read(&part.tensor, part.start + at, &mut values)?;
             bytes.clear();
-            part.encode(at, &values, &mut bytes)?;
+            part.encode(at, &values, held, &mut bytes)?;
             write(&bytes)?;
         }
     }

@@ -31,7 +31,7 @@ pub use contents::{ArrayPart, Contents};
 pub use format::{EntryFormat, StoredArray, manifest_name, stored_arrays, weight_dtype};
 pub use manifest::{FileEntry, MAX_EXAMPLES, Manifest, TokenizerEntry, hex, sha256_hex};
 pub use reader::{ShardReader, TensorChunk};
-pub use shards::{Shard, ShardPart, plan_shards};
+pub use shards::{HeldScales, Shard, ShardPart, plan_shards};
 
 #[cfg(not(target_arch = "wasm32"))]
 pub use export::{BundleInput, export};

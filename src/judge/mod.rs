@@ -20,11 +20,13 @@ mod export;
 mod files;
 #[allow(clippy::module_inception)] // named after its main type
 mod judge;
+mod passes;
 mod plans;
 mod predict;
 mod prompt;
 mod scale;
 mod settings;
+mod shared_prefixes;
 mod shown;
 mod tokens;
 
