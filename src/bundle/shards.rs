@@ -4,7 +4,7 @@ use super::{EntryFormat, StoredArray, stored_arrays};
 use crate::model::config::Config;
 use crate::model::dtype::{first_non_finite, vanished};
 use crate::model::error::ModelError;
-use crate::model::quantised::Plane;
+use crate::model::quantised::{ColumnSquares, Plane};
 use crate::model::shard_layout::header_of;
 use crate::ops::weight_dtype::{BLOCK, WeightDtype};
 
@@ -38,11 +38,18 @@ impl ShardPart {
     }
 
     /// Appends the encoded `values` of this part, from value `at`, to `out`. For the codes of a quantised matrix they are whole
-    /// blocks, whose scales are held. Nothing is appended for scales.
+    /// blocks, whose scales are held; `squares` weigh their errors. Nothing is appended for scales.
     ///
     /// # Errors
     /// A value that is not finite or too large for the format; values that are all too small for it.
-    pub fn encode(&self, at: usize, values: &[f32], held: &mut HeldScales, out: &mut Vec<u8>) -> Result<(), ModelError> {
+    pub fn encode(
+        &self,
+        at: usize,
+        values: &[f32],
+        squares: &ColumnSquares,
+        held: &mut HeldScales,
+        out: &mut Vec<u8>,
+    ) -> Result<(), ModelError> {
         let tensor = || self.tensor.clone();
         let index = |i: usize| self.start + at + i;
         if let Some(i) = first_non_finite(values) {
@@ -54,7 +61,10 @@ impl ShardPart {
             EntryFormat::Plane(dtype, Plane::Packed) => {
                 debug_assert!(values.len().is_multiple_of(dtype.block()));
                 dtype.check_range(&self.tensor, self.start + at, values)?;
-                let (packed, scales) = dtype.encode(values);
+                let (packed, scales) = match squares.of(&self.tensor) {
+                    Some(squares) => dtype.encode_weighted(values, squares, self.start + at),
+                    None => dtype.encode(values),
+                };
                 out.extend(packed.iter().flat_map(|word| word.to_le_bytes()));
                 held.add(&self.tensor, scales);
                 return Ok(());

@@ -11,6 +11,7 @@
 
 mod answer;
 mod batch_layout;
+mod calibrate;
 mod chains;
 mod columns;
 mod compare;
@@ -138,6 +139,9 @@ pub enum JudgeError {
         /// The range.
         expected: String,
     },
+    /// Rows that cannot calibrate.
+    #[error("no row can be read to calibrate: {0}; give rows of the judge's task")]
+    Calibration(String),
     /// Scoring needs more memory than a software adapter may take.
     #[error("judging needs {needed} MiB for GPU buffers ({usage}), but only {available} MiB of memory are free; {fix}")]
     Memory {
