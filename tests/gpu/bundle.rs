@@ -264,7 +264,7 @@ fn manifests_that_cannot_be_used_are_refused() {
     type Change = fn(&mut Value);
     let cases: &[(Change, &[&str])] = &[
         (|m| m["format"] = "other".into(), &["`format`", "jurist-bundle"]),
-        (|m| m["version"] = 2.into(), &["`version`", "newer jurist"]),
+        (|m| m["version"] = 3.into(), &["`version`", "newer jurist"]),
         (|m| m["weights"] = "q5".into(), &["q5", "f32, f16, bf16, q8, q4"]),
         (|m| m["weights"] = "int3".into(), &["int3", "f32, f16, bf16"]),
         (|m| m["parameters"] = 5.into(), &["`parameters`", "found 5"]),
