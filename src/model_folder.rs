@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use safetensors::SafeTensors;
 use sha2::{Digest, Sha256};
 
-use crate::bundle::{Contents, EntryFormat, MANIFEST, Manifest, hex};
+use crate::bundle::{AdapterEntry, Contents, EntryFormat, MANIFEST, Manifest, hex};
 use crate::gguf::{self, GgufModel};
 use crate::hub;
 use crate::model::checkpoint::Checkpoint;
@@ -232,7 +232,9 @@ impl ModelFolder {
         };
         let dtype = manifest.weight_dtype()?.float();
         let weights = BundleWeights::open(&self.dir, manifest).map_err(|e| e.in_file(self.dir.display().to_string()))?;
-        Ok(FolderWeights { source: Box::new(weights), adapter: None, base: None, dtype, notes: Vec::new() })
+        let read = |entry: &AdapterEntry| entry.read(&map_file(&self.dir.join(&entry.entry.file))?, weights.config());
+        let adapter = manifest.adapter.as_ref().map(read).transpose().map_err(|e| e.in_file(self.dir.display().to_string()))?;
+        Ok(FolderWeights { source: Box::new(weights), adapter, base: None, dtype, notes: Vec::new() })
     }
 }
 

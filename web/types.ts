@@ -202,6 +202,8 @@ export interface Manifest {
   /** `q4` is that of earlier versions. */
   weights: "f32" | "f16" | "bf16" | "q8" | "q4_1" | "q4";
   tokenizer: BundleFile;
+  /** An adapter beside the weights. */
+  adapter?: BundleFile;
   shards: BundleFile[];
   examples?: Row[];
   [key: string]: unknown;

@@ -319,10 +319,12 @@ async function loadShards(open, bundle, from, { keep, keepHalfPrecision }, onEve
     };
     return download(from, cache, bundle.key, entry, { newHash: () => new Sha256(), signal, onBytes, onNotice });
   };
-  const [tokenizer, ...shards] = bundle.files;
+  const [tokenizer, ...weights] = bundle.files;
+  const [adapter, shards] = bundle.manifest.adapter ? [weights[0], weights.slice(1)] : [null, weights];
   const text = await (await fetchFile(tokenizer)).arrayBuffer();
   const loader = new Loader(open, bundle.text, new Uint8Array(text), keepHalfPrecision);
   try {
+    if (adapter) loader.adapter(new Uint8Array(await (await fetchFile(adapter)).arrayBuffer()));
     for (const [index, shard] of shards.entries()) {
       const blob = await fetchFile(shard);
       for (let at = 0; at < blob.size; at += PUSH_BYTES) {

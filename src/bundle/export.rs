@@ -8,9 +8,11 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::manifest::hex;
-use super::{FileEntry, MANIFEST, MAX_EXAMPLES, Manifest, Shard, TokenizerEntry, plan_shards};
+use super::{AdapterEntry, FileEntry, HeldScales, MANIFEST, MAX_EXAMPLES, Manifest, Shard, TokenizerEntry, plan_shards};
 use crate::files::{FileError, replace_folder};
 use crate::model::error::ModelError;
+use crate::model::lora::AdapterFiles;
+use crate::model::quantised::ColumnSquares;
 use crate::model::source::TensorSource;
 use crate::ops::weight_dtype::WeightDtype;
 use crate::text::Tokenizer;
@@ -23,6 +25,10 @@ pub struct BundleInput<'a> {
     pub name: &'a str,
     pub weights: WeightDtype,
     pub model: &'a dyn TensorSource,
+    /// An adapter that travels beside the weights instead of being added to them.
+    pub adapter: Option<&'a AdapterFiles>,
+    /// What the weights of projections were multiplied with in calibration; empty without one.
+    pub squares: &'a ColumnSquares,
     pub tokenizer: &'a Tokenizer,
     /// The judge's `judge.json`.
     pub judge: Value,
@@ -46,15 +52,26 @@ pub fn export(dir: &Path, bundle: &BundleInput, max_bytes: u64) -> Result<Manife
             std::fs::write(&path, bytes).map_err(|e| ModelError::io("write", path, e))
         };
         write(&manifest.tokenizer.entry.file, &json)?;
+        if let Some(adapter) = bundle.adapter {
+            let (entry, bytes) = AdapterEntry::of(adapter);
+            write(&entry.entry.file, &bytes)?;
+            manifest.carry(entry);
+        }
+        let mut held = HeldScales::default();
         for shard in plan_shards(config, bundle.weights, max_bytes) {
-            manifest.shards.push(write_shard(tmp, &shard, bundle.model)?);
+            manifest.shards.push(write_shard(tmp, &shard, (bundle.model, bundle.squares), &mut held)?);
         }
         write(MANIFEST, manifest.to_json().as_bytes())
     })?;
     Ok(manifest)
 }
 
-fn write_shard(dir: &Path, shard: &Shard, model: &dyn TensorSource) -> Result<FileEntry, ModelError> {
+fn write_shard(
+    dir: &Path,
+    shard: &Shard,
+    (model, squares): (&dyn TensorSource, &ColumnSquares),
+    held: &mut HeldScales,
+) -> Result<FileEntry, ModelError> {
     let path = dir.join(&shard.file);
     let failed = |e| ModelError::io("write", &path, e);
     let mut out = BufWriter::with_capacity(1 << 20, File::create(&path).map_err(failed)?);
@@ -67,11 +84,15 @@ fn write_shard(dir: &Path, shard: &Shard, model: &dyn TensorSource) -> Result<Fi
     write(&shard.header())?;
     let (mut values, mut bytes) = (Vec::new(), Vec::new());
     for part in &shard.parts {
+        if part.is_scales() {
+            write(&held.bytes(part)?)?;
+            continue;
+        }
         for at in (0..part.values).step_by(CHUNK_VALUES) {
             values.resize(CHUNK_VALUES.min(part.values - at), 0.0);
             model.read(&part.tensor, part.start + at, &mut values)?;
             bytes.clear();
-            part.encode(at, &values, &mut bytes)?;
+            part.encode(at, &values, squares, held, &mut bytes)?;
             write(&bytes)?;
         }
     }

@@ -7,13 +7,17 @@ use sha2::{Digest, Sha256};
 use super::{MANIFEST, manifest_name, weight_dtype};
 use crate::model::config::Config;
 use crate::model::error::ModelError;
+use crate::model::lora::AdapterFiles;
+use crate::model::lora::peft::ADAPTER_MODEL;
 use crate::ops::weight_dtype::WeightDtype;
 use crate::text::{Files, Tokenizer};
 
 /// The value of `format`.
 const FORMAT: &str = "jurist-bundle";
-/// The version that this crate writes and reads.
+/// The version of bundles without an adapter, and of those that carry one beside their weights: a reader that does not know
+/// adapters must not take such a bundle for its base.
 const VERSION: u32 = 1;
+const VERSION_WITH_ADAPTER: u32 = 2;
 /// The most example rows of a bundle.
 pub const MAX_EXAMPLES: usize = 32;
 
@@ -75,6 +79,37 @@ impl TokenizerEntry {
     }
 }
 
+/// A LoRA adapter beside the weights: PEFT's two files, `adapter_config.json` within the manifest.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AdapterEntry {
+    #[serde(flatten)]
+    pub entry: FileEntry,
+    pub config: Value,
+}
+
+impl AdapterEntry {
+    /// The entry of an adapter, and the bytes of its file.
+    pub fn of(adapter: &AdapterFiles) -> (Self, Vec<u8>) {
+        let bytes = adapter.small_tensor_bytes();
+        let config = serde_json::from_str(&adapter.config_json(BASE_IN_BUNDLE)).unwrap_or_default();
+        (AdapterEntry { entry: FileEntry::of(ADAPTER_MODEL, &bytes), config }, bytes)
+    }
+
+    /// The adapter, from the bytes of its file.
+    ///
+    /// # Errors
+    /// Bytes that are not the file in the manifest; as [`AdapterFiles::parse`]; an adapter of another model.
+    pub fn read(&self, bytes: &[u8], config: &Config) -> Result<AdapterFiles, ModelError> {
+        self.entry.check(bytes)?;
+        let adapter = AdapterFiles::parse(&self.config.to_string(), bytes)?;
+        adapter.check(config)?;
+        Ok(adapter)
+    }
+}
+
+/// What PEFT's config calls the weights of the bundle.
+const BASE_IN_BUNDLE: &str = ".";
+
 /// The content of `manifest.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -90,6 +125,9 @@ pub struct Manifest {
     /// The judge's `judge.json`.
     pub judge: Value,
     pub tokenizer: TokenizerEntry,
+    /// The adapter that the weights need.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<AdapterEntry>,
     pub shards: Vec<FileEntry>,
     /// Example rows for trying the judge.
     #[serde(default)]
@@ -112,10 +150,16 @@ impl Manifest {
             config: serde_json::from_str(&json).unwrap_or_default(),
             judge,
             tokenizer,
+            adapter: None,
             shards: Vec::new(),
             examples: Vec::new(),
             jurist: env!("CARGO_PKG_VERSION").into(),
         }
+    }
+
+    /// The same with an adapter beside the weights.
+    pub fn carry(&mut self, adapter: AdapterEntry) {
+        (self.version, self.adapter) = (VERSION_WITH_ADAPTER, Some(adapter));
     }
 
     /// Parses the text of `manifest.json` and checks everything that does not need the other files.
@@ -141,9 +185,9 @@ impl Manifest {
             found => return bad("format", &format!("\"{FORMAT}\""), found.map_or("nothing".into(), |f| format!("\"{f}\""))),
         }
         match value.get("version").and_then(Value::as_u64) {
-            Some(version) if version == u64::from(VERSION) => {}
+            Some(version) if [VERSION, VERSION_WITH_ADAPTER].map(u64::from).contains(&version) => {}
             found => {
-                let expected = format!("{VERSION}; a newer jurist reads newer bundles");
+                let expected = format!("{VERSION} or {VERSION_WITH_ADAPTER}; a newer jurist reads newer bundles");
                 return bad("version", &expected, found.map_or("nothing".into(), |v| v.to_string()));
             }
         }
@@ -225,7 +269,7 @@ impl Manifest {
 
     /// Every file except the manifest.
     pub fn files(&self) -> impl Iterator<Item = &FileEntry> {
-        std::iter::once(&self.tokenizer.entry).chain(&self.shards)
+        std::iter::once(&self.tokenizer.entry).chain(self.adapter.iter().map(|a| &a.entry)).chain(&self.shards)
     }
 }
 

@@ -3,6 +3,7 @@
 //! ```text
 //! manifest.json             the description: config, scale and template, tokenizer, each shard with its size and SHA-256
 //! tokenizer.json
+//! adapter_model.safetensors a LoRA adapter beside the weights, if there is one, as PEFT stores it
 //! weights-00001.safetensors shards of at most 64 MB: ordinary safetensors, Hugging Face's names, the model's order
 //! ```
 //!
@@ -29,9 +30,9 @@ mod export;
 
 pub use contents::{ArrayPart, Contents};
 pub use format::{EntryFormat, StoredArray, manifest_name, stored_arrays, weight_dtype};
-pub use manifest::{FileEntry, MAX_EXAMPLES, Manifest, TokenizerEntry, hex, sha256_hex};
+pub use manifest::{AdapterEntry, FileEntry, MAX_EXAMPLES, Manifest, TokenizerEntry, hex, sha256_hex};
 pub use reader::{ShardReader, TensorChunk};
-pub use shards::{Shard, ShardPart, plan_shards};
+pub use shards::{HeldScales, Shard, ShardPart, plan_shards};
 
 #[cfg(not(target_arch = "wasm32"))]
 pub use export::{BundleInput, export};

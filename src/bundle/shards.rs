@@ -4,9 +4,9 @@ use super::{EntryFormat, StoredArray, stored_arrays};
 use crate::model::config::Config;
 use crate::model::dtype::{first_non_finite, vanished};
 use crate::model::error::ModelError;
-use crate::model::quantised::Plane;
+use crate::model::quantised::{ColumnSquares, Plane};
 use crate::model::shard_layout::header_of;
-use crate::ops::weight_dtype::WeightDtype;
+use crate::ops::weight_dtype::{BLOCK, WeightDtype};
 
 /// The bytes reserved per tensor for a shard's header, whose exact size is not known while planning: over a hundred bytes per
 /// tensor.
@@ -32,11 +32,24 @@ impl ShardPart {
         self.shape.iter().product::<usize>() as u64 * self.entries.bytes() as u64
     }
 
-    /// Appends the encoded `values` of this part, from value `at`, to `out`. For a quantised matrix they are whole blocks.
+    /// Whether it holds scales, which [`HeldScales`] has since their codes were encoded.
+    pub fn is_scales(&self) -> bool {
+        matches!(self.entries, EntryFormat::Plane(_, Plane::Scales))
+    }
+
+    /// Appends the encoded `values` of this part, from value `at`, to `out`. For the codes of a quantised matrix they are whole
+    /// blocks, whose scales are held; `squares` weigh their errors. Nothing is appended for scales.
     ///
     /// # Errors
     /// A value that is not finite or too large for the format; values that are all too small for it.
-    pub fn encode(&self, at: usize, values: &[f32], out: &mut Vec<u8>) -> Result<(), ModelError> {
+    pub fn encode(
+        &self,
+        at: usize,
+        values: &[f32],
+        squares: &ColumnSquares,
+        held: &mut HeldScales,
+        out: &mut Vec<u8>,
+    ) -> Result<(), ModelError> {
         let tensor = || self.tensor.clone();
         let index = |i: usize| self.start + at + i;
         if let Some(i) = first_non_finite(values) {
@@ -44,14 +57,16 @@ impl ShardPart {
         }
         let dtype = match self.entries {
             EntryFormat::Values(dtype) => dtype,
-            EntryFormat::Plane(dtype, plane) => {
+            EntryFormat::Plane(_, Plane::Scales) => return Ok(()),
+            EntryFormat::Plane(dtype, Plane::Packed) => {
                 debug_assert!(values.len().is_multiple_of(dtype.block()));
                 dtype.check_range(&self.tensor, self.start + at, values)?;
-                let (packed, scales) = dtype.encode(values);
-                match plane {
-                    Plane::Packed => out.extend(packed.iter().flat_map(|word| word.to_le_bytes())),
-                    Plane::Scales => out.extend(scales.iter().flat_map(|scale| scale.to_le_bytes())),
-                }
+                let (packed, scales) = match squares.of(&self.tensor) {
+                    Some(squares) => dtype.encode_weighted(values, squares, self.start + at),
+                    None => dtype.encode(values),
+                };
+                out.extend(packed.iter().flat_map(|word| word.to_le_bytes()));
+                held.add(&self.tensor, scales);
                 return Ok(());
             }
         };
@@ -66,6 +81,34 @@ impl ShardPart {
                 Err(ModelError::OutOfRangeForDtype { tensor: tensor(), index: index(i), value: values[i], dtype })
             }
         }
+    }
+}
+
+/// The scales of the matrix whose codes were encoded last. Codes and scales are found together, and a matrix's scales come after
+/// all of its codes, so they are held until then.
+#[derive(Default)]
+pub struct HeldScales {
+    tensor: String,
+    scales: Vec<u32>,
+}
+
+impl HeldScales {
+    fn add(&mut self, tensor: &str, scales: Vec<u32>) {
+        if self.tensor != tensor {
+            *self = HeldScales { tensor: tensor.into(), scales: Vec::new() };
+        }
+        self.scales.extend(scales);
+    }
+
+    /// The bytes of `part`, which holds scales.
+    ///
+    /// # Errors
+    /// A part whose codes were not encoded before it.
+    pub fn bytes(&self, part: &ShardPart) -> Result<Vec<u8>, ModelError> {
+        let range = part.start / BLOCK..(part.start + part.values) / BLOCK;
+        let scales = self.scales.get(range).filter(|_| self.tensor == part.tensor);
+        let scales = scales.ok_or_else(|| ModelError::UnknownTensor(format!("{}, its scales", part.tensor)))?;
+        Ok(scales.iter().flat_map(|scale| scale.to_le_bytes()).collect())
     }
 }
 

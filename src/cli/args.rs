@@ -408,6 +408,10 @@ pub struct ExportArgs {
     #[arg(long, value_name = "FILE")]
     pub examples: Option<PathBuf>,
 
+    /// Rows of the judge's task, the first 256: q4 rounds the weights most precisely that matter most on them (bundles only)
+    #[arg(long, value_name = "FILE")]
+    pub calibrate: Option<PathBuf>,
+
     /// Display name of the judge [default: the folder's name]
     #[arg(long, value_name = "TEXT")]
     pub name: Option<String>,
@@ -425,6 +429,7 @@ Examples:
   jurist export judge --out judge.gguf --format gguf --weights q8
   jurist export judge --out judge-bundle --examples dev.jsonl
   jurist export judge --out judge-q8 --weights q8 --examples dev.jsonl
+  jurist export judge --out judge-q4 --weights q4 --calibrate train.jsonl --examples dev.jsonl
   jurist export judge-bundle --out judge-f32 --weights f32
   jurist score --model judge-bundle --input answers.jsonl";
 

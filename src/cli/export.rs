@@ -1,5 +1,7 @@
 //! `jurist export`: a trained judge as a bundle, for the browser and for keeping.
 
+use std::path::PathBuf;
+
 use serde_json::Value;
 
 use super::progress::TerminalProgress;
@@ -18,6 +20,8 @@ use crate::words::count;
 
 /// Rows that a quantised judge is compared on, at most.
 const MOST_COMPARED: usize = 256;
+/// Rows that calibrate, at most.
+const MOST_CALIBRATED: usize = 256;
 
 /// Writes the bundle and says how large it is, and of quantised weights what they have changed.
 pub fn run(args: &ExportArgs, context: &Context) -> Result<(), CliError> {
@@ -28,14 +32,15 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<(), CliError> {
     refuse_input(&args.out, &args.checkpoint, "the checkpoint")?;
     let _interrupt = Interrupt::watch()?;
     let weights = args.weights.parse::<WeightDtype>().map_err(|e| CliError::Usage(format!("--weights: {e}")))?;
+    if args.calibrate.is_some() && weights != WeightDtype::Q4 {
+        return Err(CliError::Usage("--calibrate: only q4 is rounded by rows; add --weights q4, or leave it out".into()));
+    }
     context.fetch(&args.checkpoint, Wanted::All, &mut progress)?;
-    let judge = JudgeExport::open(&context.open(&args.checkpoint)?)?;
+    let mut judge = JudgeExport::open(&context.open(&args.checkpoint)?)?;
     judge.notes.iter().for_each(|note| progress.note(note));
     let name = args.name.clone().unwrap_or_else(|| folder_name(&args.checkpoint));
-    let rows = match &args.examples {
-        None => Vec::new(),
-        Some(file) => Reader { columns: ColumnOptions::for_scoring(), ..Reader::default() }.read_path(file)?.examples,
-    };
+    let read = |file: &PathBuf| Reader { columns: ColumnOptions::for_scoring(), ..Reader::default() }.read_path(file);
+    let rows = args.examples.as_ref().map(read).transpose()?.map_or(Vec::new(), |rows| rows.examples);
     if rows.len() > MAX_EXAMPLES {
         progress.note(&format!("the first {MAX_EXAMPLES} of {} examples travel with the bundle", rows.len()));
     }
@@ -46,6 +51,16 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<(), CliError> {
             let matrices = if left == 1 { "1 matrix stays".into() } else { format!("{left} matrices stay") };
             progress.note(&format!("{matrices} in f32: the length of the rows is not a multiple of {BLOCK}"));
         }
+    }
+    if let Some(file) = &args.calibrate {
+        let mut rows = read(file)?.examples;
+        rows.truncate(MOST_CALIBRATED);
+        let gpu = context.gpu(Work::Judging, &mut progress)?;
+        let full = JudgeFiles::trained(&context.open(&args.checkpoint)?, WeightPolicy::AS_STORED)?.upload(&gpu)?;
+        judge.squares = pollster::block_on(full.input_squares(&rows))?;
+    }
+    if judge.has_adapter() && weights == WeightDtype::Q4 {
+        progress.note("the adapter travels beside the weights: rounded with them to 4 bits, most of it would be lost");
     }
     let manifest = judge.write(&args.out, &name, weights, examples)?;
     print(&format!(

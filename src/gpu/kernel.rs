@@ -22,6 +22,7 @@ pub const SHADERS: &[(&str, &str)] = &[
     ("cached_attention.wgsl", include_str!("../../shaders/cached_attention.wgsl")),
     ("cached_attention_split.wgsl", include_str!("../../shaders/cached_attention_split.wgsl")),
     ("ceilings.wgsl", include_str!("../../shaders/ceilings.wgsl")),
+    ("column_squares.wgsl", include_str!("../../shaders/column_squares.wgsl")),
     ("dropout.wgsl", include_str!("../../shaders/dropout.wgsl")),
     ("embedding.wgsl", include_str!("../../shaders/embedding.wgsl")),
     ("embedding_packed.wgsl", include_str!("../../shaders/embedding_packed.wgsl")),

@@ -7,6 +7,8 @@
 //!                                       └ chain 2, phrase, branch
 //!   scores of several branches  prompt, chain, phrase ─┬ branch 1          the chain is computed once
 //!                                                      └ branch 2
+//!   rows that begin alike       beginning ─┬ rest 1, branch                the beginning is computed once
+//!                                          └ rest 2, branch
 //! the score reads the chain     prompt ─┬ chain 1, phrase                  for the chain's own tokens
 //!                                       └ chain 2, phrase
 //!                               first token, chain 1, phrase ─ branch      for its score: the prompt is hidden
@@ -99,6 +101,38 @@ impl BatchLayout<'_> {
         }
     }
 
+    /// Batch tokens of [`BatchLayout::push_alike`] for rows of these lengths in tokens, prompt and continuation together.
+    pub fn size_alike(&self, shared: usize, rows: impl Iterator<Item = usize>) -> usize {
+        let branches = self.tokens.branches();
+        let of_row = |row: usize| branches.iter().map(|b| row - shared + b.len()).sum::<usize>();
+        shared + rows.map(of_row).sum::<usize>()
+    }
+
+    /// Appends rows whose first `shared` tokens are the same, each a prompt and its continuation. Of a row at least the last
+    /// token is its own. For scores that read the prompt.
+    pub fn push_alike(&self, batch: &mut PackedInputs, shared: usize, rows: &[[&[u32]; 2]]) -> Vec<CompletionSpans> {
+        let branches = self.tokens.branches();
+        let sequences: Vec<Vec<u32>> = rows.iter().map(|row| row.concat()).collect();
+        let suffixes: Vec<Vec<u32>> =
+            sequences.iter().flat_map(|s| branches.iter().map(|branch| [&s[shared..], branch].concat())).collect();
+        let start = batch.ids.len();
+        let heads = batch.push_suffixes(sequences.first().map_or(&[], |s| &s[..shared]), &suffixes);
+        let spans = |((row, sequence), heads): ((&[&[u32]; 2], &Vec<u32>), &[u32])| {
+            let in_suffix = |head: u32, position: usize| head + (position - shared) as u32;
+            let token_at = |position: usize| match position < shared {
+                true => (start + position) as u32,
+                false => in_suffix(heads[0], position),
+            };
+            let node = |(branch, depth): (usize, usize)| in_suffix(heads[branch], sequence.len() - 1 + depth);
+            CompletionSpans {
+                prompt: start as u32,
+                predictors: (row[0].len() - 1..sequence.len() - 1).map(token_at).collect(),
+                score_nodes: self.tokens.nodes().map(node).collect(),
+            }
+        };
+        rows.iter().zip(&sequences).zip(heads.chunks(branches.len())).map(spans).collect()
+    }
+
     /// Appends one continuation after its own copy of the prompt, followed by all branches of the scores.
     fn push_tree(&self, batch: &mut PackedInputs, prompt: &[u32], continuation: &[u32]) -> CompletionSpans {
         let start = batch.ids.len() as u32;
@@ -164,6 +198,31 @@ mod tests {
                 let path = &tokens.branches()[branch][..depth];
                 assert_eq!(seen(&batch, *node), [&text, path].concat(), "node after {path:?}");
                 assert!(batch.positions[*node as usize] < layout.depth(prompt.len(), chain.len()) as u32);
+            }
+        }
+    }
+
+    #[test]
+    fn rows_that_begin_alike_see_the_same_tokens_as_alone() {
+        let new =
+            |paths: &[&[u32]]| ScoreTokens::new(paths.iter().map(|p| p.to_vec()).collect(), Some(50), vec![7], vec![7]).unwrap();
+        let rows: [[&[u32]; 2]; 3] = [[&[60, 61, 62], &[7]], [&[60, 61, 63, 64], &[10, 7]], [&[60, 61], &[7]]];
+        for tokens in [new(&[&[1], &[2]]), new(&[&[1, 4], &[1, 5], &[2]]), new(&[&[1, 4], &[2, 4], &[2, 5]])] {
+            let layout = BatchLayout { tokens: &tokens, reads: ScoreReads::Prompt };
+            for shared in 0..=2 {
+                let mut batch = PackedInputs::default();
+                batch.push(&[90, 91]);
+                let spans = layout.push_alike(&mut batch, shared, &rows);
+                assert_eq!(batch.ids.len() - 2, layout.size_alike(shared, rows.iter().map(|r| r.concat().len())));
+                for (spans, [prompt, continuation]) in spans.iter().zip(rows) {
+                    for (j, predictor) in spans.predictors.iter().enumerate() {
+                        assert_eq!(seen(&batch, *predictor), [prompt, &continuation[..j]].concat(), "before token {j}");
+                    }
+                    for (node, (branch, depth)) in spans.score_nodes.iter().zip(tokens.nodes()) {
+                        let path = &tokens.branches()[branch][..depth];
+                        assert_eq!(seen(&batch, *node), [prompt, continuation, path].concat(), "node after {path:?}");
+                    }
+                }
             }
         }
     }

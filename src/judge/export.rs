@@ -8,17 +8,25 @@ use super::{JudgeError, JudgeSettings, Result};
 use crate::bundle::{self, BundleInput, Manifest, SHARD_BYTES};
 use crate::gguf::{self, BlockFormat, GgufExport, Written};
 use crate::model::config::Config;
+use crate::model::lora::AdapterFiles;
+use crate::model::quantised::ColumnSquares;
 use crate::model::source::TensorSource;
 use crate::model_folder::ModelFolder;
 use crate::ops::weight_dtype::WeightDtype;
 use crate::text::Tokenizer;
 
-/// What a bundle or a GGUF file is made from. An adapter is added into its model.
+/// What a bundle or a GGUF file is made from. An adapter is added to its model, except in a bundle of 4 bits: rounding would take
+/// most of a short update back, so the adapter travels beside the weights there.
 pub struct JudgeExport {
     /// `judge.json` as it is.
     judge: Value,
     tokenizer: Tokenizer,
+    /// The model with its adapter added, if it has one.
     model: Box<dyn TensorSource>,
+    /// The model without it, and the adapter.
+    parts: Option<(Box<dyn TensorSource>, AdapterFiles)>,
+    /// What calibration measured; empty without one.
+    pub squares: ColumnSquares,
     /// What to tell the user.
     pub notes: Vec<String>,
 }
@@ -35,7 +43,20 @@ impl JudgeExport {
         let tokenizer = folder.tokenizer()?;
         let stored = folder.weights()?;
         let notes = stored.notes.clone();
-        Ok(JudgeExport { judge, tokenizer, model: stored.merged()?, notes })
+        let parts = match stored.adapter.is_some() {
+            true => {
+                let again = folder.weights()?;
+                again.adapter.map(|adapter| (again.source, adapter))
+            }
+            false => None,
+        };
+        let model = stored.merged()?;
+        Ok(JudgeExport { judge, tokenizer, model, parts, squares: ColumnSquares::default(), notes })
+    }
+
+    /// Whether it is an adapter on a model.
+    pub fn has_adapter(&self) -> bool {
+        self.parts.is_some()
     }
 
     /// The sizes of the model.
@@ -48,8 +69,12 @@ impl JudgeExport {
     /// # Errors
     /// As [`bundle::export`].
     pub fn write(&self, to: &Path, name: &str, weights: WeightDtype, examples: Vec<Value>) -> Result<Manifest> {
-        let (model, tokenizer, judge) = (self.model.as_ref(), &self.tokenizer, self.judge.clone());
-        let bundle = BundleInput { name, weights, model, tokenizer, judge, examples };
+        let (tokenizer, judge, squares) = (&self.tokenizer, self.judge.clone(), &self.squares);
+        let (model, adapter) = match &self.parts {
+            Some((base, adapter)) if weights == WeightDtype::Q4 => (base.as_ref(), Some(adapter)),
+            _ => (self.model.as_ref(), None),
+        };
+        let bundle = BundleInput { name, weights, model, adapter, squares, tokenizer, judge, examples };
         Ok(bundle::export(to, &bundle, SHARD_BYTES)?)
     }
 

@@ -2,26 +2,18 @@
 //!
 //! For each row the judge reads the prompt and writes a chain of thought, if it writes chains. It appends the phrase unless the
 //! chain ends in it. The next-token distribution there is the score distribution. The score's position is thus known and never
-//! searched for in text. Behind a written chain it is read from the cache of the rollout, otherwise by a packed pass.
+//! searched for in text. Behind a written chain it is read from the cache of the rollout (`chains.rs`), otherwise by a packed
+//! pass (`passes.rs`).
 
 use super::answer::AnswerFormat;
-use super::plans::{PlanCache, Plans, Sizing};
+use super::plans::{PlanCache, Sizing};
 use super::tokens::check_embedded;
-use super::{
-    BatchLayout, CompletionSpans, Expectation, JudgeError, JudgePrompt, JudgeSettings, Prediction, Result, ScoreRecord,
-    ScoreTokens,
-};
+use super::{BatchLayout, Expectation, JudgeError, JudgePrompt, JudgeSettings, Prediction, Result, ScoreRecord, ScoreTokens};
 use crate::data::Example;
 use crate::gpu::Gpu;
-use crate::model::decoder::{PackedInputs, Pass, PassSizes};
-use crate::model::error::ModelError;
 use crate::model::weights::Weights;
-use crate::ops::loss_head::TokenLoss;
 use crate::rollout::RolloutObserver;
 use crate::text::Tokenizer;
-
-/// Most tokens of one scoring pass, unless a single row needs more.
-const PASS_TOKENS: usize = 4096;
 
 /// Most chains of a row.
 const MOST_CHAINS: usize = 1024;
@@ -327,14 +319,6 @@ impl Judge {
         Ok(row.prompt.into_iter().chain(row.continuations.into_iter().flatten()).collect())
     }
 
-    /// The sizes of a scoring pass for rows of these lengths in tokens, with this many continuations in all.
-    fn pass_sizes(&self, lengths: &[usize], continuations: usize) -> PassSizes {
-        let longest = lengths.iter().copied().max().unwrap_or(0);
-        let tokens = lengths.iter().sum::<usize>().min(PASS_TOKENS.max(longest));
-        let rows = (continuations * self.tokens.nodes().len()).min(tokens);
-        PassSizes { tokens, loss_positions: rows, score_tokens: self.tokens.alphabet().to_vec(), ..PassSizes::default() }
-    }
-
     /// Makes the largest plans that scoring `examples` may need, and keeps them as scoring does. A dry run measures memory this
     /// way.
     ///
@@ -371,55 +355,16 @@ impl Judge {
         Ok(())
     }
 
+    /// The tokens that scoring passes compute for rows whose chains, if any, are given: those that rows share count once.
+    #[doc(hidden)]
+    pub fn pass_tokens(&self, examples: &[Example], options: &ScoreOptions) -> usize {
+        let mut rows: Vec<PendingRow> = examples.iter().filter_map(|example| self.prepare(example, options).ok()).collect();
+        self.batch_tokens(&rows.iter_mut().collect::<Vec<_>>())
+    }
+
     /// Frees the memory of caches and plans; the next call makes them again.
     pub fn release(&self) {
         drop(self.plans.take());
-    }
-
-    /// Log-probabilities of the scores after every continuation of every row, in order: `[continuations][scores]`.
-    async fn score_log_probs(&self, plans: &mut Plans, rows: &[&mut PendingRow]) -> Result<Vec<Vec<f64>>> {
-        let layout = self.layout();
-        let length = |row: &PendingRow| layout.size(row.prompt.len(), row.continuations.iter().map(Vec::len));
-        let lengths: Vec<usize> = rows.iter().map(|row| length(row)).collect();
-        let sizes = self.pass_sizes(&lengths, rows.iter().map(|row| row.continuations.len()).sum());
-        let pass_tokens = sizes.tokens;
-        if pass_tokens == 0 {
-            return Ok(Vec::new());
-        }
-        let pass = plans.pass(&self.gpu, &self.weights, sizes)?;
-        let mut log_probs = Vec::new();
-        let (mut batch, mut spans) = (PackedInputs::default(), Vec::new());
-        for row in rows {
-            if batch.ids.len() + length(row) > pass_tokens {
-                log_probs.extend(run_batch(pass, layout, std::mem::take(&mut batch), &std::mem::take(&mut spans)).await?);
-            }
-            let continuations: Vec<&[u32]> = row.continuations.iter().map(Vec::as_slice).collect();
-            spans.extend(layout.push(&mut batch, &row.prompt, &continuations));
-        }
-        log_probs.extend(run_batch(pass, layout, batch, &spans).await?);
-        if rows.len() > 1 {
-            self.rerun_nan_rows(pass, rows, &mut log_probs).await?;
-        }
-        Ok(log_probs)
-    }
-
-    /// Runs every row with NaN among its log-probabilities again, in a batch of its own. Kernels multiply what a token must not
-    /// see by zero, and zero times an infinity of another row is NaN. So a row without a score does not spoil the others.
-    async fn rerun_nan_rows(&self, pass: &Pass, rows: &[&mut PendingRow], log_probs: &mut [Vec<f64>]) -> Result<()> {
-        let layout = self.layout();
-        let mut start = 0;
-        for row in rows {
-            let of_row = &mut log_probs[start..start + row.continuations.len()];
-            start += of_row.len();
-            if of_row.iter().flatten().all(|log_p| !log_p.is_nan()) {
-                continue;
-            }
-            let mut batch = PackedInputs::default();
-            let continuations: Vec<&[u32]> = row.continuations.iter().map(Vec::as_slice).collect();
-            let spans = layout.push(&mut batch, &row.prompt, &continuations);
-            of_row.clone_from_slice(&run_batch(pass, layout, batch, &spans).await?);
-        }
-        Ok(())
     }
 
     /// The score of a row. Takes the log-probabilities of its continuations from the iterator.
@@ -461,21 +406,4 @@ impl Judge {
             },
         })
     }
-}
-
-/// Runs a batch and returns the log-probabilities of the scores of each span, `[spans][scores]`.
-async fn run_batch(
-    pass: &Pass,
-    layout: BatchLayout<'_>,
-    mut batch: PackedInputs,
-    spans: &[CompletionSpans],
-) -> std::result::Result<Vec<Vec<f64>>, ModelError> {
-    if spans.is_empty() {
-        return Ok(Vec::new());
-    }
-    spans.iter().flat_map(|span| &span.score_nodes).for_each(|node| batch.push_loss(*node, TokenLoss::default()));
-    batch.sort_losses();
-    pass.run(&batch)?;
-    let stats = pass.stats(batch.loss_positions.len()).await?;
-    Ok(spans.iter().map(|span| layout.log_probs(span, &batch, &stats)).collect())
 }

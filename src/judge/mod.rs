@@ -11,6 +11,7 @@
 
 mod answer;
 mod batch_layout;
+mod calibrate;
 mod chains;
 mod columns;
 mod compare;
@@ -20,11 +21,13 @@ mod export;
 mod files;
 #[allow(clippy::module_inception)] // named after its main type
 mod judge;
+mod passes;
 mod plans;
 mod predict;
 mod prompt;
 mod scale;
 mod settings;
+mod shared_prefixes;
 mod shown;
 mod tokens;
 
@@ -136,6 +139,9 @@ pub enum JudgeError {
         /// The range.
         expected: String,
     },
+    /// Rows that cannot calibrate.
+    #[error("no row can be read to calibrate: {0}; give rows of the judge's task")]
+    Calibration(String),
     /// Scoring needs more memory than a software adapter may take.
     #[error("judging needs {needed} MiB for GPU buffers ({usage}), but only {available} MiB of memory are free; {fix}")]
     Memory {

@@ -63,23 +63,29 @@ impl PackedInputs {
     /// An empty prompt has no token to repeat: nothing is appended and no index is returned.
     pub fn push_shared(&mut self, prompt: &[u32], continuations: &[&[u32]]) -> Vec<u32> {
         let Some((last, prefix)) = prompt.split_last() else { return Vec::new() };
+        let suffixes: Vec<Vec<u32>> = continuations.iter().map(|c| [&[*last], *c].concat()).collect();
+        self.push_suffixes(prefix, &suffixes)
+    }
+
+    /// Appends a prefix and the suffixes that share it; none of these may be empty. Returns the index of each suffix's first
+    /// token.
+    pub fn push_suffixes(&mut self, prefix: &[u32], suffixes: &[Vec<u32>]) -> Vec<u32> {
         let start = self.ids.len() as u32;
         let prefix_len = prefix.len() as u32;
-        let total: usize = continuations.iter().map(|c| c.len() + 1).sum();
+        let total: usize = suffixes.iter().map(Vec::len).sum();
         let end = start + prefix_len + total as u32;
         self.ids.extend_from_slice(prefix);
         self.positions.extend(0..prefix_len);
         let span = TokenSpan { prefix_start: start, prefix_len: 0, own_start: start, query_end: end };
         self.spans.extend(repeat_n(span, prefix.len()));
         let mut heads = Vec::new();
-        for continuation in continuations {
+        for suffix in suffixes {
             let own = self.ids.len() as u32;
-            let own_end = own + 1 + continuation.len() as u32;
-            self.ids.push(*last);
-            self.ids.extend_from_slice(continuation);
-            self.positions.extend(prefix_len..prefix_len + 1 + continuation.len() as u32);
-            let span = TokenSpan { prefix_start: start, prefix_len, own_start: own, query_end: own_end };
-            self.spans.extend(repeat_n(span, continuation.len() + 1));
+            let len = suffix.len() as u32;
+            self.ids.extend_from_slice(suffix);
+            self.positions.extend(prefix_len..prefix_len + len);
+            let span = TokenSpan { prefix_start: start, prefix_len, own_start: own, query_end: own + len };
+            self.spans.extend(repeat_n(span, suffix.len()));
             heads.push(own);
         }
         heads

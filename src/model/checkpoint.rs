@@ -92,6 +92,11 @@ impl Checkpoint {
     /// Checks every stored tensor against the model. Returns the head of a tied model, which it does not need.
     fn locate_all(&mut self, mut stored: BTreeMap<String, StoredTensor>) -> Result<Option<TensorLocation>, ModelError> {
         stored.retain(|name, _| !is_buffer(name));
+        let all = stored.len();
+        stored = stored.into_iter().filter_map(|(name, tensor)| Some((name_of_text_part(name)?, tensor))).collect();
+        if stored.len() < all {
+            self.notes.push(format!("{} tensors of the model's image part were ignored", all - stored.len()));
+        }
         // The matrix of a tied model may be stored under either name.
         if self.config.tie_word_embeddings && !stored.contains_key(EMBED) {
             stored.remove(LM_HEAD).into_iter().for_each(|head| drop(stored.insert(EMBED.into(), head)));
@@ -167,6 +172,18 @@ impl TensorSource for Checkpoint {
 /// Whether the tensor is not a weight but computed from `config.json`.
 fn is_buffer(name: &str) -> bool {
     name.ends_with("rotary_emb.inv_freq")
+}
+
+/// The name of a tensor in the text part of a model with images; `None` if it belongs to the images.
+fn name_of_text_part(name: String) -> Option<String> {
+    const IMAGES: [&str; 2] = ["vision_tower.", "multi_modal_projector."];
+    let inner = name.strip_prefix("model.").unwrap_or(&name);
+    if IMAGES.iter().any(|start| inner.starts_with(start)) {
+        return None;
+    }
+    // transformers 5 writes `model.language_model.layers…` where earlier versions wrote `language_model.model.layers…`.
+    let of_text = name.strip_prefix("model.language_model.").map(|rest| format!("model.{rest}"));
+    Some(of_text.or_else(|| name.strip_prefix("language_model.").map(String::from)).unwrap_or(name))
 }
 
 /// Parses the header of one file and adds its tensors to `stored`.

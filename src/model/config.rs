@@ -1,7 +1,8 @@
 //! `config.json` of a Hugging Face model: the family of the decoder and its sizes.
 //!
 //! The old form (`rope_theta`, `rope_scaling`, `torch_dtype`) and the form of transformers 5 (`rope_parameters`, `dtype`) are
-//! read. The file is written back as it was read: unknown keys are kept in their places. A setting that changes the mathematics
+//! read. The file is written back as it was read: unknown keys are kept in their places. Of a model with images (Gemma 3), the
+//! text part alone is read and written. A setting that changes the mathematics
 //! and is not implemented is refused by name (see `refuse`).
 
 mod family;
@@ -95,6 +96,9 @@ impl Config {
             Value::Object(map) => map,
             other => return Err(ModelError::Json(format!("expected an object, found {}", describe(&other)))),
         };
+        if let Some(text_part) = family::text_part(&map) {
+            return Self::from_json(&format!("{:#}\n", Value::Object(text_part)));
+        }
         let keys = Keys::new(&map);
         let family = Family::read(&keys)?;
         refuse::refuse_unsupported(&keys, family)?;

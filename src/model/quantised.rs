@@ -8,7 +8,8 @@
 //! - **Q4** has a scale s and a minimum m per block, both f16. A value is stored as the code q = round((x − m) / s), an integer
 //!   in 0 ..= 15, and is decoded as q s + m. This is Q4_1 of ggml: 0.625 bytes per weight. A minimum per block uses all 16
 //!   codes wherever the values of a block lie; with the same number of bits a symmetric scale moves a small model about four
-//!   times as far (`docs/quantisation.md`). s and m are those of least squared error among a few candidates ([`affine_block`]).
+//!   times as far (`docs/quantisation.md`). s and m are those of least squared error among a few candidates ([`affine_block`]),
+//!   weighted by the squares of what the columns are multiplied with, if these were measured ([`ColumnSquares`]).
 //! - **Q4 without minima** is what earlier bundles hold: codes in −7 ..= 7 and an f32 scale, max|x| / 7. It is read, not
 //!   written.
 //!
@@ -26,6 +27,8 @@
 //! reduces the precision of the other 31 values of its block only. A block whose scale would be subnormal (all |x| < 127 ·
 //! 2⁻¹²⁶) is stored as zeros, because GPUs may flush subnormal numbers. Q4: at most half a step of the range of its block, plus
 //! the rounding of s and m to f16.
+
+use std::collections::HashMap;
 
 use half::f16;
 
@@ -100,7 +103,16 @@ impl WeightDtype {
                 (bytes.as_chunks::<4>().0.iter().map(|word| u32::from_le_bytes(*word)).collect(), Vec::new())
             }
             WeightDtype::Q8 | WeightDtype::Q4Symmetric => quantise(self.bits(), values),
-            WeightDtype::Q4 => quantise_affine(values),
+            WeightDtype::Q4 => quantise_affine(values, &[1.0; BLOCK], 0),
+        }
+    }
+
+    /// As [`WeightDtype::encode`], of values whose first is in column `column` of a matrix: in Q4, the error of a value counts as
+    /// `weights`, `[columns]`, says.
+    pub fn encode_weighted(self, values: &[f32], weights: &[f32], column: usize) -> (Vec<u32>, Vec<u32>) {
+        match self {
+            WeightDtype::Q4 => quantise_affine(values, weights, column),
+            _ => self.encode(values),
         }
     }
 
@@ -181,6 +193,28 @@ fn dequantise(bits: usize, packed: &[u32], scales: &[u32]) -> Vec<f32> {
     values
 }
 
+/// The least weight of a column, as a share of the mean: a column that calibration never saw is not free.
+const LEAST_WEIGHT: f64 = 1e-4;
+
+/// For each projection, the squares of what its input columns were multiplied with in some rows: a wrong weight costs as much.
+/// Normed to a mean of 1.
+#[derive(Clone, Debug, Default)]
+pub struct ColumnSquares(HashMap<String, Vec<f32>>);
+
+impl ColumnSquares {
+    /// Sums of squares of the inputs of the matrix `tensor`.
+    pub fn insert(&mut self, tensor: &str, sums: &[f32]) {
+        let mean = sums.iter().map(|x| f64::from(*x)).sum::<f64>() / sums.len().max(1) as f64;
+        let weight = |sum: &f32| if mean > 0.0 { (f64::from(*sum) / mean).max(LEAST_WEIGHT) as f32 } else { 1.0 };
+        self.0.insert(tensor.into(), sums.iter().map(weight).collect());
+    }
+
+    /// Those of a matrix, `[columns]`, if they were measured.
+    pub fn of(&self, tensor: &str) -> Option<&[f32]> {
+        self.0.get(tensor).map(Vec::as_slice)
+    }
+}
+
 /// The largest code of Q4.
 const MOST: f32 = 15.0;
 
@@ -193,51 +227,52 @@ struct AffineBlock {
     scale: f16,
     minimum: f16,
     codes: [u8; BLOCK],
-    /// Sum of squares.
+    /// Weighted sum of squares.
     error: f32,
 }
 
 impl AffineBlock {
-    /// Each value takes the nearest code.
-    fn nearest(block: &[f32; BLOCK], scale: f32, minimum: f32) -> Self {
+    /// Each value takes the nearest code. `weights` are those of the squared errors.
+    fn nearest(block: &[f32; BLOCK], weights: &[f32; BLOCK], scale: f32, minimum: f32) -> Self {
         let (scale, minimum) = (f16::from_f32(scale), f16::from_f32(minimum));
         let (s, m) = (scale.to_f32(), minimum.to_f32());
         let inverse = if s > 0.0 { 1.0 / s } else { 0.0 };
         let (mut codes, mut error) = ([0; BLOCK], 0.0);
-        for (x, code) in block.iter().zip(&mut codes) {
+        for ((x, weight), code) in block.iter().zip(weights).zip(&mut codes) {
             let nearest = ((x - m) * inverse + 0.5).clamp(0.0, MOST) as i32 as f32;
             let off = nearest * s + m - x;
-            (*code, error) = (nearest as u8, error + off * off);
+            (*code, error) = (nearest as u8, error + weight * (off * off));
         }
         AffineBlock { scale, minimum, codes, error }
     }
 
     /// Scale and minimum of least squared error for these codes.
-    fn refitted(&self, block: &[f32; BLOCK]) -> Self {
-        let n = BLOCK as f32;
-        let (mut q, mut qq, mut x, mut qx) = (0.0, 0.0, 0.0, 0.0);
-        for (value, code) in block.iter().zip(&self.codes) {
+    fn refitted(&self, block: &[f32; BLOCK], weights: &[f32; BLOCK]) -> Self {
+        let (mut n, mut q, mut qq, mut x, mut qx) = (0.0, 0.0, 0.0, 0.0, 0.0);
+        for ((value, weight), code) in block.iter().zip(weights).zip(&self.codes) {
             let code = f32::from(*code);
-            (q, qq, x, qx) = (q + code, qq + code * code, x + value, qx + code * value);
+            let (weighted_code, weighted_value) = (weight * code, weight * value);
+            (n, q, qq) = (n + weight, q + weighted_code, qq + weighted_code * code);
+            (x, qx) = (x + weighted_value, qx + code * weighted_value);
         }
         let determinant = n * qq - q * q;
         match determinant > 0.0 {
-            true => Self::nearest(block, (n * qx - q * x) / determinant, (qq * x - q * qx) / determinant),
-            false => Self::nearest(block, 0.0, x / n),
+            true => Self::nearest(block, weights, (n * qx - q * x) / determinant, (qq * x - q * qx) / determinant),
+            false => Self::nearest(block, weights, 0.0, x / n),
         }
     }
 }
 
-/// The best of a few scales and minima, by squared error. Values that were decoded from codes of this kind are found again.
-fn affine_block(block: &[f32; BLOCK]) -> AffineBlock {
+/// The best of a few scales and minima, by weighted squared error. Values that were decoded from codes of this kind are found again.
+fn affine_block(block: &[f32; BLOCK], weights: &[f32; BLOCK]) -> AffineBlock {
     let low = block.iter().copied().fold(f32::INFINITY, f32::min);
     let range = block.iter().copied().fold(f32::NEG_INFINITY, f32::max) - low;
-    let mut best = AffineBlock::nearest(block, range / MOST, low);
+    let mut best = AffineBlock::nearest(block, weights, range / MOST, low);
     if best.error == 0.0 {
         return best;
     }
     for steps in std::iter::once(MOST).chain(STEPS) {
-        let found = AffineBlock::nearest(block, range / steps, low).refitted(block);
+        let found = AffineBlock::nearest(block, weights, range / steps, low).refitted(block, weights);
         if found.error < best.error {
             best = found;
         }
@@ -245,11 +280,12 @@ fn affine_block(block: &[f32; BLOCK]) -> AffineBlock {
     best
 }
 
-/// The planes of `values` in Q4.
-fn quantise_affine(values: &[f32]) -> (Vec<u32>, Vec<u32>) {
+/// The planes of `values` in Q4. Their first is in column `column` of a matrix whose columns have these weights, whole blocks.
+fn quantise_affine(values: &[f32], weights: &[f32], column: usize) -> (Vec<u32>, Vec<u32>) {
     let (mut packed, mut scales) = (Vec::with_capacity(values.len() / 8), Vec::with_capacity(values.len() / BLOCK));
-    for block in values.as_chunks::<BLOCK>().0 {
-        let AffineBlock { scale, minimum, codes, .. } = affine_block(block);
+    let of_columns = weights.as_chunks::<BLOCK>().0.iter().cycle().skip(column % weights.len() / BLOCK);
+    for (block, weights) in values.as_chunks::<BLOCK>().0.iter().zip(of_columns) {
+        let AffineBlock { scale, minimum, codes, .. } = affine_block(block, weights);
         scales.push(affine_word(scale, minimum));
         packed.extend(codes.chunks_exact(8).map(|codes| codes.iter().rev().fold(0, |word, code| (word << 4) | u32::from(*code))));
     }
@@ -461,5 +497,32 @@ mod tests {
         }
         assert!(WeightDtype::F16.check_range("w", 5, &[1.0, 7e4]).unwrap_err().to_string().contains("element 6"));
         assert!(WeightDtype::Bf16.check_range("w", 5, &[1.0, 7e4]).is_ok());
+    }
+
+    /// Weighted by columns, the weighted error falls and the plain one may rise; columns are found from any row's start.
+    #[test]
+    fn columns_that_matter_are_rounded_more_precisely() {
+        let (columns, rows) = (96, 5);
+        let values = random(columns * rows, 8);
+        let mut squares = ColumnSquares::default();
+        squares.insert("w", &(0..columns).map(|c| if c % 7 == 0 { 60.0 } else { 0.5 }).collect::<Vec<f32>>());
+        let weights = squares.of("w").unwrap();
+        let error = |decoded: &[f32]| -> f64 {
+            let of = |(at, (x, y)): (usize, (&f32, &f32))| f64::from(weights[at % columns]) * f64::from(x - y).powi(2);
+            values.iter().zip(decoded).enumerate().map(of).sum()
+        };
+        let decode = |(packed, scales): (Vec<u32>, Vec<u32>)| WeightDtype::Q4.decode(&packed, &scales);
+        let weighted = decode(WeightDtype::Q4.encode_weighted(&values, weights, 0));
+        let (plain, found) = (error(&round_trip(WeightDtype::Q4, &values)), error(&weighted));
+        assert!(found < 0.8 * plain, "{found} and {plain}");
+        // In two pieces, of which the second begins in the middle of a row.
+        let (first, second) = values.split_at(columns + BLOCK);
+        let again = [(first, 0), (second, BLOCK)]
+            .map(|(values, column)| decode(WeightDtype::Q4.encode_weighted(values, weights, column)));
+        assert_eq!(again.concat(), weighted);
+        // Equal weights are none.
+        squares.insert("w", &vec![3.0; columns]);
+        let equal = decode(WeightDtype::Q4.encode_weighted(&values, squares.of("w").unwrap(), 0));
+        assert_eq!(equal, round_trip(WeightDtype::Q4, &values));
     }
 }

@@ -330,6 +330,39 @@ fn computed_tensors_and_copies_of_the_embedding_are_ignored() {
     assert!(opened.read("lm_head.weight", 0, &mut [0.0]).is_err());
 }
 
+/// `Gemma3ForConditionalGeneration`, under the names of both versions of transformers: the text part is a Gemma 3 of its own.
+#[test]
+fn the_text_part_of_a_model_with_images_is_read() {
+    let mut inner: Value = serde_json::from_str(&tiny("gemma3_text")).unwrap();
+    for key in ["architectures", "eos_token_id", "torch_dtype"] {
+        inner.as_object_mut().unwrap().shift_remove(key);
+    }
+    let whole = json!({
+        "architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3", "text_config": inner,
+        "vision_config": {"hidden_size": 8}, "eos_token_id": [1, 7], "dtype": "float32",
+    });
+    for (from, to) in [("model.", "language_model.model."), ("model.", "model.language_model.")] {
+        let mut checkpoint = EditableCheckpoint::new("gemma3_text");
+        checkpoint.config = whole.to_string();
+        checkpoint
+            .tensors
+            .iter_mut()
+            .for_each(|(name, ..)| *name = name.replacen(from, to, 1).replacen("lm_head", "language_model.lm_head", 1));
+        checkpoint.push("vision_tower.vision_model.embeddings.weight", &[2, 3], 1.0);
+        checkpoint.push("model.multi_modal_projector.weight", &[2], 1.0);
+        let opened = checkpoint.open().unwrap_or_else(|e| panic!("{to}: {e}"));
+        assert_same(&init("gemma3_text", 2), &opened, WeightDtype::F32);
+        assert!(opened.notes()[0].contains("2 tensors of the model's image part"), "{:?}", opened.notes());
+        assert_eq!(opened.config().eos_token_ids, [1, 7]);
+        // Saved, it is the text model alone.
+        let dir = tempfile::tempdir().unwrap();
+        save_checkpoint(&dir.path().join("text"), WeightDtype::F32, &opened, &[], DEFAULT_SHARD_BYTES).unwrap();
+        let text = fs::read_to_string(dir.path().join("text/config.json")).unwrap();
+        assert!(text.contains("Gemma3ForCausalLM") && !text.contains("vision_config"), "{text}");
+        assert_same(&opened, &Checkpoint::open(&dir.path().join("text")).unwrap(), WeightDtype::F32);
+    }
+}
+
 #[test]
 fn non_finite_weights_are_named() {
     for (bits, name) in [(f32::NAN, "NaN"), (f32::NEG_INFINITY, "-inf")] {

@@ -8,6 +8,7 @@ pub mod adamw;
 pub mod attention;
 pub mod cached_attention;
 pub mod ceilings;
+pub mod column_squares;
 pub mod dropout;
 pub mod embedding;
 pub mod grad_norm;
@@ -100,6 +101,7 @@ pub fn catalogue() -> Vec<KernelSpec> {
         all.extend(matmul::variants(&tuning));
     }
     all.extend(ceilings::variants());
+    all.extend(column_squares::variants());
     all.extend(dropout::variants());
     all.extend(embedding::variants());
     all.extend(rows::variants());

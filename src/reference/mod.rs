@@ -32,6 +32,7 @@
 pub mod adamw;
 pub mod attention;
 pub mod batch;
+pub mod column_squares;
 pub mod decoder;
 pub mod decoder_config;
 pub mod dropout;

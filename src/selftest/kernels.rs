@@ -9,6 +9,7 @@
 pub mod adamw;
 pub mod attention;
 pub mod cached_attention;
+pub mod column_squares;
 pub mod dropout;
 pub mod embedding;
 pub mod grad_norm;
@@ -148,10 +149,11 @@ enum Operation {
     AdamW,
     Threefry,
     Sample,
+    ColumnSquares,
 }
 
 impl Operation {
-    const ALL: [Operation; 15] = [
+    const ALL: [Operation; 16] = [
         Operation::Embedding,
         Operation::Rows,
         Operation::RmsNorm,
@@ -167,6 +169,7 @@ impl Operation {
         Operation::AdamW,
         Operation::Threefry,
         Operation::Sample,
+        Operation::ColumnSquares,
     ];
 
     /// The name under which a device error is reported.
@@ -187,6 +190,7 @@ impl Operation {
             Operation::AdamW => "adamw",
             Operation::Threefry => "threefry",
             Operation::Sample => "sample",
+            Operation::ColumnSquares => "column squares",
         }
     }
 
@@ -207,6 +211,7 @@ impl Operation {
             Operation::AdamW => adamw::checks(checker).await,
             Operation::Threefry => threefry::checks(checker).await,
             Operation::Sample => sample::checks(checker).await,
+            Operation::ColumnSquares => column_squares::checks(checker).await,
         }
     }
 }

@@ -4,8 +4,9 @@ use js_sys::Uint8Array;
 use wasm_bindgen::prelude::wasm_bindgen;
 
 use super::Failure;
-use crate::bundle::{EntryFormat, FileEntry, MANIFEST, Manifest, SHARD_BYTES, TokenizerEntry, plan_shards};
+use crate::bundle::{EntryFormat, FileEntry, HeldScales, MANIFEST, Manifest, SHARD_BYTES, TokenizerEntry, plan_shards};
 use crate::gpu::Gpu;
+use crate::model::quantised::ColumnSquares;
 use crate::model::weights::Weights;
 use crate::ops::weight_dtype::WeightDtype;
 use crate::text::Tokenizer;
@@ -63,7 +64,7 @@ pub async fn files(
                         let start = part.start + at;
                         let mut values = weights.base().values(gpu, &part.tensor, start, len).await?;
                         adapter.iter().for_each(|adapter| adapter.add_to(&part.tensor, start, &mut values));
-                        part.encode(at, &values, &mut bytes)?;
+                        part.encode(at, &values, &ColumnSquares::default(), &mut HeldScales::default(), &mut bytes)?;
                     }
                 }
                 // Quantised weights do not change, so they are saved as they were loaded.

@@ -45,7 +45,7 @@ pub struct WebJudge {
     state: RefCell<State>,
     pub(super) prompt: JudgePrompt,
     manifest: Manifest,
-    /// A copy of f32 weights as they were loaded. Made before the first training.
+    /// A copy of the trainable weights as they were loaded: f32 weights, or an adapter. Made before the first training.
     loaded: RefCell<Option<TensorSet>>,
     trained: Cell<bool>,
 }
@@ -87,7 +87,7 @@ impl WebJudge {
         self.state.borrow().judge.clone()
     }
 
-    /// Weights that can be trained. f32 weights are copied first; others get an adapter.
+    /// Weights that can be trained. f32 weights, and an adapter that came with the judge, are copied first; others get an adapter.
     pub(super) fn prepare_training(&self, seed: u64) -> Result<State, Failure> {
         let mut state = self.state();
         // Training needs the memory.
@@ -97,7 +97,8 @@ impl WebJudge {
             state = state.over(&self.gpu, state.weights.with_adapter(adapter))?;
             *self.state.borrow_mut() = state.clone();
         }
-        if state.weights.adapter().is_none() && self.loaded.borrow().is_none() {
+        let made_here = state.weights.adapter().is_some() && self.manifest.adapter.is_none();
+        if !made_here && self.loaded.borrow().is_none() {
             let trained = state.weights.trainable()?;
             let copy = TensorSet::zeros(&self.gpu, trained.groups(), "loaded weights")?;
             copy.copy_from(&self.gpu, trained)?;
@@ -266,7 +267,7 @@ impl WebJudge {
     /// What the GPU reports.
     pub async fn reset(&self) -> Result<(), Failure> {
         let state = self.state();
-        if state.weights.adapter().is_some() {
+        if state.weights.adapter().is_some() && self.manifest.adapter.is_none() {
             *self.state.borrow_mut() = state.over(&self.gpu, state.weights.without_adapter())?;
         } else if let Some(loaded) = &*self.loaded.borrow() {
             state.weights.trainable()?.copy_from(&self.gpu, loaded)?;
@@ -276,13 +277,14 @@ impl WebJudge {
         Ok(())
     }
 
-    /// The judge as files that `jurist` reads, in the dtype it was loaded in. A trained judge is saved in f32 with its adapter
-    /// added to the weights, since rounding would undo small steps.
+    /// The judge as files that `jurist` reads, in the dtype it was loaded in. A trained judge, or one with an
+    /// adapter, is saved in f32 with the adapter added to the weights, since rounding would undo small steps.
     ///
     /// # Errors
     /// What the GPU reports.
     pub async fn export_bundle(&self) -> Result<BundleFiles, Failure> {
-        let dtype = if self.trained.get() { WeightDtype::F32 } else { self.manifest.weight_dtype()? };
+        let changed = self.trained.get() || self.manifest.adapter.is_some();
+        let dtype = if changed { WeightDtype::F32 } else { self.manifest.weight_dtype()? };
         let state = self.state();
         export::files(&self.gpu, &state.weights, state.judge.tokenizer(), &self.manifest, dtype).await
     }

@@ -7,6 +7,7 @@ use crate::bundle::{ArrayPart, Contents, EntryFormat, Manifest, ShardReader, Ten
 use crate::gpu::Gpu;
 use crate::model::dtype::first_non_finite;
 use crate::model::error::ModelError;
+use crate::model::lora::Adapter;
 use crate::model::quantised::{Plane, finite_scales};
 use crate::model::weights::Weights;
 use crate::ops::weight_dtype::WeightDtype;
@@ -108,7 +109,19 @@ impl Loader {
         Ok(self.gpu.check()?)
     }
 
-    /// The judge, after all shards have come. Waits until the GPU has every weight.
+    /// Takes the bytes of the adapter that the manifest names.
+    ///
+    /// # Errors
+    /// `BadBundle` if they are not what the manifest says; `OutOfMemory`.
+    pub fn adapter(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let Some(entry) = &self.manifest.adapter else { return Ok(()) };
+        let weights = &self.writer.weights;
+        let adapter = entry.read(bytes, &weights.config)?;
+        self.writer.weights = weights.with_adapter(Adapter::upload(&self.gpu, &weights.config, &adapter)?);
+        Ok(())
+    }
+
+    /// The judge, after all shards have come, and the adapter if there is one. Waits until the GPU has every weight.
     ///
     /// # Errors
     /// `BadBundle` if something is missing; `OutOfMemory`, `DeviceLost`.
@@ -122,6 +135,9 @@ impl Loader {
             }
         }
         self.writer.contents.finish()?;
+        if self.manifest.adapter.is_some() && self.writer.weights.adapter().is_none() {
+            return Err(Failure::bundle("The adapter that this judge needs did not come.".into()));
+        }
         if let Some(buffer) = self.writer.weights.base().buffers().first() {
             self.gpu.read::<u32>(buffer, 0, 1).await?;
         }

@@ -9,6 +9,7 @@ use jurist::model::config::Config;
 use jurist::model::error::ModelError;
 use jurist::model::init::Init;
 use jurist::model::names::tensors;
+use jurist::model::quantised::ColumnSquares;
 use jurist::model::source::TensorSource;
 use jurist::model_folder::ModelFolder;
 use jurist::ops::weight_dtype::WeightDtype;
@@ -29,7 +30,16 @@ fn bundle(dir: &Path, weights: WeightDtype, shard_bytes: u64) -> Manifest {
     let judge = json!({"format": 1, "scale": "1..5", "phrase": "score", "template": "plain", "chat": false, "chain": true, "max_completion_length": 20});
     let examples = vec![json!({"prompt": "rubric", "z": 1, "a": 2})];
     let model = model();
-    let bundle = BundleInput { name: "tiny", weights, model: &model, tokenizer: &tokenizer, judge, examples };
+    let bundle = BundleInput {
+        name: "tiny",
+        weights,
+        model: &model,
+        adapter: None,
+        squares: &ColumnSquares::default(),
+        tokenizer: &tokenizer,
+        judge,
+        examples,
+    };
     export(dir, &bundle, shard_bytes).unwrap()
 }
 
@@ -254,7 +264,7 @@ fn manifests_that_cannot_be_used_are_refused() {
     type Change = fn(&mut Value);
     let cases: &[(Change, &[&str])] = &[
         (|m| m["format"] = "other".into(), &["`format`", "jurist-bundle"]),
-        (|m| m["version"] = 2.into(), &["`version`", "newer jurist"]),
+        (|m| m["version"] = 3.into(), &["`version`", "newer jurist"]),
         (|m| m["weights"] = "q5".into(), &["q5", "f32, f16, bf16, q8, q4"]),
         (|m| m["weights"] = "int3".into(), &["int3", "f32, f16, bf16"]),
         (|m| m["parameters"] = 5.into(), &["`parameters`", "found 5"]),

@@ -7,11 +7,13 @@ use crate::cli::{Task, finish, lines, succeed, tiny_config};
 use crate::common::{FORWARD_TOLERANCE, assert_close, gpu};
 use jurist::bundle::{ArrayPart, BundleInput, Contents, EntryFormat, Manifest, ShardReader, export};
 use jurist::model::config::Config;
-use jurist::model::decoder::{CachePass, CacheSizes, LogitsPass, PackedInputs, Pass, PassSizes, PrefillPrompt, PrefillRow};
+use jurist::model::decoder::{
+    CachePass, CacheSizes, CalibrationPass, LogitsPass, PackedInputs, Pass, PassSizes, PrefillPrompt, PrefillRow,
+};
 use jurist::model::error::ModelError;
 use jurist::model::init::Init;
 use jurist::model::names::{EMBED, LM_HEAD, tensors};
-use jurist::model::quantised::{Plane, largest_code};
+use jurist::model::quantised::{ColumnSquares, Plane, largest_code};
 use jurist::model::source::{TensorSource, quantisation};
 use jurist::model::tensors::TensorSet;
 use jurist::model::weights::Weights;
@@ -46,7 +48,16 @@ fn bundle(dir: &Path, weights: WeightDtype) -> Manifest {
     let tokenizer = Tokenizer::from_dir(&task.at("words")).unwrap();
     let judge = json!({"format": 1, "scale": "1..5", "phrase": "score", "template": "plain", "chat": false, "chain": true, "max_completion_length": 20});
     let model = model();
-    let bundle = BundleInput { name: "tiny", weights, model: &model, tokenizer: &tokenizer, judge, examples: Vec::new() };
+    let bundle = BundleInput {
+        name: "tiny",
+        weights,
+        model: &model,
+        adapter: None,
+        squares: &ColumnSquares::default(),
+        tokenizer: &tokenizer,
+        judge,
+        examples: Vec::new(),
+    };
     export(dir, &bundle, 6000).unwrap()
 }
 
@@ -232,4 +243,111 @@ fn a_quantised_judge_is_still_the_judge() {
     // From one quantised form to another, and back to files that anything reads.
     succeed(task.jurist(&["export", "q8", "--out", "plain", "--weights", "f32"]));
     assert_eq!(finish(task.jurist(&["export", "q8", "--out", "q4 of q8", "--weights", "q4"])).code, Some(0));
+}
+
+fn expected_scores(task: &Task, model: &str) -> Vec<f64> {
+    let args = ["score", "--model", model, "--input", "dev.jsonl", "--given-chains", "-q"];
+    lines(&succeed(task.jurist(&args)).out).iter().map(|row| row["judge"]["expected"].as_f64().unwrap()).collect()
+}
+
+fn largest_gap(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
+}
+
+/// A LoRA on a base of 4 bits keeps its judge in a bundle of 4 bits: the base's codes stay, and the adapter lies beside them.
+#[test]
+fn an_adapter_travels_beside_weights_of_4_bits() {
+    let task = Task::new(24, 6, true);
+    task.write("config.json", config().to_string());
+    succeed(task.train("judge", &["--max-steps", "8", "--per-device-train-batch-size", "8"]));
+    let export =
+        |from: &str, out: &str, weights: &str| succeed(task.jurist(&["export", from, "--out", out, "--weights", weights]));
+    export("judge", "base", "q4");
+    let lora = ["--model-name-or-path", "base", "--lora-r", "4", "--max-steps", "6", "--learning-rate", "2e-3"];
+    let files = ["train", "--train-file", "train.jsonl", "--output-dir", "adapter", "--phrase", "score"];
+    succeed(task.jurist(&[&files[..], &lora].concat()));
+    let (before, adapted) = (expected_scores(&task, "base"), expected_scores(&task, "adapter"));
+    let said = export("adapter", "bundle", "q4");
+    assert!(said.err.contains("travels beside the weights"), "{}", said.err);
+    let bundled = expected_scores(&task, "bundle");
+    println!(
+        "training moved a score by {:.1e}, the bundle by {:.1e}",
+        largest_gap(&before, &adapted),
+        largest_gap(&adapted, &bundled)
+    );
+    assert!(largest_gap(&before, &adapted) > 0.02 && largest_gap(&adapted, &bundled) < 1e-3);
+    let manifest: Value = serde_json::from_str(&task.read("bundle/manifest.json")).unwrap();
+    assert_eq!((&manifest["version"], &manifest["adapter"]["file"]), (&json!(2), &json!("adapter_model.safetensors")));
+    // The same weights as those of the base; from there to a whole model, and to another bundle like it.
+    let shard = |dir: &str| std::fs::read(task.at(dir).join("weights-00001.safetensors")).unwrap();
+    assert!(shard("base") == shard("bundle"));
+    for (out, weights) in [("whole", "f32"), ("again", "q4")] {
+        export("bundle", out, weights);
+        assert!(largest_gap(&bundled, &expected_scores(&task, out)) < 1e-4, "{out}");
+    }
+    std::fs::write(task.at("bundle/adapter_model.safetensors"), "half").unwrap();
+    let done = finish(task.jurist(&["score", "--model", "bundle", "--input", "dev.jsonl"]));
+    assert!(done.code != Some(0) && done.err.contains("adapter_model.safetensors"), "{}", done.err);
+}
+
+/// The squares of the first projection's inputs are those of normed embeddings; all projections are measured.
+#[test]
+fn calibration_measures_what_enters_projections() {
+    let gpu = crate::common::gpu();
+    let model = model();
+    let weights = Weights::upload(&gpu, &model).unwrap();
+    let config = model.config();
+    let rows: [&[u32]; 3] = [&[3, 1, 4, 1, 5], &[9, 2, 6], &[5, 3, 5, 8, 9, 7]];
+    let pass = CalibrationPass::new(&gpu, &weights, 8).unwrap();
+    for batch in [&rows[..2], &rows[2..]] {
+        let mut inputs = PackedInputs::default();
+        for ids in batch {
+            inputs.push(ids);
+        }
+        pass.add(inputs).unwrap();
+    }
+    let found = pollster::block_on(pass.squares()).unwrap();
+    let width = config.hidden_size;
+    let norm = values(&model, "model.layers.0.input_layernorm.weight", width);
+    let mut sums = vec![0.0f64; width];
+    for id in rows.concat() {
+        let mut x = vec![0.0; width];
+        model.read(EMBED, id as usize * width, &mut x).unwrap();
+        let mean = x.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / width as f64 + config.rms_norm_eps;
+        sums.iter_mut().zip(&x).zip(&norm).for_each(|((sum, x), w)| *sum += (f64::from(*x) * f64::from(*w)).powi(2) / mean);
+    }
+    let mean = sums.iter().sum::<f64>() / width as f64;
+    let first = found.of("model.layers.0.self_attn.q_proj.weight").unwrap();
+    for (found, sum) in first.iter().zip(&sums) {
+        assert!((f64::from(*found) - sum / mean).abs() < 1e-4, "{found} instead of {}", sum / mean);
+    }
+    for spec in tensors(config).iter().filter(|spec| spec.name.ends_with("_proj.weight")) {
+        let squares = found.of(&spec.name).unwrap_or_else(|| panic!("{}", spec.name));
+        assert_eq!(squares.len(), spec.shape[1], "{}", spec.name);
+        assert!((squares.iter().sum::<f32>() / squares.len() as f32 - 1.0).abs() < 0.01, "{}", spec.name);
+    }
+    assert!(found.of(EMBED).is_none());
+}
+
+#[test]
+fn a_bundle_of_4_bits_is_calibrated_on_rows() {
+    let task = Task::new(24, 6, true);
+    task.write("config.json", config().to_string());
+    succeed(task.train("judge", &["--max-steps", "8", "--per-device-train-batch-size", "8"]));
+    let export = |out: &str, weights: &str, more: &[&str]| {
+        let args = ["export", "judge", "--out", out, "--weights", weights];
+        finish(task.jurist(&[&args[..], more].concat()))
+    };
+    let calibrate = ["--calibrate", "train.jsonl"];
+    assert_eq!((export("plain", "q4", &[]).code, export("calibrated", "q4", &calibrate).code), (Some(0), Some(0)));
+    let shard = |dir: &str| std::fs::read(task.at(dir).join("weights-00001.safetensors")).unwrap();
+    assert!(shard("plain") != shard("calibrated") && shard("plain").len() == shard("calibrated").len());
+    assert!(largest_gap(&expected_scores(&task, "judge"), &expected_scores(&task, "calibrated")) < 0.4);
+    let refused = export("other", "q8", &calibrate);
+    assert!(refused.code == Some(2) && refused.err.contains("--weights q4"), "{}", refused.err);
+    let refused = export("other.gguf", "q4", &["--format", "gguf", "--calibrate", "train.jsonl"]);
+    assert!(refused.code == Some(2) && refused.err.contains("not calibrated"), "{}", refused.err);
+    task.write("long.jsonl", format!("{{\"prompt\": \"{}\"}}\n", "ok ".repeat(300)));
+    let refused = export("other", "q4", &["--calibrate", "long.jsonl"]);
+    assert!(refused.code == Some(1) && refused.err.contains("no row can be read to calibrate"), "{}", refused.err);
 }

@@ -155,6 +155,46 @@ fn judged(judge: &Judge, examples: &[Example], judging: &ScoreOptions) -> Vec<Sc
     block_on(judge.judge(examples, judging, |_| {})).unwrap()
 }
 
+/// Rows that begin alike, in any order, are computed together, and get the scores that they get alone. Rows that share nothing
+/// stay as they are.
+#[test]
+fn rows_that_begin_alike_share_the_beginning() {
+    let gpu = crate::common::gpu();
+    let rubric = |first: &str| format!("{first} {}", "rubric tone major plain ".repeat(7));
+    let prompts = [
+        rubric("good") + "response voice",
+        rubric("judge") + "plain response voice good",
+        rubric("good") + "voice",
+        rubric("judge") + "response tone",
+        "voice good tone major".to_string(),
+        rubric("good") + "response plain tone judge",
+    ];
+    let chains = ["good voice", "tone plain", "plain", "good voice", "major", "voice"];
+    let rows = |prompts: &[String]| {
+        let rows = prompts.iter().zip(chains).map(|(prompt, chain)| json!({"prompt": prompt, "chain": chain}).to_string());
+        let file = ground().write("alike.jsonl", rows.collect::<Vec<_>>().join("\n"));
+        Reader { columns: ColumnOptions::for_scoring(), ..Reader::default() }.read_path(&file).unwrap().examples
+    };
+    for model in ["plain", "thinker"] {
+        let judge = open(model, &gpu);
+        let options = ScoreOptions { given_chains: model == "thinker", ..ScoreOptions::default() };
+        let examples = rows(&prompts);
+        let alone = |example: &Example| std::slice::from_ref(example).to_vec();
+        let each: Vec<ScoredRow> = examples.iter().flat_map(|e| judged(&judge, &alone(e), &options)).collect();
+        let (gap, _) = apart(&judged(&judge, &examples, &options), &each);
+        let one_by_one: usize = examples.iter().map(|e| judge.pass_tokens(&alone(e), &options)).sum();
+        let together = judge.pass_tokens(&examples, &options);
+        println!("{model}: {together} tokens instead of {one_by_one}, scores differ by at most {gap:.1e}");
+        assert!(gap < 1e-6 && each.iter().all(|row| row.prediction.is_some()));
+        // Three rows share 30 tokens (with the BOS), two rows another 30; what is shared may end with an equal word behind it.
+        let saved = one_by_one - together;
+        assert!((2 * 30 + 30..=2 * 30 + 30 + 6).contains(&saved), "{saved}");
+        let apart_from_the_start = rows(&[3, 4].map(|row| prompts[row].clone()));
+        let of_each: usize = apart_from_the_start.iter().map(|e| judge.pass_tokens(&alone(e), &options)).sum();
+        assert_eq!(judge.pass_tokens(&apart_from_the_start, &options), of_each);
+    }
+}
+
 /// Logits behind the last token of each sequence, from plain packed sequences.
 fn last_logits(gpu: &Gpu, weights: &Weights, sequences: &[Vec<u32>]) -> Vec<Vec<f64>> {
     let mut batch = PackedInputs::default();

@@ -6,7 +6,7 @@ import { isRow } from "./rows.js";
 /** @import { BundleFile, FailureName, Manifest } from "../types.js" */
 
 /**
- * A manifest, its text, its files (the tokenizer first), their bytes together, and the bundle's name by content.
+ * A manifest, its text, its files (the tokenizer first, then the adapter, if any), their bytes together, and the bundle's name by content.
  * @typedef {{ text: string, key: string, manifest: Manifest, files: BundleFile[], bytes: number }} ReadBundle
  */
 
@@ -35,7 +35,7 @@ export async function readManifest(text, where) {
     throw bad("NotAModel", 'this is not a judge bundle: expected "format": "jurist-bundle". Make one with jurist export.');
   }
   /** @type {BundleFile[]} */
-  const files = [manifest.tokenizer, ...(Array.isArray(manifest.shards) ? manifest.shards : [])];
+  const files = [manifest.tokenizer, ...(manifest.adapter ? [manifest.adapter] : []), ...(Array.isArray(manifest.shards) ? manifest.shards : [])];
   for (const entry of files) {
     const whole = PLAIN_NAME.test(entry?.file) && Number.isSafeInteger(entry.bytes) && /^[0-9a-f]{64}$/.test(entry.sha256);
     if (!whole)

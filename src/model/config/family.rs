@@ -1,6 +1,8 @@
 //! The supported families: one table of their names, of what holds where `config.json` says nothing, and of what their decoders
 //! compute. `docs/families.md` says how to add one.
 
+use serde_json::{Map, Value};
+
 use super::keys::Keys;
 use crate::model::error::ModelError;
 use crate::ops::swiglu::Activation;
@@ -176,7 +178,7 @@ const TABLE: [Description; 6] = [
 /// they need. The first that fits counts.
 const MISSING: [(&str, &str); 13] = [
     ("gemma3n", "per-layer embeddings, AltUp and LAuReL"),
-    ("gemma3", "images; its text part, gemma3_text, is built"),
+    ("gemma3", "images; its text part is read where config.json has a `text_config`"),
     ("gemma4", "per-layer embeddings, and keys and values that layers share"),
     ("gemma2", "soft-capping of attention scores and logits"),
     ("gemma", "norms with offset but without output norms"),
@@ -189,6 +191,25 @@ const MISSING: [(&str, &str); 13] = [
     ("mixtral", "experts"),
     ("phi3", "fused projections of q, k, v, and of gate and up"),
 ];
+
+/// Of the config of a model with images whose text part is built (`Gemma3ForConditionalGeneration`), the config of that part:
+/// `text_config`, with the special tokens and the dtype of the whole where it names none.
+pub(super) fn text_part(map: &Map<String, Value>) -> Option<Map<String, Value>> {
+    let text_config = map.get("text_config")?.as_object()?;
+    let row = TABLE.iter().find(|row| row.family == Family::Gemma3)?;
+    if map.get("model_type").and_then(Value::as_str) != Some("gemma3") {
+        return None;
+    }
+    let mut part = text_config.clone();
+    part.insert("model_type".into(), row.model_type.into());
+    part.insert("architectures".into(), vec![row.architecture].into());
+    for key in ["bos_token_id", "eos_token_id", "pad_token_id", "dtype", "torch_dtype", "tie_word_embeddings"] {
+        if let (None, Some(value)) = (part.get(key), map.get(key)) {
+            part.insert(key.into(), value.clone());
+        }
+    }
+    Some(part)
+}
 
 /// An unsupported family for a message: its name, and what it needs if that is known.
 pub fn name_what_is_missing(name: &str) -> String {

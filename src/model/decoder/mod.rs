@@ -18,6 +18,7 @@
 mod backward;
 mod batch_tensors;
 mod cache_read;
+mod calibration;
 mod decode;
 mod forward;
 mod logits_pass;
@@ -25,11 +26,14 @@ mod project;
 mod train_pass;
 
 pub use cache_read::CacheRead;
+pub use calibration::CalibrationPass;
 pub use decode::{CachePass, CacheSizes, Draw, PrefillPrompt, PrefillRow, RowState, Sampler};
 pub use logits_pass::LogitsPass;
 pub use train_pass::{Pass, PassSizes, TokenStats};
 
 pub use super::batch::PackedInputs;
+
+use std::collections::HashMap;
 
 use project::{LoraActivations, Projection};
 
@@ -189,11 +193,13 @@ struct Recorder<'a> {
     shape: Shape,
     /// The random key of dropout, if the pass has dropout.
     dropout_key: Option<[RunParam; 2]>,
+    /// For each group, the tensor to which the squares of its projection's inputs are added; none unless a pass calibrates.
+    input_squares: HashMap<usize, Tensor>,
 }
 
 impl<'a> Recorder<'a> {
     fn new(weights: &'a Weights) -> Self {
-        Recorder { weights, shape: Shape::of(&weights.config), dropout_key: None }
+        Recorder { weights, shape: Shape::of(&weights.config), dropout_key: None, input_squares: HashMap::new() }
     }
 
     /// Layer `index` of the model.

@@ -14,6 +14,7 @@ use crate::gpu::{Extent, PlanBuilder, Tensor};
 use crate::model::lora::{AdaptedGroup, Adapter};
 use crate::model::tensors::TensorSet;
 use crate::model::weights::Weights;
+use crate::ops::column_squares;
 use crate::ops::dropout::{self, Dropout};
 use crate::ops::matmul::{self, Epilogue, Layout, Product, View, record_product};
 use crate::ops::matrix::{FullChunk, placed};
@@ -132,6 +133,9 @@ impl Recorder<'_> {
         y: Tensor,
         epilogue: Epilogue,
     ) {
+        if let Some(sums) = self.input_squares.get(&p.group) {
+            column_squares::record(plan, x, *sums, p.tokens, p.inputs);
+        }
         let w = self.weights.matrix(plan, p.group);
         matmul::record_forward(plan, x, &w, y, p.sizes(), epilogue);
         let (Some((adapter, group)), Some(lora)) = (self.adapted(p.group), lora) else { return };

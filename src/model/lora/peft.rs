@@ -145,6 +145,17 @@ impl AdapterFiles {
         bytes
     }
 
+    /// The same in f16, unless a value is beyond it.
+    pub fn small_tensor_bytes(&self) -> Vec<u8> {
+        if self.values.values().any(|values| WeightDtype::F16.first_out_of_range(values).is_some()) {
+            return self.tensor_bytes();
+        }
+        let arrays = self.specs.iter().map(|s| (s.name.as_str(), "F16", &s.shape[..], s.len() as u64 * 2));
+        let mut bytes = header_of(arrays);
+        self.specs.iter().for_each(|s| WeightDtype::F16.narrow(&self.values[&s.name], &mut bytes));
+        bytes
+    }
+
     /// The values of a tensor.
     ///
     /// # Errors

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::bundle::manifest_name;
 use crate::files::{remove_folder, replace_folder};
 use crate::model::lora::peft::{ADAPTER_CONFIG, ADAPTER_MODEL};
 use crate::train::TrainError;
@@ -90,6 +91,9 @@ pub struct JuristState {
     pub metrics_bytes: u64,
     /// Kernel variants and tile sizes. Other choices sum in another order, so the results would differ in rounding.
     pub tuning: Value,
+    /// The storage that `base_weights` means, as bundles name it: the meaning of its word `q4` has changed.
+    #[serde(default)]
+    pub base_format: Option<String>,
     /// Further state of a method.
     pub extra: Map<String, Value>,
 }
@@ -134,6 +138,7 @@ impl TrainerState {
                 nonfinite_steps: 0,
                 metrics_bytes: 0,
                 tuning: Value::Null,
+                base_format: config.base_weights.dtype().map(|dtype| manifest_name(dtype).into()),
                 extra: Map::new(),
             },
         }

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use crate::bundle::manifest_name;
 use crate::data;
 use crate::eval::{Agreement, Grid};
 use crate::files::{add_to_folder, crash_point};
@@ -24,6 +25,7 @@ use crate::model::names::tensors;
 use crate::model::save::CheckpointWriter;
 use crate::model::shard_layout::DEFAULT_SHARD_BYTES;
 use crate::model::weights::Weights;
+use crate::ops::weight_dtype::WeightDtype;
 use crate::progress::{Clock, Progress};
 use crate::train::TrainError;
 use crate::train::checkpoint::output::{self, OutputFolder};
@@ -447,6 +449,14 @@ fn check_same_run(from: &TrainerState, ours: &TrainerState) -> Result<(), TrainE
     if from.max_steps != ours.max_steps {
         return differs(format!("the run was planned for {}, and now is for {}", count(from.max_steps, "step"), ours.max_steps));
     }
+    let q4 = manifest_name(WeightDtype::Q4);
+    if from.jurist.base_format.is_none() && ours.jurist.base_format.as_deref() == Some(q4) {
+        return differs(
+            "base_weights = q4 meant codes without minima when the checkpoint was written, and now means other weights; the \
+             checkpoint is an adapter, with which a new run can begin (model_name_or_path)"
+                .into(),
+        );
+    }
     Ok(())
 }
 
@@ -504,4 +514,25 @@ fn write_judge(dir: &Path, gpu: &Gpu, weights: &Weights, inputs: &RunInputs, con
     inputs.tokenizer.save_to(dir)?;
     let path = dir.join(JUDGE_FILE);
     Ok(std::fs::write(&path, inputs.settings.to_json()).map_err(|e| crate::model::error::ModelError::io("write", path, e))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Checkpoints of earlier versions do not say what their `q4` is, and it was other weights.
+    #[test]
+    fn a_run_on_q4_of_earlier_versions_is_not_resumed() {
+        for (word, mismatch) in [("q4", true), ("q8", false), ("auto", false)] {
+            let config = TrainConfig { base_weights: word.parse().unwrap(), ..TrainConfig::default() };
+            let ours = TrainerState::new(&config, 10, 100);
+            assert!(check_same_run(&ours, &ours).is_ok());
+            let mut json = serde_json::to_value(&ours).unwrap();
+            json["jurist"].as_object_mut().unwrap().shift_remove("base_format");
+            let earlier: TrainerState = serde_json::from_value(json).unwrap();
+            let found = check_same_run(&earlier, &ours).map_err(|e| e.to_string());
+            assert_eq!(found.is_err(), mismatch, "{word}: {found:?}");
+            assert!(found.err().is_none_or(|e| e.contains("without minima") && e.contains("model_name_or_path")));
+        }
+    }
 }

@@ -4,6 +4,7 @@
 mod adamw;
 mod attention;
 mod cached_attention;
+mod column_squares;
 mod differences;
 mod doctor;
 mod dropout;
