@@ -44,6 +44,7 @@ pub use predict::{Expectation, Prediction, ScoreRecord};
 pub use prompt::{DEFAULT_PHRASE, JudgePrompt, Sequence, Template, preview};
 pub use scale::{Scale, Split};
 pub use settings::{CHAT_WORDS, Choice, DEFAULT_SCALE, JUDGE_FILE, JudgeOverrides, JudgeSettings};
+pub use shared_prefixes::{Alike, rows_alike};
 pub use shown::{Length, RowView};
 pub use tokens::ScoreTokens;
 

@@ -79,7 +79,8 @@ fn units(layout: BatchLayout<'_>, rows: &[&mut PendingRow]) -> Vec<Alike> {
         return sizes.into_iter().enumerate().map(|(row, tokens)| Alike { rows: vec![row], shared: 0, tokens }).collect();
     }
     let sequences: Vec<Vec<u32>> = rows.iter().map(|row| [&row.prompt[..], &row.continuations[0]].concat()).collect();
-    rows_alike(&sequences, &sizes, PASS_TOKENS, |shared, lengths| layout.size_alike(shared, lengths.iter().copied()))
+    let alike = |shared: usize, rows: &[usize]| layout.size_alike(shared, rows.iter().map(|row| sequences[*row].len()));
+    rows_alike(&sequences, &sizes, PASS_TOKENS, alike)
 }
 
 /// Lays a unit into a batch. The spans are those of its rows' continuations, in order.

@@ -1,4 +1,4 @@
-//! Which rows of a call begin alike, so that what they share is computed once.
+//! Which rows begin alike, so that what they share is computed once: rows of a call that scores, rows of a training batch.
 //!
 //! Of rows in the order of their tokens, those that begin alike are neighbours. So the groups are found by dynamic programming
 //! over that order: the cut into runs that computes the fewest tokens.
@@ -8,7 +8,7 @@ const LEAST_SAVED: usize = 8;
 
 /// Rows that are laid into a batch together.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Alike {
+pub struct Alike {
     /// Their indices, in the order of the call.
     pub rows: Vec<usize>,
     /// The tokens that they share: those of the beginning; 0 for a single row.
@@ -17,21 +17,22 @@ pub(super) struct Alike {
     pub tokens: usize,
 }
 
-/// Groups `sequences` by their beginnings. `sizes` are the batch tokens of each sequence alone, and `size(shared, lengths)` those
-/// of sequences that share `shared` tokens. A group has at most `most_tokens`. Groups come in the order of their first rows, so
-/// where nothing is shared, the order is that of the call.
-pub(super) fn rows_alike(
-    sequences: &[Vec<u32>],
+/// Groups rows by the beginnings of `sequences`, one a row. `sizes` are the batch tokens of each row alone, and `size(shared,
+/// rows)` those of rows that share `shared` tokens. A group has at most `most_tokens`. Groups come in the order of their first
+/// rows, so where nothing is shared, the order is that of the call.
+pub fn rows_alike(
+    sequences: &[impl AsRef<[u32]>],
     sizes: &[usize],
     most_tokens: usize,
     size: impl Fn(usize, &[usize]) -> usize,
 ) -> Vec<Alike> {
     let mut order: Vec<usize> = (0..sequences.len()).collect();
-    order.sort_by(|a, b| sequences[*a].cmp(&sequences[*b]));
-    let lengths: Vec<usize> = order.iter().map(|row| sequences[*row].len()).collect();
+    let sequence = |row: usize| sequences[row].as_ref();
+    order.sort_by(|a, b| sequence(*a).cmp(sequence(*b)));
+    let lengths: Vec<usize> = order.iter().map(|row| sequence(*row).len()).collect();
     let common = |a: &[u32], b: &[u32]| a.iter().zip(b).take_while(|(x, y)| x == y).count();
     // The tokens that each sequence shares with the one before it in this order. Its last one stays its own.
-    let with_previous: Vec<usize> = order.windows(2).map(|pair| common(&sequences[pair[0]], &sequences[pair[1]])).collect();
+    let with_previous: Vec<usize> = order.windows(2).map(|pair| common(sequence(pair[0]), sequence(pair[1]))).collect();
     // Of the first n sequences: the fewest tokens, and the last run of that cut, as its first sequence and what it shares.
     let mut best: Vec<(usize, usize, usize)> = vec![(0, 0, 0)];
     for end in 1..=order.len() {
@@ -40,7 +41,7 @@ pub(super) fn rows_alike(
         let mut shared = lengths[last].saturating_sub(1);
         for first in (0..last).rev() {
             shared = shared.min(with_previous[first]).min(lengths[first].saturating_sub(1));
-            let tokens = size(shared, &lengths[first..end]);
+            let tokens = size(shared, &order[first..end]);
             if shared < LEAST_SAVED || tokens > most_tokens {
                 break;
             }
@@ -60,7 +61,7 @@ pub(super) fn rows_alike(
         rows.sort_unstable();
         let tokens = match rows[..] {
             [row] => sizes[row],
-            _ => size(shared, &lengths[first..end]),
+            _ => size(shared, &order[first..end]),
         };
         groups.push(Alike { rows, shared, tokens });
         end = first;
@@ -75,7 +76,7 @@ mod tests {
 
     fn groups(sequences: &[Vec<u32>], most_tokens: usize) -> Vec<(Vec<usize>, usize)> {
         let sizes: Vec<usize> = sequences.iter().map(Vec::len).collect();
-        let size = |shared: usize, lengths: &[usize]| shared + lengths.iter().map(|n| n - shared).sum::<usize>();
+        let size = |shared: usize, rows: &[usize]| shared + rows.iter().map(|row| sizes[*row] - shared).sum::<usize>();
         let found = rows_alike(sequences, &sizes, most_tokens, size);
         assert!(found.iter().all(|group| group.tokens <= group.rows.iter().map(|row| sizes[*row]).sum()));
         found.into_iter().map(|group| (group.rows, group.shared)).collect()

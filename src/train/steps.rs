@@ -4,6 +4,7 @@
 use crate::train::TrainError;
 use crate::train::config::TrainConfig;
 use crate::train::data::order::{Cursor, DataOrder};
+use crate::train::data::pack::{TrainExample, clusters_by_prefix};
 use crate::train::objective::engine::{Engine, TrainData};
 use crate::train::objective::schedule::Schedule;
 use crate::train::objective::step::{OptimiserStep, StepKey, StepMetrics};
@@ -57,23 +58,25 @@ pub struct TrainLoop {
     engine: Engine,
     order: DataOrder,
     schedule: Schedule,
-    seed: u64,
     rows_per_step: usize,
     max_nonfinite_steps: u64,
     counters: Counters,
 }
 
 impl TrainLoop {
-    /// A run of `config` over `rows` rows, before its first step.
+    /// A run of `config` over `examples`, before its first step.
     ///
     /// # Errors
-    /// No rows, or more than can be ordered.
-    pub fn new(engine: Engine, config: &TrainConfig, rows: usize) -> Result<Self, TrainError> {
+    /// No examples, or more than can be ordered.
+    pub fn new(engine: Engine, config: &TrainConfig, examples: &[TrainExample]) -> Result<Self, TrainError> {
+        let order = match config.share_prefixes {
+            true => DataOrder::of_clusters(config.seed, clusters_by_prefix(examples))?,
+            false => DataOrder::new(config.seed, examples.len())?,
+        };
         Ok(TrainLoop {
             engine,
-            order: DataOrder::new(config.seed, rows)?,
-            schedule: config.schedule(config.total_steps(rows)),
-            seed: config.seed,
+            order,
+            schedule: config.schedule(config.total_steps(examples.len())),
             rows_per_step: config.rows_per_step(),
             max_nonfinite_steps: config.max_nonfinite_steps,
             counters: Counters::default(),
@@ -85,7 +88,7 @@ impl TrainLoop {
     /// # Errors
     /// A position in other data.
     pub fn resume_from(&mut self, cursor: Cursor, counters: Counters) -> Result<(), TrainError> {
-        self.order = DataOrder::resume(self.seed, self.order.cursor().rows as usize, cursor)?;
+        self.order = self.order.clone().at(cursor)?;
         self.counters = counters;
         Ok(())
     }
@@ -121,7 +124,7 @@ impl TrainLoop {
         let indices = self.order.next_rows(self.rows_per_step);
         // As in transformers: the k-th step, counted from 1, has the schedule's rate after k - 1 steps.
         let learning_rate = self.schedule.rate(self.counters.steps);
-        let key = StepKey { seed: self.seed, step: self.counters.steps };
+        let key = StepKey { seed: self.order.seed(), step: self.counters.steps };
         let optimiser_step = OptimiserStep { learning_rate, t: self.counters.applied + 1 };
         let metrics = self.engine.step(&indices, data, key, optimiser_step).await?;
         let moved = self.counters.count(&metrics);

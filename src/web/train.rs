@@ -108,7 +108,7 @@ pub async fn run(web: &WebJudge, rows: &str, held_out: &str, options: &str, on_s
     let (scale, max_tokens) = (&settings.scale, settings.max_completion_length);
     let data = TrainData { examples: &prepared.examples, scale, layout, tokenizer, max_tokens };
     let engine = Engine::with_weights(&web.gpu, weights, None, &config, &data)?;
-    let mut training = TrainLoop::new(engine, &config, prepared.examples.len())?;
+    let mut training = TrainLoop::new(engine, &config, &prepared.examples)?;
     let began = now();
     while !training.is_over() {
         let StepResult { metrics, moved, .. } = training.step(&data).await?;

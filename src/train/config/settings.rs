@@ -208,6 +208,9 @@ settings! {
     /// With sampled chains: chains per training pass. Fewer need less memory, but each pass computes the prompt again; 0 = all chains
     /// of all prompts of a batch.
     chains_per_pass: u32 = 0, count(0, 1 << 12);
+    /// Take rows whose prompts begin alike (the same rubric, the same question) four at a time, and compute what rows of a batch
+    /// share once. With sampled chains only the order changes: the chains of a prompt share it always.
+    share_prefixes: bool = false, Kind::Flag;
     /// Seed of the weights, the row order and the sampled chains.
     seed: u64 = 42, whole(0);
     /// Folder for checkpoints, logs and the trained model.

@@ -1,5 +1,8 @@
 //! The order of the training rows. Each epoch is a permutation that depends only on seed and epoch, so the state of the order is
 //! two numbers.
+//!
+//! With clusters, rows of one cluster come in runs of four. Rows that begin alike then meet in a batch, where what they share is
+//! computed once, and a batch of eight still has two clusters or more.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,6 +11,9 @@ use crate::train::TrainError;
 
 /// Separates the random streams of data orders from all others; the low 32 bits hold the epoch.
 const PURPOSE: u64 = 0x0D_DE << 32;
+
+/// Rows of a cluster that come one after the other.
+const RUN: usize = 4;
 
 /// A position in the data: all that a checkpoint stores of the order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +37,8 @@ impl Cursor {
 pub struct DataOrder {
     seed: u64,
     cursor: Cursor,
+    /// The cluster of each row; none: every row by itself.
+    clusters: Option<Vec<u32>>,
     /// The permutation of the cursor's epoch.
     permutation: Vec<u32>,
 }
@@ -38,11 +46,21 @@ pub struct DataOrder {
 impl DataOrder {
     /// The order of `seed` over `rows` rows, from the start.
     pub fn new(seed: u64, rows: usize) -> Result<Self, TrainError> {
-        Self::resume(seed, rows, Cursor { rows: rows as u64, ..Cursor::default() })
+        Self::resume(seed, rows, None, Cursor { rows: rows as u64, ..Cursor::default() })
     }
 
-    /// The order of `seed` from a cursor that [`DataOrder::cursor`] returned. Fails if the data now has another length.
-    pub fn resume(seed: u64, rows: usize, cursor: Cursor) -> Result<Self, TrainError> {
+    /// The order of `seed` over rows of these clusters, from the start.
+    pub fn of_clusters(seed: u64, clusters: Vec<u32>) -> Result<Self, TrainError> {
+        let rows = clusters.len();
+        Self::resume(seed, rows, Some(clusters), Cursor { rows: rows as u64, ..Cursor::default() })
+    }
+
+    /// The same order, from a cursor that [`DataOrder::cursor`] returned. Fails if the data had another length.
+    pub fn at(self, cursor: Cursor) -> Result<Self, TrainError> {
+        Self::resume(self.seed, self.permutation.len(), self.clusters, cursor)
+    }
+
+    fn resume(seed: u64, rows: usize, clusters: Option<Vec<u32>>, cursor: Cursor) -> Result<Self, TrainError> {
         if rows == 0 {
             return Err(TrainError::NoRows { why: "check train_file, and max_length if rows were skipped as too long".into() });
         }
@@ -59,7 +77,8 @@ impl DataOrder {
             let (position, epoch) = (cursor.position, cursor.epoch);
             return Err(TrainError::ResumeMismatch { what: format!("position {position} in epoch {epoch} is past {rows} rows") });
         }
-        Ok(DataOrder { seed, cursor, permutation: permutation(seed, rows as u32, cursor.epoch) })
+        let permutation = permutation(seed, rows as u32, clusters.as_deref(), cursor.epoch);
+        Ok(DataOrder { seed, cursor, clusters, permutation })
     }
 
     /// Indices of the next `count` rows, or of those left in the epoch. A batch never crosses the end of an epoch.
@@ -71,9 +90,14 @@ impl DataOrder {
         if end == self.permutation.len() {
             self.cursor.epoch += 1;
             self.cursor.position = 0;
-            self.permutation = permutation(self.seed, self.permutation.len() as u32, self.cursor.epoch);
+            self.permutation = permutation(self.seed, self.permutation.len() as u32, self.clusters.as_deref(), self.cursor.epoch);
         }
         batch
+    }
+
+    /// What all epochs are drawn from.
+    pub fn seed(&self) -> u64 {
+        self.seed
     }
 
     /// The current position.
@@ -88,10 +112,17 @@ impl DataOrder {
 }
 
 /// The permutation of one epoch.
-fn permutation(seed: u64, rows: u32, epoch: u64) -> Vec<u32> {
+fn permutation(seed: u64, rows: u32, clusters: Option<&[u32]>, epoch: u64) -> Vec<u32> {
     let mut order: Vec<u32> = (0..rows).collect();
-    Stream::new(seed, PURPOSE ^ epoch).shuffle(&mut order);
-    order
+    let mut stream = Stream::new(seed, PURPOSE ^ epoch);
+    stream.shuffle(&mut order);
+    let Some(clusters) = clusters else { return order };
+    // A stable sort: within a cluster the rows stay shuffled.
+    order.sort_by_key(|row| clusters[*row as usize]);
+    let of_cluster = order.chunk_by(|a, b| clusters[*a as usize] == clusters[*b as usize]);
+    let mut runs: Vec<&[u32]> = of_cluster.flat_map(|rows| rows.chunks(RUN)).collect();
+    stream.shuffle(&mut runs);
+    runs.concat()
 }
 
 #[cfg(test)]
@@ -130,15 +161,32 @@ mod tests {
             let mut first = DataOrder::new(9, 7).unwrap();
             (0..cut).for_each(|_| drop(first.next_rows(3)));
             let kept: Cursor = serde_json::from_str(&serde_json::to_string(&first.cursor()).unwrap()).unwrap();
-            let mut resumed = DataOrder::resume(9, 7, kept).unwrap();
+            let mut resumed = DataOrder::new(9, 7).unwrap().at(kept).unwrap();
             let rest: Vec<Vec<usize>> = (cut..12).map(|_| resumed.next_rows(3)).collect();
             assert_eq!(rest, batches[cut..], "cut at {cut}");
         }
     }
 
     #[test]
+    fn rows_of_a_cluster_come_in_runs() {
+        let clusters: Vec<u32> = (0..40).map(|row| row % 3).collect();
+        let order = |seed| DataOrder::of_clusters(seed, clusters.clone()).unwrap();
+        let epoch = order(5).next_rows(40);
+        let mut sorted = epoch.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, (0..40).collect::<Vec<_>>());
+        let changes = epoch.windows(2).filter(|pair| clusters[pair[0]] != clusters[pair[1]]).count();
+        assert!(changes <= 12, "{epoch:?}");
+        assert_ne!(epoch, order(6).next_rows(40));
+        let mut straight = order(5);
+        straight.next_rows(16);
+        let mut resumed = order(5).at(straight.cursor()).unwrap();
+        assert_eq!(straight.next_rows(60), resumed.next_rows(60));
+    }
+
+    #[test]
     fn refuses_other_data() {
-        let message = |rows, cursor| DataOrder::resume(1, rows, cursor).unwrap_err().to_string();
+        let message = |rows, cursor| DataOrder::resume(1, rows, None, cursor).unwrap_err().to_string();
         assert!(message(0, Cursor::default()).starts_with("no training rows are left"));
         let changed = message(5, Cursor { epoch: 0, position: 2, rows: 6 });
         assert!(changed.starts_with("cannot resume: the data has 5 usable rows and had 6 at the checkpoint"), "{changed}");

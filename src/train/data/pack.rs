@@ -9,7 +9,7 @@
 //!
 //! `judge::BatchLayout` decides where the batch's tokens lie and what they see; this file decides their losses.
 
-use crate::judge::{BatchLayout, CompletionSpans, Expectation, Scale};
+use crate::judge::{BatchLayout, CompletionSpans, Expectation, Scale, ScoreReads, rows_alike};
 use crate::model::decoder::{PackedInputs, TokenStats};
 use crate::ops::loss_head::TokenLoss;
 use crate::train::TrainError;
@@ -52,6 +52,18 @@ pub struct PackedExamples<'a> {
     examples: &'a [&'a TrainExample],
 }
 
+/// The cluster of each example: those whose prompts begin alike are in one.
+pub fn clusters_by_prefix(examples: &[TrainExample]) -> Vec<u32> {
+    let prompts: Vec<&[u32]> = examples.iter().map(|e| &e.prompt.ids[..]).collect();
+    let sizes: Vec<usize> = prompts.iter().map(|prompt| prompt.len()).collect();
+    let size = |shared: usize, rows: &[usize]| shared + rows.iter().map(|row| sizes[*row] - shared).sum::<usize>();
+    let mut clusters = vec![0; examples.len()];
+    for (cluster, group) in rows_alike(&prompts, &sizes, usize::MAX, size).into_iter().enumerate() {
+        group.rows.into_iter().for_each(|row| clusters[row] = cluster as u32);
+    }
+    clusters
+}
+
 /// Sums over the loss positions of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct LossSums {
@@ -82,17 +94,34 @@ impl TrainExample {
 }
 
 impl<'a> PackedExamples<'a> {
-    /// Packs examples into a batch; they share no tokens.
+    /// Packs examples into a batch. If `shares`, what the prompts of several of them begin with is in the batch once, unless the
+    /// score is read from the chain alone.
     ///
     /// # Errors
     /// More tokens than `budget`. The pass that runs the batch checks ids and loss positions.
-    pub fn new(examples: &'a [&'a TrainExample], layout: BatchLayout, budget: usize) -> Result<Self, TrainError> {
-        let needed = examples.iter().map(|e| e.size(layout)).sum();
+    pub fn new(examples: &'a [&'a TrainExample], layout: BatchLayout, shares: bool, budget: usize) -> Result<Self, TrainError> {
+        let sizes: Vec<usize> = examples.iter().map(|e| e.size(layout)).collect();
+        let shares = shares && layout.reads == ScoreReads::Prompt;
+        let prompts: Vec<&[u32]> = examples.iter().map(|e| if shares { &e.prompt.ids[..] } else { &[] }).collect();
+        let length = |row: &usize| examples[*row].prompt.ids.len() + examples[*row].continuation.len();
+        let groups = rows_alike(&prompts, &sizes, budget, |shared, rows| layout.size_alike(shared, rows.iter().map(length)));
+        let needed = groups.iter().map(|group| group.tokens).sum();
         if needed > budget {
             return Err(TrainError::Budget { needed, budget });
         }
         let mut batch = PackedInputs::default();
-        let spans = examples.iter().flat_map(|e| layout.push(&mut batch, &e.prompt.ids, &[&e.continuation])).collect();
+        let mut spans: Vec<(usize, CompletionSpans)> = Vec::new();
+        for group in &groups {
+            let rows: Vec<[&[u32]; 2]> =
+                group.rows.iter().map(|row| [&examples[*row].prompt.ids[..], &examples[*row].continuation[..]]).collect();
+            let laid = match rows[..] {
+                [[prompt, continuation]] => layout.push(&mut batch, prompt, &[continuation]),
+                _ => layout.push_alike(&mut batch, group.shared, &rows),
+            };
+            spans.extend(group.rows.iter().copied().zip(laid));
+        }
+        spans.sort_unstable_by_key(|(row, _)| *row);
+        let spans = spans.into_iter().map(|(_, span)| span).collect();
         Ok(PackedExamples { batch, spans, examples })
     }
 
@@ -202,7 +231,7 @@ mod tests {
         let (first, second) = (example(&scale, &[1, 2], &[7, 8], 1.25), example(&scale, &[3], &[8], 2.0));
         let both = [&first, &second];
         assert_eq!([first.targets(layout, &SFT), second.targets(layout, &SFT)], [3, 2]);
-        let packed = PackedExamples::new(&both, layout, 8).unwrap();
+        let packed = PackedExamples::new(&both, layout, false, 8).unwrap();
         let means = MeanWeights { per_target: 0.5, per_example: 1.0 };
         let batch = packed.losses(layout, &scale, &SFT, means, &[]);
         assert_eq!((&batch.ids[..], &batch.loss_positions[..]), (&[1, 2, 7, 8, 3, 8][..], &[1, 2, 3, 4, 5][..]));
@@ -211,7 +240,36 @@ mod tests {
         assert_eq!(batch.coefficients, [0.375, 0.125, 0.0, 0.5]);
         let whole = packed.losses(layout, &scale, &Supervision { completion_only: false, ..SFT }, means, &[]);
         assert_eq!((whole.loss_positions[0], whole.losses[0].token), (0, 2));
-        assert!(PackedExamples::new(&both, layout, 4).err().unwrap().to_string().starts_with("the batch needs"));
+        assert!(PackedExamples::new(&both, layout, false, 4).err().unwrap().to_string().starts_with("the batch needs"));
+    }
+
+    #[test]
+    fn examples_that_begin_alike_share_their_beginning() {
+        let scale: Scale = "a,b=1,2".parse().unwrap();
+        let tokens = ScoreTokens::new(vec![vec![14], vec![15]], None, vec![8], vec![8]).unwrap();
+        let layout = BatchLayout { tokens: &tokens, reads: ScoreReads::Prompt };
+        let prompt = |own: &[u32]| [&(100..120).collect::<Vec<u32>>()[..], own].concat();
+        let rows = [
+            example(&scale, &prompt(&[1]), &[7, 8], 1.0),
+            example(&scale, &[3], &[8], 2.0),
+            example(&scale, &prompt(&[2, 3]), &[8], 2.0),
+            // The same prompt as the first row's, with another chain.
+            example(&scale, &prompt(&[1]), &[9, 8], 1.0),
+        ];
+        let examples: Vec<&TrainExample> = rows.iter().collect();
+        let means = MeanWeights { per_target: 1.0, per_example: 1.0 };
+        let alone: usize = rows.iter().map(|row| row.size(layout)).sum();
+        let packed = PackedExamples::new(&examples, layout, true, alone).unwrap();
+        assert_eq!((packed.len(), alone), (20 + 3 + 3 + 3 + 2, alone));
+        let batch = packed.losses(layout, &scale, &SFT, means, &[]);
+        assert!(batch.loss_positions.windows(2).all(|pair| pair[0] < pair[1]), "{:?}", batch.loss_positions);
+        assert_eq!(PackedExamples::new(&examples, layout, false, alone).unwrap().len(), alone);
+        // The token at each predictor is what comes before its target, whichever row is asked.
+        for (row, spans) in rows.iter().zip(&packed.spans) {
+            let before = [row.prompt.ids.last().unwrap(), &row.continuation[0]];
+            let found = [spans.predictors[0], *spans.predictors.get(1).unwrap_or(&spans.score_nodes[0])];
+            assert_eq!(found.map(|token| &batch.ids[token as usize]), before);
+        }
     }
 
     #[test]
@@ -221,7 +279,7 @@ mod tests {
         let layout = BatchLayout { tokens: &tokens, reads: ScoreReads::Prompt };
         let one = example(&scale, &[1, 2], &[8], 2.0);
         let examples = [&one];
-        let packed = PackedExamples::new(&examples, layout, 8).unwrap();
+        let packed = PackedExamples::new(&examples, layout, false, 8).unwrap();
         let raft = Supervision { cross_entropy: 0.0, squared: 1.0, ..SFT };
         let even = vec![vec![0.5f64.ln(); 2]];
         let batch = packed.losses(layout, &scale, &raft, MeanWeights { per_target: 1.0, per_example: 1.0 }, &even);

@@ -219,7 +219,7 @@ impl PlannedRun<'_> {
         let engine = Engine::new(gpu, &inputs.initial_weights(), config, &data)?;
         let weights = engine.weights();
         let micro_batch = config.per_device_eval_batch_size as usize;
-        let batching = Batching { micro_batch, supervision: config.supervision() };
+        let batching = Batching { micro_batch, supervision: config.supervision(), share_prefixes: config.share_prefixes };
         let scoring = Scoring { scale: &inputs.settings.scale, layout: inputs.layout() };
         let evaluator = match rows.eval.is_empty() {
             true => None,

@@ -26,6 +26,8 @@ struct SupervisedPass {
     /// Whether the pass computes gradients.
     has_gradient: bool,
     micro_batch: usize,
+    /// Whether what prompts of a batch begin with is computed once.
+    shares_prefixes: bool,
     supervision: Supervision,
     scale: Scale,
     tokens: ScoreTokens,
@@ -38,6 +40,9 @@ pub struct Batching {
     /// Most examples per batch.
     pub micro_batch: usize,
     pub supervision: Supervision,
+    /// Compute what prompts of a batch begin with once. Not where the loss is on prompts too: a token with several next tokens
+    /// would be several loss positions.
+    pub share_prefixes: bool,
 }
 
 /// A judge's scores: their values, and where they lie in a batch.
@@ -74,7 +79,8 @@ impl SupervisedPass {
         batching: Batching,
         scoring: Scoring,
     ) -> Result<Self, TrainError> {
-        let Batching { micro_batch, supervision } = batching;
+        let Batching { micro_batch, supervision, share_prefixes } = batching;
+        let shares_prefixes = share_prefixes && (supervision.completion_only || supervision.cross_entropy == 0.0);
         let Scoring { scale, layout } = scoring;
         // The largest `micro_batch` of these examples decides the sizes.
         let largest = |size: &dyn Fn(&TrainExample) -> usize| {
@@ -91,7 +97,16 @@ impl SupervisedPass {
         };
         let pass = Pass::new(gpu, weights, backward.as_ref().map(|b| b.gradient), sizes)?;
         let (scale, tokens, reads) = (scale.clone(), layout.tokens.clone(), layout.reads);
-        Ok(SupervisedPass { pass, has_gradient: backward.is_some(), micro_batch, supervision, scale, tokens, reads })
+        Ok(SupervisedPass {
+            pass,
+            has_gradient: backward.is_some(),
+            micro_batch,
+            shares_prefixes,
+            supervision,
+            scale,
+            tokens,
+            reads,
+        })
     }
 
     fn layout(&self) -> BatchLayout<'_> {
@@ -106,7 +121,7 @@ impl SupervisedPass {
         let means = MeanWeights { per_target: 1.0 / sums.targets as f64, per_example: 1.0 / sums.examples as f64 };
         let mut stream = Stream::new(key.seed, key.step ^ DROPOUT_STREAM);
         for micro_batch in rows.chunks(self.micro_batch) {
-            let packed = PackedExamples::new(micro_batch, layout, self.pass.sizes().tokens)?;
+            let packed = PackedExamples::new(micro_batch, layout, self.shares_prefixes, self.pass.sizes().tokens)?;
             let bits = stream.bits();
             let dropout_key = [bits as u32, (bits >> 32) as u32];
             let mut log_probs = Vec::new();
@@ -157,7 +172,7 @@ impl SupervisedTrainer {
     ) -> Result<Self, TrainError> {
         let optimiser = Optimiser::new(gpu, weights.trainable()?, OptimiserSettings::of(config))?;
         let micro_batch = config.per_device_train_batch_size as usize;
-        let batching = Batching { micro_batch, supervision: config.supervision() };
+        let batching = Batching { micro_batch, supervision: config.supervision(), share_prefixes: config.share_prefixes };
         let backward = Backward { gradient: &optimiser.gradient, recompute: config.gradient_checkpointing };
         let pass = SupervisedPass::new(gpu, &weights, Some(backward), examples, batching, scoring)?;
         Ok(SupervisedTrainer { gpu: gpu.clone(), weights, optimiser, pass })

@@ -191,7 +191,7 @@ impl<'a> Run<'a> {
             None => None,
             Some((prepared, rows)) => {
                 let micro_batch = config.per_device_eval_batch_size as usize;
-                let batching = Batching { micro_batch, supervision: config.supervision() };
+                let batching = Batching { micro_batch, supervision: config.supervision(), share_prefixes: config.share_prefixes };
                 let scoring = Scoring { scale: &start.settings.scale, layout: start.layout() };
                 let evaluator = Evaluator::new(gpu, engine.weights(), &prepared.examples, batching, scoring)?;
                 let labels = rows.iter().filter_map(|r| r.record.score).collect();
@@ -199,7 +199,7 @@ impl<'a> Run<'a> {
                 Some(HeldOut { evaluator, examples: prepared.examples, rows, labels, grid })
             }
         };
-        let mut training = TrainLoop::new(engine, config, examples.len())?;
+        let mut training = TrainLoop::new(engine, config, examples)?;
         let total = training.total();
         let mut state = TrainerState::new(config, examples.len(), total);
         state.jurist.tuning = json!(format!("{:?}", gpu.tuning()));
