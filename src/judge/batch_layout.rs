@@ -117,7 +117,8 @@ impl BatchLayout<'_> {
             sequences.iter().flat_map(|s| branches.iter().map(|branch| [&s[shared..], branch].concat())).collect();
         let start = batch.ids.len();
         let heads = batch.push_suffixes(sequences.first().map_or(&[], |s| &s[..shared]), &suffixes);
-        let spans = |((row, sequence), heads): ((&[&[u32]; 2], &Vec<u32>), &[u32])| {
+        let spans = |(row, heads): (usize, &[u32])| {
+            let (prompt, sequence) = (rows[row][0], &sequences[row]);
             let in_suffix = |head: u32, position: usize| head + (position - shared) as u32;
             let token_at = |position: usize| match position < shared {
                 true => (start + position) as u32,
@@ -126,11 +127,11 @@ impl BatchLayout<'_> {
             let node = |(branch, depth): (usize, usize)| in_suffix(heads[branch], sequence.len() - 1 + depth);
             CompletionSpans {
                 prompt: start as u32,
-                predictors: (row[0].len() - 1..sequence.len() - 1).map(token_at).collect(),
+                predictors: (prompt.len() - 1..sequence.len() - 1).map(token_at).collect(),
                 score_nodes: self.tokens.nodes().map(node).collect(),
             }
         };
-        rows.iter().zip(&sequences).zip(heads.chunks(branches.len())).map(spans).collect()
+        heads.chunks(branches.len()).enumerate().map(spans).collect()
     }
 
     /// Appends one continuation after its own copy of the prompt, followed by all branches of the scores.

@@ -460,7 +460,8 @@ mod tests {
         for block in random(64 * BLOCK, 8).as_chunks::<BLOCK>().0 {
             let low = block.iter().copied().fold(f32::INFINITY, f32::min);
             let range = block.iter().copied().fold(f32::NEG_INFINITY, f32::max) - low;
-            let (found, extremes) = (affine_block(block), AffineBlock::nearest(block, range / MOST, low));
+            let (found, extremes) =
+                (affine_block(block, &[1.0; BLOCK]), AffineBlock::nearest(block, &[1.0; BLOCK], range / MOST, low));
             assert!(found.error <= extremes.error);
             let decoded = round_trip(WeightDtype::Q4, block);
             let error: f32 = block.iter().zip(decoded).map(|(x, y)| (x - y) * (x - y)).sum();

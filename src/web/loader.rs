@@ -136,7 +136,7 @@ impl Loader {
         }
         self.writer.contents.finish()?;
         if self.manifest.adapter.is_some() && self.writer.weights.adapter().is_none() {
-            return Err(Failure::bundle("The adapter that this judge needs did not come.".into()));
+            return Err(Failure::bundle("The adapter that this judge needs did not come.".to_string()));
         }
         if let Some(buffer) = self.writer.weights.base().buffers().first() {
             self.gpu.read::<u32>(buffer, 0, 1).await?;
