@@ -23,7 +23,7 @@ SAF = ROOT / "results/real-llm/data"
 OTHER = ROOT / "target/english"
 
 # Characters of question and reference answer, and of these with the student's answer.
-LONGEST_PREFIX, LONGEST_ROW = 770, 1000
+LONGEST_PREFIX, LONGEST_ROW = 900, 1300
 # Unseen questions are few, so all four are kept; only their answers are limited.
 LONGEST_ANSWER = 500
 
@@ -75,15 +75,15 @@ def saf(source):
                 "empty": len(answer) < 20 and ("submission" in answer.lower() or "response" in answer.lower()),
             })
     train = shuffled(rows["train"])
-    validation = spread(train, "question_id", 36)
+    validation = spread(train, "question_id", 48)
     write(SAF / "saf-validation.jsonl.gz", validation)
     held_out = {row["id"] for row in validation}
     # Three of four answers are fully right. In turn with the others, half are.
     left = [dict(row, full=row["score"] == 1) for row in train if row["id"] not in held_out]
     in_turn = spread(left, "full", 2 * sum(not row["full"] for row in left))
     write(SAF / "saf-train.jsonl.gz", [{key: value for key, value in row.items() if key != "full"} for row in in_turn])
-    write(SAF / "saf-unseen-answers.jsonl.gz", spread(shuffled(rows["test_unseen_answers"]), "question_id", 64))
-    write(SAF / "saf-unseen-questions.jsonl.gz", spread(shuffled(rows["test_unseen_questions"]), "question_id", 48))
+    write(SAF / "saf-unseen-answers.jsonl.gz", spread(shuffled(rows["test_unseen_answers"]), "question_id", 96))
+    write(SAF / "saf-unseen-questions.jsonl.gz", spread(shuffled(rows["test_unseen_questions"]), "question_id", 96))
 
 
 def stsb(source):
