@@ -108,7 +108,14 @@ fn bench_takes_the_sizes_of_a_model() {
 #[test]
 fn bench_refuses() {
     let mut messages = Messages::new("bench");
-    for line in ["--only voodoo", "--hidden 0", "--heads 6", "--baseline nowhere.json", "--json --report x.md", "--model x.gguf --hidden 64"] {
+    for line in [
+        "--only voodoo",
+        "--hidden 0",
+        "--heads 6",
+        "--baseline nowhere.json",
+        "--json --report x.md",
+        "--model x.gguf --hidden 64",
+    ] {
         let done = finish(jurist(&std::iter::once("bench").chain(line.split(' ')).collect::<Vec<_>>()));
         assert_eq!((done.code, done.out.as_str()), (Some(2), ""), "{line}: {}", done.err);
         messages.add(format!("jurist bench {line}"), &done.err);
