@@ -3,16 +3,17 @@
 //   nt   C[M, N] = A[M, K] · B[N, K]ᵀ       nn   C[M, N] = A[M, K] · B[K, N]       tn   C[M, N] = A[K, M]ᵀ · B[K, N]
 //
 // Reference  src/reference/matmul.rs
-// Grid       x: tiles of 32 columns, y: tiles of 4 QUADS rows; one subgroup of 8 lanes per workgroup, one tile per workgroup.
-// Why so     On lavapipe a load is done lane by lane: eight lanes take 9 ns for an f32 and 4.5 ns for each part of a vec4, as
-//            much as five to ten multiply-adds. So a tile loads each value once, as part of a vec4, and values that all lanes
-//            need are shared by subgroupBroadcast, which is free. A lane owns four columns (one vec4) of all rows of the tile. A
-//            is loaded in blocks of 4 rows x 8 of K (nt, nn) or 32 rows x 1 of K (tn), one vec4 per lane.
-//            Taller tiles need fewer loads per product: QUADS 4, 8, 16 reach 39, 48, 56 GFLOP/s, and plain arithmetic 120.
+// Grid       x: tiles of 32 columns, y: tiles of HEIGHT rows; one subgroup of 8 lanes per workgroup, one tile per workgroup.
+// Why so     On lavapipe a load is done lane by lane: a vec4 of eight lanes takes as long as some forty multiply-adds of eight. So
+//            a tile loads each value once, as part of a vec4, and values that all lanes need are shared by subgroupBroadcast,
+//            which is free. A lane owns four columns (one vec4) of all rows of the tile. A is loaded in blocks of 8 rows x 4 of K
+//            (nt, nn) or 32 rows x 1 of K (tn), one vec4 per lane.
+//            Taller tiles need fewer loads per product, but the loop body must fit the instruction cache of a core: 64 rows of 4
+//            steps of K do (30 KB of code), 96 rows and 64 rows of 8 steps do not, and lose a third (docs/rejected.md).
 //            src/ops/matmul.rs takes the tallest tile that leaves enough tiles for all cores. The sums are the same for all.
-//            Steps of K past the end multiply zeros. Columns and rows past the end are clamped on load and not stored.
-// Names      Q is a quad of rows of the tile, R a row of the quad, S a step of K within a vec4; in tn a quad is Q of group G.
-//            x: four values of A of this lane, u and v: four columns of B at one step of K, c: four columns of C.
+//            Columns and rows past the end are clamped on load and not stored. In tn, steps of K past the end multiply zeros.
+// Names      Q is a block of 8 rows of the tile, R a row of it (ROWS of 8 are computed), S a step of K within a vec4; in tn Q is
+//            a quad of rows of group G. x: four values of A of this lane, u: four columns of B at one step of K, c: of C.
 
 #if NARROW
 // N, or the window of C, is not a multiple of 4 (nt only): C is written value by value.
@@ -55,7 +56,7 @@ fn store(row: u32, column: u32, value: vec4<f32>) {
 #if nt
 @compute @workgroup_size(8)
 fn nt(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let row = group.y * 4u * QUADS;
+    let row = group.y * HEIGHT;
     let column = group.x * 8u + lane; // in vec4s
     let a_start = params.a_start / 4u;
     let a_stride = params.a_stride / 4u;
@@ -65,41 +66,31 @@ fn nt(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) 
 #for J 4
     let b{{J}} = b_start + min(column * 4u + {{J}}u, params.n - 1u) * b_stride;
 #end
-#for Q QUADS
-    let a{{Q}} = a_start + min(row + 4u * {{Q}}u + lane / 2u, params.m - 1u) * a_stride;
-#for R 4
+#for Q BLOCKS
+    let a{{Q}} = a_start + min(row + 8u * {{Q}}u + lane, params.m - 1u) * a_stride;
+#for R ROWS
     var c{{Q}}_{{R}} = vec4<f32>();
 #end
 #end
-    for (var i = 0u; i < k4; i += 2u) {
-        // K is a multiple of 4, so the second half of eight steps may be past the end.
-        let second = min(i + 1u, k4 - 1u);
-        let own = i + lane % 2u;
-        let at = min(own, k4 - 1u);
-        let inside = select(0.0, 1.0, own < k4);
+    for (var i = 0u; i < k4; i++) {
 #for J 4
         let p{{J}} = b[b{{J}} + i];
-        let q{{J}} = b[b{{J}} + second];
 #end
 #for S 4
         let u{{S}} = vec4<f32>(p0[{{S}}], p1[{{S}}], p2[{{S}}], p3[{{S}}]);
-        let v{{S}} = vec4<f32>(q0[{{S}}], q1[{{S}}], q2[{{S}}], q3[{{S}}]);
 #end
-#for Q QUADS
-        let x{{Q}} = a[a{{Q}} + at] * inside;
-#for R 4
+#for Q BLOCKS
+        let x{{Q}} = a[a{{Q}} + i];
+#for R ROWS
 #for S 4
-        c{{Q}}_{{R}} += subgroupBroadcast(x{{Q}}[{{S}}], 2u * {{R}}u) * u{{S}};
-#end
-#for S 4
-        c{{Q}}_{{R}} += subgroupBroadcast(x{{Q}}[{{S}}], 2u * {{R}}u + 1u) * v{{S}};
+        c{{Q}}_{{R}} += subgroupBroadcast(x{{Q}}[{{S}}], {{R}}u) * u{{S}};
 #end
 #end
 #end
     }
-#for Q QUADS
-#for R 4
-    store(row + 4u * {{Q}}u + {{R}}u, column, c{{Q}}_{{R}});
+#for Q BLOCKS
+#for R ROWS
+    store(row + 8u * {{Q}}u + {{R}}u, column, c{{Q}}_{{R}});
 #end
 #end
 }
@@ -108,7 +99,7 @@ fn nt(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) 
 #if nn
 @compute @workgroup_size(8)
 fn nn(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let row = group.y * 4u * QUADS;
+    let row = group.y * HEIGHT;
     let column = group.x * 8u + lane; // in vec4s
     let a_start = params.a_start / 4u;
     let a_stride = params.a_stride / 4u;
@@ -116,46 +107,38 @@ fn nn(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) 
     let b_stride = params.b_stride / 4u;
     let k4 = params.k / 4u; // K in vec4s
     let b_column = b_start + min(column, params.n / 4u - 1u);
-#for Q QUADS
-    let a{{Q}} = a_start + min(row + 4u * {{Q}}u + lane / 2u, params.m - 1u) * a_stride;
-#for R 4
+#for Q BLOCKS
+    let a{{Q}} = a_start + min(row + 8u * {{Q}}u + lane, params.m - 1u) * a_stride;
+#for R ROWS
     var c{{Q}}_{{R}} = vec4<f32>();
 #end
 #end
-    for (var i = 0u; i < k4; i += 2u) {
-        let second = min(i + 1u, k4 - 1u);
-        let own = i + lane % 2u;
-        let at = min(own, k4 - 1u);
-        let inside = select(0.0, 1.0, own < k4);
+    for (var i = 0u; i < k4; i++) {
 #for S 4
         let u{{S}} = b[(i * 4u + {{S}}u) * b_stride + b_column];
-        let v{{S}} = b[(second * 4u + {{S}}u) * b_stride + b_column];
 #end
-#for Q QUADS
-        let x{{Q}} = a[a{{Q}} + at] * inside;
-#for R 4
+#for Q BLOCKS
+        let x{{Q}} = a[a{{Q}} + i];
+#for R ROWS
 #for S 4
-        c{{Q}}_{{R}} += subgroupBroadcast(x{{Q}}[{{S}}], 2u * {{R}}u) * u{{S}};
-#end
-#for S 4
-        c{{Q}}_{{R}} += subgroupBroadcast(x{{Q}}[{{S}}], 2u * {{R}}u + 1u) * v{{S}};
+        c{{Q}}_{{R}} += subgroupBroadcast(x{{Q}}[{{S}}], {{R}}u) * u{{S}};
 #end
 #end
 #end
     }
-#for Q QUADS
-#for R 4
-    store(row + 4u * {{Q}}u + {{R}}u, column, c{{Q}}_{{R}});
+#for Q BLOCKS
+#for R ROWS
+    store(row + 8u * {{Q}}u + {{R}}u, column, c{{Q}}_{{R}});
 #end
 #end
 }
 #endif
 
 #if tn
-// QUADS is a multiple of 8 here: a block of A is 8 quads of rows, one per lane.
+// A block of A is 8 quads of rows here, one per lane: HEIGHT is 32 GROUPS.
 @compute @workgroup_size(8)
 fn tn(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let row = group.y * 4u * QUADS;
+    let row = group.y * HEIGHT;
     let column = group.x * 8u + lane; // in vec4s
     let a_start = params.a_start / 4u;
     let a_stride = params.a_stride / 4u;

@@ -6,7 +6,7 @@
 //! | How long does it take? | [`clock`] |
 //! | What are the limits of the adapter? | [`ceilings`] |
 //! | How fast are single kernels? | [`cases`] |
-//! | How fast are a training step, a rollout, single decoding? | [`model`] |
+//! | How fast are a training step, a rollout, single decoding, scoring, a LoRA step? | [`model`] |
 //! | Which kernel takes how much of a step? | [`profile`] |
 //! | How does the cost grow? | [`growth`] |
 //! | Rows, shares of the ceiling, tables, JSON, baselines | [`row`] |
@@ -123,6 +123,14 @@ pub async fn measure(
     if options.wants(Group::Decode) {
         progress.note("single decode");
         rows.push(model::measure_decode(gpu, shape, *effort).await?);
+    }
+    if options.wants(Group::Score) {
+        progress.note("scoring");
+        rows.push(model::measure_scoring(gpu, shape, *effort).await?);
+    }
+    if options.wants(Group::Lora) {
+        progress.note("LoRA step");
+        rows.push(model::measure_lora(gpu, shape, *effort).await?);
     }
     Ok(Results::new(gpu, options, ceilings, rows, first_step))
 }

@@ -1,14 +1,22 @@
-//! Times the model: a training step (W1), a rollout (W3), decoding a single chain.
+//! Times the model: a training step (W1), a rollout (W3), decoding a single chain, scoring prompts, a LoRA step.
 
 use super::clock::{self, Effort};
 use super::{BenchError, Group, Measurement, Shape};
 use crate::gpu::Gpu;
 use crate::model::decoder::{CachePass, CacheSizes, PackedInputs, Pass, PassSizes, PrefillPrompt, PrefillRow, Sampler};
 use crate::model::init::Init;
+use crate::model::lora::{ALL_LINEAR, Adapter, LoraSettings};
 use crate::model::weights::Weights;
 use crate::ops::loss_head::TokenLoss;
 use crate::rollout::{ReadSizes, Rollout, RolloutSizes, Stop};
 use crate::train::objective::optimiser::{Optimiser, OptimiserSettings};
+
+/// Rank of the adapter of the LoRA step.
+const LORA_RANK: usize = 8;
+/// Tokens of a scoring pass, as a judge packs them.
+const SCORE_TOKENS: usize = 4096;
+/// Score tokens, such as the digits 0 to 5.
+const SCORES: u32 = 6;
 
 const SAMPLER: Sampler = Sampler { temperature: 1.0, top_p: 1.0, top_k: 0, key: [1, 2] };
 
@@ -35,26 +43,114 @@ fn ids(shape: &Shape, count: usize, salt: usize) -> Vec<u32> {
 /// # Errors
 /// Sizes that do not make a valid model, or exceed the adapter's memory.
 pub fn step(gpu: &Gpu, shape: &Shape) -> Result<TrainingStep, BenchError> {
-    let weights = weights(gpu, shape)?;
-    let settings = OptimiserSettings { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01, max_grad_norm: 1.0 };
-    let optimiser = Optimiser::new(gpu, weights.trainable()?, settings)?;
-    let tokens = shape.step_tokens();
-    let mut batch = PackedInputs::default();
-    for sequence in 0..shape.batch {
-        let ids = ids(shape, shape.tokens, sequence);
-        let start = batch.push(&ids);
-        for i in 0..ids.len() {
-            let next = ids[(i + 1) % ids.len()];
-            let objective = TokenLoss::token(next, 1.0 / tokens as f32);
-            batch.push_loss(start + i as u32, objective);
+    TrainingStep::new(gpu, &weights(gpu, shape)?, shape, [shape.batch, shape.tokens, shape.tokens])
+}
+
+/// A frozen model with an adapter of all projections, its optimiser, and one batch of rows whose last tokens carry loss.
+///
+/// # Errors
+/// As [`step`].
+pub fn lora_step(gpu: &Gpu, shape: &Shape) -> Result<TrainingStep, BenchError> {
+    let base = weights(gpu, shape)?;
+    let (r, targets) = (LORA_RANK, vec![ALL_LINEAR.to_string()]);
+    let settings = LoraSettings { r, alpha: 2.0 * r as f64, dropout: 0.0, rslora: false, targets };
+    let adapted = base.with_adapter(Adapter::fresh(gpu, &base.config, &settings, 1)?);
+    TrainingStep::new(gpu, &adapted, shape, [shape.lora_rows, shape.row_tokens, shape.lora_answer()])
+}
+
+/// A forward pass, and the batches of prompts to score with it.
+pub struct Scoring {
+    pub pass: Pass,
+    pub batches: Vec<PackedInputs>,
+}
+
+/// Prompts packed as a judge packs them. The scores are read after the last token of each.
+///
+/// # Errors
+/// As [`step`].
+pub fn scoring(gpu: &Gpu, shape: &Shape) -> Result<Scoring, BenchError> {
+    let rows: Vec<usize> = (0..shape.rows).collect();
+    let packed = |rows: &[usize]| {
+        let mut batch = PackedInputs::default();
+        for row in rows {
+            let start = batch.push(&ids(shape, shape.row_tokens, *row));
+            batch.push_loss(start + shape.row_tokens as u32 - 1, TokenLoss::default());
         }
-    }
-    let sizes = PassSizes { tokens, loss_positions: tokens, ..PassSizes::default() };
-    let pass = Pass::new(gpu, &weights, Some(&optimiser.gradient), sizes)?;
-    Ok(TrainingStep { gpu: gpu.clone(), pass, optimiser, batch, steps_done: 0 })
+        batch
+    };
+    let batches: Vec<PackedInputs> = rows.chunks((SCORE_TOKENS / shape.row_tokens).max(1)).map(packed).collect();
+    let most = |size: fn(&PackedInputs) -> usize| batches.iter().map(size).max().unwrap_or(0);
+    let sizes = PassSizes {
+        tokens: most(|b| b.ids.len()),
+        loss_positions: most(|b| b.loss_positions.len()),
+        score_tokens: (0..SCORES.min(shape.vocab as u32)).collect(),
+        ..PassSizes::default()
+    };
+    Ok(Scoring { pass: Pass::new(gpu, &weights(gpu, shape)?, None, sizes)?, batches })
+}
+
+/// Times the scoring of all prompts.
+pub async fn measure_scoring(gpu: &Gpu, shape: &Shape, effort: Effort) -> Result<Measurement, BenchError> {
+    let memory_before = gpu.allocated();
+    let scoring = scoring(gpu, shape)?;
+    let memory = gpu.allocated() - memory_before;
+    let run = async || {
+        for batch in &scoring.batches {
+            scoring.pass.run(batch)?;
+            scoring.pass.stats(batch.loss_positions.len()).await?;
+        }
+        Ok::<(), BenchError>(())
+    };
+    let seconds = clock::wall(effort, run).await?;
+    Ok(Measurement {
+        group: Group::Score,
+        name: format!("score {}x{} tokens", shape.rows, shape.row_tokens),
+        seconds,
+        flops: shape.score_flops(),
+        bytes: 0,
+        memory,
+        tokens: (shape.rows * shape.row_tokens) as u64,
+        timestamps: false,
+    })
+}
+
+/// Times LoRA steps.
+pub async fn measure_lora(gpu: &Gpu, shape: &Shape, effort: Effort) -> Result<Measurement, BenchError> {
+    let memory_before = gpu.allocated();
+    let mut step = lora_step(gpu, shape)?;
+    let memory = gpu.allocated() - memory_before;
+    let seconds = clock::wall(effort, async || step.run().await).await?;
+    Ok(Measurement {
+        group: Group::Lora,
+        name: format!("LoRA step {}x{}", shape.lora_rows, shape.row_tokens),
+        seconds,
+        flops: shape.lora_flops(),
+        bytes: 0,
+        memory,
+        tokens: (shape.lora_rows * shape.row_tokens) as u64,
+        timestamps: false,
+    })
 }
 
 impl TrainingStep {
+    /// `rows` sequences of `tokens`; the last `losses` of each carry the cross-entropy of the next token.
+    fn new(gpu: &Gpu, weights: &Weights, shape: &Shape, [rows, tokens, losses]: [usize; 3]) -> Result<Self, BenchError> {
+        let settings = OptimiserSettings { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01, max_grad_norm: 1.0 };
+        let optimiser = Optimiser::new(gpu, weights.trainable()?, settings)?;
+        let mut batch = PackedInputs::default();
+        for sequence in 0..rows {
+            let ids = ids(shape, tokens, sequence);
+            let start = batch.push(&ids);
+            for i in tokens - losses..tokens {
+                let next = ids[(i + 1) % ids.len()];
+                batch.push_loss(start + i as u32, TokenLoss::token(next, 1.0 / (rows * losses) as f32));
+            }
+        }
+        let sizes = PassSizes { tokens: rows * tokens, loss_positions: rows * losses, ..PassSizes::default() };
+        let pass = Pass::new(gpu, weights, Some(&optimiser.gradient), sizes)?;
+        Ok(TrainingStep { gpu: gpu.clone(), pass, optimiser, batch, steps_done: 0 })
+    }
+
     /// Forward, backward, clipping and AdamW. Reads the token losses and the gradient norm, as training does.
     pub async fn run(&mut self) -> Result<(), BenchError> {
         self.steps_done += 1;

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::model;
 use super::row::{duration, figure};
-use super::{BenchError, Ceilings, Shape};
+use super::{BenchError, BenchOptions, Ceilings, Group, Shape};
 use crate::eval::table::{Cell, Table};
 use crate::gpu::{DispatchTime, Gpu, KernelTime};
 use crate::model::decoder::Sampler;
@@ -21,19 +21,49 @@ pub struct Profile {
 /// The number of runs; the median run is shown.
 const RUNS: usize = 3;
 
-/// Profiles a training step and one decode step of a rollout.
+/// Profiles a training step, one decode step of a rollout, a scoring pass and a LoRA step: those that `options` ask for, or the
+/// first two where it asks for none of them.
 ///
 /// # Errors
 /// An adapter without timestamps.
-pub async fn measure(gpu: &Gpu, shape: &Shape) -> Result<Vec<Profile>, BenchError> {
+pub async fn measure(gpu: &Gpu, options: &BenchOptions) -> Result<Vec<Profile>, BenchError> {
     if !gpu.has_timestamps() {
         return Err(BenchError::NoTimestamps(gpu.facts().to_string()));
     }
-    Ok(vec![training_step(gpu, shape).await?, rollout_step(gpu, shape).await?])
+    let shape = &options.shape;
+    let none = ![Group::Step, Group::Rollout, Group::Score, Group::Lora].into_iter().any(|group| options.wants(group));
+    let mut profiles = Vec::new();
+    if none || options.wants(Group::Step) {
+        let name = format!("training step {}x{}", shape.batch, shape.tokens);
+        profiles.push(training_step(gpu, model::step(gpu, shape)?, name).await?);
+    }
+    if none || options.wants(Group::Rollout) {
+        profiles.push(rollout_step(gpu, shape).await?);
+    }
+    if options.wants(Group::Score) {
+        profiles.push(scoring_pass(gpu, shape).await?);
+    }
+    if options.wants(Group::Lora) {
+        let name = format!("LoRA step {}x{}", shape.lora_rows, shape.row_tokens);
+        profiles.push(training_step(gpu, model::lora_step(gpu, shape)?, name).await?);
+    }
+    Ok(profiles)
 }
 
-async fn training_step(gpu: &Gpu, shape: &Shape) -> Result<Profile, BenchError> {
-    let mut step = model::step(gpu, shape)?;
+/// The first pass of a scoring.
+async fn scoring_pass(gpu: &Gpu, shape: &Shape) -> Result<Profile, BenchError> {
+    let model::Scoring { pass, batches } = model::scoring(gpu, shape)?;
+    let mut runs = Vec::new();
+    let first = batches.first().ok_or_else(|| BenchError::Shape("--rows is 0, expected at least 1".into()))?;
+    pass.run(first)?;
+    for _ in 0..RUNS {
+        runs.push(pass.timeline(first).await?);
+    }
+    let name = format!("scoring pass {}x{} tokens", first.loss_positions.len(), shape.row_tokens);
+    Ok(Profile { name, spans: median_run(runs) })
+}
+
+async fn training_step(gpu: &Gpu, mut step: model::TrainingStep, name: String) -> Result<Profile, BenchError> {
     step.run().await?;
     let mut runs = Vec::new();
     for t in 0..RUNS {
@@ -44,7 +74,7 @@ async fn training_step(gpu: &Gpu, shape: &Shape) -> Result<Profile, BenchError> 
         spans.extend(after.into_iter().map(|s| DispatchTime { start: s.start + end, ..s }));
         runs.push(spans);
     }
-    Ok(Profile { name: format!("training step {}x{}", shape.batch, shape.tokens), spans: median_run(runs) })
+    Ok(Profile { name, spans: median_run(runs) })
 }
 
 async fn rollout_step(gpu: &Gpu, shape: &Shape) -> Result<Profile, BenchError> {

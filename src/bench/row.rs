@@ -23,6 +23,8 @@ pub enum Group {
     Step,
     Rollout,
     Decode,
+    Score,
+    Lora,
 }
 
 /// One measurement.

@@ -7,6 +7,9 @@ use serde_json::json;
 use super::BenchError;
 use crate::model::config::Config;
 
+/// Tokens of an answer in the LoRA step: a phrase and a score.
+const LORA_ANSWER: usize = 8;
+
 /// Sizes of the measured model and batches.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Shape {
@@ -25,6 +28,12 @@ pub struct Shape {
     pub prompt: usize,
     pub samples: usize,
     pub new_tokens: usize,
+    /// The output matrix is the embedding.
+    pub tied: bool,
+    /// Scored prompts, rows of a LoRA step, and tokens of each.
+    pub rows: usize,
+    pub lora_rows: usize,
+    pub row_tokens: usize,
     /// Sizes of the square products.
     pub squares: Vec<usize>,
 }
@@ -44,18 +53,45 @@ impl Default for Shape {
             prompt: 128,
             samples: 16,
             new_tokens: 64,
+            tied: false,
+            rows: 100,
+            lora_rows: 8,
+            row_tokens: 98,
             squares: vec![512, 1024],
         }
     }
 }
 
 impl Shape {
-    /// The config of the model: a Llama with random weights and an untied output matrix.
+    /// The same work for a model with the sizes of `config`.
+    pub fn of_model(self, config: &Config) -> Self {
+        Shape {
+            hidden: config.hidden_size,
+            layers: config.num_hidden_layers,
+            heads: config.num_attention_heads,
+            kv_heads: config.num_key_value_heads,
+            head_dim: config.head_dim,
+            ffn: config.intermediate_size,
+            vocab: config.vocab_size,
+            tied: config.tie_word_embeddings,
+            ..self
+        }
+    }
+
+    /// The config of the model: a Llama with random weights.
     ///
     /// # Errors
     /// Sizes that do not make a valid model.
     pub fn config(&self) -> Result<Config, BenchError> {
-        for (name, size) in [("--batch", self.batch), ("--tokens", self.tokens), ("--prompt", self.prompt)] {
+        let sizes = [
+            ("--batch", self.batch),
+            ("--tokens", self.tokens),
+            ("--prompt", self.prompt),
+            ("--rows", self.rows),
+            ("--lora-rows", self.lora_rows),
+            ("--row-tokens", self.row_tokens),
+        ];
+        for (name, size) in sizes {
             if size == 0 {
                 return Err(BenchError::Shape(format!("{name} is 0, expected at least 1")));
             }
@@ -64,8 +100,8 @@ impl Shape {
             "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_act": "silu",
             "vocab_size": self.vocab, "hidden_size": self.hidden, "intermediate_size": self.ffn,
             "num_hidden_layers": self.layers, "num_attention_heads": self.heads, "num_key_value_heads": self.kv_heads,
-            "head_dim": self.head_dim, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": false,
-            "max_position_embeddings": self.tokens.max(self.prompt + self.new_tokens),
+            "head_dim": self.head_dim, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": self.tied,
+            "max_position_embeddings": self.tokens.max(self.prompt + self.new_tokens).max(self.row_tokens),
         });
         Config::from_json(&text.to_string()).map_err(|e| BenchError::Shape(e.to_string()))
     }
@@ -99,6 +135,28 @@ impl Shape {
     pub fn step_flops(&self) -> u64 {
         let products = 2 * (self.layer_weights() + self.head_weights()) * self.step_tokens() as u64;
         3 * (products + (self.layers * self.batch) as u64 * self.attention_flops(self.tokens))
+    }
+
+    /// Floating point operations of the layers for `rows` sequences of [`Shape::row_tokens`], forward.
+    fn row_flops(&self, rows: usize) -> u64 {
+        let products = 2 * self.layer_weights() * (rows * self.row_tokens) as u64;
+        products + (self.layers * rows) as u64 * self.attention_flops(self.row_tokens)
+    }
+
+    /// Floating point operations of scoring: forward, and the logits of the last token of each row.
+    pub fn score_flops(&self) -> u64 {
+        self.row_flops(self.rows) + 2 * self.head_weights() * self.rows as u64
+    }
+
+    /// Floating point operations of a LoRA step without those of the adapter: forward, and the gradients of the activations.
+    pub fn lora_flops(&self) -> u64 {
+        let head = 2 * self.head_weights() * (self.lora_rows * self.lora_answer()) as u64;
+        2 * (self.row_flops(self.lora_rows) + head)
+    }
+
+    /// Tokens of a row of the LoRA step that carry loss.
+    pub fn lora_answer(&self) -> usize {
+        self.row_tokens.min(LORA_ANSWER)
     }
 
     /// Floating point operations of one sampled token after `context` others.

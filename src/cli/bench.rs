@@ -6,15 +6,16 @@ use super::{BenchArgs, BenchGroup, CliError, Context, ShapeArgs, print};
 use crate::bench::growth::{self, Curve, Reach};
 use crate::bench::profile::{self, Profile};
 use crate::bench::row::{duration, figure};
-use crate::bench::{self, Baseline, BenchOptions, Effort, Group, Shape, page};
+use crate::bench::{self, Baseline, BenchError, BenchOptions, Effort, Group, Shape, page};
 use crate::eval::table::{Cell, Table};
+use crate::model_folder::ModelFolder;
 use crate::progress::Progress;
 use crate::selftest::Work;
 
 /// Measures, prints, writes.
 pub fn run(args: &BenchArgs, context: &Context) -> Result<(), CliError> {
     // What cannot be used is said before anything is measured.
-    let options = BenchOptions { shape: shape(&args.shape), effort: effort(args), basic: args.basic, only: groups(&args.only) };
+    let options = BenchOptions { shape: shape(&args.shape)?, effort: effort(args), basic: args.basic, only: groups(&args.only) };
     options.shape.config()?;
     let baselines = args.baseline.iter().map(|p| Baseline::read(p)).collect::<Result<Vec<_>, _>>()?;
     let mut progress = context.progress();
@@ -28,7 +29,7 @@ pub fn run(args: &BenchArgs, context: &Context) -> Result<(), CliError> {
     if args.profile || args.trace.is_some() || args.report.is_some() && gpu.has_timestamps() {
         use crate::progress::Progress;
         progress.note("profile");
-        profiles = pollster::block_on(profile::measure(&gpu, &options.shape))?;
+        profiles = pollster::block_on(profile::measure(&gpu, &options))?;
     }
     for profile in &profiles {
         text += &format!("\n{}", profile.to_text(Some(&results.ceilings)));
@@ -79,8 +80,10 @@ fn effort(args: &BenchArgs) -> Effort {
     Effort { samples: args.repeat.map_or(effort.samples, usize::from), ..effort }
 }
 
-fn shape(a: &ShapeArgs) -> Shape {
-    Shape {
+/// # Errors
+/// A model whose sizes cannot be read.
+fn shape(a: &ShapeArgs) -> Result<Shape, BenchError> {
+    let given = Shape {
         hidden: a.hidden,
         layers: a.layers,
         heads: a.heads,
@@ -93,8 +96,18 @@ fn shape(a: &ShapeArgs) -> Shape {
         prompt: a.prompt,
         samples: a.samples,
         new_tokens: a.new_tokens,
+        tied: false,
+        rows: a.rows,
+        lora_rows: a.lora_rows,
+        row_tokens: a.row_tokens,
         squares: a.square.clone(),
-    }
+    };
+    let Some(path) = &a.model else { return Ok(given) };
+    let folder = ModelFolder::open(path)?;
+    Ok(match folder.config_alone()? {
+        Some(config) => given.of_model(&config),
+        None => given.of_model(folder.weights()?.source.config()),
+    })
 }
 
 fn groups(only: &[BenchGroup]) -> Vec<Group> {
@@ -108,6 +121,8 @@ fn groups(only: &[BenchGroup]) -> Vec<Group> {
         BenchGroup::Step => Group::Step,
         BenchGroup::Rollout => Group::Rollout,
         BenchGroup::Decode => Group::Decode,
+        BenchGroup::Score => Group::Score,
+        BenchGroup::Lora => Group::Lora,
     };
     only.iter().map(group).collect()
 }

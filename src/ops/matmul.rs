@@ -171,8 +171,13 @@ fn spec(layout: Layout, implementation: Implementation, epilogue: Epilogue, tuni
     let [x, y] = tuning.matmul_group;
     let (file, constants) = match implementation {
         Implementation::Subgroup { height, narrow } => {
-            let tile = vec![("QUADS", height / 4), ("GROUPS", height / 32), ("NARROW", u32::from(narrow))];
-            ("matmul_subgroup.wgsl", tile)
+            // A tile of 4 rows is half a block.
+            let blocks = match layout {
+                Layout::Tn => vec![("GROUPS", height / 32)],
+                Layout::Nt | Layout::Nn => vec![("BLOCKS", height.div_ceil(8)), ("ROWS", height.min(8))],
+            };
+            let tile = [("HEIGHT", height), ("NARROW", u32::from(narrow))];
+            ("matmul_subgroup.wgsl", [&tile[..], &blocks].concat())
         }
         Implementation::Cooperative(MatrixUnit { size, subgroup }) => {
             let threads = subgroup * (UNIT_TILE / UNIT_PART).pow(2);

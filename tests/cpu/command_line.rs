@@ -63,14 +63,14 @@ fn bench_measures_ceilings() {
 fn bench_compares_and_traces() {
     let task = Task::new(1, 1, false);
     let tiny = "--quick --repeat 1 --hidden 32 --layers 1 --heads 2 --kv-heads 1 --head-dim 16 --ffn 48 --vocab 64 --batch 2 \
-                --tokens 8 --prompt 4 --samples 2 --new-tokens 2 --square 32";
+                --tokens 8 --prompt 4 --samples 2 --new-tokens 2 --rows 3 --row-tokens 6 --lora-rows 2 --square 32";
     let bench = |more: &str| {
         let words: Vec<&str> = std::iter::once("bench").chain(tiny.split_whitespace()).chain(more.split_whitespace()).collect();
         succeed(task.jurist(&words)).out
     };
     let before = bench("--json");
     let rows: Value = serde_json::from_str::<Value>(&before).unwrap()["rows"].take();
-    let groups = ["matmul", "attention", "norm", "swiglu", "loss", "step", "rollout", "decode"];
+    let groups = ["matmul", "attention", "norm", "swiglu", "loss", "step", "rollout", "decode", "score", "lora"];
     for group in groups {
         let row = rows.as_array().unwrap().iter().find(|r| r["group"] == group).unwrap_or_else(|| panic!("{group}: {rows}"));
         let share = row["share"].as_f64().unwrap();
@@ -88,11 +88,34 @@ fn bench_compares_and_traces() {
     assert!(kernels.iter().all(|k| k["ts"].as_f64().unwrap() >= 0.0 && k["dur"].as_f64().unwrap() >= 0.0), "{trace}");
 }
 
+/// The sizes of a model's own config, and the profiles of what was asked for.
+#[test]
+fn bench_takes_the_sizes_of_a_model() {
+    let task = Task::new(1, 1, false);
+    let config: Value = serde_json::from_str(&task.read("config.json")).unwrap();
+    let line = "bench --quick --repeat 1 --model . --only score,lora --profile --rows 3 --row-tokens 6 --lora-rows 2 --json";
+    let found: Value = serde_json::from_str(&succeed(task.jurist(&line.split(' ').collect::<Vec<_>>())).out).unwrap();
+    for (ours, theirs) in [("hidden", "hidden_size"), ("layers", "num_hidden_layers"), ("ffn", "intermediate_size")] {
+        assert_eq!(found["shape"][ours], config[theirs], "{ours}");
+    }
+    let names: Vec<&str> = found["profiles"].as_array().unwrap().iter().map(|p| p["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["scoring pass 3x6 tokens", "LoRA step 2x6"]);
+    let missing = finish(task.jurist(&["bench", "--model", "nowhere.gguf"]));
+    assert!(missing.code == Some(1) && missing.out.is_empty() && missing.err.contains("nowhere.gguf"), "{}", missing.err);
+}
+
 /// Command lines that cannot be used: exit code 2 and what would do, before anything is measured.
 #[test]
 fn bench_refuses() {
     let mut messages = Messages::new("bench");
-    for line in ["--only voodoo", "--hidden 0", "--heads 6", "--baseline nowhere.json", "--json --report x.md"] {
+    for line in [
+        "--only voodoo",
+        "--hidden 0",
+        "--heads 6",
+        "--baseline nowhere.json",
+        "--json --report x.md",
+        "--model x.gguf --hidden 64",
+    ] {
         let done = finish(jurist(&std::iter::once("bench").chain(line.split(' ')).collect::<Vec<_>>()));
         assert_eq!((done.code, done.out.as_str()), (Some(2), ""), "{line}: {}", done.err);
         messages.add(format!("jurist bench {line}"), &done.err);

@@ -1,6 +1,7 @@
 """W1, W3 and products in PyTorch and transformers, under the names of `jurist bench`; prints its JSON.
 
     python bench.py [--device cuda] [--dtype bfloat16] [--compile] > pytorch.json
+    python bench.py --model FILE.gguf --only score,lora > pytorch.json      # needs PEFT (and gguf for such a file)
 """
 
 import argparse
@@ -8,6 +9,7 @@ import json
 import statistics
 import sys
 import time
+from pathlib import Path
 
 START = time.perf_counter()
 
@@ -21,12 +23,22 @@ parser.add_argument("--compile", action="store_true", help="torch.compile for th
 parser.add_argument("--only", default="matmul,step,rollout,decode", help="groups, with commas between")
 parser.add_argument("--repeat", type=int, default=7, help="samples, of which the median counts")
 for name, value in dict(
-    hidden=256, layers=4, heads=8, kv_heads=4, head_dim=32, ffn=768, vocab=4096, batch=4, tokens=256, prompt=128, samples=16, new_tokens=64
+    hidden=256, layers=4, heads=8, kv_heads=4, head_dim=32, ffn=768, vocab=4096, batch=4, tokens=256, prompt=128, samples=16, new_tokens=64,
+    rows=100, row_tokens=98, lora_rows=8,
 ).items():
     parser.add_argument("--" + name.replace("_", "-"), type=int, default=value)
+parser.add_argument("--model", help="a folder or GGUF file whose sizes are taken; its weights are not (a Llama with random weights, as ours)")
+parser.add_argument("--score-batch", type=int, default=8, help="prompts of a forward pass")
 parser.add_argument("--square", default="512,1024", help="sides of the square products")
 args = parser.parse_args()
 
+tied = False
+if args.model:
+    at = Path(args.model)
+    config = transformers.AutoConfig.from_pretrained(at.parent, gguf_file=at.name) if at.is_file() else transformers.AutoConfig.from_pretrained(at)
+    args.hidden, args.layers, args.ffn, args.vocab = config.hidden_size, config.num_hidden_layers, config.intermediate_size, config.vocab_size
+    args.heads, args.kv_heads, tied = config.num_attention_heads, config.num_key_value_heads, config.tie_word_embeddings
+    args.head_dim = getattr(config, "head_dim", None) or args.hidden // args.heads
 device, dtype, groups = torch.device(args.device), getattr(torch, args.dtype), args.only.split(",")
 torch.manual_seed(1)
 # f32 means f32: no TF32 unless the other side has it too.
@@ -73,7 +85,7 @@ def model():
     config = transformers.LlamaConfig(
         vocab_size=args.vocab, hidden_size=args.hidden, intermediate_size=args.ffn, num_hidden_layers=args.layers,
         num_attention_heads=args.heads, num_key_value_heads=args.kv_heads, head_dim=args.head_dim, rms_norm_eps=1e-5,
-        max_position_embeddings=max(args.tokens, args.prompt + args.new_tokens), tie_word_embeddings=False,
+        max_position_embeddings=max(args.tokens, args.prompt + args.new_tokens, args.row_tokens), tie_word_embeddings=tied,
         attn_implementation="sdpa",
     )  # fmt: skip
     return transformers.LlamaForCausalLM(config).to(device=device, dtype=dtype)
@@ -92,6 +104,39 @@ def training_step():
         loss = torch.nn.functional.cross_entropy(logits.view(-1, args.vocab).float(), ids.roll(-1, 1).view(-1))
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        return loss.item(), norm.item()
+
+    return step
+
+
+def token_rows(rows, tokens):
+    return ((torch.arange(tokens)[None] * 7 + torch.arange(rows)[:, None] * 13) % args.vocab).to(device)
+
+
+@torch.inference_mode()
+def score(net, ids):
+    """Log-probabilities of six score tokens after each prompt; all prompts have one length, so nothing is padded."""
+    scored = [net(input_ids=rows, use_cache=False, logits_to_keep=1).logits[:, -1].float().log_softmax(-1)[:, :6] for rows in ids.split(args.score_batch)]
+    return torch.cat(scored).cpu()
+
+
+def lora_step():
+    """Forward, backward through a frozen model to an adapter of rank 8 of all projections, clipping and AdamW. The last eight
+    tokens of a row carry loss, and only their logits are computed."""
+    import peft
+
+    net = peft.get_peft_model(model(), peft.LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM"))
+    trained = [p for p in net.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(trained, lr=1e-4, weight_decay=0.01, fused=device.type in ("cpu", "cuda"))
+    ids, answer = token_rows(args.lora_rows, args.row_tokens), min(8, args.row_tokens)
+
+    def step():
+        logits = net(input_ids=ids, use_cache=False, logits_to_keep=answer).logits
+        loss = torch.nn.functional.cross_entropy(logits.reshape(-1, args.vocab).float(), ids.roll(-1, 1)[:, -answer:].reshape(-1))
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         return loss.item(), norm.item()
@@ -145,6 +190,11 @@ if "rollout" in groups or "decode" in groups:
             prefill = clock(lambda: net(input_ids=prompt, use_cache=True, logits_to_keep=1))
         seconds = clock(lambda: rollout(net, 1, prompt)) - prefill
         row("decode", f"decode 1 sample, {args.new_tokens} tokens behind {args.prompt}", seconds, tokens=args.new_tokens)
+if "score" in groups:
+    net, prompts = model().eval(), token_rows(args.rows, args.row_tokens)
+    row("score", f"score {args.rows}x{args.row_tokens} tokens", clock(lambda: score(net, prompts)), tokens=args.rows * args.row_tokens)
+if "lora" in groups:
+    row("lora", f"LoRA step {args.lora_rows}x{args.row_tokens}", clock(lora_step()), tokens=args.lora_rows * args.row_tokens)
 
 name = torch.cuda.get_device_name() if device.type == "cuda" else f"{device.type}, {torch.get_num_threads()} threads"
 program = f"PyTorch {torch.__version__.split('+')[0]} {device.type} {args.dtype}{' compiled' if args.compile else ''}"

@@ -60,6 +60,10 @@ pub struct BenchArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Shape")]
 pub struct ShapeArgs {
+    /// Take hidden size, layers, heads, MLP width and vocabulary of this model: a folder, a GGUF file or a name on the hub. Its
+    /// weights are not read; the measured model is a Llama of these sizes with random weights
+    #[arg(long, value_name = "DIR|FILE", conflicts_with_all = ["hidden", "layers", "heads", "kv_heads", "head_dim", "ffn", "vocab"])]
+    pub model: Option<PathBuf>,
     /// Width of the hidden states
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = size)]
     pub hidden: usize,
@@ -96,6 +100,15 @@ pub struct ShapeArgs {
     /// Tokens that each chain samples
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = size)]
     pub new_tokens: usize,
+    /// Prompts that are scored
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = size)]
+    pub rows: usize,
+    /// Tokens of each scored prompt, and of each row of the LoRA step
+    #[arg(long, value_name = "N", default_value_t = 98, value_parser = size)]
+    pub row_tokens: usize,
+    /// Rows of a LoRA step
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = size)]
+    pub lora_rows: usize,
     /// Sizes of the square matrix products; the largest is also a side of the narrow ones
     #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [512, 1024], value_parser = size)]
     pub square: Vec<usize>,
@@ -118,6 +131,8 @@ pub enum BenchGroup {
     Step,
     Rollout,
     Decode,
+    Score,
+    Lora,
 }
 
 const BENCH_EXAMPLES: &str = "\
@@ -126,4 +141,5 @@ Examples:
   jurist bench --only matmul,step --json > before.json    and later    jurist bench --only matmul,step --baseline before.json
   jurist bench --only step --profile --trace step.json    then open step.json in ui.perfetto.dev
   jurist bench --hidden 1024 --layers 28 --heads 16 --kv-heads 8 --head-dim 128 --ffn 3072 --vocab 151936
+  jurist bench --model SmolLM2-135M-Instruct.Q4_1.gguf --only score,lora --profile
   jurist bench --report docs/performance.md";
