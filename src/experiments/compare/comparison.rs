@@ -195,13 +195,15 @@ impl Comparison {
         let mut layers = Layers::default();
         let from = || SettingSource::File("the comparison".into());
         let text = |path: &Path| Raw::Quoted(path.display().to_string());
+        let version = task_version(&cell.task).map_err(CompareError::Cell)?;
         let mut base = vec![
             ("train_file", text(&data.train)),
             ("output_dir", text(&self.judge_folder(cell))),
             ("phrase", Raw::Quoted(SCORE_PHRASE.into())),
+            ("scale", Raw::Quoted(version.scale.setting())),
             ("template", Raw::Quoted("plain".into())),
             ("chat", Raw::Quoted("never".into())),
-            ("max_completion_length", Raw::Int(task_version(&cell.task).map_err(CompareError::Cell)?.chain_limit() as i64)),
+            ("max_completion_length", Raw::Int(version.chain_limit() as i64)),
             ("adam_beta2", Raw::Number(0.98)),
             ("weight_decay", Raw::Number(0.01)),
             ("per_device_eval_batch_size", Raw::Int(BATCH_SIZE as i64)),
