@@ -615,6 +615,10 @@ pub struct CompareArgs {
     /// Run no cells; make the tables and the page of the finished ones
     #[arg(long)]
     pub tables: bool,
+
+    /// Run no cells; print what each unfinished one costs, in tokens and minutes, at the protocol's [rates]
+    #[arg(long, conflicts_with_all = ["tables", "cell"])]
+    pub estimate: bool,
 }
 
 const COMPARE_EXAMPLES: &str = "\

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::{CliError, CompareArgs, Context, Interrupt, STEP, print};
 use crate::experiments::compare::{
-    CellId, CompareError, Comparison, Protocol, Results, refuse_foreign_pages, write_page, write_tables,
+    CellId, CompareError, Comparison, Protocol, Results, estimate, refuse_foreign_pages, write_page, write_tables,
 };
 use crate::files::{FileError, Lock};
 use crate::progress::Progress;
@@ -34,6 +34,9 @@ pub fn run(args: &CompareArgs, context: &Context) -> Result<(), CliError> {
             end_with_parent();
         }
         return run_cell(&comparison, &cell.parse()?, context, &mut progress);
+    }
+    if args.estimate {
+        return print(&estimate(&comparison)?);
     }
     refuse_foreign_pages(&comparison)?;
     if !args.tables {

@@ -9,6 +9,7 @@ mod messages;
 
 mod bundle;
 mod compare;
+mod compare_files;
 mod data;
 mod determinism;
 mod enumeration;

@@ -22,6 +22,9 @@ pub struct CellResult {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SplitResult {
     pub name: String,
+    /// The way of judging, where the protocol has several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub way: Option<String>,
     #[serde(rename = "figures")]
     pub metrics: SplitMetrics,
     /// Expected score of each row, to four digits.
@@ -29,8 +32,13 @@ pub struct SplitResult {
 }
 
 impl CellResult {
-    /// The split of this name.
+    /// The split of this name; where there are several ways, as the first of them judged it.
     pub fn split(&self, name: &str) -> Option<&SplitResult> {
         self.splits.iter().find(|split| split.name == name)
+    }
+
+    /// The split of this name, as it was judged in this way.
+    pub fn judged(&self, name: &str, way: &str) -> Option<&SplitResult> {
+        self.splits.iter().find(|split| split.name == name && split.way.as_deref() == Some(way))
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::cell::{CellResult, SplitResult};
 use super::metrics::{ChainSwap, SplitMetrics, expected_scores, rounded};
 use super::protocol::{CellId, ComparedMethod, Protocol, Run, task_version};
+use super::tasks::{VALIDATION, Way, includes};
 use super::{CompareError, file_error};
 use crate::experiments::demo::{DemoData, TestSplit};
 use crate::experiments::synthetic::{SCORE_PHRASE, Split, SyntheticTask};
@@ -14,7 +15,7 @@ use crate::train::TrainConfig;
 use crate::train::config::{Layers, Raw, SettingSource};
 use crate::train::run::{RunContext, TrainOutcome, run as train};
 
-/// Rows that are scored together.
+/// Rows of a synthetic task that are scored together.
 const BATCH_SIZE: usize = 256;
 
 /// A protocol and its two folders: results, which are kept, and work (trained judges), which can be made again.
@@ -24,6 +25,18 @@ pub struct Comparison {
     pub work: PathBuf,
 }
 
+/// A cell with what was decided about it.
+#[derive(Clone, Copy)]
+pub(super) struct Chosen<'a> {
+    pub cell: &'a CellId,
+    pub method: &'a ComparedMethod,
+    pub seed: u64,
+    pub learning_rate: f64,
+}
+
+/// What a cell's judge was measured by.
+pub(super) type Measured = (Vec<SplitResult>, Option<ChainSwap>);
+
 impl Comparison {
     /// The file of a cell's result.
     pub fn result_file(&self, cell: &CellId) -> PathBuf {
@@ -31,7 +44,7 @@ impl Comparison {
     }
 
     /// The folder of a cell's trained judge.
-    fn judge_folder(&self, cell: &CellId) -> PathBuf {
+    pub(super) fn judge_folder(&self, cell: &CellId) -> PathBuf {
         self.work.join(cell.to_string())
     }
 
@@ -40,7 +53,7 @@ impl Comparison {
         self.result_file(cell).is_file()
     }
 
-    fn has_judge(&self, cell: &CellId) -> bool {
+    pub(super) fn has_judge(&self, cell: &CellId) -> bool {
         self.judge_folder(cell).join(JUDGE_FILE).is_file()
     }
 
@@ -103,13 +116,13 @@ impl Comparison {
     }
 
     /// The learning rate of a cell: that of its run, the only one, or the best on validation.
-    fn learning_rate(&self, method: &ComparedMethod, run: Run) -> Result<f64, CompareError> {
+    fn learning_rate(&self, task: &str, method: &ComparedMethod, run: Run) -> Result<f64, CompareError> {
         if let Run::LearningRate(rate) = run {
             return Ok(rate);
         }
         let tuned = self.protocol.tuned_method(method)?;
-        let tuning_cells = self.protocol.tuning_cells(tuned);
-        let mut best = (f64::NEG_INFINITY, tuned.learning_rates[0]);
+        let tuning_cells = self.protocol.tuning_cells(tuned, task);
+        let mut best = (f64::NEG_INFINITY, tuned.learning_rates.first().copied().unwrap_or(0.0));
         for cell in &tuning_cells {
             let Some(result) = self.read(cell)? else {
                 return Err(CompareError::Cell(format!(
@@ -117,7 +130,7 @@ impl Comparison {
                     tuned.name
                 )));
             };
-            let pearson = result.split(Split::Validation.name()).and_then(|s| s.metrics.pearson).unwrap_or(f64::NEG_INFINITY);
+            let pearson = result.split(VALIDATION).and_then(|s| s.metrics.pearson).unwrap_or(f64::NEG_INFINITY);
             if pearson > best.0 {
                 best = (pearson, result.learning_rate);
             }
@@ -145,60 +158,89 @@ impl Comparison {
                 }
             }
         }
+        let seed = self.protocol.seed(cell.run);
+        let learning_rate = self.learning_rate(&cell.task, method, cell.run)?;
+        let chosen = Chosen { cell, method, seed, learning_rate };
+        let ctx = RunContext { gpu, clock, progress, interrupted };
+        let measured = match self.protocol.file_task(&cell.task) {
+            Some(task) => self.run_on_files(task, &chosen, ctx).await?,
+            None => self.run_on_items(&chosen, ctx).await?,
+        };
+        let Some((splits, chain_swap)) = measured else { return Ok(false) };
+        let result = CellResult { task: cell.task.clone(), method: cell.method.clone(), seed, learning_rate, splits, chain_swap };
+        let text = serde_json::to_string(&result).unwrap_or_default() + "\n";
+        files::write(&result_file, text.as_bytes())?;
+        Ok(true)
+    }
+
+    /// Trains and measures a cell of a synthetic task; `None` when interrupted.
+    async fn run_on_items(&self, chosen: &Chosen<'_>, ctx: RunContext<'_>) -> Result<Option<Measured>, CompareError> {
+        let RunContext { gpu, clock, progress, interrupted } = ctx;
+        let cell = chosen.cell;
         let version = task_version(&cell.task).map_err(CompareError::Cell)?;
         let folder = self.judge_folder(cell);
-        let seed = self.protocol.seed(cell.run);
-        let learning_rate = self.learning_rate(method, cell.run)?;
         let data = DemoData::make(version, self.protocol.data_seed, self.protocol.sizes(), &folder)?;
         if !self.has_judge(cell) {
-            let config = self.config(cell, method, &data, (seed, learning_rate))?;
+            let layers = self.synthetic_settings(chosen, &data)?;
+            let config = layers.resolve()?;
+            // One checkpoint half way, so that an interruption costs a minute.
+            let config = TrainConfig { save_steps: (config.max_steps.max(2) as u64) / 2, ..config };
             let ctx = RunContext { gpu, clock, progress, interrupted };
             if let TrainOutcome::Interrupted { .. } = train(&config, ctx).await? {
-                return Ok(false);
+                return Ok(None);
             }
         }
         let judge = Judge::open(gpu, &folder)?;
         let validation =
             TestSplit::make(&SyntheticTask::new(version, self.protocol.data_seed), Split::Validation, self.protocol.sizes())?;
+        let width = version.scale.width();
         let mut splits = Vec::new();
         let mut chain_swap = None;
-        for test in std::iter::once(&validation).chain(&data.tests) {
-            let options = ScoreOptions { temperature: Some(1.0), seed, batch_size: BATCH_SIZE, ..ScoreOptions::default() };
-            let judged = judge.judge(&test.rows, &options, ()).await?;
-            let (metrics, scores) = SplitMetrics::of_judged(&test.items, &judged)?;
-            if test.split == Split::Test && judge.settings().chain {
-                let chains: Vec<Option<String>> = judged.iter().map(|j| j.chains.first().cloned()).collect();
-                let swapped = judge
-                    .judge(&with_swapped_chains(&test.rows, &chains), &ScoreOptions { given_chains: true, ..options }, ())
-                    .await?;
-                chain_swap = Some(ChainSwap::of(&scores, &expected_scores(&swapped)?)?);
+        for (n, (way, options)) in self.item_ways(chosen).into_iter().enumerate() {
+            // A judge without chains answers the same in every way.
+            let repeats = n > 0 && !judge.settings().chain;
+            let tests: &[TestSplit] = if repeats { &[] } else { &data.tests };
+            for test in (n == 0).then_some(&validation).into_iter().chain(tests) {
+                let judged = judge.judge(&test.rows, &options, ()).await?;
+                let (metrics, scores) = SplitMetrics::of_items(&test.items, &judged, width)?;
+                if n == 0 && test.split == Split::Test && judge.settings().chain {
+                    let chains: Vec<Option<String>> = judged.iter().map(|j| j.chains.first().cloned()).collect();
+                    let options = ScoreOptions { given_chains: true, ..options.clone() };
+                    let swapped = judge.judge(&with_swapped_chains(&test.rows, &chains), &options, ()).await?;
+                    chain_swap = Some(ChainSwap::of(&scores, &expected_scores(&swapped)?)?);
+                }
+                let scores = scores.iter().map(|s| rounded(*s, 4)).collect();
+                splits.push(SplitResult { name: test.split.name().into(), way: way.clone(), metrics, scores });
             }
-            let scores = scores.iter().map(|s| rounded(*s, 4)).collect();
-            splits.push(SplitResult { name: test.split.name().into(), metrics, scores });
         }
-        let result = CellResult { task: cell.task.clone(), method: cell.method.clone(), seed, learning_rate, splits, chain_swap };
-        let text = serde_json::to_string(&result).unwrap_or_default() + "\n";
-        files::write(&result_file, text.as_bytes())?;
         // The rows can be made again in a second. Each of a hundred cells would keep a copy.
         data.remove()?;
-        Ok(true)
+        Ok(Some((splits, chain_swap)))
     }
 
-    /// The settings of a cell's training.
-    fn config(
-        &self,
-        cell: &CellId,
-        method: &ComparedMethod,
-        data: &DemoData,
-        (seed, learning_rate): (u64, f64),
-    ) -> Result<TrainConfig, CompareError> {
-        let mut layers = Layers::default();
-        let from = || SettingSource::File("the comparison".into());
-        let text = |path: &Path| Raw::Quoted(path.display().to_string());
-        let version = task_version(&cell.task).map_err(CompareError::Cell)?;
+    /// How items of a synthetic task are judged: in the protocol's ways, without any by one sampled chain. A learning rate is
+    /// chosen by the first.
+    fn item_ways(&self, chosen: &Chosen) -> Vec<(Option<String>, ScoreOptions)> {
+        let sampled =
+            ScoreOptions { temperature: Some(1.0), seed: chosen.seed, batch_size: BATCH_SIZE, ..ScoreOptions::default() };
+        let ways = &self.protocol.ways;
+        if ways.is_empty() {
+            return vec![(None, sampled)];
+        }
+        let most = if matches!(chosen.cell.run, Run::Seed(_)) { ways.len() } else { 1 };
+        let wanted = ways[..most].iter().filter(|way| includes(way.methods.as_ref(), &chosen.method.name));
+        let options = |way: &Way| {
+            let temperature = Some(way.temperature);
+            (Some(way.name.clone()), ScoreOptions { temperature, chains: way.chains, ..sampled.clone() })
+        };
+        wanted.map(options).collect()
+    }
+
+    /// The settings of a cell's training on a synthetic task.
+    fn synthetic_settings(&self, chosen: &Chosen, data: &DemoData) -> Result<Layers, CompareError> {
+        let version = task_version(&chosen.cell.task).map_err(CompareError::Cell)?;
         let mut base = vec![
             ("train_file", text(&data.train)),
-            ("output_dir", text(&self.judge_folder(cell))),
             ("phrase", Raw::Quoted(SCORE_PHRASE.into())),
             ("scale", Raw::Quoted(version.scale.setting())),
             ("template", Raw::Quoted("plain".into())),
@@ -207,27 +249,46 @@ impl Comparison {
             ("adam_beta2", Raw::Number(0.98)),
             ("weight_decay", Raw::Number(0.01)),
             ("per_device_eval_batch_size", Raw::Int(BATCH_SIZE as i64)),
+        ];
+        if chosen.method.start.is_none() {
+            base.extend([("init", text(&data.config)), ("tokenizer", text(&data.tokenizer))]);
+        }
+        self.settings(chosen, base)
+    }
+
+    /// The settings of a cell's training: `base`, which its task gives, then what all tasks have in common, then those of the
+    /// protocol.
+    pub(super) fn settings(&self, chosen: &Chosen, base: Vec<(&str, Raw)>) -> Result<Layers, CompareError> {
+        let Chosen { cell, method, seed, learning_rate } = *chosen;
+        let mut all = base;
+        all.extend([
+            ("output_dir", text(&self.judge_folder(cell))),
             ("save_total_limit", Raw::Int(1)),
             ("seed", Raw::Int(seed as i64)),
-            ("learning_rate", Raw::Number(learning_rate)),
             ("resume_from_checkpoint", Raw::Flag(true)),
-        ];
+        ]);
+        if method.trained {
+            all.push(("learning_rate", Raw::Number(learning_rate)));
+        }
         let judge_of = |name: &String| {
             let starts = self.start_cells(cell)?;
             let start = starts.iter().find(|s| s.method == *name).map(|s| self.judge_folder(s));
             start.ok_or_else(|| CompareError::Cell(format!("{cell} has no judge of {name} to start from")))
         };
-        match &method.start {
-            Some(start) => base.push(("model_name_or_path", text(&judge_of(start)?))),
-            None => base.extend([("init", text(&data.config)), ("tokenizer", text(&data.tokenizer))]),
+        if let Some(start) = &method.start {
+            all.push(("model_name_or_path", text(&judge_of(start)?)));
         }
         if let Some(writer) = &method.chains_from {
-            base.push(("chains_from", text(&judge_of(writer)?)));
+            all.push(("chains_from", text(&judge_of(writer)?)));
         }
-        base.iter().try_for_each(|(key, raw)| layers.put(key, raw, from()))?;
-        self.protocol.put_settings(method, &mut layers)?;
-        let config = layers.resolve()?;
-        // One checkpoint half way, so that an interruption costs a minute.
-        Ok(TrainConfig { save_steps: (config.max_steps.max(2) as u64) / 2, ..config })
+        let mut layers = Layers::default();
+        all.iter().try_for_each(|(key, raw)| layers.put(key, raw, SettingSource::File("the comparison".into())))?;
+        self.protocol.put_settings(cell, method, &mut layers)?;
+        Ok(layers)
     }
+}
+
+/// A path as the value of a setting.
+pub(super) fn text(path: &Path) -> Raw {
+    Raw::Quoted(path.display().to_string())
 }

@@ -1,9 +1,12 @@
-//! `jurist compare`: methods compared on the synthetic task, as a protocol says that was written before the first result.
+//! `jurist compare`: methods compared as a protocol says that was written before the first result.
 //!
 //! ```text
 //! protocol.toml ─► cells (task, method, seed) ─► train ─► score the splits ─► cells/H/real/seed-1.json
 //!                                                                             └─► tables, page
 //! ```
+//!
+//! A task is a version of the synthetic one, whose judges start from random weights, or files of rows, whose judges are adapters of a
+//! pretrained model ([`file_cells`], [`task_rows`], [`file_table`]).
 //!
 //! The protocol spans a grid of tasks, methods and seeds. A cell of the grid is one training with its measurement. It goes
 //! through the files, settings and functions of a user's own run. Its JSON holds no time and no path, so that the same command
@@ -11,14 +14,20 @@
 
 mod cell;
 mod comparison;
+mod estimate;
+mod file_cells;
+mod file_table;
 mod metrics;
 mod page;
 mod protocol;
 mod statistics;
 mod table;
+mod task_rows;
+mod tasks;
 
 pub use cell::{CellResult, SplitResult};
 pub use comparison::Comparison;
+pub use estimate::{Estimate, estimate};
 pub use page::write_page;
 pub use protocol::{CellId, ComparedMethod, Group, Protocol, Run};
 pub use table::{Results, refuse_foreign_pages, write_tables};

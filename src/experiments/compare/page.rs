@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 use minijinja::{Value, context};
 use pulldown_cmark::{Event, Options, Parser, html};
 
+use super::file_table::FileResults;
 use super::protocol::Group;
 use super::statistics::Mean;
 use super::table::{MethodRow, Results};
@@ -77,6 +78,9 @@ fn html_of(markdown: &str) -> Value {
 }
 
 fn group_charts(results: &Results, group: &Group, task: &str) -> Result<Vec<Chart>, CompareError> {
+    if let Some(files) = results.comparison.protocol.file_task(task) {
+        return FileResults::new(results, group, files)?.map_or(Ok(Vec::new()), |files| files.charts(WIDTH));
+    }
     let rows = results.rows(group, task)?;
     let reference = &results.comparison.protocol.method(&group.reference)?.title;
     let baselines: Vec<(&str, f64)> = results.baselines(task).into_iter().filter_map(|(name, _, at)| Some((name, at?))).collect();

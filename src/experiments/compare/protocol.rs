@@ -1,9 +1,11 @@
 //! What is compared: methods, tasks, seeds and groups, as `protocol.toml` says it, and the cells that follow from it.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::tasks::{Base, FileTask, Rates, Way};
 use super::{CompareError, file_error};
 use crate::experiments::synthetic::{SplitSizes, TaskVersion};
 use crate::train::config::{self, KEYS, Layers};
@@ -12,14 +14,26 @@ use crate::train::config::{self, KEYS, Layers};
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Protocol {
+    /// The file, as it was given.
+    #[serde(skip)]
+    pub file: PathBuf,
     pub seeds: Vec<u64>,
-    /// Seed of the items, the same for all runs.
+    /// Seed and numbers of the items of synthetic tasks, the same for all runs.
+    #[serde(default)]
     pub data_seed: u64,
-    sizes: ProtocolSizes,
+    sizes: Option<ProtocolSizes>,
     tuning: Tuning,
     /// Settings that all methods on given judgements share, and those of all methods on sampled chains.
     imitation: toml::Table,
     policy: toml::Table,
+    /// The pretrained model of the tasks that are files.
+    pub base: Option<Base>,
+    pub rates: Option<Rates>,
+    #[serde(default, rename = "task")]
+    pub tasks: Vec<FileTask>,
+    /// How rows of files are judged. The first way is that of the main tables.
+    #[serde(default, rename = "way")]
+    pub ways: Vec<Way>,
     #[serde(rename = "method")]
     pub methods: Vec<ComparedMethod>,
     #[serde(rename = "group")]
@@ -38,8 +52,12 @@ struct ProtocolSizes {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Tuning {
-    task: String,
+    /// The task; none: every task has its own.
+    task: Option<String>,
     seed: u64,
+    /// What is set otherwise while rates are chosen, such as fewer steps.
+    #[serde(default)]
+    settings: toml::Table,
 }
 
 /// A method of the comparison: one of `jurist train`, with settings.
@@ -48,7 +66,11 @@ struct Tuning {
 pub struct ComparedMethod {
     pub name: String,
     pub title: String,
+    /// False: the base model judges as it is.
+    #[serde(default = "yes")]
+    pub trained: bool,
     /// Settings of `jurist train`, on top of those that its kind shares.
+    #[serde(default)]
     settings: toml::Table,
     /// The method whose judge (of the same task and seed) it starts from; none: random weights.
     pub start: Option<String>,
@@ -58,6 +80,10 @@ pub struct ComparedMethod {
     #[serde(default)]
     pub learning_rates: Vec<f64>,
     pub rate_of: Option<String>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// Methods that are shown together.
@@ -126,7 +152,17 @@ impl Protocol {
         let fail = |found: String| CompareError::Protocol { protocol: path.display().to_string(), found };
         let protocol: Protocol = toml::from_str(&text).map_err(|e| fail(e.to_string().trim_end().into()))?;
         protocol.check().map_err(fail)?;
-        Ok(protocol)
+        Ok(Protocol { file: path.into(), ..protocol })
+    }
+
+    /// The folder that paths in the protocol start from.
+    pub fn folder(&self) -> &Path {
+        self.file.parent().unwrap_or(Path::new(""))
+    }
+
+    /// The task of files with this name; none where the name is that of a synthetic task.
+    pub fn file_task(&self, name: &str) -> Option<&FileTask> {
+        self.tasks.iter().find(|task| task.name == name)
     }
 
     fn check(&self) -> Result<(), String> {
@@ -137,20 +173,22 @@ impl Protocol {
                 return Err(format!("method `{name}`: every method needs a name of its own, without a slash"));
             }
             for other in method.start.iter().chain(&method.chains_from).chain(&method.rate_of) {
-                if !known.contains(&other.as_str()) {
-                    return Err(format!("method `{name}` refers to `{other}`, which is not a method above it"));
+                if !known.contains(&other.as_str()) || self.methods.iter().any(|m| m.name == *other && !m.trained) {
+                    return Err(format!("method `{name}` refers to `{other}`, which is not a trained method above it"));
                 }
             }
-            if method.learning_rates.is_empty() == method.rate_of.is_none() {
+            let rates = !method.learning_rates.is_empty();
+            if !method.trained && (rates || method.rate_of.is_some() || method.start.is_some() || method.chains_from.is_some()) {
+                return Err(format!("method `{name}` is not trained: it has no rate, no start and no chains"));
+            }
+            if method.trained && rates == method.rate_of.is_some() {
                 return Err(format!("method `{name}`: give learning_rates to choose from, or rate_of, and not both"));
             }
-            for key in method.settings.keys().chain(self.imitation.keys()).chain(self.policy.keys()) {
-                if !KEYS.iter().any(|k| k.name == key) {
-                    return Err(format!("method `{name}`: `{key}` is no setting of jurist train"));
-                }
-            }
+            check_keys(&format!("method `{name}`"), [&method.settings, &self.imitation, &self.policy])?;
             known.push(name);
         }
+        check_keys("tuning", [&self.tuning.settings])?;
+        self.check_files(&known)?;
         for group in &self.groups {
             for method in group.methods.iter().chain([&group.reference]) {
                 if !known.contains(&method.as_str()) || !group.methods.contains(&group.reference) {
@@ -161,13 +199,61 @@ impl Protocol {
                 }
             }
         }
-        let tasks = self.groups.iter().flat_map(|g| &g.tasks).chain([&self.tuning.task]);
-        tasks.map(|t| task_version(t).map(|_| ())).collect::<Result<Vec<()>, String>>()?;
+        for task in self.groups.iter().flat_map(|g| &g.tasks).chain(&self.tuning.task) {
+            match self.file_task(task) {
+                Some(_) => {}
+                None if self.base.is_some() => return Err(format!("`{task}` is no [[task]] of the protocol")),
+                None => {
+                    task_version(task)?;
+                    if self.sizes.is_none() {
+                        return Err(format!("task `{task}` is synthetic: the protocol needs `sizes` of its splits"));
+                    }
+                }
+            }
+        }
         Ok(())
     }
 
+    /// Checks what concerns tasks that are files.
+    fn check_files(&self, methods: &[&str]) -> Result<(), String> {
+        match (&self.base, self.tasks.is_empty()) {
+            (None, false) => return Err("a [[task]] of files needs a [base] with the model that its methods start from".into()),
+            (Some(_), true) => return Err("a [base] is for tasks of files: add a [[task]]".into()),
+            (Some(_), false) if self.ways.is_empty() => {
+                return Err("a [[task]] of files needs a [[way]] in which its rows are judged".into());
+            }
+            _ => {}
+        }
+        if let (None, Some(method)) = (&self.base, self.methods.iter().find(|m| !m.trained)) {
+            return Err(format!("method `{}` is not trained, and there is no [base] to judge with", method.name));
+        }
+        let base = self.base.iter().map(|base| &base.adapter);
+        check_keys("base", base)?;
+        let sets: Vec<&str> = self.tasks.iter().flat_map(|task| &task.tests).map(|set| set.name.as_str()).collect();
+        let mut known: Vec<&str> = Vec::new();
+        for task in &self.tasks {
+            task.check(methods)?;
+            check_keys(&format!("task `{}`", task.name), [&task.settings, &task.imitation, &task.policy])?;
+            if known.contains(&task.name.as_str()) {
+                return Err(format!("task `{}` is there twice", task.name));
+            }
+            known.push(&task.name);
+        }
+        let mut known: Vec<&str> = Vec::new();
+        for way in &self.ways {
+            way.check(methods, &sets)?;
+            if known.contains(&way.name.as_str()) {
+                return Err(format!("way `{}` is there twice", way.name));
+            }
+            known.push(&way.name);
+        }
+        Ok(())
+    }
+
+    /// Sizes of a synthetic task's splits; a protocol that names such a task has them.
     pub fn sizes(&self) -> SplitSizes {
-        SplitSizes { train: self.sizes.train, validation: self.sizes.validation, test: self.sizes.test }
+        let (train, validation, test) = self.sizes.map_or((0, 0, 0), |s| (s.train, s.validation, s.test));
+        SplitSizes { train, validation, test }
     }
 
     /// The method of this name.
@@ -201,24 +287,23 @@ impl Protocol {
         }
     }
 
-    /// The cells that `method`'s learning rate is chosen by; none where there is one rate only.
-    pub fn tuning_cells(&self, method: &ComparedMethod) -> Vec<CellId> {
+    /// The cells that `method`'s learning rate on a task is chosen by; none where there is one rate only.
+    pub fn tuning_cells(&self, method: &ComparedMethod, task: &str) -> Vec<CellId> {
         let several = if method.learning_rates.len() > 1 { &method.learning_rates[..] } else { &[] };
-        let cell =
-            |rate: &f64| CellId { task: self.tuning.task.clone(), method: method.name.clone(), run: Run::LearningRate(*rate) };
+        let task = self.tuning.task.as_deref().unwrap_or(task);
+        let cell = |rate: &f64| CellId { task: task.into(), method: method.name.clone(), run: Run::LearningRate(*rate) };
         several.iter().map(cell).collect()
     }
 
-    /// All cells, each after its prerequisites.
+    /// All cells, each after its prerequisites: seed by seed, so that a part of them is a table.
     pub fn cells(&self) -> Result<Vec<CellId>, CompareError> {
         let mut all: Vec<CellId> = Vec::new();
-        for group in &self.groups {
-            for task in &group.tasks {
-                for seed in self.seeds(group) {
-                    for method in &group.methods {
-                        let cell = CellId { task: task.clone(), method: method.clone(), run: Run::Seed(*seed) };
-                        self.push_with_prerequisites(cell, &mut all)?;
-                    }
+        let seeds: BTreeSet<u64> = self.groups.iter().flat_map(|group| self.seeds(group)).copied().collect();
+        for seed in seeds {
+            for group in self.groups.iter().filter(|group| self.seeds(group).contains(&seed)) {
+                for (task, method) in group.tasks.iter().flat_map(|task| group.methods.iter().map(move |m| (task, m))) {
+                    let cell = CellId { task: task.clone(), method: method.clone(), run: Run::Seed(seed) };
+                    self.push_with_prerequisites(cell, &mut all)?;
                 }
             }
         }
@@ -229,7 +314,7 @@ impl Protocol {
     pub fn prerequisites(&self, cell: &CellId) -> Result<Vec<CellId>, CompareError> {
         let method = self.method(&cell.method)?;
         let mut prerequisites = match cell.run {
-            Run::Seed(_) => self.tuning_cells(self.tuned_method(method)?),
+            Run::Seed(_) => self.tuning_cells(self.tuned_method(method)?, &cell.task),
             Run::LearningRate(_) => Vec::new(),
         };
         for other in method.start.iter().chain(&method.chains_from) {
@@ -254,20 +339,34 @@ impl Protocol {
         Ok(())
     }
 
-    /// Puts the settings of a method into `layers`, without paths, seed and learning rate.
+    /// Puts the settings of a cell into `layers`, without paths, seed and learning rate.
     ///
     /// # Errors
     /// A value that the setting does not take.
-    pub fn put_settings(&self, method: &ComparedMethod, layers: &mut Layers) -> Result<(), CompareError> {
+    pub fn put_settings(&self, cell: &CellId, method: &ComparedMethod, layers: &mut Layers) -> Result<(), CompareError> {
         let trained_by = method.settings.get("method").and_then(|m| m.as_str()).and_then(|m| m.parse::<config::Method>().ok());
-        let kind = match trained_by {
-            Some(trained_by) if !trained_by.spec().samples_chains() => &self.imitation,
-            _ => &self.policy,
-        };
-        for table in [kind, &method.settings] {
+        let imitates = trained_by.is_none_or(|by| !by.spec().samples_chains());
+        let task = self.file_task(&cell.task);
+        let mut tables = Vec::new();
+        // A judge that another run trained has its adapter already.
+        tables.extend(self.base.iter().filter(|_| method.start.is_none()).map(|base| &base.adapter));
+        tables.extend(task.map(|task| &task.settings));
+        tables.push(if imitates { &self.imitation } else { &self.policy });
+        tables.extend(task.map(|task| if imitates { &task.imitation } else { &task.policy }));
+        tables.push(&method.settings);
+        tables.extend(matches!(cell.run, Run::LearningRate(_)).then_some(&self.tuning.settings));
+        for table in tables {
             layers.put_toml(&table.to_string(), &format!("method `{}` of the protocol", method.name))?;
         }
         Ok(())
+    }
+}
+
+fn check_keys<'a>(place: &str, tables: impl IntoIterator<Item = &'a toml::Table>) -> Result<(), String> {
+    let mut keys = tables.into_iter().flat_map(toml::Table::keys);
+    match keys.find(|key| !KEYS.iter().any(|k| k.name == *key)) {
+        Some(key) => Err(format!("{place}: `{key}` is no setting of jurist train")),
+        None => Ok(()),
     }
 }
 

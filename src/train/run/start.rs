@@ -152,7 +152,7 @@ impl RunInputs {
 ///
 /// # Errors
 /// A malformed scale; an unreadable template.
-pub(in crate::train) fn overrides(config: &TrainConfig) -> Result<JudgeOverrides, TrainError> {
+pub(crate) fn overrides(config: &TrainConfig) -> Result<JudgeOverrides, TrainError> {
     Ok(JudgeOverrides {
         scale: config.scale()?,
         phrase: config.phrase.clone(),
