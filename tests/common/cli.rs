@@ -11,7 +11,7 @@ mod skip;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use jurist::experiments::synthetic::{SCORE_PHRASE, Split, SyntheticTask, TaskVersion, vocabulary};
+use jurist::experiments::synthetic::{SCORE_PHRASE, ScoreScale, Split, SyntheticTask, TaskVersion, vocabulary};
 use jurist::text::{SpecialTokens, word_level};
 use serde_json::{Value, json};
 pub use skip::skip;
@@ -115,7 +115,7 @@ impl Task {
             add_bos: true,
             ..Default::default()
         };
-        word_level(&vocabulary(), &special).unwrap().save_to(&task.at("words")).unwrap();
+        word_level(&vocabulary(ScoreScale::OneToFive), &special).unwrap().save_to(&task.at("words")).unwrap();
         task.write("train.jsonl", rows(Split::Train, train, chains));
         task.write("dev.jsonl", rows(Split::Validation, dev, chains));
         task
@@ -160,7 +160,7 @@ pub fn last_of_each<'a>(args: &[&'a str]) -> Vec<&'a str> {
 }
 
 fn rows(split: Split, count: usize, chains: bool) -> String {
-    let items = SyntheticTask::new(TaskVersion::Base, 11).items(split, count);
+    let items = SyntheticTask::new(TaskVersion::BASE, 11).items(split, count);
     let row = |mut row: Value| {
         if !chains {
             row.as_object_mut().unwrap().shift_remove("chain");

@@ -29,7 +29,7 @@ fn ground() -> &'static Task {
             ["--num-train-epochs", "4", "--per-device-train-batch-size", "8", "--save-steps", "0", "--learning-rate", "1e-2"];
         succeed(task.train("thinker", &more));
         succeed(task.train("plain", &[&more[..], &["--chain-column", "none"]].concat()));
-        let items = SyntheticTask::new(TaskVersion::Base, 3).items(Split::Test, 9);
+        let items = SyntheticTask::new(TaskVersion::BASE, 3).items(Split::Test, 9);
         task.write("rows.jsonl", items.iter().map(|i| i.to_row().to_string() + "\n").collect::<String>());
         task
     })

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::cell::{CellResult, SplitResult};
 use super::metrics::{ChainSwap, SplitMetrics, expected_scores, rounded};
 use super::protocol::{CellId, ComparedMethod, Protocol, Run, task_version};
-use super::tasks::VALIDATION;
+use super::tasks::{VALIDATION, Way, includes};
 use super::{CompareError, file_error};
 use crate::experiments::demo::{DemoData, TestSplit};
 use crate::experiments::synthetic::{SCORE_PHRASE, Split, SyntheticTask};
@@ -193,37 +193,59 @@ impl Comparison {
         let judge = Judge::open(gpu, &folder)?;
         let validation =
             TestSplit::make(&SyntheticTask::new(version, self.protocol.data_seed), Split::Validation, self.protocol.sizes())?;
+        let width = version.scale.width();
         let mut splits = Vec::new();
         let mut chain_swap = None;
-        for test in std::iter::once(&validation).chain(&data.tests) {
-            let options =
-                ScoreOptions { temperature: Some(1.0), seed: chosen.seed, batch_size: BATCH_SIZE, ..ScoreOptions::default() };
-            let judged = judge.judge(&test.rows, &options, ()).await?;
-            let (metrics, scores) = SplitMetrics::of_items(&test.items, &judged)?;
-            if test.split == Split::Test && judge.settings().chain {
-                let chains: Vec<Option<String>> = judged.iter().map(|j| j.chains.first().cloned()).collect();
-                let swapped = judge
-                    .judge(&with_swapped_chains(&test.rows, &chains), &ScoreOptions { given_chains: true, ..options }, ())
-                    .await?;
-                chain_swap = Some(ChainSwap::of(&scores, &expected_scores(&swapped)?)?);
+        for (n, (way, options)) in self.item_ways(chosen).into_iter().enumerate() {
+            // A judge without chains answers the same in every way.
+            let repeats = n > 0 && !judge.settings().chain;
+            let tests: &[TestSplit] = if repeats { &[] } else { &data.tests };
+            for test in (n == 0).then_some(&validation).into_iter().chain(tests) {
+                let judged = judge.judge(&test.rows, &options, ()).await?;
+                let (metrics, scores) = SplitMetrics::of_items(&test.items, &judged, width)?;
+                if n == 0 && test.split == Split::Test && judge.settings().chain {
+                    let chains: Vec<Option<String>> = judged.iter().map(|j| j.chains.first().cloned()).collect();
+                    let options = ScoreOptions { given_chains: true, ..options.clone() };
+                    let swapped = judge.judge(&with_swapped_chains(&test.rows, &chains), &options, ()).await?;
+                    chain_swap = Some(ChainSwap::of(&scores, &expected_scores(&swapped)?)?);
+                }
+                let scores = scores.iter().map(|s| rounded(*s, 4)).collect();
+                splits.push(SplitResult { name: test.split.name().into(), way: way.clone(), metrics, scores });
             }
-            let scores = scores.iter().map(|s| rounded(*s, 4)).collect();
-            splits.push(SplitResult { name: test.split.name().into(), way: None, metrics, scores });
         }
         // The rows can be made again in a second. Each of a hundred cells would keep a copy.
         data.remove()?;
         Ok(Some((splits, chain_swap)))
     }
 
+    /// How items of a synthetic task are judged: in the protocol's ways, without any by one sampled chain. A learning rate is
+    /// chosen by the first.
+    fn item_ways(&self, chosen: &Chosen) -> Vec<(Option<String>, ScoreOptions)> {
+        let sampled =
+            ScoreOptions { temperature: Some(1.0), seed: chosen.seed, batch_size: BATCH_SIZE, ..ScoreOptions::default() };
+        let ways = &self.protocol.ways;
+        if ways.is_empty() {
+            return vec![(None, sampled)];
+        }
+        let most = if matches!(chosen.cell.run, Run::Seed(_)) { ways.len() } else { 1 };
+        let wanted = ways[..most].iter().filter(|way| includes(way.methods.as_ref(), &chosen.method.name));
+        let options = |way: &Way| {
+            let temperature = Some(way.temperature);
+            (Some(way.name.clone()), ScoreOptions { temperature, chains: way.chains, ..sampled.clone() })
+        };
+        wanted.map(options).collect()
+    }
+
     /// The settings of a cell's training on a synthetic task.
     fn synthetic_settings(&self, chosen: &Chosen, data: &DemoData) -> Result<Layers, CompareError> {
-        let limit = task_version(&chosen.cell.task).map_err(CompareError::Cell)?.chain_limit();
+        let version = task_version(&chosen.cell.task).map_err(CompareError::Cell)?;
         let mut base = vec![
             ("train_file", text(&data.train)),
             ("phrase", Raw::Quoted(SCORE_PHRASE.into())),
+            ("scale", Raw::Quoted(version.scale.setting())),
             ("template", Raw::Quoted("plain".into())),
             ("chat", Raw::Quoted("never".into())),
-            ("max_completion_length", Raw::Int(limit as i64)),
+            ("max_completion_length", Raw::Int(version.chain_limit() as i64)),
             ("adam_beta2", Raw::Number(0.98)),
             ("weight_decay", Raw::Number(0.01)),
             ("per_device_eval_batch_size", Raw::Int(BATCH_SIZE as i64)),

@@ -179,7 +179,8 @@ impl Comparison {
             judged => judged?,
         };
         let human: Vec<f64> = rows.iter().filter_map(|row| row.record.score).collect();
-        let (metrics, scores) = SplitMetrics::of_judged(&human, &judged)?;
+        let scale = &judge.settings().scale;
+        let (metrics, scores) = SplitMetrics::of_judged(&human, &judged, scale.max() - scale.min())?;
         let scores = scores.iter().map(|s| rounded(*s, 4)).collect();
         let split = SplitResult { name: (*set).into(), way: Some(way.name.clone()), metrics, scores };
         let kept = Kept { rows: rows_hash, options: key, split };

@@ -19,7 +19,7 @@ pub struct SplitMetrics {
     /// Of the likeliest score instead of the expected one.
     pub decoded_pearson: Option<f64>,
     pub decoded_rmse: Option<f64>,
-    /// Share of the fullest bin of width 0.25, and the entropy of these bins in bits.
+    /// Share of the fullest bin of a sixteenth of the scale's width, and the entropy of these bins in bits.
     pub modal_share: Option<f64>,
     pub entropy: Option<f64>,
     /// Wasserstein-1 distance between the scores' distribution and people's.
@@ -49,9 +49,9 @@ fn rounded_if_defined(measured: Measured) -> Option<f64> {
 }
 
 impl SplitMetrics {
-    /// Those of scores alone: of baselines and the ceiling.
-    pub fn of_scores(human: &[f64], scores: &[f64]) -> Self {
-        let bins = bin_shares(scores, 0.25);
+    /// Those of scores alone: of baselines and the ceiling. `width` is that of the scale.
+    pub fn of_scores(human: &[f64], scores: &[f64], width: f64) -> Self {
+        let bins = bin_shares(scores, width / 16.0);
         SplitMetrics {
             pearson: rounded_if_defined(eval::pearson(human, scores)),
             spearman: rounded_if_defined(eval::spearman(human, scores)),
@@ -65,14 +65,14 @@ impl SplitMetrics {
         }
     }
 
-    /// Those of judged rows, whose human scores are given, and the expected score of each row.
+    /// Those of judged rows, whose human scores are given, on a scale of this width, and the expected score of each row.
     ///
     /// # Errors
     /// A row that could not be judged.
-    pub fn of_judged(human: &[f64], judged: &[ScoredRow]) -> Result<(Self, Vec<f64>), CompareError> {
+    pub fn of_judged(human: &[f64], judged: &[ScoredRow], width: f64) -> Result<(Self, Vec<f64>), CompareError> {
         let scores = expected_scores(judged)?;
         let decoded: Vec<f64> = judged.iter().filter_map(|j| j.record.decoded).collect();
-        let mut metrics = SplitMetrics::of_scores(human, &scores);
+        let mut metrics = SplitMetrics::of_scores(human, &scores, width);
         metrics.decoded_pearson = rounded_if_defined(eval::pearson(human, &decoded));
         metrics.decoded_rmse = rounded_if_defined(eval::rmse(human, &decoded));
         if judged.iter().all(|j| !j.chains.is_empty()) {
@@ -86,9 +86,9 @@ impl SplitMetrics {
     ///
     /// # Errors
     /// As [`SplitMetrics::of_judged`]: every item can be judged.
-    pub fn of_items(items: &[Item], judged: &[ScoredRow]) -> Result<(Self, Vec<f64>), CompareError> {
+    pub fn of_items(items: &[Item], judged: &[ScoredRow], width: f64) -> Result<(Self, Vec<f64>), CompareError> {
         let human: Vec<f64> = items.iter().map(|item| item.score).collect();
-        let (mut metrics, scores) = SplitMetrics::of_judged(&human, judged)?;
+        let (mut metrics, scores) = SplitMetrics::of_judged(&human, judged, width)?;
         if judged.iter().all(|j| !j.chains.is_empty()) {
             let right: Vec<f64> = judged.iter().zip(items).map(|(j, item)| verdicts_right(&j.chains[0], item)).collect();
             metrics.verdicts = share(&right, |right| *right);
@@ -132,9 +132,9 @@ mod tests {
 
     #[test]
     fn modal_share_and_entropy_show_clusters() {
-        let metrics = SplitMetrics::of_scores(&[1.0, 2.0, 3.0, 4.0], &[3.0, 3.1, 3.05, 1.0]);
+        let metrics = SplitMetrics::of_scores(&[1.0, 2.0, 3.0, 4.0], &[3.0, 3.1, 3.05, 1.0], 4.0);
         assert_eq!(metrics.modal_share, Some(0.75));
         assert!((metrics.entropy.unwrap() - 0.811278).abs() < 1e-9);
-        assert_eq!(SplitMetrics::of_scores(&[1.0, 2.0], &[3.0, 3.0]).pearson, None);
+        assert_eq!(SplitMetrics::of_scores(&[1.0, 2.0], &[3.0, 3.0], 4.0).pearson, None);
     }
 }

@@ -45,6 +45,8 @@ pub struct Results<'a> {
 struct TaskBaselines {
     /// Human scores of each test split, by its name.
     human: BTreeMap<&'static str, Vec<f64>>,
+    /// Width of the scale.
+    width: f64,
     /// Baselines and the ceiling: name, and metrics by split.
     baselines: Vec<(&'static str, BTreeMap<&'static str, SplitMetrics>)>,
 }
@@ -173,11 +175,11 @@ impl<'a> Results<'a> {
         let done = all.iter().filter(|c| self.comparison.is_done(c)).count();
         let mut page = String::from(OPENING);
         let of_files = protocol.base.is_some();
-        let config = if of_files { protocol.file.display().to_string() } else { "results/protocol.toml".into() };
         let _ = writeln!(
             page,
-            " --config {config}`; [PROTOCOL.md](PROTOCOL.md) says what was fixed before the first result. {done} of {} cells are \
+            " --config {}`; [PROTOCOL.md](PROTOCOL.md) says what was fixed before the first result. {done} of {} cells are \
              done. {}\n",
+            protocol.file.display(),
             all.len(),
             if of_files { OF_FILES } else { OF_ITEMS }
         );
@@ -269,7 +271,10 @@ impl<'a> Results<'a> {
         page.push_str("\nHow scores spread on the test set, and what the chains are good for:\n\n");
         page.push_str("| method | fullest bin | entropy, bits | Wasserstein | decoded r | decoded RMSE | right verdicts | forced | moved by a swap | follows chain | follows prompt |\n");
         page.push_str("|---|---|---|---|---|---|---|---|---|---|---|\n");
-        let people = SplitMetrics::of_scores(&self.tasks[task].human["test"], &self.tasks[task].human["test"]);
+        let people = {
+            let human = &self.tasks[task].human["test"];
+            SplitMetrics::of_scores(human, human, self.tasks[task].width)
+        };
         let _ =
             writeln!(page, "| *people* | {} | {} | 0 | | | | | | | |", plain(people.modal_share, 3), plain(people.entropy, 2));
         for (row, name) in rows.iter().zip(&group.methods) {
@@ -294,13 +299,50 @@ impl<'a> Results<'a> {
             let _ = writeln!(page, "| {} | {} |", row.title, metrics.join(" | "));
         }
         page.push('\n');
+        self.write_other_ways(page, group, task)
+    }
+
+    /// A table for each way of judging after the first: out of domain, paired by seed.
+    fn write_other_ways(&self, page: &mut String, group: &Group, task: &str) -> Result<(), CompareError> {
+        let protocol = &self.comparison.protocol;
+        let reference = self.cells(group, task, &group.reference);
+        let title = &protocol.method(&group.reference)?.title;
+        for way in protocol.ways.iter().skip(1) {
+            let of = |cell: &CellResult, of: &dyn Fn(&SplitMetrics) -> Option<f64>| -> Option<f64> {
+                let each: Option<Vec<f64>> = OOD_SPLITS.iter().map(|set| of(&cell.judged(set, &way.name)?.metrics)).collect();
+                each.map(|e| e.iter().sum::<f64>() / e.len() as f64)
+            };
+            let _ = writeln!(
+                page,
+                "Out of domain with {}:\n\n| method | r | {title} minus it | RMSE | {title} minus it |",
+                way.title
+            );
+            page.push_str("|---|---|---|---|---|\n");
+            for name in &group.methods {
+                let cells = self.cells(group, task, name);
+                let columns = [|f: &SplitMetrics| f.pearson, |f: &SplitMetrics| f.rmse].map(|metric| {
+                    let mean = Mean::of(&cells.iter().filter_map(|c| of(c, &metric)).collect::<Vec<f64>>());
+                    let pair = |c: &&CellResult| {
+                        let other = cells.iter().find(|o| o.seed == c.seed)?;
+                        Some(of(c, &metric)? - of(other, &metric)?)
+                    };
+                    let differences: Vec<f64> = reference.iter().filter_map(pair).collect();
+                    let difference = if *name == group.reference { String::new() } else { signed_bold(Mean::of(&differences)) };
+                    format!("{} | {difference}", with_interval(mean))
+                });
+                let _ = writeln!(page, "| {} | {} |", protocol.method(name)?.title, columns.join(" | "));
+            }
+            page.push('\n');
+        }
         Ok(())
     }
 }
 
 impl TaskBaselines {
     fn new(comparison: &Comparison, task: &str) -> Result<Self, CompareError> {
-        let synthetic = SyntheticTask::new(task_version(task).map_err(CompareError::Cell)?, comparison.protocol.data_seed);
+        let version = task_version(task).map_err(CompareError::Cell)?;
+        let width = version.scale.width();
+        let synthetic = SyntheticTask::new(version, comparison.protocol.data_seed);
         let sizes = comparison.protocol.sizes();
         let train = synthetic.items(Split::Train, sizes.train);
         let human_scores = |items: &[Item]| items.iter().map(|i| i.score).collect::<Vec<f64>>();
@@ -318,11 +360,11 @@ impl TaskBaselines {
             let length = line.as_ref().map_or_else(|_| constant.clone(), |l| l.predict_lengths(&lengths(&test.items)));
             let words = word_count_baseline(&train, &test.items).map_err(|e| CompareError::Cell(e.to_string()))?;
             for (baseline, scores) in baselines.iter_mut().zip([constant, length, words, test.ceiling]) {
-                baseline.1.insert(split.name(), SplitMetrics::of_scores(&labels, &scores));
+                baseline.1.insert(split.name(), SplitMetrics::of_scores(&labels, &scores, width));
             }
             human.insert(split.name(), labels);
         }
-        Ok(TaskBaselines { human, baselines })
+        Ok(TaskBaselines { human, width, baselines })
     }
 }
 

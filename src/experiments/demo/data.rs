@@ -52,7 +52,7 @@ impl DemoData {
         let train_items = task.items(Split::Train, sizes.train);
         let train = write("train.jsonl", lines(&train_items).as_bytes())?;
         let validation = write("validation.jsonl", lines(&task.items(Split::Validation, sizes.validation)).as_bytes())?;
-        let config = write("config.json", format!("{:#}\n", config()).as_bytes())?;
+        let config = write("config.json", format!("{:#}\n", config(version.scale)).as_bytes())?;
         let special = SpecialTokens {
             unk: Some(words::PAD.into()),
             pad: Some(words::PAD.into()),
@@ -60,7 +60,7 @@ impl DemoData {
             add_bos: true,
             ..SpecialTokens::default()
         };
-        for (name, bytes) in word_level(&vocabulary(), &special)?.files() {
+        for (name, bytes) in word_level(&vocabulary(version.scale), &special)?.files() {
             write(&format!("tokenizer/{name}"), bytes)?;
         }
 

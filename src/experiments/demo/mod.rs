@@ -33,7 +33,7 @@ use overall::OverallProgress;
 pub use table::{DemoTable, Predictor, SplitTable};
 
 /// Version of the task that the demo trains on. In the hard one, words without their context do not tell the score.
-const TASK_VERSION: TaskVersion = TaskVersion::Hard;
+const TASK_VERSION: TaskVersion = TaskVersion::HARD;
 
 /// Per mille of the time that the stages and the scoring take, measured with lavapipe on two cores.
 const STAGE_SHARES: [u64; 5] = [380, 180, 150, 220, 70];

@@ -1,30 +1,31 @@
 //! Simulated annotators: they misread some criteria and round with noise.
 
-use super::Verdict;
+use super::{ScoreScale, Verdict};
 use crate::random::Stream;
 
 /// Probability that an annotator misreads a criterion.
 const MISREAD: f64 = 0.07;
 /// Probability that the teacher flips a verdict of the annotator when writing the chain.
 const MISWRITTEN: f64 = 0.08;
-/// Standard deviations of two independent noise terms on the score before rounding: one per annotator, one per reading.
+/// Standard deviations of two independent noise terms on the score before rounding: one per annotator, one per reading. In
+/// quarters of the scale's width, so that a finer scale shows more of the same noise.
 const ANNOTATOR_NOISE: f64 = 0.2;
 const READING_NOISE: f64 = 0.3;
 
 /// One annotator's reading of an item.
 pub struct Annotation {
     perceived: Vec<bool>,
-    /// 1..=5.
+    /// A score of the scale.
     pub score: u8,
 }
 
 impl Annotation {
     /// A new annotator reads an item with these true verdicts.
-    pub fn draw(verdicts: &[Verdict], stream: &mut Stream) -> Self {
+    pub fn draw(verdicts: &[Verdict], scale: ScoreScale, stream: &mut Stream) -> Self {
         let perceived: Vec<bool> = verdicts.iter().map(|v| v.met ^ stream.chance(MISREAD)).collect();
         let noise = ANNOTATOR_NOISE * stream.normal() + READING_NOISE * stream.normal();
-        let exact = 1.0 + 4.0 * quality(verdicts, perceived.iter().copied()) + noise;
-        Annotation { perceived, score: exact.round().clamp(1.0, 5.0) as u8 }
+        let quarters = 4.0 * quality(verdicts, perceived.iter().copied()) + noise;
+        Annotation { perceived, score: scale.nearest(quarters) }
     }
 
     /// The verdicts that a teacher writes down for this annotation: the perceived ones, some flipped. The training chain therefore
@@ -42,7 +43,7 @@ pub fn quality(verdicts: &[Verdict], met: impl Iterator<Item = bool>) -> f64 {
 }
 
 /// Mean score of `count` new annotators.
-pub fn mean_score(verdicts: &[Verdict], count: usize, stream: &mut Stream) -> f64 {
-    let total: f64 = (0..count).map(|_| f64::from(Annotation::draw(verdicts, stream).score)).sum();
+pub fn mean_score(verdicts: &[Verdict], scale: ScoreScale, count: usize, stream: &mut Stream) -> f64 {
+    let total: f64 = (0..count).map(|_| f64::from(Annotation::draw(verdicts, scale, stream).score)).sum();
     total / count as f64
 }

@@ -1,6 +1,6 @@
 //! A baseline that does not read the text in order: a linear model of word counts.
 
-use super::{Item, SyntheticTaskError, vocabulary};
+use super::{Item, ScoreScale, SyntheticTaskError, vocabulary};
 use std::collections::HashMap;
 
 /// Strength of the ridge penalty. Counts are of order one and there are thousands of rows, so it only matters for words whose
@@ -15,7 +15,9 @@ pub fn word_count_baseline(train: &[Item], test: &[Item]) -> Result<Vec<f64>, Sy
     if train.is_empty() {
         return Err(SyntheticTaskError::NoTrainingItems);
     }
-    let ids: HashMap<&str, usize> = vocabulary().into_iter().enumerate().map(|(id, word)| (word, id)).collect();
+    // Prompts have no scores, so any scale has their words.
+    let ids: HashMap<&str, usize> =
+        vocabulary(ScoreScale::OneToFive).into_iter().enumerate().map(|(id, word)| (word, id)).collect();
     let counts: Vec<Vec<f64>> = train.iter().map(|item| word_counts(item, &ids)).collect();
     let scores: Vec<f64> = train.iter().map(|item| item.score).collect();
     let (means, mean_score) = (column_means(&counts), scores.iter().sum::<f64>() / scores.len() as f64);

@@ -1,11 +1,14 @@
 //! The facts of an item, and the prompt that states them.
 
 use super::words::{BLAME, CRITERIA, OFF_TOPIC, PRAISE, TOPICS, WEIGHTS};
-use super::{Split, TaskVersion, Verdict};
+use super::{Grammar, Split, Verdict};
 use crate::random::Stream;
 
 /// Pairs of criteria that never occur together in training, validation, test and OOD-3.
 const HELD_OUT: [(usize, usize); 6] = [(0, 1), (2, 3), (4, 5), (6, 7), (0, 4), (2, 6)];
+
+/// The only such pair where training has rubrics of up to seven criteria: five without one of the six pairs do not exist.
+const HELD_OUT_IN_LONG: [(usize, usize); 1] = [(0, 1)];
 
 /// Probability that an unmet criterion is not mentioned at all.
 const SILENT: f64 = 0.12;
@@ -21,14 +24,15 @@ pub struct GroundTruth {
     /// Rubric order.
     pub verdicts: Vec<Verdict>,
     criteria: Vec<usize>,
-    version: TaskVersion,
+    grammar: Grammar,
     split: Split,
 }
 
 impl GroundTruth {
     /// Draws a rubric that fits the split, and which of its criteria the response meets.
-    pub fn draw(version: TaskVersion, split: Split, stream: &mut Stream) -> Self {
-        let criteria = draw_criteria(split, stream);
+    pub fn draw(grammar: Grammar, split: Split, stream: &mut Stream) -> Self {
+        let criteria =
+            if grammar == Grammar::AllLengths { draw_of_any_length(split, stream) } else { draw_criteria(split, stream) };
         // Uniform, one value per item: responses differ in how good they are as a whole.
         let share_met = stream.uniform();
         let verdicts = criteria
@@ -39,7 +43,7 @@ impl GroundTruth {
                 met: stream.chance(share_met),
             })
             .collect();
-        GroundTruth { verdicts, criteria, version, split }
+        GroundTruth { verdicts, criteria, grammar, split }
     }
 
     /// The prompt: `rubric <criterion weight> x m response <segment ,> ... judge`, and what it says of each criterion, in
@@ -74,7 +78,7 @@ impl GroundTruth {
                 continue;
             }
             let mut words = Vec::new();
-            if self.version.corrects() && stream.chance(CORRECTED) {
+            if self.grammar.corrects() && stream.chance(CORRECTED) {
                 words.extend(segment(topic(criterion, rare, stream), !verdict.met, rare, stream));
                 words.push("but");
             }
@@ -114,7 +118,7 @@ fn draw_criteria(split: Split, stream: &mut Stream) -> Vec<usize> {
         let mut criteria: Vec<usize> = (0..CRITERIA.len()).collect();
         stream.shuffle(&mut criteria);
         criteria.truncate(count);
-        let held_out = HELD_OUT.iter().filter(|(a, b)| criteria.contains(a) && criteria.contains(b)).count();
+        let held_out = held_out_pairs(&HELD_OUT, &criteria);
         let fits = match split {
             Split::Ood1 => held_out >= 2,
             Split::Ood2 => true,
@@ -124,6 +128,34 @@ fn draw_criteria(split: Split, stream: &mut Stream) -> Vec<usize> {
             return criteria;
         }
     }
+}
+
+/// Draws the criteria of a rubric of three to seven criteria, each length as often as another, until they fit the split.
+fn draw_of_any_length(split: Split, stream: &mut Stream) -> Vec<usize> {
+    let count = match split {
+        Split::Ood1 => 3 + stream.below(3),
+        Split::Ood2 => 6 + stream.below(2),
+        _ => 3 + stream.below(5),
+    };
+    loop {
+        let mut criteria: Vec<usize> = (0..CRITERIA.len()).collect();
+        stream.shuffle(&mut criteria);
+        criteria.truncate(count);
+        let held_out = held_out_pairs(&HELD_OUT_IN_LONG, &criteria);
+        let fits = match split {
+            Split::Ood1 => held_out == 1,
+            Split::Ood2 => true,
+            _ => held_out == 0,
+        };
+        if fits {
+            return criteria;
+        }
+    }
+}
+
+/// How many of these pairs are among the criteria.
+fn held_out_pairs(pairs: &[(usize, usize)], criteria: &[usize]) -> usize {
+    pairs.iter().filter(|(a, b)| criteria.contains(a) && criteria.contains(b)).count()
 }
 
 /// `topic [not] quality ,`

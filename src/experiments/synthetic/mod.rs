@@ -15,6 +15,7 @@
 //! |---|---|
 //! | the vocabulary | [`words`] |
 //! | the facts of an item, and the prompt that states them | `grammar` |
+//! | the versions: what is harder or longer, and on which scale | `version` |
 //! | annotations: labels, chains, ceiling | `annotators` |
 //! | what a judge reaches without reading | `baselines` |
 //!
@@ -23,10 +24,12 @@
 mod annotators;
 mod baselines;
 mod grammar;
+mod version;
 pub mod words;
 
 pub use baselines::word_count_baseline;
-pub use words::{SCORE_PHRASE, SCORES, vocabulary};
+pub use version::{Grammar, ScoreScale, TaskVersion};
+pub use words::{SCORE_PHRASE, vocabulary};
 
 use crate::random::Stream;
 use serde_json::{Value, json};
@@ -35,7 +38,10 @@ use serde_json::{Value, json};
 #[derive(Debug, thiserror::Error)]
 pub enum SyntheticTaskError {
     /// A name that is no version of the task.
-    #[error("unknown version \"{0}\" of the synthetic task: expected \"e\" (base), \"h\" (hard) or \"q\" (quoting)")]
+    #[error(
+        "unknown version \"{0}\" of the synthetic task: expected \"e\" (base), \"h\" (hard), \"q\" (quoting) or \"l\" (rubrics of all \
+         lengths), with scores 1 to 5, or with \"10\" or \"100\" behind it for scores 1 to 10 or 0 to 100"
+    )]
     UnknownVersion(String),
     /// A name that is no split.
     #[error("unknown split \"{0}\" of the synthetic task: expected one of train, validation, test, ood1, ood2, ood3")]
@@ -43,52 +49,6 @@ pub enum SyntheticTaskError {
     /// The word-count baseline needs rows to fit on.
     #[error("the word-count baseline is fitted on training items, but none were given: pass the training split")]
     NoTrainingItems,
-}
-
-/// Difficulty of the task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TaskVersion {
-    /// One segment says whether a criterion is met. `E` in files.
-    Base,
-    /// A third of the criteria are first described the wrong way round, then corrected after `but`. `H` in files.
-    Hard,
-    /// The items of `Hard` with the same labels, and chains that are 3.3 times as long. For each criterion the teacher writes its
-    /// weight, what the response says of it, and then the verdict. `Q` in files.
-    ///
-    /// For example:
-    ///
-    /// ```text
-    /// clarity major wording weak , but phrasing not poor ok tone minor voice weak bad safety plain not here bad
-    /// ```
-    Quoting,
-}
-
-impl TaskVersion {
-    /// True if a response may describe a criterion wrongly first and correct itself.
-    fn corrects(self) -> bool {
-        self != TaskVersion::Base
-    }
-
-    /// Most tokens of a chain: more than the longest chain of a good judge.
-    pub fn chain_limit(self) -> usize {
-        match self {
-            TaskVersion::Base | TaskVersion::Hard => 20,
-            TaskVersion::Quoting => 80,
-        }
-    }
-}
-
-impl std::str::FromStr for TaskVersion {
-    type Err = SyntheticTaskError;
-
-    fn from_str(name: &str) -> Result<Self, SyntheticTaskError> {
-        match name {
-            "e" | "E" => Ok(TaskVersion::Base),
-            "h" | "H" => Ok(TaskVersion::Hard),
-            "q" | "Q" => Ok(TaskVersion::Quoting),
-            _ => Err(SyntheticTaskError::UnknownVersion(name.to_string())),
-        }
-    }
 }
 
 /// One of the six sets of items.
@@ -209,7 +169,7 @@ pub struct Item {
     pub quality: f64,
     /// The true verdicts in rubric order.
     pub verdicts: Vec<Verdict>,
-    /// Each annotator's score, 1..=5; one in training, three elsewhere.
+    /// Each annotator's score; one in training, three elsewhere.
     pub labels: Vec<u8>,
     /// What the response says of each criterion, where chains quote it.
     quotes: Option<Vec<String>>,
@@ -265,11 +225,11 @@ impl SyntheticTask {
     /// Item `n` of `split`. It does not depend on the other items.
     pub fn item(&self, split: Split, n: usize) -> Item {
         let mut stream = self.stream(Purpose::Item, split, n);
-        let truth = grammar::GroundTruth::draw(self.version, split, &mut stream);
+        let truth = grammar::GroundTruth::draw(self.version.grammar, split, &mut stream);
         let (prompt, quotes) = truth.write_prompt(&mut stream);
-        let quotes = (self.version == TaskVersion::Quoting).then_some(quotes);
-        let annotations: Vec<annotators::Annotation> =
-            (0..split.annotators()).map(|_| annotators::Annotation::draw(&truth.verdicts, &mut stream)).collect();
+        let quotes = (self.version.grammar == Grammar::Quoting).then_some(quotes);
+        let annotate = |_| annotators::Annotation::draw(&truth.verdicts, self.version.scale, &mut stream);
+        let annotations: Vec<annotators::Annotation> = (0..split.annotators()).map(annotate).collect();
         let labels: Vec<u8> = annotations.iter().map(|a| a.score).collect();
         let chain = write_chain(&truth.verdicts, quotes.as_deref(), &annotations[0].written_down(&mut stream));
         let score = labels.iter().map(|&l| f64::from(l)).sum::<f64>() / labels.len() as f64;
@@ -283,11 +243,11 @@ impl SyntheticTask {
         (0..count).map(|n| self.item(split, n)).collect()
     }
 
-    /// The score of the best possible judge for item `n`: the mean of 150 fresh annotators, in [1, 5].
+    /// The score of the best possible judge for item `n`: the mean of 150 fresh annotators, in units of the scale.
     pub fn ceiling(&self, split: Split, n: usize) -> f64 {
         let item = self.item(split, n);
         let mut stream = self.stream(Purpose::Ceiling, split, n);
-        annotators::mean_score(&item.verdicts, 150, &mut stream)
+        annotators::mean_score(&item.verdicts, self.version.scale, 150, &mut stream)
     }
 
     fn stream(&self, purpose: Purpose, split: Split, n: usize) -> Stream {
@@ -320,11 +280,11 @@ pub fn verdicts_right(chain: &str, item: &Item) -> f64 {
 }
 
 /// The `config.json` of the decoder this task is sized for: a Llama of about 107,000 parameters.
-pub fn config() -> Value {
+pub fn config(scale: ScoreScale) -> Value {
     json!({
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
-        "vocab_size": 97,
+        "vocab_size": vocabulary(scale).len(),
         "hidden_size": 64,
         "intermediate_size": 176,
         "num_hidden_layers": 2,

@@ -74,7 +74,7 @@ fn check(version: TaskVersion, expected: [[Option<f64>; 6]; 4]) {
 #[test]
 fn base_version_has_the_expected_statistics() {
     check(
-        TaskVersion::Base,
+        TaskVersion::BASE,
         [
             [0.947, 0.417, 0.79, 0.35, 0.08, 1.295].map(Some),
             [0.948, 0.397, 0.80, 0.49, 0.08, 1.242].map(Some),
@@ -87,12 +87,12 @@ fn base_version_has_the_expected_statistics() {
 #[test]
 fn hard_version_has_the_expected_statistics() {
     let row = |ceiling, counts, length| [Some(ceiling), None, None, Some(counts), Some(length), None];
-    check(TaskVersion::Hard, [row(0.952, 0.27, 0.08), row(0.955, 0.40, 0.15), row(0.950, 0.35, 0.11), row(0.945, 0.20, 0.13)]);
+    check(TaskVersion::HARD, [row(0.952, 0.27, 0.08), row(0.955, 0.40, 0.15), row(0.950, 0.35, 0.11), row(0.945, 0.20, 0.13)]);
 }
 
 #[test]
 fn training_labels_are_flat() {
-    let items = SyntheticTask::new(TaskVersion::Base, 0).items(Split::Train, 20_000);
+    let items = SyntheticTask::new(TaskVersion::BASE, 0).items(Split::Train, 20_000);
     for (label, percent) in (1..=5).zip([21.0, 18.0, 21.0, 19.0, 21.0]) {
         let share = 100.0 * items.iter().filter(|i| i.labels[0] == label).count() as f64 / items.len() as f64;
         println!("label {label}: {share:.1} %");
@@ -109,7 +109,7 @@ fn prompts_have_the_expected_lengths() {
         let items = SyntheticTask::new(version, 0).items(split, 2000);
         items.iter().map(|i| i.prompt.split(' ').count() + 1).sum::<usize>() as f64 / items.len() as f64
     };
-    for (version, lengths) in [(TaskVersion::Base, [24.0, 31.0, 40.0, 34.0]), (TaskVersion::Hard, [28.0, 38.0, 50.0, 38.0])] {
+    for (version, lengths) in [(TaskVersion::BASE, [24.0, 31.0, 40.0, 34.0]), (TaskVersion::HARD, [28.0, 38.0, 50.0, 38.0])] {
         for (split, expected) in Split::TESTS.into_iter().zip(lengths) {
             let found = mean_length(version, split);
             println!("{version:?} {}: {found:.1}", split.name());
@@ -120,8 +120,8 @@ fn prompts_have_the_expected_lengths() {
 
 #[test]
 fn every_word_is_in_the_vocabulary_and_rows_are_complete() {
-    let words: HashSet<&str> = vocabulary().into_iter().collect();
-    for version in [TaskVersion::Base, TaskVersion::Hard, TaskVersion::Quoting] {
+    for version in ["E", "H", "Q", "L", "H10", "E100"].map(|name| name.parse::<TaskVersion>().unwrap()) {
+        let words: HashSet<&str> = vocabulary(version.scale).into_iter().collect();
         for split in Split::ALL {
             for item in SyntheticTask::new(version, 3).items(split, 100) {
                 assert!(item.prompt.split(' ').chain(item.chain.split(' ')).all(|w| words.contains(w)));
@@ -142,7 +142,7 @@ fn every_word_is_in_the_vocabulary_and_rows_are_complete() {
 fn prompts_say_what_is_true() {
     let criterion_of: HashMap<&str, &str> =
         words::TOPICS.iter().zip(words::CRITERIA).flat_map(|(topics, c)| topics.iter().map(move |t| (*t, c))).collect();
-    for version in [TaskVersion::Base, TaskVersion::Hard] {
+    for version in [TaskVersion::BASE, TaskVersion::HARD] {
         for item in SyntheticTask::new(version, 1).items(Split::Test, 300) {
             let response = item.prompt.split_once(" response ").unwrap().1;
             let mut read: HashMap<&str, bool> = HashMap::new();
@@ -164,7 +164,7 @@ fn prompts_say_what_is_true() {
 /// The quoting version differs from the hard one only in the chains, and only by what they quote.
 #[test]
 fn a_quoting_teacher_says_what_a_short_one_says() {
-    let (short, quoting) = (SyntheticTask::new(TaskVersion::Hard, 4), SyntheticTask::new(TaskVersion::Quoting, 4));
+    let (short, quoting) = (SyntheticTask::new(TaskVersion::HARD, 4), SyntheticTask::new(TaskVersion::QUOTING, 4));
     let mut lengths = [0, 0];
     for split in Split::ALL {
         for (h, q) in short.items(split, 200).iter().zip(quoting.items(split, 200)) {
@@ -185,12 +185,50 @@ fn a_quoting_teacher_says_what_a_short_one_says() {
     assert!((3.0..4.0).contains(&times), "{times}");
 }
 
+/// A finer scale changes the scores alone: the same prompts, chains and readings, with less lost by rounding.
+#[test]
+fn finer_scales_score_the_same_items() {
+    let version = |name: &str| SyntheticTask::new(name.parse().unwrap(), 6);
+    for grammar in ["E", "H"] {
+        let coarse = version(grammar).items(Split::Test, ITEMS);
+        let mut shares = vec![pearson(&scores(&coarse), &coarse.iter().map(|i| i.quality).collect::<Vec<_>>())];
+        for (name, low, step) in [("10", 1, 1), ("100", 0, 5)] {
+            let fine = version(&format!("{grammar}{name}")).items(Split::Test, ITEMS);
+            for (c, f) in coarse.iter().zip(&fine) {
+                assert_eq!((&c.prompt, &c.chain, &c.verdicts), (&f.prompt, &f.chain, &f.verdicts));
+                assert!(f.labels.iter().all(|label| (label - low) % step == 0));
+            }
+            let different: HashSet<u8> = fine.iter().flat_map(|i| i.labels.clone()).collect();
+            assert_eq!(different.len(), if name == "10" { 10 } else { 21 });
+            let with_coarse = pearson(&scores(&coarse), &scores(&fine));
+            assert!(with_coarse > 0.98, "{grammar}{name}: {with_coarse}");
+            shares.push(pearson(&scores(&fine), &fine.iter().map(|i| i.quality).collect::<Vec<_>>()));
+        }
+        println!("{grammar}: correlation of label and quality on 1..5, 1..10, 0..100: {shares:.3?}");
+        assert!(shares[2] > shares[0], "{shares:?}");
+    }
+}
+
+#[test]
+fn training_with_all_lengths_has_chains_as_long_as_those_of_long_rubrics() {
+    let task = SyntheticTask::new("L".parse().unwrap(), 7);
+    let train = task.items(Split::Train, 5000);
+    for length in 3..=7 {
+        let share = train.iter().filter(|i| i.verdicts.len() == length).count() as f64 / train.len() as f64;
+        assert!((share - 0.2).abs() < 0.03, "{length} criteria: {share}");
+    }
+    let together = |item: &Item| ["accuracy", "clarity"].iter().all(|c| item.verdicts.iter().any(|v| v.criterion == *c));
+    assert!(!train.iter().any(together));
+    assert!(task.items(Split::Ood1, 300).iter().all(together));
+    assert!(task.items(Split::Ood2, 300).iter().all(|i| i.verdicts.len() >= 6));
+}
+
 #[test]
 fn items_do_not_depend_on_each_other() {
-    let task = SyntheticTask::new(TaskVersion::Hard, 42);
+    let task = SyntheticTask::new(TaskVersion::HARD, 42);
     assert_eq!(task.item(Split::Ood2, 7), task.items(Split::Ood2, 20)[7]);
     assert_ne!(task.item(Split::Test, 7).prompt, task.item(Split::Validation, 7).prompt);
-    assert_ne!(task.item(Split::Test, 7).prompt, SyntheticTask::new(TaskVersion::Hard, 43).item(Split::Test, 7).prompt);
+    assert_ne!(task.item(Split::Test, 7).prompt, SyntheticTask::new(TaskVersion::HARD, 43).item(Split::Test, 7).prompt);
     // The exact words of one item: a change of the task shows here.
     println!("{}", task.item(Split::Test, 0).to_row());
 }
@@ -200,7 +238,7 @@ fn names_are_read_back() {
     for split in Split::ALL {
         assert_eq!(split.name().parse::<Split>().unwrap(), split);
     }
-    assert_eq!("h".parse::<TaskVersion>().unwrap(), TaskVersion::Hard);
+    assert_eq!("h".parse::<TaskVersion>().unwrap(), TaskVersion::HARD);
     let message = "x".parse::<TaskVersion>().unwrap_err().to_string();
     assert!(message.contains("\"x\"") && message.contains("expected"), "{message}");
     assert!(word_count_baseline(&[], &[]).is_err());
@@ -208,7 +246,7 @@ fn names_are_read_back() {
 
 #[test]
 fn verdicts_in_chains_are_checked() {
-    let item = SyntheticTask::new(TaskVersion::Base, 5).item(Split::Test, 1);
+    let item = SyntheticTask::new(TaskVersion::BASE, 5).item(Split::Test, 1);
     assert_eq!(verdicts_right("", &item), 0.0);
     let first = &item.verdicts[0];
     let wrong = if first.met { "bad" } else { "ok" };
@@ -217,7 +255,7 @@ fn verdicts_in_chains_are_checked() {
     let apart = item.true_chain().replacen(' ', " major ", 1);
     assert!(verdicts_right(&apart, &item) < 1.0, "only a quoting chain puts words before its verdict");
 
-    let item = SyntheticTask::new(TaskVersion::Quoting, 5).item(Split::Test, 1);
+    let item = SyntheticTask::new(TaskVersion::QUOTING, 5).item(Split::Test, 1);
     let without = |word: &str, times: usize| item.true_chain().replacen(&format!(" {word}"), "", times);
     let first = verdict_word(item.verdicts[0].met);
     let unfinished = without(first, 1);

@@ -1,4 +1,6 @@
-//! The 97 words of the synthetic task, in the order of their token ids.
+//! The 97 words of the synthetic task, in the order of their token ids, and the scores of finer scales behind them.
+
+use super::ScoreScale;
 
 /// Names of the eight criteria a rubric can ask for.
 pub const CRITERIA: [&str; 8] = ["accuracy", "clarity", "depth", "tone", "structure", "evidence", "brevity", "safety"];
@@ -34,8 +36,8 @@ const FILLERS: [&str; 8] = ["the", "a", "of", "and", "really", "quite", "here", 
 /// The phrase after which a judge writes its score.
 pub const SCORE_PHRASE: &str = "score";
 
-/// The score texts, lowest first.
-pub const SCORES: [&str; 5] = ["1", "2", "3", "4", "5"];
+/// The scores 1 to 5, which every vocabulary has.
+const SCORES: [&str; 5] = ["1", "2", "3", "4", "5"];
 
 /// Padding, the first word of the vocabulary.
 pub const PAD: &str = "<pad>";
@@ -43,8 +45,8 @@ pub const PAD: &str = "<pad>";
 /// Beginning of a sequence, the second word. The tokenizer adds it; prompts do not contain it.
 pub const BOS: &str = "<bos>";
 
-/// All 97 words; the index of a word is its token id.
-pub fn vocabulary() -> Vec<&'static str> {
+/// All words; the index of a word is its token id. With scores 1 to 5 there are 97; other scores come after them.
+pub fn vocabulary(scale: ScoreScale) -> Vec<&'static str> {
     let mut words = vec![PAD, BOS, "rubric", "response", "judge", SCORE_PHRASE, "ok", "bad", "not", ",", "but"];
     words.extend(SCORES);
     words.extend(CRITERIA);
@@ -54,6 +56,7 @@ pub fn vocabulary() -> Vec<&'static str> {
     words.extend(PRAISE);
     words.extend(BLAME);
     words.extend(FILLERS);
+    words.extend(scale.texts().iter().filter(|text| !SCORES.contains(text)));
     words
 }
 
@@ -64,10 +67,21 @@ mod tests {
 
     #[test]
     fn ninety_seven_different_words() {
-        let words = vocabulary();
+        let words = vocabulary(ScoreScale::OneToFive);
         assert_eq!(words.len(), 97);
         assert_eq!(words.iter().collect::<HashSet<_>>().len(), 97);
         assert!(words.iter().all(|w| !w.contains(char::is_whitespace)));
         assert_eq!((words[0], words[1]), (PAD, BOS));
+    }
+
+    #[test]
+    fn finer_scales_add_their_scores_at_the_end() {
+        for (scale, added) in [(ScoreScale::OneToTen, 5), (ScoreScale::ZeroToHundred, 20)] {
+            let words = vocabulary(scale);
+            assert_eq!(words.len(), 97 + added);
+            assert_eq!(words.iter().collect::<HashSet<_>>().len(), words.len());
+            assert_eq!(words[..97], vocabulary(ScoreScale::OneToFive));
+            assert!(scale.texts().iter().all(|text| words.contains(text)));
+        }
     }
 }

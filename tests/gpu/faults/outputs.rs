@@ -25,7 +25,7 @@ pub fn ground() -> &'static Task {
         succeed(task.train("judge", &more));
         succeed(task.train("other", &[&more[..], &["--chain-column", "none"]].concat()));
         succeed(task.jurist(&["export", "judge", "--out", "bundle", "--weights", "f32"]));
-        let items = SyntheticTask::new(TaskVersion::Base, 3).items(Split::Test, 300);
+        let items = SyntheticTask::new(TaskVersion::BASE, 3).items(Split::Test, 300);
         task.write("rows.jsonl", items.iter().map(|i| i.to_row().to_string() + "\n").collect::<String>());
         task
     })
@@ -447,7 +447,7 @@ fn rows_outlive_an_interruption() {
 
     // Another judge, other settings, another input: refused by name, and nothing changes.
     let other = task.at("other");
-    let items = SyntheticTask::new(TaskVersion::Base, 4).items(Split::Test, 300);
+    let items = SyntheticTask::new(TaskVersion::BASE, 4).items(Split::Test, 300);
     fs::write(at("changed.jsonl"), items.iter().map(|i| i.to_row().to_string() + "\n").collect::<String>()).unwrap();
     for (more, says) in [
         (&["--seed", "6"][..], "seed was 5 and is now 6"),
