@@ -6,8 +6,8 @@
 // Grid       x: tiles of 32 columns, y: tiles of HEIGHT rows; one subgroup of 8 lanes per workgroup, one tile per workgroup.
 // Why so     On lavapipe a load is done lane by lane, some 40 instructions for the vec4 of one lane. So a tile loads each value
 //            once, as part of a vec4, and values that all lanes need are shared by subgroupBroadcast, which is free. A lane owns
-//            four columns (one vec4) of all rows of the tile. A is loaded in blocks of 8 rows x 4 of K (nt, nn) or 32 rows x 1 of K
-//            (tn), one vec4 per lane.
+//            four columns (one vec4) of all rows of the tile. A is loaded in blocks of 8 rows x 4 of K (nt, nn) or 32 rows x 1 of
+//            K (tn), one vec4 per lane.
 //            Taller tiles need fewer loads per product. But a loop body of 96 rows, or of 64 rows with 8 steps of K, takes 1.3 to
 //            1.7 times as long (docs/rejected.md), presumably because its code outgrows the instruction cache.
 //            src/ops/matmul.rs takes the tallest tile that leaves enough tiles for all cores. The sums are the same for all.
