@@ -4,12 +4,12 @@
 //
 // Reference  src/reference/matmul.rs
 // Grid       x: tiles of 32 columns, y: tiles of HEIGHT rows; one subgroup of 8 lanes per workgroup, one tile per workgroup.
-// Why so     On lavapipe a load is done lane by lane: a vec4 of eight lanes takes as long as some forty multiply-adds of eight. So
-//            a tile loads each value once, as part of a vec4, and values that all lanes need are shared by subgroupBroadcast,
-//            which is free. A lane owns four columns (one vec4) of all rows of the tile. A is loaded in blocks of 8 rows x 4 of K
-//            (nt, nn) or 32 rows x 1 of K (tn), one vec4 per lane.
-//            Taller tiles need fewer loads per product, but the loop body must fit the instruction cache of a core: 64 rows of 4
-//            steps of K do (30 KB of code), 96 rows and 64 rows of 8 steps do not, and lose a third (docs/rejected.md).
+// Why so     On lavapipe a load is done lane by lane, some 40 instructions for the vec4 of one lane. So a tile loads each value
+//            once, as part of a vec4, and values that all lanes need are shared by subgroupBroadcast, which is free. A lane owns
+//            four columns (one vec4) of all rows of the tile. A is loaded in blocks of 8 rows x 4 of K (nt, nn) or 32 rows x 1 of
+//            K (tn), one vec4 per lane.
+//            Taller tiles need fewer loads per product. But a loop body of 96 rows, or of 64 rows with 8 steps of K, takes 1.3 to
+//            1.7 times as long (docs/rejected.md), presumably because its code outgrows the instruction cache.
 //            src/ops/matmul.rs takes the tallest tile that leaves enough tiles for all cores. The sums are the same for all.
 //            Columns and rows past the end are clamped on load and not stored. In tn, steps of K past the end multiply zeros.
 // Names      Q is a block of 8 rows of the tile, R a row of it (ROWS of 8 are computed), S a step of K within a vec4; in tn Q is
