@@ -263,7 +263,8 @@ impl AffineBlock {
     }
 }
 
-/// The best of a few scales and minima, by weighted squared error. Values that were decoded from codes of this kind are found again.
+/// The best of a few scales and minima, by weighted squared error. Values that were decoded from codes of this kind are found
+/// again.
 fn affine_block(block: &[f32; BLOCK], weights: &[f32; BLOCK]) -> AffineBlock {
     let low = block.iter().copied().fold(f32::INFINITY, f32::min);
     let range = block.iter().copied().fold(f32::NEG_INFINITY, f32::max) - low;

@@ -35,7 +35,11 @@ export async function readManifest(text, where) {
     throw bad("NotAModel", 'this is not a judge bundle: expected "format": "jurist-bundle". Make one with jurist export.');
   }
   /** @type {BundleFile[]} */
-  const files = [manifest.tokenizer, ...(manifest.adapter ? [manifest.adapter] : []), ...(Array.isArray(manifest.shards) ? manifest.shards : [])];
+  const files = [
+    manifest.tokenizer,
+    ...(manifest.adapter ? [manifest.adapter] : []),
+    ...(Array.isArray(manifest.shards) ? manifest.shards : []),
+  ];
   for (const entry of files) {
     const whole = PLAIN_NAME.test(entry?.file) && Number.isSafeInteger(entry.bytes) && /^[0-9a-f]{64}$/.test(entry.sha256);
     if (!whole)

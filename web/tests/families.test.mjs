@@ -39,7 +39,9 @@ before(async () => {
     expected[form] = scored.map((line) => JSON.parse(line).judge.expected);
     const manifest = JSON.parse(readFileSync(join(bundle, "manifest.json"), "utf8"));
     assert.equal(Boolean(manifest.adapter), form === "adapted");
-    const names = [manifest.tokenizer, ...(manifest.adapter ? [manifest.adapter] : []), ...manifest.shards].map(({ file }) => file);
+    const names = [manifest.tokenizer, ...(manifest.adapter ? [manifest.adapter] : []), ...manifest.shards].map(
+      ({ file }) => file,
+    );
     // The page may only fetch from its own origin, so its server serves the bundles too.
     for (const file of ["manifest.json", ...names]) {
       world.server.overrides.set(`/${form}/${file}`, (_, response) => response.end(readFileSync(join(bundle, file))));
