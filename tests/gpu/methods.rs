@@ -50,6 +50,38 @@ fn every_method_trains_a_judge() {
     }
 }
 
+/// What rows share is computed once, with the losses and gradients that they have alone.
+#[test]
+fn rows_that_share_a_prefix_train_as_they_do_alone() {
+    let task = Task::new(8, 2, true);
+    let shared = "the a of and really quite here also the a of and";
+    let rows = lines(&task.read("train.jsonl")).into_iter().map(|mut row| {
+        row["prompt"] = json!(format!("{shared} {}", row["prompt"].as_str().unwrap()));
+        row.to_string() + "\n"
+    });
+    task.write("train.jsonl", rows.collect::<String>());
+    // All rows are in every batch, so the order is no difference.
+    let whole = ["--per-device-train-batch-size", "8"];
+    for method in ["sft", "cot-raft", "raft"] {
+        let measured = |run: &str, share: &str| {
+            succeed(task.train(run, &with(&[&["--method", method, "--share-prefixes", share], &whole[..]].concat())));
+            lines(&task.read(&format!("{run}/metrics.jsonl"))).into_iter().filter(|l| l.get("grad_norm").is_some()).collect()
+        };
+        let alone: Vec<Value> = measured(&format!("{method}-alone"), "false");
+        let together: Vec<Value> = measured(&format!("{method}-together"), "true");
+        for (alone, together) in alone.iter().zip(&together) {
+            let value = |line: &Value, key: &str| line[key].as_f64().unwrap();
+            for (key, tolerance) in [("loss", 1e-5), ("grad_norm", 1e-4)] {
+                let (a, b) = (value(alone, key), value(together, key));
+                assert!((a - b).abs() <= tolerance * a.abs(), "{method}: {key} {a} alone, {b} together");
+            }
+        }
+        // Twelve words and <bos> are shared by eight rows; their last one stays each row's own where it differs.
+        let tokens = |run: &[Value]| run[0]["num_tokens"].as_u64().unwrap();
+        assert!(tokens(&alone) - tokens(&together) >= 7 * 12, "{method}: {} and {}", tokens(&alone), tokens(&together));
+    }
+}
+
 /// The second stage learns from chains that the first stage's judge wrote, with the labels as they were.
 #[test]
 fn tract_is_two_stages() {
