@@ -83,7 +83,7 @@ impl SplitMetrics {
         if judged.iter().all(|j| !j.chains.is_empty()) {
             metrics.verdicts = mean(&|j, item| verdicts_right(&j.chains[0], item));
             metrics.forced = mean(&|j, _| f64::from(u8::from(j.record.forced)));
-            metrics.tokens = mean(&|j, _| j.chain_scores.first().map_or(0.0, |r| r.tokens as f64));
+            metrics.tokens = mean(&|j, _| j.chain_scores.first().map_or(0.0, |r| r.tokens.len() as f64));
         }
         Ok((metrics, scores))
     }
