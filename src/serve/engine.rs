@@ -231,18 +231,23 @@ impl Engine {
         metrics: Arc<Metrics>,
         load: Load,
     ) -> std::io::Result<(Arc<Self>, JoinHandle<()>, oneshot::Receiver<Result<(), String>>)> {
-        let engine = Arc::new(Engine {
+        let engine = Engine::idle(sizes, metrics);
+        let (loaded, told) = oneshot::channel();
+        let own = engine.clone();
+        let thread = std::thread::Builder::new().name("judge".into()).spawn(move || own.work(load, loaded))?;
+        Ok((engine, thread, told))
+    }
+
+    /// An engine without a thread, which judges nothing.
+    pub fn idle(sizes: Sizes, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Engine {
             sizes: Sizes { queue: sizes.queue.max(1), batch: sizes.batch.max(1) },
             status: AtomicU8::new(Status::Loading as u8),
             queue: Mutex::default(),
             arrived: Condvar::new(),
             pace: AtomicU64::new(0),
             metrics,
-        });
-        let (loaded, told) = oneshot::channel();
-        let own = engine.clone();
-        let thread = std::thread::Builder::new().name("judge".into()).spawn(move || own.work(load, loaded))?;
-        Ok((engine, thread, told))
+        })
     }
 
     pub fn status(&self) -> Status {

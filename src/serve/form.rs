@@ -24,8 +24,8 @@ pub enum Piece {
 pub enum ScoreForm {
     /// The expected score, as a number of this range.
     Expected(Target),
-    /// One of these texts, in ascending order of their values in the range. A score between two values counts for both, in
-    /// linear shares, so that their mean stays the expected score. The most probable one is written.
+    /// One of these texts, in ascending order of their values in the range: the one nearest to the decoded score. For the
+    /// probabilities, a score between two values counts for both, in linear shares, so that their mean stays the expected score.
     Decoded { options: Vec<(String, f64)>, target: Target },
     /// `yes` where the expected score is at the threshold or above, else `no`.
     Threshold { yes: String, no: String },
@@ -125,12 +125,13 @@ impl ScoreForm {
                 for (value, p) in scale.values().iter().zip(probs) {
                     share_out(options, target.of(*value, scale), *p, &mut shares);
                 }
+                let decoded = target.of(scale.values()[verdict.prediction.decoded], scale);
                 let expected = target.of(verdict.expected(), scale);
-                let distance = |k: usize| (options[k].1 - expected).abs();
-                let better = |best: usize, k: usize| match shares[k] - shares[best] {
-                    // Equal to rounding: the one nearer to the expected score.
-                    gap if gap.abs() < 1e-12 => distance(k) < distance(best),
-                    gap => gap > 0.0,
+                let away = |k: usize, from: f64| (options[k].1 - from).abs();
+                // The option nearest to the decoded score; of two, the one nearer to the expected score.
+                let better = |best: usize, k: usize| match away(k, decoded) - away(best, decoded) {
+                    gap if gap.abs() < 1e-9 => away(k, expected) < away(best, expected),
+                    gap => gap < 0.0,
                 };
                 let best = (0..options.len()).fold(0, |best, k| if better(best, k) { k } else { best });
                 let text = options.get(best).map(|(text, _)| text.clone()).unwrap_or_default();

@@ -30,6 +30,14 @@ pub struct Asked {
     list: bool,
 }
 
+impl Asked {
+    /// The number of rows that can be judged, and the messages of the others.
+    pub fn counts(&self) -> (usize, Vec<String>) {
+        let bad: Vec<String> = self.rows.iter().filter_map(|row| Some(row.as_ref().err()?.message.clone())).collect();
+        (self.rows.len() - bad.len(), bad)
+    }
+}
+
 /// The rows and options of a body.
 ///
 /// # Errors

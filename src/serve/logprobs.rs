@@ -158,7 +158,9 @@ pub fn of_completion(entries: &[Entry], start: usize) -> Value {
     }
     let top = |entry: &Entry| {
         let mut map = Map::new();
-        entry.top.iter().for_each(|(text, log_p)| drop(map.entry(text.clone()).or_insert(Value::from(*log_p))));
+        for (text, log_p) in &entry.top {
+            map.entry(text.clone()).or_insert(Value::from(*log_p));
+        }
         Value::Object(map)
     };
     json!({

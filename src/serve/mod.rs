@@ -31,6 +31,8 @@ mod model;
 mod page;
 mod profiles;
 mod prompts;
+#[cfg(feature = "internals")]
+pub mod rehearsal;
 mod request;
 mod schema;
 mod server;

@@ -140,8 +140,8 @@ impl<'a> Compiler<'a> {
             Some(Value::Object(properties)) => properties.iter().collect(),
             Some(_) => return Err(format!("{}: `properties` is no object", at(place))),
         };
-        let required: Vec<&str> =
-            schema.get("required").and_then(Value::as_array).unwrap_or(&Vec::new()).iter().filter_map(Value::as_str).collect();
+        let required = schema.get("required").and_then(Value::as_array);
+        let required: Vec<&str> = required.into_iter().flatten().filter_map(Value::as_str).collect();
         if let Some(absent) = required.iter().find(|name| !properties.iter().any(|(known, _)| known == *name)) {
             return Err(format!("{}: `{absent}` is required and is no property", at(place)));
         }
@@ -149,9 +149,8 @@ impl<'a> Compiler<'a> {
         for (_, property) in &properties {
             roles.push(self.role(property, place)?);
         }
-        let names = |role: Role| (0..properties.len()).filter(move |k| roles[*k] == role);
         let chosen = |role: Role, known: &[&str]| {
-            let of_role: Vec<usize> = names(role).collect();
+            let of_role: Vec<usize> = (0..properties.len()).filter(|k| roles[*k] == role).collect();
             let by_name = known.iter().find_map(|name| of_role.iter().find(|k| properties[**k].0.eq_ignore_ascii_case(name)));
             let must = of_role.iter().find(|k| required.contains(&properties[**k].0.as_str()));
             by_name.or(must).or(of_role.first()).copied()

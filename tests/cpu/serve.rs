@@ -102,7 +102,9 @@ fn nothing_outside_the_folder_is_served() {
         "secret.txt",
     ] {
         let answer = server.get(target);
-        assert_eq!(answer.status, 404, "{target}: {}", String::from_utf8_lossy(&answer.body));
+        // Some of them are no targets at all.
+        assert!(matches!(answer.status, 400 | 404), "{target}: {}", answer.text());
+        assert!(!answer.text().contains("secret"), "{target}: {}", answer.text());
     }
     // "//host/" would lead to another server.
     assert_eq!(server.get("//sub").header("Location"), Some("/sub/"));
