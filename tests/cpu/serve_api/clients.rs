@@ -94,3 +94,23 @@ fn prometheus_reads_the_result_behind_the_feedback() {
     let (feedback, score) = text.split_once(" [RESULT] ").unwrap();
     assert!(!feedback.is_empty() && (1..=5).contains(&score.parse::<i32>().unwrap()), "{text}");
 }
+
+/// Each snippet of the docs is a part of a script that `make clients` runs.
+#[test]
+fn snippets_are_those_that_are_run() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let docs = std::fs::read_to_string(root.join("docs/serve.md")).unwrap();
+    let mut found = 0;
+    for entry in std::fs::read_dir(root.join("scripts/clients")).unwrap() {
+        let path = entry.unwrap().path();
+        let Ok(text) = std::fs::read_to_string(&path) else { continue };
+        for part in text.split(" docs: ").skip(1) {
+            let snippet = part.split_once('\n').unwrap().1;
+            let end = ["# end", "// end"].iter().filter_map(|end| snippet.find(end)).min().unwrap();
+            let snippet = snippet[..end].trim_end();
+            assert!(docs.contains(snippet), "{}: docs/serve.md has another\n{snippet}", path.display());
+            found += 1;
+        }
+    }
+    assert!(found >= 6, "{found} snippets");
+}
