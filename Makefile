@@ -68,7 +68,7 @@ llama-cpp: driver ## a judge from a GGUF file and back, asked by llama.cpp too; 
 	scripts/gguf-tour.sh >target/gguf-tour.md
 	mv target/gguf-tour.md docs/gguf-tour.md
 
-clients: driver ## ask a served judge from evaluation tools, which are installed into target/clients (pip, npm; a gigabyte)
+clients: driver ## ask a served judge from evaluation tools, which are installed into target/clients (pip, npm; two gigabytes)
 	scripts/clients.sh
 
 reliability: driver ## KILLS=50 kills of each command, and faults of disks and streams

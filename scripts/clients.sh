@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Installs evaluation tools into target/clients, serves a judge, and has each tool ask it: its own code parses the answer.
-# Prints a table: client, version, call, answer. With CLIENT=NAME, one of openai deepeval openevals inspect npm promptfoo.
+# Prints a table: client, version, call, answer. With CLIENT=NAME, one of openai deepeval openevals inspect prometheus npm promptfoo.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 root="$PWD"
 dir="$root/target/clients"
-only="${CLIENT:-openai deepeval openevals inspect npm promptfoo}"
+only="${CLIENT:-openai deepeval openevals inspect prometheus npm promptfoo}"
 jurist="${JURIST:-target/release/jurist}"
 python="$dir/python/bin/python"
 [ -x "$jurist" ] || { echo "clients: $jurist is missing; run make build" >&2; exit 1; }
@@ -17,6 +17,11 @@ if [ ! -e "$dir/python/installed" ]; then
     echo "clients: installing with pip into target/clients/python" >&2
     python3 -m venv "$dir/python" && "$python" -m pip install --quiet --disable-pip-version-check \
         openai deepeval openevals langchain-openai inspect_ai && touch "$dir/python/installed" || exit 1
+fi
+# It wants other versions than the others.
+if [ ! -e "$dir/prometheus/installed" ]; then
+    python3 -m venv "$dir/prometheus" && "$dir/prometheus/bin/python" -m pip install --quiet --disable-pip-version-check \
+        prometheus-eval && touch "$dir/prometheus/installed" || exit 1
 fi
 if [ ! -e "$dir/node/installed" ]; then
     echo "clients: installing with npm into target/clients/node" >&2
@@ -64,6 +69,7 @@ export dir root
 for client in $only; do
     case "$client" in
         npm) cd "$dir/node" && ask npm node "$root/scripts/clients/openai.mjs"; cd "$root" || exit ;;
+        prometheus) ask prometheus "$dir/prometheus/bin/python" scripts/clients/prometheus_client.py ;;
         promptfoo) ask promptfoo bash -c promptfoo ;;
         *) ask "$client" "$python" "scripts/clients/${client}_client.py" ;;
     esac

@@ -211,16 +211,16 @@ mod rollout;
 pub mod selftest;
 #[cfg(all(not(feature = "internals"), not(target_arch = "wasm32")))]
 mod selftest;
-#[cfg(all(feature = "internals", not(target_arch = "wasm32")))]
-#[doc(hidden)]
-pub mod system;
-#[cfg(all(not(feature = "internals"), not(target_arch = "wasm32")))]
-mod system;
 #[cfg(all(feature = "internals", feature = "serve", not(target_arch = "wasm32")))]
 #[doc(hidden)]
 pub mod serve;
 #[cfg(all(not(feature = "internals"), feature = "serve", not(target_arch = "wasm32")))]
 mod serve;
+#[cfg(all(feature = "internals", not(target_arch = "wasm32")))]
+#[doc(hidden)]
+pub mod system;
+#[cfg(all(not(feature = "internals"), not(target_arch = "wasm32")))]
+mod system;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod text;

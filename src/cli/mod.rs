@@ -37,12 +37,12 @@ use std::time::Instant;
 use clap::Parser;
 
 use crate::system::free_memory;
+#[cfg(feature = "serve")]
+pub use args::ServeArgs;
 pub use args::{
     AgreeArgs, BenchArgs, BenchGroup, Cli, Command, CompareArgs, DataArgs, DataCheckArgs, DataCommand, DemoArgs, DoctorArgs,
     EvalArgs, Expectation, ExportArgs, ExportFormat, JudgingArgs, PartArgs, ScoreArgs, ShapeArgs, TrainArgs,
 };
-#[cfg(feature = "serve")]
-pub use args::ServeArgs;
 pub use error::CliError;
 pub use interrupt::{Interrupt, STEP};
 pub use judging::JudgeFlags;

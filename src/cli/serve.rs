@@ -85,10 +85,8 @@ fn site(args: &ServeArgs, progress: &mut TerminalProgress) -> Result<Option<Site
     }
     let site = Site::open(dir, args.bundle.as_deref()).map_err(CliError::Failed)?;
     if !dir.join("engine").join("jurist_bg.wasm").is_file() && args.model.is_none() {
-        progress.warn(&format!(
-            "{} has no engine/jurist_bg.wasm, so judges cannot run there; `make web` builds it",
-            dir.display()
-        ));
+        progress
+            .warn(&format!("{} has no engine/jurist_bg.wasm, so judges cannot run there; `make web` builds it", dir.display()));
     }
     Ok(Some(site))
 }

@@ -72,7 +72,8 @@ impl Keys {
         if bool::from(found) {
             return Ok(());
         }
-        let message = "the request has no valid API key; send `Authorization: Bearer KEY` with a key of the server's --api-key-file";
+        let message =
+            "the request has no valid API key; send `Authorization: Bearer KEY` with a key of the server's --api-key-file";
         Err(ApiError::new(StatusCode::UNAUTHORIZED, message).coded("invalid_api_key"))
     }
 }
@@ -97,7 +98,9 @@ mod tests {
         for good in ["Bearer abcdefghijklmnop", "bearer 0123456789abcdef0"] {
             assert!(check(good).is_ok(), "{good}");
         }
-        for bad in ["", "Bearer", "Bearer ", "abcdefghijklmnop", "Basic abcdefghijklmnop", "Bearer abcdefghijklmno", "Bearer # ours"] {
+        for bad in
+            ["", "Bearer", "Bearer ", "abcdefghijklmnop", "Basic abcdefghijklmnop", "Bearer abcdefghijklmno", "Bearer # ours"]
+        {
             assert_eq!(check(bad).unwrap_err().status, StatusCode::UNAUTHORIZED, "{bad}");
         }
         assert!(keys.check(&HeaderMap::new()).is_err());

@@ -34,9 +34,10 @@ pub fn read(served: &Served, body: &[u8]) -> ApiResult<(Asked, Vec<PromptTokens>
     };
     let function = called_function(&fields)?;
     let (dialect, form) = match &function {
-        Some((name, schema)) => {
-            (Dialect::Tool(name.clone()), filled(served, schema.as_ref(), named.profile).map_err(|why| ApiError::field("tools", why))?)
-        }
+        Some((name, schema)) => (
+            Dialect::Tool(name.clone()),
+            filled(served, schema.as_ref(), named.profile).map_err(|why| ApiError::field("tools", why))?,
+        ),
         None => (Dialect::Chat, form(served, &fields, named.profile)?),
     };
     let asked = request::plan(served, &fields, (named, dialect), form, top)?;
@@ -107,7 +108,9 @@ fn called_function(fields: &Fields) -> ApiResult<Option<(String, Option<Value>)>
         Some(choice) => {
             let wanted = choice.get("function").map(name_of).unwrap_or_default();
             let found = functions.iter().find(|function| name_of(function) == wanted);
-            found.map(|function| Some(with_schema(function))).ok_or_else(|| bad(format!("there is no function {wanted:?} in `tools`")))
+            found
+                .map(|function| Some(with_schema(function)))
+                .ok_or_else(|| bad(format!("there is no function {wanted:?} in `tools`")))
         }
     }
 }

@@ -12,6 +12,9 @@ use super::server::Served;
 use super::stream;
 use crate::judge::PromptTokens;
 
+/// Most answers to a request.
+const MOST_ANSWERS: usize = 1024;
+
 /// What a completion asks for, before anything is judged.
 ///
 /// # Errors
@@ -33,6 +36,12 @@ pub fn read(served: &Served, body: &[u8]) -> ApiResult<(Asked, Vec<PromptTokens>
     let form = request::own_form(served, named.profile);
     let asked = request::plan(served, &fields, (named, Dialect::Completion), form, top)?;
     let prompts = prompts(served, prompt)?;
+    let answers = prompts.len() * asked.plan.n;
+    if answers > MOST_ANSWERS {
+        let message =
+            format!("{} prompts with {} answers each are more than {MOST_ANSWERS} answers", prompts.len(), asked.plan.n);
+        return Err(ApiError::field("n", message));
+    }
     Ok((asked, prompts))
 }
 
@@ -61,7 +70,10 @@ fn prompts(served: &Served, prompt: Value) -> ApiResult<Vec<PromptTokens>> {
             Some(ids) => Ok(vec![served.prompts.ids(ids)?]),
             None => {
                 if list.len() > served.limits.rows {
-                    return Err(ApiError::field("prompt", format!("`prompt` has {} prompts; at most {}", list.len(), served.limits.rows)));
+                    return Err(ApiError::field(
+                        "prompt",
+                        format!("`prompt` has {} prompts; at most {}", list.len(), served.limits.rows),
+                    ));
                 }
                 let one = |item: &Value| match item {
                     Value::String(text) => served.prompts.text(text),

@@ -131,6 +131,8 @@ async fn converse(
                 told = true;
                 conversation.as_mut().graceful_shutdown();
             }
+            // Whoever has not asked by then is not waited for.
+            () = sleep(IDLE), if told && connection.busy.load(Ordering::Relaxed) == 0 => return,
         }
     }
 }

@@ -185,9 +185,13 @@ pub enum Status {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Busy {
     /// The queue is full: seconds until there may be room.
-    Full { seconds: u64 },
+    Full {
+        seconds: u64,
+    },
     /// More rows at once than the queue takes.
-    TooMany { most: usize },
+    TooMany {
+        most: usize,
+    },
     Loading,
     Lost,
     /// The server is ending.
@@ -379,9 +383,7 @@ impl Engine {
         };
         let ended = match judge(&jobs) {
             // Perhaps one of them is at fault.
-            Err(Fault::Batch(_)) if jobs.len() > 1 => {
-                jobs.chunks(1).try_for_each(|job| self.answer(job, judge(job)))
-            }
+            Err(Fault::Batch(_)) if jobs.len() > 1 => jobs.chunks(1).try_for_each(|job| self.answer(job, judge(job))),
             judged => self.answer(&jobs, judged),
         };
         let micros = start.elapsed().as_micros() as u64 / jobs.len() as u64;

@@ -13,7 +13,10 @@ pub enum Piece {
     /// A text that is always the same.
     Text(String),
     /// The chain of thought; `quoted` inside a JSON string, of at most so many characters.
-    Chain { quoted: bool, most: Option<usize> },
+    Chain {
+        quoted: bool,
+        most: Option<usize>,
+    },
     /// All that the judge writes: chain, phrase and score.
     Whole,
     Score(ScoreForm),

@@ -114,7 +114,10 @@ impl Hosts {
             return Ok(());
         }
         let advice = "If it is yours, start jurist serve with --allow-origin and this origin.";
-        Err((StatusCode::FORBIDDEN, format!("Pages of {} may not ask this server. {advice}", value.to_str().unwrap_or("this origin"))))
+        Err((
+            StatusCode::FORBIDDEN,
+            format!("Pages of {} may not ask this server. {advice}", value.to_str().unwrap_or("this origin")),
+        ))
     }
 
     /// The right name with the right port or none. A name that was allowed with a port has that one.

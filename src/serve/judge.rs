@@ -18,7 +18,17 @@ use crate::judge::{PromptTokens, ScoreOptions, ScoreRecord};
 
 /// Options beside `row` or `rows`: the flags of `jurist score` with the same meaning.
 const OPTIONS: [&str; 11] = [
-    "row", "rows", "model", "chains", "temperature", "top_p", "seed", "expectation", "max_length", "max_completion_length", "given_chains",
+    "row",
+    "rows",
+    "model",
+    "chains",
+    "temperature",
+    "top_p",
+    "seed",
+    "expectation",
+    "max_length",
+    "max_completion_length",
+    "given_chains",
 ];
 
 /// What a request asks for.

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::http::StatusCode;
-use axum::http::header::CONTENT_LENGTH;
+use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
 
 use super::error::{ApiError, ApiResult};
+
+/// Bytes beyond the limit of a body that are read and thrown away.
+const MOST_DISCARDED: usize = 32 << 20;
 
 /// The limits of a server.
 #[derive(Clone, Copy, Debug)]
@@ -47,29 +50,40 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The body of a request.
+    /// The body of a request. What is too long is read to its end as well, within reason: a client that still sends would miss
+    /// the answer.
     ///
     /// # Errors
     /// 413 for one that is too long, 408 for one that is too slow, 400 for one that breaks off.
-    pub async fn read(&self, headers: &axum::http::HeaderMap, body: Body) -> ApiResult<Vec<u8>> {
-        let too_long = || {
-            let message = format!("the body of the request has more than {} bytes; send fewer rows at a time", self.body_bytes);
-            ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message)
-        };
-        let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-        if announced.is_some_and(|length| length > self.body_bytes as u64) {
-            return Err(too_long());
-        }
-        match tokio::time::timeout(self.body, to_bytes(body, self.body_bytes)).await {
+    pub async fn read(&self, body: Body) -> ApiResult<Vec<u8>> {
+        match tokio::time::timeout(self.body, self.collect(body)).await {
+            Ok(read) => read,
             Err(_) => {
                 let message = format!("the body of the request was not there within {} s", self.body.as_secs());
                 Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, message))
             }
-            // The body is longer than announced, or it broke off. In the second case nobody reads the answer.
-            Ok(Err(_)) if announced.is_none() => Err(too_long()),
-            Ok(Err(_)) => Err(ApiError::bad("the body of the request broke off")),
-            Ok(Ok(bytes)) => Ok(bytes.into()),
         }
+    }
+
+    async fn collect(&self, body: Body) -> ApiResult<Vec<u8>> {
+        let mut pieces = body.into_data_stream();
+        let (mut bytes, mut length) = (Vec::new(), 0usize);
+        while let Some(piece) = pieces.next().await {
+            let piece = piece.map_err(|_| ApiError::bad("the body of the request broke off"))?;
+            length = length.saturating_add(piece.len());
+            if length <= self.body_bytes {
+                bytes.extend_from_slice(&piece);
+            } else if length > self.body_bytes.saturating_add(MOST_DISCARDED) {
+                break;
+            } else {
+                bytes = Vec::new();
+            }
+        }
+        if length <= self.body_bytes {
+            return Ok(bytes);
+        }
+        let message = format!("the body of the request has more than {} bytes; send fewer rows at a time", self.body_bytes);
+        Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message))
     }
 }
 

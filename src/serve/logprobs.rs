@@ -49,7 +49,8 @@ impl Written<'_> {
                 Kind::Whole => entries.extend(fitted(self.decoded(self.tokens)?, &segment.text, false)),
                 Kind::Chain => {
                     let own = self.decoded(&self.tokens[..self.chain.min(self.tokens.len())])?;
-                    let quoted = !own.is_empty() && segment.text != own.iter().map(|e| e.text.as_str()).collect::<String>().trim();
+                    let quoted =
+                        !own.is_empty() && segment.text != own.iter().map(|e| e.text.as_str()).collect::<String>().trim();
                     entries.extend(fitted(own, &segment.text, quoted));
                 }
                 Kind::Score(alternatives) => {

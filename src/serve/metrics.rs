@@ -52,7 +52,7 @@ impl Default for Metrics {
             faults: Counter::default(),
         };
         registry.register("requests", "Answered requests", metrics.requests.clone());
-        let help = "Time from a request of the API to the end of its judgement";
+        let help = "Time from a request of the API to its answer, of a stream to its first token";
         registry.register_with_unit("request_duration", help, Unit::Seconds, metrics.seconds.clone());
         registry.register("queue_rows", "Rows that wait", metrics.queue.clone());
         registry.register("batch_rows", "Rows that are judged together", metrics.batches.clone());

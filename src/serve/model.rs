@@ -20,7 +20,9 @@ impl Model for JudgeModel {
         let scored = pollster::block_on(self.0.judge_prompts(&prompts, &options.score, Follow(watch)));
         let rows = match scored {
             // Nobody waits for any of them.
-            Err(JudgeError::Model(ModelError::Stopped)) => return Ok(jobs.iter().map(|_| Err("it was abandoned".into())).collect()),
+            Err(JudgeError::Model(ModelError::Stopped)) => {
+                return Ok(jobs.iter().map(|_| Err("it was abandoned".into())).collect());
+            }
             scored => scored.map_err(|error| self.fault(&error))?,
         };
         let mut judged = Vec::with_capacity(rows.len());

@@ -153,8 +153,7 @@ fn json_form(chain: &str, score: Option<(&str, ScoreForm)>, pass: Option<&str>) 
 
 /// Whole numbers around the mapped values of the scale.
 pub fn whole_scores(scale: &Scale, target: Target) -> ScoreForm {
-    let mut values: Vec<f64> =
-        scale.values().iter().map(|v| target.of(*v, scale)).flat_map(|v| [v.floor(), v.ceil()]).collect();
+    let mut values: Vec<f64> = scale.values().iter().map(|v| target.of(*v, scale)).flat_map(|v| [v.floor(), v.ceil()]).collect();
     values.sort_by(f64::total_cmp);
     values.dedup();
     ScoreForm::Decoded { options: values.into_iter().map(|v| (super::form::number(v), v)).collect(), target }

@@ -74,7 +74,12 @@ impl Prompts {
     ///
     /// # Errors
     /// Messages that cannot be read; some columns of the template without the others.
-    pub fn conversation(&self, messages: &Value, tools: Option<&Value>, metadata: Option<&Map<String, Value>>) -> ApiResult<PromptTokens> {
+    pub fn conversation(
+        &self,
+        messages: &Value,
+        tools: Option<&Value>,
+        metadata: Option<&Map<String, Value>>,
+    ) -> ApiResult<PromptTokens> {
         if let Some(fields) = self.fields(metadata)? {
             let example = read("metadata", &Value::Object(fields).to_string(), false)?;
             return self.tokens(&self.own, &example, false);
@@ -124,6 +129,10 @@ impl Prompts {
     /// Tokens outside the vocabulary.
     pub fn ids(&self, ids: Vec<u32>) -> ApiResult<PromptTokens> {
         let failed = |e: crate::text::TextError| ApiError::field("prompt", e.to_string());
+        let vocabulary = self.tokenizer.vocab_size();
+        if let Some(unknown) = ids.iter().find(|id| **id as usize >= vocabulary) {
+            return Err(ApiError::field("prompt", format!("token {unknown} is not in the vocabulary of {vocabulary} tokens")));
+        }
         let last = &ids[ids.len().saturating_sub(8)..];
         let ends_in_space = self.tokenizer.decode(last, true).map_err(failed)?.ends_with(char::is_whitespace);
         Ok(PromptTokens { ids, ends_in_space, chain: None, place: "the prompt".into() })
@@ -176,7 +185,9 @@ fn with_system(messages: &Value) -> ApiResult<Value> {
         }
     }
     if list.last().and_then(|last| last.get("role")).and_then(Value::as_str) == Some("assistant") {
-        return Err(bad("the last message is the assistant's; a judge answers a user's message, and does not continue its own".into()));
+        return Err(bad(
+            "the last message is the assistant's; a judge answers a user's message, and does not continue its own".into()
+        ));
     }
     Ok(Value::Array(list))
 }

@@ -19,8 +19,7 @@ impl Rehearsal {
     pub fn new(prompts: Prompts) -> Self {
         let metrics = Arc::new(Metrics::default());
         let engine = Engine::idle(Sizes { queue: 64, batch: 64 }, metrics.clone());
-        let defaults =
-            Defaults { chains: 1, temperature: None, expectation: Expectation::default(), threshold: None, batch: 64 };
+        let defaults = Defaults { chains: 1, temperature: None, expectation: Expectation::default(), threshold: None, batch: 64 };
         Rehearsal(Arc::new(Judging::new("words".into(), prompts, engine, defaults, Limits::default(), metrics)))
     }
 
@@ -33,7 +32,8 @@ impl Rehearsal {
         let answers = || -> ApiResult<_> {
             let (asked, prompts) = chat::read(&self.0, body)?;
             let is_json = asked.plan.form.first() != Some(&super::form::Piece::Whole);
-            let is_json = is_json && asked.plan.form.iter().any(|piece| matches!(piece, super::form::Piece::Text(t) if t.starts_with('{')));
+            let is_json =
+                is_json && asked.plan.form.iter().any(|piece| matches!(piece, super::form::Piece::Text(t) if t.starts_with('{')));
             let answers = self.answers(&asked.plan, prompts.len())?;
             Ok(answers.into_iter().map(|text| (text, is_json)).collect())
         };

@@ -166,7 +166,8 @@ pub fn plan(
     if let Some((name, most)) = most {
         let needed = served.prompts.ending_tokens();
         if most < needed {
-            let message = format!("`{name}` is {most}, but the phrase and the score alone take {needed} tokens; allow at least as many");
+            let message =
+                format!("`{name}` is {most}, but the phrase and the score alone take {needed} tokens; allow at least as many");
             return Err(ApiError::field(name, message));
         }
         score.most_tokens = Some(most - needed).filter(|most| *most < limit);

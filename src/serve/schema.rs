@@ -18,8 +18,22 @@ const MOST: usize = 2000;
 
 /// Names of a text that gets the chain, where an object has several texts.
 const REASONING: [&str; 16] = [
-    "reasoning", "reason", "rationale", "explanation", "feedback", "analysis", "chain_of_thought", "thought", "thoughts", "thinking",
-    "justification", "critique", "comment", "assessment", "evaluation", "evidence",
+    "reasoning",
+    "reason",
+    "rationale",
+    "explanation",
+    "feedback",
+    "analysis",
+    "chain_of_thought",
+    "thought",
+    "thoughts",
+    "thinking",
+    "justification",
+    "critique",
+    "comment",
+    "assessment",
+    "evaluation",
+    "evidence",
 ];
 /// Names of the score, where an object has several numbers.
 const SCORE: [&str; 10] =
@@ -42,9 +56,37 @@ const YES_NO: [(&str, &str); 11] = [
 
 /// Keywords that say nothing about what is valid, or that are looked at below.
 const KNOWN: [&str; 31] = [
-    "type", "properties", "required", "additionalProperties", "title", "description", "default", "examples", "example", "$schema",
-    "$id", "$defs", "definitions", "$ref", "$comment", "enum", "const", "anyOf", "oneOf", "allOf", "minimum", "maximum", "minLength",
-    "maxLength", "items", "minItems", "maxItems", "uniqueItems", "nullable", "deprecated", "readOnly",
+    "type",
+    "properties",
+    "required",
+    "additionalProperties",
+    "title",
+    "description",
+    "default",
+    "examples",
+    "example",
+    "$schema",
+    "$id",
+    "$defs",
+    "definitions",
+    "$ref",
+    "$comment",
+    "enum",
+    "const",
+    "anyOf",
+    "oneOf",
+    "allOf",
+    "minimum",
+    "maximum",
+    "minLength",
+    "maxLength",
+    "items",
+    "minItems",
+    "maxItems",
+    "uniqueItems",
+    "nullable",
+    "deprecated",
+    "readOnly",
 ];
 
 /// What a schema is filled in with.
@@ -70,9 +112,11 @@ pub fn compile(schema: &Value, filler: Filler<'_>) -> Result<Vec<Piece>, String>
     let mut pieces = Vec::new();
     compiler.object(resolved, "", 0, &mut used, &mut pieces)?;
     match used == Used::default() {
-        true => Err("the schema has no property for the score (a number, an integer, a boolean or an enum) or for the reasoning (a \
+        true => {
+            Err("the schema has no property for the score (a number, an integer, a boolean or an enum) or for the reasoning (a \
                      string) that a judge could fill in"
-            .into()),
+                .into())
+        }
         false => Ok(merged(pieces)),
     }
 }
@@ -338,14 +382,17 @@ impl<'a> Compiler<'a> {
         let scale = self.filler.scale;
         let allowed = types(object);
         let fits = |value: &&Value| {
-            !value.is_null() && (allowed.is_empty() || allowed.iter().any(|kind| kind_of(value) == *kind || (*kind == "number" && value.is_number())))
+            !value.is_null()
+                && (allowed.is_empty()
+                    || allowed.iter().any(|kind| kind_of(value) == *kind || (*kind == "number" && value.is_number())))
         };
         let options: Vec<&Value> = options.as_array().into_iter().flatten().filter(fits).collect();
         let fail = |why: &str| Err(format!("`{place}`: the values of the enum {why}"));
         if options.is_empty() {
             return fail("are none that can be chosen");
         }
-        let number_in = |value: &Value| value.as_f64().or_else(|| value.as_str()?.trim().parse().ok().filter(|n: &f64| n.is_finite()));
+        let number_in =
+            |value: &Value| value.as_f64().or_else(|| value.as_str()?.trim().parse().ok().filter(|n: &f64| n.is_finite()));
         let mut numbers: Vec<(String, f64)> =
             options.iter().filter_map(|value| Some((value.to_string(), number_in(value)?))).collect();
         if numbers.len() == options.len() {
@@ -355,7 +402,8 @@ impl<'a> Compiler<'a> {
             let ends = (numbers[0].1, numbers[numbers.len() - 1].1);
             return Ok(ScoreForm::Decoded { options: numbers, target: if own { Target(None) } else { Target(Some(ends)) } });
         }
-        let words: Vec<String> = options.iter().map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_lowercase)).collect();
+        let words: Vec<String> =
+            options.iter().map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_lowercase)).collect();
         let value_of = |(value, word): (&&Value, &String)| {
             let text = scale.texts().iter().position(|text| text.to_lowercase() == *word)?;
             Some((value.to_string(), scale.values()[text]))
@@ -404,7 +452,10 @@ fn at(place: &str) -> String {
 fn check_keywords(object: &Map<String, Value>, place: &str) -> Result<(), String> {
     // Formats of numbers say how they are held, not which are valid.
     let harmless = |name: &str| {
-        KNOWN.contains(&name) || name == "strict" || (name == "format" && !types(object).contains(&"string")) || name.starts_with("x-")
+        KNOWN.contains(&name)
+            || name == "strict"
+            || (name == "format" && !types(object).contains(&"string"))
+            || name.starts_with("x-")
     };
     match object.keys().find(|name| !harmless(name)) {
         None => Ok(()),

@@ -15,8 +15,7 @@ fn answer_with(schema: &Value, target: Target) -> Result<Value, String> {
     let prediction = Prediction::from_probs(&scale, &[0.0, 0.1, 0.1, 0.6, 0.2]).unwrap();
     let form = compile(schema, Filler { scale: &scale, target })?;
     let expectation = Expectation::Renormalised;
-    let verdict =
-        Verdict { scale: &scale, prediction: &prediction, expectation, threshold: 3.0, chain: CHAIN, whole: "" };
+    let verdict = Verdict { scale: &scale, prediction: &prediction, expectation, threshold: 3.0, chain: CHAIN, whole: "" };
     let text: String = segments(&form, &verdict).into_iter().map(|segment| segment.text).collect();
     Ok(serde_json::from_str(&text).unwrap_or_else(|e| panic!("{text}: {e}")))
 }

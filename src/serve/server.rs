@@ -60,7 +60,6 @@ pub struct Judging {
 pub type Served = Arc<Judging>;
 
 impl Judging {
-    #[allow(clippy::too_many_arguments)] // its parts
     pub fn new(
         name: String,
         prompts: Prompts,
@@ -125,7 +124,9 @@ impl Judging {
     pub async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> ApiResult<T> + Send + 'static) -> ApiResult<T> {
         match tokio::task::spawn_blocking(work).await {
             Ok(done) => done,
-            Err(_) => Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "the request ended a thread; this is a defect of jurist")),
+            Err(_) => {
+                Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "the request ended a thread; this is a defect of jurist"))
+            }
         }
     }
 }
@@ -178,7 +179,8 @@ fn panicked(_: Box<dyn std::any::Any + Send>) -> Response<Body> {
 /// The name of an endpoint for the metrics; `None` for files.
 fn endpoint(path: &str) -> Option<&'static str> {
     const ENDPOINTS: [&str; 6] = ["/v1/judge", "/v1/chat/completions", "/v1/completions", "/v1/models", "/health", "/metrics"];
-    let known = ENDPOINTS.iter().find(|known| path == **known || path.strip_prefix(*known).is_some_and(|rest| rest.starts_with('/')));
+    let known =
+        ENDPOINTS.iter().find(|known| path == **known || path.strip_prefix(*known).is_some_and(|rest| rest.starts_with('/')));
     known.copied().or((path == "/v1" || path.starts_with("/v1/")).then_some("other"))
 }
 
@@ -223,8 +225,7 @@ fn judging(app: &App) -> ApiResult<Served> {
 /// The judge, and the body of a request.
 async fn with_body(app: &App, request: Request) -> ApiResult<(Served, Vec<u8>)> {
     let served = judging(app)?;
-    let (parts, body) = request.into_parts();
-    let bytes = served.limits.read(&parts.headers, body).await?;
+    let bytes = served.limits.read(request.into_body()).await?;
     Ok((served, bytes))
 }
 
@@ -263,7 +264,10 @@ async fn model(State(app): Shared, axum::extract::Path(name): axum::extract::Pat
     match all_models(&served).into_iter().find(|model| model["id"] == name.as_str()) {
         Some(model) => Ok(json_response(StatusCode::OK, &model)),
         None => {
-            let error = ApiError::new(StatusCode::NOT_FOUND, format!("the model {name:?} does not exist; /v1/models lists those that do"));
+            let error = ApiError::new(
+                StatusCode::NOT_FOUND,
+                format!("the model {name:?} does not exist; /v1/models lists those that do"),
+            );
             Err(error.coded("model_not_found"))
         }
     }
@@ -299,7 +303,10 @@ async fn not_allowed(request: Request) -> Response<Body> {
 
 async fn page(State(app): Shared, request: Request) -> Response<Body> {
     if endpoint(request.uri().path()).is_some() {
-        let message = format!("{} does not exist; there are /v1/judge, /v1/chat/completions, /v1/completions and /v1/models", request.uri().path());
+        let message = format!(
+            "{} does not exist; there are /v1/judge, /v1/chat/completions, /v1/completions and /v1/models",
+            request.uri().path()
+        );
         return ApiError::new(StatusCode::NOT_FOUND, message).into_response();
     }
     match &app.site {
@@ -307,4 +314,3 @@ async fn page(State(app): Shared, request: Request) -> Response<Body> {
         Some(site) => site.answer(request.method(), request.uri(), request.headers()).await,
     }
 }
-

@@ -285,7 +285,9 @@ mod tests {
     fn only_what_is_certain_is_sent() {
         let whole = [Piece::Whole];
         let stop = ["END".to_string(), "\n\n".to_string()];
-        for (chain, sent) in [("Good. ", "Good."), ("a E", "a "), ("a EN", "a "), ("a ENx", "a ENx"), ("a END b", "a "), ("a\n\nb", "a")] {
+        for (chain, sent) in
+            [("Good. ", "Good."), ("a E", "a "), ("a EN", "a "), ("a ENx", "a ENx"), ("a END b", "a "), ("a\n\nb", "a")]
+        {
             assert_eq!(certain(&whole, chain, &stop), sent, "{chain:?}");
         }
         let json = [Piece::Text("{\"r\": \"".into()), Piece::Chain { quoted: true, most: Some(3) }, Piece::Text("\"}".into())];

@@ -60,7 +60,10 @@ impl Server {
         let mut server = Server { child, address };
         let start = Instant::now();
         while http::get(&server.address, "/health").status != 200 {
-            assert!(server.child.try_wait().unwrap().is_none() && start.elapsed() < Duration::from_secs(120), "it does not start");
+            assert!(
+                server.child.try_wait().unwrap().is_none() && start.elapsed() < Duration::from_secs(120),
+                "it does not start"
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
         server
@@ -100,8 +103,12 @@ fn answers_are_those_of_score() {
         ("thinker", json!({"expectation": "full", "max_completion_length": 4})),
     ] {
         let server = Server::start(model, &[]);
-        let flags: Vec<String> =
-            options.as_object().unwrap().iter().flat_map(|(k, v)| [format!("--{}", k.replace('_', "-")), v.to_string().replace('"', "")]).collect();
+        let flags: Vec<String> = options
+            .as_object()
+            .unwrap()
+            .iter()
+            .flat_map(|(k, v)| [format!("--{}", k.replace('_', "-")), v.to_string().replace('"', "")])
+            .collect();
         let expected = scored(model, &flags.iter().map(String::as_str).collect::<Vec<_>>());
         let mut body = json!({ "rows": rows() });
         body.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());

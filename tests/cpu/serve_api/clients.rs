@@ -25,7 +25,8 @@ fn deepeval_cuts_json_out_of_the_text() {
     let parsed: Value = serde_json::from_str(cut).unwrap();
     assert!(parsed["reason"].is_string() && parsed["score"].as_u64().is_some_and(|score| score <= 10), "{parsed}");
     // G-Eval with log-probabilities weighs the tokens that could stand for the score.
-    let body = json!({"model": "words@geval", "messages": user("good good"), "temperature": 0, "logprobs": true, "top_logprobs": 20});
+    let body =
+        json!({"model": "words@geval", "messages": user("good good"), "temperature": 0, "logprobs": true, "top_logprobs": 20});
     let answer = server.post("/v1/chat/completions", &body).json();
     let tokens = answer["choices"][0]["logprobs"]["content"].as_array().unwrap();
     assert!(tokens.iter().any(|token| token["token"] == parsed["score"].to_string()));
@@ -53,7 +54,9 @@ fn openevals_and_langchain_send_a_strict_schema() {
     };
     for (score, holds) in [
         (json!({"type": "boolean", "description": "met"}), Value::is_boolean as fn(&Value) -> bool),
-        (json!({"type": "number", "description": "from 0 to 1"}), |score| score.as_f64().is_some_and(|s| (0.0..=1.0).contains(&s))),
+        (json!({"type": "number", "description": "from 0 to 1"}), |score| {
+            score.as_f64().is_some_and(|s| (0.0..=1.0).contains(&s))
+        }),
         (json!({"type": "number", "enum": [0.0, 0.5, 1.0]}), |score| [0.0, 0.5, 1.0].contains(&score.as_f64().unwrap())),
     ] {
         let body = json!({"model": "judge@openevals", "messages": user("good good"), "response_format": schema(score)});
@@ -79,7 +82,8 @@ fn inspect_and_lm_eval_read_a_word_or_a_number() {
     assert!(text.lines().any(|line| line == "GRADE: C"), "{text}");
     // lm-eval's local completions: prompts as a list of tokens, stops, a seed.
     let tokens = super::tokenizer().encode("good", true).unwrap();
-    let body = json!({"model": "judge@number", "prompt": [tokens], "max_tokens": 256, "temperature": 0, "stop": [], "seed": 1234});
+    let body =
+        json!({"model": "judge@number", "prompt": [tokens], "max_tokens": 256, "temperature": 0, "stop": [], "seed": 1234});
     let answer = server.post("/v1/completions", &body).json();
     assert!(answer["choices"][0]["text"].as_str().unwrap().parse::<f64>().is_ok(), "{answer}");
 }

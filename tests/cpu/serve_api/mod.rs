@@ -12,9 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use jurist::judge::{
-    Alternative, Expectation, JudgeSettings, Prediction, Scale, ScoreRecord, Template, TokenLogProb,
-};
+use jurist::judge::{Alternative, Expectation, JudgeSettings, Prediction, Scale, ScoreRecord, Template, TokenLogProb};
 use jurist::serve::engine::{Fault, Job, Judged, JudgedChain, Model, Watch};
 use jurist::serve::{Defaults, Host, Keys, Limits, Prompts, ServedJudge, Settings, Sizes};
 use jurist::text::{SpecialTokens, Tokenizer, word_level};
@@ -23,8 +21,8 @@ use serde_json::{Value, json};
 use crate::http;
 
 const WORDS: [&str; 22] = [
-    "good", "bad", "fine", "clear", "weak", "dull", "score", "1", "2", "3", "4", "5", "rubric", "response", "judge", "tone", "slow",
-    "refuse", "fail", "lose", "panic", "system",
+    "good", "bad", "fine", "clear", "weak", "dull", "score", "1", "2", "3", "4", "5", "rubric", "response", "judge", "tone",
+    "slow", "refuse", "fail", "lose", "panic", "system",
 ];
 
 /// The words of the chains, of which the seed picks one each.
@@ -195,8 +193,7 @@ impl Server {
             Keys::of_file(file.path()).unwrap()
         });
         let hosts: Vec<Host> = vec!["judge.example".parse().unwrap()];
-        let settings =
-            Settings { judge: Some(judge), site: None, limits: setup.limits, keys, hosts, origins: setup.origins };
+        let settings = Settings { judge: Some(judge), site: None, limits: setup.limits, keys, hosts, origins: setup.origins };
         let asked = stop.clone();
         let serve = move || jurist::serve::run(listener, settings, || asked.load(Ordering::Relaxed), || {});
         Server { address, seen, stop, thread: Some(std::thread::spawn(serve)) }
