@@ -408,7 +408,7 @@ fn refused(message: &str) {
 static REHEARSAL: LazyLock<Rehearsal> = LazyLock::new(|| {
     let own = Template::Own { name: "own".into(), source: "rubric {{ rubric }} response {{ response }}".into() };
     let scale: Scale = "1..2".parse().expect("a scale");
-    let settings = JudgeSettings::new(scale, "so", &own, false).with_chains_up_to(8);
+    let settings = JudgeSettings::new(scale, "a", &own, false).with_chains_up_to(8);
     Rehearsal::new(Prompts::new(settings, WORDS.clone()).expect("a judge"))
 });
 
