@@ -257,7 +257,7 @@ impl<'a> Compiler<'a> {
         let Ok(object) = self.resolve(schema, "") else { return false };
         let nullable = object.get("nullable").and_then(Value::as_bool).unwrap_or_default();
         let in_enum = object.get("enum").and_then(Value::as_array).is_none_or(|list| list.contains(&Value::Null));
-        let alternative = alternatives(object).is_some_and(|options| options.iter().any(|option| is_null(option)));
+        let alternative = alternatives(object).is_some_and(|options| options.iter().any(is_null));
         alternative || ((nullable || types(object).contains(&"null")) && in_enum && !object.contains_key("const"))
     }
 
