@@ -158,7 +158,8 @@ fn log_probabilities_reach_every_token() {
     let geval = server.chat("good", &json!({"model": "judge@geval", "logprobs": true, "top_logprobs": 20})).json();
     let content = geval["choices"][0]["logprobs"]["content"].as_array().unwrap();
     let parsed: Value = serde_json::from_str(geval["choices"][0]["message"]["content"].as_str().unwrap()).unwrap();
-    let score = content.iter().find(|token| token["token"] == parsed["score"].to_string()).unwrap();
+    let text = parsed["score"].to_string();
+    let score = content.iter().find(|token| token["token"].as_str() == Some(&text)).unwrap();
     let weighed =
         |token: &Value| token["token"].as_str().unwrap().parse::<f64>().unwrap() * token["logprob"].as_f64().unwrap().exp();
     let mean: f64 = score["top_logprobs"].as_array().unwrap().iter().map(weighed).sum();
