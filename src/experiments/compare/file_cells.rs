@@ -1,7 +1,7 @@
 //! A cell of a task that is files: training a pretrained model (or not), and judging rows in the protocol's ways.
 //!
-//! Training resumes from its checkpoints. What was judged of one set in one way is kept in the work folder, so an interruption costs
-//! at most that.
+//! Training resumes from its checkpoints. What was judged of one set in one way is kept in the work folder, so an interruption
+//! costs at most that.
 
 use std::path::{Path, PathBuf};
 
