@@ -353,6 +353,9 @@ impl<'a> Compiler<'a> {
         let (scale, wanted) = (self.filler.scale, self.filler.target);
         let ends = (wanted.of(scale.min(), scale), wanted.of(scale.max(), scale));
         match (bound("minimum"), bound("maximum")) {
+            (Some(low), Some(high)) if low < high && !(high - low).is_finite() => {
+                Err(format!("`{place}`: the range from {low:e} to {high:e} is too wide"))
+            }
             (Some(low), Some(high)) if low < high => Ok(Target(Some((low, high)))),
             (Some(low), Some(high)) => Err(format!("`{place}`: `minimum` {low} is not below `maximum` {high}")),
             (low, high) if low.is_none_or(|low| low <= ends.0) && high.is_none_or(|high| ends.1 <= high) => Ok(wanted),
@@ -381,8 +384,16 @@ impl<'a> Compiler<'a> {
     fn choice(&self, options: &Value, object: &Map<String, Value>, place: &str) -> Result<ScoreForm, String> {
         let scale = self.filler.scale;
         let allowed = types(object);
+        let bound = |name: &str| object.get(name).and_then(Value::as_f64);
+        let in_range = |n: f64| bound("minimum").is_none_or(|low| low <= n) && bound("maximum").is_none_or(|high| n <= high);
+        let in_length = |n: u64| {
+            let bound = |name: &str| object.get(name).and_then(Value::as_u64);
+            bound("minLength").is_none_or(|least| least <= n) && bound("maxLength").is_none_or(|most| n <= most)
+        };
         let fits = |value: &&Value| {
             !value.is_null()
+                && value.as_f64().is_none_or(in_range)
+                && value.as_str().is_none_or(|text| in_length(text.chars().count() as u64))
                 && (allowed.is_empty()
                     || allowed.iter().any(|kind| kind_of(value) == *kind || (*kind == "number" && value.is_number())))
         };
@@ -457,9 +468,19 @@ fn check_keywords(object: &Map<String, Value>, place: &str) -> Result<(), String
             || (name == "format" && !types(object).contains(&"string"))
             || name.starts_with("x-")
     };
-    match object.keys().find(|name| !harmless(name)) {
-        None => Ok(()),
-        Some(name) => Err(format!("{}: the keyword `{name}` is not supported", at(place))),
+    if let Some(name) = object.keys().find(|name| !harmless(name)) {
+        return Err(format!("{}: the keyword `{name}` is not supported", at(place)));
+    }
+    let wrong = |name: &str, is: fn(&Value) -> bool| object.get(name).is_some_and(|value| !is(value));
+    if let Some(name) = ["minimum", "maximum"].into_iter().find(|name| wrong(name, Value::is_number)) {
+        return Err(format!("{}: `{name}` is no number", at(place)));
+    }
+    if let Some(name) = ["minLength", "maxLength", "minItems"].into_iter().find(|name| wrong(name, Value::is_u64)) {
+        return Err(format!("{}: `{name}` is no whole number", at(place)));
+    }
+    match wrong("required", Value::is_array) {
+        true => Err(format!("{}: `required` is no list", at(place))),
+        false => Ok(()),
     }
 }
 

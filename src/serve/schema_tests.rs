@@ -102,6 +102,11 @@ fn what_cannot_be_met_says_why() {
         (object(json!({"a": number}), json!(["a", "b"])), "`b` is required and is no property"),
         (object(json!({"a": {"type": "number", "minimum": 2}}), json!(["a"])), "state both `minimum` and `maximum`"),
         (object(json!({"a": {"type": "number", "minimum": 2, "maximum": 1}}), json!(["a"])), "is not below"),
+        (object(json!({"a": {"type": "number", "minimum": "0", "maximum": 1}}), json!(["a"])), "`minimum` is no number"),
+        (object(json!({"a": {"type": "number", "minimum": -1e308, "maximum": 1e308}}), json!(["a"])), "is too wide"),
+        (object(json!({"a": {"enum": [1, 2, 3], "maximum": 0}}), json!(["a"])), "none that can be chosen"),
+        (object(json!({"a": {"enum": ["pass", "fail"], "maxLength": 1}}), json!(["a"])), "none that can be chosen"),
+        (object(json!({"a": number}), json!("a")), "`required` is no list"),
         (object(json!({"a": {"type": "number", "multipleOf": 0.3}}), json!(["a"])), "`multipleOf` is not supported"),
         (object(json!({"a": {"type": "string", "pattern": "x"}}), json!(["a"])), "`pattern` is not supported"),
         (object(json!({"a": {"type": "string", "minLength": 1}}), json!(["a"])), "`minLength` cannot be promised"),
@@ -115,6 +120,8 @@ fn what_cannot_be_met_says_why() {
         let found = answer(&schema).unwrap_err();
         assert!(found.contains(why), "{schema}: {found}");
     }
+    let bounded = object(json!({"a": {"type": "integer", "enum": [1, 2, 3, 4, 5], "maximum": 2}}), json!(["a"]));
+    assert!(answer(&bounded).unwrap()["a"].as_i64().unwrap() <= 2);
     // What may be left out is left out.
     let optional = object(json!({"a": number, "b": number, "c": {"type": "string", "pattern": "x"}}), json!(["b"]));
     assert_eq!(answer(&optional), Ok(json!({"b": 3.9})));

@@ -154,6 +154,16 @@ fn cells_of_files_are_resumed_and_repeat() {
     let rows = |dir: &TempDir| std::fs::read(dir.path().join("cells/qa/rows.json")).unwrap();
     assert!(rows(&dir) == rows(&again));
 
+    // A judge of other settings is not taken for one of this protocol.
+    write(
+        again.path().join("protocol.toml"),
+        PROTOCOL.replace("learning_rates = [1e-3]\n[[group]]", "learning_rates = [2e-3]\n[[group]]"),
+    );
+    std::fs::remove_file(again.path().join("cells/qa/real/seed-1.json")).unwrap();
+    let other = finish(compare(&again, &["--cell", "qa/real/seed-1"]));
+    assert_eq!(other.code, Some(1));
+    assert!(other.err.contains("learning_rate = 0.001") && other.err.contains("--work"), "{}", other.err);
+
     // Tables need no rows. Rows that have changed are noticed before a cell is made of them.
     std::fs::remove_file(dir.path().join("near.jsonl")).unwrap();
     assert!(succeed(compare(&dir, &["--tables"])).out.contains("6 of 6 cells"));

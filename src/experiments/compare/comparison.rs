@@ -12,6 +12,7 @@ use crate::experiments::synthetic::{SCORE_PHRASE, Split, SyntheticTask};
 use crate::files::{self, Lock};
 use crate::judge::{JUDGE_FILE, Judge, ScoreOptions, with_swapped_chains};
 use crate::train::TrainConfig;
+use crate::train::checkpoint::RESOLVED_CONFIG;
 use crate::train::config::{Layers, Raw, SettingSource};
 use crate::train::run::{RunContext, TrainOutcome, run as train};
 
@@ -180,9 +181,9 @@ impl Comparison {
         let version = task_version(&cell.task).map_err(CompareError::Cell)?;
         let folder = self.judge_folder(cell);
         let data = DemoData::make(version, self.protocol.data_seed, self.protocol.sizes(), &folder)?;
+        let config = self.synthetic_settings(chosen, &data)?.resolve()?;
+        refuse_other_settings(&folder, &config)?;
         if !self.has_judge(cell) {
-            let layers = self.synthetic_settings(chosen, &data)?;
-            let config = layers.resolve()?;
             // One checkpoint half way, so that an interruption costs a minute.
             let config = TrainConfig { save_steps: (config.max_steps.max(2) as u64) / 2, ..config };
             let ctx = RunContext { gpu, clock, progress, interrupted };
@@ -286,6 +287,34 @@ impl Comparison {
         self.protocol.put_settings(cell, method, &mut layers)?;
         Ok(layers)
     }
+}
+
+/// Refuses a folder of the work that was trained, or begun, with other settings than the protocol says now: its figures would be
+/// said to be those of this protocol. Of TRACT the folder has the settings of the second stage, so only what both share is asked.
+pub(super) fn refuse_other_settings(folder: &Path, config: &TrainConfig) -> Result<(), CompareError> {
+    const ASKED: [&str; 9] = [
+        "model_name_or_path",
+        "learning_rate",
+        "max_steps",
+        "num_train_epochs",
+        "per_device_train_batch_size",
+        "base_weights",
+        "lora_r",
+        "limit",
+        "seed",
+    ];
+    let Ok(written) = std::fs::read_to_string(folder.join(RESOLVED_CONFIG)) else { return Ok(()) };
+    let table = |text: &str| text.parse::<toml::Table>().unwrap_or_default();
+    let (there, wanted) = (table(&written), table(&config.to_toml()?));
+    let Some(key) = ASKED.into_iter().find(|key| there.get(*key) != wanted.get(*key)) else { return Ok(()) };
+    let show = |table: &toml::Table| table.get(key).map_or("not set".into(), toml::Value::to_string);
+    Err(CompareError::Cell(format!(
+        "{}: the judge there was trained with {key} = {}, and the protocol says {}; give this protocol a --work folder of its own, \
+         or remove that folder",
+        folder.display(),
+        show(&there),
+        show(&wanted),
+    )))
 }
 
 /// A path as the value of a setting.

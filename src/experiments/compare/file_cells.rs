@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::cell::SplitResult;
-use super::comparison::{Chosen, Comparison, Measured, text};
+use super::comparison::{Chosen, Comparison, Measured, refuse_other_settings, text};
 use super::metrics::{SplitMetrics, rounded};
 use super::protocol::Run;
 use super::task_rows::{TaskRows, read_rows};
@@ -105,6 +105,7 @@ impl Comparison {
         TaskRows::keep(self, task)?;
         let RunContext { gpu, clock, progress, interrupted } = ctx;
         let config = self.file_settings(task, chosen)?;
+        refuse_other_settings(&self.judge_folder(chosen.cell), &config)?;
         if chosen.method.trained && !self.has_judge(chosen.cell) {
             let ctx = RunContext { gpu, clock, progress, interrupted };
             if let TrainOutcome::Interrupted { .. } = train(&config, ctx).await? {

@@ -94,6 +94,9 @@ pub struct JuristState {
     /// The storage that `base_weights` means, as bundles name it: the meaning of its word `q4` has changed.
     #[serde(default)]
     pub base_format: Option<String>,
+    /// Whether rows that begin alike come one after the other: the order of the rows depends on it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub share_prefixes: bool,
     /// Further state of a method.
     pub extra: Map<String, Value>,
 }
@@ -139,6 +142,7 @@ impl TrainerState {
                 metrics_bytes: 0,
                 tuning: Value::Null,
                 base_format: config.base_weights.dtype().map(|dtype| manifest_name(dtype).into()),
+                share_prefixes: config.share_prefixes,
                 extra: Map::new(),
             },
         }

@@ -449,6 +449,14 @@ fn check_same_run(from: &TrainerState, ours: &TrainerState) -> Result<(), TrainE
     if from.max_steps != ours.max_steps {
         return differs(format!("the run was planned for {}, and now is for {}", count(from.max_steps, "step"), ours.max_steps));
     }
+    let shared = |state: &TrainerState| state.jurist.share_prefixes;
+    if shared(from) != shared(ours) {
+        return differs(format!(
+            "the checkpoint was made with share_prefixes = {}, not {}, and the order of the rows depends on it",
+            shared(from),
+            shared(ours)
+        ));
+    }
     let q4 = manifest_name(WeightDtype::Q4);
     if from.jurist.base_format.is_none() && ours.jurist.base_format.as_deref() == Some(q4) {
         return differs(
