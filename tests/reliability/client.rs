@@ -18,12 +18,12 @@ pub struct Reply {
 
 /// Why there is no answer.
 #[derive(Debug)]
-pub enum Lost {
-    /// The server took nothing, or closed the connection before the first byte of an answer.
-    Unanswered,
-    /// An answer that broke off.
-    Torn(String),
+pub struct Lost {
+    /// How an answer broke off; `None` where the server took nothing, or closed the connection before the first byte of one.
+    pub torn: Option<String>,
 }
+
+const UNANSWERED: Lost = Lost { torn: None };
 
 pub struct Client {
     address: String,
@@ -47,7 +47,7 @@ impl Client {
         let kept = self.stream.is_some();
         match self.ask_once(method, target, body) {
             // A server may close a kept connection at any moment.
-            Err(Lost::Unanswered) if kept => self.ask_once(method, target, body),
+            Err(Lost { torn: None }) if kept => self.ask_once(method, target, body),
             reply => reply,
         }
     }
@@ -59,7 +59,7 @@ impl Client {
     fn ask_once(&mut self, method: &str, target: &str, body: &[u8]) -> Result<Reply, Lost> {
         let mut stream = match self.stream.take() {
             Some(stream) => stream,
-            None => BufReader::new(connect(&self.address).map_err(|_| Lost::Unanswered)?),
+            None => BufReader::new(connect(&self.address).map_err(|_| UNANSWERED)?),
         };
         let mut request = self.head(method, target, body.len()).into_bytes();
         request.extend_from_slice(body);
@@ -86,14 +86,14 @@ pub fn status(stream: TcpStream) -> Option<u16> {
 
 /// An answer, and whether the connection stays.
 fn read(stream: &mut BufReader<TcpStream>) -> Result<(Reply, bool), Lost> {
-    let torn = |what: &str, error: &io::Error| Lost::Torn(format!("{what}: {error}"));
+    let torn = |what: &str, error: &io::Error| Lost { torn: Some(format!("{what}: {error}")) };
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
         match stream.read_line(&mut head) {
-            Ok(0) if head.is_empty() => return Err(Lost::Unanswered),
-            Ok(0) => return Err(Lost::Torn(format!("a head that breaks off: {head}"))),
+            Ok(0) if head.is_empty() => return Err(UNANSWERED),
+            Ok(0) => return Err(Lost { torn: Some(format!("a head that breaks off: {head}")) }),
             Ok(_) => {}
-            Err(error) if head.is_empty() && error.kind() != ErrorKind::WouldBlock => return Err(Lost::Unanswered),
+            Err(error) if head.is_empty() && error.kind() != ErrorKind::WouldBlock => return Err(UNANSWERED),
             Err(error) => return Err(torn("no head", &error)),
         }
     }
@@ -103,7 +103,9 @@ fn read(stream: &mut BufReader<TcpStream>) -> Result<(Reply, bool), Lost> {
     };
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
     let length = header("content-length").and_then(|length| length.parse().ok());
-    let (Some(status), Some(length)) = (status, length) else { return Err(Lost::Torn(format!("a strange head: {head}"))) };
+    let (Some(status), Some(length)) = (status, length) else {
+        return Err(Lost { torn: Some(format!("a strange head: {head}")) });
+    };
     let mut body = vec![0; length];
     stream.read_exact(&mut body).map_err(|error| torn("a body that breaks off", &error))?;
     let keeps = !header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));

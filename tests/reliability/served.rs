@@ -34,6 +34,8 @@ struct Line {
     answers: usize,
     middle: f64,
     late: f64,
+    /// Resident memory of the server afterwards, in KiB.
+    resident: Option<u64>,
     broken: Vec<String>,
 }
 
@@ -97,10 +99,15 @@ impl Server {
         rows.iter().map(judge).collect()
     }
 
-    /// Rows that wait, as `/metrics` says.
-    fn waiting(&self) -> Option<usize> {
+    /// A figure of `/metrics`.
+    fn metric(&self, name: &str) -> Option<usize> {
         let text = String::from_utf8(self.client().ask("GET", "/metrics", b"").ok()?.body).ok()?;
-        text.lines().find_map(|line| line.strip_prefix("jurist_queue_rows "))?.parse().ok()
+        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?.parse().ok()
+    }
+
+    /// Rows that wait.
+    fn waiting(&self) -> Option<usize> {
+        self.metric("jurist_queue_rows")
     }
 
     /// Resident memory of the process in KiB; `None` where the system does not tell.
@@ -186,10 +193,11 @@ fn during(
     let mut latencies = served.latencies.into_inner().unwrap();
     latencies.sort_by(f64::total_cmp);
     let share = |share: f64| latencies.get((latencies.len() as f64 * share) as usize).copied().unwrap_or(f64::NAN);
-    Line { what: what.into(), times, answers: latencies.len(), middle: share(0.5), late: share(0.95), broken }
+    let resident = server.resident();
+    Line { what: what.into(), times, answers: latencies.len(), middle: share(0.5), late: share(0.95), resident, broken }
 }
 
-/// 50 clients that send a byte now and then: of a head, of a body; and some that ask for a long answer and do not read it.
+/// 50 clients that send a byte now and then: of a head, of a body; and some that ask for a stream and do not read it.
 fn slow(server: &Server) -> (usize, Vec<String>) {
     let client = server.client();
     let head = client.head("POST", "/v1/judge", 5000);
@@ -227,7 +235,9 @@ fn idle(server: &Server) -> (usize, Vec<String>) {
 fn half(server: &Server, rows: &[Value], stream: &mut Stream) -> (usize, Vec<String>) {
     let body = json!({ "row": rows[0] }).to_string();
     let whole = server.client().head("POST", "/v1/judge", body.len()) + &body;
-    for _ in 0..300 {
+    let (begun, mut times) = (Instant::now(), 0);
+    while begun.elapsed() < WHILE {
+        times += 1;
         let cut = 1 + stream.below(whole.len() - 1);
         let mut half = connect(&server.address).unwrap();
         let _ = half.write_all(&whole.as_bytes()[..cut]);
@@ -238,16 +248,18 @@ fn half(server: &Server, rows: &[Value], stream: &mut Stream) -> (usize, Vec<Str
             let _ = half.read_to_end(&mut rest);
         }
     }
-    (300, Vec::new())
+    (times, Vec::new())
 }
 
 /// Bodies of 10 MB: of a stated length, and in chunks.
 fn large(server: &Server) -> (usize, Vec<String>) {
     let mut broken = Vec::new();
     let body = vec![b'x'; 10_000_000];
-    for n in 0..40 {
+    let (begun, mut times) = (Instant::now(), 0);
+    while begun.elapsed() < WHILE {
+        times += 1;
         let mut stream = connect(&server.address).unwrap();
-        let sent = match n % 2 {
+        let sent = match times % 2 {
             0 => {
                 let head = server.client().head("POST", "/v1/judge", body.len());
                 stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body))
@@ -264,26 +276,28 @@ fn large(server: &Server) -> (usize, Vec<String>) {
             broken.push(format!("a body of 10 MB: {found:?}, {sent:?}"));
         }
     }
-    (40, broken)
+    (times, broken)
 }
 
 /// Keys that are wrong, empty or very long.
 fn wrong_keys(server: &Server, rows: &[Value]) -> (usize, Vec<String>) {
     let mut broken = Vec::new();
     let body = json!({ "row": rows[0] });
-    for n in 0..500 {
-        let key = match n % 4 {
+    let (begun, mut times) = (Instant::now(), 0);
+    while begun.elapsed() < WHILE {
+        times += 1;
+        let key = match times % 4 {
             0 => String::new(),
             1 => "x".repeat(20_000),
             2 => KEY[..KEY.len() - 1].to_string(),
-            _ => format!("{KEY}{n}"),
+            _ => format!("{KEY}{times}"),
         };
         match Client::new(&server.address, &key).judge(&body) {
             Ok(reply) if reply.status == 401 => {}
             other => broken.push(format!("a wrong key: {other:?}")),
         }
     }
-    (500, broken)
+    (times, broken)
 }
 
 /// Clients that ask for much and go away at a random moment. Afterwards no row of theirs is left.
@@ -365,7 +379,7 @@ fn term(ground: &Ground, times: usize, stream: &mut Stream) -> Line {
                             Ok(reply) if reply.status == 429 => std::thread::sleep(Duration::from_millis(10)),
                             // It is ending.
                             Ok(reply) if reply.status == 503 => return,
-                            Err(Lost::Unanswered) => return,
+                            Err(Lost { torn: None }) => return,
                             other => return faults.lock().unwrap().push(format!("TERM: {other:?}")),
                         }
                     }
@@ -384,7 +398,7 @@ fn term(ground: &Ground, times: usize, stream: &mut Stream) -> Line {
     latencies.sort_by(f64::total_cmp);
     let share = |share: f64| latencies.get((latencies.len() as f64 * share) as usize).copied().unwrap_or(f64::NAN);
     let what = "TERM while 16 clients ask for 8 rows each".to_string();
-    Line { what, times, answers: latencies.len(), middle: share(0.5), late: share(0.95), broken }
+    Line { what, times, answers: latencies.len(), middle: share(0.5), late: share(0.95), resident: None, broken }
 }
 
 /// The memory over so many requests of 16 clients, after a tenth of them. Prints it; returns what is wrong.
@@ -426,13 +440,20 @@ fn memory(ground: &Ground, requests: usize) -> Vec<String> {
     let mut broken = broken.into_inner().unwrap();
     let (first, last) = (marks[0], marks[9]);
     println!("\n| requests | seconds | RSS before | after a tenth | after all | highest |\n|---|---|---|---|---|---|");
-    let mib = |kib: u64| format!("{:.1} MiB", kib as f64 / 1024.0);
     let highest = marks.iter().copied().max().unwrap_or_default();
     println!("| {requests} | {seconds:.0} | {} | {} | {} | {} |", mib(before), mib(first), mib(last), mib(highest));
+    let counted = server.metric("jurist_requests_total{endpoint=\"/v1/judge\",status=\"200\"}");
+    if counted != Some(requests + ground.rows.len()) {
+        broken.push(format!("{requests} requests, of which the server counted {counted:?}"));
+    }
     if last > first + NOISE_KIB {
         broken.push(format!("the memory grows: {marks:?} KiB after each tenth of {requests} requests"));
     }
     broken
+}
+
+fn mib(kib: u64) -> String {
+    format!("{:.1} MiB", kib as f64 / 1024.0)
 }
 
 /// Everything, with tables; what was broken.
@@ -455,9 +476,11 @@ pub fn all(requests: usize) -> Vec<String> {
     table.push(during(&ground, of, "16 clients with 32 rows each, a queue of 128", true, || crowd(&server, rows)));
     drop(server);
     table.push(term(&ground, 5, &mut stream));
-    println!("\n| done to the server | times | answers to others meanwhile | p50 | p95 | broken |\n|---|---|---|---|---|---|");
-    for Line { what, times, answers, middle, late, broken } in &table {
-        println!("| {what} | {times} | {answers} | {middle:.0} ms | {late:.0} ms | {} |", broken.len());
+    println!("\n| done to the server | times | answers to others meanwhile | p50 | p95 | RSS after it | broken |");
+    println!("|---|---|---|---|---|---|---|");
+    for Line { what, times, answers, middle, late, resident, broken } in &table {
+        let resident = resident.map_or("–".into(), mib);
+        println!("| {what} | {times} | {answers} | {middle:.0} ms | {late:.0} ms | {resident} | {} |", broken.len());
     }
     let mut broken: Vec<String> = table.into_iter().flat_map(|line| line.broken).collect();
     broken.extend(memory(&ground, requests));
