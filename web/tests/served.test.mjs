@@ -207,6 +207,16 @@ test("a full queue, a loading server, a server that is gone and comes back", asy
   assert.equal(await tab.locator("#failures [data-failure]").count(), 0);
 });
 
+test("over an insecure address of a machine nearby, the server's judge judges", async (t) => {
+  const { origin } = await serve(t, "--allow-host", "insecure.test");
+  const { tab } = await visit(t, `http://insecure.test:${new URL(origin).port}`);
+  await tab.waitForSelector("#uses-server");
+  await fill(tab, "judge", rows[3]);
+  await tab.click("#judge-form .primary");
+  await tab.waitForSelector("#judge-result .score");
+  same(await shown(tab), native("insecure.jsonl", [rows[3]])[0]);
+});
+
 test("with WebGPU, the server's judge is offered beside the page's own", async (t) => {
   const other = await open();
   t.after(() => other.close());
