@@ -71,7 +71,7 @@ llama-cpp: driver ## a judge from a GGUF file and back, asked by llama.cpp too; 
 clients: driver ## ask a served judge from evaluation tools, which are installed into target/clients (pip, npm; two gigabytes)
 	scripts/clients.sh
 
-reliability: driver ## KILLS=50 kills of each command, and faults of disks and streams
+reliability: driver ## KILLS=50 kills of each command, and faults of disks, streams and served clients
 	cargo test --release --locked --test reliability -- $(or $(KILLS),50)
 
 fmt: setup ## format the code

@@ -2,12 +2,14 @@
 
 import { Judge } from "./judge.js";
 import { columnOf } from "./lib/rows.js";
+import { ServedJudge } from "./lib/served.js";
 import { batchView } from "./ui/batch.js";
 import { compareView } from "./ui/compare.js";
 import { $, announce, h, replaceContent } from "./ui/dom.js";
 import { judgeView } from "./ui/judge.js";
 import { modelsView, progressText, showOffer } from "./ui/models.js";
 import { recordedRun } from "./ui/recorded.js";
+import { showServerOffer } from "./ui/server.js";
 import { trainView } from "./ui/train.js";
 import { blockUntil, clearFailures, progressBar, setReload, showFailure } from "./ui/work.js";
 
@@ -20,6 +22,7 @@ const LINKED = new URLSearchParams(location.search).get("judge"); // …/?judge=
 const FIRST = LINKED ?? "judge/"; // else the small judge that comes with the page
 const LAST = "jurist.last"; // in local storage: the key of the judge that was open
 const MOST_CASES = 200;
+const NO_GPU = ["InsecureContext", "NoWebGpu", "NoAdapter", "NoEngine"]; // failures after which no judge runs in this browser
 
 /** The judge that is open, or what to offer if none is. @type {Source} */
 let source = FIRST;
@@ -36,6 +39,11 @@ const state = {
     return state.judge;
   },
 
+  get ownJudge() {
+    if (!(state.judge instanceof Judge)) throw new Error("No judge is open in this browser.");
+    return state.judge;
+  },
+
   caseKey: (row) => JSON.stringify(state.openJudge.about.columns.map(({ name }) => columnOf(row, name) ?? "")),
 
   addCase(row, score, correction = null) {
@@ -47,15 +55,16 @@ const state = {
 
   async open(wanted, options = {}) {
     clearFailures();
-    const judge = await Judge.load(wanted, { ...options, onNotice: showFailure });
+    const isServed = wanted instanceof ServedJudge;
+    const judge = isServed ? wanted : await Judge.load(wanted, { ...options, onNotice: showFailure });
     await state.judge?.free().catch(() => {}); // its worker may be gone with it
     state.judge = judge;
     state.trained = false;
     state.cases = [];
-    source = wanted;
-    if (judge.kept) store(LAST, judge.key);
+    if (!isServed) source = wanted;
+    if (judge instanceof Judge && judge.kept) store(LAST, judge.key);
     $("reopening").replaceChildren();
-    $("current-name").textContent = judge.manifest.name;
+    $("current-name").textContent = isServed ? `${judge.manifest.name}, on this server` : judge.manifest.name;
     $("current").classList.add("on");
     $("opening").hidden = true;
     for (const view of Object.values(views)) view.rebuild();
@@ -109,10 +118,14 @@ function stored(name) {
   }
 }
 
-/** Opens the judge that was open last, if it is kept whole and needs no download. Otherwise offers one. */
+/**
+ * Opens the judge that was open last, if it is kept whole and needs no download. Otherwise offers one, and that of this page's
+ * server if it has one. Where no judge can run in this browser, the server's is opened.
+ */
 async function start() {
   const container = $("offer");
   replaceContent($("recorded"), recordedRun());
+  const served = showServerOffer($("offer-server"), state.open);
   const last = LINKED ? null : stored(LAST);
   const models = last ? await Judge.models().catch(() => []) : [];
   const kept = models.find(({ key, cachedBytes, bytes }) => key === last && cachedBytes >= bytes);
@@ -130,7 +143,14 @@ async function start() {
       progress.end();
     }
   }
-  await showOffer(container, FIRST, state.open);
+  const failure = await showOffer(container, FIRST, state.open);
+  const offered = await served;
+  if (offered && failure && NO_GPU.includes(failure) && !LINKED && !state.judge && (await offered.use())) {
+    const text = `This browser cannot run a judge. ${offered.name} on this server is used instead: what you judge is sent there.`;
+    const close = h("button", { type: "button", class: "quiet", onclick: () => notice.remove() }, "Close");
+    const notice = h("div", { class: "failure", role: "status", id: "uses-server" }, h("p", {}, text), close);
+    $("reopening").replaceChildren(notice);
+  }
 }
 
 /** Accepts files that are dropped anywhere: rows for the batch, or a judge. */
@@ -242,8 +262,8 @@ async function reopen(lost) {
 // After a lost or full GPU, the visitor has to act first.
 Judge.onEnd((failure) => {
   const lost = state.judge;
-  const reopens = ["Internal", "EngineEnded"].includes(failure.name) && lost?.gone && lost.kept && !reopening;
-  if (lost && reopens) blockUntil(reopen(lost));
+  const reopens = ["Internal", "EngineEnded"].includes(failure.name) && lost?.gone && !reopening;
+  if (reopens && lost instanceof Judge && lost.kept) blockUntil(reopen(lost));
   if (failure.name === "EngineEnded") showFailure(failure);
 });
 setReload(offerAgain, () => Boolean(state.judge?.gone) && !reopening);

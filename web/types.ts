@@ -19,7 +19,12 @@ export type FailureName =
   | "BadRow"
   | "Stopped"
   | "Internal"
-  | "EngineEnded";
+  | "EngineEnded"
+  | "KeyNeeded"
+  | "ServerBusy"
+  | "ServerLoading"
+  | "ServerGone"
+  | "ServerFailed";
 
 /** What is judged. The judge's template decides which columns it reads (`About.columns`). Others are ignored. */
 export interface Row {
@@ -184,6 +189,27 @@ export interface About {
   maxLength: number;
   /** All words, for judges that know few. */
   vocabulary?: string[];
+}
+
+/** What a server says about its judge: what does not depend on where the judge runs. */
+export type ServedAbout = Omit<About, "parameters" | "weights" | "trainsAdapter" | "maxLength">;
+
+/** What a server answers at `health`: "ready", "loading", "lost" or "ending", and its judge's name. */
+export interface ServerHealth {
+  status: string;
+  model: string;
+}
+
+/** The object `judge` of a row that a server has judged, and each of its chains. */
+export interface ServedRecord {
+  expected: number;
+  decoded: number;
+  probs: Record<string, number>;
+  mass: number;
+  feedback: string | null;
+  forced: boolean;
+  /** Why a row of a list was not judged. Then it has no figures. */
+  error?: string | null;
 }
 
 /** A file of a bundle. */

@@ -40,6 +40,21 @@ impl Prompts {
         Ok(Prompts { own, plain, raw, score_tokens, settings, tokenizer: Arc::new(tokenizer) })
     }
 
+    /// What the judge is: its scale, the columns that it reads, its chains. The page makes its forms of it.
+    pub fn about(&self) -> Value {
+        let settings = &self.settings;
+        let columns: Vec<Value> =
+            self.own.columns().into_iter().map(|column| json!({"name": column.name, "optional": column.optional})).collect();
+        json!({
+            "scale": {"texts": settings.scale.texts(), "values": settings.scale.values()},
+            "phrase": settings.phrase,
+            "template": settings.template,
+            "columns": columns,
+            "chain": settings.chain,
+            "maxCompletionLength": settings.max_completion_length,
+        })
+    }
+
     /// Tokens of the phrase and the score, at most.
     pub fn ending_tokens(&self) -> usize {
         let phrase = self.score_tokens.stem.len().max(self.score_tokens.opening.len());

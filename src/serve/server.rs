@@ -249,7 +249,8 @@ fn shown_model(served: &Judging, id: String, about: &str) -> Value {
 }
 
 fn all_models(served: &Judging) -> Vec<Value> {
-    let own = shown_model(served, served.name.clone(), "the judge's own words: chain, phrase and score");
+    let mut own = shown_model(served, served.name.clone(), "the judge's own words: chain, phrase and score");
+    own["jurist"] = served.prompts.about();
     let profiled = PROFILES.iter().map(|p| shown_model(served, format!("{}@{}", served.name, p.name), p.about));
     [own].into_iter().chain(profiled).collect()
 }

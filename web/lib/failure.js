@@ -2,6 +2,7 @@
 //
 //   from the engine      NoWebGpu NoAdapter LimitTooSmall OutOfMemory DeviceLost BadBundle BadRow Stopped Internal
 //   from the JavaScript  InsecureContext QuotaFull NotAModel HashMismatch Unreachable NoEngine EngineEnded
+//   about a server       KeyNeeded ServerBusy ServerLoading ServerGone ServerFailed
 
 /** @import { FailureName } from "../types.js" */
 

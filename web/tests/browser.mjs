@@ -17,6 +17,7 @@ const FLAGS = [
   "--disable-dev-shm-usage",
   "--disable-quic",
 ];
+const WITHOUT_WEBGPU = ["--no-sandbox", "--disable-blink-features=WebGPU", "--disable-dev-shm-usage", "--disable-quic"];
 const QUIET = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"];
 
 export const WEB = join(import.meta.dirname, "..");
@@ -40,8 +41,8 @@ function program() {
   return found;
 }
 
-/** A browser and a server of the page: {browser, server, page(options), close}. */
-export async function open() {
+/** A browser, with WebGPU or without, and a server of the page: {browser, server, page(options), close}. */
+export async function open({ webgpu = true } = {}) {
   for (const file of ["engine/jurist.js", "engine/jurist_bg.wasm"]) {
     readFileSync(join(WEB, file)); // `make web` builds them; no test can run without them
   }
@@ -49,7 +50,7 @@ export async function open() {
   const server = await serve({ "/": WEB });
   const browser = await chromium.launch({
     executablePath: program(),
-    args: [...FLAGS, ...QUIET, "--host-resolver-rules=MAP insecure.test 127.0.0.1"],
+    args: [...(webgpu ? FLAGS : WITHOUT_WEBGPU), ...QUIET, "--host-resolver-rules=MAP insecure.test 127.0.0.1"],
   });
 
   /** A page in a context of its own (nothing kept, no service worker unless asked for). */

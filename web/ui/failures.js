@@ -88,6 +88,26 @@ const MESSAGES = {
     title: "This case cannot be judged",
     advice: ["Change what the message names and judge again."],
   },
+  KeyNeeded: {
+    title: "The server asks for a key",
+    advice: ["Type one of the keys in the server’s --api-key-file. It is kept until this tab is closed."],
+  },
+  ServerBusy: {
+    title: "The server is busy",
+    advice: ["Judge again later. What was judged so far stays.", "jurist serve --max-queue lets more rows wait."],
+  },
+  ServerLoading: {
+    title: "The server is not ready yet",
+    advice: ["Judge again in a moment."],
+  },
+  ServerGone: {
+    title: "The server is gone",
+    advice: ["Start jurist serve again, then judge again. What you typed stays here."],
+  },
+  ServerFailed: {
+    title: "The server could not judge",
+    advice: ["Judge again. If it happens again, look at what the server printed."],
+  },
   EngineEnded: {
     title: "The engine was ended",
     advice: [LOAD_AGAIN, "A template that never ends, or a text far too long for this GPU, can be the cause."],

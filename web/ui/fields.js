@@ -108,7 +108,7 @@ function underlineUnknown(text, known, backdrop, note) {
 
 /**
  * All words of a judge that knows few. A press inserts a word into the field that had the focus last.
- * @param {About} about
+ * @param {Pick<About, "vocabulary">} about
  * @param {TextField[]} fields
  */
 export function vocabularyPanel(about, fields) {

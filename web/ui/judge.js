@@ -1,6 +1,7 @@
 // The view "Judge": one case and its score.
 
 import { cellText, columnOf } from "../lib/rows.js";
+import { ServedJudge } from "../lib/served.js";
 import { $, h, replaceContent } from "./dom.js";
 import { exampleList, rubricEditor, samplingFields, textField, vocabularyPanel } from "./fields.js";
 import { scoreView } from "./score-view.js";
@@ -43,7 +44,8 @@ export function judgeView(state) {
     example = null;
     fields = about.columns.map((column) => textField(column, about, { onChange: () => (example = null) }));
     const rubric = fields.find(({ name }) => name === "rubric");
-    const prompt = promptPanel(() => state.openJudge.prompt(rowOfFields()));
+    const isServed = state.openJudge instanceof ServedJudge; // a server shows no prompts
+    const prompt = isServed ? null : promptPanel(() => state.ownJudge.prompt(rowOfFields()));
     replaceContent(
       $("judge-fields"),
       fields.map(({ element }) => element),

@@ -1,15 +1,17 @@
 // The view "Models", and the offer of a judge before any of its weights are downloaded.
 
 import { Judge } from "../judge.js";
+import { ServedJudge } from "../lib/served.js";
 import { unzip } from "../lib/zip.js";
 import { $, bytes, count, duration, h, replaceContent } from "./dom.js";
 import { failureNotice } from "./failures.js";
+import { showServerOffer } from "./server.js";
 import { clearFailures, progressBar, showFailure } from "./work.js";
 
 /**
  * @import { ProgressBar } from "./work.js"
  * @import { OpenJudge, PageState, View } from "./types.js"
- * @import { Adapter, Inspection, KeptModel, Progress, Source } from "../types.js"
+ * @import { Adapter, FailureName, Inspection, KeptModel, Progress, Source } from "../types.js"
  */
 
 const SPARE_SPACE = 1.02; // records and rounding
@@ -42,15 +44,20 @@ export function modelsView(state) {
 
   function showLoaded() {
     if (!state.judge) return;
-    const { about, manifest } = state.judge;
-    const facts = factList([
+    const { judge } = state;
+    const { about, manifest } = judge;
+    const own = judge instanceof ServedJudge ? null : judge.about;
+    /** @type {Fact[]} */
+    const facts = [
       ["Judge", manifest.name],
-      ["Parameters", `${count(about.parameters)}, ${about.weights}`],
+      own
+        ? ["Parameters", `${count(own.parameters)}, ${own.weights}`]
+        : ["Runs", "on this server, to which what you judge is sent"],
       ["Scale", about.scale.texts.join(" · ")],
       ["Chain of thought", about.chain ? `at most ${about.maxCompletionLength} tokens` : "none"],
-      ["Context", `at most ${count(about.maxLength)} tokens`],
-    ]);
-    $("models-loaded").replaceChildren(facts);
+    ];
+    if (own) facts.push(["Context", `at most ${count(own.maxLength)} tokens`]);
+    $("models-loaded").replaceChildren(factList(facts));
   }
 
   /** @param {KeptModel} model */
@@ -107,6 +114,8 @@ export function modelsView(state) {
     showLoaded();
     showKept();
     showAdapter();
+    if (state.judge instanceof ServedJudge) $("models-server").hidden = true;
+    else showServerOffer($("models-server"), state.open);
   };
   return { rebuild: showLoaded, onShow, showKept, offerFiles };
 }
@@ -116,6 +125,7 @@ export function modelsView(state) {
  * @param {HTMLElement} container
  * @param {Source} source
  * @param {OpenJudge} open
+ * @returns {Promise<FailureName | null>} why there is no offer
  */
 export async function showOffer(container, source, open) {
   clearFailures();
@@ -123,9 +133,11 @@ export async function showOffer(container, source, open) {
   try {
     const inspection = await Judge.inspect(source);
     replaceContent(container, offerOf(inspection, container, source, open));
+    return null;
   } catch (failure) {
     const again = h("button", { type: "button", class: "quiet", onclick: () => showOffer(container, source, open) }, "Try again");
     container.replaceChildren(failureNotice(failure, again));
+    return failure.name;
   }
 }
 

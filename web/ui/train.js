@@ -1,6 +1,7 @@
 // The view "Train": the visitor corrects scores, the judge learns from them with REAL, and is measured on held-out rows.
 
 import { cellText, columnOf, comparedColumn, readRows } from "../lib/rows.js";
+import { ServedJudge } from "../lib/served.js";
 import { zip } from "../lib/zip.js";
 import { curve, legend, scaleLine } from "./charts.js";
 import { $, announce, duration, h, number, replaceContent, saveFile } from "./dom.js";
@@ -62,10 +63,15 @@ export function trainView(state) {
   }
 
   /** Whether training trains an adapter, as beside quantised weights. */
-  const trainsAdapter = () => state.openJudge.about.trainsAdapter;
+  const trainsAdapter = () => state.ownJudge.about.trainsAdapter;
+
+  const isServed = () => state.openJudge instanceof ServedJudge;
 
   function rebuild() {
     $("train-result").replaceChildren();
+    $("train-served").hidden = !isServed();
+    $("train-rows").hidden = $("train-form").hidden = isServed();
+    if (isServed()) return;
     const { learningRate } = inputOf;
     const isDefault = Object.values(RATES).includes(learningRate.valueAsNumber); // the visitor's own value stays
     if (isDefault) learningRate.value = String(trainsAdapter() ? RATES.adapter : RATES.weights);
@@ -163,7 +169,7 @@ export function trainView(state) {
       bar.set(step, steps, `Step ${step} of ${steps}, reward ${number(reward)}, ${duration(secondsLeft)} left`);
     };
     try {
-      const training = await state.openJudge.train(rows, { ...options, heldOut, signal, onStep });
+      const training = await state.ownJudge.train(rows, { ...options, heldOut, signal, onStep });
       state.trained = true;
       replaceContent($("train-result"), report(training, rows.length, heldOut, chart.element));
       const [before, after] = [training.before.rmse, training.after.rmse].map((rmse) => number(rmse));
@@ -181,7 +187,7 @@ export function trainView(state) {
    */
   function report(training, corrected, heldOut, chart) {
     const { steps, seconds, before, after } = training;
-    const { about } = state.openJudge;
+    const { about } = state.ownJudge;
     const gotWorse = (after.rmse ?? 0) > (before.rmse ?? 0);
     const notes = [
       `${counted(steps, "step")} in ${number(seconds, 1)} s on ${counted(corrected, "corrected row")}.`,
@@ -246,16 +252,16 @@ export function trainView(state) {
         text,
       );
     const save = async () => {
-      saveFile(`${folder}.zip`, zip(folder, await state.openJudge.bundle()));
+      saveFile(`${folder}.zip`, zip(folder, await state.ownJudge.bundle()));
       return "Saved. The unpacked folder is a model for the command line: jurist score --model FOLDER.";
     };
     const keep = async () => {
-      await state.openJudge.keep(`${name}, trained`);
+      await state.ownJudge.keep(`${name}, trained`);
       await state.updateKeptModels();
       return "Kept: it is listed under Models.";
     };
     const reset = async () => {
-      await state.openJudge.reset();
+      await state.ownJudge.reset();
       state.trained = false;
       return "The judge is again as it was loaded.";
     };
@@ -271,7 +277,7 @@ export function trainView(state) {
     ];
   }
 
-  return { rebuild, onShow: () => showCases() };
+  return { rebuild, onShow: () => isServed() || showCases() };
 }
 
 const isCorrected = (/** @type {Case} */ { correction }) => correction !== null;

@@ -1,6 +1,7 @@
 // The types that the views share. Nothing in this file runs.
 
 import type { Judge } from "../judge.js";
+import type { ServedJudge } from "../lib/served.js";
 import type { LoadOptions, Progress, Row, Source } from "../types.js";
 
 /** What an element may contain. null, undefined and false are left out. */
@@ -16,18 +17,23 @@ export interface Case {
   correction: number | null;
 }
 
+/** A judge in this browser, or that of the page's server. */
+export type AnyJudge = Judge | ServedJudge;
+
 /** Loads a judge in place of the open one. */
 export type OpenJudge = (
-  source: Source,
+  source: Source | ServedJudge,
   options?: LoadOptions & { onProgress?: (progress: Progress) => void; signal?: AbortSignal },
 ) => Promise<void>;
 
 /** What the views know of the page. */
 export interface PageState {
   /** The open judge, if there is one. */
-  judge: Judge | null;
+  judge: AnyJudge | null;
   /** The open judge. Views use it that are shown only while there is one. */
-  readonly openJudge: Judge;
+  readonly openJudge: AnyJudge;
+  /** The open judge, where it is in this browser. */
+  readonly ownJudge: Judge;
   /** Whether the open judge was trained here. */
   trained: boolean;
   /** What was judged, the newest first. */

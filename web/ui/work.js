@@ -3,6 +3,7 @@
 import { Failure } from "../judge.js";
 import { $, h } from "./dom.js";
 import { failureNotice } from "./failures.js";
+import { keyForm } from "./server.js";
 
 /** @type {HTMLButtonElement[]} */
 const startButtons = [];
@@ -100,7 +101,7 @@ export function showFailure(error) {
     failure.breaksEngine &&
     canReload() &&
     h("button", { type: "button", class: "primary", onclick: () => reload() }, "Load the judge again");
-  const notice = failureNotice(failure, again);
+  const notice = failureNotice(failure, failure.name === "KeyNeeded" ? keyForm(clearFailures) : again);
   $("failures").replaceChildren(notice);
   notice.scrollIntoView({ block: "nearest" });
 }

@@ -140,6 +140,11 @@ fn profiles_are_chosen_by_name() {
     let ids: Vec<&str> = models["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap()).collect();
     assert!(ids.contains(&"words") && ids.contains(&"words@geval"), "{ids:?}");
     assert_eq!(server.get("/v1/models/words@geval").status, 200);
+    // What the page makes its forms of.
+    let about = &server.get("/v1/models/words").json()["jurist"];
+    assert_eq!(about["scale"], json!({"texts": ["1", "2", "3", "4", "5"], "values": [1.0, 2.0, 3.0, 4.0, 5.0]}));
+    assert_eq!(about["columns"], json!([{"name": "rubric", "optional": false}, {"name": "response", "optional": false}]));
+    assert_eq!(about["maxCompletionLength"], 8);
     assert_eq!(server.get("/v1/models/other").status, 404);
 }
 
