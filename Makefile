@@ -3,7 +3,7 @@ SHELL := /bin/bash
 export PATH := $(PATH):$(HOME)/.cargo/bin
 JURIST := ./target/release/jurist
 
-.PHONY: help setup demo test fresh performance build driver web serve web-judge parquet hub fuzz llama-cpp reliability fmt clean
+.PHONY: help setup demo test fresh performance build driver web serve web-judge parquet hub fuzz llama-cpp clients reliability fmt clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 13
@@ -67,6 +67,9 @@ fuzz: setup ## fuzz every parser for SECONDS=60 each, or one of them: TARGET=row
 llama-cpp: driver ## a judge from a GGUF file and back, asked by llama.cpp too; writes docs/gguf-tour.md
 	scripts/gguf-tour.sh >target/gguf-tour.md
 	mv target/gguf-tour.md docs/gguf-tour.md
+
+clients: driver ## ask a served judge from evaluation tools, which are installed into target/clients (pip, npm; two gigabytes)
+	scripts/clients.sh
 
 reliability: driver ## KILLS=50 kills of each command, and faults of disks and streams
 	cargo test --release --locked --test reliability -- $(or $(KILLS),50)

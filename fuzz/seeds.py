@@ -728,7 +728,33 @@ def settings():
     seed("settings", "no-utf8", b"a = \"\xff\"")
 
 
-for make in (tokenizers, templates, configs, models, ggufs, bundles, adapters, data, trainers, arguments, settings):
+def requests():
+    chat = lambda **more: {"model": "judge", "messages": [{"role": "user", "content": "so 1"}], **more}
+    schema = lambda properties, required: {"type": "object", "properties": properties, "required": required}
+    strict = lambda s: chat(response_format={"type": "json_schema", "json_schema": {"name": "x", "strict": True, "schema": s}})
+    text, number = {"type": "string"}, {"type": "number"}
+    recursive = {"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]}
+    deep = number
+    for _ in range(30):
+        deep = schema({"a": deep}, ["a"])
+    cases = {
+        "chat": chat(), "sampled": chat(n=3, temperature=1, top_p=0.9, top_k=4, seed=-1), "streamed": chat(stream=True, stream_options={"include_usage": True}), "logprobs": chat(logprobs=True, top_logprobs=20), "stop": chat(stop=["so", ""], max_tokens=9),
+        "profile": chat(model="judge@geval"), "promptfoo": chat(model="words@promptfoo", response_format={"type": "json_object"}), "no-profile": chat(model="judge@@"), "other-model": chat(model="x"),
+        "schema": strict(schema({"reasoning": text, "score": number, "ok": {"type": "boolean"}}, ["reasoning", "score", "ok"])), "two-scores": strict(schema({"a": number, "b": number}, ["a", "b"])), "recursive": strict(recursive), "deep": strict(deep),
+        "enum": strict(schema({"a": {"enum": [1, "2", None, 1.5]}}, ["a"])), "words": strict(schema({"a": {"enum": ["no", "yes"]}}, ["a"])), "any": strict(schema({"a": {"anyOf": [{"type": "null"}, {"type": "integer", "minimum": 0, "maximum": 10}]}}, ["a"])), "const": strict(schema({"a": {"const": {"b": [1]}}, "c": number}, ["a", "c"])),
+        "range": strict(schema({"a": {"type": "number", "minimum": -1e308, "maximum": 1e308}}, ["a"])), "range-integer": strict(schema({"a": {"type": "integer", "minimum": -1e308, "maximum": 1e308}}, ["a"])), "quoted": strict(schema({'"\\\n': number, "b": dict(text, maxLength=3)}, ['"\\\n', "b"])), "refs": strict({"$defs": {"a/b": number}, "type": "object", "properties": {"x": {"$ref": "#/$defs/a~1b"}}, "required": ["x"]}),
+        "tool": chat(tools=[{"type": "function", "function": {"name": "f", "parameters": schema({"score": number}, ["score"])}}], tool_choice="required"), "tools-shown": chat(tools=[{"type": "function", "function": {"name": "f"}}]), "metadata": chat(metadata={"rubric": "so", "response": "1"}), "metadata-half": chat(metadata={"rubric": "so"}),
+        "parts": {"messages": [{"role": "developer", "content": [{"type": "text", "text": "so"}]}, {"role": "user", "content": "1"}]}, "image": {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "assistant": {"messages": [{"role": "user", "content": "1"}, {"role": "assistant", "content": "2"}]}, "refused": chat(logit_bias={"1": 2}),
+        "prompt": {"prompt": "so 1", "logprobs": 5}, "prompts": {"prompt": ["so", "1"]}, "tokens": {"prompt": [1, 2]}, "token-lists": {"prompt": [[1], [2]]}, "token-large": {"prompt": [4294967295]}, "echo": {"prompt": "so", "echo": True},
+        "row": {"rubric": "so", "response": "1"}, "rows": {"rows": [{"rubric": "so", "response": "1"}, {"a": 1}], "chains": 2, "seed": 7}, "list": [{"rubric": "so", "response": "1"}, 3], "lines": '{"rubric": "so", "response": "1"}\n{"rubric": "1"}\n', "given": {"row": {"rubric": "so", "response": "1", "chain": "so"}, "given_chains": True},
+        "nothing": "", "null": "null", "number": "1e999", "open": '{"messages": [', "escape": '{"model": "\\u001b[31m", "messages": []}', "surrogate": '{"model": "\\ud800"}',
+    }
+    for name, value in cases.items():
+        seed("requests", name, value)
+    seed("requests", "no-utf8", b'{"model": "\xff"}')
+
+
+for make in (tokenizers, templates, configs, models, ggufs, bundles, adapters, data, trainers, arguments, settings, requests):
     make()
 total = [path.stat().st_size for path in CORPUS.rglob("*") if path.is_file()]
 print(f"{len(total)} seeds, {sum(total)} bytes")

@@ -55,6 +55,7 @@
 //! |---|---|---|
 //! | `cli` | yes | the program `jurist` |
 //! | `csv` | yes | rows from CSV and TSV |
+//! | `serve` | yes | `jurist serve`: a judge over the OpenAI-compatible API |
 //! | `toml` | yes | config files |
 //! | `parquet` | | rows from Parquet |
 //! | `hf-hub` | | downloads from the Hugging Face hub |
@@ -210,6 +211,11 @@ mod rollout;
 pub mod selftest;
 #[cfg(all(not(feature = "internals"), not(target_arch = "wasm32")))]
 mod selftest;
+#[cfg(all(feature = "internals", feature = "serve", not(target_arch = "wasm32")))]
+#[doc(hidden)]
+pub mod serve;
+#[cfg(all(not(feature = "internals"), feature = "serve", not(target_arch = "wasm32")))]
+mod serve;
 #[cfg(all(feature = "internals", not(target_arch = "wasm32")))]
 #[doc(hidden)]
 pub mod system;

@@ -26,6 +26,8 @@ use jurist::model::names::{TensorSpec, tensors};
 use jurist::model::quantised::Plane;
 use jurist::model::source::TensorSource;
 use jurist::model_folder::ModelFolder;
+use jurist::serve::Prompts;
+use jurist::serve::rehearsal::Rehearsal;
 use jurist::text::{ChatOptions, ChatTemplate, Date, Files, SpecialTokens, StreamDecoder, TextError, Tokenizer, word_level};
 use jurist::train::checkpoint::open_checkpoint;
 use jurist::train::checkpoint::training_state::{Parameter, StatePart};
@@ -41,7 +43,7 @@ use jurist::ops::weight_dtype::WeightDtype;
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is that of its folder in `fuzz/corpus`.
-pub const TARGETS: [(&str, Target); 12] = [
+pub const TARGETS: [(&str, Target); 13] = [
     ("tokenizer", tokenizer),
     ("template", template),
     ("config", config),
@@ -54,6 +56,7 @@ pub const TARGETS: [(&str, Target); 12] = [
     ("trainer_state", trainer_state),
     ("arguments", arguments),
     ("settings", settings),
+    ("requests", requests),
 ];
 
 /// Stands between two files of one input.
@@ -367,6 +370,47 @@ pub fn settings(data: &[u8]) {
         }
     }
 }
+
+/// The body of a request to each endpoint of `jurist serve`: read, and answered as if every score were equally likely. What has
+/// to be JSON is JSON.
+pub fn requests(data: &[u8]) {
+    let (answers, held) = most_bytes(|| (REHEARSAL.chat(data), REHEARSAL.completion(data), REHEARSAL.rows(data)));
+    assert!(held <= BYTES_OF_PATTERNS + BYTES_A_BYTE * data.len(), "{held} bytes for a body of {}", data.len());
+    let (chat, completion, rows) = answers;
+    match chat {
+        Err(message) => refused(&message),
+        Ok(answers) => {
+            assert!(!answers.is_empty());
+            for (text, is_json) in answers {
+                let parsed = serde_json::from_str::<serde_json::Map<String, Value>>(&text);
+                assert!(!is_json || parsed.is_ok(), "{text} is no JSON object");
+            }
+        }
+    }
+    completion.map_or_else(|message| refused(&message), |answers| assert!(!answers.is_empty()));
+    match rows {
+        Err(message) => refused(&message),
+        Ok((good, bad)) => {
+            assert!(good + bad.len() > 0);
+            bad.iter().for_each(|message| refused(message));
+        }
+    }
+}
+
+/// The message of an error that a client gets as JSON.
+fn refused(message: &str) {
+    assert!(!message.trim().is_empty(), "an empty message");
+    let length = message.chars().count();
+    assert!(length <= 2 * LONGEST_MESSAGE, "a message of {length} characters: {}", message.chars().take(300).collect::<String>());
+}
+
+/// A server whose judge reads the columns `rubric` and `response`.
+static REHEARSAL: LazyLock<Rehearsal> = LazyLock::new(|| {
+    let own = Template::Own { name: "own".into(), source: "rubric {{ rubric }} response {{ response }}".into() };
+    let scale: Scale = "1..2".parse().expect("a scale");
+    let settings = JudgeSettings::new(scale, "a", &own, false).with_chains_up_to(8);
+    Rehearsal::new(Prompts::new(settings, WORDS.clone()).expect("a judge"))
+});
 
 const ROW: &str = r#"{"messages": [{"role": "user", "content": "How many?"}, {"role": "assistant", "content": "Two."}],
 "prompt": "How many?", "instruction": "Count.", "response": "Two.", "score": 4, "rubric": {"1": "bad"}, "n": [1, 2.5, null]}"#;

@@ -1,6 +1,8 @@
 //! The command tree.
 
 mod bench;
+#[cfg(feature = "serve")]
+mod serve;
 
 use std::path::PathBuf;
 
@@ -8,6 +10,8 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use bench::{BenchArgs, BenchGroup, ShapeArgs};
+#[cfg(feature = "serve")]
+pub use serve::ServeArgs;
 
 use super::judging::JudgeFlags;
 use super::merge::MergeArgs;
@@ -57,6 +61,7 @@ pub enum Command {
     Data(DataArgs),
     Export(ExportArgs),
     Merge(MergeArgs),
+    #[cfg(feature = "serve")]
     Serve(ServeArgs),
     Doctor(DoctorArgs),
     Demo(DemoArgs),
@@ -432,39 +437,6 @@ Examples:
   jurist export judge --out judge-q4 --weights q4 --calibrate train.jsonl --examples dev.jsonl
   jurist export judge-bundle --out judge-f32 --weights f32
   jurist score --model judge-bundle --input answers.jsonl";
-
-/// Serve the page that judges in a browser
-///
-/// Serves static files with the headers that the page needs, to this machine only by default. Any other static host works too.
-#[derive(Debug, Args)]
-#[command(after_help = SERVE_EXAMPLES)]
-pub struct ServeArgs {
-    /// Folder of the page (in the repository: web, with its engine built by `make web`)
-    #[arg(long, value_name = "DIR", default_value = "web")]
-    pub dir: PathBuf,
-
-    /// A bundle to serve at /bundle/
-    #[arg(long, value_name = "DIR")]
-    pub bundle: Option<PathBuf>,
-
-    /// Port; 0 chooses a free one
-    #[arg(long, value_name = "N", default_value_t = 8080)]
-    pub port: u16,
-
-    /// Address to listen on
-    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
-    pub host: std::net::IpAddr,
-
-    /// Host name to answer to, besides localhost and the address; with a port if a proxy uses another one. Can be repeated
-    #[arg(long, value_name = "NAME")]
-    pub allow_host: Vec<super::hosts::Host>,
-}
-
-const SERVE_EXAMPLES: &str = "\
-Examples:
-  jurist serve
-  jurist serve --bundle judge-bundle --port 9000
-  jurist serve --host 0.0.0.0 --allow-host judge.example";
 
 /// How rows are judged, for `score` and `eval`. What is left out is taken from the model's own `judge.json`, if it has
 /// one.

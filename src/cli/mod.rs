@@ -13,8 +13,6 @@ mod error;
 mod eval;
 mod export;
 mod export_gguf;
-mod hosts;
-mod http;
 mod interrupt;
 mod judging;
 mod merge;
@@ -25,6 +23,7 @@ mod printable;
 mod progress;
 mod score;
 mod scoring;
+#[cfg(feature = "serve")]
 mod serve;
 mod settings;
 mod train;
@@ -38,9 +37,11 @@ use std::time::Instant;
 use clap::Parser;
 
 use crate::system::free_memory;
+#[cfg(feature = "serve")]
+pub use args::ServeArgs;
 pub use args::{
     AgreeArgs, BenchArgs, BenchGroup, Cli, Command, CompareArgs, DataArgs, DataCheckArgs, DataCommand, DemoArgs, DoctorArgs,
-    EvalArgs, Expectation, ExportArgs, ExportFormat, JudgingArgs, PartArgs, ScoreArgs, ServeArgs, ShapeArgs, TrainArgs,
+    EvalArgs, Expectation, ExportArgs, ExportFormat, JudgingArgs, PartArgs, ScoreArgs, ShapeArgs, TrainArgs,
 };
 pub use error::CliError;
 pub use interrupt::{Interrupt, STEP};
@@ -187,11 +188,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn dispatch(command: Command, context: &Context) -> Result<(), CliError> {
-    let opens_none =
-        matches!(command, Command::Agree(_) | Command::Serve(_) | Command::Demo(_) | Command::Bench(_) | Command::Compare(_));
+    let opens_none = matches!(command, Command::Agree(_) | Command::Demo(_) | Command::Bench(_) | Command::Compare(_));
     if context.base.is_some() && opens_none {
         return Err(CliError::Usage(
-            "--base is for commands that open an adapter: train, score, eval, data, export, merge, doctor".into(),
+            "--base is for commands that open an adapter: train, score, eval, serve, data, export, merge, doctor".into(),
         ));
     }
     match command {
@@ -202,6 +202,7 @@ fn dispatch(command: Command, context: &Context) -> Result<(), CliError> {
         Command::Data(args) => data::run(&args, context),
         Command::Export(args) => export::run(&args, context),
         Command::Merge(args) => merge::run(&args, context),
+        #[cfg(feature = "serve")]
         Command::Serve(args) => serve::run(&args, context),
         Command::Doctor(args) => doctor::run(&args, context),
         Command::Demo(args) => demo::run(&args, context),

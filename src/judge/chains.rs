@@ -44,9 +44,9 @@ impl Judge {
         let longest_prompt = prompts.iter().map(Vec::len).max().unwrap_or(0);
         let sizes = self.rollout_sizes(options, prompts.len(), longest_prompt);
         let rollout = plans.rollout(&self.gpu, &self.weights, sizes)?;
-        let stop = self.answer_format().stop(self.tokenizer.eos_ids(), self.settings.max_completion_length);
+        let stop = self.answer_format().stop(self.tokenizer.eos_ids(), self.chain_limit(options));
         let key = threefry2x32([options.seed as u32, (options.seed >> 32) as u32], [0, 0]);
-        let sampler = Sampler { temperature: options.chain_temperature(), top_p: 1.0, top_k: 0, key };
+        let sampler = Sampler { temperature: options.chain_temperature(), top_p: options.top_p, top_k: options.top_k, key };
         let first_stream = (options.first_row * options.chains.max(1)) as u32;
         // Prompt and chain must leave room for the phrase and the longest branch of a score.
         let longest = self.context(options).saturating_sub(self.layout().depth(0, self.longest_phrase()));

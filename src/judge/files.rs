@@ -49,6 +49,15 @@ impl JudgeFiles {
         Ok(JudgeFiles { tokenizer, settings, weights: folder.weights()?, policy, notes })
     }
 
+    /// Prompt and scale.
+    pub fn settings(&self) -> &JudgeSettings {
+        &self.settings
+    }
+
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
     /// Uploads the judge to this GPU.
     ///
     /// # Errors

@@ -42,6 +42,15 @@ pub struct ScoreOptions {
     #[doc(hidden)]
     /// Read the rows' own chains instead of writing some: what other chains are compared by.
     pub given_chains: bool,
+    #[doc(hidden)]
+    /// Chains are drawn from the likeliest tokens that have this probability together, above 0 and at most 1.
+    pub top_p: f32,
+    #[doc(hidden)]
+    /// Chains are drawn from this many of the likeliest tokens; 0 for all.
+    pub top_k: u32,
+    #[doc(hidden)]
+    /// Most tokens of a chain, where that is less than in the judge's settings.
+    pub most_tokens: Option<usize>,
 }
 
 impl Default for ScoreOptions {
@@ -56,6 +65,9 @@ impl Default for ScoreOptions {
             max_length,
             first_row: 0,
             given_chains: false,
+            top_p: 1.0,
+            top_k: 0,
+            most_tokens: None,
         }
     }
 }
@@ -83,6 +95,9 @@ impl ScoreOptions {
         if self.batch_size == 0 {
             return refused("batch_size", "0".into(), "at least 1".into());
         }
+        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
+            return refused("top_p", self.top_p.to_string(), "a number above 0, at most 1".into());
+        }
         Ok(self)
     }
 }
@@ -105,8 +120,20 @@ pub struct ChainScore {
     pub prediction: Prediction,
     /// Whether the phrase had to be appended to the chain.
     pub forced: bool,
-    /// Tokens of chain and phrase.
-    pub tokens: usize,
+    /// Chain and phrase.
+    pub tokens: Vec<u32>,
+}
+
+/// A prompt as tokens, for rows that are judged without an [`Example`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PromptTokens {
+    pub ids: Vec<u32>,
+    /// Whether the prompt's text ends in white space.
+    pub ends_in_space: bool,
+    /// A chain to read instead of writing one: its tokens and its text.
+    pub chain: Option<(Vec<u32>, String)>,
+    /// What messages call the row.
+    pub place: String,
 }
 
 /// A language model as a judge.
@@ -228,12 +255,37 @@ impl Judge {
         sizing: Sizing,
     ) -> Result<Vec<ScoredRow>> {
         let options = options.checked()?;
-        let mut rows: Vec<_> = examples.iter().map(|example| self.prepare(example, options)).collect();
+        let rows = examples.iter().map(|example| self.prepare(example, options)).collect();
+        self.judge_rows(rows, options, &mut observer, sizing).await
+    }
+
+    /// Scores prompts, as [`Judge::judge`] scores rows, with plans that serve all prompts of about their number and length.
+    ///
+    /// # Errors
+    /// As [`Judge::judge`].
+    pub async fn judge_prompts(
+        &self,
+        prompts: &[PromptTokens],
+        options: &ScoreOptions,
+        mut observer: impl RolloutObserver,
+    ) -> Result<Vec<ScoredRow>> {
+        let options = options.checked()?;
+        let rows = prompts.iter().map(|prompt| self.prepare_prompt(prompt, options)).collect();
+        self.judge_rows(rows, options, &mut observer, Sizing::Rounded).await
+    }
+
+    async fn judge_rows(
+        &self,
+        mut rows: Vec<std::result::Result<PendingRow, String>>,
+        options: &ScoreOptions,
+        observer: &mut impl RolloutObserver,
+        sizing: Sizing,
+    ) -> Result<Vec<ScoredRow>> {
         let mut valid: Vec<&mut PendingRow> = rows.iter_mut().filter_map(|row| row.as_mut().ok()).collect();
         let mut plans = self.plans.take().sized(sizing);
         let mut read = None;
         if self.writes_chains(options) {
-            read = self.write_chains(&mut plans, &mut valid, options, &mut observer).await?;
+            read = self.write_chains(&mut plans, &mut valid, options, observer).await?;
         }
         let log_probs = match read {
             Some(log_probs) => log_probs,
@@ -245,7 +297,13 @@ impl Judge {
     }
 
     pub(super) fn writes_chains(&self, options: &ScoreOptions) -> bool {
-        self.settings.chain && !options.given_chains
+        self.settings.chain && !options.given_chains && self.chain_limit(options) > 0
+    }
+
+    /// Most tokens of a chain.
+    pub(super) fn chain_limit(&self, options: &ScoreOptions) -> usize {
+        let limit = self.settings.max_completion_length;
+        options.most_tokens.map_or(limit, |most| most.min(limit))
     }
 
     /// Most positions of a row.
@@ -264,8 +322,32 @@ impl Judge {
         let mut row = PendingRow::new(self.prompt.prompt(example, &self.tokenizer).map_err(|e| e.to_string())?);
         if options.given_chains {
             self.use_given_chain(example, &mut row)?;
-        } else if !self.settings.chain {
+        } else if !self.writes_chains(options) {
             self.use_no_chain(&mut row)?;
+        }
+        self.checked_row(row, options, &example.row.location())
+    }
+
+    /// As [`Judge::prepare`], for a prompt.
+    fn prepare_prompt(&self, prompt: &PromptTokens, options: &ScoreOptions) -> std::result::Result<PendingRow, String> {
+        let mut row = PendingRow::new((prompt.ids.clone(), prompt.ends_in_space));
+        match &prompt.chain {
+            Some((tokens, text)) if options.given_chains => {
+                let closed = self.answer_format().close(tokens, prompt.ends_in_space).map_err(|e| e.to_string())?;
+                row.continuations.push(closed);
+                row.chains.push(text.clone());
+                row.forced.push(false);
+            }
+            _ if !self.writes_chains(options) => self.use_no_chain(&mut row)?,
+            _ => {}
+        }
+        self.checked_row(row, options, &prompt.place)
+    }
+
+    /// The row, if this model can judge it.
+    fn checked_row(&self, row: PendingRow, options: &ScoreOptions, place: &str) -> std::result::Result<PendingRow, String> {
+        if row.prompt.is_empty() {
+            return Err(format!("{place}: the prompt has no tokens; give the judge something to read"));
         }
         let vocabulary = self.weights.config.vocab_size;
         check_embedded(row.prompt.iter().chain(row.continuations.iter().flatten()), vocabulary, &self.tokenizer)?;
@@ -273,13 +355,13 @@ impl Judge {
         let needed = match row.continuations.iter().map(Vec::len).max() {
             Some(continuation) => layout.depth(row.prompt.len(), continuation),
             // A long prompt may shorten the chain, but there must be room for one token of it and for the phrase.
-            None => layout.depth(row.prompt.len(), self.settings.max_completion_length.min(1) + self.longest_phrase()),
+            None => layout.depth(row.prompt.len(), self.chain_limit(options).min(1) + self.longest_phrase()),
         };
         match needed > context {
             true => Err(format!(
                 "{}: the row is too long: its prompt of {} tokens needs {needed} with the score, but only {context} fit; \
                  shorten it, or allow up to the {} of the model's context",
-                example.row.location(),
+                place,
                 row.prompt.len(),
                 self.weights.config.max_position_embeddings
             )),
@@ -362,6 +444,14 @@ impl Judge {
         self.batch_tokens(&rows.iter_mut().collect::<Vec<_>>())
     }
 
+    pub(super) fn take_plans(&self) -> Plans {
+        self.plans.take()
+    }
+
+    pub(super) fn put_plans(&self, plans: Plans) {
+        self.plans.put(plans);
+    }
+
     /// Frees the memory of caches and plans; the next call makes them again.
     pub fn release(&self) {
         drop(self.plans.take());
@@ -401,7 +491,7 @@ impl Judge {
                 prediction: Some(prediction),
                 chains: row.chains.clone(),
                 chain_scores: (of_chains.into_iter().zip(&row.forced).zip(&row.continuations))
-                    .map(|((prediction, forced), c)| ChainScore { prediction, forced: *forced, tokens: c.len() })
+                    .map(|((prediction, forced), c)| ChainScore { prediction, forced: *forced, tokens: c.clone() })
                     .collect(),
             },
         })

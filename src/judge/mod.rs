@@ -21,6 +21,7 @@ mod export;
 mod files;
 #[allow(clippy::module_inception)] // named after its main type
 mod judge;
+mod logprobs;
 mod passes;
 mod plans;
 mod predict;
@@ -39,7 +40,8 @@ pub use compare::{JudgeComparison, compare, with_swapped_chains};
 pub use export::{JudgeExport, folder_name};
 #[cfg(not(target_arch = "wasm32"))]
 pub use files::{JudgeFiles, tokenizer_at};
-pub use judge::{ChainScore, Judge, ScoreOptions, ScoredRow};
+pub use judge::{ChainScore, Judge, PromptTokens, ScoreOptions, ScoredRow};
+pub use logprobs::{Alternative, TokenLogProb};
 pub use predict::{Expectation, Prediction, ScoreRecord};
 pub use prompt::{DEFAULT_PHRASE, JudgePrompt, Sequence, Template, preview};
 pub use scale::{Scale, Split};

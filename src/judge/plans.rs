@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::Result;
 use crate::gpu::{Gpu, GpuError};
-use crate::model::decoder::{Pass, PassSizes};
+use crate::model::decoder::{LogitsPass, Pass, PassSizes};
 use crate::model::error::ModelError;
 use crate::model::weights::Weights;
 use crate::rollout::{Rollout, RolloutSizes};
@@ -42,6 +42,11 @@ impl Sizing {
         }
     }
 
+    /// The number of rows to plan for.
+    fn round_count(self, count: usize) -> usize {
+        if self == Sizing::Rounded { count.next_power_of_two() } else { count }
+    }
+
     /// Plans of one kind that are kept.
     fn most_kept(self) -> usize {
         match self {
@@ -66,6 +71,8 @@ pub(super) struct Plans {
     sizing: Sizing,
     exact: Alike,
     rounded: Alike,
+    /// The last pass for logits, with its tokens and loss positions.
+    logits: Option<((usize, usize), LogitsPass)>,
 }
 
 impl Plans {
@@ -86,7 +93,8 @@ impl Plans {
     pub fn rollout(&mut self, gpu: &Gpu, weights: &Weights, wanted: RolloutSizes) -> Result<&Rollout> {
         let (sizing, context) = (self.sizing, weights.config.max_position_embeddings);
         let prompt = sizing.round(wanted.prompt, wanted.group * wanted.new_tokens).min(context.max(wanted.prompt));
-        let sizes = RolloutSizes { prompt, ..wanted }.whole_groups();
+        let rows = sizing.round_count(wanted.rows / wanted.group.max(1)) * wanted.group;
+        let sizes = RolloutSizes { prompt, rows, ..wanted }.whole_groups();
         let (own, others) = self.own_and_others();
         let found = own.rollouts.iter().position(|rollout| rollout.sizes() == sizes).map(|at| own.rollouts.remove(at));
         let rollout = match found {
@@ -106,7 +114,9 @@ impl Plans {
     /// A forward pass of these sizes.
     pub fn pass(&mut self, gpu: &Gpu, weights: &Weights, wanted: PassSizes) -> Result<&Pass> {
         let sizing = self.sizing;
-        let sizes = PassSizes { tokens: sizing.round(wanted.tokens, 0), ..wanted };
+        let tokens = sizing.round(wanted.tokens, 0);
+        let loss_positions = sizing.round_count(wanted.loss_positions).min(tokens);
+        let sizes = PassSizes { tokens, loss_positions, ..wanted };
         let (own, others) = self.own_and_others();
         let found = own.passes.iter().position(|(planned, _)| *planned == sizes).map(|at| own.passes.remove(at));
         let pass = match found {
@@ -118,6 +128,18 @@ impl Plans {
             }
         };
         Ok(&own.passes.push_mut(pass).1)
+    }
+}
+
+impl Plans {
+    /// A pass for the logits at so many positions of so many tokens. The number of tokens is rounded.
+    pub fn logits(&mut self, gpu: &Gpu, weights: &Weights, (tokens, losses): (usize, usize)) -> Result<&LogitsPass> {
+        let sizes = (Sizing::Rounded.round(tokens, 0), Sizing::Rounded.round_count(losses));
+        let made = match self.logits.take() {
+            Some((planned, pass)) if planned == sizes => (planned, pass),
+            _ => (sizes, LogitsPass::new(gpu, weights, sizes.0, sizes.1)?),
+        };
+        Ok(&self.logits.insert(made).1)
     }
 }
 

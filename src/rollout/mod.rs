@@ -163,6 +163,11 @@ pub trait RolloutObserver {
         true
     }
 
+    /// Whether nobody wants this chain any more. It ends where it is, and its row is free for the next prompt.
+    fn abandons(&self, _chain: usize) -> bool {
+        false
+    }
+
     /// Called when prompts were finished, with the number of prompts whose chains have all ended. `false` stops the rollout.
     fn done(&mut self, _prompts: usize) -> bool {
         true
@@ -404,7 +409,8 @@ impl Rollout {
             let new = count.saturating_sub(chain.draws.len());
             chain.draws.extend(&draws[draws.len().saturating_sub(new)..]);
             let stop = Stop { max_tokens: chain.max_tokens, ..run.stop.clone() };
-            let end = stop.find(&chain.draws);
+            let abandoned = || observer.abandons(chain.number).then_some((chain.draws.len(), Ending::Length, 0));
+            let end = stop.find(&chain.draws).or_else(abandoned);
             let stable = end.map_or_else(|| stop.stable_len(&chain.draws), |(end, _, tail)| end - tail);
             if !observer.stable_tokens(chain.number, &chain.draws[..stable]) {
                 return Err(ModelError::Stopped.into());

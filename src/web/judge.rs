@@ -220,7 +220,7 @@ impl WebJudge {
             "scoreMass": all.mass,
             "std": deviation(&scores),
             "chains": chains,
-            "tokens": readings.iter().map(|r| r.tokens).sum::<usize>(),
+            "tokens": readings.iter().map(|r| r.tokens.len()).sum::<usize>(),
             "seconds": seconds_since(start),
         });
         Ok(result.to_string())

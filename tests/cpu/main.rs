@@ -4,12 +4,15 @@
 
 #[path = "../common/cli.rs"]
 mod cli;
+#[path = "../common/http.rs"]
+mod http;
 #[path = "../common/messages.rs"]
 mod messages;
 
 mod agree;
 mod command_line;
 mod serve;
+mod serve_api;
 mod shaders;
 mod style;
 mod tint;

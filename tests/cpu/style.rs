@@ -10,6 +10,7 @@ use proc_macro2::{TokenStream, TokenTree};
 /// Each module of the crate's root, and those that it may import. Leaves come last.
 const IMPORTS: &[(&str, &[&str])] = &[
     ("cli", &["*"]),
+    ("serve", &["judge", "rollout", "model", "text", "data"]),
     ("metrics", &["api", "eval"]),
     (
         "api",

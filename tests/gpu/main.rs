@@ -4,6 +4,8 @@
 mod cli;
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/http.rs"]
+mod http;
 #[path = "../common/messages.rs"]
 mod messages;
 
@@ -30,3 +32,4 @@ mod quantised;
 mod resume;
 mod rollout_reads;
 mod score;
+mod serve;

@@ -77,7 +77,7 @@ impl SplitMetrics {
         metrics.decoded_rmse = rounded_if_defined(eval::rmse(human, &decoded));
         if judged.iter().all(|j| !j.chains.is_empty()) {
             metrics.forced = share(judged, |j| f64::from(u8::from(j.record.forced)));
-            metrics.tokens = share(judged, |j| j.chain_scores.first().map_or(0.0, |r| r.tokens as f64));
+            metrics.tokens = share(judged, |j| j.chain_scores.first().map_or(0.0, |r| r.tokens.len() as f64));
         }
         Ok((metrics, scores))
     }

@@ -79,7 +79,21 @@ macro_rules! targets_hold {
     };
 }
 
-targets_hold!(tokenizer, template, config, safetensors, gguf, bundle, adapter, rows, columns, trainer_state, arguments, settings);
+targets_hold!(
+    tokenizer,
+    template,
+    config,
+    safetensors,
+    gguf,
+    bundle,
+    adapter,
+    rows,
+    columns,
+    trainer_state,
+    arguments,
+    settings,
+    requests
+);
 
 /// Inputs of many thousand bytes, by their names.
 fn large(target: &str) -> Vec<(String, Vec<u8>)> {
@@ -97,6 +111,12 @@ fn large(target: &str) -> Vec<(String, Vec<u8>)> {
         ],
         "tokenizer" => vec![("brackets", vec![b'['; 100_000])],
         "config" => vec![("brackets", vec![b'['; 100_000]), ("objects", b"{\"a\":".repeat(100_000))],
+        "requests" => vec![
+            ("brackets", [b"{\"messages\": ".to_vec(), vec![b'['; 100_000]].concat()),
+            ("objects", b"{\"a\":".repeat(100_000)),
+            ("stops", format!("{{\"stop\": [\"{}\"], \"prompt\": \"1\"}}", "a".repeat(100_000)).into()),
+            ("prompts", format!("{{\"n\": 128, \"prompt\": [{}1]}}", "1, ".repeat(20_000)).into()),
+        ],
         "rows" => wide().into_iter().chain(packed()).chain(deep()).collect(),
         "columns" => wide().into_iter().chain(packed()).chain(deep()).collect(),
         "settings" => vec![

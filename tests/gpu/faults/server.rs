@@ -43,7 +43,7 @@ impl Server {
     fn ask(&self, version: &str, headers: &str) -> (u16, String) {
         let mut stream = self.connect();
         let headers = headers.replace("PORT", &self.port.to_string());
-        write!(stream, "GET / HTTP/{version}\r\n{headers}\r\n").unwrap();
+        write!(stream, "GET / HTTP/{version}\r\nConnection: close\r\n{headers}\r\n").unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
@@ -55,7 +55,7 @@ impl Server {
 fn slow_clients_keep_nobody_waiting() {
     let server = Server::start(&[]);
     // More than the server holds at a time: some say nothing, some have begun a head.
-    let mut slow: Vec<TcpStream> = (0..150).map(|_| server.connect()).collect();
+    let mut slow: Vec<TcpStream> = (0..600).map(|_| server.connect()).collect();
     for stream in slow.iter_mut().step_by(2) {
         let _ = stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nX: ");
     }
@@ -112,7 +112,7 @@ fn a_request_names_one_host() {
     }
     // The target of a proxy's request is no way around it.
     let mut stream = server.connect();
-    write!(stream, "GET http://evil.example/ HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    write!(stream, "GET http://evil.example/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     assert!(text.starts_with("HTTP/1.1 404"), "{text}");

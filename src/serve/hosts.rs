@@ -6,7 +6,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
-use super::http::Request;
+use axum::http::header::{HOST, ORIGIN};
+use axum::http::{HeaderMap, StatusCode, Uri};
 
 /// A host, with a port where one is named. Addresses are in their shortest form, names in lower case without a final dot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,18 +80,44 @@ impl Hosts {
     }
 
     /// Whether a request is for this server; else the status and a sentence for its answer.
-    pub fn check(&self, request: &Request) -> Result<(), (u16, String)> {
-        let mut named = request.all("Host");
-        let (Some(text), None) = (named.next(), named.next()) else {
-            return Err((400, "A request needs one Host header.".into()));
-        };
-        let host: Host = text.parse().map_err(|_| (400, "The Host header is no host name.".to_string()))?;
-        if self.allows(&host) {
+    ///
+    /// # Errors
+    /// No `Host` header, several, or one of another host; a target with a host of its own, as only proxies get.
+    pub fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), (StatusCode, String)> {
+        let bad = |text: &str| (StatusCode::BAD_REQUEST, text.to_string());
+        let mut named = headers.get_all(HOST).iter();
+        let (Some(value), None) = (named.next(), named.next()) else { return Err(bad("A request needs one Host header.")) };
+        let host = value.to_str().ok().and_then(|text| text.parse::<Host>().ok());
+        let host = host.ok_or_else(|| bad("The Host header is no host name."))?;
+        if !self.allows(&host) {
+            let port = host.port.map(|port| format!(":{port}")).unwrap_or_default();
+            let advice = "If it is yours, start jurist serve with --allow-host and this name.";
+            let text = format!("This server does not answer for the host {}{port}. {advice}", host.name);
+            return Err((StatusCode::MISDIRECTED_REQUEST, text));
+        }
+        match uri.authority() {
+            None => Ok(()),
+            Some(_) => Err((StatusCode::NOT_FOUND, "This server is no proxy.".into())),
+        }
+    }
+
+    /// Whether a page of this origin may ask the API: one of this server's own, or one that was named. A request without an
+    /// `Origin` header comes from no page.
+    ///
+    /// # Errors
+    /// The status and a sentence for the answer.
+    pub fn check_origin(&self, headers: &HeaderMap, named: &[String]) -> Result<(), (StatusCode, String)> {
+        let Some(value) = headers.get(ORIGIN) else { return Ok(()) };
+        let origin = value.to_str().unwrap_or_default();
+        let host = origin.split_once("://").and_then(|(_, host)| host.parse::<Host>().ok());
+        if named.iter().any(|own| own == origin) || host.is_some_and(|host| self.allows(&host)) {
             return Ok(());
         }
-        let port = host.port.map(|port| format!(":{port}")).unwrap_or_default();
-        let advice = "If it is yours, start jurist serve with --allow-host and this name.";
-        Err((421, format!("This server does not answer for the host {}{port}. {advice}", host.name)))
+        let advice = "If it is yours, start jurist serve with --allow-origin and this origin.";
+        Err((
+            StatusCode::FORBIDDEN,
+            format!("Pages of {} may not ask this server. {advice}", value.to_str().unwrap_or("this origin")),
+        ))
     }
 
     /// The right name with the right port or none. A name that was allowed with a port has that one.

@@ -1,0 +1,3 @@
+#![no_main]
+
+jurist_fuzz::target!(requests);
