@@ -6,7 +6,7 @@
 //! pass (`passes.rs`).
 
 use super::answer::AnswerFormat;
-use super::plans::{PlanCache, Sizing};
+use super::plans::{PlanCache, Plans, Sizing};
 use super::tokens::check_embedded;
 use super::{BatchLayout, Expectation, JudgeError, JudgePrompt, JudgeSettings, Prediction, Result, ScoreRecord, ScoreTokens};
 use crate::data::Example;
