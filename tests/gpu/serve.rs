@@ -20,7 +20,7 @@ fn ground() -> &'static Task {
             ["--num-train-epochs", "3", "--per-device-train-batch-size", "8", "--save-steps", "0", "--learning-rate", "1e-2"];
         succeed(task.train("thinker", &more));
         succeed(task.train("plain", &[&more[..], &["--chain-column", "none"]].concat()));
-        let items = SyntheticTask::new(TaskVersion::Base, 3).items(Split::Test, 64);
+        let items = SyntheticTask::new(TaskVersion::BASE, 3).items(Split::Test, 64);
         task.write("rows.jsonl", items.iter().map(|i| i.to_row().to_string() + "\n").collect::<String>());
         task
     })
