@@ -80,9 +80,10 @@ impl Continuous {
         judge.reads_rollout(options)
     }
 
-    /// Chains of the rows that are judged or wait.
+    /// Chains that are written, or wait for their turn. Of a row of many chains only those of a turn count: others may join it.
     pub fn chains(&self) -> usize {
-        self.rows.values().chain(&self.held).map(|row| row.options.chains).sum()
+        let of_run = |live: &Live| self.rows.keys().map(|prompt| live.run.rows_of(*prompt, self.sizes.chains)).sum::<usize>();
+        self.live.as_ref().map_or(0, of_run) + self.held.len()
     }
 
     /// Prompt tokens that were computed since the cache was made. What prompts share counts once.

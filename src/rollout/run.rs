@@ -20,6 +20,14 @@ use crate::model::decoder::{Draw, RowState, Sampler, Span};
 use crate::model::error::ModelError;
 use crate::ops::cached_attention::KvSlot;
 
+/// Parts of the rows that prompts of many chains take in turn.
+const TURNS: usize = 4;
+
+/// Rows that a prompt takes in a turn, of so many.
+fn turn(rows: usize) -> usize {
+    (rows / TURNS).max(1)
+}
+
 /// A prompt to continue.
 #[derive(Clone, Debug)]
 pub struct Continuation {
@@ -115,6 +123,12 @@ impl Run {
     /// Whether no prompt waits or runs.
     pub fn is_idle(&self) -> bool {
         self.prompts.is_empty()
+    }
+
+    /// Rows that a prompt takes, or waits for its turn to take.
+    pub fn rows_of(&self, prompt: usize, rows: usize) -> usize {
+        let left = self.prompts.get(&prompt).map_or(0, |pending| pending.of.chains - pending.done);
+        left.min(turn(rows))
     }
 
     /// Prompt tokens that were computed so far. What prompts share counts once.
@@ -251,7 +265,8 @@ impl Rollout {
         self.pass.set_rows(0, &run.active.iter().map(ActiveSequence::state).collect::<Vec<_>>())
     }
 
-    /// Gives the next chains that wait rows and entries. False where there are none, or no room.
+    /// Gives the next chains that wait rows and entries. False where there are none, or no room. Of a shared cache a prompt of
+    /// many chains takes a part of the rows at a time, and then waits behind the others.
     fn start_next(&self, run: &mut Run) -> bool {
         let Some(&number) = run.waiting.front() else { return false };
         let free_rows = self.sizes.rows - run.rows();
@@ -264,7 +279,7 @@ impl Rollout {
         let (root, found, sizes) = match self.layout {
             Layout::Blocks(entries) => (run.prefixes.take(entries as u32), None, vec![0; left]),
             Layout::Shared => {
-                let chains = left.min(free_rows);
+                let chains = left.min(free_rows).min(turn(self.sizes.rows));
                 let found = run.prefixes.find(&pending.of.ids, chains);
                 // What is read behind a chain, or what its row runs on for.
                 let behind = MAX_SYNC_INTERVAL.max(self.sizes.read.tokens);
@@ -341,9 +356,9 @@ impl Rollout {
             });
         }
         pending.started += segments.len();
-        if pending.started == pending.of.chains {
-            run.waiting.pop_front();
-        }
+        let waits = pending.started < pending.of.chains;
+        run.waiting.pop_front();
+        run.waiting.extend(waits.then_some(number));
         match found {
             Some(_) => run.filling.extend(chains.into_iter().map(|chain| Fill {
                 first: KvSlot { position: prefix_len as u32, ..chain.slot },

@@ -150,7 +150,7 @@ pub trait Model {
     /// Nobody waits for this job any more: its rows are free.
     fn leave(&mut self, _number: u64) {}
 
-    /// Chains of the jobs that run.
+    /// Chains that run, or wait for their turn to.
     fn chains(&self) -> usize {
         0
     }
