@@ -17,11 +17,16 @@ const dir = mkdtempSync(join(tmpdir(), "jurist-load-"));
 const own = readFileSync(file, "utf8").split("\n").filter(Boolean);
 const rows = Array.from({ length: Number(requests) }, (_, n) => own[n % own.length]);
 
+let server;
+
 function fail(message) {
   console.error(message);
+  server?.kill();
   rmSync(dir, { recursive: true });
   process.exit(1);
 }
+process.on("unhandledRejection", (error) => fail(error.message));
+process.on("uncaughtException", (error) => fail(error.message));
 
 // Seconds of `score` on rows, and what it wrote.
 function score(rows, name) {
@@ -86,7 +91,7 @@ function compare(found, expected) {
   return { wrong, gap };
 }
 
-const server = spawn(program, ["serve", "--model", judge, "--port", "0", "-q", ...flags], { stdio: ["ignore", "pipe", "inherit"] });
+server = spawn(program, ["serve", "--model", judge, "--port", "0", "-q", ...flags], { stdio: ["ignore", "pipe", "inherit"] });
 const address = await new Promise((resolve) => server.stdout.once("data", (line) => resolve(String(line).trim())));
 const status = async () => fetch(`${address}health`).then((answer) => answer.status, () => 0);
 while ((await status()) !== 200) {

@@ -228,7 +228,9 @@ fn rollout_prompts_longer_than_a_prefill_are_cut() {
     };
     let all = [requests(2).remove(1), long(5), requests(3).remove(2), long(14)];
     let mut run = rollout.begin();
-    all.iter().for_each(|of| drop(rollout.push(&mut run, of.clone()).unwrap()));
+    for of in &all {
+        rollout.push(&mut run, of.clone()).unwrap();
+    }
     for ((n, together), of) in finish(&rollout, &mut run).iter().zip(&all) {
         assert_eq!(together, &alone(of), "{n}");
     }
