@@ -12,6 +12,7 @@ if (!file) {
   console.error("usage: node scripts/serve-load.mjs JUDGE ROWS.jsonl [REQUESTS] [CLIENTS] [flags of serve and score …]");
   process.exit(2);
 }
+const ROUNDS = 9;
 const program = process.env.JURIST ?? "target/release/jurist";
 const dir = mkdtempSync(join(tmpdir(), "jurist-load-"));
 const own = readFileSync(file, "utf8").split("\n").filter(Boolean);
@@ -34,10 +35,12 @@ function score(rows, name) {
   writeFileSync(input, rows.join("\n") + "\n");
   const start = performance.now();
   const args = ["score", "--model", judge, "--input", input, "--output", output, "-q", ...flags];
-  const run = spawnSync(program, args, { encoding: "utf8" });
+  const timed = 'TIMEFORMAT="cpu %U %S"; time "$0" "$@"';
+  const run = spawnSync("bash", ["-c", timed, program, ...args], { encoding: "utf8" });
   if (run.status !== 0) fail(run.stderr);
   const judged = readFileSync(output, "utf8").split("\n").filter(Boolean).map((line) => JSON.parse(line).judge);
-  return { seconds: (performance.now() - start) / 1000, judged };
+  const cpu = run.stderr.match(/cpu ([\d.]+) ([\d.]+)/);
+  return { seconds: (performance.now() - start) / 1000, cpu: Number(cpu[1]) + Number(cpu[2]), judged };
 }
 
 function ask(agent, address, row) {
@@ -98,28 +101,42 @@ while ((await status()) !== 200) {
   if (server.exitCode !== null) fail("the server has ended");
   await new Promise((resolve) => setTimeout(resolve, 50));
 }
+const ticks = () => {
+  const fields = readFileSync(`/proc/${server.pid}/stat`, "utf8").split(") ")[1].split(" ");
+  return (Number(fields[11]) + Number(fields[12])) / 100;
+};
+const median = (values) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)];
+const line = (name, rate, rest) => console.log(`${name.padEnd(22)} ${rate.toFixed(1).padStart(8)} rows/s  ${rest}`);
+const times = ({ p50, p95 }) => `p50 ${p50.toFixed(0)} ms, p95 ${p95.toFixed(0)} ms`;
+
 // The same work before the clock starts: kernels are compiled, caches made.
 await load(address, rows.slice(0, 64), Number(clients));
-const together = await load(address, rows, Number(clients));
 const few = rows.slice(0, Math.min(rows.length, 200));
-const single = await load(address, few, 1);
+let [ratios, gains, bad] = [[], [], 0];
+// In turns, because other programs use the machine too.
+for (let round = 0; round < ROUNDS; round++) {
+  const before = ticks();
+  const together = await load(address, rows, Number(clients));
+  const cpu = ticks() - before;
+  const single = await load(address, few, 1);
+  // Starting and loading are not counted: the time of many rows less that of one.
+  const [whole, one] = [score(rows, "all"), score(rows.slice(0, 1), "one")];
+  const scoring = (rows.length - 1) / (whole.seconds - one.seconds);
+  const serving = rows.length / together.seconds;
+  const alone = few.length / single.seconds;
+  ratios.push(serving / scoring);
+  gains.push(serving / alone);
+  line("score", scoring, `${(whole.cpu - one.cpu).toFixed(1)} s of CPU`);
+  line(`serve, ${clients} clients`, serving, `${times(together)}; ${cpu.toFixed(1)} s of CPU; ${(serving / scoring).toFixed(2)} of score`);
+  line("serve, one at a time", alone, `${times(single)}; ${clients} clients gain ${(serving / alone).toFixed(1)}`);
+  const { wrong, gap } = compare(together.judged, whole.judged);
+  const single_wrong = compare(single.judged, whole.judged.slice(0, few.length)).wrong;
+  console.log(`${rows.length} asked, ${together.ids} ids; ${wrong} and ${single_wrong} differ from score, the others by at most ${gap.toExponential(1)}`);
+  bad += wrong + single_wrong + rows.length - together.ids;
+}
 const memory = readFileSync(`/proc/${server.pid}/status`, "utf8").match(/VmHWM:\s+(\d+)/)?.[1];
 server.kill("SIGTERM");
 await new Promise((resolve) => server.once("exit", resolve));
-
-// Starting and loading are not counted: the time of many rows less that of one.
-const [whole, one] = [score(rows, "all"), score(rows.slice(0, 1), "one")];
-const scoring = (rows.length - 1) / (whole.seconds - one.seconds);
-const serving = rows.length / together.seconds;
-const { wrong, gap } = compare(together.judged, whole.judged);
-const alone = compare(single.judged, whole.judged.slice(0, few.length));
-const line = (name, rate, rest) => console.log(`${name.padEnd(22)} ${rate.toFixed(1).padStart(8)} rows/s  ${rest}`);
-line("score", scoring, `${whole.seconds.toFixed(1)} s`);
-const times = ({ p50, p95 }) => `p50 ${p50.toFixed(0)} ms, p95 ${p95.toFixed(0)} ms`;
-line(`serve, ${clients} clients`, serving, `${times(together)}; ${(serving / scoring).toFixed(2)} of score`);
-const gain = serving / (few.length / single.seconds);
-line("serve, one at a time", few.length / single.seconds, `${times(single)}; ${clients} clients gain ${gain.toFixed(1)}`);
-console.log(`${rows.length} asked, ${together.ids} answers of their own; ${wrong} differ from score, the others by at most ${gap.toExponential(1)}`);
-console.log(`one at a time: ${alone.wrong} differ; the server held at most ${(memory / 1024).toFixed(0)} MiB`);
+console.log(`median: ${median(ratios).toFixed(2)} of score, ${median(gains).toFixed(1)} times one at a time; at most ${(memory / 1024).toFixed(0)} MiB`);
 rmSync(dir, { recursive: true });
-process.exitCode = together.ids === rows.length && wrong === 0 ? 0 : 1;
+process.exitCode = bad === 0 ? 0 : 1;
