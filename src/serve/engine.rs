@@ -126,6 +126,9 @@ pub enum Fault {
     Model(String),
 }
 
+/// Jobs by their numbers, each with its judgement or why it cannot be judged.
+pub type JudgedJobs = Vec<(u64, Result<Judged, String>)>;
+
 /// What judges batches of jobs: a judge on a GPU.
 pub trait Model {
     /// Judges jobs of equal options. A row that cannot be judged is an error of its own.
@@ -159,7 +162,7 @@ pub trait Model {
     ///
     /// # Errors
     /// What ends all jobs that run. The model has forgotten them.
-    fn advance(&mut self, _running: &mut Running) -> Result<Vec<(u64, Result<Judged, String>)>, Fault> {
+    fn advance(&mut self, _running: &mut Running) -> Result<JudgedJobs, Fault> {
         Ok(Vec::new())
     }
 }

@@ -1,6 +1,6 @@
 //! A judge as the engine's model.
 
-use super::engine::{Fault, Job, JobOptions, Judged, JudgedChain, Model, Running, Watch};
+use super::engine::{Fault, Job, JobOptions, Judged, JudgedChain, JudgedJobs, Model, Running, Watch};
 use crate::judge::{Continuous, ContinuousSizes, Follower, Judge, JudgeError, PromptTokens, ScoredRow};
 use crate::model::decoder::Draw;
 use crate::model::error::ModelError;
@@ -49,7 +49,7 @@ impl Model for JudgeModel {
         self.running.chains()
     }
 
-    fn advance(&mut self, running: &mut Running) -> Result<Vec<(u64, Result<Judged, String>)>, Fault> {
+    fn advance(&mut self, running: &mut Running) -> Result<JudgedJobs, Fault> {
         let rows = match pollster::block_on(self.running.advance(&self.judge, &mut Tell(running))) {
             Ok(rows) => rows,
             Err(error) => {
