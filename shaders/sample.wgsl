@@ -7,7 +7,7 @@
 // stream, position): a draw does not depend on the neighbours of a row.
 //
 // Reference  src/reference/sample.rs
-// Contract   threshold   thresholds[r] of the rows that are truncated, as ordered bits
+// Contract   threshold   thresholds[r] of all rows as ordered bits, if any of them is truncated; 0 for those that are not
 //            next        token[r], and log p(token) under the softmax of *all* tokens at this temperature (greedy: at 1),
 //                        appended to row r's history; the row's position += 1. Rows below `truncated` have a threshold.
 // Grid       rows, THREADS_PER_ROW threads per row (lib/row.wgsl).
@@ -23,15 +23,20 @@ struct Params {
     start: u32, // the row of the batch that the first row of logits belongs to
     vocab: u32,
     history: u32, // how many of its last tokens a row keeps
+    truncated: u32, // rows that have a threshold, all or 0
+}
+
+// Sampler of src/ops/sample.rs: how a row draws.
+struct Sampler {
     temperature: f32, // 0: greedy
     top_p: f32,
     top_k: u32, // 0: off
     key_low: u32,
     key_high: u32,
-    truncated: u32, // rows that have a threshold, all or 0
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> logits: array<f32>; // [rows, V]
+@group(0) @binding(2) var<storage, read> samplers: array<Sampler>; // [B]
 
 // The bits of a float, reordered so that they compare as unsigned numbers as the floats do.
 fn ordered(x: f32) -> u32 {
@@ -49,7 +54,7 @@ fn largest_logit(z: u32, row_thread: u32) -> f32 {
 }
 
 #if threshold
-@group(0) @binding(2) var<storage, read_write> thresholds: array<u32>; // [rows]
+@group(0) @binding(3) var<storage, read_write> thresholds: array<u32>; // [rows]
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn threshold(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -60,18 +65,25 @@ fn threshold(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) g
         return;
     }
     let z = row * params.vocab;
-    let inv_temperature = 1.0 / params.temperature;
+    let sampler = samplers[params.start + row];
+    if (sampler.temperature <= 0.0 || (sampler.top_k == 0u && sampler.top_p >= 1.0)) {
+        if (row_thread == 0u) {
+            thresholds[row] = 0u;
+        }
+        return;
+    }
+    let inv_temperature = 1.0 / sampler.temperature;
     // Pass 1: the largest logit.
     let max_logit = largest_logit(z, row_thread);
     // Pass 2, once per bit: the k-th largest logit.
     var threshold = 0u;
-    if (params.top_k > 0u && params.top_k < params.vocab) {
-        threshold = largest_threshold(z, row_thread, max_logit, 0.0, 0u, f32(params.top_k));
+    if (sampler.top_k > 0u && sampler.top_k < params.vocab) {
+        threshold = largest_threshold(z, row_thread, max_logit, 0.0, 0u, f32(sampler.top_k));
     }
     // Pass 3, once per bit: the largest threshold that keeps top_p of the mass that top-k left.
-    if (params.top_p < 1.0) {
+    if (sampler.top_p < 1.0) {
         let kept_mass = mass_above(z, row_thread, max_logit, inv_temperature, threshold);
-        threshold = max(threshold, largest_threshold(z, row_thread, max_logit, inv_temperature, threshold, params.top_p * kept_mass));
+        threshold = max(threshold, largest_threshold(z, row_thread, max_logit, inv_temperature, threshold, sampler.top_p * kept_mass));
         threshold = min(threshold, ordered(max_logit)); // top_p 0 keeps the largest logit
     }
     if (row_thread == 0u) {
@@ -104,11 +116,11 @@ fn largest_threshold(z: u32, row_thread: u32, max_logit: f32, inv_temperature: f
 #endif
 
 #if next
-@group(0) @binding(2) var<storage, read> thresholds: array<u32>; // [rows]
-@group(0) @binding(3) var<storage, read_write> slots: array<KvSlot>; // [B]
-@group(0) @binding(4) var<storage, read_write> ids: array<u32>; // [B]: the input of the next step
-@group(0) @binding(5) var<storage, read_write> streams: array<vec2<u32>>; // [B]: x: random stream of the row, y: tokens drawn
-@group(0) @binding(6) var<storage, read_write> drawn: array<vec2<u32>>; // [B, history]: token, bits of its log-probability
+@group(0) @binding(3) var<storage, read> thresholds: array<u32>; // [rows]
+@group(0) @binding(4) var<storage, read_write> slots: array<KvSlot>; // [B]
+@group(0) @binding(5) var<storage, read_write> ids: array<u32>; // [B]: the input of the next step
+@group(0) @binding(6) var<storage, read_write> streams: array<vec2<u32>>; // [B]: x: random stream of the row, y: tokens drawn
+@group(0) @binding(7) var<storage, read_write> drawn: array<vec2<u32>>; // [B, history]: token, bits of its log-probability
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn next(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -119,8 +131,10 @@ fn next(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         return;
     }
     let z = row * params.vocab;
-    let greedy = params.temperature <= 0.0;
-    let inv_temperature = select(1.0 / params.temperature, 1.0, greedy);
+    let at = params.start + row;
+    let sampler = samplers[at];
+    let greedy = sampler.temperature <= 0.0;
+    let inv_temperature = select(1.0 / sampler.temperature, 1.0, greedy);
     // Pass 1: the largest logit.
     let max_logit = largest_logit(z, row_thread);
     // Pass 2: the denominator of the softmax over all tokens.
@@ -147,9 +161,8 @@ fn next(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
             own_mass += exp((logits[z + j] - max_logit) * inv_temperature);
         }
     }
-    let at = params.start + row;
     let stream = streams[at];
-    let bits = threefry2x32(vec2<u32>(params.key_low, params.key_high), vec2<u32>(stream.x, slots[at].position)).x;
+    let bits = threefry2x32(vec2<u32>(sampler.key_low, sampler.key_high), vec2<u32>(stream.x, slots[at].position)).x;
     let u = select(unit_float(bits), 0.0, greedy); // greedy: the first of equal logits
     // Pass 4: the thread in whose share the goal lies finds the token.
     let token = find(z, row_thread, first, last, own_mass, u, max_logit, inv_temperature, threshold);

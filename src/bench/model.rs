@@ -224,11 +224,12 @@ pub fn decoder(gpu: &Gpu, shape: &Shape, rows: usize) -> Result<CachePass, Bench
 }
 
 fn prefill(pass: &CachePass, shape: &Shape, rows: usize) -> Result<(), BenchError> {
-    let chain = |r: usize| PrefillRow { prompt: 0, at: (shape.prompt + r * shape.new_tokens) as u32, stream: r as u32 };
+    let chain =
+        |r: usize| PrefillRow { prompt: 0, at: (shape.prompt + r * shape.new_tokens) as u32, stream: r as u32, sampler: SAMPLER };
     let chains: Vec<PrefillRow> = (0..rows).map(chain).collect();
     let prompt = ids(shape, shape.prompt, 0);
     pass.prefill(&[PrefillPrompt { ids: &prompt, at: 0 }], 0, &chains)?;
-    Ok(pass.draw(0, rows, SAMPLER)?)
+    Ok(pass.draw(0, rows, false)?)
 }
 
 /// Times a single chain: only tokens after the prompt count.
@@ -242,7 +243,7 @@ pub async fn measure_decode(gpu: &Gpu, shape: &Shape, effort: Effort) -> Result<
         prefill(&pass, shape, 1)?;
         gpu.wait()?;
         let start = std::time::Instant::now();
-        pass.step(1, shape.new_tokens, SAMPLER)?;
+        pass.step(1, shape.new_tokens, false)?;
         pass.drawn(1).await?;
         if counted {
             samples.push(start.elapsed().as_secs_f64());

@@ -7,7 +7,6 @@ use super::row::{duration, figure};
 use super::{BenchError, BenchOptions, Ceilings, Group, Shape};
 use crate::eval::table::{Cell, Table};
 use crate::gpu::{DispatchTime, Gpu, KernelTime};
-use crate::model::decoder::Sampler;
 
 /// The profile of one step.
 #[derive(Clone, Debug)]
@@ -78,13 +77,12 @@ async fn training_step(gpu: &Gpu, mut step: model::TrainingStep, name: String) -
 }
 
 async fn rollout_step(gpu: &Gpu, shape: &Shape) -> Result<Profile, BenchError> {
-    let sampler = Sampler { temperature: 1.0, top_p: 1.0, top_k: 0, key: [1, 2] };
     let pass = model::decoder(gpu, shape, shape.samples)?;
-    pass.step(shape.samples, 1, sampler)?;
+    pass.step(shape.samples, 1, false)?;
     gpu.wait()?;
     let mut runs = Vec::new();
     for _ in 0..RUNS {
-        runs.push(pass.timeline(shape.samples, sampler).await?);
+        runs.push(pass.timeline(shape.samples).await?);
     }
     Ok(Profile { name: format!("rollout step of {} samples", shape.samples), spans: median_run(runs) })
 }

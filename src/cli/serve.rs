@@ -7,12 +7,15 @@ use super::{CliError, Context, Expectation, Interrupt, ServeArgs, TerminalProgre
 use crate::bundle::MANIFEST;
 use crate::gpu::GpuOptions;
 use crate::hub::Wanted;
-use crate::judge::{self, Choice, JudgeFiles, JudgeOverrides, Template};
+use crate::judge::{self, Choice, ContinuousSizes, JudgeFiles, JudgeOverrides, Template};
 use crate::model_folder::ModelFolder;
 use crate::progress::Progress;
 use crate::selftest::Work;
-use crate::serve::{self, Defaults, JudgeModel, Keys, Limits, Load, Prompts, ServedJudge, Settings, Site, Sizes};
+use crate::serve::{self, Defaults, JudgeModel, Keys, Limits, Load, Prompts, ServedJudge, Serving, Settings, Site, Sizes};
 use crate::system::free_memory;
+
+/// Bytes of the cache of keys and values, unless a flag says otherwise: 1 GiB.
+const KV_CACHE: u64 = 1 << 30;
 
 /// Serves until the process is asked to end.
 pub fn run(args: &ServeArgs, context: &Context) -> Result<(), CliError> {
@@ -122,7 +125,11 @@ fn judge(model: &Path, args: &ServeArgs, context: &Context, progress: &mut Termi
         batch: args.max_batch as usize,
     };
     let sizes = Sizes { queue: args.max_queue as usize, batch: args.max_batch as usize };
-    Ok(ServedJudge { name, prompts, defaults, sizes, load: load(files, context)? })
+    let serving = Serving {
+        sizes: ContinuousSizes { chains: args.max_batch as usize, cache_bytes: args.kv_cache.unwrap_or(KV_CACHE) },
+        batch_invariant: args.batch_invariant,
+    };
+    Ok(ServedJudge { name, prompts, defaults, sizes, load: load(files, serving, context)? })
 }
 
 /// The name of a model's folder or file, for clients.
@@ -135,7 +142,7 @@ fn name_of(model: &Path) -> String {
 }
 
 /// Opens the adapter and puts the judge there, as often as it is asked.
-fn load(files: JudgeFiles, context: &Context) -> Result<Load, CliError> {
+fn load(files: JudgeFiles, serving: Serving, context: &Context) -> Result<Load, CliError> {
     let (adapter, kernels, quiet) = (context.adapter.clone(), context.kernels()?, context.quiet);
     Ok(Box::new(move || {
         let mut progress = TerminalProgress::new(quiet);
@@ -152,6 +159,6 @@ fn load(files: JudgeFiles, context: &Context) -> Result<Load, CliError> {
         gpu.advice().iter().for_each(|advice| progress.warn(advice));
         files.check_memory(&gpu, &[], &[]).map_err(|e| e.to_string())?;
         let judge = files.upload(&gpu).map_err(|e| e.to_string())?;
-        Ok(Box::new(JudgeModel(judge)))
+        Ok(Box::new(JudgeModel::new(judge, serving)))
     }))
 }

@@ -235,10 +235,10 @@ impl<'a> GoldenCheck<'a> {
             scores: 0,
         };
         let pass = CachePass::new(self.gpu, self.weights, sizes)?;
-        let chain = PrefillRow { prompt: 0, at: prompt.len() as u32, stream: 0 };
+        let chain = PrefillRow { prompt: 0, at: prompt.len() as u32, stream: 0, sampler: Sampler::GREEDY };
         pass.prefill(&[PrefillPrompt { ids: &prompt, at: 0 }], 0, &[chain])?;
-        pass.draw(0, 1, Sampler::GREEDY)?;
-        pass.step(1, theirs.len().saturating_sub(1), Sampler::GREEDY)?;
+        pass.draw(0, 1, false)?;
+        pass.step(1, theirs.len().saturating_sub(1), false)?;
         let (_, ours) = pass.drawn(1).await?.pop().unwrap_or_default();
         let comparable = gaps.iter().position(|g| *g < NEAR_TIE).unwrap_or(theirs.len()).min(theirs.len());
         let wrong = (0..comparable).find(|i| ours.get(*i).map(|d| d.token) != Some(theirs[*i]));

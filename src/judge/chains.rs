@@ -7,7 +7,7 @@ use super::plans::Plans;
 use super::{JudgeError, Result, ScoreReads};
 use crate::model::decoder::Sampler;
 use crate::random::threefry2x32;
-use crate::rollout::{Chain, Ending, ReadSizes, Reader, RolloutObserver, RolloutSizes};
+use crate::rollout::{Chain, Ending, ReadChain, ReadSizes, Reader, RolloutObserver, RolloutSizes};
 
 impl Judge {
     /// Whether scores are read behind written chains, in the rollout. A score that reads its chain alone needs a pass without the
@@ -20,12 +20,13 @@ impl Judge {
     pub(super) fn rollout_sizes(&self, options: &ScoreOptions, prompts: usize, longest: usize) -> RolloutSizes {
         let group = options.chains.max(1);
         let rows = options.batch_size.max(group).min(prompts * group);
-        let read = match self.reads_rollout(options) {
-            // The chain's last token, the phrase and a score.
-            true => ReadSizes { tokens: 1 + self.layout().depth(0, self.longest_phrase()), scores: self.tokens.alphabet().len() },
-            false => ReadSizes::default(),
-        };
+        let read = if self.reads_rollout(options) { self.read_sizes() } else { ReadSizes::default() };
         RolloutSizes { rows, group, prompt: longest, new_tokens: self.settings.max_completion_length, read }
+    }
+
+    /// The sizes of what is read behind a chain: its last token, the phrase and a score.
+    pub(super) fn read_sizes(&self) -> ReadSizes {
+        ReadSizes { tokens: 1 + self.layout().depth(0, self.longest_phrase()), scores: self.tokens.alphabet().len() }
     }
 
     /// Writes the chains of all rows. Returns the log-probabilities of the scores after each, `[chains][scores]`, if they are read
@@ -45,41 +46,62 @@ impl Judge {
         let sizes = self.rollout_sizes(options, prompts.len(), longest_prompt);
         let rollout = plans.rollout(&self.gpu, &self.weights, sizes)?;
         let stop = self.answer_format().stop(self.tokenizer.eos_ids(), self.chain_limit(options));
-        let key = threefry2x32([options.seed as u32, (options.seed >> 32) as u32], [0, 0]);
-        let sampler = Sampler { temperature: options.chain_temperature(), top_p: options.top_p, top_k: options.top_k, key };
-        let first_stream = (options.first_row * options.chains.max(1)) as u32;
-        // Prompt and chain must leave room for the phrase and the longest branch of a score.
-        let longest = self.context(options).saturating_sub(self.layout().depth(0, self.longest_phrase()));
-        let closers = rows.iter().map(|row| Closer { most_tokens: longest - row.prompt.len(), ends_in_space: row.ends_in_space });
+        let (sampler, first_stream) = (drawing(options), first_stream(options));
         let reads = self.reads_rollout(options);
         let reader = ScoreReader {
             format: self.answer_format(),
-            closers: closers.collect(),
+            closers: rows.iter().map(|row| self.closer(row, options)).collect(),
             paths: if reads { self.tokens.node_paths() } else { Vec::new() },
         };
         let groups = rollout.run_reading(&prompts, first_stream, sampler, &stop, observer, &reader).await?;
         let mut log_probs = Vec::new();
         for ((row, closer), chains) in rows.iter_mut().zip(&reader.closers).zip(groups) {
             for ended in chains {
-                let chain = ended.chain.within(closer.most_tokens);
-                row.forced.push(chain.ending != Ending::Phrase);
-                row.continuations.push(ended.closed);
-                row.chains.push(self.tokenizer.text(&chain.body())?.trim().to_string());
-                if reads {
-                    log_probs.push(self.tokens.log_probs(|node| &ended.stats[node].score_log_probs));
-                }
+                log_probs.extend(self.take_chain(row, closer, ended, reads)?);
             }
         }
         Ok(reads.then_some(log_probs))
     }
+
+    /// How the chains of a row are closed. Prompt and chain must leave room for the phrase and the longest branch of a score.
+    pub(super) fn closer(&self, row: &PendingRow, options: &ScoreOptions) -> Closer {
+        let longest = self.context(options).saturating_sub(self.layout().depth(0, self.longest_phrase()));
+        Closer { most_tokens: longest.saturating_sub(row.prompt.len()), ends_in_space: row.ends_in_space }
+    }
+
+    /// Adds a chain to its row. Returns the log-probabilities of the scores behind it, if they were read.
+    pub(super) fn take_chain(
+        &self,
+        row: &mut PendingRow,
+        closer: &Closer,
+        ended: ReadChain,
+        reads: bool,
+    ) -> Result<Option<Vec<f64>>> {
+        let chain = ended.chain.within(closer.most_tokens);
+        row.forced.push(chain.ending != Ending::Phrase);
+        row.continuations.push(ended.closed);
+        row.chains.push(self.tokenizer.text(&chain.body())?.trim().to_string());
+        Ok(reads.then(|| self.tokens.log_probs(|node| &ended.stats[node].score_log_probs)))
+    }
+}
+
+/// How the chains of a call are drawn.
+pub(super) fn drawing(options: &ScoreOptions) -> Sampler {
+    let key = threefry2x32([options.seed as u32, (options.seed >> 32) as u32], [0, 0]);
+    Sampler { temperature: options.chain_temperature(), top_p: options.top_p, top_k: options.top_k, key }
+}
+
+/// The random stream of the first chain of the first row.
+pub(super) fn first_stream(options: &ScoreOptions) -> u32 {
+    (options.first_row * options.chains.max(1)) as u32
 }
 
 /// How a row's chains are closed.
-struct Closer {
+pub(super) struct Closer {
     /// Most tokens of a chain.
-    most_tokens: usize,
+    pub most_tokens: usize,
     /// Whether the prompt's text ends in white space.
-    ends_in_space: bool,
+    pub ends_in_space: bool,
 }
 
 /// Reads the scores behind each chain of a rollout.

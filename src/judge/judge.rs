@@ -329,7 +329,11 @@ impl Judge {
     }
 
     /// As [`Judge::prepare`], for a prompt.
-    fn prepare_prompt(&self, prompt: &PromptTokens, options: &ScoreOptions) -> std::result::Result<PendingRow, String> {
+    pub(super) fn prepare_prompt(
+        &self,
+        prompt: &PromptTokens,
+        options: &ScoreOptions,
+    ) -> std::result::Result<PendingRow, String> {
         let mut row = PendingRow::new((prompt.ids.clone(), prompt.ends_in_space));
         match &prompt.chain {
             Some((tokens, text)) if options.given_chains => {
@@ -458,7 +462,7 @@ impl Judge {
     }
 
     /// The score of a row. Takes the log-probabilities of its continuations from the iterator.
-    fn predict(
+    pub(super) fn predict(
         &self,
         row: &std::result::Result<PendingRow, String>,
         options: &ScoreOptions,

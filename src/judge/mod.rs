@@ -15,6 +15,7 @@ mod calibrate;
 mod chains;
 mod columns;
 mod compare;
+mod continuous;
 #[cfg(not(target_arch = "wasm32"))]
 mod export;
 #[cfg(not(target_arch = "wasm32"))]
@@ -36,6 +37,7 @@ pub use answer::{AnswerFormat, Decode};
 pub use batch_layout::{BatchLayout, CompletionSpans, ScoreReads};
 pub use columns::PromptColumn;
 pub use compare::{JudgeComparison, compare, with_swapped_chains};
+pub use continuous::{Continuous, ContinuousSizes, Follower};
 #[cfg(not(target_arch = "wasm32"))]
 pub use export::{JudgeExport, folder_name};
 #[cfg(not(target_arch = "wasm32"))]

@@ -3,19 +3,31 @@
 use super::{row_constants, row_grid, threads_per_row};
 use crate::gpu::{Dispatch, Extent, KernelSpec, Param, PlanBuilder, RunParam, Tensor, Tuning};
 
-/// How tokens are chosen; run parameters of the plan, floats as bits.
-#[derive(Clone, Copy, Debug)]
-pub struct Sampling {
-    /// f32; 0 is greedy.
-    pub temperature: RunParam,
-    /// f32; 1 is off.
-    pub top_p: RunParam,
+/// How tokens are drawn, as kernels read it (`shaders/sample.wgsl`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Sampler {
+    /// 0 is greedy.
+    pub temperature: f32,
+    /// 1 is off.
+    pub top_p: f32,
     /// 0 is off.
-    pub top_k: RunParam,
-    /// The two words of the run's random key.
-    pub key: [RunParam; 2],
-    /// Rows that top-k or top-p truncates: all rows, or 0 if both are off.
-    pub truncated: RunParam,
+    pub top_k: u32,
+    /// The random key. With a row's stream and position it determines each draw.
+    pub key: [u32; 2],
+}
+
+/// 32-bit words of a [`Sampler`].
+pub const SAMPLER_WORDS: usize = size_of::<Sampler>() / 4;
+
+impl Sampler {
+    /// Always the most probable token.
+    pub const GREEDY: Sampler = Sampler { temperature: 0.0, top_p: 1.0, top_k: 0, key: [0, 0] };
+
+    /// Whether only some of the tokens are drawn from.
+    pub fn truncates(&self) -> bool {
+        self.temperature > 0.0 && (self.top_p < 1.0 || self.top_k > 0)
+    }
 }
 
 /// The tensors of a batch of B rows.
@@ -24,6 +36,8 @@ pub struct Rows {
     /// `[count, V]`: the logits of the rows `start .. start + count`.
     pub logits: Tensor,
     pub start: Start,
+    /// `[B]` of [`Sampler`].
+    pub samplers: Tensor,
     /// `[B]` of [`KvSlot`](super::cached_attention::KvSlot); the position is advanced.
     pub slots: Tensor,
     /// `[B]`: the tokens drawn, which are the input of the next step.
@@ -51,25 +65,15 @@ fn spec(entry: &'static str, threads_per_row: u32) -> KernelSpec {
     KernelSpec::new("sample.wgsl", entry, &row_constants(threads_per_row))
 }
 
-/// Draws one token per row and appends it to the row's history.
-pub fn record(plan: &mut PlanBuilder, rows: Rows, s: Sampling) {
+/// Draws one token per row and appends it to the row's history. `truncated` is the number of rows if a sampler of any row
+/// truncates, else 0.
+pub fn record(plan: &mut PlanBuilder, rows: Rows, truncated: RunParam) {
     let start = match rows.start {
         Start::First => Param::U(0),
         Start::Row(params) => Param::Run(params),
     };
-    let truncated = Extent::dynamic(s.truncated, rows.count.max());
-    let params = [
-        Param::Extent(rows.count),
-        start,
-        Param::U(rows.vocab),
-        Param::U(rows.history),
-        Param::Run(s.temperature),
-        Param::Run(s.top_p),
-        Param::Run(s.top_k),
-        Param::Run(s.key[0]),
-        Param::Run(s.key[1]),
-        Param::Extent(truncated),
-    ];
+    let truncated = Extent::dynamic(truncated, rows.count.max());
+    let params = [Param::Extent(rows.count), start, Param::U(rows.vocab), Param::U(rows.history), Param::Extent(truncated)];
     let thresholds = plan.scratch("sampling thresholds", rows.count.max() as usize);
     let drawn = [rows.slots, rows.ids, rows.streams, rows.drawn];
     for ((entry, passes), work) in PASSES.into_iter().zip([truncated, rows.count]) {
@@ -77,7 +81,7 @@ pub fn record(plan: &mut PlanBuilder, rows: Rows, s: Sampling) {
         let own: &[Tensor] = if entry == "next" { &drawn } else { &[] };
         plan.dispatch(Dispatch {
             kernel: spec(entry, threads_per_row),
-            tensors: &[&[rows.logits, thresholds], own].concat(),
+            tensors: &[&[rows.logits, rows.samplers, thresholds], own].concat(),
             params: &params,
             grid: row_grid(work, threads_per_row),
             flops: u64::from(rows.vocab) * 2 * u64::from(passes),

@@ -4,17 +4,20 @@
 //! length limit. The random numbers of a chain depend only on the sampler's key, the chain's number and the position, so the
 //! same chain is drawn whatever else is in the batch.
 
+mod pool;
+mod prefixes;
 mod read;
+mod run;
+
+use std::sync::Arc;
 
 pub use read::{ReadChain, ReadSizes, Reader};
-
-use read::Unread;
+pub use run::{Continuation, Run};
 
 use crate::gpu::{Buffer, Gpu};
-use crate::model::decoder::{CachePass, CacheSizes, Draw, PrefillPrompt, PrefillRow, RowState, Sampler};
+use crate::model::decoder::{CachePass, CacheSizes, Draw, Sampler};
 use crate::model::error::ModelError;
 use crate::model::weights::Weights;
-use crate::ops::cached_attention::KvSlot;
 
 /// When a chain ends.
 #[derive(Clone, Debug, Default)]
@@ -65,9 +68,10 @@ impl Chain {
 }
 
 impl Stop {
-    /// The first ending in `draws`: the number of tokens up to and including it, its kind and its length.
-    fn find(&self, draws: &[Draw]) -> Option<(usize, Ending, usize)> {
-        for end in 1..=draws.len().min(self.max_tokens) {
+    /// The first ending in `draws` behind the first `searched`: the number of tokens up to and including it, its kind and its
+    /// length. There are at most `max_tokens`.
+    fn find(&self, draws: &[Draw], searched: usize, max_tokens: usize) -> Option<(usize, Ending, usize)> {
+        for end in searched + 1..=draws.len().min(max_tokens) {
             if self.eos.contains(&draws[end - 1].token) {
                 return Some((end, Ending::Eos, 1));
             }
@@ -78,7 +82,7 @@ impl Stop {
                 return Some((end, Ending::Phrase, phrase.len()));
             }
         }
-        (draws.len() >= self.max_tokens).then_some((self.max_tokens, Ending::Length, 0))
+        (draws.len() >= max_tokens).then_some((max_tokens, Ending::Length, 0))
     }
 
     /// Number of draws of a running chain that certainly belong to its text. The draws after them may begin a phrase.
@@ -200,71 +204,53 @@ impl<S: Fn() -> bool, D: FnMut(usize)> RolloutObserver for Until<S, D> {
     }
 }
 
+/// The maximum sizes of a rollout that prompts join while it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SharedSizes {
+    /// Chains that advance together.
+    pub rows: usize,
+    /// Entries of the cache: of running chains, and of prompts that are kept for others that begin alike.
+    pub entries: usize,
+    /// Positions of a prompt, its chain and what is read after it; at most `entries`.
+    pub max_length: usize,
+    /// What is read after a chain.
+    pub read: ReadSizes,
+}
+
+impl SharedSizes {
+    fn cache(&self) -> CacheSizes {
+        CacheSizes {
+            entries: self.entries,
+            rows: self.rows,
+            prefill: SHARED_PREFILL_TOKENS.max(self.read.tokens),
+            // Each chain has as many as it needs, and those that it may run on for.
+            own: self.max_length,
+            max_length: self.max_length,
+            history: MAX_SYNC_INTERVAL + 1,
+            scores: self.read.scores,
+        }
+    }
+}
+
+/// Tokens per prefill of a shared cache. Longer prompts take several, between which the chains of others advance.
+const SHARED_PREFILL_TOKENS: usize = 1024;
+
+/// How prompts lie in the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Layout {
+    /// Every prompt has a KV block of so many entries, its chains included.
+    Blocks(usize),
+    /// Prompts and chains have segments of their own length, and prompts that begin alike share their beginning.
+    Shared,
+}
+
 /// Samples chains for batches of prompts of one model.
 pub struct Rollout {
     pass: CachePass,
     sizes: RolloutSizes,
-    /// Number of KV blocks: prompts at a time.
-    blocks: usize,
+    layout: Layout,
     /// Steps between two reads of the draws, unless the observer asks for another number.
     sync_interval: usize,
-}
-
-/// A chain that is being sampled, in the cache row of its index.
-struct ActiveSequence {
-    prompt: usize,
-    /// Its number among all chains of the run.
-    number: usize,
-    stream: u32,
-    /// First entry of its own tokens in the cache.
-    own: u32,
-    /// First entry of its prompt, which is the start of its KV block.
-    prefix_start: u32,
-    prefix_len: u32,
-    draws: Vec<Draw>,
-    max_tokens: usize,
-}
-
-impl ActiveSequence {
-    /// The state of its row after the draws that were read.
-    fn state(&self) -> RowState {
-        let drawn = self.draws.len() as u32;
-        let id = self.draws.last().map_or(0, |d| d.token);
-        let ActiveSequence { own, prefix_start, prefix_len, stream, .. } = *self;
-        RowState { slot: KvSlot { own, position: prefix_len - 1 + drawn, prefix_start, prefix_len }, stream, drawn, id }
-    }
-}
-
-/// A run in progress.
-struct Run<'a> {
-    prompts: &'a [Vec<u32>],
-    first_stream: u32,
-    stop: &'a Stop,
-    /// The next prompt to start.
-    next: usize,
-    active: Vec<ActiveSequence>,
-    /// The chains that have ended and are still to be read after.
-    unread: Vec<Unread>,
-    /// `[prompts, group]`: the chains that have ended.
-    ended: Vec<Vec<Option<ReadChain>>>,
-}
-
-impl Run<'_> {
-    /// Number of prompts whose chains have all ended.
-    fn done(&self) -> usize {
-        self.ended[..self.next].iter().filter(|chains| chains.iter().all(Option::is_some)).count()
-    }
-
-    /// The prefill rows of the active chains from `first` on.
-    fn prefill_rows(&self, first: usize, group: usize) -> Vec<PrefillRow> {
-        let new = &self.active[first..];
-        let row = |chain: &ActiveSequence| PrefillRow {
-            prompt: ((chain.number - new[0].number) / group) as u32,
-            at: chain.own,
-            stream: chain.stream,
-        };
-        new.iter().map(row).collect()
-    }
 }
 
 impl Rollout {
@@ -276,7 +262,20 @@ impl Rollout {
         let (blocks, _) = sizes.blocks_and_group();
         let pass = CachePass::new(gpu, weights, sizes.cache(weights.config.max_position_embeddings))?;
         let sync_interval = gpu.tuning().sync_interval as usize;
-        Ok(Rollout { pass, sizes: sizes.whole_groups(), blocks, sync_interval })
+        let layout = Layout::Blocks(pass.sizes().entries / blocks);
+        Ok(Rollout { pass, sizes: sizes.whole_groups(), layout, sync_interval })
+    }
+
+    /// Plans a cache that prompts of any number of chains share. Nothing that a chain or a read depends on follows from its
+    /// neighbours: every token is computed by the same kernels in the same order, wherever it lies.
+    ///
+    /// # Errors
+    /// As [`Rollout::new`].
+    pub fn shared(gpu: &Gpu, weights: &Weights, sizes: SharedSizes) -> Result<Self, ModelError> {
+        let pass = CachePass::new(gpu, weights, sizes.cache())?;
+        let SharedSizes { rows, max_length, read, .. } = sizes;
+        let sizes = RolloutSizes { rows, group: 1, prompt: max_length, new_tokens: max_length, read };
+        Ok(Rollout { pass, sizes, layout: Layout::Shared, sync_interval: gpu.tuning().sync_interval as usize })
     }
 
     /// The caches. Their values are not needed between two runs, so other plans may reuse their memory.
@@ -320,120 +319,25 @@ impl Rollout {
         observer: &mut impl RolloutObserver,
         reader: &R,
     ) -> Result<Vec<Vec<ReadChain>>, R::Error> {
-        let ended = vec![vec![None; self.sizes.group]; prompts.len()];
-        let mut run = Run { prompts, first_stream, stop, next: 0, active: Vec::new(), unread: Vec::new(), ended };
+        let (mut run, stop, chains) = (self.begin(), Arc::new(stop.clone()), self.sizes.group);
+        for (number, ids) in prompts.iter().enumerate() {
+            let first_stream = first_stream.wrapping_add((number * chains) as u32);
+            self.push(&mut run, Continuation { ids: ids[..].into(), chains, first_stream, sampler, stop: stop.clone() })?;
+        }
+        let mut ended = vec![Vec::new(); prompts.len()];
         let mut done = 0;
         while done < prompts.len() {
-            let first = run.active.len();
-            let started = self.start_prompts(&mut run);
-            let mut steps = self.steps_to_next_read(&run, observer);
-            if !started.is_empty() {
-                self.pass.prefill(&started, first, &run.prefill_rows(first, self.sizes.group))?;
-                self.pass.draw(first, run.active.len() - first, sampler)?;
-                // Where all rows are new, their first draw counts as a step.
-                steps -= usize::from(first == 0);
-            }
-            self.pass.step(run.active.len(), steps, sampler)?;
-            self.collect_ended(&mut run, observer, reader).await?;
-            self.read_ended(&mut run, reader).await?;
+            self.advance(&mut run, observer, reader).await?;
             let done_before = done;
-            done = run.done();
+            for (number, chains) in run.take_done() {
+                ended[number] = chains;
+                done += 1;
+            }
             if done > done_before && !observer.done(done) {
                 return Err(ModelError::Stopped.into());
             }
         }
-        Ok(run.ended.into_iter().map(|chains| chains.into_iter().flatten().collect()).collect())
-    }
-
-    /// Starts as many of the next prompts as there are free KV blocks and rows, and as one prefill takes. Adds their chains to
-    /// `run.active` and returns them for the prefill.
-    fn start_prompts<'a>(&self, run: &mut Run<'a>) -> Vec<PrefillPrompt<'a>> {
-        let (group, cache) = (self.sizes.group, self.pass.sizes());
-        let mut free = self.free_blocks(run);
-        let free_rows = self.sizes.rows - run.active.len();
-        let count = free.len().min(free_rows / group).min(run.prompts.len() - run.next);
-        let count = fitting(run.prompts[run.next..run.next + count].iter().map(Vec::len), cache.prefill);
-        let mut started = Vec::new();
-        for block in free.split_off(free.len() - count) {
-            let (prompt, ids) = (run.next, &run.prompts[run.next]);
-            started.push(PrefillPrompt { ids, at: block });
-            // A chain ends at the latest with the context, at a length that depends on its prompt. A row that runs on until the
-            // next read is kept by the kernels from writing to the entries of others.
-            let context = cache.max_length.saturating_sub(ids.len());
-            let max_tokens = run.stop.max_tokens.min(self.sizes.new_tokens).min(context);
-            run.active.extend((0..group).map(|c| {
-                let number = prompt * group + c;
-                ActiveSequence {
-                    prompt,
-                    number,
-                    stream: run.first_stream.wrapping_add(number as u32),
-                    own: block + (ids.len() + c * cache.own) as u32,
-                    prefix_start: block,
-                    prefix_len: ids.len() as u32,
-                    draws: Vec::new(),
-                    max_tokens,
-                }
-            }));
-            run.next += 1;
-        }
-        started
-    }
-
-    /// The first entries of the KV blocks without an active or unread chain, in descending order.
-    fn free_blocks(&self, run: &Run) -> Vec<u32> {
-        let block_entries = self.pass.sizes().entries / self.blocks;
-        let blocks = (0..self.blocks).map(|n| (n * block_entries) as u32).rev();
-        let in_use: Vec<u32> =
-            run.active.iter().map(|chain| chain.prefix_start).chain(run.unread.iter().map(Unread::block)).collect();
-        blocks.filter(|block| !in_use.contains(block)).collect()
-    }
-
-    /// Steps until the next read of the draws: no more than the longest chain still needs.
-    fn steps_to_next_read(&self, run: &Run, observer: &impl RolloutObserver) -> usize {
-        let longest = run.active.iter().map(|chain| chain.max_tokens - chain.draws.len()).max().unwrap_or(0);
-        observer.sync_interval().unwrap_or(self.sync_interval).clamp(1, longest.clamp(1, MAX_SYNC_INTERVAL))
-    }
-
-    /// Reads the draws, moves the chains that have ended from `run.active` to `run.ended`, and closes the gaps between the rows
-    /// of the others.
-    async fn collect_ended<R: Reader>(
-        &self,
-        run: &mut Run<'_>,
-        observer: &mut impl RolloutObserver,
-        reader: &R,
-    ) -> Result<(), R::Error> {
-        let drawn = self.pass.drawn(run.active.len()).await?;
-        let active_before = run.active.len();
-        let mut running = Vec::with_capacity(active_before);
-        for (mut chain, (count, draws)) in run.active.drain(..).zip(drawn) {
-            let new = count.saturating_sub(chain.draws.len());
-            chain.draws.extend(&draws[draws.len().saturating_sub(new)..]);
-            let stop = Stop { max_tokens: chain.max_tokens, ..run.stop.clone() };
-            let abandoned = || observer.abandons(chain.number).then_some((chain.draws.len(), Ending::Length, 0));
-            let end = stop.find(&chain.draws).or_else(abandoned);
-            let stable = end.map_or_else(|| stop.stable_len(&chain.draws), |(end, _, tail)| end - tail);
-            if !observer.stable_tokens(chain.number, &chain.draws[..stable]) {
-                return Err(ModelError::Stopped.into());
-            }
-            match end {
-                None => running.push(chain),
-                Some((end, ending, tail)) => {
-                    chain.draws.truncate(end);
-                    let (prompt, member) = (chain.prompt, chain.number % self.sizes.group);
-                    let ended = Chain { draws: std::mem::take(&mut chain.draws), ending, tail };
-                    let closed = reader.close(prompt, &ended)?;
-                    if !reader.paths().is_empty() {
-                        run.unread.push(Unread::new(&chain, member, &run.prompts[prompt], &ended, &closed));
-                    }
-                    run.ended[prompt][member] = Some(ReadChain { chain: ended, closed, stats: Vec::new() });
-                }
-            }
-        }
-        run.active = running;
-        if run.active.len() < active_before {
-            self.pass.set_rows(0, &run.active.iter().map(ActiveSequence::state).collect::<Vec<_>>())?;
-        }
-        Ok(())
+        Ok(ended)
     }
 }
 
@@ -480,11 +384,17 @@ mod tests {
     #[test]
     fn the_first_ending_counts() {
         let stop = Stop { phrases: vec![vec![7, 8], vec![9]], eos: vec![2], max_tokens: 6 };
-        assert_eq!(stop.find(&draws(&[1, 7, 8, 9])), Some((3, Ending::Phrase, 2)));
-        assert_eq!(stop.find(&draws(&[1, 9, 2])), Some((2, Ending::Phrase, 1)));
-        assert_eq!(stop.find(&draws(&[7, 2, 8])), Some((2, Ending::Eos, 1)));
-        assert_eq!(stop.find(&draws(&[1, 1, 1])), None);
-        assert_eq!(stop.find(&draws(&[1, 1, 1, 1, 1, 7, 8])), Some((6, Ending::Length, 0)));
+        let find = |tokens: &[u32]| {
+            let all = stop.find(&draws(tokens), 0, 6);
+            // Looked at as they come.
+            assert_eq!(all, (1..=tokens.len()).find_map(|n| stop.find(&draws(&tokens[..n]), n - 1, 6)));
+            all
+        };
+        assert_eq!(find(&[1, 7, 8, 9]), Some((3, Ending::Phrase, 2)));
+        assert_eq!(find(&[1, 9, 2]), Some((2, Ending::Phrase, 1)));
+        assert_eq!(find(&[7, 2, 8]), Some((2, Ending::Eos, 1)));
+        assert_eq!(find(&[1, 1, 1]), None);
+        assert_eq!(find(&[1, 1, 1, 1, 1, 7, 8]), Some((6, Ending::Length, 0)));
     }
 
     #[test]

@@ -5,7 +5,8 @@
 //! differs from them, and each path that is read, is fed into the chain's own entries. The paths of a chain are fed one after
 //! the other, each over the entries of the one before.
 
-use super::{ActiveSequence, Chain, Rollout, Run, fitting};
+use super::run::{ActiveSequence, Held, Run};
+use super::{Chain, Layout, Rollout, fitting};
 use crate::model::decoder::{CacheRead, TokenStats};
 use crate::model::error::ModelError;
 use crate::ops::cached_attention::KvSlot;
@@ -64,36 +65,35 @@ pub struct ReadChain {
 
 /// A chain that has ended, and whose entries are still in the cache.
 pub(super) struct Unread {
-    prompt: usize,
+    pub prompt: usize,
     /// Its number among the chains of its prompt.
     member: usize,
+    pub held: Held,
     /// The slot of the first of `tokens`.
     first: KvSlot,
     tokens: Vec<u32>,
     /// How many of `tokens` are cached; at least one is not.
     cached: usize,
+    read: ReadChain,
 }
 
 impl Unread {
     /// The chain of `sequence`, closed as `closed`, after the prompt `ids`.
-    pub fn new(sequence: &ActiveSequence, member: usize, ids: &[u32], chain: &Chain, closed: &[u32]) -> Self {
-        let ActiveSequence { prompt, own, prefix_start, prefix_len, .. } = *sequence;
+    pub fn new(sequence: &ActiveSequence, ids: &[u32], chain: Chain, closed: Vec<u32>) -> Self {
+        let ActiveSequence { prompt, member, held, slot, .. } = *sequence;
         // A row may run on past the end of its chain, as far as others let it. So the token drawn last counts as not cached.
         let in_cache = &chain.draws[..chain.draws.len().saturating_sub(1)];
         let common = closed.iter().zip(in_cache).take_while(|(token, draw)| **token == draw.token).count();
         // Without a token after the prompt, its last one is run again as the chain's own.
-        let (tokens, prefix_len) = match closed {
-            [] => (ids[ids.len().saturating_sub(1)..].to_vec(), prefix_len.saturating_sub(1)),
-            _ => (closed.to_vec(), prefix_len),
+        let last = slot.position;
+        let (tokens, position, prefix_len) = match closed[..] {
+            [] => (ids[ids.len().saturating_sub(1)..].to_vec(), last, slot.prefix_len.min(last)),
+            _ => (closed.clone(), last + 1, slot.prefix_len),
         };
         let cached = common.min(tokens.len().saturating_sub(1));
-        let first = KvSlot { own, position: prefix_len, prefix_start, prefix_len };
-        Unread { prompt, member, first, tokens, cached }
-    }
-
-    /// The first entry of its KV block.
-    pub fn block(&self) -> u32 {
-        self.first.prefix_start
+        let first = KvSlot { position, prefix_len, ..slot };
+        let read = ReadChain { chain, closed, stats: Vec::new() };
+        Unread { prompt, member, held, first, tokens, cached, read }
     }
 
     /// The read after path number `n`, which is `path`.
@@ -110,28 +110,29 @@ impl Unread {
 }
 
 impl Rollout {
-    /// Reads after the chains that have ended, if their KV blocks are needed or no chain runs any more. Until then they gather,
-    /// because many reads at once are faster.
-    pub(super) async fn read_ended<R: Reader>(&self, run: &mut Run<'_>, reader: &R) -> Result<(), R::Error> {
-        let is_free = |unread: &Unread| !run.active.iter().any(|chain| chain.prefix_start == unread.block());
-        let waiting = run.next < run.prompts.len() && run.unread.iter().any(is_free);
-        if !waiting && !run.active.is_empty() {
+    /// Reads after the chains that have ended, if others need their KV blocks or no chain runs any more. Until then they gather,
+    /// because many reads at once are faster. Of a shared cache somebody waits for each of them.
+    pub(super) async fn read_ended<R: Reader>(&self, run: &mut Run, reader: &R) -> Result<(), R::Error> {
+        let is_free = |unread: &Unread| !run.active.iter().any(|chain| chain.held.root == unread.held.root);
+        let needed = self.layout == Layout::Shared || (run.has_waiting() && run.unread.iter().any(is_free));
+        if !needed && !run.active.is_empty() {
             return Ok(());
         }
-        let unread = std::mem::take(&mut run.unread);
+        let mut unread = std::mem::take(&mut run.unread);
         for (n, path) in reader.paths().iter().enumerate() {
             let reads: Vec<CacheRead> = unread.iter().map(|unread| unread.read(n, path)).collect();
             let mut start = 0;
             while start < reads.len() {
                 let end = start + fitting(reads[start..].iter().map(|read| read.ids.len()), self.pass.sizes().prefill);
+                let end = end.min(start + self.pass.sizes().rows);
                 let stats = self.pass.read(&reads[start..end], reader.score_tokens()).await?;
-                for (unread, stats) in unread[start..end].iter().zip(stats) {
-                    if let Some(ended) = &mut run.ended[unread.prompt][unread.member] {
-                        ended.stats.push(stats);
-                    }
-                }
+                unread[start..end].iter_mut().zip(stats).for_each(|(unread, stats)| unread.read.stats.push(stats));
                 start = end;
             }
+        }
+        for Unread { prompt, member, held, read, .. } in unread {
+            run.free(held);
+            run.finish(prompt, member, read);
         }
         Ok(())
     }

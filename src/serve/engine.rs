@@ -1,19 +1,23 @@
 //! The thread that owns the judge and its GPU: jobs in from a bounded queue, events back over a channel each.
 //!
 //! ```text
-//! handlers ─► queue ─► engine thread ─► Model::judge ─► events ─► handlers
-//!             bounded   gathers jobs of    the GPU       tokens as drawn,
-//!                       equal options                    the judgement, an error
+//! handlers ─► queue ─► engine thread ─┬─► Model::join, advance ─┬─► events ─► handlers
+//!             bounded                 │    rows that come and go │   tokens as drawn,
+//!                                     └─► Model::judge ──────────┘   the judgement, an error
+//!                                          jobs of equal options
 //! ```
 //!
 //! A job is one row. Its options hold everything that its answer depends on; random numbers come from its own seed and row
 //! number, never from the jobs beside it. A job whose receiver is gone is abandoned: it leaves the queue, or its rows of the
 //! rollout are freed.
 //!
+//! Jobs that write chains join those that run as soon as there are rows for them, whatever their options. The others need one
+//! pass each: those of equal options that wait together are judged together, between two advances of the chains.
+//!
 //! A fault that the GPU does not recover from ends the jobs of its batch with a message. The model is then loaded anew, once; if
 //! that fails, or the next batch ends the same way, every job is refused and [`Status`] says so.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -122,6 +126,9 @@ pub enum Fault {
     Model(String),
 }
 
+/// Jobs by their numbers, each with its judgement or why it cannot be judged.
+pub type JudgedJobs = Vec<(u64, Result<Judged, String>)>;
+
 /// What judges batches of jobs: a judge on a GPU.
 pub trait Model {
     /// Judges jobs of equal options. A row that cannot be judged is an error of its own.
@@ -129,6 +136,76 @@ pub trait Model {
     /// # Errors
     /// What ends the whole batch.
     fn judge(&self, jobs: &[Job], watch: &mut Watch<'_>) -> Result<Vec<Result<Judged, String>>, Fault>;
+
+    /// Whether a job of these options joins those that run.
+    fn joins(&self, _options: &JobOptions) -> bool {
+        false
+    }
+
+    /// Adds a job to those that run.
+    ///
+    /// # Errors
+    /// Why its row cannot be judged.
+    fn join(&mut self, _number: u64, _job: &Job) -> Result<(), String> {
+        Err("this model judges whole batches".into())
+    }
+
+    /// Nobody waits for this job any more: its rows are free.
+    fn leave(&mut self, _number: u64) {}
+
+    /// Chains that run, or wait for their turn to.
+    fn chains(&self) -> usize {
+        0
+    }
+
+    /// Writes some tokens of every chain. Returns what is judged now.
+    ///
+    /// # Errors
+    /// What ends all jobs that run. The model has forgotten them.
+    fn advance(&mut self, _running: &mut Running) -> Result<JudgedJobs, Fault> {
+        Ok(Vec::new())
+    }
+}
+
+/// The jobs that run, by their numbers.
+#[derive(Default)]
+pub struct Running {
+    jobs: BTreeMap<u64, Joined>,
+    next: u64,
+}
+
+struct Joined {
+    job: Job,
+    /// For each chain, how many of its tokens were told.
+    told: Vec<usize>,
+}
+
+impl Running {
+    pub fn job(&self, number: u64) -> Option<&Job> {
+        self.jobs.get(&number).map(|joined| &joined.job)
+    }
+
+    /// The tokens of a job's chain so far.
+    pub fn tokens(&mut self, number: u64, chain: usize, ids: &mut dyn ExactSizeIterator<Item = u32>) {
+        let Some(Joined { job, told }) = self.jobs.get_mut(&number) else { return };
+        if let Some(told) = told.get_mut(chain).filter(|_| job.options.stream) {
+            let new: Vec<u32> = ids.skip(*told).collect();
+            *told += new.len();
+            if !new.is_empty() {
+                job.tell(Event::Tokens { chain, ids: new });
+            }
+        }
+    }
+
+    /// Whether tokens are wanted as they are drawn.
+    pub fn streams(&self) -> bool {
+        self.jobs.values().any(|joined| joined.job.options.stream)
+    }
+
+    /// Takes out all jobs.
+    fn take(&mut self) -> Vec<Job> {
+        std::mem::take(&mut self.jobs).into_values().map(|joined| joined.job).collect()
+    }
 }
 
 /// Loads the model; called on the engine's thread.
@@ -143,7 +220,8 @@ pub struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    fn new(jobs: &'a [Job]) -> Self {
+    /// For a batch of these jobs.
+    pub fn new(jobs: &'a [Job]) -> Self {
         let chains = jobs.first().map_or(1, |job| job.options.score.chains.max(1));
         Watch { jobs, chains, told: vec![0; jobs.len() * chains] }
     }
@@ -221,6 +299,8 @@ pub struct Engine {
     arrived: Condvar,
     /// Microseconds of work a job, a moving mean.
     pace: AtomicU64,
+    /// Microseconds of work since jobs were judged last.
+    working: AtomicU64,
     metrics: Arc<Metrics>,
 }
 
@@ -250,6 +330,7 @@ impl Engine {
             queue: Mutex::default(),
             arrived: Condvar::new(),
             pace: AtomicU64::new(0),
+            working: AtomicU64::new(0),
             metrics,
         })
     }
@@ -306,25 +387,38 @@ impl Engine {
         self.arrived.notify_all();
     }
 
-    /// The next jobs of equal options; `None` at the end.
-    fn next_batch(&self) -> Option<Vec<Job>> {
+    /// The next jobs: those that join, for which there is `room` (in chains), and a batch of equal options of those that do not.
+    /// Waits for one, unless `busy`. `None` at the end.
+    fn next(&self, joins: impl Fn(&JobOptions) -> bool, mut room: usize, busy: bool) -> Option<(Vec<Job>, Vec<Job>)> {
         let mut queue = self.queue();
         loop {
             queue.jobs.retain(|job| !job.events.is_closed());
-            if let Some(first) = queue.jobs.pop_front() {
-                let chains = first.options.score.chains.max(1);
-                let most = (self.sizes.batch / chains).max(1);
-                let mut batch = vec![first];
-                let mut at = 0;
-                while at < queue.jobs.len() && batch.len() < most {
-                    if batch[0].options.goes_with(&queue.jobs[at].options, batch.len()) {
-                        batch.extend(queue.jobs.remove(at));
+            let (mut joining, mut batch) = (Vec::new(), Vec::<Job>::new());
+            let mut most = 0;
+            let mut kept = VecDeque::with_capacity(queue.jobs.len());
+            for job in std::mem::take(&mut queue.jobs) {
+                let chains = job.options.score.chains.max(1);
+                if joins(&job.options) {
+                    // Those that join do so in their order.
+                    if room > 0 {
+                        room = room.saturating_sub(chains);
+                        joining.push(job);
                     } else {
-                        at += 1;
+                        kept.push_back(job);
                     }
+                } else if batch.is_empty() {
+                    most = (self.sizes.batch / chains).max(1);
+                    batch.push(job);
+                } else if batch.len() < most && batch[0].options.goes_with(&job.options, batch.len()) {
+                    batch.push(job);
+                } else {
+                    kept.push_back(job);
                 }
+            }
+            queue.jobs = kept;
+            if busy || !joining.is_empty() || !batch.is_empty() {
                 self.metrics.set_queue(queue.jobs.len());
-                return Some(batch);
+                return Some((joining, batch));
             }
             if queue.closed {
                 return None;
@@ -346,11 +440,24 @@ impl Engine {
         let _ = loaded.send(Ok(()));
         // Whether the model was loaded anew and has judged nothing since.
         let mut fresh = false;
-        while let Some(jobs) = self.next_batch() {
-            let Err(reason) = self.run(&*model, jobs) else {
-                fresh = false;
-                continue;
+        let mut running = Running::default();
+        loop {
+            let room = self.sizes.batch.saturating_sub(model.chains());
+            let busy = !running.jobs.is_empty();
+            let Some((joining, batch)) = self.next(|options| model.joins(options), room, busy) else { return };
+            joining.into_iter().for_each(|job| join(&mut *model, &mut running, job));
+            let mut ended = if batch.is_empty() { Ok(false) } else { self.run(&*model, batch).map(|()| true) };
+            if ended.is_ok() {
+                ended = self.advance(&mut *model, &mut running).map(|any| any || ended == Ok(true));
+            }
+            let reason = match ended {
+                Ok(any) => {
+                    fresh &= !any;
+                    continue;
+                }
+                Err(reason) => reason,
             };
+            running.take().iter().for_each(|job| job.tell(Event::Failed(reason.clone())));
             self.metrics.count_fault();
             drop(model);
             self.set_status(Status::Loading);
@@ -369,9 +476,61 @@ impl Engine {
 
     /// Refuses what is in the queue and what still comes, until the queue is closed.
     fn refuse_all(&self) {
-        while let Some(jobs) = self.next_batch() {
+        while let Some((_, jobs)) = self.next(|_| false, 0, false) {
             jobs.iter().for_each(|job| job.tell(Event::Failed(LOST.into())));
         }
+    }
+
+    /// Advances the jobs that run. Whether any was judged. An error is a fault of the model.
+    fn advance(&self, model: &mut dyn Model, running: &mut Running) -> Result<bool, String> {
+        running.jobs.retain(|number, joined| {
+            let gone = joined.job.events.is_closed();
+            if gone {
+                model.leave(*number);
+            }
+            !gone
+        });
+        if running.jobs.is_empty() {
+            return Ok(false);
+        }
+        let start = Instant::now();
+        let together = running.jobs.len();
+        let judged = caught(|| model.advance(running)).unwrap_or_else(|panic| Err(Fault::Model(panic)));
+        match judged {
+            Ok(judged) => {
+                let any = !judged.is_empty();
+                self.working.fetch_add(start.elapsed().as_micros() as u64, Ordering::Relaxed);
+                if any {
+                    self.keep_pace(judged.len());
+                }
+                for (number, row) in judged {
+                    self.metrics.observe_batch(together);
+                    if let Some(Joined { job, .. }) = running.jobs.remove(&number) {
+                        job.tell(told(row));
+                    }
+                }
+                Ok(any)
+            }
+            // Perhaps one of them is at fault.
+            Err(Fault::Batch(reason)) => {
+                for Joined { job, told } in std::mem::take(&mut running.jobs).into_values() {
+                    // Tokens cannot be told twice.
+                    match told.iter().any(|told| *told > 0) {
+                        true => job.tell(Event::Failed(reason.clone())),
+                        false => self.run(model, vec![job])?,
+                    }
+                }
+                Ok(true)
+            }
+            Err(Fault::Model(reason)) => Err(reason),
+        }
+    }
+
+    /// So many jobs were judged since the last call.
+    fn keep_pace(&self, jobs: usize) {
+        let micros = self.working.swap(0, Ordering::Relaxed) / jobs.max(1) as u64;
+        let before = self.pace.load(Ordering::Relaxed);
+        self.pace.store(if before == 0 { micros } else { (3 * before + micros) / 4 }, Ordering::Relaxed);
     }
 
     /// Judges a batch. An error is a fault of the model; the jobs know already.
@@ -386,9 +545,8 @@ impl Engine {
             Err(Fault::Batch(_)) if jobs.len() > 1 => jobs.chunks(1).try_for_each(|job| self.answer(job, judge(job))),
             judged => self.answer(&jobs, judged),
         };
-        let micros = start.elapsed().as_micros() as u64 / jobs.len() as u64;
-        let before = self.pace.load(Ordering::Relaxed);
-        self.pace.store(if before == 0 { micros } else { (3 * before + micros) / 4 }, Ordering::Relaxed);
+        self.working.fetch_add(start.elapsed().as_micros() as u64, Ordering::Relaxed);
+        self.keep_pace(jobs.len());
         self.metrics.observe_batch(jobs.len());
         ended
     }
@@ -397,10 +555,7 @@ impl Engine {
         match judged {
             Ok(rows) => {
                 for (job, row) in jobs.iter().zip(rows) {
-                    job.tell(match row {
-                        Ok(judged) => Event::Judged(Box::new(judged)),
-                        Err(reason) => Event::Refused(reason),
-                    });
+                    job.tell(told(row));
                 }
                 Ok(())
             }
@@ -412,6 +567,26 @@ impl Engine {
                 jobs.iter().for_each(|job| job.tell(Event::Failed(reason.clone())));
                 Err(reason)
             }
+        }
+    }
+}
+
+/// What a job is told about its row.
+fn told(row: Result<Judged, String>) -> Event {
+    match row {
+        Ok(judged) => Event::Judged(Box::new(judged)),
+        Err(reason) => Event::Refused(reason),
+    }
+}
+
+/// Adds a job to those that run, or refuses it.
+fn join(model: &mut dyn Model, running: &mut Running, job: Job) {
+    running.next += 1;
+    match model.join(running.next, &job) {
+        Err(reason) => job.tell(Event::Refused(reason)),
+        Ok(()) => {
+            let told = vec![0; job.options.score.chains.max(1)];
+            running.jobs.insert(running.next, Joined { job, told });
         }
     }
 }

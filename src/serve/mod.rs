@@ -48,7 +48,7 @@ pub use auth::Keys;
 pub use engine::{Engine, Load, Sizes};
 pub use hosts::Host;
 pub use limits::Limits;
-pub use model::JudgeModel;
+pub use model::{JudgeModel, Serving};
 pub use page::Site;
 pub use prompts::Prompts;
 pub use server::Defaults;

@@ -31,5 +31,7 @@ mod pretrained;
 mod quantised;
 mod resume;
 mod rollout_reads;
+mod rollout_shared;
 mod score;
 mod serve;
+mod serve_company;

@@ -8,7 +8,7 @@ use crate::common::{FORWARD_TOLERANCE, assert_close, gpu};
 use jurist::bundle::{ArrayPart, BundleInput, Contents, EntryFormat, Manifest, ShardReader, export};
 use jurist::model::config::Config;
 use jurist::model::decoder::{
-    CachePass, CacheSizes, CalibrationPass, LogitsPass, PackedInputs, Pass, PassSizes, PrefillPrompt, PrefillRow,
+    CachePass, CacheSizes, CalibrationPass, LogitsPass, PackedInputs, Pass, PassSizes, PrefillPrompt, PrefillRow, Sampler,
 };
 use jurist::model::error::ModelError;
 use jurist::model::init::Init;
@@ -194,7 +194,7 @@ fn every_pass_is_that_of_the_decoded_weights() {
             let sizes = CacheSizes { entries: 8, rows: 1, prefill: 8, own: 3, max_length: 8, history: 4, scores: 0 };
             let pass = CachePass::new(&gpu, weights, sizes).unwrap();
             let prompt = PrefillPrompt { ids: &[1, 5, 9, 96, 2], at: 0 };
-            pass.prefill(&[prompt], 0, &[PrefillRow { prompt: 0, at: 5, stream: 0 }]).unwrap();
+            pass.prefill(&[prompt], 0, &[PrefillRow { prompt: 0, at: 5, stream: 0, sampler: Sampler::GREEDY }]).unwrap();
             let mut all = wide(pollster::block_on(pass.logits(1)).unwrap());
             pollster::block_on(pass.force(&[7])).unwrap();
             all.extend(wide(pollster::block_on(pass.logits(1)).unwrap()));

@@ -486,7 +486,8 @@ fn cached_decoding_is_the_packed_forward() {
         let prompts: Vec<Vec<u32>> = [1, 7, 19, 30].map(&mut text).to_vec();
         // Prompts 1 and 3 are shared by two rows each, which write before and behind them; 0 and 2 are continued in place.
         let (steps, at) = (8, [0, 17, 32, 67]);
-        let rows = [(0, 1), (1, 9), (1, 24), (2, 51), (3, 59), (3, 97)].map(|(prompt, at)| PrefillRow { prompt, at, stream: 0 });
+        let row = |(prompt, at)| PrefillRow { prompt, at, stream: 0, sampler: Sampler::GREEDY };
+        let rows = [(0, 1), (1, 9), (1, 24), (2, 51), (3, 59), (3, 97)].map(row);
         let forced: Vec<Vec<u32>> = (0..steps).map(|_| text(rows.len())).collect();
         let sizes = CacheSizes { entries: 105, rows: 6, prefill: 57, own: steps, max_length: 30 + steps, history: 1, scores: 0 };
         let pass = CachePass::new(&gpu, &weights, sizes).unwrap();

@@ -26,7 +26,7 @@ fn ground() -> &'static Task {
     })
 }
 
-fn rows() -> Vec<Value> {
+pub fn rows() -> Vec<Value> {
     lines(&ground().read("rows.jsonl"))
 }
 
@@ -38,9 +38,9 @@ fn scored(model: &str, more: &[&str]) -> Vec<Value> {
 }
 
 /// A served judge, ended with the test.
-struct Server {
+pub struct Server {
     child: Child,
-    address: String,
+    pub address: String,
 }
 
 impl Drop for Server {
@@ -51,7 +51,7 @@ impl Drop for Server {
 }
 
 impl Server {
-    fn start(model: &str, more: &[&str]) -> Self {
+    pub fn start(model: &str, more: &[&str]) -> Self {
         let mut command = ground().jurist(&[&["serve", "--model", model, "--port", "0", "-q"], more].concat());
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
@@ -70,20 +70,20 @@ impl Server {
     }
 
     #[track_caller]
-    fn judge(&self, body: &Value) -> Value {
+    pub fn judge(&self, body: &Value) -> Value {
         let answer = http::post(&self.address, "/v1/judge", body);
         assert_eq!(answer.status, 200, "{}", answer.text());
         answer.json()
     }
 
-    fn chat(&self, body: &Value) -> Answer {
+    pub fn chat(&self, body: &Value) -> Answer {
         http::post(&self.address, "/v1/chat/completions", body)
     }
 }
 
 /// The same chain, decoded score and phrase; the expected score and the distribution to 1e-6. Returns the largest gap.
 #[track_caller]
-fn same(found: &Value, expected: &Value) -> f64 {
+pub fn same(found: &Value, expected: &Value) -> f64 {
     for key in ["decoded", "feedback", "forced", "error"] {
         assert_eq!(found[key], expected[key], "{key}: {found}\n{expected}");
     }

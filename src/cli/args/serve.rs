@@ -62,6 +62,15 @@ pub struct ServeArgs {
           help_heading = "Load")]
     pub max_batch: u32,
 
+    /// Most memory of the cache of keys and values, such as 4GiB: of chains that run and of recent prompts, whose beginnings
+    /// (a rubric, a system prompt) need not be computed again [default: 1 GiB]
+    #[arg(long, value_name = "SIZE", value_parser = crate::data::byte_size, help_heading = "Load")]
+    pub kv_cache: Option<u64>,
+
+    /// Answer with the same bytes in any company: rows without a chain of thought have a pass each
+    #[arg(long, help_heading = "Load")]
+    pub batch_invariant: bool,
+
     /// Seconds from a request to the end of its answer
     #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u32).range(1..=86_400),
           help_heading = "Load")]

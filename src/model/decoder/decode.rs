@@ -22,7 +22,8 @@ use crate::model::error::ModelError;
 use crate::model::weights::Weights;
 use crate::ops::cached_attention::{KvSlot, SLOT_WORDS, cache_words};
 use crate::ops::rope::Positions;
-use crate::ops::sample::{self, Sampling};
+pub use crate::ops::sample::Sampler;
+use crate::ops::sample::{self, SAMPLER_WORDS};
 
 /// The maximum sizes of a cache.
 #[derive(Clone, Copy, Debug)]
@@ -41,34 +42,6 @@ pub struct CacheSizes {
     pub history: usize,
     /// Score tokens of a read; 0 if nothing is read.
     pub scores: usize,
-}
-
-/// How tokens are drawn.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Sampler {
-    /// 0 is greedy.
-    pub temperature: f32,
-    /// 1 is off.
-    pub top_p: f32,
-    /// 0 is off.
-    pub top_k: u32,
-    /// The random key of the run. With a row's stream and position it determines each draw.
-    pub key: [u32; 2],
-}
-
-impl Sampler {
-    /// Always the most probable token.
-    pub const GREEDY: Sampler = Sampler { temperature: 0.0, top_p: 1.0, top_k: 0, key: [0, 0] };
-
-    /// Sets the run parameters of a draw of `rows` rows.
-    fn set(&self, params: &mut RunParams, handles: &Sampling, rows: u32) {
-        let truncates = self.temperature > 0.0 && (self.top_p < 1.0 || self.top_k > 0);
-        params.set_float(handles.temperature, self.temperature);
-        params.set_float(handles.top_p, self.top_p);
-        params.set(handles.top_k, self.top_k);
-        handles.key.iter().zip(self.key).for_each(|(param, word)| params.set(*param, word));
-        params.set(handles.truncated, if truncates { rows } else { 0 });
-    }
 }
 
 /// One drawn token.
@@ -102,6 +75,8 @@ struct SharedBuffers {
     slots: Buffer,
     /// `[rows, 2]`: random stream and number of draws.
     streams: Buffer,
+    /// `[rows]` of [`Sampler`].
+    samplers: Buffer,
     /// `[rows, history, 2]`: the last draws, as token and bits of its log-probability.
     drawn: Buffer,
     /// `[rows, V]`, of the rows that ran last.
@@ -142,6 +117,7 @@ impl CachePass {
             ids: gpu.buffer("next token ids", sizes.rows)?,
             slots: gpu.buffer("KV slots", sizes.rows * SLOT_WORDS)?,
             streams: gpu.buffer("random streams", sizes.rows * 2)?,
+            samplers: gpu.buffer("samplers", sizes.rows * SAMPLER_WORDS)?,
             drawn: gpu.buffer("drawn tokens", sizes.rows * sizes.history * 2)?,
             logits: gpu.buffer("next-token logits", sizes.rows * config.vocab_size)?,
         };
@@ -170,25 +146,41 @@ impl CachePass {
     /// # Errors
     /// More rows, tokens or positions than planned; ids outside the vocabulary; an empty prompt.
     pub fn prefill(&self, prompts: &[PrefillPrompt<'_>], first: usize, rows: &[PrefillRow]) -> Result<(), ModelError> {
-        self.check_prompts(prompts, first, rows)?;
-        let (mut ids, mut slots, mut prompt_ends) = (Vec::new(), Vec::new(), Vec::new());
-        for prompt in prompts {
-            ids.extend_from_slice(prompt.ids);
-            let slot = KvSlot { own: prompt.at, prefix_start: prompt.at, ..KvSlot::default() };
-            slots.extend((0..prompt.ids.len()).map(|p| KvSlot { position: p as u32, ..slot }));
-            prompt_ends.push(ids.len() as u32 - 1);
+        if prompts.iter().any(|p| p.ids.is_empty()) || rows.iter().any(|r| r.prompt as usize >= prompts.len()) {
+            return Err(ModelError::Inconsistent("a prompt is empty, or a row names a prompt that is not there".into()));
         }
-        let last_tokens: Vec<u32> = rows.iter().map(|r| prompt_ends[r.prompt as usize]).collect();
-        let states: Vec<RowState> = rows
-            .iter()
-            .map(|r| {
-                let prompt = &prompts[r.prompt as usize];
-                let len = prompt.ids.len() as u32;
-                let slot = KvSlot { own: r.at, position: len - 1, prefix_start: prompt.at, prefix_len: len };
-                RowState { slot, stream: r.stream, drawn: 0, id: 0 }
-            })
-            .collect();
-        self.set_rows(first, &states)?;
+        let of_prompt = |p: &PrefillPrompt<'_>| Span {
+            first: KvSlot { own: p.at, prefix_start: p.at, ..KvSlot::default() },
+            ids: p.ids.to_vec(),
+        };
+        let own = |r: &PrefillRow| self.sizes.own.min(self.sizes.max_length.saturating_sub(prompts[r.prompt as usize].ids.len()));
+        limit("entries of the cache", self.sizes.entries, rows.iter().map(|r| r.at as usize + own(r)).max().unwrap_or(0))?;
+        let spans: Vec<Span> = prompts.iter().map(of_prompt).collect();
+        let of_row = |r: &PrefillRow| {
+            let prompt = &prompts[r.prompt as usize];
+            let len = prompt.ids.len() as u32;
+            let slot = KvSlot { own: r.at, position: len - 1, prefix_start: prompt.at, prefix_len: len };
+            (r.prompt as usize, RowState { slot, stream: r.stream, drawn: 0, id: 0, sampler: r.sampler })
+        };
+        self.fill(&spans, first, &rows.iter().map(of_row).collect::<Vec<_>>())
+    }
+
+    /// Runs spans of prompts, each into the entries of its positions, and sets up rows `first ..`: each with the span that its
+    /// logits follow, and its state. A span may continue entries that an earlier call filled, or an earlier span of this one.
+    /// Afterwards the logits are those of the new rows.
+    ///
+    /// # Errors
+    /// More rows, tokens or positions than planned; ids outside the vocabulary; a span without tokens.
+    pub fn fill(&self, spans: &[Span], first: usize, rows: &[(usize, RowState)]) -> Result<(), ModelError> {
+        self.check_spans(spans, first, rows)?;
+        let (mut ids, mut slots, mut ends) = (Vec::new(), Vec::new(), Vec::new());
+        for span in spans {
+            ids.extend_from_slice(&span.ids);
+            slots.extend((0..span.ids.len() as u32).map(|n| KvSlot { position: span.first.position + n, ..span.first }));
+            ends.push(ids.len() as u32 - 1);
+        }
+        let last_tokens: Vec<u32> = rows.iter().map(|(span, _)| ends[*span]).collect();
+        self.set_rows(first, &rows.iter().map(|(_, state)| *state).collect::<Vec<_>>())?;
         self.prefill.run(&ids, &slots, &last_tokens)
     }
 
@@ -200,51 +192,75 @@ impl CachePass {
         let slots: Vec<KvSlot> = states.iter().map(|s| s.slot).collect();
         let streams: Vec<[u32; 2]> = states.iter().map(|s| [s.stream, s.drawn]).collect();
         let ids: Vec<u32> = states.iter().map(|s| s.id).collect();
+        let samplers: Vec<Sampler> = states.iter().map(|s| s.sampler).collect();
         self.gpu.write(&self.shared.slots, first * SLOT_WORDS, &slots)?;
         self.gpu.write(&self.shared.streams, first * 2, &streams)?;
+        self.gpu.write(&self.shared.samplers, first * SAMPLER_WORDS, &samplers)?;
         Ok(self.gpu.write(&self.shared.ids, first, &ids)?)
     }
 
-    fn check_prompts(&self, prompts: &[PrefillPrompt<'_>], first: usize, rows: &[PrefillRow]) -> Result<(), ModelError> {
+    /// Checks a prompt that spans are to be cut from.
+    ///
+    /// # Errors
+    /// No tokens, more than planned, ids outside the vocabulary.
+    pub fn check_prompt(&self, ids: &[u32]) -> Result<(), ModelError> {
+        limit("tokens of a prompt", self.sizes.max_length, ids.len())?;
+        let largest = ids.iter().copied().max().unwrap_or(0) as usize;
+        limit("largest token id", self.weights.config.vocab_size - 1, largest)?;
+        if ids.is_empty() {
+            return Err(ModelError::Inconsistent("a prompt is empty".into()));
+        }
+        Ok(())
+    }
+
+    fn check_spans(&self, spans: &[Span], first: usize, rows: &[(usize, RowState)]) -> Result<(), ModelError> {
         let sizes = &self.sizes;
         limit("rows", sizes.rows, first + rows.len())?;
-        limit("tokens of a prefill", sizes.prefill, prompts.iter().map(|p| p.ids.len()).sum())?;
-        limit("tokens of a prompt", sizes.max_length, prompts.iter().map(|p| p.ids.len()).max().unwrap_or(0))?;
-        let largest = prompts.iter().flat_map(|p| p.ids.iter()).copied().max().unwrap_or(0) as usize;
+        limit("tokens of a prefill", sizes.prefill, spans.iter().map(|s| s.ids.len()).sum())?;
+        let end = |s: &Span| s.first.position as usize + s.ids.len();
+        limit("tokens of a prompt", sizes.max_length, spans.iter().map(end).max().unwrap_or(0))?;
+        let largest = spans.iter().flat_map(|s| &s.ids).copied().max().unwrap_or(0) as usize;
         limit("largest token id", self.weights.config.vocab_size - 1, largest)?;
-        if prompts.iter().any(|p| p.ids.is_empty()) || rows.iter().any(|r| r.prompt as usize >= prompts.len()) {
-            return Err(ModelError::Inconsistent("a prompt is empty, or a row names a prompt that is not there".into()));
+        if spans.iter().any(|s| s.ids.is_empty() || s.first.position < s.first.prefix_len)
+            || rows.iter().any(|(span, _)| *span >= spans.len())
+        {
+            return Err(ModelError::Inconsistent("a span of a prompt is empty or in its prefix, or a row names none".into()));
         }
-        let own = |r: &PrefillRow| sizes.own.min(sizes.max_length - prompts[r.prompt as usize].ids.len());
-        let ends = prompts.iter().map(|p| p.at as usize + p.ids.len()).chain(rows.iter().map(|r| r.at as usize + own(r)));
+        let own_end = |slot: &KvSlot, end: usize| slot.own as usize + end.saturating_sub(slot.prefix_len as usize);
+        let of_row = |state: &RowState| {
+            let slot = &state.slot;
+            own_end(slot, (slot.prefix_len as usize + 1).max(slot.position as usize + 1).min(sizes.max_length))
+        };
+        let ends = spans.iter().map(|s| own_end(&s.first, end(s))).chain(rows.iter().map(|(_, state)| of_row(state)));
         limit("entries of the cache", sizes.entries, ends.max().unwrap_or(0))
     }
 
-    /// Draws the first tokens of rows `first .. first + rows`, directly after their prefill.
+    /// Draws the first tokens of rows `first .. first + rows`, directly after their prefill. `truncates`: whether the sampler of
+    /// any of them does.
     ///
     /// # Errors
     /// Those of the GPU.
-    pub fn draw(&self, first: usize, rows: usize, sampler: Sampler) -> Result<(), ModelError> {
-        let FirstDrawPlan { plan, rows: count, first: start, sampling } = &self.draw;
-        let mut params = RunParams::from([(*count, rows as u32), (*start, first as u32)]);
-        sampler.set(&mut params, sampling, rows as u32);
-        Ok(plan.run(&params)?)
+    pub fn draw(&self, first: usize, rows: usize, truncates: bool) -> Result<(), ModelError> {
+        let FirstDrawPlan { plan, rows: count, first: start, truncated } = &self.draw;
+        let all = if truncates { rows as u32 } else { 0 };
+        Ok(plan.run(&[(*count, rows as u32), (*start, first as u32), (*truncated, all)].into())?)
     }
 
-    /// `times` steps of the first `rows` rows. A step feeds the token drawn last and draws the next one.
+    /// `times` steps of the first `rows` rows. A step feeds the token drawn last and draws the next one. `truncates`: whether the
+    /// sampler of any of them does.
     ///
     /// # Errors
     /// Those of the GPU.
-    pub fn step(&self, rows: usize, times: usize, sampler: Sampler) -> Result<(), ModelError> {
-        Ok(self.step.plan.run_times(&self.step.params(rows, sampler), times)?)
+    pub fn step(&self, rows: usize, times: usize, truncates: bool) -> Result<(), ModelError> {
+        Ok(self.step.plan.run_times(&self.step.params(rows, truncates), times)?)
     }
 
     /// One step with timestamps around every dispatch.
     ///
     /// # Errors
     /// Those of the GPU.
-    pub async fn timeline(&self, rows: usize, sampler: Sampler) -> Result<Vec<DispatchTime>, ModelError> {
-        Ok(self.step.plan.timeline(&self.step.params(rows, sampler)).await?)
+    pub async fn timeline(&self, rows: usize) -> Result<Vec<DispatchTime>, ModelError> {
+        Ok(self.step.plan.timeline(&self.step.params(rows, false)).await?)
     }
 
     /// One step with tokens given by the host, one per row, at the next position of each row.
@@ -258,7 +274,7 @@ impl CachePass {
         slots.iter_mut().for_each(|slot| slot.position += 1);
         self.gpu.write(&self.shared.slots, 0, &slots)?;
         self.gpu.write(&self.shared.ids, 0, ids)?;
-        Ok(self.force.plan.run(&self.force.params(ids.len(), Sampler::GREEDY))?)
+        Ok(self.force.plan.run(&self.force.params(ids.len(), false))?)
     }
 
     /// Next-token logits `[rows, V]` of the rows that ran last.
@@ -289,7 +305,7 @@ pub(super) fn limit(what: &'static str, allowed: usize, found: usize) -> Result<
 }
 
 /// The state of a row between two steps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RowState {
     /// The slot of its last token in the cache. The prefix is its prompt.
     pub slot: KvSlot,
@@ -299,6 +315,15 @@ pub struct RowState {
     pub drawn: u32,
     /// The token drawn last, which is not in the cache yet.
     pub id: u32,
+    pub sampler: Sampler,
+}
+
+/// Tokens of a prompt that run together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The slot of the first token. The positions before it are cached, or run before it.
+    pub first: KvSlot,
+    pub ids: Vec<u32>,
 }
 
 /// A prompt of a prefill.
@@ -310,7 +335,7 @@ pub struct PrefillPrompt<'a> {
 }
 
 /// A row that will continue a prompt of a prefill.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PrefillRow {
     /// Index of the prompt in the prefill.
     pub prompt: u32,
@@ -318,6 +343,7 @@ pub struct PrefillRow {
     pub at: u32,
     /// Random stream.
     pub stream: u32,
+    pub sampler: Sampler,
 }
 
 impl PrefillPlan {
@@ -331,7 +357,7 @@ impl PrefillPlan {
         let token_count = Extent::dynamic(tokens, sizes.prefill as u32);
         let inputs = Inputs { ids, positions: (slots, Positions::Slot), ropes: &ropes, tokens: token_count };
         let caches: Vec<_> = shared.caches.iter().map(|c| plan.import(c)).collect();
-        // A prompt has no prefix: all of its positions are its own.
+        // A span may be as long as its prompt.
         let max_length = sizes.max_length as u32;
         let attention = Attention::Cached { slots, caches: &caches, own: max_length, max_length };
         let trace = recorder.record_forward(&mut plan, inputs, &attention);
@@ -352,20 +378,19 @@ impl PrefillPlan {
     }
 }
 
-/// The tensors and run parameters of a draw from the logits.
+/// The tensors of a draw from the logits, and the run parameter of the rows that have a threshold.
 fn draw_inputs(
     plan: &mut PlanBuilder,
     shared: &SharedBuffers,
     vocab: u32,
     history: usize,
     count: Extent,
-) -> (sample::Rows, Sampling) {
-    let (temperature, top_p, top_k, key) =
-        (plan.run_param(), plan.run_param(), plan.run_param(), [plan.run_param(), plan.run_param()]);
-    let sampling = Sampling { temperature, top_p, top_k, key, truncated: plan.run_param() };
+) -> (sample::Rows, RunParam) {
+    let truncated = plan.run_param();
     let rows = sample::Rows {
         logits: plan.import(&shared.logits),
         start: sample::Start::First,
+        samplers: plan.import(&shared.samplers),
         slots: plan.import(&shared.slots),
         ids: plan.import(&shared.ids),
         streams: plan.import(&shared.streams),
@@ -374,7 +399,7 @@ fn draw_inputs(
         vocab,
         history: history as u32,
     };
-    (rows, sampling)
+    (rows, truncated)
 }
 
 /// The first draw of new rows.
@@ -383,7 +408,8 @@ struct FirstDrawPlan {
     rows: RunParam,
     /// The first of the rows.
     first: RunParam,
-    sampling: Sampling,
+    /// The number of rows if any of them truncates, else 0.
+    truncated: RunParam,
 }
 
 impl FirstDrawPlan {
@@ -391,10 +417,10 @@ impl FirstDrawPlan {
         let mut plan = PlanBuilder::new(gpu.tuning());
         let rows = plan.run_param();
         let count = Extent::dynamic(rows, sizes.rows as u32);
-        let (tensors, sampling) = draw_inputs(&mut plan, shared, recorder.shape.vocab, sizes.history, count);
+        let (tensors, truncated) = draw_inputs(&mut plan, shared, recorder.shape.vocab, sizes.history, count);
         let first = plan.run_param();
-        sample::record(&mut plan, sample::Rows { start: sample::Start::Row(first), ..tensors }, sampling);
-        Ok(FirstDrawPlan { plan: plan.build(gpu)?, rows, first, sampling })
+        sample::record(&mut plan, sample::Rows { start: sample::Start::Row(first), ..tensors }, truncated);
+        Ok(FirstDrawPlan { plan: plan.build(gpu)?, rows, first, truncated })
     }
 }
 
@@ -402,8 +428,8 @@ impl FirstDrawPlan {
 struct StepPlan {
     plan: Plan,
     rows: RunParam,
-    /// `None` in a step that draws nothing.
-    sampling: Option<Sampling>,
+    /// The number of rows if any of them truncates, else 0. `None` in a step that draws nothing.
+    truncated: Option<RunParam>,
 }
 
 impl StepPlan {
@@ -424,22 +450,22 @@ impl StepPlan {
         let all_rows = plan.persistent("all rows", sizes.rows);
         let logits = plan.import(&shared.logits);
         recorder.record_logits(&mut plan, all_rows, trace.output, logits, count);
-        let sampling = draw.then(|| {
-            let (tensors, sampling) = draw_inputs(&mut plan, shared, recorder.shape.vocab, sizes.history, count);
-            sample::record(&mut plan, tensors, sampling);
-            sampling
+        let truncated = draw.then(|| {
+            let (tensors, truncated) = draw_inputs(&mut plan, shared, recorder.shape.vocab, sizes.history, count);
+            sample::record(&mut plan, tensors, truncated);
+            truncated
         });
         let plan = plan.build(gpu)?;
         write_ropes(&plan, &recorder.weights.config, &ropes, positions)?;
         plan.write(all_rows, &(0..sizes.rows as u32).collect::<Vec<_>>())?;
-        Ok(StepPlan { plan, rows, sampling })
+        Ok(StepPlan { plan, rows, truncated })
     }
 
-    /// The run parameters of a step of `rows` rows. A step that draws nothing ignores the sampler.
-    fn params(&self, rows: usize, sampler: Sampler) -> RunParams {
+    /// The run parameters of a step of `rows` rows.
+    fn params(&self, rows: usize, truncates: bool) -> RunParams {
         let mut params = RunParams::from([(self.rows, rows as u32)]);
-        if let Some(sampling) = &self.sampling {
-            sampler.set(&mut params, sampling, rows as u32);
+        if let Some(truncated) = self.truncated {
+            params.set(truncated, if truncates { rows as u32 } else { 0 });
         }
         params
     }

@@ -27,7 +27,7 @@ mod train_pass;
 
 pub use cache_read::CacheRead;
 pub use calibration::CalibrationPass;
-pub use decode::{CachePass, CacheSizes, Draw, PrefillPrompt, PrefillRow, RowState, Sampler};
+pub use decode::{CachePass, CacheSizes, Draw, PrefillPrompt, PrefillRow, RowState, Sampler, Span};
 pub use logits_pass::LogitsPass;
 pub use train_pass::{Pass, PassSizes, TokenStats};
 

@@ -1,9 +1,9 @@
 //! Sampling: which tokens are kept, which one is drawn, which log-probability is reported.
 
 use super::KernelChecker;
-use crate::gpu::{Extent, GpuError, RunParam, RunParams, Tensor};
+use crate::gpu::{Extent, GpuError, RunParam, Tensor};
 use crate::ops::cached_attention::KvSlot;
-use crate::ops::sample::{self, Rows, Sampling};
+use crate::ops::sample::{self, Rows, SAMPLER_WORDS};
 use crate::reference::loss_head::log_softmax;
 use crate::reference::sample::{Sampling as Settings, uniform};
 use crate::selftest::test_plan::{BuiltTestPlan, random};
@@ -17,14 +17,15 @@ pub(super) async fn checks(checker: &mut KernelChecker) -> Result<(), GpuError> 
     draws(checker, 131, 40).await
 }
 
-/// A plan that samples one token per row; each run has settings of its own.
+/// A plan that samples one token per row; each run has settings of its own, and each row may.
 pub struct Sampler {
     pub built: BuiltTestPlan,
     pub slots: Tensor,
     pub ids: Tensor,
     pub streams: Tensor,
     pub drawn: Tensor,
-    settings: Sampling,
+    samplers: Tensor,
+    truncated: RunParam,
     count: RunParam,
     rows: usize,
     history: usize,
@@ -48,12 +49,13 @@ impl Sampler {
         let ids = test.words("ids", &vec![u32::MAX; rows]);
         let gstreams = test.words("streams", &streams.iter().flat_map(|s| [*s, 0]).collect::<Vec<u32>>());
         let drawn = test.words("drawn", &vec![u32::MAX; rows * history * 2]);
+        let samplers = test.words("samplers", &vec![0; rows * SAMPLER_WORDS]);
         let mut live = || test.run_param(0);
-        let settings = Sampling { temperature: live(), top_p: live(), top_k: live(), key: [live(), live()], truncated: live() };
-        let count = live();
+        let (truncated, count) = (live(), live());
         let tensors = Rows {
             logits: glogits,
             start: sample::Start::First,
+            samplers,
             slots,
             ids,
             streams: gstreams,
@@ -62,22 +64,29 @@ impl Sampler {
             vocab: vocab as u32,
             history: history as u32,
         };
-        sample::record(&mut test.plan, tensors, settings);
-        Ok(Sampler { built: test.build(&checker.gpu)?, slots, ids, streams: gstreams, drawn, settings, count, rows, history })
+        sample::record(&mut test.plan, tensors, truncated);
+        let built = test.build(&checker.gpu)?;
+        Ok(Sampler { built, slots, ids, streams: gstreams, drawn, samplers, truncated, count, rows, history })
     }
 
     /// One token per row.
     pub fn step(&self, s: Settings) -> Result<(), GpuError> {
+        self.step_rows(&vec![s; self.rows])
+    }
+
+    /// One token per row, each with settings of its own.
+    pub fn step_rows(&self, settings: &[Settings]) -> Result<(), GpuError> {
+        let sampler = |s: &Settings| sample::Sampler {
+            temperature: s.temperature as f32,
+            top_p: s.top_p as f32,
+            top_k: s.top_k as u32,
+            key: KEY,
+        };
+        let samplers: Vec<sample::Sampler> = settings.iter().map(sampler).collect();
         let rows = self.rows as u32;
-        let cut = s.temperature > 0.0 && (s.top_k > 0 || s.top_p < 1.0);
-        let truncated = if cut { rows } else { 0 };
-        let Sampling { temperature, top_p, top_k, key, truncated: cut } = self.settings;
-        let mut live = RunParams::from([(top_k, s.top_k as u32), (key[0], KEY[0]), (key[1], KEY[1])]);
-        live.set_float(temperature, s.temperature as f32);
-        live.set_float(top_p, s.top_p as f32);
-        live.set(self.count, rows);
-        live.set(cut, truncated);
-        self.built.plan.run(&live)
+        let truncated = if samplers.iter().any(sample::Sampler::truncates) { rows } else { 0 };
+        self.built.plan.write(self.samplers, &samplers)?;
+        self.built.plan.run(&[(self.count, rows), (self.truncated, truncated)].into())
     }
 
     /// Tokens and log-probabilities of each row's draws.

@@ -72,6 +72,36 @@ fn frequencies_are_the_probabilities() {
     }
 }
 
+/// Rows of one batch may draw as they like: each draws what it draws where all draw so.
+#[test]
+fn rows_have_settings_of_their_own() {
+    let (vocab, rows) = (131, 40);
+    let settings = [
+        Settings { temperature: 0.0, ..ALL },
+        ALL,
+        Settings { temperature: 0.7, top_k: 9, ..ALL },
+        Settings { temperature: 1.4, top_p: 0.6, ..ALL },
+        Settings { temperature: 0.0, top_k: 3, top_p: 0.5 },
+    ];
+    for tuning in tunings() {
+        let logits = random(vocab * rows, 6);
+        let streams: Vec<u32> = (0..rows as u32).collect();
+        let make = || sampler(&tuning, &logits, vocab, 1, &streams, &vec![7; rows]);
+        let mixed = make();
+        let of_rows: Vec<Settings> = (0..rows).map(|row| settings[row % settings.len()]).collect();
+        mixed.step_rows(&of_rows).unwrap_or_else(|e| panic!("{e}"));
+        let found = mixed.built.words(mixed.drawn);
+        for (n, own) in settings.into_iter().enumerate() {
+            let same = make();
+            step(&same, own);
+            let expected = same.built.words(same.drawn);
+            for row in (n..rows).step_by(settings.len()) {
+                assert_eq!(found[row * 2..][..2], expected[row * 2..][..2], "row {row}: {own:?}");
+            }
+        }
+    }
+}
+
 /// A draw depends on the row's own logits, stream and position, not on its index in the batch or on its neighbours.
 #[test]
 fn neighbours_do_not_matter() {
