@@ -116,20 +116,23 @@ pub async fn measure_scoring(gpu: &Gpu, shape: &Shape, effort: Effort) -> Result
 
 /// Times LoRA steps.
 pub async fn measure_lora(gpu: &Gpu, shape: &Shape, effort: Effort) -> Result<Measurement, BenchError> {
+    let name = format!("LoRA step {}x{}", shape.lora_rows, shape.row_tokens);
+    let tokens = (shape.lora_rows * shape.row_tokens) as u64;
+    measure_steps(gpu, effort, || lora_step(gpu, shape), (Group::Lora, name, shape.lora_flops(), tokens)).await
+}
+
+/// Times steps of one kind, given its group, name, floating-point operations and tokens.
+async fn measure_steps(
+    gpu: &Gpu,
+    effort: Effort,
+    plan: impl FnOnce() -> Result<TrainingStep, BenchError>,
+    (group, name, flops, tokens): (Group, String, u64, u64),
+) -> Result<Measurement, BenchError> {
     let memory_before = gpu.allocated();
-    let mut step = lora_step(gpu, shape)?;
+    let mut step = plan()?;
     let memory = gpu.allocated() - memory_before;
     let seconds = clock::wall(effort, async || step.run().await).await?;
-    Ok(Measurement {
-        group: Group::Lora,
-        name: format!("LoRA step {}x{}", shape.lora_rows, shape.row_tokens),
-        seconds,
-        flops: shape.lora_flops(),
-        bytes: 0,
-        memory,
-        tokens: (shape.lora_rows * shape.row_tokens) as u64,
-        timestamps: false,
-    })
+    Ok(Measurement { group, name, seconds, flops, bytes: 0, memory, tokens, timestamps: false })
 }
 
 impl TrainingStep {
@@ -163,20 +166,9 @@ impl TrainingStep {
 
 /// Times training steps.
 pub async fn measure_step(gpu: &Gpu, shape: &Shape, effort: Effort) -> Result<Measurement, BenchError> {
-    let memory_before = gpu.allocated();
-    let mut step = step(gpu, shape)?;
-    let memory = gpu.allocated() - memory_before;
-    let seconds = clock::wall(effort, async || step.run().await).await?;
-    Ok(Measurement {
-        group: Group::Step,
-        name: format!("training step {}x{}", shape.batch, shape.tokens),
-        seconds,
-        flops: shape.step_flops(),
-        bytes: 0,
-        memory,
-        tokens: shape.step_tokens() as u64,
-        timestamps: false,
-    })
+    let name = format!("training step {}x{}", shape.batch, shape.tokens);
+    let tokens = shape.step_tokens() as u64;
+    measure_steps(gpu, effort, || step(gpu, shape), (Group::Step, name, shape.step_flops(), tokens)).await
 }
 
 /// Times rollouts of one prompt: `samples` chains of `new_tokens` tokens each. No chain stops early.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::cell::{CellResult, SplitResult};
 use super::metrics::{ChainSwap, SplitMetrics, expected_scores, rounded};
 use super::protocol::{CellId, ComparedMethod, Protocol, Run, task_version};
-use super::tasks::{VALIDATION, Way, includes};
+use super::tasks::{VALIDATION, includes};
 use super::{CompareError, file_error};
 use crate::experiments::demo::{DemoData, TestSplit};
 use crate::experiments::synthetic::{SCORE_PHRASE, Split, SyntheticTask};
@@ -222,19 +222,15 @@ impl Comparison {
     /// How items of a synthetic task are judged: in the protocol's ways, without any by one sampled chain. A learning rate is
     /// chosen by the first.
     fn item_ways(&self, chosen: &Chosen) -> Vec<(Option<String>, ScoreOptions)> {
-        let sampled =
-            ScoreOptions { temperature: Some(1.0), seed: chosen.seed, batch_size: BATCH_SIZE, ..ScoreOptions::default() };
         let ways = &self.protocol.ways;
         if ways.is_empty() {
+            let sampled =
+                ScoreOptions { temperature: Some(1.0), seed: chosen.seed, batch_size: BATCH_SIZE, ..ScoreOptions::default() };
             return vec![(None, sampled)];
         }
         let most = if matches!(chosen.cell.run, Run::Seed(_)) { ways.len() } else { 1 };
         let wanted = ways[..most].iter().filter(|way| includes(way.methods.as_ref(), &chosen.method.name));
-        let options = |way: &Way| {
-            let temperature = Some(way.temperature);
-            (Some(way.name.clone()), ScoreOptions { temperature, chains: way.chains, ..sampled.clone() })
-        };
-        wanted.map(options).collect()
+        wanted.map(|way| (Some(way.name.clone()), way.options(chosen.seed, BATCH_SIZE))).collect()
     }
 
     /// The settings of a cell's training on a synthetic task.

@@ -17,7 +17,7 @@ use super::{CompareError, file_error};
 use crate::data::Example;
 use crate::files;
 use crate::gpu::Gpu;
-use crate::judge::{Judge, JudgeError, JudgeFiles, JudgeOverrides, ScoreOptions, ScoredRow};
+use crate::judge::{Judge, JudgeError, JudgeFiles, JudgeOverrides, ScoredRow};
 use crate::model::error::ModelError;
 use crate::model_folder::ModelFolder;
 use crate::rollout::Until;
@@ -158,13 +158,7 @@ impl Comparison {
         let Judging { set, file, way } = judging;
         let mut rows = read_rows(file)?;
         rows.truncate(way.rows.unwrap_or(usize::MAX));
-        let options = ScoreOptions {
-            chains: way.chains,
-            temperature: Some(way.temperature),
-            seed: chosen.seed,
-            batch_size: batch_size as usize,
-            ..ScoreOptions::default()
-        };
+        let options = way.options(chosen.seed, batch_size as usize);
         let kept_file = self.work.join("judged").join(chosen.cell.to_string()).join(format!("{set}.{}.json", way.name));
         let rows_hash = crate::bundle::sha256_hex(rows.iter().map(|r| r.row.to_json() + "\n").collect::<String>().as_bytes());
         let key = format!("{options:?}");

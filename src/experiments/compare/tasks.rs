@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::judge::ScoreOptions;
+
 /// The pretrained model that every method starts from, and the settings of its adapter.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -125,6 +127,12 @@ impl FileTask {
 }
 
 impl Way {
+    /// What rows are judged by in this way.
+    pub fn options(&self, seed: u64, batch_size: usize) -> ScoreOptions {
+        let temperature = Some(self.temperature);
+        ScoreOptions { chains: self.chains, temperature, seed, batch_size, ..ScoreOptions::default() }
+    }
+
     /// Checks the names in the way.
     ///
     /// # Errors
