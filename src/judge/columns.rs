@@ -1,6 +1,8 @@
 //! The columns of a row that a judge's prompt reads, for whoever asks people to fill them in.
 
-use super::{JudgePrompt, Template};
+use serde_json::{Map, Value, json};
+
+use super::{JudgePrompt, JudgeSettings, Template};
 
 /// The parts of a grading prompt, in the order in which people fill them in.
 const PARTS: [&str; 4] = ["instruction", "response", "reference", "rubric"];
@@ -19,6 +21,21 @@ pub struct PromptColumn {
 }
 
 impl JudgePrompt {
+    /// What forms for a judge of these settings are made of, as the page reads it: scale, phrase, template, columns and chains.
+    pub fn about(&self, settings: &JudgeSettings) -> Map<String, Value> {
+        let column = |PromptColumn { name, optional }| json!({"name": name, "optional": optional});
+        let columns: Vec<Value> = self.columns().into_iter().map(column).collect();
+        let fields = [
+            ("scale", json!({"texts": settings.scale.texts(), "values": settings.scale.values()})),
+            ("phrase", json!(settings.phrase)),
+            ("template", json!(settings.template)),
+            ("columns", columns.into()),
+            ("chain", settings.chain.into()),
+            ("maxCompletionLength", settings.max_completion_length.into()),
+        ];
+        fields.into_iter().map(|(name, value)| (name.into(), value)).collect()
+    }
+
     /// The columns that the template reads: the parts of a grading prompt first, then others in the order of their first use.
     /// A template that reads none gets `prompt`, as the template `plain` does.
     pub fn columns(&self) -> Vec<PromptColumn> {

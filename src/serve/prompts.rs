@@ -42,17 +42,7 @@ impl Prompts {
 
     /// What the judge is: its scale, the columns that it reads, its chains. The page makes its forms of it.
     pub fn about(&self) -> Value {
-        let settings = &self.settings;
-        let columns: Vec<Value> =
-            self.own.columns().into_iter().map(|column| json!({"name": column.name, "optional": column.optional})).collect();
-        json!({
-            "scale": {"texts": settings.scale.texts(), "values": settings.scale.values()},
-            "phrase": settings.phrase,
-            "template": settings.template,
-            "columns": columns,
-            "chain": settings.chain,
-            "maxCompletionLength": settings.max_completion_length,
-        })
+        self.own.about(&self.settings).into()
     }
 
     /// Tokens of the phrase and the score, at most.

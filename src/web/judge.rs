@@ -149,25 +149,19 @@ impl WebJudge {
     pub fn about(&self) -> String {
         let state = self.state();
         let settings = state.judge.settings();
-        let column = |PromptColumn { name, optional }| json!({"name": name, "optional": optional});
-        let columns: Vec<Value> = self.prompt.columns().into_iter().map(column).collect();
-        let mut about = json!({
-            "name": self.manifest.name,
-            "parameters": self.manifest.parameters,
-            "trainsAdapter": state.weights.base().packed_dtype().is_some(),
-            "weights": self.manifest.weight_dtype().map(WeightDtype::name).unwrap_or_default(),
-            "scale": {"texts": settings.scale.texts(), "values": settings.scale.values()},
-            "phrase": settings.phrase,
-            "template": settings.template,
-            "columns": columns,
-            "chain": settings.chain,
-            "maxCompletionLength": settings.max_completion_length,
-            "maxLength": state.weights.config.max_position_embeddings,
-        });
+        let mut about = self.prompt.about(settings);
+        let of_bundle = [
+            ("name", json!(self.manifest.name)),
+            ("parameters", json!(self.manifest.parameters)),
+            ("trainsAdapter", state.weights.base().packed_dtype().is_some().into()),
+            ("weights", self.manifest.weight_dtype().map(WeightDtype::name).unwrap_or_default().into()),
+            ("maxLength", state.weights.config.max_position_embeddings.into()),
+        ];
+        about.extend(of_bundle.map(|(name, value)| (name.into(), value)));
         if let Some(words) = words(state.judge.tokenizer()) {
-            about["vocabulary"] = words.into();
+            about.insert("vocabulary".into(), words.into());
         }
-        about.to_string()
+        Value::Object(about).to_string()
     }
 
     /// The prompt of a row, as JSON: its `text`, and `tokens`, their number.
