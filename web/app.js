@@ -2,7 +2,7 @@
 
 import { Judge } from "./judge.js";
 import { columnOf } from "./lib/rows.js";
-import { ServedJudge } from "./lib/served.js";
+import { ServedJudge, findBundle } from "./lib/served.js";
 import { batchView } from "./ui/batch.js";
 import { compareView } from "./ui/compare.js";
 import { $, announce, h, replaceContent } from "./ui/dom.js";
@@ -19,13 +19,13 @@ import { blockUntil, clearFailures, progressBar, setReload, showFailure } from "
  */
 
 const LINKED = new URLSearchParams(location.search).get("judge"); // …/?judge=ADDRESS offers that judge
-const FIRST = LINKED ?? "judge/"; // else the small judge that comes with the page
+const SMALL = "judge/"; // the small judge that comes with the page
 const LAST = "jurist.last"; // in local storage: the key of the judge that was open
 const MOST_CASES = 200;
 const NO_GPU = ["InsecureContext", "NoWebGpu", "NoAdapter", "NoEngine"]; // failures after which no judge runs in this browser
 
 /** The judge that is open, or what to offer if none is. @type {Source} */
-let source = FIRST;
+let source = LINKED ?? SMALL;
 let reopening = false;
 
 /** @type {PageState} */
@@ -119,8 +119,8 @@ function stored(name) {
 }
 
 /**
- * Opens the judge that was open last, if it is kept whole and needs no download. Otherwise offers one, and that of this page's
- * server if it has one. Where no judge can run in this browser, the server's is opened.
+ * Opens the judge that was open last, if it is kept whole and needs no download. Otherwise offers one to load: the linked one, the
+ * server's bundle, or the small one; and the judge that runs on this page's server, if there is one. Where no judge can run in this browser, the server's is opened.
  */
 async function start() {
   const container = $("offer");
@@ -143,7 +143,10 @@ async function start() {
       progress.end();
     }
   }
-  const failure = await showOffer(container, FIRST, state.open);
+  const bundle = LINKED ? null : await findBundle();
+  if (bundle) source = bundle;
+  $("offer-small").hidden = bundle === null;
+  const failure = await showOffer(container, source, state.open);
   const offered = await served;
   if (offered && failure && NO_GPU.includes(failure) && !LINKED && !state.judge && (await offered.use())) {
     const text = `This browser cannot run a judge. ${offered.name} on this server is used instead: what you judge is sent there.`;

@@ -194,10 +194,14 @@ export interface About {
 /** What a server says about its judge: what does not depend on where the judge runs. */
 export type ServedAbout = Omit<About, "parameters" | "weights" | "trainsAdapter" | "maxLength">;
 
-/** What a server answers at `health`: "ready", "loading", "lost" or "ending", and its judge's name. */
+/** What a server answers at `health`. */
 export interface ServerHealth {
+  /** "ready", "loading", "lost" or "ending"; "page" where no judge is served. */
   status: string;
-  model: string;
+  /** Its judge's name. */
+  model: string | null;
+  /** Whether it hands out a bundle, at `bundle/`. */
+  bundle: boolean;
 }
 
 /** The object `judge` of a row that a server has judged, and each of its chains. */
@@ -224,6 +228,8 @@ export interface Manifest {
   format: "jurist-bundle";
   version: number;
   name: string;
+  /** What the judge is good for, as its maker says it. Paragraphs have an empty line between them. */
+  description?: string;
   parameters: number;
   /** `q4` is that of earlier versions. */
   weights: "f32" | "f16" | "bf16" | "q8" | "q4_1" | "q4";

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::{Case, Error, WeightDtype, fetch};
+use crate::bundle::Label;
 use crate::files::refuse_input;
 use crate::judge::{JudgeExport, folder_name};
 use crate::model::error::ModelError;
@@ -15,6 +16,8 @@ use crate::model_folder::ModelFolder;
 pub struct ExportOptions {
     /// The name that a page shows. `None`: the folder's.
     pub name: Option<String>,
+    /// What a page says of it before it is loaded: what it is good for, and what not. At most 4,096 bytes.
+    pub description: Option<String>,
     /// How matrices are stored.
     pub weights: WeightDtype,
     /// Cases to try the judge on, which travel with it; the first 32 count.
@@ -25,7 +28,7 @@ pub struct ExportOptions {
 
 impl Default for ExportOptions {
     fn default() -> Self {
-        ExportOptions { name: None, weights: WeightDtype::F16, examples: Vec::new(), base: None }
+        ExportOptions { name: None, description: None, weights: WeightDtype::F16, examples: Vec::new(), base: None }
     }
 }
 
@@ -55,6 +58,7 @@ pub fn export(from: impl AsRef<Path>, to: impl AsRef<Path>, options: &ExportOpti
     let judge = JudgeExport::open(&ModelFolder::open_on(from, base)?)?;
     let name = options.name.clone().unwrap_or_else(|| folder_name(from));
     let examples = options.examples.iter().map(|case| Value::Object(case.columns().clone())).collect();
-    let manifest = judge.write(to, &name, options.weights, examples)?;
+    let label = Label { name, description: options.description.clone(), examples };
+    let manifest = judge.write(to, &label, options.weights)?;
     Ok(Bundle { parameters: manifest.parameters, shards: manifest.shards.len(), bytes: manifest.download_bytes() })
 }

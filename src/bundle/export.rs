@@ -7,6 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::manifest::check_description;
 use super::manifest::hex;
 use super::{AdapterEntry, FileEntry, HeldScales, MANIFEST, MAX_EXAMPLES, Manifest, Shard, TokenizerEntry, plan_shards};
 use crate::files::{FileError, replace_folder};
@@ -20,9 +21,19 @@ use crate::text::Tokenizer;
 /// Values read and written at a time: whole blocks of quantised matrices.
 const CHUNK_VALUES: usize = 1 << 18;
 
+/// What a page shows of a bundle before it is loaded, and offers to try it on.
+#[derive(Clone, Debug, Default)]
+pub struct Label {
+    pub name: String,
+    /// What the judge is good for.
+    pub description: Option<String>,
+    /// The first [`MAX_EXAMPLES`] rows count.
+    pub examples: Vec<Value>,
+}
+
 /// The content of a bundle to write.
 pub struct BundleInput<'a> {
-    pub name: &'a str,
+    pub label: &'a Label,
     pub weights: WeightDtype,
     pub model: &'a dyn TensorSource,
     /// An adapter that travels beside the weights instead of being added to them.
@@ -32,8 +43,6 @@ pub struct BundleInput<'a> {
     pub tokenizer: &'a Tokenizer,
     /// The judge's `judge.json`.
     pub judge: Value,
-    /// At most [`MAX_EXAMPLES`] rows.
-    pub examples: Vec<Value>,
 }
 
 /// Writes a bundle to `dir` atomically, in shards of at most `max_bytes` bytes. An earlier bundle there is replaced if the folder
@@ -43,9 +52,11 @@ pub struct BundleInput<'a> {
 /// A folder with other content; numbers that are not finite or do not fit the format; a full disk.
 pub fn export(dir: &Path, bundle: &BundleInput, max_bytes: u64) -> Result<Manifest, ModelError> {
     let config = bundle.model.config();
+    check_description(bundle.label.description.as_deref())?;
     let (tokenizer, json) = TokenizerEntry::of(bundle.tokenizer);
-    let mut manifest = Manifest::new(bundle.name, bundle.weights, config, bundle.judge.clone(), tokenizer);
-    manifest.examples = bundle.examples.iter().take(MAX_EXAMPLES).cloned().collect();
+    let mut manifest = Manifest::new(&bundle.label.name, bundle.weights, config, bundle.judge.clone(), tokenizer);
+    manifest.description = bundle.label.description.clone();
+    manifest.examples = bundle.label.examples.iter().take(MAX_EXAMPLES).cloned().collect();
     replace_folder(dir, refuse_foreign, |tmp| {
         let write = |file: &str, bytes: &[u8]| {
             let path = tmp.join(file);

@@ -20,6 +20,8 @@ const VERSION: u32 = 1;
 const VERSION_WITH_ADAPTER: u32 = 2;
 /// The most example rows of a bundle.
 pub const MAX_EXAMPLES: usize = 32;
+/// The most bytes of a description.
+pub const MAX_DESCRIPTION: usize = 4096;
 
 /// One file of a bundle.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,6 +119,9 @@ pub struct Manifest {
     pub version: u32,
     /// The name shown to users.
     pub name: String,
+    /// What the judge is good for, as its maker says it; at most [`MAX_DESCRIPTION`] bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
     /// The name of a [`WeightDtype`].
     pub weights: String,
     pub parameters: u64,
@@ -144,6 +149,7 @@ impl Manifest {
             format: FORMAT.into(),
             version: VERSION,
             name: name.into(),
+            description: None,
             weights: manifest_name(weights).into(),
             parameters: config.parameter_count(),
             // The model module writes valid JSON.
@@ -219,6 +225,7 @@ impl Manifest {
         if manifest.examples.len() > MAX_EXAMPLES {
             return bad("examples", &format!("at most {MAX_EXAMPLES} rows"), manifest.examples.len().to_string());
         }
+        check_description(manifest.description.as_deref())?;
         Ok(manifest)
     }
 
@@ -270,6 +277,18 @@ impl Manifest {
     /// Every file except the manifest.
     pub fn files(&self) -> impl Iterator<Item = &FileEntry> {
         std::iter::once(&self.tokenizer.entry).chain(self.adapter.iter().map(|a| &a.entry)).chain(&self.shards)
+    }
+}
+
+/// Refuses a description that is too long.
+pub fn check_description(description: Option<&str>) -> Result<(), ModelError> {
+    match description.map_or(0, str::len) {
+        0..=MAX_DESCRIPTION => Ok(()),
+        found => Err(ModelError::BadValue {
+            key: "description".into(),
+            expected: format!("at most {MAX_DESCRIPTION} bytes"),
+            found: found.to_string(),
+        }),
     }
 }
 

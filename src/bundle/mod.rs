@@ -35,7 +35,7 @@ pub use reader::{ShardReader, TensorChunk};
 pub use shards::{HeldScales, Shard, ShardPart, plan_shards};
 
 #[cfg(not(target_arch = "wasm32"))]
-pub use export::{BundleInput, export};
+pub use export::{BundleInput, Label, export};
 
 /// The file that makes a folder a bundle.
 pub const MANIFEST: &str = "manifest.json";

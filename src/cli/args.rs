@@ -420,6 +420,10 @@ pub struct ExportArgs {
     /// Display name of the judge [default: the folder's name]
     #[arg(long, value_name = "TEXT")]
     pub name: Option<String>,
+
+    /// What a page says of the judge before it is loaded: what it is good for, and what not
+    #[arg(long, value_name = "TEXT")]
+    pub description: Option<String>,
 }
 
 /// What `jurist export` writes.

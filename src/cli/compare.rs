@@ -158,8 +158,12 @@ fn end_with_parent() {
 fn spawn(cell: CellId, args: &CompareArgs, context: &Context) -> Result<Job, CliError> {
     let fail = |e: std::io::Error| CompareError::Cell(format!("cannot start a process for {cell}: {e}"));
     let mut command = Command::new(std::env::current_exe().map_err(fail)?);
-    command.args(["compare", "--quiet", "--with-parent", "--cell", &cell.to_string()]).arg("--config").arg(&args.config);
+    command.args(["compare", "--with-parent", "--cell", &cell.to_string()]).arg("--config").arg(&args.config);
     command.arg("--work").arg(&args.work);
+    // The progress of several cells at once would not be readable.
+    if args.jobs > 1 || context.quiet {
+        command.arg("--quiet");
+    }
     if let Some(results) = &args.results {
         command.arg("--results").arg(results);
     }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::progress::TerminalProgress;
 use super::{CliError, Context, ExportArgs, ExportFormat, Interrupt, print};
-use crate::bundle::MAX_EXAMPLES;
+use crate::bundle::{Label, MAX_EXAMPLES};
 use crate::data::{ColumnOptions, Example, Reader};
 use crate::eval::pearson;
 use crate::files::refuse_input;
@@ -62,7 +62,8 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<(), CliError> {
     if judge.has_adapter() && weights == WeightDtype::Q4 {
         progress.note("the adapter travels beside the weights: rounded with them to 4 bits, most of it would be lost");
     }
-    let manifest = judge.write(&args.out, &name, weights, examples)?;
+    let label = Label { name, description: args.description.clone(), examples };
+    let manifest = judge.write(&args.out, &label, weights)?;
     print(&format!(
         "{}: {} parameters as {}, {}, {:.2} MB to download\n",
         args.out.display(),

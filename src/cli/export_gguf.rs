@@ -40,7 +40,7 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<(), CliError> {
              adapter beside the weights",
         );
     }
-    let written = judge.write_gguf(&args.out, &name, format)?;
+    let written = judge.write_gguf(&args.out, &name, args.description.as_deref(), format)?;
     if written.left_in_f16 > 0 {
         progress.note(&format!("{} matrices are F16: their rows are not whole blocks of 32", written.left_in_f16));
     }

@@ -28,6 +28,8 @@ const QUANTISATION_VERSION: u64 = 2;
 /// What goes into a GGUF file.
 pub struct GgufExport<'a> {
     pub name: &'a str,
+    /// What the judge is good for.
+    pub description: Option<&'a str>,
     /// How matrices are stored: F16, BF16, Q8_0 or Q4_0.
     pub format: BlockFormat,
     pub model: &'a dyn TensorSource,
@@ -189,6 +191,7 @@ fn metadata(config: &Config, file: &GgufExport) -> Result<Pairs, ModelError> {
         ("general.file_type".into(), Value::Unsigned(file.format.file_type())),
         ("general.quantization_version".into(), Value::Unsigned(QUANTISATION_VERSION)),
     ];
+    pairs.extend(file.description.map(|words| ("general.description".into(), text(words))));
     // The last rope is that of all layers, or of the global ones.
     let theta = config.ropes.last().map_or(0.0, |rope| rope.theta);
     let sizes = [

@@ -117,7 +117,8 @@ fn patterns_of_layers_in_and_out() {
     for (family, edit, refused) in cases {
         let config = Config::from_json(&edited(family, edit.clone())).unwrap();
         let model = Init::new(config.clone(), 3);
-        let file = GgufExport { name: "small", format: F16, model: &model, tokenizer: &tokenizer, judge: "{}" };
+        let file =
+            GgufExport { name: "small", description: None, format: F16, model: &model, tokenizer: &tokenizer, judge: "{}" };
         match export(&path, &file) {
             Err(error) => assert!(!refused.is_empty() && error.to_string().contains(refused), "{edit}: {error}"),
             Ok(_) => {
@@ -232,7 +233,7 @@ fn what_is_exported_is_read_again() {
         let tokenizer = model.tokenizer().unwrap();
         let path = dir.path().join("model.gguf");
         let judge = "{\"scale\": \"1..5\"}";
-        let file = GgufExport { name: "small", format, model: &model, tokenizer: &tokenizer, judge };
+        let file = GgufExport { name: "small", description: None, format, model: &model, tokenizer: &tokenizer, judge };
         let written = export(&path, &file).unwrap();
         assert_eq!((written.bytes, written.left_in_f16), (std::fs::metadata(&path).unwrap().len(), 0));
         let again = GgufModel::open(&path).unwrap();
@@ -261,7 +262,14 @@ fn q8_0_is_written_as_by_gguf_py() {
     let (dir, path) = (tempfile::tempdir().unwrap(), fixture("llama.gguf"));
     let model = GgufModel::open(&path).unwrap();
     let again = dir.path().join("again.gguf");
-    let file = GgufExport { name: "small", format: Q8_0, model: &model, tokenizer: &model.tokenizer().unwrap(), judge: "{}" };
+    let file = GgufExport {
+        name: "small",
+        description: None,
+        format: Q8_0,
+        model: &model,
+        tokenizer: &model.tokenizer().unwrap(),
+        judge: "{}",
+    };
     export(&again, &file).unwrap();
     let raw = |path: &Path| {
         let file = std::fs::read(path).unwrap();

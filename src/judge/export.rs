@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::{JudgeError, JudgeSettings, Result};
-use crate::bundle::{self, BundleInput, Manifest, SHARD_BYTES};
+use crate::bundle::{self, BundleInput, Label, Manifest, SHARD_BYTES};
 use crate::gguf::{self, BlockFormat, GgufExport, Written};
 use crate::model::config::Config;
 use crate::model::lora::AdapterFiles;
@@ -64,17 +64,17 @@ impl JudgeExport {
         self.model.config()
     }
 
-    /// Writes the bundle `to`, with rows to try the judge on.
+    /// Writes the bundle `to`.
     ///
     /// # Errors
     /// As [`bundle::export`].
-    pub fn write(&self, to: &Path, name: &str, weights: WeightDtype, examples: Vec<Value>) -> Result<Manifest> {
+    pub fn write(&self, to: &Path, label: &Label, weights: WeightDtype) -> Result<Manifest> {
         let (tokenizer, judge, squares) = (&self.tokenizer, self.judge.clone(), &self.squares);
         let (model, adapter) = match &self.parts {
             Some((base, adapter)) if weights == WeightDtype::Q4 => (base.as_ref(), Some(adapter)),
             _ => (self.model.as_ref(), None),
         };
-        let bundle = BundleInput { name, weights, model, adapter, squares, tokenizer, judge, examples };
+        let bundle = BundleInput { label, weights, model, adapter, squares, tokenizer, judge };
         Ok(bundle::export(to, &bundle, SHARD_BYTES)?)
     }
 
@@ -82,9 +82,9 @@ impl JudgeExport {
     ///
     /// # Errors
     /// As [`gguf::export`].
-    pub fn write_gguf(&self, to: &Path, name: &str, format: BlockFormat) -> Result<Written> {
+    pub fn write_gguf(&self, to: &Path, name: &str, description: Option<&str>, format: BlockFormat) -> Result<Written> {
         let (model, tokenizer, judge) = (self.model.as_ref(), &self.tokenizer, self.judge.to_string());
-        Ok(gguf::export(to, &GgufExport { name, format, model, tokenizer, judge: &judge })?)
+        Ok(gguf::export(to, &GgufExport { name, description, format, model, tokenizer, judge: &judge })?)
     }
 }
 

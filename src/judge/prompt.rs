@@ -376,7 +376,8 @@ impl JudgePrompt {
                 let parts = serde_json::to_value(parts).unwrap_or_default();
                 parts.as_object().cloned().unwrap_or_default()
             }
-            _ => example.row.fields.clone(),
+            // Null counts as absent, so that no prompt says "none".
+            _ => example.row.fields.clone().into_iter().filter(|(_, value)| !value.is_null()).collect(),
         };
         columns.insert("phrase".into(), self.phrase.clone().into());
         columns.insert("scores".into(), self.scale.texts().to_vec().into());

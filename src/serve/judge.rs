@@ -10,26 +10,15 @@ use serde_json::{Value, json};
 use super::answer::{Dialect, Plan, now, usage};
 use super::engine::{Event, Judged};
 use super::error::{ApiError, ApiResult, json_response};
-use super::fields::Fields;
+use super::fields::{Fields, short};
 use super::prompts::rows_of;
 use super::request::{Asking, Drawing, drawing, jobs};
 use super::server::Served;
 use crate::judge::{PromptTokens, ScoreOptions, ScoreRecord};
 
 /// Options beside `row` or `rows`: the flags of `jurist score` with the same meaning.
-const OPTIONS: [&str; 11] = [
-    "row",
-    "rows",
-    "model",
-    "chains",
-    "temperature",
-    "top_p",
-    "seed",
-    "expectation",
-    "max_length",
-    "max_completion_length",
-    "given_chains",
-];
+const OPTIONS: [&str; 8] =
+    ["chains", "temperature", "top_p", "seed", "expectation", "max_length", "max_completion_length", "given_chains"];
 
 /// What a request asks for.
 pub struct Asked {
@@ -55,15 +44,21 @@ impl Asked {
 pub fn read(served: &Served, body: &[u8]) -> ApiResult<Asked> {
     let text = std::str::from_utf8(body).map_err(|e| ApiError::bad(format!("the body of the request is no UTF-8: {e}")))?;
     let (mut fields, rows, list) = match Fields::parse(body) {
-        Ok(mut fields) if fields.get("rows").is_some_and(Value::is_array) => {
-            let rows = fields.take("rows").and_then(|rows| rows.as_array().cloned()).unwrap_or_default();
-            (Some(fields), rows.iter().map(Value::to_string).collect(), true)
-        }
-        Ok(mut fields) if fields.get("row").is_some_and(Value::is_object) => {
-            let row = fields.take("row").unwrap_or_default();
-            (Some(fields), vec![row.to_string()], false)
-        }
-        Ok(_) => (None, vec![text.to_string()], false),
+        Ok(mut fields) => match (fields.take("row"), fields.take("rows")) {
+            (Some(_), Some(_)) => return Err(ApiError::field("rows", "the request has `row` and `rows`; send one of them")),
+            (Some(row @ Value::Object(_)), None) => (Some(fields), vec![row.to_string()], false),
+            (None, Some(Value::Array(rows))) => (Some(fields), rows.iter().map(Value::to_string).collect(), true),
+            (Some(other), None) => return Err(unfit("row", &other, "a row, which is an object")),
+            (None, Some(other)) => return Err(unfit("rows", &other, "a list of rows")),
+            (None, None) => {
+                // Among the columns of a row, an option would do nothing.
+                if let Some(option) = OPTIONS.iter().find(|name| fields.get(name).is_some() && !served.prompts.reads(name)) {
+                    let example = format!("{{\"row\": {{...}}, \"{option}\": ...}}");
+                    return Err(ApiError::field(option, format!("`{option}` is an option; send it beside the row: {example}")));
+                }
+                (None, vec![text.to_string()], false)
+            }
+        },
         Err(_) => {
             let rows = rows_of(text)?;
             let list = text.trim_start().starts_with('[') || rows.len() != 1;
@@ -78,7 +73,7 @@ pub fn read(served: &Served, body: &[u8]) -> ApiResult<Asked> {
     }
     let (mut given_chains, mut most_tokens) = (false, None);
     if let Some(fields) = &mut fields {
-        fields.only(&OPTIONS)?;
+        fields.only(&[&["model"], &OPTIONS[..]].concat())?;
         given_chains = fields.flag("given_chains")?;
         most_tokens = fields.whole("max_completion_length", 0..=1 << 20)?.map(|most| most as usize);
         fields.nest("jurist", &["chains", "expectation", "max_length"]);
@@ -103,6 +98,10 @@ pub fn read(served: &Served, body: &[u8]) -> ApiResult<Asked> {
         include_usage: false,
     };
     Ok(Asked { plan, rows: served.prompts.rows(&rows, given_chains), list })
+}
+
+fn unfit(name: &str, found: &Value, expected: &str) -> ApiError {
+    ApiError::field(name, format!("`{name}` is {}; expected {expected}", short(found)))
 }
 
 /// Judges rows. In a list, a row that cannot be judged has the reason in its judgement, as in the output of `jurist score`.

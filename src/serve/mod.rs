@@ -112,7 +112,8 @@ pub fn run(
         }
     };
     let hosts = Hosts::new(address, &hosts);
-    let app = Arc::new(App { judging, site, hosts, keys, origins, draining: AtomicBool::new(false) });
+    let app =
+        Arc::new(App { judging, site, hosts, keys, origins, head_bytes: limits.head_bytes, draining: AtomicBool::new(false) });
     let ended = runtime.block_on(serve(listener, app, limits, engine, (stops, ready)));
     // What clients left behind must not hold the program.
     runtime.shutdown_background();

@@ -53,6 +53,11 @@ impl Site {
         Ok(Site { page: canonical(page)?, bundle: bundle.map(canonical).transpose()? })
     }
 
+    /// Whether there is a bundle at `/bundle/`.
+    pub fn has_bundle(&self) -> bool {
+        self.bundle.is_some()
+    }
+
     /// The file that a URL's path names.
     fn find(&self, path: &str) -> Found {
         let Some(path) = decode(path).filter(|p| p.starts_with('/')) else { return Found::Missing };

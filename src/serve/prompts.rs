@@ -45,6 +45,11 @@ impl Prompts {
         self.own.about(&self.settings).into()
     }
 
+    /// Whether the judge's template reads a column.
+    pub fn reads(&self, column: &str) -> bool {
+        self.own.columns().iter().any(|own| own.name == column)
+    }
+
     /// Tokens of the phrase and the score, at most.
     pub fn ending_tokens(&self) -> usize {
         let phrase = self.score_tokens.stem.len().max(self.score_tokens.opening.len());

@@ -143,6 +143,8 @@ pub struct App {
     pub keys: Option<Keys>,
     /// Origins of pages that may ask.
     pub origins: Vec<String>,
+    /// The most bytes of a request's head.
+    pub head_bytes: usize,
     pub draining: AtomicBool,
 }
 
@@ -203,6 +205,12 @@ async fn guard(State(app): Shared, request: Request, next: Next) -> Response<Bod
 
 fn checked(app: &App, request: &Request, endpoint: Option<&'static str>) -> ApiResult<()> {
     let refused = |(status, message): (StatusCode, String)| ApiError::new(status, message);
+    // The HTTP library counts whole reads, so a head that is somewhat longer comes through.
+    let lines = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len());
+    if request.uri().to_string().len() + lines.sum::<usize>() > app.head_bytes {
+        let message = format!("the head of the request has more than {} bytes", app.head_bytes);
+        return Err(ApiError::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, message));
+    }
     app.hosts.check(request.uri(), request.headers()).map_err(refused)?;
     if endpoint.is_none() {
         return Ok(());
@@ -287,7 +295,8 @@ async fn health(State(app): Shared) -> Response<Body> {
     };
     let code = if matches!(status, "ready" | "page") { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let model = app.judging.as_ref().map(|served| &served.name);
-    json_response(code, &json!({"status": status, "model": model}))
+    let bundle = app.site.as_ref().is_some_and(Site::has_bundle);
+    json_response(code, &json!({"status": status, "model": model, "bundle": bundle}))
 }
 
 async fn metrics(State(app): Shared) -> ApiResult<Response<Body>> {

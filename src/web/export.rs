@@ -53,6 +53,7 @@ pub async fn files(
     let (entry, json) = TokenizerEntry::of(tokenizer);
     let mut files = vec![(entry.entry.file.clone(), Uint8Array::from(json.as_slice()))];
     let mut manifest = Manifest::new(&loaded.name, dtype, config, loaded.judge.clone(), entry);
+    manifest.description.clone_from(&loaded.description);
     manifest.examples = loaded.examples.clone();
     for shard in plan_shards(config, dtype, SHARD_BYTES) {
         let mut bytes = shard.header();

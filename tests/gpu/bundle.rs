@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use crate::cli::{Task, finish, lines, succeed, tiny_config};
-use jurist::bundle::{ArrayPart, BundleInput, Contents, EntryFormat, Manifest, ShardReader, export, sha256_hex};
+use jurist::bundle::{ArrayPart, BundleInput, Contents, EntryFormat, Label, Manifest, ShardReader, export, sha256_hex};
 use jurist::model::config::Config;
 use jurist::model::error::ModelError;
 use jurist::model::init::Init;
@@ -31,14 +31,13 @@ fn bundle(dir: &Path, weights: WeightDtype, shard_bytes: u64) -> Manifest {
     let examples = vec![json!({"prompt": "rubric", "z": 1, "a": 2})];
     let model = model();
     let bundle = BundleInput {
-        name: "tiny",
+        label: &Label { name: "tiny".into(), description: None, examples },
         weights,
         model: &model,
         adapter: None,
         squares: &ColumnSquares::default(),
         tokenizer: &tokenizer,
         judge,
-        examples,
     };
     export(dir, &bundle, shard_bytes).unwrap()
 }

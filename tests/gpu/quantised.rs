@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::cli::{Task, finish, lines, succeed, tiny_config};
 use crate::common::{FORWARD_TOLERANCE, assert_close, gpu};
-use jurist::bundle::{ArrayPart, BundleInput, Contents, EntryFormat, Manifest, ShardReader, export};
+use jurist::bundle::{ArrayPart, BundleInput, Contents, EntryFormat, Label, Manifest, ShardReader, export};
 use jurist::model::config::Config;
 use jurist::model::decoder::{
     CachePass, CacheSizes, CalibrationPass, LogitsPass, PackedInputs, Pass, PassSizes, PrefillPrompt, PrefillRow, Sampler,
@@ -49,14 +49,13 @@ fn bundle(dir: &Path, weights: WeightDtype) -> Manifest {
     let judge = json!({"format": 1, "scale": "1..5", "phrase": "score", "template": "plain", "chat": false, "chain": true, "max_completion_length": 20});
     let model = model();
     let bundle = BundleInput {
-        name: "tiny",
+        label: &Label { name: "tiny".into(), description: None, examples: Vec::new() },
         weights,
         model: &model,
         adapter: None,
         squares: &ColumnSquares::default(),
         tokenizer: &tokenizer,
         judge,
-        examples: Vec::new(),
     };
     export(dir, &bundle, 6000).unwrap()
 }

@@ -45,7 +45,10 @@ export async function readManifest(text, where) {
     if (!whole)
       throw bad("BadBundle", "a file in it lacks its name, size or SHA-256. Export the judge again with jurist export.");
   }
-  const { examples = [] } = manifest;
+  const { examples = [], description = "" } = manifest;
+  if (typeof description !== "string") {
+    throw bad("BadBundle", "its description is not a text. Export the judge again with jurist export.");
+  }
   if (!Array.isArray(examples) || !examples.every(isRow)) {
     throw bad("BadBundle", "its examples are not a list of rows. Export the judge again with jurist export.");
   }

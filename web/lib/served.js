@@ -39,18 +39,35 @@ function currentKey() {
 const addressOf = (/** @type {string} */ path) => new URL(path, document.baseURI).href;
 
 /**
- * The judge of this page's server, or null if there is no such server, or it has no judge.
- * @returns {Promise<ServerHealth | null>}
+ * What this page's server offers; nothing if it does not answer.
+ * @returns {Promise<Partial<ServerHealth>>}
  */
-export async function findServed() {
-  if (navigator.onLine === false) return null;
+async function health() {
+  if (navigator.onLine === false) return {};
   try {
     const response = await fetch(addressOf("health"), { cache: "no-store", credentials: "omit" });
-    const { status, model } = await response.json();
-    return typeof status === "string" && typeof model === "string" ? { status, model } : null;
+    return (await response.json()) ?? {};
   } catch {
-    return null;
+    return {};
   }
+}
+
+/**
+ * The judge of this page's server, or null if there is no such server, or it has no judge.
+ * @returns {Promise<{ status: string, model: string } | null>}
+ */
+export async function findServed() {
+  const { status, model } = await health();
+  return typeof status === "string" && typeof model === "string" ? { status, model } : null;
+}
+
+/**
+ * The address of the bundle that this page's server hands out (`jurist serve --bundle`), or null.
+ * @returns {Promise<string | null>}
+ */
+export async function findBundle() {
+  const { bundle } = await health();
+  return bundle === true ? "bundle/" : null;
 }
 
 /**
@@ -118,7 +135,11 @@ export class ServedJudge {
     /** @readonly */
     this.about = about;
     /** What the page shows of a bundle: a served judge has a name and no examples. @readonly */
-    this.manifest = { name: about.name, examples: /** @type {Row[] | undefined} */ (undefined) };
+    this.manifest = {
+      name: about.name,
+      description: /** @type {string | undefined} */ (undefined),
+      examples: /** @type {Row[] | undefined} */ (undefined),
+    };
   }
 
   /** The engine of this browser has no part in it. */

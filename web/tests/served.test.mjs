@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test, { after, before } from "node:test";
@@ -237,6 +237,34 @@ test("with WebGPU, the server's judge is offered beside the page's own", async (
   await tab.click("#models-kept button:text-is('Load')");
   await tab.waitForSelector("#judge-examples select");
   assert.equal(await tab.locator(".prompt").count(), 1);
+});
+
+test("the server's bundle is offered first, with what its maker says of it", async (t) => {
+  const bundle = join(scratch, "bundle");
+  cpSync(JUDGE, bundle, { recursive: true });
+  const manifest = join(bundle, "manifest.json");
+  const description = "Good for short answers.\n\nNot for <b>essays</b>.";
+  const shown = { ...JSON.parse(readFileSync(manifest, "utf8")), name: "answers", description };
+  writeFileSync(manifest, JSON.stringify(shown));
+  const other = await open();
+  t.after(() => other.close());
+  const { origin } = await serve(t, "--bundle", bundle);
+  const { tab, context, seen } = await other.page({ origin });
+  t.after(() => context.close());
+  await tab.waitForSelector("#load");
+  assert.match(await tab.innerText("#offer"), /answers, .* parameters/);
+  assert.deepEqual(await tab.locator("#offer .description p").allInnerTexts(), description.split("\n\n"));
+  await loadJudge(tab);
+  assert.equal(await tab.innerText("#current-name"), "answers");
+  await goTo(tab, "models");
+  assert.match(await tab.innerText("#models-loaded"), /Not for <b>essays<\/b>/);
+  await tab.goto(`${origin}/`);
+  await tab.waitForSelector("#judge-form:visible"); // kept, so opened again
+  await tab.goto(`${origin}/?judge=judge/`); // where the link of the offer leads
+  await tab.waitForSelector("#load");
+  assert.match(await tab.innerText("#offer"), /demo judge/);
+  assert.ok(!(await tab.isVisible("#offer-small")));
+  assert.deepEqual(seen.errors, []);
 });
 
 test("a page without a server's judge is as ever", async (t) => {

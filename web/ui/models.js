@@ -57,7 +57,7 @@ export function modelsView(state) {
       ["Chain of thought", about.chain ? `at most ${about.maxCompletionLength} tokens` : "none"],
     ];
     if (own) facts.push(["Context", `at most ${count(own.maxLength)} tokens`]);
-    $("models-loaded").replaceChildren(factList(facts));
+    replaceContent($("models-loaded"), factList(facts), descriptionOf(manifest));
   }
 
   /** @param {KeptModel} model */
@@ -158,7 +158,8 @@ function offerOf({ manifest, bytes: size, cachedBytes, gpuBytes, fits, why, adap
     ...adapterFacts(adapter),
     ...(free === null ? [] : [/** @type {Fact} */ (["Free for this page", bytes(free)])]),
   ]);
-  if (!fits) return [facts, failureNotice({ name: "LimitTooSmall", message: why ?? "" })];
+  const about = descriptionOf(manifest);
+  if (!fits) return [facts, about, failureNotice({ name: "LimitTooSmall", message: why ?? "" })];
   const text = missing === 0 || isLocal ? "Open the judge" : `Load the judge (${bytes(missing)})`;
   const button = h("button", { type: "button", class: "primary", id: "load" }, text);
   const stop = h("button", { type: "button", class: "stop", hidden: true }, "Stop");
@@ -182,7 +183,7 @@ function offerOf({ manifest, bytes: size, cachedBytes, gpuBytes, fits, why, adap
   });
   const lacksSpace = free !== null && missing * SPARE_SPACE > free;
   const warning = "The browser has not enough space to keep it. It works until the page is closed.";
-  return [facts, lacksSpace && h("p", { class: "note" }, warning), h("div", { class: "actions" }, button, stop), bar];
+  return [facts, about, lacksSpace && h("p", { class: "note" }, warning), h("div", { class: "actions" }, button, stop), bar];
 }
 
 /**
@@ -228,6 +229,15 @@ function adapterFacts({ adapter, vendor, architecture, software, limits }) {
     ["Adapter", software ? `${name} (software: slow)` : name],
     ["Its limits", `${bytes(binding)} per binding, ${bytes(buffer)} per buffer`],
   ];
+}
+
+/**
+ * What a judge's maker says it is good for.
+ * @param {{ description?: string }} manifest
+ */
+function descriptionOf({ description }) {
+  if (!description) return null;
+  return h("div", { class: "description" }, description.split(/\n\s*\n/).map((text) => h("p", { class: "note" }, text)));
 }
 
 /** @param {Fact[]} facts */

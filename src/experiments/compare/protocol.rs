@@ -166,6 +166,7 @@ impl Protocol {
     }
 
     fn check(&self) -> Result<(), String> {
+        self.check_seeds()?;
         let mut known: Vec<&str> = Vec::new();
         for method in &self.methods {
             let name = &method.name;
@@ -183,6 +184,9 @@ impl Protocol {
             }
             if method.trained && rates == method.rate_of.is_some() {
                 return Err(format!("method `{name}`: give learning_rates to choose from, or rate_of, and not both"));
+            }
+            if let Some(rate) = method.learning_rates.iter().find(|rate| !is_positive(**rate)) {
+                return Err(format!("method `{name}`: the learning rate {rate} is no positive number"));
             }
             check_keys(&format!("method `{name}`"), [&method.settings, &self.imitation, &self.policy])?;
             known.push(name);
@@ -214,6 +218,23 @@ impl Protocol {
         Ok(())
     }
 
+    /// A seed that rates are chosen with gives no result.
+    fn check_seeds(&self) -> Result<(), String> {
+        let tuning = self.tuning.seed;
+        let own = self.groups.iter().map(|group| (format!("group `{}`", group.name), self.seeds(group)));
+        for (place, seeds) in own.chain([("the protocol".into(), &self.seeds[..])]) {
+            if seeds.is_empty() {
+                return Err(format!("{place} has no seeds; expected one or more, as in seeds = [1, 2]"));
+            }
+            if seeds.contains(&tuning) {
+                return Err(format!(
+                    "{place} has the seed {tuning}, with which `tuning` chooses rates; give `tuning` another one"
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// Checks what concerns tasks that are files.
     fn check_files(&self, methods: &[&str]) -> Result<(), String> {
         match (&self.base, self.tasks.is_empty()) {
@@ -238,6 +259,11 @@ impl Protocol {
                 return Err(format!("task `{}` is there twice", task.name));
             }
             known.push(&task.name);
+        }
+        if let Some(rates) = &self.rates
+            && ![rates.training, rates.sampling, rates.reading].into_iter().all(is_positive)
+        {
+            return Err("rates: expected positive numbers of tokens a second".into());
         }
         let mut known: Vec<&str> = Vec::new();
         for way in &self.ways {
@@ -370,6 +396,10 @@ fn check_keys<'a>(place: &str, tables: impl IntoIterator<Item = &'a toml::Table>
     }
 }
 
+fn is_positive(number: f64) -> bool {
+    number > 0.0 && number.is_finite()
+}
+
 /// The version of the synthetic task that a protocol names.
 pub(super) fn task_version(task: &str) -> Result<TaskVersion, String> {
     task.parse().map_err(|e: crate::experiments::synthetic::SyntheticTaskError| e.to_string())
@@ -448,6 +478,11 @@ mod tests {
             ("normalize_advantages", "normalise_advantages", "`normalise_advantages` is no setting"),
             ("learning_rates = [1e-4]", "", "give learning_rates to choose from"),
             ("data_seed = 1", "data_seeds = 1", "data_seeds"),
+            ("seeds = [1, 2]", "seeds = []", "the protocol has no seeds"),
+            ("seeds = [1, 2]", "seeds = [1, 9]", "with which `tuning` chooses rates"),
+            ("champion = \"real\"", "champion = \"real\"\nseeds = []", "group `all` has no seeds"),
+            ("1e-3, 3e-3", "1e-3, 0.0", "the learning rate 0 is no positive number"),
+            ("1e-3, 3e-3", "nan", "the learning rate NaN is no positive number"),
         ] {
             let error = parse(&PROTOCOL.replacen(from, to, 1)).unwrap_err();
             assert!(error.contains(message), "{error}\nexpected {message}");

@@ -145,6 +145,16 @@ impl Way {
         if let Some(unknown) = self.sets.iter().flatten().find(|s| !sets.contains(&s.as_str())) {
             return Err(format!("way `{name}` names `{unknown}`, which is no test set"));
         }
+        let temperature = self.temperature;
+        if !(temperature.is_finite() && temperature >= 0.0) {
+            return Err(format!("way `{name}`: temperature {temperature}; expected 0 or more"));
+        }
+        if self.chains == 0 || self.rows == Some(0) {
+            return Err(format!("way `{name}`: expected at least one row and one chain"));
+        }
+        if self.chains > 1 && temperature == 0.0 {
+            return Err(format!("way `{name}`: {} chains at temperature 0 are all the same; raise the temperature", self.chains));
+        }
         Ok(())
     }
 }
