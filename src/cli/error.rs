@@ -86,8 +86,23 @@ impl CliError {
     /// The error and its causes as they are shown: they cannot steer a terminal, and do not fill it. `None` when there is nothing
     /// to tell (`jurist score ... | head`).
     pub fn message(&self) -> Option<String> {
-        (self.exit_code() != 0).then(|| shortened(&printable(&chain(self))).into_owned())
+        let mut message = (self.exit_code() != 0).then(|| chain(self))?;
+        if is_disk_full(self) && !message.contains(FREE_SPACE) {
+            let then = if matches!(self, CliError::Train(_)) { "continue with --resume" } else { "repeat" };
+            message = format!("{message}; {FREE_SPACE} and {then}");
+        }
+        Some(shortened(&printable(&message)).into_owned())
     }
+}
+
+/// What to do about a full disk, as the errors say that know of it themselves.
+const FREE_SPACE: &str = "free some space";
+
+/// Whether an error or one of its causes is that of a full disk.
+fn is_disk_full(error: &(dyn Error + 'static)) -> bool {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    causes.any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|e| matches!(e.kind(), StorageFull | QuotaExceeded)))
 }
 
 /// An error and its causes, joined by colons. A cause that its parent has already told is left out.

@@ -131,13 +131,19 @@ fn malformed_command_lines() {
 fn exit_codes_and_causes() {
     let io = || io::Error::new(io::ErrorKind::StorageFull, "no space");
     let failed: CliError = TrainError::Io { action: "write", path: "x".into(), source: io() }.into();
-    assert_eq!((failed.exit_code(), failed.message().unwrap()), (1, "cannot write x: no space".into()));
+    assert_eq!(
+        (failed.exit_code(), failed.message().unwrap()),
+        (1, "cannot write x: no space; free some space and continue with --resume".into())
+    );
     let stopped = CliError::Interrupted { checkpoint: "out/checkpoint-7".into() };
     assert_eq!(stopped.exit_code(), 130);
     assert_eq!(stopped.message().unwrap(), "interrupted; the run continues from out/checkpoint-7 with --resume");
     let gone = CliError::Output { source: io::ErrorKind::BrokenPipe.into() };
     assert_eq!((gone.exit_code(), gone.message()), (0, None));
-    assert_eq!(CliError::Output { source: io() }.message().unwrap(), "cannot write the results: no space");
+    assert_eq!(
+        CliError::Output { source: io() }.message().unwrap(),
+        "cannot write the results: no space; free some space and repeat"
+    );
     let inside = TrainError::Inside { action: "write the model into", path: "d".into(), source: "w: no space: no space".into() };
     assert_eq!(CliError::from(inside).message().unwrap(), "cannot write the model into d: w: no space: no space");
 }

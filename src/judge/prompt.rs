@@ -385,8 +385,18 @@ impl JudgePrompt {
         let rendered = caught(|| self.compiled.render(context)).and_then(|text| text.map_err(|error| template_failure(&error)));
         rendered.map_err(|found| {
             let names: Vec<&str> = example.row.fields.keys().map(String::as_str).take(MOST_COLUMNS).collect();
-            let fix = format!("the row's columns are {}", names.join(", "));
-            row_error(example, format!("prompt template {}: {found}", self.template.name()), &fix)
+            let fix = match names.is_empty() {
+                true => "the row has no columns".into(),
+                false => format!("the row's columns are {}", names.join(", ")),
+            };
+            let template = self.template.name();
+            let is_there = |name: &str| example.row.fields.get(name).is_some_and(|value| !value.is_null());
+            let absent = self.columns().into_iter().find(|column| !column.optional && !is_there(&column.name));
+            let found = match absent {
+                Some(column) => format!("the prompt template {template} reads `{}`, which is absent or null", column.name),
+                None => format!("prompt template {template}: {found}"),
+            };
+            row_error(example, found, &fix)
         })
     }
 }

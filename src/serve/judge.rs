@@ -60,6 +60,10 @@ pub fn read(served: &Served, body: &[u8]) -> ApiResult<Asked> {
             }
         },
         Err(_) => {
+            if !text.trim_start().starts_with(['{', '[']) && !text.trim().is_empty() {
+                let expected = "a row, a list of rows, or {\"rows\": [...]}";
+                return Err(ApiError::bad(format!("the body of the request is no JSON object or list; send {expected}")));
+            }
             let rows = rows_of(text)?;
             let list = text.trim_start().starts_with('[') || rows.len() != 1;
             (None, rows, list)

@@ -57,7 +57,8 @@ pub fn model(served: &Served, fields: &Fields) -> ApiResult<Named> {
         Err(error.coded("model_not_found"))
     };
     if base != served.name && base != "judge" {
-        return missing(format!("the model {name:?} does not exist; this server has {:?}, also called \"judge\"", served.name));
+        let also = if served.name == "judge" { "" } else { ", also called \"judge\"" };
+        return missing(format!("the model {name:?} does not exist; this server has {:?}{also}", served.name));
     }
     match profile.map(|profile| (profile, profiles::named(profile))) {
         None => Ok(Named { name: name.into(), profile: None }),
