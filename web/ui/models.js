@@ -237,7 +237,11 @@ function adapterFacts({ adapter, vendor, architecture, software, limits }) {
  */
 function descriptionOf({ description }) {
   if (!description) return null;
-  return h("div", { class: "description" }, description.split(/\n\s*\n/).map((text) => h("p", { class: "note" }, text)));
+  return h(
+    "div",
+    { class: "description" },
+    description.split(/\n\s*\n/).map((text) => h("p", { class: "note" }, text)),
+  );
 }
 
 /** @param {Fact[]} facts */
