@@ -61,7 +61,7 @@ fn a_case_that_cannot_be_judged_has_an_error_of_its_own() {
     let scores = judge.score_all(&[good.clone(), bad.clone(), good.clone()]).unwrap();
     assert!(scores[0].is_ok() && scores[0].as_ref().ok() == scores[2].as_ref().ok());
     let error = scores[1].as_ref().unwrap_err();
-    assert!(error.is_case() && error.to_string().contains("case, row 2: prompt template"), "{error}");
+    assert!(error.is_case() && error.to_string().contains("case, row 2: the prompt template"), "{error}");
     assert!(judge.score(&bad).unwrap_err().is_case());
     let missing = Judge::load("no/such/judge").map(drop).unwrap_err();
     assert!(!missing.is_case() && missing.to_string().contains("no/such/judge"), "{missing}");

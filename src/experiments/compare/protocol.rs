@@ -222,7 +222,7 @@ impl Protocol {
     fn check_seeds(&self) -> Result<(), String> {
         let tuning = self.tuning.seed;
         let own = self.groups.iter().map(|group| (format!("group `{}`", group.name), self.seeds(group)));
-        for (place, seeds) in own.chain([("the protocol".into(), &self.seeds[..])]) {
+        for (place, seeds) in std::iter::once(("the protocol".to_string(), &self.seeds[..])).chain(own) {
             if seeds.is_empty() {
                 return Err(format!("{place} has no seeds; expected one or more, as in seeds = [1, 2]"));
             }
