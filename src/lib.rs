@@ -94,7 +94,9 @@ pub mod metrics;
 pub use api::config;
 #[cfg(not(target_arch = "wasm32"))]
 pub use api::{Bundle, Dataset, ExportOptions, Judge, LoadOptions, TrainOutcome, Trainer, export};
-pub use api::{Case, Error, Expectation, Gpu, GpuOptions, Method, Progress, Score, ScoreOptions, TrainConfig, WeightDtype};
+pub use api::{
+    CalibratedScore, Case, Error, Expectation, Gpu, GpuOptions, Method, Progress, Score, ScoreOptions, TrainConfig, WeightDtype,
+};
 
 #[cfg(test)]
 #[path = "../tests/common/skip.rs"]

@@ -196,6 +196,31 @@ impl ModelFolder {
         }
     }
 
+    /// Replaces the `judge.json` of a folder, or that in a bundle's manifest, with this text. `is_judge` recognises the text of one:
+    /// another file is not replaced. Returns the path of the file that was written.
+    ///
+    /// # Errors
+    /// A GGUF file, which is written once; a file that cannot be written.
+    pub fn write_judge_json(&self, text: &str, is_judge: impl Fn(&str) -> bool) -> Result<PathBuf, ModelError> {
+        if let Some(manifest) = &self.bundle {
+            let judge = serde_json::from_str(text).map_err(|e| ModelError::Json(e.to_string()))?;
+            let path = self.dir.join(MANIFEST);
+            let is_manifest = |text: &str| Manifest::parse(text).is_ok();
+            crate::files::write_own(&path, Manifest { judge, ..manifest.clone() }.to_json().as_bytes(), is_manifest)?;
+            return Ok(path);
+        }
+        if self.gguf.is_some() {
+            return Err(ModelError::Inconsistent(format!(
+                "model {}: a GGUF file is written once, with its judge.json in it; calibrate the folder that it was exported from and \
+                 export it again",
+                self.dir.display()
+            )));
+        }
+        let path = self.dir.join("judge.json");
+        crate::files::write_own(&path, text.as_bytes(), is_judge)?;
+        Ok(path)
+    }
+
     /// The config of a Hugging Face directory, which needs no other file; `None` for bundles and adapters, whose sizes depend on
     /// more.
     ///

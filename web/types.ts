@@ -64,6 +64,17 @@ export interface Chain {
   forced: boolean;
 }
 
+/** The score that people would give, of a judge that was calibrated (jurist calibrate). */
+export interface Calibrated {
+  score: number;
+  /** People's score is between `low` and `high` with the probability `level`. */
+  low: number;
+  high: number;
+  level: number;
+  /** The kind of row whose interval it is. */
+  group?: string;
+}
+
 export interface Score {
   /** The expected score. */
   score: number;
@@ -75,6 +86,8 @@ export interface Score {
   scoreMass: number;
   /** The standard deviation of the chains' scores. */
   std: number;
+  /** Only of a calibrated judge, for rows that are judged as those were that calibrated it. */
+  calibrated?: Calibrated;
   chains: Chain[];
   tokens: number;
   seconds: number;
@@ -90,6 +103,7 @@ export interface RowScore {
   scoreMass: number;
   /** The chain of thought. */
   feedback: string | null;
+  calibrated?: Calibrated;
   error?: undefined;
 }
 
@@ -212,6 +226,7 @@ export interface ServedRecord {
   mass: number;
   feedback: string | null;
   forced: boolean;
+  calibrated?: Calibrated;
   /** Why a row of a list was not judged. Then it has no figures. */
   error?: string | null;
 }

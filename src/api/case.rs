@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use super::Error;
 use super::error::Kind;
 use crate::data::{ColumnOptions, Example, Row, RowPosition};
+use crate::eval::recalibration::CalibratedScore;
 use crate::judge::{Scale, ScoredRow};
 
 /// One response to be judged, or a whole prompt that the judge answers.
@@ -98,6 +99,9 @@ pub struct Score {
     pub chain: Option<String>,
     /// Whether a chain did not come to the score by itself.
     pub forced: bool,
+    /// The score that people would give, with an interval, where the judge was calibrated (`jurist calibrate`) on cases that were
+    /// scored with the same options.
+    pub calibrated: Option<CalibratedScore>,
 }
 
 impl Score {
@@ -114,6 +118,7 @@ impl Score {
             mass: prediction.mass,
             chain: judged.record.feedback,
             forced: judged.record.forced,
+            calibrated: judged.record.calibrated,
         })
     }
 }

@@ -32,6 +32,7 @@ pub use trainer::Trainer;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::hub::{self, DownloadWatch, Wanted};
 
+pub use crate::eval::recalibration::CalibratedScore;
 pub use crate::gpu::{Gpu, GpuOptions};
 pub use crate::judge::{Expectation, ScoreOptions};
 pub use crate::ops::weight_dtype::WeightDtype;

@@ -33,6 +33,11 @@ impl Frame {
         Frame { svg: Svg::new(area.width, area.height, label), x, y, area }
     }
 
+    /// Another pair of axes in the same image, in an area of its own.
+    pub fn beside(self, area: Area, x: Axis, y: Axis) -> Self {
+        Frame { svg: self.svg, x, y, area }
+    }
+
     /// The lower axis with the texts of `x` under it, and a line for each of `y` with its text at the left.
     pub fn grid(&mut self, x: &[(f64, String)], y: &[(f64, String)]) {
         let Area { left, right, bottom, .. } = self.area;

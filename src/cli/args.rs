@@ -1,6 +1,7 @@
 //! The command tree.
 
 mod bench;
+mod owner;
 #[cfg(feature = "serve")]
 mod serve;
 
@@ -10,6 +11,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use bench::{BenchArgs, BenchGroup, ShapeArgs};
+pub use owner::{CalibrateArgs, EstimateArgs};
 #[cfg(feature = "serve")]
 pub use serve::ServeArgs;
 
@@ -58,6 +60,8 @@ pub enum Command {
     Score(ScoreArgs),
     Eval(EvalArgs),
     Agree(AgreeArgs),
+    Calibrate(Box<CalibrateArgs>),
+    Estimate(EstimateArgs),
     Data(DataArgs),
     Export(ExportArgs),
     Merge(MergeArgs),

@@ -75,6 +75,7 @@ impl CliError {
         match self {
             CliError::Train(error) if error.is_usage() => 2,
             CliError::ConfigFile { .. } | CliError::Usage(_) => 2,
+            CliError::Eval(error) if error.is_usage() => 2,
             CliError::Compare(crate::experiments::compare::CompareError::Protocol { .. }) => 2,
             CliError::Bench(error) if error.is_usage() => 2,
             CliError::Interrupted { .. } | CliError::Stopped(_) => 130,

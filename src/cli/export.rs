@@ -62,6 +62,10 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<(), CliError> {
     if judge.has_adapter() && weights == WeightDtype::Q4 {
         progress.note("the adapter travels beside the weights: rounded with them to 4 bits, most of it would be lost");
     }
+    if weights.is_quantised() {
+        let again = format!("calibrate the bundle as well (jurist calibrate --model {})", args.out.display());
+        judge.calibration_advice(&again).into_iter().for_each(|advice| progress.warn(&advice));
+    }
     let label = Label { name, description: args.description.clone(), examples };
     let manifest = judge.write(&args.out, &label, weights)?;
     print(&format!(

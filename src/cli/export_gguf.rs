@@ -40,6 +40,10 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<(), CliError> {
              adapter beside the weights",
         );
     }
+    if matches!(format, BlockFormat::Q8_0 | BlockFormat::Q4_0 | BlockFormat::Q4_1) {
+        let again = "calibrate the folder with --weights q8 or q4 before the export";
+        judge.calibration_advice(again).into_iter().for_each(|advice| progress.warn(&advice));
+    }
     let written = judge.write_gguf(&args.out, &name, args.description.as_deref(), format)?;
     if written.left_in_f16 > 0 {
         progress.note(&format!("{} matrices are F16: their rows are not whole blocks of 32", written.left_in_f16));

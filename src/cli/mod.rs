@@ -5,11 +5,13 @@
 mod agree;
 mod args;
 mod bench;
+mod calibrate;
 mod compare;
 mod data;
 mod demo;
 mod doctor;
 mod error;
+mod estimate;
 mod eval;
 mod export;
 mod export_gguf;
@@ -22,6 +24,7 @@ mod plan;
 mod printable;
 mod progress;
 mod score;
+mod score_columns;
 mod scoring;
 #[cfg(feature = "serve")]
 mod serve;
@@ -40,8 +43,9 @@ use crate::system::free_memory;
 #[cfg(feature = "serve")]
 pub use args::ServeArgs;
 pub use args::{
-    AgreeArgs, BenchArgs, BenchGroup, Cli, Command, CompareArgs, DataArgs, DataCheckArgs, DataCommand, DemoArgs, DoctorArgs,
-    EvalArgs, Expectation, ExportArgs, ExportFormat, JudgingArgs, PartArgs, ScoreArgs, ShapeArgs, TrainArgs,
+    AgreeArgs, BenchArgs, BenchGroup, CalibrateArgs, Cli, Command, CompareArgs, DataArgs, DataCheckArgs, DataCommand, DemoArgs,
+    DoctorArgs, EstimateArgs, EvalArgs, Expectation, ExportArgs, ExportFormat, JudgingArgs, PartArgs, ScoreArgs, ShapeArgs,
+    TrainArgs,
 };
 pub use error::CliError;
 pub use interrupt::{Interrupt, STEP};
@@ -188,10 +192,12 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn dispatch(command: Command, context: &Context) -> Result<(), CliError> {
-    let opens_none = matches!(command, Command::Agree(_) | Command::Demo(_) | Command::Bench(_) | Command::Compare(_));
+    let opens_none =
+        matches!(command, Command::Agree(_) | Command::Estimate(_) | Command::Demo(_) | Command::Bench(_) | Command::Compare(_));
     if context.base.is_some() && opens_none {
         return Err(CliError::Usage(
-            "--base is for commands that open an adapter: train, score, eval, serve, data, export, merge, doctor".into(),
+            "--base is for commands that open an adapter: train, score, eval, calibrate, serve, data, export, merge, doctor"
+                .into(),
         ));
     }
     match command {
@@ -199,6 +205,8 @@ fn dispatch(command: Command, context: &Context) -> Result<(), CliError> {
         Command::Score(args) => score::run(&args, context),
         Command::Eval(args) => eval::run(&args, context),
         Command::Agree(args) => agree::run(&args, context),
+        Command::Calibrate(args) => calibrate::run(&args, context),
+        Command::Estimate(args) => estimate::run(&args, context),
         Command::Data(args) => data::run(&args, context),
         Command::Export(args) => export::run(&args, context),
         Command::Merge(args) => merge::run(&args, context),

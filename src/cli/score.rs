@@ -5,6 +5,7 @@ use super::places::Places;
 use super::scoring::{Sink, Work, judge_rows};
 use super::{CliError, Context, Interrupt, ScoreArgs};
 use crate::data::{Dataset, Labels};
+use crate::progress::Progress;
 
 /// Scores the rows of a file.
 pub fn run(args: &ScoreArgs, context: &Context) -> Result<(), CliError> {
@@ -25,6 +26,7 @@ pub fn run(args: &ScoreArgs, context: &Context) -> Result<(), CliError> {
         refuse_column(&rows, &args.judge_column)?;
     }
     let judge = args.judging.open(&args.model, &rows, false, context, &mut progress)?;
+    judge.settings().calibration_advice(&args.judging.judging()).into_iter().for_each(|advice| progress.warn(advice));
     let interrupt = interrupt.stops_after(sink.at_interrupt());
     let work = Work {
         judge: &judge,

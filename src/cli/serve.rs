@@ -124,6 +124,13 @@ fn judge(model: &Path, args: &ServeArgs, context: &Context, progress: &mut Termi
         threshold: args.threshold,
         batch: args.max_batch as usize,
     };
+    let asked = judge::ScoreOptions {
+        chains: defaults.chains,
+        temperature: defaults.temperature,
+        expectation: defaults.expectation,
+        ..judge::ScoreOptions::default()
+    };
+    prompts.settings.calibration_advice(&asked).into_iter().for_each(|advice| progress.warn(advice));
     let sizes = Sizes { queue: args.max_queue as usize, batch: args.max_batch as usize };
     let serving = Serving {
         sizes: ContinuousSizes { chains: args.max_batch as usize, cache_bytes: args.kv_cache.unwrap_or(KV_CACHE) },

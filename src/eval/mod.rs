@@ -11,6 +11,8 @@
 //! | Is it better than a trivial baseline? | [`baselines`] |
 //! | How certain is a figure? | [`intervals`] |
 //! | Is one judge better than another? | [`compare`]; over several sets and seeds: [`paired`] |
+//! | What would people say, given its score? | [`recalibration`] |
+//! | What is people's mean score, from few labels? | [`estimate`] |
 //! | Is it consistent with itself? | [`repeats`]; with the answers swapped: [`position`] |
 //! | All of these for one judge, or for one file of columns | [`evaluation`] |
 //! | How are the figures shown? | [`table`], [`report`] |
@@ -27,12 +29,15 @@ pub mod calibration;
 pub mod compare;
 pub mod correlation;
 pub mod distribution;
+pub mod estimate;
 pub mod evaluation;
 pub mod faithfulness;
 pub mod intervals;
 pub mod metrics;
 pub mod paired;
+mod panels;
 pub mod position;
+pub mod recalibration;
 pub mod repeats;
 pub mod report;
 mod special;
@@ -40,6 +45,8 @@ pub mod table;
 pub mod tally;
 pub mod variance;
 
+#[cfg(test)]
+mod owner_tests;
 #[cfg(test)]
 mod tests;
 
@@ -69,6 +76,9 @@ pub enum Undefined {
     /// A baseline or a ceiling does not write a chain of thought.
     #[error("no chain of thought is written")]
     NoVerdicts,
+    /// The judge errs by the same on every labelled row.
+    #[error("the judge's error is the same on every labelled row, so nothing is known of how it varies: label more rows")]
+    NoErrors,
     /// All human scores are equal.
     #[error("all human scores are the same")]
     ConstantHuman,
@@ -146,6 +156,69 @@ pub enum EvalError {
     /// A confidence level that is no share.
     #[error("the confidence level is {0}: expected a share between 0 and 1, such as 0.95")]
     Level(f64),
+    /// A share of the rows that is none.
+    #[error("the share of the interval is {0}: expected a share between 0 and 1, such as 0.5")]
+    Share(f64),
+    /// A human score that is not on the scale.
+    #[error("row {row} of the human column is {value}, outside the scale {min} to {max}: give the right scale")]
+    OffScale {
+        /// Row, from 0.
+        row: usize,
+        /// The score.
+        value: f64,
+        /// The smallest value of the scale.
+        min: f64,
+        /// The largest.
+        max: f64,
+    },
+    /// Too few rows with a human score for what is asked.
+    #[error("there {} with a human score; {what} needs at least {needed}: label {} more", there(*found, unit), needed - found)]
+    TooFewLabels {
+        /// What is asked.
+        what: &'static str,
+        /// What counts: rows or clusters.
+        unit: &'static str,
+        /// How many there are.
+        found: usize,
+        /// How many are needed.
+        needed: usize,
+    },
+    /// A column that does not vary.
+    #[error("all values of {column} are {value}: there is nothing to learn from them; is it the right column?")]
+    Constant {
+        /// Name of the column.
+        column: &'static str,
+        /// The value.
+        value: f64,
+    },
+    /// No rows to estimate the mean of.
+    #[error(
+        "there {} without a human score: an estimate is of rows that people did not score, and needs at least 2 of them",
+        there(*found, "row")
+    )]
+    NothingUnlabelled {
+        /// Unlabelled rows.
+        found: usize,
+    },
+    /// A weight of a row that is none.
+    #[error("row {row} of the weight column is {value}: a weight is a number of at least 0")]
+    RowWeight {
+        /// Row, from 0.
+        row: usize,
+        /// What was found.
+        value: f64,
+    },
+    /// Weights of rows whose sum is none.
+    #[error("the weights of the {rows} rows sum to {sum}: their sum must be a number above 0")]
+    WeightSum {
+        /// Which rows.
+        rows: &'static str,
+        /// The sum.
+        sum: f64,
+    },
+    /// A weight of the judge that is no share.
+    #[error("the weight of the judge is {0}: expected a number from 0 (labels alone) to 1 (PPI)")]
+    JudgeWeight(f64),
     /// A probability row of the wrong length or sum.
     #[error("row {row}: expected {expected} probabilities in [0, 1] that sum to 1, found {found:?}")]
     Probabilities {
@@ -164,6 +237,18 @@ pub enum EvalError {
         /// What is wrong.
         found: String,
     },
+}
+
+impl EvalError {
+    /// Whether an option is out of its range, and not the data.
+    pub fn is_usage(&self) -> bool {
+        matches!(self, EvalError::Level(_) | EvalError::Share(_) | EvalError::JudgeWeight(_))
+    }
+}
+
+/// `is 1 row`, `are 2 rows`.
+fn there(found: usize, unit: &str) -> String {
+    format!("{} {}", if found == 1 { "is" } else { "are" }, crate::words::count(found, unit))
 }
 
 pub(crate) fn same_length(left: &'static str, left_len: usize, right: &'static str, right_len: usize) -> Result<(), EvalError> {

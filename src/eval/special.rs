@@ -25,11 +25,30 @@ pub(crate) fn normal_quantile(p: f64) -> f64 {
     (-SQRT_2 * erfc_inv(2.0 * p)).clamp(-40.0, 40.0)
 }
 
+/// The x below which a beta distribution with these parameters lies with probability `p`.
+pub(crate) fn beta_quantile(p: f64, a: f64, b: f64) -> f64 {
+    let (mut low, mut high) = (0.0, 1.0);
+    loop {
+        let middle = low + (high - low) / 2.0;
+        if middle <= low || middle >= high {
+            return middle;
+        }
+        // NaN for parameters that are none ends the search.
+        if checked_beta_reg(a, b, middle).unwrap_or(f64::NAN) < p { low = middle } else { high = middle }
+    }
+}
+
+/// The t beyond which, on either side, Student's t with `df` degrees of freedom lies with probability `p`.
+pub(crate) fn t_two_sided_quantile(p: f64, df: f64) -> f64 {
+    let x = beta_quantile(p, df / 2.0, 0.5);
+    (df * (1.0 - x) / x).sqrt()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Values of scipy.stats (t.sf, norm.sf, norm.ppf).
+    /// Values of scipy.stats (t.sf, norm.sf, norm.ppf, beta.ppf, t.isf).
     #[test]
     fn values_of_scipy() {
         let near = |found: f64, expected: f64| assert!((found / expected - 1.0).abs() < 1e-12, "{found}, expected {expected}");
@@ -44,5 +63,10 @@ mod tests {
         near(normal_quantile(1e-10), -6.361340902404056);
         assert_eq!(normal_two_sided(0.0), 1.0);
         assert_eq!([0.0, 0.5, 1.0].map(normal_quantile), [-40.0, 0.0, 40.0]);
+        near(beta_quantile(0.025, 27.0, 3.0), 0.7723381100555138);
+        near(beta_quantile(0.5, 0.5, 40.0), 0.005705999000988439);
+        near(t_two_sided_quantile(0.05, 8.0), 2.3060041352041662);
+        near(t_two_sided_quantile(0.1, 1.0), 6.313751514675044);
+        near(t_two_sided_quantile(0.001, 250.5), 3.3297878351856807);
     }
 }

@@ -59,6 +59,12 @@ impl JudgeExport {
         self.parts.is_some()
     }
 
+    /// What to tell where a calibrated judge is written with rounded weights. `again` says how to calibrate what is written.
+    pub fn calibration_advice(&self, again: &str) -> Option<String> {
+        let calibrated = self.judge.get("calibration").is_some();
+        calibrated.then(|| format!("its calibration was made with other weights, which score a little differently; {again}"))
+    }
+
     /// The sizes of the model.
     pub fn config(&self) -> &Config {
         self.model.config()

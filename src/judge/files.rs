@@ -44,8 +44,14 @@ impl JudgeFiles {
     /// Missing or damaged files.
     pub fn resolve(folder: &ModelFolder, policy: WeightPolicy, overrides: &JudgeOverrides, rows: &[Example]) -> Result<Self> {
         let tokenizer = folder.tokenizer()?;
-        let mut settings = JudgeSettings::resolve(JudgeSettings::of_folder(folder)?, overrides, &tokenizer, rows)?;
-        let notes = settings.state_date(&tokenizer)?.into_iter().collect();
+        let stored = JudgeSettings::of_folder(folder)?;
+        let was_calibrated = stored.as_ref().is_some_and(|stored| stored.calibration.is_some());
+        let mut settings = JudgeSettings::resolve(stored, overrides, &tokenizer, rows)?;
+        let mut notes: Vec<String> = settings.state_date(&tokenizer)?.into_iter().collect();
+        if was_calibrated && settings.calibration.is_none() {
+            notes
+                .push("the flags make another judge of it than the one that was calibrated: rows get no calibrated score".into());
+        }
         Ok(JudgeFiles { tokenizer, settings, weights: folder.weights()?, policy, notes })
     }
 

@@ -8,7 +8,9 @@
 use super::answer::AnswerFormat;
 use super::plans::{PlanCache, Plans, Sizing};
 use super::tokens::check_embedded;
-use super::{BatchLayout, Expectation, JudgeError, JudgePrompt, JudgeSettings, Prediction, Result, ScoreRecord, ScoreTokens};
+use super::{
+    BatchLayout, CalibratedRow, Expectation, JudgeError, JudgePrompt, JudgeSettings, Prediction, Result, ScoreRecord, ScoreTokens,
+};
 use crate::data::Example;
 use crate::gpu::Gpu;
 use crate::model::weights::Weights;
@@ -134,6 +136,8 @@ pub struct PromptTokens {
     pub chain: Option<(Vec<u32>, String)>,
     /// What messages call the row.
     pub place: String,
+    /// What the judge's calibration has to know of the row.
+    pub calibrated: CalibratedRow,
 }
 
 /// A language model as a judge.
@@ -157,11 +161,13 @@ pub(super) struct PendingRow {
     pub chains: Vec<String>,
     /// For each chain, whether the phrase had to be appended.
     pub forced: Vec<bool>,
+    pub calibrated: CalibratedRow,
 }
 
 impl PendingRow {
     fn new((prompt, ends_in_space): (Vec<u32>, bool)) -> Self {
-        PendingRow { prompt, ends_in_space, continuations: Vec::new(), chains: Vec::new(), forced: Vec::new() }
+        let (continuations, chains, forced) = (Vec::new(), Vec::new(), Vec::new());
+        PendingRow { prompt, ends_in_space, continuations, chains, forced, calibrated: CalibratedRow::Other }
     }
 }
 
@@ -320,6 +326,7 @@ impl Judge {
     /// scored.
     fn prepare(&self, example: &Example, options: &ScoreOptions) -> std::result::Result<PendingRow, String> {
         let mut row = PendingRow::new(self.prompt.prompt(example, &self.tokenizer).map_err(|e| e.to_string())?);
+        row.calibrated = self.settings.calibrated_row(example);
         if options.given_chains {
             self.use_given_chain(example, &mut row)?;
         } else if !self.writes_chains(options) {
@@ -335,6 +342,7 @@ impl Judge {
         options: &ScoreOptions,
     ) -> std::result::Result<PendingRow, String> {
         let mut row = PendingRow::new((prompt.ids.clone(), prompt.ends_in_space));
+        row.calibrated = prompt.calibrated.clone();
         match &prompt.chain {
             Some((tokens, text)) if options.given_chains => {
                 let closed = self.answer_format().close(tokens, prompt.ends_in_space).map_err(|e| e.to_string())?;
@@ -485,13 +493,16 @@ impl Judge {
         Ok(match averaged {
             Err(e) => failed(e.to_string()),
             Ok((prediction, of_chains)) => ScoredRow {
-                record: ScoreRecord::new(
-                    scale,
-                    &prediction,
-                    options.expectation,
-                    row.chains.first().cloned(),
-                    row.forced.contains(&true),
-                ),
+                record: ScoreRecord {
+                    calibrated: self.settings.calibrated(options, &row.calibrated, prediction.score(options.expectation)),
+                    ..ScoreRecord::new(
+                        scale,
+                        &prediction,
+                        options.expectation,
+                        row.chains.first().cloned(),
+                        row.forced.contains(&true),
+                    )
+                },
                 prediction: Some(prediction),
                 chains: row.chains.clone(),
                 chain_scores: (of_chains.into_iter().zip(&row.forced).zip(&row.continuations))

@@ -7,11 +7,13 @@
 //! - [`JudgePrompt`]: turns a row into prompt tokens, and a labelled row into a supervised sequence with known parts;
 //! - [`Prediction`]: the distribution over scores, with the expected score (RAIL) and the decoded score;
 //! - [`Judge`]: a model with all of this; its [`JudgeSettings`] are stored beside the weights as `judge.json`;
+//! - [`JudgeCalibration`]: the score that people would give, for judges that were calibrated;
 //! - [`compare`]: compares two judges on the same chains.
 
 mod answer;
 mod batch_layout;
 mod calibrate;
+mod calibrated;
 mod chains;
 mod columns;
 mod compare;
@@ -35,6 +37,9 @@ mod tokens;
 
 pub use answer::{AnswerFormat, Decode};
 pub use batch_layout::{BatchLayout, CompletionSpans, ScoreReads};
+pub use calibrated::{CalibratedRow, JudgeCalibration, JudgedWith};
+#[cfg(not(target_arch = "wasm32"))]
+pub use calibrated::{same_judge, store as store_calibration};
 pub use columns::PromptColumn;
 pub use compare::{JudgeComparison, compare, with_swapped_chains};
 pub use continuous::{Continuous, ContinuousSizes, Follower};
@@ -134,6 +139,9 @@ pub enum JudgeError {
         /// What is wrong with it.
         found: String,
     },
+    /// A calibration in a `judge.json` that cannot be used.
+    #[error("judge.json: its `calibration` cannot be used: {0}; write it anew with jurist calibrate, or remove that key")]
+    StoredCalibration(&'static str),
     /// An option of scoring that is out of its range.
     #[error("`{option}` is {found}; expected {expected}")]
     Option {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{JudgeError, Result, Scale};
+use crate::eval::recalibration::CalibratedScore;
 
 words! {
     /// Which expected score is reported.
@@ -132,6 +133,9 @@ pub struct ScoreRecord {
     pub forced: bool,
     /// Why the row has no score.
     pub error: Option<String>,
+    /// What people would give, where the judge was calibrated on rows that were judged in the same way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibrated: Option<CalibratedScore>,
 }
 
 impl ScoreRecord {
@@ -146,6 +150,7 @@ impl ScoreRecord {
             feedback,
             forced,
             error: None,
+            calibrated: None,
         }
     }
 
@@ -162,6 +167,7 @@ impl ScoreRecord {
             feedback: text("feedback"),
             forced: object.get("forced").and_then(Value::as_bool).unwrap_or_default(),
             error: text("error"),
+            calibrated: object.get("calibrated").and_then(|found| serde_json::from_value(found.clone()).ok()),
         }
     }
 

@@ -9,7 +9,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{DEFAULT_PHRASE, JudgeError, JudgePrompt, Result, Scale, ScoreReads, Template};
+use super::{DEFAULT_PHRASE, JudgeCalibration, JudgeError, JudgePrompt, Result, Scale, ScoreReads, Template};
 use crate::data::{Example, Record};
 use crate::text::{ChatTemplate, Date, Tokenizer};
 
@@ -94,6 +94,9 @@ pub struct JudgeSettings {
     /// The day that the chat template states. Scoring states the day of the training.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub date: Option<Date>,
+    /// What people would give where the judge gives a score, as `jurist calibrate` found it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<JudgeCalibration>,
 }
 
 /// The default is not written, so that versions without this key can read such files.
@@ -121,11 +124,12 @@ impl JudgeSettings {
             max_completion_length: 0,
             score_reads: ScoreReads::Prompt,
             date: None,
+            calibration: None,
         }
     }
 
     /// The settings of a judge: the overrides, else those `stored` beside the model, else the defaults for this tokenizer and
-    /// these rows. By default a judge writes no chains of thought.
+    /// these rows. By default a judge writes no chains of thought. A calibration holds for the stored settings only.
     ///
     /// # Errors
     /// An unreadable chat template.
@@ -151,7 +155,9 @@ impl JudgeSettings {
         let chain = overrides.max_completion_length.or(stored.filter(|own| own.chain).map(|own| own.max_completion_length));
         let date = overrides.date.or(stored.and_then(|own| own.date));
         let settings = JudgeSettings { score_reads, date, ..JudgeSettings::new(scale, phrase, &template, chat) };
-        Ok(settings.with_chains_up_to(chain.unwrap_or(0)))
+        let settings = settings.with_chains_up_to(chain.unwrap_or(0));
+        let calibration = stored.filter(|own| own.uncalibrated() == settings).and_then(|own| own.calibration.clone());
+        Ok(JudgeSettings { calibration, ..settings })
     }
 
     /// Sets today's date if the chat template needs one and none is set. Returns a note for the user in that case.
@@ -195,6 +201,9 @@ impl JudgeSettings {
         let settings: JudgeSettings = serde_json::from_str(text).map_err(|e| broken(e.to_string()))?;
         if settings.format != FORMAT {
             return Err(broken(format!("it has format {}, and this version of jurist reads {FORMAT}", settings.format)));
+        }
+        if let Some(fault) = settings.calibration.as_ref().and_then(|calibration| calibration.fitted.fault()) {
+            return Err(JudgeError::StoredCalibration(fault));
         }
         match (settings.template.as_str(), &settings.template_source) {
             ("plain" | "judge", _) | (_, Some(_)) => Ok(settings),

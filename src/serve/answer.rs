@@ -9,7 +9,7 @@ use super::error::{ApiError, ApiResult};
 use super::form::{Kind, Piece, Segment, Verdict, segments};
 use super::logprobs::{self, Entry, Written};
 use super::prompts::Prompts;
-use crate::judge::{Prediction, ScoreOptions, ScoreRecord};
+use crate::judge::{CalibratedRow, Prediction, ScoreOptions, ScoreRecord};
 
 /// The shape of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,11 +67,11 @@ impl Plan {
     /// # Errors
     /// Tokens that cannot be decoded.
     pub fn choices(&self, prompts: &Prompts, prompt: usize, judged: &Judged) -> ApiResult<Vec<Choice>> {
-        let of_choice = |(n, chains): (usize, &[JudgedChain])| self.choice(prompts, prompt * self.n + n, chains);
+        let of_choice = |(n, chains): (usize, &[JudgedChain])| self.choice(prompts, prompt * self.n + n, chains, &judged.row);
         judged.chains.chunks(self.chains.max(1)).enumerate().map(of_choice).collect()
     }
 
-    fn choice(&self, prompts: &Prompts, index: usize, chains: &[JudgedChain]) -> ApiResult<Choice> {
+    fn choice(&self, prompts: &Prompts, index: usize, chains: &[JudgedChain], row: &CalibratedRow) -> ApiResult<Choice> {
         let failed = |e: String| ApiError::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, e);
         let scale = &prompts.settings.scale;
         let Some(first) = chains.first() else { return Err(failed("a row has no chain".into())) };
@@ -101,12 +101,17 @@ impl Plan {
         };
         let feedback = Some(first.text.clone()).filter(|_| prompts.settings.chain);
         let forced = chains.iter().any(|chain| chain.forced);
+        let of_choice = ScoreOptions { chains: self.chains, ..self.score.clone() };
+        let record = ScoreRecord {
+            calibrated: prompts.settings.calibrated(&of_choice, row, prediction.score(expectation)),
+            ..ScoreRecord::new(scale, &prediction, expectation, feedback, forced)
+        };
         Ok(Choice {
             index,
             text: parts.into_iter().map(|segment| segment.text).collect(),
             finish,
             logprobs,
-            jurist: self.made(prompts, &ScoreRecord::new(scale, &prediction, expectation, feedback, forced), self.chains),
+            jurist: self.made(prompts, &record, self.chains),
             tokens: chains.iter().map(|chain| chain.closed.len() + chain.score.len()).sum(),
         })
     }

@@ -26,7 +26,7 @@ use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
 use super::metrics::Metrics;
-use crate::judge::{Prediction, PromptTokens, ScoreOptions, ScoreRecord, TokenLogProb};
+use crate::judge::{CalibratedRow, Prediction, PromptTokens, ScoreOptions, ScoreRecord, TokenLogProb};
 use crate::text::caught;
 
 /// How a row is judged.
@@ -99,6 +99,8 @@ pub struct Judged {
     pub record: ScoreRecord,
     pub prediction: Prediction,
     pub chains: Vec<JudgedChain>,
+    /// What the judge's calibration has to know of the row.
+    pub row: CalibratedRow,
 }
 
 /// One chain of a row, and the score behind it.

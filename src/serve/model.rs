@@ -136,7 +136,7 @@ impl JudgeModel {
                 logprobs,
             });
         }
-        Ok(Ok(Judged { record, prediction, chains }))
+        Ok(Ok(Judged { record, prediction, chains, row: job.prompt.calibrated.clone() }))
     }
 }
 

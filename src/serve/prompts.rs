@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::error::{ApiError, ApiResult};
 use crate::data::{Chains, ColumnOptions, Example, Labels, Reader, split_rows};
-use crate::judge::{JudgePrompt, JudgeSettings, PromptTokens, Result, ScoreTokens, Template};
+use crate::judge::{CalibratedRow, JudgePrompt, JudgeSettings, PromptTokens, Result, ScoreTokens, Template};
 use crate::text::Tokenizer;
 
 /// How a judge's prompts are made.
@@ -57,6 +57,13 @@ impl Prompts {
         phrase + score
     }
 
+    /// Whether a prompt is the one for which the judge may be calibrated: its own, or one that does the same.
+    fn is_own(&self, prompt: &JudgePrompt) -> bool {
+        let plain = self.settings.template() == Template::Plain;
+        let same = std::ptr::eq(prompt, &self.plain) || (std::ptr::eq(prompt, &self.raw) && !self.settings.chat);
+        std::ptr::eq(prompt, &self.own) || (plain && same)
+    }
+
     fn tokens(&self, prompt: &JudgePrompt, example: &Example, given_chains: bool) -> ApiResult<PromptTokens> {
         let failed = |e: crate::judge::JudgeError| ApiError::bad(without_line(&e.to_string()));
         let (ids, ends_in_space) = prompt.prompt(example, &self.tokenizer).map_err(failed)?;
@@ -67,7 +74,8 @@ impl Prompts {
                 Some(prompt.chain_ids(chain, ends_in_space, &self.tokenizer).map_err(failed)?)
             }
         };
-        Ok(PromptTokens { ids, ends_in_space, chain, place: example.row.file.to_string() })
+        let calibrated = if self.is_own(prompt) { self.settings.calibrated_row(example) } else { CalibratedRow::Other };
+        Ok(PromptTokens { ids, ends_in_space, chain, place: example.row.file.to_string(), calibrated })
     }
 
     /// Rows in any layout that `jurist score` reads, through the judge's own template. Each row has its own error.
@@ -145,7 +153,8 @@ impl Prompts {
         }
         let last = &ids[ids.len().saturating_sub(8)..];
         let ends_in_space = self.tokenizer.decode(last, true).map_err(failed)?.ends_with(char::is_whitespace);
-        Ok(PromptTokens { ids, ends_in_space, chain: None, place: "the prompt".into() })
+        let (place, calibrated) = ("the prompt".into(), CalibratedRow::Other);
+        Ok(PromptTokens { ids, ends_in_space, chain: None, place, calibrated })
     }
 
     /// The text of tokens, without special ones.

@@ -9,7 +9,7 @@ use super::limits::Limits;
 use super::metrics::Metrics;
 use super::server::{Defaults, Judging, Served};
 use super::{Prompts, chat, completions, judge};
-use crate::judge::{Expectation, Prediction, ScoreRecord};
+use crate::judge::{CalibratedRow, Expectation, Prediction, ScoreRecord};
 
 /// A server without a model.
 pub struct Rehearsal(Served);
@@ -76,7 +76,8 @@ impl Rehearsal {
             logprobs: plan.top_logprobs.map(|_| Vec::new()),
         };
         let record = ScoreRecord::new(scale, &prediction, plan.score.expectation, None, true);
-        let judged = Judged { record, prediction, chains: vec![chain; plan.n * plan.chains] };
+        let chains = vec![chain; plan.n * plan.chains];
+        let judged = Judged { record, prediction, chains, row: CalibratedRow::default() };
         let mut texts = Vec::new();
         for prompt in 0..prompts {
             texts.extend(plan.choices(own, prompt, &judged)?.into_iter().map(|choice| choice.text));

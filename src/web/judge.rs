@@ -15,7 +15,7 @@ use super::{Failure, train};
 use crate::bundle::Manifest;
 use crate::data::{Example, Labels};
 use crate::gpu::Gpu;
-use crate::judge::{ChainScore, Judge, JudgePrompt, JudgeSettings, Prediction, PromptColumn, ScoredRow};
+use crate::judge::{ChainScore, Judge, JudgePrompt, JudgeSettings, Prediction, PromptColumn, ScoreRecord, ScoredRow};
 use crate::model::decoder::Draw;
 use crate::model::lora::{ALL_LINEAR, Adapter, LoraSettings};
 use crate::model::tensors::TensorSet;
@@ -105,6 +105,13 @@ impl WebJudge {
             *self.loaded.borrow_mut() = Some(copy);
         }
         Ok(state)
+    }
+
+    /// Adds the calibrated score, if there is one and the judge was not trained since.
+    fn add_calibrated(&self, result: &mut Value, record: &ScoreRecord) {
+        if let (Some(calibrated), false) = (&record.calibrated, self.trained.get()) {
+            result["calibrated"] = json!(calibrated);
+        }
     }
 
     pub(super) fn mark_trained(&self) {
@@ -207,7 +214,7 @@ impl WebJudge {
                 })
             })
             .collect();
-        let result = json!({
+        let mut result = json!({
             "score": all.score(expectation),
             "decoded": scale.values()[all.decoded],
             "distribution": all.probs,
@@ -217,6 +224,9 @@ impl WebJudge {
             "tokens": readings.iter().map(|r| r.tokens.len()).sum::<usize>(),
             "seconds": seconds_since(start),
         });
+        if let [ScoredRow { record, .. }] = &judged[..] {
+            self.add_calibrated(&mut result, record);
+        }
         Ok(result.to_string())
     }
 
@@ -242,7 +252,11 @@ impl WebJudge {
         let mut judged = judged.iter();
         let results = read.iter().map(|row| match row {
             Err(failure) => json!({"error": failure.message}),
-            Ok(_) => judged.next().map_or(Value::Null, result_of),
+            Ok(_) => judged.next().map_or(Value::Null, |judged| {
+                let mut result = result_of(judged);
+                self.add_calibrated(&mut result, &judged.record);
+                result
+            }),
         });
         Ok(Value::Array(results.collect()).to_string())
     }
@@ -280,7 +294,12 @@ impl WebJudge {
         let changed = self.trained.get() || self.manifest.adapter.is_some();
         let dtype = if changed { WeightDtype::F32 } else { self.manifest.weight_dtype()? };
         let state = self.state();
-        export::files(&self.gpu, &state.weights, state.judge.tokenizer(), &self.manifest, dtype).await
+        let mut manifest = self.manifest.clone();
+        if let (true, Some(judge)) = (self.trained.get(), manifest.judge.as_object_mut()) {
+            // Nobody calibrated what training made of it.
+            judge.shift_remove("calibration");
+        }
+        export::files(&self.gpu, &state.weights, state.judge.tokenizer(), &manifest, dtype).await
     }
 }
 

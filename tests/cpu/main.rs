@@ -11,6 +11,7 @@ mod messages;
 
 mod agree;
 mod command_line;
+mod owner;
 mod serve;
 mod serve_api;
 mod shaders;

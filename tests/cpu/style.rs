@@ -77,7 +77,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "words",
         ],
     ),
-    ("judge", &["model_folder", "gguf", "rollout", "bundle", "model", "ops", "gpu", "text", "data", "random"]),
+    ("judge", &["model_folder", "gguf", "rollout", "bundle", "model", "ops", "gpu", "text", "data", "eval", "random"]),
     ("bundle", &["files", "model", "ops", "text", "random"]),
     ("model_folder", &["files", "bundle", "gguf", "hub", "model", "ops", "text", "random"]),
     ("gguf", &["files", "model", "ops", "text"]),

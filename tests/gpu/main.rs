@@ -10,6 +10,7 @@ mod http;
 mod messages;
 
 mod bundle;
+mod calibrated;
 mod compare;
 mod compare_files;
 mod data;

@@ -120,7 +120,8 @@ export function toCsv(rows) {
  */
 export function judgedRow(row, result, texts) {
   const found = /** @type {Partial<RowScore> | (Partial<RowScore> & RowError)} */ (result);
-  const { score, decoded, distribution, scoreMass, feedback, error } = found;
+  const { score, decoded, distribution, scoreMass, feedback, calibrated, error } = found;
   const probs = distribution && Object.fromEntries(texts.map((text, index) => [text, distribution[index]]));
-  return { ...row, judge: { expected: score, decoded, probs, mass: scoreMass, feedback, error: error ?? null } };
+  const judge = { expected: score, decoded, probs, mass: scoreMass, feedback, error: error ?? null };
+  return { ...row, judge: calibrated ? { ...judge, calibrated } : judge };
 }

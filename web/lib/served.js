@@ -172,9 +172,9 @@ export class ServedJudge {
       distribution: this.#distribution(chain),
       forced: chain.forced,
     }));
-    const { score, decoded, distribution, scoreMass } = this.#figures(judge);
+    const { score, decoded, distribution, scoreMass, calibrated } = this.#figures(judge);
     const std = deviation(shown.map((chain) => chain.score));
-    return { score, decoded, distribution, scoreMass, std, chains: shown, tokens: usage.completion_tokens, seconds };
+    return { score, decoded, distribution, scoreMass, std, calibrated, chains: shown, tokens: usage.completion_tokens, seconds };
   }
 
   /**
@@ -198,8 +198,8 @@ export class ServedJudge {
 
   /** @param {ServedRecord} record */
   #figures(record) {
-    const { expected: score, decoded, mass: scoreMass, feedback } = record;
-    return { score, decoded, distribution: this.#distribution(record), scoreMass, feedback };
+    const { expected: score, decoded, mass: scoreMass, feedback, calibrated } = record;
+    return { score, decoded, distribution: this.#distribution(record), scoreMass, feedback, calibrated };
   }
 
   /** @param {ServedRecord} record */

@@ -42,6 +42,8 @@ test("a judged row has the columns of jurist score, and CSV quotes what it must"
   const result = { score: 3.5, decoded: 4, distribution: [0.25, 0.75], scoreMass: 0.9, feedback: "ok" };
   const row = judgedRow({ response: 'a, "b"\nc', score: 4 }, result, ["3", "4"]);
   assert.deepEqual(row.judge, { expected: 3.5, decoded: 4, probs: { 3: 0.25, 4: 0.75 }, mass: 0.9, feedback: "ok", error: null });
+  const calibrated = { score: 3, low: 2, high: 4, level: 0.9 };
+  assert.deepEqual(judgedRow({}, { ...result, calibrated }, ["3", "4"]).judge, { ...row.judge, calibrated });
   assert.equal(row.score, 4, "a person's score is never overwritten");
   assert.deepEqual(readRows(toJsonLines([row])).rows, [row]);
   const [head, ...rest] = toCsv([row]).split("\r\n");

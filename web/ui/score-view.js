@@ -96,6 +96,7 @@ function scoreLine({ score, std, chains }, about, human) {
  */
 function figures(result, about, human) {
   const { texts, values } = about.scale;
+  const { calibrated } = result;
   const speed = result.seconds > 0 ? `${number(result.tokens / result.seconds, 0)} tokens/s` : "–";
   const figure = (
     /** @type {string} */ name,
@@ -107,6 +108,9 @@ function figures(result, about, human) {
     { class: "figures" },
     figure("Decoded", texts[values.indexOf(result.decoded)] ?? number(result.decoded)),
     figure("Score mass", percent(result.scoreMass)),
+    calibrated && figure("Calibrated", number(calibrated.score)),
+    calibrated &&
+      figure(`Interval, ${number(100 * calibrated.level, 0)} %`, `${number(calibrated.low)} to ${number(calibrated.high)}`),
     result.chains.length > 1 && figure("Spread", `± ${number(result.std)}`),
     human !== null && figure("People", number(human), h("i", { class: "ring" })),
     figure("Speed", speed),

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::bundle::sha256_hex;
 use crate::files::{self, FileError, Lock};
-use crate::judge::JUDGE_FILE;
+use crate::judge::{JUDGE_FILE, same_judge};
 use crate::model::lora::peft::{ADAPTER_CONFIG, ADAPTER_MODEL};
 use crate::text::TOKENIZER_FILES;
 use crate::train::TrainError;
@@ -191,7 +191,14 @@ pub fn has_judge_of(output: &Path, checkpoint: &Path) -> bool {
     let Ok(entries) = fs::read_dir(checkpoint) else { return false };
     let names = entries.flatten().map(|entry| entry.file_name());
     let names: Vec<_> = names.filter(|name| !is_state(&name.to_string_lossy())).collect();
-    output.join(JUDGE_FILE).is_file() && names.iter().all(|name| files::same_bytes(&output.join(name), &checkpoint.join(name)))
+    output.join(JUDGE_FILE).is_file() && names.iter().all(|name| same_file(&output.join(name), &checkpoint.join(name)))
+}
+
+/// Whether two files have the same bytes; a `judge.json` that was calibrated since counts as the one that it was.
+fn same_file(one: &Path, other: &Path) -> bool {
+    let texts = || Some((fs::read_to_string(one).ok()?, fs::read_to_string(other).ok()?));
+    let is_judge = one.file_name().is_some_and(|name| name == JUDGE_FILE);
+    files::same_bytes(one, other) || (is_judge && texts().is_some_and(|(one, other)| same_judge(&one, &other)))
 }
 
 /// The files of a judge that the run wrote at an earlier end: each equals a file of one of the run's checkpoints.
@@ -207,7 +214,7 @@ pub fn earlier_judge(output: &Path) -> Result<Vec<PathBuf>, TrainError> {
         if !is_run_file(&name) || [RESOLVED_CONFIG, METRICS].contains(&name.as_str()) {
             continue;
         }
-        let known = checkpoints.iter().rev().any(|folder| files::same_bytes(&path, &folder.join(&name)));
+        let known = checkpoints.iter().rev().any(|folder| same_file(&path, &folder.join(&name)));
         if !known {
             let problem = "it is in no checkpoint of this run, so that another wrote it, or it or the checkpoint is damaged, and going \
                            on would overwrite it; move it away";

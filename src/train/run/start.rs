@@ -61,7 +61,8 @@ impl RunInputs {
         let StartModel { source: model, adapter, base, dtype } = start_model(config, folder.as_ref(), &tokenizer, &mut notes)?;
 
         let overrides = overrides(config)?;
-        let mut settings = JudgeSettings::resolve(stored, &overrides, &tokenizer, &rows.examples)?;
+        // Training makes another judge, which nobody calibrated.
+        let mut settings = JudgeSettings::resolve(stored, &overrides, &tokenizer, &rows.examples)?.uncalibrated();
         let inherited = settings.differences(&JudgeSettings::resolve(None, &overrides, &tokenizer, &rows.examples)?);
         config.check_score_reads(settings.score_reads)?;
         if config.date.is_none() {

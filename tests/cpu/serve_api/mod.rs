@@ -12,7 +12,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use jurist::judge::{Alternative, Expectation, JudgeSettings, Prediction, Scale, ScoreRecord, Template, TokenLogProb};
+use jurist::judge::{
+    Alternative, Expectation, JudgeCalibration, JudgeSettings, Prediction, Scale, ScoreRecord, Template, TokenLogProb,
+};
 use jurist::serve::engine::{Fault, Job, Judged, JudgedChain, Model, Watch};
 use jurist::serve::{Defaults, Host, Keys, Limits, Prompts, ServedJudge, Settings, Sizes};
 use jurist::text::{SpecialTokens, Tokenizer, word_level};
@@ -33,10 +35,20 @@ fn tokenizer() -> Tokenizer {
     word_level(&WORDS, &special).unwrap()
 }
 
-fn prompts() -> Prompts {
+/// How people's scores follow from the judge's, for the tests of calibrated judges.
+fn calibration() -> JudgeCalibration {
+    let calibration = json!({
+        "map": {"kind": "affine", "intercept": 1.0, "slope": 0.5}, "level": 0.9, "only_values": true, "half_width": 1.0,
+        "groups": {"column": "task", "half_widths": {"easy": 0.5}}, "rows": {"map": 30, "interval": 30},
+        "judged": {"expectation": "renormalised", "chains": 1, "temperature": 0.0, "given_chains": false},
+    });
+    serde_json::from_value(calibration).unwrap()
+}
+
+fn prompts(calibration: Option<JudgeCalibration>) -> Prompts {
     let own = Template::Own { name: "own".into(), source: "rubric {{ rubric }} response {{ response }} judge".into() };
     let settings = JudgeSettings::new("1..5".parse().unwrap(), "score", &own, false).with_chains_up_to(8);
-    Prompts::new(settings, tokenizer()).unwrap()
+    Prompts::new(JudgeSettings { calibration, ..settings }, tokenizer()).unwrap()
 }
 
 /// What the tests see of the model.
@@ -116,7 +128,9 @@ impl Fake {
         self.seen.judged.fetch_add(1, Ordering::Relaxed);
         let feedback = chains.first().map(|chain| chain.text.clone());
         let record = ScoreRecord::new(scale, &prediction, options.expectation, feedback, chains.iter().any(|c| c.forced));
-        Ok(Ok(Judged { record, prediction, chains }))
+        let row = job.prompt.calibrated.clone();
+        let calibrated = self.prompts.settings.calibrated(options, &row, prediction.score(options.expectation));
+        Ok(Ok(Judged { record: ScoreRecord { calibrated, ..record }, prediction, chains, row }))
     }
 }
 
@@ -136,12 +150,13 @@ struct Setup {
     origins: Vec<String>,
     /// Time that loading takes.
     loading: Duration,
+    calibration: Option<JudgeCalibration>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
         let (limits, loading) = (Limits::default(), Duration::ZERO);
-        Setup { queue: 64, batch: 16, limits, keys: None, origins: Vec::new(), loading }
+        Setup { queue: 64, batch: 16, limits, keys: None, origins: Vec::new(), loading, calibration: None }
     }
 }
 
@@ -169,7 +184,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (seen, stop) = (Arc::new(Seen::default()), Arc::new(AtomicBool::new(false)));
-        let prompts = prompts();
+        let prompts = prompts(setup.calibration);
         let model = (prompts.clone(), seen.clone());
         let load = move || -> Result<Box<dyn Model>, String> {
             std::thread::sleep(setup.loading);

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Server, Setup, near};
+use super::{Server, Setup, calibration, near};
 use crate::http;
 
 fn row(response: &str) -> Value {
@@ -65,4 +65,42 @@ fn options_are_the_flags_of_score() {
         let refused = ask(more.clone());
         assert!(refused.status == 400 && refused.error().contains(says), "{more}: {}", refused.text());
     }
+}
+
+/// A calibrated judge says what people would give, of rows that are judged as those were that calibrated it.
+#[test]
+fn a_calibrated_judge() {
+    let server = Server::start(Setup { calibration: Some(calibration()), ..Setup::default() });
+    let one = server.post("/v1/judge", &row("good good")).json();
+    // The judge says 3.2, and people 1 + 0.5 · 3.2.
+    let expected = |low: f64, high: f64| json!({"score": 2.6, "low": low, "high": high, "level": 0.9});
+    let calibrated = |judgement: &Value| {
+        let mut found = judgement["calibrated"].clone();
+        near(&found["score"], 2.6);
+        found["score"] = json!(2.6);
+        found
+    };
+    assert_eq!(calibrated(&one["judge"]), expected(2.0, 3.0));
+    assert!(one["chains"][0].get("calibrated").is_none(), "a calibration is of the whole row");
+    // Of a known kind, and of one that no label came from.
+    for (task, low, high) in [("easy", 3.0, 3.0), ("new", 1.0, 5.0)] {
+        let mut of_kind = row("good good");
+        of_kind["task"] = json!(task);
+        let mut expected = expected(low, high);
+        expected["group"] = json!(task);
+        assert_eq!(calibrated(&server.post("/v1/judge", &of_kind).json()["judge"]), expected);
+    }
+    let without = |more: Value| {
+        let mut body = json!({"row": row("good good")});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let judge = server.post("/v1/judge", &body).json()["judge"].clone();
+        near(&judge["expected"], 3.2);
+        assert!(judge.get("calibrated").is_none(), "{more}: {judge}");
+    };
+    [json!({"chains": 2}), json!({"expectation": "full"}), json!({"max_completion_length": 1})].into_iter().for_each(without);
+    // In a chat: of the columns of its template, and not of other messages.
+    let judged = |more: &Value| server.chat("good good", more).json()["choices"][0]["jurist"].clone();
+    assert_eq!(calibrated(&judged(&json!({"metadata": row("good good")}))), expected(2.0, 3.0));
+    let other = judged(&json!({}));
+    assert!(other["expected"].is_number() && other.get("calibrated").is_none(), "{other}");
 }
