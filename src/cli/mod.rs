@@ -1,6 +1,6 @@
 //! The command line: parse, call, print. Results go to stdout, everything else to stderr.
 //!
-//! Exit codes: 0 done, 1 failed, 2 the command or config cannot be used, 130 interrupted.
+//! Exit codes: 0 done, 1 failed, 2 the command or config cannot be used, 3 a gate is not passed, 130 interrupted.
 
 mod agree;
 mod args;
@@ -13,10 +13,12 @@ mod error;
 mod eval;
 mod export;
 mod export_gguf;
+mod gates;
 mod interrupt;
 mod judging;
 mod merge;
 mod outcome;
+mod pair;
 mod places;
 mod plan;
 mod printable;
@@ -26,6 +28,7 @@ mod scoring;
 #[cfg(feature = "serve")]
 mod serve;
 mod settings;
+mod split;
 mod train;
 
 use std::borrow::Cow;
@@ -40,8 +43,9 @@ use crate::system::free_memory;
 #[cfg(feature = "serve")]
 pub use args::ServeArgs;
 pub use args::{
-    AgreeArgs, BenchArgs, BenchGroup, Cli, Command, CompareArgs, DataArgs, DataCheckArgs, DataCommand, DemoArgs, DoctorArgs,
-    EvalArgs, Expectation, ExportArgs, ExportFormat, JudgingArgs, PartArgs, ScoreArgs, ShapeArgs, TrainArgs,
+    AgreeArgs, BenchArgs, BenchGroup, Cli, Command, CompareArgs, DataArgs, DataCheckArgs, DataCommand, DataSplitArgs, DemoArgs,
+    DoctorArgs, EvalArgs, Expectation, ExportArgs, ExportFormat, GateArgs, JudgingArgs, PairArgs, PartArgs, ScoreArgs, ShapeArgs,
+    TrainArgs,
 };
 pub use error::CliError;
 pub use interrupt::{Interrupt, STEP};
@@ -191,7 +195,7 @@ fn dispatch(command: Command, context: &Context) -> Result<(), CliError> {
     let opens_none = matches!(command, Command::Agree(_) | Command::Demo(_) | Command::Bench(_) | Command::Compare(_));
     if context.base.is_some() && opens_none {
         return Err(CliError::Usage(
-            "--base is for commands that open an adapter: train, score, eval, serve, data, export, merge, doctor".into(),
+            "--base is for commands that open an adapter: train, score, eval, pair, serve, data, export, merge, doctor".into(),
         ));
     }
     match command {
@@ -199,6 +203,7 @@ fn dispatch(command: Command, context: &Context) -> Result<(), CliError> {
         Command::Score(args) => score::run(&args, context),
         Command::Eval(args) => eval::run(&args, context),
         Command::Agree(args) => agree::run(&args, context),
+        Command::Pair(args) => pair::run(&args, context),
         Command::Data(args) => data::run(&args, context),
         Command::Export(args) => export::run(&args, context),
         Command::Merge(args) => merge::run(&args, context),

@@ -11,8 +11,11 @@ mod messages;
 
 mod agree;
 mod command_line;
+mod gates;
+mod labels;
 mod serve;
 mod serve_api;
 mod shaders;
+mod split;
 mod style;
 mod tint;
