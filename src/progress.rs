@@ -3,6 +3,11 @@
 /// Seconds since a fixed moment. The command line provides the system's clock, a browser its own.
 pub trait Clock {
     fn seconds(&self) -> f64;
+
+    /// Seconds since 1970, for logs that state a time; 0 where that is not known.
+    fn since_1970(&self) -> f64 {
+        0.0
+    }
 }
 
 /// A clock that is always 0, for runs whose logs must be reproducible byte for byte.

@@ -5,10 +5,13 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::gates::{Gates, Known, Measured, verdict};
 use super::outcome::require_judged;
+use super::places::Places;
 use super::{AgreeArgs, CliError, Context, print};
 use crate::data::{DataError, RowCells, name_of, read_columns_within};
 use crate::eval::Grid;
+use crate::eval::drift::RunRecord;
 use crate::eval::evaluation::{ColumnEvaluation, ColumnNames, Columns, holm_of, holm_table};
 use crate::eval::intervals::{Bootstrap, is_level};
 use crate::judge::Scale;
@@ -23,11 +26,16 @@ pub fn run(args: &AgreeArgs, context: &Context) -> Result<(), CliError> {
         return Err(CliError::Usage(format!("--level is {}; expected a share between 0 and 1, such as 0.95", args.level)));
     }
     let threshold = args.threshold.unwrap_or(grid.midpoint());
+    let words = scale.words();
+    let gates = Gates::read(&args.gates, &known(args, words.as_deref()), args.files.len(), context)?;
+    let places = args.files.iter().fold(Places::default(), |places, file| places.reads(Some(file), "an input"));
+    Gates::places(&args.gates, places).check()?;
     let bootstrap = Bootstrap { resamples: args.resamples, level: args.level, seed: args.seed, clusters: None };
     let mut progress = context.progress();
-    let (mut found, mut unjudged) = (Vec::new(), Vec::new());
+    let (mut found, mut unjudged, mut measured) = (Vec::new(), Vec::new(), Vec::new());
+    let mut clusters = Vec::new();
     for file in &args.files {
-        let (columns, bad) = read(args, file, &scale)?;
+        let (mut columns, ids, bad) = read(args, file, &scale)?;
         if columns.human.is_empty() {
             let column = &args.human;
             return Err(CliError::Failed(format!("{}: no row has a number in the column `{column}`", name_of(file))));
@@ -44,38 +52,72 @@ pub fn run(args: &AgreeArgs, context: &Context) -> Result<(), CliError> {
             judge2: args.judge2.clone(),
             cluster: args.cluster.clone(),
         };
-        found.push(ColumnEvaluation::measure(names, &columns, &grid, scale.words(), threshold, &bootstrap)?);
+        let evaluation = ColumnEvaluation::measure(names, &columns, &grid, words.clone(), threshold, &bootstrap)?;
+        let record = gates.wants_rows().then(|| RunRecord {
+            judge: args.judge.clone(),
+            scale: grid.values().to_vec(),
+            words: words.clone(),
+            rows: ids,
+            human: std::mem::take(&mut columns.human),
+            scores: std::mem::take(&mut columns.judge),
+            ..RunRecord::default()
+        });
+        measured.push((name_of(file), evaluation.figures(), record));
+        clusters.push(columns.clusters);
+        found.push(evaluation);
     }
+    let measured = measured.into_iter().zip(&clusters).map(|((name, figures, record), clusters)| {
+        let bootstrap = Bootstrap { clusters: clusters.as_deref(), ..bootstrap };
+        Measured { name, figures, record, bootstrap }
+    });
+    let checked = gates.check(measured.collect())?;
     let corrected = holm_of(&found);
     if args.json {
-        let mut objects: Vec<Value> = found.iter().map(ColumnEvaluation::to_json).collect();
+        let with_gates = |(evaluation, checked): (&ColumnEvaluation, &super::gates::Checked)| {
+            let mut object = evaluation.to_json();
+            if let Some(gates) = checked.to_json() {
+                object["gates"] = gates;
+            }
+            object
+        };
+        let mut objects: Vec<Value> = found.iter().zip(&checked).map(with_gates).collect();
         let object = match objects.len() {
             1 => objects.remove(0),
             _ => json!({"data_sets": objects, "holm": corrected}),
         };
         print(&(serde_json::to_string_pretty(&object).unwrap_or_default() + "\n"))?;
     } else {
-        let mut text: Vec<String> = found.iter().map(ColumnEvaluation::to_text).collect();
+        let mut text: Vec<String> = found.iter().zip(&checked).map(|(found, gates)| found.to_text() + &gates.to_text()).collect();
         if found.len() > 1 && args.judge2.is_some() {
             text.push(holm_table(&found, &corrected));
         }
         print(&text.join("\n"))?;
     }
-    unjudged.iter().try_for_each(|&(failed, rows)| require_judged(failed, rows, args.strict, None))
+    gates.write("agree", &checked)?;
+    unjudged.iter().try_for_each(|&(failed, rows)| require_judged(failed, rows, args.strict, None))?;
+    verdict(&checked)
 }
 
-/// Reads one file: a few numbers a row are kept. Also how many cells `--skip-bad` took for empty.
-fn read(args: &AgreeArgs, file: &Path, scale: &Scale) -> Result<(Columns, usize), CliError> {
+/// The figures that can be required.
+fn known(args: &AgreeArgs, words: Option<&[String]>) -> Known {
+    const REPEATS: [&str; 5] = ["exact_repeat_agreement", "within_row_sd", "icc_1_1", "repeat_alpha_interval", "flip_rate"];
+    let known = Known::of_judge(words).and(&REPEATS);
+    if args.judge2.is_some() { known.also_after("judge2.").and_differences() } else { known }
+}
+
+/// Reads one file: a few numbers a row are kept. Also the names of the rows, where there is a column of them, and how many cells
+/// `--skip-bad` took for empty.
+fn read(args: &AgreeArgs, file: &Path, scale: &Scale) -> Result<(Columns, Vec<String>, usize), CliError> {
     let mut names: Vec<&str> = vec![&args.human, &args.judge];
-    let optional = [&args.judge2, &args.cluster, &args.length, &args.probs, &args.mass];
-    let mut places = [None; 5];
+    let optional = [&args.judge2, &args.cluster, &args.length, &args.probs, &args.mass, &args.id];
+    let mut places = [None; 6];
     for (place, name) in places.iter_mut().zip(optional) {
         if let Some(name) = name {
             *place = Some(names.len());
             names.push(name);
         }
     }
-    let [judge2, cluster, length, probs, mass] = places;
+    let [judge2, cluster, length, probs, mass, id] = places;
     let repeats = names.len()..names.len() + args.repeats.len();
     names.extend(args.repeats.iter().map(String::as_str));
     let mut columns = Columns {
@@ -88,7 +130,7 @@ fn read(args: &AgreeArgs, file: &Path, scale: &Scale) -> Result<(Columns, usize)
         ..Columns::default()
     };
     let mut known: HashMap<String, usize> = HashMap::new();
-    let mut bad = 0;
+    let (mut bad, mut ids) = (0, Vec::new());
     read_columns_within(file, &names, args.max_decompressed, &mut |cells| {
         // A score; a bad one is an error, or, counted, none.
         let mut number = |column: usize| match score(cells, column, scale) {
@@ -141,9 +183,13 @@ fn read(args: &AgreeArgs, file: &Path, scale: &Scale) -> Result<(Columns, usize)
         if let (Some(at), Some(masses)) = (mass, &mut columns.masses) {
             masses.extend(cells.number(at)?);
         }
+        if let Some(at) = id {
+            let name = cells.text(at).ok_or_else(|| cells.fault(at, "no name".into(), "name every row"))?;
+            ids.push(name.into_owned());
+        }
         Ok(())
     })?;
-    Ok((columns, bad))
+    Ok((columns, ids, bad))
 }
 
 fn score(cells: &RowCells, column: usize, scale: &Scale) -> Result<Option<f64>, DataError> {
@@ -167,6 +213,16 @@ fn what_counts(scale: &Scale) -> String {
 /// Probabilities in ascending order of the scale's values, renormalised over it.
 fn probabilities(cells: &RowCells, column: usize, scale: &Scale) -> Result<Option<Vec<f64>>, DataError> {
     let Some(value) = cells.json(column)? else { return Ok(None) };
+    if let (Some(p), [low, high]) = (value.as_f64(), scale.order()) {
+        return match (0.0..=1.0).contains(&p) {
+            true => Ok(Some(vec![1.0 - p, p])),
+            false => {
+                let (low, high) = (&scale.texts()[*low], &scale.texts()[*high]);
+                let found = format!("{p} is no probability of `{high}` against `{low}`");
+                Err(cells.fault(column, found, "give a number from 0 to 1"))
+            }
+        };
+    }
     let given: Option<Vec<f64>> = match &value {
         Value::Array(list) if list.len() == scale.values().len() => list.iter().map(Value::as_f64).collect(),
         Value::Object(map) => scale.texts().iter().map(|text| map.get(text)?.as_f64()).collect(),

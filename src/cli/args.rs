@@ -1,9 +1,12 @@
 //! The command tree.
 
 mod bench;
+mod gates;
 mod owner;
+mod pair;
 #[cfg(feature = "serve")]
 mod serve;
+mod split;
 
 use std::path::PathBuf;
 
@@ -11,9 +14,12 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use bench::{BenchArgs, BenchGroup, ShapeArgs};
+pub use gates::GateArgs;
 pub use owner::{CalibrateArgs, EstimateArgs};
+pub use pair::PairArgs;
 #[cfg(feature = "serve")]
 pub use serve::ServeArgs;
+pub use split::DataSplitArgs;
 
 use super::judging::JudgeFlags;
 use super::merge::MergeArgs;
@@ -62,6 +68,7 @@ pub enum Command {
     Agree(AgreeArgs),
     Calibrate(Box<CalibrateArgs>),
     Estimate(EstimateArgs),
+    Pair(PairArgs),
     Data(DataArgs),
     Export(ExportArgs),
     Merge(MergeArgs),
@@ -208,13 +215,18 @@ pub struct EvalArgs {
     pub json: bool,
 
     #[command(flatten)]
+    pub gates: GateArgs,
+
+    #[command(flatten)]
     pub judging: JudgingArgs,
 }
 
 const EVAL_EXAMPLES: &str = "\
 Examples:
   jurist eval scored.jsonl
-  jurist eval --model judge --input dev.jsonl --label-column human --json";
+  jurist eval --model judge --input dev.jsonl --label-column human --json
+  jurist eval --model judge --input anchor.jsonl --record today.json --require 'pearson>=0.8,ci_low(spearman)>=0.7'
+  jurist eval --model judge --input anchor.jsonl --against today.json --junit gate.xml";
 
 /// Measure any judge: compare columns of a file (CSV, JSON Lines, a JSON array, Parquet) with human scores
 ///
@@ -244,7 +256,7 @@ pub struct AgreeArgs {
     #[arg(long, value_name = "COLUMN")]
     pub cluster: Option<String>,
 
-    /// Score scale: 1..5, or words with their values, as in bad,ok,good=0,1,2; fail,pass=0,1 also reads true and false
+    /// Score scale: 1..5, or words, worst first, as in bad,ok,good or bad,ok,good=0,1,3; fail,pass also reads true and false
     #[arg(long, value_name = "SCALE", default_value = "1..5", allow_hyphen_values = true)]
     pub scale: String,
 
@@ -260,7 +272,8 @@ pub struct AgreeArgs {
     #[arg(long, value_name = "SCORE", requires = "repeats", allow_negative_numbers = true)]
     pub threshold: Option<f64>,
 
-    /// Column with the judge's probabilities, such as judge.probs: a list in the scale's order, or an object by score
+    /// Column with the judge's probabilities, such as judge.probs: a list in the scale's order, an object by score, or, on a scale
+    /// of two, the probability of the better one
     #[arg(long, value_name = "COLUMN")]
     pub probs: Option<String>,
 
@@ -295,6 +308,13 @@ pub struct AgreeArgs {
     /// Print JSON instead of a table
     #[arg(long)]
     pub json: bool,
+
+    /// Column with a name of the row, by which --against tells that the rows are the same
+    #[arg(long, value_name = "COLUMN", help_heading = "Gates")]
+    pub id: Option<String>,
+
+    #[command(flatten)]
+    pub gates: GateArgs,
 }
 
 const AGREE_EXAMPLES: &str = "\
@@ -302,10 +322,11 @@ Examples:
   jurist agree verdicts.csv --human rating --judge gpt --cluster prompt_id
   jurist agree verdicts.jsonl --human score --judge judge.expected --judge2 other.score --json
   jurist agree verdicts.parquet --human rating --judge gpt
-  jurist agree verdicts.csv --human verdict --judge gpt --scale bad,ok,good=0,1,2
+  jurist agree verdicts.csv --human verdict --judge gpt --scale bad,ok,good
+  jurist agree verdicts.csv --human verdict --judge gpt --scale fail,pass --require 'recall(fail)>=0.9,kappa_unweighted>=0.6'
   jurist agree test.jsonl ood.jsonl --human score --judge a --judge2 b      # Holm over both data sets";
 
-/// Check data before training on it
+/// Check data before training on it, or split it
 #[derive(Debug, Args)]
 pub struct DataArgs {
     #[command(subcommand)]
@@ -315,6 +336,7 @@ pub struct DataArgs {
 #[derive(Debug, Subcommand)]
 pub enum DataCommand {
     Check(DataCheckArgs),
+    Split(DataSplitArgs),
 }
 
 /// Show what jurist reads in a file, and what a model would learn from it

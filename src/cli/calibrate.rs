@@ -83,7 +83,7 @@ fn of_judge(args: &CalibrateArgs, model: &Path, context: &Context, progress: &mu
         let fix = "calibrate the folder that it was exported from and export it again, or keep the calibration with --output";
         return Err(CliError::Usage(format!("{}: a GGUF file is written once; {fix}", model.display())));
     }
-    let mut data = args.judging.rows(&args.input, Labels::Optional, progress)?;
+    let mut data = args.judging.rows((&args.input, Some(model)), Labels::Optional, context, progress)?;
     let all = data.examples.len();
     data.examples.retain(|example| example.record.score.is_some());
     note_unlabelled(args, all - data.examples.len(), progress);
@@ -302,7 +302,7 @@ fn apply(args: &CalibrateArgs, file: &Path, progress: &mut TerminalProgress) -> 
     let text = std::fs::read_to_string(file).map_err(|e| FileError::io("read", file, e))?;
     let broken = |found| CliError::Failed(format!("{}: it is no calibration of jurist calibrate: {found}", file.display()));
     let CalibrationFile { scale, fitted, .. } = read_calibration(&text).map_err(broken)?;
-    let data = args.judging.rows(&args.input, Labels::Optional, progress)?;
+    let data = args.judging.rows_with_words(&args.input, Labels::Optional, scale.label_words(), progress)?;
     let values = scale.ascending();
     let (mut lines, mut unjudged) = (String::new(), 0);
     for example in &data.examples {

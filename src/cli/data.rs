@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::{CliError, Context, DataArgs, DataCheckArgs, DataCommand, PartArgs, print};
-use crate::data::{Bin, ColumnOptions, DataError, Dataset, Labels, Layout, Percentiles, Reader, Repeated, Survey, most_complete};
+use crate::data::{Bin, ColumnOptions, Dataset, Labels, Layout, Percentiles, Reader, Repeated, Survey, most_complete};
 use crate::eval::table::{Cell, Table};
 use crate::hub::Wanted;
 use crate::judge::{JudgeError, JudgeSettings, Length, RowView, Scale, tokenizer_at};
@@ -23,6 +23,7 @@ const BAR: usize = 40;
 pub fn run(args: &DataArgs, context: &Context) -> Result<(), CliError> {
     match &args.command {
         DataCommand::Check(args) => check(args, context),
+        DataCommand::Split(args) => super::split::run(args, context),
     }
 }
 
@@ -30,8 +31,8 @@ fn check(args: &DataCheckArgs, context: &Context) -> Result<(), CliError> {
     if let Some(model) = &args.model {
         context.fetch(model, Wanted::Description, &mut context.progress())?;
     }
-    let data = read(args, &args.file)?;
-    let other = args.against.as_deref().map(|file| read(args, file)).transpose()?;
+    let data = read(args, &args.file, context)?;
+    let other = args.against.as_deref().map(|file| read(args, file, context)).transpose()?;
     let view = view(args, &data, context)?;
     let report = CheckReport::new(&data, other.as_ref(), &view);
     if args.json {
@@ -49,15 +50,18 @@ fn check(args: &DataCheckArgs, context: &Context) -> Result<(), CliError> {
     }
 }
 
-fn read(args: &DataCheckArgs, file: &Path) -> Result<Dataset, DataError> {
-    let mut columns =
-        ColumnOptions { labels: Labels::Optional, chain_column: args.chain_column.clone(), ..ColumnOptions::default() };
+fn read(args: &DataCheckArgs, file: &Path, context: &Context) -> Result<Dataset, CliError> {
+    let scale = args.judge.scale_of(args.model.as_deref(), context)?;
+    let words = scale.map_or_else(Default::default, |scale| scale.label_words());
+    let chain_column = args.chain_column.clone();
+    let pairs = args.judge.template.as_deref() == Some("pair");
+    let mut columns = ColumnOptions { labels: Labels::Optional, chain_column, words, pairs, ..ColumnOptions::default() };
     if let Some(column) = &args.label_column {
         (columns.label_column, columns.labels) = (column.clone(), Labels::Required);
     }
     let PartArgs { limit, shuffle_seed, max_decompressed } = args.part;
     let limit = limit.map(|n| n as usize);
-    Reader { columns, skip_bad: true, limit, shuffle_seed, max_decompressed }.read_path(file)
+    Ok(Reader { columns, skip_bad: true, limit, shuffle_seed, max_decompressed }.read_path(file)?)
 }
 
 fn view(args: &DataCheckArgs, data: &Dataset, context: &Context) -> Result<RowView, CliError> {

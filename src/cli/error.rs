@@ -38,6 +38,10 @@ pub enum CliError {
     #[error("{0}")]
     Failed(String),
 
+    /// Requirements that are not met, or drift; the figures are already printed.
+    #[error("{0}")]
+    Gate(String),
+
     /// An output cannot be written.
     #[error(transparent)]
     Files(#[from] crate::files::FileError),
@@ -70,7 +74,7 @@ impl From<crate::train::config::SettingError> for CliError {
 }
 
 impl CliError {
-    /// 1 failed, 2 command or config, 130 interrupted; 0 where only the reader of our output has gone.
+    /// 1 failed, 2 command or config, 3 a gate that is not passed, 130 interrupted; 0 where only the reader of our output has gone.
     pub fn exit_code(&self) -> u8 {
         match self {
             CliError::Train(error) if error.is_usage() => 2,
@@ -78,6 +82,7 @@ impl CliError {
             CliError::Eval(error) if error.is_usage() => 2,
             CliError::Compare(crate::experiments::compare::CompareError::Protocol { .. }) => 2,
             CliError::Bench(error) if error.is_usage() => 2,
+            CliError::Gate(_) => 3,
             CliError::Interrupted { .. } | CliError::Stopped(_) => 130,
             CliError::Output { source } if source.kind() == io::ErrorKind::BrokenPipe => 0,
             _ => 1,

@@ -2,12 +2,15 @@
 
 use serde_json::Value;
 
+use super::gates::{Gates, Known, Measured, verdict};
 use super::outcome::require_judged;
 use super::places::Places;
 use super::scoring::{ScoreCounts, Sink, Work, judge_rows};
 use super::{CliError, Context, EvalArgs, Interrupt, print};
-use crate::data::{Dataset, Example, Labels};
-use crate::eval::evaluation::{JudgeEvaluation, JudgedRows, PageText};
+use crate::bundle::sha256_hex;
+use crate::data::{Dataset, Example, Labels, judged_text};
+use crate::eval::drift::RunRecord;
+use crate::eval::evaluation::{JudgeEvaluation, JudgedRows, PageText, clusters_of};
 use crate::eval::intervals::Bootstrap;
 use crate::eval::{Grid, baselines, report};
 use crate::files::is_unfinished;
@@ -27,13 +30,14 @@ const WORST: usize = 12;
 pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
     let mut progress = context.progress();
     let interrupt = Interrupt::watch()?;
-    Places::default()
+    let places = Places::default()
         .reads(args.scored.as_deref(), "the scored rows")
         .reads(args.input.as_deref(), "--input")
         .reads_judge(args.model.as_deref(), &args.judging, context)
         .grows(args.output.as_deref(), "--output")
-        .writes(args.report.as_deref(), "--report")
-        .check()?;
+        .writes(args.report.as_deref(), "--report");
+    Gates::places(&args.gates, places).check()?;
+    let gates = Gates::read(&args.gates, &known(args, context)?, 1, context)?;
     let (mut swap, mut tally) = (None, ScoreCounts::default());
     let (rows, judgements, scale) = match (&args.scored, &args.model, &args.input) {
         (Some(file), _, _) => {
@@ -41,7 +45,7 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
                 let line = "its last rows are missing; jurist score --resume continues with them";
                 progress.warn(&format!("{}: {line}", file.display()));
             }
-            let rows = args.judging.rows(file, Labels::Required, &mut progress)?;
+            let rows = args.judging.rows((file, None), Labels::Required, context, &mut progress)?;
             let judgements = rows.examples.iter().map(|e| stored(e, &args.judge_column)).collect::<Result<Vec<_>, _>>()?;
             let scale = scale_of(args.judging.judge.scale.as_deref(), &judgements)?;
             (rows, judgements, scale)
@@ -51,7 +55,7 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
                 None => Sink::None,
                 Some(output) => Sink::open(output, args.resume)?,
             };
-            let rows = args.judging.rows(input, Labels::Required, &mut progress)?;
+            let rows = args.judging.rows((input, Some(model)), Labels::Required, context, &mut progress)?;
             let judge = args.judging.open(model, &rows, true, context, &mut progress)?;
             let interrupt = interrupt.stops_after(sink.at_interrupt());
             let work = Work {
@@ -85,6 +89,7 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
         lengths: rows.examples.iter().map(Example::characters).collect(),
         overlaps: rows.examples.iter().map(|e| e.compared().map(|(one, other)| baselines::word_overlap(one, other))).collect(),
         clusters: column(&rows, args.cluster.as_deref(), &CLUSTERS)?,
+        words: scale.words(),
         human,
     };
     let bootstrap = Bootstrap { resamples: args.resamples, seed: args.judging.seed, ..Default::default() };
@@ -92,10 +97,35 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
     if let Some(swap) = swap {
         evaluation.add_chain_swap(swap);
     }
+    let name = match &args.model {
+        Some(model) => format!("{} on {}", model.display(), rows.file),
+        None => rows.file.clone(),
+    };
+    let clusters = columns.clusters.as_ref().map(|(_, texts)| clusters_of(texts));
+    let record = gates.wants_rows().then(|| RunRecord {
+        judge: args.model.as_ref().map_or_else(|| args.judge_column.clone(), |model| model.display().to_string()),
+        scale: evaluation.scale.clone(),
+        words: columns.words.clone(),
+        rows: rows.examples.iter().map(|row| sha256_hex(judged_text(row, false).as_bytes())[..16].to_string()).collect(),
+        human: columns.human.clone(),
+        scores: if columns.words.is_some() { columns.decoded.clone() } else { columns.expected.clone() },
+        ..RunRecord::default()
+    });
+    let of_record = Bootstrap { clusters: clusters.as_deref(), ..bootstrap };
+    let measured = Measured { name, figures: evaluation.figures(), record, bootstrap: of_record };
+    let checked = gates.check(vec![measured])?;
+    let outcome = &checked[0];
     match args.json {
-        true => print(&(serde_json::to_string_pretty(&evaluation.to_json()).unwrap_or_default() + "\n"))?,
-        false => print(&evaluation.to_text())?,
+        true => {
+            let mut object = evaluation.to_json();
+            if let Some(gates) = outcome.to_json() {
+                object["gates"] = gates;
+            }
+            print(&(serde_json::to_string_pretty(&object).unwrap_or_default() + "\n"))?;
+        }
+        false => print(&(evaluation.to_text() + &outcome.to_text()))?,
     }
+    gates.write("eval", &checked)?;
     // After the figures, which a page that cannot be written must not cost.
     if let Some(path) = &args.report {
         let page = evaluation.page(PageText {
@@ -110,7 +140,14 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
     let first = tally.first_error.as_deref();
     require_judged(failed + rows.bad.len(), judgements.len() + rows.bad.len(), args.judging.strict, first)?;
     tally.warn(&mut progress);
-    Ok(())
+    verdict(&checked)
+}
+
+/// The figures that can be required: those of labels where the scale that is given, or the judge's, has words.
+fn known(args: &EvalArgs, context: &Context) -> Result<Known, CliError> {
+    const SWAPS: [&str; 3] = ["chain_swap_moved", "chain_swap_follows_chain", "chain_swap_follows_prompt"];
+    let words = args.judging.scale(args.model.as_deref(), context)?.and_then(|scale| scale.words());
+    Ok(Known::of_judge(words.as_deref()).also_after("decoded.").and(&SWAPS))
 }
 
 /// The judgement in a column of a row.
@@ -127,13 +164,14 @@ fn scale_of(given: Option<&str>, judgements: &[ScoreRecord]) -> Result<Scale, Cl
         return Ok(spec.parse()?);
     }
     let texts = judgements.iter().map(ScoreRecord::probabilities).find(|p| !p.is_empty()).unwrap_or_default();
-    texts
-        .iter()
-        .map(|(text, _)| text.as_str())
-        .collect::<Vec<_>>()
-        .join(",")
-        .parse()
-        .map_err(|e| CliError::Failed(format!("the scale cannot be told from the rows ({e}); give --scale as in training")))
+    let unknown =
+        |why: String| CliError::Failed(format!("the scale cannot be told from the rows ({why}); give --scale as in training"));
+    // What words stand for is not in the rows.
+    if let Some((word, _)) = texts.iter().find(|(text, _)| text.parse::<f64>().is_err()) {
+        return Err(unknown(format!("`{word}` is no number")));
+    }
+    let texts: Vec<&str> = texts.iter().map(|(text, _)| text.as_str()).collect();
+    texts.join(",").parse().map_err(|e: crate::judge::JudgeError| unknown(e.to_string()))
 }
 
 /// A column's name and its texts, where every row has it: the one named (which must be there), or the first that is.

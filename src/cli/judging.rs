@@ -5,12 +5,12 @@ use std::path::Path;
 use clap::Args;
 
 use super::{CliError, Context, Expectation, Interrupt, JudgingArgs, PartArgs, TerminalProgress};
-use crate::data::{Chains, ColumnOptions, Dataset, Example, Labels, Reader};
+use crate::data::{Chains, ColumnOptions, Dataset, Example, LabelWords, Labels, Reader};
 use crate::eval::faithfulness::ChainSwap;
 use crate::hub::Wanted;
 use crate::judge::{
-    self, CHAT_WORDS, Choice, Judge, JudgeError, JudgeFiles, JudgeOverrides, ScoreOptions, ScoreRecord, Template,
-    with_swapped_chains,
+    self, CHAT_WORDS, Choice, Judge, JudgeError, JudgeFiles, JudgeOverrides, JudgeSettings, Scale, ScoreOptions, ScoreRecord,
+    Template, with_swapped_chains,
 };
 use crate::model::error::ModelError;
 use crate::progress::Progress;
@@ -23,7 +23,7 @@ use crate::words::count;
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Judge")]
 pub struct JudgeFlags {
-    /// Score scale, as in training [default: the model's, else 1..5]
+    /// Score scale, as in training; labels may be its words [default: the model's, else 1..5]
     #[arg(long, value_name = "SCALE", allow_hyphen_values = true)]
     pub scale: Option<String>,
 
@@ -31,8 +31,8 @@ pub struct JudgeFlags {
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub phrase: Option<String>,
 
-    /// Prompt template: plain (the row's prompt), judge (built-in grading prompt), a Jinja file, or auto (plain where every row
-    /// has a prompt, else judge) [default: the model's, else auto]
+    /// Prompt template: plain (the row's prompt), judge (built-in grading prompt), pair (built-in prompt for two responses), a
+    /// Jinja file, or auto (plain where every row has a prompt, else judge) [default: the model's, else auto]
     #[arg(long, value_name = "NAME|FILE")]
     pub template: Option<String>,
 
@@ -60,14 +60,52 @@ impl JudgeFlags {
             ..JudgeOverrides::default()
         })
     }
+
+    /// The scale that is given, else that of the judge in `model`. A model that cannot be opened has none; the error is reported
+    /// when it is opened to judge.
+    pub fn scale_of(&self, model: Option<&Path>, context: &Context) -> Result<Option<Scale>, CliError> {
+        match (&self.scale, model) {
+            (Some(scale), _) => Ok(Some(scale.parse()?)),
+            (None, Some(model)) => {
+                let folder = context.open(model).ok();
+                let stored = folder.and_then(|folder| JudgeSettings::of_folder(&folder).ok().flatten());
+                Ok(stored.map(|settings| settings.scale))
+            }
+            (None, None) => Ok(None),
+        }
+    }
 }
 
 impl JudgingArgs {
-    /// Reads rows; chains in them are left alone, since the judge writes its own, unless they are asked for.
-    pub fn rows(&self, file: &Path, labels: Labels, progress: &mut dyn Progress) -> Result<Dataset, CliError> {
+    /// As [`JudgeFlags::scale_of`].
+    pub fn scale(&self, model: Option<&Path>, context: &Context) -> Result<Option<Scale>, CliError> {
+        self.judge.scale_of(model, context)
+    }
+
+    /// Reads rows for the judge in `model`, if there is one; chains in them are left alone, since the judge writes its own, unless
+    /// they are asked for.
+    pub fn rows(
+        &self,
+        (file, model): (&Path, Option<&Path>),
+        labels: Labels,
+        context: &Context,
+        progress: &mut dyn Progress,
+    ) -> Result<Dataset, CliError> {
+        let words = self.scale(model, context)?.map_or_else(LabelWords::default, |scale| scale.label_words());
+        self.rows_with_words(file, labels, words, progress)
+    }
+
+    /// As [`JudgingArgs::rows`], with the words that labels may be.
+    pub fn rows_with_words(
+        &self,
+        file: &Path,
+        labels: Labels,
+        words: LabelWords,
+        progress: &mut dyn Progress,
+    ) -> Result<Dataset, CliError> {
         let label_column = self.label_column.clone().unwrap_or_else(|| "score".into());
         let chains = if self.given_chains { Chains::Use } else { Chains::Ignore };
-        let columns = ColumnOptions { label_column, labels, chain_column: None, chains };
+        let columns = ColumnOptions { label_column, labels, chain_column: None, chains, words, pairs: false };
         let PartArgs { limit, shuffle_seed, max_decompressed } = self.part;
         let limit = limit.map(|n| n as usize);
         let reader = Reader { columns, skip_bad: self.skip_bad, limit, shuffle_seed, max_decompressed };
@@ -109,16 +147,40 @@ impl JudgingArgs {
         context: &Context,
         progress: &mut TerminalProgress,
     ) -> Result<Judge, CliError> {
+        let files = self.files(model, &rows.examples, context, progress)?;
+        self.upload(&files, &rows.examples, swaps, context, progress)
+    }
+
+    /// The files of the judge in `model`. If it has no template of its own, `rows` decide.
+    pub fn files(
+        &self,
+        model: &Path,
+        rows: &[Example],
+        context: &Context,
+        progress: &mut TerminalProgress,
+    ) -> Result<JudgeFiles, CliError> {
         context.fetch(model, Wanted::All, progress)?;
         // Before the GPU is asked for anything.
         let folder = context.open(model)?;
         let max_completion_length = self.max_completion_length.map(|most| most as usize);
         let asked = JudgeOverrides { max_completion_length, ..self.judge.overrides()? };
-        let files = JudgeFiles::resolve(&folder, self.weights, &asked, &rows.examples)?;
+        let files = JudgeFiles::resolve(&folder, self.weights, &asked, rows)?;
         files.notes.iter().for_each(|note| progress.note(note));
+        Ok(files)
+    }
+
+    /// The judge of these files on a GPU, for `rows`.
+    pub fn upload(
+        &self,
+        files: &JudgeFiles,
+        rows: &[Example],
+        swaps: bool,
+        context: &Context,
+        progress: &mut TerminalProgress,
+    ) -> Result<Judge, CliError> {
         let gpu = context.gpu(Work::Judging, progress)?;
         let calls = [self.judging(), self.judging_swapped()];
-        files.check_memory(&gpu, &rows.examples, if swaps { &calls } else { &calls[..1] })?;
+        files.check_memory(&gpu, rows, if swaps { &calls } else { &calls[..1] })?;
         let judge = files.upload(&gpu)?;
         judge.score_tokens().warnings.iter().for_each(|w| progress.warn(w));
         Ok(judge)

@@ -1,6 +1,6 @@
 //! The command line: parse, call, print. Results go to stdout, everything else to stderr.
 //!
-//! Exit codes: 0 done, 1 failed, 2 the command or config cannot be used, 130 interrupted.
+//! Exit codes: 0 done, 1 failed, 2 the command or config cannot be used, 3 a gate is not passed, 130 interrupted.
 
 mod agree;
 mod args;
@@ -15,10 +15,12 @@ mod estimate;
 mod eval;
 mod export;
 mod export_gguf;
+mod gates;
 mod interrupt;
 mod judging;
 mod merge;
 mod outcome;
+mod pair;
 mod places;
 mod plan;
 mod printable;
@@ -29,6 +31,7 @@ mod scoring;
 #[cfg(feature = "serve")]
 mod serve;
 mod settings;
+mod split;
 mod train;
 
 use std::borrow::Cow;
@@ -43,9 +46,9 @@ use crate::system::free_memory;
 #[cfg(feature = "serve")]
 pub use args::ServeArgs;
 pub use args::{
-    AgreeArgs, BenchArgs, BenchGroup, CalibrateArgs, Cli, Command, CompareArgs, DataArgs, DataCheckArgs, DataCommand, DemoArgs,
-    DoctorArgs, EstimateArgs, EvalArgs, Expectation, ExportArgs, ExportFormat, JudgingArgs, PartArgs, ScoreArgs, ShapeArgs,
-    TrainArgs,
+    AgreeArgs, BenchArgs, BenchGroup, CalibrateArgs, Cli, Command, CompareArgs, DataArgs, DataCheckArgs, DataCommand,
+    DataSplitArgs, DemoArgs, DoctorArgs, EstimateArgs, EvalArgs, Expectation, ExportArgs, ExportFormat, GateArgs, JudgingArgs,
+    PairArgs, PartArgs, ScoreArgs, ShapeArgs, TrainArgs,
 };
 pub use error::CliError;
 pub use interrupt::{Interrupt, STEP};
@@ -196,7 +199,7 @@ fn dispatch(command: Command, context: &Context) -> Result<(), CliError> {
         matches!(command, Command::Agree(_) | Command::Estimate(_) | Command::Demo(_) | Command::Bench(_) | Command::Compare(_));
     if context.base.is_some() && opens_none {
         return Err(CliError::Usage(
-            "--base is for commands that open an adapter: train, score, eval, calibrate, serve, data, export, merge, doctor"
+            "--base is for commands that open an adapter: train, score, eval, calibrate, pair, serve, data, export, merge, doctor"
                 .into(),
         ));
     }
@@ -207,6 +210,7 @@ fn dispatch(command: Command, context: &Context) -> Result<(), CliError> {
         Command::Agree(args) => agree::run(&args, context),
         Command::Calibrate(args) => calibrate::run(&args, context),
         Command::Estimate(args) => estimate::run(&args, context),
+        Command::Pair(args) => pair::run(&args, context),
         Command::Data(args) => data::run(&args, context),
         Command::Export(args) => export::run(&args, context),
         Command::Merge(args) => merge::run(&args, context),

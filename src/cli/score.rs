@@ -21,7 +21,7 @@ pub fn run(args: &ScoreArgs, context: &Context) -> Result<(), CliError> {
         None => Sink::Printed,
         Some(path) => Sink::open(path, args.resume)?,
     };
-    let rows = args.judging.rows(&args.input, Labels::Optional, &mut progress)?;
+    let rows = args.judging.rows((&args.input, Some(&args.model)), Labels::Optional, context, &mut progress)?;
     if !args.overwrite_judge {
         refuse_column(&rows, &args.judge_column)?;
     }

@@ -28,11 +28,13 @@ mod delimiter;
 #[cfg(not(target_arch = "wasm32"))]
 mod files;
 mod json;
+mod pairs;
 #[cfg(all(feature = "parquet", not(target_arch = "wasm32")))]
 mod parquet;
 mod read;
 mod record;
 mod scores;
+mod split;
 mod survey;
 #[cfg(not(target_arch = "wasm32"))]
 mod unpack;
@@ -41,9 +43,11 @@ mod written;
 pub use column_names::Layout;
 #[cfg(not(target_arch = "wasm32"))]
 pub use columns::{RowCells, read_columns, read_columns_within};
+pub use pairs::{PAIR_COLUMNS, Pairing, pairing};
 pub use read::{Dataset, Example, Reader, split_rows};
 pub use record::{Chains, ColumnOptions, Grading, Labels, Message, Prompt, Record, Row, contradicts};
-pub use scores::WordScores;
+pub use scores::{LabelWords, WordScores, word_value};
+pub use split::{SplitPart, cluster_keys, split_clusters};
 pub use survey::{Bin, Percentiles, Repeated, Survey, histogram, judged_text, most_complete, percentiles, repeated, shared_with};
 #[cfg(not(target_arch = "wasm32"))]
 pub use unpack::{byte_size, name_of};

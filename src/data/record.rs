@@ -7,7 +7,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::column_names::{self, Layout};
-use super::scores::{ScoreValue, as_list, mean_score, no_words, score_in};
+use super::pairs::pairing;
+use super::scores::{LabelWords, ScoreValue, as_list, mean_score, no_words, score_in};
 use super::written::with_member;
 use super::{DataError, Result, RowPosition, list_names, shorten};
 
@@ -28,7 +29,7 @@ pub struct Row {
 }
 
 /// The columns to read, and which of them are required.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ColumnOptions {
     /// The column of the label, or its path inside an object (`reward_model.ground_truth`). With the default `score`, rows
     /// without that column are searched for the columns of other tools.
@@ -40,6 +41,11 @@ pub struct ColumnOptions {
     pub chain_column: Option<String>,
     /// Whether chains are read at all.
     pub chains: Chains,
+    /// What labels that are words stand for.
+    pub words: LabelWords,
+    /// Whether the label of a row with two responses is its preference, where it has no other label: 1 if the first response
+    /// is better, 0 if the second is, 1/2 for a tie.
+    pub pairs: bool,
 }
 
 /// Whether rows must carry a label.
@@ -49,6 +55,8 @@ pub enum Labels {
     Required,
     /// For scoring: a label is read where present, and null counts as missing.
     Optional,
+    /// No label is read.
+    Ignored,
 }
 
 /// Whether chains of thought are read.
@@ -67,6 +75,8 @@ impl Default for ColumnOptions {
             labels: Labels::Required,
             chain_column: None,
             chains: Chains::Use,
+            words: LabelWords::default(),
+            pairs: false,
         }
     }
 }
@@ -325,7 +335,7 @@ impl Row {
         }
     }
 
-    fn messages(&self, field: &str, list: &Value) -> Result<Vec<Message>> {
+    pub(super) fn messages(&self, field: &str, list: &Value) -> Result<Vec<Message>> {
         let items = list.as_array().map(Vec::as_slice).unwrap_or_default();
         if items.is_empty() {
             return Err(self.fault(field, "an empty list", "give at least one message {\"role\", \"content\"}"));
@@ -417,7 +427,7 @@ impl Row {
     }
 
     /// A rubric: a text, or an object with the meaning of each score, converted to the form of Prometheus' prompts.
-    fn rubric(&self, field: &str) -> Result<Option<String>> {
+    pub(super) fn rubric(&self, field: &str) -> Result<Option<String>> {
         match self.get(field) {
             Some(Value::Object(meanings)) => Ok(Some(column_names::rubric_from_object(self, field, meanings)?)),
             Some(Value::String(text)) if text.trim_start().starts_with('{') => match serde_json::from_str(text) {
@@ -429,7 +439,7 @@ impl Row {
     }
 
     /// A text, or a list of texts joined by blank lines.
-    fn texts(&self, field: &str) -> Result<Option<String>> {
+    pub(super) fn texts(&self, field: &str) -> Result<Option<String>> {
         match self.get(field) {
             Some(Value::Array(list)) if list.iter().all(Value::is_string) => {
                 Ok(Some(list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("\n\n")))
@@ -514,6 +524,9 @@ impl Row {
 
     /// The label, and every annotator's score.
     fn label(&self, options: &ColumnOptions, answer: Option<&str>, layout: &mut Layout) -> Result<(Option<f64>, Vec<f64>)> {
+        if options.labels == Labels::Ignored {
+            return Ok((None, Vec::new()));
+        }
         let column = options.label_column.as_str();
         let optional = options.labels == Labels::Optional;
         let absent = |value: &&Value| match value {
@@ -529,6 +542,12 @@ impl Row {
             None
         };
         let Some(label_column) = label_column else {
+            if let (true, Some(pair)) = (options.pairs && column == column_names::SCORE, pairing(self)?)
+                && let (Some(preference), Some(label)) = (pair.preference, pair.label)
+            {
+                layout.label = Some(Cow::Borrowed(label));
+                return Ok((Some(preference), vec![preference]));
+            }
             if column == column_names::SCORE
                 && let Some((answer_column, score)) = column_names::score_of_answer(self, answer)
             {
@@ -545,9 +564,9 @@ impl Row {
             return Err(self.fault(column, found, fix));
         };
         let value = self.lookup(&label_column).unwrap_or(&Value::Null);
-        let mut scores: Vec<f64> = self.numbers(&label_column, value)?.into_iter().flatten().collect();
+        let mut scores: Vec<f64> = self.numbers(&label_column, value, &options.words)?.into_iter().flatten().collect();
         if scores.is_empty() {
-            let fault = || self.fault(&label_column, describe(value), "make it a finite number, or a list of them");
+            let fault = || self.fault(&label_column, describe(value), options.words.expected() + ", or a list of them");
             return if optional { Ok((None, Vec::new())) } else { Err(fault()) };
         }
         let mean = mean_score(&scores);
@@ -583,13 +602,13 @@ impl Row {
         let list = |column: &&str| self.get(column).and_then(as_list).is_some_and(|list| !list.is_empty());
         let column = column_names::ANNOTATOR_COLUMNS.into_iter().find(list)?;
         // A list of anything but numbers under such a name has another meaning.
-        Some((column, self.numbers(column, self.get(column)?).ok()?))
+        Some((column, self.numbers(column, self.get(column)?, &LabelWords::default()).ok()?))
     }
 
-    /// A number, a numeric text, or a list of these in which some may be missing.
-    fn numbers(&self, column: &str, value: &Value) -> Result<Vec<Option<f64>>> {
-        let unfit = |value: &Value| self.fault(column, describe(value), "make it a finite number");
-        let number = |item: &Value| match score_in(item, &no_words) {
+    /// A number, a numeric text, a word, or a list of these in which some may be missing.
+    fn numbers(&self, column: &str, value: &Value, words: &LabelWords) -> Result<Vec<Option<f64>>> {
+        let unfit = |value: &Value| self.fault(column, describe(value), words.expected());
+        let number = |item: &Value| match score_in(item, &|word| words.value_of(word)) {
             ScoreValue::Score(score) => Ok(Some(score)),
             ScoreValue::Missing => Ok(None),
             ScoreValue::Other => Err(unfit(item)),

@@ -18,6 +18,49 @@ pub(super) enum ScoreValue {
 /// Maps a word to the score that it stands for, such as "pass". Receives "true" and "false" too.
 pub type WordScores<'w> = dyn Fn(&str) -> Option<f64> + 'w;
 
+/// The words of a scale with their values, for labels that are words. Empty: labels are numbers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LabelWords {
+    texts: Vec<String>,
+    values: Vec<f64>,
+}
+
+impl LabelWords {
+    /// The words `texts`, which stand for `values`.
+    pub fn new(texts: &[String], values: &[f64]) -> Self {
+        LabelWords { texts: texts.to_vec(), values: values.to_vec() }
+    }
+
+    /// The value of a word; see [`word_value`].
+    pub fn value_of(&self, word: &str) -> Option<f64> {
+        word_value(&self.texts, &self.values, word)
+    }
+
+    /// What a label may be, for messages.
+    pub(super) fn expected(&self) -> String {
+        match self.texts.iter().any(|text| text.parse::<f64>().is_err()) {
+            true => format!("make it {} or a finite number", self.texts.join(", ")),
+            false => "make it a finite number".into(),
+        }
+    }
+}
+
+/// The value of the word `word` among `texts`, each of which stands for one of `values`; case is ignored unless that is
+/// ambiguous. If there are just the values 0 and 1, `true` is 1 and `false` is 0.
+pub fn word_value(texts: &[String], values: &[f64], word: &str) -> Option<f64> {
+    if let Some(index) = texts.iter().position(|text| text == word) {
+        return Some(values[index]);
+    }
+    let lower = word.to_lowercase();
+    let mut matches = (0..texts.len()).filter(|index| texts[*index].to_lowercase() == lower);
+    let truth_values = || values.len() == 2 && values.contains(&0.0) && values.contains(&1.0);
+    match (matches.next(), matches.next(), lower.as_str()) {
+        (Some(index), None, _) => Some(values[index]),
+        (None, _, "true" | "false") if truth_values() => Some(f64::from(u8::from(lower == "true"))),
+        _ => None,
+    }
+}
+
 /// The score in a JSON value.
 pub(super) fn score_in(value: &Value, words: &WordScores) -> ScoreValue {
     match value {
@@ -73,6 +116,20 @@ pub(super) fn no_words(_: &str) -> Option<f64> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn words_have_values() {
+        let texts = ["fail", "Pass"].map(String::from);
+        let words = LabelWords::new(&texts, &[0.0, 1.0]);
+        for (word, value) in [("fail", Some(0.0)), ("PASS", Some(1.0)), ("true", Some(1.0)), ("False", Some(0.0)), ("ok", None)] {
+            assert_eq!(words.value_of(word), value, "{word}");
+        }
+        assert_eq!(LabelWords::new(&texts, &[1.0, 2.0]).value_of("true"), None);
+        assert_eq!(
+            (words.expected(), LabelWords::default().expected()),
+            ("make it fail, Pass or a finite number".into(), "make it a finite number".to_string())
+        );
+    }
 
     #[test]
     fn scores_are_read_from_values_and_texts() {

@@ -5,7 +5,7 @@
 //! and nothing is sorted again. Resample k uses random stream k, so a result does not depend on the number of threads or on the
 //! other metrics requested.
 
-use super::metrics::{METRICS, Metric, figure};
+use super::metrics::{METRICS, Metric, SHARES, figure};
 use super::special::{normal_cdf, normal_quantile};
 use super::{EvalError, Measured, Sample, Tally, Undefined, same_length};
 use crate::random::Stream;
@@ -51,6 +51,9 @@ pub enum IntervalMethod {
     Percentile,
     /// Estimate ± z · standard deviation of the resamples, where long columns leave too few resamples for quantiles.
     Normal,
+    /// The exact interval of a share that is 0 or 1 (Clopper and Pearson 1934): every resample has the same share then, so
+    /// resampling would give an interval without width.
+    Exact,
 }
 
 /// A figure with its interval.
@@ -76,6 +79,7 @@ impl Interval {
         let method = match self.method {
             IntervalMethod::Percentile => "percentile",
             IntervalMethod::Normal => "normal",
+            IntervalMethod::Exact => "exact",
         };
         let mut object = json!({"estimate": self.estimate, "low": self.low, "high": self.high, "method": method,
             "bca": self.bca.as_ref().ok().map(|(low, high)| json!({"low": low, "high": high})), "redrawn": self.redrawn});
@@ -168,7 +172,12 @@ impl Bootstrap<'_> {
     /// As [`Bootstrap::intervals`].
     pub fn all(&self, sample: &Sample) -> Result<Vec<NamedInterval>, EvalError> {
         let statistics = METRICS.map(|(_, metric)| Statistic::Of(0, metric));
-        Ok(METRICS.iter().map(|(name, _)| *name).zip(self.intervals(&[sample], &statistics)?).collect())
+        let honest = |(name, interval): (&'static str, Result<Interval, Undefined>)| {
+            let share = SHARES.contains(&name);
+            (name, interval.map(|interval| if share { self.of_share(interval, 0..sample.rows()) } else { interval }))
+        };
+        let intervals = self.intervals(&[sample], &statistics)?;
+        Ok(METRICS.iter().map(|(name, _)| *name).zip(intervals).map(honest).collect())
     }
 
     /// Intervals of the differences of all metrics, the judge's minus the other's.
@@ -203,29 +212,40 @@ impl Bootstrap<'_> {
         samples: &[&Sample],
         statistics: &[Statistic],
     ) -> Result<Vec<Result<Interval, Undefined>>, EvalError> {
-        if !is_level(self.level) {
-            return Err(EvalError::Level(self.level));
-        }
         let rows = samples.first().map_or(0, |s| s.rows());
         for sample in samples {
             same_length("the first judge's column", rows, "the second judge's column", sample.rows())?;
         }
+        let measure = |times: &[u32]| -> Vec<Measured> {
+            let tallies: Vec<Tally> = samples.iter().map(|sample| sample.tally_of(times)).collect();
+            statistics.iter().map(|statistic| statistic.of(&tallies)).collect()
+        };
+        self.intervals_of(rows, &measure)
+    }
+
+    /// Intervals of the figures that `measure` computes from how often each of `rows` rows counts.
+    ///
+    /// # Errors
+    /// As [`Bootstrap::intervals`].
+    pub(crate) fn intervals_of(&self, rows: usize, measure: &Measure) -> Result<Vec<Result<Interval, Undefined>>, EvalError> {
+        if !is_level(self.level) {
+            return Err(EvalError::Level(self.level));
+        }
         if let Some(clusters) = self.clusters {
             same_length("the human column", rows, "the cluster column", clusters.len())?;
         }
-        let full_tallies: Vec<Tally> = samples.iter().map(|s| s.tally()).collect();
-        let estimates: Vec<Measured> = statistics.iter().map(|s| s.of(&full_tallies)).collect();
+        let estimates = measure(&vec![1; rows]);
         let needed = self.drawn(rows);
         if needed == 0 {
             let none = Undefined::TooFewResamples { found: 0, asked: 0 };
             return Ok(estimates.into_iter().map(|e| e.and(Err(none.clone()))).collect());
         }
         let units = Units::new(rows, self.clusters);
-        let resampler = Resampler { units: &units, samples, statistics, seed: self.seed };
+        let resampler = Resampler { units: &units, measure, seed: self.seed };
         let mut drawn: Vec<Vec<f64>> = resampler.parallel_map(needed, &|k| resampler.resample(k));
         // A second and last batch if some resamples had no value.
         let has_gaps = |drawn: &[Vec<f64>]| {
-            (0..statistics.len()).any(|s| estimates[s].is_ok() && drawn.iter().filter(|d| d[s].is_finite()).count() < needed)
+            (0..estimates.len()).any(|s| estimates[s].is_ok() && drawn.iter().filter(|d| d[s].is_finite()).count() < needed)
         };
         if has_gaps(&drawn) {
             drawn.extend(resampler.parallel_map(needed, &|k| resampler.resample(needed + k)));
@@ -235,13 +255,29 @@ impl Bootstrap<'_> {
         let groups = units.count.min(JACKKNIFE_GROUPS).min((MAX_ROWS_DRAWN / 5 / rows.max(1)).max(MIN_RESAMPLES));
         let jackknife = match method {
             IntervalMethod::Percentile => resampler.parallel_map(groups, &|g| resampler.without(g, groups)),
-            IntervalMethod::Normal => Vec::new(),
+            IntervalMethod::Normal | IntervalMethod::Exact => Vec::new(),
         };
         let column = |rows: &[Vec<f64>], s: usize| rows.iter().map(|row| row[s]).collect::<Vec<f64>>();
         let interval = |(s, estimate): (usize, Measured)| {
             self.interval_of(estimate?, &column(&drawn, s), needed, method, &column(&jackknife, s))
         };
         Ok(estimates.into_iter().enumerate().map(interval).collect())
+    }
+
+    /// The interval of a share of `rows`, a list of row numbers; the exact one where the share is 0 or 1.
+    pub(crate) fn of_share(&self, interval: Interval, rows: impl Iterator<Item = usize>) -> Interval {
+        let ends = interval.estimate == 0.0 || interval.estimate == 1.0;
+        if !ends || interval.low != interval.high {
+            return interval;
+        }
+        let units = match self.clusters {
+            None => rows.count(),
+            Some(clusters) => rows.map(|row| clusters[row]).collect::<std::collections::BTreeSet<usize>>().len(),
+        };
+        // With x of n successes, x = n: the largest share at which n successes are still as likely as half of what is left out.
+        let reach = 1.0 - ((1.0 - self.level) / 2.0).powf(1.0 / units.max(1) as f64);
+        let (low, high) = if interval.estimate == 0.0 { (0.0, reach) } else { (1.0 - reach, 1.0) };
+        Interval { low, high, method: IntervalMethod::Exact, bca: Err(Undefined::SameResamples), ..interval }
     }
 
     /// The interval from the values of the resamples in their order (NaN: undefined).
@@ -329,10 +365,12 @@ impl Units {
 /// Computes the statistics of resamples.
 struct Resampler<'a> {
     units: &'a Units,
-    samples: &'a [&'a Sample],
-    statistics: &'a [Statistic],
+    measure: &'a Measure<'a>,
     seed: u64,
 }
+
+/// Figures of the rows, from how often each row counts.
+pub(crate) type Measure<'m> = dyn Fn(&[u32]) -> Vec<Measured> + Sync + 'm;
 
 /// The random streams of this module: "boot" in ASCII.
 const BOOTSTRAP_STREAM: u64 = 0x626F_6F74 << 32;
@@ -355,8 +393,7 @@ impl Resampler<'_> {
 
     fn measure(&self, unit_counts: Vec<u32>) -> Vec<f64> {
         let times = self.units.rows(unit_counts);
-        let tallies: Vec<Tally> = self.samples.iter().map(|sample| sample.tally_of(&times)).collect();
-        self.statistics.iter().map(|s| s.of(&tallies).unwrap_or(f64::NAN)).collect()
+        (self.measure)(&times).into_iter().map(|figure| figure.unwrap_or(f64::NAN)).collect()
     }
 
     /// `f` of 0..count in order, computed on all cores.
@@ -451,6 +488,25 @@ mod tests {
             let error = Bootstrap { level, ..bootstrap }.interval(|t| t.pearson(), &human, &judge).unwrap_err();
             assert!(matches!(error, EvalError::Level(_)), "{error}");
         }
+    }
+
+    /// The ends of `scipy.stats.binomtest(n, n).proportion_ci(method="exact")` for n = 5, and of 0 of 40.
+    #[test]
+    fn shares_of_none_and_all_have_exact_intervals() {
+        let bootstrap = Bootstrap { resamples: 100, ..Default::default() };
+        let grid = crate::eval::Grid::new(&[0.0, 1.0]).unwrap();
+        let interval = |human: &[f64], judge: &[f64], bootstrap: Bootstrap| {
+            let all = bootstrap.all(&Sample::new(human, judge, Some(&grid)).unwrap()).unwrap();
+            all.into_iter().find(|(name, _)| *name == "exact_agreement").unwrap().1.unwrap()
+        };
+        let right = interval(&[1.0; 5], &[1.0; 5], bootstrap);
+        assert_eq!((right.high, right.method), (1.0, IntervalMethod::Exact));
+        assert!((right.low - 0.47817624989501856).abs() < 1e-12, "{right:?}");
+        let wrong = interval(&[1.0; 40], &[0.0; 40], bootstrap);
+        assert!(wrong.low == 0.0 && (wrong.high - 0.08809730287880335).abs() < 1e-12, "{wrong:?}");
+        // Rows of one cluster count once.
+        let clusters = [7; 5];
+        assert!((interval(&[1.0; 5], &[1.0; 5], Bootstrap { clusters: Some(&clusters), ..bootstrap }).low - 0.025).abs() < 1e-12);
     }
 
     /// With this many rows the mean is normal, and a hundred resamples estimate its width within a fifth.

@@ -37,6 +37,9 @@ pub const METRICS: [(&str, Metric); 25] = [
     ("labels_used", |t| t.labels_used()),
 ];
 
+/// The metrics that are shares of rows.
+pub const SHARES: [&str; 2] = ["exact_agreement", "adjacent_agreement"];
+
 /// The metric called `name` in [`METRICS`].
 pub fn metric(name: &str) -> Option<Metric> {
     METRICS.iter().find(|(known, _)| *known == name).map(|(_, metric)| *metric)

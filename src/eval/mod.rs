@@ -14,6 +14,9 @@
 //! | What would people say, given its score? | [`recalibration`] |
 //! | What is people's mean score, from few labels? | [`estimate`] |
 //! | Is it consistent with itself? | [`repeats`]; with the answers swapped: [`position`] |
+//! | Does it give the same labels, where these are words? | [`labels`] |
+//! | Does it prefer the response that people prefer? | [`pairs`] |
+//! | Is it good enough, and still the same judge? | [`gates`], [`drift`] |
 //! | All of these for one judge, or for one file of columns | [`evaluation`] |
 //! | How are the figures shown? | [`table`], [`report`] |
 //!
@@ -29,12 +32,17 @@ pub mod calibration;
 pub mod compare;
 pub mod correlation;
 pub mod distribution;
+pub mod drift;
 pub mod estimate;
 pub mod evaluation;
 pub mod faithfulness;
+pub mod figures;
+pub mod gates;
 pub mod intervals;
+pub mod labels;
 pub mod metrics;
 pub mod paired;
+pub mod pairs;
 mod panels;
 pub mod position;
 pub mod recalibration;
@@ -106,6 +114,24 @@ pub enum Undefined {
     /// Every resample lies on one side of the estimate.
     #[error("all resamples lie on one side of the estimate")]
     OneSided,
+    /// A share of 0 or 1 is the same in every resample.
+    #[error("every resample has the same value")]
+    SameResamples,
+    /// The judge never gives this label.
+    #[error("the judge gives this label to no row")]
+    LabelUnused,
+    /// People never give this label.
+    #[error("people give this label to no row")]
+    LabelAbsent,
+    /// The order of two responses cannot matter.
+    #[error("each response is judged alone, so that their order cannot matter")]
+    OneOrder,
+    /// No row has people's preference.
+    #[error("no row has a preference of people")]
+    NoPreference,
+    /// Every preference is a tie.
+    #[error("people or the judge see a tie in every pair")]
+    AllTies,
     /// No row has repeated answers.
     #[error("no row has two answers")]
     NoRepeats,

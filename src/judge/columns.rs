@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::{JudgePrompt, JudgeSettings, Template};
 
 /// The parts of a grading prompt, in the order in which people fill them in.
-const PARTS: [&str; 4] = ["instruction", "response", "reference", "rubric"];
+const PARTS: [&str; 6] = ["instruction", "response", "response_a", "response_b", "reference", "rubric"];
 /// The same without an instruction: the response is then read against the rubric, which comes first.
 const PARTS_WITHOUT_INSTRUCTION: [&str; 3] = ["rubric", "response", "reference"];
 /// What the judge itself gives its template.
@@ -41,7 +41,7 @@ impl JudgePrompt {
     pub fn columns(&self) -> Vec<PromptColumn> {
         let variables = match self.template {
             Template::Plain => Vec::new(),
-            Template::Judge | Template::Own { .. } => self.compiled.variables(),
+            Template::Judge | Template::Pair | Template::Own { .. } => self.compiled.variables(),
         };
         let given = |name: &str| GIVEN.contains(&name);
         let mut columns: Vec<PromptColumn> = (variables.into_iter().filter(|variable| !given(&variable.name)))
@@ -76,6 +76,7 @@ mod tests {
     fn a_form_asks_for_what_the_template_reads() {
         assert_eq!(columns(Template::Plain), "prompt");
         assert_eq!(columns(Template::Judge), "instruction response reference? rubric?");
+        assert_eq!(columns(Template::Pair), "instruction response_a response_b reference? rubric?");
         for (source, expected) in [
             (
                 "rubric {{ rubric | trim }} of {{ task.name }} {% if notes is defined %}{{ notes }}{% endif %} response {{ response }} \

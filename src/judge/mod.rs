@@ -8,6 +8,7 @@
 //! - [`Prediction`]: the distribution over scores, with the expected score (RAIL) and the decoded score;
 //! - [`Judge`]: a model with all of this; its [`JudgeSettings`] are stored beside the weights as `judge.json`;
 //! - [`JudgeCalibration`]: the score that people would give, for judges that were calibrated;
+//! - [`PairRecord`]: the judgement of two responses, scored alone or read together in both orders;
 //! - [`compare`]: compares two judges on the same chains.
 
 mod answer;
@@ -25,6 +26,7 @@ mod files;
 #[allow(clippy::module_inception)] // named after its main type
 mod judge;
 mod logprobs;
+mod pair;
 mod passes;
 mod plans;
 mod predict;
@@ -33,6 +35,7 @@ mod scale;
 mod settings;
 mod shared_prefixes;
 mod shown;
+mod template;
 mod tokens;
 
 pub use answer::{AnswerFormat, Decode};
@@ -49,12 +52,14 @@ pub use export::{JudgeExport, folder_name};
 pub use files::{JudgeFiles, tokenizer_at};
 pub use judge::{ChainScore, Judge, PromptTokens, ScoreOptions, ScoredRow};
 pub use logprobs::{Alternative, TokenLogProb};
+pub use pair::{PairRecord, PairWay, TIE_MARGIN, Winner};
 pub use predict::{Expectation, Prediction, ScoreRecord};
-pub use prompt::{DEFAULT_PHRASE, JudgePrompt, Sequence, Template, preview};
+pub use prompt::{DEFAULT_PHRASE, JudgePrompt, Sequence, preview};
 pub use scale::{Scale, Split};
 pub use settings::{CHAT_WORDS, Choice, DEFAULT_SCALE, JUDGE_FILE, JudgeOverrides, JudgeSettings};
 pub use shared_prefixes::{Alike, rows_alike};
 pub use shown::{Length, RowView};
+pub use template::{PAIR_PHRASE, PAIR_SCALE, Template};
 pub use tokens::ScoreTokens;
 
 /// What can go wrong between a row and its score.

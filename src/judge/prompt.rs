@@ -14,10 +14,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::template::{JUDGE, PAIR, Template};
 use super::{AnswerFormat, JudgeError, Result, Scale, ScoreTokens, Split};
-use crate::data::{Example, Message, Prompt, contradicts};
-#[cfg(not(target_arch = "wasm32"))]
-use crate::text::MAX_TEMPLATE_BYTES;
+use crate::data::{DataError, Example, Message, Prompt, contradicts, pairing};
 use crate::text::{ChatOptions, ChatTemplate, JinjaTemplate, Tokenizer, caught, concatenate, json_to_template, template_failure};
 
 /// The phrase before the score in Prometheus' training data and in TRACT.
@@ -25,96 +24,6 @@ pub const DEFAULT_PHRASE: &str = "So the overall score is ";
 
 /// Most bytes of a phrase. It is encoded after many endings of chains; a phrase of a megabyte would take a minute.
 pub(super) const LONGEST_PHRASE: usize = 4096;
-
-/// The built-in grading prompt: the same parts as Prometheus' absolute grading, worded anew.
-const JUDGE: &str = "\
-You judge how well a response does what an instruction asks for.
-Read the parts below. Then write a short assessment that says what the response gets right and what it misses\
-{% if rubric %}, measured by the rubric and by nothing else{% endif %}.
-Close with the words \"{{ phrase | trim }}\" and one of these scores: {{ scores | join(', ') }}.
-
-## Instruction
-{{ instruction }}
-
-## Response
-{{ response }}
-{% if reference %}
-
-## An answer that deserves the best score
-{{ reference }}
-{% endif %}
-{% if rubric %}
-
-## Rubric
-{{ rubric }}
-{% endif %}
-
-## Assessment
-
-";
-
-/// How a row becomes the text of a prompt.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Template {
-    /// The row's own prompt (`prompt` or `messages`), unchanged.
-    Plain,
-    /// The built-in grading prompt over `instruction`, `response`, and, if present, `reference` and `rubric`.
-    Judge,
-    /// A Jinja template of the user's. It sees every column of the row by its name, `scores` (the scale's texts) and `phrase`.
-    /// A missing column is an error, unless the template tests for it with `if`.
-    Own {
-        /// The file it was read from, for messages.
-        name: String,
-        /// Its text.
-        source: String,
-    },
-}
-
-impl Template {
-    /// Its name for messages: that of the built-in template, or that of the file.
-    pub fn name(&self) -> &str {
-        match self {
-            Template::Plain => "plain",
-            Template::Judge => "judge",
-            Template::Own { name, .. } => name,
-        }
-    }
-
-    /// The template of this name: `plain`, `judge`, or the path of a Jinja file.
-    ///
-    /// # Errors
-    /// A file that is not readable as text, or is too long for a template.
-    #[cfg(not(target_arch = "wasm32"))]
-    pub fn named(name: &str) -> Result<Self> {
-        match name {
-            "plain" => Ok(Template::Plain),
-            "judge" => Ok(Template::Judge),
-            path => match bounded_text(path) {
-                Ok(source) => Ok(Template::Own { name: path.into(), source }),
-                Err(error) => Err(JudgeError::Template {
-                    name: path.into(),
-                    found: error.to_string(),
-                    fix: "name `plain`, `judge`, or a Jinja file".into(),
-                }),
-            },
-        }
-    }
-}
-
-/// The text of a template's file. At most the allowed number of bytes is read.
-#[cfg(not(target_arch = "wasm32"))]
-fn bounded_text(path: &str) -> std::io::Result<String> {
-    use std::io::{Error, ErrorKind, Read};
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)?.take(MAX_TEMPLATE_BYTES as u64 + 1).read_to_end(&mut bytes)?;
-    if bytes.len() > MAX_TEMPLATE_BYTES {
-        return Err(Error::new(
-            ErrorKind::FileTooLarge,
-            format!("it has more than {MAX_TEMPLATE_BYTES} bytes, the most allowed"),
-        ));
-    }
-    String::from_utf8(bytes).map_err(|error| Error::new(ErrorKind::InvalidData, error.utf8_error()))
-}
 
 /// How rows become prompts: the template, the phrase before the score, the scale, and the chat template if any.
 #[derive(Clone, Debug)]
@@ -164,6 +73,7 @@ impl JudgePrompt {
         let source = match &template {
             Template::Plain => "",
             Template::Judge => JUDGE,
+            Template::Pair => PAIR,
             Template::Own { source, .. } => source,
         };
         let broken = |found: String| JudgeError::Template { name: name.into(), found, fix: "correct the Jinja there".into() };
@@ -244,7 +154,10 @@ impl JudgePrompt {
         let offered = &example.record.chat_variables;
         let (column, reader) = match (&self.template, &self.chat) {
             (Template::Own { .. }, _) => return None,
-            (Template::Judge, _) => (offered.keys().next()?.as_str(), "the template `judge`"),
+            (Template::Judge | Template::Pair, _) => (
+                offered.keys().next()?.as_str(),
+                if self.template == Template::Pair { "the template `pair`" } else { "the template `judge`" },
+            ),
             (Template::Plain, Some(chat)) => (chat.unread(offered)?, "the model's chat template"),
             (Template::Plain, None) => {
                 return Some(unread_without_chat(example, &format!("the column `{}`", offered.keys().next()?)));
@@ -376,6 +289,14 @@ impl JudgePrompt {
                 let parts = serde_json::to_value(parts).unwrap_or_default();
                 parts.as_object().cloned().unwrap_or_default()
             }
+            Template::Pair => match pairing(&example.row) {
+                Ok(Some(pair)) => pair.parts(),
+                Ok(None) => {
+                    let fix = "give it `response_a` and `response_b`, or use the template `judge`";
+                    return Err(row_error(example, "the row has no pair of responses".into(), fix));
+                }
+                Err(error) => return Err(unreadable(example, error)),
+            },
             // Null counts as absent, so that no prompt says "none".
             _ => example.row.fields.clone().into_iter().filter(|(_, value)| !value.is_null()).collect(),
         };
@@ -438,6 +359,14 @@ fn chat_template(tokenizer: &Tokenizer) -> Result<ChatTemplate> {
         found: "the tokenizer has none (no `chat_template.jinja`, no `chat_template` in tokenizer_config.json)".into(),
         fix: "turn the chat frame off, or use a chat model".into(),
     })
+}
+
+/// The error of a column that cannot be read.
+fn unreadable(example: &Example, error: DataError) -> JudgeError {
+    match error {
+        DataError::Field { field, found, fix, .. } => row_error(example, format!("field `{field}`: {found}"), &fix),
+        DataError::File { found, fix, .. } | DataError::Line { found, fix, .. } => row_error(example, found, &fix),
+    }
 }
 
 fn row_error(example: &Example, found: String, fix: &str) -> JudgeError {
@@ -617,7 +546,9 @@ mod tests {
         std::fs::write(file.path(), vec![b' '; (1 << 20) + 1]).unwrap();
         let long = Template::named(file.path().to_str().unwrap()).unwrap_err().to_string();
         assert!(long.contains("more than 1048576 bytes"), "{long}");
-        assert!(Template::named("/nowhere.jinja").unwrap_err().to_string().contains("name `plain`, `judge`, or a Jinja file"));
+        assert!(
+            Template::named("/nowhere.jinja").unwrap_err().to_string().contains("name `plain`, `judge`, `pair`, or a Jinja file")
+        );
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::{JudgeError, Result};
+use crate::data::{LabelWords, word_value};
 
 /// A label outside the scale by at most this share of its width is off by rounding and counts as its end.
 const ROUNDING: f64 = 1e-9;
@@ -16,7 +17,7 @@ const LARGEST: usize = 1000;
 ///
 /// It is written as texts, or as texts and values: `1..5`; `-1..1`; `0..100:10` (in steps of 10); `0..1:0.25`;
 /// `0,1,2,3,4=0,0.25,0.5,0.75,1`; `0..4=0..1` (values evenly spaced from 0 to 1); `bad,fair,good=0,1,2`. Texts that are
-/// numbers are their own values.
+/// numbers are their own values. Words alone, worst first, have the values 0, 1, 2, …: `bad,fair,good`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Scale {
@@ -115,18 +116,12 @@ impl Scale {
     /// The value of a word of the scale; case is ignored unless that is ambiguous. If the scale has just the values 0 and 1,
     /// `true` is 1 and `false` is 0.
     pub fn value_of(&self, word: &str) -> Option<f64> {
-        if let Some(index) = self.texts.iter().position(|text| text == word) {
-            return Some(self.values[index]);
-        }
-        let lower = word.to_lowercase();
-        let mut matches = (0..self.len()).filter(|index| self.texts[*index].to_lowercase() == lower);
-        match (matches.next(), matches.next(), lower.as_str()) {
-            (Some(index), None, _) => Some(self.values[index]),
-            (None, _, "true" | "false") if (self.len(), self.min(), self.max()) == (2, 0.0, 1.0) => {
-                Some(f64::from(u8::from(lower == "true")))
-            }
-            _ => None,
-        }
+        word_value(&self.texts, &self.values, word)
+    }
+
+    /// The texts with their values, for labels that are words.
+    pub fn label_words(&self) -> LabelWords {
+        LabelWords::new(&self.texts, &self.values)
     }
 
     /// The label's share of each score: all of one score, or linear shares of the two scores around it.
@@ -186,6 +181,7 @@ impl FromStr for Scale {
         let number =
             |text: &str, fix: &str| text.trim().parse::<f64>().map_err(|_| fail(format!("`{}` is no number", text.trim()), fix));
         let values = match values {
+            None if texts.len() > 1 && texts.iter().all(|text| is_word(text)) => (0..texts.len()).map(|k| k as f64).collect(),
             None => {
                 let fix = "give the values behind `=`, as in bad,fair,good=0,1,2";
                 texts.iter().map(|text| number(text, fix)).collect::<Result<Vec<_>>>()?
@@ -206,6 +202,11 @@ impl FromStr for Scale {
             other => other,
         })
     }
+}
+
+/// Whether a score's text is a word.
+fn is_word(text: &str) -> bool {
+    !text.is_empty() && text.parse::<f64>().is_err()
 }
 
 /// The texts of `first..last` or `first..last:step`: decimal numbers with as many places as the ends have or the step needs.
@@ -317,6 +318,7 @@ mod tests {
         assert_eq!(scale(" 0..4=0..1").values(), [0.0, 0.25, 0.5, 0.75, 1.0]);
         assert_eq!(scale("0,1,2,3,4=0,0.25,0.5,0.75,1"), scale("0..4=0..1"));
         assert_eq!(scale("-1..1").texts(), ["-1", "0", "1"]);
+        assert_eq!(scale("bad, ok,good"), scale("bad,ok,good=0,1,2"));
         let words = scale("good, bad =2,-1.5");
         assert_eq!((words.min(), words.max(), words.order()), (-1.5, 2.0, &[1, 0][..]));
         for spec in ["1..5", "0..4=0..1", "a,b,c=0.1,0.2,0.30000000000000004"] {
@@ -384,7 +386,8 @@ mod tests {
             ("0..99999", "100000 scores"),
             ("-9223372036854775808..9223372036854775807", "18446744073709551616 scores"),
             ("99999999999999999999..1", "is no number"),
-            ("bad,good", "give the values behind `=`"),
+            ("bad,3", "give the values behind `=`"),
+            ("bad,,good", "`bad` is no number"),
             ("1,1", "`1` is there twice"),
             ("1,,3", "`` is no number"),
             ("a,,c=1,2,3", "the text \"\""),

@@ -9,7 +9,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{DEFAULT_PHRASE, JudgeCalibration, JudgeError, JudgePrompt, Result, Scale, ScoreReads, Template};
+use super::{
+    DEFAULT_PHRASE, JudgeCalibration, JudgeError, JudgePrompt, PAIR_PHRASE, PAIR_SCALE, Result, Scale, ScoreReads, Template,
+};
 use crate::data::{Example, Record};
 use crate::text::{ChatTemplate, Date, Tokenizer};
 
@@ -78,7 +80,7 @@ pub struct JudgeSettings {
     pub scale: Scale,
     /// The words before the score.
     pub phrase: String,
-    /// `plain`, `judge`, or the name of the file that `template_source` was read from.
+    /// `plain`, `judge`, `pair`, or the name of the file that `template_source` was read from.
     pub template: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template_source: Option<String>,
@@ -110,6 +112,7 @@ impl JudgeSettings {
         let (template, template_source) = match template {
             Template::Plain => ("plain".into(), None),
             Template::Judge => ("judge".into(), None),
+            Template::Pair => ("pair".into(), None),
             Template::Own { name, source } => (name.clone(), Some(source.clone())),
         };
         let phrase = phrase.into();
@@ -144,13 +147,15 @@ impl JudgeSettings {
             (None, Some(stored)) => stored.chat,
             (Some(Choice::Auto), _) | (None, None) => ChatTemplate::of(tokenizer)?.is_some(),
         };
+        let pairs = template == Template::Pair;
         let scale = match (&overrides.scale, &stored) {
             (Some(scale), _) => scale.clone(),
             (None, Some(stored)) => stored.scale.clone(),
-            (None, None) => DEFAULT_SCALE.parse()?,
+            (None, None) => if pairs { PAIR_SCALE } else { DEFAULT_SCALE }.parse()?,
         };
         let stored = stored.as_ref();
-        let phrase = overrides.phrase.as_deref().or(stored.map(|own| own.phrase.as_str())).unwrap_or(DEFAULT_PHRASE);
+        let phrase = overrides.phrase.as_deref().or(stored.map(|own| own.phrase.as_str()));
+        let phrase = phrase.unwrap_or(if pairs { PAIR_PHRASE } else { DEFAULT_PHRASE });
         let score_reads = overrides.score_reads.or(stored.map(|own| own.score_reads)).unwrap_or_default();
         let chain = overrides.max_completion_length.or(stored.filter(|own| own.chain).map(|own| own.max_completion_length));
         let date = overrides.date.or(stored.and_then(|own| own.date));
@@ -206,9 +211,9 @@ impl JudgeSettings {
             return Err(JudgeError::StoredCalibration(fault));
         }
         match (settings.template.as_str(), &settings.template_source) {
-            ("plain" | "judge", _) | (_, Some(_)) => Ok(settings),
+            ("plain" | "judge" | "pair", _) | (_, Some(_)) => Ok(settings),
             (other, None) => Err(broken(format!(
-                "its `template` is {:?} without a `template_source`; expected plain, judge, or a template's text there",
+                "its `template` is {:?} without a `template_source`; expected plain, judge, pair, or a template's text there",
                 other.chars().take(60).collect::<String>()
             ))),
         }
@@ -242,6 +247,7 @@ impl JudgeSettings {
         match (self.template.as_str(), &self.template_source) {
             (_, Some(source)) => Template::Own { name: self.template.clone(), source: source.clone() },
             ("judge", None) => Template::Judge,
+            ("pair", None) => Template::Pair,
             _ => Template::Plain,
         }
     }
@@ -338,7 +344,7 @@ mod tests {
         let mut settings = stored();
         assert_eq!(JudgeSettings::from_json(&settings.to_json()).unwrap(), settings);
         settings.template_source = None;
-        for name in ["plain", "judge"] {
+        for name in ["plain", "judge", "pair"] {
             settings.template = name.into();
             assert!(JudgeSettings::from_json(&settings.to_json()).is_ok());
         }

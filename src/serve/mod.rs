@@ -7,7 +7,8 @@
 //!
 //! - `connections`, `limits`: TCP, HTTP/1.1, and how much a client may take;
 //! - `server`, `hosts`, `auth`, `error`, `metrics`: the routes, and what stands before them;
-//! - `fields`, `request`, `prompts`: what a request asks for, and its prompts as tokens;
+//! - `fields`, `request`, `rows`, `prompts`: what a request asks for, and its prompts as tokens;
+//! - `judge`, `pair`, `chat`, `completions`: the endpoints;
 //! - `engine`, `model`: the thread that owns the GPU, and the judge there;
 //! - `form`, `schema`, `profiles`: how an answer is written;
 //! - `answer`, `logprobs`, `stream`: answers whole and in parts;
@@ -29,11 +30,13 @@ mod logprobs;
 mod metrics;
 mod model;
 mod page;
+mod pair;
 mod profiles;
 mod prompts;
 #[cfg(feature = "internals")]
 pub mod rehearsal;
 mod request;
+mod rows;
 mod schema;
 mod server;
 mod stream;

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::error::{ApiError, ApiResult};
 use crate::data::{Chains, ColumnOptions, Example, Labels, Reader, split_rows};
-use crate::judge::{CalibratedRow, JudgePrompt, JudgeSettings, PromptTokens, Result, ScoreTokens, Template};
+use crate::judge::{CalibratedRow, JudgePrompt, JudgeSettings, PairWay, PromptTokens, Result, ScoreTokens, Template};
 use crate::text::Tokenizer;
 
 /// How a judge's prompts are made.
@@ -85,6 +85,19 @@ impl Prompts {
             self.tokens(&self.own, &read(&name, text, given_chains)?, given_chains)
         };
         texts.iter().enumerate().map(row).collect()
+    }
+
+    /// Rows with two responses: how this judge judges them, and the two prompts of each. Each row has its own error.
+    pub fn pairs(&self, texts: &[String]) -> (PairWay, Vec<ApiResult<[PromptTokens; 2]>>) {
+        let way = PairWay::of(&self.own);
+        let row = |(n, text): (usize, &String)| {
+            let name = if texts.len() == 1 { "the row".to_string() } else { format!("row {}", n + 1) };
+            let failed = |e: crate::data::DataError| ApiError::bad(without_line(&e.to_string()));
+            let columns = ColumnOptions { labels: Labels::Ignored, ..ColumnOptions::for_scoring() };
+            let [first, second] = way.rows(&read_with(&name, text, columns)?).map_err(failed)?;
+            Ok([self.tokens(&self.own, &first, false)?, self.tokens(&self.own, &second, false)?])
+        };
+        (way, texts.iter().enumerate().map(row).collect())
     }
 
     /// A conversation. Where `metadata` has the columns of the judge's template, these are judged through it; else the messages
@@ -177,7 +190,10 @@ pub fn rows_of(text: &str) -> ApiResult<Vec<String>> {
 /// One row. Messages call it `name`.
 fn read(name: &str, text: &str, given_chains: bool) -> ApiResult<Example> {
     let chains = if given_chains { Chains::Use } else { Chains::Ignore };
-    let columns = ColumnOptions { labels: Labels::Optional, chains, ..ColumnOptions::default() };
+    read_with(name, text, ColumnOptions { labels: Labels::Optional, chains, ..ColumnOptions::default() })
+}
+
+fn read_with(name: &str, text: &str, columns: ColumnOptions) -> ApiResult<Example> {
     let failed = |e: crate::data::DataError| ApiError::bad(without_line(&e.to_string()));
     let rows = Reader { columns, ..Reader::default() }.read_str(name, &format!("[{text}]")).map_err(failed)?;
     match <[Example; 1]>::try_from(rows.examples) {

@@ -26,7 +26,7 @@ use super::metrics::Metrics;
 use super::page::{Site, missing, say};
 use super::profiles::PROFILES;
 use super::prompts::Prompts;
-use super::{chat, completions, judge};
+use super::{chat, completions, judge, pair};
 use crate::judge::Expectation;
 
 /// What the flags of the server set for every request.
@@ -154,6 +154,7 @@ type Shared = State<Arc<App>>;
 pub fn router(app: Arc<App>) -> Router {
     let mut router = Router::new()
         .route("/v1/judge", post(judge_rows))
+        .route("/v1/pair", post(judge_pairs))
         .route("/v1/chat/completions", post(chat_completion))
         .route("/v1/completions", post(completion))
         .route("/v1/models", get(models))
@@ -180,7 +181,8 @@ fn panicked(_: Box<dyn std::any::Any + Send>) -> Response<Body> {
 
 /// The name of an endpoint for the metrics; `None` for files.
 fn endpoint(path: &str) -> Option<&'static str> {
-    const ENDPOINTS: [&str; 6] = ["/v1/judge", "/v1/chat/completions", "/v1/completions", "/v1/models", "/health", "/metrics"];
+    const ENDPOINTS: [&str; 7] =
+        ["/v1/judge", "/v1/pair", "/v1/chat/completions", "/v1/completions", "/v1/models", "/health", "/metrics"];
     let known =
         ENDPOINTS.iter().find(|known| path == **known || path.strip_prefix(*known).is_some_and(|rest| rest.starts_with('/')));
     known.copied().or((path == "/v1" || path.starts_with("/v1/")).then_some("other"))
@@ -240,6 +242,11 @@ async fn with_body(app: &App, request: Request) -> ApiResult<(Served, Vec<u8>)> 
 async fn judge_rows(State(app): Shared, request: Request) -> ApiResult<Response<Body>> {
     let (served, body) = with_body(&app, request).await?;
     judge::answer(served, body).await
+}
+
+async fn judge_pairs(State(app): Shared, request: Request) -> ApiResult<Response<Body>> {
+    let (served, body) = with_body(&app, request).await?;
+    pair::answer(served, body).await
 }
 
 async fn chat_completion(State(app): Shared, request: Request) -> ApiResult<Response<Body>> {
@@ -314,7 +321,7 @@ async fn not_allowed(request: Request) -> Response<Body> {
 async fn page(State(app): Shared, request: Request) -> Response<Body> {
     if endpoint(request.uri().path()).is_some() {
         let message = format!(
-            "{} does not exist; there are /v1/judge, /v1/chat/completions, /v1/completions and /v1/models",
+            "{} does not exist; there are /v1/judge, /v1/pair, /v1/chat/completions, /v1/completions and /v1/models",
             request.uri().path()
         );
         return ApiError::new(StatusCode::NOT_FOUND, message).into_response();

@@ -2,13 +2,13 @@
 
 mod memory;
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 pub use memory::free_memory;
 
 use crate::progress::Clock;
 
-/// The system's monotonic clock.
+/// The system's clock: monotonic seconds, and the time of day.
 pub struct SystemClock(Instant);
 
 impl SystemClock {
@@ -21,5 +21,9 @@ impl SystemClock {
 impl Clock for SystemClock {
     fn seconds(&self) -> f64 {
         self.0.elapsed().as_secs_f64()
+    }
+
+    fn since_1970(&self) -> f64 {
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64())
     }
 }

@@ -10,28 +10,28 @@ use crate::messages::Messages;
 use serde_json::{Value, json};
 
 /// A folder to write files in, and the program run there.
-struct Ground(tempfile::TempDir);
+pub struct Ground(pub tempfile::TempDir);
 
 impl Ground {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Ground(tempfile::tempdir().unwrap())
     }
 
-    fn write(&self, name: &str, text: impl AsRef<[u8]>) {
+    pub fn write(&self, name: &str, text: impl AsRef<[u8]>) {
         std::fs::write(self.0.path().join(name), text).unwrap();
     }
 
-    fn agree(&self, line: &str) -> Command {
+    pub fn agree(&self, line: &str) -> Command {
         let mut command = jurist(&["agree"]);
         command.args(line.split_whitespace()).current_dir(self.0.path());
         command
     }
 
-    fn json(&self, line: &str) -> Value {
+    pub fn json(&self, line: &str) -> Value {
         serde_json::from_str(&succeed(self.agree(&format!("{line} --json"))).out).unwrap()
     }
 
-    fn fails(&self, line: &str) -> Done {
+    pub fn fails(&self, line: &str) -> Done {
         finish(self.agree(line))
     }
 }

@@ -11,9 +11,12 @@ mod messages;
 
 mod agree;
 mod command_line;
+mod gates;
+mod labels;
 mod owner;
 mod serve;
 mod serve_api;
 mod shaders;
+mod split;
 mod style;
 mod tint;

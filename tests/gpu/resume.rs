@@ -64,13 +64,14 @@ fn metrics(dir: &Path) -> Vec<Value> {
 
 /// Two output folders hold the same run: every weight, moment and setting byte for byte, every log line but its times.
 #[track_caller]
-fn same_run(a: &Path, b: &Path) {
+pub fn same_run(a: &Path, b: &Path) {
     assert_eq!(metrics(a), metrics(b), "metrics.jsonl");
     let (a, b) = (files(a), files(b));
     assert_eq!(a.keys().collect::<Vec<_>>(), b.keys().collect::<Vec<_>>(), "the folders hold other files");
     for (name, bytes) in &a {
         match name.rsplit('/').next().unwrap() {
             "metrics.jsonl" => {}
+            "events.out.tfevents.jurist" => assert_eq!(crate::habits::scalars(bytes), crate::habits::scalars(&b[name]), "{name}"),
             // The output folder's own name is in it.
             "jurist.toml" => {}
             "trainer_state.json" => assert_eq!(state(bytes), state(&b[name]), "{name}"),

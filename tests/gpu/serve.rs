@@ -52,7 +52,12 @@ impl Drop for Server {
 
 impl Server {
     pub fn start(model: &str, more: &[&str]) -> Self {
-        let mut command = ground().jurist(&[&["serve", "--model", model, "--port", "0", "-q"], more].concat());
+        Server::serve(ground(), model, more)
+    }
+
+    /// The server of a model in another folder.
+    pub fn serve(task: &Task, model: &str, more: &[&str]) -> Self {
+        let mut command = task.jurist(&[&["serve", "--model", model, "--port", "0", "-q"], more].concat());
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();

@@ -11,8 +11,8 @@ use crate::serve::Host;
 
 /// Serve a judge over the OpenAI-compatible API, and the page that judges in a browser
 ///
-/// With --model: POST /v1/judge, /v1/chat/completions and /v1/completions, GET /v1/models, /health and /metrics. The page is
-/// served at / if it is there. Without --model the page alone is served; any other static host works too.
+/// With --model: POST /v1/judge, /v1/pair, /v1/chat/completions and /v1/completions, GET /v1/models, /health and /metrics. The
+/// page is served at / if it is there. Without --model the page alone is served; any other static host works too.
 #[derive(Debug, Args)]
 #[command(after_help = SERVE_EXAMPLES)]
 pub struct ServeArgs {

@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Calibration, MeasuredJudge, calibration, length_bias_of, mass_figures};
 use crate::eval::compare::{Comparison, holm};
+use crate::eval::figures::Figure;
 use crate::eval::intervals::{Bootstrap, Interval, IntervalMethod};
 use crate::eval::repeats::Repeats;
 use crate::eval::table::{Cell, Table, fixed};
@@ -82,9 +83,10 @@ impl ColumnEvaluation {
     ) -> Result<Self, EvalError> {
         let human = &columns.human;
         let bootstrap = Bootstrap { clusters: columns.clusters.as_deref(), ..*bootstrap };
-        let judge = MeasuredJudge::measure(human, &columns.judge, grid, &bootstrap)?;
+        let named = words.as_deref();
+        let judge = MeasuredJudge::measure(human, &columns.judge, grid, named, &bootstrap)?;
         let other = columns.judge2.as_deref();
-        let judge2 = other.map(|other| MeasuredJudge::measure(human, other, grid, &bootstrap)).transpose()?;
+        let judge2 = other.map(|other| MeasuredJudge::measure(human, other, grid, named, &bootstrap)).transpose()?;
         let compare = |other: &[Option<f64>]| Comparison::measure(human, &columns.judge, other, grid, &bootstrap);
         let comparison = other.map(compare).transpose()?;
         let counts = |words: Vec<String>| Some((label_counts(&judge.agreement, words.len())?, words));
@@ -147,6 +149,25 @@ impl ColumnEvaluation {
         Value::Object(object)
     }
 
+    /// All figures, for gates: the judge's by their names, the other judge's after `judge2.`, and their differences after
+    /// `difference.`.
+    pub fn figures(&self) -> Vec<Figure> {
+        let mut figures = self.judge.figures();
+        let plain = |(name, value): (&'static str, &Measured)| Figure::plain(name, value.clone());
+        figures.extend(self.length_bias.iter().map(|value| plain(("length_bias", value))));
+        let calibration = self.probabilities.iter().flat_map(|(_, figures)| figures).chain(self.mass.iter().flatten());
+        figures.extend(calibration.map(|(name, value)| plain((*name, value))));
+        figures.extend(self.repeats.iter().flat_map(Repeats::figures).map(plain));
+        let second = self.judge2.iter().flat_map(MeasuredJudge::figures);
+        figures.extend(second.map(|figure| Figure { name: format!("judge2.{}", figure.name), ..figure }));
+        let differences = self.comparison.iter().flat_map(|comparison| &comparison.differences);
+        figures.extend(differences.map(|(name, interval)| {
+            let value = interval.as_ref().map(|interval| interval.estimate).map_err(Clone::clone);
+            Figure::resampled(format!("difference.{name}"), value, interval.clone())
+        }));
+        figures
+    }
+
     /// The tables and remarks for the terminal.
     pub fn to_text(&self) -> String {
         let percent = format!("{} % interval", fixed(100.0 * self.level, 1).trim_end_matches(".0"));
@@ -163,6 +184,19 @@ impl ColumnEvaluation {
                 row.extend(cells(&judge2.intervals[k].1));
                 row.extend(cells(&comparison.differences[k].1));
             }
+            table.row(row);
+        }
+        for (k, figure) in self.judge.labels.iter().flat_map(|labels| &labels.figures).enumerate() {
+            let shown = |figure: &Figure| {
+                let interval = figure.interval.as_ref().and_then(|interval| interval.as_ref().ok());
+                let ends = interval.map_or(String::new(), |i| format!("{} to {}", fixed(i.low, 3), fixed(i.high, 3)));
+                [Cell::number(&figure.value, 3), Cell::from(ends)]
+            };
+            let mut row = vec![Cell::from(figure.name.as_str())];
+            row.extend(shown(figure));
+            row.extend(
+                self.judge2.as_ref().and_then(|other| other.labels.as_ref()).into_iter().flat_map(|l| shown(&l.figures[k])),
+            );
             table.row(row);
         }
         let without_interval =

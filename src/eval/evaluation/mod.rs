@@ -15,7 +15,9 @@ use serde_json::{Map, Value};
 
 use super::calibration::{calibration_metrics, score_mass};
 use super::correlation::length_bias;
+use super::figures::Figure;
 use super::intervals::{Bootstrap, NamedInterval, to_json};
+use super::labels::LabelFigures;
 use super::{Agreement, EvalError, Grid, Measured, Sample};
 
 /// One judge compared with people, with intervals, over the rows that it scored.
@@ -25,16 +27,25 @@ pub struct MeasuredJudge {
     pub agreement: Agreement,
     /// The interval of each metric that can be computed on a resample.
     pub intervals: Vec<NamedInterval>,
+    /// Figures of labels, where the scale has words.
+    pub labels: Option<LabelFigures>,
     /// How the intervals were drawn: the resamples, and the number of clusters if there are any.
     pub bootstrap: Value,
 }
 
 impl MeasuredJudge {
-    /// Compares `judge` (`None`: no score) with `human`, row by row. The clusters of `bootstrap` cover all rows.
+    /// Compares `judge` (`None`: no score) with `human`, row by row. `words` are those of the scale by ascending value, if it has
+    /// any. The clusters of `bootstrap` cover all rows.
     ///
     /// # Errors
     /// Columns of different length, values that are not finite.
-    pub fn measure(human: &[f64], judge: &[Option<f64>], grid: &Grid, bootstrap: &Bootstrap) -> Result<Self, EvalError> {
+    pub fn measure(
+        human: &[f64],
+        judge: &[Option<f64>],
+        grid: &Grid,
+        words: Option<&[String]>,
+        bootstrap: &Bootstrap,
+    ) -> Result<Self, EvalError> {
         let agreement = Agreement::measure(human, judge, grid)?;
         let rows: Vec<usize> = (0..judge.len()).filter(|&row| judge[row].is_some()).collect();
         let people: Vec<f64> = rows.iter().map(|&row| human[row]).collect();
@@ -43,16 +54,37 @@ impl MeasuredJudge {
         let bootstrap = Bootstrap { clusters: clusters.as_deref(), ..*bootstrap };
         Ok(MeasuredJudge {
             intervals: bootstrap.all(&Sample::new(&people, &scores, Some(grid))?)?,
+            labels: words.map(|words| LabelFigures::measure(&people, &scores, grid, words, &bootstrap)).transpose()?,
             bootstrap: bootstrap.to_json(rows.len()),
             agreement,
         })
     }
 
-    /// The object of [`Agreement::to_json`], with `intervals`.
+    /// The object of [`Agreement::to_json`], with `intervals`, and `per_label` where the scale has words.
     pub fn to_json(&self) -> Map<String, Value> {
         let Value::Object(mut object) = self.agreement.to_json() else { return Map::new() };
         object.insert("intervals".into(), to_json(&self.intervals));
+        if let Some(labels) = &self.labels {
+            labels.put_into(&mut object);
+        }
         object
+    }
+
+    /// All figures of this judge, for gates.
+    pub fn figures(&self) -> Vec<Figure> {
+        let a = &self.agreement;
+        let counts = [("n", a.n as f64), ("n_unparsed", a.n_unparsed as f64), ("coverage", a.coverage())];
+        let figure = |(name, value): (&'static str, &Measured)| {
+            let interval = self.intervals.iter().find(|(known, _)| *known == name).map(|(_, interval)| interval.clone());
+            Figure { name: name.into(), value: value.clone(), interval }
+        };
+        let of_labels = self.labels.iter().flat_map(|labels| labels.figures.iter().cloned());
+        counts
+            .map(|(name, value)| Figure::plain(name, Ok(value)))
+            .into_iter()
+            .chain(a.iter().map(figure))
+            .chain(of_labels)
+            .collect()
     }
 }
 

@@ -4,10 +4,14 @@ use serde_json::{Map, Value, json};
 
 use super::{MeasuredJudge, calibration, clusters_of, length_bias_of, mass_figures};
 use crate::eval::faithfulness::ChainSwap;
+use crate::eval::figures::Figure;
 use crate::eval::intervals::Bootstrap;
 use crate::eval::report::Role;
 use crate::eval::table::{Cell, Table, fixed};
 use crate::eval::{EvalError, Grid, Measured, baselines};
+
+/// The row of the most probable score.
+const DECODED: &str = "decoded score";
 
 /// The rows of an evaluation, column by column.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +34,8 @@ pub struct JudgedRows {
     pub overlaps: Option<Vec<f64>>,
     /// A column that groups rows: its name and its texts.
     pub clusters: Option<(String, Vec<String>)>,
+    /// The words of the scale by ascending value, if it has any.
+    pub words: Option<Vec<String>>,
 }
 
 /// One row of the table: a judge or a baseline.
@@ -56,6 +62,8 @@ pub struct JudgeEvaluation {
     pub lengths: Vec<usize>,
     /// The scale's values, ascending.
     pub scale: Vec<f64>,
+    /// Its words, if it has any.
+    words: Option<Vec<String>>,
     /// How the intervals were drawn.
     bootstrap: Value,
     cluster: Option<String>,
@@ -72,11 +80,13 @@ impl JudgeEvaluation {
         let bootstrap = Bootstrap { clusters: numbers.as_deref(), ..*bootstrap };
         let mut judges = Vec::new();
         let mut add = |name: &'static str, role: Role, judge: &[Option<f64>]| -> Result<(), EvalError> {
-            judges.push(EvaluationRow { name, role, measured: MeasuredJudge::measure(human, judge, grid, &bootstrap)? });
+            // A label is what the judge decodes.
+            let words = rows.words.as_deref().filter(|_| name == DECODED);
+            judges.push(EvaluationRow { name, role, measured: MeasuredJudge::measure(human, judge, grid, words, &bootstrap)? });
             Ok(())
         };
         add("expected score", Role::Judge, &rows.expected)?;
-        add("decoded score", Role::Judge, &rows.decoded)?;
+        add(DECODED, Role::Judge, &rows.decoded)?;
         if rows.medians.iter().any(Option::is_some) {
             add("median score", Role::Judge, &rows.medians)?;
         }
@@ -101,9 +111,24 @@ impl JudgeEvaluation {
             pairs,
             lengths: rows.lengths.clone(),
             scale: grid.values().to_vec(),
+            words: rows.words.clone(),
             bootstrap: bootstrap.to_json(human.len()),
             cluster: rows.clusters.as_ref().map(|(name, _)| name.clone()),
         })
+    }
+
+    /// All figures of the judge, for gates: those of the expected score by their names, with calibration and chain swap; those of
+    /// labels; and those of the decoded score after `decoded.`.
+    pub fn figures(&self) -> Vec<Figure> {
+        let mut figures = self.judges[0].measured.figures();
+        figures.extend(self.further.iter().map(|(name, value)| Figure::plain(*name, value.clone())));
+        let decoded = self.judges.iter().filter(|judge| judge.name == DECODED).map(|judge| &judge.measured);
+        for judge in decoded {
+            figures.extend(judge.labels.iter().flat_map(|labels| labels.figures.iter().cloned()));
+            figures
+                .extend(judge.figures().into_iter().map(|figure| Figure { name: format!("decoded.{}", figure.name), ..figure }));
+        }
+        figures
     }
 
     /// Adds the figures of a chain swap.
@@ -161,7 +186,29 @@ impl JudgeEvaluation {
             table.row([Cell::from(*name), Cell::number(value, 3)]);
         }
         let first = &self.judges[0].measured.agreement;
-        format!("{table}n {}, skipped {}\n{}\n", first.n, first.n_unparsed, self.how())
+        format!("{table}{}n {}, skipped {}\n{}\n", self.labels_text(), first.n, first.n_unparsed, self.how())
+    }
+
+    /// Figures and counts of the labels that the judge decodes, where the scale has words.
+    fn labels_text(&self) -> String {
+        let Some(judge) = self.judges.iter().find(|judge| judge.measured.labels.is_some()) else { return String::new() };
+        let (Some(figures), Some(words)) = (&judge.measured.labels, &self.words) else { return String::new() };
+        let mut table = Table::new(["decoded labels", "value", "interval"]);
+        for figure in &figures.figures {
+            let interval = figure.interval.as_ref().and_then(|interval| interval.as_ref().ok());
+            let ends = interval.map_or(String::new(), |i| format!("{} to {}", fixed(i.low, 3), fixed(i.high, 3)));
+            table.row([Cell::from(figure.name.as_str()), Cell::number(&figure.value, 3), Cell::from(ends)]);
+        }
+        let mut text = format!("\n{table}\n");
+        if let Some(counts) = judge.measured.agreement.table() {
+            let mut table = Table::new(["people \\ judge"].into_iter().chain(words.iter().map(String::as_str)));
+            for (human, word) in words.iter().enumerate() {
+                let rows = (0..words.len()).map(|judge| Cell::from(counts.rows(human, judge).to_string()));
+                table.row([Cell::from(word.as_str())].into_iter().chain(rows));
+            }
+            text += &format!("{table}\n");
+        }
+        text
     }
 
     /// One sentence on how the intervals were made.

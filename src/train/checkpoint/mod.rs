@@ -5,6 +5,7 @@
 //! output_dir/
 //!   checkpoint-200/   config.json  model.safetensors  tokenizer.json ...   training_state.safetensors  trainer_state.json
 //!   metrics.jsonl     one line per step; resuming truncates it to its length at the checkpoint
+//!   events.out.tfevents.jurist   the same for TensorBoard, if it is asked for
 //!   jurist.toml       the resolved config
 //!   config.json  model.safetensors ...   the trained model, at the end
 //! ```
@@ -89,6 +90,9 @@ pub struct JuristState {
     pub nonfinite_steps: u64,
     /// Bytes of `metrics.jsonl` that belong to this checkpoint.
     pub metrics_bytes: u64,
+    /// Bytes of TensorBoard's event file that belong to this checkpoint.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub events_bytes: u64,
     /// Kernel variants and tile sizes. Other choices sum in another order, so the results would differ in rounding.
     pub tuning: Value,
     /// The storage that `base_weights` means, as bundles name it: the meaning of its word `q4` has changed.
@@ -99,6 +103,10 @@ pub struct JuristState {
     pub share_prefixes: bool,
     /// Further state of a method.
     pub extra: Map<String, Value>,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// Random numbers are a function of seed, purpose and counter. Step and data position are stored too, so the seed suffices.
@@ -140,6 +148,7 @@ impl TrainerState {
                 nonfinite_in_a_row: 0,
                 nonfinite_steps: 0,
                 metrics_bytes: 0,
+                events_bytes: 0,
                 tuning: Value::Null,
                 base_format: config.base_weights.dtype().map(|dtype| manifest_name(dtype).into()),
                 share_prefixes: config.share_prefixes,
@@ -305,6 +314,8 @@ const LIMITS: &[(&str, u64)] = &[
     ("jurist.nonfinite_in_a_row", LARGEST_COUNT),
     ("jurist.nonfinite_steps", LARGEST_COUNT),
     ("jurist.metrics_bytes", LARGEST_COUNT),
+    ("jurist.events_bytes", LARGEST_COUNT),
+    ("stateful_callbacks.EarlyStoppingCallback.attributes.early_stopping_patience_counter", LARGEST_COUNT),
     ("jurist.format", LARGEST_SETTING),
     ("max_steps", LARGEST_SETTING),
     ("eval_steps", LARGEST_SETTING),

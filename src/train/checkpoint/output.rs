@@ -4,7 +4,8 @@
 //!
 //! - `checkpoint-N`: runs write every name in it, and it contains the training state of a run;
 //! - `jurist.toml`: its first line has the hash of the rest, which differs if the file was made or changed manually;
-//! - `metrics.jsonl`: it begins with the log in the checkpoint that the run resumes from.
+//! - `metrics.jsonl`: it begins with the log in the checkpoint that the run resumes from;
+//! - TensorBoard's event file: its first event names the writer.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ use crate::train::checkpoint::training_state::TRAINING_STATE;
 use crate::train::checkpoint::{self, METRICS, RESOLVED_CONFIG, TRAINER_STATE, checkpoint_step};
 use crate::train::config::TrainConfig;
 use crate::train::error::io_error;
+use crate::train::run::events::{self, EVENTS};
 
 /// A run's folder, locked by this process once it exists.
 #[derive(Debug)]
@@ -69,8 +71,16 @@ impl OutputFolder {
 
 /// Whether runs write files of this name: settings, log, and the files of a judge.
 fn is_run_file(name: &str) -> bool {
-    const NAMES: [&str; 7] =
-        [RESOLVED_CONFIG, METRICS, JUDGE_FILE, "config.json", ADAPTER_CONFIG, ADAPTER_MODEL, "model.safetensors.index.json"];
+    const NAMES: [&str; 8] = [
+        RESOLVED_CONFIG,
+        METRICS,
+        EVENTS,
+        JUDGE_FILE,
+        "config.json",
+        ADAPTER_CONFIG,
+        ADAPTER_MODEL,
+        "model.safetensors.index.json",
+    ];
     let weights = name.starts_with("model") && name.ends_with(".safetensors");
     weights || NAMES.contains(&name) || TOKENIZER_FILES.contains(&name)
 }
@@ -93,7 +103,9 @@ pub fn refuse_taken(output: &Path) -> Result<(), TrainError> {
         _ => "this jurist did not write it here (an earlier version may have), and a new run would overwrite it",
     };
     let has_begun = fs::read_to_string(output.join(RESOLVED_CONFIG)).is_ok_and(|text| is_resolved_config(&text));
-    let left_over = |name: &str| has_begun && (name == RESOLVED_CONFIG || name == METRICS && is_log(output));
+    let is_events = || events::is_ours(&output.join(EVENTS));
+    let left_over =
+        |name: &str| has_begun && (name == RESOLVED_CONFIG || name == METRICS && is_log(output) || name == EVENTS && is_events());
     match names.iter().find(|name| is_run_file(name) && !left_over(name)) {
         None => Ok(()),
         Some(name) => {
@@ -211,7 +223,7 @@ pub fn earlier_judge(output: &Path) -> Result<Vec<PathBuf>, TrainError> {
     let mut files = Vec::new();
     for entry in fs::read_dir(output).into_iter().flatten().flatten() {
         let (name, path) = (entry.file_name().to_string_lossy().into_owned(), entry.path());
-        if !is_run_file(&name) || [RESOLVED_CONFIG, METRICS].contains(&name.as_str()) {
+        if !is_run_file(&name) || [RESOLVED_CONFIG, METRICS, EVENTS].contains(&name.as_str()) {
             continue;
         }
         let known = checkpoints.iter().rev().any(|folder| same_file(&path, &folder.join(&name)));

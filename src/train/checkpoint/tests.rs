@@ -216,7 +216,10 @@ fn impossible_counters_are_named() {
     let dir = tempfile::tempdir().unwrap();
     let path = save(dir.path(), 5);
     let file = path.join(TRAINER_STATE);
-    let good: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    let mut good: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    // What only some runs write.
+    good["jurist"]["events_bytes"] = 1.into();
+    good["stateful_callbacks"]["EarlyStoppingCallback"]["attributes"]["early_stopping_patience_counter"] = 1.into();
     let message = |field: &str, found: Value| {
         let mut json = good.clone();
         *json.pointer_mut(&format!("/{}", field.replace('.', "/"))).unwrap() = found;

@@ -59,6 +59,17 @@ impl From<SaveDtype> for WeightDtype {
 }
 
 words! {
+    /// Programs that a run writes its log for, beside `metrics.jsonl`.
+    #[derive(Default)]
+    pub enum ReportTo {
+        #[default]
+        None = "none",
+        /// TensorBoard's event files.
+        Tensorboard = "tensorboard",
+    }
+}
+
+words! {
     /// The metric that decides which checkpoint is the best.
     #[derive(Default)]
     pub enum BestMetric {

@@ -21,7 +21,7 @@ use serde_json::{Map, Value};
 
 use crate::judge::Scale;
 use crate::train::objective::schedule::{Decay, Schedule};
-pub use choices::{BestMetric, ChainColumn, Chat, Preset, SaveDtype};
+pub use choices::{BestMetric, ChainColumn, Chat, Preset, ReportTo, SaveDtype};
 pub use keys::{Key, Kind, Raw};
 pub use method::Method;
 pub use settings::{KEYS, TrainConfig};
@@ -271,6 +271,18 @@ impl TrainConfig {
             if self.load_best_model_at_end {
                 return conflict("load_best_model_at_end needs an eval_file".into());
             }
+            if self.early_stopping_patience.is_some() {
+                return conflict("early_stopping_patience needs an eval_file".into());
+            }
+        }
+        match self.early_stopping_patience {
+            Some(_) if self.eval_steps == 0 => {
+                return conflict("early_stopping_patience needs eval_steps of at least 1".into());
+            }
+            None if self.early_stopping_threshold > 0.0 => {
+                return conflict("early_stopping_threshold has no effect without early_stopping_patience".into());
+            }
+            _ => {}
         }
         if self.load_best_model_at_end {
             if self.eval_steps == 0 {

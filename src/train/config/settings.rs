@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::keys::{Interval, Key, Kind, MOST_ITERATIONS, count, whole};
-use super::{BestMetric, ChainColumn, Chat, Method, Preset, Resume, SaveDtype};
+use super::{BestMetric, ChainColumn, Chat, Method, Preset, ReportTo, Resume, SaveDtype};
 use crate::judge::{Expectation, ScoreReads};
 use crate::model::lora::ALL_LINEAR;
 use crate::model::weight_policy::WeightPolicy;
@@ -91,7 +91,7 @@ settings! {
     train_file: String = String::new(), Kind::Path;
     /// Rows to evaluate on.
     eval_file: Option<String> = None, Kind::Path;
-    /// Column with the human score.
+    /// Column with the human score, a number or a word of the scale.
     label_column: String = "score".into(), Kind::Text;
     /// Column with the chain of thought; auto looks for chain, feedback and rationale; none reads no chains.
     chain_column: ChainColumn = ChainColumn::Auto, Kind::Text;
@@ -108,14 +108,14 @@ settings! {
 
     heading "Judge";
     /// Scores: "1..5", "0..4=0..1" (texts 0 to 4 for values 0 to 1), or "bad,fair,good=0,0.5,1" [default: the start model's
-    /// judge.json, else 1..5].
+    /// judge.json, else 1..5, and "A,B=1,0" with the template pair].
     scale: Option<String> = None, Kind::Text;
     /// Words between the chain of thought and the score [default: the start model's judge.json, else "So the overall score is "].
     phrase: Option<String> = None, Kind::Text;
     /// Most tokens of a chain of thought (0: twice the longest one in the training data).
     max_completion_length: u32 = 0, Kind::Int { min: 0, max: 1 << 20 };
-    /// Prompt template: plain (the row's prompt), judge (built-in grading prompt), a Jinja file, or auto (plain where every row
-    /// has a prompt, else judge) [default: the start model's judge.json, else auto].
+    /// Prompt template: plain (the row's prompt), judge (built-in grading prompt), pair (built-in prompt for two responses), a Jinja
+    /// file, or auto (plain where every row has a prompt, else judge) [default: the start model's judge.json, else auto].
     template: Option<String> = None, Kind::Text;
     /// Wrap prompts in the model's chat template; auto = if it has one [default: the start model's judge.json, else auto].
     chat: Option<Chat> = None, Kind::OneOf(Chat::WORDS);
@@ -227,6 +227,12 @@ settings! {
     load_best_model_at_end: bool = false, Kind::Flag;
     /// Metric that decides which checkpoint is the best.
     metric_for_best_model: BestMetric = BestMetric::Loss, Kind::OneOf(BestMetric::WORDS);
+    /// Stop after this many evaluations in a row in which metric_for_best_model has not improved [default: never].
+    early_stopping_patience: Option<u64> = None, whole(1);
+    /// By more than this the metric must improve to count for early_stopping_patience.
+    early_stopping_threshold: f64 = 0.0, Kind::Number(Interval::closed(0.0, 1e9));
+    /// Write the log for this program too; tensorboard: an event file in output_dir.
+    report_to: ReportTo = ReportTo::None, Kind::OneOf(ReportTo::WORDS);
     /// Resume from the newest checkpoint in output_dir (true), or from this checkpoint.
     #[serde(skip_serializing_if = "Resume::is_no")]
     resume_from_checkpoint: Resume = Resume::default(), Kind::FlagOrPath;

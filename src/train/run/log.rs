@@ -38,6 +38,11 @@ impl Metrics {
         self.0.get(name).and_then(Value::as_f64)
     }
 
+    /// The names of the values.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
     /// The line as JSON, without a line break.
     pub fn to_json(&self) -> String {
         Value::Object(self.0.clone()).to_string()

@@ -7,6 +7,8 @@
 //! A checkpoint contains everything that decides the next step (weights, moments, data position, counters), and every kernel is
 //! deterministic. So a run that was killed and resumed ends with the same bytes as an uninterrupted one.
 
+mod early;
+pub mod events;
 pub mod log;
 pub mod start;
 mod tract;
@@ -35,12 +37,14 @@ use crate::train::checkpoint::{
     rotate_checkpoints, save_checkpoint, sync_metrics,
 };
 use crate::train::config::method::ChainSource;
-use crate::train::config::{Resume, TrainConfig};
+use crate::train::config::{ReportTo, Resume, TrainConfig};
 use crate::train::data::pack::TrainExample;
 use crate::train::error::{BoxError, io_error};
 use crate::train::memory;
 use crate::train::objective::engine::{Engine, TrainData};
 use crate::train::objective::supervised::{Batching, Evaluator, Scoring};
+use crate::train::run::early::EarlyStopping;
+use crate::train::run::events::EventFile;
 use crate::train::run::log::{Metrics, StepReport};
 use crate::train::run::start::RunInputs;
 use crate::train::steps::{StepResult, TrainLoop};
@@ -158,6 +162,10 @@ struct Run<'a> {
     held_out: Option<HeldOut>,
     state: TrainerState,
     metrics: MetricsFile,
+    /// The log for TensorBoard, if it is asked for.
+    events: Option<EventFile>,
+    /// When the run ends before its last step, if it may.
+    early: Option<EarlyStopping>,
     parameters: Vec<Parameter>,
     /// Files of a judge that this run wrote at an earlier end. The final model replaces them.
     earlier: Vec<PathBuf>,
@@ -206,14 +214,20 @@ impl<'a> Run<'a> {
         let trained = training.engine().weights().trainable()?.specs();
         let parameters: Vec<Parameter> = trained.into_iter().map(|t| Parameter { name: t.name, shape: t.shape }).collect();
         let (mut earlier, mut done) = (Vec::new(), false);
+        let mut early = EarlyStopping::new(config);
+        if early.is_some() && !config.load_best_model_at_end {
+            ctx.progress.warn("early_stopping_patience without load_best_model_at_end: the last weights are kept, not the best");
+        }
         if let Some(from) = resumed {
+            early = early.map(|early| early.resumed(&from.state.stateful_callbacks));
             check_same_run(&from.state, &state)?;
             from.tensors.expect(&parameters)?;
             training.resume_from(from.state.jurist.order, from.state.counters())?;
             output::refuse_other_log(&output, from.state.jurist.metrics_bytes, &from.state.log_history)?;
             let best = from.state.best_model_checkpoint.as_ref().filter(|_| config.load_best_model_at_end);
             let last = best.map_or_else(|| from.path.clone(), |best| output.join(best));
-            done = from.state.global_step >= total && output::has_judge_of(&output, &last);
+            let over = from.state.global_step >= total || early.is_some_and(|early| early.is_over());
+            done = over && output::has_judge_of(&output, &last);
             if !done {
                 output::refuse_foreign_checkpoints(&output, from.state.global_step)?;
                 earlier = output::earlier_judge(&output)?;
@@ -233,7 +247,15 @@ impl<'a> Run<'a> {
         crash_point("config");
         let (metrics, warning) = open_metrics(&output, resumed.map_or(0, |from| from.state.jurist.metrics_bytes))?;
         warning.iter().for_each(|w| ctx.progress.warn(w));
-        Ok(Run { config, output, ctx, inputs: start, training, held_out, state, metrics, parameters, earlier, done })
+        let mut events = None;
+        if config.report_to == ReportTo::Tensorboard {
+            let bytes = resumed.map_or(0, |from| from.state.jurist.events_bytes);
+            let (file, warning) = EventFile::open(&output, bytes, ctx.clock.since_1970())?;
+            warning.iter().for_each(|w| ctx.progress.warn(w));
+            events = Some(file);
+        }
+        let inputs = start;
+        Ok(Run { config, output, ctx, inputs, training, held_out, state, metrics, events, early, parameters, earlier, done })
     }
 
     /// Restores weights, moments and counters from the checkpoint.
@@ -266,20 +288,20 @@ impl<'a> Run<'a> {
         let began = self.ctx.clock.seconds();
         let total = self.state.max_steps;
         if self.done {
-            self.ctx
-                .progress
-                .note(&format!("the run was finished before, after {}: nothing is left to do", count(total, "step")));
-            return Ok(TrainOutcome::Finished { steps: total, seconds: 0.0 });
+            let steps = self.state.global_step;
+            let line = format!("the run was finished before, after {}: nothing is left to do", count(steps, "step"));
+            self.ctx.progress.note(&line);
+            return Ok(TrainOutcome::Finished { steps, seconds: 0.0 });
         }
-        if self.state.global_step >= total {
+        if self.is_over() {
             let line = format!(
                 "the run had done all of its {} before, but its judge is not complete: it is written from the checkpoint",
-                count(total, "step")
+                count(self.state.global_step, "step")
             );
             self.ctx.progress.note(&line);
         }
         self.ctx.progress.begin("training", self.state.global_step, total);
-        while !self.training.is_over() {
+        while !self.is_over() {
             self.step().await?;
             let step = self.state.global_step;
             if step == total {
@@ -291,22 +313,37 @@ impl<'a> Run<'a> {
             let interrupted = (self.ctx.interrupted)();
             // The best model is loaded from its checkpoint at the end, so it is saved even if no checkpoint is due.
             let needed_at_end = best && self.config.load_best_model_at_end;
-            let saved = due(self.config.save_steps) || step == total || needed_at_end;
+            let saved = due(self.config.save_steps) || needed_at_end || self.is_over();
             if best && !saved {
                 self.state.best_model_checkpoint = None;
             }
             if saved || interrupted {
                 let checkpoint = self.save()?;
-                if interrupted && step < total {
+                if interrupted && !self.is_over() {
                     self.ctx.progress.end();
                     return Ok(TrainOutcome::Interrupted { checkpoint });
                 }
             }
         }
         self.ctx.progress.end();
+        if let Some(early) = self.early.filter(|_| self.state.global_step < total) {
+            let (metric, best) = (self.config.metric_for_best_model, self.state.best_metric.unwrap_or(f64::NAN));
+            let line = format!(
+                "stopped early after {}: {metric} has not improved for {}; the best is {best:.4} after step {}",
+                count(self.state.global_step, "step"),
+                count(early.counter(), "evaluation"),
+                self.state.best_global_step.unwrap_or(0)
+            );
+            self.ctx.progress.note(&line);
+        }
         self.refuse_untrained()?;
         self.finish()?;
         Ok(TrainOutcome::Finished { steps: self.state.global_step, seconds: self.ctx.clock.seconds() - began })
+    }
+
+    /// True after the last step, or after the one at which the run stopped early.
+    fn is_over(&self) -> bool {
+        self.training.is_over() || self.early.is_some_and(|early| early.is_over())
     }
 
     /// Fails if no step has changed the model.
@@ -350,6 +387,10 @@ impl<'a> Run<'a> {
     fn write_metrics(&mut self, line: &Metrics) -> Result<(), TrainError> {
         let path = self.output.join(checkpoint::METRICS);
         self.metrics.write(line).map_err(|source| TrainError::Io { action: "write", path, source })?;
+        if let Some(events) = &mut self.events {
+            let written = events.write(line, self.ctx.clock.since_1970());
+            written.map_err(|e| io_error("write", &self.output.join(events::EVENTS), e))?;
+        }
         crash_point("metrics");
         Ok(())
     }
@@ -386,7 +427,12 @@ impl<'a> Run<'a> {
             line.put("eval_judge/forced", forced as f64 / scored.len().max(1) as f64);
         }
         let metric = line.get(&format!("eval_{}", self.config.metric_for_best_model)).unwrap_or(f64::NAN);
-        let best = self.state.record_metric(metric, self.config.metric_for_best_model.greater_is_better());
+        let greater_is_better = self.config.metric_for_best_model.greater_is_better();
+        if let Some(early) = &mut self.early {
+            early.observe(metric, self.state.best_metric, greater_is_better);
+            early.put_into(&mut self.state.stateful_callbacks);
+        }
+        let best = self.state.record_metric(metric, greater_is_better);
         let shown: Vec<String> = ["loss", "pearson", "rmse"]
             .iter()
             .filter_map(|name| Some(format!("{name} {:.4}", line.get(&format!("eval_{name}"))?)))
@@ -401,6 +447,10 @@ impl<'a> Run<'a> {
     fn save(&mut self) -> Result<PathBuf, TrainError> {
         sync_metrics(&self.metrics, &self.output)?;
         self.state.jurist.metrics_bytes = self.metrics.bytes();
+        if let Some(events) = &self.events {
+            events.sync(&self.output)?;
+        }
+        self.state.jurist.events_bytes = self.events.as_ref().map_or(0, EventFile::bytes);
         self.state.log_history = read_log_history(&self.output, self.metrics.bytes())?;
         let (gpu, trained, optimiser) =
             (self.ctx.gpu, self.training.engine().weights().trainable()?, self.training.engine().optimiser());

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use crate::data::{Chains, ColumnOptions, DataError, Dataset, Example, Prompt, Reader, byte_size};
 use crate::judge::{
-    BatchLayout, Choice, DEFAULT_PHRASE, DEFAULT_SCALE, JUDGE_FILE, JudgeError, JudgeOverrides, JudgeSettings, ScoreTokens,
-    Template, tokenizer_at,
+    BatchLayout, Choice, DEFAULT_PHRASE, DEFAULT_SCALE, JUDGE_FILE, JudgeError, JudgeOverrides, JudgeSettings, PAIR_PHRASE,
+    PAIR_SCALE, ScoreTokens, Template, tokenizer_at,
 };
 use crate::model::config::Config;
 use crate::model::error::ModelError;
@@ -188,7 +188,20 @@ fn reader(config: &TrainConfig) -> Result<Reader, TrainError> {
         ChainColumn::Ignored => (Chains::Ignore, None),
     };
     let chains = if config.method.spec().reads_chains_of_rows() { chains } else { Chains::Ignore };
-    let columns = ColumnOptions { label_column: config.label_column.clone(), chain_column, chains, ..ColumnOptions::default() };
+    // What labels mean: as the config says, else as the start model does. One that cannot be read is reported when it is opened.
+    let folder = config.model_name_or_path.as_deref().and_then(|dir| start_folder(config, Path::new(dir)).ok());
+    let stored = folder.and_then(|folder| JudgeSettings::of_folder(&folder).ok().flatten());
+    let template = config.template.as_deref().or(stored.as_ref().map(|own| own.template.as_str()));
+    let pairs = template == Some(Template::Pair.name());
+    let scale = match (config.scale()?, stored) {
+        (Some(scale), _) => Some(scale),
+        (None, Some(stored)) => Some(stored.scale),
+        (None, None) if pairs => Some(PAIR_SCALE.parse()?),
+        (None, None) => None,
+    };
+    let words = scale.map_or_else(Default::default, |scale| scale.label_words());
+    let label_column = config.label_column.clone();
+    let columns = ColumnOptions { label_column, chain_column, chains, words, pairs, ..ColumnOptions::default() };
     let size = |text: &str| byte_size(text).map_err(|e| SettingError::Conflict(format!("max_decompressed: {e}")));
     let max_decompressed = config.max_decompressed.as_deref().map(size).transpose()?;
     Ok(Reader { columns, skip_bad: config.skip_bad, max_decompressed, ..Reader::default() })
@@ -238,8 +251,10 @@ fn tokenizer(config: &TrainConfig, folder: Option<&ModelFolder>, rows: &Dataset)
     let texts: Vec<String> = rows.examples.iter().map(text_of).collect();
     let size = config.vocab_size.unwrap_or(0) as usize;
     // Every score must become a token: digits always do, and the phrase occurs once per score.
-    let scale = config.scale()?.map_or_else(|| DEFAULT_SCALE.parse(), Ok)?;
-    let phrase = config.phrase.as_deref().unwrap_or(DEFAULT_PHRASE);
+    let pairs = config.template.as_deref() == Some(Template::Pair.name());
+    let (scale, phrase) = if pairs { (PAIR_SCALE, PAIR_PHRASE) } else { (DEFAULT_SCALE, DEFAULT_PHRASE) };
+    let scale = config.scale()?.map_or_else(|| scale.parse(), Ok)?;
+    let phrase = config.phrase.as_deref().unwrap_or(phrase);
     let answers = scale.texts().iter().map(|score| format!(" {phrase}{score}"));
     Ok(train_bpe(texts.into_iter().chain(answers), size, &SpecialTokens::for_decoder())?)
 }

@@ -4,6 +4,7 @@
 mod answers;
 mod clients;
 mod limits;
+mod pairs;
 mod rows;
 
 use std::net::TcpListener;

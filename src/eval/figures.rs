@@ -1,0 +1,122 @@
+//! A figure by its name, with its interval: what tables, JSON and gates read.
+
+use serde_json::{Map, Value, json};
+
+use super::intervals::{Bootstrap, Interval};
+use super::{EvalError, Measured, Undefined};
+
+/// A figure.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Figure {
+    /// Its name, such as `pearson` or `recall(fail)`.
+    pub name: String,
+    /// Its value, or why it has none.
+    pub value: Measured,
+    /// Its interval; `None` for a figure that is not resampled.
+    pub interval: Option<Result<Interval, Undefined>>,
+}
+
+impl Figure {
+    /// A figure without an interval.
+    pub fn plain(name: impl Into<String>, value: Measured) -> Self {
+        Figure { name: name.into(), value, interval: None }
+    }
+
+    /// A figure with its interval.
+    pub fn resampled(name: impl Into<String>, value: Measured, interval: Result<Interval, Undefined>) -> Self {
+        Figure { name: name.into(), value, interval: Some(interval) }
+    }
+
+    /// The same figure under another name.
+    pub fn named(self, name: impl Into<String>) -> Self {
+        Figure { name: name.into(), ..self }
+    }
+
+    /// Adds value, interval and reasons to an object with `intervals` and `undefined`.
+    pub fn put_into(&self, object: &mut Map<String, Value>) {
+        object.insert(self.name.clone(), json!(self.value.as_ref().ok()));
+        if let Err(reason) = &self.value {
+            put(object, "undefined", &self.name, json!(reason.to_string()));
+        }
+        if let Some(interval) = &self.interval {
+            put(object, "intervals", &self.name, json!(interval.as_ref().ok().map(Interval::to_json)));
+        }
+    }
+}
+
+/// Sets `object[at][name]`, where `at` is an object that may not exist yet.
+fn put(object: &mut Map<String, Value>, at: &str, name: &str, value: Value) {
+    if let Some(inner) = object.entry(at).or_insert_with(|| json!({})).as_object_mut() {
+        inner.insert(name.into(), value);
+    }
+}
+
+/// A share of rows: what each row adds to it, 0 to 1; `None` for a row that does not count.
+#[derive(Clone, Debug)]
+pub struct Share {
+    /// Its name.
+    pub name: String,
+    /// One entry per row.
+    pub rows: Vec<Option<f64>>,
+    /// Why it has no value where no row counts.
+    pub without_rows: Undefined,
+}
+
+impl Share {
+    fn of(&self, times: &[u32]) -> Measured {
+        let (mut sum, mut n) = (0.0, 0_u64);
+        for (value, times) in self.rows.iter().zip(times) {
+            if let Some(value) = value {
+                sum += value * f64::from(*times);
+                n += u64::from(*times);
+            }
+        }
+        if n == 0 { Err(self.without_rows.clone()) } else { Ok(sum / n as f64) }
+    }
+
+    /// The rows that count.
+    fn counted(&self) -> impl Iterator<Item = usize> + '_ {
+        self.rows.iter().enumerate().filter(|(_, value)| value.is_some()).map(|(row, _)| row)
+    }
+}
+
+/// Shares of the same `rows` rows with their intervals: bootstrap intervals, or exact ones where a share is 0 or 1.
+///
+/// # Errors
+/// A level that is no share; clusters of another length.
+pub fn shares(shares: &[Share], rows: usize, bootstrap: &Bootstrap) -> Result<Vec<Figure>, EvalError> {
+    let measure = |times: &[u32]| shares.iter().map(|share| share.of(times)).collect::<Vec<Measured>>();
+    let values = measure(&vec![1; rows]);
+    let intervals = bootstrap.intervals_of(rows, &measure)?;
+    let figure = |((share, value), interval): ((&Share, Measured), Result<Interval, Undefined>)| {
+        Figure::resampled(share.name.clone(), value, interval.map(|i| bootstrap.of_share(i, share.counted())))
+    };
+    Ok(shares.iter().zip(values).zip(intervals).map(figure).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_count_their_rows_and_say_what_they_lack() {
+        let share = |name: &str, rows: &[Option<f64>]| Share {
+            name: name.into(),
+            rows: rows.to_vec(),
+            without_rows: Undefined::NoPreference,
+        };
+        let rows = [Some(1.0), None, Some(0.5), Some(0.0)];
+        let all = [share("mean", &rows), share("none", &[None; 4]), share("sure", &[Some(1.0), None, Some(1.0), None])];
+        let found = shares(&all, 4, &Bootstrap { resamples: 200, ..Bootstrap::default() }).unwrap();
+        assert_eq!((found[0].name.as_str(), &found[0].value), ("mean", &Ok(0.5)));
+        assert_eq!((&found[1].value, &found[1].interval), (&Err(Undefined::NoPreference), &Some(Err(Undefined::NoPreference))));
+        let sure = found[2].interval.clone().unwrap().unwrap();
+        // Two of two: the exact interval begins at the square root of 0.025.
+        assert!((sure.low - 0.025_f64.sqrt()).abs() < 1e-12 && sure.high == 1.0, "{sure:?}");
+        let mut object = Map::new();
+        found.iter().for_each(|figure| figure.put_into(&mut object));
+        assert_eq!((&object["mean"], &object["none"]), (&json!(0.5), &Value::Null));
+        assert_eq!(object["undefined"]["none"], "no row has a preference of people");
+        assert_eq!(object["intervals"]["sure"]["method"], "exact");
+    }
+}

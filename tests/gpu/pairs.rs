@@ -1,0 +1,224 @@
+//! Pairs: `jurist pair` says what `jurist score` says of each response, the server says the same, and a judge of pairs judges
+//! both orders.
+
+use std::sync::OnceLock;
+
+use serde_json::{Value, json};
+
+use crate::cli::{Task, finish, lines, succeed};
+use crate::http;
+use crate::messages::Messages;
+use crate::serve::Server;
+use jurist::experiments::synthetic::{Split, SyntheticTask, TaskVersion};
+
+/// Items of the synthetic task as instruction, response and score.
+fn items(split: Split, n: usize) -> Vec<(String, String, f64)> {
+    let items = SyntheticTask::new(TaskVersion::BASE, 5).items(split, n);
+    let parts = |row: Value| {
+        let prompt = row["prompt"].as_str().unwrap().trim_start_matches("rubric ").trim_end_matches(" judge").to_string();
+        let (instruction, response) = prompt.split_once(" response ").unwrap();
+        (instruction.to_string(), response.to_string(), row["score"].as_f64().unwrap())
+    };
+    items.iter().map(|item| parts(item.to_row())).collect()
+}
+
+/// Pairs of neighbours, the second response written for another rubric: the better one is the one with the higher score.
+fn pairs() -> Vec<Value> {
+    let items = items(Split::Test, 24);
+    let pair = |pair: &[(String, String, f64)]| {
+        let [(instruction, a, score_a), (_, b, score_b)] = pair else { unreachable!() };
+        let preference = if score_a > score_b {
+            "A"
+        } else if score_a < score_b {
+            "B"
+        } else {
+            "tie"
+        };
+        json!({"instruction": instruction, "response_a": a, "response_b": b, "preference": preference, "subset": "toy"})
+    };
+    items.chunks(2).map(pair).collect()
+}
+
+/// A folder with two judges: `alone/` reads one response, `both/` reads two. Neither is a good one.
+pub fn ground() -> &'static Task {
+    static GROUND: OnceLock<Task> = OnceLock::new();
+    GROUND.get_or_init(|| {
+        let task = Task::new(8, 4, false);
+        task.write("alone.jinja", "rubric {{ instruction }} response {{ response }} judge");
+        task.write("both.jinja", "rubric {{ instruction }} response {{ response_a }} response {{ response_b }} judge");
+        let rows = items(Split::Train, 64);
+        let row = |(instruction, response, score): &(String, String, f64)| {
+            json!({"instruction": instruction, "response": response, "score": score}).to_string() + "\n"
+        };
+        task.write("train.jsonl", rows.iter().map(row).collect::<String>());
+        let more =
+            ["--per-device-train-batch-size", "8", "--save-steps", "0", "--learning-rate", "1e-2", "--num-train-epochs", "4"];
+        succeed(task.train("alone", &[&more[..], &["--template", "alone.jinja"]].concat()));
+        let row = |pair: &[(String, String, f64)]| {
+            let [(instruction, a, score_a), (_, b, score_b)] = pair else { unreachable!() };
+            let first = u8::from(score_a > score_b);
+            json!({"instruction": instruction, "response_a": a, "response_b": b, "score": first}).to_string() + "\n"
+        };
+        task.write("both.jsonl", rows.chunks(2).map(row).collect::<String>());
+        let both = ["--template", "both.jinja", "--scale", "1,2=1,0", "--train-file", "both.jsonl"];
+        succeed(task.train("both", &[&more[..], &both].concat()));
+        task.write("pairs.jsonl", pairs().iter().map(|row| row.to_string() + "\n").collect::<String>());
+        task
+    })
+}
+
+fn pair(model: &str, more: &[&str]) -> (Value, Vec<Value>) {
+    let task = ground();
+    let output = format!("{model}-{}.jsonl", more.len());
+    let args = [&["pair", "--model", model, "--input", "pairs.jsonl", "--output", &output, "--json", "--resamples", "200"], more];
+    let done = succeed(task.jurist(&args.concat()));
+    (serde_json::from_str(&done.out).unwrap(), lines(&task.read(&output)))
+}
+
+#[test]
+fn two_scores_decide() {
+    let task = ground();
+    let (figures, judged) = pair("alone", &[]);
+    // What `score` says of each response.
+    let single = |side: &str| {
+        let row = |row: &Value| json!({"instruction": row["instruction"], "response": row[side]}).to_string() + "\n";
+        task.write("single.jsonl", pairs().iter().map(row).collect::<String>());
+        let done = succeed(task.jurist(&["score", "--model", "alone", "--input", "single.jsonl"]));
+        lines(&done.out).into_iter().map(|row| row["judge"].clone()).collect::<Vec<Value>>()
+    };
+    let (first, second) = (single("response_a"), single("response_b"));
+    let number = |value: &Value| value.as_f64().unwrap();
+    let mut right = 0.0;
+    for ((row, pair), (a, b)) in pairs().iter().zip(&judged).zip(first.iter().zip(&second)) {
+        assert_eq!(&pair["preference"], &row["preference"]);
+        let found = &pair["pair"];
+        assert!((number(&found["a"]["expected"]) - number(&a["expected"])).abs() < 1e-6);
+        assert!((number(&found["difference"]) - (number(&a["expected"]) - number(&b["expected"]))).abs() < 1e-6);
+        let (mut wins, mut ties) = (0.0, 0.0);
+        for i in 1..=5 {
+            for k in 1..=5 {
+                let both = number(&a["probs"][i.to_string()]) * number(&b["probs"][k.to_string()]);
+                wins += if i > k { both } else { 0.0 };
+                ties += if i == k { both } else { 0.0 };
+            }
+        }
+        assert!((number(&found["probs"]["a"]) - wins).abs() < 1e-6 && (number(&found["probs"]["tie"]) - ties).abs() < 1e-6);
+        if row["preference"] != "tie" {
+            right += if found["winner"] == row["preference"] {
+                1.0
+            } else if found["winner"] == "tie" {
+                0.5
+            } else {
+                0.0
+            };
+        }
+    }
+    let compared = pairs().iter().filter(|row| row["preference"] != "tie").count() as f64;
+    assert!((number(&figures["accuracy"]) - right / compared).abs() < 1e-12, "{figures}");
+    assert_eq!((&figures["n"], &figures["n_labelled"]), (&json!(12), &json!(12)));
+    assert!(figures["consistency"].is_null() && figures["undefined"]["consistency"].as_str().unwrap().contains("judged alone"));
+
+    // The server judges them alike, and so are the layouts of others judged.
+    let server = Server::serve(task, "alone", &[]);
+    let answer = http::post(&server.address, "/v1/pair", &json!({ "rows": pairs() })).json();
+    for (found, row) in answer["data"].as_array().unwrap().iter().zip(&judged) {
+        crate::serve::same(&found["pair"]["a"], &row["pair"]["a"]);
+        crate::serve::same(&found["pair"]["b"], &row["pair"]["b"]);
+        assert_eq!(found["pair"]["winner"], row["pair"]["winner"]);
+    }
+    let bench = |row: &Value| {
+        let (chosen, rejected) = (&row["response_a"], &row["response_b"]);
+        json!({"prompt": row["instruction"], "chosen": chosen, "rejected": rejected, "subset": "toy", "id": 1}).to_string() + "\n"
+    };
+    task.write("bench.jsonl", pairs().iter().map(bench).collect::<String>());
+    let done = succeed(task.jurist(&["pair", "--model", "alone", "--input", "bench.jsonl", "--output", "bench.out", "--json"]));
+    let figures: Value = serde_json::from_str(&done.out).unwrap();
+    let winners = judged.iter().filter(|row| row["pair"]["winner"] == "A").count();
+    assert_eq!((&figures["verdicts"]["A"], &figures["n_labelled"]), (&json!(winners), &json!(12)));
+    for (found, row) in lines(&task.read("bench.out")).iter().zip(&judged) {
+        assert_eq!(found["pair"]["difference"], row["pair"]["difference"]);
+    }
+}
+
+#[test]
+fn both_orders_are_judged_and_averaged() {
+    let task = ground();
+    let (figures, judged) = pair("both", &[]);
+    let number = |value: &Value| value.as_f64().unwrap();
+    let (mut consistent, mut first, mut second) = (0.0, 0.0, 0.0);
+    for row in &judged {
+        let found = &row["pair"];
+        // `1` says that the response read first is better: A in the given order, B in the other.
+        let (given, swapped) = (&found["given"]["probs"], &found["swapped"]["probs"]);
+        assert!((number(&found["probs"]["a"]) - (number(&given["1"]) + number(&swapped["2"])) / 2.0).abs() < 1e-12, "{found}");
+        let orders: Vec<&str> = found["orders"].as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
+        assert_eq!(found["consistent"], json!(orders[0] == orders[1]));
+        consistent += f64::from(u8::from(orders[0] == orders[1]));
+        first += f64::from(u8::from(orders[0] == "A") + u8::from(orders[1] == "B"));
+        second += f64::from(u8::from(orders[0] == "B") + u8::from(orders[1] == "A"));
+    }
+    assert!((number(&figures["consistency"]) - consistent / 12.0).abs() < 1e-12, "{figures}");
+    assert!((number(&figures["first_wins"]) - (first / (first + second) - 0.5)).abs() < 1e-12, "{figures}");
+    assert!(figures["position_p"].is_number() && figures["intervals"]["consistency"]["low"].is_number(), "{figures}");
+    let server = Server::serve(task, "both", &[]);
+    let answer = http::post(&server.address, "/v1/pair", &pairs()[3]).json();
+    assert_eq!((&answer["how"]["responses"], &answer["pair"]["winner"]), (&json!("together"), &judged[3]["pair"]["winner"]));
+    crate::serve::same(&answer["pair"]["swapped"], &judged[3]["pair"]["swapped"]);
+}
+
+/// The built-in template, trained on rows whose layout says which response is better.
+#[test]
+fn a_judge_of_pairs_is_trained_on_chosen_and_rejected() {
+    let task = Task::new(8, 4, false);
+    let row = |pair: &[(String, String, f64)]| {
+        let [(instruction, a, _), (_, b, _)] = pair else { unreachable!() };
+        json!({"prompt": instruction, "chosen": a, "rejected": b}).to_string() + "\n"
+    };
+    task.write("train.jsonl", items(Split::Train, 16).chunks(2).map(row).collect::<String>());
+    // The words A and B are not among the tokenizer's.
+    let template = ["--template", "pair", "--scale", "1,2=1,0", "--max-steps", "2", "--save-steps", "0"];
+    succeed(task.train("judge", &template));
+    let check: Value = serde_json::from_str(
+        &succeed(task.jurist(&["data", "check", "train.jsonl", "--template", "pair", "--scale", "1,2=1,0", "--json"])).out,
+    )
+    .unwrap();
+    let labels = &check["labels"]["histogram"];
+    assert_eq!(labels.as_array().unwrap().len(), 2, "the better response is first in some rows only: {labels}");
+    let settings: Value = serde_json::from_str(&task.read("judge/judge.json")).unwrap();
+    assert_eq!((&settings["template"], &settings["scale"]), (&json!("pair"), &json!("1,2=1,0")));
+    let done = succeed(task.jurist(&["pair", "--model", "judge", "--input", "train.jsonl", "--resamples", "100"]));
+    assert!(
+        done.err.contains("both responses are judged together") && done.out.contains("first_wins"),
+        "{}{}",
+        done.out,
+        done.err
+    );
+}
+
+#[test]
+fn pairs_that_cannot_be_judged_say_why() {
+    let task = ground();
+    task.write("none.jsonl", "{\"instruction\":\"tone\",\"response\":\"voice good\"}\n");
+    task.write("had.jsonl", json!({"instruction": "i", "response_a": "a", "response_b": "b", "pair": 1}).to_string());
+    task.write("whole.jsonl", "{\"instruction\":\"tone\",\"response_a\":\"voice\",\"response_b\":\"voice\",\"preference\":2}\n");
+    task.write("long.jsonl", json!({"instruction": "ok ".repeat(200), "response_a": "a", "response_b": "b"}).to_string());
+    task.write("four.jsonl", json!({"prompt": "tone", "chosen": ["a"], "rejected": ["b", "c", "d"]}).to_string());
+    let mut messages = Messages::new("pairs").place(task.dir.path(), "[folder]");
+    for (input, more, code) in [
+        ("none.jsonl", "", 1),
+        ("had.jsonl", "", 1),
+        ("whole.jsonl", "", 1),
+        ("long.jsonl", "", 1),
+        ("four.jsonl", "", 1),
+        ("pairs.jsonl", "--given-chains", 2),
+        ("pairs.jsonl", "--cluster topic", 1),
+        ("pairs.jsonl", "--output pairs.jsonl", 1),
+    ] {
+        let mut command = task.jurist(&["pair", "--model", "alone", "--input", input, "-q"]);
+        command.args(more.split_whitespace());
+        let done = finish(command);
+        assert_eq!(done.code, Some(code), "{input} {more}: {}", done.err);
+        messages.add(format!("jurist pair --input {input} {more}").trim_end(), &done.err);
+    }
+    messages.check();
+}
