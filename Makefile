@@ -3,7 +3,7 @@ SHELL := /bin/bash
 export PATH := $(PATH):$(HOME)/.cargo/bin
 JURIST := ./target/release/jurist
 
-.PHONY: help setup demo test fresh performance build driver web serve web-judge parquet hub fuzz llama-cpp clients english reliability fmt clean
+.PHONY: help setup demo test fresh performance build driver web serve web-judge parquet hub fuzz llama-cpp clients english reliability gpu-report fmt clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 13
@@ -62,6 +62,13 @@ hub: setup ## compile target/release/jurist with downloads from the Hugging Face
 	cargo build --release --locked --features hf-hub
 	cargo test --release --locked --features hf-hub --test hub
 	cargo test --release --locked --features hf-hub --lib hub
+
+# Debian only: Mesa's compilers come from its newest suite, into target/. What the kernels cost is compared with a baseline.
+gpu-report: setup ## what Mesa's GPU compilers make of the kernels (70 MB); fails where worse than the baseline; ACCEPT=1 writes it
+	@scripts/debian-sid.sh target/mesa mesa-vulkan-drivers mesa-drm-shim
+	cargo test --quiet --release --locked --manifest-path benches/gpu-compilers/Cargo.toml --target-dir target
+	cargo build --quiet --release --locked --manifest-path benches/gpu-compilers/Cargo.toml --target-dir target
+	./target/release/gpu-compilers $(if $(ACCEPT),--accept)
 
 fuzz: setup ## fuzz every parser for SECONDS=60 each, or one of them: TARGET=rows
 	@scripts/fuzz.sh $(or $(SECONDS),60) $(TARGET)

@@ -5,40 +5,18 @@
 # its arguments are absolute.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-dir="$PWD/target/llama.cpp"
+
+# Where it was unpacked: by `fetch vulkan`, if that was asked for, or by `fetch`.
+dir="$PWD/target/llama.cpp-vulkan"
+[ -e "$dir/packages" ] || dir="$PWD/target/llama.cpp"
 lib="$dir/root/usr/lib/x86_64-linux-gnu"
 
 fetch() {
-    local mirror
-    local packages=(llama.cpp-tools) found="$dir/root/usr/bin/llama-server"
     if [ "${1:-}" = vulkan ]; then
-        packages+=(libggml0-backend-vulkan mesa-vulkan-drivers)
-        found="$lib/ggml/backends0/libggml-vulkan.so"
+        scripts/debian-sid.sh "$PWD/target/llama.cpp-vulkan" llama.cpp-tools libggml0-backend-vulkan mesa-vulkan-drivers
+    else
+        scripts/debian-sid.sh "$PWD/target/llama.cpp" llama.cpp-tools
     fi
-    [ -e "$found" ] && return
-    mkdir -p "$dir"/apt/{etc/apt.conf.d,etc/preferences.d,etc/sources.list.d,state/lists/partial,cache/archives/partial} "$dir/root"
-    : >"$dir/apt/status"
-    mirror=$(grep -rhoE 'https?://[^ ]+/debian/?( |$)' /etc/apt/sources.list /etc/apt/sources.list.d 2>/dev/null | head -n 1 | tr -d ' ' || true)
-    [ -n "$mirror" ] || { echo "no Debian mirror in /etc/apt: llama.cpp cannot be fetched" >&2; exit 1; }
-    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror sid main" >"$dir/apt/etc/sources.list"
-    cat >"$dir/apt/apt.conf" <<C
-Dir::Etc "$dir/apt/etc";
-Dir::Etc::sourcelist "sources.list";
-Dir::Etc::sourceparts "sources.list.d";
-Dir::Etc::parts "apt.conf.d";
-Dir::State "$dir/apt/state";
-Dir::State::status "$dir/apt/status";
-Dir::Cache "$dir/apt/cache";
-Acquire::Languages "none";
-Acquire::Check-Valid-Until "false";
-Acquire::Check-Date "false";
-APT::Sandbox::User "root";
-C
-    export APT_CONFIG="$dir/apt/apt.conf"
-    apt-get -q update
-    # With everything that they need, as nothing counts as installed.
-    apt-get -q -y --download-only --no-install-recommends install "${packages[@]}"
-    for package in "$dir"/apt/cache/archives/*.deb; do dpkg -x "$package" "$dir/root"; done
 }
 
 run() {

@@ -243,6 +243,11 @@ impl PlanBuilder {
         self.add(&buffer.name, buffer.words, TensorKind::Imported(buffer.clone()))
     }
 
+    /// The kernels recorded so far, in order.
+    pub fn kernels(&self) -> impl Iterator<Item = &KernelSpec> {
+        self.steps.iter().filter_map(|step| if let Step::Dispatch { kernel, .. } = step { Some(kernel) } else { None })
+    }
+
     /// Number of steps recorded so far: a position where [`Plan::run_steps`] may stop and resume.
     pub fn steps(&self) -> usize {
         self.steps.len()
