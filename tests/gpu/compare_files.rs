@@ -172,6 +172,12 @@ fn cells_of_files_are_resumed_and_repeat() {
     let changed = finish(compare(&dir, &["--cell", "qa/raft/seed-1"]));
     assert_eq!(changed.code, Some(1));
     assert!(changed.err.contains("rows.json") && changed.err.contains("test set near"), "{}", changed.err);
+
+    // A damaged result is no finished cell.
+    write(dir.path().join("cells/qa/raft/seed-1.json"), "{");
+    let damaged = finish(compare(&dir, &["--estimate"]));
+    assert_eq!(damaged.code, Some(1));
+    assert!(damaged.err.contains("raft/seed-1.json") && damaged.err.contains("remove it"), "{}", damaged.err);
 }
 
 #[test]

@@ -269,6 +269,11 @@ fn resumed_at_an_epochs_end_and_after_the_end() {
     assert!(done.err.contains("nothing is left to do"), "{}", done.err);
     assert!(before == files(&copied));
     assert_eq!(at, written());
+
+    // The settings that are kept are those that the run was trained with.
+    let done = succeed(train(&task, "copied", &["--save-steps", "10", "--resume"]));
+    assert!(done.err.contains("a setting changed") && done.err.contains("nothing is left to do"), "{}", done.err);
+    assert!(before == files(&copied));
 }
 
 #[test]

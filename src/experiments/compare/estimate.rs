@@ -32,7 +32,7 @@ impl Estimate {
 /// The cost of all unfinished cells, as a table.
 ///
 /// # Errors
-/// A protocol without tasks of files, or without `[rates]`; rows or a base model that cannot be read.
+/// A protocol without tasks of files, or without `[rates]`; rows or a base model that cannot be read; a damaged result.
 pub fn estimate(comparison: &Comparison) -> Result<String, CompareError> {
     let protocol = &comparison.protocol;
     let Some(rates) = protocol.rates else {
@@ -40,6 +40,9 @@ pub fn estimate(comparison: &Comparison) -> Result<String, CompareError> {
             "the protocol has no [rates] (training, sampling, reading: tokens a second) to estimate with".into(),
         ));
     };
+    for cell in protocol.cells()? {
+        comparison.read(&cell)?;
+    }
     let mut table = Table::new(["cell", "training", "sampling", "reading", "minutes", "sum"]);
     let mut sum = 0.0;
     let unfinished = comparison.unfinished()?;

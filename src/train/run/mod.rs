@@ -239,7 +239,8 @@ impl<'a> Run<'a> {
             refuse_used(&output)?;
         }
         // Before the log: a log without a checkpoint counts as a run's only beside this file.
-        if !output::write_resolved_config(&output, config)? {
+        // The file of a finished run says what the run was trained with.
+        if !done && !output::write_resolved_config(&output, config)? {
             let file = output.join(checkpoint::RESOLVED_CONFIG);
             let line = format!("{} was not written by this run, or was changed: it is left as it is", file.display());
             ctx.progress.warn(&line);
