@@ -10,10 +10,12 @@
 // Reference  src/reference/loss_head.rs
 // Contract   stats       stats[r] = (lse, log p_token, entropy, log p(score token 1), …, log p(score token K))
 //            gradient    logits[r, :] = dL/dz, from the logits and their stats
-// Grid       rows of the chunk, THREADS_PER_ROW threads per row (lib/row.wgsl).
+// Grid       rows of the chunk, THREADS_PER_ROW threads per row (lib/row.wgsl), each with AHEAD loads on their way
+//            (lib/ahead.wgsl).
 // Why so     The kernels do not know the loss, so that a new loss changes nothing here, and they never divide by a small
 //            probability. A tensor [T, V] would be the largest of a training step: the logits of a chunk of rows are computed,
 //            become their own gradient in place, and are overwritten by the next chunk's.
+#include "lib/ahead.wgsl"
 #include "lib/row.wgsl"
 
 // TokenLoss of src/ops/loss_head.rs.
@@ -51,18 +53,27 @@ fn stats(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) group
     let z = row * params.vocab;
     // Pass 1: the largest logit.
     var max_logit = -1e30;
-    for (var j = row_thread; j < params.vocab; j += THREADS_PER_ROW) {
-        max_logit = max(max_logit, logits[z + j]);
+    for (var j = row_thread; j < params.vocab; j += AHEAD * THREADS_PER_ROW) {
+#for A AHEAD
+        let z{{A}} = logits[z + nearest(j + {{A}}u * THREADS_PER_ROW, params.vocab)];
+#end
+#for A AHEAD
+        max_logit = max(max_logit, z{{A}});
+#end
     }
     max_logit = row_max(row_thread, max_logit);
     // Pass 2: the denominator of the softmax, Σ exp(z - max), and Σ exp(z - max) (z - max) for the entropy.
     var denominator = 0.0;
     var moment = 0.0;
-    for (var j = row_thread; j < params.vocab; j += THREADS_PER_ROW) {
-        let shifted = logits[z + j] - max_logit;
-        let e = exp(shifted);
-        denominator += e;
-        moment += e * shifted;
+    for (var j = row_thread; j < params.vocab; j += AHEAD * THREADS_PER_ROW) {
+#for A AHEAD
+        let shifted{{A}} = logits[z + nearest(j + {{A}}u * THREADS_PER_ROW, params.vocab)] - max_logit;
+#end
+#for A AHEAD
+        let e{{A}} = select(0.0, exp(shifted{{A}}), is_before(j + {{A}}u * THREADS_PER_ROW, params.vocab));
+        denominator += e{{A}};
+        moment += e{{A}} * shifted{{A}};
+#end
     }
     denominator = row_sum(row_thread, denominator);
     moment = row_sum(row_thread, moment);
@@ -111,9 +122,16 @@ fn gradient(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gr
         sum_c += coefficients[first + k];
     }
     // Pass 2: the terms that every token has, p_j Σc and the entropy's.
-    for (var j = row_thread; j < params.vocab; j += THREADS_PER_ROW) {
-        let log_p = logits[z + j] - lse;
-        logits[z + j] = exp(log_p) * (sum_c - token_loss.entropy_weight * (log_p + entropy));
+    for (var j = row_thread; j < params.vocab; j += AHEAD * THREADS_PER_ROW) {
+#for A AHEAD
+        let log_p{{A}} = logits[z + nearest(j + {{A}}u * THREADS_PER_ROW, params.vocab)] - lse;
+#end
+#for A AHEAD
+        if (is_before(j + {{A}}u * THREADS_PER_ROW, params.vocab)) {
+            let share{{A}} = sum_c - token_loss.entropy_weight * (log_p{{A}} + entropy);
+            logits[z + j + {{A}}u * THREADS_PER_ROW] = exp(log_p{{A}}) * share{{A}};
+        }
+#end
     }
     // Pass 3: -c_j of the few tokens that have a coefficient.
 #if ROW_PER_WORKGROUP

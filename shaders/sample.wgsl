@@ -10,10 +10,16 @@
 // Contract   threshold   thresholds[r] of all rows as ordered bits, if any of them is truncated; 0 for those that are not
 //            next        token[r], and log p(token) under the softmax of *all* tokens at this temperature (greedy: at 1),
 //                        appended to row r's history; the row's position += 1. Rows below `truncated` have a threshold.
-// Grid       rows, THREADS_PER_ROW threads per row (lib/row.wgsl).
+// Grid       rows, THREADS_PER_ROW threads per row (lib/row.wgsl), each with AHEAD loads on their way (lib/ahead.wgsl).
 // Why so     The bisection reads the vocabulary once per bit, about 70 times. It is a kernel of its own, so that it runs only
 //            where top-k or top-p is set, and has more threads per row: lavapipe ends the loops of a thread after 65,535
 //            iterations.
+//            The running mass needs shares of the vocabulary that are contiguous. Where LANES_PER_SHARE is 0, for CPU adapters, a
+//            thread has a share of its own, and the one whose share holds the goal walks through it alone. On a GPU that is a
+//            cache line per thread and load, and then one load at a time. So there LANES_PER_SHARE threads walk through a share
+//            together, neighbours at neighbouring logits, and the share that holds the goal is divided in the same way until it
+//            is a single token: five times for 151,936.
+#include "lib/ahead.wgsl"
 #include "lib/kv_slot.wgsl"
 #include "lib/row.wgsl"
 #include "lib/threefry.wgsl"
@@ -47,8 +53,13 @@ fn ordered(x: f32) -> u32 {
 // The largest logit of a row.
 fn largest_logit(z: u32, row_thread: u32) -> f32 {
     var max_logit = -1e30;
-    for (var j = row_thread; j < params.vocab; j += THREADS_PER_ROW) {
-        max_logit = max(max_logit, logits[z + j]);
+    for (var j = row_thread; j < params.vocab; j += AHEAD * THREADS_PER_ROW) {
+#for A AHEAD
+        let z{{A}} = logits[z + nearest(j + {{A}}u * THREADS_PER_ROW, params.vocab)];
+#end
+#for A AHEAD
+        max_logit = max(max_logit, z{{A}});
+#end
     }
     return row_max(row_thread, max_logit);
 }
@@ -94,10 +105,15 @@ fn threshold(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) g
 // The mass of the tokens at or above a threshold, unnormalised. With inv_temperature 0 it is their number.
 fn mass_above(z: u32, row_thread: u32, max_logit: f32, inv_temperature: f32, threshold: u32) -> f32 {
     var sum = 0.0;
-    for (var j = row_thread; j < params.vocab; j += THREADS_PER_ROW) {
-        if (ordered(logits[z + j]) >= threshold) {
-            sum += exp((logits[z + j] - max_logit) * inv_temperature);
+    for (var j = row_thread; j < params.vocab; j += AHEAD * THREADS_PER_ROW) {
+#for A AHEAD
+        let z{{A}} = logits[z + nearest(j + {{A}}u * THREADS_PER_ROW, params.vocab)];
+#end
+#for A AHEAD
+        if (is_before(j + {{A}}u * THREADS_PER_ROW, params.vocab) && ordered(z{{A}}) >= threshold) {
+            sum += exp((z{{A}} - max_logit) * inv_temperature);
         }
+#end
     }
     return row_sum(row_thread, sum);
 }
@@ -137,49 +153,140 @@ fn next(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let inv_temperature = select(1.0 / sampler.temperature, 1.0, greedy);
     // Pass 1: the largest logit.
     let max_logit = largest_logit(z, row_thread);
-    // Pass 2: the denominator of the softmax over all tokens.
-    var denominator = 0.0;
-    for (var j = row_thread; j < params.vocab; j += THREADS_PER_ROW) {
-        denominator += exp((logits[z + j] - max_logit) * inv_temperature);
-    }
-    denominator = row_sum(row_thread, denominator);
-
     var threshold = 0u;
     if (greedy) {
         threshold = ordered(max_logit);
     } else if (row < params.truncated) {
         threshold = thresholds[row];
     }
+    let stream = streams[at];
+    let bits = threefry2x32(vec2<u32>(sampler.key_low, sampler.key_high), vec2<u32>(stream.x, slots[at].position)).x;
+    let u = select(unit_float(bits), 0.0, greedy); // greedy: the first of equal logits
+    let found = draw(z, row_thread, u, Kept(max_logit, inv_temperature, threshold));
+    if (row_thread == 0u) {
+        let log_p = (logits[z + found.token] - max_logit) * inv_temperature - log(found.denominator);
+        drawn[at * params.history + stream.y % params.history] = vec2<u32>(found.token, bitcast<u32>(log_p));
+        ids[at] = found.token;
+        streams[at].y = stream.y + 1u;
+        slots[at].position += 1u;
+    }
+}
 
-    // Pass 3: the mass of the kept tokens in this thread's share of the vocabulary, which is contiguous.
+// What a token's mass is, and which tokens are kept.
+struct Kept {
+    max_logit: f32,
+    inv_temperature: f32,
+    threshold: u32,
+}
+
+// The mass of a logit, unnormalised.
+fn mass(logit: f32, kept: Kept) -> f32 {
+    return exp((logit - kept.max_logit) * kept.inv_temperature);
+}
+
+struct Drawn {
+    token: u32,
+    denominator: f32, // of the softmax over all tokens
+}
+
+#if LANES_PER_SHARE
+const SHARES: u32 = THREADS_PER_ROW / LANES_PER_SHARE;
+
+fn draw(z: u32, row_thread: u32, u: f32, kept: Kept) -> Drawn {
+    let lane = row_thread % LANES_PER_SHARE;
+    // The tokens that are left: the goal lies in first .. last, `before` is the mass before them. Their number is at most `size`,
+    // which all threads know to be the same: they meet at barriers.
+    var first = 0u;
+    var last = params.vocab;
+    var size = params.vocab;
+    var before = 0.0;
+    var goal = 0.0;
+    var denominator = 0.0;
+    loop {
+        let share = (size + SHARES - 1u) / SHARES;
+        // Pass 2, and in shorter shares again: the masses of this thread's part of its share.
+        let begin = first + row_thread / LANES_PER_SHARE * share;
+        let sums = masses(z, begin + lane, min(begin + share, last), kept);
+        if (size == params.vocab) {
+            denominator = row_sum(row_thread, sums.x);
+        }
+        workgroupBarrier(); // other threads may still read the last sums
+        shared_values[row_thread] = sums.y;
+        for (var half = LANES_PER_SHARE / 2u; half > 0u; half /= 2u) {
+            workgroupBarrier();
+            if (lane < half) {
+                shared_values[row_thread] += shared_values[row_thread + half];
+            }
+        }
+        workgroupBarrier();
+        if (size == params.vocab) {
+            for (var s = 0u; s < SHARES; s++) {
+                goal += shared_values[s * LANES_PER_SHARE];
+            }
+            goal *= u;
+        }
+        // The share that holds the goal, or the last one with mass if rounding overshoots.
+        var owner = 0u;
+        var sum = before;
+        for (var s = 0u; s < SHARES; s++) {
+            let of_share = shared_values[s * LANES_PER_SHARE];
+            if (of_share > 0.0 && sum <= goal) {
+                owner = s;
+                before = sum;
+            }
+            sum += of_share;
+        }
+        first += owner * share;
+        last = min(first + share, last);
+        size = share;
+        if (size == 1u) {
+            break;
+        }
+    }
+    return Drawn(first, denominator);
+}
+
+// The masses of every LANES_PER_SHARE-th token of first .. last: of all of them, and of those that are kept.
+fn masses(z: u32, first: u32, last: u32, kept: Kept) -> vec2<f32> {
+    var sums = vec2<f32>();
+    for (var j = first; j < last; j += AHEAD * LANES_PER_SHARE) {
+#for A AHEAD
+        let z{{A}} = logits[z + nearest(j + {{A}}u * LANES_PER_SHARE, last)];
+#end
+#for A AHEAD
+        let mass{{A}} = select(0.0, mass(z{{A}}, kept), is_before(j + {{A}}u * LANES_PER_SHARE, last));
+        sums += vec2<f32>(mass{{A}}, select(0.0, mass{{A}}, ordered(z{{A}}) >= kept.threshold));
+#end
+    }
+    return sums;
+}
+#else
+fn draw(z: u32, row_thread: u32, u: f32, kept: Kept) -> Drawn {
+    // Pass 2: the denominator of the softmax over all tokens.
+    var denominator = 0.0;
+    for (var j = row_thread; j < params.vocab; j += THREADS_PER_ROW) {
+        denominator += mass(logits[z + j], kept);
+    }
+    denominator = row_sum(row_thread, denominator);
+    // Pass 3: the mass of the kept tokens in this thread's share of the vocabulary.
     let share = (params.vocab + THREADS_PER_ROW - 1u) / THREADS_PER_ROW;
     let first = min(row_thread * share, params.vocab);
     let last = min(first + share, params.vocab);
     var own_mass = 0.0;
     for (var j = first; j < last; j++) {
-        if (ordered(logits[z + j]) >= threshold) {
-            own_mass += exp((logits[z + j] - max_logit) * inv_temperature);
+        if (ordered(logits[z + j]) >= kept.threshold) {
+            own_mass += mass(logits[z + j], kept);
         }
     }
-    let stream = streams[at];
-    let bits = threefry2x32(vec2<u32>(sampler.key_low, sampler.key_high), vec2<u32>(stream.x, slots[at].position)).x;
-    let u = select(unit_float(bits), 0.0, greedy); // greedy: the first of equal logits
     // Pass 4: the thread in whose share the goal lies finds the token.
-    let token = find(z, row_thread, first, last, own_mass, u, max_logit, inv_temperature, threshold);
-    if (row_thread == 0u) {
-        let log_p = (logits[z + token] - max_logit) * inv_temperature - log(denominator);
-        drawn[at * params.history + stream.y % params.history] = vec2<u32>(token, bitcast<u32>(log_p));
-        ids[at] = token;
-        streams[at].y = stream.y + 1u;
-        slots[at].position += 1u;
-    }
+    return Drawn(find(z, row_thread, first, last, own_mass, u, kept), denominator);
 }
 
 #if ROW_PER_WORKGROUP
 var<workgroup> chosen: u32;
 
 // The token of the row. The goal is u times the mass of all kept tokens; a thread knows its own share.
-fn find(z: u32, row_thread: u32, first: u32, last: u32, own_mass: f32, u: f32, max_logit: f32, inv_temperature: f32, threshold: u32) -> u32 {
+fn find(z: u32, row_thread: u32, first: u32, last: u32, own_mass: f32, u: f32, kept: Kept) -> u32 {
     workgroupBarrier();
     shared_values[row_thread] = own_mass;
     if (row_thread == 0u) {
@@ -202,26 +309,26 @@ fn find(z: u32, row_thread: u32, first: u32, last: u32, own_mass: f32, u: f32, m
         sum += shared_values[t];
     }
     if (row_thread == owner) {
-        chosen = token_at(z, first, last, before, goal, max_logit, inv_temperature, threshold);
+        chosen = token_at(z, first, last, before, goal, kept);
     }
     workgroupBarrier();
     return chosen;
 }
 #else
-fn find(z: u32, row_thread: u32, first: u32, last: u32, own_mass: f32, u: f32, max_logit: f32, inv_temperature: f32, threshold: u32) -> u32 {
-    return token_at(z, first, last, 0.0, u * own_mass, max_logit, inv_temperature, threshold);
+fn find(z: u32, row_thread: u32, first: u32, last: u32, own_mass: f32, u: f32, kept: Kept) -> u32 {
+    return token_at(z, first, last, 0.0, u * own_mass, kept);
 }
 #endif
 
 // The first kept token of a share at which the running mass exceeds the goal, or the last kept token if rounding prevents that.
 // `before` is the mass of the shares before.
-fn token_at(z: u32, first: u32, last: u32, before: f32, goal: f32, max_logit: f32, inv_temperature: f32, threshold: u32) -> u32 {
+fn token_at(z: u32, first: u32, last: u32, before: f32, goal: f32, kept: Kept) -> u32 {
     var sum = before;
     var token = first;
     for (var j = first; j < last; j++) {
-        if (ordered(logits[z + j]) >= threshold) {
+        if (ordered(logits[z + j]) >= kept.threshold) {
             token = j;
-            sum += exp((logits[z + j] - max_logit) * inv_temperature);
+            sum += mass(logits[z + j], kept);
             if (sum > goal) {
                 break;
             }
@@ -229,4 +336,5 @@ fn token_at(z: u32, first: u32, last: u32, before: f32, goal: f32, max_logit: f3
     }
     return token;
 }
+#endif
 #endif

@@ -27,6 +27,7 @@ pub const SHADERS: &[(&str, &str)] = &[
     ("embedding.wgsl", include_str!("../../shaders/embedding.wgsl")),
     ("embedding_packed.wgsl", include_str!("../../shaders/embedding_packed.wgsl")),
     ("grad_norm.wgsl", include_str!("../../shaders/grad_norm.wgsl")),
+    ("lib/ahead.wgsl", include_str!("../../shaders/lib/ahead.wgsl")),
     ("lib/grid.wgsl", include_str!("../../shaders/lib/grid.wgsl")),
     ("lib/kv_cache.wgsl", include_str!("../../shaders/lib/kv_cache.wgsl")),
     ("lib/kv_slot.wgsl", include_str!("../../shaders/lib/kv_slot.wgsl")),

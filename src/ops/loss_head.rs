@@ -1,9 +1,9 @@
 //! The loss head: the logits of the rows that carry loss, in chunks, with their statistics and their gradient
 //! (`shaders/loss_head.wgsl`). A tensor `[tokens, vocab]` never exists.
 
+use super::Walk;
 use super::matmul::{Epilogue, View, record_backward_input_between, record_backward_weight_between, record_forward_between};
 use super::matrix::{FullChunk, Matrix};
-use super::{row_constants, row_grid, threads_per_row};
 use crate::gpu::{Dispatch, Extent, KernelSpec, MemoryKind, Param, PlanBuilder, Tensor, Tuning};
 
 /// The loss of one row, as kernels read it. By default a row has statistics and no loss.
@@ -100,8 +100,8 @@ pub fn chunk_rows(vocab: u32, rows: u32, bytes: u64) -> u32 {
 /// Passes of a kernel over the vocabulary, at most.
 const PASSES: u32 = 2;
 
-fn spec(entry: &'static str, threads_per_row: u32) -> KernelSpec {
-    KernelSpec::new("loss_head.wgsl", entry, &row_constants(threads_per_row))
+fn spec(entry: &'static str, walk: Walk) -> KernelSpec {
+    KernelSpec::new("loss_head.wgsl", entry, &walk.constants())
 }
 
 /// Records all chunks: logits, statistics, and with `gradient` the backward pass.
@@ -140,24 +140,19 @@ fn dispatch(
     rows: Extent,
     start: u32,
 ) {
-    let threads_per_row = threads_per_row(plan.tuning(), vocab, PASSES);
-    let grid = row_grid(rows, threads_per_row);
-    let kernel = spec(entry, threads_per_row);
+    let walk = Walk::of(plan.tuning(), vocab, PASSES);
     plan.dispatch(Dispatch {
-        kernel,
+        kernel: spec(entry, walk),
         tensors,
         params: &[Param::Extent(rows), Param::U(start), Param::U(vocab), Param::U(scores)],
-        grid,
+        grid: walk.grid(rows),
         flops: u64::from(vocab) * 10,
         work: rows,
     });
 }
 
 pub(super) fn variants(tuning: &Tuning) -> Vec<KernelSpec> {
-    [tuning.threads_per_row, 64, 256]
-        .iter()
-        .flat_map(|threads_per_row| ["stats", "gradient"].map(|e| spec(e, *threads_per_row)))
-        .collect()
+    Walk::all(tuning).into_iter().flat_map(|walk| ["stats", "gradient"].map(|e| spec(e, walk))).collect()
 }
 
 #[cfg(test)]

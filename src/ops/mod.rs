@@ -49,15 +49,53 @@ fn vec4_constant(width: u32) -> (&'static str, u32) {
 /// that loops over a vocabulary of 151,936 tokens would miss most of it.
 const MAX_ITERATIONS: u32 = 60_000;
 
-/// Threads per row of `width` values over which a kernel makes `passes` passes: the tuning's number, or more if one thread would
-/// need too many iterations.
+/// Threads per row of `width` values over which a kernel makes `passes` passes on a CPU adapter: the tuning's number, or more if
+/// one thread would need too many iterations.
 fn threads_per_row(tuning: &Tuning, width: u32, passes: u32) -> u32 {
     let fits = |threads_per_row: &u32| width.div_ceil(*threads_per_row) <= MAX_ITERATIONS / passes;
-    [tuning.threads_per_row, 64, 256]
-        .into_iter()
-        .filter(|threads_per_row| *threads_per_row >= tuning.threads_per_row)
-        .find(fits)
-        .unwrap_or(256)
+    [tuning.threads_per_row, 64, 256].into_iter().find(fits).unwrap_or(256)
+}
+
+/// How a kernel walks over the logits of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Walk {
+    threads_per_row: u32,
+    /// Loads that a thread has on their way: see `shaders/lib/ahead.wgsl`.
+    ahead: u32,
+}
+
+impl Walk {
+    /// A row of 151,936 logits is 75 turns of 256 threads with 8 loads each. A thread alone waits for memory at each load.
+    const GPU: Walk = Walk { threads_per_row: 256, ahead: 8 };
+
+    /// For `passes` passes over a vocabulary. CPU adapters have one load at a time, which the caches answer at once.
+    fn of(tuning: &Tuning, vocab: u32, passes: u32) -> Self {
+        match for_gpus(tuning) {
+            true => Walk::GPU,
+            false => Walk { threads_per_row: threads_per_row(tuning, vocab, passes), ahead: 1 },
+        }
+    }
+
+    /// Those that adapters of this tuning use.
+    fn all(tuning: &Tuning) -> Vec<Self> {
+        match for_gpus(tuning) {
+            true => vec![Walk::GPU],
+            false => [1, 64, 256].map(|threads_per_row| Walk { threads_per_row, ahead: 1 }).into(),
+        }
+    }
+
+    fn constants(self) -> Vec<(&'static str, u32)> {
+        [&row_constants(self.threads_per_row)[..], &[("AHEAD", self.ahead)]].concat()
+    }
+
+    fn grid(self, rows: Extent) -> Grid {
+        row_grid(rows, self.threads_per_row)
+    }
+}
+
+/// Whether kernels run as GPUs like it: threads share a row, and neighbours read neighbours.
+fn for_gpus(tuning: &Tuning) -> bool {
+    tuning.threads_per_row > 1
 }
 
 /// The constants of `lib/row.wgsl` for a row-wise kernel.
@@ -93,6 +131,7 @@ pub fn catalogue() -> Vec<KernelSpec> {
         all.extend(loss_head::variants(&tuning));
         all.extend(sample::variants(&tuning));
         all.extend(cached_attention::variants(&tuning));
+        all.extend(grad_norm::variants(&tuning));
     }
     // The matrix units of Apple and of CPUs, and those of other GPUs.
     for [size, subgroup] in [[8, 8], [8, 32], [16, 32], [16, 64]] {
@@ -107,7 +146,6 @@ pub fn catalogue() -> Vec<KernelSpec> {
     all.extend(rows::variants());
     all.extend(rope::variants());
     all.extend(swiglu::variants());
-    all.extend(grad_norm::variants());
     all.extend(adamw::variants());
     all.push(KernelSpec::new("lib/threefry.wgsl", "answers", &[]));
     // The tunings share some kernels.
@@ -132,12 +170,15 @@ mod tests {
             sync_interval: 8,
             flops_per_submit: u64::MAX,
         };
-        assert_eq!([threads_per_row(&tuning(1), 4096, 4), threads_per_row(&tuning(64), 4096, 4)], [1, 64]);
-        assert_eq!([threads_per_row(&tuning(1), 40_000, 2), threads_per_row(&tuning(1), 4096, 70)], [64, 64]);
+        let walk = |threads_per_row, ahead| Walk { threads_per_row, ahead };
+        assert_eq!(Walk::of(&tuning(1), 4096, 4), walk(1, 1));
+        assert_eq!([Walk::of(&tuning(1), 40_000, 2), Walk::of(&tuning(1), 4096, 70)], [walk(64, 1); 2]);
+        assert_eq!([Walk::of(&tuning(64), 1, 4), Walk::of(&tuning(64), 151_936, 4)], [walk(256, 8); 2]);
         for passes in [1, 2, 4, 70] {
             for own in [1, 64] {
-                let threads = threads_per_row(&tuning(own), 151_936, passes);
-                assert!(151_936_u32.div_ceil(threads) * passes < 65_535, "{passes} passes: {threads} threads");
+                let Walk { threads_per_row, ahead } = Walk::of(&tuning(own), 151_936, passes);
+                let iterations = 151_936_u32.div_ceil(threads_per_row * ahead) * passes;
+                assert!(iterations < 65_535, "{passes} passes: {threads_per_row} threads");
             }
         }
     }

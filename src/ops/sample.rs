@@ -1,6 +1,6 @@
 //! The next token of each row (`shaders/sample.wgsl`).
 
-use super::{row_constants, row_grid, threads_per_row};
+use super::{Walk, for_gpus};
 use crate::gpu::{Dispatch, Extent, KernelSpec, Param, PlanBuilder, RunParam, Tensor, Tuning};
 
 /// How tokens are drawn, as kernels read it (`shaders/sample.wgsl`).
@@ -61,8 +61,15 @@ pub enum Start {
 /// Passes of each kernel over the vocabulary, at most: the bisection makes 32 for top-k and 32 for top-p.
 const PASSES: [(&str, u32); 2] = [("threshold", 66), ("next", 4)];
 
-fn spec(entry: &'static str, threads_per_row: u32) -> KernelSpec {
-    KernelSpec::new("sample.wgsl", entry, &row_constants(threads_per_row))
+/// Threads that walk through a share of the vocabulary together, on GPUs.
+const LANES_PER_SHARE: u32 = 16;
+
+fn spec(tuning: &Tuning, entry: &'static str, walk: Walk) -> KernelSpec {
+    let mut constants = walk.constants();
+    if entry == "next" {
+        constants.push(("LANES_PER_SHARE", if for_gpus(tuning) { LANES_PER_SHARE } else { 0 }));
+    }
+    KernelSpec::new("sample.wgsl", entry, &constants)
 }
 
 /// Draws one token per row and appends it to the row's history. `truncated` is the number of rows if a sampler of any row
@@ -77,13 +84,13 @@ pub fn record(plan: &mut PlanBuilder, rows: Rows, truncated: RunParam) {
     let thresholds = plan.scratch("sampling thresholds", rows.count.max() as usize);
     let drawn = [rows.slots, rows.ids, rows.streams, rows.drawn];
     for ((entry, passes), work) in PASSES.into_iter().zip([truncated, rows.count]) {
-        let threads_per_row = threads_per_row(plan.tuning(), rows.vocab, passes);
+        let walk = Walk::of(plan.tuning(), rows.vocab, passes);
         let own: &[Tensor] = if entry == "next" { &drawn } else { &[] };
         plan.dispatch(Dispatch {
-            kernel: spec(entry, threads_per_row),
+            kernel: spec(plan.tuning(), entry, walk),
             tensors: &[&[rows.logits, rows.samplers, thresholds], own].concat(),
             params: &params,
-            grid: row_grid(work, threads_per_row),
+            grid: walk.grid(work),
             flops: u64::from(rows.vocab) * 2 * u64::from(passes),
             work,
         });
@@ -91,8 +98,5 @@ pub fn record(plan: &mut PlanBuilder, rows: Rows, truncated: RunParam) {
 }
 
 pub(super) fn variants(tuning: &Tuning) -> Vec<KernelSpec> {
-    [tuning.threads_per_row, 64, 256]
-        .iter()
-        .flat_map(|threads_per_row| PASSES.map(|(entry, _)| spec(entry, *threads_per_row)))
-        .collect()
+    Walk::all(tuning).into_iter().flat_map(|walk| PASSES.map(|(entry, _)| spec(tuning, entry, walk))).collect()
 }

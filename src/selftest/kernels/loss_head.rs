@@ -18,11 +18,13 @@ pub const CHUNKS: [usize; 3] = [64, 48, 19];
 /// The scores' tokens: out of order, some of them at the edges of the vocabulary.
 pub const SCALE: [(u32, f64); 5] = [(77, 3.0), (130, 1.0), (0, 5.0), (12, 2.0), (13, 4.0)];
 
-/// Plain tables, steep logits, and a packed table in chunks.
+/// Plain tables, steep logits, more tokens than one turn of a GPU's threads, and a packed table in chunks.
 pub(super) async fn checks(checker: &mut KernelChecker) -> Result<(), GpuError> {
     for (planned, chunk, width, steepness) in [(17, 4, 6, 1.0), (14, 14, 8, 1.0), (14, 8, 16, 6.0)] {
         head(checker, Case { rows: objectives(), planned, chunk, width, steepness, table: WHOLE }).await?;
     }
+    let table = Stored { dtype: WeightDtype::F32, cuts: &[4099] };
+    head(checker, Case { rows: objectives(), planned: 14, chunk: 14, width: 8, steepness: 1.0, table }).await?;
     let table = Stored { dtype: WeightDtype::Q8, cuts: &CHUNKS };
     head(checker, Case { rows: objectives(), planned: 14, chunk: 8, width: 32, steepness: 1.0, table }).await
 }

@@ -14,7 +14,9 @@ pub const ALL: Settings = Settings { temperature: 1.0, top_k: 0, top_p: 1.0 };
 
 pub(super) async fn checks(checker: &mut KernelChecker) -> Result<(), GpuError> {
     greedy(checker).await?;
-    draws(checker, 131, 40).await
+    draws(checker, 131, 40).await?;
+    // More than one turn of a GPU's threads.
+    draws(checker, 4099, 4).await
 }
 
 /// A plan that samples one token per row; each run has settings of its own, and each row may.

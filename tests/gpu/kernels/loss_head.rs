@@ -2,7 +2,7 @@
 
 use jurist::gpu::Extent;
 use jurist::judge::{Expectation, Scale};
-use jurist::ops::loss_head::{self, LossGradient, LossHead, STATS};
+use jurist::ops::loss_head::{self, Logits, LossGradient, LossHead, STATS, TokenLoss};
 use jurist::ops::matrix::{FullChunk, Matrix};
 use jurist::ops::weight_dtype::WeightDtype;
 use jurist::reference::loss_head as reference;
@@ -29,12 +29,13 @@ fn every_objective_in_chunks() {
     }
 }
 
-/// Vocabularies of more tokens than one thread of lavapipe can loop over, in one chunk and in several.
+/// Vocabularies that are a little more than a turn of a GPU's threads, and those of more tokens than one thread of lavapipe can
+/// loop over, in one chunk and in several.
 #[test]
 fn large_vocabularies_are_summed_to_their_end() {
     for tuning in tunings() {
         let mut checker = checker(tuning);
-        for cuts in [&[40_009][..], &[70_000], &[151_936], &[50_656, 50_656, 50_624]] {
+        for cuts in [&[257][..], &[2049], &[40_009], &[49_152], &[70_000], &[151_937], &[50_656, 50_656, 50_624]] {
             let table = Stored { dtype: WeightDtype::F32, cuts };
             run_check(check::head(
                 &mut checker,
@@ -42,6 +43,26 @@ fn large_vocabularies_are_summed_to_their_end() {
             ));
         }
         assert_passes(checker);
+    }
+}
+
+/// The same statistics and gradient, to the bit, in every run.
+#[test]
+fn large_vocabularies_repeat_to_the_bit() {
+    let (vocab, rows) = (151_937, 3);
+    for tuning in tunings() {
+        let run = || {
+            let mut test = TestPlan::new(&tuning);
+            let logits = test.floats("logits", &random(vocab * rows, 4));
+            let losses: Vec<TokenLoss> = (0..rows as u32).map(|r| TokenLoss::token(r * 70_000, 1.0)).collect();
+            let losses = test.words("losses", bytemuck::cast_slice(&losses));
+            let (score_tokens, stats) = (test.words("score tokens", &[0]), test.output("stats", rows * (STATS + 1)));
+            let (count, vocab) = (Extent::fixed(rows as u32), vocab as u32);
+            let tensors = Logits { logits, rows: losses, score_tokens, stats, count, vocab, scores: 1 };
+            loss_head::record_statistics(&mut test.plan, &tensors);
+            test.run().words(stats)
+        };
+        assert_eq!(run(), run());
     }
 }
 

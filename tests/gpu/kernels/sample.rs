@@ -27,7 +27,7 @@ fn greedy_takes_the_first_of_equals() {
 #[test]
 fn draws_follow_the_reference() {
     for tuning in tunings() {
-        for vocab in [131, 1, 64, 7] {
+        for vocab in [131, 1, 63, 64, 257, 7] {
             let mut checker = checker(tuning.clone());
             run_check(sample::draws(&mut checker, vocab, 200));
             assert_passes(checker);
@@ -35,15 +35,60 @@ fn draws_follow_the_reference() {
     }
 }
 
-/// Vocabularies of fewer and of more tokens than one thread of lavapipe can loop over.
+/// Vocabularies of fewer and of more tokens than one thread of lavapipe can loop over, and one that no share divides.
 #[test]
 fn large_vocabularies_are_sampled_to_their_end() {
     for tuning in tunings() {
-        for vocab in [4099, 70_001, 151_936] {
+        for vocab in [4099, 49_152, 70_001, 151_936, 151_937] {
             let mut checker = checker(tuning.clone());
             run_check(sample::draws(&mut checker, vocab, 3));
             assert_passes(checker);
         }
+    }
+}
+
+/// Equal logits at the borders of the shares of the vocabulary, and in all of it: the first one is taken.
+#[test]
+fn the_first_of_equals_in_large_vocabularies() {
+    for tuning in tunings() {
+        for vocab in [49_152_usize, 151_937] {
+            // A GPU's first shares are vocab / 16 tokens long, rounded up.
+            let share = vocab.div_ceil(16);
+            let tied =
+                [vec![share - 1, share], vec![share, vocab - 1], vec![vocab - 2, vocab - 1], vec![vocab - 1], vec![0, vocab - 1]];
+            let mut logits = random(vocab * (tied.len() + 1), 8);
+            tied.iter().enumerate().for_each(|(row, at)| at.iter().for_each(|j| logits[row * vocab + j] = 9.5));
+            logits[tied.len() * vocab..].iter_mut().for_each(|z| *z = -3.0);
+            let expected: Vec<usize> = tied.iter().map(|at| at[0]).chain([0]).collect();
+            let sampler = sampler(&tuning, &logits, vocab, 1, &vec![0; expected.len()], &vec![4; expected.len()]);
+            step(&sampler, Settings { temperature: 0.0, ..ALL });
+            let history = pollster::block_on(sampler.history()).unwrap_or_else(|e| panic!("{e}"));
+            let tokens: Vec<usize> = history.iter().map(|draws| draws[0].0).collect();
+            assert_eq!(tokens, expected, "{vocab} tokens");
+        }
+    }
+}
+
+/// All of the mass in two tokens that are far apart: the uniform number decides between them, and nothing else is drawn.
+#[test]
+fn the_mass_may_lie_in_two_tokens() {
+    let (vocab, rows) = (151_937, 24);
+    for tuning in tunings() {
+        let mut one = vec![-200.0; vocab];
+        (one[17], one[vocab - 1]) = (5.0, 5.0);
+        let streams: Vec<u32> = (0..rows as u32).collect();
+        let make = || {
+            let sampler = sampler(&tuning, &one.repeat(rows), vocab, 1, &streams, &vec![3; rows]);
+            step(&sampler, ALL);
+            sampler
+        };
+        let first = make();
+        let history = pollster::block_on(first.history()).unwrap_or_else(|e| panic!("{e}"));
+        for (row, draws) in history.iter().enumerate() {
+            let u = jurist::reference::sample::uniform([0x1234_5678, 0x9abc_def0], [streams[row], 3]);
+            assert_eq!(draws[0].0, if u < 0.5 { 17 } else { vocab - 1 }, "u = {u}");
+        }
+        assert_eq!(first.built.words(first.drawn), make().built.words(first.drawn), "a run repeats to the bit");
     }
 }
 
