@@ -9,7 +9,8 @@
 // Why so     Decoding has few rows: with one thread per (token, head) a GPU is nearly empty, and each thread reads the whole
 //            cache. Here every PART positions have a workgroup, which reads a key once for all query heads of its group. It first
 //            has one thread per key, then one thread per Vec of the output, so that both read the cache in whole lines. The
-//            scores of a part are in workgroup memory between the two.
+//            scores of a part are in workgroup memory between the two. The values are read AHEAD at a time (lib/ahead.wgsl).
+#include "lib/ahead.wgsl"
 #include "lib/grid.wgsl"
 
 struct Params {
@@ -85,11 +86,16 @@ fn part(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
         var denominator = 0.0;
         var sum = Vec();
-        for (var s = start; s < end; s++) {
-            let value = entry_of(slot, s) * CACHED + (KV_HEADS + kv_head) * VECS;
-            let p = exp(scores[head * PART + s - start] - max_score);
-            denominator += p;
-            sum += p * cache[value + i % VECS];
+        for (var s = start; s < end; s += AHEAD) {
+#for A AHEAD
+            let s{{A}} = nearest(s + {{A}}u, end);
+            let v{{A}} = cache[entry_of(slot, s{{A}}) * CACHED + (KV_HEADS + kv_head) * VECS + i % VECS];
+#end
+#for A AHEAD
+            let p{{A}} = select(0.0, exp(scores[head * PART + s{{A}} - start] - max_score), is_before(s + {{A}}u, end));
+            denominator += p{{A}};
+            sum += p{{A}} * v{{A}};
+#end
         }
         let to = (t * HEADS + kv_head * GROUP_SIZE + head) * params.parts + group.x;
         sums[to * VECS + i % VECS] = sum;

@@ -7,6 +7,8 @@ use crate::gpu::{Dispatch, Extent, Grid, KernelSpec, Param, PlanBuilder, Tensor,
 
 /// With more rows a cache is not split: the rows alone keep a GPU busy, and each would need memory for its parts.
 const SPLIT_ROWS: u32 = 64;
+/// Values of a split cache that a thread has on their way.
+const VALUES_AHEAD: u32 = 8;
 /// Bytes of workgroup memory that WebGPU grants.
 const WORKGROUP_MEMORY: u32 = 16 << 10;
 
@@ -19,7 +21,7 @@ fn split_spec(entry: &'static str, heads: &Heads, part: u32) -> KernelSpec {
     let group = heads.heads / heads.kv_heads;
     let vecs = heads.head_dim / heads.vec_width();
     constants.extend([("PART", part), ("GROUP_SIZE", group), ("GROUP_VECS", group * vecs)]);
-    constants.extend([("GROUP_PART", group * part), ("GROUP_THREADS", group * 64)]);
+    constants.extend([("GROUP_PART", group * part), ("GROUP_THREADS", group * 64), ("AHEAD", VALUES_AHEAD)]);
     KernelSpec::new("cached_attention_split.wgsl", entry, &constants)
 }
 
