@@ -24,8 +24,9 @@ struct Params {
 fn multiply_add(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
                 @builtin(local_invocation_index) thread: u32) {
     let i = thread_index(group, groups, thread);
-    let factor = params.factor;
-    let term = params.term;
+    // Different in every thread, so that they stay in registers: NVK copies a uniform operand before each multiply-add.
+    let factor = params.factor - f32(thread) * 1e-6;
+    let term = params.term + f32(thread) * 1e-6;
 #for C CHAINS
     var x{{C}} = f32(thread) + {{C}}.0;
 #end
