@@ -182,6 +182,12 @@ impl Rehearsal {
                     reach: vec![0.0, 1.0],
                 },
                 Panel {
+                    title: "closer, without the judge alone".into(),
+                    lines: lines(&[0, 2, 3], |way| way.coverage),
+                    mark: Some((self.level, "promised".into())),
+                    reach: vec![1.0],
+                },
+                Panel {
                     title: "width of an interval".into(),
                     lines: lines(&[0, 2, 3], |way| way.width),
                     mark: None,
