@@ -11,6 +11,7 @@ use crate::data::name_of;
 use crate::eval::estimate::{
     self, EstimateNames, EstimateOptions, Estimates, Quantiles, Rehearsal, RehearsalOptions, ScoredRows,
 };
+use crate::files::same_place;
 use crate::judge::Scale;
 use crate::progress::Progress;
 
@@ -28,11 +29,18 @@ pub fn run(args: &EstimateArgs, context: &Context) -> Result<(), CliError> {
         .fold(Places::default(), |places, file| places.reads(Some(file), "a file of rows"))
         .writes(args.plot.as_deref(), "--plot")
         .check()?;
+    let all: Vec<&PathBuf> = args.files.iter().chain(&args.versus).collect();
+    let again = |at: &usize| all[..*at].iter().any(|other| same_place(other, all[*at]));
+    if let Some(at) = (0..all.len()).find(again) {
+        let problem = "the file is given twice, and its rows would count twice";
+        return Err(CliError::Usage(format!("{}: {problem}; name it once", all[at].display())));
+    }
     let scale: Scale = args.scale.parse()?;
     let options = EstimateOptions {
         level: args.level,
         quantiles: if args.normal { Quantiles::Normal } else { Quantiles::Student },
         weight: args.judge_weight,
+        scale: Some((scale.min(), scale.max())),
     };
     let wanted = Wanted {
         human: &args.human,
@@ -40,6 +48,7 @@ pub fn run(args: &EstimateArgs, context: &Context) -> Result<(), CliError> {
         cluster: args.cluster.as_deref(),
         group: args.by.as_deref(),
         weight: args.weight.as_deref(),
+        propensity: args.propensity.as_deref(),
         scale: &scale,
         skip_bad: args.skip_bad,
         max_decompressed: args.max_decompressed,
@@ -56,7 +65,6 @@ pub fn run(args: &EstimateArgs, context: &Context) -> Result<(), CliError> {
         systems.push((names(&args.versus), second));
     }
     let mut shown = Vec::new();
-    let range = scale.max() - scale.min();
     let cluster = args.cluster.clone();
     let mut show = |found: &Estimates, of: Vec<String>| {
         let told = found.warnings(cluster.is_some());
@@ -71,11 +79,11 @@ pub fn run(args: &EstimateArgs, context: &Context) -> Result<(), CliError> {
     };
     for (name, rows) in &systems {
         let found = estimate::mean(&scored(rows), &options).map_err(|error| of_system(name, &systems, error))?;
-        show(&found.within(scale.min(), scale.max()), vec![name.clone()]);
+        show(&found, vec![name.clone()]);
     }
     if let [(one, first), (other, second)] = &systems[..] {
         let found = estimate::difference(&scored(first), &scored(second), &options)?;
-        show(&found.within(-range, range), vec![one.clone(), other.clone()]);
+        show(&found, vec![one.clone(), other.clone()]);
     }
     if !args.json {
         return print(&shown.into_iter().map(|shown| shown.text).collect::<Vec<_>>().join("\n"));
