@@ -262,6 +262,10 @@ fn fit(args: &CalibrateArgs, rows: &Rows, scale: &Scale, progress: &mut Terminal
     if let Some(sizes) = &args.rehearse {
         let sizes: Vec<usize> = sizes.iter().map(|size| *size as usize).collect();
         let found = Rehearsal::new(&labelled, &values, &options, &sizes, args.draws as usize)?;
+        for labels in sizes.iter().filter(|labels| found.points.iter().all(|point| point.labels != **labels)) {
+            let rows = count(rows.human.len(), "labelled row");
+            progress.warn(&format!("--rehearse {labels}: left out, since there are only {rows}"));
+        }
         show(found.to_json(), found.to_text())?;
         if let Some(plot) = &args.plot {
             let title = format!("{}: what more labels bring", name_of(&args.input));

@@ -14,6 +14,7 @@ use crate::eval::estimate::{
 use crate::files::same_place;
 use crate::judge::Scale;
 use crate::progress::Progress;
+use crate::words::count;
 
 /// A table, and its JSON.
 struct Shown {
@@ -55,7 +56,7 @@ pub fn run(args: &EstimateArgs, context: &Context) -> Result<(), CliError> {
     };
     let first = read(args, &wanted, &args.files, ScoreColumns::default(), &mut progress)?;
     if let Some(labels) = &args.rehearse {
-        return rehearse(args, &first, labels, &options);
+        return rehearse(args, &first, labels, &options, &mut progress);
     }
     let mut systems = vec![(names(&args.files), first)];
     if let Some(column) = &args.by {
@@ -146,12 +147,21 @@ fn of_system(name: &str, systems: &[(String, ScoreColumns)], error: crate::eval:
 }
 
 /// How often intervals contain the mean of rows that are all labelled.
-fn rehearse(args: &EstimateArgs, rows: &ScoreColumns, labels: &[u32], options: &EstimateOptions) -> Result<(), CliError> {
+fn rehearse(
+    args: &EstimateArgs,
+    rows: &ScoreColumns,
+    labels: &[u32],
+    options: &EstimateOptions,
+    progress: &mut TerminalProgress,
+) -> Result<(), CliError> {
     let labelled = rows.filtered(|row| rows.human[row].is_some());
     let human: Vec<f64> = labelled.human.iter().flatten().copied().collect();
     let labels: Vec<usize> = labels.iter().map(|labels| *labels as usize).collect();
     let rehearsed = RehearsalOptions { labels: &labels, draws: args.draws as usize, seed: args.seed };
     let found = Rehearsal::new(&human, &labelled.judge, labelled.clusters(), options, &rehearsed)?;
+    for labels in labels.iter().filter(|labels| found.points.iter().all(|point| point.labels != **labels)) {
+        progress.warn(&format!("--rehearse {labels}: left out, since there are only {}", count(human.len(), "labelled row")));
+    }
     match args.json {
         true => print(&(serde_json::to_string_pretty(&found.to_json()).unwrap_or_default() + "\n"))?,
         false => print(&found.to_text())?,

@@ -160,7 +160,11 @@ fn known(args: &EvalArgs, context: &Context) -> Result<Known, CliError> {
     const SWAPS: [&str; 3] = ["chain_swap_moved", "chain_swap_follows_chain", "chain_swap_follows_prompt"];
     let words = args.judging.scale(args.model.as_deref(), context)?.and_then(|scale| scale.words());
     let words = words.as_deref();
-    let known = Known::of_scores(words).and(&PROBABILITIES).and(&MASSES).and(&[LENGTH_BIAS]).and(&SWAPS);
+    let known = Known::of_scores(words).and(&PROBABILITIES).and(&MASSES).and(&[LENGTH_BIAS]).with_flag(
+        &SWAPS,
+        "--model",
+        args.model.is_some(),
+    );
     let known = known.with("decoded.", Known::of_scores(words));
     let calibrated = match &args.model {
         None => true,

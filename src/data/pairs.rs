@@ -411,7 +411,6 @@ mod tests {
     fn pairs_that_cannot_be_read_say_why() {
         for (json, part) in [
             (r#"{"chosen": "x", "rejected": "y"}"#, "field `instruction`: a pair of responses without what was asked"),
-            (r#"{"prompt": " ", "response_a": "x", "response_b": "y"}"#, "field `prompt`: an empty text"),
             (r#"{"prompt": "p", "response_a": "x", "response_b": 3}"#, "field `response_b`: the number 3"),
             (r#"{"prompt": "p", "response_a": "x", "response_b": "y", "winner": "1"}"#, "write A, B or tie"),
             (r#"{"prompt": "p", "response_a": "x", "response_b": "y", "winner": 2}"#, "the number 2; write A, B or tie"),

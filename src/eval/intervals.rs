@@ -247,10 +247,6 @@ impl Bootstrap<'_> {
             return Ok(estimates.into_iter().map(|e| e.and(Err(none.clone()))).collect());
         }
         let units = Units::new(rows, self.clusters);
-        if self.clusters.is_some() && units.count < FEWEST_CLUSTERS {
-            let few = Undefined::TooFewClusters { found: units.count, needed: FEWEST_CLUSTERS };
-            return Ok(estimates.into_iter().map(|e| e.and(Err(few.clone()))).collect());
-        }
         let resampler = Resampler { units: &units, measure, seed: self.seed };
         let mut drawn: Vec<Vec<f64>> = resampler.parallel_map(needed, &|k| resampler.resample(k));
         // A second and last batch if some resamples had no value.
@@ -268,8 +264,15 @@ impl Bootstrap<'_> {
             IntervalMethod::Normal | IntervalMethod::Exact => Vec::new(),
         };
         let column = |rows: &[Vec<f64>], s: usize| rows.iter().map(|row| row[s]).collect::<Vec<f64>>();
+        let few = self.clusters.is_some() && units.count < FEWEST_CLUSTERS;
         let interval = |(s, estimate): (usize, Measured)| {
-            self.interval_of(estimate?, &column(&drawn, s), needed, method, &column(&jackknife, s))
+            let found = self.interval_of(estimate?, &column(&drawn, s), needed, method, &column(&jackknife, s))?;
+            // A share of 0 or 1 has an exact interval, which few clusters make wide.
+            let at_an_end = found.low == found.high && (found.estimate == 0.0 || found.estimate == 1.0);
+            match few && !at_an_end {
+                true => Err(Undefined::TooFewClusters { found: units.count, needed: FEWEST_CLUSTERS }),
+                false => Ok(found),
+            }
         };
         Ok(estimates.into_iter().enumerate().map(interval).collect())
     }

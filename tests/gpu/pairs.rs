@@ -274,8 +274,8 @@ fn a_judge_of_pairs_prefers_the_better_response() {
     task.write("train.jsonl", pairs(&SUBJECTS[..8]).iter().map(row).collect::<String>());
     let held_out = pairs(&SUBJECTS[8..]);
     let row = |(k, [asked, better, worse]): (usize, &[String; 3])| {
-        let [a, b] = if k % 2 == 0 { [better, worse] } else { [worse, better] };
-        json!({"instruction": asked, "response_a": a, "response_b": b, "preference": ["A", "B"][k % 2]}).to_string() + "\n"
+        let (a, b, preference) = if k % 2 == 0 { (better, worse, "A") } else { (worse, better, "B") };
+        json!({"instruction": asked, "response_a": a, "response_b": b, "preference": preference}).to_string() + "\n"
     };
     task.write("held-out.jsonl", held_out.iter().enumerate().map(row).collect::<String>());
     let settings = ["--template", "pair", "--scale", "1,2=1,0", "--save-steps", "0", "--learning-rate", "1e-2"];
