@@ -31,10 +31,11 @@ pub struct Row {
     pub points: Vec<Point>,
 }
 
-/// A value with the half of its interval.
+/// A value with its interval.
 pub struct Point {
     pub value: f64,
-    pub half: Option<f64>,
+    /// The ends of its interval.
+    pub ends: Option<(f64, f64)>,
     pub radius: f64,
     pub class: String,
     /// Shows on hovering.
@@ -89,15 +90,16 @@ impl Rows<'_> {
 
     fn values(&self) -> impl Iterator<Item = f64> {
         let points = self.rows.iter().flat_map(|row| &row.points);
-        let ends = points.flat_map(|p| [p.value - p.half.unwrap_or(0.0), p.value + p.half.unwrap_or(0.0)]);
+        let ends = points.flat_map(|p| [p.value, p.ends.map_or(p.value, |ends| ends.0), p.ends.map_or(p.value, |ends| ends.1)]);
         ends.chain(self.marks.iter().map(|mark| mark.value)).chain(self.reach.iter().copied()).filter(|v| v.is_finite())
     }
 }
 
 impl Point {
     fn draw(&self, svg: &mut Svg, x: &Axis, y: f64) {
-        let half = self.half.unwrap_or(0.0);
-        svg.line((x.at(self.value - half), y), (x.at(self.value + half), y), &format!("whisker {}", self.class));
+        if let Some((low, high)) = self.ends.filter(|(low, high)| low.is_finite() && high.is_finite()) {
+            svg.line((x.at(low), y), (x.at(high), y), &format!("whisker {}", self.class));
+        }
         svg.circle((x.at(self.value), y), self.radius, &format!("point {}", self.class), &self.title);
     }
 }
@@ -131,7 +133,8 @@ mod tests {
     use super::*;
 
     fn row(name: &str, value: f64) -> Row {
-        let point = Point { value, half: Some(0.1), radius: 4.0, class: "s0".into(), title: "a < b".into() };
+        let point =
+            Point { value, ends: Some((value - 0.1, value + 0.2)), radius: 4.0, class: "s0".into(), title: "a < b".into() };
         Row { name: name.into(), points: vec![point] }
     }
 

@@ -5,9 +5,10 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::gates::{Gates, Known, Measured, verdict};
+use super::gates::{Gates, Known, LENGTH_BIAS, MASSES, Measured, PROBABILITIES, verdict};
 use super::outcome::require_judged;
 use super::places::Places;
+use super::score_columns::{human_at, score_at};
 use super::{AgreeArgs, CliError, Context, print};
 use crate::data::{DataError, RowCells, name_of, read_columns_within};
 use crate::eval::Grid;
@@ -101,8 +102,15 @@ pub fn run(args: &AgreeArgs, context: &Context) -> Result<(), CliError> {
 /// The figures that can be required.
 fn known(args: &AgreeArgs, words: Option<&[String]>) -> Known {
     const REPEATS: [&str; 5] = ["exact_repeat_agreement", "within_row_sd", "icc_1_1", "repeat_alpha_interval", "flip_rate"];
-    let known = Known::of_judge(words).and(&REPEATS);
-    if args.judge2.is_some() { known.also_after("judge2.").and_differences() } else { known }
+    let known = Known::of_scores(words)
+        .with_flag(&REPEATS, "--repeats", !args.repeats.is_empty())
+        .with_flag(&PROBABILITIES, "--probs", args.probs.is_some())
+        .with_flag(&MASSES, "--mass", args.mass.is_some())
+        .with_flag(&[LENGTH_BIAS], "--length", args.length.is_some());
+    match args.judge2 {
+        Some(_) => known.with("judge2.", Known::of_scores(words)).and_differences(),
+        None => known,
+    }
 }
 
 /// Reads one file: a few numbers a row are kept. Also the names of the rows, where there is a column of them, and how many cells
@@ -132,26 +140,19 @@ fn read(args: &AgreeArgs, file: &Path, scale: &Scale) -> Result<(Columns, Vec<St
     let mut known: HashMap<String, usize> = HashMap::new();
     let (mut bad, mut ids) = (0, Vec::new());
     read_columns_within(file, &names, args.max_decompressed, &mut |cells| {
-        // A score; a bad one is an error, or, counted, none.
-        let mut number = |column: usize| match score(cells, column, scale) {
+        // A bad score is an error, or, counted, none.
+        let mut good = |found: Result<Option<f64>, DataError>| match found {
             Err(_) if args.skip_bad => {
                 bad += 1;
                 Ok(None)
             }
             found => found,
         };
-        let Some(human) = number(0)? else {
+        let Some(human) = good(human_at(cells, 0, scale))? else {
             columns.unlabelled += 1;
             return Ok(());
         };
-        if !(scale.min()..=scale.max()).contains(&human) {
-            if args.skip_bad {
-                (bad, columns.unlabelled) = (bad + 1, columns.unlabelled + 1);
-                return Ok(());
-            }
-            let found = format!("the human score {human} is outside the scale {} to {}", scale.min(), scale.max());
-            return Err(cells.fault(0, found, "give the right --scale, or leave such rows out with --skip-bad"));
-        }
+        let mut number = |column: usize| good(score_at(cells, column, scale));
         columns.human.push(human);
         let judge = number(1)?;
         columns.judge.push(judge);
@@ -190,24 +191,6 @@ fn read(args: &AgreeArgs, file: &Path, scale: &Scale) -> Result<(Columns, Vec<St
         Ok(())
     })?;
     Ok((columns, ids, bad))
-}
-
-fn score(cells: &RowCells, column: usize, scale: &Scale) -> Result<Option<f64>, DataError> {
-    cells.score(column, &|word| scale.value_of(word)).map_err(|error| match error {
-        DataError::Field { file, position, field, found, .. } => {
-            DataError::Field { file, position, field, found, fix: what_counts(scale) }
-        }
-        other => other,
-    })
-}
-
-/// What to write into a cell of scores: a word, where the scale has words.
-fn what_counts(scale: &Scale) -> String {
-    let known = match scale.words() {
-        Some(_) => format!("write {} or a number, or ", scale.texts().join(", ")),
-        None => String::new(),
-    };
-    format!("{known}leave it empty where there is no score")
 }
 
 /// Probabilities in ascending order of the scale's values, renormalised over it.

@@ -1,8 +1,9 @@
 //! The command tree.
 
 mod bench;
+mod calibrate;
+mod estimate;
 mod gates;
-mod owner;
 mod pair;
 #[cfg(feature = "serve")]
 mod serve;
@@ -14,8 +15,9 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use bench::{BenchArgs, BenchGroup, ShapeArgs};
+pub use calibrate::CalibrateArgs;
+pub use estimate::EstimateArgs;
 pub use gates::GateArgs;
-pub use owner::{CalibrateArgs, EstimateArgs};
 pub use pair::PairArgs;
 #[cfg(feature = "serve")]
 pub use serve::ServeArgs;
@@ -187,7 +189,7 @@ pub struct EvalArgs {
     pub judge_column: String,
 
     /// File for the rows that --model scores, as jurist score writes them
-    #[arg(long, value_name = "FILE", requires = "model")]
+    #[arg(long, value_name = "FILE", requires = "model", conflicts_with = "scored")]
     pub output: Option<PathBuf>,
 
     /// Continue after the rows that an interrupted command left in --output

@@ -5,22 +5,21 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::columns::{CLUSTERS, column};
 use super::outcome::require_judged;
 use super::places::Places;
-use super::score_columns::{ScoreColumns, Wanted};
-use super::scoring::{Sink, Work, judge_rows};
-use super::{CalibrateArgs, CliError, Context, Interrupt, JudgingArgs, TerminalProgress, print, print_rows};
-use crate::data::{Dataset, Example, Labels, name_of};
+use super::score_columns::{ScoreColumns, Wanted, score_at};
+use super::scoring::{Single, Sink, Work, judge_rows};
+use super::{CalibrateArgs, CliError, Context, Interrupt, JudgingArgs, TerminalProgress, print, print_rows, row_hashes};
+use crate::data::{DataError, Dataset, Labels, name_of};
 use crate::eval::evaluation::clusters_of;
 use crate::eval::recalibration::{FitOptions, Fitted, Labelled, Recalibration, Rehearsal};
 use crate::files::FileError;
+use crate::hub;
 use crate::judge::{JudgeCalibration, JudgeError, JudgeSettings, JudgedWith, Scale, ScoreRecord, store_calibration};
 use crate::model::weight_policy::WeightPolicy;
 use crate::progress::Progress;
 use crate::words::count;
-
-/// Columns that group rows, where none is named.
-const CLUSTERS: [&str; 3] = ["prompt_id", "rubric_id", "cluster"];
 
 /// Version of the file.
 const FORMAT: u32 = 1;
@@ -70,6 +69,7 @@ pub fn run(args: &CalibrateArgs, context: &Context) -> Result<(), CliError> {
 fn of_judge(args: &CalibrateArgs, model: &Path, context: &Context, progress: &mut TerminalProgress) -> Result<(), CliError> {
     let interrupt = Interrupt::watch()?;
     let keeps = args.output.is_none() && args.rehearse.is_none();
+    context.fetch(model, hub::Wanted::Description, progress)?;
     let folder = context.open(model)?;
     let stored = JudgeSettings::of_folder(&folder)?.ok_or_else(|| JudgeError::NoJudge { folder: model.display().to_string() })?;
     if keeps && !model.exists() {
@@ -102,23 +102,30 @@ fn of_judge(args: &CalibrateArgs, model: &Path, context: &Context, progress: &mu
         )));
     }
     let options = args.judging.judging();
+    let judged_with = JudgedWith::of(settings, &options)
+        .ok_or_else(|| CliError::Failed("rows that are judged in this way cannot be calibrated".into()))?;
     let interrupt = interrupt.stops_after(Sink::None.at_interrupt());
-    let work = Work { judge: &judge, judging: options.clone(), rows: &data.examples, column: "judge", interrupt: &interrupt };
+    let work = Work {
+        judge: &judge,
+        judging: options.clone(),
+        rows: &data.examples,
+        sides: [&data.examples],
+        form: &Single,
+        column: "judge",
+        interrupt: &interrupt,
+    };
     let mut judged: Vec<ScoreRecord> = Vec::new();
-    let tally = judge_rows(&work, Sink::None, progress, |record| judged.push(record))?;
+    let tally = judge_rows(&work, Sink::None, progress, |[record]| judged.push(record))?;
     let first = tally.first_error.as_deref();
     require_judged(tally.failed + data.bad.len(), tally.rows + data.bad.len(), args.judging.strict, first)?;
     tally.warn(progress);
-    let rows = rows_of(args, &data, &judged, &settings.scale)?;
+    let rows = rows_of(args, &data, &judged, &settings.scale, progress)?;
     let Some(fitted) = fit(args, &rows, &settings.scale, progress)? else { return Ok(()) };
-    let calibration = JudgeCalibration {
-        fitted: fitted.calibration,
-        judged: JudgedWith::of(settings, &options)
-            .ok_or_else(|| CliError::Failed("rows that are judged in this way cannot be calibrated".into()))?,
-    };
     if let Some(output) = &args.output {
-        return keep(output, &settings.scale, calibration.fitted, progress);
+        return keep(output, &settings.scale, fitted.calibration, progress);
     }
+    let calibration =
+        JudgeCalibration { fitted: fitted.calibration, judged: judged_with, fitted_on: Some(row_hashes::of_set(&data.examples)) };
     if args.judging.weights != WeightPolicy::AS_STORED {
         progress
             .warn("--weights: the calibration holds where the judge is opened with the same flag, or exported in that format");
@@ -129,17 +136,15 @@ fn of_judge(args: &CalibrateArgs, model: &Path, context: &Context, progress: &mu
 }
 
 /// The judged rows with their labels, clusters and groups.
-fn rows_of(args: &CalibrateArgs, data: &Dataset, judged: &[ScoreRecord], scale: &Scale) -> Result<Rows, CliError> {
-    let texts = |name: &str| {
-        let missing = |place| CliError::Failed(format!("{place}: the row has no column `{name}`; every row needs it"));
-        data.texts(name).map_err(missing)
-    };
-    let clusters = match &args.cluster {
-        Some(name) => Some(texts(name)?),
-        None => CLUSTERS.iter().find_map(|name| data.texts(name).ok()),
-    };
-    let clusters = clusters.map(|texts| clusters_of(&texts));
-    let groups = args.group.as_deref().map(texts).transpose()?;
+fn rows_of(
+    args: &CalibrateArgs,
+    data: &Dataset,
+    judged: &[ScoreRecord],
+    scale: &Scale,
+    progress: &mut TerminalProgress,
+) -> Result<Rows, CliError> {
+    let clusters = column(data, args.cluster.as_deref(), &CLUSTERS, progress)?.map(|(_, texts)| clusters_of(&texts));
+    let groups = column(data, args.group.as_deref(), &[], progress)?.map(|(_, texts)| texts);
     let mut rows = Rows {
         clusters: clusters.as_ref().map(|_| Vec::new()),
         groups: args.group.clone().map(|name| (name, Vec::new())),
@@ -176,6 +181,7 @@ fn of_columns(args: &CalibrateArgs, progress: &mut TerminalProgress) -> Result<(
         cluster: args.cluster.as_deref(),
         group: args.group.as_deref(),
         weight: None,
+        propensity: None,
         scale: &scale,
         skip_bad: args.judging.skip_bad,
         max_decompressed: args.judging.part.max_decompressed,
@@ -256,6 +262,10 @@ fn fit(args: &CalibrateArgs, rows: &Rows, scale: &Scale, progress: &mut Terminal
     if let Some(sizes) = &args.rehearse {
         let sizes: Vec<usize> = sizes.iter().map(|size| *size as usize).collect();
         let found = Rehearsal::new(&labelled, &values, &options, &sizes, args.draws as usize)?;
+        for labels in sizes.iter().filter(|labels| found.points.iter().all(|point| point.labels != **labels)) {
+            let rows = count(rows.human.len(), "labelled row");
+            progress.warn(&format!("--rehearse {labels}: left out, since there are only {rows}"));
+        }
         show(found.to_json(), found.to_text())?;
         if let Some(plot) = &args.plot {
             let title = format!("{}: what more labels bring", name_of(&args.input));
@@ -302,20 +312,28 @@ fn apply(args: &CalibrateArgs, file: &Path, progress: &mut TerminalProgress) -> 
     let text = std::fs::read_to_string(file).map_err(|e| FileError::io("read", file, e))?;
     let broken = |found| CliError::Failed(format!("{}: it is no calibration of jurist calibrate: {found}", file.display()));
     let CalibrationFile { scale, fitted, .. } = read_calibration(&text).map_err(broken)?;
-    let data = args.judging.rows_with_words(&args.input, Labels::Optional, scale.label_words(), progress)?;
+    let data = args.judging.rows_with_words(&args.input, Labels::Optional, (scale.label_words(), false), progress)?;
     let values = scale.ascending();
-    let (mut lines, mut unjudged) = (String::new(), 0);
+    let (mut lines, mut unjudged, mut ungrouped) = (String::new(), 0, 0);
+    if let (Some(first), false) = (data.examples.first(), data.examples.iter().any(|example| example.row.has(column))) {
+        return Err(CliError::Failed(format!("{}: no column `{column}`; it has {}", data.file, first.row.names())));
+    }
     for example in &data.examples {
         if example.row.fields.contains_key(&args.column) {
             let fix = "name another with --column";
             return Err(example.row.fault(&args.column, "the row has this column already", fix).into());
         }
-        let score = score_of(example, column, &scale)?;
-        let group = fitted.groups.as_ref().and_then(|groups| text_at(example, &groups.column));
+        let group = fitted.groups.as_ref().map_or(column, |groups| &groups.column);
+        let (score, group) = example.row.cells(&[column, group], |cells| {
+            let group = fitted.groups.as_ref().and_then(|_| cells.text(1).map(String::from));
+            Ok::<_, DataError>((score_at(cells, 0, &scale)?, group))
+        })?;
         unjudged += usize::from(score.is_none());
+        ungrouped += usize::from(score.is_some() && group.is_none());
         let found = score.map(|score| fitted.apply(score, group.as_deref(), &values));
         lines += &(example.row.with_column(&args.column, &serde_json::to_value(found).unwrap_or_default()) + "\n");
     }
+    fitted.ungrouped(ungrouped).into_iter().for_each(|line| progress.warn(&line));
     require_judged(unjudged, data.examples.len(), args.judging.strict, None)?;
     if unjudged > 0 {
         progress.warn(&format!("{} without a score in `{column}` got none", count(unjudged, "row")));
@@ -323,38 +341,5 @@ fn apply(args: &CalibrateArgs, file: &Path, progress: &mut TerminalProgress) -> 
     match &args.output {
         Some(output) => Ok(crate::files::write(output, lines.as_bytes())?),
         None => print_rows(&lines),
-    }
-}
-
-/// The value of a column; `a.b` is the field `b` of the object `a`, unless a column has that name.
-fn value_at<'a>(example: &'a Example, column: &str) -> Option<&'a Value> {
-    let fields = &example.row.fields;
-    let nested = || {
-        let mut names = column.split('.');
-        let first = fields.get(names.next()?)?;
-        names.try_fold(first, |value, name| value.get(name))
-    };
-    fields.get(column).or_else(nested).filter(|value| !value.is_null())
-}
-
-fn text_at(example: &Example, column: &str) -> Option<String> {
-    Some(match value_at(example, column)? {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    })
-}
-
-/// The judge's score in a row; `None` where the cell is empty.
-fn score_of(example: &Example, column: &str, scale: &Scale) -> Result<Option<f64>, CliError> {
-    let Some(value) = value_at(example, column) else { return Ok(None) };
-    let text = value.as_str().map(str::trim);
-    let number = value.as_f64().or_else(|| text?.parse().ok()).or_else(|| scale.value_of(text?));
-    match (number.filter(|number| number.is_finite()), text) {
-        (Some(number), _) => Ok(Some(number)),
-        (None, Some("")) => Ok(None),
-        (None, _) => Err(example
-            .row
-            .fault(column, format!("expected a number, found {value}"), "leave it empty where there is none")
-            .into()),
     }
 }

@@ -54,7 +54,7 @@ fn read(args: &DataCheckArgs, file: &Path, context: &Context) -> Result<Dataset,
     let scale = args.judge.scale_of(args.model.as_deref(), context)?;
     let words = scale.map_or_else(Default::default, |scale| scale.label_words());
     let chain_column = args.chain_column.clone();
-    let pairs = args.judge.template.as_deref() == Some("pair");
+    let pairs = args.judge.compares(args.model.as_deref(), context);
     let mut columns = ColumnOptions { labels: Labels::Optional, chain_column, words, pairs, ..ColumnOptions::default() };
     if let Some(column) = &args.label_column {
         (columns.label_column, columns.labels) = (column.clone(), Labels::Required);

@@ -11,8 +11,10 @@ use crate::data::name_of;
 use crate::eval::estimate::{
     self, EstimateNames, EstimateOptions, Estimates, Quantiles, Rehearsal, RehearsalOptions, ScoredRows,
 };
+use crate::files::same_place;
 use crate::judge::Scale;
 use crate::progress::Progress;
+use crate::words::count;
 
 /// A table, and its JSON.
 struct Shown {
@@ -28,11 +30,18 @@ pub fn run(args: &EstimateArgs, context: &Context) -> Result<(), CliError> {
         .fold(Places::default(), |places, file| places.reads(Some(file), "a file of rows"))
         .writes(args.plot.as_deref(), "--plot")
         .check()?;
+    let all: Vec<&PathBuf> = args.files.iter().chain(&args.versus).collect();
+    let again = |at: &usize| all[..*at].iter().any(|other| same_place(other, all[*at]));
+    if let Some(at) = (0..all.len()).find(again) {
+        let problem = "the file is given twice, and its rows would count twice";
+        return Err(CliError::Usage(format!("{}: {problem}; name it once", all[at].display())));
+    }
     let scale: Scale = args.scale.parse()?;
     let options = EstimateOptions {
         level: args.level,
         quantiles: if args.normal { Quantiles::Normal } else { Quantiles::Student },
         weight: args.judge_weight,
+        scale: Some((scale.min(), scale.max())),
     };
     let wanted = Wanted {
         human: &args.human,
@@ -40,13 +49,14 @@ pub fn run(args: &EstimateArgs, context: &Context) -> Result<(), CliError> {
         cluster: args.cluster.as_deref(),
         group: args.by.as_deref(),
         weight: args.weight.as_deref(),
+        propensity: args.propensity.as_deref(),
         scale: &scale,
         skip_bad: args.skip_bad,
         max_decompressed: args.max_decompressed,
     };
     let first = read(args, &wanted, &args.files, ScoreColumns::default(), &mut progress)?;
     if let Some(labels) = &args.rehearse {
-        return rehearse(args, &first, labels, &options);
+        return rehearse(args, &first, labels, &options, &mut progress);
     }
     let mut systems = vec![(names(&args.files), first)];
     if let Some(column) = &args.by {
@@ -56,7 +66,6 @@ pub fn run(args: &EstimateArgs, context: &Context) -> Result<(), CliError> {
         systems.push((names(&args.versus), second));
     }
     let mut shown = Vec::new();
-    let range = scale.max() - scale.min();
     let cluster = args.cluster.clone();
     let mut show = |found: &Estimates, of: Vec<String>| {
         let told = found.warnings(cluster.is_some());
@@ -71,11 +80,11 @@ pub fn run(args: &EstimateArgs, context: &Context) -> Result<(), CliError> {
     };
     for (name, rows) in &systems {
         let found = estimate::mean(&scored(rows), &options).map_err(|error| of_system(name, &systems, error))?;
-        show(&found.within(scale.min(), scale.max()), vec![name.clone()]);
+        show(&found, vec![name.clone()]);
     }
     if let [(one, first), (other, second)] = &systems[..] {
         let found = estimate::difference(&scored(first), &scored(second), &options)?;
-        show(&found.within(-range, range), vec![one.clone(), other.clone()]);
+        show(&found, vec![one.clone(), other.clone()]);
     }
     if !args.json {
         return print(&shown.into_iter().map(|shown| shown.text).collect::<Vec<_>>().join("\n"));
@@ -138,12 +147,21 @@ fn of_system(name: &str, systems: &[(String, ScoreColumns)], error: crate::eval:
 }
 
 /// How often intervals contain the mean of rows that are all labelled.
-fn rehearse(args: &EstimateArgs, rows: &ScoreColumns, labels: &[u32], options: &EstimateOptions) -> Result<(), CliError> {
+fn rehearse(
+    args: &EstimateArgs,
+    rows: &ScoreColumns,
+    labels: &[u32],
+    options: &EstimateOptions,
+    progress: &mut TerminalProgress,
+) -> Result<(), CliError> {
     let labelled = rows.filtered(|row| rows.human[row].is_some());
     let human: Vec<f64> = labelled.human.iter().flatten().copied().collect();
     let labels: Vec<usize> = labels.iter().map(|labels| *labels as usize).collect();
     let rehearsed = RehearsalOptions { labels: &labels, draws: args.draws as usize, seed: args.seed };
     let found = Rehearsal::new(&human, &labelled.judge, labelled.clusters(), options, &rehearsed)?;
+    for labels in labels.iter().filter(|labels| found.points.iter().all(|point| point.labels != **labels)) {
+        progress.warn(&format!("--rehearse {labels}: left out, since there are only {}", count(human.len(), "labelled row")));
+    }
     match args.json {
         true => print(&(serde_json::to_string_pretty(&found.to_json()).unwrap_or_default() + "\n"))?,
         false => print(&found.to_text())?,

@@ -2,23 +2,21 @@
 
 use serde_json::Value;
 
-use super::gates::{Gates, Known, Measured, verdict};
+use super::columns::{CLUSTERS, column};
+use super::gates::{Gates, Known, LENGTH_BIAS, MASSES, Measured, PROBABILITIES, verdict};
 use super::outcome::require_judged;
 use super::places::Places;
-use super::scoring::{ScoreCounts, Sink, Work, judge_rows};
-use super::{CliError, Context, EvalArgs, Interrupt, print};
-use crate::bundle::sha256_hex;
-use crate::data::{Dataset, Example, Labels, judged_text};
+use super::scoring::{ScoreCounts, Single, Sink, Work, judge_rows};
+use super::{CliError, Context, EvalArgs, Interrupt, print, row_hashes};
+use crate::data::{Example, Labels};
 use crate::eval::drift::RunRecord;
 use crate::eval::evaluation::{JudgeEvaluation, JudgedRows, PageText, clusters_of};
 use crate::eval::intervals::Bootstrap;
 use crate::eval::{Grid, baselines, report};
 use crate::files::is_unfinished;
-use crate::judge::{Scale, ScoreRecord};
+use crate::hub;
+use crate::judge::{JudgeSettings, Scale, ScoreRecord};
 use crate::progress::Progress;
-
-/// Columns that group rows, where none is named.
-const CLUSTERS: [&str; 3] = ["prompt_id", "rubric_id", "cluster"];
 
 /// Columns that tell kinds of rows apart, where none is named.
 const CATEGORIES: [&str; 3] = ["category", "data_source", "source"];
@@ -37,6 +35,9 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
         .grows(args.output.as_deref(), "--output")
         .writes(args.report.as_deref(), "--report");
     Gates::places(&args.gates, places).check()?;
+    if let Some(model) = &args.model {
+        context.fetch(model, hub::Wanted::Description, &mut progress)?;
+    }
     let gates = Gates::read(&args.gates, &known(args, context)?, 1, context)?;
     let (mut swap, mut tally) = (None, ScoreCounts::default());
     let (rows, judgements, scale) = match (&args.scored, &args.model, &args.input) {
@@ -57,17 +58,26 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
             };
             let rows = args.judging.rows((input, Some(model)), Labels::Required, context, &mut progress)?;
             let judge = args.judging.open(model, &rows, true, context, &mut progress)?;
+            judge.settings().calibration_advice(&args.judging.judging()).into_iter().for_each(|advice| progress.warn(advice));
             let interrupt = interrupt.stops_after(sink.at_interrupt());
             let work = Work {
                 judge: &judge,
                 judging: args.judging.judging(),
                 rows: &rows.examples,
+                sides: [&rows.examples],
+                form: &Single,
                 column: &args.judge_column,
                 interrupt: &interrupt,
             };
             let mut judgements: Vec<ScoreRecord> = Vec::new();
-            tally = judge_rows(&work, sink, &mut progress, |judgement| judgements.push(judgement))?;
+            tally = judge_rows(&work, sink, &mut progress, |[judgement]| judgements.push(judgement))?;
             swap = args.judging.chain_swap(&judge, (&rows, &judgements), &interrupt)?;
+            let fitted_on = judge.settings().calibration.as_ref().and_then(|calibration| calibration.fitted_on.as_ref());
+            if fitted_on.is_some_and(|known| *known == row_hashes::of_set(&rows.examples)) {
+                judgements.iter_mut().for_each(|judgement| judgement.calibrated = None);
+                progress
+                    .warn("the judge was calibrated on these rows, so the calibrated score is left out: evaluate it on others");
+            }
             (rows, judgements, judge.settings().scale.clone())
         }
         _ => return Err(CliError::Failed("give a scored file, or --model with --input".into())),
@@ -84,11 +94,12 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
         expected: judgements.iter().map(|j| j.expected).collect(),
         decoded: judgements.iter().map(|j| j.decoded).collect(),
         medians: judgements.iter().map(|j| j.median(&scale)).collect(),
+        calibrated: judgements.iter().map(|j| j.calibrated.clone()).collect(),
         distributions: judgements.iter().map(|j| j.distribution(&scale)).collect(),
         masses: judgements.iter().filter_map(|j| j.mass).collect(),
         lengths: rows.examples.iter().map(Example::characters).collect(),
         overlaps: rows.examples.iter().map(|e| e.compared().map(|(one, other)| baselines::word_overlap(one, other))).collect(),
-        clusters: column(&rows, args.cluster.as_deref(), &CLUSTERS)?,
+        clusters: column(&rows, args.cluster.as_deref(), &CLUSTERS, &mut progress)?,
         words: scale.words(),
         human,
     };
@@ -106,7 +117,7 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
         judge: args.model.as_ref().map_or_else(|| args.judge_column.clone(), |model| model.display().to_string()),
         scale: evaluation.scale.clone(),
         words: columns.words.clone(),
-        rows: rows.examples.iter().map(|row| sha256_hex(judged_text(row, false).as_bytes())[..16].to_string()).collect(),
+        rows: row_hashes::of_rows(&rows.examples),
         human: columns.human.clone(),
         scores: if columns.words.is_some() { columns.decoded.clone() } else { columns.expected.clone() },
         ..RunRecord::default()
@@ -131,7 +142,7 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
         let page = evaluation.page(PageText {
             file: rows.file.clone(),
             judge: args.model.as_ref().map(|model| model.display().to_string()),
-            categories: column(&rows, args.category.as_deref(), &CATEGORIES)?,
+            categories: column(&rows, args.category.as_deref(), &CATEGORIES, &mut progress)?,
             worst: evaluation.worst(WORST).into_iter().filter_map(|row| shown(&rows.examples[row], &judgements[row])).collect(),
         });
         crate::files::write(path, page.to_html()?.as_bytes())?;
@@ -143,11 +154,26 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
     verdict(&checked)
 }
 
-/// The figures that can be required: those of labels where the scale that is given, or the judge's, has words.
+/// The figures that can be required: those of labels where the scale that is given, or the judge's, has words; those of the
+/// calibrated score unless the judge has none.
 fn known(args: &EvalArgs, context: &Context) -> Result<Known, CliError> {
     const SWAPS: [&str; 3] = ["chain_swap_moved", "chain_swap_follows_chain", "chain_swap_follows_prompt"];
     let words = args.judging.scale(args.model.as_deref(), context)?.and_then(|scale| scale.words());
-    Ok(Known::of_judge(words.as_deref()).also_after("decoded.").and(&SWAPS))
+    let words = words.as_deref();
+    let known = Known::of_scores(words).and(&PROBABILITIES).and(&MASSES).and(&[LENGTH_BIAS]).with_flag(
+        &SWAPS,
+        "--model",
+        args.model.is_some(),
+    );
+    let known = known.with("decoded.", Known::of_scores(words));
+    let calibrated = match &args.model {
+        None => true,
+        // A model that cannot be opened is reported when it is opened to judge.
+        Some(model) => context.open(model).ok().is_none_or(|folder| {
+            JudgeSettings::of_folder(&folder).is_ok_and(|settings| settings.is_some_and(|judge| judge.calibration.is_some()))
+        }),
+    };
+    Ok(if calibrated { known.with("calibrated.", Known::of_calibrated()) } else { known })
 }
 
 /// The judgement in a column of a row.
@@ -172,17 +198,6 @@ fn scale_of(given: Option<&str>, judgements: &[ScoreRecord]) -> Result<Scale, Cl
     }
     let texts: Vec<&str> = texts.iter().map(|(text, _)| text.as_str()).collect();
     texts.join(",").parse().map_err(|e: crate::judge::JudgeError| unknown(e.to_string()))
-}
-
-/// A column's name and its texts, where every row has it: the one named (which must be there), or the first that is.
-fn column(rows: &Dataset, named: Option<&str>, usual: &[&str]) -> Result<Option<(String, Vec<String>)>, CliError> {
-    match named {
-        Some(name) => match rows.texts(name) {
-            Ok(texts) => Ok(Some((name.into(), texts))),
-            Err(place) => Err(CliError::Failed(format!("{place}: the row has no column `{name}`; every row needs it"))),
-        },
-        None => Ok(usual.iter().find_map(|name| Some((name.to_string(), rows.texts(name).ok()?)))),
-    }
 }
 
 /// A row with its judgement, as the page shows it.

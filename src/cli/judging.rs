@@ -64,16 +64,25 @@ impl JudgeFlags {
     /// The scale that is given, else that of the judge in `model`. A model that cannot be opened has none; the error is reported
     /// when it is opened to judge.
     pub fn scale_of(&self, model: Option<&Path>, context: &Context) -> Result<Option<Scale>, CliError> {
-        match (&self.scale, model) {
-            (Some(scale), _) => Ok(Some(scale.parse()?)),
-            (None, Some(model)) => {
-                let folder = context.open(model).ok();
-                let stored = folder.and_then(|folder| JudgeSettings::of_folder(&folder).ok().flatten());
-                Ok(stored.map(|settings| settings.scale))
-            }
-            (None, None) => Ok(None),
+        match &self.scale {
+            Some(scale) => Ok(Some(scale.parse()?)),
+            None => Ok(stored(model, context).map(|settings| settings.scale)),
         }
     }
+
+    /// Whether the judge compares two responses with the built-in template, so that a label may be a preference.
+    pub fn compares(&self, model: Option<&Path>, context: &Context) -> bool {
+        match self.template.as_deref() {
+            Some(name) => name == Template::Pair.name(),
+            None => stored(model, context).is_some_and(|settings| settings.template() == Template::Pair),
+        }
+    }
+}
+
+/// The settings of the judge in `model`, if there is one.
+fn stored(model: Option<&Path>, context: &Context) -> Option<JudgeSettings> {
+    let folder = context.open(model?).ok()?;
+    JudgeSettings::of_folder(&folder).ok().flatten()
 }
 
 impl JudgingArgs {
@@ -92,20 +101,20 @@ impl JudgingArgs {
         progress: &mut dyn Progress,
     ) -> Result<Dataset, CliError> {
         let words = self.scale(model, context)?.map_or_else(LabelWords::default, |scale| scale.label_words());
-        self.rows_with_words(file, labels, words, progress)
+        self.rows_with_words(file, labels, (words, self.judge.compares(model, context)), progress)
     }
 
-    /// As [`JudgingArgs::rows`], with the words that labels may be.
+    /// As [`JudgingArgs::rows`], with the words that labels may be, and whether they may be preferences.
     pub fn rows_with_words(
         &self,
         file: &Path,
         labels: Labels,
-        words: LabelWords,
+        (words, pairs): (LabelWords, bool),
         progress: &mut dyn Progress,
     ) -> Result<Dataset, CliError> {
         let label_column = self.label_column.clone().unwrap_or_else(|| "score".into());
         let chains = if self.given_chains { Chains::Use } else { Chains::Ignore };
-        let columns = ColumnOptions { label_column, labels, chain_column: None, chains, words, pairs: false };
+        let columns = ColumnOptions { label_column, labels, chain_column: None, chains, words, pairs };
         let PartArgs { limit, shuffle_seed, max_decompressed } = self.part;
         let limit = limit.map(|n| n as usize);
         let reader = Reader { columns, skip_bad: self.skip_bad, limit, shuffle_seed, max_decompressed };
@@ -166,6 +175,7 @@ impl JudgingArgs {
         let asked = JudgeOverrides { max_completion_length, ..self.judge.overrides()? };
         let files = JudgeFiles::resolve(&folder, self.weights, &asked, rows)?;
         files.notes.iter().for_each(|note| progress.note(note));
+        files.warnings.iter().for_each(|warning| progress.warn(warning));
         Ok(files)
     }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{CliError, Context, JudgingArgs};
-use crate::files::{companions, is_unfinished, refuse_input, same_place};
+use crate::files::{companions, is_unfinished, refuse_input, require_folder, same_place};
 
 /// What a command reads and writes, each with the words that name it.
 #[derive(Default)]
@@ -43,12 +43,11 @@ impl<'a> Places<'a> {
         self
     }
 
-    /// Refuses an output that is an input, and two that are one file.
+    /// Refuses an output that is an input or whose folder does not exist, and two that are one file.
     pub fn check(&self) -> Result<(), CliError> {
         for (output, what, names) in &self.outputs {
             if *output == Path::new("-") {
-                let advice =
-                    "/dev/stdout names standard output (which takes the rows where --output is left out), and ./- a file";
+                let advice = "/dev/stdout names standard output, and ./- a file";
                 return Err(CliError::Usage(format!("{what} -: {advice}")));
             }
             // Rows under way in the folder of a model are no file of it.
@@ -58,6 +57,9 @@ impl<'a> Places<'a> {
                     refuse_input(path, input, what)?;
                 }
             }
+        }
+        for (output, ..) in &self.outputs {
+            require_folder(output)?;
         }
         for (n, (_, what, names)) in self.outputs.iter().enumerate() {
             for (_, other, others) in &self.outputs[n + 1..] {

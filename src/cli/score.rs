@@ -2,9 +2,10 @@
 
 use super::outcome::require_judged;
 use super::places::Places;
-use super::scoring::{Sink, Work, judge_rows};
+use super::scoring::{Single, Sink, Work, judge_rows};
 use super::{CliError, Context, Interrupt, ScoreArgs};
 use crate::data::{Dataset, Labels};
+use crate::hub;
 use crate::progress::Progress;
 
 /// Scores the rows of a file.
@@ -16,6 +17,7 @@ pub fn run(args: &ScoreArgs, context: &Context) -> Result<(), CliError> {
         .reads_judge(Some(&args.model), &args.judging, context)
         .grows(args.output.as_deref(), "--output")
         .check()?;
+    context.fetch(&args.model, hub::Wanted::Description, &mut progress)?;
     // Opened before an hour of scoring, so that a problem with it is reported first.
     let sink = match &args.output {
         None => Sink::Printed,
@@ -32,10 +34,17 @@ pub fn run(args: &ScoreArgs, context: &Context) -> Result<(), CliError> {
         judge: &judge,
         judging: args.judging.judging(),
         rows: &rows.examples,
+        sides: [&rows.examples],
+        form: &Single,
         column: &args.judge_column,
         interrupt: &interrupt,
     };
-    let tally = judge_rows(&work, sink, &mut progress, |_| {})?;
+    let mut ungrouped = 0;
+    let tally = judge_rows(&work, sink, &mut progress, |[judged]| {
+        ungrouped += usize::from(judged.calibrated.is_some_and(|calibrated| calibrated.group.is_none()));
+    })?;
+    let calibration = judge.settings().calibration.as_ref();
+    calibration.and_then(|own| own.fitted.ungrouped(ungrouped)).into_iter().for_each(|line| progress.warn(&line));
     let first = tally.first_error.as_deref();
     require_judged(tally.failed + rows.bad.len(), tally.rows + rows.bad.len(), args.judging.strict, first)?;
     tally.warn(&mut progress);

@@ -1,4 +1,5 @@
-//! Columns of scores for `calibrate` and `estimate`: of people, of a judge, and what groups and weighs rows.
+//! Columns of scores: cells that hold one, for `agree` too, and the columns of `calibrate` and `estimate`: of people, of a judge,
+//! and what groups and weighs rows.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -17,6 +18,8 @@ pub struct Wanted<'a> {
     /// A column of texts: the kind of a row, or its system.
     pub group: Option<&'a str>,
     pub weight: Option<&'a str>,
+    /// The chance of being labelled, of which weights are made; instead of them.
+    pub propensity: Option<&'a str>,
     /// People's scale.
     pub scale: &'a Scale,
     /// Leave out rows with an unusable cell.
@@ -57,7 +60,7 @@ impl Wanted<'_> {
     pub fn read(&self, file: &Path, into: &mut ScoreColumns) -> Result<(), CliError> {
         let mut names = vec![self.human, self.judge];
         let mut places = [None; 3];
-        for (at, name) in places.iter_mut().zip([self.cluster, self.group, self.weight]) {
+        for (at, name) in places.iter_mut().zip([self.cluster, self.group, self.weight.or(self.propensity)]) {
             if let Some(name) = name {
                 *at = Some(names.len());
                 names.push(name);
@@ -76,12 +79,7 @@ impl Wanted<'_> {
 
     /// The usable cells of a row.
     fn cells(&self, cells: &RowCells, [cluster, group, weight]: [Option<usize>; 3]) -> Result<Cells, DataError> {
-        let human = self.score(cells, 0)?;
-        let (min, max) = (self.scale.min(), self.scale.max());
-        if let Some(human) = human.filter(|score| !(min..=max).contains(score)) {
-            let found = format!("the human score {human} is outside the scale {min} to {max}");
-            return Err(cells.fault(0, found, "give the right --scale, or leave such rows out with --skip-bad"));
-        }
+        let human = human_at(cells, 0, self.scale)?;
         let text = |at: Option<usize>, what: &str| {
             let name = |at: usize| {
                 let text = cells.text(at).map(|text| text.into_owned());
@@ -90,30 +88,57 @@ impl Wanted<'_> {
             at.map(name).transpose()
         };
         let weight = weight.map(|at| match cells.number(at)? {
+            chance if self.propensity.is_some() => match chance.filter(|chance| *chance > 0.0 && *chance < 1.0) {
+                Some(chance) => Ok(1.0 / if human.is_some() { chance } else { 1.0 - chance }),
+                None => {
+                    let found = chance.map_or("no chance of being labelled".into(), |chance| format!("the chance {chance}"));
+                    Err(cells.fault(at, found, "give every row a number above 0 and below 1"))
+                }
+            },
             Some(weight) if weight >= 0.0 => Ok(weight),
             Some(weight) => Err(cells.fault(at, format!("the weight {weight} is below 0"), "give a number of at least 0")),
             None => Err(cells.fault(at, "no weight".into(), "give every row a weight, a number of at least 0")),
         });
         Ok(Cells {
             human,
-            judge: self.score(cells, 1)?,
+            judge: score_at(cells, 1, self.scale)?,
             cluster: text(cluster, "cluster")?,
             group: text(group, "group")?,
             weight: weight.transpose()?,
         })
     }
+}
 
-    /// A score; what to write instead of one that is none.
-    fn score(&self, cells: &RowCells, column: usize) -> Result<Option<f64>, DataError> {
-        cells.score(column, &|word| self.scale.value_of(word)).map_err(|error| match error {
-            DataError::Field { file, position, field, found, .. } => {
-                let known =
-                    self.scale.words().map_or(String::new(), |words| format!("write {} or a number, or ", words.join(", ")));
-                let fix = format!("{known}leave it empty where there is no score");
-                DataError::Field { file, position, field, found, fix }
-            }
-            other => other,
-        })
+/// The score in a cell, a number or a word of the scale; `None` if the cell is empty.
+///
+/// # Errors
+/// What else is in it, with what to write.
+pub fn score_at(cells: &RowCells, column: usize, scale: &Scale) -> Result<Option<f64>, DataError> {
+    cells.score(column, &|word| scale.value_of(word)).map_err(|error| match error {
+        DataError::Field { file, position, field, found, .. } => {
+            let known = match scale.words() {
+                Some(_) => format!("write {} or a number, or ", scale.texts().join(", ")),
+                None => String::new(),
+            };
+            let fix = format!("{known}leave it empty where there is no score");
+            DataError::Field { file, position, field, found, fix }
+        }
+        other => other,
+    })
+}
+
+/// As [`score_at`], of people, who give scores within their scale.
+///
+/// # Errors
+/// As [`score_at`]; a score outside of the scale.
+pub fn human_at(cells: &RowCells, column: usize, scale: &Scale) -> Result<Option<f64>, DataError> {
+    let (min, max) = (scale.min(), scale.max());
+    match score_at(cells, column, scale)? {
+        Some(human) if !(min..=max).contains(&human) => {
+            let found = format!("the human score {human} is outside the scale {min} to {max}");
+            Err(cells.fault(column, found, "give the right --scale, or leave such rows out with --skip-bad"))
+        }
+        human => Ok(human),
     }
 }
 

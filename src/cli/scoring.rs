@@ -1,4 +1,4 @@
-//! Scores rows in blocks. Each block is written as soon as it is done: to standard output, to a file that can be resumed after an
+//! Scores rows, or both halves of pairs, in blocks. Each block is written as soon as it is done: to standard output, to a file that can be resumed after an
 //! interruption, or only to this process.
 //!
 //! The rows of a block are scored together, and blocks do not depend on each other, so a resumed run writes the same bytes as one
@@ -26,20 +26,76 @@ const BATCHES: usize = 4;
 /// A smaller difference of expected scores is rounding, by another adapter or other kernels.
 const ROUNDING: f64 = 1e-4;
 
-/// The rows to score, how, and the column of the judgement.
-pub struct Work<'a> {
+/// The rows to score, how, and the column of the judgement. `SIDES` judgements are made of a row.
+pub struct Work<'a, const SIDES: usize> {
     pub judge: &'a Judge,
     pub judging: ScoreOptions,
+    /// The rows as they are written.
     pub rows: &'a [Example],
-    /// The column of the judgement.
+    /// What is judged of each row: the row itself, or both halves of a pair, which have the random numbers of their row, as in the
+    /// server and on the page.
+    pub sides: [&'a [Example]; SIDES],
+    /// What becomes of the judgements of a row.
+    pub form: &'a dyn Form<SIDES>,
+    /// The column for it.
     pub column: &'a str,
     pub interrupt: &'a Interrupt,
 }
 
-impl Work<'_> {
-    /// A row with its judgement as a line, without the line break.
-    fn line(&self, row: &Example, judgement: &ScoreRecord) -> String {
-        row.row.with_column(self.column, &serde_json::to_value(judgement).unwrap_or_default())
+/// How the judgements of a row are written.
+pub trait Form<const SIDES: usize> {
+    /// The command that writes so.
+    fn command(&self) -> &'static str;
+
+    /// The object of a row.
+    fn write(&self, judged: &[ScoreRecord; SIDES]) -> Value;
+
+    /// The judgements in an object; `None` if it is another one.
+    fn read(&self, object: Value) -> Option<[ScoreRecord; SIDES]>;
+}
+
+/// One judgement a row, as it is.
+pub struct Single;
+
+impl Form<1> for Single {
+    fn command(&self) -> &'static str {
+        "jurist score"
+    }
+
+    fn write(&self, [judged]: &[ScoreRecord; 1]) -> Value {
+        serde_json::to_value(judged).unwrap_or_default()
+    }
+
+    fn read(&self, object: Value) -> Option<[ScoreRecord; 1]> {
+        Some([serde_json::from_value(object).ok()?])
+    }
+}
+
+impl<const SIDES: usize> Work<'_, SIDES> {
+    /// A row with its judgements as a line, without the line break.
+    fn line(&self, row: &Example, judged: &[ScoreRecord; SIDES]) -> String {
+        row.row.with_column(self.column, &self.form.write(judged))
+    }
+
+    /// Judges the rows from `first` to before `end`. `None` when interrupted.
+    fn judge(
+        &self,
+        (first, end): (usize, usize),
+        progress: &mut dyn Progress,
+    ) -> Result<Option<Vec<[ScoreRecord; SIDES]>>, CliError> {
+        let judging = ScoreOptions { first_row: first, ..self.judging.clone() };
+        let mut sides = Vec::new();
+        for (side, rows) in self.sides.iter().enumerate() {
+            let before = first * SIDES + side * (end - first);
+            let done = |done: usize| progress.step(((before + done) / SIDES) as u64, f64::NAN);
+            let until = Until { stop: || self.interrupt.requested(), done };
+            match pollster::block_on(self.judge.judge(&rows[first..end], &judging, until)) {
+                Err(JudgeError::Model(ModelError::Stopped)) if self.interrupt.requested() => return Ok(None),
+                judged => sides.push(judged?.into_iter().map(|row| row.record)),
+            }
+        }
+        let mut of_row = |_| std::array::from_fn(|side| sides[side].next().unwrap_or_default());
+        Ok(Some((first..end).map(&mut of_row).collect()))
     }
 }
 
@@ -129,30 +185,30 @@ impl ScoreCounts {
         }
     }
 
-    fn add(&mut self, judgement: &ScoreRecord) {
+    fn add(&mut self, judged: &[ScoreRecord]) {
         self.rows += 1;
-        if let Some(error) = &judgement.error {
+        if let Some(error) = judged.iter().find_map(|judged| judged.error.as_ref()) {
             self.failed += 1;
             self.first_error.get_or_insert_with(|| error.clone());
         }
     }
 }
 
-/// Judges all rows, or those that an earlier command left, and hands each judgement to `take` in the order of the rows.
+/// Judges all rows, or those that an earlier command left, and hands the judgements of each to `take` in the order of the rows.
 ///
 /// # Errors
 /// What judging or writing reports, and an interruption. In each case finished rows are kept, and the message says where. Rows in
 /// the file that this judge would write differently.
-pub fn judge_rows(
-    work: &Work,
+pub fn judge_rows<const SIDES: usize>(
+    work: &Work<SIDES>,
     mut sink: Sink,
     progress: &mut TerminalProgress,
-    mut take: impl FnMut(ScoreRecord),
+    mut take: impl FnMut([ScoreRecord; SIDES]),
 ) -> Result<ScoreCounts, CliError> {
     let mut tally = ScoreCounts::default();
-    let ended = judge_blocks(work, &mut sink, progress, &mut |judgement| {
-        tally.add(&judgement);
-        take(judgement);
+    let ended = judge_blocks(work, &mut sink, progress, &mut |judged| {
+        tally.add(&judged);
+        take(judged);
     });
     progress.end();
     match (ended, sink) {
@@ -172,45 +228,39 @@ pub fn judge_rows(
 }
 
 /// False when interrupted.
-fn judge_blocks(
-    work: &Work,
+fn judge_blocks<const SIDES: usize>(
+    work: &Work<SIDES>,
     sink: &mut Sink,
     progress: &mut TerminalProgress,
-    take: &mut dyn FnMut(ScoreRecord),
+    take: &mut dyn FnMut([ScoreRecord; SIDES]),
 ) -> Result<bool, CliError> {
     let block = rows_of_a_block(&work.judging);
     let record = record(work);
     let mut earlier = match sink {
         Sink::Kept(kept) if kept.resume => kept.read_earlier(work, &record, (block, &mut *progress), take)?,
-        _ => Earlier::default(),
+        _ => Earlier::none(),
     };
     let total = work.rows.len() as u64;
     progress.begin("judging", earlier.lines as u64, total);
     let last_kept = earlier.lines.saturating_sub(1) / block;
     for (n, rows) in work.rows.chunks(block).enumerate().skip(last_kept) {
         let first_row = n * block;
-        let judging = ScoreOptions { first_row, ..work.judging.clone() };
-        let stop = || work.interrupt.requested();
-        let until = Until { stop, done: |done: usize| progress.step((first_row + done) as u64, f64::NAN) };
         if work.interrupt.requested() {
             return Ok(false);
         }
-        let judged = match pollster::block_on(work.judge.judge(rows, &judging, until)) {
-            Err(JudgeError::Model(ModelError::Stopped)) if work.interrupt.requested() => return Ok(false),
-            judged => judged?,
-        };
+        let Some(judged) = work.judge((first_row, first_row + rows.len()), progress)? else { return Ok(false) };
         let known = std::mem::take(&mut earlier.last_block);
         if let Sink::Kept(kept) = sink
             && n == last_kept
         {
-            kept.check_last_block(&known, &judged.iter().map(|j| &j.record).collect::<Vec<_>>(), (first_row, &mut *progress))?;
+            kept.check_last_block(&known, &judged, (first_row, &mut *progress))?;
             let text = serde_json::to_string_pretty(&record).unwrap_or_default() + "\n";
             kept.file.begin(earlier.bytes, &text, is_record)?;
         }
         let new = || rows.iter().zip(&judged).skip(known.len());
-        let lines: String = new().map(|(row, judged)| work.line(row, &judged.record) + "\n").collect();
+        let lines: String = new().map(|(row, judged)| work.line(row, judged) + "\n").collect();
         sink.put(&lines)?;
-        new().for_each(|(_, judged)| take(judged.record.clone()));
+        new().for_each(|(_, judged)| take(judged.clone()));
         progress.step((first_row + rows.len()) as u64, f64::NAN);
     }
     Ok(true)
@@ -222,12 +272,17 @@ fn rows_of_a_block(judging: &ScoreOptions) -> usize {
 }
 
 /// The rows that an earlier command left.
-#[derive(Default)]
-struct Earlier {
+struct Earlier<const SIDES: usize> {
     lines: usize,
     bytes: u64,
     /// Its judgements of its last block.
-    last_block: Vec<ScoreRecord>,
+    last_block: Vec<[ScoreRecord; SIDES]>,
+}
+
+impl<const SIDES: usize> Earlier<SIDES> {
+    fn none() -> Self {
+        Earlier { lines: 0, bytes: 0, last_block: Vec::new() }
+    }
 }
 
 impl Sink<'_> {
@@ -266,14 +321,14 @@ impl Kept<'_> {
     }
 
     /// Reads the rows in the file, and checks that they are the first of these rows, scored with these settings.
-    fn read_earlier(
+    fn read_earlier<const SIDES: usize>(
         &self,
-        work: &Work,
+        work: &Work<SIDES>,
         record: &Value,
         (block, progress): (usize, &mut TerminalProgress),
-        take: &mut dyn FnMut(ScoreRecord),
-    ) -> Result<Earlier, CliError> {
-        let mut found = Earlier::default();
+        take: &mut dyn FnMut([ScoreRecord; SIDES]),
+    ) -> Result<Earlier<SIDES>, CliError> {
+        let mut found = Earlier::none();
         let Some(path) = self.file.earlier() else {
             progress.note(&format!("{} holds no rows to continue from: starting from the beginning", self.path.display()));
             return Ok(found);
@@ -291,12 +346,12 @@ impl Kept<'_> {
         let mut line = Vec::new();
         // A line without a line break was cut off.
         while file.read_until(b'\n', &mut line).map_err(failed)? > 0 && line.ends_with(b"\n") {
-            let judgement = self.earlier_row(path, &line[..line.len() - 1], (found.lines, work))?;
+            let judged = self.earlier_row(path, &line[..line.len() - 1], (found.lines, work))?;
             if found.lines.is_multiple_of(block) {
                 found.last_block.clear();
             }
-            found.last_block.push(judgement.clone());
-            take(judgement);
+            found.last_block.push(judged.clone());
+            take(judged);
             (found.lines, found.bytes) = (found.lines + 1, found.bytes + line.len() as u64);
             line.clear();
         }
@@ -304,8 +359,13 @@ impl Kept<'_> {
         Ok(found)
     }
 
-    /// The judgement in line `n` of the file, which must be row `n` with a judgement, as it would be written now.
-    fn earlier_row(&self, path: &Path, line: &[u8], (n, work): (usize, &Work)) -> Result<ScoreRecord, CliError> {
+    /// The judgements in line `n` of the file, which must be row `n` with judgements, as it would be written now.
+    fn earlier_row<const SIDES: usize>(
+        &self,
+        path: &Path,
+        line: &[u8],
+        (n, work): (usize, &Work<SIDES>),
+    ) -> Result<[ScoreRecord; SIDES], CliError> {
         let fail = |found: String| {
             let advice = "give the input that it was made from, or score all rows again into another --output";
             CliError::Failed(format!("{}, row {}: {found}; {advice}", path.display(), n + 1))
@@ -313,31 +373,31 @@ impl Kept<'_> {
         let Some(row) = work.rows.get(n) else {
             return Err(fail(format!("the input has only {}", count(work.rows.len(), "row"))));
         };
-        let judgement = columns_of(line).and_then(|mut row| row.remove(work.column));
-        let judgement: Option<ScoreRecord> = judgement.and_then(|found| serde_json::from_value(found).ok());
-        let Some(judgement) = judgement else {
-            return Err(fail(format!("it is no row that jurist score wrote, with an object `{}`", work.column)));
+        let object = columns_of(line).and_then(|mut row| row.remove(work.column));
+        let Some(judged) = object.and_then(|object| work.form.read(object)) else {
+            return Err(fail(format!("it is no row that {} wrote, with an object `{}`", work.form.command(), work.column)));
         };
-        match work.line(row, &judgement).as_bytes() == line {
-            true => Ok(judgement),
+        match work.line(row, &judged).as_bytes() == line {
+            true => Ok(judged),
             false => Err(fail(format!("it is not the row at {}", row.row.location()))),
         }
     }
 
     /// Compares the judgements that are `there` with those that were just made of the same rows.
-    fn check_last_block(
+    fn check_last_block<const SIDES: usize>(
         &self,
-        there: &[ScoreRecord],
-        now: &[&ScoreRecord],
+        there: &[[ScoreRecord; SIDES]],
+        now: &[[ScoreRecord; SIDES]],
         (first_row, progress): (usize, &mut TerminalProgress),
     ) -> Result<(), CliError> {
         let mut rounded = 0_usize;
         for (n, (there, now)) in there.iter().zip(now).enumerate() {
-            if there == *now {
-                continue;
-            }
-            let close = there.expected.zip(now.expected).is_some_and(|(a, b)| (a - b).abs() < ROUNDING);
-            if !close || (there.decoded, &there.feedback) != (now.decoded, &now.feedback) {
+            let close = |there: &ScoreRecord, now: &ScoreRecord| {
+                let near = there.expected.zip(now.expected).is_some_and(|(a, b)| (a - b).abs() < ROUNDING);
+                near && (there.decoded, &there.feedback) == (now.decoded, &now.feedback)
+            };
+            let changed: Vec<_> = there.iter().zip(now).filter(|(there, now)| there != now).collect();
+            if let Some((there, now)) = changed.iter().find(|(there, now)| !close(there, now)) {
                 return Err(CliError::Failed(format!(
                     "{}, row {}: {}: these rows come from another judge, other settings or another input; give the same ones, or score \
                      all rows again into another --output",
@@ -346,7 +406,7 @@ impl Kept<'_> {
                     difference(there, now)
                 )));
             }
-            rounded += 1;
+            rounded += usize::from(!changed.is_empty());
         }
         if rounded > 0 {
             progress.warn(&format!(
@@ -376,7 +436,7 @@ fn difference(there: &ScoreRecord, now: &ScoreRecord) -> String {
 }
 
 /// The settings that decide how rows are judged.
-fn record(work: &Work) -> Value {
+fn record<const SIDES: usize>(work: &Work<SIDES>) -> Value {
     let judging = &work.judging;
     work.judge.settings().append_to(json!({
         "jurist": env!("CARGO_PKG_VERSION"),

@@ -106,6 +106,7 @@ fn judge(model: &Path, args: &ServeArgs, context: &Context, progress: &mut Termi
     }
     let files = JudgeFiles::resolve(&folder, args.weights, &asked, &[])?;
     files.notes.iter().for_each(|note| progress.note(note));
+    files.warnings.iter().for_each(|warning| progress.warn(warning));
     let prompts = Prompts::new(files.settings().clone(), files.tokenizer().clone())?;
     prompts.score_tokens.warnings.iter().for_each(|warning| progress.warn(warning));
     let scale = &prompts.settings.scale;

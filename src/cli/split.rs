@@ -5,15 +5,13 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use super::columns::{CLUSTERS, column};
 use super::{CliError, Context, DataSplitArgs, print};
 use crate::data::{Chains, ColumnOptions, Dataset, Labels, Reader, SplitPart, cluster_keys, split_clusters};
 use crate::eval::table::{Cell, Table};
 use crate::files::{FileError, write};
 use crate::progress::Progress;
 use crate::words::count;
-
-/// Columns of the cluster, where none is named.
-const CLUSTERS: [&str; 3] = ["prompt_id", "rubric_id", "cluster"];
 
 /// Splits a file.
 pub fn run(args: &DataSplitArgs, context: &Context) -> Result<(), CliError> {
@@ -29,7 +27,7 @@ pub fn run(args: &DataSplitArgs, context: &Context) -> Result<(), CliError> {
     if let Some(first) = data.bad.first() {
         context.progress().warn(&format!("{}: {} left out, the first: {first}", data.file, count(data.bad.len(), "bad row")));
     }
-    let named = cluster_column(&data, args.cluster.as_deref())?;
+    let named = column(&data, args.cluster.as_deref(), &CLUSTERS, &mut context.progress())?;
     let keys = cluster_keys(&data, named.as_ref().map(|(_, texts)| texts.as_slice()));
     let clusters = keys.iter().collect::<BTreeSet<_>>().len();
     let shares: Vec<f64> = wanted.iter().map(|(_, share)| *share).collect();
@@ -68,7 +66,8 @@ fn parts_of(spec: &str) -> Result<Vec<(String, f64)>, CliError> {
         if name.is_empty() || !name.chars().all(plain) {
             return Err(usage(format!("`{name}` is no name of letters, digits, - and _")));
         }
-        if parts.iter().any(|(other, _)| other == name) {
+        // Some systems take names that differ in case for one.
+        if parts.iter().any(|(other, _)| other.to_lowercase() == name.to_lowercase()) {
             return Err(usage(format!("`{name}` is there twice")));
         }
         match share.parse::<f64>().ok().filter(|share| share.is_finite() && *share > 0.0) {
@@ -77,21 +76,12 @@ fn parts_of(spec: &str) -> Result<Vec<(String, f64)>, CliError> {
         }
     }
     let sum: f64 = parts.iter().map(|(_, share)| share).sum();
-    match (parts.len() > 1, (sum - 1.0).abs() < 1e-9) {
+    // Thirds have no end: three shares of 0.333 are one each of three.
+    match (parts.len() > 1, (sum - 1.0).abs() < 0.005) {
         (false, _) => Err(usage("a split has at least two parts".into())),
         (_, false) => Err(usage(format!("the shares sum to {sum}, not to 1"))),
-        _ => Ok(parts),
-    }
-}
-
-/// The column of the clusters with its texts: the one that is named, or the first usual one that every row has.
-fn cluster_column(data: &Dataset, named: Option<&str>) -> Result<Option<(String, Vec<String>)>, CliError> {
-    match named {
-        Some(name) => match data.texts(name) {
-            Ok(texts) => Ok(Some((name.into(), texts))),
-            Err(place) => Err(CliError::Failed(format!("{place}: the row has no column `{name}`; every row needs a cluster"))),
-        },
-        None => Ok(CLUSTERS.iter().find_map(|name| Some((name.to_string(), data.texts(name).ok()?)))),
+        _ if (sum - 1.0).abs() < 1e-9 => Ok(parts),
+        _ => Ok(parts.into_iter().map(|(name, share)| (name, share / sum)).collect()),
     }
 }
 

@@ -75,8 +75,8 @@ const LAYOUTS: [PairLayout; 3] = [
 /// Two responses to one instruction.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pairing {
-    /// The task given to the models that are compared.
-    pub instruction: String,
+    /// The task given to the models that are compared; `None` where a row of one's own does not say it.
+    pub instruction: Option<String>,
     /// The responses, in the order in which a judge reads them.
     pub responses: [String; 2],
     /// Their columns.
@@ -113,15 +113,17 @@ pub fn pairing(row: &Row) -> Result<Option<Pairing>> {
     };
     let column = layout.instructions.iter().find(|column| has(column));
     let instruction = match (column, before) {
-        (Some(&"prompt"), _) => asked(row)?,
-        (Some(column), _) => row.text(column)?.unwrap_or_default(),
-        (None, Some(before)) => before,
+        (Some(&"prompt"), _) => Some(asked(row)?),
+        (Some(column), _) => row.text(column)?,
+        (None, Some(before)) => Some(before),
+        // A template over columns of one's own may not read it; one that does names what is absent.
+        (None, None) if layout.responses == ["response_a", "response_b"] => None,
         (None, None) => {
             let fix = format!("give it one of {}", layout.instructions.join(", "));
             return Err(row.fault(layout.instructions[0], "a pair of responses without what was asked", fix));
         }
     };
-    if instruction.trim().is_empty() {
+    if instruction.as_ref().is_some_and(|text| text.trim().is_empty()) {
         let fix = "say what was asked, or drop the row";
         return Err(row.fault(column.unwrap_or(&first), "an empty text", fix));
     }
@@ -138,7 +140,7 @@ pub fn pairing(row: &Row) -> Result<Option<Pairing>> {
         Some(column) => (preference(row, column, layout.responses)?, Some(column)),
     };
     let mut columns = layout.responses;
-    if layout.preferences.is_empty() && second_first(&instruction, &responses) {
+    if layout.preferences.is_empty() && second_first(instruction.as_deref().unwrap_or_default(), &responses) {
         responses.reverse();
         columns.reverse();
         preference = preference.map(|first| 1.0 - first);
@@ -288,7 +290,7 @@ impl Pairing {
     /// The parts in prompts, by [`PAIR_COLUMNS`]; what the row lacks is left out.
     pub fn parts(&self) -> Map<String, Value> {
         let [a, b] = &self.responses;
-        let parts = [Some(&self.instruction), Some(a), Some(b), self.reference.as_ref(), self.rubric.as_ref()];
+        let parts = [self.instruction.as_ref(), Some(a), Some(b), self.reference.as_ref(), self.rubric.as_ref()];
         PAIR_COLUMNS.into_iter().zip(parts).filter_map(|(name, text)| Some((name.to_string(), text?.as_str().into()))).collect()
     }
 
@@ -296,8 +298,11 @@ impl Pairing {
     fn shared(&self, row: &Row) -> Map<String, Value> {
         let mut fields = row.fields.clone();
         JUDGED.iter().chain(self.label.as_slice()).for_each(|column| drop(fields.shift_remove(*column)));
-        let parts =
-            [("instruction", Some(&self.instruction)), ("reference", self.reference.as_ref()), ("rubric", self.rubric.as_ref())];
+        let parts = [
+            ("instruction", self.instruction.as_ref()),
+            ("reference", self.reference.as_ref()),
+            ("rubric", self.rubric.as_ref()),
+        ];
         for (name, text) in parts {
             if let Some(text) = text {
                 fields.insert(name.into(), text.as_str().into());
@@ -320,6 +325,7 @@ fn with_fields(row: &Row, fields: Map<String, Value>) -> Result<(Row, Record)> {
 mod tests {
     use super::*;
     use crate::data::{ColumnOptions, Labels, Reader};
+    use serde_json::json;
 
     fn row(json: &str) -> Row {
         let columns = ColumnOptions { labels: Labels::Ignored, chains: crate::data::Chains::Ignore, ..ColumnOptions::default() };
@@ -337,7 +343,7 @@ mod tests {
     #[test]
     fn published_layouts_are_read_as_they_are() {
         let collection = pair(&COLLECTION.replace('\n', " "));
-        assert_eq!(collection.instruction, "Say hi");
+        assert_eq!(collection.instruction.as_deref(), Some("Say hi"));
         assert_eq!((collection.responses.each_ref().map(String::as_str), collection.preference), (["Hi", "Go"], Some(1.0)));
         assert_eq!((collection.reference.as_deref(), collection.rubric.as_deref()), (Some("Hello!"), Some("[Is it kind?]")));
         let bench = r#"{"prompt": "Say hi", "chosen": "Hi", "chosen_model": "m", "rejected": "Go", "rejected_model": "n", "subset": "chat", "id": 3}"#;
@@ -346,7 +352,7 @@ mod tests {
         let talk = r#"{"chosen": [{"role": "user", "content": "Say hi"}, {"role": "assistant", "content": "Hi"}],
             "rejected": [{"role": "user", "content": "Say hi"}, {"role": "assistant", "content": "Go"}]}"#;
         let talk = pair(&talk.replace('\n', " "));
-        assert_eq!((talk.instruction.as_str(), talk.responses), ("Say hi", bench.responses));
+        assert_eq!((talk.instruction.as_deref(), talk.responses), (Some("Say hi"), bench.responses));
         for (value, share) in [("\"b\"", Some(0.0)), ("\"tie\"", Some(0.5)), ("0.75", Some(0.75)), ("null", None), ("\"\"", None)]
         {
             let own = format!("{{\"prompt\": \"p\", \"response_a\": \"x\", \"response_b\": \"y\", \"preference\": {value}}}");
@@ -390,10 +396,21 @@ mod tests {
         assert_eq!(pairing(&swapped).unwrap().unwrap().preference, None);
     }
 
+    /// A template may read the rubric and the responses alone.
+    #[test]
+    fn rows_of_ones_own_need_no_instruction() {
+        let row = row(r#"{"rubric": "kind?", "response_a": "x", "response_b": "y"}"#);
+        let pair = pairing(&row).unwrap().unwrap();
+        assert_eq!(pair.instruction, None);
+        let (alone, _) = pair.alone(&row, 1).unwrap();
+        assert_eq!(alone.fields, *json!({"rubric": "kind?", "response": "y"}).as_object().unwrap());
+        assert!(!pair.parts().contains_key("instruction"));
+    }
+
     #[test]
     fn pairs_that_cannot_be_read_say_why() {
         for (json, part) in [
-            (r#"{"response_a": "x", "response_b": "y"}"#, "field `instruction`: a pair of responses without what was asked"),
+            (r#"{"chosen": "x", "rejected": "y"}"#, "field `instruction`: a pair of responses without what was asked"),
             (r#"{"prompt": "p", "response_a": "x", "response_b": 3}"#, "field `response_b`: the number 3"),
             (r#"{"prompt": "p", "response_a": "x", "response_b": "y", "winner": "1"}"#, "write A, B or tie"),
             (r#"{"prompt": "p", "response_a": "x", "response_b": "y", "winner": 2}"#, "the number 2; write A, B or tie"),

@@ -279,7 +279,7 @@ impl Row {
     }
 
     /// The column of this name, or else the value at the dotted path.
-    fn lookup(&self, field: &str) -> Option<&Value> {
+    pub(super) fn lookup(&self, field: &str) -> Option<&Value> {
         self.fields.get(field).or_else(|| {
             let (first, rest) = field.split_once('.')?;
             rest.split('.').try_fold(self.fields.get(first)?, |value, key| value.get(key))

@@ -5,6 +5,10 @@ use serde_json::Value;
 /// Texts that stand for a missing score.
 const MISSING: [&str; 6] = ["", "nan", "null", "none", "na", "n/a"];
 
+/// Words of two, of which the first belongs to `true` and the other to `false`.
+const GOOD: [&str; 9] = ["pass", "passed", "yes", "true", "correct", "right", "good", "ok", "accept"];
+const BAD: [&str; 9] = ["fail", "failed", "no", "false", "incorrect", "wrong", "bad", "poor", "reject"];
+
 /// The score in one value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum ScoreValue {
@@ -46,14 +50,19 @@ impl LabelWords {
 }
 
 /// The value of the word `word` among `texts`, each of which stands for one of `values`; case is ignored unless that is
-/// ambiguous. If there are just the values 0 and 1, `true` is 1 and `false` is 0.
+/// ambiguous. If there are just the values 0 and 1, `true` is 1 and `false` is 0, unless the words say the reverse.
 pub fn word_value(texts: &[String], values: &[f64], word: &str) -> Option<f64> {
     if let Some(index) = texts.iter().position(|text| text == word) {
         return Some(values[index]);
     }
     let lower = word.to_lowercase();
     let mut matches = (0..texts.len()).filter(|index| texts[*index].to_lowercase() == lower);
-    let truth_values = || values.len() == 2 && values.contains(&0.0) && values.contains(&1.0);
+    let truth_values = || {
+        let word = |value: f64| values.iter().position(|own| *own == value).map(|at| texts[at].to_lowercase());
+        let [zero, one] = [0.0, 1.0].map(word);
+        let reversed = |zero: &String, one: &String| GOOD.contains(&zero.as_str()) || BAD.contains(&one.as_str());
+        values.len() == 2 && zero.zip(one).is_some_and(|(zero, one)| !reversed(&zero, &one))
+    };
     match (matches.next(), matches.next(), lower.as_str()) {
         (Some(index), None, _) => Some(values[index]),
         (None, _, "true" | "false") if truth_values() => Some(f64::from(u8::from(lower == "true"))),
@@ -116,6 +125,18 @@ pub(super) fn no_words(_: &str) -> Option<f64> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    /// `true` is the better word, so a scale that names it first has no place for it.
+    #[test]
+    fn truth_values_are_not_read_in_reverse() {
+        let value = |texts: [&str; 2], word: &str| word_value(&texts.map(String::from), &[0.0, 1.0], word);
+        assert_eq!((value(["fail", "pass"], "true"), value(["fail", "pass"], "False")), (Some(1.0), Some(0.0)));
+        assert_eq!(value(["left", "right hand"], "true"), Some(1.0));
+        for texts in [["pass", "fail"], ["Yes", "No"], ["correct", "incorrect"], ["ok", "other"]] {
+            assert_eq!((value(texts, "true"), value(texts, "false")), (None, None), "{texts:?}");
+        }
+        assert_eq!(value(["true", "false"], "true"), Some(0.0), "a word of the scale is that word");
+    }
 
     #[test]
     fn words_have_values() {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use sha2::{Digest, Sha256};
 
 use super::survey::judged_text;
-use super::{Dataset, Example, Prompt, pairing};
+use super::{Dataset, Example, Pairing, Prompt, pairing};
 
 /// One part of a split.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,7 +60,7 @@ fn asked(example: &Example) -> String {
     };
     match (&example.record.grading, pairing(&example.row), &example.record.prompt) {
         (Some(parts), _, _) => loosely(&parts.instruction),
-        (None, Ok(Some(pair)), _) => loosely(&pair.instruction),
+        (None, Ok(Some(Pairing { instruction: Some(instruction), .. })), _) => loosely(&instruction),
         (None, _, Some(Prompt::Text(text))) => loosely(text),
         (None, _, _) => judged_text(example, true),
     }

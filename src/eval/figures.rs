@@ -32,6 +32,11 @@ impl Figure {
         Figure { name: name.into(), ..self }
     }
 
+    /// The same figure, its name after `prefix`.
+    pub fn after(self, prefix: &str) -> Self {
+        Figure { name: format!("{prefix}{}", self.name), ..self }
+    }
+
     /// Adds value, interval and reasons to an object with `intervals` and `undefined`.
     pub fn put_into(&self, object: &mut Map<String, Value>) {
         object.insert(self.name.clone(), json!(self.value.as_ref().ok()));
@@ -80,7 +85,7 @@ impl Share {
     }
 }
 
-/// Shares of the same `rows` rows with their intervals: bootstrap intervals, or exact ones where a share is 0 or 1.
+/// Shares of the same `rows` rows with their exact intervals; with clusters, where the bootstrap's are wider, with those.
 ///
 /// # Errors
 /// A level that is no share; clusters of another length.

@@ -6,7 +6,8 @@
 //! other metrics requested.
 
 use super::metrics::{METRICS, Metric, SHARES, figure};
-use super::special::{normal_cdf, normal_quantile};
+use super::special::{beta_quantile, normal_cdf, normal_quantile};
+use super::table::fixed;
 use super::{EvalError, Measured, Sample, Tally, Undefined, same_length};
 use crate::random::Stream;
 use serde_json::{Map, Value, json};
@@ -51,8 +52,8 @@ pub enum IntervalMethod {
     Percentile,
     /// Estimate ± z · standard deviation of the resamples, where long columns leave too few resamples for quantiles.
     Normal,
-    /// The exact interval of a share that is 0 or 1 (Clopper and Pearson 1934): every resample has the same share then, so
-    /// resampling would give an interval without width.
+    /// The exact interval of a share (Clopper and Pearson 1934): near 0 and 1 resamples are too much alike, and at the ends
+    /// their interval has no width.
     Exact,
 }
 
@@ -74,6 +75,11 @@ pub struct Interval {
 }
 
 impl Interval {
+    /// Its ends as tables show them.
+    pub fn ends(&self) -> String {
+        format!("{} to {}", fixed(self.low, 3), fixed(self.high, 3))
+    }
+
     /// A JSON object with `estimate`, `low`, `high`, `method`, `bca` (null with a reason where undefined) and `redrawn`.
     pub fn to_json(&self) -> Value {
         let method = match self.method {
@@ -258,26 +264,42 @@ impl Bootstrap<'_> {
             IntervalMethod::Normal | IntervalMethod::Exact => Vec::new(),
         };
         let column = |rows: &[Vec<f64>], s: usize| rows.iter().map(|row| row[s]).collect::<Vec<f64>>();
+        let few = self.clusters.is_some() && units.count < FEWEST_CLUSTERS;
         let interval = |(s, estimate): (usize, Measured)| {
-            self.interval_of(estimate?, &column(&drawn, s), needed, method, &column(&jackknife, s))
+            let found = self.interval_of(estimate?, &column(&drawn, s), needed, method, &column(&jackknife, s))?;
+            // A share of 0 or 1 has an exact interval, which few clusters make wide.
+            let at_an_end = found.low == found.high && (found.estimate == 0.0 || found.estimate == 1.0);
+            match few && !at_an_end {
+                true => Err(Undefined::TooFewClusters { found: units.count, needed: FEWEST_CLUSTERS }),
+                false => Ok(found),
+            }
         };
         Ok(estimates.into_iter().enumerate().map(interval).collect())
     }
 
-    /// The interval of a share of `rows`, a list of row numbers; the exact one where the share is 0 or 1.
+    /// The interval of a share of `rows`, a list of row numbers: the exact one of Clopper and Pearson. Resamples would say less
+    /// than they should near 0 and 1. Rows of a cluster may be alike, so with clusters it is the wider of both intervals, and
+    /// where the share is 0 or 1, the exact one of the clusters.
+    ///
+    /// Rows that count one half, as ties do, make the exact interval too wide.
     pub(crate) fn of_share(&self, interval: Interval, rows: impl Iterator<Item = usize>) -> Interval {
-        let ends = interval.estimate == 0.0 || interval.estimate == 1.0;
-        if !ends || interval.low != interval.high {
+        let rows: Vec<usize> = rows.collect();
+        let share = interval.estimate;
+        let at_an_end = share == 0.0 || share == 1.0;
+        let n = match self.clusters {
+            Some(clusters) if at_an_end => rows.iter().map(|&row| clusters[row]).collect::<std::collections::BTreeSet<_>>().len(),
+            _ => rows.len(),
+        };
+        let (low, high) = clopper_pearson(share, n.max(1), self.level);
+        let (low, high) = match self.clusters {
+            Some(_) if !at_an_end => (low.min(interval.low), high.max(interval.high)),
+            _ => (low, high),
+        };
+        if (low, high) == (interval.low, interval.high) {
             return interval;
         }
-        let units = match self.clusters {
-            None => rows.count(),
-            Some(clusters) => rows.map(|row| clusters[row]).collect::<std::collections::BTreeSet<usize>>().len(),
-        };
-        // With x of n successes, x = n: the largest share at which n successes are still as likely as half of what is left out.
-        let reach = 1.0 - ((1.0 - self.level) / 2.0).powf(1.0 / units.max(1) as f64);
-        let (low, high) = if interval.estimate == 0.0 { (0.0, reach) } else { (1.0 - reach, 1.0) };
-        Interval { low, high, method: IntervalMethod::Exact, bca: Err(Undefined::SameResamples), ..interval }
+        let bca = if interval.low == interval.high { Err(Undefined::SameResamples) } else { interval.bca };
+        Interval { low, high, method: IntervalMethod::Exact, bca, ..interval }
     }
 
     /// The interval from the values of the resamples in their order (NaN: undefined).
@@ -314,6 +336,15 @@ impl Bootstrap<'_> {
         let bca = bca(estimate, &values, jackknife, tail);
         Ok(Interval { estimate, low, high, method, bca, redrawn })
     }
+}
+
+/// The exact interval of a share of `n` rows.
+fn clopper_pearson(share: f64, n: usize, level: f64) -> (f64, f64) {
+    let (tail, n) = ((1.0 - level) / 2.0, n as f64);
+    let (with, without) = (share * n, n - share * n);
+    let low = if share == 0.0 { 0.0 } else { beta_quantile(tail, with, without + 1.0) };
+    let high = if share == 1.0 { 1.0 } else { beta_quantile(1.0 - tail, with + 1.0, without) };
+    (low, high)
 }
 
 /// The bias-corrected and accelerated interval. `values` are the resamples in ascending order; `jackknife` the values without
@@ -371,6 +402,9 @@ struct Resampler<'a> {
 
 /// Figures of the rows, from how often each row counts.
 pub(crate) type Measure<'m> = dyn Fn(&[u32]) -> Vec<Measured> + Sync + 'm;
+
+/// The fewest clusters: resamples of fewer say more than is known.
+const FEWEST_CLUSTERS: usize = 5;
 
 /// The random streams of this module: "boot" in ASCII.
 const BOOTSTRAP_STREAM: u64 = 0x626F_6F74 << 32;
@@ -446,6 +480,45 @@ mod tests {
         // A mean is neither biased nor skewed, so both intervals are nearly equal.
         let (low, high) = interval.bca.unwrap();
         assert!((low - interval.low).abs() < 0.02 && (high - interval.high).abs() < 0.02);
+    }
+
+    #[test]
+    fn few_clusters_have_no_interval() {
+        let (human, judge) = columns(60, 0.5);
+        let of = |clusters: usize| {
+            let clusters: Vec<usize> = (0..60).map(|row| row % clusters).collect();
+            let bootstrap = Bootstrap { resamples: 100, clusters: Some(&clusters), ..Default::default() };
+            bootstrap.interval(|t| t.pearson(), &human, &judge).unwrap()
+        };
+        for found in [1, 2, 4] {
+            assert_eq!(of(found).unwrap_err(), Undefined::TooFewClusters { found, needed: 5 });
+        }
+        assert!(of(5).is_ok());
+    }
+
+    /// More right rows never give a lower end that is smaller, and 99 of 100 has scipy's exact interval.
+    #[test]
+    fn intervals_of_shares_are_exact_between_the_ends_too() {
+        let bootstrap = Bootstrap { resamples: 400, ..Default::default() };
+        let of = |bootstrap: &Bootstrap, right: usize| {
+            let rows: Vec<f64> = (0..100).map(|row| f64::from(u8::from(row < right))).collect();
+            let measure = |times: &[u32]| {
+                let sum: f64 = rows.iter().zip(times).map(|(x, n)| x * f64::from(*n)).sum();
+                vec![Ok(sum / f64::from(times.iter().sum::<u32>()))]
+            };
+            let found = bootstrap.intervals_of(100, &measure).unwrap().pop().unwrap().unwrap();
+            bootstrap.of_share(found, 0..100)
+        };
+        let found = of(&bootstrap, 99);
+        // scipy.stats.binomtest(99, 100).proportion_ci()
+        assert!((found.low - 0.9455406).abs() < 1e-6 && (found.high - 0.9997469).abs() < 1e-6, "{found:?}");
+        let lows: Vec<f64> = (0..=100).map(|right| of(&bootstrap, right).low).collect();
+        assert!(lows.windows(2).all(|pair| pair[0] < pair[1]));
+        // Rows of a cluster are all right or all wrong: the bootstrap's is the wider one.
+        let clusters: Vec<usize> = (0..100).map(|row| row / 20).collect();
+        let clustered = of(&Bootstrap { clusters: Some(&clusters), ..bootstrap }, 60);
+        let exact = of(&bootstrap, 60);
+        assert!(clustered.low < exact.low && clustered.high > exact.high, "{clustered:?} {exact:?}");
     }
 
     /// A correlation near 1 has a long lower tail. BCa shifts towards it, percentiles do not.

@@ -43,6 +43,8 @@ pub mod labels;
 pub mod metrics;
 pub mod paired;
 pub mod pairs;
+mod pairs_page;
+pub use pairs_page::PairText;
 mod panels;
 pub mod position;
 pub mod recalibration;
@@ -87,6 +89,17 @@ pub enum Undefined {
     /// The judge errs by the same on every labelled row.
     #[error("the judge's error is the same on every labelled row, so nothing is known of how it varies: label more rows")]
     NoErrors,
+    /// Too few clusters to see how they differ.
+    #[error("an interval needs at least {needed} clusters, and the rows are of {found}")]
+    TooFewClusters {
+        /// Clusters present.
+        found: usize,
+        /// Clusters needed.
+        needed: usize,
+    },
+    /// An interval that contains no mean that there can be.
+    #[error("the whole interval lies outside of the scale: is it the judge's right column, and people's right --scale?")]
+    OutsideScale,
     /// All human scores are equal.
     #[error("all human scores are the same")]
     ConstantHuman,
@@ -198,7 +211,7 @@ pub enum EvalError {
         max: f64,
     },
     /// Too few rows with a human score for what is asked.
-    #[error("there {} with a human score; {what} needs at least {needed}: label {} more", there(*found, unit), needed - found)]
+    #[error("there {} with a human score; {what} needs at least {needed}: label {} more", there(*found, unit), needed.saturating_sub(*found))]
     TooFewLabels {
         /// What is asked.
         what: &'static str,
@@ -208,6 +221,42 @@ pub enum EvalError {
         found: usize,
         /// How many are needed.
         needed: usize,
+    },
+    /// Too few labels in a rehearsal for what it rehearses.
+    #[error("{labels} labels are {} in a draw of the rehearsal, and {what} needs at least {needed}: rehearse more labels", crate::words::count(*found, unit))]
+    TooFewRehearsed {
+        /// Labels of a draw.
+        labels: usize,
+        /// What is rehearsed.
+        what: &'static str,
+        /// What counts: rows or clusters.
+        unit: &'static str,
+        /// How many there are.
+        found: usize,
+        /// How many are needed.
+        needed: usize,
+    },
+    /// A rehearsal without draws.
+    #[error("a rehearsal needs at least one draw")]
+    NoDraws,
+    /// A draw of a rehearsal that leaves too few rows to measure on.
+    #[error("{labels} labels leave {} to measure on, and a rehearsal needs at least {needed}: rehearse fewer labels", crate::words::count(*found, "row"))]
+    TooFewLeft {
+        /// Labels of a draw.
+        labels: usize,
+        /// Rows left.
+        found: usize,
+        /// Rows needed.
+        needed: usize,
+    },
+    /// A judge that gives all rows the same score which fit a map.
+    #[error(
+        "the judge gives {value} to all rows that would fit the map, so there is nothing to learn from them: label more rows, or give \
+         another --split-seed"
+    )]
+    ConstantFit {
+        /// The score.
+        value: f64,
     },
     /// A column that does not vary.
     #[error("all values of {column} are {value}: there is nothing to learn from them; is it the right column?")]
@@ -266,6 +315,16 @@ pub enum EvalError {
 }
 
 impl EvalError {
+    /// The same error where `labels` of the labels were drawn.
+    pub(crate) fn rehearsed(self, labels: usize) -> Self {
+        match self {
+            EvalError::TooFewLabels { what, unit, found, needed } => {
+                EvalError::TooFewRehearsed { labels, what, unit, found, needed }
+            }
+            other => other,
+        }
+    }
+
     /// Whether an option is out of its range, and not the data.
     pub fn is_usage(&self) -> bool {
         matches!(self, EvalError::Level(_) | EvalError::Share(_) | EvalError::JudgeWeight(_))

@@ -60,7 +60,7 @@ fn estimates_match_ppi_python() {
         let (judge, weights) = ([column(case, "judge"), unlabelled].concat(), column(case, "weights"));
         let level = case["level"].as_f64().unwrap();
         let rows = ScoredRows { human: &human, judge: &judge, clusters: None, weights: None };
-        let plain = EstimateOptions { level, quantiles: Quantiles::Normal, weight: None };
+        let plain = EstimateOptions { level, quantiles: Quantiles::Normal, weight: None, scale: None };
         let given = EstimateOptions { weight: case["given"].as_f64(), ..plain };
         let ends = |found: &Estimate, key: &str| {
             let expected = column(case, key);

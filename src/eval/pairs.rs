@@ -45,8 +45,16 @@ pub struct PairEvaluation {
 pub const PAIR_FIGURES: [&str; 8] =
     ["accuracy", "accuracy_decided", "three_way_accuracy", "tie_rate", "brier", "consistency", "first_wins", "position_p"];
 
+/// Counts of pairs, and the share with a verdict.
+pub const PAIR_COUNTS: [&str; 4] = ["n", "n_unparsed", "n_labelled", "coverage"];
+
+/// The name of the accuracy in a category.
+pub fn accuracy_in(category: &str) -> String {
+    format!("accuracy({category})")
+}
+
 /// The preference as a verdict.
-fn preferred(human: f64) -> PairVerdict {
+pub fn preferred(human: f64) -> PairVerdict {
     match human {
         h if h > 0.5 => PairVerdict::First,
         h if h < 0.5 => PairVerdict::Second,
@@ -128,6 +136,29 @@ impl PairEvaluation {
         })
     }
 
+    /// The figure called `name`.
+    pub fn figure(&self, name: &str) -> Option<&Figure> {
+        self.figures.iter().find(|figure| figure.name == name)
+    }
+
+    /// All figures, for gates: the counts, those of tables, and the accuracy in each category, as `accuracy(chat)`.
+    pub fn gated(&self) -> Vec<Figure> {
+        let [n, judged, labelled] = self.counts.map(|count| count as f64);
+        let coverage = if n > 0.0 { Ok(judged / n) } else { Err(Undefined::TooFewRows { found: 0, needed: 1 }) };
+        let counts = [Ok(n), Ok(n - judged), Ok(labelled), coverage];
+        let counts = PAIR_COUNTS.iter().zip(counts).map(|(name, value)| Figure::plain(*name, value));
+        let categories = self.categories.iter().map(|(name, _, figure)| figure.clone().named(accuracy_in(name)));
+        counts.chain(self.figures.iter().cloned()).chain(categories).collect()
+    }
+
+    /// One sentence on how the intervals were made.
+    pub fn how(&self) -> String {
+        let unit = self.cluster.as_ref().map_or("pairs".to_string(), |column| {
+            format!("the {} groups of `{column}`", self.bootstrap["clusters"].as_u64().unwrap_or_default())
+        });
+        format!("intervals: {} resamples of {unit}; exact ones for shares", self.bootstrap["resamples"])
+    }
+
     /// A JSON object; undefined figures are null, with the reasons under `undefined`.
     pub fn to_json(&self) -> Value {
         let [n, judged, labelled] = self.counts;
@@ -168,14 +199,10 @@ impl PairEvaluation {
             text += &format!("\n{table}");
         }
         let ([n, judged, labelled], [first, second, ties]) = (self.counts, self.verdicts);
-        let unit = self.cluster.as_ref().map_or("pairs".to_string(), |column| {
-            format!("the {} groups of `{column}`", self.bootstrap["clusters"].as_u64().unwrap_or_default())
-        });
         text + &format!(
-            "n {n}, without a verdict {}, compared with people {labelled}; A {first}, B {second}, ties {ties}\n\
-             intervals: {} resamples of {unit}; exact where a share is 0 or 1\n",
+            "n {n}, without a verdict {}, compared with people {labelled}; A {first}, B {second}, ties {ties}\n{}\n",
             n - judged,
-            self.bootstrap["resamples"]
+            self.how()
         )
     }
 }
@@ -183,7 +210,7 @@ impl PairEvaluation {
 /// A figure as the cells of a row.
 fn cells(name: &str, figure: &Figure) -> [Cell; 3] {
     let interval = match &figure.interval {
-        Some(Ok(i)) => Cell::from(format!("{} to {}", fixed(i.low, 3), fixed(i.high, 3))),
+        Some(Ok(i)) => Cell::from(i.ends()),
         _ => Cell::from(""),
     };
     [Cell::from(name), Cell::number(&figure.value, 3), interval]
@@ -191,7 +218,12 @@ fn cells(name: &str, figure: &Figure) -> [Cell; 3] {
 
 /// The categories of the rows in the order of their names; none if all rows have the same.
 fn categories_of(rows: &[PairRow]) -> Vec<String> {
-    let names: std::collections::BTreeSet<&String> = rows.iter().filter_map(|row| row.category.as_ref()).collect();
+    distinct(rows.iter().filter_map(|row| row.category.as_ref()))
+}
+
+/// The names in their order; none if all are the same.
+pub fn distinct<'a>(names: impl Iterator<Item = &'a String>) -> Vec<String> {
+    let names: std::collections::BTreeSet<&String> = names.collect();
     if names.len() < 2 { Vec::new() } else { names.into_iter().cloned().collect() }
 }
 

@@ -35,7 +35,7 @@ const STEP: f64 = 15.0;
 
 /// The image, as a file of its own. `label` is its heading.
 pub(crate) fn draw(label: &str, panels: &[Panel]) -> String {
-    let lines = panels.iter().map(|panel| panel.lines.len()).max().unwrap_or(0) as f64;
+    let lines = panels.iter().map(|panel| panel.lines.len() + usize::from(panel.mark.is_some())).max().unwrap_or(0) as f64;
     let (top, bottom) = (52.0 + STEP * lines, 52.0 + STEP * lines + HEIGHT - 90.0);
     let area = |k: usize| {
         let start = WIDTH * k as f64;
@@ -78,7 +78,9 @@ pub(crate) fn draw(label: &str, panels: &[Panel]) -> String {
         if let Some((value, name)) = &panel.mark {
             let at = y.at(*value);
             next.svg.line((area.left, at), (area.right, at), "mark");
-            next.svg.text((area.left + 3.0, at + 12.0), Anchor::Start, "title", name);
+            // Above the panel, where no curve runs through it.
+            let below_lines = 40.0 + STEP * (panel.lines.len() + 1) as f64;
+            next.svg.text((area.left - 30.0, below_lines), Anchor::Start, "title", &format!("dashed: {name}"));
         }
         for (n, line) in panel.lines.iter().enumerate() {
             let class = line.class;

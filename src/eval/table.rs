@@ -54,14 +54,19 @@ impl Table {
         self
     }
 
-    /// Each distinct reason for a "–", with the cells it applies to: "column of row".
+    /// Each distinct reason for a "–", with the cells it applies to: "column of row", or the row where it applies to all of it.
     fn reasons(&self) -> Vec<(&str, Vec<String>)> {
         let mut found: Vec<(&str, Vec<String>)> = Vec::new();
         for row in &self.rows {
+            let whole = row.len() > 2 && row[1..].iter().all(|cell| matches!(cell, Cell::Missing(_)) && *cell == row[1]);
             for (column, cell) in row.iter().enumerate() {
                 let Cell::Missing(reason) = cell else { continue };
                 let head = self.header.get(column).map_or("", String::as_str);
-                let location = format!("{head} of {}", row[0].shown());
+                let location = match (whole, column) {
+                    (true, 1) => row[0].shown().to_string(),
+                    (true, _) => continue,
+                    (false, _) => format!("{head} of {}", row[0].shown()),
+                };
                 match found.iter_mut().find(|(known, _)| known == reason) {
                     Some((_, locations)) => locations.push(location),
                     None => found.push((reason, vec![location])),

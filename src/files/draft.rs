@@ -35,9 +35,7 @@ impl Draft {
         }
         let target = writable(path)?;
         let failed = |e| FileError::io("write", path, e);
-        if !target.parent.is_dir() {
-            return Err(failed(io::ErrorKind::NotFound.into()));
-        }
+        target.require_folder(path)?;
         for leftover in target.leftovers(Sibling::New)? {
             if leftover.is_file() && !is_held(&leftover) {
                 let _ = fs::remove_file(leftover); // another process may have removed it already

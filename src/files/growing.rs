@@ -47,9 +47,7 @@ impl Growing {
             return Ok(None);
         }
         let target = writable(path)?;
-        if !target.parent.is_dir() {
-            return Err(FileError::io("write", path, io::ErrorKind::NotFound.into()));
-        }
+        target.require_folder(path)?;
         let (part, note) = (target.with_ending(".part"), target.with_ending(".unfinished"));
         let _lock = Lock::beside(&target.path).map_err(|e| match e {
             FileError::Locked { pid, .. } => FileError::Locked { path: path.into(), pid },

@@ -27,11 +27,15 @@ pub use draft::{Draft, refuse_foreign, write, write_own};
 pub use folder::{add_to_folder, clean, empty, recover, remove_folder, replace_folder, same_bytes};
 pub use growing::{Growing, changes, companions, is_unfinished, open_stream};
 pub use lock::Lock;
-pub use target::{refuse_input, remove_unfinished, same_place};
+pub use target::{refuse_input, remove_unfinished, require_folder, same_place};
 
 /// Why an output cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
+    /// An output in a folder that is not there.
+    #[error("cannot write {}: the folder {} does not exist; create it, or name another place", path.display(), folder.display())]
+    NoFolder { path: PathBuf, folder: PathBuf },
+
     #[error("cannot {action} {}: {source}", path.display())]
     Io { action: &'static str, path: PathBuf, source: std::io::Error },
 

@@ -48,6 +48,14 @@ impl Target {
         Err(FileError::in_the_way(path, "its links lead in a circle"))
     }
 
+    /// Checks that the target's folder is there; `path` is what the user wrote.
+    pub fn require_folder(&self, path: &Path) -> Result<(), FileError> {
+        match self.parent.is_dir() {
+            true => Ok(()),
+            false => Err(FileError::NoFolder { path: path.into(), folder: self.parent.clone() }),
+        }
+    }
+
     /// The path beside the target of this process's temporary file or folder.
     pub fn sibling(&self, kind: Sibling) -> PathBuf {
         let mut name = self.prefix(kind);
@@ -180,6 +188,14 @@ pub fn same_place(a: &Path, b: &Path) -> bool {
         Some(fs::canonicalize(&target.parent).ok()?.join(target.name))
     };
     !special(a) && !special(b) && (is_same(a, b) || canonical(a).is_some_and(|a| Some(a) == canonical(b)))
+}
+
+/// Checks that the folder of an output is there.
+///
+/// # Errors
+/// A folder that does not exist.
+pub fn require_folder(output: &Path) -> Result<(), FileError> {
+    Target::of(output)?.require_folder(output)
 }
 
 /// Checks that `output` is neither the file or folder `input` nor below it. `what` names the input in the message.

@@ -18,6 +18,9 @@ pub struct JudgeCalibration {
     pub fitted: Recalibration,
     /// How the rows were judged that it was fitted on.
     pub judged: JudgedWith,
+    /// A hash of the labelled rows, by which they are known again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fitted_on: Option<String>,
 }
 
 /// What decides how a row's score comes about, beside the judge and its settings.
@@ -135,7 +138,7 @@ mod tests {
             rows: RowCounts { map: 30, interval: 30 },
         };
         let judged = JudgedWith::of(&settings, &ScoreOptions::default()).unwrap();
-        JudgeSettings { calibration: Some(JudgeCalibration { fitted, judged }), ..settings }
+        JudgeSettings { calibration: Some(JudgeCalibration { fitted, judged, fitted_on: None }), ..settings }
     }
 
     fn row(group: Option<&str>) -> CalibratedRow {

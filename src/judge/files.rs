@@ -26,6 +26,8 @@ pub struct JudgeFiles {
     policy: WeightPolicy,
     /// Notes for the user.
     pub notes: Vec<String>,
+    /// What the user must know.
+    pub warnings: Vec<String>,
 }
 
 impl JudgeFiles {
@@ -35,7 +37,14 @@ impl JudgeFiles {
     /// Missing or damaged files; no `judge.json`.
     pub fn trained(folder: &ModelFolder, policy: WeightPolicy) -> Result<Self> {
         let settings = JudgeSettings::of_folder(folder)?.ok_or_else(|| JudgeError::no_judge(folder))?;
-        Ok(JudgeFiles { tokenizer: folder.tokenizer()?, settings, weights: folder.weights()?, policy, notes: Vec::new() })
+        Ok(JudgeFiles {
+            tokenizer: folder.tokenizer()?,
+            settings,
+            weights: folder.weights()?,
+            policy,
+            notes: Vec::new(),
+            warnings: Vec::new(),
+        })
     }
 
     /// A judge, or a model to be used as one, for these rows: see [`JudgeSettings::resolve`].
@@ -47,12 +56,18 @@ impl JudgeFiles {
         let stored = JudgeSettings::of_folder(folder)?;
         let was_calibrated = stored.as_ref().is_some_and(|stored| stored.calibration.is_some());
         let mut settings = JudgeSettings::resolve(stored, overrides, &tokenizer, rows)?;
-        let mut notes: Vec<String> = settings.state_date(&tokenizer)?.into_iter().collect();
+        let notes: Vec<String> = settings.state_date(&tokenizer)?.into_iter().collect();
+        let mut warnings: Vec<String> = Vec::new();
         if was_calibrated && settings.calibration.is_none() {
-            notes
-                .push("the flags make another judge of it than the one that was calibrated: rows get no calibrated score".into());
+            let line = "the flags make another judge of it than the one that was calibrated: rows get no calibrated score";
+            warnings.push(line.into());
         }
-        Ok(JudgeFiles { tokenizer, settings, weights: folder.weights()?, policy, notes })
+        if settings.calibration.is_some() && policy != WeightPolicy::AS_STORED {
+            let line = "--weights: the calibration is that of the weights as they are stored, unless the judge was calibrated with this \
+                        flag: calibrated scores and their intervals are a little off";
+            warnings.push(line.into());
+        }
+        Ok(JudgeFiles { tokenizer, settings, weights: folder.weights()?, policy, notes, warnings })
     }
 
     /// Prompt and scale.

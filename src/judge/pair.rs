@@ -8,7 +8,7 @@ use std::cmp::Ordering;
 
 use serde_json::{Map, Value, json};
 
-use super::{JudgePrompt, Scale, ScoreRecord};
+use super::{JudgeError, JudgePrompt, Scale, ScoreRecord, Template};
 use crate::data::{DataError, Example, pairing};
 
 /// A smaller difference of two expected scores, or of two probabilities, is none: scores are shown with two decimals.
@@ -16,6 +16,9 @@ pub const TIE_MARGIN: f64 = 0.005;
 
 /// Columns of two responses in templates.
 const BOTH: [[&str; 2]; 2] = [["response_a", "response_b"], ["orig_response_A", "orig_response_B"]];
+
+/// Columns of one response.
+const ONE: [&str; 2] = ["response", "orig_response"];
 
 /// How a judge judges pairs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,11 +31,28 @@ pub enum PairWay {
 
 impl PairWay {
     /// What a judge of this prompt does.
-    pub fn of(prompt: &JudgePrompt) -> Self {
+    ///
+    /// # Errors
+    /// A template of the user's that reads no response, so that both would get the same score.
+    pub fn of(prompt: &JudgePrompt) -> Result<Self, JudgeError> {
         let columns = prompt.columns();
-        let reads = |name: &str| columns.iter().any(|column| column.name == name);
-        let both = BOTH.iter().any(|columns| columns.iter().all(|name| reads(name)));
-        if both { PairWay::Together } else { PairWay::Alone }
+        let reads = |name: &&str| columns.iter().any(|column| column.name == *name);
+        let is_own = matches!(prompt.template, Template::Own { .. });
+        match BOTH.iter().any(|columns| columns.iter().all(|name| reads(&name))) {
+            true => Ok(PairWay::Together),
+            false if is_own && !ONE.iter().any(|name| reads(&name)) => {
+                let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+                Err(JudgeError::Template {
+                    name: prompt.template.name().into(),
+                    found: format!(
+                        "it reads no response (only {}), so both responses of a pair would get one score",
+                        names.join(", ")
+                    ),
+                    fix: "let it read `response`, or `response_a` and `response_b`".into(),
+                })
+            }
+            false => Ok(PairWay::Alone),
+        }
     }
 
     /// Its word for programs.
@@ -40,6 +60,14 @@ impl PairWay {
         match self {
             PairWay::Alone => "alone",
             PairWay::Together => "together",
+        }
+    }
+
+    /// What the judgements of the two rows are called in the pair's object.
+    pub fn names(self) -> [&'static str; 2] {
+        match self {
+            PairWay::Alone => ["a", "b"],
+            PairWay::Together => ["given", "swapped"],
         }
     }
 
@@ -210,19 +238,17 @@ impl PairRecord {
         object.insert("winner".into(), json!(self.winner.map(Winner::word)));
         object.insert("probs".into(), json!(self.odds.map(Odds::to_json)));
         let [first, second] = &self.judged;
-        let names = match self.way {
+        match self.way {
             PairWay::Alone => {
                 let difference = first.expected.zip(second.expected).map(|(a, b)| a - b);
                 object.insert("difference".into(), json!(difference));
-                ["a", "b"]
             }
             PairWay::Together => {
                 object.insert("orders".into(), json!(self.orders.map(|orders| orders.map(Winner::word))));
                 object.insert("consistent".into(), json!(self.orders.map(|[given, swapped]| given == swapped)));
-                ["given", "swapped"]
             }
-        };
-        for (name, record) in names.into_iter().zip([first, second]) {
+        }
+        for (name, record) in self.way.names().into_iter().zip([first, second]) {
             object.insert(name.into(), serde_json::to_value(record).unwrap_or_default());
         }
         object.insert("error".into(), json!(self.error));
@@ -268,6 +294,12 @@ mod tests {
         assert_eq!(PairRecord::new(PairWay::Alone, &scale, [first.clone(), first]).winner, Some(Winner::Tie));
     }
 
+    /// The page decides with the same margin.
+    #[test]
+    fn the_page_has_the_same_margin() {
+        assert!(include_str!("../../web/lib/odds.js").contains(&format!("TIE_MARGIN = {TIE_MARGIN};")));
+    }
+
     #[test]
     fn both_orders_are_averaged() {
         let scale = scale("A,tie,B=1,0.5,0");
@@ -305,12 +337,15 @@ mod tests {
             (own("{{ response_a }}/{{ response_b }}"), "A,B=1,0", PairWay::Together, ["Hi/Go", "Go/Hi"]),
         ] {
             let prompt = JudgePrompt::new(template, "so ", scale.parse().unwrap(), false, &tokenizer).unwrap();
-            assert_eq!(PairWay::of(&prompt), way);
+            assert_eq!(PairWay::of(&prompt).unwrap(), way);
             for (row, text) in way.rows(&example).unwrap().iter().zip(texts) {
                 let found = prompt.text(row).unwrap();
                 assert!(found.contains(text), "{found}\nexpected {text}");
             }
         }
+        let blind = JudgePrompt::new(own("{{ instruction }}"), "so ", "1..2".parse().unwrap(), false, &tokenizer).unwrap();
+        let error = PairWay::of(&blind).unwrap_err().to_string();
+        assert!(error.contains("it reads no response (only instruction)"), "{error}");
         let error = PairWay::Alone.rows(&row(r#"{"prompt": "p"}"#)).unwrap_err().to_string();
         assert!(error.contains("the row has no pair of responses"), "{error}");
     }

@@ -35,7 +35,7 @@ pub struct Asked {
 pub fn read(served: &Served, body: &[u8]) -> ApiResult<Asked> {
     let Sent { rows, fields, list } = Sent::read(served, body, (&OPTIONS, 2))?;
     let (plan, _) = plan(served, fields, &OPTIONS)?;
-    let (way, pairs) = served.prompts.pairs(&rows);
+    let (way, pairs) = served.prompts.pairs(&rows)?;
     Ok(Asked { plan, way, pairs, list })
 }
 

@@ -88,8 +88,11 @@ impl Prompts {
     }
 
     /// Rows with two responses: how this judge judges them, and the two prompts of each. Each row has its own error.
-    pub fn pairs(&self, texts: &[String]) -> (PairWay, Vec<ApiResult<[PromptTokens; 2]>>) {
-        let way = PairWay::of(&self.own);
+    ///
+    /// # Errors
+    /// A template that reads no response.
+    pub fn pairs(&self, texts: &[String]) -> ApiResult<(PairWay, Vec<ApiResult<[PromptTokens; 2]>>)> {
+        let way = PairWay::of(&self.own).map_err(|e| ApiError::bad(e.to_string()))?;
         let row = |(n, text): (usize, &String)| {
             let name = if texts.len() == 1 { "the row".to_string() } else { format!("row {}", n + 1) };
             let failed = |e: crate::data::DataError| ApiError::bad(without_line(&e.to_string()));
@@ -97,7 +100,7 @@ impl Prompts {
             let [first, second] = way.rows(&read_with(&name, text, columns)?).map_err(failed)?;
             Ok([self.tokens(&self.own, &first, false)?, self.tokens(&self.own, &second, false)?])
         };
-        (way, texts.iter().enumerate().map(row).collect())
+        Ok((way, texts.iter().enumerate().map(row).collect()))
     }
 
     /// A conversation. Where `metadata` has the columns of the judge's template, these are judged through it; else the messages

@@ -53,13 +53,15 @@ fn requirements_decide_the_exit_code() {
     assert_eq!(passes, [false, true, false]);
     assert!(gates["requirements"][0]["found"].is_number() && gates["requirements"][0]["reason"].is_string());
 
-    // A GitHub step's summary is added to.
-    ground.write("step.md", "before\n");
-    let mut command = ground.agree(&format!("{line} --require pearson>=0.5 --summary step.md"));
-    command.env("GITHUB_STEP_SUMMARY", "step.md");
-    succeed(command);
-    let step = read("step.md");
-    assert!(step.starts_with("before\n### jurist agree: a.csv\n\n**passed** (1 check)"), "{step}");
+    // A GitHub step's summary is added to, whatever its path looks like.
+    for variable in ["step.md".into(), ground.0.path().join("step.md")] {
+        ground.write("step.md", "before\n");
+        let mut command = ground.agree(&format!("{line} --require pearson>=0.5 --summary step.md"));
+        command.env("GITHUB_STEP_SUMMARY", variable);
+        succeed(command);
+        let step = read("step.md");
+        assert!(step.starts_with("before\n### jurist agree: a.csv\n\n**passed** (1 check)"), "{step}");
+    }
 }
 
 /// One class, a constant judge, two files, two judges.
@@ -73,9 +75,8 @@ fn an_undefined_figure_meets_no_requirement() {
         assert_eq!(done.code, Some(3), "{line}: {}", done.err);
         done.err
     };
-    let constant = fails("constant.csv --require pearson>=-1,nll<9");
+    let constant = fails("constant.csv --require pearson>=-1");
     assert!(constant.contains("pearson is undefined: all judge scores are the same"), "{constant}");
-    assert!(constant.contains("nll was not measured here"), "{constant}");
     // Four right of four say little about other rows.
     let perfect = fails("perfect.csv --require ci_low(exact_agreement)>=0.9,ci_low(kappa_quadratic)>=0.9,kappa_quadratic>=0.9");
     assert!(perfect.contains("2 of 3 checks failed"), "{perfect}");
@@ -97,6 +98,17 @@ fn runs_on_the_same_rows_are_compared() {
     let same = succeed(ground.agree(&format!("{} --against today.json", line("again.csv"))));
     assert!(same.out.contains("since the earlier run") && same.out.contains("200 rows in both runs"), "{}", same.out);
     assert!(!same.out.contains("alarm"), "{}", same.out);
+
+    // The last digits of scores are another adapter's.
+    let rounded = |row: &str| match row.rsplit_once(',').and_then(|(row, group)| Some((row.split_once(',')?, group))) {
+        Some(((human, rest), group)) if row != "human,judge,name,group" => {
+            let (judge, name) = rest.split_once(',').unwrap();
+            format!("{human},{},{name},{group}\n", judge.parse::<f64>().unwrap() + 2e-7)
+        }
+        _ => row.to_string() + "\n",
+    };
+    ground.write("rounded.csv", rows(200, 1, 0.0).lines().map(rounded).collect::<String>());
+    succeed(ground.agree(&format!("{} --against today.json", line("rounded.csv"))));
 
     let done = finish(ground.agree(&format!("{} --against today.json --junit drift.xml", line("moved.csv"))));
     assert!(done.code == Some(3) && done.err.contains("bias has risen beyond chance"), "{}", done.err);
@@ -123,7 +135,12 @@ fn runs_on_the_same_rows_are_compared() {
         (format!("{} --require pearsn>=0.8", line("a.csv")), 2),
         (format!("{} --require pearson", line("a.csv")), 2),
         (format!("{} --require pearson>=much", line("a.csv")), 2),
-        (format!("{} --require ci_low(nll)<1", line("a.csv")), 2),
+        (format!("{} --require ci_low(pearson_p)<1", line("a.csv")), 2),
+        (format!("{} --require nll<1", line("a.csv")), 2),
+        (format!("{} --require length_bias<1", line("a.csv")), 2),
+        (format!("{} --require flip_rate<1", line("a.csv")), 2),
+        (format!("{} --require accuracy>=0.5", line("a.csv")), 2),
+        (format!("{} --require pearson>=0.1 --junit nowhere/gate.xml", line("a.csv")), 1),
         (format!("{} --require recall(pass)>=0.5", line("a.csv")), 2),
         (format!("{} --junit gate.xml", line("a.csv")), 2),
     ] {
@@ -171,6 +188,30 @@ fn eval_has_the_same_gates() {
     assert!(done.code == Some(3) && done.err.contains("bias has fallen beyond chance"), "{}", done.err);
     let done = eval("other.jsonl --against today.json");
     assert!(done.code == Some(3) && done.err.contains("labelled row 8 is "), "{}", done.err);
+    // Calibrated scores have figures of their own, where they are in the rows.
+    let done = eval("scored.jsonl --require calibrated.rmse<=1");
+    assert!(done.code == Some(3) && done.err.contains("calibrated.rmse was not measured here"), "{}", done.err);
+    let calibrated = |line: &str| {
+        let mut row: Value = serde_json::from_str(line).unwrap();
+        let expected = row["judge"]["expected"].as_f64().unwrap();
+        let (low, high) = ((expected - 1.0).max(1.0), (expected + 1.0).min(5.0));
+        row["judge"]["calibrated"] = json!({"score": (expected + 0.5).min(5.0), "low": low, "high": high, "level": 0.9});
+        row.to_string() + "\n"
+    };
+    ground.write("calibrated.jsonl", scored(120, 0.0).lines().map(calibrated).collect::<String>());
+    let required = "calibrated.bias>=0.3,ci_low(calibrated.interval_coverage)>=0.9,calibrated.interval_width<2.1";
+    let done = eval(&format!("calibrated.jsonl --require {required} --report page.html"));
+    assert!(
+        done.code == Some(0) && done.out.contains("calibrated score") && done.out.contains("interval_coverage"),
+        "{}",
+        done.err
+    );
+    let page = std::fs::read_to_string(ground.0.path().join("page.html")).unwrap();
+    assert!(page.contains("calibrated score") && page.contains("interval coverage"));
+    let found: Value = serde_json::from_str(&eval("calibrated.jsonl --json").out).unwrap();
+    let (raw, own) = (&found["expected score"], &found["calibrated score"]);
+    assert!(own["bias"].as_f64().unwrap() > raw["bias"].as_f64().unwrap() + 0.3, "{own}");
+    assert!(own["intervals"]["interval_coverage"]["low"].is_number() && raw.get("interval_coverage").is_none(), "{own}");
     let done = eval("scored.jsonl --require decoded.pearsn>=0.5");
     assert!(done.code == Some(2) && done.err.contains("did you mean `decoded.pearson`?"), "{}", done.err);
 }

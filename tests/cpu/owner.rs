@@ -183,6 +183,17 @@ fn estimates_of_one_system_and_two() {
     {
         assert!(table.contains(part), "{part} is missing in\n{table}");
     }
+    // The chance of being labelled is as good as the weights that follow from it.
+    let chance = |line: &str| {
+        let mut cells = line.split(',');
+        let (labelled, chance) = (cells.nth(3).is_some_and(|people| !people.is_empty()), 0.1);
+        let weight = if labelled { 1.0 / chance } else { 1.0 / (1.0 - chance) };
+        format!("{line},{}\n", if line.starts_with("system") { "w,chance".into() } else { format!("{weight},{chance}") })
+    };
+    ground.write("chances.csv", ground.read("a.csv").lines().map(chance).collect::<String>());
+    let line = "estimate chances.csv --human people --judge judge";
+    let (one, other) = (ground.json(&format!("{line} --weight w")), ground.json(&format!("{line} --propensity chance")));
+    assert_eq!(one["ppi_plus"], other["ppi_plus"]);
     // Weights: those of all rows the same change nothing but the last digits.
     let weighted = |row: &str| format!("{row},{}\n", if row.starts_with("system") { "w" } else { "2.5" });
     ground.write("weighted.csv", ground.read("a.csv").lines().map(weighted).collect::<String>());
@@ -231,6 +242,11 @@ fn what_cannot_be_done_is_said() {
         "{\"jurist_calibration\": 1, \"scale\": \"1..5\", \"map\": {\"kind\": \"identity\"}, \"level\": 9, \
         \"only_values\": true, \"half_width\": 1, \"rows\": {\"map\": 1, \"interval\": 1}}",
     );
+    succeed(ground.jurist("calibrate --input rows.csv --human people --judge judge --output good.json"));
+    // What the fit takes for empty, --apply does too.
+    ground.write("empty.csv", "judge\n3\nNaN\n\nn/a\n");
+    let applied = lines(&succeed(ground.jurist("calibrate --apply good.json --input empty.csv --judge judge")).out);
+    assert!(applied[0]["calibrated"].is_object() && applied[1..].iter().all(|row| row["calibrated"].is_null()), "{applied:?}");
     let mut messages = Messages::new("owner").place(ground.0.path(), "[folder]");
     for (line, code) in [
         ("calibrate --input few.csv --human people --judge judge", 1),
@@ -247,9 +263,14 @@ fn what_cannot_be_done_is_said() {
         ("calibrate --input rows.csv --human people --judge judge --output rows.csv", 1),
         ("calibrate --input rows.csv --human people --judge judge --rehearse 75", 1),
         ("calibrate --input rows.csv --human people --judge judge --map cubic", 2),
+        ("calibrate --input rows.csv --human people --judge judge --plot a.svg", 2),
+        ("calibrate --input rows.csv --human people --judge judge --draws 3", 2),
+        ("calibrate --input rows.csv --human people --judge judge --column x", 2),
+        ("calibrate --input rows.csv --human people --judge judge --rehearse 6 --cluster prompt", 1),
         ("calibrate --input rows.csv --judge judge", 2),
         ("calibrate --apply other.json --input rows.csv --judge judge", 1),
         ("calibrate --apply broken.json --input rows.csv --judge judge", 1),
+        ("calibrate --apply good.json --input rows.csv --judge x", 1),
         ("calibrate --model none --input rows.csv", 1),
         ("estimate few.csv --human people --judge judge", 1),
         ("estimate rows.csv --human people --judge judge", 1),
@@ -257,6 +278,9 @@ fn what_cannot_be_done_is_said() {
         ("estimate few.csv --human people --judge judge --by system", 1),
         ("estimate bad.csv --human h --judge j --weight w --skip-bad", 1),
         ("estimate high.csv --human h --judge j", 1),
+        ("estimate few.csv ./few.csv --human people --judge judge", 2),
+        ("estimate few.csv --human people --judge judge --propensity judge", 1),
+        ("estimate rows.csv --human people --judge judge --rehearse 6 --cluster prompt", 1),
         ("estimate same.csv --human h --judge j --judge-weight 2", 2),
         ("estimate same.csv --human h --judge j --level 0", 2),
         ("estimate rows.csv --human people --judge judge --rehearse 79", 1),
@@ -266,6 +290,22 @@ fn what_cannot_be_done_is_said() {
         messages.add(format!("jurist {line}"), &done.err);
     }
     messages.check();
+    // Weights that nobody has. A judge on another scale has its own mean, and PPI no interval within people's.
+    let other =
+        (0..60).map(|k| format!("{},{}\n", if k < 20 { (k % 3 + 3).to_string() } else { String::new() }, 0.1 * (k % 7) as f64));
+    ground.write("scaled.csv", "h,j\n".to_string() + &other.collect::<String>());
+    let found = ground.json("estimate scaled.csv --human h --judge j");
+    assert!(number(&found["judge"]["high"]) < 1.0 && found["labels"]["low"].is_number(), "{found}");
+    let far = (0..60).map(|k| match k {
+        0..20 => format!("{},{}\n", k % 3 + 3, 0.1 * (k % 7) as f64),
+        _ => format!(",{}\n", 9.0 + 0.1 * (k % 7) as f64),
+    });
+    ground.write("far.csv", "h,j\n".to_string() + &far.collect::<String>());
+    let table = succeed(ground.jurist("estimate far.csv --human h --judge j")).out;
+    assert!(
+        table.contains("– the whole interval lies outside of the scale") && table.contains(": PPI, judge's weight 1"),
+        "{table}"
+    );
     // Figures that do not exist are null with the reason, and the others are there.
     let found = ground.json("estimate same.csv --human h --judge j");
     assert!(found["labels"].is_null() && found["undefined"]["ppi_plus"] == "all human scores are the same", "{found}");

@@ -48,6 +48,20 @@ fn a_calibration_travels_with_its_judge() {
     let done = succeed(task.jurist(&["score", "--model", "judge", "--input", "dev.jsonl", "--phrase", "so the score is "]));
     assert!(done.err.contains("no calibrated score") && !done.out.contains("calibrated"), "{}", done.err);
 
+    // `eval` measures it, though not on the rows that it was fitted on.
+    let eval = |input: &str, more: &[&str]| {
+        let args = ["eval", "--model", "judge", "--input", input, "--resamples", "200", "--json"];
+        finish(task.jurist(&[&args[..], more].concat()))
+    };
+    let done = eval("dev.jsonl", &[]);
+    assert!(done.err.contains("was calibrated on these rows") && !done.out.contains("calibrated score"), "{}", done.err);
+    let done = eval("train.jsonl", &[]);
+    let found: Value = serde_json::from_str(&done.out).unwrap_or_else(|e| panic!("{e}: {}", done.err));
+    let own = &found["calibrated score"];
+    assert!(own["interval_coverage"].as_f64().unwrap() > 0.6 && own["rmse"].is_number(), "{own}");
+    let done = eval("train.jsonl", &["--require", "ci_low(calibrated.interval_coverage)>=0.5"]);
+    assert_eq!(done.code, Some(0), "{}", done.err);
+
     // Bundles and GGUF files carry it, and a bundle can be calibrated in place.
     succeed(task.jurist(&["export", "judge", "--out", "bundle", "--weights", "f32"]));
     succeed(task.jurist(&["export", "judge", "--out", "judge.gguf", "--format", "gguf", "--weights", "f16"]));
@@ -72,4 +86,7 @@ fn a_calibration_travels_with_its_judge() {
     let from = ["train", "--model-name-or-path", "judge", "--train-file", "train.jsonl", "--max-steps", "1", "--output-dir"];
     succeed(task.jurist(&[&from[..], &["next"]].concat()));
     assert!(!task.read("next/judge.json").contains("calibration"));
+    // Requirements on a calibrated score that there cannot be are refused before anything is judged.
+    let refused = finish(task.jurist(&["eval", "--model", "next", "--input", "dev.jsonl", "--require", "calibrated.rmse<1"]));
+    assert!(refused.code == Some(2) && refused.err.contains("the judge has no calibration"), "{}", refused.err);
 }

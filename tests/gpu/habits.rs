@@ -176,6 +176,30 @@ fn a_run_stops_early_and_can_be_resumed() {
     same_log(&task.at("whole"));
 }
 
+/// Resumed without TensorBoard, a run keeps what was in its event file. Resumed with another metric, it compares with no best value of
+/// the earlier one.
+#[test]
+fn a_run_is_resumed_with_other_habits() {
+    let task = Task::new(20, 4, false);
+    let run = |patience: &str, more: &[&str]| {
+        let stops = ["--early-stopping-patience", patience, "--early-stopping-threshold", "1000", "--resume"];
+        succeed(task.train("judge", &[&RUN[..], &stops, more].concat()))
+    };
+    let steps = || -> Vec<u64> {
+        let events = scalars(&std::fs::read(task.at("judge/events.out.tfevents.jurist")).unwrap());
+        events.iter().filter(|(_, tag, _)| tag == "eval/rmse").map(|(step, ..)| *step).collect()
+    };
+    run("2", &[]);
+    assert_eq!(steps(), [2, 4, 6]);
+    run("3", &["--report-to", "none"]);
+    run("4", &[]);
+    assert_eq!(steps(), [2, 4, 6, 10]);
+    let done = run("1", &["--metric-for-best-model", "mae"]);
+    assert!(done.err.contains("the best checkpoint was that of rmse: it is forgotten, and mae begins anew"), "{}", done.err);
+    // The first evaluation of the new metric is an improvement, the second is none.
+    assert!(done.err.contains("stopped early after 14 steps: mae has not improved for 1 evaluation"), "{}", done.err);
+}
+
 /// With the best checkpoint loaded at the end, as transformers wants it.
 #[test]
 fn the_best_of_a_stopped_run_is_kept() {

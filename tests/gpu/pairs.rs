@@ -1,6 +1,7 @@
 //! Pairs: `jurist pair` says what `jurist score` says of each response, the server says the same, and a judge of pairs judges
 //! both orders.
 
+use std::process::Stdio;
 use std::sync::OnceLock;
 
 use serde_json::{Value, json};
@@ -140,6 +141,60 @@ fn two_scores_decide() {
     }
 }
 
+/// An interrupted command keeps its pairs, and the same command with `--resume` writes the same bytes; gates and the page.
+#[test]
+fn pairs_are_resumed_required_and_shown() {
+    let task = ground();
+    let many: String = (0..40).flat_map(|_| pairs()).map(|row| row.to_string() + "\n").collect();
+    task.write("many.jsonl", many);
+    let judge = |output: &str, more: &[&str]| {
+        let args =
+            ["pair", "--model", "both", "--input", "many.jsonl", "--output", output, "--batch-size", "4", "--resamples", "100"];
+        task.jurist(&[&args[..], more].concat())
+    };
+    let whole = succeed(judge("whole.jsonl", &[]));
+    let mut child = judge("stopped.jsonl", &[]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let written = || std::fs::metadata(task.at("stopped.jsonl.part")).is_ok_and(|part| part.len() > 0);
+    assert!(crate::resume::wait_until(&mut child, written), "it ended before it was interrupted");
+    crate::resume::interrupt(&child);
+    let done = crate::cli::Done::from(child.wait_with_output().unwrap());
+    assert!(done.code == Some(130) && done.err.contains("are kept in stopped.jsonl.part"), "{:?} {}", done.code, done.err);
+    let refused = finish(judge("stopped.jsonl", &[]));
+    assert!(refused.code == Some(1) && refused.err.contains("continue with --resume"), "{}", refused.err);
+    let other = finish(judge("stopped.jsonl", &["--resume", "--pair-column", "verdict"]));
+    assert!(
+        other.code == Some(1) && other.err.contains("no row that jurist pair wrote, with an object `verdict`"),
+        "{}",
+        other.err
+    );
+    let resumed = succeed(judge("stopped.jsonl", &["--resume"]));
+    assert_eq!((task.read("stopped.jsonl"), resumed.out), (task.read("whole.jsonl"), whole.out));
+
+    // Gates on pairs, and a page.
+    let pair = |more: &[&str]| {
+        let args = ["pair", "--model", "both", "--input", "many.jsonl", "--resamples", "100", "--category", "subset"];
+        finish(task.jurist(&[&args[..], more].concat()))
+    };
+    let done = pair(&[
+        "--require",
+        "n>=480,consistency>=0,accuracy>=1.1",
+        "--junit",
+        "pairs.xml",
+        "--report",
+        "pairs.html",
+        "--record",
+        "pairs.json",
+    ]);
+    assert!(done.code == Some(3) && done.err.contains("1 of 3 checks failed: accuracy>=1.1: accuracy is "), "{}", done.err);
+    assert!(task.read("pairs.xml").contains("jurist pair\" tests=\"3\" failures=\"1\""));
+    let page = task.read("pairs.html");
+    assert!(page.contains("Does the order decide?") && page.contains("same winner in both orders"));
+    let same = pair(&["--against", "pairs.json"]);
+    assert!(same.code == Some(0) && same.out.contains("480 rows in both runs"), "{}", same.err);
+    let unknown = pair(&["--require", "accuracy(chat)>=0.5"]);
+    assert!(unknown.code == Some(2) && unknown.err.contains("no figure is called `accuracy(chat)`"), "{}", unknown.err);
+}
+
 #[test]
 fn both_orders_are_judged_and_averaged() {
     let task = ground();
@@ -184,6 +239,10 @@ fn a_judge_of_pairs_is_trained_on_chosen_and_rejected() {
     .unwrap();
     let labels = &check["labels"]["histogram"];
     assert_eq!(labels.as_array().unwrap().len(), 2, "the better response is first in some rows only: {labels}");
+    // The trained judge's own template says that labels are preferences.
+    let own = succeed(task.jurist(&["data", "check", "train.jsonl", "--model", "judge", "--json"]));
+    assert_eq!(serde_json::from_str::<Value>(&own.out).unwrap()["labels"]["histogram"], *labels);
+    succeed(task.jurist(&["eval", "--model", "judge", "--input", "train.jsonl", "--resamples", "100"]));
     let settings: Value = serde_json::from_str(&task.read("judge/judge.json")).unwrap();
     assert_eq!((&settings["template"], &settings["scale"]), (&json!("pair"), &json!("1,2=1,0")));
     let done = succeed(task.jurist(&["pair", "--model", "judge", "--input", "train.jsonl", "--resamples", "100"]));
@@ -195,6 +254,40 @@ fn a_judge_of_pairs_is_trained_on_chosen_and_rejected() {
     );
 }
 
+/// The built-in template, trained on chosen and rejected responses about some subjects, prefers the better response about others,
+/// in whichever order. A coin would have an accuracy of one half.
+#[test]
+fn a_judge_of_pairs_prefers_the_better_response() {
+    const SUBJECTS: [&str; 10] =
+        ["facts", "figures", "dates", "wording", "syntax", "analysis", "detail", "manner", "layout", "order"];
+    const PRAISE: [&str; 4] = ["good", "strong", "excellent", "solid"];
+    const BLAME: [&str; 4] = ["weak", "poor", "wrong", "awful"];
+    let pairs = |subjects: &[&str]| -> Vec<[String; 3]> {
+        let of = |subject: &str, k: usize| {
+            [subject.to_string(), format!("{subject} {}", PRAISE[k % 4]), format!("{subject} {}", BLAME[k / 4])]
+        };
+        (0..16).flat_map(|k| subjects.iter().map(move |subject| of(subject, k))).collect()
+    };
+    let task = Task::new(8, 4, false);
+    let row =
+        |[asked, better, worse]: &[String; 3]| json!({"prompt": asked, "chosen": better, "rejected": worse}).to_string() + "\n";
+    task.write("train.jsonl", pairs(&SUBJECTS[..8]).iter().map(row).collect::<String>());
+    let held_out = pairs(&SUBJECTS[8..]);
+    let row = |(k, [asked, better, worse]): (usize, &[String; 3])| {
+        let (a, b, preference) = if k % 2 == 0 { (better, worse, "A") } else { (worse, better, "B") };
+        json!({"instruction": asked, "response_a": a, "response_b": b, "preference": preference}).to_string() + "\n"
+    };
+    task.write("held-out.jsonl", held_out.iter().enumerate().map(row).collect::<String>());
+    let settings = ["--template", "pair", "--scale", "1,2=1,0", "--save-steps", "0", "--learning-rate", "1e-2"];
+    let steps = ["--per-device-train-batch-size", "16", "--max-steps", "72"];
+    succeed(task.train("judge", &[&settings[..], &steps].concat()));
+    // Exit code 3 if it is not met.
+    let require = ["--require", "ci_low(accuracy)>=0.6", "--resamples", "500", "--json"];
+    let done = succeed(task.jurist(&[&["pair", "--model", "judge", "--input", "held-out.jsonl"], &require[..]].concat()));
+    let figures: Value = serde_json::from_str(&done.out).unwrap();
+    assert_eq!((&figures["n_labelled"], &figures["gates"]["passes"]), (&json!(32), &json!(true)), "{figures}");
+}
+
 #[test]
 fn pairs_that_cannot_be_judged_say_why() {
     let task = ground();
@@ -202,6 +295,7 @@ fn pairs_that_cannot_be_judged_say_why() {
     task.write("had.jsonl", json!({"instruction": "i", "response_a": "a", "response_b": "b", "pair": 1}).to_string());
     task.write("whole.jsonl", "{\"instruction\":\"tone\",\"response_a\":\"voice\",\"response_b\":\"voice\",\"preference\":2}\n");
     task.write("long.jsonl", json!({"instruction": "ok ".repeat(200), "response_a": "a", "response_b": "b"}).to_string());
+    task.write("blind.jinja", "rubric {{ instruction }} judge");
     task.write("four.jsonl", json!({"prompt": "tone", "chosen": ["a"], "rejected": ["b", "c", "d"]}).to_string());
     let mut messages = Messages::new("pairs").place(task.dir.path(), "[folder]");
     for (input, more, code) in [
@@ -211,6 +305,10 @@ fn pairs_that_cannot_be_judged_say_why() {
         ("long.jsonl", "", 1),
         ("four.jsonl", "", 1),
         ("pairs.jsonl", "--given-chains", 2),
+        ("pairs.jsonl", "--label-column verdict", 2),
+        ("pairs.jsonl", "--template blind.jinja", 1),
+        ("pairs.jsonl", "--report nowhere/page.html", 1),
+        ("pairs.jsonl", "--require pearson>=0.5", 2),
         ("pairs.jsonl", "--cluster topic", 1),
         ("pairs.jsonl", "--output pairs.jsonl", 1),
     ] {

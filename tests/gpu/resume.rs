@@ -117,7 +117,7 @@ fn spawn(mut command: Command) -> Child {
 }
 
 /// Waits until `ready` holds or the child ends; true if it still runs.
-fn wait_until(child: &mut Child, ready: impl Fn() -> bool) -> bool {
+pub fn wait_until(child: &mut Child, ready: impl Fn() -> bool) -> bool {
     let began = Instant::now();
     while !ready() {
         if child.try_wait().unwrap().is_some() {
@@ -200,7 +200,7 @@ fn killed_at_any_moment() {
     same_run(&task.at("whole"), &output);
 }
 
-fn interrupt(child: &Child) {
+pub fn interrupt(child: &Child) {
     let id = child.id().to_string();
     assert!(Command::new("kill").args([crate::cli::ctrl_c(), &id]).status().unwrap().success());
 }

@@ -10,6 +10,7 @@ import test from "node:test";
 
 import { agreement, initSync, Sha256 } from "../engine/jurist.js";
 import { readManifest } from "../lib/manifest.js";
+import { oddsOfOrders, oddsOfScores, winnerOf } from "../lib/odds.js";
 import { cellText, columnOf, comparedColumn, judgedRow, readRows, toCsv, toJsonLines } from "../lib/rows.js";
 import { unzip, zip } from "../lib/zip.js";
 import { listFiles, WEB } from "./browser.mjs";
@@ -142,6 +143,21 @@ test("the engine's agreement: ties share ranks, and a figure that does not exist
   assert.deepEqual(of([1, 1, 1], [1, 2, 3]), { rmse: Math.sqrt(5 / 3), pearson: null, spearman: null });
   assert.deepEqual(of([1], [1]), { rmse: 0, pearson: null, spearman: null });
   assert.deepEqual(of([], []), { rmse: null, pearson: null, spearman: null });
+});
+
+test("the better response, from two scores or from both orders", () => {
+  const near = (odds, expected) => {
+    for (const [index, key] of ["a", "b", "tie"].entries()) assert.ok(Math.abs(odds[key] - expected[index]) < 1e-12, key);
+  };
+  // A is 3 or 2, B is 2 or 1.
+  near(oddsOfScores([0.5, 0, 0.5], [0, 0.25, 0.75], [3, 1, 2]), [0.5 + 0.5 * 0.25, 0, 0.5 * 0.75]);
+  // Given: A wins with 0.6. Swapped, the response read first (now B) wins with 0.7.
+  const odds = oddsOfOrders([0.6, 0.1, 0.3], [0.7, 0.2, 0.1], [1, 0.5, 0]);
+  near(odds, [(0.6 + 0.1) / 2, (0.3 + 0.7) / 2, 0.15]);
+  assert.equal(winnerOf(odds), "B");
+  // A judge that always prefers the first response has no opinion.
+  assert.equal(winnerOf(oddsOfOrders([0.9, 0.1], [0.9, 0.1], [1, 0])), null);
+  assert.equal(winnerOf({ a: 0.3, b: 0.2, tie: 0.5 }), null);
 });
 
 test("two responses are compared, or two prompts where a judge reads no response", () => {

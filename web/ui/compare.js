@@ -1,5 +1,7 @@
-// The view "Compare": two responses to one case, judged one after the other with the same seed.
+// The view "Compare": two responses to one case, judged one after the other with the same seed; by a judge that reads both at once,
+// in both orders.
 
+import { BOTH, oddsOfOrders, oddsOfScores, TIE_MARGIN, winnerOf } from "../lib/odds.js";
 import { cellText, columnOf, comparedColumn } from "../lib/rows.js";
 import { $, announce, h, number, replaceContent } from "./dom.js";
 import { exampleList, samplingFields, textField } from "./fields.js";
@@ -14,7 +16,6 @@ import { workForm } from "./work.js";
  */
 
 const SIDES = ["A", "B"];
-const EQUAL = 0.005; // smaller differences are none in two decimals
 
 /**
  * @param {PageState} state
@@ -25,20 +26,27 @@ export function compareView(state) {
   let shared = [];
   /** @type {TextField[]} */
   let pair = []; // the fields of the two responses
+  let together = false; // whether the judge reads both at once
   const sampling = samplingFields("compare");
   $("compare-sampling").append(sampling.element);
 
-  /** @param {number} side @returns {Row} */
+  /**
+   * The row with one response, or with both: A first, or with `side` 1 B first.
+   * @param {number} side
+   * @returns {Row}
+   */
   function rowOf(side) {
-    const filled = [...shared, pair[side]].filter(({ value }) => value.trim());
-    return Object.fromEntries(filled.map(({ name, value }) => [name, value]));
+    const filled = [...shared, ...(together ? [] : [pair[side]])].filter(({ value }) => value.trim());
+    const row = Object.fromEntries(filled.map(({ name, value }) => [name, value]));
+    return together ? { ...row, [BOTH[0]]: pair[side].value, [BOTH[1]]: pair[1 - side].value } : row;
   }
 
   /** @param {Row} example */
   function fill(example) {
     const { examples = [] } = state.openJudge.manifest;
     const set = (/** @type {TextField} */ field, /** @type {Row} */ row) => (field.value = cellText(columnOf(row, field.name)));
-    for (const field of shared) set(field, example);
+    for (const field of [...shared, ...(together ? pair : [])]) set(field, example);
+    if (together) return;
     // The other response is the next example's. It was written for another rubric, so the two differ.
     const other = examples[(examples.indexOf(example) + 1) % examples.length];
     set(pair[0], example);
@@ -47,9 +55,14 @@ export function compareView(state) {
 
   function rebuild() {
     const { about, manifest } = state.openJudge;
-    const compared = comparedColumn(about.columns);
-    shared = about.columns.filter(({ name }) => name !== compared).map((column) => textField(column, about));
-    pair = SIDES.map((suffix) => textField({ name: compared, optional: false }, about, { suffix }));
+    together = BOTH.every((name) => about.columns.some((column) => column.name === name));
+    const compared = together ? BOTH : [comparedColumn(about.columns)];
+    shared = about.columns.filter(({ name }) => !compared.includes(name)).map((column) => textField(column, about));
+    pair = SIDES.map((suffix, side) =>
+      together
+        ? textField({ name: BOTH[side], optional: false }, about)
+        : textField({ name: compared[0], optional: false }, about, { suffix }),
+    );
     replaceContent(
       $("compare-shared"),
       shared.map(({ element }) => element),
@@ -70,7 +83,7 @@ export function compareView(state) {
     const section = (/** @type {string} */ name, /** @type {number} */ side) =>
       h("section", { "aria-label": `Score of ${name}` }, h("h3", {}, name), views[side].element);
     replaceContent($("compare-verdict"));
-    replaceContent($("compare-results"), SIDES.map(section));
+    replaceContent($("compare-results"), (together ? ["A before B", "B before A"] : SIDES).map(section));
     const results = [];
     for (const [side, view] of views.entries()) {
       try {
@@ -84,7 +97,10 @@ export function compareView(state) {
         throw error;
       }
     }
-    replaceContent($("compare-verdict"), verdict(results[0], results[1], about.scale.values));
+    const [first, second] = results;
+    const { values } = about.scale;
+    const found = together ? verdictOfOrders(first, second, values) : verdict(first, second, values);
+    replaceContent($("compare-verdict"), found);
     announce($("compare-verdict").textContent ?? "");
   });
 
@@ -100,15 +116,25 @@ export function compareView(state) {
  */
 function verdict(a, b, values) {
   const difference = a.score - b.score;
-  if (Math.abs(difference) < EQUAL) return ["The judge sees no difference."];
-  let [wins, ties] = [0, 0]; // probabilities that A wins, and that neither does
-  a.distribution.forEach((p, i) =>
-    b.distribution.forEach((q, k) => {
-      if (values[i] > values[k]) wins += p * q;
-      if (values[i] === values[k]) ties += p * q;
-    }),
-  );
-  const [winner, share] = difference > 0 ? ["A", wins] : ["B", 1 - wins - ties];
-  const odds = `it wins ${number(100 * share, 0)} % and ties ${number(100 * ties, 0)} % of the time.`;
+  if (Math.abs(difference) < TIE_MARGIN) return ["The judge sees no difference."];
+  const { a: wins, b: loses, tie } = oddsOfScores(a.distribution, b.distribution, values);
+  const [winner, share] = difference > 0 ? ["A", wins] : ["B", loses];
+  const odds = `it wins ${number(100 * share, 0)} % and ties ${number(100 * tie, 0)} % of the time.`;
   return [h("strong", {}, winner), ` is ahead by ${number(Math.abs(difference))}. Drawn from both distributions, ${odds}`];
+}
+
+/**
+ * Which response is better, from both orders.
+ * @param {Score} given where A is read first
+ * @param {Score} swapped where B is
+ * @param {number[]} values the scale's
+ * @returns {Child[]}
+ */
+function verdictOfOrders(given, swapped, values) {
+  const odds = oddsOfOrders(given.distribution, swapped.distribution, values);
+  const percent = (/** @type {number} */ share) => `${number(100 * share, 0)} %`;
+  const shares = `A is better with ${percent(odds.a)}, B with ${percent(odds.b)}, neither with ${percent(odds.tie)}.`;
+  const winner = winnerOf(odds);
+  if (!winner) return [`The judge prefers neither. In both orders together ${shares}`];
+  return [h("strong", {}, winner), ` is better. In both orders together ${shares}`];
 }

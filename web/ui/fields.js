@@ -9,12 +9,16 @@ import { h } from "./dom.js";
 const LABELS = new Map([
   ["instruction", "Instruction"],
   ["response", "Response"],
+  ["response_a", "Response A"],
+  ["response_b", "Response B"],
   ["reference", "Reference answer"],
   ["rubric", "Rubric"],
   ["prompt", "Prompt"],
 ]);
 const HEIGHTS = new Map([
   ["response", 4],
+  ["response_a", 4],
+  ["response_b", 4],
   ["prompt", 5],
   ["instruction", 3],
 ]); // in lines

@@ -1,4 +1,4 @@
-//! Flags of gates, which `eval` and `agree` share.
+//! Flags of gates, which `eval`, `agree` and `pair` share.
 
 use std::path::PathBuf;
 
@@ -28,6 +28,13 @@ pub struct GateArgs {
     pub junit: Option<PathBuf>,
 
     /// Write the figures and the outcome as Markdown. An earlier file is replaced, but appended to if it is $GITHUB_STEP_SUMMARY
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = summary_file)]
     pub summary: Option<PathBuf>,
+}
+
+fn summary_file(text: &str) -> Result<PathBuf, String> {
+    match text {
+        "" => Err("no file is named; outside of GitHub's workflows $GITHUB_STEP_SUMMARY is empty".into()),
+        text => Ok(text.into()),
+    }
 }

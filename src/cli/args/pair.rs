@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::JudgingArgs;
+use super::{GateArgs, JudgingArgs};
 
 /// Judge which of two responses is better, and measure that against people's preferences
 ///
@@ -24,9 +24,18 @@ pub struct PairArgs {
     #[arg(long, value_name = "FILE")]
     pub input: PathBuf,
 
-    /// File for the rows with the object `pair`: winner, probabilities, and both judgements. An earlier file is replaced
+    /// File for the rows with the object `pair`: winner, probabilities, and both judgements. An earlier file is replaced when the
+    /// last row is done
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+
+    /// Continue after the rows that an interrupted command left in --output
+    #[arg(long, requires = "output")]
+    pub resume: bool,
+
+    /// Write an HTML page with figures and charts; an earlier page is replaced
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
 
     /// Column for the judgement. A row that has this column already is an error
     #[arg(long, value_name = "COLUMN", default_value = "pair")]
@@ -49,6 +58,9 @@ pub struct PairArgs {
     pub json: bool,
 
     #[command(flatten)]
+    pub gates: GateArgs,
+
+    #[command(flatten)]
     pub judging: JudgingArgs,
 }
 
@@ -56,4 +68,5 @@ const PAIR_EXAMPLES: &str = "\
 Examples:
   jurist pair --model judge --input pairs.jsonl --output judged.jsonl
   jurist pair --model judge --input reward_bench.parquet --template judge --category subset
+  jurist pair --model judge --input pairs.jsonl --require 'ci_low(accuracy)>=0.6' --report pairs.html
   jurist train --template pair --model-name-or-path ./qwen3-0.6b --train-file preferences.jsonl --output-dir pair-judge";

@@ -1,4 +1,4 @@
-//! Gates of `eval` and `agree`: requirements on figures, drift since an earlier run, and their outcome as JUnit XML and Markdown.
+//! Gates of `eval`, `agree` and `pair`: requirements on figures, drift since an earlier run, and their outcome as JUnit XML and Markdown.
 
 mod junit;
 mod summary;
@@ -16,8 +16,9 @@ use crate::eval::gates::{Compared, Outcome, Requirement, parse, short};
 use crate::eval::intervals::Bootstrap;
 use crate::eval::labels::{OF_LABEL, OVERALL, name_of};
 use crate::eval::metrics::METRICS;
-use crate::eval::table::{Cell, Table};
-use crate::files::{FileError, write};
+use crate::eval::pairs::{PAIR_COUNTS, PAIR_FIGURES, accuracy_in};
+use crate::eval::table::{Cell, Table, fixed};
+use crate::files::{FileError, same_place, write};
 use crate::train::config::closest;
 use crate::words::count;
 
@@ -25,7 +26,7 @@ use crate::words::count;
 const STEP_SUMMARY: &str = "GITHUB_STEP_SUMMARY";
 
 /// Figures without intervals that every judge has.
-const PLAIN: [&str; 12] = [
+const PLAIN: [&str; 11] = [
     "n",
     "n_unparsed",
     "coverage",
@@ -37,59 +38,100 @@ const PLAIN: [&str; 12] = [
     "pearson_midpoint",
     "spearman_midpoint",
     "kendall_tau_b_midpoint",
-    "length_bias",
 ];
 
 /// Figures of the distribution over the scale.
-const PROBABILITIES: [&str; 7] = ["rps", "nll", "brier", "ece_top_label", "ece_ordinal", "score_mass_mean", "score_mass_p5"];
+pub const PROBABILITIES: [&str; 5] = ["rps", "nll", "brier", "ece_top_label", "ece_ordinal"];
 
-/// The figures that a command may require, each with whether it has an interval.
-pub struct Known(Vec<(String, bool)>);
+/// Figures of the probability on score tokens.
+pub const MASSES: [&str; 2] = ["score_mass_mean", "score_mass_p5"];
+
+/// The figure of responses' lengths.
+pub const LENGTH_BIAS: &str = "length_bias";
+
+/// The figures that a command may require.
+#[derive(Default)]
+pub struct Known {
+    /// Each with whether it has an interval.
+    figures: Vec<(String, bool)>,
+    /// Those that need a flag which is not given, and the flag.
+    lacking: Vec<(String, &'static str)>,
+}
 
 impl Known {
-    /// Those of a judge; of labels too where the scale has words.
-    pub fn of_judge(words: Option<&[String]>) -> Self {
-        let resampled = METRICS.iter().map(|(name, _)| (name.to_string(), true));
-        let plain = PLAIN.iter().chain(&PROBABILITIES).map(|name| (name.to_string(), false));
-        let mut known: Vec<(String, bool)> = resampled.chain(plain).collect();
-        if let Some(words) = words {
-            known.extend(OVERALL.map(|name| (name.to_string(), true)));
-            known.extend(words.iter().flat_map(|word| OF_LABEL.map(|name| (name_of(name, word), true))));
+    /// Those of a judge's scores; of labels too where the scale has words.
+    pub fn of_scores(words: Option<&[String]>) -> Self {
+        let known = Known::default().and_resampled(METRICS.iter().map(|(name, _)| name.to_string())).and(&PLAIN);
+        match words {
+            None => known,
+            Some(words) => known
+                .and_resampled(OVERALL.map(String::from))
+                .and_resampled(words.iter().flat_map(|word| OF_LABEL.map(|name| name_of(name, word)))),
         }
-        Known(known)
     }
 
-    /// The same figures also after `prefix`.
-    pub fn also_after(mut self, prefix: &str) -> Self {
-        let after: Vec<(String, bool)> = self.0.iter().map(|(name, resampled)| (format!("{prefix}{name}"), *resampled)).collect();
-        self.0.extend(after);
-        self
+    /// Those of pairs, with an accuracy in each category.
+    pub fn of_pairs(categories: &[String]) -> Self {
+        let resampled = PAIR_FIGURES.iter().filter(|name| **name != "position_p").map(|name| name.to_string());
+        let categories = categories.iter().map(|name| accuracy_in(name));
+        Known::default().and_resampled(resampled.chain(categories)).and(&PAIR_COUNTS).and(&["position_p"])
+    }
+
+    /// Those of a calibrated score.
+    pub fn of_calibrated() -> Self {
+        Known::of_scores(None).and(&["interval_width"]).and_resampled(["interval_coverage".into()])
     }
 
     /// More figures without intervals.
     pub fn and(mut self, names: &[&str]) -> Self {
-        self.0.extend(names.iter().map(|name| (name.to_string(), false)));
+        self.figures.extend(names.iter().map(|name| (name.to_string(), false)));
+        self
+    }
+
+    /// The same if `given`, else figures that need `flag`.
+    pub fn with_flag(mut self, names: &[&str], flag: &'static str, given: bool) -> Self {
+        if given {
+            return self.and(names);
+        }
+        self.lacking.extend(names.iter().map(|name| (name.to_string(), flag)));
+        self
+    }
+
+    /// More figures with intervals.
+    pub fn and_resampled(mut self, names: impl IntoIterator<Item = String>) -> Self {
+        self.figures.extend(names.into_iter().map(|name| (name, true)));
+        self
+    }
+
+    /// Other figures too, their names after `prefix`.
+    pub fn with(mut self, prefix: &str, others: Known) -> Self {
+        self.figures.extend(others.figures.into_iter().map(|(name, resampled)| (format!("{prefix}{name}"), resampled)));
         self
     }
 
     /// The differences of two judges.
-    pub fn and_differences(mut self) -> Self {
-        self.0.extend(METRICS.iter().map(|(name, _)| (format!("difference.{name}"), true)));
-        self
+    pub fn and_differences(self) -> Self {
+        self.and_resampled(METRICS.iter().map(|(name, _)| format!("difference.{name}")))
     }
 
     /// Refuses a requirement on a figure that no judge has.
     fn check(&self, requirement: &Requirement) -> Result<(), CliError> {
         let usage = |problem: String| Err(CliError::Usage(format!("--require {}: {problem}", requirement.text)));
-        match self.0.iter().find(|(name, _)| *name == requirement.figure) {
+        if let Some((name, flag)) = self.lacking.iter().find(|(name, _)| *name == requirement.figure) {
+            return usage(format!("`{name}` needs {flag}"));
+        }
+        match self.figures.iter().find(|(name, _)| *name == requirement.figure) {
             Some((_, true)) => Ok(()),
             Some((_, false)) if requirement.compared == Compared::Value => Ok(()),
             Some((name, false)) => usage(format!("`{name}` has no interval; require the figure itself")),
             None => {
-                let names = || self.0.iter().map(|(name, _)| name.as_str());
-                let hint = closest(&requirement.figure, names());
-                let of_label = OF_LABEL.iter().any(|figure| requirement.figure.starts_with(&format!("{figure}(")));
+                let names = || self.figures.iter().map(|(name, _)| name.as_str());
+                let asked = requirement.figure.as_str();
+                let hint = closest(asked, names());
+                let of_label = OVERALL.contains(&asked) || OF_LABEL.iter().any(|figure| asked.starts_with(&format!("{figure}(")));
+                let uncalibrated = asked.starts_with("calibrated.") && !names().any(|name| name.starts_with("calibrated."));
                 let hint = match (hint, of_label) {
+                    _ if uncalibrated => " (the judge has no calibration; jurist calibrate makes one)".into(),
                     (Some(name), _) => format!(" (did you mean `{name}`?)"),
                     (None, true) => " (figures of labels need a scale of words, such as --scale fail,pass)".into(),
                     (None, false) => String::new(),
@@ -97,7 +139,7 @@ impl Known {
                 // Those after a prefix are the same again.
                 let listed: Vec<&str> = names().filter(|name| !name.contains('.')).collect();
                 let listed = listed.join(", ");
-                usage(format!("no figure is called `{}`{hint}; there are {listed}", requirement.figure))
+                usage(format!("no figure is called `{asked}`{hint}; there are {listed}"))
             }
         }
     }
@@ -131,6 +173,8 @@ pub struct Checked {
     outcomes: Vec<Outcome>,
     /// The comparison with the earlier run, or why there is none.
     drift: Option<Result<Drift, String>>,
+    /// The rows, where they are recorded or compared.
+    record: Option<RunRecord>,
 }
 
 impl<'a> Gates<'a> {
@@ -156,7 +200,8 @@ impl<'a> Gates<'a> {
             return Err(CliError::Usage("--junit writes the outcome of --require and --against; give one of them".into()));
         }
         let github = context.env.iter().find(|(name, _)| name == STEP_SUMMARY).map(|(_, value)| value.as_str());
-        let appends = args.summary.as_deref().is_some_and(|path| github.is_some_and(|github| path == Path::new(github)));
+        let appends =
+            args.summary.as_deref().is_some_and(|path| github.is_some_and(|github| same_place(path, Path::new(github))));
         let earlier = args.against.as_deref().map(read_record).transpose()?;
         Ok(Gates { args, requirements, earlier, appends })
     }
@@ -185,20 +230,22 @@ impl<'a> Gates<'a> {
                 (Some(earlier), Some(now)) => Some(Drift::measure(now, earlier, &measured.bootstrap)?),
                 _ => None,
             };
-            if let (Some(path), Some(record)) = (&self.args.record, &measured.record) {
-                write(path, record.to_json().as_bytes())?;
-            }
             let outcomes = self.requirements.iter().map(|requirement| requirement.check(&measured.figures)).collect();
-            Ok(Checked { name: measured.name, figures: measured.figures, outcomes, drift })
+            Ok(Checked { name: measured.name, figures: measured.figures, outcomes, drift, record: measured.record })
         };
         measured.into_iter().map(one).collect()
     }
 
-    /// Writes what was asked for.
+    /// Writes what was asked for. After the figures are printed, which a file that cannot be written must not cost.
     ///
     /// # Errors
     /// A file that cannot be written.
     pub fn write(&self, command: &str, checked: &[Checked]) -> Result<(), CliError> {
+        for record in checked.iter().filter_map(|file| file.record.as_ref()) {
+            if let Some(path) = &self.args.record {
+                write(path, record.to_json().as_bytes())?;
+            }
+        }
         if let Some(path) = &self.args.junit {
             write(path, junit::xml(command, checked).as_bytes())?;
         }
@@ -271,9 +318,7 @@ impl Checked {
                 let mut table = Table::new(["since the earlier run", "before", "now", "change", "interval", ""]);
                 for change in &drift.changes {
                     let [moved, ends] = match &change.difference {
-                        Ok(i) => {
-                            [Cell::from(short_of(i.estimate)), Cell::from(format!("{} to {}", short_of(i.low), short_of(i.high)))]
-                        }
+                        Ok(i) => [Cell::from(fixed(i.estimate, 3)), Cell::from(i.ends())],
                         Err(reason) => [Cell::Missing(reason.to_string()), Cell::from("")],
                     };
                     let alarm = if change.alarm().is_some() { "alarm" } else { "" };
@@ -290,11 +335,6 @@ impl Checked {
         }
         text
     }
-}
-
-/// Three decimals.
-fn short_of(x: f64) -> String {
-    crate::eval::table::fixed(x, 3)
 }
 
 /// Fails where a check on any file failed, with each failure.

@@ -1,13 +1,27 @@
 //! The figures and the outcome of gates as Markdown, as the summary of a GitHub step shows it.
 
-use super::{Checked, short_of};
+use super::Checked;
 use crate::eval::figures::Figure;
 use crate::eval::gates::short;
 use crate::words::count;
 
 /// Figures that are shown in any case.
-const SHOWN: [&str; 9] =
-    ["n", "coverage", "pearson", "spearman", "rmse", "bias", "kappa_quadratic", "accuracy", "kappa_unweighted"];
+const SHOWN: [&str; 14] = [
+    "n",
+    "coverage",
+    "pearson",
+    "spearman",
+    "rmse",
+    "bias",
+    "kappa_quadratic",
+    "accuracy",
+    "kappa_unweighted",
+    "tie_rate",
+    "consistency",
+    "first_wins",
+    "calibrated.rmse",
+    "calibrated.interval_coverage",
+];
 
 /// The document.
 pub fn markdown(command: &str, checked: &[Checked]) -> String {
@@ -35,7 +49,7 @@ fn of_file(command: &str, file: &Checked) -> String {
         let value =
             figure.value.as_ref().map_or_else(|reason| format!("– ({reason})"), |value| short((value * 1000.0).round() / 1000.0));
         let interval = match &figure.interval {
-            Some(Ok(interval)) => format!("{} to {}", short_of(interval.low), short_of(interval.high)),
+            Some(Ok(interval)) => interval.ends(),
             _ => String::new(),
         };
         text += &format!("| {} | {} | {interval} |\n", cell(&figure.name), cell(&value));
@@ -71,6 +85,7 @@ mod tests {
             figures: vec![Figure::plain("pearson", Ok(0.81234)), Figure::plain("rmse", Err(Undefined::ConstantJudge))],
             outcomes: vec![outcome("pearson>=0.8", None), outcome("rmse<1", Some("rmse is undefined"))],
             drift: None,
+            record: None,
         };
         let text = markdown("agree", &[file]);
         for part in [

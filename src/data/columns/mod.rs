@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use super::scores::{ScoreValue, WordScores, as_list, mean_score, no_words, parse_list, score_in, score_in_text};
 use super::unpack::{FileFormat, OpenedFile, open};
-use super::{DataError, Result, RowPosition, list_names, shorten, unreadable};
+use super::{DataError, Result, Row, RowPosition, list_names, shorten, unreadable};
 
 /// One row's values of the requested columns, in the order of the request.
 pub struct RowCells<'a> {
@@ -117,6 +117,25 @@ impl RowCells<'_> {
                 serde_json::from_str(&text).map(Some).map_err(wrong)
             }
         }
+    }
+}
+
+impl Row {
+    /// Whether it has the column, or the dotted path.
+    pub fn has(&self, column: &str) -> bool {
+        self.lookup(column).is_some()
+    }
+
+    /// The names of its columns, for messages.
+    pub fn names(&self) -> String {
+        list_names(self.fields.keys().map(|name| shorten(name, 40)))
+    }
+
+    /// These columns, or dotted paths, of a row that was read whole, as [`read_columns`] reads them.
+    pub fn cells<T>(&self, names: &[&str], read: impl FnOnce(&RowCells) -> T) -> T {
+        let cell = |name: &&str| self.lookup(name).map_or(CellValue::Missing, |value| CellValue::Json(value.clone()));
+        let cells: Vec<CellValue> = names.iter().map(cell).collect();
+        read(&RowCells { file: &self.file, position: self.position, names, cells: &cells })
     }
 }
 

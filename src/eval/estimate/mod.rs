@@ -17,7 +17,7 @@ pub use rehearsal::{Rehearsal, RehearsalOptions, RehearsalPoint};
 pub use report::EstimateNames;
 
 use super::intervals::is_level;
-use super::special::{normal_quantile, normal_two_sided, t_two_sided_quantile};
+use super::special::{normal_quantile, t_two_sided, t_two_sided_quantile};
 use super::{EvalError, Undefined, all_finite, is_constant, same_length};
 
 /// The fewest labelled clusters (rows, where each is its own) of an estimate.
@@ -54,11 +54,13 @@ pub struct EstimateOptions {
     pub quantiles: Quantiles,
     /// λ, from 0 to 1. `None`: the one with the smallest variance.
     pub weight: Option<f64>,
+    /// The ends of people's scale, to which intervals are cut: none loses the mean by that. `None`: they are not cut.
+    pub scale: Option<(f64, f64)>,
 }
 
 impl Default for EstimateOptions {
     fn default() -> Self {
-        EstimateOptions { level: 0.95, quantiles: Quantiles::Student, weight: None }
+        EstimateOptions { level: 0.95, quantiles: Quantiles::Student, weight: None, scale: None }
     }
 }
 
@@ -75,6 +77,21 @@ pub struct Estimate {
     pub high: f64,
 }
 
+impl Estimate {
+    /// Cut to what a mean can be.
+    ///
+    /// # Errors
+    /// An interval that contains none of it.
+    fn within(self, range: Option<(f64, f64)>) -> Result<Self, Undefined> {
+        let Some((least, most)) = range else { return Ok(self) };
+        if self.high < least || self.low > most {
+            return Err(Undefined::OutsideScale);
+        }
+        let [value, low, high] = [self.value, self.low, self.high].map(|x| x.clamp(least, most));
+        Ok(Estimate { value, low, high, ..self })
+    }
+}
+
 /// The estimates of one mean, or of the difference of two.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Estimates {
@@ -86,7 +103,7 @@ pub struct Estimates {
     pub unlabelled: Vec<usize>,
     /// From the labels alone.
     pub labels: Result<Estimate, Undefined>,
-    /// The judge's mean on the unlabelled rows, as if the judge were people.
+    /// The judge's mean on the unlabelled rows, as if the judge were people. It is not cut to people's scale.
     pub judge: Result<Estimate, Undefined>,
     /// PPI: λ = 1.
     pub ppi: Result<Estimate, Undefined>,
@@ -239,7 +256,8 @@ impl System {
         } else {
             // The variance is a parabola in λ.
             let against = judge.plus(-1.0, &of_unlabelled);
-            human.covariance(&against) / against.variance()
+            let variance = against.variance();
+            if variance > 0.0 { human.covariance(&against) / variance } else { 0.0 }
         };
         let unbounded = undefined.1.clone().map_or(Ok(tuned), Err);
         let weight = options.weight.map_or_else(|| unbounded.clone().map(|best| best.clamp(0.0, 1.0)), Ok);
@@ -252,11 +270,16 @@ impl System {
         self.human.plus(-weight, &self.judge).plus(weight, &self.unlabelled)
     }
 
-    /// The p-value of the difference between the judge's means on labelled and unlabelled rows.
+    /// The p-value of the difference between the judge's means on labelled and unlabelled rows: Student's t, with the degrees of
+    /// freedom of the labelled rows, which are the fewer.
     fn alike(&self) -> f64 {
         let gap = self.judge.plus(-1.0, &self.unlabelled);
-        let variance = gap.variance();
-        if variance > 0.0 { normal_two_sided(gap.value / variance.sqrt()) } else { 1.0 }
+        let units = self.units.0.min(self.units.1).max(2) as f64;
+        let variance = gap.variance() * units / (units - 1.0);
+        match variance > 0.0 {
+            true => t_two_sided(gap.value / variance.sqrt(), units - 1.0),
+            false => f64::from(u8::from(gap.value == 0.0)),
+        }
     }
 }
 
@@ -319,17 +342,19 @@ fn estimates(rows: &[ScoredRows], options: &EstimateOptions) -> Result<Estimates
         .clone()
         .and(powered.clone())
         .map(|_| fewest as f64 * plain(&|system| system.human.clone()) / plain(&|system| system.powered(weight(system))));
+    let range = options.scale.map(|(low, high)| if systems.len() > 1 { (low - high, high - low) } else { (low, high) });
+    let cut = |figure: Result<Estimate, Undefined>| figure.and_then(|figure| figure.within(range));
     Ok(Estimates {
         labelled: systems.iter().map(|system| system.rows.0).collect(),
         units: fewest,
         unlabelled: systems.iter().map(|system| system.rows.1).collect(),
         judge: figure(&|system| system.unlabelled.clone(), &|system| system.units.1, 1),
-        ppi: no_ppi.and_then(|()| figure(&|system| system.powered(1.0), &labelled, 1)),
-        tuned: powered,
+        ppi: cut(no_ppi.and_then(|()| figure(&|system| system.powered(1.0), &labelled, 1))),
+        tuned: cut(powered),
         weights: systems.iter().map(|system| system.weight.clone()).collect(),
         unbounded: systems.iter().map(|system| system.unbounded.clone()).collect(),
         alike: systems.iter().map(System::alike).fold(1.0, f64::min),
-        labels,
+        labels: cut(labels),
         worth,
     })
 }

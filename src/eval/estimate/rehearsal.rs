@@ -6,10 +6,10 @@
 
 use serde_json::{Value, json};
 
-use super::{Estimate, EstimateOptions, Estimates, ScoredRows, mean};
+use super::{EstimateOptions, Estimates, ScoredRows, mean};
 use crate::eval::panels::{Line, LinePoint, Panel, draw};
 use crate::eval::table::{Cell, Table, fixed};
-use crate::eval::{EvalError, Undefined, all_finite, same_length};
+use crate::eval::{EvalError, all_finite, same_length};
 use crate::random::Stream;
 use crate::words::count;
 
@@ -56,7 +56,7 @@ pub struct RehearsalPoint {
 /// The figures of one way to estimate.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct WayFigures {
-    /// Draws in which it had an interval.
+    /// Draws in which all ways had an interval. The figures are of these.
     pub defined: usize,
     /// The share of these intervals that contain the truth.
     pub coverage: f64,
@@ -86,7 +86,10 @@ impl Rehearsal {
         all_finite("the human column", human)?;
         all_finite("the judge column", judge)?;
         let labels: Vec<usize> = rehearsed.labels.iter().copied().filter(|labels| labels + 2 <= human.len()).collect();
-        if labels.is_empty() || rehearsed.draws == 0 {
+        if rehearsed.draws == 0 {
+            return Err(EvalError::NoDraws);
+        }
+        if labels.is_empty() {
             let needed = rehearsed.labels.iter().min().map_or(human.len() + 1, |least| least + 2);
             return Err(EvalError::TooFewLabels { what: "a rehearsal", unit: "row", found: human.len(), needed });
         }
@@ -94,13 +97,19 @@ impl Rehearsal {
         let units = units(human.len(), clusters);
         let mut points = Vec::new();
         for (k, &labels) in labels.iter().enumerate() {
-            let mut sums = [WayFigures::default(); 4];
+            let (mut sums, mut failed) = ([WayFigures::default(); 4], None);
             for draw in 0..rehearsed.draws {
                 let purpose = STREAM | (k as u64) << 24 | draw as u64;
                 let drawn = Drawn::new(human, judge, &units, labels, &mut Stream::new(rehearsed.seed, purpose));
                 let clusters = clusters.map(|_| &drawn.clusters[..]);
                 let rows = ScoredRows { human: &drawn.human, judge: &drawn.judge, clusters, weights: None };
-                add(&mut sums, &mean(&rows, options)?, truth);
+                match mean(&rows, options) {
+                    Ok(found) => add(&mut sums, &found, truth),
+                    Err(error) => failed = Some(error.rehearsed(labels)),
+                }
+            }
+            if let (Some(error), 0) = (failed, sums[0].defined) {
+                return Err(error);
             }
             points.push(RehearsalPoint { labels, ways: sums.iter().map(WayFigures::of_sums).collect() });
         }
@@ -136,18 +145,25 @@ impl Rehearsal {
         for point in &self.points {
             for (k, ((name, _), way)) in WAYS.iter().zip(&point.ways).enumerate() {
                 let labels = if k == 0 { point.labels.to_string() } else { String::new() };
-                let covered = match way.defined {
-                    0 => "–".to_string(),
-                    all if all == self.draws => format!("{} %", fixed(100.0 * way.coverage, 1)),
-                    some => format!("{} % of {some}", fixed(100.0 * way.coverage, 1)),
+                let figures = match way.defined {
+                    0 => ["–"; 4].map(String::from),
+                    _ => [
+                        format!("{} %", fixed(100.0 * way.coverage, 1)),
+                        fixed(way.width, 3),
+                        format!("{} %", fixed(100.0 * way.width / point.ways[0].width, 0)),
+                        fixed(way.error, 3),
+                    ],
                 };
-                let relative = format!("{} %", fixed(100.0 * way.width / point.ways[0].width, 0));
-                table.row([labels, (*name).into(), covered, fixed(way.width, 3), relative, fixed(way.error, 3)].map(Cell::from));
+                table.row([labels, (*name).into()].into_iter().chain(figures).map(Cell::from));
             }
         }
         let bias = self.judge - self.truth;
+        let left_out = |point: &RehearsalPoint| self.draws - point.ways[0].defined;
+        let left_out: String = (self.points.iter().filter(|point| left_out(point) > 0))
+            .map(|point| format!("{} labels: {} without an interval left out.\n", point.labels, count(left_out(point), "draw")))
+            .collect();
         format!(
-            "{table}\nPeople's mean {}, the judge's {} ({}{}). {} each of {}, drawn with replacement; intervals of level {}.\n",
+            "{table}\n{left_out}People's mean {}, the judge's {} ({}{}). {} each of {}, drawn with replacement; intervals of level {}.\n",
             fixed(self.truth, 3),
             fixed(self.judge, 3),
             if bias > 0.0 { "+" } else { "" },
@@ -182,6 +198,12 @@ impl Rehearsal {
                     reach: vec![0.0, 1.0],
                 },
                 Panel {
+                    title: "closer, without the judge alone".into(),
+                    lines: lines(&[0, 2, 3], |way| way.coverage),
+                    mark: Some((self.level, "promised".into())),
+                    reach: vec![1.0],
+                },
+                Panel {
                     title: "width of an interval".into(),
                     lines: lines(&[0, 2, 3], |way| way.width),
                     mark: None,
@@ -201,14 +223,13 @@ impl WayFigures {
 }
 
 fn add(sums: &mut [WayFigures; 4], found: &Estimates, truth: f64) {
-    let figures: [&Result<Estimate, Undefined>; 4] = [&found.labels, &found.judge, &found.ppi, &found.tuned];
-    for (sum, figure) in sums.iter_mut().zip(figures) {
-        if let Ok(figure) = figure {
-            sum.defined += 1;
-            sum.coverage += f64::from(u8::from((figure.low..=figure.high).contains(&truth)));
-            sum.width += figure.high - figure.low;
-            sum.error += (figure.value - truth).powi(2);
-        }
+    // The ways are compared on the same draws.
+    let (Ok(labels), Ok(judge), Ok(ppi), Ok(tuned)) = (&found.labels, &found.judge, &found.ppi, &found.tuned) else { return };
+    for (sum, figure) in sums.iter_mut().zip([labels, judge, ppi, tuned]) {
+        sum.defined += 1;
+        sum.coverage += f64::from(u8::from((figure.low..=figure.high).contains(&truth)));
+        sum.width += figure.high - figure.low;
+        sum.error += (figure.value - truth).powi(2);
     }
 }
 
@@ -265,10 +286,21 @@ mod tests {
         let few = RehearsalOptions { labels: &[3], ..rehearsed };
         let error = Rehearsal::new(&human, &judge, None, &EstimateOptions::default(), &few).unwrap_err().to_string();
         assert!(error.contains("an estimate needs at least 5"), "{error}");
+        // Draws of ten labels that are all the same have no interval: all ways are compared on the others.
+        let human: Vec<f64> = (0..500).map(|row| if row % 12 == 0 { 1.0 } else { 5.0 }).collect();
+        let found =
+            Rehearsal::new(&human, &judge, None, &EstimateOptions::default(), &RehearsalOptions { labels: &[10], ..rehearsed })
+                .unwrap();
+        let defined = found.points[0].ways[0].defined;
+        assert!(defined < 250 && found.points[0].ways.iter().all(|way| way.defined == defined), "{found:?}");
+        assert!(found.to_text().contains(&format!("10 labels: {} draws without an interval left out.", 300 - defined)));
+        let human: Vec<f64> = (0..500).map(|_| 3.0 + stream.normal()).collect();
         // Clusters are drawn whole.
         let clusters: Vec<usize> = (0..500).map(|row| row / 10).collect();
         let message = |rehearsed| Rehearsal::new(&human, &judge, Some(&clusters), &EstimateOptions::default(), rehearsed);
-        assert!(message(&rehearsed).unwrap_err().to_string().contains("are 3 clusters with a human score"));
+        let few = RehearsalOptions { labels: &[30], ..rehearsed };
+        let error = message(&few).unwrap_err().to_string();
+        assert!(error.contains("30 labels are 3 clusters in a draw of the rehearsal") && error.contains("at least 5"), "{error}");
         let found = message(&RehearsalOptions { labels: &[100], ..rehearsed }).unwrap();
         assert_eq!(found.points[0].ways[3].defined, 300);
     }

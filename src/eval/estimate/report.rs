@@ -20,16 +20,6 @@ pub struct EstimateNames {
 }
 
 impl Estimates {
-    /// Keeps figures to what a mean can be: no interval loses the mean by that.
-    pub fn within(mut self, low: f64, high: f64) -> Self {
-        for figure in [&mut self.labels, &mut self.judge, &mut self.ppi, &mut self.tuned].into_iter().flatten() {
-            for value in [&mut figure.value, &mut figure.low, &mut figure.high] {
-                *value = value.clamp(low, high);
-            }
-        }
-        self
-    }
-
     /// What to tell before anybody reads the figures.
     pub fn warnings(&self, clustered: bool) -> Vec<String> {
         let mut told = Vec::new();

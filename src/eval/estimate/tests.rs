@@ -188,6 +188,39 @@ fn weights_of_the_judge() {
     assert!((tuned.worth.unwrap() - 40.0) > 10.0 && tuned.alike > 1e-4);
 }
 
+/// The judge gives all labelled rows one score and all others another: no chance explains that, and its weight is 0.
+#[test]
+fn labelled_rows_that_the_judge_tells_apart() {
+    let human: Vec<Option<f64>> = (0..60_i32).map(|row| (row < 20).then_some(3.0 + f64::from(row % 3))).collect();
+    let judge: Vec<f64> = (0..60_i32).map(|row| if row < 20 { 1.0 } else { 2.0 }).collect();
+    let clusters: Vec<usize> = (0..60).map(|row| row / 2).collect();
+    let rows = ScoredRows { human: &human, judge: &judge, clusters: Some(&clusters), weights: None };
+    let found = mean(&rows, &EstimateOptions::default()).unwrap();
+    assert_eq!((found.alike, &found.weights), (0.0, &vec![Ok(0.0)]));
+    assert_eq!(found.tuned.unwrap().value, found.labels.unwrap().value);
+    // Five labels differ from the others by chance more often than the normal distribution says.
+    let drawn = |k| {
+        mean(&Population { clusters: 400, size: 1, labelled: 5, bias: 0.5 }.draw(k, 81).rows(false), &EstimateOptions::default())
+    };
+    let told = (0..2000).filter(|&k| drawn(k).unwrap().alike < 0.001).count();
+    assert!(told <= 12, "{told} of 2000");
+}
+
+#[test]
+fn intervals_are_cut_to_the_scale() {
+    let drawn = Population { clusters: 60, size: 1, labelled: 20, bias: 0.5 }.draw(4, 91);
+    let with = |scale| mean(&drawn.rows(false), &EstimateOptions { scale: Some(scale), ..EstimateOptions::default() }).unwrap();
+    let (whole, cut, none) = (with((0.0, 6.0)), with((0.0, 3.0)), with((5.0, 6.0)));
+    assert_eq!(cut.labels.clone().unwrap().high, 3.0);
+    assert_eq!(cut.labels.unwrap().low, whole.labels.clone().unwrap().low);
+    assert_eq!((none.labels, none.tuned), (Err(Undefined::OutsideScale), Err(Undefined::OutsideScale)));
+    assert_eq!(none.judge, whole.judge);
+    let first = drawn.rows(false);
+    let options = EstimateOptions { scale: Some((3.0, 3.1)), ..EstimateOptions::default() };
+    let found = difference(&first, &first, &options).unwrap().ppi.unwrap();
+    assert!((found.high - 0.1).abs() < 1e-12 && (found.low + 0.1).abs() < 1e-12, "{found:?}");
+}
+
 #[test]
 fn what_has_no_estimate_is_told() {
     let drawn = Population { clusters: 60, size: 1, labelled: 20, bias: 0.5 }.draw(3, 71);

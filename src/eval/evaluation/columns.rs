@@ -189,7 +189,7 @@ impl ColumnEvaluation {
         for (k, figure) in self.judge.labels.iter().flat_map(|labels| &labels.figures).enumerate() {
             let shown = |figure: &Figure| {
                 let interval = figure.interval.as_ref().and_then(|interval| interval.as_ref().ok());
-                let ends = interval.map_or(String::new(), |i| format!("{} to {}", fixed(i.low, 3), fixed(i.high, 3)));
+                let ends = interval.map_or(String::new(), Interval::ends);
                 [Cell::number(&figure.value, 3), Cell::from(ends)]
             };
             let mut row = vec![Cell::from(figure.name.as_str())];
@@ -287,7 +287,7 @@ fn label_counts(agreement: &Agreement, labels: usize) -> Option<Vec<Vec<u64>>> {
 /// The cells of a figure and its interval.
 fn cells(interval: &Result<Interval, Undefined>) -> [Cell; 2] {
     match interval {
-        Ok(i) => [Cell::from(fixed(i.estimate, 3)), Cell::from(format!("{} to {}", fixed(i.low, 3), fixed(i.high, 3)))],
+        Ok(i) => [Cell::from(fixed(i.estimate, 3)), Cell::from(i.ends())],
         Err(reason) => [Cell::Missing(reason.to_string()), Cell::from("")],
     }
 }

@@ -1,6 +1,7 @@
 //! The page of an evaluation of one judge.
 
 use super::{EvaluationRow, JudgeEvaluation};
+use crate::eval::figures::Figure;
 use crate::eval::report::{Headline, JudgedExample, MetricGroup, MetricRow, MetricTable, Report, Residuals, Role};
 use crate::eval::table::fixed;
 
@@ -50,10 +51,10 @@ impl JudgeEvaluation {
         if let Some(judge) = text.judge {
             facts.push(("judge".to_string(), judge));
         }
-        let figure = |(name, value): &(&str, crate::eval::Measured)| {
-            (name.replace('_', " "), value.as_ref().map_or_else(ToString::to_string, |x| fixed(*x, 3)))
+        let figure = |figure: &Figure| {
+            (figure.name.replace('_', " "), figure.value.as_ref().map_or_else(ToString::to_string, |x| fixed(*x, 3)))
         };
-        facts.extend(self.further.iter().map(figure));
+        facts.extend(self.judges.iter().flat_map(|judge| &judge.further).map(figure));
         Report {
             title: "Agreement with people".into(),
             subtitle: format!("{} judged rows of {}", first.n, text.file),
@@ -69,7 +70,7 @@ impl JudgeEvaluation {
             notes: vec![
             format!("{}.", self.how()),
             "The expected score is the mean of the judge's distribution over the scores; the decoded score is the most likely \
-             one. Charts show the expected score. A figure that does not exist for these rows is a dash, with the reason."
+             one; the calibrated score, where there is one, is what people would give. Charts show the expected score. A figure that does not exist for these rows is a dash, with the reason."
                 .into(),
         ],
             ..Report::default()
@@ -85,7 +86,7 @@ fn headlines(evaluation: &JudgeEvaluation) -> Vec<Headline> {
             _ => "–".into(),
         };
         let interval = judge.intervals.iter().find(|(name, _)| *name == key).and_then(|(_, i)| i.as_ref().ok());
-        let detail = interval.map(|i| format!("{} to {}", fixed(i.low, 3), fixed(i.high, 3)).replace('-', "−"));
+        let detail = interval.map(|i| i.ends().replace('-', "−"));
         Headline { label: label.into(), value, detail: detail.unwrap_or_default() }
     };
     vec![

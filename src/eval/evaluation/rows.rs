@@ -1,17 +1,22 @@
 //! One judge on rows with human scores: its expected score, its decoded scores, and the baselines.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::{MeasuredJudge, calibration, clusters_of, length_bias_of, mass_figures};
 use crate::eval::faithfulness::ChainSwap;
-use crate::eval::figures::Figure;
-use crate::eval::intervals::Bootstrap;
+use crate::eval::figures::{Figure, Share, shares};
+use crate::eval::intervals::{Bootstrap, Interval};
+use crate::eval::recalibration::CalibratedScore;
 use crate::eval::report::Role;
 use crate::eval::table::{Cell, Table, fixed};
-use crate::eval::{EvalError, Grid, Measured, baselines};
+use crate::eval::{EvalError, Grid, Undefined, baselines, mean};
 
+/// The row of the mean of the judge's distribution.
+const EXPECTED: &str = "expected score";
 /// The row of the most probable score.
 const DECODED: &str = "decoded score";
+/// The row of the calibrated score.
+const CALIBRATED: &str = "calibrated score";
 
 /// The rows of an evaluation, column by column.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +29,8 @@ pub struct JudgedRows {
     pub decoded: Vec<Option<f64>>,
     /// The median of the distribution, which minimises the absolute error.
     pub medians: Vec<Option<f64>>,
+    /// What a calibration says that people would give. All `None` where there is none, and where it was fitted on these rows.
+    pub calibrated: Vec<Option<CalibratedScore>>,
     /// Probabilities in ascending order of the scale's values, with sum 1; `None` where a row has none.
     pub distributions: Vec<Option<Vec<f64>>>,
     /// Probability on score tokens in the full vocabulary, for the rows that have it.
@@ -47,15 +54,16 @@ pub struct EvaluationRow {
     pub role: Role,
     /// Its figures.
     pub measured: MeasuredJudge,
+    /// Further figures: calibration, score mass and length bias of the expected score; coverage and width of the calibrated
+    /// score's intervals.
+    pub further: Vec<Figure>,
 }
 
 /// All figures of one evaluation.
 #[derive(Clone, Debug)]
 pub struct JudgeEvaluation {
-    /// The judge's expected score, then its decoded scores, then the baselines.
+    /// The judge's expected score, then its decoded and calibrated scores, then the baselines.
     pub judges: Vec<EvaluationRow>,
-    /// Further figures of the expected score: calibration, score mass, length bias.
-    pub further: Vec<(&'static str, Measured)>,
     /// Each row's human and expected score, where both exist.
     pub pairs: Vec<Option<(f64, f64)>>,
     /// The number of characters of each judged text.
@@ -82,11 +90,21 @@ impl JudgeEvaluation {
         let mut add = |name: &'static str, role: Role, judge: &[Option<f64>]| -> Result<(), EvalError> {
             // A label is what the judge decodes.
             let words = rows.words.as_deref().filter(|_| name == DECODED);
-            judges.push(EvaluationRow { name, role, measured: MeasuredJudge::measure(human, judge, grid, words, &bootstrap)? });
+            let further = match name {
+                EXPECTED => further_figures(rows, grid)?,
+                CALIBRATED => interval_figures(rows, &bootstrap)?,
+                _ => Vec::new(),
+            };
+            let measured = MeasuredJudge::measure(human, judge, grid, words, &bootstrap)?;
+            judges.push(EvaluationRow { name, role, measured, further });
             Ok(())
         };
-        add("expected score", Role::Judge, &rows.expected)?;
+        add(EXPECTED, Role::Judge, &rows.expected)?;
         add(DECODED, Role::Judge, &rows.decoded)?;
+        if rows.calibrated.iter().any(Option::is_some) {
+            let scores: Vec<Option<f64>> = rows.calibrated.iter().map(|found| found.as_ref().map(|c| c.score)).collect();
+            add(CALIBRATED, Role::Judge, &scores)?;
+        }
         if rows.medians.iter().any(Option::is_some) {
             add("median score", Role::Judge, &rows.medians)?;
         }
@@ -107,7 +125,6 @@ impl JudgeEvaluation {
         let pairs: Vec<Option<(f64, f64)>> = human.iter().zip(&rows.expected).map(|(h, e)| Some((*h, (*e)?))).collect();
         Ok(JudgeEvaluation {
             judges,
-            further: further_figures(rows, grid)?,
             pairs,
             lengths: rows.lengths.clone(),
             scale: grid.values().to_vec(),
@@ -118,25 +135,30 @@ impl JudgeEvaluation {
     }
 
     /// All figures of the judge, for gates: those of the expected score by their names, with calibration and chain swap; those of
-    /// labels; and those of the decoded score after `decoded.`.
+    /// labels; and those of the decoded and of the calibrated score after `decoded.` and `calibrated.`.
     pub fn figures(&self) -> Vec<Figure> {
-        let mut figures = self.judges[0].measured.figures();
-        figures.extend(self.further.iter().map(|(name, value)| Figure::plain(*name, value.clone())));
-        let decoded = self.judges.iter().filter(|judge| judge.name == DECODED).map(|judge| &judge.measured);
-        for judge in decoded {
-            figures.extend(judge.labels.iter().flat_map(|labels| labels.figures.iter().cloned()));
-            figures
-                .extend(judge.figures().into_iter().map(|figure| Figure { name: format!("decoded.{}", figure.name), ..figure }));
+        let mut figures = Vec::new();
+        for EvaluationRow { name, measured, further, .. } in &self.judges {
+            let all = measured.figures().into_iter().chain(further.iter().cloned());
+            match *name {
+                EXPECTED => figures.extend(all),
+                DECODED => {
+                    figures.extend(measured.labels.iter().flat_map(|labels| labels.figures.iter().cloned()));
+                    figures.extend(all.map(|figure| figure.after("decoded.")));
+                }
+                CALIBRATED => figures.extend(all.map(|figure| figure.after("calibrated."))),
+                _ => {}
+            }
         }
         figures
     }
 
     /// Adds the figures of a chain swap.
     pub fn add_chain_swap(&mut self, swap: ChainSwap) {
-        self.further.extend([
-            ("chain_swap_moved", Ok(swap.moved)),
-            ("chain_swap_follows_chain", swap.follows_chain),
-            ("chain_swap_follows_prompt", swap.follows_prompt),
+        self.judges[0].further.extend([
+            Figure::plain("chain_swap_moved", Ok(swap.moved)),
+            Figure::plain("chain_swap_follows_chain", swap.follows_chain),
+            Figure::plain("chain_swap_follows_prompt", swap.follows_prompt),
         ]);
     }
 
@@ -153,14 +175,9 @@ impl JudgeEvaluation {
     pub fn to_json(&self) -> Value {
         let mut object: Map<String, Value> = Map::new();
         for judge in &self.judges {
-            object.insert(judge.name.into(), Value::Object(judge.measured.to_json()));
-        }
-        let first = &mut object["expected score"];
-        for (name, value) in &self.further {
-            first[*name] = json!(value.as_ref().ok());
-            if let Err(reason) = value {
-                first["undefined"][*name] = json!(reason.to_string());
-            }
+            let mut figures = judge.measured.to_json();
+            judge.further.iter().for_each(|figure| figure.put_into(&mut figures));
+            object.insert(judge.name.into(), Value::Object(figures));
         }
         object.insert("bootstrap".into(), self.bootstrap.clone());
         Value::Object(object)
@@ -174,16 +191,19 @@ impl JudgeEvaluation {
                 let interval =
                     judge.measured.intervals.iter().find(|(known, _)| *known == name).and_then(|(_, i)| i.as_ref().ok());
                 match (judge.role, interval) {
-                    (Role::Judge, Some(i)) => {
-                        Cell::from(format!("{} [{}, {}]", fixed(i.estimate, 3), fixed(i.low, 3), fixed(i.high, 3)))
-                    }
+                    (Role::Judge, Some(i)) => Cell::from(with_ends(i)),
                     _ => judge.measured.agreement.get(name).map_or(Cell::from(""), |value| Cell::number(value, 3)),
                 }
             };
             table.row([Cell::from(name)].into_iter().chain(self.judges.iter().map(cell)));
         }
-        for (name, value) in &self.further {
-            table.row([Cell::from(*name), Cell::number(value, 3)]);
+        for (column, figure) in self.judges.iter().enumerate().flat_map(|(k, judge)| judge.further.iter().map(move |f| (k, f))) {
+            let cell = match &figure.interval {
+                Some(Ok(i)) => Cell::from(with_ends(i)),
+                _ => Cell::number(&figure.value, 3),
+            };
+            let before = std::iter::repeat_n("", column).map(Cell::from);
+            table.row([Cell::from(figure.name.as_str())].into_iter().chain(before).chain([cell]));
         }
         let first = &self.judges[0].measured.agreement;
         format!("{table}{}n {}, skipped {}\n{}\n", self.labels_text(), first.n, first.n_unparsed, self.how())
@@ -196,7 +216,7 @@ impl JudgeEvaluation {
         let mut table = Table::new(["decoded labels", "value", "interval"]);
         for figure in &figures.figures {
             let interval = figure.interval.as_ref().and_then(|interval| interval.as_ref().ok());
-            let ends = interval.map_or(String::new(), |i| format!("{} to {}", fixed(i.low, 3), fixed(i.high, 3)));
+            let ends = interval.map_or(String::new(), Interval::ends);
             table.row([Cell::from(figure.name.as_str()), Cell::number(&figure.value, 3), Cell::from(ends)]);
         }
         let mut text = format!("\n{table}\n");
@@ -222,13 +242,34 @@ impl JudgeEvaluation {
     }
 }
 
+/// A figure with the ends of its interval.
+fn with_ends(interval: &Interval) -> String {
+    format!("{} [{}, {}]", fixed(interval.estimate, 3), fixed(interval.low, 3), fixed(interval.high, 3))
+}
+
+/// How many of people's scores are in their row's interval, and how wide the intervals are.
+fn interval_figures(rows: &JudgedRows, bootstrap: &Bootstrap) -> Result<Vec<Figure>, EvalError> {
+    let inside = |(human, found): (&f64, &Option<CalibratedScore>)| {
+        found.as_ref().map(|found| f64::from(u8::from((found.low..=found.high).contains(human))))
+    };
+    let coverage = Share {
+        name: "interval_coverage".into(),
+        rows: rows.human.iter().zip(&rows.calibrated).map(inside).collect(),
+        without_rows: Undefined::TooFewRows { found: 0, needed: 1 },
+    };
+    let widths: Vec<f64> = rows.calibrated.iter().flatten().map(|found| found.high - found.low).collect();
+    let mut figures = shares(&[coverage], rows.human.len(), bootstrap)?;
+    figures.push(Figure::plain("interval_width", Ok(mean(&widths))));
+    Ok(figures)
+}
+
 /// Calibration, score mass and length bias of the expected score.
-fn further_figures(rows: &JudgedRows, grid: &Grid) -> Result<Vec<(&'static str, Measured)>, EvalError> {
+fn further_figures(rows: &JudgedRows, grid: &Grid) -> Result<Vec<Figure>, EvalError> {
     let (_, mut found) = calibration(&rows.human, &rows.distributions, grid)?;
     found.extend(mass_figures(&rows.masses)?);
     let lengths: Vec<Option<f64>> = rows.lengths.iter().map(|length| Some(*length as f64)).collect();
     found.push(("length_bias", length_bias_of(&rows.human, &rows.expected, &lengths)));
-    Ok(found)
+    Ok(found.into_iter().map(|(name, value)| Figure::plain(name, value)).collect())
 }
 
 /// The metrics of the terminal's table. The JSON has all.

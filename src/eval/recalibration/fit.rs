@@ -120,7 +120,7 @@ impl Fitted {
         let pick = |column: &[f64], rows: &[usize]| rows.iter().map(|&row| column[row]).collect::<Vec<f64>>();
         let fitting = (pick(rows.judge, &map), pick(rows.human, &map));
         if is_constant(&fitting.0) {
-            return Err(EvalError::Constant { column: "the judge column", value: fitting.0[0] });
+            return Err(EvalError::ConstantFit { value: fitting.0[0] });
         }
         let folds = options.folds.clamp(2, order.len());
         let fold_of = folds_of(&map.iter().map(|&row| clusters[row]).collect::<Vec<_>>(), folds, options.seed);

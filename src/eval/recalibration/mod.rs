@@ -90,6 +90,13 @@ impl Recalibration {
         CalibratedScore { score: centre, low, high, level: self.level, group: groups.map(|(_, name)| name.into()) }
     }
 
+    /// What to tell of `rows` rows without the column of the groups, if there are any.
+    pub fn ungrouped(&self, rows: usize) -> Option<String> {
+        let column = &self.groups.as_ref().filter(|_| rows > 0)?.column;
+        let rows = crate::words::count(rows, "row");
+        Some(format!("{rows} without `{column}`: their intervals are those of all rows together, whatever their `{column}` is"))
+    }
+
     /// The calibrated score without its interval.
     fn centre(&self, score: f64, scale: &[f64]) -> f64 {
         self.map.at(score).clamp(scale[0], scale[scale.len() - 1])

@@ -90,7 +90,10 @@ impl Rehearsal {
         Fitted::new(rows, scale, options)?;
         let n = rows.human.len();
         let sizes: Vec<usize> = sizes_asked.iter().copied().filter(|size| size + FEWEST_LEFT <= n).collect();
-        if sizes.is_empty() || draws == 0 {
+        if draws == 0 {
+            return Err(EvalError::NoDraws);
+        }
+        if sizes.is_empty() {
             let needed = sizes_asked.iter().min().map_or(n, |least| *least) + FEWEST_LEFT;
             return Err(EvalError::TooFewLabels { what: "a rehearsal", unit: "row", found: n, needed });
         }
@@ -219,7 +222,7 @@ fn point(
         }
     }
     if let (true, Some(error)) = (drawn.is_empty(), last) {
-        return Err(error);
+        return Err(error.rehearsed(labels));
     }
     let spread = |figure: &dyn Fn(&Drawn) -> Option<f64>| Spread::of(drawn.iter().filter_map(figure).collect());
     Ok(RehearsalPoint {
@@ -248,6 +251,9 @@ fn one(
     for cluster in shuffled(clusters, seed, 2) {
         if some.len() < labels { &mut some } else { &mut left }.extend(&members[&cluster]);
     }
+    if left.len() < FEWEST_LEFT {
+        return Err(EvalError::TooFewLeft { labels: some.len(), found: left.len(), needed: FEWEST_LEFT });
+    }
     let pick = |column: &[f64], rows: &[usize]| rows.iter().map(|&row| column[row]).collect::<Vec<f64>>();
     let (human, judge) = (pick(rows.human, &some), pick(rows.judge, &some));
     let own_clusters: Vec<usize> = some.iter().map(|&row| clusters[row]).collect();
@@ -259,9 +265,7 @@ fn one(
         clusters: rows.clusters.map(|_| &own_clusters[..]),
         groups: rows.groups.zip(own_groups.as_ref()).map(|((column, _), names)| (column, &names[..])),
     };
-    // Which values people give is known of the scale, not of the few labels.
-    let mut calibration = Fitted::new(&drawn, scale, &FitOptions { seed, ..*options })?.calibration;
-    calibration.only_values = rows.human.iter().all(|score| scale.contains(score));
+    let calibration = Fitted::new(&drawn, scale, &FitOptions { seed, ..*options })?.calibration;
     let given = left.iter().map(|&row| calibration.apply(rows.judge[row], group(row), scale));
     let (mut centres, mut inside, mut width) = (Vec::new(), 0.0, 0.0);
     for (found, &row) in given.zip(&left) {
@@ -303,6 +307,11 @@ mod tests {
         let (text, image) = (found.to_text(), found.plot("rehearsal"));
         assert!(text.contains("60 draws") && image.contains("promised") && !image.contains("NaN"), "{text}");
         assert_eq!(found.to_json()["points"][2]["labels"], 300);
+        // One large cluster may leave nothing to measure on: such draws fail, and are no NaN.
+        let clusters: Vec<usize> = (0..600_usize).map(|row| row.saturating_sub(570)).collect();
+        let clustered = Labelled { clusters: Some(&clusters), ..rows };
+        let found = Rehearsal::new(&clustered, &scale, &options, &[25], 40).unwrap();
+        assert!(found.points[0].failed > 10 && !found.to_text().contains("NaN"), "{}", found.to_text());
         let error = Rehearsal::new(&rows, &scale, &options, &[590], 60).unwrap_err().to_string();
         assert!(error.contains("a rehearsal needs at least 610"), "{error}");
     }

@@ -195,7 +195,7 @@ pub fn ladder(table: &MetricTable) -> Option<Chart> {
             let Some(v) = value(row) else { continue };
             let title = format!("{}: {} {}", group.name, row.name, fixed(v, 3));
             let (class, radius) = (swatch(row.role, &row.name, &mut names), if row.role == Role::Judge { 5.5 } else { 4.5 });
-            points.push(Point { value: v, half: None, radius, class, title });
+            points.push(Point { value: v, ends: None, radius, class, title });
             rows.push(vec![group.name.clone(), row.name.clone(), fixed(v, 3)]);
         }
         // The first is drawn last, over the others.

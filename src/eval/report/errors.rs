@@ -61,9 +61,10 @@ pub fn confusion(table: &LabelTable) -> Chart {
 /// Mean of judge minus people for each group, with 95 % intervals; right of the line the judge is lenient.
 pub fn residuals(residuals: &Residuals) -> Chart {
     let row = |group: &ResidualGroup| {
-        let (value, half) = (group.mean, group.standard_error.map(|error| 1.96 * error));
+        let value = group.mean;
+        let ends = group.standard_error.map(|error| (value - 1.96 * error, value + 1.96 * error));
         let title = format!("{}: {}, {} on average", group.name, words::count(group.n, "row"), fixed(group.mean, 3));
-        Row { name: group.name.clone(), points: vec![Point { value, half, radius: 4.2, class: "ink".into(), title }] }
+        Row { name: group.name.clone(), points: vec![Point { value, ends, radius: 4.2, class: "ink".into(), title }] }
     };
     let chart = Rows {
         label: &format!("Judge minus people by {}", residuals.by),

@@ -15,10 +15,15 @@ static PAGE: LazyLock<Template> = LazyLock::new(|| Template::new("report.html", 
 /// The whole document.
 pub fn page(report: &Report) -> Result<String, EvalError> {
     let headline = |h: &super::Headline| context! { label => &h.label, value => &h.value, detail => &h.detail };
-    let drawn =
-        [("Scores", score_charts(report)), ("Where they differ", error_charts(report)), ("Learning", learning(&report.curves))];
+    let drawn = [
+        ("Figures", report.charts.clone()),
+        ("Scores", score_charts(report)),
+        ("Where they differ", error_charts(report)),
+        ("Learning", learning(&report.curves)),
+    ];
     let examples = [("Worst disagreements", &report.worst), ("Examples", &report.examples)];
-    let tables = [("Agreement with people", &report.metrics), ("All other metrics", &report.more)];
+    let more = if report.metrics.groups.is_empty() { "All figures" } else { "All other metrics" };
+    let tables = [("Agreement with people", &report.metrics), (more, &report.more)];
     PAGE.render(context! {
         title => &report.title,
         subtitle => &report.subtitle,

@@ -34,6 +34,8 @@ pub struct Report {
     pub headlines: Vec<Headline>,
     /// What was run, as name and value: model, adapter, seed, command, time.
     pub facts: Vec<(String, String)>,
+    /// Charts of figures that this page knows nothing of.
+    pub charts: Vec<crate::charts::Chart>,
     /// Training curves; those of one `kind` share a chart.
     pub curves: Vec<Curve>,
     /// The values of the score scale, ascending.

@@ -80,6 +80,7 @@ fn sample() -> Report {
             fact("steps", "600 of 64 rows"),
             fact("time", "1 min 52 s"),
         ],
+        charts: Vec::new(),
         curves: vec![
             curve("training", "loss, nats per token", train),
             curve("validation", "loss, nats per token", validation),

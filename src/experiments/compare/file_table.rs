@@ -258,7 +258,7 @@ impl<'a> FileResults<'a> {
 fn drawn(predictor: &Predictor) -> charts::Row {
     let point = |f: Figure| Point {
         value: f.value,
-        half: f.interval.map(|(low, high)| (high - low) / 2.0),
+        ends: f.interval.map(|(low, high)| (high - low) / 2.0).map(|half| (f.value - half, f.value + half)),
         radius: 5.0,
         class: if predictor.is_reference { "judge" } else { "people" }.into(),
         title: format!("{}: {}", predictor.title, with_interval(Some(f))),

@@ -124,7 +124,7 @@ fn drawn(row: &MethodRow, mean: Option<Mean>, reference: &str) -> charts::Row {
     let class = if row.title == reference { "judge" } else { "people" };
     let point = |mean: Mean| Point {
         value: mean.mean,
-        half: mean.half,
+        ends: mean.half.map(|half| (mean.mean - half, mean.mean + half)),
         radius: 5.0,
         class: class.into(),
         title: format!("{}: {:.3} ± {:.3}, {} seeds", row.title, mean.mean, mean.half.unwrap_or(0.0), mean.seeds),

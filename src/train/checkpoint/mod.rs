@@ -93,6 +93,9 @@ pub struct JuristState {
     /// Bytes of TensorBoard's event file that belong to this checkpoint.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub events_bytes: u64,
+    /// The metric of `best_metric`, once there was an evaluation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best_metric_name: Option<String>,
     /// Kernel variants and tile sizes. Other choices sum in another order, so the results would differ in rounding.
     pub tuning: Value,
     /// The storage that `base_weights` means, as bundles name it: the meaning of its word `q4` has changed.
@@ -149,6 +152,7 @@ impl TrainerState {
                 nonfinite_steps: 0,
                 metrics_bytes: 0,
                 events_bytes: 0,
+                best_metric_name: None,
                 tuning: Value::Null,
                 base_format: config.base_weights.dtype().map(|dtype| manifest_name(dtype).into()),
                 share_prefixes: config.share_prefixes,
@@ -177,6 +181,16 @@ impl TrainerState {
             nonfinite: self.jurist.nonfinite_steps,
             nonfinite_in_a_row: self.jurist.nonfinite_in_a_row,
         }
+    }
+
+    /// Whether the best metric is one of another name than this.
+    pub fn best_of_another(&self, name: &str) -> bool {
+        self.jurist.best_metric_name.as_ref().is_some_and(|known| known != name)
+    }
+
+    /// Forgets which checkpoint is the best.
+    pub fn forget_best(&mut self) {
+        (self.best_metric, self.best_global_step, self.best_model_checkpoint) = (None, None, None);
     }
 
     /// Records the metric of the current step; true if it is the best so far. A value that is not finite never is.

@@ -219,12 +219,21 @@ impl<'a> Run<'a> {
             ctx.progress.warn("early_stopping_patience without load_best_model_at_end: the last weights are kept, not the best");
         }
         if let Some(from) = resumed {
-            early = early.map(|early| early.resumed(&from.state.stateful_callbacks));
+            let other_metric = from.state.best_of_another(config.metric_for_best_model.word());
+            if other_metric {
+                let before = from.state.jurist.best_metric_name.as_deref().unwrap_or_default();
+                let line = format!(
+                    "the best checkpoint was that of {before}: it is forgotten, and {} begins anew",
+                    config.metric_for_best_model
+                );
+                ctx.progress.warn(&line);
+            }
+            early = early.map(|early| if other_metric { early } else { early.resumed(&from.state.stateful_callbacks) });
             check_same_run(&from.state, &state)?;
             from.tensors.expect(&parameters)?;
             training.resume_from(from.state.jurist.order, from.state.counters())?;
             output::refuse_other_log(&output, from.state.jurist.metrics_bytes, &from.state.log_history)?;
-            let best = from.state.best_model_checkpoint.as_ref().filter(|_| config.load_best_model_at_end);
+            let best = from.state.best_model_checkpoint.as_ref().filter(|_| config.load_best_model_at_end && !other_metric);
             let last = best.map_or_else(|| from.path.clone(), |best| output.join(best));
             let over = from.state.global_step >= total || early.is_some_and(|early| early.is_over());
             done = over && output::has_judge_of(&output, &last);
@@ -280,6 +289,9 @@ impl<'a> Run<'a> {
             }
         }
         self.state = TrainerState { log_history: Vec::new(), ..from.state };
+        if self.state.best_of_another(self.config.metric_for_best_model.word()) {
+            self.state.forget_best();
+        }
         self.ctx.progress.note(&format!("resumed from {}", from.path.display()));
         Ok(())
     }
@@ -429,6 +441,7 @@ impl<'a> Run<'a> {
         }
         let metric = line.get(&format!("eval_{}", self.config.metric_for_best_model)).unwrap_or(f64::NAN);
         let greater_is_better = self.config.metric_for_best_model.greater_is_better();
+        self.state.jurist.best_metric_name = Some(self.config.metric_for_best_model.word().into());
         if let Some(early) = &mut self.early {
             early.observe(metric, self.state.best_metric, greater_is_better);
             early.put_into(&mut self.state.stateful_callbacks);
@@ -450,8 +463,9 @@ impl<'a> Run<'a> {
         self.state.jurist.metrics_bytes = self.metrics.bytes();
         if let Some(events) = &self.events {
             events.sync(&self.output)?;
+            // A run that writes no events keeps those that an earlier command wrote.
+            self.state.jurist.events_bytes = events.bytes();
         }
-        self.state.jurist.events_bytes = self.events.as_ref().map_or(0, EventFile::bytes);
         self.state.log_history = read_log_history(&self.output, self.metrics.bytes())?;
         let (gpu, trained, optimiser) =
             (self.ctx.gpu, self.training.engine().weights().trainable()?, self.training.engine().optimiser());
