@@ -79,6 +79,11 @@ impl Share {
         if n == 0 { Err(self.without_rows.clone()) } else { Ok(sum / n as f64) }
     }
 
+    /// Whether each row counts whole, half or not at all: a squared error is no such share.
+    fn counts_rows(&self) -> bool {
+        self.rows.iter().flatten().all(|value| [0.0, 0.5, 1.0].contains(value))
+    }
+
     /// The rows that count.
     fn counted(&self) -> impl Iterator<Item = usize> + '_ {
         self.rows.iter().enumerate().filter(|(_, value)| value.is_some()).map(|(row, _)| row)
@@ -94,7 +99,8 @@ pub fn shares(shares: &[Share], rows: usize, bootstrap: &Bootstrap) -> Result<Ve
     let values = measure(&vec![1; rows]);
     let intervals = bootstrap.intervals_of(rows, &measure)?;
     let figure = |((share, value), interval): ((&Share, Measured), Result<Interval, Undefined>)| {
-        Figure::resampled(share.name.clone(), value, interval.map(|i| bootstrap.of_share(i, share.counted())))
+        let interval = interval.map(|i| if share.counts_rows() { bootstrap.of_share(i, share.counted()) } else { i });
+        Figure::resampled(share.name.clone(), value, interval)
     };
     Ok(shares.iter().zip(values).zip(intervals).map(figure).collect())
 }

@@ -45,7 +45,7 @@ fn a_calibration_travels_with_its_judge() {
     // Other ways to judge have no calibration, and the command says so.
     let done = succeed(task.jurist(&["score", "--model", "judge", "--input", "dev.jsonl", "--expectation", "full"]));
     assert!(done.err.contains("no calibrated score") && !done.out.contains("calibrated"), "{}", done.err);
-    let done = succeed(task.jurist(&["score", "--model", "judge", "--input", "dev.jsonl", "--phrase", "so the score is "]));
+    let done = succeed(task.jurist(&["score", "--model", "judge", "--input", "dev.jsonl", "--phrase", "judge score "]));
     assert!(done.err.contains("no calibrated score") && !done.out.contains("calibrated"), "{}", done.err);
 
     // `eval` measures it, though not on the rows that it was fitted on.
@@ -77,7 +77,7 @@ fn a_calibration_travels_with_its_judge() {
     let calibrate = |args: &[&str]| finish(task.jurist(&[&["calibrate", "--input", "dev.jsonl"], args].concat()));
     let refused = calibrate(&["--model", "judge.gguf"]);
     assert!(refused.code == Some(2) && refused.err.contains("a GGUF file is written once"), "{}", refused.err);
-    let refused = calibrate(&["--model", "judge", "--phrase", "so the score is "]);
+    let refused = calibrate(&["--model", "judge", "--phrase", "judge score "]);
     assert!(refused.code == Some(2) && refused.err.contains("`phrase` is not as in the judge's judge.json"), "{}", refused.err);
     assert_eq!(calibrate(&["--model", "judge.gguf", "--output", "kept.json"]).code, Some(0));
     assert!(task.read("kept.json").contains("jurist_calibration"));

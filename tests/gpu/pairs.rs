@@ -158,7 +158,7 @@ fn pairs_are_resumed_required_and_shown() {
     assert!(crate::resume::wait_until(&mut child, written), "it ended before it was interrupted");
     crate::resume::interrupt(&child);
     let done = crate::cli::Done::from(child.wait_with_output().unwrap());
-    assert!(done.code == Some(130) && done.err.contains("are kept in stopped.jsonl.part"), "{:?} {}", done.code, done.err);
+    assert!(done.code == Some(130) && done.err.contains("are kept in stopped.jsonl"), "{:?} {}", done.code, done.err);
     let refused = finish(judge("stopped.jsonl", &[]));
     assert!(refused.code == Some(1) && refused.err.contains("continue with --resume"), "{}", refused.err);
     let other = finish(judge("stopped.jsonl", &["--resume", "--pair-column", "verdict"]));
