@@ -132,8 +132,8 @@ pub struct MatrixUnit {
 /// round differently.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tuning {
-    /// Threads per row in row-wise kernels. With 1 there are no barriers. Kernels over the vocabulary (loss head, sampling) may have
-    /// more.
+    /// Threads per row in row-wise kernels. With 1 there are no barriers. Kernels over the vocabulary (loss head, sampling) may
+    /// have more.
     pub threads_per_row: u32,
     /// Threads of a matmul workgroup along columns and rows. Each thread computes an 8 x 8 tile.
     pub matmul_group: [u32; 2],
