@@ -43,6 +43,7 @@ pub const SHADERS: &[(&str, &str)] = &[
     ("matmul.wgsl", include_str!("../../shaders/matmul.wgsl")),
     ("matmul_cooperative.wgsl", include_str!("../../shaders/matmul_cooperative.wgsl")),
     ("matmul_packed.wgsl", include_str!("../../shaders/matmul_packed.wgsl")),
+    ("matmul_staged.wgsl", include_str!("../../shaders/matmul_staged.wgsl")),
     ("matmul_subgroup.wgsl", include_str!("../../shaders/matmul_subgroup.wgsl")),
     ("rmsnorm.wgsl", include_str!("../../shaders/rmsnorm.wgsl")),
     ("rope.wgsl", include_str!("../../shaders/rope.wgsl")),

@@ -88,6 +88,11 @@ impl Extent {
         Extent { times: self.times * n, ..self }
     }
 
+    /// Whether it follows no run parameter.
+    pub const fn is_fixed(self) -> bool {
+        self.param.is_none()
+    }
+
     /// The largest value, for which buffers are allocated.
     pub const fn max(self) -> u32 {
         self.len * self.times

@@ -11,6 +11,8 @@ pub enum Variant {
     MatmulSubgroup,
     /// `matmul_cooperative.wgsl`: matrix units that multiply in f16 and accumulate in f32.
     MatmulCooperative,
+    /// `matmul_staged.wgsl`: tiles in workgroup memory, the next block of them fetched ahead, for GPUs.
+    MatmulStaged,
     /// `attention_subgroup.wgsl`, for CPU adapters with subgroups of 8.
     AttentionSubgroup,
     /// `attention_tiled.wgsl`: tiles in workgroup memory, for GPUs.
@@ -20,9 +22,10 @@ pub enum Variant {
 }
 
 impl Variant {
-    pub const ALL: [Variant; 5] = [
+    pub const ALL: [Variant; 6] = [
         Variant::MatmulSubgroup,
         Variant::MatmulCooperative,
+        Variant::MatmulStaged,
         Variant::AttentionSubgroup,
         Variant::AttentionTiled,
         Variant::CachedAttentionSplit,
@@ -33,6 +36,7 @@ impl Variant {
         match self {
             Variant::MatmulSubgroup => "matmul_subgroup",
             Variant::MatmulCooperative => "matmul_cooperative",
+            Variant::MatmulStaged => "matmul_staged",
             Variant::AttentionSubgroup => "attention_subgroup",
             Variant::AttentionTiled => "attention_tiled",
             Variant::CachedAttentionSplit => "cached_attention_split",
@@ -47,7 +51,7 @@ impl Variant {
                 .matrix_unit
                 .is_none()
                 .then_some("matrix units of f16 with sums in f32, and subgroups of one size up to 64"),
-            Variant::AttentionTiled | Variant::CachedAttentionSplit => None,
+            Variant::MatmulStaged | Variant::AttentionTiled | Variant::CachedAttentionSplit => None,
         }
     }
 
@@ -68,7 +72,10 @@ impl Variant {
             // The self-test is not part of the page's download.
             (_, Class::Web) => "not tried in browsers",
             (Variant::MatmulCooperative, _) => "not timed on any GPU yet; ask for it with --kernels auto,matmul_cooperative",
-            (Variant::AttentionTiled | Variant::CachedAttentionSplit, Class::Integrated | Class::Discrete) => return None,
+            (
+                Variant::MatmulStaged | Variant::AttentionTiled | Variant::CachedAttentionSplit,
+                Class::Integrated | Class::Discrete,
+            ) => return None,
         };
         Some(reason.into())
     }
@@ -233,6 +240,7 @@ mod tests {
         let reason = |v: Variant, class, subgroup| v.unsuited(class, abilities(subgroup)).unwrap_or_default();
         assert_eq!(reason(Variant::MatmulSubgroup, Class::Discrete, Some(8)), "made for CPU adapters");
         assert_eq!(reason(Variant::AttentionTiled, Class::Software, Some(8)), "made for GPUs");
+        assert_eq!(reason(Variant::MatmulStaged, Class::Web, None), "not tried in browsers");
         assert!(reason(Variant::MatmulCooperative, Class::Discrete, Some(32)).starts_with("needs matrix units"));
         let able = Abilities { subgroup: Some(32), matrix_unit: Some(MatrixUnit { size: 16, subgroup: 32 }) };
         let reason = Variant::MatmulCooperative.unsuited(Class::Discrete, able);

@@ -1,8 +1,10 @@
 //! Matrix products: forward, input gradient and weight gradient of a linear layer (`shaders/matmul.wgsl`, for CPU adapters
-//! with subgroups `shaders/matmul_subgroup.wgsl`, for matrix units `shaders/matmul_cooperative.wgsl`).
+//! with subgroups `shaders/matmul_subgroup.wgsl`, for matrix units `shaders/matmul_cooperative.wgsl`, for GPUs
+//! `shaders/matmul_staged.wgsl`).
 
 use super::matmul_packed::{self, PackedProduct};
 use super::matrix::{FullChunk, Matrix, Storage, placed};
+use super::staged;
 use crate::gpu::{Dispatch, Extent, Grid, KernelSpec, MatrixUnit, Param, PlanBuilder, Tensor, Tuning, Variant};
 
 /// The sides that are transposed.
@@ -14,6 +16,17 @@ pub enum Layout {
     Nn,
     /// `C[M, N] = A[K, M]ᵀ · B[K, N]`: `dW = dyᵀ x`.
     Tn,
+}
+
+impl Layout {
+    /// The entry point of the kernels.
+    pub(super) fn entry(self) -> &'static str {
+        match self {
+            Layout::Nt => "nt",
+            Layout::Nn => "nn",
+            Layout::Tn => "tn",
+        }
+    }
 }
 
 /// Where the elements of a matrix lie in a tensor: (i, j) is at `start + i * stride + j`.
@@ -119,6 +132,20 @@ impl Product {
         let (a, b, c) = (View::of(a, a_width.max()), View::of(b, b_width.max()), View::of(c, n.max()));
         Product { layout, a, b, c, m, n, k, scale: 1.0, epilogue }
     }
+
+    /// Whether C can be written by vec4.
+    pub(super) fn writes_quads(&self) -> bool {
+        self.n.max().is_multiple_of(4) && self.c.by_four() && self.epilogue.bias_start().is_multiple_of(4)
+    }
+
+    /// The size that the work grows with (the dynamic one, if any), and the floating point operations for each of it.
+    pub(super) fn work(&self) -> (Extent, u64) {
+        let (work, others) = match self.layout {
+            Layout::Tn => (self.k, u64::from(self.m.max()) * u64::from(self.n.max())),
+            _ => (self.m, u64::from(self.k.max()) * u64::from(self.n.max())),
+        };
+        (work, 2 * others)
+    }
 }
 
 /// The parameters of `shaders/lib/product.wgsl`.
@@ -163,11 +190,6 @@ const UNIT_DEPTH: u32 = 16;
 const UNIT_QUADS: u32 = UNIT_TILE * UNIT_DEPTH / 4;
 
 fn spec(layout: Layout, implementation: Implementation, epilogue: Epilogue, tuning: &Tuning) -> KernelSpec {
-    let entry = match layout {
-        Layout::Nt => "nt",
-        Layout::Nn => "nn",
-        Layout::Tn => "tn",
-    };
     let [x, y] = tuning.matmul_group;
     let (file, constants) = match implementation {
         Implementation::Subgroup { height, narrow } => {
@@ -187,7 +209,7 @@ fn spec(layout: Layout, implementation: Implementation, epilogue: Epilogue, tuni
         }
         Implementation::Direct { wide } => ("matmul.wgsl", vec![("WIDE", u32::from(wide)), ("GROUP_X", x), ("GROUP_Y", y)]),
     };
-    KernelSpec::new(file, entry, &[&constants[..], &epilogue.constants()].concat())
+    KernelSpec::new(file, layout.entry(), &[&constants[..], &epilogue.constants()].concat())
 }
 
 /// Records `p`.
@@ -199,15 +221,19 @@ pub fn record_product(plan: &mut PlanBuilder, p: Product) {
         Layout::Tn => by_four(p.m) && by_four(p.n),
     };
     let wide = sides && p.a.by_four() && p.b.by_four();
-    // Whether C can be written by vec4. Of the kernels for subgroups only `Nt` can write by value.
-    let quads = by_four(p.n) && p.c.by_four() && p.epilogue.bias_start().is_multiple_of(4);
+    // Of the kernels for subgroups and the staged ones only `Nt` can write by value.
+    let quads = p.writes_quads();
+    let writes = wide && (quads || p.layout == Layout::Nt);
     let [x, y] = plan.tuning().matmul_group;
-    let subgroup = wide && (quads || p.layout == Layout::Nt) && plan.tuning().has(Variant::MatmulSubgroup);
+    let subgroup = writes && plan.tuning().has(Variant::MatmulSubgroup);
+    let staged = writes && plan.tuning().has(Variant::MatmulStaged);
     // With less than half a tile, most of it would be empty.
     let filled = p.m.max() >= UNIT_PART && p.n.max() >= UNIT_PART;
     let unit = plan.tuning().matrix_unit.filter(|_| wide && filled && plan.tuning().has(Variant::MatmulCooperative));
     let (implementation, [tile_x, tile_y]) = if let Some(unit) = unit {
         (Implementation::Cooperative(unit), [UNIT_TILE; 2])
+    } else if staged {
+        return staged::record_product(plan, p);
     } else if subgroup {
         let height = height(p.layout, p.m.max(), p.n.max());
         (Implementation::Subgroup { height, narrow: !quads }, [32, height])
@@ -218,17 +244,13 @@ pub fn record_product(plan: &mut PlanBuilder, p: Product) {
     tensors.extend(p.epilogue.tensor());
     let kernel = spec(p.layout, implementation, p.epilogue, plan.tuning());
     let params = parameters([p.m, p.n, p.k], [p.a, p.b, p.c], p.scale, p.epilogue);
-    // The dynamic size, if any, scales the work.
-    let (work, others) = match p.layout {
-        Layout::Tn => (p.k, u64::from(p.m.max()) * u64::from(p.n.max())),
-        _ => (p.m, u64::from(p.k.max()) * u64::from(p.n.max())),
-    };
+    let (work, flops) = p.work();
     plan.dispatch(Dispatch {
         kernel,
         tensors: &tensors,
         params: &params,
         grid: Grid::Tiles { x: p.n, tile_x, y: p.m, tile_y },
-        flops: 2 * others,
+        flops,
         work,
     });
 }
@@ -320,6 +342,9 @@ pub(super) fn variants(tuning: &Tuning) -> Vec<KernelSpec> {
             let heights = HEIGHTS.iter().filter(|h| layout != Layout::Tn || **h >= 32);
             implementations.extend(heights.map(|height| Implementation::Subgroup { height: *height, narrow: false }));
             implementations.extend((layout == Layout::Nt).then_some(Implementation::Subgroup { height: 16, narrow: true }));
+        }
+        if tuning.has(Variant::MatmulStaged) {
+            all.extend(staged::variants(layout, &Epilogue::all(t)));
         }
         let unit = tuning.matrix_unit.filter(|_| tuning.has(Variant::MatmulCooperative));
         implementations.extend(unit.map(Implementation::Cooperative));

@@ -20,6 +20,7 @@ pub mod rmsnorm;
 pub mod rope;
 pub mod rows;
 pub mod sample;
+pub mod staged;
 pub mod swiglu;
 pub mod weight_dtype;
 
@@ -121,7 +122,7 @@ pub fn catalogue() -> Vec<KernelSpec> {
         flops_per_submit: u64::MAX,
     };
     let subgroups = [Variant::MatmulSubgroup, Variant::AttentionSubgroup];
-    let gpu = [Variant::AttentionTiled, Variant::CachedAttentionSplit];
+    let gpu = [Variant::MatmulStaged, Variant::AttentionTiled, Variant::CachedAttentionSplit];
     let mut all = Vec::new();
     for tuning in [tuning(1, [8, 1], &[]), tuning(1, [8, 1], &subgroups), tuning(64, [8, 8], &gpu)] {
         all.extend(attention::variants(&tuning));

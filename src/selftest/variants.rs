@@ -7,9 +7,10 @@ use std::fmt;
 use super::Finding;
 use super::kernels::matmul::Operand;
 use super::kernels::{KernelChecker, attention, cached_attention, matmul};
-use crate::gpu::{Gpu, GpuError, GpuOptions, Kernels, Tuning, Variant};
+use crate::gpu::{Gpu, GpuError, GpuOptions, Kernels, PlanBuilder, Tuning, Variant};
 use crate::ops::attention::Heads;
 use crate::ops::matmul::Layout;
+use crate::ops::staged;
 
 /// The work that a GPU is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +83,7 @@ async fn attempt(gpu: &Gpu, variant: Variant, work: Work) -> Finding {
     let mut checker = KernelChecker { tuning, ..KernelChecker::new(gpu) };
     let outcome = match variant {
         Variant::MatmulSubgroup | Variant::MatmulCooperative => products(&mut checker, work).await,
+        Variant::MatmulStaged => tiles(&mut checker, work).await,
         Variant::AttentionSubgroup | Variant::AttentionTiled => layers(&mut checker).await,
         Variant::CachedAttentionSplit => caches(&mut checker).await,
     };
@@ -98,6 +100,24 @@ async fn products(checker: &mut KernelChecker, work: Work) -> Result<(), GpuErro
     if work == Work::Training {
         matmul::product_with(checker, Layout::Nn, [68, 228, 12], Operand::WINDOWS, &["write"]).await?;
         matmul::product_with(checker, Layout::Tn, [68, 228, 13], Operand::WINDOWS, &["accumulate"]).await?;
+    }
+    Ok(())
+}
+
+/// Both tiles with tails in every direction, every epilogue, C by value, and a weight gradient in parts of K.
+async fn tiles(checker: &mut KernelChecker, work: Work) -> Result<(), GpuError> {
+    products(checker, work).await?;
+    matmul::product(checker, Layout::Nt, [70, 33, 20], Operand::CHUNKS).await?;
+    let mut layouts = vec![(Layout::Nt, "write")];
+    if work == Work::Training {
+        layouts.extend([(Layout::Nn, "write"), (Layout::Tn, "accumulate")]);
+        matmul::product_with(checker, Layout::Tn, [36, 20, 301], Operand::WINDOWS, &["accumulate"]).await?;
+    }
+    for edge in [staged::SMALL, staged::LARGE] {
+        for (layout, epilogue) in &layouts {
+            let whole = |plan: &mut PlanBuilder, p| staged::record_whole(plan, p, edge);
+            matmul::product_by(checker, *layout, [132, 140, 28], Operand::WINDOWS, &[epilogue], whole).await?;
+        }
     }
     Ok(())
 }

@@ -74,17 +74,41 @@ const OPERATIONS: &[Operation] = &[
     Operation {
         adapter: Adapter::Native,
         record: |plan| product(plan, Layout::Nt, [TOKENS, 2 * FFN, HIDDEN], Epilogue::Write),
-        rows: &[("product nt", "matmul:nt")],
+        rows: &[("product nt", "matmul_staged:nt")],
     },
     Operation {
         adapter: Adapter::Native,
         record: |plan| product(plan, Layout::Nn, [TOKENS, HIDDEN, 2 * FFN], Epilogue::Write),
-        rows: &[("product nn", "matmul:nn")],
+        rows: &[("product nn", "matmul_staged:nn")],
     },
     Operation {
         adapter: Adapter::Native,
         record: |plan| product(plan, Layout::Tn, [2 * FFN, HIDDEN, TOKENS], Epilogue::Accumulate),
-        rows: &[("product tn", "matmul:tn")],
+        rows: &[("product tn", "matmul_staged:tn")],
+    },
+    // The other tile of each, with attention's output projection.
+    Operation {
+        adapter: Adapter::Native,
+        record: |plan| {
+            let residual = words(plan, &[TOKENS / 4, HIDDEN]);
+            product(plan, Layout::Nt, [TOKENS / 4, HIDDEN, HIDDEN], Epilogue::Residual(residual));
+        },
+        rows: &[("product nt, few", "matmul_staged:nt")],
+    },
+    Operation {
+        adapter: Adapter::Native,
+        record: |plan| product(plan, Layout::Nn, [4 * TOKENS, HIDDEN, HIDDEN], Epilogue::Write),
+        rows: &[("product nn, many", "matmul_staged:nn")],
+    },
+    Operation {
+        adapter: Adapter::Native,
+        record: |plan| product(plan, Layout::Tn, [HIDDEN, HIDDEN, TOKENS], Epilogue::Accumulate),
+        rows: &[("product tn, split K", "matmul_staged:tn"), ("product tn, sum of parts", "matmul_staged:sum")],
+    },
+    Operation {
+        adapter: Adapter::Plain,
+        record: |plan| product(plan, Layout::Nt, [TOKENS, 2 * FFN, HIDDEN], Epilogue::Write),
+        rows: &[("browsers: product nt", "matmul:nt")],
     },
     Operation {
         adapter: Adapter::Native,
@@ -94,7 +118,7 @@ const OPERATIONS: &[Operation] = &[
     Operation {
         adapter: Adapter::Native,
         record: |plan| product(plan, Layout::Nt, [1, 2 * FFN, HIDDEN], Epilogue::Write),
-        rows: &[("product nt, 1 row", "matmul:nt")],
+        rows: &[("product nt, 1 row", "matmul_staged:nt")],
     },
     Operation {
         adapter: Adapter::Units,

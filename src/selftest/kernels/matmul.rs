@@ -1,7 +1,7 @@
 //! Matrix products.
 
 use super::KernelChecker;
-use crate::gpu::{Extent, GpuError, Tensor};
+use crate::gpu::{Extent, GpuError, PlanBuilder, Tensor};
 use crate::ops::matmul::{self, Epilogue, Layout, Product, View, record_backward_weight_between};
 use crate::reference::matmul as reference;
 use crate::selftest::stored;
@@ -88,9 +88,21 @@ pub const EPILOGUES: [&str; 4] = ["write", "bias", "residual", "accumulate"];
 pub async fn product_with(
     checker: &mut KernelChecker,
     layout: Layout,
+    shape: [usize; 3],
+    operand: Operand,
+    wanted: &[&str],
+) -> Result<(), GpuError> {
+    product_by(checker, layout, shape, operand, wanted, matmul::record_product).await
+}
+
+/// As [`product_with`], recorded by another function than [`matmul::record_product`].
+pub async fn product_by(
+    checker: &mut KernelChecker,
+    layout: Layout,
     [m, n, k]: [usize; 3],
     operand: Operand,
     wanted: &[&str],
+    record: impl Fn(&mut PlanBuilder, Product),
 ) -> Result<(), GpuError> {
     let (operation, tolerance_of_gradients) = match layout {
         Layout::Nt => ("matmul nt", false),
@@ -117,7 +129,7 @@ pub async fn product_with(
         };
         let [m, n, k] = [m, n, k].map(|x| Extent::fixed(x as u32));
         let (a, b, scale) = (left.view(ga), right.view(gb), operand.scale as f32);
-        matmul::record_product(&mut test.plan, Product { layout, a, b, c: out.view(c), m, n, k, scale, epilogue });
+        record(&mut test.plan, Product { layout, a, b, c: out.view(c), m, n, k, scale, epilogue });
         outputs.push((name, c));
     }
     let built = test.build_and_run(&checker.gpu)?;

@@ -14,6 +14,7 @@ mod loss_head;
 mod matmul;
 mod matmul_cooperative;
 mod matmul_packed;
+mod matmul_staged;
 mod rmsnorm;
 mod rope;
 mod rows;

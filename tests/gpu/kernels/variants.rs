@@ -49,6 +49,7 @@ fn broken_ones_are_left_out() {
             "coopMultiplyAdd(ah{{I}}, bh{{J}}",
             "matmul",
         ),
+        (Variant::MatmulStaged, "matmul_staged.wgsl", "(k + min(i / QUADS, steps - 1u))", "(k + steps - 1u)", "matmul"),
         (
             Variant::AttentionSubgroup,
             "attention_subgroup.wgsl",
