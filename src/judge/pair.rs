@@ -38,9 +38,9 @@ impl PairWay {
         let columns = prompt.columns();
         let reads = |name: &&str| columns.iter().any(|column| column.name == *name);
         let is_own = matches!(prompt.template, Template::Own { .. });
-        match BOTH.iter().any(|columns| columns.iter().all(|name| reads(&name))) {
+        match BOTH.iter().any(|columns| columns.iter().all(&reads)) {
             true => Ok(PairWay::Together),
-            false if is_own && !ONE.iter().any(|name| reads(&name)) => {
+            false if is_own && !ONE.iter().any(&reads) => {
                 let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
                 Err(JudgeError::Template {
                     name: prompt.template.name().into(),
