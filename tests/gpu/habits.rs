@@ -176,8 +176,8 @@ fn a_run_stops_early_and_can_be_resumed() {
     same_log(&task.at("whole"));
 }
 
-/// Resumed without TensorBoard, a run keeps what was in its event file. Resumed with another metric, it compares with no best value of
-/// the earlier one.
+/// Resumed without TensorBoard, a run keeps what was in its event file. Resumed with another metric, it compares with no best
+/// value of the earlier one.
 #[test]
 fn a_run_is_resumed_with_other_habits() {
     let task = Task::new(20, 4, false);

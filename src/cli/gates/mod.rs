@@ -1,4 +1,5 @@
-//! Gates of `eval`, `agree` and `pair`: requirements on figures, drift since an earlier run, and their outcome as JUnit XML and Markdown.
+//! Gates of `eval`, `agree` and `pair`: requirements on figures, drift since an earlier run, and their outcome as JUnit XML and
+//! Markdown.
 
 mod junit;
 mod summary;

@@ -61,7 +61,8 @@ fn what_is_no_pair_is_refused() {
     let server = Server::start(Setup { queue: 8, ..Setup::default() });
     for (body, says) in [
         (json!({"rubric": "tone", "response": "good"}), "the row has no pair of responses"),
-        (json!({"response_a": "x", "response_b": "y", "rubric": "tone"}), "a pair of responses without what was asked"),
+        (json!({"chosen": "x", "rejected": "y", "rubric": "tone"}), "a pair of responses without what was asked"),
+        (json!({"response_a": "x", "response_b": "y"}), "`rubric`"),
         (json!({"row": pair("good", "bad"), "given_chains": true}), "`given_chains` is unknown"),
         (json!({"row": pair("good", "bad"), "chains": 0}), "`chains` is 0"),
         (json!(vec![pair("good", "bad"); 5]), "the request has 5 rows; send at most 4 at a time"),
