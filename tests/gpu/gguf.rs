@@ -51,6 +51,35 @@ fn a_judge_goes_in_and_out() {
     }
 }
 
+/// The calibrated score of a GGUF file is that of the judge which it was exported from; a new one is kept beside the file.
+#[test]
+fn a_gguf_file_carries_the_calibration() {
+    let dir = tempdir().unwrap();
+    let rows = write(dir.path().join("rows.jsonl"), ROWS.repeat(20));
+    let (judge, file, kept) = (dir.path().join("judge"), dir.path().join("judge.gguf"), dir.path().join("kept.json"));
+    let flags = ["--method", "raft", "--lora-r", "4", "--max-steps", "3", "--learning-rate", "0.01", "--chat", "never"];
+    let start = fixture();
+    let mut args = vec!["train", "--model-name-or-path", &start, "--train-file", path(&rows), "--output-dir", path(&judge)];
+    args.extend(flags);
+    succeed(jurist(&args));
+    succeed(jurist(&["calibrate", "--model", path(&judge), "--input", path(&rows), "--map", "affine"]));
+    succeed(jurist(&["export", path(&judge), "--out", path(&file), "--format", "gguf", "--weights", "f16"]));
+
+    let calibrated = |model: &Path| {
+        let scored = succeed(jurist(&["score", "--model", path(model), "--input", path(&rows)]));
+        lines(&scored.out).iter().map(|row| row["judge"]["calibrated"]["score"].as_f64().unwrap()).collect::<Vec<_>>()
+    };
+    for (own, found) in calibrated(&judge).iter().zip(calibrated(&file)) {
+        assert!((own - found).abs() < 0.02, "{own} and {found}");
+    }
+    let again = |more: &[&str]| finish(jurist(&[&["calibrate", "--model", path(&file), "--input", path(&rows)], more].concat()));
+    let refused = again(&[]);
+    assert!(refused.code == Some(2) && refused.err.contains("a GGUF file is written once"), "{}", refused.err);
+    let done = again(&["--output", path(&kept)]);
+    assert_eq!(done.code, Some(0), "{}", done.err);
+    assert!(std::fs::read_to_string(&kept).unwrap().contains("jurist_calibration"));
+}
+
 #[test]
 fn what_cannot_be_read_or_written_is_said() {
     let dir = tempdir().unwrap();
