@@ -4,13 +4,13 @@
 // faulty, also while the engine works, and it saves rows with all their columns. JSON.parse does the reading. The command line
 // writes no CSV.
 
-/** @import { BatchScore, Column, Row, RowError, RowScore } from "../types.js" */
+/** @import { BatchScore, Calibrated, Column, Row, RowError, RowScore } from "../types.js" */
 
 /**
  * What the judge said about a row, as in the rows of `jurist score`. Without an error all figures are there.
  * @typedef {{
  *   expected?: number, decoded?: number, probs?: Record<string, number>, mass?: number, feedback?: string | null,
- *   error: string | null,
+ *   calibrated?: Calibrated, error: string | null,
  * }} Judgement
  */
 /** @typedef {Row & { judge: Judgement }} JudgedRow */
