@@ -152,7 +152,7 @@ fn pairs_are_resumed_required_and_shown() {
             ["pair", "--model", "both", "--input", "many.jsonl", "--output", output, "--batch-size", "4", "--resamples", "100"];
         task.jurist(&[&args[..], more].concat())
     };
-    let whole = succeed(judge("whole.jsonl", &[]));
+    let whole = succeed(judge("at-once.jsonl", &[]));
     let mut child = judge("stopped.jsonl", &[]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let written = || std::fs::metadata(task.at("stopped.jsonl.part")).is_ok_and(|part| part.len() > 0);
     assert!(crate::resume::wait_until(&mut child, written), "it ended before it was interrupted");
@@ -168,7 +168,7 @@ fn pairs_are_resumed_required_and_shown() {
         other.err
     );
     let resumed = succeed(judge("stopped.jsonl", &["--resume"]));
-    assert_eq!((task.read("stopped.jsonl"), resumed.out), (task.read("whole.jsonl"), whole.out));
+    assert_eq!((task.read("stopped.jsonl"), resumed.out), (task.read("at-once.jsonl"), whole.out));
 
     // Gates on pairs, and a page.
     let pair = |more: &[&str]| {
