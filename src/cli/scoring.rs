@@ -1,5 +1,5 @@
-//! Scores rows, or both halves of pairs, in blocks. Each block is written as soon as it is done: to standard output, to a file that
-//! can be resumed after an interruption, or only to this process.
+//! Scores rows, or both halves of pairs, in blocks. Each block is written as soon as it is done: to standard output, to a file
+//! that can be resumed after an interruption, or only to this process.
 //!
 //! The rows of a block are scored together, and blocks do not depend on each other, so a resumed run writes the same bytes as one
 //! without an interruption. A resumed run scores the last finished block again. The scores must be those in the file, so that

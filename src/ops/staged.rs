@@ -9,8 +9,8 @@ pub const SMALL: u32 = 8;
 pub const LARGE: u32 = 16;
 /// With fewer workgroups of the large tile, small ones are made: about one for each compute unit of a large GPU.
 const LARGE_TILES: u32 = 96;
-/// Workgroups that a weight gradient is split into, if it is small: two or three for each vector unit of a large GPU. So all parts
-/// together have at most as many values as their tiles, 8 MiB, which fits every binding of WebGPU (128 MiB or more).
+/// Workgroups that a weight gradient is split into, if it is small: two or three for each vector unit of a large GPU. So all
+/// parts together have at most as many values as their tiles, 8 MiB, which fits every binding of WebGPU (128 MiB or more).
 const GROUPS: u32 = 512;
 /// The most parts of K: adding them reads and writes each once.
 const PARTS: u32 = 16;
