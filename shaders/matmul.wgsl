@@ -142,7 +142,23 @@ fn nn(@builtin(global_invocation_id) id: vec3<u32>) {
     var c{{I}}{{J}} = 0.0;
 #end
 #end
-    for (var i = 0u; i < k; i++) {
+    // Four steps of K a turn, one after the other: K may be a vocabulary, and lavapipe ends loops after 65,535 turns.
+    for (var i = 0u; i + 4u <= k; i += 4u) {
+#for S 4
+        {
+#for J 8
+            let y{{J}} = b[(i + {{S}}u) * b_stride + b{{J}}];
+#end
+#for I 8
+            let x{{I}} = a[a{{I}} + i + {{S}}u];
+#for J 8
+            c{{I}}{{J}} += x{{I}} * y{{J}};
+#end
+#end
+        }
+#end
+    }
+    for (var i = k - k % 4u; i < k; i++) {
 #for J 8
         let y{{J}} = b[i * b_stride + b{{J}}];
 #end

@@ -49,6 +49,18 @@ fn products() {
     }
 }
 
+/// The input gradient of a loss head: K is a vocabulary, more steps than lavapipe makes turns of a loop.
+#[test]
+fn k_is_summed_to_its_end() {
+    for tuning in tunings() {
+        let mut checker = checker(tuning);
+        for vocab in [70_001, 151_937] {
+            run_check(product(&mut checker, Layout::Nn, [3, vocab, 5], Operand::WHOLE));
+        }
+        assert_passes(checker);
+    }
+}
+
 #[test]
 fn backward() {
     for tuning in tunings() {
