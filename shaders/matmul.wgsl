@@ -142,7 +142,7 @@ fn nn(@builtin(global_invocation_id) id: vec3<u32>) {
     var c{{I}}{{J}} = 0.0;
 #end
 #end
-    // Four steps of K a turn, one after the other: K may be a vocabulary, and lavapipe ends loops after 65,535 turns.
+    // Four steps of K a turn, one after the other: K may be a vocabulary, and lavapipe ends loops of over 100,000 turns.
     for (var i = 0u; i + 4u <= k; i += 4u) {
 #for S 4
         {
