@@ -49,7 +49,8 @@ fn products() {
     }
 }
 
-/// The input gradient of a loss head: K is a vocabulary, more steps than lavapipe makes turns of a loop (Mesa 22.3: 151,937 are too many).
+/// The input gradient of a loss head: K is a vocabulary, and 151,937 are more than the turns that
+/// lavapipe makes of a loop.
 #[test]
 fn k_is_summed_to_its_end() {
     for tuning in tunings() {
