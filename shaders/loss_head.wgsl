@@ -16,6 +16,7 @@
 //            probability. A tensor [T, V] would be the largest of a training step: the logits of a chunk of rows are computed,
 //            become their own gradient in place, and are overwritten by the next chunk's.
 #include "lib/ahead.wgsl"
+#include "lib/largest_logit.wgsl"
 #include "lib/row.wgsl"
 
 // TokenLoss of src/ops/loss_head.rs.
@@ -52,16 +53,7 @@ fn stats(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) group
     }
     let z = row * params.vocab;
     // Pass 1: the largest logit.
-    var max_logit = -1e30;
-    for (var j = row_thread; j < params.vocab; j += AHEAD * THREADS_PER_ROW) {
-#for A AHEAD
-        let z{{A}} = logits[z + nearest(j + {{A}}u * THREADS_PER_ROW, params.vocab)];
-#end
-#for A AHEAD
-        max_logit = max(max_logit, z{{A}});
-#end
-    }
-    max_logit = row_max(row_thread, max_logit);
+    let max_logit = largest_logit(z, row_thread);
     // Pass 2: the denominator of the softmax, Σ exp(z - max), and Σ exp(z - max) (z - max) for the entropy.
     var denominator = 0.0;
     var moment = 0.0;

@@ -21,6 +21,7 @@
 //            is a single token: five times for 151,936.
 #include "lib/ahead.wgsl"
 #include "lib/kv_slot.wgsl"
+#include "lib/largest_logit.wgsl"
 #include "lib/row.wgsl"
 #include "lib/threefry.wgsl"
 
@@ -48,20 +49,6 @@ struct Sampler {
 fn ordered(x: f32) -> u32 {
     let bits = bitcast<u32>(x);
     return select(bits | 0x80000000u, ~bits, (bits & 0x80000000u) != 0u);
-}
-
-// The largest logit of a row.
-fn largest_logit(z: u32, row_thread: u32) -> f32 {
-    var max_logit = -1e30;
-    for (var j = row_thread; j < params.vocab; j += AHEAD * THREADS_PER_ROW) {
-#for A AHEAD
-        let z{{A}} = logits[z + nearest(j + {{A}}u * THREADS_PER_ROW, params.vocab)];
-#end
-#for A AHEAD
-        max_logit = max(max_logit, z{{A}});
-#end
-    }
-    return row_max(row_thread, max_logit);
 }
 
 #if threshold

@@ -31,6 +31,7 @@ pub const SHADERS: &[(&str, &str)] = &[
     ("lib/grid.wgsl", include_str!("../../shaders/lib/grid.wgsl")),
     ("lib/kv_cache.wgsl", include_str!("../../shaders/lib/kv_cache.wgsl")),
     ("lib/kv_slot.wgsl", include_str!("../../shaders/lib/kv_slot.wgsl")),
+    ("lib/largest_logit.wgsl", include_str!("../../shaders/lib/largest_logit.wgsl")),
     ("lib/ordinary.wgsl", include_str!("../../shaders/lib/ordinary.wgsl")),
     ("lib/packing.wgsl", include_str!("../../shaders/lib/packing.wgsl")),
     ("lib/product.wgsl", include_str!("../../shaders/lib/product.wgsl")),
