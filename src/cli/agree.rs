@@ -9,7 +9,7 @@ use super::gates::{Gates, Known, LENGTH_BIAS, MASSES, Measured, PROBABILITIES, v
 use super::outcome::require_judged;
 use super::places::Places;
 use super::score_columns::{human_at, score_at};
-use super::{AgreeArgs, CliError, Context, print};
+use super::{AgreeArgs, CliError, Context, print, print_json};
 use crate::data::{DataError, RowCells, name_of, read_columns_within};
 use crate::eval::Grid;
 use crate::eval::drift::RunRecord;
@@ -74,19 +74,13 @@ pub fn run(args: &AgreeArgs, context: &Context) -> Result<(), CliError> {
     let checked = gates.check(measured.collect())?;
     let corrected = holm_of(&found);
     if args.json {
-        let with_gates = |(evaluation, checked): (&ColumnEvaluation, &super::gates::Checked)| {
-            let mut object = evaluation.to_json();
-            if let Some(gates) = checked.to_json() {
-                object["gates"] = gates;
-            }
-            object
-        };
-        let mut objects: Vec<Value> = found.iter().zip(&checked).map(with_gates).collect();
+        let mut objects: Vec<Value> =
+            found.iter().zip(&checked).map(|(found, gates)| gates.with_figures(found.to_json())).collect();
         let object = match objects.len() {
             1 => objects.remove(0),
             _ => json!({"data_sets": objects, "holm": corrected}),
         };
-        print(&(serde_json::to_string_pretty(&object).unwrap_or_default() + "\n"))?;
+        print_json(&object)?;
     } else {
         let mut text: Vec<String> = found.iter().zip(&checked).map(|(found, gates)| found.to_text() + &gates.to_text()).collect();
         if found.len() > 1 && args.judge2.is_some() {

@@ -10,7 +10,9 @@ use super::outcome::require_judged;
 use super::places::Places;
 use super::score_columns::{ScoreColumns, Wanted, score_at};
 use super::scoring::{Single, Sink, Work, judge_rows};
-use super::{CalibrateArgs, CliError, Context, Interrupt, JudgingArgs, TerminalProgress, print, print_rows, row_hashes};
+use super::{
+    CalibrateArgs, CliError, Context, Interrupt, JudgingArgs, TerminalProgress, print, print_json, print_rows, row_hashes,
+};
 use crate::data::{DataError, Dataset, Labels, name_of};
 use crate::eval::evaluation::clusters_of;
 use crate::eval::recalibration::{FitOptions, Fitted, Labelled, Recalibration, Rehearsal};
@@ -256,7 +258,7 @@ fn fit(args: &CalibrateArgs, rows: &Rows, scale: &Scale, progress: &mut Terminal
     };
     let values = scale.ascending();
     let show = |json: Value, text: String| match args.json {
-        true => print(&(serde_json::to_string_pretty(&json).unwrap_or_default() + "\n")),
+        true => print_json(&json),
         false => print(&text),
     };
     if let Some(sizes) = &args.rehearse {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::{CliError, Context, DataArgs, DataCheckArgs, DataCommand, PartArgs, print};
+use super::{CliError, Context, DataArgs, DataCheckArgs, DataCommand, PartArgs, print, print_json};
 use crate::data::{Bin, ColumnOptions, Dataset, Labels, Layout, Percentiles, Reader, Repeated, Survey, most_complete};
 use crate::eval::table::{Cell, Table};
 use crate::hub::Wanted;
@@ -36,7 +36,7 @@ fn check(args: &DataCheckArgs, context: &Context) -> Result<(), CliError> {
     let view = view(args, &data, context)?;
     let report = CheckReport::new(&data, other.as_ref(), &view);
     if args.json {
-        print(&(serde_json::to_string_pretty(&report.to_json()).unwrap_or_default() + "\n"))?;
+        print_json(&report.to_json())?;
     } else {
         print(&report.to_text())?;
     }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::places::Places;
 use super::score_columns::{ScoreColumns, Wanted};
-use super::{CliError, Context, EstimateArgs, TerminalProgress, print};
+use super::{CliError, Context, EstimateArgs, TerminalProgress, print, print_json};
 use crate::data::name_of;
 use crate::eval::estimate::{
     self, EstimateNames, EstimateOptions, Estimates, Quantiles, Rehearsal, RehearsalOptions, ScoredRows,
@@ -94,7 +94,7 @@ pub fn run(args: &EstimateArgs, context: &Context) -> Result<(), CliError> {
         Some(difference) if !objects.is_empty() => json!({"systems": objects, "difference": difference}),
         only => only.unwrap_or_default(),
     };
-    print(&(serde_json::to_string_pretty(&object).unwrap_or_default() + "\n"))
+    print_json(&object)
 }
 
 /// Reads the files of one system.
@@ -163,7 +163,7 @@ fn rehearse(
         progress.warn(&format!("--rehearse {labels}: left out, since there are only {}", count(human.len(), "labelled row")));
     }
     match args.json {
-        true => print(&(serde_json::to_string_pretty(&found.to_json()).unwrap_or_default() + "\n"))?,
+        true => print_json(&found.to_json())?,
         false => print(&found.to_text())?,
     }
     if let Some(plot) = &args.plot {

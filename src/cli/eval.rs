@@ -7,7 +7,7 @@ use super::gates::{Gates, Known, LENGTH_BIAS, MASSES, Measured, PROBABILITIES, v
 use super::outcome::require_judged;
 use super::places::Places;
 use super::scoring::{ScoreCounts, Single, Sink, Work, judge_rows};
-use super::{CliError, Context, EvalArgs, Interrupt, print, row_hashes};
+use super::{CliError, Context, EvalArgs, Interrupt, print, print_json, row_hashes};
 use crate::data::{Example, Labels};
 use crate::eval::drift::RunRecord;
 use crate::eval::evaluation::{JudgeEvaluation, JudgedRows, PageText, clusters_of};
@@ -127,13 +127,7 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
     let checked = gates.check(vec![measured])?;
     let outcome = &checked[0];
     match args.json {
-        true => {
-            let mut object = evaluation.to_json();
-            if let Some(gates) = outcome.to_json() {
-                object["gates"] = gates;
-            }
-            print(&(serde_json::to_string_pretty(&object).unwrap_or_default() + "\n"))?;
-        }
+        true => print_json(&outcome.with_figures(evaluation.to_json()))?,
         false => print(&(evaluation.to_text() + &outcome.to_text()))?,
     }
     gates.write("eval", &checked)?;

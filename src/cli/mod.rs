@@ -154,6 +154,11 @@ fn print(text: &str) -> Result<(), CliError> {
     print_exactly(&printable(text))
 }
 
+/// Writes a result to standard output, as indented JSON.
+fn print_json(value: &serde_json::Value) -> Result<(), CliError> {
+    print(&(serde_json::to_string_pretty(value).unwrap_or_default() + "\n"))
+}
+
 /// Writes rows to standard output: to a terminal so that they cannot steer it, to programs byte for byte.
 fn print_rows(lines: &str) -> Result<(), CliError> {
     use std::io::IsTerminal;

@@ -7,7 +7,7 @@ use super::gates::{Gates, Known, Measured, verdict};
 use super::outcome::require_judged;
 use super::places::Places;
 use super::scoring::{Form, Sink, Work, judge_rows};
-use super::{CliError, Context, Interrupt, PairArgs, TerminalProgress, print, row_hashes};
+use super::{CliError, Context, Interrupt, PairArgs, TerminalProgress, print, print_json, row_hashes};
 use crate::data::{DataError, Dataset, Example, Labels, Pairing, pairing};
 use crate::eval::PairText;
 use crate::eval::drift::RunRecord;
@@ -125,13 +125,7 @@ pub fn run(args: &PairArgs, context: &Context) -> Result<(), CliError> {
     }])?;
     let outcome = &checked[0];
     match args.json {
-        true => {
-            let mut object = evaluation.to_json();
-            if let Some(gates) = outcome.to_json() {
-                object["gates"] = gates;
-            }
-            print(&(serde_json::to_string_pretty(&object).unwrap_or_default() + "\n"))?;
-        }
+        true => print_json(&outcome.with_figures(evaluation.to_json()))?,
         false => print(&(evaluation.to_text() + &outcome.to_text()))?,
     }
     if args.output.is_none() {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::columns::{CLUSTERS, column};
-use super::{CliError, Context, DataSplitArgs, print};
+use super::{CliError, Context, DataSplitArgs, print, print_json};
 use crate::data::{Chains, ColumnOptions, Dataset, Labels, Reader, SplitPart, cluster_keys, split_clusters};
 use crate::eval::table::{Cell, Table};
 use crate::files::{FileError, write};
@@ -49,7 +49,7 @@ pub fn run(args: &DataSplitArgs, context: &Context) -> Result<(), CliError> {
     let found = Split { data: &data, places: &places, wanted: &wanted, parts: &parts };
     let by = named.map(|(name, _)| name);
     match args.json {
-        true => print(&(serde_json::to_string_pretty(&found.to_json(by, clusters)).unwrap_or_default() + "\n")),
+        true => print_json(&found.to_json(by, clusters)),
         false => print(&found.to_text(by, clusters)),
     }
 }

@@ -281,7 +281,7 @@ impl Checked {
     }
 
     /// The outcome as an object; `None` without gates.
-    pub fn to_json(&self) -> Option<Value> {
+    fn to_json(&self) -> Option<Value> {
         if self.outcomes.is_empty() && self.drift.is_none() {
             return None;
         }
@@ -298,6 +298,14 @@ impl Checked {
             Some(Err(problem)) => drop(object.insert("drift".into(), json!({"error": problem}))),
         }
         Some(Value::Object(object))
+    }
+
+    /// The figures as JSON, with the outcome under `gates` if there are gates.
+    pub fn with_figures(&self, mut figures: Value) -> Value {
+        if let Some(gates) = self.to_json() {
+            figures["gates"] = gates;
+        }
+        figures
     }
 
     /// The outcome as tables; empty without gates.
