@@ -7,6 +7,7 @@
 //! | Is its correlation higher? | Williams' t and Steiger's Z for two correlations that share the human column |
 //! | Does this hold on any of several data sets? | Holm's correction of their p-values ([`holm`]) |
 
+use super::clusters::rows_by_cluster;
 use super::intervals::{self, Bootstrap, NamedInterval};
 use super::special::{normal_two_sided, t_two_sided};
 use super::{EvalError, Grid, Measured, Sample, Undefined, all_finite, at_least, pearson, same_length, spearman};
@@ -173,9 +174,8 @@ pub fn sign_flip(
 /// The sum of each cluster's rows.
 fn cluster_sums(row_differences: &[f64], clusters: Option<&[usize]>) -> Vec<f64> {
     let Some(clusters) = clusters else { return row_differences.to_vec() };
-    let mut sums: std::collections::BTreeMap<usize, f64> = std::collections::BTreeMap::new();
-    row_differences.iter().zip(clusters).for_each(|(d, cluster)| *sums.entry(*cluster).or_default() += d);
-    sums.into_values().collect()
+    let sum = |rows: &Vec<usize>| rows.iter().map(|&row| row_differences[row]).sum();
+    rows_by_cluster(row_differences.len(), Some(clusters)).iter().map(sum).collect()
 }
 
 /// The random stream of sign flips: "flip" in ASCII.

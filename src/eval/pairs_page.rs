@@ -164,7 +164,7 @@ mod tests {
     use super::*;
     use crate::eval::intervals::Bootstrap;
     use crate::eval::pairs::PairRow;
-    use crate::eval::position::PairVerdict::{First, Second};
+    use crate::eval::position::Winner::{First, Second};
 
     fn rows(orders: bool) -> Vec<PairRow> {
         let row = |k: usize| {

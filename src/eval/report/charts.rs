@@ -4,7 +4,7 @@ use super::histogram::histogram;
 use super::{Curve, JudgedExample, MetricTable, Role};
 use crate::charts::{Anchor, Area, Axis, Chart, Frame, Point, Row, Rows, WIDTH};
 use crate::eval::Grid;
-use crate::eval::calibration::reliability;
+use crate::eval::probabilities::reliability;
 use crate::eval::table::fixed;
 use crate::words::count;
 

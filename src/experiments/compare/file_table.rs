@@ -1,7 +1,6 @@
 //! Tables and charts of tasks that are files: each test set with its floors, and differences with intervals of a bootstrap that
 //! draws whole clusters, for all methods in the same resamples.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::CompareError;
@@ -12,6 +11,8 @@ use super::table::{Results, plain};
 use super::task_rows::{SetRows, TaskRows};
 use super::tasks::{FileTask, TestSet, Way, includes};
 use crate::charts::{self, Chart, Mark, Point, Rows};
+use crate::eval::clusters::{distinct, rows_by_cluster};
+use crate::eval::intervals::enough_units;
 use crate::eval::{Measured, pearson, rmse, spearman};
 use crate::random::Stream;
 
@@ -38,21 +39,21 @@ struct Sample<'a> {
 }
 
 impl<'a> Sample<'a> {
-    /// The first `rows` rows of a set; those that are `left_out` only if asked for.
+    /// The first `rows` rows of a set; those that are `left_out` only if asked for. Without resamples where there are too few rows
+    /// or clusters for intervals.
     fn new(set: &'a SetRows, rows: usize, with_left_out: bool) -> Self {
         let kept: Vec<usize> = (0..rows.min(set.human.len()))
             .filter(|row| with_left_out || !set.left_out.get(*row).copied().unwrap_or(false))
             .collect();
-        let mut clusters: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-        for row in &kept {
-            clusters.entry(set.clusters.get(*row).copied().unwrap_or(*row)).or_default().push(*row);
-        }
-        let clusters: Vec<Vec<usize>> = clusters.into_values().collect();
+        let of_kept: Vec<usize> = kept.iter().map(|row| set.clusters.get(*row).copied().unwrap_or(*row)).collect();
+        let clusters = rows_by_cluster(kept.len(), Some(&of_kept));
         let draw = |k: u64| {
             let mut stream = Stream::new(k, STREAM);
-            (0..clusters.len()).flat_map(|_| clusters[stream.below(clusters.len())].iter().copied()).collect()
+            (0..clusters.len()).flat_map(|_| clusters[stream.below(clusters.len())].iter().map(|&at| kept[at])).collect()
         };
-        let resamples = std::iter::once(kept).chain((0..RESAMPLES).map(draw)).collect();
+        let unit = if set.clusters.is_empty() { "row" } else { "cluster" };
+        let drawn = if enough_units(clusters.len(), unit).is_ok() { RESAMPLES } else { 0 };
+        let resamples = std::iter::once(kept.clone()).chain((0..drawn).map(draw)).collect();
         Sample { human: &set.human, resamples }
     }
 
@@ -210,10 +211,11 @@ impl<'a> FileResults<'a> {
         let clusters = match &test.cluster {
             None => "rows are drawn one by one".to_string(),
             Some(column) => {
-                let mut drawn: Vec<usize> = sample.resamples[0].iter().map(|row| set.clusters[*row]).collect();
-                drawn.sort_unstable();
-                drawn.dedup();
-                format!("drawn by `{column}`, of which there are {}", drawn.len())
+                let clusters = distinct(sample.resamples[0].iter().map(|row| set.clusters[*row]));
+                match enough_units(clusters, "cluster") {
+                    Ok(()) => format!("drawn by `{column}`, of which there are {clusters}"),
+                    Err(reason) => format!("in {clusters} groups of `{column}`: {reason}"),
+                }
             }
         };
         let _ = writeln!(page, "### {}, {}\n\n{rows} rows, {clusters}.\n", test.title, way.title);
@@ -296,6 +298,8 @@ fn write_differences(page: &mut String, predictors: &[Predictor]) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     fn set(clusters: Vec<usize>, left_out: Vec<bool>) -> SetRows {
@@ -306,13 +310,16 @@ mod tests {
 
     #[test]
     fn whole_clusters_are_drawn() {
-        let rows = set(vec![0, 0, 1, 1, 2, 2], Vec::new());
+        let rows = set((0..24).map(|row| row / 2).collect(), Vec::new());
         let sample = Sample::new(&rows, usize::MAX, true);
         assert_eq!(sample.resamples.len(), 1 + RESAMPLES as usize);
-        assert_eq!(sample.resamples[0], [0, 1, 2, 3, 4, 5]);
+        assert_eq!(sample.resamples[0], (0..24).collect::<Vec<_>>());
         for drawn in &sample.resamples[1..] {
-            assert!(drawn.len() == 6 && drawn.chunks(2).all(|pair| pair[0] % 2 == 0 && pair[1] == pair[0] + 1), "{drawn:?}");
+            assert!(drawn.len() == 24 && drawn.chunks(2).all(|pair| pair[0] % 2 == 0 && pair[1] == pair[0] + 1), "{drawn:?}");
         }
+        // Too few clusters for an interval.
+        let few = set((0..24).map(|row| row / 3).collect(), Vec::new());
+        assert_eq!(Sample::new(&few, usize::MAX, true).resamples.len(), 1);
         // The first rows, and those that are not left out.
         let rows = set(Vec::new(), vec![false, true, false, false]);
         assert!(Sample::new(&set(vec![0; 4], Vec::new()), 3, true).resamples[0] == [0, 1, 2]);
