@@ -236,6 +236,14 @@ fn what_cannot_be_done_is_said() {
     ground.write("high.csv", "h,j\n1,1\n7,2\n");
     ground.write("bad.csv", "h,j,w\n1,1,1\n2,two,1\n3,3,-1\n");
     ground.write("none.csv", "h,j\n1,\n2,\n");
+    ground.write("words.csv", "h,j\npass,4\n");
+    ground.write("twice.csv", "id,h,j\na,3,4\nb,2,3\na,3,4\n");
+    ground.write("once.csv", "id,h,j\na,3,4\nb,2,3\n");
+    ground.write("again.csv", "id,h,j\nc,,4\nb,,3\n");
+    // Many labelled clusters, and one unlabelled: how unlabelled ones differ is not seen.
+    let alike =
+        (0..60).map(|k| if k < 30 { format!("{},{},p{k}\n", k % 5 + 1, k % 3 + 2) } else { format!(",{},q\n", k % 4 + 1) });
+    ground.write("alike.csv", "h,j,c\n".to_string() + &alike.collect::<String>());
     ground.write("other.json", "{}");
     ground.write(
         "broken.json",
@@ -255,6 +263,8 @@ fn what_cannot_be_done_is_said() {
         ("calibrate --input high.csv --human h --judge j", 1),
         ("calibrate --input bad.csv --human h --judge j", 1),
         ("calibrate --input none.csv --human h --judge j", 1),
+        ("calibrate --input words.csv --human h --judge j", 1),
+        ("calibrate --input twice.csv --human h --judge j --id id", 1),
         ("calibrate --input rows.csv --human people --judge x", 1),
         ("calibrate --input rows.csv --human people --judge judge --level 90", 2),
         ("calibrate --input rows.csv --human people --judge judge --interval-share 1", 2),
@@ -279,6 +289,8 @@ fn what_cannot_be_done_is_said() {
         ("estimate bad.csv --human h --judge j --weight w --skip-bad", 1),
         ("estimate high.csv --human h --judge j", 1),
         ("estimate few.csv ./few.csv --human people --judge judge", 2),
+        ("estimate once.csv again.csv --human h --judge j --id id", 1),
+        ("estimate alike.csv --human h --judge j --cluster c", 1),
         ("estimate few.csv --human people --judge judge --propensity judge", 1),
         ("estimate rows.csv --human people --judge judge --simulate 6 --cluster prompt", 1),
         ("estimate same.csv --human h --judge j --judge-weight 2", 2),

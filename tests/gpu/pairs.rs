@@ -326,6 +326,8 @@ fn pairs_that_cannot_be_judged_say_why() {
     task.write("long.jsonl", json!({"instruction": "ok ".repeat(200), "response_a": "a", "response_b": "b"}).to_string());
     task.write("blind.jinja", "rubric {{ instruction }} judge");
     task.write("four.jsonl", json!({"prompt": "tone", "chosen": ["a"], "rejected": ["b", "c", "d"]}).to_string());
+    let named = json!({"id": 7, "instruction": "tone", "response_a": "voice good", "response_b": "voice"}).to_string() + "\n";
+    task.write("twice.jsonl", named.repeat(2));
     let mut messages = Messages::new("pairs").place(task.dir.path(), "[folder]");
     for (input, more, code) in [
         ("none.jsonl", "", 1),
@@ -333,6 +335,7 @@ fn pairs_that_cannot_be_judged_say_why() {
         ("whole.jsonl", "", 1),
         ("long.jsonl", "", 1),
         ("four.jsonl", "", 1),
+        ("twice.jsonl", "", 1),
         ("pairs.jsonl", "--given-chains", 2),
         ("pairs.jsonl", "--label-column verdict", 2),
         ("pairs.jsonl", "--template blind.jinja", 1),

@@ -129,7 +129,7 @@ pub(super) fn rows(
         sink(&RowCells { file: file.name, position: RowPosition::Line(line), names: names.names, cells: &cells })?;
     }
     if header.is_none() {
-        Header::read(file, line, &StringRecord::new(), names)?;
+        return Err(file.fault("no rows in it".into(), "give CSV with a header, one JSON object per line, or a JSON array"));
     }
     if breaks > 0 && state.quotes.get() % 2 == 1 {
         let fix = "close it, and write a quote inside a cell twice (\"\")";
