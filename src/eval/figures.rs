@@ -52,6 +52,15 @@ impl Figure {
         }
     }
 
+    /// What stands below its value on a page: the ends of its interval, or why there are none.
+    pub fn detail(&self) -> String {
+        match (&self.value, &self.interval) {
+            (Err(reason), _) | (Ok(_), Some(Err(reason))) => reason.to_string(),
+            (Ok(_), Some(Ok(interval))) => interval.ends().replace('-', "−"),
+            (Ok(_), None) => String::new(),
+        }
+    }
+
     /// The cells of a table with its value and its interval.
     pub fn cells(&self) -> [Cell; 2] {
         cells(&self.value, self.interval.as_ref())

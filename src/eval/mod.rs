@@ -74,7 +74,7 @@ pub type Measured = Result<f64, Undefined>;
 #[non_exhaustive]
 pub enum Undefined {
     /// Fewer rows than the formula needs.
-    #[error("it needs at least {needed} rows with a score, there are {found}")]
+    #[error("it needs at least {} with a score, and there {}", crate::words::count(*needed, "row"), there(*found, None))]
     TooFewRows {
         /// Rows present.
         found: usize,

@@ -14,8 +14,8 @@ use crate::eval::{EvalError, all_finite, same_length};
 use crate::random::Stream;
 use crate::words::count;
 
-/// The random streams of this module: "simu" in ASCII.
-const STREAM: u64 = 0x7369_6D75 << 32;
+/// The random streams of this module.
+const STREAM: u64 = 0x7265_6865 << 32;
 
 /// What is simulated.
 #[derive(Clone, Copy, Debug)]
