@@ -223,11 +223,11 @@ impl System {
         };
         let own_units = (count(&labelled), count(&unlabelled));
         let unit_name = if rows.clusters.is_some() { "cluster" } else { "row" };
-        if own_units.1 < FEWEST {
-            return Err(EvalError::TooFewUnlabelled { unit: unit_name, found: own_units.1, needed: FEWEST });
-        }
         if own_units.0 < FEWEST {
             return Err(EvalError::TooFewLabels { what: "an estimate", unit: unit_name, found: own_units.0, needed: FEWEST });
+        }
+        if own_units.1 < FEWEST {
+            return Err(EvalError::TooFewUnlabelled { unit: unit_name, found: own_units.1, needed: FEWEST });
         }
         let people = |row: &usize| rows.human[*row].unwrap_or_default();
         let of = |row: &usize, value: f64| (unit[*row], weight(*row), value);
