@@ -9,6 +9,7 @@
 
 use super::clusters::rows_by_cluster;
 use super::intervals::{self, Bootstrap, NamedInterval};
+use super::metrics::{METRICS, Metric, figure};
 use super::special::{normal_two_sided, t_two_sided};
 use super::{EvalError, Grid, Measured, Sample, Undefined, all_finite, at_least, pearson, same_length, spearman};
 use crate::random::Stream;
@@ -20,6 +21,8 @@ pub struct Comparison {
     /// Rows with a score of both.
     pub n: usize,
     /// For each metric, the judge's minus the other's.
+    pub values: Vec<Measured>,
+    /// The same with intervals.
     pub differences: Vec<NamedInterval>,
     /// The test of the mean absolute error.
     pub sign_flip: Result<SignFlip, Undefined>,
@@ -52,8 +55,11 @@ impl Comparison {
         let clusters = bootstrap.clusters.map(|clusters| rows.iter().map(|&row| clusters[row]).collect::<Vec<usize>>());
         let clusters = clusters.as_deref();
         let (one, two) = (Sample::new(&human, &judge, Some(grid))?, Sample::new(&human, &other, Some(grid))?);
+        let (of_judge, of_other) = (one.tally(), two.tally());
+        let value = |(_, metric): &(&str, Metric)| Ok(figure(*metric, &of_judge)? - figure(*metric, &of_other)?);
         Ok(Comparison {
             n: rows.len(),
+            values: METRICS.iter().map(value).collect(),
             differences: Bootstrap { clusters, ..*bootstrap }.differences(&one, &two)?,
             sign_flip: sign_flip(&human, &judge, &other, clusters, bootstrap.seed)?,
             pearson: dependent_correlations(&human, &judge, &other, Correlation::Pearson),

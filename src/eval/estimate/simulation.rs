@@ -6,7 +6,7 @@
 
 use serde_json::{Value, json};
 
-use super::{EstimateOptions, Estimates, ScoredRows, mean};
+use super::{EstimateOptions, Estimates, FEWEST, ScoredRows, mean};
 use crate::eval::clusters::rows_by_cluster;
 use crate::eval::panels::{Line, LinePoint, Panel, draw};
 use crate::eval::table::{Cell, Table, fixed};
@@ -74,7 +74,7 @@ impl Simulation {
     /// Simulates on rows that are all labelled.
     ///
     /// # Errors
-    /// Columns of different length, values that are not finite; numbers of labels that leave fewer than two rows, or are too few
+    /// Columns of different length, values that are not finite; numbers of labels that leave too few rows, or are too few
     /// for an estimate.
     pub fn new(
         human: &[f64],
@@ -86,12 +86,12 @@ impl Simulation {
         same_length("the human column", human.len(), "the judge column", judge.len())?;
         all_finite("the human column", human)?;
         all_finite("the judge column", judge)?;
-        let labels: Vec<usize> = simulated.labels.iter().copied().filter(|labels| labels + 2 <= human.len()).collect();
+        let labels: Vec<usize> = simulated.labels.iter().copied().filter(|labels| labels + FEWEST <= human.len()).collect();
         if simulated.draws == 0 {
             return Err(EvalError::NoDraws);
         }
         if labels.is_empty() {
-            let needed = simulated.labels.iter().min().map_or(human.len() + 1, |least| least + 2);
+            let needed = simulated.labels.iter().min().map_or(human.len() + 1, |least| least + FEWEST);
             return Err(EvalError::TooFewLabels { what: "a simulation", unit: "row", found: human.len(), needed });
         }
         let truth = super::super::mean(human);

@@ -160,11 +160,12 @@ impl ColumnEvaluation {
         figures.extend(self.repeats.iter().flat_map(Repeats::figures).map(plain));
         let second = self.judge2.iter().flat_map(MeasuredJudge::figures);
         figures.extend(second.map(|figure| Figure { name: format!("judge2.{}", figure.name), ..figure }));
-        let differences = self.comparison.iter().flat_map(|comparison| &comparison.differences);
-        figures.extend(differences.map(|(name, interval)| {
-            let value = interval.as_ref().map(|interval| interval.estimate).map_err(Clone::clone);
-            Figure::resampled(format!("difference.{name}"), value, interval.clone())
-        }));
+        let differences = self.comparison.iter().flat_map(|comparison| comparison.values.iter().zip(&comparison.differences));
+        figures.extend(
+            differences.map(|(value, (name, interval))| {
+                Figure::resampled(format!("difference.{name}"), value.clone(), interval.clone())
+            }),
+        );
         figures
     }
 
@@ -186,7 +187,7 @@ impl ColumnEvaluation {
             row.extend(resampled(&self.judge, name, interval));
             if let Some((judge2, comparison)) = second {
                 row.extend(resampled(judge2, name, &judge2.intervals[k].1));
-                row.extend(difference_cells(&comparison.differences[k].1));
+                row.extend(cells(&comparison.values[k], Some(&comparison.differences[k].1)));
             }
             table.row(row);
         }
@@ -283,14 +284,6 @@ impl ColumnEvaluation {
 fn label_counts(agreement: &Agreement, labels: usize) -> Option<Vec<Vec<u64>>> {
     let table = agreement.table()?;
     Some((0..labels).map(|human| (0..labels).map(|judge| table.rows(human, judge)).collect()).collect())
-}
-
-/// The cells of a difference, which is known with its interval only.
-fn difference_cells(interval: &Result<Interval, Undefined>) -> [Cell; 2] {
-    match interval {
-        Ok(i) => [Cell::from(fixed(i.estimate, 3)), Cell::from(i.ends())],
-        Err(reason) => [Cell::Missing(reason.to_string()), Cell::from("")],
-    }
 }
 
 fn cell(name: &str, value: &Measured) -> Cell {
