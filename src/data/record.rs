@@ -560,7 +560,12 @@ impl Row {
                 Some(Value::Null) => "null",
                 Some(_) => "an empty text",
             };
-            let fix = format!("name the label's column with --label-column; the row has {}", self.columns());
+            let two = if !options.pairs && pairing(self)?.is_some() {
+                "compare its two responses with --template pair, or "
+            } else {
+                ""
+            };
+            let fix = format!("{two}name the label's column with --label-column; the row has {}", self.columns());
             return Err(self.fault(column, found, fix));
         };
         let value = self.lookup(&label_column).unwrap_or(&Value::Null);

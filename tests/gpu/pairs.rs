@@ -280,7 +280,21 @@ fn judges_of_pairs_and_of_grades_start_from_each_other() {
     };
     train("start", &["--init", "config.json", "--vocab-size", "300"], "grades.jsonl", "judge");
     assert_eq!(train("compares", &["--model-name-or-path", "start"], "pairs.jsonl", "pair"), (json!("pair"), json!("A,B=1,0")));
-    assert_eq!(train("grades", &["--model-name-or-path", "compares"], "grades.jsonl", "judge"), (json!("judge"), json!("1..5")));
+    assert_eq!(
+        train("grades", &["--model-name-or-path", "compares"], "grades.jsonl", "judge"),
+        (json!("judge"), json!("1,2,3,4,5=1,2,3,4,5"))
+    );
+    // Without the flag, the start's template does not fit the rows.
+    let refused = |start: &str, rows: &str| {
+        let args = ["train", "--train-file", rows, "--model-name-or-path", start, "--output-dir", "none", "--max-steps", "1"];
+        let done = finish(task.jurist(&args));
+        assert_eq!(done.code, Some(1), "{}", done.err);
+        done.err
+    };
+    let grades = refused("compares", "grades.jsonl");
+    assert!(grades.contains("the row has no pair of responses") && grades.contains("use the template `judge`"), "{grades}");
+    let pairs = refused("start", "pairs.jsonl");
+    assert!(pairs.contains("compare its two responses with --template pair"), "{pairs}");
 }
 
 /// The built-in template, trained on chosen and rejected responses about some subjects, prefers the better response about others,
