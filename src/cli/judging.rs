@@ -62,8 +62,8 @@ impl JudgeFlags {
         })
     }
 
-    /// The scale that is given, else that of the judge in `model`, as far as its template is the judge's. A model that cannot be opened has none; the error is reported
-    /// when it is opened to judge.
+    /// The scale that is given, else that of the judge in `model`, as far as its template is the judge's. A model that cannot be
+    /// opened has none; the error is reported when it is opened to judge.
     pub fn scale_of(&self, model: Option<&Path>, context: &Context) -> Result<Option<Scale>, CliError> {
         match &self.scale {
             Some(scale) => Ok(Some(scale.parse()?)),

@@ -10,8 +10,8 @@ use crate::words::count;
 /// The column of rows' names, where none is named.
 pub const ID: &str = "id";
 
-/// Fails where two rows have one `id` and the same texts; `text` has those of a row. An `id` alone is not enough: it may be that of
-/// a prompt, with an answer in each row. Nor are texts: two people may give the same short answer.
+/// Fails where two rows have one `id` and the same texts; `text` has those of a row. An `id` alone is not enough: it may be that
+/// of a prompt, with an answer in each row. Nor are texts: two people may give the same short answer.
 ///
 /// # Errors
 /// The second of two such rows, with the place of the first; what `text` cannot read.

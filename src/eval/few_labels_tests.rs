@@ -1,5 +1,5 @@
-//! Compares calibrations and estimates with scikit-learn, MAPIE and ppi-python. `scripts/make_few_labels_reference.py` computed the
-//! reference values.
+//! Compares calibrations and estimates with scikit-learn, MAPIE and ppi-python. `scripts/make_few_labels_reference.py` computed
+//! the reference values.
 
 use super::estimate::{self, Estimate, EstimateOptions, Quantiles, ScoredRows};
 use super::recalibration::conformal::{half_width, interval};

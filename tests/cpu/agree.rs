@@ -217,8 +217,8 @@ fn rows_that_cannot_be_compared_are_counted_or_named() {
     assert_eq!(ground.json("high.csv --human h --judge j --scale 1..7 --resamples 9")["n"], 2);
 }
 
-/// Resamples of few rows, or of few clusters, spread too little: there is no interval, but the exact one of a share, and a gate on
-/// one is not passed. The values are there.
+/// Resamples of few rows, or of few clusters, spread too little: there is no interval, but the exact one of a share, and a gate
+/// on one is not passed. The values are there.
 #[test]
 fn few_rows_have_no_intervals() {
     let ground = Ground::new();

@@ -1,4 +1,5 @@
-//! Properties of estimates, and their coverage by simulation. The figures of ppi-python are compared in `eval/few_labels_tests.rs`.
+//! Properties of estimates, and their coverage by simulation. The figures of ppi-python are compared in
+//! `eval/few_labels_tests.rs`.
 
 use super::*;
 use crate::random::Stream;
