@@ -33,7 +33,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "words",
         ],
     ),
-    ("web", &["train", "judge", "rollout", "bundle", "model", "ops", "gpu", "text", "data", "eval", "random"]),
+    ("web", &["train", "judge", "selftest", "rollout", "bundle", "model", "ops", "gpu", "text", "data", "eval", "random"]),
     (
         "experiments",
         &[
