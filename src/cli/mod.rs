@@ -65,17 +65,20 @@ use crate::gpu::{Class, Gpu, GpuOptions, Kernels};
 use crate::hub::{self, Wanted};
 use crate::model_folder::ModelFolder;
 use crate::progress::Progress;
+use crate::ranks::Ranks;
 use crate::selftest::{Verdict, Work};
 
 /// What every command has at hand.
 pub struct Context {
-    /// GPU asked for by `--adapter` or `JURIST_ADAPTER`.
+    /// GPU asked for by `--adapter` or `JURIST_ADAPTER`; with several ranks a list of them.
     pub adapter: Option<String>,
     /// Optional kernels asked for by `--kernels`, else by `JURIST_KERNELS`.
     pub kernels: Option<Kernels>,
     /// Model of an adapter, asked for by `--base`.
     pub base: Option<PathBuf>,
     pub quiet: bool,
+    /// The processes that work together.
+    pub ranks: Ranks,
     /// The environment, read once.
     pub env: Vec<(String, String)>,
     /// When the program began.
@@ -87,7 +90,12 @@ impl Context {
     fn new(adapter: Option<String>, kernels: Option<Kernels>, quiet: bool, env: Vec<(String, String)>) -> Self {
         let from_env = env.iter().find(|(name, value)| name == "JURIST_ADAPTER" && !value.is_empty());
         let adapter = adapter.or_else(|| from_env.map(|(_, value)| value.clone()));
-        Context { adapter, kernels, base: None, quiet, env, started: Instant::now() }
+        Context { adapter, kernels, base: None, quiet, ranks: Ranks::alone(), env, started: Instant::now() }
+    }
+
+    /// The adapter of this rank.
+    fn own_adapter(&self) -> Option<String> {
+        self.adapter.as_ref().map(|list| self.ranks.entry(list).to_string())
     }
 
     fn kernels(&self) -> Result<Kernels, CliError> {
@@ -109,7 +117,7 @@ impl Context {
     /// As [`Context::gpu`], with what was found about each optional kernel; `basic` leaves aside what not every WebGPU
     /// device has.
     fn gpu_with(&self, basic: bool, work: Work, progress: &mut dyn Progress) -> Result<(Gpu, Vec<Verdict>), CliError> {
-        let (adapter, software_memory, kernels) = (self.adapter.clone(), free_memory(), self.kernels()?);
+        let (adapter, software_memory, kernels) = (self.own_adapter(), free_memory(), self.kernels()?);
         let options = GpuOptions { adapter, software_memory, basic, kernels, ..GpuOptions::default() };
         let (gpu, verdicts) = pollster::block_on(crate::selftest::open(&options, work))?;
         progress.note(&format!("adapter: {}", gpu.facts()));
@@ -131,15 +139,15 @@ impl Context {
     /// A GPU that counts buffers and makes none, like the adapter asked for or, with `any`, like discrete GPUs in general; and
     /// the memory that is there, where that is known.
     fn dry_gpu(&self, any: bool) -> Result<(Gpu, Option<u64>), CliError> {
-        let options = GpuOptions { adapter: self.adapter.clone(), kernels: self.kernels()?, ..GpuOptions::default() };
+        let options = GpuOptions { adapter: self.own_adapter(), kernels: self.kernels()?, ..GpuOptions::default() };
         let gpu = if any { Gpu::dry_discrete(&options)? } else { pollster::block_on(Gpu::dry(&options))? };
         let memory = free_memory().filter(|_| gpu.facts().class == Class::Software);
         Ok((gpu, memory))
     }
 
-    /// Somebody who shows progress on stderr, as far as `--quiet` and the terminal allow.
+    /// Somebody who shows progress on stderr, as far as `--quiet` and the terminal allow. Of several ranks only the first speaks.
     pub fn progress(&self) -> TerminalProgress {
-        TerminalProgress::new(self.quiet)
+        if self.ranks.is_first() { TerminalProgress::new(self.quiet) } else { TerminalProgress::silent() }
     }
 }
 
@@ -189,15 +197,31 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     // A variable that is not Unicode can be no setting of ours.
     let env = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let context = Context { base: cli.base, ..Context::new(cli.adapter, cli.kernels, cli.quiet, env.collect()) };
-    match dispatch(cli.command, &context) {
+    let mut context = Context { base: cli.base, ..Context::new(cli.adapter, cli.kernels, cli.quiet, env.collect()) };
+    let started = Ranks::started(&context.env).map(|ranks| context.ranks = ranks);
+    let done = started.map_err(CliError::from).and_then(|()| dispatch(cli.command, &context));
+    match done.and_then(|()| Ok(context.ranks.leave()?)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            if let Some(message) = error.message() {
-                say(&format!("error: {message}"));
+            let message = error.message();
+            let tells = tells_user(&error, message.as_deref().unwrap_or_default(), &context.ranks);
+            if let Some(message) = message.filter(|_| tells) {
+                let rank = context.ranks.rank();
+                let of_one = context.ranks.size() > 1 && error.of_ranks().is_none() && !error.is_orderly();
+                say(&if of_one { format!("error: rank {rank}: {message}") } else { format!("error: {message}") });
             }
             ExitCode::from(error.exit_code())
         }
+    }
+}
+
+/// Ends the work of all ranks, which fails with `message`. True on the one rank that tells the user.
+fn tells_user(error: &CliError, message: &str, ranks: &Ranks) -> bool {
+    match error.of_ranks() {
+        Some(told) if told.is_told() => false,
+        // All ranks end alike; one that fails meanwhile tells the user itself.
+        None if error.is_orderly() => ranks.leave().is_ok() && ranks.is_first(),
+        _ => ranks.fail(message),
     }
 }
 

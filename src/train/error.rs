@@ -63,6 +63,10 @@ pub enum TrainError {
     )]
     Untrained { steps: u64 },
 
+    /// Another rank failed, or the ranks do not fit together.
+    #[error(transparent)]
+    Ranks(#[from] crate::ranks::RankError),
+
     /// Errors of the modules that training uses.
     #[error(transparent)]
     Model(#[from] crate::model::error::ModelError),

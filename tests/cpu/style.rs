@@ -74,6 +74,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "eval",
             "progress",
             "random",
+            "ranks",
             "words",
         ],
     ),
@@ -96,6 +97,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("system", &["progress"]),
     ("progress", &[]),
     ("random", &[]),
+    ("ranks", &[]),
     ("words", &[]),
 ];
 
