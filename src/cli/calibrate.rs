@@ -69,7 +69,7 @@ pub fn run(args: &CalibrateArgs, context: &Context) -> Result<(), CliError> {
 
 /// Scores the rows, fits, and keeps the calibration beside the judge.
 fn of_judge(args: &CalibrateArgs, model: &Path, context: &Context, progress: &mut TerminalProgress) -> Result<(), CliError> {
-    let interrupt = Interrupt::watch()?;
+    let interrupt = Interrupt::watch(&context.ranks)?;
     let keeps = args.output.is_none() && args.rehearse.is_none();
     context.fetch(model, hub::Wanted::Description, progress)?;
     let folder = context.open(model)?;
@@ -114,10 +114,11 @@ fn of_judge(args: &CalibrateArgs, model: &Path, context: &Context, progress: &mu
         sides: [&data.examples],
         form: &Single,
         column: "judge",
+        ranks: &context.ranks,
         interrupt: &interrupt,
     };
     let mut judged: Vec<ScoreRecord> = Vec::new();
-    let tally = judge_rows(&work, Sink::None, progress, |[record]| judged.push(record))?;
+    let Some(tally) = judge_rows(&work, Sink::None, progress, |[record]| judged.push(record))? else { return Ok(()) };
     let first = tally.first_error.as_deref();
     require_judged(tally.failed + data.bad.len(), tally.rows + data.bad.len(), args.judging.strict, first)?;
     tally.warn(progress);

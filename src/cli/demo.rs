@@ -10,7 +10,7 @@ use crate::train::run::RunContext;
 pub fn run(args: &DemoArgs, context: &Context) -> Result<(), CliError> {
     let mut progress = context.progress();
     let gpu = context.gpu(Work::Training, &mut progress)?;
-    let interrupt = Interrupt::watch()?.stops_after(STEP);
+    let interrupt = Interrupt::watch(&context.ranks)?.stops_after(STEP);
     let options = DemoOptions { output_dir: args.output_dir.clone(), quick: args.quick, seed: args.seed };
     let ctx =
         RunContext { gpu: &gpu, clock: &SystemClock::start(), progress: &mut progress, interrupted: &|| interrupt.requested() };

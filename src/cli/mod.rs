@@ -29,7 +29,7 @@ mod progress;
 mod row_hashes;
 mod score;
 mod score_columns;
-mod scoring;
+pub mod scoring;
 #[cfg(feature = "serve")]
 mod serve;
 mod settings;
@@ -121,6 +121,9 @@ impl Context {
         let options = GpuOptions { adapter, software_memory, basic, kernels, ..GpuOptions::default() };
         let (gpu, verdicts) = pollster::block_on(crate::selftest::open(&options, work))?;
         progress.note(&format!("adapter: {}", gpu.facts()));
+        if let Some(line) = unlike(&self.ranks.all_gather(gpu.facts().to_string().into_bytes())?) {
+            progress.warn(&line);
+        }
         verdicts.iter().filter(|v| !v.passes()).for_each(|v| progress.warn(&v.to_string()));
         Ok((gpu, verdicts))
     }
@@ -149,6 +152,13 @@ impl Context {
     pub fn progress(&self) -> TerminalProgress {
         if self.ranks.is_first() { TerminalProgress::new(self.quiet) } else { TerminalProgress::silent() }
     }
+}
+
+/// A warning that a rank has another adapter than rank 0. `adapters` are those of the ranks.
+fn unlike(adapters: &[Vec<u8>]) -> Option<String> {
+    let rank = adapters.iter().position(|adapter| *adapter != adapters[0])?;
+    let adapter = String::from_utf8_lossy(&adapters[rank]);
+    Some(format!("rank {rank} has another adapter, {adapter}: results agree to rounding, not byte for byte"))
 }
 
 /// Writes a line to standard error. What cannot be written there cannot be reported either.
@@ -198,7 +208,12 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     // A variable that is not Unicode can be no setting of ours.
     let env = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let mut context = Context { base: cli.base, ..Context::new(cli.adapter, cli.kernels, cli.quiet, env.collect()) };
-    let started = Ranks::started(&context.env).map(|ranks| context.ranks = ranks);
+    // A process that a rank of `compare` starts for a cell has the environment of that rank.
+    let is_cell = matches!(&cli.command, Command::Compare(args) if args.cell.is_some());
+    let started = if is_cell { Ok(Ranks::alone()) } else { Ranks::started(&context.env) };
+    let started = started.map(|ranks| context.ranks = ranks);
+    let version = [("the version of jurist".into(), env!("CARGO_PKG_VERSION").into())];
+    let started = started.and_then(|()| context.ranks.check_same(&version));
     let done = started.map_err(CliError::from).and_then(|()| dispatch(cli.command, &context));
     match done.and_then(|()| Ok(context.ranks.leave()?)) {
         Ok(()) => ExitCode::SUCCESS,
@@ -234,6 +249,9 @@ fn dispatch(command: Command, context: &Context) -> Result<(), CliError> {
                 .into(),
         ));
     }
+    if context.ranks.size() > 1 && !is_divided(&command) {
+        return Err(CliError::Usage("this command works in one process: start it without mpirun or srun".into()));
+    }
     match command {
         Command::Train(args) => train::run(&args, context),
         Command::Score(args) => score::run(&args, context),
@@ -251,6 +269,18 @@ fn dispatch(command: Command, context: &Context) -> Result<(), CliError> {
         Command::Demo(args) => demo::run(&args, context),
         Command::Bench(args) => bench::run(&args, context),
         Command::Compare(args) => compare::run(&args, context),
+    }
+}
+
+/// Whether ranks divide the work of a command.
+fn is_divided(command: &Command) -> bool {
+    match command {
+        Command::Train(args) => !args.plan.dry_run && !args.print_config,
+        Command::Score(_) | Command::Pair(_) => true,
+        Command::Eval(args) => args.scored.is_none(),
+        Command::Calibrate(args) => args.model.is_some() && args.apply.is_none(),
+        Command::Compare(args) => !args.tables && !args.estimate,
+        _ => false,
     }
 }
 

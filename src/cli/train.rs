@@ -28,7 +28,7 @@ pub fn run(args: &TrainArgs, context: &Context) -> Result<(), CliError> {
         return super::plan::run(&args.plan, &config, context);
     }
     let gpu = context.gpu(Work::Training, &mut progress)?;
-    let interrupt = Interrupt::watch()?.stops_after(STEP);
+    let interrupt = Interrupt::watch(&context.ranks)?.stops_after(STEP);
     let ctx =
         RunContext { gpu: &gpu, clock: &SystemClock::start(), progress: &mut progress, interrupted: &|| interrupt.requested() };
     match pollster::block_on(train(&config, ctx))? {

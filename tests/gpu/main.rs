@@ -36,5 +36,6 @@ mod resume;
 mod rollout_reads;
 mod rollout_shared;
 mod score;
+mod score_ranks;
 mod serve;
 mod serve_company;
