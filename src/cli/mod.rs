@@ -234,6 +234,12 @@ fn dispatch(command: Command, context: &Context) -> Result<(), CliError> {
                 .into(),
         ));
     }
+    if context.ranks.size() > 1 && !matches!(command, Command::Train(_)) {
+        return Err(CliError::Usage(format!(
+            "{} processes were started, and only train divides its work: start one",
+            context.ranks.size()
+        )));
+    }
     match command {
         Command::Train(args) => train::run(&args, context),
         Command::Score(args) => score::run(&args, context),

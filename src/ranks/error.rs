@@ -13,7 +13,7 @@ pub enum RankError {
 
     /// Something that must be the same on all ranks.
     #[error("{what} differs between the ranks: {found} on rank {rank}, and {first} on rank 0")]
-    Differs { rank: usize, what: &'static str, found: String, first: String },
+    Differs { rank: usize, what: String, found: String, first: String },
 
     /// An error of the MPI library.
     #[error("MPI: {0}")]

@@ -70,6 +70,11 @@ impl Ranks {
         Ranks { rank: 0, size: 1, local_rank: 0, link: None }
     }
 
+    /// The first of `size` ranks that are not there: for a plan of a run, which sends nothing.
+    pub fn planned(size: usize) -> Self {
+        Ranks { size: size.max(1), ..Ranks::alone() }
+    }
+
     /// Rank `rank` of `size`, the `local_rank`-th of its machine.
     #[cfg(not(target_arch = "wasm32"))]
     fn linked(rank: usize, size: usize, local_rank: usize, link: Arc<dyn Link>) -> Self {
@@ -97,9 +102,9 @@ impl Ranks {
     }
 
     /// The part of `items` items that `rank` of `size` ranks works on: contiguous blocks in the order of the ranks, whose sizes
-    /// differ by one at most.
+    /// differ by one at most. The first item is always that of rank 0.
     pub fn block_of(items: usize, rank: usize, size: usize) -> Range<usize> {
-        rank * items / size..(rank + 1) * items / size
+        (rank * items).div_ceil(size)..((rank + 1) * items).div_ceil(size)
     }
 
     /// The part of `items` items that this rank works on.
@@ -198,17 +203,21 @@ impl Ranks {
         self.any(false).map(|_| ())
     }
 
-    /// Checks that `what` is the same on all ranks. All ranks get the same answer.
+    /// Checks that facts, each a name and a value, are the same on all ranks. The names are. All ranks get the same answer.
     ///
     /// # Errors
-    /// The first rank on which it differs from that of rank 0; a rank that has failed.
-    pub fn check_same(&self, what: &'static str, value: &str) -> Result<(), RankError> {
-        let values = self.all_gather(value.as_bytes().to_vec())?;
-        let text = |rank: usize| String::from_utf8_lossy(&values[rank]).into_owned();
-        match (1..values.len()).find(|rank| values[*rank] != values[0]) {
-            None => Ok(()),
-            Some(rank) => Err(RankError::Differs { rank, what, found: text(rank), first: text(0) }),
+    /// The first rank with a fact that differs from that of rank 0; a rank that has failed.
+    pub fn check_same(&self, facts: &[(String, String)]) -> Result<(), RankError> {
+        let values: Vec<Vec<u8>> = facts.iter().map(|(_, value)| value.as_bytes().to_vec()).collect();
+        let all: Vec<Vec<Vec<u8>>> = self.all_gather(framed(&values))?.iter().map(|values| unframed(values)).collect();
+        let text = |rank: usize, fact: usize| String::from_utf8_lossy(&all[rank][fact]).into_owned();
+        for rank in 1..all.len() {
+            if let Some(fact) = (0..facts.len()).find(|fact| all[rank].get(*fact) != all[0].get(*fact)) {
+                let (what, found, first) = (facts[fact].0.clone(), text(rank, fact), text(0, fact));
+                return Err(RankError::Differs { rank, what, found, first });
+            }
         }
+        Ok(())
     }
 
     /// Tells all ranks why this one fails, so that they end too. True if this rank is the one that tells the user.
@@ -283,7 +292,7 @@ mod tests {
             assert_eq!(blocks, (0..items).collect::<Vec<_>>());
             each(size, |ranks| assert!(ranks.block(items).all(|item| ranks.owner(items, item) == ranks.rank())));
         }
-        assert_eq!((0..3).map(|rank| Ranks::block_of(8, rank, 3)).collect::<Vec<_>>(), [0..2, 2..5, 5..8]);
+        assert_eq!((0..3).map(|rank| Ranks::block_of(8, rank, 3)).collect::<Vec<_>>(), [0..3, 3..6, 6..8]);
     }
 
     #[test]
@@ -295,7 +304,8 @@ mod tests {
 
     #[test]
     fn a_rank_that_differs_is_named_on_all() {
-        let found = each(3, |ranks| ranks.check_same("seed", if ranks.rank() == 2 { "7" } else { "42" }));
+        let facts = |seed: &str| [("version", "1"), ("seed", seed)].map(|(name, value)| (name.to_string(), value.to_string()));
+        let found = each(3, |ranks| ranks.check_same(&facts(if ranks.rank() == 2 { "7" } else { "42" })));
         for error in found {
             assert_eq!(error.unwrap_err().to_string(), "seed differs between the ranks: 7 on rank 2, and 42 on rank 0");
         }

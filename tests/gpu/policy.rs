@@ -83,10 +83,11 @@ impl Fixture {
         let weights = upload();
         let adam = OptimiserSettings { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0, max_grad_norm: 1.0 };
         let optimiser = Optimiser::new(&gpu(), weights.trainable().unwrap(), adam).unwrap();
+        let sum = GradientSum::new(&gpu(), &optimiser.gradient, MICRO_BATCHES, &Ranks::alone()).unwrap();
         let start = (settings.kl > 0.0).then(upload);
         let layout = BatchLayout { tokens: &self.tokens, reads: ScoreReads::Prompt };
         let sizes = PromptSizes { longest: LONGEST, micro_batch: MICRO_BATCH };
-        PolicyTrainer::new(&gpu(), weights, optimiser, settings, sizes, layout, start).unwrap()
+        PolicyTrainer::new(&gpu(), weights, (optimiser, sum), settings, sizes, layout, start).unwrap()
     }
 
     fn with_answer<T>(&self, then: impl FnOnce(&AnswerSpec) -> T) -> T {
