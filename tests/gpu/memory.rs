@@ -13,6 +13,7 @@ use jurist::model::weights::{Weights, bytes_on_gpu, least_binding};
 use jurist::ops::loss_head::TokenLoss;
 use jurist::ops::weight_dtype::WeightDtype;
 use jurist::progress::{NoClock, Silent};
+use jurist::ranks::Ranks;
 use jurist::rollout::{Chain, ReadSizes, Rollout, RolloutSizes, Stop};
 use jurist::train::TrainConfig;
 use jurist::train::config::Method;

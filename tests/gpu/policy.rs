@@ -9,12 +9,14 @@ use jurist::model::names::GroupKind;
 use jurist::model::weights::Weights;
 use jurist::ops::loss_head::NO_SCORES;
 use jurist::random::Stream;
+use jurist::ranks::Ranks;
 use jurist::rollout::Ending;
 use jurist::text::TextError;
 use jurist::train::TrainConfig;
 use jurist::train::config::{Method, Preset};
 use jurist::train::data::examples::LabelledPrompt;
 use jurist::train::objective::advantage::{AdvantageSettings, advantages};
+use jurist::train::objective::gradient_sum::GradientSum;
 use jurist::train::objective::optimiser::{Optimiser, OptimiserSettings};
 use jurist::train::objective::policy::{
     Aggregation, AnswerSpec, Completion, PolicySettings, PolicyTrainer, PromptGroup, PromptSizes, ScoredCompletion, Totals,
@@ -25,6 +27,8 @@ use serde_json::{Value, json};
 
 const VOCAB: u32 = 12;
 const MICRO_BATCH: usize = 3;
+/// Those of a step: see `Fixture`.
+const MICRO_BATCHES: usize = 3;
 const LONGEST: usize = 9;
 
 /// Tokens 0 to 6 are words, 7 and 8 the phrase (8 alone behind the word 0), 9 to 11 the scores; EOS is 6.

@@ -8,7 +8,9 @@ use jurist::judge::BatchLayout;
 use jurist::model::decoder::PackedInputs;
 use jurist::model::weights::Weights;
 use jurist::ops::loss_head::{NO_SCORES, TokenLoss};
+use jurist::ranks::Ranks;
 use jurist::reference;
+use jurist::train::objective::gradient_sum::GradientSum;
 use jurist::train::objective::optimiser::{Optimiser, OptimiserSettings};
 use jurist::train::objective::policy::{
     PolicySettings, PolicyTrainer, PromptGroup, PromptSizes, ScoreSource, ScoredCompletion, Totals,

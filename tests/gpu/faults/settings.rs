@@ -12,6 +12,7 @@ use jurist::model::save::save_checkpoint;
 use jurist::model::shard_layout::DEFAULT_SHARD_BYTES;
 use jurist::model::weight_policy::WeightPolicy;
 use jurist::model_folder::ModelFolder;
+use jurist::ranks::Ranks;
 use jurist::rollout::{Chain, Ending};
 use jurist::text::{SpecialTokens, Tokenizer, train_bpe};
 use jurist::train::TrainConfig;
