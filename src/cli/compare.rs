@@ -72,7 +72,8 @@ fn run_cell(
 ) -> Result<(), CliError> {
     let gpu = context.gpu(Work::Training, progress)?;
     let interrupt = Interrupt::watch(&context.ranks)?.stops_after(STEP);
-    let ctx = RunContext { gpu: &gpu, clock: &SystemClock::start(), progress, interrupted: &|| interrupt.requested() };
+    let (clock, ranks) = (SystemClock::start(), &context.ranks);
+    let ctx = RunContext { gpu: &gpu, clock: &clock, progress, ranks, interrupted: &|| interrupt.requested() };
     match pollster::block_on(comparison.run(cell, ctx))? {
         true => Ok(()),
         false => Err(stopped(&comparison.work.join(cell.to_string()))),

@@ -249,8 +249,9 @@ fn dispatch(command: Command, context: &Context) -> Result<(), CliError> {
                 .into(),
         ));
     }
-    if context.ranks.size() > 1 && !is_divided(&command) {
-        return Err(CliError::Usage("this command works in one process: start it without mpirun or srun".into()));
+    let processes = context.ranks.size();
+    if processes > 1 && !is_divided(&command) {
+        return Err(CliError::Usage(format!("{processes} processes were started, and this command works in one: start one")));
     }
     match command {
         Command::Train(args) => train::run(&args, context),

@@ -32,6 +32,7 @@ mod pairs;
 mod policy;
 mod pretrained;
 mod quantised;
+mod ranks;
 mod resume;
 mod rollout_reads;
 mod rollout_shared;
