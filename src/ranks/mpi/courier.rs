@@ -156,12 +156,9 @@ impl Courier {
                 let sent = self.told().and_then(|()| self.send(to, DATA, bytes));
                 let _ = answer.send(sent);
             }
-            Command::Receive { from, answer } => match self.told() {
-                Ok(()) => self.awaited = Some(Awaited { from, bytes: Vec::new(), transfer: None, answer }),
-                Err(error) => {
-                    let _ = answer.send(Err(error));
-                }
-            },
+            Command::Receive { from, answer } => {
+                self.awaited = Some(Awaited { from, bytes: Vec::new(), transfer: None, answer });
+            }
             Command::Fail { message, answer } => {
                 let rank = self.world.rank;
                 if !self.stopped[rank] {
@@ -202,10 +199,6 @@ impl Courier {
 
     fn look_for_data(&mut self) -> Result<bool, RankError> {
         let Some(mut awaited) = self.awaited.take() else { return Ok(false) };
-        if self.failure.is_some() {
-            let _ = awaited.answer.send(self.told().map(|()| Vec::new()));
-            return Ok(true);
-        }
         let mut worked = false;
         if awaited.transfer.is_none() {
             let found = self.world.probe(Some(awaited.from), DATA);
@@ -234,6 +227,11 @@ impl Courier {
                 } else {
                     self.awaited = Some(awaited);
                 }
+                Ok(true)
+            }
+            // What came before a failure still counts.
+            Ok(_) if self.failure.is_some() && !worked => {
+                let _ = awaited.answer.send(self.told().map(|()| Vec::new()));
                 Ok(true)
             }
             Ok(_) => {
