@@ -102,7 +102,7 @@ fn ranks_write_the_bytes_of_one() {
         // Interrupted at several places with some ranks, and resumed with others.
         for (size, stop, resumed_by, kept) in [
             (2, Stop::First(9), 3, 16),
-            (3, Stop::First(1), 1, 8),
+            (3, Stop::First(1), 1, 24),
             (1, Stop::First(20), 4, 24),
             (4, Stop::Rank(2), 2, 16),
             (2, Stop::First(44), 4, 45),

@@ -1,9 +1,13 @@
 //! Ranks as processes that `mpirun` starts on this machine: the bytes of one process, kills, signals, and ranks that do not fit
-//! together.
+//! together. `hosts` plays two machines.
 #![cfg(unix)]
 
 #[path = "../common/cli.rs"]
 mod cli;
+mod hosts;
+mod judging;
+#[path = "../common/skip.rs"]
+mod skip;
 
 use std::collections::BTreeMap;
 use std::path::Path;
