@@ -19,7 +19,7 @@ fn reason() -> Option<String> {
 fn on_hosts(ranks: usize, command: &Command) -> Command {
     let mut script = Command::new(SCRIPT);
     script.arg(ranks.to_string()).arg(command.get_program()).args(command.get_args());
-    script.env("FLAGS", "-x LP_NUM_THREADS=1 -x NODEVICE_SELECT=1 --mca odls_base_sigkill_timeout 60");
+    script.env("FLAGS", "-x LP_NUM_THREADS=1 -x NODEVICE_SELECT=1 --mca odls_base_sigkill_timeout 5");
     script.current_dir(command.get_current_dir().unwrap_or(Path::new(".")));
     script.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     script

@@ -131,7 +131,9 @@ fn scoring_goes_on_with_another_number_of_ranks() {
     succeed(score("many-plain.jsonl", &[]));
     for (n, (before, after, kills)) in [(2, 3, false), (3, 1, true), (4, 2, true), (1, 4, false)].into_iter().enumerate() {
         let output = format!("many-{n}.jsonl");
-        let child = on_ranks(before, &score(&output, &[]), &[]).spawn().unwrap();
+        // OpenMPI sends TERM after so many seconds, and KILL after as many more.
+        let patient = ["--mca", "odls_base_sigkill_timeout", "5"];
+        let child = on_ranks(before, &score(&output, &[]), &patient).spawn().unwrap();
         let part = task.at(&format!("{output}.part"));
         while std::fs::metadata(&part).map_or(0, |part| part.len()) == 0 {
             std::thread::sleep(Duration::from_millis(5));

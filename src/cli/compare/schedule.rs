@@ -173,3 +173,111 @@ fn written(message: &impl Serialize) -> Vec<u8> {
 fn read<T: DeserializeOwned>(message: &[u8]) -> Result<T, CliError> {
     serde_json::from_slice(message).map_err(|e| CliError::Failed(format!("what another rank sent cannot be read: {e}")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::experiments::compare::Protocol;
+    use crate::progress::Silent;
+
+    const PROTOCOL: &str = r#"
+        seeds = [1, 2, 3]
+        data_seed = 1
+        sizes = { train = 8, validation = 4, test = 4 }
+        tuning = { task = "H", seed = 9 }
+        imitation = { max_steps = 2 }
+        policy = { max_steps = 1 }
+        [[method]]
+        name = "sft"
+        title = "SFT"
+        settings = { method = "sft" }
+        learning_rates = [1e-3, 3e-3]
+        [[method]]
+        name = "real"
+        title = "REAL"
+        settings = { method = "real" }
+        start = "sft"
+        rate_of = "sft"
+        [[group]]
+        name = "core"
+        title = "All"
+        tasks = ["E"]
+        methods = ["sft", "real"]
+        champion = "real"
+    "#;
+
+    fn comparison(dir: &std::path::Path) -> Comparison {
+        let file = dir.join("protocol.toml");
+        std::fs::write(&file, PROTOCOL).unwrap();
+        Comparison { protocol: Protocol::read(&file).unwrap(), results: dir.into(), work: dir.join("work") }
+    }
+
+    /// Plays the ranks: each cell runs for a meeting, then its files are there. Returns what was started at each meeting.
+    fn play(ranks: usize, jobs: usize, failing: &str, interrupted_at: usize) -> (Vec<Vec<(usize, String)>>, Result<(), CliError>) {
+        let dir = tempfile::tempdir().unwrap();
+        let comparison = comparison(dir.path());
+        let mut plan = Plan::new(&comparison, (ranks, jobs), &mut Silent).unwrap();
+        let (mut meetings, mut running) = (Vec::new(), Vec::new());
+        loop {
+            let interrupted = meetings.len() == interrupted_at;
+            let mut reports: Vec<Report> = (0..ranks).map(|_| Report { ended: Vec::new(), interrupted }).collect();
+            for (rank, cell) in std::mem::take(&mut running) {
+                let failure = (cell == failing).then(|| "exit status: 1".to_string());
+                if failure.is_none() {
+                    for file in [comparison.result_file(&cell.parse().unwrap()), comparison.work.join(&cell).join("judge.json")] {
+                        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+                        std::fs::write(file, "").unwrap();
+                    }
+                }
+                let rank: usize = rank;
+                reports[rank].ended.push((cell, 1, failure));
+            }
+            let orders = plan.next(reports, &mut Silent).unwrap();
+            if orders.end {
+                return (meetings, plan.outcome());
+            }
+            running = orders.start.clone();
+            meetings.push(orders.start);
+        }
+    }
+
+    fn started(meetings: &[Vec<(usize, String)>]) -> Vec<&str> {
+        meetings.iter().flatten().map(|(_, cell)| cell.as_str()).collect()
+    }
+
+    #[test]
+    fn every_cell_starts_once_after_its_prerequisites() {
+        let (one, _) = play(1, 1, "", usize::MAX);
+        let mut all = started(&one);
+        assert_eq!(all.len(), 8);
+        all.sort_unstable();
+        for (ranks, jobs) in [(2, 1), (3, 1), (2, 2), (5, 3)] {
+            let (meetings, outcome) = play(ranks, jobs, "", usize::MAX);
+            let mut found = started(&meetings);
+            found.sort_unstable();
+            assert!(found == all && outcome.is_ok(), "{meetings:?}");
+            for meeting in &meetings {
+                assert!((0..ranks).all(|rank| meeting.iter().filter(|(own, _)| *own == rank).count() <= jobs), "{meeting:?}");
+            }
+            // The two rates first; then as many of the three seeds as there is room for, each on the rank with the fewest.
+            assert!(meetings[0].len() == 2 && meetings[1].len() == 3.min(ranks * jobs), "{meetings:?}");
+            assert_eq!(meetings[0].iter().map(|(rank, _)| *rank).collect::<Vec<_>>(), [0, 1]);
+        }
+    }
+
+    #[test]
+    fn a_failed_cell_ends_what_needs_it_and_is_named() {
+        let (meetings, outcome) = play(2, 1, "E/sft/seed-2", usize::MAX);
+        let found = started(&meetings);
+        assert!(found.contains(&"E/real/seed-1") && !found.contains(&"E/real/seed-2"), "{found:?}");
+        let error = outcome.unwrap_err().to_string();
+        assert!(error.starts_with("1 cell failed: E/sft/seed-2; "), "{error}");
+    }
+
+    #[test]
+    fn an_interruption_starts_nothing_more() {
+        let (meetings, outcome) = play(2, 1, "", 1);
+        assert!(meetings[0].len() == 2 && matches!(outcome, Err(CliError::Stopped(_))), "{meetings:?}");
+        assert_eq!(started(&meetings).len(), 2);
+    }
+}
