@@ -23,8 +23,9 @@ const REPEATS: usize = 6;
 
 fn main() {
     let ranks = Ranks::started(&std::env::vars().collect::<Vec<_>>()).expect("ranks");
-    let gpu = block_on(Gpu::open_untested(&GpuOptions { adapter: std::env::var("JURIST_ADAPTER").ok(), ..GpuOptions::default() }))
-        .expect("an adapter");
+    let gpu =
+        block_on(Gpu::open_untested(&GpuOptions { adapter: std::env::var("JURIST_ADAPTER").ok(), ..GpuOptions::default() }))
+            .expect("an adapter");
     let config = Config::from_json(SMOLLM2).expect("a config");
     let settings = LoraSettings { r: 16, alpha: 32.0, dropout: 0.0, rslora: false, targets: vec![ALL_LINEAR.into()] };
     let adapter = Adapter::fresh(&gpu, &config, &settings, 1).expect("an adapter");

@@ -57,12 +57,12 @@ cost() {
     rows "$rows" >"$dir/few.jsonl"
     rows $((2 * rows)) >"$dir/many.jsonl"
     cat >"$dir/config.json" <<'C'
-{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 512, "hidden_size": 256, "intermediate_size": 768,
- "num_hidden_layers": 6, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 32, "hidden_act": "silu",
+{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 279, "hidden_size": 192, "intermediate_size": 512,
+ "num_hidden_layers": 4, "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 32, "hidden_act": "silu",
  "max_position_embeddings": 512, "rope_theta": 10000.0, "rms_norm_eps": 1e-6, "attention_bias": false, "mlp_bias": false,
  "tie_word_embeddings": true, "torch_dtype": "float32"}
 C
-    local sft=("$jurist" train --quiet --adapter llvmpipe --init "$dir/config.json" --vocab-size 512 --train-file "$dir/train.jsonl"
+    local sft=("$jurist" train --quiet --adapter llvmpipe --init "$dir/config.json" --vocab-size 279 --train-file "$dir/train.jsonl"
         --per-device-train-batch-size 4 --gradient-accumulation-steps 4 --max-steps "$steps" --save-steps 0 --logging-steps 1)
     local real=("$jurist" train --quiet --adapter llvmpipe --method real --model "$dir/sft-one-1" --train-file "$dir/train.jsonl"
         --per-device-train-batch-size 2 --gradient-accumulation-steps 4 --num-generations 4 --max-completion-length 32
@@ -83,7 +83,7 @@ C
     say "scoring: $rows rows, as the difference between $((2 * rows)) and $rows"
     local began ended
     for what in plain chains; do
-        local score=("$jurist" score --quiet --adapter llvmpipe --model "$dir/sft-one-1" --batch-size 8)
+        local score=("$jurist" score --quiet --adapter llvmpipe --model "$dir/sft-one-1" --batch-size 4)
         [ "$what" = chains ] && score+=(--max-completion-length 32) || score+=(--max-completion-length 0)
         for round in $(seq "$rounds"); do
             for how in one two; do

@@ -31,7 +31,13 @@ enum Stop {
 }
 
 /// What one rank does. Returns the number of rows that were judged, and how it ended.
-fn work(ranks: &Ranks, model: &str, judging: &ScoreOptions, output: &Path, (resume, stop): (bool, Stop)) -> Result<usize, CliError> {
+fn work(
+    ranks: &Ranks,
+    model: &str,
+    judging: &ScoreOptions,
+    output: &Path,
+    (resume, stop): (bool, Stop),
+) -> Result<usize, CliError> {
     let judge = Judge::open(&crate::common::gpu(), &ground().at(model))?;
     let (rows, interrupt, mut taken) = (rows(), Interrupt::default(), 0);
     if stop == Stop::Rank(ranks.rank()) {

@@ -52,7 +52,8 @@ fn two_hosts_end_together() {
         return skip(reason);
     }
     let (_alone, task) = (alone(), task());
-    let child = on_hosts(1, &train(&task, "stopped", &["--max-steps", "100000", "--save-steps", "0"])).spawn().unwrap();
+    let child =
+        on_hosts(1, &train(&task, "stopped", &["--max-steps", "100000", "--save-steps", "0", "--quiet"])).spawn().unwrap();
     let log = task.at("stopped").join("metrics.jsonl");
     while std::fs::read_to_string(&log).map_or(0, |text| text.lines().count()) < 2 {
         std::thread::sleep(std::time::Duration::from_millis(5));

@@ -56,7 +56,8 @@ fn ground() -> &'static Task {
         task.write("many.jsonl", rows.concat().repeat(20));
         let answer = |row: &String| serde_json::from_str::<Value>(row).unwrap()["prompt"].clone();
         let pair = |[a, b]: &[String; 2]| {
-            json!({"instruction": "judge", "response_a": answer(a), "response_b": answer(b), "preference": "A"}).to_string() + "\n"
+            json!({"instruction": "judge", "response_a": answer(a), "response_b": answer(b), "preference": "A"}).to_string()
+                + "\n"
         };
         task.write("pairs.jsonl", rows.as_chunks().0.iter().map(pair).collect::<String>());
         task

@@ -213,11 +213,16 @@ mod tests {
     }
 
     /// Plays the ranks: each cell runs for a meeting, then its files are there. Returns what was started at each meeting.
-    fn play(ranks: usize, jobs: usize, failing: &str, interrupted_at: usize) -> (Vec<Vec<(usize, String)>>, Result<(), CliError>) {
+    fn play(
+        ranks: usize,
+        jobs: usize,
+        failing: &str,
+        interrupted_at: usize,
+    ) -> (Vec<Vec<(usize, String)>>, Result<(), CliError>) {
         let dir = tempfile::tempdir().unwrap();
         let comparison = comparison(dir.path());
         let mut plan = Plan::new(&comparison, (ranks, jobs), &mut Silent).unwrap();
-        let (mut meetings, mut running) = (Vec::new(), Vec::new());
+        let (mut meetings, mut running): (Vec<_>, Vec<(usize, String)>) = (Vec::new(), Vec::new());
         loop {
             let interrupted = meetings.len() == interrupted_at;
             let mut reports: Vec<Report> = (0..ranks).map(|_| Report { ended: Vec::new(), interrupted }).collect();
@@ -229,7 +234,6 @@ mod tests {
                         std::fs::write(file, "").unwrap();
                     }
                 }
-                let rank: usize = rank;
                 reports[rank].ended.push((cell, 1, failure));
             }
             let orders = plan.next(reports, &mut Silent).unwrap();
