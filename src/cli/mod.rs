@@ -133,10 +133,22 @@ impl Context {
         Ok(ModelFolder::open_on(model, self.base.as_deref()).map_err(crate::judge::JudgeError::from)?)
     }
 
-    /// Fetches what the Hugging Face cache lacks of `model`, and of the base of an adapter, as far as they are names of the hub.
+    /// Fetches what the Hugging Face cache lacks of `model`, and of the base of an adapter, as far as they are names of the hub. Rank
+    /// 0 fetches first, then one rank of each machine: no two write to one cache.
     fn fetch(&self, model: &Path, wanted: Wanted, progress: &mut TerminalProgress) -> Result<(), CliError> {
         let env = |name: &str| self.env.iter().find(|(n, _)| n == name).map(|(_, value)| value.clone());
-        Ok(hub::fetch(model, self.base.as_deref(), wanted, env, progress).map_err(crate::judge::JudgeError::from)?)
+        let own = match (self.ranks.rank(), self.ranks.local_rank()) {
+            (0, _) => 0,
+            (_, 0) => 1,
+            _ => 2,
+        };
+        for turn in 0..3 {
+            if turn == own {
+                hub::fetch(model, self.base.as_deref(), wanted, env, progress).map_err(crate::judge::JudgeError::from)?;
+            }
+            self.ranks.barrier()?;
+        }
+        Ok(())
     }
 
     /// A GPU that counts buffers and makes none, like the adapter asked for or, with `any`, like discrete GPUs in general; and
