@@ -2,7 +2,8 @@
 //!
 //! Each cell runs in a process of its own, several at a time. A cell that fails does not end the others, and two processes of one
 //! thread do more on a software adapter than one process of two threads. The process of a cell reads a pipe from the process that
-//! started it, and ends when the pipe does, even where that process is killed. Several ranks each start processes: see [`schedule`].
+//! started it, and ends when the pipe does, even where that process is killed. Several ranks each start
+//! processes: see [`schedule`].
 
 mod job;
 mod schedule;
