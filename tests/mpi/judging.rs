@@ -53,7 +53,7 @@ fn ground() -> &'static Task {
         let rows: Vec<String> = items.iter().map(|item| item.to_row().to_string() + "\n").collect();
         task.write("rows.jsonl", rows.concat());
         task.write("fewer.jsonl", rows[1..].concat());
-        task.write("many.jsonl", rows.concat().repeat(20));
+        task.write("many.jsonl", rows.concat().repeat(40));
         let answer = |row: &String| serde_json::from_str::<Value>(row).unwrap()["prompt"].clone();
         let pair = |[a, b]: &[String; 2]| {
             json!({"instruction": "judge", "response_a": answer(a), "response_b": answer(b), "preference": "A"}).to_string()
@@ -133,7 +133,7 @@ fn scoring_goes_on_with_another_number_of_ranks() {
     for (n, (before, after, kills)) in [(2, 3, false), (3, 1, true), (4, 2, true), (1, 4, false)].into_iter().enumerate() {
         let output = format!("many-{n}.jsonl");
         // OpenMPI sends TERM after so many seconds, and KILL after as many more.
-        let patient = ["--mca", "odls_base_sigkill_timeout", "5"];
+        let patient = ["--mca", "odls_base_sigkill_timeout", "2"];
         let child = on_ranks(before, &score(&output, &[]), &patient).spawn().unwrap();
         let part = task.at(&format!("{output}.part"));
         while std::fs::metadata(&part).map_or(0, |part| part.len()) == 0 {
