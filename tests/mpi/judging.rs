@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::cli::{Task, path, succeed};
-use crate::{ENDS_WITHIN, alone, end, errors, on_ranks, signal};
+use crate::{ENDS_WITHIN, alone, end, errors, on_ranks, ranks_of, signal};
 use jurist::experiments::synthetic::{Split, SyntheticTask, TaskVersion};
 use serde_json::{Value, json};
 
@@ -139,8 +139,9 @@ fn scoring_goes_on_with_another_number_of_ranks() {
         while std::fs::metadata(&part).map_or(0, |part| part.len()) == 0 {
             std::thread::sleep(Duration::from_millis(5));
         }
+        let pids = ranks_of(&child, before);
         match kills {
-            true => signal("-KILL", crate::ranks_of(&child, before)[before - 1]),
+            true => signal("-KILL", pids[before - 1]),
             false => signal("-TERM", child.id()),
         }
         let done = end(child, ENDS_WITHIN);
@@ -148,6 +149,10 @@ fn scoring_goes_on_with_another_number_of_ranks() {
         assert_ne!(done.code, Some(0), "it had ended before");
         if !kills {
             assert!(errors(&done)[..].iter().all(|line| line.contains("continue with --resume")), "{}", done.err);
+        }
+        // A killed process holds its lock until its last thread is gone, after mpirun.
+        while pids.iter().any(|pid| Path::new(&format!("/proc/{pid}")).exists()) {
+            std::thread::sleep(Duration::from_millis(20));
         }
         let again = score(&output, &["--resume"]);
         succeed(if after == 1 { again } else { on_ranks(after, &again, &[]) });
