@@ -33,14 +33,18 @@ pub fn run(args: &CompareArgs, context: &Context) -> Result<(), CliError> {
         if args.with_parent {
             end_with_parent();
         }
+        comparison.keep_protocol()?;
         return run_cell(&comparison, &cell.parse()?, context, &mut progress);
     }
     if args.estimate {
         return print(&estimate(&comparison)?);
     }
     refuse_foreign_pages(&comparison)?;
-    if !args.tables {
+    if args.tables {
+        comparison.check_finished_cells()?;
+    } else {
         let _lock = lock_results(&comparison)?;
+        comparison.keep_protocol()?;
         let interrupt = Interrupt::watch()?.stops_after(STEP);
         schedule(&comparison, args, context, &interrupt, &mut progress)?;
     }
