@@ -3,8 +3,8 @@
 // Reference  src/reference/add.rs
 // Contract   in place on y.
 // Grid       one thread per vector.
-// Why so     It is bound by memory, and runs once per micro-batch and trained tensor. All gradients are added by this kernel, also
-//            those of other ranks, so that a sum has the same bits wherever it is computed.
+// Why so     It is bound by memory, and runs once per micro-batch and trained tensor. All gradients are added by this kernel,
+//            also those of other ranks, so that a sum has the same bits wherever it is computed.
 #include "lib/grid.wgsl"
 #include "lib/vec.wgsl"
 

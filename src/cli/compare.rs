@@ -32,15 +32,22 @@ pub fn run(args: &CompareArgs, context: &Context) -> Result<(), CliError> {
         if args.with_parent {
             end_with_parent();
         }
+        comparison.keep_protocol()?;
         return run_cell(&comparison, &cell.parse()?, context, &mut progress);
     }
     if args.estimate {
         return print(&estimate(&comparison)?);
     }
     refuse_foreign_pages(&comparison)?;
-    if !args.tables {
+    if args.tables {
+        comparison.check_finished_cells()?;
+    } else {
         check_same_protocol(&args.config, context)?;
-        let _lock = context.ranks.is_first().then(|| lock_results(&comparison)).transpose()?;
+        let mut _lock = None;
+        if context.ranks.is_first() {
+            _lock = Some(lock_results(&comparison)?);
+            comparison.keep_protocol()?;
+        }
         let interrupt = Interrupt::watch(&context.ranks)?.stops_after(STEP);
         schedule(&comparison, args, context, &interrupt, &mut progress)?;
     }

@@ -30,10 +30,11 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "eval",
             "system",
             "progress",
+            "ranks",
             "words",
         ],
     ),
-    ("web", &["train", "judge", "rollout", "bundle", "model", "ops", "gpu", "text", "data", "eval", "random"]),
+    ("web", &["train", "judge", "rollout", "bundle", "model", "ops", "gpu", "text", "data", "eval", "random", "ranks"]),
     (
         "experiments",
         &[

@@ -72,6 +72,22 @@ fn cells_tables_and_page() {
     assert_eq!(one.code, Some(0), "{}", one.err);
     assert!(std::fs::read(&cell).unwrap() == bytes, "one cell, made twice, has two results");
 
+    // A protocol that changed under finished cells is refused, by tables too; one that says more is not.
+    for (from, to, message) in [
+        ("max_steps = 2", "max_steps = 3", "max_steps was 2, now it is 3"),
+        ("test = 12", "test = 14", "sizes was"),
+        ("[1e-3, 3e-3]", "[1e-3, 4e-3]", "learning_rates was"),
+    ] {
+        crate::cli::write(&protocol, PROTOCOL.replacen(from, to, 1));
+        for more in [&[][..], &["--tables"]] {
+            let changed = compare(more);
+            assert_eq!(changed.code, Some(1));
+            assert!(changed.err.contains(message) && changed.err.contains("remove this file"), "{}", changed.err);
+        }
+    }
+    crate::cli::write(&protocol, PROTOCOL.replacen("title = \"SFT\"", "title = \"imitation\"", 1));
+    assert!(compare(&["--tables"]).out.contains("imitation"));
+
     // What is gone is made; what cannot be read is named.
     crate::cli::write(&cell, "{");
     let broken = compare(&["--tables"]);

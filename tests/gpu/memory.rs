@@ -104,7 +104,8 @@ fn a_plan_is_what_a_run_holds() {
     let task = Task::new(24, 8, true);
     let tiny = TrainConfig { beta: 0.1, ..config(&task, "config.json", Method::Real) };
     let lora = TrainConfig { lora_r: 4, base_weights: WeightDtype::Bf16.into(), gradient_checkpointing: true, ..tiny.clone() };
-    for config in [config(&task, "config.json", Method::Sft), tiny, lora] {
+    let summed = TrainConfig { gradient_accumulation_steps: 5, ..tiny.clone() };
+    for config in [config(&task, "config.json", Method::Sft), tiny, lora, summed] {
         let gpu = fresh();
         let (plan, engine) = planned_and_held(&config, &gpu);
         assert_same(&plan, &gpu);

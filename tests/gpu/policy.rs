@@ -13,7 +13,7 @@ use jurist::ranks::Ranks;
 use jurist::rollout::Ending;
 use jurist::text::TextError;
 use jurist::train::TrainConfig;
-use jurist::train::config::{Method, Preset};
+use jurist::train::config::{GradientSum as Order, Method, Preset};
 use jurist::train::data::examples::LabelledPrompt;
 use jurist::train::objective::advantage::{AdvantageSettings, advantages};
 use jurist::train::objective::gradient_sum::GradientSum;
@@ -87,7 +87,7 @@ impl Fixture {
         let weights = upload();
         let adam = OptimiserSettings { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0, max_grad_norm: 1.0 };
         let optimiser = Optimiser::new(&gpu(), weights.trainable().unwrap(), adam).unwrap();
-        let sum = GradientSum::new(&gpu(), &optimiser.gradient, MICRO_BATCHES, &Ranks::alone()).unwrap();
+        let sum = GradientSum::new(&gpu(), &optimiser.gradient, Order::Tree, MICRO_BATCHES, &Ranks::alone()).unwrap();
         let start = (settings.kl > 0.0).then(upload);
         let layout = BatchLayout { tokens: &self.tokens, reads: ScoreReads::Prompt };
         let sizes = PromptSizes { longest: LONGEST, micro_batch: MICRO_BATCH };

@@ -3,14 +3,14 @@
 
 use std::path::Path;
 
-use crate::cli::{Task, path};
+use crate::cli::{Task, lines, path};
 use crate::common::gpu;
 use crate::resume::files;
 use jurist::experiments::synthetic::SCORE_PHRASE;
 use jurist::model::lora::ALL_LINEAR;
 use jurist::progress::{NoClock, Silent};
 use jurist::ranks::{Ranks, threads};
-use jurist::train::config::{Method, Resume};
+use jurist::train::config::{GradientSum, Method, Resume};
 use jurist::train::run::{RunContext, TrainOutcome, run};
 use jurist::train::{TrainConfig, TrainError};
 
@@ -123,6 +123,26 @@ fn real_on_ranks() {
 #[test]
 fn iterations_on_ranks() {
     same_on_any_number(Method::Grpo, |config| TrainConfig { num_iterations: 2, chains_per_pass: 2, lora_r: 4, ..config });
+}
+
+/// Each rank adds its own gradients as they come: the runs agree to rounding, and need a gradient less.
+#[test]
+fn running_sums_on_ranks() {
+    let task = Task::new(26, 7, true);
+    let at = |name: &str| TrainConfig { output_dir: path(&task.at(name)).into(), ..config(&task, Method::Sft) };
+    let running = |name: &str| TrainConfig { gradient_sum: GradientSum::Running, ..at(name) };
+    train(1, &at("tree"));
+    train(1, &running("on-1"));
+    train(3, &running("on-3"));
+    let losses = |name: &str| -> Vec<f64> {
+        lines(&task.read(&format!("{name}/metrics.jsonl"))).iter().filter_map(|line| line["loss"].as_f64()).collect()
+    };
+    let tree = losses("tree");
+    for name in ["on-1", "on-3"] {
+        let found = losses(name);
+        assert_eq!((found.len(), found[0]), (tree.len(), tree[0]), "{name}: the first step is before any sum");
+        assert!(found.iter().zip(&tree).all(|(a, b)| (a - b).abs() < 1e-5 * b), "{name}: {found:?}, {tree:?}");
+    }
 }
 
 #[test]

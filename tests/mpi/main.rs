@@ -148,7 +148,7 @@ fn any_number_of_ranks_has_the_bytes_of_one_process() {
     for (method, more) in [("sft", &[][..]), ("cot-raft", &adapter), ("real", &["--beta", "0.1"])] {
         let flags = [&["--method", method, "--max-completion-length", "8", "--num-generations", "2"], more].concat();
         let train = |output: &str| match more.first() {
-            Some(&"--model-name-or-path") => task.jurist(&[&START[..], &["--output-dir", output], &RUN[..], &flags].concat()),
+            Some(&"--model-name-or-path") => task.jurist(&[&START[..], &["--output-dir", output], &RUN, &flags].concat()),
             _ => train(&task, output, &flags),
         };
         let plain = format!("{method}-plain");

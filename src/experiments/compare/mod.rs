@@ -17,6 +17,7 @@ mod comparison;
 mod estimate;
 mod file_cells;
 mod file_table;
+mod kept_protocol;
 mod metrics;
 mod page;
 mod protocol;

@@ -365,11 +365,8 @@ impl Protocol {
         Ok(())
     }
 
-    /// Puts the settings of a cell into `layers`, without paths, seed and learning rate.
-    ///
-    /// # Errors
-    /// A value that the setting does not take.
-    pub fn put_settings(&self, cell: &CellId, method: &ComparedMethod, layers: &mut Layers) -> Result<(), CompareError> {
+    /// The settings of a cell, without paths, seed and learning rate: those of the base, the task, the kind of method, the method.
+    pub fn settings_of(&self, cell: &CellId, method: &ComparedMethod) -> toml::Table {
         let trained_by = method.settings.get("method").and_then(|m| m.as_str()).and_then(|m| m.parse::<config::Method>().ok());
         let imitates = trained_by.is_none_or(|by| !by.spec().samples_chains());
         let task = self.file_task(&cell.task);
@@ -381,10 +378,17 @@ impl Protocol {
         tables.extend(task.map(|task| if imitates { &task.imitation } else { &task.policy }));
         tables.push(&method.settings);
         tables.extend(matches!(cell.run, Run::LearningRate(_)).then_some(&self.tuning.settings));
-        for table in tables {
-            layers.put_toml(&table.to_string(), &format!("method `{}` of the protocol", method.name))?;
-        }
-        Ok(())
+        // A later table wins.
+        tables.into_iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
+    /// Puts [`Protocol::settings_of`] a cell into `layers`.
+    ///
+    /// # Errors
+    /// A value that the setting does not take.
+    pub fn put_settings(&self, cell: &CellId, method: &ComparedMethod, layers: &mut Layers) -> Result<(), CompareError> {
+        let text = self.settings_of(cell, method).to_string();
+        Ok(layers.put_toml(&text, &format!("method `{}` of the protocol", method.name))?)
     }
 }
 

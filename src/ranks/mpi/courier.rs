@@ -110,10 +110,11 @@ impl Courier {
                 Ok(worked) => worked,
                 Err(error) => {
                     self.give_up(error);
-                    true
+                    false
                 }
             };
             looks = if worked { 0 } else { looks + 1 };
+            self.answer_failing();
             if let Some(answer) = self.leaving.take_if(|_| self.outgoing.is_empty() || self.failure.is_some()) {
                 match self.failure.clone() {
                     None => self.world.end(),
@@ -190,11 +191,15 @@ impl Courier {
         self.outgoing = rest;
         worked |= self.outgoing.len() < under_way;
         worked |= self.look_for_data()?;
-        let all_stopped = self.stopped.iter().all(|stopped| *stopped);
+        Ok(worked)
+    }
+
+    /// Lets a rank that fails end, once all others have stopped.
+    fn answer_failing(&mut self) {
+        let (now, all_stopped) = (Instant::now(), self.stopped.iter().all(|stopped| *stopped));
         if let Some((answer, _)) = self.failing.take_if(|(_, until)| all_stopped || now > *until) {
             let _ = answer.send(self.lowest_failed.is_none_or(|lowest| lowest >= self.world.rank));
         }
-        Ok(worked)
     }
 
     fn look_for_data(&mut self) -> Result<bool, RankError> {
@@ -308,19 +313,19 @@ impl Courier {
 
     /// The work ends by an error that this rank found.
     fn give_up(&mut self, error: RankError) {
-        if self.failure.is_some() {
-            // What fails after that is a consequence, as a message to a rank that has ended.
-            self.outgoing.clear();
-            return;
-        }
         match &error {
+            // What fails after a failure is a consequence, as a message to a rank that has ended.
+            _ if self.failure.is_some() => self.outgoing.clear(),
             RankError::Gone { rank, seconds } => {
                 self.stopped[*rank] = true;
                 self.tell_all(*rank, &format!("not heard of for {seconds} s"));
             }
             error => self.tell_all(self.world.rank, &error.to_string()),
         }
-        self.failure = Some(error);
+        self.failure.get_or_insert(error);
+        if let Some(awaited) = self.awaited.take() {
+            let _ = awaited.answer.send(self.told().map(|()| Vec::new()));
+        }
     }
 
     /// Tells all other ranks why `rank` fails.

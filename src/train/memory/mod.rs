@@ -76,8 +76,8 @@ impl MemoryPlan {
     }
 }
 
-/// Plans a run of `config` for the adapter of `gpu`, as each of these ranks does it. Without a `train_file`, the rows are assumed to be the longest that the
-/// settings allow, and only the config of the model is read.
+/// Plans a run of `config` for the adapter of `gpu`, as each of these ranks does it. Without a `train_file`, the rows are assumed
+/// to be the longest that the settings allow, and only the config of the model is read.
 ///
 /// # Errors
 /// Anything that would keep the run from starting, except memory and limits of the adapter.

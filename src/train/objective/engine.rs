@@ -108,7 +108,7 @@ impl Engine {
         let optimiser = Optimiser::new(gpu, weights.trainable()?, OptimiserSettings::of(config))?;
         let longest = data.examples.iter().map(|e| e.prompt.ids.len()).max().unwrap_or(0);
         let sizes = PromptSizes { longest, micro_batch: config.per_device_train_batch_size as usize };
-        let sum = GradientSum::new(gpu, &optimiser.gradient, config.gradient_accumulation_steps as usize, ranks)?;
+        let sum = GradientSum::of(gpu, &optimiser.gradient, config, ranks)?;
         let trainer = PolicyTrainer::new(gpu, weights, (optimiser, sum), settings, sizes, data.layout, reference)?;
         Ok(Engine::Policy(Box::new(trainer)))
     }

@@ -9,7 +9,8 @@ use crate::model::tensors::TensorSet;
 use crate::ops::add;
 use crate::ranks::Ranks;
 use crate::train::TrainError;
-use crate::train::objective::tree::{TreeOp, stack_size, tree_ops};
+use crate::train::config::{GradientSum as Order, TrainConfig};
+use crate::train::objective::tree::{TreeOp, running_ops, running_stack_size, stack_size, tree_ops};
 
 /// Words of a piece: 4 MiB.
 pub const PIECE_WORDS: usize = 1 << 20;
@@ -18,6 +19,7 @@ pub const PIECE_WORDS: usize = 1 << 20;
 pub struct GradientSum {
     gpu: Gpu,
     ranks: Ranks,
+    order: Order,
     /// The accumulator: a set that backward passes add to.
     gradient: TensorSet,
     stack: Vec<StackEntry>,
@@ -30,11 +32,23 @@ struct StackEntry {
 }
 
 impl GradientSum {
-    /// The sum into `gradient` over at most `micro_batches` in a step. One micro-batch needs no buffer.
+    /// The sum into `gradient` over the micro-batches of a step of `config`. One micro-batch needs no buffer.
     ///
     /// # Errors
     /// Too little GPU memory.
-    pub fn new(gpu: &Gpu, gradient: &TensorSet, micro_batches: usize, ranks: &Ranks) -> Result<Self, ModelError> {
+    pub fn of(gpu: &Gpu, gradient: &TensorSet, config: &TrainConfig, ranks: &Ranks) -> Result<Self, ModelError> {
+        GradientSum::new(gpu, gradient, config.gradient_sum, config.gradient_accumulation_steps as usize, ranks)
+    }
+
+    /// The same for at most `micro_batches` in a step, in this order.
+    ///
+    /// # Errors
+    /// Too little GPU memory.
+    pub fn new(gpu: &Gpu, gradient: &TensorSet, order: Order, micro_batches: usize, ranks: &Ranks) -> Result<Self, ModelError> {
+        let entries = match order {
+            Order::Tree => stack_size(micro_batches),
+            Order::Running => running_stack_size(ranks.size()),
+        };
         let gpu = &gpu.for_memory(MemoryKind::Gradient);
         let entry = |n: usize| {
             let kept = TensorSet::zeros(gpu, gradient.groups(), &format!("gradient {n}"))?;
@@ -45,8 +59,8 @@ impl GradientSum {
             }
             Ok(StackEntry { kept, add: plan.build(gpu)? })
         };
-        let stack = (1..=stack_size(micro_batches)).map(entry).collect::<Result<_, ModelError>>()?;
-        Ok(GradientSum { gpu: gpu.clone(), ranks: ranks.clone(), gradient: gradient.clone(), stack })
+        let stack = (1..=entries).map(entry).collect::<Result<_, ModelError>>()?;
+        Ok(GradientSum { gpu: gpu.clone(), ranks: ranks.clone(), order, gradient: gradient.clone(), stack })
     }
 
     /// The ranks that the micro-batches are divided over.
@@ -56,8 +70,12 @@ impl GradientSum {
 
     /// What this rank does for a step of `micro_batches`, in order: the caller computes gradients, [`GradientSum::apply`] does
     /// the rest.
-    pub fn ops(&self, micro_batches: usize) -> impl Iterator<Item = TreeOp> + use<> {
-        tree_ops(micro_batches, self.ranks.rank(), self.ranks.size()).into_iter()
+    pub fn ops(&self, micro_batches: usize) -> Vec<TreeOp> {
+        let (rank, size) = (self.ranks.rank(), self.ranks.size());
+        match self.order {
+            Order::Tree => tree_ops(micro_batches, rank, size),
+            Order::Running => running_ops(micro_batches, rank, size),
+        }
     }
 
     /// Does one of the ops that compute nothing. `depth` counts the entries on the stack, from 0 at the start of a step.

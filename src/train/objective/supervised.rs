@@ -212,7 +212,7 @@ impl SupervisedTrainer {
         ranks: &Ranks,
     ) -> Result<Self, TrainError> {
         let optimiser = Optimiser::new(gpu, weights.trainable()?, OptimiserSettings::of(config))?;
-        let sum = GradientSum::new(gpu, &optimiser.gradient, config.gradient_accumulation_steps as usize, ranks)?;
+        let sum = GradientSum::of(gpu, &optimiser.gradient, config, ranks)?;
         let micro_batch = config.per_device_train_batch_size as usize;
         let batching = Batching { micro_batch, supervision: config.supervision(), share_prefixes: config.share_prefixes };
         let backward = Backward { gradient: &optimiser.gradient, recompute: config.gradient_checkpointing };

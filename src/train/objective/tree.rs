@@ -17,7 +17,7 @@ use crate::ranks::Ranks;
 /// One step of a rank's part of the sum. The accumulator is empty at first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TreeOp {
-    /// Compute the gradient of this micro-batch into the accumulator, which is empty.
+    /// Add the gradient of this micro-batch to the accumulator, which is empty in the order of the tree.
     Compute(usize),
     /// Put the accumulator on the stack; it is empty then.
     Push,
@@ -34,28 +34,50 @@ pub fn stack_size(micro_batches: usize) -> usize {
     micro_batches.max(1).ilog2() as usize
 }
 
+/// The same for the order in which each rank adds its own gradients as they come: only what other ranks send needs room.
+pub fn running_stack_size(ranks: usize) -> usize {
+    usize::from(ranks > 1)
+}
+
+/// As [`tree_ops`], where each rank computes all of its micro-batches into the accumulator, and the tree is over ranks.
+pub fn running_ops(micro_batches: usize, rank: usize, size: usize) -> Vec<TreeOp> {
+    let block = |rank| Ranks::block_of(micro_batches, rank, size);
+    let owners: Vec<usize> = (0..size).filter(|rank| !block(*rank).is_empty()).collect();
+    let place = owners.iter().position(|owner| *owner == rank);
+    let tree = Tree { own: place.map_or(0..0, |place| place..place + 1), owners, rank };
+    let compute = |op| match op {
+        TreeOp::Compute(_) => block(rank).map(TreeOp::Compute).collect(),
+        op => vec![op],
+    };
+    tree.ops().into_iter().flat_map(compute).collect()
+}
+
 /// The part of `rank` of `size` ranks in the sum over `micro_batches`. At the end the accumulator of rank 0 holds the sum, and
 /// that of the others is empty.
 ///
 /// A rank receives only after it has computed all of its own, so nobody waits for a sum while there is work.
 pub fn tree_ops(micro_batches: usize, rank: usize, size: usize) -> Vec<TreeOp> {
     let owner = |item| (0..size).find(|rank| Ranks::block_of(micro_batches, *rank, size).contains(&item)).unwrap_or(0);
-    let tree = Tree { owners: (0..micro_batches).map(owner).collect(), rank, own: Ranks::block_of(micro_batches, rank, size) };
-    let mut ops = Vec::new();
-    if micro_batches > 0 {
-        tree.visit(micro_batches.next_power_of_two().ilog2(), 0, &mut ops);
-    }
-    ops
+    Tree { owners: (0..micro_batches).map(owner).collect(), rank, own: Ranks::block_of(micro_batches, rank, size) }.ops()
 }
 
 struct Tree {
-    /// The rank of each micro-batch.
+    /// The rank of each leaf.
     owners: Vec<usize>,
     rank: usize,
+    /// The leaves of this rank.
     own: Range<usize>,
 }
 
 impl Tree {
+    fn ops(&self) -> Vec<TreeOp> {
+        let mut ops = Vec::new();
+        if !self.owners.is_empty() {
+            self.visit(self.owners.len().next_power_of_two().ilog2(), 0, &mut ops);
+        }
+        ops
+    }
+
     /// Appends what this rank does for node `index` of a level.
     fn visit(&self, level: u32, index: usize, ops: &mut Vec<TreeOp>) {
         let (start, end) = (index << level, (index + 1) << level);
@@ -91,7 +113,11 @@ mod tests {
 
     /// The sum over these values by the ops of `size` ranks, and the deepest stack.
     fn sum(values: &[f32], size: usize) -> (f32, usize) {
-        let mut lists: Vec<VecDeque<TreeOp>> = (0..size).map(|rank| tree_ops(values.len(), rank, size).into()).collect();
+        sum_by(values, size, tree_ops)
+    }
+
+    fn sum_by(values: &[f32], size: usize, ops: fn(usize, usize, usize) -> Vec<TreeOp>) -> (f32, usize) {
+        let mut lists: Vec<VecDeque<TreeOp>> = (0..size).map(|rank| ops(values.len(), rank, size).into()).collect();
         let mut accumulators = vec![None; size];
         let mut stacks = vec![Vec::new(); size];
         let mut messages: HashMap<(usize, usize), VecDeque<f32>> = HashMap::new();
@@ -102,7 +128,7 @@ mod tests {
                 let Some(op) = lists[rank].front().copied() else { continue };
                 let accumulator = &mut accumulators[rank];
                 match op {
-                    TreeOp::Compute(item) => assert_eq!(accumulator.replace(values[item]), None),
+                    TreeOp::Compute(item) => *accumulator = Some(accumulator.map_or(values[item], |sum| sum + values[item])),
                     TreeOp::Push => stacks[rank].push(accumulator.take().unwrap()),
                     TreeOp::Add => *accumulator = Some(stacks[rank].pop().unwrap() + accumulator.unwrap()),
                     TreeOp::Send(to) => messages.entry((rank, to)).or_default().push_back(accumulator.take().unwrap()),
@@ -157,6 +183,22 @@ mod tests {
                 let (together, deepest) = sum(&v, size);
                 assert_eq!(together.to_bits(), alone.to_bits(), "{n} micro-batches on {size} ranks");
                 assert!(deepest <= stack_size(n), "{n} on {size}: {deepest}");
+            }
+        }
+    }
+
+    /// Each rank adds its own as they come, and the ranks are added in a tree.
+    #[test]
+    fn running_sums_of_ranks() {
+        let v = values(7);
+        let running = |part: &[f32]| part[1..].iter().fold(part[0], |sum, x| sum + x);
+        assert_eq!(sum_by(&v, 1, running_ops), (running(&v), 0));
+        let three = (running(&v[..3]) + running(&v[3..5])) + running(&v[5..]);
+        assert_eq!(sum_by(&v, 3, running_ops).0.to_bits(), three.to_bits());
+        for n in 1..=20 {
+            for size in 1..=12 {
+                let (found, deepest) = sum_by(&vec![1.0; n], size, running_ops);
+                assert!(found == n as f32 && deepest <= running_stack_size(size), "{n} on {size}: {found}, {deepest}");
             }
         }
     }

@@ -10,6 +10,7 @@ use jurist::model::weights::Weights;
 use jurist::ops::loss_head::{NO_SCORES, TokenLoss};
 use jurist::ranks::Ranks;
 use jurist::reference;
+use jurist::train::config::GradientSum as Order;
 use jurist::train::objective::gradient_sum::GradientSum;
 use jurist::train::objective::optimiser::{Optimiser, OptimiserSettings};
 use jurist::train::objective::policy::{
@@ -89,7 +90,7 @@ pub fn trainer(gpu: &Gpu, toy: &Toy, settings: PolicySettings, start: Option<&Mo
     let weights = Weights::upload(gpu, &toy.model).unwrap();
     let adam = OptimiserSettings { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weight_decay: 0.0, max_grad_norm: 0.0 };
     let optimiser = Optimiser::new(gpu, weights.trainable().unwrap(), adam).unwrap();
-    let sum = GradientSum::new(gpu, &optimiser.gradient, 1, &Ranks::alone()).unwrap();
+    let sum = GradientSum::new(gpu, &optimiser.gradient, Order::Tree, 1, &Ranks::alone()).unwrap();
     let longest = toy.prompts.iter().map(|p| p.ids.len()).max().unwrap();
     let start = start.map(|s| Weights::upload(gpu, s).unwrap());
     let layout = BatchLayout { tokens: &toy.tokens, reads: toy.reads };

@@ -116,7 +116,8 @@ pub struct PolicyTrainer {
 }
 
 impl PolicyTrainer {
-    /// Plans for prompts of these sizes. The sum is that of the optimiser's gradient. `reference` is the reference model of the KL divergence, if that has a weight.
+    /// Plans for prompts of these sizes. The sum is that of the optimiser's gradient. `reference` is the reference model of the KL
+    /// divergence, if that has a weight.
     ///
     /// # Errors
     /// Out of memory, or prompt, chain and phrase longer than the model's context.
