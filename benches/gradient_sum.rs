@@ -8,7 +8,7 @@ use jurist::model::config::Config;
 use jurist::model::lora::{ALL_LINEAR, Adapter, LoraSettings};
 use jurist::model::tensors::TensorSet;
 use jurist::ranks::Ranks;
-use jurist::train::objective::gradient_sum::GradientSum;
+use jurist::train::objective::gradient_sum::{GradientSum, Order};
 use pollster::block_on;
 
 const SMOLLM2: &str = r#"{
@@ -36,7 +36,7 @@ fn main() {
 
 /// Rank 0 prints the bytes of a gradient, and the seconds until all ranks have its sum.
 fn measure(what: &str, gpu: &Gpu, gradient: &TensorSet, ranks: &Ranks) {
-    let sum = GradientSum::new(gpu, gradient, ranks.size(), ranks).expect("memory");
+    let sum = GradientSum::new(gpu, gradient, Order::Tree, ranks.size(), ranks).expect("memory");
     let mut seconds: Vec<f64> = (0..REPEATS).map(|_| once(&sum, gpu, ranks)).skip(1).collect();
     seconds.sort_by(f64::total_cmp);
     if ranks.is_first() {
