@@ -8,7 +8,8 @@ use jurist::model::config::Config;
 use jurist::model::lora::{ALL_LINEAR, Adapter, LoraSettings};
 use jurist::model::tensors::TensorSet;
 use jurist::ranks::Ranks;
-use jurist::train::objective::gradient_sum::{GradientSum, Order};
+use jurist::train::config::GradientSum as Order;
+use jurist::train::objective::gradient_sum::GradientSum;
 use pollster::block_on;
 
 const SMOLLM2: &str = r#"{

@@ -206,19 +206,17 @@ mod tests {
         champion = "real"
     "#;
 
+    /// What was started at each meeting: ranks and cells.
+    type Meetings = Vec<Vec<(usize, String)>>;
+
     fn comparison(dir: &std::path::Path) -> Comparison {
         let file = dir.join("protocol.toml");
         std::fs::write(&file, PROTOCOL).unwrap();
         Comparison { protocol: Protocol::read(&file).unwrap(), results: dir.into(), work: dir.join("work") }
     }
 
-    /// Plays the ranks: each cell runs for a meeting, then its files are there. Returns what was started at each meeting.
-    fn play(
-        ranks: usize,
-        jobs: usize,
-        failing: &str,
-        interrupted_at: usize,
-    ) -> (Vec<Vec<(usize, String)>>, Result<(), CliError>) {
+    /// Plays the ranks: each cell runs for a meeting, then its files are there.
+    fn play(ranks: usize, jobs: usize, failing: &str, interrupted_at: usize) -> (Meetings, Result<(), CliError>) {
         let dir = tempfile::tempdir().unwrap();
         let comparison = comparison(dir.path());
         let mut plan = Plan::new(&comparison, (ranks, jobs), &mut Silent).unwrap();
