@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Packages of Debian's newest suite with all that they need, unpacked into FOLDER/root for programs that are run with that suite's
-# own loader; nothing is installed. FOLDER/packages lists them: once it is there, nothing is fetched again.
+# own loader; nothing is installed. FOLDER/packages lists them after a line with what was asked for: as long as the same is asked
+# for, nothing is fetched again.
 # Usage: scripts/debian-sid.sh FOLDER PACKAGE…
 set -euo pipefail
 dir="$(realpath -m "${1:?the folder}")"
@@ -11,7 +12,8 @@ keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 fail() { echo "$* (for $wanted)" >&2; exit 1; }
 wanted="$*"
 
-[ -e "$dir/packages" ] && exit
+asked="asked for: $(printf '%s\n' "$@" | LC_ALL=C sort -u | paste -sd ' ')"
+[ "$(head -n 1 "$dir/packages" 2>/dev/null)" = "$asked" ] && exit
 command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || fail "this needs Debian: there is no apt-get or no dpkg-deb"
 [ "$(dpkg --print-architecture)" = amd64 ] || fail "this needs Debian on amd64, found $(dpkg --print-architecture)"
 [ -e "$keyring" ] || fail "this needs Debian's keys in $keyring: apt-get install debian-archive-keyring"
@@ -45,9 +47,9 @@ uris="$("${install[@]}" --print-uris install "$@")" || fail "Debian's newest sui
 files="$(awk '{ print $2 }' <<<"$uris")"
 awk -v into="$dir" '{ bytes += $3 } END { printf "fetching %d packages, %.0f MB, unpacked into %s\n", NR, bytes / 1e6, into }' <<<"$uris" >&2
 "${install[@]}" --download-only install "$@" >&2 || fail "not all packages could be fetched from $mirror"
-rm -rf "$dir/root"
+rm -rf "$dir/root" "$dir/packages"
 mkdir "$dir/root"
 for file in $files; do dpkg-deb -x "$dir/apt/cache/archives/$file" "$dir/root"; done
 rm -rf "$dir/apt"
-echo "$files" | tr ' ' '\n' >"$dir/packages.part"
+{ echo "$asked"; tr ' ' '\n' <<<"$files"; } >"$dir/packages.part"
 mv "$dir/packages.part" "$dir/packages"

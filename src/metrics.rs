@@ -171,7 +171,8 @@ pub struct Interval {
 ///
 /// # Errors
 /// A name that is not one of a resampled metric; a level that is not between 0 and 1; columns of different length, scores that
-/// are not finite, values that are not a scale; undefined where the metric is, or where half of the resamples have no value.
+/// are not finite, values that are not a scale; undefined where the metric is, with fewer than ten rows, or where half of the
+/// resamples have no value.
 pub fn interval(name: &str, human: &[f64], judge: &[f64], scale: Option<&[f64]>, level: f64) -> Result<Interval, Error> {
     let metric = metric(name).ok_or_else(|| {
         let known: Vec<&str> = METRICS.iter().map(|(name, _)| *name).collect();
@@ -238,8 +239,9 @@ mod tests {
 
     #[test]
     fn every_metric_has_an_interval_or_a_reason() {
+        let (human, judge) = ([HUMAN; 2].concat(), [JUDGE; 2].concat());
         for (name, figure) in agreement(&HUMAN, &JUDGE.map(Some), &SCALE).unwrap() {
-            let found = interval(name, &HUMAN, &JUDGE, Some(&SCALE), 0.9);
+            let found = interval(name, &human, &judge, Some(&SCALE), 0.9);
             match metric(name) {
                 Some(_) => {
                     let Interval { low, high } = found.unwrap();
@@ -250,9 +252,11 @@ mod tests {
                 }
             }
         }
-        let without = interval("kappa_quadratic", &HUMAN, &JUDGE, None, 0.9).unwrap_err();
+        let without = interval("kappa_quadratic", &human, &judge, None, 0.9).unwrap_err();
         assert_eq!(without.undefined(), Some(&Undefined::NoScale));
-        let wider = |level| interval("mae", &HUMAN, &JUDGE, None, level).unwrap();
+        let few = interval("mae", &HUMAN, &JUDGE, None, 0.9).unwrap_err();
+        assert_eq!(few.undefined(), Some(&Undefined::TooFewUnits { unit: "row", found: 6, needed: 10 }));
+        let wider = |level| interval("mae", &human, &judge, None, level).unwrap();
         assert!(wider(0.99).low <= wider(0.5).low && wider(0.5).high < wider(0.99).high);
         for level in [0.0, 1.0, 95.0, f64::NAN] {
             let error = interval("mae", &HUMAN, &JUDGE, None, level).unwrap_err().to_string();

@@ -27,7 +27,7 @@ use jurist::model::quantised::Plane;
 use jurist::model::source::TensorSource;
 use jurist::model_folder::ModelFolder;
 use jurist::serve::Prompts;
-use jurist::serve::rehearsal::Rehearsal;
+use jurist::serve::mock::MockServer;
 use jurist::text::{ChatOptions, ChatTemplate, Date, Files, SpecialTokens, StreamDecoder, TextError, Tokenizer, word_level};
 use jurist::train::checkpoint::open_checkpoint;
 use jurist::train::checkpoint::training_state::{Parameter, StatePart};
@@ -374,7 +374,7 @@ pub fn settings(data: &[u8]) {
 /// The body of a request to each endpoint of `jurist serve`: read, and answered as if every score were equally likely. What has
 /// to be JSON is JSON.
 pub fn requests(data: &[u8]) {
-    let (answers, held) = most_bytes(|| (REHEARSAL.chat(data), REHEARSAL.completion(data), REHEARSAL.rows(data)));
+    let (answers, held) = most_bytes(|| (SERVER.chat(data), SERVER.completion(data), SERVER.rows(data)));
     assert!(held <= BYTES_OF_PATTERNS + BYTES_A_BYTE * data.len(), "{held} bytes for a body of {}", data.len());
     let (chat, completion, rows) = answers;
     match chat {
@@ -405,11 +405,11 @@ fn refused(message: &str) {
 }
 
 /// A server whose judge reads the columns `rubric` and `response`.
-static REHEARSAL: LazyLock<Rehearsal> = LazyLock::new(|| {
+static SERVER: LazyLock<MockServer> = LazyLock::new(|| {
     let own = Template::Own { name: "own".into(), source: "rubric {{ rubric }} response {{ response }}".into() };
     let scale: Scale = "1..2".parse().expect("a scale");
     let settings = JudgeSettings::new(scale, "a", &own, false).with_chains_up_to(8);
-    Rehearsal::new(Prompts::new(settings, WORDS.clone()).expect("a judge"))
+    MockServer::new(Prompts::new(settings, WORDS.clone()).expect("a judge"))
 });
 
 const ROW: &str = r#"{"messages": [{"role": "user", "content": "How many?"}, {"role": "assistant", "content": "Two."}],

@@ -1,6 +1,5 @@
 //! `jurist agree`: how well any judge agrees with people, from columns of a file that somebody else wrote.
 
-use std::collections::HashMap;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -8,10 +7,12 @@ use serde_json::{Value, json};
 use super::gates::{Gates, Known, LENGTH_BIAS, MASSES, Measured, PROBABILITIES, verdict};
 use super::outcome::require_judged;
 use super::places::Places;
+use super::repeated_rows::{ID, RowNames};
 use super::score_columns::{human_at, score_at};
-use super::{AgreeArgs, CliError, Context, print, print_json};
-use crate::data::{DataError, RowCells, name_of, read_columns_within};
+use super::{AgreeArgs, CliError, Context, TerminalProgress, print, print_json};
+use crate::data::{DataError, RowCells, WantedColumns, name_of, read_columns_within};
 use crate::eval::Grid;
+use crate::eval::clusters::ClusterNumbers;
 use crate::eval::drift::RunRecord;
 use crate::eval::evaluation::{ColumnEvaluation, ColumnNames, Columns, holm_of, holm_table};
 use crate::eval::intervals::{Bootstrap, is_level};
@@ -36,7 +37,7 @@ pub fn run(args: &AgreeArgs, context: &Context) -> Result<(), CliError> {
     let (mut found, mut unjudged, mut measured) = (Vec::new(), Vec::new(), Vec::new());
     let mut clusters = Vec::new();
     for file in &args.files {
-        let (mut columns, ids, bad) = read(args, file, &scale)?;
+        let (mut columns, ids, bad) = read(args, file, &scale, &mut progress)?;
         if columns.human.is_empty() {
             let column = &args.human;
             return Err(CliError::Failed(format!("{}: no row has a number in the column `{column}`", name_of(file))));
@@ -109,19 +110,28 @@ fn known(args: &AgreeArgs, words: Option<&[String]>) -> Known {
 
 /// Reads one file: a few numbers a row are kept. Also the names of the rows, where there is a column of them, and how many cells
 /// `--skip-bad` took for empty.
-fn read(args: &AgreeArgs, file: &Path, scale: &Scale) -> Result<(Columns, Vec<String>, usize), CliError> {
+fn read(
+    args: &AgreeArgs,
+    file: &Path,
+    scale: &Scale,
+    progress: &mut TerminalProgress,
+) -> Result<(Columns, Vec<String>, usize), CliError> {
     let mut names: Vec<&str> = vec![&args.human, &args.judge];
-    let optional = [&args.judge2, &args.cluster, &args.length, &args.probs, &args.mass, &args.id];
-    let mut places = [None; 6];
+    let optional = [&args.judge2, &args.cluster, &args.length, &args.probs, &args.mass];
+    let mut places = [None; 5];
     for (place, name) in places.iter_mut().zip(optional) {
         if let Some(name) = name {
             *place = Some(names.len());
             names.push(name);
         }
     }
-    let [judge2, cluster, length, probs, mass, id] = places;
+    let [judge2, cluster, length, probs, mass] = places;
     let repeats = names.len()..names.len() + args.repeats.len();
     names.extend(args.repeats.iter().map(String::as_str));
+    let (required, id) = (names.len() + usize::from(args.id.is_some()), names.len());
+    names.push(args.id.as_deref().unwrap_or(ID));
+    let is_cluster = args.cluster.as_deref() == Some(names[id]);
+    let mut row_names = RowNames::default();
     let mut columns = Columns {
         judge2: judge2.map(|_| Vec::new()),
         clusters: cluster.map(|_| Vec::new()),
@@ -131,9 +141,9 @@ fn read(args: &AgreeArgs, file: &Path, scale: &Scale) -> Result<(Columns, Vec<St
         masses: mass.map(|_| Vec::new()),
         ..Columns::default()
     };
-    let mut known: HashMap<String, usize> = HashMap::new();
+    let mut numbers = ClusterNumbers::default();
     let (mut bad, mut ids) = (0, Vec::new());
-    read_columns_within(file, &names, args.max_decompressed, &mut |cells| {
+    read_columns_within(file, WantedColumns { names: &names, required }, args.max_decompressed, &mut |cells| {
         // A bad score is an error, or, counted, none.
         let mut good = |found: Result<Option<f64>, DataError>| match found {
             Err(_) if args.skip_bad => {
@@ -155,11 +165,7 @@ fn read(args: &AgreeArgs, file: &Path, scale: &Scale) -> Result<(Columns, Vec<St
         }
         if let (Some(at), Some(clusters)) = (cluster, &mut columns.clusters) {
             let name = cells.text(at).ok_or_else(|| cells.fault(at, "no group".into(), "name the group of every row"))?;
-            let next = known.len();
-            clusters.push(match known.get(&*name) {
-                Some(number) => *number,
-                None => *known.entry(name.into_owned()).or_insert(next),
-            });
+            clusters.push(numbers.number(&name));
         }
         if let (Some(at), Some(lengths)) = (length, &mut columns.lengths) {
             let text = cells.text(at);
@@ -178,12 +184,15 @@ fn read(args: &AgreeArgs, file: &Path, scale: &Scale) -> Result<(Columns, Vec<St
         if let (Some(at), Some(masses)) = (mass, &mut columns.masses) {
             masses.extend(cells.number(at)?);
         }
-        if let Some(at) = id {
-            let name = cells.text(at).ok_or_else(|| cells.fault(at, "no name".into(), "name every row"))?;
-            ids.push(name.into_owned());
+        if !is_cluster {
+            row_names.take(cells, id, "", args.id.is_some())?;
+        }
+        if args.id.is_some() {
+            ids.extend(cells.text(id).map(|name| name.into_owned()));
         }
         Ok(())
     })?;
+    row_names.warn(progress);
     Ok((columns, ids, bad))
 }
 

@@ -312,7 +312,8 @@ pub struct AgreeArgs {
     #[arg(long)]
     pub json: bool,
 
-    /// Column with a name of the row, by which --against tells that the rows are the same
+    /// Column with the name of each row, by which --against tells that the rows are the same; a name that is there twice is refused
+    /// [default: id, if present, for telling of names that are there twice]
     #[arg(long, value_name = "COLUMN", help_heading = "Gates")]
     pub id: Option<String>,
 

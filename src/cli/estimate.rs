@@ -9,7 +9,7 @@ use super::score_columns::{ScoreColumns, Wanted};
 use super::{CliError, Context, EstimateArgs, TerminalProgress, print, print_json};
 use crate::data::name_of;
 use crate::eval::estimate::{
-    self, EstimateNames, EstimateOptions, Estimates, Quantiles, Rehearsal, RehearsalOptions, ScoredRows,
+    self, EstimateNames, EstimateOptions, Estimates, Quantiles, ScoredRows, Simulation, SimulationOptions,
 };
 use crate::files::same_place;
 use crate::judge::Scale;
@@ -49,14 +49,15 @@ pub fn run(args: &EstimateArgs, context: &Context) -> Result<(), CliError> {
         cluster: args.cluster.as_deref(),
         group: args.by.as_deref(),
         weight: args.weight.as_deref(),
+        id: args.id.as_deref(),
         propensity: args.propensity.as_deref(),
         scale: &scale,
         skip_bad: args.skip_bad,
         max_decompressed: args.max_decompressed,
     };
     let first = read(args, &wanted, &args.files, ScoreColumns::default(), &mut progress)?;
-    if let Some(labels) = &args.rehearse {
-        return rehearse(args, &first, labels, &options, &mut progress);
+    if let Some(labels) = &args.simulate {
+        return simulate(args, &first, labels, &options, &mut progress);
     }
     let mut systems = vec![(names(&args.files), first)];
     if let Some(column) = &args.by {
@@ -147,7 +148,7 @@ fn of_system(name: &str, systems: &[(String, ScoreColumns)], error: crate::eval:
 }
 
 /// How often intervals contain the mean of rows that are all labelled.
-fn rehearse(
+fn simulate(
     args: &EstimateArgs,
     rows: &ScoreColumns,
     labels: &[u32],
@@ -157,10 +158,10 @@ fn rehearse(
     let labelled = rows.filtered(|row| rows.human[row].is_some());
     let human: Vec<f64> = labelled.human.iter().flatten().copied().collect();
     let labels: Vec<usize> = labels.iter().map(|labels| *labels as usize).collect();
-    let rehearsed = RehearsalOptions { labels: &labels, draws: args.draws as usize, seed: args.seed };
-    let found = Rehearsal::new(&human, &labelled.judge, labelled.clusters(), options, &rehearsed)?;
+    let simulated = SimulationOptions { labels: &labels, draws: args.draws as usize, seed: args.seed };
+    let found = Simulation::new(&human, &labelled.judge, labelled.clusters(), options, &simulated)?;
     for labels in labels.iter().filter(|labels| found.points.iter().all(|point| point.labels != **labels)) {
-        progress.warn(&format!("--rehearse {labels}: left out, since there are only {}", count(human.len(), "labelled row")));
+        progress.warn(&format!("--simulate {labels}: left out, since there are only {}", count(human.len(), "labelled row")));
     }
     match args.json {
         true => print_json(&found.to_json())?,

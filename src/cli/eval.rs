@@ -8,9 +8,10 @@ use super::outcome::require_judged;
 use super::places::Places;
 use super::scoring::{ScoreCounts, Single, Sink, Work, judge_rows};
 use super::{CliError, Context, EvalArgs, Interrupt, print, print_json, row_hashes};
-use crate::data::{Example, Labels};
+use crate::data::Example;
+use crate::eval::clusters::clusters_of;
 use crate::eval::drift::RunRecord;
-use crate::eval::evaluation::{JudgeEvaluation, JudgedRows, PageText, clusters_of};
+use crate::eval::evaluation::{JudgeEvaluation, JudgedRows, PageText};
 use crate::eval::intervals::Bootstrap;
 use crate::eval::{Grid, baselines, report};
 use crate::files::is_unfinished;
@@ -46,7 +47,7 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
                 let line = "its last rows are missing; jurist score --resume continues with them";
                 progress.warn(&format!("{}: {line}", file.display()));
             }
-            let rows = args.judging.rows((file, None), Labels::Required, context, &mut progress)?;
+            let rows = args.judging.labelled_rows((file, None), context, &mut progress)?;
             let judgements = rows.examples.iter().map(|e| stored(e, &args.judge_column)).collect::<Result<Vec<_>, _>>()?;
             let scale = scale_of(args.judging.judge.scale.as_deref(), &judgements)?;
             (rows, judgements, scale)
@@ -56,7 +57,7 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), CliError> {
                 None => Sink::None,
                 Some(output) => Sink::open(output, args.resume, &context.ranks)?,
             };
-            let rows = args.judging.rows((input, Some(model)), Labels::Required, context, &mut progress)?;
+            let rows = args.judging.labelled_rows((input, Some(model)), context, &mut progress)?;
             let judge = args.judging.open(model, &rows, true, context, &mut progress)?;
             judge.settings().calibration_advice(&args.judging.judging()).into_iter().for_each(|advice| progress.warn(advice));
             let interrupt = interrupt.stops_after(sink.at_interrupt());

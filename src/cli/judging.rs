@@ -4,9 +4,15 @@ use std::path::Path;
 
 use clap::Args;
 
+<<<<<<< HEAD
 use super::scoring::way_of_judging;
 use super::{CliError, Context, Expectation, Interrupt, JudgingArgs, PartArgs, TerminalProgress, row_hashes};
 use crate::data::{Chains, ColumnOptions, Dataset, Example, LabelWords, Labels, Reader};
+=======
+use super::repeated_rows::refuse_repeated_rows;
+use super::{CliError, Context, Expectation, Interrupt, JudgingArgs, PartArgs, TerminalProgress};
+use crate::data::{Chains, ColumnOptions, Dataset, Example, LabelWords, Labels, Reader, judged_text};
+>>>>>>> mpi
 use crate::eval::faithfulness::ChainSwap;
 use crate::hub::Wanted;
 use crate::judge::{
@@ -62,12 +68,16 @@ impl JudgeFlags {
         })
     }
 
-    /// The scale that is given, else that of the judge in `model`. A model that cannot be opened has none; the error is reported
-    /// when it is opened to judge.
+    /// The scale that is given, else that of the judge in `model`, as far as its template is the judge's. A model that cannot be
+    /// opened has none; the error is reported when it is opened to judge.
     pub fn scale_of(&self, model: Option<&Path>, context: &Context) -> Result<Option<Scale>, CliError> {
         match &self.scale {
             Some(scale) => Ok(Some(scale.parse()?)),
-            None => Ok(stored(model, context).map(|settings| settings.scale)),
+            None => {
+                let pairs = self.compares(model, context);
+                let inherited = |own: JudgeSettings| Ok(JudgeSettings::inherited_answer(Some(&own), pairs)?.0);
+                stored(model, context).map(inherited).transpose()
+            }
         }
     }
 
@@ -77,6 +87,13 @@ impl JudgeFlags {
             Some(name) => name == Template::Pair.name(),
             None => stored(model, context).is_some_and(|settings| settings.template() == Template::Pair),
         }
+    }
+}
+
+/// Says how many rows have no label.
+pub fn note_unlabelled(file: &str, rows: usize, progress: &mut dyn Progress) {
+    if rows > 0 {
+        progress.note(&format!("{file}: {} without people's score left out", count(rows, "row")));
     }
 }
 
@@ -123,6 +140,29 @@ impl JudgingArgs {
         if let Some(first) = rows.bad.first() {
             progress.warn(&format!("{}: {} skipped, the first: {first}", file.display(), count(rows.bad.len(), "bad row")));
         }
+        Ok(rows)
+    }
+
+    /// As [`JudgingArgs::rows`], of which those with people's score are kept; the others are counted.
+    ///
+    /// # Errors
+    /// As there; no row with people's score; a row that is there twice.
+    pub fn labelled_rows(
+        &self,
+        (file, model): (&Path, Option<&Path>),
+        context: &Context,
+        progress: &mut dyn Progress,
+    ) -> Result<Dataset, CliError> {
+        let mut rows = self.rows((file, model), Labels::Optional, context, progress)?;
+        let all = rows.examples.len();
+        rows.examples.retain(|example| example.record.score.is_some());
+        note_unlabelled(&rows.file, all - rows.examples.len(), progress);
+        if rows.examples.is_empty() {
+            let column = self.label_column.as_deref().unwrap_or("score");
+            let fix = "--label-column names another column of people's scores, and jurist score judges rows without any";
+            return Err(CliError::Failed(format!("{}: no row has people's score in `{column}`; {fix}", rows.file)));
+        }
+        refuse_repeated_rows(&rows.examples, |row| Ok(judged_text(&rows.examples[row], false)))?;
         Ok(rows)
     }
 

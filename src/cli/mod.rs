@@ -26,6 +26,7 @@ mod places;
 mod plan;
 mod printable;
 mod progress;
+mod repeated_rows;
 mod row_hashes;
 mod score;
 mod score_columns;

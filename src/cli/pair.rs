@@ -6,18 +6,19 @@ use super::columns::{CLUSTERS, column};
 use super::gates::{Gates, Known, Measured, verdict};
 use super::outcome::require_judged;
 use super::places::Places;
+use super::repeated_rows::refuse_repeated_rows;
 use super::scoring::{Form, Sink, Work, judge_rows};
 use super::{CliError, Context, Interrupt, PairArgs, TerminalProgress, print, print_json, row_hashes};
-use crate::data::{DataError, Dataset, Example, Labels, Pairing, pairing};
+use crate::data::{DataError, Dataset, Example, Labels, Pairing, judged_text, pairing};
 use crate::eval::PairText;
+use crate::eval::clusters::clusters_of;
 use crate::eval::drift::RunRecord;
-use crate::eval::evaluation::clusters_of;
 use crate::eval::intervals::Bootstrap;
 use crate::eval::pairs::{PairEvaluation, PairRow, distinct, preferred};
-use crate::eval::position::PairVerdict;
+use crate::eval::position::Winner;
 use crate::files::write;
 use crate::hub;
-use crate::judge::{Judge, PairRecord, PairWay, Scale, ScoreRecord, Winner};
+use crate::judge::{Judge, PairRecord, PairWay, Scale, ScoreRecord};
 use crate::progress::Progress;
 use crate::words::count;
 
@@ -81,6 +82,11 @@ pub fn run(args: &PairArgs, context: &Context) -> Result<(), CliError> {
     let preferences = preferences(&mut rows, args.judging.skip_bad, &mut progress)?;
     let cluster = column(&rows, args.cluster.as_deref(), &CLUSTERS, &mut progress)?;
     let category = column(&rows, args.category.as_deref(), &CATEGORIES, &mut progress)?;
+    refuse_repeated_rows(&rows.examples, |row| {
+        let kind = category.as_ref().map_or("", |(_, texts)| &texts[row]);
+        let responses = PairWay::Alone.rows(&rows.examples[row])?.map(|example| judged_text(&example, false));
+        Ok([kind, &responses[0], &responses[1]].join("\n"))
+    })?;
     let categories = distinct(category.iter().flat_map(|(_, texts)| texts));
     let gates = Gates::read(&args.gates, &Known::of_pairs(&categories), 1, context)?;
     if gates.wants_rows() && preferences.iter().all(Option::is_none) {
@@ -174,10 +180,10 @@ fn how(way: PairWay) -> &'static str {
 
 /// The pairs that people have compared, as labels on a scale of B, tie and A.
 fn recorded(args: &PairArgs, rows: &Dataset, measured: &[PairRow], compared: &[usize]) -> Result<RunRecord, CliError> {
-    let value = |verdict: PairVerdict| match verdict {
-        PairVerdict::First => 1.0,
-        PairVerdict::Second => 0.0,
-        PairVerdict::Tie => 0.5,
+    let value = |verdict: Winner| match verdict {
+        Winner::First => 1.0,
+        Winner::Second => 0.0,
+        Winner::Tie => 0.5,
     };
     let mut names = Vec::new();
     for &row in compared {
@@ -226,17 +232,12 @@ fn preferences(rows: &mut Dataset, skip_bad: bool, progress: &mut dyn Progress) 
 
 /// A pair as it is measured: A is the first response of the row.
 fn measured(record: &PairRecord, human: Option<f64>, category: Option<String>) -> PairRow {
-    let verdict = |winner: Winner| match winner {
-        Winner::A => PairVerdict::First,
-        Winner::B => PairVerdict::Second,
-        Winner::Tie => PairVerdict::Tie,
-    };
     PairRow {
         human,
-        verdict: record.winner.map(verdict),
+        verdict: record.winner,
         first: record.a_wins(),
         // By position: in the second order the response that is read first is B.
-        orders: record.orders.map(|[given, swapped]| (verdict(given), verdict(swapped.swapped()))),
+        orders: record.orders.map(|[given, swapped]| (given, swapped.swapped())),
         category,
     }
 }

@@ -1,11 +1,12 @@
 //! Columns of scores: cells that hold one, for `agree` too, and the columns of `calibrate` and `estimate`: of people, of a judge,
 //! and what groups and weighs rows.
 
-use std::collections::HashMap;
 use std::path::Path;
 
+use super::repeated_rows::{ID, RowNames};
 use super::{CliError, TerminalProgress};
-use crate::data::{DataError, RowCells, name_of, read_columns_within};
+use crate::data::{DataError, RowCells, WantedColumns, name_of, read_columns_within};
+use crate::eval::clusters::ClusterNumbers;
 use crate::judge::Scale;
 use crate::progress::Progress;
 use crate::words::count;
@@ -18,6 +19,8 @@ pub struct Wanted<'a> {
     /// A column of texts: the kind of a row, or its system.
     pub group: Option<&'a str>,
     pub weight: Option<&'a str>,
+    /// The names of rows, none of which may be there twice. `None`: those of a column `id`, if there is one.
+    pub id: Option<&'a str>,
     /// The chance of being labelled, of which weights are made; instead of them.
     pub propensity: Option<&'a str>,
     /// People's scale.
@@ -39,8 +42,10 @@ pub struct ScoreColumns {
     pub unjudged: usize,
     /// Rows that were left out for an unusable cell.
     pub bad: usize,
+    /// The rows' names.
+    names: RowNames,
     /// The numbers of the clusters.
-    known: HashMap<String, usize>,
+    numbers: ClusterNumbers,
 }
 
 /// What is read of one row.
@@ -66,11 +71,21 @@ impl Wanted<'_> {
                 names.push(name);
             }
         }
-        read_columns_within(file, &names, self.max_decompressed, &mut |cells| {
+        let (required, id) = (names.len(), names.len());
+        names.push(self.id.unwrap_or(ID));
+        // Rows of one cluster may have its name.
+        let is_cluster = self.cluster == Some(names[id]);
+        let wanted = WantedColumns { names: &names, required: required + usize::from(self.id.is_some()) };
+        read_columns_within(file, wanted, self.max_decompressed, &mut |cells| {
             match self.cells(cells, places) {
                 Err(_) if self.skip_bad => into.bad += 1,
                 Err(error) => return Err(error),
-                Ok(row) => into.push(row),
+                Ok(row) => {
+                    if !is_cluster {
+                        into.names.take(cells, id, row.group.as_deref().unwrap_or_default(), self.id.is_some())?;
+                    }
+                    into.push(row);
+                }
             }
             Ok(())
         })?;
@@ -118,7 +133,7 @@ pub fn score_at(cells: &RowCells, column: usize, scale: &Scale) -> Result<Option
         DataError::Field { file, position, field, found, .. } => {
             let known = match scale.words() {
                 Some(_) => format!("write {} or a number, or ", scale.texts().join(", ")),
-                None => String::new(),
+                None => "say what words stand for, as in --scale bad,ok,good=0,1,2, or ".into(),
             };
             let fix = format!("{known}leave it empty where there is no score");
             DataError::Field { file, position, field, found, fix }
@@ -151,8 +166,7 @@ impl ScoreColumns {
         self.human.push(row.human);
         self.judge.push(judge);
         if let Some(name) = row.cluster {
-            let next = self.known.len();
-            self.clusters.push(*self.known.entry(name).or_insert(next));
+            self.clusters.push(self.numbers.number(&name));
         }
         self.groups.extend(row.group);
         self.weights.extend(row.weight);
@@ -164,6 +178,7 @@ impl ScoreColumns {
         if self.bad > 0 {
             progress.warn(&format!("{name}: {} left out", count(self.bad, "bad row")));
         }
+        self.names.warn(progress);
         if self.judge.is_empty() && self.unjudged > 0 {
             let rows = count(self.unjudged, "row");
             return Err(CliError::Failed(format!("{name}: the judge has no score in any of {rows}; is it the right column?")));
@@ -181,7 +196,7 @@ impl ScoreColumns {
 
     /// Nothing yet, for the rows of another system: clusters of one name get one number.
     pub fn beside(&self) -> ScoreColumns {
-        ScoreColumns { known: self.known.clone(), ..ScoreColumns::default() }
+        ScoreColumns { numbers: self.numbers.clone(), ..ScoreColumns::default() }
     }
 
     /// The clusters of the rows, where they were read.

@@ -42,7 +42,7 @@ mod written;
 
 pub use column_names::Layout;
 #[cfg(not(target_arch = "wasm32"))]
-pub use columns::{RowCells, read_columns, read_columns_within};
+pub use columns::{RowCells, WantedColumns, read_columns, read_columns_within};
 pub use pairs::{PAIR_COLUMNS, Pairing, pairing};
 pub use read::{Dataset, Example, Reader, split_rows};
 pub use record::{Chains, ColumnOptions, Grading, Labels, Message, Prompt, Record, Row, contradicts};

@@ -560,13 +560,18 @@ impl Row {
                 Some(Value::Null) => "null",
                 Some(_) => "an empty text",
             };
-            let fix = format!("name the label's column with --label-column; the row has {}", self.columns());
+            let two = if !options.pairs && pairing(self)?.is_some() {
+                "compare its two responses with --template pair, or "
+            } else {
+                ""
+            };
+            let fix = format!("{two}name the label's column with --label-column; the row has {}", self.columns());
             return Err(self.fault(column, found, fix));
         };
         let value = self.lookup(&label_column).unwrap_or(&Value::Null);
         let mut scores: Vec<f64> = self.numbers(&label_column, value, &options.words)?.into_iter().flatten().collect();
         if scores.is_empty() {
-            let fault = || self.fault(&label_column, describe(value), options.words.expected() + ", or a list of them");
+            let fault = || self.fault(&label_column, describe(value), options.words.instead_of(value) + ", or a list of them");
             return if optional { Ok((None, Vec::new())) } else { Err(fault()) };
         }
         let mean = mean_score(&scores);
@@ -607,7 +612,7 @@ impl Row {
 
     /// A number, a numeric text, a word, or a list of these in which some may be missing.
     fn numbers(&self, column: &str, value: &Value, words: &LabelWords) -> Result<Vec<Option<f64>>> {
-        let unfit = |value: &Value| self.fault(column, describe(value), words.expected());
+        let unfit = |value: &Value| self.fault(column, describe(value), words.instead_of(value));
         let number = |item: &Value| match score_in(item, &|word| words.value_of(word)) {
             ScoreValue::Score(score) => Ok(Some(score)),
             ScoreValue::Missing => Ok(None),

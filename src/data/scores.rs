@@ -40,11 +40,14 @@ impl LabelWords {
         word_value(&self.texts, &self.values, word)
     }
 
-    /// What a label may be, for messages.
-    pub(super) fn expected(&self) -> String {
-        match self.texts.iter().any(|text| text.parse::<f64>().is_err()) {
-            true => format!("make it {} or a finite number", self.texts.join(", ")),
-            false => "make it a finite number".into(),
+    /// What a label may be instead of `found`, for messages.
+    pub(super) fn instead_of(&self, found: &Value) -> String {
+        let has_words = self.texts.iter().any(|text| text.parse::<f64>().is_err());
+        let is_word = found.is_boolean() || found.as_str().is_some_and(|text| text.trim().parse::<f64>().is_err());
+        match (has_words, is_word) {
+            (true, _) => format!("make it {} or a finite number", self.texts.join(", ")),
+            (false, true) => "make it a finite number, or say what words stand for, as in --scale bad,ok,good=0,1,2".into(),
+            (false, false) => "make it a finite number".into(),
         }
     }
 }
@@ -146,10 +149,10 @@ mod tests {
             assert_eq!(words.value_of(word), value, "{word}");
         }
         assert_eq!(LabelWords::new(&texts, &[1.0, 2.0]).value_of("true"), None);
-        assert_eq!(
-            (words.expected(), LabelWords::default().expected()),
-            ("make it fail, Pass or a finite number".into(), "make it a finite number".to_string())
-        );
+        let numbers = LabelWords::default();
+        assert_eq!(words.instead_of(&json!("ok")), "make it fail, Pass or a finite number");
+        assert_eq!(numbers.instead_of(&json!([])), "make it a finite number");
+        assert!(numbers.instead_of(&json!("ok")).ends_with("as in --scale bad,ok,good=0,1,2"));
     }
 
     #[test]

@@ -7,7 +7,9 @@
 //! | Is its correlation higher? | Williams' t and Steiger's Z for two correlations that share the human column |
 //! | Does this hold on any of several data sets? | Holm's correction of their p-values ([`holm`]) |
 
+use super::clusters::rows_by_cluster;
 use super::intervals::{self, Bootstrap, NamedInterval};
+use super::metrics::{METRICS, Metric, figure};
 use super::special::{normal_two_sided, t_two_sided};
 use super::{EvalError, Grid, Measured, Sample, Undefined, all_finite, at_least, pearson, same_length, spearman};
 use crate::random::Stream;
@@ -19,6 +21,8 @@ pub struct Comparison {
     /// Rows with a score of both.
     pub n: usize,
     /// For each metric, the judge's minus the other's.
+    pub values: Vec<Measured>,
+    /// The same with intervals.
     pub differences: Vec<NamedInterval>,
     /// The test of the mean absolute error.
     pub sign_flip: Result<SignFlip, Undefined>,
@@ -51,8 +55,11 @@ impl Comparison {
         let clusters = bootstrap.clusters.map(|clusters| rows.iter().map(|&row| clusters[row]).collect::<Vec<usize>>());
         let clusters = clusters.as_deref();
         let (one, two) = (Sample::new(&human, &judge, Some(grid))?, Sample::new(&human, &other, Some(grid))?);
+        let (of_judge, of_other) = (one.tally(), two.tally());
+        let value = |(_, metric): &(&str, Metric)| Ok(figure(*metric, &of_judge)? - figure(*metric, &of_other)?);
         Ok(Comparison {
             n: rows.len(),
+            values: METRICS.iter().map(value).collect(),
             differences: Bootstrap { clusters, ..*bootstrap }.differences(&one, &two)?,
             sign_flip: sign_flip(&human, &judge, &other, clusters, bootstrap.seed)?,
             pearson: dependent_correlations(&human, &judge, &other, Correlation::Pearson),
@@ -173,9 +180,8 @@ pub fn sign_flip(
 /// The sum of each cluster's rows.
 fn cluster_sums(row_differences: &[f64], clusters: Option<&[usize]>) -> Vec<f64> {
     let Some(clusters) = clusters else { return row_differences.to_vec() };
-    let mut sums: std::collections::BTreeMap<usize, f64> = std::collections::BTreeMap::new();
-    row_differences.iter().zip(clusters).for_each(|(d, cluster)| *sums.entry(*cluster).or_default() += d);
-    sums.into_values().collect()
+    let sum = |rows: &Vec<usize>| rows.iter().map(|&row| row_differences[row]).sum();
+    rows_by_cluster(row_differences.len(), Some(clusters)).iter().map(sum).collect()
 }
 
 /// The random stream of sign flips: "flip" in ASCII.

@@ -10,6 +10,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::clusters::distinct;
 use super::intervals::{Bootstrap, Interval, Statistic};
 use super::metrics::metric;
 use super::{EvalError, Grid, Measured, Sample, Undefined};
@@ -173,7 +174,7 @@ impl Drift {
         let clusters = bootstrap.clusters.map(|clusters| both.iter().map(|&row| clusters[row]).collect::<Vec<usize>>());
         let units = match &clusters {
             None => both.len(),
-            Some(clusters) => clusters.iter().collect::<std::collections::BTreeSet<_>>().len(),
+            Some(clusters) => distinct(clusters.iter().copied()),
         };
         if units < FEWEST {
             let what = if clusters.is_some() { "groups" } else { "rows" };

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::intervals::{Bootstrap, Interval};
+use super::table::{Cell, fixed};
 use super::{EvalError, Measured, Undefined};
 
 /// A figure.
@@ -46,7 +47,49 @@ impl Figure {
         if let Some(interval) = &self.interval {
             put(object, "intervals", &self.name, json!(interval.as_ref().ok().map(Interval::to_json)));
         }
+        if let (Ok(_), Some(Err(reason))) = (&self.value, &self.interval) {
+            put(object, "intervals_undefined", &self.name, json!(reason.to_string()));
+        }
     }
+
+    /// What stands below its value on a page: the ends of its interval, or why there are none.
+    pub fn detail(&self) -> String {
+        match (&self.value, &self.interval) {
+            (Err(reason), _) | (Ok(_), Some(Err(reason))) => reason.to_string(),
+            (Ok(_), Some(Ok(interval))) => interval.ends().replace('-', "−"),
+            (Ok(_), None) => String::new(),
+        }
+    }
+
+    /// The cells of a table with its value and its interval.
+    pub fn cells(&self) -> [Cell; 2] {
+        cells(&self.value, self.interval.as_ref())
+    }
+}
+
+/// The cells of a value and its interval: empty without one. That rows are too few for intervals is said once, below the table.
+pub fn cells(value: &Measured, interval: Option<&Result<Interval, Undefined>>) -> [Cell; 2] {
+    let ends = match (value, interval) {
+        (Err(_), _) | (_, None) => Cell::from(""),
+        (_, Some(Ok(interval))) => Cell::from(interval.ends()),
+        (_, Some(Err(Undefined::TooFewUnits { .. }))) => Cell::from("–"),
+        (_, Some(Err(reason))) => Cell::Missing(reason.to_string()),
+    };
+    [Cell::number(value, 3), ends]
+}
+
+/// A figure with the ends of its interval, where there is one.
+pub fn with_ends(value: &Measured, interval: Option<&Result<Interval, Undefined>>) -> Cell {
+    match (value, interval) {
+        (Ok(x), Some(Ok(i))) => Cell::from(format!("{} [{}, {}]", fixed(*x, 3), fixed(i.low, 3), fixed(i.high, 3))),
+        _ => Cell::number(value, 3),
+    }
+}
+
+/// Why there are no intervals but exact ones of shares, by what [`Bootstrap::to_json`] says; `None` where there are.
+pub fn without_intervals(bootstrap: &Value) -> Option<String> {
+    let reason = bootstrap.get("undefined")?.as_str()?;
+    Some(format!("no intervals but exact ones of shares: {reason}"))
 }
 
 /// Sets `object[at][name]`, where `at` is an object that may not exist yet.
@@ -99,7 +142,10 @@ pub fn shares(shares: &[Share], rows: usize, bootstrap: &Bootstrap) -> Result<Ve
     let values = measure(&vec![1; rows]);
     let intervals = bootstrap.intervals_of(rows, &measure)?;
     let figure = |((share, value), interval): ((&Share, Measured), Result<Interval, Undefined>)| {
-        let interval = interval.map(|i| if share.counts_rows() { bootstrap.of_share(i, share.counted()) } else { i });
+        let interval = match share.counts_rows() {
+            true => bootstrap.of_share(&value, interval, share.counted()),
+            false => interval,
+        };
         Figure::resampled(share.name.clone(), value, interval)
     };
     Ok(shares.iter().zip(values).zip(intervals).map(figure).collect())

@@ -54,15 +54,18 @@ impl LabelFigures {
         let given: Vec<usize> = judge.iter().map(|score| grid.label(*score)).collect();
         let of_label = labels.iter().flat_map(|label| OF_LABEL.map(|figure| name_of(figure, label)));
         let names = OVERALL.map(String::from).into_iter().chain(of_label);
-        let honest = |at: usize, interval: Interval| match at.checked_sub(OVERALL.len()) {
-            None if at == 0 => bootstrap.of_share(interval, 0..human.len()),
-            Some(at) if at % OF_LABEL.len() == 0 => bootstrap.of_share(interval, rows_with(&given, at / OF_LABEL.len())),
-            Some(at) if at % OF_LABEL.len() == 1 => bootstrap.of_share(interval, rows_with(&human_labels, at / OF_LABEL.len())),
+        let honest = |at: usize, value: &Measured, interval: Result<Interval, Undefined>| match at.checked_sub(OVERALL.len()) {
+            None if at == 0 => bootstrap.of_share(value, interval, 0..human.len()),
+            Some(at) if at % OF_LABEL.len() == 0 => bootstrap.of_share(value, interval, rows_with(&given, at / OF_LABEL.len())),
+            Some(at) if at % OF_LABEL.len() == 1 => {
+                bootstrap.of_share(value, interval, rows_with(&human_labels, at / OF_LABEL.len()))
+            }
             _ => interval,
         };
         let mut figures = Vec::new();
         for (at, ((name, value), interval)) in names.zip(values).zip(intervals).enumerate() {
-            figures.push(Figure::resampled(name, value, interval.map(|interval| honest(at, interval))));
+            let interval = honest(at, &value, interval);
+            figures.push(Figure::resampled(name, value, interval));
         }
         let margins = sample.tally().table().ok().map(|table| {
             let (human, judge) = table.margins();

@@ -6,10 +6,10 @@
 //! | Does the judge order items as people do? | [`correlation`] |
 //! | Does it give the same scores? | [`agreement`] (errors, labels), [`variance`] (ICC, CCC, Krippendorff) |
 //! | Does it use the scale as people do? | [`distribution`] |
-//! | Are its probabilities calibrated? | [`calibration`] |
+//! | Are its probabilities calibrated? | [`probabilities`] |
 //! | All metrics at once, by name | [`metrics`] |
 //! | Is it better than a trivial baseline? | [`baselines`] |
-//! | How certain is a figure? | [`intervals`] |
+//! | How certain is a figure? | [`intervals`]; which rows are alike: [`clusters`] |
 //! | Is one judge better than another? | [`compare`]; over several sets and seeds: [`paired`] |
 //! | What would people say, given its score? | [`recalibration`] |
 //! | What is people's mean score, from few labels? | [`estimate`] |
@@ -28,7 +28,7 @@
 
 pub mod agreement;
 pub mod baselines;
-pub mod calibration;
+pub mod clusters;
 pub mod compare;
 pub mod correlation;
 pub mod distribution;
@@ -47,6 +47,7 @@ mod pairs_page;
 pub use pairs_page::PairText;
 mod panels;
 pub mod position;
+pub mod probabilities;
 pub mod recalibration;
 pub mod repeats;
 pub mod report;
@@ -56,7 +57,7 @@ pub mod tally;
 pub mod variance;
 
 #[cfg(test)]
-mod owner_tests;
+mod few_labels_tests;
 #[cfg(test)]
 mod tests;
 
@@ -73,7 +74,7 @@ pub type Measured = Result<f64, Undefined>;
 #[non_exhaustive]
 pub enum Undefined {
     /// Fewer rows than the formula needs.
-    #[error("it needs at least {needed} rows with a score, there are {found}")]
+    #[error("it needs at least {} with a score, and there {}", crate::words::count(*needed, "row"), there(*found, None))]
     TooFewRows {
         /// Rows present.
         found: usize,
@@ -89,12 +90,18 @@ pub enum Undefined {
     /// The judge errs by the same on every labelled row.
     #[error("the judge's error is the same on every labelled row, so nothing is known of how it varies: label more rows")]
     NoErrors,
-    /// Too few clusters to see how they differ.
-    #[error("an interval needs at least {needed} clusters, and the rows are of {found}")]
-    TooFewClusters {
-        /// Clusters present.
+    /// Too few rows, or clusters, for an interval by resampling.
+    #[error(
+        "an interval by resampling needs at least {needed} {unit}s, and there {}: label {} more",
+        there(*found, None),
+        needed.saturating_sub(*found)
+    )]
+    TooFewUnits {
+        /// What counts: a row or a cluster.
+        unit: &'static str,
+        /// How many there are.
         found: usize,
-        /// Clusters needed.
+        /// How many are needed.
         needed: usize,
     },
     /// An interval that contains no mean that there can be.
@@ -211,7 +218,7 @@ pub enum EvalError {
         max: f64,
     },
     /// Too few rows with a human score for what is asked.
-    #[error("there {} with a human score; {what} needs at least {needed}: label {} more", there(*found, unit), needed.saturating_sub(*found))]
+    #[error("there {} with a human score; {what} needs at least {needed}: label {} more", there(*found, Some(unit)), needed.saturating_sub(*found))]
     TooFewLabels {
         /// What is asked.
         what: &'static str,
@@ -222,12 +229,12 @@ pub enum EvalError {
         /// How many are needed.
         needed: usize,
     },
-    /// Too few labels in a rehearsal for what it rehearses.
-    #[error("{labels} labels are {} in a draw of the rehearsal, and {what} needs at least {needed}: rehearse more labels", crate::words::count(*found, unit))]
-    TooFewRehearsed {
+    /// Too few labels in a draw for what it is drawn for.
+    #[error("{labels} labels are {} in a draw, and {what} needs at least {needed}: draw more labels", crate::words::count(*found, unit))]
+    TooFewDrawn {
         /// Labels of a draw.
         labels: usize,
-        /// What is rehearsed.
+        /// What is made of them.
         what: &'static str,
         /// What counts: rows or clusters.
         unit: &'static str,
@@ -236,11 +243,11 @@ pub enum EvalError {
         /// How many are needed.
         needed: usize,
     },
-    /// A rehearsal without draws.
-    #[error("a rehearsal needs at least one draw")]
+    /// No draws.
+    #[error("at least one draw is needed")]
     NoDraws,
-    /// A draw of a rehearsal that leaves too few rows to measure on.
-    #[error("{labels} labels leave {} to measure on, and a rehearsal needs at least {needed}: rehearse fewer labels", crate::words::count(*found, "row"))]
+    /// A draw that leaves too few rows to measure on.
+    #[error("{labels} labels leave {} to measure on, and at least {needed} are needed: draw fewer labels", crate::words::count(*found, "row"))]
     TooFewLeft {
         /// Labels of a draw.
         labels: usize,
@@ -266,14 +273,18 @@ pub enum EvalError {
         /// The value.
         value: f64,
     },
-    /// No rows to estimate the mean of.
+    /// Too few rows to estimate the mean of.
     #[error(
-        "there {} without a human score: an estimate is of rows that people did not score, and needs at least 2 of them",
-        there(*found, "row")
+        "there {} without a human score: an estimate is of rows that people did not score, and needs at least {needed} of them",
+        there(*found, Some(unit))
     )]
-    NothingUnlabelled {
-        /// Unlabelled rows.
+    TooFewUnlabelled {
+        /// What counts: rows or clusters.
+        unit: &'static str,
+        /// How many there are.
         found: usize,
+        /// How many are needed.
+        needed: usize,
     },
     /// A weight of a row that is none.
     #[error("row {row} of the weight column is {value}: a weight is a number of at least 0")]
@@ -316,11 +327,9 @@ pub enum EvalError {
 
 impl EvalError {
     /// The same error where `labels` of the labels were drawn.
-    pub(crate) fn rehearsed(self, labels: usize) -> Self {
+    pub(crate) fn of_draw(self, labels: usize) -> Self {
         match self {
-            EvalError::TooFewLabels { what, unit, found, needed } => {
-                EvalError::TooFewRehearsed { labels, what, unit, found, needed }
-            }
+            EvalError::TooFewLabels { what, unit, found, needed } => EvalError::TooFewDrawn { labels, what, unit, found, needed },
             other => other,
         }
     }
@@ -331,9 +340,10 @@ impl EvalError {
     }
 }
 
-/// `is 1 row`, `are 2 rows`.
-fn there(found: usize, unit: &str) -> String {
-    format!("{} {}", if found == 1 { "is" } else { "are" }, crate::words::count(found, unit))
+/// `is 1 row`, `are 2 rows`; `are 2` without a unit.
+fn there(found: usize, unit: Option<&str>) -> String {
+    let counted = unit.map_or_else(|| found.to_string(), |unit| crate::words::count(found, unit));
+    format!("{} {counted}", if found == 1 { "is" } else { "are" })
 }
 
 pub(crate) fn same_length(left: &'static str, left_len: usize, right: &'static str, right_len: usize) -> Result<(), EvalError> {

@@ -5,9 +5,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::figures::{Figure, Share, shares};
+use super::figures::{Figure, Share, shares, without_intervals};
 use super::intervals::{Bootstrap, Interval};
-use super::position::{PairVerdict, position_bias};
+use super::position::{Winner, position_bias};
 use super::table::{Cell, Table, fixed};
 use super::{EvalError, Measured, Undefined};
 
@@ -17,11 +17,11 @@ pub struct PairRow {
     /// People's preference: above 1/2 for the first response, below for the second, 1/2 for a tie.
     pub human: Option<f64>,
     /// The judge's verdict; `None` where it has none.
-    pub verdict: Option<PairVerdict>,
+    pub verdict: Option<Winner>,
     /// Probability that the first response is better, with half of the ties.
     pub first: Option<f64>,
     /// The verdicts in both orders, by position, of a judge that reads both responses at once.
-    pub orders: Option<(PairVerdict, PairVerdict)>,
+    pub orders: Option<(Winner, Winner)>,
     /// The row's category, if rows have any.
     pub category: Option<String>,
 }
@@ -54,19 +54,19 @@ pub fn accuracy_in(category: &str) -> String {
 }
 
 /// The preference as a verdict.
-pub fn preferred(human: f64) -> PairVerdict {
+pub fn preferred(human: f64) -> Winner {
     match human {
-        h if h > 0.5 => PairVerdict::First,
-        h if h < 0.5 => PairVerdict::Second,
-        _ => PairVerdict::Tie,
+        h if h > 0.5 => Winner::First,
+        h if h < 0.5 => Winner::Second,
+        _ => Winner::Tie,
     }
 }
 
 /// 1 where a verdict is people's, 1/2 for a tie of the judge, else 0; `None` where people see a tie.
 fn credit(row: &PairRow) -> Option<f64> {
     match (preferred(row.human?), row.verdict?) {
-        (PairVerdict::Tie, _) => None,
-        (_, PairVerdict::Tie) => Some(0.5),
+        (Winner::Tie, _) => None,
+        (_, Winner::Tie) => Some(0.5),
         (human, verdict) => Some(f64::from(u8::from(human == verdict))),
     }
 }
@@ -91,11 +91,7 @@ impl PairEvaluation {
             true => Undefined::OneOrder,
             false => Undefined::TooFewRows { found: 0, needed: 1 },
         };
-        let of_orders = |first: PairVerdict, second: PairVerdict| match (first, second) {
-            (PairVerdict::First, PairVerdict::Second) | (PairVerdict::Second, PairVerdict::First) => 1.0,
-            (PairVerdict::Tie, PairVerdict::Tie) => 1.0,
-            _ => 0.0,
-        };
+        let of_orders = |given: Winner, swapped: Winner| f64::from(u8::from(given == swapped.swapped()));
         let mut all = vec![
             share("accuracy", unlabelled(), &credit),
             share("accuracy_decided", unlabelled(), &|row| credit(row).filter(|credit| *credit != 0.5)),
@@ -103,7 +99,7 @@ impl PairEvaluation {
                 judged(row).map(|(human, verdict)| f64::from(u8::from(preferred(human) == verdict)))
             }),
             share("tie_rate", Undefined::TooFewRows { found: 0, needed: 1 }, &|row| {
-                row.verdict.map(|verdict| f64::from(u8::from(verdict == PairVerdict::Tie)))
+                row.verdict.map(|verdict| f64::from(u8::from(verdict == Winner::Tie)))
             }),
             share("brier", Undefined::NoPreference, &|row| Some((row.first? - row.human?).powi(2))),
             share("consistency", order(), &|row| row.orders.map(|(given, swapped)| of_orders(given, swapped))),
@@ -118,17 +114,17 @@ impl PairEvaluation {
             rows.iter().filter(|row| credit(row).is_some() && row.category.as_ref() == Some(category)).count()
         };
         figures.push(first_wins(rows, order(), bootstrap)?);
-        let orders: Vec<(PairVerdict, PairVerdict)> = rows.iter().filter_map(|row| row.orders).collect();
+        let orders: Vec<(Winner, Winner)> = rows.iter().filter_map(|row| row.orders).collect();
         let p = if orders.is_empty() { Err(order()) } else { position_bias(&orders, &[]).p };
         figures.push(Figure::plain("position_p", p));
-        let count = |verdict: PairVerdict| rows.iter().filter(|row| row.verdict == Some(verdict)).count();
+        let count = |verdict: Winner| rows.iter().filter(|row| row.verdict == Some(verdict)).count();
         Ok(PairEvaluation {
             counts: [
                 rows.len(),
                 rows.iter().filter(|row| row.verdict.is_some()).count(),
                 rows.iter().filter(|row| judged(row).is_some()).count(),
             ],
-            verdicts: [count(PairVerdict::First), count(PairVerdict::Second), count(PairVerdict::Tie)],
+            verdicts: [count(Winner::First), count(Winner::Second), count(Winner::Tie)],
             categories: categories.iter().zip(of_categories).map(|(name, f)| (name.clone(), compared(name), f)).collect(),
             figures,
             bootstrap: bootstrap.to_json(rows.len()),
@@ -153,6 +149,9 @@ impl PairEvaluation {
 
     /// One sentence on how the intervals were made.
     pub fn how(&self) -> String {
+        if let Some(reason) = without_intervals(&self.bootstrap) {
+            return reason;
+        }
         let unit = self.cluster.as_ref().map_or("pairs".to_string(), |column| {
             format!("the {} groups of `{column}`", self.bootstrap["clusters"].as_u64().unwrap_or_default())
         });
@@ -188,13 +187,14 @@ impl PairEvaluation {
         let interval = format!("{} % interval", fixed(percent, 1).trim_end_matches(".0"));
         let mut table = Table::new(["pairs", "value", &interval]);
         for figure in &self.figures {
-            table.row(cells(&figure.name, figure));
+            table.row([Cell::from(figure.name.as_str())].into_iter().chain(figure.cells()));
         }
         let mut text = table.to_string();
         if !self.categories.is_empty() {
             let mut table = Table::new(["accuracy in", "value", &interval, "pairs"]);
             for (name, n, figure) in &self.categories {
-                table.row(cells(name, figure).into_iter().chain([Cell::from(n.to_string())]));
+                let counted = [Cell::from(n.to_string())];
+                table.row([Cell::from(name.as_str())].into_iter().chain(figure.cells()).chain(counted));
             }
             text += &format!("\n{table}");
         }
@@ -205,15 +205,6 @@ impl PairEvaluation {
             self.how()
         )
     }
-}
-
-/// A figure as the cells of a row.
-fn cells(name: &str, figure: &Figure) -> [Cell; 3] {
-    let interval = match &figure.interval {
-        Some(Ok(i)) => Cell::from(i.ends()),
-        _ => Cell::from(""),
-    };
-    [Cell::from(name), Cell::number(&figure.value, 3), interval]
 }
 
 /// The categories of the rows in the order of their names; none if all rows have the same.
@@ -229,10 +220,10 @@ pub fn distinct<'a>(names: impl Iterator<Item = &'a String>) -> Vec<String> {
 
 /// How often the response that is read first wins, among the verdicts that are no ties, minus 1/2.
 fn first_wins(rows: &[PairRow], without: Undefined, bootstrap: &Bootstrap) -> Result<Figure, EvalError> {
-    let both = |row: &PairRow, verdict: PairVerdict| {
+    let both = |row: &PairRow, verdict: Winner| {
         row.orders.map_or(0.0, |(given, swapped)| f64::from(u8::from(given == verdict) + u8::from(swapped == verdict)))
     };
-    let wins: Vec<[f64; 2]> = rows.iter().map(|row| [both(row, PairVerdict::First), both(row, PairVerdict::Second)]).collect();
+    let wins: Vec<[f64; 2]> = rows.iter().map(|row| [both(row, Winner::First), both(row, Winner::Second)]).collect();
     let has_orders = rows.iter().any(|row| row.orders.is_some());
     let measure = |times: &[u32]| -> Vec<Measured> {
         let sum = |at: usize| wins.iter().zip(times).map(|(wins, times)| wins[at] * f64::from(*times)).sum::<f64>();
@@ -251,20 +242,20 @@ fn first_wins(rows: &[PairRow], without: Undefined, bootstrap: &Bootstrap) -> Re
     };
     let value = measure(&vec![1; rows.len()]).pop().unwrap_or(Err(Undefined::NotCompared));
     let interval = bootstrap.intervals_of(rows.len(), &measure)?.pop().unwrap_or(Err(Undefined::NotCompared));
-    let interval = interval.map(|interval| around_half(bootstrap.of_share(interval, decided())));
+    let interval = bootstrap.of_share(&value, interval, decided()).map(around_half);
     Ok(Figure::resampled("first_wins", value.map(|share| share - 0.5), interval))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use PairVerdict::{First, Second, Tie};
+    use Winner::{First, Second, Tie};
 
     fn bootstrap() -> Bootstrap<'static> {
         Bootstrap { resamples: 400, ..Bootstrap::default() }
     }
 
-    fn row(human: f64, verdict: PairVerdict, first: f64) -> PairRow {
+    fn row(human: f64, verdict: Winner, first: f64) -> PairRow {
         PairRow { human: Some(human), verdict: Some(verdict), first: Some(first), ..PairRow::default() }
     }
 

@@ -82,13 +82,8 @@ impl PairEvaluation {
         let shown = |(name, label): (&str, &str)| {
             let figure = self.figure(name)?;
             let signed = |x: f64| fixed(x, 3).replace('-', "−");
-            let detail = match (&figure.value, interval(figure)) {
-                (Err(reason), _) => reason.to_string(),
-                (Ok(_), Some(i)) => i.ends().replace('-', "−"),
-                (Ok(_), None) => String::new(),
-            };
             let value = figure.value.as_ref().map_or("–".into(), |x| signed(*x));
-            Some(Headline { label: label.into(), value, detail })
+            Some(Headline { label: label.into(), value, detail: figure.detail() })
         };
         let labels =
             [("accuracy", "accuracy"), ("tie_rate", "ties"), ("consistency", "consistency"), ("first_wins", "position bias")];
@@ -164,7 +159,7 @@ mod tests {
     use super::*;
     use crate::eval::intervals::Bootstrap;
     use crate::eval::pairs::PairRow;
-    use crate::eval::position::PairVerdict::{First, Second};
+    use crate::eval::position::Winner::{First, Second};
 
     fn rows(orders: bool) -> Vec<PairRow> {
         let row = |k: usize| {

@@ -3,15 +3,35 @@
 
 use super::{Measured, Undefined, at_least};
 
-/// A pairwise judge's verdict on two answers, by their position.
+/// The better of two responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PairVerdict {
-    /// The answer shown first is better.
+pub enum Winner {
+    /// The first.
     First,
-    /// The answer shown second is better.
+    /// The second.
     Second,
     /// Neither.
     Tie,
+}
+
+impl Winner {
+    /// Its word: the first response is called A.
+    pub fn word(self) -> &'static str {
+        match self {
+            Winner::First => "A",
+            Winner::Second => "B",
+            Winner::Tie => "tie",
+        }
+    }
+
+    /// The same response where the two have changed places.
+    pub fn swapped(self) -> Self {
+        match self {
+            Winner::First => Winner::Second,
+            Winner::Second => Winner::First,
+            Winner::Tie => Winner::Tie,
+        }
+    }
 }
 
 /// How far a judge's verdicts depend on the order of the answers.
@@ -33,13 +53,13 @@ pub struct PositionBias {
 }
 
 /// Measures pairs of verdicts (in the given order, swapped). `repeats` are pairs judged twice in the same order, if any.
-pub fn position_bias(pairs: &[(PairVerdict, PairVerdict)], repeats: &[(PairVerdict, PairVerdict)]) -> PositionBias {
+pub fn position_bias(pairs: &[(Winner, Winner)], repeats: &[(Winner, Winner)]) -> PositionBias {
     let share = |part: usize, whole: usize| at_least(1, whole).map(|()| part as f64 / whole as f64);
-    let consistent = pairs.iter().filter(|(given, swapped)| *given == swap(*swapped)).count();
+    let consistent = pairs.iter().filter(|(given, swapped)| *given == swapped.swapped()).count();
     let consistency = share(consistent, pairs.len());
-    let of = |verdict: PairVerdict| pairs.iter().flat_map(|(a, b)| [a, b]).filter(|v| **v == verdict).count();
-    let (first, second) = (of(PairVerdict::First), of(PairVerdict::Second));
-    let both = |verdict: PairVerdict| pairs.iter().filter(|pair| **pair == (verdict, verdict)).count() as u64;
+    let of = |verdict: Winner| pairs.iter().flat_map(|(a, b)| [a, b]).filter(|v| **v == verdict).count();
+    let (first, second) = (of(Winner::First), of(Winner::Second));
+    let both = |verdict: Winner| pairs.iter().filter(|pair| **pair == (verdict, verdict)).count() as u64;
     let repeated = share(repeats.iter().filter(|(a, b)| a == b).count(), repeats.len());
     let corrected = match (&consistency, repeated) {
         (Ok(_), Ok(0.0)) => Err(Undefined::NoVariance),
@@ -51,16 +71,8 @@ pub fn position_bias(pairs: &[(PairVerdict, PairVerdict)], repeats: &[(PairVerdi
         n: pairs.len(),
         consistency,
         first_wins: share(first, first + second).map(|p| p - 0.5),
-        p: at_least(1, pairs.len()).map(|()| binomial_two_sided(both(PairVerdict::First), both(PairVerdict::Second))),
+        p: at_least(1, pairs.len()).map(|()| binomial_two_sided(both(Winner::First), both(Winner::Second))),
         repetition_corrected: corrected,
-    }
-}
-
-fn swap(verdict: PairVerdict) -> PairVerdict {
-    match verdict {
-        PairVerdict::First => PairVerdict::Second,
-        PairVerdict::Second => PairVerdict::First,
-        PairVerdict::Tie => PairVerdict::Tie,
     }
 }
 
@@ -83,7 +95,7 @@ fn binomial_two_sided(heads: u64, tails: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use PairVerdict::{First, Second, Tie};
+    use Winner::{First, Second, Tie};
 
     #[test]
     fn position_bias_separates_position_from_answer() {

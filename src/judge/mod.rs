@@ -13,8 +13,7 @@
 
 mod answer;
 mod batch_layout;
-mod calibrate;
-mod calibrated;
+mod calibration;
 mod chains;
 mod columns;
 mod compare;
@@ -23,6 +22,7 @@ mod continuous;
 mod export;
 #[cfg(not(target_arch = "wasm32"))]
 mod files;
+mod input_squares;
 #[allow(clippy::module_inception)] // named after its main type
 mod judge;
 mod logprobs;
@@ -40,9 +40,9 @@ mod tokens;
 
 pub use answer::{AnswerFormat, Decode};
 pub use batch_layout::{BatchLayout, CompletionSpans, ScoreReads};
-pub use calibrated::{CalibratedRow, JudgeCalibration, JudgedWith};
+pub use calibration::{CalibratedRow, JudgeCalibration, JudgedWith};
 #[cfg(not(target_arch = "wasm32"))]
-pub use calibrated::{same_judge, store as store_calibration};
+pub use calibration::{same_judge, store as store_calibration};
 pub use columns::PromptColumn;
 pub use compare::{JudgeComparison, compare, with_swapped_chains};
 pub use continuous::{Continuous, ContinuousSizes, Follower};
@@ -52,7 +52,7 @@ pub use export::{JudgeExport, folder_name};
 pub use files::{JudgeFiles, tokenizer_at};
 pub use judge::{ChainScore, Judge, PromptTokens, ScoreOptions, ScoredRow};
 pub use logprobs::{Alternative, TokenLogProb};
-pub use pair::{PairRecord, PairWay, TIE_MARGIN, Winner};
+pub use pair::{PairRecord, PairWay, TIE_MARGIN};
 pub use predict::{Expectation, Prediction, ScoreRecord};
 pub use prompt::{DEFAULT_PHRASE, JudgePrompt, Sequence, preview};
 pub use scale::{Scale, Split};
@@ -157,9 +157,9 @@ pub enum JudgeError {
         /// The range.
         expected: String,
     },
-    /// Rows that cannot calibrate.
+    /// Rows by which no rounding can be weighed.
     #[error("no row can be read to calibrate: {0}; give rows of the judge's task")]
-    Calibration(String),
+    InputSquares(String),
     /// Scoring needs more memory than a software adapter may take.
     #[error("judging needs {needed} MiB for GPU buffers ({usage}), but only {available} MiB of memory are free; {fix}")]
     Memory {

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::{JudgeError, JudgePrompt, Scale, ScoreRecord, Template};
 use crate::data::{DataError, Example, pairing};
+use crate::eval::position::Winner;
 
 /// A smaller difference of two expected scores, or of two probabilities, is none: scores are shown with two decimals.
 pub const TIE_MARGIN: f64 = 0.005;
@@ -91,42 +92,12 @@ impl PairWay {
     }
 }
 
-/// The better response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Winner {
-    /// The first.
-    A,
-    /// The second.
-    B,
-    /// Neither.
-    Tie,
-}
-
-impl Winner {
-    /// Its word.
-    pub fn word(self) -> &'static str {
-        match self {
-            Winner::A => "A",
-            Winner::B => "B",
-            Winner::Tie => "tie",
-        }
-    }
-
-    /// The same response where the two have changed places.
-    pub fn swapped(self) -> Self {
-        match self {
-            Winner::A => Winner::B,
-            Winner::B => Winner::A,
-            Winner::Tie => Winner::Tie,
-        }
-    }
-
-    fn of(difference: f64) -> Self {
-        match difference {
-            d if d.abs() < TIE_MARGIN => Winner::Tie,
-            d if d > 0.0 => Winner::A,
-            _ => Winner::B,
-        }
+/// The better response, by the first one's score, or probability, minus the second one's.
+fn winner_of(difference: f64) -> Winner {
+    match difference {
+        d if d.abs() < TIE_MARGIN => Winner::Tie,
+        d if d > 0.0 => Winner::First,
+        _ => Winner::Second,
     }
 }
 
@@ -175,7 +146,7 @@ impl Odds {
 
     /// The likeliest of the three.
     fn winner(self) -> Winner {
-        if self.tie > self.a.max(self.b) { Winner::Tie } else { Winner::of(self.a - self.b) }
+        if self.tie > self.a.max(self.b) { Winner::Tie } else { winner_of(self.a - self.b) }
     }
 
     fn to_json(self) -> Value {
@@ -211,7 +182,7 @@ impl PairRecord {
             return failed(Some("a judgement has no distribution over the scale".into()), judged);
         };
         let (odds, winner, orders) = match way {
-            PairWay::Alone => (Odds::of_scores(first, second), Winner::of(a - b), None),
+            PairWay::Alone => (Odds::of_scores(first, second), winner_of(a - b), None),
             PairWay::Together => {
                 let (given, swapped) = (Odds::of_order(scale, first), Odds::of_order(scale, second).swapped());
                 let odds = given.mean(swapped);
@@ -287,10 +258,10 @@ mod tests {
         near(&json["probs"]["tie"], 0.5 * 0.75);
         near(&json["probs"]["b"], 0.0);
         near(&json["difference"], 2.5 - 1.75);
-        assert_eq!((pair.winner, pair.orders, &json["winner"]), (Some(Winner::A), None, &json!("A")));
+        assert_eq!((pair.winner, pair.orders, &json["winner"]), (Some(Winner::First), None, &json!("A")));
         assert!((pair.a_wins().unwrap() - (0.625 + 0.1875)).abs() < 1e-12);
         let [first, second] = judged;
-        assert_eq!(PairRecord::new(PairWay::Alone, &scale, [second, first.clone()]).winner, Some(Winner::B));
+        assert_eq!(PairRecord::new(PairWay::Alone, &scale, [second, first.clone()]).winner, Some(Winner::Second));
         assert_eq!(PairRecord::new(PairWay::Alone, &scale, [first.clone(), first]).winner, Some(Winner::Tie));
     }
 
@@ -310,7 +281,7 @@ mod tests {
         near(&json["probs"]["a"], (0.6 + 0.1) / 2.0);
         near(&json["probs"]["b"], (0.3 + 0.7) / 2.0);
         near(&json["probs"]["tie"], 0.15);
-        assert_eq!((pair.winner, pair.orders), (Some(Winner::B), Some([Winner::A, Winner::B])));
+        assert_eq!((pair.winner, pair.orders), (Some(Winner::Second), Some([Winner::First, Winner::Second])));
         assert_eq!((&json["consistent"], &json["orders"]), (&json!(false), &json!(["A", "B"])));
         // A judge that always prefers the first response has no opinion.
         let biased = [record(&scale, &[0.9, 0.0, 0.1]), record(&scale, &[0.9, 0.0, 0.1])];

@@ -202,13 +202,14 @@ impl JudgePrompt {
         let Some(label) = example.record.score else {
             return Err(row_error(example, "the row has no label".into(), "give it a score, or drop it"));
         };
+        // What the template does not find in the row says more than a label that is off the scale.
+        let text = self.text(example)?;
         let split = match example.record.annotations() {
             [] | [_] => self.scale.split(label),
             several => self.scale.soft(several),
         };
         let split = split.map_err(|error| row_error(example, error.to_string(), "or skip such rows with --skip-bad"))?;
         self.check_conclusion(example, &split, label)?;
-        let text = self.text(example)?;
         let mut ids = self.encode_prompt(&text, tokenizer)?;
         let prompt_len = ids.len();
         let ends_in_space = text.ends_with(char::is_whitespace);

@@ -148,14 +148,10 @@ impl JudgeSettings {
             (Some(Choice::Auto), _) | (None, None) => ChatTemplate::of(tokenizer)?.is_some(),
         };
         let pairs = template == Template::Pair;
-        let scale = match (&overrides.scale, &stored) {
-            (Some(scale), _) => scale.clone(),
-            (None, Some(stored)) => stored.scale.clone(),
-            (None, None) => if pairs { PAIR_SCALE } else { DEFAULT_SCALE }.parse()?,
-        };
         let stored = stored.as_ref();
-        let phrase = overrides.phrase.as_deref().or(stored.map(|own| own.phrase.as_str()));
-        let phrase = phrase.unwrap_or(if pairs { PAIR_PHRASE } else { DEFAULT_PHRASE });
+        let (scale, phrase) = Self::inherited_answer(stored, pairs)?;
+        let scale = overrides.scale.clone().unwrap_or(scale);
+        let phrase = overrides.phrase.as_deref().unwrap_or(phrase);
         let score_reads = overrides.score_reads.or(stored.map(|own| own.score_reads)).unwrap_or_default();
         let chain = overrides.max_completion_length.or(stored.filter(|own| own.chain).map(|own| own.max_completion_length));
         let date = overrides.date.or(stored.and_then(|own| own.date));
@@ -163,6 +159,19 @@ impl JudgeSettings {
         let settings = settings.with_chains_up_to(chain.unwrap_or(0));
         let calibration = stored.filter(|own| own.uncalibrated() == settings).and_then(|own| own.calibration.clone());
         Ok(JudgeSettings { calibration, ..settings })
+    }
+
+    /// The scale of a judge that starts from `stored`, and the phrase before its score. `pairs`: it compares two responses with the
+    /// built-in template. Where only one of the two does, their scores mean different things, and none is taken from `stored`.
+    ///
+    /// # Errors
+    /// A scale that cannot be read; those built in can.
+    pub fn inherited_answer(stored: Option<&Self>, pairs: bool) -> Result<(Scale, &str)> {
+        Ok(match stored.filter(|own| (own.template() == Template::Pair) == pairs) {
+            Some(own) => (own.scale.clone(), &own.phrase),
+            None if pairs => (PAIR_SCALE.parse()?, PAIR_PHRASE),
+            None => (DEFAULT_SCALE.parse()?, DEFAULT_PHRASE),
+        })
     }
 
     /// Sets today's date if the chat template needs one and none is set. Returns a note for the user in that case.
@@ -337,6 +346,24 @@ mod tests {
         let always = JudgeOverrides { chat: Choice::<bool>::named("always"), template: Some(Choice::Is(Template::Judge)), ..all };
         assert_eq!(resolve(&always), JudgeSettings { template: "judge".into(), chat: true, ..new });
         assert_eq!(CHAT_WORDS.map(|word| Choice::<bool>::named(word).is_some()), [true; 3]);
+    }
+
+    /// A score from 1 to 5 is no preference. A template of the user's keeps what the start judge has: only its author knows.
+    #[test]
+    fn a_judge_of_pairs_takes_no_scale_of_grades_and_the_reverse() {
+        let grades = JudgeSettings::new("0..2".parse().unwrap(), "so ", &Template::Judge, false);
+        let pairs = JudgeSettings::new("X,Y=1,0".parse().unwrap(), "better: ", &Template::Pair, false);
+        let of = |stored: &JudgeSettings, template: Template| {
+            let overrides = JudgeOverrides { template: Some(Choice::Is(template)), ..JudgeOverrides::default() };
+            let new = JudgeSettings::resolve(Some(stored.clone()), &overrides, &tokenizer(false), &rows(PARTS)).unwrap();
+            (new.scale, new.phrase)
+        };
+        let own = Template::Own { name: "own.jinja".into(), source: "{{ response_a }}".into() };
+        let answer = |scale: &str, phrase: &str| (scale.parse::<Scale>().unwrap(), phrase.to_string());
+        assert_eq!(of(&grades, Template::Pair), answer(PAIR_SCALE, PAIR_PHRASE));
+        assert_eq!(of(&pairs, Template::Judge), answer(DEFAULT_SCALE, DEFAULT_PHRASE));
+        assert_eq!(of(&pairs, Template::Pair), answer("X,Y=1,0", "better: "));
+        assert_eq!((of(&grades, Template::Plain), of(&grades, own)), (answer("0..2", "so "), answer("0..2", "so ")));
     }
 
     #[test]

@@ -28,13 +28,13 @@ mod judge;
 mod limits;
 mod logprobs;
 mod metrics;
+#[cfg(feature = "internals")]
+pub mod mock;
 mod model;
 mod page;
 mod pair;
 mod profiles;
 mod prompts;
-#[cfg(feature = "internals")]
-pub mod rehearsal;
 mod request;
 mod rows;
 mod schema;

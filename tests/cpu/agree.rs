@@ -189,12 +189,14 @@ fn rows_that_cannot_be_compared_are_counted_or_named() {
 
     ground.write("bad.csv", "h,j\n1,1\n2,two\n3,4\n");
     ground.write("high.csv", "h,j\n1,1\n7,2\n");
+    ground.write("empty.csv", "");
     let mut messages = Messages::new("agree").place(ground.0.path(), "[folder]");
     for (line, code) in [
         ("bad.csv --human h --judge j", 1),
         ("bad.csv --human h --judge x", 1),
         ("high.csv --human h --judge j", 1),
         ("none.csv --human h --judge j", 1),
+        ("empty.csv --human h --judge j", 1),
         ("bad.csv --human h --judge j --level 2", 2),
         ("bad.csv --human h --judge j --scale 1..", 1),
     ] {
@@ -213,6 +215,50 @@ fn rows_that_cannot_be_compared_are_counted_or_named() {
     let found = ground.json("mixed.csv --human h --judge j --skip-bad --resamples 9");
     assert_eq!((&found["n"], &found["n_unlabelled"]), (&json!(3), &json!(1)));
     assert_eq!(ground.json("high.csv --human h --judge j --scale 1..7 --resamples 9")["n"], 2);
+}
+
+/// Resamples of few rows, or of few clusters, spread too little: there is no interval, but the exact one of a share, and a gate
+/// on one is not passed. The values are there.
+#[test]
+fn few_rows_have_no_intervals() {
+    let ground = Ground::new();
+    ground.write("three.csv", "h,j\n3,3\n4,3\n5,5\n");
+    let found = ground.json("three.csv --human h --judge j");
+    let reason = "an interval by resampling needs at least 10 rows, and there are 3: label 7 more";
+    assert!(found["pearson"].as_f64().unwrap() > 0.8 && found["intervals"]["pearson"].is_null(), "{found}");
+    assert_eq!((&found["intervals"]["undefined"]["pearson"], &found["bootstrap"]["undefined"]), (&json!(reason), &json!(reason)));
+    // scipy.stats.binomtest(2, 3).proportion_ci()
+    let exact = &found["intervals"]["exact_agreement"];
+    assert!((exact["low"].as_f64().unwrap() - 0.0942993240502461).abs() < 1e-9 && exact["method"] == "exact", "{exact}");
+    let done = finish(ground.agree("three.csv --human h --judge j --require ci_low(pearson)>=0.1,pearson>=0.5"));
+    assert_eq!(done.code, Some(3), "{}", done.err);
+    assert!(done.err.contains(&format!("pearson has no interval: {reason}")), "{}", done.err);
+    assert!(done.out.contains(&format!("no intervals but exact ones of shares: {reason}")), "{}", done.out);
+    let pearson = done.out.lines().find(|line| line.starts_with("pearson ")).unwrap();
+    assert_eq!(pearson.split_whitespace().collect::<Vec<_>>(), ["pearson", "0.866", "–"]);
+    ground.write("prompts.csv", two_judges(72));
+    let found = ground.json("prompts.csv --human human --judge near --cluster prompt");
+    let reason = "an interval by resampling needs at least 10 clusters, and there are 9: label 1 more";
+    assert_eq!(found["intervals"]["undefined"]["pearson"], reason);
+}
+
+/// A row that is there twice counts twice: it is told, and refused where rows are named.
+#[test]
+fn rows_that_are_there_twice_are_told() {
+    let ground = Ground::new();
+    ground.write("twice.csv", "id,h,j\na,3,3\nb,4,3\na,3,3\n");
+    let done = succeed(ground.agree("twice.csv --human h --judge j"));
+    assert!(
+        done.err.contains("1 row with the `id` of an earlier row (a in twice.csv:4, and in twice.csv:2): each counts"),
+        "{}",
+        done.err
+    );
+    let done = finish(ground.agree("twice.csv --human h --judge j --id id"));
+    let told = "twice.csv:4: field `id`: the row a is there twice, first in twice.csv:2; leave one of the two out";
+    assert!(done.code == Some(1) && done.err.contains(told), "{}", done.err);
+    // An `id` of what rows share is no name.
+    let done = succeed(ground.agree("twice.csv --human h --judge j --cluster id"));
+    assert!(!done.err.contains("earlier row"), "{}", done.err);
 }
 
 /// Long files draw fewer resamples and say so.

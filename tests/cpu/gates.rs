@@ -70,6 +70,7 @@ fn an_undefined_figure_meets_no_requirement() {
     let ground = Ground::new();
     ground.write("constant.csv", "human,judge,other\n1,3,1\n2,3,2\n5,3,4\n");
     ground.write("perfect.csv", "human,judge,other\n1,1,1\n2,2,2\n5,5,5\n4,4,4\n");
+    ground.write("twelve.csv", "human,judge,other\n".to_string() + &"1,1,1\n2,2,2\n5,5,5\n4,4,4\n".repeat(3));
     let fails = |line: &str| {
         let done = finish(ground.agree(&format!("{line} --human human --judge judge --resamples 100")));
         assert_eq!(done.code, Some(3), "{line}: {}", done.err);
@@ -81,6 +82,8 @@ fn an_undefined_figure_meets_no_requirement() {
     let perfect = fails("perfect.csv --require ci_low(exact_agreement)>=0.9,ci_low(kappa_quadratic)>=0.9,kappa_quadratic>=0.9");
     assert!(perfect.contains("2 of 3 checks failed"), "{perfect}");
     assert!(perfect.contains("the lower end of exact_agreement is 0.397635"), "{perfect}");
+    assert!(perfect.contains("kappa_quadratic has no interval: an interval by resampling needs at least 10 rows"), "{perfect}");
+    let perfect = fails("twelve.csv --require ci_low(kappa_quadratic)>=0.9");
     assert!(perfect.contains("the interval of kappa_quadratic has no width (1 in every resample)"), "{perfect}");
     let both = fails("constant.csv perfect.csv --judge2 other --require judge2.pearson>=0.9,difference.mae<=0.1");
     assert!(both.contains("1 of 4 checks failed: constant.csv: difference.mae<=0.1: difference.mae is "), "{both}");

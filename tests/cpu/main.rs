@@ -11,9 +11,9 @@ mod messages;
 
 mod agree;
 mod command_line;
+mod few_labels;
 mod gates;
 mod labels;
-mod owner;
 mod serve;
 mod serve_api;
 mod shaders;

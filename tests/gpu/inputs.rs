@@ -261,6 +261,15 @@ fn rows() {
     g.said("eval of rows that are not scored", g.task.jurist(&["eval", "dev.jsonl"]), 1);
     let high = ["eval", "--model", "judge", "--input", "high.jsonl"];
     g.said("eval of labels off the scale", g.task.jurist(&high), 1);
+    g.task.write("unlabelled.jsonl", "{\"prompt\": \"ok\"}\n{\"prompt\": \"no\", \"score\": null}\n");
+    g.task.write("words.jsonl", "{\"prompt\": \"ok\", \"score\": \"pass\"}\n");
+    let named = |id: &str, prompt: &str| format!("{{\"id\": \"{id}\", \"prompt\": \"{prompt}\", \"score\": 3}}\n");
+    g.task.write("twice.jsonl", [named("a", "ok"), named("a", "no"), named("b", "ok"), named("a", "ok")].concat());
+    for command in ["eval", "calibrate"] {
+        for input in ["unlabelled.jsonl", "words.jsonl", "twice.jsonl"] {
+            g.said(&format!("{command} of {input}"), g.task.jurist(&[command, "--model", "judge", "--input", input]), 1);
+        }
+    }
     g.check("inputs-rows");
     g.end();
 }

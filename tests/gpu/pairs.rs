@@ -254,6 +254,49 @@ fn a_judge_of_pairs_is_trained_on_chosen_and_rejected() {
     );
 }
 
+/// A judge of pairs is trained from one that grades from 1 to 5, and the reverse: each has the scale and phrase of its template,
+/// and not those of its start.
+#[test]
+fn judges_of_pairs_and_of_grades_start_from_each_other() {
+    let task = Task::new(8, 4, false);
+    let rows = items(Split::Train, 16);
+    let grade = |(instruction, response, score): &(String, String, f64)| {
+        json!({"instruction": instruction, "response": response, "score": score}).to_string() + "\n"
+    };
+    task.write("grades.jsonl", rows.iter().map(grade).collect::<String>());
+    let pair = |pair: &[(String, String, f64)]| {
+        let [(instruction, a, _), (_, b, _)] = pair else { unreachable!() };
+        json!({"prompt": instruction, "chosen": a, "rejected": b}).to_string() + "\n"
+    };
+    task.write("pairs.jsonl", rows.chunks(2).map(pair).collect::<String>());
+    let mut config = crate::cli::tiny_config();
+    (config["vocab_size"], config["max_position_embeddings"]) = (json!(300), json!(2048));
+    task.write("config.json", config.to_string());
+    let train = |output: &str, from: &[&str], rows: &str, template: &str| {
+        let args = ["train", "--train-file", rows, "--template", template, "--output-dir", output, "--max-steps", "2"];
+        succeed(task.jurist(&[&args[..], from, &["--save-steps", "0", "--per-device-train-batch-size", "2"]].concat()));
+        let settings: Value = serde_json::from_str(&task.read(&format!("{output}/judge.json"))).unwrap();
+        (settings["template"].clone(), settings["scale"].clone())
+    };
+    train("start", &["--init", "config.json", "--vocab-size", "300"], "grades.jsonl", "judge");
+    assert_eq!(train("compares", &["--model-name-or-path", "start"], "pairs.jsonl", "pair"), (json!("pair"), json!("A,B=1,0")));
+    assert_eq!(
+        train("grades", &["--model-name-or-path", "compares"], "grades.jsonl", "judge"),
+        (json!("judge"), json!("1,2,3,4,5=1,2,3,4,5"))
+    );
+    // Without the flag, the start's template does not fit the rows.
+    let refused = |start: &str, rows: &str| {
+        let args = ["train", "--train-file", rows, "--model-name-or-path", start, "--output-dir", "none", "--max-steps", "1"];
+        let done = finish(task.jurist(&args));
+        assert_eq!(done.code, Some(1), "{}", done.err);
+        done.err
+    };
+    let grades = refused("compares", "grades.jsonl");
+    assert!(grades.contains("the row has no pair of responses") && grades.contains("use the template `judge`"), "{grades}");
+    let pairs = refused("start", "pairs.jsonl");
+    assert!(pairs.contains("compare its two responses with --template pair"), "{pairs}");
+}
+
 /// The built-in template, trained on chosen and rejected responses about some subjects, prefers the better response about others,
 /// in whichever order. A coin would have an accuracy of one half.
 #[test]
@@ -297,6 +340,8 @@ fn pairs_that_cannot_be_judged_say_why() {
     task.write("long.jsonl", json!({"instruction": "ok ".repeat(200), "response_a": "a", "response_b": "b"}).to_string());
     task.write("blind.jinja", "rubric {{ instruction }} judge");
     task.write("four.jsonl", json!({"prompt": "tone", "chosen": ["a"], "rejected": ["b", "c", "d"]}).to_string());
+    let named = json!({"id": 7, "instruction": "tone", "response_a": "voice good", "response_b": "voice"}).to_string() + "\n";
+    task.write("twice.jsonl", named.repeat(2));
     let mut messages = Messages::new("pairs").place(task.dir.path(), "[folder]");
     for (input, more, code) in [
         ("none.jsonl", "", 1),
@@ -304,6 +349,7 @@ fn pairs_that_cannot_be_judged_say_why() {
         ("whole.jsonl", "", 1),
         ("long.jsonl", "", 1),
         ("four.jsonl", "", 1),
+        ("twice.jsonl", "", 1),
         ("pairs.jsonl", "--given-chains", 2),
         ("pairs.jsonl", "--label-column verdict", 2),
         ("pairs.jsonl", "--template blind.jinja", 1),

@@ -8,7 +8,7 @@ use crate::common::{FORWARD_TOLERANCE, assert_close, gpu};
 use jurist::bundle::{ArrayPart, BundleInput, Contents, EntryFormat, Label, Manifest, ShardReader, export};
 use jurist::model::config::Config;
 use jurist::model::decoder::{
-    CachePass, CacheSizes, CalibrationPass, LogitsPass, PackedInputs, Pass, PassSizes, PrefillPrompt, PrefillRow, Sampler,
+    CachePass, CacheSizes, InputSquaresPass, LogitsPass, PackedInputs, Pass, PassSizes, PrefillPrompt, PrefillRow, Sampler,
 };
 use jurist::model::error::ModelError;
 use jurist::model::init::Init;
@@ -297,7 +297,7 @@ fn calibration_measures_what_enters_projections() {
     let weights = Weights::upload(&gpu, &model).unwrap();
     let config = model.config();
     let rows: [&[u32]; 3] = [&[3, 1, 4, 1, 5], &[9, 2, 6], &[5, 3, 5, 8, 9, 7]];
-    let pass = CalibrationPass::new(&gpu, &weights, 8).unwrap();
+    let pass = InputSquaresPass::new(&gpu, &weights, 8).unwrap();
     for batch in [&rows[..2], &rows[2..]] {
         let mut inputs = PackedInputs::default();
         for ids in batch {

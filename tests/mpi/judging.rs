@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::cli::{Task, path, succeed};
-use crate::{ENDS_WITHIN, alone, end, errors, on_ranks, ranks_of, signal};
+use crate::{ENDS_WITHIN, alone, end, errors, on_ranks, ranks_of, signal, wait_until_gone};
 use jurist::experiments::synthetic::{Split, SyntheticTask, TaskVersion};
 use serde_json::{Value, json};
 
@@ -150,10 +150,7 @@ fn scoring_goes_on_with_another_number_of_ranks() {
         if !kills {
             assert!(errors(&done)[..].iter().all(|line| line.contains("continue with --resume")), "{}", done.err);
         }
-        // A killed process holds its lock until its last thread is gone, after mpirun.
-        while pids.iter().any(|pid| Path::new(&format!("/proc/{pid}")).exists()) {
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        wait_until_gone(&pids);
         let again = score(&output, &["--resume"]);
         succeed(if after == 1 { again } else { on_ranks(after, &again, &[]) });
         assert!(task.read(&output) == task.read("many-plain.jsonl"), "{before} ranks, then {after}");

@@ -71,6 +71,13 @@ fn train(task: &Task, output: &str, more: &[&str]) -> Command {
     task.train(output, &[&RUN[..], more].concat())
 }
 
+/// mpirun kills the ranks that are left, and does not wait for them. Each holds its locks until its last thread is gone.
+fn wait_until_gone(pids: &[u32]) {
+    while pids.iter().any(|pid| Path::new(&format!("/proc/{pid}")).exists()) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// The files of a run that have no time and no folder in them, by name, and its log without times.
 fn of_run(dir: &Path) -> (BTreeMap<String, Vec<u8>>, Vec<Value>) {
     let mut found = BTreeMap::new();
@@ -97,7 +104,7 @@ fn assert_same_run(task: &Task, a: &str, b: &str) {
     assert_eq!(a_log, b_log);
     assert_eq!(a.keys().collect::<Vec<_>>(), b.keys().collect::<Vec<_>>());
     a.iter().for_each(|(name, bytes)| assert!(*bytes == b[name], "{name} differs"));
-    assert!(a.contains_key("checkpoint-12/training_state.safetensors") && a.contains_key("judge.json"));
+    assert!(a.keys().any(|name| name.ends_with("/training_state.safetensors")) && a.contains_key("judge.json"));
 }
 
 /// The processes of the ranks, once all are there.
@@ -116,6 +123,12 @@ fn ranks_of(mpirun: &Child, ranks: usize) -> Vec<u32> {
         }
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Whether a process has ended; mpirun may not have asked for its end yet.
+fn has_ended(pid: &u32) -> bool {
+    let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    state.is_empty() || state.contains(") Z ")
 }
 
 fn signal(name: &str, pid: u32) {
@@ -176,13 +189,14 @@ fn a_killed_rank_costs_no_bytes() {
         let (before, after) = (2 + below(3), 1 + below(4));
         let child = on_ranks(before, &train(&task, &output, &[]), &[]).spawn().unwrap();
         let pids = ranks_of(&child, before);
-        std::thread::sleep(Duration::from_millis(below(4000) as u64));
+        std::thread::sleep(Duration::from_millis(below(3000) as u64));
         let victim = below(before);
         // The run may have ended before.
         let alive =
             pids.get(victim).is_some_and(|pid| Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
         killed += usize::from(alive);
         let done = end(child, ENDS_WITHIN);
+        wait_until_gone(&pids);
         println!("{before} ranks, {victim} killed: {alive}, {:?}; then {after}", done.code);
         let again = train(&task, &output, &["--resume"]);
         succeed(if after == 1 { again } else { on_ranks(after, &again, &[]) });
@@ -204,11 +218,7 @@ fn survivors_do_not_wait_for_ever() {
         }
         signal(fault, pids[1]);
         let began = Instant::now();
-        let ended = |pid: &u32| {
-            let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            state.is_empty() || state.contains(") Z ")
-        };
-        while ![pids[0], pids[2]].iter().all(ended) && began.elapsed() < ENDS_WITHIN {
+        while ![pids[0], pids[2]].iter().all(has_ended) && began.elapsed() < ENDS_WITHIN {
             std::thread::sleep(Duration::from_millis(50));
         }
         let seconds = began.elapsed().as_secs();
@@ -227,12 +237,14 @@ fn survivors_do_not_wait_for_ever() {
 #[test]
 fn a_signal_to_mpirun_saves_and_ends() {
     let (_alone, task) = (alone(), task());
-    succeed(train(&task, "whole", &[]));
+    // Seconds of steps, with one checkpoint at the end.
+    let long = ["--max-steps", "300", "--save-steps", "0", "--eval-steps", "100"];
+    succeed(train(&task, "whole", &long));
     for (name, resume_on) in [("-TERM", 3), ("-INT", 1)] {
         let output = format!("stopped{name}");
-        // A step and a checkpoint fit between TERM and KILL. OpenMPI waits for so long also where all ranks have ended.
-        let patient = ["--mca", "odls_base_sigkill_timeout", "10"];
-        let child = on_ranks(2, &train(&task, &output, &["--save-steps", "0"]), &patient).spawn().unwrap();
+        // A step and a checkpoint fit between TERM and KILL. OpenMPI waits for so long before TERM, too.
+        let patient = ["--mca", "odls_base_sigkill_timeout", "3"];
+        let child = on_ranks(2, &train(&task, &output, &long), &patient).spawn().unwrap();
         let log = task.at(&output).join("metrics.jsonl");
         while std::fs::read_to_string(&log).map_or(0, |text| text.lines().count()) < 2 {
             std::thread::sleep(Duration::from_millis(5));
@@ -243,7 +255,7 @@ fn a_signal_to_mpirun_saves_and_ends() {
         assert_ne!(done.code, Some(0));
         let saved: Vec<_> = of_run(&task.at(&output)).0.into_keys().filter(|name| name.contains("training_state")).collect();
         assert_eq!(saved.len(), 1, "{saved:?}");
-        let again = train(&task, &output, &["--resume"]);
+        let again = train(&task, &output, &[&long[..], &["--resume"]].concat());
         succeed(if resume_on == 1 { again } else { on_ranks(resume_on, &again, &[]) });
         std::fs::remove_dir_all(task.at(&output).join(saved[0].split('/').next().unwrap())).unwrap();
         assert_same_run(&task, "whole", &output);

@@ -1,5 +1,6 @@
 //! The figures of all kernels on all devices: written, read, and compared with those of before.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -96,17 +97,19 @@ impl Changes {
                 return self.better.push(format!("{name}: compiles now; refused before: {reason}"));
             }
         };
+        // Each with the order of now to before that is worse.
         let counts = [
-            ("spills", before.spills, after.spills),
-            ("scalar spills", before.scalar_spills, after.scalar_spills),
-            ("bytes of scratch", before.scratch, after.scratch),
+            ("spills", before.spills, after.spills, Ordering::Greater),
+            ("scalar spills", before.scalar_spills, after.scalar_spills, Ordering::Greater),
+            ("bytes of scratch", before.scratch, after.scratch, Ordering::Greater),
+            ("occupancy", before.occupancy, after.occupancy, Ordering::Less),
         ];
-        for (figure, before, after) in counts {
+        for (figure, before, after, worse) in counts {
             let line = format!("{name}: {figure}: {before} before, {after} now");
             match after.cmp(&before) {
-                std::cmp::Ordering::Greater => self.worse.push(line),
-                std::cmp::Ordering::Less => self.better.push(line),
-                std::cmp::Ordering::Equal => {}
+                Ordering::Equal => {}
+                order if order == worse => self.worse.push(line),
+                _ => self.better.push(line),
             }
         }
         // Of the whole kernel where one of them has no loop, or none that can be read.
@@ -139,6 +142,10 @@ mod tests {
     use crate::figures::HotLoop;
 
     fn figures(spills: u32, scratch: u32, hot_loop: Option<(u32, u32)>) -> Outcome {
+        with_occupancy(16, (spills, scratch), hot_loop)
+    }
+
+    fn with_occupancy(occupancy: u32, (spills, scratch): (u32, u32), hot_loop: Option<(u32, u32)>) -> Outcome {
         let hot_loop = hot_loop.map(|(instructions, multiply_adds)| HotLoop {
             instructions,
             multiply_adds,
@@ -151,7 +158,7 @@ mod tests {
             in_flight: None,
             least_in_flight: Some(1),
         });
-        let (registers, occupancy, instructions, shared) = (64, 16, 1000, None);
+        let (registers, instructions, shared) = (64, 1000, None);
         Outcome::Compiled(Figures { registers, spills, scalar_spills: 0, scratch, shared, occupancy, instructions, hot_loop })
     }
 
@@ -172,6 +179,8 @@ mod tests {
             (before(), figures(0, 0, Some((111, 0))), "navi, k: instructions of the hot loop: 100 before, 111 now"),
             (before(), figures(3, 0, Some((50, 0))), "navi, k: spills: 0 before, 3 now"),
             (figures(2, 16, None), figures(2, 20, None), "navi, k: bytes of scratch: 16 before, 20 now"),
+            // Fewer waves hide less of the memory's latency, whatever the instructions are.
+            (before(), with_occupancy(12, (0, 0), Some((100, 0))), "navi, k: occupancy: 16 before, 12 now"),
             (before(), Outcome::Refused("no".into()), "navi, k: compiled before, now refused: no"),
             (
                 figures(0, 0, Some((320, 256))),
@@ -183,6 +192,7 @@ mod tests {
             assert_eq!(worse(before, after), [expected]);
         }
         assert!(worse(figures(0, 0, Some((320, 256))), figures(0, 0, Some((1200, 1024)))).is_empty(), "more work in a turn");
+        assert!(worse(with_occupancy(8, (0, 0), None), figures(0, 0, None)).is_empty(), "more waves");
     }
 
     #[test]

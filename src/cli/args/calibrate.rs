@@ -7,8 +7,8 @@ use clap::Args;
 use super::JudgingArgs;
 use crate::eval::recalibration::MapKind;
 
-/// The numbers of labels of a rehearsal.
-pub(super) const REHEARSED: &str = "10,30,100,300";
+/// The numbers of labels of a learning curve, or of a simulation.
+pub(super) const LABELS: &str = "10,30,100,300";
 
 /// Fit a map from a judge's score to people's, with intervals of a known coverage
 ///
@@ -41,7 +41,7 @@ pub struct CalibrateArgs {
     pub output: Option<PathBuf>,
 
     /// Fit nothing: add the calibrated score of column --judge to every row, by a file that calibrate wrote
-    #[arg(long, value_name = "FILE", requires = "judge_column", conflicts_with_all = ["human", "cluster", "group", "rehearse", "map"])]
+    #[arg(long, value_name = "FILE", requires = "judge_column", conflicts_with_all = ["human", "cluster", "group", "learning_curve", "map"])]
     pub apply: Option<PathBuf>,
 
     /// Column that --apply adds
@@ -61,6 +61,10 @@ pub struct CalibrateArgs {
     #[arg(long, value_name = "COLUMN")]
     pub group: Option<String>,
 
+    /// Column with the name of each row; a name that is there twice is refused [default: id, if present, and told]
+    #[arg(long, value_name = "COLUMN", conflicts_with_all = ["model", "apply"])]
+    pub id: Option<String>,
+
     /// Fit this map, whatever cross-validation finds
     #[arg(long, value_name = "MAP", value_parser = map_kind)]
     pub map: Option<MapKind>,
@@ -77,18 +81,18 @@ pub struct CalibrateArgs {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub split_seed: u64,
 
-    /// Keep nothing: calibrate on so many of the labels, many times, and measure on the other rows
-    #[arg(long, value_name = "N,N", value_delimiter = ',', num_args = 0.., default_missing_values = REHEARSED.split(','),
+    /// How much more labels would bring: keep nothing, calibrate on so many of the labels, many times, and measure on the other rows
+    #[arg(long, value_name = "N,N", value_delimiter = ',', num_args = 0.., default_missing_values = LABELS.split(','),
           conflicts_with = "output")]
-    pub rehearse: Option<Vec<u32>>,
+    pub learning_curve: Option<Vec<u32>>,
 
     /// Draws of each number of labels
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=1 << 20),
-          requires = "rehearse", conflicts_with_all = ["output", "apply"])]
+          requires = "learning_curve", conflicts_with_all = ["output", "apply"])]
     pub draws: u32,
 
-    /// SVG image of the rehearsal; an earlier file is replaced
-    #[arg(long, value_name = "FILE", requires = "rehearse", conflicts_with_all = ["output", "apply"])]
+    /// SVG image of the learning curve; an earlier file is replaced
+    #[arg(long, value_name = "FILE", requires = "learning_curve", conflicts_with_all = ["output", "apply"])]
     pub plot: Option<PathBuf>,
 
     /// Print JSON instead of tables
@@ -109,4 +113,4 @@ Examples:
   jurist calibrate --model judge --input labelled.jsonl --level 0.8 --group task --cluster prompt_id
   jurist calibrate --input verdicts.csv --human rating --judge gpt --output calibration.json
   jurist calibrate --apply calibration.json --input more.csv --judge gpt > calibrated.jsonl
-  jurist calibrate --input verdicts.csv --human rating --judge gpt --rehearse 10,30,100,300 --plot labels.svg";
+  jurist calibrate --input verdicts.csv --human rating --judge gpt --learning-curve 10,30,100,300 --plot labels.svg";

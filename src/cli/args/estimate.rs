@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::calibrate::REHEARSED;
+use super::calibrate::LABELS;
 
 /// Estimate people's mean score of many rows from few labels and a judge's scores
 ///
@@ -40,6 +40,10 @@ pub struct EstimateArgs {
     #[arg(long, value_name = "COLUMN")]
     pub cluster: Option<String>,
 
+    /// Column with the name of each row; a name that is there twice is refused [default: id, if present, and told]
+    #[arg(long, value_name = "COLUMN")]
+    pub id: Option<String>,
+
     /// Column with the weight of a row, where rows stand for more or fewer others. Labelled and unlabelled rows are weighed apart
     #[arg(long, value_name = "COLUMN", conflicts_with = "propensity")]
     pub weight: Option<String>,
@@ -66,20 +70,20 @@ pub struct EstimateArgs {
     pub normal: bool,
 
     /// On rows that are all labelled: hide all but so many labels, many times, and count how often intervals contain the mean
-    #[arg(long, value_name = "N,N", value_delimiter = ',', num_args = 0.., default_missing_values = REHEARSED.split(','),
+    #[arg(long, value_name = "N,N", value_delimiter = ',', num_args = 0.., default_missing_values = LABELS.split(','),
           conflicts_with_all = ["by", "versus", "weight", "propensity"])]
-    pub rehearse: Option<Vec<u32>>,
+    pub simulate: Option<Vec<u32>>,
 
     /// Draws of each number of labels
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1 << 20), requires = "rehearse")]
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1 << 20), requires = "simulate")]
     pub draws: u32,
 
-    /// Seed of the rehearsal
-    #[arg(long, value_name = "N", default_value_t = 0, requires = "rehearse")]
+    /// Seed of the simulation
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "simulate")]
     pub seed: u64,
 
-    /// SVG image of the rehearsal; an earlier file is replaced
-    #[arg(long, value_name = "FILE", requires = "rehearse")]
+    /// SVG image of the simulation; an earlier file is replaced
+    #[arg(long, value_name = "FILE", requires = "simulate")]
     pub plot: Option<PathBuf>,
 
     /// Leave out rows with an unusable score, and count them
@@ -105,4 +109,4 @@ Examples:
   jurist estimate labelled.csv rest.csv --human rating --judge gpt --cluster prompt_id
   jurist estimate both.csv --human rating --judge gpt --by system --cluster prompt_id
   jurist estimate old.jsonl --versus new.jsonl --human score --judge judge.expected --cluster prompt_id
-  jurist estimate labelled.csv --human rating --judge gpt --rehearse 30,100 --plot coverage.svg";
+  jurist estimate labelled.csv --human rating --judge gpt --simulate 30,100 --plot coverage.svg";

@@ -5,7 +5,7 @@ use std::io::{BufRead, Read};
 
 use ::csv::{Error, ErrorKind, ReaderBuilder, StringRecord};
 
-use super::{CellValue, CellsSink, FileName, Result, RowCells, RowPosition};
+use super::{CellValue, CellsSink, FileName, Result, RowCells, RowPosition, WantedColumns};
 use crate::data::csv::{QUOTE_FIX, duplicate, header_names, is_blank, length_error};
 use crate::data::delimiter::delimiter;
 use crate::data::unpack::FileFormat;
@@ -68,14 +68,18 @@ struct Header {
 }
 
 impl Header {
-    fn read(file: &FileName, line: usize, record: &StringRecord, names: &[&str]) -> Result<Self> {
+    fn read(file: &FileName, line: usize, record: &StringRecord, names: WantedColumns) -> Result<Self> {
         let known = header_names(record);
-        if let Some(name) = duplicate(&known).filter(|name| names.contains(name)) {
+        if let Some(name) = duplicate(&known).filter(|name| names.names.contains(name)) {
             let found = format!("the header names the column `{name}` twice");
             return Err(file.line(line, found, "the first line must name each column once"));
         }
-        let index = |name: &&str| known.iter().position(|k| k == name).ok_or_else(|| file.no_column(name, &known));
-        let indices = names.iter().map(index).collect::<Result<Vec<usize>>>()?;
+        let index = |(at, name): (usize, &&str)| match known.iter().position(|k| k == name) {
+            None if at < names.required => Err(file.no_column(name, &known)),
+            // No row has a cell there.
+            found => Ok(found.unwrap_or(usize::MAX)),
+        };
+        let indices = names.names.iter().enumerate().map(index).collect::<Result<Vec<usize>>>()?;
         Ok(Header { columns: known.len(), indices })
     }
 }
@@ -85,7 +89,7 @@ pub(super) fn rows(
     file: &FileName,
     format: FileFormat,
     mut text: Box<dyn BufRead>,
-    names: &[&str],
+    names: WantedColumns,
     sink: &mut CellsSink,
 ) -> Result<()> {
     let delimiter = delimiter(format, text.fill_buf().map_err(|e| file.unreadable(&e))?);
@@ -122,10 +126,10 @@ pub(super) fn rows(
         }
         let cells: Vec<CellValue> =
             header.indices.iter().map(|at| record.get(*at).map_or(CellValue::Missing, CellValue::Text)).collect();
-        sink(&RowCells { file: file.name, position: RowPosition::Line(line), names, cells: &cells })?;
+        sink(&RowCells { file: file.name, position: RowPosition::Line(line), names: names.names, cells: &cells })?;
     }
     if header.is_none() {
-        Header::read(file, line, &StringRecord::new(), names)?;
+        return Err(file.fault("no rows in it".into(), "give CSV with a header, one JSON object per line, or a JSON array"));
     }
     if breaks > 0 && state.quotes.get() % 2 == 1 {
         let fix = "close it, and write a quote inside a cell twice (\"\")";

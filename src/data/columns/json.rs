@@ -6,7 +6,7 @@ use std::io::BufRead;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
-use super::{CellValue, CellsSink, DataError, FileName, Result, RowCells, RowPosition, shorten};
+use super::{CellValue, CellsSink, DataError, FileName, Result, RowCells, RowPosition, WantedColumns, shorten};
 use crate::data::json::{each_row, replace_nan};
 
 /// Passes the rows of a text to `sink`: the elements of an array if the text begins with one, else one object per line. The bare
@@ -14,14 +14,15 @@ use crate::data::json::{each_row, replace_nan};
 ///
 /// # Errors
 /// A row that is not an object; an array that is incomplete or followed by something; a column that no row has.
-pub(super) fn rows(file: &FileName, mut text: Box<dyn BufRead>, names: &[&str], sink: &mut CellsSink) -> Result<()> {
+pub(super) fn rows(file: &FileName, mut text: Box<dyn BufRead>, names: WantedColumns, sink: &mut CellsSink) -> Result<()> {
+    let WantedColumns { names, required } = names;
     let mut reader = JsonRows { file, names, seen: vec![false; names.len()], known: Vec::new() };
     each_row(file.name, &mut text, &mut |line, row| {
         let cells = reader.cells(row).map_err(|error| syntax(file, line, row, &error))?;
         reader.pass_on(line, cells, sink)?;
         Ok(true)
     })?;
-    match names.iter().zip(&reader.seen).find(|(_, seen)| !**seen) {
+    match names[..required].iter().zip(&reader.seen).find(|(_, seen)| !**seen) {
         Some((name, _)) if !reader.known.is_empty() => Err(file.no_column(name, &reader.known)),
         Some(_) => Err(file.fault("no rows in it".into(), "give one JSON object per line, a JSON array, or CSV")),
         None => Ok(()),

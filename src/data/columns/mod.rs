@@ -150,14 +150,23 @@ type CellsSink<'t> = dyn FnMut(&RowCells) -> Result<()> + 't;
 /// A missing file, a damaged archive, an incomplete file, Parquet in a build without it; a column that no row has, with those
 /// that exist; a text that is not a row; and the first error of `sink`.
 pub fn read_columns(path: &Path, names: &[&str], sink: &mut CellsSink) -> Result<()> {
-    read_columns_within(path, names, None, sink)
+    read_columns_within(path, WantedColumns { names, required: names.len() }, None, sink)
+}
+
+/// The columns to read.
+#[derive(Clone, Copy, Debug)]
+pub struct WantedColumns<'a> {
+    /// Their names.
+    pub names: &'a [&'a str],
+    /// So many of the first ones must be there; the others are empty in a file without them.
+    pub required: usize,
 }
 
 /// Like [`read_columns`], with the limit on unpacked bytes of [`crate::data::Reader::max_decompressed`].
 ///
 /// # Errors
 /// As [`read_columns`].
-pub fn read_columns_within(path: &Path, names: &[&str], max_decompressed: Option<u64>, sink: &mut CellsSink) -> Result<()> {
+pub fn read_columns_within(path: &Path, names: WantedColumns, max_decompressed: Option<u64>, sink: &mut CellsSink) -> Result<()> {
     let mut opened = open(path, max_decompressed)?;
     let name = opened.name.clone();
     let file = FileName { name: &name };
@@ -174,18 +183,18 @@ pub fn read_columns_within(path: &Path, names: &[&str], max_decompressed: Option
 }
 
 #[cfg(feature = "csv")]
-fn csv_rows(file: &FileName, opened: OpenedFile, names: &[&str], sink: &mut CellsSink) -> Result<()> {
+fn csv_rows(file: &FileName, opened: OpenedFile, names: WantedColumns, sink: &mut CellsSink) -> Result<()> {
     csv::rows(file, opened.format, opened.bytes, names, sink)
 }
 
 #[cfg(not(feature = "csv"))]
-fn csv_rows(file: &FileName, _: OpenedFile, _: &[&str], _: &mut CellsSink) -> Result<()> {
+fn csv_rows(file: &FileName, _: OpenedFile, _: WantedColumns, _: &mut CellsSink) -> Result<()> {
     Err(super::csv_unsupported(file.name))
 }
 
 /// Passes the rows of a Parquet file to `sink`. A packed file or a pipe is held in memory; any other file stays on the disk.
 #[cfg(feature = "parquet")]
-fn parquet_rows(file: &FileName, path: &Path, opened: OpenedFile, names: &[&str], sink: &mut CellsSink) -> Result<()> {
+fn parquet_rows(file: &FileName, path: &Path, opened: OpenedFile, names: WantedColumns, sink: &mut CellsSink) -> Result<()> {
     let reader = if opened.packing.is_none() && path.is_file() {
         let disk = std::fs::File::open(path).map_err(|e| file.unreadable(&e))?;
         super::parquet::open(file.name, disk)?
@@ -196,7 +205,7 @@ fn parquet_rows(file: &FileName, path: &Path, opened: OpenedFile, names: &[&str]
 }
 
 #[cfg(not(feature = "parquet"))]
-fn parquet_rows(file: &FileName, _: &Path, _: OpenedFile, _: &[&str], _: &mut CellsSink) -> Result<()> {
+fn parquet_rows(file: &FileName, _: &Path, _: OpenedFile, _: WantedColumns, _: &mut CellsSink) -> Result<()> {
     Err(super::parquet_unsupported(file.name))
 }
 

@@ -9,16 +9,17 @@ use ::parquet::record::{Field, Row};
 use ::parquet::schema::types::{Type, TypePtr};
 use serde_json::Value;
 
-use super::{CellValue, CellsSink, FileName, Result, RowCells, RowPosition};
+use super::{CellValue, CellsSink, FileName, Result, RowCells, RowPosition, WantedColumns};
 use crate::data::parquet;
 
 /// Passes the rows of an opened file to `sink`, numbered from 1.
 ///
 /// # Errors
 /// A column that is not in the schema; a damaged page; and the first error of `sink`.
-pub(super) fn rows(file: &FileName, reader: Box<dyn FileReader>, names: &[&str], sink: &mut CellsSink) -> Result<()> {
+pub(super) fn rows(file: &FileName, reader: Box<dyn FileReader>, names: WantedColumns, sink: &mut CellsSink) -> Result<()> {
+    let WantedColumns { names, required } = names;
     let schema = parquet::schema(&*reader);
-    for name in names {
+    for name in &names[..required] {
         if !schema.get_fields().iter().any(|field| contains_name(field, name)) {
             let known: Vec<String> = schema.get_fields().iter().map(|field| field.name().to_string()).collect();
             return Err(file.no_column(name, &known));

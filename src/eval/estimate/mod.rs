@@ -8,19 +8,21 @@
 //! Each figure is a mean with an influence per row: what the row adds to the figure's error. Influences are summed by cluster, so
 //! rows of one cluster may be alike, on either side, and the difference of two systems on the same prompts is a paired one.
 
-mod rehearsal;
 mod report;
+mod simulation;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
-pub use rehearsal::{Rehearsal, RehearsalOptions, RehearsalPoint};
 pub use report::EstimateNames;
+pub use simulation::{Simulation, SimulationOptions, SimulationPoint};
 
+use super::clusters::distinct;
 use super::intervals::is_level;
 use super::special::{normal_quantile, t_two_sided, t_two_sided_quantile};
 use super::{EvalError, Undefined, all_finite, is_constant, same_length};
 
-/// The fewest labelled clusters (rows, where each is its own) of an estimate.
+/// The fewest labelled clusters (rows, where each is its own) of an estimate, and the fewest unlabelled ones: how clusters differ
+/// is not seen in fewer.
 const FEWEST: usize = 5;
 
 /// Scores of one system's rows.
@@ -215,17 +217,17 @@ impl System {
         let weight = |row: usize| rows.weights.map_or(1.0, |weights| weights[row]);
         let (labelled, unlabelled): (Vec<usize>, Vec<usize>) =
             (0..rows.human.len()).filter(|&row| weight(row) > 0.0).partition(|&row| rows.human[row].is_some());
-        let distinct = |own: &[usize]| match rows.clusters {
+        let count = |own: &[usize]| match rows.clusters {
             None => own.len(),
-            Some(_) => own.iter().map(|&row| unit[row]).collect::<HashSet<_>>().len(),
+            Some(_) => distinct(own.iter().map(|&row| unit[row])),
         };
-        let own_units = (distinct(&labelled), distinct(&unlabelled));
+        let own_units = (count(&labelled), count(&unlabelled));
+        let unit_name = if rows.clusters.is_some() { "cluster" } else { "row" };
         if own_units.0 < FEWEST {
-            let unit = if rows.clusters.is_some() { "cluster" } else { "row" };
-            return Err(EvalError::TooFewLabels { what: "an estimate", unit, found: own_units.0, needed: FEWEST });
+            return Err(EvalError::TooFewLabels { what: "an estimate", unit: unit_name, found: own_units.0, needed: FEWEST });
         }
-        if unlabelled.len() < 2 {
-            return Err(EvalError::NothingUnlabelled { found: unlabelled.len() });
+        if own_units.1 < FEWEST {
+            return Err(EvalError::TooFewUnlabelled { unit: unit_name, found: own_units.1, needed: FEWEST });
         }
         let people = |row: &usize| rows.human[*row].unwrap_or_default();
         let of = |row: &usize, value: f64| (unit[*row], weight(*row), value);
@@ -244,7 +246,7 @@ impl System {
             _ => (None, None),
         };
         let even = rows.weights.is_none_or(|weights| weights.windows(2).all(|pair| pair[0] == pair[1]));
-        let apart = distinct(&(0..rows.human.len()).collect::<Vec<_>>()) == rows.human.len();
+        let apart = count(&(0..rows.human.len()).collect::<Vec<_>>()) == rows.human.len();
         let tuned = if even && apart {
             // ppi-python's: the judge's variance is that of all rows together.
             let all: Vec<f64> = labelled.iter().chain(&unlabelled).map(|&row| rows.judge[row]).collect();

@@ -1,4 +1,5 @@
-//! Properties of estimates, and their coverage by simulation. The figures of ppi-python are compared in `eval/owner_tests.rs`.
+//! Properties of estimates, and their coverage by simulation. The figures of ppi-python are compared in
+//! `eval/few_labels_tests.rs`.
 
 use super::*;
 use crate::random::Stream;
@@ -235,7 +236,10 @@ fn what_has_no_estimate_is_told() {
     for (found, part) in [
         (message(few.rows(false), &options), "there are 4 rows with a human score; an estimate needs at least 5: label 1 more"),
         (message(ScoredRows { clusters: Some(&[0; 60]), ..rows }, &options), "there is 1 cluster with a human score"),
-        (message(ScoredRows { human: &all, ..rows }, &options), "there are 0 rows without a human score"),
+        (
+            message(ScoredRows { human: &all, ..rows }, &options),
+            "there are 0 rows without a human score: an estimate is of rows that people did not score, and needs at least 5",
+        ),
         (message(ScoredRows { weights: Some(&negative), ..rows }, &options), "row 0 of the weight column is -3"),
         (message(ScoredRows { weights: Some(&none), ..rows }, &options), "the weights of the labelled rows sum to 0"),
         (message(ScoredRows { weights: Some(&unlabelled), ..rows }, &options), "the weights of the unlabelled rows sum to 0"),

@@ -2,9 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Calibration, MeasuredJudge, calibration, length_bias_of, mass_figures};
+use super::{MeasuredJudge, ProbabilityFigures, length_bias_of, mass_figures, probability_figures};
 use crate::eval::compare::{Comparison, holm};
-use crate::eval::figures::Figure;
+use crate::eval::figures::{Figure, cells, without_intervals};
 use crate::eval::intervals::{Bootstrap, Interval, IntervalMethod};
 use crate::eval::repeats::Repeats;
 use crate::eval::table::{Cell, Table, fixed};
@@ -61,7 +61,7 @@ pub struct ColumnEvaluation {
     comparison: Option<Comparison>,
     length_bias: Option<Measured>,
     repeats: Option<Repeats>,
-    probabilities: Option<Calibration>,
+    probabilities: Option<ProbabilityFigures>,
     mass: Option<[(&'static str, Measured); 2]>,
     /// The scale's words, and the number of rows per pair of words, where the scale has words.
     labels: Option<(Vec<String>, Vec<Vec<u64>>)>,
@@ -99,7 +99,7 @@ impl ColumnEvaluation {
             comparison,
             length_bias: columns.lengths.as_ref().map(|lengths| length_bias_of(human, &columns.judge, lengths)),
             repeats: columns.repeats.as_ref().map(|rows| Repeats::measure(rows, grid, threshold)).transpose()?,
-            probabilities: columns.probabilities.as_ref().map(|rows| calibration(human, rows, grid)).transpose()?,
+            probabilities: columns.probabilities.as_ref().map(|rows| probability_figures(human, rows, grid)).transpose()?,
             mass: columns.masses.as_deref().map(mass_figures).transpose()?,
             judge,
             names,
@@ -160,11 +160,12 @@ impl ColumnEvaluation {
         figures.extend(self.repeats.iter().flat_map(Repeats::figures).map(plain));
         let second = self.judge2.iter().flat_map(MeasuredJudge::figures);
         figures.extend(second.map(|figure| Figure { name: format!("judge2.{}", figure.name), ..figure }));
-        let differences = self.comparison.iter().flat_map(|comparison| &comparison.differences);
-        figures.extend(differences.map(|(name, interval)| {
-            let value = interval.as_ref().map(|interval| interval.estimate).map_err(Clone::clone);
-            Figure::resampled(format!("difference.{name}"), value, interval.clone())
-        }));
+        let differences = self.comparison.iter().flat_map(|comparison| comparison.values.iter().zip(&comparison.differences));
+        figures.extend(
+            differences.map(|(value, (name, interval))| {
+                Figure::resampled(format!("difference.{name}"), value.clone(), interval.clone())
+            }),
+        );
         figures
     }
 
@@ -177,26 +178,24 @@ impl ColumnEvaluation {
         }
         let mut table = Table::new(header);
         let second = self.judge2.as_ref().zip(self.comparison.as_ref());
+        let resampled = |judge: &MeasuredJudge, name: &str, interval: &Result<Interval, Undefined>| {
+            let value = judge.agreement.get(name).cloned();
+            cells(&value.unwrap_or_else(|| interval.as_ref().map(|i| i.estimate).map_err(Clone::clone)), Some(interval))
+        };
         for (k, (name, interval)) in self.judge.intervals.iter().enumerate() {
             let mut row = vec![Cell::from(*name)];
-            row.extend(cells(interval));
+            row.extend(resampled(&self.judge, name, interval));
             if let Some((judge2, comparison)) = second {
-                row.extend(cells(&judge2.intervals[k].1));
-                row.extend(cells(&comparison.differences[k].1));
+                row.extend(resampled(judge2, name, &judge2.intervals[k].1));
+                row.extend(cells(&comparison.values[k], Some(&comparison.differences[k].1)));
             }
             table.row(row);
         }
         for (k, figure) in self.judge.labels.iter().flat_map(|labels| &labels.figures).enumerate() {
-            let shown = |figure: &Figure| {
-                let interval = figure.interval.as_ref().and_then(|interval| interval.as_ref().ok());
-                let ends = interval.map_or(String::new(), Interval::ends);
-                [Cell::number(&figure.value, 3), Cell::from(ends)]
-            };
             let mut row = vec![Cell::from(figure.name.as_str())];
-            row.extend(shown(figure));
-            row.extend(
-                self.judge2.as_ref().and_then(|other| other.labels.as_ref()).into_iter().flat_map(|l| shown(&l.figures[k])),
-            );
+            row.extend(figure.cells());
+            let second = self.judge2.as_ref().and_then(|other| other.labels.as_ref());
+            row.extend(second.into_iter().flat_map(|labels| labels.figures[k].cells()));
             table.row(row);
         }
         let without_interval =
@@ -247,7 +246,10 @@ impl ColumnEvaluation {
         } else {
             "percentiles; BCa in --json"
         };
-        text += &format!("intervals: {} resamples of {unit}, {how}\n", drawn("resamples"));
+        text += &match without_intervals(&self.judge.bootstrap) {
+            Some(reason) => reason + "\n",
+            None => format!("intervals: {} resamples of {unit}, {how}\n", drawn("resamples")),
+        };
         let redrawn = self.judge.intervals.iter().filter_map(|(_, i)| i.as_ref().ok()).map(|i| i.redrawn).max().unwrap_or(0);
         if redrawn > 0 {
             text += &format!("up to {redrawn} resamples had no value and were drawn again\n");
@@ -282,14 +284,6 @@ impl ColumnEvaluation {
 fn label_counts(agreement: &Agreement, labels: usize) -> Option<Vec<Vec<u64>>> {
     let table = agreement.table()?;
     Some((0..labels).map(|human| (0..labels).map(|judge| table.rows(human, judge)).collect()).collect())
-}
-
-/// The cells of a figure and its interval.
-fn cells(interval: &Result<Interval, Undefined>) -> [Cell; 2] {
-    match interval {
-        Ok(i) => [Cell::from(fixed(i.estimate, 3)), Cell::from(i.ends())],
-        Err(reason) => [Cell::Missing(reason.to_string()), Cell::from("")],
-    }
 }
 
 fn cell(name: &str, value: &Measured) -> Cell {

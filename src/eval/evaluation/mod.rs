@@ -13,11 +13,11 @@ pub use rows::{EvaluationRow, JudgeEvaluation, JudgedRows};
 
 use serde_json::{Map, Value};
 
-use super::calibration::{calibration_metrics, score_mass};
 use super::correlation::length_bias;
 use super::figures::Figure;
 use super::intervals::{Bootstrap, NamedInterval, to_json};
 use super::labels::LabelFigures;
+use super::probabilities::{probability_metrics, score_mass};
 use super::{Agreement, EvalError, Grid, Measured, Sample};
 
 /// One judge compared with people, with intervals, over the rows that it scored.
@@ -89,13 +89,13 @@ impl MeasuredJudge {
 }
 
 /// The number of rows with probabilities, and their metrics by name.
-type Calibration = (usize, Vec<(&'static str, Measured)>);
+type ProbabilityFigures = (usize, Vec<(&'static str, Measured)>);
 
-/// Calibration metrics of the rows that have probabilities.
-fn calibration(human: &[f64], rows: &[Option<Vec<f64>>], grid: &Grid) -> Result<Calibration, EvalError> {
+/// Metrics of the probabilities of the rows that have them.
+fn probability_figures(human: &[f64], rows: &[Option<Vec<f64>>], grid: &Grid) -> Result<ProbabilityFigures, EvalError> {
     let (human, probabilities): (Vec<f64>, Vec<Vec<f64>>) =
         human.iter().zip(rows).filter_map(|(h, p)| Some((*h, p.clone()?))).unzip();
-    Ok((human.len(), calibration_metrics(&probabilities, &human, grid)?))
+    Ok((human.len(), probability_metrics(&probabilities, &human, grid)?))
 }
 
 /// Mean and 5th percentile of the probability on score tokens.
@@ -115,12 +115,4 @@ fn length_bias_of(human: &[f64], judge: &[Option<f64>], lengths: &[Option<f64>])
         }
     }
     length_bias(&people, &scores, &length)
-}
-
-/// The cluster number of each text. Equal texts form one cluster; clusters are numbered in the order of their texts.
-pub fn clusters_of(texts: &[String]) -> Vec<usize> {
-    let mut known: Vec<&String> = texts.iter().collect();
-    known.sort_unstable();
-    known.dedup();
-    texts.iter().map(|text| known.partition_point(|k| *k < text)).collect()
 }

@@ -80,20 +80,20 @@ impl JudgeEvaluation {
 
 fn headlines(evaluation: &JudgeEvaluation) -> Vec<Headline> {
     let judge = &evaluation.judges[0].measured;
-    let shown = |key: &str, label: &str| {
-        let value = match judge.agreement.get(key) {
-            Some(Ok(x)) => fixed(*x, 3).replace('-', "−"),
-            _ => "–".into(),
-        };
-        let interval = judge.intervals.iter().find(|(name, _)| *name == key).and_then(|(_, i)| i.as_ref().ok());
-        let detail = interval.map(|i| i.ends().replace('-', "−"));
-        Headline { label: label.into(), value, detail: detail.unwrap_or_default() }
+    let figures = judge.figures();
+    let shown = |(key, label): (&str, &str)| {
+        let figure = figures.iter().find(|figure| figure.name == key)?;
+        let value = figure.value.as_ref().map_or("–".into(), |x| fixed(*x, 3).replace('-', "−"));
+        Some(Headline { label: label.into(), value, detail: figure.detail() })
     };
-    vec![
-        shown("pearson", "Pearson r"),
-        shown("spearman", "Spearman ρ"),
-        shown("rmse", "RMSE"),
-        shown("bias", "bias, judge minus people"),
-        shown("kappa_quadratic", "quadratic kappa"),
+    [
+        ("pearson", "Pearson r"),
+        ("spearman", "Spearman ρ"),
+        ("rmse", "RMSE"),
+        ("bias", "bias, judge minus people"),
+        ("kappa_quadratic", "quadratic kappa"),
     ]
+    .into_iter()
+    .filter_map(shown)
+    .collect()
 }

@@ -2,13 +2,14 @@
 
 use serde_json::{Map, Value};
 
-use super::{MeasuredJudge, calibration, clusters_of, length_bias_of, mass_figures};
+use super::{MeasuredJudge, length_bias_of, mass_figures, probability_figures};
+use crate::eval::clusters::clusters_of;
 use crate::eval::faithfulness::ChainSwap;
-use crate::eval::figures::{Figure, Share, shares};
-use crate::eval::intervals::{Bootstrap, Interval};
+use crate::eval::figures::{Figure, Share, shares, with_ends, without_intervals};
+use crate::eval::intervals::Bootstrap;
 use crate::eval::recalibration::CalibratedScore;
 use crate::eval::report::Role;
-use crate::eval::table::{Cell, Table, fixed};
+use crate::eval::table::{Cell, Table};
 use crate::eval::{EvalError, Grid, Undefined, baselines, mean};
 
 /// The row of the mean of the judge's distribution.
@@ -124,12 +125,12 @@ impl JudgeEvaluation {
         }
         let pairs: Vec<Option<(f64, f64)>> = human.iter().zip(&rows.expected).map(|(h, e)| Some((*h, (*e)?))).collect();
         Ok(JudgeEvaluation {
-            judges,
             pairs,
             lengths: rows.lengths.clone(),
             scale: grid.values().to_vec(),
             words: rows.words.clone(),
-            bootstrap: bootstrap.to_json(human.len()),
+            bootstrap: judges.first().map_or(Value::Null, |judge| judge.measured.bootstrap.clone()),
+            judges,
             cluster: rows.clusters.as_ref().map(|(name, _)| name.clone()),
         })
     }
@@ -188,20 +189,14 @@ impl JudgeEvaluation {
         let mut table = Table::new(["agreement with people"].into_iter().chain(self.judges.iter().map(|j| j.name)));
         for name in TERMINAL_METRICS {
             let cell = |judge: &EvaluationRow| {
-                let interval =
-                    judge.measured.intervals.iter().find(|(known, _)| *known == name).and_then(|(_, i)| i.as_ref().ok());
-                match (judge.role, interval) {
-                    (Role::Judge, Some(i)) => Cell::from(with_ends(i)),
-                    _ => judge.measured.agreement.get(name).map_or(Cell::from(""), |value| Cell::number(value, 3)),
-                }
+                let interval = judge.measured.intervals.iter().find(|(known, _)| *known == name).map(|(_, interval)| interval);
+                let interval = interval.filter(|_| judge.role == Role::Judge);
+                judge.measured.agreement.get(name).map_or(Cell::from(""), |value| with_ends(value, interval))
             };
             table.row([Cell::from(name)].into_iter().chain(self.judges.iter().map(cell)));
         }
         for (column, figure) in self.judges.iter().enumerate().flat_map(|(k, judge)| judge.further.iter().map(move |f| (k, f))) {
-            let cell = match &figure.interval {
-                Some(Ok(i)) => Cell::from(with_ends(i)),
-                _ => Cell::number(&figure.value, 3),
-            };
+            let cell = with_ends(&figure.value, figure.interval.as_ref());
             let before = std::iter::repeat_n("", column).map(Cell::from);
             table.row([Cell::from(figure.name.as_str())].into_iter().chain(before).chain([cell]));
         }
@@ -215,9 +210,7 @@ impl JudgeEvaluation {
         let (Some(figures), Some(words)) = (&judge.measured.labels, &self.words) else { return String::new() };
         let mut table = Table::new(["decoded labels", "value", "interval"]);
         for figure in &figures.figures {
-            let interval = figure.interval.as_ref().and_then(|interval| interval.as_ref().ok());
-            let ends = interval.map_or(String::new(), Interval::ends);
-            table.row([Cell::from(figure.name.as_str()), Cell::number(&figure.value, 3), Cell::from(ends)]);
+            table.row([Cell::from(figure.name.as_str())].into_iter().chain(figure.cells()));
         }
         let mut text = format!("\n{table}\n");
         if let Some(counts) = judge.measured.agreement.table() {
@@ -238,13 +231,10 @@ impl JudgeEvaluation {
             Some(column) => format!("the {} groups of `{column}`", number("clusters")),
             None => "rows".into(),
         };
-        format!("95 % intervals: bootstrap over {unit}, {} resamples; baselines are fitted on these rows", number("resamples"))
+        let intervals = without_intervals(&self.bootstrap)
+            .unwrap_or_else(|| format!("95 % intervals: bootstrap over {unit}, {} resamples", number("resamples")));
+        format!("{intervals}; baselines are fitted on these rows")
     }
-}
-
-/// A figure with the ends of its interval.
-fn with_ends(interval: &Interval) -> String {
-    format!("{} [{}, {}]", fixed(interval.estimate, 3), fixed(interval.low, 3), fixed(interval.high, 3))
 }
 
 /// How many of people's scores are in their row's interval, and how wide the intervals are.
@@ -265,7 +255,7 @@ fn interval_figures(rows: &JudgedRows, bootstrap: &Bootstrap) -> Result<Vec<Figu
 
 /// Calibration, score mass and length bias of the expected score.
 fn further_figures(rows: &JudgedRows, grid: &Grid) -> Result<Vec<Figure>, EvalError> {
-    let (_, mut found) = calibration(&rows.human, &rows.distributions, grid)?;
+    let (_, mut found) = probability_figures(&rows.human, &rows.distributions, grid)?;
     found.extend(mass_figures(&rows.masses)?);
     let lengths: Vec<Option<f64>> = rows.lengths.iter().map(|length| Some(*length as f64)).collect();
     found.push(("length_bias", length_bias_of(&rows.human, &rows.expected, &lengths)));

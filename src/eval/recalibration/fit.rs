@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::conformal::{coverage_range, half_width, units_needed};
 use super::{GroupWidths, MapKind, Recalibration, RowCounts, ScoreMap};
+use crate::eval::clusters::distinct;
 use crate::eval::intervals::is_level;
 use crate::eval::{EvalError, Measured, all_finite, is_constant, mae, mean, pearson, rmse, same_length};
 use crate::random::Stream;
@@ -148,7 +149,7 @@ impl Fitted {
                 let own: Vec<usize> = (0..interval.len()).filter(|&k| names[interval[k]] == *name).collect();
                 let own_clusters: Vec<usize> = own.iter().map(|&k| of_rows[k]).collect();
                 *half = half_width(&pick(&residuals, &own), Some(&own_clusters), options.level);
-                groups.push((name.clone(), own_clusters.into_iter().collect::<HashSet<_>>().len()));
+                groups.push((name.clone(), distinct(own_clusters)));
             }
             calibration.groups = Some(GroupWidths { column: column.into(), half_widths });
         }
@@ -210,7 +211,7 @@ fn check(rows: &Labelled, scale: &[f64], options: &FitOptions) -> Result<(), Eva
     if let Some(row) = rows.human.iter().position(|score| !(min..=max).contains(score)) {
         return Err(EvalError::OffScale { row, value: rows.human[row], min, max });
     }
-    let units = rows.clusters.map_or(n, |clusters| clusters.iter().collect::<HashSet<_>>().len());
+    let units = rows.clusters.map_or(n, |clusters| distinct(clusters.iter().copied()));
     if units < FEWEST {
         return Err(EvalError::TooFewLabels { what: "a calibration", unit: unit(rows), found: units, needed: FEWEST });
     }

@@ -6,12 +6,12 @@
 //! | Which score would people give? | [`map`] |
 //! | How far from it may they be? | [`conformal`] |
 //! | Which map, and from which rows? | [`fit`] |
-//! | How many labels are enough? | [`rehearsal`] |
+//! | How many labels are enough? | [`learning_curve`] |
 
 pub mod conformal;
 pub mod fit;
+mod learning_curve;
 pub mod map;
-mod rehearsal;
 mod report;
 
 use std::collections::BTreeMap;
@@ -19,8 +19,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use fit::{FitOptions, Fitted, Labelled};
+pub use learning_curve::{CurvePoint, LearningCurve, Spread};
 pub use map::{MapKind, ScoreMap};
-pub use rehearsal::{Rehearsal, RehearsalPoint, Spread};
 
 /// A calibration of a judge, as it is stored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -4,7 +4,8 @@ use super::histogram::histogram;
 use super::{Curve, JudgedExample, MetricTable, Role};
 use crate::charts::{Anchor, Area, Axis, Chart, Frame, Point, Row, Rows, WIDTH};
 use crate::eval::Grid;
-use crate::eval::calibration::reliability;
+use crate::eval::probabilities::reliability;
+use crate::eval::special::t_two_sided_quantile;
 use crate::eval::table::fixed;
 use crate::words::count;
 
@@ -160,7 +161,7 @@ pub fn reliability_chart(grid: &Grid, scores: &[(f64, f64)]) -> Chart {
     let (human, judge): (Vec<f64>, Vec<f64>) = scores.iter().copied().unzip();
     let bins = reliability(&human, &judge, 10).ok().and_then(Result::ok).unwrap_or_default();
     for bin in &bins {
-        let reach = 1.96 * bin.standard_error.unwrap_or(0.0);
+        let reach = bin.standard_error.map_or(0.0, |error| error * t_two_sided_quantile(0.05, (bin.n - 1) as f64));
         let (bottom, top) = ((bin.human - reach).max(low), (bin.human + reach).min(high));
         frame.line((bin.judge, bottom), (bin.judge, top), "whisker ink");
         let title = format!("{}: judge {:.2}, people {:.2}", count(bin.n, "row"), bin.judge, bin.human);

@@ -2,6 +2,7 @@
 
 use super::{ResidualGroup, Residuals};
 use crate::charts::{Anchor, Chart, Mark, Point, RIGHT, Row, Rows, Svg, WIDTH};
+use crate::eval::special::t_two_sided_quantile;
 use crate::eval::table::fixed;
 use crate::eval::tally::LabelTable;
 use crate::words;
@@ -62,7 +63,8 @@ pub fn confusion(table: &LabelTable) -> Chart {
 pub fn residuals(residuals: &Residuals) -> Chart {
     let row = |group: &ResidualGroup| {
         let value = group.mean;
-        let ends = group.standard_error.map(|error| (value - 1.96 * error, value + 1.96 * error));
+        let reach = group.standard_error.map(|error| error * t_two_sided_quantile(0.05, (group.n - 1) as f64));
+        let ends = reach.map(|reach| (value - reach, value + reach));
         let title = format!("{}: {}, {} on average", group.name, words::count(group.n, "row"), fixed(group.mean, 3));
         Row { name: group.name.clone(), points: vec![Point { value, ends, radius: 4.2, class: "ink".into(), title }] }
     };

@@ -1,7 +1,6 @@
 //! Tables and charts of tasks that are files: each test set with its floors, and differences with intervals of a bootstrap that
 //! draws whole clusters, for all methods in the same resamples.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::CompareError;
@@ -12,6 +11,8 @@ use super::table::{Results, plain};
 use super::task_rows::{SetRows, TaskRows};
 use super::tasks::{FileTask, TestSet, Way, includes};
 use crate::charts::{self, Chart, Mark, Point, Rows};
+use crate::eval::clusters::{distinct, rows_by_cluster};
+use crate::eval::intervals::{FEWEST_UNITS, enough_units};
 use crate::eval::{Measured, pearson, rmse, spearman};
 use crate::random::Stream;
 
@@ -35,6 +36,9 @@ struct Figure {
 struct Sample<'a> {
     human: &'a [f64],
     resamples: Vec<Vec<usize>>,
+    /// Whether rows or clusters are too few for intervals that cover what they promise. A protocol may name such sets; their
+    /// brackets are the range over resamples, and prove nothing.
+    few: bool,
 }
 
 impl<'a> Sample<'a> {
@@ -43,17 +47,16 @@ impl<'a> Sample<'a> {
         let kept: Vec<usize> = (0..rows.min(set.human.len()))
             .filter(|row| with_left_out || !set.left_out.get(*row).copied().unwrap_or(false))
             .collect();
-        let mut clusters: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-        for row in &kept {
-            clusters.entry(set.clusters.get(*row).copied().unwrap_or(*row)).or_default().push(*row);
-        }
-        let clusters: Vec<Vec<usize>> = clusters.into_values().collect();
+        let of_kept: Vec<usize> = kept.iter().map(|row| set.clusters.get(*row).copied().unwrap_or(*row)).collect();
+        let clusters = rows_by_cluster(kept.len(), Some(&of_kept));
         let draw = |k: u64| {
             let mut stream = Stream::new(k, STREAM);
-            (0..clusters.len()).flat_map(|_| clusters[stream.below(clusters.len())].iter().copied()).collect()
+            (0..clusters.len()).flat_map(|_| clusters[stream.below(clusters.len())].iter().map(|&at| kept[at])).collect()
         };
-        let resamples = std::iter::once(kept).chain((0..RESAMPLES).map(draw)).collect();
-        Sample { human: &set.human, resamples }
+        let unit = if set.clusters.is_empty() { "row" } else { "cluster" };
+        let few = enough_units(clusters.len(), unit).is_err();
+        let resamples = std::iter::once(kept.clone()).chain((0..RESAMPLES).map(draw)).collect();
+        Sample { human: &set.human, resamples, few }
     }
 
     /// The metric of each resample, averaged over seeds; the first is that of the rows themselves.
@@ -92,14 +95,14 @@ fn with_interval(figure: Option<Figure>) -> String {
     }
 }
 
-/// A difference with its interval; bold where that excludes zero.
-fn signed(figure: Option<Figure>) -> String {
+/// A difference with its interval; bold where that excludes zero and is of enough rows.
+fn signed(figure: Option<Figure>, few: bool) -> String {
     match figure {
         None => "–".into(),
         Some(Figure { value, interval: None }) => format!("{value:+.3}"),
         Some(Figure { value, interval: Some((low, high)) }) => {
             let text = format!("{value:+.3} [{low:+.3}, {high:+.3}]");
-            if low > 0.0 || high < 0.0 { format!("**{text}**") } else { text }
+            if !few && (low > 0.0 || high < 0.0) { format!("**{text}**") } else { text }
         }
     }
 }
@@ -190,7 +193,7 @@ impl<'a> FileResults<'a> {
                 }
                 self.write_heading(page, (test, set), way, &sample);
                 write_levels(page, &predictors);
-                write_differences(page, &predictors);
+                write_differences(page, &predictors, sample.few);
                 if n == 0 && set.left_out.iter().any(|out| *out) {
                     let sample = self.sample(set, way, false);
                     let rows = sample.resamples[0].len();
@@ -210,10 +213,14 @@ impl<'a> FileResults<'a> {
         let clusters = match &test.cluster {
             None => "rows are drawn one by one".to_string(),
             Some(column) => {
-                let mut drawn: Vec<usize> = sample.resamples[0].iter().map(|row| set.clusters[*row]).collect();
-                drawn.sort_unstable();
-                drawn.dedup();
-                format!("drawn by `{column}`, of which there are {}", drawn.len())
+                let clusters = distinct(sample.resamples[0].iter().map(|row| set.clusters[*row]));
+                match enough_units(clusters, "cluster") {
+                    Ok(()) => format!("drawn by `{column}`, of which there are {clusters}"),
+                    Err(_) => format!(
+                        "drawn by `{column}`, of which there are {clusters}: too few for intervals, for which \
+                         {FEWEST_UNITS} are the fewest; brackets are the range over resamples, and nothing is bold"
+                    ),
+                }
             }
         };
         let _ = writeln!(page, "### {}, {}\n\n{rows} rows, {clusters}.\n", test.title, way.title);
@@ -283,12 +290,12 @@ fn write_levels(page: &mut String, predictors: &[Predictor]) {
     page.push('\n');
 }
 
-fn write_differences(page: &mut String, predictors: &[Predictor]) {
+fn write_differences(page: &mut String, predictors: &[Predictor], few: bool) {
     let Some(reference) = predictors.iter().find(|p| p.is_reference) else { return };
     let names = METRICS.map(|(name, _)| name).join(" | ");
     let _ = writeln!(page, "**{} minus each**, on the same resamples:\n\n| | {names} |\n|---|---|---|---|", reference.title);
     for other in predictors.iter().filter(|p| !p.is_reference) {
-        let each: Vec<String> = reference.values.iter().zip(&other.values).map(|(a, b)| signed(difference(a, b))).collect();
+        let each: Vec<String> = reference.values.iter().zip(&other.values).map(|(a, b)| signed(difference(a, b), few)).collect();
         let _ = writeln!(page, "| {} | {} |", other.title, each.join(" | "));
     }
     page.push('\n');
@@ -296,6 +303,8 @@ fn write_differences(page: &mut String, predictors: &[Predictor]) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     fn set(clusters: Vec<usize>, left_out: Vec<bool>) -> SetRows {
@@ -306,13 +315,19 @@ mod tests {
 
     #[test]
     fn whole_clusters_are_drawn() {
-        let rows = set(vec![0, 0, 1, 1, 2, 2], Vec::new());
+        let rows = set((0..24).map(|row| row / 2).collect(), Vec::new());
         let sample = Sample::new(&rows, usize::MAX, true);
         assert_eq!(sample.resamples.len(), 1 + RESAMPLES as usize);
-        assert_eq!(sample.resamples[0], [0, 1, 2, 3, 4, 5]);
+        assert_eq!(sample.resamples[0], (0..24).collect::<Vec<_>>());
         for drawn in &sample.resamples[1..] {
-            assert!(drawn.len() == 6 && drawn.chunks(2).all(|pair| pair[0] % 2 == 0 && pair[1] == pair[0] + 1), "{drawn:?}");
+            assert!(drawn.len() == 24 && drawn.chunks(2).all(|pair| pair[0] % 2 == 0 && pair[1] == pair[0] + 1), "{drawn:?}");
         }
+        // Of too few clusters the range is shown, and nothing is bold.
+        let few = set((0..24).map(|row| row / 3).collect(), Vec::new());
+        assert!(Sample::new(&few, usize::MAX, true).few && !sample.few);
+        let difference = Some(Figure { value: 0.5, interval: Some((0.25, 0.75)) });
+        assert_eq!(signed(difference, true), "+0.500 [+0.250, +0.750]");
+        assert_eq!(signed(difference, false), "**+0.500 [+0.250, +0.750]**");
         // The first rows, and those that are not left out.
         let rows = set(Vec::new(), vec![false, true, false, false]);
         assert!(Sample::new(&set(vec![0; 4], Vec::new()), 3, true).resamples[0] == [0, 1, 2]);

@@ -1,5 +1,5 @@
-//! The protocol that the finished cells followed, kept beside them as `cells/protocol.toml`. A finished cell is never run again, so a
-//! protocol that was edited since would show figures of other settings under its own.
+//! The protocol that the finished cells followed, kept beside them as `cells/protocol.toml`. A finished cell is never run again,
+//! so a protocol that was edited since would show figures of other settings under its own.
 
 use std::path::PathBuf;
 

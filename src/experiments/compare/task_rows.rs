@@ -127,7 +127,7 @@ impl TaskRows {
                 name: set.name.clone(),
                 sha256: hash_of(&path)?,
                 human: human(&rows),
-                clusters: texts.map(|texts| crate::eval::evaluation::clusters_of(&texts)).unwrap_or_default(),
+                clusters: texts.map(|texts| crate::eval::clusters::clusters_of(&texts)).unwrap_or_default(),
                 left_out,
                 baselines: by_name,
             });

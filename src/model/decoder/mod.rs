@@ -18,16 +18,16 @@
 mod backward;
 mod batch_tensors;
 mod cache_read;
-mod calibration;
 mod decode;
 mod forward;
+mod input_squares;
 mod logits_pass;
 mod project;
 mod train_pass;
 
 pub use cache_read::CacheRead;
-pub use calibration::CalibrationPass;
 pub use decode::{CachePass, CacheSizes, Draw, PrefillPrompt, PrefillRow, RowState, Sampler, Span};
+pub use input_squares::InputSquaresPass;
 pub use logits_pass::LogitsPass;
 pub use train_pass::{Pass, PassSizes, TokenStats};
 

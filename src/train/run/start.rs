@@ -193,13 +193,10 @@ fn reader(config: &TrainConfig) -> Result<Reader, TrainError> {
     let stored = folder.and_then(|folder| JudgeSettings::of_folder(&folder).ok().flatten());
     let template = config.template.as_deref().or(stored.as_ref().map(|own| own.template.as_str()));
     let pairs = template == Some(Template::Pair.name());
-    let scale = match (config.scale()?, stored) {
-        (Some(scale), _) => Some(scale),
-        (None, Some(stored)) => Some(stored.scale),
-        (None, None) if pairs => Some(PAIR_SCALE.parse()?),
-        (None, None) => None,
+    let words = match config.scale()? {
+        Some(scale) => scale.label_words(),
+        None => JudgeSettings::inherited_answer(stored.as_ref(), pairs)?.0.label_words(),
     };
-    let words = scale.map_or_else(Default::default, |scale| scale.label_words());
     let label_column = config.label_column.clone();
     let columns = ColumnOptions { label_column, chain_column, chains, words, pairs, ..ColumnOptions::default() };
     let size = |text: &str| byte_size(text).map_err(|e| SettingError::Conflict(format!("max_decompressed: {e}")));

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::fit::{STREAM, shuffled};
 use super::{FitOptions, Fitted, Labelled, MapKind};
+use crate::eval::clusters::rows_by_cluster;
 use crate::eval::intervals::quantile;
 use crate::eval::panels::{Line, LinePoint, Panel, draw};
 use crate::eval::table::{Cell, Table, fixed};
@@ -16,9 +17,9 @@ use crate::random::Stream;
 /// The fewest rows to measure on.
 const FEWEST_LEFT: usize = 20;
 
-/// A rehearsal.
+/// A learning curve.
 #[derive(Clone, Debug)]
-pub struct Rehearsal {
+pub struct LearningCurve {
     /// The error of the judge's score on all rows.
     pub judge: f64,
     /// The probability with which an interval is to contain people's score.
@@ -28,12 +29,12 @@ pub struct Rehearsal {
     /// Draws of each number of labels.
     pub draws: usize,
     /// By the number of labels.
-    pub points: Vec<RehearsalPoint>,
+    pub points: Vec<CurvePoint>,
 }
 
 /// What so many labels gave.
 #[derive(Clone, Debug)]
-pub struct RehearsalPoint {
+pub struct CurvePoint {
     /// Labels of a draw; whole clusters may make it a few more.
     pub labels: usize,
     /// Draws on which nothing could be fitted.
@@ -75,8 +76,8 @@ impl Spread {
     }
 }
 
-impl Rehearsal {
-    /// Rehearses with each of these numbers of labels that leaves rows to measure on.
+impl LearningCurve {
+    /// Draws each of these numbers of labels that leaves rows to measure on.
     ///
     /// # Errors
     /// As [`Fitted::new`] on all rows; no number that leaves enough rows; one on which nothing could be fitted.
@@ -95,7 +96,7 @@ impl Rehearsal {
         }
         if sizes.is_empty() {
             let needed = sizes_asked.iter().min().map_or(n, |least| *least) + FEWEST_LEFT;
-            return Err(EvalError::TooFewLabels { what: "a rehearsal", unit: "row", found: n, needed });
+            return Err(EvalError::TooFewLabels { what: "a learning curve", unit: "row", found: n, needed });
         }
         let clusters: Vec<usize> = rows.clusters.map_or_else(|| (0..n).collect(), <[usize]>::to_vec);
         let mut points = Vec::new();
@@ -103,7 +104,7 @@ impl Rehearsal {
             points.push(point(rows, &clusters, scale, options, (size, k as u64), draws)?);
         }
         let width = scale[scale.len() - 1] - scale[0];
-        Ok(Rehearsal {
+        Ok(LearningCurve {
             judge: rmse(rows.human, rows.judge).unwrap_or(f64::NAN),
             level: options.level,
             scale: width,
@@ -114,7 +115,7 @@ impl Rehearsal {
 
     /// A JSON object.
     pub fn to_json(&self) -> Value {
-        let point = |point: &RehearsalPoint| {
+        let point = |point: &CurvePoint| {
             let maps: serde_json::Map<String, Value> =
                 point.maps.iter().map(|(kind, times)| (kind.word().to_string(), json!(times))).collect();
             json!({"labels": point.labels, "failed": point.failed, "rmse": point.rmse.to_json(), "pearson": point.pearson.to_json(),
@@ -155,8 +156,8 @@ impl Rehearsal {
 
     /// The image: error, coverage and width over the number of labels.
     pub fn plot(&self, title: &str) -> String {
-        let line = |name: &str, figure: fn(&RehearsalPoint) -> Spread| {
-            let point = |point: &RehearsalPoint| {
+        let line = |name: &str, figure: fn(&CurvePoint) -> Spread| {
+            let point = |point: &CurvePoint| {
                 let figure = figure(point);
                 LinePoint { labels: point.labels as f64, value: figure.mean, spread: Some((figure.low, figure.high)) }
             };
@@ -204,7 +205,7 @@ fn point(
     options: &FitOptions,
     (labels, place): (usize, u64),
     draws: usize,
-) -> Result<RehearsalPoint, EvalError> {
+) -> Result<CurvePoint, EvalError> {
     let mut failed = 0;
     let mut last = None;
     let mut drawn: Vec<Drawn> = Vec::new();
@@ -222,10 +223,10 @@ fn point(
         }
     }
     if let (true, Some(error)) = (drawn.is_empty(), last) {
-        return Err(error.rehearsed(labels));
+        return Err(error.of_draw(labels));
     }
     let spread = |figure: &dyn Fn(&Drawn) -> Option<f64>| Spread::of(drawn.iter().filter_map(figure).collect());
-    Ok(RehearsalPoint {
+    Ok(CurvePoint {
         labels,
         failed,
         rmse: spread(&|d| Some(d.rmse)),
@@ -245,8 +246,8 @@ fn one(
     labels: usize,
     seed: u64,
 ) -> Result<Drawn, EvalError> {
-    let mut members: HashMap<usize, Vec<usize>> = HashMap::new();
-    (0..clusters.len()).for_each(|row| members.entry(clusters[row]).or_default().push(row));
+    let members: HashMap<usize, Vec<usize>> =
+        rows_by_cluster(clusters.len(), Some(clusters)).into_iter().map(|rows| (clusters[rows[0]], rows)).collect();
     let (mut some, mut left) = (Vec::new(), Vec::new());
     for cluster in shuffled(clusters, seed, 2) {
         if some.len() < labels { &mut some } else { &mut left }.extend(&members[&cluster]);
@@ -296,7 +297,7 @@ mod tests {
         let rows = Labelled { human: &human, judge: &judge, clusters: None, groups: None };
         let scale = [1.0, 2.0, 3.0, 4.0, 5.0];
         let options = FitOptions::default();
-        let found = Rehearsal::new(&rows, &scale, &options, &[10, 40, 300, 900], 60).unwrap();
+        let found = LearningCurve::new(&rows, &scale, &options, &[10, 40, 300, 900], 60).unwrap();
         assert_eq!(found.points.iter().map(|point| point.labels).collect::<Vec<_>>(), [10, 40, 300]);
         let [few, some, many] = &found.points[..] else { panic!("{found:?}") };
         assert!(few.rmse.mean > some.rmse.mean && some.rmse.mean > many.rmse.mean && few.rmse.mean < found.judge, "{found:?}");
@@ -304,15 +305,15 @@ mod tests {
         assert_eq!((few.coverage.mean, few.width.mean), (1.0, 4.0));
         assert!(some.coverage.mean > 0.88 && many.coverage.mean > 0.88 && many.width.mean < 3.5, "{found:?}");
         assert!(many.coverage.high - many.coverage.low < some.coverage.high - some.coverage.low);
-        let (text, image) = (found.to_text(), found.plot("rehearsal"));
+        let (text, image) = (found.to_text(), found.plot("curve"));
         assert!(text.contains("60 draws") && image.contains("promised") && !image.contains("NaN"), "{text}");
         assert_eq!(found.to_json()["points"][2]["labels"], 300);
         // One large cluster may leave nothing to measure on: such draws fail, and are no NaN.
         let clusters: Vec<usize> = (0..600_usize).map(|row| row.saturating_sub(570)).collect();
         let clustered = Labelled { clusters: Some(&clusters), ..rows };
-        let found = Rehearsal::new(&clustered, &scale, &options, &[25], 40).unwrap();
+        let found = LearningCurve::new(&clustered, &scale, &options, &[25], 40).unwrap();
         assert!(found.points[0].failed > 10 && !found.to_text().contains("NaN"), "{}", found.to_text());
-        let error = Rehearsal::new(&rows, &scale, &options, &[590], 60).unwrap_err().to_string();
-        assert!(error.contains("a rehearsal needs at least 610"), "{error}");
+        let error = LearningCurve::new(&rows, &scale, &options, &[590], 60).unwrap_err().to_string();
+        assert!(error.contains("a learning curve needs at least 610"), "{error}");
     }
 }

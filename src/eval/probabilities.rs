@@ -127,11 +127,11 @@ pub fn score_mass(masses: &[f64]) -> Result<ScoreMass, EvalError> {
     Ok(ScoreMass { mean: of(&|| mean(masses)), p5: of(&|| quantile(&ascending, 0.05)) })
 }
 
-/// All calibration metrics of one judge by name: `rps`, `nll`, `brier`, `ece_top_label`, `ece_ordinal`.
+/// All metrics of one judge's probabilities by name: `rps`, `nll`, `brier`, `ece_top_label`, `ece_ordinal`.
 ///
 /// # Errors
 /// As [`proper_scores`].
-pub fn calibration_metrics(
+pub fn probability_metrics(
     probabilities: &[Vec<f64>],
     human: &[f64],
     grid: &Grid,
@@ -231,7 +231,7 @@ mod tests {
         let p = vec![vec![0.1, 0.8, 0.1]; 4];
         let ece = top_label_ece(&p, &[2.0, 2.0, 2.0, 1.0], &grid).unwrap().unwrap();
         assert!((ece - 0.05).abs() < 1e-12, "{ece}");
-        let impossible = calibration_metrics(&[vec![0.0, 1.0, 0.0]], &[1.0], &grid).unwrap();
+        let impossible = probability_metrics(&[vec![0.0, 1.0, 0.0]], &[1.0], &grid).unwrap();
         assert_eq!(impossible[1], ("nll", Err(Undefined::ImpossibleLabel)));
         let masses: Vec<f64> = (0..=100).map(|k| f64::from(k) / 100.0).collect();
         assert_eq!(score_mass(&masses).unwrap().p5, Ok(0.05));

@@ -2,7 +2,7 @@
 """Writes docs/owner.jsonl, the rows of the tour in docs/owner.md, from rows of the demo.
 
     target/release/jurist demo --quick --seed 7 --output-dir demo      # Ctrl-C once it trains: the rows are written first
-    scripts/make_owner_rows.py demo/quick-seed7/data/validation.jsonl > docs/owner.jsonl
+    scripts/make_few_labels_rows.py demo/quick-seed7/data/validation.jsonl > docs/owner.jsonl
 
 300 rows in the language of web/judge. 100 of them, drawn at random, keep people's score (the mean of three simulated annotators).
 `kind` says whether the rubric has a major criterion. Python's standard library only.

@@ -6,19 +6,20 @@
 
 use serde_json::{Value, json};
 
-use super::{EstimateOptions, Estimates, ScoredRows, mean};
+use super::{EstimateOptions, Estimates, FEWEST, ScoredRows, mean};
+use crate::eval::clusters::rows_by_cluster;
 use crate::eval::panels::{Line, LinePoint, Panel, draw};
 use crate::eval::table::{Cell, Table, fixed};
 use crate::eval::{EvalError, all_finite, same_length};
 use crate::random::Stream;
 use crate::words::count;
 
-/// The random streams of this module: "rehe" in ASCII.
+/// The random streams of this module.
 const STREAM: u64 = 0x7265_6865 << 32;
 
-/// What is rehearsed.
+/// What is simulated.
 #[derive(Clone, Copy, Debug)]
-pub struct RehearsalOptions<'a> {
+pub struct SimulationOptions<'a> {
     /// Numbers of labels.
     pub labels: &'a [usize],
     /// Draws of each.
@@ -27,9 +28,9 @@ pub struct RehearsalOptions<'a> {
     pub seed: u64,
 }
 
-/// A rehearsal.
+/// A simulation.
 #[derive(Clone, Debug)]
-pub struct Rehearsal {
+pub struct Simulation {
     /// People's mean on all rows.
     pub truth: f64,
     /// The judge's.
@@ -41,12 +42,12 @@ pub struct Rehearsal {
     /// Draws of each number of labels.
     pub draws: usize,
     /// By the number of labels.
-    pub points: Vec<RehearsalPoint>,
+    pub points: Vec<SimulationPoint>,
 }
 
 /// What so many labels gave.
 #[derive(Clone, Debug)]
-pub struct RehearsalPoint {
+pub struct SimulationPoint {
     /// Labels of a draw; whole clusters may make it a few more.
     pub labels: usize,
     /// Each way to estimate: labels alone, judge alone, PPI, PPI++.
@@ -69,56 +70,56 @@ pub struct WayFigures {
 /// The ways to estimate, with the colours of their lines.
 const WAYS: [(&str, &str); 4] = [("labels alone", "s0"), ("judge alone", "s5"), ("PPI", "s2"), ("PPI++", "s1")];
 
-impl Rehearsal {
-    /// Rehearses on rows that are all labelled.
+impl Simulation {
+    /// Simulates on rows that are all labelled.
     ///
     /// # Errors
-    /// Columns of different length, values that are not finite; numbers of labels that leave fewer than two rows, or are too few
+    /// Columns of different length, values that are not finite; numbers of labels that leave too few rows, or are too few
     /// for an estimate.
     pub fn new(
         human: &[f64],
         judge: &[f64],
         clusters: Option<&[usize]>,
         options: &EstimateOptions,
-        rehearsed: &RehearsalOptions,
+        simulated: &SimulationOptions,
     ) -> Result<Self, EvalError> {
         same_length("the human column", human.len(), "the judge column", judge.len())?;
         all_finite("the human column", human)?;
         all_finite("the judge column", judge)?;
-        let labels: Vec<usize> = rehearsed.labels.iter().copied().filter(|labels| labels + 2 <= human.len()).collect();
-        if rehearsed.draws == 0 {
+        let labels: Vec<usize> = simulated.labels.iter().copied().filter(|labels| labels + FEWEST <= human.len()).collect();
+        if simulated.draws == 0 {
             return Err(EvalError::NoDraws);
         }
         if labels.is_empty() {
-            let needed = rehearsed.labels.iter().min().map_or(human.len() + 1, |least| least + 2);
-            return Err(EvalError::TooFewLabels { what: "a rehearsal", unit: "row", found: human.len(), needed });
+            let needed = simulated.labels.iter().min().map_or(human.len() + 1, |least| least + FEWEST);
+            return Err(EvalError::TooFewLabels { what: "a simulation", unit: "row", found: human.len(), needed });
         }
         let truth = super::super::mean(human);
-        let units = units(human.len(), clusters);
+        let units = rows_by_cluster(human.len(), clusters);
         let mut points = Vec::new();
         for (k, &labels) in labels.iter().enumerate() {
             let (mut sums, mut failed) = ([WayFigures::default(); 4], None);
-            for draw in 0..rehearsed.draws {
+            for draw in 0..simulated.draws {
                 let purpose = STREAM | (k as u64) << 24 | draw as u64;
-                let drawn = Drawn::new(human, judge, &units, labels, &mut Stream::new(rehearsed.seed, purpose));
+                let drawn = Drawn::new(human, judge, &units, labels, &mut Stream::new(simulated.seed, purpose));
                 let clusters = clusters.map(|_| &drawn.clusters[..]);
                 let rows = ScoredRows { human: &drawn.human, judge: &drawn.judge, clusters, weights: None };
                 match mean(&rows, options) {
                     Ok(found) => add(&mut sums, &found, truth),
-                    Err(error) => failed = Some(error.rehearsed(labels)),
+                    Err(error) => failed = Some(error.of_draw(labels)),
                 }
             }
             if let (Some(error), 0) = (failed, sums[0].defined) {
                 return Err(error);
             }
-            points.push(RehearsalPoint { labels, ways: sums.iter().map(WayFigures::of_sums).collect() });
+            points.push(SimulationPoint { labels, ways: sums.iter().map(WayFigures::of_sums).collect() });
         }
-        Ok(Rehearsal {
+        Ok(Simulation {
             truth,
             judge: super::super::mean(judge),
             level: options.level,
             rows: human.len(),
-            draws: rehearsed.draws,
+            draws: simulated.draws,
             points,
         })
     }
@@ -127,7 +128,7 @@ impl Rehearsal {
     pub fn to_json(&self) -> Value {
         let way =
             |way: &WayFigures| json!({"defined": way.defined, "coverage": way.coverage, "width": way.width, "rmse": way.error});
-        let point = |point: &RehearsalPoint| {
+        let point = |point: &SimulationPoint| {
             let mut object = json!({"labels": point.labels});
             for (name, figures) in ["labels_alone", "judge", "ppi", "ppi_plus"].into_iter().zip(&point.ways) {
                 object[name] = way(figures);
@@ -158,7 +159,7 @@ impl Rehearsal {
             }
         }
         let bias = self.judge - self.truth;
-        let left_out = |point: &RehearsalPoint| self.draws - point.ways[0].defined;
+        let left_out = |point: &SimulationPoint| self.draws - point.ways[0].defined;
         let left_out: String = (self.points.iter().filter(|point| left_out(point) > 0))
             .map(|point| format!("{} labels: {} without an interval left out.\n", point.labels, count(left_out(point), "draw")))
             .collect();
@@ -177,7 +178,7 @@ impl Rehearsal {
     /// The image: coverage and width over the number of labels.
     pub fn plot(&self, title: &str) -> String {
         let lines = |ways: &[usize], figure: fn(&WayFigures) -> f64| {
-            let of = |point: &RehearsalPoint, k: usize| LinePoint {
+            let of = |point: &SimulationPoint, k: usize| LinePoint {
                 labels: point.labels as f64,
                 value: figure(&point.ways[k]),
                 spread: None,
@@ -233,14 +234,6 @@ fn add(sums: &mut [WayFigures; 4], found: &Estimates, truth: f64) {
     }
 }
 
-/// The rows of each unit.
-fn units(rows: usize, clusters: Option<&[usize]>) -> Vec<Vec<usize>> {
-    let Some(clusters) = clusters else { return (0..rows).map(|row| vec![row]).collect() };
-    let mut members: std::collections::BTreeMap<usize, Vec<usize>> = std::collections::BTreeMap::new();
-    (0..rows).for_each(|row| members.entry(clusters[row]).or_default().push(row));
-    members.into_values().collect()
-}
-
 /// Rows that were drawn.
 struct Drawn {
     human: Vec<Option<f64>>,
@@ -272,24 +265,24 @@ mod tests {
         let mut stream = Stream::new(6, 6);
         let human: Vec<f64> = (0..500).map(|_| 3.0 + stream.normal()).collect();
         let judge: Vec<f64> = human.iter().map(|h| 0.8 * h + 1.5 + 0.4 * stream.normal()).collect();
-        let rehearsed = RehearsalOptions { labels: &[30, 100, 5000], draws: 300, seed: 1 };
-        let found = Rehearsal::new(&human, &judge, None, &EstimateOptions::default(), &rehearsed).unwrap();
+        let simulated = SimulationOptions { labels: &[30, 100, 5000], draws: 300, seed: 1 };
+        let found = Simulation::new(&human, &judge, None, &EstimateOptions::default(), &simulated).unwrap();
         assert_eq!(found.points.len(), 2);
         for point in &found.points {
             let [labels, judge, ppi, tuned] = point.ways[..] else { panic!("{point:?}") };
             assert!(labels.coverage > 0.91 && ppi.coverage > 0.91 && tuned.coverage > 0.91 && judge.coverage < 0.02, "{point:?}");
             assert!(tuned.width < 0.7 * labels.width && tuned.error < labels.error, "{point:?}");
         }
-        let (text, image) = (found.to_text(), found.plot("rehearsal"));
+        let (text, image) = (found.to_text(), found.plot("simulation"));
         assert!(text.contains("300 draws each of 500 rows") && image.contains("PPI++") && !image.contains("NaN"), "{text}");
         assert_eq!(found.to_json()["points"][1]["ppi_plus"]["defined"], 300);
-        let few = RehearsalOptions { labels: &[3], ..rehearsed };
-        let error = Rehearsal::new(&human, &judge, None, &EstimateOptions::default(), &few).unwrap_err().to_string();
+        let few = SimulationOptions { labels: &[3], ..simulated };
+        let error = Simulation::new(&human, &judge, None, &EstimateOptions::default(), &few).unwrap_err().to_string();
         assert!(error.contains("an estimate needs at least 5"), "{error}");
         // Draws of ten labels that are all the same have no interval: all ways are compared on the others.
         let human: Vec<f64> = (0..500).map(|row| if row % 12 == 0 { 1.0 } else { 5.0 }).collect();
         let found =
-            Rehearsal::new(&human, &judge, None, &EstimateOptions::default(), &RehearsalOptions { labels: &[10], ..rehearsed })
+            Simulation::new(&human, &judge, None, &EstimateOptions::default(), &SimulationOptions { labels: &[10], ..simulated })
                 .unwrap();
         let defined = found.points[0].ways[0].defined;
         assert!(defined < 250 && found.points[0].ways.iter().all(|way| way.defined == defined), "{found:?}");
@@ -297,11 +290,11 @@ mod tests {
         let human: Vec<f64> = (0..500).map(|_| 3.0 + stream.normal()).collect();
         // Clusters are drawn whole.
         let clusters: Vec<usize> = (0..500).map(|row| row / 10).collect();
-        let message = |rehearsed| Rehearsal::new(&human, &judge, Some(&clusters), &EstimateOptions::default(), rehearsed);
-        let few = RehearsalOptions { labels: &[30], ..rehearsed };
+        let message = |simulated| Simulation::new(&human, &judge, Some(&clusters), &EstimateOptions::default(), simulated);
+        let few = SimulationOptions { labels: &[30], ..simulated };
         let error = message(&few).unwrap_err().to_string();
-        assert!(error.contains("30 labels are 3 clusters in a draw of the rehearsal") && error.contains("at least 5"), "{error}");
-        let found = message(&RehearsalOptions { labels: &[100], ..rehearsed }).unwrap();
+        assert!(error.contains("30 labels are 3 clusters in a draw,") && error.contains("at least 5"), "{error}");
+        let found = message(&SimulationOptions { labels: &[100], ..simulated }).unwrap();
         assert_eq!(found.points[0].ways[3].defined, 300);
     }
 }

@@ -203,19 +203,19 @@ fn estimates_of_one_system_and_two() {
 }
 
 #[test]
-fn rehearsals_print_and_draw() {
+fn learning_curves_and_simulations_print_and_draw() {
     let ground = Ground::new();
     ground.write("rows.csv", answers(250, 250, 5));
     let done = succeed(
-        ground.jurist("calibrate --input rows.csv --human people --judge judge --rehearse 10,100 --draws 20 --plot a.svg"),
+        ground.jurist("calibrate --input rows.csv --human people --judge judge --learning-curve 10,100 --draws 20 --plot a.svg"),
     );
     assert!(done.out.contains("20 draws of each number of labels") && done.out.contains(" of 20)"), "{}", done.out);
-    let found = ground.json("calibrate --input rows.csv --human people --judge judge --rehearse --draws 5");
+    let found = ground.json("calibrate --input rows.csv --human people --judge judge --learning-curve --draws 5");
     assert_eq!(
         found["points"].as_array().unwrap().iter().map(|point| point["labels"].clone()).collect::<Vec<_>>(),
         [10, 30, 100, 300]
     );
-    let line = "estimate rows.csv --human people --judge judge --rehearse 50 --draws 100";
+    let line = "estimate rows.csv --human people --judge judge --simulate 50 --draws 100";
     let done = succeed(ground.jurist(&format!("{line} --plot b.svg")));
     assert!(done.out.contains("100 draws each of 500 rows") && done.out.contains("judge alone"), "{}", done.out);
     let point = &ground.json(line)["points"][0];
@@ -236,6 +236,14 @@ fn what_cannot_be_done_is_said() {
     ground.write("high.csv", "h,j\n1,1\n7,2\n");
     ground.write("bad.csv", "h,j,w\n1,1,1\n2,two,1\n3,3,-1\n");
     ground.write("none.csv", "h,j\n1,\n2,\n");
+    ground.write("words.csv", "h,j\npass,4\n");
+    ground.write("twice.csv", "id,h,j\na,3,4\nb,2,3\na,3,4\n");
+    ground.write("once.csv", "id,h,j\na,3,4\nb,2,3\n");
+    ground.write("again.csv", "id,h,j\nc,,4\nb,,3\n");
+    // Many labelled clusters, and one unlabelled: how unlabelled ones differ is not seen.
+    let alike =
+        (0..60).map(|k| if k < 30 { format!("{},{},p{k}\n", k % 5 + 1, k % 3 + 2) } else { format!(",{},q\n", k % 4 + 1) });
+    ground.write("alike.csv", "h,j,c\n".to_string() + &alike.collect::<String>());
     ground.write("other.json", "{}");
     ground.write(
         "broken.json",
@@ -247,7 +255,7 @@ fn what_cannot_be_done_is_said() {
     ground.write("empty.csv", "judge\n3\nNaN\n\nn/a\n");
     let applied = lines(&succeed(ground.jurist("calibrate --apply good.json --input empty.csv --judge judge")).out);
     assert!(applied[0]["calibrated"].is_object() && applied[1..].iter().all(|row| row["calibrated"].is_null()), "{applied:?}");
-    let mut messages = Messages::new("owner").place(ground.0.path(), "[folder]");
+    let mut messages = Messages::new("few-labels").place(ground.0.path(), "[folder]");
     for (line, code) in [
         ("calibrate --input few.csv --human people --judge judge", 1),
         ("calibrate --input flat.csv --human h --judge j", 1),
@@ -255,18 +263,20 @@ fn what_cannot_be_done_is_said() {
         ("calibrate --input high.csv --human h --judge j", 1),
         ("calibrate --input bad.csv --human h --judge j", 1),
         ("calibrate --input none.csv --human h --judge j", 1),
+        ("calibrate --input words.csv --human h --judge j", 1),
+        ("calibrate --input twice.csv --human h --judge j --id id", 1),
         ("calibrate --input rows.csv --human people --judge x", 1),
         ("calibrate --input rows.csv --human people --judge judge --level 90", 2),
         ("calibrate --input rows.csv --human people --judge judge --interval-share 1", 2),
         ("calibrate --input rows.csv --human people --judge judge --interval-share 0.99", 1),
         ("calibrate --input rows.csv --human people --judge judge --chains 3", 2),
         ("calibrate --input rows.csv --human people --judge judge --output rows.csv", 1),
-        ("calibrate --input rows.csv --human people --judge judge --rehearse 75", 1),
+        ("calibrate --input rows.csv --human people --judge judge --learning-curve 75", 1),
         ("calibrate --input rows.csv --human people --judge judge --map cubic", 2),
         ("calibrate --input rows.csv --human people --judge judge --plot a.svg", 2),
         ("calibrate --input rows.csv --human people --judge judge --draws 3", 2),
         ("calibrate --input rows.csv --human people --judge judge --column x", 2),
-        ("calibrate --input rows.csv --human people --judge judge --rehearse 6 --cluster prompt", 1),
+        ("calibrate --input rows.csv --human people --judge judge --learning-curve 6 --cluster prompt", 1),
         ("calibrate --input rows.csv --judge judge", 2),
         ("calibrate --apply other.json --input rows.csv --judge judge", 1),
         ("calibrate --apply broken.json --input rows.csv --judge judge", 1),
@@ -279,11 +289,13 @@ fn what_cannot_be_done_is_said() {
         ("estimate bad.csv --human h --judge j --weight w --skip-bad", 1),
         ("estimate high.csv --human h --judge j", 1),
         ("estimate few.csv ./few.csv --human people --judge judge", 2),
+        ("estimate once.csv again.csv --human h --judge j --id id", 1),
+        ("estimate alike.csv --human h --judge j --cluster c", 1),
         ("estimate few.csv --human people --judge judge --propensity judge", 1),
-        ("estimate rows.csv --human people --judge judge --rehearse 6 --cluster prompt", 1),
+        ("estimate rows.csv --human people --judge judge --simulate 6 --cluster prompt", 1),
         ("estimate same.csv --human h --judge j --judge-weight 2", 2),
         ("estimate same.csv --human h --judge j --level 0", 2),
-        ("estimate rows.csv --human people --judge judge --rehearse 79", 1),
+        ("estimate rows.csv --human people --judge judge --simulate 79", 1),
     ] {
         let done = finish(ground.jurist(line));
         assert_eq!((done.code, done.out.as_str()), (Some(code), ""), "{line}: {}", done.err);

@@ -12,15 +12,15 @@ use super::{Prompts, chat, completions, judge};
 use crate::judge::{CalibratedRow, Expectation, Prediction, ScoreRecord};
 
 /// A server without a model.
-pub struct Rehearsal(Served);
+pub struct MockServer(Served);
 
-impl Rehearsal {
+impl MockServer {
     /// The server of these prompts.
     pub fn new(prompts: Prompts) -> Self {
         let metrics = Arc::new(Metrics::default());
         let engine = Engine::idle(Sizes { queue: 64, batch: 64 }, metrics.clone());
         let defaults = Defaults { chains: 1, temperature: None, expectation: Expectation::default(), threshold: None, batch: 64 };
-        Rehearsal(Arc::new(Judging::new("words".into(), prompts, engine, defaults, Limits::default(), metrics)))
+        MockServer(Arc::new(Judging::new("words".into(), prompts, engine, defaults, Limits::default(), metrics)))
     }
 
     /// Reads the body of a request to `/v1/chat/completions`, and writes its answers as if every score were as likely as any

@@ -1,5 +1,5 @@
-//! Compares calibrations and estimates with scikit-learn, MAPIE and ppi-python. `scripts/make_owner_reference.py` computed the
-//! reference values.
+//! Compares calibrations and estimates with scikit-learn, MAPIE and ppi-python. `scripts/make_few_labels_reference.py` computed
+//! the reference values.
 
 use super::estimate::{self, Estimate, EstimateOptions, Quantiles, ScoredRows};
 use super::recalibration::conformal::{half_width, interval};
@@ -7,7 +7,7 @@ use super::recalibration::{MapKind, ScoreMap};
 use serde_json::Value;
 
 fn reference() -> Value {
-    serde_json::from_str(include_str!("testdata/owner_reference.json")).unwrap()
+    serde_json::from_str(include_str!("testdata/few_labels_reference.json")).unwrap()
 }
 
 fn column(case: &Value, key: &str) -> Vec<f64> {

@@ -2,7 +2,7 @@
 
 use super::{Judge, JudgeError, Result};
 use crate::data::Example;
-use crate::model::decoder::{CalibrationPass, PackedInputs};
+use crate::model::decoder::{InputSquaresPass, PackedInputs};
 use crate::model::quantised::ColumnSquares;
 
 /// Most tokens of one pass, unless a single row needs more.
@@ -26,10 +26,10 @@ impl Judge {
             }
         }
         let Some(longest) = rows.iter().map(Vec::len).max() else {
-            return Err(JudgeError::Calibration(problem));
+            return Err(JudgeError::InputSquares(problem));
         };
         let most = rows.iter().map(Vec::len).sum::<usize>().min(PASS_TOKENS.max(longest));
-        let pass = CalibrationPass::new(&self.gpu, &self.weights, most)?;
+        let pass = InputSquaresPass::new(&self.gpu, &self.weights, most)?;
         let mut batch = PackedInputs::default();
         for ids in &rows {
             if batch.ids.len() + ids.len() > most {

@@ -10,7 +10,7 @@ use crate::model::weights::Weights;
 use crate::ops::loss_head::TokenLoss;
 
 /// Forward over packed batches that adds up the squares of each projection's inputs, by input column.
-pub struct CalibrationPass {
+pub struct InputSquaresPass {
     weights: Weights,
     plan: Plan,
     batch: BatchTensors,
@@ -19,7 +19,7 @@ pub struct CalibrationPass {
     limits: BatchLimits,
 }
 
-impl CalibrationPass {
+impl InputSquaresPass {
     /// Plans for at most `tokens` tokens.
     ///
     /// # Errors
@@ -40,7 +40,7 @@ impl CalibrationPass {
             plan.write(*sums, &vec![0f32; groups.list[*group].cols])?;
         }
         let limits = BatchLimits { tokens, loss_positions: 1, scores: 0 };
-        Ok(CalibrationPass { weights: weights.clone(), plan, batch, sums, limits })
+        Ok(InputSquaresPass { weights: weights.clone(), plan, batch, sums, limits })
     }
 
     /// Adds the tokens of a batch, which needs no loss positions.

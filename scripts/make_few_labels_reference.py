@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Writes src/eval/testdata/owner_reference.json: what Python's libraries make of small columns.
+"""Writes src/eval/testdata/few_labels_reference.json: what Python's libraries make of small columns.
 
     pip install numpy scipy scikit-learn mapie ppi-python
-    python scripts/make_owner_reference.py src/eval/testdata/owner_reference.json
+    python scripts/make_few_labels_reference.py src/eval/testdata/few_labels_reference.json
 
 - maps: scikit-learn's IsotonicRegression (out_of_bounds="clip") and numpy's polyfit, at scores between and beyond the rows;
 - conformal: the intervals of MAPIE's SplitConformalRegressor around a map that is given;
