@@ -4,15 +4,10 @@ use std::path::Path;
 
 use clap::Args;
 
-<<<<<<< HEAD
+use super::repeated_rows::refuse_repeated_rows;
 use super::scoring::way_of_judging;
 use super::{CliError, Context, Expectation, Interrupt, JudgingArgs, PartArgs, TerminalProgress, row_hashes};
-use crate::data::{Chains, ColumnOptions, Dataset, Example, LabelWords, Labels, Reader};
-=======
-use super::repeated_rows::refuse_repeated_rows;
-use super::{CliError, Context, Expectation, Interrupt, JudgingArgs, PartArgs, TerminalProgress};
 use crate::data::{Chains, ColumnOptions, Dataset, Example, LabelWords, Labels, Reader, judged_text};
->>>>>>> mpi
 use crate::eval::faithfulness::ChainSwap;
 use crate::hub::Wanted;
 use crate::judge::{
